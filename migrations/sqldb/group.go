@@ -1,0 +1,231 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Errors of a Group that say that nothing was tried.
+var (
+	// ErrOverloaded: the queue in front of the group is full.
+	ErrOverloaded = errors.New("too many calls are waiting for the database")
+	// ErrGroupClosed: the service is stopping.
+	ErrGroupClosed = errors.New("the service is stopping")
+)
+
+// Outcome is what one member of a batch gets: an answer, or an error of its own.
+type Outcome[A any] struct {
+	Answer A
+	Err    error
+}
+
+// GroupOptions shape a Group. The zero value is usable.
+type GroupOptions struct {
+	Name string // for Observe
+	// MaxBatch bounds one transaction; beyond 256 the fsync is already shared
+	// so widely that larger batches only wait for one another. Default 256.
+	MaxBatch int
+	// Lanes is how many transactions may be under way. SQLite has one writer.
+	// Default 1; two overlap one batch's COMMIT with the next one's statements.
+	Lanes int
+	// MaxQueue bounds the calls that wait. Default 8192: a fifth of a second
+	// of work at full speed, more would only be answered too late.
+	MaxQueue int
+	// Observe is told of every transaction: its size and duration. May be nil.
+	Observe func(name string, size int, took time.Duration)
+}
+
+// Group commits the calls of many callers together: while one batch commits,
+// the next one collects. There is no linger timer, so a single call on an idle
+// service is committed at once.
+//
+// run handles a batch in the order of arrival inside one transaction, under
+// the rules of InTx, and gives one Outcome per member; a member's Err is its
+// own and the rest is committed. When run itself fails for a reason that may
+// be one member's (a duplicate key, bad data), nothing of the batch is
+// committed and every member is run again alone, so that nobody fails for a
+// neighbour. Members are told after COMMIT, never before.
+type Group[R, A any] struct {
+	db  *DB
+	opt GroupOptions
+	run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error)
+
+	mu     sync.Mutex
+	work   sync.Cond // signalled when queue grows or the group closes
+	queue  []*member[R, A]
+	closed bool
+	lanes  sync.WaitGroup
+}
+
+type member[R, A any] struct {
+	request R
+	taken   bool // under Group.mu: part of a batch, no way back
+	gone    bool // under Group.mu: the caller left before that
+	done    chan struct{}
+	outcome Outcome[A]
+}
+
+// NewGroup starts a group. Close ends it.
+func NewGroup[R, A any](db *DB, opt GroupOptions, run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error)) *Group[R, A] {
+	if opt.MaxBatch == 0 {
+		opt.MaxBatch = 256
+	}
+	if opt.Lanes == 0 || db.engine == SQLite {
+		opt.Lanes = 1
+	}
+	if opt.MaxQueue == 0 {
+		opt.MaxQueue = 8192
+	}
+	g := &Group[R, A]{db: db, opt: opt, run: run}
+	g.work.L = &g.mu
+	for range opt.Lanes {
+		g.lanes.Go(g.lane)
+	}
+	return g
+}
+
+// Do hands in one request and waits for its outcome. When ctx ends while the
+// request still waits for a batch, it is withdrawn: the error is ctx's and
+// nothing was or will be done. Once it is part of a batch Do waits for the
+// committed truth, which InTx bounds in time.
+func (g *Group[R, A]) Do(ctx context.Context, request R) (A, error) {
+	var zero A
+	m := &member[R, A]{request: request, done: make(chan struct{})}
+	if err := ctx.Err(); err != nil {
+		return zero, err
+	}
+	g.mu.Lock()
+	if g.closed || len(g.queue) >= g.opt.MaxQueue {
+		closed := g.closed
+		g.mu.Unlock()
+		if closed {
+			return zero, ErrGroupClosed
+		}
+		return zero, ErrOverloaded
+	}
+	g.queue = append(g.queue, m)
+	g.mu.Unlock()
+	g.work.Signal()
+
+	select {
+	case <-m.done:
+		return m.outcome.Answer, m.outcome.Err
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	m.gone = !m.taken
+	gone := m.gone
+	g.mu.Unlock()
+	if gone {
+		return zero, ctx.Err()
+	}
+	<-m.done
+	return m.outcome.Answer, m.outcome.Err
+}
+
+// Close lets the calls that are in finish and stops the group. Later calls get
+// ErrGroupClosed.
+func (g *Group[R, A]) Close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.work.Broadcast()
+	g.lanes.Wait()
+}
+
+func (g *Group[R, A]) lane() {
+	for {
+		batch := g.take()
+		if batch == nil {
+			return
+		}
+		start := time.Now() // a duration only, never stored
+		g.commit(batch)
+		if g.opt.Observe != nil {
+			g.opt.Observe(g.opt.Name, len(batch), time.Since(start))
+		}
+		for _, m := range batch {
+			close(m.done)
+		}
+	}
+}
+
+// take waits for work and gives the next batch, nil when the group has ended.
+func (g *Group[R, A]) take() []*member[R, A] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		n := min(len(g.queue), g.opt.MaxBatch)
+		batch := make([]*member[R, A], 0, n)
+		for _, m := range g.queue[:n] {
+			if !m.gone {
+				m.taken = true
+				batch = append(batch, m)
+			}
+		}
+		clear(g.queue[:n])
+		g.queue = g.queue[n:]
+		if len(g.queue) == 0 {
+			g.queue = nil // let the backing array of a burst go
+		} else {
+			g.work.Signal() // another lane may take the rest
+		}
+		if len(batch) > 0 {
+			return batch
+		}
+		if n > 0 {
+			continue // all of them had left
+		}
+		if g.closed {
+			return nil
+		}
+		g.work.Wait()
+	}
+}
+
+// commit runs the batch and writes every member's outcome.
+func (g *Group[R, A]) commit(batch []*member[R, A]) {
+	err := g.together(batch)
+	if err == nil {
+		return
+	}
+	if len(batch) == 1 || errors.Is(err, ErrUnavailable) {
+		for _, m := range batch {
+			m.outcome = Outcome[A]{Err: err}
+		}
+		return
+	}
+	for i := range batch {
+		if err := g.together(batch[i : i+1]); err != nil {
+			batch[i].outcome = Outcome[A]{Err: err}
+		}
+	}
+}
+
+func (g *Group[R, A]) together(batch []*member[R, A]) error {
+	requests := make([]R, len(batch))
+	for i, m := range batch {
+		requests[i] = m.request
+	}
+	var outcomes []Outcome[A]
+	// The callers' contexts are not used: one caller's dead context must not
+	// cancel the others' transaction.
+	err := g.db.InTx(context.Background(), func(ctx context.Context, tx *Tx) error {
+		var err error
+		outcomes, err = g.run(ctx, tx, requests)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(outcomes) != len(batch) {
+		panic(fmt.Sprintf("sqldb: group %q answered %d of %d members", g.opt.Name, len(outcomes), len(batch)))
+	}
+	for i, m := range batch {
+		m.outcome = outcomes[i]
+	}
+	return nil
+}

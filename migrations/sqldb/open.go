@@ -1,0 +1,211 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	_ "modernc.org/sqlite" // the embedded engine, pure Go
+)
+
+// Engine names a family of databases.
+type Engine string
+
+// The engines. MySQL stands for MySQL, MariaDB and whatever speaks their protocol.
+const (
+	MySQL  Engine = "mysql"
+	SQLite Engine = "sqlite"
+)
+
+// Limits of a connection.
+const (
+	// dialTimeout bounds one connect: a database that does not answer in a second is away.
+	dialTimeout = time.Second
+	// ioTimeout bounds one round trip inside a transaction, COMMIT above all:
+	// database/sql gives COMMIT no context, so only the socket can end a stall.
+	ioTimeout = 2 * time.Second
+	// lockWaitSeconds keeps a blocked statement below ioTimeout, so that a lock
+	// wait is a clean error 1205 and not a lost connection.
+	lockWaitSeconds = "1"
+	// busyTimeout is the same for SQLite, where another process may be writing.
+	busyTimeout = "2000"
+	// defaultConns is where MariaDB on a small machine stops gaining.
+	defaultConns = 16
+	// sqliteReaders read beside the one writer.
+	sqliteReaders = 8
+)
+
+// ErrDSN marks a DSN that cannot be used; the text says what is allowed.
+var ErrDSN = errors.New("bad database DSN")
+
+// DB is an open database: a pool that writes and a pool that reads.
+type DB struct {
+	write, read *sql.DB
+	engine      Engine
+}
+
+// Open opens dsn, "sqlite:PATH" or "mysql:USER:PASS@tcp(HOST:PORT)/DB" or
+// "mysql:USER:PASS@unix(SOCKET)/DB", and checks that the database answers.
+// The settings that correctness needs (isolation, strict mode, time-outs) are
+// set here and cannot be overridden by the DSN. An error never holds the
+// password.
+func Open(ctx context.Context, dsn string) (*DB, error) {
+	kind, rest, found := strings.Cut(dsn, ":")
+	switch {
+	case found && kind == "sqlite" && rest != "":
+		return openSQLite(ctx, rest)
+	case found && kind == "mysql" && rest != "":
+		return openMySQL(ctx, rest)
+	}
+	return nil, fmt.Errorf("%w: want sqlite:PATH or mysql:USER:PASS@tcp(HOST:3306)/DB or mysql:USER@unix(SOCKET)/DB", ErrDSN)
+}
+
+// Engine tells which family the database belongs to.
+func (db *DB) Engine() Engine { return db.engine }
+
+// Pool gives a pool that may write and whose statements may take long, for what
+// must have a *sql.DB of its own: the migration runner. Everything else uses
+// InTx and the Query methods.
+func (db *DB) Pool() *sql.DB {
+	if db.engine == SQLite {
+		return db.write
+	}
+	return db.read // the same server and user, but without the read time-out
+}
+
+// Close closes both pools.
+func (db *DB) Close() error { return errors.Join(db.write.Close(), db.read.Close()) }
+
+// Ping asks the database for a sign of life, through both pools.
+func (db *DB) Ping(ctx context.Context) error {
+	if err := db.read.PingContext(ctx); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// QueryContext reads outside a transaction, what is committed now. It is for
+// showing, not for deciding: a decision is made in InTx.
+func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	rows, err := db.read.QueryContext(ctx, query, args...)
+	if err != nil && Classify(err) == ClassDown {
+		err = unavailable(err)
+	}
+	return rows, err
+}
+
+// QueryRowContext is QueryContext for at most one row.
+func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return db.read.QueryRowContext(ctx, query, args...)
+}
+
+func openSQLite(ctx context.Context, path string) (*DB, error) {
+	if dir := filepath.Dir(path); dir != "." {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("create the folder of the database: %w", err)
+		}
+	}
+	open := func(conns int, extra ...string) (*sql.DB, error) {
+		q := url.Values{"_pragma": {
+			"busy_timeout(" + busyTimeout + ")", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+		}}
+		q["_pragma"] = append(q["_pragma"], extra...)
+		q.Set("_txlock", "immediate") // a deferred one gets SQLITE_BUSY_SNAPSHOT, which no busy time-out cures
+		pool, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+		if err != nil {
+			return nil, err
+		}
+		pool.SetMaxOpenConns(conns)
+		pool.SetMaxIdleConns(conns)
+		return pool, pool.PingContext(ctx)
+	}
+	write, err := open(1) // one writing connection: faster and fairer than SQLite's own waiting
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite %s: %w", path, err)
+	}
+	read, err := open(sqliteReaders, "query_only(1)")
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite %s for reading: %w", path, errors.Join(err, write.Close()))
+	}
+	return &DB{write: write, read: read, engine: SQLite}, nil
+}
+
+func openMySQL(ctx context.Context, dsn string) (*DB, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
+	}
+	if cfg.DBName == "" {
+		return nil, fmt.Errorf("%w: mysql: name the database after the slash", ErrDSN)
+	}
+	cfg.ClientFoundRows = true // count matched rows, as SQLite does; every CAS changes a column anyway
+	cfg.InterpolateParams = true
+	cfg.ParseTime = true // goose's lock needs it
+	cfg.Loc = time.UTC
+	cfg.MultiStatements = false
+	cfg.RejectReadOnly = true
+	cfg.Timeout, cfg.WriteTimeout = dialTimeout, ioTimeout
+	cfg.Logger = &mysql.NopLogger{} // its lines repeat errors that we return
+	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin")); err != nil {
+		return nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
+	}
+	if cfg.Params == nil {
+		cfg.Params = map[string]string{}
+	}
+	cfg.Params["innodb_lock_wait_timeout"] = lockWaitSeconds
+	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+	cfg.Params["time_zone"] = "'+00:00'"
+
+	read, err := mysqlPool(cfg) // no read time-out: reports run as long as their ctx lets them
+	if err != nil {
+		return nil, err
+	}
+	cfg.ReadTimeout = ioTimeout
+	write, err := mysqlPool(cfg)
+	if err != nil {
+		return nil, errors.Join(err, read.Close())
+	}
+	db := &DB{write: write, read: read, engine: MySQL}
+	if err := write.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName, cfg.User, unavailable(err)), db.Close())
+	}
+	return db, nil
+}
+
+func mysqlPool(cfg *mysql.Config) (*sql.DB, error) {
+	c, err := mysql.NewConnector(cfg.Clone())
+	if err != nil {
+		return nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
+	}
+	pool := sql.OpenDB(readCommitted{c})
+	pool.SetMaxOpenConns(defaultConns)
+	pool.SetMaxIdleConns(defaultConns)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	return pool, nil
+}
+
+// readCommitted sets the isolation level of each new connection by statement:
+// the variable's name differs between MySQL 8 and MariaDB, the statement does
+// not. READ COMMITTED takes no gap locks where REPEATABLE READ would deadlock
+// with inserts.
+type readCommitted struct{ driver.Connector }
+
+func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = conn.(driver.ExecerContext).ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", nil)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}

@@ -1,0 +1,166 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// Bounds of one InTx, all tries together. The sum stays below the three
+// seconds in which a caller must have its 503.
+const (
+	txBudget   = 2300 * time.Millisecond
+	maxTries   = 20                     // a hot row that deadlocks twenty times is a bug, not bad luck
+	retryPause = 2 * time.Millisecond   // first pause, doubled and jittered
+	maxPause   = 100 * time.Millisecond // a fail-over takes longer than one pause, a deadlock does not
+)
+
+// forUpdate is the lock suffix that SQLite does not have. It must end the statement.
+const forUpdate = "FOR UPDATE"
+
+// Tx is a transaction. A statement that ends in "FOR UPDATE" has that suffix
+// dropped on SQLite, where the one writer holds everything.
+type Tx struct {
+	tx     *sql.Tx
+	engine Engine
+}
+
+// ExecContext runs a statement that returns no rows.
+func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return tx.tx.ExecContext(ctx, query, args...)
+}
+
+// QueryContext runs a statement that returns rows.
+func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.tx.QueryContext(ctx, tx.text(query), args...)
+}
+
+// QueryRowContext runs a statement that returns at most one row.
+func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return tx.tx.QueryRowContext(ctx, tx.text(query), args...)
+}
+
+func (tx *Tx) text(query string) string {
+	if tx.engine == SQLite {
+		return strings.TrimSuffix(query, forUpdate)
+	}
+	return query
+}
+
+// Update runs a statement and gives the number of rows it matched, which for
+// every conditional UPDATE is the decision.
+func (tx *Tx) Update(ctx context.Context, query string, args ...any) (int64, error) {
+	res, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// maxParams keeps a statement below SQLite's 32,766 placeholders.
+const maxParams = 30_000
+
+// InsertRows runs head ("INSERT INTO t (a, b) VALUES") with the rows in args,
+// cols values each, in as few statements as the engines allow.
+func (tx *Tx) InsertRows(ctx context.Context, head string, cols int, args []any) error {
+	step := maxParams / cols * cols
+	for len(args) > 0 {
+		n := min(step, len(args))
+		if _, err := tx.ExecContext(ctx, head+" "+tuples(n/cols, cols), args[:n]...); err != nil {
+			return err
+		}
+		args = args[n:]
+	}
+	return nil
+}
+
+// In gives n placeholders, "?,?,?", for the list of an IN.
+func In(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
+
+func tuples(rows, cols int) string {
+	return strings.TrimSuffix(strings.Repeat("("+In(cols)+"),", rows), ",")
+}
+
+// Args turns a slice into arguments of a statement.
+func Args[T any](values []T) []any {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	return args
+}
+
+// InTx runs fn in a transaction and commits it.
+//
+// fn may run several times: after a deadlock or a lock wait the whole
+// transaction is run again, and after a COMMIT whose answer was lost too. So fn
+// must be repeatable by its keys: ids are made before InTx, unique rows are
+// looked for before they are written, and what an earlier run of itself
+// committed is a success. It must not call the network and must not keep
+// anything of a run that did not commit.
+//
+// The error is fn's own, or matches ErrUnavailable (nothing happened) or
+// ErrUnknown (ask again with the same keys). ctx ends the waiting, not a COMMIT
+// that is under way.
+func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, txBudget)
+	defer cancel()
+	unknown := false // a COMMIT of ours is out there
+	for try := 1; ; try++ {
+		err, atCommit := db.once(ctx, fn)
+		class := Classify(err)
+		unknown = unknown || (atCommit && class == ClassDown)
+		if err == nil || (class != ClassRetry && class != ClassDown) {
+			return err
+		}
+		if try == maxTries || !pause(ctx, try) {
+			if unknown {
+				return fmt.Errorf("%w: %w", ErrUnknown, err)
+			}
+			return unavailable(err)
+		}
+	}
+}
+
+func (db *DB) once(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (err error, atCommit bool) {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err, false
+	}
+	// Roll back by hand on every way out, panics included: after a lock wait
+	// (1205) MariaDB has undone one statement only, and a COMMIT would keep the
+	// half that went before.
+	committed := false
+	defer func() {
+		if !committed {
+			_ = tx.Rollback()
+		}
+	}()
+	if err := fn(ctx, &Tx{tx: tx, engine: db.engine}); err != nil {
+		return err, false
+	}
+	err = tx.Commit()
+	committed = true
+	if errors.Is(err, sql.ErrTxDone) { // ctx ended before COMMIT was sent, and database/sql rolled back
+		return context.Cause(ctx), false
+	}
+	return err, true
+}
+
+// pause waits before the next try and reports false when the time is up.
+func pause(ctx context.Context, try int) bool {
+	d := min(retryPause<<min(try-1, 10), maxPause)
+	d = d/2 + rand.N(d)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

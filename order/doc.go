@@ -1,0 +1,14 @@
+// Package order is the life of an order: placed, prepaid, paid, or closed and
+// its stock given back.
+//
+// It owns the tables orders, order_items and order_events, and writes the
+// journal of package payment and the ledger of package stock inside its own
+// transactions. It does not own the queue (it asks Tasks for a wake-up and
+// never relies on one), nor HTTP, nor WeChat's protocol (payment.Gateway).
+//
+// Read in this order: machine.go (one table decides), door.go (one function
+// writes the state), close.go (stock comes back only after a proven close).
+//
+// Locks are taken in this order everywhere: orders, refunds, payments,
+// stock_flows, skus; within a table by ascending key.
+package order

@@ -1,0 +1,414 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// ErrVersion: the caller acted on an older version of the order.
+var ErrVersion = errors.New("the order has changed since it was read")
+
+// change is one event brought to an order. Exactly one of event, trade, opened
+// and note says what it is; trade and opened are events with more to write.
+type change struct {
+	orderNo    string
+	customerID string // "" for everybody but the customer
+	ifVersion  int64  // 0 for any
+	cause      Cause
+
+	event  Event
+	reason CloseReason // with Cancel and Expire
+
+	trade  *payment.Trade // with Pay: what WeChat says it holds
+	opened *Attempt       // a prepay was answered: store it, if it still matters
+	note   string         // an event that moves nothing, such as close.unknown
+
+	detail map[string]string
+	took   time.Duration
+}
+
+// changed is what became of a change.
+type changed struct {
+	order   Order // header only: no items, payments or attempts
+	before  State
+	cell    Cell
+	settled Settlement    // with Pay
+	mine    bool          // with Cancel, Expire: it is now the caller's turn to ask WeChat
+	due     time.Time     // with Expire: when the turn comes, unless mine
+	late    time.Duration // with Expire: how long after the due time it moved
+	alarms  []string
+}
+
+// ledger is a batch of changes being decided in memory and then written.
+type ledger struct {
+	s      *Service
+	now    time.Time
+	orders map[string]*entry
+	paid   map[string]recorded // by transaction id
+
+	events   []eventRow
+	payments []paymentRow
+	refunds  []refundRow
+	opened   []Attempt
+	returns  []string
+}
+
+// entry is a locked order: as it was read, and as it becomes.
+type entry struct {
+	read, now Order
+	tries     int64 // asks of WeChat that this batch adds
+}
+
+// recorded is a payment that is in the journal.
+type recorded struct {
+	orderNo string
+	settled Settled
+	reason  string
+}
+
+// changeBatch is the one door through which the state of an order is written.
+// It locks the orders of the batch in ascending order, takes every change
+// through the table in order of arrival, and writes the result set by set:
+// state, events, refunds, payments, stock. Nothing is decided by what was read
+// alone: the UPDATE names the state it believes in and its rows are counted,
+// and the next event number and the transaction id are unique keys.
+func (s *Service) changeBatch(ctx context.Context, tx *sqldb.Tx, batch []change) ([]sqldb.Outcome[changed], error) {
+	l := &ledger{s: s, now: s.cfg.Now().Truncate(time.Millisecond)}
+	if err := l.read(ctx, tx, batch); err != nil {
+		return nil, err
+	}
+	outcomes := make([]sqldb.Outcome[changed], len(batch))
+	for i := range batch {
+		outcomes[i].Answer, outcomes[i].Err = l.decide(&batch[i])
+	}
+	if err := l.write(ctx, tx); err != nil {
+		if sqldb.IsDuplicate(err) && len(batch) == 1 {
+			// The row came between our read and our write, on an engine whose
+			// locks did not keep it out. What it did is found on the next run.
+			return nil, fmt.Errorf("%w: %w", sqldb.ErrLostRace, err)
+		}
+		return nil, err
+	}
+	return outcomes, nil
+}
+
+func (l *ledger) read(ctx context.Context, tx *sqldb.Tx, batch []change) error {
+	nos, transactions := map[string]bool{}, map[string]bool{}
+	for i := range batch {
+		nos[batch[i].orderNo] = true
+		if t := batch[i].trade; t != nil {
+			transactions[t.TransactionID] = true
+		}
+	}
+	var err error
+	if l.orders, err = lockOrders(ctx, tx, slices.Sorted(maps.Keys(nos))); err != nil {
+		return err
+	}
+	l.paid, err = findRecorded(ctx, tx, slices.Sorted(maps.Keys(transactions)))
+	return err
+}
+
+// decide takes one change through the table, in memory.
+func (l *ledger) decide(c *change) (changed, error) {
+	if c.trade != nil {
+		return l.settle(c), nil
+	}
+	e, ok := l.orders[c.orderNo]
+	if !ok || (c.customerID != "" && c.customerID != e.now.CustomerID) {
+		return changed{}, ErrNotFound
+	}
+	if c.ifVersion != 0 && c.ifVersion != e.now.Version {
+		return changed{}, ErrVersion
+	}
+	switch {
+	case c.opened != nil:
+		return l.open(e, c), nil
+	case c.note != "":
+		l.record(e, c, c.note, e.now.State, nil)
+		return changed{order: e.now, before: e.now.State}, nil
+	}
+	return l.event(e, c), nil
+}
+
+// event is cancel, expire or close_done.
+func (l *ledger) event(e *entry, c *change) changed {
+	done := changed{before: e.now.State, cell: Next(e.now.State, c.event)}
+	if c.event == Expire && !e.now.DueAt.IsZero() && l.now.Before(e.now.DueAt) {
+		done.cell, done.due, done.order = same(), e.now.DueAt, e.now
+		return done
+	}
+	switch done.cell.Verdict {
+	case Move:
+		l.moveTo(e, c, done.cell)
+		done.mine = e.now.State == Closing
+	case Same:
+		if c.event == Expire && e.now.State == Closing {
+			l.nextAsk(e) // the one who gets this turn asks, the others wait for the next
+			done.mine = true
+		}
+	case Refuse:
+	case Alarm:
+		done.alarms = append(done.alarms, done.cell.Why)
+	}
+	if c.event == Expire && done.cell.Verdict == Move {
+		done.late = l.now.Sub(e.read.DueAt)
+	}
+	done.order = e.now
+	return done
+}
+
+// moveTo changes the state of an order; nothing else does.
+func (l *ledger) moveTo(e *entry, c *change, cell Cell) {
+	name := eventNames[cell.To]
+	from := e.now.State
+	e.now.State = cell.To
+	e.now.DueAt = time.Time{}
+	if cell.To == Closing {
+		e.now.CloseReason = c.reason
+		l.nextAsk(e)
+	}
+	if cell.Effect == ReturnStock {
+		l.returns = append(l.returns, e.now.OrderNo)
+	}
+	l.record(e, c, name, from, nil)
+}
+
+// eventNames names the event that brought an order into a state.
+var eventNames = map[State]string{
+	Closing: "close.requested", Closed: "close.accepted", Paid: "payment.applied", Late: "payment.late",
+	Refunding: "refund.requested", Refunded: "refund.succeeded",
+}
+
+// nextAsk sets when WeChat is asked again if this ask stays without an answer.
+func (l *ledger) nextAsk(e *entry) {
+	ladder := l.s.cfg.CloseRetry
+	step := min(int(e.now.CloseTries), len(ladder)-1)
+	e.now.CloseTries++
+	e.tries++
+	e.now.DueAt = l.now.Add(ladder[step])
+}
+
+// open stores the answer to a prepay. When the order left pending meanwhile the
+// answer is kept for the record and must not be handed out.
+func (l *ledger) open(e *entry, c *change) changed {
+	l.opened = append(l.opened, *c.opened)
+	if e.now.State != Pending {
+		l.record(e, c, "prepay.too_late", e.now.State, map[string]string{"out_trade_no": c.opened.OutTradeNo})
+		return changed{order: e.now, before: e.now.State, cell: refuse("the order left pending before WeChat Pay answered")}
+	}
+	l.record(e, c, "prepay.opened", e.now.State, map[string]string{
+		"out_trade_no": c.opened.OutTradeNo, "trade_type": string(c.opened.TradeType)})
+	return changed{order: e.now, before: e.now.State, cell: same()}
+}
+
+// settle takes one payment in: it makes its order paid, or it is owed back, or
+// it fits no order and is held for a person. It is recorded in every case.
+func (l *ledger) settle(c *change) changed {
+	t := c.trade
+	e := l.orders[c.orderNo]
+	if before, ok := l.paid[t.TransactionID]; ok {
+		done := changed{settled: Settlement{OrderNo: before.orderNo, Settled: Repeated, Reason: before.reason}}
+		if e != nil {
+			done.order, done.before, done.settled.State = e.now, e.now.State, e.now.State
+		}
+		return done
+	}
+	done := changed{settled: Settlement{OrderNo: c.orderNo}}
+	if reason := l.misfit(e, t); reason != "" {
+		return l.hold(e, c, done, reason)
+	}
+	done.before, done.cell = e.now.State, Next(e.now.State, Pay)
+	done.settled.Settled = Applied
+	switch {
+	case done.cell.Verdict == Move && done.cell.Effect == None:
+		l.moveTo(e, c, done.cell)
+	case done.cell.Verdict == Move:
+		done.settled.Settled, done.settled.Reason = Owed, "late"
+		l.moveTo(e, c, done.cell)
+	default:
+		done.settled.Settled, done.settled.Reason = Owed, "duplicate"
+		l.record(e, c, "payment.duplicate", e.now.State, nil)
+	}
+	if done.settled.Settled == Owed {
+		done.alarms = append(done.alarms, done.settled.Reason+" payment, owed back")
+		l.refunds = append(l.refunds, refundRow{outRefundNo: "R" + t.TransactionID, orderNo: c.orderNo,
+			transactionID: t.TransactionID, amount: t.Total, reason: done.settled.Reason, at: l.now})
+	}
+	l.journal(c, done.settled)
+	done.order, done.settled.State = e.now, e.now.State
+	return done
+}
+
+// misfit says why a payment cannot be for this order, "" when it can.
+func (l *ledger) misfit(e *entry, t *payment.Trade) string {
+	switch {
+	case t.MchID != l.s.cfg.MchID:
+		return "mchid"
+	case t.AppID != l.s.cfg.AppID:
+		return "appid"
+	case e == nil:
+		return "unknown_order"
+	case t.Currency != payment.CNY && t.Currency != "": // a query of an unpaid trade leaves it out
+		return "currency"
+	case t.Total != e.now.Total: // what it cost, not what the buyer paid after coupons
+		return "amount"
+	}
+	return ""
+}
+
+func (l *ledger) hold(e *entry, c *change, done changed, reason string) changed {
+	done.settled.Settled, done.settled.Reason = Held, reason
+	done.alarms = append(done.alarms, "payment held: "+reason)
+	if e == nil {
+		done.settled.OrderNo = ""
+	} else {
+		l.record(e, c, "payment.held", e.now.State, map[string]string{"reason": reason})
+		done.order, done.before, done.settled.State = e.now, e.now.State, e.now.State
+	}
+	l.journal(c, done.settled)
+	return done
+}
+
+func (l *ledger) journal(c *change, s Settlement) {
+	l.paid[c.trade.TransactionID] = recorded{orderNo: s.OrderNo, settled: s.Settled, reason: s.Reason}
+	l.payments = append(l.payments, paymentRow{Trade: *c.trade, orderNo: s.OrderNo, at: l.now,
+		source: c.cause.Type, settled: s.Settled, reason: s.Reason})
+}
+
+// record adds an event; every event is a version.
+func (l *ledger) record(e *entry, c *change, name string, from State, extra map[string]string) {
+	e.now.Version++
+	e.now.UpdatedAt = l.now
+	detail := maps.Clone(c.detail)
+	if detail == nil {
+		detail = map[string]string{}
+	}
+	maps.Copy(detail, extra)
+	if c.trade != nil {
+		detail["transaction_id"], detail["out_trade_no"] = c.trade.TransactionID, c.trade.OutTradeNo
+		detail["total"] = c.trade.Total.String()
+	}
+	l.events = append(l.events, eventRow{orderNo: e.now.OrderNo, seq: e.now.Version, at: l.now, name: name,
+		from: from, to: e.now.State, cause: c.cause, detail: encodeDetail(detail), took: c.took})
+}
+
+// maxDetail is the width of order_events.detail in characters; values are cut
+// to fit, since a detail explains and never decides.
+const maxDetail = 1000
+
+func encodeDetail(detail map[string]string) string {
+	if len(detail) == 0 {
+		return ""
+	}
+	for limit := maxDetail / 2; ; limit /= 2 {
+		b, err := json.Marshal(detail)
+		if err == nil && len(b) <= maxDetail {
+			return string(b)
+		}
+		for k, v := range detail {
+			if len(v) > limit {
+				detail[k] = strings.ToValidUTF8(v[:limit], "")
+			}
+		}
+		if limit == 0 {
+			return ""
+		}
+	}
+}
+
+// write writes what was decided, in the lock order of doc.go.
+func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) error {
+	if err := l.writeOrders(ctx, tx); err != nil {
+		return err
+	}
+	if err := insertRefunds(ctx, tx, l.refunds); err != nil {
+		return err
+	}
+	if err := insertPayments(ctx, tx, l.payments); err != nil {
+		return err
+	}
+	if err := insertEvents(ctx, tx, l.events); err != nil {
+		return err
+	}
+	for _, a := range l.opened {
+		if err := setAttempt(ctx, tx, a); err != nil {
+			return err
+		}
+	}
+	if len(l.returns) == 0 {
+		return nil
+	}
+	return stock.ReturnAll(ctx, tx, l.returns, stock.RefClose, l.now)
+}
+
+// step is everything that one UPDATE sets and believes. Orders that take the
+// same step share the statement; a batch of callbacks is one.
+type step struct {
+	from, to State
+	versions int64
+	tries    int64
+	due      int64 // 0 for none
+	reason   CloseReason
+}
+
+func (l *ledger) writeOrders(ctx context.Context, tx *sqldb.Tx) error {
+	steps := map[step][]string{}
+	for no, e := range l.orders {
+		st := step{from: e.read.State, to: e.now.State, versions: e.now.Version - e.read.Version, tries: e.tries,
+			due: toMS(e.now.DueAt), reason: e.now.CloseReason}
+		if st.versions == 0 && st.tries == 0 {
+			continue
+		}
+		steps[st] = append(steps[st], no)
+	}
+	for _, st := range slices.SortedFunc(maps.Keys(steps), compareSteps) {
+		nos := steps[st]
+		slices.Sort(nos)
+		args := []any{string(st.to), st.versions, sql.NullInt64{Int64: st.due, Valid: st.due != 0}, string(st.reason), st.tries,
+			toMS(l.now), string(st.from)}
+		n, err := tx.Update(ctx, `UPDATE orders
+SET state = ?, version = version + ?, due_at = ?, close_reason = ?, close_tries = close_tries + ?, updated_at = ?
+WHERE state = ?
+  AND order_no IN (`+sqldb.In(len(nos))+`)`, append(args, sqldb.Args(nos)...)...)
+		if err != nil {
+			return fmt.Errorf("write the state of %d orders: %w", len(nos), err)
+		}
+		if n != int64(len(nos)) {
+			return sqldb.ErrLostRace
+		}
+	}
+	return nil
+}
+
+func compareSteps(a, b step) int {
+	return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to), cmp.Compare(a.versions, b.versions),
+		cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due), cmp.Compare(a.reason, b.reason))
+}
+
+// bring takes one change through the door and tells the world of it.
+func (s *Service) bring(ctx context.Context, c change) (changed, error) {
+	done, err := s.changes.Do(ctx, c)
+	if err != nil {
+		return done, err
+	}
+	for _, what := range done.alarms {
+		s.alarm(what, c.orderNo, string(done.before))
+	}
+	if done.cell.Verdict == Move {
+		s.observe.Transition(done.before, done.order.State, c.cause.Actor.Type)
+		s.log.Debug("order moved", "order_no", c.orderNo, "from", done.before, "to", done.order.State, "cause", c.cause.Type)
+	}
+	return done, nil
+}

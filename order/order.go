@@ -1,0 +1,313 @@
+package order
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// Order is an order as it is committed now.
+type Order struct {
+	OrderNo     string
+	CustomerID  string
+	State       State
+	Version     int64 // grows by one with every event; also the seq of the last event
+	Total       payment.Fen
+	Remark      string
+	Attach      string
+	Items       []Item
+	CloseReason CloseReason // why it was asked to close, "" if never
+	CloseTries  int64       // how often WeChat was asked
+	CreatedAt   time.Time
+	ExpireAt    time.Time // whole seconds: the last moment to pay
+	DueAt       time.Time // when the scheduler has to look next; zero when never
+	UpdatedAt   time.Time
+	PlacedCause string // the request id of the placement
+
+	// Payment is the money that made the order paid, or that came late. Nil without.
+	Payment *Payment
+	// Refunds are all refunds, oldest first, those owed and not yet sent included.
+	Refunds []RefundRow
+	// Attempts are the WeChat orders opened for it, oldest first.
+	Attempts []Attempt
+}
+
+// Item is one line of an order. A SKU stands on one line only: equal ones are
+// merged when the order is placed.
+type Item struct {
+	LineNo    int
+	SkuID     string
+	Quantity  int64
+	UnitPrice payment.Fen
+}
+
+// Payment is a row of the journal of money received.
+type Payment struct {
+	TransactionID string
+	OutTradeNo    string
+	TradeType     string
+	Total         payment.Fen
+	PayerTotal    payment.Fen
+	Currency      string
+	SuccessTime   time.Time
+	ReceivedAt    time.Time
+	Outcome       Settled
+	Reason        string // why it was not applied
+}
+
+// RefundRow is a refund, asked for or owed.
+type RefundRow struct {
+	OutRefundNo   string
+	TransactionID string
+	Amount        payment.Fen
+	State         string // "owed" until it is sent
+	Reason        string
+	CreatedAt     time.Time
+}
+
+// Attempt is one payable WeChat order of an order.
+type Attempt struct {
+	payment.Attempt
+	No         int
+	State      AttemptState
+	CalledAt   time.Time
+	AnsweredAt time.Time
+	Answer     payment.Prepaid
+}
+
+// AttemptState is what we know of an attempt.
+type AttemptState string
+
+// The states of an attempt.
+const (
+	AttemptCalling AttemptState = "calling" // committed before the call, no answer stored
+	AttemptLive    AttemptState = "live"    // WeChat opened it
+	AttemptRefused AttemptState = "refused" // WeChat's definite no
+	AttemptClosed  AttemptState = "closed"  // proven unpayable
+)
+
+// CloseReason says who wanted an order closed.
+type CloseReason string
+
+// The reasons.
+const (
+	CloseTimeout  CloseReason = "timeout"
+	CloseCancel   CloseReason = "cancel"
+	CloseOperator CloseReason = "operator"
+)
+
+// Actor is who did something.
+type Actor struct {
+	Type ActorType
+	ID   string // customer id, operator's name, worker; never personal data
+}
+
+// ActorType is the kind of an actor.
+type ActorType string
+
+// The actors.
+const (
+	ByCustomer   ActorType = "customer"
+	ByScheduler  ActorType = "scheduler"
+	ByWeChat     ActorType = "wechat"
+	ByOperator   ActorType = "operator"
+	ByReconciler ActorType = "reconciler"
+)
+
+// Cause is why something happened, for the timeline: the actor and the request,
+// task, notification or query that brought it.
+type Cause struct {
+	Actor Actor
+	Type  string // request, task, sweep, notification, query, bill; ≤ 16 characters
+	ID    string // ≤ 64 characters
+}
+
+// TimelineEvent is one line of an order's history. Seq 1 is the placement.
+type TimelineEvent struct {
+	Seq    int64
+	At     time.Time
+	Actor  Actor
+	Event  string // order.placed, close.requested, close.accepted, close.unknown, payment.applied, payment.late, payment.duplicate …
+	From   State  // "" for the placement
+	To     State
+	Cause  Cause
+	Detail map[string]string
+	Took   time.Duration
+}
+
+// Settled is what became of a payment.
+type Settled string
+
+// What a payment can become.
+const (
+	// Applied: it made the order paid.
+	Applied Settled = "applied"
+	// Owed: it did not (late, or a second payment) and is owed back.
+	Owed Settled = "owed"
+	// Held: it fits no order of ours; a person has to look.
+	Held Settled = "held"
+	// Repeated: this transaction was recorded before; nothing changed.
+	Repeated Settled = "repeated"
+)
+
+// Settlement is the answer of Settle.
+type Settlement struct {
+	OrderNo string // "" when the number is not one of ours
+	Settled Settled
+	Reason  string // late, duplicate, amount, currency, appid, mchid, unknown_order; "" when applied
+	State   State  // of the order afterwards, "" when unknown
+}
+
+// Placement asks for an order.
+type Placement struct {
+	CustomerID string
+	// RequestID is the customer's idempotency key, 1–64 of [0-9A-Za-z_-].
+	RequestID string
+	Lines     []stock.Line
+	// ExpectedTotal guards against a stale page; nil to accept the price as it is.
+	ExpectedTotal *payment.Fen
+	Remark        string // ≤ 200 characters
+	Attach        string // ≤ 128 characters, comes back in WeChat's notifications and bills
+	Cause         string // request id, for the timeline
+}
+
+// Placed is an order as it was placed.
+type Placed struct {
+	Order Order // as at its placement: pending, version 1
+	// Replayed: this request had been answered before, with this order.
+	Replayed bool
+}
+
+// PrepayRequest asks for the parameters to pay with.
+type PrepayRequest struct {
+	OrderNo    string
+	CustomerID string
+	TradeType  payment.TradeType
+	OpenID     string // JSAPI
+	ClientIP   string // H5
+	H5Type     string // H5: iOS, Android, Wap
+	Cause      Cause
+}
+
+// Prepayment is what the client needs to pay.
+type Prepayment struct {
+	OrderNo    string
+	OutTradeNo string
+	TradeType  payment.TradeType
+	TimeExpire time.Time
+	Prepaid    payment.Prepaid
+}
+
+// Filter selects orders, newest first. Zero fields do not select.
+type Filter struct {
+	CustomerID             string
+	State                  State
+	CreatedFrom, CreatedTo time.Time
+	OutTradeNo             string
+	TransactionID          string
+	OutRefundNo            string
+	SkuID                  string
+	Stuck                  bool // past its due time by more than StuckAfter
+	AmountMin, AmountMax   payment.Fen
+	Limit                  int    // 1–200
+	Cursor                 string // order_no of the last one seen
+}
+
+// Due is an order that somebody has to look at.
+type Due struct {
+	OrderNo string
+	State   State
+	Version int64
+	At      time.Time
+}
+
+// DueCursor is a place in the order of (due time, order number).
+type DueCursor struct {
+	At      time.Time
+	OrderNo string
+}
+
+// Errors of the service. Errors with data are structs below.
+var (
+	// ErrNotFound: no such order, or it is another customer's.
+	ErrNotFound = errors.New("order not found")
+	// ErrRequestReused: the same customer used this key for another order.
+	ErrRequestReused = errors.New("this idempotency key was used for another request")
+)
+
+// ValidationError lists everything that is wrong with a request.
+type ValidationError struct{ Fields []FieldError }
+
+// FieldError is one thing that is wrong, with a JSON pointer to it.
+type FieldError struct{ Pointer, Code, Detail string }
+
+func (e *ValidationError) Error() string {
+	return fmt.Sprintf("%s: %s (%d in all)", e.Fields[0].Pointer, e.Fields[0].Detail, len(e.Fields))
+}
+
+// InsufficientError names every SKU that was short. Nothing was taken.
+type InsufficientError struct{ Items []stock.Short }
+
+func (e *InsufficientError) Error() string {
+	s := e.Items[0]
+	return fmt.Sprintf("SKU %s has %d left, %d asked", s.SkuID, s.Available, s.Requested)
+}
+
+// UnknownSKUError names a SKU that does not exist.
+type UnknownSKUError struct {
+	SkuID string
+	Index int // of the line
+}
+
+func (e *UnknownSKUError) Error() string { return fmt.Sprintf("SKU %s does not exist", e.SkuID) }
+
+// PriceChangedError: the customer saw another total than the SKUs cost now.
+type PriceChangedError struct{ Expected, Actual payment.Fen }
+
+func (e *PriceChangedError) Error() string {
+	return fmt.Sprintf("the total is %d fen now, %d were expected", e.Actual, e.Expected)
+}
+
+// NotPayableError: the order cannot be prepaid any more.
+type NotPayableError struct {
+	State   State
+	Expired bool // still pending, but its time to pay is over
+}
+
+func (e *NotPayableError) Error() string {
+	if e.Expired {
+		return "the time to pay this order is over"
+	}
+	return fmt.Sprintf("an order that is %s cannot be paid", e.State)
+}
+
+// RefusedError: the state machine says no. Order is the order as it is.
+type RefusedError struct {
+	Order Order
+	Event Event
+	Why   string
+}
+
+func (e *RefusedError) Error() string { return e.Why }
+
+// NotDueError: asked too early; come back At.
+type NotDueError struct{ At time.Time }
+
+func (e *NotDueError) Error() string { return "not due before " + e.At.Format(time.RFC3339Nano) }
+
+// ClosingError: WeChat gave no usable answer to the close. Nothing moved; it is
+// asked again At.
+type ClosingError struct {
+	At  time.Time
+	Err error
+}
+
+func (e *ClosingError) Error() string {
+	return fmt.Sprintf("close not proven, asking again at %s: %v", e.At.Format(time.RFC3339), e.Err)
+}
+
+// Unwrap gives the gateway's error.
+func (e *ClosingError) Unwrap() error { return e.Err }

@@ -1,0 +1,64 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"orderd/payment"
+)
+
+// ErrNotPaid: a trade that carries no payment cannot be settled.
+var ErrNotPaid = errors.New("the trade is not paid")
+
+var transactionID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,32}$`)
+
+// Settle takes in what WeChat says it holds, from whatever told us: a
+// notification, a query, a bill. It is the one door for money, idempotent by
+// transaction id, and when it returns nil the payment is committed: on its
+// order, or owed back, or held for a person because it fits no order of ours.
+// The caller may acknowledge in every one of these cases.
+func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) (Settlement, error) {
+	if !trade.Paid() {
+		return Settlement{}, fmt.Errorf("settle %s: %w (%s)", trade.OutTradeNo, ErrNotPaid, trade.State)
+	}
+	if !transactionID.MatchString(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > 32 {
+		return Settlement{}, fmt.Errorf("settle: %w: transaction id, total or out_trade_no out of bounds", payment.ErrMalformed)
+	}
+	done, err := s.bring(ctx, change{orderNo: attemptOrder(trade.OutTradeNo), cause: cause, event: Pay, trade: &trade})
+	if err != nil {
+		return Settlement{}, fmt.Errorf("settle %s: %w", trade.OutTradeNo, err)
+	}
+	s.observe.Settled(cause.Type, done.settled)
+	if done.settled.Settled == Applied && done.before == Pending {
+		s.cfg.Tasks.Drop(done.order.OrderNo, done.order.ExpireAt.Add(s.cfg.Grace))
+	}
+	return done.settled, nil
+}
+
+// Sync asks WeChat now what it knows of an order and takes in a payment that it
+// holds. An order that was never prepaid is not asked about. It never closes
+// anything. Errors: ErrNotFound, *payment.GatewayError, database errors.
+func (s *Service) Sync(ctx context.Context, orderNo string, cause Cause) (Order, error) {
+	o, err := s.Find(ctx, orderNo)
+	if err != nil {
+		return Order{}, err
+	}
+	for i := len(o.Attempts) - 1; i >= 0; i-- {
+		trade, err := s.cfg.Gateway.Query(ctx, o.Attempts[i].OutTradeNo)
+		if err != nil {
+			return o, err
+		}
+		if !trade.Paid() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
+		defer cancel()
+		if _, err := s.Settle(ctx, trade, Cause{Actor: cause.Actor, Type: "query", ID: cause.ID}); err != nil {
+			return o, err
+		}
+		return s.Find(ctx, orderNo)
+	}
+	return o, nil
+}

@@ -1,0 +1,310 @@
+package order
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// Bounds of a placement.
+const (
+	MaxLines     = 50     // of one order: a cart, not a warehouse
+	MaxQuantity  = 10_000 // of one line
+	maxRemark    = 200    // characters
+	maxAttach    = 128    // characters, WeChat's own limit
+	maxSKU       = 64
+	maxCustomer  = 64
+	maxRequestID = 64
+)
+
+var requestID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
+
+// placing is a Placement with everything decided before its transaction, above
+// all the order number: a transaction that is run again must not make a new one.
+type placing struct {
+	Placement
+	orderNo  string
+	hash     string
+	at       time.Time
+	expireAt time.Time
+	// looks counts the runs of this batch that met a duplicate key; from the
+	// first one on repeats are looked for before anything is written.
+	looks int
+}
+
+// maxLooks bounds how often a batch is run again for a duplicate. A neighbour
+// lane may commit the same key between our look and our write, but not forever.
+const maxLooks = 5
+
+// requestKey is what makes a placement the same placement.
+type requestKey struct{ customerID, requestID string }
+
+func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID} }
+
+// Place places an order: all lines or none, prices from our own SKUs. It is
+// idempotent by (CustomerID, RequestID): the same request again is answered
+// with the order of the first one, also when nothing is left on the shelf; the
+// same key with another content is ErrRequestReused.
+//
+// Errors: *ValidationError, *UnknownSKUError, *PriceChangedError,
+// *InsufficientError, ErrRequestReused (nothing was placed), or one that
+// matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
+func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
+	if err := p.validate(); err != nil {
+		return Placed{}, err
+	}
+	now := s.cfg.Now().Truncate(time.Millisecond)
+	no, err := s.newOrderNo(now)
+	if err != nil {
+		return Placed{}, fmt.Errorf("make an order number: %w", err)
+	}
+	p.Lines = stock.Merge(p.Lines)
+	placed, err := s.placements.Do(ctx, placing{
+		Placement: p,
+		orderNo:   no,
+		hash:      p.hash(),
+		at:        now,
+		expireAt:  ceilSecond(now.Add(s.cfg.PayWithin)),
+	})
+	switch {
+	case err != nil:
+		s.observeRefusal(err)
+		return Placed{}, err
+	case placed.Replayed:
+		s.observe.Replayed()
+		return placed, nil
+	}
+	s.observe.Transition("", Pending, ByCustomer)
+	s.cfg.Tasks.CloseAt(placed.Order.OrderNo, placed.Order.Version, placed.Order.DueAt)
+	return placed, nil
+}
+
+func (s *Service) observeRefusal(err error) {
+	var short *InsufficientError
+	var sku *UnknownSKUError
+	var price *PriceChangedError
+	switch {
+	case errors.As(err, &short):
+		s.observe.Refused("stock")
+	case errors.As(err, &sku):
+		s.observe.Refused("sku")
+	case errors.As(err, &price):
+		s.observe.Refused("price")
+	case errors.Is(err, ErrRequestReused):
+		s.observe.Refused("key")
+	}
+}
+
+// ceilSecond rounds a deadline up to a whole second: asynq keeps whole seconds
+// and would otherwise run early.
+func ceilSecond(t time.Time) time.Time {
+	if r := t.Truncate(time.Second); !r.Equal(t) {
+		return r.Add(time.Second)
+	}
+	return t
+}
+
+func (p *Placement) validate() error {
+	var bad []FieldError
+	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
+	if p.CustomerID == "" || len(p.CustomerID) > maxCustomer {
+		add("", "CUSTOMER", "the customer id must have 1 to 64 bytes")
+	}
+	if !requestID.MatchString(p.RequestID) {
+		add("", "IDEMPOTENCY_KEY", "the idempotency key must be 1 to 64 of 0-9 A-Z a-z _ -")
+	}
+	if n := len(p.Lines); n == 0 || n > MaxLines {
+		add("#/items", "LENGTH", fmt.Sprintf("an order has 1 to %d lines", MaxLines))
+	}
+	var total int64
+	for i, l := range p.Lines {
+		at := "#/items/" + strconv.Itoa(i)
+		if l.SkuID == "" || len(l.SkuID) > maxSKU {
+			add(at+"/sku_id", "LENGTH", "a sku_id has 1 to 64 bytes")
+		}
+		if l.Quantity < 1 || l.Quantity > MaxQuantity {
+			add(at+"/quantity", "RANGE", fmt.Sprintf("a quantity is 1 to %d", MaxQuantity))
+			continue
+		}
+		if total += l.Quantity; total > MaxQuantity {
+			add(at+"/quantity", "RANGE", fmt.Sprintf("an order holds at most %d units", MaxQuantity))
+			break
+		}
+	}
+	if n := utf8.RuneCountInString(p.Remark); n > maxRemark || !utf8.ValidString(p.Remark) {
+		add("#/remark", "LENGTH", "a remark has at most 200 characters")
+	}
+	if n := utf8.RuneCountInString(p.Attach); n > maxAttach || !utf8.ValidString(p.Attach) {
+		add("#/attach", "LENGTH", "attach has at most 128 characters")
+	}
+	if len(bad) > 0 {
+		return &ValidationError{Fields: bad}
+	}
+	return nil
+}
+
+// hash is the fingerprint that tells a repeat from another request under the
+// same key. Field lengths keep neighbours apart.
+func (p *Placement) hash() string {
+	h := sha256.New()
+	for _, l := range p.Lines {
+		fmt.Fprintf(h, "%d:%s %d\n", len(l.SkuID), l.SkuID, l.Quantity)
+	}
+	if p.ExpectedTotal != nil {
+		fmt.Fprintf(h, "expected %d\n", *p.ExpectedTotal)
+	}
+	fmt.Fprintf(h, "%d:%s %d:%s", len(p.Remark), p.Remark, len(p.Attach), p.Attach)
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// placeBatch places a batch in one transaction. It first writes and only then
+// looks: most placements are new, and the unique key (customer_id, request_id)
+// refuses the others. A batch that met a repeat is run again with a look.
+// That covers a COMMIT whose answer was lost as well: the second run finds the
+// rows of the first under their own order numbers.
+func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[Placed], error) {
+	outcomes, err := s.tryPlace(ctx, tx, batch)
+	if sqldb.IsDuplicate(err) && batch[0].looks < maxLooks {
+		for i := range batch {
+			batch[i].looks++
+		}
+		return nil, fmt.Errorf("%w: repeated placement", sqldb.ErrLostRace)
+	}
+	return outcomes, err
+}
+
+func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[Placed], error) {
+	known := map[requestKey]placedBefore{}
+	if batch[0].looks > 0 {
+		var err error
+		if known, err = findPlaced(ctx, tx, batch); err != nil {
+			return nil, err
+		}
+	}
+	shelf, err := stock.Open(ctx, tx, demandOf(batch))
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]sqldb.Outcome[Placed], len(batch))
+	var fresh []Order
+	var short []int // refused for stock, perhaps repeats of the order that took the last unit
+	for i := range batch {
+		p := &batch[i]
+		if before, ok := known[p.key()]; ok {
+			outcomes[i] = before.answer(p)
+			continue
+		}
+		o, err := s.decide(p, shelf)
+		if err != nil {
+			outcomes[i].Err = err
+			if errors.As(err, new(*InsufficientError)) {
+				short = append(short, i)
+			}
+			continue
+		}
+		known[p.key()] = placedBefore{order: o, hash: p.hash}
+		outcomes[i].Answer = Placed{Order: o}
+		fresh = append(fresh, o)
+	}
+	if len(short) > 0 && batch[0].looks == 0 {
+		if err := answerRepeats(ctx, tx, batch, short, outcomes); err != nil {
+			return nil, err
+		}
+	}
+	if len(fresh) == 0 {
+		return outcomes, nil
+	}
+	if err := insertOrders(ctx, tx, batch, fresh); err != nil {
+		return nil, err
+	}
+	return outcomes, shelf.Commit(ctx, tx, fresh[0].CreatedAt)
+}
+
+// answerRepeats tests the duplicate before sufficiency is final: a retry of the
+// placement that took the last unit gets its order, not "sold out".
+func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, short []int, outcomes []sqldb.Outcome[Placed]) error {
+	refused := make([]placing, len(short))
+	for j, i := range short {
+		refused[j] = batch[i]
+	}
+	known, err := findPlaced(ctx, tx, refused)
+	if err != nil {
+		return err
+	}
+	for _, i := range short {
+		if before, ok := known[batch[i].key()]; ok {
+			outcomes[i] = before.answer(&batch[i])
+		}
+	}
+	return nil
+}
+
+func demandOf(batch []placing) map[string]int64 {
+	demand := make(map[string]int64, len(batch))
+	for i := range batch {
+		for _, l := range batch[i].Lines {
+			demand[l.SkuID] += l.Quantity
+		}
+	}
+	return demand
+}
+
+// decide prices the lines and takes them from the shelf, all or none.
+func (s *Service) decide(p *placing, shelf *stock.Shelf) (Order, error) {
+	var total payment.Fen
+	items := make([]Item, len(p.Lines))
+	for i, l := range p.Lines {
+		sku, ok := shelf.SKU(l.SkuID)
+		if !ok {
+			return Order{}, &UnknownSKUError{SkuID: l.SkuID, Index: i}
+		}
+		items[i] = Item{LineNo: i + 1, SkuID: l.SkuID, Quantity: l.Quantity, UnitPrice: payment.Fen(sku.PriceFen)}
+		if payment.Fen(sku.PriceFen) > payment.MaxFen/payment.Fen(l.Quantity) {
+			return Order{}, tooMuchMoney()
+		}
+		if total += payment.Fen(l.Quantity * sku.PriceFen); total > payment.MaxFen {
+			return Order{}, tooMuchMoney()
+		}
+	}
+	if p.ExpectedTotal != nil && *p.ExpectedTotal != total {
+		return Order{}, &PriceChangedError{Expected: *p.ExpectedTotal, Actual: total}
+	}
+	if short := shelf.Take(p.orderNo, p.Lines); short != nil {
+		return Order{}, &InsufficientError{Items: short}
+	}
+	return Order{
+		OrderNo: p.orderNo, CustomerID: p.CustomerID, State: Pending, Version: 1, Total: total,
+		Remark: p.Remark, Attach: p.Attach, Items: items, PlacedCause: p.Cause,
+		CreatedAt: p.at, UpdatedAt: p.at, ExpireAt: p.expireAt, DueAt: p.expireAt.Add(s.cfg.Grace),
+	}, nil
+}
+
+func tooMuchMoney() error {
+	return &ValidationError{Fields: []FieldError{{"#/items", "AMOUNT", "an order may cost at most " + payment.MaxFen.String() + " yuan"}}}
+}
+
+// placedBefore is an order that an earlier request, or an earlier member of the
+// same batch, placed under this key.
+type placedBefore struct {
+	order Order // as at its placement
+	hash  string
+}
+
+func (b placedBefore) answer(p *placing) sqldb.Outcome[Placed] {
+	if b.hash != p.hash {
+		return sqldb.Outcome[Placed]{Err: ErrRequestReused}
+	}
+	// Our own number means that an earlier run of this transaction committed
+	// and we never heard of it: that is the first answer, not a repeat.
+	return sqldb.Outcome[Placed]{Answer: Placed{Order: b.order, Replayed: b.order.OrderNo != p.orderNo}}
+}

@@ -1,0 +1,187 @@
+package order
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+)
+
+// Tasks is what orders need of a queue: to be woken at a time. It is a bell,
+// not a promise: both methods return at once, may fail silently, and the sweep
+// over due orders covers what they lose.
+type Tasks interface {
+	// CloseAt asks for Expire(orderNo) at the time at or soon after. An order
+	// may have several wake-ups at different times.
+	CloseAt(orderNo string, version int64, at time.Time)
+	// Drop says that the wake-up set for the time at is no longer needed.
+	Drop(orderNo string, at time.Time)
+}
+
+// Observer is told what happened, after it was committed. Implementations must
+// be quick and safe for concurrent use.
+type Observer interface {
+	// Transition: an order moved; from is "" for a placement.
+	Transition(from, to State, by ActorType)
+	// Settled: a payment was taken in from notify, query or bill.
+	Settled(source string, s Settlement)
+	// Refused: a placement was refused: stock, price, sku, key.
+	Refused(what string)
+	// Replayed: a placement was answered from an earlier one.
+	Replayed()
+	// Lateness: how long after its due time an unpaid order was taken to closing.
+	Lateness(d time.Duration)
+	// CloseAsked: WeChat was asked to close; verdict is closed, paid or unknown.
+	CloseAsked(verdict string)
+	// Alarm: something that must not happen, for an operator.
+	Alarm(what, orderNo, detail string)
+	// Batch: a group commit of size members took so long.
+	Batch(name string, size int, took time.Duration)
+}
+
+// Defaults and bounds of Config.
+const (
+	// MinPayWithin exists for tests and demonstrations; WeChat itself raises a
+	// time_expire of less than a minute to a minute.
+	MinPayWithin          = time.Second
+	defaultPayWithin      = 30 * time.Minute
+	defaultGrace          = 20 * time.Second
+	defaultPrepayInFlight = 30 * time.Second
+	defaultLanes          = 2
+)
+
+// Config shapes a Service. DB, Gateway, Now, MchID, AppID and NotifyURL are required.
+type Config struct {
+	DB      *sqldb.DB
+	Gateway payment.Gateway
+	Tasks   Tasks // nil: no queue, the sweep does everything
+	Now     func() time.Time
+	Log     *slog.Logger // nil: silent
+	Observe Observer     // nil: nobody watches
+
+	// MchID and AppID are what a payment must carry to be ours.
+	MchID, AppID string
+	// NotifyURL is where WeChat sends payment notifications.
+	NotifyURL string
+	// PayWithin is how long a buyer has; at least MinPayWithin. Default 30 minutes.
+	PayWithin time.Duration
+	// Grace is how long after the deadline WeChat is asked to close: WeChat
+	// refuses late payers by itself from the deadline on, and answers
+	// FREQUENCY_LIMITED to closes that come right at it. Default 20 s, negative
+	// for none.
+	Grace time.Duration
+	// CloseRetry is the ladder of waits after a close without a usable answer;
+	// its last step repeats. Default 5 s, 15 s, 30 s, 1 m, 2 m, 5 m.
+	CloseRetry []time.Duration
+	// PrepayInFlight is how long after a prepay call without an answer WeChat
+	// may still open the trade; until then "no such trade" proves nothing.
+	// It must exceed the gateway's time-out. Default 30 s.
+	PrepayInFlight time.Duration
+	// Lanes is how many group commits may be under way at once. Default 2.
+	Lanes int
+}
+
+// Service is the door to orders. All methods are safe for concurrent use.
+type Service struct {
+	cfg        Config
+	db         *sqldb.DB
+	log        *slog.Logger
+	observe    Observer
+	placements *sqldb.Group[placing, Placed]
+	changes    *sqldb.Group[change, changed]
+
+	idMu sync.Mutex
+	ids  *ulid.MonotonicEntropy
+}
+
+// New starts a service. The schema must be up to date; Close ends the service.
+func New(cfg Config) (*Service, error) {
+	if cfg.DB == nil || cfg.Gateway == nil || cfg.Now == nil {
+		return nil, errors.New("order: Config needs DB, Gateway and Now")
+	}
+	if cfg.MchID == "" || cfg.AppID == "" || cfg.NotifyURL == "" {
+		return nil, errors.New("order: Config needs MchID, AppID and NotifyURL")
+	}
+	setDefault(&cfg.PayWithin, defaultPayWithin)
+	setDefault(&cfg.Grace, defaultGrace)
+	setDefault(&cfg.PrepayInFlight, defaultPrepayInFlight)
+	setDefault(&cfg.Lanes, defaultLanes)
+	cfg.Grace = max(cfg.Grace, 0)
+	if cfg.PayWithin < MinPayWithin {
+		return nil, errors.New("order: PayWithin must be at least one second")
+	}
+	if len(cfg.CloseRetry) == 0 {
+		cfg.CloseRetry = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
+	}
+	s := &Service{cfg: cfg, db: cfg.DB, log: cfg.Log, observe: cfg.Observe, ids: ulid.Monotonic(rand.Reader, 0)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.observe == nil {
+		s.observe = nobody{}
+	}
+	if s.cfg.Tasks == nil {
+		s.cfg.Tasks = noTasks{}
+	}
+	s.placements = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.placeBatch)
+	s.changes = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "change", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.changeBatch)
+	return s, nil
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// Close lets the calls that are in finish. Later calls are refused.
+func (s *Service) Close() {
+	s.placements.Close()
+	s.changes.Close()
+}
+
+// newOrderNo gives a new order number: a ULID, so that numbers sort by time of
+// placement, which keeps inserts at the end of the primary key.
+func (s *Service) newOrderNo(now time.Time) (string, error) {
+	s.idMu.Lock()
+	defer s.idMu.Unlock()
+	id, err := ulid.New(ulid.Timestamp(now), s.ids)
+	if err != nil {
+		return "", err
+	}
+	return id.String(), nil
+}
+
+// detached keeps what was started alive when the caller hangs up: an answer of
+// WeChat must be stored whoever still waits for it.
+func detached(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
+// alarm tells an operator of what must not happen.
+func (s *Service) alarm(what, orderNo, detail string) {
+	s.log.Error("alarm", "what", what, "order_no", orderNo, "detail", detail)
+	s.observe.Alarm(what, orderNo, detail)
+}
+
+type noTasks struct{}
+
+func (noTasks) CloseAt(string, int64, time.Time) {}
+func (noTasks) Drop(string, time.Time)           {}
+
+type nobody struct{}
+
+func (nobody) Transition(State, State, ActorType) {}
+func (nobody) Settled(string, Settlement)         {}
+func (nobody) Refused(string)                     {}
+func (nobody) Replayed()                          {}
+func (nobody) Lateness(time.Duration)             {}
+func (nobody) CloseAsked(string)                  {}
+func (nobody) Alarm(string, string, string)       {}
+func (nobody) Batch(string, int, time.Duration)   {}

@@ -1,0 +1,351 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// Bounds of reading.
+const (
+	maxPage     = 200
+	defaultPage = 50
+	// StuckAfter is how long past its due time an order counts as stuck.
+	StuckAfter = 5 * time.Minute
+)
+
+// Find gives an order whole, whoever's it is.
+func (s *Service) Find(ctx context.Context, orderNo string) (Order, error) {
+	return s.find(ctx, orderNo, "")
+}
+
+// FindOwn gives an order of this customer; another customer's is ErrNotFound.
+func (s *Service) FindOwn(ctx context.Context, customerID, orderNo string) (Order, error) {
+	if customerID == "" {
+		return Order{}, ErrNotFound
+	}
+	return s.find(ctx, orderNo, customerID)
+}
+
+func (s *Service) find(ctx context.Context, orderNo, customerID string) (Order, error) {
+	o, err := scanOrder(s.db.QueryRowContext(ctx, `SELECT `+orderColumns+`
+FROM orders
+WHERE order_no = ?`, orderNo))
+	switch {
+	case errors.Is(err, sql.ErrNoRows), err == nil && customerID != "" && o.CustomerID != customerID:
+		return Order{}, ErrNotFound
+	case err != nil:
+		return Order{}, readError("find order", err)
+	}
+	items, err := findItems(ctx, s.db, []string{orderNo})
+	if err != nil {
+		return Order{}, readError("find order", err)
+	}
+	o.Items = items[orderNo]
+	if o.Attempts, err = findAttempts(ctx, s.db, orderNo); err != nil {
+		return Order{}, readError("find order", err)
+	}
+	if o.Payment, err = findPayment(ctx, s.db, orderNo); err != nil {
+		return Order{}, readError("find order", err)
+	}
+	if o.Refunds, err = findRefunds(ctx, s.db, orderNo); err != nil {
+		return Order{}, readError("find order", err)
+	}
+	return o, nil
+}
+
+// readError makes a database that is away recognisable.
+func readError(what string, err error) error {
+	if sqldb.Classify(err) == sqldb.ClassDown && !errors.Is(err, sqldb.ErrUnavailable) {
+		return fmt.Errorf("%s: %w: %w", what, sqldb.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// findPayment gives the payment that made an order paid, else the oldest one
+// that is owed back, nil without.
+func findPayment(ctx context.Context, q querier, orderNo string) (*Payment, error) {
+	var p Payment
+	var paid, received int64
+	err := q.QueryRowContext(ctx, `SELECT transaction_id, out_trade_no, trade_type, amount_fen, payer_fen, currency,
+  paid_at, received_at, outcome, reason
+FROM payments
+WHERE order_no = ?
+  AND outcome <> 'held'
+ORDER BY CASE outcome WHEN 'applied' THEN 0 ELSE 1 END, received_at, transaction_id
+LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total, &p.PayerTotal, &p.Currency,
+		&paid, &received, &p.Outcome, &p.Reason)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	p.SuccessTime, p.ReceivedAt = fromMS(paid), fromMS(received)
+	return &p, err
+}
+
+func findRefunds(ctx context.Context, q querier, orderNo string) ([]RefundRow, error) {
+	rows, err := q.QueryContext(ctx, `SELECT out_refund_no, transaction_id, amount_fen, state, reason, created_at
+FROM refunds
+WHERE order_no = ?
+ORDER BY created_at, out_refund_no`, orderNo)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []RefundRow
+	for rows.Next() {
+		var r RefundRow
+		var created int64
+		if err := rows.Scan(&r.OutRefundNo, &r.TransactionID, &r.Amount, &r.State, &r.Reason, &created); err != nil {
+			return nil, err
+		}
+		r.CreatedAt = fromMS(created)
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// List gives orders with their items, newest first, and the cursor of the next
+// page, "" at the end. Payments and attempts are not loaded.
+func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
+	limit := f.Limit
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	limit = min(limit, maxPage)
+	where, args := f.where(s.cfg.Now())
+	rows, err := s.db.QueryContext(ctx, `SELECT `+orderColumns+`
+FROM orders
+`+where+`
+ORDER BY order_no DESC
+LIMIT ?`, append(args, limit+1)...)
+	if err != nil {
+		return nil, "", readError("list orders", err)
+	}
+	defer rows.Close()
+	var orders []Order
+	for rows.Next() {
+		o, err := scanOrder(rows)
+		if err != nil {
+			return nil, "", readError("list orders", err)
+		}
+		orders = append(orders, o)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, "", readError("list orders", err)
+	}
+	next := ""
+	if len(orders) > limit {
+		orders = orders[:limit]
+		next = orders[limit-1].OrderNo
+	}
+	nos := make([]string, len(orders))
+	for i := range orders {
+		nos[i] = orders[i].OrderNo
+	}
+	items, err := findItems(ctx, s.db, nos)
+	if err != nil {
+		return nil, "", readError("list orders", err)
+	}
+	for i := range orders {
+		orders[i].Items = items[orders[i].OrderNo]
+	}
+	return orders, next, nil
+}
+
+func (f *Filter) where(now time.Time) (string, []any) {
+	var terms []string
+	var args []any
+	add := func(when bool, term string, values ...any) {
+		if when {
+			terms, args = append(terms, term), append(args, values...)
+		}
+	}
+	add(f.CustomerID != "", "customer_id = ?", f.CustomerID)
+	add(f.State != "", "state = ?", string(f.State))
+	add(!f.CreatedFrom.IsZero(), "created_at >= ?", toMS(f.CreatedFrom))
+	add(!f.CreatedTo.IsZero(), "created_at < ?", toMS(f.CreatedTo))
+	add(f.OutTradeNo != "", "order_no = ?", attemptOrder(f.OutTradeNo))
+	add(f.TransactionID != "", "order_no IN (SELECT order_no FROM payments WHERE transaction_id = ?)", f.TransactionID)
+	add(f.OutRefundNo != "", "order_no IN (SELECT order_no FROM refunds WHERE out_refund_no = ?)", f.OutRefundNo)
+	add(f.SkuID != "", "order_no IN (SELECT order_no FROM order_items WHERE sku_id = ?)", f.SkuID)
+	add(f.Stuck, "due_at < ?", toMS(now.Add(-StuckAfter)))
+	add(f.AmountMin > 0, "total_fen >= ?", int64(f.AmountMin))
+	add(f.AmountMax > 0, "total_fen <= ?", int64(f.AmountMax))
+	add(f.Cursor != "", "order_no < ?", f.Cursor)
+	if len(terms) == 0 {
+		return "", nil
+	}
+	return "WHERE " + strings.Join(terms, "\n  AND "), args
+}
+
+// Timeline gives everything that happened to an order, in order. The first
+// event is the placement, which the order's own row records.
+func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent, error) {
+	o, err := scanOrder(s.db.QueryRowContext(ctx, `SELECT `+orderColumns+`
+FROM orders
+WHERE order_no = ?`, orderNo))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	} else if err != nil {
+		return nil, readError("timeline", err)
+	}
+	customer := Actor{Type: ByCustomer, ID: o.CustomerID}
+	events := []TimelineEvent{{Seq: 1, At: o.CreatedAt, Actor: customer, Event: "order.placed", To: Pending,
+		Cause: Cause{Actor: customer, Type: "request", ID: o.PlacedCause}, Detail: map[string]string{"total": o.Total.String()}}}
+	rows, err := s.db.QueryContext(ctx, `SELECT seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms
+FROM order_events
+WHERE order_no = ?
+ORDER BY seq`, orderNo)
+	if err != nil {
+		return nil, readError("timeline", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var e TimelineEvent
+		var at, took int64
+		var detail string
+		if err := rows.Scan(&e.Seq, &at, &e.Event, &e.From, &e.To, &e.Actor.Type, &e.Actor.ID, &e.Cause.Type, &e.Cause.ID, &detail, &took); err != nil {
+			return nil, readError("timeline", err)
+		}
+		e.At, e.Took, e.Cause.Actor = fromMS(at), time.Duration(took)*time.Millisecond, e.Actor
+		if detail != "" {
+			if err := json.Unmarshal([]byte(detail), &e.Detail); err != nil {
+				return nil, fmt.Errorf("timeline of %s: detail of event %d: %w", orderNo, e.Seq, err)
+			}
+		}
+		events = append(events, e)
+	}
+	return events, rows.Err()
+}
+
+// DueOrders pages through the orders that somebody has to look at, in the order
+// of their due time: those after the cursor and due by until. A page full of
+// orders that cannot be helped does not hide the next one.
+func (s *Service) DueOrders(ctx context.Context, after DueCursor, until time.Time, limit int) ([]Due, error) {
+	from := toMS(after.At)
+	rows, err := s.db.QueryContext(ctx, `SELECT order_no, state, version, due_at
+FROM orders
+WHERE due_at >= ?
+  AND due_at <= ?
+  AND (due_at > ? OR order_no > ?)
+ORDER BY due_at, order_no
+LIMIT ?`, from, toMS(until), from, after.OrderNo, limit)
+	if err != nil {
+		return nil, readError("find due orders", err)
+	}
+	defer rows.Close()
+	var due []Due
+	for rows.Next() {
+		var d Due
+		var at int64
+		if err := rows.Scan(&d.OrderNo, &d.State, &d.Version, &at); err != nil {
+			return nil, readError("find due orders", err)
+		}
+		d.At = fromMS(at)
+		due = append(due, d)
+	}
+	return due, rows.Err()
+}
+
+// Backlog counts the open orders: by state, and how many are past their due
+// time since when.
+type Backlog struct {
+	Open    map[State]int64 // pending and closing
+	Overdue int64
+	Oldest  time.Time // due time of the oldest overdue one, zero without
+}
+
+// Backlog reads the open orders through the index on their due time.
+func (s *Service) Backlog(ctx context.Context) (Backlog, error) {
+	b := Backlog{Open: map[State]int64{Pending: 0, Closing: 0}}
+	rows, err := s.db.QueryContext(ctx, `SELECT state, COUNT(*), SUM(CASE WHEN due_at < ? THEN 1 ELSE 0 END), MIN(due_at)
+FROM orders
+WHERE due_at > 0
+GROUP BY state`, toMS(s.cfg.Now()))
+	if err != nil {
+		return b, readError("count open orders", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var st State
+		var n, overdue, oldest int64
+		if err := rows.Scan(&st, &n, &overdue, &oldest); err != nil {
+			return b, readError("count open orders", err)
+		}
+		b.Open[st] += n
+		b.Overdue += overdue
+		if at := fromMS(oldest); overdue > 0 && (b.Oldest.IsZero() || at.Before(b.Oldest)) {
+			b.Oldest = at
+		}
+	}
+	return b, rows.Err()
+}
+
+// Account is where the units of a SKU are: on the shelf, reserved by open
+// orders, or sold. A SKU is conserved when what came in equals their sum.
+type Account struct {
+	SkuID              string
+	CameIn, Available  int64
+	Reserved, Sold     int64
+	Deducted, Returned int64
+	Unlimited          bool
+}
+
+// Conserved reports that every unit that came in is somewhere.
+func (a Account) Conserved() bool {
+	return a.Unlimited || a.CameIn == a.Available+a.Reserved+a.Sold
+}
+
+// StockAccount accounts for every unit of one SKU from its flows and the states
+// of the orders that hold them.
+func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, error) {
+	a := Account{SkuID: skuID}
+	err := s.db.QueryRowContext(ctx, `SELECT available, unlimited
+FROM skus
+WHERE sku_id = ?`, skuID).Scan(&a.Available, &a.Unlimited)
+	if errors.Is(err, sql.ErrNoRows) {
+		return a, ErrNotFound
+	} else if err != nil {
+		return a, readError("account for stock", err)
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT f.kind, COALESCE(o.state, ''), SUM(f.delta)
+FROM stock_flows f
+LEFT JOIN orders o ON o.order_no = f.order_no
+WHERE f.sku_id = ?
+GROUP BY f.kind, COALESCE(o.state, '')`, skuID)
+	if err != nil {
+		return a, readError("account for stock", err)
+	}
+	defer rows.Close()
+	open := []State{Pending, Closing}
+	for rows.Next() {
+		var kind string
+		var st State
+		var delta int64
+		if err := rows.Scan(&kind, &st, &delta); err != nil {
+			return a, readError("account for stock", err)
+		}
+		switch {
+		case kind != "deduct" && kind != "return":
+			a.CameIn += delta
+			continue
+		case kind == "deduct":
+			a.Deducted -= delta
+		default:
+			a.Returned += delta
+		}
+		if slices.Contains(open, st) {
+			a.Reserved -= delta
+		} else {
+			a.Sold -= delta // of a closed order: nothing, its flows cancel out
+		}
+	}
+	return a, rows.Err()
+}

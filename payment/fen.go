@@ -1,0 +1,54 @@
+package payment
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Fen is an amount of money in fen, a hundredth of a yuan. Money is never a float.
+type Fen int64
+
+// MaxFen bounds one order: ten million yuan. WeChat's own limit per payment is
+// far lower; the bound exists so that sums of lines can never overflow.
+const MaxFen Fen = 1_000_000_000
+
+// CNY is the only currency that mainland WeChat Pay settles in.
+const CNY = "CNY"
+
+// ErrMoney marks a yuan string that is not an exact amount of fen.
+var ErrMoney = errors.New("not an amount of money")
+
+// String renders the amount in yuan with two decimals, as a person reads it.
+func (f Fen) String() string {
+	sign, n := "", uint64(f)
+	if f < 0 {
+		sign, n = "-", -uint64(f)
+	}
+	return fmt.Sprintf("%s%d.%02d", sign, n/100, n%100)
+}
+
+// ParseYuan reads a yuan string such as "149.00", "-0.5" or "12" exactly.
+// More than two decimals are accepted only when the rest is zeros: a fraction
+// of a fen is an error, never rounded.
+func ParseYuan(s string) (Fen, error) {
+	body, neg := strings.CutPrefix(s, "-")
+	whole, frac, dotted := strings.Cut(body, ".")
+	if whole == "" || (dotted && frac == "") || len(whole) > 13 {
+		return 0, fmt.Errorf("%w: %q", ErrMoney, s)
+	}
+	if len(frac) > 2 && strings.Trim(frac[2:], "0") != "" {
+		return 0, fmt.Errorf("%w: %q has a fraction of a fen", ErrMoney, s)
+	}
+	var n int64
+	for _, r := range whole + (frac + "00")[:2] {
+		if r < '0' || r > '9' {
+			return 0, fmt.Errorf("%w: %q", ErrMoney, s)
+		}
+		n = n*10 + int64(r-'0')
+	}
+	if neg {
+		n = -n
+	}
+	return Fen(n), nil
+}

@@ -1,0 +1,256 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// Gateway is WeChat Pay as an order sees it. Every method is one network call
+// bounded by ctx and by the gateway's own short time-out.
+//
+// The rule of all of them: a nil error means that WeChat answered, the answer
+// was signed by WeChat, and it means what the returned value says. Any error
+// is a *GatewayError, and unless its Kind is KindRejected nothing is known
+// about what happened at WeChat: nothing may move here.
+type Gateway interface {
+	// Prepay opens (or repeats, with the same parameters) a payable trade.
+	Prepay(ctx context.Context, a Attempt) (Prepaid, error)
+	// Query asks for the present state of a trade.
+	Query(ctx context.Context, outTradeNo string) (Trade, error)
+	// Close asks WeChat to make a trade unpayable for good.
+	Close(ctx context.Context, outTradeNo string) (CloseReply, error)
+}
+
+// CloseAnswer is what WeChat said to a close. Only a query makes "closed"
+// final where a prepay was ever sent (wechatpay docs: 204 also comes for
+// numbers that WeChat has never seen).
+type CloseAnswer int
+
+// The definite answers to a close. "No answer" is not among them: it is an error.
+const (
+	// CloseAccepted: 204. The trade was open, or closed before, or never seen.
+	CloseAccepted CloseAnswer = iota + 1
+	// CloseAlreadyClosed: ORDER_CLOSED.
+	CloseAlreadyClosed
+	// ClosePaid: ORDERPAID or ORDER_PAID at any status. The money is there, ask by query.
+	ClosePaid
+	// CloseNotFound: ORDER_NOT_EXIST.
+	CloseNotFound
+)
+
+// String names the answer as it appears in timelines and metrics.
+func (a CloseAnswer) String() string {
+	switch a {
+	case CloseAccepted:
+		return "accepted"
+	case CloseAlreadyClosed:
+		return "already_closed"
+	case ClosePaid:
+		return "paid"
+	case CloseNotFound:
+		return "not_found"
+	}
+	return fmt.Sprintf("CloseAnswer(%d)", int(a))
+}
+
+// CloseReply is a definite answer to a close with what support asks for.
+type CloseReply struct {
+	Answer    CloseAnswer
+	Status    int    // HTTP status
+	Code      string // WeChat's code as sent, "" for 204
+	RequestID string // WeChat's Request-ID header
+}
+
+// TradeType names how the buyer pays.
+type TradeType string
+
+// The trade types that orderd offers. WeChat calls H5 "MWEB" in its answers.
+const (
+	Native TradeType = "NATIVE"
+	JSAPI  TradeType = "JSAPI"
+	H5     TradeType = "H5"
+	App    TradeType = "APP"
+)
+
+// TradeState is WeChat's own word for the state of a trade.
+type TradeState string
+
+// All states a query can return. Refund means "was paid, and some of it went back".
+const (
+	TradeSuccess    TradeState = "SUCCESS"
+	TradeRefund     TradeState = "REFUND"
+	TradeNotPay     TradeState = "NOTPAY"
+	TradeClosed     TradeState = "CLOSED"
+	TradeRevoked    TradeState = "REVOKED"
+	TradeUserPaying TradeState = "USERPAYING"
+	TradePayError   TradeState = "PAYERROR"
+	// TradeNotFound is ours: WeChat answered 404 ORDER_NOT_EXIST.
+	TradeNotFound TradeState = "NOTFOUND"
+)
+
+// Attempt is one payable WeChat order, with the parameters of its first call.
+// They are stored before that call, and every repeat uses the stored ones:
+// WeChat refuses a repeat whose parameters differ.
+type Attempt struct {
+	OutTradeNo  string
+	OrderNo     string
+	TradeType   TradeType
+	Description string // ≤ 127 characters
+	Attach      string // ≤ 128 characters
+	NotifyURL   string
+	TimeExpire  string // RFC 3339 with offset, exactly as sent
+	Amount      Fen
+	OpenID      string // JSAPI
+	ClientIP    string // H5 (and optional elsewhere)
+	H5Type      string // H5: iOS, Android or Wap
+}
+
+// Prepaid is WeChat's answer to a prepay and, for JSAPI and App, the signed
+// parameters that the client hands to WeChat. Exactly one of the four is set
+// beside PrepayID.
+type Prepaid struct {
+	PrepayID string
+	CodeURL  string
+	H5URL    string
+	JSAPI    *JSAPIParams
+	App      *AppParams
+}
+
+// JSAPIParams are the arguments of wx.requestPayment, named as WeChat names them.
+type JSAPIParams struct {
+	AppID     string `json:"appId"`
+	TimeStamp string `json:"timeStamp"`
+	NonceStr  string `json:"nonceStr"`
+	Package   string `json:"package"`
+	SignType  string `json:"signType"`
+	PaySign   string `json:"paySign"`
+}
+
+// AppParams are the arguments of the mobile SDK's pay request.
+type AppParams struct {
+	AppID     string `json:"appid"`
+	PartnerID string `json:"partnerid"`
+	PrepayID  string `json:"prepayid"`
+	Package   string `json:"package"`
+	NonceStr  string `json:"noncestr"`
+	TimeStamp string `json:"timestamp"`
+	Sign      string `json:"sign"`
+}
+
+// Trade is what a query or a payment notification says.
+type Trade struct {
+	OutTradeNo    string
+	State         TradeState
+	TransactionID string // empty unless paid
+	AppID, MchID  string
+	TradeType     string // WeChat's spelling: JSAPI, NATIVE, APP, MWEB …
+	Total         Fen    // amount.total: what the order cost
+	PayerTotal    Fen    // amount.payer_total: less when a coupon paid part of it
+	Currency      string
+	SuccessTime   time.Time // zero unless paid
+	RequestID     string
+}
+
+// Paid reports that WeChat holds (or held, before a refund) the buyer's money.
+func (t Trade) Paid() bool { return t.State == TradeSuccess || t.State == TradeRefund }
+
+// Kind sorts gateway errors by what the caller may do next.
+type Kind int
+
+// The kinds of GatewayError.
+const (
+	// KindUnknown: no answer, an unverifiable one, 5xx. Ask again with the same parameters.
+	KindUnknown Kind = iota + 1
+	// KindRateLimited: 429 or FREQUENCY_LIMITED. As unknown, but wait longer.
+	KindRateLimited
+	// KindUserPaying: 202. As unknown: the buyer is at it.
+	KindUserPaying
+	// KindRejected: a signed, definite no for this request. Nothing happened at WeChat.
+	KindRejected
+	// KindMisconfigured: 401, 403 NO_AUTH and the like: our keys or our merchant. Alarm.
+	KindMisconfigured
+)
+
+// String names the kind as it appears in metrics.
+func (k Kind) String() string {
+	switch k {
+	case KindUnknown:
+		return "unknown"
+	case KindRateLimited:
+		return "rate_limited"
+	case KindUserPaying:
+		return "user_paying"
+	case KindRejected:
+		return "rejected"
+	case KindMisconfigured:
+		return "misconfigured"
+	}
+	return fmt.Sprintf("Kind(%d)", int(k))
+}
+
+// GatewayError is the only error type a Gateway returns. Its text is safe to
+// log: it never holds a body, a key or personal data.
+type GatewayError struct {
+	Op        string // prepay, query, close
+	Kind      Kind
+	Status    int    // HTTP status, 0 without an answer
+	Code      string // WeChat's code as sent
+	Message   string // WeChat's message: operators only
+	RequestID string
+	Err       error // a safe cause such as context.DeadlineExceeded, may be nil
+}
+
+// Error names the operation, what is known and WeChat's request id.
+func (e *GatewayError) Error() string {
+	s := fmt.Sprintf("wechat pay %s: %s", e.Op, e.Kind)
+	if e.Status != 0 {
+		s += fmt.Sprintf(" (status %d %s)", e.Status, e.Code)
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.RequestID != "" {
+		s += " [request " + e.RequestID + "]"
+	}
+	return s
+}
+
+// Unwrap gives the safe cause.
+func (e *GatewayError) Unwrap() error { return e.Err }
+
+// KindOf returns the kind of a gateway error; anything else is KindUnknown,
+// because nothing can be concluded from it.
+func KindOf(err error) Kind {
+	var g *GatewayError
+	if errors.As(err, &g) {
+		return g.Kind
+	}
+	return KindUnknown
+}
+
+// Errors of a notification before it may be believed. None of them changes anything.
+var (
+	// ErrBadSignature: headers missing, time-stamp more than 5 minutes off,
+	// unknown serial, or a signature that does not verify. Answer 401.
+	ErrBadSignature = errors.New("notification is not signed by WeChat Pay")
+	// ErrProbe: WeChat's deliberate probe (signature prefix WECHATPAY/SIGNTEST/).
+	// It also matches ErrBadSignature. Answer 401, count apart, no alarm.
+	ErrProbe = fmt.Errorf("signature probe: %w", ErrBadSignature)
+	// ErrMalformed: signed, but not a notification of this kind. Answer 400.
+	ErrMalformed = errors.New("notification is malformed")
+)
+
+// Notification is a verified, decrypted payment notification.
+type Notification struct {
+	ID    string // WeChat's id; not an idempotency key (not known to be stable over repeats)
+	Trade Trade
+}
+
+var outTradeNo = regexp.MustCompile(`^[0-9A-Za-z_-]{6,32}$`)
+
+// ValidOutTradeNo reports whether a number may be put into a URL path at
+// WeChat. gopay does not escape it, so anything else could name another URL.
+func ValidOutTradeNo(s string) bool { return outTradeNo.MatchString(s) }

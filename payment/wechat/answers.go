@@ -1,0 +1,171 @@
+package wechat
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"orderd/payment"
+)
+
+// The three calls, as they appear in errors, metrics and the table.
+const (
+	opPrepay = "prepay"
+	opQuery  = "query"
+	opClose  = "close"
+)
+
+// verdict is what an answer means. Exactly one of its fields is set.
+type verdict struct {
+	done   bool                // prepay and query: the expected success
+	closed payment.CloseAnswer // close: a definite answer
+	absent bool                // query: WeChat does not know the number
+	kind   payment.Kind        // anything else is an error of this kind
+}
+
+// String names the verdict as the table in docs/wechat.md does.
+func (v verdict) String() string {
+	switch {
+	case v.done:
+		return "ok"
+	case v.closed != 0:
+		return v.closed.String()
+	case v.absent:
+		return "not_found"
+	}
+	return v.kind.String()
+}
+
+// signing says what a rule demands of an answer's signature.
+type signing int
+
+const (
+	signed   signing = iota + 1 // verified
+	unsigned                    // absent or wrong
+	either
+)
+
+// rule is one line of the table: the first that fits an answer decides.
+type rule struct {
+	op       string // "" = any
+	from, to int    // HTTP status, inclusive
+	codes    []string
+	signing  signing
+	verdict  verdict
+	why      string
+}
+
+// answerRules is everything WeChat Pay can say to a call, in the order in
+// which it is tried. Codes are compared without underscores, because WeChat
+// writes them both ways (ORDERPAID, ORDER_PAID). docs/wechat.md prints this
+// table, and a test keeps the two equal.
+//
+// The direction of a doubt is always the same: an answer that is not proven
+// moves nothing, because stock given back for an order that is paid later is
+// worse than stock held a minute longer.
+func answerRules() []rule {
+	const (
+		anyStatus, lastStatus = 100, 599
+		no, lastNo            = 400, 499
+	)
+	ok := verdict{done: true}
+	closed := func(a payment.CloseAnswer) verdict { return verdict{closed: a} }
+	kind := func(k payment.Kind) verdict { return verdict{kind: k} }
+	return []rule{
+		// What needs no signature, because it only ever makes us wait.
+		{"", 401, 401, nil, either, kind(payment.KindMisconfigured), "WeChat does not accept our signature (and then does not sign); nothing happened there; alarm"},
+		{"", 429, 429, nil, either, kind(payment.KindRateLimited), "too fast; a gateway in front may answer so unsigned"},
+		{"", anyStatus, lastStatus, nil, unsigned, kind(payment.KindUnknown), "not proven to be WeChat's answer, whatever it says"},
+
+		// The expected success.
+		{opPrepay, 200, 200, nil, signed, ok, "the trade is open and payable"},
+		{opQuery, 200, 200, nil, signed, ok, "the present state of the trade"},
+		{opClose, 204, 204, nil, signed, closed(payment.CloseAccepted), "open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},
+		{"", 202, 202, nil, signed, kind(payment.KindUserPaying), "accepted, or the buyer is at it; repeat with the same parameters"},
+		{"", anyStatus, 399, nil, signed, kind(payment.KindUnknown), "no answer of this call; 200 to a close is not 204"},
+
+		// Codes that mean the same whatever their status.
+		{opClose, 400, lastStatus, []string{"ORDERPAID"}, signed, closed(payment.ClosePaid), "the money is there: query, then settle"},
+		{"", 400, lastStatus, []string{"USERPAYING"}, signed, kind(payment.KindUserPaying), "the buyer is at it; ask again later"},
+		{"", 400, lastStatus, []string{"FREQUENCYLIMITED", "RATELIMITEXCEEDED"}, signed, kind(payment.KindRateLimited), "too fast for this order or merchant; outcome unknown"},
+		{"", 400, lastStatus, []string{"SYSTEMERROR", "BANKERROR"}, signed, kind(payment.KindUnknown), "WeChat does not know itself; repeat with the same parameters"},
+		{opPrepay, 400, lastStatus, []string{"OPENIDMISMATCH"}, signed, kind(payment.KindRejected), "the openid belongs to another app id; WeChat lists it under 500, but a repeat cannot help"},
+		{"", 500, lastStatus, nil, signed, kind(payment.KindUnknown), "WeChat failed; repeat with the same parameters"},
+
+		// Definite answers to a close and a query.
+		{opClose, no, lastNo, []string{"ORDERCLOSED"}, signed, closed(payment.CloseAlreadyClosed), "closed before"},
+		{opClose, 404, 404, []string{"ORDERNOTEXIST"}, signed, closed(payment.CloseNotFound), "WeChat has never seen the number; with a prepay of ours on record this is a wrong merchant or key"},
+		{opQuery, 404, 404, []string{"ORDERNOTEXIST"}, signed, verdict{absent: true}, "WeChat has never seen the number"},
+		{opClose, no, lastNo, []string{"TRADEERROR"}, signed, kind(payment.KindUnknown), "not closed, and perhaps because it is paid: query"},
+		{opClose, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown), "contradicts its status; query"},
+		{opQuery, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown), "contradicts its status; ask again"},
+
+		// Our merchant or keys: no order of ours can get a better answer.
+		{"", no, lastNo, []string{"NOAUTH", "SIGNERROR", "MCHNOTEXISTS", "APPIDMCHIDNOTMATCH"}, signed, kind(payment.KindMisconfigured), "merchant number, app id or permission is wrong; alarm"},
+
+		// A definite no to this one request.
+		{opPrepay, no, lastNo, []string{"ORDERPAID"}, signed, kind(payment.KindRejected), "already paid: query, then settle"},
+		{opPrepay, no, lastNo, []string{"ORDERCLOSED"}, signed, kind(payment.KindRejected), "this number is closed for good; a new attempt needs a new number"},
+		{opPrepay, no, lastNo, []string{"INVALIDREQUEST"}, signed, kind(payment.KindRejected), "other parameters than the first call's, or the number was closed before its first prepay"},
+		{opPrepay, no, lastNo, []string{"OUTTRADENOUSED"}, signed, kind(payment.KindRejected), "the number belongs to another order of this merchant"},
+		{"", no, lastNo, []string{""}, signed, kind(payment.KindUnknown), "says no without a reason; never a ground to act"},
+		{"", no, lastNo, nil, signed, kind(payment.KindRejected), "any other code (PARAM_ERROR, RULE_LIMIT, NOT_ENOUGH, …): a definite no to this request"},
+	}
+}
+
+// judge finds the meaning of an answer. It is the only place that looks at
+// WeChat's statuses and codes.
+func judge(op string, f *facts) verdict {
+	if f.status == 0 {
+		return verdict{kind: payment.KindUnknown}
+	}
+	code := strings.ReplaceAll(f.code, "_", "")
+	for _, r := range answerRules() {
+		if r.fits(op, f, code) {
+			return r.verdict
+		}
+	}
+	return verdict{kind: payment.KindUnknown} // a status outside 100–599
+}
+
+func (r rule) fits(op string, f *facts, code string) bool {
+	if r.op != "" && r.op != op || f.status < r.from || f.status > r.to {
+		return false
+	}
+	if r.signing == signed && f.distrust != nil || r.signing == unsigned && f.distrust == nil {
+		return false
+	}
+	if r.codes == nil {
+		return true
+	}
+	for _, c := range r.codes {
+		if c == code {
+			return true
+		}
+	}
+	return false
+}
+
+// errorOf makes the one error type that leaves the package. Code and message
+// are reported only of an answer that WeChat signed, except on 401, where
+// WeChat cannot sign and the message says which of our settings is wrong.
+func errorOf(op string, k payment.Kind, f *facts, cause error) *payment.GatewayError {
+	e := &payment.GatewayError{Op: op, Kind: k, Status: f.status, RequestID: f.requestID, Err: cause}
+	if f.distrust != nil {
+		e.Err = safeCause(f.distrust)
+		if errors.Is(f.distrust, payment.ErrProbe) {
+			e.Err = errBadSig // the same to a caller of Close: not WeChat's answer
+		}
+	}
+	if f.distrust == nil || f.status == http.StatusUnauthorized {
+		e.Code, e.Message = f.code, f.message
+	}
+	return e
+}
+
+// refusal is the error of a request that was never sent, because WeChat would
+// refuse it or understand another one.
+func refusal(op, format string, args ...any) *payment.GatewayError {
+	return &payment.GatewayError{Op: op, Kind: payment.KindRejected, Err: fmt.Errorf("not sent: "+format, args...)}
+}

@@ -1,0 +1,255 @@
+package wechat
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-pay/gopay/pkg/xhttp"
+	wechatv3 "github.com/go-pay/gopay/wechat/v3"
+)
+
+const (
+	// productionURL is WeChat Pay's host; api2.mch.weixin.qq.com is its twin
+	// in another data centre and takes the same keys.
+	productionURL = "https://api.mch.weixin.qq.com"
+	// defaultTimeout bounds one call: WeChat answers in well under a second,
+	// and whoever waits longer holds a worker that others need.
+	defaultTimeout = 5 * time.Second
+	// maxTimeout keeps a call shorter than the task that makes it.
+	maxTimeout = 30 * time.Second
+	// apiV3KeyBytes is the length of an AES-256 key, which the APIv3 key is.
+	apiV3KeyBytes = 32
+)
+
+// Config is the merchant, as New needs it. It prints itself with the secrets
+// masked, whether by %v, %+v, %#v, slog or JSON.
+type Config struct {
+	MchID         string // merchant number
+	AppID         string // of the official account, mini program or app
+	SerialNo      string // serial number of the merchant's own certificate
+	PrivateKeyPEM string // of that certificate, PKCS #8 or PKCS #1
+	APIv3Key      string // 32 bytes, decrypts notifications
+
+	// VerifyKeys are WeChat's keys by id: PUB_KEY_ID_… for a public key, the
+	// serial number for a platform certificate. Both kinds may be mixed;
+	// during a rotation old and new belong here together.
+	VerifyKeys map[string][]byte
+	// ResponseKeyID is the key under which answers are asked for; "" means the
+	// public key if there is one, else the certificate that is valid longest.
+	ResponseKeyID string
+
+	BaseURL string        // "" = WeChat Pay itself; http:// only for a loopback address
+	Timeout time.Duration // of one call; 0 = 5 s
+
+	// Now is the clock for time-stamps of answers and notifications. Requests
+	// are stamped by gopay, from the machine's clock.
+	Now func() time.Time
+	Log *slog.Logger // may be nil; one debug line per call
+	// Observe hears of each call: op is prepay, query or close, outcome one of
+	// a closed set of words (see docs/wechat.md). May be nil; called
+	// concurrently.
+	Observe func(op, outcome string, took time.Duration)
+}
+
+// New checks the whole configuration and builds the gateway. It makes no
+// network call. Errors name the setting and what to do about it, and never
+// hold a key's text.
+func New(c Config) (*Gateway, error) {
+	if err := c.checkNames(); err != nil {
+		return nil, err
+	}
+	base, loopback, err := checkBaseURL(c.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPrivateKey(c.PrivateKeyPEM); err != nil {
+		return nil, err
+	}
+	aead, err := newAEAD(c.APIv3Key)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := newKeyRing(c.VerifyKeys)
+	if err != nil {
+		return nil, err
+	}
+	response, err := ring.responseKey(c.ResponseKeyID, c.Now())
+	if err != nil {
+		return nil, err
+	}
+	client, err := wechatv3.NewClientV3(c.MchID, c.SerialNo, c.APIv3Key, c.PrivateKeyPEM)
+	if err != nil {
+		// gopay's text would hold the whole private key.
+		return nil, errors.New("wechat PrivateKeyPEM: gopay cannot read it; export the merchant key again as PKCS #8")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(string, string, time.Duration) {}
+	}
+	pool := newTransport()
+	// Both are set once, before the first call, and only read from then on.
+	client.WxSerialNo = response
+	client.SetProxyHost(base)
+	client.SetHttpClient(&xhttp.Client{HttpClient: &http.Client{
+		// No Timeout here: every call's context has one.
+		Transport: &verifyingTransport{next: pool, keys: ring, now: c.Now},
+		// A redirected POST would be signed for one place and sent to another.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}})
+	client.SetBodySize(maxAnswer >> 20)
+	return &Gateway{
+		client: client, pool: pool, keys: ring, responseKey: response, aead: aead,
+		mchID: c.MchID, appID: c.AppID, loopback: loopback,
+		timeout: c.Timeout, now: c.Now, log: c.Log, observe: c.Observe,
+	}, nil
+}
+
+// checkNames checks the plain settings and fills in the time-out's default.
+func (c *Config) checkNames() error {
+	switch {
+	case len(c.MchID) < 6 || len(c.MchID) > 32 || strings.Trim(c.MchID, digits) != "":
+		return errors.New("wechat MchID: must be the merchant number, digits only; it is on the merchant platform's account page")
+	case c.AppID == "" || len(c.AppID) > 32 || strings.Trim(c.AppID, digits+letters+"_-") != "":
+		return errors.New("wechat AppID: must be the app id that is bound to the merchant number, wx…")
+	case len(c.SerialNo) < 8 || len(c.SerialNo) > 64 || strings.Trim(c.SerialNo, "0123456789abcdefABCDEF") != "":
+		return errors.New("wechat SerialNo: must be the hexadecimal serial number of the merchant's own certificate; openssl x509 -in apiclient_cert.pem -noout -serial prints it")
+	case c.Timeout < 0 || c.Timeout > maxTimeout:
+		return fmt.Errorf("wechat Timeout: must be between 0 (the default, %s) and %s", defaultTimeout, maxTimeout)
+	case c.Now == nil:
+		return errors.New("wechat Now: a clock is needed to judge time-stamps")
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	return nil
+}
+
+// checkBaseURL returns the base without a trailing slash and whether it is a
+// simulator on this machine. Everything else must be https: a call carries
+// the merchant's signature and openids.
+func checkBaseURL(base string) (clean string, loopback bool, err error) {
+	if base == "" {
+		return productionURL, false, nil
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return "", false, errors.New("wechat BaseURL: must be scheme and host only, such as https://api.mch.weixin.qq.com")
+	}
+	loopback = isLoopback(u.Hostname())
+	switch u.Scheme {
+	case "https":
+	case "http":
+		if !loopback {
+			return "", false, errors.New("wechat BaseURL: plain http is refused except for a loopback address; use https")
+		}
+	default:
+		return "", false, errors.New("wechat BaseURL: must begin with https://")
+	}
+	return u.Scheme + "://" + u.Host, loopback, nil
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// checkPrivateKey reads the merchant key before gopay does, because gopay's
+// error would print it.
+func checkPrivateKey(text string) error {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return errors.New("wechat PrivateKeyPEM: is not PEM; use the whole apiclient_key.pem, with its BEGIN and END lines")
+	}
+	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		any8, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		rsaKey, ok := any8.(*rsa.PrivateKey)
+		if err != nil || !ok {
+			return errors.New("wechat PrivateKeyPEM: is not an unencrypted RSA private key; use apiclient_key.pem of the merchant certificate")
+		}
+		key = rsaKey
+	}
+	if key.N.BitLen() < minKeyBits {
+		return fmt.Errorf("wechat PrivateKeyPEM: has fewer than %d bits, which WeChat Pay does not issue", minKeyBits)
+	}
+	return nil
+}
+
+func newAEAD(apiV3Key string) (cipher.AEAD, error) {
+	if len(apiV3Key) != apiV3KeyBytes {
+		return nil, fmt.Errorf("wechat APIv3Key: has %d bytes and must have %d; it is set on the merchant platform under API security", len(apiV3Key), apiV3KeyBytes)
+	}
+	block, err := aes.NewCipher([]byte(apiV3Key))
+	if err != nil {
+		return nil, errors.New("wechat APIv3Key: cannot be used as an AES key")
+	}
+	return cipher.NewGCM(block)
+}
+
+// masked is a Config as it may be shown.
+type masked struct {
+	MchID         string        `json:"mchid"`
+	AppID         string        `json:"appid"`
+	SerialNo      string        `json:"serial_no"`
+	PrivateKeyPEM string        `json:"private_key"`
+	APIv3Key      string        `json:"apiv3_key"`
+	VerifyKeys    []string      `json:"verify_keys"`
+	ResponseKeyID string        `json:"response_key_id"`
+	BaseURL       string        `json:"base_url"`
+	Timeout       time.Duration `json:"timeout_ns"`
+}
+
+func (c Config) masked() masked {
+	hide := func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return "***"
+	}
+	m := masked{
+		MchID: c.MchID, AppID: c.AppID, SerialNo: c.SerialNo,
+		PrivateKeyPEM: hide(c.PrivateKeyPEM), APIv3Key: hide(c.APIv3Key),
+		ResponseKeyID: c.ResponseKeyID, Timeout: c.Timeout,
+	}
+	if u, err := url.Parse(c.BaseURL); err == nil && u.Host != "" {
+		m.BaseURL = u.Scheme + "://" + u.Host // whatever else is there does not belong there
+	}
+	for id := range c.VerifyKeys {
+		if !validID(id) {
+			id = "***" // perhaps a key's text in the wrong place
+		}
+		m.VerifyKeys = append(m.VerifyKeys, id)
+	}
+	slices.Sort(m.VerifyKeys)
+	return m
+}
+
+// String shows the configuration with its secrets masked.
+func (c Config) String() string { return fmt.Sprintf("%+v", c.masked()) }
+
+// GoString keeps %#v from showing what %v masks.
+func (c Config) GoString() string { return c.String() }
+
+// LogValue keeps slog from showing what %v masks.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalJSON keeps JSON from showing what %v masks.
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.masked()) }

@@ -1,0 +1,19 @@
+// Package wechat is the payment.Gateway on WeChat Pay API v3, built on gopay.
+//
+// It owns the keys, the connection, the verification of everything that comes
+// from WeChat Pay (answers and notifications alike), and the one table that
+// says what each answer means (answers.go, printed in docs/wechat.md). It is
+// the only package that imports gopay, and no gopay type or error leaves it.
+//
+// It does not own what an order does with an answer (package order), the
+// stored payment attempts (package payment), or the HTTP route of a
+// notification (package order/orderhttp). It keeps no state between calls and
+// repeats nothing by itself: a repeat is the caller's decision, because only
+// the caller knows whether the order still wants it.
+//
+// gopay builds, signs and sends the requests and decodes the answers. What it
+// leaves open is closed in transport.go: gopay verifies no error answer and no
+// time-stamp, so our RoundTripper verifies both before gopay sees a byte, and
+// gopay's own verification (which would fetch keys in the background and
+// overwrite shared fields) stays off.
+package wechat

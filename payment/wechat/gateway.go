@@ -1,0 +1,118 @@
+package wechat
+
+import (
+	"context"
+	"crypto/cipher"
+	"log/slog"
+	"net/http"
+	"time"
+
+	wechatv3 "github.com/go-pay/gopay/wechat/v3"
+
+	"orderd/payment"
+)
+
+// Gateway speaks to WeChat Pay for one merchant. It is made by New, never
+// changes, and may be used by any number of goroutines.
+type Gateway struct {
+	client      *wechatv3.ClientV3
+	pool        *http.Transport
+	keys        keyRing
+	responseKey string
+	aead        cipher.AEAD // under the APIv3 key, for notifications
+	mchID       string
+	appID       string
+	loopback    bool // the other side is a simulator on this machine
+	timeout     time.Duration
+	now         func() time.Time
+	log         *slog.Logger
+	observe     func(op, outcome string, took time.Duration)
+}
+
+var _ payment.Gateway = (*Gateway)(nil)
+
+// Close asks WeChat to make a trade unpayable for good. It may be repeated:
+// closing twice is accepted twice. Only a signed 204 and the signed codes of
+// the table are answers; everything else is an error, and then the trade may
+// be open, closed or paid.
+func (g *Gateway) Close(ctx context.Context, outTradeNo string) (payment.CloseReply, error) {
+	if !payment.ValidOutTradeNo(outTradeNo) {
+		return payment.CloseReply{}, refusal(opClose, "the order number is not 6 to 32 of 0-9 A-Z a-z _ -")
+	}
+	f, v, err := g.call(ctx, opClose, outTradeNo, func(ctx context.Context) error {
+		_, err := g.client.V3TransactionCloseOrder(ctx, outTradeNo)
+		return err
+	})
+	if err != nil {
+		return payment.CloseReply{}, err
+	}
+	return payment.CloseReply{Answer: v.closed, Status: f.status, Code: f.code, RequestID: f.requestID}, nil
+}
+
+// Query asks for the present state of a trade. A number that WeChat has never
+// seen is an answer, State TradeNotFound, and not an error. The answer is
+// about the number asked for or it is an error; merchant and app id are
+// returned for the caller to compare.
+func (g *Gateway) Query(ctx context.Context, outTradeNo string) (payment.Trade, error) {
+	if !payment.ValidOutTradeNo(outTradeNo) {
+		return payment.Trade{}, refusal(opQuery, "the order number is not 6 to 32 of 0-9 A-Z a-z _ -")
+	}
+	var trade payment.Trade
+	f, v, err := g.call(ctx, opQuery, outTradeNo, func(ctx context.Context) error {
+		rsp, err := g.client.V3TransactionQueryOrder(ctx, wechatv3.OutTradeNo, outTradeNo)
+		if err != nil || rsp.Code != wechatv3.Success {
+			return err
+		}
+		if rsp.Response.OutTradeNo != outTradeNo {
+			return badAnswer("it is about another order number")
+		}
+		trade, err = tradeOf(rsp.Response)
+		return err
+	})
+	if err != nil {
+		return payment.Trade{}, err
+	}
+	if v.absent {
+		trade = payment.Trade{OutTradeNo: outTradeNo, State: payment.TradeNotFound}
+	}
+	trade.RequestID = f.requestID
+	return trade, nil
+}
+
+// Keys lists the configured keys of WeChat Pay's with their dates, for doctor
+// and readyz.
+func (g *Gateway) Keys() []KeyState { return g.keys.states(g.responseKey) }
+
+// CloseIdleConnections ends the connections that no call is using. Call it
+// after the last call; the gateway has nothing else to release.
+func (g *Gateway) CloseIdleConnections() { g.pool.CloseIdleConnections() }
+
+// String names the gateway without its keys.
+func (g *Gateway) String() string { return "wechat pay gateway of merchant " + g.mchID }
+
+// call makes one network call within the time-out and judges the answer. send
+// runs gopay and decodes a success; its error counts only as "the success
+// could not be used", for everything else the facts decide. A nil error means
+// a verdict that is not an error kind.
+func (g *Gateway) call(ctx context.Context, op, outTradeNo string, send func(context.Context) error) (*facts, verdict, error) {
+	f := new(facts)
+	began := g.now()
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, factsKey{}, f), g.timeout)
+	defer cancel()
+	cause := send(ctx)
+	v := judge(op, f)
+	if cause != nil {
+		cause = safeCause(cause)
+		if v.done || v.closed == payment.CloseAccepted {
+			v = verdict{kind: payment.KindUnknown}
+		}
+	}
+	took := g.now().Sub(began)
+	g.observe(op, v.String(), took)
+	g.log.DebugContext(ctx, "wechat pay call", "op", op, "out_trade_no", outTradeNo, "outcome", v.String(),
+		"status", f.status, "code", f.code, "request_id", f.requestID, "took", took)
+	if v.kind != 0 {
+		return f, v, errorOf(op, v.kind, f, cause)
+	}
+	return f, v, nil
+}

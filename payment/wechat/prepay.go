@@ -1,0 +1,252 @@
+package wechat
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-pay/gopay"
+	wechatv3 "github.com/go-pay/gopay/wechat/v3"
+
+	"orderd/payment"
+)
+
+// WeChat's limits of the fields of a prepay.
+const (
+	maxDescription = 127 // characters
+	maxAttach      = 128 // characters
+	maxNotifyURL   = 255 // bytes
+	maxOpenID      = 128 // bytes
+	maxCodeURL     = 512 // bytes; codes of WeChat's are about 40
+	maxH5URL       = 2048
+	maxPrepayID    = 64
+)
+
+// placeholder stands for what WeChat refuses in a description (four-byte
+// UTF-8, emoji above all). The description is shown to the buyer and read by
+// no program, and a title with an emoji must not make an order unpayable. The
+// replacement depends on the stored text alone, so a repeat sends the same.
+// Attach comes back to us and must be what it was, so there it is refused.
+const placeholder = '□'
+
+// Prepay opens a payable trade, or repeats an opening with the same
+// parameters, which WeChat answers with a new code or id. Everything sent
+// comes from the attempt and the configuration, never from the clock, so that
+// a repeat is WeChat's "same request". A request that WeChat would refuse, or
+// that could reach another URL, is refused here without a call (KindRejected,
+// no status). The signatures for the client are made here as well, and made
+// anew by each call.
+func (g *Gateway) Prepay(ctx context.Context, a payment.Attempt) (payment.Prepaid, error) {
+	if why := g.unsendable(&a); why != "" {
+		return payment.Prepaid{}, refusal(opPrepay, "%s", why)
+	}
+	var out payment.Prepaid
+	_, _, err := g.call(ctx, opPrepay, a.OutTradeNo, func(ctx context.Context) error {
+		var err error
+		// A fresh map: gopay writes into the one it is given.
+		out, err = g.sendPrepay(ctx, a.TradeType, g.prepayBody(&a))
+		return err
+	})
+	if err != nil {
+		return payment.Prepaid{}, err
+	}
+	return out, nil
+}
+
+// sendPrepay calls the endpoint of the trade type and takes the one thing out
+// of the answer that the client needs. When WeChat answered with an error the
+// result is empty and the facts of the call tell why.
+func (g *Gateway) sendPrepay(ctx context.Context, t payment.TradeType, body gopay.BodyMap) (payment.Prepaid, error) {
+	switch t {
+	case payment.Native:
+		rsp, err := g.client.V3TransactionNative(ctx, body)
+		if err != nil || rsp.Code != wechatv3.Success {
+			return payment.Prepaid{}, err
+		}
+		if !plainURL(rsp.Response.CodeUrl, "weixin://", maxCodeURL) {
+			return payment.Prepaid{}, badAnswer("no code_url")
+		}
+		return payment.Prepaid{CodeURL: rsp.Response.CodeUrl}, nil
+	case payment.H5:
+		rsp, err := g.client.V3TransactionH5(ctx, body)
+		if err != nil || rsp.Code != wechatv3.Success {
+			return payment.Prepaid{}, err
+		}
+		if !plainURL(rsp.Response.H5Url, "https://", maxH5URL) && !(g.loopback && plainURL(rsp.Response.H5Url, "http://", maxH5URL)) {
+			return payment.Prepaid{}, badAnswer("no h5_url")
+		}
+		return payment.Prepaid{H5URL: rsp.Response.H5Url}, nil
+	case payment.JSAPI:
+		rsp, err := g.client.V3TransactionJsapi(ctx, body)
+		if err != nil || rsp.Code != wechatv3.Success {
+			return payment.Prepaid{}, err
+		}
+		return g.signJSAPI(rsp.Response.PrepayId)
+	case payment.App:
+		rsp, err := g.client.V3TransactionApp(ctx, body)
+		if err != nil || rsp.Code != wechatv3.Success {
+			return payment.Prepaid{}, err
+		}
+		return g.signApp(rsp.Response.PrepayId)
+	}
+	return payment.Prepaid{}, badAnswer("unknown trade type") // unsendable has refused it
+}
+
+// signJSAPI makes the arguments of wx.requestPayment.
+func (g *Gateway) signJSAPI(prepayID string) (payment.Prepaid, error) {
+	if plainToken(prepayID, maxPrepayID) == "" {
+		return payment.Prepaid{}, badAnswer("no prepay_id")
+	}
+	p, err := g.client.PaySignOfJSAPI(g.appID, prepayID)
+	if err != nil {
+		return payment.Prepaid{}, badAnswer("its prepay_id could not be signed")
+	}
+	return payment.Prepaid{PrepayID: prepayID, JSAPI: &payment.JSAPIParams{
+		AppID: p.AppId, TimeStamp: p.TimeStamp, NonceStr: p.NonceStr,
+		Package: p.Package, SignType: p.SignType, PaySign: p.PaySign,
+	}}, nil
+}
+
+// signApp makes the arguments of the mobile SDK's pay request.
+func (g *Gateway) signApp(prepayID string) (payment.Prepaid, error) {
+	if plainToken(prepayID, maxPrepayID) == "" {
+		return payment.Prepaid{}, badAnswer("no prepay_id")
+	}
+	p, err := g.client.PaySignOfApp(g.appID, prepayID)
+	if err != nil {
+		return payment.Prepaid{}, badAnswer("its prepay_id could not be signed")
+	}
+	return payment.Prepaid{PrepayID: prepayID, App: &payment.AppParams{
+		AppID: p.Appid, PartnerID: p.Partnerid, PrepayID: p.Prepayid, Package: p.Package,
+		NonceStr: p.Noncestr, TimeStamp: p.Timestamp, Sign: p.Sign,
+	}}, nil
+}
+
+// prepayBody is the request. WeChat takes no null and no empty optional field.
+func (g *Gateway) prepayBody(a *payment.Attempt) gopay.BodyMap {
+	body := gopay.BodyMap{
+		"appid":        g.appID,
+		"mchid":        g.mchID,
+		"description":  plainDescription(a.Description),
+		"out_trade_no": a.OutTradeNo,
+		"time_expire":  a.TimeExpire,
+		"notify_url":   a.NotifyURL,
+		"amount":       map[string]any{"total": int64(a.Amount), "currency": payment.CNY},
+	}
+	if a.Attach != "" {
+		body["attach"] = a.Attach
+	}
+	if a.TradeType == payment.JSAPI {
+		body["payer"] = map[string]any{"openid": a.OpenID}
+	}
+	if a.ClientIP != "" {
+		scene := map[string]any{"payer_client_ip": a.ClientIP}
+		if a.TradeType == payment.H5 {
+			scene["h5_info"] = map[string]any{"type": a.H5Type}
+		}
+		body["scene_info"] = scene
+	}
+	return body
+}
+
+// unsendable says why an attempt must not be sent, "" if it may. The reason
+// names the field and the rule, not the value.
+func (g *Gateway) unsendable(a *payment.Attempt) string {
+	expire, err := time.Parse(time.RFC3339, a.TimeExpire)
+	switch {
+	case !payment.ValidOutTradeNo(a.OutTradeNo):
+		return "the order number is not 6 to 32 of 0-9 A-Z a-z _ -"
+	case a.Amount < 1 || a.Amount > payment.MaxFen:
+		return "the amount is not between 1 fen and the limit of one order"
+	case strings.TrimSpace(a.Description) == "" || utf8.RuneCountInString(a.Description) > maxDescription:
+		return "the description must have 1 to 127 characters"
+	case utf8.RuneCountInString(a.Attach) > maxAttach || !threeByteText(a.Attach):
+		return "attach must have at most 128 characters, without emoji and control characters"
+	case err != nil || expire.IsZero():
+		// Without one WeChat would take money for seven days.
+		return "time_expire must be RFC 3339 with an offset"
+	case !g.notifiable(a.NotifyURL):
+		return "notify_url must be a public https URL of at most 255 bytes, without a query"
+	case a.ClientIP != "" && net.ParseIP(a.ClientIP) == nil:
+		return "the client's address is not an IP address"
+	}
+	switch a.TradeType {
+	case payment.Native, payment.App:
+		return ""
+	case payment.JSAPI:
+		if a.OpenID == "" || plainToken(a.OpenID, maxOpenID) == "" {
+			return "JSAPI needs the buyer's openid"
+		}
+		return ""
+	case payment.H5:
+		if a.ClientIP == "" {
+			return "H5 needs the client's address"
+		}
+		if a.H5Type != "iOS" && a.H5Type != "Android" && a.H5Type != "Wap" {
+			return "H5 needs a type of iOS, Android or Wap"
+		}
+		return ""
+	}
+	return "the trade type is not NATIVE, JSAPI, H5 or APP"
+}
+
+// notifiable checks WeChat's rules for notify_url. A simulator on this machine
+// may call back to this machine without TLS; WeChat Pay never could.
+func (g *Gateway) notifiable(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil || len(raw) > maxNotifyURL || u.Host == "" || u.User != nil ||
+		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !threeByteText(raw) {
+		return false
+	}
+	if g.loopback {
+		return u.Scheme == "https" || u.Scheme == "http"
+	}
+	ip := net.ParseIP(u.Hostname())
+	inside := isLoopback(u.Hostname()) || ip != nil && (ip.IsPrivate() || ip.IsUnspecified() || ip.IsLinkLocalUnicast())
+	return u.Scheme == "https" && !inside
+}
+
+// plainDescription replaces what WeChat would refuse the whole request for.
+func plainDescription(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsControl(r):
+			return ' '
+		case utf8.RuneLen(r) > 3 || r == utf8.RuneError:
+			return placeholder
+		}
+		return r
+	}, s)
+}
+
+// threeByteText reports whether text is valid UTF-8 without four-byte and
+// control characters.
+func threeByteText(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if utf8.RuneLen(r) > 3 || unicode.IsControl(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// plainURL reports whether an answer's URL has the scheme it must have and
+// only visible ASCII characters.
+func plainURL(s, prefix string, limit int) bool {
+	if len(s) > limit || len(s) <= len(prefix) || !strings.HasPrefix(s, prefix) {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,180 @@
+package wechatsim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// control serves /control: JSON in, JSON out, an error as {"error": "…"}.
+// Callers from another machine are refused unless Options.ControlAnywhere.
+func (s *Sim) control() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /control/trades/{no}/pay", s.controlPay)
+	mux.HandleFunc("GET /control/trades/{no}", s.controlTrade)
+	mux.HandleFunc("POST /control/trades/{no}/notify", s.controlNotify)
+	mux.HandleFunc("POST /control/faults", s.controlAddFault)
+	mux.HandleFunc("GET /control/faults", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]any{"faults": s.Faults()})
+	})
+	mux.HandleFunc("DELETE /control/faults", func(w http.ResponseWriter, _ *http.Request) {
+		s.ClearFaults()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /control/log", s.controlLog)
+	mux.HandleFunc("POST /control/clock", s.controlClock)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.o.ControlAnywhere && !fromLoopback(r.RemoteAddr) {
+			complain(w, http.StatusForbidden, errors.New("the control surface answers this machine only"))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func fromLoopback(remote string) bool {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// controlPay pays; "notify" is true unless it is said to be false.
+func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
+	body := struct {
+		Notify        bool      `json:"notify"`
+		NotifyDelayMS int       `json:"notify_delay_ms"`
+		NotifyCount   int       `json:"notify_count"`
+		DropNotify    bool      `json:"drop_notify"`
+		PayerTotal    int64     `json:"payer_total"`
+		At            time.Time `json:"at"`
+		Force         bool      `json:"force"`
+	}{Notify: true}
+	if !read(w, r, &body) {
+		return
+	}
+	no := r.PathValue("no")
+	err := s.Pay(no, PayOptions{
+		Notify: body.Notify, NotifyDelay: time.Duration(body.NotifyDelayMS) * time.Millisecond, NotifyCount: body.NotifyCount,
+		DropNotify: body.DropNotify, PayerTotal: body.PayerTotal, At: body.At, Force: body.Force,
+	})
+	if err != nil {
+		complain(w, controlStatus(err), err)
+		return
+	}
+	v, _ := s.Trade(no)
+	reply(w, http.StatusOK, v)
+}
+
+func (s *Sim) controlTrade(w http.ResponseWriter, r *http.Request) {
+	v, found := s.Trade(r.PathValue("no"))
+	if !found {
+		complain(w, http.StatusNotFound, ErrUnknownTrade)
+		return
+	}
+	reply(w, http.StatusOK, v)
+}
+
+// controlNotify answers when the merchant has, with the status of each delivery.
+func (s *Sim) controlNotify(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Count int    `json:"count"`
+		Mode  string `json:"mode"`
+	}
+	if !read(w, r, &body) {
+		return
+	}
+	deliveries, err := s.notifyNow(r.PathValue("no"), NotifyOptions{Count: body.Count, Mode: body.Mode})
+	if err != nil {
+		complain(w, controlStatus(err), err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]any{"deliveries": deliveries})
+}
+
+func (s *Sim) controlAddFault(w http.ResponseWriter, r *http.Request) {
+	var f Fault
+	if !read(w, r, &f) {
+		return
+	}
+	if err := s.AddFault(f); err != nil {
+		complain(w, http.StatusBadRequest, err)
+		return
+	}
+	reply(w, http.StatusCreated, f)
+}
+
+// controlLog writes JSON lines. A first line of kind "truncated" says that
+// entries before it are gone from memory.
+func (s *Sim) controlLog(w http.ResponseWriter, r *http.Request) {
+	since := 0
+	if text := r.URL.Query().Get("since"); text != "" {
+		var err error
+		if since, err = strconv.Atoi(text); err != nil || since < 0 {
+			complain(w, http.StatusBadRequest, fmt.Errorf("since=%s: the number of an entry is needed", text))
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/jsonl; charset=utf-8")
+	encoder := json.NewEncoder(w)
+	for _, e := range s.Log(since) {
+		if encoder.Encode(e) != nil {
+			return // the reader is gone
+		}
+	}
+}
+
+func (s *Sim) controlClock(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Speed float64 `json:"speed"`
+	}
+	if !read(w, r, &body) {
+		return
+	}
+	if err := s.SetSpeed(body.Speed); err != nil {
+		complain(w, http.StatusBadRequest, err)
+		return
+	}
+	s.log.add(Entry{Kind: KindControl, Event: "speed", Detail: strconv.FormatFloat(body.Speed, 'g', -1, 64)})
+	reply(w, http.StatusOK, body)
+}
+
+func controlStatus(err error) int {
+	switch {
+	case errors.Is(err, ErrUnknownTrade):
+		return http.StatusNotFound
+	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrClosed), errors.Is(err, ErrExpired), errors.Is(err, ErrNotPaid):
+		return http.StatusConflict
+	}
+	return http.StatusBadRequest
+}
+
+// read decodes the body strictly; an empty one leaves the defaults. It has
+// answered when it returns false.
+func read(w http.ResponseWriter, r *http.Request, into any) bool {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		complain(w, http.StatusBadRequest, fmt.Errorf("read body: %w", err))
+		return false
+	}
+	return true
+}
+
+func complain(w http.ResponseWriter, status int, err error) {
+	reply(w, status, map[string]string{"error": err.Error()})
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(mustJSON(v), '\n'))
+}

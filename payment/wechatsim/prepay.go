@@ -1,0 +1,270 @@
+package wechatsim
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	minExpire      = time.Minute         // a nearer time_expire is raised to it (StrictExpire)
+	maxExpire      = 15 * 24 * time.Hour // a farther one is cut to it
+	prepayLifetime = 2 * time.Hour       // of code_url and prepay_id
+	h5Lifetime     = 5 * time.Minute     // of h5_url
+	maxFen         = 10_000_000_000      // a hundred million yuan, beyond anything that WeChat takes
+)
+
+// prepayRequest holds the fields that the simulator looks at. Others are
+// allowed, and count in the comparison of a repeat.
+type prepayRequest struct {
+	AppID       string `json:"appid"`
+	MchID       string `json:"mchid"`
+	Description string `json:"description"`
+	OutTradeNo  string `json:"out_trade_no"`
+	TimeExpire  string `json:"time_expire"`
+	Attach      string `json:"attach"`
+	NotifyURL   string `json:"notify_url"`
+	Amount      struct {
+		Total    json.Number `json:"total"`
+		Currency string      `json:"currency"`
+	} `json:"amount"`
+	Payer struct {
+		OpenID string `json:"openid"`
+	} `json:"payer"`
+	SceneInfo struct {
+		PayerClientIP string `json:"payer_client_ip"`
+		H5Info        struct {
+			Type string `json:"type"`
+		} `json:"h5_info"`
+	} `json:"scene_info"`
+
+	tradeType string
+	total     int64
+	expire    time.Time // zero: none given
+	hash      string    // of all parameters and the trade type
+}
+
+// prepay opens a trade or repeats its opening.
+func (s *Sim) prepay(tradeType string) func(*exchange) answer {
+	return func(x *exchange) answer {
+		p, refusal := s.readPrepay(tradeType, x.body)
+		if refusal != nil {
+			return *refusal
+		}
+		t := s.findOrAdd(p.OutTradeNo)
+		if t == nil {
+			return refuse(http.StatusTooManyRequests, "RATELIMIT_EXCEEDED", "the simulator is full of trades, restart it", tailFrequency)
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.ageLocked(s)
+		return s.prepayLocked(t, p)
+	}
+}
+
+// prepayLocked applies the re-entry rules.
+func (s *Sim) prepayLocked(t *trade, p *prepayRequest) answer {
+	switch t.v.State {
+	case StateNone:
+		if t.v.Burned {
+			return reentry()
+		}
+		s.openLocked(t, p)
+		return s.issueLocked(t, "created")
+	case StateNotPay:
+		if t.hash != p.hash {
+			return reentry()
+		}
+		return s.issueLocked(t, "reissued")
+	case StateSuccess, StateRefund:
+		return refuse(http.StatusBadRequest, s.o.PaidCode, "该订单已支付", tailPaid)
+	case StateClosed:
+		return refuse(http.StatusBadRequest, "ORDER_CLOSED", "订单已关闭", tailClosed)
+	}
+	panic("trade in unknown state " + string(t.v.State))
+}
+
+func reentry() answer {
+	return refuse(http.StatusBadRequest, "INVALID_REQUEST", "请求重入时，参数与首次请求时不一致", tailReentry)
+}
+
+func (s *Sim) openLocked(t *trade, p *prepayRequest) {
+	now := s.o.Now()
+	if !p.expire.IsZero() {
+		if s.o.StrictExpire && p.expire.Before(now.Add(minExpire)) {
+			p.expire = now.Add(minExpire)
+		}
+		if latest := now.Add(maxExpire); p.expire.After(latest) {
+			p.expire = latest
+		}
+	}
+	t.hash = p.hash
+	t.v.State, t.v.TradeType, t.v.CreatedAt, t.v.TimeExpire = StateNotPay, p.tradeType, now, p.expire
+	t.v.Total, t.v.Description, t.v.Attach = p.total, p.Description, p.Attach
+	t.v.OpenID, t.v.NotifyURL = p.Payer.OpenID, p.NotifyURL
+}
+
+// issueLocked hands out a new way to pay; an earlier one is void from now on.
+func (s *Sim) issueLocked(t *trade, event string) answer {
+	now := s.o.Now()
+	lifetime := prepayLifetime
+	t.v.Prepays++
+	t.v.PrepayID = "wx" + now.In(beijing()).Format("20060102150405") + strings.ToLower(randomFrom("0123456789abcdef", 20))
+	var body map[string]string
+	switch t.v.TradeType {
+	case "NATIVE":
+		t.v.CodeURL = "weixin://wxpay/bizpayurl?pr=" + randomText(9) + "zz"
+		body = map[string]string{"code_url": t.v.CodeURL}
+	case "MWEB":
+		lifetime = h5Lifetime
+		t.v.H5URL = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=" + t.v.PrepayID + "&package=" + randomDigits(10)
+		body = map[string]string{"h5_url": t.v.H5URL}
+	default: // JSAPI and APP
+		body = map[string]string{"prepay_id": t.v.PrepayID}
+	}
+	t.payableUntil = now.Add(lifetime)
+	s.log.add(t.effectLocked(event))
+	return ok(body)
+}
+
+// readPrepay decodes and validates; the refusal names the first wrong field.
+func (s *Sim) readPrepay(tradeType string, body []byte) (*prepayRequest, *answer) {
+	var all map[string]any
+	if refusal := decodeObject(body, &all); refusal != nil {
+		return nil, refusal
+	}
+	p := &prepayRequest{tradeType: tradeType}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	if err := decoder.Decode(p); err != nil {
+		a := wrongParam("", nil, "字段类型不正确", tailParam)
+		return nil, &a
+	}
+	// Keys in order and numbers as written: the same parameters in another order
+	// are the same request.
+	sum := sha256.Sum256(append(mustJSON(all), tradeType...))
+	p.hash = hex.EncodeToString(sum[:])
+	field, value, issue, tail := s.wrongField(p)
+	if issue == "" {
+		return p, nil
+	}
+	a := wrongParam(field, value, issue, tail)
+	if field == "/appid" && p.AppID != "" {
+		a = refuse(http.StatusBadRequest, "APPID_MCHID_NOT_MATCH", "商户号mchid与appid不匹配", tailNotSpecified)
+	}
+	return nil, &a
+}
+
+// wrongField returns the first field that breaks WeChat's rules; issue is empty
+// when none does.
+func (s *Sim) wrongField(p *prepayRequest) (field string, value any, issue string, tail int) {
+	total, totalErr := p.Amount.Total.Int64()
+	p.total = total
+	var expireErr error
+	if p.TimeExpire != "" {
+		p.expire, expireErr = time.Parse(time.RFC3339, p.TimeExpire)
+	}
+	switch {
+	case p.AppID != s.o.Keys.AppID:
+		return "/appid", p.AppID, "appid与商户号不匹配", tailParam
+	case p.MchID != s.o.Keys.MchID:
+		return "/mchid", p.MchID, "mchid与签名的商户号不一致", tailParam
+	case p.Description == "" || utf8.RuneCountInString(p.Description) > 127:
+		return "/description", p.Description, "商品描述必填，最长127个字符", tailParam
+	case !validOutTradeNo(p.OutTradeNo):
+		return "/out_trade_no", p.OutTradeNo, "商户订单号须为6-32位数字、大小写字母或_-|*", tailParam
+	case expireErr != nil:
+		return "/time_expire", p.TimeExpire, "time_expire须为带时区的rfc3339格式", tailParam
+	case utf8.RuneCountInString(p.Attach) > 128:
+		return "/attach", p.Attach, "附加数据最长128个字符", tailParam
+	case !validNotifyURL(p.NotifyURL):
+		return "/notify_url", p.NotifyURL, "通知地址须为不带参数的完整URL，最长256个字符", tailParam
+	case totalErr != nil || total < 1 || total > maxFen:
+		return "/amount/total", p.Amount.Total.String(), "订单金额须为大于0的整数，单位为分", tailParam
+	case p.Amount.Currency != "" && p.Amount.Currency != "CNY":
+		return "/amount/currency", p.Amount.Currency, "币种只支持CNY", tailParam
+	case p.tradeType == "JSAPI" && (p.Payer.OpenID == "" || len(p.Payer.OpenID) > 128):
+		return "/payer/openid", p.Payer.OpenID, "openid必填", tailNoOpenID
+	case p.SceneInfo.PayerClientIP != "" || p.tradeType == "MWEB":
+		return s.wrongScene(p)
+	}
+	return "", nil, "", tailOK
+}
+
+func (s *Sim) wrongScene(p *prepayRequest) (field string, value any, issue string, tail int) {
+	ip, err := netip.ParseAddr(p.SceneInfo.PayerClientIP)
+	if err != nil {
+		return "/scene_info/payer_client_ip", p.SceneInfo.PayerClientIP, "用户终端IP不正确", tailParam
+	}
+	if p.tradeType != "MWEB" {
+		return "", nil, "", tailOK
+	}
+	if s.o.StrictClientIP && ip.IsLoopback() {
+		return "/scene_info/payer_client_ip", p.SceneInfo.PayerClientIP, "用户终端IP不能为本机地址", tailParam
+	}
+	switch p.SceneInfo.H5Info.Type {
+	case "iOS", "Android", "Wap":
+		return "", nil, "", tailOK
+	}
+	return "/scene_info/h5_info/type", p.SceneInfo.H5Info.Type, "场景类型须为iOS、Android或Wap", tailParam
+}
+
+// decodeObject reads one JSON object and refuses what WeChat refuses anywhere in
+// it: null, and characters of more than three bytes.
+func decodeObject(body []byte, into *map[string]any) *answer {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil || *into == nil || decoder.More() {
+		a := wrongParam("", nil, "请求体不是合法的JSON", tailParam)
+		return &a
+	}
+	if path, issue := wrongValue("", *into); issue != "" {
+		a := wrongParam(path, nil, issue, tailParam)
+		return &a
+	}
+	return nil
+}
+
+func wrongValue(path string, v any) (where, issue string) {
+	switch v := v.(type) {
+	case nil:
+		return path, "不支持null"
+	case string:
+		if !utf8.ValidString(v) || strings.ContainsFunc(v, func(r rune) bool { return r > 0xFFFF || r == utf8.RuneError }) {
+			return path, "只支持1至3字节的UTF-8字符"
+		}
+	case map[string]any:
+		for name, inner := range v {
+			if where, issue := wrongValue(path+"/"+name, inner); issue != "" {
+				return where, issue
+			}
+		}
+	case []any:
+		for i, inner := range v {
+			if where, issue := wrongValue(fmt.Sprintf("%s/%d", path, i), inner); issue != "" {
+				return where, issue
+			}
+		}
+	}
+	return "", ""
+}
+
+func validOutTradeNo(s string) bool {
+	return len(s) >= 6 && len(s) <= 32 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
+}
+
+func validNotifyURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && len(s) <= 256 && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+		u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && u.User == nil
+}
+
+// beijing is the zone of every time that WeChat writes.
+func beijing() *time.Location { return time.FixedZone("Beijing", 8*60*60) }

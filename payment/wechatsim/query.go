@@ -1,0 +1,96 @@
+package wechatsim
+
+import (
+	"net/http"
+	"time"
+)
+
+// tradeBody is a trade as a query and, when it is paid, a notification tell it.
+// An unpaid trade has no transaction id, payer, currency nor trade type.
+type tradeBody struct {
+	Amount         tradeAmount `json:"amount"`
+	AppID          string      `json:"appid"`
+	Attach         string      `json:"attach,omitempty"`
+	BankType       string      `json:"bank_type,omitempty"`
+	MchID          string      `json:"mchid"`
+	OutTradeNo     string      `json:"out_trade_no"`
+	Payer          *tradePayer `json:"payer,omitempty"`
+	Promotion      []struct{}  `json:"promotion_detail"`
+	Scene          *tradeScene `json:"scene_info,omitempty"`
+	SuccessTime    string      `json:"success_time,omitempty"`
+	TradeState     State       `json:"trade_state"`
+	TradeStateDesc string      `json:"trade_state_desc"`
+	TradeType      string      `json:"trade_type,omitempty"`
+	TransactionID  string      `json:"transaction_id,omitempty"`
+}
+
+type tradeAmount struct {
+	Currency      string `json:"currency,omitempty"`
+	PayerCurrency string `json:"payer_currency"`
+	PayerTotal    int64  `json:"payer_total,omitempty"`
+	Total         int64  `json:"total"`
+}
+
+type tradePayer struct {
+	OpenID string `json:"openid"`
+}
+
+type tradeScene struct {
+	DeviceID string `json:"device_id"`
+}
+
+func (s *Sim) queryByNumber(x *exchange) answer { return s.query(x, s.find(x.r.PathValue("no"))) }
+
+func (s *Sim) queryByTransaction(x *exchange) answer {
+	return s.query(x, s.findByTransaction(x.r.PathValue("id")))
+}
+
+func (s *Sim) query(x *exchange, t *trade) answer {
+	if mchID := x.r.URL.Query().Get("mchid"); mchID != s.o.Keys.MchID {
+		return wrongParam("mchid", mchID, "mchid与签名的商户号不一致", tailParam)
+	}
+	if t == nil {
+		return unknownTrade()
+	}
+	v := t.snapshot(s)
+	if v.State == StateNone {
+		return unknownTrade() // burned by a close: WeChat has no trade of it
+	}
+	return ok(describe(v))
+}
+
+func unknownTrade() answer {
+	return refuse(http.StatusNotFound, "ORDER_NOT_EXIST", "订单不存在", tailNotFound)
+}
+
+func describe(v Trade) tradeBody {
+	b := tradeBody{
+		Amount: tradeAmount{PayerCurrency: "CNY", Total: v.Total}, AppID: v.AppID, MchID: v.MchID, OutTradeNo: v.OutTradeNo,
+		Attach: v.Attach, Promotion: []struct{}{}, TradeState: v.State, TradeStateDesc: stateText(v.State),
+	}
+	if v.TransactionID == "" {
+		b.Scene = &tradeScene{}
+		return b
+	}
+	b.Amount.Currency, b.Amount.PayerTotal = "CNY", v.PayerTotal
+	b.BankType, b.TradeType, b.TransactionID = "OTHERS", v.TradeType, v.TransactionID
+	b.Payer = &tradePayer{OpenID: v.OpenID}
+	b.SuccessTime = v.SuccessTime.In(beijing()).Format(time.RFC3339)
+	return b
+}
+
+func stateText(state State) string {
+	switch state {
+	case StateNone:
+		return ""
+	case StateNotPay:
+		return "订单未支付"
+	case StateSuccess:
+		return "支付成功"
+	case StateRefund:
+		return "订单发生过退款"
+	case StateClosed:
+		return "订单已关闭"
+	}
+	panic("trade in unknown state " + string(state))
+}

@@ -1,0 +1,312 @@
+package wechatsim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+const (
+	// maxBody bounds a request: a prepay with its longest fields and goods list
+	// stays far below it.
+	maxBody = 64 << 10
+	// cutBytes is what a cut connection has said. Not nothing: Go's client
+	// silently repeats a GET whose reused connection ends without a byte, and
+	// the fault would not be seen.
+	cutBytes = "HTTP/1.1 "
+)
+
+// Tails of Request-ID that support reads, as documented by WeChat.
+const (
+	tailOK           = 0
+	tailNotFound     = 268512771
+	tailPaid         = 268449538
+	tailClosed       = 268447914
+	tailSignature    = 268443699
+	tailReentry      = 268498688
+	tailParam        = 268435461
+	tailNoOpenID     = 268501013
+	tailFrequency    = 268447840
+	tailNotSpecified = 268435456 // ours: the documents name no tail for it
+)
+
+// Handler serves WeChat's API under /v3/ and the control surface under /control/.
+func (s *Sim) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for path, kind := range map[string]string{"native": "NATIVE", "jsapi": "JSAPI", "app": "APP", "h5": "MWEB"} {
+		mux.Handle("POST /v3/pay/transactions/"+path, s.api("prepay", s.prepay(kind)))
+	}
+	mux.Handle("GET /v3/pay/transactions/out-trade-no/{no}", s.api("query", s.queryByNumber))
+	mux.Handle("GET /v3/pay/transactions/id/{id}", s.api("query", s.queryByTransaction))
+	mux.Handle("POST /v3/pay/transactions/out-trade-no/{no}/close", s.api("close", s.closeTrade))
+	mux.Handle("GET /v3/certificates", s.api("certificates", s.certificates))
+	mux.Handle("POST /v3/refund/domestic/refunds", s.api("refund", notBuilt))
+	mux.Handle("GET /v3/refund/domestic/refunds/{refund}", s.api("refund_query", notBuilt))
+	mux.Handle("GET /v3/bill/", s.api("bill", notBuilt))
+	mux.Handle("GET /v3/billdownload/", s.api("bill", notBuilt))
+	mux.Handle("/v3/", s.api("other", func(*exchange) answer {
+		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "请求的资源不存在", tailNotSpecified)
+	}))
+	mux.Handle("/control/", s.control())
+	return mux
+}
+
+// exchange is one request on its way through.
+type exchange struct {
+	r          *http.Request
+	body       []byte // raw, as signed
+	endpoint   string
+	outTradeNo string // as the request claims it; empty where it names none
+	plan       plan
+	requestID  string // set with the answer
+}
+
+// answer is what goes back, before it is signed.
+type answer struct {
+	status   int
+	code     string // WeChat's error code, "" on success
+	tail     int    // of Request-ID
+	body     []byte
+	html     bool // made by a gateway in front: HTML
+	unsigned bool
+}
+
+// api is the way of every request: read, decide what goes wrong, authenticate,
+// handle, log, sign, answer.
+func (s *Sim) api(endpoint string, handle func(*exchange) answer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		x := &exchange{r: r, body: body, endpoint: endpoint}
+		if err != nil {
+			s.write(w, x, readRefusal(err))
+			return
+		}
+		x.outTradeNo = s.claimedNumber(x)
+		x.plan = s.takeFaults(endpoint, x.outTradeNo)
+		s.addNastiness(x)
+		s.pause(x.plan.delay) // not ended by the client: a request that was sent is handled
+		if x.plan.cutBefore {
+			s.logRequest(x, answer{}, "cut before handling")
+			cut(w)
+			return
+		}
+		a := s.decide(x, handle)
+		x.requestID = newRequestID(a.tail)
+		switch {
+		case x.plan.hold > 0:
+			s.logRequest(x, a, "handled, not answered")
+			s.hold(r, x.plan.hold)
+			cut(w)
+		case x.plan.cutAfter:
+			s.logRequest(x, a, "handled, cut before the answer")
+			cut(w)
+		default:
+			s.logRequest(x, a, "")
+			s.write(w, x, a)
+		}
+	})
+}
+
+// decide authenticates and handles. What it does to trades has happened whether
+// or not the answer arrives.
+func (s *Sim) decide(x *exchange, handle func(*exchange) answer) answer {
+	if refusal := s.authenticate(x); refusal != nil {
+		return *refusal
+	}
+	if x.plan.paidFirst {
+		if err := s.Pay(x.outTradeNo, PayOptions{Notify: true}); err != nil {
+			s.o.Log.Debug("paid_first: the buyer could not pay", "out_trade_no", x.outTradeNo, "error", err)
+		}
+	}
+	if x.plan.status != 0 {
+		return statusFault(x.plan.status, x.plan.code)
+	}
+	a := handle(x)
+	if a.code != "" && s.roll("spelling", x.outTradeNo, s.nasty.OtherSpelling) {
+		if other := otherSpelling(a.code); other != a.code {
+			a.body, a.code = respell(a.body, other), other
+		}
+	}
+	return a
+}
+
+// addNastiness adds what the simulator does on its own to the armed faults.
+func (s *Sim) addNastiness(x *exchange) {
+	p := &x.plan
+	if s.roll("slow answer", x.outTradeNo, s.nasty.SlowAnswer) {
+		p.names = append(p.names, "slow_answer")
+		p.delay += time.Duration(s.fraction("how slow", x.outTradeNo) * float64(s.nasty.MaxAnswerDelay))
+	}
+	if s.roll("lost answer", x.outTradeNo, s.nasty.LostAnswer) {
+		p.names = append(p.names, "lost_answer")
+		p.cutAfter = true
+	}
+}
+
+// claimedNumber is the trade a request names, before anything is checked: what
+// faults are matched by.
+func (s *Sim) claimedNumber(x *exchange) string {
+	if no := x.r.PathValue("no"); no != "" {
+		return no
+	}
+	if id := x.r.PathValue("id"); id != "" {
+		if t := s.findByTransaction(id); t != nil {
+			return t.v.OutTradeNo // set once, before the trade is in the map
+		}
+		return ""
+	}
+	var body struct {
+		OutTradeNo string `json:"out_trade_no"`
+	}
+	_ = json.Unmarshal(x.body, &body) // a broken body names no trade; it is refused later
+	return body.OutTradeNo
+}
+
+func (s *Sim) logRequest(x *exchange, a answer, detail string) {
+	s.log.add(Entry{
+		Kind: KindRequest, Endpoint: x.endpoint, OutTradeNo: x.outTradeNo, Status: a.status, Code: a.code,
+		RequestID: x.requestID, Faults: x.plan.names, Detail: detail,
+	})
+}
+
+// write signs and sends.
+func (s *Sim) write(w http.ResponseWriter, x *exchange, a answer) {
+	h := w.Header()
+	if x.requestID == "" {
+		x.requestID = newRequestID(a.tail)
+	}
+	h.Set("Request-ID", x.requestID)
+	switch {
+	case a.html:
+		h.Set("Content-Type", "text/html")
+	case len(a.body) > 0:
+		h.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	if !a.unsigned {
+		s.seal(h, a.body, s.answerSigner(x.r.Header.Get("Wechatpay-Serial"), x.outTradeNo), x.plan.seal)
+	}
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.body) // the client may be gone; the effect stays
+}
+
+// hold waits until the client gives up, the time is over or the simulator closes.
+func (s *Sim) hold(r *http.Request, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.Context().Done():
+	case <-s.ctx.Done():
+	}
+}
+
+// cut ends the connection in the middle of an answer.
+func cut(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil { // HTTP/2, or a recorder in somebody's test
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = io.WriteString(conn, cutBytes)
+	_ = conn.Close()
+}
+
+// detail of an error body says which field was wrong.
+type detail struct {
+	Field    string `json:"field,omitempty"`
+	Value    any    `json:"value,omitempty"`
+	Issue    string `json:"issue,omitempty"`
+	Location string `json:"location,omitempty"`
+}
+
+type errorBody struct {
+	Code    string  `json:"code"`
+	Message string  `json:"message"`
+	Detail  *detail `json:"detail,omitempty"`
+}
+
+func refuse(status int, code, message string, tail int) answer {
+	return answer{status: status, code: code, tail: tail, body: mustJSON(errorBody{Code: code, Message: message})}
+}
+
+// wrongParam is 400 PARAM_ERROR with the field that is wrong.
+func wrongParam(field string, value any, issue string, tail int) answer {
+	body := errorBody{Code: "PARAM_ERROR", Message: "参数错误: " + issue, Detail: &detail{Field: field, Value: value, Issue: issue, Location: "body"}}
+	return answer{status: http.StatusBadRequest, code: body.Code, tail: tail, body: mustJSON(body)}
+}
+
+func ok(v any) answer { return answer{status: http.StatusOK, body: mustJSON(v)} }
+
+func readRefusal(err error) answer {
+	var tooLong *http.MaxBytesError
+	if errors.As(err, &tooLong) {
+		return wrongParam("", nil, "请求体过大", tailParam)
+	}
+	return wrongParam("", nil, "请求体读取失败", tailParam)
+}
+
+// notBuilt answers for refunds and bills, which this simulator does not have yet.
+func notBuilt(x *exchange) answer {
+	if x.endpoint == "refund_query" {
+		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在", tailNotSpecified)
+	}
+	return refuse(http.StatusNotImplemented, "NOT_IMPLEMENTED", "the simulator does not have this endpoint yet", tailNotSpecified)
+}
+
+// statusFault makes the answer of a status fault. 502 and 503 come, as in life,
+// from a gateway that knows neither JSON nor the key.
+func statusFault(status int, code string) answer {
+	if status == http.StatusBadGateway || status == http.StatusServiceUnavailable {
+		page := fmt.Sprintf("<html><head><title>%d %s</title></head><body><center>nginx</center></body></html>\n", status, http.StatusText(status))
+		return answer{status: status, code: code, tail: tailNotSpecified, body: []byte(page), html: true, unsigned: true}
+	}
+	if code == "" {
+		code = usualCode(status)
+	}
+	a := refuse(status, code, "simulated fault", tailNotSpecified)
+	a.unsigned = status == http.StatusUnauthorized
+	return a
+}
+
+func usualCode(status int) string {
+	switch {
+	case status == http.StatusAccepted:
+		return "USERPAYING"
+	case status == http.StatusUnauthorized:
+		return "SIGN_ERROR"
+	case status == http.StatusForbidden:
+		return "NO_AUTH"
+	case status == http.StatusNotFound:
+		return "ORDER_NOT_EXIST"
+	case status == http.StatusTooManyRequests:
+		return "FREQUENCY_LIMITED"
+	case status >= http.StatusInternalServerError:
+		return "SYSTEM_ERROR"
+	}
+	return "INVALID_REQUEST"
+}
+
+// respell replaces the code of an error body, keeping message and detail.
+func respell(body []byte, code string) []byte {
+	var e errorBody
+	if err := json.Unmarshal(body, &e); err != nil {
+		panic("our own error body: " + err.Error())
+	}
+	e.Code = code
+	return mustJSON(e)
+}
+
+func newRequestID(tail int) string {
+	return fmt.Sprintf("08%s-%d", randomFrom("0123456789ABCDEF", 30), tail)
+}
+
+// mustJSON encodes our own types, which cannot fail.
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("encode answer: " + err.Error())
+	}
+	return b
+}

@@ -1,0 +1,89 @@
+package stock
+
+import (
+	"context"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// Deduction takes stock for an order.
+type Deduction struct {
+	OrderNo string
+	Lines   []Line
+}
+
+// Deduct takes stock for each order, all of its lines or none, and gives what
+// was short, one answer per deduction. An order that was deducted before is
+// answered "taken" whatever is left now: the duplicate is tested before
+// sufficiency. Equal SKUs of one order are added up.
+//
+// Placements do not come through here: their order numbers are new, and their
+// repeats are found by the customer's key (package order).
+func Deduct(ctx context.Context, tx *sqldb.Tx, batch []Deduction, at time.Time) ([][]Short, error) {
+	nos := make([]string, len(batch))
+	demand := map[string]int64{}
+	for i, d := range batch {
+		nos[i] = d.OrderNo
+		for sku, n := range merge(d.Lines) {
+			demand[sku] += n
+		}
+	}
+	done, err := readHeld(ctx, tx, nos)
+	if err != nil {
+		return nil, err
+	}
+	shelf, err := Open(ctx, tx, demand)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([][]Short, len(batch))
+	for i, d := range batch {
+		if _, before := done[d.OrderNo]; before {
+			continue
+		}
+		lines, missing := shelf.lines(d.Lines)
+		if missing != nil {
+			answers[i] = missing
+			continue
+		}
+		if answers[i] = shelf.Take(d.OrderNo, lines); answers[i] == nil {
+			done[d.OrderNo] = held{}
+		}
+	}
+	return answers, shelf.Commit(ctx, tx, at)
+}
+
+// lines merges equal SKUs and names those that do not exist as short of all.
+func (s *Shelf) lines(asked []Line) (lines []Line, missing []Short) {
+	lines = Merge(asked)
+	for i, l := range lines {
+		if _, ok := s.skus[l.SkuID]; !ok {
+			missing = append(missing, Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity})
+		}
+	}
+	return lines, missing
+}
+
+// Merge adds up lines of the same SKU, which keeps the place of its first line.
+func Merge(lines []Line) []Line {
+	at := make(map[string]int, len(lines))
+	merged := make([]Line, 0, len(lines))
+	for _, l := range lines {
+		if i, seen := at[l.SkuID]; seen {
+			merged[i].Quantity += l.Quantity
+			continue
+		}
+		at[l.SkuID] = len(merged)
+		merged = append(merged, l)
+	}
+	return merged
+}
+
+func merge(lines []Line) map[string]int64 {
+	sums := make(map[string]int64, len(lines))
+	for _, l := range lines {
+		sums[l.SkuID] += l.Quantity
+	}
+	return sums
+}

@@ -1,0 +1,144 @@
+package stock
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// RefClose is the ref of the return that a proven close makes.
+const RefClose = "close"
+
+// Giveback returns some lines of an order under a ref of its own, such as a
+// refund number.
+type Giveback struct {
+	OrderNo string
+	Ref     string
+	Lines   []Line
+}
+
+// ReturnAll puts everything that the orders still hold back on the shelf, under
+// ref. An order that holds nothing is passed over, so a repeat does nothing.
+// The caller has locked the orders, so nobody else returns for them meanwhile.
+func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string, at time.Time) error {
+	held, err := readHeld(ctx, tx, orderNos)
+	if err != nil {
+		return err
+	}
+	var flows []flow
+	for _, no := range orderNos {
+		for sku, n := range held[no].out {
+			if n > 0 {
+				flows = append(flows, flow{orderNo: no, kind: KindReturn, ref: ref, skuID: sku, delta: n})
+			}
+		}
+	}
+	return putBack(ctx, tx, flows, at)
+}
+
+// ReturnLines puts the named lines back, one answer per giveback: nil, also when
+// this ref was returned before, or ErrReturnExceeds when it would bring the
+// returned above the deducted; then nothing of that giveback moves. The caller
+// has locked the orders.
+func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []Giveback, at time.Time) ([]error, error) {
+	nos := make([]string, len(batch))
+	for i, g := range batch {
+		nos[i] = g.OrderNo
+	}
+	held, err := readHeld(ctx, tx, nos)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]error, len(batch))
+	var flows []flow
+	for i, g := range batch {
+		h, ok := held[g.OrderNo]
+		if !ok {
+			answers[i] = fmt.Errorf("order %s: %w", g.OrderNo, ErrReturnExceeds)
+			continue
+		}
+		if h.refs[g.Ref] {
+			continue
+		}
+		lines := merge(g.Lines)
+		for sku, n := range lines {
+			if n <= 0 || n > h.out[sku] {
+				answers[i] = fmt.Errorf("order %s, SKU %s: %d to return, %d out: %w", g.OrderNo, sku, n, h.out[sku], ErrReturnExceeds)
+			}
+		}
+		if answers[i] != nil {
+			continue
+		}
+		h.refs[g.Ref] = true
+		for sku, n := range lines {
+			h.out[sku] -= n
+			flows = append(flows, flow{orderNo: g.OrderNo, kind: KindReturn, ref: g.Ref, skuID: sku, delta: n})
+		}
+	}
+	return answers, putBack(ctx, tx, flows, at)
+}
+
+// held is what an order has taken and not returned, and under which refs it returned.
+type held struct {
+	out  map[string]int64
+	refs map[string]bool
+}
+
+func readHeld(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]held, error) {
+	all := make(map[string]held, len(orderNos))
+	if len(orderNos) == 0 {
+		return all, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT order_no, kind, ref, sku_id, delta
+FROM stock_flows
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos)...)
+	if err != nil {
+		return nil, fmt.Errorf("read stock flows: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var f flow
+		if err := rows.Scan(&f.orderNo, &f.kind, &f.ref, &f.skuID, &f.delta); err != nil {
+			return nil, fmt.Errorf("read stock flows: %w", err)
+		}
+		h, ok := all[f.orderNo]
+		if !ok {
+			h = held{out: map[string]int64{}, refs: map[string]bool{}}
+			all[f.orderNo] = h
+		}
+		h.out[f.skuID] -= f.delta
+		if f.kind == KindReturn {
+			h.refs[f.ref] = true
+		}
+	}
+	return all, rows.Err()
+}
+
+func putBack(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
+	if len(flows) == 0 {
+		return nil
+	}
+	if err := insertFlows(ctx, tx, flows, at); err != nil {
+		return err
+	}
+	back := map[string]int64{}
+	for _, f := range flows {
+		back[f.skuID] += f.delta
+	}
+	return eachChunk(back, func(ids []string, sum string, args []any) error {
+		// No guard on the number: a sold-out shelf takes its unit back. An
+		// unlimited SKU matches too, so that the rows can be counted.
+		n, err := tx.Update(ctx, `UPDATE skus
+SET available = available + CASE WHEN unlimited = 1 THEN 0 ELSE `+sum+` END
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, append(args, sqldb.Args(ids)...)...)
+		if err != nil {
+			return fmt.Errorf("put back on the shelf: %w", err)
+		}
+		if n != int64(len(ids)) {
+			return fmt.Errorf("put back on the shelf: %d of %d SKUs exist: %w", n, len(ids), ErrSKUNotFound)
+		}
+		return nil
+	})
+}

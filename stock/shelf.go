@@ -1,0 +1,192 @@
+package stock
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// updateChunk is how many SKUs one decrement names: its CASE is searched from
+// the top for every row, so that long ones cost the square of their length.
+const updateChunk = 64
+
+// tight is how many times the demand of a batch must be on the shelf for the
+// batch to go without locking it first. Below that a neighbour's batch may well
+// take what this one counted on, and a decision made under a lock is cheaper
+// than one made twice.
+const tight = 4
+
+// Shelf is the SKUs of a batch of placements, inside one transaction. Take
+// decides in memory, in the order of the calls; Commit writes what was decided
+// and holds it against the table: a decrement that would go below zero fails
+// the transaction, whatever was read.
+type Shelf struct {
+	skus  map[string]*item
+	flows []flow
+}
+
+type item struct {
+	SKU
+	left  int64 // Available less what this batch took
+	taken int64
+}
+
+type flow struct {
+	orderNo string
+	kind    Kind
+	ref     string
+	skuID   string
+	delta   int64
+}
+
+// Open reads the SKUs that a batch asks for; demand is the quantity per SKU of
+// all its lines together. Where stock is tight the rows are locked, in
+// ascending order, until the transaction ends.
+func Open(ctx context.Context, tx *sqldb.Tx, demand map[string]int64) (*Shelf, error) {
+	ids := slices.Sorted(maps.Keys(demand))
+	s, err := readShelf(ctx, tx, ids, "")
+	if err != nil {
+		return nil, err
+	}
+	for id, it := range s.skus {
+		if !it.Unlimited && it.left > 0 && it.left < tight*demand[id] {
+			return readShelf(ctx, tx, ids, "\nFOR UPDATE")
+		}
+	}
+	return s, nil
+}
+
+func readShelf(ctx context.Context, tx *sqldb.Tx, ids []string, lock string) (*Shelf, error) {
+	s := &Shelf{skus: make(map[string]*item, len(ids))}
+	if len(ids) == 0 {
+		return s, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT sku_id, price_fen, available, unlimited
+FROM skus
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+ORDER BY sku_id`+lock, sqldb.Args(ids)...)
+	if err != nil {
+		return nil, fmt.Errorf("read the shelf: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		it := new(item)
+		if err := rows.Scan(&it.SkuID, &it.PriceFen, &it.Available, &it.Unlimited); err != nil {
+			return nil, fmt.Errorf("read the shelf: %w", err)
+		}
+		it.left = it.Available
+		s.skus[it.SkuID] = it
+	}
+	return s, rows.Err()
+}
+
+// SKU gives price and stock as they were read; only id, price, stock and
+// Unlimited are set.
+func (s *Shelf) SKU(id string) (SKU, bool) {
+	it, ok := s.skus[id]
+	if !ok {
+		return SKU{}, false
+	}
+	return it.SKU, true
+}
+
+// Take takes all lines for an order, or nothing and tells what was short. The
+// order must be new (a repeat has to be found before, or the last unit would be
+// refused to the one who has it), its lines name every SKU once, and all of
+// them exist.
+func (s *Shelf) Take(orderNo string, lines []Line) []Short {
+	var short []Short
+	for i, l := range lines {
+		it := s.skus[l.SkuID]
+		if !it.Unlimited && it.left < l.Quantity {
+			short = append(short, Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity, Available: it.left})
+		}
+	}
+	if short != nil {
+		return short
+	}
+	for _, l := range lines {
+		it := s.skus[l.SkuID]
+		if !it.Unlimited {
+			it.left -= l.Quantity
+			it.taken += l.Quantity
+		}
+		s.flows = append(s.flows, flow{orderNo: orderNo, kind: KindDeduct, skuID: l.SkuID, delta: -l.Quantity})
+	}
+	return nil
+}
+
+// Commit writes the flows and the decrements. It fails with sqldb.ErrLostRace,
+// which runs the transaction again, when the shelf no longer holds what Take
+// gave away. The decrements come last, so that a hot row is locked briefly.
+func (s *Shelf) Commit(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
+	if err := insertFlows(ctx, tx, s.flows, at); err != nil {
+		return err
+	}
+	taken := make(map[string]int64, len(s.skus))
+	for id, it := range s.skus {
+		if it.taken > 0 {
+			taken[id] = it.taken
+		}
+	}
+	return eachChunk(taken, func(ids []string, sum string, args []any) error {
+		query := `UPDATE skus
+SET available = available - ` + sum + `
+WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
+  AND unlimited = 0
+  AND available >= ` + sum
+		n, err := tx.Update(ctx, query, slices.Concat(args, sqldb.Args(ids), args)...)
+		if err != nil {
+			return fmt.Errorf("take from the shelf: %w", err)
+		}
+		if n != int64(len(ids)) {
+			return sqldb.ErrLostRace
+		}
+		return nil
+	})
+}
+
+func insertFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
+	slices.SortFunc(flows, func(a, b flow) int {
+		return cmp.Or(cmp.Compare(a.orderNo, b.orderNo), cmp.Compare(a.ref, b.ref), cmp.Compare(a.skuID, b.skuID))
+	})
+	const cols = 8
+	args := make([]any, 0, cols*len(flows))
+	ms := at.UnixMilli()
+	for _, f := range flows {
+		args = append(args, f.orderNo, string(f.kind), f.ref, f.skuID, f.delta, "", "", ms)
+	}
+	err := tx.InsertRows(ctx, `INSERT INTO stock_flows
+  (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
+VALUES`, cols, args)
+	if err != nil {
+		return fmt.Errorf("write stock flows: %w", err)
+	}
+	return nil
+}
+
+// eachChunk splits quantities per SKU into ascending chunks and gives each with
+// the SQL expression of "the quantity of this row's SKU" and its arguments. The
+// ascending order is the lock order that keeps opposite carts from deadlocking.
+func eachChunk(quantity map[string]int64, do func(ids []string, sum string, args []any) error) error {
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(quantity)), updateChunk) {
+		sum, args := "?", []any{quantity[ids[0]]}
+		if len(ids) > 1 {
+			sum = "CASE sku_id" + strings.Repeat(" WHEN ? THEN ?", len(ids)) + " END"
+			args = make([]any, 0, 2*len(ids))
+			for _, id := range ids {
+				args = append(args, id, quantity[id])
+			}
+		}
+		if err := do(ids, sum, args); err != nil {
+			return err
+		}
+	}
+	return nil
+}
