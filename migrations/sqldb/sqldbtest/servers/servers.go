@@ -1,0 +1,236 @@
+// Package servers starts private MariaDB and Redis servers for tests and
+// benchmarks: own folder, own socket, own port, ended with the process that
+// started them. It touches no server that is there already.
+package servers
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql" // to ask whether the server is ready
+)
+
+// ErrNotInstalled: the server's program is not on this machine.
+var ErrNotInstalled = errors.New("server program not found")
+
+// startTimeout bounds a start; a cold one takes a second.
+const startTimeout = 30 * time.Second
+
+// find looks in PATH and where Debian keeps daemons.
+func find(names ...string) (string, error) {
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+		if path := filepath.Join("/usr/sbin", name); isFile(path) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", names[0], ErrNotInstalled)
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
+}
+
+// child is a server process that dies with this one.
+type child struct {
+	dir   string
+	start func() *exec.Cmd
+	ready func(ctx context.Context) error
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// Start starts the process and waits until it answers.
+func (c *child) Start(ctx context.Context) error {
+	log, err := os.OpenFile(filepath.Join(c.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.cmd = c.start()
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_ = cmd.Wait() // a killed server is what many tests want
+		close(ended)
+	}(c.cmd, c.ended)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		if err = c.ready(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-c.ended:
+			text, _ := os.ReadFile(log.Name())
+			return fmt.Errorf("server ended at start: %s", text[max(0, len(text)-2000):])
+		case <-ctx.Done():
+			return fmt.Errorf("server not ready: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Kill ends the process as a crash would.
+func (c *child) Kill() { c.signal(syscall.SIGKILL); <-c.ended }
+
+// Pause stops the process without ending it.
+func (c *child) Pause() { c.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (c *child) Resume() { c.signal(syscall.SIGCONT) }
+
+// Stop ends the process for good and removes its folder.
+func (c *child) Stop() {
+	select {
+	case <-c.ended:
+	default:
+		c.Kill()
+	}
+	_ = os.RemoveAll(c.dir)
+}
+
+func (c *child) signal(s syscall.Signal) { _ = c.cmd.Process.Signal(s) }
+
+// MariaDB is a private MariaDB (or MySQL) with full durability.
+type MariaDB struct {
+	child
+	Addr string // loopback host:port
+	sock string
+}
+
+// StartMariaDB makes a data directory below dir and starts a server on it.
+// Extra options come last and win.
+func StartMariaDB(ctx context.Context, dir string, options ...string) (*MariaDB, error) {
+	server, err := find("mariadbd", "mysqld")
+	if err != nil {
+		return nil, err
+	}
+	install, err := find("mariadb-install-db", "mysql_install_db")
+	if err != nil {
+		return nil, err
+	}
+	m := &MariaDB{child: child{dir: dir}}
+	data, tmp := filepath.Join(dir, "data"), filepath.Join(dir, "tmp")
+	for _, d := range []string{data, tmp} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	user := "--user=" + userName()
+	out, err := exec.CommandContext(ctx, install, "--no-defaults", user, "--datadir="+data, "--tmpdir="+tmp,
+		"--auth-root-authentication-method=normal", "--skip-test-db").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("create a data directory: %w: %s", err, out)
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	m.Addr, m.sock = "127.0.0.1:"+strconv.Itoa(port), filepath.Join(dir, "s")
+	args := append([]string{"--no-defaults", user, "--datadir=" + data, "--tmpdir=" + tmp, "--socket=" + m.sock,
+		"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port), "--pid-file=" + filepath.Join(dir, "pid"),
+		"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M",
+		"--max-connections=200", "--skip-name-resolve"}, options...)
+	m.start = func() *exec.Cmd { return exec.Command(server, args...) }
+	m.ready = func(ctx context.Context) error {
+		db, err := sql.Open("mysql", "root@unix("+m.sock+")/mysql")
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		return db.PingContext(ctx)
+	}
+	return m, m.Start(ctx)
+}
+
+// DSN gives the DSN of a database over the socket.
+func (m *MariaDB) DSN(db string) string { return "mysql:root@unix(" + m.sock + ")/" + db }
+
+// TCPDSN gives the DSN of a database over an address, the server's own or a proxy's.
+func (m *MariaDB) TCPDSN(addr, db string) string { return "mysql:root@tcp(" + addr + ")/" + db }
+
+// Create makes an empty database.
+func (m *MariaDB) Create(ctx context.Context, name string) error {
+	return m.Exec(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+}
+
+// Exec runs a statement as root.
+func (m *MariaDB) Exec(ctx context.Context, statement string) error {
+	db, err := sql.Open("mysql", "root@unix("+m.sock+")/mysql")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.ExecContext(ctx, statement)
+	return err
+}
+
+// Redis is a private redis-server.
+type Redis struct {
+	child
+	Addr string
+}
+
+// StartRedis starts a server that keeps its files in dir.
+func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, error) {
+	server, err := find("redis-server", "valkey-server")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	r := &Redis{child: child{dir: dir}, Addr: "127.0.0.1:" + strconv.Itoa(port)}
+	args := append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+		"--appendonly", "no", "--maxmemory-policy", "noeviction"}, options...)
+	r.start = func() *exec.Cmd { return exec.Command(server, args...) }
+	r.ready = func(ctx context.Context) error {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", r.Addr)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	return r, r.Start(ctx)
+}
+
+// URL gives the redis:// URL of the server.
+func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func userName() string {
+	if os.Getuid() == 0 {
+		return "root"
+	}
+	return os.Getenv("USER")
+}

@@ -1,0 +1,132 @@
+// Package sqldbtest gives tests a fresh, migrated database on every engine,
+// and private servers that a test may hurt.
+//
+// SQLite is always there. MariaDB and Redis are started when their programs
+// are found (Debian's packages mariadb-server and redis-server); without them
+// the test is skipped and says so, or fails where ORDERD_TEST_REQUIRE=1.
+package sqldbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"orderd/migrations"
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest/servers"
+)
+
+// Each runs test on every engine, each time with a fresh, migrated database.
+func Each(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
+	t.Run("mariadb", func(t *testing.T) { test(t, MariaDB(t)) })
+}
+
+// SQLite opens a fresh database in a file.
+func SQLite(t testing.TB) *sqldb.DB {
+	t.Helper()
+	return open(t, "sqlite:"+filepath.Join(t.TempDir(), "orderd.db"))
+}
+
+// MariaDB opens a fresh database on the server that the tests of this process share.
+func MariaDB(t testing.TB) *sqldb.DB {
+	t.Helper()
+	return open(t, MariaDBDSN(t))
+}
+
+// MariaDBDSN makes an empty database on the shared server and gives its DSN.
+func MariaDBDSN(t testing.TB) string {
+	t.Helper()
+	shared.mariaOnce.Do(func() {
+		shared.maria, shared.mariaErr = servers.StartMariaDB(context.Background(), processDir("mariadb"))
+	})
+	require(t, shared.mariaErr)
+	name := "t" + strconv.FormatInt(shared.n.Add(1), 10)
+	if err := shared.maria.Create(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	return shared.maria.DSN(name)
+}
+
+// MariaDBServer starts a server of the test's own, which it may kill.
+func MariaDBServer(t testing.TB, options ...string) *servers.MariaDB {
+	t.Helper()
+	m, err := servers.StartMariaDB(t.Context(), processDir(fmt.Sprintf("mariadb%d", shared.n.Add(1))), options...)
+	require(t, err)
+	t.Cleanup(m.Stop)
+	return m
+}
+
+// Open opens and migrates a database of such a server.
+func Open(t testing.TB, dsn string) *sqldb.DB {
+	t.Helper()
+	return open(t, dsn)
+}
+
+// RedisServer starts a Redis of the test's own, empty, which it may kill.
+func RedisServer(t testing.TB, options ...string) *servers.Redis {
+	t.Helper()
+	r, err := servers.StartRedis(t.Context(), processDir(fmt.Sprintf("redis%d", shared.n.Add(1))), options...)
+	require(t, err)
+	t.Cleanup(r.Stop)
+	return r
+}
+
+func open(t testing.TB, dsn string) *sqldb.DB {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if _, err := migrations.Up(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// shared is the servers of this test process. They die with it.
+var shared struct {
+	n         atomic.Int64
+	mariaOnce sync.Once
+	maria     *servers.MariaDB
+	mariaErr  error
+	sweepOnce sync.Once
+}
+
+func require(t testing.TB, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, servers.ErrNotInstalled) || os.Getenv("ORDERD_TEST_REQUIRE") == "1" {
+		t.Fatal(err)
+	}
+	t.Skipf("not run: %v (install Debian's mariadb-server and redis-server)", err)
+}
+
+const dirPrefix = "orderd-test-"
+
+// processDir gives a folder for a server of this process. The folders of
+// processes that have ended are removed: a test binary has no exit hook.
+func processDir(name string) string {
+	shared.sweepOnce.Do(func() {
+		old, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+		for _, dir := range old {
+			pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), dirPrefix))
+			if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+				_ = os.RemoveAll(dir)
+			}
+		}
+	})
+	return filepath.Join(os.TempDir(), dirPrefix+strconv.Itoa(os.Getpid()), name)
+}

@@ -1,0 +1,151 @@
+package order_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"orderd/order"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/states.md")
+
+// A missing cell would be a panic in production, a cell without a reason a refusal nobody understands.
+func TestEveryCellIsWritten(t *testing.T) {
+	for _, s := range order.States() {
+		for _, e := range order.Events() {
+			c := order.Next(s, e)
+			switch c.Verdict {
+			case order.Move:
+				if c.To == "" || c.To == s {
+					t.Errorf("%s × %s moves to %q", s, e, c.To)
+				}
+			case order.Same:
+				if c.To != "" || c.Effect == order.ReturnStock {
+					t.Errorf("%s × %s is a repeat, yet moves or returns stock", s, e)
+				}
+			case order.Refuse, order.Alarm:
+				if c.Why == "" || c.To != "" || c.Effect != order.None {
+					t.Errorf("%s × %s refuses without a reason, or does something", s, e)
+				}
+			default:
+				t.Errorf("%s × %s has no verdict", s, e)
+			}
+		}
+	}
+}
+
+// holding is what an order has, by walking: the truth that a state must tell.
+type holding struct{ stock, money bool }
+
+var told = map[order.State]holding{
+	order.Pending: {stock: true}, order.Closing: {stock: true}, order.Closed: {},
+	order.Paid: {stock: true, money: true}, order.Refunding: {stock: true, money: true},
+	order.Refunded: {}, // its stock is the refunds' business
+	order.Late:     {money: true},
+}
+
+// On every path through the table what a state says of stock and money must be
+// what happened on the way; without it "paid without stock" hides in a long path.
+func TestEveryPathKeepsStockAndMoneyTrue(t *testing.T) {
+	type place struct {
+		state order.State
+		has   holding
+	}
+	start := place{order.Pending, told[order.Pending]}
+	seen := map[place]string{start: "placed"}
+	for queue := []place{start}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		if want := told[at.state]; at.has.money != want.money || (at.state != order.Refunded && at.has.stock != want.stock) {
+			t.Fatalf("%s: state %s says %+v, the order has %+v", seen[at], at.state, want, at.has)
+		}
+		for _, e := range order.Events() {
+			c := order.Next(at.state, e)
+			if c.Verdict != order.Move {
+				continue
+			}
+			next := place{c.To, at.has}
+			switch {
+			case e == order.Pay:
+				next.has.money = true
+			case e == order.RefundAll:
+				next.has.money = false
+			}
+			if c.Effect == order.ReturnStock {
+				if !at.has.stock {
+					t.Fatalf("%s, %s: stock returned twice", seen[at], e)
+				}
+				next.has.stock = false
+			}
+			if c.Effect == order.OweRefund && at.has.stock {
+				t.Fatalf("%s, %s: a payment of an order with stock is owed back", seen[at], e)
+			}
+			if _, ok := seen[next]; !ok {
+				seen[next] = seen[at] + ", " + string(e)
+				queue = append(queue, next)
+			}
+		}
+	}
+	reached := map[order.State]bool{}
+	for p := range seen {
+		reached[p.state] = true
+	}
+	if len(reached) != len(order.States()) {
+		t.Fatalf("only %v can be reached", reached)
+	}
+}
+
+// The document is the table: a change of one without the other must fail.
+func TestStatesDocumented(t *testing.T) {
+	const file = "../docs/states.md"
+	want := statesDoc()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(file)
+	if err != nil || string(have) != want {
+		t.Fatalf("%s does not show the table (%v): run go test ./order -run Documented -update", file, err)
+	}
+}
+
+func statesDoc() string {
+	var b strings.Builder
+	b.WriteString("# The state machine\n\nGenerated from `order/machine.go` by `go test ./order -run Documented -update`; a test compares them.\n\n")
+	b.WriteString("`=` harmless repeat, `✗` refused with a reason, `!` must not happen: nothing changes, an operator is told.\n\n|")
+	for _, e := range order.Events() {
+		fmt.Fprintf(&b, " | %s", e)
+	}
+	b.WriteString(" |\n|---" + strings.Repeat("|---", len(order.Events())) + "|\n")
+	var reasons []string
+	for _, s := range order.States() {
+		fmt.Fprintf(&b, "| **%s**", s)
+		for _, e := range order.Events() {
+			c := order.Next(s, e)
+			cell := "="
+			switch c.Verdict {
+			case order.Move:
+				cell = "**" + string(c.To) + "**"
+			case order.Same:
+			case order.Refuse, order.Alarm:
+				cell = map[order.Verdict]string{order.Refuse: "✗", order.Alarm: "!"}[c.Verdict]
+				reasons = append(reasons, fmt.Sprintf("| %s | %s | %s | %s |", s, e, cell, c.Why))
+			}
+			switch c.Effect {
+			case order.None:
+			case order.ReturnStock:
+				cell += " + return stock"
+			case order.OweRefund:
+				cell += " + owe refund"
+			}
+			b.WriteString(" | " + cell)
+		}
+		b.WriteString(" |\n")
+	}
+	b.WriteString("\nWhat holds on every path (a test walks them all): pending, closing: stock held, no money · closed: neither · paid, refunding: both · late: money, no stock · refunded: no money.\n")
+	b.WriteString("\n## Why it is refused\n\n| state | event | | reason |\n|---|---|---|---|\n" + strings.Join(reasons, "\n") + "\n")
+	return b.String()
+}

@@ -1,0 +1,89 @@
+package orderhttp
+
+import (
+	"sync"
+	"time"
+)
+
+// Limits bound what one customer may ask. A zero field takes its default, a
+// Rate with a negative Burst is no limit.
+type Limits struct {
+	Place Rate // placements. Default one a second, 20 at once
+	Pay   Rate // prepay, payment-query, cancel: each may call WeChat Pay. Default two a second, 20 at once
+	Read  Rate // reads. Default 20 a second, 60 at once
+	// Query is per order: asking WeChat Pay whether it is paid. Default one in 3 s.
+	Query Rate
+}
+
+// Rate is one call Every so often on average, Burst of them at once.
+type Rate struct {
+	Every time.Duration
+	Burst int
+}
+
+// maxTracked bounds the customers that a limiter remembers in each of its two
+// generations; at about 100 bytes each a full limiter is some 13 MB.
+const maxTracked = 1 << 16
+
+type limiters struct{ place, pay, read, query *limiter }
+
+func newLimiters(l Limits, now func() time.Time) limiters {
+	or := func(r, def Rate) *limiter {
+		if r == (Rate{}) {
+			r = def
+		}
+		return newLimiter(r, now)
+	}
+	return limiters{
+		place: or(l.Place, Rate{Every: time.Second, Burst: 20}),
+		pay:   or(l.Pay, Rate{Every: 500 * time.Millisecond, Burst: 20}),
+		read:  or(l.Read, Rate{Every: 50 * time.Millisecond, Burst: 60}),
+		query: or(l.Query, Rate{Every: 3 * time.Second, Burst: 1}),
+	}
+}
+
+// limiter is a token bucket per key in bounded memory. A bucket is one number,
+// the time at which it will be full again (GCRA). Keys live in two generations:
+// when the young one is full it becomes the old one, and the old one, whose
+// buckets have mostly filled up again, is forgotten.
+type limiter struct {
+	every, depth time.Duration // depth is the burst as time
+	unlimited    bool
+	now          func() time.Time
+
+	mu         sync.Mutex
+	young, old map[string]time.Time
+}
+
+func newLimiter(r Rate, now func() time.Time) *limiter {
+	return &limiter{
+		every: r.Every, depth: r.Every * time.Duration(r.Burst), unlimited: r.Burst < 0,
+		now: now, young: map[string]time.Time{},
+	}
+}
+
+// take takes one token of a key. It gives 0, or how long to wait for the next.
+func (l *limiter) take(key string) time.Duration {
+	if l.unlimited {
+		return 0
+	}
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full, ok := l.young[key]
+	if !ok {
+		full = l.old[key]
+	}
+	if full.Before(now) {
+		full = now
+	}
+	full = full.Add(l.every)
+	if wait := full.Sub(now) - l.depth; wait > 0 {
+		return wait
+	}
+	if !ok && len(l.young) >= maxTracked {
+		l.old, l.young = l.young, make(map[string]time.Time)
+	}
+	l.young[key] = full
+	return 0
+}

@@ -1,0 +1,337 @@
+package stock
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"orderd/migrations/sqldb"
+)
+
+// Bounds of a SKU.
+const (
+	maxTitle    = 127         // characters; WeChat's description has as many
+	maxPriceFen = 100_000_000 // a million yuan for one unit
+	// MaxStock bounds one change of a shelf, so that sums never overflow.
+	MaxStock  = 1_000_000_000
+	maxReason = 200
+	maxActor  = 64
+	maxPage   = 500
+)
+
+var skuID = regexp.MustCompile(`^[0-9A-Za-z_.:-]{1,64}$`)
+var changeKey = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
+
+// InvalidError lists everything that is wrong with a SKU or a change.
+type InvalidError struct{ Problems []string }
+
+func (e *InvalidError) Error() string { return strings.Join(e.Problems, "; ") }
+
+// BelowZeroError: a change would leave less than nothing on the shelf.
+type BelowZeroError struct{ Available, Delta int64 }
+
+func (e *BelowZeroError) Error() string {
+	return fmt.Sprintf("the shelf holds %d, a change of %d would leave less than nothing", e.Available, e.Delta)
+}
+
+// ErrSKUVersion: the caller acted on an older version of the SKU.
+var ErrSKUVersion = errors.New("the SKU has changed since it was read")
+
+// Admin is the operators' side of stock: SKUs and what comes in. Every change
+// of a shelf is a flow, committed with it.
+type Admin struct {
+	db  *sqldb.DB
+	now func() time.Time
+}
+
+// NewAdmin gives the operators' side of a database.
+func NewAdmin(db *sqldb.DB, now func() time.Time) *Admin { return &Admin{db: db, now: now} }
+
+// Put names a SKU, its title, price and first stock.
+type Put struct {
+	SkuID    string
+	Title    string
+	PriceFen int64
+	// Quantity is the first stock, −1 for unlimited. It counts only when the
+	// SKU is new: later calls change title and price, stock moves by flows.
+	Quantity *int64
+	Actor    string
+	// IfVersion refuses with ErrSKUVersion unless an existing SKU has this version; 0 for any.
+	IfVersion int64
+}
+
+// Put creates a SKU, or changes the title and price of an existing one.
+// Errors: *InvalidError, ErrSKUVersion, database errors.
+func (a *Admin) Put(ctx context.Context, p Put) (sku SKU, created bool, err error) {
+	if err := p.validate(); err != nil {
+		return SKU{}, false, err
+	}
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		var err error
+		created, err = a.put(ctx, tx, p)
+		return err
+	})
+	if err != nil {
+		return SKU{}, false, err
+	}
+	sku, err = a.Find(ctx, p.SkuID)
+	return sku, created, err
+}
+
+func (a *Admin) put(ctx context.Context, tx *sqldb.Tx, p Put) (created bool, err error) {
+	now := a.now()
+	n, err := tx.Update(ctx, `UPDATE skus
+SET title = ?, price_fen = ?, version = version + 1, updated_at = ?
+WHERE sku_id = ?
+  AND (? = 0 OR version = ?)`, p.Title, p.PriceFen, now.UnixMilli(), p.SkuID, p.IfVersion, p.IfVersion)
+	if err != nil || n == 1 {
+		return false, err
+	}
+	if p.IfVersion != 0 {
+		return false, ErrSKUVersion
+	}
+	quantity := int64(0)
+	if p.Quantity != nil {
+		quantity = *p.Quantity
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO skus
+  (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0), quantity == -1, now.UnixMilli(), now.UnixMilli())
+	if sqldb.IsDuplicate(err) {
+		return false, sqldb.ErrLostRace // somebody created it just now: change that one
+	}
+	if err != nil || quantity == -1 {
+		return true, err
+	}
+	return true, insertOperatorFlow(ctx, tx, flow{kind: KindInitial, skuID: p.SkuID, delta: quantity}, p.Actor, "", now)
+}
+
+func (p *Put) validate() error {
+	var bad []string
+	if !skuID.MatchString(p.SkuID) {
+		bad = append(bad, "sku_id must be 1 to 64 of 0-9 A-Z a-z _ . : -")
+	}
+	if n := utf8.RuneCountInString(p.Title); n == 0 || n > maxTitle || !utf8.ValidString(p.Title) {
+		bad = append(bad, "title must have 1 to 127 characters")
+	}
+	if p.PriceFen < 1 || p.PriceFen > maxPriceFen {
+		bad = append(bad, fmt.Sprintf("price_fen must be 1 to %d", maxPriceFen))
+	}
+	if p.Quantity != nil && (*p.Quantity < -1 || *p.Quantity > MaxStock) {
+		bad = append(bad, fmt.Sprintf("quantity must be 0 to %d, or -1 for unlimited", MaxStock))
+	}
+	if bad != nil {
+		return &InvalidError{bad}
+	}
+	return nil
+}
+
+func insertOperatorFlow(ctx context.Context, tx *sqldb.Tx, f flow, actor, reason string, at time.Time) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO stock_flows
+  (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
+VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, actor, reason, at.UnixMilli())
+	return err
+}
+
+// Change moves the stock of one SKU by an operator's hand.
+type Change struct {
+	SkuID string
+	Delta int64 // what comes in; below zero only with Adjust
+	// ExpectedAvailable refuses with *ChangedError unless the shelf holds this; nil for any.
+	ExpectedAvailable *int64
+	Key               string // idempotency key, 1–64 of [0-9A-Za-z_-]
+	Actor             string
+	Reason            string // 1–200 characters
+}
+
+// Changed is the result of a change. Before and After are not known for a
+// replay: the shelf has moved on since, and the flow alone is the record.
+type Changed struct {
+	SKU      SKU
+	FlowNo   string
+	Delta    int64
+	Before   *int64
+	After    *int64
+	Replayed bool
+}
+
+// Replenish puts more of a SKU on the shelf, once per key. Errors:
+// *InvalidError, ErrSKUNotFound, ErrUnlimited, ErrKeyReused, database errors.
+func (a *Admin) Replenish(ctx context.Context, c Change) (Changed, error) {
+	if c.Delta < 1 {
+		return Changed{}, &InvalidError{[]string{"quantity must be at least 1"}}
+	}
+	return a.change(ctx, KindReplenish, c)
+}
+
+// Adjust corrects a shelf after a count, up or down but never below zero, once
+// per key. Errors as Replenish, *ChangedError and *BelowZeroError.
+func (a *Admin) Adjust(ctx context.Context, c Change) (Changed, error) {
+	if c.Delta == 0 {
+		return Changed{}, &InvalidError{[]string{"delta must not be 0"}}
+	}
+	return a.change(ctx, KindAdjust, c)
+}
+
+func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error) {
+	if err := c.validate(); err != nil {
+		return Changed{}, err
+	}
+	var done Changed
+	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		done = Changed{FlowNo: string(kind) + ":" + c.Key, Delta: c.Delta}
+		var err error
+		if done.Replayed, err = replayed(ctx, tx, kind, c); err != nil || done.Replayed {
+			return err
+		}
+		return a.move(ctx, tx, kind, c, &done)
+	})
+	if err != nil {
+		return Changed{}, err
+	}
+	done.SKU, err = a.Find(ctx, c.SkuID)
+	return done, err
+}
+
+// move changes the shelf and writes the flow.
+func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change, done *Changed) error {
+	sku, err := scanSKU(tx.QueryRowContext(ctx, `SELECT `+skuColumns+`
+FROM skus
+WHERE sku_id = ?
+FOR UPDATE`, c.SkuID))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return ErrSKUNotFound
+	case err != nil:
+		return err
+	case sku.Unlimited:
+		return ErrUnlimited
+	case c.ExpectedAvailable != nil && *c.ExpectedAvailable != sku.Available:
+		return &ChangedError{Expected: *c.ExpectedAvailable, Available: sku.Available}
+	case sku.Available+c.Delta < 0:
+		return &BelowZeroError{Available: sku.Available, Delta: c.Delta}
+	}
+	n, err := tx.Update(ctx, `UPDATE skus
+SET available = available + ?, updated_at = ?
+WHERE sku_id = ?
+  AND available = ?`, c.Delta, a.now().UnixMilli(), c.SkuID, sku.Available)
+	if err != nil {
+		return err
+	}
+	if n != 1 {
+		return sqldb.ErrLostRace
+	}
+	before, after := sku.Available, sku.Available+c.Delta
+	done.Before, done.After = &before, &after
+	err = insertOperatorFlow(ctx, tx, flow{kind: kind, ref: c.Key, skuID: c.SkuID, delta: c.Delta}, c.Actor, c.Reason, a.now())
+	if sqldb.IsDuplicate(err) {
+		return sqldb.ErrLostRace // the same key came in meanwhile: the next run finds it
+	}
+	return err
+}
+
+func replayed(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change) (bool, error) {
+	var delta int64
+	err := tx.QueryRowContext(ctx, `SELECT delta
+FROM stock_flows
+WHERE order_no = ''
+  AND kind = ?
+  AND ref = ?
+  AND sku_id = ?`, string(kind), c.Key, c.SkuID).Scan(&delta)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err != nil:
+		return false, err
+	case delta != c.Delta:
+		return false, ErrKeyReused
+	}
+	return true, nil
+}
+
+func (c *Change) validate() error {
+	var bad []string
+	if !skuID.MatchString(c.SkuID) {
+		bad = append(bad, "sku_id must be 1 to 64 of 0-9 A-Z a-z _ . : -")
+	}
+	if c.Delta < -MaxStock || c.Delta > MaxStock {
+		bad = append(bad, fmt.Sprintf("a change must be within ±%d", MaxStock))
+	}
+	if !changeKey.MatchString(c.Key) {
+		bad = append(bad, "the idempotency key must be 1 to 64 of 0-9 A-Z a-z _ -")
+	}
+	if n := utf8.RuneCountInString(c.Reason); n == 0 || n > maxReason || !utf8.ValidString(c.Reason) {
+		bad = append(bad, "reason must have 1 to 200 characters")
+	}
+	if len(c.Actor) > maxActor {
+		bad = append(bad, "actor has at most 64 bytes")
+	}
+	if bad != nil {
+		return &InvalidError{bad}
+	}
+	return nil
+}
+
+const skuColumns = `sku_id, title, price_fen, available, unlimited, version, created_at, updated_at`
+
+func scanSKU(row interface{ Scan(...any) error }) (SKU, error) {
+	var s SKU
+	var created, updated int64
+	err := row.Scan(&s.SkuID, &s.Title, &s.PriceFen, &s.Available, &s.Unlimited, &s.Version, &created, &updated)
+	s.CreatedAt, s.UpdatedAt = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
+	return s, err
+}
+
+// Find gives a SKU, or ErrSKUNotFound.
+func (a *Admin) Find(ctx context.Context, id string) (SKU, error) {
+	found, err := a.FindMany(ctx, []string{id})
+	if err == nil && len(found) == 0 {
+		err = ErrSKUNotFound
+	}
+	if err != nil {
+		return SKU{}, err
+	}
+	return found[0], nil
+}
+
+// FindMany gives the SKUs that exist, by ascending id.
+func (a *Admin) FindMany(ctx context.Context, ids []string) ([]SKU, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return a.query(ctx, `SELECT `+skuColumns+`
+FROM skus
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+ORDER BY sku_id`, sqldb.Args(ids)...)
+}
+
+// List gives the SKUs after cursor, by ascending id, at most limit.
+func (a *Admin) List(ctx context.Context, cursor string, limit int) ([]SKU, error) {
+	return a.query(ctx, `SELECT `+skuColumns+`
+FROM skus
+WHERE sku_id > ?
+ORDER BY sku_id
+LIMIT ?`, cursor, min(max(limit, 1), maxPage))
+}
+
+func (a *Admin) query(ctx context.Context, query string, args ...any) ([]SKU, error) {
+	rows, err := a.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read SKUs: %w", err)
+	}
+	defer rows.Close()
+	var skus []SKU
+	for rows.Next() {
+		s, err := scanSKU(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read SKUs: %w", err)
+		}
+		skus = append(skus, s)
+	}
+	return skus, rows.Err()
+}
