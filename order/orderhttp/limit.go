@@ -8,9 +8,9 @@ import (
 // Limits bound what one customer may ask. A zero field takes its default, a
 // Rate with a negative Burst is no limit.
 type Limits struct {
-	Place Rate // placements. Default one a second, 20 at once
-	Pay   Rate // prepay, payment-query, cancel: each may call WeChat Pay. Default two a second, 20 at once
-	Read  Rate // reads. Default 20 a second, 60 at once
+	Place Rate // placements. Default ten a second, 100 at once: a shop's retries, not a robot's
+	Pay   Rate // prepay, payment-query, cancel: each may call WeChat Pay. Default as Place
+	Read  Rate // reads. Default 50 a second, 200 at once
 	// Query is per order: asking WeChat Pay whether it is paid. Default one in 3 s.
 	Query Rate
 }
@@ -35,9 +35,9 @@ func newLimiters(l Limits, now func() time.Time) limiters {
 		return newLimiter(r, now)
 	}
 	return limiters{
-		place: or(l.Place, Rate{Every: time.Second, Burst: 20}),
-		pay:   or(l.Pay, Rate{Every: 500 * time.Millisecond, Burst: 20}),
-		read:  or(l.Read, Rate{Every: 50 * time.Millisecond, Burst: 60}),
+		place: or(l.Place, Rate{Every: 100 * time.Millisecond, Burst: 100}),
+		pay:   or(l.Pay, Rate{Every: 100 * time.Millisecond, Burst: 100}),
+		read:  or(l.Read, Rate{Every: 20 * time.Millisecond, Burst: 200}),
 		query: or(l.Query, Rate{Every: 3 * time.Second, Burst: 1}),
 	}
 }

@@ -1,0 +1,98 @@
+package sqldb
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Level is how bad a finding is.
+type Level string
+
+// The levels. A service refuses to start on LevelFail unless it is told to.
+const (
+	LevelOK   Level = "ok"
+	LevelWarn Level = "warn"
+	LevelFail Level = "fail"
+)
+
+// Finding is one thing that a start-up check or a doctor has to say.
+type Finding struct {
+	ID    string `json:"id"`
+	Level Level  `json:"level"`
+	Found string `json:"found"`
+	Why   string `json:"why,omitempty"` // why it matters
+	Fix   string `json:"fix,omitempty"` // the command that mends it
+}
+
+// Safety looks at the server settings on which durability and correctness
+// rest. An error means that they could not be read.
+func (db *DB) Safety(ctx context.Context) ([]Finding, error) {
+	if db.engine == SQLite {
+		return db.sqliteSafety(ctx)
+	}
+	return db.mysqlSafety(ctx)
+}
+
+func (db *DB) sqliteSafety(ctx context.Context) ([]Finding, error) {
+	var check string
+	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
+		return nil, fmt.Errorf("check the SQLite file: %w", err)
+	}
+	f := Finding{ID: "sqlite.integrity", Level: LevelOK, Found: check}
+	if check != "ok" {
+		f.Level, f.Why, f.Fix = LevelFail, "the database file is damaged", "restore it from a backup"
+	}
+	return []Finding{f}, nil
+}
+
+func (db *DB) mysqlSafety(ctx context.Context) ([]Finding, error) {
+	v := map[string]string{}
+	rows, err := db.QueryContext(ctx, `SHOW GLOBAL VARIABLES
+WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'sql_mode',
+  'max_allowed_packet', 'wsrep_on', 'default_storage_engine')`)
+	if err != nil {
+		return nil, fmt.Errorf("read the server's settings: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, fmt.Errorf("read the server's settings: %w", err)
+		}
+		v[strings.ToLower(name)] = value
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read the server's settings: %w", err)
+	}
+	return judge(v), nil
+}
+
+// judge turns settings into findings.
+func judge(v map[string]string) []Finding {
+	finding := func(id string, bad bool, level Level, found, why, fix string) Finding {
+		if !bad {
+			return Finding{ID: id, Level: LevelOK, Found: found}
+		}
+		return Finding{ID: id, Level: level, Found: found, Why: why, Fix: fix}
+	}
+	flush := v["innodb_flush_log_at_trx_commit"]
+	return []Finding{
+		finding("mysql.flush_log", flush != "1", LevelFail, "innodb_flush_log_at_trx_commit="+flush,
+			"a power cut loses orders and payments that were already acknowledged",
+			"SET GLOBAL innodb_flush_log_at_trx_commit = 1, and the same in the server's configuration"),
+		finding("mysql.sync_binlog", v["log_bin"] == "ON" && v["sync_binlog"] != "1", LevelWarn, "sync_binlog="+v["sync_binlog"],
+			"after a power cut the binary log, and so replicas and backups, may lack committed orders",
+			"SET GLOBAL sync_binlog = 1"),
+		finding("mysql.sql_mode", !strings.Contains(v["sql_mode"], "STRICT_"), LevelWarn, "sql_mode="+v["sql_mode"],
+			"other programs on this server may store cut values; orderd sets its own strict mode",
+			"SET GLOBAL sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"),
+		finding("mysql.engine", v["default_storage_engine"] != "InnoDB", LevelFail, "default_storage_engine="+v["default_storage_engine"],
+			"only InnoDB has the transactions that orderd relies on", "SET GLOBAL default_storage_engine = InnoDB"),
+		finding("mysql.galera", v["wsrep_on"] == "ON", LevelWarn, "wsrep_on="+v["wsrep_on"],
+			"Galera may lose committed transactions when nodes crash together; let one node write", "point every orderd at the same node"),
+		finding("mysql.version", strings.Contains(v["version"], "TiDB"), LevelWarn, v["version"],
+			"orderd is tested on MariaDB and MySQL; on TiDB CHECKs are ignored unless tidb_enable_check_constraint is ON",
+			"SET GLOBAL tidb_enable_check_constraint = ON"),
+	}
+}

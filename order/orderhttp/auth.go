@@ -1,0 +1,147 @@
+package orderhttp
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Bounds of tokens.
+const (
+	// audience is what a token must be for: one that the shop's login made for
+	// another service does not open this one.
+	audience = "orderd"
+	// leeway is how far the clock of whoever made a token may be off.
+	leeway = 30 * time.Second
+	// minSecret is the output of SHA-256: a shorter secret is the weakest part.
+	minSecret = 32
+	// minRSABits is what NIST allows until 2030.
+	minRSABits = 2048
+	// maxToken leaves room for other headers; three claims need 200 bytes.
+	maxToken = 4 << 10
+	// maxCustomer is the length of the column.
+	maxCustomer = 64
+)
+
+// Verifier knows who a customer's token is. The algorithm is fixed by the key
+// that it was made with, never by the token: a token that names another one, or
+// "none", is not valid whatever its signature.
+type Verifier struct {
+	key    any
+	parser *jwt.Parser
+}
+
+// NewSecretVerifier accepts HS256 tokens made with this secret of 32 bytes or more.
+func NewSecretVerifier(secret []byte, now func() time.Time) (*Verifier, error) {
+	if len(secret) < minSecret {
+		return nil, fmt.Errorf("the secret of customers' tokens has %d bytes, it needs %d", len(secret), minSecret)
+	}
+	return newVerifier(secret, jwt.SigningMethodHS256.Alg(), now), nil
+}
+
+// NewPublicKeyVerifier accepts tokens signed with the other half of a PEM
+// public key: RS256 for RSA, ES256 for P-256.
+func NewPublicKeyVerifier(pemKey []byte, now func() time.Time) (*Verifier, error) {
+	block, _ := pem.Decode(pemKey)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return nil, errors.New("the key of customers' tokens is not a PEM block PUBLIC KEY")
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the key of customers' tokens: %w", err)
+	}
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		if k.N.BitLen() < minRSABits {
+			return nil, fmt.Errorf("the key of customers' tokens has %d bits, it needs %d", k.N.BitLen(), minRSABits)
+		}
+		return newVerifier(k, jwt.SigningMethodRS256.Alg(), now), nil
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() {
+			return nil, errors.New("the key of customers' tokens is on another curve than P-256")
+		}
+		return newVerifier(k, jwt.SigningMethodES256.Alg(), now), nil
+	}
+	return nil, fmt.Errorf("the key of customers' tokens is a %T; RSA and P-256 are understood", key)
+}
+
+func newVerifier(key any, alg string, now func() time.Time) *Verifier {
+	return &Verifier{key: key, parser: jwt.NewParser(
+		jwt.WithValidMethods([]string{alg}),
+		jwt.WithAudience(audience),
+		jwt.WithExpirationRequired(),
+		jwt.WithLeeway(leeway),
+		jwt.WithTimeFunc(now),
+	)}
+}
+
+// Customer gives the customer id of a valid token. The error is a *Failure that
+// tells a client whether a new token would help, and nothing else.
+func (v *Verifier) Customer(token string) (string, error) {
+	if len(token) > maxToken {
+		return "", &Failure{Code: CodeUnauthenticated}
+	}
+	var claims jwt.RegisteredClaims
+	_, err := v.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return v.key, nil })
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return "", &Failure{Code: CodeUnauthenticated, Text: Text{En: "The token has expired.", Zh: "令牌已过期。"}}
+	case err != nil || !validCustomer(claims.Subject):
+		return "", &Failure{Code: CodeUnauthenticated}
+	}
+	return claims.Subject, nil
+}
+
+// validCustomer wants visible ASCII. Spaces above all must not pass: MySQL
+// compares "c1 " and "c1" as equal, and one customer would be another.
+func validCustomer(id string) bool {
+	if id == "" || len(id) > maxCustomer {
+		return false
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// MintToken makes a token of a customer for the command line and for tests. A
+// shop makes its own with the same secret.
+func MintToken(secret []byte, customerID string, now time.Time, valid time.Duration) (string, error) {
+	if len(secret) < minSecret {
+		return "", fmt.Errorf("the secret of customers' tokens has %d bytes, it needs %d", len(secret), minSecret)
+	}
+	if !validCustomer(customerID) {
+		return "", fmt.Errorf("a customer id has 1 to %d visible ASCII characters", maxCustomer)
+	}
+	if valid <= 0 {
+		return "", errors.New("a token must be valid for some time")
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
+		Subject:   customerID,
+		Audience:  jwt.ClaimStrings{audience},
+		IssuedAt:  jwt.NewNumericDate(now),
+		ExpiresAt: jwt.NewNumericDate(now.Add(valid)),
+	}).SignedString(secret)
+}
+
+// bearer gives the one bearer token of a request. Two Authorization headers are
+// none: a proxy may have checked the other one.
+func bearer(h http.Header) (string, bool) {
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return "", false
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	return token, ok && strings.EqualFold(scheme, "Bearer") && token != ""
+}

@@ -1,0 +1,197 @@
+package orderhttp
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/oklog/ulid/v2"
+)
+
+// Observer is told of every answer, after it was sent. Implementations must be
+// quick and safe for concurrent use.
+type Observer interface {
+	// Request: route is the pattern of the route, never a path, and "" when no
+	// route matched. A client that hung up counts as status 499.
+	Request(route, method string, status int, took time.Duration)
+	// Notified: a payment notification was answered. The outcome is applied,
+	// owed, held, repeated, probe, unsigned, malformed, too_large or failed.
+	Notified(outcome string, took time.Duration)
+}
+
+// EdgeOptions shape what happens around every handler of a listener.
+type EdgeOptions struct {
+	Now     func() time.Time
+	Log     *slog.Logger // nil: silent
+	Observe Observer     // nil: nobody watches
+	// WriteError answers for a handler that returned err. Nil: WriteProblem.
+	WriteError func(c echo.Context, err error)
+}
+
+const (
+	headerRequestID = "X-Request-Id"
+	// maxRequestID is what the timeline has room for.
+	maxRequestID = 64
+	// slow is when a request is worth a line in the log: four times what a
+	// placement takes on a busy day, and less than any time-out.
+	slow = time.Second
+	// statusHungUp is nginx's number for a client that did not wait. It is
+	// counted, nobody receives it.
+	statusHungUp = 499
+	// maxStack is how much of a panic's stack is logged: its top is the news.
+	maxStack = 4 << 10
+)
+
+// newEcho gives an echo instance without routes: nothing that prints, binds or
+// trusts a header.
+func newEcho(o EdgeOptions) *echo.Echo {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = func(err error, c echo.Context) { writerOf(o)(c, err) }
+	e.Use(Edge(o))
+	return e
+}
+
+func writerOf(o EdgeOptions) func(echo.Context, error) {
+	if o.WriteError == nil {
+		return WriteProblem
+	}
+	return o.WriteError
+}
+
+// Edge is the outermost middleware of a listener: it gives every request an id,
+// turns errors and panics into answers, counts, and logs what failed and what
+// was slow, once. It is one middleware and not six because placements are
+// counted in thousands a second.
+func Edge(o EdgeOptions) echo.MiddlewareFunc {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	write := writerOf(o)
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			start := o.Now()
+			h := c.Response().Header()
+			h.Set(headerRequestID, requestIDFor(c.Request().Header.Get(headerRequestID), start))
+			h.Set("Cache-Control", "no-store")
+			h.Set("X-Content-Type-Options", "nosniff")
+			hungUp := c.Request().Context() // the handler may narrow it
+			err := safely(c, next)
+			if err != nil && !c.Response().Committed {
+				write(c, err)
+			}
+			took := o.Now().Sub(start)
+			status := c.Response().Status
+			if err != nil && errors.Is(hungUp.Err(), context.Canceled) {
+				status = statusHungUp
+			}
+			report(log, c, status, took, err)
+			if o.Observe != nil {
+				o.Observe.Request(c.Path(), method(c.Request().Method), status, took)
+			}
+			return nil
+		}
+	}
+}
+
+// panicError is a handler that panicked.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// safely runs a handler and makes an error of its panic: one bad request must
+// not end the requests of others.
+func safely(c echo.Context, next echo.HandlerFunc) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it the same way
+				panic(v)
+			}
+			stack := debug.Stack()
+			err = &panicError{value: v, stack: stack[:min(len(stack), maxStack)]}
+		}
+	}()
+	return next(c)
+}
+
+// report logs what failed for a reason of ours and what was slow. Bodies,
+// tokens and personal data are never logged.
+func report(log *slog.Logger, c echo.Context, status int, took time.Duration, err error) {
+	failed := status >= http.StatusInternalServerError
+	_, polled := c.Get(polledKey).(bool)
+	if !failed && (took < slow || polled) {
+		return
+	}
+	attrs := []any{
+		"request_id", RequestID(c), "method", method(c.Request().Method), "route", c.Path(),
+		"status", status, "took", took,
+	}
+	if no := c.Param("order_no"); validOrderNo(no) {
+		attrs = append(attrs, "order_no", no)
+	}
+	if err != nil {
+		attrs = append(attrs, "err", err.Error())
+	}
+	var p *panicError
+	if errors.As(err, &p) {
+		attrs = append(attrs, "stack", string(p.stack))
+	}
+	switch {
+	case status == http.StatusInternalServerError:
+		log.Error("request failed", attrs...)
+	case failed:
+		log.Warn("request not served", attrs...)
+	default:
+		log.Warn("slow request", attrs...)
+	}
+}
+
+// method keeps invented methods out of logs and labels.
+func method(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "OTHER"
+}
+
+// RequestID gives the id of a request: the client's where it is well formed,
+// else ours. It is in the answer, the timeline and the log.
+func RequestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
+
+func requestIDFor(given string, now time.Time) string {
+	if plain(given, maxRequestID) {
+		return given
+	}
+	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
+	if err != nil { // the clock is past the year 10889
+		panic(err)
+	}
+	return id.String()
+}
+
+// plain reports that s has 1 to limit bytes of letters, digits and ._-: it can
+// be put into a log, a header and a label as it is.
+func plain(s string, limit int) bool {
+	if s == "" || len(s) > limit {
+		return false
+	}
+	for i := range len(s) {
+		switch b := s[i]; {
+		case b >= '0' && b <= '9', b >= 'A' && b <= 'Z', b >= 'a' && b <= 'z', b == '.', b == '_', b == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

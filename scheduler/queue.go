@@ -1,0 +1,271 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"orderd/migrations/sqldb"
+)
+
+// Bounds of the producer.
+const (
+	armBuffer   = 8192                   // wake-ups waiting for Redis; past it the sweep sets them
+	armers      = 8                      // goroutines that talk to Redis
+	armTimeout  = 500 * time.Millisecond // one enqueue; a hung Redis must not hold the buffer
+	dropAtLeast = 2 * time.Second        // nearer ones may be pending, where deleting scans the list
+)
+
+// ErrRedisURL marks a Redis URL that cannot be used; it never shows a password.
+var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, rediss://… or redis+cluster://H1:P1,H2:P2")
+
+// Connect opens a Redis by URL with time-outs that suit the queue. It does not
+// wait for the server: Redis may be away.
+func Connect(rawURL string) (redis.UniversalClient, error) {
+	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: 500 * time.Millisecond,
+		ReadTimeout: time.Second, WriteTimeout: time.Second, PoolSize: 40}
+	if hosts, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
+		if user, rest, found := strings.Cut(hosts, "@"); found {
+			hosts = rest
+			o.Username, o.Password, _ = strings.Cut(user, ":")
+		}
+		o.Addrs = strings.Split(strings.TrimSuffix(hosts, "/"), ",")
+		o.IsClusterMode = true
+		return redis.NewUniversalClient(&o), nil
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") {
+		return nil, ErrRedisURL
+	}
+	parsed, err := redis.ParseURL(rawURL)
+	if err != nil {
+		return nil, ErrRedisURL
+	}
+	o.Addrs, o.DB, o.Username, o.Password, o.TLSConfig = []string{parsed.Addr}, parsed.DB, parsed.Username, parsed.Password, parsed.TLSConfig
+	return redis.NewUniversalClient(&o), nil
+}
+
+// Observer is told what the scheduler does. Implementations must be quick and
+// safe for concurrent use.
+type Observer interface {
+	Armed(result string)              // set, conflict, dropped, failed, unset
+	Fired(result string)              // a task ran: done, not_due, unknown, throttled, poison, error
+	Swept(overdue, asked, direct int) // one pass: rows found, tasks made, orders run without a task
+	RedisLost()                       // Redis came back without its data
+}
+
+// Queue is the producer: it implements order.Tasks. It never makes its caller
+// wait, and never for Redis.
+type Queue struct {
+	redis   redis.UniversalClient
+	client  *asynq.Client
+	log     *slog.Logger
+	now     func() time.Time
+	observe Observer
+
+	arms    chan arm
+	mu      sync.RWMutex // guards closed against a send on a closed channel
+	closed  bool
+	workers sync.WaitGroup
+	failing atomic.Bool // said once, not per task
+}
+
+type arm struct {
+	orderNo string
+	version int64
+	at      time.Time
+	drop    bool
+}
+
+// NewQueue starts a producer on a Redis. Close ends it and leaves the client open.
+func NewQueue(client redis.UniversalClient, now func() time.Time, log *slog.Logger, observe Observer) *Queue {
+	if observe == nil {
+		observe = nobody{}
+	}
+	q := &Queue{redis: client, client: asynq.NewClientFromRedisClient(client), now: now, log: log, observe: observe, arms: make(chan arm, armBuffer)}
+	for range armers {
+		q.workers.Go(func() {
+			for a := range q.arms {
+				q.handle(a)
+			}
+		})
+	}
+	return q
+}
+
+// CloseAt sets a wake-up. It returns at once; a wake-up that cannot be set is
+// counted and left to the sweep.
+func (q *Queue) CloseAt(orderNo string, version int64, at time.Time) {
+	q.hand(arm{orderNo: orderNo, version: version, at: at})
+}
+
+// Drop takes a wake-up back, when it is far enough ahead to be still asleep;
+// otherwise it fires and finds nothing to do.
+func (q *Queue) Drop(orderNo string, at time.Time) {
+	if at.Sub(q.now()) >= dropAtLeast {
+		q.hand(arm{orderNo: orderNo, at: at, drop: true})
+	}
+}
+
+func (q *Queue) hand(a arm) {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	if q.closed {
+		return
+	}
+	select {
+	case q.arms <- a:
+	default:
+		q.observe.Armed("dropped")
+	}
+}
+
+func (q *Queue) handle(a arm) {
+	ctx, cancel := context.WithTimeout(context.Background(), armTimeout)
+	defer cancel()
+	if a.drop {
+		if err := asynq.NewInspectorFromRedisClient(q.redis).DeleteTask(QueueExpire, wakeID(a.orderNo, a.at)); err == nil {
+			q.observe.Armed("unset")
+		}
+		return
+	}
+	q.enqueue(ctx, a, wakeID(a.orderNo, a.at), asynq.ProcessAt(ceil(a.at)))
+}
+
+// enqueue sets a task and reports whether it is new. A conflict means that the
+// same wake-up is set already, often by this very call before its answer was lost.
+func (q *Queue) enqueue(ctx context.Context, a arm, id string, when ...asynq.Option) (bool, error) {
+	b, err := json.Marshal(payload{V: 1, OrderNo: a.orderNo, Version: a.version})
+	if err != nil {
+		return false, err
+	}
+	options := append([]asynq.Option{asynq.Queue(QueueExpire), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}, when...)
+	_, err = q.client.EnqueueContext(ctx, asynq.NewTask(TypeExpire, b), options...)
+	switch {
+	case err == nil:
+		q.failing.Store(false)
+		q.observe.Armed("set")
+		return true, nil
+	case errors.Is(err, asynq.ErrTaskIDConflict):
+		q.observe.Armed("conflict")
+		return false, nil
+	}
+	q.observe.Armed("failed")
+	if !q.failing.Swap(true) {
+		q.log.Warn("wake-ups cannot be set, the sweep takes over", "err", err)
+	}
+	return false, err
+}
+
+// Close sets what is waiting and ends the producer.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	if !q.closed {
+		q.closed = true
+		close(q.arms)
+	}
+	q.mu.Unlock()
+	q.workers.Wait()
+}
+
+// Safety looks at the Redis settings that the queue relies on. A Redis that is
+// away is a warning: orders go on without it.
+func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
+	if err := client.Ping(ctx).Err(); err != nil {
+		return []sqldb.Finding{{ID: "redis.ping", Level: sqldb.LevelWarn, Found: "no answer",
+			Why: "timeouts run from the database, late by the sweep's interval", Fix: "start Redis"}}
+	}
+	policy := config(ctx, client, "maxmemory-policy")
+	f := sqldb.Finding{ID: "redis.maxmemory_policy", Level: sqldb.LevelOK, Found: policy}
+	switch policy {
+	case "noeviction":
+	case "":
+		f.Level, f.Found, f.Why, f.Fix = sqldb.LevelWarn, "not readable", "a Redis that evicts keys loses wake-ups and blocks their ids",
+			"check that maxmemory-policy is noeviction"
+	default:
+		f.Level, f.Why, f.Fix = sqldb.LevelFail, "a Redis that evicts keys loses wake-ups and blocks their ids for ever",
+			"redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
+	}
+	aof := sqldb.Finding{ID: "redis.appendonly", Level: sqldb.LevelOK, Found: config(ctx, client, "appendonly")}
+	if aof.Found == "no" {
+		aof.Level, aof.Why, aof.Fix = sqldb.LevelWarn, "a restart of Redis forgets the wake-ups; the sweep re-arms them",
+			"redis-cli CONFIG SET appendonly yes, and the same in redis.conf"
+	}
+	return []sqldb.Finding{f, aof}
+}
+
+func config(ctx context.Context, client redis.UniversalClient, name string) string {
+	m, err := client.ConfigGet(ctx, name).Result()
+	if err != nil {
+		return ""
+	}
+	return m[name]
+}
+
+// Depth is how many tasks a queue holds, by state.
+type Depth struct {
+	Queue  string
+	States map[string]int
+	// Latency is the age of the oldest task that waits to run.
+	Latency time.Duration
+}
+
+// Depth reads the queue. It fails while Redis is away.
+func (q *Queue) Depth() (Depth, error) {
+	d := Depth{Queue: QueueExpire, States: map[string]int{}}
+	info, err := asynq.NewInspectorFromRedisClient(q.redis).GetQueueInfo(QueueExpire)
+	if errors.Is(err, asynq.ErrQueueNotFound) {
+		return d, nil
+	} else if err != nil {
+		return d, fmt.Errorf("read the queue: %w", err)
+	}
+	d.States = map[string]int{"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived}
+	d.Latency = info.Latency
+	return d, nil
+}
+
+// Dead is a task that gave up.
+type Dead struct {
+	ID      string    `json:"id"`
+	Type    string    `json:"type"`
+	OrderNo string    `json:"order_no"`
+	Error   string    `json:"error"`
+	Tried   int       `json:"tried"`
+	DiedAt  time.Time `json:"died_at"`
+}
+
+// maxDead is how many dead tasks one page shows.
+const maxDead = 200
+
+// Dead lists the tasks that gave up, at most maxDead.
+func (q *Queue) Dead() ([]Dead, error) {
+	tasks, err := asynq.NewInspectorFromRedisClient(q.redis).ListArchivedTasks(QueueExpire, asynq.PageSize(maxDead))
+	if errors.Is(err, asynq.ErrQueueNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("list dead tasks: %w", err)
+	}
+	dead := make([]Dead, 0, len(tasks))
+	for _, t := range tasks {
+		p, _ := decodePayload(t.Payload) // a poison task has no order: shown as such
+		dead = append(dead, Dead{ID: t.ID, Type: t.Type, OrderNo: p.OrderNo, Error: t.LastErr, Tried: t.Retried, DiedAt: t.LastFailedAt})
+	}
+	return dead, nil
+}
+
+type nobody struct{}
+
+func (nobody) Armed(string)        {}
+func (nobody) Fired(string)        {}
+func (nobody) Swept(int, int, int) {}
+func (nobody) RedisLost()          {}

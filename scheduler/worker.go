@@ -1,0 +1,211 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"golang.org/x/time/rate"
+
+	"orderd/order"
+)
+
+// Orders is what the scheduler needs of orders.
+type Orders interface {
+	// Expire looks at an order whose time may have come (order.Service.Expire).
+	Expire(ctx context.Context, orderNo string, cause order.Cause) error
+	// DueOrders pages through the orders due by until (order.Service.DueOrders).
+	DueOrders(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+}
+
+// Options shape a Worker. Orders, Now and Log are required.
+type Options struct {
+	Orders  Orders
+	Queue   *Queue // nil: no Redis at all, the sweep does everything
+	Now     func() time.Time
+	Log     *slog.Logger
+	Observe Observer // may be nil
+
+	Concurrency int // handlers at once; default 32, they mostly wait for WeChat
+	// CloseRate is how many orders a second are taken to WeChat. WeChat
+	// publishes no limit for close and has answered FREQUENCY_LIMITED at low
+	// volume. Default 50.
+	CloseRate float64
+	// SweepEvery is the interval of the sweep, and with it how late an order
+	// may be when Redis is gone. Default 5 s.
+	SweepEvery time.Duration
+	// Poll is how often due tasks are looked for. Default 250 ms.
+	Poll time.Duration
+}
+
+// Bounds of the worker.
+const (
+	limiterWait  = 3 * time.Second  // in the handler; longer and the task goes back
+	shutdownWait = 22 * time.Second // above taskTimeout, so that no handler is ever cut off
+	closeBurst   = 10
+)
+
+// Worker runs what is due: asynq tasks when there is a queue, and the sweep.
+type Worker struct {
+	o       Options
+	server  *asynq.Server
+	limiter *rate.Limiter
+	stop    context.CancelFunc
+	loops   sync.WaitGroup
+	sweep   sweep
+}
+
+// NewWorker prepares a worker; Start starts it.
+func NewWorker(o Options) (*Worker, error) {
+	if o.Orders == nil || o.Now == nil || o.Log == nil {
+		return nil, errors.New("scheduler: Options needs Orders, Now and Log")
+	}
+	setDefault(&o.Concurrency, 32)
+	setDefault(&o.CloseRate, 50)
+	setDefault(&o.SweepEvery, 5*time.Second)
+	setDefault(&o.Poll, 250*time.Millisecond)
+	if o.Observe == nil {
+		o.Observe = nobody{}
+	}
+	w := &Worker{o: o, limiter: rate.NewLimiter(rate.Limit(o.CloseRate), closeBurst)}
+	w.sweep.w = w
+	if o.Queue != nil {
+		w.server = asynq.NewServerFromRedisClient(o.Queue.redis, asynq.Config{
+			Concurrency:              o.Concurrency,
+			Queues:                   map[string]int{QueueExpire: 1},
+			RetryDelayFunc:           func(n int, err error, _ *asynq.Task) time.Duration { return retryDelay(o.Now(), n, err) },
+			IsFailure:                isFailure,
+			Logger:                   &quietLog{log: o.Log, now: o.Now},
+			ShutdownTimeout:          shutdownWait,
+			DelayedTaskCheckInterval: o.Poll,
+			TaskCheckInterval:        max(o.Poll/2, 20*time.Millisecond),
+		})
+	}
+	return w, nil
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// Start starts tasks and sweep. A Redis that is away does not stop it.
+func (w *Worker) Start() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	w.stop = cancel
+	w.loops.Go(func() { w.sweep.run(ctx) })
+	if w.server == nil {
+		return nil
+	}
+	w.loops.Go(func() {
+		for { // a Redis that is away at the start joins later
+			err := w.server.Start(asynq.HandlerFunc(w.handle))
+			if err == nil {
+				<-ctx.Done()
+				w.server.Shutdown()
+				return
+			}
+			w.o.Log.Warn("tasks wait for Redis, the sweep runs without", "err", err)
+			if !sleep(ctx, w.o.SweepEvery) {
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// Stop lets the handlers that run finish and ends everything.
+func (w *Worker) Stop() {
+	w.stop()
+	w.loops.Wait()
+}
+
+// handle runs one task. It believes nothing of it but the key.
+func (w *Worker) handle(ctx context.Context, t *asynq.Task) error {
+	err := w.expire(ctx, t)
+	w.o.Observe.Fired(result(err))
+	if errors.Is(err, errPoison) || errors.Is(err, order.ErrNotFound) {
+		return fmt.Errorf("%w: %w", err, asynq.SkipRetry) // archived at once, and visible
+	}
+	return err
+}
+
+func (w *Worker) expire(ctx context.Context, t *asynq.Task) error {
+	if t.Type() != TypeExpire {
+		return fmt.Errorf("%w: type %q", errPoison, t.Type())
+	}
+	p, err := decodePayload(t.Payload())
+	if err != nil {
+		return err
+	}
+	id, _ := asynq.GetTaskID(ctx)
+	return w.ask(ctx, p.OrderNo, "task", id)
+}
+
+// ask takes an order to the service, within the rate that WeChat bears.
+func (w *Worker) ask(ctx context.Context, orderNo, causeType, causeID string) error {
+	wait, cancel := context.WithTimeout(ctx, limiterWait)
+	defer cancel()
+	if err := w.limiter.Wait(wait); err != nil {
+		return fmt.Errorf("order %s: %w", orderNo, errThrottled)
+	}
+	return w.o.Orders.Expire(ctx, orderNo, order.Cause{
+		Actor: order.Actor{Type: order.ByScheduler, ID: "worker"}, Type: causeType, ID: causeID})
+}
+
+// sleep waits and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// quietLog passes asynq's words on, each message at most once per interval:
+// while Redis is away asynq repeats itself several times a second.
+type quietLog struct {
+	log  *slog.Logger
+	now  func() time.Time
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+const (
+	quietFor    = 10 * time.Second
+	quietPrefix = 24   // characters that tell messages apart
+	quietMax    = 1000 // kinds remembered
+)
+
+func (q *quietLog) say(level slog.Level, args []any) {
+	text := fmt.Sprint(args...)
+	key := text[:min(len(text), quietPrefix)]
+	q.mu.Lock()
+	now := q.now()
+	if q.last == nil || len(q.last) > quietMax {
+		q.last = map[string]time.Time{}
+	}
+	quiet := now.Sub(q.last[key]) < quietFor
+	if !quiet {
+		q.last[key] = now
+	}
+	q.mu.Unlock()
+	if !quiet {
+		q.log.Log(context.Background(), level, "asynq: "+text)
+	}
+}
+
+func (q *quietLog) Debug(args ...any) { q.say(slog.LevelDebug, args) }
+func (q *quietLog) Info(args ...any)  { q.say(slog.LevelDebug, args) }
+func (q *quietLog) Warn(args ...any)  { q.say(slog.LevelWarn, args) }
+func (q *quietLog) Error(args ...any) { q.say(slog.LevelWarn, args) }
+func (q *quietLog) Fatal(args ...any) { q.say(slog.LevelError, args) }
