@@ -19,6 +19,7 @@ import (
 
 type callbackCmd struct {
 	Callers int `default:"256" help:"Concurrent callbacks."`
+	Lanes   int `help:"Group commits under way at once (default: the service's own)."`
 	Orders  int `default:"60000" help:"Orders placed to be paid, per side and round."`
 }
 
@@ -34,7 +35,7 @@ func (k *callbackCmd) Run(ctx context.Context, c *cli) error {
 		return err
 	}
 	defer db.Close()
-	s, err := service(db)
+	s, err := service(db, k.Lanes)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -24,6 +25,8 @@ type cli struct {
 	Rounds  int    `default:"3" help:"Rounds; the two sides take turns in each."`
 	Dir     string `type:"path" help:"Folder for the private MariaDB (default: a temporary one)."`
 
+	Profile string `type:"path" help:"Write a CPU profile of this process here."`
+
 	Place    placeCmd    `cmd:"" help:"Placement through order.Service against a transaction per order."`
 	Callback callbackCmd `cmd:"" help:"Payment callbacks and closes against a transaction per event."`
 	HTTP     httpCmd     `cmd:"" name:"http" help:"Placement and callbacks over HTTP."`
@@ -35,6 +38,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	k.BindTo(ctx, (*context.Context)(nil))
+	if c.Profile != "" {
+		f, err := os.Create(c.Profile)
+		k.FatalIfErrorf(err)
+		k.FatalIfErrorf(pprof.StartCPUProfile(f))
+		defer pprof.StopCPUProfile()
+	}
 	k.FatalIfErrorf(k.Run(&c))
 }
 

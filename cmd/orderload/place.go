@@ -18,7 +18,9 @@ import (
 )
 
 type placeCmd struct {
-	Callers int `default:"256" help:"Callers of order.Service."`
+	Callers int  `default:"256" help:"Callers of order.Service."`
+	Lanes   int  `help:"Group commits under way at once (default: the service's own)."`
+	OnlyHot bool `help:"Only one hot SKU, and only order.Service: for profiles."`
 }
 
 // Run measures placement: one hot SKU, 1000 SKUs, and a single caller.
@@ -28,6 +30,9 @@ func (p *placeCmd) Run(ctx context.Context, c *cli) error {
 		return err
 	}
 	defer b.server.Stop()
+	if p.OnlyHot {
+		return p.hot(ctx, b)
+	}
 	fmt.Println("| placement | callers | orders/s | p50 | p99 | ratio |\n|---|---|---|---|---|---|")
 	for _, skus := range []int{1, 1000} {
 		if err := p.compare(ctx, b, skus); err != nil {
@@ -35,6 +40,21 @@ func (p *placeCmd) Run(ctx context.Context, c *cli) error {
 		}
 	}
 	return p.single(ctx, b)
+}
+
+// hot runs order.Service alone.
+func (p *placeCmd) hot(ctx context.Context, b *bench) error {
+	db, s, naive, err := p.sides(ctx, b, 1)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer s.Close()
+	defer naive.Close()
+	for range b.rounds {
+		fmt.Println(closedLoop(ctx, p.Callers, b.length, servicePlace(s, 1)))
+	}
+	return verified(ctx, s)
 }
 
 // compare finds the naive way's best concurrency, then lets the two take turns.
@@ -91,7 +111,7 @@ func (p *placeCmd) sides(ctx context.Context, b *bench, skus int) (*sqldb.DB, *o
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	s, err := service(db)
+	s, err := service(db, p.Lanes)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -106,8 +126,8 @@ func (p *placeCmd) sides(ctx context.Context, b *bench, skus int) (*sqldb.DB, *o
 	return db, s, naive, err
 }
 
-func service(db *sqldb.DB) (*order.Service, error) {
-	return order.New(order.Config{DB: db, Gateway: noGateway{}, Now: time.Now, MchID: mchID, AppID: appID, NotifyURL: "https://shop.example/notify"})
+func service(db *sqldb.DB, lanes int) (*order.Service, error) {
+	return order.New(order.Config{DB: db, Gateway: noGateway{}, Now: time.Now, MchID: mchID, AppID: appID, NotifyURL: "https://shop.example/notify", Lanes: lanes})
 }
 
 func verified(ctx context.Context, s *order.Service) error {

@@ -1,0 +1,160 @@
+package orderhttp
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Code names a problem for programs. Codes are a contract: they never change.
+type Code string
+
+// The codes of the customers' API, and those that the operators' API shares.
+const (
+	CodeMalformed          Code = "MALFORMED_REQUEST"
+	CodeKeyRequired        Code = "IDEMPOTENCY_KEY_REQUIRED"
+	CodeUnauthenticated    Code = "UNAUTHENTICATED"
+	CodeForbidden          Code = "FORBIDDEN"
+	CodeNotFound           Code = "NOT_FOUND"
+	CodeOrderNotFound      Code = "ORDER_NOT_FOUND"
+	CodeSKUNotFound        Code = "SKU_NOT_FOUND"
+	CodeMethodNotAllowed   Code = "METHOD_NOT_ALLOWED"
+	CodeStockInsufficient  Code = "STOCK_INSUFFICIENT"
+	CodePriceChanged       Code = "PRICE_CHANGED"
+	CodeOrderNotPayable    Code = "ORDER_NOT_PAYABLE"
+	CodeOrderAlreadyPaid   Code = "ORDER_ALREADY_PAID"
+	CodeStockChanged       Code = "STOCK_CHANGED"
+	CodeVersionMismatch    Code = "VERSION_MISMATCH"
+	CodeBodyTooLarge       Code = "BODY_TOO_LARGE"
+	CodeUnsupportedMedia   Code = "UNSUPPORTED_MEDIA_TYPE"
+	CodeIfMatchRequired    Code = "IF_MATCH_REQUIRED"
+	CodeValidation         Code = "VALIDATION_FAILED"
+	CodeKeyReused          Code = "IDEMPOTENCY_KEY_REUSED"
+	CodeRateLimited        Code = "RATE_LIMITED"
+	CodeWeChatRejected     Code = "WECHAT_PAY_REJECTED"
+	CodeWeChatUnavailable  Code = "WECHAT_PAY_UNAVAILABLE"
+	CodeOverloaded         Code = "OVERLOADED"
+	CodeMaintenance        Code = "MAINTENANCE"
+	CodeInternal           Code = "INTERNAL"
+
+	problemPath                 = "/problems/"
+	shortRetry                  = time.Second     // a queue empties, a lock ends
+	outageRetry                 = 5 * time.Second // a database or WeChat Pay comes back
+	defaultRateRetry            = time.Second
+)
+
+// Text is a sentence for a person, in both languages of the API.
+type Text struct{ En, Zh string }
+
+// in gives the text in a language, English where it exists only there.
+func (t Text) in(l language) string {
+	if l == chinese && t.Zh != "" {
+		return t.Zh
+	}
+	return t.En
+}
+
+// kind is a row of the table of problems.
+type kind struct {
+	code   Code
+	status int
+	title  string
+	// retry is what Retry-After says; zero means that the same request fails
+	// again, and retryable is false.
+	retry  time.Duration
+	detail Text // when the error itself has nothing more exact to say
+	todo   Text // for the page of the problem
+}
+
+// slug is the last part of the problem's type: /problems/stock-insufficient.
+func (k kind) slug() string { return strings.ToLower(strings.ReplaceAll(string(k.code), "_", "-")) }
+
+// kinds is the table code → status, title, what may be done. Its order is that
+// of the statuses.
+var kinds = []kind{
+	{CodeMalformed, http.StatusBadRequest, "Malformed request", 0,
+		Text{"The request cannot be read.", "请求无法解析。"},
+		Text{"Correct the request. errors names each place.", "请更正请求;errors 列出了每一处问题。"}},
+	{CodeKeyRequired, http.StatusBadRequest, "Idempotency key required", 0,
+		Text{"The header Idempotency-Key is missing, or is not 1 to 64 of 0-9 A-Z a-z _ -.", "缺少 Idempotency-Key 请求头,或其不是 1 至 64 位的 0-9 A-Z a-z _ -。"},
+		Text{"Send a new key per order and the same key when you repeat the request.", "每个新订单使用新的键;重试同一请求时使用相同的键。"}},
+	{CodeUnauthenticated, http.StatusUnauthorized, "Unauthenticated", 0,
+		Text{"A valid customer token is needed.", "需要有效的用户令牌。"},
+		Text{"Sign in again and send Authorization: Bearer with the new token.", "请重新登录,并使用新令牌。"}},
+	{CodeForbidden, http.StatusForbidden, "Forbidden", 0,
+		Text{"Your role does not allow this.", "您的角色无此权限。"},
+		Text{"Ask somebody whose role allows it.", "请联系有权限的人员。"}},
+	{CodeNotFound, http.StatusNotFound, "Not found", 0,
+		Text{"There is nothing at this address.", "该地址不存在。"},
+		Text{"Check the address against /openapi.yaml.", "请对照 /openapi.yaml 检查地址。"}},
+	{CodeOrderNotFound, http.StatusNotFound, "Order not found", 0,
+		Text{"You have no such order.", "订单不存在。"},
+		Text{"Check the order number.", "请检查订单号。"}},
+	{CodeSKUNotFound, http.StatusNotFound, "SKU not found", 0,
+		Text{"There is no such SKU.", "商品不存在。"},
+		Text{"Load the page of the goods again.", "请刷新商品页面。"}},
+	{CodeMethodNotAllowed, http.StatusMethodNotAllowed, "Method not allowed", 0,
+		Text{"This address does not have this method.", "该地址不支持此方法。"},
+		Text{"Check the method against /openapi.yaml.", "请对照 /openapi.yaml 检查方法。"}},
+	{CodeStockInsufficient, http.StatusConflict, "Stock insufficient", 0,
+		Text{"There is not enough stock. Nothing was taken.", "库存不足,未扣减任何库存。"},
+		Text{"Offer the buyer what is left: items says how much.", "请按 items 中的剩余数量提示买家。"}},
+	{CodePriceChanged, http.StatusConflict, "Price changed", 0,
+		Text{"The price has changed.", "价格已变动。"},
+		Text{"Show the buyer the new price and ask again.", "请向买家展示新价格并重新确认。"}},
+	{CodeOrderNotPayable, http.StatusConflict, "Order not payable", 0,
+		Text{"The order cannot be paid.", "订单不可支付。"},
+		Text{"Read the order; place a new one if it is closed.", "请查询订单;如已关闭请重新下单。"}},
+	{CodeOrderAlreadyPaid, http.StatusConflict, "Order already paid", 0,
+		Text{"The order is paid.", "订单已支付。"},
+		Text{"Offer a refund instead.", "如需取消请申请退款。"}},
+	{CodeStockChanged, http.StatusConflict, "Stock changed", 0,
+		Text{"The stock was changed by somebody else meanwhile.", "库存已被他人修改。"},
+		Text{"Read the SKU again and repeat with its present number.", "请重新读取库存后再试。"}},
+	{CodeVersionMismatch, http.StatusPreconditionFailed, "Version mismatch", 0,
+		Text{"The order has changed since it was read.", "订单已发生变化。"},
+		Text{"Read it again and repeat with its present ETag.", "请重新读取订单并使用新的 ETag。"}},
+	{CodeBodyTooLarge, http.StatusRequestEntityTooLarge, "Body too large", 0,
+		Text{"The body of a request has at most 64 KiB.", "请求体不得超过 64 KiB。"},
+		Text{"Send less.", "请减小请求体。"}},
+	{CodeUnsupportedMedia, http.StatusUnsupportedMediaType, "Unsupported media type", 0,
+		Text{"The body must be JSON, not compressed.", "请求体必须是未压缩的 JSON。"},
+		Text{"Send Content-Type: application/json.", "请使用 Content-Type: application/json。"}},
+	{CodeValidation, http.StatusUnprocessableEntity, "Validation failed", 0,
+		Text{"The request has values that are not allowed.", "请求中有不合法的值。"},
+		Text{"Correct every place that errors names.", "请更正 errors 列出的每一处。"}},
+	{CodeKeyReused, http.StatusUnprocessableEntity, "Idempotency key reused", 0,
+		Text{"This idempotency key was used for another request.", "该幂等键已用于另一个请求。"},
+		Text{"Use a new key for a new request.", "新请求请使用新的键。"}},
+	{CodeIfMatchRequired, http.StatusPreconditionRequired, "If-Match required", 0,
+		Text{"The header If-Match is missing.", "缺少 If-Match 请求头。"},
+		Text{"Send the ETag of what you read.", "请携带读取时的 ETag。"}},
+	{CodeRateLimited, http.StatusTooManyRequests, "Rate limited", defaultRateRetry,
+		Text{"Too many requests.", "请求过于频繁。"},
+		Text{"Wait as long as Retry-After says.", "请按 Retry-After 等待后重试。"}},
+	{CodeInternal, http.StatusInternalServerError, "Internal error", 0,
+		Text{"Something went wrong on our side.", "服务内部错误。"},
+		Text{"Tell support the request id.", "请将 request_id 告知客服。"}},
+	{CodeWeChatRejected, http.StatusBadGateway, "WeChat Pay rejected the request", 0,
+		Text{"WeChat Pay does not accept this payment.", "微信支付拒绝了该请求。"},
+		Text{"Tell support the request id.", "请将 request_id 告知客服。"}},
+	{CodeWeChatUnavailable, http.StatusServiceUnavailable, "WeChat Pay unavailable", outageRetry,
+		Text{"WeChat Pay gives no usable answer at the moment.", "微信支付暂时不可用。"},
+		Text{"Repeat the same request later.", "请稍后重试相同的请求。"}},
+	{CodeOverloaded, http.StatusServiceUnavailable, "Overloaded", shortRetry,
+		Text{"Too many requests are waiting.", "系统繁忙。"},
+		Text{"Repeat the same request, with the same key, later.", "请稍后使用相同的键重试。"}},
+	{CodeMaintenance, http.StatusServiceUnavailable, "Temporarily unavailable", outageRetry,
+		Text{"The service cannot work at the moment.", "服务暂时不可用。"},
+		Text{"Repeat the same request, with the same key, later.", "请稍后使用相同的键重试。"}},
+}
+
+// kindOf gives the row of a code. A code without a row is a programmer's mistake.
+func kindOf(c Code) kind {
+	for _, k := range kinds {
+		if k.code == c {
+			return k
+		}
+	}
+	panic("orderhttp: no row for the code " + string(c))
+}

@@ -1,0 +1,339 @@
+package orderhttp
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+)
+
+// Bounds of a body.
+const (
+	// maxBody is several times the largest honest request, an order of 50 lines.
+	maxBody = 64 << 10
+	// maxDepth is twice the depth of the deepest honest request.
+	maxDepth = 8
+	// maxFieldErrors bounds the answer to a body that is wrong everywhere.
+	maxFieldErrors = 50
+)
+
+// Codes of fields that this package finds wrong. order adds LENGTH, RANGE,
+// REQUIRED, ENUM and AMOUNT.
+const (
+	codeUnknownField = "UNKNOWN_FIELD"
+	codeType         = "TYPE"
+	codeDuplicate    = "DUPLICATE"
+	codeFormat       = "FORMAT"
+	codeRange        = "RANGE"
+	codeLength       = "LENGTH"
+	codeEnum         = "ENUM"
+)
+
+// readBody reads the whole body of a request, at most maxBody of it, and wants
+// it to be JSON. What is announced as larger is refused unread.
+func readBody(c echo.Context) ([]byte, error) {
+	r := c.Request()
+	if r.ContentLength > maxBody {
+		return nil, &Failure{Code: CodeBodyTooLarge}
+	}
+	if !jsonMedia(r.Header) {
+		return nil, &Failure{Code: CodeUnsupportedMedia}
+	}
+	return readAll(http.MaxBytesReader(c.Response(), r.Body, maxBody), r.ContentLength)
+}
+
+// readAll reads into one allocation when the length is known.
+func readAll(from io.Reader, length int64) ([]byte, error) {
+	var body []byte
+	var err error
+	if length >= 0 {
+		body = make([]byte, length)
+		_, err = io.ReadFull(from, body)
+	} else {
+		body, err = io.ReadAll(from)
+	}
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, &Failure{Code: CodeBodyTooLarge}
+	case err != nil:
+		return nil, &Failure{Code: CodeMalformed, Err: err}
+	}
+	return body, nil
+}
+
+// jsonMedia tells whether a body may be JSON. No type at all and the type that
+// curl -d sends are let through, because the decoder looks at the bytes and no
+// route trusts a cookie; a compressed body is not, because a small one can
+// unfold to gigabytes.
+func jsonMedia(h http.Header) bool {
+	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return false
+	}
+	given := h.Get("Content-Type")
+	if given == "" || given == "application/json" {
+		return true
+	}
+	media, params, err := mime.ParseMediaType(given)
+	if err != nil {
+		return false
+	}
+	if set := params["charset"]; set != "" && !strings.EqualFold(set, "utf-8") {
+		return false
+	}
+	return media == "application/json" || media == "application/x-www-form-urlencoded"
+}
+
+// decoder walks one JSON value that is known to be valid, collecting everything
+// that is wrong with it, each with its pointer. encoding/json is not used for
+// this: it matches names in any case, takes the last of two equal names and
+// null for anything, and names no place when it fails.
+type decoder struct {
+	b   []byte
+	i   int
+	at  []string // the pointer's steps, unescaped
+	bad []order.FieldError
+}
+
+// decode reads exactly one JSON object into fields: each is given the decoder
+// at its value. It fails with MALFORMED_REQUEST.
+func decode(body []byte, fields fields) error {
+	if !utf8.Valid(body) || !json.Valid(body) || depth(body) > maxDepth {
+		return &Failure{Code: CodeMalformed, Text: Text{"The body must be one JSON value in UTF-8.", "请求体必须是一个 UTF-8 编码的 JSON 值。"}}
+	}
+	d := &decoder{b: body}
+	d.space()
+	d.object(fields)
+	if len(d.bad) > 0 {
+		return &Failure{Code: CodeMalformed, Fields: d.bad}
+	}
+	return nil
+}
+
+// depth gives how deep valid JSON is nested.
+func depth(b []byte) int {
+	deepest, now, quoted := 0, 0, false
+	for i := 0; i < len(b); i++ {
+		switch {
+		case quoted && b[i] == '\\':
+			i++
+		case b[i] == '"':
+			quoted = !quoted
+		case quoted:
+		case b[i] == '{', b[i] == '[':
+			now++
+			deepest = max(deepest, now)
+		case b[i] == '}', b[i] == ']':
+			now--
+		}
+	}
+	return deepest
+}
+
+// fields are the members of an object and what reads each.
+type fields []field
+
+type field struct {
+	name string
+	read func(*decoder)
+}
+
+func (d *decoder) fail(code, detail string) {
+	if len(d.bad) < maxFieldErrors {
+		d.bad = append(d.bad, order.FieldError{Pointer: pointer(d.at), Code: code, Detail: detail})
+	}
+}
+
+// pointer writes a JSON pointer as a URI fragment.
+func pointer(at []string) string {
+	var s strings.Builder
+	s.WriteString("#")
+	for _, step := range at {
+		s.WriteString("/")
+		s.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(step))
+	}
+	return s.String()
+}
+
+func (d *decoder) space() {
+	for d.i < len(d.b) && (d.b[d.i] == ' ' || d.b[d.i] == '\t' || d.b[d.i] == '\n' || d.b[d.i] == '\r') {
+		d.i++
+	}
+}
+
+// expect reports that the value begins like the type wanted; else it records
+// the mistake and steps over the value.
+func (d *decoder) expect(first byte, what string) bool {
+	if d.b[d.i] == first {
+		return true
+	}
+	d.fail(codeType, "must be "+what)
+	d.skip()
+	return false
+}
+
+// object reads an object. Unknown and repeated names are mistakes.
+func (d *decoder) object(known fields) {
+	if !d.expect('{', "an object") {
+		return
+	}
+	d.i++
+	seen := 0 // a bit per known field
+	for d.space(); d.b[d.i] != '}'; d.space() {
+		if d.b[d.i] == ',' {
+			d.i++
+			d.space()
+		}
+		name := d.text()
+		d.space()
+		d.i++ // the colon
+		d.space()
+		d.at = append(d.at, name)
+		d.member(known, name, &seen)
+		d.at = d.at[:len(d.at)-1]
+	}
+	d.i++
+}
+
+func (d *decoder) member(known fields, name string, seen *int) {
+	for n, f := range known {
+		if f.name != name {
+			continue
+		}
+		if *seen&(1<<n) != 0 {
+			d.fail(codeDuplicate, "is given twice")
+			d.skip()
+			return
+		}
+		*seen |= 1 << n
+		f.read(d)
+		return
+	}
+	if utf8.RuneCountInString(name) > maxUnknownName {
+		d.at[len(d.at)-1] = string([]rune(name)[:maxUnknownName])
+	}
+	d.fail(codeUnknownField, "is not a field here")
+	d.skip()
+}
+
+// maxUnknownName is how much of an unknown name an answer repeats.
+const maxUnknownName = 64
+
+// array reads an array, element by element. Of one that is longer than limit
+// only the length is looked at.
+func (d *decoder) array(limit int, element func(*decoder)) {
+	if !d.expect('[', "an array") {
+		return
+	}
+	d.i++
+	n := 0
+	for d.space(); d.b[d.i] != ']'; d.space() {
+		if d.b[d.i] == ',' {
+			d.i++
+			d.space()
+		}
+		if n++; n > limit {
+			d.skip()
+			continue
+		}
+		d.at = append(d.at, strconv.Itoa(n-1))
+		element(d)
+		d.at = d.at[:len(d.at)-1]
+	}
+	d.i++
+	if n > limit {
+		d.fail(codeLength, "has more than "+strconv.Itoa(limit)+" elements")
+	}
+}
+
+// str reads a string.
+func (d *decoder) str() string {
+	if !d.expect('"', "a string") {
+		return ""
+	}
+	return d.text()
+}
+
+// integer reads a whole number that fits int64, written without point or exponent.
+func (d *decoder) integer() int64 {
+	from := d.i
+	d.skip()
+	n, err := strconv.ParseInt(string(d.b[from:d.i]), 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		d.fail(codeRange, "is too large")
+	case err != nil:
+		d.fail(codeType, "must be a whole number")
+	}
+	return n
+}
+
+// text reads the string at i.
+func (d *decoder) text() string {
+	from := d.i
+	d.skip()
+	raw := d.b[from:d.i]
+	plainText := true
+	for _, b := range raw {
+		if b == '\\' {
+			plainText = false
+			break
+		}
+	}
+	if plainText {
+		return string(raw[1 : len(raw)-1])
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil { // decode looked: it is valid
+		panic("orderhttp: " + err.Error())
+	}
+	return s
+}
+
+// skip steps over one value of any kind.
+func (d *decoder) skip() {
+	open := 0
+	for d.i < len(d.b) {
+		switch d.b[d.i] {
+		case '"':
+			d.i++
+			for ; d.b[d.i] != '"'; d.i++ {
+				if d.b[d.i] == '\\' {
+					d.i++
+				}
+			}
+			d.i++
+		case '{', '[':
+			open++
+			d.i++
+		case '}', ']':
+			if open == 0 {
+				return // the end of the value's parent
+			}
+			open--
+			d.i++
+		case ',', ':', ' ', '\t', '\n', '\r':
+			if open == 0 {
+				return
+			}
+			d.i++
+			continue
+		default: // a number or a word
+			d.i++
+			if open == 0 && d.i < len(d.b) && strings.IndexByte(",]} \t\n\r", d.b[d.i]) < 0 {
+				continue
+			}
+		}
+		if open == 0 {
+			return
+		}
+	}
+}

@@ -1,0 +1,324 @@
+package orderhttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// Failure is a problem that arises in HTTP itself, or that a handler wants
+// answered in a certain way.
+type Failure struct {
+	Code Code
+	Text // instead of the code's own detail
+	// RetryAfter instead of the code's own; only where that has one.
+	RetryAfter time.Duration
+	Fields     []order.FieldError
+	// Order is shown with the problem, so that a client need not ask for it.
+	Order *OrderView
+	Err   error // the cause, for the log
+}
+
+func (f *Failure) Error() string {
+	if f.Err != nil {
+		return string(f.Code) + ": " + f.Err.Error()
+	}
+	return string(f.Code) + ": " + f.En
+}
+
+// Unwrap gives the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Problem is the body of every error (RFC 9457).
+type Problem struct {
+	Type      string         `json:"type"`
+	Title     string         `json:"title"`
+	Status    int            `json:"status"`
+	Code      Code           `json:"code"`
+	Detail    string         `json:"detail"`
+	Instance  string         `json:"instance"`
+	RequestID string         `json:"request_id"`
+	Retryable bool           `json:"retryable"`
+	Errors    []FieldProblem `json:"errors,omitempty"`
+	Items     []ItemProblem  `json:"items,omitempty"`
+	Order     *OrderView     `json:"order,omitempty"`
+	Expected  *Amount        `json:"expected_total,omitempty"`
+	Actual    *Amount        `json:"actual_total,omitempty"`
+	WeChat    *WeChatProblem `json:"wechat,omitempty"`
+}
+
+// FieldProblem is one thing that is wrong with a request. The pointer is a JSON
+// pointer into the body, or ?name for a query parameter.
+type FieldProblem struct {
+	Pointer string `json:"pointer"`
+	Code    string `json:"code"`
+	Detail  string `json:"detail"`
+}
+
+// ItemProblem is one line of an order that cannot be had.
+type ItemProblem struct {
+	Pointer   string `json:"pointer"`
+	SkuID     string `json:"sku_id"`
+	Requested int64  `json:"requested,omitempty"`
+	Available *int64 `json:"available,omitempty"`
+}
+
+// WeChatProblem is what WeChat Pay said.
+type WeChatProblem struct {
+	Status    int    `json:"status"`
+	Code      string `json:"code"`
+	Message   string `json:"message,omitempty"` // operators only
+	RequestID string `json:"request_id"`
+}
+
+// maxInstance bounds the path that a problem repeats.
+const maxInstance = 256
+
+// WriteProblem answers a customer for an error: the one table from error to
+// status and code. What it does not know is a 500 that tells nothing.
+func WriteProblem(c echo.Context, err error) { writeProblem(c, err, false) }
+
+// WriteOperatorProblem is WriteProblem for operators, who also see what WeChat
+// Pay wrote.
+func WriteOperatorProblem(c echo.Context, err error) { writeProblem(c, err, true) }
+
+func writeProblem(c echo.Context, err error, operator bool) {
+	if c.Response().Committed {
+		return // the beginning of a good answer is out; the connection is all that can be ended
+	}
+	lang := languageOf(c.Request().Header)
+	f := failureOf(err)
+	k := kindOf(f.Code)
+	p := Problem{
+		Type: problemPath + k.slug(), Title: k.title, Status: k.status, Code: k.code, Detail: k.detail.in(lang),
+		Instance: c.Request().URL.Path, RequestID: RequestID(c), Retryable: k.retry > 0, Order: f.Order,
+	}
+	p.Instance = p.Instance[:min(len(p.Instance), maxInstance)]
+	if f.En != "" {
+		p.Detail = f.in(lang)
+	}
+	for _, e := range f.Fields {
+		p.Errors = append(p.Errors, FieldProblem{e.Pointer, e.Code, fieldText(e, lang)})
+	}
+	p.addFacts(err, operator)
+
+	h := c.Response().Header()
+	h.Set("Content-Language", string(lang))
+	h.Set("Cache-Control", "no-store")
+	h.Del("ETag")
+	if k.retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(seconds(max(f.RetryAfter, 0), k.retry)))
+	}
+	if k.code == CodeUnauthenticated {
+		h.Set("WWW-Authenticate", `Bearer realm="`+audience+`"`)
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(fmt.Errorf("encode a problem: %w", err)) // our own type with our own values
+	}
+	_ = c.Blob(k.status, "application/problem+json", append(body, '\n')) // the client hung up; nobody is left to tell
+}
+
+// seconds rounds up: a client that comes at the time given must not come too early.
+func seconds(wait, otherwise time.Duration) int {
+	if wait == 0 {
+		wait = otherwise
+	}
+	return int((wait + time.Second - 1) / time.Second)
+}
+
+// failureOf sorts an error. Every error of the domain that a request can meet
+// has its line here, and only here.
+func failureOf(err error) Failure {
+	var (
+		failure *Failure
+		invalid *order.ValidationError
+		short   *order.InsufficientError
+		sku     *order.UnknownSKUError
+		price   *order.PriceChangedError
+		payable *order.NotPayableError
+		refused *order.RefusedError
+		changed *stock.ChangedError
+		gateway *payment.GatewayError
+		router  *echo.HTTPError
+	)
+	switch {
+	case errors.As(err, &failure):
+		return *failure
+	case errors.As(err, &invalid):
+		return Failure{Code: CodeValidation, Fields: invalid.Fields}
+	case errors.As(err, &short):
+		s := short.Items[0]
+		return Failure{Code: CodeStockInsufficient, Text: Text{
+			fmt.Sprintf("SKU %s has %d left, %d asked", s.SkuID, s.Available, s.Requested),
+			fmt.Sprintf("商品 %s 剩余 %d 件,需要 %d 件", s.SkuID, s.Available, s.Requested)}}
+	case errors.As(err, &sku):
+		return Failure{Code: CodeSKUNotFound, Text: Text{"SKU " + sku.SkuID + " does not exist", "商品 " + sku.SkuID + " 不存在"}}
+	case errors.As(err, &price):
+		return Failure{Code: CodePriceChanged, Text: Text{
+			fmt.Sprintf("The total is %s yuan now, %s were expected", price.Actual, price.Expected),
+			fmt.Sprintf("现在的总价为 %s 元,页面显示为 %s 元", price.Actual, price.Expected)}}
+	case errors.As(err, &payable):
+		return Failure{Code: CodeOrderNotPayable, Text: notPayable(payable)}
+	case errors.As(err, &refused):
+		return refusal(refused)
+	case errors.As(err, &changed):
+		return Failure{Code: CodeStockChanged, Text: Text{En: changed.Error(), Zh: fmt.Sprintf("库存现为 %d,预期为 %d", changed.Available, changed.Expected)}}
+	case errors.Is(err, order.ErrNotFound):
+		return Failure{Code: CodeOrderNotFound}
+	case errors.Is(err, stock.ErrSKUNotFound):
+		return Failure{Code: CodeSKUNotFound}
+	case errors.Is(err, order.ErrRequestReused), errors.Is(err, stock.ErrKeyReused):
+		return Failure{Code: CodeKeyReused}
+	case errors.Is(err, order.ErrVersion):
+		return Failure{Code: CodeVersionMismatch}
+	case errors.Is(err, stock.ErrUnlimited):
+		return Failure{Code: CodeValidation, Text: Text{stock.ErrUnlimited.Error(), "该商品库存不限,无可修改的数量"}}
+	case errors.As(err, &gateway):
+		return gatewayFailure(gateway)
+	case errors.Is(err, sqldb.ErrUnavailable), errors.Is(err, sqldb.ErrGroupClosed):
+		return Failure{Code: CodeMaintenance}
+	case errors.Is(err, sqldb.ErrOverloaded), errors.Is(err, context.DeadlineExceeded):
+		return Failure{Code: CodeOverloaded}
+	case errors.As(err, &router):
+		return Failure{Code: routerCode(router.Code)}
+	}
+	return Failure{Code: CodeInternal}
+}
+
+func gatewayFailure(g *payment.GatewayError) Failure {
+	switch g.Kind {
+	case payment.KindRejected:
+		return Failure{Code: CodeWeChatRejected}
+	case payment.KindUnknown, payment.KindRateLimited, payment.KindUserPaying, payment.KindMisconfigured:
+	}
+	return Failure{Code: CodeWeChatUnavailable}
+}
+
+// refusal is the state machine's no. Where money is here, that is the news.
+func refusal(r *order.RefusedError) Failure {
+	f := Failure{Code: CodeOrderNotPayable, Text: Text{En: r.Why}}
+	switch r.Order.State {
+	case order.Paid, order.Refunding, order.Refunded:
+		f.Code = CodeOrderAlreadyPaid
+		f.Zh = kindOf(CodeOrderAlreadyPaid).detail.Zh
+	case order.Pending, order.Closing, order.Closed, order.Late:
+		f.Zh = kindOf(CodeOrderNotPayable).detail.Zh
+	}
+	return f
+}
+
+func notPayable(e *order.NotPayableError) Text {
+	zh := "订单不可支付"
+	switch e.State {
+	case order.Pending:
+		if e.Expired {
+			zh = "订单已超过支付时间"
+		}
+	case order.Closing:
+		zh = "订单正在关闭,不可支付"
+	case order.Closed:
+		zh = "订单已关闭,不可支付"
+	case order.Paid, order.Refunding, order.Refunded, order.Late:
+	}
+	return Text{En: e.Error(), Zh: zh}
+}
+
+// routerCode is for what echo's router says.
+func routerCode(status int) Code {
+	switch status {
+	case http.StatusNotFound:
+		return CodeNotFound
+	case http.StatusMethodNotAllowed:
+		return CodeMethodNotAllowed
+	case http.StatusRequestEntityTooLarge:
+		return CodeBodyTooLarge
+	}
+	return CodeInternal
+}
+
+// addFacts adds the members that only some problems have.
+func (p *Problem) addFacts(err error, operator bool) {
+	var short *order.InsufficientError
+	var sku *order.UnknownSKUError
+	var price *order.PriceChangedError
+	var gateway *payment.GatewayError
+	switch {
+	case errors.As(err, &short):
+		for _, s := range short.Items {
+			p.Items = append(p.Items, ItemProblem{
+				Pointer: "#/items/" + strconv.Itoa(s.Index) + "/quantity",
+				SkuID:   s.SkuID, Requested: s.Requested, Available: &s.Available,
+			})
+		}
+	case errors.As(err, &sku):
+		p.Items = []ItemProblem{{Pointer: "#/items/" + strconv.Itoa(sku.Index) + "/sku_id", SkuID: sku.SkuID}}
+	case errors.As(err, &price):
+		p.Expected, p.Actual = amountOf(price.Expected), amountOf(price.Actual)
+	case errors.As(err, &gateway) && (operator || gateway.Kind == payment.KindRejected):
+		// Other kinds tell of our keys and our outages: operators only.
+		p.WeChat = &WeChatProblem{Status: gateway.Status, Code: gateway.Code, RequestID: gateway.RequestID}
+		if operator {
+			p.WeChat.Message = gateway.Message
+		}
+	}
+}
+
+// fieldText is the detail of one field. The domain speaks English; the codes
+// are few and say the same.
+func fieldText(e order.FieldError, l language) string {
+	if l != chinese {
+		return e.Detail
+	}
+	switch e.Code {
+	case "LENGTH":
+		return "长度不符合要求"
+	case "RANGE":
+		return "数值超出范围"
+	case "REQUIRED":
+		return "必填"
+	case "ENUM":
+		return "不是允许的值"
+	case "AMOUNT":
+		return "金额超出上限"
+	case codeUnknownField:
+		return "未知字段"
+	case codeType:
+		return "类型不正确"
+	case codeDuplicate:
+		return "字段重复"
+	case codeFormat:
+		return "格式不正确"
+	}
+	return e.Detail
+}
+
+// problemPage explains a problem to whoever follows its type.
+func problemPage(c echo.Context) error {
+	lang := languageOf(c.Request().Header)
+	for _, k := range kinds {
+		if k.slug() != c.Param("slug") {
+			continue
+		}
+		c.Response().Header().Set("Content-Security-Policy", "default-src 'none'")
+		c.Response().Header().Set("Content-Language", string(lang))
+		return c.HTML(http.StatusOK, fmt.Sprintf(`<!doctype html>
+<html lang="%s"><meta charset="utf-8"><title>%s</title>
+<h1>%s</h1><p><code>%s</code> · %d</p><p>%s</p><p>%s</p></html>
+`, lang, html.EscapeString(k.title), html.EscapeString(k.title), k.code, k.status,
+			html.EscapeString(k.detail.in(lang)), html.EscapeString(k.todo.in(lang))))
+	}
+	return echo.ErrNotFound
+}

@@ -1,0 +1,186 @@
+package orderhttp
+
+import (
+	"strings"
+	"time"
+
+	"orderd/order"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// Amount is a sum of money in fen.
+type Amount struct {
+	Total    payment.Fen `json:"total"`
+	Currency string      `json:"currency"`
+}
+
+func amountOf(f payment.Fen) *Amount { return &Amount{Total: f, Currency: payment.CNY} }
+
+// OrderView is an order as its customer sees it. Openids, trade numbers of
+// attempts and everything of the machinery stay inside.
+type OrderView struct {
+	OrderNo          string             `json:"order_no"`
+	State            order.State        `json:"state"`
+	Version          int64              `json:"version"`
+	Amount           Amount             `json:"amount"`
+	Items            []ItemView         `json:"items"`
+	Remark           string             `json:"remark,omitempty"`
+	Attach           string             `json:"attach,omitempty"`
+	CreatedAt        string             `json:"created_at"`
+	TimeExpire       string             `json:"time_expire"`
+	ExpiresInSeconds int64              `json:"expires_in_seconds"`
+	Payment          *PaymentView       `json:"payment"`
+	Refunds          []RefundView       `json:"refunds"`
+	CloseReason      *order.CloseReason `json:"close_reason"`
+}
+
+// OrderSummary is an order in a list: without its payment and refunds, which a
+// list does not read.
+type OrderSummary struct {
+	OrderNo          string             `json:"order_no"`
+	State            order.State        `json:"state"`
+	Version          int64              `json:"version"`
+	Amount           Amount             `json:"amount"`
+	Items            []ItemView         `json:"items"`
+	CreatedAt        string             `json:"created_at"`
+	TimeExpire       string             `json:"time_expire"`
+	ExpiresInSeconds int64              `json:"expires_in_seconds"`
+	CloseReason      *order.CloseReason `json:"close_reason"`
+}
+
+// ItemView is a line of an order.
+type ItemView struct {
+	SkuID     string      `json:"sku_id"`
+	Quantity  int64       `json:"quantity"`
+	UnitPrice payment.Fen `json:"unit_price"`
+}
+
+// PaymentView is the money of an order, in WeChat's words.
+type PaymentView struct {
+	OutTradeNo    string             `json:"out_trade_no"`
+	TransactionID string             `json:"transaction_id"`
+	TradeType     string             `json:"trade_type"`
+	TradeState    payment.TradeState `json:"trade_state"`
+	Amount        PaidAmount         `json:"amount"`
+	SuccessTime   string             `json:"success_time"`
+}
+
+// PaidAmount is what an order cost and what the buyer paid after coupons.
+type PaidAmount struct {
+	Total      payment.Fen `json:"total"`
+	PayerTotal payment.Fen `json:"payer_total"`
+	Currency   string      `json:"currency"`
+}
+
+// RefundView is a refund of an order.
+type RefundView struct {
+	OutRefundNo  string       `json:"out_refund_no"`
+	RefundStatus string       `json:"refund_status"`
+	Amount       RefundAmount `json:"amount"`
+	CreatedAt    string       `json:"created_at"`
+}
+
+// RefundAmount is what goes back.
+type RefundAmount struct {
+	Refund   payment.Fen `json:"refund"`
+	Currency string      `json:"currency"`
+}
+
+// PrepayView is what a client needs to pay.
+type PrepayView struct {
+	OrderNo    string               `json:"order_no"`
+	OutTradeNo string               `json:"out_trade_no"`
+	TradeType  payment.TradeType    `json:"trade_type"`
+	PrepayID   string               `json:"prepay_id,omitempty"`
+	TimeExpire string               `json:"time_expire"`
+	CodeURL    string               `json:"code_url,omitempty"`
+	H5URL      string               `json:"h5_url,omitempty"`
+	JSAPI      *payment.JSAPIParams `json:"jsapi,omitempty"`
+	App        *payment.AppParams   `json:"app,omitempty"`
+}
+
+// StockView is what is on the shelf of a SKU. Available is null when it is unlimited.
+type StockView struct {
+	SkuID     string `json:"sku_id"`
+	Available *int64 `json:"available"`
+	Unlimited bool   `json:"unlimited"`
+	AsOf      string `json:"as_of"`
+}
+
+// Page is one page of a list.
+type Page[T any] struct {
+	Data       []T     `json:"data"`
+	NextCursor *string `json:"next_cursor"`
+}
+
+// viewOf shows an order as it is at a time. Only expires_in_seconds depends on
+// the time; for a placement, asked with the time of the placement, the view is
+// the same for ever.
+func viewOf(o *order.Order, now time.Time) OrderView {
+	s := summaryOf(o, now)
+	v := OrderView{
+		OrderNo: s.OrderNo, State: s.State, Version: s.Version, Amount: s.Amount, Items: s.Items,
+		Remark: o.Remark, Attach: o.Attach, CreatedAt: s.CreatedAt, TimeExpire: s.TimeExpire,
+		ExpiresInSeconds: s.ExpiresInSeconds, CloseReason: s.CloseReason, Refunds: make([]RefundView, len(o.Refunds)),
+	}
+	if p := o.Payment; p != nil {
+		v.Payment = &PaymentView{
+			OutTradeNo: p.OutTradeNo, TransactionID: p.TransactionID, TradeType: p.TradeType, TradeState: payment.TradeSuccess,
+			Amount:      PaidAmount{Total: p.Total, PayerTotal: p.PayerTotal, Currency: p.Currency},
+			SuccessTime: rfc3339(p.SuccessTime),
+		}
+		if o.State == order.Refunded {
+			v.Payment.TradeState = payment.TradeRefund
+		}
+	}
+	for i, r := range o.Refunds {
+		v.Refunds[i] = RefundView{
+			OutRefundNo: r.OutRefundNo, RefundStatus: strings.ToUpper(r.State),
+			Amount: RefundAmount{Refund: r.Amount, Currency: payment.CNY}, CreatedAt: rfc3339(r.CreatedAt),
+		}
+	}
+	return v
+}
+
+func summaryOf(o *order.Order, now time.Time) OrderSummary {
+	s := OrderSummary{
+		OrderNo: o.OrderNo, State: o.State, Version: o.Version, Amount: *amountOf(o.Total),
+		Items: make([]ItemView, len(o.Items)), CreatedAt: rfc3339(o.CreatedAt), TimeExpire: rfc3339(o.ExpireAt),
+	}
+	for i, it := range o.Items {
+		s.Items[i] = ItemView{SkuID: it.SkuID, Quantity: it.Quantity, UnitPrice: it.UnitPrice}
+	}
+	if o.State == order.Pending {
+		s.ExpiresInSeconds = max(int64(o.ExpireAt.Sub(now)/time.Second), 0)
+	}
+	if o.CloseReason != "" {
+		s.CloseReason = &o.CloseReason
+	}
+	return s
+}
+
+func prepayViewOf(p order.Prepayment) PrepayView {
+	return PrepayView{
+		OrderNo: p.OrderNo, OutTradeNo: p.OutTradeNo, TradeType: p.TradeType, PrepayID: p.Prepaid.PrepayID,
+		TimeExpire: rfc3339(p.TimeExpire), CodeURL: p.Prepaid.CodeURL, H5URL: p.Prepaid.H5URL,
+		JSAPI: p.Prepaid.JSAPI, App: p.Prepaid.App,
+	}
+}
+
+func stockViewOf(s stock.SKU, now time.Time) StockView {
+	v := StockView{SkuID: s.SkuID, Unlimited: s.Unlimited, AsOf: rfc3339(now)}
+	if !s.Unlimited {
+		v.Available = &s.Available
+	}
+	return v
+}
+
+// rfc3339 writes a time in UTC, with milliseconds where it has some.
+func rfc3339(t time.Time) string {
+	t = t.UTC()
+	if t.Nanosecond() == 0 {
+		return t.Format(time.RFC3339)
+	}
+	return t.Format("2006-01-02T15:04:05.000Z07:00")
+}
