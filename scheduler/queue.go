@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -24,6 +24,7 @@ const (
 	armers      = 8                      // goroutines that talk to Redis
 	armTimeout  = 500 * time.Millisecond // one enqueue; a hung Redis must not hold the buffer
 	dropAtLeast = 2 * time.Second        // nearer ones may be pending, where deleting scans the list
+	flushWait   = time.Second            // for what waits when the queue closes; the sweep has the rest
 )
 
 // ErrRedisURL marks a Redis URL that cannot be used; it never shows a password.
@@ -34,13 +35,10 @@ var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, rediss:/
 func Connect(rawURL string) (redis.UniversalClient, error) {
 	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: 500 * time.Millisecond,
 		ReadTimeout: time.Second, WriteTimeout: time.Second, PoolSize: 40}
-	if hosts, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
-		if user, rest, found := strings.Cut(hosts, "@"); found {
-			hosts = rest
-			o.Username, o.Password, _ = strings.Cut(user, ":")
+	if rest, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
+		if !clusterURL(rest, &o) {
+			return nil, ErrRedisURL
 		}
-		o.Addrs = strings.Split(strings.TrimSuffix(hosts, "/"), ",")
-		o.IsClusterMode = true
 		return redis.NewUniversalClient(&o), nil
 	}
 	u, err := url.Parse(rawURL)
@@ -53,6 +51,29 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 	}
 	o.Addrs, o.DB, o.Username, o.Password, o.TLSConfig = []string{parsed.Addr}, parsed.DB, parsed.Username, parsed.Password, parsed.TLSConfig
 	return redis.NewUniversalClient(&o), nil
+}
+
+// clusterURL reads USER:PASS@H1:P1,H2:P2, which is no URL to package url, and
+// reports whether it could.
+func clusterURL(rest string, o *redis.UniversalOptions) bool {
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		user, password, _ := strings.Cut(rest[:at], ":")
+		var userErr, passwordErr error
+		o.Username, userErr = url.PathUnescape(user)
+		o.Password, passwordErr = url.PathUnescape(password)
+		if userErr != nil || passwordErr != nil {
+			return false
+		}
+		rest = rest[at+1:]
+	}
+	o.Addrs = strings.Split(strings.TrimSuffix(rest, "/"), ",")
+	o.IsClusterMode = true
+	for _, addr := range o.Addrs {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			return false
+		}
+	}
+	return true
 }
 
 // Observer is told what the scheduler does. Implementations must be quick and
@@ -78,6 +99,9 @@ type Queue struct {
 	closed  bool
 	workers sync.WaitGroup
 	failing atomic.Bool // said once, not per task
+
+	ctx    context.Context // ends when Close has waited long enough
+	cancel context.CancelFunc
 }
 
 type arm struct {
@@ -93,6 +117,7 @@ func NewQueue(client redis.UniversalClient, now func() time.Time, log *slog.Logg
 		observe = nobody{}
 	}
 	q := &Queue{redis: client, client: asynq.NewClientFromRedisClient(client), now: now, log: log, observe: observe, arms: make(chan arm, armBuffer)}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
 	for range armers {
 		q.workers.Go(func() {
 			for a := range q.arms {
@@ -131,10 +156,14 @@ func (q *Queue) hand(a arm) {
 }
 
 func (q *Queue) handle(a arm) {
-	ctx, cancel := context.WithTimeout(context.Background(), armTimeout)
+	if q.ctx.Err() != nil { // closing, and Redis has not kept up
+		q.observe.Armed("dropped")
+		return
+	}
+	ctx, cancel := context.WithTimeout(q.ctx, armTimeout)
 	defer cancel()
 	if a.drop {
-		if err := asynq.NewInspectorFromRedisClient(q.redis).DeleteTask(QueueExpire, wakeID(a.orderNo, a.at)); err == nil {
+		if err := q.inspector().DeleteTask(QueueExpire, wakeID(a.orderNo, a.at)); err == nil {
 			q.observe.Armed("unset")
 		}
 		return
@@ -167,7 +196,8 @@ func (q *Queue) enqueue(ctx context.Context, a arm, id string, when ...asynq.Opt
 	return false, err
 }
 
-// Close sets what is waiting and ends the producer.
+// Close sets what is waiting, as far as Redis takes it within flushWait, and
+// ends the producer. The rest is the sweep's.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	if !q.closed {
@@ -175,7 +205,10 @@ func (q *Queue) Close() {
 		close(q.arms)
 	}
 	q.mu.Unlock()
+	timer := time.AfterFunc(flushWait, q.cancel)
+	defer timer.Stop()
 	q.workers.Wait()
+	q.cancel()
 }
 
 // Safety looks at the Redis settings that the queue relies on. A Redis that is
@@ -210,57 +243,6 @@ func config(ctx context.Context, client redis.UniversalClient, name string) stri
 		return ""
 	}
 	return m[name]
-}
-
-// Depth is how many tasks a queue holds, by state.
-type Depth struct {
-	Queue  string
-	States map[string]int
-	// Latency is the age of the oldest task that waits to run.
-	Latency time.Duration
-}
-
-// Depth reads the queue. It fails while Redis is away.
-func (q *Queue) Depth() (Depth, error) {
-	d := Depth{Queue: QueueExpire, States: map[string]int{}}
-	info, err := asynq.NewInspectorFromRedisClient(q.redis).GetQueueInfo(QueueExpire)
-	if errors.Is(err, asynq.ErrQueueNotFound) {
-		return d, nil
-	} else if err != nil {
-		return d, fmt.Errorf("read the queue: %w", err)
-	}
-	d.States = map[string]int{"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived}
-	d.Latency = info.Latency
-	return d, nil
-}
-
-// Dead is a task that gave up.
-type Dead struct {
-	ID      string    `json:"id"`
-	Type    string    `json:"type"`
-	OrderNo string    `json:"order_no"`
-	Error   string    `json:"error"`
-	Tried   int       `json:"tried"`
-	DiedAt  time.Time `json:"died_at"`
-}
-
-// maxDead is how many dead tasks one page shows.
-const maxDead = 200
-
-// Dead lists the tasks that gave up, at most maxDead.
-func (q *Queue) Dead() ([]Dead, error) {
-	tasks, err := asynq.NewInspectorFromRedisClient(q.redis).ListArchivedTasks(QueueExpire, asynq.PageSize(maxDead))
-	if errors.Is(err, asynq.ErrQueueNotFound) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("list dead tasks: %w", err)
-	}
-	dead := make([]Dead, 0, len(tasks))
-	for _, t := range tasks {
-		p, _ := decodePayload(t.Payload) // a poison task has no order: shown as such
-		dead = append(dead, Dead{ID: t.ID, Type: t.Type, OrderNo: p.OrderNo, Error: t.LastErr, Tried: t.Retried, DiedAt: t.LastFailedAt})
-	}
-	return dead, nil
 }
 
 type nobody struct{}

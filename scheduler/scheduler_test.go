@@ -99,32 +99,39 @@ func wait(t *testing.T, what string, limit time.Duration, done func() bool) {
 	}
 }
 
-// start runs a queue and a worker over orders with a sweep of 300 ms.
-func start(t *testing.T, url string, s *shop) (*Queue, *Worker) {
+// newWorker prepares a queue, when there is a URL, and a worker over orders.
+func newWorker(t *testing.T, url string, s *shop, o Options) (*Queue, *Worker) {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	var q *Queue
+	o.Orders, o.Now, o.Log, o.Poll = s, time.Now, slog.New(slog.DiscardHandler), 50*time.Millisecond
 	if url != "" {
 		client, err := Connect(url)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = client.Close() })
-		q = NewQueue(client, time.Now, log, nil)
+		o.Queue = NewQueue(client, time.Now, o.Log, nil)
+		t.Cleanup(o.Queue.Close)
 	}
-	w, err := NewWorker(Options{Orders: s, Queue: q, Now: time.Now, Log: log, SweepEvery: 300 * time.Millisecond, Poll: 50 * time.Millisecond, CloseRate: 10_000})
+	w, err := NewWorker(o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return o.Queue, w
+}
+
+func run(t *testing.T, w *Worker) {
+	t.Helper()
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		w.Stop()
-		if q != nil {
-			q.Close()
-		}
-	})
+	t.Cleanup(w.Stop)
+}
+
+// start runs a queue and a worker over orders with a sweep of 300 ms.
+func start(t *testing.T, url string, s *shop) (*Queue, *Worker) {
+	t.Helper()
+	q, w := newWorker(t, url, s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
+	run(t, w)
 	return q, w
 }
 

@@ -51,12 +51,13 @@ const (
 
 // Worker runs what is due: asynq tasks when there is a queue, and the sweep.
 type Worker struct {
-	o       Options
-	server  *asynq.Server
-	limiter *rate.Limiter
-	stop    context.CancelFunc
-	loops   sync.WaitGroup
-	sweep   sweep
+	o        Options
+	server   *asynq.Server
+	limiter  *rate.Limiter
+	stop     context.CancelFunc
+	stopping context.Context // ends when Stop is called
+	loops    sync.WaitGroup
+	sweep    sweep
 }
 
 // NewWorker prepares a worker; Start starts it.
@@ -98,7 +99,7 @@ func setDefault[T comparable](v *T, to T) {
 // Start starts tasks and sweep. A Redis that is away does not stop it.
 func (w *Worker) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
-	w.stop = cancel
+	w.stop, w.stopping = cancel, ctx
 	w.loops.Go(func() { w.sweep.run(ctx) })
 	if w.server == nil {
 		return nil

@@ -94,7 +94,7 @@ func (a *api) routes() []route {
 	return []route{
 		{http.MethodPost, "/v1/orders", a.place, l.place, storeBudget},
 		{http.MethodGet, "/v1/orders", a.list, l.read, storeBudget},
-		{http.MethodGet, "/v1/orders/:order_no", a.show, l.read, MaxWait + storeBudget},
+		{http.MethodGet, "/v1/orders/:order_no", a.show, l.read, 0},
 		{http.MethodPost, "/v1/orders/:order_no/prepay", a.prepay, l.pay, wechatBudget},
 		{http.MethodPost, "/v1/orders/:order_no/payment-query", a.paymentQuery, l.pay, wechatBudget},
 		{http.MethodPost, "/v1/orders/:order_no/cancel", a.cancel, l.pay, wechatBudget},

@@ -11,36 +11,36 @@ type Code string
 
 // The codes of the customers' API, and those that the operators' API shares.
 const (
-	CodeMalformed          Code = "MALFORMED_REQUEST"
-	CodeKeyRequired        Code = "IDEMPOTENCY_KEY_REQUIRED"
-	CodeUnauthenticated    Code = "UNAUTHENTICATED"
-	CodeForbidden          Code = "FORBIDDEN"
-	CodeNotFound           Code = "NOT_FOUND"
-	CodeOrderNotFound      Code = "ORDER_NOT_FOUND"
-	CodeSKUNotFound        Code = "SKU_NOT_FOUND"
-	CodeMethodNotAllowed   Code = "METHOD_NOT_ALLOWED"
-	CodeStockInsufficient  Code = "STOCK_INSUFFICIENT"
-	CodePriceChanged       Code = "PRICE_CHANGED"
-	CodeOrderNotPayable    Code = "ORDER_NOT_PAYABLE"
-	CodeOrderAlreadyPaid   Code = "ORDER_ALREADY_PAID"
-	CodeStockChanged       Code = "STOCK_CHANGED"
-	CodeVersionMismatch    Code = "VERSION_MISMATCH"
-	CodeBodyTooLarge       Code = "BODY_TOO_LARGE"
-	CodeUnsupportedMedia   Code = "UNSUPPORTED_MEDIA_TYPE"
-	CodeIfMatchRequired    Code = "IF_MATCH_REQUIRED"
-	CodeValidation         Code = "VALIDATION_FAILED"
-	CodeKeyReused          Code = "IDEMPOTENCY_KEY_REUSED"
-	CodeRateLimited        Code = "RATE_LIMITED"
-	CodeWeChatRejected     Code = "WECHAT_PAY_REJECTED"
-	CodeWeChatUnavailable  Code = "WECHAT_PAY_UNAVAILABLE"
-	CodeOverloaded         Code = "OVERLOADED"
-	CodeMaintenance        Code = "MAINTENANCE"
-	CodeInternal           Code = "INTERNAL"
+	CodeMalformed         Code = "MALFORMED_REQUEST"
+	CodeKeyRequired       Code = "IDEMPOTENCY_KEY_REQUIRED"
+	CodeUnauthenticated   Code = "UNAUTHENTICATED"
+	CodeForbidden         Code = "FORBIDDEN"
+	CodeNotFound          Code = "NOT_FOUND"
+	CodeOrderNotFound     Code = "ORDER_NOT_FOUND"
+	CodeSKUNotFound       Code = "SKU_NOT_FOUND"
+	CodeMethodNotAllowed  Code = "METHOD_NOT_ALLOWED"
+	CodeStockInsufficient Code = "STOCK_INSUFFICIENT"
+	CodePriceChanged      Code = "PRICE_CHANGED"
+	CodeOrderNotPayable   Code = "ORDER_NOT_PAYABLE"
+	CodeOrderAlreadyPaid  Code = "ORDER_ALREADY_PAID"
+	CodeStockChanged      Code = "STOCK_CHANGED"
+	CodeVersionMismatch   Code = "VERSION_MISMATCH"
+	CodeBodyTooLarge      Code = "BODY_TOO_LARGE"
+	CodeUnsupportedMedia  Code = "UNSUPPORTED_MEDIA_TYPE"
+	CodeIfMatchRequired   Code = "IF_MATCH_REQUIRED"
+	CodeValidation        Code = "VALIDATION_FAILED"
+	CodeKeyReused         Code = "IDEMPOTENCY_KEY_REUSED"
+	CodeRateLimited       Code = "RATE_LIMITED"
+	CodeWeChatRejected    Code = "WECHAT_PAY_REJECTED"
+	CodeWeChatUnavailable Code = "WECHAT_PAY_UNAVAILABLE"
+	CodeOverloaded        Code = "OVERLOADED"
+	CodeMaintenance       Code = "MAINTENANCE"
+	CodeInternal          Code = "INTERNAL"
 
-	problemPath                 = "/problems/"
-	shortRetry                  = time.Second     // a queue empties, a lock ends
-	outageRetry                 = 5 * time.Second // a database or WeChat Pay comes back
-	defaultRateRetry            = time.Second
+	problemPath      = "/problems/"
+	shortRetry       = time.Second     // a queue empties, a lock ends
+	outageRetry      = 5 * time.Second // a database or WeChat Pay comes back
+	defaultRateRetry = time.Second
 )
 
 // Text is a sentence for a person, in both languages of the API.

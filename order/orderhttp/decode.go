@@ -227,8 +227,8 @@ func (d *decoder) member(known fields, name string, seen *int) {
 // maxUnknownName is how much of an unknown name an answer repeats.
 const maxUnknownName = 64
 
-// array reads an array, element by element. Of one that is longer than limit
-// only the length is looked at.
+// array reads an array, element by element: limit of them and one more, so that
+// the reader sees that there are too many. The rest is stepped over.
 func (d *decoder) array(limit int, element func(*decoder)) {
 	if !d.expect('[', "an array") {
 		return
@@ -240,7 +240,7 @@ func (d *decoder) array(limit int, element func(*decoder)) {
 			d.i++
 			d.space()
 		}
-		if n++; n > limit {
+		if n++; n > limit+1 {
 			d.skip()
 			continue
 		}
@@ -249,9 +249,6 @@ func (d *decoder) array(limit int, element func(*decoder)) {
 		d.at = d.at[:len(d.at)-1]
 	}
 	d.i++
-	if n > limit {
-		d.fail(codeLength, "has more than "+strconv.Itoa(limit)+" elements")
-	}
 }
 
 // str reads a string.

@@ -140,23 +140,43 @@ func seconds(wait, otherwise time.Duration) int {
 }
 
 // failureOf sorts an error. Every error of the domain that a request can meet
-// has its line here, and only here.
+// has its line here or in a function that this one asks, and only there.
 func failureOf(err error) Failure {
+	var failure *Failure
+	var gateway *payment.GatewayError
+	var router *echo.HTTPError
+	if errors.As(err, &failure) {
+		return *failure
+	}
+	if f := orderFailure(err); f.Code != "" {
+		return f
+	}
+	if f := stockFailure(err); f.Code != "" {
+		return f
+	}
+	switch {
+	case errors.As(err, &gateway):
+		return gatewayFailure(gateway)
+	case errors.Is(err, sqldb.ErrUnavailable), errors.Is(err, sqldb.ErrGroupClosed):
+		return Failure{Code: CodeMaintenance}
+	case errors.Is(err, sqldb.ErrOverloaded), errors.Is(err, context.DeadlineExceeded):
+		return Failure{Code: CodeOverloaded}
+	case errors.As(err, &router):
+		return Failure{Code: routerCode(router.Code)}
+	}
+	return Failure{Code: CodeInternal}
+}
+
+func orderFailure(err error) Failure {
 	var (
-		failure *Failure
 		invalid *order.ValidationError
 		short   *order.InsufficientError
 		sku     *order.UnknownSKUError
 		price   *order.PriceChangedError
 		payable *order.NotPayableError
 		refused *order.RefusedError
-		changed *stock.ChangedError
-		gateway *payment.GatewayError
-		router  *echo.HTTPError
 	)
 	switch {
-	case errors.As(err, &failure):
-		return *failure
 	case errors.As(err, &invalid):
 		return Failure{Code: CodeValidation, Fields: invalid.Fields}
 	case errors.As(err, &short):
@@ -174,28 +194,39 @@ func failureOf(err error) Failure {
 		return Failure{Code: CodeOrderNotPayable, Text: notPayable(payable)}
 	case errors.As(err, &refused):
 		return refusal(refused)
-	case errors.As(err, &changed):
-		return Failure{Code: CodeStockChanged, Text: Text{En: changed.Error(), Zh: fmt.Sprintf("库存现为 %d,预期为 %d", changed.Available, changed.Expected)}}
 	case errors.Is(err, order.ErrNotFound):
 		return Failure{Code: CodeOrderNotFound}
-	case errors.Is(err, stock.ErrSKUNotFound):
-		return Failure{Code: CodeSKUNotFound}
-	case errors.Is(err, order.ErrRequestReused), errors.Is(err, stock.ErrKeyReused):
+	case errors.Is(err, order.ErrRequestReused):
 		return Failure{Code: CodeKeyReused}
 	case errors.Is(err, order.ErrVersion):
 		return Failure{Code: CodeVersionMismatch}
+	}
+	return Failure{}
+}
+
+func stockFailure(err error) Failure {
+	var (
+		invalid *stock.InvalidError
+		changed *stock.ChangedError
+		below   *stock.BelowZeroError
+	)
+	switch {
+	case errors.As(err, &invalid):
+		return Failure{Code: CodeValidation, Text: Text{En: invalid.Error()}}
+	case errors.As(err, &changed):
+		return Failure{Code: CodeStockChanged, Text: Text{changed.Error(), fmt.Sprintf("库存现为 %d,预期为 %d", changed.Available, changed.Expected)}}
+	case errors.As(err, &below):
+		return Failure{Code: CodeValidation, Text: Text{below.Error(), fmt.Sprintf("库存现为 %d,不能再变动 %d", below.Available, below.Delta)}}
+	case errors.Is(err, stock.ErrSKUNotFound):
+		return Failure{Code: CodeSKUNotFound}
+	case errors.Is(err, stock.ErrKeyReused):
+		return Failure{Code: CodeKeyReused}
+	case errors.Is(err, stock.ErrSKUVersion):
+		return Failure{Code: CodeVersionMismatch, Text: Text{stock.ErrSKUVersion.Error(), "商品已发生变化"}}
 	case errors.Is(err, stock.ErrUnlimited):
 		return Failure{Code: CodeValidation, Text: Text{stock.ErrUnlimited.Error(), "该商品库存不限,无可修改的数量"}}
-	case errors.As(err, &gateway):
-		return gatewayFailure(gateway)
-	case errors.Is(err, sqldb.ErrUnavailable), errors.Is(err, sqldb.ErrGroupClosed):
-		return Failure{Code: CodeMaintenance}
-	case errors.Is(err, sqldb.ErrOverloaded), errors.Is(err, context.DeadlineExceeded):
-		return Failure{Code: CodeOverloaded}
-	case errors.As(err, &router):
-		return Failure{Code: routerCode(router.Code)}
 	}
-	return Failure{Code: CodeInternal}
+	return Failure{}
 }
 
 func gatewayFailure(g *payment.GatewayError) Failure {

@@ -1,0 +1,429 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"orderd/migrations"
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/order/console"
+	"orderd/order/orderhttp"
+	"orderd/payment/wechat"
+	"orderd/scheduler"
+	"orderd/stock"
+)
+
+// drainTimeout bounds a clean shutdown; a container has thirty seconds.
+const drainTimeout = 25 * time.Second
+
+// core is what every verb needs: the database, and orders on it.
+type core struct {
+	db      *sqldb.DB
+	gateway *wechat.Gateway
+	orders  *order.Service
+	stock   *stock.Admin
+	close   []func()
+}
+
+// shape is what serve and demo change of the service's defaults.
+type shape struct {
+	tasks          order.Tasks
+	observe        order.Observer
+	wechatObserve  func(op, outcome string, took time.Duration)
+	simAddr        string
+	closeRetry     []time.Duration
+	prepayInFlight time.Duration
+	gatewayTimeout time.Duration
+	migrate        bool
+}
+
+// openCore opens the database and makes the service on it.
+func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*core, error) {
+	db, err := sqldb.Open(ctx, s.dsn())
+	if err != nil {
+		return nil, err
+	}
+	c := &core{db: db, stock: stock.NewAdmin(db, time.Now)}
+	c.close = append(c.close, func() { _ = db.Close() })
+	if err := c.build(ctx, s, sh, log); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logger) error {
+	if sh.migrate {
+		if _, err := migrations.Up(ctx, c.db); err != nil {
+			return err
+		}
+	}
+	if err := migrations.Check(ctx, c.db); err != nil {
+		return err
+	}
+	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
+	if err != nil {
+		return err
+	}
+	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
+	if c.gateway, err = wechat.New(gc); err != nil {
+		return err
+	}
+	c.close = append(c.close, c.gateway.CloseIdleConnections)
+	grace := s.CloseGrace
+	if grace == 0 {
+		grace = -1 // none, where zero would mean the default
+	}
+	c.orders, err = order.New(order.Config{DB: c.db, Gateway: c.gateway, Tasks: sh.tasks, Now: time.Now, Log: log, Observe: sh.observe,
+		MchID: gc.MchID, AppID: gc.AppID, NotifyURL: notifyURL, PayWithin: s.PayWithin, Grace: grace,
+		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight})
+	if err != nil {
+		return err
+	}
+	c.close = append(c.close, c.orders.Close)
+	return nil
+}
+
+// Close closes from top to bottom.
+func (c *core) Close() {
+	for _, f := range slices.Backward(c.close) {
+		f()
+	}
+}
+
+// gatewayConfig is the merchant's, or the simulator's when none is configured.
+func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) {
+	if s.simulated() {
+		if simAddr == "" {
+			simAddr = s.SimAddr
+		}
+		c, err := s.simGateway(simAddr)
+		return c, "http://" + dialable(s.NotifyAddr) + "/wechat/v3/notify/payment", err
+	}
+	if s.NotifyURL == "" {
+		return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_NOTIFY_URL to the public address of /wechat/v3/notify/payment")
+	}
+	keys := map[string][]byte{}
+	for _, pair := range strings.Split(s.VerifyKeys, ",") {
+		id, path, ok := strings.Cut(strings.TrimSpace(pair), "=")
+		if !ok {
+			return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_VERIFY_KEYS to id=PEM file pairs, separated by commas")
+		}
+		pem, err := os.ReadFile(path)
+		if err != nil {
+			return wechat.Config{}, "", fmt.Errorf("ORDERD_WECHAT_VERIFY_KEYS: %w", err)
+		}
+		keys[id] = pem
+	}
+	return wechat.Config{MchID: s.MchID, AppID: s.AppID, SerialNo: s.SerialNo, PrivateKeyPEM: s.PrivateKey, APIv3Key: s.APIv3Key,
+		VerifyKeys: keys, BaseURL: s.BaseURL}, s.NotifyURL, nil
+}
+
+// dialable turns a listening address into one to connect to.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// app is a running service.
+type app struct {
+	*core
+	s        *settings
+	log      *slog.Logger
+	redis    redis.UniversalClient
+	mini     *miniredis.Miniredis
+	queue    *scheduler.Queue
+	worker   *scheduler.Worker
+	sim      *simulator
+	metrics  *console.Metrics
+	servers  []*http.Server
+	stopping chan struct{}
+	lock     *os.File
+	failed   chan error
+
+	API, Notify, Admin    string // addresses as they were bound
+	JWTSecret, AdminToken string
+	Announced             []string
+}
+
+// options of a start beyond the settings.
+type options struct {
+	roles       []string // api, notify, worker, admin
+	migrate     bool
+	allowUnsafe bool
+	shape       shape
+	simSeed     uint64
+	simSpeed    float64
+	simNasty    bool
+}
+
+func (o options) has(role string) bool { return slices.Contains(o.roles, role) }
+
+var allRoles = []string{"api", "notify", "worker", "admin"}
+
+// start builds the service bottom to top. On an error everything that was
+// started is stopped.
+func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
+	a := &app{s: s, log: log, stopping: make(chan struct{}), failed: make(chan error, 4)}
+	for _, step := range []func(context.Context, options) error{a.startData, a.startQueue, a.startSim, a.startOrders, a.startWorker, a.startListeners} {
+		if err := step(ctx, o); err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
+	}
+	return a, nil
+}
+
+func (a *app) announce(format string, args ...any) {
+	a.Announced = append(a.Announced, fmt.Sprintf(format, args...))
+}
+
+func (a *app) startData(context.Context, options) (err error) {
+	if a.s.DSN == "" || a.s.simulated() || a.s.embeddedRedis() {
+		if a.lock, err = lockDataDir(a.s.DataDir); err != nil {
+			return err
+		}
+	}
+	if a.s.DSN == "" {
+		a.announce("database: embedded SQLite in %s (set ORDERD_DSN for MySQL)", a.s.DataDir)
+	}
+	return nil
+}
+
+func (a *app) startQueue(ctx context.Context, o options) (err error) {
+	a.metrics = console.NewMetrics()
+	url := a.s.Redis
+	if a.s.embeddedRedis() {
+		if a.mini, err = startRedis(); err != nil {
+			return err
+		}
+		url = "redis://" + a.mini.Addr()
+		a.announce("queue: embedded Redis in this process (set ORDERD_REDIS)")
+	}
+	if a.redis, err = scheduler.Connect(url); err != nil {
+		return err
+	}
+	if a.mini == nil {
+		if err := refuseUnsafe(scheduler.Safety(ctx, a.redis), o.allowUnsafe, a.log); err != nil {
+			return err
+		}
+	}
+	a.queue = scheduler.NewQueue(a.redis, time.Now, a.log, a.metrics)
+	return nil
+}
+
+func (a *app) startSim(_ context.Context, o options) (err error) {
+	if !a.s.simulated() {
+		return nil
+	}
+	if a.sim, err = a.s.startSimulator(o.simSeed, o.simSpeed, o.simNasty, a.log); err != nil {
+		return err
+	}
+	a.announce("WeChat Pay: SIMULATED on http://%s, no real money anywhere (set ORDERD_WECHAT_MCHID and its keys)", a.sim.addr)
+	return nil
+}
+
+func (a *app) startOrders(ctx context.Context, o options) (err error) {
+	sh := o.shape
+	sh.tasks, sh.observe, sh.wechatObserve, sh.migrate = a.queue, a.metrics, a.metrics.WeChat, o.migrate || a.s.DSN == ""
+	if a.sim != nil {
+		sh.simAddr = a.sim.addr
+	}
+	if a.core, err = openCore(ctx, a.s, sh, a.log); err != nil {
+		return err
+	}
+	found, err := a.db.Safety(ctx)
+	if err != nil {
+		return err
+	}
+	return refuseUnsafe(found, o.allowUnsafe, a.log)
+}
+
+// refuseUnsafe stops a start on settings that lose money or stock.
+func refuseUnsafe(found []sqldb.Finding, allow bool, log *slog.Logger) error {
+	for _, f := range found {
+		switch f.Level {
+		case sqldb.LevelOK:
+		case sqldb.LevelWarn:
+			log.Warn("setting", "id", f.ID, "found", f.Found, "why", f.Why, "fix", f.Fix)
+		case sqldb.LevelFail:
+			if !allow {
+				return fmt.Errorf("refusing to start on %s: %s.\nMend it: %s\nOr start with --allow-unsafe, knowing that", f.Found, f.Why, f.Fix)
+			}
+			log.Error("unsafe setting, started all the same", "id", f.ID, "found", f.Found, "why", f.Why)
+		}
+	}
+	return nil
+}
+
+func (a *app) startWorker(_ context.Context, o options) (err error) {
+	if !o.has("worker") {
+		return nil
+	}
+	if a.worker, err = scheduler.NewWorker(scheduler.Options{Orders: a.orders, Queue: a.queue, Now: time.Now, Log: a.log, Observe: a.metrics,
+		CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery}); err != nil {
+		return err
+	}
+	return a.worker.Start()
+}
+
+func (a *app) startListeners(ctx context.Context, o options) error {
+	if o.has("api") {
+		tokens, err := a.verifier()
+		if err != nil {
+			return err
+		}
+		e, err := orderhttp.New(orderhttp.Options{Orders: a.orders, Shelves: a.stock, Tokens: tokens, Now: time.Now, Log: a.log,
+			Observe: a.metrics, OpenAPI: openAPI, Stopping: a.stopping})
+		if err != nil {
+			return err
+		}
+		if a.API, err = a.listen(ctx, "api", a.s.APIAddr, "ORDERD_API_ADDR", e); err != nil {
+			return err
+		}
+	}
+	if o.has("notify") {
+		e, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Settler: a.orders, Notifications: a.gateway, Now: time.Now, Log: a.log, Observe: a.metrics})
+		if err != nil {
+			return err
+		}
+		if a.Notify, err = a.listen(ctx, "notify", a.s.NotifyAddr, "ORDERD_NOTIFY_ADDR", e); err != nil {
+			return err
+		}
+	}
+	if !o.has("admin") {
+		return nil
+	}
+	if err := a.adminToken(); err != nil {
+		return err
+	}
+	e, err := console.New(console.Options{Orders: a.orders, Stock: a.stock, Tasks: a.queue, Metrics: a.metrics, Now: time.Now, Log: a.log,
+		Tokens: []console.Token{{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}}, Checks: a.checks(), Simulated: a.sim != nil})
+	if err != nil {
+		return err
+	}
+	a.Admin, err = a.listen(ctx, "admin", a.s.AdminAddr, "ORDERD_ADMIN_ADDR", e)
+	return err
+}
+
+// verifier checks customers' tokens; embedded, with a secret that is generated.
+func (a *app) verifier() (*orderhttp.Verifier, error) {
+	if a.s.JWTPublicKey != "" {
+		return orderhttp.NewPublicKeyVerifier([]byte(a.s.JWTPublicKey), time.Now)
+	}
+	secret, err := a.s.jwtSecret()
+	if err != nil {
+		return nil, err
+	}
+	a.JWTSecret = secret
+	if a.s.JWTSecret == "" {
+		a.announce("customers' tokens: generated secret in %s (set ORDERD_CUSTOMER_JWT_SECRET)", a.s.DataDir)
+	}
+	return orderhttp.NewSecretVerifier([]byte(secret), time.Now)
+}
+
+// jwtSecret gives the configured secret, or the generated one when WeChat Pay
+// is simulated: a service that takes real money has its keys configured.
+func (s *settings) jwtSecret() (string, error) {
+	if s.JWTSecret != "" {
+		return s.JWTSecret, nil
+	}
+	if !s.simulated() {
+		return "", errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY: customers' tokens cannot be checked without")
+	}
+	secret, _, err := s.secretInDataDir("customer-jwt.secret")
+	return secret, err
+}
+
+func (a *app) adminToken() (err error) {
+	if a.AdminToken = a.s.AdminToken; a.AdminToken != "" {
+		return nil
+	}
+	if !a.s.simulated() {
+		return errors.New("set ORDERD_BOOTSTRAP_ADMIN_TOKEN (or _FILE): nobody could use the admin listener without")
+	}
+	a.AdminToken, _, err = a.s.secretInDataDir("admin.token")
+	a.announce("operators: generated admin token in %s/admin.token (set ORDERD_BOOTSTRAP_ADMIN_TOKEN)", a.s.DataDir)
+	return err
+}
+
+// listen binds an address and serves it until the app closes.
+func (a *app) listen(ctx context.Context, name, addr, setting string, h http.Handler) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return "", fmt.Errorf("listener %s: %w (set %s)", name, err, setting)
+	}
+	srv := orderhttp.Server(h)
+	a.servers = append(a.servers, srv)
+	go func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.failed <- fmt.Errorf("listener %s: %w", name, err)
+		}
+	}()
+	return l.Addr().String(), nil
+}
+
+// checks are the lights of /readyz.
+func (a *app) checks() []console.Check {
+	return []console.Check{
+		{Name: "database", Critical: true, Ask: func(ctx context.Context) (string, error) { return "", a.db.Ping(ctx) }},
+		{Name: "redis", Ask: func(ctx context.Context) (string, error) {
+			return "timeouts run from the database while it is away", a.redis.Ping(ctx).Err()
+		}},
+	}
+}
+
+// Close drains: it stops accepting, lets requests and callbacks finish, lets
+// running tasks end, commits what waits, and closes the parts from the top.
+func (a *app) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	close(a.stopping)
+	var errs []error
+	for _, srv := range a.servers {
+		if err := srv.Shutdown(ctx); err != nil {
+			errs = append(errs, err, srv.Close())
+		}
+	}
+	if a.worker != nil {
+		a.worker.Stop()
+	}
+	if a.queue != nil {
+		a.queue.Close()
+	}
+	if a.core != nil {
+		a.core.Close()
+	}
+	if a.sim != nil {
+		errs = append(errs, a.sim.stop(ctx))
+	}
+	if a.redis != nil {
+		errs = append(errs, a.redis.Close())
+	}
+	if a.mini != nil {
+		a.mini.Close()
+	}
+	if a.lock != nil {
+		errs = append(errs, a.lock.Close())
+	}
+	return errors.Join(errs...)
+}

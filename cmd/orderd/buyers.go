@@ -1,0 +1,492 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment/wechatsim"
+)
+
+// race is a kind of thing that goes wrong in shops, and does not here.
+type race string
+
+// The races of the demo. Each happens in every run, or the run is no proof.
+const (
+	raceLastInstant  race = "paid as the close was asked"
+	raceLostCallback race = "callback lost"
+	raceDuplicate    race = "callback three times"
+	raceLate         race = "paid after the close"
+	raceDoubleCancel race = "cancelled twice at once"
+	racePayCancel    race = "cancelled while paying"
+	raceLostClose    race = "answer to the close lost"
+	raceTimeout      race = "nobody paid"
+	raceSoldOut      race = "sold out"
+	raceRepeat       race = "request repeated"
+)
+
+var allRaces = []race{raceLastInstant, raceLostCallback, raceDuplicate, raceLate, raceDoubleCancel, racePayCancel, raceLostClose, raceTimeout, raceSoldOut, raceRepeat}
+
+// deck is what buyers do, dealt round: in every sixty all of it happens.
+var deck = func() []func(*buyer) error {
+	var cards []func(*buyer) error
+	add := func(n int, do func(*buyer) error) {
+		for range n {
+			cards = append(cards, do)
+		}
+	}
+	add(26, (*buyer).pays)
+	add(4, (*buyer).paysTwiceTold)
+	add(4, (*buyer).paysUnheard)
+	add(4, (*buyer).paysAtTheLastInstant)
+	add(8, (*buyer).walksAway)
+	add(3, (*buyer).cancels)
+	add(3, (*buyer).cancelsTwice)
+	add(3, (*buyer).cancelsWhilePaying)
+	add(2, (*buyer).paysTooLate)
+	add(3, (*buyer).cancelsUnheard)
+	return cards
+}()
+
+// population is everybody who shops.
+type population struct {
+	a    *app
+	show *show
+	n    int
+	http *http.Client
+
+	mu  sync.Mutex
+	rnd *rand.Rand
+
+	placed, paid, closed, soldOut, replayed atomic.Int64
+}
+
+func newPopulation(a *app, seed uint64, n int, s *show) *population {
+	return &population{a: a, show: s, n: n, rnd: rand.New(rand.NewPCG(seed, 7)),
+		http: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+}
+
+func (p *population) between(lo, hi time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return lo + time.Duration(p.rnd.Int64N(int64(hi-lo)))
+}
+
+// arrival is the time over which the buyers come.
+const arrival = 10 * time.Second
+
+// shop lets everybody come, do their thing and go.
+func (p *population) shop(ctx context.Context) error {
+	defer p.http.CloseIdleConnections()
+	cards := make([]func(*buyer) error, p.n)
+	for i := range cards {
+		cards[i] = deck[i%len(deck)]
+	}
+	p.rnd.Shuffle(len(cards), func(i, j int) { cards[i], cards[j] = cards[j], cards[i] })
+	var wg sync.WaitGroup
+	errs := make([]error, p.n)
+	for i, do := range cards {
+		wait := time.Duration(i) * arrival / time.Duration(p.n)
+		wg.Go(func() {
+			if !pause(ctx, wait) {
+				return
+			}
+			errs[i] = p.visit(ctx, i, do)
+			p.show.finished()
+		})
+	}
+	go p.outage(ctx)
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	for {
+		select {
+		case <-ended:
+			return errors.Join(append(errs, ctx.Err())...)
+		case <-time.After(100 * time.Millisecond):
+			p.progress("shopping")
+		}
+	}
+}
+
+// outage takes WeChat Pay away in the middle: a number of calls get no answer.
+func (p *population) outage(ctx context.Context) {
+	if !pause(ctx, arrival/2) {
+		return
+	}
+	for _, endpoint := range []string{"close", "query"} {
+		_ = p.a.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: "status", Status: 503, Count: p.n / 20})
+	}
+}
+
+func (p *population) progress(what string) {
+	const width = 24
+	p.show.mu.Lock()
+	done := p.show.done
+	p.show.mu.Unlock()
+	full := width * done / p.n
+	p.show.step(fmt.Sprintf("%-9s [%s%s] %3d/%d  placed %d · paid %d · cancelled %d · sold out %d", what,
+		strings.Repeat("█", full), strings.Repeat("·", width-full), done, p.n, p.placed.Load(), p.paid.Load(), p.closed.Load(), p.soldOut.Load()))
+}
+
+// settle waits until every order has found its end.
+func (p *population) settle(ctx context.Context) error {
+	for end := time.Now().Add(demoSettle); ; {
+		b, err := p.a.orders.Backlog(ctx)
+		if err != nil {
+			return err
+		}
+		open := b.Open[order.Pending] + b.Open[order.Closing]
+		if open == 0 {
+			p.progress("done")
+			fmt.Fprintln(p.show.t.Err)
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d orders have not found their end within %s", open, demoSettle)
+		}
+		p.progress(fmt.Sprintf("%d open", open))
+		if !pause(ctx, 100*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// buyer is one visit.
+type buyer struct {
+	*population
+	ctx   context.Context
+	token string
+	no    string // order number
+	trade string // out_trade_no
+}
+
+// visit places an order and does the buyer's thing with it.
+func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) error {
+	token, err := orderhttp.MintToken([]byte(p.a.JWTSecret), fmt.Sprintf("buyer-%d", i), time.Now(), time.Hour)
+	if err != nil {
+		return err
+	}
+	b := &buyer{population: p, ctx: ctx, token: token}
+	sku := []string{"mug", "tee", "mug", "ticket"}[i%4]
+	body := map[string]any{"items": []map[string]any{{"sku_id": sku, "quantity": 1}}}
+	var placed struct {
+		OrderNo string `json:"order_no"`
+	}
+	key := map[string]string{"Idempotency-Key": fmt.Sprintf("visit-%d", i)}
+	status, header, err := b.call("POST", "/v1/orders", key, body, &placed)
+	switch {
+	case err != nil:
+		return err
+	case status == http.StatusConflict:
+		p.soldOut.Add(1)
+		p.show.tell(raceSoldOut, strings.Repeat(" ", 26), "the last ticket is gone: 409, nothing was taken")
+		return nil
+	case status != http.StatusCreated:
+		return fmt.Errorf("placing answered %d", status)
+	}
+	p.placed.Add(1)
+	b.no = placed.OrderNo
+	if i%10 == 0 { // the button pressed twice
+		if status, header, err = b.call("POST", "/v1/orders", key, body, &placed); err != nil || status != http.StatusCreated || header.Get("Idempotent-Replayed") != "true" || placed.OrderNo != b.no {
+			return fmt.Errorf("a repeated request answered %d with order %s: %w", status, placed.OrderNo, err)
+		}
+		p.replayed.Add(1)
+		p.show.tell(raceRepeat, b.no, "request repeated: the same order again, not a second one")
+	}
+	if err := do(b); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("order %s: %w", b.no, err)
+	}
+	return nil
+}
+
+const maxBody = 1 << 20
+
+func (b *buyer) call(method, path string, headers map[string]string, body, into any) (int, http.Header, error) {
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return 0, nil, err
+		}
+		reader = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(b.ctx, method, "http://"+dialable(b.a.API)+path, reader)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+b.token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for k, v := range headers {
+		req.Header.Set(k, v)
+	}
+	res, err := b.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	if err == nil && into != nil && res.StatusCode < 300 {
+		err = json.Unmarshal(text, into)
+	}
+	return res.StatusCode, res.Header, err
+}
+
+// prepay asks for the QR code, again while WeChat Pay gives no answer.
+func (b *buyer) prepay() error {
+	const tries = 8
+	var answer struct {
+		OutTradeNo string `json:"out_trade_no"`
+	}
+	for range tries {
+		status, _, err := b.call("POST", "/v1/orders/"+b.no+"/prepay", nil, map[string]any{"trade_type": "NATIVE"}, &answer)
+		if err != nil {
+			return err
+		}
+		switch status {
+		case http.StatusOK:
+			b.trade = answer.OutTradeNo
+			return nil
+		case http.StatusConflict:
+			return errTooLate
+		}
+		if !pause(b.ctx, 200*time.Millisecond) {
+			return b.ctx.Err()
+		}
+	}
+	return errTooLate
+}
+
+// errTooLate ends a visit whose order was closed before the buyer came to it;
+// on a loaded machine that happens, and is no mistake.
+var errTooLate = errors.New("too late")
+
+func tolerate(err error) error {
+	if errors.Is(err, errTooLate) {
+		return nil
+	}
+	return err
+}
+
+// await polls the order until it is in one of the states.
+func (b *buyer) await(patience time.Duration, states ...order.State) (order.State, error) {
+	var o struct {
+		State order.State `json:"state"`
+	}
+	for end := time.Now().Add(patience); ; {
+		if _, _, err := b.call("GET", "/v1/orders/"+b.no, nil, nil, &o); err != nil {
+			return "", err
+		}
+		for _, s := range states {
+			if o.State == s {
+				return s, nil
+			}
+		}
+		if time.Now().After(end) || !pause(b.ctx, 150*time.Millisecond) {
+			return o.State, nil
+		}
+	}
+}
+
+const longEnough = demoPayWithin + demoGrace + 12*time.Second
+
+func (b *buyer) cancel() (int, error) {
+	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/cancel", nil, map[string]any{"reason": "changed my mind"}, nil)
+	return status, err
+}
+
+func (b *buyer) sim(o wechatsim.PayOptions) bool { return b.a.sim.Pay(b.trade, o) == nil }
+
+func (b *buyer) pays() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	pause(b.ctx, b.between(100*time.Millisecond, 1500*time.Millisecond))
+	if !b.sim(wechatsim.PayOptions{Notify: true}) {
+		return nil
+	}
+	st, err := b.await(longEnough, order.Paid)
+	if st == order.Paid {
+		b.paid.Add(1)
+	}
+	return err
+}
+
+func (b *buyer) paysTwiceTold() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	if !b.sim(wechatsim.PayOptions{Notify: true, NotifyCount: 3}) {
+		return nil
+	}
+	st, err := b.await(longEnough, order.Paid)
+	if st == order.Paid {
+		b.paid.Add(1)
+		b.show.tell(raceDuplicate, b.no, "three callbacks at once: paid once")
+	}
+	return err
+}
+
+func (b *buyer) paysUnheard() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	if !b.sim(wechatsim.PayOptions{Notify: true, DropNotify: true}) {
+		return nil
+	}
+	st, err := b.await(longEnough, order.Paid)
+	if st == order.Paid {
+		b.paid.Add(1)
+		b.show.tell(raceLostCallback, b.no, "the callback never came: the close at the deadline was told 'paid', the order is kept")
+	}
+	return err
+}
+
+func (b *buyer) paysAtTheLastInstant() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	// The deadline at WeChat Pay has passed when the timeout closes, so the
+	// race is run by a cancel: the money arrives in the instant before it.
+	if err := b.a.sim.AddFault(wechatsim.Fault{Endpoint: "close", OutTradeNo: b.trade, Kind: "paid_first", Count: 1}); err != nil {
+		return err
+	}
+	status, err := b.cancel()
+	if err != nil {
+		return err
+	}
+	st, err := b.await(longEnough, order.Paid, order.Closed)
+	if st == order.Paid {
+		b.paid.Add(1)
+		b.show.tell(raceLastInstant, b.no, fmt.Sprintf("cancelled, and paid in that instant: cancel answered %d, the order is paid, its stock kept", status))
+	}
+	return err
+}
+
+func (b *buyer) walksAway() error {
+	if b.between(0, 2) == 0 { // half of them never see the QR code
+		if err := b.prepay(); err != nil {
+			return tolerate(err)
+		}
+	}
+	st, err := b.await(longEnough, order.Closed)
+	if st == order.Closed {
+		b.show.tell(raceTimeout, b.no, "nobody paid: WeChat Pay closed it first, then its stock came back")
+	}
+	return err
+}
+
+func (b *buyer) cancels() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	_, err := b.cancel()
+	b.closed.Add(1)
+	return err
+}
+
+func (b *buyer) cancelsTwice() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = b.cancel() })
+	}
+	wg.Wait()
+	st, err := b.await(longEnough, order.Closed)
+	if st == order.Closed {
+		b.closed.Add(1)
+		b.show.tell(raceDoubleCancel, b.no, "cancelled twice at once: closed once, its stock came back once")
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func (b *buyer) cancelsWhilePaying() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	var wg sync.WaitGroup
+	var cancelErr error
+	wg.Go(func() { b.sim(wechatsim.PayOptions{Notify: true}) })
+	wg.Go(func() { _, cancelErr = b.cancel() })
+	wg.Wait()
+	st, err := b.await(longEnough, order.Paid, order.Closed)
+	b.show.tell(racePayCancel, b.no, fmt.Sprintf("paid and cancelled at once: whoever won at WeChat Pay won here: %s", st))
+	return errors.Join(cancelErr, err)
+}
+
+func (b *buyer) paysTooLate() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	if _, err := b.cancel(); err != nil {
+		return err
+	}
+	if st, err := b.await(longEnough, order.Closed); err != nil || st != order.Closed {
+		return err
+	}
+	b.closed.Add(1)
+	b.sim(wechatsim.PayOptions{Notify: true, Force: true}) // against WeChat's own promise
+	st, err := b.await(longEnough, order.Late)
+	if st == order.Late {
+		b.show.tell(raceLate, b.no, "money came for a closed order: recorded, owed back once, no stock touched")
+	}
+	return err
+}
+
+func (b *buyer) cancelsUnheard() error {
+	if err := b.prepay(); err != nil {
+		return tolerate(err)
+	}
+	for _, endpoint := range []string{"close", "query"} {
+		if err := b.a.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: b.trade, Kind: "cut_after", Count: 1}); err != nil {
+			return err
+		}
+	}
+	status, err := b.cancel()
+	if err != nil {
+		return err
+	}
+	st, err := b.await(longEnough, order.Closed)
+	if st == order.Closed {
+		b.closed.Add(1)
+		b.show.tell(raceLostClose, b.no, fmt.Sprintf("WeChat Pay closed it, the answer was lost: %d, stock stayed reserved until it was asked again and proven", status))
+	}
+	return err
+}
+
+// freeAddr finds a loopback port that is free now.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}

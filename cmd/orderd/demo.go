@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"orderd/order"
+	"orderd/payment/wechatsim"
+	"orderd/stock"
+)
+
+type demoCmd struct {
+	Orders      int    `default:"200" help:"Buyers, 60 to 5000."`
+	Seed        uint64 `help:"Of every random decision (default: drawn and printed)."`
+	KeepRunning bool   `help:"Stay up afterwards."`
+}
+
+// The demo lives in seconds where a shop lives in minutes.
+const (
+	demoPayWithin = 4 * time.Second
+	demoGrace     = time.Second
+	demoSpeed     = 30 // of WeChat's callback retries
+	demoMin       = 60 // below it some races would not happen
+	demoMax       = 5000
+	demoSettle    = 25 * time.Second // for the last order to find its end
+	demoScarce    = 8                // one unit of the hot SKU per so many buyers
+)
+
+// Run shows the life of orders. It ends well only if the books balance, every
+// kind of race happened, and WeChat Pay's own ledger agrees.
+func (c demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.Orders < demoMin || c.Orders > demoMax {
+		return fmt.Errorf("%w: --orders must be %d to %d, so that every race happens", errUsage, demoMin, demoMax)
+	}
+	if !s.simulated() {
+		return fmt.Errorf("%w: a merchant is configured; the demo pays, and so it only speaks to the simulator", errUsage)
+	}
+	if c.Seed == 0 {
+		c.Seed = uint64(time.Now().UnixNano())
+	}
+	if err := c.prepare(s); err != nil {
+		return err
+	}
+	// What goes wrong on purpose would fill the screen: the log goes to a file.
+	logFile, err := os.Create(filepath.Join(s.DataDir, "demo.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	a, err := start(ctx, s, options{roles: allRoles, migrate: true, simSeed: c.Seed, simSpeed: demoSpeed, simNasty: true,
+		shape: shape{closeRetry: []time.Duration{time.Second, time.Second, 2 * time.Second}, prepayInFlight: 3 * time.Second, gatewayTimeout: 2 * time.Second}},
+		slog.New(slog.NewTextHandler(logFile, nil)))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(t.Err, "orderd demo: %d buyers, %s to pay, a WeChat Pay that loses answers; seed %d\ndata in %s, kept for 'orderd verify --data-dir %s' and the other verbs\n\n",
+		c.Orders, demoPayWithin, c.Seed, s.DataDir, s.DataDir)
+	err = c.run(ctx, a, t)
+	if c.KeepRunning && err == nil {
+		fmt.Fprintf(t.Err, "\nstill running: api http://%s  operators http://%s (user any, password in %s/admin.token); Ctrl-C ends it\n", dialable(a.API), dialable(a.Admin), s.DataDir)
+		<-ctx.Done()
+	}
+	return errors.Join(err, a.Close())
+}
+
+// prepare chooses a fresh data directory and free ports unless they were given.
+func (c demoCmd) prepare(s *settings) error {
+	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, 200
+	for env, addr := range map[string]*string{"ORDERD_API_ADDR": &s.APIAddr, "ORDERD_ADMIN_ADDR": &s.AdminAddr, "ORDERD_SIM_ADDR": &s.SimAddr} {
+		if s.origins[env] == "default" && !c.KeepRunning {
+			*addr = "127.0.0.1:0"
+		}
+	}
+	if s.origins["ORDERD_NOTIFY_ADDR"] == "default" { // its address goes into the callbacks before it is bound
+		free, err := freeAddr()
+		if err != nil {
+			return err
+		}
+		s.NotifyAddr = free
+	}
+	if s.origins["ORDERD_DATA_DIR"] == "default" {
+		s.DataDir = filepath.Join(s.DataDir, "demo-"+time.Now().UTC().Format("20060102-150405.000"))
+	}
+	return os.MkdirAll(s.DataDir, 0o700)
+}
+
+func (c demoCmd) run(ctx context.Context, a *app, t *terminal) error {
+	scarce := int64(c.Orders / demoScarce)
+	plenty := int64(c.Orders * 3)
+	for id, k := range map[string]stock.Put{"mug": {Title: "Blue mug", PriceFen: 14900, Quantity: &plenty}, "tee": {Title: "White tee", PriceFen: 9900, Quantity: &plenty},
+		"ticket": {Title: "Concert ticket (scarce)", PriceFen: 68000, Quantity: &scarce}} {
+		k.SkuID = id
+		if _, _, err := a.stock.Put(ctx, k); err != nil {
+			return err
+		}
+	}
+	p := newPopulation(a, c.Seed, c.Orders, newShow(t, c.Orders))
+	if err := p.shop(ctx); err != nil {
+		return err
+	}
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	return c.judge(ctx, a, p, t)
+}
+
+// judge draws the summary from the database and the simulator's ledger, never
+// from what the buyers believe.
+func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) error {
+	sum, wrong, err := summarize(ctx, a)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(t.Out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w)
+	for _, line := range []struct {
+		name string
+		n    int64
+	}{{"placed", sum.placed}, {"refused, sold out", p.soldOut.Load()}, {"repeated requests answered from the first", p.replayed.Load()}, {"paid", sum.paid},
+		{"closed by timeout", sum.byTimeout}, {"closed by cancel", sum.byCancel}, {"saved by close-first", sum.saved},
+		{"late payments owed back", sum.owed}, {"oversold", sum.oversold}} {
+		fmt.Fprintf(w, "%s:\t%d\n", line.name, line.n)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	r, err := a.orders.Verify(ctx, nil)
+	if err != nil {
+		return err
+	}
+	broken := 0
+	for _, check := range r.Checks {
+		if check.Count > 0 {
+			broken++
+			fmt.Fprintf(t.Out, "BROKEN %s: %s %v\n", check.ID, check.Meaning, check.Violations)
+		}
+	}
+	for _, line := range wrong {
+		fmt.Fprintln(t.Out, "WRONG", line)
+	}
+	fmt.Fprintf(t.Out, "\nverify: %d of %d invariants hold; WeChat Pay's ledger and ours %s\n", len(r.Checks)-broken, len(r.Checks), agree(len(wrong)))
+	if broken > 0 || len(wrong) > 0 || sum.oversold != 0 {
+		return fmt.Errorf("%w: the books do not balance (seed %d)", errBroken, c.Seed)
+	}
+	if missing := p.show.missing(); len(missing) > 0 {
+		return fmt.Errorf("the books balance, but these races did not happen, so the run shows less than it should: %v (seed %d)", missing, c.Seed)
+	}
+	fmt.Fprintln(t.Out, "the books balance")
+	return nil
+}
+
+func agree(wrong int) string {
+	if wrong == 0 {
+		return "agree on every trade"
+	}
+	return fmt.Sprintf("differ on %d", wrong)
+}
+
+type summary struct {
+	placed, paid, byTimeout, byCancel, saved, owed, oversold int64
+}
+
+// summarize reads every order and holds it against the simulator's truth.
+func summarize(ctx context.Context, a *app) (s summary, wrong []string, err error) {
+	held := map[string]int64{}
+	for cursor := ""; ; {
+		orders, next, err := a.orders.List(ctx, order.Filter{Limit: 200, Cursor: cursor})
+		if err != nil {
+			return s, nil, err
+		}
+		for _, o := range orders {
+			whole, err := a.orders.Find(ctx, o.OrderNo)
+			if err != nil {
+				return s, nil, err
+			}
+			s.count(whole)
+			if whole.State == order.Paid || whole.State == order.Pending || whole.State == order.Closing {
+				for _, it := range whole.Items {
+					held[it.SkuID] += it.Quantity
+				}
+			}
+			wrong = append(wrong, compare(whole, a.sim)...)
+		}
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	if err := a.db.QueryRowContext(ctx, `SELECT COUNT(*)
+FROM payments
+WHERE outcome = 'applied'
+  AND source = 'query'`).Scan(&s.saved); err != nil {
+		return s, nil, err
+	}
+	for sku, n := range held {
+		account, err := a.orders.StockAccount(ctx, sku)
+		if err != nil {
+			return s, nil, err
+		}
+		s.oversold += max(n-account.CameIn, 0)
+	}
+	return s, wrong, nil
+}
+
+func (s *summary) count(o order.Order) {
+	s.placed++
+	s.owed += int64(len(o.Refunds))
+	switch o.State {
+	case order.Paid:
+		s.paid++
+	case order.Closed, order.Late:
+		if o.CloseReason == order.CloseTimeout {
+			s.byTimeout++
+		} else {
+			s.byCancel++
+		}
+	case order.Pending, order.Closing, order.Refunding, order.Refunded:
+	}
+}
+
+// compare holds an order against the simulator: money there must be on a paid
+// order or owed back here, and a closed order must not be payable there.
+func compare(o order.Order, sim *simulator) (wrong []string) {
+	if o.State == order.Pending || o.State == order.Closing {
+		wrong = append(wrong, fmt.Sprintf("%s is still %s", o.OrderNo, o.State))
+	}
+	for _, at := range o.Attempts {
+		trade, known := sim.Trade(at.OutTradeNo)
+		if !known {
+			continue
+		}
+		paidThere := trade.State == wechatsim.StateSuccess
+		switch {
+		case paidThere && o.State != order.Paid && len(o.Refunds) == 0:
+			wrong = append(wrong, fmt.Sprintf("%s is %s, WeChat Pay holds its money", o.OrderNo, o.State))
+		case !paidThere && o.State == order.Paid && len(o.Attempts) == 1:
+			wrong = append(wrong, fmt.Sprintf("%s is paid, WeChat Pay says %s", o.OrderNo, trade.State))
+		case o.State == order.Closed && trade.State == wechatsim.StateNotPay:
+			wrong = append(wrong, fmt.Sprintf("%s is closed and still payable at WeChat Pay", o.OrderNo))
+		}
+	}
+	return wrong
+}
+
+// show is the screen: a line that moves, and a line for every race, a few of
+// each kind.
+type show struct {
+	t     *terminal
+	total int
+	mu    sync.Mutex
+	seen  map[race]int
+	done  int
+	last  string
+}
+
+// perRace is how many of a kind are told in full.
+const perRace = 2
+
+func newShow(t *terminal, total int) *show { return &show{t: t, total: total, seen: map[race]int{}} }
+
+// tell counts a race and tells it the first few times.
+func (s *show) tell(r race, orderNo, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[r]++; s.seen[r] > perRace {
+		return
+	}
+	s.clear()
+	mark := "•"
+	if s.t.Color {
+		mark = "\033[33m•\033[0m"
+	}
+	fmt.Fprintf(s.t.Err, "%s %s  %s\n", mark, orderNo, text)
+	s.draw()
+}
+
+// step moves the bar.
+func (s *show) step(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = line
+	s.clear()
+	s.draw()
+}
+
+func (s *show) clear() {
+	if s.t.TTY {
+		_, _ = io.WriteString(s.t.Err, "\r\033[K")
+	}
+}
+
+func (s *show) draw() {
+	if s.t.TTY && s.last != "" {
+		_, _ = io.WriteString(s.t.Err, s.last)
+	}
+}
+
+func (s *show) finished() {
+	s.mu.Lock()
+	s.done++
+	s.mu.Unlock()
+}
+
+func (s *show) missing() (kinds []race) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range allRaces {
+		if s.seen[r] == 0 {
+			kinds = append(kinds, r)
+		}
+	}
+	return kinds
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"orderd/payment/wechat"
+	"orderd/payment/wechatsim"
+)
+
+// What an empty configuration means. This file alone imports the in-process
+// Redis and the simulator.
+
+const (
+	simMchID = "1900000001"
+	simAppID = "wx0000000000000001"
+)
+
+// lockDataDir keeps a second service off the same embedded parts. The file
+// stays open as long as the lock shall hold.
+func lockDataDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another orderd serves from %s; stop it, or use another --data-dir", dir), f.Close())
+	}
+	return f, nil
+}
+
+// startRedis runs a Redis in this process. It forgets everything at the end;
+// the sweep sets the wake-ups again.
+func startRedis() (*miniredis.Miniredis, error) {
+	m := miniredis.NewMiniRedis()
+	m.ClockTTL(true) // its time-outs do not pass by themselves
+	return m, m.Start()
+}
+
+// simKeysDir is where the keys of the simulated merchant are.
+func (s *settings) simKeysDir() string { return filepath.Join(s.DataDir, "wechat-sim") }
+
+// simulator is a WeChat Pay in this process.
+type simulator struct {
+	*wechatsim.Sim
+	server *http.Server
+	addr   string
+}
+
+func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *slog.Logger) (*simulator, error) {
+	keys, err := wechatsim.LoadOrGenerateKeys(s.simKeysDir(), simMchID, simAppID)
+	if err != nil {
+		return nil, err
+	}
+	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Log: log, Seed: seed, Speed: speed, Nasty: nasty})
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", s.SimAddr)
+	if err != nil {
+		sim.Close()
+		return nil, fmt.Errorf("listener of the simulator: %w (set ORDERD_SIM_ADDR)", err)
+	}
+	srv := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("simulator", "err", err)
+		}
+	}()
+	return &simulator{Sim: sim, server: srv, addr: l.Addr().String()}, nil
+}
+
+func (s *simulator) stop(ctx context.Context) error {
+	s.Sim.Close()
+	if err := s.server.Shutdown(ctx); err != nil {
+		return s.server.Close()
+	}
+	return nil
+}
+
+// simGateway is the configuration of a gateway to the simulator at addr.
+func (s *settings) simGateway(addr string) (wechat.Config, error) {
+	keys, err := wechatsim.LoadOrGenerateKeys(s.simKeysDir(), simMchID, simAppID)
+	if err != nil {
+		return wechat.Config{}, err
+	}
+	c := keys.Client()
+	return wechat.Config{MchID: c.MchID, AppID: c.AppID, SerialNo: c.SerialNo, PrivateKeyPEM: c.PrivateKeyPEM, APIv3Key: c.APIv3Key,
+		VerifyKeys: c.VerifyKeys, BaseURL: "http://" + addr}, nil
+}

@@ -1,0 +1,150 @@
+// Command orderd is the order service: serve runs it, demo shows it, the other
+// verbs look after it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"orderd/migrations"
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/stock"
+)
+
+// Exit codes, a contract with scripts.
+const (
+	exitOK        = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitInvariant = 4
+	exitDown      = 5
+)
+
+// root is the command line.
+type root struct {
+	Config settings `embed:""`
+
+	Serve   serveCmd   `cmd:"" help:"Run the service. With nothing configured it runs on embedded parts and says so."`
+	Demo    demoCmd    `cmd:"" help:"Watch buyers, races and a WeChat Pay that loses answers; then the books."`
+	Sim     simCmd     `cmd:"" help:"Run the WeChat Pay simulator alone."`
+	Trigger triggerCmd `cmd:"" help:"Let the simulator send one payment notification for an order."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database schema up or down."`
+	Stock   stockCmd   `cmd:"" help:"SKUs and what is on the shelf."`
+	Order   orderCmd   `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
+	Token   tokenCmd   `cmd:"" help:"Make tokens for customers."`
+	Verify  verifyCmd  `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
+	Doctor  doctorCmd  `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
+	Print   configCmd  `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
+	Version versionCmd `cmd:"" help:"Show the version."`
+}
+
+// terminal is what verbs read and write: data on Out, words on Err.
+type terminal struct {
+	In       io.Reader
+	Out, Err io.Writer
+	TTY      bool // Err is a terminal: progress may move the cursor
+	Color    bool
+	Ask      bool // In is a terminal: questions can be answered
+}
+
+// errUsage marks mistakes of the caller.
+var errUsage = errors.New("usage")
+
+// errBroken marks a broken invariant.
+var errBroken = errors.New("an invariant is broken")
+
+// errDown marks a dependency that is away.
+var errDown = errors.New("a dependency is down")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	tty := isTerminal(os.Stderr)
+	code := run(ctx, os.Args[1:], &terminal{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, TTY: tty,
+		Color: tty && os.Getenv("NO_COLOR") == "", Ask: isTerminal(os.Stdin)})
+	stop()
+	os.Exit(code)
+}
+
+func isTerminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+// run is main without the process, for tests.
+func run(ctx context.Context, args []string, io *terminal) int {
+	var r root
+	code := -1
+	parser, err := kong.New(&r, kong.Name("orderd"), kong.Writers(io.Out, io.Err),
+		kong.Description("Order lifecycle and payment reconciliation for WeChat Pay. Start with: orderd demo"),
+		kong.Exit(func(c int) { code = c }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version()})
+	if err != nil {
+		fmt.Fprintln(io.Err, "orderd:", err)
+		return exitFailed
+	}
+	file, err := envFile(args)
+	if err == nil {
+		err = r.Config.fromFile(file)
+	}
+	if err != nil {
+		fmt.Fprintln(io.Err, "orderd:", err)
+		return exitUsage
+	}
+	k, err := parser.Parse(args)
+	if code >= 0 { // help was asked for
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(io.Err, "orderd: %v\nRun 'orderd --help' for what there is.\n", err)
+		return exitUsage
+	}
+	if err := r.Config.complete(args); err != nil {
+		fmt.Fprintln(io.Err, "orderd:", err)
+		return exitUsage
+	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	err = k.Run(&r.Config, io)
+	if err != nil {
+		fmt.Fprintln(io.Err, "orderd:", hint(err))
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errUsage):
+		return exitUsage
+	case errors.Is(err, errBroken):
+		return exitInvariant
+	case errors.Is(err, errDown), errors.Is(err, sqldb.ErrUnavailable):
+		return exitDown
+	}
+	return exitFailed
+}
+
+// hint adds the next step to errors that strangers meet.
+func hint(err error) string {
+	text := err.Error()
+	switch {
+	case errors.Is(err, sqldb.ErrDSN):
+		return text + "\nSet ORDERD_DSN or --dsn."
+	case errors.Is(err, sqldb.ErrUnavailable):
+		return text + "\nIs the database running, and ORDERD_DSN right? 'orderd doctor' looks."
+	case errors.Is(err, order.ErrNotFound):
+		return text + "\n'orderd order list' shows what there is."
+	case errors.Is(err, stock.ErrSKUNotFound):
+		return text + "\n'orderd stock show' lists the SKUs, 'orderd stock import FILE.csv' makes them."
+	case errors.Is(err, migrations.ErrSchemaBehind):
+		return text
+	}
+	return text
+}

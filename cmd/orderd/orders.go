@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/order"
+)
+
+type orderCmd struct {
+	Get      orderGet      `cmd:"" help:"Show an order."`
+	List     orderList     `cmd:"" help:"List orders, newest first."`
+	Timeline orderTimeline `cmd:"" help:"Show everything that happened to an order."`
+	Close    orderClose    `cmd:"" help:"Close an unpaid order; stock returns only if WeChat Pay agrees."`
+	Sync     orderSync     `cmd:"" help:"Ask WeChat Pay what it knows of an order and apply it."`
+}
+
+type oneOrder struct {
+	output
+	No string `arg:"" name:"order-no" help:"Order number."`
+}
+
+type orderGet struct{ oneOrder }
+
+// Run shows an order.
+func (c orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		o, err := co.orders.Find(ctx, c.No)
+		if err != nil {
+			return err
+		}
+		return c.showOrder(t, o)
+	})
+}
+
+func (c oneOrder) showOrder(t *terminal, o order.Order) error {
+	return c.show(t, o, func(w io.Writer) {
+		fmt.Fprintf(w, "%s  %s  %s yuan  v%d  customer %s\n", o.OrderNo, o.State, o.Total, o.Version, o.CustomerID)
+		fmt.Fprintf(w, "placed\t%s\n", stamp(o.CreatedAt))
+		fmt.Fprintf(w, "pay until\t%s\n", stamp(o.ExpireAt))
+		if !o.DueAt.IsZero() {
+			fmt.Fprintf(w, "looked at\t%s (asked WeChat Pay %d times)\n", stamp(o.DueAt), o.CloseTries)
+		}
+		for _, it := range o.Items {
+			fmt.Fprintf(w, "item\t%s × %d at %s\n", it.SkuID, it.Quantity, it.UnitPrice)
+		}
+		for _, a := range o.Attempts {
+			fmt.Fprintf(w, "attempt\t%s %s %s\n", a.OutTradeNo, a.TradeType, a.State)
+		}
+		if p := o.Payment; p != nil {
+			fmt.Fprintf(w, "payment\t%s %s %s %s\n", p.TransactionID, p.Total, p.Outcome, p.Reason)
+		}
+		for _, r := range o.Refunds {
+			fmt.Fprintf(w, "owed back\t%s %s (%s, %s)\n", r.OutRefundNo, r.Amount, r.Reason, r.State)
+		}
+	})
+}
+
+func stamp(at time.Time) string { return at.Format("2006-01-02 15:04:05.000Z") }
+
+type orderList struct {
+	output
+	State    order.State `help:"pending, closing, closed, paid, refunding, refunded or late."`
+	Customer string      `help:"Customer id."`
+	Stuck    bool        `help:"Only orders overdue by more than five minutes."`
+	Limit    int         `default:"50" help:"1 to 200."`
+	Cursor   string      `help:"Go on after this order number."`
+}
+
+// Run lists orders.
+func (c orderList) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.State != "" && !slices.Contains(order.States(), c.State) {
+		return fmt.Errorf("%w: there is no state %q", errUsage, c.State)
+	}
+	return withCore(ctx, s, func(co *core) error {
+		orders, next, err := co.orders.List(ctx, order.Filter{State: c.State, CustomerID: c.Customer, Stuck: c.Stuck, Limit: c.Limit, Cursor: c.Cursor})
+		if err != nil {
+			return err
+		}
+		if next != "" {
+			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+		}
+		return c.show(t, append([]order.Order{}, orders...), func(w io.Writer) {
+			fmt.Fprintln(w, "ORDER\tSTATE\tTOTAL\tPLACED\tPAY UNTIL\tWHY CLOSED")
+			for _, o := range orders {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", o.OrderNo, o.State, o.Total, stamp(o.CreatedAt), stamp(o.ExpireAt), o.CloseReason)
+			}
+		})
+	})
+}
+
+type orderTimeline struct{ oneOrder }
+
+// Run shows the timeline.
+func (c orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		events, err := co.orders.Timeline(ctx, c.No)
+		if err != nil {
+			return err
+		}
+		return c.show(t, events, func(w io.Writer) {
+			fmt.Fprintln(w, "#\tAT\tACTOR\tEVENT\tFROM → TO\tCAUSE\tTOOK\tDETAIL")
+			for _, e := range events {
+				var detail []string
+				for _, k := range slices.Sorted(maps.Keys(e.Detail)) {
+					detail = append(detail, k+"="+e.Detail[k])
+				}
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s → %s\t%s %s\t%s\t%s\n", e.Seq, stamp(e.At), e.Actor.Type, e.Event, e.From, e.To,
+					e.Cause.Type, e.Cause.ID, e.Took, strings.Join(detail, " "))
+			}
+		})
+	})
+}
+
+func cliCause() order.Cause {
+	return order.Cause{Actor: order.Actor{Type: order.ByOperator, ID: byWhom()}, Type: "cli"}
+}
+
+type orderClose struct {
+	oneOrder
+	confirm
+	Reason string `required:"" help:"Why, for the timeline."`
+}
+
+// Run closes an order by the same way as everybody.
+func (c orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, "Ask WeChat Pay to close "+c.No+"? Stock returns only if it agrees."); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		o, err := co.orders.Cancel(ctx, order.CancelRequest{OrderNo: c.No, Reason: c.Reason, Cause: cliCause()})
+		var refused *order.RefusedError
+		if errors.As(err, &refused) {
+			return fmt.Errorf("order %s is %s: %s", c.No, refused.Order.State, refused.Why)
+		}
+		if err != nil {
+			return err
+		}
+		if o.State == order.Closing {
+			fmt.Fprintln(t.Err, "WeChat Pay gave no usable answer: nothing moved, a running 'orderd serve' asks again")
+		}
+		return c.showOrder(t, o)
+	})
+}
+
+type orderSync struct{ oneOrder }
+
+// Run asks WeChat Pay.
+func (c orderSync) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		o, err := co.orders.Sync(ctx, c.No, cliCause())
+		if err != nil {
+			return err
+		}
+		return c.showOrder(t, o)
+	})
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"orderd/stock"
+)
+
+type serveCmd struct {
+	Role        []string `help:"What to run: api, notify, worker, admin (default: all)." placeholder:"ROLE"`
+	AutoMigrate bool     `help:"Bring the schema up first (always so on embedded parts)."`
+	AllowUnsafe bool     `help:"Start on database or Redis settings that can lose orders or wake-ups."`
+	SimNasty    bool     `help:"Let the embedded simulator lose answers and repeat callbacks."`
+}
+
+// Run serves until a signal, then drains.
+func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
+	roles := c.Role
+	if len(roles) == 0 {
+		roles = allRoles
+	}
+	for _, r := range roles {
+		if !(options{roles: allRoles}).has(r) {
+			return fmt.Errorf("%w: there is no role %q; roles are api, notify, worker, admin", errUsage, r)
+		}
+	}
+	a, err := start(ctx, s, options{roles: roles, migrate: c.AutoMigrate, allowUnsafe: c.AllowUnsafe, simNasty: c.SimNasty,
+		simSeed: uint64(time.Now().UnixNano()), simSpeed: 1}, s.logger(io))
+	if err != nil {
+		return err
+	}
+	for _, line := range a.Announced {
+		fmt.Fprintln(io.Err, " ", line)
+	}
+	if s.DSN == "" {
+		if err := sampleSKU(ctx, a.stock); err != nil {
+			return err
+		}
+	}
+	for _, l := range []struct{ name, addr, what string }{{"api", a.API, "customers"}, {"notify", a.Notify, "WeChat Pay's callbacks"}, {"admin", a.Admin, "operators: /admin/v1, /metrics, /readyz"}} {
+		if l.addr != "" {
+			fmt.Fprintf(io.Err, "%-8s http://%s  %s\n", l.name, dialable(l.addr), l.what)
+		}
+	}
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(io.Err, "stopping: requests and callbacks under way finish first")
+	case err = <-a.failed:
+	}
+	if stop := a.Close(); err == nil {
+		err = stop
+	}
+	return err
+}
+
+// sampleSKU puts something for sale into a fresh embedded shop.
+func sampleSKU(ctx context.Context, admin *stock.Admin) error {
+	some, err := admin.List(ctx, "", 1)
+	if err != nil || len(some) > 0 {
+		return err
+	}
+	quantity := int64(1000)
+	_, _, err = admin.Put(ctx, stock.Put{SkuID: "1001", Title: "Blue mug", PriceFen: 14900, Quantity: &quantity, Actor: "sample"})
+	return err
+}

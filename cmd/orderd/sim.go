@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"orderd/order"
+	"orderd/payment/wechatsim"
+)
+
+type simCmd struct {
+	Fault []string `sep:"none" help:"What to do wrong, such as close=timeout:10% or notify=drop:5%; repeatable."`
+	Seed  uint64   `help:"Of every random decision (default: drawn)."`
+	Calm  bool     `help:"Be well-behaved."`
+	Speed float64  `default:"1" help:"Divide the times of the callback retries by this."`
+}
+
+// Run runs the simulator until a signal.
+func (c simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.Seed == 0 {
+		c.Seed = uint64(time.Now().UnixNano())
+	}
+	sim, err := s.startSimulator(c.Seed, c.Speed, !c.Calm, s.logger(t))
+	if err != nil {
+		return err
+	}
+	for _, text := range c.Fault {
+		f, err := wechatsim.ParseFault(text)
+		if err == nil {
+			err = sim.AddFault(f)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+	}
+	fmt.Fprintf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  keys: %s  seed: %d\n",
+		sim.addr, sim.addr, s.simKeysDir(), c.Seed)
+	<-ctx.Done()
+	stop, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	return sim.stop(stop)
+}
+
+type triggerCmd struct {
+	Event string `arg:"" enum:"payment.success,payment.duplicate,payment.late,payment.wrong_amount,payment.bad_signature" help:"payment.success, payment.duplicate, payment.late, payment.wrong_amount or payment.bad_signature."`
+	No    string `arg:"" name:"order-no" help:"Order number."`
+}
+
+// control is what an event asks of the simulator's control surface.
+func (c triggerCmd) control(outTradeNo string) (path string, body map[string]any) {
+	trade := "/control/trades/" + outTradeNo
+	switch c.Event {
+	case "payment.success":
+		return trade + "/pay", map[string]any{"notify": true}
+	case "payment.late":
+		return trade + "/pay", map[string]any{"notify": true, "force": true}
+	case "payment.duplicate":
+		return trade + "/notify", map[string]any{"count": 2}
+	case "payment.wrong_amount":
+		return trade + "/notify", map[string]any{"mode": "wrong_amount"}
+	}
+	return trade + "/notify", map[string]any{"mode": "forged"}
+}
+
+// Run lets the simulator pay an order or call back about it.
+func (c triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if !s.simulated() {
+		return fmt.Errorf("%w: a merchant is configured; this verb only speaks to the simulator", errUsage)
+	}
+	return withCore(ctx, s, func(co *core) error {
+		o, err := co.orders.Find(ctx, c.No)
+		if err != nil {
+			return err
+		}
+		if len(o.Attempts) == 0 {
+			return fmt.Errorf("order %s was never prepaid: POST /v1/orders/%s/prepay first", c.No, c.No)
+		}
+		path, body := c.control(o.Attempts[len(o.Attempts)-1].OutTradeNo)
+		if err := post(ctx, "http://"+s.SimAddr+path, body); err != nil {
+			return err
+		}
+		return c.report(ctx, co, t)
+	})
+}
+
+// report waits a moment for the callback to do its work.
+func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
+	const patience, step = 2 * time.Second, 50 * time.Millisecond
+	var o order.Order
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(step) {
+		var err error
+		if o, err = co.orders.Find(ctx, c.No); err != nil {
+			return err
+		}
+		if o.Payment != nil {
+			break
+		}
+	}
+	fmt.Fprintf(t.Out, "%s is %s, version %d\n", o.OrderNo, o.State, o.Version)
+	return nil
+}
+
+const maxAnswer = 64 << 10
+
+func post(ctx context.Context, url string, body any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: no simulator answers at %s: run 'orderd serve' or 'orderd sim'", errDown, url)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err == nil && res.StatusCode >= 300 {
+		err = fmt.Errorf("the simulator refused: %s %s", res.Status, bytes.TrimSpace(text))
+	}
+	return err
+}

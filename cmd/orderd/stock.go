@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/user"
+
+	"orderd/order"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+type stockCmd struct {
+	Import    stockImport    `cmd:"" help:"Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited)."`
+	Export    stockExport    `cmd:"" help:"Write all SKUs as such a file."`
+	Show      stockShow      `cmd:"" help:"Show a SKU and where its units are, or all SKUs."`
+	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
+	Adjust    stockAdjust    `cmd:"" help:"Correct the shelf after a count."`
+}
+
+// byWhom names the person at this machine, for the flows.
+func byWhom() string {
+	u, err := user.Current()
+	if err != nil {
+		return "cli"
+	}
+	return "cli:" + u.Username
+}
+
+type stockImport struct {
+	confirm
+	output
+	File   string     `arg:"" help:"The CSV file."`
+	Mode   stock.Mode `enum:"set,add" default:"set" help:"What the quantity of an existing SKU means: set the shelf to it, or add it."`
+	DryRun bool       `help:"Check the file only."`
+}
+
+// Run imports SKUs; every bad line is reported, and then nothing is written.
+func (c stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
+	f, err := openFile(c.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if !c.DryRun {
+		if err := c.ask(t, fmt.Sprintf("Import %s (%s)?", c.File, c.Mode)); err != nil {
+			return err
+		}
+	}
+	return withCore(ctx, s, func(co *core) error {
+		r, err := co.stock.Import(ctx, f, stock.ImportOptions{Mode: c.Mode, DryRun: c.DryRun, Actor: byWhom(), Progress: func(done, total int) {
+			if t.TTY {
+				fmt.Fprintf(t.Err, "\r%d of %d lines", done, total)
+			}
+		}})
+		if t.TTY {
+			fmt.Fprint(t.Err, "\r\033[K")
+		}
+		show := c.show(t, r, func(w io.Writer) {
+			for _, p := range r.Problems {
+				fmt.Fprintln(w, p)
+			}
+			fmt.Fprintf(w, "%d lines: %d SKUs created, %d updated, %d applied before\n", r.Lines, r.Created, r.Updated, r.Repeated)
+		})
+		return errors.Join(err, show)
+	})
+}
+
+type stockExport struct{}
+
+// Run writes the SKUs to stdout.
+func (stockExport) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(c *core) error { return c.stock.Export(ctx, t.Out) })
+}
+
+type stockShow struct {
+	output
+	SKU string `arg:"" optional:"" help:"One SKU; without it all are listed."`
+}
+
+// Run shows one SKU with its account, or all.
+func (c stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		if c.SKU != "" {
+			return c.one(ctx, co, t)
+		}
+		const all = 500
+		var skus []stock.SKU
+		for cursor := ""; ; {
+			page, err := co.stock.List(ctx, cursor, all)
+			if err != nil {
+				return err
+			}
+			skus = append(skus, page...)
+			if len(page) < all {
+				break
+			}
+			cursor = page[len(page)-1].SkuID
+		}
+		return c.show(t, skus, func(w io.Writer) {
+			fmt.Fprintln(w, "SKU\tTITLE\tPRICE\tAVAILABLE")
+			for _, k := range skus {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.SkuID, k.Title, payment.Fen(k.PriceFen), shelf(k))
+			}
+		})
+	})
+}
+
+func shelf(k stock.SKU) string {
+	if k.Unlimited {
+		return "unlimited"
+	}
+	return fmt.Sprint(k.Available)
+}
+
+func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
+	k, err := co.stock.Find(ctx, c.SKU)
+	if err != nil {
+		return err
+	}
+	a, err := co.orders.StockAccount(ctx, c.SKU)
+	if err != nil {
+		return err
+	}
+	return c.show(t, struct {
+		stock.SKU
+		order.Account
+		Conserved bool
+	}{k, a, a.Conserved()}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s %s, %s yuan\n", k.SkuID, k.Title, payment.Fen(k.PriceFen))
+		if k.Unlimited {
+			fmt.Fprintf(w, "unlimited; reserved %d, sold %d\n", a.Reserved, a.Sold)
+			return
+		}
+		fmt.Fprintf(w, "came in %d = available %d + reserved %d + sold %d   conserved: %v\n", a.CameIn, a.Available, a.Reserved, a.Sold, a.Conserved())
+	})
+}
+
+type stockChange struct {
+	confirm
+	SKU    string `arg:"" help:"The SKU."`
+	Reason string `required:"" help:"Why, 1 to 200 characters."`
+	Key    string `required:"" help:"Idempotency key: the same key moves stock once."`
+}
+
+type stockReplenish struct {
+	stockChange
+	Quantity int64 `arg:"" help:"How many come in."`
+}
+
+// Run puts more on the shelf.
+func (c stockReplenish) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.apply(ctx, s, t, fmt.Sprintf("Put %d more of %s on the shelf?", c.Quantity, c.SKU), func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
+		ch.Delta = c.Quantity
+		return a.Replenish(ctx, ch)
+	})
+}
+
+type stockAdjust struct {
+	stockChange
+	Delta    int64  `required:"" help:"Change, such as --delta=-3."`
+	Expected *int64 `help:"What the shelf must hold now."`
+}
+
+// Run corrects the shelf.
+func (c stockAdjust) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.apply(ctx, s, t, fmt.Sprintf("Change the shelf of %s by %d?", c.SKU, c.Delta), func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
+		ch.Delta, ch.ExpectedAvailable = c.Delta, c.Expected
+		return a.Adjust(ctx, ch)
+	})
+}
+
+func (c stockChange) apply(ctx context.Context, s *settings, t *terminal, question string, do func(*stock.Admin, stock.Change) (stock.Changed, error)) error {
+	if err := c.ask(t, question); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		done, err := do(co.stock, stock.Change{SkuID: c.SKU, Key: c.Key, Actor: byWhom(), Reason: c.Reason})
+		if err != nil {
+			return err
+		}
+		if done.Replayed {
+			fmt.Fprintln(t.Err, "this key was applied before; nothing moved now")
+		}
+		fmt.Fprintf(t.Out, "%s: %+d, now %s\n", c.SKU, done.Delta, shelf(done.SKU))
+		return nil
+	})
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"orderd/migrations"
+	"orderd/migrations/sqldb"
+	"orderd/order/orderhttp"
+)
+
+// output is how data is shown.
+type output struct {
+	Output string `short:"o" enum:"table,json" default:"table" help:"table or json."`
+}
+
+// show writes v as JSON, or a table by write.
+func (o output) show(t *terminal, v any, write func(w io.Writer)) error {
+	if o.Output == "json" {
+		e := json.NewEncoder(t.Out)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	w := tabwriter.NewWriter(t.Out, 0, 4, 2, ' ', 0)
+	write(w)
+	return w.Flush()
+}
+
+// confirm is for verbs that change something.
+type confirm struct {
+	Yes bool `help:"Do not ask."`
+}
+
+func (c confirm) ask(t *terminal, question string) error {
+	if c.Yes {
+		return nil
+	}
+	if !t.Ask {
+		return fmt.Errorf("%w: this changes something and nobody can be asked: add --yes", errUsage)
+	}
+	fmt.Fprintf(t.Err, "%s [y/N] ", question)
+	line, _ := bufio.NewReader(t.In).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return errors.New("not done")
+	}
+	return nil
+}
+
+// quietLogger is for verbs, whose words are their own.
+func quietLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// withCore opens what a verb needs and closes it again.
+func withCore(ctx context.Context, s *settings, do func(c *core) error) error {
+	c, err := openCore(ctx, s, shape{}, quietLogger())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(c)
+}
+
+type migrateCmd struct {
+	Up     migrateUp     `cmd:"" help:"Apply every missing migration."`
+	Down   migrateDown   `cmd:"" help:"Take the newest migration back. Destroys data."`
+	Status migrateStatus `cmd:"" help:"List migrations."`
+}
+
+type migrateUp struct{}
+type migrateDown struct{ confirm }
+type migrateStatus struct{ output }
+
+func withDB(ctx context.Context, s *settings, do func(db *sqldb.DB) error) error {
+	db, err := sqldb.Open(ctx, s.dsn())
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(db), db.Close())
+}
+
+// Run applies migrations.
+func (migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withDB(ctx, s, func(db *sqldb.DB) error {
+		applied, err := migrations.Up(ctx, db)
+		for _, m := range applied {
+			fmt.Fprintln(t.Err, "applied", m.Name)
+		}
+		if err == nil && len(applied) == 0 {
+			fmt.Fprintln(t.Err, "the schema is up to date")
+		}
+		return err
+	})
+}
+
+// Run takes a migration back.
+func (c migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, "Take the newest migration back? Its tables and their data are dropped."); err != nil {
+		return err
+	}
+	return withDB(ctx, s, func(db *sqldb.DB) error {
+		m, err := migrations.Down(ctx, db)
+		if err == nil {
+			fmt.Fprintln(t.Err, "took back", m.Name)
+		}
+		return err
+	})
+}
+
+// Run lists migrations.
+func (c migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withDB(ctx, s, func(db *sqldb.DB) error {
+		all, err := migrations.Status(ctx, db)
+		if err != nil {
+			return err
+		}
+		return c.show(t, all, func(w io.Writer) {
+			fmt.Fprintln(w, "VERSION\tNAME\tAPPLIED")
+			for _, m := range all {
+				fmt.Fprintf(w, "%d\t%s\t%v\n", m.Version, m.Name, m.Applied)
+			}
+		})
+	})
+}
+
+type tokenCmd struct {
+	Create tokenCreate `cmd:"" help:"Make a customer's token."`
+}
+
+type tokenCreate struct {
+	Customer string        `required:"" help:"Customer id."`
+	Expires  time.Duration `default:"24h" help:"How long it is valid."`
+}
+
+// Run prints a token.
+func (c tokenCreate) Run(s *settings, t *terminal) error {
+	secret, err := s.jwtSecret()
+	if err != nil {
+		return err
+	}
+	token, err := orderhttp.MintToken([]byte(secret), c.Customer, time.Now(), c.Expires)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(t.Out, token)
+	return nil
+}
+
+type verifyCmd struct{ output }
+
+// Run checks every invariant.
+func (c verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		r, err := co.orders.Verify(ctx, func(done, total int, id string) {
+			if t.TTY {
+				fmt.Fprintf(t.Err, "\r\033[K%d of %d  %s", done+1, total, id)
+			}
+		})
+		if t.TTY {
+			fmt.Fprint(t.Err, "\r\033[K")
+		}
+		if err != nil {
+			return err
+		}
+		err = c.show(t, r, func(w io.Writer) {
+			for _, check := range r.Checks {
+				mark := "ok"
+				if check.Count > 0 {
+					mark = "BROKEN"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\n", mark, check.ID, check.Meaning)
+				for _, v := range check.Violations {
+					fmt.Fprintf(w, "\t\t  %s\n", v)
+				}
+				if more := check.Count - len(check.Violations); more > 0 {
+					fmt.Fprintf(w, "\t\t  … and %d more\n", more)
+				}
+			}
+			fmt.Fprintf(w, "\n%d orders, %d payments, %d of them held for a person; %d checks in %s\n",
+				r.Orders, r.Payments, r.Held, len(r.Checks), r.Took.Round(time.Millisecond))
+		})
+		if err == nil && !r.OK() {
+			err = fmt.Errorf("%w: see the rows above; 'orderd order timeline NO' shows what happened to an order", errBroken)
+		}
+		return err
+	})
+}
+
+type configCmd struct {
+	Print configPrint `cmd:"" default:"1" help:"Show every value and where it came from; secrets are masked."`
+	Check configCheck `cmd:"" help:"Check the configuration without connecting to anything."`
+}
+
+type configPrint struct{ output }
+type configCheck struct{}
+
+// Run shows the configuration.
+func (c configPrint) Run(s *settings, t *terminal) error {
+	type setting struct {
+		Name   string `json:"name"`
+		Flag   string `json:"flag"`
+		Value  string `json:"value"`
+		Origin string `json:"origin"`
+	}
+	var all []setting
+	for _, f := range s.fields() {
+		all = append(all, setting{f.env, f.flag, f.masked(), s.origins[f.env]})
+	}
+	return c.show(t, all, func(w io.Writer) {
+		fmt.Fprintln(w, "NAME\tVALUE\tFROM")
+		for _, f := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, f.Value, f.Origin)
+		}
+	})
+}
+
+// Run checks keys and addresses; settings themselves were checked before.
+func (configCheck) Run(s *settings, t *terminal) error {
+	if !s.simulated() {
+		if _, _, err := s.gatewayConfig(""); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(t.Err, "the configuration can be used; 'orderd doctor' asks the servers too")
+	return nil
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(t *terminal) error {
+	fmt.Fprintln(t.Out, "orderd", version())
+	return nil
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return info.Main.Version
+}
+
+// openFile opens a file for a verb, with an error that says what to do.
+func openFile(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: there is no file %s", errUsage, path)
+	}
+	return f, err
+}

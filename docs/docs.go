@@ -1,0 +1,9 @@
+// Package docs embeds the documents that the service itself shows.
+package docs
+
+import _ "embed"
+
+// OpenAPI describes the customers' API.
+//
+//go:embed openapi.yaml
+var OpenAPI []byte

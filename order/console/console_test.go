@@ -1,0 +1,345 @@
+package console
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/scheduler"
+)
+
+var (
+	_ order.Observer     = (*Metrics)(nil)
+	_ scheduler.Observer = (*Metrics)(nil)
+)
+
+const customer = "customer-secret-id"
+
+// desk is the listener on the real service with a scripted WeChat Pay.
+type desk struct {
+	*ordertest.Fixture
+	http.Handler
+	metrics *Metrics
+	routes  [][2]string
+}
+
+func secret(r Role) string { return strings.Repeat(string(r)+"-", 10) }
+
+func newDesk(t *testing.T, checks ...Check) *desk {
+	t.Helper()
+	d := &desk{Fixture: ordertest.New(t, sqldbtest.SQLite(t)), metrics: NewMetrics()}
+	var tokens []Token
+	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
+		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
+	}
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Tokens: tokens, Metrics: d.metrics, Checks: checks,
+		Now: d.Clock.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Handler = e
+	for _, r := range e.Routes() {
+		d.routes = append(d.routes, [2]string{r.Method, r.Path})
+	}
+	return d
+}
+
+// ask sends a request as a role, "" for nobody, with headers in pairs.
+func (d *desk) ask(role Role, method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if role != "" {
+		r.Header.Set("Authorization", "Bearer "+secret(role))
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	return w
+}
+
+func want(t *testing.T, w *httptest.ResponseRecorder, status int, text string) {
+	t.Helper()
+	if w.Code != status || !strings.Contains(w.Body.String(), text) {
+		t.Fatalf("got %d %.400s, want %d with %q", w.Code, w.Body, status, text)
+	}
+}
+
+// A route added without a decision about its role could be open to everybody.
+func TestEveryRouteAndRole(t *testing.T) {
+	needs := map[string]Role{
+		"GET /healthz": "", "GET /readyz": "", "GET /metrics": "",
+		"GET /": Viewer, "GET /ui/orders/:no": Viewer, "GET /admin/v1/orders": Viewer, "GET /admin/v1/orders/:no": Viewer,
+		"GET /admin/v1/orders/:no/timeline": Viewer, "POST /admin/v1/orders/:no/close": Operator,
+		"POST /admin/v1/orders/:no/payment-query": Operator, "GET /admin/v1/skus": Viewer, "GET /admin/v1/skus/:id": Viewer,
+		"PUT /admin/v1/skus/:id": Operator, "POST /admin/v1/skus/:id/replenish": Operator, "POST /admin/v1/skus/:id/adjust": Admin,
+		"GET /admin/v1/tasks/dead": Viewer, "GET /debug/pprof/": Admin, "GET /debug/pprof/profile": Admin,
+		"GET /debug/pprof/trace": Admin, "GET /debug/pprof/:name": Admin,
+	}
+	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin", Admin: "admin"}
+	d := newDesk(t)
+	if len(d.routes) != len(needs) {
+		t.Errorf("%d routes, %d rows", len(d.routes), len(needs))
+	}
+	for _, r := range d.routes {
+		need, ok := needs[r[0]+" "+r[1]]
+		if !ok {
+			t.Errorf("%s %s has no row", r[0], r[1])
+			continue
+		}
+		path := strings.NewReplacer(":no", "01NONE", ":id", "none", ":name", "heap").Replace(r[1])
+		w := d.ask("", r[0], path, "")
+		if got := w.Code == http.StatusUnauthorized; got != (need != "") {
+			t.Errorf("%s %s without a token: %d", r[0], path, w.Code)
+		}
+		if need != "" {
+			if w := d.ask("", r[0], path, "", "Authorization", "Bearer "+secret("forged")); w.Code != http.StatusUnauthorized {
+				t.Errorf("%s %s with a forged token: %d", r[0], path, w.Code)
+			}
+		}
+		if strings.HasSuffix(path, "/profile") || strings.HasSuffix(path, "/trace") {
+			path += "?seconds=bad" // admin's own run would take its time
+		}
+		for _, role := range []Role{Viewer, Operator, Finance, Admin} {
+			if need == "" || (role == Admin && strings.Contains(path, "seconds")) {
+				continue
+			}
+			w := d.ask(role, r[0], path, "")
+			if refused := w.Code == http.StatusForbidden; refused == strings.Contains(allowed[need], string(role)) {
+				t.Errorf("%s %s as %s: %d", r[0], path, role, w.Code)
+			}
+		}
+	}
+}
+
+// A click on an old page must not close an order that has moved on, nor bypass WeChat, nor go unexplained.
+func TestCloseAsksForVersionAndReason(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	o := d.PlaceOne(t, "r1", "a", 2)
+	path := "/admin/v1/orders/" + o.OrderNo + "/close"
+	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}`), 428, "IF_MATCH_REQUIRED")
+	for _, tag := range []string{`"v9"`, `v1`, `*`, `"v01"`, `W/"v1"`} {
+		want(t, d.ask(Operator, "POST", path, `{"reason":"x"}`, "If-Match", tag), 412, "VERSION_MISMATCH")
+	}
+	for _, body := range []string{`{}`, `{"reason":""}`, `{"reason":"` + strings.Repeat("因", 201) + `"}`} {
+		want(t, d.ask(Operator, "POST", path, body, "If-Match", `"v1"`), 422, "#/reason")
+	}
+	want(t, d.ask(Operator, "POST", path, `{"reason":"x","state":"closed"}`, "If-Match", `"v1"`), 400, "MALFORMED_REQUEST")
+	if d.State(t, o.OrderNo) != order.Pending || d.Available(t, "a") != 3 {
+		t.Fatal("a refused close changed something")
+	}
+	want(t, d.ask(Operator, "POST", path, `{"reason":"buyer rang"}`, "If-Match", `"v1"`), 200, `"state":"closed"`)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/orders/"+o.OrderNo+"/timeline", ""), 200, "buyer rang")
+	want(t, d.ask(Viewer, "GET", "/admin/v1/orders/"+o.OrderNo+"/timeline", ""), 200, `"id":"the-operator"`)
+	if d.Available(t, "a") != 5 {
+		t.Error("stock is not back")
+	}
+}
+
+// Closing while WeChat is silent would sell the stock of an order that can still be paid.
+func TestCloseWithoutAnswerStaysClosing(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	o := d.PlaceOne(t, "r1", "a", 2)
+	d.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
+	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/close", `{"reason":"x"}`, "If-Match", `"v1"`), 202, `"state":"closing"`)
+	if d.Available(t, "a") != 3 {
+		t.Error("stock came back without a proven close")
+	}
+}
+
+// A paid order must not be closed by a click, and the payment-query is what brings the payment in.
+func TestPaidOrderIsNotClosed(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	o := d.PlaceOne(t, "r1", "a", 1)
+	if _, err := d.WeChat.Pay(d.Prepaid(t, o.OrderNo), false); err != nil {
+		t.Fatal(err)
+	}
+	w := d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/payment-query", "")
+	want(t, w, 200, `"state":"paid"`)
+	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/close", `{"reason":"x"}`, "If-Match", w.Header().Get("ETag")), 409, "ORDER_ALREADY_PAID")
+}
+
+// A retried delivery counted twice, or a count corrected over somebody else's, makes the shelf a lie.
+func TestStockChangesOnceAndGuarded(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	const up, fix = "/admin/v1/skus/a/replenish", "/admin/v1/skus/a/adjust"
+	want(t, d.ask(Operator, "POST", up, `{"quantity":3,"reason":"x"}`), 400, "IDEMPOTENCY_KEY_REQUIRED")
+	want(t, d.ask(Operator, "POST", up, `{"quantity":3}`, "Idempotency-Key", "k"), 422, "#/reason")
+	want(t, d.ask(Operator, "POST", up, `{"quantity":-3,"reason":"x"}`, "Idempotency-Key", "k"), 422, "VALIDATION_FAILED")
+	want(t, d.ask(Operator, "POST", up, `{"quantity":3,"reference_no":"PO-7","reason":"x"}`, "Idempotency-Key", "k"), 200, `"after":8`)
+	if w := d.ask(Operator, "POST", up, `{"quantity":3,"reference_no":"PO-7","reason":"x"}`, "Idempotency-Key", "k"); w.Code != 200 || w.Header().Get("Idempotent-Replayed") != "true" {
+		t.Errorf("replay: %d %v", w.Code, w.Header())
+	}
+	want(t, d.ask(Operator, "POST", up, `{"quantity":4,"reason":"x"}`, "Idempotency-Key", "k"), 422, "IDEMPOTENCY_KEY_REUSED")
+	want(t, d.ask(Admin, "POST", fix, `{"delta":-3,"expected_available":7,"reason":"x"}`, "Idempotency-Key", "f"), 409, "STOCK_CHANGED")
+	want(t, d.ask(Admin, "POST", fix, `{"delta":-9,"expected_available":8,"reason":"x"}`, "Idempotency-Key", "f"), 409, "STOCK_CHANGED")
+	want(t, d.ask(Admin, "POST", fix, `{"delta":-3,"expected_available":8,"reason":"x"}`, "Idempotency-Key", "f"), 200, `"after":5`)
+	want(t, d.ask(Operator, "POST", "/admin/v1/skus/none/replenish", `{"quantity":3,"reason":"x"}`, "Idempotency-Key", "n"), 404, "SKU_NOT_FOUND")
+	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/a", ""), 200, `"conserved":true`)
+}
+
+// Two operators would overwrite one another's price.
+func TestPutSKU(t *testing.T) {
+	d := newDesk(t)
+	const path, body = "/admin/v1/skus/new", `{"title":"Mug","price":{"total":500,"currency":"CNY"},"quantity":7,"reason":"x"}`
+	want(t, d.ask(Operator, "PUT", path, body), 201, `"available":7`)
+	want(t, d.ask(Operator, "PUT", path, body), 428, "IF_MATCH_REQUIRED")
+	want(t, d.ask(Operator, "PUT", path, body, "If-Match", `"v1"`), 200, `"version":2`)
+	want(t, d.ask(Operator, "PUT", path, body, "If-Match", `"v1"`), 412, "VERSION_MISMATCH")
+	want(t, d.ask(Operator, "PUT", path, `{"title":"","price":{"total":0,"currency":"CNY"},"reason":"x"}`, "If-Match", `"v2"`), 422, "VALIDATION_FAILED")
+}
+
+// Foreign bodies must be refused before anything is done with them.
+func TestBodies(t *testing.T) {
+	d := newDesk(t)
+	const path = "/admin/v1/orders/x/close"
+	want(t, d.ask(Operator, "POST", path, `{"reason":"`+strings.Repeat("x", 70<<10)+`"}`, "If-Match", `"v1"`), 413, "BODY_TOO_LARGE")
+	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}`, "If-Match", `"v1"`, "Content-Type", "text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
+	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}{}`, "If-Match", `"v1"`), 400, "MALFORMED_REQUEST")
+	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}`, "If-Match", `"v1"`), 404, "ORDER_NOT_FOUND")
+	want(t, d.ask(Viewer, "GET", "/admin/v1/orders?limit=0", ""), 422, "?limit")
+}
+
+// An orchestrator that takes the service down because WeChat is down would end reading too.
+func TestReady(t *testing.T) {
+	away := func(context.Context) (string, error) { return "no answer", errors.New("secret host") }
+	fine := func(context.Context) (string, error) { return "", nil }
+	want(t, newDesk(t, Check{"mysql", true, fine}, Check{"wechat", false, away}).ask("", "GET", "/readyz", ""), 200, `"status":"warn"`)
+	w := newDesk(t, Check{"mysql", true, away}).ask("", "GET", "/readyz", "")
+	want(t, w, 503, `"status":"fail"`)
+	if strings.Contains(w.Body.String(), "secret host") {
+		t.Error("the error is shown to anybody")
+	}
+}
+
+// A page that may run scripts could act with the operator's hands.
+func TestPages(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	o := d.PlaceOne(t, "r1", "a", 1)
+	for _, path := range []string{"/", "/ui/orders/" + o.OrderNo} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.SetBasicAuth("anybody", secret(Viewer))
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, r)
+		want(t, w, 200, o.OrderNo)
+		if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || strings.Contains(w.Body.String(), "<script") {
+			t.Errorf("%s: %s", path, csp)
+		}
+	}
+	if w := d.ask("", "GET", "/", ""); !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Basic") {
+		t.Errorf("a browser is not asked for the token: %q", w.Header().Get("WWW-Authenticate"))
+	}
+}
+
+// A browser sends Basic along with a form that another site posts: a write that takes it can be forged.
+func TestBasicDoesNotWrite(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	o := d.PlaceOne(t, "r1", "a", 1)
+	r := httptest.NewRequest("POST", "/admin/v1/orders/"+o.OrderNo+"/payment-query", nil)
+	r.SetBasicAuth("anybody", secret(Admin))
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	want(t, w, 401, "UNAUTHENTICATED")
+}
+
+// A series that Prometheus refuses, or one per order, loses the alarms of all.
+func TestMetrics(t *testing.T) {
+	d := newDesk(t)
+	m := d.metrics
+	for _, id := range []string{"01JD4ZORDER", customer} {
+		m.Transition(order.State(id), order.Paid, order.ActorType(id))
+		m.Settled(id, order.Settlement{OrderNo: id, Settled: order.Owed, Reason: "late", State: order.Late})
+		m.Refused(id)
+		m.CloseAsked(id)
+		m.Alarm(id, id, id)
+		m.Batch(id, 3, time.Millisecond)
+		m.Armed(id)
+		m.Fired(id)
+		m.Notified(id, time.Millisecond)
+		m.Stock(id, errors.New(id))
+	}
+	m.Transition("", order.Pending, order.ByCustomer)
+	m.Lateness(time.Second)
+	m.Swept(5, 2, 1)
+	m.WeChat("close", "accepted", time.Millisecond)
+	d.ask(Viewer, "GET", "/admin/v1/orders/01JD4ZORDER?x="+customer, "")
+	problems, err := testutil.GatherAndLint(m.registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	text := d.ask("", "GET", "/metrics", "").Body.String()
+	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`, `orders_open{status="pending"} 0`,
+		"timeouts_overdue 0", "timeout_oldest_overdue_seconds 0", "timeouts_missing_in_redis 3", "late_payments_total 2",
+		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`, "notify_seconds_count{", "notify_total{",
+		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{", "group_commit_seconds_count{",
+		`route="/admin/v1/orders/:no",status_class="4xx"`} {
+		if !strings.Contains(text, series) {
+			t.Errorf("no %s", series)
+		}
+	}
+	if strings.Contains(text, "01JD4ZORDER") || strings.Contains(text, customer) {
+		t.Error("an id is in a label")
+	}
+}
+
+// counting counts queries; it is away when told.
+type counting struct {
+	n    int
+	away bool
+}
+
+func (c *counting) Backlog(ctx context.Context) (order.Backlog, error) {
+	c.n++
+	if _, bounded := ctx.Deadline(); !bounded || c.away {
+		return order.Backlog{}, errors.New("away")
+	}
+	return order.Backlog{Overdue: 4}, nil
+}
+
+// Scrapes without a cache and a bound would load the database most when it is slowest; an old number would be a lie.
+func TestScrapesAreCheap(t *testing.T) {
+	clock, c, m := &ordertest.Clock{}, &counting{}, NewMetrics()
+	clock.Set(time.UnixMilli(1_800_000_000_000))
+	m.watch(c, nil, clock.Now)
+	scrape := func() string {
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		return w.Body.String()
+	}
+	for range 10 {
+		if !strings.Contains(scrape(), "timeouts_overdue 4") {
+			t.Fatal("no backlog")
+		}
+	}
+	if c.n != 1 {
+		t.Errorf("%d queries for 10 scrapes", c.n)
+	}
+	c.away = true
+	clock.Advance(gaugeFor)
+	if text := scrape(); strings.Contains(text, "timeouts_overdue 4") || !strings.Contains(text, `metrics_source_up{source="database"} 0`) {
+		t.Error("an old number, or no sign that the database is away")
+	}
+}

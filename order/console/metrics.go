@@ -1,0 +1,306 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"orderd/order"
+)
+
+// other stands for a label value that is not one of the known ones. Labels are
+// bounded here and not by the good will of callers: an order number in a label
+// would be a series per order.
+const other = "other"
+
+// Metrics counts what the parts of the service report: it is the Observer of
+// order, scheduler and orderhttp, and WeChat is the gateway's. All methods are
+// quick and safe for concurrent use.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	transitions, refusals, settled, closes, stock, idempotency *prometheus.CounterVec
+	notifications, wakeUps, tasks                              *prometheus.CounterVec
+	late, alarms, redisLost                                    prometheus.Counter
+	missing                                                    prometheus.Gauge
+	lateness                                                   prometheus.Histogram
+	wechat, notify, requests, batchSize, batchTook             *prometheus.HistogramVec
+}
+
+// NewMetrics makes the series of the service on a registry of their own.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry:      prometheus.NewRegistry(),
+		transitions:   counters("orders_transitions_total", "Orders that moved from one state to another; from is new for a placement.", "from", "to", "actor"),
+		refusals:      counters("orders_refused_total", "Placements that were refused.", "reason"),
+		settled:       counters("payments_settled_total", "Payments taken in, by what told of them and what became of them.", "source", "outcome"),
+		closes:        counters("close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
+		stock:         counters("stock_operations_total", "Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
+		idempotency:   counters("idempotency_total", "Requests with an idempotency key.", "result"),
+		notifications: counters("notify_total", "Payment notifications answered.", "outcome"),
+		wakeUps:       counters("scheduler_wakeups_total", "Wake-ups handed to the queue.", "result"),
+		tasks:         counters("scheduler_tasks_total", "Tasks that ran.", "result"),
+		late:          counter("late_payments_total", "Payments that came after their order was closed; they are owed back."),
+		alarms:        counter("alarms_total", "Things that must not happen; the log says which."),
+		redisLost:     counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
+		missing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "timeouts_missing_in_redis",
+			Help: "Overdue orders without a task in Redis, found and helped by the last sweep."}),
+		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "timeout_lateness_seconds",
+			Help:    "How long after its due time an unpaid order was taken to closing.",
+			Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}}),
+		wechat:    histograms("wechat_request_seconds", "Calls to WeChat Pay.", prometheus.DefBuckets, "op", "outcome"),
+		notify:    histograms("notify_seconds", "Answers to WeChat Pay's notifications; WeChat waits five seconds.", prometheus.DefBuckets, "type", "outcome"),
+		requests:  histograms("http_request_seconds", "HTTP requests, by the pattern of the route.", prometheus.DefBuckets, "route", "method", "status_class"),
+		batchSize: histograms("group_commit_members", "Members of one group commit.", prometheus.ExponentialBuckets(1, 2, 9), "group"),
+		batchTook: histograms("group_commit_seconds", "Duration of one group commit.", prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
+	}
+	m.registry.MustRegister(m.transitions, m.refusals, m.settled, m.closes, m.stock, m.idempotency, m.notifications,
+		m.wakeUps, m.tasks, m.late, m.alarms, m.redisLost, m.missing, m.lateness, m.wechat, m.notify, m.requests,
+		m.batchSize, m.batchTook, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+}
+
+// known keeps label values to a fixed set.
+func known(v string, allowed ...string) string {
+	if slices.Contains(allowed, v) {
+		return v
+	}
+	return other
+}
+
+func stateLabel(s order.State) string {
+	if slices.Contains(order.States(), s) {
+		return string(s)
+	}
+	return other
+}
+
+// Transition implements order.Observer.
+func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
+	was := "new"
+	if from != "" {
+		was = stateLabel(from)
+	}
+	m.transitions.WithLabelValues(was, stateLabel(to), known(string(by), string(order.ByCustomer), string(order.ByScheduler),
+		string(order.ByWeChat), string(order.ByOperator), string(order.ByReconciler))).Inc()
+	switch {
+	case from == "":
+		m.stock.WithLabelValues("deduct", "ok").Inc()
+		m.idempotency.WithLabelValues("first").Inc()
+	case to == order.Closed:
+		m.stock.WithLabelValues("return", "ok").Inc()
+	}
+}
+
+// Settled implements order.Observer.
+func (m *Metrics) Settled(source string, s order.Settlement) {
+	m.settled.WithLabelValues(known(source, "notification", "query", "bill"),
+		known(string(s.Settled), string(order.Applied), string(order.Owed), string(order.Held), string(order.Repeated))).Inc()
+	if s.Settled == order.Owed && s.State == order.Late {
+		m.late.Inc()
+	}
+}
+
+// Refused implements order.Observer.
+func (m *Metrics) Refused(what string) {
+	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key")).Inc()
+	switch what {
+	case "stock":
+		m.stock.WithLabelValues("deduct", "short").Inc()
+	case "key":
+		m.idempotency.WithLabelValues("reused").Inc()
+	}
+}
+
+// Replayed implements order.Observer.
+func (m *Metrics) Replayed() { m.idempotency.WithLabelValues("replayed").Inc() }
+
+// Lateness implements order.Observer.
+func (m *Metrics) Lateness(d time.Duration) { m.lateness.Observe(d.Seconds()) }
+
+// CloseAsked implements order.Observer.
+func (m *Metrics) CloseAsked(verdict string) {
+	m.closes.WithLabelValues(known(verdict, "closed", "paid", "unknown")).Inc()
+}
+
+// Alarm implements order.Observer. What and where are in the log, not in labels.
+func (m *Metrics) Alarm(string, string, string) { m.alarms.Inc() }
+
+// Batch implements order.Observer.
+func (m *Metrics) Batch(name string, size int, took time.Duration) {
+	name = known(name, "place", "change")
+	m.batchSize.WithLabelValues(name).Observe(float64(size))
+	m.batchTook.WithLabelValues(name).Observe(took.Seconds())
+}
+
+// Armed implements scheduler.Observer.
+func (m *Metrics) Armed(result string) {
+	m.wakeUps.WithLabelValues(known(result, "set", "conflict", "dropped", "failed", "unset")).Inc()
+}
+
+// Fired implements scheduler.Observer.
+func (m *Metrics) Fired(result string) {
+	m.tasks.WithLabelValues(known(result, "done", "not_due", "unknown", "throttled", "poison", "error")).Inc()
+}
+
+// Swept implements scheduler.Observer.
+func (m *Metrics) Swept(_, asked, direct int) { m.missing.Set(float64(asked + direct)) }
+
+// RedisLost implements scheduler.Observer.
+func (m *Metrics) RedisLost() { m.redisLost.Inc() }
+
+// Request implements orderhttp.Observer. The route is a pattern by contract.
+func (m *Metrics) Request(route, method string, status int, took time.Duration) {
+	if route == "" {
+		route = "none"
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
+}
+
+// Notified implements orderhttp.Observer.
+func (m *Metrics) Notified(outcome string, took time.Duration) {
+	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large", "failed")
+	m.notify.WithLabelValues("payment", outcome).Observe(took.Seconds())
+	m.notifications.WithLabelValues(outcome).Inc()
+}
+
+// WeChat is told of every call to WeChat Pay; its words are constants of the gateway.
+func (m *Metrics) WeChat(op, outcome string, took time.Duration) {
+	m.wechat.WithLabelValues(op, outcome).Observe(took.Seconds())
+}
+
+// Stock is told of an operator's change of a shelf: replenish or adjust, and
+// the error that refused it.
+func (m *Metrics) Stock(op string, err error) {
+	result := "ok"
+	if err != nil {
+		result = "refused"
+	}
+	m.stock.WithLabelValues(known(op, "replenish", "adjust"), result).Inc()
+}
+
+// maxScrapes is how many scrapes may be under way; Prometheus has one.
+const maxScrapes = 4
+
+// Handler serves the exposition.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+}
+
+// backlogs is where the gauges of open orders come from.
+type backlogs interface {
+	Backlog(ctx context.Context) (order.Backlog, error)
+}
+
+// watch adds the gauges that need a query; tasks may be nil.
+func (m *Metrics) watch(orders backlogs, tasks Tasks, now func() time.Time) {
+	m.registry.MustRegister(&gauges{orders: orders, tasks: tasks, now: now})
+}
+
+// Bounds of the queries behind the gauges: a scrape must never hurt the database.
+const (
+	gaugeTimeout = time.Second
+	gaugeFor     = 5 * time.Second // one query in that time, however many scrape
+)
+
+// gauges reads its sources at most once in gaugeFor. A source that fails shows
+// as metrics_source_up 0 and without its series: an old number would be a lie.
+type gauges struct {
+	orders backlogs
+	tasks  Tasks
+	now    func() time.Time
+
+	mu   sync.Mutex
+	at   time.Time
+	last []prometheus.Metric
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Describe sends nothing, which makes this an unchecked collector: which
+// series there are depends on which sources answer.
+func (g *gauges) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(out chan<- prometheus.Metric) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
+		g.last = append(g.backlog(), g.depth()...)
+		g.at = g.now()
+	}
+	for _, m := range g.last {
+		out <- m
+	}
+}
+
+func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func up(source string, err error) prometheus.Metric {
+	v := 1.0
+	if err != nil {
+		v = 0
+	}
+	return gauge(desc("metrics_source_up", "Whether the source of the gauges answered.", "source"), v, source)
+}
+
+func (g *gauges) backlog() []prometheus.Metric {
+	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
+	defer cancel()
+	b, err := g.orders.Backlog(ctx)
+	all := []prometheus.Metric{up("database", err)}
+	if err != nil {
+		return all
+	}
+	open := desc("orders_open", "Orders that are not at an end.", "status")
+	for _, s := range []order.State{order.Pending, order.Closing} {
+		all = append(all, gauge(open, float64(b.Open[s]), string(s)))
+	}
+	oldest := 0.0
+	if !b.Oldest.IsZero() {
+		oldest = max(g.now().Sub(b.Oldest).Seconds(), 0)
+	}
+	return append(all,
+		gauge(desc("timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
+		gauge(desc("timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
+}
+
+func (g *gauges) depth() []prometheus.Metric {
+	if g.tasks == nil {
+		return nil
+	}
+	d, err := g.tasks.Depth()
+	all := []prometheus.Metric{up("queue", err)}
+	if err != nil {
+		return all
+	}
+	series := desc("asynq_tasks", "Tasks in the queue, by state.", "queue", "state")
+	for state, n := range d.States {
+		all = append(all, gauge(series, float64(n), d.Queue, state))
+	}
+	return all
+}

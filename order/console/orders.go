@@ -1,0 +1,174 @@
+package console
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment"
+)
+
+// orderView is what operators see more of an order than its customer.
+type orderView struct {
+	orderhttp.OrderView
+	CustomerID string        `json:"customer_id"`
+	DueAt      *time.Time    `json:"due_at"`
+	CloseTries int64         `json:"close_tries"`
+	Attempts   []attemptView `json:"attempts,omitempty"`
+}
+
+type attemptView struct {
+	OutTradeNo string    `json:"out_trade_no"`
+	TradeType  string    `json:"trade_type"`
+	State      string    `json:"state"`
+	CalledAt   time.Time `json:"called_at"`
+}
+
+func (c *console) view(o *order.Order) orderView {
+	v := orderView{OrderView: orderhttp.ViewOf(o, c.Now()), CustomerID: o.CustomerID, CloseTries: o.CloseTries}
+	if !o.DueAt.IsZero() {
+		v.DueAt = &o.DueAt
+	}
+	for _, a := range o.Attempts {
+		v.Attempts = append(v.Attempts, attemptView{a.OutTradeNo, string(a.TradeType), string(a.State), a.CalledAt})
+	}
+	return v
+}
+
+func (c *console) listOrders(ctx echo.Context) error {
+	f := order.Filter{CustomerID: ctx.QueryParam("customer_id"), State: order.State(ctx.QueryParam("state")),
+		OutTradeNo: ctx.QueryParam("out_trade_no"), TransactionID: ctx.QueryParam("transaction_id"), OutRefundNo: ctx.QueryParam("out_refund_no"),
+		SkuID: ctx.QueryParam("sku_id"), Stuck: ctx.QueryParam("stuck") == "1", Cursor: ctx.QueryParam("cursor")}
+	var bad []order.FieldError
+	for name, into := range map[string]*time.Time{"created_from": &f.CreatedFrom, "created_to": &f.CreatedTo} {
+		if text := ctx.QueryParam(name); text != "" {
+			t, err := time.Parse(time.RFC3339, text)
+			if err != nil {
+				bad = append(bad, order.FieldError{Pointer: "?" + name, Code: "FORMAT", Detail: "want a time such as 2026-11-20T13:42:05Z"})
+			}
+			*into = t
+		}
+	}
+	amounts := map[string]*payment.Fen{"amount_min": &f.AmountMin, "amount_max": &f.AmountMax}
+	for name, into := range amounts {
+		if text := ctx.QueryParam(name); text != "" {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || n < 1 {
+				bad = append(bad, order.FieldError{Pointer: "?" + name, Code: "FORMAT", Detail: "want an amount in fen"})
+			}
+			*into = payment.Fen(n)
+		}
+	}
+	if text := ctx.QueryParam("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 200 {
+			bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
+		}
+		f.Limit = n
+	}
+	if bad != nil {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
+	}
+	orders, next, err := c.Orders.List(ctx.Request().Context(), f)
+	if err != nil {
+		return err
+	}
+	page := orderhttp.Page[orderView]{Data: make([]orderView, len(orders))}
+	for i := range orders {
+		page.Data[i] = c.view(&orders[i])
+	}
+	if next != "" {
+		page.NextCursor = &next
+	}
+	return ctx.JSON(http.StatusOK, page)
+}
+
+func (c *console) getOrder(ctx echo.Context) error {
+	o, err := c.Orders.Find(ctx.Request().Context(), ctx.Param("no"))
+	if err != nil {
+		return err
+	}
+	return c.showOrder(ctx, http.StatusOK, &o)
+}
+
+func (c *console) showOrder(ctx echo.Context, status int, o *order.Order) error {
+	ctx.Response().Header().Set("ETag", etag(o.Version))
+	return ctx.JSON(status, c.view(o))
+}
+
+// eventView is a line of a timeline, as api.md names its fields.
+type eventView struct {
+	Seq    int64             `json:"seq"`
+	At     time.Time         `json:"at"`
+	Actor  actorView         `json:"actor"`
+	Event  string            `json:"event"`
+	From   order.State       `json:"from"`
+	To     order.State       `json:"to"`
+	Cause  causeView         `json:"cause"`
+	Detail map[string]string `json:"detail,omitempty"`
+	TookMS int64             `json:"took_ms"`
+}
+
+type actorView struct {
+	Type order.ActorType `json:"type"`
+	ID   string          `json:"id"`
+}
+
+type causeView struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+}
+
+func (c *console) timeline(ctx echo.Context) error {
+	events, err := c.Orders.Timeline(ctx.Request().Context(), ctx.Param("no"))
+	if err != nil {
+		return err
+	}
+	page := orderhttp.Page[eventView]{Data: make([]eventView, len(events))}
+	for i, e := range events {
+		page.Data[i] = eventView{e.Seq, e.At, actorView{e.Actor.Type, e.Actor.ID}, e.Event, e.From, e.To,
+			causeView{e.Cause.Type, e.Cause.ID}, e.Detail, e.Took.Milliseconds()}
+	}
+	return ctx.JSON(http.StatusOK, page)
+}
+
+// closeOrder closes by the same way as everybody: WeChat is asked first.
+func (c *console) closeOrder(ctx echo.Context) error {
+	v, err := version(ctx)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if err := decode(ctx, &body); err != nil {
+		return err
+	}
+	if err := needReason(body.Reason); err != nil {
+		return err
+	}
+	o, err := c.Orders.Cancel(ctx.Request().Context(), order.CancelRequest{OrderNo: ctx.Param("no"), IfVersion: v, Reason: body.Reason, Cause: cause(ctx)})
+	switch {
+	case errors.Is(err, order.ErrVersion):
+		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}
+	case err != nil:
+		return err
+	case o.State == order.Closing:
+		return c.showOrder(ctx, http.StatusAccepted, &o)
+	}
+	return c.showOrder(ctx, http.StatusOK, &o)
+}
+
+// syncOrder asks WeChat now and applies what it says.
+func (c *console) syncOrder(ctx echo.Context) error {
+	o, err := c.Orders.Sync(ctx.Request().Context(), ctx.Param("no"), cause(ctx))
+	if err != nil {
+		return err
+	}
+	return c.showOrder(ctx, http.StatusOK, &o)
+}

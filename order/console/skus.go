@@ -1,0 +1,201 @@
+package console
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/stock"
+)
+
+type skuView struct {
+	SkuID     string           `json:"sku_id"`
+	Title     string           `json:"title"`
+	Price     orderhttp.Amount `json:"price"`
+	Available *int64           `json:"available"` // null when unlimited
+	Unlimited bool             `json:"unlimited"`
+	Version   int64            `json:"version"`
+}
+
+func viewSKU(s stock.SKU) skuView {
+	v := skuView{SkuID: s.SkuID, Title: s.Title, Unlimited: s.Unlimited, Version: s.Version}
+	v.Price.Total, v.Price.Currency = fen(s.PriceFen), "CNY"
+	if !s.Unlimited {
+		v.Available = &s.Available
+	}
+	return v
+}
+
+// accountView is a SKU with where all its units are.
+type accountView struct {
+	skuView
+	Total     int64 `json:"total"` // what came in
+	Reserved  int64 `json:"reserved"`
+	Sold      int64 `json:"sold"`
+	Returned  int64 `json:"returned"`
+	Conserved bool  `json:"conserved"`
+}
+
+const maxSKUs = 200
+
+func (c *console) listSKUs(ctx echo.Context) error {
+	skus, err := c.Stock.List(ctx.Request().Context(), ctx.QueryParam("cursor"), maxSKUs+1)
+	if err != nil {
+		return err
+	}
+	page := orderhttp.Page[skuView]{Data: []skuView{}}
+	for _, s := range skus[:min(len(skus), maxSKUs)] {
+		page.Data = append(page.Data, viewSKU(s))
+	}
+	if len(skus) > maxSKUs {
+		page.NextCursor = &skus[maxSKUs-1].SkuID
+	}
+	return ctx.JSON(http.StatusOK, page)
+}
+
+func (c *console) getSKU(ctx echo.Context) error {
+	s, err := c.Stock.Find(ctx.Request().Context(), ctx.Param("id"))
+	if err != nil {
+		return stockError(err)
+	}
+	a, err := c.Orders.StockAccount(ctx.Request().Context(), s.SkuID)
+	if err != nil {
+		return err
+	}
+	ctx.Response().Header().Set("ETag", etag(s.Version))
+	return ctx.JSON(http.StatusOK, accountView{viewSKU(s), a.CameIn, a.Reserved, a.Sold, a.Returned, a.Conserved()})
+}
+
+// putSKU creates a SKU with its first stock, or changes title and price of an
+// existing one. Creating needs no If-Match; changing does, or two operators
+// would overwrite one another's price.
+func (c *console) putSKU(ctx echo.Context) error {
+	var body struct {
+		Title    string           `json:"title"`
+		Price    orderhttp.Amount `json:"price"`
+		Quantity *int64           `json:"quantity"`
+		Reason   string           `json:"reason"`
+	}
+	if err := decode(ctx, &body); err != nil {
+		return err
+	}
+	p := stock.Put{SkuID: ctx.Param("id"), Title: body.Title, PriceFen: int64(body.Price.Total), Quantity: body.Quantity, Actor: operator(ctx)}
+	_, err := c.Stock.Find(ctx.Request().Context(), p.SkuID)
+	switch {
+	case err == nil:
+		if p.IfVersion, err = version(ctx); err != nil {
+			return err
+		}
+	case !errors.Is(err, stock.ErrSKUNotFound):
+		return err
+	}
+	s, created, err := c.Stock.Put(ctx.Request().Context(), p)
+	if err != nil {
+		return stockError(err)
+	}
+	c.Log.Info("sku put", "sku_id", s.SkuID, "by", operator(ctx), "created", created, "price_fen", s.PriceFen, "reason", body.Reason)
+	ctx.Response().Header().Set("ETag", etag(s.Version))
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	return ctx.JSON(status, viewSKU(s))
+}
+
+type changedView struct {
+	SKU    skuView `json:"sku"`
+	FlowNo string  `json:"flow_no"`
+	Delta  int64   `json:"delta"`
+	Before *int64  `json:"before,omitempty"`
+	After  *int64  `json:"after,omitempty"`
+}
+
+// replenish needs no If-Match: adding commutes, and the key keeps it to once.
+func (c *console) replenish(ctx echo.Context) error {
+	var body struct {
+		Quantity    int64  `json:"quantity"`
+		ReferenceNo string `json:"reference_no"`
+		Reason      string `json:"reason"`
+	}
+	change, err := c.change(ctx, &body, &body.Reason)
+	if err != nil {
+		return err
+	}
+	change.Delta = body.Quantity
+	if body.ReferenceNo != "" {
+		change.Reason = body.ReferenceNo + ": " + change.Reason
+	}
+	done, err := c.Stock.Replenish(ctx.Request().Context(), change)
+	c.Metrics.Stock("replenish", err)
+	return c.showChange(ctx, done, err)
+}
+
+// adjust names the shelf it expects instead of a version: stock moves without
+// one.
+func (c *console) adjust(ctx echo.Context) error {
+	var body struct {
+		Delta             int64  `json:"delta"`
+		ExpectedAvailable *int64 `json:"expected_available"`
+		Reason            string `json:"reason"`
+	}
+	change, err := c.change(ctx, &body, &body.Reason)
+	if err != nil {
+		return err
+	}
+	change.Delta, change.ExpectedAvailable = body.Delta, body.ExpectedAvailable
+	done, err := c.Stock.Adjust(ctx.Request().Context(), change)
+	c.Metrics.Stock("adjust", err)
+	return c.showChange(ctx, done, err)
+}
+
+func (c *console) change(ctx echo.Context, body any, reason *string) (stock.Change, error) {
+	key := strings.Trim(ctx.Request().Header.Get("Idempotency-Key"), `"`)
+	if key == "" {
+		return stock.Change{}, &orderhttp.Failure{Code: orderhttp.CodeKeyRequired}
+	}
+	if err := decode(ctx, body); err != nil {
+		return stock.Change{}, err
+	}
+	if err := needReason(*reason); err != nil {
+		return stock.Change{}, err
+	}
+	return stock.Change{SkuID: ctx.Param("id"), Key: key, Actor: operator(ctx), Reason: *reason}, nil
+}
+
+func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) error {
+	if err != nil {
+		return stockError(err)
+	}
+	if done.Replayed {
+		ctx.Response().Header().Set("Idempotent-Replayed", "true")
+	}
+	return ctx.JSON(http.StatusOK, changedView{viewSKU(done.SKU), done.FlowNo, done.Delta, done.Before, done.After})
+}
+
+// stockError gives the ledger's errors their codes.
+func stockError(err error) error {
+	var invalid *stock.InvalidError
+	var moved *stock.ChangedError
+	var below *stock.BelowZeroError
+	switch {
+	case errors.Is(err, stock.ErrSKUNotFound):
+		return &orderhttp.Failure{Code: orderhttp.CodeSKUNotFound, Err: err}
+	case errors.Is(err, stock.ErrKeyReused):
+		return &orderhttp.Failure{Code: orderhttp.CodeKeyReused, Err: err}
+	case errors.Is(err, stock.ErrSKUVersion):
+		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Err: err}
+	case errors.As(err, &moved), errors.As(err, &below), errors.Is(err, stock.ErrUnlimited):
+		return fail(orderhttp.CodeStockChanged, err.Error())
+	case errors.As(err, &invalid):
+		f := &orderhttp.Failure{Code: orderhttp.CodeValidation}
+		for _, p := range invalid.Problems {
+			f.Fields = append(f.Fields, order.FieldError{Pointer: "#", Code: "INVALID", Detail: p})
+		}
+		return f
+	}
+	return err
+}

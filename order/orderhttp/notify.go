@@ -1,0 +1,193 @@
+package orderhttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/payment"
+)
+
+// Notifications proves and reads what WeChat Pay sends; payment/wechat does.
+type Notifications interface {
+	// ParseNotification gives a notification only if WeChat Pay signed it. Errors:
+	// payment.ErrProbe, ErrBadSignature, ErrMalformed.
+	ParseNotification(h http.Header, body []byte) (payment.Notification, error)
+}
+
+// Settler takes in money; *order.Service is the one.
+type Settler interface {
+	Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error)
+}
+
+// NotifyOptions shape WeChat Pay's listener. Notifications, Settler and Now are required.
+type NotifyOptions struct {
+	Notifications Notifications
+	Settler       Settler
+	Now           func() time.Time
+	Log           *slog.Logger // nil: silent
+	Observe       Observer     // nil: nobody watches
+	// Parallel is how many notifications may be worked on at once; more wait.
+	// Default 256, one full group commit.
+	Parallel int
+}
+
+// Bounds of notifications.
+const (
+	// notifyBudget is what WeChat Pay waits, five seconds, less the way to it.
+	// Past it the answer is 500 and WeChat comes again: a 204 that it no longer
+	// hears would be half an answer.
+	notifyBudget    = 4 * time.Second
+	defaultParallel = 256
+	// maxNotifyID is what the timeline has room for; WeChat's ids have 36.
+	maxNotifyID = 64
+)
+
+// PathNotifyPayment is where payment notifications arrive.
+const PathNotifyPayment = "/wechat/v3/notify/payment"
+
+// The outcomes of a notification that are not a settlement.
+const (
+	outcomeProbe     = "probe"
+	outcomeUnsigned  = "unsigned"
+	outcomeMalformed = "malformed"
+	outcomeTooLarge  = "too_large"
+	outcomeFailed    = "failed"
+)
+
+type notify struct {
+	NotifyOptions
+	log   *slog.Logger
+	slots chan struct{}
+}
+
+// NewNotify gives the listener that WeChat Pay calls: payment notifications and
+// a health check, nothing else. It has no limit by address, because WeChat
+// comes from few; it bounds what is worked on at once.
+func NewNotify(o NotifyOptions) (*echo.Echo, error) {
+	if o.Notifications == nil || o.Settler == nil || o.Now == nil {
+		return nil, errors.New("orderhttp: NotifyOptions needs Notifications, Settler and Now")
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = defaultParallel
+	}
+	n := &notify{NotifyOptions: o, log: o.Log, slots: make(chan struct{}, o.Parallel)}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe, WriteError: writeFail})
+	e.POST(PathNotifyPayment, n.payment)
+	e.GET("/healthz", healthz)
+	return e, nil
+}
+
+// payment takes one notification in and answers 204 once it is committed. It
+// works to its end when WeChat hangs up: the money is there either way.
+func (n *notify) payment(c echo.Context) error {
+	start := n.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), notifyBudget)
+	defer cancel()
+	outcome, err := n.take(ctx, c)
+	if n.Observe != nil {
+		n.Observe.Notified(outcome, n.Now().Sub(start))
+	}
+	if err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// take checks the size, then the signature, then reads and settles.
+func (n *notify) take(ctx context.Context, c echo.Context) (outcome string, err error) {
+	r := c.Request()
+	if r.ContentLength > maxBody {
+		return outcomeTooLarge, &Failure{Code: CodeBodyTooLarge}
+	}
+	body, err := readAll(http.MaxBytesReader(c.Response(), r.Body, maxBody), r.ContentLength)
+	if f := (*Failure)(nil); errors.As(err, &f) && f.Code == CodeBodyTooLarge {
+		return outcomeTooLarge, err
+	} else if err != nil {
+		return outcomeMalformed, err
+	}
+	// The slot is taken after the body: a slow sender must not hold one.
+	select {
+	case n.slots <- struct{}{}:
+		defer func() { <-n.slots }()
+	case <-ctx.Done():
+		return outcomeFailed, ctx.Err()
+	}
+	got, err := n.Notifications.ParseNotification(r.Header, body)
+	switch {
+	case errors.Is(err, payment.ErrProbe): // WeChat tests that we look at signatures: no alarm
+		return outcomeProbe, err
+	case errors.Is(err, payment.ErrBadSignature):
+		n.refused(c, "unsigned notification refused", len(body))
+		return outcomeUnsigned, err
+	case errors.Is(err, payment.ErrMalformed):
+		n.refused(c, "malformed notification refused", len(body))
+		return outcomeMalformed, err
+	case err != nil: // not one of the three: its text may hold anything and is not passed on
+		return outcomeFailed, fmt.Errorf("reading a notification failed with a %T", err)
+	}
+	return n.settle(ctx, c, got)
+}
+
+func (n *notify) settle(ctx context.Context, c echo.Context, got payment.Notification) (string, error) {
+	id := got.ID
+	if !plain(id, maxNotifyID) {
+		id = RequestID(c)
+	}
+	s, err := n.Settler.Settle(ctx, got.Trade, order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: id})
+	switch {
+	case errors.Is(err, payment.ErrMalformed), errors.Is(err, order.ErrNotPaid):
+		n.refused(c, "notification without a payment refused", 0)
+		return outcomeMalformed, err
+	case err != nil:
+		return outcomeFailed, err
+	}
+	return string(s.Settled), nil
+}
+
+// refused says that something came which is not WeChat's word. How it looked is
+// told by its length: the body may hold anything.
+func (n *notify) refused(c echo.Context, what string, length int) {
+	n.log.Warn(what, "request_id", RequestID(c), "length", length)
+}
+
+// writeFail answers in WeChat's form. The text is ours and says nothing that a
+// forger could use.
+func writeFail(c echo.Context, err error) {
+	status, message := failStatus(err)
+	body, err := json.Marshal(struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}{"FAIL", message})
+	if err != nil {
+		panic(err) // two strings
+	}
+	_ = c.JSONBlob(status, body) // WeChat hung up; it will come again
+}
+
+func failStatus(err error) (int, string) {
+	var failure *Failure
+	var router *echo.HTTPError
+	switch {
+	case errors.Is(err, payment.ErrBadSignature): // probes match it too
+		return http.StatusUnauthorized, "signature"
+	case errors.Is(err, payment.ErrMalformed), errors.Is(err, order.ErrNotPaid):
+		return http.StatusBadRequest, "malformed"
+	case errors.As(err, &failure):
+		k := kindOf(failure.Code)
+		return k.status, k.title
+	case errors.As(err, &router):
+		return router.Code, "no such address"
+	}
+	return http.StatusInternalServerError, "try again"
+}

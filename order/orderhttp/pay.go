@@ -1,0 +1,225 @@
+package orderhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"rsc.io/qr"
+
+	"orderd/order"
+	"orderd/payment"
+)
+
+// Bounds of texts, in characters.
+const (
+	maxReason = 200
+	maxOpenID = 128
+)
+
+// prepay gives the parameters to pay with.
+func (a *api) prepay(c echo.Context) error {
+	no, err := orderNo(c)
+	if err != nil {
+		return err
+	}
+	body, err := readBody(c)
+	if err != nil {
+		return err
+	}
+	r, err := decodePrepay(body)
+	if err != nil {
+		return err
+	}
+	r.OrderNo, r.CustomerID, r.Cause = no, customerOf(c), causeOf(c)
+	p, err := a.Orders.Prepay(c.Request().Context(), r)
+	if err != nil {
+		return a.withOrder(c, no, err)
+	}
+	return c.JSON(http.StatusOK, prepayViewOf(p))
+}
+
+// decodePrepay reads the body of a prepay: trade_type, payer.openid for JSAPI,
+// scene_info for H5, named as WeChat names them. The payer's address is not
+// taken from the connection: that one may be a gateway's.
+func decodePrepay(body []byte) (order.PrepayRequest, error) {
+	var r order.PrepayRequest
+	var bad invalid
+	err := decode(body, fields{
+		{"trade_type", func(d *decoder) { r.TradeType = payment.TradeType(d.str()) }},
+		{"payer", func(d *decoder) {
+			d.object(fields{{"openid", func(d *decoder) { r.OpenID = bad.text(d, maxOpenID, "") }}})
+		}},
+		{"scene_info", func(d *decoder) {
+			d.object(fields{
+				{"payer_client_ip", func(d *decoder) { r.ClientIP = d.str() }},
+				{"h5_info", func(d *decoder) {
+					d.object(fields{{"type", func(d *decoder) { r.H5Type = d.str() }}})
+				}},
+			})
+		}},
+	})
+	if err != nil {
+		return r, err
+	}
+	return r, bad.err()
+}
+
+// paymentQuery asks WeChat Pay now: the buyer is back before the notification.
+func (a *api) paymentQuery(c echo.Context) error {
+	no, err := orderNo(c)
+	if err != nil {
+		return err
+	}
+	if err := noBody(c); err != nil {
+		return err
+	}
+	ctx, customer := c.Request().Context(), customerOf(c)
+	if _, err := a.Orders.FindOwn(ctx, customer, no); err != nil {
+		return err
+	}
+	// Only now: a stranger must not use up the owner's turn.
+	if wait := a.limits.query.take(no); wait > 0 {
+		return &Failure{Code: CodeRateLimited, RetryAfter: wait}
+	}
+	o, err := a.Orders.Sync(ctx, no, causeOf(c))
+	if err != nil {
+		return err
+	}
+	return a.showOrder(c, http.StatusOK, &o)
+}
+
+// cancel asks to close an order. 200 says how it ended, 202 that WeChat Pay has
+// not answered yet and the order is still on its way to closed.
+func (a *api) cancel(c echo.Context) error {
+	no, err := orderNo(c)
+	if err != nil {
+		return err
+	}
+	reason, err := readReason(c)
+	if err != nil {
+		return err
+	}
+	o, err := a.Orders.Cancel(c.Request().Context(), order.CancelRequest{
+		OrderNo: no, CustomerID: customerOf(c), Reason: reason, Cause: causeOf(c),
+	})
+	if err != nil {
+		return a.withOrder(c, no, err)
+	}
+	switch o.State {
+	case order.Closing:
+		return a.showOrder(c, http.StatusAccepted, &o)
+	case order.Closed, order.Late:
+		return a.showOrder(c, http.StatusOK, &o)
+	case order.Pending, order.Paid, order.Refunding, order.Refunded:
+	}
+	return fmt.Errorf("cancel left order %s %s", no, o.State)
+}
+
+// readReason reads {"reason":"…"}; no body at all is no reason.
+func readReason(c echo.Context) (string, error) {
+	if c.Request().ContentLength == 0 {
+		return "", nil
+	}
+	body, err := readBody(c)
+	if err != nil {
+		return "", err
+	}
+	if len(body) == 0 { // sent in chunks, of which there was none
+		return "", nil
+	}
+	var reason string
+	var bad invalid
+	err = decode(body, fields{{"reason", func(d *decoder) { reason = bad.text(d, maxReason, "") }}})
+	if err != nil {
+		return "", err
+	}
+	return reason, bad.err()
+}
+
+// noBody wants an empty body or an empty object.
+func noBody(c echo.Context) error {
+	if c.Request().ContentLength == 0 {
+		return nil
+	}
+	body, err := readBody(c)
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	return decode(body, nil)
+}
+
+// withOrder adds the order as it is now to the state machine's no, so that the
+// client can offer a refund without asking again.
+func (a *api) withOrder(c echo.Context, no string, err error) error {
+	var refused *order.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), storeBudget)
+	defer cancel()
+	o, findErr := a.Orders.FindOwn(ctx, customerOf(c), no)
+	if findErr != nil {
+		return err // the refusal is the answer, the order was an extra
+	}
+	f := refusal(refused)
+	view := viewOf(&o, a.Now())
+	f.Order, f.Err = &view, err
+	return &f
+}
+
+// qrcode draws the code_url of the order's Native payment. It opens none:
+// reading changes nothing.
+func (a *api) qrcode(c echo.Context) error {
+	no, err := orderNo(c)
+	if err != nil {
+		return err
+	}
+	o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+	if err != nil {
+		return err
+	}
+	now := a.Now()
+	if o.State != order.Pending || !now.Before(o.ExpireAt) {
+		return &order.NotPayableError{State: o.State, Expired: o.State == order.Pending}
+	}
+	for _, t := range o.Attempts {
+		if t.State == order.AttemptLive && t.TradeType == payment.Native && t.Answer.CodeURL != "" {
+			code, err := qr.Encode(t.Answer.CodeURL, qr.M)
+			if err != nil {
+				return fmt.Errorf("draw the code of %s: %w", t.OutTradeNo, err)
+			}
+			return c.Blob(http.StatusOK, "image/svg+xml", svg(code))
+		}
+	}
+	return &Failure{Code: CodeOrderNotPayable, Text: Text{
+		"No Native payment of this order is open: ask prepay for one first.", "该订单没有可用的 Native 支付,请先调用 prepay。"}}
+}
+
+// quietZone is the white margin that the standard wants, in modules.
+const quietZone = 4
+
+// svg draws a code, one rectangle per run of dark modules.
+func svg(code *qr.Code) []byte {
+	side := code.Size + 2*quietZone
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" shape-rendering="crispEdges">`+
+		`<rect width="%d" height="%d" fill="#fff"/><path d="`, side, side, side, side)
+	for y := range code.Size {
+		for x := 0; x < code.Size; x++ {
+			run := 0
+			for x+run < code.Size && code.Black(x+run, y) {
+				run++
+			}
+			if run > 0 {
+				fmt.Fprintf(&b, "M%d %dh%dv1h-%dz", x+quietZone, y+quietZone, run, run)
+				x += run
+			}
+		}
+	}
+	b.WriteString(`"/></svg>`)
+	return []byte(b.String())
+}

@@ -1,0 +1,185 @@
+package orderhttp
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+const (
+	headerKey      = "Idempotency-Key"
+	headerReplayed = "Idempotent-Replayed"
+	// maxKey is the longest idempotency key.
+	maxKey = 64
+	// The service has the same bounds. They are looked at here as well, so that
+	// one answer names everything that is wrong.
+	maxRemark = 200
+	maxAttach = 128
+)
+
+// place places an order. The same key with the same content is answered with
+// the same status and body, also while the first request still runs: both wait
+// for the one order. That answer is not stored anywhere, it is made again from
+// what was placed, which never changes.
+func (a *api) place(c echo.Context) error {
+	key, ok := idempotencyKey(c.Request().Header)
+	if !ok {
+		return &Failure{Code: CodeKeyRequired}
+	}
+	body, err := readBody(c)
+	if err != nil {
+		return err
+	}
+	p, err := decodePlacement(body)
+	if err != nil {
+		return err
+	}
+	p.CustomerID, p.RequestID, p.Cause = customerOf(c), key, RequestID(c)
+	placed, err := a.Orders.Place(c.Request().Context(), p)
+	if err != nil {
+		return pointAt(p.Lines, err)
+	}
+	h := c.Response().Header()
+	h.Set("Location", "/v1/orders/"+placed.Order.OrderNo)
+	h.Set("ETag", etag(placed.Order.Version))
+	if placed.Replayed {
+		h.Set(headerReplayed, "true")
+	}
+	return c.JSON(http.StatusCreated, viewOf(&placed.Order, placed.Order.CreatedAt))
+}
+
+// idempotencyKey gives the key, bare or quoted as in the IETF draft. Two
+// headers are none.
+func idempotencyKey(h http.Header) (string, bool) {
+	values := h.Values(headerKey)
+	if len(values) != 1 {
+		return "", false
+	}
+	key := values[0]
+	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
+		key = key[1 : n-1]
+	}
+	return key, plain(key, maxKey) && !strings.Contains(key, ".")
+}
+
+// decodePlacement reads the body of a placement. Everything that is wrong with
+// it is found here or in order.Place; the customer and the key are not in it.
+func decodePlacement(body []byte) (order.Placement, error) {
+	var p order.Placement
+	var bad invalid
+	err := decode(body, fields{
+		{"items", func(d *decoder) {
+			d.array(order.MaxLines, func(d *decoder) { p.Lines = append(p.Lines, readLine(d, &bad)) })
+		}},
+		{"expected_total", func(d *decoder) { p.ExpectedTotal = readAmount(d, &bad) }},
+		{"remark", func(d *decoder) { p.Remark = bad.text(d, maxRemark, "\n\t") }},
+		{"attach", func(d *decoder) { p.Attach = bad.text(d, maxAttach, "") }},
+	})
+	if err != nil {
+		return p, err
+	}
+	if len(p.Lines) == 0 || len(p.Lines) > order.MaxLines {
+		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength,
+			Detail: "an order has 1 to " + strconv.Itoa(order.MaxLines) + " lines"})
+	}
+	return p, bad.err()
+}
+
+func readLine(d *decoder, bad *invalid) stock.Line {
+	var l stock.Line
+	d.object(fields{
+		{"sku_id", func(d *decoder) { l.SkuID = d.str() }},
+		{"quantity", func(d *decoder) { l.Quantity = d.integer() }},
+	})
+	if !validSKU(l.SkuID) {
+		bad.add(d, "/sku_id", codeFormat, "a sku_id is 1 to 64 of 0-9 A-Z a-z _ . : -")
+	}
+	if l.Quantity < 1 || l.Quantity > order.MaxQuantity {
+		bad.add(d, "/quantity", codeRange, "a quantity is 1 to "+strconv.Itoa(order.MaxQuantity))
+	}
+	return l
+}
+
+func readAmount(d *decoder, bad *invalid) *payment.Fen {
+	total, currency := payment.Fen(-1), payment.CNY
+	d.object(fields{
+		{"total", func(d *decoder) { total = payment.Fen(d.integer()) }},
+		{"currency", func(d *decoder) { currency = d.str() }},
+	})
+	if total < 0 || total > payment.MaxFen {
+		bad.add(d, "/total", codeRange, "an amount is 0 to "+payment.MaxFen.String()+" yuan, in fen")
+	}
+	if currency != payment.CNY {
+		bad.add(d, "/currency", codeEnum, "the currency is CNY")
+	}
+	return &total
+}
+
+// invalid collects values that are not allowed.
+type invalid []order.FieldError
+
+// add records a mistake at the decoder's place, or at the member below it.
+func (v *invalid) add(d *decoder, member, code, detail string) {
+	if len(*v) < maxFieldErrors {
+		*v = append(*v, order.FieldError{Pointer: pointer(d.at) + member, Code: code, Detail: detail})
+	}
+}
+
+func (v *invalid) err() error {
+	if len(*v) == 0 {
+		return nil
+	}
+	return &order.ValidationError{Fields: *v}
+}
+
+// text reads a string that people wrote, of at most limit characters. Control
+// characters but those allowed are refused: it is shown on consoles and written
+// into files.
+func (v *invalid) text(d *decoder, limit int, allowed string) string {
+	s := d.str()
+	if utf8.RuneCountInString(s) > limit {
+		v.add(d, "", codeLength, "has at most "+strconv.Itoa(limit)+" characters")
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune(allowed, r) }) {
+		v.add(d, "", codeFormat, "must not contain control characters")
+	}
+	return s
+}
+
+// validSKU is the alphabet of stock: "1001 " must not find 1001, as MySQL
+// would have it.
+func validSKU(id string) bool { return plain(strings.ReplaceAll(id, ":", "-"), maxSKU) }
+
+// maxSKU is the length of the column.
+const maxSKU = 64
+
+// pointAt makes an error point at the lines that the client wrote: the service
+// merges lines of one SKU, and its own indexes count the merged ones.
+func pointAt(lines []stock.Line, err error) error {
+	index := func(sku string) int {
+		return slices.IndexFunc(lines, func(l stock.Line) bool { return l.SkuID == sku })
+	}
+	var short *order.InsufficientError
+	var unknown *order.UnknownSKUError
+	switch {
+	case errors.As(err, &short):
+		items := slices.Clone(short.Items)
+		for i := range items {
+			items[i].Index = index(items[i].SkuID)
+		}
+		return &order.InsufficientError{Items: items}
+	case errors.As(err, &unknown):
+		return &order.UnknownSKUError{SkuID: unknown.SkuID, Index: index(unknown.SkuID)}
+	}
+	return err
+}

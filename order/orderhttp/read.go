@@ -1,0 +1,294 @@
+package orderhttp
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/stock"
+)
+
+// Bounds of reading.
+const (
+	// MaxWait is the longest long poll, short of the idle time-outs of usual
+	// proxies (60 s).
+	MaxWait = 30 * time.Second
+	// firstLook and lastLook are the pauses between two looks of a long poll: a
+	// payment that comes at once is seen at once, a long wait costs one look a
+	// second.
+	firstLook = 100 * time.Millisecond
+	lastLook  = time.Second
+	// maxPolls bounds the long polls of one process; each costs a goroutine and
+	// a few indexed reads a second. Beyond it a poll is answered at once with
+	// what is there, which is a right answer too.
+	maxPolls = 1000
+	// maxListed and defaultListed are orders per page.
+	maxListed     = 200
+	defaultListed = 50
+	// maxSKUs is how many SKUs one request may ask about.
+	maxSKUs = 50
+)
+
+// polledKey marks a request that was slow on purpose.
+const polledKey = "orderhttp.polled"
+
+// show gives an order, or waits for a version newer than ?since=.
+func (a *api) show(c echo.Context) error {
+	no, err := orderNo(c)
+	if err != nil {
+		return err
+	}
+	q, err := query(c, "wait", "since")
+	if err != nil {
+		return err
+	}
+	var bad invalid
+	wait := time.Duration(q.number(&bad, "wait", 0, int64(MaxWait/time.Second), 0)) * time.Second
+	since := q.number(&bad, "since", 0, 1<<53, 0)
+	if err := bad.err(); err != nil {
+		return err
+	}
+	o, err := a.look(c, no)
+	if err == nil && wait > 0 && o.Version <= since {
+		o, err = a.poll(c, o, wait, since)
+	}
+	if err != nil {
+		return err
+	}
+	return a.showOrder(c, http.StatusOK, &o)
+}
+
+// look reads an order within its own budget: a poll is long, a read is not.
+func (a *api) look(c echo.Context, no string) (order.Order, error) {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), storeBudget)
+	defer cancel()
+	return a.Orders.FindOwn(ctx, customerOf(c), no)
+}
+
+// poll looks again until the order is newer than since, the wait is over, the
+// client is gone or the service stops.
+func (a *api) poll(c echo.Context, o order.Order, wait time.Duration, since int64) (order.Order, error) {
+	select {
+	case a.polls <- struct{}{}:
+		defer func() { <-a.polls }()
+	default:
+		return o, nil
+	}
+	c.Set(polledKey, true)
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	pause := time.NewTicker(firstLook)
+	defer pause.Stop()
+	for every := firstLook; o.Version <= since; {
+		select {
+		case <-pause.C:
+		case <-end.C:
+			return o, nil
+		case <-a.Stopping:
+			return o, nil
+		case <-c.Request().Context().Done():
+			return o, c.Request().Context().Err()
+		}
+		var err error
+		if o, err = a.look(c, o.OrderNo); err != nil {
+			return o, err
+		}
+		every = min(2*every, lastLook)
+		pause.Reset(every)
+	}
+	return o, nil
+}
+
+// showOrder answers with an order and its version as ETag; a reader who has
+// that version already gets 304.
+func (a *api) showOrder(c echo.Context, status int, o *order.Order) error {
+	tag := etag(o.Version)
+	c.Response().Header().Set("ETag", tag)
+	if r := c.Request(); r.Method == http.MethodGet && matches(r.Header.Get("If-None-Match"), tag) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	return c.JSON(status, viewOf(o, a.Now()))
+}
+
+func etag(version int64) string { return `"v` + strconv.FormatInt(version, 10) + `"` }
+
+// matches compares weakly, as If-None-Match wants.
+func matches(header, tag string) bool {
+	for part := range strings.SplitSeq(header, ",") {
+		part = strings.TrimSpace(part)
+		if part == "*" || strings.TrimPrefix(part, "W/") == tag {
+			return true
+		}
+	}
+	return false
+}
+
+// list gives the customer's own orders, newest first.
+func (a *api) list(c echo.Context) error {
+	q, err := query(c, "state", "created_from", "created_to", "limit", "cursor")
+	if err != nil {
+		return err
+	}
+	var bad invalid
+	f := order.Filter{
+		CustomerID:  customerOf(c),
+		State:       order.State(q.one("state")),
+		CreatedFrom: q.time(&bad, "created_from"),
+		CreatedTo:   q.time(&bad, "created_to"),
+		Limit:       int(q.number(&bad, "limit", 1, maxListed, defaultListed)),
+		Cursor:      q.one("cursor"),
+	}
+	if f.State != "" && !slices.Contains(order.States(), f.State) {
+		bad.query("state", codeEnum, "is not a state of an order")
+	}
+	if f.Cursor != "" && !validOrderNo(f.Cursor) {
+		bad.query("cursor", codeFormat, "is not a cursor of this list")
+	}
+	if err := bad.err(); err != nil {
+		return err
+	}
+	orders, next, err := a.Orders.List(c.Request().Context(), f)
+	if err != nil {
+		return err
+	}
+	now := a.Now()
+	page := Page[OrderSummary]{Data: make([]OrderSummary, len(orders))}
+	for i := range orders {
+		page.Data[i] = summaryOf(&orders[i], now)
+	}
+	if next != "" {
+		page.NextCursor = &next
+	}
+	return c.JSON(http.StatusOK, page)
+}
+
+// skuStock shows what is left of one SKU.
+func (a *api) skuStock(c echo.Context) error {
+	id := c.Param("sku_id")
+	if !validSKU(id) {
+		return stock.ErrSKUNotFound
+	}
+	skus, err := a.Shelves.FindMany(c.Request().Context(), []string{id})
+	if err != nil {
+		return err
+	}
+	if len(skus) == 0 {
+		return stock.ErrSKUNotFound
+	}
+	displayed(c)
+	return c.JSON(http.StatusOK, stockViewOf(skus[0], a.Now()))
+}
+
+// manyStock shows what is left of several SKUs, in the order asked. SKUs that
+// do not exist are left out.
+func (a *api) manyStock(c echo.Context) error {
+	q, err := query(c, "sku_ids")
+	if err != nil {
+		return err
+	}
+	ids := strings.Split(q.one("sku_ids"), ",")
+	var bad invalid
+	if len(ids) > maxSKUs {
+		bad.query("sku_ids", codeLength, "names at most "+strconv.Itoa(maxSKUs)+" SKUs")
+	} else if slices.ContainsFunc(ids, func(id string) bool { return !validSKU(id) }) {
+		bad.query("sku_ids", codeFormat, "is a list of sku_id, separated by commas")
+	}
+	if err := bad.err(); err != nil {
+		return err
+	}
+	skus, err := a.Shelves.FindMany(c.Request().Context(), ids)
+	if err != nil {
+		return err
+	}
+	now := a.Now()
+	page := Page[StockView]{Data: []StockView{}}
+	for _, id := range ids {
+		if i := slices.IndexFunc(skus, func(s stock.SKU) bool { return s.SkuID == id }); i >= 0 {
+			page.Data = append(page.Data, stockViewOf(skus[i], now))
+		}
+	}
+	displayed(c)
+	return c.JSON(http.StatusOK, page)
+}
+
+// displayed lets the shop's pages keep a number of stock for a second. It is for
+// showing; the truth is told by the placement.
+func displayed(c echo.Context) { c.Response().Header().Set("Cache-Control", "max-age=1") }
+
+// orderNo gives the order number in the path. What cannot be one is not found,
+// without asking the database.
+func orderNo(c echo.Context) (string, error) {
+	no := c.Param("order_no")
+	if !validOrderNo(no) {
+		return "", order.ErrNotFound
+	}
+	return no, nil
+}
+
+// validOrderNo reports that s has the form of a ULID.
+func validOrderNo(s string) bool {
+	const length = 26
+	return len(s) == length && plain(s, length) && strings.ToUpper(s) == s
+}
+
+// params are the query parameters of a request.
+type params url.Values
+
+// query reads the parameters; one that the route does not know is a mistake,
+// because a filter that is silently ignored gives a wrong answer.
+func query(c echo.Context, known ...string) (params, error) {
+	q, err := url.ParseQuery(c.Request().URL.RawQuery)
+	if err != nil {
+		return nil, &Failure{Code: CodeMalformed, Err: err}
+	}
+	var bad invalid
+	for name, values := range q {
+		switch {
+		case !slices.Contains(known, name):
+			bad.query(name[:min(len(name), maxUnknownName)], codeUnknownField, "is not a parameter here")
+		case len(values) > 1:
+			bad.query(name, codeDuplicate, "is given twice")
+		}
+	}
+	return params(q), bad.err()
+}
+
+func (v *invalid) query(name, code, detail string) {
+	if len(*v) < maxFieldErrors {
+		*v = append(*v, order.FieldError{Pointer: "?" + name, Code: code, Detail: detail})
+	}
+}
+
+func (p params) one(name string) string { return url.Values(p).Get(name) }
+
+func (p params) number(bad *invalid, name string, from, to, otherwise int64) int64 {
+	s := p.one(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < from || n > to {
+		bad.query(name, codeRange, "is a number from "+strconv.FormatInt(from, 10)+" to "+strconv.FormatInt(to, 10))
+		return otherwise
+	}
+	return n
+}
+
+func (p params) time(bad *invalid, name string) time.Time {
+	s := p.one(name)
+	if s == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		bad.query(name, codeFormat, "is a time like 2026-11-20T13:42:05Z")
+	}
+	return t
+}
