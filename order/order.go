@@ -203,6 +203,7 @@ type Prepayment struct {
 
 // Filter selects orders, newest first. Zero fields do not select.
 type Filter struct {
+	OrderNo                string
 	CustomerID             string
 	State                  State
 	CreatedFrom, CreatedTo time.Time

@@ -167,6 +167,7 @@ func (f *Filter) where(now time.Time) (string, []any) {
 			terms, args = append(terms, term), append(args, values...)
 		}
 	}
+	add(f.OrderNo != "", "order_no = ?", f.OrderNo)
 	add(f.CustomerID != "", "customer_id = ?", f.CustomerID)
 	add(f.State != "", "state = ?", string(f.State))
 	add(!f.CreatedFrom.IsZero(), "created_at >= ?", toMS(f.CreatedFrom))

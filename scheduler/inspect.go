@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -25,10 +26,16 @@ type Depth struct {
 // Depth reads the queue. It fails while Redis is away.
 func (q *Queue) Depth() (Depth, error) {
 	d := Depth{Queue: QueueExpire, States: map[string]int{}}
+	// Asked first, because GetQueueInfo's "not found" is an error of asynq's
+	// internals that cannot be told from others.
+	queues, err := q.inspector().Queues()
+	if err != nil {
+		return d, fmt.Errorf("read the queue: %w", err)
+	} else if !slices.Contains(queues, QueueExpire) {
+		return d, nil // nothing was ever set
+	}
 	info, err := q.inspector().GetQueueInfo(QueueExpire)
-	if errors.Is(err, asynq.ErrQueueNotFound) {
-		return d, nil
-	} else if err != nil {
+	if err != nil {
 		return d, fmt.Errorf("read the queue: %w", err)
 	}
 	d.States = map[string]int{"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived}

@@ -34,7 +34,8 @@ var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, rediss:/
 // wait for the server: Redis may be away.
 func Connect(rawURL string) (redis.UniversalClient, error) {
 	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: 500 * time.Millisecond,
-		ReadTimeout: time.Second, WriteTimeout: time.Second, PoolSize: 40}
+		ReadTimeout: time.Second, WriteTimeout: time.Second, PoolSize: 40,
+		DialerRetries: 1} // commands are repeated anyway; five dials each, go-redis's default, hold a caller for seconds
 	if rest, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
 		if !clusterURL(rest, &o) {
 			return nil, ErrRedisURL
@@ -168,7 +169,7 @@ func (q *Queue) handle(a arm) {
 		}
 		return
 	}
-	q.enqueue(ctx, a, wakeID(a.orderNo, a.at), asynq.ProcessAt(ceil(a.at)))
+	_, _ = q.enqueue(ctx, a, wakeID(a.orderNo, a.at), asynq.ProcessAt(ceil(a.at)))
 }
 
 // enqueue sets a task and reports whether it is new. A conflict means that the

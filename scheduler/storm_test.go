@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,7 +62,11 @@ func TestBacklogIsNotLoss(t *testing.T) {
 	for i := range herd {
 		s.due[fmt.Sprintf("o%03d", i)] = due
 	}
-	q, w := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: 250 * time.Millisecond, CloseRate: 100, Concurrency: 8})
+	m := mini(t)
+	if err := m.Set(epochKey, "1"); err != nil { // a Redis that we know: it has lost nothing
+		t.Fatal(err)
+	}
+	q, w := newWorker(t, "redis://"+m.Addr(), s, Options{SweepEvery: 250 * time.Millisecond, CloseRate: 100, Concurrency: 8})
 	for no := range s.due {
 		q.CloseAt(no, 1, due)
 	}
@@ -167,12 +172,13 @@ func TestStopWhileBusyAbortsNothing(t *testing.T) {
 // slow is a shop whose one order takes until end is closed, and sees whether it is cut off.
 type slow struct {
 	*shop
+	once       sync.Once
 	begun, end chan struct{}
 	cut        error
 }
 
 func (s *slow) Expire(ctx context.Context, no string, cause order.Cause) error {
-	close(s.begun)
+	s.once.Do(func() { close(s.begun) })
 	<-s.end
 	s.cut = ctx.Err()
 	return s.shop.Expire(ctx, no, cause)

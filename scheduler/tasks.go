@@ -73,15 +73,25 @@ func ceil(t time.Time) time.Time {
 // errThrottled: the limiter towards WeChat had no room in time.
 var errThrottled = errors.New("waiting for the rate limit towards WeChat Pay")
 
-// retryDelay says when a task that ended in err is tried again.
-func retryDelay(now time.Time, n int, err error) time.Duration {
+// nextAsk is when an order wants to be asked about again, if err says so.
+func nextAsk(err error) (time.Time, bool) {
 	var notDue *order.NotDueError
 	var closing *order.ClosingError
 	switch {
 	case errors.As(err, &notDue):
-		return max(ceil(notDue.At).Sub(now), minDelay)
+		return notDue.At, true
 	case errors.As(err, &closing):
-		return max(ceil(closing.At).Sub(now), minDelay)
+		return closing.At, true
+	}
+	return time.Time{}, false
+}
+
+// retryDelay says when a task that ended in err is tried again.
+func retryDelay(now time.Time, n int, err error) time.Duration {
+	if at, ok := nextAsk(err); ok {
+		return max(ceil(at).Sub(now), minDelay)
+	}
+	switch {
 	case errors.Is(err, errThrottled):
 		return 2*time.Second + rand.N(3*time.Second)
 	case errors.Is(err, asynq.ErrLeaseExpired), errors.Is(err, sqldb.ErrUnavailable), errors.Is(err, sqldb.ErrOverloaded):
@@ -94,8 +104,8 @@ func retryDelay(now time.Time, n int, err error) time.Duration {
 // isFailure tells asynq which errors use up a retry: not those that only say
 // "later".
 func isFailure(err error) bool {
-	return !errors.As(err, new(*order.NotDueError)) && !errors.As(err, new(*order.ClosingError)) &&
-		!errors.Is(err, errThrottled) && !errors.Is(err, sqldb.ErrUnavailable)
+	_, later := nextAsk(err)
+	return !later && !errors.Is(err, errThrottled) && !errors.Is(err, sqldb.ErrUnavailable) && !errors.Is(err, sqldb.ErrOverloaded)
 }
 
 // result names how a handler ended, for metrics.

@@ -73,6 +73,7 @@ func NewWorker(o Options) (*Worker, error) {
 		o.Observe = nobody{}
 	}
 	w := &Worker{o: o, limiter: rate.NewLimiter(rate.Limit(o.CloseRate), closeBurst)}
+	w.stopping, w.stop = context.WithCancel(context.Background())
 	w.sweep.w = w
 	if o.Queue != nil {
 		w.server = asynq.NewServerFromRedisClient(o.Queue.redis, asynq.Config{
@@ -98,8 +99,7 @@ func setDefault[T comparable](v *T, to T) {
 
 // Start starts tasks and sweep. A Redis that is away does not stop it.
 func (w *Worker) Start() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	w.stop, w.stopping = cancel, ctx
+	ctx := w.stopping
 	w.loops.Go(func() { w.sweep.run(ctx) })
 	if w.server == nil {
 		return nil
@@ -134,7 +134,33 @@ func (w *Worker) handle(ctx context.Context, t *asynq.Task) error {
 	if errors.Is(err, errPoison) || errors.Is(err, order.ErrNotFound) {
 		return fmt.Errorf("%w: %w", err, asynq.SkipRetry) // archived at once, and visible
 	}
+	if at, ok := nextAsk(err); ok {
+		return w.later(ctx, t, at, err)
+	}
 	return err
+}
+
+// later hands over to the order's wake-up at its next time and lets this task
+// end. Whoever asked WeChat has set that wake-up too, under the same id: were
+// this task retried beside it, an order would gain a task with every round. It
+// is retried only when the wake-up's id is its own, which it holds while it
+// runs, or when the wake-up cannot be set.
+func (w *Worker) later(ctx context.Context, t *asynq.Task, at time.Time, why error) error {
+	p, err := decodePayload(t.Payload())
+	if err != nil {
+		return err
+	}
+	if soonest := w.o.Now().Add(minDelay); at.Before(soonest) {
+		at = soonest
+	}
+	next := wakeID(p.OrderNo, at)
+	if id, _ := asynq.GetTaskID(ctx); id == next {
+		return why
+	}
+	if _, err := w.o.Queue.enqueue(ctx, arm{orderNo: p.OrderNo, version: p.Version}, next, asynq.ProcessAt(ceil(at))); err != nil {
+		return why
+	}
+	return nil
 }
 
 func (w *Worker) expire(ctx context.Context, t *asynq.Task) error {
@@ -145,19 +171,25 @@ func (w *Worker) expire(ctx context.Context, t *asynq.Task) error {
 	if err != nil {
 		return err
 	}
+	if err := w.throttle(ctx, p.OrderNo); err != nil {
+		return err
+	}
 	id, _ := asynq.GetTaskID(ctx)
-	return w.ask(ctx, p.OrderNo, "task", id)
+	return w.o.Orders.Expire(ctx, p.OrderNo, cause("task", id))
 }
 
-// ask takes an order to the service, within the rate that WeChat bears.
-func (w *Worker) ask(ctx context.Context, orderNo, causeType, causeID string) error {
-	wait, cancel := context.WithTimeout(ctx, limiterWait)
+// throttle waits for a place in the rate that WeChat bears.
+func (w *Worker) throttle(ctx context.Context, orderNo string) error {
+	ctx, cancel := context.WithTimeout(ctx, limiterWait)
 	defer cancel()
-	if err := w.limiter.Wait(wait); err != nil {
+	if err := w.limiter.Wait(ctx); err != nil {
 		return fmt.Errorf("order %s: %w", orderNo, errThrottled)
 	}
-	return w.o.Orders.Expire(ctx, orderNo, order.Cause{
-		Actor: order.Actor{Type: order.ByScheduler, ID: "worker"}, Type: causeType, ID: causeID})
+	return nil
+}
+
+func cause(kind, id string) order.Cause {
+	return order.Cause{Actor: order.Actor{Type: order.ByScheduler, ID: "worker"}, Type: kind, ID: id}
 }
 
 // sleep waits and reports false when ctx ended first.

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"orderd/migrations"
@@ -147,10 +146,13 @@ func dialable(addr string) string {
 // app is a running service.
 type app struct {
 	*core
-	s        *settings
-	log      *slog.Logger
-	redis    redis.UniversalClient
-	mini     *miniredis.Miniredis
+	s     *settings
+	log   *slog.Logger
+	redis redis.UniversalClient
+	mini  interface { // the embedded Redis
+		Addr() string
+		Close()
+	}
 	queue    *scheduler.Queue
 	worker   *scheduler.Worker
 	sim      *simulator
@@ -212,9 +214,11 @@ func (a *app) startQueue(ctx context.Context, o options) (err error) {
 	a.metrics = console.NewMetrics()
 	url := a.s.Redis
 	if a.s.embeddedRedis() {
-		if a.mini, err = startRedis(); err != nil {
+		m, err := startRedis()
+		if err != nil {
 			return err
 		}
+		a.mini = m
 		url = "redis://" + a.mini.Addr()
 		a.announce("queue: embedded Redis in this process (set ORDERD_REDIS)")
 	}

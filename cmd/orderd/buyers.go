@@ -196,7 +196,7 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 		OrderNo string `json:"order_no"`
 	}
 	key := map[string]string{"Idempotency-Key": fmt.Sprintf("visit-%d", i)}
-	status, header, err := b.call("POST", "/v1/orders", key, body, &placed)
+	status, _, err := b.call("POST", "/v1/orders", key, body, &placed)
 	switch {
 	case err != nil:
 		return err
@@ -210,7 +210,8 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 	p.placed.Add(1)
 	b.no = placed.OrderNo
 	if i%10 == 0 { // the button pressed twice
-		if status, header, err = b.call("POST", "/v1/orders", key, body, &placed); err != nil || status != http.StatusCreated || header.Get("Idempotent-Replayed") != "true" || placed.OrderNo != b.no {
+		status, header, err := b.call("POST", "/v1/orders", key, body, &placed)
+		if err != nil || status != http.StatusCreated || header.Get("Idempotent-Replayed") != "true" || placed.OrderNo != b.no {
 			return fmt.Errorf("a repeated request answered %d with order %s: %w", status, placed.OrderNo, err)
 		}
 		p.replayed.Add(1)

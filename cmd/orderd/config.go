@@ -200,7 +200,7 @@ func (s *settings) secretInDataDir(name string) (value string, made bool, err er
 		return "", false, err
 	}
 	raw := make([]byte, 32)
-	rand.Read(raw) //nolint:errcheck // never fails (crypto/rand)
+	rand.Read(raw) // never fails, says its documentation
 	value = hex.EncodeToString(raw)
 	return value, true, os.WriteFile(path, []byte(value+"\n"), 0o600)
 }

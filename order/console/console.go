@@ -173,7 +173,11 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		}
 		who := c.who(secret)
 		if !ok || who == nil {
-			ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
+			// Set as late as can be: the table of problems speaks of Bearer, and a
+			// browser asks its user only for Basic.
+			ctx.Response().Before(func() {
+				ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
+			})
 			return fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as the password of HTTP Basic.")
 		}
 		if !who.Role.may(need) {

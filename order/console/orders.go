@@ -41,7 +41,7 @@ func (c *console) view(o *order.Order) orderView {
 }
 
 func (c *console) listOrders(ctx echo.Context) error {
-	f := order.Filter{CustomerID: ctx.QueryParam("customer_id"), State: order.State(ctx.QueryParam("state")),
+	f := order.Filter{OrderNo: ctx.QueryParam("order_no"), CustomerID: ctx.QueryParam("customer_id"), State: order.State(ctx.QueryParam("state")),
 		OutTradeNo: ctx.QueryParam("out_trade_no"), TransactionID: ctx.QueryParam("transaction_id"), OutRefundNo: ctx.QueryParam("out_refund_no"),
 		SkuID: ctx.QueryParam("sku_id"), Stuck: ctx.QueryParam("stuck") == "1", Cursor: ctx.QueryParam("cursor")}
 	var bad []order.FieldError

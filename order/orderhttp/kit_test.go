@@ -18,7 +18,10 @@ import (
 	"orderd/stock"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The waiting for the shared database server ends with the process.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("orderd/migrations/sqldb/sqldbtest/servers.(*child).Start.func1"))
+}
 
 var (
 	secret = []byte("0123456789abcdef0123456789abcdef")

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// importRule says what the production files of a folder must not import, and why.
+type importRule struct {
+	folder string
+	below  bool // folders below it too
+	deny   []string
+	why    string
+	except string // a file that may
+}
+
+var importRules = []importRule{
+	{"stock", true, []string{"orderd/order", "orderd/payment", "orderd/scheduler"}, "the ledger is told an order number and knows neither orders nor money", ""},
+	{"payment", false, []string{"orderd/order", "orderd/stock"}, "money is taken in by orders, not the other way round", ""},
+	{"payment/wechat", true, []string{"orderd/order", "orderd/stock", "orderd/migrations"}, "the gateway translates a protocol and decides nothing", ""},
+	{"payment/wechatsim", true, []string{"orderd/", "github.com/"}, "the judge shares no code with the judged", ""},
+	{"order", false, []string{"github.com/labstack/echo", "github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis", "orderd/scheduler"}, "orders know neither HTTP nor queue nor gopay: they declare what they need", ""},
+	{"order/orderhttp", true, []string{"github.com/go-pay", "github.com/hibiken/asynq", "github.com/redis"}, "HTTP shows orders, it does not queue or pay", ""},
+	{"scheduler", true, []string{"github.com/go-pay", "github.com/labstack/echo"}, "the scheduler wakes orders and speaks to nobody else", ""},
+	{"migrations", true, []string{"orderd/order", "orderd/stock", "orderd/payment"}, "the engine room knows no business", ""},
+	{"cmd/orderd", true, []string{"github.com/alicebob/miniredis", "orderd/payment/wechatsim"}, "one file says what an empty configuration means", "embedded.go"},
+	{"cmd/orderd", true, []string{"testing", "orderd/order/ordertest", "orderd/migrations/sqldb/sqldbtest"}, "test support is never in the binary", ""},
+}
+
+// allowed are the files of cmd/orderd that steer the simulator that embedded.go started.
+var allowed = map[string]bool{"embedded.go": true, "demo.go": true, "buyers.go": true, "sim.go": true}
+
+// An import in the wrong direction is how layers rot; each rule says why it is there.
+func TestImports(t *testing.T) {
+	files := 0
+	for _, rule := range importRules {
+		root := filepath.Join("..", "..", filepath.FromSlash(rule.folder))
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && path != root && (!rule.below || d.Name() == "sqldbtest" || d.Name() == "ordertest"):
+				return filepath.SkipDir
+			case !strings.HasSuffix(path, ".go"), strings.HasSuffix(path, "_test.go"), rule.except != "" && allowed[filepath.Base(path)]:
+				return nil
+			}
+			files++
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				return err
+			}
+			for _, spec := range f.Imports {
+				name, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					return err
+				}
+				for _, denied := range rule.deny {
+					if strings.HasPrefix(name, denied) {
+						t.Errorf("%s imports %s: %s", path, name, rule.why)
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files < 50 {
+		t.Fatalf("only %d files looked at: the rules name folders that are gone", files)
+	}
+}
