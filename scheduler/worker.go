@@ -150,8 +150,8 @@ func (w *Worker) later(ctx context.Context, t *asynq.Task, at time.Time, why err
 	if err != nil {
 		return err
 	}
-	if soonest := w.o.Now().Add(minDelay); at.Before(soonest) {
-		at = soonest
+	if now := w.o.Now(); !at.After(now) {
+		at = now.Add(minDelay) // never round and round without a pause
 	}
 	next := wakeID(p.OrderNo, at)
 	if id, _ := asynq.GetTaskID(ctx); id == next {

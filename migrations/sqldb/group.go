@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -62,8 +63,6 @@ type Group[R, A any] struct {
 
 type member[R, A any] struct {
 	request R
-	taken   bool // under Group.mu: part of a batch, no way back
-	gone    bool // under Group.mu: the caller left before that
 	done    chan struct{}
 	outcome Outcome[A]
 }
@@ -115,15 +114,22 @@ func (g *Group[R, A]) Do(ctx context.Context, request R) (A, error) {
 		return m.outcome.Answer, m.outcome.Err
 	case <-ctx.Done():
 	}
-	g.mu.Lock()
-	m.gone = !m.taken
-	gone := m.gone
-	g.mu.Unlock()
-	if gone {
+	if g.withdraw(m) {
 		return zero, ctx.Err()
 	}
 	<-m.done
 	return m.outcome.Answer, m.outcome.Err
+}
+
+// withdraw takes a member out of the queue. False means that a batch has it.
+func (g *Group[R, A]) withdraw(m *member[R, A]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.queue, m)
+	if i >= 0 {
+		g.queue = slices.Delete(g.queue, i, i+1)
+	}
+	return i >= 0
 }
 
 // Close lets the calls that are in finish and stops the group. Later calls get
@@ -158,26 +164,16 @@ func (g *Group[R, A]) take() []*member[R, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for {
-		n := min(len(g.queue), g.opt.MaxBatch)
-		batch := make([]*member[R, A], 0, n)
-		for _, m := range g.queue[:n] {
-			if !m.gone {
-				m.taken = true
-				batch = append(batch, m)
+		if n := min(len(g.queue), g.opt.MaxBatch); n > 0 {
+			batch := slices.Clone(g.queue[:n])
+			clear(g.queue[:n])
+			g.queue = g.queue[n:]
+			if len(g.queue) == 0 {
+				g.queue = nil // let the backing array of a burst go
+			} else {
+				g.work.Signal() // another lane may take the rest
 			}
-		}
-		clear(g.queue[:n])
-		g.queue = g.queue[n:]
-		if len(g.queue) == 0 {
-			g.queue = nil // let the backing array of a burst go
-		} else {
-			g.work.Signal() // another lane may take the rest
-		}
-		if len(batch) > 0 {
 			return batch
-		}
-		if n > 0 {
-			continue // all of them had left
 		}
 		if g.closed {
 			return nil

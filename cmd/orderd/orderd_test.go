@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment/wechatsim"
+)
+
+// words runs a verb and gives its exit code and what it wrote.
+func words(t *testing.T, args ...string) (code int, out, err string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, &terminal{In: strings.NewReader(""), Out: &o, Err: &e})
+	return code, o.String(), e.String()
+}
+
+// embedded starts a service on embedded parts and free ports.
+func embedded(t *testing.T, dir string) *app {
+	t.Helper()
+	notify, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &settings{DataDir: dir, APIAddr: "127.0.0.1:0", NotifyAddr: notify, AdminAddr: "127.0.0.1:0", SimAddr: "127.0.0.1:0",
+		PayWithin: time.Minute, CloseGrace: time.Second, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error"}
+	a, err := start(t.Context(), s, options{roles: allRoles, simSpeed: 30}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sampleSKU(t.Context(), a.stock); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func buy(t *testing.T, a *app, path, key string, body, into any) int {
+	t.Helper()
+	token, err := orderhttp.MintToken([]byte(a.JWTSecret), "c1", time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+a.API+path, bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Idempotency-Key", key)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if into != nil {
+		if err := json.Unmarshal(b, into); err != nil {
+			t.Fatalf("%s: %s", err, b)
+		}
+	}
+	return res.StatusCode
+}
+
+// Without it the main road could be broken end to end while every part passes: place, prepay, pay at WeChat, a signed
+// callback over HTTP, paid, and the same data seen by the verbs.
+func TestServeEndToEnd(t *testing.T) {
+	dir := t.TempDir()
+	a := embedded(t, dir)
+	var o struct {
+		OrderNo    string `json:"order_no"`
+		OutTradeNo string `json:"out_trade_no"`
+	}
+	if st := buy(t, a, "/v1/orders", "k1", map[string]any{"items": []any{map[string]any{"sku_id": "1001", "quantity": 2}}}, &o); st != http.StatusCreated {
+		t.Fatal(st)
+	}
+	if st := buy(t, a, "/v1/orders/"+o.OrderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"}, &o); st != http.StatusOK {
+		t.Fatal(st)
+	}
+	if err := a.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		got, err := a.orders.Find(t.Context(), o.OrderNo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.State == order.Paid {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the callback did not arrive: %s", got.State)
+		}
+		time.Sleep(20 * time.Millisecond) // polling, not timing
+	}
+	if _, err := start(t.Context(), a.s, options{roles: allRoles}, a.log); err == nil || !strings.Contains(err.Error(), "another orderd") {
+		t.Errorf("a second service on the same data: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"order", "get", o.OrderNo}, "paid"}, {[]string{"order", "list", "--state", "paid"}, o.OrderNo},
+		{[]string{"order", "timeline", o.OrderNo}, "payment.applied"}, {[]string{"order", "get", o.OrderNo, "-o", "json"}, `"State": "paid"`},
+		{[]string{"stock", "show"}, "Blue mug"}, {[]string{"stock", "show", "1001"}, "conserved: true"}, {[]string{"stock", "export"}, "1001,Blue mug,14900,998"},
+		{[]string{"verify"}, "order.total"}, {[]string{"verify", "-o", "json"}, `"orders": 1`}, {[]string{"migrate", "status"}, "true"},
+		{[]string{"doctor"}, "invariants hold"}, {[]string{"token", "create", "--customer", "c2"}, "."}, {[]string{"version"}, "orderd"},
+		{[]string{"stock", "replenish", "1001", "5", "--reason", "r", "--key", "k", "--yes"}, "+5, now 1003"},
+		{[]string{"stock", "adjust", "1001", "--delta=-3", "--reason", "r", "--key", "k", "--yes"}, "-3, now 1000"},
+	} {
+		code, out, errs := words(t, append(c.args, "--data-dir", dir)...)
+		if code != exitOK || !strings.Contains(out, c.want) {
+			t.Errorf("%v: exit %d\n%s%s", c.args, code, out, errs)
+		}
+	}
+}
+
+// A script decides by exit codes, a stranger by the words: both are a contract.
+func TestExitCodesAndHints(t *testing.T) {
+	dir := t.TempDir()
+	if code, _, errs := words(t, "migrate", "up", "--data-dir", dir); code != exitOK {
+		t.Fatal(errs)
+	}
+	bad := filepath.Join(dir, "bad.csv")
+	if err := os.WriteFile(bad, []byte("sku_id,title,price_fen,quantity\nx,y,0,1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"nonsense"}, exitUsage, "--help"}, {[]string{"order", "get", "ghost"}, exitFailed, "order list"},
+		{[]string{"stock", "show", "ghost"}, exitFailed, "stock import"}, {[]string{"stock", "import", "ghost.csv", "--yes"}, exitUsage, "no file"},
+		{[]string{"stock", "import", bad, "--yes"}, exitFailed, "problems"}, {[]string{"stock", "import", bad}, exitUsage, "--yes"},
+		{[]string{"verify", "--dsn", "mysql:u:hunter2@tcp(127.0.0.1:1)/d"}, exitDown, "doctor"},
+		{[]string{"verify", "--dsn", "postgres://x"}, exitFailed, "mysql:"}, {[]string{"serve", "--role", "x"}, exitUsage, "worker"},
+		{[]string{"verify", "--pay-within", "1ms"}, exitUsage, "at least 1s"}, {[]string{"order", "close", "x", "--reason", "r"}, exitUsage, "--yes"},
+		{[]string{"verify", "--bootstrap-admin-token", "short"}, exitUsage, "openssl"}, {[]string{"demo", "--orders", "3"}, exitUsage, "60"},
+	} {
+		code, out, errs := words(t, append(c.args, "--data-dir", dir)...)
+		if code != c.code || !strings.Contains(errs, c.want) || strings.Contains(errs+out, "hunter2") {
+			t.Errorf("%v: exit %d, want %d\n%s", c.args, code, c.code, errs)
+		}
+	}
+	if code, _, errs := words(t, "verify", "--data-dir", t.TempDir()); code != exitFailed || !strings.Contains(errs, "migrate up") {
+		t.Errorf("an empty database: %d %s", code, errs)
+	}
+}
+
+// A broken invariant must end in exit code 4 and name the row.
+func TestVerifyFindsABrokenBook(t *testing.T) {
+	dir := t.TempDir()
+	a := embedded(t, dir)
+	if _, err := a.db.Pool().ExecContext(t.Context(), "UPDATE skus SET available = available + 1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := words(t, "verify", "--data-dir", dir); code != exitInvariant || !strings.Contains(out, "sku_id=1001") {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+}
+
+// Flag beats environment beats file beats default, and no secret is ever printed.
+func TestConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "orderd.env")
+	if err := os.WriteFile(file, []byte("# comment\nORDERD_PAY_WITHIN=10m\nORDERD_SIM_ADDR=127.0.0.1:1\nORDERD_CLOSE_RATE=7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("canary", 8)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ORDERD_PAY_WITHIN", "ORDERD_CLOSE_RATE"} { // the file sets them in this process
+		t.Setenv(name, "")
+		os.Unsetenv(name)
+	}
+	t.Setenv("ORDERD_SIM_ADDR", "127.0.0.1:2")
+	t.Setenv("ORDERD_CUSTOMER_JWT_SECRET_FILE", secret)
+	t.Setenv("ORDERD_DSN", "mysql:u:canarypass@tcp(h)/d")
+	code, out, errs := words(t, "config", "print", "--config", file, "--pay-within", "5m")
+	for _, want := range []string{"5m0s", "flag --pay-within", "127.0.0.1:2", "environment", "file " + file, "***", "default"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not shown (exit %d %s):\n%s", want, code, errs, out)
+		}
+	}
+	if strings.Contains(out, "canary") {
+		t.Errorf("a secret is printed:\n%s", out)
+	}
+	s := settings{AdminToken: "canary", DSN: "mysql:u:canary@tcp(h)/d", origins: map[string]string{}}
+	js, err := json.Marshal(s)
+	if all := fmt.Sprintf("%v %+v %#v %s %v", s, s, s, js, err); strings.Contains(all, "canary") {
+		t.Error("a secret is formatted:", all)
+	}
+	if err := os.Chmod(secret, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := words(t, "config", "print"); code != exitUsage || !strings.Contains(errs, "chmod 600") {
+		t.Errorf("a key that everybody can read: %d %s", code, errs)
+	}
+	if err := os.WriteFile(file, []byte("ORDERD_TYPO=1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := words(t, "config", "print", "--config", file); code != exitUsage || !strings.Contains(errs, "ORDERD_TYPO") {
+		t.Errorf("an unknown setting: %d %s", code, errs)
+	}
+}
+
+// A stop in the middle of a burst must lose nothing that was acknowledged.
+func TestStopLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	a := embedded(t, dir)
+	var mu sync.Mutex
+	acked := map[string]bool{}
+	token, err := orderhttp.MintToken([]byte(a.JWTSecret), "c1", time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			req, err := http.NewRequest(http.MethodPost, "http://"+a.API+"/v1/orders", strings.NewReader(`{"items":[{"sku_id":"1001","quantity":1}]}`))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Idempotency-Key", fmt.Sprint("k", i))
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return // refused after the stop: nothing was promised
+			}
+			defer res.Body.Close()
+			var o struct {
+				OrderNo string `json:"order_no"`
+			}
+			if res.StatusCode == http.StatusCreated && json.NewDecoder(res.Body).Decode(&o) == nil {
+				mu.Lock()
+				acked[o.OrderNo] = true
+				mu.Unlock()
+			}
+		})
+	}
+	for { // stop in the middle, when the first are acknowledged
+		mu.Lock()
+		n := len(acked)
+		mu.Unlock()
+		if n > 0 {
+			break
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	b := embedded(t, dir)
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for no := range acked {
+		if _, err := b.orders.Find(context.Background(), no); err != nil {
+			t.Errorf("acknowledged and lost: %s %v", no, err)
+		}
+	}
+}
+
+// Without it the demo, which is the first thing a stranger runs, could be broken.
+func TestDemo(t *testing.T) {
+	code, out, errs := words(t, "demo", "--orders", "60", "--seed", "7", "--data-dir", filepath.Join(t.TempDir(), "demo"))
+	if code != exitOK || !strings.Contains(out, "the books balance") || !strings.Contains(out, "oversold:") {
+		t.Fatalf("exit %d\n%s%s", code, errs, out)
+	}
+}
