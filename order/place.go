@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -27,7 +26,26 @@ const (
 	maxRequestID = 64
 )
 
-var requestID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
+// validRequestID: 1 to 64 of [0-9A-Za-z_-].
+func validRequestID(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxRequestID
+}
+
+// visible reports that a name has 1 to limit visible ASCII characters. A blank
+// at its end would be another name here and the same one for MySQL.
+func visible(s string, limit int) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= limit
+}
 
 // placing is a Placement with everything decided before its transaction, above
 // all the order number: a transaction that is run again must not make a new one.
@@ -117,10 +135,10 @@ func ceilSecond(t time.Time) time.Time {
 func (p *Placement) validate() error {
 	var bad []FieldError
 	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
-	if p.CustomerID == "" || len(p.CustomerID) > maxCustomer {
-		add("", "CUSTOMER", "the customer id must have 1 to 64 bytes")
+	if !visible(p.CustomerID, maxCustomer) {
+		add("", "CUSTOMER", "the customer id must have 1 to 64 visible ASCII characters")
 	}
-	if !requestID.MatchString(p.RequestID) {
+	if !validRequestID(p.RequestID) {
 		add("", "IDEMPOTENCY_KEY", "the idempotency key must be 1 to 64 of 0-9 A-Z a-z _ -")
 	}
 	if n := len(p.Lines); n == 0 || n > MaxLines {
@@ -128,16 +146,15 @@ func (p *Placement) validate() error {
 	}
 	var total int64
 	for i, l := range p.Lines {
-		at := "#/items/" + strconv.Itoa(i)
-		if l.SkuID == "" || len(l.SkuID) > maxSKU {
-			add(at+"/sku_id", "LENGTH", "a sku_id has 1 to 64 bytes")
+		if !visible(l.SkuID, maxSKU) {
+			add("#/items/"+strconv.Itoa(i)+"/sku_id", "LENGTH", "a sku_id has 1 to 64 visible ASCII characters")
 		}
 		if l.Quantity < 1 || l.Quantity > MaxQuantity {
-			add(at+"/quantity", "RANGE", fmt.Sprintf("a quantity is 1 to %d", MaxQuantity))
+			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE", fmt.Sprintf("a quantity is 1 to %d", MaxQuantity))
 			continue
 		}
 		if total += l.Quantity; total > MaxQuantity {
-			add(at+"/quantity", "RANGE", fmt.Sprintf("an order holds at most %d units", MaxQuantity))
+			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE", fmt.Sprintf("an order holds at most %d units", MaxQuantity))
 			break
 		}
 	}
@@ -156,15 +173,21 @@ func (p *Placement) validate() error {
 // hash is the fingerprint that tells a repeat from another request under the
 // same key. Field lengths keep neighbours apart.
 func (p *Placement) hash() string {
-	h := sha256.New()
+	b := make([]byte, 0, 256)
+	text := func(s string) {
+		b = append(append(strconv.AppendInt(b, int64(len(s)), 10), ':'), s...)
+	}
 	for _, l := range p.Lines {
-		fmt.Fprintf(h, "%d:%s %d\n", len(l.SkuID), l.SkuID, l.Quantity)
+		text(l.SkuID)
+		b = append(strconv.AppendInt(append(b, ' '), l.Quantity, 10), '\n')
 	}
 	if p.ExpectedTotal != nil {
-		fmt.Fprintf(h, "expected %d\n", *p.ExpectedTotal)
+		b = append(strconv.AppendInt(append(b, "expected "...), int64(*p.ExpectedTotal), 10), '\n')
 	}
-	fmt.Fprintf(h, "%d:%s %d:%s", len(p.Remark), p.Remark, len(p.Attach), p.Attach)
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	text(p.Remark)
+	text(p.Attach)
+	sum := sha256.Sum256(b)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // placeBatch places a batch in one transaction. It first writes and only then

@@ -60,21 +60,21 @@ func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, fresh []Or
 		hash[batch[i].orderNo] = &batch[i]
 	}
 	slices.SortFunc(fresh, func(a, b Order) int { return strings.Compare(a.OrderNo, b.OrderNo) })
-	const cols, itemCols = 16, 5
+	const cols, itemCols = 12, 5 // state, version and what only a close writes have their defaults
 	args := make([]any, 0, cols*len(fresh))
 	items := make([]any, 0, itemCols*len(fresh))
 	for i := range fresh {
 		o := &fresh[i]
 		p := hash[o.OrderNo]
-		args = append(args, o.OrderNo, o.CustomerID, p.RequestID, p.hash, string(o.State), o.Version, int64(o.Total),
-			o.Remark, o.Attach, o.PlacedCause, "", 0, toMS(o.CreatedAt), toMS(o.ExpireAt), toMS(o.DueAt), toMS(o.UpdatedAt))
+		args = append(args, o.OrderNo, o.CustomerID, p.RequestID, p.hash, int64(o.Total),
+			o.Remark, o.Attach, o.PlacedCause, toMS(o.CreatedAt), toMS(o.ExpireAt), toMS(o.DueAt), toMS(o.UpdatedAt))
 		for _, it := range o.Items {
 			items = append(items, o.OrderNo, it.LineNo, it.SkuID, it.Quantity, int64(it.UnitPrice))
 		}
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO orders
-  (order_no, customer_id, request_id, request_hash, state, version, total_fen,
-   remark, attach, placed_cause, close_reason, close_tries, created_at, expire_at, due_at, updated_at)
+  (order_no, customer_id, request_id, request_hash, total_fen,
+   remark, attach, placed_cause, created_at, expire_at, due_at, updated_at)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("insert orders: %w", err)

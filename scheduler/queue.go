@@ -34,8 +34,7 @@ var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, rediss:/
 // wait for the server: Redis may be away.
 func Connect(rawURL string) (redis.UniversalClient, error) {
 	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: 500 * time.Millisecond,
-		ReadTimeout: time.Second, WriteTimeout: time.Second, PoolSize: 40,
-		DialerRetries: 1} // commands are repeated anyway; five dials each, go-redis's default, hold a caller for seconds
+		ReadTimeout: time.Second, WriteTimeout: time.Second, PoolSize: 40}
 	if rest, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
 		if !clusterURL(rest, &o) {
 			return nil, ErrRedisURL

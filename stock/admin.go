@@ -125,6 +125,9 @@ func (p *Put) validate() error {
 	if p.Quantity != nil && (*p.Quantity < -1 || *p.Quantity > MaxStock) {
 		bad = append(bad, fmt.Sprintf("quantity must be 0 to %d, or -1 for unlimited", MaxStock))
 	}
+	if len(p.Actor) > maxActor {
+		bad = append(bad, "actor has at most 64 bytes")
+	}
 	if bad != nil {
 		return &InvalidError{bad}
 	}
@@ -135,6 +138,9 @@ func insertOperatorFlow(ctx context.Context, tx *sqldb.Tx, f flow, actor, reason
 	_, err := tx.ExecContext(ctx, `INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
 VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, actor, reason, at.UnixMilli())
+	if sqldb.IsDuplicate(err) {
+		return sqldb.ErrLostRace // the same key came in meanwhile: the next run finds it
+	}
 	return err
 }
 
@@ -185,11 +191,17 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 	var done Changed
 	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		done = Changed{FlowNo: string(kind) + ":" + c.Key, Delta: c.Delta}
-		var err error
+		// The lock comes first and the repeat is looked for before the shelf is
+		// judged: a double click that waited for its twin must find the twin's
+		// flow, not a shelf that its twin has changed.
+		sku, err := lockSKU(ctx, tx, c.SkuID)
+		if err != nil {
+			return err
+		}
 		if done.Replayed, err = replayed(ctx, tx, kind, c); err != nil || done.Replayed {
 			return err
 		}
-		return a.move(ctx, tx, kind, c, &done)
+		return a.move(ctx, tx, kind, c, sku, &done)
 	})
 	if err != nil {
 		return Changed{}, err
@@ -198,17 +210,20 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 	return done, err
 }
 
-// move changes the shelf and writes the flow.
-func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change, done *Changed) error {
+func lockSKU(ctx context.Context, tx *sqldb.Tx, id string) (SKU, error) {
 	sku, err := scanSKU(tx.QueryRowContext(ctx, `SELECT `+skuColumns+`
 FROM skus
 WHERE sku_id = ?
-FOR UPDATE`, c.SkuID))
+FOR UPDATE`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrSKUNotFound
+	}
+	return sku, err
+}
+
+// move changes the shelf, which was read as sku, and writes the flow.
+func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change, sku SKU, done *Changed) error {
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return ErrSKUNotFound
-	case err != nil:
-		return err
 	case sku.Unlimited:
 		return ErrUnlimited
 	case c.ExpectedAvailable != nil && *c.ExpectedAvailable != sku.Available:
@@ -228,11 +243,7 @@ WHERE sku_id = ?
 	}
 	before, after := sku.Available, sku.Available+c.Delta
 	done.Before, done.After = &before, &after
-	err = insertOperatorFlow(ctx, tx, flow{kind: kind, ref: c.Key, skuID: c.SkuID, delta: c.Delta}, c.Actor, c.Reason, a.now())
-	if sqldb.IsDuplicate(err) {
-		return sqldb.ErrLostRace // the same key came in meanwhile: the next run finds it
-	}
-	return err
+	return insertOperatorFlow(ctx, tx, flow{kind: kind, ref: c.Key, skuID: c.SkuID, delta: c.Delta}, c.Actor, c.Reason, a.now())
 }
 
 func replayed(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change) (bool, error) {

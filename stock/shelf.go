@@ -156,14 +156,14 @@ func insertFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) 
 	slices.SortFunc(flows, func(a, b flow) int {
 		return cmp.Or(cmp.Compare(a.orderNo, b.orderNo), cmp.Compare(a.ref, b.ref), cmp.Compare(a.skuID, b.skuID))
 	})
-	const cols = 8
+	const cols = 6 // an order's flows have no actor and no reason of their own
 	args := make([]any, 0, cols*len(flows))
 	ms := at.UnixMilli()
 	for _, f := range flows {
-		args = append(args, f.orderNo, string(f.kind), f.ref, f.skuID, f.delta, "", "", ms)
+		args = append(args, f.orderNo, string(f.kind), f.ref, f.skuID, f.delta, ms)
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO stock_flows
-  (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
+  (order_no, kind, ref, sku_id, delta, created_at)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("write stock flows: %w", err)

@@ -193,17 +193,17 @@ func naiveTx(ctx context.Context, db *sql.DB, no, customer, request, id string, 
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO orders
-  (order_no, customer_id, request_id, request_hash, state, version, total_fen,
-   remark, attach, placed_cause, close_reason, close_tries, created_at, expire_at, due_at, updated_at)
-VALUES (?, ?, ?, ?, 'pending', 1, ?, '', '', 'bench', '', 0, ?, ?, ?, ?)`,
+  (order_no, customer_id, request_id, request_hash, total_fen,
+   remark, attach, placed_cause, created_at, expire_at, due_at, updated_at)
+VALUES (?, ?, ?, ?, ?, '', '', 'bench', ?, ?, ?, ?)`,
 		no, customer, request, "0123456789012345678901234567890123456789012", price, now, now+1_800_000, now+1_820_000, now); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "INSERT INTO order_items (order_no, line_no, sku_id, quantity, price_fen) VALUES (?, 1, ?, 1, ?)", no, id, price); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
-VALUES (?, 'deduct', '', ?, -1, '', '', ?)`, no, id, now); err != nil {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at)
+VALUES (?, 'deduct', '', ?, -1, ?)`, no, id, now); err != nil {
 		return err
 	}
 	res, err := tx.ExecContext(ctx, "UPDATE skus SET available = available - 1 WHERE sku_id = ? AND available >= 1", id)
