@@ -207,7 +207,7 @@ func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing)
 }
 
 func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[Placed], error) {
-	known := map[requestKey]placedBefore{}
+	var known map[requestKey]placedBefore // most often nothing is
 	if batch[0].looks > 0 {
 		var err error
 		if known, err = findPlaced(ctx, tx, batch); err != nil {
@@ -219,12 +219,18 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		return nil, err
 	}
 	outcomes := make([]sqldb.Outcome[Placed], len(batch))
-	var fresh []Order
+	fresh := make([]int, 0, len(batch))
+	first := make(map[requestKey]int, len(batch)) // the fresh ones, for repeats in this very batch
+
 	var short []int // refused for stock, perhaps repeats of the order that took the last unit
 	for i := range batch {
 		p := &batch[i]
 		if before, ok := known[p.key()]; ok {
 			outcomes[i] = before.answer(p)
+			continue
+		}
+		if j, ok := first[p.key()]; ok {
+			outcomes[i] = placedBefore{order: outcomes[j].Answer.Order, hash: batch[j].hash}.answer(p)
 			continue
 		}
 		o, err := s.decide(p, shelf)
@@ -235,9 +241,9 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			}
 			continue
 		}
-		known[p.key()] = placedBefore{order: o, hash: p.hash}
-		outcomes[i].Answer = Placed{Order: o}
-		fresh = append(fresh, o)
+		outcomes[i].Answer.Order = o
+		first[p.key()] = i
+		fresh = append(fresh, i)
 	}
 	if len(short) > 0 && batch[0].looks == 0 {
 		if err := answerRepeats(ctx, tx, batch, short, outcomes); err != nil {
@@ -247,10 +253,10 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	if len(fresh) == 0 {
 		return outcomes, nil
 	}
-	if err := insertOrders(ctx, tx, batch, fresh); err != nil {
+	if err := insertOrders(ctx, tx, batch, outcomes, fresh); err != nil {
 		return nil, err
 	}
-	return outcomes, shelf.Commit(ctx, tx, fresh[0].CreatedAt)
+	return outcomes, shelf.Commit(ctx, tx, batch[fresh[0]].at)
 }
 
 // answerRepeats tests the duplicate before sufficiency is final: a retry of the

@@ -52,24 +52,20 @@ func toMS(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// insertOrders writes new orders and their items. It also holds the numbers of
-// a batch in ascending order, so that rows go to the end of the primary key.
-func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, fresh []Order) error {
-	hash := make(map[string]*placing, len(batch))
-	for i := range batch {
-		hash[batch[i].orderNo] = &batch[i]
-	}
-	slices.SortFunc(fresh, func(a, b Order) int { return strings.Compare(a.OrderNo, b.OrderNo) })
+// insertOrders writes the fresh members of a batch and their items, in the order
+// of their numbers, so that rows go to the end of the primary key.
+func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, outcomes []sqldb.Outcome[Placed], fresh []int) error {
+	slices.SortFunc(fresh, func(i, j int) int { return strings.Compare(batch[i].orderNo, batch[j].orderNo) })
 	const cols, itemCols = 12, 5 // state, version and what only a close writes have their defaults
 	args := make([]any, 0, cols*len(fresh))
 	items := make([]any, 0, itemCols*len(fresh))
-	for i := range fresh {
-		o := &fresh[i]
-		p := hash[o.OrderNo]
-		args = append(args, o.OrderNo, o.CustomerID, p.RequestID, p.hash, int64(o.Total),
-			o.Remark, o.Attach, o.PlacedCause, toMS(o.CreatedAt), toMS(o.ExpireAt), toMS(o.DueAt), toMS(o.UpdatedAt))
+	for _, i := range fresh {
+		p, o := &batch[i], &outcomes[i].Answer.Order
+		var no, created any = o.OrderNo, toMS(o.CreatedAt) // made into an any once, not six times
+		args = append(args, no, o.CustomerID, p.RequestID, p.hash, int64(o.Total),
+			o.Remark, o.Attach, o.PlacedCause, created, toMS(o.ExpireAt), toMS(o.DueAt), created)
 		for _, it := range o.Items {
-			items = append(items, o.OrderNo, it.LineNo, it.SkuID, it.Quantity, int64(it.UnitPrice))
+			items = append(items, no, int64(it.LineNo), it.SkuID, it.Quantity, int64(it.UnitPrice))
 		}
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO orders

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -26,8 +27,9 @@ type Outcome[A any] struct {
 // GroupOptions shape a Group. The zero value is usable.
 type GroupOptions struct {
 	Name string // for Observe
-	// MaxBatch bounds one transaction; beyond 256 the fsync is already shared
-	// so widely that larger batches only wait for one another. Default 256.
+	// MaxBatch bounds one transaction. Beyond 128 the fsync is already shared so
+	// widely that a larger batch gains nothing, and it would leave a second lane
+	// without work while 256 callers wait. Default 128.
 	MaxBatch int
 	// Lanes is how many transactions may be under way. SQLite has one writer.
 	// Default 1; two overlap one batch's COMMIT with the next one's statements.
@@ -70,7 +72,7 @@ type member[R, A any] struct {
 // NewGroup starts a group. Close ends it.
 func NewGroup[R, A any](db *DB, opt GroupOptions, run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error)) *Group[R, A] {
 	if opt.MaxBatch == 0 {
-		opt.MaxBatch = 256
+		opt.MaxBatch = 128
 	}
 	if opt.Lanes == 0 || db.engine == SQLite {
 		opt.Lanes = 1
@@ -164,6 +166,7 @@ func (g *Group[R, A]) take() []*member[R, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for {
+		g.gather()
 		if n := min(len(g.queue), g.opt.MaxBatch); n > 0 {
 			batch := slices.Clone(g.queue[:n])
 			clear(g.queue[:n])
@@ -179,6 +182,30 @@ func (g *Group[R, A]) take() []*member[R, A] {
 			return nil
 		}
 		g.work.Wait()
+	}
+}
+
+// maxYields bounds gather: one yield runs every caller that is runnable at that
+// moment, and two or three are enough for all of them to call.
+const maxYields = 8
+
+// gather lets those callers come that are about to call: the ones that the last
+// batch answered are runnable at this moment, and a lane that left with the
+// first two of them would let the rest wait for a whole transaction. It yields
+// while the queue grows and never sleeps; a single call pays one yield, which
+// costs nothing on an idle service. Called and left with mu locked.
+func (g *Group[R, A]) gather() {
+	for range maxYields {
+		n := len(g.queue)
+		if n == 0 || n >= g.opt.MaxBatch {
+			return
+		}
+		g.mu.Unlock()
+		runtime.Gosched()
+		g.mu.Lock()
+		if len(g.queue) <= n {
+			return
+		}
 	}
 }
 

@@ -164,12 +164,13 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 	cfg.Params["time_zone"] = "'+00:00'"
 
-	read, err := mysqlPool(cfg) // no read time-out: reports run as long as their ctx lets them
+	read, err := mysqlPool(cfg, false) // no read time-out: reports run as long as their ctx lets them
 	if err != nil {
 		return nil, err
 	}
 	cfg.ReadTimeout = ioTimeout
-	write, err := mysqlPool(cfg)
+	cfg.Params["autocommit"] = "0" // see writeConn
+	write, err := mysqlPool(cfg, true)
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
@@ -180,12 +181,12 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	return db, nil
 }
 
-func mysqlPool(cfg *mysql.Config) (*sql.DB, error) {
+func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, error) {
 	c, err := mysql.NewConnector(cfg.Clone())
 	if err != nil {
 		return nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
 	}
-	pool := sql.OpenDB(readCommitted{c})
+	pool := sql.OpenDB(readCommitted{c, writes})
 	pool.SetMaxOpenConns(defaultConns)
 	pool.SetMaxIdleConns(defaultConns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -195,8 +196,11 @@ func mysqlPool(cfg *mysql.Config) (*sql.DB, error) {
 // readCommitted sets the isolation level of each new connection by statement:
 // the variable's name differs between MySQL 8 and MariaDB, the statement does
 // not. READ COMMITTED takes no gap locks where REPEATABLE READ would deadlock
-// with inserts.
-type readCommitted struct{ driver.Connector }
+// with inserts. The connections of the pool that writes become a writeConn.
+type readCommitted struct {
+	driver.Connector
+	writes bool
+}
 
 func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
@@ -207,5 +211,8 @@ func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return conn, nil
+	if !c.writes {
+		return conn, nil
+	}
+	return &writeConn{fullConn: conn.(fullConn), stmts: map[bulkSize]driver.Stmt{}}, nil
 }

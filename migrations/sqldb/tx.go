@@ -61,21 +61,38 @@ func (tx *Tx) Update(ctx context.Context, query string, args ...any) (int64, err
 	return res.RowsAffected()
 }
 
-// maxParams keeps a statement below SQLite's 32,766 placeholders.
-const maxParams = 30_000
+// Sizes of the statements of a bulk insert: multiples of rowStep, so that a few
+// prepared ones serve batches of every size and fewer than rowStep rows are
+// left to go as text.
+const (
+	rowStep = 16
+	maxRows = 256 // a larger batch is cut; 127 columns reach SQLite's 32,766 placeholders
+)
 
-// InsertRows runs head ("INSERT INTO t (a, b) VALUES") with the rows in args,
-// cols values each, in as few statements as the engines allow.
+// InsertRows runs head ("INSERT INTO t (a, b) VALUES", a constant) with the
+// rows in args, cols values each, in few statements.
 func (tx *Tx) InsertRows(ctx context.Context, head string, cols int, args []any) error {
-	step := maxParams / cols * cols
 	for len(args) > 0 {
-		n := min(step, len(args))
-		if _, err := tx.ExecContext(ctx, head+" "+tuples(n/cols, cols), args[:n]...); err != nil {
+		rows := min(len(args)/cols, maxRows)
+		if rows > rowStep {
+			rows -= rows % rowStep
+		}
+		if err := tx.insert(ctx, head, cols, args[:rows*cols]); err != nil {
 			return err
 		}
-		args = args[n:]
+		args = args[rows*cols:]
 	}
 	return nil
+}
+
+func (tx *Tx) insert(ctx context.Context, head string, cols int, args []any) (err error) {
+	switch tx.engine {
+	case MySQL:
+		_, err = tx.ExecContext(ctx, head, bulk{cols: cols, values: args})
+	case SQLite:
+		_, err = tx.ExecContext(ctx, head+" "+tuples(len(args)/cols, cols), args...)
+	}
+	return err
 }
 
 // In gives n placeholders, "?,?,?", for the list of an IN.
