@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // writeConn is a MySQL connection that makes group commits cheaper in two ways.
@@ -88,7 +90,9 @@ func (c *writeConn) execBulk(ctx context.Context, head string, b bulk) (driver.R
 			return c.fullConn.ExecContext(ctx, text, named)
 		}
 		var err error
-		if stmt, err = c.PrepareContext(ctx, text); err != nil {
+		if stmt, err = c.PrepareContext(ctx, text); errors.As(err, new(*mysql.MySQLError)) {
+			return c.fullConn.ExecContext(ctx, text, named) // above max_prepared_stmt_count, or a proxy that prepares nothing
+		} else if err != nil {
 			return nil, err
 		}
 		c.stmts[size] = stmt
