@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -64,7 +65,15 @@ var errBroken = errors.New("an invariant is broken")
 // errDown marks a dependency that is away.
 var errDown = errors.New("a dependency is down")
 
+// gcPercent trades a few megabytes for time: the heap is tiny, so the collector
+// would run often and scan the stack of every waiting caller each time (a third
+// of our own CPU per placement at 256 callers). GOGC still wins.
+const gcPercent = 400
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	tty := isTerminal(os.Stderr)
 	code := run(ctx, os.Args[1:], &terminal{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, TTY: tty,

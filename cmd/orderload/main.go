@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"time"
 
@@ -33,6 +34,7 @@ type cli struct {
 }
 
 func main() {
+	debug.SetGCPercent(400) // as orderd does
 	var c cli
 	k := kong.Parse(&c, kong.Name("orderload"), kong.UsageOnError())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment/wechatsim"
+)
+
+// victim is a service in a process of its own, against a WeChat Pay that lives on.
+type victim struct {
+	t       *testing.T
+	binary  string
+	env     []string
+	api     string
+	cmd     *exec.Cmd
+	stopped chan error
+}
+
+func (v *victim) start() {
+	v.t.Helper()
+	v.cmd = exec.Command(v.binary, "serve", "--auto-migrate", "--log-level", "error")
+	v.cmd.Env, v.cmd.Stderr = append(os.Environ(), v.env...), io.Discard
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := v.cmd.Start(); err != nil {
+		v.t.Fatal(err)
+	}
+	v.stopped = make(chan error, 1)
+	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(v.cmd, v.stopped)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
+		res, err := http.Get("http://" + v.api + "/healthz")
+		if err == nil {
+			res.Body.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			v.t.Fatal("the service does not come up: ", err)
+		}
+	}
+}
+
+func (v *victim) signal(s syscall.Signal) {
+	_ = v.cmd.Process.Signal(s)
+	<-v.stopped
+}
+
+func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
+	t.Helper()
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "orderd")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	keys, err := wechatsim.GenerateKeys(simMchID, simAppID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Speed: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(sim.Handler())
+	t.Cleanup(func() { sim.Close(); srv.Close() })
+	c := keys.Client()
+	var verify []string
+	for id, pem := range c.VerifyKeys {
+		file := filepath.Join(dir, id+".pem")
+		if err := os.WriteFile(file, pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		verify = append(verify, id+"="+file)
+	}
+	addrs := make([]string, 3)
+	for i := range addrs {
+		if addrs[i], err = freeAddr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret := strings.Repeat("s", 32)
+	dsn := "sqlite:" + filepath.Join(dir, "orderd.db")
+	env := []string{"ORDERD_DSN=" + dsn, "ORDERD_DATA_DIR=" + dir, "ORDERD_API_ADDR=" + addrs[0], "ORDERD_NOTIFY_ADDR=" + addrs[1], "ORDERD_ADMIN_ADDR=" + addrs[2],
+		"ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms", "ORDERD_CUSTOMER_JWT_SECRET=" + secret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + secret,
+		"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo, "ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
+		"ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ","), "ORDERD_WECHAT_BASE_URL=" + srv.URL,
+		"ORDERD_WECHAT_NOTIFY_URL=http://" + addrs[1] + "/wechat/v3/notify/payment"}
+	return &victim{t: t, binary: binary, env: env, api: addrs[0]}, sim, secret, dsn
+}
+
+// kill −9 at any moment, again and again: what was acknowledged is there, every order finds its end, WeChat Pay's
+// ledger and ours agree, and the books balance.
+func TestKillNine(t *testing.T) {
+	v, sim, secret, dsn := newVictim(t)
+	v.start()
+	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir", t.TempDir()); code != exitOK {
+		t.Fatal(errs)
+	}
+	token, err := orderhttp.MintToken([]byte(secret), "c1", time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: 5 * time.Second}
+	post := func(path, key, body string, into any) int {
+		req, err := http.NewRequest(http.MethodPost, "http://"+v.api+path, strings.NewReader(body))
+		if err != nil {
+			return 0
+		}
+		req.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Idempotency-Key": {key}}
+		res, err := client.Do(req)
+		if err != nil {
+			return 0
+		}
+		defer res.Body.Close()
+		if json.NewDecoder(res.Body).Decode(into) != nil {
+			return 0
+		}
+		return res.StatusCode
+	}
+	var mu sync.Mutex
+	acked := map[string]bool{}
+	end := time.Now().Add(8 * time.Second)
+	var wg sync.WaitGroup
+	for w := range 6 {
+		wg.Go(func() {
+			for i := 0; time.Now().Before(end); i++ {
+				var o struct {
+					OrderNo    string `json:"order_no"`
+					OutTradeNo string `json:"out_trade_no"`
+				}
+				key := fmt.Sprintf("w%d-%d", w, i)
+				for post("/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`, &o) != http.StatusCreated && time.Now().Before(end) {
+					time.Sleep(30 * time.Millisecond) // the service is being killed: the same key again
+				}
+				if o.OrderNo == "" {
+					continue
+				}
+				mu.Lock()
+				acked[o.OrderNo] = true
+				mu.Unlock()
+				if post("/v1/orders/"+o.OrderNo+"/prepay", "", `{"trade_type":"NATIVE"}`, &o) != http.StatusOK {
+					continue
+				}
+				switch i % 3 {
+				case 0:
+					_ = sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true})
+				case 1:
+					post("/v1/orders/"+o.OrderNo+"/cancel", "", `{"reason":"x"}`, &o)
+				}
+			}
+		})
+	}
+	for kills := range 5 {
+		time.Sleep(time.Duration(700+kills*173) * time.Millisecond) // a kill at no particular moment
+		v.signal(syscall.SIGKILL)
+		v.start()
+	}
+	wg.Wait()
+	settled(t, dsn, len(acked))
+	v.signal(syscall.SIGTERM)
+	audit(t, sim, dsn, acked)
+}
+
+func sampleFile(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "skus.csv")
+	if err := os.WriteFile(file, []byte("sku_id,title,price_fen,quantity\nmug,Blue mug,14900,100000\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// settled waits until no order is open.
+func settled(t *testing.T, dsn string, orders int) {
+	t.Helper()
+	if orders < 20 {
+		t.Fatalf("only %d orders: the run proves nothing", orders)
+	}
+	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1", PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) { // polling, not timing
+			b, err := c.orders.Backlog(t.Context())
+			if err != nil {
+				return err
+			}
+			open := b.Open[order.Pending] + b.Open[order.Closing]
+			if open == 0 {
+				return nil
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%d orders have not found their end", open)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// audit holds every acknowledged order against WeChat Pay's ledger, and all against the invariants.
+func audit(t *testing.T, sim *wechatsim.Sim, dsn string, acked map[string]bool) {
+	t.Helper()
+	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1", PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
+		states := map[order.State]int{}
+		for no := range acked {
+			o, err := c.orders.Find(t.Context(), no)
+			if err != nil {
+				t.Errorf("acknowledged and lost: %s %v", no, err)
+				continue
+			}
+			states[o.State]++
+			for _, line := range compare(o, &simulator{Sim: sim}) {
+				t.Error(line)
+			}
+		}
+		t.Log(len(acked), "orders:", states)
+		r, err := c.orders.Verify(t.Context(), nil)
+		if err == nil && !r.OK() {
+			t.Errorf("%+v", r.Checks)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
