@@ -22,6 +22,13 @@ type Gateway interface {
 	Query(ctx context.Context, outTradeNo string) (Trade, error)
 	// Close asks WeChat to make a trade unpayable for good.
 	Close(ctx context.Context, outTradeNo string) (CloseReply, error)
+	// Refund asks WeChat to send money back, or repeats that with the same
+	// number and parameters. A nil error means accepted, not done: Status says.
+	Refund(ctx context.Context, r RefundRequest) (Refund, error)
+	// QueryRefund asks for the present state of a refund. A number that WeChat
+	// has never seen is an answer, RefundNotFound, and proves nothing while a
+	// call with it may still be on its way.
+	QueryRefund(ctx context.Context, outRefundNo string) (Refund, error)
 }
 
 // CloseAnswer is what WeChat said to a close. Only a query makes "closed"
