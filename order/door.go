@@ -20,8 +20,8 @@ import (
 // ErrVersion: the caller acted on an older version of the order.
 var ErrVersion = errors.New("the order has changed since it was read")
 
-// change is one event brought to an order. Exactly one of event, trade, opened
-// and note says what it is; trade and opened are events with more to write.
+// change is one event brought to an order. Exactly one of event, trade, opened,
+// refund and note says what it is; the others are events with more to write.
 type change struct {
 	orderNo    string
 	customerID string // "" for everybody but the customer
@@ -33,6 +33,7 @@ type change struct {
 
 	trade  *payment.Trade // with Pay: what WeChat says it holds
 	opened *Attempt       // a prepay was answered: store it, if it still matters
+	refund *refundChange  // something that happens to a refund of it
 	note   string         // an event that moves nothing, such as close.unknown
 
 	detail map[string]string
@@ -49,6 +50,11 @@ type changed struct {
 	due     time.Time     // with Expire: when the turn comes, unless mine
 	late    time.Duration // with Expire: how long after the due time it moved
 	alarms  []string
+
+	refund        RefundRow // with refund changes: as it is now
+	successor     RefundRow // the refund that takes the place of a closed one
+	replayed      bool      // with an ask: it was answered before
+	refundSettled RefundSettled
 }
 
 // ledger is a batch of changes being decided in memory and then written.
@@ -60,9 +66,13 @@ type ledger struct {
 
 	events   []eventRow
 	payments []paymentRow
-	refunds  []refundRow
 	opened   []Attempt
 	returns  []string
+
+	books     *books
+	givebacks []stock.Giveback
+	shelf     *stock.Shelf // for orders that late money may revive; nil without
+	lines     map[string][]Item
 }
 
 // entry is a locked order: as it was read, and as it becomes.
@@ -90,10 +100,21 @@ func (s *Service) changeBatch(ctx context.Context, tx *sqldb.Tx, batch []change)
 		return nil, err
 	}
 	outcomes := make([]sqldb.Outcome[changed], len(batch))
+	backs := make([]int, 0, len(batch)) // whose givebacks they are
 	for i := range batch {
 		outcomes[i].Answer, outcomes[i].Err = l.decide(&batch[i])
+		for len(backs) < len(l.givebacks) {
+			backs = append(backs, i)
+		}
 	}
-	if err := l.write(ctx, tx); err != nil {
+	failed, err := l.write(ctx, tx)
+	for i, why := range failed {
+		if why != nil { // the money has gone back all the same: tell, do not fail
+			a := &outcomes[backs[i]].Answer
+			a.alarms = append(a.alarms, "stock of a refund not returned: "+why.Error())
+		}
+	}
+	if err != nil {
 		if sqldb.IsDuplicate(err) && len(batch) == 1 {
 			// The row came between our read and our write, on an engine whose
 			// locks did not keep it out. What it did is found on the next run.
@@ -116,14 +137,64 @@ func (l *ledger) read(ctx context.Context, tx *sqldb.Tx, batch []change) error {
 	if l.orders, err = lockOrders(ctx, tx, slices.Sorted(maps.Keys(nos))); err != nil {
 		return err
 	}
-	l.paid, err = findRecorded(ctx, tx, slices.Sorted(maps.Keys(transactions)))
+	if l.paid, err = findRecorded(ctx, tx, slices.Sorted(maps.Keys(transactions))); err != nil {
+		return err
+	}
+	if l.books, err = readBooks(ctx, tx, batch); err != nil {
+		return err
+	}
+	return l.openShelf(ctx, tx, batch)
+}
+
+// openShelf reads the stock of the closed orders of the batch that money has
+// come for, when the policy is to revive them.
+func (l *ledger) openShelf(ctx context.Context, tx *sqldb.Tx, batch []change) error {
+	if l.s.cfg.LatePayment != LateRevive {
+		return nil
+	}
+	var nos []string
+	for i := range batch {
+		if e := l.orders[batch[i].orderNo]; batch[i].trade != nil && e != nil && e.now.State == Closed {
+			nos = append(nos, e.now.OrderNo)
+		}
+	}
+	if len(nos) == 0 {
+		return nil
+	}
+	var err error
+	if l.lines, err = findItems(ctx, tx, nos); err != nil {
+		return err
+	}
+	demand := map[string]int64{}
+	for _, items := range l.lines {
+		for _, it := range items {
+			demand[it.SkuID] += it.Quantity
+		}
+	}
+	l.shelf, err = stock.Open(ctx, tx, demand)
 	return err
+}
+
+// revive takes the stock of a closed order again and reports whether all of it
+// was there.
+func (l *ledger) revive(orderNo string) bool {
+	if l.shelf == nil {
+		return false
+	}
+	var lines []stock.Line
+	for _, it := range l.lines[orderNo] {
+		lines = append(lines, stock.Line{SkuID: it.SkuID, Quantity: it.Quantity})
+	}
+	return lines != nil && l.shelf.TakeAgain(orderNo, lines) == nil
 }
 
 // decide takes one change through the table, in memory.
 func (l *ledger) decide(c *change) (changed, error) {
-	if c.trade != nil {
+	switch {
+	case c.trade != nil:
 		return l.settle(c), nil
+	case c.refund != nil:
+		return l.refund(c)
 	}
 	e, ok := l.orders[c.orderNo]
 	if !ok || (c.customerID != "" && c.customerID != e.now.CustomerID) {
@@ -169,9 +240,11 @@ func (l *ledger) event(e *entry, c *change) changed {
 	return done
 }
 
-// moveTo changes the state of an order; nothing else does.
-func (l *ledger) moveTo(e *entry, c *change, cell Cell) {
-	name := eventNames[cell.To]
+// moveTo changes the state of an order; nothing else does but orderHears, for
+// what its refunds do to it.
+func (l *ledger) moveTo(e *entry, c *change, cell Cell) { l.moveAs(e, c, cell, eventNames[cell.To]) }
+
+func (l *ledger) moveAs(e *entry, c *change, cell Cell, name string) {
 	from := e.now.State
 	e.now.State = cell.To
 	e.now.DueAt = time.Time{}
@@ -231,20 +304,25 @@ func (l *ledger) settle(c *change) changed {
 	}
 	done.before, done.cell = e.now.State, Next(e.now.State, Pay)
 	done.settled.Settled = Applied
+	if e.now.State == Closed && l.revive(c.orderNo) {
+		done.cell, done.settled.Reason = Next(Closed, Revive), "revived"
+	}
 	switch {
+	case done.settled.Reason == "revived":
+		l.moveAs(e, c, done.cell, "payment.revived")
 	case done.cell.Verdict == Move && done.cell.Effect == None:
 		l.moveTo(e, c, done.cell)
 	case done.cell.Verdict == Move:
-		done.settled.Settled, done.settled.Reason = Owed, "late"
+		done.settled.Settled, done.settled.Reason = Owed, ReasonLate
 		l.moveTo(e, c, done.cell)
 	default:
-		done.settled.Settled, done.settled.Reason = Owed, "duplicate"
+		done.settled.Settled, done.settled.Reason = Owed, ReasonDuplicate
 		l.record(e, c, "payment.duplicate", e.now.State, nil)
 	}
 	if done.settled.Settled == Owed {
 		done.alarms = append(done.alarms, done.settled.Reason+" payment, owed back")
-		l.refunds = append(l.refunds, refundRow{outRefundNo: "R" + t.TransactionID, orderNo: c.orderNo,
-			transactionID: t.TransactionID, amount: t.Total, reason: done.settled.Reason, at: l.now})
+		done.refund = l.owedRow(t.TransactionID, c.orderNo, t.OutTradeNo, t.Total, done.settled.Reason)
+		l.books.add(&refundEntry{now: done.refund, touched: true})
 	}
 	l.journal(c, done.settled)
 	done.order, done.settled.State = e.now, e.now.State
@@ -284,7 +362,15 @@ func (l *ledger) hold(e *entry, c *change, done changed, reason string) changed 
 func (l *ledger) journal(c *change, s Settlement) {
 	l.paid[c.trade.TransactionID] = recorded{orderNo: s.OrderNo, settled: s.Settled, reason: s.Reason}
 	l.payments = append(l.payments, paymentRow{Trade: *c.trade, orderNo: s.OrderNo, at: l.now,
-		source: c.cause.Type, settled: s.Settled, reason: s.Reason})
+		source: c.cause.Type, settled: s.Settled, reason: s.Reason, refund: owedOf(c.trade, s)})
+}
+
+// owedOf is what of a payment is owed back from the start.
+func owedOf(t *payment.Trade, s Settlement) payment.Fen {
+	if s.Settled == Owed {
+		return t.Total
+	}
+	return 0
 }
 
 // record adds an event; every event is a version.
@@ -328,14 +414,31 @@ func encodeDetail(detail map[string]string) string {
 	}
 }
 
-// write writes what was decided, in the lock order of doc.go.
-func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) error {
-	if err := l.writeOrders(ctx, tx); err != nil {
-		return err
+// write writes what was decided, in the lock order of doc.go. It gives one
+// answer per giveback.
+func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
+	for _, part := range []func(context.Context, *sqldb.Tx) error{l.writeOrders, l.writeRefunds, l.writeTaken, l.writeRows} {
+		if err := part(ctx, tx); err != nil {
+			return nil, err
+		}
 	}
-	if err := insertRefunds(ctx, tx, l.refunds); err != nil {
-		return err
+	if len(l.returns) > 0 {
+		if err := stock.ReturnAll(ctx, tx, l.returns, stock.RefClose, l.now); err != nil {
+			return nil, err
+		}
 	}
+	if l.shelf != nil {
+		if err := l.shelf.Commit(ctx, tx, l.now); err != nil {
+			return nil, err
+		}
+	}
+	if len(l.givebacks) == 0 {
+		return nil, nil
+	}
+	return stock.ReturnLines(ctx, tx, l.givebacks, l.now)
+}
+
+func (l *ledger) writeRows(ctx context.Context, tx *sqldb.Tx) error {
 	if err := insertPayments(ctx, tx, l.payments); err != nil {
 		return err
 	}
@@ -347,10 +450,7 @@ func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) error {
 			return err
 		}
 	}
-	if len(l.returns) == 0 {
-		return nil
-	}
-	return stock.ReturnAll(ctx, tx, l.returns, stock.RefClose, l.now)
+	return nil
 }
 
 // step is everything that one UPDATE sets and believes. Orders that take the

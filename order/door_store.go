@@ -104,46 +104,23 @@ type paymentRow struct {
 	source  string
 	settled Settled
 	reason  string
+	refund  payment.Fen // of it that is owed back
 }
 
 func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) error {
 	slices.SortFunc(payments, func(a, b paymentRow) int { return strings.Compare(a.TransactionID, b.TransactionID) })
-	const cols = 14
+	const cols = 15
 	args := make([]any, 0, cols*len(payments))
 	for _, p := range payments {
 		args = append(args, p.TransactionID, p.orderNo, p.OutTradeNo, int64(p.Total), int64(p.PayerTotal),
-			cut(p.Currency, 16), cut(p.TradeType, 16), cut(p.AppID, 32), cut(p.MchID, 32), toMS(p.SuccessTime), toMS(p.at), cut(p.source, 12), string(p.settled), p.reason)
+			cut(p.Currency, 16), cut(p.TradeType, 16), cut(p.AppID, 32), cut(p.MchID, 32), toMS(p.SuccessTime), toMS(p.at), cut(p.source, 12), string(p.settled), p.reason, int64(p.refund))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO payments
   (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency, trade_type, appid, mchid,
-   paid_at, received_at, source, outcome, reason)
+   paid_at, received_at, source, outcome, reason, refund_fen)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("insert payments: %w", err)
-	}
-	return nil
-}
-
-type refundRow struct {
-	outRefundNo, orderNo, transactionID string
-	amount                              payment.Fen
-	reason                              string
-	at                                  time.Time
-}
-
-// insertRefunds writes refunds that are owed. The number is made from the
-// transaction's, so that one payment is owed back once whatever happens.
-func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []refundRow) error {
-	const cols = 9
-	args := make([]any, 0, cols*len(refunds))
-	for _, r := range refunds {
-		args = append(args, r.outRefundNo, r.orderNo, r.transactionID, int64(r.amount), "owed", r.reason, toMS(r.at), toMS(r.at), toMS(r.at))
-	}
-	err := tx.InsertRows(ctx, `INSERT INTO refunds
-  (out_refund_no, order_no, transaction_id, amount_fen, state, reason, created_at, due_at, updated_at)
-VALUES`, cols, args)
-	if err != nil {
-		return fmt.Errorf("insert refunds: %w", err)
 	}
 	return nil
 }

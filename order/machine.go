@@ -32,11 +32,13 @@ const (
 	RefundPart Event = "refund_part" // a refund succeeded, some money stays
 	RefundAll  Event = "refund_all"  // a refund succeeded, no money stays
 	RefundFail Event = "refund_fail" // a refund ended without success
+	RefundNext Event = "refund_next" // a refund ended, another one is still under way
+	Revive     Event = "revive"      // late money, and the policy takes the stock again: it was all there
 )
 
 // Events lists all events.
 func Events() []Event {
-	return []Event{Cancel, Expire, CloseDone, Pay, Refund, RefundPart, RefundAll, RefundFail}
+	return []Event{Cancel, Expire, CloseDone, Pay, Refund, RefundPart, RefundAll, RefundFail, RefundNext, Revive}
 }
 
 // Verdict is what the table says of an event.
@@ -65,6 +67,8 @@ const (
 	ReturnStock
 	// OweRefund: the payment that came with this event is owed back, whole.
 	OweRefund
+	// DeductStock: the lines of the order are taken from the shelf again.
+	DeductStock
 )
 
 // Cell is one decision.
@@ -90,7 +94,7 @@ const (
 	notAsked      = "nobody asked WeChat Pay to close this order"
 	lateRefund    = "the order is closed; its late payment goes back by itself"
 	allWentBack   = "all the money of this order went back already"
-	oneRefund     = "a refund of this order is under way, wait for its end"
+	notClosed     = "the order is not closed, there is nothing to revive"
 )
 
 // Next is the state machine: one cell for every state and event, no I/O. Pay
@@ -126,8 +130,10 @@ func nextPending(e Event) Cell {
 		return move(Paid)
 	case Refund:
 		return refuse(notPaid)
-	case RefundPart, RefundAll, RefundFail:
+	case RefundPart, RefundAll, RefundFail, RefundNext:
 		return alarm(noRefundYet)
+	case Revive:
+		return alarm(notClosed)
 	}
 	panic(noEvent(e))
 }
@@ -142,8 +148,10 @@ func nextClosing(e Event) Cell {
 		return move(Paid)
 	case Refund:
 		return refuse(notPaid)
-	case RefundPart, RefundAll, RefundFail:
+	case RefundPart, RefundAll, RefundFail, RefundNext:
 		return alarm(noRefundYet)
+	case Revive:
+		return alarm(notClosed)
 	}
 	panic(noEvent(e))
 }
@@ -156,8 +164,10 @@ func nextClosed(e Event) Cell {
 		return moveAnd(Late, OweRefund)
 	case Refund:
 		return refuse(notPaid)
-	case RefundPart, RefundAll, RefundFail:
+	case RefundPart, RefundAll, RefundFail, RefundNext:
 		return alarm(noRefundYet)
+	case Revive:
+		return moveAnd(Paid, DeductStock)
 	}
 	panic(noEvent(e))
 }
@@ -174,8 +184,10 @@ func nextPaid(e Event) Cell {
 		return sameAnd(OweRefund) // another transaction: that one is owed
 	case Refund:
 		return move(Refunding)
-	case RefundPart, RefundAll, RefundFail:
+	case RefundPart, RefundAll, RefundFail, RefundNext:
 		return alarm(noRefundYet)
+	case Revive:
+		return alarm(notClosed)
 	}
 	panic(noEvent(e))
 }
@@ -190,12 +202,14 @@ func nextRefunding(e Event) Cell {
 		return alarm(paidNotClosed)
 	case Pay:
 		return sameAnd(OweRefund)
-	case Refund:
-		return refuse(oneRefund)
+	case Refund, RefundNext:
+		return same() // several may be under way, their sum is bounded
 	case RefundPart, RefundFail:
 		return move(Paid)
 	case RefundAll:
 		return move(Refunded)
+	case Revive:
+		return alarm(notClosed)
 	}
 	panic(noEvent(e))
 }
@@ -212,8 +226,10 @@ func nextRefunded(e Event) Cell {
 		return sameAnd(OweRefund)
 	case Refund:
 		return refuse(allWentBack)
-	case RefundPart, RefundAll, RefundFail:
+	case RefundPart, RefundAll, RefundFail, RefundNext:
 		return alarm(noRefundYet)
+	case Revive:
+		return alarm(notClosed)
 	}
 	panic(noEvent(e))
 }
@@ -232,6 +248,10 @@ func nextLate(e Event) Cell {
 		return move(Refunded)
 	case RefundFail:
 		return alarm("the refund of a late payment failed: the buyer's money is still here")
+	case RefundNext:
+		return same()
+	case Revive:
+		return alarm(notClosed)
 	}
 	panic(noEvent(e))
 }

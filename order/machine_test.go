@@ -68,7 +68,7 @@ func TestEveryPathKeepsStockAndMoneyTrue(t *testing.T) {
 			}
 			next := place{c.To, at.has}
 			switch {
-			case e == order.Pay:
+			case e == order.Pay, e == order.Revive:
 				next.has.money = true
 			case e == order.RefundAll:
 				next.has.money = false
@@ -78,6 +78,12 @@ func TestEveryPathKeepsStockAndMoneyTrue(t *testing.T) {
 					t.Fatalf("%s, %s: stock returned twice", seen[at], e)
 				}
 				next.has.stock = false
+			}
+			if c.Effect == order.DeductStock {
+				if at.has.stock {
+					t.Fatalf("%s, %s: stock taken twice", seen[at], e)
+				}
+				next.has.stock = true
 			}
 			if c.Effect == order.OweRefund && at.has.stock {
 				t.Fatalf("%s, %s: a payment of an order with stock is owed back", seen[at], e)
@@ -140,12 +146,70 @@ func statesDoc() string {
 				cell += " + return stock"
 			case order.OweRefund:
 				cell += " + owe refund"
+			case order.DeductStock:
+				cell += " + deduct stock"
 			}
 			b.WriteString(" | " + cell)
 		}
 		b.WriteString(" |\n")
 	}
 	b.WriteString("\nWhat holds on every path (a test walks them all): pending, closing: stock held, no money · closed: neither · paid, refunding: both · late: money, no stock · refunded: no money.\n")
+	refundsDoc(&b)
 	b.WriteString("\n## Why it is refused\n\n| state | event | | reason |\n|---|---|---|---|\n" + strings.Join(reasons, "\n") + "\n")
 	return b.String()
+}
+
+func refundsDoc(b *strings.Builder) {
+	b.WriteString("\n# The states of a refund\n\nFrom `order/refund_machine.go`. A refund moves first; its order hears of it only when it moved.\n\n|")
+	for _, e := range order.RefundEvents() {
+		fmt.Fprintf(b, " | %s", e)
+	}
+	b.WriteString(" |\n|---" + strings.Repeat("|---", len(order.RefundEvents())) + "|\n")
+	for _, s := range order.RefundStates() {
+		fmt.Fprintf(b, "| **%s**", s)
+		for _, e := range order.RefundEvents() {
+			c := order.NextRefund(s, e)
+			cell := "="
+			switch c.Verdict {
+			case order.Move:
+				cell = "**" + string(c.To) + "**"
+			case order.Same:
+			case order.Refuse:
+				cell = "✗"
+			case order.Alarm:
+				cell = "!"
+			}
+			b.WriteString(" | " + cell)
+		}
+		b.WriteString(" |\n")
+	}
+	b.WriteString("\nA refund counts against its payment in every state but rejected, closed, cancelled and held; a closed one is replaced by another number with the same amount. Its stock comes back in success and by_hand.\n")
+}
+
+// A missing cell of the refund table would be a panic in the middle of somebody's money.
+func TestEveryRefundCellIsWritten(t *testing.T) {
+	for _, s := range order.RefundStates() {
+		for _, e := range order.RefundEvents() {
+			c := order.NextRefund(s, e)
+			switch c.Verdict {
+			case order.Move:
+				if c.To == "" || c.To == s {
+					t.Errorf("%s × %s moves to %q", s, e, c.To)
+				}
+				if s.PaidBack() {
+					t.Errorf("%s × %s: money that went back does not come again", s, e)
+				}
+			case order.Same:
+			case order.Refuse, order.Alarm:
+				if c.Why == "" || c.To != "" {
+					t.Errorf("%s × %s refuses without a reason, or moves", s, e)
+				}
+			default:
+				t.Errorf("%s × %s has no verdict", s, e)
+			}
+		}
+		if s.Open() && (s.PaidBack() || !s.Committed()) {
+			t.Errorf("%s is open, yet ended", s)
+		}
+	}
 }

@@ -60,13 +60,56 @@ type Payment struct {
 
 // RefundRow is a refund, asked for or owed.
 type RefundRow struct {
-	OutRefundNo   string
-	TransactionID string
+	OutRefundNo   string // ours, one for ever; the key by which WeChat pays once
+	OrderNo       string // "" when its payment fits no order
+	TransactionID string // of the payment
+	OutTradeNo    string
+	RefundID      string // WeChat's number, "" until it has answered
 	Amount        payment.Fen
-	State         string // "owed" until it is sent
-	Reason        string
-	CreatedAt     time.Time
+	PaymentTotal  payment.Fen
+	State         RefundState
+	Reason        string       // why it exists: aftersale, late, duplicate, held
+	Note          string       // the asker's words
+	Items         []stock.Line // what goes back to the shelf when the money has gone back, if Restock
+	Restock       bool
+	Requester     Actor
+
+	ApprovalsNeeded       int
+	Approvals             []Approval
+	DecidedBy, DecidedWhy string // of a rejection, a cancellation, a settlement by hand
+
+	Replaces   string // the closed number whose place it takes
+	Generation int    // 1 for a first number
+	Tries      int64  // calls, sends and queries together
+	NotifyURL  string // as sent
+	Problem    string // why the last call brought nothing
+
+	CreatedAt   time.Time
+	SentAt      time.Time // first call
+	AskedAt     time.Time // last call that asked for money
+	AcceptedAt  time.Time // WeChat's time: its day in the bill
+	SucceededAt time.Time // WeChat's time
+	DueAt       time.Time // when the worker looks next; zero when never
+	UpdatedAt   time.Time
+	Version     int64
+
+	requestID, requestHash string
 }
+
+// Approval is one person's consent to a refund.
+type Approval struct {
+	Approver string
+	Reason   string
+	At       time.Time
+}
+
+// Why a refund exists.
+const (
+	ReasonAftersale = "aftersale"
+	ReasonLate      = "late"
+	ReasonDuplicate = "duplicate"
+	ReasonHeld      = "held"
+)
 
 // Attempt is one payable WeChat order of an order.
 type Attempt struct {

@@ -31,6 +31,7 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 		return Settlement{}, fmt.Errorf("settle %s: %w", trade.OutTradeNo, err)
 	}
 	s.observe.Settled(cause.Type, done.settled)
+	s.wakeRefund(done.refund)
 	if done.settled.Settled == Applied && done.before == Pending {
 		s.cfg.Tasks.Drop(done.order.OrderNo, done.order.ExpireAt.Add(s.cfg.Grace))
 	}

@@ -23,6 +23,8 @@ type Tasks interface {
 	CloseAt(orderNo string, version int64, at time.Time)
 	// Drop says that the wake-up set for the time at is no longer needed.
 	Drop(orderNo string, at time.Time)
+	// RefundAt asks for Refund(outRefundNo) at the time at or soon after.
+	RefundAt(outRefundNo string, at time.Time)
 }
 
 // Observer is told what happened, after it was committed. Implementations must
@@ -40,6 +42,12 @@ type Observer interface {
 	Lateness(d time.Duration)
 	// CloseAsked: WeChat was asked to close; verdict is closed, paid or unknown.
 	CloseAsked(verdict string)
+	// RefundSettled: WeChat's word on a refund was taken in from an answer, a
+	// notification, a query or a bill.
+	RefundSettled(source string, s RefundSettled)
+	// RefundAsked: WeChat was called, op is refund or refund_query; the outcome
+	// is its status in lower case or the kind of the error.
+	RefundAsked(op, outcome string)
 	// Alarm: something that must not happen, for an operator.
 	Alarm(what, orderNo, detail string)
 	// Batch: a group commit of size members took so long.
@@ -55,6 +63,7 @@ const (
 	defaultGrace          = 20 * time.Second
 	defaultPrepayInFlight = 30 * time.Second
 	defaultLanes          = 2
+	defaultSpacing        = time.Minute + time.Second // WeChat's minute, and its clock is not ours
 )
 
 // Config shapes a Service. DB, Gateway, Now, MchID, AppID and NotifyURL are required.
@@ -84,9 +93,38 @@ type Config struct {
 	// may still open the trade; until then "no such trade" proves nothing.
 	// It must exceed the gateway's time-out. Default 30 s.
 	PrepayInFlight time.Duration
+	// RefundNotifyURL is where WeChat sends refund notifications; "" for none,
+	// then refunds are polled only.
+	RefundNotifyURL string
+	// LatePayment says what becomes of money that comes for a closed order:
+	// LateRefund (the default) or LateRevive.
+	LatePayment LatePolicy
+	// RefundAutoApprove approves refunds up to this amount by itself; 0: none.
+	RefundAutoApprove payment.Fen
+	// RefundTwoPersons asks for two approvals above this amount; 0: never.
+	RefundTwoPersons payment.Fen
+	// RefundSpacing is the least time between two refunds of one order at
+	// WeChat. Default one minute and a second, negative for none.
+	RefundSpacing time.Duration
+	// RefundRetry is the ladder of waits after a refund call without a usable
+	// answer, RefundPoll that between queries of an accepted one; the last steps
+	// repeat. Defaults: 15 s to 30 m; WeChat's five times 1 m, then 5, 10, 20, 30 m.
+	RefundRetry, RefundPoll []time.Duration
 	// Lanes is how many group commits may be under way at once. Default 2.
 	Lanes int
 }
+
+// LatePolicy is what becomes of money that comes for a closed order.
+type LatePolicy string
+
+// The policies.
+const (
+	// LateRefund sends it back.
+	LateRefund LatePolicy = "refund"
+	// LateRevive takes the stock again, in the transaction that takes the money
+	// in, and makes the order paid; when a line is short it is sent back.
+	LateRevive LatePolicy = "revive"
+)
 
 // Service is the door to orders. All methods are safe for concurrent use.
 type Service struct {
@@ -113,7 +151,19 @@ func New(cfg Config) (*Service, error) {
 	setDefault(&cfg.Grace, defaultGrace)
 	setDefault(&cfg.PrepayInFlight, defaultPrepayInFlight)
 	setDefault(&cfg.Lanes, defaultLanes)
-	cfg.Grace = max(cfg.Grace, 0)
+	setDefault(&cfg.RefundSpacing, defaultSpacing)
+	setDefault(&cfg.LatePayment, LateRefund)
+	cfg.Grace, cfg.RefundSpacing = max(cfg.Grace, 0), max(cfg.RefundSpacing, 0)
+	if cfg.LatePayment != LateRefund && cfg.LatePayment != LateRevive {
+		return nil, errors.New("order: LatePayment must be refund or revive")
+	}
+	if len(cfg.RefundRetry) == 0 {
+		cfg.RefundRetry = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute}
+	}
+	if len(cfg.RefundPoll) == 0 {
+		m := time.Minute
+		cfg.RefundPoll = []time.Duration{m, m, m, m, m, 5 * m, 10 * m, 20 * m, 30 * m}
+	}
 	if cfg.PayWithin < MinPayWithin {
 		return nil, errors.New("order: PayWithin must be at least one second")
 	}
@@ -174,14 +224,17 @@ type noTasks struct{}
 
 func (noTasks) CloseAt(string, int64, time.Time) {}
 func (noTasks) Drop(string, time.Time)           {}
+func (noTasks) RefundAt(string, time.Time)       {}
 
 type nobody struct{}
 
-func (nobody) Transition(State, State, ActorType) {}
-func (nobody) Settled(string, Settlement)         {}
-func (nobody) Refused(string)                     {}
-func (nobody) Replayed()                          {}
-func (nobody) Lateness(time.Duration)             {}
-func (nobody) CloseAsked(string)                  {}
-func (nobody) Alarm(string, string, string)       {}
-func (nobody) Batch(string, int, time.Duration)   {}
+func (nobody) Transition(State, State, ActorType)  {}
+func (nobody) Settled(string, Settlement)          {}
+func (nobody) Refused(string)                      {}
+func (nobody) Replayed()                           {}
+func (nobody) Lateness(time.Duration)              {}
+func (nobody) CloseAsked(string)                   {}
+func (nobody) RefundSettled(string, RefundSettled) {}
+func (nobody) RefundAsked(string, string)          {}
+func (nobody) Alarm(string, string, string)        {}
+func (nobody) Batch(string, int, time.Duration)    {}

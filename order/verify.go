@@ -45,6 +45,10 @@ func (r Report) OK() bool {
 // while the service runs.
 type check struct{ id, meaning, query string }
 
+// deadRefunds are the states in which a refund no longer counts against its
+// payment: RefundState.Committed says the same, and a test holds them together.
+const deadRefunds = `'rejected', 'closed', 'cancelled', 'held'`
+
 var checks = []check{
 	{"stock.conserved", "what is on the shelf is what came in less what is out", `
 SELECT s.sku_id, s.available, COALESCE(f.total, 0) AS flows
@@ -62,7 +66,7 @@ WHERE available < 0`},
 	{"stock.not_oversold", "open and paid orders hold no more of a SKU than ever came in", `
 SELECT i.sku_id, SUM(i.quantity) AS held, MAX(c.came_in) AS came_in
 FROM order_items i
-JOIN orders o ON o.order_no = i.order_no AND o.state IN ('pending', 'closing', 'paid')
+JOIN orders o ON o.order_no = i.order_no AND o.state IN ('pending', 'closing', 'paid', 'refunding')
 JOIN skus s ON s.sku_id = i.sku_id AND s.unlimited = 0
 LEFT JOIN (
   SELECT sku_id, SUM(delta) AS came_in
@@ -72,16 +76,23 @@ LEFT JOIN (
 LEFT JOIN (
   SELECT f.sku_id, SUM(f.delta) AS came_back
   FROM stock_flows f
-  JOIN orders p ON p.order_no = f.order_no AND p.state = 'paid'
-  WHERE f.kind = 'return'
+  JOIN orders p ON p.order_no = f.order_no AND p.state IN ('paid', 'refunding')
+  WHERE f.kind = 'return' AND f.ref <> 'close'
   GROUP BY f.sku_id) b ON b.sku_id = i.sku_id
 GROUP BY i.sku_id
 HAVING SUM(i.quantity) - COALESCE(MAX(b.came_back), 0) > COALESCE(MAX(c.came_in), 0)`},
 	{"stock.deducted_once", "every line of an order was deducted once, with its quantity", `
 SELECT i.order_no, i.sku_id, i.quantity, COALESCE(-f.delta, 0) AS deducted
 FROM order_items i
-LEFT JOIN stock_flows f ON f.order_no = i.order_no AND f.kind = 'deduct' AND f.sku_id = i.sku_id
-WHERE f.delta IS NULL OR -f.delta <> i.quantity OR f.ref <> ''`},
+LEFT JOIN stock_flows f ON f.order_no = i.order_no AND f.kind = 'deduct' AND f.ref = '' AND f.sku_id = i.sku_id
+WHERE f.delta IS NULL OR -f.delta <> i.quantity`},
+	{"stock.revived_once", "stock was taken again only for an order that had given it back, all of it", `
+SELECT d.order_no, d.ref, d.sku_id, d.delta, COALESCE(r.delta, 0) AS given_back
+FROM stock_flows d
+LEFT JOIN stock_flows r ON r.order_no = d.order_no AND r.kind = 'return' AND r.ref = 'close' AND r.sku_id = d.sku_id
+WHERE d.kind = 'deduct'
+  AND d.ref <> ''
+  AND (d.ref <> 'revive' OR r.delta IS NULL OR r.delta <> -d.delta)`},
 	{"stock.no_stray_flow", "every deduction belongs to a line of an order", `
 SELECT f.order_no, f.sku_id, f.kind
 FROM stock_flows f
@@ -94,12 +105,37 @@ WHERE order_no <> ''
 GROUP BY order_no, sku_id
 HAVING SUM(delta) > 0`},
 	{"stock.agrees_with_state", "open and paid orders keep their stock, closed and late ones gave all of it back", `
-SELECT o.order_no, o.state, SUM(f.delta) AS net, SUM(CASE WHEN f.kind = 'return' AND f.ref = 'close' THEN 1 ELSE 0 END) AS close_returns
+SELECT o.order_no, o.state, SUM(f.delta) AS net,
+  SUM(CASE WHEN f.ref = 'close' THEN 1 WHEN f.ref = 'revive' THEN -1 ELSE 0 END) AS close_returns
 FROM orders o
 JOIN stock_flows f ON f.order_no = o.order_no
 GROUP BY o.order_no, o.state
 HAVING (o.state IN ('closed', 'late') AND SUM(f.delta) <> 0)
-  OR (o.state IN ('pending', 'closing', 'paid', 'refunding') AND SUM(CASE WHEN f.kind = 'return' AND f.ref = 'close' THEN 1 ELSE 0 END) <> 0)`},
+  OR (o.state IN ('pending', 'closing', 'paid', 'refunding')
+    AND SUM(CASE WHEN f.ref = 'close' THEN 1 WHEN f.ref = 'revive' THEN -1 ELSE 0 END) <> 0)`},
+	{"stock.return_has_refund", "what came back after a sale came back with a refund that has paid, and no more than it says", `
+SELECT f.order_no, f.ref, f.sku_id, f.delta, COALESCE(i.quantity, 0) AS refunded
+FROM stock_flows f
+LEFT JOIN refunds r ON r.out_refund_no = f.ref AND r.order_no = f.order_no AND r.state IN ('success', 'by_hand') AND r.restock = 1
+LEFT JOIN refund_items i ON i.out_refund_no = r.out_refund_no AND i.sku_id = f.sku_id
+WHERE f.kind = 'return'
+  AND f.ref <> 'close'
+  AND (i.quantity IS NULL OR i.quantity <> f.delta)`},
+	{"stock.refund_returned", "a refund that has paid gave its lines back, unless it says not to", `
+SELECT r.out_refund_no, i.sku_id, i.quantity
+FROM refunds r
+JOIN refund_items i ON i.out_refund_no = r.out_refund_no
+LEFT JOIN stock_flows f ON f.order_no = r.order_no AND f.kind = 'return' AND f.ref = r.out_refund_no AND f.sku_id = i.sku_id
+WHERE r.state IN ('success', 'by_hand')
+  AND r.restock = 1
+  AND f.order_no IS NULL`},
+	{"stock.refunded_no_more", "refunds give no more of a line back than the order has", `
+SELECT r.order_no, i.sku_id, SUM(i.quantity) AS refunded, COALESCE(MAX(o.quantity), 0) AS ordered
+FROM refund_items i
+JOIN refunds r ON r.out_refund_no = i.out_refund_no AND r.state NOT IN (` + deadRefunds + `)
+LEFT JOIN order_items o ON o.order_no = r.order_no AND o.sku_id = i.sku_id
+GROUP BY r.order_no, i.sku_id
+HAVING SUM(i.quantity) > COALESCE(MAX(o.quantity), 0)`},
 	{"close.proven", "no stock came back and no order closed without WeChat's proven close before it", `
 SELECT o.order_no, o.state
 FROM orders o
@@ -164,31 +200,85 @@ HAVING (o.state IN ('paid', 'refunding') AND (COUNT(p.transaction_id) <> 1 OR SU
 	{"money.owed_back", "every payment that did not make its order paid is owed back, whole and once", `
 SELECT p.transaction_id, p.order_no, p.amount_fen, COALESCE(SUM(r.amount_fen), 0) AS owed_fen
 FROM payments p
-LEFT JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN ('closed', 'failed')
+LEFT JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)
 WHERE p.outcome = 'owed'
 GROUP BY p.transaction_id, p.order_no, p.amount_fen
 HAVING p.amount_fen <> COALESCE(SUM(r.amount_fen), 0)`},
-	{"money.no_more_back", "no payment is owed back more than it brought", `
-SELECT r.transaction_id, SUM(r.amount_fen) AS owed_fen, COALESCE(MAX(p.amount_fen), 0) AS paid_fen
-FROM refunds r
-LEFT JOIN payments p ON p.transaction_id = r.transaction_id
-WHERE r.state NOT IN ('closed', 'failed')
-GROUP BY r.transaction_id
-HAVING SUM(r.amount_fen) > COALESCE(MAX(p.amount_fen), 0)`},
-	{"money.accounted", "every payment is on an order of ours, or held for a person", `
+	{"money.no_more_back", "refunds never exceed their payment, and the payment knows their sum", `
+SELECT p.transaction_id, p.amount_fen, p.refund_fen, COALESCE(r.total, 0) AS refunds_fen
+FROM payments p
+LEFT JOIN (
+  SELECT transaction_id, SUM(amount_fen) AS total
+  FROM refunds
+  WHERE state NOT IN (` + deadRefunds + `)
+  GROUP BY transaction_id) r ON r.transaction_id = p.transaction_id
+WHERE p.refund_fen <> COALESCE(r.total, 0)
+  OR p.refund_fen > p.amount_fen
+  OR p.refund_fen < 0`},
+	{"money.accounted", "every payment is on an order of ours, owed back, or held for a person", `
 SELECT p.transaction_id, p.order_no, p.outcome
 FROM payments p
 LEFT JOIN orders o ON o.order_no = p.order_no
-WHERE p.outcome <> 'held' AND o.order_no IS NULL`},
+WHERE p.outcome = 'applied' AND o.order_no IS NULL`},
 	{"money.refund_of_order", "a refund belongs to the order of its payment", `
 SELECT r.out_refund_no, r.order_no, COALESCE(p.order_no, '') AS payment_of
 FROM refunds r
 LEFT JOIN payments p ON p.transaction_id = r.transaction_id
-WHERE p.transaction_id IS NULL OR p.order_no <> r.order_no`},
+WHERE r.state <> 'held'
+  AND (p.transaction_id IS NULL OR p.order_no <> r.order_no)`},
+	{"money.refunded", "an order is refunded when all its money went back, and only then", `
+SELECT o.order_no, o.state, COALESCE(SUM(p.amount_fen), 0) AS paid_fen, COALESCE(SUM(r.back), 0) AS back_fen
+FROM orders o
+LEFT JOIN payments p ON p.order_no = o.order_no AND (p.outcome = 'applied' OR p.reason = 'late')
+LEFT JOIN (
+  SELECT transaction_id, SUM(amount_fen) AS back
+  FROM refunds
+  WHERE state IN ('success', 'by_hand')
+  GROUP BY transaction_id) r ON r.transaction_id = p.transaction_id
+WHERE o.state IN ('paid', 'refunding', 'refunded')
+GROUP BY o.order_no, o.state
+HAVING (o.state = 'refunded') <> (COALESCE(SUM(r.back), 0) >= COALESCE(SUM(p.amount_fen), 0))`},
+	{"money.refunding", "an order is refunding as long as a refund of it is under way", `
+SELECT o.order_no, o.state, COUNT(r.out_refund_no) AS under_way
+FROM orders o
+LEFT JOIN refunds r ON r.order_no = o.order_no AND r.reason = 'aftersale'
+  AND r.state IN ('pending_approval', 'owed', 'processing', 'abnormal', 'refused')
+WHERE o.state IN ('paid', 'refunding', 'refunded')
+GROUP BY o.order_no, o.state
+HAVING (o.state = 'refunding') <> (COUNT(r.out_refund_no) > 0)`},
+	{"money.total", "all money taken in is kept on orders, went back or goes back, or is held", `
+SELECT t.taken_in, t.kept, t.back
+FROM (
+  SELECT
+    (SELECT COALESCE(SUM(amount_fen), 0) FROM payments WHERE outcome <> 'held') AS taken_in,
+    (SELECT COALESCE(SUM(amount_fen - refund_fen), 0) FROM payments WHERE outcome = 'applied') AS kept,
+    (SELECT COALESCE(SUM(r.amount_fen), 0) FROM refunds r WHERE r.state NOT IN (` + deadRefunds + `)) AS back) t
+WHERE t.taken_in <> t.kept + t.back`},
+	{"refund.approved", "nothing was sent without the approvals that it needed, none of them the asker's", `
+SELECT r.out_refund_no, r.state, r.approvals_needed, COUNT(a.approver) AS approvals
+FROM refunds r
+LEFT JOIN refund_approvals a ON a.out_refund_no = r.out_refund_no
+  AND NOT (r.requester_type = 'operator' AND a.approver = r.requester_id)
+WHERE r.generation = 1
+  AND r.state NOT IN ('pending_approval', 'rejected', 'held')
+GROUP BY r.out_refund_no, r.state, r.approvals_needed
+HAVING COUNT(a.approver) < r.approvals_needed`},
+	{"refund.due", "a refund that is under way has a time to be looked at, a finished one has none", `
+SELECT out_refund_no, state
+FROM refunds
+WHERE (state IN ('owed', 'processing', 'abnormal') AND due_at IS NULL)
+  OR (state NOT IN ('owed', 'processing', 'abnormal') AND due_at IS NOT NULL)`},
+	{"refund.one_successor", "a refund that WeChat closed was replaced once, by the same amount", `
+SELECT r.out_refund_no, COUNT(n.out_refund_no) AS successors
+FROM refunds r
+LEFT JOIN refunds n ON n.replaces = r.out_refund_no AND n.amount_fen = r.amount_fen AND n.transaction_id = r.transaction_id
+WHERE r.state = 'closed'
+GROUP BY r.out_refund_no
+HAVING COUNT(n.out_refund_no) <> 1`},
 	{"money.late", "a late order has a late payment", `
 SELECT o.order_no
 FROM orders o
-LEFT JOIN payments p ON p.order_no = o.order_no AND p.outcome = 'owed'
+LEFT JOIN payments p ON p.order_no = o.order_no AND p.outcome = 'owed' AND p.reason = 'late'
 WHERE o.state = 'late'
 GROUP BY o.order_no
 HAVING COUNT(p.transaction_id) = 0`},

@@ -55,7 +55,8 @@ WHERE order_no = ?`, orderNo))
 	if o.Payment, err = findPayment(ctx, s.db, orderNo); err != nil {
 		return Order{}, readError("find order", err)
 	}
-	if o.Refunds, err = findRefunds(ctx, s.db, orderNo); err != nil {
+	if o.Refunds, err = s.queryRefunds(ctx, `WHERE order_no = ?
+ORDER BY created_at, out_refund_no`, orderNo); err != nil {
 		return Order{}, readError("find order", err)
 	}
 	return o, nil
@@ -87,28 +88,6 @@ LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total,
 	}
 	p.SuccessTime, p.ReceivedAt = fromMS(paid), fromMS(received)
 	return &p, err
-}
-
-func findRefunds(ctx context.Context, q querier, orderNo string) ([]RefundRow, error) {
-	rows, err := q.QueryContext(ctx, `SELECT out_refund_no, transaction_id, amount_fen, state, reason, created_at
-FROM refunds
-WHERE order_no = ?
-ORDER BY created_at, out_refund_no`, orderNo)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []RefundRow
-	for rows.Next() {
-		var r RefundRow
-		var created int64
-		if err := rows.Scan(&r.OutRefundNo, &r.TransactionID, &r.Amount, &r.State, &r.Reason, &created); err != nil {
-			return nil, err
-		}
-		r.CreatedAt = fromMS(created)
-		all = append(all, r)
-	}
-	return all, rows.Err()
 }
 
 // List gives orders with their items, newest first, and the cursor of the next

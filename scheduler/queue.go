@@ -109,6 +109,7 @@ type arm struct {
 	version int64
 	at      time.Time
 	drop    bool
+	refund  bool // orderNo is the number of a refund
 }
 
 // NewQueue starts a producer on a Redis. Close ends it and leaves the client open.
@@ -132,6 +133,12 @@ func NewQueue(client redis.UniversalClient, now func() time.Time, log *slog.Logg
 // counted and left to the sweep.
 func (q *Queue) CloseAt(orderNo string, version int64, at time.Time) {
 	q.hand(arm{orderNo: orderNo, version: version, at: at})
+}
+
+// RefundAt sets the wake-up of a refund, in a queue of its own: a storm of
+// timeouts does not hold money back.
+func (q *Queue) RefundAt(outRefundNo string, at time.Time) {
+	q.hand(arm{orderNo: outRefundNo, at: at, refund: true})
 }
 
 // Drop takes a wake-up back, when it is far enough ahead to be still asleep;
@@ -174,12 +181,16 @@ func (q *Queue) handle(a arm) {
 // enqueue sets a task and reports whether it is new. A conflict means that the
 // same wake-up is set already, often by this very call before its answer was lost.
 func (q *Queue) enqueue(ctx context.Context, a arm, id string, when ...asynq.Option) (bool, error) {
-	b, err := json.Marshal(payload{V: 1, OrderNo: a.orderNo, Version: a.version})
+	task, queue, p := TypeExpire, QueueExpire, payload{V: 1, OrderNo: a.orderNo, Version: a.version}
+	if a.refund {
+		task, queue, p = TypeRefund, QueueRefund, payload{V: 1, OutRefundNo: a.orderNo}
+	}
+	b, err := json.Marshal(p)
 	if err != nil {
 		return false, err
 	}
-	options := append([]asynq.Option{asynq.Queue(QueueExpire), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}, when...)
-	_, err = q.client.EnqueueContext(ctx, asynq.NewTask(TypeExpire, b), options...)
+	options := append([]asynq.Option{asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}, when...)
+	_, err = q.client.EnqueueContext(ctx, asynq.NewTask(task, b), options...)
 	switch {
 	case err == nil:
 		q.failing.Store(false)

@@ -14,12 +14,22 @@ import (
 	"orderd/order"
 )
 
-// The one task type and its queue. The queue's name has no braces and no
+// The task types and their queues. A queue's name has no braces and no
 // capitals, so that it is one slot of a Redis Cluster.
 const (
 	TypeExpire  = "order:expire"
 	QueueExpire = "expire"
+
+	TypeRefund  = "refund:ask"
+	QueueRefund = "refund"
+
+	TypeReconcile  = "reconcile:daily"
+	QueueReconcile = "reconcile"
 )
+
+// queues lists the queues with asynq's weights: money that goes back is not
+// held up by timeouts, and the day's bill is nobody's hurry.
+func queues() map[string]int { return map[string]int{QueueExpire: 6, QueueRefund: 3, QueueReconcile: 1} }
 
 // Policies of a task.
 const (
@@ -33,9 +43,18 @@ const (
 // version at which it was set. Unknown fields are from a newer program and are
 // passed over.
 type payload struct {
-	V       int    `json:"v"`
-	OrderNo string `json:"order_no"`
-	Version int64  `json:"version"`
+	V           int    `json:"v"`
+	OrderNo     string `json:"order_no,omitempty"`
+	OutRefundNo string `json:"out_refund_no,omitempty"`
+	Version     int64  `json:"version"`
+}
+
+// key is what the task is about.
+func (p payload) key() string {
+	if p.OutRefundNo != "" {
+		return p.OutRefundNo
+	}
+	return p.OrderNo
 }
 
 // errPoison marks a task that no retry can cure.
@@ -43,7 +62,7 @@ var errPoison = errors.New("unusable task")
 
 func decodePayload(b []byte) (payload, error) {
 	var p payload
-	if err := json.Unmarshal(b, &p); err != nil || p.OrderNo == "" || p.V < 1 {
+	if err := json.Unmarshal(b, &p); err != nil || p.key() == "" || p.V < 1 {
 		return p, fmt.Errorf("%w: payload %.80q", errPoison, b)
 	}
 	return p, nil

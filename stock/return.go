@@ -8,8 +8,12 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// RefClose is the ref of the return that a proven close makes.
-const RefClose = "close"
+// RefClose is the ref of the return that a proven close makes, RefRevive that of
+// the deduction that takes it back for money that came late.
+const (
+	RefClose  = "close"
+	RefRevive = "revive"
+)
 
 // Giveback returns some lines of an order under a ref of its own, such as a
 // refund number.

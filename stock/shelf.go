@@ -100,7 +100,20 @@ func (s *Shelf) SKU(id string) (SKU, bool) {
 // order must be new (a repeat has to be found before, or the last unit would be
 // refused to the one who has it), its lines name every SKU once, and all of
 // them exist.
-func (s *Shelf) Take(orderNo string, lines []Line) []Short {
+func (s *Shelf) Take(orderNo string, lines []Line) []Short { return s.take(orderNo, "", lines) }
+
+// TakeAgain is Take for an order whose stock had been returned by a close: its
+// flows have a ref of their own, so that it can happen once.
+func (s *Shelf) TakeAgain(orderNo string, lines []Line) []Short {
+	for i, l := range lines {
+		if _, ok := s.skus[l.SkuID]; !ok {
+			return []Short{{Index: i, SkuID: l.SkuID, Requested: l.Quantity}}
+		}
+	}
+	return s.take(orderNo, RefRevive, lines)
+}
+
+func (s *Shelf) take(orderNo, ref string, lines []Line) []Short {
 	var short []Short
 	for i, l := range lines {
 		it := s.skus[l.SkuID]
@@ -117,7 +130,7 @@ func (s *Shelf) Take(orderNo string, lines []Line) []Short {
 			it.left -= l.Quantity
 			it.taken += l.Quantity
 		}
-		s.flows = append(s.flows, flow{orderNo: orderNo, kind: KindDeduct, skuID: l.SkuID, delta: -l.Quantity})
+		s.flows = append(s.flows, flow{orderNo: orderNo, kind: KindDeduct, ref: ref, skuID: l.SkuID, delta: -l.Quantity})
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ ALTER TABLE refunds ADD COLUMN sent_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE refunds ADD COLUMN asked_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE refunds ADD COLUMN accepted_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE refunds ADD COLUMN succeeded_at BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE refunds ADD COLUMN notify_url VARCHAR(255) NOT NULL DEFAULT '';
 ALTER TABLE refunds ADD COLUMN problem VARCHAR(200) NOT NULL DEFAULT '';
 UPDATE refunds
 SET out_trade_no = COALESCE((SELECT p.out_trade_no FROM payments p WHERE p.transaction_id = refunds.transaction_id), ''),
@@ -72,6 +73,7 @@ DROP INDEX ix_refunds_state /*! ON refunds */;
 DROP INDEX ix_refunds_transaction /*! ON refunds */;
 DROP INDEX u_refunds_request /*! ON refunds */;
 ALTER TABLE refunds DROP COLUMN problem;
+ALTER TABLE refunds DROP COLUMN notify_url;
 ALTER TABLE refunds DROP COLUMN succeeded_at;
 ALTER TABLE refunds DROP COLUMN accepted_at;
 ALTER TABLE refunds DROP COLUMN asked_at;

@@ -24,7 +24,8 @@ const other = "other"
 // order, scheduler and orderhttp, and WeChat is the gateway's. All methods are
 // quick and safe for concurrent use.
 type Metrics struct {
-	registry *prometheus.Registry
+	refundsSettled, refundsAsked *prometheus.CounterVec
+	registry                     *prometheus.Registry
 
 	transitions, refusals, settled, closes, stock, idempotency *prometheus.CounterVec
 	notifications, wakeUps, tasks                              *prometheus.CounterVec
@@ -55,13 +56,15 @@ func NewMetrics() *Metrics {
 		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "timeout_lateness_seconds",
 			Help:    "How long after its due time an unpaid order was taken to closing.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}}),
-		wechat:    histograms("wechat_request_seconds", "Calls to WeChat Pay.", prometheus.DefBuckets, "op", "outcome"),
-		notify:    histograms("notify_seconds", "Answers to WeChat Pay's notifications; WeChat waits five seconds.", prometheus.DefBuckets, "type", "outcome"),
-		requests:  histograms("http_request_seconds", "HTTP requests, by the pattern of the route.", prometheus.DefBuckets, "route", "method", "status_class"),
-		batchSize: histograms("group_commit_members", "Members of one group commit.", prometheus.ExponentialBuckets(1, 2, 9), "group"),
-		batchTook: histograms("group_commit_seconds", "Duration of one group commit.", prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
+		wechat:         histograms("wechat_request_seconds", "Calls to WeChat Pay.", prometheus.DefBuckets, "op", "outcome"),
+		notify:         histograms("notify_seconds", "Answers to WeChat Pay's notifications; WeChat waits five seconds.", prometheus.DefBuckets, "type", "outcome"),
+		requests:       histograms("http_request_seconds", "HTTP requests, by the pattern of the route.", prometheus.DefBuckets, "route", "method", "status_class"),
+		refundsSettled: counters("refunds_settled_total", "WeChat Pay's word on refunds, by where it came from and what became of it.", "source", "outcome"),
+		refundsAsked:   counters("refund_calls_total", "Calls to WeChat Pay about refunds, by outcome.", "op", "outcome"),
+		batchSize:      histograms("group_commit_members", "Members of one group commit.", prometheus.ExponentialBuckets(1, 2, 9), "group"),
+		batchTook:      histograms("group_commit_seconds", "Duration of one group commit.", prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
 	}
-	m.registry.MustRegister(m.transitions, m.refusals, m.settled, m.closes, m.stock, m.idempotency, m.notifications,
+	m.registry.MustRegister(m.refundsSettled, m.refundsAsked, m.transitions, m.refusals, m.settled, m.closes, m.stock, m.idempotency, m.notifications,
 		m.wakeUps, m.tasks, m.late, m.alarms, m.redisLost, m.missing, m.lateness, m.wechat, m.notify, m.requests,
 		m.batchSize, m.batchTook, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -141,6 +144,18 @@ func (m *Metrics) Lateness(d time.Duration) { m.lateness.Observe(d.Seconds()) }
 // CloseAsked implements order.Observer.
 func (m *Metrics) CloseAsked(verdict string) {
 	m.closes.WithLabelValues(known(verdict, "closed", "paid", "unknown")).Inc()
+}
+
+// RefundSettled implements order.Observer.
+func (m *Metrics) RefundSettled(source string, s order.RefundSettled) {
+	m.refundsSettled.WithLabelValues(known(source, "answer", "notification", "query", "bill"),
+		known(string(s.Outcome), string(order.RefundTaken), string(order.RefundRepeated), string(order.RefundUnfit))).Inc()
+}
+
+// RefundAsked implements order.Observer.
+func (m *Metrics) RefundAsked(op, outcome string) {
+	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query"), known(outcome, "processing", "success", "closed", "abnormal",
+		"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured")).Inc()
 }
 
 // Alarm implements order.Observer. What and where are in the log, not in labels.

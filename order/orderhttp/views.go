@@ -136,7 +136,7 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 	}
 	for i, r := range o.Refunds {
 		v.Refunds[i] = RefundView{
-			OutRefundNo: r.OutRefundNo, RefundStatus: strings.ToUpper(r.State),
+			OutRefundNo: r.OutRefundNo, RefundStatus: strings.ToUpper(string(r.State)),
 			Amount: RefundAmount{Refund: r.Amount, Currency: payment.CNY}, CreatedAt: rfc3339(r.CreatedAt),
 		}
 	}

@@ -57,6 +57,17 @@ type WeChat struct {
 	burned map[string]bool
 	paid   int
 
+	refunds map[string]*payment.Refund
+	asked   map[string]payment.RefundRequest
+	// RefundStatus is the state that a new refund gets; default PROCESSING.
+	RefundStatus payment.RefundStatus
+	// Refuse answers a new refund with a definite no of this code.
+	Refuse string
+	// Refunded counts calls that asked for money back.
+	Refunded int
+	// Now stamps accepted refunds.
+	Now func() time.Time
+
 	// Before runs before a call is handled, outside the lock: a test lets
 	// things happen there. An error is the call's answer, and nothing happened.
 	Before func(op, outTradeNo string) error
@@ -151,6 +162,90 @@ func (w *WeChat) Close(_ context.Context, no string) (r payment.CloseReply, err 
 	return r, err
 }
 
+// Refund takes a refund, once per number and never above the payment.
+func (w *WeChat) Refund(_ context.Context, q payment.RefundRequest) (r payment.Refund, err error) {
+	err = w.call("refund", q.OutRefundNo, func() error {
+		w.Refunded++
+		if known := w.refunds[q.OutRefundNo]; known != nil {
+			if w.asked[q.OutRefundNo] != q {
+				return rejected("refund", "INVALID_REQUEST")
+			}
+			r = *known
+			return nil
+		}
+		if w.Refuse != "" {
+			return rejected("refund", w.Refuse)
+		}
+		t := w.byTransaction(q.TransactionID)
+		if t == nil || q.Total != t.Total {
+			return rejected("refund", "RESOURCE_NOT_EXISTS")
+		}
+		back := q.Amount
+		for _, other := range w.refunds {
+			if other.TransactionID == q.TransactionID && other.Status != payment.RefundClosed {
+				back += other.Amount
+			}
+		}
+		if back > t.Total {
+			return rejected("refund", "INVALID_REQUEST")
+		}
+		t.State = payment.TradeRefund
+		known := &payment.Refund{OutRefundNo: q.OutRefundNo, RefundID: fmt.Sprintf("50%08d", len(w.refunds)+1), TransactionID: q.TransactionID,
+			OutTradeNo: t.OutTradeNo, Status: w.RefundStatus, Amount: q.Amount, Total: q.Total, CreateTime: w.Now()}
+		if known.Status == "" {
+			known.Status = payment.RefundProcessing
+		}
+		w.refunds[q.OutRefundNo], w.asked[q.OutRefundNo] = known, q
+		r = *known
+		return nil
+	})
+	return r, err
+}
+
+func (w *WeChat) byTransaction(id string) *trade {
+	for _, t := range w.trades {
+		if t.TransactionID == id && id != "" {
+			return t
+		}
+	}
+	return nil
+}
+
+// QueryRefund tells the state of a refund.
+func (w *WeChat) QueryRefund(_ context.Context, no string) (r payment.Refund, err error) {
+	err = w.call("refund_query", no, func() error {
+		r = payment.Refund{OutRefundNo: no, Status: payment.RefundNotFound}
+		if known := w.refunds[no]; known != nil {
+			r = *known
+		}
+		return nil
+	})
+	return r, err
+}
+
+// EndRefund gives a refund its end and the word of it.
+func (w *WeChat) EndRefund(no string, status payment.RefundStatus) payment.Refund {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.refunds[no]
+	r.Status = status
+	if status == payment.RefundSuccess {
+		r.SuccessTime = w.Now()
+	}
+	return *r
+}
+
+// Refunds gives all refunds that WeChat took, by number.
+func (w *WeChat) Refunds() map[string]payment.Refund {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make(map[string]payment.Refund, len(w.refunds))
+	for no, r := range w.refunds {
+		all[no] = *r
+	}
+	return all
+}
+
 // Pay lets the buyer pay. It fails when the trade is not open, unless forced:
 // then money comes against all promises.
 func (w *WeChat) Pay(no string, force bool) (payment.Trade, error) {
@@ -189,6 +284,14 @@ type Tasks struct {
 	mu      sync.Mutex
 	Set     map[string][]time.Time
 	Dropped map[string]int
+	Refunds map[string][]time.Time
+}
+
+// RefundAt remembers a wake-up of a refund.
+func (q *Tasks) RefundAt(outRefundNo string, at time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.Refunds[outRefundNo] = append(q.Refunds[outRefundNo], at)
 }
 
 // CloseAt remembers a wake-up.
@@ -217,14 +320,20 @@ type Fixture struct {
 
 // New makes a service on db with 30 minutes to pay and no grace. Verify runs at
 // the end of the test and must find nothing.
-func New(t testing.TB, db *sqldb.DB) *Fixture {
+func New(t testing.TB, db *sqldb.DB) *Fixture { return NewWith(t, db, func(*order.Config) {}) }
+
+// NewWith is New with a change to the configuration.
+func NewWith(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 	t.Helper()
 	f := &Fixture{DB: db, Clock: &Clock{now: time.UnixMilli(1_800_000_000_000).UTC()},
-		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}},
-		Tasks:  &Tasks{Set: map[string][]time.Time{}, Dropped: map[string]int{}}}
+		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}, refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}},
+		Tasks:  &Tasks{Set: map[string][]time.Time{}, Dropped: map[string]int{}, Refunds: map[string][]time.Time{}}}
+	f.WeChat.Now = f.Clock.Now
 	f.Admin = stock.NewAdmin(db, f.Clock.Now)
-	s, err := order.New(order.Config{DB: db, Gateway: f.WeChat, Tasks: f.Tasks, Now: f.Clock.Now,
-		MchID: MchID, AppID: AppID, NotifyURL: "https://shop.example/wechat/v3/notify/payment", Grace: -1})
+	cfg := order.Config{DB: db, Gateway: f.WeChat, Tasks: f.Tasks, Now: f.Clock.Now, MchID: MchID, AppID: AppID,
+		NotifyURL: "https://shop.example/wechat/v3/notify/payment", RefundNotifyURL: "https://shop.example/wechat/v3/notify/refund", Grace: -1}
+	shape(&cfg)
+	s, err := order.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,6 +399,30 @@ func (f *Fixture) Prepaid(t testing.TB, orderNo string) string {
 	return p.OutTradeNo
 }
 
+// PaidOne places, prepays and pays an order of quantity of one SKU.
+func (f *Fixture) PaidOne(t testing.TB, request, sku string, quantity int64) order.Order {
+	t.Helper()
+	o := f.PlaceOne(t, request, sku, quantity)
+	trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := f.Settle(t.Context(), trade, Notified); err != nil || s.Settled != order.Applied {
+		t.Fatal(s, err)
+	}
+	return o
+}
+
+// RefundState gives the committed state of a refund.
+func (f *Fixture) RefundState(t testing.TB, no string) order.RefundState {
+	t.Helper()
+	r, err := f.FindRefund(t.Context(), no)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.State
+}
+
 // State gives the committed state.
 func (f *Fixture) State(t testing.TB, orderNo string) order.State {
 	t.Helper()
@@ -303,6 +436,8 @@ func (f *Fixture) State(t testing.TB, orderNo string) order.State {
 // Causes for tests.
 var (
 	Customer  = order.Cause{Actor: order.Actor{Type: order.ByCustomer, ID: "c"}, Type: "request", ID: "r"}
+	Finance   = order.Cause{Actor: order.Actor{Type: order.ByOperator, ID: "fin"}, Type: "request", ID: "r"}
+	Finance2  = order.Cause{Actor: order.Actor{Type: order.ByOperator, ID: "fin2"}, Type: "request", ID: "r"}
 	Scheduler = order.Cause{Actor: order.Actor{Type: order.ByScheduler, ID: "w"}, Type: "task", ID: "t"}
 	Notified  = order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: "n"}
 )
