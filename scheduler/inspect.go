@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,28 +14,31 @@ import (
 	"orderd/order"
 )
 
-// Depth is how many tasks a queue holds, by state.
+// Depth is how many tasks the queue of timeouts holds, by state.
 type Depth struct {
 	Queue  string
 	States map[string]int
-	// Latency is the age of the oldest task that waits to run.
+	// Latency is the age of the oldest timeout that waits to run.
 	Latency time.Duration
-	// Paused: somebody told asynq to hand out no tasks. The sweep goes on.
+	// Paused: somebody told asynq to hand out no timeouts. The sweep goes on.
 	Paused bool
 }
 
-// Depth reads the queue. It fails while Redis is away.
-func (q *Queue) Depth() (Depth, error) {
-	d := Depth{Queue: QueueExpire, States: map[string]int{}}
+// Depth reads the queue of timeouts. It fails while Redis is away.
+func (q *Queue) Depth() (Depth, error) { return q.DepthOf(QueueExpire) }
+
+// DepthOf reads one queue.
+func (q *Queue) DepthOf(queue string) (Depth, error) {
+	d := Depth{Queue: queue, States: map[string]int{}}
 	// Asked first, because GetQueueInfo's "not found" is an error of asynq's
 	// internals that cannot be told from others.
-	queues, err := q.inspector().Queues()
+	known, err := q.inspector().Queues()
 	if err != nil {
 		return d, fmt.Errorf("read the queue: %w", err)
-	} else if !slices.Contains(queues, QueueExpire) {
+	} else if !slices.Contains(known, queue) {
 		return d, nil // nothing was ever set
 	}
-	info, err := q.inspector().GetQueueInfo(QueueExpire)
+	info, err := q.inspector().GetQueueInfo(queue)
 	if err != nil {
 		return d, fmt.Errorf("read the queue: %w", err)
 	}
@@ -45,12 +49,14 @@ func (q *Queue) Depth() (Depth, error) {
 
 // Dead is a task that gave up.
 type Dead struct {
-	ID      string    `json:"id"`
-	Type    string    `json:"type"`
-	OrderNo string    `json:"order_no"`
-	Error   string    `json:"error"`
-	Tried   int       `json:"tried"`
-	DiedAt  time.Time `json:"died_at"`
+	ID      string `json:"id"`
+	Type    string `json:"type"`
+	OrderNo string `json:"order_no"`
+	// OutRefundNo stands instead of OrderNo in a task of a refund.
+	OutRefundNo string    `json:"out_refund_no,omitempty"`
+	Error       string    `json:"error"`
+	Tried       int       `json:"tried"`
+	DiedAt      time.Time `json:"died_at"`
 }
 
 // maxDead is how many dead tasks one page shows.
@@ -59,18 +65,20 @@ const maxDead = 200
 // ErrNoSuchTask: the task is not, or no longer, among the dead.
 var ErrNoSuchTask = errors.New("no such dead task")
 
-// Dead lists the tasks that gave up, at most maxDead.
+// Dead lists the tasks that gave up, at most maxDead of each queue.
 func (q *Queue) Dead() ([]Dead, error) {
-	tasks, err := q.inspector().ListArchivedTasks(QueueExpire, asynq.PageSize(maxDead))
-	if errors.Is(err, asynq.ErrQueueNotFound) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("list dead tasks: %w", err)
-	}
-	dead := make([]Dead, 0, len(tasks))
-	for _, t := range tasks {
-		p, _ := decodePayload(t.Payload) // a poison task has no order: shown as such
-		dead = append(dead, Dead{ID: t.ID, Type: t.Type, OrderNo: p.OrderNo, Error: t.LastErr, Tried: t.Retried, DiedAt: t.LastFailedAt})
+	var dead []Dead
+	for _, queue := range slices.Sorted(maps.Keys(queues())) {
+		tasks, err := q.inspector().ListArchivedTasks(queue, asynq.PageSize(maxDead))
+		if errors.Is(err, asynq.ErrQueueNotFound) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("list dead tasks: %w", err)
+		}
+		for _, t := range tasks {
+			p, _ := decodePayload(t.Payload) // a poison task has no order: shown as such
+			dead = append(dead, Dead{ID: t.ID, Type: t.Type, OrderNo: p.OrderNo, OutRefundNo: p.OutRefundNo, Error: t.LastErr, Tried: t.Retried, DiedAt: t.LastFailedAt})
+		}
 	}
 	return dead, nil
 }
@@ -85,19 +93,22 @@ func (q *Queue) DiscardDead(id string) error { return q.onDead(id, q.inspector()
 // onDead acts on a task only while it is dead: deleting or running one in
 // another state would take a live wake-up away or run it early.
 func (q *Queue) onDead(id string, act func(queue, id string) error) error {
-	t, err := q.inspector().GetTaskInfo(QueueExpire, id)
-	if err == nil && t.State == asynq.TaskStateArchived {
-		err = act(QueueExpire, id)
-	} else if err == nil {
-		return ErrNoSuchTask
+	for queue := range queues() {
+		t, err := q.inspector().GetTaskInfo(queue, id)
+		if err == nil && t.State != asynq.TaskStateArchived {
+			return ErrNoSuchTask
+		} else if err == nil {
+			err = act(queue, id)
+		}
+		switch {
+		case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
+			continue
+		case err != nil:
+			return fmt.Errorf("dead task %.80q: %w", id, err)
+		}
+		return nil
 	}
-	switch {
-	case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-		return ErrNoSuchTask
-	case err != nil:
-		return fmt.Errorf("dead task %.80q: %w", id, err)
-	}
-	return nil
+	return ErrNoSuchTask
 }
 
 // Missing compares the orders that come due soon with the wake-ups in Redis.

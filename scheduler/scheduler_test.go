@@ -35,9 +35,45 @@ type shop struct {
 	ran    map[string]int
 	early  int
 	answer func(orderNo string, n int) error // nil for done
+
+	refundDue map[string]time.Time
+	refundRan map[string]int
+	again     func(no string, n int) time.Time // when a refund wants to be looked at next; zero: never
 }
 
-func newShop(due map[string]time.Time) *shop { return &shop{due: due, ran: map[string]int{}} }
+// Refund is scripted: a claimed turn sets the next one before the call.
+func (s *shop) Refund(_ context.Context, no string, _ order.Cause) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.refundDue[no]
+	switch {
+	case !ok && s.refundRan[no] == 0:
+		return order.ErrRefundNotFound
+	case !ok:
+		return nil
+	case time.Now().Before(at):
+		s.early++
+		return &order.NotDueError{At: at}
+	}
+	s.refundRan[no]++
+	delete(s.refundDue, no)
+	if s.again != nil {
+		if next := s.again(no, s.refundRan[no]); !next.IsZero() {
+			s.refundDue[no] = next
+		}
+	}
+	return nil
+}
+
+func (s *shop) DueRefunds(_ context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return page(s.refundDue, after, until, limit), nil
+}
+
+func newShop(due map[string]time.Time) *shop {
+	return &shop{due: due, ran: map[string]int{}, refundDue: map[string]time.Time{}, refundRan: map[string]int{}}
+}
 
 func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 	s.mu.Lock()
@@ -70,8 +106,12 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 func (s *shop) DueOrders(_ context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return page(s.due, after, until, limit), nil
+}
+
+func page(due map[string]time.Time, after order.DueCursor, until time.Time, limit int) []order.Due {
 	var all []order.Due
-	for no, at := range s.due {
+	for no, at := range due {
 		if at.After(until) || at.Before(after.At) || (at.Equal(after.At) && no <= after.OrderNo) {
 			continue
 		}
@@ -80,7 +120,7 @@ func (s *shop) DueOrders(_ context.Context, after order.DueCursor, until time.Ti
 	slices.SortFunc(all, func(a, b order.Due) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.OrderNo, b.OrderNo))
 	})
-	return all[:min(limit, len(all))], nil
+	return all[:min(limit, len(all))]
 }
 
 func (s *shop) left() int {

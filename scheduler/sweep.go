@@ -35,9 +35,10 @@ const (
 // sweep covers what the queue forgets. Its passes page by (due_at, order_no),
 // so that orders that cannot be helped never hide the next one.
 type sweep struct {
-	w      *Worker
-	cursor order.DueCursor // where a pass that was cut short goes on
-	up     time.Time       // since when Redis answers, zero while it does not
+	w            *Worker
+	cursor       order.DueCursor // where a pass that was cut short goes on
+	refundCursor order.DueCursor
+	up           time.Time // since when Redis answers, zero while it does not
 }
 
 func (s *sweep) run(ctx context.Context) {
@@ -58,8 +59,10 @@ func (s *sweep) pass(ctx context.Context) {
 	if !s.redisAlive(ctx) {
 		s.up = time.Time{}
 		s.overdue(ctx, false, now)
+		s.refunds(ctx, now)
 		return
 	}
+	s.refunds(ctx, now.Add(-max(s.w.o.SweepEvery, firstWord)))
 	if s.up.IsZero() {
 		s.up = now
 	}
@@ -107,7 +110,7 @@ func (s *sweep) redisLost(ctx context.Context) bool {
 	}
 	// asynq's client remembers that it announced the queue and would not do so
 	// again; without the announcement its inspector is blind.
-	if err := client.SAdd(ctx, "asynq:queues", QueueExpire).Err(); err != nil {
+	if err := client.SAdd(ctx, "asynq:queues", QueueExpire, QueueRefund, QueueReconcile).Err(); err != nil {
 		s.w.o.Log.Warn("queue not announced", "err", err)
 	}
 	s.w.o.Observe.RedisLost()
@@ -118,7 +121,7 @@ func (s *sweep) redisLost(ctx context.Context) bool {
 // arm sets the wake-ups of the near future; those that are set are a conflict.
 func (s *sweep) arm(ctx context.Context, ahead time.Duration) {
 	now := s.w.o.Now()
-	s.each(ctx, order.DueCursor{At: now}, now.Add(ahead), func(d order.Due) bool {
+	s.each(ctx, s.w.o.Orders.DueOrders, order.DueCursor{At: now}, now.Add(ahead), func(d order.Due) bool {
 		armCtx, cancel := context.WithTimeout(ctx, armTimeout)
 		defer cancel()
 		_, err := s.w.o.Queue.enqueue(armCtx, arm{orderNo: d.OrderNo, version: d.Version, at: d.At}, wakeID(d.OrderNo, d.At), asynq.ProcessAt(ceil(d.At)))
@@ -136,7 +139,7 @@ func (s *sweep) overdue(ctx context.Context, alive bool, until time.Time) {
 	var failed failures
 	var running sync.WaitGroup
 	slots := make(chan struct{}, sweepDirect)
-	s.cursor = s.each(ctx, s.cursor, until, func(d order.Due) bool {
+	s.cursor = s.each(ctx, s.w.o.Orders.DueOrders, s.cursor, until, func(d order.Due) bool {
 		rows++
 		if alive && d.At.After(direct) {
 			var isNew bool
@@ -169,6 +172,35 @@ func (s *sweep) overdue(ctx context.Context, alive bool, until time.Time) {
 	}
 }
 
+// refunds runs the refunds that their tasks have not come for. Each sets its
+// next time before it calls WeChat, so one that cannot be helped is not asked
+// about again at every pass.
+func (s *sweep) refunds(ctx context.Context, until time.Time) {
+	var failed failures
+	var running sync.WaitGroup
+	slots := make(chan struct{}, sweepDirect)
+	s.refundCursor = s.each(ctx, s.w.o.Orders.DueRefunds, s.refundCursor, until, func(d order.Due) bool {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+		running.Go(func() {
+			defer func() { <-slots }()
+			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
+			defer cancel()
+			err := s.w.refund(run, d.OrderNo, cause("sweep", ""))
+			s.w.o.Observe.Fired(result(err))
+			failed.add(d.OrderNo, err)
+		})
+		return true
+	})
+	running.Wait()
+	if failed.n > 0 {
+		s.w.o.Log.Warn("sweep: refunds not done", "failed", failed.n, "first", failed.orderNo, "err", failed.err)
+	}
+}
+
 // enqueue makes a task of the sweep's own; alive is whether Redis took it.
 func (s *sweep) enqueue(ctx context.Context, d order.Due, now time.Time) (isNew, alive bool) {
 	ctx, cancel := context.WithTimeout(ctx, armTimeout)
@@ -180,7 +212,7 @@ func (s *sweep) enqueue(ctx context.Context, d order.Due, now time.Time) (isNew,
 // ask runs one order without a task. What fails is the next pass's; what was
 // begun is not cut off by a stop.
 func (s *sweep) ask(ctx context.Context, d order.Due) error {
-	err := s.w.throttle(ctx, d.OrderNo)
+	err := throttle(ctx, s.w.limiter, d.OrderNo)
 	if err == nil {
 		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
 		defer cancel()
@@ -209,14 +241,17 @@ func (f *failures) add(orderNo string, err error) {
 	}
 }
 
-// each gives the due orders of a range page by page until do says no. It
+// finder pages through what is due: orders or refunds.
+type finder func(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+
+// each gives what is due of a range page by page until do says no. It
 // returns where to go on: the zero cursor when the range was read to its end.
-func (s *sweep) each(ctx context.Context, after order.DueCursor, until time.Time, do func(order.Due) bool) order.DueCursor {
+func (s *sweep) each(ctx context.Context, find finder, after order.DueCursor, until time.Time, do func(order.Due) bool) order.DueCursor {
 	for rows := 0; rows < sweepMaxRows; {
-		page, err := s.w.o.Orders.DueOrders(ctx, after, until, sweepPage)
+		page, err := find(ctx, after, until, sweepPage)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.w.o.Log.Warn("sweep: cannot read due orders", "err", err)
+				s.w.o.Log.Warn("sweep: cannot read what is due", "err", err)
 			}
 			return after
 		}

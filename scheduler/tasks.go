@@ -29,7 +29,9 @@ const (
 
 // queues lists the queues with asynq's weights: money that goes back is not
 // held up by timeouts, and the day's bill is nobody's hurry.
-func queues() map[string]int { return map[string]int{QueueExpire: 6, QueueRefund: 3, QueueReconcile: 1} }
+func queues() map[string]int {
+	return map[string]int{QueueExpire: 6, QueueRefund: 3, QueueReconcile: 1}
+}
 
 // Policies of a task.
 const (

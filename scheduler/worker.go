@@ -20,6 +20,18 @@ type Orders interface {
 	Expire(ctx context.Context, orderNo string, cause order.Cause) error
 	// DueOrders pages through the orders due by until (order.Service.DueOrders).
 	DueOrders(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+	// Refund sends a refund whose time may have come, or asks how far it is
+	// (order.Service.Refund).
+	Refund(ctx context.Context, outRefundNo string, cause order.Cause) error
+	// DueRefunds pages through the refunds due by until (order.Service.DueRefunds).
+	DueRefunds(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+}
+
+// Daily is the day's reconciliation.
+type Daily interface {
+	// CatchUp reconciles every day whose bill is out and that is not done. It may
+	// be called at any time, by several at once.
+	CatchUp(ctx context.Context) error
 }
 
 // Options shape a Worker. Orders, Now and Log are required.
@@ -35,6 +47,12 @@ type Options struct {
 	// publishes no limit for close and has answered FREQUENCY_LIMITED at low
 	// volume. Default 50.
 	CloseRate float64
+	// Daily is run every day after WeChat's bills are out, and whenever a day was
+	// missed; nil for never.
+	Daily Daily
+	// RefundRate is how many refund calls a second go to WeChat, which takes 150.
+	// Default 50.
+	RefundRate float64
 	// SweepEvery is the interval of the sweep, and with it how late an order
 	// may be when Redis is gone. Default 5 s.
 	SweepEvery time.Duration
@@ -53,7 +71,8 @@ const (
 type Worker struct {
 	o        Options
 	server   *asynq.Server
-	limiter  *rate.Limiter
+	limiter  *rate.Limiter // closes
+	refunds  *rate.Limiter
 	stop     context.CancelFunc
 	stopping context.Context // ends when Stop is called
 	loops    sync.WaitGroup
@@ -67,18 +86,20 @@ func NewWorker(o Options) (*Worker, error) {
 	}
 	setDefault(&o.Concurrency, 32)
 	setDefault(&o.CloseRate, 50)
+	setDefault(&o.RefundRate, 50)
 	setDefault(&o.SweepEvery, 5*time.Second)
 	setDefault(&o.Poll, 250*time.Millisecond)
 	if o.Observe == nil {
 		o.Observe = nobody{}
 	}
-	w := &Worker{o: o, limiter: rate.NewLimiter(rate.Limit(o.CloseRate), closeBurst)}
+	w := &Worker{o: o, limiter: rate.NewLimiter(rate.Limit(o.CloseRate), closeBurst),
+		refunds: rate.NewLimiter(rate.Limit(o.RefundRate), closeBurst)}
 	w.stopping, w.stop = context.WithCancel(context.Background())
 	w.sweep.w = w
 	if o.Queue != nil {
 		w.server = asynq.NewServerFromRedisClient(o.Queue.redis, asynq.Config{
 			Concurrency:              o.Concurrency,
-			Queues:                   map[string]int{QueueExpire: 1},
+			Queues:                   queues(),
 			RetryDelayFunc:           func(n int, err error, _ *asynq.Task) time.Duration { return retryDelay(o.Now(), n, err) },
 			IsFailure:                isFailure,
 			Logger:                   &quietLog{log: o.Log, now: o.Now},
@@ -101,6 +122,9 @@ func setDefault[T comparable](v *T, to T) {
 func (w *Worker) Start() error {
 	ctx := w.stopping
 	w.loops.Go(func() { w.sweep.run(ctx) })
+	if w.o.Daily != nil {
+		w.loops.Go(func() { w.catchUp(ctx) })
+	}
 	if w.server == nil {
 		return nil
 	}
@@ -108,6 +132,7 @@ func (w *Worker) Start() error {
 		for { // a Redis that is away at the start joins later
 			err := w.server.Start(asynq.HandlerFunc(w.handle))
 			if err == nil {
+				w.loops.Go(func() { w.ringDaily(ctx) })
 				<-ctx.Done()
 				w.server.Shutdown()
 				return
@@ -129,9 +154,9 @@ func (w *Worker) Stop() {
 
 // handle runs one task. It believes nothing of it but the key.
 func (w *Worker) handle(ctx context.Context, t *asynq.Task) error {
-	err := w.expire(ctx, t)
+	err := w.do(ctx, t)
 	w.o.Observe.Fired(result(err))
-	if errors.Is(err, errPoison) || errors.Is(err, order.ErrNotFound) {
+	if errors.Is(err, errPoison) || errors.Is(err, order.ErrNotFound) || errors.Is(err, order.ErrRefundNotFound) {
 		return fmt.Errorf("%w: %w", err, asynq.SkipRetry) // archived at once, and visible
 	}
 	if at, ok := nextAsk(err); ok {
@@ -153,37 +178,58 @@ func (w *Worker) later(ctx context.Context, t *asynq.Task, at time.Time, why err
 	if now := w.o.Now(); !at.After(now) {
 		at = now.Add(minDelay) // never round and round without a pause
 	}
-	next := wakeID(p.OrderNo, at)
+	next := wakeID(p.key(), at)
 	if id, _ := asynq.GetTaskID(ctx); id == next {
 		return why
 	}
-	if _, err := w.o.Queue.enqueue(ctx, arm{orderNo: p.OrderNo, version: p.Version}, next, asynq.ProcessAt(ceil(at))); err != nil {
+	if _, err := w.o.Queue.enqueue(ctx, arm{orderNo: p.key(), version: p.Version, refund: p.OutRefundNo != ""}, next, asynq.ProcessAt(ceil(at))); err != nil {
 		return why
 	}
 	return nil
 }
 
-func (w *Worker) expire(ctx context.Context, t *asynq.Task) error {
-	if t.Type() != TypeExpire {
-		return fmt.Errorf("%w: type %q", errPoison, t.Type())
+// do runs a task by its type.
+func (w *Worker) do(ctx context.Context, t *asynq.Task) error {
+	if t.Type() == TypeReconcile && w.o.Daily != nil {
+		if err := w.reconcile(ctx); err != nil { // not a dead task: it is caught up with
+			w.o.Log.Warn("daily reconciliation", "err", err)
+		}
+		return nil
 	}
 	p, err := decodePayload(t.Payload())
 	if err != nil {
 		return err
 	}
-	if err := w.throttle(ctx, p.OrderNo); err != nil {
+	id, _ := asynq.GetTaskID(ctx)
+	switch {
+	case t.Type() == TypeExpire && p.OrderNo != "":
+		return w.expire(ctx, p.OrderNo, cause("task", id))
+	case t.Type() == TypeRefund && p.OutRefundNo != "":
+		return w.refund(ctx, p.OutRefundNo, cause("task", id))
+	}
+	return fmt.Errorf("%w: type %q", errPoison, t.Type())
+}
+
+func (w *Worker) expire(ctx context.Context, orderNo string, why order.Cause) error {
+	if err := throttle(ctx, w.limiter, orderNo); err != nil {
 		return err
 	}
-	id, _ := asynq.GetTaskID(ctx)
-	return w.o.Orders.Expire(ctx, p.OrderNo, cause("task", id))
+	return w.o.Orders.Expire(ctx, orderNo, why)
+}
+
+func (w *Worker) refund(ctx context.Context, outRefundNo string, why order.Cause) error {
+	if err := throttle(ctx, w.refunds, outRefundNo); err != nil {
+		return err
+	}
+	return w.o.Orders.Refund(ctx, outRefundNo, why)
 }
 
 // throttle waits for a place in the rate that WeChat bears.
-func (w *Worker) throttle(ctx context.Context, orderNo string) error {
+func throttle(ctx context.Context, l *rate.Limiter, what string) error {
 	ctx, cancel := context.WithTimeout(ctx, limiterWait)
 	defer cancel()
-	if err := w.limiter.Wait(ctx); err != nil {
-		return fmt.Errorf("order %s: %w", orderNo, errThrottled)
+	if err := l.Wait(ctx); err != nil {
+		return fmt.Errorf("%s: %w", what, errThrottled)
 	}
 	return nil
 }

@@ -232,3 +232,9 @@ func (noGateway) Query(context.Context, string) (payment.Trade, error) {
 func (noGateway) Close(context.Context, string) (payment.CloseReply, error) {
 	return payment.CloseReply{Answer: payment.CloseAccepted, Status: 204}, nil
 }
+func (noGateway) Refund(context.Context, payment.RefundRequest) (payment.Refund, error) {
+	return payment.Refund{}, errNoGateway
+}
+func (noGateway) QueryRefund(context.Context, string) (payment.Refund, error) {
+	return payment.Refund{}, errNoGateway
+}

@@ -1,0 +1,128 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+)
+
+func (s *shop) refundsLeft() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.refundDue)
+}
+
+// A refund has many turns (send, then poll for days): its task must ring each of them, and end.
+func TestRefundTasksRingUntilTheEnd(t *testing.T) {
+	s := newShop(nil)
+	for i := range 20 {
+		s.refundDue[fmt.Sprint("r", i)] = time.Now()
+	}
+	s.again = func(_ string, n int) time.Time {
+		if n < 3 {
+			return time.Now().Add(50 * time.Millisecond)
+		}
+		return time.Time{}
+	}
+	q, _ := start(t, "redis://"+mini(t).Addr(), s)
+	for i := range 20 {
+		q.RefundAt(fmt.Sprint("r", i), time.Now())
+	}
+	wait(t, "all refunds end", 20*time.Second, func() bool { return s.refundsLeft() == 0 })
+	for no, n := range s.refundRan {
+		if n != 3 {
+			t.Errorf("%s had %d turns, want 3", no, n)
+		}
+	}
+	if s.early != 0 {
+		t.Errorf("%d early turns", s.early)
+	}
+}
+
+// Money that is owed must go back when Redis was never there or lost the task.
+func TestSweepCoversRefunds(t *testing.T) {
+	for name, url := range map[string]string{"no Redis": "redis://127.0.0.1:1", "no task": "redis://" + mini(t).Addr()} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(nil)
+			s.refundDue["r1"] = time.Now()
+			start(t, url, s) // nobody sets a wake-up
+			wait(t, "the refund has its turn", 20*time.Second, func() bool { return s.refundsLeft() == 0 })
+		})
+	}
+}
+
+// A storm of timeouts that wait for their limit must not hold refunds back.
+func TestRefundsHaveAQueueOfTheirOwn(t *testing.T) {
+	s := newShop(map[string]time.Time{})
+	s.refundDue["r1"] = time.Now()
+	q, w := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: time.Minute, CloseRate: 1, Concurrency: 4})
+	for i := range 200 {
+		no := fmt.Sprint("o", i)
+		s.due[no] = time.Now()
+		q.CloseAt(no, 1, time.Now())
+	}
+	wait(t, "the storm is queued", 10*time.Second, func() bool {
+		d, err := q.Depth()
+		return err == nil && d.States["scheduled"]+d.States["pending"] == 200
+	})
+	q.RefundAt("r1", time.Now())
+	run(t, w)
+	wait(t, "the refund goes out in the storm", 15*time.Second, func() bool { return s.refundsLeft() == 0 })
+	if s.left() < 100 {
+		t.Errorf("only %d timeouts wait: there was no storm", s.left())
+	}
+}
+
+// A dead refund task must be seen and found by its refund's number.
+func TestDeadRefundTask(t *testing.T) {
+	s := newShop(nil)
+	q, _ := start(t, "redis://"+mini(t).Addr(), s)
+	q.RefundAt("nobody", time.Now())
+	wait(t, "the task of an unknown refund is dead", 10*time.Second, func() bool {
+		dead, err := q.Dead()
+		return err == nil && len(dead) == 1 && dead[0].OutRefundNo == "nobody" && dead[0].Type == TypeRefund
+	})
+	dead, err := q.Dead()
+	if err != nil || q.DiscardDead(dead[0].ID) != nil {
+		t.Fatal(dead, err)
+	}
+	if err := q.RunDead(dead[0].ID); !errors.Is(err, ErrNoSuchTask) {
+		t.Errorf("a discarded task: %v", err)
+	}
+}
+
+// day counts how often the reconciliation was asked for.
+type day struct {
+	n   atomic.Int64
+	err error
+}
+
+func (d *day) CatchUp(context.Context) error { d.n.Add(1); return d.err }
+
+// A day that was missed, with or without Redis, must be caught up with after a start; a failing day is no dead task.
+func TestDailyCatchesUp(t *testing.T) {
+	for name, url := range map[string]string{"with Redis": "redis://" + mini(t).Addr(), "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			d := &day{err: errors.New("the bill is not ready")}
+			q, w := newWorker(t, url, newShop(nil), Options{SweepEvery: 50 * time.Millisecond, Daily: d})
+			run(t, w)
+			wait(t, "the days are looked at", 10*time.Second, func() bool { return d.n.Load() > 0 })
+			if q == nil {
+				return
+			}
+			before := d.n.Load()
+			if _, err := q.client.Enqueue(asynq.NewTask(TypeReconcile, nil), asynq.Queue(QueueReconcile), asynq.MaxRetry(0)); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, "the task of the day runs", 10*time.Second, func() bool { return d.n.Load() > before })
+			if dead, err := q.Dead(); err != nil || len(dead) != 0 {
+				t.Errorf("dead tasks %v %v", dead, err)
+			}
+		})
+	}
+}
