@@ -87,7 +87,7 @@ func readBooks(ctx context.Context, tx *sqldb.Tx, batch []change) (*books, error
 			numbers[c.no] = true
 		}
 		if c.held != "" {
-			transactions[c.held] = true
+			transactions[c.held], numbers[owedNo(c.held)] = true, true
 		}
 		if c.ask != nil {
 			asks = append(asks, batch[i].askKey())
@@ -274,13 +274,13 @@ func (l *ledger) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, paym
 		}
 	}
 	lines, amount := ask.Lines, paid.left()
-	if lines == nil && ask.Amount == nil { // everything that is left
+	if len(lines) == 0 && ask.Amount == nil { // everything that is left
 		for _, it := range items {
 			if n := left[it.SkuID]; n > 0 {
 				lines = append(lines, stock.Line{SkuID: it.SkuID, Quantity: n})
 			}
 		}
-	} else if lines != nil {
+	} else if len(lines) > 0 {
 		amount = 0
 		for _, line := range lines {
 			if line.Quantity > left[line.SkuID] {
@@ -290,7 +290,7 @@ func (l *ledger) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, paym
 		}
 	}
 	if ask.Amount != nil {
-		if lines != nil && *ask.Amount > amount {
+		if len(lines) > 0 && *ask.Amount > amount {
 			return nil, 0, &ValidationError{Fields: []FieldError{{"#/amount/refund", "TOO_MUCH",
 				fmt.Sprintf("these lines cost %d fen", amount)}}}
 		}

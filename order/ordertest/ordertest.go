@@ -223,11 +223,15 @@ func (w *WeChat) QueryRefund(_ context.Context, no string) (r payment.Refund, er
 	return r, err
 }
 
-// EndRefund gives a refund its end and the word of it.
+// EndRefund gives a refund that is under way its end, and the word of it as it
+// is then: what has ended stays so.
 func (w *WeChat) EndRefund(no string, status payment.RefundStatus) payment.Refund {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := w.refunds[no]
+	if r.Status == payment.RefundSuccess || r.Status == payment.RefundClosed {
+		return *r
+	}
 	r.Status = status
 	if status == payment.RefundSuccess {
 		r.SuccessTime = w.Now()

@@ -1,0 +1,884 @@
+package order_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+func eachWith(t *testing.T, shape func(*order.Config), test func(t *testing.T, f *ordertest.Fixture)) {
+	t.Helper()
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) { test(t, ordertest.NewWith(t, db, shape)) })
+}
+
+// byItself approves every refund, so that a test is about what comes after.
+func byItself(c *order.Config) { c.RefundAutoApprove = payment.MaxFen }
+
+func ask(no, key string, quantity int64) order.AskRefund {
+	r := order.AskRefund{OrderNo: no, CustomerID: "c", RequestID: key, Reason: "too small", Cause: ordertest.Customer}
+	if quantity > 0 {
+		r.Lines = []stock.Line{{SkuID: "mug", Quantity: quantity}}
+	}
+	return r
+}
+
+func fen(n payment.Fen) *payment.Fen { return &n }
+
+func mustAsk(t *testing.T, f *ordertest.Fixture, r order.AskRefund) order.RefundRow {
+	t.Helper()
+	asked, err := f.AskRefund(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return asked.Refund
+}
+
+func mustDecide(t *testing.T, f *ordertest.Fixture, no string, e order.RefundEvent, who order.Cause) order.RefundRow {
+	t.Helper()
+	r, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: e, Reason: "seen", Cause: who})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// turn lets the worker look at a refund at its due time.
+func turn(t *testing.T, f *ordertest.Fixture, no string) error {
+	t.Helper()
+	for range 3 { // the minute between two refunds of one order may move it
+		r, err := f.FindRefund(t.Context(), no)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.DueAt.After(f.Clock.Now()) {
+			f.Clock.Set(r.DueAt)
+		}
+		if err := f.Refund(t.Context(), no, ordertest.Scheduler); !errors.As(err, new(*order.NotDueError)) {
+			return err
+		}
+	}
+	return errors.New("never due")
+}
+
+func mustTurn(t *testing.T, f *ordertest.Fixture, no string) {
+	t.Helper()
+	if err := turn(t, f, no); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func settleRefund(t *testing.T, f *ordertest.Fixture, r payment.Refund) order.RefundSettled {
+	t.Helper()
+	s, err := f.SettleRefund(t.Context(), r, ordertest.Notified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Without it the road back is broken: asked, approved, sent once, processed, paid back, stock on the shelf.
+func TestRefundRoad(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 3)
+		r := mustAsk(t, f, ask(o.OrderNo, "k1", 1))
+		if r.State != order.RefundPending || r.Amount != 100 || f.State(t, o.OrderNo) != order.Refunding {
+			t.Fatalf("%+v, order %s", r, f.State(t, o.OrderNo))
+		}
+		if err := f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil || f.WeChat.Refunded != 0 {
+			t.Fatal("an unapproved refund was sent", err)
+		}
+		if r = mustDecide(t, f, r.OutRefundNo, order.ApproveRefund, ordertest.Finance); r.State != order.RefundOwed || len(f.Tasks.Refunds[r.OutRefundNo]) == 0 {
+			t.Fatalf("approved: %+v, tasks %v", r, f.Tasks.Refunds)
+		}
+		mustTurn(t, f, r.OutRefundNo)
+		if f.RefundState(t, r.OutRefundNo) != order.RefundProcessing || f.Available(t, "mug") != 2 {
+			t.Fatalf("sent: %s, %d on the shelf before the money went back", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"))
+		}
+		f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
+		mustTurn(t, f, r.OutRefundNo) // the poll
+		if f.RefundState(t, r.OutRefundNo) != order.RefundSucceeded || f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.Paid {
+			t.Fatalf("ended: %s, %d on the shelf, order %s", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"), f.State(t, o.OrderNo))
+		}
+		rest := mustAsk(t, f, ask(o.OrderNo, "k2", 0)) // all that is left
+		if rest.Amount != 200 || !slices.Equal(rest.Items, []stock.Line{{SkuID: "mug", Quantity: 2}}) {
+			t.Fatalf("the rest is %+v", rest)
+		}
+		mustDecide(t, f, rest.OutRefundNo, order.ApproveRefund, ordertest.Finance)
+		f.Clock.Advance(2 * time.Minute)
+		mustTurn(t, f, rest.OutRefundNo)
+		settleRefund(t, f, f.WeChat.EndRefund(rest.OutRefundNo, payment.RefundSuccess))
+		if f.State(t, o.OrderNo) != order.Refunded || f.Available(t, "mug") != 5 || f.WeChat.Refunded != 2 {
+			t.Fatalf("order %s, %d on the shelf, %d calls", f.State(t, o.OrderNo), f.Available(t, "mug"), f.WeChat.Refunded)
+		}
+		events, err := f.Timeline(t.Context(), o.OrderNo)
+		var names []string
+		for _, e := range events {
+			names = append(names, e.Event)
+		}
+		want := "refund.requested refund.approved refund.sent refund.accepted refund.succeeded"
+		if err != nil || strings.Count(strings.Join(names, " "), want) != 2 {
+			t.Fatalf("%v: %v", err, names)
+		}
+	})
+}
+
+// hyperswitch #13182 and yudao's updateOrderRefundPrice (peers 16, 41): checked first and written later, parallel
+// partial refunds together exceed the payment. Exactly those that fit must be taken.
+func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 10)
+		byLines, byAmount := f.PaidOne(t, "r1", "mug", 3), f.PaidOne(t, "r2", "mug", 5)
+		var lines, amounts atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				_, err := f.AskRefund(t.Context(), ask(byLines.OrderNo, fmt.Sprint("l", i), 1))
+				var exceeds *order.ReturnExceedsError
+				if err == nil {
+					lines.Add(1)
+				} else if !errors.As(err, &exceeds) {
+					t.Errorf("by lines: %v", err)
+				}
+			})
+			wg.Go(func() {
+				r := ask(byAmount.OrderNo, fmt.Sprint("a", i), 0)
+				r.Amount = fen(120)
+				_, err := f.AskRefund(t.Context(), r)
+				var exceeds *order.RefundExceedsError
+				if err == nil {
+					amounts.Add(1)
+				} else if !errors.As(err, &exceeds) || exceeds.Left != 20 || !exceeds.InProgress {
+					t.Errorf("by amount: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if lines.Load() != 3 || amounts.Load() != 4 {
+			t.Fatalf("%d of 8 × 1 of 3 lines, %d of 8 × 120 of 500 fen", lines.Load(), amounts.Load())
+		}
+		for _, o := range []order.Order{byLines, byAmount} {
+			rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{OrderNo: o.OrderNo})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range rows { // one a minute
+				f.Clock.Advance(2 * time.Minute)
+				for _, r := range rows {
+					_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler) // only one of them has its turn
+				}
+			}
+			for _, r := range rows {
+				settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
+			}
+		}
+		if f.State(t, byLines.OrderNo) != order.Refunded || f.State(t, byAmount.OrderNo) != order.Paid || f.Available(t, "mug") != 5 {
+			t.Fatalf("%s, %s, %d on the shelf", f.State(t, byLines.OrderNo), f.State(t, byAmount.OrderNo), f.Available(t, "mug"))
+		}
+	})
+}
+
+// The key of a request is what makes it one request: yudao rejects the repeat (peers 15) and leaves a dead end.
+func TestRefundRequestIsIdempotent(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o, other := f.PaidOne(t, "r1", "mug", 2), f.PaidOne(t, "r2", "mug", 2)
+		var replayed atomic.Int64
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				a, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k", 1))
+				if err != nil || a.Refund.Amount != 100 || a.Refund.State != order.RefundOwed {
+					t.Errorf("%+v, %v", a, err)
+				}
+				if a.Replayed {
+					replayed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if replayed.Load() != 15 {
+			t.Fatalf("%d replays of 16", replayed.Load())
+		}
+		no := o.OrderNo + "-R01"
+		mustTurn(t, f, no)
+		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		a, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k", 1))
+		if err != nil || !a.Replayed || a.Refund.State != order.RefundOwed || a.Refund.Version != 1 {
+			t.Fatalf("a repeat after the end: %+v, %v", a, err)
+		}
+		for _, r := range []order.AskRefund{ask(o.OrderNo, "k", 2), ask(other.OrderNo, "k", 1)} {
+			if _, err := f.AskRefund(t.Context(), r); !errors.Is(err, order.ErrRequestReused) {
+				t.Errorf("another request under the same key: %v", err)
+			}
+		}
+	})
+}
+
+// Every refusal must come before anything is written, with a reason that helps.
+func TestRefundRefusals(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o, unpaid := f.PaidOne(t, "r1", "mug", 2), f.PlaceOne(t, "r2", "mug", 1)
+		tooMuch, none := ask(o.OrderNo, "a", 1), ask(o.OrderNo, "b", 1)
+		tooMuch.Amount = fen(101)
+		none.Lines = []stock.Line{{SkuID: "cup", Quantity: 1}}
+		more := ask(o.OrderNo, "c", 0)
+		more.Amount = fen(201)
+		foreign, bad := ask(o.OrderNo, "d", 1), ask(o.OrderNo, "", -1)
+		foreign.CustomerID = "d"
+		bad.Reason, bad.Lines = "", []stock.Line{{SkuID: "mug", Quantity: -1}}
+		for name, c := range map[string]struct {
+			ask  order.AskRefund
+			want any
+		}{
+			"more than the lines cost": {tooMuch, new(*order.ValidationError)},
+			"a SKU of another order":   {none, new(*order.ReturnExceedsError)},
+			"more than was paid":       {more, new(*order.RefundExceedsError)},
+			"another's order":          {foreign, order.ErrNotFound},
+			"nonsense":                 {bad, new(*order.ValidationError)},
+			"not paid":                 {ask(unpaid.OrderNo, "e", 1), new(*order.RefusedError)},
+		} {
+			_, err := f.AskRefund(t.Context(), c.ask)
+			if target, ok := c.want.(error); ok && !errors.Is(err, target) || !ok && !errors.As(err, c.want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		f.Clock.Advance(365 * 24 * time.Hour)
+		if _, err := f.AskRefund(t.Context(), ask(o.OrderNo, "f", 1)); !errors.Is(err, order.ErrRefundTooOld) {
+			t.Errorf("after a year: %v", err)
+		}
+		if rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{}); err != nil || len(rows) != 0 || f.State(t, o.OrderNo) != order.Paid {
+			t.Errorf("refused, yet %v %v", rows, err)
+		}
+	})
+}
+
+// WeChat takes 50 refunds of a payment and one a minute; both must hold before the call, whoever calls.
+func TestWeChatsLimitsHoldBeforeTheCall(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		var nos []string
+		for i := range 50 {
+			r := ask(o.OrderNo, fmt.Sprint("k", i), 0)
+			r.Amount = fen(1)
+			nos = append(nos, mustAsk(t, f, r).OutRefundNo)
+		}
+		r := ask(o.OrderNo, "k50", 0)
+		r.Amount = fen(1)
+		if _, err := f.AskRefund(t.Context(), r); !errors.Is(err, order.ErrTooManyRefunds) {
+			t.Errorf("the 51st: %v", err)
+		}
+		var wg sync.WaitGroup
+		for _, no := range nos {
+			wg.Go(func() { _ = f.Refund(t.Context(), no, ordertest.Scheduler) }) // all at once: one has its turn
+		}
+		wg.Wait()
+		if f.WeChat.Refunded != 1 {
+			t.Fatalf("%d calls within a minute", f.WeChat.Refunded)
+		}
+		for range 3 {
+			before := f.WeChat.Refunded
+			f.Clock.Advance(time.Minute + time.Second)
+			for _, no := range nos {
+				err := f.Refund(t.Context(), no, ordertest.Scheduler)
+				if err != nil && !errors.As(err, new(*order.NotDueError)) {
+					t.Fatal(err)
+				}
+			}
+			if f.WeChat.Refunded != before+1 {
+				t.Fatalf("%d calls in a minute", f.WeChat.Refunded-before)
+			}
+		}
+	})
+}
+
+// Approver ≠ requester, two persons above the limit, and no word of one counts twice.
+func TestApprovals(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundTwoPersons = 100, 200 }, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o := f.PaidOne(t, "r1", "mug", 6)
+		if r := mustAsk(t, f, ask(o.OrderNo, "small", 1)); r.State != order.RefundOwed {
+			t.Errorf("a small one waits: %+v", r)
+		}
+		own := ask(o.OrderNo, "own", 2)
+		own.CustomerID, own.Cause = "", ordertest.Finance
+		r := mustAsk(t, f, own)
+		approve := order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance}
+		if _, err := f.DecideRefund(t.Context(), approve); !errors.Is(err, order.ErrSelfApproval) {
+			t.Errorf("approved by its asker: %v", err)
+		}
+		if r = mustDecide(t, f, r.OutRefundNo, order.ApproveRefund, ordertest.Finance2); r.State != order.RefundOwed {
+			t.Errorf("one other person suffices: %+v", r)
+		}
+		large := mustAsk(t, f, ask(o.OrderNo, "large", 3))
+		for range 2 {
+			if r := mustDecide(t, f, large.OutRefundNo, order.ApproveRefund, ordertest.Finance); r.State != order.RefundPending || len(r.Approvals) != 1 {
+				t.Errorf("one person approved a large one: %+v", r)
+			}
+		}
+		if r := mustDecide(t, f, large.OutRefundNo, order.ApproveRefund, ordertest.Finance2); r.State != order.RefundOwed {
+			t.Errorf("two persons did not: %+v", r)
+		}
+		var refused *order.RefundRefusedError
+		reject := order.RefundDecision{OutRefundNo: large.OutRefundNo, Event: order.RejectRefund, Reason: "no", Cause: ordertest.Finance}
+		if _, err := f.DecideRefund(t.Context(), reject); !errors.As(err, &refused) || refused.Why == "" {
+			t.Errorf("rejected after the approval: %v", err)
+		}
+	})
+}
+
+// A rejected refund must give order and sum free again, and take no stock.
+func TestRejectedRefundFreesTheOrder(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		r := mustAsk(t, f, ask(o.OrderNo, "k1", 2))
+		if r = mustDecide(t, f, r.OutRefundNo, order.RejectRefund, ordertest.Finance); r.State != order.RefundRejected || r.DecidedWhy != "seen" {
+			t.Fatalf("%+v", r)
+		}
+		if f.State(t, o.OrderNo) != order.Paid || f.Available(t, "mug") != 3 {
+			t.Fatalf("order %s, %d on the shelf", f.State(t, o.OrderNo), f.Available(t, "mug"))
+		}
+		if again := mustAsk(t, f, ask(o.OrderNo, "k2", 2)); again.OutRefundNo == r.OutRefundNo || again.Amount != 200 {
+			t.Fatalf("%+v", again)
+		}
+	})
+}
+
+// No answer, a lost answer, 429: the outcome is unknown, and only the same number again is safe. Whatever is lost
+// how often, WeChat's ledger must show one refund.
+func TestUnknownOutcomeAsksAgainWithTheSameNumber(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		for i, lose := range []func(op string) (before, after error){
+			func(op string) (error, error) { return ordertest.ErrLost(op), nil },
+			func(op string) (error, error) { return nil, ordertest.ErrLost(op) },
+			func(op string) (error, error) {
+				return nil, &payment.GatewayError{Op: op, Kind: payment.KindRateLimited, Status: 429}
+			},
+		} {
+			o := f.PaidOne(t, fmt.Sprint("r", i), "mug", 1)
+			r := mustAsk(t, f, ask(o.OrderNo, fmt.Sprint("k", i), 1))
+			f.WeChat.Before = func(op, _ string) error { e, _ := lose(op); return e }
+			f.WeChat.After = func(op, _ string) error { _, e := lose(op); return e }
+			for range 4 {
+				mustTurn(t, f, r.OutRefundNo)
+				if got := f.RefundState(t, r.OutRefundNo); got != order.RefundOwed {
+					t.Fatalf("loss %d: without an answer the refund is %s", i, got)
+				}
+			}
+			f.WeChat.Before, f.WeChat.After = nil, nil
+			mustTurn(t, f, r.OutRefundNo)
+			if got := f.RefundState(t, r.OutRefundNo); got != order.RefundProcessing || len(f.WeChat.Refunds()) != i+1 {
+				t.Fatalf("loss %d: %s, %d refunds at WeChat", i, got, len(f.WeChat.Refunds()))
+			}
+			if row, err := f.FindRefund(t.Context(), r.OutRefundNo); err != nil || row.Problem != "" || row.SentAt.IsZero() {
+				t.Fatalf("%+v %v", row, err)
+			}
+		}
+	})
+}
+
+// yudao's sync (peers 14) takes "not exists" of a call still in flight for a failure; the later success throws.
+// Not known must move nothing while a call may be on its way, and the callback that overtakes the answer must count.
+func TestSyncDuringASlowRefundCall(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		r := mustAsk(t, f, ask(o.OrderNo, "k", 1))
+		slow := make(chan struct{})
+		entered := make(chan struct{})
+		f.WeChat.Before = func(op, _ string) error {
+			if op == "refund" {
+				close(entered)
+				<-slow
+			}
+			return nil
+		}
+		done := make(chan error, 1)
+		go func() { done <- f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler) }()
+		<-entered
+		var later *order.NotDueError
+		if err := f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler); !errors.As(err, &later) {
+			t.Errorf("a second caller while the first is on its way: %v", err)
+		}
+		close(slow)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		f.WeChat.Before = nil
+		settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
+		if f.RefundState(t, r.OutRefundNo) != order.RefundSucceeded || f.WeChat.Refunded != 1 {
+			t.Fatalf("%s, %d calls", f.RefundState(t, r.OutRefundNo), f.WeChat.Refunded)
+		}
+	})
+}
+
+// jeepay (peers 21) closes what is in process after two hours. A bank card takes three days, and must end right.
+func TestRefundThatTakesThreeDays(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		r := mustAsk(t, f, ask(o.OrderNo, "k", 1))
+		mustTurn(t, f, r.OutRefundNo)
+		begin, polls := f.Clock.Now(), 0
+		for f.Clock.Now().Sub(begin) < 72*time.Hour {
+			mustTurn(t, f, r.OutRefundNo)
+			if polls++; f.RefundState(t, r.OutRefundNo) != order.RefundProcessing || f.State(t, o.OrderNo) != order.Refunding {
+				t.Fatalf("after %s: %s", f.Clock.Now().Sub(begin), f.RefundState(t, r.OutRefundNo))
+			}
+		}
+		if polls < 100 || polls > 200 {
+			t.Errorf("%d polls in three days", polls)
+		}
+		f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
+		mustTurn(t, f, r.OutRefundNo)
+		if f.State(t, o.OrderNo) != order.Refunded {
+			t.Fatal(f.State(t, o.OrderNo))
+		}
+	})
+}
+
+// Duplicates, an older word after a newer one, and word of another amount, payment or merchant must not move money
+// or stock twice. A refund that nobody asked for is held.
+func TestRefundWordsInAnyOrder(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		r := mustAsk(t, f, ask(o.OrderNo, "k", 1))
+		mustTurn(t, f, r.OutRefundNo)
+		accepted := f.WeChat.Refunds()[r.OutRefundNo]
+		done := f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
+
+		for field, change := range map[string]func(*payment.Refund){
+			"amount": func(w *payment.Refund) { w.Amount-- }, "transaction": func(w *payment.Refund) { w.TransactionID = "4299" },
+			"mchid": func(w *payment.Refund) { w.MchID = "1999999999" }, "refund_id": func(w *payment.Refund) { w.RefundID = "5099" },
+			"total": func(w *payment.Refund) { w.Total++ },
+		} {
+			w := done
+			change(&w)
+			if s := settleRefund(t, f, w); s.Outcome != order.RefundUnfit || s.Reason != field || f.RefundState(t, r.OutRefundNo) != order.RefundProcessing {
+				t.Errorf("wrong %s: %+v, refund %s", field, s, f.RefundState(t, r.OutRefundNo))
+			}
+		}
+		var applied atomic.Int64
+		var wg sync.WaitGroup
+		for range 20 {
+			for _, w := range []payment.Refund{done, accepted} {
+				wg.Go(func() {
+					if s, err := f.SettleRefund(t.Context(), w, ordertest.Notified); err != nil {
+						t.Error(err)
+					} else if s.Outcome == order.RefundTaken {
+						applied.Add(1)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if applied.Load() != 1 || f.Available(t, "mug") != 4 || f.State(t, o.OrderNo) != order.Paid {
+			t.Fatalf("applied %d times, %d on the shelf, order %s", applied.Load(), f.Available(t, "mug"), f.State(t, o.OrderNo))
+		}
+		foreign := done
+		foreign.OutRefundNo, foreign.RefundID, foreign.Amount = "byhand1", "5077", 50
+		for range 2 {
+			if s := settleRefund(t, f, foreign); s.Outcome != order.RefundUnfit || s.Reason != "unknown_refund" {
+				t.Errorf("%+v", s)
+			}
+		}
+		if f.RefundState(t, "byhand1") != order.RefundHeld || f.State(t, o.OrderNo) != order.Paid {
+			t.Error("a refund that nobody asked for moved the order")
+		}
+		if _, err := f.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "a/b", Amount: 1, Status: payment.RefundSuccess}, ordertest.Notified); !errors.Is(err, payment.ErrMalformed) {
+			t.Error(err)
+		}
+	})
+}
+
+// CLOSED ends a number, not the debt: another number with the same amount must follow, once, however often it is told.
+func TestClosedRefundGetsANewNumber(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		for generation := 2; generation <= 4; generation++ {
+			mustTurn(t, f, no)
+			closed := f.WeChat.EndRefund(no, payment.RefundClosed)
+			for range 3 {
+				settleRefund(t, f, closed)
+			}
+			if f.RefundState(t, no) != order.RefundClosed || f.State(t, o.OrderNo) != order.Refunding {
+				t.Fatalf("%s, order %s", f.RefundState(t, no), f.State(t, o.OrderNo))
+			}
+			no = fmt.Sprintf("%s-R01-G%d", o.OrderNo, generation)
+		}
+		mustTurn(t, f, no)
+		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		if f.State(t, o.OrderNo) != order.Refunded || f.Available(t, "mug") != 5 || len(f.WeChat.Refunds()) != 4 {
+			t.Fatalf("order %s, %d on the shelf, %d numbers", f.State(t, o.OrderNo), f.Available(t, "mug"), len(f.WeChat.Refunds()))
+		}
+	})
+}
+
+// ABNORMAL needs a person; what he does on the merchant platform must be seen, and so must his word.
+func TestAbnormalRefundHasWaysOut(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		var nos [2]string
+		var orders [2]order.Order
+		for i := range nos {
+			orders[i] = f.PaidOne(t, fmt.Sprint("r", i), "mug", 1)
+			nos[i] = mustAsk(t, f, ask(orders[i].OrderNo, fmt.Sprint("k", i), 1)).OutRefundNo
+			mustTurn(t, f, nos[i])
+			settleRefund(t, f, f.WeChat.EndRefund(nos[i], payment.RefundAbnormal))
+			if f.RefundState(t, nos[i]) != order.RefundAbnormal || f.State(t, orders[i].OrderNo) != order.Refunding {
+				t.Fatal(f.RefundState(t, nos[i]))
+			}
+		}
+		f.WeChat.EndRefund(nos[0], payment.RefundSuccess) // mended on the merchant platform
+		mustDecide(t, f, nos[0], order.RetryRefund, ordertest.Finance)
+		if err := f.Refund(t.Context(), nos[0], ordertest.Scheduler); err != nil || f.RefundState(t, nos[0]) != order.RefundSucceeded {
+			t.Fatal(err, f.RefundState(t, nos[0]))
+		}
+		r := mustDecide(t, f, nos[1], order.SettleByHand, ordertest.Finance)
+		if r.State != order.RefundByHand || r.DecidedBy != "fin" || f.State(t, orders[1].OrderNo) != order.Refunded || f.Available(t, "mug") != 5 {
+			t.Fatalf("%+v, order %s, %d on the shelf", r, f.State(t, orders[1].OrderNo), f.Available(t, "mug"))
+		}
+	})
+}
+
+// NOT_ENOUGH is not a no: the refund waits for the money. Any other definite no ends in a person's hands, and may be given up.
+func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		f.WeChat.Refuse = "NOT_ENOUGH"
+		for range 10 {
+			mustTurn(t, f, no)
+		}
+		if row, err := f.FindRefund(t.Context(), no); err != nil || row.State != order.RefundOwed || !strings.Contains(row.Problem, "NOT_ENOUGH") {
+			t.Fatalf("%+v, %v", row, err)
+		}
+		f.WeChat.Refuse = "USER_ACCOUNT_ABNORMAL"
+		mustTurn(t, f, no)
+		if f.RefundState(t, no) != order.RefundRefused || f.State(t, o.OrderNo) != order.Refunding {
+			t.Fatal(f.RefundState(t, no))
+		}
+		if err := f.Refund(t.Context(), no, ordertest.Scheduler); err != nil || f.WeChat.Refunded != 11 {
+			t.Fatalf("a refused refund is sent again by itself: %d calls, %v", f.WeChat.Refunded, err)
+		}
+		giveUp := order.RefundDecision{OutRefundNo: no, Event: order.CancelRefund, Reason: "account closed", Cause: ordertest.Finance}
+		var wait *order.RefundRefusedError
+		if _, err := f.DecideRefund(t.Context(), giveUp); !errors.As(err, &wait) {
+			t.Errorf("given up while an answer may be on its way: %v", err)
+		}
+		f.Clock.Advance(2 * time.Minute)
+		mustDecide(t, f, no, order.CancelRefund, ordertest.Finance)
+		if f.RefundState(t, no) != order.RefundCancelled || f.State(t, o.OrderNo) != order.Paid {
+			t.Fatal(f.RefundState(t, no), f.State(t, o.OrderNo))
+		}
+		f.WeChat.Refuse = ""
+		again := mustAsk(t, f, ask(o.OrderNo, "k2", 1))
+		mustTurn(t, f, again.OutRefundNo)
+		if f.RefundState(t, again.OutRefundNo) != order.RefundProcessing {
+			t.Fatal("after giving one up no other can be sent")
+		}
+	})
+}
+
+// A definite no after a lost yes: WeChat took the first call, and the repeat is answered "already refunded". Without
+// asking for the number it would be booked as refused, and the money gone.
+func TestRefusalIsBelievedOnlyWhenTheNumberIsUnknown(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		f.WeChat.After = func(op, _ string) error {
+			if op == "refund" {
+				return &payment.GatewayError{Op: op, Kind: payment.KindRejected, Status: 400, Code: "INVALID_REQUEST"}
+			}
+			return nil
+		}
+		mustTurn(t, f, no)
+		if f.RefundState(t, no) != order.RefundProcessing {
+			t.Fatal(f.RefundState(t, no))
+		}
+	})
+}
+
+// bambora #9, coreshop #2529 and yudao (peers 10, 45) keep late money. It must go back by itself, once, whatever is lost.
+func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PlaceOne(t, "r1", "mug", 1)
+		out := f.Prepaid(t, o.OrderNo)
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		trade, err := f.WeChat.Pay(out, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+				t.Fatal(err)
+			}
+		}
+		no := "R" + trade.TransactionID
+		if len(f.Tasks.Refunds[no]) == 0 {
+			t.Fatal("nobody was woken to send it back")
+		}
+		f.WeChat.After = func(string, string) error {
+			f.WeChat.After = nil
+			return ordertest.ErrLost("refund")
+		}
+		mustTurn(t, f, no)
+		mustTurn(t, f, no)
+		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		if f.State(t, o.OrderNo) != order.Refunded || len(f.WeChat.Refunds()) != 1 || f.Available(t, "mug") != 5 {
+			t.Fatalf("order %s, %d refunds, %d on the shelf", f.State(t, o.OrderNo), len(f.WeChat.Refunds()), f.Available(t, "mug"))
+		}
+
+		paid := f.PaidOne(t, "r2", "mug", 1)
+		second := trade
+		second.OutTradeNo, second.TransactionID = paid.OrderNo+"-02", "4299"
+		f.WeChat.Put(second)
+		if s, err := f.Settle(t.Context(), second, ordertest.Notified); err != nil || s.Reason != order.ReasonDuplicate {
+			t.Fatal(s, err)
+		}
+		mustTurn(t, f, "R4299")
+		settleRefund(t, f, f.WeChat.EndRefund("R4299", payment.RefundSuccess))
+		if f.State(t, paid.OrderNo) != order.Paid || f.Available(t, "mug") != 4 {
+			t.Fatalf("the duplicate's refund moved its order: %s", f.State(t, paid.OrderNo))
+		}
+	})
+}
+
+// dujiao-next's users (peers 46) ask for it: deliver if stock is left, else refund. Never both, never neither.
+func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.LatePayment = order.LateRevive }, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 2)
+		var orders []order.Order
+		var trades []payment.Trade
+		for i := range 2 {
+			o := f.PlaceOne(t, fmt.Sprint("r", i), "mug", 1)
+			out := f.Prepaid(t, o.OrderNo)
+			if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+				t.Fatal(err)
+			}
+			trade, err := f.WeChat.Pay(out, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			orders, trades = append(orders, o), append(trades, trade)
+		}
+		f.PaidOne(t, "else", "mug", 1) // one unit is left for two late payers
+		var wg sync.WaitGroup
+		var revived, owed atomic.Int64
+		for _, trade := range trades {
+			for range 4 {
+				wg.Go(func() {
+					s, err := f.Settle(t.Context(), trade, ordertest.Notified)
+					switch {
+					case err != nil:
+						t.Error(err)
+					case s.Settled == order.Applied && s.Reason == "revived":
+						revived.Add(1)
+					case s.Settled == order.Owed:
+						owed.Add(1)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		states := []order.State{f.State(t, orders[0].OrderNo), f.State(t, orders[1].OrderNo)}
+		slices.Sort(states)
+		if revived.Load() != 1 || owed.Load() != 1 || f.Available(t, "mug") != 0 || !slices.Equal(states, []order.State{order.Late, order.Paid}) {
+			t.Fatalf("revived %d, owed %d, %d on the shelf, %v", revived.Load(), owed.Load(), f.Available(t, "mug"), states)
+		}
+		for i, o := range orders {
+			if f.State(t, o.OrderNo) == order.Paid { // and it can be refunded like every other
+				r := mustAsk(t, f, ask(o.OrderNo, fmt.Sprint("k", i), 1))
+				mustDecide(t, f, r.OutRefundNo, order.ApproveRefund, ordertest.Finance)
+				mustTurn(t, f, r.OutRefundNo)
+				settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
+				if f.Available(t, "mug") != 1 || f.State(t, o.OrderNo) != order.Refunded {
+					t.Fatalf("%d on the shelf, %s", f.Available(t, "mug"), f.State(t, o.OrderNo))
+				}
+			}
+		}
+	})
+}
+
+// Goods that come back broken are not for sale again: the refund says so, and still counts against the line.
+func TestRefundWithoutRestock(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		r := ask(o.OrderNo, "k", 2)
+		r.NoRestock, r.Amount = true, fen(150) // less than they cost
+		no := mustAsk(t, f, r).OutRefundNo
+		mustTurn(t, f, no)
+		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		if f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.Paid {
+			t.Fatalf("%d on the shelf, %s", f.Available(t, "mug"), f.State(t, o.OrderNo))
+		}
+		var exceeds *order.ReturnExceedsError
+		if _, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k2", 1)); !errors.As(err, &exceeds) || exceeds.Left != 0 {
+			t.Errorf("the same goods twice: %v", err)
+		}
+	})
+}
+
+// A payment that fits no order must have a way back that nobody can take twice.
+func TestHeldPaymentGoesBack(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess, TransactionID: "4288", AppID: ordertest.AppID,
+			MchID: ordertest.MchID, TradeType: "NATIVE", Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+		f.WeChat.Put(trade)
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Held {
+			t.Fatal(s, err)
+		}
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if err := f.RefundHeld(t.Context(), "4288", ordertest.Finance); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		mustTurn(t, f, "R4288")
+		settleRefund(t, f, f.WeChat.EndRefund("R4288", payment.RefundSuccess))
+		if f.RefundState(t, "R4288") != order.RefundSucceeded || f.WeChat.Refunded != 1 {
+			t.Fatal(f.RefundState(t, "R4288"), f.WeChat.Refunded)
+		}
+	})
+}
+
+// A random walk over people, answers, callbacks and lost calls: whatever the order of events, WeChat's ledger and
+// ours agree, and every invariant holds at the end. Without the guarded sum and the single door it does not.
+func TestRefundsOfManyHandsAtOnce(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = 150, -1 }, func(t *testing.T, f *ordertest.Fixture) {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		f.SKU(t, "mug", 1000)
+		var orders []order.Order
+		for i := range 8 {
+			orders = append(orders, f.PaidOne(t, fmt.Sprint("r", i), "mug", 4))
+		}
+		var calls atomic.Int64
+		f.WeChat.Before = func(op, _ string) error {
+			if calls.Add(1)%7 == 0 {
+				return ordertest.ErrLost(op)
+			}
+			return nil
+		}
+		f.WeChat.After = func(op, _ string) error {
+			if calls.Load()%5 == 0 {
+				return ordertest.ErrLost(op)
+			}
+			return nil
+		}
+		ends := []payment.RefundStatus{payment.RefundSuccess, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal, payment.RefundProcessing}
+		var wg sync.WaitGroup
+		for hand := range 8 {
+			wg.Go(func() {
+				rnd := rand.New(rand.NewPCG(seed, uint64(hand)))
+				for step := range 60 {
+					o := orders[rnd.IntN(len(orders))]
+					switch rnd.IntN(5) {
+					case 0:
+						_, _ = f.AskRefund(t.Context(), ask(o.OrderNo, fmt.Sprint(hand, "-", step), int64(1+rnd.IntN(2))))
+					case 1, 2:
+						rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{OrderNo: o.OrderNo})
+						if err != nil {
+							t.Error(err)
+						}
+						for _, r := range rows {
+							if e := order.RefundEvents()[rnd.IntN(5)]; r.State == order.RefundPending && e != order.RejectRefund || r.State == order.RefundAbnormal {
+								_, _ = f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: e, Reason: "walk", Cause: ordertest.Finance})
+							}
+							_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler)
+						}
+					case 3:
+						for no, r := range f.WeChat.Refunds() {
+							if r.Status == payment.RefundProcessing && rnd.IntN(3) == 0 {
+								w := f.WeChat.EndRefund(no, ends[rnd.IntN(len(ends))])
+								_, _ = f.SettleRefund(t.Context(), w, ordertest.Notified)
+							}
+						}
+					case 4:
+						f.Clock.Advance(time.Duration(rnd.IntN(40)) * time.Second)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		f.WeChat.Before, f.WeChat.After = nil, nil
+		settleAll(t, f)
+		ours := map[string]payment.Fen{}
+		rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{Limit: 200})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			if r.State == order.RefundSucceeded {
+				ours[r.OutRefundNo] = r.Amount
+			}
+		}
+		theirs := 0
+		for no, r := range f.WeChat.Refunds() {
+			if r.Status == payment.RefundSuccess {
+				theirs++
+				if ours[no] != r.Amount {
+					t.Errorf("WeChat paid %s back, %s yuan; ours: %s, %s", no, r.Amount, f.RefundState(t, no), ours[no])
+				}
+			}
+		}
+		if theirs != len(ours) || theirs == 0 {
+			t.Errorf("WeChat paid %d back, ours are %d", theirs, len(ours))
+		}
+	})
+}
+
+// settleAll brings every refund that is under way to its end.
+func settleAll(t *testing.T, f *ordertest.Fixture) {
+	t.Helper()
+	for range 20 {
+		f.Clock.Advance(48 * time.Hour)
+		due, err := f.DueRefunds(t.Context(), order.DueCursor{}, f.Clock.Now(), 500)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(due) == 0 {
+			return
+		}
+		for _, d := range due {
+			if err := f.Refund(t.Context(), d.OrderNo, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
+				t.Fatal(err)
+			}
+		}
+		for no, r := range f.WeChat.Refunds() {
+			if r.Status == payment.RefundProcessing || r.Status == payment.RefundAbnormal && f.RefundState(t, no) != order.RefundByHand {
+				f.WeChat.EndRefund(no, payment.RefundSuccess)
+			}
+		}
+	}
+	t.Fatal("refunds do not end")
+}
