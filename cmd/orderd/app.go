@@ -20,6 +20,7 @@ import (
 	"orderd/order"
 	"orderd/order/console"
 	"orderd/order/orderhttp"
+	"orderd/payment"
 	"orderd/payment/wechat"
 	"orderd/scheduler"
 	"orderd/stock"
@@ -46,6 +47,9 @@ type shape struct {
 	closeRetry     []time.Duration
 	prepayInFlight time.Duration
 	gatewayTimeout time.Duration
+	refundSpacing  time.Duration
+	refundRetry    []time.Duration
+	refundPoll     []time.Duration
 	migrate        bool
 }
 
@@ -87,13 +91,27 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		grace = -1 // none, where zero would mean the default
 	}
 	c.orders, err = order.New(order.Config{DB: c.db, Gateway: c.gateway, Tasks: sh.tasks, Now: time.Now, Log: log, Observe: sh.observe,
-		MchID: gc.MchID, AppID: gc.AppID, NotifyURL: notifyURL, PayWithin: s.PayWithin, Grace: grace,
-		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight})
+		MchID: gc.MchID, AppID: gc.AppID, NotifyURL: notifyURL, RefundNotifyURL: s.refundNotifyURL(notifyURL), PayWithin: s.PayWithin, Grace: grace,
+		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight, LatePayment: order.LatePolicy(s.LatePayment),
+		RefundAutoApprove: payment.Fen(s.AutoApprove), RefundTwoPersons: payment.Fen(s.TwoPersons),
+		RefundSpacing: sh.refundSpacing, RefundRetry: sh.refundRetry, RefundPoll: sh.refundPoll})
 	if err != nil {
 		return err
 	}
 	c.close = append(c.close, c.orders.Close)
 	return nil
+}
+
+// refundNotifyURL is the configured one, or the one beside the payments'. Without
+// either, refunds are polled.
+func (s *settings) refundNotifyURL(payments string) string {
+	if s.RefundNotifyURL != "" {
+		return s.RefundNotifyURL
+	}
+	if base, ok := strings.CutSuffix(payments, orderhttp.PathNotifyPayment); ok {
+		return base + "/wechat/v3/notify/refund"
+	}
+	return ""
 }
 
 // Close closes from top to bottom.

@@ -20,31 +20,36 @@ import (
 type settings struct {
 	EnvFile string `name:"config" env:"ORDERD_CONFIG" placeholder:"FILE" help:"File of NAME=VALUE lines with ORDERD_… names."`
 
-	DSN        string        `name:"dsn" env:"ORDERD_DSN" placeholder:"DSN" help:"sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory)." secret:"dsn"`
-	Redis      string        `name:"redis" env:"ORDERD_REDIS" placeholder:"URL" help:"embedded, redis://…, rediss://… or redis+cluster://… (default: embedded)." secret:"dsn"`
-	DataDir    string        `name:"data-dir" env:"ORDERD_DATA_DIR" default:"./data" type:"path" help:"Where the embedded parts keep their files."`
-	APIAddr    string        `name:"api-addr" env:"ORDERD_API_ADDR" default:":8080" help:"Listener of customers."`
-	NotifyAddr string        `name:"notify-addr" env:"ORDERD_NOTIFY_ADDR" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
-	AdminAddr  string        `name:"admin-addr" env:"ORDERD_ADMIN_ADDR" default:"127.0.0.1:9090" help:"Listener of operators."`
-	SimAddr    string        `name:"sim-addr" env:"ORDERD_SIM_ADDR" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
-	PayWithin  time.Duration `name:"pay-within" env:"ORDERD_PAY_WITHIN" default:"30m" help:"Time to pay."`
-	CloseGrace time.Duration `name:"close-grace" env:"ORDERD_CLOSE_GRACE" default:"20s" help:"How long after the deadline WeChat Pay is asked to close."`
-	CloseRate  float64       `name:"close-rate" env:"ORDERD_CLOSE_RATE" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
-	SweepEvery time.Duration `name:"sweep-every" env:"ORDERD_SWEEP_EVERY" default:"5s" help:"How often the database is looked through for what Redis forgot."`
-	LogLevel   string        `name:"log-level" env:"ORDERD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
+	DSN         string        `name:"dsn" env:"ORDERD_DSN" placeholder:"DSN" help:"sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory)." secret:"dsn"`
+	Redis       string        `name:"redis" env:"ORDERD_REDIS" placeholder:"URL" help:"embedded, redis://…, rediss://… or redis+cluster://… (default: embedded)." secret:"dsn"`
+	DataDir     string        `name:"data-dir" env:"ORDERD_DATA_DIR" default:"./data" type:"path" help:"Where the embedded parts keep their files."`
+	APIAddr     string        `name:"api-addr" env:"ORDERD_API_ADDR" default:":8080" help:"Listener of customers."`
+	NotifyAddr  string        `name:"notify-addr" env:"ORDERD_NOTIFY_ADDR" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
+	AdminAddr   string        `name:"admin-addr" env:"ORDERD_ADMIN_ADDR" default:"127.0.0.1:9090" help:"Listener of operators."`
+	SimAddr     string        `name:"sim-addr" env:"ORDERD_SIM_ADDR" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
+	PayWithin   time.Duration `name:"pay-within" env:"ORDERD_PAY_WITHIN" default:"30m" help:"Time to pay."`
+	CloseGrace  time.Duration `name:"close-grace" env:"ORDERD_CLOSE_GRACE" default:"20s" help:"How long after the deadline WeChat Pay is asked to close."`
+	CloseRate   float64       `name:"close-rate" env:"ORDERD_CLOSE_RATE" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
+	SweepEvery  time.Duration `name:"sweep-every" env:"ORDERD_SWEEP_EVERY" default:"5s" help:"How often the database is looked through for what Redis forgot."`
+	AutoApprove int64         `name:"refund-auto-approve" env:"ORDERD_REFUND_AUTO_APPROVE" default:"0" help:"Refunds up to this many fen need nobody's approval; 0: every refund does."`
+	TwoPersons  int64         `name:"refund-two-persons" env:"ORDERD_REFUND_TWO_PERSONS" default:"500000" help:"Refunds above this many fen need two approvals; 0: one always suffices."`
+	LatePayment string        `name:"late-payment" env:"ORDERD_LATE_PAYMENT" default:"refund" enum:"refund,revive" help:"Money that comes for a closed order: refund it, or revive the order if all of its stock is there."`
+	Reconcile   bool          `name:"reconcile-daily" env:"ORDERD_RECONCILE_DAILY" default:"true" negatable:"" help:"Reconcile with WeChat Pay's bill every day."`
+	LogLevel    string        `name:"log-level" env:"ORDERD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
 
 	JWTSecret    string `name:"customer-jwt-secret" env:"ORDERD_CUSTOMER_JWT_SECRET" placeholder:"SECRET" help:"HS256 secret of customers' tokens, at least 32 bytes." secret:"yes"`
 	JWTPublicKey string `name:"customer-jwt-public-key" env:"ORDERD_CUSTOMER_JWT_PUBLIC_KEY" placeholder:"PEM" help:"Public key of customers' tokens instead (RS256 or ES256)."`
 	AdminToken   string `name:"bootstrap-admin-token" env:"ORDERD_BOOTSTRAP_ADMIN_TOKEN" placeholder:"TOKEN" help:"Bearer token of an administrator, at least 32 bytes." secret:"yes"`
 
-	MchID      string `name:"wechat-mchid" env:"ORDERD_WECHAT_MCHID" placeholder:"ID" help:"Merchant number; without it the simulator is used."`
-	AppID      string `name:"wechat-appid" env:"ORDERD_WECHAT_APPID" placeholder:"ID" help:"App id bound to the merchant."`
-	SerialNo   string `name:"wechat-serial-no" env:"ORDERD_WECHAT_SERIAL_NO" placeholder:"HEX" help:"Serial number of the merchant's certificate."`
-	PrivateKey string `name:"wechat-private-key" env:"ORDERD_WECHAT_PRIVATE_KEY" placeholder:"PEM" help:"The merchant's private key." secret:"yes"`
-	APIv3Key   string `name:"wechat-apiv3-key" env:"ORDERD_WECHAT_APIV3_KEY" placeholder:"KEY" help:"The APIv3 key." secret:"yes"`
-	VerifyKeys string `name:"wechat-verify-keys" env:"ORDERD_WECHAT_VERIFY_KEYS" placeholder:"ID=FILE,…" help:"WeChat Pay's public keys and certificates."`
-	NotifyURL  string `name:"wechat-notify-url" env:"ORDERD_WECHAT_NOTIFY_URL" placeholder:"URL" help:"Public HTTPS address of /wechat/v3/notify/payment."`
-	BaseURL    string `name:"wechat-base-url" env:"ORDERD_WECHAT_BASE_URL" placeholder:"URL" help:"WeChat Pay's address, if not the usual one."`
+	MchID           string `name:"wechat-mchid" env:"ORDERD_WECHAT_MCHID" placeholder:"ID" help:"Merchant number; without it the simulator is used."`
+	AppID           string `name:"wechat-appid" env:"ORDERD_WECHAT_APPID" placeholder:"ID" help:"App id bound to the merchant."`
+	SerialNo        string `name:"wechat-serial-no" env:"ORDERD_WECHAT_SERIAL_NO" placeholder:"HEX" help:"Serial number of the merchant's certificate."`
+	PrivateKey      string `name:"wechat-private-key" env:"ORDERD_WECHAT_PRIVATE_KEY" placeholder:"PEM" help:"The merchant's private key." secret:"yes"`
+	APIv3Key        string `name:"wechat-apiv3-key" env:"ORDERD_WECHAT_APIV3_KEY" placeholder:"KEY" help:"The APIv3 key." secret:"yes"`
+	VerifyKeys      string `name:"wechat-verify-keys" env:"ORDERD_WECHAT_VERIFY_KEYS" placeholder:"ID=FILE,…" help:"WeChat Pay's public keys and certificates."`
+	NotifyURL       string `name:"wechat-notify-url" env:"ORDERD_WECHAT_NOTIFY_URL" placeholder:"URL" help:"Public HTTPS address of /wechat/v3/notify/payment."`
+	RefundNotifyURL string `name:"wechat-refund-notify-url" env:"ORDERD_WECHAT_REFUND_NOTIFY_URL" placeholder:"URL" help:"Public HTTPS address of /wechat/v3/notify/refund (default: beside the payments')."`
+	BaseURL         string `name:"wechat-base-url" env:"ORDERD_WECHAT_BASE_URL" placeholder:"URL" help:"WeChat Pay's address, if not the usual one."`
 
 	origins map[string]string // by environment name
 }
@@ -163,6 +168,8 @@ func (s *settings) check() error {
 		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, it must be at least 1s", s.PayWithin)
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:
 		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep at least 100ms)")
+	case s.AutoApprove < 0 || s.TwoPersons < 0 || (s.TwoPersons > 0 && s.TwoPersons < s.AutoApprove):
+		return errors.New("ORDERD_REFUND_AUTO_APPROVE and ORDERD_REFUND_TWO_PERSONS are fen, not negative, and what needs two persons cannot be approved by itself")
 	case s.JWTSecret != "" && s.JWTPublicKey != "":
 		return errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY, not both")
 	case s.AdminToken != "" && len(s.AdminToken) < minToken:

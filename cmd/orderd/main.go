@@ -40,6 +40,7 @@ type root struct {
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema up or down."`
 	Stock   stockCmd   `cmd:"" help:"SKUs and what is on the shelf."`
 	Order   orderCmd   `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
+	Refund  refundCmd  `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
 	Token   tokenCmd   `cmd:"" help:"Make tokens for customers."`
 	Verify  verifyCmd  `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
 	Doctor  doctorCmd  `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
@@ -150,6 +151,8 @@ func hint(err error) string {
 		return text + "\nIs the database running, and ORDERD_DSN right? 'orderd doctor' looks."
 	case errors.Is(err, order.ErrNotFound):
 		return text + "\n'orderd order list' shows what there is."
+	case errors.Is(err, order.ErrRefundNotFound):
+		return text + "\n'orderd refund list' shows what there is."
 	case errors.Is(err, stock.ErrSKUNotFound):
 		return text + "\n'orderd stock show' lists the SKUs, 'orderd stock import FILE.csv' makes them."
 	case errors.Is(err, migrations.ErrSchemaBehind):

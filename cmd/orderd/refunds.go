@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+
+	"orderd/order"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+type refundCmd struct {
+	List    refundList    `cmd:"" help:"List refunds."`
+	Get     refundGet     `cmd:"" help:"Show a refund."`
+	Ask     refundAsk     `cmd:"" help:"Ask for a refund of a paid order."`
+	Approve refundApprove `cmd:"" help:"Approve a refund; it is sent when enough people have."`
+	Reject  refundReject  `cmd:"" help:"Reject a refund that waits for approval."`
+	Retry   refundRetry   `cmd:"" help:"Send a refund again, or ask WeChat Pay how far it is, now."`
+	Cancel  refundCancel  `cmd:"" help:"Give up a refund that WeChat Pay has refused."`
+	ByHand  refundByHand  `cmd:"" help:"Vouch that a refused or abnormal refund was paid back another way."`
+}
+
+type refundList struct {
+	output
+	State  order.RefundState `help:"pending_approval, rejected, owed, processing, success, closed, abnormal, refused, cancelled, by_hand or held."`
+	Order  string            `help:"Order number."`
+	Limit  int               `default:"50" help:"1 to 200."`
+	Cursor string            `help:"Go on after this refund number."`
+}
+
+// Run lists refunds.
+func (c refundList) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.State != "" && !slices.Contains(order.RefundStates(), c.State) {
+		return fmt.Errorf("%w: there is no refund state %q", errUsage, c.State)
+	}
+	return withCore(ctx, s, func(co *core) error {
+		rows, next, err := co.orders.ListRefunds(ctx, order.RefundFilter{State: c.State, OrderNo: c.Order, Limit: c.Limit, Cursor: c.Cursor})
+		if err != nil {
+			return err
+		}
+		if next != "" {
+			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+		}
+		return c.show(t, append([]order.RefundRow{}, rows...), func(w io.Writer) {
+			fmt.Fprintln(w, "REFUND\tSTATE\tAMOUNT\tOF\tWHY\tASKED BY\tASKED\tPROBLEM")
+			for _, r := range rows {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason,
+					strings.TrimSpace(string(r.Requester.Type)+" "+r.Requester.ID), stamp(r.CreatedAt), r.Problem)
+			}
+		})
+	})
+}
+
+type oneRefund struct {
+	output
+	No string `arg:"" name:"out-refund-no" help:"Refund number."`
+}
+
+func (c oneRefund) showRefund(t *terminal, r order.RefundRow) error {
+	return c.show(t, r, func(w io.Writer) {
+		fmt.Fprintf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason)
+		fmt.Fprintf(w, "order\t%s\n", r.OrderNo)
+		fmt.Fprintf(w, "payment\t%s\n", r.TransactionID)
+		fmt.Fprintf(w, "asked\t%s by %s %s: %s\n", stamp(r.CreatedAt), r.Requester.Type, r.Requester.ID, r.Note)
+		for _, it := range r.Items {
+			back := "goes back to the shelf"
+			if !r.Restock {
+				back = "does not go back to the shelf"
+			}
+			fmt.Fprintf(w, "item\t%s × %d, %s\n", it.SkuID, it.Quantity, back)
+		}
+		for _, a := range r.Approvals {
+			fmt.Fprintf(w, "approved\t%s by %s: %s\n", stamp(a.At), a.Approver, a.Reason)
+		}
+		if r.State == order.RefundPending {
+			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", r.ApprovalsNeeded-len(r.Approvals))
+		}
+		if r.DecidedBy != "" {
+			fmt.Fprintf(w, "decided\tby %s: %s\n", r.DecidedBy, r.DecidedWhy)
+		}
+		if !r.SentAt.IsZero() {
+			fmt.Fprintf(w, "sent\t%s, WeChat Pay's number %s\n", stamp(r.SentAt), r.RefundID)
+		}
+		if !r.SucceededAt.IsZero() {
+			fmt.Fprintf(w, "paid back\t%s\n", stamp(r.SucceededAt))
+		}
+		if !r.DueAt.IsZero() {
+			fmt.Fprintf(w, "looked at\t%s\n", stamp(r.DueAt))
+		}
+		if r.Problem != "" {
+			fmt.Fprintf(w, "problem\t%s\n", r.Problem)
+		}
+		if help := nextStep(r.State); help != "" {
+			fmt.Fprintf(w, "next\t%s\n", help)
+		}
+	})
+}
+
+// nextStep tells an operator what a state asks of him.
+func nextStep(s order.RefundState) string {
+	switch s {
+	case order.RefundPending:
+		return "orderd refund approve NO --reason …, or reject"
+	case order.RefundAbnormal:
+		return "the buyer's account takes no money: handle it on the merchant platform, then 'orderd refund retry NO'; or pay it another way, then 'orderd refund by-hand NO'"
+	case order.RefundRefused:
+		return "see the problem; 'orderd refund retry NO' when it is mended, 'cancel' to give it up, 'by-hand' when it was paid another way"
+	case order.RefundHeld:
+		return "it was not made here: settle the difference it makes in the reconciliation"
+	case order.RefundOwed, order.RefundProcessing, order.RefundSucceeded, order.RefundClosed, order.RefundRejected, order.RefundCancelled, order.RefundByHand:
+	}
+	return ""
+}
+
+type refundGet struct{ oneRefund }
+
+// Run shows a refund.
+func (c refundGet) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		r, err := co.orders.FindRefund(ctx, c.No)
+		if err != nil {
+			return err
+		}
+		return c.showRefund(t, r)
+	})
+}
+
+type refundAsk struct {
+	output
+	confirm
+	No        string         `arg:"" name:"order-no" help:"Order number."`
+	Item      map[string]int `help:"SKU=QUANTITY, repeatable; without items and amount: everything that is left."`
+	Amount    string         `help:"Yuan, such as 12.50; at most what the items cost."`
+	NoRestock bool           `help:"The goods do not go back to the shelf."`
+	Reason    string         `required:"" help:"Why; the buyer sees its beginning."`
+	Key       string         `help:"Idempotency key: the same key again is the same refund."`
+}
+
+// Run asks for a refund.
+func (c refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
+	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, NoRestock: c.NoRestock, Reason: c.Reason, Cause: cliCause()}
+	for sku, n := range c.Item {
+		r.Lines = append(r.Lines, stock.Line{SkuID: sku, Quantity: int64(n)})
+	}
+	slices.SortFunc(r.Lines, func(a, b stock.Line) int { return strings.Compare(a.SkuID, b.SkuID) })
+	if c.Amount != "" {
+		f, err := payment.ParseYuan(c.Amount)
+		if err != nil {
+			return fmt.Errorf("%w: --amount: %w", errUsage, err)
+		}
+		r.Amount = &f
+	}
+	if r.RequestID == "" {
+		r.RequestID = ulid.Make().String()
+	}
+	if err := c.ask(t, "Ask for a refund of "+c.No+"?"); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		asked, err := co.orders.AskRefund(ctx, r)
+		if err != nil {
+			return err
+		}
+		return oneRefund{output: c.output}.showRefund(t, asked.Refund)
+	})
+}
+
+type refundDecision struct {
+	oneRefund
+	confirm
+	Reason string `required:"" help:"Why, for the timeline."`
+}
+
+func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, event order.RefundEvent, question string) error {
+	if err := c.ask(t, question); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		r, err := co.orders.DecideRefund(ctx, order.RefundDecision{OutRefundNo: c.No, Event: event, Reason: c.Reason, Cause: cliCause()})
+		var refused *order.RefundRefusedError
+		if errors.As(err, &refused) {
+			return fmt.Errorf("refund %s is %s: %s", c.No, refused.Refund.State, refused.Why)
+		}
+		if err != nil {
+			return err
+		}
+		if event == order.RetryRefund { // here and now, whether or not a worker runs
+			if err := co.orders.Refund(ctx, c.No, cliCause()); err != nil {
+				return err
+			}
+			if r, err = co.orders.FindRefund(ctx, c.No); err != nil {
+				return err
+			}
+		}
+		return c.showRefund(t, r)
+	})
+}
+
+type refundApprove struct{ refundDecision }
+type refundReject struct{ refundDecision }
+type refundRetry struct{ refundDecision }
+type refundCancel struct{ refundDecision }
+type refundByHand struct{ refundDecision }
+
+// Run approves.
+func (c refundApprove) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.decide(ctx, s, t, order.ApproveRefund, "Send the money of "+c.No+" back?")
+}
+
+// Run rejects.
+func (c refundReject) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.decide(ctx, s, t, order.RejectRefund, "Reject "+c.No+"?")
+}
+
+// Run asks WeChat Pay again.
+func (c refundRetry) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.decide(ctx, s, t, order.RetryRefund, "Ask WeChat Pay again about "+c.No+"?")
+}
+
+// Run gives a refund up.
+func (c refundCancel) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.decide(ctx, s, t, order.CancelRefund, "Give "+c.No+" up? The buyer keeps nothing of it.")
+}
+
+// Run books what a person vouches for.
+func (c refundByHand) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.decide(ctx, s, t, order.SettleByHand, "Book "+c.No+" as paid back outside WeChat Pay?")
+}
