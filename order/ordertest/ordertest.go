@@ -329,6 +329,14 @@ func New(t testing.TB, db *sqldb.DB) *Fixture { return NewWith(t, db, func(*orde
 // NewWith is New with a change to the configuration.
 func NewWith(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 	t.Helper()
+	f := NewUnverified(t, db, shape)
+	t.Cleanup(func() { f.AssertVerified(t) })
+	return f
+}
+
+// NewUnverified is NewWith for tests that break invariants by hand.
+func NewUnverified(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
+	t.Helper()
 	f := &Fixture{DB: db, Clock: &Clock{now: time.UnixMilli(1_800_000_000_000).UTC()},
 		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}, refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}},
 		Tasks:  &Tasks{Set: map[string][]time.Time{}, Dropped: map[string]int{}, Refunds: map[string][]time.Time{}}}
@@ -342,10 +350,7 @@ func NewWith(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 		t.Fatal(err)
 	}
 	f.Service = s
-	t.Cleanup(func() {
-		f.AssertVerified(t)
-		s.Close()
-	})
+	t.Cleanup(s.Close)
 	return f
 }
 

@@ -1,0 +1,4 @@
+package order
+
+// DeadRefunds is deadRefunds for the tests.
+const DeadRefunds = deadRefunds
