@@ -13,6 +13,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/migrations/sqldb/sqldbtest/commitproxy"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
@@ -881,4 +882,73 @@ func settleAll(t *testing.T, f *ordertest.Fixture) {
 		}
 	}
 	t.Fatal("refunds do not end")
+}
+
+// A COMMIT whose answer is lost, at every step of a refund: asked, approved, its turn taken, WeChat's word taken in.
+// Done or not done, in the end there is one refund, here and at WeChat, and the stock came back once.
+func TestRefundSurvivesLostCommits(t *testing.T) {
+	server := sqldbtest.MariaDBServer(t)
+	if err := server.Create(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := commitproxy.New(server.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	f := ordertest.New(t, sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop")))
+	f.SKU(t, "mug", 1000)
+	again := func(mode commitproxy.Mode, what string, do func() error) {
+		t.Helper()
+		proxy.Next(mode)
+		err := do()
+		for i := 0; errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrUnknown); i++ {
+			if i == 5 {
+				break
+			}
+			err = do() // what the caller does: the same again
+		}
+		if err != nil {
+			t.Fatalf("%s, %s: %v", what, mode, err)
+		}
+	}
+	n := 0
+	for _, mode := range []commitproxy.Mode{commitproxy.CutBefore, commitproxy.CutAfter} {
+		for range 10 {
+			n++
+			o := f.PaidOne(t, fmt.Sprint("r", n), "mug", 2)
+			before, calls := f.Available(t, "mug"), len(f.WeChat.Refunds())
+			var no string
+			again(mode, "ask", func() error {
+				a, err := f.AskRefund(t.Context(), ask(o.OrderNo, fmt.Sprint("k", n), 1))
+				no = a.Refund.OutRefundNo
+				return err
+			})
+			again(mode, "approve", func() error {
+				_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance})
+				return err
+			})
+			again(mode, "send", func() error {
+				err := f.Refund(t.Context(), no, ordertest.Scheduler)
+				if errors.As(err, new(*order.NotDueError)) { // the turn was taken, and who took it heard nothing
+					return turn(t, f, no)
+				}
+				return err
+			})
+			if f.RefundState(t, no) == order.RefundOwed { // the answer was lost on the way in
+				mustTurn(t, f, no)
+			}
+			word := f.WeChat.EndRefund(no, payment.RefundSuccess)
+			again(mode, "word", func() error {
+				_, err := f.SettleRefund(t.Context(), word, ordertest.Notified)
+				return err
+			})
+			if f.RefundState(t, no) != order.RefundSucceeded || f.Available(t, "mug") != before+1 || len(f.WeChat.Refunds()) != calls+1 {
+				t.Fatalf("%s: %s, %d back, %d refunds at WeChat", mode, f.RefundState(t, no), f.Available(t, "mug")-before, len(f.WeChat.Refunds())-calls)
+			}
+		}
+		if hits := proxy.Hits(mode); hits < 40 {
+			t.Errorf("%s: %d COMMITs were met, want 40", mode, hits)
+		}
+	}
 }
