@@ -9,18 +9,23 @@ import (
 	"orderd/payment"
 )
 
-// The three calls, as they appear in errors, metrics and the table.
+// The calls, as they appear in errors, metrics and the table. The file of a bill
+// is not in the table: it is not signed, and its hash decides.
 const (
-	opPrepay = "prepay"
-	opQuery  = "query"
-	opClose  = "close"
+	opPrepay      = "prepay"
+	opQuery       = "query"
+	opClose       = "close"
+	opRefund      = "refund"
+	opRefundQuery = "refund_query"
+	opBill        = "bill"
+	opBillFile    = "bill_file"
 )
 
 // verdict is what an answer means. Exactly one of its fields is set.
 type verdict struct {
-	done   bool                // prepay and query: the expected success
+	done   bool                // the expected success of all but close
 	closed payment.CloseAnswer // close: a definite answer
-	absent bool                // query: WeChat does not know the number
+	absent bool                // query, refund_query: WeChat does not know the number
 	kind   payment.Kind        // anything else is an error of this kind
 }
 
@@ -81,6 +86,9 @@ func answerRules() []rule {
 		// The expected success.
 		{opPrepay, 200, 200, nil, signed, ok, "the trade is open and payable"},
 		{opQuery, 200, 200, nil, signed, ok, "the present state of the trade"},
+		{opRefund, 200, 200, nil, signed, ok, "taken, not done: status says how far it is"},
+		{opRefundQuery, 200, 200, nil, signed, ok, "the present state of the refund"},
+		{opBill, 200, 200, nil, signed, ok, "where the bill is and what its SHA-1 must be"},
 		{opClose, 204, 204, nil, signed, closed(payment.CloseAccepted), "open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},
 		{"", 202, 202, nil, signed, kind(payment.KindUserPaying), "accepted, or the buyer is at it; repeat with the same parameters"},
 		{"", anyStatus, 399, nil, signed, kind(payment.KindUnknown), "no answer of this call; 200 to a close is not 204"},
@@ -89,7 +97,7 @@ func answerRules() []rule {
 		{opClose, 400, lastStatus, []string{"ORDERPAID"}, signed, closed(payment.ClosePaid), "the money is there: query, then settle"},
 		{"", 400, lastStatus, []string{"USERPAYING"}, signed, kind(payment.KindUserPaying), "the buyer is at it; ask again later"},
 		{"", 400, lastStatus, []string{"FREQUENCYLIMITED", "RATELIMITEXCEEDED"}, signed, kind(payment.KindRateLimited), "too fast for this order or merchant; outcome unknown"},
-		{"", 400, lastStatus, []string{"SYSTEMERROR", "BANKERROR"}, signed, kind(payment.KindUnknown), "WeChat does not know itself; repeat with the same parameters"},
+		{"", 400, lastStatus, []string{"SYSTEMERROR", "BANKERROR", "BIZERRNEEDRETRY"}, signed, kind(payment.KindUnknown), "WeChat does not know itself; repeat with the same parameters"},
 		{opPrepay, 400, lastStatus, []string{"OPENIDMISMATCH"}, signed, kind(payment.KindRejected), "the openid belongs to another app id; WeChat lists it under 500, but a repeat cannot help"},
 		{"", 500, lastStatus, nil, signed, kind(payment.KindUnknown), "WeChat failed; repeat with the same parameters"},
 
@@ -101,6 +109,13 @@ func answerRules() []rule {
 		{opClose, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown), "contradicts its status; query"},
 		{opQuery, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown), "contradicts its status; ask again"},
 
+		// Refunds and bills.
+		{opRefundQuery, 404, 404, []string{"RESOURCENOTEXISTS"}, signed, verdict{absent: true}, "WeChat has never seen the refund number; no proof while a call with it may be on its way"},
+		{opRefundQuery, no, lastNo, []string{"RESOURCENOTEXISTS"}, signed, kind(payment.KindUnknown), "contradicts its status; ask again"},
+		{opRefund, no, lastNo, []string{"NOTENOUGH"}, signed, kind(payment.KindRejected), "the merchant's account lacks the money: the same request again after a top-up; alarm"},
+		{opBill, no, lastNo, []string{"NOSTATEMENTEXIST"}, signed, kind(payment.KindRejected), "nothing happened on that day: an empty bill"},
+		{opBill, no, lastNo, []string{"STATEMENTCREATING"}, signed, kind(payment.KindRejected), "not made yet: again after 10:00 in Beijing"},
+
 		// Our merchant or keys: no order of ours can get a better answer.
 		{"", no, lastNo, []string{"NOAUTH", "SIGNERROR", "MCHNOTEXISTS", "APPIDMCHIDNOTMATCH"}, signed, kind(payment.KindMisconfigured), "merchant number, app id or permission is wrong; alarm"},
 
@@ -109,6 +124,7 @@ func answerRules() []rule {
 		{opPrepay, no, lastNo, []string{"ORDERCLOSED"}, signed, kind(payment.KindRejected), "this number is closed for good; a new attempt needs a new number"},
 		{opPrepay, no, lastNo, []string{"INVALIDREQUEST"}, signed, kind(payment.KindRejected), "other parameters than the first call's, or the number was closed before its first prepay"},
 		{opPrepay, no, lastNo, []string{"OUTTRADENOUSED"}, signed, kind(payment.KindRejected), "the number belongs to another order of this merchant"},
+		{opRefund, no, lastNo, []string{"USERACCOUNTABNORMAL", "REQUESTBLOCKED", "INVALIDREQUEST", "PARAMERROR", "RESOURCENOTEXISTS"}, signed, kind(payment.KindRejected), "no refund of this number by this request; believed when a query does not know the number either"},
 		{"", no, lastNo, []string{""}, signed, kind(payment.KindUnknown), "says no without a reason; never a ground to act"},
 		{"", no, lastNo, nil, signed, kind(payment.KindRejected), "any other code (PARAM_ERROR, RULE_LIMIT, NOT_ENOUGH, …): a definite no to this request"},
 	}

@@ -75,7 +75,8 @@ func New(c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPrivateKey(c.PrivateKeyPEM); err != nil {
+	merchantKey, err := privateKey(c.PrivateKeyPEM)
+	if err != nil {
 		return nil, err
 	}
 	aead, err := newAEAD(c.APIv3Key)
@@ -105,15 +106,17 @@ func New(c Config) (*Gateway, error) {
 	// Both are set once, before the first call, and only read from then on.
 	client.WxSerialNo = response
 	client.SetProxyHost(base)
+	// A redirected POST would be signed for one place and sent to another.
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.SetHttpClient(&xhttp.Client{HttpClient: &http.Client{
 		// No Timeout here: every call's context has one.
-		Transport: &verifyingTransport{next: pool, keys: ring, now: c.Now},
-		// A redirected POST would be signed for one place and sent to another.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &verifyingTransport{next: pool, keys: ring, now: c.Now},
+		CheckRedirect: noRedirect,
 	}})
 	client.SetBodySize(maxAnswer >> 20)
 	return &Gateway{
-		client: client, pool: pool, keys: ring, responseKey: response, aead: aead,
+		client: callsOf(client), pool: pool, keys: ring,
+		files: &http.Client{Transport: pool, CheckRedirect: noRedirect}, base: base, merchantKey: merchantKey, serialNo: c.SerialNo, responseKey: response, aead: aead,
 		mchID: c.MchID, appID: c.AppID, loopback: loopback,
 		timeout: c.Timeout, now: c.Now, log: c.Log, observe: c.Observe,
 	}, nil
@@ -171,26 +174,26 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// checkPrivateKey reads the merchant key before gopay does, because gopay's
-// error would print it.
-func checkPrivateKey(text string) error {
+// privateKey reads the merchant key before gopay does, because gopay's error
+// would print it.
+func privateKey(text string) (*rsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
-		return errors.New("wechat PrivateKeyPEM: is not PEM; use the whole apiclient_key.pem, with its BEGIN and END lines")
+		return nil, errors.New("wechat PrivateKeyPEM: is not PEM; use the whole apiclient_key.pem, with its BEGIN and END lines")
 	}
 	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
 	if err != nil {
 		any8, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		rsaKey, ok := any8.(*rsa.PrivateKey)
 		if err != nil || !ok {
-			return errors.New("wechat PrivateKeyPEM: is not an unencrypted RSA private key; use apiclient_key.pem of the merchant certificate")
+			return nil, errors.New("wechat PrivateKeyPEM: is not an unencrypted RSA private key; use apiclient_key.pem of the merchant certificate")
 		}
 		key = rsaKey
 	}
 	if key.N.BitLen() < minKeyBits {
-		return fmt.Errorf("wechat PrivateKeyPEM: has fewer than %d bits, which WeChat Pay does not issue", minKeyBits)
+		return nil, fmt.Errorf("wechat PrivateKeyPEM: has fewer than %d bits, which WeChat Pay does not issue", minKeyBits)
 	}
-	return nil
+	return key, nil
 }
 
 func newAEAD(apiV3Key string) (cipher.AEAD, error) {

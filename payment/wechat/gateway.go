@@ -3,10 +3,12 @@ package wechat
 import (
 	"context"
 	"crypto/cipher"
+	"crypto/rsa"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/go-pay/gopay"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
 	"orderd/payment"
@@ -15,8 +17,12 @@ import (
 // Gateway speaks to WeChat Pay for one merchant. It is made by New, never
 // changes, and may be used by any number of goroutines.
 type Gateway struct {
-	client      *wechatv3.ClientV3
+	client      calls
 	pool        *http.Transport
+	files       *http.Client    // for bills, which are not signed and have no size
+	base        string          // scheme and host
+	merchantKey *rsa.PrivateKey // signs what gopay does not
+	serialNo    string
 	keys        keyRing
 	responseKey string
 	aead        cipher.AEAD // under the APIv3 key, for notifications
@@ -31,6 +37,31 @@ type Gateway struct {
 
 var _ payment.Gateway = (*Gateway)(nil)
 
+// calls are the methods of gopay's client that are used, without the client: a
+// field of its type would keep all five hundred of its methods in the binary,
+// because some of our libraries look methods up by name.
+type calls struct {
+	native       func(context.Context, gopay.BodyMap) (*wechatv3.NativeRsp, error)
+	h5           func(context.Context, gopay.BodyMap) (*wechatv3.H5Rsp, error)
+	jsapi, app   func(context.Context, gopay.BodyMap) (*wechatv3.PrepayRsp, error)
+	signJSAPI    func(appID, prepayID string) (*wechatv3.JSAPIPayParams, error)
+	signApp      func(appID, prepayID string) (*wechatv3.AppPayParams, error)
+	query        func(context.Context, wechatv3.OrderNoType, string) (*wechatv3.QueryOrderRsp, error)
+	close        func(context.Context, string) (*wechatv3.EmptyRsp, error)
+	refund       func(context.Context, gopay.BodyMap) (*wechatv3.RefundRsp, error)
+	refundQuery  func(context.Context, string, gopay.BodyMap) (*wechatv3.RefundQueryRsp, error)
+	tradeBill    func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
+	fundFlowBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
+}
+
+func callsOf(c *wechatv3.ClientV3) calls {
+	return calls{
+		native: c.V3TransactionNative, h5: c.V3TransactionH5, jsapi: c.V3TransactionJsapi, app: c.V3TransactionApp,
+		signJSAPI: c.PaySignOfJSAPI, signApp: c.PaySignOfApp, query: c.V3TransactionQueryOrder, close: c.V3TransactionCloseOrder,
+		refund: c.V3Refund, refundQuery: c.V3RefundQuery, tradeBill: c.V3BillTradeBill, fundFlowBill: c.V3BillFundFlowBill,
+	}
+}
+
 // Close asks WeChat to make a trade unpayable for good. It may be repeated:
 // closing twice is accepted twice. Only a signed 204 and the signed codes of
 // the table are answers; everything else is an error, and then the trade may
@@ -40,7 +71,7 @@ func (g *Gateway) Close(ctx context.Context, outTradeNo string) (payment.CloseRe
 		return payment.CloseReply{}, refusal(opClose, "the order number is not 6 to 32 of 0-9 A-Z a-z _ -")
 	}
 	f, v, err := g.call(ctx, opClose, outTradeNo, func(ctx context.Context) error {
-		_, err := g.client.V3TransactionCloseOrder(ctx, outTradeNo)
+		_, err := g.client.close(ctx, outTradeNo)
 		return err
 	})
 	if err != nil {
@@ -59,7 +90,7 @@ func (g *Gateway) Query(ctx context.Context, outTradeNo string) (payment.Trade, 
 	}
 	var trade payment.Trade
 	f, v, err := g.call(ctx, opQuery, outTradeNo, func(ctx context.Context) error {
-		rsp, err := g.client.V3TransactionQueryOrder(ctx, wechatv3.OutTradeNo, outTradeNo)
+		rsp, err := g.client.query(ctx, wechatv3.OutTradeNo, outTradeNo)
 		if err != nil || rsp.Code != wechatv3.Success {
 			return err
 		}
@@ -94,7 +125,7 @@ func (g *Gateway) String() string { return "wechat pay gateway of merchant " + g
 // runs gopay and decodes a success; its error counts only as "the success
 // could not be used", for everything else the facts decide. A nil error means
 // a verdict that is not an error kind.
-func (g *Gateway) call(ctx context.Context, op, outTradeNo string, send func(context.Context) error) (*facts, verdict, error) {
+func (g *Gateway) call(ctx context.Context, op, number string, send func(context.Context) error) (*facts, verdict, error) {
 	f := new(facts)
 	began := g.now()
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, factsKey{}, f), g.timeout)
@@ -109,7 +140,7 @@ func (g *Gateway) call(ctx context.Context, op, outTradeNo string, send func(con
 	}
 	took := g.now().Sub(began)
 	g.observe(op, v.String(), took)
-	g.log.DebugContext(ctx, "wechat pay call", "op", op, "out_trade_no", outTradeNo, "outcome", v.String(),
+	g.log.DebugContext(ctx, "wechat pay call", "op", op, "number", number, "outcome", v.String(),
 		"status", f.status, "code", f.code, "request_id", f.requestID, "took", took)
 	if v.kind != 0 {
 		return f, v, errorOf(op, v.kind, f, cause)

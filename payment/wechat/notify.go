@@ -58,7 +58,7 @@ func (g *Gateway) believe(h http.Header, body []byte) error {
 
 // readPayment reads a believed body as a payment.
 func (g *Gateway) readPayment(body []byte) (payment.Notification, error) {
-	id, plain, err := g.open(body, originalPayment, eventPaid)
+	e, plain, err := g.open(body, originalPayment, eventPaid)
 	if err != nil {
 		return payment.Notification{}, err
 	}
@@ -73,7 +73,7 @@ func (g *Gateway) readPayment(body []byte) (payment.Notification, error) {
 	if trade.State != payment.TradeSuccess {
 		return payment.Notification{}, malformed("a payment event without trade_state SUCCESS")
 	}
-	return payment.Notification{ID: id, Trade: trade}, nil
+	return payment.Notification{ID: e.ID, Trade: trade}, nil
 }
 
 // envelope is the signed outside of every notification.
@@ -93,25 +93,25 @@ type envelope struct {
 // open checks the envelope of a believed notification, which must be of one of
 // the given events, and decrypts its resource. Payments and refunds share it;
 // they differ in original type and events.
-func (g *Gateway) open(body []byte, original string, events ...string) (id string, plain []byte, err error) {
-	var e envelope
-	if !decodeOne(body, &e) {
-		return "", nil, malformed("not one JSON object")
+func (g *Gateway) open(body []byte, original string, events ...string) (e *envelope, plain []byte, err error) {
+	e = new(envelope)
+	if !decodeOne(body, e) {
+		return nil, nil, malformed("not one JSON object")
 	}
 	switch {
 	case !slices.Contains(events, e.EventType):
-		return "", nil, malformed("event_type is not expected at this address")
+		return nil, nil, malformed("event_type is not expected at this address")
 	case e.ResourceType != resourceType:
-		return "", nil, malformed("resource_type is not " + resourceType)
+		return nil, nil, malformed("resource_type is not " + resourceType)
 	case e.Resource.OriginalType != original:
-		return "", nil, malformed("original_type is not " + original)
+		return nil, nil, malformed("original_type is not " + original)
 	case e.Resource.Algorithm != algorithm:
-		return "", nil, malformed("algorithm is not " + algorithm)
+		return nil, nil, malformed("algorithm is not " + algorithm)
 	case e.ID == "" || plainToken(e.ID, maxNotificationN) == "":
-		return "", nil, malformed("id is not a plain word")
+		return nil, nil, malformed("id is not a plain word")
 	}
-	plain, err = g.decrypt(&e)
-	return e.ID, plain, err
+	plain, err = g.decrypt(e)
+	return e, plain, err
 }
 
 // decrypt opens the resource with the APIv3 key. That the signature was

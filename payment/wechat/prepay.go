@@ -63,7 +63,7 @@ func (g *Gateway) Prepay(ctx context.Context, a payment.Attempt) (payment.Prepai
 func (g *Gateway) sendPrepay(ctx context.Context, t payment.TradeType, body gopay.BodyMap) (payment.Prepaid, error) {
 	switch t {
 	case payment.Native:
-		rsp, err := g.client.V3TransactionNative(ctx, body)
+		rsp, err := g.client.native(ctx, body)
 		if err != nil || rsp.Code != wechatv3.Success {
 			return payment.Prepaid{}, err
 		}
@@ -72,7 +72,7 @@ func (g *Gateway) sendPrepay(ctx context.Context, t payment.TradeType, body gopa
 		}
 		return payment.Prepaid{CodeURL: rsp.Response.CodeUrl}, nil
 	case payment.H5:
-		rsp, err := g.client.V3TransactionH5(ctx, body)
+		rsp, err := g.client.h5(ctx, body)
 		if err != nil || rsp.Code != wechatv3.Success {
 			return payment.Prepaid{}, err
 		}
@@ -81,13 +81,13 @@ func (g *Gateway) sendPrepay(ctx context.Context, t payment.TradeType, body gopa
 		}
 		return payment.Prepaid{H5URL: rsp.Response.H5Url}, nil
 	case payment.JSAPI:
-		rsp, err := g.client.V3TransactionJsapi(ctx, body)
+		rsp, err := g.client.jsapi(ctx, body)
 		if err != nil || rsp.Code != wechatv3.Success {
 			return payment.Prepaid{}, err
 		}
 		return g.signJSAPI(rsp.Response.PrepayId)
 	case payment.App:
-		rsp, err := g.client.V3TransactionApp(ctx, body)
+		rsp, err := g.client.app(ctx, body)
 		if err != nil || rsp.Code != wechatv3.Success {
 			return payment.Prepaid{}, err
 		}
@@ -101,7 +101,7 @@ func (g *Gateway) signJSAPI(prepayID string) (payment.Prepaid, error) {
 	if plainToken(prepayID, maxPrepayID) == "" {
 		return payment.Prepaid{}, badAnswer("no prepay_id")
 	}
-	p, err := g.client.PaySignOfJSAPI(g.appID, prepayID)
+	p, err := g.client.signJSAPI(g.appID, prepayID)
 	if err != nil {
 		return payment.Prepaid{}, badAnswer("its prepay_id could not be signed")
 	}
@@ -116,7 +116,7 @@ func (g *Gateway) signApp(prepayID string) (payment.Prepaid, error) {
 	if plainToken(prepayID, maxPrepayID) == "" {
 		return payment.Prepaid{}, badAnswer("no prepay_id")
 	}
-	p, err := g.client.PaySignOfApp(g.appID, prepayID)
+	p, err := g.client.signApp(g.appID, prepayID)
 	if err != nil {
 		return payment.Prepaid{}, badAnswer("its prepay_id could not be signed")
 	}

@@ -2,16 +2,183 @@ package wechat
 
 import (
 	"context"
+	"net/http"
+	"time"
+
+	"github.com/go-pay/gopay"
+	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
 	"orderd/payment"
 )
 
-// Refund asks WeChat to send money back.
-func (g *Gateway) Refund(context.Context, payment.RefundRequest) (payment.Refund, error) {
-	return payment.Refund{}, refusal("refund", "not built yet")
+const (
+	eventRefunded    = "REFUND.SUCCESS"
+	eventAbnormal    = "REFUND.ABNORMAL"
+	eventClosed      = "REFUND.CLOSED"
+	originalRefund   = "refund"
+	maxRefundReason  = 80  // bytes
+	maxRefundURL     = 256 // bytes
+	maxRefundIDBytes = 32
+)
+
+// Refund asks WeChat to send money back, or repeats that: the number is the key
+// by which it is done once, and the answer of a repeat is the present state. A
+// nil error means that WeChat has taken it, not that the money is back.
+func (g *Gateway) Refund(ctx context.Context, q payment.RefundRequest) (payment.Refund, error) {
+	switch {
+	case !payment.ValidOutRefundNo(q.OutRefundNo):
+		return payment.Refund{}, refusal(opRefund, "the refund number is not 1 to 64 of 0-9 A-Z a-z _ -")
+	case plainToken(q.TransactionID, maxRefundIDBytes) == "":
+		return payment.Refund{}, refusal(opRefund, "the transaction id is not a plain word")
+	case q.Amount < 1 || q.Amount > q.Total || q.Total > payment.MaxFen:
+		return payment.Refund{}, refusal(opRefund, "%d of %d fen cannot be refunded", q.Amount, q.Total)
+	case len(q.Reason) > maxRefundReason || len(q.NotifyURL) > maxRefundURL:
+		return payment.Refund{}, refusal(opRefund, "reason or notify_url is too long")
+	}
+	body := gopay.BodyMap{"transaction_id": q.TransactionID, "out_refund_no": q.OutRefundNo,
+		"amount": gopay.BodyMap{"refund": int64(q.Amount), "total": int64(q.Total), "currency": payment.CNY}}
+	if q.Reason != "" {
+		body.Set("reason", q.Reason)
+	}
+	if q.NotifyURL != "" {
+		body.Set("notify_url", q.NotifyURL)
+	}
+	var refund payment.Refund
+	f, _, err := g.call(ctx, opRefund, q.OutRefundNo, func(ctx context.Context) error {
+		rsp, err := g.client.refund(ctx, body)
+		if err != nil || rsp.Code != wechatv3.Success {
+			return err
+		}
+		if refund, err = refundOf(refundAnswer(*rsp.Response)); err != nil {
+			return err
+		}
+		return fits(refund, q)
+	})
+	refund.RequestID = f.requestID
+	if err != nil {
+		return payment.Refund{}, err
+	}
+	return refund, nil
 }
 
-// QueryRefund asks for the present state of a refund.
-func (g *Gateway) QueryRefund(context.Context, string) (payment.Refund, error) {
-	return payment.Refund{}, refusal("refund_query", "not built yet")
+// fits refuses an answer that is about something else than what was asked.
+func fits(r payment.Refund, q payment.RefundRequest) error {
+	switch {
+	case r.OutRefundNo != q.OutRefundNo:
+		return badAnswer("it is about another refund number")
+	case r.TransactionID != q.TransactionID:
+		return badAnswer("it is about another payment")
+	case r.Amount != q.Amount || r.Total != q.Total:
+		return badAnswer("its amounts are not those asked for")
+	}
+	return nil
+}
+
+// QueryRefund asks for the present state of a refund. A number that WeChat has
+// never seen is an answer, status RefundNotFound.
+func (g *Gateway) QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error) {
+	if !payment.ValidOutRefundNo(outRefundNo) {
+		return payment.Refund{}, refusal(opRefundQuery, "the refund number is not 1 to 64 of 0-9 A-Z a-z _ -")
+	}
+	var refund payment.Refund
+	f, v, err := g.call(ctx, opRefundQuery, outRefundNo, func(ctx context.Context) error {
+		rsp, err := g.client.refundQuery(ctx, outRefundNo, nil) // a map, even an empty one, changes what is signed
+		if err != nil || rsp.Code != wechatv3.Success {
+			return err
+		}
+		if refund, err = refundOf(refundAnswer(*rsp.Response)); err == nil && refund.OutRefundNo != outRefundNo {
+			err = badAnswer("it is about another refund number")
+		}
+		return err
+	})
+	if err != nil {
+		return payment.Refund{}, err
+	}
+	if v.absent {
+		refund = payment.Refund{OutRefundNo: outRefundNo, Status: payment.RefundNotFound}
+	}
+	refund.RequestID = f.requestID
+	return refund, nil
+}
+
+// refundAnswer is the body that a refund, a query of it and (with other names
+// for two fields) a notification carry.
+type refundAnswer wechatv3.RefundOrderResponse
+
+func refundOf(a refundAnswer) (payment.Refund, error) {
+	r := payment.Refund{OutRefundNo: a.OutRefundNo, RefundID: a.RefundId, TransactionID: a.TransactionId, OutTradeNo: a.OutTradeNo,
+		Status: payment.RefundStatus(a.Status)}
+	switch r.Status {
+	case payment.RefundProcessing, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal:
+	case payment.RefundNotFound: // our own word; WeChat says it by 404
+		return r, badAnswer("status is unknown")
+	default:
+		return r, badAnswer("status is unknown")
+	}
+	switch {
+	case !payment.ValidOutRefundNo(a.OutRefundNo):
+		return r, badAnswer("out_refund_no is not one of ours")
+	case plainToken(a.RefundId, maxRefundIDBytes) == "", plainToken(a.TransactionId, maxRefundIDBytes) == "":
+		return r, badAnswer("refund_id or transaction_id is not a plain word")
+	case a.OutTradeNo != "" && plainToken(a.OutTradeNo, maxRefundIDBytes) == "":
+		return r, badAnswer("out_trade_no is not a plain word")
+	case a.Amount == nil || a.Amount.Refund < 1 || int64(a.Amount.Refund) > int64(payment.MaxFen):
+		return r, badAnswer("without a possible amount")
+	case a.Amount.Total != 0 && a.Amount.Total < a.Amount.Refund || int64(a.Amount.Total) > int64(payment.MaxFen):
+		return r, badAnswer("without a possible total")
+	}
+	r.Amount, r.Total = payment.Fen(a.Amount.Refund), payment.Fen(a.Amount.Total)
+	var err error
+	if r.CreateTime, err = timeOf(a.CreateTime, "create_time"); err != nil {
+		return r, err
+	}
+	if r.SuccessTime, err = timeOf(a.SuccessTime, "success_time"); err != nil {
+		return r, err
+	}
+	return r, nil
+}
+
+func timeOf(text, name string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, badAnswer(name + " is not RFC 3339")
+	}
+	return at.UTC(), nil
+}
+
+// ParseRefund believes a refund notification or says why not, with the rigour
+// and the errors of ParseNotification. The merchant is the caller's to compare.
+func (g *Gateway) ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error) {
+	if err := g.believe(h, body); err != nil {
+		return payment.RefundNotification{}, err
+	}
+	e, plain, err := g.open(body, originalRefund, eventRefunded, eventAbnormal, eventClosed)
+	if err != nil {
+		return payment.RefundNotification{}, err
+	}
+	var n struct {
+		MchID        string `json:"mchid"`
+		RefundStatus string `json:"refund_status"`
+		refundAnswer
+	}
+	if !decodeOne(plain, &n) {
+		return payment.RefundNotification{}, malformed("the decrypted resource is not the JSON of a refund")
+	}
+	n.Status = n.RefundStatus
+	if n.MchID == "" || plainToken(n.MchID, maxRefundIDBytes) == "" {
+		return payment.RefundNotification{}, malformed("mchid is not a plain word")
+	}
+	r, err := refundOf(n.refundAnswer)
+	if err != nil {
+		return payment.RefundNotification{}, malformed(err.Error())
+	}
+	r.MchID = n.MchID
+	if want := map[string]payment.RefundStatus{eventRefunded: payment.RefundSuccess, eventAbnormal: payment.RefundAbnormal,
+		eventClosed: payment.RefundClosed}[e.EventType]; r.Status != want {
+		return payment.RefundNotification{}, malformed("event_type and refund_status contradict one another")
+	}
+	return payment.RefundNotification{ID: e.ID, Refund: r}, nil
 }
