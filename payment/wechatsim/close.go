@@ -51,6 +51,7 @@ func (s *Sim) closeLocked(t *trade, leaveOpen bool) answer {
 		t.v.State, t.v.ClosedAt = StateClosed, s.o.Now()
 		s.log.add(t.effectLocked("closed"))
 		return done
+	case StateProcessing, StateAbnormal: // of refunds only
 	}
 	panic("trade in unknown state " + string(t.v.State))
 }

@@ -19,6 +19,16 @@ func (s *Sim) control() http.Handler {
 	mux.HandleFunc("POST /control/trades/{no}/pay", s.controlPay)
 	mux.HandleFunc("GET /control/trades/{no}", s.controlTrade)
 	mux.HandleFunc("POST /control/trades/{no}/notify", s.controlNotify)
+	mux.HandleFunc("GET /control/trades", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]any{"trades": s.Trades()})
+	})
+	mux.HandleFunc("GET /control/refunds", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]any{"refunds": s.Refunds()})
+	})
+	mux.HandleFunc("GET /control/refunds/{no}", s.controlRefund)
+	mux.HandleFunc("POST /control/refunds/{no}/outcome", s.controlOutcome)
+	mux.HandleFunc("POST /control/refunds/{no}/notify", s.controlNotifyRefund)
+	mux.HandleFunc("POST /control/balance", s.controlBalance)
 	mux.HandleFunc("POST /control/faults", s.controlAddFault)
 	mux.HandleFunc("GET /control/faults", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]any{"faults": s.Faults()})
@@ -100,6 +110,58 @@ func (s *Sim) controlNotify(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]any{"deliveries": deliveries})
 }
 
+func (s *Sim) controlRefund(w http.ResponseWriter, r *http.Request) {
+	v, found := s.Refund(r.PathValue("no"))
+	if !found {
+		complain(w, http.StatusNotFound, ErrUnknownRefund)
+		return
+	}
+	reply(w, http.StatusOK, v)
+}
+
+// controlOutcome chooses what a refund becomes; without after_ms after the usual delay.
+func (s *Sim) controlOutcome(w http.ResponseWriter, r *http.Request) {
+	body := struct {
+		Status  State `json:"status"`
+		AfterMS int   `json:"after_ms"`
+	}{AfterMS: -1}
+	if !read(w, r, &body) {
+		return
+	}
+	if err := s.SetRefundOutcome(r.PathValue("no"), body.Status, time.Duration(body.AfterMS)*time.Millisecond); err != nil {
+		complain(w, http.StatusBadRequest, err)
+		return
+	}
+	reply(w, http.StatusOK, body)
+}
+
+func (s *Sim) controlNotifyRefund(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Count int    `json:"count"`
+		Mode  string `json:"mode"`
+	}
+	if !read(w, r, &body) {
+		return
+	}
+	deliveries, err := s.notifyRefundNow(r.PathValue("no"), NotifyOptions{Count: body.Count, Mode: body.Mode})
+	if err != nil {
+		complain(w, controlStatus(err), err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]any{"deliveries": deliveries})
+}
+
+func (s *Sim) controlBalance(w http.ResponseWriter, r *http.Request) {
+	body := struct {
+		Enough bool `json:"enough"`
+	}{Enough: true}
+	if !read(w, r, &body) {
+		return
+	}
+	s.SetBalance(body.Enough)
+	reply(w, http.StatusOK, body)
+}
+
 func (s *Sim) controlAddFault(w http.ResponseWriter, r *http.Request) {
 	var f Fault
 	if !read(w, r, &f) {
@@ -149,7 +211,7 @@ func (s *Sim) controlClock(w http.ResponseWriter, r *http.Request) {
 
 func controlStatus(err error) int {
 	switch {
-	case errors.Is(err, ErrUnknownTrade):
+	case errors.Is(err, ErrUnknownTrade), errors.Is(err, ErrUnknownRefund):
 		return http.StatusNotFound
 	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrClosed), errors.Is(err, ErrExpired), errors.Is(err, ErrNotPaid):
 		return http.StatusConflict

@@ -33,11 +33,36 @@ const (
 	FaultDrop          = "drop"           // notify: the callback is lost with all its repeats
 )
 
+// Kinds of faults of a bill: they take effect on the file of the next application.
+const (
+	FaultWrongHash     = "wrong_hash"      // the hash of another file
+	FaultTruncated     = "truncated"       // the file ends in the middle
+	FaultBig           = "big"             // more than 12 MiB, all of it right
+	FaultOldColumns    = "missing_columns" // the older layout without the last three columns
+	FaultCommas        = "commas"          // commas, quotes and back-ticks in the free text
+	FaultDuplicateRow  = "duplicate_row"   // one row twice; the summary follows
+	FaultMissingRow    = "missing_row"     // one row less; the summary follows
+	FaultOneFenOff     = "one_fen_off"     // one row a fen more; the summary follows
+	FaultExtraRow      = "extra_row"       // a payment that nobody made
+	FaultEmptyDay      = "empty_day"       // NO_STATEMENT_EXIST
+	FaultNotReady      = "not_ready"       // STATEMENT_CREATING
+	FaultHTML          = "html"            // a web page instead of the file
+	FaultBomb          = "gzip_bomb"       // gigabytes of zeros, packed
+	FaultOtherMerchant = "other_merchant"  // another merchant's number in every row
+	FaultOtherDay      = "other_day"       // the rows are of the day before
+	FaultBadSummary    = "bad_summary"     // the summary does not fit the rows
+)
+
+func billKinds() []string {
+	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultOldColumns, FaultCommas, FaultDuplicateRow, FaultMissingRow, FaultOneFenOff,
+		FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML, FaultBomb, FaultOtherMerchant, FaultOtherDay, FaultBadSummary}
+}
+
 // Fault is one thing to do wrong, for requests of one endpoint that name one
 // trade (or any). All faults that match a request apply to it together.
 type Fault struct {
 	Endpoint   string  `json:"endpoint"`           // prepay, query, close, refund, refund_query, bill, notify
-	OutTradeNo string  `json:"out_trade_no"`       // "*" or empty: every trade
+	OutTradeNo string  `json:"out_trade_no"`       // "*" or empty: every trade; a refund's number is matched too
 	Kind       string  `json:"kind"`               // see the Fault… constants
 	DelayMS    int     `json:"delay_ms,omitempty"` // delay (required) and timeout (0: until the client gives up)
 	Status     int     `json:"status,omitempty"`   // status (required): 202 or 400 to 599; 502 and 503 come as HTML
@@ -56,6 +81,8 @@ func faultKinds(endpoint string) []string {
 	switch endpoint {
 	case "notify":
 		return append(common, FaultDrop)
+	case "bill":
+		return append(append(common, FaultTimeout), billKinds()...)
 	case "close":
 		return append(common, FaultTimeout, FaultPaidFirst, FaultNotClosed)
 	case "query":
@@ -197,16 +224,17 @@ type plan struct {
 	paidFirst bool
 	notClosed bool
 	drop      bool
+	bill      []string // what is wrong with the bill
 }
 
 // takeFaults uses up one count of each armed fault that matches.
-func (s *Sim) takeFaults(endpoint, outTradeNo string) plan {
+func (s *Sim) takeFaults(endpoint, outTradeNo, outRefundNo string) plan {
 	var p plan
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
 	kept := s.faults.list[:0]
 	for _, f := range s.faults.list {
-		if f.matches(endpoint, outTradeNo) && (f.Percent == 0 || s.roll("fault", outTradeNo, f.Percent/100)) {
+		if f.matches(endpoint, outTradeNo, outRefundNo) && (f.Percent == 0 || s.roll("fault", outTradeNo, f.Percent/100)) {
 			p.apply(f)
 			if f.Count == 1 {
 				continue
@@ -219,7 +247,15 @@ func (s *Sim) takeFaults(endpoint, outTradeNo string) plan {
 	return p
 }
 
-func (f Fault) matches(endpoint, outTradeNo string) bool {
+// matches: a number is a trade's or a refund's. What is wrong with a bill is not
+// wrong with its download.
+func (f Fault) matches(endpoint, outTradeNo, outRefundNo string) bool {
+	if endpoint == endpointFile && f.Endpoint == "bill" && !slices.Contains(billKinds(), f.Kind) {
+		endpoint = "bill"
+	}
+	if f.OutTradeNo == outRefundNo && outRefundNo != "" {
+		return f.Endpoint == endpoint
+	}
 	return f.Endpoint == endpoint && (f.OutTradeNo == "*" || f.OutTradeNo == "" || f.OutTradeNo == outTradeNo)
 }
 
@@ -253,5 +289,7 @@ func (p *plan) apply(f Fault) {
 		p.notClosed = true
 	case FaultDrop:
 		p.drop = true
+	default:
+		p.bill = append(p.bill, f.Kind)
 	}
 }

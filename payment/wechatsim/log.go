@@ -20,7 +20,7 @@ const (
 // Kinds of log entries.
 const (
 	KindRequest   = "request"   // a call of the merchant's and its answer
-	KindEffect    = "effect"    // created, reissued, paid, closed, burned, self_closed: what really happened
+	KindEffect    = "effect"    // created, reissued, paid, closed, burned, self_closed, refund_accepted …: what really happened
 	KindCallback  = "callback"  // one delivery to the merchant, or its loss
 	KindControl   = "control"   // somebody changed faults or the clock
 	KindTruncated = "truncated" // earlier entries are no longer in memory
@@ -35,6 +35,7 @@ type Entry struct {
 	Endpoint      string    `json:"endpoint,omitempty"`
 	Event         string    `json:"event,omitempty"`
 	OutTradeNo    string    `json:"out_trade_no,omitempty"`
+	OutRefundNo   string    `json:"out_refund_no,omitempty"`
 	State         State     `json:"state,omitempty"` // after an effect
 	TransactionID string    `json:"transaction_id,omitempty"`
 	Amount        int64     `json:"amount,omitempty"` // fen

@@ -85,15 +85,6 @@ func (s *Sim) Notify(outTradeNo string, n NotifyOptions) error {
 }
 
 func (s *Sim) notifyNow(outTradeNo string, n NotifyOptions) ([]Delivery, error) {
-	if n.Mode == "" {
-		n.Mode = ModeNormal
-	}
-	if !slices.Contains(modes(), n.Mode) {
-		return nil, fmt.Errorf("notify %s: unknown mode %q, one of %s is needed", outTradeNo, n.Mode, strings.Join(modes(), ", "))
-	}
-	if n.Count < 0 || n.Count > maxCopies {
-		return nil, fmt.Errorf("notify %s: count %d: 0 to %d is needed", outTradeNo, n.Count, maxCopies)
-	}
 	t := s.find(outTradeNo)
 	if t == nil {
 		return nil, fmt.Errorf("notify %s: %w", outTradeNo, ErrUnknownTrade)
@@ -102,10 +93,24 @@ func (s *Sim) notifyNow(outTradeNo string, n NotifyOptions) ([]Delivery, error) 
 	if v.NotifyURL == "" {
 		return nil, fmt.Errorf("notify %s: it was never prepaid, so there is no notify_url: %w", outTradeNo, ErrUnknownTrade)
 	}
-	if n.Mode == ModeNormal && v.TransactionID == "" {
+	if (n.Mode == ModeNormal || n.Mode == "") && v.TransactionID == "" {
 		return nil, fmt.Errorf("notify %s: %w", outTradeNo, ErrNotPaid)
 	}
-	c := callback{t: t, id: newNotifyID(), mode: n.Mode}
+	return s.sendNow(callback{t: t}, outTradeNo, n)
+}
+
+// sendNow sends copies of a callback at the same time, without repeats.
+func (s *Sim) sendNow(c callback, number string, n NotifyOptions) ([]Delivery, error) {
+	if n.Mode == "" {
+		n.Mode = ModeNormal
+	}
+	if !slices.Contains(modes(), n.Mode) {
+		return nil, fmt.Errorf("notify %s: unknown mode %q, one of %s is needed", number, n.Mode, strings.Join(modes(), ", "))
+	}
+	if n.Count < 0 || n.Count > maxCopies {
+		return nil, fmt.Errorf("notify %s: count %d: 0 to %d is needed", number, n.Count, maxCopies)
+	}
+	c.id, c.mode = newNotifyID(), n.Mode
 	deliveries := make([]Delivery, max(n.Count, 1))
 	var wg sync.WaitGroup
 	for i := range deliveries {
@@ -118,18 +123,27 @@ func (s *Sim) notifyNow(outTradeNo string, n NotifyOptions) ([]Delivery, error) 
 // callback is one message on its way, with what stays the same over its repeats.
 type callback struct {
 	t    *trade
+	r    *refund // nil for a payment's
 	id   string
 	mode string
 	seal sealMode // how to sign when mode is normal
 }
 
-// announce starts the callbacks of a payment, each on its own way.
-func (s *Sim) announce(t *trade, count int, delay time.Duration) {
-	no := t.v.OutTradeNo // set once
+// number is the refund's, "" for a payment's callback.
+func (c callback) number() string {
+	if c.r == nil {
+		return ""
+	}
+	return c.r.v.OutRefundNo // set once
+}
+
+// announce starts callbacks, each on its own way.
+func (s *Sim) announce(c callback, count int, delay time.Duration) {
+	no := c.t.v.OutTradeNo // set once
 	if s.roll("duplicate", no, s.nasty.DuplicateNotify) {
 		count++
 	}
-	c := callback{t: t, id: newNotifyID(), mode: ModeNormal}
+	c.id, c.mode = newNotifyID(), ModeNormal
 	for range count {
 		wait := delay
 		if s.roll("delay", no, s.nasty.DelayNotify) {
@@ -164,7 +178,7 @@ func (s *Sim) deliver(c callback, probe bool) {
 		if attempt > 1 && s.roll("new id", no, s.nasty.NewNotifyID) {
 			c.id = newNotifyID()
 		}
-		p := s.takeFaults("notify", no)
+		p := s.takeFaults("notify", no, c.number())
 		if !s.pause(p.delay) {
 			return
 		}
@@ -199,17 +213,24 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 		return Delivery{Error: "the simulator is closed"}
 	}
 	v := c.t.snapshot(s)
+	url, told := v.NotifyURL, Entry{OutRefundNo: c.number(), State: v.State, TransactionID: v.TransactionID, Amount: v.Total}
+	if c.r != nil {
+		r, _ := s.Refund(c.number())
+		url, told.State, told.Amount = r.NotifyURL, r.State, r.Amount
+	}
 	body, seal := s.compose(c, v)
 	ctx, cancel := context.WithTimeout(s.ctx, deliveryTimeout)
 	defer cancel()
-	d := s.send(ctx, v, body, seal)
+	d := s.send(ctx, url, v.OutTradeNo, body, seal)
 
-	c.t.mu.Lock()
-	c.t.v.CallbacksSent++
-	if d.Accepted() {
-		c.t.v.CallbacksAccepted++
+	if c.r == nil {
+		c.t.mu.Lock()
+		c.t.v.CallbacksSent++
+		if d.Accepted() {
+			c.t.v.CallbacksAccepted++
+		}
+		c.t.mu.Unlock()
 	}
-	c.t.mu.Unlock()
 	event := "refused"
 	switch {
 	case d.Accepted():
@@ -221,23 +242,21 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 	if d.Error != "" {
 		detail += ": " + d.Error
 	}
-	s.logCallback(v.OutTradeNo, Entry{
-		Event: event, State: v.State, TransactionID: v.TransactionID, Amount: v.Total,
-		Status: d.Status, Attempt: attempt, Faults: names, Detail: detail,
-	})
+	told.Event, told.Status, told.Attempt, told.Faults, told.Detail = event, d.Status, attempt, names, detail
+	s.logCallback(v.OutTradeNo, told)
 	s.goneOut()
 	return d
 }
 
-func (s *Sim) send(ctx context.Context, v Trade, body []byte, seal sealMode) Delivery {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, v.NotifyURL, bytes.NewReader(body))
+func (s *Sim) send(ctx context.Context, url, outTradeNo string, body []byte, seal sealMode) Delivery {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return Delivery{Error: err.Error()}
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "Mozilla/4.0")
 	req.Header.Set("Request-ID", newRequestID(tailOK))
-	s.seal(req.Header, body, s.usualSigner(v.OutTradeNo), seal)
+	s.seal(req.Header, body, s.usualSigner(outTradeNo), seal)
 	res, err := s.o.NotifyClient.Do(req)
 	if err != nil {
 		return Delivery{Error: err.Error()}
@@ -286,11 +305,17 @@ func (s *Sim) compose(c callback, v Trade) ([]byte, sealMode) {
 	case ModeNoSignature:
 		seal = sealNone
 	}
-	resource := s.encrypt(mustJSON(describe(v)), "transaction")
-	resource.OriginalType = "transaction"
+	plain, kind, event, summary := mustJSON(describe(v)), "transaction", "TRANSACTION.SUCCESS", "支付成功"
+	if c.r != nil {
+		r, _ := s.Refund(c.number())
+		kind = "refund"
+		plain, event, summary = s.composeRefund(c.mode, r)
+	}
+	resource := s.encrypt(plain, kind)
+	resource.OriginalType = kind
 	body := mustJSON(notifyBody{
-		ID: c.id, CreateTime: s.o.Now().In(beijing()).Format(time.RFC3339), EventType: "TRANSACTION.SUCCESS",
-		ResourceType: "encrypt-resource", Summary: "支付成功", Resource: resource,
+		ID: c.id, CreateTime: wechatTime(s.o.Now()), EventType: event,
+		ResourceType: "encrypt-resource", Summary: summary, Resource: resource,
 	})
 	if c.mode == ModeTruncated {
 		body = body[:len(body)/2]

@@ -39,7 +39,7 @@ func (s *Sim) Pay(outTradeNo string, p PayOptions) error {
 	case p.DropNotify:
 		s.logCallback(outTradeNo, Entry{Event: "lost", Detail: "dropped by the payer's options"})
 	case p.Notify:
-		s.announce(t, max(p.NotifyCount, 1), p.NotifyDelay)
+		s.announce(callback{t: t}, max(p.NotifyCount, 1), p.NotifyDelay)
 	}
 	return nil
 }

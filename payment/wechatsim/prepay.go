@@ -88,6 +88,7 @@ func (s *Sim) prepayLocked(t *trade, p *prepayRequest) answer {
 		return refuse(http.StatusBadRequest, s.o.PaidCode, "该订单已支付", tailPaid)
 	case StateClosed:
 		return refuse(http.StatusBadRequest, "ORDER_CLOSED", "订单已关闭", tailClosed)
+	case StateProcessing, StateAbnormal: // of refunds only
 	}
 	panic("trade in unknown state " + string(t.v.State))
 }

@@ -91,6 +91,7 @@ func stateText(state State) string {
 		return "订单发生过退款"
 	case StateClosed:
 		return "订单已关闭"
+	case StateProcessing, StateAbnormal: // of refunds only
 	}
 	panic("trade in unknown state " + string(state))
 }

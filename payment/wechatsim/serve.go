@@ -43,10 +43,12 @@ func (s *Sim) Handler() http.Handler {
 	mux.Handle("GET /v3/pay/transactions/id/{id}", s.api("query", s.queryByTransaction))
 	mux.Handle("POST /v3/pay/transactions/out-trade-no/{no}/close", s.api("close", s.closeTrade))
 	mux.Handle("GET /v3/certificates", s.api("certificates", s.certificates))
-	mux.Handle("POST /v3/refund/domestic/refunds", s.api("refund", notBuilt))
-	mux.Handle("GET /v3/refund/domestic/refunds/{refund}", s.api("refund_query", notBuilt))
-	mux.Handle("GET /v3/bill/", s.api("bill", notBuilt))
-	mux.Handle("GET /v3/billdownload/", s.api("bill", notBuilt))
+	mux.Handle("POST /v3/refund/domestic/refunds", s.api("refund", s.askRefund))
+	mux.Handle("POST /v3/refund/domestic/refunds/{refund}/apply-abnormal-refund", s.api("refund", s.applyAbnormal))
+	mux.Handle("GET /v3/refund/domestic/refunds/{refund}", s.api("refund_query", s.queryRefund))
+	mux.Handle("GET /v3/bill/tradebill", s.api("bill", s.tradeBill))
+	mux.Handle("GET /v3/bill/fundflowbill", s.api("bill", s.fundFlowBill))
+	mux.Handle("GET /v3/billdownload/file", s.api(endpointFile, s.billFile))
 	mux.Handle("/v3/", s.api("other", func(*exchange) answer {
 		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "请求的资源不存在", tailNotSpecified)
 	}))
@@ -60,6 +62,7 @@ type exchange struct {
 	body       []byte // raw, as signed
 	endpoint   string
 	outTradeNo string // as the request claims it; empty where it names none
+	refundNo   string // the same for a refund
 	plan       plan
 	requestID  string // set with the answer
 }
@@ -72,6 +75,7 @@ type answer struct {
 	body     []byte
 	html     bool // made by a gateway in front: HTML
 	unsigned bool
+	file     func(io.Writer) // instead of body: a bill, which nobody signs
 }
 
 // api is the way of every request: read, decide what goes wrong, authenticate,
@@ -84,8 +88,8 @@ func (s *Sim) api(endpoint string, handle func(*exchange) answer) http.Handler {
 			s.write(w, x, readRefusal(err))
 			return
 		}
-		x.outTradeNo = s.claimedNumber(x)
-		x.plan = s.takeFaults(endpoint, x.outTradeNo)
+		s.claimNumbers(x)
+		x.plan = s.takeFaults(endpoint, x.outTradeNo, x.refundNo)
 		s.addNastiness(x)
 		s.pause(x.plan.delay) // not ended by the client: a request that was sent is handled
 		if x.plan.cutBefore {
@@ -146,28 +150,37 @@ func (s *Sim) addNastiness(x *exchange) {
 	}
 }
 
-// claimedNumber is the trade a request names, before anything is checked: what
-// faults are matched by.
-func (s *Sim) claimedNumber(x *exchange) string {
+// claimNumbers notes the trade and the refund that a request names, before
+// anything is checked: what faults are matched by.
+func (s *Sim) claimNumbers(x *exchange) {
 	if no := x.r.PathValue("no"); no != "" {
-		return no
+		x.outTradeNo = no
+		return
 	}
-	if id := x.r.PathValue("id"); id != "" {
-		if t := s.findByTransaction(id); t != nil {
-			return t.v.OutTradeNo // set once, before the trade is in the map
+	transaction := x.r.PathValue("id")
+	if x.refundNo = x.r.PathValue("refund"); x.refundNo != "" {
+		if r, known := s.Refund(x.refundNo); known {
+			x.outTradeNo = r.OutTradeNo
 		}
-		return ""
+		return
 	}
-	var body struct {
-		OutTradeNo string `json:"out_trade_no"`
+	if transaction == "" {
+		var body struct {
+			OutTradeNo    string `json:"out_trade_no"`
+			TransactionID string `json:"transaction_id"`
+			OutRefundNo   string `json:"out_refund_no"`
+		}
+		_ = json.Unmarshal(x.body, &body) // a broken body names nothing; it is refused later
+		x.outTradeNo, x.refundNo, transaction = body.OutTradeNo, body.OutRefundNo, body.TransactionID
 	}
-	_ = json.Unmarshal(x.body, &body) // a broken body names no trade; it is refused later
-	return body.OutTradeNo
+	if t := s.findByTransaction(transaction); t != nil {
+		x.outTradeNo = t.v.OutTradeNo // set once, before the trade is in the map
+	}
 }
 
 func (s *Sim) logRequest(x *exchange, a answer, detail string) {
 	s.log.add(Entry{
-		Kind: KindRequest, Endpoint: x.endpoint, OutTradeNo: x.outTradeNo, Status: a.status, Code: a.code,
+		Kind: KindRequest, Endpoint: x.endpoint, OutTradeNo: x.outTradeNo, OutRefundNo: x.refundNo, Status: a.status, Code: a.code,
 		RequestID: x.requestID, Faults: x.plan.names, Detail: detail,
 	})
 }
@@ -179,6 +192,15 @@ func (s *Sim) write(w http.ResponseWriter, x *exchange, a answer) {
 		x.requestID = newRequestID(a.tail)
 	}
 	h.Set("Request-ID", x.requestID)
+	if a.file != nil {
+		h.Set("Content-Type", "application/octet-stream")
+		if a.html {
+			h.Set("Content-Type", "text/html")
+		}
+		w.WriteHeader(a.status)
+		a.file(w)
+		return
+	}
 	switch {
 	case a.html:
 		h.Set("Content-Type", "text/html")
@@ -245,14 +267,6 @@ func readRefusal(err error) answer {
 		return wrongParam("", nil, "请求体过大", tailParam)
 	}
 	return wrongParam("", nil, "请求体读取失败", tailParam)
-}
-
-// notBuilt answers for refunds and bills, which this simulator does not have yet.
-func notBuilt(x *exchange) answer {
-	if x.endpoint == "refund_query" {
-		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在", tailNotSpecified)
-	}
-	return refuse(http.StatusNotImplemented, "NOT_IMPLEMENTED", "the simulator does not have this endpoint yet", tailNotSpecified)
 }
 
 // statusFault makes the answer of a status fault. 502 and 503 come, as in life,

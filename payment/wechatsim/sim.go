@@ -47,6 +47,10 @@ type Options struct {
 	NotifyClient *http.Client // sends callbacks; nil: a client of its own. Five seconds per delivery in any case; Close drops its idle connections
 	EffectsLog   io.Writer    // gets every log entry as a JSON line as it happens; written by one goroutine
 
+	RefundDelay    time.Duration // from the acceptance of a refund to its end, divided by the speed; 0: 3 s
+	NoSpacing      bool          // take refunds of one payment less than a minute apart
+	StrictBillTime bool          // make no bill of a day that is not over, nor before 10:00 in Beijing of the next
+
 	StrictExpire         bool   // raise a time_expire less than a minute ahead to one minute, as WeChat does
 	StrictClientIP       bool   // refuse a loopback payer_client_ip in H5, as WeChat does
 	RefuseReplay         bool   // refuse a nonce that was seen before (not known of WeChat)
@@ -72,6 +76,12 @@ type Sim struct {
 	trades        map[string]*trade // by out_trade_no
 	byTransaction map[string]*trade
 
+	refundMu sync.RWMutex // taken after a trade's lock, never before
+	refunds  map[string]*refund
+	ends     ends
+	broke    atomic.Bool // the merchant's account has no money for refunds
+	files    billFiles
+
 	strayRolls atomic.Uint64 // counts decisions about numbers that have no trade
 
 	ctx     context.Context // ends with Close
@@ -96,6 +106,9 @@ func New(o Options) (*Sim, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.RefundDelay == 0 {
+		o.RefundDelay = defaultRefundDelay
+	}
 	if o.PaidCode == "" {
 		o.PaidCode = "ORDERPAID"
 	}
@@ -115,7 +128,8 @@ func New(o Options) (*Sim, error) {
 	}
 	s := &Sim{
 		o: o, ring: ring, aead: aead,
-		trades: map[string]*trade{}, byTransaction: map[string]*trade{},
+		trades: map[string]*trade{}, byTransaction: map[string]*trade{}, refunds: map[string]*refund{},
+		ends: ends{fixed: map[string]fate{}}, files: billFiles{byToken: map[string]billFile{}},
 		slots: make(chan struct{}, maxInFlight), passed: make(chan struct{}),
 	}
 	if o.Nasty {

@@ -72,6 +72,7 @@ type trade struct {
 	v            Trade
 	hash         string    // of the parameters of the first prepay
 	payableUntil time.Time // end of the latest prepay_id, code_url or h5_url
+	refunds      []*refund // oldest first
 }
 
 // find returns nil for a number that was never prepaid nor closed.
@@ -141,6 +142,7 @@ func (t *trade) payableLocked(at time.Time) error {
 			return ErrExpired
 		}
 		return nil
+	case StateProcessing, StateAbnormal: // of refunds only
 	}
 	panic("trade in unknown state " + string(t.v.State))
 }

@@ -249,13 +249,3 @@ func TestOpenQuestionsAreSwitches(t *testing.T) {
 		t.Errorf("spellings %v: both are wanted", seen)
 	}
 }
-
-// Without an error form, a client that asks for what is not built would hang or
-// misread it.
-func TestWhatIsNotBuiltSaysSo(t *testing.T) {
-	b := start(t, wechatsim.Options{})
-	b.do(request{method: "POST", target: "/v3/refund/domestic/refunds", body: "{}"}).want(t, 501, "NOT_IMPLEMENTED")
-	b.do(request{method: "GET", target: "/v3/refund/domestic/refunds/R1"}).want(t, 404, "RESOURCE_NOT_EXISTS")
-	b.do(request{method: "GET", target: "/v3/bill/tradebill?bill_date=2026-11-20"}).want(t, 501, "NOT_IMPLEMENTED")
-	b.do(request{method: "GET", target: "/v3/nonsense"}).want(t, 404, "RESOURCE_NOT_EXISTS")
-}

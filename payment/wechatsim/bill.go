@@ -1,0 +1,410 @@
+package wechatsim
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha1" //nolint:gosec // WeChat's choice
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// endpointFile is the download of a bill, which has the wire's faults of "bill".
+	endpointFile = "bill_file"
+	// billHost is what WeChat's download addresses begin with.
+	billHost = "https://api.mch.weixin.qq.com"
+	// billToken is how long a download address lives, billMonths how far back bills go.
+	billToken  = 5 * time.Minute
+	billMonths = 3
+	// billHour is when the bill of the day before is made, in Beijing.
+	billHour = 10
+	// maxBillFiles bounds the files that wait to be fetched.
+	maxBillFiles = 32
+	bigBill      = 12 << 20
+	bombBytes    = 2 << 30
+	feeRate      = 60 // in 1/10000
+)
+
+// The columns of the trade bills, in their order.
+const (
+	billFirst   = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额"
+	billRefund  = "微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态"
+	billLast    = "商品名称,商户数据包,手续费,费率"
+	headAll     = billFirst + "," + billRefund + "," + billLast + ",订单金额,申请退款金额,费率备注"
+	headOld     = billFirst + "," + billRefund + "," + billLast
+	headSuccess = billFirst + "," + billLast + ",订单金额,费率备注"
+	headRefund  = billFirst + ",退款申请时间,退款成功时间," + billRefund + "," + billLast + ",订单金额,申请退款金额,费率备注"
+	sumAll      = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额"
+	sumOld      = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额"
+	sumSuccess  = "总交易单数,应结订单总金额,手续费总金额,订单总金额"
+	headFlow    = "记账时间,微信支付业务单号,资金流水单号,业务名称,业务类型,收支类型,收支金额(元),账户结余(元),资金变更提交申请人,备注,业务凭证号"
+	sumFlow     = "资金流水总笔数,收入笔数,收入金额,支出笔数,支出金额"
+)
+
+// billFiles are the bills that can be fetched, by token.
+type billFiles struct {
+	mu      sync.Mutex
+	byToken map[string]billFile
+}
+
+type billFile struct {
+	send    func(io.Writer)
+	html    bool
+	expires time.Time
+}
+
+// line is a row of a bill before it is printed: a payment, or a refund of it.
+type line struct {
+	at      time.Time
+	trade   Trade
+	refund  *Refund
+	amount  int64 // fen, of the payment or of the refund
+	mchID   string
+	title   string
+	attach  string
+	success time.Time // of a refund
+}
+
+// tradeBill makes the bill of a day and says where it is.
+func (s *Sim) tradeBill(x *exchange) answer {
+	q := x.r.URL.Query()
+	kind := q.Get("bill_type")
+	if kind == "" {
+		kind = "ALL"
+	}
+	if !slices.Contains([]string{"ALL", "SUCCESS", "REFUND"}, kind) {
+		return wrongParam("bill_type", kind, "账单类型不正确", tailParam)
+	}
+	day, refusal := s.billDay(x, q.Get("bill_date"))
+	if refusal != nil {
+		return *refusal
+	}
+	lines := s.linesOf(day, kind)
+	if len(lines) == 0 || slices.Contains(x.plan.bill, FaultEmptyDay) {
+		return refuse(http.StatusBadRequest, "NO_STATEMENT_EXIST", "账单文件不存在", tailNotSpecified)
+	}
+	lines = spoilLines(lines, x.plan.bill)
+	return s.offer(x, printBill(lines, kind, x.plan.bill))
+}
+
+// billDay checks the day that is asked for.
+func (s *Sim) billDay(x *exchange, date string) (time.Time, *answer) {
+	now := s.o.Now().In(beijing())
+	day, err := time.ParseInLocation(time.DateOnly, date, beijing())
+	var a answer
+	switch {
+	case err != nil || day.After(now) || day.Before(now.AddDate(0, -billMonths, 0)):
+		a = refuse(http.StatusBadRequest, "INVALID_REQUEST", "账单日期不正确或超出可下载范围", tailParam)
+	case slices.Contains(x.plan.bill, FaultNotReady), s.o.StrictBillTime && now.Before(day.Add((24+billHour)*time.Hour)):
+		a = refuse(http.StatusBadRequest, "STATEMENT_CREATING", "账单生成中，请在10点后获取", tailNotSpecified)
+	default:
+		return day, nil
+	}
+	return day, &a
+}
+
+// linesOf gives the rows of a day in no order: payments by their success,
+// refunds by their acceptance.
+func (s *Sim) linesOf(day time.Time, kind string) []line {
+	in := func(t time.Time) bool { return !t.Before(day) && t.Before(day.AddDate(0, 0, 1)) }
+	var lines []line
+	trades := map[string]Trade{}
+	for _, t := range s.Trades() {
+		if t.TransactionID == "" {
+			continue
+		}
+		trades[t.OutTradeNo] = t
+		if kind != "REFUND" && in(t.SuccessTime) {
+			lines = append(lines, line{at: t.SuccessTime, trade: t, amount: t.Total, mchID: t.MchID, title: t.Description, attach: t.Attach})
+		}
+	}
+	for _, r := range s.Refunds() {
+		if t := trades[r.OutTradeNo]; kind != "SUCCESS" && in(r.CreateTime) {
+			lines = append(lines, line{at: r.CreateTime, trade: t, refund: &r, amount: r.Amount, mchID: t.MchID, title: t.Description, attach: t.Attach, success: r.SuccessTime})
+		}
+	}
+	slices.SortFunc(lines, func(a, b line) int { return strings.Compare(a.shuffleKey(), b.shuffleKey()) })
+	return lines
+}
+
+// shuffleKey puts rows in an order that has nothing to do with time, so that
+// nobody relies on one, and that is the same every time.
+func (l line) shuffleKey() string {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, l.trade.TransactionID)
+	if l.refund != nil {
+		_, _ = io.WriteString(h, l.refund.RefundID)
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// spoilLines does to the rows what the faults say; the summary follows the rows.
+func spoilLines(lines []line, faults []string) []line {
+	for _, f := range faults {
+		if len(lines) == 0 {
+			break
+		}
+		switch f {
+		case FaultDuplicateRow:
+			lines = append(lines, lines[0])
+		case FaultMissingRow:
+			lines = lines[1:]
+		case FaultOneFenOff:
+			lines[0].amount++
+		case FaultExtraRow:
+			extra := lines[0]
+			extra.refund, extra.amount = nil, 1
+			extra.trade.TransactionID, extra.trade.OutTradeNo = "4200"+randomDigits(24), "SOMEBODYELSE01"
+			lines = append(lines, extra)
+		case FaultOtherDay:
+			for i := range lines {
+				lines[i].at = lines[i].at.AddDate(0, 0, -1)
+			}
+		case FaultOtherMerchant:
+			for i := range lines {
+				lines[i].mchID = "1999999999"
+			}
+		case FaultCommas:
+			for i := range lines {
+				lines[i].title, lines[i].attach = `Mug, blue, "large"`, "a,b`c,,d"
+			}
+		case FaultBig:
+			pad := strings.Repeat("很长的商品名称", bigBill/len(lines)/21+1)
+			for i := range lines {
+				lines[i].title = pad
+			}
+		}
+	}
+	return lines
+}
+
+// totals are the sums of a bill's rows, fees in 1/100000 yuan.
+type totals struct{ n, paid, refunded, fee int64 }
+
+// printBill writes a trade bill in WeChat's bytes: a BOM, CRLF, a back-tick
+// before every value, no quoting.
+func printBill(lines []line, kind string, faults []string) []byte {
+	old := kind == "ALL" && slices.Contains(faults, FaultOldColumns)
+	head, sums := headAll, sumAll
+	switch {
+	case old:
+		head, sums = headOld, sumOld
+	case kind == "SUCCESS":
+		head, sums = headSuccess, sumSuccess
+	case kind == "REFUND":
+		head = headRefund
+	}
+	var b bytes.Buffer
+	b.WriteString("\ufeff" + head + "\r\n")
+	var t totals
+	for _, l := range lines {
+		t.n++
+		fee := l.amount * feeRate / 10 // fen × 0.60 % in 1/100000 yuan
+		if l.refund != nil {
+			t.refunded += l.amount
+			t.fee -= fee
+		} else {
+			t.paid += l.amount
+			t.fee += fee
+		}
+		writeRow(&b, l.values(kind, old)...)
+	}
+	if slices.Contains(faults, FaultBadSummary) {
+		t.n, t.paid = t.n+1, t.paid+1
+	}
+	b.WriteString(sums + "\r\n")
+	values := []string{fmt.Sprint(t.n), yuan(t.paid), yuan(t.refunded), yuan(0), feeText(t.fee), yuan(t.paid), yuan(t.refunded)}
+	switch {
+	case old:
+		values = values[:5]
+	case kind == "SUCCESS":
+		values = []string{values[0], values[1], values[4], values[5]}
+	}
+	writeRow(&b, values...)
+	return b.Bytes()
+}
+
+func writeRow(b *bytes.Buffer, values ...string) {
+	for i, v := range values {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("`" + v)
+	}
+	b.WriteString("\r\n")
+}
+
+func (l line) values(kind string, old bool) []string {
+	t, paid, state := l.trade, yuan(l.amount), "SUCCESS"
+	refund := []string{"0", "0", yuan(0), yuan(0), "", ""}
+	fee, back := feeText(l.amount*feeRate/10), yuan(0)
+	if r := l.refund; r != nil {
+		paid, back, state = yuan(0), yuan(l.amount), "REFUND"
+		refund = []string{r.RefundID, r.OutRefundNo, back, yuan(0), "ORIGINAL", billState(r.State)}
+		fee = feeText(-l.amount * feeRate / 10)
+	}
+	v := []string{billTime(l.at), t.AppID, l.mchID, "0", "", t.TransactionID, t.OutTradeNo, t.OpenID, t.TradeType, state, "OTHERS", "CNY", paid, yuan(0)}
+	switch kind {
+	case "SUCCESS":
+		return append(v, l.title, l.attach, fee, "0.60%", paid, "")
+	case "REFUND":
+		success := ""
+		if !l.success.IsZero() {
+			success = billTime(l.success)
+		}
+		v = append(v, billTime(l.at), success)
+	}
+	v = append(append(v, refund...), l.title, l.attach, fee, "0.60%")
+	if old {
+		return v
+	}
+	return append(v, paid, back, "")
+}
+
+func billState(s State) string {
+	switch s {
+	case StateSuccess:
+		return "SUCCESS"
+	case StateClosed:
+		return "FAIL"
+	case StateAbnormal:
+		return "CHANGE"
+	case StateNone, StateNotPay, StateRefund, StateProcessing:
+	}
+	return "PROCESSING"
+}
+
+func billTime(t time.Time) string { return t.In(beijing()).Format(time.DateTime) }
+
+// yuan prints fen as yuan with two decimals.
+func yuan(fen int64) string { return decimal(fen, 100, 2) }
+
+// feeText prints 1/100000 yuan with five decimals.
+func feeText(n int64) string { return decimal(n, 100_000, 5) }
+
+func decimal(n, unit int64, digits int) string {
+	sign := ""
+	if n < 0 {
+		sign, n = "-", -n
+	}
+	return fmt.Sprintf("%s%d.%0*d", sign, n/unit, digits, n%unit)
+}
+
+// fundFlowBill makes the bill of the account's movements: a payment in, its fee
+// out, a refund out, its fee back.
+func (s *Sim) fundFlowBill(x *exchange) answer {
+	day, refusal := s.billDay(x, x.r.URL.Query().Get("bill_date"))
+	if refusal != nil {
+		return *refusal
+	}
+	lines := s.linesOf(day, "ALL")
+	if len(lines) == 0 || slices.Contains(x.plan.bill, FaultEmptyDay) {
+		return refuse(http.StatusBadRequest, "NO_STATEMENT_EXIST", "账单文件不存在", tailNotSpecified)
+	}
+	var b bytes.Buffer
+	b.WriteString("\ufeff" + headFlow + "\r\n")
+	var in, out, nIn, nOut int64
+	move := func(l line, name, kind string, fen int64) {
+		if fen == 0 {
+			return
+		}
+		direction, amount := "收入", fen
+		if fen < 0 {
+			direction, amount = "支出", -fen
+			out, nOut = out+amount, nOut+1
+		} else {
+			in, nIn = in+amount, nIn+1
+		}
+		number := l.trade.TransactionID
+		if l.refund != nil {
+			number = l.refund.RefundID
+		}
+		writeRow(&b, billTime(l.at), number, "10"+number[2:], name, kind, direction, yuan(amount), yuan(in-out), "system", "", l.trade.OutTradeNo)
+	}
+	for _, l := range lines {
+		fee := (l.amount*feeRate + 5000) / 10_000 // rounded to fen
+		if l.refund != nil {
+			move(l, "退款", "退款", -l.amount)
+			move(l, "扣除交易手续费", "交易", fee)
+			continue
+		}
+		move(l, "交易", "交易", l.amount)
+		move(l, "扣除交易手续费", "扣除交易手续费", -fee)
+	}
+	b.WriteString(sumFlow + "\r\n")
+	writeRow(&b, fmt.Sprintf("%d.0", nIn+nOut), fmt.Sprintf("%d.0", nIn), yuan(in), fmt.Sprintf("%d.0", nOut), yuan(out))
+	return s.offer(x, b.Bytes())
+}
+
+// offer keeps a file for a while and says where it is and what its hash is.
+func (s *Sim) offer(x *exchange, plain []byte) answer {
+	sum := sha1.Sum(plain) //nolint:gosec // WeChat's choice
+	packed := strings.EqualFold(x.r.URL.Query().Get("tar_type"), "GZIP")
+	file := billFile{send: sender(plain, packed, x.plan.bill), html: slices.Contains(x.plan.bill, FaultHTML), expires: s.o.Now().Add(billToken)}
+	if slices.Contains(x.plan.bill, FaultWrongHash) {
+		sum[0]++
+	}
+	token := randomText(32)
+	s.files.mu.Lock()
+	for old, f := range s.files.byToken {
+		if s.o.Now().After(f.expires) || len(s.files.byToken) >= maxBillFiles {
+			delete(s.files.byToken, old)
+		}
+	}
+	s.files.byToken[token] = file
+	s.files.mu.Unlock()
+	url := billHost + "/v3/billdownload/file?token=" + token
+	if packed {
+		url += "&tartype=gzip"
+	}
+	return ok(map[string]string{"download_url": url, "hash_type": "SHA1", "hash_value": hex.EncodeToString(sum[:])})
+}
+
+// sender gives what a download sends.
+func sender(plain []byte, packed bool, faults []string) func(io.Writer) {
+	pack := func(from io.Reader) func(io.Writer) {
+		return func(w io.Writer) {
+			z := gzip.NewWriter(w)
+			_, _ = io.Copy(z, from) // the client may be gone
+			_ = z.Close()
+		}
+	}
+	switch {
+	case slices.Contains(faults, FaultHTML):
+		return func(w io.Writer) { _, _ = io.WriteString(w, "<html><body>系统繁忙</body></html>\n") }
+	case slices.Contains(faults, FaultBomb):
+		return func(w io.Writer) { pack(io.LimitReader(zeros{}, bombBytes))(w) }
+	}
+	if slices.Contains(faults, FaultTruncated) {
+		plain = plain[:len(plain)/2]
+	}
+	return func(w io.Writer) {
+		if packed {
+			pack(bytes.NewReader(plain))(w)
+			return
+		}
+		_, _ = w.Write(plain)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// billFile sends a file that was offered.
+func (s *Sim) billFile(x *exchange) answer {
+	s.files.mu.Lock()
+	f, known := s.files.byToken[x.r.URL.Query().Get("token")]
+	s.files.mu.Unlock()
+	if !known || s.o.Now().After(f.expires) {
+		return refuse(http.StatusBadRequest, "INVALID_REQUEST", "token已失效", tailParam)
+	}
+	return answer{status: http.StatusOK, file: f.send, html: f.html}
+}

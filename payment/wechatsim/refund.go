@@ -1,0 +1,481 @@
+package wechatsim
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The states of a refund, beside StateSuccess and StateClosed.
+const (
+	StateProcessing State = "PROCESSING"
+	StateAbnormal   State = "ABNORMAL"
+)
+
+const (
+	maxRefunds         = 50                   // per payment
+	refundSpacing      = time.Minute          // between two refunds of one payment, divided by the speed
+	refundWithin       = 365 * 24 * time.Hour // of the payment
+	defaultRefundDelay = 3 * time.Second      // from PROCESSING to the end, divided by the speed
+	maxReason          = 80                   // bytes
+)
+
+// ErrUnknownRefund: nobody asked for a refund of this number.
+var ErrUnknownRefund = errors.New("no such refund at the simulator")
+
+// Refund is a snapshot of one refund.
+type Refund struct {
+	OutRefundNo   string    `json:"out_refund_no"`
+	RefundID      string    `json:"refund_id"`
+	OutTradeNo    string    `json:"out_trade_no"`
+	TransactionID string    `json:"transaction_id"`
+	State         State     `json:"status"`
+	Amount        int64     `json:"refund"` // fen
+	Total         int64     `json:"total"`  // of the payment
+	Reason        string    `json:"reason,omitempty"`
+	NotifyURL     string    `json:"notify_url,omitempty"`
+	CreateTime    time.Time `json:"create_time"`
+	SuccessTime   time.Time `json:"success_time,omitzero"`
+	Requests      int       `json:"requests"` // accepted ones, repeats included
+}
+
+// refund is the live record, under the lock of its trade.
+type refund struct {
+	t    *trade
+	v    Refund
+	hash string
+	end  State // what it will become
+}
+
+// ends are the fates of refunds that were chosen before their time.
+type ends struct {
+	mu    sync.Mutex
+	fixed map[string]fate
+}
+
+type fate struct {
+	end   State
+	after time.Duration // real time; negative: the simulator's own delay
+}
+
+// refundRequest holds the fields that the simulator looks at.
+type refundRequest struct {
+	TransactionID string `json:"transaction_id"`
+	OutTradeNo    string `json:"out_trade_no"`
+	OutRefundNo   string `json:"out_refund_no"`
+	Reason        string `json:"reason"`
+	NotifyURL     string `json:"notify_url"`
+	Amount        struct {
+		Refund   json.Number `json:"refund"`
+		Total    json.Number `json:"total"`
+		Currency string      `json:"currency"`
+	} `json:"amount"`
+
+	refund, total int64
+	hash          string
+}
+
+// askRefund takes a refund, or answers a repeat with its present state.
+func (s *Sim) askRefund(x *exchange) answer {
+	q, refusal := readRefund(x.body)
+	if refusal != nil {
+		return *refusal
+	}
+	t := s.find(q.OutTradeNo)
+	if q.TransactionID != "" {
+		t = s.findByTransaction(q.TransactionID)
+	}
+	if t == nil {
+		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "订单不存在", tailNotFound)
+	}
+	s.refundMu.RLock()
+	known := s.refunds[q.OutRefundNo]
+	s.refundMu.RUnlock()
+	if known != nil && known.t != t {
+		return reentry()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ageLocked(s)
+	return s.refundLocked(t, q)
+}
+
+func readRefund(body []byte) (*refundRequest, *answer) {
+	var all map[string]any
+	if refusal := decodeObject(body, &all); refusal != nil {
+		return nil, refusal
+	}
+	q := new(refundRequest)
+	if json.Unmarshal(body, q) != nil {
+		a := wrongParam("", nil, "字段类型不正确", tailParam)
+		return nil, &a
+	}
+	sum := sha256.Sum256(mustJSON(all))
+	q.hash = hex.EncodeToString(sum[:])
+	var refundErr, totalErr error
+	q.refund, refundErr = q.Amount.Refund.Int64()
+	q.total, totalErr = q.Amount.Total.Int64()
+	var field, issue string
+	switch {
+	case (q.TransactionID == "") == (q.OutTradeNo == ""):
+		field, issue = "/transaction_id", "transaction_id与out_trade_no二选一"
+	case !validRefundNo(q.OutRefundNo):
+		field, issue = "/out_refund_no", "商户退款单号须为1-64位数字、大小写字母或_-|*@"
+	case len(q.Reason) > maxReason:
+		field, issue = "/reason", "退款原因最长80个字节"
+	case q.NotifyURL != "" && !validNotifyURL(q.NotifyURL):
+		field, issue = "/notify_url", "通知地址须为不带参数的完整URL，最长256个字符"
+	case refundErr != nil || q.refund < 1:
+		field, issue = "/amount/refund", "退款金额须为大于0的整数，单位为分"
+	case totalErr != nil || q.total < q.refund:
+		field, issue = "/amount/total", "原订单金额须不小于退款金额"
+	case q.Amount.Currency != "CNY":
+		field, issue = "/amount/currency", "币种只支持CNY"
+	default:
+		return q, nil
+	}
+	a := wrongParam(field, nil, issue, tailParam)
+	return nil, &a
+}
+
+func validRefundNo(s string) bool {
+	return len(s) >= 1 && len(s) <= 64 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*@") == ""
+}
+
+// refundLocked applies WeChat's rules, whoever comes at the same time.
+func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
+	invalid := func(text string) answer {
+		return refuse(http.StatusBadRequest, "INVALID_REQUEST", text, tailParam)
+	}
+	now := s.o.Now()
+	taken, last := int64(0), time.Time{}
+	for _, r := range t.refunds {
+		if r.v.OutRefundNo == q.OutRefundNo {
+			if r.hash != q.hash {
+				return reentry()
+			}
+			r.v.Requests++
+			return ok(describeRefund(r.v))
+		}
+		if r.v.State != StateClosed {
+			taken += r.v.Amount
+		}
+		if r.v.CreateTime.After(last) {
+			last = r.v.CreateTime
+		}
+	}
+	switch {
+	case t.v.State != StateSuccess && t.v.State != StateRefund:
+		return refuse(http.StatusForbidden, "TRADE_ERROR", "订单未支付", tailNotSpecified)
+	case q.total != t.v.Total:
+		return invalid("订单金额与原订单不一致")
+	case now.After(t.v.SuccessTime.Add(refundWithin)):
+		return invalid("订单已超过可退款期限")
+	case len(t.refunds) >= maxRefunds:
+		return invalid("退款次数超过50次")
+	case taken == t.v.Total:
+		return invalid("订单已全额退款")
+	case taken+q.refund > t.v.Total:
+		return invalid("退款金额大于可退金额")
+	case !s.o.NoSpacing && now.Before(last.Add(s.scaled(refundSpacing))):
+		return refuse(http.StatusTooManyRequests, "FREQUENCY_LIMITED", "退款过于频繁，请稍后再试", tailFrequency)
+	case s.broke.Load():
+		return refuse(http.StatusForbidden, "NOT_ENOUGH", "基本账户余额不足，请充值后重新发起", tailNotSpecified)
+	}
+	r := &refund{t: t, hash: q.hash, v: Refund{OutRefundNo: q.OutRefundNo, RefundID: "5030" + now.In(beijing()).Format("20060102") + randomDigits(16),
+		OutTradeNo: t.v.OutTradeNo, TransactionID: t.v.TransactionID, State: StateProcessing, Amount: q.refund, Total: q.total,
+		Reason: q.Reason, NotifyURL: q.NotifyURL, CreateTime: now, Requests: 1}}
+	t.refunds = append(t.refunds, r)
+	t.v.State = StateRefund // from now on, and for good
+	s.refundMu.Lock()
+	s.refunds[q.OutRefundNo] = r
+	s.refundMu.Unlock()
+	s.log.add(r.effect("refund_accepted"))
+	s.scheduleEnd(r)
+	return ok(describeRefund(r.v))
+}
+
+func (r *refund) effect(event string) Entry {
+	return Entry{Kind: KindEffect, Event: event, OutTradeNo: r.v.OutTradeNo, OutRefundNo: r.v.OutRefundNo, State: r.v.State,
+		TransactionID: r.v.TransactionID, Amount: r.v.Amount}
+}
+
+// scheduleEnd lets a refund find its end after a while.
+func (s *Sim) scheduleEnd(r *refund) {
+	f := s.fateOf(r.v.OutRefundNo, r.v.OutTradeNo)
+	s.spawn(func() {
+		if s.pause(f.after) {
+			s.endRefund(r, f.end)
+		}
+	})
+}
+
+// fateOf is what was chosen for a refund, else what chance says.
+func (s *Sim) fateOf(outRefundNo, outTradeNo string) fate {
+	s.ends.mu.Lock()
+	f, chosen := s.ends.fixed[outRefundNo]
+	delete(s.ends.fixed, outRefundNo)
+	s.ends.mu.Unlock()
+	if !chosen {
+		f = fate{end: StateSuccess, after: -1}
+		switch {
+		case s.roll("abnormal refund", outTradeNo, s.nasty.AbnormalRefund):
+			f.end = StateAbnormal
+		case s.roll("closed refund", outTradeNo, s.nasty.ClosedRefund):
+			f.end = StateClosed
+		}
+	}
+	if f.after < 0 {
+		f.after = s.scaled(s.o.RefundDelay)
+	}
+	return f
+}
+
+// endRefund gives a refund its end and tells the merchant. SUCCESS and CLOSED
+// are final; an ABNORMAL one may still succeed, as on the merchant platform.
+func (s *Sim) endRefund(r *refund, end State) {
+	r.t.mu.Lock()
+	if r.v.State == StateSuccess || r.v.State == StateClosed || r.v.State == end {
+		r.t.mu.Unlock()
+		return
+	}
+	r.v.State = end
+	event := map[State]string{StateSuccess: "refund_succeeded", StateClosed: "refund_closed", StateAbnormal: "refund_abnormal", StateProcessing: "refund_processing"}[end]
+	if end == StateSuccess {
+		r.v.SuccessTime = s.o.Now()
+	}
+	s.log.add(r.effect(event))
+	r.t.mu.Unlock()
+	if r.v.NotifyURL != "" && end != StateProcessing {
+		s.announce(callback{t: r.t, r: r}, 1, 0)
+	}
+}
+
+// SetRefundOutcome chooses what a refund becomes: SUCCESS, CLOSED or ABNORMAL,
+// after so long (negative: after the usual delay). A refund that is not asked
+// for yet keeps it for later; one that is under way ends so now, after that time.
+func (s *Sim) SetRefundOutcome(outRefundNo string, end State, after time.Duration) error {
+	if !slices.Contains([]State{StateSuccess, StateClosed, StateAbnormal}, end) {
+		return fmt.Errorf("refund %s cannot become %q: SUCCESS, CLOSED or ABNORMAL is needed", outRefundNo, end)
+	}
+	s.refundMu.RLock()
+	r := s.refunds[outRefundNo]
+	s.refundMu.RUnlock()
+	if r == nil {
+		s.ends.mu.Lock()
+		defer s.ends.mu.Unlock()
+		if len(s.ends.fixed) >= maxFaults {
+			return fmt.Errorf("refund %s: %d outcomes wait for their refunds already", outRefundNo, maxFaults)
+		}
+		s.ends.fixed[outRefundNo] = fate{end, after}
+		return nil
+	}
+	if after < 0 {
+		after = s.scaled(s.o.RefundDelay)
+	}
+	if after == 0 {
+		s.endRefund(r, end)
+		return nil
+	}
+	s.spawn(func() {
+		if s.pause(after) {
+			s.endRefund(r, end)
+		}
+	})
+	return nil
+}
+
+// SetBalance says whether the merchant's account has money for refunds; without,
+// new ones are answered NOT_ENOUGH.
+func (s *Sim) SetBalance(enough bool) { s.broke.Store(!enough) }
+
+// Refund returns what the simulator knows of a refund: the truth.
+func (s *Sim) Refund(outRefundNo string) (Refund, bool) {
+	s.refundMu.RLock()
+	r := s.refunds[outRefundNo]
+	s.refundMu.RUnlock()
+	if r == nil {
+		return Refund{}, false
+	}
+	r.t.mu.Lock()
+	defer r.t.mu.Unlock()
+	return r.v, true
+}
+
+// Refunds returns all refunds, by number.
+func (s *Sim) Refunds() []Refund {
+	s.refundMu.RLock()
+	nos := make([]string, 0, len(s.refunds))
+	for no := range s.refunds {
+		nos = append(nos, no)
+	}
+	s.refundMu.RUnlock()
+	slices.Sort(nos)
+	all := make([]Refund, 0, len(nos))
+	for _, no := range nos {
+		if r, known := s.Refund(no); known {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// Trades returns all trades, by number.
+func (s *Sim) Trades() []Trade {
+	s.mu.RLock()
+	live := make([]*trade, 0, len(s.trades))
+	for _, t := range s.trades {
+		live = append(live, t)
+	}
+	s.mu.RUnlock()
+	all := make([]Trade, len(live))
+	for i, t := range live {
+		all[i] = t.snapshot(s)
+	}
+	slices.SortFunc(all, func(a, b Trade) int { return strings.Compare(a.OutTradeNo, b.OutTradeNo) })
+	return all
+}
+
+// queryRefund tells how far a refund is.
+func (s *Sim) queryRefund(x *exchange) answer {
+	v, known := s.Refund(x.r.PathValue("refund"))
+	if !known {
+		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在", tailNotSpecified)
+	}
+	return ok(describeRefund(v))
+}
+
+// applyAbnormal is what a merchant does about an abnormal refund.
+func (s *Sim) applyAbnormal(x *exchange) answer {
+	id := x.r.PathValue("refund")
+	s.refundMu.RLock()
+	var r *refund
+	for _, other := range s.refunds {
+		if other.v.RefundID == id { // set once
+			r = other
+		}
+	}
+	s.refundMu.RUnlock()
+	if r == nil {
+		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在", tailNotSpecified)
+	}
+	if v, _ := s.Refund(r.v.OutRefundNo); v.State != StateAbnormal {
+		return refuse(http.StatusBadRequest, "INVALID_REQUEST", "退款单状态不是异常", tailNotSpecified)
+	}
+	s.endRefund(r, StateProcessing)
+	s.scheduleEnd(r)
+	v, _ := s.Refund(r.v.OutRefundNo)
+	return ok(describeRefund(v))
+}
+
+// refundBody is a refund as its answers tell it.
+type refundBody struct {
+	Amount       refundAmount `json:"amount"`
+	Channel      string       `json:"channel"`
+	CreateTime   string       `json:"create_time"`
+	FundsAccount string       `json:"funds_account"`
+	OutRefundNo  string       `json:"out_refund_no"`
+	OutTradeNo   string       `json:"out_trade_no"`
+	Promotion    []struct{}   `json:"promotion_detail"`
+	RefundID     string       `json:"refund_id"`
+	Status       State        `json:"status"`
+	SuccessTime  string       `json:"success_time,omitempty"`
+	Transaction  string       `json:"transaction_id"`
+	Account      string       `json:"user_received_account"`
+}
+
+type refundAmount struct {
+	Currency         string     `json:"currency"`
+	DiscountRefund   int64      `json:"discount_refund"`
+	From             []struct{} `json:"from"`
+	PayerRefund      int64      `json:"payer_refund"`
+	PayerTotal       int64      `json:"payer_total"`
+	Refund           int64      `json:"refund"`
+	RefundFee        int64      `json:"refund_fee"`
+	SettlementRefund int64      `json:"settlement_refund"`
+	SettlementTotal  int64      `json:"settlement_total"`
+	Total            int64      `json:"total"`
+}
+
+func describeRefund(v Refund) refundBody {
+	b := refundBody{Channel: "ORIGINAL", CreateTime: wechatTime(v.CreateTime), FundsAccount: "UNSETTLED", OutRefundNo: v.OutRefundNo,
+		OutTradeNo: v.OutTradeNo, Promotion: []struct{}{}, RefundID: v.RefundID, Status: v.State, Transaction: v.TransactionID, Account: "支付用户零钱",
+		Amount: refundAmount{Currency: "CNY", From: []struct{}{}, PayerRefund: v.Amount, PayerTotal: v.Total, Refund: v.Amount,
+			SettlementRefund: v.Amount, SettlementTotal: v.Total, Total: v.Total}}
+	if v.State == StateSuccess {
+		b.SuccessTime = wechatTime(v.SuccessTime)
+	}
+	return b
+}
+
+func wechatTime(t time.Time) string { return t.In(beijing()).Format(time.RFC3339) }
+
+// refundNotice is the plaintext of a refund notification: other names than the
+// answers', and no appid.
+type refundNotice struct {
+	MchID        string             `json:"mchid"`
+	OutTradeNo   string             `json:"out_trade_no"`
+	Transaction  string             `json:"transaction_id"`
+	OutRefundNo  string             `json:"out_refund_no"`
+	RefundID     string             `json:"refund_id"`
+	RefundStatus State              `json:"refund_status"`
+	SuccessTime  string             `json:"success_time,omitempty"`
+	Account      string             `json:"user_received_account"`
+	Amount       refundNoticeAmount `json:"amount"`
+}
+
+type refundNoticeAmount struct {
+	Total       int64 `json:"total"`
+	Refund      int64 `json:"refund"`
+	PayerTotal  int64 `json:"payer_total"`
+	PayerRefund int64 `json:"payer_refund"`
+}
+
+// composeRefund builds the resource of a refund notification and its event.
+func (s *Sim) composeRefund(mode string, v Refund) (plain []byte, event, summary string) {
+	n := refundNotice{MchID: s.o.Keys.MchID, OutTradeNo: v.OutTradeNo, Transaction: v.TransactionID, OutRefundNo: v.OutRefundNo, RefundID: v.RefundID,
+		RefundStatus: v.State, Account: "支付用户零钱", Amount: refundNoticeAmount{v.Total, v.Amount, v.Total, v.Amount}}
+	switch mode {
+	case ModeWrongAmount:
+		n.Amount.Refund++
+		n.Amount.PayerRefund++
+	case ModeWrongMchID:
+		n.MchID = "1999999999"
+	}
+	switch v.State {
+	case StateAbnormal:
+		return mustJSON(n), "REFUND.ABNORMAL", "退款异常"
+	case StateClosed:
+		return mustJSON(n), "REFUND.CLOSED", "退款关闭"
+	case StateNone, StateNotPay, StateRefund, StateProcessing, StateSuccess:
+	}
+	n.RefundStatus = StateSuccess // a lie about one that is under way
+	n.SuccessTime = wechatTime(v.SuccessTime)
+	return mustJSON(n), "REFUND.SUCCESS", "退款成功"
+}
+
+// NotifyRefund sends callbacks of a refund now, as Notify does for a payment.
+func (s *Sim) NotifyRefund(outRefundNo string, n NotifyOptions) error {
+	_, err := s.notifyRefundNow(outRefundNo, n)
+	return err
+}
+
+func (s *Sim) notifyRefundNow(outRefundNo string, n NotifyOptions) ([]Delivery, error) {
+	s.refundMu.RLock()
+	r := s.refunds[outRefundNo]
+	s.refundMu.RUnlock()
+	switch {
+	case r == nil:
+		return nil, fmt.Errorf("notify %s: %w", outRefundNo, ErrUnknownRefund)
+	case r.v.NotifyURL == "":
+		return nil, fmt.Errorf("notify %s: it was asked for without a notify_url", outRefundNo)
+	}
+	return s.sendNow(callback{t: r.t, r: r}, outRefundNo, n)
+}
