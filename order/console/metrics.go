@@ -193,9 +193,9 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 }
 
 // Notified implements orderhttp.Observer.
-func (m *Metrics) Notified(outcome string, took time.Duration) {
+func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
 	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large", "failed")
-	m.notify.WithLabelValues("payment", outcome).Observe(took.Seconds())
+	m.notify.WithLabelValues(known(kind, "payment", "refund"), outcome).Observe(took.Seconds())
 	m.notifications.WithLabelValues(outcome).Inc()
 }
 

@@ -75,22 +75,34 @@ var access = map[string]struct {
 	body   string
 	owned  bool // names an order, which must be the caller's
 }{
-	"POST /v1/orders":                         {body: goodBody},
-	"GET /v1/orders":                          {},
-	"GET /v1/orders/:order_no":                {owned: true},
-	"POST /v1/orders/:order_no/prepay":        {body: `{"trade_type":"NATIVE"}`, owned: true},
-	"POST /v1/orders/:order_no/payment-query": {owned: true},
-	"POST /v1/orders/:order_no/cancel":        {owned: true},
-	"GET /v1/orders/:order_no/qrcode.svg":     {owned: true},
-	"GET /v1/skus/:sku_id/stock":              {},
-	"GET /v1/stock":                           {},
-	"GET /openapi.yaml":                       {public: true},
-	"GET /problems/:slug":                     {public: true},
-	"GET /healthz":                            {public: true},
+	"POST /v1/orders":                                 {body: goodBody},
+	"GET /v1/orders":                                  {},
+	"GET /v1/orders/:order_no":                        {owned: true},
+	"POST /v1/orders/:order_no/prepay":                {body: `{"trade_type":"NATIVE"}`, owned: true},
+	"POST /v1/orders/:order_no/payment-query":         {owned: true},
+	"POST /v1/orders/:order_no/cancel":                {owned: true},
+	"GET /v1/orders/:order_no/qrcode.svg":             {owned: true},
+	"POST /v1/orders/:order_no/refunds":               {body: `{"reason":"x"}`, owned: true},
+	"GET /v1/orders/:order_no/refunds":                {owned: true},
+	"GET /v1/orders/:order_no/refunds/:out_refund_no": {owned: true},
+	"GET /v1/refunds/:out_refund_no":                  {owned: true},
+	"GET /v1/skus/:sku_id/stock":                      {},
+	"GET /v1/stock":                                   {},
+	"GET /openapi.yaml":                               {public: true},
+	"GET /problems/:slug":                             {public: true},
+	"GET /healthz":                                    {public: true},
 }
 
 func pathOf(pattern string) string {
-	return strings.NewReplacer(":order_no", someOrder, ":sku_id", "1001", ":slug", "internal").Replace(pattern)
+	return strings.NewReplacer(":order_no", someOrder, ":sku_id", "1001", ":slug", "internal", ":out_refund_no", someOrder+"-R01").Replace(pattern)
+}
+
+// missing is the code of what is not there.
+func missing(pattern string) Code {
+	if strings.HasSuffix(pattern, ":out_refund_no") {
+		return CodeRefundNotFound
+	}
+	return CodeOrderNotFound
 }
 
 // A route that forgets to ask who is there gives everybody's orders away.
@@ -148,8 +160,16 @@ func TestForeignOrderIsNotThere(t *testing.T) {
 				asked = r.CustomerID
 				return order.Order{}, order.ErrNotFound
 			}
-			rec := w.ask(t, method, pathOf(pattern), row.body, "Authorization", "Bearer "+token(t, "mallory", epoch), headerRequestID, "r1")
-			wantProblem(t, rec, 404, CodeOrderNotFound)
+			w.asked = func(r order.AskRefund) (order.AskedRefund, error) {
+				asked = r.CustomerID
+				return order.AskedRefund{}, order.ErrNotFound
+			}
+			w.refund = func(customer, _ string) (order.RefundRow, error) {
+				asked = customer
+				return order.RefundRow{}, order.ErrRefundNotFound
+			}
+			rec := w.ask(t, method, pathOf(pattern), row.body, "Authorization", "Bearer "+token(t, "mallory", epoch), headerRequestID, "r1", headerKey, "k")
+			wantProblem(t, rec, 404, missing(pattern))
 			if asked != "mallory" {
 				t.Errorf("%s, %s: the customer asked for was %q", name, why, asked)
 			}

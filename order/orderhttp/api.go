@@ -22,6 +22,9 @@ type Orders interface {
 	// FindOwn gives ErrNotFound for an order of somebody else.
 	FindOwn(ctx context.Context, customerID, orderNo string) (order.Order, error)
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
+	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
+	// FindOwnRefund gives ErrRefundNotFound for a refund of somebody else's order.
+	FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (order.RefundRow, error)
 }
 
 // Shelves shows what is on the shelf.
@@ -99,6 +102,10 @@ func (a *api) routes() []route {
 		{http.MethodPost, "/v1/orders/:order_no/payment-query", a.paymentQuery, l.pay, wechatBudget},
 		{http.MethodPost, "/v1/orders/:order_no/cancel", a.cancel, l.pay, wechatBudget},
 		{http.MethodGet, "/v1/orders/:order_no/qrcode.svg", a.qrcode, l.read, storeBudget},
+		{http.MethodPost, "/v1/orders/:order_no/refunds", a.askRefund, l.pay, storeBudget},
+		{http.MethodGet, "/v1/orders/:order_no/refunds", a.listRefunds, l.read, storeBudget},
+		{http.MethodGet, "/v1/orders/:order_no/refunds/:out_refund_no", a.showRefund, l.read, storeBudget},
+		{http.MethodGet, "/v1/refunds/:out_refund_no", a.showRefund, l.read, storeBudget},
 		{http.MethodGet, "/v1/skus/:sku_id/stock", a.skuStock, l.read, storeBudget},
 		{http.MethodGet, "/v1/stock", a.manyStock, l.read, storeBudget},
 		{http.MethodGet, "/openapi.yaml", a.openAPI, nil, 0},

@@ -23,6 +23,13 @@ const (
 	CodePriceChanged      Code = "PRICE_CHANGED"
 	CodeOrderNotPayable   Code = "ORDER_NOT_PAYABLE"
 	CodeOrderAlreadyPaid  Code = "ORDER_ALREADY_PAID"
+	CodeRefundNotFound    Code = "REFUND_NOT_FOUND"
+	CodeRefundExceeds     Code = "REFUND_EXCEEDS_PAID"
+	CodeReturnExceeds     Code = "RETURN_EXCEEDS_DEDUCTED"
+	CodeRefundInProgress  Code = "REFUND_IN_PROGRESS"
+	CodeRefundNotPossible Code = "REFUND_NOT_POSSIBLE"
+	CodeDifferenceUnknown Code = "DIFFERENCE_NOT_FOUND"
+	CodeRunInProgress     Code = "RUN_IN_PROGRESS"
 	CodeStockChanged      Code = "STOCK_CHANGED"
 	CodeVersionMismatch   Code = "VERSION_MISMATCH"
 	CodeBodyTooLarge      Code = "BODY_TOO_LARGE"
@@ -93,6 +100,12 @@ var kinds = []kind{
 	{CodeSKUNotFound, http.StatusNotFound, "SKU not found", 0,
 		Text{"There is no such SKU.", "商品不存在。"},
 		Text{"Load the page of the goods again.", "请刷新商品页面。"}},
+	{CodeRefundNotFound, http.StatusNotFound, "Refund not found", 0,
+		Text{"You have no such refund.", "退款单不存在。"},
+		Text{"Check the refund number.", "请检查退款单号。"}},
+	{CodeDifferenceUnknown, http.StatusNotFound, "Difference not found", 0,
+		Text{"There is no such reconciliation or difference.", "对账或差异不存在。"},
+		Text{"List them: GET /admin/v1/reconciliations.", "请查询 GET /admin/v1/reconciliations。"}},
 	{CodeMethodNotAllowed, http.StatusMethodNotAllowed, "Method not allowed", 0,
 		Text{"This address does not have this method.", "该地址不支持此方法。"},
 		Text{"Check the method against /openapi.yaml.", "请对照 /openapi.yaml 检查方法。"}},
@@ -108,6 +121,21 @@ var kinds = []kind{
 	{CodeOrderAlreadyPaid, http.StatusConflict, "Order already paid", 0,
 		Text{"The order is paid.", "订单已支付。"},
 		Text{"Offer a refund instead.", "如需取消请申请退款。"}},
+	{CodeRefundExceeds, http.StatusConflict, "Refund exceeds what was paid", 0,
+		Text{"More is asked back than is left of the payment.", "退款金额超过可退金额。"},
+		Text{"Ask for what is left: detail says how much.", "请按可退金额重新申请。"}},
+	{CodeReturnExceeds, http.StatusConflict, "More goods than the order has", 0,
+		Text{"More of a SKU is asked back than the order has.", "退货数量超过可退数量。"},
+		Text{"Ask for what is left: items says how many.", "请按 items 中的可退数量重新申请。"}},
+	{CodeRefundInProgress, http.StatusConflict, "A refund is in progress", 0,
+		Text{"What is left of the payment is taken by refunds that are under way.", "剩余金额已在退款处理中。"},
+		Text{"Wait for their end; ask again if they fail.", "请等待处理中的退款完成。"}},
+	{CodeRefundNotPossible, http.StatusConflict, "Refund not possible", 0,
+		Text{"This cannot be refunded, or not so.", "无法退款。"},
+		Text{"detail says why.", "原因见 detail。"}},
+	{CodeRunInProgress, http.StatusConflict, "A reconciliation is running", 0,
+		Text{"This bill is being reconciled now.", "该账单正在对账。"},
+		Text{"Wait for its end and read its result.", "请等待其完成后查看结果。"}},
 	{CodeStockChanged, http.StatusConflict, "Stock changed", 0,
 		Text{"The stock was changed by somebody else meanwhile.", "库存已被他人修改。"},
 		Text{"Read the SKU again and repeat with its present number.", "请重新读取库存后再试。"}},

@@ -259,6 +259,20 @@ func (d *decoder) str() string {
 	return d.text()
 }
 
+// boolean reads true or false.
+func (d *decoder) boolean() bool {
+	from := d.i
+	d.skip()
+	switch string(d.b[from:d.i]) {
+	case "true":
+		return true
+	case "false":
+	default:
+		d.fail(codeType, "must be true or false")
+	}
+	return false
+}
+
 // integer reads a whole number that fits int64, written without point or exponent.
 func (d *decoder) integer() int64 {
 	from := d.i

@@ -20,9 +20,9 @@ type Observer interface {
 	// Request: route is the pattern of the route, never a path, and "" when no
 	// route matched. A client that hung up counts as status 499.
 	Request(route, method string, status int, took time.Duration)
-	// Notified: a payment notification was answered. The outcome is applied,
+	// Notified: a notification was answered, of kind payment or refund. The outcome is applied,
 	// owed, held, repeated, probe, unsigned, malformed, too_large or failed.
-	Notified(outcome string, took time.Duration)
+	Notified(kind, outcome string, took time.Duration)
 }
 
 // EdgeOptions shape what happens around every handler of a listener.

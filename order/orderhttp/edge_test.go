@@ -33,7 +33,7 @@ func (c *counted) Request(route, method string, status int, _ time.Duration) {
 	c.requests = append(c.requests, fmt.Sprintf("%s %s %d", method, route, status))
 }
 
-func (c *counted) Notified(outcome string, _ time.Duration) {
+func (c *counted) Notified(_, outcome string, _ time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.notified = append(c.notified, outcome)

@@ -48,6 +48,8 @@ type script struct {
 	listed   func(order.Filter) ([]order.Order, string, error)
 	skus     []stock.SKU
 	shelfErr error
+	asked    func(order.AskRefund) (order.AskedRefund, error)
+	refund   func(customer, no string) (order.RefundRow, error)
 }
 
 func (s *script) called(what string) {
@@ -116,6 +118,22 @@ func (s *script) List(_ context.Context, f order.Filter) ([]order.Order, string,
 		return nil, "", s.unscripted("List")
 	}
 	return s.listed(f)
+}
+
+func (s *script) AskRefund(_ context.Context, r order.AskRefund) (order.AskedRefund, error) {
+	s.called("ask refund")
+	if s.asked == nil {
+		return order.AskedRefund{}, s.unscripted("AskRefund")
+	}
+	return s.asked(r)
+}
+
+func (s *script) FindOwnRefund(_ context.Context, customer, no string) (order.RefundRow, error) {
+	s.called("find refund")
+	if s.refund == nil {
+		return order.RefundRow{}, s.unscripted("FindOwnRefund")
+	}
+	return s.refund(customer, no)
 }
 
 func (s *script) FindMany(_ context.Context, ids []string) ([]stock.SKU, error) {

@@ -20,11 +20,15 @@ type Notifications interface {
 	// ParseNotification gives a notification only if WeChat Pay signed it. Errors:
 	// payment.ErrProbe, ErrBadSignature, ErrMalformed.
 	ParseNotification(h http.Header, body []byte) (payment.Notification, error)
+	// ParseRefund is the same for refunds.
+	ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error)
 }
 
-// Settler takes in money; *order.Service is the one.
+// Settler takes in money, and word of money that went back; *order.Service is
+// the one.
 type Settler interface {
 	Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error)
+	SettleRefund(ctx context.Context, refund payment.Refund, cause order.Cause) (order.RefundSettled, error)
 }
 
 // NotifyOptions shape WeChat Pay's listener. Notifications, Settler and Now are required.
@@ -50,8 +54,12 @@ const (
 	maxNotifyID = 64
 )
 
-// PathNotifyPayment is where payment notifications arrive.
-const PathNotifyPayment = "/wechat/v3/notify/payment"
+// Where notifications arrive: payments and refunds at addresses of their own,
+// because a notify_url may carry no query.
+const (
+	PathNotifyPayment = "/wechat/v3/notify/payment"
+	PathNotifyRefund  = "/wechat/v3/notify/refund"
+)
 
 // The outcomes of a notification that are not a settlement.
 const (
@@ -68,8 +76,8 @@ type notify struct {
 	slots chan struct{}
 }
 
-// NewNotify gives the listener that WeChat Pay calls: payment notifications and
-// a health check, nothing else. It has no limit by address, because WeChat
+// NewNotify gives the listener that WeChat Pay calls: notifications and a
+// health check, nothing else. It has no limit by address, because WeChat
 // comes from few; it bounds what is worked on at once.
 func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	if o.Notifications == nil || o.Settler == nil || o.Now == nil {
@@ -83,29 +91,36 @@ func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 		n.log = slog.New(slog.DiscardHandler)
 	}
 	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe, WriteError: writeFail})
-	e.POST(PathNotifyPayment, n.payment)
+	e.POST(PathNotifyPayment, n.handle("payment", n.payment))
+	e.POST(PathNotifyRefund, n.handle("refund", n.refund))
 	e.GET("/healthz", healthz)
 	return e, nil
 }
 
-// payment takes one notification in and answers 204 once it is committed. It
-// works to its end when WeChat hangs up: the money is there either way.
-func (n *notify) payment(c echo.Context) error {
-	start := n.Now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), notifyBudget)
-	defer cancel()
-	outcome, err := n.take(ctx, c)
-	if n.Observe != nil {
-		n.Observe.Notified(outcome, n.Now().Sub(start))
+// settles reads one kind of notification and takes it in. The error of reading
+// is one of package payment's; outcome is that of taking in.
+type settles func(ctx context.Context, c echo.Context, body []byte) (outcome string, err error)
+
+// handle answers 204 once a notification is committed. It works to its end when
+// WeChat hangs up: the money is there either way.
+func (n *notify) handle(kind string, settle settles) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := n.Now()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), notifyBudget)
+		defer cancel()
+		outcome, err := n.take(ctx, c, settle)
+		if n.Observe != nil {
+			n.Observe.Notified(kind, outcome, n.Now().Sub(start))
+		}
+		if err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusNoContent)
 	}
-	if err != nil {
-		return err
-	}
-	return c.NoContent(http.StatusNoContent)
 }
 
 // take checks the size, then the signature, then reads and settles.
-func (n *notify) take(ctx context.Context, c echo.Context) (outcome string, err error) {
+func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outcome string, err error) {
 	r := c.Request()
 	if r.ContentLength > maxBody {
 		return outcomeTooLarge, &Failure{Code: CodeBodyTooLarge}
@@ -123,28 +138,39 @@ func (n *notify) take(ctx context.Context, c echo.Context) (outcome string, err 
 	case <-ctx.Done():
 		return outcomeFailed, ctx.Err()
 	}
-	got, err := n.Notifications.ParseNotification(r.Header, body)
+	return settle(ctx, c, body)
+}
+
+// unread sorts an error of reading a notification.
+func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 	switch {
 	case errors.Is(err, payment.ErrProbe): // WeChat tests that we look at signatures: no alarm
 		return outcomeProbe, err
 	case errors.Is(err, payment.ErrBadSignature):
-		n.refused(c, "unsigned notification refused", len(body))
+		n.refused(c, "unsigned notification refused", length)
 		return outcomeUnsigned, err
 	case errors.Is(err, payment.ErrMalformed):
-		n.refused(c, "malformed notification refused", len(body))
+		n.refused(c, "malformed notification refused", length)
 		return outcomeMalformed, err
-	case err != nil: // not one of the three: its text may hold anything and is not passed on
-		return outcomeFailed, fmt.Errorf("reading a notification failed with a %T", err)
 	}
-	return n.settle(ctx, c, got)
+	// not one of the three: its text may hold anything and is not passed on
+	return outcomeFailed, fmt.Errorf("reading a notification failed with a %T", err)
 }
 
-func (n *notify) settle(ctx context.Context, c echo.Context, got payment.Notification) (string, error) {
-	id := got.ID
+// notified is the cause of what a notification brings.
+func notified(c echo.Context, id string) order.Cause {
 	if !plain(id, maxNotifyID) {
 		id = RequestID(c)
 	}
-	s, err := n.Settler.Settle(ctx, got.Trade, order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: id})
+	return order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: id}
+}
+
+func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (string, error) {
+	got, err := n.Notifications.ParseNotification(c.Request().Header, body)
+	if err != nil {
+		return n.unread(c, err, len(body))
+	}
+	s, err := n.Settler.Settle(ctx, got.Trade, notified(c, got.ID))
 	switch {
 	case errors.Is(err, payment.ErrMalformed), errors.Is(err, order.ErrNotPaid):
 		n.refused(c, "notification without a payment refused", 0)
@@ -153,6 +179,22 @@ func (n *notify) settle(ctx context.Context, c echo.Context, got payment.Notific
 		return outcomeFailed, err
 	}
 	return string(s.Settled), nil
+}
+
+func (n *notify) refund(ctx context.Context, c echo.Context, body []byte) (string, error) {
+	got, err := n.Notifications.ParseRefund(c.Request().Header, body)
+	if err != nil {
+		return n.unread(c, err, len(body))
+	}
+	s, err := n.Settler.SettleRefund(ctx, got.Refund, notified(c, got.ID))
+	switch {
+	case errors.Is(err, payment.ErrMalformed):
+		n.refused(c, "notification without a refund refused", 0)
+		return outcomeMalformed, err
+	case err != nil:
+		return outcomeFailed, err
+	}
+	return string(s.Outcome), nil
 }
 
 // refused says that something came which is not WeChat's word. How it looked is

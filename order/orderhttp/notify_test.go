@@ -24,10 +24,11 @@ import (
 
 // till is a scripted payment/wechat and order.Service in one.
 type till struct {
-	parse   func(http.Header, []byte) (payment.Notification, error)
-	settled func(context.Context, payment.Trade, order.Cause) (order.Settlement, error)
-	parses  atomic.Int64
-	settles atomic.Int64
+	parse    func(http.Header, []byte) (payment.Notification, error)
+	settled  func(context.Context, payment.Trade, order.Cause) (order.Settlement, error)
+	refunded func(payment.Refund, order.Cause) (order.RefundSettled, error)
+	parses   atomic.Int64
+	settles  atomic.Int64
 }
 
 func (f *till) ParseNotification(h http.Header, body []byte) (payment.Notification, error) {
@@ -44,6 +45,23 @@ func (f *till) Settle(ctx context.Context, trade payment.Trade, cause order.Caus
 		return order.Settlement{Settled: order.Applied}, nil
 	}
 	return f.settled(ctx, trade, cause)
+}
+
+func (f *till) ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error) {
+	f.parses.Add(1)
+	if f.parse != nil {
+		_, err := f.parse(h, body)
+		return payment.RefundNotification{ID: "n-1"}, err
+	}
+	return payment.RefundNotification{ID: "n-1", Refund: payment.Refund{OutRefundNo: "R1", Status: payment.RefundSuccess, Amount: 1}}, nil
+}
+
+func (f *till) SettleRefund(_ context.Context, r payment.Refund, cause order.Cause) (order.RefundSettled, error) {
+	f.settles.Add(1)
+	if f.refunded == nil {
+		return order.RefundSettled{OutRefundNo: r.OutRefundNo, Outcome: order.RefundTaken}, nil
+	}
+	return f.refunded(r, cause)
 }
 
 func newTill(t testing.TB, f *till, change ...func(*NotifyOptions)) (*echo.Echo, *counted, *bytes.Buffer) {
@@ -223,10 +241,10 @@ func TestNotifyListenerHasNothingElse(t *testing.T) {
 		routes = append(routes, r.Method+" "+r.Path)
 	}
 	slices.Sort(routes)
-	if !slices.Equal(routes, []string{"GET /healthz", "POST " + PathNotifyPayment}) {
+	if !slices.Equal(routes, []string{"GET /healthz", "POST " + PathNotifyPayment, "POST " + PathNotifyRefund}) {
 		t.Errorf("%v", routes)
 	}
-	for path, want := range map[string]int{"/v1/orders": 404, PathNotifyPayment + "/": 404, "/wechat/v3/notify/refund": 404, "/metrics": 404} {
+	for path, want := range map[string]int{"/v1/orders": 404, PathNotifyPayment + "/": 404, "/wechat/v3/notify/bill": 404, "/metrics": 404} {
 		rec := httptest.NewRecorder()
 		e.ServeHTTP(rec, httptest.NewRequest("POST", path, nil))
 		if rec.Code != want {
@@ -246,5 +264,49 @@ func TestNotificationPanic(t *testing.T) {
 	e, _, log := newTill(t, f)
 	if rec := post(e, "{}"); rec.Code != 500 || !strings.Contains(rec.Body.String(), "FAIL") || strings.Count(log.String(), "request failed") != 1 {
 		t.Errorf("%d %s %s", rec.Code, rec.Body, log)
+	}
+}
+
+// A refund's notification is acknowledged after its commit and by nothing else; what is not WeChat's word changes nothing.
+func TestRefundNotificationAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		parse   error
+		settled order.RefundSettled
+		err     error
+		want    int
+		outcome string
+	}{
+		"applied":       {nil, order.RefundSettled{Outcome: order.RefundTaken}, nil, 204, "applied"},
+		"repeated":      {nil, order.RefundSettled{Outcome: order.RefundRepeated}, nil, 204, "repeated"},
+		"held":          {nil, order.RefundSettled{Outcome: order.RefundUnfit, Reason: "amount"}, nil, 204, "held"},
+		"database away": {nil, order.RefundSettled{}, sqldb.ErrUnavailable, 503, "failed"},
+		"too odd":       {nil, order.RefundSettled{}, payment.ErrMalformed, 400, "malformed"},
+		"forged":        {payment.ErrBadSignature, order.RefundSettled{}, nil, 401, "unsigned"},
+		"probe":         {payment.ErrProbe, order.RefundSettled{}, nil, 401, "probe"},
+		"malformed":     {payment.ErrMalformed, order.RefundSettled{}, nil, 400, "malformed"},
+		"gopay":         {errors.New("canary plaintext"), order.RefundSettled{}, nil, 500, "failed"},
+	} {
+		f := &till{refunded: func(r payment.Refund, cause order.Cause) (order.RefundSettled, error) {
+			if cause.Type != "notification" || cause.Actor.Type != order.ByWeChat || cause.ID != "n-1" {
+				t.Errorf("%s: cause %+v", name, cause)
+			}
+			return c.settled, c.err
+		}}
+		if c.parse != nil {
+			f.parse = func(http.Header, []byte) (payment.Notification, error) { return payment.Notification{}, c.parse }
+		}
+		e, seen, log := newTill(t, f)
+		rec := httptest.NewRecorder()
+		e.ServeHTTP(rec, httptest.NewRequest("POST", PathNotifyRefund, strings.NewReader("{}")))
+		want := c.want
+		if want == 503 {
+			want = 500 // WeChat repeats on both; 500 tells nothing
+		}
+		if rec.Code != want || len(seen.outcomes()) != 1 || seen.outcomes()[0] != c.outcome {
+			t.Errorf("%s: %d, %v", name, rec.Code, seen.outcomes())
+		}
+		if (c.parse != nil) != (f.settles.Load() == 0) || strings.Contains(rec.Body.String()+log.String(), "canary") {
+			t.Errorf("%s: settled %d times, %s %s", name, f.settles.Load(), rec.Body, log)
+		}
 	}
 }

@@ -151,6 +151,9 @@ func failureOf(err error) Failure {
 	if f := orderFailure(err); f.Code != "" {
 		return f
 	}
+	if f := refundFailure(err); f.Code != "" {
+		return f
+	}
 	if f := stockFailure(err); f.Code != "" {
 		return f
 	}
@@ -204,6 +207,35 @@ func orderFailure(err error) Failure {
 	return Failure{}
 }
 
+func refundFailure(err error) Failure {
+	var (
+		exceeds *order.RefundExceedsError
+		returns *order.ReturnExceedsError
+		refused *order.RefundRefusedError
+	)
+	switch {
+	case errors.As(err, &exceeds):
+		f := Failure{Code: CodeRefundExceeds, Text: Text{exceeds.Error(), fmt.Sprintf("申请退款 %s 元,可退 %s 元", exceeds.Asked, exceeds.Left)}}
+		if exceeds.InProgress {
+			f.Code = CodeRefundInProgress
+		}
+		return f
+	case errors.As(err, &returns):
+		return Failure{Code: CodeReturnExceeds, Text: Text{returns.Error(), fmt.Sprintf("商品 %s 申请退 %d 件,可退 %d 件", returns.SkuID, returns.Asked, returns.Left)}}
+	case errors.As(err, &refused):
+		return Failure{Code: CodeRefundNotPossible, Text: Text{En: refused.Why, Zh: kindOf(CodeRefundNotPossible).detail.Zh}}
+	case errors.Is(err, order.ErrRefundTooOld):
+		return Failure{Code: CodeRefundNotPossible, Text: Text{order.ErrRefundTooOld.Error(), "支付已超过一年,微信支付不再支持退款"}}
+	case errors.Is(err, order.ErrTooManyRefunds):
+		return Failure{Code: CodeRefundNotPossible, Text: Text{order.ErrTooManyRefunds.Error(), "同一笔支付最多退款 50 次"}}
+	case errors.Is(err, order.ErrRefundNotFound):
+		return Failure{Code: CodeRefundNotFound}
+	case errors.Is(err, order.ErrSelfApproval):
+		return Failure{Code: CodeForbidden, Text: Text{order.ErrSelfApproval.Error(), "退款须由申请人以外的人员审批"}}
+	}
+	return Failure{}
+}
+
 func stockFailure(err error) Failure {
 	var (
 		invalid *stock.InvalidError
@@ -240,6 +272,9 @@ func gatewayFailure(g *payment.GatewayError) Failure {
 
 // refusal is the state machine's no. Where money is here, that is the news.
 func refusal(r *order.RefusedError) Failure {
+	if r.Event == order.Refund {
+		return Failure{Code: CodeRefundNotPossible, Text: Text{En: r.Why, Zh: kindOf(CodeRefundNotPossible).detail.Zh}}
+	}
 	f := Failure{Code: CodeOrderNotPayable, Text: Text{En: r.Why}}
 	switch r.Order.State {
 	case order.Paid, order.Refunding, order.Refunded:
@@ -286,7 +321,10 @@ func (p *Problem) addFacts(err error, operator bool) {
 	var sku *order.UnknownSKUError
 	var price *order.PriceChangedError
 	var gateway *payment.GatewayError
+	var returns *order.ReturnExceedsError
 	switch {
+	case errors.As(err, &returns):
+		p.Items = []ItemProblem{{Pointer: "#/items", SkuID: returns.SkuID, Requested: returns.Asked, Available: &returns.Left}}
 	case errors.As(err, &short):
 		for _, s := range short.Items {
 			p.Items = append(p.Items, ItemProblem{

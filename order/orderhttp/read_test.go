@@ -21,7 +21,8 @@ func TestOrderAnswer(t *testing.T) {
 	o.State, o.Version, o.CloseReason = order.Late, 6, order.CloseTimeout
 	o.Payment = &order.Payment{TransactionID: "4200", OutTradeNo: someOrder + "-01", TradeType: "JSAPI", Total: 29800, PayerTotal: 29700,
 		Currency: "CNY", SuccessTime: epoch, ReceivedAt: epoch, Outcome: order.Owed, Reason: "late"}
-	o.Refunds = []order.RefundRow{{OutRefundNo: "R1", TransactionID: "4200", Amount: 29800, State: "owed", Reason: "late", CreatedAt: epoch}}
+	o.Refunds = []order.RefundRow{{OutRefundNo: "R1", OrderNo: someOrder, TransactionID: "4200", Amount: 29800, PaymentTotal: 29800, State: order.RefundOwed, Reason: "late",
+		Note: "late", CreatedAt: epoch, Problem: "canary", DecidedBy: "canary", Requester: order.Actor{ID: "canary"}}}
 	o.Attempts = []order.Attempt{{Attempt: payment.Attempt{OutTradeNo: someOrder + "-01", OpenID: "o6_canary"}}}
 	w := newWorld(t)
 	w.found = func(string, string) (order.Order, error) { return o, nil }
@@ -30,7 +31,8 @@ func TestOrderAnswer(t *testing.T) {
 		`"items":[{"sku_id":"1001","quantity":2,"unit_price":14900}],"created_at":"2026-11-20T13:42:05.120Z","time_expire":"2026-11-20T14:12:06Z",` +
 		`"expires_in_seconds":0,"payment":{"out_trade_no":"01JD4ZABCDEFGHJKMNPQRSTVWX-01","transaction_id":"4200","trade_type":"JSAPI",` +
 		`"trade_state":"SUCCESS","amount":{"total":29800,"payer_total":29700,"currency":"CNY"},"success_time":"2026-11-20T13:42:05.120Z"},` +
-		`"refunds":[{"out_refund_no":"R1","refund_status":"OWED","amount":{"refund":29800,"currency":"CNY"},"created_at":"2026-11-20T13:42:05.120Z"}],` +
+		`"refunds":[{"out_refund_no":"R1","order_no":"01JD4ZABCDEFGHJKMNPQRSTVWX","refund_status":"OWED","kind":"late",` +
+		`"amount":{"refund":29800,"total":29800,"currency":"CNY"},"items":[],"restock":false,"reason":"late","created_at":"2026-11-20T13:42:05.120Z"}],` +
 		`"close_reason":"timeout"}`
 	if rec.Code != 200 || strings.TrimSpace(rec.Body.String()) != want || rec.Header().Get("ETag") != `"v6"` {
 		t.Errorf("%d %s\n%s\nwant\n%s", rec.Code, rec.Header(), rec.Body, want)

@@ -204,8 +204,8 @@ func TestForeignOrderOnTheService(t *testing.T) {
 			method, pattern, _ := strings.Cut(name, " ")
 			var bodies []string
 			for _, no := range []string{o.OrderNo, someOrder} {
-				rec := s.ask(t, "mallory", method, strings.ReplaceAll(pattern, ":order_no", no), row.body, headerRequestID, "r")
-				wantProblem(t, rec, 404, CodeOrderNotFound)
+				rec := s.ask(t, "mallory", method, strings.NewReplacer(":order_no", no, ":out_refund_no", no+"-R01").Replace(pattern), row.body, headerRequestID, "r", headerKey, "k")
+				wantProblem(t, rec, 404, missing(pattern))
 				bodies = append(bodies, strings.ReplaceAll(rec.Body.String(), no, ""))
 			}
 			if bodies[0] != bodies[1] {
@@ -334,4 +334,67 @@ func TestDatabaseAway(t *testing.T) {
 	if err := json.Unmarshal(s.ask(t, "c", "GET", "/v1/orders", "").Body.Bytes(), &page); err != nil || len(page.Data) != 2 || s.Available(t, "1001") != 6 {
 		t.Errorf("%v: %d orders, %d left", err, len(page.Data), s.Available(t, "1001"))
 	}
+}
+
+// The way back as a front end walks it: asked once whatever is repeated, seen by its owner alone, refused with a reason.
+func TestRefundOnTheService(t *testing.T) {
+	eachShop(t, func(t *testing.T, s *shop) {
+		o := s.place(t, "c", "k", `{"items":[{"sku_id":"1001","quantity":3}]}`)
+		path := "/v1/orders/" + o.OrderNo
+		one := `{"items":[{"sku_id":"1001","quantity":1}],"reason":"尺码不合"}`
+		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", one, headerKey, "r0"), 409, CodeRefundNotPossible)
+		s.ask(t, "c", "POST", path+"/prepay", `{"trade_type":"NATIVE"}`)
+		trade, err := s.WeChat.Pay(o.OrderNo+"-01", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.notified(t, trade)
+
+		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", one), 400, CodeKeyRequired)
+		for body, code := range map[string]Code{
+			`{"items":[{"sku_id":"1001","quantity":1}]}`:                                      CodeValidation, // no reason
+			`{"items":[{"sku_id":"1001","quantity":0}],"reason":"x"}`:                         CodeValidation,
+			`{"amount":{"refund":0},"reason":"x"}`:                                            CodeValidation,
+			`{"amount":{"refund":1,"currency":"USD"},"reason":"x"}`:                           CodeValidation,
+			`{"restock":"no","reason":"x"}`:                                                   CodeMalformed,
+			`{"reason":"x","approve":true}`:                                                   CodeMalformed,
+			`{"items":[{"sku_id":"1001","quantity":4}],"reason":"x"}`:                         CodeReturnExceeds,
+			`{"items":[{"sku_id":"other","quantity":1}],"reason":"x"}`:                        CodeReturnExceeds,
+			`{"amount":{"refund":301},"reason":"x"}`:                                          CodeRefundExceeds,
+			`{"items":[{"sku_id":"1001","quantity":1}],"amount":{"refund":101},"reason":"x"}`: CodeValidation,
+		} {
+			rec := s.ask(t, "c", "POST", path+"/refunds", body, headerKey, "bad")
+			var p Problem
+			if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil || p.Code != code && !(code == CodeMalformed && p.Code == CodeValidation) {
+				t.Errorf("%s: %s, want %s", body, rec.Body, code)
+			}
+		}
+		first := s.ask(t, "c", "POST", path+"/refunds", one, headerKey, "r1")
+		var v RefundView
+		if err := json.Unmarshal(first.Body.Bytes(), &v); err != nil || first.Code != 201 || v.RefundStatus != "PENDING_APPROVAL" || v.Amount.Refund != 100 ||
+			first.Header().Get("Location") != "/v1/refunds/"+v.OutRefundNo {
+			t.Fatalf("%d %v %s", first.Code, first.Header(), first.Body)
+		}
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance}); err != nil {
+			t.Fatal(err)
+		}
+		replay := s.ask(t, "c", "POST", path+"/refunds", one, headerKey, `"r1"`)
+		if replay.Code != 201 || replay.Header().Get(headerReplayed) != "true" || replay.Body.String() != first.Body.String() {
+			t.Errorf("replay %d %s\n%s", replay.Code, replay.Body, first.Body)
+		}
+		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", `{"reason":"all"}`, headerKey, "r1"), 422, CodeKeyReused)
+		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", `{"amount":{"refund":201},"reason":"x"}`, headerKey, "r2"), 409, CodeRefundInProgress)
+
+		for _, at := range []string{"/v1/refunds/" + v.OutRefundNo, path + "/refunds/" + v.OutRefundNo} {
+			wantProblem(t, s.ask(t, "mallory", "GET", at, ""), 404, CodeRefundNotFound)
+			if rec := s.ask(t, "c", "GET", at, ""); rec.Code != 200 || !strings.Contains(rec.Body.String(), `"OWED"`) || strings.Contains(rec.Body.String(), "fin") {
+				t.Errorf("%s: %d %s", at, rec.Code, rec.Body)
+			}
+		}
+		wantProblem(t, s.ask(t, "mallory", "GET", path+"/refunds", ""), 404, CodeOrderNotFound)
+		wantProblem(t, s.ask(t, "mallory", "POST", path+"/refunds", one, headerKey, "m"), 404, CodeOrderNotFound)
+		if rec := s.ask(t, "c", "GET", path+"/refunds", ""); rec.Code != 200 || strings.Count(rec.Body.String(), "out_refund_no") != 1 {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+	})
 }

@@ -1,7 +1,6 @@
 package orderhttp
 
 import (
-	"strings"
 	"time"
 
 	"orderd/order"
@@ -73,20 +72,6 @@ type PaidAmount struct {
 	Currency   string      `json:"currency"`
 }
 
-// RefundView is a refund of an order.
-type RefundView struct {
-	OutRefundNo  string       `json:"out_refund_no"`
-	RefundStatus string       `json:"refund_status"`
-	Amount       RefundAmount `json:"amount"`
-	CreatedAt    string       `json:"created_at"`
-}
-
-// RefundAmount is what goes back.
-type RefundAmount struct {
-	Refund   payment.Fen `json:"refund"`
-	Currency string      `json:"currency"`
-}
-
 // PrepayView is what a client needs to pay.
 type PrepayView struct {
 	OrderNo    string               `json:"order_no"`
@@ -134,11 +119,8 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 			v.Payment.TradeState = payment.TradeRefund
 		}
 	}
-	for i, r := range o.Refunds {
-		v.Refunds[i] = RefundView{
-			OutRefundNo: r.OutRefundNo, RefundStatus: strings.ToUpper(string(r.State)),
-			Amount: RefundAmount{Refund: r.Amount, Currency: payment.CNY}, CreatedAt: rfc3339(r.CreatedAt),
-		}
+	for i := range o.Refunds {
+		v.Refunds[i] = RefundViewOf(&o.Refunds[i])
 	}
 	return v
 }

@@ -4,6 +4,7 @@
 package servers
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -90,8 +91,27 @@ func (c *child) Start(ctx context.Context) error {
 // Kill ends the process as a crash would.
 func (c *child) Kill() { c.signal(syscall.SIGKILL); <-c.ended }
 
-// Pause stops the process without ending it.
-func (c *child) Pause() { c.signal(syscall.SIGSTOP) }
+// Pause stops the process without ending it, and returns when all its threads
+// stand still: a signal is not obeyed at once.
+func (c *child) Pause() {
+	c.signal(syscall.SIGSTOP)
+	for end := time.Now().Add(time.Second); !c.still() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// still reports that every thread is stopped.
+func (c *child) still() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.cmd.Process.Pid))
+	for _, file := range threads {
+		text, readErr := os.ReadFile(file)
+		// The state stands after the name, which is in parentheses.
+		if _, state, found := bytes.Cut(text, []byte(") ")); readErr == nil && found && state[0] != 'T' {
+			return false
+		}
+	}
+	return err == nil
+}
 
 // Resume lets a paused process go on.
 func (c *child) Resume() { c.signal(syscall.SIGCONT) }

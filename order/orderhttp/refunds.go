@@ -1,0 +1,176 @@
+package orderhttp
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/payment"
+)
+
+// RefundView is a refund as a customer sees it. Who decided, what WeChat Pay
+// complained about and the machinery's times stay inside.
+type RefundView struct {
+	OutRefundNo  string           `json:"out_refund_no"`
+	OrderNo      string           `json:"order_no"`
+	RefundID     string           `json:"refund_id,omitempty"`
+	RefundStatus string           `json:"refund_status"`
+	Kind         string           `json:"kind"` // aftersale, late, duplicate or held
+	Amount       RefundAmount     `json:"amount"`
+	Items        []RefundItemView `json:"items"`
+	Restock      bool             `json:"restock"`
+	Reason       string           `json:"reason"`
+	Rejected     string           `json:"rejected_because,omitempty"`
+	CreatedAt    string           `json:"created_at"`
+	SuccessTime  string           `json:"success_time,omitempty"`
+}
+
+// RefundAmount is what goes back, of how much.
+type RefundAmount struct {
+	Refund   payment.Fen `json:"refund"`
+	Total    payment.Fen `json:"total"`
+	Currency string      `json:"currency"`
+}
+
+// RefundItemView is a line of a refund.
+type RefundItemView struct {
+	SkuID    string `json:"sku_id"`
+	Quantity int64  `json:"quantity"`
+}
+
+// RefundViewOf shows a refund as the customers' API does.
+func RefundViewOf(r *order.RefundRow) RefundView {
+	v := RefundView{OutRefundNo: r.OutRefundNo, OrderNo: r.OrderNo, RefundID: r.RefundID, RefundStatus: strings.ToUpper(string(r.State)), Kind: r.Reason,
+		Amount: RefundAmount{Refund: r.Amount, Total: r.PaymentTotal, Currency: payment.CNY}, Items: []RefundItemView{}, Restock: r.Restock,
+		Reason: r.Note, CreatedAt: rfc3339(r.CreatedAt)}
+	for _, l := range r.Items {
+		v.Items = append(v.Items, RefundItemView{l.SkuID, l.Quantity})
+	}
+	if !r.SucceededAt.IsZero() {
+		v.SuccessTime = rfc3339(r.SucceededAt)
+	}
+	if r.State == order.RefundRejected {
+		v.Rejected = r.DecidedWhy
+	}
+	return v
+}
+
+// askRefund asks for a refund. The same key with the same content is answered
+// with the refund as it was when it was asked for.
+func (a *api) askRefund(c echo.Context) error {
+	no, err := orderNo(c)
+	if err != nil {
+		return err
+	}
+	ask, err := ReadRefund(c)
+	if err != nil {
+		return err
+	}
+	ask.OrderNo, ask.CustomerID, ask.Cause = no, customerOf(c), causeOf(c)
+	asked, err := a.Orders.AskRefund(c.Request().Context(), ask)
+	if err != nil {
+		return err
+	}
+	return ShowAsked(c, asked)
+}
+
+// ReadRefund reads the key and the body of a request for a refund, for
+// customers and operators alike.
+func ReadRefund(c echo.Context) (order.AskRefund, error) {
+	key, ok := idempotencyKey(c.Request().Header)
+	if !ok {
+		return order.AskRefund{}, &Failure{Code: CodeKeyRequired}
+	}
+	body, err := readBody(c)
+	if err != nil {
+		return order.AskRefund{}, err
+	}
+	ask, err := decodeRefund(body)
+	ask.RequestID = key
+	return ask, err
+}
+
+func decodeRefund(body []byte) (order.AskRefund, error) {
+	var ask order.AskRefund
+	var bad invalid
+	restock := true
+	err := decode(body, fields{
+		{"items", func(d *decoder) {
+			d.array(order.MaxLines, func(d *decoder) { ask.Lines = append(ask.Lines, readLine(d, &bad)) })
+		}},
+		{"amount", func(d *decoder) { ask.Amount = readRefundAmount(d, &bad) }},
+		{"restock", func(d *decoder) { restock = d.boolean() }},
+		{"reason", func(d *decoder) { ask.Reason = bad.text(d, maxReason, "") }},
+	})
+	if err != nil {
+		return ask, err
+	}
+	ask.NoRestock = !restock
+	if strings.TrimSpace(ask.Reason) == "" {
+		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: "REQUIRED", Detail: "a reason of 1 to 200 characters is needed"})
+	}
+	if len(ask.Lines) > order.MaxLines {
+		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength, Detail: "too many lines"})
+	}
+	return ask, bad.err()
+}
+
+func readRefundAmount(d *decoder, bad *invalid) *payment.Fen {
+	amount, currency := payment.Fen(-1), payment.CNY
+	d.object(fields{
+		{"refund", func(d *decoder) { amount = payment.Fen(d.integer()) }},
+		{"currency", func(d *decoder) { currency = d.str() }},
+	})
+	if amount < 1 || amount > payment.MaxFen {
+		bad.add(d, "/refund", codeRange, "a refund is 1 fen to "+payment.MaxFen.String()+" yuan, in fen")
+	}
+	if currency != payment.CNY {
+		bad.add(d, "/currency", codeEnum, "the currency is CNY")
+	}
+	return &amount
+}
+
+// ShowAsked answers a request for a refund.
+func ShowAsked(c echo.Context, asked order.AskedRefund) error {
+	h := c.Response().Header()
+	h.Set("Location", "/v1/refunds/"+asked.Refund.OutRefundNo)
+	if asked.Replayed {
+		h.Set(headerReplayed, "true")
+	}
+	return c.JSON(http.StatusCreated, RefundViewOf(&asked.Refund))
+}
+
+// listRefunds gives the refunds of an order, oldest first.
+func (a *api) listRefunds(c echo.Context) error {
+	no, err := orderNo(c)
+	if err != nil {
+		return err
+	}
+	o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+	if err != nil {
+		return err
+	}
+	page := Page[RefundView]{Data: make([]RefundView, len(o.Refunds))}
+	for i := range o.Refunds {
+		page.Data[i] = RefundViewOf(&o.Refunds[i])
+	}
+	return c.JSON(http.StatusOK, page)
+}
+
+// showRefund gives one refund; under an order's address only that order's.
+func (a *api) showRefund(c echo.Context) error {
+	no := c.Param("out_refund_no")
+	if !payment.ValidOutRefundNo(no) {
+		return order.ErrRefundNotFound
+	}
+	r, err := a.Orders.FindOwnRefund(c.Request().Context(), customerOf(c), no)
+	if err != nil {
+		return err
+	}
+	if of := c.Param("order_no"); of != "" && of != r.OrderNo {
+		return order.ErrRefundNotFound
+	}
+	return c.JSON(http.StatusOK, RefundViewOf(&r))
+}
