@@ -5,7 +5,7 @@ SET refund_fen = (
   SELECT COALESCE(SUM(r.amount_fen), 0)
   FROM refunds r
   WHERE r.transaction_id = payments.transaction_id);
-CREATE INDEX ix_payments_paid ON payments (paid_at, transaction_id);
+CREATE INDEX ix_payments_paid ON payments (paid_at, transaction_id, amount_fen, outcome);
 
 ALTER TABLE refunds ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE refunds ADD COLUMN out_trade_no VARCHAR(32) NOT NULL DEFAULT '';
@@ -35,7 +35,7 @@ SET out_trade_no = COALESCE((SELECT p.out_trade_no FROM payments p WHERE p.trans
 CREATE UNIQUE INDEX u_refunds_request ON refunds (requester_type, requester_id, request_id);
 CREATE INDEX ix_refunds_transaction ON refunds (transaction_id);
 CREATE INDEX ix_refunds_state ON refunds (state, out_refund_no);
-CREATE INDEX ix_refunds_accepted ON refunds (accepted_at, out_refund_no);
+CREATE INDEX ix_refunds_accepted ON refunds (accepted_at, out_refund_no, amount_fen, state);
 
 CREATE TABLE refund_items (
   out_refund_no VARCHAR(64) NOT NULL,

@@ -1,0 +1,432 @@
+package reconcile
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/payment"
+)
+
+// maxLine bounds a line of a bill: a row has some 400 bytes, its two free texts
+// at most a thousand.
+const maxLine = 64 << 10
+
+// ErrBadBill marks a file that is no bill of this merchant and day, or is not
+// whole. Nothing was changed.
+var ErrBadBill = errors.New("this is not a usable bill")
+
+func badLine(line int, format string, args ...any) error {
+	return fmt.Errorf("%w: line %d: %s", ErrBadBill, line, fmt.Sprintf(format, args...))
+}
+
+// row is one line of a trade bill. Its bytes are valid until the next line.
+type row struct {
+	line          int
+	at            time.Time // success of a payment, acceptance of a refund
+	appID, mchID  []byte
+	transactionID []byte
+	outTradeNo    []byte
+	tradeType     []byte
+	state         []byte
+	currency      []byte
+	coupon        payment.Fen
+	refund        bool
+	refundID      []byte
+	outRefundNo   []byte
+	refundState   []byte
+	amount        payment.Fen // of the payment or the refund
+	settled       payment.Fen // 应结订单金额
+	back          payment.Fen // 退款金额
+	backCoupon    payment.Fen // 充值券退款金额
+	asked         payment.Fen // 申请退款金额
+	total         payment.Fen // 订单金额
+	fee           int64       // 1/100000 yuan
+}
+
+// Totals are the sums of a bill's rows, which its last line repeats.
+type Totals struct {
+	Rows       int64       `json:"rows"`
+	Payments   int64       `json:"payments"`
+	PaidFen    payment.Fen `json:"paid_fen"`
+	Refunds    int64       `json:"refunds"`
+	RefundFen  payment.Fen `json:"refund_fen"`
+	FeeX100000 int64       `json:"fee_x100000"` // 1/100000 yuan, as bills print fees
+
+	settled, back, backCoupon, total, asked payment.Fen
+}
+
+// The columns that are read, by their names.
+const (
+	colTime, colApp, colMch          = "交易时间", "公众账号ID", "商户号"
+	colTransaction, colTrade         = "微信订单号", "商户订单号"
+	colType, colState, colCurrency   = "交易类型", "交易状态", "货币种类"
+	colSettled, colCoupon            = "应结订单金额", "代金券金额"
+	colRefundID, colRefundNo         = "微信退款单号", "商户退款单号"
+	colBack, colBackCoupon           = "退款金额", "充值券退款金额"
+	colRefundState, colRefundAt      = "退款状态", "退款申请时间"
+	colFee, colTotal, colAsked       = "手续费", "订单金额", "申请退款金额"
+	colRefundType, colTitle, colRate = "退款类型", "商品名称", "费率"
+)
+
+// columns is where each column of a bill stands, −1 for those it does not have.
+type columns struct {
+	count int
+	at    map[string]int
+}
+
+func (c *columns) has(name string) bool { _, ok := c.at[name]; return ok }
+
+// tradeBill reads a trade bill row by row.
+type tradeBill struct {
+	in     *bufio.Reader
+	date   string
+	from   time.Time
+	mchID  string
+	kind   payment.BillType
+	cols   columns
+	line   int
+	totals Totals
+	cells  [][]byte
+	row    row
+}
+
+// readTrade reads a bill of a day and gives every row to each, whose bytes it
+// keeps no longer than the call. It checks that every row is of this merchant
+// and day, and counts and sums against the last line: an error means that the
+// file as a whole must not be used.
+func readTrade(r io.Reader, date string, kind payment.BillType, mchID string, each func(*row) error) (Totals, error) {
+	from, err := dayStart(date)
+	if err != nil {
+		return Totals{}, err
+	}
+	b := &tradeBill{in: bufio.NewReaderSize(r, maxLine), date: date, from: from, mchID: mchID, kind: kind, cells: make([][]byte, 0, 32)}
+	if err := b.header(); err != nil {
+		return Totals{}, err
+	}
+	for {
+		text, err := b.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return Totals{}, badLine(b.line, "the file ends without its summary: it is cut")
+		case err != nil:
+			return Totals{}, err
+		case len(text) == 0:
+			return Totals{}, badLine(b.line, "is empty")
+		case text[0] != '`':
+			return b.totals, b.summary(text)
+		}
+		if err := b.read(text); err != nil {
+			return Totals{}, err
+		}
+		if err := each(&b.row); err != nil {
+			return Totals{}, err
+		}
+	}
+}
+
+// next gives the next line without its end.
+func (b *tradeBill) next() ([]byte, error) {
+	text, err := b.in.ReadSlice('\n')
+	b.line++
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		return nil, badLine(b.line, "is longer than %d bytes", maxLine)
+	case errors.Is(err, io.EOF) && len(text) > 0:
+		return bytes.TrimSuffix(text, []byte("\r")), nil
+	case err != nil:
+		return nil, err
+	}
+	return bytes.TrimSuffix(text[:len(text)-1], []byte("\r")), nil
+}
+
+func (b *tradeBill) header() error {
+	text, err := b.next()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if lower := bytes.ToLower(bytes.TrimSpace(text)); bytes.HasPrefix(lower, []byte("<")) {
+		return badLine(1, "a web page, not a bill")
+	} else if bytes.HasPrefix(lower, []byte("{")) {
+		return badLine(1, "a JSON answer, not a bill")
+	}
+	b.cols = columns{at: map[string]int{}}
+	for i, name := range strings.Split(string(text), ",") {
+		b.cols.at[strings.TrimSpace(strings.TrimPrefix(name, "`"))] = i
+		b.cols.count++
+	}
+	need := []string{colTime, colApp, colMch, colTransaction, colTrade, colState, colSettled, colFee}
+	if b.kind != payment.BillSuccess {
+		need = append(need, colRefundID, colRefundNo, colBack, colRefundState)
+	}
+	for _, name := range need {
+		if !b.cols.has(name) {
+			return badLine(1, "the column %s is missing; is this a trade bill of type %s?", name, b.kind)
+		}
+	}
+	if b.kind == payment.BillSuccess && b.cols.has(colRefundID) || b.kind == payment.BillAll && b.cols.has(colRefundAt) {
+		return badLine(1, "the columns are those of another bill type than %s", b.kind)
+	}
+	return nil
+}
+
+var cellEnd = []byte(",`")
+
+// split cuts a row at comma and back-tick: free text may hold commas, and
+// nothing is quoted.
+func (b *tradeBill) split(text []byte) error {
+	b.cells = b.cells[:0]
+	text = text[1:]
+	for {
+		i := bytes.Index(text, cellEnd)
+		if i < 0 {
+			b.cells = append(b.cells, text)
+			break
+		}
+		b.cells = append(b.cells, text[:i])
+		text = text[i+len(cellEnd):]
+	}
+	if len(b.cells) == b.cols.count {
+		return nil
+	}
+	// A back-tick after a comma inside the free text: the texts stand between
+	// the refund's columns and the fee, and only they can have it.
+	if extra := len(b.cells) - b.cols.count; extra > 0 && b.cols.has(colTitle) {
+		at := b.cols.at[colTitle]
+		b.cells = slices.Delete(b.cells, at+1, at+1+extra)
+		return nil
+	}
+	return badLine(b.line, "has %d cells, the header has %d", len(b.cells), b.cols.count)
+}
+
+func (b *tradeBill) cell(name string) []byte {
+	if i, ok := b.cols.at[name]; ok {
+		return b.cells[i]
+	}
+	return nil
+}
+
+func (b *tradeBill) read(text []byte) (err error) {
+	if err := b.split(text); err != nil {
+		return err
+	}
+	r := &b.row
+	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), transactionID: b.cell(colTransaction), outTradeNo: b.cell(colTrade),
+		tradeType: b.cell(colType), state: b.cell(colState), currency: b.cell(colCurrency), refundID: b.cell(colRefundID), outRefundNo: b.cell(colRefundNo),
+		refundState: b.cell(colRefundState)}
+	r.refund = len(r.refundID) > 1 || len(r.refundID) == 1 && r.refundID[0] != '0'
+	if r.at, err = parseTime(b.cell(colTime)); err != nil {
+		return badLine(b.line, "%s: %v", colTime, err)
+	}
+	for _, m := range []struct {
+		name string
+		into *payment.Fen
+	}{{colSettled, &r.settled}, {colCoupon, &r.coupon}, {colBack, &r.back}, {colBackCoupon, &r.backCoupon}, {colTotal, &r.total}, {colAsked, &r.asked}} {
+		if !b.cols.has(m.name) {
+			continue
+		}
+		n, err := parseDecimal(b.cell(m.name), 2)
+		if err != nil {
+			return badLine(b.line, "%s: %v", m.name, err)
+		}
+		*m.into = payment.Fen(n)
+	}
+	if r.fee, err = parseDecimal(b.cell(colFee), 5); err != nil {
+		return badLine(b.line, "%s: %v", colFee, err)
+	}
+	return b.check()
+}
+
+// check holds a row against merchant, day and bill type, and adds it up.
+func (b *tradeBill) check() error {
+	r := &b.row
+	switch {
+	case string(r.mchID) != b.mchID:
+		return badLine(b.line, "is of merchant %.32s, not of %s", r.mchID, b.mchID)
+	case r.at.Before(b.from) || !r.at.Before(b.from.AddDate(0, 0, 1)):
+		return badLine(b.line, "is of %s, the bill should be of %s", r.at.In(beijing).Format(time.DateOnly), b.date)
+	case len(r.transactionID) == 0 || len(r.transactionID) > 32 || len(r.outTradeNo) > 32 || len(r.outRefundNo) > 64 || len(r.refundID) > 32:
+		return badLine(b.line, "has a number that is missing or too long")
+	case r.refund && b.kind == payment.BillSuccess || !r.refund && b.kind == payment.BillRefund:
+		return badLine(b.line, "does not belong into a bill of type %s", b.kind)
+	case r.refund && len(r.outRefundNo) == 0:
+		return badLine(b.line, "is a refund without its number")
+	}
+	t := &b.totals
+	t.Rows++
+	t.settled, t.back, t.backCoupon, t.total, t.asked, t.FeeX100000 =
+		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked, t.FeeX100000+r.fee
+	if r.refund {
+		// What was asked for is what we know; the older layout splits it.
+		if r.amount = r.asked; !b.cols.has(colAsked) {
+			r.amount = r.back + r.backCoupon
+		}
+		t.Refunds++
+		t.RefundFen += r.amount
+		return nil
+	}
+	if r.amount = r.total; !b.cols.has(colTotal) {
+		r.amount = r.settled + r.coupon
+	}
+	t.Payments++
+	t.PaidFen += r.amount
+	return nil
+}
+
+// summary holds the last line against what was read.
+func (b *tradeBill) summary(header []byte) error {
+	names := strings.Split(string(header), ",")
+	if len(names) < 4 || !strings.HasPrefix(names[0], "总交易单数") {
+		return badLine(b.line, "is neither a row nor the summary")
+	}
+	text, err := b.next()
+	if err != nil || len(text) == 0 || text[0] != '`' {
+		return badLine(b.line, "the summary is missing: the file is cut")
+	}
+	values := strings.Split(string(text[1:]), ",`")
+	if len(values) != len(names) {
+		return badLine(b.line, "has %d cells, its header has %d", len(values), len(names))
+	}
+	t := &b.totals
+	for i, name := range names {
+		want, digits := int64(0), 2
+		switch name {
+		case "总交易单数":
+			want, digits = t.Rows, 0
+		case "应结订单总金额":
+			want = int64(t.settled)
+		case "退款总金额":
+			want = int64(t.back)
+		case "充值券退款总金额":
+			want = int64(t.backCoupon)
+		case "手续费总金额":
+			want, digits = t.FeeX100000, 5
+		case "订单总金额":
+			want = int64(t.total)
+		case "申请退款总金额":
+			want = int64(t.asked)
+		default:
+			continue // a sum that we do not know yet
+		}
+		got, err := parseDecimal([]byte(values[i]), digits)
+		if err != nil {
+			return badLine(b.line, "%s: %v", name, err)
+		}
+		if got != want {
+			return badLine(b.line, "%s is %s, the rows make %s", name, values[i], decimal(want, digits))
+		}
+	}
+	if rest, err := b.next(); err == nil && len(rest) > 0 {
+		return badLine(b.line, "comes after the summary")
+	}
+	return nil
+}
+
+// parseDecimal reads a decimal exactly, as so many of its smallest units; more
+// digits are accepted when they are zeros.
+func parseDecimal(text []byte, digits int) (int64, error) {
+	s, neg := bytes.CutPrefix(text, []byte("-"))
+	if len(s) == 0 || len(s) > 18 {
+		return 0, fmt.Errorf("%.32q is not an amount", text)
+	}
+	var n int64
+	seen, after := false, -1
+	for _, c := range s {
+		switch {
+		case c == '.' && after < 0 && seen:
+			after = 0
+			continue
+		case c < '0' || c > '9':
+			return 0, fmt.Errorf("%.32q is not an amount", text)
+		case after >= digits:
+			if c != '0' {
+				return 0, fmt.Errorf("%.32q has more than %d decimals", text, digits)
+			}
+			continue
+		case after >= 0:
+			after++
+		}
+		seen = true
+		n = n*10 + int64(c-'0')
+	}
+	if !seen || after == 0 && s[len(s)-1] == '.' {
+		return 0, fmt.Errorf("%.32q is not an amount", text)
+	}
+	for i := max(after, 0); i < digits; i++ {
+		if n > 1<<58 {
+			return 0, fmt.Errorf("%.32q is too large", text)
+		}
+		n *= 10
+	}
+	if neg {
+		n = -n
+	}
+	return n, nil
+}
+
+// decimal prints so many smallest units.
+func decimal(n int64, digits int) string {
+	unit := int64(1)
+	for range digits {
+		unit *= 10
+	}
+	sign := ""
+	if n < 0 {
+		sign, n = "-", -n
+	}
+	if digits == 0 {
+		return fmt.Sprintf("%s%d", sign, n)
+	}
+	return fmt.Sprintf("%s%d.%0*d", sign, n/unit, digits, n%unit)
+}
+
+// beijing is the zone of bills.
+var beijing = time.FixedZone("Beijing", 8*60*60)
+
+// Day gives the day of Beijing that a time falls on.
+func Day(t time.Time) string { return t.In(beijing).Format(time.DateOnly) }
+
+// dayStart gives the first moment of a day of Beijing.
+func dayStart(date string) (time.Time, error) {
+	t, err := time.ParseInLocation(time.DateOnly, date, beijing)
+	if err != nil {
+		return t, fmt.Errorf("%w: the date %.20q is not YYYY-MM-DD", ErrRequest, date)
+	}
+	return t, nil
+}
+
+// parseTime reads "2006-01-02 15:04:05" of Beijing without the layout's cost: a
+// bill has a million of them.
+func parseTime(b []byte) (time.Time, error) {
+	digits := func(from, to int) (n int, ok bool) {
+		for _, c := range b[from:to] {
+			if c < '0' || c > '9' {
+				return 0, false
+			}
+			n = n*10 + int(c-'0')
+		}
+		return n, true
+	}
+	if len(b) != len(time.DateTime) || b[4] != '-' || b[7] != '-' || b[10] != ' ' || b[13] != ':' || b[16] != ':' {
+		return time.Time{}, fmt.Errorf("%.32q is not a time", b)
+	}
+	var v [6]int
+	for i, span := range [6][2]int{{0, 4}, {5, 7}, {8, 10}, {11, 13}, {14, 16}, {17, 19}} {
+		n, ok := digits(span[0], span[1])
+		if !ok {
+			return time.Time{}, fmt.Errorf("%.32q is not a time", b)
+		}
+		v[i] = n
+	}
+	t := time.Date(v[0], time.Month(v[1]), v[2], v[3], v[4], v[5], 0, beijing)
+	if t.Day() != v[2] || v[1] < 1 || v[1] > 12 || v[3] > 23 || v[4] > 59 || v[5] > 59 {
+		return time.Time{}, fmt.Errorf("%.32q is not a time", b)
+	}
+	return t, nil
+}

@@ -1,0 +1,185 @@
+package reconcile
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"orderd/payment"
+)
+
+// FundFlow is what the fund-flow bill of a day says: every movement of the
+// merchant's account.
+type FundFlow struct {
+	Rows int64       `json:"rows"`
+	In   Sum         `json:"in"`
+	Out  Sum         `json:"out"`
+	By   []FlowGroup `json:"by"` // by business and direction
+	// Trade is what the trade bill of the day makes: paid − refunded − fees. Nil
+	// until that day is reconciled. The two differ by what moved for other
+	// reasons, and by refunds whose money moved on another day.
+	Trade *payment.Fen `json:"trade_fen,omitempty"`
+}
+
+// FlowGroup is the movements of one kind.
+type FlowGroup struct {
+	Business  string `json:"business"`
+	Direction string `json:"direction"` // 收入 or 支出
+	Sum
+}
+
+// Net is in − out.
+func (f *FundFlow) Net() payment.Fen { return f.In.Fen - f.Out.Fen }
+
+// fundFlow reads and stores the fund-flow bill. It books nothing.
+func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Result, error) {
+	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Differences: map[Kind]int64{}, FundFlow: &FundFlow{By: []FlowGroup{}}}
+	if u.sha1 == "" {
+		return res, nil
+	}
+	if _, err := bill.Seek(0, io.SeekStart); err != nil {
+		return res, fmt.Errorf("read the bill: %w", err)
+	}
+	flow, err := readFlow(bill, u.date)
+	if err != nil {
+		return res, err
+	}
+	res.FundFlow = flow
+	trade, err := r.Show(ctx, ID(u.date, payment.BillAll))
+	switch {
+	case err == nil && trade.Result != nil:
+		net := trade.Result.Totals.PaidFen - trade.Result.Totals.RefundFen - payment.Fen((trade.Result.Totals.FeeX100000+500)/1000)
+		flow.Trade = &net
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return res, err
+	}
+	return res, r.saveBill(ctx, u, bill)
+}
+
+// readFlow reads a fund-flow bill and checks its rows against its last line.
+func readFlow(in io.Reader, date string) (*FundFlow, error) {
+	from, err := dayStart(date)
+	if err != nil {
+		return nil, err
+	}
+	b := &tradeBill{in: bufio.NewReaderSize(in, maxLine)}
+	head, err := b.next()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	names := strings.Split(strings.TrimPrefix(string(head), "\ufeff"), ",")
+	at := func(name string) int {
+		return slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(strings.TrimPrefix(n, "`"), name) })
+	}
+	when, business, direction, amount := at("记账时间"), at("业务名称"), at("收支类型"), at("收支金额")
+	if min(when, business, direction, amount) < 0 {
+		return nil, badLine(1, "is not the header of a fund-flow bill")
+	}
+	f := &FundFlow{By: []FlowGroup{}}
+	for {
+		text, err := b.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, badLine(b.line, "the file ends without its summary: it is cut")
+		case err != nil:
+			return nil, err
+		case len(text) == 0 || text[0] != '`':
+			return f, f.check(b, string(text))
+		}
+		cells := bytes.Split(text[1:], cellEnd)
+		if len(cells) < len(names) {
+			return nil, badLine(b.line, "has %d cells, the header has %d", len(cells), len(names))
+		}
+		t, err := parseTime(cells[when])
+		if err != nil || t.Before(from) || !t.Before(from.AddDate(0, 0, 1)) {
+			return nil, badLine(b.line, "is not of %s: %.32s", date, cells[when])
+		}
+		fen, err := parseDecimal(cells[amount], 2)
+		if err != nil {
+			return nil, badLine(b.line, "%v", err)
+		}
+		if err := f.add(string(cells[business]), string(cells[direction]), payment.Fen(fen)); err != nil {
+			return nil, badLine(b.line, "%v", err)
+		}
+	}
+}
+
+// maxGroups bounds the kinds of business that one bill may have.
+const maxGroups = 200
+
+func (f *FundFlow) add(business, direction string, fen payment.Fen) error {
+	side := &f.In
+	switch direction {
+	case "收入":
+	case "支出":
+		side = &f.Out
+	default:
+		return fmt.Errorf("%.32q is neither 收入 nor 支出", direction)
+	}
+	f.Rows++
+	side.add(fen)
+	at, found := slices.BinarySearchFunc(f.By, business+"\x00"+direction, func(g FlowGroup, key string) int {
+		return strings.Compare(g.Business+"\x00"+g.Direction, key)
+	})
+	if !found {
+		if len(f.By) >= maxGroups {
+			return errors.New("too many kinds of business")
+		}
+		f.By = slices.Insert(f.By, at, FlowGroup{Business: business, Direction: direction})
+	}
+	f.By[at].add(fen)
+	return nil
+}
+
+func (f *FundFlow) check(b *tradeBill, header string) error {
+	names := strings.Split(header, ",")
+	text, err := b.next()
+	if err != nil || len(text) == 0 || text[0] != '`' || !strings.HasPrefix(header, "资金流水总笔数") {
+		return badLine(b.line, "the summary is missing: the file is cut")
+	}
+	values := strings.Split(string(text[1:]), ",`")
+	if len(values) != len(names) {
+		return badLine(b.line, "has %d cells, its header has %d", len(values), len(names))
+	}
+	want := map[string]int64{"资金流水总笔数": f.Rows, "收入笔数": f.In.Count, "收入金额": int64(f.In.Fen), "支出笔数": f.Out.Count, "支出金额": int64(f.Out.Fen)}
+	for i, name := range names {
+		n, known := want[name]
+		if !known {
+			continue
+		}
+		digits := 2
+		if strings.HasSuffix(name, "笔数") {
+			digits = 0 // counts may be printed as 20.0
+		}
+		if got, err := parseDecimal([]byte(values[i]), digits); err != nil || got != n {
+			return badLine(b.line, "%s is %.32s, the rows make %s", name, values[i], decimal(n, digits))
+		}
+	}
+	return nil
+}
+
+func writeFlow(out io.Writer, r Result) error {
+	f := r.FundFlow
+	if r.SHA1 == "" || f == nil {
+		_, err := fmt.Fprintf(out, "%s fund flow: nothing moved on that day\n", r.Date)
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintf(w, "%s fund flow\tbill %s\n", r.Date, r.SHA1)
+	for _, g := range f.By {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", g.Direction, g.Business, g.Count, g.Fen)
+	}
+	fmt.Fprintf(w, "net\t\t%d\t%s\n", f.Rows, f.Net())
+	if f.Trade != nil {
+		fmt.Fprintf(w, "trade bill\tpaid − refunded − fees\t\t%s\n", *f.Trade)
+		fmt.Fprintf(w, "difference\t\t\t%s\n", f.Net()-*f.Trade)
+	}
+	return w.Flush()
+}

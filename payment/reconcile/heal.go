@@ -1,0 +1,230 @@
+package reconcile
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"orderd/order"
+	"orderd/payment"
+)
+
+// healed is the resolution of what was brought into the books.
+const healed = "healed"
+
+// orderOf gives the order in one of our out_trade_nos (a ULID, a dash and two
+// digits), "" for those of other systems of the same merchant.
+func orderOf(outTradeNo string) string {
+	const length = 26
+	if len(outTradeNo) != length+3 || outTradeNo[length] != '-' {
+		return ""
+	}
+	return outTradeNo[:length]
+}
+
+// healable reports that a difference can be brought into the books: a payment of
+// an order of ours that we have not heard of, or the end of a refund of ours.
+func healable(kind Kind, bill, ours *item) bool {
+	switch kind {
+	case BillOnly:
+		return bill.state == "SUCCESS" && orderOf(bill.facts.OutTradeNo) != ""
+	case RefundStateMismatch:
+		return slices.Contains([]string{"SUCCESS", "FAIL", "CHANGE"}, bill.state) &&
+			slices.Contains([]string{"owed", "processing", "abnormal", "refused"}, ours.state)
+	case LocalOnly, AmountMismatch, StateMismatch, Duplicate, RefundBillOnly, RefundLocalOnly, RefundAmountMismatch, DuplicateRefund:
+	}
+	return false
+}
+
+// heal brings what can be brought through the doors of a callback. It gives how
+// many went; what did not go stays open.
+func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
+	for after := ""; ; {
+		page, err := r.openOf(ctx, u, after)
+		if err != nil {
+			return done, err
+		}
+		for i := range page {
+			after = page[i].ID
+			ok, err := r.healOne(ctx, u, &page[i])
+			if ctx.Err() != nil {
+				return done, ctx.Err()
+			}
+			if err != nil {
+				r.log.Warn("not healed", "difference", page[i].ID, "kind", page[i].Kind, "ref", page[i].Ref, "err", err)
+			}
+			if ok {
+				done++
+			}
+		}
+		u.progress("healing", int64(done), 0)
+		if len(page) < healPage {
+			return done, nil
+		}
+	}
+}
+
+func (r *Reconciler) openOf(ctx context.Context, u *run, after string) ([]Difference, error) {
+	return r.queryDifferences(ctx, `WHERE bill_date = ?
+  AND bill_type = ?
+  AND run_no = ?
+  AND status = 'OPEN'
+  AND healable = 1
+  AND id > ?
+ORDER BY id
+LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
+}
+
+func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
+	cause := order.Cause{Actor: order.Actor{Type: order.ByReconciler, ID: ID(u.date, u.kind)}, Type: "bill", ID: d.ID}
+	if d.Kind == RefundStateMismatch {
+		return r.healRefund(ctx, u, d, cause)
+	}
+	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref, AppID: d.Facts.AppID, MchID: d.Facts.MchID,
+		TradeType: d.Facts.TradeType, Total: d.BillFen, PayerTotal: d.BillFen - d.Facts.Coupon, Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
+	if u.fromFile {
+		asked, err := r.cfg.Ask.Query(ctx, d.OutTradeNo)
+		if err != nil {
+			return false, err
+		}
+		if !asked.Paid() || asked.TransactionID != d.Ref || asked.Total != d.BillFen {
+			return false, fmt.Errorf("WeChat Pay does not say what the file says: %s", asked.State)
+		}
+		trade = asked
+	}
+	_, err := r.cfg.Doors.Settle(ctx, trade, cause)
+	return err == nil, err
+}
+
+func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause order.Cause) (bool, error) {
+	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed, "CHANGE": payment.RefundAbnormal}[d.BillState]
+	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID, OutTradeNo: d.Facts.OutTradeNo,
+		Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
+	if status == payment.RefundSuccess {
+		refund.SuccessTime = d.Facts.At // the bill's column is the acceptance; nearer than nothing
+	}
+	if u.fromFile {
+		asked, err := r.cfg.Ask.QueryRefund(ctx, d.Ref)
+		if err != nil {
+			return false, err
+		}
+		if asked.Status != status || asked.Amount != d.BillFen {
+			return false, fmt.Errorf("WeChat Pay does not say what the file says: %s", asked.Status)
+		}
+		refund = asked
+	}
+	s, err := r.cfg.Doors.SettleRefund(ctx, refund, cause)
+	return err == nil && s.Outcome == order.RefundTaken, err
+}
+
+const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line, bill_fen, ours_fen,
+  bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution, resolved_by, resolved_why, resolved_at`
+
+func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...any) ([]Difference, error) {
+	all := []Difference{}
+	err := r.each(ctx, `SELECT `+differenceColumns+`
+FROM differences
+`+tail, args, func(rows *sql.Rows) error {
+		d, err := scanDifference(rows)
+		all = append(all, d)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read differences: %w", err)
+	}
+	return all, nil
+}
+
+func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
+	var d Difference
+	var facts string
+	var opened, resolved int64
+	err := rows.Scan(&d.ID, &d.Date, &d.Type, &d.Kind, &d.Ref, &d.OrderNo, &d.OutTradeNo, &d.TransactionID, &d.Line, &d.BillFen, &d.OursFen,
+		&d.BillState, &d.OursState, &facts, &d.Status, &opened, &d.ProposedBy, &d.ProposedWhy, &d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved)
+	if err != nil {
+		return d, err
+	}
+	d.OpenedAt, d.ResolvedAt = fromMS(opened), fromMS(resolved)
+	return d, json.Unmarshal([]byte(facts), &d.Facts)
+}
+
+func fromMS(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// Stored is a reconciliation as it is kept.
+type Stored struct {
+	Date       string
+	Type       payment.BillType
+	State      string // new, running, waiting (the bill is not made yet), failed, done
+	SHA1       string
+	StartedAt  time.Time
+	FinishedAt time.Time
+	Problem    string // of the last run that did not end well
+	Result     *Result
+}
+
+// ID is the name of the reconciliation.
+func (s *Stored) ID() string { return ID(s.Date, s.Type) }
+
+const storedColumns = `bill_date, bill_type, state, sha1, started_at, finished_at, problem, result`
+
+func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
+	var s Stored
+	var started, finished int64
+	var result string
+	err := rows.Scan(&s.Date, &s.Type, &s.State, &s.SHA1, &started, &finished, &s.Problem, &result)
+	s.StartedAt, s.FinishedAt = fromMS(started), fromMS(finished)
+	if err == nil && result != "" {
+		s.Result = new(Result)
+		err = json.Unmarshal([]byte(result), s.Result)
+	}
+	return s, err
+}
+
+// Show gives one reconciliation by its ID.
+func (r *Reconciler) Show(ctx context.Context, id string) (Stored, error) {
+	if len(id) < 12 || id[10] != '-' {
+		return Stored{}, ErrNotFound
+	}
+	s, err := scanStored(r.db.QueryRowContext(ctx, `SELECT `+storedColumns+`
+FROM reconciliations
+WHERE bill_date = ?
+  AND bill_type = ?`, id[:10], id[11:]))
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, ErrNotFound
+	} else if err != nil {
+		return s, fmt.Errorf("read a reconciliation: %w", err)
+	}
+	return s, nil
+}
+
+// List gives reconciliations, newest day first: those before the ID before, or all.
+func (r *Reconciler) List(ctx context.Context, before string, limit int) ([]Stored, error) {
+	date, kind := "9999-99-99", ""
+	if len(before) > 11 {
+		date, kind = before[:10], before[11:]
+	}
+	all := []Stored{}
+	err := r.each(ctx, `SELECT `+storedColumns+`
+FROM reconciliations
+WHERE bill_date < ?
+  OR (bill_date = ? AND bill_type > ?)
+ORDER BY bill_date DESC, bill_type
+LIMIT ?`, []any{date, date, kind, limit}, func(rows *sql.Rows) error {
+		s, err := scanStored(rows)
+		all = append(all, s)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list reconciliations: %w", err)
+	}
+	return all, nil
+}

@@ -1,0 +1,412 @@
+package reconcile
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"orderd/payment"
+)
+
+// Kind names how the two sides differ.
+type Kind string
+
+// The kinds of differences: of payments, then of refunds.
+const (
+	BillOnly       Kind = "BILL_ONLY"         // 长款: the bill has it, we have not
+	LocalOnly      Kind = "LOCAL_ONLY"        // 短款: we have it, the bill has not
+	AmountMismatch Kind = "AMOUNT_MISMATCH"   // 金额不符
+	StateMismatch  Kind = "STATE_MISMATCH"    // 状态不符, and money that fits no order
+	Duplicate      Kind = "DUPLICATE_PAYMENT" // the bill has one number twice
+
+	RefundBillOnly       Kind = "REFUND_BILL_ONLY"
+	RefundLocalOnly      Kind = "REFUND_LOCAL_ONLY"
+	RefundAmountMismatch Kind = "REFUND_AMOUNT_MISMATCH"
+	RefundStateMismatch  Kind = "REFUND_STATE_MISMATCH"
+	DuplicateRefund      Kind = "DUPLICATE_REFUND"
+)
+
+// Kinds lists all kinds of differences.
+func Kinds() []Kind {
+	return []Kind{BillOnly, LocalOnly, AmountMismatch, StateMismatch, Duplicate,
+		RefundBillOnly, RefundLocalOnly, RefundAmountMismatch, RefundStateMismatch, DuplicateRefund}
+}
+
+// Label is the kind's name in the trade's own words.
+func (k Kind) Label() string {
+	switch k {
+	case BillOnly:
+		return "长款"
+	case LocalOnly:
+		return "短款"
+	case AmountMismatch:
+		return "金额不符"
+	case StateMismatch:
+		return "状态不符"
+	case Duplicate:
+		return "重复"
+	case RefundBillOnly:
+		return "退款长款"
+	case RefundLocalOnly:
+		return "退款短款"
+	case RefundAmountMismatch:
+		return "退款金额不符"
+	case RefundStateMismatch:
+		return "退款状态不符"
+	case DuplicateRefund:
+		return "退款重复"
+	}
+	return string(k)
+}
+
+// Bounds of reading our side.
+const (
+	oursPage = 20_000 // rows of a keyset page
+	lookups  = 500    // numbers asked for at once
+)
+
+// tally is one side of a bridge while it is being made.
+type tally struct {
+	Bridge
+	matchedBill, matchedOurs, crossOurs payment.Fen
+}
+
+// pass is one matching of the two sides.
+type pass struct {
+	r        *Reconciler
+	run      *run
+	bill     *spill
+	ours     *spill
+	payments tally
+	refunds  tally
+	pending  []Difference // not yet written
+	billOnly []item       // not yet looked up under other days
+	oursOnly []item
+	found    int64
+}
+
+func (p *pass) side(refund bool) *tally {
+	if refund {
+		return &p.refunds
+	}
+	return &p.payments
+}
+
+// spillOurs writes our side of the day to disk, page by key, through an index
+// that has all that is read.
+func (p *pass) spillOurs(ctx context.Context) error {
+	from, err := dayStart(p.run.date)
+	if err != nil {
+		return err
+	}
+	to := from.AddDate(0, 0, 1)
+	if p.run.kind != payment.BillRefund {
+		if err := p.page(ctx, false, from, to, `SELECT paid_at, transaction_id, amount_fen, outcome
+FROM payments
+WHERE paid_at >= ?
+  AND paid_at < ?
+  AND (paid_at > ? OR transaction_id > ?)
+ORDER BY paid_at, transaction_id
+LIMIT ?`); err != nil {
+			return fmt.Errorf("read our payments: %w", err)
+		}
+	}
+	if p.run.kind == payment.BillSuccess {
+		return nil
+	}
+	if err := p.page(ctx, true, from, to, `SELECT accepted_at, out_refund_no, amount_fen, state
+FROM refunds
+WHERE accepted_at >= ?
+  AND accepted_at < ?
+  AND (accepted_at > ? OR out_refund_no > ?)
+ORDER BY accepted_at, out_refund_no
+LIMIT ?`); err != nil {
+		return fmt.Errorf("read our refunds: %w", err)
+	}
+	return nil
+}
+
+func (p *pass) page(ctx context.Context, refund bool, from, to time.Time, query string) error {
+	at, after := from.UnixMilli(), ""
+	side := p.side(refund)
+	for {
+		rows, err := p.r.db.QueryContext(ctx, query, at, to.UnixMilli(), at, after, oursPage)
+		if err != nil {
+			return err
+		}
+		n, err := func() (int, error) {
+			defer rows.Close()
+			n := 0
+			var key, state sql.RawBytes
+			var amount int64
+			for rows.Next() {
+				if err := rows.Scan(&at, &key, &amount, &state); err != nil {
+					return n, err
+				}
+				if refund && string(state) == "held" {
+					after = string(key) // a refund of WeChat's that we never asked for is not ours
+					n++
+					continue
+				}
+				if err := p.ours.addOurs(refund, key, state, amount, at); err != nil {
+					return n, err
+				}
+				side.OursCount++
+				side.OursFen += payment.Fen(amount)
+				after = string(key)
+				n++
+			}
+			return n, rows.Err()
+		}()
+		if err != nil {
+			return err
+		}
+		p.run.progress("ours", side.OursCount, 0)
+		if n < oursPage {
+			return nil
+		}
+	}
+}
+
+// join meets the two sides partition by partition.
+func (p *pass) join(ctx context.Context) error {
+	for i := range p.bill.files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := p.joinPart(ctx, i); err != nil {
+			return err
+		}
+		p.run.progress("matching", int64(i+1), int64(len(p.bill.files)))
+	}
+	if err := p.lookUp(ctx, true); err != nil {
+		return err
+	}
+	return p.flush(ctx, true)
+}
+
+type sideKey struct {
+	refund bool
+	key    string
+}
+
+func (p *pass) joinPart(ctx context.Context, i int) error {
+	bill := map[sideKey]item{}
+	err := p.bill.each(i, true, func(it item) error {
+		k := sideKey{it.refund, it.key}
+		if first, twice := bill[k]; twice {
+			// One row satisfies one row: the later of the two is the odd one.
+			if it.line < first.line {
+				first, it = it, first
+				bill[k] = first
+			}
+			p.differ(p.kindOf(it.refund, Duplicate, DuplicateRefund), &it, nil, 0)
+			p.side(it.refund).Duplicates.add(it.amount)
+			return nil
+		}
+		bill[k] = it
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = p.ours.each(i, false, func(it item) error {
+		k := sideKey{it.refund, it.key}
+		there, ok := bill[k]
+		if !ok {
+			p.oursOnly = append(p.oursOnly, it)
+			return nil
+		}
+		delete(bill, k)
+		p.compare(&there, &it)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	rest := slices.SortedFunc(maps.Values(bill), func(a, b item) int { return int(a.line - b.line) })
+	p.billOnly = append(p.billOnly, rest...)
+	if err := p.lookUp(ctx, false); err != nil {
+		return err
+	}
+	return p.flush(ctx, false)
+}
+
+func (p *pass) kindOf(refund bool, ofPayment, ofRefund Kind) Kind {
+	if refund {
+		return ofRefund
+	}
+	return ofPayment
+}
+
+// compare holds a row of the bill against the one of ours with its number.
+func (p *pass) compare(bill, ours *item) {
+	s := p.side(bill.refund)
+	s.Matched++
+	s.matchedBill += bill.amount
+	s.matchedOurs += ours.amount
+	if bill.amount != ours.amount {
+		s.Amounts.add(bill.amount - ours.amount)
+		p.differ(p.kindOf(bill.refund, AmountMismatch, RefundAmountMismatch), bill, ours, ours.amount)
+		return
+	}
+	if !agree(bill, ours) {
+		s.States++
+		p.differ(p.kindOf(bill.refund, StateMismatch, RefundStateMismatch), bill, ours, ours.amount)
+	}
+}
+
+// agree reports that the two states can be of one thing. A bill is a snapshot:
+// a refund that it calls PROCESSING may have ended since.
+func agree(bill, ours *item) bool {
+	if !bill.refund {
+		return bill.state == "SUCCESS" && ours.state != "held"
+	}
+	switch bill.state {
+	case "PROCESSING":
+		return ours.state != "held"
+	case "SUCCESS":
+		return ours.state == "success"
+	case "FAIL":
+		return ours.state == "closed"
+	case "CHANGE":
+		return ours.state == "abnormal" || ours.state == "success" || ours.state == "by_hand" || ours.state == "processing"
+	}
+	return false
+}
+
+// lookUp asks for what one side alone has: a row of the bill may be ours under
+// another day (日切), and one of ours may have been in another day's bill.
+func (p *pass) lookUp(ctx context.Context, all bool) error {
+	for len(p.billOnly) >= lookups || all && len(p.billOnly) > 0 {
+		n := min(lookups, len(p.billOnly))
+		if err := p.elsewhere(ctx, p.billOnly[:n]); err != nil {
+			return err
+		}
+		p.billOnly = slices.Delete(p.billOnly, 0, n)
+	}
+	for len(p.oursOnly) >= lookups || all && len(p.oursOnly) > 0 {
+		n := min(lookups, len(p.oursOnly))
+		if err := p.earlier(ctx, p.oursOnly[:n]); err != nil {
+			return err
+		}
+		p.oursOnly = slices.Delete(p.oursOnly, 0, n)
+	}
+	return nil
+}
+
+// elsewhere finds rows of the bill among ours of any day.
+func (p *pass) elsewhere(ctx context.Context, rows []item) error {
+	known, err := p.r.findOurs(ctx, rows)
+	if err != nil {
+		return err
+	}
+	var across []item
+	for i := range rows {
+		it := &rows[i]
+		s := p.side(it.refund)
+		ours, ok := known[sideKey{it.refund, it.key}]
+		if !ok {
+			s.BillOnly.add(it.amount)
+			p.differ(p.kindOf(it.refund, BillOnly, RefundBillOnly), it, nil, 0)
+			continue
+		}
+		s.AcrossBill.add(it.amount)
+		across = append(across, *it)
+		switch {
+		case ours.amount != it.amount:
+			// Of the other day's bridge; here the row is across as a whole.
+			p.differ(p.kindOf(it.refund, AmountMismatch, RefundAmountMismatch), it, &ours, ours.amount)
+		case !agree(it, &ours):
+			p.differ(p.kindOf(it.refund, StateMismatch, RefundStateMismatch), it, &ours, ours.amount)
+		}
+	}
+	return p.r.saveAcross(ctx, p.run.date, across)
+}
+
+// earlier finds rows of ours that another day's bill has had.
+func (p *pass) earlier(ctx context.Context, rows []item) error {
+	had, err := p.r.findAcross(ctx, rows)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		it := &rows[i]
+		s := p.side(it.refund)
+		if had[sideKey{it.refund, it.key}] {
+			s.AcrossOurs.add(it.amount)
+			continue
+		}
+		if it.refund && it.state == "closed" {
+			// WeChat gave it up: a bill need not have it.
+			s.AcrossOurs.add(it.amount)
+			continue
+		}
+		s.LocalOnly.add(it.amount)
+		p.differ(p.kindOf(it.refund, LocalOnly, RefundLocalOnly), nil, it, it.amount)
+	}
+	return nil
+}
+
+// differ notes a difference; it is written with others.
+func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
+	d := Difference{Date: p.run.date, Type: p.run.kind, Kind: kind, Status: StatusOpen, OursFen: oursFen}
+	if ours != nil {
+		d.Ref, d.OursState = ours.key, ours.state
+		if bill == nil && p.nearEdge(ours.at) {
+			d.Status = StatusPending
+		}
+	}
+	if bill != nil {
+		d.Ref, d.BillFen, d.BillState, d.Line, d.Facts = bill.key, bill.amount, bill.state, bill.line, bill.facts
+		d.OutTradeNo, d.TransactionID = bill.facts.OutTradeNo, bill.facts.TransactionID
+		d.OrderNo = orderOf(bill.facts.OutTradeNo)
+		d.healable = healable(kind, bill, ours)
+	}
+	d.ID = idOf(d)
+	p.pending = append(p.pending, d)
+	p.found++
+}
+
+// nearEdge reports that a moment of ours is so near to midnight that WeChat may
+// have it on the other side.
+func (p *pass) nearEdge(ms int64) bool {
+	from, err := dayStart(p.run.date)
+	if err != nil {
+		return false
+	}
+	at := time.UnixMilli(ms)
+	return at.Sub(from) < p.r.cfg.BoundaryWindow || from.AddDate(0, 0, 1).Sub(at) < p.r.cfg.BoundaryWindow
+}
+
+// flush writes the differences that were found.
+func (p *pass) flush(ctx context.Context, all bool) error {
+	for len(p.pending) >= lookups || all && len(p.pending) > 0 {
+		n := min(lookups, len(p.pending))
+		if err := p.r.saveDifferences(ctx, p.run, p.pending[:n]); err != nil {
+			return err
+		}
+		p.pending = slices.Delete(p.pending, 0, n)
+	}
+	return nil
+}
+
+// bridge closes both sides to the fen, from sums that were made apart: the
+// bill's by its reader, ours by reading our rows, the rest by matching.
+func (p *pass) bridge(t Totals) (payments, refunds Bridge, err error) {
+	p.payments.BillCount, p.payments.BillFen = t.Payments, t.PaidFen
+	p.refunds.BillCount, p.refunds.BillFen = t.Refunds, t.RefundFen
+	for name, s := range map[string]*tally{"payments": &p.payments, "refunds": &p.refunds} {
+		b := &s.Bridge
+		made := b.OursFen + b.BillOnly.Fen - b.LocalOnly.Fen + b.Amounts.Fen + b.Duplicates.Fen + b.AcrossBill.Fen - b.AcrossOurs.Fen
+		count := b.OursCount + b.BillOnly.Count - b.LocalOnly.Count + b.Duplicates.Count + b.AcrossBill.Count - b.AcrossOurs.Count
+		if made != b.BillFen || count != b.BillCount || s.matchedBill-s.matchedOurs != b.Amounts.Fen {
+			err = errors.Join(err, fmt.Errorf("the bridge of %s does not close: %s yuan in %d rows by matching, the bill has %s in %d", name, made, count, b.BillFen, b.BillCount))
+		}
+	}
+	return p.payments.Bridge, p.refunds.Bridge, err
+}

@@ -1,0 +1,393 @@
+package reconcile
+
+import (
+	"compress/gzip"
+	"context"
+	"crypto/sha1" //nolint:gosec // WeChat's choice of a hash
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/payment"
+)
+
+// Doors are the ways into the books: package order's, the same as a callback's.
+type Doors interface {
+	Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error)
+	SettleRefund(ctx context.Context, refund payment.Refund, cause order.Cause) (order.RefundSettled, error)
+	RefundHeld(ctx context.Context, transactionID string, cause order.Cause) error
+}
+
+// Asker confirms what a bill says that did not come from WeChat itself.
+type Asker interface {
+	Query(ctx context.Context, outTradeNo string) (payment.Trade, error)
+	QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error)
+}
+
+// Bills fetches bills; payment/wechat does.
+type Bills interface {
+	FetchBill(ctx context.Context, date string, t payment.BillType, w io.Writer) (payment.Bill, error)
+}
+
+// Config shapes a Reconciler. DB, Doors, Ask, Bills, Now and MchID are required.
+type Config struct {
+	DB    *sqldb.DB
+	Doors Doors
+	Ask   Asker
+	Bills Bills
+	Now   func() time.Time
+	Log   *slog.Logger
+	MchID string
+	// TempDir is where bill and partitions are while a run works; "" for the
+	// system's. It needs about twice the size of the bill.
+	TempDir string
+	// BoundaryWindow is how near to midnight a payment of ours that the bill lacks
+	// waits for the next bill before it alarms. Default ten minutes.
+	BoundaryWindow time.Duration
+	// Finished is told of every run that ended well. May be nil.
+	Finished func(Result)
+}
+
+// Errors of reconciliation; ErrBadBill, payment.ErrBillNotReady and the
+// gateway's are others.
+var (
+	// ErrRequest: the request cannot be understood.
+	ErrRequest = errors.New("this cannot be reconciled")
+	// ErrRunning: this bill is being reconciled now, perhaps by another process.
+	ErrRunning = errors.New("this bill is being reconciled now")
+	// ErrNotFound: no such reconciliation, bill or difference.
+	ErrNotFound = errors.New("no such reconciliation or difference")
+	// ErrSecondPerson: writing off takes two people.
+	ErrSecondPerson = errors.New("a write-off needs a second person: somebody else has to confirm it")
+	// ErrResolved: the difference is resolved already.
+	ErrResolved = errors.New("this difference is resolved already")
+)
+
+// Bounds of a run.
+const (
+	defaultWindow = 10 * time.Minute
+	leaseFor      = 30 * time.Second // a killed run holds its bill so long
+	renewEvery    = 8 * time.Second
+	// catchUpDays is how far back WeChat gives bills: three months.
+	catchUpDays = 89
+	// billHour is when yesterday's bill is out, in Beijing.
+	billHour = 10
+	healPage = 200
+)
+
+// Reconciler reconciles. All methods are safe for concurrent use.
+type Reconciler struct {
+	cfg Config
+	db  *sqldb.DB
+	log *slog.Logger
+}
+
+// New makes a reconciler; it holds nothing that needs closing.
+func New(cfg Config) (*Reconciler, error) {
+	if cfg.DB == nil || cfg.Doors == nil || cfg.Ask == nil || cfg.Bills == nil || cfg.Now == nil || cfg.MchID == "" {
+		return nil, errors.New("reconcile: Config needs DB, Doors, Ask, Bills, Now and MchID")
+	}
+	if cfg.BoundaryWindow == 0 {
+		cfg.BoundaryWindow = defaultWindow
+	}
+	r := &Reconciler{cfg: cfg, db: cfg.DB, log: cfg.Log}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	return r, nil
+}
+
+// RunRequest asks for one reconciliation.
+type RunRequest struct {
+	Date string           // of Beijing
+	Type payment.BillType // default BillAll
+	// File is a bill that a person gives, plain or gzip; nil fetches it. It
+	// carries no signature: what it has and we lack is booked only after WeChat
+	// itself, asked, says the same.
+	File io.Reader
+	// Progress is told how far a stage is; total is 0 when it is not known. May be nil.
+	Progress func(stage string, done, total int64)
+}
+
+// run is one reconciliation under way.
+type run struct {
+	date     string
+	kind     payment.BillType
+	holder   string
+	no       int64
+	fromFile bool
+	sha1     string
+	tell     func(stage string, done, total int64)
+	pass     int // a later one counts as new what an earlier one did not see
+}
+
+func (u *run) progress(stage string, done, total int64) {
+	if u.tell != nil {
+		u.tell(stage, done, total)
+	}
+}
+
+// Run reconciles one bill, whole. It may be repeated at any time, also after it
+// was killed: it goes by what is there. A bad bill changes nothing.
+func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
+	if q.Type == "" {
+		q.Type = payment.BillAll
+	}
+	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund, payment.BillFundFlow}, q.Type) {
+		return Result{}, fmt.Errorf("%w: there is no bill type %.20q; ALL, SUCCESS, REFUND or FUNDFLOW", ErrRequest, q.Type)
+	}
+	if _, err := dayStart(q.Date); err != nil {
+		return Result{}, err
+	}
+	if q.Date > Day(r.cfg.Now()) {
+		return Result{}, fmt.Errorf("%w: %s has not come yet in Beijing", ErrRequest, q.Date)
+	}
+	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, tell: q.Progress}
+	if err := r.acquire(ctx, u); err != nil {
+		return Result{}, err
+	}
+	ctx, stop := r.renew(ctx, u)
+	result, err := r.reconcile(ctx, u, q.File)
+	stop()
+	if err != nil {
+		r.fail(context.WithoutCancel(ctx), u, err)
+		return Result{}, err
+	}
+	if err := r.finish(ctx, u, result); err != nil {
+		return Result{}, err
+	}
+	if r.cfg.Finished != nil {
+		r.cfg.Finished(result)
+	}
+	return result, nil
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (result Result, err error) {
+	dir, err := os.MkdirTemp(r.cfg.TempDir, "orderd-reconcile-")
+	if err != nil {
+		return Result{}, fmt.Errorf("room for the bill: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	bill, err := r.obtain(ctx, u, dir, file)
+	if err != nil {
+		return Result{}, err
+	}
+	defer bill.Close()
+	st, err := bill.Stat()
+	if err != nil {
+		return Result{}, fmt.Errorf("read the bill: %w", err)
+	}
+	if u.kind == payment.BillFundFlow {
+		return r.fundFlow(ctx, u, bill)
+	}
+	seed := maphash.MakeSeed()
+	rows, err := newSpill(dir, "bill", seed, partitionsFor(st.Size()))
+	if err != nil {
+		return Result{}, err
+	}
+	defer rows.close()
+	totals, err := r.read(u, bill, rows)
+	if err != nil {
+		return Result{}, err
+	}
+	if u.sha1 != "" {
+		if err := r.saveBill(ctx, u, bill); err != nil {
+			return Result{}, err
+		}
+	}
+	return r.match(ctx, u, dir, seed, rows, totals)
+}
+
+// read reads the bill into partitions. A day without a bill has no rows.
+func (r *Reconciler) read(u *run, bill *os.File, rows *spill) (Totals, error) {
+	if u.sha1 == "" {
+		return Totals{}, nil
+	}
+	if _, err := bill.Seek(0, io.SeekStart); err != nil {
+		return Totals{}, fmt.Errorf("read the bill: %w", err)
+	}
+	n := int64(0)
+	return readTrade(bill, u.date, u.kind, r.cfg.MchID, func(line *row) error {
+		if n++; n%100_000 == 0 {
+			u.progress("bill", n, 0)
+		}
+		return rows.addRow(line)
+	})
+}
+
+// match matches, heals, and matches again when anything was healed, so that the
+// result is that of books and bill as they are in the end.
+func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill, totals Totals) (Result, error) {
+	for {
+		u.pass++
+		p, err := r.onePass(ctx, u, dir, seed, rows)
+		if err != nil {
+			return Result{}, err
+		}
+		payments, refunds, err := p.bridge(totals)
+		if err != nil {
+			return Result{}, err
+		}
+		if err := r.settleSeen(ctx, u); err != nil {
+			return Result{}, err
+		}
+		healed := 0
+		if u.pass == 1 {
+			if healed, err = r.heal(ctx, u); err != nil {
+				return Result{}, err
+			}
+		}
+		if healed == 0 {
+			return r.result(ctx, u, totals, payments, refunds)
+		}
+	}
+}
+
+func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill) (*pass, error) {
+	ours, err := newSpill(dir, fmt.Sprintf("ours%d-", u.pass), seed, len(rows.files))
+	if err != nil {
+		return nil, err
+	}
+	defer ours.close()
+	p := &pass{r: r, run: u, bill: rows, ours: ours}
+	if err := r.nextRun(ctx, u); err != nil {
+		return nil, err
+	}
+	if err := p.spillOurs(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.join(ctx)
+}
+
+// obtain fetches the bill, or takes the one that was given, into a file of plain
+// text, and notes its SHA-1. A day without a bill gives an empty file.
+func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Reader) (*os.File, error) {
+	f, err := os.Create(dir + "/bill")
+	if err != nil {
+		return nil, fmt.Errorf("room for the bill: %w", err)
+	}
+	if given == nil {
+		u.progress("fetching", 0, 0)
+		b, err := r.cfg.Bills.FetchBill(ctx, u.date, u.kind, f)
+		if errors.Is(err, payment.ErrNoBill) {
+			return f, nil
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		u.sha1 = b.SHA1
+		return f, nil
+	}
+	hash := sha1.New() //nolint:gosec // see above
+	plain, err := unpacked(given)
+	if err == nil {
+		var n int64
+		n, err = io.Copy(io.MultiWriter(f, hash), io.LimitReader(plain, maxGiven+1))
+		if n > maxGiven {
+			err = fmt.Errorf("%w: it is larger than %d bytes", ErrBadBill, int64(maxGiven))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	u.sha1 = hex.EncodeToString(hash.Sum(nil))
+	return f, nil
+}
+
+// maxGiven bounds a bill that is given, uncompressed.
+const maxGiven = 4 << 30
+
+// unpacked gunzips what is gzip.
+func unpacked(r io.Reader) (io.Reader, error) {
+	head := make([]byte, 2)
+	n, err := io.ReadFull(r, head)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the file is empty", ErrBadBill)
+	}
+	whole := io.MultiReader(bytesReader(head[:n]), r)
+	if head[0] != 0x1f || head[1] != 0x8b {
+		return whole, nil
+	}
+	z, err := gzip.NewReader(whole)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadBill, err)
+	}
+	return &gzipErrors{z}, nil
+}
+
+// gzipErrors makes the errors of a broken gzip those of a bad bill.
+type gzipErrors struct{ io.Reader }
+
+func (g *gzipErrors) Read(p []byte) (int, error) {
+	n, err := g.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: gzip: %w", ErrBadBill, err)
+	}
+	return n, err
+}
+
+// result counts what is open now and puts all together.
+func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments, refunds Bridge) (Result, error) {
+	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Totals: totals, Payments: payments, Refunds: refunds, Differences: map[Kind]int64{}}
+	return res, r.countOpen(ctx, u, &res)
+}
+
+// CatchUp reconciles every day whose bill is out and that is not done, from the
+// first payment on, three months back at most. A bill that is not ready ends it
+// without an error.
+func (r *Reconciler) CatchUp(ctx context.Context) error {
+	now := r.cfg.Now().In(beijing)
+	last := now.AddDate(0, 0, -1)
+	if now.Hour() < billHour {
+		last = now.AddDate(0, 0, -2)
+	}
+	first, ok, err := r.firstDay(ctx)
+	if err != nil || !ok {
+		return err
+	}
+	if oldest := now.AddDate(0, 0, -catchUpDays); first.Before(oldest) {
+		first = oldest
+	}
+	done, err := r.doneDays(ctx, Day(first))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for day := first; Day(day) <= Day(last); day = day.AddDate(0, 0, 1) {
+		if done[Day(day)] {
+			continue
+		}
+		_, err := r.Run(ctx, RunRequest{Date: Day(day)})
+		switch {
+		case errors.Is(err, payment.ErrBillNotReady), errors.Is(err, ErrRunning):
+			continue
+		case ctx.Err() != nil:
+			return errors.Join(append(errs, ctx.Err())...)
+		case err != nil:
+			errs = append(errs, fmt.Errorf("reconcile %s: %w", Day(day), err))
+			continue
+		}
+		r.log.Info("reconciled", "bill_date", Day(day))
+	}
+	return errors.Join(errs...)
+}
+
+// encode writes a result so that equal ones are equal bytes.
+func encode(res Result) (string, error) {
+	b, err := json.Marshal(res)
+	if err != nil {
+		return "", fmt.Errorf("encode the result: %w", err)
+	}
+	return string(b), nil
+}

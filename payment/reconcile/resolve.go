@@ -1,0 +1,213 @@
+package reconcile
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/payment"
+)
+
+// Action is what a person does about a difference.
+type Action string
+
+// The actions.
+const (
+	// ApplyPayment asks WeChat about the order and books what it says.
+	ApplyPayment Action = "APPLY_PAYMENT"
+	// RefundPayment sends a payment back that fits no order of ours.
+	RefundPayment Action = "REFUND"
+	// MarkPending lets it wait for the next bill.
+	MarkPending Action = "MARK_PENDING"
+	// WriteOff ends it without money: a second person has to confirm.
+	WriteOff Action = "WRITE_OFF"
+)
+
+// maxReason is the longest reason, in characters.
+const maxReason = 200
+
+// Resolve is a person's word on a difference.
+type Resolve struct {
+	ID     string
+	Action Action
+	Reason string // 1–200 characters
+	Cause  order.Cause
+}
+
+// DifferenceFilter selects differences by ID order. Zero fields do not select.
+type DifferenceFilter struct {
+	Date    string
+	Type    payment.BillType
+	Status  Status
+	Kind    Kind
+	OrderNo string
+	Cursor  string // ID of the last one seen
+	Limit   int
+}
+
+// Differences gives differences in the order of their IDs.
+func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
+	terms, args := []string{"id > ?"}, []any{f.Cursor}
+	for _, t := range []struct{ column, value string }{{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
+		{"kind", string(f.Kind)}, {"order_no", f.OrderNo}} {
+		if t.value != "" {
+			terms, args = append(terms, t.column+" = ?"), append(args, t.value)
+		}
+	}
+	return r.queryDifferences(ctx, `WHERE `+strings.Join(terms, "\n  AND ")+`
+ORDER BY id
+LIMIT ?`, append(args, f.Limit)...)
+}
+
+// Difference gives one difference.
+func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, error) {
+	found, err := r.queryDifferences(ctx, `WHERE id = ?`, id)
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Difference{}, err
+	}
+	return found[0], nil
+}
+
+// Resolve does what a person decided, through the same doors as everybody. It
+// gives the difference as it is then. Errors: ErrNotFound, ErrResolved,
+// ErrSecondPerson, ErrRequest with a reason, those of the doors and of WeChat.
+func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error) {
+	if n := utf8.RuneCountInString(q.Reason); n == 0 || n > maxReason {
+		return Difference{}, fmt.Errorf("%w: a reason of 1 to %d characters is needed", ErrRequest, maxReason)
+	}
+	d, err := r.Difference(ctx, q.ID)
+	if err != nil {
+		return d, err
+	}
+	if d.Status == StatusResolved || d.Status == StatusWrittenOff {
+		return d, ErrResolved
+	}
+	switch q.Action {
+	case ApplyPayment:
+		err = r.applyPayment(ctx, &d, q)
+	case RefundPayment:
+		if d.Kind != StateMismatch && d.Kind != BillOnly || d.OursState != "held" {
+			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the others by their orders", ErrRequest)
+		}
+		if err = r.cfg.Doors.RefundHeld(ctx, d.Ref, q.Cause); err == nil {
+			err = r.close(ctx, &d, q, StatusResolved, "refunded")
+		}
+	case MarkPending:
+		err = r.close(ctx, &d, q, StatusPending, "")
+	case WriteOff:
+		err = r.writeOff(ctx, &d, q)
+	default:
+		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF", ErrRequest, q.Action)
+	}
+	if err != nil {
+		return d, err
+	}
+	return r.Difference(ctx, q.ID)
+}
+
+// applyPayment asks WeChat and books its answer.
+func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve) error {
+	if d.Kind != BillOnly || orderOf(d.OutTradeNo) == "" {
+		return fmt.Errorf("%w: only a payment of one of our orders that we lack can be applied", ErrRequest)
+	}
+	trade, err := r.cfg.Ask.Query(ctx, d.OutTradeNo)
+	if err != nil {
+		return err
+	}
+	if !trade.Paid() || trade.TransactionID != d.Ref {
+		return fmt.Errorf("%w: WeChat Pay says of %s: %s", ErrRequest, d.OutTradeNo, trade.State)
+	}
+	s, err := r.cfg.Doors.Settle(ctx, trade, q.Cause)
+	if err != nil {
+		return err
+	}
+	return r.close(ctx, d, q, StatusResolved, "payment "+string(s.Settled))
+}
+
+// writeOff needs two people: the first proposes, another confirms.
+func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) error {
+	who := q.Cause.Actor.ID
+	switch d.ProposedBy {
+	case "":
+		return r.update(ctx, d, `proposed_by = ?, proposed_why = ?`, `proposed_by = ''`, who, q.Reason)
+	case who:
+		return ErrSecondPerson
+	}
+	return r.close(ctx, d, q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
+}
+
+func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
+	if len(resolution) > 64 {
+		resolution = strings.ToValidUTF8(resolution[:64], "")
+	}
+	at := r.cfg.Now().UnixMilli()
+	if to == StatusPending {
+		at = 0
+	}
+	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?`, `1 = 1`,
+		string(to), resolution, q.Cause.Actor.ID, q.Reason, at)
+}
+
+// update changes a difference that is still as it was read.
+func (r *Reconciler) update(ctx context.Context, d *Difference, set, and string, args ...any) error {
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE differences
+SET `+set+`
+WHERE id = ?
+  AND status = ?
+  AND proposed_by = ?
+  AND `+and, append(args, d.ID, string(d.Status), d.ProposedBy)...)
+		if err == nil && n == 0 {
+			return ErrResolved // somebody was faster
+		}
+		return err
+	})
+}
+
+// Open counts the open differences of all days, for metrics and alarms.
+type Open struct {
+	Count  map[Kind]int64
+	Fen    payment.Fen // what bill and books differ by, without signs
+	Oldest string      // bill date of the oldest, "" without
+	// LastDone is the newest day that is reconciled, "" for none.
+	LastDone string
+}
+
+// Open reads the open differences through the index on their status.
+func (r *Reconciler) Open(ctx context.Context) (Open, error) {
+	o := Open{Count: map[Kind]int64{}}
+	err := r.each(ctx, `SELECT kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date)
+FROM differences
+WHERE status = 'OPEN'
+GROUP BY kind`, nil, func(rows *sql.Rows) error {
+		var kind Kind
+		var n int64
+		var fen payment.Fen
+		var oldest string
+		err := rows.Scan(&kind, &n, &fen, &oldest)
+		o.Count[kind] = n
+		o.Fen += fen
+		if o.Oldest == "" || oldest < o.Oldest {
+			o.Oldest = oldest
+		}
+		return err
+	})
+	var last sql.NullString
+	err = errors.Join(err, r.db.QueryRowContext(ctx, `SELECT MAX(bill_date)
+FROM reconciliations
+WHERE bill_type = 'ALL'
+  AND state = 'done'`).Scan(&last))
+	o.LastDone = last.String
+	if err != nil {
+		return o, fmt.Errorf("count open differences: %w", err)
+	}
+	return o, nil
+}

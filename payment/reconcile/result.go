@@ -1,0 +1,152 @@
+package reconcile
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"orderd/payment"
+)
+
+// Sum is so many rows worth so much.
+type Sum struct {
+	Count int64       `json:"count"`
+	Fen   payment.Fen `json:"fen"`
+}
+
+func (s *Sum) add(f payment.Fen) { s.Count++; s.Fen += f }
+
+// Bridge leads from our books to the bill: ours + bill only − ours only ±
+// amounts + duplicates + of other days − in other days' bills = bill.
+type Bridge struct {
+	BillCount  int64       `json:"bill_count"`
+	BillFen    payment.Fen `json:"bill_fen"`
+	OursCount  int64       `json:"ours_count"`
+	OursFen    payment.Fen `json:"ours_fen"`
+	Matched    int64       `json:"matched"`
+	BillOnly   Sum         `json:"bill_only"`   // 长款
+	LocalOnly  Sum         `json:"local_only"`  // 短款
+	Amounts    Sum         `json:"amounts"`     // 金额不符; the fen are bill − ours
+	States     int64       `json:"states"`      // 状态不符
+	Duplicates Sum         `json:"duplicates"`  // 重复
+	AcrossBill Sum         `json:"across_bill"` // in this bill, of another day of ours
+	AcrossOurs Sum         `json:"across_ours"` // ours of this day, in another day's bill
+}
+
+// Result is what a run found, after healing. It holds nothing of when and how
+// often it ran: the same bill and books give the same bytes.
+type Result struct {
+	Date        string           `json:"bill_date"`
+	Type        payment.BillType `json:"bill_type"`
+	SHA1        string           `json:"bill_sha1"` // "" when there was no bill: nothing happened
+	Totals      Totals           `json:"bill"`
+	Payments    Bridge           `json:"payments"`
+	Refunds     Bridge           `json:"refunds"`
+	Healed      int64            `json:"healed"`
+	Differences map[Kind]int64   `json:"differences"` // not resolved, by kind
+	Open        int64            `json:"open"`
+	Pending     int64            `json:"pending_next_day"`
+	FundFlow    *FundFlow        `json:"fund_flow,omitempty"`
+}
+
+// Balanced reports that nothing is open.
+func (r *Result) Balanced() bool { return r.Open == 0 }
+
+// Status is where a difference stands.
+type Status string
+
+// The states of a difference.
+const (
+	StatusOpen       Status = "OPEN"
+	StatusPending    Status = "PENDING_NEXT_DAY" // near midnight: the next bill may have it
+	StatusResolved   Status = "RESOLVED"
+	StatusWrittenOff Status = "WRITTEN_OFF"
+)
+
+// Difference is one thing in which bill and books differ.
+type Difference struct {
+	ID            string
+	Date          string
+	Type          payment.BillType
+	Kind          Kind
+	Ref           string // transaction id, or out_refund_no
+	OrderNo       string
+	OutTradeNo    string
+	TransactionID string
+	Line          int64 // of the bill, 0 without
+	BillFen       payment.Fen
+	OursFen       payment.Fen
+	BillState     string
+	OursState     string
+	Facts         Facts
+	Status        Status
+	OpenedAt      time.Time
+	ProposedBy    string // who wants it written off
+	ProposedWhy   string
+	Resolution    string
+	ResolvedBy    string
+	ResolvedWhy   string
+	ResolvedAt    time.Time
+
+	healable bool
+}
+
+// Diff is bill − ours.
+func (d *Difference) Diff() payment.Fen { return d.BillFen - d.OursFen }
+
+// idOf makes the number of a difference from what it is, so that every run
+// finds the same one.
+func idOf(d Difference) string {
+	line := int64(0)
+	if d.Kind == Duplicate || d.Kind == DuplicateRefund {
+		line = d.Line // the second and the third copy are two differences
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d", d.Date, d.Type, d.Kind, d.Ref, line))
+	return hex.EncodeToString(sum[:16])
+}
+
+// ID is the name of a reconciliation: day and bill type.
+func ID(date string, t payment.BillType) string { return date + "-" + string(t) }
+
+// WriteText prints a result as a person reads it.
+func WriteText(out io.Writer, r Result) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
+	if r.Type == payment.BillFundFlow {
+		return writeFlow(out, r)
+	}
+	bill := r.SHA1
+	if bill == "" {
+		bill = "none: nothing happened on that day"
+	}
+	fmt.Fprintf(out, "%s %s   bill %s\n\n", r.Date, r.Type, bill)
+	fmt.Fprintln(w, "\tpayments\tyuan\trefunds\tyuan\t")
+	p, f := &r.Payments, &r.Refunds
+	line := func(name string, n1 int64, f1 payment.Fen, n2 int64, f2 payment.Fen) {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t\n", name, n1, f1, n2, f2)
+	}
+	line("ours", p.OursCount, p.OursFen, f.OursCount, f.OursFen)
+	line("+ 长款 bill only", p.BillOnly.Count, p.BillOnly.Fen, f.BillOnly.Count, f.BillOnly.Fen)
+	line("− 短款 ours only", p.LocalOnly.Count, p.LocalOnly.Fen, f.LocalOnly.Count, f.LocalOnly.Fen)
+	line("± 金额不符 amounts", p.Amounts.Count, p.Amounts.Fen, f.Amounts.Count, f.Amounts.Fen)
+	line("+ 重复 duplicates", p.Duplicates.Count, p.Duplicates.Fen, f.Duplicates.Count, f.Duplicates.Fen)
+	line("+ 日切 of other days", p.AcrossBill.Count, p.AcrossBill.Fen, f.AcrossBill.Count, f.AcrossBill.Fen)
+	line("− 日切 in other bills", p.AcrossOurs.Count, p.AcrossOurs.Fen, f.AcrossOurs.Count, f.AcrossOurs.Fen)
+	line("= bill", p.BillCount, p.BillFen, f.BillCount, f.BillFen)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched, p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
+	if r.Open == 0 {
+		fmt.Fprintf(out, "balanced: no difference is open")
+	} else {
+		fmt.Fprintf(out, "%d differences are open: orderd reconcile diffs %s", r.Open, ID(r.Date, r.Type))
+	}
+	if r.Pending > 0 {
+		fmt.Fprintf(out, "; %d near midnight wait for the next bill", r.Pending)
+	}
+	_, err := fmt.Fprintln(out)
+	return err
+}

@@ -1,0 +1,593 @@
+package reconcile
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+)
+
+func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
+
+// chunkSize is a part of a stored bill, compressed: far below MySQL's packet.
+const chunkSize = 512 << 10
+
+// acquire takes the bill for this run, or says that somebody has it.
+func (r *Reconciler) acquire(ctx context.Context, u *run) error {
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO reconciliations
+  (bill_date, bill_type, state, result)
+VALUES (?, ?, 'new', '')`, u.date, string(u.kind))
+		if sqldb.IsDuplicate(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("take the bill: %w", err)
+	}
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		now := r.cfg.Now().UnixMilli()
+		n, err := tx.Update(ctx, `UPDATE reconciliations
+SET state = 'running', run_no = run_no + 1, holder = ?, lease_until = ?, started_at = ?, problem = ''
+WHERE bill_date = ?
+  AND bill_type = ?
+  AND (state <> 'running' OR lease_until < ? OR holder = ?)`, u.holder, now+leaseFor.Milliseconds(), now, u.date, string(u.kind), now, u.holder)
+		switch {
+		case err != nil:
+			return fmt.Errorf("take the bill: %w", err)
+		case n == 0:
+			return ErrRunning
+		}
+		return tx.QueryRowContext(ctx, `SELECT run_no
+FROM reconciliations
+WHERE bill_date = ?
+  AND bill_type = ?`, u.date, string(u.kind)).Scan(&u.no)
+	})
+}
+
+// nextRun gives a pass a number of its own: what a pass sees carries it.
+func (r *Reconciler) nextRun(ctx context.Context, u *run) error {
+	return r.mine(ctx, u, `run_no = run_no + 1`, func(tx *sqldb.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT run_no
+FROM reconciliations
+WHERE bill_date = ?
+  AND bill_type = ?`, u.date, string(u.kind)).Scan(&u.no)
+	})
+}
+
+// mine changes the row of a run if it is still this one's.
+func (r *Reconciler) mine(ctx context.Context, u *run, set string, then func(*sqldb.Tx) error, args ...any) error {
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE reconciliations
+SET `+set+`
+WHERE bill_date = ?
+  AND bill_type = ?
+  AND state = 'running'
+  AND holder = ?`, append(args, u.date, string(u.kind), u.holder)...)
+		switch {
+		case err != nil:
+			return fmt.Errorf("keep the bill: %w", err)
+		case n == 0:
+			return fmt.Errorf("%w: this run was too slow to say that it lives, another has taken over", ErrRunning)
+		case then != nil:
+			return then(tx)
+		}
+		return nil
+	})
+}
+
+// renew keeps the lease as long as the run lives; one that lost it ends.
+func (r *Reconciler) renew(ctx context.Context, u *run) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(renewEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			err := r.mine(ctx, u, `lease_until = ?`, nil, r.cfg.Now().Add(leaseFor).UnixMilli())
+			if errors.Is(err, ErrRunning) {
+				cancel(err)
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-done }
+}
+
+func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
+	text, err := encode(res)
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	return r.mine(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?`, nil, u.sha1, r.cfg.Now().UnixMilli(), text)
+}
+
+// fail keeps why a run ended. What it wrote is right and stays.
+func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
+	state := "failed"
+	if errors.Is(why, payment.ErrBillNotReady) {
+		state = "waiting"
+	}
+	problem := why.Error()
+	if len(problem) > 500 {
+		problem = strings.ToValidUTF8(problem[:500], "")
+	}
+	if err := r.mine(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(), problem); err != nil {
+		r.log.Warn("the end of a reconciliation is not recorded", "bill_date", u.date, "err", err)
+	}
+}
+
+// saveBill stores the bill as it came, compressed, chunk by chunk; its row, which
+// comes last, says that all of it is there.
+func (r *Reconciler) saveBill(ctx context.Context, u *run, bill *os.File) error {
+	var known int
+	err := r.db.QueryRowContext(ctx, `SELECT COUNT(*)
+FROM bill_files
+WHERE bill_date = ?
+  AND bill_type = ?
+  AND sha1 = ?`, u.date, string(u.kind), u.sha1).Scan(&known)
+	if err != nil || known > 0 {
+		return err
+	}
+	if _, err := bill.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("store the bill: %w", err)
+	}
+	w := &chunks{save: func(seq int64, body []byte) error { return r.saveChunk(ctx, u, seq, body) }}
+	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return fmt.Errorf("store the bill: %w", err)
+	}
+	size, err := io.Copy(z, bill)
+	if err = errors.Join(err, z.Close(), w.flush()); err != nil {
+		return fmt.Errorf("store the bill: %w", err)
+	}
+	source := "wechat"
+	if u.fromFile {
+		source = "file"
+	}
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO bill_files
+  (bill_date, bill_type, sha1, source, size_bytes, chunks, received_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, source, size, w.seq, r.cfg.Now().UnixMilli())
+		if sqldb.IsDuplicate(err) {
+			return nil
+		}
+		return err
+	})
+}
+
+func (r *Reconciler) saveChunk(ctx context.Context, u *run, seq int64, body []byte) error {
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM bill_chunks
+WHERE bill_date = ?
+  AND bill_type = ?
+  AND sha1 = ?
+  AND seq = ?`, u.date, string(u.kind), u.sha1, seq); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO bill_chunks
+  (bill_date, bill_type, sha1, seq, body)
+VALUES (?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, seq, body)
+		return err
+	})
+}
+
+// chunks cuts a stream into chunks.
+type chunks struct {
+	buf  []byte
+	seq  int64
+	save func(seq int64, body []byte) error
+}
+
+func (c *chunks) Write(p []byte) (int, error) {
+	c.buf = append(c.buf, p...)
+	for len(c.buf) >= chunkSize {
+		if err := c.save(c.seq, c.buf[:chunkSize]); err != nil {
+			return 0, err
+		}
+		c.seq++
+		c.buf = slices.Delete(c.buf, 0, chunkSize)
+	}
+	return len(p), nil
+}
+
+func (c *chunks) flush() error {
+	if len(c.buf) == 0 {
+		return nil
+	}
+	err := c.save(c.seq, c.buf)
+	c.seq++
+	return err
+}
+
+// OpenBill gives the bill of a reconciliation as WeChat made it, uncompressed.
+func (r *Reconciler) OpenBill(ctx context.Context, id string) (io.ReadCloser, Stored, error) {
+	s, err := r.Show(ctx, id)
+	if err != nil {
+		return nil, s, err
+	}
+	if s.SHA1 == "" {
+		return nil, s, ErrNotFound
+	}
+	from, to := io.Pipe()
+	go func() {
+		_ = to.CloseWithError(r.copyBill(ctx, s, to)) // the reader hears of it
+	}()
+	z, err := gzip.NewReader(from)
+	if err != nil {
+		return nil, s, errors.Join(fmt.Errorf("stored bill: %w", err), from.Close())
+	}
+	return &billReader{z, from}, s, nil
+}
+
+type billReader struct {
+	*gzip.Reader
+	from io.Closer
+}
+
+func (b *billReader) Close() error { return errors.Join(b.Reader.Close(), b.from.Close()) }
+
+func (r *Reconciler) copyBill(ctx context.Context, s Stored, to io.Writer) error {
+	for seq := 0; ; seq++ {
+		var body []byte
+		err := r.db.QueryRowContext(ctx, `SELECT body
+FROM bill_chunks
+WHERE bill_date = ?
+  AND bill_type = ?
+  AND sha1 = ?
+  AND seq = ?`, s.Date, string(s.Type), s.SHA1, seq).Scan(&body)
+		if errors.Is(err, sql.ErrNoRows) {
+			return io.EOF
+		}
+		if err == nil {
+			_, err = to.Write(body)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// findOurs finds payments and refunds of ours by number, whatever their day.
+func (r *Reconciler) findOurs(ctx context.Context, rows []item) (map[sideKey]item, error) {
+	found := make(map[sideKey]item, len(rows))
+	for refund, query := range map[bool]string{
+		false: `SELECT transaction_id, amount_fen, outcome, paid_at
+FROM payments
+WHERE transaction_id IN (`,
+		true: `SELECT out_refund_no, amount_fen, state, accepted_at
+FROM refunds
+WHERE state <> 'held'
+  AND out_refund_no IN (`} {
+		keys := keysOf(rows, refund)
+		if len(keys) == 0 {
+			continue
+		}
+		err := r.each(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+			it := item{refund: refund}
+			err := rows.Scan(&it.key, &it.amount, &it.state, &it.at)
+			found[sideKey{refund, it.key}] = it
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("find rows of the bill among ours: %w", err)
+		}
+	}
+	return found, nil
+}
+
+func keysOf(rows []item, refund bool) []string {
+	var keys []string
+	for _, it := range rows {
+		if it.refund == refund {
+			keys = append(keys, it.key)
+		}
+	}
+	return keys
+}
+
+func (r *Reconciler) each(ctx context.Context, query string, args []any, do func(*sql.Rows) error) error {
+	rows, err := r.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := do(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func sideName(refund bool) string {
+	if refund {
+		return "refund"
+	}
+	return "payment"
+}
+
+// saveAcross remembers rows of this bill that are ours of another day, so that
+// day does not miss them, and settles what that day's run has noted of them.
+func (r *Reconciler) saveAcross(ctx context.Context, date string, rows []item) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		for _, it := range rows {
+			_, err := tx.ExecContext(ctx, `INSERT INTO matched_across
+  (kind, ref, bill_date)
+VALUES (?, ?, ?)`, sideName(it.refund), it.key, date)
+			if err != nil && !sqldb.IsDuplicate(err) {
+				return fmt.Errorf("remember rows of another day: %w", err)
+			}
+		}
+		keys := make([]string, len(rows))
+		for i, it := range rows {
+			keys[i] = it.key
+		}
+		args := append([]any{r.cfg.Now().UnixMilli()}, sqldb.Args(keys)...)
+		_, err := tx.Update(ctx, `UPDATE differences
+SET status = 'RESOLVED', resolution = 'in the bill of another day', resolved_by = 'reconciler', resolved_at = ?
+WHERE kind IN ('LOCAL_ONLY', 'REFUND_LOCAL_ONLY')
+  AND status IN ('OPEN', 'PENDING_NEXT_DAY')
+  AND ref IN (`+sqldb.In(len(keys))+`)`, args...)
+		return err
+	})
+}
+
+// findAcross tells which rows of ours were in another day's bill.
+func (r *Reconciler) findAcross(ctx context.Context, rows []item) (map[sideKey]bool, error) {
+	had := map[sideKey]bool{}
+	for _, refund := range []bool{false, true} {
+		keys := keysOf(rows, refund)
+		if len(keys) == 0 {
+			continue
+		}
+		err := r.each(ctx, `SELECT ref
+FROM matched_across
+WHERE kind = ?
+  AND ref IN (`+sqldb.In(len(keys))+`)`, append([]any{sideName(refund)}, sqldb.Args(keys)...), func(rows *sql.Rows) error {
+			var ref string
+			err := rows.Scan(&ref)
+			had[sideKey{refund, ref}] = true
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("find rows of another day's bill: %w", err)
+		}
+	}
+	return had, nil
+}
+
+// saveDifferences inserts what is new and marks what was seen again. What a
+// person resolved stays resolved.
+func (r *Reconciler) saveDifferences(ctx context.Context, u *run, found []Difference) error {
+	if err := r.fillOrders(ctx, found); err != nil {
+		return err
+	}
+	ids := make([]string, len(found))
+	for i, d := range found {
+		ids[i] = d.ID
+	}
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		known := map[string]bool{}
+		rows, err := tx.QueryContext(ctx, `SELECT id
+FROM differences
+WHERE id IN (`+sqldb.In(len(ids))+`)
+FOR UPDATE`, sqldb.Args(ids)...)
+		if err != nil {
+			return fmt.Errorf("find differences: %w", err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			known[id] = true
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		if len(known) > 0 {
+			if _, err := tx.Update(ctx, `UPDATE differences
+SET run_no = ?
+WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)...); err != nil {
+				return fmt.Errorf("mark differences: %w", err)
+			}
+		}
+		return r.insertDifferences(ctx, tx, u, found, known)
+	})
+}
+
+func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run, found []Difference, known map[string]bool) error {
+	const cols = 18
+	var args []any
+	for _, d := range found {
+		if known[d.ID] {
+			continue
+		}
+		facts, err := json.Marshal(d.Facts)
+		if err != nil {
+			return fmt.Errorf("encode a difference: %w", err)
+		}
+		can := 0
+		if d.healable {
+			can = 1
+		}
+		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo, d.TransactionID, d.Line,
+			int64(d.BillFen), int64(d.OursFen), short(d.BillState), short(d.OursState), string(facts), can, string(d.Status), r.cfg.Now().UnixMilli())
+	}
+	err := tx.InsertRows(ctx, `INSERT INTO differences
+  (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
+   bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, opened_at)
+VALUES`, cols, args)
+	if err != nil {
+		return fmt.Errorf("write differences: %w", err)
+	}
+	return nil
+}
+
+// short cuts a state to its column.
+func short(s string) string {
+	if len(s) > 16 {
+		return strings.ToValidUTF8(s[:16], "")
+	}
+	return s
+}
+
+// fillOrders adds the order to differences of rows that we have.
+func (r *Reconciler) fillOrders(ctx context.Context, found []Difference) error {
+	at := map[string][]*Difference{}
+	var payments, refunds []string
+	for i := range found {
+		d := &found[i]
+		if d.OrderNo != "" && d.TransactionID != "" {
+			continue
+		}
+		at[d.Ref] = append(at[d.Ref], d)
+		if strings.HasPrefix(string(d.Kind), "REFUND") || d.Kind == DuplicateRefund {
+			refunds = append(refunds, d.Ref)
+		} else {
+			payments = append(payments, d.Ref)
+		}
+	}
+	fill := func(query string, keys []string) error {
+		if len(keys) == 0 {
+			return nil
+		}
+		return r.each(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+			var key, orderNo, trade, transaction string
+			err := rows.Scan(&key, &orderNo, &trade, &transaction)
+			for _, d := range at[key] {
+				d.OrderNo, d.OutTradeNo, d.TransactionID = orderNo, trade, transaction
+			}
+			return err
+		})
+	}
+	return errors.Join(
+		fill(`SELECT transaction_id, order_no, out_trade_no, transaction_id
+FROM payments
+WHERE transaction_id IN (`, payments),
+		fill(`SELECT out_refund_no, order_no, out_trade_no, transaction_id
+FROM refunds
+WHERE out_refund_no IN (`, refunds))
+}
+
+// settleSeen resolves what this pass did not find any more, and opens what waited
+// for this bill.
+func (r *Reconciler) settleSeen(ctx context.Context, u *run) error {
+	return r.mine(ctx, u, `lease_until = ?`, func(tx *sqldb.Tx) error {
+		if _, err := tx.Update(ctx, `UPDATE differences
+SET status = 'RESOLVED', resolved_by = 'reconciler', resolved_at = ?,
+  resolution = CASE WHEN healable = 1 THEN '`+healed+`' ELSE 'bill and books agree now' END
+WHERE bill_date = ?
+  AND bill_type = ?
+  AND run_no < ?
+  AND status IN ('OPEN', 'PENDING_NEXT_DAY')`, r.cfg.Now().UnixMilli(), u.date, string(u.kind), u.no); err != nil {
+			return fmt.Errorf("resolve differences: %w", err)
+		}
+		from, err := dayStart(u.date)
+		if err != nil {
+			return err
+		}
+		// What the day before waited for was this bill; what this day would wait
+		// for may have been reconciled already.
+		_, err = tx.Update(ctx, `UPDATE differences
+SET status = 'OPEN'
+WHERE bill_type = ?
+  AND status = 'PENDING_NEXT_DAY'
+  AND (bill_date = ? OR (bill_date = ? AND EXISTS (
+    SELECT 1
+    FROM reconciliations n
+    WHERE n.bill_date = ?
+      AND n.bill_type = ?
+      AND n.state = 'done')))`, string(u.kind), from.AddDate(0, 0, -1).Format(time.DateOnly), u.date,
+			from.AddDate(0, 0, 1).Format(time.DateOnly), string(u.kind))
+		return err
+	}, r.cfg.Now().Add(leaseFor).UnixMilli())
+}
+
+// countOpen counts what stands open for a bill.
+func (r *Reconciler) countOpen(ctx context.Context, u *run, res *Result) error {
+	err := r.each(ctx, `SELECT kind, status, resolution, COUNT(*)
+FROM differences
+WHERE bill_date = ?
+  AND bill_type = ?
+GROUP BY kind, status, resolution
+ORDER BY kind, status, resolution`, []any{u.date, string(u.kind)}, func(rows *sql.Rows) error {
+		var kind Kind
+		var status Status
+		var resolution string
+		var n int64
+		if err := rows.Scan(&kind, &status, &resolution, &n); err != nil {
+			return err
+		}
+		switch status {
+		case StatusOpen:
+			res.Open += n
+			res.Differences[kind] += n
+		case StatusPending:
+			res.Pending += n
+			res.Differences[kind] += n
+		case StatusResolved:
+			if resolution == healed {
+				res.Healed += n
+			}
+		case StatusWrittenOff:
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("count differences: %w", err)
+	}
+	return nil
+}
+
+func (r *Reconciler) firstDay(ctx context.Context) (time.Time, bool, error) {
+	var first sql.NullInt64
+	err := r.db.QueryRowContext(ctx, `SELECT MIN(paid_at)
+FROM payments
+WHERE paid_at > 0`).Scan(&first)
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("find the first payment: %w", err)
+	}
+	return time.UnixMilli(first.Int64).In(beijing), first.Valid, nil
+}
+
+func (r *Reconciler) doneDays(ctx context.Context, from string) (map[string]bool, error) {
+	done := map[string]bool{}
+	err := r.each(ctx, `SELECT bill_date
+FROM reconciliations
+WHERE bill_type = 'ALL'
+  AND state = 'done'
+  AND bill_date >= ?`, []any{from}, func(rows *sql.Rows) error {
+		var d string
+		err := rows.Scan(&d)
+		done[d] = true
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find the days that are done: %w", err)
+	}
+	return done, nil
+}
