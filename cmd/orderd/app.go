@@ -21,6 +21,7 @@ import (
 	"orderd/order/console"
 	"orderd/order/orderhttp"
 	"orderd/payment"
+	"orderd/payment/reconcile"
 	"orderd/payment/wechat"
 	"orderd/scheduler"
 	"orderd/stock"
@@ -35,6 +36,7 @@ type core struct {
 	gateway *wechat.Gateway
 	orders  *order.Service
 	stock   *stock.Admin
+	books   *reconcile.Reconciler
 	close   []func()
 }
 
@@ -99,7 +101,15 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.close = append(c.close, c.orders.Close)
-	return nil
+	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Doors: c.orders, Ask: c.gateway, Bills: c.gateway, Now: time.Now, Log: log, MchID: gc.MchID})
+	return err
+}
+
+// reconcilesDaily: with a merchant, unless it was switched off. The simulator
+// forgets its trades at a restart, and its bills of the days before would accuse
+// our books: there it has to be asked for.
+func (s *settings) reconcilesDaily() bool {
+	return s.Reconcile && (!s.simulated() || s.origins["ORDERD_RECONCILE_DAILY"] != "default")
 }
 
 // refundNotifyURL is the configured one, or the one beside the payments'. Without
@@ -109,7 +119,7 @@ func (s *settings) refundNotifyURL(payments string) string {
 		return s.RefundNotifyURL
 	}
 	if base, ok := strings.CutSuffix(payments, orderhttp.PathNotifyPayment); ok {
-		return base + "/wechat/v3/notify/refund"
+		return base + orderhttp.PathNotifyRefund
 	}
 	return ""
 }
@@ -300,8 +310,11 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if !o.has("worker") {
 		return nil
 	}
-	if a.worker, err = scheduler.NewWorker(scheduler.Options{Orders: a.orders, Queue: a.queue, Now: time.Now, Log: a.log, Observe: a.metrics,
-		CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery}); err != nil {
+	o2 := scheduler.Options{Orders: a.orders, Queue: a.queue, Now: time.Now, Log: a.log, Observe: a.metrics, CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery}
+	if a.s.reconcilesDaily() {
+		o2.Daily = a.books
+	}
+	if a.worker, err = scheduler.NewWorker(o2); err != nil {
 		return err
 	}
 	return a.worker.Start()

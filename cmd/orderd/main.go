@@ -17,6 +17,8 @@ import (
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/payment"
+	"orderd/payment/reconcile"
 	"orderd/stock"
 )
 
@@ -25,6 +27,7 @@ const (
 	exitOK        = 0
 	exitFailed    = 1
 	exitUsage     = 2
+	exitOpen      = 3
 	exitInvariant = 4
 	exitDown      = 5
 )
@@ -33,19 +36,20 @@ const (
 type root struct {
 	Config settings `embed:""`
 
-	Serve   serveCmd   `cmd:"" help:"Run the service. With nothing configured it runs on embedded parts and says so."`
-	Demo    demoCmd    `cmd:"" help:"Watch buyers, races and a WeChat Pay that loses answers; then the books."`
-	Sim     simCmd     `cmd:"" help:"Run the WeChat Pay simulator alone."`
-	Trigger triggerCmd `cmd:"" help:"Let the simulator send one payment notification for an order."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database schema up or down."`
-	Stock   stockCmd   `cmd:"" help:"SKUs and what is on the shelf."`
-	Order   orderCmd   `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
-	Refund  refundCmd  `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
-	Token   tokenCmd   `cmd:"" help:"Make tokens for customers."`
-	Verify  verifyCmd  `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
-	Doctor  doctorCmd  `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
-	Print   configCmd  `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
-	Version versionCmd `cmd:"" help:"Show the version."`
+	Serve     serveCmd     `cmd:"" help:"Run the service. With nothing configured it runs on embedded parts and says so."`
+	Demo      demoCmd      `cmd:"" help:"Watch buyers, races and a WeChat Pay that loses answers; then the books."`
+	Sim       simCmd       `cmd:"" help:"Run the WeChat Pay simulator alone."`
+	Trigger   triggerCmd   `cmd:"" help:"Let the simulator send one payment notification for an order."`
+	Migrate   migrateCmd   `cmd:"" help:"Bring the database schema up or down."`
+	Stock     stockCmd     `cmd:"" help:"SKUs and what is on the shelf."`
+	Order     orderCmd     `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
+	Refund    refundCmd    `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
+	Reconcile reconcileCmd `cmd:"" help:"Hold WeChat Pay's bills against our books; look at differences and resolve them."`
+	Token     tokenCmd     `cmd:"" help:"Make tokens for customers."`
+	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
+	Doctor    doctorCmd    `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
+	Print     configCmd    `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
+	Version   versionCmd   `cmd:"" help:"Show the version."`
 }
 
 // terminal is what verbs read and write: data on Out, words on Err.
@@ -133,6 +137,10 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.Is(err, errOpen):
+		return exitOpen
+	case errors.Is(err, reconcile.ErrRequest):
+		return exitUsage
 	case errors.Is(err, errBroken):
 		return exitInvariant
 	case errors.Is(err, errDown), errors.Is(err, sqldb.ErrUnavailable):
@@ -151,6 +159,10 @@ func hint(err error) string {
 		return text + "\nIs the database running, and ORDERD_DSN right? 'orderd doctor' looks."
 	case errors.Is(err, order.ErrNotFound):
 		return text + "\n'orderd order list' shows what there is."
+	case errors.Is(err, reconcile.ErrNotFound):
+		return text + "\n'orderd reconcile list' shows what there is."
+	case errors.Is(err, payment.ErrBillNotReady):
+		return text + "\nA running 'orderd serve' asks again by itself."
 	case errors.Is(err, order.ErrRefundNotFound):
 		return text + "\n'orderd refund list' shows what there is."
 	case errors.Is(err, stock.ErrSKUNotFound):

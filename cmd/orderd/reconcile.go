@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/payment"
+	"orderd/payment/reconcile"
+)
+
+type reconcileCmd struct {
+	Run     reconcileRun     `cmd:"" help:"Hold WeChat Pay's bill of a day against our books; exit 3 when differences are open."`
+	List    reconcileList    `cmd:"" help:"List the days that were reconciled, newest first."`
+	Show    reconcileShow    `cmd:"" help:"Show the result of a day: the bridge from our books to the bill."`
+	Diffs   reconcileDiffs   `cmd:"" help:"List differences, as a table, JSON, CSV or a workbook."`
+	Resolve reconcileResolve `cmd:"" help:"Resolve a difference; a write-off takes two people."`
+	Bill    reconcileBill    `cmd:"" help:"Print the bill of a day as WeChat Pay made it."`
+}
+
+// errOpen marks differences that are open.
+var errOpen = errors.New("differences are open")
+
+type reconcileRun struct {
+	output
+	Date string           `default:"yesterday" help:"Day of Beijing: YYYY-MM-DD, yesterday or today."`
+	Type payment.BillType `name:"type" default:"ALL" enum:"ALL,SUCCESS,REFUND,FUNDFLOW" help:"ALL, SUCCESS, REFUND or FUNDFLOW."`
+	Bill string           `type:"existingfile" help:"A bill downloaded by hand instead, plain or gzip; money is booked only where WeChat Pay, asked, agrees."`
+}
+
+// billDay reads a day as a person writes it.
+func billDay(text string) string {
+	switch text {
+	case "today":
+		return reconcile.Day(time.Now())
+	case "yesterday":
+		return reconcile.Day(time.Now().AddDate(0, 0, -1))
+	}
+	return text
+}
+
+// Run reconciles.
+func (c reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		q := reconcile.RunRequest{Date: billDay(c.Date), Type: c.Type, Progress: progressBar(t)}
+		if c.Bill != "" {
+			f, err := openFile(c.Bill)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			q.File = f
+		}
+		res, err := co.books.Run(ctx, q)
+		if t.TTY {
+			fmt.Fprint(t.Err, "\r\033[K")
+		}
+		if err != nil {
+			return err
+		}
+		return c.report(t, res)
+	})
+}
+
+func (c output) report(t *terminal, res reconcile.Result) error {
+	if c.Output == "json" {
+		if err := c.show(t, res, nil); err != nil {
+			return err
+		}
+	} else if err := reconcile.WriteText(t.Out, res); err != nil {
+		return err
+	}
+	if !res.Balanced() {
+		return fmt.Errorf("%w: %d; see 'orderd reconcile diffs %s', resolve them with 'orderd reconcile resolve'", errOpen, res.Open, reconcile.ID(res.Date, res.Type))
+	}
+	return nil
+}
+
+// progressBar draws a line that moves, where somebody looks.
+func progressBar(t *terminal) func(stage string, done, total int64) {
+	if !t.TTY {
+		return nil
+	}
+	const width = 24
+	return func(stage string, done, total int64) {
+		if total == 0 {
+			fmt.Fprintf(t.Err, "\r\033[K%-9s %d", stage, done)
+			return
+		}
+		full := int(min(width*done/total, width))
+		fmt.Fprintf(t.Err, "\r\033[K%-9s [%s%s] %d/%d", stage, strings.Repeat("█", full), strings.Repeat("·", width-full), done, total)
+	}
+}
+
+type reconcileList struct {
+	output
+	Limit int `default:"31" help:"How many."`
+}
+
+// Run lists days.
+func (c reconcileList) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		all, err := co.books.List(ctx, "", c.Limit)
+		if err != nil {
+			return err
+		}
+		return c.show(t, all, func(w io.Writer) {
+			fmt.Fprintln(w, "DAY\tTYPE\tSTATE\tBILL\tOURS\tOPEN\tPENDING\tHEALED\tPROBLEM")
+			for _, x := range all {
+				r := x.Result
+				if r == nil {
+					r = &reconcile.Result{}
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State, r.Payments.BillFen-r.Refunds.BillFen,
+					r.Payments.OursFen-r.Refunds.OursFen, r.Open, r.Pending, r.Healed, x.Problem)
+			}
+		})
+	})
+}
+
+type reconcileShow struct {
+	output
+	ID string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
+}
+
+// reconciliationID completes a day to an id.
+func reconciliationID(text string) string {
+	if day := billDay(text); len(day) == len(time.DateOnly) {
+		return reconcile.ID(day, payment.BillAll)
+	}
+	return text
+}
+
+// Run shows a day.
+func (c reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		x, err := co.books.Show(ctx, reconciliationID(c.ID))
+		if err != nil {
+			return err
+		}
+		if x.Result == nil {
+			return fmt.Errorf("%s is %s: %s", x.ID(), x.State, x.Problem)
+		}
+		return c.report(t, *x.Result)
+	})
+}
+
+type reconcileDiffs struct {
+	Output string            `short:"o" enum:"table,json,csv,xlsx" default:"table" help:"table, json, csv or xlsx."`
+	ID     string            `arg:"" optional:"" help:"Day and type, such as 2026-11-19-ALL; without it, of all days."`
+	Status *reconcile.Status `help:"OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, all of one day)."`
+	File   string            `type:"path" help:"Write there instead of standard output."`
+}
+
+// diffPage is how many differences are read at once.
+const diffPage = 500
+
+// Run lists differences.
+func (c reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) (err error) {
+		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: diffPage}
+		var res reconcile.Result
+		if c.ID != "" {
+			x, err := co.books.Show(ctx, reconciliationID(c.ID))
+			if err != nil {
+				return err
+			}
+			f.Date, f.Type, f.Status = x.Date, x.Type, ""
+			if x.Result != nil {
+				res = *x.Result
+			}
+		}
+		if c.Status != nil {
+			f.Status = *c.Status
+		}
+		var all []reconcile.Difference
+		for {
+			page, err := co.books.Differences(ctx, f)
+			if err != nil {
+				return err
+			}
+			all = append(all, page...)
+			if len(page) < diffPage {
+				break
+			}
+			f.Cursor = page[len(page)-1].ID
+		}
+		out := t.Out
+		if c.File != "" {
+			file, err := os.Create(c.File)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, file.Close()) }()
+			out = file
+		}
+		if err := c.write(&terminal{Out: out, Err: t.Err}, res, all); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(all, func(d reconcile.Difference) bool { return d.Status == reconcile.StatusOpen }) {
+			return errOpen
+		}
+		return nil
+	})
+}
+
+func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile.Difference) error {
+	switch c.Output {
+	case "csv":
+		return reconcile.WriteCSV(t.Out, all)
+	case "xlsx":
+		return reconcile.WriteXLSX(t.Out, res, all)
+	}
+	return output{Output: c.Output}.show(t, append([]reconcile.Difference{}, all...), func(w io.Writer) {
+		fmt.Fprintln(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tRESOLUTION")
+		for _, d := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(), d.Status, d.OrderNo, d.Ref,
+				strings.TrimSpace(d.OursFen.String()+" "+d.OursState), strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
+				strings.TrimSpace(d.Resolution+" "+d.ResolvedBy))
+		}
+	})
+}
+
+type reconcileResolve struct {
+	output
+	confirm
+	ID     string           `arg:"" help:"Of the difference."`
+	Action reconcile.Action `required:"" enum:"APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF" help:"APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF."`
+	Reason string           `required:"" help:"Why."`
+}
+
+// Run resolves.
+func (c reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, fmt.Sprintf("%s of %s?", c.Action, c.ID)); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		d, err := co.books.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason, Cause: cliCause()})
+		if err != nil {
+			return err
+		}
+		if d.Status == reconcile.StatusOpen && d.ProposedBy != "" {
+			fmt.Fprintf(t.Err, "proposed by %s: a second person has to write it off too\n", d.ProposedBy)
+		}
+		return reconcileDiffs{Output: c.Output}.write(t, reconcile.Result{}, []reconcile.Difference{d})
+	})
+}
+
+type reconcileBill struct {
+	ID string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
+}
+
+// Run prints the stored bill.
+func (c reconcileBill) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		f, _, err := co.books.OpenBill(ctx, reconciliationID(c.ID))
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(t.Out, f)
+		return errors.Join(err, f.Close())
+	})
+}
