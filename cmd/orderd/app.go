@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -187,6 +188,7 @@ type app struct {
 	metrics  *console.Metrics
 	servers  []*http.Server
 	stopping chan struct{}
+	jobs     sync.WaitGroup // what was started in the background
 	lock     *os.File
 	failed   chan error
 
@@ -350,7 +352,8 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 	if err := a.adminToken(); err != nil {
 		return err
 	}
-	e, err := console.New(console.Options{Orders: a.orders, Stock: a.stock, Tasks: a.queue, Metrics: a.metrics, Now: time.Now, Log: a.log,
+	e, err := console.New(console.Options{Orders: a.orders, Stock: a.stock, Refunds: a.orders, Books: a.books, Tasks: a.queue,
+		TokenStore: console.NewTokenStore(a.db, time.Now), Background: a.background, Metrics: a.metrics, Now: time.Now, Log: a.log,
 		Tokens: []console.Token{{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}}, Checks: a.checks(), Simulated: a.sim != nil})
 	if err != nil {
 		return err
@@ -427,6 +430,22 @@ func (a *app) checks() []console.Check {
 	}
 }
 
+// background runs what outlives a request and ends with the service.
+func (a *app) background(do func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.jobs.Go(func() {
+		defer cancel()
+		go func() {
+			select {
+			case <-a.stopping:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		do(ctx)
+	})
+}
+
 // Close drains: it stops accepting, lets requests and callbacks finish, lets
 // running tasks end, commits what waits, and closes the parts from the top.
 func (a *app) Close() error {
@@ -439,6 +458,7 @@ func (a *app) Close() error {
 			errs = append(errs, err, srv.Close())
 		}
 	}
+	a.jobs.Wait()
 	if a.worker != nil {
 		a.worker.Stop()
 	}

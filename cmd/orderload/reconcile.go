@@ -157,7 +157,7 @@ func fenOf(i int) int64          { return int64(100 + i%100_000) }
 
 // at spreads the payments over the day, away from midnight.
 func (d *billDayOf) at(i int) time.Time {
-	return billFrom.Add(time.Hour + time.Duration(i)*22*time.Hour/time.Duration(d.rows)).Truncate(time.Second)
+	return billFrom.Add(time.Hour + time.Duration(i)*(22*time.Hour/time.Duration(d.rows))).Truncate(time.Second)
 }
 
 // fill writes our side.

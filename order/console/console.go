@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,15 +83,22 @@ type Check struct {
 
 // Options shape the admin listener. Orders, Stock, Tokens, Metrics and Now are required.
 type Options struct {
-	Orders    Orders
-	Stock     Stock
-	Tasks     Tasks // may be nil
-	Tokens    []Token
-	Metrics   *Metrics
-	Checks    []Check
-	Now       func() time.Time
-	Log       *slog.Logger
-	Simulated bool // WeChat Pay is the simulator: the page says so
+	Orders  Orders
+	Stock   Stock
+	Refunds Refunds
+	Books   Books
+	Tasks   Tasks // may be nil
+	Tokens  []Token
+	// TokenStore has the tokens that can be made and revoked; nil: only Tokens.
+	TokenStore *TokenStore
+	// Background runs what takes longer than a request and ends with the service;
+	// nil: the request waits for it.
+	Background func(func(context.Context))
+	Metrics    *Metrics
+	Checks     []Check
+	Now        func() time.Time
+	Log        *slog.Logger
+	Simulated  bool // WeChat Pay is the simulator: the page says so
 }
 
 const (
@@ -111,11 +119,11 @@ type route struct {
 
 // New makes the admin listener's handler.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Stock == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
-		return nil, errors.New("console: Options needs Orders, Stock, Metrics, Now and a token")
+	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
+		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Metrics, Now and a token")
 	}
 	c := &console{o}
-	o.Metrics.watch(o.Orders, o.Tasks, o.Now)
+	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks}, o.Now)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
@@ -129,6 +137,14 @@ func New(o Options) (*echo.Echo, error) {
 // routes is the whole surface. Health and metrics need no token: the listener
 // is loopback by default, and what scrapes and probes has none.
 func (c *console) routes() []route {
+	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.bookRoutes())
+	if c.TokenStore != nil {
+		all = append(all, c.tokenRoutes()...)
+	}
+	return all
+}
+
+func (c *console) baseRoutes() []route {
 	return []route{
 		{http.MethodGet, "/healthz", "", func(ctx echo.Context) error { return ctx.String(http.StatusOK, "ok\n") }},
 		{http.MethodGet, "/readyz", "", c.ready},
@@ -158,6 +174,11 @@ func (c *console) routes() []route {
 
 const operatorKey = "operator"
 
+// longer reports that a route moves a whole bill, which may take its time.
+func longer(path string) bool {
+	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") || strings.HasSuffix(path, "/differences")
+}
+
 // guard asks for a token of the role. A browser that reads may send it as the
 // password of HTTP Basic, whatever the user.
 func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
@@ -171,7 +192,10 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			// Only to read: a browser sends Basic along with a form of another site.
 			secret, ok = password, ctx.Request().Method == http.MethodGet
 		}
-		who := c.who(secret)
+		who, err := c.who(ctx.Request().Context(), secret)
+		if err != nil {
+			return err
+		}
 		if !ok || who == nil {
 			// Set as late as can be: the table of problems speaks of Bearer, and a
 			// browser asks its user only for Basic.
@@ -187,15 +211,16 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		ctx.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 		bounded, cancel := context.WithTimeout(ctx.Request().Context(), apiTimeout)
 		defer cancel()
-		if !strings.HasPrefix(ctx.Path(), "/debug/") {
+		if !strings.HasPrefix(ctx.Path(), "/debug/") && !longer(ctx.Path()) {
 			ctx.SetRequest(ctx.Request().WithContext(bounded))
 		}
 		return h(ctx)
 	}
 }
 
-// who finds the owner of a token, in a time that does not depend on it.
-func (c *console) who(secret string) *Token {
+// who finds the owner of a token, nil for nobody's. A database that is away is
+// an error, never a yes.
+func (c *console) who(ctx context.Context, secret string) (*Token, error) {
 	sum := sha256.Sum256([]byte(secret))
 	var found *Token
 	for i := range c.Tokens {
@@ -203,7 +228,10 @@ func (c *console) who(secret string) *Token {
 			found = &c.Tokens[i]
 		}
 	}
-	return found
+	if found != nil || c.TokenStore == nil || !strings.HasPrefix(secret, tokenPrefix) {
+		return found, nil
+	}
+	return c.TokenStore.find(ctx, sum)
 }
 
 func fail(code orderhttp.Code, detail string) error {

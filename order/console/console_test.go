@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,8 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/payment"
+	"orderd/payment/reconcile"
 	"orderd/scheduler"
 )
 
@@ -32,18 +35,37 @@ type desk struct {
 	http.Handler
 	metrics *Metrics
 	routes  [][2]string
+	tokens  *TokenStore
+	books   *reconcile.Reconciler
+	bills   map[string]string
+}
+
+// FetchBill gives the bill of a day, if there is one.
+func (d *desk) FetchBill(_ context.Context, date string, kind payment.BillType, w io.Writer) (payment.Bill, error) {
+	text, ok := d.bills[date]
+	if !ok {
+		return payment.Bill{}, payment.ErrNoBill
+	}
+	_, err := io.WriteString(w, text)
+	return payment.Bill{Date: date, Type: kind, SHA1: "aa"}, err
 }
 
 func secret(r Role) string { return strings.Repeat(string(r)+"-", 10) }
 
 func newDesk(t *testing.T, checks ...Check) *desk {
 	t.Helper()
-	d := &desk{Fixture: ordertest.New(t, sqldbtest.SQLite(t)), metrics: NewMetrics()}
+	d := &desk{Fixture: ordertest.New(t, sqldbtest.SQLite(t)), metrics: NewMetrics(), bills: map[string]string{}}
 	var tokens []Token
 	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
 		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
 	}
-	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Tokens: tokens, Metrics: d.metrics, Checks: checks,
+	books, err := reconcile.New(reconcile.Config{DB: d.DB, Doors: d.Service, Ask: d.WeChat, Bills: d, Now: d.Clock.Now, MchID: ordertest.MchID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.books = books
+	d.tokens = NewTokenStore(d.DB, d.Clock.Now)
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -89,8 +111,15 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"PUT /admin/v1/skus/:id": Operator, "POST /admin/v1/skus/:id/replenish": Operator, "POST /admin/v1/skus/:id/adjust": Admin,
 		"GET /admin/v1/tasks/dead": Viewer, "GET /debug/pprof/": Admin, "GET /debug/pprof/profile": Admin,
 		"GET /debug/pprof/trace": Admin, "GET /debug/pprof/:name": Admin,
+		"GET /ui/refunds": Viewer, "GET /admin/v1/refunds": Viewer, "GET /admin/v1/refunds/:no": Viewer, "POST /admin/v1/refunds/:no/approve": Finance,
+		"POST /admin/v1/refunds/:no/reject": Finance, "POST /admin/v1/refunds/:no/cancel": Finance, "POST /admin/v1/refunds/:no/by-hand": Finance,
+		"POST /admin/v1/refunds/:no/retry": Operator, "POST /admin/v1/orders/:no/refunds": Operator,
+		"GET /admin/v1/reconciliations": Finance, "POST /admin/v1/reconciliations": Finance, "GET /admin/v1/reconciliations/:id": Finance,
+		"GET /admin/v1/reconciliations/:id/bill": Finance, "GET /admin/v1/reconciliations/:id/differences": Finance, "GET /admin/v1/differences": Finance,
+		"POST /admin/v1/differences/:id/resolve": Finance, "GET /ui/reconciliations": Finance, "GET /ui/reconciliations/:id": Finance,
+		"GET /admin/v1/tokens": Admin, "POST /admin/v1/tokens": Admin, "DELETE /admin/v1/tokens/:name": Admin,
 	}
-	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin", Admin: "admin"}
+	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin", Finance: "finance admin", Admin: "admin"}
 	d := newDesk(t)
 	if len(d.routes) != len(needs) {
 		t.Errorf("%d routes, %d rows", len(d.routes), len(needs))
@@ -275,7 +304,7 @@ func TestMetrics(t *testing.T) {
 		m.Batch(id, 3, time.Millisecond)
 		m.Armed(id)
 		m.Fired(id)
-		m.Notified(id, time.Millisecond)
+		m.Notified(id, id, time.Millisecond)
 		m.Stock(id, errors.New(id))
 	}
 	m.Transition("", order.Pending, order.ByCustomer)
@@ -323,7 +352,8 @@ func (c *counting) Backlog(ctx context.Context) (order.Backlog, error) {
 func TestScrapesAreCheap(t *testing.T) {
 	clock, c, m := &ordertest.Clock{}, &counting{}, NewMetrics()
 	clock.Set(time.UnixMilli(1_800_000_000_000))
-	m.watch(c, nil, clock.Now)
+	d := newDesk(t)
+	m.watch(sources{orders: c, refunds: d.Service, books: d.books}, clock.Now)
 	scrape := func() string {
 		w := httptest.NewRecorder()
 		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))

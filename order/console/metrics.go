@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"orderd/order"
+	"orderd/payment/reconcile"
 )
 
 // other stands for a label value that is not one of the known ones. Labels are
@@ -227,9 +228,17 @@ type backlogs interface {
 	Backlog(ctx context.Context) (order.Backlog, error)
 }
 
-// watch adds the gauges that need a query; tasks may be nil.
-func (m *Metrics) watch(orders backlogs, tasks Tasks, now func() time.Time) {
-	m.registry.MustRegister(&gauges{orders: orders, tasks: tasks, now: now})
+// sources are what the gauges are read from; tasks may be nil.
+type sources struct {
+	orders  backlogs
+	refunds Refunds
+	books   Books
+	tasks   Tasks
+}
+
+// watch adds the gauges that need a query.
+func (m *Metrics) watch(from sources, now func() time.Time) {
+	m.registry.MustRegister(&gauges{sources: from, now: now})
 }
 
 // Bounds of the queries behind the gauges: a scrape must never hurt the database.
@@ -241,9 +250,8 @@ const (
 // gauges reads its sources at most once in gaugeFor. A source that fails shows
 // as metrics_source_up 0 and without its series: an old number would be a lie.
 type gauges struct {
-	orders backlogs
-	tasks  Tasks
-	now    func() time.Time
+	sources
+	now func() time.Time
 
 	mu   sync.Mutex
 	at   time.Time
@@ -263,7 +271,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
-		g.last = append(g.backlog(), g.depth()...)
+		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.depth())
 		g.at = g.now()
 	}
 	for _, m := range g.last {
@@ -302,6 +310,50 @@ func (g *gauges) backlog() []prometheus.Metric {
 	return append(all,
 		gauge(desc("timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
 		gauge(desc("timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
+}
+
+// owed is the money that goes back, or waits for somebody.
+func (g *gauges) owed() []prometheus.Metric {
+	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
+	defer cancel()
+	b, err := g.refunds.RefundBacklog(ctx)
+	all := []prometheus.Metric{up("refunds", err)}
+	if err != nil {
+		return all
+	}
+	count, fen := desc("refunds_open", "Refunds that are not at an end.", "state"), desc("refund_open_fen", "What open refunds are worth.", "state")
+	oldest := desc("refund_oldest_seconds", "Age of the oldest open refund.", "state")
+	for _, s := range order.RefundStates() {
+		if !s.Open() && s != order.RefundHeld {
+			continue
+		}
+		age := 0.0
+		if at := b.Oldest[s]; !at.IsZero() {
+			age = max(g.now().Sub(at).Seconds(), 0)
+		}
+		all = append(all, gauge(count, float64(b.Count[s]), string(s)), gauge(fen, float64(b.Amount[s]), string(s)), gauge(oldest, age, string(s)))
+	}
+	return all
+}
+
+func (g *gauges) differences() []prometheus.Metric {
+	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
+	defer cancel()
+	o, err := g.books.Open(ctx)
+	all := []prometheus.Metric{up("books", err)}
+	if err != nil {
+		return all
+	}
+	open := desc("recon_open_differences", "Open differences between bills and books.", "type")
+	for _, k := range reconcile.Kinds() {
+		all = append(all, gauge(open, float64(o.Count[k]), string(k)))
+	}
+	last := 0.0
+	if t, err := time.Parse(time.DateOnly, o.LastDone); err == nil {
+		last = float64(t.Unix())
+	}
+	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."), float64(o.Fen)),
+		gauge(desc("recon_last_success_timestamp", "The newest day that is reconciled, as a time; 0 for none."), last))
 }
 
 func (g *gauges) depth() []prometheus.Metric {

@@ -34,6 +34,8 @@ td,th{padding:.3em .6em;text-align:left;border-bottom:1px solid #ddd}.n{text-ali
 {{define "index"}}{{template "head" .}}
 <p>pending <b>{{index .Backlog.Open "pending"}}</b> · closing <b>{{index .Backlog.Open "closing"}}</b> · overdue <b>{{.Backlog.Overdue}}</b>
 {{if not .Backlog.Oldest.IsZero}}(oldest since {{clock .Backlog.Oldest}}){{end}} · dead tasks <b>{{.Dead}}</b></p>
+<p>needs you: <a href="/ui/refunds">refunds to approve <b>{{.Approve}}</b> ({{yuan .ApproveFen}})</a> · refused or abnormal <b>{{.Stuck}}</b>
+· <a href="/ui/reconciliations">open differences <b>{{.Differences}}</b></a></p>
 <table><tr><th>order</th><th>state</th><th class="n">amount</th><th>created</th><th>pay until</th></tr>
 {{range .Orders}}<tr><td><a href="/ui/orders/{{.OrderNo}}"><code>{{.OrderNo}}</code></a></td><td>{{.State}}</td>
 <td class="n">{{yuan .Total}}</td><td>{{clock .CreatedAt}}</td><td>{{clock .ExpireAt}}</td></tr>{{else}}<tr><td colspan="5">no orders yet</td></tr>{{end}}</table>{{end}}
@@ -42,10 +44,26 @@ td,th{padding:.3em .6em;text-align:left;border-bottom:1px solid #ddd}.n{text-ali
 <table><tr><th>SKU</th><th class="n">quantity</th><th class="n">price</th></tr>
 {{range .Order.Items}}<tr><td>{{.SkuID}}</td><td class="n">{{.Quantity}}</td><td class="n">{{yuan .UnitPrice}}</td></tr>{{end}}</table>
 {{with .Order.Payment}}<p>payment <code>{{.TransactionID}}</code> {{yuan .Total}} {{.Outcome}} {{.Reason}}</p>{{end}}
-{{range .Order.Refunds}}<p>owed back {{yuan .Amount}} <code>{{.OutRefundNo}}</code> ({{.Reason}}, {{.State}})</p>{{end}}
+{{range .Order.Refunds}}<p>refund {{yuan .Amount}} <code>{{.OutRefundNo}}</code> <b>{{.State}}</b> ({{.Reason}}, asked {{clock .CreatedAt}}) {{.Problem}}</p>{{end}}
 <h3>Timeline</h3><table><tr><th class="n">#</th><th>at</th><th>actor</th><th>event</th><th>from → to</th><th>cause</th><th>detail</th><th class="n">took</th></tr>
 {{range .Events}}<tr><td class="n">{{.Seq}}</td><td>{{clock .At}}</td><td>{{.Actor.Type}} {{.Actor.ID}}</td><td>{{.Event}}</td><td>{{.From}} → {{.To}}</td>
-<td>{{.Cause.Type}} {{.Cause.ID}}</td><td>{{range $k, $v := .Detail}}{{$k}}={{$v}} {{end}}</td><td class="n">{{.Took}}</td></tr>{{end}}</table>{{end}}`))
+<td>{{.Cause.Type}} {{.Cause.ID}}</td><td>{{range $k, $v := .Detail}}{{$k}}={{$v}} {{end}}</td><td class="n">{{.Took}}</td></tr>{{end}}</table>{{end}}
+{{define "refunds"}}{{template "head" .}}<h2>Refunds under way</h2>
+<table><tr><th>refund</th><th>state</th><th class="n">amount</th><th class="n">of</th><th>why</th><th>asked by</th><th>asked</th><th>problem</th></tr>
+{{range .Refunds}}<tr><td><a href="/ui/orders/{{.OrderNo}}"><code>{{.OutRefundNo}}</code></a></td><td>{{.State}}</td><td class="n">{{yuan .Amount}}</td><td class="n">{{yuan .PaymentTotal}}</td>
+<td>{{.Reason}}</td><td>{{.Requester.Type}} {{.Requester.ID}}</td><td>{{clock .CreatedAt}}</td><td>{{.Problem}}</td></tr>{{else}}<tr><td colspan="8">none</td></tr>{{end}}</table>
+<p>Decide with <code>orderd refund approve|reject|retry|cancel|by-hand NO</code> or the admin API.</p>{{end}}
+{{define "diffs"}}<table><tr><th>type</th><th></th><th>status</th><th>order</th><th>number</th><th class="n">ours</th><th class="n">bill</th><th class="n">difference</th><th>resolution</th></tr>
+{{range .Differences}}<tr><td>{{.Kind}}</td><td>{{.Kind.Label}}</td><td>{{.Status}}</td><td>{{if .OrderNo}}<a href="/ui/orders/{{.OrderNo}}"><code>{{.OrderNo}}</code></a>{{end}}</td>
+<td><code>{{.Ref}}</code></td><td class="n">{{yuan .OursFen}} {{.OursState}}</td><td class="n">{{yuan .BillFen}} {{.BillState}}</td><td class="n">{{yuan .Diff}}</td>
+<td>{{.Resolution}} {{.ResolvedBy}} {{.ResolvedWhy}}</td></tr>{{else}}<tr><td colspan="9">none</td></tr>{{end}}</table>{{end}}
+{{define "books"}}{{template "head" .}}<h2>Reconciliation</h2>
+<table><tr><th>day</th><th>bill</th><th>state</th><th class="n">bill, yuan</th><th class="n">ours, yuan</th><th class="n">open</th><th class="n">healed</th><th>problem</th></tr>
+{{range .Days}}<tr><td><a href="/ui/reconciliations/{{.ID}}">{{.Date}}</a></td><td>{{.Type}}</td><td>{{.State}}</td>
+{{with .Result}}<td class="n">{{yuan .Payments.BillFen}} − {{yuan .Refunds.BillFen}}</td><td class="n">{{yuan .Payments.OursFen}} − {{yuan .Refunds.OursFen}}</td><td class="n">{{.Open}}</td><td class="n">{{.Healed}}</td>{{else}}<td></td><td></td><td></td><td></td>{{end}}
+<td>{{.Problem}}</td></tr>{{else}}<tr><td colspan="8">no day yet</td></tr>{{end}}</table><h3>Open differences</h3>{{template "diffs" .}}{{end}}
+{{define "day"}}{{template "head" .}}<h2>{{.Day.Date}} {{.Day.Type}} {{.Day.State}}</h2><p>{{.Day.Problem}}</p><pre>{{.Text}}</pre>
+{{if .Day.SHA1}}<p><a href="/admin/v1/reconciliations/{{.Day.ID}}/bill">the bill as WeChat Pay made it</a>, SHA-1 <code>{{.Day.SHA1}}</code></p>{{end}}{{template "diffs" .}}{{end}}`))
 
 // page is the first page: what is open, what is late, the newest orders.
 func (c *console) page(ctx echo.Context) error {
@@ -64,7 +82,20 @@ func (c *console) page(ctx echo.Context) error {
 			dead = strconv.Itoa(d.States["archived"])
 		}
 	}
-	return show(ctx, "index", map[string]any{"Simulated": c.Simulated, "Backlog": backlogView{openCounts(backlog), backlog.Overdue, backlog.Oldest}, "Orders": orders, "Dead": dead})
+	refunds, err := c.Refunds.RefundBacklog(rctx)
+	if err != nil {
+		return err
+	}
+	open, err := c.Books.Open(rctx)
+	if err != nil {
+		return err
+	}
+	var differences int64
+	for _, n := range open.Count {
+		differences += n
+	}
+	return show(ctx, "index", map[string]any{"Approve": refunds.Count[order.RefundPending], "ApproveFen": refunds.Amount[order.RefundPending],
+		"Stuck": refunds.Count[order.RefundRefused] + refunds.Count[order.RefundAbnormal], "Differences": differences, "Simulated": c.Simulated, "Backlog": backlogView{openCounts(backlog), backlog.Overdue, backlog.Oldest}, "Orders": orders, "Dead": dead})
 }
 
 type backlogView struct {

@@ -203,7 +203,16 @@ WHERE bill_date = ?
 	} else if err != nil {
 		return s, fmt.Errorf("read a reconciliation: %w", err)
 	}
-	return s, nil
+	return s, r.recount(ctx, &s)
+}
+
+// recount counts what is open now: people have resolved some since the run.
+func (r *Reconciler) recount(ctx context.Context, s *Stored) error {
+	if s.Result == nil {
+		return nil
+	}
+	s.Result.Open, s.Result.Pending, s.Result.Healed, s.Result.Differences = 0, 0, 0, map[Kind]int64{}
+	return r.countOpen(ctx, &run{date: s.Date, kind: s.Type}, s.Result)
 }
 
 // List gives reconciliations, newest day first: those before the ID before, or all.
@@ -225,6 +234,11 @@ LIMIT ?`, []any{date, date, kind, limit}, func(rows *sql.Rows) error {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list reconciliations: %w", err)
+	}
+	for i := range all {
+		if err := r.recount(ctx, &all[i]); err != nil {
+			return nil, err
+		}
 	}
 	return all, nil
 }

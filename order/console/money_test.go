@@ -1,0 +1,226 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime/multipart"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+)
+
+func (d *desk) pendingRefund(t *testing.T, key string) order.RefundRow {
+	t.Helper()
+	o := d.PaidOne(t, key, "a", 2)
+	asked, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: o.OrderNo, CustomerID: "c", RequestID: key, Reason: "small", Cause: ordertest.Customer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return asked.Refund
+}
+
+// Money leaves by these routes: the role, the reason, the version and the second person must hold on each.
+func TestRefundDecisions(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 50)
+	r := d.pendingRefund(t, "k1")
+	path := "/admin/v1/refunds/" + r.OutRefundNo
+	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?state=PENDING_APPROVAL", ""), 200, r.OutRefundNo)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?state=nonsense", ""), 422, "?state")
+	want(t, d.ask(Viewer, "GET", path, ""), 200, `"refund_status":"PENDING_APPROVAL"`)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds/none", ""), 404, "REFUND_NOT_FOUND")
+	want(t, d.ask(Finance, "POST", path+"/approve", `{}`), 422, "#/reason")
+	want(t, d.ask(Finance, "POST", path+"/approve", `{"reason":"x","amount":1}`), 400, "MALFORMED_REQUEST")
+	want(t, d.ask(Finance, "POST", path+"/approve", `{"reason":"x"}`, "If-Match", `"v9"`), 412, "VERSION_MISMATCH")
+	want(t, d.ask(Finance, "POST", path+"/by-hand", `{"reason":"x"}`), 409, "REFUND_NOT_POSSIBLE")
+	w := d.ask(Finance, "POST", path+"/approve", `{"reason":"x"}`, "If-Match", `"v1"`)
+	want(t, w, 200, `"refund_status":"OWED"`)
+	if w.Header().Get("ETag") != `"v2"` || !strings.Contains(w.Body.String(), `"approver":"the-finance"`) {
+		t.Errorf("%s %s", w.Header().Get("ETag"), w.Body)
+	}
+	want(t, d.ask(Finance, "POST", path+"/reject", `{"reason":"x"}`), 409, "REFUND_NOT_POSSIBLE")
+	want(t, d.ask(Operator, "POST", path+"/retry", `{"reason":"now"}`), 200, "OWED")
+
+	other := d.pendingRefund(t, "k2")
+	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+other.OutRefundNo+"/reject", `{"reason":"worn"}`), 200, `"rejected_because":"worn"`)
+	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`), 400, "IDEMPOTENCY_KEY_REQUIRED")
+	mine := d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o1")
+	want(t, mine, 201, "PENDING_APPROVAL")
+	var v struct {
+		No string `json:"out_refund_no"`
+	}
+	if err := json.Unmarshal(mine.Body.Bytes(), &v); err != nil {
+		t.Fatal(err)
+	}
+	want(t, d.ask(Admin, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"me"}`), 403, "FORBIDDEN")
+	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"ok"}`), 200, "OWED")
+	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, v.No)
+	want(t, d.ask(Viewer, "GET", "/", ""), 200, "refunds to approve <b>0</b>")
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `refunds_open{state="owed"} 2`)
+}
+
+// An operator's token must end when it is revoked, its name must never come again, and its secret is shown once.
+func TestOperatorTokens(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	made := d.ask(Admin, "POST", "/admin/v1/tokens", `{"name":"li.na","role":"finance","reason":"new"}`)
+	want(t, made, 201, `"token":"ord_`)
+	var v struct{ Token string }
+	if err := json.Unmarshal(made.Body.Bytes(), &v); err != nil {
+		t.Fatal(err)
+	}
+	as := func(method, path, body string) *httptest.ResponseRecorder {
+		return d.ask("", method, path, body, "Authorization", "Bearer "+v.Token, "Content-Type", "application/json")
+	}
+	want(t, as("GET", "/admin/v1/reconciliations", ""), 200, "data")
+	want(t, as("GET", "/admin/v1/tokens", ""), 403, "FORBIDDEN")
+	r := d.pendingRefund(t, "k1")
+	want(t, as("POST", "/admin/v1/refunds/"+r.OutRefundNo+"/approve", `{"reason":"ok"}`), 200, `"approver":"li.na"`)
+	if list := d.ask(Admin, "GET", "/admin/v1/tokens", ""); strings.Contains(list.Body.String(), v.Token) || !strings.Contains(list.Body.String(), `"name":"li.na"`) {
+		t.Errorf("%s", list.Body)
+	}
+	want(t, d.ask(Admin, "DELETE", "/admin/v1/tokens/li.na", ""), 204, "")
+	want(t, as("GET", "/admin/v1/reconciliations", ""), 401, "UNAUTHENTICATED")
+	want(t, d.ask(Admin, "DELETE", "/admin/v1/tokens/li.na", ""), 404, "NOT_FOUND")
+	want(t, d.ask(Admin, "POST", "/admin/v1/tokens", `{"name":"li.na","role":"admin","reason":"again"}`), 422, "another name")
+	for _, body := range []string{`{"name":"bootstrap","role":"admin","reason":"x"}`, `{"name":"a b","role":"admin","reason":"x"}`, `{"name":"cli:root","role":"admin","reason":"x"}`,
+		`{"name":"x","role":"root","reason":"x"}`, `{"name":"x","role":"admin"}`} {
+		want(t, d.ask(Admin, "POST", "/admin/v1/tokens", body), 422, "VALIDATION_FAILED")
+	}
+}
+
+// A token that another process revokes must stop here too, soon, and a database that is away must not let anybody in.
+func TestTokensAreLookedUpAgain(t *testing.T) {
+	d := newDesk(t)
+	secret, err := d.tokens.Create(t.Context(), "x", Viewer, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() int {
+		return d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+secret).Code
+	}
+	if ask() != 200 {
+		t.Fatal("not let in")
+	}
+	if err := NewTokenStore(d.DB, time.Now).Revoke(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	d.Clock.Advance(tokenFor)
+	if code := ask(); code != 401 {
+		t.Errorf("revoked elsewhere: %d", code)
+	}
+	away := sqldbtest.SQLite(t)
+	if err := away.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := &console{Options{TokenStore: NewTokenStore(away, time.Now)}}
+	if who, err := c.who(t.Context(), secret); who != nil || !errors.Is(err, sqldb.ErrUnavailable) {
+		t.Errorf("without a database: %+v, %v", who, err)
+	}
+}
+
+const billHead = "交易时间,公众账号ID,商户号,微信订单号,商户订单号,交易类型,交易状态,货币种类,应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,充值券退款金额,退款状态,商品名称,商户数据包,手续费,费率,订单金额,申请退款金额"
+
+func bill(trades ...payment.Trade) string {
+	var b strings.Builder
+	b.WriteString(billHead + "\n")
+	var sum payment.Fen
+	for _, t := range trades {
+		sum += t.Total
+		fmt.Fprintf(&b, "`2027-01-15 16:00:00,`%s,`%s,`%s,`%s,`NATIVE,`SUCCESS,`CNY,`%s,`0.00,`0,`0,`0.00,`0.00,`,`mug,`,`0.00000,`0.60%%,`%s,`0.00\n",
+			ordertest.AppID, ordertest.MchID, t.TransactionID, t.OutTradeNo, t.Total, t.Total)
+	}
+	fmt.Fprintf(&b, "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\n`%d,`%s,`0.00,`0.00,`0.00000,`%s,`0.00\n", len(trades), sum, sum)
+	return b.String()
+}
+
+// Finance must be able to prove a day, or see what is wrong with it, resolve it, and take it along as a file.
+func TestReconciliationOverHTTP(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	o := d.PlaceOne(t, "k1", "a", 1)
+	trade, err := d.WeChat.Pay(d.Prepaid(t, o.OrderNo), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := payment.Trade{TransactionID: "4200009999999999999999999999", OutTradeNo: "OTHERSHOP1", Total: 555}
+	const day = "2027-01-15" // of the fixture's clock, 16:00 in Beijing
+	d.bills[day] = bill(trade, foreign)
+	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"15.1.2027"}`), 422, "#/bill_date")
+	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15","bill_type":"SOME"}`), 422, "#/bill_type")
+	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 404, "DIFFERENCE_NOT_FOUND")
+	w := d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15"}`)
+	want(t, w, 202, "2027-01-15-ALL")
+	at := w.Header().Get("Location")
+	want(t, d.ask(Finance, "GET", at, ""), 200, `"state":"done"`)
+	want(t, d.ask(Finance, "GET", at, ""), 200, `"healed":1`)
+	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations", ""), 200, `"balanced":false`)
+	if d.State(t, o.OrderNo) != order.Paid {
+		t.Errorf("the missed payment: %s", d.State(t, o.OrderNo))
+	}
+	if got := d.ask(Finance, "GET", at+"/bill", ""); got.Body.String() != d.bills[day] || got.Header().Get("X-Bill-SHA1") != "aa" {
+		t.Errorf("the bill is another: %.200s", got.Body)
+	}
+	list := d.ask(Finance, "GET", at+"/differences?status=OPEN", "")
+	want(t, list, 200, `"label":"长款"`)
+	var page struct {
+		Data []struct {
+			ID   string
+			Type string
+			Bill struct{ Line int }
+			Diff int64 `json:"amount_diff"`
+		}
+	}
+	if err := json.Unmarshal(list.Body.Bytes(), &page); err != nil || len(page.Data) != 1 || page.Data[0].Type != "BILL_ONLY" || page.Data[0].Bill.Line != 3 || page.Data[0].Diff != 555 {
+		t.Fatalf("%v %s", err, list.Body)
+	}
+	csv := d.ask(Finance, "GET", at+"/differences", "", "Accept", "text/csv")
+	want(t, csv, 200, "\ufeffbill_date")
+	want(t, csv, 200, "\t4200009999999999999999999999")
+	if x := d.ask(Finance, "GET", at+"/differences", "", "Accept", xlsxType); x.Code != 200 || !bytes.HasPrefix(x.Body.Bytes(), []byte("PK")) {
+		t.Errorf("%d %.20q", x.Code, x.Body)
+	}
+	resolve := "/admin/v1/differences/" + page.Data[0].ID + "/resolve"
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF"}`), 422, "#/reason")
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"FORGET","reason":"x"}`), 422, "WRITE_OFF")
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"APPLY_PAYMENT","reason":"x"}`), 422, "one of our orders")
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 200, `"proposed_by":"the-finance"`)
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 403, "second person")
+	want(t, d.ask(Admin, "POST", resolve, `{"action":"WRITE_OFF","reason":"yes"}`), 200, `"status":"WRITTEN_OFF"`)
+	want(t, d.ask(Finance, "POST", "/admin/v1/differences/none/resolve", `{"action":"WRITE_OFF","reason":"x"}`), 404, "DIFFERENCE_NOT_FOUND")
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `recon_open_differences{type="BILL_ONLY"} 0`)
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, day)
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200, "balanced")
+}
+
+// A bill that somebody has on his disk must be usable, and one that is none must say why.
+func TestBillUpload(t *testing.T) {
+	d := newDesk(t)
+	send := func(field, text string) *httptest.ResponseRecorder {
+		var b bytes.Buffer
+		form := multipart.NewWriter(&b)
+		_ = form.WriteField("bill_date", "2027-01-15")
+		f, err := form.CreateFormFile(field, "bill.csv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = f.Write([]byte(text))
+		_ = form.Close()
+		return d.ask(Finance, "POST", "/admin/v1/reconciliations", b.String(), "Content-Type", form.FormDataContentType())
+	}
+	want(t, send("bill", bill(payment.Trade{TransactionID: "42009", OutTradeNo: "OTHERSHOP1", Total: 5})), 202, "2027-01-15-ALL")
+	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 200, `"open":1`)
+	want(t, send("bill", "<html>"), 202, "")
+	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 200, "a web page, not a bill")
+	want(t, send("file", "x"), 400, "not known here")
+	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", "--x", "Content-Type", "multipart/form-data; boundary=x"), 400, "MALFORMED_REQUEST")
+}

@@ -1,0 +1,368 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment"
+	"orderd/payment/reconcile"
+)
+
+// Books is what finance needs of reconciliation; *reconcile.Reconciler is the one.
+type Books interface {
+	Run(ctx context.Context, q reconcile.RunRequest) (reconcile.Result, error)
+	List(ctx context.Context, before string, limit int) ([]reconcile.Stored, error)
+	Show(ctx context.Context, id string) (reconcile.Stored, error)
+	OpenBill(ctx context.Context, id string) (io.ReadCloser, reconcile.Stored, error)
+	Differences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
+	Resolve(ctx context.Context, q reconcile.Resolve) (reconcile.Difference, error)
+	Open(ctx context.Context) (reconcile.Open, error)
+}
+
+// Bounds of reconciliation over HTTP.
+const (
+	maxUpload  = 1 << 30       // of a bill
+	runTimeout = 2 * time.Hour // of a run that was started here
+	exportPage = 500           // differences read at once
+)
+
+func (c *console) bookRoutes() []route {
+	return []route{
+		{http.MethodGet, "/admin/v1/reconciliations", Finance, c.listReconciliations},
+		{http.MethodPost, "/admin/v1/reconciliations", Finance, c.startReconciliation},
+		{http.MethodGet, "/admin/v1/reconciliations/:id", Finance, c.getReconciliation},
+		{http.MethodGet, "/admin/v1/reconciliations/:id/bill", Finance, c.getBill},
+		{http.MethodGet, "/admin/v1/reconciliations/:id/differences", Finance, c.listDifferences},
+		{http.MethodGet, "/admin/v1/differences", Finance, c.listDifferences},
+		{http.MethodPost, "/admin/v1/differences/:id/resolve", Finance, c.resolveDifference},
+		{http.MethodGet, "/ui/reconciliations", Finance, c.booksPage},
+		{http.MethodGet, "/ui/reconciliations/:id", Finance, c.dayPage},
+	}
+}
+
+type reconciliationView struct {
+	ID         string            `json:"id"`
+	BillDate   string            `json:"bill_date"`
+	BillType   payment.BillType  `json:"bill_type"`
+	State      string            `json:"state"`
+	SHA1       string            `json:"bill_sha1,omitempty"`
+	StartedAt  *time.Time        `json:"started_at"`
+	FinishedAt *time.Time        `json:"finished_at"`
+	Problem    string            `json:"problem,omitempty"`
+	Balanced   bool              `json:"balanced"`
+	Result     *reconcile.Result `json:"result"`
+}
+
+func viewReconciliation(s *reconcile.Stored) reconciliationView {
+	return reconciliationView{s.ID(), s.Date, s.Type, s.State, s.SHA1, optional(s.StartedAt), optional(s.FinishedAt), s.Problem,
+		s.Result != nil && s.Result.Balanced(), s.Result}
+}
+
+type differenceView struct {
+	ID            string           `json:"id"`
+	BillDate      string           `json:"bill_date"`
+	BillType      payment.BillType `json:"bill_type"`
+	Type          reconcile.Kind   `json:"type"`
+	Label         string           `json:"label"`
+	Ref           string           `json:"ref"`
+	OrderNo       string           `json:"order_no,omitempty"`
+	OutTradeNo    string           `json:"out_trade_no,omitempty"`
+	TransactionID string           `json:"transaction_id,omitempty"`
+	Local         *sideView        `json:"local"`
+	Bill          *billSideView    `json:"bill"`
+	AmountDiff    payment.Fen      `json:"amount_diff"`
+	AgeDays       int              `json:"age_days"`
+	Status        reconcile.Status `json:"status"`
+	OpenedAt      time.Time        `json:"opened_at"`
+	ProposedBy    string           `json:"proposed_by,omitempty"`
+	ProposedWhy   string           `json:"proposed_why,omitempty"`
+	Resolution    string           `json:"resolution,omitempty"`
+	ResolvedBy    string           `json:"resolved_by,omitempty"`
+	ResolvedWhy   string           `json:"resolved_why,omitempty"`
+	ResolvedAt    *time.Time       `json:"resolved_at"`
+}
+
+type sideView struct {
+	Total payment.Fen `json:"total"`
+	State string      `json:"state"`
+}
+
+type billSideView struct {
+	Line  int64           `json:"line"`
+	Total payment.Fen     `json:"total"`
+	State string          `json:"state"`
+	Facts reconcile.Facts `json:"facts"`
+}
+
+func (c *console) viewDifference(d *reconcile.Difference) differenceView {
+	v := differenceView{ID: d.ID, BillDate: d.Date, BillType: d.Type, Type: d.Kind, Label: d.Kind.Label(), Ref: d.Ref, OrderNo: d.OrderNo,
+		OutTradeNo: d.OutTradeNo, TransactionID: d.TransactionID, AmountDiff: d.Diff(), AgeDays: int(c.Now().Sub(d.OpenedAt).Hours() / 24),
+		Status: d.Status, OpenedAt: d.OpenedAt, ProposedBy: d.ProposedBy, ProposedWhy: d.ProposedWhy, Resolution: d.Resolution,
+		ResolvedBy: d.ResolvedBy, ResolvedWhy: d.ResolvedWhy, ResolvedAt: optional(d.ResolvedAt)}
+	if d.OursState != "" {
+		v.Local = &sideView{d.OursFen, d.OursState}
+	}
+	if d.Line > 0 {
+		v.Bill = &billSideView{d.Line, d.BillFen, d.BillState, d.Facts}
+	}
+	return v
+}
+
+// bookError gives reconciliation's errors their codes.
+func bookError(err error) error {
+	switch {
+	case errors.Is(err, reconcile.ErrNotFound):
+		return &orderhttp.Failure{Code: orderhttp.CodeDifferenceUnknown, Err: err}
+	case errors.Is(err, reconcile.ErrRunning):
+		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress, Err: err}
+	case errors.Is(err, reconcile.ErrRequest), errors.Is(err, reconcile.ErrBadBill), errors.Is(err, reconcile.ErrResolved):
+		return fail(orderhttp.CodeValidation, err.Error())
+	case errors.Is(err, reconcile.ErrSecondPerson):
+		return fail(orderhttp.CodeForbidden, err.Error())
+	}
+	return err
+}
+
+func (c *console) listReconciliations(ctx echo.Context) error {
+	limit, err := limitOf(ctx)
+	if err != nil {
+		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
+	}
+	all, err := c.Books.List(ctx.Request().Context(), ctx.QueryParam("cursor"), limit+1)
+	if err != nil {
+		return err
+	}
+	page := orderhttp.Page[reconciliationView]{Data: []reconciliationView{}}
+	for i := range all[:min(len(all), limit)] {
+		page.Data = append(page.Data, viewReconciliation(&all[i]))
+	}
+	if len(all) > limit {
+		next := all[limit-1].ID()
+		page.NextCursor = &next
+	}
+	return ctx.JSON(http.StatusOK, page)
+}
+
+func (c *console) getReconciliation(ctx echo.Context) error {
+	s, err := c.Books.Show(ctx.Request().Context(), ctx.Param("id"))
+	if err != nil {
+		return bookError(err)
+	}
+	return ctx.JSON(http.StatusOK, viewReconciliation(&s))
+}
+
+// startReconciliation starts a run and answers 202: a day may take minutes. What
+// becomes of it is at its Location. A bill may come along as a file.
+func (c *console) startReconciliation(ctx echo.Context) error {
+	q, file, err := c.readRun(ctx)
+	if err != nil {
+		return err
+	}
+	id := reconcile.ID(q.Date, q.Type)
+	if s, err := c.Books.Show(ctx.Request().Context(), id); err == nil && s.State == "running" && c.Now().Sub(s.StartedAt) < runTimeout && s.FinishedAt.Before(s.StartedAt) && c.recent(&s) {
+		discard(file)
+		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress}
+	}
+	run := func(ctx context.Context) {
+		defer discard(file)
+		ctx, cancel := context.WithTimeout(ctx, runTimeout)
+		defer cancel()
+		if file != nil {
+			q.File = file
+		}
+		if _, err := c.Books.Run(ctx, q); err != nil {
+			c.Log.Warn("reconciliation", "id", id, "err", err)
+		}
+	}
+	if c.Background == nil {
+		run(context.WithoutCancel(ctx.Request().Context()))
+	} else {
+		c.Background(run)
+	}
+	at := "/admin/v1/reconciliations/" + id
+	ctx.Response().Header().Set("Location", at)
+	return ctx.JSON(http.StatusAccepted, map[string]string{"id": id, "bill_date": q.Date, "bill_type": string(q.Type), "location": at})
+}
+
+// recent reports that a run was started so lately that it surely lives.
+func (c *console) recent(s *reconcile.Stored) bool { return c.Now().Sub(s.StartedAt) < 30*time.Second }
+
+func discard(f *os.File) {
+	if f != nil {
+		_ = f.Close()
+		_ = os.Remove(f.Name())
+	}
+}
+
+// readRun reads a request to reconcile: JSON, or a form with the file.
+func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, error) {
+	var body struct {
+		BillDate string           `json:"bill_date"`
+		BillType payment.BillType `json:"bill_type"`
+		Reason   string           `json:"reason"`
+	}
+	var file *os.File
+	media, params, _ := mime.ParseMediaType(ctx.Request().Header.Get(echo.HeaderContentType))
+	if media == "multipart/form-data" {
+		var err error
+		if file, err = c.upload(ctx, params["boundary"], map[string]func(string){
+			"bill_date": func(v string) { body.BillDate = v }, "bill_type": func(v string) { body.BillType = payment.BillType(v) },
+			"reason": func(v string) { body.Reason = v }}); err != nil {
+			return reconcile.RunRequest{}, nil, err
+		}
+	} else if err := decode(ctx, &body); err != nil {
+		return reconcile.RunRequest{}, nil, err
+	}
+	if body.BillType == "" {
+		body.BillType = payment.BillAll
+	}
+	var bad []order.FieldError
+	if _, err := time.Parse(time.DateOnly, body.BillDate); err != nil || body.BillDate > reconcile.Day(c.Now()) {
+		bad = append(bad, order.FieldError{Pointer: "#/bill_date", Code: "FORMAT", Detail: "a day of Beijing that has begun is needed, YYYY-MM-DD"})
+	}
+	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund, payment.BillFundFlow}, body.BillType) {
+		bad = append(bad, order.FieldError{Pointer: "#/bill_type", Code: "ENUM", Detail: "ALL, SUCCESS, REFUND or FUNDFLOW"})
+	}
+	if bad != nil {
+		discard(file)
+		return reconcile.RunRequest{}, nil, &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
+	}
+	return reconcile.RunRequest{Date: body.BillDate, Type: body.BillType}, file, nil
+}
+
+// getBill gives the bill as WeChat made it, with its SHA-1.
+func (c *console) getBill(ctx echo.Context) error {
+	f, s, err := c.Books.OpenBill(ctx.Request().Context(), ctx.Param("id"))
+	if err != nil {
+		return bookError(err)
+	}
+	defer f.Close()
+	h := ctx.Response().Header()
+	h.Set("X-Bill-SHA1", s.SHA1)
+	h.Set(echo.HeaderContentDisposition, `attachment; filename="`+s.ID()+`.csv"`)
+	return ctx.Stream(http.StatusOK, "text/csv; charset=utf-8", f)
+}
+
+// listDifferences gives a page as JSON, or all as CSV or a workbook.
+func (c *console) listDifferences(ctx echo.Context) error {
+	f := reconcile.DifferenceFilter{Status: reconcile.Status(ctx.QueryParam("status")), Kind: reconcile.Kind(ctx.QueryParam("type")),
+		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
+	var res reconcile.Result
+	if id := ctx.Param("id"); id != "" {
+		s, err := c.Books.Show(ctx.Request().Context(), id)
+		if err != nil {
+			return bookError(err)
+		}
+		f.Date, f.Type = s.Date, s.Type
+		if s.Result != nil {
+			res = *s.Result
+		}
+	}
+	accept := ctx.Request().Header.Get(echo.HeaderAccept)
+	switch {
+	case strings.Contains(accept, "text/csv"):
+		return c.export(ctx, f, "text/csv; charset=utf-8", "csv", func(w io.Writer, all []reconcile.Difference) error { return reconcile.WriteCSV(w, all) })
+	case strings.Contains(accept, xlsxType):
+		return c.export(ctx, f, xlsxType, "xlsx", func(w io.Writer, all []reconcile.Difference) error { return reconcile.WriteXLSX(w, res, all) })
+	}
+	limit, err := limitOf(ctx)
+	if err != nil {
+		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
+	}
+	f.Limit = limit + 1
+	all, err := c.Books.Differences(ctx.Request().Context(), f)
+	if err != nil {
+		return err
+	}
+	page := orderhttp.Page[differenceView]{Data: []differenceView{}}
+	for i := range all[:min(len(all), limit)] {
+		page.Data = append(page.Data, c.viewDifference(&all[i]))
+	}
+	if len(all) > limit {
+		page.NextCursor = &all[limit-1].ID
+	}
+	return ctx.JSON(http.StatusOK, page)
+}
+
+const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string, write func(io.Writer, []reconcile.Difference) error) error {
+	f.Limit = exportPage
+	var all []reconcile.Difference
+	for {
+		page, err := c.Books.Differences(ctx.Request().Context(), f)
+		if err != nil {
+			return err
+		}
+		all = append(all, page...)
+		if len(page) < exportPage {
+			break
+		}
+		f.Cursor = page[len(page)-1].ID
+	}
+	h := ctx.Response().Header()
+	h.Set(echo.HeaderContentType, media)
+	h.Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="differences.%s"`, ext))
+	ctx.Response().WriteHeader(http.StatusOK)
+	return write(ctx.Response(), all)
+}
+
+func (c *console) resolveDifference(ctx echo.Context) error {
+	var body struct {
+		Action reconcile.Action `json:"action"`
+		Reason string           `json:"reason"`
+	}
+	if err := decode(ctx, &body); err != nil {
+		return err
+	}
+	if err := needReason(body.Reason); err != nil {
+		return err
+	}
+	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{ID: ctx.Param("id"), Action: body.Action, Reason: body.Reason, Cause: cause(ctx)})
+	if err != nil {
+		return bookError(err)
+	}
+	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
+}
+
+func (c *console) booksPage(ctx echo.Context) error {
+	all, err := c.Books.List(ctx.Request().Context(), "", 31)
+	if err != nil {
+		return err
+	}
+	open, err := c.Books.Differences(ctx.Request().Context(), reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: 100})
+	if err != nil {
+		return err
+	}
+	return show(ctx, "books", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
+}
+
+func (c *console) dayPage(ctx echo.Context) error {
+	s, err := c.Books.Show(ctx.Request().Context(), ctx.Param("id"))
+	if err != nil {
+		return bookError(err)
+	}
+	var text strings.Builder
+	if s.Result != nil {
+		if err := reconcile.WriteText(&text, *s.Result); err != nil {
+			return err
+		}
+	}
+	all, err := c.Books.Differences(ctx.Request().Context(), reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: 200})
+	if err != nil {
+		return err
+	}
+	return show(ctx, "day", map[string]any{"Simulated": c.Simulated, "Day": &s, "Text": text.String(), "Differences": all})
+}

@@ -1,0 +1,210 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment"
+)
+
+// Refunds is what operators need of refunds; *order.Service is the one.
+type Refunds interface {
+	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
+	DecideRefund(ctx context.Context, d order.RefundDecision) (order.RefundRow, error)
+	FindRefund(ctx context.Context, outRefundNo string) (order.RefundRow, error)
+	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.RefundRow, string, error)
+	RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
+}
+
+// refundView is what operators see more of a refund than its customer.
+type refundView struct {
+	orderhttp.RefundView
+	TransactionID   string         `json:"transaction_id"`
+	OutTradeNo      string         `json:"out_trade_no"`
+	Requester       actorView      `json:"requester"`
+	ApprovalsNeeded int            `json:"approvals_needed"`
+	Approvals       []approvalView `json:"approvals"`
+	DecidedBy       string         `json:"decided_by,omitempty"`
+	DecidedWhy      string         `json:"decided_why,omitempty"`
+	Problem         string         `json:"problem,omitempty"`
+	Replaces        string         `json:"replaces,omitempty"`
+	Generation      int            `json:"generation"`
+	Tries           int64          `json:"tries"`
+	SentAt          *time.Time     `json:"sent_at"`
+	AcceptedAt      *time.Time     `json:"accepted_at"`
+	DueAt           *time.Time     `json:"due_at"`
+	Version         int64          `json:"version"`
+}
+
+type approvalView struct {
+	Approver string    `json:"approver"`
+	Reason   string    `json:"reason"`
+	At       time.Time `json:"at"`
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func viewRefund(r *order.RefundRow) refundView {
+	v := refundView{RefundView: orderhttp.RefundViewOf(r), TransactionID: r.TransactionID, OutTradeNo: r.OutTradeNo,
+		Requester: actorView{r.Requester.Type, r.Requester.ID}, ApprovalsNeeded: r.ApprovalsNeeded, Approvals: []approvalView{},
+		DecidedBy: r.DecidedBy, DecidedWhy: r.DecidedWhy, Problem: r.Problem, Replaces: r.Replaces, Generation: r.Generation, Tries: r.Tries,
+		SentAt: optional(r.SentAt), AcceptedAt: optional(r.AcceptedAt), DueAt: optional(r.DueAt), Version: r.Version}
+	for _, a := range r.Approvals {
+		v.Approvals = append(v.Approvals, approvalView(a))
+	}
+	return v
+}
+
+func (c *console) refundRoutes() []route {
+	decide := func(e order.RefundEvent) echo.HandlerFunc {
+		return func(ctx echo.Context) error { return c.decideRefund(ctx, e) }
+	}
+	return []route{
+		{http.MethodGet, "/admin/v1/refunds", Viewer, c.listRefunds},
+		{http.MethodGet, "/admin/v1/refunds/:no", Viewer, c.getRefund},
+		{http.MethodPost, "/admin/v1/refunds/:no/approve", Finance, decide(order.ApproveRefund)},
+		{http.MethodPost, "/admin/v1/refunds/:no/reject", Finance, decide(order.RejectRefund)},
+		{http.MethodPost, "/admin/v1/refunds/:no/cancel", Finance, decide(order.CancelRefund)},
+		{http.MethodPost, "/admin/v1/refunds/:no/by-hand", Finance, decide(order.SettleByHand)},
+		{http.MethodPost, "/admin/v1/refunds/:no/retry", Operator, decide(order.RetryRefund)},
+		{http.MethodPost, "/admin/v1/orders/:no/refunds", Operator, c.askRefund},
+		{http.MethodGet, "/ui/refunds", Viewer, c.refundsPage},
+	}
+}
+
+func (c *console) listRefunds(ctx echo.Context) error {
+	f := order.RefundFilter{State: order.RefundState(strings.ToLower(ctx.QueryParam("state"))), OrderNo: ctx.QueryParam("order_no"),
+		TransactionID: ctx.QueryParam("transaction_id"), Reason: ctx.QueryParam("kind"), Cursor: ctx.QueryParam("cursor")}
+	var bad []order.FieldError
+	if f.State != "" && !slices.Contains(order.RefundStates(), f.State) {
+		bad = append(bad, order.FieldError{Pointer: "?state", Code: "ENUM", Detail: "there is no such refund state"})
+	}
+	var err error
+	if f.Limit, err = limitOf(ctx); err != nil {
+		bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
+	}
+	if bad != nil {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
+	}
+	rows, next, err := c.Refunds.ListRefunds(ctx.Request().Context(), f)
+	if err != nil {
+		return err
+	}
+	page := orderhttp.Page[refundView]{Data: make([]refundView, len(rows))}
+	for i := range rows {
+		page.Data[i] = viewRefund(&rows[i])
+	}
+	if next != "" {
+		page.NextCursor = &next
+	}
+	return ctx.JSON(http.StatusOK, page)
+}
+
+// limitOf reads ?limit=, 50 when it is absent.
+func limitOf(ctx echo.Context) (int, error) {
+	text := ctx.QueryParam("limit")
+	if text == "" {
+		return 50, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err == nil && (n < 1 || n > 200) {
+		err = strconv.ErrRange
+	}
+	return n, err
+}
+
+func (c *console) getRefund(ctx echo.Context) error {
+	if !payment.ValidOutRefundNo(ctx.Param("no")) {
+		return order.ErrRefundNotFound
+	}
+	r, err := c.Refunds.FindRefund(ctx.Request().Context(), ctx.Param("no"))
+	if err != nil {
+		return err
+	}
+	return showRefund(ctx, &r)
+}
+
+func showRefund(ctx echo.Context, r *order.RefundRow) error {
+	ctx.Response().Header().Set("ETag", etag(r.Version))
+	return ctx.JSON(http.StatusOK, viewRefund(r))
+}
+
+// decideRefund brings an operator's word. It needs no If-Match: amount and lines
+// of a refund never change, and its state is guarded where it is written. One
+// that is sent is held against the refund's version all the same.
+func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
+	if !payment.ValidOutRefundNo(ctx.Param("no")) {
+		return order.ErrRefundNotFound
+	}
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if err := decode(ctx, &body); err != nil {
+		return err
+	}
+	if err := needReason(body.Reason); err != nil {
+		return err
+	}
+	if ctx.Request().Header.Get("If-Match") != "" {
+		v, err := version(ctx)
+		if err != nil {
+			return err
+		}
+		r, err := c.Refunds.FindRefund(ctx.Request().Context(), ctx.Param("no"))
+		if err != nil {
+			return err
+		}
+		if r.Version != v {
+			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}
+		}
+	}
+	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Cause: cause(ctx)})
+	if err != nil {
+		return err
+	}
+	r, err := c.Refunds.FindRefund(ctx.Request().Context(), ctx.Param("no"))
+	if err != nil {
+		return err
+	}
+	return showRefund(ctx, &r)
+}
+
+// askRefund asks for a refund of anybody's order; somebody else approves it.
+func (c *console) askRefund(ctx echo.Context) error {
+	ask, err := orderhttp.ReadRefund(ctx)
+	if err != nil {
+		return err
+	}
+	ask.OrderNo, ask.Cause = ctx.Param("no"), cause(ctx)
+	asked, err := c.Refunds.AskRefund(ctx.Request().Context(), ask)
+	if err != nil {
+		return err
+	}
+	return orderhttp.ShowAsked(ctx, asked)
+}
+
+// refundsPage shows the refunds that wait for somebody.
+func (c *console) refundsPage(ctx echo.Context) error {
+	var all []order.RefundRow
+	for _, s := range []order.RefundState{order.RefundPending, order.RefundRefused, order.RefundAbnormal, order.RefundHeld, order.RefundOwed, order.RefundProcessing} {
+		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: 50})
+		if err != nil {
+			return err
+		}
+		all = append(all, rows...)
+	}
+	return show(ctx, "refunds", map[string]any{"Simulated": c.Simulated, "Refunds": all})
+}

@@ -1,0 +1,245 @@
+package console
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/order/orderhttp"
+)
+
+// Bounds of operators' tokens.
+const (
+	tokenPrefix = "ord_" // so that a secret that leaked can be searched for
+	tokenBytes  = 32
+	maxName     = 64
+	// tokenFor is how long a look-up is remembered: a revoked token works no
+	// longer than this.
+	tokenFor = 2 * time.Second
+	// maxRemembered bounds the memory of look-ups, misses included.
+	maxRemembered = 1000
+)
+
+// Errors of tokens.
+var (
+	// ErrTokenName: not a name that an audit can carry.
+	ErrTokenName = errors.New("a token's name is 1 to 64 of 0-9 A-Z a-z _ . @ -, and not bootstrap")
+	// ErrTokenExists: names are used once, for ever: the past was signed with them.
+	ErrTokenExists = errors.New("a token of this name exists or existed; take another name")
+	// ErrTokenRole: there is no such role.
+	ErrTokenRole = errors.New("a role is viewer, operator, finance or admin")
+	// ErrNoToken: no token of this name is in use.
+	ErrNoToken = errors.New("no token of this name is in use")
+)
+
+// OperatorToken is a token as it is kept: never its secret.
+type OperatorToken struct {
+	Name      string     `json:"name"`
+	Role      Role       `json:"role"`
+	CreatedBy string     `json:"created_by"`
+	CreatedAt time.Time  `json:"created_at"`
+	RevokedAt *time.Time `json:"revoked_at"`
+}
+
+// TokenStore keeps operators' tokens, by the hash of their secrets. It is safe
+// for concurrent use.
+type TokenStore struct {
+	db  *sqldb.DB
+	now func() time.Time
+
+	mu   sync.Mutex
+	seen map[[sha256.Size]byte]lookedUp
+}
+
+type lookedUp struct {
+	token *Token // nil: nobody's
+	at    time.Time
+}
+
+// NewTokenStore makes a store on a database.
+func NewTokenStore(db *sqldb.DB, now func() time.Time) *TokenStore {
+	return &TokenStore{db: db, now: now, seen: map[[sha256.Size]byte]lookedUp{}}
+}
+
+// Create makes a token and gives its secret, which nobody can read again.
+func (s *TokenStore) Create(ctx context.Context, name string, role Role, by string) (string, error) {
+	if name == "" || len(name) > maxName || name == "bootstrap" ||
+		strings.Trim(name, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.@-") != "" {
+		return "", ErrTokenName
+	}
+	if !slices.Contains([]Role{Viewer, Operator, Finance, Admin}, role) {
+		return "", ErrTokenRole
+	}
+	random := make([]byte, tokenBytes)
+	if _, err := rand.Read(random); err != nil {
+		return "", fmt.Errorf("make a token: %w", err)
+	}
+	secret := tokenPrefix + base64.RawURLEncoding.EncodeToString(random)
+	sum := sha256.Sum256([]byte(secret))
+	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO operator_tokens
+  (name, role, sha256, created_by, created_at)
+VALUES (?, ?, ?, ?, ?)`, name, string(role), hex.EncodeToString(sum[:]), by, s.now().UnixMilli())
+		if sqldb.IsDuplicate(err) {
+			return ErrTokenExists
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("create token %s: %w", name, err)
+	}
+	return secret, nil
+}
+
+// Revoke ends a token, within tokenFor everywhere.
+func (s *TokenStore) Revoke(ctx context.Context, name string) error {
+	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE operator_tokens
+SET revoked_at = ?
+WHERE name = ?
+  AND revoked_at = 0`, s.now().UnixMilli(), name)
+		if err == nil && n == 0 {
+			err = ErrNoToken
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("revoke token %.64s: %w", name, err)
+	}
+	s.mu.Lock()
+	clear(s.seen)
+	s.mu.Unlock()
+	return nil
+}
+
+// List gives all tokens, revoked ones too, by name.
+func (s *TokenStore) List(ctx context.Context) ([]OperatorToken, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT name, role, created_by, created_at, revoked_at
+FROM operator_tokens
+ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
+	}
+	defer rows.Close()
+	all := []OperatorToken{}
+	for rows.Next() {
+		var t OperatorToken
+		var created, revoked int64
+		if err := rows.Scan(&t.Name, &t.Role, &t.CreatedBy, &created, &revoked); err != nil {
+			return nil, fmt.Errorf("list tokens: %w", err)
+		}
+		t.CreatedAt = time.UnixMilli(created).UTC()
+		if revoked != 0 {
+			at := time.UnixMilli(revoked).UTC()
+			t.RevokedAt = &at
+		}
+		all = append(all, t)
+	}
+	return all, rows.Err()
+}
+
+// find gives the owner of a secret, nil for nobody's. The secret has 256 random
+// bits and only its hash is compared, by the database's index: how long that
+// takes tells nothing of another token.
+func (s *TokenStore) find(ctx context.Context, sum [sha256.Size]byte) (*Token, error) {
+	now := s.now()
+	s.mu.Lock()
+	known, ok := s.seen[sum]
+	s.mu.Unlock()
+	if ok && now.Sub(known.at) < tokenFor && !now.Before(known.at) {
+		return known.token, nil
+	}
+	t := &Token{SHA256: sum}
+	err := s.db.QueryRowContext(ctx, `SELECT name, role
+FROM operator_tokens
+WHERE sha256 = ?
+  AND revoked_at = 0`, hex.EncodeToString(sum[:])).Scan(&t.Name, &t.Role)
+	if errors.Is(err, sql.ErrNoRows) {
+		t, err = nil, nil
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("look a token up: %w", err), sqldb.ErrUnavailable)
+	}
+	s.mu.Lock()
+	if len(s.seen) >= maxRemembered {
+		clear(s.seen)
+	}
+	s.seen[sum] = lookedUp{t, now}
+	s.mu.Unlock()
+	return t, nil
+}
+
+func (c *console) tokenRoutes() []route {
+	return []route{
+		{http.MethodGet, "/admin/v1/tokens", Admin, c.listTokens},
+		{http.MethodPost, "/admin/v1/tokens", Admin, c.createToken},
+		{http.MethodDelete, "/admin/v1/tokens/:name", Admin, c.revokeToken},
+	}
+}
+
+func (c *console) listTokens(ctx echo.Context) error {
+	all, err := c.TokenStore.List(ctx.Request().Context())
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, orderhttp.Page[OperatorToken]{Data: all})
+}
+
+func (c *console) createToken(ctx echo.Context) error {
+	var body struct {
+		Name   string `json:"name"`
+		Role   Role   `json:"role"`
+		Reason string `json:"reason"`
+	}
+	if err := decode(ctx, &body); err != nil {
+		return err
+	}
+	if err := needReason(body.Reason); err != nil {
+		return err
+	}
+	secret, err := c.TokenStore.Create(ctx.Request().Context(), body.Name, body.Role, operator(ctx))
+	if err != nil {
+		return tokenError(err)
+	}
+	c.Log.Info("token created", "name", body.Name, "role", body.Role, "by", operator(ctx), "reason", body.Reason)
+	return ctx.JSON(http.StatusCreated, map[string]string{"name": body.Name, "role": string(body.Role), "token": secret})
+}
+
+func (c *console) revokeToken(ctx echo.Context) error {
+	if err := c.TokenStore.Revoke(ctx.Request().Context(), ctx.Param("name")); err != nil {
+		return tokenError(err)
+	}
+	c.Log.Info("token revoked", "name", ctx.Param("name"), "by", operator(ctx))
+	return ctx.NoContent(http.StatusNoContent)
+}
+
+func tokenError(err error) error {
+	invalid := func(pointer string, why error) error {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: pointer, Code: "INVALID", Detail: why.Error()}}}
+	}
+	switch {
+	case errors.Is(err, ErrTokenName):
+		return invalid("#/name", ErrTokenName)
+	case errors.Is(err, ErrTokenExists):
+		return invalid("#/name", ErrTokenExists)
+	case errors.Is(err, ErrTokenRole):
+		return invalid("#/role", ErrTokenRole)
+	case errors.Is(err, ErrNoToken):
+		return &orderhttp.Failure{Code: orderhttp.CodeNotFound}
+	}
+	return err
+}

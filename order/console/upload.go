@@ -1,0 +1,66 @@
+package console
+
+import (
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"os"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order/orderhttp"
+)
+
+// maxField bounds a form's field that is not the file.
+const maxField = 1 << 10
+
+// upload takes the file of a form to disk, and its other fields to where they belong.
+func (c *console) upload(ctx echo.Context, boundary string, fields map[string]func(string)) (file *os.File, err error) {
+	defer func() {
+		if err != nil {
+			discard(file)
+			file = nil
+		}
+	}()
+	form := multipart.NewReader(http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxUpload), boundary)
+	for {
+		part, err := form.NextPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return file, uploadError(err)
+		}
+		if part.FormName() == "bill" && file == nil {
+			if file, err = os.CreateTemp("", "orderd-bill-"); err != nil {
+				return nil, err
+			}
+			if _, err := io.Copy(file, part); err != nil {
+				return file, uploadError(err)
+			}
+			continue
+		}
+		set, known := fields[part.FormName()]
+		if !known {
+			return file, fail(orderhttp.CodeMalformed, "The form has a field that is not known here; bill_date, bill_type, reason and the file bill are.")
+		}
+		text, err := io.ReadAll(io.LimitReader(part, maxField))
+		if err != nil {
+			return file, uploadError(err)
+		}
+		set(string(text))
+	}
+	if file == nil {
+		return nil, fail(orderhttp.CodeMalformed, "The form has no file named bill.")
+	}
+	_, err = file.Seek(0, io.SeekStart)
+	return file, err
+}
+
+func uploadError(err error) error {
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return &orderhttp.Failure{Code: orderhttp.CodeBodyTooLarge}
+	}
+	return fail(orderhttp.CodeMalformed, "The form cannot be read to its end.")
+}
