@@ -275,6 +275,22 @@ LEFT JOIN refunds n ON n.replaces = r.out_refund_no AND n.amount_fen = r.amount_
 WHERE r.state = 'closed'
 GROUP BY r.out_refund_no
 HAVING COUNT(n.out_refund_no) <> 1`},
+	{"books.resolved_have_owners", "what was resolved by hand has who and why, and two people wrote off", `
+SELECT id, kind, ref, status
+FROM differences
+WHERE (status IN ('RESOLVED', 'WRITTEN_OFF') AND resolved_by = '')
+  OR (status = 'WRITTEN_OFF' AND (resolved_why = '' OR proposed_by = '' OR proposed_by = resolved_by))`},
+	{"books.day_is_whole", "of a day that is reconciled every payment of ours is matched, across another day, or a difference", `
+SELECT d.bill_date, d.ours_fen AS reconciled_fen, COALESCE(SUM(p.amount_fen), 0) AS ours_now_fen
+FROM (
+  SELECT bill_date, day_from, day_to, ours_fen
+  FROM reconciliations
+  WHERE bill_type IN ('ALL', 'SUCCESS')
+    AND state = 'done'
+    AND finished_at >= day_to) d
+LEFT JOIN payments p ON p.paid_at >= d.day_from AND p.paid_at < d.day_to
+GROUP BY d.bill_date, d.ours_fen
+HAVING d.ours_fen <> COALESCE(SUM(p.amount_fen), 0)`},
 	{"money.late", "a late order has a late payment", `
 SELECT o.order_no
 FROM orders o

@@ -45,7 +45,7 @@ type root struct {
 	Order     orderCmd     `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
 	Refund    refundCmd    `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
 	Reconcile reconcileCmd `cmd:"" help:"Hold WeChat Pay's bills against our books; look at differences and resolve them."`
-	Token     tokenCmd     `cmd:"" help:"Make tokens for customers."`
+	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`
 	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
 	Doctor    doctorCmd    `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
 	Print     configCmd    `cmd:"" name:"config" help:"Show the configuration and where each value came from."`

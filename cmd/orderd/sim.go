@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"orderd/order"
@@ -47,7 +48,7 @@ func (c simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 type triggerCmd struct {
-	Event string `arg:"" enum:"payment.success,payment.duplicate,payment.late,payment.wrong_amount,payment.bad_signature" help:"payment.success, payment.duplicate, payment.late, payment.wrong_amount or payment.bad_signature."`
+	Event string `arg:"" enum:"payment.success,payment.duplicate,payment.late,payment.wrong_amount,payment.bad_signature,refund.success,refund.abnormal,refund.closed" help:"payment.success, payment.duplicate, payment.late, payment.wrong_amount, payment.bad_signature, refund.success, refund.abnormal or refund.closed (of the order's newest refund)."`
 	No    string `arg:"" name:"order-no" help:"Order number."`
 }
 
@@ -81,6 +82,13 @@ func (c triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return fmt.Errorf("order %s was never prepaid: POST /v1/orders/%s/prepay first", c.No, c.No)
 		}
 		path, body := c.control(o.Attempts[len(o.Attempts)-1].OutTradeNo)
+		if end, ok := strings.CutPrefix(c.Event, "refund."); ok {
+			if len(o.Refunds) == 0 {
+				return fmt.Errorf("order %s has no refund: POST /v1/orders/%s/refunds first", c.No, c.No)
+			}
+			path = "/control/refunds/" + o.Refunds[len(o.Refunds)-1].OutRefundNo + "/outcome"
+			body = map[string]any{"status": strings.ToUpper(end), "after_ms": 0}
+		}
 		if err := post(ctx, "http://"+s.SimAddr+path, body); err != nil {
 			return err
 		}
@@ -97,11 +105,14 @@ func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
 		if o, err = co.orders.Find(ctx, c.No); err != nil {
 			return err
 		}
-		if o.Payment != nil {
+		if o.Payment != nil && !strings.HasPrefix(c.Event, "refund.") {
 			break
 		}
 	}
 	fmt.Fprintf(t.Out, "%s is %s, version %d\n", o.OrderNo, o.State, o.Version)
+	for _, r := range o.Refunds {
+		fmt.Fprintf(t.Out, "refund %s is %s\n", r.OutRefundNo, r.State)
+	}
 	return nil
 }
 

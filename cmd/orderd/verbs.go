@@ -16,6 +16,7 @@ import (
 
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
+	"orderd/order/console"
 	"orderd/order/orderhttp"
 )
 
@@ -132,16 +133,31 @@ func (c migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error 
 }
 
 type tokenCmd struct {
-	Create tokenCreate `cmd:"" help:"Make a customer's token."`
+	Create tokenCreate `cmd:"" help:"Make a customer's or an operator's token."`
+	List   tokenList   `cmd:"" help:"List operators' tokens, never their secrets."`
+	Revoke tokenRevoke `cmd:"" help:"End an operator's token, within two seconds everywhere."`
 }
 
 type tokenCreate struct {
-	Customer string        `required:"" help:"Customer id."`
-	Expires  time.Duration `default:"24h" help:"How long it is valid."`
+	Customer string        `xor:"who" required:"" help:"Customer id."`
+	Operator string        `xor:"who" required:"" help:"Operator's name, used once and for ever in audits."`
+	Role     console.Role  `enum:"viewer,operator,finance,admin" default:"viewer" help:"Of an operator: viewer, operator, finance or admin."`
+	Expires  time.Duration `default:"24h" help:"How long a customer's token is valid; an operator's is until it is revoked."`
 }
 
 // Run prints a token.
-func (c tokenCreate) Run(s *settings, t *terminal) error {
+func (c tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.Operator != "" {
+		return withCore(ctx, s, func(co *core) error {
+			secret, err := console.NewTokenStore(co.db, time.Now).Create(ctx, c.Operator, c.Role, byWhom())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(t.Err, "this is the only time that the secret is shown:")
+			fmt.Fprintln(t.Out, secret)
+			return nil
+		})
+	}
 	secret, err := s.jwtSecret()
 	if err != nil {
 		return err
@@ -152,6 +168,43 @@ func (c tokenCreate) Run(s *settings, t *terminal) error {
 	}
 	fmt.Fprintln(t.Out, token)
 	return nil
+}
+
+type tokenList struct{ output }
+
+// Run lists operators' tokens.
+func (c tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		all, err := console.NewTokenStore(co.db, time.Now).List(ctx)
+		if err != nil {
+			return err
+		}
+		return c.show(t, all, func(w io.Writer) {
+			fmt.Fprintln(w, "NAME\tROLE\tCREATED\tBY\tREVOKED")
+			for _, x := range all {
+				revoked := ""
+				if x.RevokedAt != nil {
+					revoked = stamp(*x.RevokedAt)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.Name, x.Role, stamp(x.CreatedAt), x.CreatedBy, revoked)
+			}
+		})
+	})
+}
+
+type tokenRevoke struct {
+	confirm
+	Name string `arg:"" help:"Operator's name."`
+}
+
+// Run revokes.
+func (c tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, "End the token of "+c.Name+"?"); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		return console.NewTokenStore(co.db, time.Now).Revoke(ctx, c.Name)
+	})
 }
 
 type verifyCmd struct{ output }

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"net/http/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,7 +136,7 @@ func New(o Options) (*echo.Echo, error) {
 // routes is the whole surface. Health and metrics need no token: the listener
 // is loopback by default, and what scrapes and probes has none.
 func (c *console) routes() []route {
-	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.bookRoutes())
+	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.bookRoutes(), c.profileRoutes())
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)
 	}
@@ -162,13 +161,6 @@ func (c *console) baseRoutes() []route {
 		{http.MethodPost, "/admin/v1/skus/:id/replenish", Operator, c.replenish},
 		{http.MethodPost, "/admin/v1/skus/:id/adjust", Admin, c.adjust},
 		{http.MethodGet, "/admin/v1/tasks/dead", Viewer, c.deadTasks},
-		{http.MethodGet, "/debug/pprof/", Admin, echo.WrapHandler(http.HandlerFunc(pprof.Index))},
-		{http.MethodGet, "/debug/pprof/profile", Admin, echo.WrapHandler(http.HandlerFunc(pprof.Profile))},
-		{http.MethodGet, "/debug/pprof/trace", Admin, echo.WrapHandler(http.HandlerFunc(pprof.Trace))},
-		{http.MethodGet, "/debug/pprof/:name", Admin, func(ctx echo.Context) error {
-			pprof.Handler(ctx.Param("name")).ServeHTTP(ctx.Response(), ctx.Request())
-			return nil
-		}},
 	}
 }
 

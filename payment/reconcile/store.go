@@ -116,8 +116,13 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 	if err != nil {
 		return err
 	}
+	from, err := dayStart(u.date)
+	if err != nil {
+		return err
+	}
 	ctx = context.WithoutCancel(ctx)
-	return r.mine(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?`, nil, u.sha1, r.cfg.Now().UnixMilli(), text)
+	return r.mine(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?, day_from = ?, day_to = ?, ours_fen = ?`, nil,
+		u.sha1, r.cfg.Now().UnixMilli(), text, from.UnixMilli(), from.AddDate(0, 0, 1).UnixMilli(), int64(res.Payments.OursFen))
 }
 
 // fail keeps why a run ended. What it wrote is right and stays.
