@@ -188,6 +188,7 @@ type app struct {
 	metrics  *console.Metrics
 	servers  []*http.Server
 	stopping chan struct{}
+	began    time.Time
 	jobs     sync.WaitGroup // what was started in the background
 	lock     *os.File
 	failed   chan error
@@ -215,7 +216,7 @@ var allRoles = []string{"api", "notify", "worker", "admin"}
 // start builds the service bottom to top. On an error everything that was
 // started is stopped.
 func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
-	a := &app{s: s, log: log, stopping: make(chan struct{}), failed: make(chan error, 4)}
+	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 4)}
 	for _, step := range []func(context.Context, options) error{a.startData, a.startQueue, a.startSim, a.startOrders, a.startWorker, a.startListeners} {
 		if err := step(ctx, o); err != nil {
 			return nil, errors.Join(err, a.Close())

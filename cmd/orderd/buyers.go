@@ -35,9 +35,11 @@ const (
 	raceTimeout      race = "nobody paid"
 	raceSoldOut      race = "sold out"
 	raceRepeat       race = "request repeated"
+	raceRefund       race = "refund told three times"
+	raceLostRefund   race = "answer to a refund lost"
 )
 
-var allRaces = []race{raceLastInstant, raceLostCallback, raceDuplicate, raceLate, raceDoubleCancel, racePayCancel, raceLostClose, raceTimeout, raceSoldOut, raceRepeat}
+var allRaces = []race{raceLastInstant, raceLostCallback, raceDuplicate, raceLate, raceDoubleCancel, racePayCancel, raceLostClose, raceTimeout, raceSoldOut, raceRepeat, raceRefund, raceLostRefund}
 
 // deck is what buyers do, dealt round: in every sixty all of it happens.
 var deck = func() []func(*buyer) error {
@@ -47,7 +49,9 @@ var deck = func() []func(*buyer) error {
 			cards = append(cards, do)
 		}
 	}
-	add(26, (*buyer).pays)
+	add(22, (*buyer).pays)
+	add(2, (*buyer).returns)
+	add(2, (*buyer).returnsUnheard)
 	add(4, (*buyer).paysTwiceTold)
 	add(4, (*buyer).paysUnheard)
 	add(4, (*buyer).paysAtTheLastInstant)
@@ -147,14 +151,18 @@ func (p *population) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		open := b.Open[order.Pending] + b.Open[order.Closing]
+		refunds, err := p.a.orders.RefundBacklog(ctx)
+		if err != nil {
+			return err
+		}
+		open := b.Open[order.Pending] + b.Open[order.Closing] + refunds.Count[order.RefundOwed] + refunds.Count[order.RefundProcessing]
 		if open == 0 {
 			p.progress("done")
 			fmt.Fprintln(p.show.t.Err)
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("%d orders have not found their end within %s", open, demoSettle)
+			return fmt.Errorf("%d orders or refunds have not found their end within %s", open, demoSettle)
 		}
 		p.progress(fmt.Sprintf("%d open", open))
 		if !pause(ctx, 100*time.Millisecond) {
@@ -454,9 +462,9 @@ func (b *buyer) paysTooLate() error {
 	}
 	b.closed.Add(1)
 	b.sim(wechatsim.PayOptions{Notify: true, Force: true}) // against WeChat's own promise
-	st, err := b.await(longEnough, order.Late)
-	if st == order.Late {
-		b.show.tell(raceLate, b.no, "money came for a closed order: recorded, owed back once, no stock touched")
+	st, err := b.await(longEnough, order.Refunded)
+	if st == order.Refunded {
+		b.show.tell(raceLate, b.no, "money came for a closed order: recorded, sent back by itself, once; no stock touched")
 	}
 	return err
 }
@@ -480,6 +488,61 @@ func (b *buyer) cancelsUnheard() error {
 		b.show.tell(raceLostClose, b.no, fmt.Sprintf("WeChat Pay closed it, the answer was lost: %d, stock stayed reserved until it was asked again and proven", status))
 	}
 	return err
+}
+
+// returns pays, and asks for the money back; WeChat Pay tells of its end three times.
+func (b *buyer) returns() error {
+	no, err := b.refund(false)
+	if err != nil || no == "" {
+		return tolerate(err)
+	}
+	st, err := b.await(longEnough, order.Refunded)
+	if err != nil || st != order.Refunded {
+		return err
+	}
+	if err := b.a.sim.NotifyRefund(no, wechatsim.NotifyOptions{Count: 3}); err != nil {
+		return err
+	}
+	b.show.tell(raceRefund, b.no, "refunded, and told three times: one refund, its stock on the shelf once")
+	return nil
+}
+
+// returnsUnheard is a refund of which nothing is heard: its answer and its
+// callback are lost.
+func (b *buyer) returnsUnheard() error {
+	no, err := b.refund(true)
+	if err != nil || no == "" {
+		return tolerate(err)
+	}
+	st, err := b.await(longEnough, order.Refunded)
+	if st == order.Refunded {
+		r, _ := b.a.sim.Refund(no)
+		b.show.tell(raceLostRefund, b.no, fmt.Sprintf("WeChat Pay took the refund, the answer was lost: sent %d times under one number, paid once", r.Requests))
+	}
+	return err
+}
+
+// refund pays and asks for all of it back. It gives the refund's number.
+func (b *buyer) refund(unheard bool) (string, error) {
+	if err := b.pays(); err != nil {
+		return "", err
+	}
+	if unheard {
+		for _, f := range []wechatsim.Fault{{Endpoint: "refund", Kind: "cut_after"}, {Endpoint: "notify", Kind: "drop"}} {
+			f.OutTradeNo, f.Count = b.no+"-R01", 1
+			if err := b.a.sim.AddFault(f); err != nil {
+				return "", err
+			}
+		}
+	}
+	var answer struct {
+		OutRefundNo string `json:"out_refund_no"`
+	}
+	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/refunds", map[string]string{"Idempotency-Key": "refund-" + b.no}, map[string]any{"reason": "does not fit"}, &answer)
+	if status != http.StatusCreated {
+		return "", err // it was not paid: the last instant went the other way
+	}
+	return answer.OutRefundNo, err
 }
 
 // freeAddr finds a loopback port that is free now.

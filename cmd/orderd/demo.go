@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
 
 	"orderd/order"
+	"orderd/payment"
+	"orderd/payment/reconcile"
 	"orderd/payment/wechatsim"
 	"orderd/stock"
 )
@@ -56,7 +60,8 @@ func (c demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	defer logFile.Close()
 	a, err := start(ctx, s, options{roles: allRoles, migrate: true, simSeed: c.Seed, simSpeed: demoSpeed, simNasty: true,
-		shape: shape{closeRetry: []time.Duration{time.Second, time.Second, 2 * time.Second}, prepayInFlight: 3 * time.Second, gatewayTimeout: 2 * time.Second}},
+		shape: shape{closeRetry: []time.Duration{time.Second, time.Second, 2 * time.Second}, prepayInFlight: 3 * time.Second, gatewayTimeout: 2 * time.Second,
+			refundSpacing: 2 * time.Second, refundRetry: []time.Duration{time.Second, 2 * time.Second}, refundPoll: []time.Duration{time.Second}}},
 		slog.New(slog.NewTextHandler(logFile, nil)))
 	if err != nil {
 		return err
@@ -74,6 +79,7 @@ func (c demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 // prepare chooses a fresh data directory and free ports unless they were given.
 func (c demoCmd) prepare(s *settings) error {
 	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, 200
+	s.AutoApprove, s.TwoPersons = int64(payment.MaxFen), 0 // nobody sits at the finance desk of a demo
 	for env, addr := range map[string]*string{"ORDERD_API_ADDR": &s.APIAddr, "ORDERD_ADMIN_ADDR": &s.AdminAddr, "ORDERD_SIM_ADDR": &s.SimAddr} {
 		if s.origins[env] == "default" && !c.KeepRunning {
 			*addr = "127.0.0.1:0"
@@ -126,12 +132,17 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 		n    int64
 	}{{"placed", sum.placed}, {"refused, sold out", p.soldOut.Load()}, {"repeated requests answered from the first", p.replayed.Load()}, {"paid", sum.paid},
 		{"closed by timeout", sum.byTimeout}, {"closed by cancel", sum.byCancel}, {"saved by close-first", sum.saved},
-		{"late payments owed back", sum.owed}, {"oversold", sum.oversold}} {
+		{"refunds, late payments among them", sum.refunds}, {"oversold", sum.oversold}} {
 		fmt.Fprintf(w, "%s:\t%d\n", line.name, line.n)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	day, open, err := reconcileDemo(ctx, a)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(t.Out, "\n%s\n", day)
 	r, err := a.orders.Verify(ctx, nil)
 	if err != nil {
 		return err
@@ -147,7 +158,7 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 		fmt.Fprintln(t.Out, "WRONG", line)
 	}
 	fmt.Fprintf(t.Out, "\nverify: %d of %d invariants hold; WeChat Pay's ledger and ours %s\n", len(r.Checks)-broken, len(r.Checks), agree(len(wrong)))
-	if broken > 0 || len(wrong) > 0 || sum.oversold != 0 {
+	if broken > 0 || len(wrong) > 0 || sum.oversold != 0 || open > 0 {
 		return fmt.Errorf("%w: the books do not balance (seed %d)", errBroken, c.Seed)
 	}
 	if missing := p.show.missing(); len(missing) > 0 {
@@ -157,15 +168,35 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	return nil
 }
 
+// reconcileDemo holds WeChat Pay's bills of the demo's days against the books,
+// twice: the second time nothing may be left to heal or to explain.
+func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err error) {
+	var b strings.Builder
+	days := []string{reconcile.Day(a.began), reconcile.Day(time.Now())}
+	for _, day := range slices.Compact(days) {
+		var first, res reconcile.Result
+		if first, err = a.books.Run(ctx, reconcile.RunRequest{Date: day}); err == nil {
+			res, err = a.books.Run(ctx, reconcile.RunRequest{Date: day})
+		}
+		if err != nil {
+			return "", 0, fmt.Errorf("reconcile %s: %w", day, err)
+		}
+		open += res.Open
+		fmt.Fprintf(&b, "reconciled %s: %d payments %s yuan, %d refunds %s yuan in WeChat Pay's bill; matched %d and %d; healed %d; open %d\n", day,
+			res.Payments.BillCount, res.Payments.BillFen, res.Refunds.BillCount, res.Refunds.BillFen, res.Payments.Matched, res.Refunds.Matched, first.Healed, res.Open)
+	}
+	return b.String(), open, nil
+}
+
 func agree(wrong int) string {
 	if wrong == 0 {
-		return "agree on every trade"
+		return "agree on every trade and every refund"
 	}
 	return fmt.Sprintf("differ on %d", wrong)
 }
 
 type summary struct {
-	placed, paid, byTimeout, byCancel, saved, owed, oversold int64
+	placed, paid, byTimeout, byCancel, saved, refunds, oversold int64
 }
 
 // summarize reads every order and holds it against the simulator's truth.
@@ -211,7 +242,7 @@ WHERE outcome = 'applied'
 
 func (s *summary) count(o order.Order) {
 	s.placed++
-	s.owed += int64(len(o.Refunds))
+	s.refunds += int64(len(o.Refunds))
 	switch o.State {
 	case order.Paid:
 		s.paid++
@@ -221,29 +252,50 @@ func (s *summary) count(o order.Order) {
 		} else {
 			s.byCancel++
 		}
-	case order.Pending, order.Closing, order.Refunding, order.Refunded:
+	case order.Refunded:
+		if o.CloseReason == "" { // paid, and the money went back
+			s.paid++
+		}
+	case order.Pending, order.Closing, order.Refunding:
 	}
 }
 
 // compare holds an order against the simulator: money there must be on a paid
-// order or owed back here, and a closed order must not be payable there.
+// order or have gone back here, a closed order must not be payable there, and
+// every refund must be the same on both sides.
 func compare(o order.Order, sim *simulator) (wrong []string) {
-	if o.State == order.Pending || o.State == order.Closing {
-		wrong = append(wrong, fmt.Sprintf("%s is still %s", o.OrderNo, o.State))
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	if o.State == order.Pending || o.State == order.Closing || o.State == order.Refunding {
+		say("%s is still %s", o.OrderNo, o.State)
+	}
+	back := map[string]int64{} // by payment, as WeChat Pay has it
+	for _, r := range o.Refunds {
+		there, known := sim.Refund(r.OutRefundNo)
+		switch {
+		case known && there.State == wechatsim.StateSuccess:
+			back[there.TransactionID] += there.Amount
+			if r.State != order.RefundSucceeded || there.Amount != int64(r.Amount) {
+				say("refund %s of %s yuan is %s, WeChat Pay has paid %d fen back", r.OutRefundNo, r.Amount, r.State, there.Amount)
+			}
+		case r.State == order.RefundSucceeded:
+			say("refund %s has succeeded, WeChat Pay says %q", r.OutRefundNo, there.State)
+		}
 	}
 	for _, at := range o.Attempts {
 		trade, known := sim.Trade(at.OutTradeNo)
 		if !known {
 			continue
 		}
-		paidThere := trade.State == wechatsim.StateSuccess
+		paidThere := trade.State == wechatsim.StateSuccess || trade.State == wechatsim.StateRefund
 		switch {
-		case paidThere && o.State != order.Paid && len(o.Refunds) == 0:
-			wrong = append(wrong, fmt.Sprintf("%s is %s, WeChat Pay holds its money", o.OrderNo, o.State))
+		case paidThere && o.State != order.Paid && back[trade.TransactionID] == 0 && len(o.Refunds) == 0:
+			say("%s is %s, WeChat Pay holds its money", o.OrderNo, o.State)
+		case paidThere && o.State == order.Refunded && back[trade.TransactionID] != trade.Total:
+			say("%s is refunded, WeChat Pay has paid %d of %d fen back", o.OrderNo, back[trade.TransactionID], trade.Total)
 		case !paidThere && o.State == order.Paid && len(o.Attempts) == 1:
-			wrong = append(wrong, fmt.Sprintf("%s is paid, WeChat Pay says %s", o.OrderNo, trade.State))
+			say("%s is paid, WeChat Pay says %s", o.OrderNo, trade.State)
 		case o.State == order.Closed && trade.State == wechatsim.StateNotPay:
-			wrong = append(wrong, fmt.Sprintf("%s is closed and still payable at WeChat Pay", o.OrderNo))
+			say("%s is closed and still payable at WeChat Pay", o.OrderNo)
 		}
 	}
 	return wrong
