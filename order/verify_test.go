@@ -16,7 +16,7 @@ import (
 // world is one order of every kind that money passes through, all in order.
 type world struct {
 	*ordertest.Fixture
-	partly, whole, late, rejected, open string // order numbers
+	partly, whole, late, open string // order numbers
 }
 
 func newWorld(t *testing.T, db *sqldb.DB) *world {

@@ -66,7 +66,7 @@ func (k *reconcileCmd) one(ctx context.Context, db *sqldb.DB, rows int, naive bo
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	day := newBillDay(rows, k.Seed)
 	if err := day.fill(ctx, db); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (d *billDayOf) write(path string) error {
 		case reconcile.Duplicate:
 			pay(i, fenOf(i), "SUCCESS")
 			pay(i, fenOf(i), "SUCCESS")
-		default:
+		case "", reconcile.BillOnly, reconcile.RefundBillOnly, reconcile.RefundLocalOnly, reconcile.RefundAmountMismatch, reconcile.RefundStateMismatch, reconcile.DuplicateRefund:
 			pay(i, fenOf(i), "SUCCESS")
 		}
 		if i%50 != 0 {
@@ -237,7 +237,7 @@ func (d *billDayOf) write(path string) error {
 		case reconcile.DuplicateRefund:
 			refund(i, 50, "SUCCESS")
 			refund(i, 50, "SUCCESS")
-		default:
+		case "", reconcile.RefundBillOnly, reconcile.BillOnly, reconcile.LocalOnly, reconcile.AmountMismatch, reconcile.StateMismatch, reconcile.Duplicate:
 			refund(i, 50, "SUCCESS")
 		}
 	}

@@ -72,7 +72,7 @@ const (
 // tally is one side of a bridge while it is being made.
 type tally struct {
 	Bridge
-	matchedBill, matchedOurs, crossOurs payment.Fen
+	matchedBill, matchedOurs payment.Fen
 }
 
 // pass is one matching of the two sides.

@@ -196,7 +196,7 @@ func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (res
 	if err != nil {
 		return Result{}, err
 	}
-	defer rows.close()
+	defer func() { _ = rows.close() }() // files that are thrown away
 	totals, err := r.read(u, bill, rows)
 	if err != nil {
 		return Result{}, err
@@ -259,7 +259,7 @@ func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed mapha
 	if err != nil {
 		return nil, err
 	}
-	defer ours.close()
+	defer func() { _ = ours.close() }() // files that are thrown away
 	p := &pass{r: r, run: u, bill: rows, ours: ours}
 	if err := r.nextRun(ctx, u); err != nil {
 		return nil, err

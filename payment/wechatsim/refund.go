@@ -51,7 +51,6 @@ type refund struct {
 	t    *trade
 	v    Refund
 	hash string
-	end  State // what it will become
 }
 
 // ends are the fates of refunds that were chosen before their time.
