@@ -361,7 +361,8 @@ func TestRejectedRefundFreesTheOrder(t *testing.T) {
 	})
 }
 
-// No answer, a lost answer, 429: the outcome is unknown, and only the same number again is safe. Whatever is lost
+// lilishop (peers 25) swallows the exception and leaves no trace of a refund whose call failed; jeepay books it as
+// failed. No answer, a lost answer, 429: the outcome is unknown, and only the same number again is safe. Whatever is lost
 // how often, WeChat's ledger must show one refund.
 func TestUnknownOutcomeAsksAgainWithTheSameNumber(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {

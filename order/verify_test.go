@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
@@ -111,6 +112,58 @@ func TestVerifyFindsSeededViolations(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Our books alone cannot show what WeChat has and we lack: each way in which the two can differ must be named.
+func TestVerifyWithWeChat(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		broken := func() map[string]int {
+			t.Helper()
+			r, err := w.VerifyWeChat(t.Context(), w.Clock.Now().Add(-time.Hour), nil)
+			if err != nil || r.Orders < 5 {
+				t.Fatal(r, err)
+			}
+			found := map[string]int{}
+			for _, c := range r.Checks {
+				if c.Count > 0 {
+					found[c.ID] = c.Count
+				}
+			}
+			return found
+		}
+		if found := broken(); len(found) != 0 {
+			t.Fatalf("in order, yet %v", found)
+		}
+		unheard := w.PlaceOne(t, "unheard", "mug", 1)
+		if _, err := w.WeChat.Pay(w.Prepaid(t, unheard.OrderNo), false); err != nil {
+			t.Fatal(err)
+		}
+		invented, _ := w.WeChat.Trade(w.open + "-01")
+		invented.State = payment.TradeNotPay
+		w.WeChat.Put(invented)
+		payable := w.PlaceOne(t, "payable", "mug", 1)
+		out := w.Prepaid(t, payable.OrderNo)
+		if _, err := w.Cancel(t.Context(), cancel(payable.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		trade, _ := w.WeChat.Trade(out)
+		trade.State = payment.TradeNotPay
+		w.WeChat.Put(trade)
+		err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.Update(ctx, "UPDATE refunds SET state = 'cancelled' WHERE order_no = ?", w.whole)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := broken()
+		for _, id := range []string{"wechat.paid_is_held", "wechat.held_is_paid", "wechat.closed_takes_nothing", "wechat.refunds_agree"} {
+			if found[id] != 1 {
+				t.Errorf("%s: %d", id, found[id])
+			}
+		}
+	})
 }
 
 // The list of dead states stands in SQL and in Go: a state that is dead in one only would lose money in silence.

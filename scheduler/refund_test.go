@@ -115,6 +115,10 @@ func TestDailyCatchesUp(t *testing.T) {
 			if q == nil {
 				return
 			}
+			wait(t, "the task of the day has its hour", 10*time.Second, func() bool {
+				entries, err := q.inspector().SchedulerEntries()
+				return err == nil && len(entries) == 1 && entries[0].Spec == dailyCron && entries[0].Task.Type() == TypeReconcile
+			})
 			before := d.n.Load()
 			if _, err := q.client.Enqueue(asynq.NewTask(TypeReconcile, nil), asynq.Queue(QueueReconcile), asynq.MaxRetry(0)); err != nil {
 				t.Fatal(err)

@@ -207,7 +207,11 @@ func (c tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-type verifyCmd struct{ output }
+type verifyCmd struct {
+	output
+	WeChat bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
+	Since  time.Duration `default:"24h" help:"How far back WeChat Pay is asked about."`
+}
 
 // Run checks every invariant.
 func (c verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
@@ -222,6 +226,20 @@ func (c verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		if err != nil {
 			return err
+		}
+		if c.WeChat {
+			w, err := co.orders.VerifyWeChat(ctx, time.Now().Add(-c.Since), func(done int64, id string) {
+				if t.TTY {
+					fmt.Fprintf(t.Err, "\r\033[KWeChat Pay %d  %s", done, id)
+				}
+			})
+			if t.TTY {
+				fmt.Fprint(t.Err, "\r\033[K")
+			}
+			if err != nil {
+				return err
+			}
+			r.Checks, r.Took = append(r.Checks, w.Checks...), r.Took+w.Took
 		}
 		err = c.show(t, r, func(w io.Writer) {
 			for _, check := range r.Checks {

@@ -305,8 +305,14 @@ func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Re
 	return f, nil
 }
 
-// maxGiven bounds a bill that is given, uncompressed.
-const maxGiven = 4 << 30
+// Bounds of a bill that is given: its size, and how much it may grow when it is
+// unpacked, beyond its first megabytes. Rows compress to a tenth, zeros to a
+// thousandth.
+const (
+	maxGiven       = 4 << 30
+	maxInflation   = 200
+	inflationSlack = 16 << 20
+)
 
 // unpacked gunzips what is gzip.
 func unpacked(r io.Reader) (io.Reader, error) {
@@ -319,18 +325,38 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	if head[0] != 0x1f || head[1] != 0x8b {
 		return whole, nil
 	}
-	z, err := gzip.NewReader(whole)
+	packed := &counter{r: whole}
+	z, err := gzip.NewReader(packed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadBill, err)
 	}
-	return &gzipErrors{z}, nil
+	return &gunzipped{z: z, packed: packed}, nil
 }
 
-// gzipErrors makes the errors of a broken gzip those of a bad bill.
-type gzipErrors struct{ io.Reader }
+type counter struct {
+	r io.Reader
+	n int64
+}
 
-func (g *gzipErrors) Read(p []byte) (int, error) {
-	n, err := g.Reader.Read(p)
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// gunzipped makes the errors of a broken gzip those of a bad bill, and ends one
+// that grows beyond all measure.
+type gunzipped struct {
+	z      io.Reader
+	packed *counter
+	n      int64
+}
+
+func (g *gunzipped) Read(p []byte) (int, error) {
+	n, err := g.z.Read(p)
+	if g.n += int64(n); g.n > inflationSlack+maxInflation*g.packed.n {
+		return n, fmt.Errorf("%w: gzip: it grows beyond all measure when it is unpacked", ErrBadBill)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%w: gzip: %w", ErrBadBill, err)
 	}

@@ -172,6 +172,7 @@ func TestBadFilesChangeNothing(t *testing.T) {
 			"other columns":    {bytes.Replace(good, []byte("微信订单号"), []byte("订单号"), 1), "微信订单号 is missing"},
 			"broken gzip":      {append([]byte{0x1f, 0x8b}, "rubbish and more of it"...), "gzip"},
 			"cut gzip":         {zipped(good)[:40], "gzip"},
+			"a gzip bomb":      {zipped(make([]byte, 64<<20)), "beyond all measure"},
 			"a long line":      {append([]byte(lines[0]), bytes.Repeat([]byte("`x"), 100_000)...), "longer than"},
 			"more after it":    {append(bytes.Clone(good), "`1\r\n"...), "after the summary"},
 			"empty":            {nil, "empty"},

@@ -1,0 +1,201 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"orderd/payment"
+)
+
+// Bounds of asking WeChat about everything.
+const (
+	askRate  = 100 // queries a second; WeChat takes 300 and more
+	askBurst = 10
+	askPage  = 500
+)
+
+// VerifyWeChat holds our books against WeChat's, one query per payment attempt
+// and per refund since a time: what WeChat was paid is held here, what we call
+// paid is paid there, what we call closed takes no money there, and refunds are
+// the same on both sides. A row that changes while it is asked about is looked at
+// again. progress may be nil. An error means that one of the two could not be
+// asked, not that a check failed.
+func (s *Service) VerifyWeChat(ctx context.Context, since time.Time, progress func(done int64, id string)) (Report, error) {
+	start := s.cfg.Now()
+	v := &wechatVerifier{s: s, limit: rate.NewLimiter(askRate, askBurst), progress: progress, checks: []CheckResult{
+		{ID: "wechat.paid_is_held", Meaning: "what WeChat Pay was paid is held here, with its amount"},
+		{ID: "wechat.held_is_paid", Meaning: "what is booked here is paid at WeChat Pay"},
+		{ID: "wechat.closed_takes_nothing", Meaning: "an order that is closed here can take no money at WeChat Pay"},
+		{ID: "wechat.refunds_agree", Meaning: "a refund is paid back on both sides, or on neither"},
+	}}
+	for i := range v.checks {
+		v.checks[i].Violations = []string{}
+	}
+	if err := v.attempts(ctx, since); err != nil {
+		return Report{}, readError("verify with WeChat Pay", err)
+	}
+	if err := v.refunds(ctx, since); err != nil {
+		return Report{}, readError("verify with WeChat Pay", err)
+	}
+	return Report{Checks: v.checks, Orders: v.asked, Took: s.cfg.Now().Sub(start)}, nil
+}
+
+type wechatVerifier struct {
+	s        *Service
+	limit    *rate.Limiter
+	progress func(int64, string)
+	checks   []CheckResult
+	asked    int64
+}
+
+const (
+	paidIsHeld = iota
+	heldIsPaid
+	closedTakesNothing
+	refundsAgree
+)
+
+func (v *wechatVerifier) broke(check int, format string, args ...any) {
+	c := &v.checks[check]
+	if c.Count++; c.Count <= maxViolations {
+		c.Violations = append(c.Violations, fmt.Sprintf(format, args...))
+	}
+}
+
+func (v *wechatVerifier) turn(ctx context.Context, id string) error {
+	v.asked++
+	if v.progress != nil {
+		v.progress(v.asked, id)
+	}
+	return v.limit.Wait(ctx)
+}
+
+// attempts asks about every WeChat order that was opened.
+func (v *wechatVerifier) attempts(ctx context.Context, since time.Time) error {
+	for after := ""; ; {
+		var numbers []string
+		err := eachRow(ctx, v.s.db, `SELECT out_trade_no
+FROM payment_attempts
+WHERE out_trade_no > ?
+  AND called_at >= ?
+ORDER BY out_trade_no
+LIMIT ?`, []any{after, toMS(since), askPage}, func(rows *sql.Rows) error {
+			err := rows.Scan(&after)
+			numbers = append(numbers, after)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, no := range numbers {
+			if err := v.turn(ctx, no); err != nil {
+				return err
+			}
+			if err := v.attempt(ctx, no); err != nil {
+				return fmt.Errorf("%s: %w", no, err)
+			}
+		}
+		if len(numbers) < askPage {
+			return nil
+		}
+	}
+}
+
+// attempt asks first and reads our side after: what has come in between counts.
+func (v *wechatVerifier) attempt(ctx context.Context, no string) error {
+	trade, err := v.s.cfg.Gateway.Query(ctx, no)
+	if err != nil {
+		return err
+	}
+	var state State
+	err = v.s.db.QueryRowContext(ctx, `SELECT state
+FROM orders
+WHERE order_no = ?`, attemptOrder(no)).Scan(&state)
+	if err != nil {
+		return err
+	}
+	var transaction string
+	var amount payment.Fen
+	err = v.s.db.QueryRowContext(ctx, `SELECT transaction_id, amount_fen
+FROM payments
+WHERE out_trade_no = ?
+ORDER BY received_at
+LIMIT 1`, no).Scan(&transaction, &amount)
+	held := err == nil
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	switch {
+	case trade.Paid() && (!held || transaction != trade.TransactionID || amount != trade.Total):
+		v.broke(paidIsHeld, "out_trade_no=%s order=%s paid=%s held=%s %s", no, state, trade.Total, transaction, amount)
+	case held && !trade.Paid():
+		v.broke(heldIsPaid, "out_trade_no=%s transaction_id=%s wechat=%s", no, transaction, trade.State)
+	case (state == Closed || state == Late) && (trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying):
+		v.broke(closedTakesNothing, "out_trade_no=%s order=%s wechat=%s", no, state, trade.State)
+	}
+	return nil
+}
+
+// refunds asks about every refund that was sent.
+func (v *wechatVerifier) refunds(ctx context.Context, since time.Time) error {
+	for after := ""; ; {
+		rows, err := v.s.queryRefunds(ctx, `WHERE out_refund_no > ?
+  AND created_at >= ?
+  AND state <> 'held'
+ORDER BY out_refund_no
+LIMIT ?`, after, toMS(since), askPage)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			after = r.OutRefundNo
+			if r.SentAt.IsZero() {
+				continue
+			}
+			if err := v.turn(ctx, r.OutRefundNo); err != nil {
+				return err
+			}
+			there, err := v.s.cfg.Gateway.QueryRefund(ctx, r.OutRefundNo)
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.OutRefundNo, err)
+			}
+			if r, err = v.s.FindRefund(ctx, r.OutRefundNo); err != nil {
+				return err
+			}
+			if !refundAgrees(r, there) {
+				v.broke(refundsAgree, "out_refund_no=%s ours=%s %s wechat=%s %s", r.OutRefundNo, r.State, r.Amount, strings.ToLower(string(there.Status)), there.Amount)
+			}
+		}
+		if len(rows) < askPage {
+			return nil
+		}
+	}
+}
+
+// refundAgrees reports that the two sides can be of one refund. One that is
+// under way here may be at any point there.
+func refundAgrees(r RefundRow, there payment.Refund) bool {
+	if there.Status != payment.RefundNotFound && (there.Amount != r.Amount || there.TransactionID != r.TransactionID) {
+		return false
+	}
+	switch r.State {
+	case RefundSucceeded:
+		return there.Status == payment.RefundSuccess
+	case RefundClosed:
+		return there.Status == payment.RefundClosed
+	case RefundProcessing, RefundAbnormal:
+		return there.Status != payment.RefundNotFound
+	case RefundRefused, RefundCancelled:
+		return there.Status == payment.RefundNotFound || there.Status == payment.RefundClosed
+	case RefundByHand, RefundPending, RefundRejected:
+		return there.Status != payment.RefundSuccess && there.Status != payment.RefundProcessing
+	case RefundOwed, RefundHeld:
+	}
+	return true
+}
