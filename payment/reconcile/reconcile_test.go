@@ -82,6 +82,23 @@ func TestEveryKindOfDifference(t *testing.T) {
 	})
 }
 
+// What a run resolved because bill and books agreed stands open again when they differ again; a short bill that came
+// twice must not pass as balanced.
+func TestResolvedByARunOpensAgain(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		a, b := d.paid(t), d.paid(t)
+		whole, short := billOf(payRow(a), payRow(b)), billOf(payRow(a))
+		for i, bill := range [][]byte{short, whole, short, whole} {
+			d.bills.bills[day] = bill
+			res := d.run(t, day)
+			x := d.diffs(t, day)["LOCAL_ONLY "+b.TransactionID]
+			if isShort := i%2 == 0; res.Balanced() == isShort || (x.Status == reconcile.StatusOpen) != isShort || (x.ResolvedBy == "") != isShort {
+				t.Errorf("run %d: %+v, %+v", i+1, res, x)
+			}
+		}
+	})
+}
+
 // A payment whose every callback was lost is found by the bill (peers 13, W9) and goes through the same door: to its
 // order, or, when that is closed, back by itself.
 func TestMissedPaymentsAndRefundsAreHealed(t *testing.T) {

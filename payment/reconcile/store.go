@@ -384,7 +384,7 @@ WHERE kind = ?
 }
 
 // saveDifferences inserts what is new and marks what was seen again. What a
-// person resolved stays resolved.
+// person resolved stays resolved; what only a run resolved opens again.
 func (r *Reconciler) saveDifferences(ctx context.Context, u *run, found []Difference) error {
 	if err := r.fillOrders(ctx, found); err != nil {
 		return err
@@ -419,9 +419,34 @@ SET run_no = ?
 WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)...); err != nil {
 				return fmt.Errorf("mark differences: %w", err)
 			}
+			if err := reopen(ctx, tx, found, known); err != nil {
+				return err
+			}
 		}
 		return r.insertDifferences(ctx, tx, u, found, known)
 	})
+}
+
+// reopen opens what an earlier run resolved by itself and this one found again:
+// a bill that was short, then whole, then short once more.
+func reopen(ctx context.Context, tx *sqldb.Tx, found []Difference, known map[string]bool) error {
+	back := map[Status][]string{}
+	for _, d := range found {
+		if known[d.ID] {
+			back[d.Status] = append(back[d.Status], d.ID)
+		}
+	}
+	for status, ids := range back {
+		if _, err := tx.Update(ctx, `UPDATE differences
+SET status = ?, resolution = '', resolved_by = '', resolved_at = 0
+WHERE status = 'RESOLVED'
+  AND resolved_by = 'reconciler'
+  AND resolved_why = ''
+  AND id IN (`+sqldb.In(len(ids))+`)`, append([]any{string(status)}, sqldb.Args(ids)...)...); err != nil {
+			return fmt.Errorf("open differences again: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run, found []Difference, known map[string]bool) error {
