@@ -99,6 +99,34 @@ func TestResolvedByARunOpensAgain(t *testing.T) {
 	})
 }
 
+// What a person has accepted is that difference, not whatever the same payment differs by later.
+func TestAcceptedIsOneAmountOnly(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		row := payRow(d.paid(t))
+		for _, c := range []struct {
+			off  payment.Fen
+			open int64
+		}{{1, 1}, {1, 0}, {1000, 1}, {1, 0}} {
+			off := row
+			off.amount += c.off
+			d.bills.bills[day] = billOf(off)
+			if res := d.run(t, day); res.Open != c.open {
+				t.Fatalf("%d fen off: %+v", c.off, res)
+			}
+			for _, x := range d.diffs(t, day) {
+				if c.off != 1 || x.Status != reconcile.StatusOpen {
+					continue
+				}
+				for _, who := range []order.Cause{ordertest.Finance, ordertest.Finance2} {
+					if _, err := d.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff, Reason: "rounding", Cause: who}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	})
+}
+
 // A payment whose every callback was lost is found by the bill (peers 13, W9) and goes through the same door: to its
 // order, or, when that is closed, back by itself.
 func TestMissedPaymentsAndRefundsAreHealed(t *testing.T) {

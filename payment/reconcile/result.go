@@ -98,13 +98,14 @@ type Difference struct {
 func (d *Difference) Diff() payment.Fen { return d.BillFen - d.OursFen }
 
 // idOf makes the number of a difference from what it is, so that every run
-// finds the same one.
+// finds the same one. The amounts belong to it: who wrote off one fen has not
+// written off the thousand that another bill of the day brings.
 func idOf(d Difference) string {
 	line := int64(0)
 	if d.Kind == Duplicate || d.Kind == DuplicateRefund {
 		line = d.Line // the second and the third copy are two differences
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d", d.Date, d.Type, d.Kind, d.Ref, line))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line, d.BillFen, d.OursFen))
 	return hex.EncodeToString(sum[:16])
 }
 
