@@ -10,7 +10,8 @@ import (
 )
 
 // The calls, as they appear in errors, metrics and the table. The file of a bill
-// is not in the table: it is not signed, and its hash decides.
+// is never signed: its hash decides, and a refusal of it is judged as any
+// unsigned answer.
 const (
 	opPrepay      = "prepay"
 	opQuery       = "query"
@@ -136,7 +137,7 @@ func judge(op string, f *facts) verdict {
 	if f.status == 0 {
 		return verdict{kind: payment.KindUnknown}
 	}
-	code := strings.ReplaceAll(f.code, "_", "")
+	code := spelling(f.code)
 	for _, r := range answerRules() {
 		if r.fits(op, f, code) {
 			return r.verdict
@@ -144,6 +145,9 @@ func judge(op string, f *facts) verdict {
 	}
 	return verdict{kind: payment.KindUnknown} // a status outside 100–599
 }
+
+// spelling takes the underscores out of a code, which WeChat writes both ways.
+func spelling(code string) string { return strings.ReplaceAll(code, "_", "") }
 
 func (r rule) fits(op string, f *facts, code string) bool {
 	if r.op != "" && r.op != op || f.status < r.from || f.status > r.to {

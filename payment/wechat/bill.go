@@ -37,8 +37,10 @@ const (
 	maxInflation   = 200
 	inflationSlack = 16 << 20
 	// stallTimeout ends a download in which nothing comes: a bill may take
-	// minutes, a pause in it may not.
+	// minutes, a pause in it may not. Time that w takes does not count.
 	stallTimeout = 30 * time.Second
+	// maxBillURL bounds a download address; WeChat's have some 200 bytes.
+	maxBillURL = 2048
 	// maxErrorBody bounds what is read of an answer that is no file.
 	maxErrorBody = 64 << 10
 	billUA       = "orderd"
@@ -56,7 +58,17 @@ func (g *Gateway) FetchBill(ctx context.Context, date string, t payment.BillType
 	if _, err := time.Parse(time.DateOnly, date); err != nil {
 		return payment.Bill{}, refusal(opBill, "the date is not YYYY-MM-DD")
 	}
-	where, hash, err := g.applyBill(ctx, date, t)
+	ask, query := g.client.tradeBill, gopay.BodyMap{"bill_date": date, "tar_type": "GZIP"}
+	switch t {
+	case payment.BillAll, payment.BillSuccess, payment.BillRefund:
+		query.Set("bill_type", string(t))
+	case payment.BillFundFlow:
+		ask = g.client.fundFlowBill
+		query.Set("account_type", "BASIC")
+	default: // not one of ours: a word from outside
+		return payment.Bill{}, refusal(opBill, "the type is not ALL, SUCCESS, REFUND or FUNDFLOW")
+	}
+	where, hash, err := g.applyBill(ctx, date, ask, query)
 	if err != nil {
 		return payment.Bill{}, err
 	}
@@ -65,15 +77,14 @@ func (g *Gateway) FetchBill(ctx context.Context, date string, t payment.BillType
 	return b, err
 }
 
-// applyBill asks where the bill is.
-func (g *Gateway) applyBill(ctx context.Context, date string, t payment.BillType) (target, hash string, err error) {
+type askBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
+
+// applyBill asks where the bill is. "Nothing happened" and "not made yet" are
+// believed only where the table believes them: signed, and at a 4xx.
+func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query gopay.BodyMap) (target, hash string, err error) {
 	var bill *wechatv3.TradeBill
-	f, _, err := g.call(ctx, opBill, date, func(ctx context.Context) error {
-		ask, body := g.client.tradeBill, gopay.BodyMap{"bill_date": date, "bill_type": string(t), "tar_type": "GZIP"}
-		if t == payment.BillFundFlow {
-			ask, body = g.client.fundFlowBill, gopay.BodyMap{"bill_date": date, "account_type": "BASIC", "tar_type": "GZIP"}
-		}
-		rsp, err := ask(ctx, body)
+	f, v, err := g.call(ctx, opBill, date, func(ctx context.Context) error {
+		rsp, err := ask(ctx, query)
 		if err != nil || rsp.Code != wechatv3.Success {
 			return err
 		}
@@ -87,9 +98,9 @@ func (g *Gateway) applyBill(ctx context.Context, date string, t payment.BillType
 	switch {
 	case err == nil:
 		return target, bill.HashValue, nil
-	case f.distrust == nil && strings.ReplaceAll(f.code, "_", "") == "NOSTATEMENTEXIST":
+	case v.kind == payment.KindRejected && spelling(f.code) == "NOSTATEMENTEXIST":
 		return "", "", payment.ErrNoBill
-	case f.distrust == nil && strings.ReplaceAll(f.code, "_", "") == "STATEMENTCREATING":
+	case v.kind == payment.KindRejected && spelling(f.code) == "STATEMENTCREATING":
 		return "", "", payment.ErrBillNotReady
 	}
 	return "", "", err
@@ -98,10 +109,10 @@ func (g *Gateway) applyBill(ctx context.Context, date string, t payment.BillType
 // billTarget takes path and query out of a download address.
 func billTarget(address string) (string, error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Path != billPath || u.RawQuery == "" || len(address) > 2048 {
+	if err != nil || u.EscapedPath() != billPath || u.RawQuery == "" || !plainURL(address, "https://", maxBillURL) {
 		return "", badAnswer("its download_url is not that of a bill")
 	}
-	return u.EscapedPath() + "?" + u.RawQuery, nil
+	return billPath + "?" + u.RawQuery, nil
 }
 
 // download fetches the file, unpacks it and compares its hash.
@@ -119,7 +130,7 @@ func (g *Gateway) download(ctx context.Context, target, hash string, w io.Writer
 func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := time.AfterFunc(stallTimeout, func() { cancel(errTimeout) })
+	stalled := time.AfterFunc(g.stall, func() { cancel(errTimeout) })
 	defer stalled.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.base+target, nil)
 	if err != nil {
@@ -136,7 +147,7 @@ func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (
 	if err := refusedFile(res); err != nil {
 		return 0, err
 	}
-	packed := &meter{r: res.Body, moved: func() { stalled.Reset(stallTimeout) }}
+	packed := &meter{r: res.Body, stalled: stalled, limit: g.stall}
 	size, sum, err := unpack(packed, w)
 	switch {
 	case errors.As(err, new(*writeError)): // the caller's disk, not WeChat's file
@@ -170,7 +181,8 @@ func refusedFile(res *http.Response) error {
 	if res.StatusCode == http.StatusOK {
 		return fmt.Errorf("%w: a web page came instead of a file", payment.ErrBillDamaged)
 	}
-	return &payment.GatewayError{Op: opBillFile, Kind: payment.KindUnknown, Status: res.StatusCode, Code: code,
+	kind := judge(opBillFile, &facts{status: res.StatusCode, distrust: errHeaders}).kind
+	return &payment.GatewayError{Op: opBillFile, Kind: kind, Status: res.StatusCode, Code: code,
 		RequestID: plainToken(res.Header.Get("Request-ID"), maxRequestID)}
 }
 
@@ -184,19 +196,19 @@ type writeError struct{ error }
 
 func (e *writeError) Unwrap() error { return e.error }
 
-// meter counts what has come and tells that something came.
+// meter counts what has come, and lets the timer run only while something is waited for.
 type meter struct {
-	r     io.Reader
-	n     int64
-	moved func()
+	r       io.Reader
+	n       int64
+	stalled *time.Timer
+	limit   time.Duration
 }
 
 func (m *meter) Read(p []byte) (int, error) {
+	m.stalled.Reset(m.limit)
 	n, err := m.r.Read(p)
-	if n > 0 {
-		m.n += int64(n)
-		m.moved()
-	}
+	m.stalled.Stop()
+	m.n += int64(n)
 	return n, err
 }
 
@@ -243,7 +255,7 @@ func (g *Gateway) authorize(req *http.Request, target string) error {
 	if _, err := rand.Read(nonce); err != nil {
 		return refusal(opBillFile, "no random numbers")
 	}
-	stamp, word := strconv.FormatInt(time.Now().Unix(), 10), hex.EncodeToString(nonce)
+	stamp, word := strconv.FormatInt(g.now().Unix(), 10), hex.EncodeToString(nonce)
 	digest := sha256.Sum256([]byte(req.Method + "\n" + target + "\n" + stamp + "\n" + word + "\n\n"))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, g.merchantKey, crypto.SHA256, digest[:])
 	if err != nil {

@@ -54,13 +54,13 @@ type Config struct {
 	BaseURL string        // "" = WeChat Pay itself; http:// only for a loopback address
 	Timeout time.Duration // of one call; 0 = 5 s
 
-	// Now is the clock for time-stamps of answers and notifications. Requests
-	// are stamped by gopay, from the machine's clock.
+	// Now is the clock for time-stamps of answers, notifications and downloads
+	// of bills. All other requests are stamped by gopay, from the machine's clock.
 	Now func() time.Time
 	Log *slog.Logger // may be nil; one debug line per call
-	// Observe hears of each call: op is prepay, query or close, outcome one of
-	// a closed set of words (see docs/wechat.md). May be nil; called
-	// concurrently.
+	// Observe hears of each call: op is prepay, query, close, refund,
+	// refund_query, bill or bill_file, outcome one of a closed set of words (see
+	// docs/wechat.md). May be nil; called concurrently.
 	Observe func(op, outcome string, took time.Duration)
 }
 
@@ -116,9 +116,10 @@ func New(c Config) (*Gateway, error) {
 	client.SetBodySize(maxAnswer >> 20)
 	return &Gateway{
 		client: callsOf(client), pool: pool, keys: ring,
-		files: &http.Client{Transport: pool, CheckRedirect: noRedirect}, base: base, merchantKey: merchantKey, serialNo: c.SerialNo, responseKey: response, aead: aead,
+		files: &http.Client{Transport: pool, CheckRedirect: noRedirect},
+		base:  base, merchantKey: merchantKey, serialNo: c.SerialNo, responseKey: response, aead: aead,
 		mchID: c.MchID, appID: c.AppID, loopback: loopback,
-		timeout: c.Timeout, now: c.Now, log: c.Log, observe: c.Observe,
+		timeout: c.Timeout, stall: stallTimeout, now: c.Now, log: c.Log, observe: c.Observe,
 	}, nil
 }
 

@@ -30,6 +30,7 @@ type Gateway struct {
 	appID       string
 	loopback    bool // the other side is a simulator on this machine
 	timeout     time.Duration
+	stall       time.Duration // ends a download of a bill in which nothing comes
 	now         func() time.Time
 	log         *slog.Logger
 	observe     func(op, outcome string, took time.Duration)

@@ -210,7 +210,8 @@ func (g *Gateway) notifiable(raw string) bool {
 	return u.Scheme == "https" && !inside
 }
 
-// plainDescription replaces what WeChat would refuse the whole request for.
+// plainDescription replaces what WeChat would refuse the whole request for, in
+// text that only the buyer reads: the description, and the reason of a refund.
 func plainDescription(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

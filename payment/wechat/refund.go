@@ -16,24 +16,21 @@ const (
 	eventAbnormal    = "REFUND.ABNORMAL"
 	eventClosed      = "REFUND.CLOSED"
 	originalRefund   = "refund"
-	maxRefundReason  = 80  // bytes
-	maxRefundURL     = 256 // bytes
+	maxRefundReason  = 80 // bytes
 	maxRefundIDBytes = 32
 )
 
 // Refund asks WeChat to send money back, or repeats that: the number is the key
 // by which it is done once, and the answer of a repeat is the present state. A
 // nil error means that WeChat has taken it, not that the money is back.
+//
+// What WeChat would refuse, or what could reach another URL, is refused here
+// without a call (KindRejected, no status). The reason is for the buyer to read,
+// so that characters WeChat refuses are replaced in it, as in a description.
 func (g *Gateway) Refund(ctx context.Context, q payment.RefundRequest) (payment.Refund, error) {
-	switch {
-	case !payment.ValidOutRefundNo(q.OutRefundNo):
-		return payment.Refund{}, refusal(opRefund, "the refund number is not 1 to 64 of 0-9 A-Z a-z _ -")
-	case plainToken(q.TransactionID, maxRefundIDBytes) == "":
-		return payment.Refund{}, refusal(opRefund, "the transaction id is not a plain word")
-	case q.Amount < 1 || q.Amount > q.Total || q.Total > payment.MaxFen:
-		return payment.Refund{}, refusal(opRefund, "%d of %d fen cannot be refunded", q.Amount, q.Total)
-	case len(q.Reason) > maxRefundReason || len(q.NotifyURL) > maxRefundURL:
-		return payment.Refund{}, refusal(opRefund, "reason or notify_url is too long")
+	q.Reason = plainDescription(q.Reason)
+	if why := g.unrefundable(&q); why != "" {
+		return payment.Refund{}, refusal(opRefund, "%s", why)
 	}
 	body := gopay.BodyMap{"transaction_id": q.TransactionID, "out_refund_no": q.OutRefundNo,
 		"amount": gopay.BodyMap{"refund": int64(q.Amount), "total": int64(q.Total), "currency": payment.CNY}}
@@ -59,6 +56,24 @@ func (g *Gateway) Refund(ctx context.Context, q payment.RefundRequest) (payment.
 		return payment.Refund{}, err
 	}
 	return refund, nil
+}
+
+// unrefundable says why a request must not be sent, "" if it may. The reason
+// names the field and the rule, not the value.
+func (g *Gateway) unrefundable(q *payment.RefundRequest) string {
+	switch {
+	case !payment.ValidOutRefundNo(q.OutRefundNo):
+		return "the refund number is not 1 to 64 of 0-9 A-Z a-z _ -"
+	case plainToken(q.TransactionID, maxRefundIDBytes) == "":
+		return "the transaction id is not a plain word"
+	case q.Amount < 1 || q.Amount > q.Total || q.Total > payment.MaxFen:
+		return "the amount is not between 1 fen and the total of the payment"
+	case len(q.Reason) > maxRefundReason:
+		return "the reason has more than 80 bytes"
+	case q.NotifyURL != "" && !g.notifiable(q.NotifyURL):
+		return "notify_url must be a public https URL of at most 255 bytes, without a query"
+	}
+	return ""
 }
 
 // fits refuses an answer that is about something else than what was asked.
@@ -126,6 +141,8 @@ func refundOf(a refundAnswer) (payment.Refund, error) {
 		return r, badAnswer("without a possible amount")
 	case a.Amount.Total != 0 && a.Amount.Total < a.Amount.Refund || int64(a.Amount.Total) > int64(payment.MaxFen):
 		return r, badAnswer("without a possible total")
+	case a.Amount.Currency != "" && a.Amount.Currency != payment.CNY: // absent in notifications
+		return r, badAnswer("its currency is not CNY")
 	}
 	r.Amount, r.Total = payment.Fen(a.Amount.Refund), payment.Fen(a.Amount.Total)
 	var err error
