@@ -62,8 +62,14 @@ const (
 	Admin    Role = "admin"
 )
 
-// may reports whether a role includes another.
-func (r Role) may(need Role) bool { return r == Admin || r == need || need == Viewer }
+// operatorOrFinance is what a route needs that both lines may use. Nobody has it
+// as a role.
+const operatorOrFinance Role = "operator or finance"
+
+// may reports whether a role includes what is needed.
+func (r Role) may(need Role) bool {
+	return r == Admin || r == need || need == Viewer || (need == operatorOrFinance && (r == Operator || r == Finance))
+}
 
 // Token is a bearer token, known by its hash alone.
 type Token struct {
@@ -96,8 +102,8 @@ type Options struct {
 	Metrics    *Metrics
 	Checks     []Check
 	Now        func() time.Time
-	Log        *slog.Logger
-	Simulated  bool // WeChat Pay is the simulator: the page says so
+	Log        *slog.Logger // nil: silent
+	Simulated  bool         // WeChat Pay is the simulator: the page says so
 }
 
 const (
@@ -120,6 +126,9 @@ type route struct {
 func New(o Options) (*echo.Echo, error) {
 	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
 		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Metrics, Now and a token")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &console{o}
 	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks}, o.Now)

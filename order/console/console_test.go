@@ -54,7 +54,13 @@ func secret(r Role) string { return strings.Repeat(string(r)+"-", 10) }
 
 func newDesk(t *testing.T, checks ...Check) *desk {
 	t.Helper()
-	d := &desk{Fixture: ordertest.New(t, sqldbtest.SQLite(t)), metrics: NewMetrics(), bills: map[string]string{}}
+	return newDeskOf(t, ordertest.New(t, sqldbtest.SQLite(t)), nil, checks...)
+}
+
+// newDeskOf is newDesk on a fixture of one's own; log nil is silent.
+func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...Check) *desk {
+	t.Helper()
+	d := &desk{Fixture: f, metrics: NewMetrics(), bills: map[string]string{}}
 	var tokens []Token
 	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
 		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
@@ -66,7 +72,7 @@ func newDesk(t *testing.T, checks ...Check) *desk {
 	d.books = books
 	d.tokens = NewTokenStore(d.DB, d.Clock.Now)
 	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
-		Now: d.Clock.Now, Log: slog.New(slog.DiscardHandler)})
+		Now: d.Clock.Now, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,14 +119,21 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /debug/pprof/trace": Admin, "GET /debug/pprof/:name": Admin,
 		"GET /ui/refunds": Viewer, "GET /admin/v1/refunds": Viewer, "GET /admin/v1/refunds/:no": Viewer, "POST /admin/v1/refunds/:no/approve": Finance,
 		"POST /admin/v1/refunds/:no/reject": Finance, "POST /admin/v1/refunds/:no/cancel": Finance, "POST /admin/v1/refunds/:no/by-hand": Finance,
-		"POST /admin/v1/refunds/:no/retry": Operator, "POST /admin/v1/orders/:no/refunds": Operator,
+		"POST /admin/v1/refunds/:no/retry": operatorOrFinance, "POST /admin/v1/orders/:no/refunds": Operator,
 		"GET /admin/v1/reconciliations": Finance, "POST /admin/v1/reconciliations": Finance, "GET /admin/v1/reconciliations/:id": Finance,
 		"GET /admin/v1/reconciliations/:id/bill": Finance, "GET /admin/v1/reconciliations/:id/differences": Finance, "GET /admin/v1/differences": Finance,
 		"POST /admin/v1/differences/:id/resolve": Finance, "GET /ui/reconciliations": Finance, "GET /ui/reconciliations/:id": Finance,
 		"GET /admin/v1/tokens": Admin, "POST /admin/v1/tokens": Admin, "DELETE /admin/v1/tokens/:name": Admin,
 	}
-	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin", Finance: "finance admin", Admin: "admin"}
+	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin", Finance: "finance admin", Admin: "admin", operatorOrFinance: "operator finance admin"}
 	d := newDesk(t)
+	revoked, err := d.tokens.Create(t.Context(), "gone", Admin, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.tokens.Revoke(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
 	if len(d.routes) != len(needs) {
 		t.Errorf("%d routes, %d rows", len(d.routes), len(needs))
 	}
@@ -136,8 +149,10 @@ func TestEveryRouteAndRole(t *testing.T) {
 			t.Errorf("%s %s without a token: %d", r[0], path, w.Code)
 		}
 		if need != "" {
-			if w := d.ask("", r[0], path, "", "Authorization", "Bearer "+secret("forged")); w.Code != http.StatusUnauthorized {
-				t.Errorf("%s %s with a forged token: %d", r[0], path, w.Code)
+			for _, bad := range []string{secret("forged"), revoked, tokenPrefix, tokenPrefix + strings.Repeat("A", 43), revoked + "x"} {
+				if w := d.ask("", r[0], path, "", "Authorization", "Bearer "+bad); w.Code != http.StatusUnauthorized {
+					t.Errorf("%s %s with the bad token %.8s…: %d", r[0], path, bad, w.Code)
+				}
 			}
 		}
 		if strings.HasSuffix(path, "/profile") || strings.HasSuffix(path, "/trace") {
@@ -305,6 +320,7 @@ func TestMetrics(t *testing.T) {
 		m.Armed(id)
 		m.Fired(id)
 		m.Notified(id, id, time.Millisecond)
+		m.Notified("refund", "applied", time.Millisecond)
 		m.Stock(id, errors.New(id))
 	}
 	m.Transition("", order.Pending, order.ByCustomer)
@@ -322,7 +338,7 @@ func TestMetrics(t *testing.T) {
 	text := d.ask("", "GET", "/metrics", "").Body.String()
 	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`, `orders_open{status="pending"} 0`,
 		"timeouts_overdue 0", "timeout_oldest_overdue_seconds 0", "timeouts_missing_in_redis 3", "late_payments_total 2",
-		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`, "notify_seconds_count{", "notify_total{",
+		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`, `notify_seconds_count{outcome="applied",type="refund"} 2`, `notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
 		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{", "group_commit_seconds_count{",
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {

@@ -2,9 +2,12 @@ package console
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"mime/multipart"
 	"net/http/httptest"
 	"strings"
@@ -36,6 +39,12 @@ func TestRefundDecisions(t *testing.T) {
 	path := "/admin/v1/refunds/" + r.OutRefundNo
 	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?state=PENDING_APPROVAL", ""), 200, r.OutRefundNo)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?state=nonsense", ""), 422, "?state")
+	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?reason=aftersale&order_no="+r.OrderNo+"&transaction_id="+r.TransactionID, ""), 200, r.OutRefundNo)
+	for _, none := range []string{"reason=late", "order_no=01NONE", "transaction_id=4200", "state=OWED"} {
+		want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?"+none, ""), 200, `{"data":[],"next_cursor":null}`)
+	}
+	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?reason=nonsense&limit=201", ""), 422, "?reason")
+	want(t, d.ask(Viewer, "GET", "/ui/orders/"+r.OrderNo, ""), 200, r.OutRefundNo+"</code> <b>pending_approval</b>")
 	want(t, d.ask(Viewer, "GET", path, ""), 200, `"refund_status":"PENDING_APPROVAL"`)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds/none", ""), 404, "REFUND_NOT_FOUND")
 	want(t, d.ask(Finance, "POST", path+"/approve", `{}`), 422, "#/reason")
@@ -49,9 +58,11 @@ func TestRefundDecisions(t *testing.T) {
 	}
 	want(t, d.ask(Finance, "POST", path+"/reject", `{"reason":"x"}`), 409, "REFUND_NOT_POSSIBLE")
 	want(t, d.ask(Operator, "POST", path+"/retry", `{"reason":"now"}`), 200, "OWED")
+	want(t, d.ask(Finance, "POST", path+"/retry", `{"reason":"now"}`), 200, "OWED")
+	want(t, d.ask(Viewer, "POST", path+"/retry", `{"reason":"now"}`), 403, "FORBIDDEN")
 
 	other := d.pendingRefund(t, "k2")
-	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+other.OutRefundNo+"/reject", `{"reason":"worn"}`), 200, `"rejected_because":"worn"`)
+	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+other.OutRefundNo+"/reject", `{"reason":"worn"}`), 200, `"decided_why":"worn"`)
 	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`), 400, "IDEMPOTENCY_KEY_REQUIRED")
 	mine := d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o1")
 	want(t, mine, 201, "PENDING_APPROVAL")
@@ -61,11 +72,122 @@ func TestRefundDecisions(t *testing.T) {
 	if err := json.Unmarshal(mine.Body.Bytes(), &v); err != nil {
 		t.Fatal(err)
 	}
+	want(t, d.ask(Viewer, "GET", mine.Header().Get("Location"), ""), 200, `"requester":{"type":"operator","id":"the-admin"}`)
+	again := d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o1")
+	if again.Code != 201 || again.Body.String() != mine.Body.String() || again.Header().Get("Idempotent-Replayed") != "true" {
+		t.Errorf("replay %d %s", again.Code, again.Body)
+	}
+	want(t, d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"other"}`, "Idempotency-Key", "o1"), 422, "IDEMPOTENCY_KEY_REUSED")
+	want(t, d.ask(Admin, "POST", "/admin/v1/orders/01NONE/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o2"), 404, "ORDER_NOT_FOUND")
+	want(t, d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind","customer":"c"}`, "Idempotency-Key", "o3"), 400, "MALFORMED_REQUEST")
 	want(t, d.ask(Admin, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"me"}`), 403, "FORBIDDEN")
 	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"ok"}`), 200, "OWED")
 	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, v.No)
 	want(t, d.ask(Viewer, "GET", "/", ""), 200, "refunds to approve <b>0</b>")
 	want(t, d.ask("", "GET", "/metrics", ""), 200, `refunds_open{state="owed"} 2`)
+}
+
+// Above the limit one person alone, or one person twice, must not send money.
+func TestTwoPersonsApprove(t *testing.T) {
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 150 }), nil)
+	d.SKU(t, "a", 5)
+	path := "/admin/v1/refunds/" + d.pendingRefund(t, "k1").OutRefundNo
+	second, err := d.tokens.Create(t.Context(), "second", Finance, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, d.ask(Viewer, "GET", path, ""), 200, `"approvals_needed":2`)
+	for range 2 {
+		want(t, d.ask(Finance, "POST", path+"/approve", `{"reason":"ok"}`), 200, `"refund_status":"PENDING_APPROVAL"`)
+	}
+	want(t, d.ask(Viewer, "GET", "/", ""), 200, "refunds to approve <b>1</b> (2.00)")
+	w := d.ask("", "POST", path+"/approve", `{"reason":"agreed"}`, "Authorization", "Bearer "+second, "Content-Type", "application/json")
+	want(t, w, 200, `"refund_status":"OWED"`)
+	if text := w.Body.String(); strings.Count(text, `"approver":"the-finance"`) != 1 || strings.Count(text, `"approver":"second"`) != 1 {
+		t.Errorf("%s", text)
+	}
+}
+
+// A refund that WeChat Pay refused must show its problem, and leave by the two ways out only.
+func TestRefusedRefundOnTheDesk(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 10)
+	d.WeChat.Refuse = "INVALID_REQUEST"
+	for key, out := range map[string]string{"k1": "cancel", "k2": "by-hand"} {
+		r := d.pendingRefund(t, key)
+		path := "/admin/v1/refunds/" + r.OutRefundNo
+		want(t, d.ask(Finance, "POST", path+"/approve", `{"reason":"ok"}`), 200, "OWED")
+		if err := d.Refund(t.Context(), r.OutRefundNo, ordertest.Finance); err != nil {
+			t.Fatal(err)
+		}
+		want(t, d.ask(Viewer, "GET", path, ""), 200, `"refund_status":"REFUSED"`)
+		want(t, d.ask(Viewer, "GET", path, ""), 200, "INVALID_REQUEST")
+		want(t, d.ask(Viewer, "GET", "/", ""), 200, "refused or abnormal <b>1</b>")
+		want(t, d.ask("", "GET", "/metrics", ""), 200, `refund_open_fen{state="refused"}`)
+		want(t, d.ask(Operator, "POST", path+"/"+out, `{"reason":"x"}`), 403, "FORBIDDEN")
+		d.Clock.Advance(2 * time.Minute)
+		state := strings.ToUpper(map[string]string{"cancel": "cancelled", "by-hand": "by_hand"}[out])
+		want(t, d.ask(Finance, "POST", path+"/"+out, `{"reason":"paid in cash"}`), 200, `"refund_status":"`+state+`"`)
+		want(t, d.ask(Finance, "POST", path+"/retry", `{"reason":"x"}`), 409, "REFUND_NOT_POSSIBLE")
+	}
+}
+
+// A secret in a log outlives its token: whoever reads logs could send money.
+func TestTokensAreNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	d := newDeskOf(t, ordertest.New(t, sqldbtest.SQLite(t)), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	made := d.ask(Admin, "POST", "/admin/v1/tokens", `{"name":"li.na","role":"finance","reason":"new"}`)
+	var v struct{ Token string }
+	if err := json.Unmarshal(made.Body.Bytes(), &v); err != nil || len(v.Token) != len(tokenPrefix)+43 {
+		t.Fatalf("%v %s", err, made.Body)
+	}
+	d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+v.Token)
+	d.ask("", "GET", "/admin/v1/tokens", "", "Authorization", "Bearer "+v.Token)
+	want(t, d.ask(Admin, "DELETE", "/admin/v1/tokens/li.na", ""), 204, "")
+	d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+v.Token)
+	sum := sha256.Sum256([]byte(v.Token))
+	for _, leak := range []string{v.Token, hex.EncodeToString(sum[:]), secret(Admin)} {
+		if strings.Contains(log.String(), leak) {
+			t.Errorf("logged: %s", &log)
+		}
+	}
+	if !strings.Contains(log.String(), "token revoked") || !strings.Contains(log.String(), "li.na") {
+		t.Errorf("the audit is not in the log: %s", &log)
+	}
+	if list := d.ask(Admin, "GET", "/admin/v1/tokens", ""); strings.Contains(list.Body.String(), hex.EncodeToString(sum[:])) {
+		t.Errorf("the hash is shown: %s", list.Body)
+	}
+}
+
+// An outage of the database must not look like a wrong token, and never like a right one; the fixed token still reads the lights.
+func TestTokensWithoutADatabase(t *testing.T) {
+	d := newDesk(t)
+	away := sqldbtest.SQLite(t)
+	if err := away.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: d.books, TokenStore: NewTokenStore(away, d.Clock.Now),
+		Tokens: []Token{{Name: "bootstrap", Role: Admin, SHA256: sha256.Sum256([]byte(secret(Admin)))}}, Metrics: NewMetrics(), Now: d.Clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Handler = e
+	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+tokenPrefix+strings.Repeat("A", 43)), 503, "MAINTENANCE")
+	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+secret("forged")), 401, "UNAUTHENTICATED")
+	want(t, d.ask(Admin, "GET", "/admin/v1/orders", ""), 200, "data")
+}
+
+// Look-ups of made-up secrets must not fill the memory.
+func TestLookUpsAreBounded(t *testing.T) {
+	d := newDesk(t)
+	for i := range maxRemembered + 10 {
+		if who, err := d.tokens.find(t.Context(), sha256.Sum256(fmt.Append(nil, i))); who != nil || err != nil {
+			t.Fatal(who, err)
+		}
+	}
+	if n := len(d.tokens.seen); n > maxRemembered {
+		t.Errorf("%d remembered", n)
+	}
 }
 
 // An operator's token must end when it is revoked, its name must never come again, and its secret is shown once.

@@ -33,7 +33,7 @@ type refundView struct {
 	ApprovalsNeeded int            `json:"approvals_needed"`
 	Approvals       []approvalView `json:"approvals"`
 	DecidedBy       string         `json:"decided_by,omitempty"`
-	DecidedWhy      string         `json:"decided_why,omitempty"`
+	DecidedWhy      string         `json:"decided_why,omitempty"` // of every decision, not only a rejection
 	Problem         string         `json:"problem,omitempty"`
 	Replaces        string         `json:"replaces,omitempty"`
 	Generation      int            `json:"generation"`
@@ -79,7 +79,7 @@ func (c *console) refundRoutes() []route {
 		{http.MethodPost, "/admin/v1/refunds/:no/reject", Finance, decide(order.RejectRefund)},
 		{http.MethodPost, "/admin/v1/refunds/:no/cancel", Finance, decide(order.CancelRefund)},
 		{http.MethodPost, "/admin/v1/refunds/:no/by-hand", Finance, decide(order.SettleByHand)},
-		{http.MethodPost, "/admin/v1/refunds/:no/retry", Operator, decide(order.RetryRefund)},
+		{http.MethodPost, "/admin/v1/refunds/:no/retry", operatorOrFinance, decide(order.RetryRefund)},
 		{http.MethodPost, "/admin/v1/orders/:no/refunds", Operator, c.askRefund},
 		{http.MethodGet, "/ui/refunds", Viewer, c.refundsPage},
 	}
@@ -87,10 +87,13 @@ func (c *console) refundRoutes() []route {
 
 func (c *console) listRefunds(ctx echo.Context) error {
 	f := order.RefundFilter{State: order.RefundState(strings.ToLower(ctx.QueryParam("state"))), OrderNo: ctx.QueryParam("order_no"),
-		TransactionID: ctx.QueryParam("transaction_id"), Reason: ctx.QueryParam("kind"), Cursor: ctx.QueryParam("cursor")}
+		TransactionID: ctx.QueryParam("transaction_id"), Reason: ctx.QueryParam("reason"), Cursor: ctx.QueryParam("cursor")}
 	var bad []order.FieldError
 	if f.State != "" && !slices.Contains(order.RefundStates(), f.State) {
 		bad = append(bad, order.FieldError{Pointer: "?state", Code: "ENUM", Detail: "there is no such refund state"})
+	}
+	if f.Reason != "" && !slices.Contains([]string{order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld}, f.Reason) {
+		bad = append(bad, order.FieldError{Pointer: "?reason", Code: "ENUM", Detail: "a refund's reason is aftersale, late, duplicate or held"})
 	}
 	var err error
 	if f.Limit, err = limitOf(ctx); err != nil {
@@ -168,7 +171,7 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 			return err
 		}
 		if r.Version != v {
-			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}
+			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Text: orderhttp.Text{En: "The refund has changed since it was read.", Zh: "退款单已发生变化。"}}
 		}
 	}
 	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Cause: cause(ctx)})
@@ -193,7 +196,7 @@ func (c *console) askRefund(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return orderhttp.ShowAsked(ctx, asked)
+	return orderhttp.ShowAsked(ctx, asked, "/admin/v1/refunds/")
 }
 
 // refundsPage shows the refunds that wait for somebody.

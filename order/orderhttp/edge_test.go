@@ -25,6 +25,7 @@ type counted struct {
 	mu       sync.Mutex
 	requests []string
 	notified []string
+	kinds    []string // of notified, one each
 }
 
 func (c *counted) Request(route, method string, status int, _ time.Duration) {
@@ -33,9 +34,10 @@ func (c *counted) Request(route, method string, status int, _ time.Duration) {
 	c.requests = append(c.requests, fmt.Sprintf("%s %s %d", method, route, status))
 }
 
-func (c *counted) Notified(_, outcome string, _ time.Duration) {
+func (c *counted) Notified(kind, outcome string, _ time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.kinds = append(c.kinds, kind)
 	c.notified = append(c.notified, outcome)
 }
 

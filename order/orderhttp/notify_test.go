@@ -26,7 +26,8 @@ import (
 type till struct {
 	parse    func(http.Header, []byte) (payment.Notification, error)
 	settled  func(context.Context, payment.Trade, order.Cause) (order.Settlement, error)
-	refunded func(payment.Refund, order.Cause) (order.RefundSettled, error)
+	refunded func(context.Context, payment.Refund, order.Cause) (order.RefundSettled, error)
+	refund   func([]byte) (payment.RefundNotification, error)
 	parses   atomic.Int64
 	settles  atomic.Int64
 }
@@ -49,6 +50,9 @@ func (f *till) Settle(ctx context.Context, trade payment.Trade, cause order.Caus
 
 func (f *till) ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error) {
 	f.parses.Add(1)
+	if f.refund != nil {
+		return f.refund(body)
+	}
 	if f.parse != nil {
 		_, err := f.parse(h, body)
 		return payment.RefundNotification{ID: "n-1"}, err
@@ -56,12 +60,12 @@ func (f *till) ParseRefund(h http.Header, body []byte) (payment.RefundNotificati
 	return payment.RefundNotification{ID: "n-1", Refund: payment.Refund{OutRefundNo: "R1", Status: payment.RefundSuccess, Amount: 1}}, nil
 }
 
-func (f *till) SettleRefund(_ context.Context, r payment.Refund, cause order.Cause) (order.RefundSettled, error) {
+func (f *till) SettleRefund(ctx context.Context, r payment.Refund, cause order.Cause) (order.RefundSettled, error) {
 	f.settles.Add(1)
 	if f.refunded == nil {
 		return order.RefundSettled{OutRefundNo: r.OutRefundNo, Outcome: order.RefundTaken}, nil
 	}
-	return f.refunded(r, cause)
+	return f.refunded(ctx, r, cause)
 }
 
 func newTill(t testing.TB, f *till, change ...func(*NotifyOptions)) (*echo.Echo, *counted, *bytes.Buffer) {
@@ -79,8 +83,12 @@ func newTill(t testing.TB, f *till, change ...func(*NotifyOptions)) (*echo.Echo,
 }
 
 func post(e http.Handler, body string) *httptest.ResponseRecorder {
+	return postTo(e, PathNotifyPayment, body)
+}
+
+func postTo(e http.Handler, path, body string) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
-	e.ServeHTTP(rec, httptest.NewRequest("POST", PathNotifyPayment, strings.NewReader(body)))
+	e.ServeHTTP(rec, httptest.NewRequest("POST", path, strings.NewReader(body)))
 	return rec
 }
 
@@ -279,14 +287,15 @@ func TestRefundNotificationAnswers(t *testing.T) {
 		"applied":       {nil, order.RefundSettled{Outcome: order.RefundTaken}, nil, 204, "applied"},
 		"repeated":      {nil, order.RefundSettled{Outcome: order.RefundRepeated}, nil, 204, "repeated"},
 		"held":          {nil, order.RefundSettled{Outcome: order.RefundUnfit, Reason: "amount"}, nil, 204, "held"},
-		"database away": {nil, order.RefundSettled{}, sqldb.ErrUnavailable, 503, "failed"},
+		"database away": {nil, order.RefundSettled{}, sqldb.ErrUnavailable, 500, "failed"},
+		"too slow":      {nil, order.RefundSettled{}, context.DeadlineExceeded, 500, "failed"},
 		"too odd":       {nil, order.RefundSettled{}, payment.ErrMalformed, 400, "malformed"},
 		"forged":        {payment.ErrBadSignature, order.RefundSettled{}, nil, 401, "unsigned"},
 		"probe":         {payment.ErrProbe, order.RefundSettled{}, nil, 401, "probe"},
 		"malformed":     {payment.ErrMalformed, order.RefundSettled{}, nil, 400, "malformed"},
 		"gopay":         {errors.New("canary plaintext"), order.RefundSettled{}, nil, 500, "failed"},
 	} {
-		f := &till{refunded: func(r payment.Refund, cause order.Cause) (order.RefundSettled, error) {
+		f := &till{refunded: func(_ context.Context, _ payment.Refund, cause order.Cause) (order.RefundSettled, error) {
 			if cause.Type != "notification" || cause.Actor.Type != order.ByWeChat || cause.ID != "n-1" {
 				t.Errorf("%s: cause %+v", name, cause)
 			}
@@ -296,17 +305,80 @@ func TestRefundNotificationAnswers(t *testing.T) {
 			f.parse = func(http.Header, []byte) (payment.Notification, error) { return payment.Notification{}, c.parse }
 		}
 		e, seen, log := newTill(t, f)
-		rec := httptest.NewRecorder()
-		e.ServeHTTP(rec, httptest.NewRequest("POST", PathNotifyRefund, strings.NewReader("{}")))
-		want := c.want
-		if want == 503 {
-			want = 500 // WeChat repeats on both; 500 tells nothing
+		rec := postTo(e, PathNotifyRefund, "{}")
+		if rec.Code != c.want || !slices.Equal(seen.outcomes(), []string{c.outcome}) || !slices.Equal(seen.kinds, []string{"refund"}) {
+			t.Errorf("%s: %d, %v of %v", name, rec.Code, seen.outcomes(), seen.kinds)
 		}
-		if rec.Code != want || len(seen.outcomes()) != 1 || seen.outcomes()[0] != c.outcome {
-			t.Errorf("%s: %d, %v", name, rec.Code, seen.outcomes())
+		if good := rec.Code == 204; good != (rec.Body.Len() == 0) || (!good && !strings.HasPrefix(rec.Body.String(), `{"code":"FAIL","message":"`)) {
+			t.Errorf("%s: body %q", name, rec.Body)
 		}
 		if (c.parse != nil) != (f.settles.Load() == 0) || strings.Contains(rec.Body.String()+log.String(), "canary") {
 			t.Errorf("%s: settled %d times, %s %s", name, f.settles.Load(), rec.Body, log)
 		}
+	}
+}
+
+// The bounds of the listener must hold for refunds too: size before parsing, the budget, a sender that hung up, a panic.
+func TestRefundNotificationIsBounded(t *testing.T) {
+	f := &till{refunded: func(ctx context.Context, _ payment.Refund, _ order.Cause) (order.RefundSettled, error) {
+		if at, ok := ctx.Deadline(); !ok || time.Until(at) > notifyBudget {
+			t.Errorf("deadline %s, %v", at, ok)
+		}
+		return order.RefundSettled{Outcome: order.RefundTaken}, ctx.Err()
+	}}
+	e, seen, _ := newTill(t, f)
+	if rec := postTo(e, PathNotifyRefund, strings.Repeat("x", maxBody+1)); rec.Code != 413 || f.parses.Load() != 0 {
+		t.Errorf("too large: %d, parsed %d times", rec.Code, f.parses.Load())
+	}
+	gone, hangUp := context.WithCancel(context.Background())
+	hangUp()
+	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", PathNotifyRefund, strings.NewReader("{}")).WithContext(gone))
+	if !slices.Equal(seen.outcomes(), []string{"too_large", "applied"}) {
+		t.Errorf("%v", seen.outcomes())
+	}
+	f.refunded = func(context.Context, payment.Refund, order.Cause) (order.RefundSettled, error) { panic("x") }
+	if rec := postTo(e, PathNotifyRefund, "{}"); rec.Code != 500 || !strings.Contains(rec.Body.String(), "FAIL") {
+		t.Errorf("panic: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// Payments and refunds share the slots: a flood of the one kind must not double what is worked on at once.
+func TestRefundNotificationsShareTheSlots(t *testing.T) {
+	inside, leave := make(chan struct{}), make(chan struct{})
+	var now, most atomic.Int64
+	work := func() {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		inside <- struct{}{}
+		<-leave
+		now.Add(-1)
+	}
+	f := &till{
+		settled: func(context.Context, payment.Trade, order.Cause) (order.Settlement, error) {
+			work()
+			return order.Settlement{Settled: order.Applied}, nil
+		},
+		refunded: func(context.Context, payment.Refund, order.Cause) (order.RefundSettled, error) {
+			work()
+			return order.RefundSettled{Outcome: order.RefundTaken}, nil
+		}}
+	e, _, _ := newTill(t, f, func(o *NotifyOptions) { o.Parallel = 1 })
+	const each = 8
+	codes := make(chan int, 2*each)
+	for range each {
+		for _, path := range []string{PathNotifyPayment, PathNotifyRefund} {
+			go func() { codes <- postTo(e, path, "{}").Code }()
+		}
+	}
+	for range 2 * each { // each comes in only after the one before has left
+		<-inside
+		leave <- struct{}{}
+		if code := <-codes; code != 204 {
+			t.Error(code)
+		}
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d at once", most.Load())
 	}
 }

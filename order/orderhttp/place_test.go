@@ -227,6 +227,21 @@ func TestLimitsPerCustomer(t *testing.T) {
 	}
 }
 
+// Requests for refunds cost finance its time: they are limited as payments are.
+func TestRefundsAreLimited(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Limits.Pay = Rate{Every: time.Minute, Burst: 1} })
+	w.asked = func(order.AskRefund) (order.AskedRefund, error) {
+		return order.AskedRefund{Refund: order.RefundRow{OutRefundNo: "R1", State: order.RefundPending}}, nil
+	}
+	ask := func() *httptest.ResponseRecorder {
+		return w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k")
+	}
+	if rec := ask(); rec.Code != 201 {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	wantProblem(t, ask(), 429, CodeRateLimited)
+}
+
 // A limiter that remembers everybody for ever is a leak; one that forgets the busy is none.
 func TestLimiterForgetsTheOldest(t *testing.T) {
 	now := epoch
@@ -284,6 +299,48 @@ func FuzzDecodePlacement(f *testing.F) {
 		}
 		if !same {
 			t.Fatalf("%q: %+v, encoding/json reads %+v", body, p, plain)
+		}
+	})
+}
+
+// What the decoder of refunds accepts, encoding/json must read the same way: the amount goes to the bank.
+func FuzzDecodeRefund(f *testing.F) {
+	for _, seed := range []string{`{"reason":"x"}`, `{"items":[{"sku_id":"a","quantity":1}],"amount":{"refund":5,"currency":"CNY"},"restock":false,"reason":"\u8bf7"}`,
+		`{"restock":null,"reason":"x"}`, `{"amount":{},"reason":"x"}`, `{"amount":5,"reason":"x"}`, `{"reason":"x","reason":"y"}`, `{"reason":" "}`, `{"Reason":"x"}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		ask, err := decodeRefund(body)
+		if err != nil {
+			if f := failureOf(err); f.Code != CodeMalformed && f.Code != CodeValidation {
+				t.Fatalf("%q: %v", body, err)
+			}
+			return
+		}
+		var plain struct {
+			Items []struct {
+				SkuID    string `json:"sku_id"`
+				Quantity int64  `json:"quantity"`
+			} `json:"items"`
+			Amount *struct {
+				Refund   payment.Fen `json:"refund"`
+				Currency string      `json:"currency"`
+			} `json:"amount"`
+			Restock *bool  `json:"restock"`
+			Reason  string `json:"reason"`
+		}
+		d := json.NewDecoder(strings.NewReader(string(body)))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&plain); err != nil {
+			t.Fatalf("%q is accepted, encoding/json says %v", body, err)
+		}
+		same := len(plain.Items) == len(ask.Lines) && plain.Reason == ask.Reason && (plain.Restock != nil && !*plain.Restock) == ask.NoRestock &&
+			(plain.Amount == nil) == (ask.Amount == nil) && (ask.Amount == nil || plain.Amount.Refund == *ask.Amount)
+		for i := range min(len(ask.Lines), len(plain.Items)) {
+			same = same && plain.Items[i].SkuID == ask.Lines[i].SkuID && plain.Items[i].Quantity == ask.Lines[i].Quantity
+		}
+		if !same {
+			t.Fatalf("%q: %+v, encoding/json reads %+v", body, ask, plain)
 		}
 	})
 }

@@ -273,7 +273,7 @@ func gatewayFailure(g *payment.GatewayError) Failure {
 // refusal is the state machine's no. Where money is here, that is the news.
 func refusal(r *order.RefusedError) Failure {
 	if r.Event == order.Refund {
-		return Failure{Code: CodeRefundNotPossible, Text: Text{En: r.Why, Zh: kindOf(CodeRefundNotPossible).detail.Zh}}
+		return Failure{Code: CodeRefundNotPossible, Text: Text{En: r.Why, Zh: notRefundable(r.Order.State)}}
 	}
 	f := Failure{Code: CodeOrderNotPayable, Text: Text{En: r.Why}}
 	switch r.Order.State {
@@ -284,6 +284,20 @@ func refusal(r *order.RefusedError) Failure {
 		f.Zh = kindOf(CodeOrderNotPayable).detail.Zh
 	}
 	return f
+}
+
+// notRefundable says why an order in a state has nothing that could be asked back.
+func notRefundable(s order.State) string {
+	switch s {
+	case order.Pending, order.Closing, order.Closed:
+		return "订单未支付,没有可退的款项"
+	case order.Late:
+		return "订单已关闭,其付款将自动原路退回"
+	case order.Refunded:
+		return "该订单的款项已全部退回"
+	case order.Paid, order.Refunding:
+	}
+	return kindOf(CodeRefundNotPossible).detail.Zh
 }
 
 func notPayable(e *order.NotPayableError) Text {
@@ -362,6 +376,10 @@ func fieldText(e order.FieldError, l language) string {
 		return "不是允许的值"
 	case "AMOUNT":
 		return "金额超出上限"
+	case "TOO_MUCH":
+		return "金额超过所退商品的价格"
+	case "TOO_MANY":
+		return "数量过多"
 	case codeUnknownField:
 		return "未知字段"
 	case codeType:

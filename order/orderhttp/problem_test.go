@@ -151,6 +151,45 @@ func TestLanguageOfDetails(t *testing.T) {
 	}
 }
 
+// A buyer who may not have his money back must read why in his own language, with the numbers, and programs must find them.
+func TestRefundProblemsSpeakBothLanguages(t *testing.T) {
+	state := func(s order.State) order.Order {
+		o := pendingOrder()
+		o.State = s
+		return o
+	}
+	rows := map[string]error{
+		"可退 0.01 元": &order.RefundExceedsError{Asked: 2, Left: 1},
+		"可退 1 件":    &order.ReturnExceedsError{SkuID: "1001", Asked: 2, Left: 1},
+		"未支付":       &order.RefusedError{Order: state(order.Pending), Event: order.Refund, Why: "not paid"},
+		"原路退回":      &order.RefusedError{Order: state(order.Late), Event: order.Refund, Why: "late"},
+		"已全部退回":     &order.RefusedError{Order: state(order.Refunded), Event: order.Refund, Why: "all"},
+		"超过一年":      order.ErrRefundTooOld,
+		"50 次":      order.ErrTooManyRefunds,
+		"退款单不存在":    order.ErrRefundNotFound,
+		"所退商品的价格":   &order.ValidationError{Fields: []order.FieldError{{Pointer: "#/amount/refund", Code: "TOO_MUCH", Detail: "these lines cost 100 fen"}}},
+	}
+	for zh, err := range rows {
+		for lang, want := range map[string]string{"zh-CN": zh, "en": ""} {
+			w := newWorld(t)
+			w.asked = func(order.AskRefund) (order.AskedRefund, error) { return order.AskedRefund{}, err }
+			rec := w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k", "Accept-Language", lang)
+			problemOf(t, rec)
+			if han := regexp.MustCompile(`\p{Han}`).MatchString(rec.Body.String()); han != (lang == "zh-CN") || !strings.Contains(rec.Body.String(), want) {
+				t.Errorf("%v in %s: %s", err, lang, rec.Body)
+			}
+		}
+	}
+	w := newWorld(t)
+	w.asked = func(order.AskRefund) (order.AskedRefund, error) {
+		return order.AskedRefund{}, &order.ReturnExceedsError{SkuID: "1001", Asked: 2, Left: 0}
+	}
+	p := wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k"), 409, CodeReturnExceeds)
+	if len(p.Items) != 1 || p.Items[0].SkuID != "1001" || p.Items[0].Requested != 2 || p.Items[0].Available == nil || *p.Items[0].Available != 0 {
+		t.Errorf("items: %+v", p.Items)
+	}
+}
+
 // Every type in a problem is an address; a dead one helps nobody.
 func TestEveryProblemHasItsPage(t *testing.T) {
 	w := newWorld(t)

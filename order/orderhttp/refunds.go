@@ -22,7 +22,7 @@ type RefundView struct {
 	Items        []RefundItemView `json:"items"`
 	Restock      bool             `json:"restock"`
 	Reason       string           `json:"reason"`
-	Rejected     string           `json:"rejected_because,omitempty"`
+	DecidedWhy   string           `json:"decided_why,omitempty"` // why it was rejected; no other decision is the customer's business
 	CreatedAt    string           `json:"created_at"`
 	SuccessTime  string           `json:"success_time,omitempty"`
 }
@@ -52,7 +52,7 @@ func RefundViewOf(r *order.RefundRow) RefundView {
 		v.SuccessTime = rfc3339(r.SucceededAt)
 	}
 	if r.State == order.RefundRejected {
-		v.Rejected = r.DecidedWhy
+		v.DecidedWhy = r.DecidedWhy
 	}
 	return v
 }
@@ -73,7 +73,7 @@ func (a *api) askRefund(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return ShowAsked(c, asked)
+	return ShowAsked(c, asked, "/v1/refunds/")
 }
 
 // ReadRefund reads the key and the body of a request for a refund, for
@@ -132,10 +132,11 @@ func readRefundAmount(d *decoder, bad *invalid) *payment.Fen {
 	return &amount
 }
 
-// ShowAsked answers a request for a refund.
-func ShowAsked(c echo.Context, asked order.AskedRefund) error {
+// ShowAsked answers a request for a refund, which can be read below the address
+// given: each listener has its own.
+func ShowAsked(c echo.Context, asked order.AskedRefund, below string) error {
 	h := c.Response().Header()
-	h.Set("Location", "/v1/refunds/"+asked.Refund.OutRefundNo)
+	h.Set("Location", below+asked.Refund.OutRefundNo)
 	if asked.Replayed {
 		h.Set(headerReplayed, "true")
 	}

@@ -44,7 +44,14 @@ func newShop(t *testing.T, db *sqldb.DB) *shop {
 		}
 		return n, nil
 	}
-	if s.notify, err = NewNotify(NotifyOptions{Notifications: &till{parse: parse}, Settler: s.Service, Now: s.Clock.Now}); err != nil {
+	parseRefund := func(body []byte) (n payment.RefundNotification, err error) {
+		n.ID = "n"
+		if err := json.Unmarshal(body, &n.Refund); err != nil {
+			return n, payment.ErrMalformed
+		}
+		return n, nil
+	}
+	if s.notify, err = NewNotify(NotifyOptions{Notifications: &till{parse: parse, refund: parseRefund}, Settler: s.Service, Now: s.Clock.Now}); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -69,6 +76,15 @@ func (s *shop) notified(t *testing.T, trade payment.Trade) int {
 		t.Fatal(err)
 	}
 	return post(s.notify, string(body)).Code
+}
+
+func (s *shop) refundNotified(t *testing.T, r payment.Refund) int {
+	t.Helper()
+	body, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return postTo(s.notify, PathNotifyRefund, string(body)).Code
 }
 
 func (s *shop) place(t *testing.T, customer, key, body string) OrderView {
@@ -365,7 +381,7 @@ func TestRefundOnTheService(t *testing.T) {
 		} {
 			rec := s.ask(t, "c", "POST", path+"/refunds", body, headerKey, "bad")
 			var p Problem
-			if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil || p.Code != code && !(code == CodeMalformed && p.Code == CodeValidation) {
+			if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil || p.Code != code {
 				t.Errorf("%s: %s, want %s", body, rec.Body, code)
 			}
 		}
@@ -392,8 +408,81 @@ func TestRefundOnTheService(t *testing.T) {
 			}
 		}
 		wantProblem(t, s.ask(t, "mallory", "GET", path+"/refunds", ""), 404, CodeOrderNotFound)
+		mine := s.place(t, "c", "k2", `{"items":[{"sku_id":"1001","quantity":1}]}`)
+		wantProblem(t, s.ask(t, "c", "GET", "/v1/orders/"+mine.OrderNo+"/refunds/"+v.OutRefundNo, ""), 404, CodeRefundNotFound)
+		if rec := s.ask(t, "c", "GET", "/v1/orders/"+mine.OrderNo+"/refunds", ""); rec.Code != 200 || rec.Body.String() != `{"data":[],"next_cursor":null}`+"\n" {
+			t.Errorf("no refunds: %d %s", rec.Code, rec.Body)
+		}
 		wantProblem(t, s.ask(t, "mallory", "POST", path+"/refunds", one, headerKey, "m"), 404, CodeOrderNotFound)
 		if rec := s.ask(t, "c", "GET", path+"/refunds", ""); rec.Code != 200 || strings.Count(rec.Body.String(), "out_refund_no") != 1 {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+	})
+}
+
+// paidRefund gives a paid order of c and what asking for a refund of it answered.
+func (s *shop) paidRefund(t *testing.T, key, body string) (OrderView, RefundView) {
+	t.Helper()
+	o := s.place(t, "c", key, `{"items":[{"sku_id":"1001","quantity":3}]}`)
+	trade, err := s.WeChat.Pay(s.Prepaid(t, o.OrderNo), false)
+	if err != nil || s.notified(t, trade) != 204 {
+		t.Fatal("not paid", err)
+	}
+	rec := s.ask(t, "c", "POST", "/v1/orders/"+o.OrderNo+"/refunds", body, headerKey, key)
+	var v RefundView
+	if err := json.Unmarshal(rec.Body.Bytes(), &v); err != nil || rec.Code != 201 {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	return o, v
+}
+
+// A refund's word comes twice, late, and with sums that are not ours: its money is counted once, and what does not fit is kept.
+func TestRefundNotificationsOnTheService(t *testing.T) {
+	eachShop(t, func(t *testing.T, s *shop) {
+		o, v := s.paidRefund(t, "k", `{"reason":"broken"}`)
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Refund(t.Context(), v.OutRefundNo, ordertest.Finance); err != nil {
+			t.Fatal(err)
+		}
+		under := s.WeChat.Refunds()[v.OutRefundNo]
+		done := s.WeChat.EndRefund(v.OutRefundNo, payment.RefundSuccess)
+		before := s.Available(t, "1001")
+		for _, word := range []payment.Refund{done, done, under} { // repeated, and one that was overtaken
+			if code := s.refundNotified(t, word); code != 204 {
+				t.Errorf("%s: %d", word.Status, code)
+			}
+		}
+		if got := s.Available(t, "1001"); got != before+3 {
+			t.Errorf("%d on the shelf, %d before", got, before)
+		}
+		odd := done
+		odd.Status = "HALF"
+		if code := s.refundNotified(t, odd); code != 400 {
+			t.Errorf("a status that says nothing: %d", code)
+		}
+		rec := s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, "")
+		got := orderOf(t, rec, 200)
+		if got.State != order.Refunded || len(got.Refunds) != 1 || got.Refunds[0].RefundStatus != "SUCCESS" || got.Refunds[0].SuccessTime == "" || got.Refunds[0].RefundID == "" {
+			t.Errorf("%s", rec.Body)
+		}
+		p := wantProblem(t, s.ask(t, "c", "POST", "/v1/orders/"+o.OrderNo+"/refunds", `{"reason":"again"}`, headerKey, "k2"), 409, CodeRefundNotPossible)
+		if p.Detail != "该订单的款项已全部退回" {
+			t.Errorf("detail %q", p.Detail)
+		}
+	})
+}
+
+// A customer must read why the answer was no, and never who said it.
+func TestRejectedRefundSaysWhy(t *testing.T) {
+	eachShop(t, func(t *testing.T, s *shop) {
+		_, v := s.paidRefund(t, "k", `{"reason":"broken"}`)
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RejectRefund, Reason: "worn", Cause: ordertest.Finance}); err != nil {
+			t.Fatal(err)
+		}
+		rec := s.ask(t, "c", "GET", "/v1/refunds/"+v.OutRefundNo, "")
+		if rec.Code != 200 || !strings.Contains(rec.Body.String(), `"decided_why":"worn"`) || strings.Contains(rec.Body.String(), ordertest.Finance.Actor.ID) {
 			t.Errorf("%d %s", rec.Code, rec.Body)
 		}
 	})
