@@ -81,6 +81,8 @@ const (
 	renewEvery    = 8 * time.Second
 	// catchUpDays is how far back WeChat gives bills: three months.
 	catchUpDays = 89
+	// grownDays is how far back a day that is done is looked at again.
+	grownDays = 7
 	// billHour is when yesterday's bill is out, in Beijing.
 	billHour = 10
 	healPage = 200
@@ -370,8 +372,8 @@ func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments
 }
 
 // CatchUp reconciles every day whose bill is out and that is not done, from the
-// first payment on, three months back at most. A bill that is not ready ends it
-// without an error.
+// first payment on, three months back at most; a day of the last week is done
+// again when a payment of it was booked since. A bill that is not ready is no error.
 func (r *Reconciler) CatchUp(ctx context.Context) error {
 	now := r.cfg.Now().In(beijing)
 	last := now.AddDate(0, 0, -1)
@@ -385,7 +387,7 @@ func (r *Reconciler) CatchUp(ctx context.Context) error {
 	if oldest := now.AddDate(0, 0, -catchUpDays); first.Before(oldest) {
 		first = oldest
 	}
-	done, err := r.doneDays(ctx, Day(first))
+	done, err := r.doneDays(ctx, Day(first), Day(now.AddDate(0, 0, -grownDays)))
 	if err != nil {
 		return err
 	}

@@ -408,6 +408,31 @@ func TestCatchUp(t *testing.T) {
 		if err := d.CatchUp(t.Context()); err != nil || d.bills.asked != asked {
 			t.Errorf("done days are asked for again: %d, %v", d.bills.asked-asked, err)
 		}
+
+		_, grown := d.unheard(t)
+		grown.SuccessTime = noon.Add(time.Hour)
+		if s, err := d.Settle(t.Context(), grown, ordertest.Notified); err != nil || s.Settled != order.Applied {
+			t.Fatal(s, err)
+		}
+		d.bills.bills[day] = billOf(payRow(trade), payRow(grown))
+		for range 2 {
+			if err := d.CatchUp(t.Context()); err != nil || d.bills.asked != asked+1 {
+				t.Errorf("a payment came into a day that is done: %d bills asked for, %v", d.bills.asked-asked, err)
+			}
+		}
+		if s, err := d.Show(t.Context(), reconcile.ID(day, payment.BillAll)); err != nil || s.Result.Payments.OursFen != trade.Total+grown.Total || !s.Result.Balanced() {
+			t.Errorf("%+v, %v", s, err)
+		}
+
+		if res := d.run(t, "2026-11-23"); res.Open != 0 { // the day goes on after it
+			t.Fatalf("%+v", res)
+		}
+		d.Clock.Advance(24 * time.Hour)
+		for range 2 {
+			if err := d.CatchUp(t.Context()); err != nil || d.bills.asked != asked+3 {
+				t.Errorf("a day that was reconciled before its end: %d bills asked for, %v", d.bills.asked-asked, err)
+			}
+		}
 	})
 }
 

@@ -604,13 +604,22 @@ WHERE paid_at > 0`).Scan(&first)
 	return time.UnixMilli(first.Int64).In(beijing), first.Valid, nil
 }
 
-func (r *Reconciler) doneDays(ctx context.Context, from string) (map[string]bool, error) {
+// doneDays are the days from a date on that need no other run: their run came
+// after their end and, for those from recent on, no payment of that day was
+// booked since. Older days are left to verify, so that a run does not read months.
+func (r *Reconciler) doneDays(ctx context.Context, from, recent string) (map[string]bool, error) {
 	done := map[string]bool{}
-	err := r.each(ctx, `SELECT bill_date
-FROM reconciliations
-WHERE bill_type = 'ALL'
-  AND state = 'done'
-  AND bill_date >= ?`, []any{from}, func(rows *sql.Rows) error {
+	err := r.each(ctx, `SELECT r.bill_date
+FROM reconciliations r
+WHERE r.bill_type = 'ALL'
+  AND r.state = 'done'
+  AND r.finished_at >= r.day_to
+  AND r.bill_date >= ?
+  AND (r.bill_date < ? OR r.ours_fen = (
+    SELECT COALESCE(SUM(p.amount_fen), 0)
+    FROM payments p
+    WHERE p.paid_at >= r.day_from
+      AND p.paid_at < r.day_to))`, []any{from, recent}, func(rows *sql.Rows) error {
 		var d string
 		err := rows.Scan(&d)
 		done[d] = true
