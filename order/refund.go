@@ -251,7 +251,7 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 // sendRefund makes the call and brings its answer through the door.
 func (s *Service) sendRefund(ctx context.Context, row RefundRow, cause Cause) error {
 	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID,
-		Amount: row.Amount, Total: row.PaymentTotal, Reason: cut(row.Note, maxSentNote), NotifyURL: s.cfg.RefundNotifyURL})
+		Amount: row.Amount, Total: row.PaymentTotal, Reason: cut(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
 	s.observe.RefundAsked("refund", outcomeOf(err, answer.Status))
 	if err == nil {
 		return s.takeAnswer(ctx, answer, "answer", cause)

@@ -313,7 +313,8 @@ func (l *ledger) decideRefund(e *entry, row *refundEntry, c *change) (changed, e
 		}
 		return l.approveRefund(e, row, c), nil
 	}
-	if r.event == CancelRefund && cell.Verdict == Move && l.now.Before(row.now.AskedAt.Add(refundSettle)) {
+	ends := r.event == CancelRefund || (r.event == SettleByHand && row.now.State == RefundRefused)
+	if ends && cell.Verdict == Move && l.now.Before(row.now.AskedAt.Add(refundSettle)) {
 		cell = noRefund("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
 	}
 	if r.event == CancelRefund && cell.Verdict == Move && row.now.Reason != ReasonAftersale {
@@ -574,8 +575,8 @@ func (l *ledger) moveRefund(e *entry, row *refundEntry, c *change, to RefundStat
 	row.now.State, row.touched = to, true
 	row.now.DueAt = time.Time{}
 	switch to {
-	case RefundOwed:
-		row.now.DueAt = l.now
+	case RefundOwed: // again, after a no: WeChat does not know the number, so there is nothing to repeat
+		row.now.DueAt, row.now.NotifyURL = l.now, l.s.cfg.RefundNotifyURL
 	case RefundProcessing:
 		row.now.DueAt = l.now.Add(l.s.cfg.RefundPoll[0])
 		row.now.Tries = 1

@@ -396,6 +396,36 @@ func TestUnknownOutcomeAsksAgainWithTheSameNumber(t *testing.T) {
 	})
 }
 
+// WeChat refuses a repeat whose parameters differ: a deployment that moved the notify URL between two calls of a refund
+// must not change what is sent.
+func TestRepeatedCallHasTheFirstParameters(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		f.WeChat.After = func(op, _ string) error { return ordertest.ErrLost(op) }
+		mustTurn(t, f, no)
+		f.WeChat.After = nil
+		moved := f.Restarted(t, func(c *order.Config) { byItself(c); c.RefundNotifyURL = "https://new.example/wechat/v3/notify/refund" })
+		var calls []string
+		f.WeChat.Before = func(op, _ string) error { calls = append(calls, op); return nil }
+		mustTurn(t, moved, no)
+		if f.RefundState(t, no) != order.RefundProcessing || !slices.Equal(calls, []string{"refund"}) {
+			t.Errorf("%s after %v", f.RefundState(t, no), calls)
+		}
+
+		f.WeChat.Refuse = "PARAM_ERROR" // of the old URL, say: a refusal leaves no parameters at WeChat
+		refused := mustAsk(t, f, ask(f.PaidOne(t, "r2", "mug", 1).OrderNo, "k2", 1)).OutRefundNo
+		mustTurn(t, f, refused)
+		f.WeChat.Refuse = ""
+		mustDecide(t, moved, refused, order.RetryRefund, ordertest.Finance)
+		mustTurn(t, moved, refused)
+		if row, err := f.FindRefund(t.Context(), refused); err != nil || row.State != order.RefundProcessing || row.NotifyURL != "https://new.example/wechat/v3/notify/refund" {
+			t.Errorf("%+v, %v", row, err)
+		}
+	})
+}
+
 // yudao's sync (peers 14) takes "not exists" of a call still in flight for a failure; the later success throws.
 // Not known must move nothing while a call may be on its way, and the callback that overtakes the answer must count.
 func TestSyncDuringASlowRefundCall(t *testing.T) {
@@ -584,10 +614,12 @@ func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 		if err := f.Refund(t.Context(), no, ordertest.Scheduler); err != nil || f.WeChat.Refunded != 11 {
 			t.Fatalf("a refused refund is sent again by itself: %d calls, %v", f.WeChat.Refunded, err)
 		}
-		giveUp := order.RefundDecision{OutRefundNo: no, Event: order.CancelRefund, Reason: "account closed", Cause: ordertest.Finance}
-		var wait *order.RefundRefusedError
-		if _, err := f.DecideRefund(t.Context(), giveUp); !errors.As(err, &wait) {
-			t.Errorf("given up while an answer may be on its way: %v", err)
+		for _, end := range []order.RefundEvent{order.CancelRefund, order.SettleByHand} {
+			giveUp := order.RefundDecision{OutRefundNo: no, Event: end, Reason: "account closed", Cause: ordertest.Finance}
+			var wait *order.RefundRefusedError
+			if _, err := f.DecideRefund(t.Context(), giveUp); !errors.As(err, &wait) {
+				t.Errorf("%s while an answer may be on its way: %v", end, err)
+			}
 		}
 		f.Clock.Advance(2 * time.Minute)
 		mustDecide(t, f, no, order.CancelRefund, ordertest.Finance)

@@ -342,7 +342,22 @@ func NewUnverified(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixtu
 		Tasks:  &Tasks{Set: map[string][]time.Time{}, Dropped: map[string]int{}, Refunds: map[string][]time.Time{}}}
 	f.WeChat.Now = f.Clock.Now
 	f.Admin = stock.NewAdmin(db, f.Clock.Now)
-	cfg := order.Config{DB: db, Gateway: f.WeChat, Tasks: f.Tasks, Now: f.Clock.Now, MchID: MchID, AppID: AppID,
+	f.serve(t, shape)
+	return f
+}
+
+// Restarted gives a second service beside f's, on the same database, WeChat and
+// clock, as after a deployment that changed the configuration.
+func (f *Fixture) Restarted(t testing.TB, shape func(*order.Config)) *Fixture {
+	t.Helper()
+	g := *f
+	g.serve(t, shape)
+	return &g
+}
+
+func (f *Fixture) serve(t testing.TB, shape func(*order.Config)) {
+	t.Helper()
+	cfg := order.Config{DB: f.DB, Gateway: f.WeChat, Tasks: f.Tasks, Now: f.Clock.Now, MchID: MchID, AppID: AppID,
 		NotifyURL: "https://shop.example/wechat/v3/notify/payment", RefundNotifyURL: "https://shop.example/wechat/v3/notify/refund", Grace: -1}
 	shape(&cfg)
 	s, err := order.New(cfg)
@@ -351,7 +366,6 @@ func NewUnverified(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixtu
 	}
 	f.Service = s
 	t.Cleanup(s.Close)
-	return f
 }
 
 // AssertVerified fails the test when an invariant is broken.
