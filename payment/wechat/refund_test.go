@@ -72,6 +72,7 @@ func TestRefundAnswers(t *testing.T) {
 		"about another payment": {reply{status: 200, body: refundBody(map[string]any{"transaction_id": "4299"})}, "", payment.KindUnknown, ""},
 		"another amount":        {reply{status: 200, body: refundBody(map[string]any{"amount": amount(101, 39800)})}, "", payment.KindUnknown, ""},
 		"no amount":             {reply{status: 200, body: refundBody(map[string]any{"amount": nil})}, "", payment.KindUnknown, ""},
+		"another currency":      {reply{status: 200, body: refundBody(map[string]any{"amount": map[string]any{"refund": 100, "total": 39800, "currency": "USD"}})}, "", payment.KindUnknown, ""},
 		"no refund id":          {reply{status: 200, body: refundBody(map[string]any{"refund_id": nil})}, "", payment.KindUnknown, ""},
 		"a broken time":         {reply{status: 200, body: refundBody(map[string]any{"create_time": "yesterday"})}, "", payment.KindUnknown, ""},
 		"cut":                   {reply{cut: true}, "", payment.KindUnknown, ""},
@@ -133,6 +134,7 @@ func TestRefundRequestIsTheSameEveryTime(t *testing.T) {
 		"number": func(q *payment.RefundRequest) { q.OutRefundNo = "a/../b" }, "transaction": func(q *payment.RefundRequest) { q.TransactionID = "" },
 		"zero": func(q *payment.RefundRequest) { q.Amount = 0 }, "above": func(q *payment.RefundRequest) { q.Amount = q.Total + 1 },
 		"reason": func(q *payment.RefundRequest) { q.Reason = strings.Repeat("长", 27) },
+		"query":  func(q *payment.RefundRequest) { q.NotifyURL += "?a=1" },
 	} {
 		q := testRefund()
 		change(&q)
@@ -142,6 +144,14 @@ func TestRefundRequestIsTheSameEveryTime(t *testing.T) {
 	}
 	if n := len(s.requests()); n != len(all) {
 		t.Errorf("%d bad requests were sent", n-len(all))
+	}
+	real := mustNew(t, testConfig()) // against WeChat itself, which can reach public addresses only
+	for _, u := range []string{"http://pay.example.com/n", "https://localhost/n", "https://10.0.0.1/n"} {
+		q := testRefund()
+		q.NotifyURL = u
+		if _, err := real.Refund(t.Context(), q); payment.KindOf(err) != payment.KindRejected {
+			t.Errorf("%s: %v", u, err)
+		}
 	}
 }
 
@@ -323,6 +333,8 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 		"nothing on that day":    {reply{status: 400, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
 		"nothing, another way":   {reply{status: 404, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
 		"nothing, forged":        {reply{status: 400, body: body("NO_STATEMENT_EXIST"), unsigned: true}, nil, nil, payment.KindUnknown},
+		"nothing, a failure":     {reply{status: 500, body: body("NO_STATEMENT_EXIST")}, nil, nil, payment.KindUnknown},
+		"not made, a failure":    {reply{status: 502, body: body("STATEMENT_CREATING")}, nil, nil, payment.KindUnknown},
 		"not made yet":           {reply{status: 400, body: body("STATEMENT_CREATING")}, nil, payment.ErrBillNotReady, 0},
 		"no permission":          {reply{status: 403, body: body("NO_AUTH")}, nil, nil, payment.KindMisconfigured},
 		"WeChat's system failed": {reply{status: 500, body: body("SYSTEM_ERROR")}, nil, nil, payment.KindUnknown},
@@ -376,5 +388,36 @@ func TestFetchFundFlowAndFullDisk(t *testing.T) {
 	}
 	if _, err := g.FetchBill(t.Context(), "20261120", payment.BillAll, io.Discard); payment.KindOf(err) != payment.KindRejected {
 		t.Error(err)
+	}
+	sent := len(*asked)
+	if _, err := g.FetchBill(t.Context(), "2026-11-20", "ALL&x=1", io.Discard); payment.KindOf(err) != payment.KindRejected || len(*asked) != sent {
+		t.Errorf("%v, %d calls", err, len(*asked)-sent)
+	}
+}
+
+// A download that hangs must end; one whose reader is slow (a busy database) must not.
+func TestStalledDownloadEndsSlowReaderDoesNot(t *testing.T) {
+	file := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MB
+	g, _ := billSham(t, applied(sha1Hex(file), billAddress), func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(file[:len(file)/2])
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	g.stall = 50 * time.Millisecond
+	if _, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, io.Discard); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("hung: %v", err)
+	}
+	g, _ = billSham(t, applied(sha1Hex(file), billAddress), func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(file) })
+	g.stall = 500 * time.Millisecond
+	waited := false
+	b, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, writerFunc(func(p []byte) (int, error) {
+		if !waited {
+			waited = true
+			time.Sleep(2 * g.stall)
+		}
+		return len(p), nil
+	}))
+	if err != nil || b.Size != int64(len(file)) {
+		t.Errorf("slow reader: %+v, %v", b, err)
 	}
 }
