@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -304,15 +305,8 @@ func outcomeOf(err error, status payment.RefundStatus) string {
 func (s *Service) takeAnswer(ctx context.Context, r payment.Refund, kind string, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	_, err := s.SettleRefund(ctx, r, Cause{Actor: Actor{Type: ByWeChat}, Type: kind, ID: cmpOr(r.RequestID, cause.ID)})
+	_, err := s.SettleRefund(ctx, r, Cause{Actor: Actor{Type: ByWeChat}, Type: kind, ID: cmp.Or(r.RequestID, cause.ID)})
 	return err
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // noteRefund writes down why a call brought nothing; refused ends the sending

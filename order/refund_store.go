@@ -45,26 +45,22 @@ func lockRefunds(ctx context.Context, tx *sqldb.Tx, orders, numbers map[string]b
 		if len(keys) == 0 {
 			return nil
 		}
-		rows, err := tx.QueryContext(ctx, `SELECT `+refundColumns+`
+		err := sqldb.Each(ctx, tx, `SELECT `+refundColumns+`
 FROM refunds
 WHERE `+column+` IN (`+sqldb.In(len(keys))+`)
 ORDER BY out_refund_no
-FOR UPDATE`, sqldb.Args(keys)...)
-		if err != nil {
-			return fmt.Errorf("lock refunds: %w", err)
-		}
-		defer rows.Close()
-		for rows.Next() {
+FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			r, err := scanRefund(rows)
-			if err != nil {
-				return fmt.Errorf("lock refunds: %w", err)
-			}
-			if !seen[r.OutRefundNo] {
+			if err == nil && !seen[r.OutRefundNo] {
 				seen[r.OutRefundNo] = true
 				all = append(all, r)
 			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("lock refunds: %w", err)
 		}
-		return rows.Err()
+		return nil
 	}
 	if err := errors.Join(read("order_no", sortedKeys(orders)), read("out_refund_no", sortedKeys(numbers))); err != nil {
 		return nil, err
@@ -85,7 +81,7 @@ func fillRefunds(ctx context.Context, q querier, all []RefundRow) error {
 	for i := range all {
 		nos[i], at[all[i].OutRefundNo] = all[i].OutRefundNo, &all[i]
 	}
-	err := eachRow(ctx, q, `SELECT out_refund_no, sku_id, quantity
+	err := sqldb.Each(ctx, q, `SELECT out_refund_no, sku_id, quantity
 FROM refund_items
 WHERE out_refund_no IN (`+sqldb.In(len(nos))+`)
 ORDER BY out_refund_no, sku_id`, sqldb.Args(nos), func(rows *sql.Rows) error {
@@ -100,7 +96,7 @@ ORDER BY out_refund_no, sku_id`, sqldb.Args(nos), func(rows *sql.Rows) error {
 	if err != nil {
 		return fmt.Errorf("find refund items: %w", err)
 	}
-	err = eachRow(ctx, q, `SELECT out_refund_no, approver, reason, at
+	err = sqldb.Each(ctx, q, `SELECT out_refund_no, approver, reason, at
 FROM refund_approvals
 WHERE out_refund_no IN (`+sqldb.In(len(nos))+`)
 ORDER BY out_refund_no, at, approver`, sqldb.Args(nos), func(rows *sql.Rows) error {
@@ -120,20 +116,6 @@ ORDER BY out_refund_no, at, approver`, sqldb.Args(nos), func(rows *sql.Rows) err
 	return nil
 }
 
-func eachRow(ctx context.Context, q querier, query string, args []any, do func(*sql.Rows) error) error {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := do(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // findPaid reads the payments of orders and those of the transaction ids.
 func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string]bool) (map[string]*paidEntry, error) {
 	found := map[string]*paidEntry{}
@@ -141,7 +123,7 @@ func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string
 		if len(keys) == 0 {
 			continue
 		}
-		err := eachRow(ctx, tx, `SELECT transaction_id, order_no, out_trade_no, amount_fen, refund_fen, paid_at, outcome
+		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no, amount_fen, refund_fen, paid_at, outcome
 FROM payments
 WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			p := new(paidEntry)
@@ -167,7 +149,7 @@ func findAsked(ctx context.Context, tx *sqldb.Tx, asks []askKey, into map[askKey
 		args = append(args, string(k.by), k.id, k.no)
 	}
 	where := strings.TrimSuffix(strings.Repeat("(requester_type = ? AND requester_id = ? AND request_id = ?) OR ", len(asks)), " OR ")
-	err := eachRow(ctx, tx, `SELECT requester_type, requester_id, request_id, out_refund_no
+	err := sqldb.Each(ctx, tx, `SELECT requester_type, requester_id, request_id, out_refund_no
 FROM refunds
 WHERE `+where, args, func(rows *sql.Rows) error {
 		var k askKey
@@ -370,7 +352,7 @@ LIMIT ?`, append(args, limit+1)...)
 
 func (s *Service) queryRefunds(ctx context.Context, tail string, args ...any) ([]RefundRow, error) {
 	var all []RefundRow
-	err := eachRow(ctx, s.db, `SELECT `+refundColumns+`
+	err := sqldb.Each(ctx, s.db, `SELECT `+refundColumns+`
 FROM refunds
 `+tail, args, func(rows *sql.Rows) error {
 		r, err := scanRefund(rows)
@@ -389,7 +371,7 @@ FROM refunds
 func (s *Service) DueRefunds(ctx context.Context, after DueCursor, until time.Time, limit int) ([]Due, error) {
 	from := toMS(after.At)
 	var due []Due
-	err := eachRow(ctx, s.db, `SELECT out_refund_no, version, due_at
+	err := sqldb.Each(ctx, s.db, `SELECT out_refund_no, version, due_at
 FROM refunds
 WHERE due_at >= ?
   AND due_at <= ?
@@ -420,7 +402,7 @@ type RefundBacklog struct {
 // RefundBacklog reads the open refunds through the index on their state.
 func (s *Service) RefundBacklog(ctx context.Context) (RefundBacklog, error) {
 	b := RefundBacklog{Count: map[RefundState]int64{}, Amount: map[RefundState]payment.Fen{}, Oldest: map[RefundState]time.Time{}}
-	err := eachRow(ctx, s.db, `SELECT state, COUNT(*), SUM(amount_fen), MIN(created_at)
+	err := sqldb.Each(ctx, s.db, `SELECT state, COUNT(*), SUM(amount_fen), MIN(created_at)
 FROM refunds
 WHERE state IN ('pending_approval', 'owed', 'processing', 'abnormal', 'refused', 'held')
 GROUP BY state`, nil, func(rows *sql.Rows) error {

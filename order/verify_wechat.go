@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
 
@@ -80,7 +81,7 @@ func (v *wechatVerifier) turn(ctx context.Context, id string) error {
 func (v *wechatVerifier) attempts(ctx context.Context, since time.Time) error {
 	for after := ""; ; {
 		var numbers []string
-		err := eachRow(ctx, v.s.db, `SELECT out_trade_no
+		err := sqldb.Each(ctx, v.s.db, `SELECT out_trade_no
 FROM payment_attempts
 WHERE out_trade_no > ?
   AND called_at >= ?

@@ -157,13 +157,10 @@ type reconcileDiffs struct {
 	File   string            `type:"path" help:"Write there instead of standard output."`
 }
 
-// diffPage is how many differences are read at once.
-const diffPage = 500
-
 // Run lists differences.
 func (c reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) (err error) {
-		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: diffPage}
+		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
 		var res reconcile.Result
 		if c.ID != "" {
 			x, err := co.books.Show(ctx, reconciliationID(c.ID))
@@ -178,17 +175,9 @@ func (c reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error
 		if c.Status != nil {
 			f.Status = *c.Status
 		}
-		var all []reconcile.Difference
-		for {
-			page, err := co.books.Differences(ctx, f)
-			if err != nil {
-				return err
-			}
-			all = append(all, page...)
-			if len(page) < diffPage {
-				break
-			}
-			f.Cursor = page[len(page)-1].ID
+		all, err := co.books.AllDifferences(ctx, f)
+		if err != nil {
+			return err
 		}
 		out := t.Out
 		if c.File != "" {

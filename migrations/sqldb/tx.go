@@ -95,6 +95,27 @@ func (tx *Tx) insert(ctx context.Context, head string, cols int, args []any) (er
 	return err
 }
 
+// Querier is what reads: a DB, or a Tx.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// Each gives every row of a query to do, until one is refused. It gives do's
+// error and the database's as they are.
+func Each(ctx context.Context, q Querier, query string, args []any, do func(*sql.Rows) error) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := do(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 // In gives n placeholders, "?,?,?", for the list of an IN.
 func In(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
 

@@ -64,12 +64,9 @@ func (c *console) listOrders(ctx echo.Context) error {
 			*into = payment.Fen(n)
 		}
 	}
-	if text := ctx.QueryParam("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 200 {
-			bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
-		}
-		f.Limit = n
+	var err error
+	if f.Limit, err = limitOf(ctx); err != nil {
+		bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
 	}
 	if bad != nil {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}

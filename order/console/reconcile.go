@@ -27,6 +27,7 @@ type Books interface {
 	Show(ctx context.Context, id string) (reconcile.Stored, error)
 	OpenBill(ctx context.Context, id string) (io.ReadCloser, reconcile.Stored, error)
 	Differences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
+	AllDifferences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
 	Resolve(ctx context.Context, q reconcile.Resolve) (reconcile.Difference, error)
 	Open(ctx context.Context) (reconcile.Open, error)
 }
@@ -35,7 +36,6 @@ type Books interface {
 const (
 	maxUpload  = 1 << 30       // of a bill
 	runTimeout = 2 * time.Hour // of a run that was started here
-	exportPage = 500           // differences read at once
 )
 
 func (c *console) bookRoutes() []route {
@@ -299,18 +299,9 @@ func (c *console) listDifferences(ctx echo.Context) error {
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string, write func(io.Writer, []reconcile.Difference) error) error {
-	f.Limit = exportPage
-	var all []reconcile.Difference
-	for {
-		page, err := c.Books.Differences(ctx.Request().Context(), f)
-		if err != nil {
-			return err
-		}
-		all = append(all, page...)
-		if len(page) < exportPage {
-			break
-		}
-		f.Cursor = page[len(page)-1].ID
+	all, err := c.Books.AllDifferences(ctx.Request().Context(), f)
+	if err != nil {
+		return err
 	}
 	h := ctx.Response().Header()
 	h.Set(echo.HeaderContentType, media)

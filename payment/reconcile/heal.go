@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment"
 )
@@ -126,7 +127,7 @@ const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_tr
 
 func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...any) ([]Difference, error) {
 	all := []Difference{}
-	err := r.each(ctx, `SELECT `+differenceColumns+`
+	err := sqldb.Each(ctx, r.db, `SELECT `+differenceColumns+`
 FROM differences
 `+tail, args, func(rows *sql.Rows) error {
 		d, err := scanDifference(rows)
@@ -222,7 +223,7 @@ func (r *Reconciler) List(ctx context.Context, before string, limit int) ([]Stor
 		date, kind = before[:10], before[11:]
 	}
 	all := []Stored{}
-	err := r.each(ctx, `SELECT `+storedColumns+`
+	err := sqldb.Each(ctx, r.db, `SELECT `+storedColumns+`
 FROM reconciliations
 WHERE bill_date < ?
   OR (bill_date = ? AND bill_type > ?)

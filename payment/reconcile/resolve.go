@@ -64,6 +64,27 @@ ORDER BY id
 LIMIT ?`, append(args, f.Limit)...)
 }
 
+// differencesPage is how many differences are read at once where all are wanted.
+const differencesPage = 500
+
+// AllDifferences gives all that a filter selects, from its cursor on; its limit
+// does not count. They are held in memory: for exports, which are whole or not made.
+func (r *Reconciler) AllDifferences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
+	f.Limit = differencesPage
+	var all []Difference
+	for {
+		page, err := r.Differences(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) < f.Limit {
+			return all, nil
+		}
+		f.Cursor = page[len(page)-1].ID
+	}
+}
+
 // Difference gives one difference.
 func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, error) {
 	found, err := r.queryDifferences(ctx, `WHERE id = ?`, id)
@@ -184,7 +205,7 @@ type Open struct {
 // Open reads the open differences through the index on their status.
 func (r *Reconciler) Open(ctx context.Context) (Open, error) {
 	o := Open{Count: map[Kind]int64{}}
-	err := r.each(ctx, `SELECT kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date)
+	err := sqldb.Each(ctx, r.db, `SELECT kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date)
 FROM differences
 WHERE status = 'OPEN'
 GROUP BY kind`, nil, func(rows *sql.Rows) error {

@@ -286,7 +286,7 @@ WHERE state <> 'held'
 		if len(keys) == 0 {
 			continue
 		}
-		err := r.each(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+		err := sqldb.Each(ctx, r.db, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			it := item{refund: refund}
 			err := rows.Scan(&it.key, &it.amount, &it.state, &it.at)
 			found[sideKey{refund, it.key}] = it
@@ -307,20 +307,6 @@ func keysOf(rows []item, refund bool) []string {
 		}
 	}
 	return keys
-}
-
-func (r *Reconciler) each(ctx context.Context, query string, args []any, do func(*sql.Rows) error) error {
-	rows, err := r.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := do(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 func sideName(refund bool) string {
@@ -367,7 +353,7 @@ func (r *Reconciler) findAcross(ctx context.Context, rows []item) (map[sideKey]b
 		if len(keys) == 0 {
 			continue
 		}
-		err := r.each(ctx, `SELECT ref
+		err := sqldb.Each(ctx, r.db, `SELECT ref
 FROM matched_across
 WHERE kind = ?
   AND ref IN (`+sqldb.In(len(keys))+`)`, append([]any{sideName(refund)}, sqldb.Args(keys)...), func(rows *sql.Rows) error {
@@ -505,7 +491,7 @@ func (r *Reconciler) fillOrders(ctx context.Context, found []Difference) error {
 		if len(keys) == 0 {
 			return nil
 		}
-		return r.each(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+		return sqldb.Each(ctx, r.db, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			var key, orderNo, trade, transaction string
 			err := rows.Scan(&key, &orderNo, &trade, &transaction)
 			for _, d := range at[key] {
@@ -559,7 +545,7 @@ WHERE bill_type = ?
 
 // countOpen counts what stands open for a bill.
 func (r *Reconciler) countOpen(ctx context.Context, u *run, res *Result) error {
-	err := r.each(ctx, `SELECT kind, status, resolution, COUNT(*)
+	err := sqldb.Each(ctx, r.db, `SELECT kind, status, resolution, COUNT(*)
 FROM differences
 WHERE bill_date = ?
   AND bill_type = ?
@@ -609,7 +595,7 @@ WHERE paid_at > 0`).Scan(&first)
 // booked since. Older days are left to verify, so that a run does not read months.
 func (r *Reconciler) doneDays(ctx context.Context, from, recent string) (map[string]bool, error) {
 	done := map[string]bool{}
-	err := r.each(ctx, `SELECT r.bill_date
+	err := sqldb.Each(ctx, r.db, `SELECT r.bill_date
 FROM reconciliations r
 WHERE r.bill_type = 'ALL'
   AND r.state = 'done'
