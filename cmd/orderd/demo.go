@@ -175,8 +175,8 @@ func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err er
 	days := []string{reconcile.Day(a.began), reconcile.Day(time.Now())}
 	for _, day := range slices.Compact(days) {
 		var first, res reconcile.Result
-		if first, err = a.books.Run(ctx, reconcile.RunRequest{Date: day}); err == nil {
-			res, err = a.books.Run(ctx, reconcile.RunRequest{Date: day})
+		if first, err = runUntilAnswered(ctx, a, day); err == nil {
+			res, err = runUntilAnswered(ctx, a, day)
 		}
 		if err != nil {
 			return "", 0, fmt.Errorf("reconcile %s: %w", day, err)
@@ -186,6 +186,19 @@ func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err er
 			res.Payments.BillCount, res.Payments.BillFen, res.Refunds.BillCount, res.Refunds.BillFen, res.Payments.Matched, res.Refunds.Matched, first.Healed, res.Open)
 	}
 	return b.String(), open, nil
+}
+
+// runUntilAnswered reconciles a day; a WeChat Pay that gave no answer is asked
+// again, as the daily run does.
+func runUntilAnswered(ctx context.Context, a *app, day string) (res reconcile.Result, err error) {
+	for range 5 {
+		res, err = a.books.Run(ctx, reconcile.RunRequest{Date: day})
+		var g *payment.GatewayError
+		if !errors.As(err, &g) || g.Kind != payment.KindUnknown {
+			break
+		}
+	}
+	return res, err
 }
 
 func agree(wrong int) string {
