@@ -110,6 +110,10 @@ type Config struct {
 	// answer, RefundPoll that between queries of an accepted one; the last steps
 	// repeat. Defaults: 15 s to 30 m; WeChat's five times 1 m, then 5, 10, 20, 30 m.
 	RefundRetry, RefundPoll []time.Duration
+	// Pace divides the waits above that were left to their defaults, for tests
+	// and demonstrations against a simulator whose own times are divided too.
+	// Default 1, the pace of WeChat Pay.
+	Pace float64
 	// Lanes is how many group commits may be under way at once. Default 2.
 	Lanes int
 }
@@ -149,26 +153,16 @@ func New(cfg Config) (*Service, error) {
 	}
 	setDefault(&cfg.PayWithin, defaultPayWithin)
 	setDefault(&cfg.Grace, defaultGrace)
-	setDefault(&cfg.PrepayInFlight, defaultPrepayInFlight)
 	setDefault(&cfg.Lanes, defaultLanes)
-	setDefault(&cfg.RefundSpacing, defaultSpacing)
 	setDefault(&cfg.LatePayment, LateRefund)
+	setDefault(&cfg.Pace, 1)
+	cfg.setWaits()
 	cfg.Grace, cfg.RefundSpacing = max(cfg.Grace, 0), max(cfg.RefundSpacing, 0)
 	if cfg.LatePayment != LateRefund && cfg.LatePayment != LateRevive {
 		return nil, errors.New("order: LatePayment must be refund or revive")
 	}
-	if len(cfg.RefundRetry) == 0 {
-		cfg.RefundRetry = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute}
-	}
-	if len(cfg.RefundPoll) == 0 {
-		m := time.Minute
-		cfg.RefundPoll = []time.Duration{m, m, m, m, m, 5 * m, 10 * m, 20 * m, 30 * m}
-	}
 	if cfg.PayWithin < MinPayWithin {
 		return nil, errors.New("order: PayWithin must be at least one second")
-	}
-	if len(cfg.CloseRetry) == 0 {
-		cfg.CloseRetry = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
 	}
 	s := &Service{cfg: cfg, db: cfg.DB, log: cfg.Log, observe: cfg.Observe, ids: ulid.Monotonic(rand.Reader, 0)}
 	if s.log == nil {
@@ -183,6 +177,27 @@ func New(cfg Config) (*Service, error) {
 	s.placements = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.placeBatch)
 	s.changes = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "change", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.changeBatch)
 	return s, nil
+}
+
+// setWaits gives the waits that were left out their defaults, at the pace.
+func (c *Config) setWaits() {
+	const s, m = time.Second, time.Minute
+	wait := func(d *time.Duration, def time.Duration) {
+		setDefault(d, time.Duration(float64(def)/c.Pace))
+	}
+	ladder := func(l *[]time.Duration, steps ...time.Duration) {
+		if len(*l) > 0 {
+			return
+		}
+		for _, d := range steps {
+			*l = append(*l, time.Duration(float64(d)/c.Pace))
+		}
+	}
+	wait(&c.PrepayInFlight, defaultPrepayInFlight)
+	wait(&c.RefundSpacing, defaultSpacing)
+	ladder(&c.CloseRetry, 5*s, 15*s, 30*s, m, 2*m, 5*m)
+	ladder(&c.RefundRetry, 15*s, 30*s, m, 2*m, 5*m, 10*m, 30*m)
+	ladder(&c.RefundPoll, m, m, m, m, m, 5*m, 10*m, 20*m, 30*m)
 }
 
 func setDefault[T comparable](v *T, to T) {

@@ -31,6 +31,9 @@ import (
 // drainTimeout bounds a clean shutdown; a container has thirty seconds.
 const drainTimeout = 25 * time.Second
 
+// usualTimeout is the gateway's own default of one call.
+const usualTimeout = 5 * time.Second
+
 // core is what every verb needs: the database, and orders on it.
 type core struct {
 	db      *sqldb.DB
@@ -85,6 +88,9 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
+	if s.Pace > 1 && gc.Timeout == 0 {
+		gc.Timeout = max(time.Duration(float64(usualTimeout)/s.Pace), time.Second)
+	}
 	if c.gateway, err = wechat.New(gc); err != nil {
 		return err
 	}
@@ -97,7 +103,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		MchID: gc.MchID, AppID: gc.AppID, NotifyURL: notifyURL, RefundNotifyURL: s.refundNotifyURL(notifyURL), PayWithin: s.PayWithin, Grace: grace,
 		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight, LatePayment: order.LatePolicy(s.LatePayment),
 		RefundAutoApprove: payment.Fen(s.AutoApprove), RefundTwoPersons: payment.Fen(s.TwoPersons),
-		RefundSpacing: sh.refundSpacing, RefundRetry: sh.refundRetry, RefundPoll: sh.refundPoll})
+		Pace: s.Pace, RefundSpacing: sh.refundSpacing, RefundRetry: sh.refundRetry, RefundPoll: sh.refundPoll})
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ type settings struct {
 	TwoPersons  int64         `name:"refund-two-persons" env:"ORDERD_REFUND_TWO_PERSONS" default:"500000" help:"Refunds above this many fen need two approvals; 0: one always suffices."`
 	LatePayment string        `name:"late-payment" env:"ORDERD_LATE_PAYMENT" default:"refund" enum:"refund,revive" help:"Money that comes for a closed order: refund it, or revive the order if all of its stock is there."`
 	Reconcile   bool          `name:"reconcile-daily" env:"ORDERD_RECONCILE_DAILY" default:"true" negatable:"" help:"Reconcile with WeChat Pay's bill every day."`
+	Pace        float64       `name:"pace" env:"ORDERD_PACE" default:"1" hidden:"" help:"Divide the waits between calls to WeChat Pay by this. For tests against a simulator of the same speed."`
 	LogLevel    string        `name:"log-level" env:"ORDERD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
 
 	JWTSecret    string `name:"customer-jwt-secret" env:"ORDERD_CUSTOMER_JWT_SECRET" placeholder:"SECRET" help:"HS256 secret of customers' tokens, at least 32 bytes." secret:"yes"`
@@ -170,6 +171,8 @@ func (s *settings) check() error {
 		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep at least 100ms)")
 	case s.AutoApprove < 0 || s.TwoPersons < 0 || (s.TwoPersons > 0 && s.TwoPersons < s.AutoApprove):
 		return errors.New("ORDERD_REFUND_AUTO_APPROVE and ORDERD_REFUND_TWO_PERSONS are fen, not negative, and what needs two persons cannot be approved by itself")
+	case s.Pace < 1 || s.Pace > maxPace || (s.Pace > 1 && !s.simulated() && s.BaseURL == ""):
+		return errors.New("ORDERD_PACE is for tests against the simulator: 1 to 20, and only 1 with the real WeChat Pay, which limits how often it may be asked")
 	case s.JWTSecret != "" && s.JWTPublicKey != "":
 		return errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY, not both")
 	case s.AdminToken != "" && len(s.AdminToken) < minToken:
@@ -180,7 +183,12 @@ func (s *settings) check() error {
 	return nil
 }
 
-const minToken = 32
+const (
+	minToken = 32
+	// maxPace keeps the time in which a prepay may still arrive (30 s) above the
+	// gateway's time-out, which cannot go below a second.
+	maxPace = 20
+)
 
 // readSecretFile refuses a key that others can read.
 func readSecretFile(path string) (string, error) {
