@@ -13,7 +13,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
-	"orderd/migrations/sqldb/sqldbtest/commitproxy"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
@@ -924,14 +924,14 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 	if err := server.Create(t.Context(), "shop"); err != nil {
 		t.Fatal(err)
 	}
-	proxy, err := commitproxy.New(server.Addr)
+	proxy, err := faultproxy.NewMySQL(server.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
 	f := ordertest.New(t, sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop")))
 	f.SKU(t, "mug", 1000)
-	again := func(mode commitproxy.Mode, what string, do func() error) {
+	again := func(mode faultproxy.Mode, what string, do func() error) {
 		t.Helper()
 		proxy.Next(mode)
 		err := do()
@@ -946,7 +946,7 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 		}
 	}
 	n := 0
-	for _, mode := range []commitproxy.Mode{commitproxy.CutBefore, commitproxy.CutAfter} {
+	for _, mode := range []faultproxy.Mode{faultproxy.CutBefore, faultproxy.CutAfter} {
 		for range 10 {
 			n++
 			o := f.PaidOne(t, fmt.Sprint("r", n), "mug", 2)

@@ -16,7 +16,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
-	"orderd/migrations/sqldb/sqldbtest/commitproxy"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 )
 
 const insertSKU = `INSERT INTO skus
@@ -294,7 +294,7 @@ func TestCommitCutBeforeAfterAndStalled(t *testing.T) {
 	if err := server.Create(t.Context(), "shop"); err != nil {
 		t.Fatal(err)
 	}
-	proxy, err := commitproxy.New(server.Addr)
+	proxy, err := faultproxy.NewMySQL(server.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestCommitCutBeforeAfterAndStalled(t *testing.T) {
 	db := sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop"))
 	put(t, db, "stock", 1000)
 	const each = 30
-	for mode, count := range map[commitproxy.Mode]int{commitproxy.CutBefore: each, commitproxy.CutAfter: each, commitproxy.Stall: 3} {
+	for mode, count := range map[faultproxy.Mode]int{faultproxy.CutBefore: each, faultproxy.CutAfter: each, faultproxy.Stall: 3} {
 		unknown := 0
 		for i := range count {
 			before := available(t, db, "stock")

@@ -1,0 +1,306 @@
+// Package faultproxy is a TCP proxy that does to a connection what networks
+// and dying servers do: latency, resets, nobody there, silence, another server
+// behind the same address. In front of MySQL it also knows the COMMIT packet:
+// it can cut the connection before COMMIT reaches the server, after the server
+// has done it, or never deliver the answer. To the client these three look the
+// same, which is what it is for.
+//
+// The methods may be called at any time, from anywhere.
+package faultproxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// Mode is what happens to a COMMIT.
+type Mode string
+
+// The modes.
+const (
+	Pass      Mode = ""
+	CutBefore Mode = "cut before COMMIT"
+	CutAfter  Mode = "cut after COMMIT"
+	Stall     Mode = "stall COMMIT"
+)
+
+// Proxy forwards connections to a server.
+type Proxy struct {
+	listener net.Listener
+	commits  bool // the clients speak MySQL
+
+	mu     sync.Mutex
+	open   sync.Cond // signalled when silence or the proxy ends
+	server string
+	conns  map[net.Conn]bool
+
+	next    Mode
+	every   int // of the COMMITs, one in so many meets often
+	often   Mode
+	seen    int
+	hits    map[Mode]int
+	latency time.Duration
+	down    bool
+	silent  bool
+	closed  bool
+
+	done sync.WaitGroup
+}
+
+// New listens on a loopback port and forwards any protocol, byte by byte.
+func New(server string) (*Proxy, error) { return start(server, false) }
+
+// NewMySQL is New for MySQL, without TLS: only there are COMMITs seen, and do
+// Next, Every and Hits mean something.
+func NewMySQL(server string) (*Proxy, error) { return start(server, true) }
+
+func start(server string, commits bool) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{listener: l, commits: commits, server: server, hits: map[Mode]int{}, conns: map[net.Conn]bool{}}
+	p.open.L = &p.mu
+	p.done.Go(p.accept)
+	return p, nil
+}
+
+// Addr is where to connect.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Next sets what happens to the next COMMIT; it wins over Every.
+func (p *Proxy) Next(m Mode) { p.set(func() { p.next = m }) }
+
+// Every lets one COMMIT in n meet a mode from now on; Every(0, Pass) ends it.
+func (p *Proxy) Every(n int, m Mode) { p.set(func() { p.every, p.often, p.seen = n, m, 0 }) }
+
+// Hits counts the COMMITs that met a mode.
+func (p *Proxy) Hits(m Mode) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hits[m]
+}
+
+// Latency holds back everything that the server says by d; 0 ends it.
+func (p *Proxy) Latency(d time.Duration) { p.set(func() { p.latency = d }) }
+
+// Silence lets nothing pass in either direction, as a network that drops all
+// packets does: connections stay, new ones are taken and hear nothing. When it
+// ends, what was sent meanwhile arrives, also what its sender has given up.
+func (p *Proxy) Silence(on bool) { p.set(func() { p.silent = on }) }
+
+// Down ends all connections and resets every new one, until it is called with false.
+func (p *Proxy) Down(on bool) {
+	p.set(func() { p.down = on })
+	if on {
+		p.Reset()
+	}
+}
+
+// Switch sends new connections to another server, as a fail-over does; the
+// open ones stay where they are.
+func (p *Proxy) Switch(server string) { p.set(func() { p.server = server }) }
+
+// Reset ends all connections the hard way.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		reset(c)
+	}
+}
+
+// Close ends the proxy.
+func (p *Proxy) Close() {
+	_ = p.listener.Close()
+	p.set(func() { p.closed = true })
+	p.Reset()
+	p.done.Wait()
+}
+
+func (p *Proxy) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+	p.open.Broadcast()
+}
+
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		if !p.keep(client) {
+			continue
+		}
+		p.done.Go(func() { p.serve(client) })
+	}
+}
+
+// keep remembers a connection, or resets it when the proxy is down.
+func (p *Proxy) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.down || p.closed {
+		reset(c)
+		return false
+	}
+	p.conns[c] = true
+	return true
+}
+
+func (p *Proxy) forget(conns ...net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+		delete(p.conns, c)
+	}
+}
+
+// pass waits while there is silence and gives the server and the latency of this moment.
+func (p *Proxy) pass() (server string, latency time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.silent && !p.closed {
+		p.open.Wait()
+	}
+	return p.server, p.latency
+}
+
+// conversation is one connection in both directions.
+type conversation struct {
+	client, server net.Conn
+
+	mu   sync.Mutex
+	mode Mode // what its last COMMIT met
+}
+
+func (c *conversation) set(m Mode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mode = m
+}
+
+func (c *conversation) met() Mode {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mode
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	addr, _ := p.pass()
+	server, err := net.Dial("tcp", addr)
+	if err != nil || !p.keep(server) {
+		reset(client)
+		p.forget(client)
+		return
+	}
+	c := &conversation{client: client, server: server}
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		p.answers(c)
+	}()
+	p.questions(c)
+	_ = client.Close()
+	_ = server.Close()
+	<-back
+	p.forget(client, server)
+}
+
+// questions forwards what the client says, COMMIT by COMMIT when it speaks MySQL.
+func (p *Proxy) questions(c *conversation) {
+	buf := make([]byte, 64<<10)
+	for {
+		packet, commit, err := p.read(c.client, buf)
+		p.pass()
+		if len(packet) > 0 && commit {
+			m := p.take()
+			c.set(m)
+			if m == CutBefore {
+				return
+			}
+		}
+		if len(packet) > 0 {
+			if _, err := c.server.Write(packet); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// answers forwards what the server says, unless it is the answer to a COMMIT that the client must not hear.
+func (p *Proxy) answers(c *conversation) {
+	defer c.client.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := c.server.Read(buf)
+		if _, latency := p.pass(); latency > 0 {
+			time.Sleep(latency)
+		}
+		m := c.met()
+		if n > 0 && m == Pass {
+			if _, err := c.client.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if m == CutAfter || err != nil { // the server has answered the COMMIT: the client never hears
+			return
+		}
+	}
+}
+
+// take gives what the COMMIT that has just come meets.
+func (p *Proxy) take() Mode {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.next
+	p.next = Pass
+	if p.seen++; m == Pass && p.every > 0 && p.seen%p.every == 0 {
+		m = p.often
+	}
+	if m != Pass {
+		p.hits[m]++
+	}
+	return m
+}
+
+func (p *Proxy) read(from io.Reader, buf []byte) (packet []byte, commit bool, err error) {
+	if p.commits {
+		return readPacket(from)
+	}
+	n, err := from.Read(buf)
+	return buf[:n], false, err
+}
+
+const comQuery = 3 // MySQL's command byte for a text statement
+
+func readPacket(r io.Reader) (packet []byte, commit bool, err error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, false, err
+	}
+	length := int(binary.LittleEndian.Uint32(append(head[:3:3], 0)))
+	packet = make([]byte, 4+length)
+	copy(packet, head[:])
+	if _, err := io.ReadFull(r, packet[4:]); err != nil {
+		return nil, false, err
+	}
+	return packet, length > 1 && packet[4] == comQuery && bytes.EqualFold(packet[5:], []byte("COMMIT")), nil
+}

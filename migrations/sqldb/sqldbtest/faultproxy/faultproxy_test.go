@@ -1,0 +1,174 @@
+package faultproxy_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// server answers every line with its name before it.
+func server(t *testing.T, name string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for lines := bufio.NewScanner(c); lines.Scan(); {
+					fmt.Fprintf(c, "%s: %s\n", name, lines.Text())
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+type client struct {
+	net.Conn
+	lines *bufio.Reader
+}
+
+func dial(t *testing.T, p *faultproxy.Proxy) *client {
+	t.Helper()
+	c, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return &client{c, bufio.NewReader(c)}
+}
+
+// ask says a line and gives the answer, within the time.
+func (c *client) ask(line string, within time.Duration) (string, error) {
+	if _, err := fmt.Fprintln(c, line); err != nil {
+		return "", err
+	}
+	return c.hear(within)
+}
+
+func (c *client) hear(within time.Duration) (string, error) {
+	_ = c.SetReadDeadline(time.Now().Add(within))
+	return c.lines.ReadString('\n')
+}
+
+const (
+	soon = 5 * time.Second
+	beat = 60 * time.Millisecond
+)
+
+// A proxy that injects nothing makes every test that uses it green for nothing: each fault must be felt, and its end too.
+func TestFaultsAreFelt(t *testing.T) {
+	p, err := faultproxy.New(server(t, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c := dial(t, p)
+	says := func(c *client, want string) {
+		t.Helper()
+		if got, err := c.ask("hello", soon); err != nil || got != want+": hello\n" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	says(c, "one")
+
+	p.Latency(2 * beat)
+	begin := time.Now()
+	says(c, "one")
+	if took := time.Since(begin); took < 2*beat {
+		t.Errorf("latency: answered after %s", took)
+	}
+	p.Latency(0)
+
+	p.Silence(true)
+	late := dial(t, p)
+	for name, conn := range map[string]*client{"old": c, "new": late} {
+		if got, err := conn.ask("hush", beat); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("silence, %s connection: %q, %v", name, got, err)
+		}
+	}
+	p.Silence(false)
+	for name, conn := range map[string]*client{"old": c, "new": late} {
+		if got, err := conn.hear(soon); err != nil || got != "one: hush\n" {
+			t.Errorf("after silence, %s connection: %q, %v", name, got, err)
+		}
+	}
+
+	p.Switch(server(t, "two"))
+	says(c, "one")
+	says(dial(t, p), "two")
+
+	p.Reset()
+	if got, err := c.ask("hello", soon); err == nil {
+		t.Errorf("reset: %q", got)
+	}
+	c = dial(t, p)
+	says(c, "two")
+
+	p.Down(true)
+	for name, conn := range map[string]*client{"old": c, "new": dial(t, p)} {
+		if got, err := conn.ask("hello", soon); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("down, %s connection: %q, %v", name, got, err)
+		}
+	}
+	p.Down(false)
+	says(dial(t, p), "two")
+}
+
+// commit is a MySQL packet with the text COMMIT; its answer here is a line, because the server answers lines.
+var commit = append([]byte{7, 0, 0, 0, 3}, "COMMIT"...)
+
+// Next and Every must meet the COMMITs they were told to, and no others.
+func TestWhichCommitsAreMet(t *testing.T) {
+	p, err := faultproxy.NewMySQL(server(t, "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.Every(3, faultproxy.CutBefore)
+	p.Next(faultproxy.CutBefore) // takes the first
+	var cut []int
+	for i := 1; i <= 9; i++ {
+		c := dial(t, p)
+		// The line ends in a packet of its own, so that the server has something to answer.
+		if _, err := c.Write(append(commit[:11:11], 1, 0, 0, 0, '\n')); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.hear(soon); err != nil {
+			cut = append(cut, i)
+		}
+		_ = c.Close()
+	}
+	if fmt.Sprint(cut) != "[1 3 6 9]" || p.Hits(faultproxy.CutBefore) != 4 {
+		t.Errorf("cut %v, %d hits", cut, p.Hits(faultproxy.CutBefore))
+	}
+	p.Every(0, faultproxy.Pass)
+	p.Next(faultproxy.CutAfter)
+	for i, want := range []bool{true, false, false, false} {
+		c := dial(t, p)
+		if _, err := c.Write(append(commit[:11:11], 1, 0, 0, 0, '\n')); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.hear(soon); (err != nil) != want {
+			t.Errorf("COMMIT %d: %v", i, err)
+		}
+	}
+}
