@@ -1,9 +1,9 @@
 // Package faultproxy is a TCP proxy that does to a connection what networks
 // and dying servers do: latency, resets, nobody there, silence, another server
 // behind the same address. In front of MySQL it also knows the COMMIT packet:
-// it can cut the connection before COMMIT reaches the server, after the server
-// has done it, or never deliver the answer. To the client these three look the
-// same, which is what it is for.
+// it can cut the connection before COMMIT reaches the server or after the server
+// has done it, never deliver the answer, or deliver the COMMIT when its sender
+// has given up. To the client these four look the same, which is what it is for.
 //
 // The methods may be called at any time, from anywhere.
 package faultproxy
@@ -26,7 +26,12 @@ const (
 	CutBefore Mode = "cut before COMMIT"
 	CutAfter  Mode = "cut after COMMIT"
 	Stall     Mode = "stall COMMIT"
+	Late      Mode = "late COMMIT"
 )
+
+// lateBy is how long after its sender has gone a late COMMIT arrives: long
+// enough for the sender to have begun again.
+const lateBy = 50 * time.Millisecond
 
 // Proxy forwards connections to a server.
 type Proxy struct {
@@ -214,15 +219,18 @@ func (p *Proxy) serve(client net.Conn) {
 		defer close(back)
 		p.answers(c)
 	}()
-	p.questions(c)
+	if p.questions(c) {
+		<-back
+	}
 	_ = client.Close()
 	_ = server.Close()
 	<-back
 	p.forget(client, server)
 }
 
-// questions forwards what the client says, COMMIT by COMMIT when it speaks MySQL.
-func (p *Proxy) questions(c *conversation) {
+// questions forwards what the client says, COMMIT by COMMIT when it speaks
+// MySQL. It reports that the server's last answer is still to be waited for.
+func (p *Proxy) questions(c *conversation) (more bool) {
 	buf := make([]byte, 64<<10)
 	for {
 		packet, commit, err := p.read(c.client, buf)
@@ -230,24 +238,31 @@ func (p *Proxy) questions(c *conversation) {
 		if len(packet) > 0 && commit {
 			m := p.take()
 			c.set(m)
-			if m == CutBefore {
-				return
+			switch m {
+			case Pass, CutAfter, Stall:
+			case CutBefore:
+				return false
+			case Late:
+				_, _ = io.Copy(io.Discard, c.client)
+				time.Sleep(lateBy)
+				_, err := c.server.Write(packet)
+				return err == nil
 			}
 		}
 		if len(packet) > 0 {
 			if _, err := c.server.Write(packet); err != nil {
-				return
+				return false
 			}
 		}
 		if err != nil {
-			return
+			return false
 		}
 	}
 }
 
 // answers forwards what the server says, unless it is the answer to a COMMIT that the client must not hear.
 func (p *Proxy) answers(c *conversation) {
-	defer c.client.Close()
+	defer func() { _ = c.client.Close() }()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := c.server.Read(buf)
@@ -260,7 +275,7 @@ func (p *Proxy) answers(c *conversation) {
 				return
 			}
 		}
-		if m == CutAfter || err != nil { // the server has answered the COMMIT: the client never hears
+		if m == CutAfter || m == Late || err != nil { // the server has answered the COMMIT: the client never hears
 			return
 		}
 	}
