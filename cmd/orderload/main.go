@@ -32,6 +32,7 @@ type cli struct {
 	Callback  callbackCmd  `cmd:"" help:"Payment callbacks and closes against a transaction per event."`
 	HTTP      httpCmd      `cmd:"" name:"http" help:"Placement and callbacks over HTTP."`
 	Reconcile reconcileCmd `cmd:"" help:"A bill of a day against as many payments."`
+	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
 }
 
 func main() {

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"orderd/cmd/orderload/chaos"
+)
+
+type chaosCmd struct {
+	Size    string  `default:"smoke" enum:"smoke,pr,nightly,release" help:"smoke (2,000 orders, 10 kills), pr (10,000, 50), nightly (100,000, 500) or release (1,000,000, 5,000)."`
+	Orders  int     `help:"Orders instead of the size's."`
+	Kills   int     `help:"Kills instead of the size's."`
+	Faults  int     `help:"Other faults instead of the size's."`
+	Seed    uint64  `help:"Of every choice (default: drawn and printed)."`
+	Buyers  int     `default:"128" help:"Buyers at once."`
+	MinRate float64 `default:"50" help:"Orders a second without faults, below which the run is invalid."`
+	Report  string  `type:"path" help:"Write the report to this file too, as Markdown."`
+	JSON    string  `name:"json" type:"path" help:"Write the report to this file, as JSON."`
+	Folder  string  `type:"path" help:"Keep logs, histories and databases here."`
+	Tags    string  `help:"Build tags of the services."`
+	Mutant  string  `help:"Break the service on purpose; the run must be red. 'list' lists the mutants."`
+}
+
+// sizes are those of the reference: orders, kills, other faults.
+var sizes = map[string][3]int{"smoke": {2_000, 10, 50}, "pr": {10_000, 50, 300}, "nightly": {100_000, 500, 5_000}, "release": {1_000_000, 5_000, 50_000}}
+
+// Run tries to break the service. It fails on a violation and on a run that
+// proves nothing.
+func (c *chaosCmd) Run(ctx context.Context) error {
+	if c.Mutant == "list" {
+		for _, m := range chaos.Mutants {
+			fmt.Printf("%-24s %s\n", m.Name, m.What)
+		}
+		return nil
+	}
+	size := sizes[c.Size]
+	for i, own := range []int{c.Orders, c.Kills, c.Faults} {
+		if own != 0 {
+			size[i] = own
+		}
+	}
+	begin := time.Now()
+	r, err := chaos.Run(ctx, chaos.Options{Orders: size[0], Kills: size[1], Faults: size[2], Seed: c.Seed, Buyers: c.Buyers, MinRate: c.MinRate,
+		Dir: c.Folder, Keep: c.Folder != "", Tags: c.Tags, Mutant: c.Mutant,
+		Say: func(format string, args ...any) {
+			fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
+		}})
+	if r == nil {
+		return err
+	}
+	r.Write(os.Stdout)
+	return errors.Join(err, c.write(r))
+}
+
+func (c *chaosCmd) write(r *chaos.Report) error {
+	if c.Report != "" {
+		f, err := os.Create(c.Report)
+		if err != nil {
+			return err
+		}
+		r.Write(f)
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	if c.JSON == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	return errors.Join(err, os.WriteFile(c.JSON, append(b, '\n'), 0o600))
+}

@@ -1,0 +1,209 @@
+// Package chaos tries to break orderd from outside: several service processes
+// on a private MariaDB and Redis, a WeChat Pay whose ledger nobody can harm,
+// buyers in a closed loop, and a nemesis that kills, pauses, cuts and delays.
+// Afterwards everything is held against what WeChat Pay did and what the buyers
+// were told. A run in which too little went wrong is invalid, not green.
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Options shape a run.
+type Options struct {
+	Orders  int                              // that must be placed
+	Kills   int                              // kill −9 of services, workers, MariaDB, Redis
+	Faults  int                              // everything else that the nemesis does
+	Seed    uint64                           // of every choice; what the machine makes of it differs all the same
+	Buyers  int                              // at once; default 128
+	APIs    int                              // service processes; default 3
+	Workers int                              // worker processes; default 2
+	MinRate float64                          // orders a second without faults, below which the run is invalid
+	Dir     string                           // for everything that the run leaves behind; default a temporary folder
+	Keep    bool                             // keep the folder when all is well
+	Tags    string                           // of the build
+	Mutant  string                           // break the service on purpose: see Mutants
+	Say     func(format string, args ...any) // progress; may be nil
+
+	overlay string
+}
+
+// Bounds of the phases.
+const (
+	warmUp      = 10 * time.Second
+	liveness    = 60 * time.Second
+	safetyLimit = 60 * time.Minute
+)
+
+// Errors of a run. Anything else means that the harness itself failed.
+var (
+	// ErrViolation: a promise was broken. The report says which.
+	ErrViolation = errors.New("a promise was broken")
+	// ErrInvalid: too little happened for the run to prove anything.
+	ErrInvalid = errors.New("too little happened: the run proves nothing")
+)
+
+// Run is one run from nothing to a report.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	o.defaults()
+	dir := o.Dir
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "chaos-"); err != nil {
+			return nil, err
+		}
+	}
+	if o.Mutant != "" {
+		var err error
+		if o.overlay, err = mutate(ctx, dir, o.Mutant); err != nil {
+			return nil, err
+		}
+	}
+	r := newReport(o)
+	o.Say("seed %d: build and start %d services, %d workers, MariaDB, Redis, WeChat Pay; everything is in %s", o.Seed, o.APIs, o.Workers, dir)
+	s, err := newStage(ctx, o, dir)
+	if err != nil {
+		return nil, err
+	}
+	err = perform(ctx, o, s, r)
+	s.close()
+	if err == nil {
+		err = r.verdict()
+	}
+	if err == nil && !o.Keep {
+		_ = os.RemoveAll(dir)
+	}
+	return r, err
+}
+
+func (o *Options) defaults() {
+	set := func(v *int, to int) {
+		if *v == 0 {
+			*v = to
+		}
+	}
+	set(&o.Buyers, 128)
+	set(&o.APIs, 3)
+	set(&o.Workers, 2)
+	if o.Seed == 0 {
+		o.Seed = uint64(time.Now().UnixNano()) % 1_000_000
+	}
+	if o.Say == nil {
+		o.Say = func(string, ...any) {}
+	}
+}
+
+// perform goes through the phases: warm, safety, heal, liveness, reconcile
+// twice, verify, cold restart, verify.
+func perform(ctx context.Context, o Options, s *stage, r *Report) error {
+	h, err := newHistory(filepath.Join(s.dir, "history.jsonl"))
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	shop, n := newShop(s, o, h), newNemesis(s, o.Seed, h)
+	shopping, closeShop := context.WithCancel(ctx)
+	defer closeShop()
+	meters := newMeters(s)
+	defer meters.stop()
+
+	if err := warm(ctx, shopping, o, shop, n, r); err != nil {
+		return err
+	}
+	safety(ctx, o, shop, n, r)
+	o.Say("heal")
+	if err := n.heal(ctx); err != nil {
+		return err
+	}
+	shop.wg.Wait()
+	closeShop()
+	s.sim.ClearFaults() // those that buyers armed and nothing met
+	r.Placed = shop.counts["placed"]
+	r.Kills, r.Faults = n.kills, n.faults
+
+	j := &judge{stage: s, shop: shop, report: r}
+	o.Say("liveness: everything must find its end within %s", liveness)
+	if err := j.quiet(ctx, liveness); err != nil {
+		return err
+	}
+	r.Ended = time.Now()
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"reconcile the day twice", j.reconciled},
+		{"the end of what the bill has found", func(ctx context.Context) error { return j.again(ctx) }},
+		{"hold WeChat Pay's ledger and the buyers' words against the books", j.books},
+		{"verify", func(ctx context.Context) error { return j.verified(ctx, "verify") }},
+		{"kill everything, start cold, verify", j.cold},
+		{"read the logs", func(context.Context) error { return j.logs() }},
+		{"count what went wrong", func(ctx context.Context) error { return r.count(ctx, s, shop, n, meters) }},
+	} {
+		o.Say("%s", step.name)
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+// warm lets the shop run without faults and measures it.
+func warm(ctx, shopping context.Context, o Options, shop *shop, n *nemesis, r *Report) error {
+	o.Say("warm: %s without faults", warmUp)
+	begin := time.Now()
+	shop.open(shopping, func(int64) bool {
+		shop.mu.Lock()
+		placed := shop.counts["placed"]
+		shop.mu.Unlock()
+		kills, faults := n.counts()
+		return placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || time.Since(begin) > safetyLimit
+	})
+	if !pause(ctx, warmUp) {
+		return ctx.Err()
+	}
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	r.Rate = float64(shop.counts["placed"]) / time.Since(begin).Seconds()
+	return nil
+}
+
+// safety lets the nemesis work until there was enough of everything. Its pace
+// follows the orders, so that faults are spread over all of them.
+func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report) {
+	o.Say("safety: %d orders, %d kills, %d other faults", o.Orders, o.Kills, o.Faults)
+	begin, told := time.Now(), time.Now()
+	for ctx.Err() == nil && time.Since(begin) < safetyLimit {
+		shop.mu.Lock()
+		placed := shop.counts["placed"]
+		shop.mu.Unlock()
+		kills, faults := n.counts()
+		if placed >= o.Orders && kills >= o.Kills && faults >= o.Faults {
+			break
+		}
+		if time.Since(told) > 10*time.Second {
+			told = time.Now()
+			o.Say("  %6d of %d orders, %d of %d kills, %d of %d faults, %.0f orders/s", placed, o.Orders, kills, o.Kills, faults, o.Faults, float64(placed)/time.Since(r.Began).Seconds())
+		}
+		// What is done runs ahead of the orders by a little, never far.
+		share := float64(placed) / float64(o.Orders)
+		wantKill, wantFault := float64(kills) < share*float64(o.Kills)+1, float64(faults) < share*float64(o.Faults)+2
+		if wantKill || wantFault {
+			n.once(ctx, wantKill && (!wantFault || n.rnd.IntN(1+o.Faults/max(o.Kills, 1)) == 0))
+		}
+		pause(ctx, n.between(20*time.Millisecond, 400*time.Millisecond))
+	}
+	r.Safety = time.Since(begin).Round(time.Millisecond)
+}
+
+// again waits once more: the bill may have brought money for closed orders.
+func (j *judge) again(ctx context.Context) error {
+	before := j.report.Liveness
+	err := j.quiet(ctx, liveness)
+	j.report.Liveness = before
+	return err
+}

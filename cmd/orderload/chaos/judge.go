@@ -1,0 +1,399 @@
+package chaos
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/order/ordertest/model"
+	"orderd/payment/reconcile"
+	"orderd/payment/wechatsim"
+)
+
+// judge holds what the service has against what WeChat Pay did and what the
+// buyers saw. It reads the database by a way of its own and never asks the
+// service.
+type judge struct {
+	*stage
+	shop   *shop
+	report *Report
+
+	orders   map[string]orderRow
+	byKey    map[string]string // customer and key → order number
+	payments map[string]paymentRow
+	refunds  map[string]refundRow
+}
+
+type orderRow struct {
+	customer, key string
+	state         order.State
+}
+
+type paymentRow struct {
+	order, trade, outcome string
+	fen                   int64
+}
+
+type refundRow struct {
+	transaction, state string
+	fen                int64
+}
+
+const open = `SELECT
+  (SELECT COUNT(*) FROM orders WHERE state IN ('pending', 'closing')),
+  (SELECT COUNT(*) FROM refunds WHERE state IN ('pending_approval', 'owed', 'processing'))`
+
+// quiet waits until nothing is under way.
+func (j *judge) quiet(ctx context.Context, within time.Duration) error {
+	begin := time.Now()
+	var orders, refunds int
+	for {
+		if err := j.db.QueryRowContext(ctx, open).Scan(&orders, &refunds); err != nil {
+			return err
+		}
+		j.report.Liveness = time.Since(begin).Round(10 * time.Millisecond)
+		if orders+refunds == 0 {
+			return nil
+		}
+		if time.Since(begin) > within {
+			j.report.violated("liveness: %d orders and %d refunds have not found their end %s after everything was healed", orders, refunds, within)
+			return j.list(ctx)
+		}
+		if !pause(ctx, 200*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+// list names some of what has not ended.
+func (j *judge) list(ctx context.Context) error {
+	return sqldb.Each(ctx, j.db, `SELECT o.order_no, o.state, o.close_tries, COALESCE(o.due_at, 0)
+FROM orders o
+WHERE o.state IN ('pending', 'closing')
+ORDER BY o.order_no
+LIMIT 10`, nil, func(rows *sql.Rows) error {
+		var no, state string
+		var tries, due int64
+		err := rows.Scan(&no, &state, &tries, &due)
+		j.report.violated("liveness: %s is %s, asked %d times, due %s", no, state, tries, time.UnixMilli(due).UTC().Format(time.TimeOnly))
+		return err
+	})
+}
+
+// books holds every row against WeChat Pay's ledger and the buyers' words.
+func (j *judge) books(ctx context.Context) error {
+	if err := j.read(ctx); err != nil {
+		return err
+	}
+	j.payment()
+	j.refund()
+	j.buyers()
+	return nil
+}
+
+func (j *judge) read(ctx context.Context) error {
+	j.orders, j.byKey, j.payments, j.refunds = map[string]orderRow{}, map[string]string{}, map[string]paymentRow{}, map[string]refundRow{}
+	err := sqldb.Each(ctx, j.db, `SELECT order_no, customer_id, request_id, state
+FROM orders`, nil, func(rows *sql.Rows) error {
+		var no string
+		var o orderRow
+		err := rows.Scan(&no, &o.customer, &o.key, &o.state)
+		j.orders[no], j.byKey[o.customer+" "+o.key] = o, no
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = sqldb.Each(ctx, j.db, `SELECT transaction_id, order_no, out_trade_no, outcome, amount_fen
+FROM payments`, nil, func(rows *sql.Rows) error {
+		var id string
+		var p paymentRow
+		err := rows.Scan(&id, &p.order, &p.trade, &p.outcome, &p.fen)
+		j.payments[id] = p
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return sqldb.Each(ctx, j.db, `SELECT out_refund_no, transaction_id, state, amount_fen
+FROM refunds`, nil, func(rows *sql.Rows) error {
+		var no string
+		var r refundRow
+		err := rows.Scan(&no, &r.transaction, &r.state, &r.fen)
+		j.refunds[no] = r
+		return err
+	})
+}
+
+// payment is W1 to W3, C1 and C2.
+func (j *judge) payment() {
+	paidThere := map[string]bool{}
+	for _, t := range j.sim.Trades() {
+		paid := t.State == wechatsim.StateSuccess || t.State == wechatsim.StateRefund
+		no, _, _ := strings.Cut(t.OutTradeNo, "-")
+		o, known := j.orders[no]
+		p, held := j.payments[t.TransactionID]
+		switch {
+		case !known:
+			j.report.violated("W1: WeChat Pay has trade %s of an order that does not exist", t.OutTradeNo)
+		case paid && (!held || p.fen != t.Total || p.order != no || p.outcome == "held"):
+			j.report.violated("W1: WeChat Pay was paid %d fen for %s (order %s), we hold %+v", t.Total, t.OutTradeNo, o.state, p)
+		case t.State == wechatsim.StateNotPay && (o.state == order.Closed || o.state == order.Late):
+			j.report.violated("W3: %s is %s here and can be paid at WeChat Pay", no, o.state)
+		}
+		paidThere[t.TransactionID] = paid
+		if paid && j.truthAccepted(t.OutTradeNo) && !held {
+			j.report.violated("C1: the callback of %s was acknowledged and its payment is not here", t.OutTradeNo)
+		}
+	}
+	for id, p := range j.payments {
+		if p.outcome != "held" && !paidThere[id] {
+			j.report.violated("W2: we hold %s of order %s and WeChat Pay was never paid it", id, p.order)
+		}
+	}
+	for _, lie := range j.truth.forged {
+		j.report.violated("C2: a forged callback was acknowledged: %s", lie)
+	}
+}
+
+func (j *judge) truthAccepted(trade string) bool {
+	j.truth.mu.Lock()
+	defer j.truth.mu.Unlock()
+	return j.truth.accepted[trade]
+}
+
+// refund is W4: the same refunds on both sides, and never more than was paid.
+func (j *judge) refund() {
+	back := map[string]int64{}
+	there := map[string]bool{}
+	for _, r := range j.sim.Refunds() {
+		ours, known := j.refunds[r.OutRefundNo]
+		there[r.OutRefundNo] = r.State == wechatsim.StateSuccess
+		if r.State == wechatsim.StateSuccess {
+			back[r.TransactionID] += r.Amount
+		}
+		if !known || ours.fen != r.Amount || ours.transaction != r.TransactionID {
+			j.report.violated("W4: WeChat Pay has refund %s of %d fen, we have %+v", r.OutRefundNo, r.Amount, ours)
+		}
+	}
+	for no, r := range j.refunds {
+		if r.state == "success" && !there[no] {
+			j.report.violated("W4: refund %s is paid back here and not at WeChat Pay", no)
+		}
+	}
+	for id, fen := range back {
+		if fen > j.payments[id].fen {
+			j.report.violated("M2: of %s %d fen went back, %d were paid", id, fen, j.payments[id].fen)
+		}
+	}
+}
+
+// buyers is V1 to V4: what they were told is so.
+func (j *judge) buyers() {
+	mine := map[string]bool{}
+	for _, v := range j.shop.visits {
+		no := j.byKey[v.customer+" "+v.key]
+		mine[no] = true
+		switch {
+		case v.orderNo != "" && no != v.orderNo:
+			j.report.violated("V1: %s/%s was promised order %s and has %q", v.customer, v.key, v.orderNo, no)
+		case v.soldOut && no != "":
+			j.report.violated("V2: %s/%s was told sold out and has order %s", v.customer, v.key, no)
+		}
+		v.mu.Lock()
+		v.model.May(order.Expire) // everybody's time is up
+		state := model.Absent
+		if no != "" {
+			state = j.orders[no].state
+		}
+		if err := v.model.Observe(state); err != nil {
+			j.report.violated("V4: %s/%s (%s), order %q at the end: %v", v.customer, v.key, v.doing, no, err)
+		}
+		v.mu.Unlock()
+	}
+	for no := range j.orders {
+		if !mine[no] {
+			j.report.violated("V1: nobody asked for order %s", no)
+		}
+	}
+	for _, text := range j.shop.violations {
+		j.report.violated("%s", text)
+	}
+}
+
+// verified runs the service's own command.
+func (j *judge) verified(ctx context.Context, when string) error {
+	out, exit, err := j.verb(ctx, "verify", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var r order.Report
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&r); err != nil {
+		return fmt.Errorf("verify answered with exit %d: %.2000s", exit, out)
+	}
+	j.report.Invariants, j.report.VerifyTook = len(r.Checks), r.Took
+	for _, c := range r.Checks {
+		if c.Count > 0 {
+			j.report.violated("%s: %s: %d rows, such as %s", when, c.ID, c.Count, strings.Join(c.Violations[:min(3, len(c.Violations))], " | "))
+		}
+	}
+	if exit == 0 != r.OK() {
+		j.report.violated("%s: verify ended with %d", when, exit)
+	}
+	return nil
+}
+
+// reconciled runs the day twice. The only differences that may be open are
+// those of payments that WeChat Pay's signature vouched for and its ledger does
+// not have: the harness told these lies itself.
+func (j *judge) reconciled(ctx context.Context) error {
+	for _, day := range j.days() {
+		var first string
+		for run := 1; run <= 2; run++ {
+			out, exit, err := j.verb(ctx, "reconcile", "run", "--date", day, "-o", "json")
+			if err != nil {
+				return err
+			}
+			var res reconcile.Result
+			if err := json.NewDecoder(strings.NewReader(out)).Decode(&res); err != nil {
+				j.report.violated("R1: reconciling %s ended with %d: %.1000s", day, exit, out)
+				break
+			}
+			sum := fmt.Sprint(res.Open, " ", res.Healed)
+			if run == 1 {
+				first = sum
+				j.report.Healed += int(res.Healed)
+			} else if res.Healed != 0 {
+				j.report.violated("R2: the second run of %s healed %d again (first: %s)", day, res.Healed, first)
+			}
+		}
+	}
+	return sqldb.Each(ctx, j.db, `SELECT d.kind, d.ref, COALESCE(p.outcome, '')
+FROM differences d
+LEFT JOIN payments p ON p.transaction_id = d.transaction_id
+WHERE d.status = 'OPEN'`, nil, func(rows *sql.Rows) error {
+		var kind, ref, outcome string
+		err := rows.Scan(&kind, &ref, &outcome)
+		if outcome != "held" {
+			j.report.violated("R1: an open difference: %s %s", kind, ref)
+		}
+		return err
+	})
+}
+
+// days are the days of Beijing that the run touched.
+func (j *judge) days() []string {
+	first, last := reconcile.Day(j.report.Began), reconcile.Day(time.Now())
+	if first == last {
+		return []string{first}
+	}
+	return []string{first, last}
+}
+
+// logs looks for what must never stand in a log.
+func (j *judge) logs() error {
+	for _, p := range j.processes() {
+		b, err := os.ReadFile(p.log)
+		if err != nil {
+			return err
+		}
+		text := string(b)
+		for _, word := range []string{"panic:", "fatal error:", "DATA RACE", "invariant"} {
+			if i := strings.Index(text, word); i >= 0 {
+				j.report.violated("log of %s: %q: %s", p.name, word, around(text, i))
+			}
+		}
+		for n, secret := range j.secrets.all() {
+			if strings.Contains(text, secret) {
+				j.report.violated("S17: the log of %s contains secret %d", p.name, n)
+			}
+		}
+		j.report.LogBytes += int64(len(b))
+		for _, l := range strings.Split(text, "\n") {
+			if _, what, ok := strings.Cut(l, "msg=alarm what="); ok {
+				what, _, _ = strings.Cut(strings.TrimPrefix(what, `"`), " order_no=")
+				j.report.Alarms[strings.Trim(what, `"`)]++
+			}
+		}
+	}
+	return nil
+}
+
+func around(text string, i int) string {
+	return text[max(0, i-100):min(len(text), i+600)]
+}
+
+// tables are those that must be the same after everything was killed and
+// started again.
+const tables = "orders, order_items, order_events, stock_flows, skus, payments, refunds, refund_items, payment_attempts"
+
+func (j *judge) fingerprint(ctx context.Context) (string, error) {
+	var sums []string
+	err := sqldb.Each(ctx, j.db, "CHECKSUM TABLE "+tables, nil, func(rows *sql.Rows) error {
+		var table string
+		var sum sql.NullInt64
+		err := rows.Scan(&table, &sum)
+		sums = append(sums, fmt.Sprint(table, "=", sum.Int64))
+		return err
+	})
+	return strings.Join(sums, " "), err
+}
+
+// cold kills everything, starts it again and looks whether all of it is there.
+func (j *judge) cold(ctx context.Context) error {
+	before, err := j.fingerprint(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range j.processes() {
+		p.kill()
+	}
+	j.mariadb.Kill()
+	j.redis.Kill()
+	if err := errors.Join(j.mariadb.Start(ctx), j.redis.Start(ctx)); err != nil {
+		return err
+	}
+	after, err := j.fingerprint(ctx)
+	if err != nil {
+		return err
+	}
+	if before != after {
+		j.report.violated("durability: before %s, after %s", before, after)
+	}
+	if err := j.startAll(ctx); err != nil {
+		return err
+	}
+	return j.verified(ctx, "after a cold restart")
+}
+
+// command sends one command to Redis.
+func command(ctx context.Context, addr, text string) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := fmt.Fprintf(c, "%s\r\n", text); err != nil {
+		return err
+	}
+	answer := make([]byte, 64)
+	n, err := c.Read(answer)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if n == 0 || answer[0] != '+' {
+		return fmt.Errorf("redis answered %q to %s", answer[:n], text)
+	}
+	return nil
+}

@@ -1,0 +1,316 @@
+package chaos
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"syscall"
+	"time"
+
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+	"orderd/payment/wechatsim"
+)
+
+// nemesis does what goes wrong in a data centre, one weighted action after the
+// other; what lasts overlaps with what follows.
+type nemesis struct {
+	*stage
+	rnd     *rand.Rand // of its own goroutine only
+	history *history
+	wg      sync.WaitGroup // what lasts
+
+	mu     sync.Mutex
+	kills  map[string]int // by victim
+	faults map[string]int
+	err    error
+}
+
+func newNemesis(s *stage, seed uint64, h *history) *nemesis {
+	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(seed, 666)), history: h, kills: map[string]int{}, faults: map[string]int{}}
+}
+
+// action is something that goes wrong, with its weight.
+type action struct {
+	weight int
+	name   string
+	do     func(n *nemesis, ctx context.Context)
+}
+
+var actions = []action{
+	{10, "kill api", func(n *nemesis, ctx context.Context) { n.killProcess(ctx, n.apis) }},
+	{10, "kill worker", func(n *nemesis, ctx context.Context) { n.killProcess(ctx, n.workers) }},
+	{4, "kill mariadb", (*nemesis).killMariaDB},
+	{4, "kill redis", (*nemesis).killRedis},
+	{1, "flushall", (*nemesis).flush},
+	{2, "pause a process", (*nemesis).pauseProcess},
+	{2, "pause a server", (*nemesis).pauseServer},
+	{3, "cut before commit", func(n *nemesis, _ context.Context) { n.commits(faultproxy.CutBefore) }},
+	{3, "cut after commit", func(n *nemesis, _ context.Context) { n.commits(faultproxy.CutAfter) }},
+	{1, "late commit", func(n *nemesis, _ context.Context) { n.commits(faultproxy.Late) }},
+	{1, "stall commit", func(n *nemesis, _ context.Context) { n.proxy.Next(faultproxy.Stall) }},
+	{2, "reset connections", func(n *nemesis, _ context.Context) { n.either().Reset() }},
+	{2, "latency", (*nemesis).latency},
+	{2, "silence", (*nemesis).silence},
+	{3, "wechat away", (*nemesis).wechatAway},
+	{2, "wechat slow", (*nemesis).wechatSlow},
+	{2, "read only", (*nemesis).readOnly},
+	{2, "locks held", (*nemesis).holdLocks},
+}
+
+// once does one action. A kill is wanted when kills lag behind.
+func (n *nemesis) once(ctx context.Context, wantKill bool) {
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	for {
+		pick := n.rnd.IntN(total)
+		for _, a := range actions {
+			if pick -= a.weight; pick >= 0 {
+				continue
+			}
+			if wantKill && a.name[:4] != "kill" {
+				break
+			}
+			n.history.add(line{At: time.Now(), Op: "nemesis: " + a.name})
+			a.do(n, ctx)
+			if a.name[:4] != "kill" {
+				n.mu.Lock()
+				n.faults[a.name]++
+				n.mu.Unlock()
+			}
+			return
+		}
+	}
+}
+
+func (n *nemesis) counts() (kills, faults int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.kills {
+		kills += c
+	}
+	for _, c := range n.faults {
+		faults += c
+	}
+	return kills, faults
+}
+
+func (n *nemesis) killed(what string) {
+	n.mu.Lock()
+	n.kills[what]++
+	n.mu.Unlock()
+}
+
+func (n *nemesis) failed(err error) {
+	n.mu.Lock()
+	if n.err == nil {
+		n.err = err
+	}
+	n.mu.Unlock()
+}
+
+// lasting runs something beside what follows.
+func (n *nemesis) lasting(do func()) { n.wg.Go(do) }
+
+func (n *nemesis) between(lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(n.rnd.Int64N(int64(hi-lo)))
+}
+
+// killProcess kills one and brings it up again after a while. It must come up
+// whatever is away at that moment.
+func (n *nemesis) killProcess(ctx context.Context, of []*process) {
+	p := of[n.rnd.IntN(len(of))]
+	if !p.kill() {
+		return
+	}
+	n.killed(p.name[:3])
+	wait := n.between(0, 700*time.Millisecond)
+	n.lasting(func() {
+		pause(ctx, wait)
+		if err := p.start(); err != nil {
+			n.failed(err)
+		}
+	})
+}
+
+func (n *nemesis) killMariaDB(ctx context.Context) {
+	wait := n.between(0, 500*time.Millisecond)
+	if !n.mysqlUp.TryLock() {
+		return
+	}
+	n.mariadb.Kill()
+	n.killed("mariadb")
+	n.lasting(func() {
+		defer n.mysqlUp.Unlock()
+		pause(ctx, wait)
+		if err := n.mariadb.Start(context.WithoutCancel(ctx)); err != nil {
+			n.failed(fmt.Errorf("mariadb: %w", err))
+		}
+	})
+}
+
+func (n *nemesis) killRedis(ctx context.Context) {
+	wait := n.between(0, 500*time.Millisecond)
+	if !n.redisUp.TryLock() {
+		return
+	}
+	n.redis.Kill()
+	n.killed("redis")
+	n.lasting(func() {
+		defer n.redisUp.Unlock()
+		pause(ctx, wait)
+		if err := n.redis.Start(context.WithoutCancel(ctx)); err != nil {
+			n.failed(fmt.Errorf("redis: %w", err))
+		}
+	})
+}
+
+func (n *nemesis) flush(ctx context.Context) {
+	if n.redisUp.TryLock() {
+		defer n.redisUp.Unlock()
+		if err := command(ctx, n.redis.Addr, "FLUSHALL"); err != nil {
+			n.failed(err)
+		}
+	}
+}
+
+func (n *nemesis) pauseProcess(ctx context.Context) {
+	all := n.processes()
+	p, d := all[n.rnd.IntN(len(all))], n.between(time.Second, 6*time.Second)
+	if !p.signal(syscall.SIGSTOP) {
+		return
+	}
+	n.lasting(func() {
+		pause(ctx, d)
+		p.signal(syscall.SIGCONT)
+	})
+}
+
+func (n *nemesis) pauseServer(ctx context.Context) {
+	d := n.between(500*time.Millisecond, 3*time.Second)
+	if n.rnd.IntN(2) == 0 {
+		if n.mysqlUp.TryLock() {
+			n.mariadb.Pause()
+			n.lasting(func() { defer n.mysqlUp.Unlock(); pause(ctx, d); n.mariadb.Resume() })
+		}
+		return
+	}
+	if n.redisUp.TryLock() {
+		n.redis.Pause()
+		n.lasting(func() { defer n.redisUp.Unlock(); pause(ctx, d); n.redis.Resume() })
+	}
+}
+
+// commits lets a number of COMMITs meet a mode: one alone meets an idle moment
+// too easily.
+func (n *nemesis) commits(m faultproxy.Mode) {
+	n.proxy.Every(2+n.rnd.IntN(4), m)
+	d := n.between(200*time.Millisecond, time.Second)
+	n.lasting(func() { time.Sleep(d); n.proxy.Every(0, faultproxy.Pass) })
+}
+
+func (n *nemesis) either() *faultproxy.Proxy {
+	if n.rnd.IntN(3) == 0 {
+		return n.bell
+	}
+	return n.proxy
+}
+
+func (n *nemesis) latency(ctx context.Context) {
+	p, by, d := n.either(), n.between(5*time.Millisecond, 80*time.Millisecond), n.between(time.Second, 3*time.Second)
+	p.Latency(by)
+	n.lasting(func() { pause(ctx, d); p.Latency(0) })
+}
+
+func (n *nemesis) silence(ctx context.Context) {
+	p, d := n.either(), n.between(300*time.Millisecond, 3*time.Second)
+	p.Silence(true)
+	n.lasting(func() { pause(ctx, d); p.Silence(false) })
+}
+
+// wechatAway lets calls go unanswered for as many calls as come in a few seconds.
+func (n *nemesis) wechatAway(context.Context) {
+	kinds := []wechatsim.Fault{{Kind: wechatsim.FaultStatus, Status: 503}, {Kind: wechatsim.FaultStatus, Status: 429}, {Kind: wechatsim.FaultCutBefore},
+		{Kind: wechatsim.FaultCutAfter}, {Kind: wechatsim.FaultBadSignature}, {Kind: wechatsim.FaultNoSignature}, {Kind: wechatsim.FaultOldTimestamp}, {Kind: wechatsim.FaultUnknownSerial}}
+	f := kinds[n.rnd.IntN(len(kinds))]
+	for _, endpoint := range []string{"prepay", "close", "query", "refund", "refund_query"} {
+		f.Endpoint, f.OutTradeNo, f.Count = endpoint, "*", 5+n.rnd.IntN(60)
+		_ = n.sim.AddFault(f)
+	}
+}
+
+func (n *nemesis) wechatSlow(context.Context) {
+	for _, endpoint := range []string{"prepay", "close", "query", "refund", "notify"} {
+		_ = n.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: wechatsim.FaultDelay, DelayMS: 200 + n.rnd.IntN(1500), Count: 10 + n.rnd.IntN(40)})
+	}
+}
+
+// readOnly is what a fail-over looks like from the old primary.
+func (n *nemesis) readOnly(ctx context.Context) {
+	if !n.mysqlUp.TryLock() {
+		return
+	}
+	d := n.between(500*time.Millisecond, 3*time.Second)
+	if err := n.mariadb.Exec(ctx, "SET GLOBAL read_only = 1"); err != nil {
+		n.failed(err)
+	}
+	n.lasting(func() {
+		defer n.mysqlUp.Unlock()
+		pause(ctx, d)
+		if err := n.mariadb.Exec(context.WithoutCancel(ctx), "SET GLOBAL read_only = 0"); err != nil {
+			n.failed(err)
+		}
+	})
+}
+
+// holdLocks is somebody at a console with an open transaction that locks SKUs
+// in the wrong order: deadlocks and lock waits.
+func (n *nemesis) holdLocks(ctx context.Context) {
+	if !n.mysqlUp.TryLock() {
+		return
+	}
+	a, b := n.rnd.IntN(hot), hot+n.rnd.IntN(hot)
+	wait, hold := n.between(20*time.Millisecond, 200*time.Millisecond), n.between(50*time.Millisecond, 2500*time.Millisecond)
+	n.lasting(func() {
+		defer n.mysqlUp.Unlock()
+		conn, err := n.db.Pool().Conn(ctx)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		tx, err := conn.BeginTx(ctx, &sql.TxOptions{})
+		if err != nil {
+			return
+		}
+		defer tx.Rollback()
+		for i, sku := range []string{skuID(b), skuID(a)} {
+			if _, err := tx.ExecContext(ctx, "UPDATE skus SET updated_at = updated_at + 1 WHERE sku_id = ?", sku); err != nil {
+				return // chosen as the victim of the deadlock
+			}
+			pause(ctx, []time.Duration{wait, hold}[i])
+		}
+	})
+}
+
+// heal ends everything that goes wrong and waits until all is up.
+func (n *nemesis) heal(ctx context.Context) error {
+	n.wg.Wait()
+	n.sim.ClearFaults()
+	for _, p := range []*faultproxy.Proxy{n.proxy, n.bell} {
+		p.Every(0, faultproxy.Pass)
+		p.Next(faultproxy.Pass)
+		p.Latency(0)
+		p.Silence(false)
+		p.Down(false)
+	}
+	for _, p := range n.processes() {
+		p.signal(syscall.SIGCONT)
+	}
+	if n.err != nil {
+		return fmt.Errorf("the nemesis itself failed: %w", n.err)
+	}
+	return n.ready(ctx)
+}

@@ -1,0 +1,275 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+)
+
+// Report is what a run says.
+type Report struct {
+	Options    Options        `json:"options"`
+	Commit     string         `json:"commit"`
+	Began      time.Time      `json:"began"`
+	Ended      time.Time      `json:"ended"`
+	Rate       float64        `json:"orders_per_second_without_faults"`
+	Placed     int            `json:"placed"`
+	Safety     time.Duration  `json:"safety_ns"`
+	Liveness   time.Duration  `json:"liveness_ns"`
+	Kills      map[string]int `json:"kills"`
+	Faults     map[string]int `json:"faults"`
+	Buyers     map[string]int `json:"buyers"`
+	Happened   []Happened     `json:"happened"`
+	Alarms     map[string]int `json:"alarms"`
+	Healed     int            `json:"healed_by_the_bill"`
+	Invariants int            `json:"invariants"`
+	VerifyTook time.Duration  `json:"verify_ns"`
+	LogBytes   int64          `json:"log_bytes"`
+	Violations []string       `json:"violations"`
+	Broken     int            `json:"violations_total"`
+}
+
+// Happened is something that must happen often enough for the run to count.
+type Happened struct {
+	What string `json:"what"`
+	N    int    `json:"n"`
+	Need int    `json:"need"`
+}
+
+func newReport(o Options) *Report {
+	r := &Report{Options: o, Began: time.Now(), Alarms: map[string]int{}, Kills: map[string]int{}, Faults: map[string]int{}}
+	r.Options.Say = nil
+	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
+		r.Commit = strings.TrimSpace(string(out))
+	}
+	return r
+}
+
+// maxViolations is how many are written out; the count is of all.
+const maxViolations = 50
+
+func (r *Report) violated(format string, args ...any) {
+	if r.Broken++; r.Broken <= maxViolations {
+		r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
+	}
+}
+
+// verdict is nil when nothing was broken and enough happened.
+func (r *Report) verdict() error {
+	if r.Broken > 0 {
+		return fmt.Errorf("%w: %d times", ErrViolation, r.Broken)
+	}
+	var short []string
+	for _, h := range r.Happened {
+		if h.N < h.Need {
+			short = append(short, fmt.Sprintf("%s: %d of %d", h.What, h.N, h.Need))
+		}
+	}
+	if r.Rate < r.Options.MinRate {
+		short = append(short, fmt.Sprintf("%.0f orders/s without faults, of %.0f", r.Rate, r.Options.MinRate))
+	}
+	if len(short) > 0 {
+		return fmt.Errorf("%w: %s", ErrInvalid, strings.Join(short, "; "))
+	}
+	return nil
+}
+
+// needs is what must happen in 100,000 orders; smaller runs need their share.
+var needs = []struct {
+	what  string
+	of    int
+	query string // "" where the harness counts itself
+}{
+	{"paid before the close", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing' AND cause_type = 'query'`},
+	{"paid during the close", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing'`},
+	{"callback while closing", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing' AND cause_type = 'notification'`},
+	{"callback after the close, money sent back", 100, `SELECT COUNT(*) FROM refunds WHERE reason = 'late' AND state = 'success'`},
+	{"sweep found what the queue had lost", 200, `SELECT COUNT(*) FROM order_events WHERE event = 'close.requested' AND (cause_type = 'sweep' OR cause_id LIKE 'sweep:%')`},
+	{"cut before commit", 100, ""},
+	{"cut after commit", 100, ""},
+	{"close answered, answer lost", 200, ""},
+	{"duplicate callback", 5000, ""},
+	{"forged callback", 1000, ""},
+	{"sold out", 1000, ""},
+	{"cancel and timeout at once", 500, ""},
+	{"task delivered again", 200, ""},
+	{"partial return refused", 200, ""},
+	{"deadlock", 1, ""},
+}
+
+// count fills in how often everything happened.
+func (r *Report) count(ctx context.Context, s *stage, shop *shop, n *nemesis, m *meters) error {
+	r.Buyers = shop.counts
+	own := map[string]int{"cut before commit": s.proxy.Hits(faultproxy.CutBefore), "cut after commit": s.proxy.Hits(faultproxy.CutAfter),
+		"task delivered again": m.again(), "deadlock": m.deadlocks}
+	s.truth.mu.Lock()
+	maps.Copy(own, s.truth.counts)
+	s.truth.mu.Unlock()
+	for _, what := range []string{"sold out", "cancel and timeout at once", "partial return refused"} {
+		own[what] = shop.counts[what]
+	}
+	for _, need := range needs {
+		h := Happened{What: need.what, N: own[need.what], Need: max(1, need.of*r.Options.Orders/100_000)}
+		if need.query != "" {
+			if err := s.db.QueryRowContext(ctx, need.query).Scan(&h.N); err != nil {
+				return err
+			}
+		}
+		r.Happened = append(r.Happened, h)
+	}
+	return nil
+}
+
+// Write writes the report for people, as Markdown.
+func (r *Report) Write(w io.Writer) {
+	o := r.Options
+	verdict := "**0 violations**"
+	if err := r.verdict(); err != nil {
+		verdict = "**" + err.Error() + "**"
+	}
+	fmt.Fprintf(w, "# Chaos run: %d orders, seed %d: %s\n\n", r.Placed, o.Seed, verdict)
+	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --seed %d`", o.Orders, o.Kills, o.Faults, o.Seed)
+	if o.Mutant != "" {
+		fmt.Fprintf(w, " `--mutant %s`", o.Mutant)
+	}
+	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n", r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())
+	fmt.Fprintf(w, "%d services, %d workers, MariaDB with full durability, Redis with its log on disk; %d buyers.\n", o.APIs, o.Workers, o.Buyers)
+	fmt.Fprintf(w, "Without faults %.0f orders/s. Faults for %s; after healing everything found its end within %s. %d invariants verified in %s, and again after a cold restart.\n",
+		r.Rate, r.Safety.Round(time.Second), r.Liveness, r.Invariants, r.VerifyTook.Round(time.Millisecond))
+	fmt.Fprintf(w, "The bill healed %d payments that nobody had told of. %.1f MB of logs hold none of %d canary secrets.\n\n", r.Healed, float64(r.LogBytes)/1e6, len(canaries{}.all()))
+	kills, faults := sum(r.Kills), sum(r.Faults)
+	fmt.Fprintf(w, "%d kills with SIGKILL: %s.\n%d other faults: %s.\n\n", kills, list(r.Kills), faults, list(r.Faults))
+	fmt.Fprintf(w, "| happened | times | needed |\n|---|---:|---:|\n")
+	for _, h := range r.Happened {
+		mark := ""
+		if h.N < h.Need {
+			mark = " **short**"
+		}
+		fmt.Fprintf(w, "| %s | %d | %d%s |\n", h.What, h.N, h.Need, mark)
+	}
+	fmt.Fprintf(w, "\nBuyers: %s.\nAlarms: %s.\n", list(r.Buyers), list(r.Alarms))
+	if r.Broken == 0 && kills > 0 && r.Placed > 0 {
+		fmt.Fprintf(w, "\nWhat zero means (rule of three, 95 %%): fewer than %.2f %% of kills and %.0f in a million orders violate. It does not show power loss, the live WeChat Pay or several hosts.\n",
+			300/float64(kills), 3e6/float64(r.Placed))
+	}
+	if r.Broken > 0 {
+		fmt.Fprintf(w, "\n## %d violations\n\n", r.Broken)
+		for _, v := range r.Violations {
+			fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(v, "\n", "\n  "))
+		}
+	}
+}
+
+func sum(m map[string]int) (n int) {
+	for _, c := range m {
+		n += c
+	}
+	return n
+}
+
+func list(m map[string]int) string {
+	if len(m) == 0 {
+		return "none"
+	}
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%s %d", k, m[k]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// meters adds up counters of processes and servers that die with their numbers.
+type meters struct {
+	stage  *stage
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu            sync.Mutex
+	last          map[string]float64
+	total         float64
+	deadlocks     int
+	lastDeadlocks int
+}
+
+func newMeters(s *stage) *meters {
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &meters{stage: s, cancel: cancel, done: make(chan struct{}), last: map[string]float64{}}
+	go func() {
+		defer close(m.done)
+		for pause(ctx, 500*time.Millisecond) {
+			m.read(ctx)
+		}
+	}()
+	return m
+}
+
+func (m *meters) stop() { m.cancel(); <-m.done }
+
+func (m *meters) again() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int(m.total)
+}
+
+// read takes the tasks that ended in something that asynq delivers again, and
+// InnoDB's deadlocks.
+func (m *meters) read(ctx context.Context) {
+	for _, p := range m.stage.workers {
+		n, ok := scrape(ctx, "http://"+p.admin+"/metrics", m.stage.secrets.admin)
+		if !ok {
+			continue
+		}
+		m.mu.Lock()
+		if n > m.last[p.name] {
+			m.total += n - m.last[p.name]
+		}
+		m.last[p.name] = n
+		m.mu.Unlock()
+	}
+	var name string
+	var n int
+	if err := m.stage.db.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'").Scan(&name, &n); err == nil {
+		m.mu.Lock()
+		m.deadlocks += max(0, n-m.lastDeadlocks)
+		m.lastDeadlocks = n
+		m.mu.Unlock()
+	}
+}
+
+func scrape(ctx context.Context, url, token string) (total float64, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, false
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, false
+	}
+	defer res.Body.Close()
+	for scan := bufio.NewScanner(res.Body); scan.Scan(); {
+		text := scan.Text()
+		if !strings.Contains(text, "scheduler_tasks_total{") || strings.Contains(text, `result="done"`) || strings.Contains(text, `result="poison"`) {
+			continue
+		}
+		n, err := strconv.ParseFloat(text[strings.LastIndex(text, " ")+1:], 64)
+		if err == nil {
+			total += n
+		}
+	}
+	return total, res.StatusCode == http.StatusOK
+}

@@ -1,0 +1,580 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/order/ordertest/model"
+	"orderd/payment/wechatsim"
+)
+
+// shop is everybody who buys, in a closed loop: so many at once, each does one
+// thing after another.
+type shop struct {
+	stage   *stage
+	o       Options
+	history *history
+	http    *http.Client
+	started atomic.Int64 // visits
+	wg      sync.WaitGroup
+
+	mu         sync.Mutex
+	visits     []*visit
+	counts     map[string]int
+	violations []string
+}
+
+// visit is one order, or the attempt at one, as its buyer saw it.
+type visit struct {
+	customer, key string
+	orderNo       string // of the first answer
+	soldOut       bool   // answered so, for good
+	trade         string // out_trade_no of the prepay
+	doing         string
+
+	mu       sync.Mutex
+	model    *model.Order // what the order may be, given what was asked and answered
+	expireAt time.Time    // from the placement's answer
+}
+
+// began, ended tell the model of a request; a violation is told to the shop.
+func (v *visit) began(e order.Event) model.Op {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.model.Began(e)
+}
+
+func (b *buyer) ended(op model.Op, a answer, told order.State) {
+	b.visit.mu.Lock()
+	defer b.visit.mu.Unlock()
+	var err error
+	switch {
+	case a.status == 0 || a.status >= 500:
+		b.model.Unknown(op)
+	case a.refused:
+		err = b.model.Failed(op)
+	default:
+		if !b.expireAt.IsZero() && !time.Now().Before(b.expireAt.Add(grace)) {
+			b.model.May(order.Expire) // not before: nobody's time may be up early
+		}
+		err = b.model.Answered(op, told)
+	}
+	if err != nil {
+		b.violated("V4: order %s (%s): %v", b.orderNo, b.doing, err)
+	}
+}
+
+// may tells the model that money can come from now on, and whether it still can.
+func (v *visit) may(e order.Event, can bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if can {
+		v.model.May(e)
+	} else {
+		v.model.Cannot(e)
+	}
+}
+
+func newShop(s *stage, o Options, h *history) *shop {
+	return &shop{stage: s, o: o, history: h, counts: map[string]int{},
+		http: &http.Client{Timeout: 8 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}}}
+}
+
+func (s *shop) count(what string) {
+	s.mu.Lock()
+	s.counts[what]++
+	s.mu.Unlock()
+}
+
+func (s *shop) violated(format string, args ...any) {
+	s.mu.Lock()
+	s.violations = append(s.violations, fmt.Sprintf(format, args...))
+	s.mu.Unlock()
+}
+
+// open lets the buyers in; they come until enough reports true.
+func (s *shop) open(ctx context.Context, enough func(started int64) bool) {
+	for b := range s.o.Buyers {
+		s.wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(s.o.Seed, uint64(b)))
+			for n := 0; ctx.Err() == nil && !enough(s.started.Load()); n++ {
+				i := s.started.Add(1)
+				s.buy(ctx, &buyer{shop: s, ctx: ctx, rnd: rnd, visit: &visit{model: model.New(), customer: fmt.Sprintf("c%d-%d", b, n/3), key: fmt.Sprintf("v%d", i)}})
+			}
+		})
+	}
+}
+
+// buyer is one visit while it lasts.
+type buyer struct {
+	*shop
+	*visit
+	ctx   context.Context
+	rnd   *rand.Rand
+	token string
+}
+
+// card is something that buyers do, and how many of a hundred do it.
+type card struct {
+	share int
+	name  string
+	do    func(*buyer)
+}
+
+var deck = []card{
+	{40, "pays", (*buyer).pays},
+	{4, "pays, told ten times", func(b *buyer) { b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10}); b.await(order.Paid) }},
+	{5, "pays, the callback is lost", func(b *buyer) { b.pay(wechatsim.PayOptions{Notify: true, DropNotify: true}) }},
+	{14, "walks away", (*buyer).walksAway},
+	{3, "pays after the close", (*buyer).paysLate},
+	{9, "cancels", func(b *buyer) { b.prepay(); b.cancel() }},
+	{2, "cancels twice at once", (*buyer).cancelsTwice},
+	{3, "cancels as the time is up", (*buyer).cancelsAtTheDeadline},
+	{5, "pays in the last instant", (*buyer).paysInTheLastInstant},
+	{4, "cancels while paying", (*buyer).cancelsWhilePaying},
+	{3, "pays as the close is asked", (*buyer).paysBeforeTheClose},
+	{3, "the answer to the close is lost", (*buyer).closeUnheard},
+	{5, "pays and sends back", (*buyer).returns},
+}
+
+func (b *buyer) deal() card {
+	n := b.rnd.IntN(100)
+	for _, c := range deck {
+		if n -= c.share; n < 0 {
+			return c
+		}
+	}
+	panic("the shares of the deck are less than a hundred")
+}
+
+// buy is one visit from beginning to end.
+func (s *shop) buy(ctx context.Context, b *buyer) {
+	var err error
+	if b.token, err = orderhttp.MintToken([]byte(s.stage.secrets.jwt), b.customer, time.Now(), time.Hour); err != nil {
+		panic(err) // our own secret is long enough
+	}
+	c := b.deal()
+	b.doing = c.name
+	s.mu.Lock()
+	s.visits = append(s.visits, b.visit)
+	s.mu.Unlock()
+	if !b.place() {
+		return
+	}
+	s.count("placed")
+	c.do(b)
+	if b.trade != "" && b.rnd.IntN(20) == 0 {
+		b.lie()
+	}
+}
+
+// cart is one to three lines, hot SKUs first.
+func (b *buyer) cart() map[string]any {
+	lines := map[int]int{}
+	zipf := rand.NewZipf(b.rnd, 1.3, 4, skus-1)
+	for range 1 + b.rnd.IntN(3) {
+		lines[int(zipf.Uint64())] += 1 + b.rnd.IntN(2)
+	}
+	var items []map[string]any
+	for n, q := range lines {
+		items = append(items, map[string]any{"sku_id": skuID(n), "quantity": q})
+	}
+	return map[string]any{"items": items}
+}
+
+// placeTries bounds how often a buyer presses the button.
+const placeTries = 60
+
+// place places the order, with the same key until there is an answer.
+func (b *buyer) place() bool {
+	cart := b.cart()
+	for range placeTries {
+		a := b.try(cart)
+		switch {
+		case a.status == http.StatusCreated:
+			if b.rnd.IntN(10) == 0 {
+				b.placeAgain(cart)
+			}
+			return true
+		case a.code == orderhttp.CodeStockInsufficient:
+			b.soldOut = true
+			b.count("sold out")
+			return false
+		case a.status != 0 && a.status < 500 && a.status != http.StatusTooManyRequests:
+			b.violated("placing %s/%s answered %d %s", b.customer, b.key, a.status, a.code)
+			return false
+		}
+		if !pause(b.ctx, time.Duration(50+b.rnd.IntN(200))*time.Millisecond) {
+			return false
+		}
+	}
+	b.count("gave up placing")
+	return false
+}
+
+// try is one attempt at placing; one in twenty hangs up early.
+func (b *buyer) try(cart map[string]any) answer {
+	ctx, cancel := b.ctx, context.CancelFunc(func() {})
+	if b.rnd.IntN(20) == 0 {
+		ctx, cancel = context.WithTimeout(b.ctx, 50*time.Millisecond)
+	}
+	defer cancel()
+	op := b.began(model.Place)
+	a := b.call(ctx, "place", http.MethodPost, "/v1/orders", b.key, cart)
+	a.refused = a.status != http.StatusCreated
+	b.ended(op, a, model.Untold)
+	if a.status == http.StatusCreated {
+		b.expireAt = a.body.TimeExpire
+		if b.orderNo != "" && a.body.OrderNo != b.orderNo {
+			b.violated("K1: key %s/%s gave order %s and order %s", b.customer, b.key, b.orderNo, a.body.OrderNo)
+		}
+		b.orderNo = a.body.OrderNo
+	}
+	return a
+}
+
+// placeAgain presses the button eight times more, at once.
+func (b *buyer) placeAgain(cart map[string]any) {
+	var wg sync.WaitGroup
+	answers := make([]answer, 8)
+	for i := range answers {
+		wg.Go(func() {
+			op := b.began(model.Place)
+			answers[i] = b.call(b.ctx, "place", http.MethodPost, "/v1/orders", b.key, cart)
+			answers[i].refused = answers[i].status != http.StatusCreated
+			b.ended(op, answers[i], model.Untold)
+		})
+	}
+	wg.Wait()
+	for _, a := range answers {
+		if a.status == http.StatusCreated && a.body.OrderNo != b.orderNo {
+			b.violated("K1: key %s/%s gave order %s and order %s", b.customer, b.key, b.orderNo, a.body.OrderNo)
+		}
+		if a.code == orderhttp.CodeStockInsufficient {
+			b.violated("K1: key %s/%s gave order %s, and the repeat was told sold out", b.customer, b.key, b.orderNo)
+		}
+	}
+	b.count("placed again")
+}
+
+// prepay asks for the QR code until there is an answer.
+func (b *buyer) prepay() bool {
+	if b.trade != "" {
+		return true
+	}
+	for range placeTries / 2 {
+		a := b.call(b.ctx, "prepay", http.MethodPost, "/v1/orders/"+b.orderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"})
+		switch {
+		case a.status == http.StatusOK:
+			if b.trade != "" && b.trade != a.body.OutTradeNo {
+				b.violated("order %s has two payable trades: %s and %s", b.orderNo, b.trade, a.body.OutTradeNo)
+			}
+			b.trade = a.body.OutTradeNo
+			return true
+		case a.status == http.StatusConflict:
+			return false // too late
+		}
+		if !pause(b.ctx, time.Duration(50+b.rnd.IntN(100))*time.Millisecond) {
+			return false
+		}
+	}
+	return false
+}
+
+func (b *buyer) pay(o wechatsim.PayOptions) bool {
+	if !b.prepay() {
+		return false
+	}
+	return b.payNow(o)
+}
+
+func (b *buyer) payNow(o wechatsim.PayOptions) bool {
+	start := time.Now()
+	b.may(order.Pay, true)
+	err := b.stage.sim.Pay(b.trade, o)
+	if err != nil {
+		b.may(order.Pay, false)
+	}
+	b.history.add(line{At: start, Buyer: b.customer, Op: "pay", Order: b.orderNo, Result: fmt.Sprint(err == nil)})
+	if err == nil {
+		b.count("paid at WeChat Pay")
+	}
+	return err == nil
+}
+
+func (b *buyer) pays() {
+	if !b.prepay() {
+		return
+	}
+	pause(b.ctx, time.Duration(b.rnd.IntN(800))*time.Millisecond)
+	if b.payNow(wechatsim.PayOptions{Notify: true}) {
+		b.await(order.Paid)
+	}
+}
+
+func (b *buyer) walksAway() {
+	if b.rnd.IntN(2) == 0 {
+		b.prepay()
+	}
+}
+
+func (b *buyer) cancel() int {
+	op := b.began(order.Cancel)
+	a := b.call(b.ctx, "cancel", http.MethodPost, "/v1/orders/"+b.orderNo+"/cancel", "", map[string]any{"reason": "changed my mind"})
+	told := a.body.State
+	if told == "" {
+		told = model.Untold
+	}
+	a.refused = a.status == http.StatusTooManyRequests
+	b.ended(op, a, told)
+	return a.status
+}
+
+func (b *buyer) paysLate() {
+	if !b.prepay() {
+		return
+	}
+	b.cancel()
+	if b.await(order.Closed) == order.Closed {
+		b.payNow(wechatsim.PayOptions{Notify: true, Force: true})
+		b.count("paid after the close")
+		b.await(order.Refunded)
+	}
+}
+
+func (b *buyer) cancelsTwice() {
+	b.prepay()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() { b.cancel() })
+	}
+	wg.Wait()
+}
+
+// cancelsAtTheDeadline lets the cancel meet the timeout.
+func (b *buyer) cancelsAtTheDeadline() {
+	b.prepay()
+	o := b.read()
+	pause(b.ctx, time.Until(o.TimeExpire.Add(grace)))
+	b.cancel()
+	b.count("cancel and timeout at once")
+}
+
+func (b *buyer) paysInTheLastInstant() {
+	if !b.prepay() {
+		return
+	}
+	o := b.read()
+	pause(b.ctx, time.Until(o.TimeExpire.Add(-50*time.Millisecond)))
+	if b.payNow(wechatsim.PayOptions{Notify: true}) {
+		b.count("paid in the last instant")
+		b.await(order.Paid)
+	}
+}
+
+func (b *buyer) cancelsWhilePaying() {
+	if !b.prepay() {
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { b.payNow(wechatsim.PayOptions{Notify: true}) })
+	wg.Go(func() { b.cancel() })
+	wg.Wait()
+	b.count("cancelled while paying")
+}
+
+// paysBeforeTheClose pays in the instant before WeChat Pay handles our close.
+func (b *buyer) paysBeforeTheClose() {
+	if !b.prepay() || b.fault("close", wechatsim.FaultPaidFirst) != nil {
+		return
+	}
+	b.may(order.Pay, true)
+	b.cancel()
+	b.count("paid before the close")
+}
+
+// closeUnheard loses the answers to the close and to the query after it.
+func (b *buyer) closeUnheard() {
+	if !b.prepay() {
+		return
+	}
+	if b.fault("close", wechatsim.FaultCutAfter) != nil || b.fault("query", wechatsim.FaultCutAfter) != nil {
+		return
+	}
+	b.cancel()
+}
+
+func (b *buyer) fault(endpoint, kind string) error {
+	return b.stage.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: b.trade, Kind: kind, Count: 1})
+}
+
+// returns pays and sends back in parts, at the same time and once too often.
+func (b *buyer) returns() {
+	b.pays()
+	o := b.read()
+	if o.State != order.Paid || len(o.Items) == 0 {
+		return
+	}
+	it := o.Items[0]
+	var wg sync.WaitGroup
+	statuses := make([]answer, it.Quantity+1)
+	for i := range statuses {
+		wg.Go(func() {
+			for range 10 {
+				op := b.began(order.Refund)
+				statuses[i] = b.call(b.ctx, "refund", http.MethodPost, "/v1/orders/"+b.orderNo+"/refunds", fmt.Sprintf("%s-r%d", b.key, i),
+					map[string]any{"items": []map[string]any{{"sku_id": it.SkuID, "quantity": 1}}, "reason": "too small"})
+				statuses[i].refused = statuses[i].status != http.StatusCreated
+				b.ended(op, statuses[i], model.Untold)
+				if s := statuses[i].status; s != 0 && s < 500 && s != http.StatusTooManyRequests {
+					return
+				}
+				pause(b.ctx, 200*time.Millisecond)
+			}
+		})
+	}
+	wg.Wait()
+	taken := 0
+	for _, a := range statuses {
+		switch {
+		case a.status == http.StatusCreated:
+			taken++
+			b.count("refund asked")
+		case a.status == http.StatusConflict:
+			b.count("partial return refused")
+		}
+	}
+	if taken > it.Quantity {
+		b.violated("order %s: %d returns of %d bought were taken", b.orderNo, taken, it.Quantity)
+	}
+}
+
+// lie sends callbacks that must not be believed.
+func (b *buyer) lie() {
+	modes := append([]string{wechatsim.ModeWrongAmount, wechatsim.ModeWrongMchID, wechatsim.ModeWrongAppID}, unsigned...)
+	mode := modes[b.rnd.IntN(len(modes))]
+	_ = b.stage.sim.Notify(b.trade, wechatsim.NotifyOptions{Mode: mode})
+	b.count("lie: " + mode)
+}
+
+// view is what the harness reads of an answer.
+type view struct {
+	OrderNo    string         `json:"order_no"`
+	OutTradeNo string         `json:"out_trade_no"`
+	State      order.State    `json:"state"`
+	Code       orderhttp.Code `json:"code"`
+	TimeExpire time.Time      `json:"time_expire"`
+	Items      []item         `json:"items"`
+}
+
+type item struct {
+	SkuID    string `json:"sku_id"`
+	Quantity int    `json:"quantity"`
+}
+
+type answer struct {
+	status  int // 0: nothing is known
+	code    orderhttp.Code
+	refused bool // it definitely did not happen
+	body    view
+}
+
+// read reads the order once; a zero view when there is no answer.
+func (b *buyer) read() view {
+	op := b.began(model.Get)
+	a := b.call(b.ctx, "get", http.MethodGet, "/v1/orders/"+b.orderNo, "", nil)
+	told := a.body.State
+	switch a.status {
+	case http.StatusNotFound:
+		told = model.Absent
+	case http.StatusOK:
+	default:
+		a.status = 0
+	}
+	b.ended(op, a, told)
+	if a.status != http.StatusOK {
+		return view{}
+	}
+	return a.body
+}
+
+// patience bounds how long a buyer watches; the end is judged later anyway.
+const patience = 2 * time.Second
+
+func (b *buyer) await(want order.State) order.State {
+	var last order.State
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if last = b.read().State; last == want {
+			return last
+		}
+		if !pause(b.ctx, 150*time.Millisecond) {
+			break
+		}
+	}
+	return last
+}
+
+const maxBody = 1 << 20
+
+// call is one request to whoever answers, written into the history before and
+// after.
+func (b *buyer) call(ctx context.Context, op, method, path, key string, body any) (a answer) {
+	start := time.Now()
+	defer func() {
+		b.history.add(line{At: start, Took: time.Since(start), Buyer: b.customer, Op: op, Key: key, Order: b.orderNo, Status: a.status, Result: string(a.code)})
+	}()
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // maps of strings and numbers
+	}
+	p := b.stage.apis[rand.IntN(len(b.stage.apis))]
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.api+path, bytes.NewReader(text))
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+b.token)
+	req.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	res, err := b.http.Do(req)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			b.count("no answer")
+		}
+		return answer{}
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	if err != nil {
+		return answer{}
+	}
+	a.status = res.StatusCode
+	if json.Unmarshal(raw, &a.body) != nil {
+		return answer{}
+	}
+	a.code = a.body.Code
+	if a.status >= 500 {
+		b.count(fmt.Sprintf("answered %d", a.status))
+	}
+	if a.status == http.StatusInternalServerError {
+		b.violated("%s %s answered 500: %s", method, path, raw[:min(len(raw), 300)])
+	}
+	for _, secret := range b.stage.secrets.all() {
+		if bytes.Contains(raw, []byte(secret)) {
+			b.violated("S17: an answer to %s %s contains a secret", method, path)
+		}
+	}
+	return a
+}

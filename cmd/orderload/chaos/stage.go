@@ -1,0 +1,424 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"orderd/migrations"
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+	"orderd/migrations/sqldb/sqldbtest/servers"
+	"orderd/payment/wechatsim"
+	"orderd/stock"
+)
+
+// The merchant of the run, and the times at which everybody lives.
+const (
+	mchID = "1900000001"
+	appID = "wx0000000000000001"
+
+	payWithin = 3 * time.Second
+	grace     = 500 * time.Millisecond
+	pace      = 15 // of the service's waits and of the simulator's repeats
+	speed     = 60 // of the simulator's callback ladder: a minute a second
+
+	startPatience = 30 * time.Second
+)
+
+// canaries are the secrets of the run. None of them may ever stand in a log or
+// in an answer.
+type canaries struct{ jwt, admin, dbPassword, apiV3Key, privateKey string }
+
+// all gives what to look for. Of the private key a line from its middle.
+func (c canaries) all() []string {
+	lines := strings.Split(strings.TrimSpace(c.privateKey), "\n")
+	return []string{c.jwt, c.admin, c.dbPassword, c.apiV3Key, lines[len(lines)/2]}
+}
+
+// stage is everything that runs: the servers, the services, WeChat Pay.
+type stage struct {
+	dir     string
+	mariadb *servers.MariaDB
+	redis   *servers.Redis
+	mysqlUp sync.Mutex // held while MariaDB is being taken down and brought up
+	redisUp sync.Mutex
+	proxy   *faultproxy.Proxy // between the services and MariaDB
+	bell    *faultproxy.Proxy // between the services and Redis
+	db      *sqldb.DB         // the judge's own way to the database, by the socket
+	sim     *wechatsim.Sim
+	simHTTP *httptest.Server
+	truth   *truth
+	secrets canaries
+	binary  string
+	env     []string
+	apis    []*process // api, notify and admin roles
+	workers []*process
+
+	httpMu sync.Mutex
+	next   int // whose turn it is to get a callback
+}
+
+func (s *stage) processes() []*process { return append(append([]*process{}, s.apis...), s.workers...) }
+
+// build makes the binary under test, with an overlay when it is a mutant.
+func build(ctx context.Context, dir, overlay string, tags string) (string, error) {
+	binary := filepath.Join(dir, "orderd")
+	args := []string{"build", "-o", binary}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	if tags != "" {
+		args = append(args, "-tags", tags)
+	}
+	out, err := exec.CommandContext(ctx, "go", append(args, "orderd/cmd/orderd")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build orderd (run this inside the repository): %w: %s", err, out)
+	}
+	return binary, nil
+}
+
+func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) {
+	s = &stage{dir: dir}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.binary, err = build(ctx, dir, o.overlay, o.Tags); err != nil {
+		return s, err
+	}
+	if err := s.startServers(ctx); err != nil {
+		return s, err
+	}
+	if err := s.startWeChat(o.Seed); err != nil {
+		return s, err
+	}
+	if err := s.fill(ctx, o); err != nil {
+		return s, err
+	}
+	for i := range o.APIs {
+		s.apis = append(s.apis, s.newProcess(fmt.Sprintf("api%d", i+1), "api", "notify", "admin"))
+	}
+	for i := range o.Workers {
+		s.workers = append(s.workers, s.newProcess(fmt.Sprintf("worker%d", i+1), "worker", "admin"))
+	}
+	return s, s.startAll(ctx)
+}
+
+// startServers starts MariaDB with full durability and Redis with its log on
+// disk, both with a proxy before them.
+func (s *stage) startServers(ctx context.Context) (err error) {
+	if s.mariadb, err = servers.StartMariaDB(ctx, filepath.Join(s.dir, "m"), "--innodb-buffer-pool-size=1G", "--sync-binlog=1"); err != nil {
+		return err
+	}
+	if s.redis, err = servers.StartRedis(ctx, filepath.Join(s.dir, "r"), "--appendonly", "yes"); err != nil {
+		return err
+	}
+	if s.proxy, err = faultproxy.NewMySQL(s.mariadb.Addr); err != nil {
+		return err
+	}
+	if s.bell, err = faultproxy.New(s.redis.Addr); err != nil {
+		return err
+	}
+	if err := s.mariadb.Create(ctx, "chaos"); err != nil {
+		return err
+	}
+	s.secrets.dbPassword = "canary-db-" + randomText(24)
+	for _, statement := range []string{
+		"CREATE USER app@'127.0.0.1' IDENTIFIED BY '" + s.secrets.dbPassword + "'",
+		"GRANT SELECT, INSERT, UPDATE, DELETE ON chaos.* TO app@'127.0.0.1'",
+	} {
+		if err := s.mariadb.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	if s.db, err = sqldb.Open(ctx, s.mariadb.DSN("chaos")); err != nil {
+		return err
+	}
+	_, err = migrations.Up(ctx, s.db)
+	return err
+}
+
+// startWeChat starts the simulator in this process, which nobody kills: its
+// ledger is the truth of the run, and is on disk as it happens.
+func (s *stage) startWeChat(seed uint64) error {
+	keys, err := wechatsim.GenerateKeys(mchID, appID)
+	if err != nil {
+		return err
+	}
+	if s.truth, err = newTruth(filepath.Join(s.dir, "wechat.jsonl")); err != nil {
+		return err
+	}
+	nasty := wechatsim.DefaultNastiness()
+	nasty.MaxNotifyDelay = time.Minute // a second
+	s.sim, err = wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Seed: seed, Speed: speed, Nastiness: &nasty,
+		EffectsLog: s.truth, NotifyClient: s.notifyClient()})
+	if err != nil {
+		return err
+	}
+	s.simHTTP = httptest.NewServer(s.sim.Handler())
+	c := keys.Client()
+	s.secrets.apiV3Key, s.secrets.privateKey = c.APIv3Key, c.PrivateKeyPEM
+	s.secrets.jwt, s.secrets.admin = "canary-jwt-"+randomText(32), "canary-admin-"+randomText(32)
+	var verify []string
+	for id, pem := range c.VerifyKeys {
+		file := filepath.Join(s.dir, id+".pem")
+		if err := os.WriteFile(file, pem, 0o600); err != nil {
+			return err
+		}
+		verify = append(verify, id+"="+file)
+	}
+	s.env = []string{
+		"ORDERD_DSN=mysql:app:" + s.secrets.dbPassword + "@tcp(" + s.proxy.Addr() + ")/chaos", "ORDERD_REDIS=redis://" + s.bell.Addr() + "/0",
+		"ORDERD_PAY_WITHIN=" + payWithin.String(), "ORDERD_CLOSE_GRACE=" + grace.String(), "ORDERD_SWEEP_EVERY=1s", "ORDERD_CLOSE_RATE=300", fmt.Sprintf("ORDERD_PACE=%d", pace),
+		"ORDERD_REFUND_AUTO_APPROVE=100000000", "ORDERD_REFUND_TWO_PERSONS=0", "ORDERD_RECONCILE_DAILY=false",
+		"ORDERD_CUSTOMER_JWT_SECRET=" + s.secrets.jwt, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + s.secrets.admin,
+		"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo, "ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
+		"ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ","), "ORDERD_WECHAT_BASE_URL=" + s.simHTTP.URL,
+		"ORDERD_WECHAT_NOTIFY_URL=http://127.0.0.1:1/wechat/v3/notify/payment", // whoever's turn it is: see notifyClient
+	}
+	return nil
+}
+
+// notifyClient brings callbacks to the services in turn, as a load balancer
+// that does not know who is dead.
+func (s *stage) notifyClient() *http.Client {
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		s.httpMu.Lock()
+		s.next++
+		addr := s.apis[s.next%len(s.apis)].notify
+		s.httpMu.Unlock()
+		var d net.Dialer
+		return d.DialContext(ctx, network, addr)
+	}
+	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+}
+
+// The shop: two hundred SKUs, the first five hot and scarce.
+const (
+	skus = 200
+	hot  = 5
+)
+
+func skuID(n int) string { return fmt.Sprintf("sku%03d", n) }
+
+func (s *stage) fill(ctx context.Context, o Options) error {
+	admin := stock.NewAdmin(s.db, time.Now)
+	for n := range skus {
+		quantity := int64(o.Orders)
+		if n < hot {
+			quantity = int64(o.Orders/50 + 5)
+		}
+		if _, _, err := admin.Put(ctx, stock.Put{SkuID: skuID(n), Title: "Thing", PriceFen: int64(100 + n), Quantity: &quantity, Actor: "chaos"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) startAll(ctx context.Context) error {
+	for _, p := range s.processes() {
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+	return s.ready(ctx)
+}
+
+// ready waits until every process answers.
+func (s *stage) ready(ctx context.Context) error {
+	for _, p := range s.processes() {
+		if err := p.ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verb runs a verb of the binary beside the services.
+func (s *stage) verb(ctx context.Context, args ...string) (out string, exit int, err error) {
+	cmd := exec.CommandContext(ctx, s.binary, args...)
+	cmd.Env = append(s.env, "PATH="+os.Getenv("PATH"), "HOME="+s.dir, "ORDERD_DATA_DIR="+filepath.Join(s.dir, "verbs"))
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	b, err := cmd.Output()
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		return string(b) + errs.String(), ended.ExitCode(), nil
+	}
+	return string(b), 0, err
+}
+
+func (s *stage) close() {
+	for _, p := range s.processes() {
+		p.kill()
+	}
+	if s.sim != nil {
+		s.simHTTP.CloseClientConnections()
+		s.simHTTP.Close()
+		s.sim.Close()
+	}
+	for _, p := range []*faultproxy.Proxy{s.proxy, s.bell} {
+		if p != nil {
+			p.Close()
+		}
+	}
+	if s.db != nil {
+		_ = s.db.Close()
+	}
+	if s.mariadb != nil {
+		s.mariadb.Stop()
+	}
+	if s.redis != nil {
+		s.redis.Stop()
+	}
+	if s.truth != nil {
+		_ = s.truth.close()
+	}
+}
+
+// process is one orderd in a process of its own.
+type process struct {
+	name               string
+	api, notify, admin string
+	binary             string
+	args, env          []string
+	log                string
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+func (s *stage) newProcess(name string, roles ...string) *process {
+	p := &process{name: name, binary: s.binary, args: []string{"serve", "--log-level", "info"}, log: filepath.Join(s.dir, name+".log"),
+		api: freeAddr(), notify: freeAddr(), admin: freeAddr()}
+	for _, r := range roles {
+		p.args = append(p.args, "--role", r)
+	}
+	p.env = append(append([]string{}, s.env...), "ORDERD_DATA_DIR="+filepath.Join(s.dir, name), "ORDERD_API_ADDR="+p.api, "ORDERD_NOTIFY_ADDR="+p.notify,
+		"ORDERD_ADMIN_ADDR="+p.admin, "HOME="+s.dir, "PATH="+os.Getenv("PATH"), "GOTRACEBACK=all")
+	return p
+}
+
+// start starts the process unless it runs.
+func (p *process) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running() {
+		return nil
+	}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	p.cmd = exec.Command(p.binary, p.args...)
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.env, log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_ = cmd.Wait() // being killed is its job
+		close(ended)
+	}(p.cmd, p.ended)
+	return nil
+}
+
+func (p *process) running() bool {
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// alive reports that the process has not ended by itself or by a kill.
+func (p *process) alive() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.running()
+}
+
+// kill ends it as a crash would. False when it was dead already.
+func (p *process) kill() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.running() {
+		return false
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	<-p.ended
+	return true
+}
+
+func (p *process) signal(sig syscall.Signal) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.running() && p.cmd.Process.Signal(sig) == nil
+}
+
+// ready waits for it, and starts it again if it gave up because a server was
+// away as it came up.
+func (p *process) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = fmt.Errorf("readyz says %d", res.StatusCode)
+		}
+		if !pause(ctx, 50*time.Millisecond) {
+			text, _ := os.ReadFile(p.log)
+			return fmt.Errorf("%s does not come up: %w; the end of its log: %s", p.name, err, text[max(0, len(text)-1500):])
+		}
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+}
+
+func freeAddr() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err) // a machine without loopback ports
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,124 @@
+package chaos
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"orderd/payment/wechatsim"
+)
+
+// truth is what WeChat Pay did and saw, written down as it happens and on disk
+// within syncEvery: it must outlive everything that the run kills.
+type truth struct {
+	file *os.File
+	stop chan struct{}
+	done chan struct{}
+
+	mu       sync.Mutex
+	counts   map[string]int
+	accepted map[string]bool // out_trade_no of callbacks that were answered with success
+	forged   []string        // lies that were answered with success
+	told     map[string]int  // genuine callbacks per trade
+	err      error
+}
+
+const syncEvery = 100 * time.Millisecond
+
+func newTruth(path string) (*truth, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{}, accepted: map[string]bool{}, told: map[string]int{}}
+	go t.sync()
+	return t, nil
+}
+
+func (t *truth) sync() {
+	defer close(t.done)
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.stop:
+			return
+		case <-tick.C:
+			_ = t.file.Sync()
+		}
+	}
+}
+
+func (t *truth) close() error {
+	close(t.stop)
+	<-t.done
+	_ = t.file.Sync()
+	return t.file.Close()
+}
+
+// unsigned are the ways to lie that a signature must give away.
+var unsigned = []string{wechatsim.ModeForged, wechatsim.ModeUnknown, wechatsim.ModeNoSignature, wechatsim.ModeOldTimestamp, wechatsim.ModeSignTest, wechatsim.ModeTruncated}
+
+// Write takes one line of the simulator's log.
+func (t *truth) Write(line []byte) (int, error) {
+	var e wechatsim.Entry
+	if err := json.Unmarshal(line, &e); err != nil {
+		return 0, err
+	}
+	t.mu.Lock()
+	t.count(e)
+	t.mu.Unlock()
+	return t.file.Write(line)
+}
+
+func (t *truth) count(e wechatsim.Entry) {
+	lost := slices.Contains(e.Faults, wechatsim.FaultCutAfter) || slices.Contains(e.Faults, wechatsim.FaultTimeout) || slices.Contains(e.Faults, "lost_answer")
+	switch {
+	case e.Kind == wechatsim.KindRequest && e.Endpoint == "close" && lost:
+		t.counts["close answered, answer lost"]++
+	case e.Kind == wechatsim.KindRequest && e.Endpoint == "refund" && lost:
+		t.counts["refund taken, answer lost"]++
+	case e.Kind == wechatsim.KindCallback && slices.Contains(unsigned, modeOf(e)):
+		t.counts["forged callback"]++
+		if e.Status/100 == 2 {
+			t.forged = append(t.forged, e.OutTradeNo+" "+e.Detail)
+		}
+	case e.Kind == wechatsim.KindCallback && modeOf(e) == wechatsim.ModeNormal && !isProbe(e) && e.Status != 0:
+		if t.told[e.OutTradeNo+e.OutRefundNo]++; t.told[e.OutTradeNo+e.OutRefundNo] > 1 {
+			t.counts["duplicate callback"]++
+		}
+		if e.Status/100 == 2 && e.OutRefundNo == "" {
+			t.accepted[e.OutTradeNo] = true
+		}
+	case e.Kind == wechatsim.KindCallback && isProbe(e):
+		t.counts["forged callback"]++
+		if e.Status/100 == 2 {
+			t.forged = append(t.forged, e.OutTradeNo+" probe")
+		}
+	}
+}
+
+func isProbe(e wechatsim.Entry) bool { return slices.Contains(e.Faults, "signtest") }
+
+// modeOf is the first word of a callback's detail.
+func modeOf(e wechatsim.Entry) string {
+	for i, c := range e.Detail {
+		if c == ':' {
+			return e.Detail[:i]
+		}
+	}
+	return e.Detail
+}
+
+func randomText(n int) string {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+	b := make([]byte, n)
+	rand.Read(b) // never fails, says its documentation
+	for i := range b {
+		b[i] = letters[int(b[i])%len(letters)]
+	}
+	return string(b)
+}
