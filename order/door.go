@@ -95,10 +95,11 @@ type recorded struct {
 // alone: the UPDATE names the state it believes in and its rows are counted,
 // and the next event number and the transaction id are unique keys.
 func (s *Service) changeBatch(ctx context.Context, tx *sqldb.Tx, batch []change) ([]sqldb.Outcome[changed], error) {
-	l := &ledger{s: s, now: s.cfg.Now().Truncate(time.Millisecond)}
+	l := &ledger{s: s}
 	if err := l.read(ctx, tx, batch); err != nil {
 		return nil, err
 	}
+	l.now = s.cfg.Now().Truncate(time.Millisecond) // under the locks: waiting for them took time
 	outcomes := make([]sqldb.Outcome[changed], len(batch))
 	backs := make([]int, 0, len(batch)) // whose givebacks they are
 	for i := range batch {
@@ -373,10 +374,20 @@ func owedOf(t *payment.Trade, s Settlement) payment.Fen {
 	return 0
 }
 
+// stamp is the time of what is written about an order: now, but never before
+// what was written last. Another replica wrote that, by its own clock. What is
+// due is decided by now alone.
+func (l *ledger) stamp(e *entry) time.Time {
+	if l.now.Before(e.now.UpdatedAt) {
+		return e.now.UpdatedAt
+	}
+	return l.now
+}
+
 // record adds an event; every event is a version.
 func (l *ledger) record(e *entry, c *change, name string, from State, extra map[string]string) {
 	e.now.Version++
-	e.now.UpdatedAt = l.now
+	e.now.UpdatedAt = l.stamp(e)
 	detail := maps.Clone(c.detail)
 	if detail == nil {
 		detail = map[string]string{}
@@ -386,7 +397,7 @@ func (l *ledger) record(e *entry, c *change, name string, from State, extra map[
 		detail["transaction_id"], detail["out_trade_no"] = c.trade.TransactionID, c.trade.OutTradeNo
 		detail["total"] = c.trade.Total.String()
 	}
-	l.events = append(l.events, eventRow{orderNo: e.now.OrderNo, seq: e.now.Version, at: l.now, name: name,
+	l.events = append(l.events, eventRow{orderNo: e.now.OrderNo, seq: e.now.Version, at: e.now.UpdatedAt, name: name,
 		from: from, to: e.now.State, cause: c.cause, detail: encodeDetail(detail), took: c.took})
 }
 
@@ -423,7 +434,13 @@ func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 		}
 	}
 	if len(l.returns) > 0 {
-		if err := stock.ReturnAll(ctx, tx, l.returns, stock.RefClose, l.now); err != nil {
+		at := l.now
+		for _, no := range l.returns { // not before the close that proves them
+			if e := l.orders[no]; at.Before(e.now.UpdatedAt) {
+				at = e.now.UpdatedAt
+			}
+		}
+		if err := stock.ReturnAll(ctx, tx, l.returns, stock.RefClose, at); err != nil {
 			return nil, err
 		}
 	}
@@ -461,13 +478,14 @@ type step struct {
 	tries    int64
 	due      int64 // 0 for none
 	reason   CloseReason
+	updated  int64
 }
 
 func (l *ledger) writeOrders(ctx context.Context, tx *sqldb.Tx) error {
 	steps := map[step][]string{}
 	for no, e := range l.orders {
 		st := step{from: e.read.State, to: e.now.State, versions: e.now.Version - e.read.Version, tries: e.tries,
-			due: toMS(e.now.DueAt), reason: e.now.CloseReason}
+			due: toMS(e.now.DueAt), reason: e.now.CloseReason, updated: toMS(e.now.UpdatedAt)}
 		if st.versions == 0 && st.tries == 0 {
 			continue
 		}
@@ -477,7 +495,7 @@ func (l *ledger) writeOrders(ctx context.Context, tx *sqldb.Tx) error {
 		nos := steps[st]
 		slices.Sort(nos)
 		args := []any{string(st.to), st.versions, sql.NullInt64{Int64: st.due, Valid: st.due != 0}, string(st.reason), st.tries,
-			toMS(l.now), string(st.from)}
+			st.updated, string(st.from)}
 		n, err := tx.Update(ctx, `UPDATE orders
 SET state = ?, version = version + ?, due_at = ?, close_reason = ?, close_tries = close_tries + ?, updated_at = ?
 WHERE state = ?
@@ -494,7 +512,7 @@ WHERE state = ?
 
 func compareSteps(a, b step) int {
 	return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to), cmp.Compare(a.versions, b.versions),
-		cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due), cmp.Compare(a.reason, b.reason))
+		cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due), cmp.Compare(a.reason, b.reason), cmp.Compare(a.updated, b.updated))
 }
 
 // bring takes one change through the door and tells the world of it.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,7 +175,7 @@ func (s *shop) buy(ctx context.Context, b *buyer) {
 	}
 	s.count("placed")
 	c.do(b)
-	if b.trade != "" && b.rnd.IntN(20) == 0 {
+	if b.trade != "" && b.rnd.IntN(12) == 0 {
 		b.lie()
 	}
 }
@@ -462,7 +463,12 @@ func (b *buyer) returns() {
 
 // lie sends callbacks that must not be believed.
 func (b *buyer) lie() {
-	modes := append([]string{wechatsim.ModeWrongAmount, wechatsim.ModeWrongMchID, wechatsim.ModeWrongAppID}, unsigned...)
+	modes := slices.Clone(unsigned)
+	if b.doing == "walks away" || b.doing == "cancels" {
+		// Signed by WeChat Pay and wrong, of money that nobody has paid. A real
+		// payment is not lied about so: WeChat Pay would have to contradict itself.
+		modes = append(modes, wechatsim.ModeWrongAmount, wechatsim.ModeWrongMchID, wechatsim.ModeWrongAppID)
+	}
 	mode := modes[b.rnd.IntN(len(modes))]
 	_ = b.stage.sim.Notify(b.trade, wechatsim.NotifyOptions{Mode: mode})
 	b.count("lie: " + mode)
