@@ -112,10 +112,18 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	meters := newMeters(s)
 	defer meters.stop()
 
+	supervising, unsupervise := context.WithCancel(ctx)
+	defer unsupervise()
+	n.lasting(func() {
+		if err := s.supervise(supervising); err != nil {
+			n.failed(err)
+		}
+	})
 	if err := warm(ctx, shopping, o, shop, n, r); err != nil {
 		return err
 	}
 	safety(ctx, o, shop, n, r)
+	unsupervise()
 	o.Say("heal")
 	if err := n.heal(ctx); err != nil {
 		return err
@@ -137,7 +145,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 		do   func(context.Context) error
 	}{
 		{"reconcile the day twice", j.reconciled},
-		{"the end of what the bill has found", func(ctx context.Context) error { return j.again(ctx) }},
+		{"the end of what the bill has found", j.again},
 		{"hold WeChat Pay's ledger and the buyers' words against the books", j.books},
 		{"verify", func(ctx context.Context) error { return j.verified(ctx, "verify") }},
 		{"kill everything, start cold, verify", j.cold},

@@ -355,7 +355,7 @@ func (j *judge) cold(ctx context.Context) error {
 		return err
 	}
 	for _, p := range j.processes() {
-		p.kill()
+		p.kill(0)
 	}
 	j.mariadb.Kill()
 	j.redis.Kill()

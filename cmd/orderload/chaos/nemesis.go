@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -39,8 +40,8 @@ type action struct {
 }
 
 var actions = []action{
-	{10, "kill api", func(n *nemesis, ctx context.Context) { n.killProcess(ctx, n.apis) }},
-	{10, "kill worker", func(n *nemesis, ctx context.Context) { n.killProcess(ctx, n.workers) }},
+	{10, "kill api", func(n *nemesis, _ context.Context) { n.killProcess(n.apis) }},
+	{10, "kill worker", func(n *nemesis, _ context.Context) { n.killProcess(n.workers) }},
 	{4, "kill mariadb", (*nemesis).killMariaDB},
 	{4, "kill redis", (*nemesis).killRedis},
 	{1, "flushall", (*nemesis).flush},
@@ -119,21 +120,12 @@ func (n *nemesis) between(lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(n.rnd.Int64N(int64(hi-lo)))
 }
 
-// killProcess kills one and brings it up again after a while. It must come up
-// whatever is away at that moment.
-func (n *nemesis) killProcess(ctx context.Context, of []*process) {
+// killProcess kills one; the supervisor brings it up again.
+func (n *nemesis) killProcess(of []*process) {
 	p := of[n.rnd.IntN(len(of))]
-	if !p.kill() {
-		return
+	if p.kill(n.between(0, 700*time.Millisecond)) {
+		n.killed(strings.TrimRight(p.name, "0123456789"))
 	}
-	n.killed(p.name[:3])
-	wait := n.between(0, 700*time.Millisecond)
-	n.lasting(func() {
-		pause(ctx, wait)
-		if err := p.start(); err != nil {
-			n.failed(err)
-		}
-	})
 }
 
 func (n *nemesis) killMariaDB(ctx context.Context) {

@@ -262,7 +262,7 @@ func (s *stage) verb(ctx context.Context, args ...string) (out string, exit int,
 
 func (s *stage) close() {
 	for _, p := range s.processes() {
-		p.kill()
+		p.kill(0)
 	}
 	if s.sim != nil {
 		s.simHTTP.CloseClientConnections()
@@ -296,9 +296,10 @@ type process struct {
 	args, env          []string
 	log                string
 
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	ended chan struct{}
+	mu        sync.Mutex
+	cmd       *exec.Cmd
+	ended     chan struct{}
+	notBefore time.Time // when the supervisor may start it again
 }
 
 func (s *stage) newProcess(name string, roles ...string) *process {
@@ -350,20 +351,45 @@ func (p *process) running() bool {
 	}
 }
 
-// alive reports that the process has not ended by itself or by a kill.
-func (p *process) alive() bool {
+// mayStart reports that it is dead and has been so for long enough.
+func (p *process) mayStart() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.running()
+	return !p.running() && time.Now().After(p.notBefore)
 }
 
-// kill ends it as a crash would. False when it was dead already.
-func (p *process) kill() bool {
+// supervise starts what has ended, by a kill or by itself because a server was
+// away as it came up, as systemd would.
+func (s *stage) supervise(ctx context.Context) error {
+	for pause(ctx, 100*time.Millisecond) {
+		for _, p := range s.processes() {
+			if !p.mayStart() {
+				continue
+			}
+			if err := p.start(); err != nil {
+				return err
+			}
+			p.hold(time.Second)
+		}
+	}
+	return nil
+}
+
+// hold keeps a process that ends at once from being started all the time.
+func (p *process) hold(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.notBefore = time.Now().Add(d)
+}
+
+// kill ends it as a crash would, for so long at least. False when it was dead already.
+func (p *process) kill(down time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.running() {
 		return false
 	}
+	p.notBefore = time.Now().Add(down)
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)
 	<-p.ended
 	return true
@@ -394,6 +420,9 @@ func (p *process) ready(ctx context.Context) error {
 			err = fmt.Errorf("readyz says %d", res.StatusCode)
 		}
 		if !pause(ctx, 50*time.Millisecond) {
+			if ctx.Err() == context.Canceled {
+				return ctx.Err()
+			}
 			text, _ := os.ReadFile(p.log)
 			return fmt.Errorf("%s does not come up: %w; the end of its log: %s", p.name, err, text[max(0, len(text)-1500):])
 		}
