@@ -201,7 +201,7 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report) {
 		share := float64(placed) / float64(o.Orders)
 		wantKill, wantFault := float64(kills) < share*float64(o.Kills)+1, float64(faults) < share*float64(o.Faults)+2
 		if wantKill || wantFault {
-			n.once(ctx, wantKill && (!wantFault || n.rnd.IntN(1+o.Faults/max(o.Kills, 1)) == 0))
+			n.once(ctx, wantKill && (!wantFault || n.rnd.IntN(2) == 0))
 		}
 		pause(ctx, n.between(20*time.Millisecond, 400*time.Millisecond))
 	}

@@ -60,30 +60,32 @@ var actions = []action{
 	{2, "locks held", (*nemesis).holdLocks},
 }
 
-// once does one action. A kill is wanted when kills lag behind.
-func (n *nemesis) once(ctx context.Context, wantKill bool) {
+func (a action) kills() bool { return strings.HasPrefix(a.name, "kill") }
+
+// once does one action, a kill or something else.
+func (n *nemesis) once(ctx context.Context, kill bool) {
 	total := 0
 	for _, a := range actions {
-		total += a.weight
-	}
-	for {
-		pick := n.rnd.IntN(total)
-		for _, a := range actions {
-			if pick -= a.weight; pick >= 0 {
-				continue
-			}
-			if wantKill && a.name[:4] != "kill" {
-				break
-			}
-			n.history.add(line{At: time.Now(), Op: "nemesis: " + a.name})
-			a.do(n, ctx)
-			if a.name[:4] != "kill" {
-				n.mu.Lock()
-				n.faults[a.name]++
-				n.mu.Unlock()
-			}
-			return
+		if a.kills() == kill {
+			total += a.weight
 		}
+	}
+	pick := n.rnd.IntN(total)
+	for _, a := range actions {
+		if a.kills() != kill {
+			continue
+		}
+		if pick -= a.weight; pick >= 0 {
+			continue
+		}
+		n.history.add(line{At: time.Now(), Op: "nemesis: " + a.name})
+		a.do(n, ctx)
+		if !kill {
+			n.mu.Lock()
+			n.faults[a.name]++
+			n.mu.Unlock()
+		}
+		return
 	}
 }
 

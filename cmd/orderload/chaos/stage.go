@@ -33,7 +33,7 @@ const (
 	pace      = 15 // of the service's waits and of the simulator's repeats
 	speed     = 60 // of the simulator's callback ladder: a minute a second
 
-	startPatience = 30 * time.Second
+	startPatience = time.Minute
 )
 
 // canaries are the secrets of the run. None of them may ever stand in a log or
