@@ -79,6 +79,7 @@ type ledger struct {
 type entry struct {
 	read, now Order
 	tries     int64 // asks of WeChat that this batch adds
+	walk      walk
 }
 
 // recorded is a payment that is in the journal.
@@ -93,7 +94,8 @@ type recorded struct {
 // through the table in order of arrival, and writes the result set by set:
 // state, events, refunds, payments, stock. Nothing is decided by what was read
 // alone: the UPDATE names the state it believes in and its rows are counted,
-// and the next event number and the transaction id are unique keys.
+// and the next event number and the transaction id are unique keys. What must
+// always hold is asserted before and after the write, see assert.go.
 func (s *Service) changeBatch(ctx context.Context, tx *sqldb.Tx, batch []change) ([]sqldb.Outcome[changed], error) {
 	l := &ledger{s: s}
 	if err := l.read(ctx, tx, batch); err != nil {
@@ -107,6 +109,12 @@ func (s *Service) changeBatch(ctx context.Context, tx *sqldb.Tx, batch []change)
 		for len(backs) < len(l.givebacks) {
 			backs = append(backs, i)
 		}
+	}
+	if s.spoil != nil {
+		s.spoil(l)
+	}
+	if err := l.assert(); err != nil {
+		return nil, err
 	}
 	failed, err := l.write(ctx, tx)
 	for i, why := range failed {
@@ -428,7 +436,7 @@ func encodeDetail(detail map[string]string) string {
 // write writes what was decided, in the lock order of doc.go. It gives one
 // answer per giveback.
 func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
-	for _, part := range []func(context.Context, *sqldb.Tx) error{l.writeOrders, l.writeRefunds, l.writeTaken, l.writeRows} {
+	for _, part := range []func(context.Context, *sqldb.Tx) error{l.assertLastEvents, l.writeOrders, l.writeRefunds, l.writeTaken, l.writeRows} {
 		if err := part(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -449,10 +457,14 @@ func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 			return nil, err
 		}
 	}
-	if len(l.givebacks) == 0 {
-		return nil, nil
+	var failed []error
+	if len(l.givebacks) > 0 {
+		var err error
+		if failed, err = stock.ReturnLines(ctx, tx, l.givebacks, l.now); err != nil {
+			return nil, err
+		}
 	}
-	return stock.ReturnLines(ctx, tx, l.givebacks, l.now)
+	return failed, l.assertFlows(ctx, tx, failed)
 }
 
 func (l *ledger) writeRows(ctx context.Context, tx *sqldb.Tx) error {
@@ -519,6 +531,7 @@ func compareSteps(a, b step) int {
 func (s *Service) bring(ctx context.Context, c change) (changed, error) {
 	done, err := s.changes.Do(ctx, c)
 	if err != nil {
+		s.tellBroken(err)
 		return done, err
 	}
 	for _, what := range done.alarms {

@@ -96,6 +96,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	})
 	switch {
 	case err != nil:
+		s.tellBroken(err)
 		s.observeRefusal(err)
 		return Placed{}, err
 	case placed.Replayed:
@@ -252,6 +253,12 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	}
 	if len(fresh) == 0 {
 		return outcomes, nil
+	}
+	if s.spoilPlaced != nil {
+		s.spoilPlaced(outcomes)
+	}
+	if err := assertPlaced(outcomes, fresh, shelf); err != nil {
+		return nil, err
 	}
 	if err := insertOrders(ctx, tx, batch, outcomes, fresh); err != nil {
 		return nil, err

@@ -67,6 +67,7 @@ type books struct {
 	payments map[string]*paidEntry     // by transaction id
 	items    map[string][]Item         // by order number
 	asked    map[askKey]string         // number of the refund of a repeated request
+	whole    map[string]bool           // orders of which all payments and refunds are here
 }
 
 // readBooks reads what the refund changes of a batch need. The orders are locked,
@@ -93,7 +94,7 @@ func readBooks(ctx context.Context, tx *sqldb.Tx, batch []change) (*books, error
 			asks = append(asks, batch[i].askKey())
 		}
 	}
-	b := &books{refunds: map[string]*refundEntry{}, ofOrder: map[string][]*refundEntry{}, payments: map[string]*paidEntry{}, asked: map[askKey]string{}}
+	b := &books{refunds: map[string]*refundEntry{}, ofOrder: map[string][]*refundEntry{}, payments: map[string]*paidEntry{}, asked: map[askKey]string{}, whole: orders}
 	if len(orders)+len(numbers)+len(transactions) == 0 {
 		return b, nil
 	}

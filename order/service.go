@@ -50,6 +50,8 @@ type Observer interface {
 	RefundAsked(op, outcome string)
 	// Alarm: something that must not happen, for an operator.
 	Alarm(what, orderNo, detail string)
+	// Broken: a transaction would have broken this invariant and was rolled back.
+	Broken(invariant string)
 	// Batch: a group commit of size members took so long.
 	Batch(name string, size int, took time.Duration)
 }
@@ -138,6 +140,10 @@ type Service struct {
 	observe    Observer
 	placements *sqldb.Group[placing, Placed]
 	changes    *sqldb.Group[change, changed]
+
+	// Tests change what a batch has decided, to see that it is not written.
+	spoil       func(*ledger)
+	spoilPlaced func([]sqldb.Outcome[Placed])
 
 	idMu sync.Mutex
 	ids  *ulid.MonotonicEntropy
@@ -252,4 +258,5 @@ func (nobody) CloseAsked(string)                   {}
 func (nobody) RefundSettled(string, RefundSettled) {}
 func (nobody) RefundAsked(string, string)          {}
 func (nobody) Alarm(string, string, string)        {}
+func (nobody) Broken(string)                       {}
 func (nobody) Batch(string, int, time.Duration)    {}

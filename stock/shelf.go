@@ -135,6 +135,15 @@ func (s *Shelf) take(orderNo, ref string, lines []Line) []Short {
 	return nil
 }
 
+// Taken gives what was taken for which order, in the order of the calls, until Commit.
+func (s *Shelf) Taken(yield func(orderNo string, taken Line) bool) {
+	for i := range s.flows {
+		if f := &s.flows[i]; !yield(f.orderNo, Line{SkuID: f.skuID, Quantity: -f.delta}) {
+			return
+		}
+	}
+}
+
 // Commit writes the flows and the decrements. It fails with sqldb.ErrLostRace,
 // which runs the transaction again, when the shelf no longer holds what Take
 // gave away. The decrements come last, so that a hot row is locked briefly.

@@ -316,6 +316,7 @@ func TestMetrics(t *testing.T) {
 		m.Refused(id)
 		m.CloseAsked(id)
 		m.Alarm(id, id, id)
+		m.Broken(id)
 		m.Batch(id, 3, time.Millisecond)
 		m.Armed(id)
 		m.Fired(id)
@@ -325,6 +326,7 @@ func TestMetrics(t *testing.T) {
 	}
 	m.Transition("", order.Pending, order.ByCustomer)
 	m.Lateness(time.Second)
+	m.Broken("order.due")
 	m.Swept(5, 2, 1)
 	m.WeChat("close", "accepted", time.Millisecond)
 	d.ask(Viewer, "GET", "/admin/v1/orders/01JD4ZORDER?x="+customer, "")
@@ -339,7 +341,7 @@ func TestMetrics(t *testing.T) {
 	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`, `orders_open{status="pending"} 0`,
 		"timeouts_overdue 0", "timeout_oldest_overdue_seconds 0", "timeouts_missing_in_redis 3", "late_payments_total 2",
 		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`, `notify_seconds_count{outcome="applied",type="refund"} 2`, `notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
-		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{", "group_commit_seconds_count{",
+		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{", `invariant_violations_total{invariant="order.due"} 1`, `invariant_violations_total{invariant="other"} 2`, "group_commit_seconds_count{",
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {
 			t.Errorf("no %s", series)

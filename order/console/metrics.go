@@ -31,6 +31,7 @@ type Metrics struct {
 	transitions, refusals, settled, closes, stock, idempotency *prometheus.CounterVec
 	notifications, wakeUps, tasks                              *prometheus.CounterVec
 	late, alarms, redisLost                                    prometheus.Counter
+	broken                                                     *prometheus.CounterVec
 	missing                                                    prometheus.Gauge
 	lateness                                                   prometheus.Histogram
 	wechat, notify, requests, batchSize, batchTook             *prometheus.HistogramVec
@@ -50,6 +51,7 @@ func NewMetrics() *Metrics {
 		wakeUps:       counters("scheduler_wakeups_total", "Wake-ups handed to the queue.", "result"),
 		tasks:         counters("scheduler_tasks_total", "Tasks that ran.", "result"),
 		late:          counter("late_payments_total", "Payments that came after their order was closed; they are owed back."),
+		broken:        counters("invariant_violations_total", "Transactions that would have broken an invariant and were rolled back.", "invariant"),
 		alarms:        counter("alarms_total", "Things that must not happen; the log says which."),
 		redisLost:     counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
 		missing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "timeouts_missing_in_redis",
@@ -66,7 +68,7 @@ func NewMetrics() *Metrics {
 		batchTook:      histograms("group_commit_seconds", "Duration of one group commit.", prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
 	}
 	m.registry.MustRegister(m.refundsSettled, m.refundsAsked, m.transitions, m.refusals, m.settled, m.closes, m.stock, m.idempotency, m.notifications,
-		m.wakeUps, m.tasks, m.late, m.alarms, m.redisLost, m.missing, m.lateness, m.wechat, m.notify, m.requests,
+		m.wakeUps, m.tasks, m.late, m.alarms, m.broken, m.redisLost, m.missing, m.lateness, m.wechat, m.notify, m.requests,
 		m.batchSize, m.batchTook, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -161,6 +163,11 @@ func (m *Metrics) RefundAsked(op, outcome string) {
 
 // Alarm implements order.Observer. What and where are in the log, not in labels.
 func (m *Metrics) Alarm(string, string, string) { m.alarms.Inc() }
+
+// Broken implements order.Observer.
+func (m *Metrics) Broken(invariant string) {
+	m.broken.WithLabelValues(known(invariant, order.Invariants()...)).Inc()
+}
 
 // Batch implements order.Observer.
 func (m *Metrics) Batch(name string, size int, took time.Duration) {
