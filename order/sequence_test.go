@@ -1,0 +1,182 @@
+package order_test
+
+import (
+	"flag"
+	"os"
+	"strconv"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"orderd/order"
+)
+
+// sequences makes rapid.Check of this test run n sequences, and ten times as
+// many of steps as the long tests do with ORDERD_TEST_LONG.
+func sequences(t *testing.T, n, long int) {
+	t.Helper()
+	if os.Getenv("ORDERD_TEST_LONG") == "1" {
+		n = long
+	}
+	checks := flag.Lookup("rapid.checks")
+	was := checks.Value.String()
+	if err := checks.Value.Set(strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = checks.Value.Set(was) })
+}
+
+// paper is an order kept by hand: what the machine says is done, and counted.
+type paper struct {
+	state           order.State
+	stock, paid     int // units out, fen taken in for the order
+	owed            int // fen of late and second payments that have to go back
+	refunds         []slip
+	closed, revived int
+}
+
+type slip struct {
+	state  order.RefundState
+	amount int
+	owed   bool
+}
+
+const cost = 6 // fen, so that refunds of one to three fill it
+
+func (p *paper) event(t *rapid.T, e order.Event) {
+	c := order.Next(p.state, e)
+	if c.Verdict == order.Move {
+		p.state = c.To
+	}
+	switch c.Effect {
+	case order.None:
+	case order.ReturnStock:
+		p.stock--
+		p.closed++
+	case order.DeductStock:
+		p.stock++
+		p.revived++
+	case order.OweRefund:
+		p.owed += cost
+		p.refunds = append(p.refunds, slip{order.RefundOwed, cost, true})
+	}
+	if (e == order.Pay && c.Verdict == order.Move && c.Effect == order.None) || (e == order.Revive && c.Verdict == order.Move) {
+		p.paid += cost
+	}
+}
+
+// end tells the order what became of one of its refunds, as the door does.
+func (p *paper) end(t *rapid.T, s slip) {
+	if s.state.Open() || (p.state == order.Refunding && s.owed) || (p.state != order.Refunding && p.state != order.Late) {
+		return
+	}
+	open, back := false, 0
+	for _, r := range p.refunds {
+		if p.state == order.Refunding && r.owed {
+			continue
+		}
+		open = open || r.state.Open()
+		if r.state.PaidBack() {
+			back += r.amount
+		}
+	}
+	switch {
+	case open:
+		p.event(t, order.RefundNext)
+	case s.state.PaidBack() && (p.state == order.Late || back >= cost):
+		p.event(t, order.RefundAll)
+	case s.state.PaidBack():
+		p.event(t, order.RefundPart)
+	default:
+		p.event(t, order.RefundFail)
+	}
+}
+
+// sum adds up the refunds of the order's own payment, or of those that are owed.
+func (p *paper) sum(owed bool, counts func(order.RefundState) bool) int {
+	n := 0
+	for _, r := range p.refunds {
+		if r.owed == owed && counts(r.state) {
+			n += r.amount
+		}
+	}
+	return n
+}
+
+func (p *paper) check(t *rapid.T) {
+	has := told[p.state]
+	back, open := p.sum(false, order.RefundState.PaidBack), p.sum(false, order.RefundState.Open)
+	switch {
+	case p.state != order.Refunded && (p.stock == 1) != has.stock, p.stock < 0 || p.stock > 1:
+		t.Fatalf("%s holds %d of its stock", p.state, p.stock)
+	case p.closed > 1 || p.revived > 1:
+		t.Fatalf("closed %d times, revived %d times", p.closed, p.revived)
+	case p.paid > cost:
+		t.Fatalf("paid %d of %d", p.paid, cost)
+	case p.sum(false, order.RefundState.Committed) > p.paid:
+		t.Fatalf("%d go back of %d paid", p.sum(false, order.RefundState.Committed), p.paid)
+	case p.sum(true, order.RefundState.Committed) != p.owed:
+		t.Fatalf("%d owed, %d on their way", p.owed, p.sum(true, order.RefundState.Committed))
+	case (p.state == order.Paid || p.state == order.Refunding) && (p.paid != cost || back == cost):
+		t.Fatalf("%s with %d paid and %d back", p.state, p.paid, back)
+	case (p.state == order.Refunding) != (open > 0):
+		t.Fatalf("%s with %d under way", p.state, open)
+	case p.state == order.Refunded && p.paid == cost && back != cost:
+		t.Fatalf("refunded with %d back", back)
+	case p.state == order.Refunded && p.paid == 0 && p.sum(true, order.RefundState.PaidBack) < cost:
+		t.Fatal("a late order refunded, and its money is here")
+	case p.state == order.Late && (p.paid != 0 || p.owed == 0):
+		t.Fatalf("late with %d paid, %d owed", p.paid, p.owed)
+	}
+}
+
+// A cell that is right by itself can be wrong after sixty others: random lives of an order and its refunds, with every
+// unit and every fen counted at each step.
+func TestMachineKeepsStockAndMoney(t *testing.T) {
+	sequences(t, 20_000, 200_000)
+	reached := map[order.State]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		p := &paper{state: order.Pending, stock: 1}
+		plan := rapid.SliceOfN(rapid.Uint16(), 60, 60).Draw(t, "steps")
+		for _, n := range plan {
+			step, which := int(n%16), int(n/16)
+			switch {
+			case step < 4:
+				p.event(t, []order.Event{order.Cancel, order.Expire, order.CloseDone, order.Pay}[step])
+			case step == 4:
+				if order.Next(p.state, order.Revive).Verdict == order.Move {
+					p.event(t, order.Revive)
+				}
+			case step < 8: // somebody asks for money back, in bounds
+				amount := 1 + which%3
+				if order.Next(p.state, order.Refund).Verdict != order.Refuse && p.sum(false, order.RefundState.Committed)+amount <= p.paid {
+					p.refunds = append(p.refunds, slip{order.RefundPending, amount, false})
+					p.event(t, order.Refund)
+				}
+			case len(p.refunds) > 0: // something happens to a refund
+				i := which % len(p.refunds)
+				r := &p.refunds[i]
+				e := order.RefundEvents()[which/8%len(order.RefundEvents())]
+				c := order.NextRefund(r.state, e)
+				if c.Verdict != order.Move || (r.owed && (e == order.RejectRefund || e == order.CancelRefund)) {
+					continue
+				}
+				if r.state.PaidBack() {
+					t.Fatalf("money that went back moves on %s", e)
+				}
+				if r.state = c.To; r.state == order.RefundClosed { // another number takes its place
+					p.refunds = append(p.refunds, slip{order.RefundOwed, r.amount, r.owed})
+				}
+				p.end(t, p.refunds[i])
+			}
+			p.check(t)
+		}
+		reached[p.state]++
+	})
+	for _, s := range order.States() {
+		if s != order.Closing && s != order.Pending && reached[s] < 10 {
+			t.Errorf("only %d sequences ended %s: the steps do not get there", reached[s], s)
+		}
+	}
+	t.Log(reached)
+}
