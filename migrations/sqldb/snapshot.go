@@ -1,0 +1,26 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+)
+
+// Snapshot reads in one transaction that only reads: all of its queries see one
+// moment, that of the first of them, whatever is committed meanwhile. It takes
+// no locks and no time-out but ctx's, and should not be held for long: the
+// engines keep what others overwrite until it ends.
+func (db *DB) Snapshot(ctx context.Context, read func(ctx context.Context, tx *Tx) error) error {
+	options := &sql.TxOptions{ReadOnly: true} // SQLite: a deferred transaction, which is a snapshot
+	if db.engine == MySQL {
+		options.Isolation = sql.LevelRepeatableRead // of this transaction only
+	}
+	tx, err := db.read.BeginTx(ctx, options)
+	if err != nil {
+		return unavailable(err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was written
+	return read(ctx, &Tx{tx: tx, engine: db.engine})
+}
+
+// Engine tells which family the transaction's database belongs to.
+func (tx *Tx) Engine() Engine { return tx.engine }
