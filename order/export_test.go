@@ -8,9 +8,6 @@ import (
 	"orderd/stock"
 )
 
-// DeadRefunds is deadRefunds for the tests.
-const DeadRefunds = deadRefunds
-
 // Spoil changes what a batch with this order has decided before it is asserted;
 // how "" spoils nothing and still tells seen how many orders the batch has. It
 // must be called while nothing is under way.
@@ -94,4 +91,42 @@ func (s *Service) Note(ctx context.Context, orderNo string) error {
 func (s *Service) CloseDone(ctx context.Context, orderNo string, proof map[string]string) error {
 	_, err := s.bring(ctx, change{orderNo: orderNo, event: CloseDone, detail: proof})
 	return err
+}
+
+// What the tests of verify look at.
+const (
+	DeadRefunds = deadRefunds
+	RefundEnds  = refundEnds
+	SchemaCheck = schemaCheck
+)
+
+// The lists that the tests hold against the world.
+var (
+	Guards      = guards
+	Bounds      = bounds
+	RefundNames = refundNames
+)
+
+// CheckIDs are the ids of all checks.
+func CheckIDs() []string {
+	var ids []string
+	for _, c := range append(append([]check{}, checks...), quietChecks...) {
+		ids = append(ids, c.id)
+	}
+	return ids
+}
+
+// VerifyIn verifies what a transaction sees.
+func (s *Service) VerifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
+	return s.verifyIn(ctx, tx, o)
+}
+
+// FindGuards gives the unique keys and the CHECK constraints that are there.
+func FindGuards(ctx context.Context, tx *sqldb.Tx) (map[string]string, map[string]bool, error) {
+	keys, err := findGuards(ctx, tx)
+	if err != nil {
+		return nil, nil, err
+	}
+	there, err := findBounds(ctx, tx)
+	return keys, there, err
 }
