@@ -130,3 +130,10 @@ func FindGuards(ctx context.Context, tx *sqldb.Tx) (map[string]string, map[strin
 	there, err := findBounds(ctx, tx)
 	return keys, there, err
 }
+
+// Turns counts the customers whose turns are remembered.
+func (s *Service) Turns() int {
+	s.turns.mu.Lock()
+	defer s.turns.mu.Unlock()
+	return len(s.turns.all)
+}

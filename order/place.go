@@ -75,7 +75,7 @@ func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID
 // same key with another content is ErrRequestReused.
 //
 // Errors: *ValidationError, *UnknownSKUError, *PriceChangedError,
-// *InsufficientError, ErrRequestReused (nothing was placed), or one that
+// *InsufficientError, *TooManyOpenError, ErrRequestReused (nothing was placed), or one that
 // matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
 func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if err := p.validate(); err != nil {
@@ -87,7 +87,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 		return Placed{}, fmt.Errorf("make an order number: %w", err)
 	}
 	p.Lines = stock.Merge(p.Lines)
-	placed, err := s.placements.Do(ctx, placing{
+	placed, err := s.placeInTurn(ctx, placing{
 		Placement: p,
 		orderNo:   no,
 		hash:      p.hash(),
@@ -112,7 +112,10 @@ func (s *Service) observeRefusal(err error) {
 	var short *InsufficientError
 	var sku *UnknownSKUError
 	var price *PriceChangedError
+	var open *TooManyOpenError
 	switch {
+	case errors.As(err, &open):
+		s.observe.Refused("open_orders")
 	case errors.As(err, &short):
 		s.observe.Refused("stock")
 	case errors.As(err, &sku):
@@ -219,11 +222,15 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	if err != nil {
 		return nil, err
 	}
+	open, err := s.findOpen(ctx, tx, batch)
+	if err != nil {
+		return nil, err
+	}
 	outcomes := make([]sqldb.Outcome[Placed], len(batch))
 	fresh := make([]int, 0, len(batch))
 	first := make(map[requestKey]int, len(batch)) // the fresh ones, for repeats in this very batch
 
-	var short []int // refused for stock, perhaps repeats of the order that took the last unit
+	var short []int // refused, perhaps repeats of the very order that took the last unit or place
 	for i := range batch {
 		p := &batch[i]
 		if before, ok := known[p.key()]; ok {
@@ -234,10 +241,10 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			outcomes[i] = placedBefore{order: outcomes[j].Answer.Order, hash: batch[j].hash}.answer(p)
 			continue
 		}
-		o, err := s.decide(p, shelf)
+		o, err := s.decide(p, shelf, open)
 		if err != nil {
 			outcomes[i].Err = err
-			if errors.As(err, new(*InsufficientError)) {
+			if errors.As(err, new(*InsufficientError)) || errors.As(err, new(*TooManyOpenError)) {
 				short = append(short, i)
 			}
 			continue
@@ -266,7 +273,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	return outcomes, shelf.Commit(ctx, tx, batch[fresh[0]].at)
 }
 
-// answerRepeats tests the duplicate before sufficiency is final: a retry of the
+// answerRepeats tests the duplicate before a refusal is final: a retry of the
 // placement that took the last unit gets its order, not "sold out".
 func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, short []int, outcomes []sqldb.Outcome[Placed]) error {
 	refused := make([]placing, len(short))
@@ -296,7 +303,7 @@ func demandOf(batch []placing) map[string]int64 {
 }
 
 // decide prices the lines and takes them from the shelf, all or none.
-func (s *Service) decide(p *placing, shelf *stock.Shelf) (Order, error) {
+func (s *Service) decide(p *placing, shelf *stock.Shelf, open opened) (Order, error) {
 	var total payment.Fen
 	items := make([]Item, len(p.Lines))
 	for i, l := range p.Lines {
@@ -314,6 +321,9 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf) (Order, error) {
 	}
 	if p.ExpectedTotal != nil && *p.ExpectedTotal != total {
 		return Order{}, &PriceChangedError{Expected: *p.ExpectedTotal, Actual: total}
+	}
+	if err := open.refuses(p, s.cfg.MaxOpenOrders); err != nil {
+		return Order{}, err
 	}
 	if short := shelf.Take(p.orderNo, p.Lines); short != nil {
 		return Order{}, &InsufficientError{Items: short}

@@ -34,7 +34,7 @@ type Observer interface {
 	Transition(from, to State, by ActorType)
 	// Settled: a payment was taken in from notify, query or bill.
 	Settled(source string, s Settlement)
-	// Refused: a placement was refused: stock, price, sku, key.
+	// Refused: a placement was refused: stock, price, sku, key, open_orders.
 	Refused(what string)
 	// Replayed: a placement was answered from an earlier one.
 	Replayed()
@@ -116,6 +116,9 @@ type Config struct {
 	// and demonstrations against a simulator whose own times are divided too.
 	// Default 1, the pace of WeChat Pay.
 	Pace float64
+	// MaxOpenOrders is how many unpaid orders one customer may have: each holds
+	// stock. 0 or less: no limit.
+	MaxOpenOrders int
 	// Lanes is how many group commits may be under way at once. Default 2.
 	Lanes int
 }
@@ -140,6 +143,7 @@ type Service struct {
 	observe    Observer
 	placements *sqldb.Group[placing, Placed]
 	changes    *sqldb.Group[change, changed]
+	turns      turns // of customers, where their unpaid orders are limited
 
 	// Tests change what a batch has decided, to see that it is not written.
 	spoil       func(*ledger)

@@ -125,6 +125,43 @@ WHERE `+where, args...)
 	return known, nil
 }
 
+// findOpen counts the unpaid orders of the customers of a batch: nil when they
+// are not limited.
+func (s *Service) findOpen(ctx context.Context, tx *sqldb.Tx, batch []placing) (opened, error) {
+	if s.cfg.MaxOpenOrders <= 0 {
+		return nil, nil
+	}
+	who := make([]string, len(batch))
+	for i := range batch {
+		who[i] = batch[i].CustomerID
+	}
+	slices.Sort(who)
+	who = slices.Compact(who)
+	// Forced: guessing at every customer's rows to choose an index takes MariaDB
+	// as long as reading them.
+	rows, err := tx.QueryContext(ctx, `SELECT customer_id, COUNT(*), MIN(due_at)
+FROM orders /*! FORCE INDEX (ix_orders_open) */
+WHERE customer_id IN (`+sqldb.In(len(who))+`)
+  AND due_at > 0
+GROUP BY customer_id`, sqldb.Args(who)...)
+	if err != nil {
+		return nil, fmt.Errorf("count unpaid orders: %w", err)
+	}
+	defer rows.Close()
+	open := opened{}
+	for rows.Next() {
+		var id string
+		var has openOrders
+		var first int64
+		if err := rows.Scan(&id, &has.count, &first); err != nil {
+			return nil, fmt.Errorf("count unpaid orders: %w", err)
+		}
+		has.first = fromMS(first)
+		open[id] = has
+	}
+	return open, rows.Err()
+}
+
 func keysOf[K comparable, V any](m map[K]V) func(yield func(K) bool) {
 	return func(yield func(K) bool) {
 		for k := range m {

@@ -101,7 +101,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	}
 	c.orders, err = order.New(order.Config{DB: c.db, Gateway: c.gateway, Tasks: sh.tasks, Now: time.Now, Log: log, Observe: sh.observe,
 		MchID: gc.MchID, AppID: gc.AppID, NotifyURL: notifyURL, RefundNotifyURL: s.refundNotifyURL(notifyURL), PayWithin: s.PayWithin, Grace: grace,
-		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight, LatePayment: order.LatePolicy(s.LatePayment),
+		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight, LatePayment: order.LatePolicy(s.LatePayment), MaxOpenOrders: s.MaxOpen,
 		RefundAutoApprove: payment.Fen(s.AutoApprove), RefundTwoPersons: payment.Fen(s.TwoPersons),
 		Pace: s.Pace, RefundSpacing: sh.refundSpacing, RefundRetry: sh.refundRetry, RefundPoll: sh.refundPoll})
 	if err != nil {

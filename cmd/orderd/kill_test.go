@@ -92,7 +92,7 @@ func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
 	secret := strings.Repeat("s", 32)
 	dsn := "sqlite:" + filepath.Join(dir, "orderd.db")
 	env := []string{"ORDERD_DSN=" + dsn, "ORDERD_DATA_DIR=" + dir, "ORDERD_API_ADDR=" + addrs[0], "ORDERD_NOTIFY_ADDR=" + addrs[1], "ORDERD_ADMIN_ADDR=" + addrs[2],
-		"ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms", "ORDERD_CUSTOMER_JWT_SECRET=" + secret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + secret,
+		"ORDERD_MAX_OPEN_ORDERS=0", "ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms", "ORDERD_CUSTOMER_JWT_SECRET=" + secret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + secret,
 		"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo, "ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
 		"ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ","), "ORDERD_WECHAT_BASE_URL=" + srv.URL,
 		"ORDERD_WECHAT_NOTIFY_URL=http://" + addrs[1] + "/wechat/v3/notify/payment"}

@@ -35,7 +35,7 @@ func (k *callbackCmd) Run(ctx context.Context, c *cli) error {
 		return err
 	}
 	defer db.Close()
-	s, err := service(db, k.Lanes)
+	s, err := service(db, k.Lanes, 0)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (h *httpCmd) Run(ctx context.Context, c *cli) error {
 		return err
 	}
 	defer db.Close()
-	s, err := service(db, 0)
+	s, err := service(db, 0, 0)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 type placeCmd struct {
 	Callers int  `default:"256" help:"Callers of order.Service."`
 	Lanes   int  `help:"Group commits under way at once (default: the service's own)."`
+	MaxOpen int  `help:"Unpaid orders a customer may have, counted for each placement (default: no limit, not counted)."`
 	OnlyHot bool `help:"Only one hot SKU, and only order.Service: for profiles."`
 }
 
@@ -111,7 +112,7 @@ func (p *placeCmd) sides(ctx context.Context, b *bench, skus int) (*sqldb.DB, *o
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	s, err := service(db, p.Lanes)
+	s, err := service(db, p.Lanes, p.MaxOpen)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -126,8 +127,8 @@ func (p *placeCmd) sides(ctx context.Context, b *bench, skus int) (*sqldb.DB, *o
 	return db, s, naive, err
 }
 
-func service(db *sqldb.DB, lanes int) (*order.Service, error) {
-	return order.New(order.Config{DB: db, Gateway: noGateway{}, Now: time.Now, MchID: mchID, AppID: appID, NotifyURL: "https://shop.example/notify", Lanes: lanes})
+func service(db *sqldb.DB, lanes, maxOpen int) (*order.Service, error) {
+	return order.New(order.Config{DB: db, Gateway: noGateway{}, Now: time.Now, MchID: mchID, AppID: appID, NotifyURL: "https://shop.example/notify", Lanes: lanes, MaxOpenOrders: maxOpen})
 }
 
 func verified(ctx context.Context, s *order.Service) error {
@@ -143,7 +144,7 @@ func sku(i int) string { return fmt.Sprintf("sku%04d", i) }
 func servicePlace(s *order.Service, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
-		_, err := s.Place(ctx, order.Placement{CustomerID: fmt.Sprint("c", n%10_000), RequestID: fmt.Sprint(run, "-", n), Cause: "bench",
+		_, err := s.Place(ctx, order.Placement{CustomerID: fmt.Sprint("c", n%1_000_000), RequestID: fmt.Sprint(run, "-", n), Cause: "bench",
 			Lines: []stock.Line{{SkuID: sku(int(n) % skus), Quantity: 1}}})
 		return err
 	}
@@ -174,7 +175,7 @@ func naivePlace(db *sql.DB, skus int) func(context.Context, int64) error {
 	return func(ctx context.Context, n int64) error {
 		id, now := sku(int(n)%skus), time.Now().UnixMilli()
 		for {
-			err := naiveTx(ctx, db, ulid.Make().String(), fmt.Sprint("c", n%10_000), fmt.Sprint(run, "-", n), id, now)
+			err := naiveTx(ctx, db, ulid.Make().String(), fmt.Sprint("c", n%1_000_000), fmt.Sprint(run, "-", n), id, now)
 			if sqldb.Classify(err) != sqldb.ClassRetry {
 				return err
 			}

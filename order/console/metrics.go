@@ -129,7 +129,7 @@ func (m *Metrics) Settled(source string, s order.Settlement) {
 
 // Refused implements order.Observer.
 func (m *Metrics) Refused(what string) {
-	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key")).Inc()
+	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key", "open_orders")).Inc()
 	switch what {
 	case "stock":
 		m.stock.WithLabelValues("deduct", "short").Inc()

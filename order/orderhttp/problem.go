@@ -178,8 +178,13 @@ func orderFailure(err error) Failure {
 		price   *order.PriceChangedError
 		payable *order.NotPayableError
 		refused *order.RefusedError
+		open    *order.TooManyOpenError
 	)
 	switch {
+	case errors.As(err, &open):
+		return Failure{Code: CodeRateLimited, RetryAfter: open.Wait, Text: Text{
+			fmt.Sprintf("You have %d unpaid orders, as many as one may have. Pay or cancel one of them, then send this request again with the same key.", open.Open),
+			fmt.Sprintf("您已有 %d 笔待支付订单,已达上限。请先支付或取消其中一笔,再使用相同的键重试。", open.Open)}}
 	case errors.As(err, &invalid):
 		return Failure{Code: CodeValidation, Fields: invalid.Fields}
 	case errors.As(err, &short):

@@ -36,6 +36,7 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 	}{
 		{"validation", &order.ValidationError{Fields: []order.FieldError{{Pointer: "#/items/0/quantity", Code: "RANGE", Detail: "a quantity is 1 to 10000"}}}, 422, CodeValidation, false},
 		{"sold out", &order.InsufficientError{Items: []stock.Short{{SkuID: "1001", Requested: 3, Available: 2}}}, 409, CodeStockInsufficient, false},
+		{"too many unpaid", &order.TooManyOpenError{Open: 5}, 429, CodeRateLimited, true},
 		{"unknown SKU", &order.UnknownSKUError{SkuID: "1001"}, 404, CodeSKUNotFound, false},
 		{"price", &order.PriceChangedError{Expected: 1, Actual: 2}, 409, CodePriceChanged, false},
 		{"key reused", order.ErrRequestReused, 422, CodeKeyReused, false},
