@@ -279,39 +279,31 @@ WHERE transaction_id = ?
 
 // FindRefund gives a refund.
 func (s *Service) FindRefund(ctx context.Context, outRefundNo string) (RefundRow, error) {
+	return s.findRefund(ctx, "out_refund_no = ?", outRefundNo)
+}
+
+// FindOwnRefund gives a refund of this customer's order; another's is
+// ErrRefundNotFound, found out by the same query in the same time.
+func (s *Service) FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (RefundRow, error) {
+	return s.findRefund(ctx, `out_refund_no = ?
+  AND EXISTS (SELECT 1 FROM orders o WHERE o.order_no = refunds.order_no AND o.customer_id = ?)`, outRefundNo, customerID)
+}
+
+func (s *Service) findRefund(ctx context.Context, where string, args ...any) (RefundRow, error) {
 	r, err := scanRefund(s.db.QueryRowContext(ctx, `SELECT `+refundColumns+`
 FROM refunds
-WHERE out_refund_no = ?`, outRefundNo))
+WHERE `+where, args...))
 	if errors.Is(err, sql.ErrNoRows) {
-		return r, ErrRefundNotFound
+		return RefundRow{}, ErrRefundNotFound
 	}
 	one := []RefundRow{r}
 	if err == nil {
 		err = fillRefunds(ctx, s.db, one)
 	}
 	if err != nil {
-		return r, readError("find refund", err)
-	}
-	return one[0], nil
-}
-
-// FindOwnRefund gives a refund of this customer's order; another's is ErrRefundNotFound.
-func (s *Service) FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (RefundRow, error) {
-	r, err := s.FindRefund(ctx, outRefundNo)
-	if err != nil {
-		return RefundRow{}, err
-	}
-	var owner string
-	err = s.db.QueryRowContext(ctx, `SELECT customer_id
-FROM orders
-WHERE order_no = ?`, r.OrderNo).Scan(&owner)
-	switch {
-	case errors.Is(err, sql.ErrNoRows), err == nil && (customerID == "" || owner != customerID):
-		return RefundRow{}, ErrRefundNotFound
-	case err != nil:
 		return RefundRow{}, readError("find refund", err)
 	}
-	return r, nil
+	return one[0], nil
 }
 
 // RefundFilter selects refunds, newest numbers first. Zero fields do not select.
