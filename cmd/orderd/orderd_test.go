@@ -31,13 +31,20 @@ func words(t *testing.T, args ...string) (code int, out, err string) {
 // embedded starts a service on embedded parts and free ports.
 func embedded(t *testing.T, dir string) *app {
 	t.Helper()
+	return embeddedWith(t, dir, slog.New(slog.DiscardHandler), func(*settings) {})
+}
+
+// embeddedWith is embedded with a log and a change of the settings.
+func embeddedWith(t *testing.T, dir string, log *slog.Logger, change func(*settings)) *app {
+	t.Helper()
 	notify, err := freeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &settings{DataDir: dir, APIAddr: "127.0.0.1:0", NotifyAddr: notify, AdminAddr: "127.0.0.1:0", SimAddr: "127.0.0.1:0",
 		PayWithin: time.Minute, CloseGrace: time.Second, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error"}
-	a, err := start(t.Context(), s, options{roles: allRoles, simSpeed: 30}, slog.New(slog.DiscardHandler))
+	change(s)
+	a, err := start(t.Context(), s, options{roles: allRoles, simSpeed: 30, migrate: true}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
