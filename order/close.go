@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
 
@@ -31,7 +32,8 @@ const storeTimeout = 5 * time.Second
 // the stock stays reserved), or Late when it was closed and paid afterwards.
 //
 // A *RefusedError carries the order when money is here: ask for a refund.
-// ErrNotFound, ErrVersion and database errors mean that nothing changed.
+// ErrNotFound, ErrVersion and database errors mean that nothing changed, except
+// sqldb.ErrUnknown: asked again, it says.
 func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 	reason := CloseCancel
 	if r.Cause.Actor.Type == ByOperator {
@@ -54,7 +56,12 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 			s.log.Warn("cancel left the order closing", "order_no", r.OrderNo, "err", err)
 		}
 	}
-	o, err := s.Find(detached(ctx), r.OrderNo)
+	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
+	defer cancel()
+	o, err := s.Find(ctx, r.OrderNo)
+	if errors.Is(err, sqldb.ErrUnavailable) { // it is closing at least, and cannot be shown
+		return Order{}, fmt.Errorf("%w: %w", sqldb.ErrUnknown, err)
+	}
 	if err != nil {
 		return Order{}, err
 	}
