@@ -25,6 +25,12 @@ func eachWith(t *testing.T, shape func(*order.Config), test func(t *testing.T, f
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) { test(t, ordertest.NewWith(t, db, shape)) })
 }
 
+// races is eachWith at every isolation level.
+func races(t *testing.T, shape func(*order.Config), test func(t *testing.T, f *ordertest.Fixture)) {
+	t.Helper()
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) { test(t, ordertest.NewWith(t, db, shape)) })
+}
+
 // byItself approves every refund, so that a test is about what comes after.
 func byItself(c *order.Config) { c.RefundAutoApprove = payment.MaxFen }
 
@@ -140,7 +146,7 @@ func TestRefundRoad(t *testing.T) {
 // hyperswitch #13182 and yudao's updateOrderRefundPrice (peers 16, 41): checked first and written later, parallel
 // partial refunds together exceed the payment. Exactly those that fit must be taken.
 func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
-	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+	races(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 10)
 		byLines, byAmount := f.PaidOne(t, "r1", "mug", 3), f.PaidOne(t, "r2", "mug", 5)
 		var lines, amounts atomic.Int64
@@ -808,7 +814,7 @@ func TestHeldPaymentGoesBack(t *testing.T) {
 // A random walk over people, answers, callbacks and lost calls: whatever the order of events, WeChat's ledger and
 // ours agree, and every invariant holds at the end. Without the guarded sum and the single door it does not.
 func TestRefundsOfManyHandsAtOnce(t *testing.T) {
-	eachWith(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = 150, -1 }, func(t *testing.T, f *ordertest.Fixture) {
+	races(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = 150, -1 }, func(t *testing.T, f *ordertest.Fixture) {
 		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
 		f.SKU(t, "mug", 1000)

@@ -86,7 +86,7 @@ func TestRepeatAtZeroGetsTheFirstAnswer(t *testing.T) {
 
 // k copies of one request at the same time must be one order (reliability K1).
 func TestSameKeyConcurrently(t *testing.T) {
-	each(t, func(t *testing.T, f *ordertest.Fixture) {
+	races(t, func(*order.Config) {}, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 100)
 		var mu sync.Mutex
 		numbers := map[string]int{}
@@ -114,7 +114,7 @@ func TestSameKeyConcurrently(t *testing.T) {
 // Two hundred buyers of sixty units over a hot SKU and opposite carts: exactly
 // sixty are sold, and no deadlock reaches a buyer (peers 7, 18).
 func TestHotSKUSellsExactlyItsStock(t *testing.T) {
-	each(t, func(t *testing.T, f *ordertest.Fixture) {
+	races(t, func(*order.Config) {}, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "a", 60)
 		f.SKU(t, "b", 1000)
 		var sold, refused atomic.Int64
@@ -186,7 +186,7 @@ func TestUnlimitedStock(t *testing.T) {
 
 // The seed's first bug and mall's (peers 3): a timeout and N cancels at once gave the stock back more than once.
 func TestConcurrentCancelsReturnOnce(t *testing.T) {
-	each(t, func(t *testing.T, f *ordertest.Fixture) {
+	races(t, func(*order.Config) {}, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 10)
 		o := f.PlaceOne(t, "r", "mug", 3)
 		f.Prepaid(t, o.OrderNo)
@@ -214,7 +214,7 @@ func TestConcurrentCancelsReturnOnce(t *testing.T) {
 
 // The seed's second bug (peers 1, 2, 22, 44): money that arrives as the cancel runs. Whoever won at WeChat wins here.
 func TestPaidInTheInstantOfTheClose(t *testing.T) {
-	each(t, func(t *testing.T, f *ordertest.Fixture) {
+	races(t, func(*order.Config) {}, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 10)
 		o := f.PlaceOne(t, "r", "mug", 1)
 		no := f.Prepaid(t, o.OrderNo)
@@ -589,7 +589,7 @@ func TestDueOrdersPageByKey(t *testing.T) {
 // Everything at once against WeChat's own truth: places, repeats, payments, cancels, timeouts, lost answers. Whoever
 // won at WeChat must have won here, and every invariant must hold at the end.
 func TestEveryRaceAgainstWeChatsTruth(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		f := ordertest.New(t, db)
 		f.SKU(t, "mug", 80)
 		seed := uint64(time.Now().UnixNano())

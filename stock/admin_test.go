@@ -15,7 +15,7 @@ import (
 
 // dtm's bug (peers 26) at the operators' counter: a double click on a change that uses up what it expected must not be told that the shelf has changed.
 func TestConcurrentRepeatsOfAnAdjustAreAllAnsweredDone(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "exp", 5)
 		put(t, db, "all", 5)
 		five := int64(5)
@@ -107,7 +107,7 @@ func TestAdjustWhileSelling(t *testing.T) {
 
 // Two operators who name the same new SKU must not both put their stock on the shelf, nor see a database error.
 func TestConcurrentPutsCreateOnce(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		five := int64(5)
 		var created atomic.Int64
 		var wg sync.WaitGroup

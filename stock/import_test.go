@@ -106,7 +106,7 @@ func TestImportResumedAfterACrashMovesStockOnce(t *testing.T) {
 
 // Two operators who import the same file at the same time must move its stock once, and neither must see a database error.
 func TestConcurrentImportsOfOneFile(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		together := func(file string, mode stock.Mode) {
 			var wg sync.WaitGroup
 			for range 4 {

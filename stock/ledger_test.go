@@ -50,7 +50,7 @@ func flows(t testing.TB, db *sqldb.DB, no string) (n int) {
 
 // Without the guard in the decrement a rush on one SKU sells more than there is; without the retries it sells less.
 func TestHotSKUSellsExactlyItsStock(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		const stocked, buyers = 40, 64
 		put(t, db, "mug", stocked)
 		var sold, refused atomic.Int64
@@ -178,7 +178,7 @@ func TestBatchIsDecidedInOrderOfArrival(t *testing.T) {
 
 // RuoYi's deadlock (peers 18) where it is likeliest: both carts lock the last units and are larger than one chunk of the decrement.
 func TestOppositeLargeCartsOnTightStock(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		const skus, carts = 70, 8
 		var forth []stock.Line
 		for i := range skus {
@@ -296,7 +296,7 @@ func returnAll(db *sqldb.DB, no string, lock bool) error {
 
 // The double returns of mall, mall4j, Magento and WooCommerce (peers 3, 4, 43): cancel, timeout and callback together return once.
 func TestConcurrentReturnsReturnOnce(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 5)
 		put(t, db, "tee", 2)
 		placeOrder(t, db, "o1")
@@ -323,7 +323,7 @@ func TestConcurrentReturnsReturnOnce(t *testing.T) {
 
 // The seed's rule that returns add up to no more than was deducted, with all of them at once and one ref among them twice.
 func TestConcurrentPartialReturnsStopAtTheDeducted(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 10)
 		placeOrder(t, db, "o1")
 		if _, err := deduct(db, "o1", line("mug", 3)); err != nil {

@@ -91,7 +91,7 @@ func TestSameDeductTwiceAtZero(t *testing.T) {
 
 // Two callers and the last unit (peers 7, Vendure, Medusa): exactly one gets it.
 func TestLastUnit(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 10)
 		var got atomic.Int64
 		var wg sync.WaitGroup
@@ -116,7 +116,7 @@ func TestLastUnit(t *testing.T) {
 
 // RuoYi's deadlock (peers 18): carts in opposite order must not show one to a buyer.
 func TestOppositeCarts(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "a", 1000)
 		put(t, db, "b", 1000)
 		var wg sync.WaitGroup

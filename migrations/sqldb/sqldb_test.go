@@ -193,7 +193,7 @@ func shortly(t *testing.T) context.Context {
 
 // The wrong way (read, then write) loses 93 % of the decrements; the guarded UPDATE must lose none.
 func TestGuardedDecrementLosesNothing(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "hot", 100)
 		var taken atomic.Int64
 		var wg sync.WaitGroup

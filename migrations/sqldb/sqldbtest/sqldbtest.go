@@ -21,6 +21,7 @@ import (
 
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/migrations/sqldb/sqldbtest/servers"
 )
 
@@ -29,6 +30,39 @@ func Each(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
 	t.Run("mariadb", func(t *testing.T) { test(t, MariaDB(t)) })
+}
+
+// Races is Each for tests of concurrency: MariaDB also under REPEATABLE READ,
+// and there with innodb_snapshot_isolation, which answers 1020 where it would
+// lose an update. The service sets READ COMMITTED and must not rest on it: a
+// proxy makes another level of it.
+func Races(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
+	t.Helper()
+	Each(t, test)
+	t.Run("repeatable read", func(t *testing.T) { test(t, isolated(t, "OFF")) })
+	t.Run("snapshot isolation", func(t *testing.T) { test(t, isolated(t, "ON")) })
+}
+
+func isolated(t *testing.T, snapshot string) *sqldb.DB {
+	t.Helper()
+	_, name, _ := strings.Cut(MariaDBDSN(t), ")/")
+	proxy, err := faultproxy.NewMySQL(shared.maria.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	proxy.Rewrite("READ COMMITTED", "REPEATABLE READ")
+	db := open(t, shared.maria.TCPDSN(proxy.Addr(), name)+"?innodb_snapshot_isolation="+snapshot)
+	var level string
+	if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		return tx.QueryRowContext(ctx, "SELECT CONCAT(@@tx_isolation, ' ', @@innodb_snapshot_isolation)").Scan(&level)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if level != "REPEATABLE-READ "+snapshot {
+		t.Fatalf("isolation %q, snapshot isolation %s is wanted", level, snapshot)
+	}
+	return db
 }
 
 // SQLite opens a fresh database in a file.

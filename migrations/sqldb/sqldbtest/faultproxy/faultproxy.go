@@ -43,15 +43,16 @@ type Proxy struct {
 	server string
 	conns  map[net.Conn]bool
 
-	next    Mode
-	every   int // of the COMMITs, one in so many meets often
-	often   Mode
-	seen    int
-	hits    map[Mode]int
-	latency time.Duration
-	down    bool
-	silent  bool
-	closed  bool
+	next     Mode
+	every    int // of the COMMITs, one in so many meets often
+	often    Mode
+	seen     int
+	hits     map[Mode]int
+	old, new []byte // of statements
+	latency  time.Duration
+	down     bool
+	silent   bool
+	closed   bool
 
 	done sync.WaitGroup
 }
@@ -104,6 +105,12 @@ func (p *Proxy) Down(on bool) {
 	if on {
 		p.Reset()
 	}
+}
+
+// Rewrite replaces a text in every statement from now on, for settings that the
+// client insists on.
+func (p *Proxy) Rewrite(before, after string) {
+	p.set(func() { p.old, p.new = []byte(before), []byte(after) })
 }
 
 // Switch sends new connections to another server, as a fail-over does; the
@@ -298,10 +305,25 @@ func (p *Proxy) take() Mode {
 
 func (p *Proxy) read(from io.Reader, buf []byte) (packet []byte, commit bool, err error) {
 	if p.commits {
-		return readPacket(from)
+		packet, commit, err := readPacket(from)
+		return p.rewritten(packet), commit, err
 	}
 	n, err := from.Read(buf)
 	return buf[:n], false, err
+}
+
+// rewritten gives a packet with the replaced text and its new length.
+func (p *Proxy) rewritten(packet []byte) []byte {
+	p.mu.Lock()
+	before, after := p.old, p.new
+	p.mu.Unlock()
+	if len(before) == 0 || len(packet) < 5 || packet[4] != comQuery || !bytes.Contains(packet, before) {
+		return packet
+	}
+	packet = bytes.ReplaceAll(packet, before, after)
+	n := len(packet) - 4
+	packet[0], packet[1], packet[2] = byte(n), byte(n>>8), byte(n>>16)
+	return packet
 }
 
 const comQuery = 3 // MySQL's command byte for a text statement
