@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
 
@@ -126,6 +127,7 @@ func (k verdictKind) String() string {
 // proven. This is the only way from Closing to Closed, and so the only place
 // from which the stock of an unpaid order comes back.
 func (s *Service) finish(ctx context.Context, o Order, cause Cause) error {
+	failpoint.Hit("close.intended")
 	attempts, err := findAttempts(ctx, s.db, o.OrderNo)
 	if err != nil {
 		return err
@@ -144,6 +146,7 @@ func (s *Service) finish(ctx context.Context, o Order, cause Cause) error {
 	switch v.kind {
 	case verdictClosed:
 		_, err := s.bring(ctx, change{orderNo: o.OrderNo, cause: cause, event: CloseDone, detail: v.proof, took: v.took})
+		failpoint.Hit("close.committed")
 		return err
 	case verdictPaid:
 		settled, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ByWeChat}, Type: "query", ID: cause.ID})
@@ -173,6 +176,7 @@ func (s *Service) askClose(ctx context.Context, outTradeNo string, attempt *Atte
 	defer func() { v.took = s.cfg.Now().Sub(start) }()
 
 	reply, err := s.cfg.Gateway.Close(ctx, outTradeNo)
+	failpoint.Hit("close.answered")
 	if err != nil {
 		v.proof["close"] = payment.KindOf(err).String()
 		if payment.KindOf(err) == payment.KindMisconfigured {
@@ -196,6 +200,7 @@ func (s *Service) askClose(ctx context.Context, outTradeNo string, attempt *Atte
 // gave a definite answer to the close.
 func (s *Service) decideByQuery(ctx context.Context, v *verdict, outTradeNo string, attempt *Attempt, closeErr error) {
 	trade, err := s.cfg.Gateway.Query(ctx, outTradeNo)
+	failpoint.Hit("close.queried")
 	if err != nil {
 		v.proof["query"] = payment.KindOf(err).String()
 		v.err = errors.Join(closeErr, err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -131,7 +132,22 @@ func (s *Service) changeBatch(ctx context.Context, tx *sqldb.Tx, batch []change)
 		}
 		return nil, err
 	}
+	written(batch)
 	return outcomes, nil
+}
+
+// written marks the moment before COMMIT, by what the batch brings.
+func written(batch []change) {
+	for i := range batch {
+		switch c := &batch[i]; {
+		case c.trade != nil:
+			failpoint.Hit("notify.written")
+		case c.event == CloseDone:
+			failpoint.Hit("close.written")
+		case c.refund != nil && c.refund.told != nil && c.refund.told.Status == payment.RefundSuccess:
+			failpoint.Hit("refund.written")
+		}
+	}
 }
 
 func (l *ledger) read(ctx context.Context, tx *sqldb.Tx, batch []change) error {
@@ -470,6 +486,9 @@ func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 func (l *ledger) writeRows(ctx context.Context, tx *sqldb.Tx) error {
 	if err := insertPayments(ctx, tx, l.payments); err != nil {
 		return err
+	}
+	if len(l.payments) > 0 {
+		failpoint.Hit("notify.journalled")
 	}
 	if err := insertEvents(ctx, tx, l.events); err != nil {
 		return err

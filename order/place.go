@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -104,7 +105,9 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 		return placed, nil
 	}
 	s.observe.Transition("", Pending, ByCustomer)
+	failpoint.Hit("place.committed")
 	s.cfg.Tasks.CloseAt(placed.Order.OrderNo, placed.Order.Version, placed.Order.DueAt)
+	failpoint.Hit("place.armed")
 	return placed, nil
 }
 
@@ -207,6 +210,7 @@ func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing)
 		}
 		return nil, fmt.Errorf("%w: repeated placement", sqldb.ErrLostRace)
 	}
+	failpoint.Hit("place.written")
 	return outcomes, err
 }
 
@@ -270,6 +274,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	if err := insertOrders(ctx, tx, batch, outcomes, fresh); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("place.inserted")
 	return outcomes, shelf.Commit(ctx, tx, batch[fresh[0]].at)
 }
 

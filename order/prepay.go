@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
 
@@ -161,10 +162,12 @@ func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Att
 // callPrepay calls WeChat with a committed attempt and stores the answer.
 func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (Prepayment, error) {
 	start := s.cfg.Now()
+	failpoint.Hit("prepay.intended")
 	prepaid, err := s.cfg.Gateway.Prepay(ctx, a.Attempt)
 	if err != nil {
 		return Prepayment{}, s.prepayFailed(ctx, a, r, err)
 	}
+	failpoint.Hit("prepay.answered")
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
 	a.State, a.Answer, a.AnsweredAt = AttemptLive, prepaid, s.cfg.Now().Truncate(time.Millisecond)

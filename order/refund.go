@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -145,6 +146,7 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 	if done.cell.Verdict == Refuse {
 		return AskedRefund{}, &RefusedError{Order: done.order, Event: Refund, Why: done.cell.Why}
 	}
+	failpoint.Hit("refund.asked")
 	s.wakeRefund(done.refund)
 	return AskedRefund{Refund: done.refund, Replayed: done.replayed}, nil
 }
@@ -243,6 +245,7 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 		return nil
 	}
 	s.wakeRefund(row)
+	failpoint.Hit("refund.claimed")
 	if row.State == RefundOwed {
 		return s.sendRefund(ctx, row, cause)
 	}
@@ -253,6 +256,7 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 func (s *Service) sendRefund(ctx context.Context, row RefundRow, cause Cause) error {
 	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID,
 		Amount: row.Amount, Total: row.PaymentTotal, Reason: cut(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
+	failpoint.Hit("refund.answered")
 	s.observe.RefundAsked("refund", outcomeOf(err, answer.Status))
 	if err == nil {
 		return s.takeAnswer(ctx, answer, "answer", cause)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 )
 
@@ -255,11 +256,15 @@ func (s *sweep) each(ctx context.Context, find finder, after order.DueCursor, un
 			}
 			return after
 		}
+		if len(page) > 0 {
+			failpoint.Hit("sweep.selected")
+		}
 		for _, d := range page {
 			after = order.DueCursor{At: d.At, OrderNo: d.OrderNo}
 			if !do(d) {
 				return order.DueCursor{}
 			}
+			failpoint.Hit("sweep.between")
 		}
 		if len(page) < sweepPage {
 			return order.DueCursor{}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 )
 
 // updateChunk is how many SKUs one decrement names: its CASE is searched from
@@ -170,6 +171,7 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 		if n != int64(len(ids)) {
 			return sqldb.ErrLostRace
 		}
+		failpoint.Hit("place.taken")
 		return nil
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 	"orderd/payment"
 )
@@ -170,6 +171,7 @@ func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (stri
 	if err != nil {
 		return n.unread(c, err, len(body))
 	}
+	failpoint.Hit("notify.verified")
 	s, err := n.Settler.Settle(ctx, got.Trade, notified(c, got.ID))
 	switch {
 	case errors.Is(err, payment.ErrMalformed), errors.Is(err, order.ErrNotPaid):
@@ -178,6 +180,7 @@ func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (stri
 	case err != nil:
 		return outcomeFailed, err
 	}
+	failpoint.Hit("notify.committed")
 	return string(s.Settled), nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/stock"
@@ -45,6 +46,7 @@ func (a *api) place(c echo.Context) error {
 		return err
 	}
 	p.CustomerID, p.RequestID, p.Cause = customerOf(c), key, RequestID(c)
+	failpoint.Hit("place.read")
 	placed, err := a.Orders.Place(c.Request().Context(), p)
 	if err != nil {
 		return pointAt(p.Lines, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 	"orderd/payment"
 )
@@ -60,6 +61,7 @@ func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 			}
 			if ok {
 				done++
+				failpoint.Hit("recon.healed")
 			}
 		}
 		u.progress("healing", int64(done), 0)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
 
@@ -223,6 +224,7 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 		}
 		delete(bill, k)
 		p.compare(&there, &it)
+		failpoint.Hit("recon.line")
 		return nil
 	})
 	if err != nil {

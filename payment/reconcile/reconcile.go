@@ -18,6 +18,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 	"orderd/payment"
 )
@@ -166,6 +167,7 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 		r.fail(context.WithoutCancel(ctx), u, err)
 		return Result{}, err
 	}
+	failpoint.Hit("recon.done")
 	if err := r.finish(ctx, u, result); err != nil {
 		return Result{}, err
 	}
@@ -207,6 +209,7 @@ func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (res
 		if err := r.saveBill(ctx, u, bill); err != nil {
 			return Result{}, err
 		}
+		failpoint.Hit("recon.saved")
 	}
 	return r.match(ctx, u, dir, seed, rows, totals)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
 
@@ -409,7 +410,9 @@ WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)..
 				return err
 			}
 		}
-		return r.insertDifferences(ctx, tx, u, found, known)
+		err = r.insertDifferences(ctx, tx, u, found, known)
+		failpoint.Hit("recon.written")
+		return err
 	})
 }
 

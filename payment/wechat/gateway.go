@@ -127,7 +127,7 @@ func (g *Gateway) String() string { return "wechat pay gateway of merchant " + g
 // could not be used", for everything else the facts decide. A nil error means
 // a verdict that is not an error kind.
 func (g *Gateway) call(ctx context.Context, op, number string, send func(context.Context) error) (*facts, verdict, error) {
-	f := new(facts)
+	f := &facts{op: op}
 	began := g.now()
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, factsKey{}, f), g.timeout)
 	defer cancel()

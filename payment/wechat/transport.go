@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"orderd/migrations/sqldb/failpoint"
 )
 
 const (
@@ -45,6 +47,7 @@ var errTooLong = errors.New("answer is longer than 1 MiB")
 // to an empty one into its context and reads it when gopay has returned;
 // http.Client runs RoundTrip in the caller's goroutine, so there is no race.
 type facts struct {
+	op        string // which call it answers
 	status    int    // 0: no answer came
 	requestID string // WeChat's, "" if absent or not a plain token
 	distrust  error  // why the answer is not believed, nil if WeChat signed it
@@ -75,6 +78,7 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if err != nil {
 		return nil, err
 	}
+	unread(learnt.op)
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if closeErr := res.Body.Close(); err == nil {
 		err = closeErr
@@ -97,6 +101,18 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	res.ContentLength = int64(len(body))
 	return res, nil
+}
+
+// unread marks the moment at which WeChat Pay has acted and we know nothing of it.
+func unread(op string) {
+	switch op {
+	case opPrepay:
+		failpoint.Hit("prepay.unread")
+	case opClose:
+		failpoint.Hit("close.unread")
+	case opRefund:
+		failpoint.Hit("refund.unread")
+	}
 }
 
 // errorWords reads code and message of an error body. Anything else in it
