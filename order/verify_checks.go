@@ -89,11 +89,14 @@ FROM stock_flows f
 LEFT JOIN skus s ON s.sku_id = f.sku_id
 WHERE s.sku_id IS NULL`},
 	{"stock.returned_no_more", "no order gave back more than it took", `
-SELECT order_no, sku_id, SUM(delta) AS too_much
-FROM stock_flows
-WHERE order_no <> ''
-GROUP BY order_no, sku_id
-HAVING SUM(delta) > 0`},
+SELECT f.order_no, f.sku_id, SUM(f.delta) AS too_much
+FROM (
+  SELECT DISTINCT order_no
+  FROM stock_flows
+  WHERE kind = 'return') r
+JOIN stock_flows f ON f.order_no = r.order_no
+GROUP BY f.order_no, f.sku_id
+HAVING SUM(f.delta) > 0`},
 	{"stock.agrees_with_state", "open and paid orders keep their stock, closed and late ones gave all of it back", `
 SELECT o.order_no, o.state, SUM(f.delta) AS net,
   SUM(CASE WHEN f.ref = 'close' THEN 1 WHEN f.ref = 'revive' THEN -1 ELSE 0 END) AS close_returns

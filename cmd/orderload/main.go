@@ -33,6 +33,7 @@ type cli struct {
 	HTTP      httpCmd      `cmd:"" name:"http" help:"Placement and callbacks over HTTP."`
 	Reconcile reconcileCmd `cmd:"" help:"A bill of a day against as many payments."`
 	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
+	Verify    verifyCmd    `cmd:"" help:"Every invariant of a large world, and violations seeded in it."`
 }
 
 func main() {
