@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,25 +29,36 @@ type victim struct {
 	binary  string
 	env     []string
 	api     string
+	admin   string
 	cmd     *exec.Cmd
-	stopped chan error
+	stopped chan struct{}
 }
 
-func (v *victim) start() {
+// start starts it with more environment than it has anyway, and waits until it serves.
+func (v *victim) start(env ...string) {
 	v.t.Helper()
 	v.cmd = exec.Command(v.binary, "serve", "--auto-migrate", "--log-level", "error")
-	v.cmd.Env, v.cmd.Stderr = append(os.Environ(), v.env...), io.Discard
+	said := new(bytes.Buffer) // read when the process has ended
+	v.cmd.Env, v.cmd.Stderr = append(append(os.Environ(), v.env...), env...), said
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := v.cmd.Start(); err != nil {
 		v.t.Fatal(err)
 	}
-	v.stopped = make(chan error, 1)
-	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(v.cmd, v.stopped)
+	v.stopped = make(chan struct{})
+	go func(cmd *exec.Cmd, stopped chan struct{}) {
+		_ = cmd.Wait() // killed is what it is meant to be
+		close(stopped)
+	}(v.cmd, v.stopped)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
 		res, err := http.Get("http://" + v.api + "/healthz")
 		if err == nil {
 			res.Body.Close()
 			return
+		}
+		select {
+		case <-v.stopped:
+			v.t.Fatalf("the service ends at its start: %s", said)
+		default:
 		}
 		if time.Now().After(deadline) {
 			v.t.Fatal("the service does not come up: ", err)
@@ -57,24 +71,38 @@ func (v *victim) signal(s syscall.Signal) {
 	<-v.stopped
 }
 
+// newVictim is a victim of its own build on SQLite and the Redis in the process.
 func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
 	t.Helper()
 	dir := t.TempDir()
-	binary := filepath.Join(dir, "orderd")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	dsn := "sqlite:" + filepath.Join(dir, "orderd.db")
+	v, sim := newVictimOn(t, buildService(t), newMerchant(t), dsn)
+	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms")
+	return v, sim, victimSecret, dsn
+}
+
+func buildService(t *testing.T, flags ...string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "orderd")
+	if out, err := exec.Command("go", append(append([]string{"build", "-o", binary}, flags...), ".")...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	return binary
+}
+
+// merchant is the keys of both sides; making them takes a second.
+type merchant struct {
+	keys *wechatsim.Keys
+	env  []string
+}
+
+func newMerchant(t *testing.T) *merchant {
+	t.Helper()
 	keys, err := wechatsim.GenerateKeys(simMchID, simAppID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Speed: 60})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(sim.Handler())
-	t.Cleanup(func() { sim.Close(); srv.Close() })
-	c := keys.Client()
+	c, dir := keys.Client(), t.TempDir()
 	var verify []string
 	for id, pem := range c.VerifyKeys {
 		file := filepath.Join(dir, id+".pem")
@@ -83,20 +111,44 @@ func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
 		}
 		verify = append(verify, id+"="+file)
 	}
-	addrs := make([]string, 3)
-	for i := range addrs {
-		if addrs[i], err = freeAddr(); err != nil {
-			t.Fatal(err)
+	return &merchant{keys, []string{"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo,
+		"ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM, "ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ",")}}
+}
+
+// victimSecret signs customers' tokens and is the operators' token.
+var victimSecret = strings.Repeat("s", 32)
+
+// steadyAddr gives a free address below the ports from which connections go out: it must still be free when the service
+// comes back.
+func steadyAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
 		}
 	}
-	secret := strings.Repeat("s", 32)
-	dsn := "sqlite:" + filepath.Join(dir, "orderd.db")
-	env := []string{"ORDERD_DSN=" + dsn, "ORDERD_DATA_DIR=" + dir, "ORDERD_API_ADDR=" + addrs[0], "ORDERD_NOTIFY_ADDR=" + addrs[1], "ORDERD_ADMIN_ADDR=" + addrs[2],
-		"ORDERD_MAX_OPEN_ORDERS=0", "ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms", "ORDERD_CUSTOMER_JWT_SECRET=" + secret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + secret,
-		"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo, "ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
-		"ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ","), "ORDERD_WECHAT_BASE_URL=" + srv.URL,
-		"ORDERD_WECHAT_NOTIFY_URL=http://" + addrs[1] + "/wechat/v3/notify/payment"}
-	return &victim{t: t, binary: binary, env: env, api: addrs[0]}, sim, secret, dsn
+	t.Fatal("no port is free")
+	return ""
+}
+
+func newVictimOn(t *testing.T, binary string, m *merchant, dsn string) (*victim, *wechatsim.Sim) {
+	t.Helper()
+	sim, err := wechatsim.New(wechatsim.Options{Keys: m.keys, Now: time.Now, Speed: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(sim.Handler())
+	t.Cleanup(func() { sim.Close(); srv.Close() })
+	addrs := make([]string, 3)
+	for i := range addrs {
+		addrs[i] = steadyAddr(t)
+	}
+	env := append(slices.Clone(m.env), "ORDERD_DSN="+dsn, "ORDERD_MAX_OPEN_ORDERS=0", "ORDERD_API_ADDR="+addrs[0], "ORDERD_NOTIFY_ADDR="+addrs[1], "ORDERD_ADMIN_ADDR="+addrs[2],
+		"ORDERD_CUSTOMER_JWT_SECRET="+victimSecret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN="+victimSecret, "ORDERD_WECHAT_BASE_URL="+srv.URL,
+		"ORDERD_WECHAT_NOTIFY_URL=http://"+addrs[1]+"/wechat/v3/notify/payment")
+	return &victim{t: t, binary: binary, env: env, api: addrs[0], admin: addrs[2]}, sim
 }
 
 // kill −9 at any moment, again and again: what was acknowledged is there, every order finds its end, WeChat Pay's

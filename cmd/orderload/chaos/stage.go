@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -181,7 +182,7 @@ func (s *stage) startWeChat(seed uint64) error {
 	}
 	s.env = []string{
 		"ORDERD_DSN=mysql:app:" + s.secrets.dbPassword + "@tcp(" + s.proxy.Addr() + ")/chaos", "ORDERD_REDIS=redis://" + s.bell.Addr() + "/0",
-		"ORDERD_PAY_WITHIN=" + payWithin.String(), "ORDERD_CLOSE_GRACE=" + grace.String(), "ORDERD_SWEEP_EVERY=1s", "ORDERD_CLOSE_RATE=300", fmt.Sprintf("ORDERD_PACE=%d", pace),
+		"ORDERD_MAX_OPEN_ORDERS=5", "ORDERD_PAY_WITHIN=" + payWithin.String(), "ORDERD_CLOSE_GRACE=" + grace.String(), "ORDERD_SWEEP_EVERY=1s", "ORDERD_CLOSE_RATE=300", fmt.Sprintf("ORDERD_PACE=%d", pace),
 		"ORDERD_REFUND_AUTO_APPROVE=100000000", "ORDERD_REFUND_TWO_PERSONS=0", "ORDERD_RECONCILE_DAILY=false",
 		"ORDERD_CUSTOMER_JWT_SECRET=" + s.secrets.jwt, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + s.secrets.admin,
 		"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo, "ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
@@ -432,13 +433,16 @@ func (p *process) ready(ctx context.Context) error {
 	}
 }
 
+// freeAddr gives a free address below the ports from which connections go out:
+// it must still be free when the process comes back.
 func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err) // a machine without loopback ports
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

@@ -1,10 +1,13 @@
 package failpoint
 
 import (
+	"flag"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -85,4 +88,54 @@ func TestTagged(t *testing.T) {
 	if err != nil || strings.Count(string(out), "--- PASS: TestArmed") < 4 {
 		t.Fatalf("%v\n%s", err, out)
 	}
+}
+
+var update = flag.Bool("update", false, "rewrite the section of docs/faults.md")
+
+// The section stands between these lines of the document.
+const begins, ends = "<!-- kills: printed from the list of steps -->\n", "<!-- /kills -->\n"
+
+// The document says at which steps a kill was survived; a step that it lacks, or that nobody kills at any more, is a
+// false promise.
+func TestKillsDocumented(t *testing.T) {
+	const file = "../../../docs/faults.md"
+	have, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok1 := strings.Cut(string(have), begins)
+	section, after, ok2 := strings.Cut(rest, ends)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has lost its section of kills", file)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(before+begins+document()+ends+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if section != document() {
+		t.Fatalf("%s does not show the steps: run go test ./migrations/sqldb/failpoint -run Documented -update", file)
+	}
+}
+
+func document() string {
+	var b strings.Builder
+	b.WriteString("\n| | step | killed when | what must hold after the restart |\n|---|---|---|---|\n")
+	var notes []string
+	for _, p := range Points {
+		name := "—"
+		if p.Name != "" {
+			name = "`" + p.Name + "`"
+		}
+		mark := ""
+		if p.Note != "" {
+			notes = append(notes, p.No+": "+p.Note)
+			mark = " (note)"
+		}
+		fmt.Fprintf(&b, "| %s | %s: %s | %s%s | %s |\n", p.No, p.Flow, name, p.After, mark, p.Then)
+	}
+	b.WriteString("\nNotes, by number:\n\n")
+	for _, n := range notes {
+		b.WriteString("- " + n + "\n")
+	}
+	return b.String() + "\n"
 }
