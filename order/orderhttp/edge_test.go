@@ -215,7 +215,7 @@ func TestSlowClientsAreEnded(t *testing.T) {
 	addr, _ := serve(t, w.echo, func(s *http.Server) { s.ReadHeaderTimeout, s.ReadTimeout = 300*time.Millisecond, 600*time.Millisecond })
 	head := "POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nAuthorization: Bearer " + token(t, "c1", epoch) + "\r\n"
 	var slow []net.Conn
-	for range 8 {
+	for range 150 { // 300 at once
 		slow = append(slow, dial(t, addr, head), dial(t, addr, head+"Content-Length: 100\r\n\r\n{"))
 	}
 	c := dial(t, addr, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
