@@ -21,9 +21,9 @@ var ErrMoney = errors.New("not an amount of money")
 
 // String renders the amount in yuan with two decimals, as a person reads it.
 func (f Fen) String() string {
-	sign, n := "", uint64(f)
+	sign, n := "", uint64(f) //nolint:gosec // a negative one is negated below, in two's complement
 	if f < 0 {
-		sign, n = "-", -uint64(f)
+		sign, n = "-", -uint64(f) //nolint:gosec // right for the smallest int64 too, which has no positive twin
 	}
 	return fmt.Sprintf("%s%d.%02d", sign, n/100, n%100)
 }

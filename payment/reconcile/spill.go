@@ -182,8 +182,9 @@ func decodeItem(b []byte, bill bool) item {
 	}
 	word := func() string {
 		n, used := binary.Uvarint(b)
-		v := string(b[used : used+int(n)])
-		b = b[used+int(n):]
+		end := used + int(n) //nolint:gosec // the length of a string of this process
+		v := string(b[used:end])
+		b = b[end:]
 		return v
 	}
 	it := item{refund: b[0] == 1}
