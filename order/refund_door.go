@@ -204,7 +204,7 @@ func (l *ledger) askRefund(e *entry, c *change) (changed, error) {
 		return changed{}, ErrTooManyRefunds
 	}
 	row.OutRefundNo = refundNo(c.orderNo, len(l.books.ofOrder[c.orderNo])+1)
-	row.ApprovalsNeeded = l.s.approvals(row.Amount)
+	row.ApprovalsNeeded = l.s.approvals(paid.taken + paid.adds + row.Amount)
 	row.State = RefundPending
 	if row.ApprovalsNeeded == 0 {
 		row.State, row.DueAt = RefundOwed, l.now
@@ -218,12 +218,13 @@ func (l *ledger) askRefund(e *entry, c *change) (changed, error) {
 	return done, nil
 }
 
-// approvals is how many people have to agree to an amount.
-func (s *Service) approvals(amount payment.Fen) int {
+// approvals is how many people have to agree to a refund that makes the sum of
+// a payment's refunds this: in parts it is no smaller.
+func (s *Service) approvals(sum payment.Fen) int {
 	switch {
-	case amount <= s.cfg.RefundAutoApprove:
+	case sum <= s.cfg.RefundAutoApprove:
 		return 0
-	case s.cfg.RefundTwoPersons > 0 && amount > s.cfg.RefundTwoPersons:
+	case s.cfg.RefundTwoPersons > 0 && sum > s.cfg.RefundTwoPersons:
 		return 2
 	}
 	return 1

@@ -314,12 +314,36 @@ func TestWeChatsLimitsHoldBeforeTheCall(t *testing.T) {
 	})
 }
 
+// A customer who asks for a large sum in small parts must not get around approval, nor one person around the second.
+func TestPartsOfARefundAreItsSum(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundTwoPersons = 100, 300 }, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o := f.PaidOne(t, "r1", "mug", 8)
+		for i, want := range []int{0, 1, 1, 2, 2} {
+			r := mustAsk(t, f, ask(o.OrderNo, fmt.Sprint("part", i), 1))
+			if r.ApprovalsNeeded != want {
+				t.Errorf("part %d of 100 fen needs %d approvals, want %d", i+1, r.ApprovalsNeeded, want)
+			}
+			if i == 1 { // what was rejected counts no more
+				if _, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RejectRefund, Reason: "no", Cause: ordertest.Finance}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		other := f.PaidOne(t, "r2", "mug", 1)
+		if r := mustAsk(t, f, ask(other.OrderNo, "other", 1)); r.ApprovalsNeeded != 0 {
+			t.Errorf("a refund of another order: %+v", r)
+		}
+	})
+}
+
 // Approver ≠ requester, two persons above the limit, and no word of one counts twice.
 func TestApprovals(t *testing.T) {
 	eachWith(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundTwoPersons = 100, 200 }, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 50)
 		o := f.PaidOne(t, "r1", "mug", 6)
-		if r := mustAsk(t, f, ask(o.OrderNo, "small", 1)); r.State != order.RefundOwed {
+		small := f.PaidOne(t, "r0", "mug", 1)
+		if r := mustAsk(t, f, ask(small.OrderNo, "small", 1)); r.State != order.RefundOwed {
 			t.Errorf("a small one waits: %+v", r)
 		}
 		own := ask(o.OrderNo, "own", 2)

@@ -101,9 +101,11 @@ type Config struct {
 	// LatePayment says what becomes of money that comes for a closed order:
 	// LateRefund (the default) or LateRevive.
 	LatePayment LatePolicy
-	// RefundAutoApprove approves refunds up to this amount by itself; 0: none.
+	// RefundAutoApprove approves refunds by itself as long as those of a payment
+	// are up to this amount together; 0: none.
 	RefundAutoApprove payment.Fen
-	// RefundTwoPersons asks for two approvals above this amount; 0: never.
+	// RefundTwoPersons asks for two approvals when the refunds of a payment are
+	// above this amount together; 0: never.
 	RefundTwoPersons payment.Fen
 	// RefundSpacing is the least time between two refunds of one order at
 	// WeChat. Default one minute and a second, negative for none.

@@ -31,8 +31,8 @@ type settings struct {
 	CloseGrace  time.Duration `name:"close-grace" env:"ORDERD_CLOSE_GRACE" default:"20s" help:"How long after the deadline WeChat Pay is asked to close."`
 	CloseRate   float64       `name:"close-rate" env:"ORDERD_CLOSE_RATE" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
 	SweepEvery  time.Duration `name:"sweep-every" env:"ORDERD_SWEEP_EVERY" default:"5s" help:"How often the database is looked through for what Redis forgot."`
-	AutoApprove int64         `name:"refund-auto-approve" env:"ORDERD_REFUND_AUTO_APPROVE" default:"0" help:"Refunds up to this many fen need nobody's approval; 0: every refund does."`
-	TwoPersons  int64         `name:"refund-two-persons" env:"ORDERD_REFUND_TWO_PERSONS" default:"500000" help:"Refunds above this many fen need two approvals; 0: one always suffices."`
+	AutoApprove int64         `name:"refund-auto-approve" env:"ORDERD_REFUND_AUTO_APPROVE" default:"0" help:"Refunds of an order that are up to this many fen together need nobody's approval; 0: every refund does."`
+	TwoPersons  int64         `name:"refund-two-persons" env:"ORDERD_REFUND_TWO_PERSONS" default:"500000" help:"Refunds of an order above this many fen together need two approvals; 0: one always suffices."`
 	MaxOpen     int           `name:"max-open-orders" env:"ORDERD_MAX_OPEN_ORDERS" default:"5" help:"Unpaid orders that one customer may have, each holds stock; 0: no limit."`
 	LatePayment string        `name:"late-payment" env:"ORDERD_LATE_PAYMENT" default:"refund" enum:"refund,revive" help:"Money that comes for a closed order: refund it, or revive the order if all of its stock is there."`
 	Reconcile   bool          `name:"reconcile-daily" env:"ORDERD_RECONCILE_DAILY" default:"true" negatable:"" help:"Reconcile with WeChat Pay's bill every day."`
