@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -102,9 +103,9 @@ func (s *settings) fromFile(path string) error {
 		return fmt.Errorf("configuration file: %w", err)
 	}
 	defer f.Close()
-	known := map[string]bool{}
+	known, secret := map[string]bool{}, map[string]bool{}
 	for _, fd := range s.fields() {
-		known[fd.env], known[fd.env+"_FILE"] = true, true
+		known[fd.env], known[fd.env+"_FILE"], secret[fd.env] = true, true, fd.secret != ""
 	}
 	scan := bufio.NewScanner(f)
 	for line := 1; scan.Scan(); line++ {
@@ -116,6 +117,11 @@ func (s *settings) fromFile(path string) error {
 		name = strings.TrimSpace(name)
 		if !ok || !known[name] {
 			return fmt.Errorf("%s, line %d: %q is not a setting; 'orderd config print' lists them", path, line, name)
+		}
+		if secret[name] {
+			if err := keptSecret(f); err != nil {
+				return fmt.Errorf("%s, line %d: %s: %w", path, line, name, err)
+			}
 		}
 		if _, set := os.LookupEnv(name); !set {
 			if err := os.Setenv(name, strings.Trim(strings.TrimSpace(value), `"`)); err != nil {
@@ -193,15 +199,25 @@ const (
 
 // readSecretFile refuses a key that others can read.
 func readSecretFile(path string) (string, error) {
-	st, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
-	if st.Mode().Perm()&0o004 != 0 {
-		return "", fmt.Errorf("%s can be read by everybody: chmod 600 %s", path, path)
+	defer f.Close()
+	if err := keptSecret(f); err != nil {
+		return "", err
 	}
-	b, err := os.ReadFile(path)
+	b, err := io.ReadAll(f)
 	return strings.TrimSpace(string(b)), err
+}
+
+// keptSecret refuses a file that everybody on the machine can read.
+func keptSecret(f *os.File) error {
+	st, err := f.Stat()
+	if err == nil && st.Mode().Perm()&0o004 != 0 {
+		err = fmt.Errorf("%s can be read by everybody: chmod 600 %s", f.Name(), f.Name())
+	}
+	return err
 }
 
 // secretInDataDir reads a generated secret, or makes it.

@@ -238,6 +238,27 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+// A secret in a file that everybody on the machine can read is everybody's.
+func TestSecretsInAnOpenFileAreRefused(t *testing.T) {
+	for line, code := range map[string]int{
+		"ORDERD_CUSTOMER_JWT_SECRET=" + strings.Repeat("canary", 8): exitUsage, "ORDERD_DSN=mysql:u:canary@tcp(h)/d": exitUsage, "ORDERD_SWEEP_EVERY=7s": exitOK,
+	} {
+		for mode, want := range map[os.FileMode]int{0o600: exitOK, 0o640: exitOK, 0o644: code} {
+			name, _, _ := strings.Cut(line, "=")
+			t.Setenv(name, "") // so that it is as before afterwards
+			os.Unsetenv(name)
+			file := filepath.Join(t.TempDir(), "orderd.env")
+			if err := os.WriteFile(file, []byte(line+"\n"), mode); err != nil {
+				t.Fatal(err)
+			}
+			got, out, errs := words(t, "config", "print", "--config", file)
+			if got != want || strings.Contains(out+errs, "canary") || (want != exitOK && !strings.Contains(errs, "chmod 600 "+file)) {
+				t.Errorf("%s in a file of mode %o: %d, want %d: %s", name, mode, got, want, errs)
+			}
+		}
+	}
+}
+
 // A stop in the middle of a burst must lose nothing that was acknowledged.
 func TestStopLosesNothing(t *testing.T) {
 	dir := t.TempDir()
