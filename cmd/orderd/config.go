@@ -263,17 +263,34 @@ func (f field) masked() string {
 	return "***"
 }
 
-// maskPassword hides what stands between the colon and the at sign.
+// maskPassword hides the password of an address, whatever characters it has,
+// and its parameters, which may be passwords too.
 func maskPassword(dsn string) string {
-	at := strings.LastIndex(dsn, "@")
-	if at < 0 {
+	kind, body, ok := strings.Cut(dsn, ":")
+	if !ok || kind == "sqlite" {
 		return dsn
 	}
-	head := dsn[:at]
-	if colon := strings.LastIndex(head, ":"); colon > strings.Index(head, ":") {
-		head = head[:colon] + ":***"
+	if rest, isURL := strings.CutPrefix(body, "//"); isURL {
+		kind, body = kind+"://", rest
+	} else {
+		kind += ":"
 	}
-	return head + dsn[at:]
+	// The host begins after the last at sign before the database's name.
+	end := strings.LastIndex(body, "/")
+	at := strings.LastIndex(body[:max(end, 0)], "@")
+	if at < 0 {
+		address, _, _ := strings.Cut(body, "?")
+		at = strings.LastIndex(address, "@")
+	}
+	who, _, secret := strings.Cut(body[:max(at, 0)], ":")
+	if secret {
+		who += ":***"
+	}
+	where, _, parameters := strings.Cut(body[max(at, 0):], "?")
+	if parameters {
+		where += "?***"
+	}
+	return kind + who + where
 }
 
 // String masks all secrets, also under %v and %+v.

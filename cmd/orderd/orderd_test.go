@@ -327,3 +327,17 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("exit %d\n%s%s", code, errs, out)
 	}
 }
+
+// A password has any characters; what is shown of an address must have none of them.
+func TestPasswordsAreMaskedWhole(t *testing.T) {
+	for in, want := range map[string]string{
+		"mysql:u:secret@tcp(h:3306)/d": "mysql:u:***@tcp(h:3306)/d", "mysql:u:se:cr@et@tcp(h:3306)/d": "mysql:u:***@tcp(h:3306)/d", "mysql:u@unix(/run/s)/d": "mysql:u@unix(/run/s)/d",
+		"mysql:u::@tcp(h)/d": "mysql:u:***@tcp(h)/d", "redis://:se:cret@h:6379/0": "redis://:***@h:6379/0", "rediss://u:s@e:c@h:6379/0": "rediss://u:***@h:6379/0",
+		"redis://h:6379/0": "redis://h:6379/0", "redis+cluster://u:se:cr@h1:1,h2:2": "redis+cluster://u:***@h1:1,h2:2", "sqlite:/a@b:c/d": "sqlite:/a@b:c/d", "": "",
+		"redis://h:6379/0?password=secret": "redis://h:6379/0?***", "mysql:u:secret@tcp(h)/d?x=a@b": "mysql:u:***@tcp(h)/d?***",
+	} {
+		if got := maskPassword(in); got != want {
+			t.Errorf("%s is shown as %s, want %s", in, got, want)
+		}
+	}
+}
