@@ -1,0 +1,255 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/stock"
+)
+
+func long() bool { return os.Getenv("ORDERD_TEST_LONG") == "1" }
+
+func dueIn(n int, at time.Time) map[string]time.Time {
+	due := map[string]time.Time{}
+	for i := range n {
+		due[fmt.Sprintf("o%05d", i)] = at
+	}
+	return due
+}
+
+// ranOnce fails the test unless every order was run exactly once. An order that
+// is done runs as often as a task says so and does nothing; shop counts what
+// was done.
+func (s *shop) ranOnce(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for no, n := range s.ran {
+		if n != 1 {
+			t.Errorf("%s was done %d times", no, n)
+		}
+	}
+	if s.early != 0 {
+		t.Errorf("%d early runs", s.early)
+	}
+}
+
+func direct(t *testing.T, addr string) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// A Redis restored from an old dump brings back tasks of orders that are long done: they must do nothing, and what
+// the dump has never seen must end all the same (reliability F11).
+func TestRestoredRedisBringsOldTasks(t *testing.T) {
+	server := sqldbtest.RedisServer(t)
+	s := newShop(dueIn(20, time.Now().Add(time.Second)))
+	q, w := newWorker(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
+	for no, at := range s.due {
+		q.CloseAt(no, 1, at)
+	}
+	client := direct(t, server.Addr)
+	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) == 20 })
+	if err := client.Save(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, w)
+	wait(t, "all done", 10*time.Second, func() bool { return s.left() == 0 })
+	server.Kill()
+	s.mu.Lock()
+	s.due["fresh"] = time.Now().Add(500 * time.Millisecond) // after the dump
+	s.mu.Unlock()
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := client.ZCard(t.Context(), "asynq:{expire}:scheduled").Result(); err != nil || n == 0 {
+		t.Fatalf("the dump brought %d tasks back (%v): the run proves nothing", n, err)
+	}
+	wait(t, "the fresh one ends", 15*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "old tasks are through", 15*time.Second, func() bool { return tasks(t, q) == 0 })
+	s.ranOnce(t)
+}
+
+// A fail-over to a replica that lacks the last seconds, and back to the old master that kept its own: tasks are lost
+// and doubled, orders are neither (reliability F12).
+func TestRedisSplitBrain(t *testing.T) {
+	one, two := sqldbtest.RedisServer(t), sqldbtest.RedisServer(t)
+	proxy, err := faultproxy.New(one.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	s := newShop(dueIn(30, time.Now().Add(2*time.Second)))
+	q, _ := start(t, "redis://"+proxy.Addr()+"/0", s)
+	for no, at := range s.due {
+		q.CloseAt(no, 1, at)
+	}
+	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 30 })
+	proxy.Switch(two.Addr)
+	proxy.Reset()
+	wait(t, "the new master has wake-ups", 10*time.Second, func() bool {
+		n, err := direct(t, two.Addr).ZCard(t.Context(), "asynq:{expire}:scheduled").Result()
+		return err == nil && n > 0 || s.left() == 0
+	})
+	proxy.Switch(one.Addr)
+	proxy.Reset()
+	wait(t, "all end", 15*time.Second, func() bool { return s.left() == 0 })
+	s.ranOnce(t)
+}
+
+// A Redis that is full refuses every wake-up while it answers PING: that must not stop the sweep, which asks Redis
+// before it makes tasks (reliability F13).
+func TestFullRedis(t *testing.T) {
+	server := sqldbtest.RedisServer(t)
+	if err := direct(t, server.Addr).ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	s := newShop(dueIn(20, time.Now().Add(300*time.Millisecond)))
+	q, _ := start(t, server.URL(), s)
+	for no, at := range s.due {
+		q.CloseAt(no, 1, at)
+	}
+	wait(t, "orders end while Redis takes nothing", 15*time.Second, func() bool { return s.left() == 0 })
+	s.ranOnce(t)
+}
+
+// A Redis that evicts keys leaves ids without tasks, and tasks without their lease: asynq loses both for ever, the
+// sweep must not (reliability F13, fact 7).
+func TestEvictedTasks(t *testing.T) {
+	server := sqldbtest.RedisServer(t)
+	s := newShop(dueIn(40, time.Now().Add(1500*time.Millisecond)))
+	q, _ := start(t, server.URL(), s)
+	for no, at := range s.due {
+		q.CloseAt(no, 1, at)
+	}
+	client := direct(t, server.Addr)
+	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 40 })
+	keys, err := client.Keys(t.Context(), "asynq:{expire}:t:*").Result()
+	if err != nil || len(keys) < 40 {
+		t.Fatal(len(keys), err)
+	}
+	for _, key := range keys[:len(keys)/2] { // as allkeys-lru would
+		if err := client.Del(t.Context(), key).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(t, "all end", 20*time.Second, func() bool { return s.left() == 0 })
+	s.ranOnce(t)
+}
+
+// An order is placed before its wake-up is set, and a Redis that takes two seconds for every answer must not make a
+// buyer wait (reliability F14).
+func TestSlowRedisDoesNotDelayPlacing(t *testing.T) {
+	server := sqldbtest.RedisServer(t)
+	proxy, err := faultproxy.New(server.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	client, err := Connect("redis://" + proxy.Addr() + "/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	q := NewQueue(client, time.Now, slog.New(slog.DiscardHandler), nil)
+	t.Cleanup(q.Close)
+	f := ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.Tasks = q })
+	f.SKU(t, "mug", 100)
+	proxy.Latency(2 * time.Second)
+	slowest := time.Duration(0)
+	for i := range 50 {
+		begin := time.Now()
+		if _, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: fmt.Sprint("r", i), Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(begin))
+	}
+	if slowest > 200*time.Millisecond {
+		t.Errorf("the slowest of 50 placements took %s", slowest)
+	}
+}
+
+// The provider away, then back: while it is away every order waits on its ladder, and when it is back it must not be
+// run over by everybody who waited (reliability T6, T7). 10,000 at 100 a second in a long run.
+func TestHerdAfterAnOutage(t *testing.T) {
+	herd, rate, outage := 150, 100.0, 2*time.Second
+	if long() {
+		herd, outage = 10_000, 20*time.Second
+	}
+	begin := time.Now()
+	back := begin.Add(outage)
+	s := newShop(dueIn(herd, begin))
+	var mu sync.Mutex
+	perSecond := map[int64]int{}
+	s.answer = func(string, int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		now := time.Now()
+		perSecond[now.Unix()]++
+		if now.Before(back) {
+			return &order.ClosingError{At: now.Add(time.Second), Err: errors.New("no answer")}
+		}
+		return nil
+	}
+	q, w := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: 500 * time.Millisecond, CloseRate: rate})
+	for no, at := range s.due {
+		q.CloseAt(no, 1, at)
+	}
+	run(t, w)
+	wait(t, "the herd ends", outage+time.Duration(float64(herd)/rate*2)*time.Second+20*time.Second, func() bool { return s.left() == 0 })
+	most := 0
+	for _, n := range perSecond {
+		most = max(most, n)
+	}
+	t.Logf("%d orders, away for %s, done after %s, at most %d asks in a second", herd, outage, time.Since(begin).Round(time.Millisecond), most)
+	if most > int(rate*1.2)+closeBurst {
+		t.Errorf("%d asks in one second, the limit is %.0f", most, rate)
+	}
+}
+
+// Tasks outlive the program that set them. Every payload that a released version ever wrote must be understood, and
+// ours must still be what the previous version reads: unknown fields passed over, none renamed (reliability T8).
+func TestPayloadsOfEveryVersion(t *testing.T) {
+	files, err := filepath.Glob("testdata/payloads/*.json")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		golden, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := decodePayload(golden)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		now, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(filepath.Base(file), "v1-") && string(now) != string(golden) {
+			t.Errorf("%s is written as %s now: an older worker would not know it", file, now)
+		}
+		newer := strings.Replace(string(golden), `{"v":1,`, `{"v":2,"priority":{"a":[1]},`, 1)
+		if again, err := decodePayload([]byte(newer)); err != nil || again.key() != p.key() {
+			t.Errorf("a newer %s: %+v, %v", file, again, err)
+		}
+	}
+}
