@@ -29,11 +29,14 @@ import (
 	"orderd/payment/wechatsim"
 )
 
-var stepRounds = flag.Int("steps.rounds", 1, "kills at every step; ORDERD_TEST_LONG=1 makes it 20")
+var (
+	stepRounds = flag.Int("steps.rounds", 1, "kills at every step; ORDERD_TEST_LONG=1 makes it 20")
+	stepFrom   = flag.Int("steps.from", 0, "the first of these rounds, for a run in slices")
+	// They mostly wait, for a deadline or for the next turn.
+	stepLanes = flag.Int("steps.lanes", 12, "services that are killed at a time")
+)
 
 const (
-	// killLanes is how many services are killed at a time: they mostly wait, for a deadline or for the next turn.
-	killLanes = 12
 	// settleWithin bounds the end of a flow after a restart. WeChat Pay is asked again 5, 20 and 50 seconds after a close
 	// without an answer, and a run of the bill holds it for thirty.
 	settleWithin = 80 * time.Second
@@ -66,7 +69,7 @@ func TestKillAtEveryStep(t *testing.T) {
 	}
 	kills := make(chan kill)
 	done := make(chan struct{})
-	for range killLanes {
+	for range *stepLanes {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for one := range kills {
@@ -78,7 +81,7 @@ func TestKillAtEveryStep(t *testing.T) {
 			}
 		}()
 	}
-	for round := range rounds {
+	for round := *stepFrom; round < *stepFrom+rounds; round++ {
 		for _, p := range slices.Backward(failpoint.Points) { // the long waits first
 			if killed[p.Flow] != nil {
 				kills <- kill{p, round}
@@ -88,7 +91,7 @@ func TestKillAtEveryStep(t *testing.T) {
 		}
 	}
 	close(kills)
-	for range killLanes {
+	for range *stepLanes {
 		<-done
 	}
 	t.Logf("%d kills, each at its step, %d rounds", k.kills.Load(), rounds)
