@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"orderd/cmd/orderload/chaos"
@@ -23,7 +24,7 @@ type chaosCmd struct {
 	JSON    string  `name:"json" type:"path" help:"Write the report to this file, as JSON."`
 	Folder  string  `type:"path" help:"Keep logs, histories and databases here."`
 	Tags    string  `help:"Build tags of the services."`
-	Mutant  string  `help:"Break the service on purpose; the run must be red. 'list' lists the mutants."`
+	Mutant  string  `help:"Break the service on purpose; the run must be red. 'list' lists the mutants, 'all' runs each and prints the table of docs/mutants.md."`
 }
 
 // sizes are those of the reference: orders, kills, other faults.
@@ -38,6 +39,9 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 		}
 		return nil
 	}
+	if c.Mutant == "all" {
+		return c.mutants(ctx)
+	}
 	size := sizes[c.Size]
 	for i, own := range []int{c.Orders, c.Kills, c.Faults} {
 		if own != 0 {
@@ -47,9 +51,7 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 	begin := time.Now()
 	r, err := chaos.Run(ctx, chaos.Options{Orders: size[0], Kills: size[1], Faults: size[2], Seed: c.Seed, Buyers: c.Buyers, MinRate: c.MinRate,
 		Dir: c.Folder, Keep: c.Folder != "", Tags: c.Tags, Mutant: c.Mutant,
-		Say: func(format string, args ...any) {
-			fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
-		}})
+		Say: say(begin)})
 	if r == nil {
 		return err
 	}
@@ -73,4 +75,49 @@ func (c *chaosCmd) write(r *chaos.Report) error {
 	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	return errors.Join(err, os.WriteFile(c.JSON, append(b, '\n'), 0o600))
+}
+
+// A mutant's run is small: what a mistake breaks, it breaks soon.
+const (
+	mutantOrders, mutantKills, mutantFaults = 1_000, 10, 50
+	mutantTries                             = 3 // seeds, before it counts as survived
+)
+
+// mutants runs each mutant until it is caught and prints which check caught it.
+func (c *chaosCmd) mutants(ctx context.Context) error {
+	fmt.Println("| mutant | the mistake | caught by | such as | seed | run |\n|---|---|---|---|---:|---:|")
+	survived := 0
+	for _, m := range chaos.Mutants {
+		row := fmt.Sprintf("| %s | %s | **nothing** | | | |", m.Name, m.What)
+		survived++
+		for try := range mutantTries {
+			begin := time.Now()
+			r, err := chaos.Run(ctx, chaos.Options{Orders: mutantOrders, Kills: mutantKills, Faults: mutantFaults, Seed: c.Seed + uint64(try), Buyers: c.Buyers,
+				Warm: 4 * time.Second, Mutant: m.Name, Say: say(begin)})
+			if r == nil || (err != nil && !errors.Is(err, chaos.ErrViolation) && !errors.Is(err, chaos.ErrInvalid)) {
+				return fmt.Errorf("mutant %s: %w", m.Name, err)
+			}
+			if len(r.Violations) > 0 {
+				row = fmt.Sprintf("| %s | %s | %s | %s | %d | %d s |", m.Name, m.What, strings.Join(r.CaughtBy(), ", "), oneLine(r.Violations[0]), c.Seed+uint64(try), int(time.Since(begin).Seconds()))
+				survived--
+				break
+			}
+		}
+		fmt.Println(row)
+	}
+	if survived > 0 {
+		return fmt.Errorf("%d mutants survived: holes in the harness", survived)
+	}
+	return nil
+}
+
+func oneLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return strings.ReplaceAll(s[:min(len(s), 140)], "|", "/")
+}
+
+func say(begin time.Time) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
+	}
 }

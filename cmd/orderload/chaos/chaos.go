@@ -28,6 +28,7 @@ type Options struct {
 	Keep    bool                             // keep the folder when all is well
 	Tags    string                           // of the build
 	Mutant  string                           // break the service on purpose: see Mutants
+	Warm    time.Duration                    // without faults at first; default 10 s
 	Say     func(format string, args ...any) // progress; may be nil
 
 	overlay string
@@ -35,7 +36,7 @@ type Options struct {
 
 // Bounds of the phases.
 const (
-	warmUp      = 10 * time.Second
+	usualWarm   = 10 * time.Second
 	liveness    = 60 * time.Second
 	safetyLimit = 60 * time.Minute
 )
@@ -90,6 +91,9 @@ func (o *Options) defaults() {
 	set(&o.Buyers, 128)
 	set(&o.APIs, 3)
 	set(&o.Workers, 2)
+	if o.Warm == 0 {
+		o.Warm = usualWarm
+	}
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano()) % 1_000_000
 	}
@@ -119,6 +123,9 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 			n.failed(err)
 		}
 	})
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	go shop.watchAcks(watching)
 	if err := warm(ctx, shopping, o, shop, n, r); err != nil {
 		return err
 	}
@@ -162,16 +169,16 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 
 // warm lets the shop run without faults and measures it.
 func warm(ctx, shopping context.Context, o Options, shop *shop, n *nemesis, r *Report) error {
-	o.Say("warm: %s without faults", warmUp)
+	o.Say("warm: %s without faults", o.Warm)
 	begin := time.Now()
 	shop.open(shopping, func(int64) bool {
 		shop.mu.Lock()
 		placed := shop.counts["placed"]
 		shop.mu.Unlock()
 		kills, faults := n.counts()
-		return placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || time.Since(begin) > safetyLimit
+		return placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || time.Since(begin) > safetyLimit || shop.broken()
 	})
-	if !pause(ctx, warmUp) {
+	if !pause(ctx, o.Warm) {
 		return ctx.Err()
 	}
 	shop.mu.Lock()
@@ -190,7 +197,7 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report) {
 		placed := shop.counts["placed"]
 		shop.mu.Unlock()
 		kills, faults := n.counts()
-		if placed >= o.Orders && kills >= o.Kills && faults >= o.Faults {
+		if placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || shop.broken() {
 			break
 		}
 		if time.Since(told) > 10*time.Second {
@@ -210,6 +217,9 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report) {
 
 // again waits once more: the bill may have brought money for closed orders.
 func (j *judge) again(ctx context.Context) error {
+	if j.report.Broken > 0 {
+		return nil // it did not end the first time
+	}
 	before := j.report.Liveness
 	err := j.quiet(ctx, liveness)
 	j.report.Liveness = before

@@ -66,6 +66,27 @@ func (r *Report) violated(format string, args ...any) {
 	}
 }
 
+// CaughtBy names the checks that found something, in the order in which they did.
+func (r *Report) CaughtBy() []string {
+	var names []string
+	for _, v := range r.Violations {
+		name, rest, _ := strings.Cut(v, ":")
+		if strings.HasPrefix(name, "verify") || strings.HasPrefix(name, "after") { // the name of the invariant follows
+			name, _, _ = strings.Cut(strings.TrimSpace(rest), ":")
+		}
+		if strings.HasPrefix(name, "log of") {
+			name = "assertion in the log"
+		}
+		if strings.Contains(v, "answered 500") {
+			name = "answer 500"
+		}
+		if !slices.Contains(names, name) && len(name) < 40 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // verdict is nil when nothing was broken and enough happened.
 func (r *Report) verdict() error {
 	if r.Broken > 0 {

@@ -23,8 +23,12 @@ type truth struct {
 	accepted map[string]bool // out_trade_no of callbacks that were answered with success
 	forged   []string        // lies that were answered with success
 	told     map[string]int  // genuine callbacks per trade
-	err      error
+
+	acked chan acked // genuine payments that were just acknowledged
 }
+
+// acked is a payment whose callback was answered with success.
+type acked struct{ trade, transaction string }
 
 const syncEvery = 100 * time.Millisecond
 
@@ -33,7 +37,7 @@ func newTruth(path string) (*truth, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{}, accepted: map[string]bool{}, told: map[string]int{}}
+	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{}, accepted: map[string]bool{}, told: map[string]int{}, acked: make(chan acked, 1<<16)}
 	go t.sync()
 	return t, nil
 }
@@ -69,12 +73,16 @@ func (t *truth) Write(line []byte) (int, error) {
 		return 0, err
 	}
 	t.mu.Lock()
-	t.count(e)
+	genuine := t.count(e)
 	t.mu.Unlock()
+	if genuine {
+		t.acked <- acked{e.OutTradeNo, e.TransactionID}
+	}
 	return t.file.Write(line)
 }
 
-func (t *truth) count(e wechatsim.Entry) {
+// count reports whether e is the acknowledgement of a genuine payment.
+func (t *truth) count(e wechatsim.Entry) (genuine bool) {
 	lost := slices.Contains(e.Faults, wechatsim.FaultCutAfter) || slices.Contains(e.Faults, wechatsim.FaultTimeout) || slices.Contains(e.Faults, "lost_answer")
 	switch {
 	case e.Kind == wechatsim.KindRequest && e.Endpoint == "close" && lost:
@@ -92,6 +100,7 @@ func (t *truth) count(e wechatsim.Entry) {
 		}
 		if e.Status/100 == 2 && e.OutRefundNo == "" {
 			t.accepted[e.OutTradeNo] = true
+			genuine = true
 		}
 	case e.Kind == wechatsim.KindCallback && isProbe(e):
 		t.counts["forged callback"]++
@@ -99,6 +108,7 @@ func (t *truth) count(e wechatsim.Entry) {
 			t.forged = append(t.forged, e.OutTradeNo+" probe")
 		}
 	}
+	return genuine
 }
 
 func isProbe(e wechatsim.Entry) bool { return slices.Contains(e.Faults, "signtest") }
