@@ -172,6 +172,11 @@ func (g *Gateway) ParseRefund(h http.Header, body []byte) (payment.RefundNotific
 	if err := g.believe(h, body); err != nil {
 		return payment.RefundNotification{}, err
 	}
+	return g.readRefund(body)
+}
+
+// readRefund reads a believed body as a refund.
+func (g *Gateway) readRefund(body []byte) (payment.RefundNotification, error) {
 	e, plain, err := g.open(body, originalRefund, eventRefunded, eventAbnormal, eventClosed)
 	if err != nil {
 		return payment.RefundNotification{}, err
