@@ -68,7 +68,7 @@ func TestServiceLives(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) { s.sequence(rt) })
 			t.Log(s.counts)
 			for _, what := range []string{"closed", "paid", "refunded", "lost", "died"} {
-				if s.counts[what] == 0 && name == "sqlite" { // fewer sequences may well miss one
+				if s.counts[what] == 0 && name == "sqlite" && !raced { // fewer sequences may well miss one
 					t.Errorf("no order was ever %s: the sequences do not get there", what)
 				}
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -122,13 +121,6 @@ func mustBeLinear(t *testing.T, m porcupine.Model, h *history, what string) {
 			t.Logf("%12d %20d %s", o.Call, o.Return, m.DescribeOperation(o.Input, o.Output))
 		}
 	}
-}
-
-func long(n, more int) int {
-	if os.Getenv("ORDERD_TEST_LONG") == "1" {
-		return more
-	}
-	return n
 }
 
 // Clients that pay, cancel, expire and read one order at the same time, some of them impatient: what they see must be
