@@ -9,6 +9,9 @@
 // Read in this order: machine.go (one table decides), door.go (one function
 // writes the state), close.go (stock comes back only after a proven close).
 //
+// What must always hold of an order is asserted in the transaction that writes
+// it (assert.go); verify.go looks at all rows, however they came there.
+//
 // Locks are taken in this order everywhere: orders, refunds, payments,
 // stock_flows, skus; within a table by ascending key.
 package order
