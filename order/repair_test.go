@@ -1,0 +1,221 @@
+package order_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+var byHand = order.RepairOptions{Apply: true, Reason: "restored from a backup", Cause: ordertest.Finance}
+
+// seed changes rows by hand.
+func (w *world) seed(t *testing.T, text string) {
+	t.Helper()
+	err := w.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		for _, one := range w.sql(text) {
+			if n, err := tx.Update(ctx, one); err != nil || n == 0 {
+				return fmt.Errorf("%s: %d rows, %w", one, n, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) repair(t *testing.T, o order.RepairOptions) order.Repairs {
+	t.Helper()
+	r, err := w.Repair(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (w *world) report(t *testing.T) []string {
+	t.Helper()
+	r, err := w.Verify(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, c := range r.Broken() {
+		ids = append(ids, fmt.Sprint(c.ID, c.Violations))
+	}
+	return ids
+}
+
+// repairable are the damages that are repaired, each with the check that finds it.
+var repairable = []struct{ name, sql, check, key string }{
+	{"an open order that nobody looks at", "UPDATE orders SET due_at = NULL WHERE order_no = '$pending'", "order.due", "$pending"},
+	{"a closing order that nobody looks at", "UPDATE orders SET due_at = NULL WHERE order_no = '$closing'", "order.due", "$closing"},
+	{"a finished order that is looked at", "UPDATE orders SET due_at = 1 WHERE order_no = '$whole'", "order.due", "$whole"},
+	{"a refund that nobody looks at", "UPDATE refunds SET due_at = NULL WHERE order_no = '$open'", "refund.due", "$open-R01"},
+	{"a finished refund that is looked at", "UPDATE refunds SET due_at = 1 WHERE order_no = '$whole'", "refund.due", "$whole-R01"},
+	{"counter too high", "UPDATE skus SET available = available + 7 WHERE sku_id = 'mug'", "stock.conserved", "mug"},
+	{"counter too low", "UPDATE skus SET available = available - 7 WHERE sku_id = 'mug'", "stock.conserved", "mug"},
+	{"late money without its refund", "DELETE FROM refunds WHERE order_no = '$late'", "money.owed_back", "42"},
+	{"a second payment without its refund", "DELETE FROM refunds WHERE order_no = '$twice'", "money.owed_back", "42"},
+	{"a closed refund without a successor", "UPDATE refunds SET state = 'closed', due_at = NULL WHERE order_no = '$late';" + eventInto +
+		"SELECT order_no, version + 1, updated_at, 'refund.closed', state, state, '', '', '', '', CONCAT('{\"out_refund_no\":\"', (SELECT out_refund_no FROM refunds WHERE order_no = '$late'), '\"}'), 0 FROM orders WHERE order_no = '$late';" +
+		"UPDATE orders SET version = version + 1 WHERE order_no = '$late'", "refund.one_successor", "R42"},
+	{"the sum of refunds too low", "UPDATE payments SET refund_fen = 0 WHERE order_no = '$partly'", "money.no_more_back", "42"},
+	{"closed, stock kept", "DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return';UPDATE skus SET available = available - 1 WHERE sku_id = 'mug'", "stock.agrees_with_state", "$closed"},
+	{"closed, the flow lost", "DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'", "stock.agrees_with_state", "$closed"},
+	{"refund paid, stock kept", "DELETE FROM stock_flows WHERE order_no = '$partly' AND kind = 'return';UPDATE skus SET available = available - 1 WHERE sku_id = 'mug'", "stock.refund_returned", "$partly-R01"},
+}
+
+// Whoever repairs must see first what would be done, must not do it twice, and must not leave anything broken by it:
+// a plan changes nothing, an applied one mends what it says, and the next one is empty.
+func TestRepair(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		for _, c := range repairable {
+			t.Run(c.name, func(t *testing.T) {
+				shelf := w.Available(t, "mug")
+				w.seed(t, c.sql)
+				broken := w.report(t)
+				if !slices.ContainsFunc(broken, func(s string) bool { return strings.HasPrefix(s, c.check) }) {
+					t.Fatalf("%s did not find it: %v", c.check, broken)
+				}
+				is := func(r order.Repair) bool { return r.Check == c.check && strings.HasPrefix(r.Key, w.sql(c.key)[0]) }
+				plan := w.repair(t, order.RepairOptions{})
+				if i := slices.IndexFunc(plan.Repairs, is); i < 0 || plan.Repairs[i].Outcome != "" {
+					t.Fatalf("not planned: %+v", plan)
+				}
+				if again := w.report(t); !slices.Equal(broken, again) {
+					t.Fatalf("the plan changed %v to %v", broken, again)
+				}
+				did := w.repair(t, byHand)
+				if i := slices.IndexFunc(did.Repairs, is); i < 0 || did.Repairs[i].Outcome != "done" {
+					t.Fatalf("not done: %+v", did)
+				}
+				if left := w.report(t); len(left) > 0 {
+					t.Errorf("left: %v", left)
+				}
+				if now := w.Available(t, "mug"); now != shelf {
+					t.Errorf("the shelf held %d and now %d", shelf, now)
+				}
+				if again := w.repair(t, byHand); len(again.Repairs)+len(again.Left) > 0 {
+					t.Errorf("a second time: %+v", again)
+				}
+			})
+		}
+		w.tellsOfRepairs(t)
+	})
+}
+
+// tellsOfRepairs: who repaired and why stands in the timeline, in the flows, and nowhere else.
+func (w *world) tellsOfRepairs(t *testing.T) {
+	t.Helper()
+	events, err := w.Timeline(t.Context(), w.pending)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := events[len(events)-1]; last.Event != "repair.due" || last.Actor.ID != "fin" || last.Detail["reason"] != byHand.Reason {
+		t.Errorf("the timeline says %+v", last)
+	}
+	var actor, reason string
+	if err := w.DB.QueryRowContext(t.Context(), `SELECT actor, reason
+FROM stock_flows
+WHERE ref LIKE 'recount-%'
+  AND delta = 0
+ORDER BY created_at
+LIMIT 1`).Scan(&actor, &reason); err != nil || actor != "fin" || !strings.Contains(reason, byHand.Reason) {
+		t.Errorf("the flow says %s %s %v", actor, reason, err)
+	}
+}
+
+// A repaired refund must reach the buyer once: WeChat Pay may have paid the lost one already.
+func TestRepairedRefundIsPaidOnce(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		trade, _ := w.WeChat.Trade(w.late + "-01")
+		no := "R" + trade.TransactionID
+		mustTurn(t, w.Fixture, no) // sent and accepted; then the row is lost
+		w.seed(t, "DELETE FROM refunds WHERE order_no = '$late'")
+		w.repair(t, byHand)
+		mustTurn(t, w.Fixture, no)
+		settleRefund(t, w.Fixture, w.WeChat.EndRefund(no, payment.RefundSuccess))
+		if s := w.State(t, w.late); s != order.Refunded {
+			t.Errorf("the order is %s", s)
+		}
+		if left := w.report(t); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+// What cannot be known must not be made up: a program that repaired these would hide the loss.
+func TestRepairLeavesToPeople(t *testing.T) {
+	for name, c := range map[string]struct{ sql, check string }{
+		"paid without payment":        {"DELETE FROM payments WHERE order_no = '$asked'", "money.paid_once"},
+		"an event lost":               {"DELETE FROM order_events WHERE order_no = '$closed' AND event = 'close.requested'", "events.chain"},
+		"a refund of a customer lost": {"DELETE FROM refunds WHERE order_no = '$partly';DELETE FROM refund_items WHERE out_refund_no = '$partly-R01'", "money.no_more_back"},
+		"a close without a proof":     {"UPDATE order_events SET detail = '' WHERE order_no = '$closed' AND event = 'close.accepted';DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'", "close.proven"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, sqldbtest.SQLite(t)) // what is left is decided before the engine
+			w.seed(t, c.sql)
+			did := w.repair(t, byHand)
+			i := slices.IndexFunc(did.Left, func(l order.LeftOver) bool { return l.Check == c.check })
+			if i < 0 || did.Left[i].Next == "" {
+				t.Errorf("not left to a person: %+v", did)
+			}
+			if _, err := w.Repair(t.Context(), order.RepairOptions{Apply: true, Cause: ordertest.Finance}); err == nil {
+				t.Error("applied without a reason")
+			}
+		})
+	}
+	for _, id := range order.CheckIDs() {
+		if order.NextStep(id) == "" {
+			t.Errorf("%s has no next step", id)
+		}
+	}
+}
+
+// A repair beside a running service must not undo what the service does meanwhile.
+func TestRepairBesideARunningService(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		w.seed(t, "UPDATE skus SET available = available + 7 WHERE sku_id = 'mug';UPDATE orders SET due_at = NULL WHERE order_no = '$pending';DELETE FROM refunds WHERE order_no = '$late'")
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				for n := range 5 {
+					p, err := w.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: fmt.Sprint("run", i, "-", n), Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if _, err := w.Cancel(t.Context(), cancel(p.Order.OrderNo)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			wg.Go(func() {
+				if _, err := w.Repair(t.Context(), byHand); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if left := w.report(t); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		if again := w.repair(t, byHand); len(again.Repairs) > 0 {
+			t.Errorf("something was left to repair: %+v", again)
+		}
+	})
+}
