@@ -177,18 +177,54 @@ func TestExitCodesAndHints(t *testing.T) {
 	}
 }
 
-// A broken invariant must end in exit code 4 and name the row.
+// A broken invariant must end in exit code 4 and name the row, at most twenty of them and how many there are; a repair
+// must be seen before it is done, and needs a reason.
 func TestVerifyFindsABrokenBook(t *testing.T) {
 	dir := t.TempDir()
 	a := embedded(t, dir)
-	if _, err := a.db.Pool().ExecContext(t.Context(), "UPDATE skus SET available = available + 1"); err != nil {
+	if _, err := a.db.Pool().ExecContext(t.Context(), "UPDATE skus SET available = available + 1 WHERE sku_id = '1001'"); err != nil {
 		t.Fatal(err)
+	}
+	for i := range 25 {
+		if _, err := a.db.Pool().ExecContext(t.Context(), "INSERT INTO refund_approvals (out_refund_no, approver, reason, at) VALUES (?, 'x', 'x', 1)", fmt.Sprint("ghost", i)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if code, out, _ := words(t, "verify", "--data-dir", dir); code != exitInvariant || !strings.Contains(out, "sku_id=1001") {
-		t.Fatalf("exit %d\n%s", code, out)
+	for _, c := range []struct {
+		args string
+		code int
+		want []string
+	}{
+		{"verify", exitInvariant, []string{"sku_id=1001", "BROKEN  stock.conserved", "what is on the shelf is", "… and 5 more", "out_refund_no=ghost0"}},
+		{"verify -o json", exitInvariant, []string{`"id": "refund.parts"`, `"count": 25`, `"meaning"`, `"violations"`}},
+		{"verify --quiescent", exitInvariant, []string{"quiet.orders"}},
+		{"verify --apply --reason x", exitUsage, nil},
+		{"verify --repair --apply", exitUsage, nil},
+		{"verify --repair", exitInvariant, []string{"BROKEN  stock.conserved", "1001  planned", "because every flow", "refund.parts (25): for a person", "nothing was changed"}},
+		{"verify --repair -o json", exitInvariant, []string{`"applied": false`, `"next"`}},
+		{"verify --repair --apply --reason restored", exitInvariant, []string{"ok      stock.conserved", "1001  done", "refund.parts (25): for a person"}},
+		{"verify --repair --apply --reason restored", exitInvariant, []string{"there is nothing that a program can repair"}},
+	} {
+		code, out, errs := words(t, append(strings.Fields(c.args), "--data-dir", dir)...)
+		for _, want := range c.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: %q is not shown:\n%s%s", c.args, want, out, errs)
+			}
+		}
+		if code != c.code {
+			t.Errorf("%s: exit %d, want %d\n%s", c.args, code, c.code, errs)
+		}
+		if strings.Count(out, "out_refund_no=ghost") > 20 {
+			t.Errorf("%s: more than twenty rows", c.args)
+		}
+	}
+	var out, errs bytes.Buffer
+	run(t.Context(), []string{"verify", "-o", "json", "--data-dir", dir}, &terminal{In: strings.NewReader(""), Out: &out, Err: &errs, TTY: true})
+	if !strings.Contains(errs.String(), "  schema.guards") || !json.Valid(out.Bytes()) {
+		t.Errorf("a person at a terminal sees no progress, or a program no JSON: %q", errs.String())
 	}
 }
 

@@ -207,64 +207,6 @@ func (c tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-type verifyCmd struct {
-	output
-	WeChat bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
-	Since  time.Duration `default:"24h" help:"How far back WeChat Pay is asked about."`
-}
-
-// Run checks every invariant.
-func (c verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	return withCore(ctx, s, func(co *core) error {
-		r, err := co.orders.Verify(ctx, func(done, total int, id string) {
-			if t.TTY {
-				fmt.Fprintf(t.Err, "\r\033[K%d of %d  %s", done+1, total, id)
-			}
-		})
-		if t.TTY {
-			fmt.Fprint(t.Err, "\r\033[K")
-		}
-		if err != nil {
-			return err
-		}
-		if c.WeChat {
-			w, err := co.orders.VerifyWeChat(ctx, time.Now().Add(-c.Since), func(done int64, id string) {
-				if t.TTY {
-					fmt.Fprintf(t.Err, "\r\033[KWeChat Pay %d  %s", done, id)
-				}
-			})
-			if t.TTY {
-				fmt.Fprint(t.Err, "\r\033[K")
-			}
-			if err != nil {
-				return err
-			}
-			r.Checks, r.Took = append(r.Checks, w.Checks...), r.Took+w.Took
-		}
-		err = c.show(t, r, func(w io.Writer) {
-			for _, check := range r.Checks {
-				mark := "ok"
-				if check.Count > 0 {
-					mark = "BROKEN"
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\n", mark, check.ID, check.Meaning)
-				for _, v := range check.Violations {
-					fmt.Fprintf(w, "\t\t  %s\n", v)
-				}
-				if more := check.Count - len(check.Violations); more > 0 {
-					fmt.Fprintf(w, "\t\t  … and %d more\n", more)
-				}
-			}
-			fmt.Fprintf(w, "\n%d orders, %d payments, %d of them held for a person; %d checks in %s\n",
-				r.Orders, r.Payments, r.Held, len(r.Checks), r.Took.Round(time.Millisecond))
-		})
-		if err == nil && !r.OK() {
-			err = fmt.Errorf("%w: see the rows above; 'orderd order timeline NO' shows what happened to an order", errBroken)
-		}
-		return err
-	})
-}
-
 type configCmd struct {
 	Print configPrint `cmd:"" default:"1" help:"Show every value and where it came from; secrets are masked."`
 	Check configCheck `cmd:"" help:"Check the configuration without connecting to anything."`

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"orderd/order"
+)
+
+type verifyCmd struct {
+	output
+	WeChat    bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
+	Since     time.Duration `default:"24h" help:"How far back WeChat Pay is asked about."`
+	Quiescent bool          `help:"Check too what holds only when nothing is under way: nothing overdue, on its way or waiting for a person."`
+	Repair    bool          `help:"Say what of it can be repaired honestly, which rows, and why; changes nothing without --apply."`
+	Apply     bool          `help:"With --repair: do it, then verify again. Needs --reason."`
+	Reason    string        `help:"With --apply: why, for the timelines and the flows."`
+}
+
+// verified is what verify shows: the books, and with --repair what was or can
+// be done about them.
+type verified struct {
+	order.Report
+	Repairs *order.Repairs `json:"repair,omitempty"`
+}
+
+// Run checks every invariant.
+func (c verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	switch {
+	case c.Apply && !c.Repair:
+		return fmt.Errorf("%w: --apply goes with --repair", errUsage)
+	case c.Apply && c.Reason == "":
+		return fmt.Errorf("%w: --apply needs --reason: it stands in the timelines for ever", errUsage)
+	}
+	return withCore(ctx, s, func(co *core) error {
+		v := verified{}
+		if c.Repair {
+			r, err := co.orders.Repair(ctx, order.RepairOptions{Apply: c.Apply, Reason: c.Reason, Cause: cliCause()})
+			if err != nil {
+				return err
+			}
+			v.Repairs = &r
+		}
+		var err error
+		if v.Report, err = c.check(ctx, co, t); err != nil {
+			return err
+		}
+		err = c.show(t, v, v.table)
+		switch {
+		case err != nil || v.OK():
+			return err
+		case c.Repair:
+			return fmt.Errorf("%w: what is left is named above, with the next step", errBroken)
+		}
+		return fmt.Errorf("%w: see the rows above; 'orderd order timeline NO' shows what happened to an order, 'orderd verify --repair' what can be repaired", errBroken)
+	})
+}
+
+// check verifies, with a progress line where a person watches.
+func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (order.Report, error) {
+	progress := func(format string, args ...any) {
+		if t.TTY {
+			fmt.Fprintf(t.Err, "\r\033[K"+format, args...)
+		}
+	}
+	defer progress("")
+	r, err := co.orders.VerifyWith(ctx, order.VerifyOptions{Quiescent: c.Quiescent, Progress: func(done, total int, id string) {
+		progress("%d of %d  %s", done+1, total, id)
+	}})
+	if err != nil || !c.WeChat {
+		return r, err
+	}
+	w, err := co.orders.VerifyWeChat(ctx, time.Now().Add(-c.Since), func(done int64, id string) {
+		progress("WeChat Pay %d  %s", done, id)
+	})
+	r.Checks, r.Took = append(r.Checks, w.Checks...), r.Took+w.Took
+	return r, err
+}
+
+func (v verified) table(w io.Writer) {
+	for _, check := range v.Checks {
+		mark := "ok"
+		if check.Count > 0 {
+			mark = "BROKEN"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, check.ID, check.Meaning)
+		for _, row := range check.Violations {
+			fmt.Fprintf(w, "\t\t  %s\n", row)
+		}
+		if more := check.Count - len(check.Violations); more > 0 {
+			fmt.Fprintf(w, "\t\t  … and %d more\n", more)
+		}
+	}
+	fmt.Fprintf(w, "\n%d orders, %d payments, %d of them held for a person; %d checks in %s\n",
+		v.Orders, v.Payments, v.Held, len(v.Checks), v.Took.Round(time.Millisecond))
+	if v.Repairs == nil {
+		return
+	}
+	last := ""
+	for _, r := range v.Repairs.Repairs {
+		if r.Check != last {
+			fmt.Fprintf(w, "\n%s: %s\n  because %s\n", r.Check, r.Do, r.Why)
+			last = r.Check
+		}
+		outcome := r.Outcome
+		if outcome == "" {
+			outcome = "planned"
+		}
+		fmt.Fprintf(w, "  %s  %s\n", r.Key, outcome)
+	}
+	for _, l := range v.Repairs.Left {
+		fmt.Fprintf(w, "\n%s (%d): for a person\n  %s\n", l.Check, l.Count, l.Next)
+	}
+	switch {
+	case len(v.Repairs.Repairs) == 0:
+		fmt.Fprintln(w, "\nthere is nothing that a program can repair")
+	case !v.Repairs.Applied:
+		fmt.Fprintln(w, "\nnothing was changed; 'orderd verify --repair --apply --reason …' does it")
+	}
+}
