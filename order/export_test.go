@@ -140,3 +140,12 @@ func (s *Service) Turns() int {
 	defer s.turns.mu.Unlock()
 	return len(s.turns.all)
 }
+
+// RepairedChecks are the checks whose rows are repaired.
+func RepairedChecks() []string {
+	var ids []string
+	for _, k := range repairKinds {
+		ids = append(ids, k.check)
+	}
+	return ids
+}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -444,6 +446,38 @@ func TestRefundEndsAreThoseOfTheDoor(t *testing.T) {
 		ends := s.PaidBack() || (!s.Committed() && s != order.RefundHeld)
 		if got := strings.Contains(order.RefundEnds, "WHEN '"+string(s)+"' THEN '"+name+"'"); got != ends {
 			t.Errorf("%s ends with %s in Go: %v, in SQL: %v", s, name, ends, got)
+		}
+	}
+}
+
+// A check that the document does not explain, or one that only the document has, would send people the wrong way.
+func TestDocumentNamesEveryCheck(t *testing.T) {
+	text, err := os.ReadFile("../docs/verify.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, repairs, found := strings.Cut(string(text), "## Repair")
+	if !found {
+		t.Fatal("no chapter on repair")
+	}
+	named := func(text string) []string {
+		ids := map[string]bool{}
+		for _, m := range regexp.MustCompile("`([a-z]+\\.[a-z_]+)`").FindAllStringSubmatch(text, -1) {
+			ids[m[1]] = true
+		}
+		return slices.Sorted(maps.Keys(ids))
+	}
+	all := append(order.CheckIDs(), "wechat.paid_is_held", "wechat.held_is_paid", "wechat.closed_takes_nothing", "wechat.refunds_agree")
+	if got := named(table); !slices.Equal(got, slices.Sorted(slices.Values(all))) {
+		t.Errorf("the document names %v, the checks are %v", got, all)
+	}
+	if got := named(repairs); !slices.Equal(got, slices.Sorted(slices.Values(order.RepairedChecks()))) {
+		t.Errorf("the document repairs %v, the program %v", got, order.RepairedChecks())
+	}
+	for _, id := range []string{"S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "O1", "O2", "O3", "O4", "O5", "O6", "O7", "O8", "O9",
+		"M1", "M2", "M3", "M4", "M5", "M6", "W1", "W2", "W3", "W4", "C1", "C2", "C3", "R1", "V1", "V2", "D1"} {
+		if !regexp.MustCompile(`(?m)^\| [^|]*\b` + id + `\b[^|]* \|`).MatchString(table) {
+			t.Errorf("%s is not mapped", id)
 		}
 	}
 }
