@@ -257,7 +257,7 @@ func (j *judge) verified(ctx context.Context, when string) error {
 // not have: the harness told these lies itself.
 func (j *judge) reconciled(ctx context.Context) error {
 	for _, day := range j.days() {
-		var first string
+		var before string
 		for run := 1; run <= 2; run++ {
 			out, exit, err := j.verb(ctx, "reconcile", "run", "--date", day, "-o", "json")
 			if err != nil {
@@ -268,12 +268,16 @@ func (j *judge) reconciled(ctx context.Context) error {
 				j.report.violated("R1: reconciling %s ended with %d: %.1000s", day, exit, out)
 				break
 			}
-			sum := fmt.Sprint(res.Open, " ", res.Healed)
+			after, err := j.money(ctx)
+			if err != nil {
+				return err
+			}
+			after += fmt.Sprintf(" %+v", res)
 			if run == 1 {
-				first = sum
+				before = after
 				j.report.Healed += int(res.Healed)
-			} else if res.Healed != 0 {
-				j.report.violated("R2: the second run of %s healed %d again (first: %s)", day, res.Healed, first)
+			} else if before != after {
+				j.report.violated("R2: reconciling %s again changed something: %s, then %s", day, before, after)
 			}
 		}
 	}
@@ -288,6 +292,15 @@ WHERE d.status = 'OPEN'`, nil, func(rows *sql.Rows) error {
 		}
 		return err
 	})
+}
+
+// money counts what a second run must not add to.
+func (j *judge) money(ctx context.Context) (string, error) {
+	var payments, refunds, fen, back int64
+	err := j.db.QueryRowContext(ctx, `SELECT
+  (SELECT COUNT(*) FROM payments), (SELECT COALESCE(SUM(amount_fen), 0) FROM payments),
+  (SELECT COUNT(*) FROM refunds), (SELECT COALESCE(SUM(amount_fen), 0) FROM refunds)`).Scan(&payments, &fen, &refunds, &back)
+	return fmt.Sprintf("%d payments of %d fen, %d refunds of %d fen", payments, fen, refunds, back), err
 }
 
 // days are the days of Beijing that the run touched.

@@ -421,11 +421,12 @@ func (p *process) ready(ctx context.Context) error {
 			err = fmt.Errorf("readyz says %d", res.StatusCode)
 		}
 		if !pause(ctx, 50*time.Millisecond) {
-			if ctx.Err() == context.Canceled {
+			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			text, _ := os.ReadFile(p.log)
-			return fmt.Errorf("%s does not come up: %w; the end of its log: %s", p.name, err, text[max(0, len(text)-1500):])
+			p.signal(syscall.SIGQUIT) // where it hangs is in its log then
+			time.Sleep(time.Second)
+			return fmt.Errorf("%s does not come up: %w; see %s", p.name, err, p.log)
 		}
 		if err := p.start(); err != nil {
 			return err
