@@ -401,11 +401,13 @@ func owedOf(t *payment.Trade, s Settlement) payment.Fen {
 // stamp is the time of what is written about an order: now, but never before
 // what was written last. Another replica wrote that, by its own clock. What is
 // due is decided by now alone.
-func (l *ledger) stamp(e *entry) time.Time {
-	if l.now.Before(e.now.UpdatedAt) {
-		return e.now.UpdatedAt
+func (l *ledger) stamp(e *entry) time.Time { return later(l.now, e.now.UpdatedAt) }
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
 	}
-	return l.now
+	return a
 }
 
 // record adds an event; every event is a version.
@@ -460,9 +462,7 @@ func (l *ledger) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 	if len(l.returns) > 0 {
 		at := l.now
 		for _, no := range l.returns { // not before the close that proves them
-			if e := l.orders[no]; at.Before(e.now.UpdatedAt) {
-				at = e.now.UpdatedAt
-			}
+			at = later(at, l.orders[no].now.UpdatedAt)
 		}
 		if err := stock.ReturnAll(ctx, tx, l.returns, stock.RefClose, at); err != nil {
 			return nil, err

@@ -137,7 +137,7 @@ func lockPending(ctx context.Context, tx *sqldb.Tx, r PrepayRequest, now time.Ti
 	n, err := tx.Update(ctx, `UPDATE orders
 SET updated_at = ?
 WHERE order_no = ?
-  AND state = 'pending'`, toMS(now), o.OrderNo)
+  AND state = 'pending'`, toMS(later(now, o.UpdatedAt)), o.OrderNo)
 	if err != nil {
 		return o, fmt.Errorf("hold the order: %w", err)
 	}

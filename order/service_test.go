@@ -504,37 +504,6 @@ func TestDeadlinesBeyondADay(t *testing.T) {
 }
 
 // Another customer's order must not be seen or moved by anybody else (peers 38).
-// Two replicas never have the same clock, and the one that is behind may come second: an order whose time goes back
-// cannot be explained to anybody. Nothing may be due early for it either.
-func TestTimeOfAnOrderNeverGoesBack(t *testing.T) {
-	each(t, func(t *testing.T, f *ordertest.Fixture) {
-		f.SKU(t, "mug", 10)
-		o := f.PlaceOne(t, "a", "mug", 1)
-		out := f.Prepaid(t, o.OrderNo)
-		f.Clock.Advance(-2 * time.Second)
-		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
-			t.Fatal(err)
-		}
-		f.Clock.Advance(-2 * time.Second)
-		trade, err := f.WeChat.Pay(out, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
-			t.Fatal(err)
-		}
-		events, err := f.Timeline(t.Context(), o.OrderNo)
-		if err != nil || len(events) < 4 {
-			t.Fatal(events, err)
-		}
-		for i, e := range events[1:] {
-			if e.At.Before(events[i].At) {
-				t.Errorf("%s at %s, after %s at %s", e.Event, e.At, events[i].Event, events[i].At)
-			}
-		}
-	})
-}
-
 func TestOwnership(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 1)
