@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -522,7 +523,9 @@ func (l *ledger) writeOrders(ctx context.Context, tx *sqldb.Tx) error {
 		}
 		steps[st] = append(steps[st], no)
 	}
-	for _, st := range slices.SortedFunc(maps.Keys(steps), compareSteps) {
+	sorted := slices.Collect(maps.Keys(steps))
+	sort.Slice(sorted, func(i, j int) bool { return compareSteps(sorted[i], sorted[j]) < 0 })
+	for _, st := range sorted {
 		nos := steps[st]
 		slices.Sort(nos)
 		args := []any{string(st.to), st.versions, sql.NullInt64{Int64: st.due, Valid: st.due != 0}, string(st.reason), st.tries,

@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -265,7 +265,7 @@ func (r keyRing) states(response string) []KeyState {
 		s.Response = s.ID == response
 		list = append(list, s)
 	}
-	slices.SortFunc(list, func(a, b KeyState) int { return strings.Compare(a.ID, b.ID) })
+	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })
 	return list
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -130,7 +131,7 @@ func (s *Sim) linesOf(day time.Time, kind string) []line {
 			lines = append(lines, line{at: r.CreateTime, trade: t, refund: &r, amount: r.Amount, mchID: t.MchID, title: t.Description, attach: t.Attach, success: r.SuccessTime})
 		}
 	}
-	slices.SortFunc(lines, func(a, b line) int { return strings.Compare(a.shuffleKey(), b.shuffleKey()) })
+	sort.Slice(lines, func(i, j int) bool { return lines[i].shuffleKey() < lines[j].shuffleKey() })
 	return lines
 }
 

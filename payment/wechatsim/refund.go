@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -338,7 +339,7 @@ func (s *Sim) Trades() []Trade {
 	for i, t := range live {
 		all[i] = t.snapshot(s)
 	}
-	slices.SortFunc(all, func(a, b Trade) int { return strings.Compare(a.OutTradeNo, b.OutTradeNo) })
+	sort.Slice(all, func(i, j int) bool { return all[i].OutTradeNo < all[j].OutTradeNo })
 	return all
 }
 
