@@ -102,7 +102,14 @@ func TestBadDSN(t *testing.T) {
 	if !errors.Is(err, sqldb.ErrUnavailable) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("no server: %v", err)
 	}
-	if _, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "new", "x.db")); err != nil {
-		t.Errorf("a missing folder is made: %v", err)
+	if _, err := sqldb.Open(t.Context(), "sqlite:"+t.TempDir()); err == nil {
+		t.Error("a folder was opened as a database")
+	}
+	db, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "new", "x.db"))
+	if err != nil {
+		t.Fatalf("a missing folder is made: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -125,7 +125,10 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 		}
 		pool.SetMaxOpenConns(conns)
 		pool.SetMaxIdleConns(conns)
-		return pool, pool.PingContext(ctx)
+		if err := pool.PingContext(ctx); err != nil {
+			return nil, errors.Join(err, pool.Close())
+		}
+		return pool, nil
 	}
 	write, err := open(1) // one writing connection: faster and fairer than SQLite's own waiting
 	if err != nil {

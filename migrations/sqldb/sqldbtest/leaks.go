@@ -1,0 +1,15 @@
+package sqldbtest
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// NoLeaks runs the tests of a package, for its TestMain, and fails it when they
+// leave goroutines behind. The waiting for the shared server ends with the process.
+func NoLeaks(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("orderd/migrations/sqldb/sqldbtest/servers.(*child).Start.func1"),
+		goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")) // half a second after a connection was cut
+}
