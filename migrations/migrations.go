@@ -30,7 +30,7 @@ type Migration struct {
 // Up applies every missing migration and gives those it applied. Two processes
 // may call it at once: on MySQL a lock table makes them take turns.
 func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
-	p, err := provider(db)
+	p, err := provider(db, true)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
 
 // Down takes the newest applied migration back. It destroys data.
 func Down(ctx context.Context, db *sqldb.DB) (Migration, error) {
-	p, err := provider(db)
+	p, err := provider(db, true)
 	if err != nil {
 		return Migration{}, err
 	}
@@ -58,9 +58,10 @@ func Down(ctx context.Context, db *sqldb.DB) (Migration, error) {
 	return Migration{Version: r.Source.Version, Name: r.Source.Path}, nil
 }
 
-// Status lists all migrations, oldest first.
+// Status lists all migrations, oldest first. It takes no lock: the lock is a row
+// that is written, and whoever only looks may not be allowed to write.
 func Status(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
-	p, err := provider(db)
+	p, err := provider(db, false)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func Check(ctx context.Context, db *sqldb.DB) error {
 	return nil
 }
 
-func provider(db *sqldb.DB) (*goose.Provider, error) {
+func provider(db *sqldb.DB, locked bool) (*goose.Provider, error) {
 	dir, err := fs.Sub(files, "sql")
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
@@ -98,6 +99,8 @@ func provider(db *sqldb.DB) (*goose.Provider, error) {
 	dialect := database.DialectSQLite3
 	if db.Engine() == sqldb.MySQL {
 		dialect = database.DialectMySQL
+	}
+	if locked && db.Engine() == sqldb.MySQL {
 		locker, err := lock.NewMySQLTableLocker()
 		if err != nil {
 			return nil, fmt.Errorf("migration lock: %w", err)
