@@ -16,7 +16,14 @@ var (
 	ErrOverloaded = errors.New("too many calls are waiting for the database")
 	// ErrGroupClosed: the service is stopping.
 	ErrGroupClosed = errors.New("the service is stopping")
+
+	errWaited = fmt.Errorf("%w: the calls before this one have used up its time", ErrUnavailable)
 )
+
+// lastChance is what a batch has at least, however long its oldest member has
+// waited: a database that is only slow commits in it. With txBudget it is what
+// a caller waits at most, unless a COMMIT stalls.
+const lastChance = 500 * time.Millisecond
 
 // Outcome is what one member of a batch gets: an answer, or an error of its own.
 type Outcome[A any] struct {
@@ -65,6 +72,7 @@ type Group[R, A any] struct {
 
 type member[R, A any] struct {
 	request R
+	arrived time.Time // a duration only, never stored
 	done    chan struct{}
 	outcome Outcome[A]
 }
@@ -91,10 +99,11 @@ func NewGroup[R, A any](db *DB, opt GroupOptions, run func(ctx context.Context, 
 // Do hands in one request and waits for its outcome. When ctx ends while the
 // request still waits for a batch, it is withdrawn: the error is ctx's and
 // nothing was or will be done. Once it is part of a batch Do waits for the
-// committed truth, which InTx bounds in time.
+// committed truth. The time in which it is told begins with the call: waiting
+// for other batches is part of it.
 func (g *Group[R, A]) Do(ctx context.Context, request R) (A, error) {
 	var zero A
-	m := &member[R, A]{request: request, done: make(chan struct{})}
+	m := &member[R, A]{request: request, arrived: time.Now(), done: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
 		return zero, err
 	}
@@ -211,6 +220,14 @@ func (g *Group[R, A]) gather() {
 
 // commit runs the batch and writes every member's outcome.
 func (g *Group[R, A]) commit(batch []*member[R, A]) {
+	late := 0 // the queue is in order of arrival
+	for late < len(batch) && batch[late].late() {
+		batch[late].outcome.Err = errWaited
+		late++
+	}
+	if batch = batch[late:]; len(batch) == 0 {
+		return
+	}
 	err := g.together(batch)
 	if err == nil {
 		return
@@ -222,11 +239,18 @@ func (g *Group[R, A]) commit(batch []*member[R, A]) {
 		return
 	}
 	for i := range batch {
-		if err := g.together(batch[i : i+1]); err != nil {
+		err := errWaited // the database went away between them
+		if !batch[i].late() {
+			err = g.together(batch[i : i+1])
+		}
+		if err != nil {
 			batch[i].outcome = Outcome[A]{Err: err}
 		}
 	}
 }
+
+// late tells that nobody waits for this call any more, or that he should not.
+func (m *member[R, A]) late() bool { return time.Since(m.arrived) > txBudget }
 
 func (g *Group[R, A]) together(batch []*member[R, A]) error {
 	requests := make([]R, len(batch))
@@ -235,8 +259,11 @@ func (g *Group[R, A]) together(batch []*member[R, A]) error {
 	}
 	var outcomes []Outcome[A]
 	// The callers' contexts are not used: one caller's dead context must not
-	// cancel the others' transaction.
-	err := g.db.InTx(context.Background(), func(ctx context.Context, tx *Tx) error {
+	// cancel the others' transaction. The time of the oldest is everybody's.
+	left := max(txBudget-time.Since(batch[0].arrived), lastChance)
+	ctx, cancel := context.WithTimeout(context.Background(), left)
+	defer cancel()
+	err := g.db.InTx(ctx, func(ctx context.Context, tx *Tx) error {
 		var err error
 		outcomes, err = g.run(ctx, tx, requests)
 		return err

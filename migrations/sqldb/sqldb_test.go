@@ -17,6 +17,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+	"orderd/migrations/sqldb/sqldbtest/servers"
 )
 
 const insertSKU = `INSERT INTO skus
@@ -128,6 +129,35 @@ func TestGroupCommitsTogether(t *testing.T) {
 	if _, err := g.Do(t.Context(), "late"); !errors.Is(err, sqldb.ErrGroupClosed) {
 		t.Fatal(err)
 	}
+}
+
+// A database that stands still must be everybody's 503 within three seconds, also for those who came while the batch
+// before theirs was waiting for it: their time is not only that of their own transaction.
+func TestGroupAnswersInTime(t *testing.T) {
+	server := sqldbtest.MariaDBServer(t)
+	if err := server.Create(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	db := sqldbtest.Open(t, server.DSN("shop"))
+	g := adder(db, sqldb.GroupOptions{}, nil)
+	defer g.Close()
+	if _, err := g.Do(t.Context(), "warm"); err != nil {
+		t.Fatal(err)
+	}
+	server.Pause()
+	defer server.Resume()
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			begin := time.Now()
+			_, err := g.Do(t.Context(), fmt.Sprint("s", i))
+			if took := time.Since(begin); !errors.Is(err, sqldb.ErrUnavailable) || took > 3*time.Second+200*time.Millisecond {
+				t.Errorf("call %d: after %s: %v", i, took, err)
+			}
+		})
+		time.Sleep(100 * time.Millisecond) // they come while others wait
+	}
+	wg.Wait()
 }
 
 // A caller that gives up must not be left guessing: before the batch nothing is done, in it the truth is told.
@@ -336,6 +366,79 @@ func TestCommitCutBeforeAfterAndStalled(t *testing.T) {
 			t.Errorf("%s: only %d of %d COMMITs were met", mode, hit, count)
 		}
 		t.Logf("%s: %d, %d of them left to the caller", mode, count, unknown)
+	}
+}
+
+// A decision from a replica that lags is a decision from the past. There is one server: what reads and what writes is
+// connected to the same one, and a fail-over takes both along.
+func TestReadsAreOfTheServerThatWrites(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	var reads, writes string
+	const who = "SELECT CONCAT(@@hostname, ' ', @@port, ' ', @@socket, ' ', @@datadir, ' ', DATABASE())"
+	if err := db.QueryRowContext(t.Context(), who).Scan(&reads); err != nil {
+		t.Fatal(err)
+	}
+	err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return tx.QueryRowContext(ctx, who).Scan(&writes) })
+	if err != nil || reads != writes {
+		t.Errorf("%q reads, %q writes (%v)", reads, writes, err)
+	}
+}
+
+// An old primary that became read-only answers every write with an error and every ping with a smile: the pool must
+// leave it for the server that the address leads to now, and soon.
+func TestReadOnlyPrimaryIsLeft(t *testing.T) {
+	old, fresh := sqldbtest.MariaDBServer(t), sqldbtest.MariaDBServer(t)
+	proxy, err := faultproxy.NewMySQL(old.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	for _, server := range []*servers.MariaDB{old, fresh} {
+		for _, err := range []error{server.Create(t.Context(), "shop"), server.Exec(t.Context(), "CREATE USER shop@'%'"),
+			server.Exec(t.Context(), "GRANT ALL ON shop.* TO shop@'%'")} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(t, sqldbtest.Open(t, server.DSN("shop")), "mug", 10)
+	}
+	db := sqldbtest.Open(t, "mysql:shop@tcp("+proxy.Addr()+")/shop")
+	take := func() error {
+		return db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.Update(ctx, "UPDATE skus SET available = available - 1 WHERE sku_id = 'mug'")
+			return err
+		})
+	}
+	var wg sync.WaitGroup
+	for range 8 { // connections to the old one
+		wg.Go(func() {
+			if err := take(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := old.Exec(t.Context(), "SET GLOBAL read_only = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := take(); !errors.Is(err, sqldb.ErrUnavailable) {
+		t.Errorf("read-only: %v", err)
+	}
+	proxy.Switch(fresh.Addr)
+	begin := time.Now()
+	for range 8 {
+		wg.Go(func() {
+			if err := take(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("left after %s", took)
+	}
+	if n := available(t, db, "mug"); n != 2 {
+		t.Errorf("%d left on the new primary: the reads stayed on the old one, or writes were lost", n)
 	}
 }
 
