@@ -41,6 +41,7 @@ type core struct {
 	orders  *order.Service
 	stock   *stock.Admin
 	books   *reconcile.Reconciler
+	clock   *sqldb.Clock // by which orders live
 	close   []func()
 }
 
@@ -83,6 +84,10 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err := migrations.Check(ctx, c.db); err != nil {
 		return err
 	}
+	var err error
+	if c.clock, err = sqldb.NewClock(ctx, c.db, time.Now); err != nil {
+		return err
+	}
 	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
 	if err != nil {
 		return err
@@ -99,7 +104,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if grace == 0 {
 		grace = -1 // none, where zero would mean the default
 	}
-	c.orders, err = order.New(order.Config{DB: c.db, Gateway: c.gateway, Tasks: sh.tasks, Now: time.Now, Log: log, Observe: sh.observe,
+	c.orders, err = order.New(order.Config{DB: c.db, Gateway: c.gateway, Tasks: sh.tasks, Now: c.clock.Now, Log: log, Observe: sh.observe,
 		MchID: gc.MchID, AppID: gc.AppID, NotifyURL: notifyURL, RefundNotifyURL: s.refundNotifyURL(notifyURL), PayWithin: s.PayWithin, Grace: grace,
 		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight, LatePayment: order.LatePolicy(s.LatePayment), MaxOpenOrders: s.MaxOpen,
 		RefundAutoApprove: payment.Fen(s.AutoApprove), RefundTwoPersons: payment.Fen(s.TwoPersons),
@@ -291,6 +296,7 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	if a.core, err = openCore(ctx, a.s, sh, a.log); err != nil {
 		return err
 	}
+	a.background(func(ctx context.Context) { a.clock.Keep(ctx, a.log) })
 	found, err := a.db.Safety(ctx)
 	if err != nil {
 		return err
@@ -319,7 +325,7 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if !o.has("worker") {
 		return nil
 	}
-	o2 := scheduler.Options{Orders: a.orders, Queue: a.queue, Now: time.Now, Log: a.log, Observe: a.metrics, CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery}
+	o2 := scheduler.Options{Orders: a.orders, Queue: a.queue, Now: a.clock.Now, Log: a.log, Observe: a.metrics, CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery}
 	if a.s.reconcilesDaily() {
 		o2.Daily = a.books
 	}

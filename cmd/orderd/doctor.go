@@ -120,7 +120,7 @@ func checkClock(ctx context.Context, db *sqldb.DB) sqldb.Finding {
 	skew := time.Since(time.UnixMilli(int64(seconds * 1000))).Round(time.Millisecond)
 	f.Found = "differs by " + skew.String()
 	if skew.Abs() > maxSkew {
-		f.Level, f.Why, f.Fix = sqldb.LevelFail, "deadlines are decided by this machine's clock, and WeChat Pay refuses signatures five minutes off", "run NTP on both machines"
+		f.Level, f.Why, f.Fix = sqldb.LevelFail, "WeChat Pay refuses signatures five minutes off; deadlines go by the database's clock", "run NTP on both machines"
 	}
 	return f
 }

@@ -1,0 +1,84 @@
+package order_test
+
+import (
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+)
+
+// One machine whose clock is ahead must not close the orders of all others early, nor one that is behind keep them
+// open, nor a step of the wall clock in the middle: what is due is told by the database's clock (reliability T1).
+func TestSkewedClocks(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	for name, skew := range map[string]time.Duration{"right": 0, "ten minutes ahead": 10 * time.Minute, "ten minutes behind": -10 * time.Minute,
+		"a day ahead": 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			var wall atomic.Int64 // how wrong this machine is
+			wall.Store(int64(skew))
+			begin := time.Now()
+			machine := func() time.Time { return begin.Add(time.Duration(wall.Load())).Add(time.Since(begin)) }
+			clock, err := sqldb.NewClock(t.Context(), db, machine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if off := time.Until(clock.Now()).Abs(); off > 500*time.Millisecond {
+				t.Errorf("%s off", off)
+			}
+			if got := clock.Off() - skew; got.Abs() > 500*time.Millisecond {
+				t.Errorf("the machine is %s ahead, told %s", skew, clock.Off())
+			}
+			f := ordertest.NewWith(t, db, func(c *order.Config) { c.Now, c.PayWithin = clock.Now, order.MinPayWithin })
+			f.SKU(t, "mug-"+name[:5], 1)
+			o := f.PlaceOne(t, name[:1]+name[len(name)-5:], "mug-"+name[:5], 1)
+			var early *order.NotDueError
+			err = f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)
+			if !errors.As(err, &early) || time.Until(early.At) > 3*time.Second {
+				t.Errorf("before its time: %v", err)
+			}
+			for end := time.Now().Add(10 * time.Second); f.State(t, o.OrderNo) != order.Closed; time.Sleep(20 * time.Millisecond) { // polling, not timing
+				if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil && !errors.As(err, &early) || time.Now().After(end) {
+					t.Fatal(f.State(t, o.OrderNo), err)
+				}
+			}
+			if late := time.Since(o.ExpireAt); late < -500*time.Millisecond || late > 2*time.Second {
+				t.Errorf("closed %s after its time", late)
+			}
+		})
+	}
+}
+
+// The wall clock of a machine that steps by an hour, forward or back, must not move the time that orders live by:
+// time.Now carries a monotonic reading, and only that is used between two looks.
+func TestClockComesBack(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	var step atomic.Int64
+	begin := time.Now()
+	clock, err := sqldb.NewClock(t.Context(), db, func() time.Time { return begin.Add(time.Since(begin)).Add(time.Duration(step.Load())) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	step.Store(int64(time.Hour)) // a machine without a monotonic clock: the next look mends it
+	if err := clock.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if off := time.Until(clock.Now()).Abs(); off > 500*time.Millisecond {
+		t.Errorf("%s off after a look", off)
+	}
+	before := clock.Now()
+	for range 20 {
+		if err := clock.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if now := clock.Now(); now.Before(before) {
+			t.Fatalf("the time went back by %s", before.Sub(now))
+		} else {
+			before = now
+		}
+	}
+}
