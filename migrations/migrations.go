@@ -2,6 +2,7 @@ package migrations
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -28,9 +29,12 @@ type Migration struct {
 }
 
 // Up applies every missing migration and gives those it applied. Two processes
-// may call it at once: on MySQL a lock table makes them take turns.
+// may call it at once: on MySQL a lock table makes them take turns, and one that
+// was killed half-way is gone on with when its lease is over, half a minute.
 func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
-	p, err := provider(db, true)
+	pool, done := resumable(ctx, db)
+	defer done()
+	p, err := provider(db, pool, true)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +51,7 @@ func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
 
 // Down takes the newest applied migration back. It destroys data.
 func Down(ctx context.Context, db *sqldb.DB) (Migration, error) {
-	p, err := provider(db, true)
+	p, err := provider(db, db.Pool(), true)
 	if err != nil {
 		return Migration{}, err
 	}
@@ -61,7 +65,7 @@ func Down(ctx context.Context, db *sqldb.DB) (Migration, error) {
 // Status lists all migrations, oldest first. It takes no lock: the lock is a row
 // that is written, and whoever only looks may not be allowed to write.
 func Status(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
-	p, err := provider(db, false)
+	p, err := provider(db, db.Pool(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +94,19 @@ func Check(ctx context.Context, db *sqldb.DB) error {
 	return nil
 }
 
-func provider(db *sqldb.DB, locked bool) (*goose.Provider, error) {
+// resumable gives the pool to migrate with. A database that was never migrated
+// must be empty of our tables; one that was may have half of the next migration,
+// because MySQL commits every statement of a schema change.
+func resumable(ctx context.Context, db *sqldb.DB) (pool *sql.DB, done func()) {
+	var begun int
+	if db.Engine() == sqldb.MySQL && db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+goose.DefaultTablename).Scan(&begun) == nil {
+		pool = db.ResumingPool()
+		return pool, func() { _ = pool.Close() }
+	}
+	return db.Pool(), func() {}
+}
+
+func provider(db *sqldb.DB, pool *sql.DB, locked bool) (*goose.Provider, error) {
 	dir, err := fs.Sub(files, "sql")
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
@@ -107,7 +123,7 @@ func provider(db *sqldb.DB, locked bool) (*goose.Provider, error) {
 		}
 		options = append(options, goose.WithLocker(locker))
 	}
-	p, err := goose.NewProvider(dialect, db.Pool(), dir, options...)
+	p, err := goose.NewProvider(dialect, pool, dir, options...)
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
 	}

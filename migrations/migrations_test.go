@@ -1,7 +1,9 @@
 package migrations_test
 
 import (
+	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -57,6 +59,100 @@ func TestConcurrentUp(t *testing.T) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A migration killed half-way leaves some of its statements behind, because MySQL commits each: the next start must
+// go on with it and end in the very same schema, not stop on "table exists" for ever (reliability T9).
+func TestKilledHalfWay(t *testing.T) {
+	whole := schema(t, sqldbtest.MariaDB(t))
+	files, err := filepath.Glob("sql/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for i, file := range files {
+		statements := upOf(t, file)
+		for _, k := range []int{1, len(statements) / 2, len(statements) - 1, len(statements)} {
+			db := sqldbtest.MariaDB(t)
+			for range len(files) - i {
+				if _, err := migrations.Down(t.Context(), db); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, statement := range statements[:k] {
+				if _, err := db.Pool().ExecContext(t.Context(), statement); err != nil {
+					t.Fatalf("%s: %v", statement, err)
+				}
+			}
+			if _, err := migrations.Up(t.Context(), db); err != nil {
+				t.Errorf("%s, killed after %d of %d statements: %v", file, k, len(statements), err)
+				continue
+			}
+			if err := migrations.Check(t.Context(), db); err != nil {
+				t.Error(err)
+			}
+			if got := schema(t, db); got != whole {
+				t.Errorf("%s, killed after %d of %d statements: another schema:\n%s", file, k, len(statements), got)
+			}
+		}
+	}
+}
+
+// A database in which somebody else has a table of one of our names must be refused, not used.
+func TestForeignTableIsRefused(t *testing.T) {
+	db, err := sqldb.Open(t.Context(), sqldbtest.MariaDBDSN(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Pool().ExecContext(t.Context(), "CREATE TABLE orders (id INT)"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := migrations.Up(t.Context(), db); err == nil {
+			t.Error("migrated around a foreign table")
+		}
+	}
+}
+
+// upOf gives the statements of a migration.
+func upOf(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, _, _ := strings.Cut(string(text), "-- +goose Down")
+	var statements []string
+	for _, s := range strings.Split(up, ";\n") {
+		if strings.TrimSpace(s) != "" {
+			statements = append(statements, s)
+		}
+	}
+	return statements
+}
+
+// schema gives all columns and indexes of a database in words.
+func schema(t *testing.T, db *sqldb.DB) string {
+	t.Helper()
+	var b strings.Builder
+	for _, query := range []string{`SELECT CONCAT_WS(' ', table_name, column_name, column_type, is_nullable, IFNULL(column_default, ''))
+FROM information_schema.columns
+WHERE table_schema = DATABASE()
+ORDER BY table_name, column_name`, `SELECT CONCAT_WS(' ', table_name, index_name, seq_in_index, column_name, non_unique)
+FROM information_schema.statistics
+WHERE table_schema = DATABASE()
+ORDER BY table_name, index_name, seq_in_index`} {
+		err := sqldb.Each(t.Context(), db, query, nil, func(rows *sql.Rows) error {
+			var line string
+			err := rows.Scan(&line)
+			b.WriteString(line + "\n")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
 }
 
 // MySQL compares keys without case by default: two idempotency keys would be one.

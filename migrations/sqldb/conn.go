@@ -128,3 +128,30 @@ func (t openTx) end(how string) error {
 	_, err := t.conn.ExecContext(context.Background(), how, nil)
 	return err
 }
+
+// resuming makes connections on which it is no error to create what is there.
+type resuming struct{ driver.Connector }
+
+func (r resuming) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := r.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return resumingConn{conn.(fullConn)}, nil
+}
+
+type resumingConn struct{ fullConn }
+
+func (c resumingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	res, err := c.fullConn.ExecContext(ctx, query, args)
+	var my *mysql.MySQLError
+	if errors.As(err, &my) && (my.Number == mysqlTableExists || my.Number == mysqlColumnExists || my.Number == mysqlIndexExists) {
+		return driver.RowsAffected(0), nil
+	}
+	return res, err
+}
+
+// BeginTx is the driver's own, which database/sql must see.
+func (c resumingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	return c.fullConn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+}

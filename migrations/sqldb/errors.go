@@ -47,6 +47,9 @@ const (
 const (
 	mysqlTooManyConns  = 1040
 	mysqlShutdown      = 1053
+	mysqlTableExists   = 1050
+	mysqlColumnExists  = 1060
+	mysqlIndexExists   = 1061
 	mysqlDupEntry      = 1062
 	mysqlRecordChanged = 1020 // MariaDB with innodb_snapshot_isolation
 	mysqlTableFull     = 1114

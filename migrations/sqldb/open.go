@@ -39,6 +39,9 @@ const (
 	busyTimeout = "2000"
 	// defaultConns is where MariaDB on a small machine stops gaining.
 	defaultConns = 16
+	// connLife bounds how long a connection stays at a server that the address
+	// does not lead to any more: an old primary that only reads says nothing.
+	connLife = time.Minute
 	// sqliteReaders read beside the one writer.
 	sqliteReaders = 8
 )
@@ -50,6 +53,7 @@ var ErrDSN = errors.New("bad database DSN")
 type DB struct {
 	write, read *sql.DB
 	engine      Engine
+	connect     driver.Connector // of read; nil for SQLite
 }
 
 // Open opens dsn, "sqlite:PATH" or "mysql:USER:PASS@tcp(HOST:PORT)/DB" or
@@ -80,6 +84,12 @@ func (db *DB) Pool() *sql.DB {
 	}
 	return db.read // the same server and user, but without the read time-out
 }
+
+// ResumingPool is a Pool of its own for a schema change that begins again after
+// it was cut off: MySQL commits every statement of it, so that some of its
+// tables, columns and indexes may be there. To create them again is no error.
+// SQLite undoes a change that is cut off, and has no such pool.
+func (db *DB) ResumingPool() *sql.DB { return sql.OpenDB(resuming{db.connect}) }
 
 // Close closes both pools.
 func (db *DB) Close() error { return errors.Join(db.write.Close(), db.read.Close()) }
@@ -167,33 +177,35 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 	cfg.Params["time_zone"] = "'+00:00'"
 
-	read, err := mysqlPool(cfg, false) // no read time-out: reports run as long as their ctx lets them
+	read, connect, err := mysqlPool(cfg, false) // no read time-out: reports run as long as their ctx lets them
 	if err != nil {
 		return nil, err
 	}
 	cfg.ReadTimeout = ioTimeout
 	cfg.Params["autocommit"] = "0" // see writeConn
-	write, err := mysqlPool(cfg, true)
+	write, _, err := mysqlPool(cfg, true)
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
-	db := &DB{write: write, read: read, engine: MySQL}
+	db := &DB{write: write, read: read, engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName, cfg.User, unavailable(err)), db.Close())
 	}
 	return db, nil
 }
 
-func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, error) {
+func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error) {
 	c, err := mysql.NewConnector(cfg.Clone())
 	if err != nil {
-		return nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
+		return nil, nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
 	}
-	pool := sql.OpenDB(readCommitted{c, writes})
+	connect := readCommitted{c, writes}
+	pool := sql.OpenDB(connect)
 	pool.SetMaxOpenConns(defaultConns)
 	pool.SetMaxIdleConns(defaultConns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return pool, nil
+	pool.SetConnMaxLifetime(connLife)
+	return pool, connect, nil
 }
 
 // readCommitted sets the isolation level of each new connection by statement:
