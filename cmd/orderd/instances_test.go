@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order/orderhttp"
+	"orderd/payment/wechatsim"
+)
+
+// A Redis that evicts keys loses wake-ups and blocks their ids for ever: the service must not start on one (F13).
+func TestStartRefusesAnEvictingRedis(t *testing.T) {
+	server := sqldbtest.RedisServer(t, "--maxmemory-policy", "allkeys-lru")
+	s := &settings{DataDir: t.TempDir(), Redis: server.URL(), APIAddr: "127.0.0.1:0", NotifyAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", SimAddr: "127.0.0.1:0",
+		PayWithin: time.Minute, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error"}
+	a, err := start(t.Context(), s, options{roles: allRoles}, slog.New(slog.DiscardHandler))
+	if err == nil {
+		_ = a.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "noeviction") {
+		t.Fatalf("started on allkeys-lru: %v", err)
+	}
+	if a, err = start(t.Context(), s, options{roles: allRoles, allowUnsafe: true}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatalf("--allow-unsafe: %v", err)
+	}
+	_ = a.Close()
+}
+
+// twin is a second instance of a service, on addresses of its own.
+func (v *victim) twin(i int) *victim {
+	v.t.Helper()
+	w := *v
+	w.env = append([]string{}, v.env...)
+	for _, name := range []string{"API", "NOTIFY", "ADMIN"} {
+		addr, err := freeAddr()
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		if name == "API" {
+			w.api = addr
+		}
+		w.env = append(w.env, "ORDERD_"+name+"_ADDR="+addr)
+	}
+	w.env = append(w.env, fmt.Sprintf("ORDERD_DATA_DIR=%s/%d", v.t.TempDir(), i))
+	return &w
+}
+
+// Three instances on one MariaDB and one Redis; one of them is stopped for longer than the database keeps its
+// connections, and in a long run longer than asynq's lease, and wakes in the middle of work that others have done.
+// Nothing may happen twice (reliability T11, T12).
+func TestInstancesOneOfThemAsleep(t *testing.T) {
+	asleep := 4 * time.Second
+	if os.Getenv("ORDERD_TEST_LONG") == "1" {
+		asleep = 70 * time.Second // the lease is 30 s, and the recoverer looks every minute
+	}
+	db, redis := sqldbtest.MariaDBServer(t, "--wait-timeout=2"), sqldbtest.RedisServer(t)
+	if err := db.Create(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	dsn := db.DSN("shop")
+	first, sim, secret, _ := newVictim(t)
+	first.env = append(first.env, "ORDERD_DSN="+dsn, "ORDERD_REDIS="+redis.URL())
+	all := []*victim{first, first.twin(1), first.twin(2)}
+	for _, v := range all {
+		v.start()
+		t.Cleanup(func() { _ = v.cmd.Process.Kill() })
+	}
+	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir", t.TempDir()); code != exitOK {
+		t.Fatal(errs)
+	}
+	token, err := orderhttp.MintToken([]byte(secret), "c1", time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: 3 * time.Second}
+	post := func(v *victim, path, key, body string, into any) int {
+		req, err := http.NewRequest(http.MethodPost, "http://"+v.api+path, strings.NewReader(body))
+		if err != nil {
+			return 0
+		}
+		req.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Idempotency-Key": {key}}
+		res, err := client.Do(req)
+		if err != nil {
+			return 0
+		}
+		defer res.Body.Close()
+		if json.NewDecoder(res.Body).Decode(into) != nil {
+			return 0
+		}
+		return res.StatusCode
+	}
+	var mu sync.Mutex
+	acked := map[string]bool{}
+	end := make(chan struct{})
+	var wg sync.WaitGroup
+	for w := range 6 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				var o struct {
+					OrderNo    string `json:"order_no"`
+					OutTradeNo string `json:"out_trade_no"`
+				}
+				key := fmt.Sprintf("w%d-%d", w, i)
+				for try := range 5 { // another instance has the same answer
+					if post(all[(w+i+try)%len(all)], "/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`, &o) == http.StatusCreated {
+						break
+					}
+				}
+				if o.OrderNo == "" {
+					continue
+				}
+				mu.Lock()
+				acked[o.OrderNo] = true
+				mu.Unlock()
+				if post(all[(w+i+1)%len(all)], "/v1/orders/"+o.OrderNo+"/prepay", "", `{"trade_type":"NATIVE"}`, &o) != http.StatusOK {
+					continue
+				}
+				switch i % 3 {
+				case 0:
+					_ = sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true})
+				case 1:
+					post(all[(w+i+2)%len(all)], "/v1/orders/"+o.OrderNo+"/cancel", "", `{"reason":"x"}`, &o)
+				}
+			}
+		})
+	}
+	many := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
+			mu.Lock()
+			have := len(acked)
+			mu.Unlock()
+			if have >= n {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d orders, want %d", have, n)
+			}
+		}
+	}
+	many(60)
+	if err := all[0].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(asleep)
+	if err := all[0].cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	before := len(acked)
+	mu.Unlock()
+	many(before + 40)
+	close(end)
+	wg.Wait()
+	settled(t, dsn, len(acked))
+	for _, v := range all {
+		v.signal(syscall.SIGTERM)
+	}
+	audit(t, sim, dsn, acked)
+}
