@@ -66,6 +66,13 @@ func (v *victim) start(env ...string) {
 	}
 }
 
+// bury ends a service that a failed test left running.
+func (v *victim) bury() {
+	if v.cmd != nil && v.cmd.Process != nil {
+		v.signal(syscall.SIGKILL)
+	}
+}
+
 func (v *victim) signal(s syscall.Signal) {
 	_ = v.cmd.Process.Signal(s)
 	<-v.stopped
@@ -148,7 +155,9 @@ func newVictimOn(t *testing.T, binary string, m *merchant, dsn string) (*victim,
 	env := append(slices.Clone(m.env), "ORDERD_DSN="+dsn, "ORDERD_MAX_OPEN_ORDERS=0", "ORDERD_API_ADDR="+addrs[0], "ORDERD_NOTIFY_ADDR="+addrs[1], "ORDERD_ADMIN_ADDR="+addrs[2],
 		"ORDERD_CUSTOMER_JWT_SECRET="+victimSecret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN="+victimSecret, "ORDERD_WECHAT_BASE_URL="+srv.URL,
 		"ORDERD_WECHAT_NOTIFY_URL=http://"+addrs[1]+"/wechat/v3/notify/payment")
-	return &victim{t: t, binary: binary, env: env, api: addrs[0], admin: addrs[2]}, sim
+	v := &victim{t: t, binary: binary, env: env, api: addrs[0], admin: addrs[2]}
+	t.Cleanup(v.bury)
+	return v, sim
 }
 
 // kill −9 at any moment, again and again: what was acknowledged is there, every order finds its end, WeChat Pay's
