@@ -84,7 +84,8 @@ func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
 	dir := t.TempDir()
 	dsn := "sqlite:" + filepath.Join(dir, "orderd.db")
 	v, sim := newVictimOn(t, buildService(t), newMerchant(t), dsn)
-	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms")
+	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms",
+		"ORDERD_PACE=4") // else a prepay that was killed on its way is found out about after fifty seconds
 	return v, sim, victimSecret, dsn
 }
 
