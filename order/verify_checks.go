@@ -98,14 +98,17 @@ JOIN stock_flows f ON f.order_no = r.order_no
 GROUP BY f.order_no, f.sku_id
 HAVING SUM(f.delta) > 0`},
 	{"stock.agrees_with_state", "open and paid orders keep their stock, closed and late ones gave all of it back", `
-SELECT o.order_no, o.state, SUM(f.delta) AS net,
-  SUM(CASE WHEN f.ref = 'close' THEN 1 WHEN f.ref = 'revive' THEN -1 ELSE 0 END) AS close_returns
-FROM orders o
-JOIN stock_flows f ON f.order_no = o.order_no
-GROUP BY o.order_no, o.state
-HAVING (o.state IN ('closed', 'late') AND SUM(f.delta) <> 0)
-  OR (o.state IN ('pending', 'closing', 'paid', 'refunding')
-    AND SUM(CASE WHEN f.ref = 'close' THEN 1 WHEN f.ref = 'revive' THEN -1 ELSE 0 END) <> 0)`},
+SELECT o.order_no, o.state, f.net, f.close_returns
+FROM (
+  SELECT order_no, SUM(delta) AS net, SUM(CASE WHEN ref = 'close' THEN 1 WHEN ref = 'revive' THEN -1 ELSE 0 END) AS close_returns
+  FROM stock_flows
+  WHERE order_no <> ''
+  GROUP BY order_no
+  HAVING SUM(delta) <> 0
+    OR SUM(CASE WHEN ref = 'close' THEN 1 WHEN ref = 'revive' THEN -1 ELSE 0 END) <> 0) f
+JOIN orders o ON o.order_no = f.order_no
+WHERE (o.state IN ('closed', 'late') AND f.net <> 0)
+  OR (o.state IN ('pending', 'closing', 'paid', 'refunding') AND f.close_returns <> 0)`},
 	{"stock.return_has_refund", "what came back after a sale came back with a refund that has paid, and no more than it says", `
 SELECT f.order_no, f.ref, f.sku_id, f.delta, COALESCE(i.quantity, 0) AS refunded
 FROM stock_flows f
@@ -212,11 +215,13 @@ FROM order_events e
 LEFT JOIN orders o ON o.order_no = e.order_no
 WHERE o.order_no IS NULL`},
 	{"order.total", "an order costs the sum of its lines", `
-SELECT o.order_no, o.total_fen, COALESCE(SUM(i.quantity * i.price_fen), 0) AS lines_fen
+SELECT o.order_no, o.total_fen, COALESCE(i.lines_fen, 0) AS lines_fen
 FROM orders o
-LEFT JOIN order_items i ON i.order_no = o.order_no
-GROUP BY o.order_no, o.total_fen
-HAVING o.total_fen <> COALESCE(SUM(i.quantity * i.price_fen), 0)`},
+LEFT JOIN (
+  SELECT order_no, SUM(quantity * price_fen) AS lines_fen
+  FROM order_items
+  GROUP BY order_no) i ON i.order_no = o.order_no
+WHERE o.total_fen <> COALESCE(i.lines_fen, 0)`},
 	{"order.lines", "the lines of an order are numbered from 1 without a gap, each SKU on one of them", `
 SELECT order_no, COUNT(*) AS n, MAX(line_no) AS last_line, COUNT(DISTINCT sku_id) AS skus
 FROM order_items
@@ -254,13 +259,16 @@ FROM orders
 WHERE (state IN ('pending', 'closing') AND due_at IS NULL)
   OR (state NOT IN ('pending', 'closing') AND due_at IS NOT NULL)`},
 	{"money.paid_once", "a paid order has one payment of its whole amount, an unpaid one has none", `
-SELECT o.order_no, o.state, o.total_fen, COUNT(p.transaction_id) AS payments, COALESCE(SUM(p.amount_fen), 0) AS paid_fen
+SELECT o.order_no, o.state, o.total_fen, COALESCE(p.payments, 0) AS payments, COALESCE(p.paid_fen, 0) AS paid_fen
 FROM orders o
-LEFT JOIN payments p ON p.order_no = o.order_no AND p.outcome = 'applied'
-GROUP BY o.order_no, o.state, o.total_fen
-HAVING (o.state IN ('paid', 'refunding') AND (COUNT(p.transaction_id) <> 1 OR SUM(p.amount_fen) <> o.total_fen))
-  OR (o.state = 'refunded' AND (COUNT(p.transaction_id) > 1 OR SUM(p.amount_fen) <> o.total_fen))
-  OR (o.state IN ('pending', 'closing', 'closed', 'late') AND COUNT(p.transaction_id) <> 0)`},
+LEFT JOIN (
+  SELECT order_no, COUNT(*) AS payments, SUM(amount_fen) AS paid_fen
+  FROM payments
+  WHERE outcome = 'applied'
+  GROUP BY order_no) p ON p.order_no = o.order_no
+WHERE (o.state IN ('paid', 'refunding') AND (COALESCE(p.payments, 0) <> 1 OR p.paid_fen <> o.total_fen))
+  OR (o.state = 'refunded' AND (p.payments > 1 OR p.paid_fen <> o.total_fen))
+  OR (o.state IN ('pending', 'closing', 'closed', 'late') AND p.payments > 0)`},
 	{"money.facts", "money that came for an order has its total, our currency, our app, our merchant", `
 SELECT p.transaction_id, p.order_no, p.amount_fen, p.currency, p.appid, p.mchid
 FROM payments p
