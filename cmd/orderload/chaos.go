@@ -18,7 +18,7 @@ type chaosCmd struct {
 	Kills   int     `help:"Kills instead of the size's."`
 	Faults  int     `help:"Other faults instead of the size's."`
 	Seed    uint64  `help:"Of every choice (default: drawn and printed)."`
-	Buyers  int     `default:"128" help:"Buyers at once."`
+	Buyers  uint64  `default:"128" help:"Buyers at once."`
 	MinRate float64 `default:"50" help:"Orders a second without faults, below which the run is invalid."`
 	Report  string  `type:"path" help:"Write the report to this file too, as Markdown."`
 	JSON    string  `name:"json" type:"path" help:"Write the report to this file, as JSON."`

@@ -20,7 +20,7 @@ type Options struct {
 	Kills   int                              // kill −9 of services, workers, MariaDB, Redis
 	Faults  int                              // everything else that the nemesis does
 	Seed    uint64                           // of every choice; what the machine makes of it differs all the same
-	Buyers  int                              // at once; default 128
+	Buyers  uint64                           // at once; default 128
 	APIs    int                              // service processes; default 3
 	Workers int                              // worker processes; default 2
 	MinRate float64                          // orders a second without faults, below which the run is invalid
@@ -29,7 +29,7 @@ type Options struct {
 	Tags    string                           // of the build
 	Mutant  string                           // break the service on purpose: see Mutants
 	Warm    time.Duration                    // without faults at first; default 10 s
-	Say     func(format string, args ...any) // progress; may be nil
+	Say     func(format string, args ...any) `json:"-"` // progress; may be nil
 
 	overlay string
 }
@@ -88,7 +88,9 @@ func (o *Options) defaults() {
 			*v = to
 		}
 	}
-	set(&o.Buyers, 128)
+	if o.Buyers == 0 {
+		o.Buyers = 128
+	}
 	set(&o.APIs, 3)
 	set(&o.Workers, 2)
 	if o.Warm == 0 {
@@ -109,7 +111,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	if err != nil {
 		return err
 	}
-	defer h.close()
+	defer func() { _ = h.close() }()
 	shop, n := newShop(s, o, h), newNemesis(s, o.Seed, h)
 	shopping, closeShop := context.WithCancel(ctx)
 	defer closeShop()

@@ -395,7 +395,7 @@ func command(ctx context.Context, addr, text string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := fmt.Fprintf(c, "%s\r\n", text); err != nil {
 		return err

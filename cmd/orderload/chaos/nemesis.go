@@ -274,12 +274,12 @@ func (n *nemesis) holdLocks(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		tx, err := conn.BeginTx(ctx, &sql.TxOptions{})
 		if err != nil {
 			return
 		}
-		defer tx.Rollback()
+		defer func() { _ = tx.Rollback() }()
 		for i, sku := range []string{skuID(b), skuID(a)} {
 			if _, err := tx.ExecContext(ctx, "UPDATE skus SET updated_at = updated_at + 1 WHERE sku_id = ?", sku); err != nil {
 				return // chosen as the victim of the deadlock

@@ -117,7 +117,7 @@ func (s *shop) broken() bool {
 func (s *shop) open(ctx context.Context, enough func(started int64) bool) {
 	for b := range s.o.Buyers {
 		s.wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(s.o.Seed, uint64(b)))
+			rnd := rand.New(rand.NewPCG(s.o.Seed, b))
 			for n := 0; ctx.Err() == nil && !enough(s.started.Load()); n++ {
 				i := s.started.Add(1)
 				s.buy(ctx, &buyer{shop: s, ctx: ctx, rnd: rnd, visit: &visit{model: model.New(), customer: fmt.Sprintf("c%d-%d", b, n/3), key: fmt.Sprintf("v%d", i)}})
@@ -191,10 +191,10 @@ func (s *shop) buy(ctx context.Context, b *buyer) {
 
 // cart is one to three lines, hot SKUs first.
 func (b *buyer) cart() map[string]any {
-	lines := map[int]int{}
+	lines := map[uint64]int{}
 	zipf := rand.NewZipf(b.rnd, 1.3, 4, skus-1)
 	for range 1 + b.rnd.IntN(3) {
-		lines[int(zipf.Uint64())] += 1 + b.rnd.IntN(2)
+		lines[zipf.Uint64()] += 1 + b.rnd.IntN(2)
 	}
 	var items []map[string]any
 	for n, q := range lines {

@@ -212,7 +212,7 @@ const (
 	hot  = 5
 )
 
-func skuID(n int) string { return fmt.Sprintf("sku%03d", n) }
+func skuID[N int | uint64](n N) string { return fmt.Sprintf("sku%03d", n) }
 
 func (s *stage) fill(ctx context.Context, o Options) error {
 	admin := stock.NewAdmin(s.db, time.Now)

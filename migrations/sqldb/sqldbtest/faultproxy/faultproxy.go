@@ -322,7 +322,7 @@ func (p *Proxy) rewritten(packet []byte) []byte {
 	}
 	packet = bytes.ReplaceAll(packet, before, after)
 	n := len(packet) - 4
-	packet[0], packet[1], packet[2] = byte(n), byte(n>>8), byte(n>>16)
+	packet[0], packet[1], packet[2] = byte(n), byte(n>>8), byte(n>>16) //nolint:gosec // the three low bytes are meant
 	return packet
 }
 
