@@ -35,7 +35,7 @@ func TestSixtyFourActorsOnOneOrder(t *testing.T) {
 			o := f.PlaceOne(t, fmt.Sprint("r", i), "mug", 1)
 			out := f.Prepaid(t, o.OrderNo)
 			f.Clock.Advance(31 * time.Minute)
-			crowd(t, f, o.OrderNo, out, rnd.Perm(64), int64(i%3*10))
+			crowd(t, f, o.OrderNo, out, rnd.Perm(64), int64(i%3*28)) // at once, in the middle, when all 56 are through
 			ends[judged(t, f, o.OrderNo, out)]++
 		}
 		t.Log(orders, "orders of 64 actors:", ends)
