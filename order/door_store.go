@@ -1,10 +1,9 @@
 package order
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -71,8 +70,9 @@ type eventRow struct {
 }
 
 func insertEvents(ctx context.Context, tx *sqldb.Tx, events []eventRow) error {
-	slices.SortStableFunc(events, func(a, b eventRow) int {
-		return cmp.Or(strings.Compare(a.orderNo, b.orderNo), cmp.Compare(a.seq, b.seq))
+	sort.SliceStable(events, func(i, j int) bool { // not slices: its code for wide rows is large
+		a, b := &events[i], &events[j]
+		return a.orderNo < b.orderNo || a.orderNo == b.orderNo && a.seq < b.seq
 	})
 	const cols = 12
 	args := make([]any, 0, cols*len(events))
@@ -108,7 +108,7 @@ type paymentRow struct {
 }
 
 func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) error {
-	slices.SortFunc(payments, func(a, b paymentRow) int { return strings.Compare(a.TransactionID, b.TransactionID) })
+	sort.Slice(payments, func(i, j int) bool { return payments[i].TransactionID < payments[j].TransactionID })
 	const cols = 15
 	args := make([]any, 0, cols*len(payments))
 	for _, p := range payments {
