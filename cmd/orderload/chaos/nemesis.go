@@ -56,6 +56,7 @@ var actions = []action{
 	{2, "silence", (*nemesis).silence},
 	{3, "wechat away", (*nemesis).wechatAway},
 	{2, "wechat slow", (*nemesis).wechatSlow},
+	{2, "wechat well again", func(n *nemesis, _ context.Context) { n.sim.ClearFaults() }},
 	{2, "read only", (*nemesis).readOnly},
 	{2, "locks held", (*nemesis).holdLocks},
 }

@@ -98,6 +98,11 @@ func (r *Report) verdict() error {
 			short = append(short, fmt.Sprintf("%s: %d of %d", h.What, h.N, h.Need))
 		}
 	}
+	for _, h := range []Happened{{"orders", r.Placed, r.Options.Orders}, {"kills", sum(r.Kills), r.Options.Kills}, {"other faults", sum(r.Faults), r.Options.Faults}} {
+		if h.N < h.Need {
+			short = append(short, fmt.Sprintf("%d of %d %s", h.N, h.Need, h.What))
+		}
+	}
 	if r.Rate < r.Options.MinRate {
 		short = append(short, fmt.Sprintf("%.0f orders/s without faults, of %.0f", r.Rate, r.Options.MinRate))
 	}
