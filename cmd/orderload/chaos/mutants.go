@@ -33,12 +33,20 @@ func mutate(ctx context.Context, dir, name string) (string, error) {
 	return "", fmt.Errorf("there is no mutant %q", name)
 }
 
-func (m Mutant) overlay(ctx context.Context, dir string) (string, error) {
+// moduleRoot is the folder of the sources.
+func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "orderd").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the module (run this inside the repository): %w", err)
 	}
-	root := strings.TrimSpace(string(out))
+	return strings.TrimSpace(string(out)), nil
+}
+
+func (m Mutant) overlay(ctx context.Context, dir string) (string, error) {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return "", err
+	}
 	texts, replace := map[string]string{}, map[string]string{}
 	for _, e := range m.Edit {
 		path := filepath.Join(root, filepath.FromSlash(e.File))

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -21,6 +20,8 @@ type nemesis struct {
 	rnd     *rand.Rand // of its own goroutine only
 	history *history
 	wg      sync.WaitGroup // what lasts
+
+	killDeck, otherDeck []action // what is dealt next
 
 	mu     sync.Mutex
 	kills  map[string]int // by victim
@@ -63,30 +64,32 @@ var actions = []action{
 
 func (a action) kills() bool { return strings.HasPrefix(a.name, "kill") }
 
-// once does one action, a kill or something else.
+// once does one action, a kill or something else. Actions are dealt from a
+// shuffled deck that has each as often as its weight, so that even a short run
+// meets all of them.
 func (n *nemesis) once(ctx context.Context, kill bool) {
-	total := 0
-	for _, a := range actions {
-		if a.kills() == kill {
-			total += a.weight
-		}
+	deck := &n.otherDeck
+	if kill {
+		deck = &n.killDeck
 	}
-	pick := n.rnd.IntN(total)
-	for _, a := range actions {
-		if a.kills() != kill {
-			continue
+	if len(*deck) == 0 {
+		for _, a := range actions {
+			for range a.weight {
+				if a.kills() == kill {
+					*deck = append(*deck, a)
+				}
+			}
 		}
-		if pick -= a.weight; pick >= 0 {
-			continue
-		}
-		n.history.add(line{At: time.Now(), Op: "nemesis: " + a.name})
-		a.do(n, ctx)
-		if !kill {
-			n.mu.Lock()
-			n.faults[a.name]++
-			n.mu.Unlock()
-		}
-		return
+		n.rnd.Shuffle(len(*deck), func(i, j int) { (*deck)[i], (*deck)[j] = (*deck)[j], (*deck)[i] })
+	}
+	a := (*deck)[0]
+	*deck = (*deck)[1:]
+	n.history.add(line{At: time.Now(), Op: "nemesis: " + a.name})
+	a.do(n, ctx)
+	if !kill {
+		n.mu.Lock()
+		n.faults[a.name]++
+		n.mu.Unlock()
 	}
 }
 
@@ -199,12 +202,18 @@ func (n *nemesis) pauseServer(ctx context.Context) {
 	}
 }
 
-// commits lets a number of COMMITs meet a mode: one alone meets an idle moment
-// too easily.
+// commits lets COMMITs meet a mode until some have, or for a while: one alone
+// meets an idle moment too easily.
 func (n *nemesis) commits(m faultproxy.Mode) {
+	const some, patience = 8, 3 * time.Second
+	before := n.proxy.Hits(m)
 	n.proxy.Every(2+n.rnd.IntN(4), m)
-	d := n.between(200*time.Millisecond, time.Second)
-	n.lasting(func() { time.Sleep(d); n.proxy.Every(0, faultproxy.Pass) })
+	n.lasting(func() {
+		for end := time.Now().Add(patience); n.proxy.Hits(m) < before+some && time.Now().Before(end); {
+			time.Sleep(20 * time.Millisecond) // polling, not timing
+		}
+		n.proxy.Every(0, faultproxy.Pass)
+	})
 }
 
 func (n *nemesis) either() *faultproxy.Proxy {
@@ -261,33 +270,41 @@ func (n *nemesis) readOnly(ctx context.Context) {
 	})
 }
 
-// holdLocks is somebody at a console with an open transaction that locks SKUs
-// in the wrong order: deadlocks and lock waits.
+// holdLocks is somebody at a console who locks SKUs in the wrong order, a few
+// times: deadlocks and lock waits.
 func (n *nemesis) holdLocks(ctx context.Context) {
 	if !n.mysqlUp.TryLock() {
 		return
 	}
-	a, b := n.rnd.IntN(hot), hot+n.rnd.IntN(hot)
-	wait, hold := n.between(20*time.Millisecond, 200*time.Millisecond), n.between(50*time.Millisecond, 2500*time.Millisecond)
+	type hand struct {
+		a, b       int
+		wait, hold time.Duration
+	}
+	hands := make([]hand, 4)
+	for i := range hands {
+		hands[i] = hand{n.rnd.IntN(hot), hot + n.rnd.IntN(hot), n.between(50*time.Millisecond, 300*time.Millisecond), n.between(50*time.Millisecond, time.Second)}
+	}
 	n.lasting(func() {
 		defer n.mysqlUp.Unlock()
-		conn, err := n.db.Pool().Conn(ctx)
-		if err != nil {
-			return
-		}
-		defer func() { _ = conn.Close() }()
-		tx, err := conn.BeginTx(ctx, &sql.TxOptions{})
-		if err != nil {
-			return
-		}
-		defer func() { _ = tx.Rollback() }()
-		for i, sku := range []string{skuID(b), skuID(a)} {
-			if _, err := tx.ExecContext(ctx, "UPDATE skus SET updated_at = updated_at + 1 WHERE sku_id = ?", sku); err != nil {
-				return // chosen as the victim of the deadlock
-			}
-			pause(ctx, []time.Duration{wait, hold}[i])
+		for _, h := range hands {
+			_ = n.locked(ctx, []string{skuID(h.b), skuID(h.a)}, []time.Duration{h.wait, h.hold}) // chosen as the victim of the deadlock, perhaps
 		}
 	})
+}
+
+func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duration) error {
+	tx, err := n.db.Pool().BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	for i, sku := range ids {
+		if _, err := tx.ExecContext(ctx, "UPDATE skus SET updated_at = updated_at + 1 WHERE sku_id = ?", sku); err != nil {
+			return err
+		}
+		pause(ctx, holds[i])
+	}
+	return nil
 }
 
 // heal ends everything that goes wrong and waits until all is up.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+	"orderd/order/ordertest/canary"
 )
 
 // Report is what a run says.
@@ -174,7 +175,7 @@ func (r *Report) Write(w io.Writer) {
 	fmt.Fprintf(w, "%d services, %d workers, MariaDB with full durability, Redis with its log on disk; %d buyers.\n", o.APIs, o.Workers, o.Buyers)
 	fmt.Fprintf(w, "Without faults %.0f orders/s. Faults for %s; after healing everything found its end within %s. %d invariants verified in %s, and again after a cold restart.\n",
 		r.Rate, r.Safety.Round(time.Second), r.Liveness, r.Invariants, r.VerifyTook.Round(time.Millisecond))
-	fmt.Fprintf(w, "The bill healed %d payments that nobody had told of. %.1f MB of logs hold none of %d canary secrets.\n\n", r.Healed, float64(r.LogBytes)/1e6, len(canaries{}.all()))
+	fmt.Fprintf(w, "The bill healed %d payments that nobody had told of. %.1f MB of logs were searched for canary secrets, panics and broken assertions.\n\n", r.Healed, float64(r.LogBytes)/1e6)
 	kills, faults := sum(r.Kills), sum(r.Faults)
 	fmt.Fprintf(w, "%d kills with SIGKILL: %s.\n%d other faults: %s.\n\n", kills, list(r.Kills), faults, list(r.Faults))
 	fmt.Fprintf(w, "| happened | times | needed |\n|---|---:|---:|\n")
@@ -253,7 +254,7 @@ func (m *meters) again() int {
 // InnoDB's deadlocks.
 func (m *meters) read(ctx context.Context) {
 	for _, p := range m.stage.workers {
-		n, ok := scrape(ctx, "http://"+p.admin+"/metrics", m.stage.secrets.admin)
+		n, ok := scrape(ctx, "http://"+p.admin+"/metrics", canary.AdminToken)
 		if !ok {
 			continue
 		}

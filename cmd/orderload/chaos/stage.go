@@ -20,6 +20,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/migrations/sqldb/sqldbtest/servers"
+	"orderd/order/ordertest/canary"
 	"orderd/payment/wechatsim"
 	"orderd/stock"
 )
@@ -37,16 +38,6 @@ const (
 	startPatience = time.Minute
 )
 
-// canaries are the secrets of the run. None of them may ever stand in a log or
-// in an answer.
-type canaries struct{ jwt, admin, dbPassword, apiV3Key, privateKey string }
-
-// all gives what to look for. Of the private key a line from its middle.
-func (c canaries) all() []string {
-	lines := strings.Split(strings.TrimSpace(c.privateKey), "\n")
-	return []string{c.jwt, c.admin, c.dbPassword, c.apiV3Key, lines[len(lines)/2]}
-}
-
 // stage is everything that runs: the servers, the services, WeChat Pay.
 type stage struct {
 	dir     string
@@ -60,7 +51,7 @@ type stage struct {
 	sim     *wechatsim.Sim
 	simHTTP *httptest.Server
 	truth   *truth
-	secrets canaries
+	secrets *canary.Set // none of them may ever stand in a log or in an answer
 	binary  string
 	env     []string
 	apis    []*process // api, notify and admin roles
@@ -123,7 +114,7 @@ func (s *stage) startServers(ctx context.Context) (err error) {
 	if s.mariadb, err = servers.StartMariaDB(ctx, filepath.Join(s.dir, "m"), "--innodb-buffer-pool-size=1G", "--sync-binlog=1"); err != nil {
 		return err
 	}
-	if s.redis, err = servers.StartRedis(ctx, filepath.Join(s.dir, "r"), "--appendonly", "yes"); err != nil {
+	if s.redis, err = servers.StartRedis(ctx, filepath.Join(s.dir, "r"), "--appendonly", "yes", "--requirepass", canary.RedisPass); err != nil {
 		return err
 	}
 	if s.proxy, err = faultproxy.NewMySQL(s.mariadb.Addr); err != nil {
@@ -132,23 +123,40 @@ func (s *stage) startServers(ctx context.Context) (err error) {
 	if s.bell, err = faultproxy.New(s.redis.Addr); err != nil {
 		return err
 	}
-	if err := s.mariadb.Create(ctx, "chaos"); err != nil {
+	if err := s.mariadb.Create(ctx, database); err != nil {
 		return err
 	}
-	s.secrets.dbPassword = "canary-db-" + randomText(24)
-	for _, statement := range []string{
-		"CREATE USER app@'127.0.0.1' IDENTIFIED BY '" + s.secrets.dbPassword + "'",
-		"GRANT SELECT, INSERT, UPDATE, DELETE ON chaos.* TO app@'127.0.0.1'",
-	} {
+	if s.db, err = sqldb.Open(ctx, s.mariadb.DSN(database)); err != nil {
+		return err
+	}
+	if _, err := migrations.Up(ctx, s.db); err != nil {
+		return err
+	}
+	return s.grant(ctx)
+}
+
+// database is the schema and the user of docs/grants.sql.
+const database = "orderd"
+
+// grant makes the services' user, with the least rights.
+func (s *stage) grant(ctx context.Context) error {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docs", "grants.sql"))
+	if err != nil {
+		return err
+	}
+	for statement := range strings.SplitSeq(strings.ReplaceAll(string(text), "PASSWORD", canary.DatabasePass), ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
 		if err := s.mariadb.Exec(ctx, statement); err != nil {
-			return err
+			return fmt.Errorf("docs/grants.sql: %w", err)
 		}
 	}
-	if s.db, err = sqldb.Open(ctx, s.mariadb.DSN("chaos")); err != nil {
-		return err
-	}
-	_, err = migrations.Up(ctx, s.db)
-	return err
+	return nil
 }
 
 // startWeChat starts the simulator in this process, which nobody kills: its
@@ -170,8 +178,8 @@ func (s *stage) startWeChat(seed uint64) error {
 	}
 	s.simHTTP = httptest.NewServer(s.sim.Handler())
 	c := keys.Client()
-	s.secrets.apiV3Key, s.secrets.privateKey = c.APIv3Key, c.PrivateKeyPEM
-	s.secrets.jwt, s.secrets.admin = "canary-jwt-"+randomText(32), "canary-admin-"+randomText(32)
+	s.secrets = canary.New([]byte(c.PrivateKeyPEM))
+	s.secrets.Add("APIv3 key", c.APIv3Key)
 	var verify []string
 	for id, pem := range c.VerifyKeys {
 		file := filepath.Join(s.dir, id+".pem")
@@ -181,10 +189,10 @@ func (s *stage) startWeChat(seed uint64) error {
 		verify = append(verify, id+"="+file)
 	}
 	s.env = []string{
-		"ORDERD_DSN=mysql:app:" + s.secrets.dbPassword + "@tcp(" + s.proxy.Addr() + ")/chaos", "ORDERD_REDIS=redis://" + s.bell.Addr() + "/0",
+		"ORDERD_DSN=mysql:orderd:" + canary.DatabasePass + "@tcp(" + s.proxy.Addr() + ")/" + database, "ORDERD_REDIS=redis://:" + canary.RedisPass + "@" + s.bell.Addr() + "/0",
 		"ORDERD_MAX_OPEN_ORDERS=5", "ORDERD_PAY_WITHIN=" + payWithin.String(), "ORDERD_CLOSE_GRACE=" + grace.String(), "ORDERD_SWEEP_EVERY=1s", "ORDERD_CLOSE_RATE=300", fmt.Sprintf("ORDERD_PACE=%d", pace),
 		"ORDERD_REFUND_AUTO_APPROVE=100000000", "ORDERD_REFUND_TWO_PERSONS=0", "ORDERD_RECONCILE_DAILY=false",
-		"ORDERD_CUSTOMER_JWT_SECRET=" + s.secrets.jwt, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + s.secrets.admin,
+		"ORDERD_CUSTOMER_JWT_SECRET=" + canary.JWTSecret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + canary.AdminToken,
 		"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo, "ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
 		"ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ","), "ORDERD_WECHAT_BASE_URL=" + s.simHTTP.URL,
 		"ORDERD_WECHAT_NOTIFY_URL=http://127.0.0.1:1/wechat/v3/notify/payment", // whoever's turn it is: see notifyClient

@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"os"
 	"slices"
@@ -121,14 +120,4 @@ func modeOf(e wechatsim.Entry) string {
 		}
 	}
 	return e.Detail
-}
-
-func randomText(n int) string {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-	b := make([]byte, n)
-	rand.Read(b) // never fails, says its documentation
-	for i := range b {
-		b[i] = letters[int(b[i])%len(letters)]
-	}
-	return string(b)
 }
