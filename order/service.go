@@ -117,7 +117,7 @@ type Config struct {
 	// Pace divides the waits above that were left to their defaults, for tests
 	// and demonstrations against a simulator whose own times are divided too.
 	// Default 1, the pace of WeChat Pay.
-	Pace float64
+	Pace int
 	// MaxOpenOrders is how many unpaid orders one customer may have: each holds
 	// stock. 0 or less: no limit.
 	MaxOpenOrders int
@@ -195,14 +195,14 @@ func New(cfg Config) (*Service, error) {
 func (c *Config) setWaits() {
 	const s, m = time.Second, time.Minute
 	wait := func(d *time.Duration, def time.Duration) {
-		setDefault(d, time.Duration(float64(def)/c.Pace))
+		setDefault(d, def/time.Duration(c.Pace))
 	}
 	ladder := func(l *[]time.Duration, steps ...time.Duration) {
 		if len(*l) > 0 {
 			return
 		}
 		for _, d := range steps {
-			*l = append(*l, time.Duration(float64(d)/c.Pace))
+			*l = append(*l, d/time.Duration(c.Pace))
 		}
 	}
 	wait(&c.PrepayInFlight, defaultPrepayInFlight)

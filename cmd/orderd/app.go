@@ -94,7 +94,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	}
 	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
 	if s.Pace > 1 && gc.Timeout == 0 {
-		gc.Timeout = max(time.Duration(float64(usualTimeout)/s.Pace), time.Second)
+		gc.Timeout = max(usualTimeout/time.Duration(s.Pace), time.Second)
 	}
 	if c.gateway, err = wechat.New(gc); err != nil {
 		return err

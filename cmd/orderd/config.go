@@ -37,7 +37,7 @@ type settings struct {
 	MaxOpen     int           `name:"max-open-orders" env:"ORDERD_MAX_OPEN_ORDERS" default:"5" help:"Unpaid orders that one customer may have, each holds stock; 0: no limit."`
 	LatePayment string        `name:"late-payment" env:"ORDERD_LATE_PAYMENT" default:"refund" enum:"refund,revive" help:"Money that comes for a closed order: refund it, or revive the order if all of its stock is there."`
 	Reconcile   bool          `name:"reconcile-daily" env:"ORDERD_RECONCILE_DAILY" default:"true" negatable:"" help:"Reconcile with WeChat Pay's bill every day."`
-	Pace        float64       `name:"pace" env:"ORDERD_PACE" default:"1" hidden:"" help:"Divide the waits between calls to WeChat Pay by this. For tests against a simulator of the same speed."`
+	Pace        int           `name:"pace" env:"ORDERD_PACE" default:"1" hidden:"" help:"Divide the waits between calls to WeChat Pay by this. For tests against a simulator of the same speed."`
 	LogLevel    string        `name:"log-level" env:"ORDERD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
 
 	JWTSecret    string `name:"customer-jwt-secret" env:"ORDERD_CUSTOMER_JWT_SECRET" placeholder:"SECRET" help:"HS256 secret of customers' tokens, at least 32 bytes." secret:"yes"`

@@ -283,7 +283,7 @@ func scrape(ctx context.Context, url, token string) (total float64, ok bool) {
 		return 0, false
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := http.DefaultClient.Do(req)
+	res, err := (&http.Client{Timeout: time.Second}).Do(req)
 	if err != nil {
 		return 0, false
 	}

@@ -420,7 +420,7 @@ func (p *process) ready(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := (&http.Client{Timeout: 2 * time.Second}).Do(req)
 		if err == nil {
 			_ = res.Body.Close()
 			if res.StatusCode == http.StatusOK {
