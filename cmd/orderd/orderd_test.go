@@ -260,6 +260,12 @@ func TestConfiguration(t *testing.T) {
 	if all := fmt.Sprintf("%v %+v %#v %s %v", s, s, s, js, err); strings.Contains(all, "canary") {
 		t.Error("a secret is formatted:", all)
 	}
+	// The real WeChat Pay limits how often it may be asked: no test's pace there.
+	for _, args := range [][]string{{"--pace", "2", "--wechat-mchid", "1900000001"}, {"--pace", "0"}, {"--pace", "21"}} {
+		if code, _, errs := words(t, append([]string{"config", "print"}, args...)...); code != exitUsage || !strings.Contains(errs, "ORDERD_PACE") {
+			t.Errorf("%v: %d %s", args, code, errs)
+		}
+	}
 	if err := os.Chmod(secret, 0o644); err != nil {
 		t.Fatal(err)
 	}
