@@ -340,8 +340,10 @@ func (j *judge) logs() error {
 	return nil
 }
 
+// around is the line at i and what follows it, where a panic tells its story.
 func around(text string, i int) string {
-	return text[max(0, i-100):min(len(text), i+600)]
+	i = strings.LastIndexByte(text[:i], '\n') + 1
+	return text[i:min(len(text), i+600)]
 }
 
 // tables are those that must be the same after everything was killed and
