@@ -234,7 +234,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	fresh := make([]int, 0, len(batch))
 	first := make(map[requestKey]int, len(batch)) // the fresh ones, for repeats in this very batch
 
-	var short []int // refused, perhaps repeats of the very order that took the last unit or place
+	var refused []int // perhaps repeats of an order that was placed before the price rose, or took the last unit or place
 	for i := range batch {
 		p := &batch[i]
 		if before, ok := known[p.key()]; ok {
@@ -248,17 +248,15 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		o, err := s.decide(p, shelf, open)
 		if err != nil {
 			outcomes[i].Err = err
-			if errors.As(err, new(*InsufficientError)) || errors.As(err, new(*TooManyOpenError)) {
-				short = append(short, i)
-			}
+			refused = append(refused, i)
 			continue
 		}
 		outcomes[i].Answer.Order = o
 		first[p.key()] = i
 		fresh = append(fresh, i)
 	}
-	if len(short) > 0 && batch[0].looks == 0 {
-		if err := answerRepeats(ctx, tx, batch, short, outcomes); err != nil {
+	if len(refused) > 0 { // also after a look: another process may have placed it since
+		if err := answerRepeats(ctx, tx, batch, refused, outcomes); err != nil {
 			return nil, err
 		}
 	}
@@ -279,17 +277,18 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 }
 
 // answerRepeats tests the duplicate before a refusal is final: a retry of the
-// placement that took the last unit gets its order, not "sold out".
-func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, short []int, outcomes []sqldb.Outcome[Placed]) error {
-	refused := make([]placing, len(short))
-	for j, i := range short {
-		refused[j] = batch[i]
+// placement that took the last unit gets its order, not "sold out", and one
+// after the price rose its order at the old price.
+func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused []int, outcomes []sqldb.Outcome[Placed]) error {
+	again := make([]placing, len(refused))
+	for j, i := range refused {
+		again[j] = batch[i]
 	}
-	known, err := findPlaced(ctx, tx, refused)
+	known, err := findPlaced(ctx, tx, again)
 	if err != nil {
 		return err
 	}
-	for _, i := range short {
+	for _, i := range refused {
 		if before, ok := known[batch[i].key()]; ok {
 			outcomes[i] = before.answer(&batch[i])
 		}

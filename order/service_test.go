@@ -84,6 +84,31 @@ func TestRepeatAtZeroGetsTheFirstAnswer(t *testing.T) {
 	})
 }
 
+// A buyer whose answer was lost asks again under the same key; the shop may have raised the price, or taken the SKU
+// down to nothing, meanwhile. "Price changed, nothing was placed" would make him order twice.
+func TestRepeatAfterThePriceChangedGetsTheFirstAnswer(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 10)
+		total := payment.Fen(100)
+		p := order.Placement{CustomerID: "c", RequestID: "r", Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}, ExpectedTotal: &total, Cause: "test"}
+		first, err := f.Place(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := f.Admin.Put(t.Context(), stock.Put{SkuID: "mug", Title: "mug", PriceFen: 250}); err != nil {
+			t.Fatal(err)
+		}
+		again, err := f.Place(t.Context(), p)
+		if err != nil || again.Order.OrderNo != first.Order.OrderNo || !again.Replayed {
+			t.Errorf("%+v %v", again, err)
+		}
+		p.RequestID = "new"
+		if _, err := f.Place(t.Context(), p); !errors.As(err, new(*order.PriceChangedError)) {
+			t.Errorf("a new request: %v", err)
+		}
+	})
+}
+
 // k copies of one request at the same time must be one order (reliability K1).
 func TestSameKeyConcurrently(t *testing.T) {
 	races(t, func(*order.Config) {}, func(t *testing.T, f *ordertest.Fixture) {
