@@ -330,7 +330,13 @@ func (s *Service) noteRefund(ctx context.Context, row RefundRow, why error, refu
 // RefundHeld sends back a payment that fits no order of ours: the way out of a
 // payment that is held. It is owed from then on and goes like every other.
 func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Cause) error {
-	done, err := s.bring(ctx, change{cause: cause, refund: &refundChange{held: transactionID}})
+	// Under its order, when it has one: whoever has the order's books open must
+	// not see the payment taken and no refund of it.
+	no, err := s.refundOrder(ctx, payment.Refund{OutRefundNo: owedNo(transactionID), TransactionID: transactionID})
+	if err != nil {
+		return err
+	}
+	done, err := s.bring(ctx, change{orderNo: no, cause: cause, refund: &refundChange{held: transactionID}})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package order_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -805,6 +806,41 @@ func TestRefundWithoutRestock(t *testing.T) {
 		var exceeds *order.ReturnExceedsError
 		if _, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k2", 1)); !errors.As(err, &exceeds) || exceeds.Left != 0 {
 			t.Errorf("the same goods twice: %v", err)
+		}
+	})
+}
+
+// Who sends a held payment of an order back must wait for whoever has the order's books open: otherwise the other sees a
+// payment that is taken and no refund of it, calls the books broken, and refuses what he came with.
+func TestHeldPaymentGoesBackUnderItsOrder(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		trade := payment.Trade{OutTradeNo: o.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4299", AppID: ordertest.AppID,
+			MchID: ordertest.MchID, TradeType: "NATIVE", Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Held {
+			t.Fatal(s, err)
+		}
+		sent := make(chan error, 1)
+		err := f.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			if _, err := tx.Update(ctx, "UPDATE orders SET remark = remark WHERE order_no = ?", o.OrderNo); err != nil {
+				return err
+			}
+			go func() { sent <- f.RefundHeld(context.WithoutCancel(t.Context()), "4299", ordertest.Finance) }()
+			select {
+			case err := <-sent:
+				t.Errorf("it did not wait for its order: %v", err)
+				sent <- err
+			case <-time.After(300 * time.Millisecond): // without the lock it takes a few
+			}
+			return nil
+		})
+		if err := errors.Join(err, <-sent); err != nil {
+			t.Fatal(err)
+		}
+		if f.RefundState(t, "R4299") != order.RefundOwed {
+			t.Error(f.RefundState(t, "R4299"))
 		}
 	})
 }
