@@ -64,6 +64,7 @@ var repairKinds = []repairKind{
 SELECT p.transaction_id, p.order_no
 FROM payments p
 WHERE p.outcome = 'owed'
+  AND p.order_no <> ''
   AND NOT EXISTS (SELECT 1 FROM refunds r WHERE r.transaction_id = p.transaction_id)
   AND NOT EXISTS (
     SELECT 1
@@ -76,6 +77,7 @@ WHERE p.outcome = 'owed'
 SELECT r.out_refund_no, r.order_no
 FROM refunds r
 WHERE r.state = 'closed'
+  AND r.reason <> 'aftersale'
   AND NOT EXISTS (SELECT 1 FROM refunds n WHERE n.replaces = r.out_refund_no)`, mendSuccessor},
 	{"money.no_more_back", "raise what the payment says is taken to the sum of its refunds",
 		"the refunds are the record, their sum on the payment only repeats it, and raising it lets nothing more go back", `
@@ -152,24 +154,26 @@ func (s *Service) Repair(ctx context.Context, o RepairOptions) (Repairs, error) 
 	if err != nil {
 		return done, err
 	}
-	mended := map[string]bool{}
+	mended := map[string]int{}
 	for _, k := range repairKinds {
 		found, err := s.findRepairs(ctx, k)
 		if err != nil {
 			return done, readError("repair "+k.check, err)
 		}
 		for _, m := range found {
-			mended[k.check] = true
 			r := Repair{Check: k.check, Key: m.key, Do: k.do, Why: k.why}
 			if o.Apply {
 				r.Outcome = s.applyRepair(ctx, k, m, o)
+			}
+			if !strings.HasPrefix(r.Outcome, notRepaired) {
+				mended[k.check]++
 			}
 			done.Repairs = append(done.Repairs, r)
 		}
 	}
 	for _, c := range before.Broken() {
-		if !mended[c.ID] {
-			done.Left = append(done.Left, LeftOver{Check: c.ID, Count: c.Count, Next: nextStep(c.ID)})
+		if left := c.Count - mended[c.ID]; left > 0 {
+			done.Left = append(done.Left, LeftOver{Check: c.ID, Count: left, Next: nextStep(c.ID)})
 		}
 	}
 	return done, ctx.Err()
@@ -189,10 +193,10 @@ func (s *Service) findRepairs(ctx context.Context, k repairKind) ([]mending, err
 // applyRepair says what became of one repair. One that fails leaves its row as
 // it was, and the others go on.
 func (s *Service) applyRepair(ctx context.Context, k repairKind, m mending, o RepairOptions) string {
-	outcome := "no longer needed"
+	outcome, wrote := "no longer needed", false
 	id, err := s.newOrderNo(s.cfg.Now())
 	if err != nil {
-		return "failed, nothing changed: " + err.Error()
+		return notRepaired + ", nothing changed: " + err.Error()
 	}
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		m := m
@@ -200,21 +204,29 @@ func (s *Service) applyRepair(ctx context.Context, k repairKind, m mending, o Re
 		m.c = change{orderNo: m.orderNo, cause: o.Cause, detail: map[string]string{"reason": o.Reason, "check": k.check}}
 		m.l = &ledger{s: s, now: s.cfg.Now().Truncate(time.Millisecond)}
 		needed, err := k.mend(ctx, &m)
-		outcome = "no longer needed"
 		if err != nil || !needed {
+			if !wrote { // or an earlier try was committed and its answer lost
+				outcome = "no longer needed"
+			}
 			return err
 		}
-		outcome = "done"
+		outcome, wrote = "done", true
 		return m.write(ctx)
 	})
-	if err != nil {
-		return "failed, nothing changed: " + err.Error()
+	switch {
+	case errors.Is(err, sqldb.ErrUnknown):
+		return notRepaired + " for certain, run it again: " + err.Error()
+	case err != nil:
+		return notRepaired + ", nothing changed: " + err.Error()
 	}
 	if outcome == "done" {
 		s.log.Warn("repaired", "check", k.check, "key", m.key, "by", o.Cause.Actor.ID, "reason", o.Reason)
 	}
 	return outcome
 }
+
+// notRepaired begins the outcome of a repair that was not done.
+const notRepaired = "not repaired"
 
 // mending is one repair in its transaction.
 type mending struct {
@@ -286,8 +298,8 @@ func mendSuccessor(ctx context.Context, m *mending) (bool, error) {
 		return false, err
 	}
 	row := m.l.books.refunds[m.key]
-	if row == nil || row.now.State != RefundClosed {
-		return false, nil
+	if row == nil || row.now.State != RefundClosed || row.now.Reason == ReasonAftersale {
+		return false, nil // what a customer asked for may have been asked for again since
 	}
 	for _, r := range m.l.books.refunds {
 		if r.now.Replaces == m.key {

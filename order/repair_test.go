@@ -160,11 +160,15 @@ func TestRepairedRefundIsPaidOnce(t *testing.T) {
 // What cannot be known must not be made up: a program that repaired these would hide the loss.
 func TestRepairLeavesToPeople(t *testing.T) {
 	for name, c := range map[string]struct{ sql, check string }{
-		"paid without payment":        {"DELETE FROM payments WHERE order_no = '$asked'", "money.paid_once"},
-		"an event lost":               {"DELETE FROM order_events WHERE order_no = '$closed' AND event = 'close.requested'", "events.chain"},
-		"a refund of a customer lost": {"DELETE FROM refunds WHERE order_no = '$partly';DELETE FROM refund_items WHERE out_refund_no = '$partly-R01'", "money.no_more_back"},
-		"a second refund lost":        {"UPDATE payments SET refund_fen = 250 WHERE order_no = '$partly'", "money.no_more_back"},
-		"a close without a proof":     {"UPDATE order_events SET detail = '' WHERE order_no = '$closed' AND event = 'close.accepted';DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'", "close.proven"},
+		"paid without payment":                          {"DELETE FROM payments WHERE order_no = '$asked'", "money.paid_once"},
+		"an event lost":                                 {"DELETE FROM order_events WHERE order_no = '$closed' AND event = 'close.requested'", "events.chain"},
+		"a refund of a customer lost":                   {"DELETE FROM refunds WHERE order_no = '$partly';DELETE FROM refund_items WHERE out_refund_no = '$partly-R01'", "money.no_more_back"},
+		"a second refund lost":                          {"UPDATE payments SET refund_fen = 250 WHERE order_no = '$partly'", "money.no_more_back"},
+		"a customer's refund closed, the next one lost": {"UPDATE refunds SET state = 'closed', due_at = NULL WHERE order_no = '$open'", "refund.one_successor"},
+		"one counter of two": {"UPDATE skus SET available = available + 7 WHERE sku_id = 'mug';" +
+			"INSERT INTO skus (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at) VALUES ('tee', 'Tee', 1, 0, 0, 1, 1, 1);" +
+			"INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES ('', 'adjust', 'x', 'tee', -5, 1)", "stock.conserved"},
+		"a close without a proof": {"UPDATE order_events SET detail = '' WHERE order_no = '$closed' AND event = 'close.accepted';DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'", "close.proven"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, sqldbtest.SQLite(t)) // what is left is decided before the engine

@@ -261,7 +261,7 @@ func TestConfiguration(t *testing.T) {
 		t.Error("a secret is formatted:", all)
 	}
 	// The real WeChat Pay limits how often it may be asked: no test's pace there.
-	for _, args := range [][]string{{"--pace", "2", "--wechat-mchid", "1900000001"}, {"--pace", "0"}, {"--pace", "21"}} {
+	for _, args := range [][]string{{"--pace", "2", "--wechat-mchid", "1900000001"}, {"--pace", "2", "--wechat-mchid", "1900000001", "--wechat-base-url", "https://api2.mch.weixin.qq.com"}, {"--pace", "0"}, {"--pace", "21"}} {
 		if code, _, errs := words(t, append([]string{"config", "print"}, args...)...); code != exitUsage || !strings.Contains(errs, "ORDERD_PACE") {
 			t.Errorf("%v: %d %s", args, code, errs)
 		}
