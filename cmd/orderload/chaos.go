@@ -13,7 +13,7 @@ import (
 )
 
 type chaosCmd struct {
-	Size    string  `default:"smoke" enum:"smoke,pr,nightly,release" help:"smoke (2,000 orders, 10 kills), pr (10,000, 50), nightly (100,000, 500) or release (1,000,000, 5,000)."`
+	Size    string  `default:"smoke" enum:"smoke,pr,nightly" help:"smoke (2,000 orders, 10 kills, 50 other faults), pr (10,000, 50, 300) or nightly (100,000, 500, 5,000)."`
 	Orders  int     `help:"Orders instead of the size's."`
 	Kills   int     `help:"Kills instead of the size's."`
 	Faults  int     `help:"Other faults instead of the size's."`
@@ -24,11 +24,11 @@ type chaosCmd struct {
 	JSON    string  `name:"json" type:"path" help:"Write the report to this file, as JSON."`
 	Folder  string  `type:"path" help:"Keep logs, histories and databases here."`
 	Tags    string  `help:"Build tags of the services."`
-	Mutant  string  `help:"Break the service on purpose; the run must be red. 'list' lists the mutants, 'all' runs each and prints the table of docs/mutants.md."`
+	Mutant  string  `help:"Break the service on purpose; the run must be red. 'list' lists the mutants, 'all' runs each and prints the table of docs/runs/mutants.md."`
 }
 
 // sizes are those of the reference: orders, kills, other faults.
-var sizes = map[string][3]int{"smoke": {2_000, 10, 50}, "pr": {10_000, 50, 300}, "nightly": {100_000, 500, 5_000}, "release": {1_000_000, 5_000, 50_000}}
+var sizes = map[string][3]int{"smoke": {2_000, 10, 50}, "pr": {10_000, 50, 300}, "nightly": {100_000, 500, 5_000}}
 
 // Run tries to break the service. It fails on a violation and on a run that
 // proves nothing.
@@ -92,13 +92,20 @@ func (c *chaosCmd) mutants(ctx context.Context) error {
 		survived++
 		for try := range mutantTries {
 			begin := time.Now()
+			dir, err := os.MkdirTemp("", "mutant-")
+			if err != nil {
+				return err
+			}
 			r, err := chaos.Run(ctx, chaos.Options{Orders: mutantOrders, Kills: mutantKills, Faults: mutantFaults, Seed: c.Seed + uint64(try), Buyers: c.Buyers,
-				Warm: 4 * time.Second, Mutant: m.Name, Say: say(begin)})
+				Dir: dir, Keep: true, Warm: 4 * time.Second, Mutant: m.Name, Tags: c.Tags, Say: say(begin)})
 			if r == nil || (err != nil && !errors.Is(err, chaos.ErrViolation) && !errors.Is(err, chaos.ErrInvalid)) {
 				return fmt.Errorf("mutant %s: %w", m.Name, err)
 			}
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
 			if len(r.Violations) > 0 {
-				row = fmt.Sprintf("| %s | %s | %s | %s | %d | %d s |", m.Name, m.What, strings.Join(r.CaughtBy(), ", "), oneLine(r.Violations[0]), c.Seed+uint64(try), int(time.Since(begin).Seconds()))
+				row = fmt.Sprintf("| %s | %s | %s | %s | %d | %d s |", m.Name, m.What, strings.Join(r.CaughtBy(), ", "), oneLine(r.Violations[0]), r.Options.Seed, int(time.Since(begin).Seconds()))
 				survived--
 				break
 			}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -40,7 +41,7 @@ func main() {
 	debug.SetGCPercent(400) // as orderd does
 	var c cli
 	k := kong.Parse(&c, kong.Name("orderload"), kong.UsageOnError())
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	k.BindTo(ctx, (*context.Context)(nil))
 	if c.Profile != "" {

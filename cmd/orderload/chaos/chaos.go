@@ -52,15 +52,11 @@ var (
 // Run is one run from nothing to a report.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	o.defaults()
-	dir := o.Dir
-	if dir == "" {
-		var err error
-		if dir, err = os.MkdirTemp("", "chaos-"); err != nil {
-			return nil, err
-		}
+	dir, err := folder(o.Dir)
+	if err != nil {
+		return nil, err
 	}
 	if o.Mutant != "" {
-		var err error
 		if o.overlay, err = mutate(ctx, dir, o.Mutant); err != nil {
 			return nil, err
 		}
@@ -73,13 +69,27 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	err = perform(ctx, o, s, r)
 	s.close()
-	if err == nil {
-		err = r.verdict()
+	verdict := r.verdict()
+	if r.Verdict = "0 violations"; verdict != nil {
+		r.Verdict = verdict.Error()
 	}
+	err = errors.Join(err, verdict)
 	if err == nil && !o.Keep {
 		_ = os.RemoveAll(dir)
 	}
 	return r, err
+}
+
+// folder makes the folder of a run. One that has something in it already would
+// mix two runs.
+func folder(dir string) (string, error) {
+	if dir == "" {
+		return os.MkdirTemp("", "chaos-")
+	}
+	if there, err := os.ReadDir(dir); err == nil && len(there) > 0 {
+		return "", fmt.Errorf("%s is not empty: name a new folder", dir)
+	}
+	return dir, os.MkdirAll(dir, 0o700)
 }
 
 func (o *Options) defaults() {
@@ -128,24 +138,25 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go shop.watchAcks(watching)
-	if err := warm(ctx, shopping, o, shop, n, r); err != nil {
+	if err = warm(ctx, shopping, o, shop, n, r); err != nil {
 		return err
 	}
 	safety(ctx, o, shop, n, r)
 	unsupervise()
 	o.Say("heal")
-	if err := n.heal(ctx); err != nil {
-		return err
-	}
 	shop.wg.Wait()
 	closeShop()
+	healed, err := n.heal(ctx)
+	if err != nil {
+		return err
+	}
 	s.sim.ClearFaults() // those that buyers armed and nothing met
 	r.Placed = shop.counts["placed"]
-	r.Kills, r.Faults = n.kills, n.faults
+	r.Kills, r.Faults, r.Exits = n.kills, n.faults, s.exits()
 
 	j := &judge{stage: s, shop: shop, report: r}
 	o.Say("liveness: everything must find its end within %s", liveness)
-	if err := j.quiet(ctx, liveness); err != nil {
+	if err := j.quiet(ctx, healed, liveness); err != nil {
 		return err
 	}
 	r.Ended = time.Now()
@@ -159,6 +170,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 		{"verify", func(ctx context.Context) error { return j.verified(ctx, "verify") }},
 		{"kill everything, start cold, verify", j.cold},
 		{"read the logs", func(context.Context) error { return j.logs() }},
+		{"what was noticed on the way", j.told},
 		{"count what went wrong", func(ctx context.Context) error { return r.count(ctx, s, shop, n, meters) }},
 	} {
 		o.Say("%s", step.name)
@@ -166,6 +178,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
+	r.Complete = true
 	return nil
 }
 
@@ -178,7 +191,7 @@ func warm(ctx, shopping context.Context, o Options, shop *shop, n *nemesis, r *R
 		placed := shop.counts["placed"]
 		shop.mu.Unlock()
 		kills, faults := n.counts()
-		return placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || time.Since(begin) > safetyLimit || shop.broken()
+		return placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || time.Since(begin) > safetyLimit || shop.broken() || n.failure() != nil
 	})
 	if !pause(ctx, o.Warm) {
 		return ctx.Err()
@@ -199,7 +212,7 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report) {
 		placed := shop.counts["placed"]
 		shop.mu.Unlock()
 		kills, faults := n.counts()
-		if placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || shop.broken() {
+		if placed >= o.Orders && kills >= o.Kills && faults >= o.Faults || shop.broken() || n.failure() != nil {
 			break
 		}
 		if time.Since(told) > 10*time.Second {
@@ -223,7 +236,7 @@ func (j *judge) again(ctx context.Context) error {
 		return nil // it did not end the first time
 	}
 	before := j.report.Liveness
-	err := j.quiet(ctx, liveness)
+	err := j.quiet(ctx, time.Now(), liveness)
 	j.report.Liveness = before
 	return err
 }

@@ -13,14 +13,15 @@ import (
 func TestVerdict(t *testing.T) {
 	full := func() *Report {
 		return &Report{Options: Options{Orders: 10, Kills: 1, Faults: 2, MinRate: 50}, Placed: 10, Rate: 50, Kills: map[string]int{"api": 1},
-			Faults: map[string]int{"silence": 2}, Happened: []Happened{{"sold out", 3, 3}}}
+			Faults: map[string]int{"silence": 2}, Complete: true, Invariants: 50, Happened: make([]Happened, len(needs))}
 	}
 	if err := full().verdict(); err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(r *Report){
 		"orders": func(r *Report) { r.Placed = 9 }, "kills": func(r *Report) { r.Kills = nil }, "faults": func(r *Report) { r.Faults["silence"] = 1 },
-		"rate": func(r *Report) { r.Rate = 49 }, "a counter": func(r *Report) { r.Happened[0].N = 2 },
+		"rate": func(r *Report) { r.Rate = 49 }, "a counter": func(r *Report) { r.Happened[0].Need = 1 },
+		"broken off": func(r *Report) { r.Complete = false }, "not counted": func(r *Report) { r.Happened = nil }, "not verified": func(r *Report) { r.Invariants = 0 },
 	} {
 		r := full()
 		if spoil(r); !errors.Is(r.verdict(), ErrInvalid) {
@@ -61,8 +62,8 @@ func TestTruthTakesNote(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(tr.forged) != 2 || tr.counts["forged callback"] != 3 || tr.counts["duplicate callback"] != 1 || tr.counts["close answered, answer lost"] != 1 ||
-		!tr.accepted["d-01"] || tr.accepted["a-01"] {
+	if len(tr.forged) != 2 || tr.counts["forged callback"] != 3 || tr.counts["callback after it was acknowledged"] != 1 || tr.counts["close answered, answer lost"] != 1 ||
+		len(tr.accepted) != 1 {
 		t.Errorf("%+v %+v %+v", tr.forged, tr.counts, tr.accepted)
 	}
 	if got := <-tr.acked; got.transaction != "42" || len(tr.acked) != 0 {

@@ -42,6 +42,7 @@ type orderRow struct {
 type paymentRow struct {
 	order, trade, outcome string
 	fen                   int64
+	received              time.Time
 }
 
 type refundRow struct {
@@ -54,8 +55,7 @@ const open = `SELECT
   (SELECT COUNT(*) FROM refunds WHERE state IN ('pending_approval', 'owed', 'processing'))`
 
 // quiet waits until nothing is under way.
-func (j *judge) quiet(ctx context.Context, within time.Duration) error {
-	begin := time.Now()
+func (j *judge) quiet(ctx context.Context, begin time.Time, within time.Duration) error {
 	var orders, refunds int
 	for {
 		if err := j.db.QueryRowContext(ctx, open).Scan(&orders, &refunds); err != nil {
@@ -114,11 +114,13 @@ FROM orders`, nil, func(rows *sql.Rows) error {
 	if err != nil {
 		return err
 	}
-	err = sqldb.Each(ctx, j.db, `SELECT transaction_id, order_no, out_trade_no, outcome, amount_fen
+	err = sqldb.Each(ctx, j.db, `SELECT transaction_id, order_no, out_trade_no, outcome, amount_fen, received_at
 FROM payments`, nil, func(rows *sql.Rows) error {
 		var id string
 		var p paymentRow
-		err := rows.Scan(&id, &p.order, &p.trade, &p.outcome, &p.fen)
+		var received int64
+		err := rows.Scan(&id, &p.order, &p.trade, &p.outcome, &p.fen, &received)
+		p.received = time.UnixMilli(received).UTC()
 		j.payments[id] = p
 		return err
 	})
@@ -148,12 +150,14 @@ func (j *judge) payment() {
 			j.report.violated("W1: WeChat Pay has trade %s of an order that does not exist", t.OutTradeNo)
 		case paid && (!held || p.fen != t.Total || p.order != no || p.outcome == "held"):
 			j.report.violated("W1: WeChat Pay was paid %d fen for %s (order %s), we hold %+v", t.Total, t.OutTradeNo, o.state, p)
+		case paid && t.ClosedAt.IsZero() && p.outcome != "applied":
+			j.report.violated("W3: %s was paid before WeChat Pay had closed anything, and is %s here, its money %s", t.OutTradeNo, o.state, p.outcome)
 		case t.State == wechatsim.StateNotPay && (o.state == order.Closed || o.state == order.Late):
 			j.report.violated("W3: %s is %s here and can be paid at WeChat Pay", no, o.state)
 		}
 		paidThere[t.TransactionID] = paid
-		if paid && j.truthAccepted(t.OutTradeNo) && !held {
-			j.report.violated("C1: the callback of %s was acknowledged and its payment is not here", t.OutTradeNo)
+		if at, acknowledged := j.accepted(t.OutTradeNo); acknowledged && (!held || p.received.After(at.Add(time.Second))) {
+			j.report.violated("C1: the callback of %s was acknowledged at %s, its payment came at %s", t.OutTradeNo, at, p.received)
 		}
 	}
 	for id, p := range j.payments {
@@ -161,15 +165,33 @@ func (j *judge) payment() {
 			j.report.violated("W2: we hold %s of order %s and WeChat Pay was never paid it", id, p.order)
 		}
 	}
+}
+
+func (j *judge) accepted(trade string) (at time.Time, ok bool) {
+	j.truth.mu.Lock()
+	defer j.truth.mu.Unlock()
+	at, ok = j.truth.accepted[trade]
+	return at, ok
+}
+
+// told takes in what was noticed while the run went on, to its very end.
+func (j *judge) told(ctx context.Context) error {
+	for len(j.truth.acked) > 0 {
+		if !pause(ctx, 10*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	j.truth.mu.Lock()
 	for _, lie := range j.truth.forged {
 		j.report.violated("C2: a forged callback was acknowledged: %s", lie)
 	}
-}
-
-func (j *judge) truthAccepted(trade string) bool {
-	j.truth.mu.Lock()
-	defer j.truth.mu.Unlock()
-	return j.truth.accepted[trade]
+	j.truth.mu.Unlock()
+	j.shop.mu.Lock()
+	defer j.shop.mu.Unlock()
+	for _, text := range j.shop.violations {
+		j.report.violated("%s", text)
+	}
+	return nil
 }
 
 // refund is W4: the same refunds on both sides, and never more than was paid.
@@ -187,8 +209,14 @@ func (j *judge) refund() {
 		}
 	}
 	for no, r := range j.refunds {
-		if r.state == "success" && !there[no] {
-			j.report.violated("W4: refund %s is paid back here and not at WeChat Pay", no)
+		switch r.state {
+		case "success":
+			if !there[no] {
+				j.report.violated("W4: refund %s is paid back here and not at WeChat Pay", no)
+			}
+		case "closed": // another has its place, says verify
+		default:
+			j.report.violated("M3: refund %s has ended as %s, and nobody has decided so", no, r.state)
 		}
 	}
 	for id, fen := range back {
@@ -226,14 +254,11 @@ func (j *judge) buyers() {
 			j.report.violated("V1: nobody asked for order %s", no)
 		}
 	}
-	for _, text := range j.shop.violations {
-		j.report.violated("%s", text)
-	}
 }
 
 // verified runs the service's own command.
 func (j *judge) verified(ctx context.Context, when string) error {
-	out, exit, err := j.verb(ctx, "verify", "-o", "json")
+	out, exit, err := j.verb(ctx, "verify", "--quiescent", "-o", "json")
 	if err != nil {
 		return err
 	}
@@ -242,13 +267,17 @@ func (j *judge) verified(ctx context.Context, when string) error {
 		return fmt.Errorf("verify answered with exit %d: %.2000s", exit, out)
 	}
 	j.report.Invariants, j.report.VerifyTook = len(r.Checks), r.Took
+	broken := false
 	for _, c := range r.Checks {
-		if c.Count > 0 {
+		if c.ID == "quiet.people" || c.ID == "quiet.books" {
+			continue // the lies that WeChat Pay's signature vouched for wait for a person, as they must: see reconciled
+		}
+		if broken = broken || c.Count > 0; c.Count > 0 {
 			j.report.violated("%s: %s: %d rows, such as %s", when, c.ID, c.Count, strings.Join(c.Violations[:min(3, len(c.Violations))], " | "))
 		}
 	}
-	if exit == 0 != r.OK() {
-		j.report.violated("%s: verify ended with %d", when, exit)
+	if exit == 0 && broken {
+		j.report.violated("%s: verify ended with 0", when)
 	}
 	return nil
 }
@@ -321,7 +350,7 @@ func (j *judge) logs() error {
 			return err
 		}
 		text := string(b)
-		for _, word := range []string{"panic:", "fatal error:", "DATA RACE", "invariant"} {
+		for _, word := range []string{"panic:", "recovering from panic", "panic [", "fatal error:", "invariant"} {
 			if i := strings.Index(text, word); i >= 0 {
 				j.report.violated("log of %s: %q: %s", p.name, word, around(text, i))
 			}
@@ -348,7 +377,7 @@ func around(text string, i int) string {
 
 // tables are those that must be the same after everything was killed and
 // started again.
-const tables = "orders, order_items, order_events, stock_flows, skus, payments, refunds, refund_items, payment_attempts"
+const tables = "orders, order_items, order_events, stock_flows, skus, payments, refunds, refund_items, refund_approvals, payment_attempts, reconciliations, differences, bill_files, bill_chunks"
 
 func (j *judge) fingerprint(ctx context.Context) (string, error) {
 	var sums []string
@@ -356,6 +385,9 @@ func (j *judge) fingerprint(ctx context.Context) (string, error) {
 		var table string
 		var sum sql.NullInt64
 		err := rows.Scan(&table, &sum)
+		if err == nil && !sum.Valid {
+			err = fmt.Errorf("table %s cannot be read", table)
+		}
 		sums = append(sums, fmt.Sprint(table, "=", sum.Int64))
 		return err
 	})
@@ -364,12 +396,12 @@ func (j *judge) fingerprint(ctx context.Context) (string, error) {
 
 // cold kills everything, starts it again and looks whether all of it is there.
 func (j *judge) cold(ctx context.Context) error {
+	for _, p := range j.processes() {
+		p.kill(0)
+	}
 	before, err := j.fingerprint(ctx)
 	if err != nil {
 		return err
-	}
-	for _, p := range j.processes() {
-		p.kill(0)
 	}
 	j.mariadb.Kill()
 	j.redis.Kill()

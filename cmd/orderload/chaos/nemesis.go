@@ -37,27 +37,27 @@ func newNemesis(s *stage, seed uint64, h *history) *nemesis {
 type action struct {
 	weight int
 	name   string
-	do     func(n *nemesis, ctx context.Context)
+	do     func(n *nemesis, ctx context.Context) bool // whether it could be done
 }
 
 var actions = []action{
-	{10, "kill api", func(n *nemesis, _ context.Context) { n.killProcess(n.apis) }},
-	{10, "kill worker", func(n *nemesis, _ context.Context) { n.killProcess(n.workers) }},
-	{4, "kill mariadb", (*nemesis).killMariaDB},
-	{4, "kill redis", (*nemesis).killRedis},
+	{4, "kill api", func(n *nemesis, _ context.Context) bool { return n.killProcess(n.apis) }},
+	{4, "kill worker", func(n *nemesis, _ context.Context) bool { return n.killProcess(n.workers) }},
+	{3, "kill mariadb", (*nemesis).killMariaDB},
+	{3, "kill redis", (*nemesis).killRedis},
 	{1, "flushall", (*nemesis).flush},
 	{2, "pause a process", (*nemesis).pauseProcess},
 	{2, "pause a server", (*nemesis).pauseServer},
-	{3, "cut before commit", func(n *nemesis, _ context.Context) { n.commits(faultproxy.CutBefore) }},
-	{3, "cut after commit", func(n *nemesis, _ context.Context) { n.commits(faultproxy.CutAfter) }},
-	{1, "late commit", func(n *nemesis, _ context.Context) { n.commits(faultproxy.Late) }},
-	{1, "stall commit", func(n *nemesis, _ context.Context) { n.proxy.Next(faultproxy.Stall) }},
-	{2, "reset connections", func(n *nemesis, _ context.Context) { n.either().Reset() }},
+	{3, "cut before commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.CutBefore) }},
+	{3, "cut after commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.CutAfter) }},
+	{1, "late commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.Late) }},
+	{1, "stall commit", func(n *nemesis, _ context.Context) bool { n.proxy.Next(faultproxy.Stall); return true }},
+	{2, "reset connections", func(n *nemesis, _ context.Context) bool { n.either().Reset(); return true }},
 	{2, "latency", (*nemesis).latency},
 	{2, "silence", (*nemesis).silence},
 	{3, "wechat away", (*nemesis).wechatAway},
 	{2, "wechat slow", (*nemesis).wechatSlow},
-	{2, heals, func(n *nemesis, _ context.Context) { n.sim.ClearFaults() }},
+	{2, heals, func(n *nemesis, _ context.Context) bool { n.sim.ClearFaults(); return true }},
 	{2, "read only", (*nemesis).readOnly},
 	{2, "locks held", (*nemesis).holdLocks},
 }
@@ -89,8 +89,7 @@ func (n *nemesis) once(ctx context.Context, kill bool) {
 	a := (*deck)[0]
 	*deck = (*deck)[1:]
 	n.history.add(line{At: time.Now(), Op: "nemesis: " + a.name})
-	a.do(n, ctx)
-	if !kill && a.name != heals {
+	if a.do(n, ctx) && !kill && a.name != heals {
 		n.mu.Lock()
 		n.faults[a.name]++
 		n.mu.Unlock()
@@ -115,6 +114,13 @@ func (n *nemesis) killed(what string) {
 	n.mu.Unlock()
 }
 
+// failure is what went wrong with the nemesis itself.
+func (n *nemesis) failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
+
 func (n *nemesis) failed(err error) {
 	n.mu.Lock()
 	if n.err == nil {
@@ -131,17 +137,19 @@ func (n *nemesis) between(lo, hi time.Duration) time.Duration {
 }
 
 // killProcess kills one; the supervisor brings it up again.
-func (n *nemesis) killProcess(of []*process) {
+func (n *nemesis) killProcess(of []*process) bool {
 	p := of[n.rnd.IntN(len(of))]
 	if p.kill(n.between(0, 700*time.Millisecond)) {
 		n.killed(strings.TrimRight(p.name, "0123456789"))
+		return true
 	}
+	return false
 }
 
-func (n *nemesis) killMariaDB(ctx context.Context) {
+func (n *nemesis) killMariaDB(ctx context.Context) bool {
 	wait := n.between(0, 500*time.Millisecond)
 	if !n.mysqlUp.TryLock() {
-		return
+		return false
 	}
 	n.mariadb.Kill()
 	n.killed("mariadb")
@@ -152,12 +160,13 @@ func (n *nemesis) killMariaDB(ctx context.Context) {
 			n.failed(fmt.Errorf("mariadb: %w", err))
 		}
 	})
+	return true
 }
 
-func (n *nemesis) killRedis(ctx context.Context) {
+func (n *nemesis) killRedis(ctx context.Context) bool {
 	wait := n.between(0, 500*time.Millisecond)
 	if !n.redisUp.TryLock() {
-		return
+		return false
 	}
 	n.redis.Kill()
 	n.killed("redis")
@@ -168,47 +177,47 @@ func (n *nemesis) killRedis(ctx context.Context) {
 			n.failed(fmt.Errorf("redis: %w", err))
 		}
 	})
+	return true
 }
 
-func (n *nemesis) flush(ctx context.Context) {
-	if n.redisUp.TryLock() {
-		defer n.redisUp.Unlock()
-		if err := command(ctx, n.redis.Addr, "FLUSHALL"); err != nil {
-			n.failed(err)
-		}
+func (n *nemesis) flush(ctx context.Context) bool {
+	if !n.redisUp.TryLock() {
+		return false
 	}
+	defer n.redisUp.Unlock()
+	return command(ctx, n.redis.Addr, "FLUSHALL") == nil // it may be reading its log still
 }
 
-func (n *nemesis) pauseProcess(ctx context.Context) {
+func (n *nemesis) pauseProcess(ctx context.Context) bool {
 	all := n.processes()
 	p, d := all[n.rnd.IntN(len(all))], n.between(time.Second, 6*time.Second)
 	if !p.signal(syscall.SIGSTOP) {
-		return
+		return false
 	}
 	n.lasting(func() {
 		pause(ctx, d)
 		p.signal(syscall.SIGCONT)
 	})
+	return true
 }
 
-func (n *nemesis) pauseServer(ctx context.Context) {
+func (n *nemesis) pauseServer(ctx context.Context) bool {
 	d := n.between(300*time.Millisecond, 2*time.Second)
+	up, stop, cont := &n.redisUp, n.redis.Pause, n.redis.Resume
 	if n.rnd.IntN(2) == 0 {
-		if n.mysqlUp.TryLock() {
-			n.mariadb.Pause()
-			n.lasting(func() { defer n.mysqlUp.Unlock(); pause(ctx, d); n.mariadb.Resume() })
-		}
-		return
+		up, stop, cont = &n.mysqlUp, n.mariadb.Pause, n.mariadb.Resume
 	}
-	if n.redisUp.TryLock() {
-		n.redis.Pause()
-		n.lasting(func() { defer n.redisUp.Unlock(); pause(ctx, d); n.redis.Resume() })
+	if !up.TryLock() {
+		return false
 	}
+	stop()
+	n.lasting(func() { defer up.Unlock(); pause(ctx, d); cont() })
+	return true
 }
 
 // commits lets COMMITs meet a mode until some have, or for a while: one alone
 // meets an idle moment too easily.
-func (n *nemesis) commits(m faultproxy.Mode) {
+func (n *nemesis) commits(m faultproxy.Mode) bool {
 	const some, patience = 8, 3 * time.Second
 	before := n.proxy.Hits(m)
 	n.proxy.Every(2+n.rnd.IntN(4), m)
@@ -218,6 +227,7 @@ func (n *nemesis) commits(m faultproxy.Mode) {
 		}
 		n.proxy.Every(0, faultproxy.Pass)
 	})
+	return true
 }
 
 func (n *nemesis) either() *faultproxy.Proxy {
@@ -227,39 +237,43 @@ func (n *nemesis) either() *faultproxy.Proxy {
 	return n.proxy
 }
 
-func (n *nemesis) latency(ctx context.Context) {
+func (n *nemesis) latency(ctx context.Context) bool {
 	p, by, d := n.either(), n.between(5*time.Millisecond, 80*time.Millisecond), n.between(time.Second, 3*time.Second)
 	p.Latency(by)
 	n.lasting(func() { pause(ctx, d); p.Latency(0) })
+	return true
 }
 
-func (n *nemesis) silence(ctx context.Context) {
+func (n *nemesis) silence(ctx context.Context) bool {
 	p, d := n.either(), n.between(300*time.Millisecond, 2*time.Second)
 	p.Silence(true)
 	n.lasting(func() { pause(ctx, d); p.Silence(false) })
+	return true
 }
 
 // wechatAway lets calls go unanswered for as many calls as come in a few seconds.
-func (n *nemesis) wechatAway(context.Context) {
+func (n *nemesis) wechatAway(context.Context) (done bool) {
 	kinds := []wechatsim.Fault{{Kind: wechatsim.FaultStatus, Status: 503}, {Kind: wechatsim.FaultStatus, Status: 429}, {Kind: wechatsim.FaultCutBefore},
 		{Kind: wechatsim.FaultCutAfter}, {Kind: wechatsim.FaultBadSignature}, {Kind: wechatsim.FaultNoSignature}, {Kind: wechatsim.FaultOldTimestamp}, {Kind: wechatsim.FaultUnknownSerial}}
 	f := kinds[n.rnd.IntN(len(kinds))]
 	for _, endpoint := range []string{"prepay", "close", "query", "refund", "refund_query"} {
 		f.Endpoint, f.OutTradeNo, f.Count = endpoint, "*", 5+n.rnd.IntN(60)
-		_ = n.sim.AddFault(f)
+		done = n.sim.AddFault(f) == nil || done
 	}
+	return done
 }
 
-func (n *nemesis) wechatSlow(context.Context) {
+func (n *nemesis) wechatSlow(context.Context) (done bool) {
 	for _, endpoint := range []string{"prepay", "close", "query", "refund", "notify"} {
-		_ = n.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: wechatsim.FaultDelay, DelayMS: 200 + n.rnd.IntN(1500), Count: 10 + n.rnd.IntN(40)})
+		done = n.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: wechatsim.FaultDelay, DelayMS: 200 + n.rnd.IntN(1500), Count: 10 + n.rnd.IntN(40)}) == nil || done
 	}
+	return done
 }
 
 // readOnly is what a fail-over looks like from the old primary.
-func (n *nemesis) readOnly(ctx context.Context) {
+func (n *nemesis) readOnly(ctx context.Context) bool {
 	if !n.mysqlUp.TryLock() {
-		return
+		return false
 	}
 	d := n.between(300*time.Millisecond, 2*time.Second)
 	if err := n.mariadb.Exec(ctx, "SET GLOBAL read_only = 1"); err != nil {
@@ -272,13 +286,14 @@ func (n *nemesis) readOnly(ctx context.Context) {
 			n.failed(err)
 		}
 	})
+	return true
 }
 
 // holdLocks is somebody at a console who locks SKUs in the wrong order, a few
 // times: deadlocks and lock waits.
-func (n *nemesis) holdLocks(ctx context.Context) {
+func (n *nemesis) holdLocks(ctx context.Context) bool {
 	if !n.mysqlUp.TryLock() {
-		return
+		return false
 	}
 	type hand struct {
 		a, b       int
@@ -294,6 +309,7 @@ func (n *nemesis) holdLocks(ctx context.Context) {
 			_ = n.locked(ctx, []string{skuID(h.b), skuID(h.a)}, []time.Duration{h.wait, h.hold}) // chosen as the victim of the deadlock, perhaps
 		}
 	})
+	return true
 }
 
 func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duration) error {
@@ -311,8 +327,9 @@ func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duratio
 	return nil
 }
 
-// heal ends everything that goes wrong and waits until all is up.
-func (n *nemesis) heal(ctx context.Context) error {
+// heal ends everything that goes wrong, waits until all is up, and says since
+// when nothing is wrong any more.
+func (n *nemesis) heal(ctx context.Context) (since time.Time, err error) {
 	n.wg.Wait()
 	n.sim.ClearFaults()
 	for _, p := range []*faultproxy.Proxy{n.proxy, n.bell} {
@@ -325,8 +342,9 @@ func (n *nemesis) heal(ctx context.Context) error {
 	for _, p := range n.processes() {
 		p.signal(syscall.SIGCONT)
 	}
-	if n.err != nil {
-		return fmt.Errorf("the nemesis itself failed: %w", n.err)
+	since = time.Now()
+	if err := n.failure(); err != nil {
+		return since, fmt.Errorf("the nemesis itself failed: %w", err)
 	}
-	return n.ready(ctx)
+	return since, n.ready(ctx)
 }

@@ -38,6 +38,9 @@ type Report struct {
 	Invariants int            `json:"invariants"`
 	VerifyTook time.Duration  `json:"verify_ns"`
 	LogBytes   int64          `json:"log_bytes"`
+	Exits      int            `json:"exits"`    // services that ended by themselves, because a server was away at their start
+	Complete   bool           `json:"complete"` // every step of the judge was done
+	Verdict    string         `json:"verdict"`
 	Violations []string       `json:"violations"`
 	Broken     int            `json:"violations_total"`
 }
@@ -54,6 +57,9 @@ func newReport(o Options) *Report {
 	r.Options.Say = nil
 	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
 		r.Commit = strings.TrimSpace(string(out))
+		if exec.Command("git", "diff", "--quiet", "HEAD").Run() != nil {
+			r.Commit += " with changes"
+		}
 	}
 	return r
 }
@@ -94,6 +100,9 @@ func (r *Report) verdict() error {
 		return fmt.Errorf("%w: %d times", ErrViolation, r.Broken)
 	}
 	var short []string
+	if !r.Complete || len(r.Happened) < len(needs) || r.Invariants == 0 {
+		short = append(short, "it ended before everything was judged")
+	}
 	for _, h := range r.Happened {
 		if h.N < h.Need {
 			short = append(short, fmt.Sprintf("%s: %d of %d", h.What, h.N, h.Need))
@@ -119,19 +128,19 @@ var needs = []struct {
 	of    int
 	query string // "" where the harness counts itself
 }{
-	{"paid before the close", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing' AND cause_type = 'query'`},
-	{"paid during the close", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing'`},
+	{"paid in the instant before the close", 500, ""},
+	{"close asked, answer: paid", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing' AND cause_type = 'query'`},
 	{"callback while closing", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing' AND cause_type = 'notification'`},
-	{"callback after the close, money sent back", 100, `SELECT COUNT(*) FROM refunds WHERE reason = 'late' AND state = 'success'`},
+	{"callback after the close, money sent back", 100, `SELECT COUNT(*) FROM refunds r JOIN payments p ON p.transaction_id = r.transaction_id AND p.source = 'notification' WHERE r.reason = 'late' AND r.state = 'success'`},
 	{"sweep found what the queue had lost", 200, `SELECT COUNT(*) FROM order_events WHERE event = 'close.requested' AND (cause_type = 'sweep' OR cause_id LIKE 'sweep:%')`},
 	{"cut before commit", 100, ""},
 	{"cut after commit", 100, ""},
 	{"close answered, answer lost", 200, ""},
-	{"duplicate callback", 5000, ""},
+	{"callback after it was acknowledged", 5000, ""},
 	{"forged callback", 1000, ""},
 	{"sold out", 1000, ""},
 	{"cancel and timeout at once", 500, ""},
-	{"task delivered again", 200, ""},
+	{"task put off and delivered again", 200, ""},
 	{"partial return refused", 200, ""},
 	{"deadlock", 1, ""},
 }
@@ -140,7 +149,7 @@ var needs = []struct {
 func (r *Report) count(ctx context.Context, s *stage, shop *shop, n *nemesis, m *meters) error {
 	r.Buyers = shop.counts
 	own := map[string]int{"cut before commit": s.proxy.Hits(faultproxy.CutBefore), "cut after commit": s.proxy.Hits(faultproxy.CutAfter),
-		"task delivered again": m.again(), "deadlock": m.deadlocks}
+		"task put off and delivered again": m.again(), "deadlock": m.locked()}
 	s.truth.mu.Lock()
 	maps.Copy(own, s.truth.counts)
 	s.truth.mu.Unlock()
@@ -167,15 +176,17 @@ func (r *Report) Write(w io.Writer) {
 		verdict = "**" + err.Error() + "**"
 	}
 	fmt.Fprintf(w, "# Chaos run: %d orders, seed %d: %s\n\n", r.Placed, o.Seed, verdict)
-	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --seed %d`", o.Orders, o.Kills, o.Faults, o.Seed)
-	if o.Mutant != "" {
-		fmt.Fprintf(w, " `--mutant %s`", o.Mutant)
+	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --seed %d --min-rate %.0f`", o.Orders, o.Kills, o.Faults, o.Seed, o.MinRate)
+	for flag, value := range map[string]string{"mutant": o.Mutant, "tags": o.Tags} {
+		if value != "" {
+			fmt.Fprintf(w, " `--%s %s`", flag, value)
+		}
 	}
 	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n", r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())
 	fmt.Fprintf(w, "%d services, %d workers, MariaDB with full durability, Redis with its log on disk; %d buyers.\n", o.APIs, o.Workers, o.Buyers)
 	fmt.Fprintf(w, "Without faults %.0f orders/s. Faults for %s; after healing everything found its end within %s. %d invariants verified in %s, and again after a cold restart.\n",
 		r.Rate, r.Safety.Round(time.Second), r.Liveness, r.Invariants, r.VerifyTook.Round(time.Millisecond))
-	fmt.Fprintf(w, "The bill healed %d payments that nobody had told of. %.1f MB of logs were searched for canary secrets, panics and broken assertions.\n\n", r.Healed, float64(r.LogBytes)/1e6)
+	fmt.Fprintf(w, "The bill healed %d payments and ends of refunds that nobody had told of. %d times a service gave up at its start because a server was away, and was started again. %.1f MB of logs were searched for canary secrets, panics and broken assertions.\n\n", r.Healed, r.Exits, float64(r.LogBytes)/1e6)
 	kills, faults := sum(r.Kills), sum(r.Faults)
 	fmt.Fprintf(w, "%d kills with SIGKILL: %s.\n%d other faults: %s.\n\n", kills, list(r.Kills), faults, list(r.Faults))
 	fmt.Fprintf(w, "| happened | times | needed |\n|---|---:|---:|\n")
@@ -243,6 +254,12 @@ func newMeters(s *stage) *meters {
 }
 
 func (m *meters) stop() { m.cancel(); <-m.done }
+
+func (m *meters) locked() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.deadlocks
+}
 
 func (m *meters) again() int {
 	m.mu.Lock()

@@ -296,6 +296,7 @@ func (b *buyer) prepay() bool {
 		case a.status == http.StatusConflict:
 			return false // too late
 		}
+		b.expected(a, "prepay")
 		if !pause(b.ctx, time.Duration(50+b.rnd.IntN(100))*time.Millisecond) {
 			return false
 		}
@@ -348,6 +349,7 @@ func (b *buyer) cancel() int {
 		told = model.Untold
 	}
 	a.refused = a.status == http.StatusTooManyRequests
+	b.expected(a, "cancel", http.StatusOK, http.StatusAccepted, http.StatusConflict)
 	b.ended(op, a, told)
 	return a.status
 }
@@ -381,6 +383,9 @@ func (b *buyer) cancelsTwice() {
 func (b *buyer) cancelsAtTheDeadline() {
 	b.prepay()
 	o := b.read()
+	if o.TimeExpire.IsZero() {
+		return
+	}
 	pause(b.ctx, time.Until(o.TimeExpire.Add(grace)))
 	b.cancel()
 	b.count("cancel and timeout at once")
@@ -416,7 +421,6 @@ func (b *buyer) paysBeforeTheClose() {
 	}
 	b.may(order.Pay, true)
 	b.cancel()
-	b.count("paid before the close")
 }
 
 // closeUnheard loses the answers to the close and to the query after it.
@@ -452,6 +456,7 @@ func (b *buyer) returns() {
 					map[string]any{"items": []map[string]any{{"sku_id": it.SkuID, "quantity": 1}}, "reason": "too small"})
 				statuses[i].refused = statuses[i].status != http.StatusCreated
 				b.ended(op, statuses[i], model.Untold)
+				b.expected(statuses[i], "refund", http.StatusCreated, http.StatusConflict)
 				if s := statuses[i].status; s != 0 && s < 500 && s != http.StatusTooManyRequests {
 					return
 				}
@@ -472,6 +477,13 @@ func (b *buyer) returns() {
 	}
 	if taken > it.Quantity {
 		b.violated("order %s: %d returns of %d bought were taken", b.orderNo, taken, it.Quantity)
+	}
+}
+
+// expected says that an answer is one of those, or one that says "later".
+func (b *buyer) expected(a answer, op string, fine ...int) {
+	if a.status != 0 && a.status < 500 && a.status != http.StatusTooManyRequests && !slices.Contains(fine, a.status) {
+		b.violated("%s of order %s (%s) answered %d %s", op, b.orderNo, b.doing, a.status, a.code)
 	}
 }
 
@@ -581,16 +593,17 @@ func (b *buyer) call(ctx context.Context, op, method, path, key string, body any
 		return answer{}
 	}
 	a.status = res.StatusCode
-	if json.Unmarshal(raw, &a.body) != nil {
-		return answer{}
-	}
-	a.code = a.body.Code
 	if a.status >= 500 {
 		b.count(fmt.Sprintf("answered %d", a.status))
 	}
 	if a.status == http.StatusInternalServerError {
 		b.violated("%s %s answered 500: %s", method, path, raw[:min(len(raw), 300)])
 	}
+	if json.Unmarshal(raw, &a.body) != nil {
+		b.violated("%s %s answered %d with no JSON: %.300s", method, path, a.status, raw)
+		return answer{}
+	}
+	a.code = a.body.Code
 	for _, secret := range b.stage.secrets.Find(raw) {
 		b.violated("S17: an answer to %s %s contains the %s", method, path, secret)
 	}

@@ -286,11 +286,11 @@ func (s *stage) close() {
 	if s.db != nil {
 		_ = s.db.Close()
 	}
-	if s.mariadb != nil {
-		s.mariadb.Stop()
+	if s.mariadb != nil { // their files stay: a red run is to be looked into
+		s.mariadb.Kill()
 	}
 	if s.redis != nil {
-		s.redis.Stop()
+		s.redis.Kill()
 	}
 	if s.truth != nil {
 		_ = s.truth.close()
@@ -309,6 +309,8 @@ type process struct {
 	cmd       *exec.Cmd
 	ended     chan struct{}
 	notBefore time.Time // when the supervisor may start it again
+	killed    bool      // its end was ours
+	exits     int       // ends that were its own
 }
 
 func (s *stage) newProcess(name string, roles ...string) *process {
@@ -364,7 +366,24 @@ func (p *process) running() bool {
 func (p *process) mayStart() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.running() && time.Now().After(p.notBefore)
+	if p.running() || time.Now().Before(p.notBefore) {
+		return false
+	}
+	if !p.killed {
+		p.exits++
+	}
+	p.killed = false
+	return true
+}
+
+// exits counts the ends that nobody of the harness had caused.
+func (s *stage) exits() (n int) {
+	for _, p := range s.processes() {
+		p.mu.Lock()
+		n += p.exits
+		p.mu.Unlock()
+	}
+	return n
 }
 
 // supervise starts what has ended, by a kill or by itself because a server was
@@ -398,7 +417,7 @@ func (p *process) kill(down time.Duration) bool {
 	if !p.running() {
 		return false
 	}
-	p.notBefore = time.Now().Add(down)
+	p.notBefore, p.killed = time.Now().Add(down), true
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)
 	<-p.ended
 	return true

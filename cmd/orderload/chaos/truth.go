@@ -19,9 +19,8 @@ type truth struct {
 
 	mu       sync.Mutex
 	counts   map[string]int
-	accepted map[string]bool // out_trade_no of callbacks that were answered with success
-	forged   []string        // lies that were answered with success
-	told     map[string]int  // genuine callbacks per trade
+	accepted map[string]time.Time // by out_trade_no: when a callback of its payment was first acknowledged
+	forged   []string             // lies that were answered with success
 
 	acked chan acked // genuine payments that were just acknowledged
 }
@@ -36,7 +35,7 @@ func newTruth(path string) (*truth, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{}, accepted: map[string]bool{}, told: map[string]int{}, acked: make(chan acked, 1<<16)}
+	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{}, accepted: map[string]time.Time{}, acked: make(chan acked, 1<<16)}
 	go t.sync()
 	return t, nil
 }
@@ -82,32 +81,29 @@ func (t *truth) Write(line []byte) (int, error) {
 
 // count reports whether e is the acknowledgement of a genuine payment.
 func (t *truth) count(e wechatsim.Entry) (genuine bool) {
+	if e.Kind == wechatsim.KindRequest && e.Endpoint == "close" && slices.Contains(e.Faults, wechatsim.FaultPaidFirst) {
+		t.counts["paid in the instant before the close"]++
+	}
 	lost := slices.Contains(e.Faults, wechatsim.FaultCutAfter) || slices.Contains(e.Faults, wechatsim.FaultTimeout) || slices.Contains(e.Faults, "lost_answer")
 	switch {
 	case e.Kind == wechatsim.KindRequest && e.Endpoint == "close" && lost:
 		t.counts["close answered, answer lost"]++
 	case e.Kind == wechatsim.KindRequest && e.Endpoint == "refund" && lost:
 		t.counts["refund taken, answer lost"]++
-	case e.Kind == wechatsim.KindCallback && slices.Contains(unsigned, modeOf(e)):
+	case e.Kind == wechatsim.KindCallback && e.Status != 0 && (isProbe(e) || slices.Contains(unsigned, modeOf(e))):
 		t.counts["forged callback"]++
 		if e.Status/100 == 2 {
 			t.forged = append(t.forged, e.OutTradeNo+" "+e.Detail)
 		}
-	case e.Kind == wechatsim.KindCallback && modeOf(e) == wechatsim.ModeNormal && !isProbe(e) && e.Status != 0:
-		if t.told[e.OutTradeNo+e.OutRefundNo]++; t.told[e.OutTradeNo+e.OutRefundNo] > 1 {
-			t.counts["duplicate callback"]++
+	case e.Kind == wechatsim.KindCallback && e.Status != 0 && modeOf(e) == wechatsim.ModeNormal && e.OutRefundNo == "":
+		if _, again := t.accepted[e.OutTradeNo]; again {
+			t.counts["callback after it was acknowledged"]++
+		} else if e.Status/100 == 2 {
+			t.accepted[e.OutTradeNo] = e.At
 		}
-		if e.Status/100 == 2 && e.OutRefundNo == "" {
-			t.accepted[e.OutTradeNo] = true
-			genuine = true
-		}
-	case e.Kind == wechatsim.KindCallback && isProbe(e):
-		t.counts["forged callback"]++
-		if e.Status/100 == 2 {
-			t.forged = append(t.forged, e.OutTradeNo+" probe")
-		}
+		return e.Status/100 == 2
 	}
-	return genuine
+	return false
 }
 
 func isProbe(e wechatsim.Entry) bool { return slices.Contains(e.Faults, "signtest") }
