@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -32,14 +33,16 @@ type Migration struct {
 // may call it at once: on MySQL a lock table makes them take turns, and one that
 // was killed half-way is gone on with when its lease is over, half a minute.
 func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
-	pool, done := resumable(ctx, db)
-	defer done()
+	pool, done, err := resumable(ctx, db)
+	if err != nil {
+		return nil, fmt.Errorf("migrate up: %w", err)
+	}
 	p, err := provider(db, pool, true)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, done(false))
 	}
 	results, err := p.Up(ctx)
-	if err != nil {
+	if err = errors.Join(err, done(err == nil)); err != nil {
 		return nil, fmt.Errorf("migrate up: %w", err)
 	}
 	applied := make([]Migration, 0, len(results))
@@ -94,16 +97,71 @@ func Check(ctx context.Context, db *sqldb.DB) error {
 	return nil
 }
 
-// resumable gives the pool to migrate with. A database that was never migrated
-// must be empty of our tables; one that was may have half of the next migration,
-// because MySQL commits every statement of a schema change.
-func resumable(ctx context.Context, db *sqldb.DB) (pool *sql.DB, done func()) {
-	var begun int
-	if db.Engine() == sqldb.MySQL && db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+goose.DefaultTablename).Scan(&begun) == nil {
-		pool = db.ResumingPool()
-		return pool, func() { _ = pool.Close() }
+// begunTable is there while the first migration of a database is under way. It
+// tells our half of a schema from somebody else's tables of the same names.
+const begunTable = "orderd_migration_begun"
+
+// resumable gives the pool to migrate with, and what to do afterwards. MySQL
+// commits every statement of a schema change, so that a database may have half
+// of the next migration: to create that again is no error. In one that has
+// never finished a migration only what we have begun ourselves is gone on with.
+func resumable(ctx context.Context, db *sqldb.DB) (pool *sql.DB, done func(applied bool) error, err error) {
+	plain := func(bool) error { return nil }
+	if db.Engine() != sqldb.MySQL {
+		return db.Pool(), plain, nil
 	}
-	return db.Pool(), func() {}
+	var version int64
+	_ = db.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM "+goose.DefaultTablename+" WHERE is_applied = 1").Scan(&version) // no such table yet: none
+	if version == 0 {
+		if ours, err := begin(ctx, db); err != nil || !ours {
+			return db.Pool(), plain, err
+		}
+	}
+	pool = db.ResumingPool()
+	return pool, func(applied bool) error {
+		if applied {
+			_, err = pool.ExecContext(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+begunTable)
+		}
+		return errors.Join(err, pool.Close())
+	}, nil
+}
+
+// begin marks a database without our tables as begun. False: it has tables of
+// our names that are not ours.
+func begin(ctx context.Context, db *sqldb.DB) (ours bool, err error) {
+	names, err := tableNames()
+	if err != nil {
+		return false, err
+	}
+	var begun, there int
+	err = db.QueryRowContext(ctx, `SELECT COALESCE(SUM(table_name = ?), 0), COALESCE(SUM(table_name <> ?), 0)
+FROM information_schema.tables
+WHERE table_schema = DATABASE()
+  AND table_name IN (?,`+sqldb.In(len(names))+")", append([]any{begunTable, begunTable, begunTable}, sqldb.Args(names)...)...).Scan(&begun, &there)
+	if err != nil || begun == 0 && there > 0 {
+		return false, err
+	}
+	_, err = db.Pool().ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+begunTable+" (at BIGINT NOT NULL PRIMARY KEY)")
+	return err == nil, err
+}
+
+// tableNames are the tables that the migrations create.
+func tableNames() (names []string, err error) {
+	createTable := regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
+	all, err := fs.Glob(files, "sql/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range all {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range createTable.FindAllSubmatch(text, -1) {
+			names = append(names, string(m[1]))
+		}
+	}
+	return names, nil
 }
 
 func provider(db *sqldb.DB, pool *sql.DB, locked bool) (*goose.Provider, error) {

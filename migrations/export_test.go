@@ -1,0 +1,4 @@
+package migrations
+
+// BegunTable is begunTable for the tests.
+const BegunTable = begunTable
