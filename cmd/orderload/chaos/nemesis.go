@@ -289,8 +289,8 @@ func (n *nemesis) readOnly(ctx context.Context) bool {
 	return true
 }
 
-// holdLocks is somebody at a console who locks SKUs in the wrong order, a few
-// times: deadlocks and lock waits.
+// holdLocks is somebody at a console who locks SKUs in the wrong order, until
+// InnoDB has seen a deadlock or he has had enough: deadlocks and lock waits.
 func (n *nemesis) holdLocks(ctx context.Context) bool {
 	if !n.mysqlUp.TryLock() {
 		return false
@@ -299,13 +299,17 @@ func (n *nemesis) holdLocks(ctx context.Context) bool {
 		a, b       int
 		wait, hold time.Duration
 	}
-	hands := make([]hand, 4)
+	hands := make([]hand, 10)
 	for i := range hands {
 		hands[i] = hand{n.rnd.IntN(hot), hot + n.rnd.IntN(hot), n.between(50*time.Millisecond, 300*time.Millisecond), n.between(50*time.Millisecond, time.Second)}
 	}
 	n.lasting(func() {
 		defer n.mysqlUp.Unlock()
-		for _, h := range hands {
+		before := n.deadlocks(ctx)
+		for i, h := range hands {
+			if i > 2 && n.deadlocks(ctx) > before {
+				return
+			}
 			_ = n.locked(ctx, []string{skuID(h.b), skuID(h.a)}, []time.Duration{h.wait, h.hold}) // chosen as the victim of the deadlock, perhaps
 		}
 	})

@@ -282,14 +282,22 @@ func (m *meters) read(ctx context.Context) {
 		m.last[p.name] = n
 		m.mu.Unlock()
 	}
-	var name string
-	var n int
-	if err := m.stage.db.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'").Scan(&name, &n); err == nil {
+	if n := m.stage.deadlocks(ctx); n >= 0 {
 		m.mu.Lock()
 		m.deadlocks += max(0, n-m.lastDeadlocks)
 		m.lastDeadlocks = n
 		m.mu.Unlock()
 	}
+}
+
+// deadlocks is how many InnoDB has seen since it started, -1 when it is away.
+func (s *stage) deadlocks(ctx context.Context) int {
+	var name string
+	var n int
+	if err := s.db.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'").Scan(&name, &n); err != nil {
+		return -1
+	}
+	return n
 }
 
 func scrape(ctx context.Context, url, token string) (total float64, ok bool) {
