@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb/sqldbtest"
-	"orderd/order/orderhttp"
 	"orderd/payment/wechatsim"
 )
 
@@ -77,27 +75,7 @@ func TestInstancesOneOfThemAsleep(t *testing.T) {
 	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir", t.TempDir()); code != exitOK {
 		t.Fatal(errs)
 	}
-	token, err := orderhttp.MintToken([]byte(secret), "c1", time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := &http.Client{Timeout: 3 * time.Second}
-	post := func(v *victim, path, key, body string, into any) int {
-		req, err := http.NewRequest(http.MethodPost, "http://"+v.api+path, strings.NewReader(body))
-		if err != nil {
-			return 0
-		}
-		req.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Idempotency-Key": {key}}
-		res, err := client.Do(req)
-		if err != nil {
-			return 0
-		}
-		defer res.Body.Close()
-		if json.NewDecoder(res.Body).Decode(into) != nil {
-			return 0
-		}
-		return res.StatusCode
-	}
+	post := poster(t, secret, 3*time.Second)
 	var mu sync.Mutex
 	acked := map[string]bool{}
 	end := make(chan struct{})

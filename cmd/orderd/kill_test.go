@@ -161,20 +161,15 @@ func newVictimOn(t *testing.T, binary string, m *merchant, dsn string) (*victim,
 	return v, sim
 }
 
-// kill −9 at any moment, again and again: what was acknowledged is there, every order finds its end, WeChat Pay's
-// ledger and ours agree, and the books balance.
-func TestKillNine(t *testing.T) {
-	v, sim, secret, dsn := newVictim(t)
-	v.start()
-	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir", t.TempDir()); code != exitOK {
-		t.Fatal(errs)
-	}
+// poster gives a customer's calls: the status and what was answered, 0 when there was no answer.
+func poster(t *testing.T, secret string, patience time.Duration) func(v *victim, path, key, body string, into any) int {
+	t.Helper()
 	token, err := orderhttp.MintToken([]byte(secret), "c1", time.Now(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Timeout: 5 * time.Second}
-	post := func(path, key, body string, into any) int {
+	client := &http.Client{Timeout: patience}
+	return func(v *victim, path, key, body string, into any) int {
 		req, err := http.NewRequest(http.MethodPost, "http://"+v.api+path, strings.NewReader(body))
 		if err != nil {
 			return 0
@@ -190,6 +185,18 @@ func TestKillNine(t *testing.T) {
 		}
 		return res.StatusCode
 	}
+}
+
+// kill −9 at any moment, again and again: what was acknowledged is there, every order finds its end, WeChat Pay's
+// ledger and ours agree, and the books balance.
+func TestKillNine(t *testing.T) {
+	v, sim, secret, dsn := newVictim(t)
+	v.start()
+	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir", t.TempDir()); code != exitOK {
+		t.Fatal(errs)
+	}
+	ask := poster(t, secret, 5*time.Second)
+	post := func(path, key, body string, into any) int { return ask(v, path, key, body, into) }
 	var mu sync.Mutex
 	acked := map[string]bool{}
 	end := time.Now().Add(8 * time.Second)
