@@ -20,10 +20,17 @@ var (
 	errWaited = fmt.Errorf("%w: the calls before this one have used up its time", ErrUnavailable)
 )
 
-// lastChance is what a batch has at least, however long its oldest member has
-// waited: a database that is only slow commits in it. With txBudget it is what
-// a caller waits at most, unless a COMMIT stalls.
-const lastChance = 500 * time.Millisecond
+// Bounds of waiting. Together they are below the three seconds in which a caller
+// has an answer, unless a COMMIT stalls.
+const (
+	// maxWait is how long a call waits for a batch. Those beyond it are refused
+	// so that the others have time: under overload every queue is as old as it
+	// may get.
+	maxWait = 1500 * time.Millisecond
+	// lastChance is what a batch has at least, however long its oldest member has
+	// waited: a second's wait for a lock, and the rest of the work.
+	lastChance = 1300 * time.Millisecond
+)
 
 // Outcome is what one member of a batch gets: an answer, or an error of its own.
 type Outcome[A any] struct {
@@ -159,6 +166,9 @@ func (g *Group[R, A]) lane() {
 		if batch == nil {
 			return
 		}
+		if batch = refuseLate(batch); len(batch) == 0 {
+			continue
+		}
 		start := time.Now() // a duration only, never stored
 		g.commit(batch)
 		if g.opt.Observe != nil {
@@ -220,14 +230,6 @@ func (g *Group[R, A]) gather() {
 
 // commit runs the batch and writes every member's outcome.
 func (g *Group[R, A]) commit(batch []*member[R, A]) {
-	late := 0 // the queue is in order of arrival
-	for late < len(batch) && batch[late].late() {
-		batch[late].outcome.Err = errWaited
-		late++
-	}
-	if batch = batch[late:]; len(batch) == 0 {
-		return
-	}
 	err := g.together(batch)
 	if err == nil {
 		return
@@ -240,7 +242,7 @@ func (g *Group[R, A]) commit(batch []*member[R, A]) {
 	}
 	for i := range batch {
 		err := errWaited // the database went away between them
-		if !batch[i].late() {
+		if !batch[i].waited(txBudget) {
 			err = g.together(batch[i : i+1])
 		}
 		if err != nil {
@@ -249,8 +251,18 @@ func (g *Group[R, A]) commit(batch []*member[R, A]) {
 	}
 }
 
-// late tells that nobody waits for this call any more, or that he should not.
-func (m *member[R, A]) late() bool { return time.Since(m.arrived) > txBudget }
+// refuseLate tells those who have waited too long so, at once, and gives the
+// others. The queue is in order of arrival.
+func refuseLate[R, A any](batch []*member[R, A]) []*member[R, A] {
+	for len(batch) > 0 && batch[0].waited(maxWait) {
+		batch[0].outcome.Err = errWaited
+		close(batch[0].done)
+		batch = batch[1:]
+	}
+	return batch
+}
+
+func (m *member[R, A]) waited(limit time.Duration) bool { return time.Since(m.arrived) > limit }
 
 func (g *Group[R, A]) together(batch []*member[R, A]) error {
 	requests := make([]R, len(batch))

@@ -160,6 +160,42 @@ func TestGroupAnswersInTime(t *testing.T) {
 	wg.Wait()
 }
 
+// A database that is slow, and more calls than it can bear: those who have waited too long are refused, and the others are
+// served. A batch that had no time left because its oldest member had waited would let nobody through, ever.
+func TestGroupServesUnderOverload(t *testing.T) {
+	const slow, callers, lasts = 700 * time.Millisecond, 40, 7 * time.Second
+	db := sqldbtest.SQLite(t)
+	g := sqldb.NewGroup(db, sqldb.GroupOptions{MaxBatch: 4}, func(ctx context.Context, tx *sqldb.Tx, batch []int) ([]sqldb.Outcome[int], error) {
+		select {
+		case <-time.After(slow):
+			return make([]sqldb.Outcome[int], len(batch)), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	defer g.Close()
+	var served, refused atomic.Int64
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for time.Since(begin) < lasts {
+				switch _, err := g.Do(t.Context(), i); {
+				case err == nil && time.Since(begin) > lasts/2:
+					served.Add(1)
+				case err != nil:
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	// In the second half five batches of four have time to end.
+	if served.Load() < 8 || refused.Load() == 0 {
+		t.Errorf("%d served, %d refused", served.Load(), refused.Load())
+	}
+}
+
 // A caller that gives up must not be left guessing: before the batch nothing is done, in it the truth is told.
 func TestGroupCancellation(t *testing.T) {
 	db := sqldbtest.SQLite(t)
