@@ -119,7 +119,7 @@ func resumable(ctx context.Context, db *sqldb.DB) (pool *sql.DB, done func(appli
 	}
 	pool = db.ResumingPool()
 	return pool, func(applied bool) error {
-		if applied {
+		if applied && version == 0 { // later ones leave it alone: whoever finds nothing to do may have no right to
 			_, err = pool.ExecContext(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS "+begunTable)
 		}
 		return errors.Join(err, pool.Close())
