@@ -139,27 +139,24 @@ func (s *Service) findOpen(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	who = slices.Compact(who)
 	// Forced: guessing at every customer's rows to choose an index takes MariaDB
 	// as long as reading them.
-	rows, err := tx.QueryContext(ctx, `SELECT customer_id, COUNT(*), MIN(due_at)
+	open := opened{}
+	err := sqldb.Each(ctx, tx, `SELECT customer_id, COUNT(*), MIN(due_at)
 FROM orders /*! FORCE INDEX (ix_orders_open) */
 WHERE customer_id IN (`+sqldb.In(len(who))+`)
   AND due_at > 0
-GROUP BY customer_id`, sqldb.Args(who)...)
-	if err != nil {
-		return nil, fmt.Errorf("count unpaid orders: %w", err)
-	}
-	defer rows.Close()
-	open := opened{}
-	for rows.Next() {
+GROUP BY customer_id`, sqldb.Args(who), func(rows *sql.Rows) error {
 		var id string
 		var has openOrders
 		var first int64
-		if err := rows.Scan(&id, &has.count, &first); err != nil {
-			return nil, fmt.Errorf("count unpaid orders: %w", err)
-		}
+		err := rows.Scan(&id, &has.count, &first)
 		has.first = fromMS(first)
 		open[id] = has
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count unpaid orders: %w", err)
 	}
-	return open, rows.Err()
+	return open, nil
 }
 
 func keysOf[K comparable, V any](m map[K]V) func(yield func(K) bool) {

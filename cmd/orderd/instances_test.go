@@ -39,10 +39,7 @@ func (v *victim) twin(i int) *victim {
 	w := *v
 	w.env = append([]string{}, v.env...)
 	for _, name := range []string{"API", "NOTIFY", "ADMIN"} {
-		addr, err := freeAddr()
-		if err != nil {
-			v.t.Fatal(err)
-		}
+		addr := steadyAddr(v.t)
 		if name == "API" {
 			w.api = addr
 		}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb/sqldbtest/servers"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment/wechatsim"
@@ -126,19 +125,14 @@ func newMerchant(t *testing.T) *merchant {
 // victimSecret signs customers' tokens and is the operators' token.
 var victimSecret = strings.Repeat("s", 32)
 
-// steadyAddr gives a free address below the ports from which connections go out: it must still be free when the service
-// comes back.
+// steadyAddr gives an address to which a killed service can come back.
 func steadyAddr(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
+	addr, err := servers.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return addr
 }
 
 func newVictimOn(t *testing.T, binary string, m *merchant, dsn string) (*victim, *wechatsim.Sim) {

@@ -1,7 +1,7 @@
 // Command orderload measures orderd against a private MariaDB with full
 // durability, beside what every other system does, in the same run. Its tables
-// are those of docs/benchmarks.md. Load goes to loopback only, is bounded in
-// time, and ends by itself.
+// are those of docs/benchmarks.md. It also tries to break orderd: docs/chaos.md.
+// Load goes to loopback only, is bounded in time, and ends by itself.
 package main
 
 import (

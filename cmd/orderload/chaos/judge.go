@@ -176,7 +176,7 @@ func (j *judge) accepted(trade string) (at time.Time, ok bool) {
 
 // told takes in what was noticed while the run went on, to its very end.
 func (j *judge) told(ctx context.Context) error {
-	for len(j.truth.acked) > 0 {
+	for j.truth.unseen.Load() > 0 {
 		if !pause(ctx, 10*time.Millisecond) {
 			return ctx.Err()
 		}
@@ -435,8 +435,12 @@ func command(ctx context.Context, addr, text string) error {
 		if _, err := fmt.Fprintf(c, "%s\r\n", line); err != nil {
 			return err
 		}
-		if answer, err := answers.ReadString('\n'); err != nil || answer != "+OK\r\n" {
-			return fmt.Errorf("redis answered %q: %w", answer, err)
+		answer, err := answers.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if answer != "+OK\r\n" {
+			return fmt.Errorf("redis answered %q", answer)
 		}
 	}
 	return nil

@@ -99,13 +99,7 @@ func (n *nemesis) once(ctx context.Context, kill bool) {
 func (n *nemesis) counts() (kills, faults int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, c := range n.kills {
-		kills += c
-	}
-	for _, c := range n.faults {
-		faults += c
-	}
-	return kills, faults
+	return sum(n.kills), sum(n.faults)
 }
 
 func (n *nemesis) killed(what string) {
@@ -147,34 +141,29 @@ func (n *nemesis) killProcess(of []*process) bool {
 }
 
 func (n *nemesis) killMariaDB(ctx context.Context) bool {
-	wait := n.between(0, 500*time.Millisecond)
-	if !n.mysqlUp.TryLock() {
-		return false
-	}
-	n.mariadb.Kill()
-	n.killed("mariadb")
-	n.lasting(func() {
-		defer n.mysqlUp.Unlock()
-		pause(ctx, wait)
-		if err := n.mariadb.Start(context.WithoutCancel(ctx)); err != nil {
-			n.failed(fmt.Errorf("mariadb: %w", err))
-		}
-	})
-	return true
+	return n.killServer(ctx, "mariadb", &n.mysqlUp, n.mariadb)
 }
 
 func (n *nemesis) killRedis(ctx context.Context) bool {
+	return n.killServer(ctx, "redis", &n.redisUp, n.redis)
+}
+
+// killServer kills a server and brings it up again after a while.
+func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, server interface {
+	Kill()
+	Start(ctx context.Context) error
+}) bool {
 	wait := n.between(0, 500*time.Millisecond)
-	if !n.redisUp.TryLock() {
+	if !up.TryLock() {
 		return false
 	}
-	n.redis.Kill()
-	n.killed("redis")
+	server.Kill()
+	n.killed(name)
 	n.lasting(func() {
-		defer n.redisUp.Unlock()
+		defer up.Unlock()
 		pause(ctx, wait)
-		if err := n.redis.Start(context.WithoutCancel(ctx)); err != nil {
-			n.failed(fmt.Errorf("redis: %w", err))
+		if err := server.Start(context.WithoutCancel(ctx)); err != nil {
+			n.failed(fmt.Errorf("%s: %w", name, err))
 		}
 	})
 	return true

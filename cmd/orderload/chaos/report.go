@@ -54,7 +54,6 @@ type Happened struct {
 
 func newReport(o Options) *Report {
 	r := &Report{Options: o, Began: time.Now(), Alarms: map[string]int{}, Kills: map[string]int{}, Faults: map[string]int{}}
-	r.Options.Say = nil
 	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
 		r.Commit = strings.TrimSpace(string(out))
 		if exec.Command("git", "diff", "--quiet", "HEAD").Run() != nil {
@@ -146,16 +145,14 @@ var needs = []struct {
 }
 
 // count fills in how often everything happened.
-func (r *Report) count(ctx context.Context, s *stage, shop *shop, n *nemesis, m *meters) error {
+func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) error {
 	r.Buyers = shop.counts
 	own := map[string]int{"cut before commit": s.proxy.Hits(faultproxy.CutBefore), "cut after commit": s.proxy.Hits(faultproxy.CutAfter),
 		"task put off and delivered again": m.again(), "deadlock": m.locked()}
 	s.truth.mu.Lock()
 	maps.Copy(own, s.truth.counts)
 	s.truth.mu.Unlock()
-	for _, what := range []string{"sold out", "cancel and timeout at once", "partial return refused"} {
-		own[what] = shop.counts[what]
-	}
+	maps.Copy(own, shop.counts)
 	for _, need := range needs {
 		h := Happened{What: need.what, N: own[need.what], Need: max(1, need.of*r.Options.Orders/100_000)}
 		if need.query != "" {
@@ -171,16 +168,13 @@ func (r *Report) count(ctx context.Context, s *stage, shop *shop, n *nemesis, m 
 // Write writes the report for people, as Markdown.
 func (r *Report) Write(w io.Writer) {
 	o := r.Options
-	verdict := "**0 violations**"
-	if err := r.verdict(); err != nil {
-		verdict = "**" + err.Error() + "**"
-	}
-	fmt.Fprintf(w, "# Chaos run: %d orders, seed %d: %s\n\n", r.Placed, o.Seed, verdict)
+	fmt.Fprintf(w, "# Chaos run: %d orders, seed %d: **%s**\n\n", r.Placed, o.Seed, r.Verdict)
 	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --seed %d --min-rate %.0f`", o.Orders, o.Kills, o.Faults, o.Seed, o.MinRate)
-	for flag, value := range map[string]string{"mutant": o.Mutant, "tags": o.Tags} {
-		if value != "" {
-			fmt.Fprintf(w, " `--%s %s`", flag, value)
-		}
+	if o.Mutant != "" {
+		fmt.Fprintf(w, " `--mutant %s`", o.Mutant)
+	}
+	if o.Tags != "" {
+		fmt.Fprintf(w, " `--tags %s`", o.Tags)
 	}
 	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n", r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())
 	fmt.Fprintf(w, "%d services, %d workers, MariaDB with full durability, Redis with its log on disk; %d buyers.\n", o.APIs, o.Workers, o.Buyers)
@@ -284,7 +278,10 @@ func (m *meters) read(ctx context.Context) {
 	}
 	if n := m.stage.deadlocks(ctx); n >= 0 {
 		m.mu.Lock()
-		m.deadlocks += max(0, n-m.lastDeadlocks)
+		if n < m.lastDeadlocks { // it counts from its start
+			m.lastDeadlocks = 0
+		}
+		m.deadlocks += n - m.lastDeadlocks
 		m.lastDeadlocks = n
 		m.mu.Unlock()
 	}

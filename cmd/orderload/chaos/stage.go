@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -100,10 +99,18 @@ func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) 
 		return s, err
 	}
 	for i := range o.APIs {
-		s.apis = append(s.apis, s.newProcess(fmt.Sprintf("api%d", i+1), "api", "notify", "admin"))
+		p, err := s.newProcess(fmt.Sprintf("api%d", i+1), "api", "notify", "admin")
+		if err != nil {
+			return s, err
+		}
+		s.apis = append(s.apis, p)
 	}
 	for i := range o.Workers {
-		s.workers = append(s.workers, s.newProcess(fmt.Sprintf("worker%d", i+1), "worker", "admin"))
+		p, err := s.newProcess(fmt.Sprintf("worker%d", i+1), "worker", "admin")
+		if err != nil {
+			return s, err
+		}
+		s.workers = append(s.workers, p)
 	}
 	return s, s.startAll(ctx)
 }
@@ -313,15 +320,20 @@ type process struct {
 	exits     int       // ends that were its own
 }
 
-func (s *stage) newProcess(name string, roles ...string) *process {
-	p := &process{name: name, binary: s.binary, args: []string{"serve", "--log-level", "info"}, log: filepath.Join(s.dir, name+".log"),
-		api: freeAddr(), notify: freeAddr(), admin: freeAddr()}
+func (s *stage) newProcess(name string, roles ...string) (*process, error) {
+	p := &process{name: name, binary: s.binary, args: []string{"serve", "--log-level", "info"}, log: filepath.Join(s.dir, name+".log")}
+	for _, addr := range []*string{&p.api, &p.notify, &p.admin} {
+		var err error
+		if *addr, err = servers.FreeAddr(); err != nil {
+			return nil, err
+		}
+	}
 	for _, r := range roles {
 		p.args = append(p.args, "--role", r)
 	}
 	p.env = append(append([]string{}, s.env...), "ORDERD_DATA_DIR="+filepath.Join(s.dir, name), "ORDERD_API_ADDR="+p.api, "ORDERD_NOTIFY_ADDR="+p.notify,
 		"ORDERD_ADMIN_ADDR="+p.admin, "HOME="+s.dir, "PATH="+os.Getenv("PATH"), "GOTRACEBACK=all")
-	return p
+	return p, nil
 }
 
 // start starts the process unless it runs.
@@ -457,18 +469,6 @@ func (p *process) ready(ctx context.Context) error {
 		}
 		if err := p.start(); err != nil {
 			return err
-		}
-	}
-}
-
-// freeAddr gives a free address below the ports from which connections go out:
-// it must still be free when the process comes back.
-func freeAddr() string {
-	for {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
 		}
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"orderd/payment/wechatsim"
@@ -22,7 +24,8 @@ type truth struct {
 	accepted map[string]time.Time // by out_trade_no: when a callback of its payment was first acknowledged
 	forged   []string             // lies that were answered with success
 
-	acked chan acked // genuine payments that were just acknowledged
+	acked  chan acked   // genuine payments that were just acknowledged
+	unseen atomic.Int64 // of those, the ones that nobody has looked at yet
 }
 
 // acked is a payment whose callback was answered with success.
@@ -74,6 +77,7 @@ func (t *truth) Write(line []byte) (int, error) {
 	genuine := t.count(e)
 	t.mu.Unlock()
 	if genuine {
+		t.unseen.Add(1)
 		t.acked <- acked{e.OutTradeNo, e.TransactionID}
 	}
 	return t.file.Write(line)
@@ -110,10 +114,6 @@ func isProbe(e wechatsim.Entry) bool { return slices.Contains(e.Faults, "signtes
 
 // modeOf is the first word of a callback's detail.
 func modeOf(e wechatsim.Entry) string {
-	for i, c := range e.Detail {
-		if c == ':' {
-			return e.Detail[:i]
-		}
-	}
-	return e.Detail
+	mode, _, _ := strings.Cut(e.Detail, ":")
+	return mode
 }

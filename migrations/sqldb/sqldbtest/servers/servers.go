@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -159,13 +160,13 @@ func StartMariaDB(ctx context.Context, dir string, options ...string) (*MariaDB,
 	if err != nil {
 		return nil, fmt.Errorf("create a data directory: %w: %s", err, out)
 	}
-	port, err := freePort()
-	if err != nil {
+	if m.Addr, err = FreeAddr(); err != nil {
 		return nil, err
 	}
-	m.Addr, m.sock = "127.0.0.1:"+strconv.Itoa(port), filepath.Join(dir, "s")
+	m.sock = filepath.Join(dir, "s")
+	_, port, _ := net.SplitHostPort(m.Addr)
 	args := append([]string{"--no-defaults", user, "--datadir=" + data, "--tmpdir=" + tmp, "--socket=" + m.sock,
-		"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port), "--pid-file=" + filepath.Join(dir, "pid"),
+		"--bind-address=127.0.0.1", "--port=" + port, "--pid-file=" + filepath.Join(dir, "pid"),
 		"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M",
 		"--max-connections=200", "--skip-name-resolve"}, options...)
 	m.start = func() *exec.Cmd { return exec.Command(server, args...) }
@@ -217,12 +218,13 @@ func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{child: child{dir: dir}, Addr: "127.0.0.1:" + strconv.Itoa(port)}
-	args := append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+	_, port, _ := net.SplitHostPort(addr)
+	r := &Redis{child: child{dir: dir}, Addr: addr}
+	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
 		"--appendonly", "no", "--maxmemory-policy", "noeviction"}, options...)
 	r.start = func() *exec.Cmd { return exec.Command(server, args...) }
 	r.ready = func(ctx context.Context) error {
@@ -239,13 +241,24 @@ func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, err
 // URL gives the redis:// URL of the server.
 func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// handedOut counts the ports that this process gave away.
+var handedOut atomic.Uint32
+
+// FreeAddr gives a loopback address for a server that may be killed and come
+// back. No process gives the same one twice until all have been used, another
+// test process starts elsewhere, and connections never go out from these
+// ports: whoever knocks there finds that server or nobody.
+func FreeAddr() (string, error) {
+	const first, ports, step = 10_000, 20_000, 6_563 // step: no divisor in common with ports
+	start := os.Getpid() * step
+	for range ports {
+		port := first + (start+int(handedOut.Add(1)))%ports
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return "", errors.New("no port from 10000 to 29999 is free")
 }
 
 func userName() string {
