@@ -103,7 +103,7 @@ const begunTable = "orderd_migration_begun"
 
 // resumable gives the pool to migrate with, and what to do afterwards. MySQL
 // commits every statement of a schema change, so that a database may have half
-// of the next migration: to create that again is no error. In one that has
+// of the next migration: to create or drop that again is no error. In one that has
 // never finished a migration only what we have begun ourselves is gone on with.
 func resumable(ctx context.Context, db *sqldb.DB) (pool *sql.DB, done func(applied bool) error, err error) {
 	plain := func(bool) error { return nil }

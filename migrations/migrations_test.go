@@ -216,3 +216,19 @@ func TestBadDSN(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Old and new programs run side by side during a deploy: what the one before schema 5 says to the database must work
+// on it. It forces an index by name, and without that name every placement would fail.
+func TestProgramBeforeSchema5(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		for _, query := range []string{
+			"SELECT customer_id, COUNT(*), MIN(due_at) FROM orders /*! FORCE INDEX (ix_orders_open) */ WHERE customer_id IN ('c') AND due_at > 0 GROUP BY customer_id",
+			"SELECT order_no, state, version, due_at FROM orders WHERE due_at >= 1 AND due_at <= 2 AND (due_at > 1 OR order_no > '') ORDER BY due_at, order_no LIMIT 500",
+			"SELECT state, COUNT(*), SUM(CASE WHEN due_at < 5 THEN 1 ELSE 0 END), MIN(due_at) FROM orders WHERE due_at > 0 GROUP BY state",
+		} {
+			if err := sqldb.Each(t.Context(), db, query, nil, func(*sql.Rows) error { return nil }); err != nil {
+				t.Errorf("%s: %v", query, err)
+			}
+		}
+	})
+}

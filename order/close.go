@@ -124,10 +124,11 @@ func (k verdictKind) String() string {
 }
 
 // finish asks WeChat to close an order that is Closing and writes what is
-// proven. This is the only way from Closing to Closed, and so the only place
-// from which the stock of an unpaid order comes back.
+// proven. This and its like for many orders (expire.go) are the only ways from
+// Closing to Closed, and so the only places from which the stock of an unpaid
+// order comes back.
 func (s *Service) finish(ctx context.Context, o Order, cause Cause) error {
-	failpoint.Hit("close.intended")
+	intended()
 	attempts, err := findAttempts(ctx, s.db, o.OrderNo)
 	if err != nil {
 		return err
@@ -143,10 +144,20 @@ func (s *Service) finish(ctx context.Context, o Order, cause Cause) error {
 	// The answer is stored whoever has hung up meanwhile.
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
+	return s.proven(ctx, o, cause, v)
+}
+
+// intended marks the moment after the intent to close was committed, committed
+// that after the end was.
+func intended()  { failpoint.Hit("close.intended") }
+func committed() { failpoint.Hit("close.committed") }
+
+// proven writes what WeChat's answers prove about a closing order.
+func (s *Service) proven(ctx context.Context, o Order, cause Cause, v verdict) error {
 	switch v.kind {
 	case verdictClosed:
 		_, err := s.bring(ctx, change{orderNo: o.OrderNo, cause: cause, event: CloseDone, detail: v.proof, took: v.took})
-		failpoint.Hit("close.committed")
+		committed()
 		return err
 	case verdictPaid:
 		settled, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ByWeChat}, Type: "query", ID: cause.ID})

@@ -292,11 +292,9 @@ var eventNames = map[State]string{
 
 // nextAsk sets when WeChat is asked again if this ask stays without an answer.
 func (l *ledger) nextAsk(e *entry) {
-	ladder := l.s.cfg.CloseRetry
-	step := min(int(e.now.CloseTries), len(ladder)-1)
+	e.now.DueAt = l.s.askAgain(l.now, e.now.CloseTries)
 	e.now.CloseTries++
 	e.tries++
-	e.now.DueAt = l.now.Add(ladder[step])
 }
 
 // open stores the answer to a prepay. When the order left pending meanwhile the

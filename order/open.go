@@ -46,6 +46,7 @@ func (o opened) refuses(p *placing, limit int) error {
 // customer take turns in this process. Processes do not know of one another: n
 // of them may together exceed the limit by n − 1.
 func (s *Service) placeInTurn(ctx context.Context, p placing) (Placed, error) {
+	s.customerHere()
 	if s.cfg.MaxOpenOrders > 0 {
 		done, err := s.turns.take(ctx, p.CustomerID)
 		if err != nil {

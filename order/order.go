@@ -265,6 +265,7 @@ type Due struct {
 	OrderNo string
 	State   State
 	Version int64
+	Tries   int64 // how often WeChat Pay was asked to close it
 	At      time.Time
 }
 

@@ -26,15 +26,15 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 	if !transactionID.MatchString(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > 32 {
 		return Settlement{}, fmt.Errorf("settle: %w: transaction id, total or out_trade_no out of bounds", payment.ErrMalformed)
 	}
+	if cause.Type == "notification" {
+		s.customerHere()
+	}
 	done, err := s.bring(ctx, change{orderNo: attemptOrder(trade.OutTradeNo), cause: cause, event: Pay, trade: &trade})
 	if err != nil {
 		return Settlement{}, fmt.Errorf("settle %s: %w", trade.OutTradeNo, err)
 	}
 	s.observe.Settled(cause.Type, done.settled)
 	s.wakeRefund(done.refund)
-	if done.settled.Settled == Applied && done.before == Pending {
-		s.cfg.Tasks.Drop(done.order.OrderNo, done.order.ExpireAt.Add(s.cfg.Grace))
-	}
 	return done.settled, nil
 }
 

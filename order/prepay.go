@@ -161,6 +161,7 @@ func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Att
 
 // callPrepay calls WeChat with a committed attempt and stores the answer.
 func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (Prepayment, error) {
+	s.customerHere()
 	start := s.cfg.Now()
 	failpoint.Hit("prepay.intended")
 	prepaid, err := s.cfg.Gateway.Prepay(ctx, a.Attempt)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -21,8 +22,6 @@ type Tasks interface {
 	// CloseAt asks for Expire(orderNo) at the time at or soon after. An order
 	// may have several wake-ups at different times.
 	CloseAt(orderNo string, version int64, at time.Time)
-	// Drop says that the wake-up set for the time at is no longer needed.
-	Drop(orderNo string, at time.Time)
 	// RefundAt asks for Refund(outRefundNo) at the time at or soon after.
 	RefundAt(outRefundNo string, at time.Time)
 }
@@ -147,6 +146,14 @@ type Service struct {
 	changes    *sqldb.Group[change, changed]
 	turns      turns // of customers, where their unpaid orders are limited
 
+	// Transactions over many orders that may be under way: without customers one
+	// more than they have lanes, since one waits for the other's SKUs; beside them
+	// one.
+	bulk, polite chan struct{}
+	// When a customer was last here, and when it was looked for at others:
+	// durations only, never stored.
+	customers, looked atomic.Int64
+
 	// Tests change what a batch has decided, to see that it is not written.
 	spoil       func(*ledger)
 	spoilPlaced func([]sqldb.Outcome[Placed])
@@ -186,6 +193,7 @@ func New(cfg Config) (*Service, error) {
 	if s.cfg.Tasks == nil {
 		s.cfg.Tasks = noTasks{}
 	}
+	s.bulk, s.polite = make(chan struct{}, cfg.Lanes+1), make(chan struct{}, 1)
 	s.placements = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.placeBatch)
 	s.changes = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "change", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.changeBatch)
 	return s, nil
@@ -250,7 +258,6 @@ func (s *Service) alarm(what, orderNo, detail string) {
 type noTasks struct{}
 
 func (noTasks) CloseAt(string, int64, time.Time) {}
-func (noTasks) Drop(string, time.Time)           {}
 func (noTasks) RefundAt(string, time.Time)       {}
 
 type nobody struct{}

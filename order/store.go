@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
@@ -55,8 +58,8 @@ func toMS(t time.Time) int64 {
 // insertOrders writes the fresh members of a batch and their items, in the order
 // of their numbers, so that rows go to the end of the primary key.
 func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, outcomes []sqldb.Outcome[Placed], fresh []int) error {
-	slices.SortFunc(fresh, func(i, j int) int { return strings.Compare(batch[i].orderNo, batch[j].orderNo) })
-	const cols, itemCols = 12, 5 // state, version and what only a close writes have their defaults
+	sort.Slice(fresh, func(i, j int) bool { return batch[fresh[i]].orderNo < batch[fresh[j]].orderNo }) // not slices: its code is large
+	const cols, itemCols = 12, 5                                                                        // state, version and what only a close writes have their defaults
 	args := make([]any, 0, cols*len(fresh))
 	items := make([]any, 0, itemCols*len(fresh))
 	for _, i := range fresh {
@@ -137,14 +140,16 @@ func (s *Service) findOpen(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	}
 	slices.Sort(who)
 	who = slices.Compact(who)
+	args := append(sqldb.Args(who), placedAfter(batch[0].at.Add(-max(openHorizon, 2*s.cfg.PayWithin))))
 	// Forced: guessing at every customer's rows to choose an index takes MariaDB
 	// as long as reading them.
 	open := opened{}
 	err := sqldb.Each(ctx, tx, `SELECT customer_id, COUNT(*), MIN(due_at)
 FROM orders /*! FORCE INDEX (ix_orders_open) */
 WHERE customer_id IN (`+sqldb.In(len(who))+`)
+  AND order_no > ?
   AND due_at > 0
-GROUP BY customer_id`, sqldb.Args(who), func(rows *sql.Rows) error {
+GROUP BY customer_id`, args, func(rows *sql.Rows) error {
 		var id string
 		var has openOrders
 		var first int64
@@ -157,6 +162,18 @@ GROUP BY customer_id`, sqldb.Args(who), func(rows *sql.Rows) error {
 		return nil, fmt.Errorf("count unpaid orders: %w", err)
 	}
 	return open, nil
+}
+
+// openHorizon bounds the orders that are looked at for unpaid ones: a customer
+// with thousands of old orders places as fast as a new one. What is unpaid for
+// longer waits for WeChat Pay, not for its buyer.
+const openHorizon = 24 * time.Hour
+
+// placedAfter is below every order number that is given at or after t.
+func placedAfter(t time.Time) string {
+	var id ulid.ULID
+	_ = id.SetTime(ulid.Timestamp(t)) // cannot fail before the year 10889
+	return id.String()
 }
 
 func keysOf[K comparable, V any](m map[K]V) func(yield func(K) bool) {
@@ -201,15 +218,15 @@ ORDER BY order_no, line_no`, sqldb.Args(orderNos)...)
 	return all, rows.Err()
 }
 
-// findAttempts gives the WeChat orders of an order, oldest first.
-func findAttempts(ctx context.Context, q querier, orderNo string) ([]Attempt, error) {
+// findAttempts gives the WeChat orders of orders, of each the oldest first.
+func findAttempts(ctx context.Context, q querier, orderNos ...string) ([]Attempt, error) {
 	rows, err := q.QueryContext(ctx, `SELECT out_trade_no, order_no, attempt_no, state, trade_type, description, attach, notify_url,
   time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at
 FROM payment_attempts
-WHERE order_no = ?
-ORDER BY attempt_no`, orderNo)
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
+ORDER BY order_no, attempt_no`, sqldb.Args(orderNos)...)
 	if err != nil {
-		return nil, fmt.Errorf("find payment attempts: %w", err)
+		return nil, readError("find payment attempts", err)
 	}
 	defer rows.Close()
 	var all []Attempt
@@ -219,7 +236,7 @@ ORDER BY attempt_no`, orderNo)
 		var called, answered int64
 		if err := rows.Scan(&a.OutTradeNo, &a.OrderNo, &a.No, &a.State, &a.TradeType, &a.Description, &a.Attempt.Attach, &a.NotifyURL,
 			&a.TimeExpire, &a.Amount, &a.OpenID, &a.ClientIP, &a.H5Type, &answer, &called, &answered); err != nil {
-			return nil, fmt.Errorf("find payment attempts: %w", err)
+			return nil, readError("find payment attempts", err)
 		}
 		if answer != "" {
 			if err := json.Unmarshal([]byte(answer), &a.Answer); err != nil {

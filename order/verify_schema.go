@@ -38,11 +38,13 @@ var guards = map[string]string{
 	"reconciliations.PRIMARY":           "bill_date,bill_type",
 	"differences.PRIMARY":               "id",
 	"matched_across.PRIMARY":            "kind,ref",
+	"failed_tasks.PRIMARY":              "task_type,task_key",
+	"rate_limits.PRIMARY":               "name",
 }
 
 // bounds are the CHECK constraints.
 var bounds = []string{"ck_skus_available", "ck_skus_price", "ck_flows_kind", "ck_orders_total", "ck_orders_state", "ck_items",
-	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items", "ck_reconciliations_state", "ck_differences_status"}
+	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items", "ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state"}
 
 // missingGuards names every guard that is not there or has other columns, and on
 // MySQL every table without transactions and every key that is compared without

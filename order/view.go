@@ -205,33 +205,45 @@ ORDER BY seq`, orderNo)
 	return events, rows.Err()
 }
 
-// DueOrders pages through the orders that somebody has to look at, in the order
-// of their due time: those after the cursor and due by until. A page full of
-// orders that cannot be helped does not hide the next one.
-func (s *Service) DueOrders(ctx context.Context, after DueCursor, until time.Time, limit int) ([]Due, error) {
-	from := toMS(after.At)
-	rows, err := s.db.QueryContext(ctx, `SELECT order_no, state, version, due_at
-FROM orders
-WHERE due_at >= ?
-  AND due_at <= ?
-  AND (due_at > ? OR order_no > ?)
-ORDER BY due_at, order_no
-LIMIT ?`, from, toMS(until), from, after.OrderNo, limit)
-	if err != nil {
-		return nil, readError("find due orders", err)
-	}
-	defer rows.Close()
+// DueOrders pages through the orders of one state, pending or closing, that
+// somebody has to look at, in the order of their due time: those after the
+// cursor and due by until. A page full of orders that cannot be helped does not
+// hide the next one. Of the closing, those that wait for their first turn at
+// WeChat Pay have their deadline as due time.
+func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time, limit int) ([]Due, error) {
 	var due []Due
-	for rows.Next() {
-		var d Due
-		var at int64
-		if err := rows.Scan(&d.OrderNo, &d.State, &d.Version, &at); err != nil {
+	from, to := toMS(after.At), toMS(until)
+	// The rest of the cursor's millisecond, and then what is due later. Asked for
+	// in one query, a database finds the place by the time alone and reads past
+	// every order of that millisecond, for every page of a herd.
+	for _, part := range []struct {
+		where string
+		args  []any
+	}{
+		{"due_at = ?\n  AND order_no > ?", []any{from, after.OrderNo}},
+		{"due_at > ?\n  AND due_at <= ?", []any{from, to}},
+	} {
+		if len(due) >= limit || from > to {
+			break
+		}
+		err := sqldb.Each(ctx, s.db, `SELECT order_no, version, close_tries, due_at
+FROM orders
+WHERE state = ?
+  AND `+part.where+`
+ORDER BY due_at, order_no
+LIMIT ?`, append(append([]any{string(state)}, part.args...), limit-len(due)), func(rows *sql.Rows) error {
+			d := Due{State: state}
+			var at int64
+			err := rows.Scan(&d.OrderNo, &d.Version, &d.Tries, &at)
+			d.At = fromMS(at)
+			due = append(due, d)
+			return err
+		})
+		if err != nil {
 			return nil, readError("find due orders", err)
 		}
-		d.At = fromMS(at)
-		due = append(due, d)
 	}
-	return due, rows.Err()
+	return due, nil
 }
 
 // Backlog counts the open orders: by state, and how many are past their due
@@ -239,6 +251,7 @@ LIMIT ?`, from, toMS(until), from, after.OrderNo, limit)
 type Backlog struct {
 	Open    map[State]int64 // pending and closing
 	Overdue int64
+	Waiting int64     // of the closing, those whose turn at WeChat Pay has come
 	Oldest  time.Time // due time of the oldest overdue one, zero without
 }
 
@@ -247,7 +260,7 @@ func (s *Service) Backlog(ctx context.Context) (Backlog, error) {
 	b := Backlog{Open: map[State]int64{Pending: 0, Closing: 0}}
 	rows, err := s.db.QueryContext(ctx, `SELECT state, COUNT(*), SUM(CASE WHEN due_at < ? THEN 1 ELSE 0 END), MIN(due_at)
 FROM orders
-WHERE due_at > 0
+WHERE state IN ('pending', 'closing')
 GROUP BY state`, toMS(s.cfg.Now()))
 	if err != nil {
 		return b, readError("count open orders", err)
@@ -260,12 +273,59 @@ GROUP BY state`, toMS(s.cfg.Now()))
 			return b, readError("count open orders", err)
 		}
 		b.Open[st] += n
-		b.Overdue += overdue
+		if b.Overdue += overdue; st == Closing {
+			b.Waiting = overdue
+		}
 		if at := fromMS(oldest); overdue > 0 && (b.Oldest.IsZero() || at.Before(b.Oldest)) {
 			b.Oldest = at
 		}
 	}
 	return b, rows.Err()
+}
+
+// DueMinute is how many open orders have their due time within one minute.
+type DueMinute struct {
+	From    *time.Time `json:"from"` // nil: in the past
+	Pending int64      `json:"pending"`
+	Closing int64      `json:"closing"` // wait for an answer of WeChat Pay
+}
+
+// DueByMinute counts the open orders by the minute of their due time, up to
+// horizon from now, first the overdue ones together. Minutes without any are
+// left out.
+func (s *Service) DueByMinute(ctx context.Context, horizon time.Duration) ([]DueMinute, error) {
+	now := s.cfg.Now()
+	var all []DueMinute
+	last := int64(-1)
+	err := sqldb.Each(ctx, s.db, `SELECT CASE WHEN due_at < ? THEN 0 ELSE due_at - due_at % 60000 END AS minute_from, state, COUNT(*)
+FROM orders
+WHERE state IN ('pending', 'closing')
+  AND due_at <= ?
+GROUP BY minute_from, state
+ORDER BY minute_from, state`, []any{toMS(now), toMS(now.Add(horizon))}, func(rows *sql.Rows) error {
+		var from, n int64
+		var state State
+		if err := rows.Scan(&from, &state, &n); err != nil {
+			return err
+		}
+		if from != last {
+			last, all = from, append(all, DueMinute{})
+			if from > 0 {
+				at := fromMS(from)
+				all[len(all)-1].From = &at
+			}
+		}
+		if m := &all[len(all)-1]; state == Pending {
+			m.Pending = n
+		} else {
+			m.Closing = n
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, readError("count due orders", err)
+	}
+	return all, nil
 }
 
 // Account is where the units of a SKU are: on the shelf, reserved by open

@@ -1,17 +1,11 @@
 package scheduler
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
-
-	"orderd/order"
 )
 
 // Depth is how many tasks the queue of timeouts holds, by state.
@@ -24,8 +18,21 @@ type Depth struct {
 	Paused bool
 }
 
-// Depth reads the queue of timeouts. It fails while Redis is away.
-func (q *Queue) Depth() (Depth, error) { return q.DepthOf(QueueExpire) }
+// Depth reads the queues of timeouts together. It fails while Redis is away.
+func (q *Queue) Depth() (Depth, error) {
+	sum := Depth{Queue: QueueExpire, States: map[string]int{}}
+	for _, queue := range append(slotQueues[:], QueueExpire) {
+		d, err := q.DepthOf(queue)
+		if err != nil {
+			return sum, err
+		}
+		for state, n := range d.States {
+			sum.States[state] += n
+		}
+		sum.Latency, sum.Paused = max(sum.Latency, d.Latency), sum.Paused || d.Paused
+	}
+	return sum, nil
+}
 
 // DepthOf reads one queue.
 func (q *Queue) DepthOf(queue string) (Depth, error) {
@@ -46,115 +53,5 @@ func (q *Queue) DepthOf(queue string) (Depth, error) {
 	d.Latency, d.Paused = info.Latency, info.Paused
 	return d, nil
 }
-
-// Dead is a task that gave up.
-type Dead struct {
-	ID      string `json:"id"`
-	Type    string `json:"type"`
-	OrderNo string `json:"order_no"`
-	// OutRefundNo stands instead of OrderNo in a task of a refund.
-	OutRefundNo string    `json:"out_refund_no,omitempty"`
-	Error       string    `json:"error"`
-	Tried       int       `json:"tried"`
-	DiedAt      time.Time `json:"died_at"`
-}
-
-// maxDead is how many dead tasks one page shows.
-const maxDead = 200
-
-// ErrNoSuchTask: the task is not, or no longer, among the dead.
-var ErrNoSuchTask = errors.New("no such dead task")
-
-// Dead lists the tasks that gave up, at most maxDead of each queue.
-func (q *Queue) Dead() ([]Dead, error) {
-	var dead []Dead
-	for _, queue := range slices.Sorted(maps.Keys(queues())) {
-		tasks, err := q.inspector().ListArchivedTasks(queue, asynq.PageSize(maxDead))
-		if errors.Is(err, asynq.ErrQueueNotFound) {
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("list dead tasks: %w", err)
-		}
-		for _, t := range tasks {
-			p, _ := decodePayload(t.Payload) // a poison task has no order: shown as such
-			dead = append(dead, Dead{ID: t.ID, Type: t.Type, OrderNo: p.OrderNo, OutRefundNo: p.OutRefundNo, Error: t.LastErr, Tried: t.Retried, DiedAt: t.LastFailedAt})
-		}
-	}
-	return dead, nil
-}
-
-// RunDead gives a dead task one more run; if that fails too it is dead again.
-func (q *Queue) RunDead(id string) error { return q.onDead(id, q.inspector().RunTask) }
-
-// DiscardDead removes a dead task. The order is not touched: if it is still
-// due, the sweep goes on with it.
-func (q *Queue) DiscardDead(id string) error { return q.onDead(id, q.inspector().DeleteTask) }
-
-// onDead acts on a task only while it is dead: deleting or running one in
-// another state would take a live wake-up away or run it early.
-func (q *Queue) onDead(id string, act func(queue, id string) error) error {
-	for queue := range queues() {
-		t, err := q.inspector().GetTaskInfo(queue, id)
-		if err == nil && t.State != asynq.TaskStateArchived {
-			return ErrNoSuchTask
-		} else if err == nil {
-			err = act(queue, id)
-		}
-		switch {
-		case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
-			continue
-		case err != nil:
-			return fmt.Errorf("dead task %.80q: %w", id, err)
-		}
-		return nil
-	}
-	return ErrNoSuchTask
-}
-
-// Missing compares the orders that come due soon with the wake-ups in Redis.
-type Missing struct {
-	Due     int  // orders that come due within rearmAhead
-	Missing int  // of those, without a wake-up at their due time
-	More    bool // there are more than were looked at
-}
-
-// Missing counts what Redis has lost. The sweep sets the nearest again by
-// itself; a number that stays is a Redis that loses keys.
-func (q *Queue) Missing(ctx context.Context, orders Orders) (Missing, error) {
-	var m Missing
-	now := q.now()
-	after := order.DueCursor{At: now}
-	for m.Due < sweepMaxRows {
-		page, err := orders.DueOrders(ctx, after, now.Add(rearmAhead), sweepPage)
-		if err != nil {
-			return m, fmt.Errorf("compare wake-ups: %w", err)
-		}
-		if len(page) == 0 {
-			return m, nil
-		}
-		asked, err := q.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, d := range page {
-				p.Exists(ctx, taskKey(wakeID(d.OrderNo, d.At)))
-			}
-			return nil
-		})
-		if err != nil {
-			return m, fmt.Errorf("compare wake-ups: %w", err)
-		}
-		for _, a := range asked {
-			if found, ok := a.(*redis.IntCmd); ok && found.Val() == 0 {
-				m.Missing++
-			}
-		}
-		m.Due += len(page)
-		last := page[len(page)-1]
-		after = order.DueCursor{At: last.At, OrderNo: last.OrderNo}
-	}
-	m.More = true
-	return m, nil
-}
-
-// taskKey is where asynq keeps a task.
-func taskKey(id string) string { return "asynq:{" + QueueExpire + "}:t:" + id }
 
 func (q *Queue) inspector() *asynq.Inspector { return asynq.NewInspectorFromRedisClient(q.redis) }

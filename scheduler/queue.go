@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,11 +21,14 @@ import (
 
 // Bounds of the producer.
 const (
-	armBuffer   = 8192                   // wake-ups waiting for Redis; past it the sweep sets them
-	armers      = 8                      // goroutines that talk to Redis
-	armTimeout  = 500 * time.Millisecond // one enqueue; a hung Redis must not hold the buffer
-	dropAtLeast = 2 * time.Second        // nearer ones may be pending, where deleting scans the list
-	flushWait   = time.Second            // for what waits when the queue closes; the sweep has the rest
+	armBuffer  = 8192                   // wake-ups waiting for Redis; past it the sweep sets them
+	armers     = 8                      // goroutines that talk to Redis
+	armTimeout = 500 * time.Millisecond // one enqueue; a hung Redis must not hold the buffer
+	// armedFor is how long a slot that was set is not set again: tens of
+	// thousands of orders placed in a second share one, and one call to Redis.
+	armedFor  = 10 * time.Second
+	maxArmed  = 4096        // slots remembered
+	flushWait = time.Second // for what waits when the queue closes; the sweep has the rest
 )
 
 // ErrRedisURL marks a Redis URL that cannot be used; it never shows a password.
@@ -39,7 +43,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		if !clusterURL(rest, &o) {
 			return nil, ErrRedisURL
 		}
-		return redis.NewUniversalClient(&o), nil
+		return newCluster(&o), nil
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") {
@@ -79,10 +83,11 @@ func clusterURL(rest string, o *redis.UniversalOptions) bool {
 // Observer is told what the scheduler does. Implementations must be quick and
 // safe for concurrent use.
 type Observer interface {
-	Armed(result string)              // set, conflict, dropped, failed, unset
-	Fired(result string)              // a task ran: done, not_due, unknown, throttled, poison, error
-	Swept(overdue, asked, direct int) // one pass: rows found, tasks made, orders run without a task
-	RedisLost()                       // Redis came back without its data
+	Armed(result string) // a slot or a refund's wake-up: set, conflict, dropped, failed
+	Fired(result string) // an order or a refund was run: done, not_due, unknown, throttled, poison, error
+	Swept(overdue int)   // one pass of the sweep: orders whose task had not come
+	Died()               // a task gave up: somebody has to look
+	RedisLost()          // Redis came back without its data
 }
 
 // Queue is the producer: it implements order.Tasks. It never makes its caller
@@ -100,16 +105,18 @@ type Queue struct {
 	workers sync.WaitGroup
 	failing atomic.Bool // said once, not per task
 
+	armedMu sync.Mutex
+	armed   map[int64]time.Time // slots, and when they were set
+
 	ctx    context.Context // ends when Close has waited long enough
 	cancel context.CancelFunc
 }
 
+// arm is a wake-up to set: of a slot, or of a refund.
 type arm struct {
-	orderNo string
-	version int64
-	at      time.Time
-	drop    bool
-	refund  bool // orderNo is the number of a refund
+	slot   int64
+	refund string
+	at     time.Time // of a refund
 }
 
 // NewQueue starts a producer on a Redis. Close ends it and leaves the client open.
@@ -117,7 +124,7 @@ func NewQueue(client redis.UniversalClient, now func() time.Time, log *slog.Logg
 	if observe == nil {
 		observe = nobody{}
 	}
-	q := &Queue{redis: client, client: asynq.NewClientFromRedisClient(client), now: now, log: log, observe: observe, arms: make(chan arm, armBuffer)}
+	q := &Queue{redis: client, client: asynq.NewClientFromRedisClient(client), now: now, log: log, observe: observe, arms: make(chan arm, armBuffer), armed: map[int64]time.Time{}}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	for range armers {
 		q.workers.Go(func() {
@@ -129,23 +136,48 @@ func NewQueue(client redis.UniversalClient, now func() time.Time, log *slog.Logg
 	return q
 }
 
-// CloseAt sets a wake-up. It returns at once; a wake-up that cannot be set is
-// counted and left to the sweep.
-func (q *Queue) CloseAt(orderNo string, version int64, at time.Time) {
-	q.hand(arm{orderNo: orderNo, version: version, at: at})
+// CloseAt sets the wake-up of an order: that of the second in which it is due,
+// which all orders of that second share. It returns at once; a wake-up that
+// cannot be set is counted and left to the sweep. Nobody takes it back: the
+// order may be paid, but its second has others.
+func (q *Queue) CloseAt(_ string, _ int64, at time.Time) {
+	if slot := slotOf(at); q.unset(slot) {
+		q.hand(arm{slot: slot})
+	}
 }
 
 // RefundAt sets the wake-up of a refund, in a queue of its own: a storm of
 // timeouts does not hold money back.
 func (q *Queue) RefundAt(outRefundNo string, at time.Time) {
-	q.hand(arm{orderNo: outRefundNo, at: at, refund: true})
+	q.hand(arm{refund: outRefundNo, at: at})
 }
 
-// Drop takes a wake-up back, when it is far enough ahead to be still asleep;
-// otherwise it fires and finds nothing to do.
-func (q *Queue) Drop(orderNo string, at time.Time) {
-	if at.Sub(q.now()) >= dropAtLeast {
-		q.hand(arm{orderNo: orderNo, at: at, drop: true})
+// unset reports that a slot was not set lately, and remembers that it is now. A
+// slot that has come is always unset: its task may have run.
+func (q *Queue) unset(slot int64) bool {
+	now := q.now()
+	q.armedMu.Lock()
+	defer q.armedMu.Unlock()
+	if at, ok := q.armed[slot]; ok && slot > now.Unix() && now.Sub(at) < armedFor {
+		return false
+	}
+	if len(q.armed) >= maxArmed {
+		clear(q.armed)
+	}
+	q.armed[slot] = now
+	return true
+}
+
+// forget makes slots be set again: one that was not, or all, when Redis has lost
+// them.
+func (q *Queue) forget(slots ...int64) {
+	q.armedMu.Lock()
+	defer q.armedMu.Unlock()
+	if len(slots) == 0 {
+		clear(q.armed)
+	}
+	for _, s := range slots {
+		delete(q.armed, s)
 	}
 }
 
@@ -159,6 +191,7 @@ func (q *Queue) hand(a arm) {
 	case q.arms <- a:
 	default:
 		q.observe.Armed("dropped")
+		q.forget(a.slot)
 	}
 }
 
@@ -169,28 +202,37 @@ func (q *Queue) handle(a arm) {
 	}
 	ctx, cancel := context.WithTimeout(q.ctx, armTimeout)
 	defer cancel()
-	if a.drop {
-		if err := q.inspector().DeleteTask(QueueExpire, wakeID(a.orderNo, a.at)); err == nil {
-			q.observe.Armed("unset")
-		}
-		return
+	if a.refund != "" {
+		_, _ = q.armRefund(ctx, a.refund, wakeID(a.refund, a.at), a.at)
+	} else if _, err := q.armSlot(ctx, a.slot); err != nil {
+		q.forget(a.slot)
 	}
-	_, _ = q.enqueue(ctx, a, wakeID(a.orderNo, a.at), asynq.ProcessAt(ceil(a.at)))
+}
+
+// armSlot sets the task of a second.
+func (q *Queue) armSlot(ctx context.Context, slot int64) (bool, error) {
+	return q.enqueue(ctx, TypeExpire, payload{V: 2, Slot: slot}, asynq.Queue(slotQueue(slot)), asynq.TaskID(slotID(slot)),
+		asynq.Timeout(partTimeout), asynq.ProcessAt(time.Unix(slot, 0)))
+}
+
+// armPart gives a part of a slot to whoever is free, now.
+func (q *Queue) armPart(ctx context.Context, slot, n int64, from, to *mark) (bool, error) {
+	return q.enqueue(ctx, TypeExpire, payload{V: 2, Slot: slot, From: from, To: to}, asynq.Queue(slotQueue(slot+n)), asynq.TaskID(partID(slot, from, to)),
+		asynq.Timeout(partTimeout))
+}
+
+func (q *Queue) armRefund(ctx context.Context, no, id string, at time.Time) (bool, error) {
+	return q.enqueue(ctx, TypeRefund, payload{V: 1, OutRefundNo: no}, asynq.Queue(QueueRefund), asynq.TaskID(id), asynq.Timeout(taskTimeout), asynq.ProcessAt(ceil(at)))
 }
 
 // enqueue sets a task and reports whether it is new. A conflict means that the
 // same wake-up is set already, often by this very call before its answer was lost.
-func (q *Queue) enqueue(ctx context.Context, a arm, id string, when ...asynq.Option) (bool, error) {
-	task, queue, p := TypeExpire, QueueExpire, payload{V: 1, OrderNo: a.orderNo, Version: a.version}
-	if a.refund {
-		task, queue, p = TypeRefund, QueueRefund, payload{V: 1, OutRefundNo: a.orderNo}
-	}
+func (q *Queue) enqueue(ctx context.Context, typ string, p payload, options ...asynq.Option) (bool, error) {
 	b, err := json.Marshal(p)
 	if err != nil {
 		return false, err
 	}
-	options := append([]asynq.Option{asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}, when...)
-	_, err = q.client.EnqueueContext(ctx, asynq.NewTask(task, b), options...)
+	_, err = q.client.EnqueueContext(ctx, asynq.NewTask(typ, b), append(options, asynq.MaxRetry(maxRetry))...)
 	switch {
 	case err == nil:
 		q.failing.Store(false)
@@ -238,27 +280,54 @@ func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
 			"check that maxmemory-policy is noeviction"
 	default:
 		f.Level, f.Why, f.Fix = sqldb.LevelFail, "a Redis that evicts keys loses wake-ups and blocks their ids for ever",
-			"redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
+			"redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf, on every node"
 	}
 	aof := sqldb.Finding{ID: "redis.appendonly", Level: sqldb.LevelOK, Found: config(ctx, client, "appendonly")}
-	if aof.Found == "no" {
+	if aof.Found == "no" || strings.HasPrefix(aof.Found, "no at ") {
 		aof.Level, aof.Why, aof.Fix = sqldb.LevelWarn, "a restart of Redis forgets the wake-ups; the sweep re-arms them",
-			"redis-cli CONFIG SET appendonly yes, and the same in redis.conf"
+			"redis-cli CONFIG SET appendonly yes, and the same in redis.conf, on every node"
 	}
 	return []sqldb.Finding{f, aof}
 }
 
+// config reads a setting, "" when it cannot. The nodes of a cluster, replicas
+// too, which are masters after a fail-over, should be of one mind; if not, the
+// settings come with a node that has each, sorted.
 func config(ctx context.Context, client redis.UniversalClient, name string) string {
-	m, err := client.ConfigGet(ctx, name).Result()
-	if err != nil {
+	cluster, ok := client.(*redis.ClusterClient)
+	if !ok {
+		m, err := client.ConfigGet(ctx, name).Result()
+		if err != nil {
+			return ""
+		}
+		return m[name]
+	}
+	var mu sync.Mutex
+	found := map[string]string{}
+	if err := cluster.ForEachShard(ctx, func(ctx context.Context, node *redis.Client) error {
+		m, err := node.ConfigGet(ctx, name).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		found[m[name]] = node.Options().Addr
+		return err
+	}); err != nil {
 		return ""
 	}
-	return m[name]
+	var all []string
+	for value, addr := range found {
+		if len(found) == 1 {
+			return value
+		}
+		all = append(all, value+" at "+addr)
+	}
+	sort.Strings(all)
+	return strings.Join(all, ", ")
 }
 
 type nobody struct{}
 
-func (nobody) Armed(string)        {}
-func (nobody) Fired(string)        {}
-func (nobody) Swept(int, int, int) {}
-func (nobody) RedisLost()          {}
+func (nobody) Armed(string) {}
+func (nobody) Fired(string) {}
+func (nobody) Swept(int)    {}
+func (nobody) Died()        {}
+func (nobody) RedisLost()   {}

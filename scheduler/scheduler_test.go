@@ -24,6 +24,8 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
+		// go-redis knocks once a second at a node that is dead, and sees only then that it was closed.
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"),
 		goleak.IgnoreTopFunction("orderd/migrations/sqldb/sqldbtest/servers.(*child).Start.func1"),
 		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Wait"), goleak.IgnoreAnyFunction("os.(*Process).Wait"))
 }
@@ -36,6 +38,7 @@ type shop struct {
 	early  int
 	answer func(orderNo string, n int) error // nil for done
 
+	closing   map[string]bool // asked about, or in line
 	refundDue map[string]time.Time
 	refundRan map[string]int
 	again     func(no string, n int) time.Time // when a refund wants to be looked at next; zero: never
@@ -71,8 +74,18 @@ func (s *shop) DueRefunds(_ context.Context, after order.DueCursor, until time.T
 	return page(s.refundDue, after, until, limit), nil
 }
 
+// scheduled counts the tasks of slots that wait for their time.
+func scheduled(t *testing.T, client redis.UniversalClient) (n int64) {
+	t.Helper()
+	for _, queue := range slotQueues {
+		in, _ := client.ZCard(t.Context(), "asynq:{"+queue+"}:scheduled").Result()
+		n += in
+	}
+	return n
+}
+
 func newShop(due map[string]time.Time) *shop {
-	return &shop{due: due, ran: map[string]int{}, refundDue: map[string]time.Time{}, refundRan: map[string]int{}}
+	return &shop{due: due, ran: map[string]int{}, closing: map[string]bool{}, refundDue: map[string]time.Time{}, refundRan: map[string]int{}}
 }
 
 func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
@@ -94,7 +107,7 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 		if err := s.answer(no, s.ran[no]); err != nil {
 			var closing *order.ClosingError
 			if errors.As(err, &closing) {
-				s.due[no] = closing.At
+				s.due[no], s.closing[no] = closing.At, true
 			}
 			return err
 		}
@@ -103,10 +116,49 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 	return nil
 }
 
-func (s *shop) DueOrders(_ context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
+func (s *shop) ExpireAll(ctx context.Context, due []order.Due, why order.Cause, admit order.Admit) []error {
+	return expireEach(ctx, due, why, admit, s.Expire)
+}
+
+func expireEach(ctx context.Context, due []order.Due, why order.Cause, admit order.Admit, expire func(context.Context, string, order.Cause) error) []error {
+	errs := make([]error, len(due))
+	err := admit(ctx, len(due))
+	for i, d := range due {
+		if errs[i] = err; err == nil {
+			errs[i] = expire(ctx, d.OrderNo, why)
+		}
+		if errors.Is(errs[i], order.ErrNotFound) || errors.As(errs[i], new(*order.NotDueError)) {
+			errs[i] = nil // somebody else has its turn
+		}
+	}
+	return errs
+}
+
+func (s *shop) AwaitClose(_ context.Context, due []order.Due, _ order.Cause) []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return page(s.due, after, until, limit), nil
+	for _, d := range due {
+		if _, ok := s.due[d.OrderNo]; ok {
+			s.closing[d.OrderNo] = true
+		}
+	}
+	return make([]error, len(due))
+}
+
+func (s *shop) DueOrders(_ context.Context, state order.State, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := map[string]time.Time{}
+	for no, at := range s.due {
+		if s.closing[no] == (state == order.Closing) {
+			in[no] = at
+		}
+	}
+	due := page(in, after, until, limit)
+	for i := range due {
+		due[i].State = state
+	}
+	return due, nil
 }
 
 func page(due map[string]time.Time, after order.DueCursor, until time.Time, limit int) []order.Due {
@@ -236,11 +288,11 @@ func TestRedisLosesEverything(t *testing.T) {
 	}
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer client.Close()
-	wait(t, "wake-ups set", 5*time.Second, func() bool { n, _ := client.ZCard(t.Context(), "asynq:{expire}:scheduled").Result(); return n == 3 })
+	wait(t, "wake-ups set", 5*time.Second, func() bool { return scheduled(t, client) >= 2 })
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "wake-ups set again", 5*time.Second, func() bool { n, _ := client.ZCard(t.Context(), "asynq:{expire}:scheduled").Result(); return n >= 1 })
+	wait(t, "wake-ups set again", 5*time.Second, func() bool { return scheduled(t, client) >= 1 })
 	wait(t, "a and b end", 10*time.Second, func() bool { return s.left() == 1 })
 	server.Kill()
 	wait(t, "c ends while Redis is dead", 15*time.Second, func() bool { return s.left() == 0 })
@@ -253,7 +305,7 @@ func TestRedisLosesEverything(t *testing.T) {
 	wait(t, "d ends after Redis came back empty", 15*time.Second, func() bool { return s.left() == 0 })
 }
 
-// A task that a dead worker took stays "active" under its lease and blocks its id: the sweep must come under another
+// A task that a dead worker took stays "active" under its lease and blocks its id: the sweep must come without one
 // (found by probe; asynq #1051).
 func TestTaskOfADeadWorker(t *testing.T) {
 	m := mini(t)
@@ -264,17 +316,17 @@ func TestTaskOfADeadWorker(t *testing.T) {
 	q.CloseAt("o1", 1, due)
 	q.Close()
 	// What a kill −9 leaves: the id in "active" without anybody working on it.
-	id := wakeID("o1", due)
-	for _, list := range []string{"scheduled"} {
-		m.ZRem("asynq:{expire}:"+list, id)
-	}
-	if _, err := m.Lpush("asynq:{expire}:active", id); err != nil {
+	id, queue := slotID(slotOf(due)), "asynq:{"+slotQueue(slotOf(due))+"}:"
+	if _, err := m.ZRem(queue+"scheduled", id); err != nil {
 		t.Fatal(err)
 	}
-	m.HSet("asynq:{expire}:t:"+id, "state", "active")
+	if _, err := m.Lpush(queue+"active", id); err != nil {
+		t.Fatal(err)
+	}
+	m.HSet(queue+"t:"+id, "state", "active")
 	s := newShop(map[string]time.Time{"o1": due})
 	start(t, "redis://"+m.Addr(), s)
-	wait(t, "the order ends by another task", 10*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "the order ends by the sweep", 10*time.Second, func() bool { return s.left() == 0 })
 }
 
 // WeChat without an answer must be asked again at the time the order says, and not give up.
@@ -290,28 +342,6 @@ func TestUnknownIsAskedAgain(t *testing.T) {
 	wait(t, "asked until it answered", 15*time.Second, func() bool { return s.left() == 0 })
 	if s.ran["o1"] < 3 {
 		t.Errorf("asked %d times", s.ran["o1"])
-	}
-}
-
-// Poison tasks must be archived at once and seen, and not disturb the others (reliability T4).
-func TestPoisonTasks(t *testing.T) {
-	m := mini(t)
-	s := newShop(map[string]time.Time{"good": time.Now().Add(300 * time.Millisecond)})
-	q, _ := start(t, "redis://"+m.Addr(), s)
-	client := asynq.NewClient(asynq.RedisClientOpt{Addr: m.Addr()})
-	defer client.Close()
-	for i, task := range []*asynq.Task{asynq.NewTask(TypeExpire, []byte("{")), asynq.NewTask("order:unknown", nil),
-		asynq.NewTask(TypeExpire, []byte(`{"v":1,"order_no":"ghost"}`))} {
-		if _, err := client.Enqueue(task, asynq.Queue(QueueExpire), asynq.TaskID(fmt.Sprint("poison", i))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	q.CloseAt("good", 1, s.due["good"])
-	wait(t, "the good one runs", 10*time.Second, func() bool { return s.left() == 0 })
-	wait(t, "three dead tasks are visible", 10*time.Second, func() bool { dead, err := q.Dead(); return err == nil && len(dead) == 3 })
-	d, err := q.Depth()
-	if err != nil || d.States["archived"] != 3 {
-		t.Errorf("%+v %v", d, err)
 	}
 }
 
@@ -337,7 +367,8 @@ func TestPoisonRowsDoNotHideTheNext(t *testing.T) {
 func TestPayloadVersions(t *testing.T) {
 	for in, ok := range map[string]bool{
 		`{"v":1,"order_no":"o","version":3}`: true, `{"v":2,"order_no":"o","version":3,"new":"field"}`: true, `{"v":1,"order_no":"o"}`: true,
-		`{"v":1}`: false, `{"order_no":"o"}`: false, `null`: false, ``: false, `[]`: false,
+		`{"v":2,"slot":1800000000}`: true, `{"v":2,"slot":1800000000,"from":{"at":1,"order_no":"a"},"to":{"at":2,"order_no":"b"}}`: true,
+		`{"v":2,"slot":-1}`: false, `{"v":2,"slot":5,"from":{"at":1}}`: false, `{"v":1}`: false, `{"order_no":"o"}`: false, `null`: false, ``: false, `[]`: false,
 	} {
 		if _, err := decodePayload([]byte(in)); (err == nil) != ok {
 			t.Errorf("%s: %v", in, err)

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 )
 
@@ -63,14 +63,16 @@ func TestBacklogIsNotLoss(t *testing.T) {
 		s.due[fmt.Sprintf("o%03d", i)] = due
 	}
 	m := mini(t)
-	if err := m.Set(epochKey, "1"); err != nil { // a Redis that we know: it has lost nothing
-		t.Fatal(err)
+	for queue := range queues() { // a Redis that we know: it has lost nothing
+		if err := m.Set(epochKey(queue), "1"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	q, w := newWorker(t, "redis://"+m.Addr(), s, Options{SweepEvery: 250 * time.Millisecond, CloseRate: 100, Concurrency: 8})
 	for no := range s.due {
 		q.CloseAt(no, 1, due)
 	}
-	wait(t, "the herd is in the queue", 10*time.Second, func() bool { return tasks(t, q) == herd })
+	wait(t, "the herd is in the queue", 10*time.Second, func() bool { return tasks(t, q) >= 1 })
 	run(t, w)
 	most := 0
 	wait(t, "the herd ends", 20*time.Second, func() bool { most = max(most, tasks(t, q)); return s.left() == 0 })
@@ -91,9 +93,11 @@ func TestPausedQueue(t *testing.T) {
 	for no := range s.due {
 		q.CloseAt(no, 1, due)
 	}
-	wait(t, "tasks are in the queue", 5*time.Second, func() bool { return tasks(t, q) == 60 })
-	if err := q.inspector().PauseQueue(QueueExpire); err != nil {
-		t.Fatal(err)
+	wait(t, "tasks are in the queue", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
+	for _, queue := range slotQueues {
+		if err := q.inspector().PauseQueue(queue); err != nil && queue == slotQueue(slotOf(due)) {
+			t.Fatal(err)
+		}
 	}
 	run(t, w)
 	wait(t, "orders end past the paused queue", 15*time.Second, func() bool { return s.left() == 0 })
@@ -184,6 +188,10 @@ func (s *slow) Expire(ctx context.Context, no string, cause order.Cause) error {
 	return s.shop.Expire(ctx, no, cause)
 }
 
+func (s *slow) ExpireAll(ctx context.Context, due []order.Due, why order.Cause, admit order.Admit) []error {
+	return expireEach(ctx, due, why, admit, s.Expire)
+}
+
 // Deadlines of more than a day came out at two days, of more than two at two months, in an ordering program that
 // added days in hours (peers 9). The score in Redis must be the due time, rounded up.
 func TestDeadlinesBeyondADay(t *testing.T) {
@@ -199,7 +207,7 @@ func TestDeadlinesBeyondADay(t *testing.T) {
 	q.Close()
 	for _, d := range waits {
 		at := now.Add(d)
-		score, err := m.ZScore("asynq:{expire}:scheduled", wakeID("o", at))
+		score, err := m.ZScore("asynq:{"+slotQueue(slotOf(at))+"}:scheduled", slotID(slotOf(at)))
 		if err != nil || time.Unix(int64(score), 0).Before(at) || time.Unix(int64(score), 0).Sub(at) >= time.Second {
 			t.Errorf("%s: score %.0f for %d (%v)", d, score, at.Unix(), err)
 		}
@@ -209,61 +217,14 @@ func TestDeadlinesBeyondADay(t *testing.T) {
 	}
 }
 
-// A wake-up taken back too near its time would scan the whole pending list; one far ahead must go.
-func TestDrop(t *testing.T) {
-	m := mini(t)
-	client := redis.NewClient(&redis.Options{Addr: m.Addr()})
-	defer client.Close()
-	q := NewQueue(client, time.Now, slog.New(slog.DiscardHandler), nil)
-	defer q.Close()
-	far, near := time.Now().Add(time.Hour), time.Now().Add(time.Second)
-	q.CloseAt("far", 1, far)
-	q.CloseAt("near", 1, near)
-	wait(t, "both set", 5*time.Second, func() bool { return tasks(t, q) == 2 })
-	q.Drop("near", near)
-	q.Drop("far", far)
-	wait(t, "the far one is gone", 5*time.Second, func() bool { return tasks(t, q) == 1 })
-	if _, err := q.inspector().GetTaskInfo(QueueExpire, wakeID("near", near)); err != nil {
-		t.Error(err)
-	}
-}
-
-// An operator must be able to run and to discard a dead task, and neither by mistake one that is alive.
-func TestDeadTasksAndMissing(t *testing.T) {
-	m := mini(t)
+// What Redis has lost must be seen: the seconds in which orders come due and that have no task.
+func TestMissing(t *testing.T) {
 	s := newShop(map[string]time.Time{})
-	q, w := newWorker(t, "redis://"+m.Addr(), s, Options{SweepEvery: time.Hour})
-	client := asynq.NewClient(asynq.RedisClientOpt{Addr: m.Addr()})
-	defer client.Close()
-	for _, id := range []string{"p1", "p2"} {
-		if _, err := client.Enqueue(asynq.NewTask(TypeExpire, []byte(`{"v":1,"order_no":"`+id+`"}`)), asynq.Queue(QueueExpire), asynq.TaskID(id)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run(t, w)
-	dead := func(n int) func() bool {
-		return func() bool { d, err := q.Dead(); return err == nil && len(d) == n }
-	}
-	wait(t, "two dead", 10*time.Second, dead(2))
-	s.mu.Lock()
-	s.due["p1"] = time.Now() // mended: the order is there now
-	s.mu.Unlock()
-	if err := errors.Join(q.RunDead("p1"), q.DiscardDead("p2")); err != nil {
-		t.Fatal(err)
-	}
-	wait(t, "run and discarded", 10*time.Second, func() bool { return s.left() == 0 && dead(0)() })
-
+	q, _ := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: time.Hour})
 	at := time.Now().Add(time.Minute)
-	s.mu.Lock()
-	s.due["armed"], s.due["forgotten"] = at, at
-	s.mu.Unlock()
+	s.due["armed"], s.due["with it"], s.due["forgotten"] = at, at, at.Add(2*time.Second)
 	q.CloseAt("armed", 1, at)
 	wait(t, "armed", 5*time.Second, func() bool { return tasks(t, q) == 1 })
-	for _, id := range []string{wakeID("armed", at), "none"} {
-		if err := q.DiscardDead(id); !errors.Is(err, ErrNoSuchTask) {
-			t.Errorf("%s: %v", id, err)
-		}
-	}
 	if got, err := q.Missing(t.Context(), s); err != nil || got != (Missing{Due: 2, Missing: 1}) {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -284,5 +245,48 @@ func TestClusterURL(t *testing.T) {
 	c, ok := client.(*redis.ClusterClient)
 	if !ok || len(c.Options().Addrs) != 2 || c.Options().Username != "u" || c.Options().Password != "p@ss" {
 		t.Errorf("%T %+v", client, c)
+	}
+}
+
+// A second with thousands of orders is cut into parts for all workers: a bad cut leaves orders to the sweep, which
+// does not come here, or asks about them twice.
+func TestSlotIsCutIntoParts(t *testing.T) {
+	due := ceil(time.Now().Add(2 * time.Second))
+	s := newShop(dueIn(3*partSize+1, due))
+	for no := range s.due { // several on each millisecond, and some on the second itself
+		if n := len(s.ran); n%3 > 0 {
+			s.due[no] = due.Add(-time.Duration(n%400) * time.Millisecond)
+		}
+		s.ran[no] = 0
+	}
+	url := sqldbtest.RedisServer(t).URL()
+	var queues [3]*Queue
+	for i := range queues {
+		q, w := newWorker(t, url, s, Options{SweepEvery: time.Hour, CloseRate: -1})
+		run(t, w)
+		queues[i] = q
+	}
+	queues[0].CloseAt("any", 1, due)
+	wait(t, "all parts are through", 20*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "no task stays behind", 5*time.Second, func() bool { return tasks(t, queues[0]) == 0 })
+	s.ranOnce(t)
+}
+
+// Tens of thousands of orders that are placed in one second share a task: one call to Redis, and not one each.
+func TestSecondIsSetOnce(t *testing.T) {
+	m := mini(t)
+	q, _ := newWorker(t, "redis://"+m.Addr(), newShop(nil), Options{})
+	at := time.Now().Add(time.Hour).Truncate(time.Second)
+	calls := m.CommandCount()
+	for i := range 10_000 {
+		q.CloseAt(fmt.Sprint("o", i), 1, at.Add(-time.Duration(i%1000)*time.Millisecond))
+	}
+	wait(t, "set", 5*time.Second, func() bool { return tasks(t, q) == 1 })
+	q.forget() // Redis has lost it
+	before := m.CommandCount()
+	q.CloseAt("o", 1, at)
+	wait(t, "set again", 5*time.Second, func() bool { return m.CommandCount() > before })
+	if n := before - calls; n > 50 { // waiting asks too
+		t.Errorf("%d calls of Redis", n)
 	}
 }

@@ -2,11 +2,14 @@ package scheduler
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/hibiken/asynq"
 
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
@@ -15,22 +18,18 @@ import (
 // Bounds of the sweep.
 const (
 	sweepPage     = 500
-	sweepMaxRows  = 20_000           // of one pass; the next one goes on where it stopped
-	sweepDirect   = 16               // orders run at once without a task
-	lookAhead     = 30 * time.Second // wake-ups set again before they are due
+	sweepMaxRows  = 100_000          // of one pass; the next one goes on where it stopped
+	sweepDirect   = 16               // refunds, and tasks that failed, run at once
+	lookAhead     = 30 * time.Second // slots set again before they are due
 	rearmAhead    = 10 * time.Minute // after Redis lost its data
-	epochKey      = "orderd:epoch"   // gone when Redis lost its data
 	redisPatience = 500 * time.Millisecond
-	// directAfter counts sweeps: an order this much overdue, which the backlog
-	// does not explain, sits in a task that will not come (asynq can lose one
-	// for ever), and is run here.
-	directAfter = 4
 	// firstWord is the least that a healthy queue needs: a due time in the
 	// middle of a second is rounded up, and then looked for by polling.
 	firstWord = 2 * time.Second
 	// maxExplained is how long a backlog is taken as the reason for an order
-	// being late: at 50 closes a second 30,000 orders are through by then.
+	// being late.
 	maxExplained = 10 * time.Minute
+	failedAtOnce = 200 // failed tasks that one pass tries again
 )
 
 // sweep covers what the queue forgets. Its passes page by (due_at, order_no),
@@ -40,6 +39,7 @@ type sweep struct {
 	cursor       order.DueCursor // where a pass that was cut short goes on
 	refundCursor order.DueCursor
 	up           time.Time // since when Redis answers, zero while it does not
+	retrying     atomic.Bool
 }
 
 func (s *sweep) run(ctx context.Context) {
@@ -57,9 +57,11 @@ func (s *sweep) run(ctx context.Context) {
 
 func (s *sweep) pass(ctx context.Context) {
 	now := s.w.o.Now()
+	s.w.expiry.ring()
+	s.retryFailed(ctx)
 	if !s.redisAlive(ctx) {
 		s.up = time.Time{}
-		s.overdue(ctx, false, now)
+		s.overdue(ctx, now)
 		s.refunds(ctx, now)
 		return
 	}
@@ -68,8 +70,9 @@ func (s *sweep) pass(ctx context.Context) {
 		s.up = now
 	}
 	if s.redisLost(ctx) {
+		s.w.o.Queue.forget()
 		s.arm(ctx, rearmAhead)
-		s.overdue(ctx, true, now) // no task is on its way: nothing to wait for
+		s.overdue(ctx, now) // no task is on its way: nothing to wait for
 		return
 	}
 	s.arm(ctx, lookAhead)
@@ -77,12 +80,12 @@ func (s *sweep) pass(ctx context.Context) {
 	if now.Sub(s.up) < patience {
 		return // the tasks that waited for Redis, or for us, are running now
 	}
-	s.overdue(ctx, true, now.Add(-patience))
+	s.overdue(ctx, now.Add(-patience))
 }
 
-// explained is how late an order may be only because its task waits its turn.
-// Tasks made for those would be so much more to wait for: a sweep that takes a
-// backlog for a loss never lets it end. A paused queue explains nothing.
+// explained is how late an order may be only because its task waits its turn. A
+// sweep that ran those itself would do so beside the workers, one by one after
+// them. A paused queue explains nothing.
 func (s *sweep) explained() time.Duration {
 	d, err := s.w.o.Queue.Depth()
 	if err != nil || d.Paused {
@@ -101,75 +104,149 @@ func (s *sweep) redisAlive(ctx context.Context) bool {
 	return s.w.o.Queue.redis.Ping(ctx).Err() == nil
 }
 
-// redisLost tells whether Redis has lost its data, or is new to us: a key of
-// ours has vanished.
+// redisLost tells whether Redis has lost data, or is new to us: a key of ours has
+// vanished from beside one of the queues. On a cluster they are on several nodes.
 func (s *sweep) redisLost(ctx context.Context) bool {
 	client := s.w.o.Queue.redis
-	isNew, err := client.SetNX(ctx, epochKey, s.w.o.Now().Unix(), 0).Result()
-	if err != nil || !isNew {
-		return false
+	lost := false
+	for queue := range queues() {
+		isNew, err := client.SetNX(ctx, epochKey(queue), s.w.o.Now().Unix(), 0).Result()
+		lost = lost || err == nil && isNew
+		// asynq's client remembers that it announced a queue and would not do so
+		// again; without the announcement its inspector is blind.
+		if err := client.SAdd(ctx, "asynq:queues", queue).Err(); err != nil {
+			s.w.o.Log.Warn("queue not announced", "queue", queue, "err", err)
+		}
 	}
-	// asynq's client remembers that it announced the queue and would not do so
-	// again; without the announcement its inspector is blind.
-	if err := client.SAdd(ctx, "asynq:queues", QueueExpire, QueueRefund, QueueReconcile).Err(); err != nil {
-		s.w.o.Log.Warn("queue not announced", "err", err)
+	if lost {
+		s.w.o.Observe.RedisLost()
+		s.w.o.Log.Info("Redis is new or came back empty, setting the wake-ups again")
 	}
-	s.w.o.Observe.RedisLost()
-	s.w.o.Log.Info("Redis is new or came back empty, setting the wake-ups again")
-	return true
+	return lost
 }
 
-// arm sets the wake-ups of the near future; those that are set are a conflict.
+// epochKey is gone when Redis lost the data of a queue: it is in its slot.
+func epochKey(queue string) string { return "orderd:epoch:{" + queue + "}" }
+
+// arm sets the slots of the near future in which orders are due. It looks for one
+// order per slot, however many there are.
 func (s *sweep) arm(ctx context.Context, ahead time.Duration) {
 	now := s.w.o.Now()
-	s.each(ctx, s.w.o.Orders.DueOrders, order.DueCursor{At: now}, now.Add(ahead), func(d order.Due) bool {
-		armCtx, cancel := context.WithTimeout(ctx, armTimeout)
-		defer cancel()
-		_, err := s.w.o.Queue.enqueue(armCtx, arm{orderNo: d.OrderNo, version: d.Version, at: d.At}, wakeID(d.OrderNo, d.At), asynq.ProcessAt(ceil(d.At)))
-		return err == nil
-	})
+	for _, state := range []order.State{order.Pending, order.Closing} {
+		err := eachSlot(ctx, s.w.o.Orders, state, now, now.Add(ahead), func(slot int64) {
+			s.w.o.Queue.CloseAt("", 0, time.Unix(slot, 0))
+		})
+		if err != nil && ctx.Err() == nil {
+			s.w.o.Log.Warn("sweep: cannot read what comes due", "err", err)
+		}
+	}
 }
 
-// overdue brings what should have happened by until. With a live Redis it makes
-// a task of the sweep's own, and what is later still is run here; without, all
-// of it is.
-func (s *sweep) overdue(ctx context.Context, alive bool, until time.Time) {
-	now := s.w.o.Now()
-	direct := until.Add(-(directAfter - 1) * s.w.o.SweepEvery)
-	var rows, asked, ran int
+// eachSlot gives the slots in which orders of a state come due.
+func eachSlot(ctx context.Context, o Orders, state order.State, from, until time.Time, do func(slot int64)) error {
+	for {
+		next, err := o.DueOrders(ctx, state, order.DueCursor{At: from}, until, 1)
+		if err != nil || len(next) == 0 {
+			return err
+		}
+		slot := slotOf(next[0].At)
+		do(slot)
+		from = time.Unix(slot, 0).Add(time.Millisecond)
+	}
+}
+
+// overdue takes what should have been taken by until and was not, whatever the
+// reason: the task was lost, or its worker died.
+func (s *sweep) overdue(ctx context.Context, until time.Time) {
+	rows := 0
 	var failed failures
 	var running sync.WaitGroup
-	slots := make(chan struct{}, sweepDirect)
-	s.cursor = s.each(ctx, s.w.o.Orders.DueOrders, s.cursor, until, func(d order.Due) bool {
-		rows++
-		if alive && d.At.After(direct) {
-			var isNew bool
-			if isNew, alive = s.enqueue(ctx, d, now); isNew {
-				asked++
-			}
-			if alive {
-				return true
-			}
-		}
+	find := func(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
+		return s.w.o.Orders.DueOrders(ctx, order.Pending, after, until, limit)
+	}
+	slots := make(chan struct{}, pagesAtOne)
+	s.cursor = s.pages(ctx, find, s.cursor, until, partSize, func(page []order.Due) bool {
+		rows += len(page)
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
 			return false
 		}
-		ran++
 		running.Go(func() {
 			defer func() { <-slots }()
-			failed.add(d.OrderNo, s.ask(ctx, d))
+			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait) // a stop does not cut off what was begun
+			defer cancel()
+			failed.add(page[0].OrderNo, s.w.expiry.take(run, page, cause("sweep", "")))
 		})
 		return true
 	})
 	running.Wait()
 	if rows > 0 {
-		s.w.o.Observe.Swept(rows, asked, ran)
-		s.w.o.Log.Info("sweep", "overdue", rows, "asked", asked, "direct", ran, "redis", alive)
+		s.w.o.Observe.Swept(rows)
+		s.w.o.Log.Info("sweep", "overdue", rows)
 	}
-	if failed.n > 0 { // once a pass: a thousand bad orders are not a thousand lines every few seconds
-		s.w.o.Log.Warn("sweep: orders not done", "failed", failed.n, "first", failed.orderNo, "err", failed.err)
+	failed.tell(s.w.o.Log, "sweep: orders not done")
+}
+
+// retryFailed tries the tasks again that failed and whose time has come, beside
+// the passes: they may take long, and nothing waits for them.
+func (s *sweep) retryFailed(ctx context.Context) {
+	if s.w.o.Failures == nil || !s.retrying.CompareAndSwap(false, true) {
+		return
+	}
+	s.w.loops.Go(func() {
+		defer s.retrying.Store(false)
+		s.failed(ctx)
+	})
+}
+
+func (s *sweep) failed(ctx context.Context) {
+	due, err := s.w.o.Failures.Due(ctx, failedAtOnce)
+	if err != nil {
+		s.w.o.Log.Warn("sweep: cannot read failed tasks", "err", err)
+		return
+	}
+	var running sync.WaitGroup
+	slots := make(chan struct{}, sweepDirect)
+	for i := range due {
+		if ctx.Err() != nil {
+			break
+		}
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
+			defer cancel()
+			s.again(run, &due[i])
+		})
+	}
+	running.Wait()
+}
+
+// again gives a failed task another run, and forgets it when that ends well or
+// its next turn is known.
+func (s *sweep) again(ctx context.Context, f *Failed) {
+	why := cause("sweep", f.ID)
+	var err error
+	if f.Payload != "" {
+		content, cut := strconv.Unquote(f.Payload)
+		if cut != nil {
+			err, content = fmt.Errorf("%w: it was too long to be kept whole", errPoison), f.Payload
+		} else {
+			err = s.w.do(ctx, f.Type, []byte(content), f.ID)
+		}
+		if errors.Is(err, errPoison) {
+			_ = s.w.bury(ctx, Failure{Type: f.Type, Key: f.Key, Cause: err, Payload: []byte(content), Poison: true})
+			return
+		}
+	} else {
+		err = s.w.retry(ctx, Failure{Type: f.Type, Key: f.Key}, why)
+	}
+	if _, later := nextAsk(err); err == nil || later {
+		err = s.w.o.Failures.Done(ctx, f.Type, []string{f.Key})
+	}
+	if err != nil && isFailure(err) {
+		s.w.o.Log.Warn("failed task", "task", f.ID, "err", err)
 	}
 }
 
@@ -190,37 +267,12 @@ func (s *sweep) refunds(ctx context.Context, until time.Time) {
 			defer func() { <-slots }()
 			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
 			defer cancel()
-			err := s.w.refund(run, d.OrderNo, cause("sweep", ""))
-			s.w.o.Observe.Fired(result(err))
-			failed.add(d.OrderNo, err)
+			failed.add(d.OrderNo, s.w.one(run, Failure{Type: TypeRefund, Key: d.OrderNo}, cause("sweep", "")))
 		})
 		return true
 	})
 	running.Wait()
-	if failed.n > 0 {
-		s.w.o.Log.Warn("sweep: refunds not done", "failed", failed.n, "first", failed.orderNo, "err", failed.err)
-	}
-}
-
-// enqueue makes a task of the sweep's own; alive is whether Redis took it.
-func (s *sweep) enqueue(ctx context.Context, d order.Due, now time.Time) (isNew, alive bool) {
-	ctx, cancel := context.WithTimeout(ctx, armTimeout)
-	defer cancel()
-	isNew, err := s.w.o.Queue.enqueue(ctx, arm{orderNo: d.OrderNo, version: d.Version}, sweepID(d.OrderNo, now, s.w.o.SweepEvery))
-	return isNew, err == nil
-}
-
-// ask runs one order without a task. What fails is the next pass's; what was
-// begun is not cut off by a stop.
-func (s *sweep) ask(ctx context.Context, d order.Due) error {
-	err := throttle(ctx, s.w.limiter, d.OrderNo)
-	if err == nil {
-		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
-		defer cancel()
-		err = s.w.o.Orders.Expire(run, d.OrderNo, cause("sweep", ""))
-	}
-	s.w.o.Observe.Fired(result(err))
-	return err
+	failed.tell(s.w.o.Log, "sweep: refunds not done")
 }
 
 // failures counts what went wrong in a pass and remembers the first.
@@ -242,31 +294,47 @@ func (f *failures) add(orderNo string, err error) {
 	}
 }
 
+// tell says so once a pass: a thousand bad orders are not a thousand lines every
+// few seconds.
+func (f *failures) tell(log *slog.Logger, what string) {
+	if f.n > 0 {
+		log.Warn(what, "failed", f.n, "first", f.orderNo, "err", f.err)
+	}
+}
+
 // finder pages through what is due: orders or refunds.
 type finder func(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
 
-// each gives what is due of a range page by page until do says no. It
-// returns where to go on: the zero cursor when the range was read to its end.
+// each gives what is due of a range one by one until do says no, like pages.
 func (s *sweep) each(ctx context.Context, find finder, after order.DueCursor, until time.Time, do func(order.Due) bool) order.DueCursor {
+	return s.pages(ctx, find, after, until, sweepPage, func(page []order.Due) bool {
+		for _, d := range page {
+			if !do(d) {
+				return false
+			}
+			failpoint.Hit("sweep.between")
+		}
+		return true
+	})
+}
+
+// pages gives what is due of a range page by page until do says no. It returns
+// where to go on: the zero cursor when the range was read to its end.
+func (s *sweep) pages(ctx context.Context, find finder, after order.DueCursor, until time.Time, size int, do func([]order.Due) bool) order.DueCursor {
 	for rows := 0; rows < sweepMaxRows; {
-		page, err := find(ctx, after, until, sweepPage)
+		page, err := find(ctx, after, until, size)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.w.o.Log.Warn("sweep: cannot read what is due", "err", err)
 			}
 			return after
 		}
-		if len(page) > 0 {
-			failpoint.Hit("sweep.selected")
+		if len(page) == 0 {
+			return order.DueCursor{}
 		}
-		for _, d := range page {
-			after = order.DueCursor{At: d.At, OrderNo: d.OrderNo}
-			if !do(d) {
-				return order.DueCursor{}
-			}
-			failpoint.Hit("sweep.between")
-		}
-		if len(page) < sweepPage {
+		failpoint.Hit("sweep.selected")
+		after = placeOf(page[len(page)-1])
+		if !do(page) || len(page) < size {
 			return order.DueCursor{}
 		}
 		rows += len(page)

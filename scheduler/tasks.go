@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,10 +15,12 @@ import (
 	"orderd/order"
 )
 
-// The task types and their queues. A queue's name has no braces and no
-// capitals, so that it is one slot of a Redis Cluster.
+// The task types and their queues. A queue is one slot of a Redis Cluster: its
+// name has no braces and no capitals.
 const (
-	TypeExpire  = "order:expire"
+	TypeExpire = "order:expire"
+	// QueueExpire is where programs before the slots put a task per order. It is
+	// still emptied.
 	QueueExpire = "expire"
 
 	TypeRefund  = "refund:ask"
@@ -27,31 +30,59 @@ const (
 	QueueReconcile = "reconcile"
 )
 
+// slotQueues take the timeouts in turn, second by second and part by part. Their
+// names fall on different masters of a Redis Cluster of three to nine (slots
+// 12216, 8155 and 4090).
+var slotQueues = [...]string{"expire-1", "expire-2", "expire-3"}
+
 // queues lists the queues with asynq's weights: money that goes back is not
 // held up by timeouts, and the day's bill is nobody's hurry.
 func queues() map[string]int {
-	return map[string]int{QueueExpire: 6, QueueRefund: 3, QueueReconcile: 1}
+	all := map[string]int{QueueExpire: 1, QueueRefund: 3, QueueReconcile: 1}
+	for _, q := range slotQueues {
+		all[q] = 2
+	}
+	return all
 }
 
 // Policies of a task.
 const (
 	taskTimeout = 20 * time.Second // two calls to WeChat with their own time-outs, and two commits
+	partTimeout = 5 * time.Minute  // a thousand orders at a WeChat that takes its time
 	maxRetry    = 40               // about two hours of "other" errors; what WeChat owes us does not count as failures
 	maxBackoff  = 5 * time.Minute
 	minDelay    = time.Second // asynq keeps whole seconds and rounds down
 )
 
-// payload is what a task carries: a key and, to read a dead task by, the
-// version at which it was set. Unknown fields are from a newer program and are
-// passed over.
+// payload is what a task carries: keys, and nothing that anybody believes.
+// Unknown fields are from a newer program and are passed over.
 type payload struct {
 	V           int    `json:"v"`
-	OrderNo     string `json:"order_no,omitempty"`
+	OrderNo     string `json:"order_no,omitempty"` // version 1
 	OutRefundNo string `json:"out_refund_no,omitempty"`
 	Version     int64  `json:"version"`
+
+	// Slot is the second, in Unix time, whose orders are due.
+	Slot int64 `json:"slot,omitempty"`
+	// From and To bound a part of a slot: the orders after From, up to and with
+	// To. Without them it is the whole.
+	From *mark `json:"from,omitempty"`
+	To   *mark `json:"to,omitempty"`
 }
 
-// key is what the task is about.
+// mark is the place of an order among those that are due.
+type mark struct {
+	At      int64  `json:"at"` // milliseconds
+	OrderNo string `json:"order_no"`
+}
+
+func markOf(c order.DueCursor) *mark { return &mark{At: c.At.UnixMilli(), OrderNo: c.OrderNo} }
+
+func (m *mark) cursor() order.DueCursor {
+	return order.DueCursor{At: time.UnixMilli(m.At), OrderNo: m.OrderNo}
+}
+
+// key is what the task is about, when it is one thing.
 func (p payload) key() string {
 	if p.OutRefundNo != "" {
 		return p.OutRefundNo
@@ -64,23 +95,35 @@ var errPoison = errors.New("unusable task")
 
 func decodePayload(b []byte) (payload, error) {
 	var p payload
-	if err := json.Unmarshal(b, &p); err != nil || p.key() == "" || p.V < 1 {
+	if err := json.Unmarshal(b, &p); err != nil || (p.key() == "" && p.Slot <= 0) || p.V < 1 || (p.From == nil) != (p.To == nil) {
 		return p, fmt.Errorf("%w: payload %.80q", errPoison, b)
 	}
 	return p, nil
 }
 
-// wakeID names the wake-up of an order at a time: setting it twice is a
-// conflict, which asynq refuses, and an order may have several.
-func wakeID(orderNo string, at time.Time) string {
-	return orderNo + ":" + strconv.FormatInt(ceil(at).Unix(), 10)
+// slotID names the task of a second: all orders that are due in it share it, and
+// setting it again is a conflict, which asynq refuses.
+func slotID(slot int64) string { return "slot:" + strconv.FormatInt(slot, 10) }
+
+// partID names a part of a slot by where it begins and ends.
+func partID(slot int64, from, to *mark) string {
+	id := "part:" + strconv.FormatInt(slot, 10)
+	for _, m := range []*mark{from, to} {
+		id += ":" + strconv.FormatInt(m.At, 10) + ":" + m.OrderNo
+	}
+	return id
 }
 
-// sweepID is apart from the wake-ups' ids: after a crash a wake-up may sit
-// "active" under asynq's lease for half a minute, or archived for ever, and
-// would block its own id. One try per order and bucket.
-func sweepID(orderNo string, now time.Time, bucket time.Duration) string {
-	return "sweep:" + orderNo + ":" + strconv.FormatInt(now.UnixNano()/int64(bucket), 36)
+// slotQueue is the queue of a slot.
+func slotQueue(slot int64) string { return slotQueues[slot%int64(len(slotQueues))] }
+
+// slotOf is the second in which an order due at t is taken: asynq keeps whole
+// seconds and rounds down, so it is rounded up.
+func slotOf(t time.Time) int64 { return ceil(t).Unix() }
+
+// wakeID names the wake-up of a refund at a time.
+func wakeID(outRefundNo string, at time.Time) string {
+	return outRefundNo + ":" + strconv.FormatInt(ceil(at).Unix(), 10)
 }
 
 // ceil rounds up to the whole second: asynq truncates and would run early.
@@ -122,11 +165,19 @@ func retryDelay(now time.Time, n int, err error) time.Duration {
 	return max(d/2+rand.N(d/2+1), minDelay)
 }
 
-// isFailure tells asynq which errors use up a retry: not those that only say
-// "later".
+// isFailure tells which errors are the task's own fault: not those that only say
+// "later", and not those of a database or a process that is away.
 func isFailure(err error) bool {
-	_, later := nextAsk(err)
-	return !later && !errors.Is(err, errThrottled) && !errors.Is(err, sqldb.ErrUnavailable) && !errors.Is(err, sqldb.ErrOverloaded)
+	if _, later := nextAsk(err); later {
+		return false
+	}
+	for _, excused := range []error{errThrottled, sqldb.ErrUnavailable, sqldb.ErrUnknown, sqldb.ErrOverloaded, sqldb.ErrGroupClosed,
+		context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, excused) {
+			return false
+		}
+	}
+	return true
 }
 
 // result names how a handler ended, for metrics.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
 	"orderd/order"
@@ -16,15 +17,25 @@ import (
 
 // Orders is what the scheduler needs of orders.
 type Orders interface {
-	// Expire looks at an order whose time may have come (order.Service.Expire).
-	Expire(ctx context.Context, orderNo string, cause order.Cause) error
+	// ExpireAll looks at a page of orders whose time may have come
+	// (order.Service.ExpireAll).
+	ExpireAll(ctx context.Context, page []order.Due, cause order.Cause, admit order.Admit) []error
+	// AwaitClose puts a page of unpaid orders in line (order.Service.AwaitClose).
+	AwaitClose(ctx context.Context, page []order.Due, cause order.Cause) []error
 	// DueOrders pages through the orders due by until (order.Service.DueOrders).
-	DueOrders(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+	DueOrders(ctx context.Context, state order.State, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
 	// Refund sends a refund whose time may have come, or asks how far it is
 	// (order.Service.Refund).
 	Refund(ctx context.Context, outRefundNo string, cause order.Cause) error
 	// DueRefunds pages through the refunds due by until (order.Service.DueRefunds).
 	DueRefunds(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+}
+
+// Limiter is a rate that is kept towards WeChat Pay, by all replicas together
+// (Bucket).
+type Limiter interface {
+	// Take takes up to n turns and says how long until the next one is free.
+	Take(ctx context.Context, n int) (got int, wait time.Duration, err error)
 }
 
 // Daily is the day's reconciliation.
@@ -42,11 +53,18 @@ type Options struct {
 	Log     *slog.Logger
 	Observe Observer // may be nil
 
-	Concurrency int // handlers at once; default 32, they mostly wait for WeChat
-	// CloseRate is how many orders a second are taken to WeChat. WeChat
-	// publishes no limit for close and has answered FREQUENCY_LIMITED at low
-	// volume. Default 50.
+	// Failures keeps what cannot be done; nil: nothing is kept, and it is tried
+	// again at every sweep.
+	Failures *Failures
+
+	Concurrency int // tasks at once; default 32, they mostly wait for WeChat or a lane
+	// CloseRate is how many orders a second are taken to WeChat, by all replicas
+	// that share Closes. WeChat publishes no limit for close and has answered
+	// FREQUENCY_LIMITED at low volume. Default 50, negative for no limit. When
+	// more are due, they wait in line as closing.
 	CloseRate float64
+	// Closes keeps CloseRate; nil: this worker keeps it alone.
+	Closes Limiter
 	// Daily is run every day after WeChat's bills are out, and whenever a day was
 	// missed; nil for never.
 	Daily Daily
@@ -63,20 +81,20 @@ type Options struct {
 // Bounds of the worker.
 const (
 	limiterWait  = 3 * time.Second  // in the handler; longer and the task goes back
-	shutdownWait = 22 * time.Second // above taskTimeout, so that no handler is ever cut off
-	closeBurst   = 10
+	shutdownWait = 22 * time.Second // above taskTimeout, so that no refund is ever cut off
+	refundBurst  = 10
 )
 
 // Worker runs what is due: asynq tasks when there is a queue, and the sweep.
 type Worker struct {
 	o        Options
-	server   *asynq.Server
-	limiter  *rate.Limiter // closes
+	servers  []*asynq.Server
 	refunds  *rate.Limiter
 	stop     context.CancelFunc
 	stopping context.Context // ends when Stop is called
 	loops    sync.WaitGroup
 	sweep    sweep
+	expiry   expiry
 }
 
 // NewWorker prepares a worker; Start starts it.
@@ -92,23 +110,36 @@ func NewWorker(o Options) (*Worker, error) {
 	if o.Observe == nil {
 		o.Observe = nobody{}
 	}
-	w := &Worker{o: o, limiter: rate.NewLimiter(rate.Limit(o.CloseRate), closeBurst),
-		refunds: rate.NewLimiter(rate.Limit(o.RefundRate), closeBurst)}
+	w := &Worker{o: o, refunds: rate.NewLimiter(rate.Limit(o.RefundRate), refundBurst)}
 	w.stopping, w.stop = context.WithCancel(context.Background())
 	w.sweep.w = w
+	w.expiry.init(w)
 	if o.Queue != nil {
-		w.server = asynq.NewServerFromRedisClient(o.Queue.redis, asynq.Config{
-			Concurrency:              o.Concurrency,
-			Queues:                   queues(),
-			RetryDelayFunc:           func(n int, err error, _ *asynq.Task) time.Duration { return retryDelay(o.Now(), n, err) },
-			IsFailure:                isFailure,
-			Logger:                   &quietLog{log: o.Log, now: o.Now},
-			ShutdownTimeout:          shutdownWait,
-			DelayedTaskCheckInterval: o.Poll,
-			TaskCheckInterval:        max(o.Poll/2, 20*time.Millisecond),
-		})
+		w.serve(queues())
 	}
 	return w, nil
+}
+
+// serve prepares the server of the queues. On a cluster each has a server of its
+// own: one server of several stops at the first whose node does not answer.
+func (w *Worker) serve(names map[string]int) {
+	o := &w.o
+	if _, cluster := o.Queue.redis.(*redis.ClusterClient); cluster && len(names) > 1 {
+		for name := range names {
+			w.serve(map[string]int{name: 1})
+		}
+		return
+	}
+	w.servers = append(w.servers, asynq.NewServerFromRedisClient(o.Queue.redis, asynq.Config{
+		Concurrency:              o.Concurrency,
+		Queues:                   names,
+		RetryDelayFunc:           func(n int, err error, _ *asynq.Task) time.Duration { return retryDelay(o.Now(), n, err) },
+		IsFailure:                isFailure,
+		Logger:                   &quietLog{log: o.Log, now: o.Now},
+		ShutdownTimeout:          shutdownWait,
+		DelayedTaskCheckInterval: o.Poll,
+		TaskCheckInterval:        max(o.Poll/2, 20*time.Millisecond),
+	}))
 }
 
 func setDefault[T comparable](v *T, to T) {
@@ -122,28 +153,34 @@ func setDefault[T comparable](v *T, to T) {
 func (w *Worker) Start() error {
 	ctx := w.stopping
 	w.loops.Go(func() { w.sweep.run(ctx) })
+	w.loops.Go(func() { w.expiry.runLine(ctx) })
 	if w.o.Daily != nil {
 		w.loops.Go(func() { w.catchUp(ctx) })
 	}
-	if w.server == nil {
-		return nil
+	for i, server := range w.servers {
+		w.loops.Go(func() { w.keep(ctx, server, i == 0) })
 	}
-	w.loops.Go(func() {
-		for { // a Redis that is away at the start joins later
-			err := w.server.Start(asynq.HandlerFunc(w.handle))
-			if err == nil {
-				w.loops.Go(func() { w.ringDaily(ctx) })
-				<-ctx.Done()
-				w.server.Shutdown()
-				return
-			}
-			w.o.Log.Warn("tasks wait for Redis, the sweep runs without", "err", err)
-			if !sleep(ctx, w.o.SweepEvery) {
-				return
-			}
-		}
-	})
 	return nil
+}
+
+// keep runs a server until the worker stops. A Redis that is away at the start
+// joins later.
+func (w *Worker) keep(ctx context.Context, server *asynq.Server, first bool) {
+	for {
+		err := server.Start(asynq.HandlerFunc(w.handle))
+		if err == nil {
+			if first {
+				w.loops.Go(func() { w.ringDaily(ctx) })
+			}
+			<-ctx.Done()
+			server.Shutdown()
+			return
+		}
+		w.o.Log.Warn("tasks wait for Redis, the sweep runs without", "err", err)
+		if !sleep(ctx, w.o.SweepEvery) {
+			return
+		}
+	}
 }
 
 // Stop lets the handlers that run finish and ends everything.
@@ -152,24 +189,43 @@ func (w *Worker) Stop() {
 	w.loops.Wait()
 }
 
-// handle runs one task. It believes nothing of it but the key.
+// handle runs one task. It believes nothing of it but the keys.
 func (w *Worker) handle(ctx context.Context, t *asynq.Task) error {
-	err := w.do(ctx, t)
-	w.o.Observe.Fired(result(err))
-	if errors.Is(err, errPoison) || errors.Is(err, order.ErrNotFound) || errors.Is(err, order.ErrRefundNotFound) {
-		return fmt.Errorf("%w: %w", err, asynq.SkipRetry) // archived at once, and visible
-	}
+	id, _ := asynq.GetTaskID(ctx)
+	err := w.do(ctx, t.Type(), t.Payload(), id)
 	if at, ok := nextAsk(err); ok {
 		return w.later(ctx, t, at, err)
+	}
+	if errors.Is(err, errPoison) { // kept where a person finds it, and gone from the queue
+		return w.bury(ctx, Failure{Type: t.Type(), Key: id, Cause: err, Payload: t.Payload(), Poison: true})
 	}
 	return err
 }
 
-// later hands over to the order's wake-up at its next time and lets this task
-// end. Whoever asked WeChat has set that wake-up too, under the same id: were
-// this task retried beside it, an order would gain a task with every round. It
-// is retried only when the wake-up's id is its own, which it holds while it
-// runs, or when the wake-up cannot be set.
+// bury keeps failures in the database. Nil means that they are kept, and need no
+// other try than the sweep's.
+func (w *Worker) bury(ctx context.Context, failed ...Failure) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	first := failed[0]
+	if w.o.Failures == nil {
+		return first.Cause
+	}
+	died, err := w.o.Failures.Record(ctx, failed)
+	w.expiry.failing.Store(true)
+	for range died {
+		w.o.Observe.Died()
+	}
+	w.o.Log.Warn("tasks failed", "failed", len(failed), "dead", died, "type", first.Type, "first", first.Key, "err", first.Cause)
+	return err
+}
+
+// later hands over to the wake-up at the next time and lets this task end.
+// Whoever asked WeChat has set that wake-up too, under the same id: were this
+// task retried beside it, a refund would gain a task with every round. It is
+// retried only when the wake-up's id is its own, which it holds while it runs,
+// or when the wake-up cannot be set.
 func (w *Worker) later(ctx context.Context, t *asynq.Task, at time.Time, why error) error {
 	p, err := decodePayload(t.Payload())
 	if err != nil {
@@ -178,50 +234,84 @@ func (w *Worker) later(ctx context.Context, t *asynq.Task, at time.Time, why err
 	if now := w.o.Now(); !at.After(now) {
 		at = now.Add(minDelay) // never round and round without a pause
 	}
-	next := wakeID(p.key(), at)
+	if p.OutRefundNo == "" {
+		if p.Slot == slotOf(at) { // its own second, and too early
+			return why
+		}
+		w.o.Queue.CloseAt(p.OrderNo, p.Version, at)
+		return nil
+	}
+	next := wakeID(p.OutRefundNo, at)
 	if id, _ := asynq.GetTaskID(ctx); id == next {
 		return why
 	}
-	if _, err := w.o.Queue.enqueue(ctx, arm{orderNo: p.key(), version: p.Version, refund: p.OutRefundNo != ""}, next, asynq.ProcessAt(ceil(at))); err != nil {
+	if _, err := w.o.Queue.armRefund(ctx, p.OutRefundNo, next, at); err != nil {
 		return why
 	}
 	return nil
 }
 
 // do runs a task by its type.
-func (w *Worker) do(ctx context.Context, t *asynq.Task) error {
-	if t.Type() == TypeReconcile && w.o.Daily != nil {
+func (w *Worker) do(ctx context.Context, typ string, content []byte, id string) error {
+	if typ == TypeReconcile && w.o.Daily != nil {
 		if err := w.reconcile(ctx); err != nil { // not a dead task: it is caught up with
 			w.o.Log.Warn("daily reconciliation", "err", err)
 		}
 		return nil
 	}
-	p, err := decodePayload(t.Payload())
+	p, err := decodePayload(content)
 	if err != nil {
 		return err
 	}
-	id, _ := asynq.GetTaskID(ctx)
+	why := cause("task", id)
 	switch {
-	case t.Type() == TypeExpire && p.OrderNo != "":
-		return w.expire(ctx, p.OrderNo, cause("task", id))
-	case t.Type() == TypeRefund && p.OutRefundNo != "":
-		return w.refund(ctx, p.OutRefundNo, cause("task", id))
+	case typ == TypeExpire && p.From != nil:
+		return w.expiry.part(ctx, p.From.cursor(), p.To.cursor(), cause("task", slotID(p.Slot))) // a row per order holds it: short
+	case typ == TypeExpire && p.Slot > 0:
+		return w.expiry.slot(ctx, p.Slot, why)
+	case typ == TypeExpire && p.OrderNo != "":
+		return w.one(ctx, Failure{Type: typ, Key: p.OrderNo}, why)
+	case typ == TypeRefund && p.OutRefundNo != "":
+		return w.one(ctx, Failure{Type: typ, Key: p.OutRefundNo}, why)
 	}
-	return fmt.Errorf("%w: type %q", errPoison, t.Type())
+	return fmt.Errorf("%w: type %q", errPoison, typ)
 }
 
-func (w *Worker) expire(ctx context.Context, orderNo string, why order.Cause) error {
-	if err := throttle(ctx, w.limiter, orderNo); err != nil {
-		return err
+// one runs one order or refund, unless it failed before: then its next try is
+// the sweep's.
+func (w *Worker) one(ctx context.Context, of Failure, why order.Cause) error {
+	if w.o.Failures != nil {
+		if any, err := w.expiry.anyFailed(ctx); err != nil {
+			return err
+		} else if any {
+			known, err := w.o.Failures.Known(ctx, of.Type, []string{of.Key})
+			if err != nil || len(known) > 0 {
+				return err
+			}
+		}
 	}
-	return w.o.Orders.Expire(ctx, orderNo, why)
+	return w.retry(ctx, of, why)
 }
 
-func (w *Worker) refund(ctx context.Context, outRefundNo string, why order.Cause) error {
-	if err := throttle(ctx, w.refunds, outRefundNo); err != nil {
+// retry runs one order or refund; what cannot be done is kept.
+func (w *Worker) retry(ctx context.Context, of Failure, why order.Cause) (err error) {
+	switch of.Type {
+	case TypeExpire:
+		// As a page of one: a turn at WeChat Pay is taken when it is known that it
+		// is needed.
+		err = w.o.Orders.ExpireAll(ctx, []order.Due{{OrderNo: of.Key, State: order.Pending, Version: 1}}, why, w.expiry.admit)[0]
+	case TypeRefund:
+		if err = throttle(ctx, w.refunds, of.Key); err == nil {
+			err = w.o.Orders.Refund(ctx, of.Key, why)
+		}
+	}
+	w.o.Observe.Fired(result(err))
+	if err == nil || !isFailure(err) {
 		return err
 	}
-	return w.o.Orders.Refund(ctx, outRefundNo, why)
+	of.Cause = err
+	of.Poison = errors.Is(err, order.ErrNotFound) || errors.Is(err, order.ErrRefundNotFound)
+	return w.bury(ctx, of)
 }
 
 // throttle waits for a place in the rate that WeChat bears.

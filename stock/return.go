@@ -2,6 +2,7 @@ package stock
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -37,6 +38,47 @@ func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string,
 			if n > 0 {
 				flows = append(flows, flow{orderNo: no, kind: KindReturn, ref: ref, skuID: sku, delta: n})
 			}
+		}
+	}
+	return putBack(ctx, tx, flows, at)
+}
+
+// Holdings gives what each order has on its books, if all of it was deducted
+// under no ref and nothing came back: one line per SKU. Any other order has none
+// here.
+func Holdings(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string][]Line, error) {
+	all := make(map[string][]Line, len(orderNos))
+	var odd []string
+	err := sqldb.Each(ctx, tx, `SELECT order_no, kind, ref, sku_id, delta
+FROM stock_flows
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var f flow
+		if err := rows.Scan(&f.orderNo, &f.kind, &f.ref, &f.skuID, &f.delta); err != nil {
+			return err
+		}
+		if f.kind != KindDeduct || f.ref != "" {
+			odd = append(odd, f.orderNo)
+		}
+		all[f.orderNo] = append(all[f.orderNo], Line{SkuID: f.skuID, Quantity: -f.delta})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read stock flows: %w", err)
+	}
+	for _, no := range odd {
+		delete(all, no)
+	}
+	return all, nil
+}
+
+// PutBack puts lines of orders back on the shelf under ref. The caller knows,
+// in the same transaction, that the orders hold them and nobody else returns
+// them.
+func PutBack(ctx context.Context, tx *sqldb.Tx, lines map[string][]Line, ref string, at time.Time) error {
+	flows := make([]flow, 0, len(lines))
+	for no, held := range lines {
+		for _, l := range held {
+			flows = append(flows, flow{orderNo: no, kind: KindReturn, ref: ref, skuID: l.SkuID, delta: l.Quantity})
 		}
 	}
 	return putBack(ctx, tx, flows, at)

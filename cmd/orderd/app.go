@@ -42,7 +42,9 @@ type core struct {
 	stock   *stock.Admin
 	books   *reconcile.Reconciler
 	clock   *sqldb.Clock // by which orders live
-	close   []func()
+	// failures has the tasks that failed.
+	failures *scheduler.Failures
+	close    []func()
 }
 
 // shape is what serve and demo change of the service's defaults.
@@ -88,6 +90,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if c.clock, err = sqldb.NewClock(ctx, c.db, time.Now); err != nil {
 		return err
 	}
+	c.failures = scheduler.NewFailures(c.db, c.clock.Now)
 	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
 	if err != nil {
 		return err
@@ -325,7 +328,8 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if !o.has("worker") {
 		return nil
 	}
-	o2 := scheduler.Options{Orders: a.orders, Queue: a.queue, Now: a.clock.Now, Log: a.log, Observe: a.metrics, CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery}
+	o2 := scheduler.Options{Orders: a.orders, Queue: a.queue, Now: a.clock.Now, Log: a.log, Observe: a.metrics, CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery, Failures: a.failures,
+		Closes: scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now)}
 	if a.s.reconcilesDaily() {
 		o2.Daily = a.books
 	}
@@ -365,9 +369,9 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 	if err := a.adminToken(); err != nil {
 		return err
 	}
-	e, err := console.New(console.Options{Orders: a.orders, Stock: a.stock, Refunds: a.orders, Books: a.books, Tasks: a.queue,
+	e, err := console.New(console.Options{Orders: a.orders, Stock: a.stock, Refunds: a.orders, Books: a.books, Tasks: a.queue, Failures: a.failures,
 		TokenStore: console.NewTokenStore(a.db, time.Now), Background: a.background, Metrics: a.metrics, Now: time.Now, Log: a.log,
-		Tokens: []console.Token{{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}}, Checks: a.checks(), Simulated: a.sim != nil})
+		Tokens: []console.Token{{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}}, Checks: a.checks(), Simulated: a.sim != nil, CloseRate: a.s.CloseRate})
 	if err != nil {
 		return err
 	}

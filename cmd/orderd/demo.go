@@ -40,7 +40,7 @@ const (
 
 // Run shows the life of orders. It ends well only if the books balance, every
 // kind of race happened, and WeChat Pay's own ledger agrees.
-func (c demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Orders < demoMin || c.Orders > demoMax {
 		return fmt.Errorf("%w: --orders must be %d to %d, so that every race happens", errUsage, demoMin, demoMax)
 	}

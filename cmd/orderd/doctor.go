@@ -24,7 +24,7 @@ const (
 )
 
 // Run looks at everything that orderd depends on.
-func (c doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
 	defer cancel()
 	found := c.examine(ctx, s)

@@ -19,6 +19,7 @@ import (
 	"orderd/order"
 	"orderd/payment"
 	"orderd/payment/reconcile"
+	"orderd/scheduler"
 	"orderd/stock"
 )
 
@@ -44,6 +45,7 @@ type root struct {
 	Stock     stockCmd     `cmd:"" help:"SKUs and what is on the shelf."`
 	Order     orderCmd     `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
 	Refund    refundCmd    `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
+	Tasks     tasksCmd     `cmd:"" help:"Look at what comes due, and at the tasks that failed; run or discard those."`
 	Reconcile reconcileCmd `cmd:"" help:"Hold WeChat Pay's bills against our books; look at differences and resolve them."`
 	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`
 	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
@@ -163,6 +165,8 @@ func hint(err error) string {
 		return text + "\n'orderd reconcile list' shows what there is."
 	case errors.Is(err, payment.ErrBillNotReady):
 		return text + "\nA running 'orderd serve' asks again by itself."
+	case errors.Is(err, scheduler.ErrNoFailedTask):
+		return text + "\n'orderd tasks dead list' shows what there is."
 	case errors.Is(err, order.ErrRefundNotFound):
 		return text + "\n'orderd refund list' shows what there is."
 	case errors.Is(err, stock.ErrSKUNotFound):

@@ -29,7 +29,7 @@ type oneOrder struct {
 type orderGet struct{ oneOrder }
 
 // Run shows an order.
-func (c orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		o, err := co.orders.Find(ctx, c.No)
 		if err != nil {
@@ -74,7 +74,7 @@ type orderList struct {
 }
 
 // Run lists orders.
-func (c orderList) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.State != "" && !slices.Contains(order.States(), c.State) {
 		return fmt.Errorf("%w: there is no state %q", errUsage, c.State)
 	}
@@ -98,7 +98,7 @@ func (c orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 type orderTimeline struct{ oneOrder }
 
 // Run shows the timeline.
-func (c orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		events, err := co.orders.Timeline(ctx, c.No)
 		if err != nil {
@@ -129,7 +129,7 @@ type orderClose struct {
 }
 
 // Run closes an order by the same way as everybody.
-func (c orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, "Ask WeChat Pay to close "+c.No+"? Stock returns only if it agrees."); err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (c orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 type orderSync struct{ oneOrder }
 
 // Run asks WeChat Pay.
-func (c orderSync) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *orderSync) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		o, err := co.orders.Sync(ctx, c.No, cliCause())
 		if err != nil {

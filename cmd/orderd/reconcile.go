@@ -45,7 +45,7 @@ func billDay(text string) string {
 }
 
 // Run reconciles.
-func (c reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		q := reconcile.RunRequest{Date: billDay(c.Date), Type: c.Type, Progress: progressBar(t)}
 		if c.Bill != "" {
@@ -103,7 +103,7 @@ type reconcileList struct {
 }
 
 // Run lists days.
-func (c reconcileList) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		all, err := co.books.List(ctx, "", c.Limit)
 		if err != nil {
@@ -137,7 +137,7 @@ func reconciliationID(text string) string {
 }
 
 // Run shows a day.
-func (c reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		x, err := co.books.Show(ctx, reconciliationID(c.ID))
 		if err != nil {
@@ -158,7 +158,7 @@ type reconcileDiffs struct {
 }
 
 // Run lists differences.
-func (c reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) (err error) {
 		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
 		var res reconcile.Result
@@ -224,7 +224,7 @@ type reconcileResolve struct {
 }
 
 // Run resolves.
-func (c reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, fmt.Sprintf("%s of %s?", c.Action, c.ID)); err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ type reconcileBill struct {
 }
 
 // Run prints the stored bill.
-func (c reconcileBill) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *reconcileBill) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		f, _, err := co.books.OpenBill(ctx, reconciliationID(c.ID))
 		if err != nil {

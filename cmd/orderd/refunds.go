@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/oklog/ulid/v2"
@@ -35,7 +36,7 @@ type refundList struct {
 }
 
 // Run lists refunds.
-func (c refundList) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.State != "" && !slices.Contains(order.RefundStates(), c.State) {
 		return fmt.Errorf("%w: there is no refund state %q", errUsage, c.State)
 	}
@@ -121,7 +122,7 @@ func nextStep(s order.RefundState) string {
 type refundGet struct{ oneRefund }
 
 // Run shows a refund.
-func (c refundGet) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundGet) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		r, err := co.orders.FindRefund(ctx, c.No)
 		if err != nil {
@@ -143,12 +144,12 @@ type refundAsk struct {
 }
 
 // Run asks for a refund.
-func (c refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
 	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, NoRestock: c.NoRestock, Reason: c.Reason, Cause: cliCause()}
 	for sku, n := range c.Item {
 		r.Lines = append(r.Lines, stock.Line{SkuID: sku, Quantity: int64(n)})
 	}
-	slices.SortFunc(r.Lines, func(a, b stock.Line) int { return strings.Compare(a.SkuID, b.SkuID) })
+	sort.Slice(r.Lines, func(i, j int) bool { return r.Lines[i].SkuID < r.Lines[j].SkuID })
 	if c.Amount != "" {
 		f, err := payment.ParseYuan(c.Amount)
 		if err != nil {
@@ -209,26 +210,26 @@ type refundCancel struct{ refundDecision }
 type refundByHand struct{ refundDecision }
 
 // Run approves.
-func (c refundApprove) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundApprove) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.decide(ctx, s, t, order.ApproveRefund, "Send the money of "+c.No+" back?")
 }
 
 // Run rejects.
-func (c refundReject) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundReject) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.decide(ctx, s, t, order.RejectRefund, "Reject "+c.No+"?")
 }
 
 // Run asks WeChat Pay again.
-func (c refundRetry) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundRetry) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.decide(ctx, s, t, order.RetryRefund, "Ask WeChat Pay again about "+c.No+"?")
 }
 
 // Run gives a refund up.
-func (c refundCancel) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundCancel) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.decide(ctx, s, t, order.CancelRefund, "Give "+c.No+" up? The buyer keeps nothing of it.")
 }
 
 // Run books what a person vouches for.
-func (c refundByHand) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *refundByHand) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.decide(ctx, s, t, order.SettleByHand, "Book "+c.No+" as paid back outside WeChat Pay?")
 }

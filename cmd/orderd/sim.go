@@ -22,7 +22,7 @@ type simCmd struct {
 }
 
 // Run runs the simulator until a signal.
-func (c simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Seed == 0 {
 		c.Seed = uint64(time.Now().UnixNano())
 	}
@@ -69,7 +69,7 @@ func (c triggerCmd) control(outTradeNo string) (path string, body map[string]any
 }
 
 // Run lets the simulator pay an order or call back about it.
-func (c triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if !s.simulated() {
 		return fmt.Errorf("%w: a merchant is configured; this verb only speaks to the simulator", errUsage)
 	}

@@ -38,7 +38,7 @@ type stockImport struct {
 }
 
 // Run imports SKUs; every bad line is reported, and then nothing is written.
-func (c stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 	f, err := openFile(c.File)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (c stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 type stockExport struct{}
 
 // Run writes the SKUs to stdout.
-func (stockExport) Run(ctx context.Context, s *settings, t *terminal) error {
+func (*stockExport) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(c *core) error { return c.stock.Export(ctx, t.Out) })
 }
 
@@ -81,7 +81,7 @@ type stockShow struct {
 }
 
 // Run shows one SKU with its account, or all.
-func (c stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		if c.SKU != "" {
 			return c.one(ctx, co, t)
@@ -151,7 +151,7 @@ type stockReplenish struct {
 }
 
 // Run puts more on the shelf.
-func (c stockReplenish) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *stockReplenish) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.apply(ctx, s, t, fmt.Sprintf("Put %d more of %s on the shelf?", c.Quantity, c.SKU), func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
 		ch.Delta = c.Quantity
 		return a.Replenish(ctx, ch)
@@ -165,7 +165,7 @@ type stockAdjust struct {
 }
 
 // Run corrects the shelf.
-func (c stockAdjust) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *stockAdjust) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.apply(ctx, s, t, fmt.Sprintf("Change the shelf of %s by %d?", c.SKU, c.Delta), func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
 		ch.Delta, ch.ExpectedAvailable = c.Delta, c.Expected
 		return a.Adjust(ctx, ch)

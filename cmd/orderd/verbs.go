@@ -89,7 +89,7 @@ func withDB(ctx context.Context, s *settings, do func(db *sqldb.DB) error) error
 }
 
 // Run applies migrations.
-func (migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
+func (*migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withDB(ctx, s, func(db *sqldb.DB) error {
 		applied, err := migrations.Up(ctx, db)
 		for _, m := range applied {
@@ -103,7 +103,7 @@ func (migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // Run takes a migration back.
-func (c migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, "Take the newest migration back? Its tables and their data are dropped."); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (c migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // Run lists migrations.
-func (c migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withDB(ctx, s, func(db *sqldb.DB) error {
 		all, err := migrations.Status(ctx, db)
 		if err != nil {
@@ -146,7 +146,7 @@ type tokenCreate struct {
 }
 
 // Run prints a token.
-func (c tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Operator != "" {
 		return withCore(ctx, s, func(co *core) error {
 			secret, err := console.NewTokenStore(co.db, time.Now).Create(ctx, c.Operator, c.Role, byWhom())
@@ -173,7 +173,7 @@ func (c tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 type tokenList struct{ output }
 
 // Run lists operators' tokens.
-func (c tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		all, err := console.NewTokenStore(co.db, time.Now).List(ctx)
 		if err != nil {
@@ -198,7 +198,7 @@ type tokenRevoke struct {
 }
 
 // Run revokes.
-func (c tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, "End the token of "+c.Name+"?"); err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ type configPrint struct{ output }
 type configCheck struct{}
 
 // Run shows the configuration.
-func (c configPrint) Run(s *settings, t *terminal) error {
+func (c *configPrint) Run(s *settings, t *terminal) error {
 	type setting struct {
 		Name   string `json:"name"`
 		Flag   string `json:"flag"`
@@ -236,7 +236,7 @@ func (c configPrint) Run(s *settings, t *terminal) error {
 }
 
 // Run checks keys and addresses; settings themselves were checked before.
-func (configCheck) Run(s *settings, t *terminal) error {
+func (*configCheck) Run(s *settings, t *terminal) error {
 	if !s.simulated() {
 		if _, _, err := s.gatewayConfig(""); err != nil {
 			return err
@@ -249,7 +249,7 @@ func (configCheck) Run(s *settings, t *terminal) error {
 type versionCmd struct{}
 
 // Run prints the version.
-func (versionCmd) Run(t *terminal) error {
+func (*versionCmd) Run(t *terminal) error {
 	fmt.Fprintln(t.Out, "orderd", version())
 	return nil
 }

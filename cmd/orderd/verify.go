@@ -27,7 +27,7 @@ type verified struct {
 }
 
 // Run checks every invariant.
-func (c verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	switch {
 	case c.Apply && !c.Repair:
 		return fmt.Errorf("%w: --apply goes with --repair", errUsage)

@@ -145,7 +145,7 @@ type resumingConn struct{ fullConn }
 func (c resumingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	res, err := c.fullConn.ExecContext(ctx, query, args)
 	var my *mysql.MySQLError
-	if errors.As(err, &my) && (my.Number == mysqlTableExists || my.Number == mysqlColumnExists || my.Number == mysqlIndexExists) {
+	if errors.As(err, &my) && (my.Number == mysqlTableExists || my.Number == mysqlColumnExists || my.Number == mysqlIndexExists || my.Number == mysqlNothingToDrop) {
 		return driver.RowsAffected(0), nil
 	}
 	return res, err

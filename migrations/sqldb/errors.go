@@ -51,6 +51,7 @@ const (
 	mysqlColumnExists  = 1060
 	mysqlIndexExists   = 1061
 	mysqlDupEntry      = 1062
+	mysqlNothingToDrop = 1091
 	mysqlRecordChanged = 1020 // MariaDB with innodb_snapshot_isolation
 	mysqlTableFull     = 1114
 	mysqlLockWait      = 1205

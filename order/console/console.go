@@ -17,7 +17,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/scheduler"
@@ -46,7 +45,6 @@ type Stock interface {
 
 // Tasks is what operators see of the queue.
 type Tasks interface {
-	Dead() ([]scheduler.Dead, error)
 	Depth() (scheduler.Depth, error)
 }
 
@@ -86,14 +84,16 @@ type Check struct {
 	Ask func(ctx context.Context) (detail string, err error)
 }
 
-// Options shape the admin listener. Orders, Stock, Tokens, Metrics and Now are required.
+// Options shape the admin listener. What is not said to be optional is required.
 type Options struct {
 	Orders  Orders
 	Stock   Stock
 	Refunds Refunds
 	Books   Books
 	Tasks   Tasks // may be nil
-	Tokens  []Token
+	// Failures has the tasks that failed.
+	Failures *scheduler.Failures
+	Tokens   []Token
 	// TokenStore has the tokens that can be made and revoked; nil: only Tokens.
 	TokenStore *TokenStore
 	// Background runs what takes longer than a request and ends with the service;
@@ -104,6 +104,8 @@ type Options struct {
 	Now        func() time.Time
 	Log        *slog.Logger // nil: silent
 	Simulated  bool         // WeChat Pay is the simulator: the page says so
+	// CloseRate is that of scheduler.Options, for the time that a backlog takes.
+	CloseRate float64
 }
 
 const (
@@ -124,14 +126,14 @@ type route struct {
 
 // New makes the admin listener's handler.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
-		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Metrics, Now and a token")
+	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
+		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now and a token")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &console{o}
-	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks}, o.Now)
+	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks, o.Failures, o.CloseRate}, o.Now)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
@@ -145,7 +147,7 @@ func New(o Options) (*echo.Echo, error) {
 // routes is the whole surface. Health and metrics need no token: the listener
 // is loopback by default, and what scrapes and probes has none.
 func (c *console) routes() []route {
-	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.bookRoutes(), c.profileRoutes())
+	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.bookRoutes(), c.taskRoutes(), c.profileRoutes())
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)
 	}
@@ -169,7 +171,6 @@ func (c *console) baseRoutes() []route {
 		{http.MethodPut, "/admin/v1/skus/:id", Operator, c.putSKU},
 		{http.MethodPost, "/admin/v1/skus/:id/replenish", Operator, c.replenish},
 		{http.MethodPost, "/admin/v1/skus/:id/adjust", Admin, c.adjust},
-		{http.MethodGet, "/admin/v1/tasks/dead", Viewer, c.deadTasks},
 	}
 }
 
@@ -318,15 +319,4 @@ func (c *console) ready(ctx echo.Context) error {
 		answer.Checks = append(answer.Checks, l)
 	}
 	return ctx.JSON(status, answer)
-}
-
-func (c *console) deadTasks(ctx echo.Context) error {
-	if c.Tasks == nil {
-		return ctx.JSON(http.StatusOK, orderhttp.Page[scheduler.Dead]{Data: []scheduler.Dead{}})
-	}
-	dead, err := c.Tasks.Dead()
-	if err != nil {
-		return errors.Join(err, sqldb.ErrUnavailable)
-	}
-	return ctx.JSON(http.StatusOK, orderhttp.Page[scheduler.Dead]{Data: append([]scheduler.Dead{}, dead...)})
 }

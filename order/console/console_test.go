@@ -38,6 +38,8 @@ type desk struct {
 	tokens  *TokenStore
 	books   *reconcile.Reconciler
 	bills   map[string]string
+
+	failures *scheduler.Failures
 }
 
 // FetchBill gives the bill of a day, if there is one.
@@ -70,8 +72,9 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		t.Fatal(err)
 	}
 	d.books = books
+	d.failures = scheduler.NewFailures(d.DB, d.Clock.Now)
 	d.tokens = NewTokenStore(d.DB, d.Clock.Now)
-	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, Failures: d.failures, TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +118,9 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /admin/v1/orders/:no/timeline": Viewer, "POST /admin/v1/orders/:no/close": Operator,
 		"POST /admin/v1/orders/:no/payment-query": Operator, "GET /admin/v1/skus": Viewer, "GET /admin/v1/skus/:id": Viewer,
 		"PUT /admin/v1/skus/:id": Operator, "POST /admin/v1/skus/:id/replenish": Operator, "POST /admin/v1/skus/:id/adjust": Admin,
-		"GET /admin/v1/tasks/dead": Viewer, "GET /debug/pprof/": Admin, "GET /debug/pprof/profile": Admin,
+		"GET /admin/v1/tasks/dead": Viewer, "POST /admin/v1/tasks/dead/run": Operator, "POST /admin/v1/tasks/dead/discard": Operator,
+		"POST /admin/v1/tasks/dead/:id/run": Operator, "POST /admin/v1/tasks/dead/:id/discard": Operator,
+		"GET /debug/pprof/": Admin, "GET /debug/pprof/profile": Admin,
 		"GET /debug/pprof/trace": Admin, "GET /debug/pprof/:name": Admin,
 		"GET /ui/refunds": Viewer, "GET /admin/v1/refunds": Viewer, "GET /admin/v1/refunds/:no": Viewer, "POST /admin/v1/refunds/:no/approve": Finance,
 		"POST /admin/v1/refunds/:no/reject": Finance, "POST /admin/v1/refunds/:no/cancel": Finance, "POST /admin/v1/refunds/:no/by-hand": Finance,
@@ -327,7 +332,7 @@ func TestMetrics(t *testing.T) {
 	m.Transition("", order.Pending, order.ByCustomer)
 	m.Lateness(time.Second)
 	m.Broken("order.due")
-	m.Swept(5, 2, 1)
+	m.Swept(3)
 	m.WeChat("close", "accepted", time.Millisecond)
 	d.ask(Viewer, "GET", "/admin/v1/orders/01JD4ZORDER?x="+customer, "")
 	problems, err := testutil.GatherAndLint(m.registry)
@@ -339,7 +344,7 @@ func TestMetrics(t *testing.T) {
 	}
 	text := d.ask("", "GET", "/metrics", "").Body.String()
 	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`, `orders_open{status="pending"} 0`,
-		"timeouts_overdue 0", "timeout_oldest_overdue_seconds 0", "timeouts_missing_in_redis 3", "late_payments_total 2",
+		"timeouts_overdue 0", "closes_waiting 0", "closes_waiting_drain_seconds 0", "timeout_oldest_overdue_seconds 0", "timeouts_missing_in_redis 3", "late_payments_total 2",
 		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`, `notify_seconds_count{outcome="applied",type="refund"} 2`, `notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
 		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{", `invariant_violations_total{invariant="order.due"} 1`, `invariant_violations_total{invariant="other"} 2`, "group_commit_seconds_count{",
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
@@ -371,7 +376,7 @@ func TestScrapesAreCheap(t *testing.T) {
 	clock, c, m := &ordertest.Clock{}, &counting{}, NewMetrics()
 	clock.Set(time.UnixMilli(1_800_000_000_000))
 	d := newDesk(t)
-	m.watch(sources{orders: c, refunds: d.Service, books: d.books}, clock.Now)
+	m.watch(sources{orders: c, refunds: d.Service, books: d.books, failures: d.failures}, clock.Now)
 	scrape := func() string {
 		w := httptest.NewRecorder()
 		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))

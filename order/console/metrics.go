@@ -14,6 +14,7 @@ import (
 
 	"orderd/order"
 	"orderd/payment/reconcile"
+	"orderd/scheduler"
 )
 
 // other stands for a label value that is not one of the known ones. Labels are
@@ -30,7 +31,7 @@ type Metrics struct {
 
 	transitions, refusals, settled, closes, stock, idempotency *prometheus.CounterVec
 	notifications, wakeUps, tasks                              *prometheus.CounterVec
-	late, alarms, redisLost                                    prometheus.Counter
+	late, alarms, redisLost, died                              prometheus.Counter
 	broken                                                     *prometheus.CounterVec
 	missing                                                    prometheus.Gauge
 	lateness                                                   prometheus.Histogram
@@ -48,14 +49,15 @@ func NewMetrics() *Metrics {
 		stock:         counters("stock_operations_total", "Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
 		idempotency:   counters("idempotency_total", "Requests with an idempotency key.", "result"),
 		notifications: counters("notify_total", "Payment notifications answered.", "outcome"),
-		wakeUps:       counters("scheduler_wakeups_total", "Wake-ups handed to the queue.", "result"),
-		tasks:         counters("scheduler_tasks_total", "Tasks that ran.", "result"),
+		wakeUps:       counters("scheduler_wakeups_total", "Wake-ups handed to the queue: one for all orders of a second, one per refund.", "result"),
+		tasks:         counters("scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
 		late:          counter("late_payments_total", "Payments that came after their order was closed; they are owed back."),
 		broken:        counters("invariant_violations_total", "Transactions that would have broken an invariant and were rolled back.", "invariant"),
 		alarms:        counter("alarms_total", "Things that must not happen; the log says which."),
+		died:          counter("scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
 		redisLost:     counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
 		missing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "timeouts_missing_in_redis",
-			Help: "Overdue orders without a task in Redis, found and helped by the last sweep."}),
+			Help: "Orders whose task had not come, helped by the last sweep that found any."}),
 		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "timeout_lateness_seconds",
 			Help:    "How long after its due time an unpaid order was taken to closing.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}}),
@@ -68,7 +70,7 @@ func NewMetrics() *Metrics {
 		batchTook:      histograms("group_commit_seconds", "Duration of one group commit.", prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
 	}
 	m.registry.MustRegister(m.refundsSettled, m.refundsAsked, m.transitions, m.refusals, m.settled, m.closes, m.stock, m.idempotency, m.notifications,
-		m.wakeUps, m.tasks, m.late, m.alarms, m.broken, m.redisLost, m.missing, m.lateness, m.wechat, m.notify, m.requests,
+		m.wakeUps, m.tasks, m.late, m.alarms, m.broken, m.redisLost, m.died, m.missing, m.lateness, m.wechat, m.notify, m.requests,
 		m.batchSize, m.batchTook, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -178,7 +180,7 @@ func (m *Metrics) Batch(name string, size int, took time.Duration) {
 
 // Armed implements scheduler.Observer.
 func (m *Metrics) Armed(result string) {
-	m.wakeUps.WithLabelValues(known(result, "set", "conflict", "dropped", "failed", "unset")).Inc()
+	m.wakeUps.WithLabelValues(known(result, "set", "conflict", "dropped", "failed")).Inc()
 }
 
 // Fired implements scheduler.Observer.
@@ -187,7 +189,10 @@ func (m *Metrics) Fired(result string) {
 }
 
 // Swept implements scheduler.Observer.
-func (m *Metrics) Swept(_, asked, direct int) { m.missing.Set(float64(asked + direct)) }
+func (m *Metrics) Swept(overdue int) { m.missing.Set(float64(overdue)) }
+
+// Died implements scheduler.Observer.
+func (m *Metrics) Died() { m.died.Inc() }
 
 // RedisLost implements scheduler.Observer.
 func (m *Metrics) RedisLost() { m.redisLost.Inc() }
@@ -237,10 +242,14 @@ type backlogs interface {
 
 // sources are what the gauges are read from; tasks may be nil.
 type sources struct {
-	orders  backlogs
-	refunds Refunds
-	books   Books
-	tasks   Tasks
+	orders   backlogs
+	refunds  Refunds
+	books    Books
+	tasks    Tasks
+	failures *scheduler.Failures
+	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
+	// less without a limit.
+	closeRate float64
 }
 
 // watch adds the gauges that need a query.
@@ -278,7 +287,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
-		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.depth())
+		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.depth(), g.failed())
 		g.at = g.now()
 	}
 	for _, m := range g.last {
@@ -316,6 +325,8 @@ func (g *gauges) backlog() []prometheus.Metric {
 	}
 	return append(all,
 		gauge(desc("timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
+		gauge(desc("closes_waiting", "Closing orders that wait for their turn at WeChat Pay."), float64(b.Waiting)),
+		gauge(desc("closes_waiting_drain_seconds", "How long those take at the rate of closes."), float64(b.Waiting)/max(g.closeRate, 1)),
 		gauge(desc("timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
 }
 
@@ -377,4 +388,17 @@ func (g *gauges) depth() []prometheus.Metric {
 		all = append(all, gauge(series, float64(n), d.Queue, state))
 	}
 	return all
+}
+
+// failed is the tasks that failed and have not ended well since.
+func (g *gauges) failed() []prometheus.Metric {
+	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
+	defer cancel()
+	failing, dead, err := g.failures.Count(ctx)
+	all := []prometheus.Metric{up("failed_tasks", err)}
+	if err != nil {
+		return all
+	}
+	series := desc("failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.", "state")
+	return append(all, gauge(series, float64(failing), scheduler.StateFailing), gauge(series, float64(dead), scheduler.StateDead))
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"html/template"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -33,7 +32,7 @@ td,th{padding:.3em .6em;text-align:left;border-bottom:1px solid #ddd}.n{text-ali
 <h1><a href="/">orderd</a> {{if .Simulated}}<span class="badge sim">SIM</span>{{else}}<span class="badge">LIVE</span>{{end}}</h1>{{end}}
 {{define "index"}}{{template "head" .}}
 <p>pending <b>{{index .Backlog.Open "pending"}}</b> · closing <b>{{index .Backlog.Open "closing"}}</b> · overdue <b>{{.Backlog.Overdue}}</b>
-{{if not .Backlog.Oldest.IsZero}}(oldest since {{clock .Backlog.Oldest}}){{end}} · dead tasks <b>{{.Dead}}</b></p>
+{{if not .Backlog.Oldest.IsZero}}(oldest since {{clock .Backlog.Oldest}}){{end}} · tasks that failed: dead <b>{{.Dead}}</b>, tried again <b>{{.Failing}}</b></p>
 <p>needs you: <a href="/ui/refunds">refunds to approve <b>{{.Approve}}</b> ({{yuan .ApproveFen}})</a> · refused or abnormal <b>{{.Stuck}}</b>
 · <a href="/ui/reconciliations">open differences <b>{{.Differences}}</b></a></p>
 <table><tr><th>order</th><th>state</th><th class="n">amount</th><th>created</th><th>pay until</th></tr>
@@ -76,11 +75,9 @@ func (c *console) page(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	dead := "?"
-	if c.Tasks != nil {
-		if d, err := c.Tasks.Depth(); err == nil {
-			dead = strconv.Itoa(d.States["archived"])
-		}
+	failing, dead, err := c.Failures.Count(rctx)
+	if err != nil {
+		return err
 	}
 	refunds, err := c.Refunds.RefundBacklog(rctx)
 	if err != nil {
@@ -95,7 +92,7 @@ func (c *console) page(ctx echo.Context) error {
 		differences += n
 	}
 	return show(ctx, "index", map[string]any{"Approve": refunds.Count[order.RefundPending], "ApproveFen": refunds.Amount[order.RefundPending],
-		"Stuck": refunds.Count[order.RefundRefused] + refunds.Count[order.RefundAbnormal], "Differences": differences, "Simulated": c.Simulated, "Backlog": backlogView{openCounts(backlog), backlog.Overdue, backlog.Oldest}, "Orders": orders, "Dead": dead})
+		"Stuck": refunds.Count[order.RefundRefused] + refunds.Count[order.RefundAbnormal], "Differences": differences, "Simulated": c.Simulated, "Backlog": backlogView{openCounts(backlog), backlog.Overdue, backlog.Oldest}, "Orders": orders, "Dead": dead, "Failing": failing})
 }
 
 type backlogView struct {

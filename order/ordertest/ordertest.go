@@ -287,7 +287,6 @@ func (w *WeChat) Trade(no string) (payment.Trade, bool) {
 type Tasks struct {
 	mu      sync.Mutex
 	Set     map[string][]time.Time
-	Dropped map[string]int
 	Refunds map[string][]time.Time
 }
 
@@ -303,13 +302,6 @@ func (q *Tasks) CloseAt(orderNo string, _ int64, at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.Set[orderNo] = append(q.Set[orderNo], at)
-}
-
-// Drop remembers that a wake-up is no longer needed.
-func (q *Tasks) Drop(orderNo string, _ time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.Dropped[orderNo]++
 }
 
 // Fixture is a service and its world.
@@ -339,7 +331,7 @@ func NewUnverified(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixtu
 	t.Helper()
 	f := &Fixture{DB: db, Clock: &Clock{now: time.UnixMilli(1_800_000_000_000).UTC()},
 		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}, refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}},
-		Tasks:  &Tasks{Set: map[string][]time.Time{}, Dropped: map[string]int{}, Refunds: map[string][]time.Time{}}}
+		Tasks:  &Tasks{Set: map[string][]time.Time{}, Refunds: map[string][]time.Time{}}}
 	f.WeChat.Now = f.Clock.Now
 	f.Admin = stock.NewAdmin(db, f.Clock.Now)
 	f.serve(t, shape)

@@ -115,6 +115,16 @@ func RedisServer(t testing.TB, options ...string) *servers.Redis {
 	return r
 }
 
+// RedisCluster starts a Redis Cluster of the test's own, empty: three masters,
+// each with a replica, of which it may kill some.
+func RedisCluster(t testing.TB) *servers.RedisCluster {
+	t.Helper()
+	c, err := servers.StartRedisCluster(t.Context(), processDir(fmt.Sprintf("cluster%d", shared.n.Add(1))), 3, 1)
+	require(t, err)
+	t.Cleanup(c.Stop)
+	return c
+}
+
 func open(t testing.TB, dsn string) *sqldb.DB {
 	t.Helper()
 	db, err := sqldb.Open(t.Context(), dsn)

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"orderd/order"
+	"orderd/scheduler"
+)
+
+type tasksCmd struct {
+	Due  tasksDue `cmd:"" help:"Show by the minute how many timeouts come due, and what is late."`
+	Dead deadCmd  `cmd:"" help:"Look at the tasks that failed, run them again, discard them."`
+}
+
+type deadCmd struct {
+	List    deadList    `cmd:"" help:"List failed tasks, the last one first."`
+	Run     deadRun     `cmd:"" help:"Run failed tasks now, with all their tries. Without --yes: say how many."`
+	Discard deadDiscard `cmd:"" help:"Forget failed tasks; orders are not touched. Without --yes: say how many."`
+}
+
+// failedFilter says which failed tasks are meant.
+type failedFilter struct {
+	State  string    `enum:"dead,failing" default:"dead" help:"dead, which wait for a person, or failing, which are tried again."`
+	Type   string    `help:"order:expire or refund:ask."`
+	Cause  string    `help:"A part of the last error."`
+	Before time.Time `help:"Failed last before this time, such as 2026-11-20T13:42:05Z."`
+	After  time.Time `help:"Failed last at this time or after."`
+}
+
+func (f failedFilter) filter() scheduler.Filter {
+	return scheduler.Filter{Type: f.Type, Cause: f.Cause, FailedBefore: f.Before, FailedAfter: f.After}
+}
+
+type deadList struct {
+	output
+	failedFilter
+	Limit  int    `default:"50" help:"1 to 200."`
+	Cursor string `help:"Go on where a page ended."`
+}
+
+// Run lists failed tasks.
+func (c *deadList) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		f := c.filter()
+		f.State = c.State
+		tasks, next, err := co.failures.List(ctx, f, c.Cursor, c.Limit)
+		if errors.Is(err, scheduler.ErrFailedCursor) {
+			return fmt.Errorf("%w: --cursor: %w", errUsage, err)
+		}
+		if err != nil {
+			return err
+		}
+		if next != "" {
+			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+		}
+		return c.show(t, append([]scheduler.Failed{}, tasks...), func(w io.Writer) { writeFailed(w, tasks) })
+	})
+}
+
+func writeFailed(w io.Writer, tasks []scheduler.Failed) {
+	fmt.Fprintln(w, "ID\tSTATE\tTRIED\tFIRST\tLAST\tERROR\tPAYLOAD")
+	for i := range tasks {
+		x := &tasks[i]
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.State, x.Tried, stamp(x.FirstAt), stamp(x.LastAt), x.Error, x.Payload)
+	}
+}
+
+// deadAct is a verb about one failed task, or all that a filter means.
+type deadAct struct {
+	output
+	confirm
+	failedFilter
+	ID  string `arg:"" optional:"" help:"Of the list; else a filter, or --all."`
+	All bool   `help:"All of the state, where there is no other filter."`
+}
+
+// sample is how many of the tasks meant are shown before anything is done.
+const sample = 5
+
+// meant gives the tasks that the words mean.
+func (c deadAct) meant() (scheduler.Filter, error) {
+	f := c.filter()
+	switch empty := f.Empty(); {
+	case c.ID != "" && (!empty || c.All):
+		return f, fmt.Errorf("%w: an id, or a filter, not both", errUsage)
+	case c.ID != "":
+		typ, key, err := scheduler.ParseFailedID(c.ID)
+		if err != nil {
+			return f, fmt.Errorf("%w: %q is no id of 'orderd tasks dead list'", errUsage, c.ID)
+		}
+		return scheduler.Filter{Type: typ, Keys: []string{key}}, nil
+	case empty && !c.All:
+		return f, fmt.Errorf("%w: which tasks? Give an id, --type, --cause, --before or --after; or --all", errUsage)
+	}
+	f.State = c.State
+	return f, nil
+}
+
+// act shows what is meant, asks, and does it.
+func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string, do func(*core, scheduler.Filter) (int, error)) error {
+	f, err := c.meant()
+	if err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		var answer struct {
+			Matched int `json:"matched"`
+			Done    int `json:"done"`
+		}
+		if answer.Matched, err = co.failures.Match(ctx, f); err != nil {
+			return err
+		}
+		if answer.Matched == 0 && c.ID != "" {
+			return scheduler.ErrNoFailedTask
+		}
+		if !c.Yes && answer.Matched > 0 {
+			if err := c.preview(ctx, co, t, f, answer.Matched); err != nil {
+				return err
+			}
+		}
+		if answer.Matched > 0 {
+			if err := c.ask(t, verb+" them?"); err != nil {
+				return err
+			}
+			answer.Done, err = do(co, f)
+		}
+		return errors.Join(err, c.show(t, answer, func(w io.Writer) { fmt.Fprintf(w, "%d matched, %d done\n", answer.Matched, answer.Done) }))
+	})
+}
+
+// preview shows how many tasks are meant, and the first of them.
+func (c deadAct) preview(ctx context.Context, co *core, t *terminal, f scheduler.Filter, n int) error {
+	first, _, err := co.failures.List(ctx, f, "", sample)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(t.Err, "%d failed task(s) match; the last to fail are:\n", n)
+	return output{}.show(&terminal{Out: t.Err}, nil, func(w io.Writer) { writeFailed(w, first) })
+}
+
+type deadRun struct{ deadAct }
+
+// Run makes failed tasks due.
+func (c *deadRun) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.act(ctx, s, t, "Run", func(co *core, f scheduler.Filter) (int, error) { return co.failures.Run(ctx, f) })
+}
+
+type deadDiscard struct {
+	deadAct
+	Reason string `required:"" help:"Why; printed with your name, for the record of the shell."`
+}
+
+// Run forgets failed tasks.
+func (c *deadDiscard) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.act(ctx, s, t, "Discard", func(co *core, f scheduler.Filter) (int, error) {
+		n, err := co.failures.Discard(ctx, f)
+		fmt.Fprintf(t.Err, "%s %s discarded %d failed task(s): %s\n", stamp(co.clock.Now().UTC()), byWhom(), n, c.Reason)
+		return n, err
+	})
+}
+
+// maxHorizon bounds the histogram to 1440 minutes of two states.
+const maxHorizon = 24 * time.Hour
+
+type tasksDue struct {
+	output
+	Horizon time.Duration `default:"1h" help:"How far ahead, at most 24h."`
+}
+
+// Run shows what comes due.
+func (c *tasksDue) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.Horizon < 0 || c.Horizon > maxHorizon {
+		return fmt.Errorf("%w: --horizon is 0 to 24h", errUsage)
+	}
+	return withCore(ctx, s, func(co *core) error {
+		due, err := co.orders.DueByMinute(ctx, c.Horizon)
+		if err != nil {
+			return err
+		}
+		return c.show(t, append([]order.DueMinute{}, due...), func(w io.Writer) {
+			var most int64 = 1
+			for _, m := range due {
+				most = max(most, m.Pending+m.Closing)
+			}
+			fmt.Fprintln(w, "MINUTE\tUNPAID\tCLOSING\t")
+			for _, m := range due {
+				from := "overdue"
+				if m.From != nil {
+					from = m.From.Format("2006-01-02 15:04Z")
+				}
+				n := m.Pending + m.Closing
+				fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", from, m.Pending, m.Closing, strings.Repeat("#", int((n*barWidth+most-1)/most)))
+			}
+		})
+	})
+}
+
+const barWidth = 40 // characters of the longest bar

@@ -1,0 +1,176 @@
+package console
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/scheduler"
+)
+
+func (c *console) taskRoutes() []route {
+	act := func(what taskAct, h func(echo.Context, taskAct) error) echo.HandlerFunc {
+		return func(ctx echo.Context) error { return h(ctx, what) }
+	}
+	return []route{
+		{http.MethodGet, "/admin/v1/tasks/dead", Viewer, c.deadTasks},
+		{http.MethodPost, "/admin/v1/tasks/dead/run", Operator, act(runTasks, c.actOnTasks)},
+		{http.MethodPost, "/admin/v1/tasks/dead/discard", Operator, act(discardTasks, c.actOnTasks)},
+		{http.MethodPost, "/admin/v1/tasks/dead/:id/run", Operator, act(runTasks, c.actOnTask)},
+		{http.MethodPost, "/admin/v1/tasks/dead/:id/discard", Operator, act(discardTasks, c.actOnTask)},
+	}
+}
+
+// taskAct is what an operator does with failed tasks, in the word of the log.
+type taskAct string
+
+const (
+	runTasks     taskAct = "failed tasks run"
+	discardTasks taskAct = "failed tasks discarded"
+)
+
+// acted is the answer to an act: how many tasks were meant, and of how many it
+// was done, none in a dry run.
+type acted struct {
+	DryRun  bool `json:"dry_run"`
+	Matched int  `json:"matched"`
+	Done    int  `json:"done"`
+}
+
+// deadTasks lists the dead, or with state=failing those that are tried again.
+func (c *console) deadTasks(ctx echo.Context) error {
+	f := scheduler.Filter{Type: ctx.QueryParam("type"), State: cmp.Or(ctx.QueryParam("state"), scheduler.StateDead), Cause: ctx.QueryParam("cause")}
+	var bad []order.FieldError
+	if f.State != scheduler.StateDead && f.State != scheduler.StateFailing {
+		bad = append(bad, order.FieldError{Pointer: "?state", Code: "ENUM", Detail: wantTaskState})
+	}
+	for name, into := range map[string]*time.Time{"failed_before": &f.FailedBefore, "failed_after": &f.FailedAfter} {
+		if text := ctx.QueryParam(name); text != "" {
+			t, err := time.Parse(time.RFC3339, text)
+			if err != nil {
+				bad = append(bad, order.FieldError{Pointer: "?" + name, Code: "FORMAT", Detail: "want a time such as 2026-11-20T13:42:05Z"})
+			}
+			*into = t
+		}
+	}
+	limit, err := limitOf(ctx)
+	if err != nil {
+		bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
+	}
+	if bad != nil {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
+	}
+	tasks, next, err := c.Failures.List(ctx.Request().Context(), f, ctx.QueryParam("cursor"), limit)
+	if errors.Is(err, scheduler.ErrFailedCursor) {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: "?cursor", Code: "FORMAT", Detail: err.Error()}}}
+	}
+	if err != nil {
+		return err
+	}
+	page := orderhttp.Page[scheduler.Failed]{Data: append([]scheduler.Failed{}, tasks...)}
+	if next != "" {
+		page.NextCursor = &next
+	}
+	return ctx.JSON(http.StatusOK, page)
+}
+
+const wantTaskState = "a failed task is dead or failing"
+
+// actOnTask acts on one task. A failing one too: to run it now, or to give it up.
+func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
+	typ, key, err := scheduler.ParseFailedID(ctx.Param("id"))
+	if err != nil {
+		return noSuchTask()
+	}
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if what == discardTasks {
+		if err := decode(ctx, &body); err != nil {
+			return err
+		}
+		if err := needReason(body.Reason); err != nil {
+			return err
+		}
+	}
+	n, err := c.act(ctx, what, &scheduler.Filter{Type: typ, Keys: []string{key}}, body.Reason)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return noSuchTask()
+	}
+	return ctx.JSON(http.StatusOK, acted{Matched: n, Done: n})
+}
+
+func noSuchTask() error {
+	return &orderhttp.Failure{Code: orderhttp.CodeNotFound, Text: orderhttp.Text{
+		En: "There is no such failed task: it ended well meanwhile, or somebody discarded it.", Zh: "没有该失败任务：已执行成功，或已被丢弃。"}}
+}
+
+// actOnTasks acts on all tasks that a filter means. It only counts them unless
+// dry_run is false.
+func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
+	var body struct {
+		Type         string    `json:"type"`
+		State        string    `json:"state"`
+		Cause        string    `json:"cause"`
+		FailedBefore time.Time `json:"failed_before"`
+		FailedAfter  time.Time `json:"failed_after"`
+		All          bool      `json:"all"`
+		DryRun       *bool     `json:"dry_run"`
+		Reason       string    `json:"reason"`
+	}
+	if err := decode(ctx, &body); err != nil {
+		return err
+	}
+	f := scheduler.Filter{Type: body.Type, Cause: body.Cause, FailedBefore: body.FailedBefore, FailedAfter: body.FailedAfter}
+	var bad []order.FieldError
+	if f.Empty() && !body.All {
+		bad = append(bad, order.FieldError{Pointer: "#/all", Code: "REQUIRED", Detail: `without type, cause and times every task is meant: say so with "all": true`})
+	}
+	if f.State = cmp.Or(body.State, scheduler.StateDead); f.State != scheduler.StateDead && f.State != scheduler.StateFailing {
+		bad = append(bad, order.FieldError{Pointer: "#/state", Code: "ENUM", Detail: wantTaskState})
+	}
+	if bad != nil {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
+	}
+	dry := body.DryRun == nil || *body.DryRun
+	if what == discardTasks && !dry {
+		if err := needReason(body.Reason); err != nil {
+			return err
+		}
+	}
+	answer := acted{DryRun: dry}
+	var err error
+	if answer.Matched, err = c.Failures.Match(ctx.Request().Context(), f); err != nil {
+		return err
+	}
+	if !dry {
+		if answer.Done, err = c.act(ctx, what, &f, body.Reason); err != nil {
+			return err
+		}
+	}
+	return ctx.JSON(http.StatusOK, answer)
+}
+
+// act does it and logs who did, also when the end of it failed: the pages
+// before are done.
+func (c *console) act(ctx echo.Context, what taskAct, f *scheduler.Filter, reason string) (n int, err error) {
+	switch what {
+	case runTasks:
+		n, err = c.Failures.Run(ctx.Request().Context(), *f)
+	case discardTasks:
+		n, err = c.Failures.Discard(ctx.Request().Context(), *f)
+	}
+	if n > 0 {
+		c.Log.Info(string(what), "by", operator(ctx), "count", n, "type", f.Type, "keys", f.Keys, "state", f.State, "cause", f.Cause,
+			"failed_after", f.FailedAfter, "failed_before", f.FailedBefore, "reason", reason)
+	}
+	return n, err
+}

@@ -1,0 +1,585 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/stock"
+)
+
+// Many timeouts at once. A page of orders goes the way that Expire takes one:
+// the same cells of the table, the same rows, the same proof before stock comes
+// back. But the whole page is written by one statement per table, guarded by
+// the state and version that every order had when it was read, and the rows are
+// counted. An order that is not as it was read, or that a page cannot be written
+// with, leaves the page and goes through the door by itself.
+
+// Bounds of a page.
+const (
+	// maxTogether is how many orders one transaction takes: beyond it the rows
+	// cost all there is, and locks are only held for longer.
+	maxTogether = 2000
+	// politeTogether is that while customers place and pay: their transaction
+	// waits for one of ours at most, and ours pause politePause times as long as
+	// they took.
+	politeTogether = 32
+	politePause    = 2
+	// fewTogether are not worth another try together when a page failed.
+	fewTogether = 8
+	// pageTimeout bounds the storing of the answers of a page: it waits for its
+	// lane, behind customers.
+	pageTimeout = 30 * time.Second
+	// askedAtOnce is how many orders of a page are at WeChat Pay at once.
+	askedAtOnce = 64
+	// busyFor is how long after the last placement or payment customers are
+	// taken to be there.
+	busyFor = 250 * time.Millisecond
+)
+
+// Admit waits until n orders may be taken to WeChat Pay, or fails: then they are
+// not, and their turn comes again.
+type Admit func(ctx context.Context, n int) error
+
+// ExpireAll does for every order of a page what Expire does for one, and gives
+// an error for each in the order of the page: nil, also when there is nothing to
+// do for it any more; a *ClosingError when WeChat gave no usable answer and it is
+// asked again; or what kept it from being done. Between taking the orders to
+// closing and asking WeChat it calls admit, which may be nil.
+func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause, admit Admit) []error {
+	p := &duePage{s: s, cause: cause, admit: admit, errs: make(map[string]error, len(page))}
+	for len(page) > 0 {
+		n := min(len(page), s.together(ctx))
+		p.expire(ctx, page[:n])
+		page = page[n:]
+	}
+	return p.inOrder
+}
+
+// AwaitClose takes the unpaid orders of a page to closing and asks nobody: more
+// are due than WeChat Pay takes calls. They keep their due time, which is their
+// place in the line, and their stock. The errors are those of ExpireAll.
+func (s *Service) AwaitClose(ctx context.Context, page []Due, cause Cause) []error {
+	p := &duePage{s: s, cause: cause, errs: make(map[string]error, len(page)), wait: true}
+	for len(page) > 0 {
+		n := min(len(page), s.together(ctx))
+		p.claimPart(ctx, page[:n])
+		p.answer(page[:n])
+		page = page[n:]
+	}
+	return p.inOrder
+}
+
+// customerHere notes that a customer waits for an answer of this process.
+func (s *Service) customerHere() { s.customers.Store(time.Now().UnixNano()) }
+
+// together is how many orders a transaction takes now: few while customers are
+// here or at another process. Whether they place there, the newest order number
+// tells, which holds its time; it is read at most once in busyFor.
+func (s *Service) together(ctx context.Context) int {
+	now := time.Now() // durations only, never stored
+	looked := s.looked.Load()
+	if now.UnixNano()-looked > int64(busyFor) && s.looked.CompareAndSwap(looked, now.UnixNano()) {
+		var newest string
+		err := s.db.QueryRowContext(ctx, "SELECT order_no FROM orders ORDER BY order_no DESC LIMIT 1").Scan(&newest)
+		if err == nil && newest > placedAfter(s.cfg.Now().Add(-2*busyFor)) {
+			s.customerHere()
+		}
+	}
+	if now.UnixNano()-s.customers.Load() > int64(busyFor) {
+		return maxTogether
+	}
+	return politeTogether
+}
+
+// errTooMany: customers have come since the part was cut.
+var errTooMany = errors.New("too many orders for one transaction beside customers")
+
+// lane runs a transaction over n orders when there is a lane for it. While
+// customers are there it has one lane, and pauses in it.
+func (s *Service) lane(ctx context.Context, n int, run func(ctx context.Context, tx *sqldb.Tx) error) error {
+	lane, most := s.bulk, s.together(ctx)
+	if n > most {
+		return errTooMany
+	}
+	if most == politeTogether {
+		lane = s.polite
+	}
+	select {
+	case lane <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-lane }()
+	start := time.Now() // a duration only, never stored
+	err := s.db.InTx(ctx, run)
+	if lane == s.polite {
+		sleep(ctx, politePause*time.Since(start))
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// duePage is the work on one page.
+type duePage struct {
+	s     *Service
+	cause Cause
+	admit Admit
+	wait  bool // no ask: they wait in line
+
+	mu      sync.Mutex
+	errs    map[string]error
+	mine    []*asked // of the part at hand
+	inOrder []error
+}
+
+// asked is an order that this page has taken to WeChat Pay.
+type asked struct {
+	Due        // as it is now
+	outTradeNo string
+	attempt    *Attempt
+	verdict    verdict
+}
+
+func (p *duePage) fail(orderNo string, err error) {
+	if err == nil {
+		return
+	}
+	p.mu.Lock()
+	p.errs[orderNo] = err
+	p.mu.Unlock()
+}
+
+func (p *duePage) answer(part []Due) {
+	for i := range part {
+		p.inOrder = append(p.inOrder, p.errs[part[i].OrderNo])
+	}
+}
+
+// expire takes one part of the page from its deadline to its end.
+func (p *duePage) expire(ctx context.Context, part []Due) {
+	defer p.answer(part)
+	p.claimPart(ctx, part)
+	if len(p.mine) == 0 {
+		return
+	}
+	intended()
+	if err := p.number(ctx); err != nil {
+		p.alone(p.take(), func(a *asked) error { // one of them cannot be read: each by itself
+			if p.admit != nil {
+				if err := p.admit(ctx, 1); err != nil {
+					return &ClosingError{At: a.At, Err: err}
+				}
+			}
+			return p.s.finish(ctx, Order{OrderNo: a.OrderNo, Version: a.Version, DueAt: a.At}, p.cause)
+		})
+		return
+	}
+	if p.admit != nil {
+		if err := p.admit(ctx, len(p.mine)); err != nil {
+			for _, a := range p.take() {
+				p.s.cfg.Tasks.CloseAt(a.OrderNo, a.Version, a.At)
+				p.fail(a.OrderNo, &ClosingError{At: a.At, Err: err})
+			}
+			return
+		}
+	}
+	mine := p.take()
+	p.alone(mine, func(a *asked) error {
+		a.verdict = p.s.askClose(ctx, a.outTradeNo, a.attempt)
+		p.s.observe.CloseAsked(a.verdict.kind.String())
+		return nil
+	})
+	p.store(ctx, mine)
+}
+
+func (p *duePage) take() []*asked {
+	mine := p.mine
+	p.mine = nil
+	return mine
+}
+
+// alone does something for each order by itself, many at once.
+func (p *duePage) alone(orders []*asked, do func(*asked) error) {
+	work := make(chan *asked)
+	var wg sync.WaitGroup
+	for range min(len(orders), askedAtOnce) {
+		wg.Go(func() {
+			for a := range work {
+				p.fail(a.OrderNo, do(a))
+			}
+		})
+	}
+	for _, a := range orders {
+		work <- a
+	}
+	close(work)
+	wg.Wait()
+}
+
+// store writes what was proven: the closed together, the others by themselves.
+// It does so whoever has hung up meanwhile.
+func (p *duePage) store(ctx context.Context, mine []*asked) {
+	ctx, cancel := context.WithTimeout(detached(ctx), pageTimeout)
+	defer cancel()
+	closed := make([]*asked, 0, len(mine))
+	var others []*asked
+	for _, a := range mine {
+		if a.verdict.kind == verdictClosed {
+			closed = append(closed, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	p.closePart(ctx, closed)
+	p.alone(others, func(a *asked) error {
+		return p.s.proven(ctx, Order{OrderNo: a.OrderNo, Version: a.Version, DueAt: a.At}, p.cause, a.verdict)
+	})
+}
+
+// claimPart takes the orders of a part to closing, together, and puts those that
+// are now ours to ask about into mine. A part that cannot be written is halved,
+// so that a broken row is soon alone; the few around it go through the door.
+func (p *duePage) claimPart(ctx context.Context, part []Due) {
+	var got claimed
+	err := p.s.lane(ctx, len(part), func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		got, err = p.claim(ctx, tx, part, got.raced)
+		return err
+	})
+	switch {
+	case err == nil:
+	case errors.Is(err, sqldb.ErrUnavailable), ctx.Err() != nil:
+		for i := range part {
+			p.fail(part[i].OrderNo, err)
+		}
+		return
+	case len(part) > fewTogether:
+		p.claimPart(ctx, part[:len(part)/2])
+		p.claimPart(ctx, part[len(part)/2:])
+		return
+	default:
+		got = claimed{others: part}
+	}
+	for _, a := range got.mine {
+		if a.State == Pending {
+			a.State = Closing
+			p.s.observe.Transition(Pending, Closing, p.cause.Actor.Type)
+			p.s.observe.Lateness(got.at.Sub(a.deadline))
+		}
+		if !p.wait {
+			p.mine = append(p.mine, &asked{Due: a.Due})
+		}
+	}
+	if n := len(p.mine); n > 0 { // should this process die, the turn that it took comes back on time
+		p.s.cfg.Tasks.CloseAt(p.mine[n-1].OrderNo, p.mine[n-1].Version, p.mine[n-1].At)
+	}
+	others := make([]*asked, len(got.others))
+	for i, d := range got.others {
+		others[i] = &asked{Due: d}
+	}
+	p.alone(others, func(a *asked) error { return p.oneByOne(ctx, a.OrderNo) })
+}
+
+// oneByOne takes an order that left its page through the door.
+func (p *duePage) oneByOne(ctx context.Context, orderNo string) error {
+	if p.wait {
+		_, err := p.s.bring(ctx, change{orderNo: orderNo, cause: p.cause, event: Expire, reason: CloseTimeout})
+		return err
+	}
+	if p.admit != nil {
+		if err := p.admit(ctx, 1); err != nil {
+			return err
+		}
+	}
+	err := p.s.Expire(ctx, orderNo, p.cause)
+	var notDue *NotDueError
+	if errors.As(err, &notDue) { // somebody else has its turn
+		return nil
+	}
+	return err
+}
+
+// claimed is what a claim came to.
+type claimed struct {
+	mine   []claimedOrder
+	others []Due // not as a page needs them: the door decides
+	at     time.Time
+	raced  bool // a row was not as it was read: look under locks
+}
+
+type claimedOrder struct {
+	Due
+	deadline time.Time
+}
+
+// claim writes the turn of a part: pending to closing with its event, closing to
+// its next ask. It believes what was read without locks and counts the rows;
+// when the count differs it is run again and looks first.
+func (p *duePage) claim(ctx context.Context, tx *sqldb.Tx, part []Due, careful bool) (claimed, error) {
+	out := claimed{at: p.s.cfg.Now().Truncate(time.Millisecond), raced: careful}
+	if careful {
+		var err error
+		if part, out.others, err = p.lookAgain(ctx, tx, part, out.at); err != nil {
+			return out, err
+		}
+	}
+	part = slices.Clone(part)
+	sort.Slice(part, func(i, j int) bool { return compareDue(&part[i], &part[j]) < 0 })
+	var events []eventRow
+	for _, d := range part {
+		c := claimedOrder{Due: d, deadline: d.At}
+		if d.State == Pending {
+			c.Version++
+			events = append(events, eventRow{orderNo: d.OrderNo, seq: c.Version, at: out.at, name: eventNames[Closing], from: Pending, to: Closing, cause: p.cause})
+		}
+		if !p.wait {
+			c.At = p.s.askAgain(out.at, d.Tries)
+		}
+		out.mine = append(out.mine, c)
+	}
+	for len(part) > 0 {
+		like := alike(part)
+		n, err := p.writeClaim(ctx, tx, part[:like], out.at)
+		if err != nil {
+			return out, err
+		}
+		if n != int64(like) {
+			out.raced = true
+			return out, sqldb.ErrLostRace
+		}
+		part = part[like:]
+	}
+	return out, insertEvents(ctx, tx, events)
+}
+
+// compareDue sorts orders by what one UPDATE believes of them, and those by
+// number, which is the order of their locks.
+func compareDue(a, b *Due) int {
+	return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Tries, b.Tries), cmp.Compare(a.OrderNo, b.OrderNo))
+}
+
+// alike is how many of the first orders one UPDATE may take.
+func alike(sorted []Due) int {
+	n := 1
+	for n < len(sorted) && sorted[n].State == sorted[0].State && sorted[n].Version == sorted[0].Version && sorted[n].Tries == sorted[0].Tries {
+		n++
+	}
+	return n
+}
+
+// askAgain is when WeChat is asked again if the ask that begins now stays
+// without an answer.
+func (s *Service) askAgain(now time.Time, tries int64) time.Time {
+	return now.Add(s.cfg.CloseRetry[min(int(tries), len(s.cfg.CloseRetry)-1)])
+}
+
+func (p *duePage) writeClaim(ctx context.Context, tx *sqldb.Tx, part []Due, now time.Time) (int64, error) {
+	of := &part[0]
+	set, args := []string{}, []any{}
+	add := func(what string, values ...any) { set, args = append(set, what), append(args, values...) }
+	if of.State == Pending {
+		add("state = 'closing', version = version + 1, close_reason = ?, updated_at = ?", string(CloseTimeout), toMS(now))
+	}
+	if !p.wait {
+		add("close_tries = close_tries + 1, due_at = ?", toMS(p.s.askAgain(now, of.Tries)))
+	}
+	args = append(args, string(of.State), of.Version, of.Tries, toMS(now), toMS(now))
+	for i := range part {
+		args = append(args, part[i].OrderNo)
+	}
+	n, err := tx.Update(ctx, `UPDATE orders
+SET `+strings.Join(set, ", ")+`
+WHERE state = ?
+  AND version = ?
+  AND close_tries = ?
+  AND due_at <= ?
+  AND updated_at <= ?
+  AND order_no IN (`+sqldb.In(len(part))+`)`, args...)
+	if err != nil {
+		return 0, fmt.Errorf("take %d orders to closing: %w", len(part), err)
+	}
+	return n, nil
+}
+
+// lookAgain reads the orders of a part under locks: those that are due, as they
+// are now, and those that only the door can take. The others have nothing due.
+func (p *duePage) lookAgain(ctx context.Context, tx *sqldb.Tx, part []Due, now time.Time) (due, others []Due, err error) {
+	nos := make([]string, len(part))
+	for i := range part {
+		nos[i] = part[i].OrderNo
+	}
+	slices.Sort(nos)
+	locked, err := lockOrders(ctx, tx, nos)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, no := range nos {
+		e := locked[no]
+		if e == nil || (e.read.State != Pending && (e.read.State != Closing || p.wait)) || e.read.DueAt.After(now) {
+			continue
+		}
+		d := Due{OrderNo: no, State: e.read.State, Version: e.read.Version, Tries: e.read.CloseTries, At: e.read.DueAt}
+		if e.read.UpdatedAt.After(now) { // written by a replica whose clock is ahead
+			others = append(others, d)
+		} else {
+			due = append(due, d)
+		}
+	}
+	return due, others, nil
+}
+
+// number finds under which numbers WeChat Pay knows the orders.
+func (p *duePage) number(ctx context.Context) error {
+	nos := make([]string, len(p.mine))
+	for i, a := range p.mine {
+		nos[i] = a.OrderNo
+	}
+	attempts, err := findAttempts(ctx, p.s.db, nos...)
+	if err != nil {
+		return err
+	}
+	last := make(map[string]*Attempt, len(attempts))
+	for i := range attempts { // at most one is payable: the earlier ones were closed before it was opened
+		last[attempts[i].OrderNo] = &attempts[i]
+	}
+	for _, a := range p.mine {
+		if a.attempt = last[a.OrderNo]; a.attempt != nil {
+			a.outTradeNo = a.attempt.OutTradeNo
+		} else {
+			a.outTradeNo = attemptNo(a.OrderNo, 1)
+		}
+	}
+	return nil
+}
+
+// errApart: a part cannot be written together.
+var errApart = errors.New("not all orders of the page are as they were")
+
+// closePart writes what WeChat Pay has proven closed, together, with the stock
+// that comes back. A part that cannot be written is halved like a claim's.
+func (p *duePage) closePart(ctx context.Context, part []*asked) {
+	if len(part) == 0 {
+		return
+	}
+	var good, bad []*asked
+	err := p.s.lane(ctx, len(part), func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		good, bad, err = p.close(ctx, tx, part)
+		return err
+	})
+	committed()
+	switch {
+	case err == nil:
+		for range good {
+			p.s.observe.Transition(Closing, Closed, p.cause.Actor.Type)
+		}
+		part = bad
+	case errors.Is(err, sqldb.ErrUnavailable), ctx.Err() != nil:
+		for _, a := range part {
+			p.fail(a.OrderNo, err)
+		}
+		return
+	case len(part) > fewTogether:
+		p.closePart(ctx, part[:len(part)/2])
+		p.closePart(ctx, part[len(part)/2:])
+		return
+	}
+	p.alone(part, func(a *asked) error {
+		_, err := p.s.bring(ctx, change{orderNo: a.OrderNo, cause: p.cause, event: CloseDone, detail: a.verdict.proof, took: a.verdict.took})
+		return err
+	})
+}
+
+// close writes closing to closed with the proof, and the return of every unit.
+// Those whose stock is not what their lines say are bad: the door refuses them,
+// each by itself and by name.
+func (p *duePage) close(ctx context.Context, tx *sqldb.Tx, part []*asked) (good, bad []*asked, err error) {
+	now := p.s.cfg.Now().Truncate(time.Millisecond)
+	sort.Slice(part, func(i, j int) bool { return compareDue(&part[i].Due, &part[j].Due) < 0 })
+	good, bad, lines, err := p.holding(ctx, tx, part)
+	if err != nil {
+		return nil, nil, err
+	}
+	events := make([]eventRow, 0, len(good))
+	for _, a := range good {
+		e := eventRow{orderNo: a.OrderNo, seq: a.Version + 1, at: now, name: eventNames[Closed], from: Closing, to: Closed, cause: p.cause,
+			detail: encodeDetail(a.verdict.proof), took: a.verdict.took}
+		if !strings.Contains(e.detail, `"close":`) {
+			return nil, nil, errApart
+		}
+		events = append(events, e)
+	}
+	for rest := good; len(rest) > 0; {
+		args := []any{toMS(now), rest[0].Version, toMS(now)}
+		n := 0
+		for n < len(rest) && rest[n].Version == rest[0].Version {
+			args = append(args, rest[n].OrderNo)
+			n++
+		}
+		found, err := tx.Update(ctx, `UPDATE orders
+SET state = 'closed', version = version + 1, due_at = NULL, updated_at = ?
+WHERE state = 'closing'
+  AND version = ?
+  AND updated_at <= ?
+  AND order_no IN (`+sqldb.In(n)+`)`, args...)
+		if err != nil {
+			return nil, nil, fmt.Errorf("close %d orders: %w", n, err)
+		}
+		if found != int64(n) {
+			return nil, nil, errApart
+		}
+		rest = rest[n:]
+	}
+	if err := insertEvents(ctx, tx, events); err != nil {
+		return nil, nil, err
+	}
+	written([]change{{event: CloseDone}})
+	return good, bad, stock.PutBack(ctx, tx, lines, stock.RefClose, now)
+}
+
+// holding holds the stock of a part against its lines: each line deducted whole
+// and nothing returned. Read before the orders are locked, and true once their
+// UPDATE has found them closing at the version that was claimed: whoever returns
+// stock of an order moves it.
+func (p *duePage) holding(ctx context.Context, tx *sqldb.Tx, part []*asked) (good, bad []*asked, lines map[string][]stock.Line, err error) {
+	nos := make([]string, len(part))
+	for i, a := range part {
+		nos[i] = a.OrderNo
+	}
+	items, err := findItems(ctx, tx, nos)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	held, err := stock.Holdings(ctx, tx, nos)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	lines = make(map[string][]stock.Line, len(part))
+	for _, a := range part {
+		ordered, out := items[a.OrderNo], held[a.OrderNo]
+		whole := len(ordered) > 0 && len(ordered) == len(out)
+		for _, it := range ordered {
+			whole = whole && slices.Contains(out, stock.Line{SkuID: it.SkuID, Quantity: it.Quantity})
+		}
+		if !whole {
+			bad = append(bad, a)
+			continue
+		}
+		good, lines[a.OrderNo] = append(good, a), out
+	}
+	return good, bad, lines, nil
+}

@@ -1,0 +1,119 @@
+package scheduler
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// Bounds of a Bucket.
+const (
+	clockSlack = 3 * time.Second  // clocks of replicas that differ by more are taken for wrong
+	leastWait  = time.Millisecond // nobody asks in a tight loop
+	second     = float64(time.Second / time.Microsecond)
+)
+
+// Bucket is a rate that all replicas keep together. It stands in the database,
+// so that the loss of Redis is no reason to ask WeChat twice as often. Its row
+// says up to when turns are given away (GCRA): the next one begins there, or
+// now when that is past, and no more than burst of them may lie ahead.
+//
+// In any time t no more than perSecond × t + burst turns are taken, as long as
+// the replicas' clocks agree; clocks that are d apart cost up to 2 × perSecond
+// × d once. A turn whose commit got no answer is lost, not given twice.
+type Bucket struct {
+	db        *sqldb.DB
+	name      string
+	perSecond float64
+	burst     int
+	now       func() time.Time
+}
+
+// NewBucket names a rate: at most perSecond turns a second, and burst (at least
+// one) after a rest. A perSecond of zero or less is no limit. now is the
+// database's clock (sqldb.Clock).
+func NewBucket(db *sqldb.DB, name string, perSecond float64, burst int, now func() time.Time) *Bucket {
+	return &Bucket{db: db, name: name, perSecond: perSecond, burst: max(burst, 1), now: now}
+}
+
+// Take takes up to n turns at once, maybe none. Where it got fewer, wait is how
+// long until the next one is free, if nobody is quicker; it is never much more
+// than the time of a turn. The errors are those of sqldb.DB.InTx: no turn was
+// got.
+func (b *Bucket) Take(ctx context.Context, n int) (got int, wait time.Duration, err error) {
+	switch {
+	case n <= 0:
+		return 0, 0, nil
+	case b.perSecond <= 0:
+		return n, 0, nil
+	}
+	err = b.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		var next, after int64
+		err := tx.QueryRowContext(ctx, "SELECT next_at FROM rate_limits WHERE name = ? FOR UPDATE", b.name).Scan(&next)
+		isNew := errors.Is(err, sql.ErrNoRows)
+		if err != nil && !isNew {
+			return err
+		}
+		// The clock is read behind the lock: who waited for it has a later one.
+		got, wait, after = b.share(n, next, b.now().UnixMicro())
+		switch {
+		case isNew:
+			err = tx.InsertRows(ctx, "INSERT INTO rate_limits (name, next_at) VALUES", 2, []any{b.name, after})
+			if sqldb.IsDuplicate(err) { // several began at once: the row is there now
+				return sqldb.ErrLostRace
+			}
+			return err
+		case after == next:
+			return nil
+		}
+		return b.move(ctx, tx, next, after)
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("take %d turns of %s: %w", n, b.name, err)
+	}
+	return got, wait, nil
+}
+
+// move writes the row, unless another one moved it since it was read.
+func (b *Bucket) move(ctx context.Context, tx *sqldb.Tx, from, to int64) error {
+	rows, err := tx.Update(ctx, `
+		UPDATE rate_limits
+		SET next_at = ?
+		WHERE name = ? AND next_at = ?`, to, b.name, from)
+	if err == nil && rows == 0 {
+		return sqldb.ErrLostRace
+	}
+	return err
+}
+
+// share decides what of n turns is free at now, and up to when turns are given
+// away then. Times are in microseconds.
+func (b *Bucket) share(n int, next, now int64) (got int, wait time.Duration, after int64) {
+	full := now + b.cost(b.burst)
+	if next > full+clockSlack.Microseconds() {
+		// A wrong clock wrote this, or a much lower rate. Nobody waits for that
+		// time to come: from here on one turn after the other, without a burst.
+		next = full
+	}
+	begin := max(next, now)
+	if room := full - begin; room > 0 {
+		got = int(min(float64(n), float64(room)*b.perSecond/second))
+	}
+	if got > 0 {
+		next = begin + b.cost(got)
+	}
+	if got < n {
+		free := max(next, now) + b.cost(1) - full
+		wait = max(time.Duration(free)*time.Microsecond, leastWait)
+	}
+	return got, wait, next
+}
+
+// cost is how long n turns take, rounded up: a rate is never exceeded by
+// rounding.
+func (b *Bucket) cost(n int) int64 { return int64(math.Ceil(float64(n) * second / b.perSecond)) }

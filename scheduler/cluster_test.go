@@ -1,0 +1,163 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+)
+
+// masters gives how many keys each master of a cluster has, by its address.
+func masters(t *testing.T, c *redis.ClusterClient) map[string]int64 {
+	t.Helper()
+	var mu sync.Mutex
+	keys := map[string]int64{}
+	if err := c.ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error {
+		n, err := node.DBSize(ctx).Result()
+		mu.Lock()
+		keys[node.Options().Addr] = n
+		mu.Unlock()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// owe adds orders to s that are due at a time, a refund to every third, and
+// their wake-ups: the master of the orders has more keys than any other.
+func owe(s *shop, q *Queue, name string, n int, at time.Time) {
+	for i := range n {
+		no := fmt.Sprint(name, i)
+		s.mu.Lock()
+		s.due["o"+no] = at
+		if i%3 == 0 {
+			s.refundDue["r"+no] = at
+		}
+		s.mu.Unlock()
+		q.CloseAt("o"+no, 1, at)
+		if i%3 == 0 {
+			q.RefundAt("r"+no, at)
+		}
+	}
+}
+
+// A key that is of no queue, or a command over two slots, works on one Redis and fails on a cluster: nothing would be
+// on time there, and the sweep would hide it. So there is none here, but for the loss of the data.
+func TestRedisCluster(t *testing.T) {
+	cluster := sqldbtest.RedisCluster(t)
+	s := newShop(map[string]time.Time{})
+	q, w := newWorker(t, cluster.URL(), s, Options{SweepEvery: time.Minute, CloseRate: 10_000, RefundRate: 10_000})
+	at := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	for i := range 3 { // three seconds are three queues on three masters
+		owe(s, q, fmt.Sprint(i, "-"), 10, at.Add(time.Duration(i)*time.Second))
+	}
+	wait(t, "wake-ups are set and seen", 10*time.Second, func() bool { return tasks(t, q) == 3 })
+	if m, err := q.Missing(t.Context(), s); err != nil || m != (Missing{Due: 3}) {
+		t.Errorf("%+v %v", m, err)
+	}
+	for addr, keys := range masters(t, q.redis.(*redis.ClusterClient)) {
+		if keys == 0 {
+			t.Errorf("nothing is on %s: the queues are not spread", addr)
+		}
+	}
+	run(t, w)
+	wait(t, "orders and refunds end by their tasks", 15*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
+	if late := time.Since(at); late > 10*time.Second {
+		t.Errorf("%s late", late)
+	}
+	s.ranOnce(t)
+}
+
+// All masters came back empty: a loss that is not seen leaves every order to the sweep, late by its interval.
+func TestRedisClusterLosesEverything(t *testing.T) {
+	cluster := sqldbtest.RedisCluster(t)
+	s := newShop(map[string]time.Time{})
+	q, _ := start(t, cluster.URL(), s)
+	owe(s, q, "", 20, time.Now().Add(8*time.Second))
+	wait(t, "wake-ups are set", 10*time.Second, func() bool { return tasks(t, q) >= 1 })
+	client := q.redis.(*redis.ClusterClient)
+	if err := client.ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error { return node.FlushAll(ctx).Err() }); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "wake-ups are set again", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
+	wait(t, "all end", 20*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
+	s.ranOnce(t)
+}
+
+// A master that holds queues dies: what it had not told its replica is lost, and for seconds nobody serves its
+// slots. Every order and refund must end, none twice, and the queue must work again on the replica.
+func TestRedisClusterLosesAMaster(t *testing.T) {
+	cluster := sqldbtest.RedisCluster(t)
+	s := newShop(map[string]time.Time{})
+	q, _ := start(t, cluster.URL(), s)
+	for i := range 12 { // some are due before the replica takes over, some after
+		owe(s, q, fmt.Sprint(i, "-"), 5, time.Now().Add(time.Duration(i+2)*500*time.Millisecond))
+	}
+	wait(t, "wake-ups are set", 5*time.Second, func() bool { return tasks(t, q) >= 4 })
+	client := q.redis.(*redis.ClusterClient)
+	var dead string
+	before := masters(t, client)
+	for addr, keys := range before {
+		if dead == "" || keys > before[dead] {
+			dead = addr
+		}
+	}
+	cluster.Node(dead).Kill()
+	killed := time.Now()
+	wait(t, "the replica serves", 20*time.Second, func() bool { _, err := q.Depth(); return err == nil })
+	if took := time.Since(killed); took > 8*time.Second {
+		t.Errorf("the queue could be read again %s after the master's death, of which the cluster needs four", took)
+	}
+	wait(t, "all end", 30*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
+	s.ranOnce(t)
+	at := time.Now().Add(3 * time.Second)
+	owe(s, q, "later", 10, at)
+	wait(t, "wake-ups are set on the replica", 5*time.Second, func() bool { d, err := q.Depth(); return err == nil && d.States["scheduled"] >= 1 })
+	wait(t, "what came after ends", 15*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
+	s.ranOnce(t)
+}
+
+// The answer of one node says nothing of the others: a cluster that evicts on one of them loses that one's wake-ups. A
+// replica counts, it is the master of tomorrow.
+func TestRedisClusterSafety(t *testing.T) {
+	cluster := sqldbtest.RedisCluster(t)
+	client, err := Connect(cluster.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if f := Safety(t.Context(), client); f[0].Level != sqldb.LevelOK || f[0].Found != "noeviction" || f[1].Level != sqldb.LevelWarn {
+		t.Error(f)
+	}
+	set := func(node int, name, value string) string {
+		t.Helper()
+		addr := cluster.Nodes[node].Addr
+		if err := direct(t, addr).ConfigSet(t.Context(), name, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+		return value + " at " + addr
+	}
+	for _, node := range []int{1, 5} { // a master, a replica
+		bad := set(node, "maxmemory-policy", "allkeys-lru")
+		if f := Safety(t.Context(), client)[0]; f.Level != sqldb.LevelFail || !strings.HasPrefix(f.Found, bad+", noeviction at ") {
+			t.Error(f)
+		}
+		set(node, "maxmemory-policy", "noeviction")
+	}
+	set(1, "appendonly", "yes")
+	if f := Safety(t.Context(), client)[1]; f.Level != sqldb.LevelWarn {
+		t.Error(f)
+	}
+	cluster.Nodes[5].Kill()
+	if f := Safety(t.Context(), client)[0]; f.Level != sqldb.LevelWarn {
+		t.Error(f)
+	}
+}

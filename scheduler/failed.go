@@ -1,0 +1,575 @@
+package scheduler
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"orderd/migrations/sqldb"
+)
+
+// The states of a failed task.
+const (
+	StateFailing = "failing" // is tried again
+	StateDead    = "dead"    // waits for a person
+)
+
+// Bounds of what is kept of failed tasks.
+const (
+	maxFailures   = 40 // about two hours with the pauses between them
+	longestPause  = 5 * time.Minute
+	maxFailedType = 32 // characters, as the columns have
+	maxFailedKey  = 64
+	maxCause      = 500
+	maxPayload    = 1000
+	failedPage    = 1000 // rows of one transaction: locks are held for milliseconds
+	maxFailedList = 200
+)
+
+// never is the turn of a dead task.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Errors of what is asked about failed tasks.
+var (
+	ErrNoFailedTask = errors.New("no such failed task")
+	ErrFailedCursor = errors.New("this is no cursor of a list of failed tasks")
+)
+
+// Failure is one run of a task that failed although everything answered. The
+// text of Cause is kept and shown, so it must not hold secrets.
+type Failure struct {
+	Type, Key string // Key is an order's or refund's number; with a Payload, the task's id
+	Cause     error
+	Payload   []byte // what nobody could read; nil otherwise
+	Poison    bool   // no retry can cure it: dead at once
+}
+
+// Failed is a task that failed and has not ended well since.
+type Failed struct {
+	ID          string `json:"id"` // safe in the path of a URL; ParseFailedID reads it
+	Type        string `json:"type"`
+	Key         string `json:"key"`
+	OrderNo     string `json:"order_no"`                // in a task of an order
+	OutRefundNo string `json:"out_refund_no,omitempty"` // in a task of a refund
+	State       string `json:"state"`
+	Error       string `json:"error"` // of the last run
+	Tried       int64  `json:"tried"` // runs that failed, since the first or since somebody had it run again
+	// Payload is quoted as in Go, whatever bytes it has, and cut at 1000 characters.
+	Payload string     `json:"payload,omitempty"`
+	FirstAt time.Time  `json:"first_at"`
+	LastAt  time.Time  `json:"last_at"`
+	NextAt  *time.Time `json:"next_at,omitempty"` // of a failing one
+	DiedAt  *time.Time `json:"died_at,omitempty"` // of a dead one
+}
+
+// Failures keeps the failed tasks in the database, so that they delay nobody
+// and nobody forgets them.
+type Failures struct {
+	db  *sqldb.DB
+	now func() time.Time
+}
+
+// NewFailures keeps them in db. now should be the database's clock.
+func NewFailures(db *sqldb.DB, now func() time.Time) *Failures { return &Failures{db: db, now: now} }
+
+// failedRow is a row as it is written.
+type failedRow struct {
+	typ, key, state, cause, payload string
+	tries, first, next              int64
+}
+
+// Record counts failed runs, several of one task too, and sets when each is
+// tried next; it gives the number of tasks that died of it. A dead one stays
+// dead. An error means that none was counted.
+func (f *Failures) Record(ctx context.Context, failed []Failure) (died int, err error) {
+	err = f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		died, err = f.record(ctx, tx, failed)
+		return err
+	})
+	return died, err
+}
+
+func (f *Failures) record(ctx context.Context, tx *sqldb.Tx, failed []Failure) (died int, err error) {
+	rows := gather(failed)
+	for len(rows) > 0 {
+		n := 1
+		for n < min(len(rows), failedPage) && rows[n].typ == rows[0].typ {
+			n++
+		}
+		d, err := record(ctx, tx, rows[:n], f.now().UnixMilli())
+		if err != nil {
+			return died, fmt.Errorf("record failed tasks: %w", err)
+		}
+		died, rows = died+d, rows[n:]
+	}
+	return died, nil
+}
+
+// storeError says what could not be done, and marks a database that is away:
+// InTx does so by itself, a query outside does not.
+func storeError(what string, err error) error {
+	if sqldb.Classify(err) == sqldb.ClassDown && !errors.Is(err, sqldb.ErrUnavailable) {
+		return fmt.Errorf("%s: %w: %w", what, sqldb.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// gather makes one row of all failures of a task, in the order in which rows
+// are locked.
+func gather(failed []Failure) []failedRow {
+	var rows []failedRow
+	at := make(map[[2]string]int, len(failed))
+	for _, x := range failed {
+		r := failedRow{typ: bounded(x.Type, maxFailedType), key: bounded(x.Key, maxFailedKey), state: StateFailing, cause: "no cause was given"}
+		if x.Cause != nil {
+			r.cause = bounded(x.Cause.Error(), maxCause)
+		}
+		if x.Payload != nil {
+			r.payload = bounded(strconv.Quote(string(x.Payload)), maxPayload)
+		}
+		i, ok := at[[2]string{r.typ, r.key}]
+		if !ok {
+			i = len(rows)
+			rows, at[[2]string{r.typ, r.key}] = append(rows, r), i
+		}
+		r.tries, r.state = rows[i].tries+1, rows[i].state
+		if x.Poison {
+			r.state = StateDead
+		}
+		rows[i] = r
+	}
+	sort.Slice(rows, func(i, j int) bool {
+		return rows[i].typ < rows[j].typ || (rows[i].typ == rows[j].typ && rows[i].key < rows[j].key)
+	})
+	return rows
+}
+
+// bounded makes text that every engine keeps as it is: n characters at most, only
+// those that can be seen, and no spaces at its end, which MySQL does not compare.
+func bounded(s string, n int) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		if n--; n < 0 {
+			break
+		}
+		if !unicode.IsPrint(r) {
+			r = ' '
+		}
+		b.WriteRune(r)
+	}
+	return strings.TrimRight(b.String(), " ")
+}
+
+// record writes rows of one type. Rows that are there are locked and replaced,
+// the others inserted: somebody who inserts the same at the same time is seen
+// by the primary key, and the whole is done again, so that no try is lost.
+func record(ctx context.Context, tx *sqldb.Tx, rows []failedRow, now int64) (died int, err error) {
+	before := make(map[string]failedRow, len(rows))
+	err = sqldb.Each(ctx, tx, `SELECT task_key, state, tries, first_at
+FROM failed_tasks
+WHERE task_type = ?
+  AND task_key IN (`+sqldb.In(len(rows))+`)
+FOR UPDATE`, keyArgs(rows), func(r *sql.Rows) error {
+		var b failedRow
+		err := r.Scan(&b.key, &b.state, &b.tries, &b.first)
+		before[b.key] = b
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	const columns = ` INTO failed_tasks
+  (task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at)
+VALUES`
+	var fresh, again []any
+	for _, r := range rows {
+		b, known := before[r.key]
+		if r.first = now; known {
+			r.first, r.tries = b.first, r.tries+b.tries
+		}
+		if b.state == StateDead || r.tries >= maxFailures {
+			r.state = StateDead
+		}
+		if r.state == StateDead && b.state != StateDead {
+			died++
+		}
+		r.next = now + pauseAfter(r.tries).Milliseconds()
+		args := []any{r.typ, r.key, r.state, r.tries, r.cause, r.payload, r.first, now, r.next}
+		if known {
+			again = append(again, args...)
+		} else {
+			fresh = append(fresh, args...)
+		}
+	}
+	if err := tx.InsertRows(ctx, "REPLACE"+columns, 9, again); err != nil {
+		return 0, err
+	}
+	err = tx.InsertRows(ctx, "INSERT"+columns, 9, fresh)
+	if sqldb.IsDuplicate(err) {
+		return 0, fmt.Errorf("%w: %w", sqldb.ErrLostRace, err)
+	}
+	return died, err
+}
+
+func keyArgs(rows []failedRow) []any {
+	args := []any{rows[0].typ}
+	for _, r := range rows {
+		args = append(args, r.key)
+	}
+	return args
+}
+
+// pauseAfter says how long to wait after so many failed runs: a second, doubled
+// each time, and between half of that and the whole, so that what failed
+// together does not come back together.
+func pauseAfter(tries int64) time.Duration {
+	d := min(time.Second<<min(max(tries-1, 0), 10), longestPause)
+	return d/2 + rand.N(d/2+1)
+}
+
+// Done forgets tasks of a type that ended well. It is for keys that Known gave.
+func (f *Failures) Done(ctx context.Context, typ string, keys []string) error {
+	for _, page := range pagesOf(keys) {
+		err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(ctx, `DELETE FROM failed_tasks
+WHERE task_type = ?
+  AND task_key IN (`+sqldb.In(len(page))+`)`, boundedArgs(typ, page)...)
+			return err
+		})
+		if err != nil {
+			return storeError("forget failed tasks", err)
+		}
+	}
+	return nil
+}
+
+// Known gives those of the keys that failed, and the time before which each
+// must not be tried: thousands of years ahead for a dead one.
+func (f *Failures) Known(ctx context.Context, typ string, keys []string) (map[string]time.Time, error) {
+	known := map[string]time.Time{}
+	for _, page := range pagesOf(keys) {
+		at := map[string]time.Time{}
+		err := sqldb.Each(ctx, f.db, `SELECT task_key, state, next_at
+FROM failed_tasks
+WHERE task_type = ?
+  AND task_key IN (`+sqldb.In(len(page))+`)`, boundedArgs(typ, page), func(r *sql.Rows) error {
+			var key, state string
+			var next int64
+			err := r.Scan(&key, &state, &next)
+			if at[key] = time.UnixMilli(next).UTC(); state == StateDead {
+				at[key] = never
+			}
+			return err
+		})
+		if err != nil {
+			return nil, storeError("look for failed tasks", err)
+		}
+		if len(at) == 0 {
+			continue
+		}
+		for _, k := range page {
+			if t, ok := at[bounded(k, maxFailedKey)]; ok {
+				known[k] = t
+			}
+		}
+	}
+	return known, nil
+}
+
+func pagesOf(keys []string) [][]string {
+	var pages [][]string
+	for len(keys) > 0 {
+		n := min(len(keys), failedPage)
+		pages, keys = append(pages, keys[:n]), keys[n:]
+	}
+	return pages
+}
+
+func boundedArgs(typ string, keys []string) []any {
+	args := []any{bounded(typ, maxFailedType)}
+	for _, k := range keys {
+		args = append(args, bounded(k, maxFailedKey))
+	}
+	return args
+}
+
+// Due gives failing tasks whose time has come again, the longest waiting first
+// as far as they are near each other.
+func (f *Failures) Due(ctx context.Context, limit int) ([]Failed, error) {
+	var due []Failed
+	err := sqldb.Each(ctx, f.db, `SELECT `+failedColumns+`
+FROM failed_tasks
+WHERE state = 'failing'
+  AND next_at <= ?
+ORDER BY last_at, task_type, task_key
+LIMIT ?`, []any{f.now().UnixMilli(), limit}, func(r *sql.Rows) error {
+		x, err := scanFailed(r)
+		due = append(due, x)
+		return err
+	})
+	if err != nil {
+		return nil, storeError("look for failed tasks that are due", err)
+	}
+	return due, nil
+}
+
+// Empty reports that no task has failed. It costs next to nothing, however many
+// have.
+func (f *Failures) Empty(ctx context.Context) (bool, error) {
+	empty := true
+	err := sqldb.Each(ctx, f.db, `SELECT state
+FROM failed_tasks
+LIMIT 1`, nil, func(*sql.Rows) error { empty = false; return nil })
+	if err != nil {
+		return false, storeError("look for failed tasks", err)
+	}
+	return empty, nil
+}
+
+// Count counts all of them, by state. Unlike Empty it reads an index row of each.
+func (f *Failures) Count(ctx context.Context) (failing, dead int, err error) {
+	err = sqldb.Each(ctx, f.db, `SELECT state, COUNT(*)
+FROM failed_tasks
+GROUP BY state`, nil, func(r *sql.Rows) error {
+		var state string
+		var n int
+		err := r.Scan(&state, &n)
+		if state == StateDead {
+			dead = n
+		} else {
+			failing = n
+		}
+		return err
+	})
+	if err != nil {
+		return 0, 0, storeError("count failed tasks", err)
+	}
+	return failing, dead, nil
+}
+
+// Filter says which failed tasks are meant; empty fields mean any.
+type Filter struct {
+	Type  string
+	State string // StateFailing or StateDead
+	// Of the last failure: at FailedAfter or later, and before FailedBefore.
+	FailedAfter, FailedBefore time.Time
+	Cause                     string // a part of the last error, as it is written
+	Keys                      []string
+}
+
+// Empty reports that every failed task is meant.
+func (f *Filter) Empty() bool {
+	return f.Type == "" && f.State == "" && f.FailedAfter.IsZero() && f.FailedBefore.IsZero() && f.Cause == "" && f.Keys == nil
+}
+
+// where gives the filter as the terms of a WHERE, at least one.
+func (f *Filter) where() (string, []any) {
+	terms, args := []string{"tries >= 0"}, []any{}
+	add := func(set bool, term string, more ...any) {
+		if set {
+			terms, args = append(terms, term), append(args, more...)
+		}
+	}
+	add(f.Type != "", "task_type = ?", f.Type)
+	add(f.State != "", "state = ?", f.State)
+	add(!f.FailedAfter.IsZero(), "last_at >= ?", f.FailedAfter.UnixMilli())
+	add(!f.FailedBefore.IsZero(), "last_at < ?", f.FailedBefore.UnixMilli())
+	add(f.Cause != "", "INSTR(cause, ?) > 0", f.Cause)
+	if f.Keys != nil {
+		add(true, "task_key IN ("+sqldb.In(len(f.Keys))+")", boundedArgs("", f.Keys)[1:]...)
+	}
+	return strings.Join(terms, "\n  AND "), args
+}
+
+// List lists failed tasks, the one that failed last first, and gives the cursor
+// of the next page, "" at the end. limit is 1 to 200.
+func (f *Failures) List(ctx context.Context, filter Filter, cursor string, limit int) ([]Failed, string, error) {
+	limit = min(max(limit, 1), maxFailedList)
+	where, args := filter.where()
+	if cursor != "" {
+		ms, id, _ := strings.Cut(cursor, ".")
+		at, err := strconv.ParseInt(ms, 10, 64)
+		typ, key, err2 := ParseFailedID(id)
+		if err != nil || err2 != nil {
+			return nil, "", ErrFailedCursor
+		}
+		where += "\n  AND last_at <= ?\n  AND (last_at < ? OR task_type < ? OR (task_type = ? AND task_key < ?))"
+		args = append(args, at, at, typ, typ, key)
+	}
+	var all []Failed
+	err := sqldb.Each(ctx, f.db, `SELECT `+failedColumns+`
+FROM failed_tasks
+WHERE `+where+`
+ORDER BY last_at DESC, task_type DESC, task_key DESC
+LIMIT ?`, append(args, limit+1), func(r *sql.Rows) error {
+		x, err := scanFailed(r)
+		all = append(all, x)
+		return err
+	})
+	if err != nil {
+		return nil, "", storeError("list failed tasks", err)
+	}
+	if len(all) <= limit {
+		return all, "", nil
+	}
+	last := &all[limit-1]
+	return all[:limit], strconv.FormatInt(last.LastAt.UnixMilli(), 10) + "." + last.ID, nil
+}
+
+// failedColumns are what scanFailed reads.
+const failedColumns = "task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at"
+
+func scanFailed(rows *sql.Rows) (Failed, error) {
+	var x Failed
+	var first, last, next int64
+	err := rows.Scan(&x.Type, &x.Key, &x.State, &x.Tried, &x.Error, &x.Payload, &first, &last, &next)
+	x.ID = failedID(x.Type, x.Key)
+	x.FirstAt, x.LastAt = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
+	if x.State == StateDead {
+		x.DiedAt = &x.LastAt
+	} else {
+		at := time.UnixMilli(next).UTC()
+		x.NextAt = &at
+	}
+	switch {
+	case x.Payload != "": // the key is the task's own
+	case x.Type == TypeExpire:
+		x.OrderNo = x.Key
+	case x.Type == TypeRefund:
+		x.OutRefundNo = x.Key
+	}
+	return x, err
+}
+
+// failedID names a failed task in one segment of a URL's path: TYPE~KEY, and in
+// base64 what is not plain.
+func failedID(typ, key string) string {
+	if plain(typ) && plain(key) {
+		return typ + "~" + key
+	}
+	return "~" + base64.RawURLEncoding.EncodeToString([]byte(typ+"\x00"+key))
+}
+
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != ':' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// ParseFailedID gives the type and the key of a failed task, or ErrNoFailedTask.
+func ParseFailedID(id string) (typ, key string, err error) {
+	ok := false
+	if coded, is := strings.CutPrefix(id, "~"); is {
+		b, err := base64.RawURLEncoding.DecodeString(coded)
+		if typ, key, ok = strings.Cut(string(b), "\x00"); err != nil {
+			ok = false
+		}
+	} else {
+		typ, key, ok = strings.Cut(id, "~")
+	}
+	if !ok || failedID(typ, key) != id {
+		return "", "", ErrNoFailedTask
+	}
+	return typ, key, nil
+}
+
+// Match counts the failed tasks that a filter means.
+func (f *Failures) Match(ctx context.Context, filter Filter) (int, error) {
+	where, args := filter.where()
+	n := 0
+	err := sqldb.Each(ctx, f.db, `SELECT COUNT(*)
+FROM failed_tasks
+WHERE `+where, args, func(r *sql.Rows) error { return r.Scan(&n) })
+	if err != nil {
+		return 0, storeError("count failed tasks", err)
+	}
+	return n, nil
+}
+
+// Run makes failed tasks due now, dead ones too, with all their tries, and gives
+// their number. What fails meanwhile keeps its turn. With an error, the number
+// is of those that were done before it.
+func (f *Failures) Run(ctx context.Context, filter Filter) (int, error) {
+	now := f.now().UnixMilli()
+	return f.walk(ctx, filter, `UPDATE failed_tasks
+SET state = 'failing',
+    tries = 0,
+    next_at = ?
+WHERE `, now)
+}
+
+// Discard forgets failed tasks and gives their number. Orders and refunds are
+// not touched: one that is still due is tried again, and may fail again.
+func (f *Failures) Discard(ctx context.Context, filter Filter) (int, error) {
+	return f.walk(ctx, filter, `DELETE FROM failed_tasks
+WHERE `)
+}
+
+// walk applies a statement to all that match at its begin, a page of the index
+// at a time. The failing go first: what Run makes of the dead is not met again.
+func (f *Failures) walk(ctx context.Context, filter Filter, statement string, set ...any) (int, error) {
+	if begin := f.now().Add(time.Millisecond); filter.FailedBefore.IsZero() || filter.FailedBefore.After(begin) {
+		filter.FailedBefore = begin
+	}
+	states := []string{filter.State}
+	if filter.State == "" {
+		states = []string{StateFailing, StateDead}
+	}
+	total := 0
+	for _, filter.State = range states {
+		n, err := f.walkState(ctx, &filter, statement, set)
+		total += n
+		if err != nil {
+			return total, storeError("act on failed tasks", err)
+		}
+	}
+	return total, nil
+}
+
+func (f *Failures) walkState(ctx context.Context, filter *Filter, statement string, set []any) (total int, err error) {
+	where, args := filter.where()
+	var at int64
+	for typ, key, n := "", "", failedPage; n == failedPage; {
+		n = 0
+		keys := map[string][]string{} // by type
+		err := sqldb.Each(ctx, f.db, `SELECT last_at, task_type, task_key
+FROM failed_tasks
+WHERE `+where+`
+  AND last_at >= ?
+  AND (last_at > ? OR task_type > ? OR (task_type = ? AND task_key > ?))
+ORDER BY last_at, task_type, task_key
+LIMIT ?`, append(append([]any{}, args...), at, at, typ, typ, key, failedPage), func(r *sql.Rows) error {
+			n++
+			err := r.Scan(&at, &typ, &key)
+			keys[typ] = append(keys[typ], key)
+			return err
+		})
+		if err != nil {
+			return total, err
+		}
+		for typ, keys := range keys {
+			var did int64
+			err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+				all := append(append(append([]any{}, set...), args...), boundedArgs(typ, keys)...)
+				did, err = tx.Update(ctx, statement+where+"\n  AND task_type = ?\n  AND task_key IN ("+sqldb.In(len(keys))+")", all...)
+				return err
+			})
+			if err != nil {
+				return total, err
+			}
+			total += int(did)
+		}
+	}
+	return total, nil
+}
