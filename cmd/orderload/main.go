@@ -33,8 +33,11 @@ type cli struct {
 	Callback  callbackCmd  `cmd:"" help:"Payment callbacks and closes against a transaction per event."`
 	HTTP      httpCmd      `cmd:"" name:"http" help:"Placement and callbacks over HTTP."`
 	Reconcile reconcileCmd `cmd:"" help:"A bill of a day against as many payments."`
+	Expire    expireCmd    `cmd:"" help:"Unpaid orders that come due together: how late they are closed, beside other ways."`
 	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
 	Verify    verifyCmd    `cmd:"" help:"Every invariant of a large world, and violations seeded in it."`
+
+	ExpireWorker expireWorkerCmd `cmd:"" hidden:""`
 }
 
 func main() {

@@ -106,8 +106,14 @@ var Mutants = []Mutant{
 	{"commit-error-failure", "a COMMIT without an answer is told as a refusal", append([]Edit{
 		{"order/place.go", "	case err != nil:\n		s.tellBroken(err)\n", "	case errors.Is(err, sqldb.ErrUnknown):\n		return Placed{}, &InsufficientError{Items: []stock.Short{{SkuID: p.Lines[0].SkuID, Requested: p.Lines[0].Quantity}}}\n	case err != nil:\n		s.tellBroken(err)\n"}}, commitAtOnce...)},
 	{"sweep-without-cursor", "the sweep looks at its first row only", []Edit{
-		{"scheduler/sweep.go", "	sweepPage     = 500\n", "	sweepPage     = 1\n"},
-		{"scheduler/sweep.go", "		if len(page) < sweepPage {\n", "		if true {\n"}}},
+		{"scheduler/sweep.go", "		if !do(page) || len(page) < size {\n", "		if !do(page[:1]) || true {\n"},
+		{"scheduler/expire.go", "		if len(page) == 0 {\n			return false\n		}\n", "		if len(page) == 0 || after.OrderNo != \"\" {\n			return false\n		}\n		page = page[:1]\n"}}},
+	{"page-not-counted", "a page of timeouts is written without counting its rows", []Edit{
+		{"order/expire.go", "		if n != int64(like) {\n", "		if n < 0 {\n"},
+		{"order/expire.go", "		if found != int64(n) {\n", "		if found < 0 {\n"},
+		{"order/door_store.go", "INSERT INTO order_events", "INSERT IGNORE INTO order_events"}}},
+	{"page-unproven", "a page of timeouts ends with those that WeChat Pay did not answer about", []Edit{
+		{"order/expire.go", "		if a.verdict.kind == verdictClosed {\n", "		if a.verdict.kind != verdictPaid {\n"}}},
 	{"rely-on-the-queue", "there is no sweep: what the queue loses is lost", []Edit{
 		{"scheduler/sweep.go", "	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n", "	if true {\n		return\n	}\n	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n"}}},
 	{"stock-read-modify-write", "the shelf is written as it was read, less what was taken", []Edit{
