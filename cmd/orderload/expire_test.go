@@ -223,10 +223,15 @@ func TestWorkersHurt(t *testing.T) {
 	if len(st.Workers) != 3 || st.Workers[0].Fate != "killed" || !strings.HasPrefix(st.Workers[1].Fate, "stopped") {
 		t.Fatalf("%+v", st.Workers)
 	}
-	for _, w := range st.Workers {
-		if w.Closed <= 0 || w.Asked <= 0 || w.Memory < 1<<20 {
+	closed := int64(0)
+	for _, w := range st.Workers { // a second goes to whoever is free, so one of those that are hurt may have had none
+		closed += int64(w.Closed)
+		if w.Memory < 1<<20 || (w.Fate == "" && w.Closed == 0) {
 			t.Errorf("%+v", w)
 		}
+	}
+	if closed != 2000 {
+		t.Errorf("the workers closed %d of 2000", closed)
 	}
 }
 
