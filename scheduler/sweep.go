@@ -312,7 +312,6 @@ func (s *sweep) each(ctx context.Context, find finder, after order.DueCursor, un
 			if !do(d) {
 				return false
 			}
-			failpoint.Hit("sweep.between")
 		}
 		return true
 	})
@@ -334,7 +333,9 @@ func (s *sweep) pages(ctx context.Context, find finder, after order.DueCursor, u
 		}
 		failpoint.Hit("sweep.selected")
 		after = placeOf(page[len(page)-1])
-		if !do(page) || len(page) < size {
+		more := do(page)
+		failpoint.Hit("sweep.between")
+		if !more || len(page) < size {
 			return order.DueCursor{}
 		}
 		rows += len(page)

@@ -352,7 +352,7 @@ func (s *scene) ends() {
 // wakeUps counts the timeouts that Redis has for orders.
 func (s *scene) wakeUps() int {
 	s.t.Helper()
-	keys, err := s.redis.Keys(context.Background(), "asynq:{expire}:t:*").Result()
+	keys, err := s.redis.Keys(context.Background(), "asynq:{expire-*}:t:*").Result()
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,9 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 			t.Fatal(left, " tasks are still there")
 		}
 	}
-	if changed := sqldbtest.Changed(before, sqldbtest.Contents(t, h.db)); len(changed) > 0 {
+	changed := sqldbtest.Changed(before, sqldbtest.Contents(t, h.db))
+	changed = slices.DeleteFunc(changed, func(table string) bool { return table == "failed_tasks" }) // where a person finds them
+	if len(changed) > 0 {
 		t.Errorf("a stranger's tasks changed %v", changed)
 	}
 	if trade, ok := h.sim.Trade(open.OrderNo + "-01"); ok {

@@ -93,7 +93,7 @@ var Points = []Point{
 
 	{No: "29", Name: "sweep.selected", Flow: "sweep", After: "due rows were read, nothing was done",
 		Then: "the next sweep goes on; every order is closed once"},
-	{No: "30", Name: "sweep.between", Flow: "sweep", After: "one row was begun, the next was not",
+	{No: "30", Name: "sweep.between", Flow: "sweep", After: "one page was begun, the next was not",
 		Then: "the next sweep goes on; every order is closed once"},
 
 	{No: "31", Flow: "redis", After: "the stock was taken in Redis, before MySQL",
