@@ -7,7 +7,8 @@
 // never relies on one), nor HTTP, nor WeChat's protocol (payment.Gateway).
 //
 // Read in this order: machine.go (one table decides), door.go (one function
-// writes the state), close.go (stock comes back only after a proven close).
+// writes the state), close.go (stock comes back only after a proven close),
+// expire.go (the same for a page of timeouts, in few statements).
 //
 // What must always hold of an order is asserted in the transaction that writes
 // it (assert.go); verify.go looks at all rows, however they came there.

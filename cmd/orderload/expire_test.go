@@ -225,7 +225,7 @@ func TestWorkersHurt(t *testing.T) {
 	}
 	closed := int64(0)
 	for _, w := range st.Workers { // a second goes to whoever is free, so one of those that are hurt may have had none
-		closed += int64(w.Closed)
+		closed += w.Closed
 		if w.Memory < 1<<20 || (w.Fate == "" && w.Closed == 0) {
 			t.Errorf("%+v", w)
 		}
