@@ -86,7 +86,13 @@ func TestSweepsJitter(t *testing.T) {
 		for i := range passes {
 			s := newShop(map[string]time.Time{})
 			_, w := newWorker(t, "", s, Options{SweepEvery: every})
-			w.o.Now = func() time.Time { passes[i] = append(passes[i], time.Now()); return time.Now() }
+			var mu sync.Mutex // the sweep looks, and whoever serves the line
+			w.o.Now = func() time.Time {
+				mu.Lock()
+				defer mu.Unlock()
+				passes[i] = append(passes[i], time.Now())
+				return time.Now()
+			}
 			s.due["always"] = time.Now() // gives each pass something to do
 			s.answer = func(string, int) error {
 				return &order.ClosingError{At: time.Now(), Err: errors.New("no answer")}
