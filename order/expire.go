@@ -54,27 +54,16 @@ type Admit func(ctx context.Context, n int) error
 // asked again; or what kept it from being done. Between taking the orders to
 // closing and asking WeChat it calls admit, which may be nil.
 func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause, admit Admit) []error {
-	p := &duePage{s: s, cause: cause, admit: admit, errs: make(map[string]error, len(page))}
-	for len(page) > 0 {
-		n := min(len(page), s.together(ctx))
-		p.expire(ctx, page[:n])
-		page = page[n:]
-	}
-	return p.inOrder
+	p := &duePage{s: s, cause: cause, admit: admit}
+	return p.inParts(ctx, page, p.expire)
 }
 
 // AwaitClose takes the unpaid orders of a page to closing and asks nobody: more
 // are due than WeChat Pay takes calls. They keep their due time, which is their
 // place in the line, and their stock. The errors are those of ExpireAll.
 func (s *Service) AwaitClose(ctx context.Context, page []Due, cause Cause) []error {
-	p := &duePage{s: s, cause: cause, errs: make(map[string]error, len(page)), wait: true}
-	for len(page) > 0 {
-		n := min(len(page), s.together(ctx))
-		p.claimPart(ctx, page[:n])
-		p.answer(page[:n])
-		page = page[n:]
-	}
-	return p.inOrder
+	p := &duePage{s: s, cause: cause, wait: true}
+	return p.inParts(ctx, page, p.claimPart)
 }
 
 // customerHere notes that a customer waits for an answer of this process.
@@ -142,10 +131,24 @@ type duePage struct {
 	admit Admit
 	wait  bool // no ask: they wait in line
 
-	mu      sync.Mutex
-	errs    map[string]error
-	mine    []*asked // of the part at hand
-	inOrder []error
+	mu   sync.Mutex
+	errs map[string]error
+	mine []*asked // of the part at hand
+}
+
+// inParts does the page part by part and gives the errors in its order.
+func (p *duePage) inParts(ctx context.Context, page []Due, do func(context.Context, []Due)) []error {
+	p.errs = make(map[string]error, len(page))
+	for rest := page; len(rest) > 0; {
+		n := min(len(rest), p.s.together(ctx))
+		do(ctx, rest[:n])
+		rest = rest[n:]
+	}
+	errs := make([]error, len(page))
+	for i := range page {
+		errs[i] = p.errs[page[i].OrderNo]
+	}
+	return errs
 }
 
 // asked is an order that this page has taken to WeChat Pay.
@@ -165,15 +168,8 @@ func (p *duePage) fail(orderNo string, err error) {
 	p.mu.Unlock()
 }
 
-func (p *duePage) answer(part []Due) {
-	for i := range part {
-		p.inOrder = append(p.inOrder, p.errs[part[i].OrderNo])
-	}
-}
-
 // expire takes one part of the page from its deadline to its end.
 func (p *duePage) expire(ctx context.Context, part []Due) {
-	defer p.answer(part)
 	p.claimPart(ctx, part)
 	if len(p.mine) == 0 {
 		return

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 	"orderd/stock"
@@ -211,7 +212,7 @@ FROM payments
 WHERE transaction_id = ?`, r.TransactionID).Scan(&no)
 	}
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", readError("find the order of a refund", err)
+		return "", sqldb.Wrap("find the order of a refund", err)
 	}
 	return no, nil
 }

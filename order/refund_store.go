@@ -303,7 +303,7 @@ WHERE `+where, args...))
 		err = fillRefunds(ctx, s.db, one)
 	}
 	if err != nil {
-		return RefundRow{}, readError("find refund", err)
+		return RefundRow{}, sqldb.Wrap("find refund", err)
 	}
 	return one[0], nil
 }
@@ -334,7 +334,7 @@ func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]RefundRow,
 ORDER BY out_refund_no DESC
 LIMIT ?`, append(args, limit+1)...)
 	if err != nil {
-		return nil, "", readError("list refunds", err)
+		return nil, "", sqldb.Wrap("list refunds", err)
 	}
 	next := ""
 	if len(rows) > limit {
@@ -363,15 +363,8 @@ FROM refunds
 // order of their due time: those after the cursor and due by until. In the
 // cursor and the answer the number stands where an order's would.
 func (s *Service) DueRefunds(ctx context.Context, after DueCursor, until time.Time, limit int) ([]Due, error) {
-	from := toMS(after.At)
 	var due []Due
-	err := sqldb.Each(ctx, s.db, `SELECT out_refund_no, version, due_at
-FROM refunds
-WHERE due_at >= ?
-  AND due_at <= ?
-  AND (due_at > ? OR out_refund_no > ?)
-ORDER BY due_at, out_refund_no
-LIMIT ?`, []any{from, toMS(until), from, after.OrderNo, limit}, func(rows *sql.Rows) error {
+	err := s.eachDue(ctx, "SELECT out_refund_no, version, due_at FROM refunds WHERE due_at > 0", nil, "out_refund_no", after, until, limit, func(rows *sql.Rows) error {
 		var d Due
 		var at int64
 		err := rows.Scan(&d.OrderNo, &d.Version, &at)
@@ -380,7 +373,7 @@ LIMIT ?`, []any{from, toMS(until), from, after.OrderNo, limit}, func(rows *sql.R
 		return err
 	})
 	if err != nil {
-		return nil, readError("find due refunds", err)
+		return nil, sqldb.Wrap("find due refunds", err)
 	}
 	return due, nil
 }
@@ -408,7 +401,7 @@ GROUP BY state`, nil, func(rows *sql.Rows) error {
 		return err
 	})
 	if err != nil {
-		return b, readError("count open refunds", err)
+		return b, sqldb.Wrap("count open refunds", err)
 	}
 	return b, nil
 }

@@ -158,7 +158,7 @@ func (s *Service) Repair(ctx context.Context, o RepairOptions) (Repairs, error) 
 	for _, k := range repairKinds {
 		found, err := s.findRepairs(ctx, k)
 		if err != nil {
-			return done, readError("repair "+k.check, err)
+			return done, sqldb.Wrap("repair "+k.check, err)
 		}
 		for _, m := range found {
 			r := Repair{Check: k.check, Key: m.key, Do: k.do, Why: k.why}

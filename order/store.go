@@ -226,7 +226,7 @@ FROM payment_attempts
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
 ORDER BY order_no, attempt_no`, sqldb.Args(orderNos)...)
 	if err != nil {
-		return nil, readError("find payment attempts", err)
+		return nil, sqldb.Wrap("find payment attempts", err)
 	}
 	defer rows.Close()
 	var all []Attempt
@@ -236,7 +236,7 @@ ORDER BY order_no, attempt_no`, sqldb.Args(orderNos)...)
 		var called, answered int64
 		if err := rows.Scan(&a.OutTradeNo, &a.OrderNo, &a.No, &a.State, &a.TradeType, &a.Description, &a.Attempt.Attach, &a.NotifyURL,
 			&a.TimeExpire, &a.Amount, &a.OpenID, &a.ClientIP, &a.H5Type, &answer, &called, &answered); err != nil {
-			return nil, readError("find payment attempts", err)
+			return nil, sqldb.Wrap("find payment attempts", err)
 		}
 		if answer != "" {
 			if err := json.Unmarshal([]byte(answer), &a.Answer); err != nil {

@@ -85,7 +85,7 @@ func (s *Service) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 		}
 		result, err := s.run(ctx, tx, c)
 		if err != nil {
-			return r, readError("verify "+c.id, err)
+			return r, sqldb.Wrap("verify "+c.id, err)
 		}
 		r.Checks = append(r.Checks, result)
 	}
@@ -94,7 +94,7 @@ func (s *Service) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
   (SELECT COUNT(*) FROM payments),
   (SELECT COUNT(*) FROM payments WHERE outcome = 'held')`).Scan(&r.Orders, &r.Payments, &r.Held)
 	if err != nil {
-		return r, readError("verify", err)
+		return r, sqldb.Wrap("verify", err)
 	}
 	r.Took = s.cfg.Now().Sub(start)
 	return r, nil

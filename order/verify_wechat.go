@@ -39,10 +39,10 @@ func (s *Service) VerifyWeChat(ctx context.Context, since time.Time, progress fu
 		v.checks[i].Violations = []string{}
 	}
 	if err := v.attempts(ctx, since); err != nil {
-		return Report{}, readError("verify with WeChat Pay", err)
+		return Report{}, sqldb.Wrap("verify with WeChat Pay", err)
 	}
 	if err := v.refunds(ctx, since); err != nil {
-		return Report{}, readError("verify with WeChat Pay", err)
+		return Report{}, sqldb.Wrap("verify with WeChat Pay", err)
 	}
 	return Report{Checks: v.checks, Orders: v.asked, Took: s.cfg.Now().Sub(start)}, nil
 }

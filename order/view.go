@@ -42,32 +42,24 @@ WHERE order_no = ?`, orderNo))
 	case errors.Is(err, sql.ErrNoRows), err == nil && customerID != "" && o.CustomerID != customerID:
 		return Order{}, ErrNotFound
 	case err != nil:
-		return Order{}, readError("find order", err)
+		return Order{}, sqldb.Wrap("find order", err)
 	}
 	items, err := findItems(ctx, s.db, []string{orderNo})
 	if err != nil {
-		return Order{}, readError("find order", err)
+		return Order{}, sqldb.Wrap("find order", err)
 	}
 	o.Items = items[orderNo]
 	if o.Attempts, err = findAttempts(ctx, s.db, orderNo); err != nil {
-		return Order{}, readError("find order", err)
+		return Order{}, sqldb.Wrap("find order", err)
 	}
 	if o.Payment, err = findPayment(ctx, s.db, orderNo); err != nil {
-		return Order{}, readError("find order", err)
+		return Order{}, sqldb.Wrap("find order", err)
 	}
 	if o.Refunds, err = s.queryRefunds(ctx, `WHERE order_no = ?
 ORDER BY created_at, out_refund_no`, orderNo); err != nil {
-		return Order{}, readError("find order", err)
+		return Order{}, sqldb.Wrap("find order", err)
 	}
 	return o, nil
-}
-
-// readError makes a database that is away recognisable.
-func readError(what string, err error) error {
-	if sqldb.Classify(err) == sqldb.ClassDown && !errors.Is(err, sqldb.ErrUnavailable) {
-		return fmt.Errorf("%s: %w: %w", what, sqldb.ErrUnavailable, err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }
 
 // findPayment gives the payment that made an order paid, else the oldest one
@@ -105,19 +97,19 @@ FROM orders
 ORDER BY order_no DESC
 LIMIT ?`, append(args, limit+1)...)
 	if err != nil {
-		return nil, "", readError("list orders", err)
+		return nil, "", sqldb.Wrap("list orders", err)
 	}
 	defer rows.Close()
 	var orders []Order
 	for rows.Next() {
 		o, err := scanOrder(rows)
 		if err != nil {
-			return nil, "", readError("list orders", err)
+			return nil, "", sqldb.Wrap("list orders", err)
 		}
 		orders = append(orders, o)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return nil, "", readError("list orders", err)
+		return nil, "", sqldb.Wrap("list orders", err)
 	}
 	next := ""
 	if len(orders) > limit {
@@ -130,7 +122,7 @@ LIMIT ?`, append(args, limit+1)...)
 	}
 	items, err := findItems(ctx, s.db, nos)
 	if err != nil {
-		return nil, "", readError("list orders", err)
+		return nil, "", sqldb.Wrap("list orders", err)
 	}
 	for i := range orders {
 		orders[i].Items = items[orders[i].OrderNo]
@@ -174,7 +166,7 @@ WHERE order_no = ?`, orderNo))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNotFound
 	} else if err != nil {
-		return nil, readError("timeline", err)
+		return nil, sqldb.Wrap("timeline", err)
 	}
 	customer := Actor{Type: ByCustomer, ID: o.CustomerID}
 	events := []TimelineEvent{{Seq: 1, At: o.CreatedAt, Actor: customer, Event: "order.placed", To: Pending,
@@ -184,7 +176,7 @@ FROM order_events
 WHERE order_no = ?
 ORDER BY seq`, orderNo)
 	if err != nil {
-		return nil, readError("timeline", err)
+		return nil, sqldb.Wrap("timeline", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -192,7 +184,7 @@ ORDER BY seq`, orderNo)
 		var at, took int64
 		var detail string
 		if err := rows.Scan(&e.Seq, &at, &e.Event, &e.From, &e.To, &e.Actor.Type, &e.Actor.ID, &e.Cause.Type, &e.Cause.ID, &detail, &took); err != nil {
-			return nil, readError("timeline", err)
+			return nil, sqldb.Wrap("timeline", err)
 		}
 		e.At, e.Took, e.Cause.Actor = fromMS(at), time.Duration(took)*time.Millisecond, e.Actor
 		if detail != "" {
@@ -212,38 +204,48 @@ ORDER BY seq`, orderNo)
 // WeChat Pay have their deadline as due time.
 func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time, limit int) ([]Due, error) {
 	var due []Due
+	err := s.eachDue(ctx, "SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?", []any{string(state)}, "order_no", after, until, limit, func(rows *sql.Rows) error {
+		d := Due{State: state}
+		var at int64
+		err := rows.Scan(&d.OrderNo, &d.Version, &at, &d.Tries)
+		d.At = fromMS(at)
+		due = append(due, d)
+		return err
+	})
+	if err != nil {
+		return nil, sqldb.Wrap("find due orders", err)
+	}
+	return due, nil
+}
+
+// eachDue gives up to limit rows of a query that ends in a WHERE with a term:
+// those that are due after a place and by until, in the order of (due_at, key).
+// It asks for the rest of the place's millisecond, and then for what is due
+// later. Asked for in one query, a database finds the place by the time alone
+// and reads past all rows of that millisecond, for every page of a herd.
+func (s *Service) eachDue(ctx context.Context, query string, args []any, key string, after DueCursor, until time.Time, limit int, row func(*sql.Rows) error) error {
 	from, to := toMS(after.At), toMS(until)
-	// The rest of the cursor's millisecond, and then what is due later. Asked for
-	// in one query, a database finds the place by the time alone and reads past
-	// every order of that millisecond, for every page of a herd.
 	for _, part := range []struct {
 		where string
 		args  []any
 	}{
-		{"due_at = ?\n  AND order_no > ?", []any{from, after.OrderNo}},
-		{"due_at > ?\n  AND due_at <= ?", []any{from, to}},
+		{"due_at = ? AND " + key + " > ?", []any{from, after.OrderNo}},
+		{"due_at > ? AND due_at <= ?", []any{from, to}},
 	} {
-		if len(due) >= limit || from > to {
+		if limit <= 0 || from > to {
 			break
 		}
-		err := sqldb.Each(ctx, s.db, `SELECT order_no, version, close_tries, due_at
-FROM orders
-WHERE state = ?
+		if err := sqldb.Each(ctx, s.db, query+`
   AND `+part.where+`
-ORDER BY due_at, order_no
-LIMIT ?`, append(append([]any{string(state)}, part.args...), limit-len(due)), func(rows *sql.Rows) error {
-			d := Due{State: state}
-			var at int64
-			err := rows.Scan(&d.OrderNo, &d.Version, &d.Tries, &at)
-			d.At = fromMS(at)
-			due = append(due, d)
+ORDER BY due_at, `+key+`
+LIMIT ?`, append(append(slices.Clone(args), part.args...), limit), func(rows *sql.Rows) error {
+			limit--
+			return row(rows)
+		}); err != nil {
 			return err
-		})
-		if err != nil {
-			return nil, readError("find due orders", err)
 		}
 	}
-	return due, nil
+	return nil
 }
 
 // Backlog counts the open orders: by state, and how many are past their due
@@ -263,14 +265,14 @@ FROM orders
 WHERE state IN ('pending', 'closing')
 GROUP BY state`, toMS(s.cfg.Now()))
 	if err != nil {
-		return b, readError("count open orders", err)
+		return b, sqldb.Wrap("count open orders", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var st State
 		var n, overdue, oldest int64
 		if err := rows.Scan(&st, &n, &overdue, &oldest); err != nil {
-			return b, readError("count open orders", err)
+			return b, sqldb.Wrap("count open orders", err)
 		}
 		b.Open[st] += n
 		if b.Overdue += overdue; st == Closing {
@@ -323,7 +325,7 @@ ORDER BY minute_from, state`, []any{toMS(now), toMS(now.Add(horizon))}, func(row
 		return nil
 	})
 	if err != nil {
-		return nil, readError("count due orders", err)
+		return nil, sqldb.Wrap("count due orders", err)
 	}
 	return all, nil
 }
@@ -353,7 +355,7 @@ WHERE sku_id = ?`, skuID).Scan(&a.Available, &a.Unlimited)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, ErrNotFound
 	} else if err != nil {
-		return a, readError("account for stock", err)
+		return a, sqldb.Wrap("account for stock", err)
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT f.kind, COALESCE(o.state, ''), SUM(f.delta)
 FROM stock_flows f
@@ -361,7 +363,7 @@ LEFT JOIN orders o ON o.order_no = f.order_no
 WHERE f.sku_id = ?
 GROUP BY f.kind, COALESCE(o.state, '')`, skuID)
 	if err != nil {
-		return a, readError("account for stock", err)
+		return a, sqldb.Wrap("account for stock", err)
 	}
 	defer rows.Close()
 	open := []State{Pending, Closing}
@@ -370,7 +372,7 @@ GROUP BY f.kind, COALESCE(o.state, '')`, skuID)
 		var st State
 		var delta int64
 		if err := rows.Scan(&kind, &st, &delta); err != nil {
-			return a, readError("account for stock", err)
+			return a, sqldb.Wrap("account for stock", err)
 		}
 		switch {
 		case kind != "deduct" && kind != "return":

@@ -168,7 +168,7 @@ func (x *expiry) part(ctx context.Context, from, to order.DueCursor, why order.C
 	return x.take(ctx, page, why)
 }
 
-// take takes due orders to closing and, as far as there are turns, to WeChat Pay
+// take takes unpaid orders to closing and, as far as there are turns, to WeChat Pay
 // and to their end. Nil means that nobody has to come back for them: they ended,
 // or their next turn is known. Other errors mean that it has to be done again.
 func (x *expiry) take(ctx context.Context, due []order.Due, why order.Cause) error {
@@ -180,10 +180,10 @@ func (x *expiry) take(ctx context.Context, due []order.Due, why order.Cause) err
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	do, most := x.ask, x.most
+	run, most := func(page []order.Due) []error { return x.w.o.Orders.ExpireAll(ctx, page, why, x.admit) }, x.most
 	if inLine {
 		defer x.ring()
-		do, most = x.lineUp, func() int { return int(x.size.Load()) }
+		run, most = func(page []order.Due) []error { return x.w.o.Orders.AwaitClose(ctx, page, why) }, func() int { return int(x.size.Load()) }
 	} else {
 		select {
 		case x.pages <- struct{}{}:
@@ -195,22 +195,16 @@ func (x *expiry) take(ctx context.Context, due []order.Due, why order.Cause) err
 	var errs []error
 	for len(due) > 0 {
 		n := min(len(due), most())
-		errs = append(errs, do(ctx, due[:n], why))
+		errs = append(errs, x.run(ctx, due[:n], run))
 		due = due[n:]
 	}
 	return errors.Join(errs...)
 }
 
-// lineUp puts a page in line.
-func (x *expiry) lineUp(ctx context.Context, page []order.Due, why order.Cause) error {
-	start := time.Now() // a duration only, never stored
-	return x.learn(len(page), start, x.settle(ctx, page, x.w.o.Orders.AwaitClose(ctx, page, why)))
-}
-
 // hasToWait reports that more are due than may be asked about at once, or that
 // others are in line already.
 func (x *expiry) hasToWait(ctx context.Context, due []order.Due) (bool, error) {
-	if x.limiter == nil || len(due) == 0 || due[0].State != order.Pending {
+	if x.limiter == nil || len(due) == 0 {
 		return false, nil
 	}
 	if len(due) > x.most() || x.lineOpen.Load() {
@@ -223,20 +217,16 @@ func (x *expiry) hasToWait(ctx context.Context, due []order.Due) (bool, error) {
 	return len(waiting) > 0, err
 }
 
-// ask takes one page through, and learns how large the next one may be.
-func (x *expiry) ask(ctx context.Context, page []order.Due, why order.Cause) error {
+// run runs one page and settles it. The next page is smaller when this one took
+// long, or too long for the database, and larger after a quick one.
+func (x *expiry) run(ctx context.Context, page []order.Due, do func([]order.Due) []error) error {
 	start := time.Now() // a duration only, never stored
-	return x.learn(len(page), start, x.settle(ctx, page, x.w.o.Orders.ExpireAll(ctx, page, why, x.admit)))
-}
-
-// learn makes the pages smaller after one that took long, or too long for the
-// database, and larger after a quick one. It passes err on.
-func (x *expiry) learn(n int, start time.Time, err error) error {
+	err := x.settle(ctx, page, do(page))
 	size, took := x.size.Load(), time.Since(start)
 	switch {
 	case took > slowPage, errors.Is(err, sqldb.ErrUnavailable):
-		x.size.CompareAndSwap(size, max(int64(n/2), leastPage))
-	case took < quickPage && int64(n) >= size:
+		x.size.CompareAndSwap(size, max(int64(len(page)/2), leastPage))
+	case took < quickPage && int64(len(page)) >= size:
 		x.size.CompareAndSwap(size, min(2*size, mostPage))
 	}
 	return err
@@ -382,12 +372,12 @@ func (x *expiry) serve(ctx context.Context, page []order.Due) {
 	defer admitted()
 	page, err := x.sound(ctx, page)
 	if err == nil && len(page) > 0 {
-		start := time.Now() // a duration only, never stored
-		errs := x.w.o.Orders.ExpireAll(ctx, page, cause("line", ""), func(ctx context.Context, n int) error {
-			defer admitted()
-			return x.admit(ctx, n)
+		err = x.run(ctx, page, func(page []order.Due) []error {
+			return x.w.o.Orders.ExpireAll(ctx, page, cause("line", ""), func(ctx context.Context, n int) error {
+				defer admitted()
+				return x.admit(ctx, n)
+			})
 		})
-		err = x.learn(len(page), start, x.settle(ctx, page, errs))
 	}
 	if err != nil && isFailure(err) {
 		x.w.o.Log.Warn("closing orders not done", "orders", len(page), "first", page[0].OrderNo, "err", err)

@@ -113,15 +113,6 @@ func (f *Failures) record(ctx context.Context, tx *sqldb.Tx, failed []Failure) (
 	return died, nil
 }
 
-// storeError says what could not be done, and marks a database that is away:
-// InTx does so by itself, a query outside does not.
-func storeError(what string, err error) error {
-	if sqldb.Classify(err) == sqldb.ClassDown && !errors.Is(err, sqldb.ErrUnavailable) {
-		return fmt.Errorf("%s: %w: %w", what, sqldb.ErrUnavailable, err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
-}
-
 // gather makes one row of all failures of a task, in the order in which rows
 // are locked.
 func gather(failed []Failure) []failedRow {
@@ -245,7 +236,7 @@ WHERE task_type = ?
 			return err
 		})
 		if err != nil {
-			return storeError("forget failed tasks", err)
+			return sqldb.Wrap("forget failed tasks", err)
 		}
 	}
 	return nil
@@ -270,7 +261,7 @@ WHERE task_type = ?
 			return err
 		})
 		if err != nil {
-			return nil, storeError("look for failed tasks", err)
+			return nil, sqldb.Wrap("look for failed tasks", err)
 		}
 		if len(at) == 0 {
 			continue
@@ -316,7 +307,7 @@ LIMIT ?`, []any{f.now().UnixMilli(), limit}, func(r *sql.Rows) error {
 		return err
 	})
 	if err != nil {
-		return nil, storeError("look for failed tasks that are due", err)
+		return nil, sqldb.Wrap("look for failed tasks that are due", err)
 	}
 	return due, nil
 }
@@ -329,7 +320,7 @@ func (f *Failures) Empty(ctx context.Context) (bool, error) {
 FROM failed_tasks
 LIMIT 1`, nil, func(*sql.Rows) error { empty = false; return nil })
 	if err != nil {
-		return false, storeError("look for failed tasks", err)
+		return false, sqldb.Wrap("look for failed tasks", err)
 	}
 	return empty, nil
 }
@@ -350,7 +341,7 @@ GROUP BY state`, nil, func(r *sql.Rows) error {
 		return err
 	})
 	if err != nil {
-		return 0, 0, storeError("count failed tasks", err)
+		return 0, 0, sqldb.Wrap("count failed tasks", err)
 	}
 	return failing, dead, nil
 }
@@ -415,7 +406,7 @@ LIMIT ?`, append(args, limit+1), func(r *sql.Rows) error {
 		return err
 	})
 	if err != nil {
-		return nil, "", storeError("list failed tasks", err)
+		return nil, "", sqldb.Wrap("list failed tasks", err)
 	}
 	if len(all) <= limit {
 		return all, "", nil
@@ -492,7 +483,7 @@ func (f *Failures) Match(ctx context.Context, filter Filter) (int, error) {
 FROM failed_tasks
 WHERE `+where, args, func(r *sql.Rows) error { return r.Scan(&n) })
 	if err != nil {
-		return 0, storeError("count failed tasks", err)
+		return 0, sqldb.Wrap("count failed tasks", err)
 	}
 	return n, nil
 }
@@ -531,7 +522,7 @@ func (f *Failures) walk(ctx context.Context, filter Filter, statement string, se
 		n, err := f.walkState(ctx, &filter, statement, set)
 		total += n
 		if err != nil {
-			return total, storeError("act on failed tasks", err)
+			return total, sqldb.Wrap("act on failed tasks", err)
 		}
 	}
 	return total, nil

@@ -99,7 +99,11 @@ func TestPoisonRows(t *testing.T) {
 	if err != nil || len(page) != 1 || !strings.Contains(page[0].Error, page[0].OrderNo+" are broken") {
 		t.Fatalf("%+v %v", page, err)
 	}
-	time.Sleep(time.Second) // ten passes: a bad one that had no pause would be tried in each
+	// Ten passes more: a bad one that had no pause would be tried in each.
+	s.mu.Lock()
+	until := s.looks + 10
+	s.mu.Unlock()
+	wait(t, "ten passes", 30*time.Second, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.looks >= until })
 	s.mu.Lock()
 	most := 0
 	for _, n := range s.ran {

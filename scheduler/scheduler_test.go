@@ -39,6 +39,7 @@ type shop struct {
 	answer func(orderNo string, n int) error // nil for done
 
 	closing   map[string]bool // asked about, or in line
+	looks     int             // for pending orders
 	refundDue map[string]time.Time
 	refundRan map[string]int
 	again     func(no string, n int) time.Time // when a refund wants to be looked at next; zero: never
@@ -148,6 +149,9 @@ func (s *shop) AwaitClose(_ context.Context, due []order.Due, _ order.Cause) []e
 func (s *shop) DueOrders(_ context.Context, state order.State, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if state == order.Pending {
+		s.looks++
+	}
 	in := map[string]time.Time{}
 	for no, at := range s.due {
 		if s.closing[no] == (state == order.Closing) {

@@ -2,7 +2,6 @@ package stock
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -43,30 +42,21 @@ func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string,
 	return putBack(ctx, tx, flows, at)
 }
 
-// Holdings gives what each order has on its books, if all of it was deducted
-// under no ref and nothing came back: one line per SKU. Any other order has none
-// here.
+// Holdings gives what each order has out, one line per SKU, if nothing of it
+// ever came back. Any other order has none here.
 func Holdings(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string][]Line, error) {
-	all := make(map[string][]Line, len(orderNos))
-	var odd []string
-	err := sqldb.Each(ctx, tx, `SELECT order_no, kind, ref, sku_id, delta
-FROM stock_flows
-WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
-		var f flow
-		if err := rows.Scan(&f.orderNo, &f.kind, &f.ref, &f.skuID, &f.delta); err != nil {
-			return err
-		}
-		if f.kind != KindDeduct || f.ref != "" {
-			odd = append(odd, f.orderNo)
-		}
-		all[f.orderNo] = append(all[f.orderNo], Line{SkuID: f.skuID, Quantity: -f.delta})
-		return nil
-	})
+	held, err := readHeld(ctx, tx, orderNos)
 	if err != nil {
-		return nil, fmt.Errorf("read stock flows: %w", err)
+		return nil, err
 	}
-	for _, no := range odd {
-		delete(all, no)
+	all := make(map[string][]Line, len(held))
+	for no, h := range held {
+		if len(h.refs) > 0 {
+			continue // something came back, and may have been taken again
+		}
+		for sku, n := range h.out {
+			all[no] = append(all[no], Line{SkuID: sku, Quantity: n})
+		}
 	}
 	return all, nil
 }

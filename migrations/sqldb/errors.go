@@ -124,3 +124,12 @@ func classifySQLite(code int) Class {
 func IsDuplicate(err error) bool { return err != nil && Classify(err) == ClassDuplicate }
 
 func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// Wrap says what could not be done, and marks a database that is away with
+// ErrUnavailable: InTx does so by itself, a query outside does not.
+func Wrap(what string, err error) error {
+	if Classify(err) == ClassDown && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -169,6 +169,12 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 		return err
 	}
 	r.Ended = time.Now()
+	return judgeAll(ctx, o, j, meters)
+}
+
+// judgeAll holds what is left against everything that was promised.
+func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
+	r := j.report
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -180,7 +186,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 		{"kill everything, start cold, verify", j.cold},
 		{"read the logs", func(context.Context) error { return j.logs() }},
 		{"what was noticed on the way", j.told},
-		{"count what went wrong", func(ctx context.Context) error { return r.count(ctx, s, shop, meters) }},
+		{"count what went wrong", func(ctx context.Context) error { return r.count(ctx, j.stage, j.shop, meters) }},
 	} {
 		o.Say("%s", step.name)
 		if err := step.do(ctx); err != nil {
