@@ -39,11 +39,11 @@ func TestSixtyFourActorsOnOneOrder(t *testing.T) {
 			ends[judged(t, f, o.OrderNo, out)]++
 		}
 		t.Log(orders, "orders of 64 actors:", ends)
-		if ends[order.Paid] == 0 || ends[order.Closed] == 0 {
+		if ends[order.StatePaid] == 0 || ends[order.StateClosed] == 0 {
 			t.Error("one side always won: the run proves nothing")
 		}
-		if left := f.Available(t, "mug"); left != int64(ends[order.Closed]) {
-			t.Errorf("%d left, %d orders closed", left, ends[order.Closed])
+		if left := f.Available(t, "mug"); left != int64(ends[order.StateClosed]) {
+			t.Errorf("%d left, %d orders closed", left, ends[order.StateClosed])
 		}
 	})
 }
@@ -74,7 +74,7 @@ func crowd(t *testing.T, f *ordertest.Fixture, no, out string, turns []int, afte
 				if !trade.Paid() {
 					return
 				}
-				if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Applied && s.Settled != order.Repeated {
+				if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledApplied && s.Settled != order.SettledRepeated {
 					t.Errorf("callback: %+v, %v", s, err)
 				}
 			case turn < 40:
@@ -99,7 +99,7 @@ func judged(t *testing.T, f *ordertest.Fixture, no, out string) order.State {
 	t.Helper()
 	state := f.State(t, no)
 	trade, _ := f.WeChat.Trade(out)
-	if want := map[bool]order.State{true: order.Paid, false: order.Closed}[trade.Paid()]; state != want {
+	if want := map[bool]order.State{true: order.StatePaid, false: order.StateClosed}[trade.Paid()]; state != want {
 		t.Errorf("%s at WeChat, %s here", trade.State, state)
 	}
 	events, err := f.Timeline(t.Context(), no)
@@ -108,7 +108,7 @@ func judged(t *testing.T, f *ordertest.Fixture, no, out string) order.State {
 	}
 	final := 0
 	for _, e := range events {
-		if e.From != e.To && (e.To == order.Paid || e.To == order.Closed) {
+		if e.From != e.To && (e.To == order.StatePaid || e.To == order.StateClosed) {
 			final++
 		}
 	}
@@ -143,7 +143,7 @@ func TestLateHandlerChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		before, err := f.Timeline(t.Context(), o.OrderNo)
-		if err != nil || f.State(t, o.OrderNo) != order.Closed {
+		if err != nil || f.State(t, o.OrderNo) != order.StateClosed {
 			t.Fatal(f.State(t, o.OrderNo), err)
 		}
 		close(release)
@@ -176,7 +176,7 @@ func TestAcceptedCloseThatStaysOpen(t *testing.T) {
 			if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); !errors.As(err, new(*order.ClosingError)) {
 				t.Fatal(err)
 			}
-			if f.State(t, o.OrderNo) != order.Closing || f.Available(t, "mug") != 0 {
+			if f.State(t, o.OrderNo) != order.StateClosing || f.Available(t, "mug") != 0 {
 				t.Fatalf("%s, %d left: WeChat can still be paid", f.State(t, o.OrderNo), f.Available(t, "mug"))
 			}
 		}
@@ -185,7 +185,7 @@ func TestAcceptedCloseThatStaysOpen(t *testing.T) {
 		}
 		f.WeChat.After = nil
 		f.Clock.Advance(time.Hour)
-		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil || f.State(t, o.OrderNo) != order.Paid {
+		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatal(f.State(t, o.OrderNo), err)
 		}
 	})

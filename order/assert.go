@@ -90,13 +90,13 @@ type walk struct {
 // one payment (which may have gone back).
 func (s State) holding() (stock, money int) {
 	switch s {
-	case Pending, Closing:
+	case StatePending, StateClosing:
 		return 1, 0
-	case Paid, Refunding, Refunded: // what came back after the sale is the refunds' business
+	case StatePaid, StateRefunding, StateRefunded: // what came back after the sale is the refunds' business
 		return 1, 1
-	case Late:
+	case StateLate:
 		return 0, 1
-	case Closed:
+	case StateClosed:
 	}
 	return 0, 0
 }
@@ -148,7 +148,7 @@ func (l *ledger) assertEvents() error {
 			return broken(mustChain, v.orderNo, "event %d %s begins in %s", v.seq, v.name, v.from)
 		case v.from != v.to && !canMove(v.from, v.to):
 			return broken(mustAllow, v.orderNo, "event %s moves from %s to %s", v.name, v.from, v.to)
-		case v.from == Closing && v.to == Closed && !strings.Contains(v.detail, `"close":`):
+		case v.from == StateClosing && v.to == StateClosed && !strings.Contains(v.detail, `"close":`):
 			return broken(mustProve, v.orderNo, "closed without an answer of WeChat Pay: %s", v.detail)
 		}
 		e.walk.seq, e.walk.state = v.seq, v.to
@@ -159,7 +159,7 @@ func (l *ledger) assertEvents() error {
 func canMove(from, to State) bool {
 	return slices.ContainsFunc(Events(), func(e Event) bool {
 		c := Next(from, e)
-		return c.Verdict == Move && c.To == to
+		return c.Verdict == VerdictMove && c.To == to
 	})
 }
 
@@ -169,12 +169,12 @@ func (l *ledger) assertPayments() error {
 		p := &l.payments[i]
 		e := l.orders[p.orderNo]
 		switch p.settled {
-		case Applied:
+		case SettledApplied:
 			if e == nil || p.Total != e.now.Total || p.refund != 0 {
 				return broken(mustPayOnce, p.orderNo, "payment %s of %d fen applied", p.TransactionID, p.Total)
 			}
 			e.walk.applied++
-		case Owed:
+		case SettledOwed:
 			r := l.books.refunds[owedNo(p.TransactionID)]
 			if e == nil || r == nil || !r.now.State.Committed() || r.now.Amount != p.Total || r.now.OrderNo != p.orderNo || p.refund != p.Total {
 				return broken(mustOwe, p.orderNo, "payment %s of %d fen is owed and has no such refund", p.TransactionID, p.Total)
@@ -182,8 +182,8 @@ func (l *ledger) assertPayments() error {
 			if p.reason == ReasonLate {
 				e.walk.late++
 			}
-		case Held, Repeated:
-			if p.settled == Repeated || p.refund != 0 {
+		case SettledHeld, SettledRepeated:
+			if p.settled == SettledRepeated || p.refund != 0 {
 				return broken(mustOwe, p.orderNo, "payment %s is %s and takes %d fen back", p.TransactionID, p.settled, p.refund)
 			}
 		}
@@ -197,10 +197,10 @@ func (l *ledger) assertOrder(e *entry) error {
 	if e.now.Version == e.read.Version && e.tries == 0 && w.returned == 0 && w.applied+w.late == 0 {
 		return nil // not written
 	}
-	if e.now.Version != w.seq || e.now.State != w.state || (e.read.Version == 1 && e.read.State != Pending) {
+	if e.now.Version != w.seq || e.now.State != w.state || (e.read.Version == 1 && e.read.State != StatePending) {
 		return broken(mustEnd, no, "%s at version %d, its events say %s at %d", e.now.State, e.now.Version, w.state, w.seq)
 	}
-	if open := e.now.State == Pending || e.now.State == Closing; open == e.now.DueAt.IsZero() {
+	if open := e.now.State == StatePending || e.now.State == StateClosing; open == e.now.DueAt.IsZero() {
 		return broken(mustBeDue, no, "%s, due at %v", e.now.State, e.now.DueAt)
 	}
 	if w.retakenUnits != 0 {
@@ -211,7 +211,7 @@ func (l *ledger) assertOrder(e *entry) error {
 	}
 	hadStock, hadMoney := e.read.State.holding()
 	stock, money := e.now.State.holding()
-	if e.now.State == Refunded {
+	if e.now.State == StateRefunded {
 		stock = hadStock // a late order had none, a sold one's is with the buyer or came back with its refunds
 	}
 	switch {
@@ -226,14 +226,14 @@ func (l *ledger) assertOrder(e *entry) error {
 // assertRefund holds one refund against its own rules.
 func (l *ledger) assertRefund(r *refundEntry) error {
 	n := &r.now
-	looked := n.State == RefundOwed || n.State == RefundProcessing || n.State == RefundAbnormal
+	looked := n.State == RefundStateOwed || n.State == RefundStateProcessing || n.State == RefundStateAbnormal
 	if looked == n.DueAt.IsZero() {
 		return broken(mustWake, n.OrderNo, "refund %s is %s, due at %v", n.OutRefundNo, n.State, n.DueAt)
 	}
 	if r.read.Version != 0 && !refundCanBecome(r.read.State, n.State) {
 		return broken(mustStep, n.OrderNo, "refund %s from %s to %s", n.OutRefundNo, r.read.State, n.State)
 	}
-	if n.State == RefundClosed && r.read.State != RefundClosed {
+	if n.State == RefundStateClosed && r.read.State != RefundStateClosed {
 		next := l.books.refunds[nextNo(*n)]
 		if next == nil || next.now.Replaces != n.OutRefundNo || next.now.Amount != n.Amount || next.now.TransactionID != n.TransactionID {
 			return broken(mustSucceed, n.OrderNo, "refund %s is closed and not replaced", n.OutRefundNo)
@@ -241,11 +241,11 @@ func (l *ledger) assertRefund(r *refundEntry) error {
 	}
 	agreed := 0
 	for _, a := range n.Approvals {
-		if n.Requester.Type != ByOperator || a.Approver != n.Requester.ID {
+		if n.Requester.Type != ActorOperator || a.Approver != n.Requester.ID {
 			agreed++
 		}
 	}
-	if n.Generation == 1 && n.State != RefundPending && n.State != RefundRejected && n.State != RefundHeld && agreed < n.ApprovalsNeeded {
+	if n.Generation == 1 && n.State != RefundStatePending && n.State != RefundStateRejected && n.State != RefundStateHeld && agreed < n.ApprovalsNeeded {
 		return broken(mustApprove, n.OrderNo, "refund %s is %s with %d of %d approvals", n.OutRefundNo, n.State, agreed, n.ApprovalsNeeded)
 	}
 	return nil
@@ -256,7 +256,7 @@ func refundCanBecome(from, to RefundState) bool {
 	seen := []RefundState{from}
 	for i := 0; i < len(seen); i++ {
 		for _, e := range RefundEvents() {
-			if c := NextRefund(seen[i], e); c.Verdict == Move && !slices.Contains(seen, c.To) {
+			if c := NextRefund(seen[i], e); c.Verdict == VerdictMove && !slices.Contains(seen, c.To) {
 				seen = append(seen, c.To)
 			}
 		}
@@ -300,18 +300,18 @@ func (l *ledger) assertBooks(no string) error {
 		if taken := p.taken + p.adds; taken != given[id] || taken < 0 || taken > p.amount {
 			return broken(mustNotExceed, no, "payment %s of %d fen has %d taken, its refunds take %d", id, p.amount, taken, given[id])
 		}
-		if p.outcome == Applied {
+		if p.outcome == SettledApplied {
 			applied, paid, backOfPaid = applied+1, paid+int(p.amount), back[id]
 		}
 	}
 	state := e.now.State
-	sold := state == Paid || state == Refunding || (state == Refunded && applied > 0)
+	sold := state == StatePaid || state == StateRefunding || (state == StateRefunded && applied > 0)
 	switch {
 	case sold && (applied != 1 || paid != int(e.now.Total)), !sold && applied != 0:
 		return broken(mustPayOnce, no, "%s with %d payments applied, %d fen of %d", state, applied, paid, e.now.Total)
-	case sold && (state == Refunding) != open:
+	case sold && (state == StateRefunding) != open:
 		return broken(mustRefund, no, "%s, a refund under way: %v", state, open)
-	case sold && (state == Refunded) != (backOfPaid >= e.now.Total), state == Refunded && back[""] == 0:
+	case sold && (state == StateRefunded) != (backOfPaid >= e.now.Total), state == StateRefunded && back[""] == 0:
 		return broken(mustEmpty, no, "%s with %d of %d fen back", state, backOfPaid, e.now.Total)
 	}
 	return nil
@@ -415,7 +415,7 @@ func assertPlaced(outcomes []sqldb.Outcome[Placed], fresh []int, shelf *stock.Sh
 		switch {
 		case o.Total != total || total < 1:
 			return broken(mustTotal, o.OrderNo, "%d fen, its lines cost %d", o.Total, total)
-		case o.State != Pending || o.Version != 1:
+		case o.State != StatePending || o.Version != 1:
 			return broken(mustEnd, o.OrderNo, "placed %s at version %d", o.State, o.Version)
 		case o.DueAt.Before(o.ExpireAt) || !o.ExpireAt.After(o.CreatedAt):
 			return broken(mustBeDue, o.OrderNo, "created %v, to be paid by %v, due at %v", o.CreatedAt, o.ExpireAt, o.DueAt)

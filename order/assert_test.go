@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"orderd/cmd/orderd/console"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
-	"orderd/order/console"
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/stock"
@@ -52,7 +52,7 @@ func (g *guarded) closing(t *testing.T) string {
 	no := g.pending(t)
 	g.Prepaid(t, no)
 	g.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
-	if o, err := g.Cancel(t.Context(), cancel(no)); err != nil || o.State != order.Closing {
+	if o, err := g.Cancel(t.Context(), cancel(no)); err != nil || o.State != order.StateClosing {
 		t.Fatal(o.State, err)
 	}
 	g.WeChat.Before = nil
@@ -253,7 +253,7 @@ func (g *guarded) placements(t *testing.T) {
 		spoil     func(*order.Order)
 	}{
 		"a total that is not its lines'": {"order.total", func(o *order.Order) { o.Total++ }},
-		"placed paid":                    {"events.last_is_state", func(o *order.Order) { o.State = order.Paid }},
+		"placed paid":                    {"events.last_is_state", func(o *order.Order) { o.State = order.StatePaid }},
 		"never due":                      {"order.due", func(o *order.Order) { o.DueAt = time.Time{} }},
 		"more ordered than taken":        {"stock.deducted_once", func(o *order.Order) { o.Items[0].Quantity++ }},
 		"a line that was not taken":      {"stock.deducted_once", func(o *order.Order) { o.Items = append(o.Items, o.Items[0]) }},

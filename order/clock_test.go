@@ -42,7 +42,7 @@ func TestSkewedClocks(t *testing.T) {
 			if !errors.As(err, &early) || time.Until(early.At) > 3*time.Second {
 				t.Errorf("before its time: %v", err)
 			}
-			for end := time.Now().Add(10 * time.Second); f.State(t, o.OrderNo) != order.Closed; time.Sleep(20 * time.Millisecond) { // polling, not timing
+			for end := time.Now().Add(10 * time.Second); f.State(t, o.OrderNo) != order.StateClosed; time.Sleep(20 * time.Millisecond) { // polling, not timing
 				if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil && !errors.As(err, &early) || time.Now().After(end) {
 					t.Fatal(f.State(t, o.OrderNo), err)
 				}

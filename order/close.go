@@ -36,11 +36,11 @@ const storeTimeout = 5 * time.Second
 // ErrNotFound, ErrVersion and database errors mean that nothing changed, except
 // sqldb.ErrUnknown: asked again, it says.
 func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
-	reason := CloseCancel
-	if r.Cause.Actor.Type == ByOperator {
-		reason = CloseOperator
+	reason := CloseReasonCancel
+	if r.Cause.Actor.Type == ActorOperator {
+		reason = CloseReasonOperator
 	}
-	c := change{orderNo: r.OrderNo, customerID: r.CustomerID, ifVersion: r.IfVersion, cause: r.Cause, event: Cancel, reason: reason}
+	c := change{orderNo: r.OrderNo, customerID: r.CustomerID, ifVersion: r.IfVersion, cause: r.Cause, event: EventCancel, reason: reason}
 	if r.Reason != "" {
 		c.detail = map[string]string{"reason": r.Reason}
 	}
@@ -66,8 +66,8 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
-	if cell := Next(o.State, Cancel); cell.Verdict == Refuse {
-		return o, &RefusedError{Order: o, Event: Cancel, Why: cell.Why}
+	if cell := Next(o.State, EventCancel); cell.Verdict == VerdictRefuse {
+		return o, &RefusedError{Order: o, Event: EventCancel, Why: cell.Why}
 	}
 	return o, nil
 }
@@ -79,7 +79,7 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 // it is asked again; ErrNotFound that there is no such order. It believes the
 // database, not its caller: an early call does nothing.
 func (s *Service) Expire(ctx context.Context, orderNo string, cause Cause) error {
-	done, err := s.bring(ctx, change{orderNo: orderNo, cause: cause, event: Expire, reason: CloseTimeout})
+	done, err := s.bring(ctx, change{orderNo: orderNo, cause: cause, event: EventExpire, reason: CloseReasonTimeout})
 	switch {
 	case err != nil:
 		return err
@@ -88,7 +88,7 @@ func (s *Service) Expire(ctx context.Context, orderNo string, cause Cause) error
 	case !done.mine:
 		return nil
 	}
-	if done.cell.Verdict == Move {
+	if done.cell.Verdict == VerdictMove {
 		s.observe.Lateness(done.late)
 	}
 	return s.finish(ctx, done.order, cause)
@@ -156,12 +156,12 @@ func committed() { failpoint.Hit("close.committed") }
 func (s *Service) proven(ctx context.Context, o Order, cause Cause, v verdict) error {
 	switch v.kind {
 	case verdictClosed:
-		_, err := s.bring(ctx, change{orderNo: o.OrderNo, cause: cause, event: CloseDone, detail: v.proof, took: v.took})
+		_, err := s.bring(ctx, change{orderNo: o.OrderNo, cause: cause, event: EventCloseDone, detail: v.proof, took: v.took})
 		committed()
 		return err
 	case verdictPaid:
-		settled, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ByWeChat}, Type: "query", ID: cause.ID})
-		if err != nil || settled.State != Closing {
+		settled, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: cause.ID})
+		if err != nil || settled.State != StateClosing {
 			return err
 		}
 		v.err = fmt.Errorf("WeChat Pay holds a payment that does not fit this order (%s)", settled.Reason)
@@ -171,7 +171,7 @@ func (s *Service) proven(ctx context.Context, o Order, cause Cause, v verdict) e
 	if _, err := s.bring(ctx, change{orderNo: o.OrderNo, cause: cause, note: "close.unknown", detail: v.proof, took: v.took}); err != nil {
 		return err
 	}
-	s.cfg.Tasks.CloseAt(o.OrderNo, o.Version, o.DueAt)
+	s.cfg.Tasks.WakeAt(o.DueAt)
 	return &ClosingError{At: o.DueAt, Err: v.err}
 }
 

@@ -318,8 +318,8 @@ func (w *wreck) settle(key string) {
 	w.call(func() error {
 		_, err := w.Settle(w.t.Context(), trade, ordertest.Notified)
 		return err
-	}, func() bool { return w.State(w.t, o.OrderNo) == order.Paid })
-	if s, err := w.Settle(w.t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Repeated {
+	}, func() bool { return w.State(w.t, o.OrderNo) == order.StatePaid })
+	if s, err := w.Settle(w.t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledRepeated {
 		w.t.Error(s, err)
 	}
 	w.is(1, "SELECT COUNT(*) FROM payments WHERE order_no = ?", o.OrderNo)
@@ -336,16 +336,16 @@ func (w *wreck) cancel(key, at string) {
 	} else {
 		w.hurtAt(at, nil)
 	}
-	said := order.Closing
+	said := order.StateClosing
 	w.call(func() error {
 		now, err := w.Cancel(w.t.Context(), cancel(o.OrderNo))
 		said = now.State
 		return err
 	}, func() bool {
 		state := w.State(w.t, o.OrderNo)
-		return state == order.Closed || state == order.Closing && said != order.Closed
+		return state == order.StateClosed || state == order.StateClosing && said != order.StateClosed
 	})
-	w.ends(o.OrderNo, order.Closed)
+	w.ends(o.OrderNo, order.StateClosed)
 	w.shelfIs(shelf)
 }
 
@@ -361,8 +361,8 @@ func (w *wreck) expire(key, at string, answer error) {
 		w.hurtAt(at, answer)
 	}
 	w.call(func() error { return w.Expire(w.t.Context(), o.OrderNo, ordertest.Scheduler) },
-		func() bool { return w.State(w.t, o.OrderNo) == order.Closed })
-	w.ends(o.OrderNo, order.Closed)
+		func() bool { return w.State(w.t, o.OrderNo) == order.StateClosed })
+	w.ends(o.OrderNo, order.StateClosed)
 	w.shelfIs(shelf)
 }
 
@@ -376,8 +376,8 @@ func (w *wreck) expirePaid(key string) {
 	w.Clock.Advance(time.Hour)
 	w.hurtAt("query", nil)
 	w.call(func() error { return w.Expire(w.t.Context(), o.OrderNo, ordertest.Scheduler) },
-		func() bool { return w.State(w.t, o.OrderNo) == order.Paid })
-	w.ends(o.OrderNo, order.Paid)
+		func() bool { return w.State(w.t, o.OrderNo) == order.StatePaid })
+	w.ends(o.OrderNo, order.StatePaid)
 	w.shelfIs(shelf - 1)
 	w.is(1, "SELECT COUNT(*) FROM payments WHERE order_no = ?", o.OrderNo)
 }
@@ -418,8 +418,8 @@ func (w *wreck) refund(key, at string) {
 		w.hurtAt("refund", nil)
 	}
 	w.call(func() error { return w.Refund(w.t.Context(), no, ordertest.Scheduler) },
-		func() bool { return w.RefundState(w.t, no) != order.RefundOwed })
-	for w.RefundState(w.t, no) == order.RefundOwed {
+		func() bool { return w.RefundState(w.t, no) != order.RefundStateOwed })
+	for w.RefundState(w.t, no) == order.RefundStateOwed {
 		mustTurn(w.t, w.Fixture, no)
 	}
 	word := w.WeChat.EndRefund(no, payment.RefundSuccess)
@@ -429,7 +429,7 @@ func (w *wreck) refund(key, at string) {
 	w.call(func() error {
 		_, err := w.SettleRefund(w.t.Context(), word, ordertest.Notified)
 		return err
-	}, func() bool { return w.RefundState(w.t, no) == order.RefundSucceeded })
+	}, func() bool { return w.RefundState(w.t, no) == order.RefundStateSucceeded })
 	if again, err := w.AskRefund(w.t.Context(), ask(o.OrderNo, key, 1)); err != nil || !again.Replayed || again.Refund.OutRefundNo != no {
 		w.t.Errorf("asked again: %+v, %v", again, err)
 	}

@@ -53,9 +53,9 @@ type changed struct {
 	late    time.Duration // with Expire: how long after the due time it moved
 	alarms  []string
 
-	refund        RefundRow // with refund changes: as it is now
-	successor     RefundRow // the refund that takes the place of a closed one
-	replayed      bool      // with an ask: it was answered before
+	refund        Refund // with refund changes: as it is now
+	successor     Refund // the refund that takes the place of a closed one
+	replayed      bool   // with an ask: it was answered before
 	refundSettled RefundSettled
 }
 
@@ -143,7 +143,7 @@ func written(batch []change) {
 		switch c := &batch[i]; {
 		case c.trade != nil:
 			failpoint.Hit("notify.written")
-		case c.event == CloseDone:
+		case c.event == EventCloseDone:
 			failpoint.Hit("close.written")
 		case c.refund != nil && c.refund.told != nil && c.refund.told.Status == payment.RefundSuccess:
 			failpoint.Hit("refund.written")
@@ -175,12 +175,12 @@ func (l *ledger) read(ctx context.Context, tx *sqldb.Tx, batch []change) error {
 // openShelf reads the stock of the closed orders of the batch that money has
 // come for, when the policy is to revive them.
 func (l *ledger) openShelf(ctx context.Context, tx *sqldb.Tx, batch []change) error {
-	if l.s.cfg.LatePayment != LateRevive {
+	if l.s.cfg.LatePayment != LatePolicyRevive {
 		return nil
 	}
 	var nos []string
 	for i := range batch {
-		if e := l.orders[batch[i].orderNo]; batch[i].trade != nil && e != nil && e.now.State == Closed {
+		if e := l.orders[batch[i].orderNo]; batch[i].trade != nil && e != nil && e.now.State == StateClosed {
 			nos = append(nos, e.now.OrderNo)
 		}
 	}
@@ -242,24 +242,24 @@ func (l *ledger) decide(c *change) (changed, error) {
 // event is cancel, expire or close_done.
 func (l *ledger) event(e *entry, c *change) changed {
 	done := changed{before: e.now.State, cell: Next(e.now.State, c.event)}
-	if c.event == Expire && !e.now.DueAt.IsZero() && l.now.Before(e.now.DueAt) {
+	if c.event == EventExpire && !e.now.DueAt.IsZero() && l.now.Before(e.now.DueAt) {
 		done.cell, done.due, done.order = same(), e.now.DueAt, e.now
 		return done
 	}
 	switch done.cell.Verdict {
-	case Move:
+	case VerdictMove:
 		l.moveTo(e, c, done.cell)
-		done.mine = e.now.State == Closing
-	case Same:
-		if c.event == Expire && e.now.State == Closing {
+		done.mine = e.now.State == StateClosing
+	case VerdictSame:
+		if c.event == EventExpire && e.now.State == StateClosing {
 			l.nextAsk(e) // the one who gets this turn asks, the others wait for the next
 			done.mine = true
 		}
-	case Refuse:
-	case Alarm:
+	case VerdictRefuse:
+	case VerdictAlarm:
 		done.alarms = append(done.alarms, done.cell.Why)
 	}
-	if c.event == Expire && done.cell.Verdict == Move {
+	if c.event == EventExpire && done.cell.Verdict == VerdictMove {
 		done.late = l.now.Sub(e.read.DueAt)
 	}
 	done.order = e.now
@@ -274,11 +274,11 @@ func (l *ledger) moveAs(e *entry, c *change, cell Cell, name string) {
 	from := e.now.State
 	e.now.State = cell.To
 	e.now.DueAt = time.Time{}
-	if cell.To == Closing {
+	if cell.To == StateClosing {
 		e.now.CloseReason = c.reason
 		l.nextAsk(e)
 	}
-	if cell.Effect == ReturnStock {
+	if cell.Effect == EffectReturnStock {
 		l.returns = append(l.returns, e.now.OrderNo)
 	}
 	l.record(e, c, name, from, nil)
@@ -286,8 +286,8 @@ func (l *ledger) moveAs(e *entry, c *change, cell Cell, name string) {
 
 // eventNames names the event that brought an order into a state.
 var eventNames = map[State]string{
-	Closing: "close.requested", Closed: "close.accepted", Paid: "payment.applied", Late: "payment.late",
-	Refunding: "refund.requested", Refunded: "refund.succeeded",
+	StateClosing: "close.requested", StateClosed: "close.accepted", StatePaid: "payment.applied", StateLate: "payment.late",
+	StateRefunding: "refund.requested", StateRefunded: "refund.succeeded",
 }
 
 // nextAsk sets when WeChat is asked again if this ask stays without an answer.
@@ -301,7 +301,7 @@ func (l *ledger) nextAsk(e *entry) {
 // answer is kept for the record and must not be handed out.
 func (l *ledger) open(e *entry, c *change) changed {
 	l.opened = append(l.opened, *c.opened)
-	if e.now.State != Pending {
+	if e.now.State != StatePending {
 		l.record(e, c, "prepay.too_late", e.now.State, map[string]string{"out_trade_no": c.opened.OutTradeNo})
 		return changed{order: e.now, before: e.now.State, cell: refuse("the order left pending before WeChat Pay answered")}
 	}
@@ -316,7 +316,7 @@ func (l *ledger) settle(c *change) changed {
 	t := c.trade
 	e := l.orders[c.orderNo]
 	if before, ok := l.paid[t.TransactionID]; ok {
-		done := changed{settled: Settlement{OrderNo: before.orderNo, Settled: Repeated, Reason: before.reason}}
+		done := changed{settled: Settlement{OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
 		if e != nil {
 			done.order, done.before, done.settled.State = e.now, e.now.State, e.now.State
 		}
@@ -326,24 +326,24 @@ func (l *ledger) settle(c *change) changed {
 	if reason := l.misfit(e, t); reason != "" {
 		return l.hold(e, c, done, reason)
 	}
-	done.before, done.cell = e.now.State, Next(e.now.State, Pay)
-	done.settled.Settled = Applied
-	if e.now.State == Closed && l.revive(c.orderNo) {
-		done.cell, done.settled.Reason = Next(Closed, Revive), "revived"
+	done.before, done.cell = e.now.State, Next(e.now.State, EventPay)
+	done.settled.Settled = SettledApplied
+	if e.now.State == StateClosed && l.revive(c.orderNo) {
+		done.cell, done.settled.Reason = Next(StateClosed, EventRevive), "revived"
 	}
 	switch {
 	case done.settled.Reason == "revived":
 		l.moveAs(e, c, done.cell, "payment.revived")
-	case done.cell.Verdict == Move && done.cell.Effect == None:
+	case done.cell.Verdict == VerdictMove && done.cell.Effect == EffectNone:
 		l.moveTo(e, c, done.cell)
-	case done.cell.Verdict == Move:
-		done.settled.Settled, done.settled.Reason = Owed, ReasonLate
+	case done.cell.Verdict == VerdictMove:
+		done.settled.Settled, done.settled.Reason = SettledOwed, ReasonLate
 		l.moveTo(e, c, done.cell)
 	default:
-		done.settled.Settled, done.settled.Reason = Owed, ReasonDuplicate
+		done.settled.Settled, done.settled.Reason = SettledOwed, ReasonDuplicate
 		l.record(e, c, "payment.duplicate", e.now.State, nil)
 	}
-	if done.settled.Settled == Owed {
+	if done.settled.Settled == SettledOwed {
 		done.alarms = append(done.alarms, done.settled.Reason+" payment, owed back")
 		done.refund = l.owedRow(t.TransactionID, c.orderNo, t.OutTradeNo, t.Total, done.settled.Reason)
 		l.books.add(&refundEntry{now: done.refund, touched: true})
@@ -371,7 +371,7 @@ func (l *ledger) misfit(e *entry, t *payment.Trade) string {
 }
 
 func (l *ledger) hold(e *entry, c *change, done changed, reason string) changed {
-	done.settled.Settled, done.settled.Reason = Held, reason
+	done.settled.Settled, done.settled.Reason = SettledHeld, reason
 	done.alarms = append(done.alarms, "payment held: "+reason)
 	if e == nil {
 		done.settled.OrderNo = ""
@@ -391,7 +391,7 @@ func (l *ledger) journal(c *change, s Settlement) {
 
 // owedOf is what of a payment is owed back from the start.
 func owedOf(t *payment.Trade, s Settlement) payment.Fen {
-	if s.Settled == Owed {
+	if s.Settled == SettledOwed {
 		return t.Total
 	}
 	return 0
@@ -557,7 +557,7 @@ func (s *Service) bring(ctx context.Context, c change) (changed, error) {
 	for _, what := range done.alarms {
 		s.alarm(what, c.orderNo, string(done.before))
 	}
-	if done.cell.Verdict == Move {
+	if done.cell.Verdict == VerdictMove {
 		s.observe.Transition(done.before, done.order.State, c.cause.Actor.Type)
 		s.log.Debug("order moved", "order_no", c.orderNo, "from", done.before, "to", done.order.State, "cause", c.cause.Type)
 	}

@@ -17,7 +17,7 @@ func TestDueByMinute(t *testing.T) {
 		closing := f.PlaceOne(t, "c", "mug", 1)
 		f.Prepaid(t, closing.OrderNo)
 		f.WeChat.Before = loseAll("close", "query")
-		if o, err := f.Cancel(t.Context(), cancel(closing.OrderNo)); err != nil || o.State != order.Closing {
+		if o, err := f.Cancel(t.Context(), cancel(closing.OrderNo)); err != nil || o.State != order.StateClosing {
 			t.Fatal(o.State, err)
 		}
 		first := f.PlaceOne(t, "a1", "mug", 1)

@@ -44,23 +44,46 @@ const (
 	busyFor = 250 * time.Millisecond
 )
 
-// Admit waits until n orders may be taken to WeChat Pay, or fails: then they are
-// not, and their turn comes again.
-type Admit func(ctx context.Context, n int) error
+// Claim is an order of which this process has taken the turn to ask WeChat Pay:
+// it is closing, and nobody else asks about it before At.
+type Claim struct{ Due }
 
-// ExpireAll does for every order of a page what Expire does for one, and gives
-// an error for each in the order of the page: nil, also when there is nothing to
-// do for it any more; a *ClosingError when WeChat gave no usable answer and it is
-// asked again; or what kept it from being done. Between taking the orders to
-// closing and asking WeChat it calls admit, which may be nil.
-func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause, admit Admit) []error {
-	p := &duePage{s: s, cause: cause, admit: admit}
-	return p.inParts(ctx, page, p.expire)
+// ClaimDue takes the unpaid orders of a page to closing, and the turn of those
+// that are closing and due, in few statements. The claims are to be brought to
+// CloseClaimed before their At; the turn of a claim that is not comes again then
+// by itself. There is an error for each order, in the order of the page: nil
+// also when there is nothing to do for it any more or somebody else has its
+// turn.
+func (s *Service) ClaimDue(ctx context.Context, page []Due, cause Cause) ([]Claim, []error) {
+	p := &duePage{s: s, cause: cause}
+	errs := p.inParts(ctx, page, p.claimPart)
+	claims := make([]Claim, len(p.mine))
+	for i, a := range p.mine {
+		claims[i].Due = a.Due
+	}
+	return claims, errs
+}
+
+// CloseClaimed asks WeChat Pay to close the orders of claims and writes what is
+// proven: what Expire does for one. There is an error for each claim, in their
+// order: nil when it ended; a *ClosingError when WeChat gave no usable answer
+// and is asked again; or what kept the answer from being stored.
+func (s *Service) CloseClaimed(ctx context.Context, claims []Claim, cause Cause) []error {
+	p := &duePage{s: s, cause: cause, errs: make(map[string]error, len(claims))}
+	for i := range claims {
+		p.mine = append(p.mine, &asked{Due: claims[i].Due})
+	}
+	p.closeMine(ctx)
+	errs := make([]error, len(claims))
+	for i := range claims {
+		errs[i] = p.errs[claims[i].Key]
+	}
+	return errs
 }
 
 // AwaitClose takes the unpaid orders of a page to closing and asks nobody: more
 // are due than WeChat Pay takes calls. They keep their due time, which is their
-// place in the line, and their stock. The errors are those of ExpireAll.
+// place in the line, and their stock. The errors are those of ClaimDue.
 func (s *Service) AwaitClose(ctx context.Context, page []Due, cause Cause) []error {
 	p := &duePage{s: s, cause: cause, wait: true}
 	return p.inParts(ctx, page, p.claimPart)
@@ -128,7 +151,6 @@ func sleep(ctx context.Context, d time.Duration) {
 type duePage struct {
 	s     *Service
 	cause Cause
-	admit Admit
 	wait  bool // no ask: they wait in line
 
 	mu   sync.Mutex
@@ -146,7 +168,7 @@ func (p *duePage) inParts(ctx context.Context, page []Due, do func(context.Conte
 	}
 	errs := make([]error, len(page))
 	for i := range page {
-		errs[i] = p.errs[page[i].OrderNo]
+		errs[i] = p.errs[page[i].Key]
 	}
 	return errs
 }
@@ -168,32 +190,14 @@ func (p *duePage) fail(orderNo string, err error) {
 	p.mu.Unlock()
 }
 
-// expire takes one part of the page from its deadline to its end.
-func (p *duePage) expire(ctx context.Context, part []Due) {
-	p.claimPart(ctx, part)
-	if len(p.mine) == 0 {
-		return
-	}
+// closeMine asks about the orders at hand and stores the answers.
+func (p *duePage) closeMine(ctx context.Context) {
 	intended()
 	if err := p.number(ctx); err != nil {
 		p.alone(p.take(), func(a *asked) error { // one of them cannot be read: each by itself
-			if p.admit != nil {
-				if err := p.admit(ctx, 1); err != nil {
-					return &ClosingError{At: a.At, Err: err}
-				}
-			}
-			return p.s.finish(ctx, Order{OrderNo: a.OrderNo, Version: a.Version, DueAt: a.At}, p.cause)
+			return p.s.finish(ctx, Order{OrderNo: a.Key, Version: a.Version, DueAt: a.At}, p.cause)
 		})
 		return
-	}
-	if p.admit != nil {
-		if err := p.admit(ctx, len(p.mine)); err != nil {
-			for _, a := range p.take() {
-				p.s.cfg.Tasks.CloseAt(a.OrderNo, a.Version, a.At)
-				p.fail(a.OrderNo, &ClosingError{At: a.At, Err: err})
-			}
-			return
-		}
 	}
 	mine := p.take()
 	p.alone(mine, func(a *asked) error {
@@ -217,7 +221,7 @@ func (p *duePage) alone(orders []*asked, do func(*asked) error) {
 	for range min(len(orders), askedAtOnce) {
 		wg.Go(func() {
 			for a := range work {
-				p.fail(a.OrderNo, do(a))
+				p.fail(a.Key, do(a))
 			}
 		})
 	}
@@ -244,7 +248,7 @@ func (p *duePage) store(ctx context.Context, mine []*asked) {
 	}
 	p.closePart(ctx, closed)
 	p.alone(others, func(a *asked) error {
-		return p.s.proven(ctx, Order{OrderNo: a.OrderNo, Version: a.Version, DueAt: a.At}, p.cause, a.verdict)
+		return p.s.proven(ctx, Order{OrderNo: a.Key, Version: a.Version, DueAt: a.At}, p.cause, a.verdict)
 	})
 }
 
@@ -261,7 +265,7 @@ func (p *duePage) claimPart(ctx context.Context, part []Due) {
 	case err == nil:
 	case errors.Is(err, sqldb.ErrUnavailable), ctx.Err() != nil:
 		for i := range part {
-			p.fail(part[i].OrderNo, err)
+			p.fail(part[i].Key, err)
 		}
 		return
 	case len(part) > fewTogether:
@@ -272,9 +276,9 @@ func (p *duePage) claimPart(ctx context.Context, part []Due) {
 		got = claimed{others: part}
 	}
 	for _, a := range got.mine {
-		if a.State == Pending {
-			a.State = Closing
-			p.s.observe.Transition(Pending, Closing, p.cause.Actor.Type)
+		if a.State == StatePending {
+			a.State = StateClosing
+			p.s.observe.Transition(StatePending, StateClosing, p.cause.Actor.Type)
 			p.s.observe.Lateness(got.at.Sub(a.deadline))
 		}
 		if !p.wait {
@@ -282,25 +286,20 @@ func (p *duePage) claimPart(ctx context.Context, part []Due) {
 		}
 	}
 	if n := len(p.mine); n > 0 { // should this process die, the turn that it took comes back on time
-		p.s.cfg.Tasks.CloseAt(p.mine[n-1].OrderNo, p.mine[n-1].Version, p.mine[n-1].At)
+		p.s.cfg.Tasks.WakeAt(p.mine[n-1].At)
 	}
 	others := make([]*asked, len(got.others))
 	for i, d := range got.others {
 		others[i] = &asked{Due: d}
 	}
-	p.alone(others, func(a *asked) error { return p.oneByOne(ctx, a.OrderNo) })
+	p.alone(others, func(a *asked) error { return p.oneByOne(ctx, a.Key) })
 }
 
 // oneByOne takes an order that left its page through the door.
 func (p *duePage) oneByOne(ctx context.Context, orderNo string) error {
 	if p.wait {
-		_, err := p.s.bring(ctx, change{orderNo: orderNo, cause: p.cause, event: Expire, reason: CloseTimeout})
+		_, err := p.s.bring(ctx, change{orderNo: orderNo, cause: p.cause, event: EventExpire, reason: CloseReasonTimeout})
 		return err
-	}
-	if p.admit != nil {
-		if err := p.admit(ctx, 1); err != nil {
-			return err
-		}
 	}
 	err := p.s.Expire(ctx, orderNo, p.cause)
 	var notDue *NotDueError
@@ -339,9 +338,9 @@ func (p *duePage) claim(ctx context.Context, tx *sqldb.Tx, part []Due, careful b
 	var events []eventRow
 	for _, d := range part {
 		c := claimedOrder{Due: d, deadline: d.At}
-		if d.State == Pending {
+		if d.State == StatePending {
 			c.Version++
-			events = append(events, eventRow{orderNo: d.OrderNo, seq: c.Version, at: out.at, name: eventNames[Closing], from: Pending, to: Closing, cause: p.cause})
+			events = append(events, eventRow{orderNo: d.Key, seq: c.Version, at: out.at, name: eventNames[StateClosing], from: StatePending, to: StateClosing, cause: p.cause})
 		}
 		if !p.wait {
 			c.At = p.s.askAgain(out.at, d.Tries)
@@ -366,7 +365,7 @@ func (p *duePage) claim(ctx context.Context, tx *sqldb.Tx, part []Due, careful b
 // compareDue sorts orders by what one UPDATE believes of them, and those by
 // number, which is the order of their locks.
 func compareDue(a, b *Due) int {
-	return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Tries, b.Tries), cmp.Compare(a.OrderNo, b.OrderNo))
+	return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Tries, b.Tries), cmp.Compare(a.Key, b.Key))
 }
 
 // alike is how many of the first orders one UPDATE may take.
@@ -388,15 +387,15 @@ func (p *duePage) writeClaim(ctx context.Context, tx *sqldb.Tx, part []Due, now 
 	of := &part[0]
 	set, args := []string{}, []any{}
 	add := func(what string, values ...any) { set, args = append(set, what), append(args, values...) }
-	if of.State == Pending {
-		add("state = 'closing', version = version + 1, close_reason = ?, updated_at = ?", string(CloseTimeout), toMS(now))
+	if of.State == StatePending {
+		add("state = 'closing', version = version + 1, close_reason = ?, updated_at = ?", string(CloseReasonTimeout), toMS(now))
 	}
 	if !p.wait {
 		add("close_tries = close_tries + 1, due_at = ?", toMS(p.s.askAgain(now, of.Tries)))
 	}
 	args = append(args, string(of.State), of.Version, of.Tries, toMS(now), toMS(now))
 	for i := range part {
-		args = append(args, part[i].OrderNo)
+		args = append(args, part[i].Key)
 	}
 	n, err := tx.Update(ctx, `UPDATE orders
 SET `+strings.Join(set, ", ")+`
@@ -417,7 +416,7 @@ WHERE state = ?
 func (p *duePage) lookAgain(ctx context.Context, tx *sqldb.Tx, part []Due, now time.Time) (due, others []Due, err error) {
 	nos := make([]string, len(part))
 	for i := range part {
-		nos[i] = part[i].OrderNo
+		nos[i] = part[i].Key
 	}
 	slices.Sort(nos)
 	locked, err := lockOrders(ctx, tx, nos)
@@ -426,10 +425,10 @@ func (p *duePage) lookAgain(ctx context.Context, tx *sqldb.Tx, part []Due, now t
 	}
 	for _, no := range nos {
 		e := locked[no]
-		if e == nil || (e.read.State != Pending && (e.read.State != Closing || p.wait)) || e.read.DueAt.After(now) {
+		if e == nil || (e.read.State != StatePending && (e.read.State != StateClosing || p.wait)) || e.read.DueAt.After(now) {
 			continue
 		}
-		d := Due{OrderNo: no, State: e.read.State, Version: e.read.Version, Tries: e.read.CloseTries, At: e.read.DueAt}
+		d := Due{Key: no, State: e.read.State, Version: e.read.Version, Tries: e.read.CloseTries, At: e.read.DueAt}
 		if e.read.UpdatedAt.After(now) { // written by a replica whose clock is ahead
 			others = append(others, d)
 		} else {
@@ -443,7 +442,7 @@ func (p *duePage) lookAgain(ctx context.Context, tx *sqldb.Tx, part []Due, now t
 func (p *duePage) number(ctx context.Context) error {
 	nos := make([]string, len(p.mine))
 	for i, a := range p.mine {
-		nos[i] = a.OrderNo
+		nos[i] = a.Key
 	}
 	attempts, err := findAttempts(ctx, p.s.db, nos...)
 	if err != nil {
@@ -454,10 +453,10 @@ func (p *duePage) number(ctx context.Context) error {
 		last[attempts[i].OrderNo] = &attempts[i]
 	}
 	for _, a := range p.mine {
-		if a.attempt = last[a.OrderNo]; a.attempt != nil {
+		if a.attempt = last[a.Key]; a.attempt != nil {
 			a.outTradeNo = a.attempt.OutTradeNo
 		} else {
-			a.outTradeNo = attemptNo(a.OrderNo, 1)
+			a.outTradeNo = attemptNo(a.Key, 1)
 		}
 	}
 	return nil
@@ -481,12 +480,12 @@ func (p *duePage) closePart(ctx context.Context, part []*asked) {
 	switch {
 	case err == nil:
 		for range good {
-			p.s.observe.Transition(Closing, Closed, p.cause.Actor.Type)
+			p.s.observe.Transition(StateClosing, StateClosed, p.cause.Actor.Type)
 		}
 		part = bad
 	case errors.Is(err, sqldb.ErrUnavailable), ctx.Err() != nil:
 		for _, a := range part {
-			p.fail(a.OrderNo, err)
+			p.fail(a.Key, err)
 		}
 		return
 	case len(part) > fewTogether:
@@ -495,7 +494,7 @@ func (p *duePage) closePart(ctx context.Context, part []*asked) {
 		return
 	}
 	p.alone(part, func(a *asked) error {
-		_, err := p.s.bring(ctx, change{orderNo: a.OrderNo, cause: p.cause, event: CloseDone, detail: a.verdict.proof, took: a.verdict.took})
+		_, err := p.s.bring(ctx, change{orderNo: a.Key, cause: p.cause, event: EventCloseDone, detail: a.verdict.proof, took: a.verdict.took})
 		return err
 	})
 }
@@ -512,7 +511,7 @@ func (p *duePage) close(ctx context.Context, tx *sqldb.Tx, part []*asked) (good,
 	}
 	events := make([]eventRow, 0, len(good))
 	for _, a := range good {
-		e := eventRow{orderNo: a.OrderNo, seq: a.Version + 1, at: now, name: eventNames[Closed], from: Closing, to: Closed, cause: p.cause,
+		e := eventRow{orderNo: a.Key, seq: a.Version + 1, at: now, name: eventNames[StateClosed], from: StateClosing, to: StateClosed, cause: p.cause,
 			detail: encodeDetail(a.verdict.proof), took: a.verdict.took}
 		if !strings.Contains(e.detail, `"close":`) {
 			return nil, nil, errApart
@@ -523,7 +522,7 @@ func (p *duePage) close(ctx context.Context, tx *sqldb.Tx, part []*asked) (good,
 		args := []any{toMS(now), rest[0].Version, toMS(now)}
 		n := 0
 		for n < len(rest) && rest[n].Version == rest[0].Version {
-			args = append(args, rest[n].OrderNo)
+			args = append(args, rest[n].Key)
 			n++
 		}
 		found, err := tx.Update(ctx, `UPDATE orders
@@ -543,7 +542,7 @@ WHERE state = 'closing'
 	if err := insertEvents(ctx, tx, events); err != nil {
 		return nil, nil, err
 	}
-	written([]change{{event: CloseDone}})
+	written([]change{{event: EventCloseDone}})
 	return good, bad, stock.PutBack(ctx, tx, lines, stock.RefClose, now)
 }
 
@@ -554,7 +553,7 @@ WHERE state = 'closing'
 func (p *duePage) holding(ctx context.Context, tx *sqldb.Tx, part []*asked) (good, bad []*asked, lines map[string][]stock.Line, err error) {
 	nos := make([]string, len(part))
 	for i, a := range part {
-		nos[i] = a.OrderNo
+		nos[i] = a.Key
 	}
 	items, err := findItems(ctx, tx, nos)
 	if err != nil {
@@ -566,7 +565,7 @@ func (p *duePage) holding(ctx context.Context, tx *sqldb.Tx, part []*asked) (goo
 	}
 	lines = make(map[string][]stock.Line, len(part))
 	for _, a := range part {
-		ordered, out := items[a.OrderNo], held[a.OrderNo]
+		ordered, out := items[a.Key], held[a.Key]
 		whole := len(ordered) > 0 && len(ordered) == len(out)
 		for _, it := range ordered {
 			whole = whole && slices.Contains(out, stock.Line{SkuID: it.SkuID, Quantity: it.Quantity})
@@ -575,7 +574,7 @@ func (p *duePage) holding(ctx context.Context, tx *sqldb.Tx, part []*asked) (goo
 			bad = append(bad, a)
 			continue
 		}
-		good, lines[a.OrderNo] = append(good, a), out
+		good, lines[a.Key] = append(good, a), out
 	}
 	return good, bad, lines, nil
 }

@@ -15,7 +15,7 @@ import (
 	"orderd/order/ordertest"
 )
 
-var swept = order.Cause{Actor: order.Actor{Type: order.ByScheduler, ID: "worker"}, Type: "task", ID: "slot:1"}
+var swept = order.Cause{Actor: order.Actor{Type: order.ActorScheduler, ID: "worker"}, Type: "task", ID: "slot:1"}
 
 // placeMany places orders of one unit and gives their numbers.
 func placeMany(t *testing.T, f *ordertest.Fixture, n int) []string {
@@ -44,7 +44,7 @@ func due(t *testing.T, f *ordertest.Fixture, state order.State) (all []order.Due
 		if all = append(all, page...); len(page) == 0 {
 			return all
 		}
-		cursor = order.DueCursor{At: page[len(page)-1].At, OrderNo: page[len(page)-1].OrderNo}
+		cursor = order.DueCursor{At: page[len(page)-1].At, Key: page[len(page)-1].Key}
 	}
 }
 
@@ -56,7 +56,7 @@ func TestExpireAllEndsEachAsAlone(t *testing.T) {
 		want := map[string]order.State{}
 		lost, opened := map[string]bool{}, map[string]string{}
 		for i, no := range nos {
-			want[no] = order.Closed
+			want[no] = order.StateClosed
 			switch i % 6 {
 			case 1: // a prepay was opened
 				f.Prepaid(t, no)
@@ -64,16 +64,16 @@ func TestExpireAllEndsEachAsAlone(t *testing.T) {
 				if _, err := f.WeChat.Pay(f.Prepaid(t, no), false); err != nil {
 					t.Fatal(err)
 				}
-				want[no] = order.Paid
+				want[no] = order.StatePaid
 			case 3: // WeChat Pay does not answer
 				lost[f.Prepaid(t, no)] = true
-				want[no] = order.Closing
+				want[no] = order.StateClosing
 			case 5:
 				opened[no] = f.Prepaid(t, no)
 			}
 		}
 		f.Clock.Advance(time.Hour)
-		page := due(t, f, order.Pending)
+		page := due(t, f, order.StatePending)
 		// What was read grows old before it is used: cancelled and paid by a notification meanwhile.
 		for i, no := range nos {
 			switch i % 6 {
@@ -89,7 +89,7 @@ func TestExpireAllEndsEachAsAlone(t *testing.T) {
 				if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
 					t.Fatal(err)
 				}
-				want[no] = order.Paid
+				want[no] = order.StatePaid
 			}
 		}
 		f.WeChat.Before = func(op, no string) error {
@@ -105,15 +105,15 @@ func TestExpireAllEndsEachAsAlone(t *testing.T) {
 		}
 		taken := int64(0)
 		for i, d := range page {
-			state := f.State(t, d.OrderNo)
+			state := f.State(t, d.Key)
 			var closing *order.ClosingError
-			if state != want[d.OrderNo] || (errs[i] != nil) != (state == order.Closing) || (errs[i] != nil && !errors.As(errs[i], &closing)) {
-				t.Errorf("%s is %s, want %s: %v", d.OrderNo, state, want[d.OrderNo], errs[i])
+			if state != want[d.Key] || (errs[i] != nil) != (state == order.StateClosing) || (errs[i] != nil && !errors.As(errs[i], &closing)) {
+				t.Errorf("%s is %s, want %s: %v", d.Key, state, want[d.Key], errs[i])
 			}
-			if state == order.Closing && len(f.Tasks.Set[d.OrderNo]) < 2 {
-				t.Errorf("%s has no wake-up to be asked about again", d.OrderNo)
+			if state == order.StateClosing && !f.Tasks.WakesAt(dueAt(t, f, d.Key)) {
+				t.Errorf("%s has no wake-up to be asked about again", d.Key)
 			}
-			if state != order.Closed {
+			if state != order.StateClosed {
 				taken++
 			}
 		}
@@ -122,12 +122,12 @@ func TestExpireAllEndsEachAsAlone(t *testing.T) {
 		}
 		f.WeChat.Before = nil
 		f.Clock.Advance(time.Hour)
-		for i, err := range f.ExpireAll(t.Context(), due(t, f, order.Closing), swept, nil) {
+		for i, err := range f.ExpireAll(t.Context(), due(t, f, order.StateClosing), swept, nil) {
 			if err != nil {
 				t.Errorf("order %d, answered at last: %v", i, err)
 			}
 		}
-		if left := due(t, f, order.Closing); len(left) != 0 {
+		if left := due(t, f, order.StateClosing); len(left) != 0 {
 			t.Errorf("%d still closing", len(left))
 		}
 		f.AssertVerified(t)
@@ -141,7 +141,7 @@ func TestExpireAllTogether(t *testing.T) {
 		f.SKU(t, "mug", 500)
 		placeMany(t, f, 400)
 		f.Clock.Advance(time.Hour)
-		page := due(t, f, order.Pending)
+		page := due(t, f, order.StatePending)
 		var failed atomic.Int64
 		var wg sync.WaitGroup
 		for range 4 {
@@ -180,10 +180,10 @@ func TestExpireAllWithBrokenRows(t *testing.T) {
 VALUES (?, 2, 1, 'x', 'pending', 'pending', 'system', '', '', '', '', 0)`, nos[17])
 		spoil(nos[99], `UPDATE stock_flows SET delta = -2 WHERE order_no = ?`, nos[99])
 		f.Clock.Advance(time.Hour)
-		page := due(t, f, order.Pending)
+		page := due(t, f, order.StatePending)
 		for i, err := range f.ExpireAll(t.Context(), page, swept, nil) {
-			no := page[i].OrderNo
-			if (err != nil) != broken[no] || (f.State(t, no) == order.Closed) == broken[no] {
+			no := page[i].Key
+			if (err != nil) != broken[no] || (f.State(t, no) == order.StateClosed) == broken[no] {
 				t.Errorf("%s, broken %v: %s, %v", no, broken[no], f.State(t, no), err)
 			}
 		}
@@ -202,7 +202,7 @@ func TestAwaitClose(t *testing.T) {
 		}
 		paying := f.Prepaid(t, nos[3])
 		f.Clock.Advance(time.Hour)
-		for i, err := range f.AwaitClose(t.Context(), due(t, f, order.Pending), swept) {
+		for i, err := range f.AwaitClose(t.Context(), due(t, f, order.StatePending), swept) {
 			if err != nil {
 				t.Fatal(i, err)
 			}
@@ -210,9 +210,9 @@ func TestAwaitClose(t *testing.T) {
 		if f.WeChat.Closes != 0 || f.Available(t, "mug") != 20 {
 			t.Fatalf("%d closes, %d on the shelf: nothing was proven", f.WeChat.Closes, f.Available(t, "mug"))
 		}
-		waiting := due(t, f, order.Closing)
+		waiting := due(t, f, order.StateClosing)
 		for i, d := range waiting {
-			if len(waiting) != 30 || d.OrderNo != nos[i] || d.Tries != 0 {
+			if len(waiting) != 30 || d.Key != nos[i] || d.Tries != 0 {
 				t.Fatalf("%d wait, number %d is %+v, want %s", len(waiting), i, d, nos[i])
 			}
 		}
@@ -220,7 +220,7 @@ func TestAwaitClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Applied {
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledApplied {
 			t.Fatal(s, err)
 		}
 		for i, err := range f.ExpireAll(t.Context(), waiting, swept, nil) {
@@ -228,7 +228,7 @@ func TestAwaitClose(t *testing.T) {
 				t.Error(i, err)
 			}
 		}
-		if f.WeChat.Closes != 29 || f.Available(t, "mug") != 49 || f.State(t, nos[3]) != order.Paid {
+		if f.WeChat.Closes != 29 || f.Available(t, "mug") != 49 || f.State(t, nos[3]) != order.StatePaid {
 			t.Errorf("%d closes, %d on the shelf, the paid one is %s", f.WeChat.Closes, f.Available(t, "mug"), f.State(t, nos[3]))
 		}
 		f.AssertVerified(t)
@@ -242,14 +242,14 @@ func TestExpireAllNotAdmitted(t *testing.T) {
 		placeMany(t, f, 5)
 		f.Clock.Advance(time.Hour)
 		no := errors.New("no turn")
-		for _, err := range f.ExpireAll(t.Context(), due(t, f, order.Pending), swept, func(context.Context, int) error { return no }) {
+		for _, err := range f.ExpireAll(t.Context(), due(t, f, order.StatePending), swept, func(context.Context, int) error { return no }) {
 			var closing *order.ClosingError
-			if !errors.As(err, &closing) || len(due(t, f, order.Closing)) != 0 {
+			if !errors.As(err, &closing) || len(due(t, f, order.StateClosing)) != 0 {
 				t.Error(err)
 			}
 		}
 		f.Clock.Advance(time.Minute)
-		again := due(t, f, order.Closing)
+		again := due(t, f, order.StateClosing)
 		for _, err := range f.ExpireAll(t.Context(), again, swept, nil) {
 			if err != nil {
 				t.Error(err)
@@ -259,4 +259,14 @@ func TestExpireAllNotAdmitted(t *testing.T) {
 			t.Errorf("%d came again, %d on the shelf, %d closes", len(again), f.Available(t, "mug"), f.WeChat.Closes)
 		}
 	})
+}
+
+// dueAt gives when an order is looked at next.
+func dueAt(t *testing.T, f *ordertest.Fixture, orderNo string) time.Time {
+	t.Helper()
+	o, err := f.Find(t.Context(), orderNo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.DueAt
 }

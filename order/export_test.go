@@ -39,9 +39,9 @@ func (s *Service) SpoilPlaced(customerID string, how func(*Order), seen func(ord
 // spoilers are the mistakes that code of the door could make.
 var spoilers = map[string]func(l *ledger, e *entry){
 	"a gap between events":       func(l *ledger, e *entry) { last(l, e).seq++ },
-	"an event from nowhere":      func(l *ledger, e *entry) { last(l, e).from = Closed },
+	"an event from nowhere":      func(l *ledger, e *entry) { last(l, e).from = StateClosed },
 	"a state without an event":   func(l *ledger, e *entry) { e.now.Version++ },
-	"a move that nobody allows":  func(l *ledger, e *entry) { e.now.State, last(l, e).to = Refunded, Refunded },
+	"a move that nobody allows":  func(l *ledger, e *entry) { e.now.State, last(l, e).to = StateRefunded, StateRefunded },
 	"stock that stays":           func(l *ledger, _ *entry) { l.returns = nil },
 	"stock of a sold order":      func(l *ledger, e *entry) { l.returns = append(l.returns, e.now.OrderNo) },
 	"one fen less applied":       func(l *ledger, e *entry) { paymentOf(l, e).Total-- },
@@ -50,11 +50,11 @@ var spoilers = map[string]func(l *ledger, e *entry){
 	"more back than ordered": func(l *ledger, e *entry) {
 		refundOf(l, e).now.Items = []stock.Line{{SkuID: "mug", Quantity: 9}}
 	},
-	"all back, and paid":         func(l *ledger, e *entry) { e.now.State, last(l, e).to = Paid, Paid },
+	"all back, and paid":         func(l *ledger, e *entry) { e.now.State, last(l, e).to = StatePaid, StatePaid },
 	"nobody looks at the refund": func(l *ledger, e *entry) { refundOf(l, e).now.DueAt = time.Time{} },
 	"a refund that goes back": func(l *ledger, e *entry) {
 		r := refundOf(l, e)
-		r.now.State, r.now.DueAt = RefundPending, time.Time{}
+		r.now.State, r.now.DueAt = RefundStatePending, time.Time{}
 	},
 	"closed without another": func(l *ledger, e *entry) { delete(l.books.refunds, nextNo(refundOf(l, e).read)) },
 	"due for ever":           func(l *ledger, e *entry) { e.now.DueAt = l.now },
@@ -89,7 +89,7 @@ func (s *Service) Note(ctx context.Context, orderNo string) error {
 
 // CloseDone brings the end of a close with what WeChat is said to have answered.
 func (s *Service) CloseDone(ctx context.Context, orderNo string, proof map[string]string) error {
-	_, err := s.bring(ctx, change{orderNo: orderNo, event: CloseDone, detail: proof})
+	_, err := s.bring(ctx, change{orderNo: orderNo, event: EventCloseDone, detail: proof})
 	return err
 }
 
@@ -148,4 +148,30 @@ func RepairedChecks() []string {
 		ids = append(ids, k.check)
 	}
 	return ids
+}
+
+// ExpireAll does what a worker does with a page: it takes the turns, waits for
+// admit when there is one, and brings the orders to their end. It gives an error
+// for each order of the page.
+func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause, admit func(context.Context, int) error) []error {
+	claims, errs := s.ClaimDue(ctx, page, cause)
+	ended := make([]error, len(claims))
+	var refused error
+	if admit != nil && len(claims) > 0 {
+		refused = admit(ctx, len(claims))
+	}
+	if refused == nil {
+		ended = s.CloseClaimed(ctx, claims, cause)
+	}
+	for i, c := range claims {
+		if refused != nil {
+			ended[i] = &ClosingError{At: c.At, Err: refused}
+		}
+		for j := range page {
+			if page[j].Key == c.Key && ended[i] != nil {
+				errs[j] = ended[i]
+			}
+		}
+	}
+	return errs
 }

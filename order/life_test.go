@@ -178,7 +178,7 @@ func (q *sequence) told(l *life, op model.Op, died bool, err error, state order.
 	default:
 		q.must(l.model.Answered(op, state))
 	}
-	for _, e := range []order.Event{order.Cancel, order.Expire, order.Refund} {
+	for _, e := range []order.Event{order.EventCancel, order.EventExpire, order.EventRefund} {
 		l.model.Cannot(e) // nothing is under way between two steps: the process is idle, or dead
 	}
 }
@@ -237,16 +237,16 @@ func (q *sequence) buy(l *life) {
 	}
 	trade, err := q.WeChat.Pay(no, false)
 	switch {
-	case err == nil && q.find(l).State == order.Closed:
+	case err == nil && q.find(l).State == order.StateClosed:
 		q.rt.Fatalf("%s is closed, and WeChat takes money for it", no)
 	case err == nil:
-		l.model.Cannot(order.CloseDone) // a close cannot be proven any more
+		l.model.Cannot(order.EventCloseDone) // a close cannot be proven any more
 	case even(q.rt, "forced", 3) == 0:
 		trade, err = q.WeChat.Pay(no, true)
 	}
 	if err == nil {
 		l.trades[no] = trade
-		l.model.May(order.Pay) // from now on any query may find it
+		l.model.May(order.EventPay) // from now on any query may find it
 	}
 }
 
@@ -264,7 +264,7 @@ func (q *sequence) notify(l *life) {
 		return
 	}
 	for range rapid.IntRange(1, 2).Draw(q.rt, "times") {
-		op := l.model.Began(order.Pay)
+		op := l.model.Began(order.EventPay)
 		s, err := q.Settle(q.t.Context(), trade, ordertest.Notified)
 		q.must(err)
 		q.must(l.model.Answered(op, s.State))
@@ -274,14 +274,14 @@ func (q *sequence) notify(l *life) {
 func (q *sequence) cancel(l *life) {
 	var o order.Order
 	var err error
-	op := l.model.Began(order.Cancel)
+	op := l.model.Began(order.EventCancel)
 	died := q.do(func(ctx context.Context) { o, err = q.Cancel(ctx, cancel(l.no)) })
 	q.told(l, op, died, err, o.State)
 }
 
 func (q *sequence) expire(l *life) {
 	var err error
-	op := l.model.Began(order.Expire)
+	op := l.model.Began(order.EventExpire)
 	died := q.do(func(ctx context.Context) { err = q.Expire(ctx, l.no, ordertest.Scheduler) })
 	if errors.As(err, new(*order.NotDueError)) {
 		q.must(l.model.Failed(op))
@@ -304,7 +304,7 @@ func (q *sequence) refund(l *life) {
 	if n := rapid.Int64Range(0, 2).Draw(q.rt, "lines"); n > 0 {
 		r.Lines = []stock.Line{{SkuID: q.sku, Quantity: n}}
 	}
-	op := l.model.Began(order.Refund)
+	op := l.model.Began(order.EventRefund)
 	asked, err := q.AskRefund(q.t.Context(), r)
 	var refused *order.RefusedError
 	switch {
@@ -321,15 +321,15 @@ func (q *sequence) refund(l *life) {
 }
 
 // open gives a refund of the order that has not ended, also those that are owed by themselves.
-func (q *sequence) open(l *life) (order.RefundRow, bool) {
-	var open []order.RefundRow
+func (q *sequence) open(l *life) (order.Refund, bool) {
+	var open []order.Refund
 	for _, r := range q.find(l).Refunds {
 		if r.State.Open() {
 			open = append(open, r)
 		}
 	}
 	if len(open) == 0 {
-		return order.RefundRow{}, false
+		return order.Refund{}, false
 	}
 	return rapid.SampledFrom(open).Draw(q.rt, "refund"), true
 }
@@ -393,7 +393,7 @@ func (q *sequence) finish() {
 	q.dies, q.loses = "", ""
 	for _, l := range q.lives {
 		for _, no := range slices.Sorted(maps.Keys(l.trades)) { // WeChat repeats until it is heard
-			op := l.model.Began(order.Pay)
+			op := l.model.Began(order.EventPay)
 			s, err := q.Settle(q.t.Context(), l.trades[no], ordertest.Notified)
 			q.must(err)
 			q.must(l.model.Answered(op, s.State))
@@ -409,15 +409,15 @@ func (q *sequence) finish() {
 		if cameLate(o) {
 			q.counts["late"]++
 		}
-		if open := o.State == order.Pending || o.State == order.Closing || o.State == order.Refunding || o.State == order.Late; open {
+		if open := o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding || o.State == order.StateLate; open {
 			q.rt.Fatalf("%s did not end: %s", l.no, o.State)
 		}
 		for _, a := range o.Attempts {
-			if trade, _ := q.WeChat.Trade(a.OutTradeNo); o.State == order.Closed && trade.State == payment.TradeNotPay {
+			if trade, _ := q.WeChat.Trade(a.OutTradeNo); o.State == order.StateClosed && trade.State == payment.TradeNotPay {
 				q.rt.Fatalf("%s is closed, and WeChat would take money for it", a.OutTradeNo)
 			}
 		}
-		if (o.State == order.Closed) != (len(l.trades) == 0) {
+		if (o.State == order.StateClosed) != (len(l.trades) == 0) {
 			q.rt.Fatalf("%s is %s, WeChat has %d payments of it", l.no, o.State, len(l.trades))
 		}
 	}
@@ -431,12 +431,12 @@ func (q *sequence) finish() {
 }
 
 func cameLate(o order.Order) bool {
-	return slices.ContainsFunc(o.Refunds, func(r order.RefundRow) bool { return r.Reason == order.ReasonLate })
+	return slices.ContainsFunc(o.Refunds, func(r order.Refund) bool { return r.Reason == order.ReasonLate })
 }
 
 // heldBy is what the buyer of an order keeps: all of it less what refunds brought back.
 func heldBy(o order.Order) int64 {
-	if o.State == order.Closed || cameLate(o) {
+	if o.State == order.StateClosed || cameLate(o) {
 		return 0
 	}
 	n := o.Items[0].Quantity

@@ -42,12 +42,12 @@ type reply struct {
 // orderModel is one order, one step at a time. A cancel is three calls at once:
 // the event, the end of the close, which may come at any later time, and a read.
 var orderModel = porcupine.Model{
-	Init: func() any { return order.Pending },
+	Init: func() any { return order.StatePending },
 	Step: func(state, input, output any) (bool, any) {
 		s, in, out := state.(order.State), input.(call), output.(reply)
 		to := s
 		if in.what != model.Get {
-			if c := order.Next(s, in.what); c.Verdict == order.Move {
+			if c := order.Next(s, in.what); c.Verdict == order.VerdictMove {
 				to = c.To
 			}
 		}
@@ -56,13 +56,13 @@ var orderModel = porcupine.Model{
 			return true, to
 		case in.what == model.Get:
 			return out.state == s, s
-		case in.what == order.Pay:
-			want := order.Repeated
-			if to == order.Paid && s != to {
-				want = order.Applied
+		case in.what == order.EventPay:
+			want := order.SettledRepeated
+			if to == order.StatePaid && s != to {
+				want = order.SettledApplied
 			}
-			if to == order.Late && s != to {
-				want = order.Owed
+			if to == order.StateLate && s != to {
+				want = order.SettledOwed
 			}
 			return out.settled == want && out.state == to, to
 		}
@@ -191,7 +191,7 @@ func pay(ctx context.Context, t *testing.T, f *ordertest.Fixture, h *history, ou
 		}
 		from := h.now()
 		s, err := f.Settle(ctx, trade, ordertest.Notified)
-		h.add(from, h.now(), call{what: order.Pay}, reply{state: s.State, settled: s.Settled, unknown: unknown(t, err)})
+		h.add(from, h.now(), call{what: order.EventPay}, reply{state: s.State, settled: s.Settled, unknown: unknown(t, err)})
 	}
 }
 
@@ -221,10 +221,10 @@ func expire(ctx context.Context, t *testing.T, f *ordertest.Fixture, h *history,
 // closing writes down what a cancel or a timeout does: the event, and what WeChat
 // answers when it is asked: closed, or the payment, if there is one by then.
 func closing(f *ordertest.Fixture, h *history, no string, from, until int64, lost bool) {
-	h.add(from, until, call{what: order.Cancel}, reply{unknown: lost})
-	h.add(from, math.MaxInt64, call{what: order.CloseDone}, reply{unknown: true})
+	h.add(from, until, call{what: order.EventCancel}, reply{unknown: lost})
+	h.add(from, math.MaxInt64, call{what: order.EventCloseDone}, reply{unknown: true})
 	if trade, _ := f.WeChat.Trade(no + "-01"); trade.Paid() {
-		h.add(from, math.MaxInt64, call{what: order.Pay}, reply{unknown: true})
+		h.add(from, math.MaxInt64, call{what: order.EventPay}, reply{unknown: true})
 	}
 }
 
@@ -302,7 +302,7 @@ func TestWrongHistoriesAreRefused(t *testing.T) {
 	at := func(from, until int64, in call, out reply) op { return op{from, until, in, out} }
 	seen := func(from, until int64, s order.State) op { in, out := get(s); return at(from, until, in, out) }
 	paid := func(from, until int64, s order.State, settled order.Settled) op {
-		return at(from, until, call{what: order.Pay}, reply{state: s, settled: settled})
+		return at(from, until, call{what: order.EventPay}, reply{state: s, settled: settled})
 	}
 	event := func(from, until int64, e order.Event) op { return at(from, until, call{what: e}, reply{}) }
 	take := func(from, until int64, ok bool) op { return at(from, until, call{units: 1}, reply{ok: ok}) }
@@ -311,12 +311,12 @@ func TestWrongHistoriesAreRefused(t *testing.T) {
 		ops   []op
 		want  porcupine.CheckResult
 	}{
-		"paid and closed":           {orderModel, []op{paid(0, 1, order.Paid, order.Applied), event(2, 3, order.Cancel), event(4, 5, order.CloseDone), seen(6, 7, order.Closed)}, porcupine.Illegal},
-		"a read that goes back":     {orderModel, []op{paid(0, 10, order.Paid, order.Applied), seen(1, 2, order.Paid), seen(3, 4, order.Pending)}, porcupine.Illegal},
-		"paid over closed":          {orderModel, []op{event(0, 1, order.Cancel), event(2, 3, order.CloseDone), seen(4, 5, order.Closed), paid(6, 7, order.Paid, order.Applied)}, porcupine.Illegal},
-		"applied twice":             {orderModel, []op{paid(0, 5, order.Paid, order.Applied), paid(1, 4, order.Paid, order.Applied)}, porcupine.Illegal},
-		"an answer that was lost":   {orderModel, []op{at(0, math.MaxInt64, call{what: order.Pay}, reply{unknown: true}), seen(5, 6, order.Pending), seen(7, 8, order.Paid)}, porcupine.Ok},
-		"the right one of two":      {orderModel, []op{paid(0, 5, order.Paid, order.Applied), event(1, 4, order.Cancel), seen(2, 3, order.Closing), seen(6, 7, order.Paid)}, porcupine.Ok},
+		"paid and closed":           {orderModel, []op{paid(0, 1, order.StatePaid, order.SettledApplied), event(2, 3, order.EventCancel), event(4, 5, order.EventCloseDone), seen(6, 7, order.StateClosed)}, porcupine.Illegal},
+		"a read that goes back":     {orderModel, []op{paid(0, 10, order.StatePaid, order.SettledApplied), seen(1, 2, order.StatePaid), seen(3, 4, order.StatePending)}, porcupine.Illegal},
+		"paid over closed":          {orderModel, []op{event(0, 1, order.EventCancel), event(2, 3, order.EventCloseDone), seen(4, 5, order.StateClosed), paid(6, 7, order.StatePaid, order.SettledApplied)}, porcupine.Illegal},
+		"applied twice":             {orderModel, []op{paid(0, 5, order.StatePaid, order.SettledApplied), paid(1, 4, order.StatePaid, order.SettledApplied)}, porcupine.Illegal},
+		"an answer that was lost":   {orderModel, []op{at(0, math.MaxInt64, call{what: order.EventPay}, reply{unknown: true}), seen(5, 6, order.StatePending), seen(7, 8, order.StatePaid)}, porcupine.Ok},
+		"the right one of two":      {orderModel, []op{paid(0, 5, order.StatePaid, order.SettledApplied), event(1, 4, order.EventCancel), seen(2, 3, order.StateClosing), seen(6, 7, order.StatePaid)}, porcupine.Ok},
 		"one unit sold twice":       {shelfModel(1), []op{take(0, 5, true), take(1, 4, true)}, porcupine.Illegal},
 		"sold out with one left":    {shelfModel(1), []op{take(0, 1, false)}, porcupine.Illegal},
 		"a unit that never returns": {shelfModel(1), []op{take(0, 1, true), at(2, 3, call{units: -1}, reply{ok: true}), take(4, 5, false)}, porcupine.Illegal},

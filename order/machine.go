@@ -7,38 +7,40 @@ type State string
 
 // The seven states.
 const (
-	Pending   State = "pending"   // stock held, waiting for money
-	Closing   State = "closing"   // stock held, WeChat is being asked to close
-	Closed    State = "closed"    // no stock, no money
-	Paid      State = "paid"      // stock sold, money here
-	Refunding State = "refunding" // paid, a refund is under way
-	Refunded  State = "refunded"  // all the money went back
-	Late      State = "late"      // paid after it was closed: money here, owed back, no stock
+	StatePending   State = "pending"   // stock held, waiting for money
+	StateClosing   State = "closing"   // stock held, WeChat is being asked to close
+	StateClosed    State = "closed"    // no stock, no money
+	StatePaid      State = "paid"      // stock sold, money here
+	StateRefunding State = "refunding" // paid, a refund is under way
+	StateRefunded  State = "refunded"  // all the money went back
+	StateLate      State = "late"      // paid after it was closed: money here, owed back, no stock
 )
 
 // States lists all states in the order of an order's life.
-func States() []State { return []State{Pending, Closing, Closed, Paid, Refunding, Refunded, Late} }
+func States() []State {
+	return []State{StatePending, StateClosing, StateClosed, StatePaid, StateRefunding, StateRefunded, StateLate}
+}
 
 // Event is something that happens to an order, whoever brings it.
 type Event string
 
 // The events.
 const (
-	Cancel     Event = "cancel"      // a customer or an operator wants it closed
-	Expire     Event = "expire"      // the deadline passed
-	CloseDone  Event = "close_done"  // WeChat can no longer take money for it: proven
-	Pay        Event = "pay"         // WeChat holds money for it
-	Refund     Event = "refund"      // a refund was asked for
-	RefundPart Event = "refund_part" // a refund succeeded, some money stays
-	RefundAll  Event = "refund_all"  // a refund succeeded, no money stays
-	RefundFail Event = "refund_fail" // a refund ended without success
-	RefundNext Event = "refund_next" // a refund ended, another one is still under way
-	Revive     Event = "revive"      // late money, and the policy takes the stock again: it was all there
+	EventCancel     Event = "cancel"      // a customer or an operator wants it closed
+	EventExpire     Event = "expire"      // the deadline passed
+	EventCloseDone  Event = "close_done"  // WeChat can no longer take money for it: proven
+	EventPay        Event = "pay"         // WeChat holds money for it
+	EventRefund     Event = "refund"      // a refund was asked for
+	EventRefundPart Event = "refund_part" // a refund succeeded, some money stays
+	EventRefundAll  Event = "refund_all"  // a refund succeeded, no money stays
+	EventRefundFail Event = "refund_fail" // a refund ended without success
+	EventRefundNext Event = "refund_next" // a refund ended, another one is still under way
+	EventRevive     Event = "revive"      // late money, and the policy takes the stock again: it was all there
 )
 
 // Events lists all events.
 func Events() []Event {
-	return []Event{Cancel, Expire, CloseDone, Pay, Refund, RefundPart, RefundAll, RefundFail, RefundNext, Revive}
+	return []Event{EventCancel, EventExpire, EventCloseDone, EventPay, EventRefund, EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext, EventRevive}
 }
 
 // Verdict is what the table says of an event.
@@ -47,13 +49,13 @@ type Verdict int
 // The verdicts.
 const (
 	// Move: the order goes to Cell.To.
-	Move Verdict = iota + 1
+	VerdictMove Verdict = iota + 1
 	// Same: a harmless repeat; nothing changes and nobody is to blame.
-	Same
+	VerdictSame
 	// Refuse: it cannot be done; Cell.Why is for a person.
-	Refuse
+	VerdictRefuse
 	// Alarm: it must not happen; nothing changes and an operator is told why.
-	Alarm
+	VerdictAlarm
 )
 
 // Effect is what must be written in the same transaction as the verdict.
@@ -62,13 +64,13 @@ type Effect int
 // The effects.
 const (
 	// None: nothing beside the state and its event.
-	None Effect = iota
+	EffectNone Effect = iota
 	// ReturnStock: every unit the order still holds goes back to its SKU.
-	ReturnStock
+	EffectReturnStock
 	// OweRefund: the payment that came with this event is owed back, whole.
-	OweRefund
+	EffectOweRefund
 	// DeductStock: the lines of the order are taken from the shelf again.
-	DeductStock
+	EffectDeductStock
 )
 
 // Cell is one decision.
@@ -79,12 +81,12 @@ type Cell struct {
 	Why     string // with Refuse or Alarm: a sentence for a person
 }
 
-func move(to State) Cell                   { return Cell{Verdict: Move, To: to} }
-func moveAnd(to State, effect Effect) Cell { return Cell{Verdict: Move, To: to, Effect: effect} }
-func same() Cell                           { return Cell{Verdict: Same} }
-func sameAnd(effect Effect) Cell           { return Cell{Verdict: Same, Effect: effect} }
-func refuse(why string) Cell               { return Cell{Verdict: Refuse, Why: why} }
-func alarm(why string) Cell                { return Cell{Verdict: Alarm, Why: why} }
+func move(to State) Cell                   { return Cell{Verdict: VerdictMove, To: to} }
+func moveAnd(to State, effect Effect) Cell { return Cell{Verdict: VerdictMove, To: to, Effect: effect} }
+func same() Cell                           { return Cell{Verdict: VerdictSame} }
+func sameAnd(effect Effect) Cell           { return Cell{Verdict: VerdictSame, Effect: effect} }
+func refuse(why string) Cell               { return Cell{Verdict: VerdictRefuse, Why: why} }
+func alarm(why string) Cell                { return Cell{Verdict: VerdictAlarm, Why: why} }
 
 const (
 	notPaid       = "the order has not been paid, there is nothing to refund"
@@ -102,19 +104,19 @@ const (
 // never gets here.
 func Next(s State, e Event) Cell {
 	switch s {
-	case Pending:
+	case StatePending:
 		return nextPending(e)
-	case Closing:
+	case StateClosing:
 		return nextClosing(e)
-	case Closed:
+	case StateClosed:
 		return nextClosed(e)
-	case Paid:
+	case StatePaid:
 		return nextPaid(e)
-	case Refunding:
+	case StateRefunding:
 		return nextRefunding(e)
-	case Refunded:
+	case StateRefunded:
 		return nextRefunded(e)
-	case Late:
+	case StateLate:
 		return nextLate(e)
 	}
 	panic(fmt.Sprintf("order: no such state %q", s))
@@ -122,17 +124,17 @@ func Next(s State, e Event) Cell {
 
 func nextPending(e Event) Cell {
 	switch e {
-	case Cancel, Expire:
-		return move(Closing)
-	case CloseDone:
+	case EventCancel, EventExpire:
+		return move(StateClosing)
+	case EventCloseDone:
 		return alarm(notAsked)
-	case Pay:
-		return move(Paid)
-	case Refund:
+	case EventPay:
+		return move(StatePaid)
+	case EventRefund:
 		return refuse(notPaid)
-	case RefundPart, RefundAll, RefundFail, RefundNext:
+	case EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext:
 		return alarm(noRefundYet)
-	case Revive:
+	case EventRevive:
 		return alarm(notClosed)
 	}
 	panic(noEvent(e))
@@ -140,17 +142,17 @@ func nextPending(e Event) Cell {
 
 func nextClosing(e Event) Cell {
 	switch e {
-	case Cancel, Expire:
+	case EventCancel, EventExpire:
 		return same()
-	case CloseDone:
-		return moveAnd(Closed, ReturnStock)
-	case Pay:
-		return move(Paid)
-	case Refund:
+	case EventCloseDone:
+		return moveAnd(StateClosed, EffectReturnStock)
+	case EventPay:
+		return move(StatePaid)
+	case EventRefund:
 		return refuse(notPaid)
-	case RefundPart, RefundAll, RefundFail, RefundNext:
+	case EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext:
 		return alarm(noRefundYet)
-	case Revive:
+	case EventRevive:
 		return alarm(notClosed)
 	}
 	panic(noEvent(e))
@@ -158,35 +160,35 @@ func nextClosing(e Event) Cell {
 
 func nextClosed(e Event) Cell {
 	switch e {
-	case Cancel, Expire, CloseDone:
+	case EventCancel, EventExpire, EventCloseDone:
 		return same()
-	case Pay:
-		return moveAnd(Late, OweRefund)
-	case Refund:
+	case EventPay:
+		return moveAnd(StateLate, EffectOweRefund)
+	case EventRefund:
 		return refuse(notPaid)
-	case RefundPart, RefundAll, RefundFail, RefundNext:
+	case EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext:
 		return alarm(noRefundYet)
-	case Revive:
-		return moveAnd(Paid, DeductStock)
+	case EventRevive:
+		return moveAnd(StatePaid, EffectDeductStock)
 	}
 	panic(noEvent(e))
 }
 
 func nextPaid(e Event) Cell {
 	switch e {
-	case Cancel:
+	case EventCancel:
 		return refuse(paidNoCancel)
-	case Expire:
+	case EventExpire:
 		return same()
-	case CloseDone:
+	case EventCloseDone:
 		return alarm(paidNotClosed)
-	case Pay:
-		return sameAnd(OweRefund) // another transaction: that one is owed
-	case Refund:
-		return move(Refunding)
-	case RefundPart, RefundAll, RefundFail, RefundNext:
+	case EventPay:
+		return sameAnd(EffectOweRefund) // another transaction: that one is owed
+	case EventRefund:
+		return move(StateRefunding)
+	case EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext:
 		return alarm(noRefundYet)
-	case Revive:
+	case EventRevive:
 		return alarm(notClosed)
 	}
 	panic(noEvent(e))
@@ -194,21 +196,21 @@ func nextPaid(e Event) Cell {
 
 func nextRefunding(e Event) Cell {
 	switch e {
-	case Cancel:
+	case EventCancel:
 		return refuse(paidNoCancel)
-	case Expire:
+	case EventExpire:
 		return same()
-	case CloseDone:
+	case EventCloseDone:
 		return alarm(paidNotClosed)
-	case Pay:
-		return sameAnd(OweRefund)
-	case Refund, RefundNext:
+	case EventPay:
+		return sameAnd(EffectOweRefund)
+	case EventRefund, EventRefundNext:
 		return same() // several may be under way, their sum is bounded
-	case RefundPart, RefundFail:
-		return move(Paid)
-	case RefundAll:
-		return move(Refunded)
-	case Revive:
+	case EventRefundPart, EventRefundFail:
+		return move(StatePaid)
+	case EventRefundAll:
+		return move(StateRefunded)
+	case EventRevive:
 		return alarm(notClosed)
 	}
 	panic(noEvent(e))
@@ -216,19 +218,19 @@ func nextRefunding(e Event) Cell {
 
 func nextRefunded(e Event) Cell {
 	switch e {
-	case Cancel:
+	case EventCancel:
 		return refuse(allWentBack)
-	case Expire:
+	case EventExpire:
 		return same()
-	case CloseDone:
+	case EventCloseDone:
 		return alarm(paidNotClosed)
-	case Pay:
-		return sameAnd(OweRefund)
-	case Refund:
+	case EventPay:
+		return sameAnd(EffectOweRefund)
+	case EventRefund:
 		return refuse(allWentBack)
-	case RefundPart, RefundAll, RefundFail, RefundNext:
+	case EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext:
 		return alarm(noRefundYet)
-	case Revive:
+	case EventRevive:
 		return alarm(notClosed)
 	}
 	panic(noEvent(e))
@@ -236,21 +238,21 @@ func nextRefunded(e Event) Cell {
 
 func nextLate(e Event) Cell {
 	switch e {
-	case Cancel, Expire, CloseDone:
+	case EventCancel, EventExpire, EventCloseDone:
 		return same()
-	case Pay:
-		return sameAnd(OweRefund)
-	case Refund:
+	case EventPay:
+		return sameAnd(EffectOweRefund)
+	case EventRefund:
 		return refuse(lateRefund)
-	case RefundPart:
+	case EventRefundPart:
 		return alarm("a late payment goes back whole, not in part")
-	case RefundAll:
-		return move(Refunded)
-	case RefundFail:
+	case EventRefundAll:
+		return move(StateRefunded)
+	case EventRefundFail:
 		return alarm("the refund of a late payment failed: the buyer's money is still here")
-	case RefundNext:
+	case EventRefundNext:
 		return same()
-	case Revive:
+	case EventRevive:
 		return alarm(notClosed)
 	}
 	panic(noEvent(e))

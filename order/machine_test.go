@@ -18,16 +18,16 @@ func TestEveryCellIsWritten(t *testing.T) {
 		for _, e := range order.Events() {
 			c := order.Next(s, e)
 			switch c.Verdict {
-			case order.Move:
+			case order.VerdictMove:
 				if c.To == "" || c.To == s {
 					t.Errorf("%s × %s moves to %q", s, e, c.To)
 				}
-			case order.Same:
-				if c.To != "" || c.Effect == order.ReturnStock {
+			case order.VerdictSame:
+				if c.To != "" || c.Effect == order.EffectReturnStock {
 					t.Errorf("%s × %s is a repeat, yet moves or returns stock", s, e)
 				}
-			case order.Refuse, order.Alarm:
-				if c.Why == "" || c.To != "" || c.Effect != order.None {
+			case order.VerdictRefuse, order.VerdictAlarm:
+				if c.Why == "" || c.To != "" || c.Effect != order.EffectNone {
 					t.Errorf("%s × %s refuses without a reason, or does something", s, e)
 				}
 			default:
@@ -41,10 +41,10 @@ func TestEveryCellIsWritten(t *testing.T) {
 type holding struct{ stock, money bool }
 
 var told = map[order.State]holding{
-	order.Pending: {stock: true}, order.Closing: {stock: true}, order.Closed: {},
-	order.Paid: {stock: true, money: true}, order.Refunding: {stock: true, money: true},
-	order.Refunded: {}, // its stock is the refunds' business
-	order.Late:     {money: true},
+	order.StatePending: {stock: true}, order.StateClosing: {stock: true}, order.StateClosed: {},
+	order.StatePaid: {stock: true, money: true}, order.StateRefunding: {stock: true, money: true},
+	order.StateRefunded: {}, // its stock is the refunds' business
+	order.StateLate:     {money: true},
 }
 
 // On every path through the table what a state says of stock and money must be
@@ -54,38 +54,38 @@ func TestEveryPathKeepsStockAndMoneyTrue(t *testing.T) {
 		state order.State
 		has   holding
 	}
-	start := place{order.Pending, told[order.Pending]}
+	start := place{order.StatePending, told[order.StatePending]}
 	seen := map[place]string{start: "placed"}
 	for queue := []place{start}; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
-		if want := told[at.state]; at.has.money != want.money || (at.state != order.Refunded && at.has.stock != want.stock) {
+		if want := told[at.state]; at.has.money != want.money || (at.state != order.StateRefunded && at.has.stock != want.stock) {
 			t.Fatalf("%s: state %s says %+v, the order has %+v", seen[at], at.state, want, at.has)
 		}
 		for _, e := range order.Events() {
 			c := order.Next(at.state, e)
-			if c.Verdict != order.Move {
+			if c.Verdict != order.VerdictMove {
 				continue
 			}
 			next := place{c.To, at.has}
 			switch {
-			case e == order.Pay, e == order.Revive:
+			case e == order.EventPay, e == order.EventRevive:
 				next.has.money = true
-			case e == order.RefundAll:
+			case e == order.EventRefundAll:
 				next.has.money = false
 			}
-			if c.Effect == order.ReturnStock {
+			if c.Effect == order.EffectReturnStock {
 				if !at.has.stock {
 					t.Fatalf("%s, %s: stock returned twice", seen[at], e)
 				}
 				next.has.stock = false
 			}
-			if c.Effect == order.DeductStock {
+			if c.Effect == order.EffectDeductStock {
 				if at.has.stock {
 					t.Fatalf("%s, %s: stock taken twice", seen[at], e)
 				}
 				next.has.stock = true
 			}
-			if c.Effect == order.OweRefund && at.has.stock {
+			if c.Effect == order.EffectOweRefund && at.has.stock {
 				t.Fatalf("%s, %s: a payment of an order with stock is owed back", seen[at], e)
 			}
 			if _, ok := seen[next]; !ok {
@@ -133,20 +133,20 @@ func statesDoc() string {
 			c := order.Next(s, e)
 			cell := "="
 			switch c.Verdict {
-			case order.Move:
+			case order.VerdictMove:
 				cell = "**" + string(c.To) + "**"
-			case order.Same:
-			case order.Refuse, order.Alarm:
-				cell = map[order.Verdict]string{order.Refuse: "✗", order.Alarm: "!"}[c.Verdict]
+			case order.VerdictSame:
+			case order.VerdictRefuse, order.VerdictAlarm:
+				cell = map[order.Verdict]string{order.VerdictRefuse: "✗", order.VerdictAlarm: "!"}[c.Verdict]
 				reasons = append(reasons, fmt.Sprintf("| %s | %s | %s | %s |", s, e, cell, c.Why))
 			}
 			switch c.Effect {
-			case order.None:
-			case order.ReturnStock:
+			case order.EffectNone:
+			case order.EffectReturnStock:
 				cell += " + return stock"
-			case order.OweRefund:
+			case order.EffectOweRefund:
 				cell += " + owe refund"
-			case order.DeductStock:
+			case order.EffectDeductStock:
 				cell += " + deduct stock"
 			}
 			b.WriteString(" | " + cell)
@@ -171,12 +171,12 @@ func refundsDoc(b *strings.Builder) {
 			c := order.NextRefund(s, e)
 			cell := "="
 			switch c.Verdict {
-			case order.Move:
+			case order.VerdictMove:
 				cell = "**" + string(c.To) + "**"
-			case order.Same:
-			case order.Refuse:
+			case order.VerdictSame:
+			case order.VerdictRefuse:
 				cell = "✗"
-			case order.Alarm:
+			case order.VerdictAlarm:
 				cell = "!"
 			}
 			b.WriteString(" | " + cell)
@@ -192,15 +192,15 @@ func TestEveryRefundCellIsWritten(t *testing.T) {
 		for _, e := range order.RefundEvents() {
 			c := order.NextRefund(s, e)
 			switch c.Verdict {
-			case order.Move:
+			case order.VerdictMove:
 				if c.To == "" || c.To == s {
 					t.Errorf("%s × %s moves to %q", s, e, c.To)
 				}
 				if s.PaidBack() {
 					t.Errorf("%s × %s: money that went back does not come again", s, e)
 				}
-			case order.Same:
-			case order.Refuse, order.Alarm:
+			case order.VerdictSame:
+			case order.VerdictRefuse, order.VerdictAlarm:
 				if c.Why == "" || c.To != "" {
 					t.Errorf("%s × %s refuses without a reason, or moves", s, e)
 				}

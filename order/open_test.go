@@ -114,7 +114,7 @@ func TestLimitOfOpenOrdersMakesRoom(t *testing.T) {
 		// An order that is being closed still holds its stock.
 		f.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
 		_, _ = f.Cancel(t.Context(), order.CancelRequest{OrderNo: third.OrderNo, CustomerID: "c", Cause: ordertest.Customer})
-		if got := f.State(t, third.OrderNo); got != order.Closing {
+		if got := f.State(t, third.OrderNo); got != order.StateClosing {
 			t.Fatal(got)
 		}
 		full("k5")

@@ -30,7 +30,7 @@ type Order struct {
 	// Payment is the money that made the order paid, or that came late. Nil without.
 	Payment *Payment
 	// Refunds are all refunds, oldest first, those owed and not yet sent included.
-	Refunds []RefundRow
+	Refunds []Refund
 	// Attempts are the WeChat orders opened for it, oldest first.
 	Attempts []Attempt
 }
@@ -59,7 +59,7 @@ type Payment struct {
 }
 
 // RefundRow is a refund, asked for or owed.
-type RefundRow struct {
+type Refund struct {
 	OutRefundNo   string // ours, one for ever; the key by which WeChat pays once
 	OrderNo       string // "" when its payment fits no order
 	TransactionID string // of the payment
@@ -137,9 +137,9 @@ type CloseReason string
 
 // The reasons.
 const (
-	CloseTimeout  CloseReason = "timeout"
-	CloseCancel   CloseReason = "cancel"
-	CloseOperator CloseReason = "operator"
+	CloseReasonTimeout  CloseReason = "timeout"
+	CloseReasonCancel   CloseReason = "cancel"
+	CloseReasonOperator CloseReason = "operator"
 )
 
 // Actor is who did something.
@@ -153,11 +153,11 @@ type ActorType string
 
 // The actors.
 const (
-	ByCustomer   ActorType = "customer"
-	ByScheduler  ActorType = "scheduler"
-	ByWeChat     ActorType = "wechat"
-	ByOperator   ActorType = "operator"
-	ByReconciler ActorType = "reconciler"
+	ActorCustomer   ActorType = "customer"
+	ActorScheduler  ActorType = "scheduler"
+	ActorWeChat     ActorType = "wechat"
+	ActorOperator   ActorType = "operator"
+	ActorReconciler ActorType = "reconciler"
 )
 
 // Cause is why something happened, for the timeline: the actor and the request,
@@ -187,13 +187,13 @@ type Settled string
 // What a payment can become.
 const (
 	// Applied: it made the order paid.
-	Applied Settled = "applied"
+	SettledApplied Settled = "applied"
 	// Owed: it did not (late, or a second payment) and is owed back.
-	Owed Settled = "owed"
+	SettledOwed Settled = "owed"
 	// Held: it fits no order of ours; a person has to look.
-	Held Settled = "held"
+	SettledHeld Settled = "held"
 	// Repeated: this transaction was recorded before; nothing changed.
-	Repeated Settled = "repeated"
+	SettledRepeated Settled = "repeated"
 )
 
 // Settlement is the answer of Settle.
@@ -262,7 +262,7 @@ type Filter struct {
 
 // Due is an order that somebody has to look at.
 type Due struct {
-	OrderNo string
+	Key     string
 	State   State
 	Version int64
 	Tries   int64 // how often WeChat Pay was asked to close it
@@ -271,8 +271,8 @@ type Due struct {
 
 // DueCursor is a place in the order of (due time, order number).
 type DueCursor struct {
-	At      time.Time
-	OrderNo string
+	At  time.Time
+	Key string
 }
 
 // Errors of the service. Errors with data are structs below.

@@ -29,7 +29,7 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 	if cause.Type == "notification" {
 		s.customerHere()
 	}
-	done, err := s.bring(ctx, change{orderNo: attemptOrder(trade.OutTradeNo), cause: cause, event: Pay, trade: &trade})
+	done, err := s.bring(ctx, change{orderNo: attemptOrder(trade.OutTradeNo), cause: cause, event: EventPay, trade: &trade})
 	if err != nil {
 		return Settlement{}, fmt.Errorf("settle %s: %w", trade.OutTradeNo, err)
 	}

@@ -104,9 +104,9 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 		s.observe.Replayed()
 		return placed, nil
 	}
-	s.observe.Transition("", Pending, ByCustomer)
+	s.observe.Transition("", StatePending, ActorCustomer)
 	failpoint.Hit("place.committed")
-	s.cfg.Tasks.CloseAt(placed.Order.OrderNo, placed.Order.Version, placed.Order.DueAt)
+	s.cfg.Tasks.WakeAt(placed.Order.DueAt)
 	failpoint.Hit("place.armed")
 	return placed, nil
 }
@@ -333,7 +333,7 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, open opened) (Order, er
 		return Order{}, &InsufficientError{Items: short}
 	}
 	return Order{
-		OrderNo: p.orderNo, CustomerID: p.CustomerID, State: Pending, Version: 1, Total: total,
+		OrderNo: p.orderNo, CustomerID: p.CustomerID, State: StatePending, Version: 1, Total: total,
 		Remark: p.Remark, Attach: p.Attach, Items: items, PlacedCause: p.Cause,
 		CreatedAt: p.at, UpdatedAt: p.at, ExpireAt: p.expireAt, DueAt: p.expireAt.Add(s.cfg.Grace),
 	}, nil

@@ -127,9 +127,9 @@ func lockPending(ctx context.Context, tx *sqldb.Tx, r PrepayRequest, now time.Ti
 	}
 	o := e.read
 	switch {
-	case o.State != Pending && Next(o.State, Cancel).Verdict == Refuse:
-		return o, &RefusedError{Order: o, Event: Pay, Why: "the order is paid already"}
-	case o.State != Pending:
+	case o.State != StatePending && Next(o.State, EventCancel).Verdict == VerdictRefuse:
+		return o, &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
+	case o.State != StatePending:
 		return o, &NotPayableError{State: o.State}
 	case !now.Before(o.ExpireAt):
 		return o, &NotPayableError{State: o.State, Expired: true}
@@ -176,7 +176,7 @@ func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (P
 	if err != nil {
 		return Prepayment{}, fmt.Errorf("store the prepay answer: %w", err)
 	}
-	if done.cell.Verdict == Refuse {
+	if done.cell.Verdict == VerdictRefuse {
 		// The order is being closed. Its closing may have asked WeChat before
 		// this trade was opened there, so it is closed once more; nobody has
 		// seen these parameters.
@@ -198,7 +198,7 @@ func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, 
 	defer cancel()
 	o, err := s.Sync(ctx, a.OrderNo, r.Cause)
 	if err == nil && o.Payment != nil {
-		return &RefusedError{Order: o, Event: Pay, Why: "the order is paid already"}
+		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
 	}
 	a.State = AttemptRefused
 	if err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return setAttempt(ctx, tx, a) }); err != nil {
@@ -223,14 +223,14 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 			return nil
 		})
 	case verdictPaid:
-		if _, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ByWeChat}, Type: "query", ID: v.trade.RequestID}); err != nil {
+		if _, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: v.trade.RequestID}); err != nil {
 			return err
 		}
 		o, err := s.Find(ctx, a.OrderNo)
 		if err != nil {
 			return err
 		}
-		return &RefusedError{Order: o, Event: Pay, Why: "the order is paid already"}
+		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
 	case verdictUnknown:
 	}
 	return &payment.GatewayError{Op: "close", Kind: payment.KindUnknown, Err: errors.New("the earlier payment of this order could not be closed yet")}

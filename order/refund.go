@@ -50,7 +50,7 @@ type AskRefund struct {
 // AskedRefund is the answer to AskRefund: the refund as it was when it was
 // asked for, so that a repeat is answered with the same.
 type AskedRefund struct {
-	Refund   RefundRow
+	Refund   Refund
 	Replayed bool
 }
 
@@ -97,7 +97,7 @@ func (e *ReturnExceedsError) Error() string {
 
 // RefundRefusedError: the refund is in a state that does not allow it.
 type RefundRefusedError struct {
-	Refund RefundRow
+	Refund Refund
 	Event  RefundEvent
 	Why    string
 }
@@ -110,11 +110,11 @@ type RefundOutcome string
 // What can become of it.
 const (
 	// RefundTaken: it moved the refund.
-	RefundTaken RefundOutcome = "applied"
+	RefundOutcomeApplied RefundOutcome = "applied"
 	// RefundRepeated: it was known before, or was overtaken by newer word.
-	RefundRepeated RefundOutcome = "repeated"
+	RefundOutcomeRepeated RefundOutcome = "repeated"
 	// RefundUnfit: its number, amount, payment or merchant is not ours; a person has to look.
-	RefundUnfit RefundOutcome = "held"
+	RefundOutcomeHeld RefundOutcome = "held"
 )
 
 // RefundSettled is the answer of SettleRefund.
@@ -144,8 +144,8 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 	if err != nil {
 		return AskedRefund{}, err
 	}
-	if done.cell.Verdict == Refuse {
-		return AskedRefund{}, &RefusedError{Order: done.order, Event: Refund, Why: done.cell.Why}
+	if done.cell.Verdict == VerdictRefuse {
+		return AskedRefund{}, &RefusedError{Order: done.order, Event: EventRefund, Why: done.cell.Why}
 	}
 	failpoint.Hit("refund.asked")
 	s.wakeRefund(done.refund)
@@ -158,18 +158,18 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 //
 // Errors: ErrRefundNotFound, ErrSelfApproval, *RefundRefusedError,
 // *ValidationError, database errors.
-func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (RefundRow, error) {
+func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, error) {
 	if n := utf8.RuneCountInString(d.Reason); n == 0 || n > maxDecision {
-		return RefundRow{}, &ValidationError{Fields: []FieldError{{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+		return Refund{}, &ValidationError{Fields: []FieldError{{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
 	}
 	row, err := s.FindRefund(ctx, d.OutRefundNo)
 	if err != nil {
-		return RefundRow{}, err
+		return Refund{}, err
 	}
 	done, err := s.bring(ctx, change{orderNo: row.OrderNo, cause: d.Cause, detail: map[string]string{"reason": d.Reason},
 		refund: &refundChange{no: d.OutRefundNo, event: d.Event, why: d.Reason}})
 	if err != nil {
-		return RefundRow{}, err
+		return Refund{}, err
 	}
 	s.wakeRefund(done.refund)
 	return done.refund, nil
@@ -218,7 +218,7 @@ WHERE transaction_id = ?`, r.TransactionID).Scan(&no)
 }
 
 // wakeRefund asks for the worker when a refund is to be looked at.
-func (s *Service) wakeRefund(r RefundRow) {
+func (s *Service) wakeRefund(r Refund) {
 	if !r.DueAt.IsZero() {
 		s.cfg.Tasks.RefundAt(r.OutRefundNo, r.DueAt)
 	}
@@ -247,14 +247,14 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 	}
 	s.wakeRefund(row)
 	failpoint.Hit("refund.claimed")
-	if row.State == RefundOwed {
+	if row.State == RefundStateOwed {
 		return s.sendRefund(ctx, row, cause)
 	}
 	return s.askAboutRefund(ctx, row, cause)
 }
 
 // sendRefund makes the call and brings its answer through the door.
-func (s *Service) sendRefund(ctx context.Context, row RefundRow, cause Cause) error {
+func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error {
 	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID,
 		Amount: row.Amount, Total: row.PaymentTotal, Reason: cut(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
 	failpoint.Hit("refund.answered")
@@ -286,7 +286,7 @@ func (s *Service) sendRefund(ctx context.Context, row RefundRow, cause Cause) er
 }
 
 // askAboutRefund asks how far a refund is that WeChat has accepted.
-func (s *Service) askAboutRefund(ctx context.Context, row RefundRow, cause Cause) error {
+func (s *Service) askAboutRefund(ctx context.Context, row Refund, cause Cause) error {
 	answer, err := s.cfg.Gateway.QueryRefund(ctx, row.OutRefundNo)
 	s.observe.RefundAsked("refund_query", outcomeOf(err, answer.Status))
 	switch {
@@ -310,19 +310,19 @@ func outcomeOf(err error, status payment.RefundStatus) string {
 func (s *Service) takeAnswer(ctx context.Context, r payment.Refund, kind string, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	_, err := s.SettleRefund(ctx, r, Cause{Actor: Actor{Type: ByWeChat}, Type: kind, ID: cmp.Or(r.RequestID, cause.ID)})
+	_, err := s.SettleRefund(ctx, r, Cause{Actor: Actor{Type: ActorWeChat}, Type: kind, ID: cmp.Or(r.RequestID, cause.ID)})
 	return err
 }
 
 // noteRefund writes down why a call brought nothing; refused ends the sending
 // until a person decides.
-func (s *Service) noteRefund(ctx context.Context, row RefundRow, why error, refused bool, cause Cause) error {
+func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused bool, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
 	c := &refundChange{no: row.OutRefundNo, problem: why.Error()}
 	if refused {
-		c.event = RefundRefuse
-		cause.Actor = Actor{Type: ByWeChat}
+		c.event = RefundEventRefused
+		cause.Actor = Actor{Type: ActorWeChat}
 	}
 	_, err := s.bring(ctx, change{orderNo: row.OrderNo, cause: cause, refund: c})
 	return err
@@ -395,7 +395,7 @@ func refundNo(orderNo string, n int) string { return orderNo + "-R" + fmt.Sprint
 func owedNo(transactionID string) string { return "R" + transactionID }
 
 // nextNo is the number that takes the place of a closed one.
-func nextNo(r RefundRow) string {
+func nextNo(r Refund) string {
 	base := r.OutRefundNo
 	if r.Generation > 1 {
 		base = strings.TrimSuffix(base, "-G"+strconv.Itoa(r.Generation))
@@ -406,13 +406,13 @@ func nextNo(r RefundRow) string {
 func refundEventOf(s payment.RefundStatus) RefundEvent {
 	switch s {
 	case payment.RefundProcessing:
-		return RefundAccepted
+		return RefundEventAccepted
 	case payment.RefundSuccess:
-		return RefundDone
+		return RefundEventSucceeded
 	case payment.RefundClosed:
-		return RefundGaveUp
+		return RefundEventClosed
 	case payment.RefundAbnormal:
-		return RefundBroken
+		return RefundEventAbnormal
 	case payment.RefundNotFound:
 	}
 	return ""

@@ -31,7 +31,7 @@ type refundChange struct {
 
 // refundEntry is a refund as it was read, and as it becomes.
 type refundEntry struct {
-	read, now RefundRow
+	read, now Refund
 	touched   bool
 	approvals []Approval // added
 }
@@ -129,7 +129,7 @@ func (b *books) add(r *refundEntry) {
 // applied gives the payment that made an order paid.
 func (b *books) applied(orderNo string) *paidEntry {
 	for _, p := range b.payments {
-		if p.orderNo == orderNo && p.outcome == Applied {
+		if p.orderNo == orderNo && p.outcome == SettledApplied {
 			return p
 		}
 	}
@@ -181,15 +181,15 @@ func (l *ledger) askRefund(e *entry, c *change) (changed, error) {
 	if e == nil || (c.customerID != "" && c.customerID != e.now.CustomerID) {
 		return changed{}, ErrNotFound
 	}
-	cell := Next(e.now.State, Refund)
+	cell := Next(e.now.State, EventRefund)
 	paid := l.books.applied(c.orderNo)
-	if paid == nil && cell.Verdict != Refuse {
+	if paid == nil && cell.Verdict != VerdictRefuse {
 		cell = refuse(notPaid)
 	}
-	if cell.Verdict == Refuse {
+	if cell.Verdict == VerdictRefuse {
 		return changed{order: e.now, before: e.now.State, cell: cell}, nil
 	}
-	row := RefundRow{OrderNo: c.orderNo, TransactionID: paid.transactionID, OutTradeNo: paid.outTradeNo, PaymentTotal: paid.amount,
+	row := Refund{OrderNo: c.orderNo, TransactionID: paid.transactionID, OutTradeNo: paid.outTradeNo, PaymentTotal: paid.amount,
 		Reason: ReasonAftersale, Note: ask.Reason, Restock: !ask.NoRestock, Requester: c.cause.Actor, Generation: 1,
 		CreatedAt: l.now, UpdatedAt: l.now, Version: 1, requestID: ask.RequestID, requestHash: c.refund.hash}
 	var err error
@@ -205,16 +205,16 @@ func (l *ledger) askRefund(e *entry, c *change) (changed, error) {
 	}
 	row.OutRefundNo = refundNo(c.orderNo, len(l.books.ofOrder[c.orderNo])+1)
 	row.ApprovalsNeeded = l.s.approvals(paid.taken + paid.adds + row.Amount)
-	row.State = RefundPending
+	row.State = RefundStatePending
 	if row.ApprovalsNeeded == 0 {
-		row.State, row.DueAt = RefundOwed, l.now
+		row.State, row.DueAt = RefundStateOwed, l.now
 	}
 	paid.adds += row.Amount
 	fresh := &refundEntry{now: row, touched: true}
 	l.books.add(fresh)
 	l.books.asked[c.askKey()] = row.OutRefundNo
 	done := changed{before: e.now.State, cell: cell, refund: row}
-	l.orderHears(e, c, fresh, Refund, "refund.requested", &done)
+	l.orderHears(e, c, fresh, EventRefund, "refund.requested", &done)
 	return done, nil
 }
 
@@ -231,11 +231,11 @@ func (s *Service) approvals(sum payment.Fen) int {
 }
 
 // asAsked takes a refund back to its first moment.
-func asAsked(r RefundRow) RefundRow {
+func asAsked(r Refund) Refund {
 	a := r
-	a.State, a.DueAt = RefundPending, time.Time{}
+	a.State, a.DueAt = RefundStatePending, time.Time{}
 	if r.ApprovalsNeeded == 0 {
-		a.State = RefundOwed
+		a.State = RefundStateOwed
 	}
 	a.RefundID, a.Approvals, a.DecidedBy, a.DecidedWhy, a.Problem, a.Tries, a.Version = "", nil, "", "", "", 0, 1
 	a.SentAt, a.AskedAt, a.AcceptedAt, a.SucceededAt, a.UpdatedAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}, r.CreatedAt
@@ -247,7 +247,7 @@ func asAsked(r RefundRow) RefundRow {
 func (l *ledger) numbersOf(transactionID string) int {
 	n := 0
 	for _, r := range l.books.refunds {
-		if r.now.TransactionID == transactionID && r.now.State != RefundRejected {
+		if r.now.TransactionID == transactionID && r.now.State != RefundStateRejected {
 			n++
 		}
 	}
@@ -309,40 +309,40 @@ func (l *ledger) decideRefund(e *entry, row *refundEntry, c *change) (changed, e
 	r := c.refund
 	cell := NextRefund(row.now.State, r.event)
 	who := c.cause.Actor.ID
-	if r.event == ApproveRefund && row.now.State == RefundPending {
+	if r.event == RefundEventApprove && row.now.State == RefundStatePending {
 		if who == row.now.Requester.ID && c.cause.Actor.Type == row.now.Requester.Type {
 			return changed{}, ErrSelfApproval
 		}
 		return l.approveRefund(e, row, c), nil
 	}
-	ends := r.event == CancelRefund || (r.event == SettleByHand && row.now.State == RefundRefused)
-	if ends && cell.Verdict == Move && l.now.Before(row.now.AskedAt.Add(refundSettle)) {
+	ends := r.event == RefundEventCancel || (r.event == RefundEventByHand && row.now.State == RefundStateRefused)
+	if ends && cell.Verdict == VerdictMove && l.now.Before(row.now.AskedAt.Add(refundSettle)) {
 		cell = noRefund("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
 	}
-	if r.event == CancelRefund && cell.Verdict == Move && row.now.Reason != ReasonAftersale {
+	if r.event == RefundEventCancel && cell.Verdict == VerdictMove && row.now.Reason != ReasonAftersale {
 		cell = noRefund("this money is owed back whoever wants it; retry it, or settle it by hand")
 	}
 	done := changed{refund: row.now}
 	switch cell.Verdict {
-	case Refuse:
+	case VerdictRefuse:
 		return changed{}, &RefundRefusedError{Refund: row.now, Event: r.event, Why: cell.Why}
-	case Alarm:
+	case VerdictAlarm:
 		done.alarms = append(done.alarms, cell.Why)
-	case Same:
-		if r.event == RetryRefund {
+	case VerdictSame:
+		if r.event == RefundEventRetry {
 			row.now.DueAt, row.touched = l.now, true
 			l.orderHears(e, c, row, "", "refund.retried", &done)
 		}
-	case Move:
+	case VerdictMove:
 		row.touched = true
-		if r.event != RefundRefuse {
+		if r.event != RefundEventRefused {
 			row.now.DecidedBy, row.now.DecidedWhy = cut(who, 64), cut(r.why, 4*maxDecision)
 		}
 		if r.problem != "" {
 			row.now.Problem = cut(r.problem, maxProblem)
 		}
 		l.moveRefund(e, row, c, cell.To, refundNames[cell.To], &done)
-		if r.event == RefundRefuse {
+		if r.event == RefundEventRefused {
 			done.alarms = append(done.alarms, "WeChat Pay refuses a refund: "+row.now.Problem)
 		}
 	}
@@ -352,9 +352,9 @@ func (l *ledger) decideRefund(e *entry, row *refundEntry, c *change) (changed, e
 
 // refundNames names the event of an order that brought a refund into a state.
 var refundNames = map[RefundState]string{
-	RefundRejected: "refund.rejected", RefundOwed: "refund.retried", RefundProcessing: "refund.accepted",
-	RefundSucceeded: "refund.succeeded", RefundClosed: "refund.closed", RefundAbnormal: "refund.abnormal",
-	RefundRefused: "refund.refused", RefundCancelled: "refund.cancelled", RefundByHand: "refund.by_hand",
+	RefundStateRejected: "refund.rejected", RefundStateOwed: "refund.retried", RefundStateProcessing: "refund.accepted",
+	RefundStateSucceeded: "refund.succeeded", RefundStateClosed: "refund.closed", RefundStateAbnormal: "refund.abnormal",
+	RefundStateRefused: "refund.refused", RefundStateCancelled: "refund.cancelled", RefundStateByHand: "refund.by_hand",
 }
 
 // approveRefund counts one person once; the last one needed sends it.
@@ -368,7 +368,7 @@ func (l *ledger) approveRefund(e *entry, row *refundEntry, c *change) changed {
 	row.now.Approvals = append(slices.Clone(row.now.Approvals), a)
 	row.approvals, row.touched = append(row.approvals, a), true
 	if len(row.now.Approvals) >= row.now.ApprovalsNeeded {
-		row.now.State, row.now.DueAt = RefundOwed, l.now
+		row.now.State, row.now.DueAt = RefundStateOwed, l.now
 	}
 	l.orderHears(e, c, row, "", "refund.approved", &done)
 	done.refund = row.now
@@ -388,9 +388,9 @@ func (l *ledger) claimRefund(e *entry, row *refundEntry, c *change) changed {
 		return done
 	}
 	row.touched = true
-	if r.State != RefundOwed {
+	if r.State != RefundStateOwed {
 		r.DueAt = l.now.Add(step2(l.s.cfg.RefundPoll, r.Tries-1))
-		if r.State == RefundAbnormal {
+		if r.State == RefundStateAbnormal {
 			r.DueAt = l.now.Add(abnormalPoll)
 		}
 		r.Tries++
@@ -404,7 +404,7 @@ func (l *ledger) claimRefund(e *entry, row *refundEntry, c *change) changed {
 	}
 	if paid := l.books.payments[r.TransactionID]; paid != nil && !l.now.Before(paid.paidAt.Add(refundYears)) {
 		r.Problem = ErrRefundTooOld.Error()
-		l.moveRefund(e, row, c, RefundRefused, "refund.refused", &done)
+		l.moveRefund(e, row, c, RefundStateRefused, "refund.refused", &done)
 		done.alarms = append(done.alarms, "a refund is too old to be sent")
 		done.refund = *r
 		return done
@@ -442,23 +442,23 @@ func (l *ledger) lastCall(row *refundEntry) time.Time {
 func (l *ledger) tellRefund(e *entry, row *refundEntry, c *change) changed {
 	t := c.refund.told
 	done := changed{refundSettled: RefundSettled{OutRefundNo: t.OutRefundNo, OrderNo: row.now.OrderNo}}
-	if row.now.State == RefundHeld {
-		done.refundSettled.Outcome, done.refundSettled.Reason, done.refundSettled.State = RefundUnfit, "unknown_refund", RefundHeld
+	if row.now.State == RefundStateHeld {
+		done.refundSettled.Outcome, done.refundSettled.Reason, done.refundSettled.State = RefundOutcomeHeld, "unknown_refund", RefundStateHeld
 		return done // a repeat: whoever looks has been told
 	}
 	if reason := l.refundMisfit(row, t); reason != "" {
 		return l.unfitRefund(e, row, c, done, reason)
 	}
 	cell := NextRefund(row.now.State, refundEventOf(t.Status))
-	done.refundSettled.Outcome = RefundRepeated
+	done.refundSettled.Outcome = RefundOutcomeRepeated
 	l.learn(row, t)
 	switch cell.Verdict {
-	case Same:
-	case Refuse, Alarm:
+	case VerdictSame:
+	case VerdictRefuse, VerdictAlarm:
 		done.alarms = append(done.alarms, cell.Why)
-		done.refundSettled.Outcome, done.refundSettled.Reason = RefundUnfit, "contradicts"
-	case Move:
-		done.refundSettled.Outcome = RefundTaken
+		done.refundSettled.Outcome, done.refundSettled.Reason = RefundOutcomeHeld, "contradicts"
+	case VerdictMove:
+		done.refundSettled.Outcome = RefundOutcomeApplied
 		row.touched, row.now.Problem = true, ""
 		l.moveRefund(e, row, c, cell.To, refundNames[cell.To], &done)
 	}
@@ -503,7 +503,7 @@ func (l *ledger) refundMisfit(row *refundEntry, t *payment.Refund) string {
 }
 
 func (l *ledger) unfitRefund(e *entry, row *refundEntry, c *change, done changed, reason string) changed {
-	done.refundSettled.Outcome, done.refundSettled.Reason = RefundUnfit, reason
+	done.refundSettled.Outcome, done.refundSettled.Reason = RefundOutcomeHeld, reason
 	done.refundSettled.State = row.now.State
 	done.alarms = append(done.alarms, "word on a refund held: "+reason)
 	if problem := "WeChat Pay tells something else: " + reason; row.now.Problem != problem {
@@ -519,14 +519,14 @@ func (l *ledger) unfitRefund(e *entry, row *refundEntry, c *change, done changed
 // belongs to an order is for a person to say.
 func (l *ledger) holdRefund(e *entry, c *change, reason string) changed {
 	t := c.refund.told
-	done := changed{refundSettled: RefundSettled{OutRefundNo: t.OutRefundNo, Outcome: RefundUnfit, Reason: reason, State: RefundHeld}}
+	done := changed{refundSettled: RefundSettled{OutRefundNo: t.OutRefundNo, Outcome: RefundOutcomeHeld, Reason: reason, State: RefundStateHeld}}
 	if t.MchID != "" && t.MchID != l.s.cfg.MchID {
 		done.refundSettled.Reason = "mchid"
 	}
 	done.alarms = append(done.alarms, "refund held: "+done.refundSettled.Reason)
-	row := RefundRow{OutRefundNo: t.OutRefundNo, OrderNo: c.orderNo, TransactionID: t.TransactionID, OutTradeNo: cut(t.OutTradeNo, 32),
-		RefundID: t.RefundID, Amount: t.Amount, PaymentTotal: t.Total, State: RefundHeld, Reason: ReasonHeld, Generation: 1, Version: 1,
-		Requester: Actor{Type: ByWeChat}, CreatedAt: l.now, UpdatedAt: l.now, AcceptedAt: t.CreateTime, SucceededAt: t.SuccessTime}
+	row := Refund{OutRefundNo: t.OutRefundNo, OrderNo: c.orderNo, TransactionID: t.TransactionID, OutTradeNo: cut(t.OutTradeNo, 32),
+		RefundID: t.RefundID, Amount: t.Amount, PaymentTotal: t.Total, State: RefundStateHeld, Reason: ReasonHeld, Generation: 1, Version: 1,
+		Requester: Actor{Type: ActorWeChat}, CreatedAt: l.now, UpdatedAt: l.now, AcceptedAt: t.CreateTime, SucceededAt: t.SuccessTime}
 	if e == nil {
 		row.OrderNo = ""
 	}
@@ -544,23 +544,23 @@ func (l *ledger) oweHeld(c *change) (changed, error) {
 	switch {
 	case p == nil:
 		return changed{}, ErrNotFound
-	case p.outcome == Owed && l.books.refunds[owedNo(p.transactionID)] != nil:
+	case p.outcome == SettledOwed && l.books.refunds[owedNo(p.transactionID)] != nil:
 		return changed{}, nil // done before
-	case p.outcome != Held:
+	case p.outcome != SettledHeld:
 		return changed{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
 	}
 	row := l.owedRow(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
-	p.adds, p.owe, p.outcome = p.adds+p.amount, true, Owed
+	p.adds, p.owe, p.outcome = p.adds+p.amount, true, SettledOwed
 	fresh := &refundEntry{now: row, touched: true}
 	l.books.add(fresh)
 	return changed{refund: row}, nil
 }
 
 // owedRow is the refund of a payment that is owed back, whole.
-func (l *ledger) owedRow(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) RefundRow {
-	return RefundRow{OutRefundNo: owedNo(transactionID), OrderNo: orderNo, TransactionID: transactionID, OutTradeNo: outTradeNo,
-		Amount: amount, PaymentTotal: amount, State: RefundOwed, Reason: reason, Note: owedNotes[reason], Generation: 1, Version: 1,
-		Requester: Actor{Type: ByScheduler}, CreatedAt: l.now, UpdatedAt: l.now, DueAt: l.now}
+func (l *ledger) owedRow(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) Refund {
+	return Refund{OutRefundNo: owedNo(transactionID), OrderNo: orderNo, TransactionID: transactionID, OutTradeNo: outTradeNo,
+		Amount: amount, PaymentTotal: amount, State: RefundStateOwed, Reason: reason, Note: owedNotes[reason], Generation: 1, Version: 1,
+		Requester: Actor{Type: ActorScheduler}, CreatedAt: l.now, UpdatedAt: l.now, DueAt: l.now}
 }
 
 // owedNotes is what the buyer reads of money that comes back by itself.
@@ -577,21 +577,21 @@ func (l *ledger) moveRefund(e *entry, row *refundEntry, c *change, to RefundStat
 	row.now.State, row.touched = to, true
 	row.now.DueAt = time.Time{}
 	switch to {
-	case RefundOwed: // again, after a no: WeChat does not know the number, so there is nothing to repeat
+	case RefundStateOwed: // again, after a no: WeChat does not know the number, so there is nothing to repeat
 		row.now.DueAt, row.now.NotifyURL = l.now, l.s.cfg.RefundNotifyURL
-	case RefundProcessing:
+	case RefundStateProcessing:
 		row.now.DueAt = l.now.Add(l.s.cfg.RefundPoll[0])
 		row.now.Tries = 1
-	case RefundAbnormal:
+	case RefundStateAbnormal:
 		row.now.DueAt = l.now.Add(abnormalPoll)
 		done.alarms = append(done.alarms, "WeChat Pay cannot pay a refund out: act on the merchant platform, or settle it by hand")
-	case RefundSucceeded, RefundByHand:
+	case RefundStateSucceeded, RefundStateByHand:
 		if row.now.Restock && len(row.now.Items) > 0 {
 			l.givebacks = append(l.givebacks, stock.Giveback{OrderNo: row.now.OrderNo, Ref: row.now.OutRefundNo, Lines: row.now.Items})
 		}
-	case RefundClosed:
+	case RefundStateClosed:
 		done.successor = l.succeed(row)
-	case RefundPending, RefundRejected, RefundRefused, RefundCancelled, RefundHeld:
+	case RefundStatePending, RefundStateRejected, RefundStateRefused, RefundStateCancelled, RefundStateHeld:
 	}
 	if paid := l.books.payments[row.now.TransactionID]; paid != nil && was.Committed() && !to.Committed() {
 		paid.adds -= row.now.Amount
@@ -604,14 +604,14 @@ func (l *ledger) moveRefund(e *entry, row *refundEntry, c *change, to RefundStat
 var closedWaits = []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour}
 
 // succeed makes the refund that takes the place of one that WeChat closed.
-func (l *ledger) succeed(row *refundEntry) RefundRow {
-	next := RefundRow{OutRefundNo: nextNo(row.now), OrderNo: row.now.OrderNo, TransactionID: row.now.TransactionID,
-		OutTradeNo: row.now.OutTradeNo, Amount: row.now.Amount, PaymentTotal: row.now.PaymentTotal, State: RefundOwed,
+func (l *ledger) succeed(row *refundEntry) Refund {
+	next := Refund{OutRefundNo: nextNo(row.now), OrderNo: row.now.OrderNo, TransactionID: row.now.TransactionID,
+		OutTradeNo: row.now.OutTradeNo, Amount: row.now.Amount, PaymentTotal: row.now.PaymentTotal, State: RefundStateOwed,
 		Reason: row.now.Reason, Note: row.now.Note, Items: row.now.Items, Restock: row.now.Restock, Requester: row.now.Requester,
 		ApprovalsNeeded: row.now.ApprovalsNeeded, Replaces: row.now.OutRefundNo, Generation: row.now.Generation + 1,
 		CreatedAt: l.now, UpdatedAt: l.now, Version: 1, DueAt: l.now.Add(step2(closedWaits, int64(row.now.Generation-1)))}
 	if l.numbersOf(row.now.TransactionID) >= MaxRefunds {
-		next.State, next.DueAt, next.Problem = RefundRefused, time.Time{}, ErrTooManyRefunds.Error()
+		next.State, next.DueAt, next.Problem = RefundStateRefused, time.Time{}, ErrTooManyRefunds.Error()
 	}
 	l.books.add(&refundEntry{now: next, touched: true})
 	if paid := l.books.payments[row.now.TransactionID]; paid != nil {
@@ -628,7 +628,7 @@ func (l *ledger) endEvent(e *entry, row *refundEntry) Event {
 	}
 	open, back := false, payment.Fen(0)
 	for _, r := range l.books.ofOrder[e.now.OrderNo] {
-		if e.now.State == Refunding && r.now.Reason != ReasonAftersale {
+		if e.now.State == StateRefunding && r.now.Reason != ReasonAftersale {
 			continue // a duplicate payment's refund
 		}
 		open = open || r.now.State.Open()
@@ -637,20 +637,20 @@ func (l *ledger) endEvent(e *entry, row *refundEntry) Event {
 		}
 	}
 	switch {
-	case e.now.State == Refunding && row.now.Reason == ReasonAftersale:
-	case e.now.State == Late:
+	case e.now.State == StateRefunding && row.now.Reason == ReasonAftersale:
+	case e.now.State == StateLate:
 	default:
 		return ""
 	}
 	switch {
 	case open:
-		return RefundNext
-	case e.now.State == Late && row.now.State.PaidBack(), e.now.State == Refunding && back >= e.now.Total:
-		return RefundAll
+		return EventRefundNext
+	case e.now.State == StateLate && row.now.State.PaidBack(), e.now.State == StateRefunding && back >= e.now.Total:
+		return EventRefundAll
 	case row.now.State.PaidBack():
-		return RefundPart
+		return EventRefundPart
 	}
-	return RefundFail
+	return EventRefundFail
 }
 
 // orderHears writes an event of the order, which moves when event says so.
@@ -672,11 +672,11 @@ func (l *ledger) orderHears(e *entry, c *change, row *refundEntry, event Event, 
 	if event != "" {
 		cell := Next(from, event)
 		switch cell.Verdict {
-		case Move:
+		case VerdictMove:
 			e.now.State, e.now.DueAt = cell.To, time.Time{}
 			done.before, done.cell = from, cell
-		case Same:
-		case Refuse, Alarm:
+		case VerdictSame:
+		case VerdictRefuse, VerdictAlarm:
 			done.alarms = append(done.alarms, cell.Why)
 		}
 	}

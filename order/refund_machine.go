@@ -8,32 +8,32 @@ type RefundState string
 // The states of a refund. Those of WeChat's own words are processing, success,
 // closed and abnormal.
 const (
-	RefundPending    RefundState = "pending_approval" // asked for, finance decides
-	RefundRejected   RefundState = "rejected"         // finance said no; nothing was sent
-	RefundOwed       RefundState = "owed"             // approved or due by itself: sent until WeChat has taken it
-	RefundProcessing RefundState = "processing"       // WeChat has taken it
-	RefundSucceeded  RefundState = "success"          // the buyer has the money
-	RefundClosed     RefundState = "closed"           // WeChat gave it up; another number takes its place
-	RefundAbnormal   RefundState = "abnormal"         // the buyer's account takes no money: a person acts
-	RefundRefused    RefundState = "refused"          // WeChat's definite no: a person decides
-	RefundCancelled  RefundState = "cancelled"        // refused, and given up
-	RefundByHand     RefundState = "by_hand"          // paid back outside WeChat Pay, a person vouches for it
-	RefundHeld       RefundState = "held"             // WeChat tells of a refund that we never asked for
+	RefundStatePending    RefundState = "pending_approval" // asked for, finance decides
+	RefundStateRejected   RefundState = "rejected"         // finance said no; nothing was sent
+	RefundStateOwed       RefundState = "owed"             // approved or due by itself: sent until WeChat has taken it
+	RefundStateProcessing RefundState = "processing"       // WeChat has taken it
+	RefundStateSucceeded  RefundState = "success"          // the buyer has the money
+	RefundStateClosed     RefundState = "closed"           // WeChat gave it up; another number takes its place
+	RefundStateAbnormal   RefundState = "abnormal"         // the buyer's account takes no money: a person acts
+	RefundStateRefused    RefundState = "refused"          // WeChat's definite no: a person decides
+	RefundStateCancelled  RefundState = "cancelled"        // refused, and given up
+	RefundStateByHand     RefundState = "by_hand"          // paid back outside WeChat Pay, a person vouches for it
+	RefundStateHeld       RefundState = "held"             // WeChat tells of a refund that we never asked for
 )
 
 // RefundStates lists all states of a refund.
 func RefundStates() []RefundState {
-	return []RefundState{RefundPending, RefundRejected, RefundOwed, RefundProcessing, RefundSucceeded, RefundClosed,
-		RefundAbnormal, RefundRefused, RefundCancelled, RefundByHand, RefundHeld}
+	return []RefundState{RefundStatePending, RefundStateRejected, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateClosed,
+		RefundStateAbnormal, RefundStateRefused, RefundStateCancelled, RefundStateByHand, RefundStateHeld}
 }
 
 // Committed reports that the refund's amount counts against its payment: it
 // went back, or may go back.
 func (s RefundState) Committed() bool {
 	switch s {
-	case RefundPending, RefundOwed, RefundProcessing, RefundSucceeded, RefundAbnormal, RefundRefused, RefundByHand:
+	case RefundStatePending, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateAbnormal, RefundStateRefused, RefundStateByHand:
 		return true
-	case RefundRejected, RefundClosed, RefundCancelled, RefundHeld:
+	case RefundStateRejected, RefundStateClosed, RefundStateCancelled, RefundStateHeld:
 		return false
 	}
 	panic(fmt.Sprintf("order: no such refund state %q", s))
@@ -43,29 +43,29 @@ func (s RefundState) Committed() bool {
 func (s RefundState) Open() bool { return s.Committed() && !s.PaidBack() }
 
 // PaidBack reports that the buyer has the money.
-func (s RefundState) PaidBack() bool { return s == RefundSucceeded || s == RefundByHand }
+func (s RefundState) PaidBack() bool { return s == RefundStateSucceeded || s == RefundStateByHand }
 
 // RefundEvent is something that happens to a refund.
 type RefundEvent string
 
 // The events of a refund: people's, then WeChat's.
 const (
-	ApproveRefund  RefundEvent = "approve"   // the last approval that it needed
-	RejectRefund   RefundEvent = "reject"    // finance says no
-	RetryRefund    RefundEvent = "retry"     // an operator wants it asked again now
-	CancelRefund   RefundEvent = "cancel"    // finance gives a refused one up
-	SettleByHand   RefundEvent = "by_hand"   // finance vouches that the money went back another way
-	RefundAccepted RefundEvent = "accepted"  // PROCESSING
-	RefundDone     RefundEvent = "succeeded" // SUCCESS
-	RefundGaveUp   RefundEvent = "closed"    // CLOSED
-	RefundBroken   RefundEvent = "abnormal"  // ABNORMAL
-	RefundRefuse   RefundEvent = "refused"   // a definite no, and WeChat does not know the number
+	RefundEventApprove   RefundEvent = "approve"   // the last approval that it needed
+	RefundEventReject    RefundEvent = "reject"    // finance says no
+	RefundEventRetry     RefundEvent = "retry"     // an operator wants it asked again now
+	RefundEventCancel    RefundEvent = "cancel"    // finance gives a refused one up
+	RefundEventByHand    RefundEvent = "by_hand"   // finance vouches that the money went back another way
+	RefundEventAccepted  RefundEvent = "accepted"  // PROCESSING
+	RefundEventSucceeded RefundEvent = "succeeded" // SUCCESS
+	RefundEventClosed    RefundEvent = "closed"    // CLOSED
+	RefundEventAbnormal  RefundEvent = "abnormal"  // ABNORMAL
+	RefundEventRefused   RefundEvent = "refused"   // a definite no, and WeChat does not know the number
 )
 
 // RefundEvents lists all events of a refund.
 func RefundEvents() []RefundEvent {
-	return []RefundEvent{ApproveRefund, RejectRefund, RetryRefund, CancelRefund, SettleByHand,
-		RefundAccepted, RefundDone, RefundGaveUp, RefundBroken, RefundRefuse}
+	return []RefundEvent{RefundEventApprove, RefundEventReject, RefundEventRetry, RefundEventCancel, RefundEventByHand,
+		RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal, RefundEventRefused}
 }
 
 // RefundCell is one decision on a refund. Only Verdict, To and Why are used.
@@ -75,10 +75,10 @@ type RefundCell struct {
 	Why     string
 }
 
-func toRefund(to RefundState) RefundCell { return RefundCell{Verdict: Move, To: to} }
-func sameRefund() RefundCell             { return RefundCell{Verdict: Same} }
-func noRefund(why string) RefundCell     { return RefundCell{Verdict: Refuse, Why: why} }
-func alarmRefund(why string) RefundCell  { return RefundCell{Verdict: Alarm, Why: why} }
+func toRefund(to RefundState) RefundCell { return RefundCell{Verdict: VerdictMove, To: to} }
+func sameRefund() RefundCell             { return RefundCell{Verdict: VerdictSame} }
+func noRefund(why string) RefundCell     { return RefundCell{Verdict: VerdictRefuse, Why: why} }
+func alarmRefund(why string) RefundCell  { return RefundCell{Verdict: VerdictAlarm, Why: why} }
 
 const (
 	refundDecided   = "this refund has been decided already"
@@ -95,15 +95,15 @@ const (
 // repeated and may come in any order.
 func NextRefund(s RefundState, e RefundEvent) RefundCell {
 	switch s {
-	case RefundPending:
+	case RefundStatePending:
 		return nextUndecided(e)
-	case RefundOwed, RefundProcessing, RefundAbnormal, RefundRefused:
+	case RefundStateOwed, RefundStateProcessing, RefundStateAbnormal, RefundStateRefused:
 		return nextSent(s, e)
-	case RefundSucceeded, RefundClosed:
+	case RefundStateSucceeded, RefundStateClosed:
 		return nextAnswered(s, e)
-	case RefundRejected, RefundCancelled, RefundByHand:
+	case RefundStateRejected, RefundStateCancelled, RefundStateByHand:
 		return nextEnded(s, e)
-	case RefundHeld:
+	case RefundStateHeld:
 		return noRefund(refundForeign)
 	}
 	panic(fmt.Sprintf("order: no such refund state %q", s))
@@ -111,13 +111,13 @@ func NextRefund(s RefundState, e RefundEvent) RefundCell {
 
 func nextUndecided(e RefundEvent) RefundCell {
 	switch e {
-	case ApproveRefund:
-		return toRefund(RefundOwed)
-	case RejectRefund:
-		return toRefund(RefundRejected)
-	case RetryRefund, CancelRefund, SettleByHand:
+	case RefundEventApprove:
+		return toRefund(RefundStateOwed)
+	case RefundEventReject:
+		return toRefund(RefundStateRejected)
+	case RefundEventRetry, RefundEventCancel, RefundEventByHand:
 		return noRefund(refundNotYet)
-	case RefundAccepted, RefundDone, RefundGaveUp, RefundBroken, RefundRefuse:
+	case RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal, RefundEventRefused:
 		return alarmRefund(refundUnasked)
 	}
 	panic(noRefundEvent(e))
@@ -125,33 +125,33 @@ func nextUndecided(e RefundEvent) RefundCell {
 
 // nextSent is for a refund that may be at WeChat.
 func nextSent(s RefundState, e RefundEvent) RefundCell {
-	to := map[RefundEvent]RefundState{RefundAccepted: RefundProcessing, RefundDone: RefundSucceeded, RefundGaveUp: RefundClosed,
-		RefundBroken: RefundAbnormal, RefundRefuse: RefundRefused}
+	to := map[RefundEvent]RefundState{RefundEventAccepted: RefundStateProcessing, RefundEventSucceeded: RefundStateSucceeded, RefundEventClosed: RefundStateClosed,
+		RefundEventAbnormal: RefundStateAbnormal, RefundEventRefused: RefundStateRefused}
 	switch e {
-	case ApproveRefund:
+	case RefundEventApprove:
 		return sameRefund()
-	case RejectRefund:
+	case RefundEventReject:
 		return noRefund(refundDecided)
-	case RetryRefund:
-		if s == RefundRefused {
-			return toRefund(RefundOwed)
+	case RefundEventRetry:
+		if s == RefundStateRefused {
+			return toRefund(RefundStateOwed)
 		}
 		return sameRefund() // asked again now
-	case CancelRefund:
-		if s == RefundRefused {
-			return toRefund(RefundCancelled)
+	case RefundEventCancel:
+		if s == RefundStateRefused {
+			return toRefund(RefundStateCancelled)
 		}
 		return noRefund(refundUnderWay)
-	case SettleByHand:
-		if s == RefundRefused || s == RefundAbnormal {
-			return toRefund(RefundByHand)
+	case RefundEventByHand:
+		if s == RefundStateRefused || s == RefundStateAbnormal {
+			return toRefund(RefundStateByHand)
 		}
 		return noRefund(refundNotBroken)
-	case RefundRefuse:
-		if s == RefundProcessing || s == RefundAbnormal {
+	case RefundEventRefused:
+		if s == RefundStateProcessing || s == RefundStateAbnormal {
 			return alarmRefund("WeChat Pay refuses a refund that it had accepted")
 		}
-	case RefundAccepted, RefundDone, RefundGaveUp, RefundBroken:
+	case RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal:
 	default:
 		panic(noRefundEvent(e))
 	}
@@ -165,23 +165,23 @@ func nextSent(s RefundState, e RefundEvent) RefundCell {
 // comes late is a repeat; one that contradicts the end is an alarm.
 func nextAnswered(s RefundState, e RefundEvent) RefundCell {
 	switch e {
-	case ApproveRefund:
+	case RefundEventApprove:
 		return sameRefund()
-	case RejectRefund, RetryRefund, CancelRefund, SettleByHand:
+	case RefundEventReject, RefundEventRetry, RefundEventCancel, RefundEventByHand:
 		return noRefund(refundEnded)
-	case RefundAccepted, RefundBroken:
+	case RefundEventAccepted, RefundEventAbnormal:
 		return sameRefund()
-	case RefundDone:
-		if s == RefundSucceeded {
+	case RefundEventSucceeded:
+		if s == RefundStateSucceeded {
 			return sameRefund()
 		}
 		return alarmRefund(refundRevoked)
-	case RefundGaveUp:
-		if s == RefundClosed {
+	case RefundEventClosed:
+		if s == RefundStateClosed {
 			return sameRefund()
 		}
 		return alarmRefund(refundRevoked)
-	case RefundRefuse:
+	case RefundEventRefused:
 		return alarmRefund(refundRevoked)
 	}
 	panic(noRefundEvent(e))
@@ -190,26 +190,26 @@ func nextAnswered(s RefundState, e RefundEvent) RefundCell {
 // nextEnded is for a refund that a person ended.
 func nextEnded(s RefundState, e RefundEvent) RefundCell {
 	switch e {
-	case ApproveRefund, RetryRefund:
+	case RefundEventApprove, RefundEventRetry:
 		return noRefund(refundEnded)
-	case RejectRefund:
-		if s == RefundRejected {
+	case RefundEventReject:
+		if s == RefundStateRejected {
 			return sameRefund()
 		}
 		return noRefund(refundEnded)
-	case CancelRefund:
-		if s == RefundCancelled {
+	case RefundEventCancel:
+		if s == RefundStateCancelled {
 			return sameRefund()
 		}
 		return noRefund(refundEnded)
-	case SettleByHand:
-		if s == RefundByHand {
+	case RefundEventByHand:
+		if s == RefundStateByHand {
 			return sameRefund()
 		}
 		return noRefund(refundEnded)
-	case RefundAccepted, RefundDone, RefundBroken:
+	case RefundEventAccepted, RefundEventSucceeded, RefundEventAbnormal:
 		return alarmRefund("WeChat Pay pays back a refund that was ended here")
-	case RefundGaveUp, RefundRefuse:
+	case RefundEventClosed, RefundEventRefused:
 		return sameRefund()
 	}
 	panic(noRefundEvent(e))

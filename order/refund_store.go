@@ -21,8 +21,8 @@ const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, re
   restock, requester_type, requester_id, request_id, request_hash, approvals_needed, decided_by, decided_why, replaces, generation,
   tries, notify_url, problem, created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version`
 
-func scanRefund(row interface{ Scan(...any) error }) (RefundRow, error) {
-	var r RefundRow
+func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
+	var r Refund
 	var created, sent, asked, accepted, succeeded, updated int64
 	var due sql.NullInt64
 	var request sql.NullString
@@ -39,9 +39,9 @@ func sortedKeys(m map[string]bool) []string { return slices.Sorted(maps.Keys(m))
 
 // lockRefunds reads and locks the refunds of orders, and those of the numbers,
 // oldest first.
-func lockRefunds(ctx context.Context, tx *sqldb.Tx, orders, numbers map[string]bool) ([]RefundRow, error) {
+func lockRefunds(ctx context.Context, tx *sqldb.Tx, orders, numbers map[string]bool) ([]Refund, error) {
 	seen := map[string]bool{}
-	var all []RefundRow
+	var all []Refund
 	read := func(column string, keys []string) error {
 		if len(keys) == 0 {
 			return nil
@@ -74,11 +74,11 @@ FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
 }
 
 // fillRefunds adds lines and approvals.
-func fillRefunds(ctx context.Context, q querier, all []RefundRow) error {
+func fillRefunds(ctx context.Context, q querier, all []Refund) error {
 	if len(all) == 0 {
 		return nil
 	}
-	at := make(map[string]*RefundRow, len(all))
+	at := make(map[string]*Refund, len(all))
 	nos := make([]string, len(all))
 	for i := range all {
 		nos[i], at[all[i].OutRefundNo] = all[i].OutRefundNo, &all[i]
@@ -168,7 +168,7 @@ WHERE `+where, args, func(rows *sql.Rows) error {
 
 // writeRefunds writes the refunds that changed, new ones first.
 func (l *ledger) writeRefunds(ctx context.Context, tx *sqldb.Tx) error {
-	var fresh []RefundRow
+	var fresh []Refund
 	var changed []*refundEntry
 	for _, no := range slices.Sorted(maps.Keys(l.books.refunds)) {
 		switch r := l.books.refunds[no]; {
@@ -192,7 +192,7 @@ func (l *ledger) writeRefunds(ctx context.Context, tx *sqldb.Tx) error {
 
 // insertRefunds writes new refunds. Their numbers are unique, and made so that
 // one payment is owed back once whatever happens.
-func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []RefundRow) error {
+func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
 	const cols, itemCols = 26, 3
 	args := make([]any, 0, cols*len(refunds))
 	var items []any
@@ -280,30 +280,30 @@ WHERE transaction_id = ?
 }
 
 // FindRefund gives a refund.
-func (s *Service) FindRefund(ctx context.Context, outRefundNo string) (RefundRow, error) {
+func (s *Service) FindRefund(ctx context.Context, outRefundNo string) (Refund, error) {
 	return s.findRefund(ctx, "out_refund_no = ?", outRefundNo)
 }
 
 // FindOwnRefund gives a refund of this customer's order; another's is
 // ErrRefundNotFound, found out by the same query in the same time.
-func (s *Service) FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (RefundRow, error) {
+func (s *Service) FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (Refund, error) {
 	return s.findRefund(ctx, `out_refund_no = ?
   AND EXISTS (SELECT 1 FROM orders o WHERE o.order_no = refunds.order_no AND o.customer_id = ?)`, outRefundNo, customerID)
 }
 
-func (s *Service) findRefund(ctx context.Context, where string, args ...any) (RefundRow, error) {
+func (s *Service) findRefund(ctx context.Context, where string, args ...any) (Refund, error) {
 	r, err := scanRefund(s.db.QueryRowContext(ctx, `SELECT `+refundColumns+`
 FROM refunds
 WHERE `+where, args...))
 	if errors.Is(err, sql.ErrNoRows) {
-		return RefundRow{}, ErrRefundNotFound
+		return Refund{}, ErrRefundNotFound
 	}
-	one := []RefundRow{r}
+	one := []Refund{r}
 	if err == nil {
 		err = fillRefunds(ctx, s.db, one)
 	}
 	if err != nil {
-		return RefundRow{}, sqldb.Wrap("find refund", err)
+		return Refund{}, sqldb.Wrap("find refund", err)
 	}
 	return one[0], nil
 }
@@ -319,7 +319,7 @@ type RefundFilter struct {
 }
 
 // ListRefunds gives refunds and the cursor of the next page, "" at the end.
-func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]RefundRow, string, error) {
+func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]Refund, string, error) {
 	limit := min(cmp.Or(max(f.Limit, 0), defaultPage), maxPage)
 	terms, args := []string{"1 = 1"}, []any{}
 	for column, v := range map[string]string{"state": string(f.State), "order_no": f.OrderNo, "transaction_id": f.TransactionID, "reason": f.Reason} {
@@ -344,8 +344,8 @@ LIMIT ?`, append(args, limit+1)...)
 	return rows, next, nil
 }
 
-func (s *Service) queryRefunds(ctx context.Context, tail string, args ...any) ([]RefundRow, error) {
-	var all []RefundRow
+func (s *Service) queryRefunds(ctx context.Context, tail string, args ...any) ([]Refund, error) {
+	var all []Refund
 	err := sqldb.Each(ctx, s.db, `SELECT `+refundColumns+`
 FROM refunds
 `+tail, args, func(rows *sql.Rows) error {
@@ -367,7 +367,7 @@ func (s *Service) DueRefunds(ctx context.Context, after DueCursor, until time.Ti
 	err := s.eachDue(ctx, "SELECT out_refund_no, version, due_at FROM refunds WHERE due_at > 0", nil, "out_refund_no", after, until, limit, func(rows *sql.Rows) error {
 		var d Due
 		var at int64
-		err := rows.Scan(&d.OrderNo, &d.Version, &at)
+		err := rows.Scan(&d.Key, &d.Version, &at)
 		d.At = fromMS(at)
 		due = append(due, d)
 		return err

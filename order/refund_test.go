@@ -45,7 +45,7 @@ func ask(no, key string, quantity int64) order.AskRefund {
 
 func fen(n payment.Fen) *payment.Fen { return &n }
 
-func mustAsk(t *testing.T, f *ordertest.Fixture, r order.AskRefund) order.RefundRow {
+func mustAsk(t *testing.T, f *ordertest.Fixture, r order.AskRefund) order.Refund {
 	t.Helper()
 	asked, err := f.AskRefund(t.Context(), r)
 	if err != nil {
@@ -54,7 +54,7 @@ func mustAsk(t *testing.T, f *ordertest.Fixture, r order.AskRefund) order.Refund
 	return asked.Refund
 }
 
-func mustDecide(t *testing.T, f *ordertest.Fixture, no string, e order.RefundEvent, who order.Cause) order.RefundRow {
+func mustDecide(t *testing.T, f *ordertest.Fixture, no string, e order.RefundEvent, who order.Cause) order.Refund {
 	t.Helper()
 	r, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: e, Reason: "seen", Cause: who})
 	if err != nil {
@@ -103,33 +103,33 @@ func TestRefundRoad(t *testing.T) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 3)
 		r := mustAsk(t, f, ask(o.OrderNo, "k1", 1))
-		if r.State != order.RefundPending || r.Amount != 100 || f.State(t, o.OrderNo) != order.Refunding {
+		if r.State != order.RefundStatePending || r.Amount != 100 || f.State(t, o.OrderNo) != order.StateRefunding {
 			t.Fatalf("%+v, order %s", r, f.State(t, o.OrderNo))
 		}
 		if err := f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil || f.WeChat.Refunded != 0 {
 			t.Fatal("an unapproved refund was sent", err)
 		}
-		if r = mustDecide(t, f, r.OutRefundNo, order.ApproveRefund, ordertest.Finance); r.State != order.RefundOwed || len(f.Tasks.Refunds[r.OutRefundNo]) == 0 {
+		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance); r.State != order.RefundStateOwed || len(f.Tasks.Refunds[r.OutRefundNo]) == 0 {
 			t.Fatalf("approved: %+v, tasks %v", r, f.Tasks.Refunds)
 		}
 		mustTurn(t, f, r.OutRefundNo)
-		if f.RefundState(t, r.OutRefundNo) != order.RefundProcessing || f.Available(t, "mug") != 2 {
+		if f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing || f.Available(t, "mug") != 2 {
 			t.Fatalf("sent: %s, %d on the shelf before the money went back", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"))
 		}
 		f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
 		mustTurn(t, f, r.OutRefundNo) // the poll
-		if f.RefundState(t, r.OutRefundNo) != order.RefundSucceeded || f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.Paid {
+		if f.RefundState(t, r.OutRefundNo) != order.RefundStateSucceeded || f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatalf("ended: %s, %d on the shelf, order %s", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"), f.State(t, o.OrderNo))
 		}
 		rest := mustAsk(t, f, ask(o.OrderNo, "k2", 0)) // all that is left
 		if rest.Amount != 200 || !slices.Equal(rest.Items, []stock.Line{{SkuID: "mug", Quantity: 2}}) {
 			t.Fatalf("the rest is %+v", rest)
 		}
-		mustDecide(t, f, rest.OutRefundNo, order.ApproveRefund, ordertest.Finance)
+		mustDecide(t, f, rest.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
 		f.Clock.Advance(2 * time.Minute)
 		mustTurn(t, f, rest.OutRefundNo)
 		settleRefund(t, f, f.WeChat.EndRefund(rest.OutRefundNo, payment.RefundSuccess))
-		if f.State(t, o.OrderNo) != order.Refunded || f.Available(t, "mug") != 5 || f.WeChat.Refunded != 2 {
+		if f.State(t, o.OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 || f.WeChat.Refunded != 2 {
 			t.Fatalf("order %s, %d on the shelf, %d calls", f.State(t, o.OrderNo), f.Available(t, "mug"), f.WeChat.Refunded)
 		}
 		events, err := f.Timeline(t.Context(), o.OrderNo)
@@ -193,7 +193,7 @@ func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
 				settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
 			}
 		}
-		if f.State(t, byLines.OrderNo) != order.Refunded || f.State(t, byAmount.OrderNo) != order.Paid || f.Available(t, "mug") != 5 {
+		if f.State(t, byLines.OrderNo) != order.StateRefunded || f.State(t, byAmount.OrderNo) != order.StatePaid || f.Available(t, "mug") != 5 {
 			t.Fatalf("%s, %s, %d on the shelf", f.State(t, byLines.OrderNo), f.State(t, byAmount.OrderNo), f.Available(t, "mug"))
 		}
 	})
@@ -209,7 +209,7 @@ func TestRefundRequestIsIdempotent(t *testing.T) {
 		for range 16 {
 			wg.Go(func() {
 				a, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k", 1))
-				if err != nil || a.Refund.Amount != 100 || a.Refund.State != order.RefundOwed {
+				if err != nil || a.Refund.Amount != 100 || a.Refund.State != order.RefundStateOwed {
 					t.Errorf("%+v, %v", a, err)
 				}
 				if a.Replayed {
@@ -225,7 +225,7 @@ func TestRefundRequestIsIdempotent(t *testing.T) {
 		mustTurn(t, f, no)
 		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
 		a, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k", 1))
-		if err != nil || !a.Replayed || a.Refund.State != order.RefundOwed || a.Refund.Version != 1 {
+		if err != nil || !a.Replayed || a.Refund.State != order.RefundStateOwed || a.Refund.Version != 1 {
 			t.Fatalf("a repeat after the end: %+v, %v", a, err)
 		}
 		for _, r := range []order.AskRefund{ask(o.OrderNo, "k", 2), ask(other.OrderNo, "k", 1)} {
@@ -269,7 +269,7 @@ func TestRefundRefusals(t *testing.T) {
 		if _, err := f.AskRefund(t.Context(), ask(o.OrderNo, "f", 1)); !errors.Is(err, order.ErrRefundTooOld) {
 			t.Errorf("after a year: %v", err)
 		}
-		if rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{}); err != nil || len(rows) != 0 || f.State(t, o.OrderNo) != order.Paid {
+		if rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{}); err != nil || len(rows) != 0 || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Errorf("refused, yet %v %v", rows, err)
 		}
 	})
@@ -326,7 +326,7 @@ func TestPartsOfARefundAreItsSum(t *testing.T) {
 				t.Errorf("part %d of 100 fen needs %d approvals, want %d", i+1, r.ApprovalsNeeded, want)
 			}
 			if i == 1 { // what was rejected counts no more
-				if _, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RejectRefund, Reason: "no", Cause: ordertest.Finance}); err != nil {
+				if _, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RefundEventReject, Reason: "no", Cause: ordertest.Finance}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -344,30 +344,30 @@ func TestApprovals(t *testing.T) {
 		f.SKU(t, "mug", 50)
 		o := f.PaidOne(t, "r1", "mug", 6)
 		small := f.PaidOne(t, "r0", "mug", 1)
-		if r := mustAsk(t, f, ask(small.OrderNo, "small", 1)); r.State != order.RefundOwed {
+		if r := mustAsk(t, f, ask(small.OrderNo, "small", 1)); r.State != order.RefundStateOwed {
 			t.Errorf("a small one waits: %+v", r)
 		}
 		own := ask(o.OrderNo, "own", 2)
 		own.CustomerID, own.Cause = "", ordertest.Finance
 		r := mustAsk(t, f, own)
-		approve := order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance}
+		approve := order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}
 		if _, err := f.DecideRefund(t.Context(), approve); !errors.Is(err, order.ErrSelfApproval) {
 			t.Errorf("approved by its asker: %v", err)
 		}
-		if r = mustDecide(t, f, r.OutRefundNo, order.ApproveRefund, ordertest.Finance2); r.State != order.RefundOwed {
+		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance2); r.State != order.RefundStateOwed {
 			t.Errorf("one other person suffices: %+v", r)
 		}
 		large := mustAsk(t, f, ask(o.OrderNo, "large", 3))
 		for range 2 {
-			if r := mustDecide(t, f, large.OutRefundNo, order.ApproveRefund, ordertest.Finance); r.State != order.RefundPending || len(r.Approvals) != 1 {
+			if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove, ordertest.Finance); r.State != order.RefundStatePending || len(r.Approvals) != 1 {
 				t.Errorf("one person approved a large one: %+v", r)
 			}
 		}
-		if r := mustDecide(t, f, large.OutRefundNo, order.ApproveRefund, ordertest.Finance2); r.State != order.RefundOwed {
+		if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove, ordertest.Finance2); r.State != order.RefundStateOwed {
 			t.Errorf("two persons did not: %+v", r)
 		}
 		var refused *order.RefundRefusedError
-		reject := order.RefundDecision{OutRefundNo: large.OutRefundNo, Event: order.RejectRefund, Reason: "no", Cause: ordertest.Finance}
+		reject := order.RefundDecision{OutRefundNo: large.OutRefundNo, Event: order.RefundEventReject, Reason: "no", Cause: ordertest.Finance}
 		if _, err := f.DecideRefund(t.Context(), reject); !errors.As(err, &refused) || refused.Why == "" {
 			t.Errorf("rejected after the approval: %v", err)
 		}
@@ -380,10 +380,10 @@ func TestRejectedRefundFreesTheOrder(t *testing.T) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 2)
 		r := mustAsk(t, f, ask(o.OrderNo, "k1", 2))
-		if r = mustDecide(t, f, r.OutRefundNo, order.RejectRefund, ordertest.Finance); r.State != order.RefundRejected || r.DecidedWhy != "seen" {
+		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventReject, ordertest.Finance); r.State != order.RefundStateRejected || r.DecidedWhy != "seen" {
 			t.Fatalf("%+v", r)
 		}
-		if f.State(t, o.OrderNo) != order.Paid || f.Available(t, "mug") != 3 {
+		if f.State(t, o.OrderNo) != order.StatePaid || f.Available(t, "mug") != 3 {
 			t.Fatalf("order %s, %d on the shelf", f.State(t, o.OrderNo), f.Available(t, "mug"))
 		}
 		if again := mustAsk(t, f, ask(o.OrderNo, "k2", 2)); again.OutRefundNo == r.OutRefundNo || again.Amount != 200 {
@@ -411,13 +411,13 @@ func TestUnknownOutcomeAsksAgainWithTheSameNumber(t *testing.T) {
 			f.WeChat.After = func(op, _ string) error { _, e := lose(op); return e }
 			for range 4 {
 				mustTurn(t, f, r.OutRefundNo)
-				if got := f.RefundState(t, r.OutRefundNo); got != order.RefundOwed {
+				if got := f.RefundState(t, r.OutRefundNo); got != order.RefundStateOwed {
 					t.Fatalf("loss %d: without an answer the refund is %s", i, got)
 				}
 			}
 			f.WeChat.Before, f.WeChat.After = nil, nil
 			mustTurn(t, f, r.OutRefundNo)
-			if got := f.RefundState(t, r.OutRefundNo); got != order.RefundProcessing || len(f.WeChat.Refunds()) != i+1 {
+			if got := f.RefundState(t, r.OutRefundNo); got != order.RefundStateProcessing || len(f.WeChat.Refunds()) != i+1 {
 				t.Fatalf("loss %d: %s, %d refunds at WeChat", i, got, len(f.WeChat.Refunds()))
 			}
 			if row, err := f.FindRefund(t.Context(), r.OutRefundNo); err != nil || row.Problem != "" || row.SentAt.IsZero() {
@@ -441,7 +441,7 @@ func TestRepeatedCallHasTheFirstParameters(t *testing.T) {
 		var calls []string
 		f.WeChat.Before = func(op, _ string) error { calls = append(calls, op); return nil }
 		mustTurn(t, moved, no)
-		if f.RefundState(t, no) != order.RefundProcessing || !slices.Equal(calls, []string{"refund"}) {
+		if f.RefundState(t, no) != order.RefundStateProcessing || !slices.Equal(calls, []string{"refund"}) {
 			t.Errorf("%s after %v", f.RefundState(t, no), calls)
 		}
 
@@ -449,9 +449,9 @@ func TestRepeatedCallHasTheFirstParameters(t *testing.T) {
 		refused := mustAsk(t, f, ask(f.PaidOne(t, "r2", "mug", 1).OrderNo, "k2", 1)).OutRefundNo
 		mustTurn(t, f, refused)
 		f.WeChat.Refuse = ""
-		mustDecide(t, moved, refused, order.RetryRefund, ordertest.Finance)
+		mustDecide(t, moved, refused, order.RefundEventRetry, ordertest.Finance)
 		mustTurn(t, moved, refused)
-		if row, err := f.FindRefund(t.Context(), refused); err != nil || row.State != order.RefundProcessing || row.NotifyURL != "https://new.example/wechat/v3/notify/refund" {
+		if row, err := f.FindRefund(t.Context(), refused); err != nil || row.State != order.RefundStateProcessing || row.NotifyURL != "https://new.example/wechat/v3/notify/refund" {
 			t.Errorf("%+v, %v", row, err)
 		}
 	})
@@ -486,7 +486,7 @@ func TestSyncDuringASlowRefundCall(t *testing.T) {
 		}
 		f.WeChat.Before = nil
 		settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
-		if f.RefundState(t, r.OutRefundNo) != order.RefundSucceeded || f.WeChat.Refunded != 1 {
+		if f.RefundState(t, r.OutRefundNo) != order.RefundStateSucceeded || f.WeChat.Refunded != 1 {
 			t.Fatalf("%s, %d calls", f.RefundState(t, r.OutRefundNo), f.WeChat.Refunded)
 		}
 	})
@@ -502,7 +502,7 @@ func TestRefundThatTakesThreeDays(t *testing.T) {
 		begin, polls := f.Clock.Now(), 0
 		for f.Clock.Now().Sub(begin) < 72*time.Hour {
 			mustTurn(t, f, r.OutRefundNo)
-			if polls++; f.RefundState(t, r.OutRefundNo) != order.RefundProcessing || f.State(t, o.OrderNo) != order.Refunding {
+			if polls++; f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing || f.State(t, o.OrderNo) != order.StateRefunding {
 				t.Fatalf("after %s: %s", f.Clock.Now().Sub(begin), f.RefundState(t, r.OutRefundNo))
 			}
 		}
@@ -511,7 +511,7 @@ func TestRefundThatTakesThreeDays(t *testing.T) {
 		}
 		f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
 		mustTurn(t, f, r.OutRefundNo)
-		if f.State(t, o.OrderNo) != order.Refunded {
+		if f.State(t, o.OrderNo) != order.StateRefunded {
 			t.Fatal(f.State(t, o.OrderNo))
 		}
 	})
@@ -535,7 +535,7 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 		} {
 			w := done
 			change(&w)
-			if s := settleRefund(t, f, w); s.Outcome != order.RefundUnfit || s.Reason != field || f.RefundState(t, r.OutRefundNo) != order.RefundProcessing {
+			if s := settleRefund(t, f, w); s.Outcome != order.RefundOutcomeHeld || s.Reason != field || f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing {
 				t.Errorf("wrong %s: %+v, refund %s", field, s, f.RefundState(t, r.OutRefundNo))
 			}
 		}
@@ -546,24 +546,24 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 				wg.Go(func() {
 					if s, err := f.SettleRefund(t.Context(), w, ordertest.Notified); err != nil {
 						t.Error(err)
-					} else if s.Outcome == order.RefundTaken {
+					} else if s.Outcome == order.RefundOutcomeApplied {
 						applied.Add(1)
 					}
 				})
 			}
 		}
 		wg.Wait()
-		if applied.Load() != 1 || f.Available(t, "mug") != 4 || f.State(t, o.OrderNo) != order.Paid {
+		if applied.Load() != 1 || f.Available(t, "mug") != 4 || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatalf("applied %d times, %d on the shelf, order %s", applied.Load(), f.Available(t, "mug"), f.State(t, o.OrderNo))
 		}
 		foreign := done
 		foreign.OutRefundNo, foreign.RefundID, foreign.Amount = "byhand1", "5077", 50
 		for range 2 {
-			if s := settleRefund(t, f, foreign); s.Outcome != order.RefundUnfit || s.Reason != "unknown_refund" {
+			if s := settleRefund(t, f, foreign); s.Outcome != order.RefundOutcomeHeld || s.Reason != "unknown_refund" {
 				t.Errorf("%+v", s)
 			}
 		}
-		if f.RefundState(t, "byhand1") != order.RefundHeld || f.State(t, o.OrderNo) != order.Paid {
+		if f.RefundState(t, "byhand1") != order.RefundStateHeld || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Error("a refund that nobody asked for moved the order")
 		}
 		if _, err := f.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "a/b", Amount: 1, Status: payment.RefundSuccess}, ordertest.Notified); !errors.Is(err, payment.ErrMalformed) {
@@ -584,14 +584,14 @@ func TestClosedRefundGetsANewNumber(t *testing.T) {
 			for range 3 {
 				settleRefund(t, f, closed)
 			}
-			if f.RefundState(t, no) != order.RefundClosed || f.State(t, o.OrderNo) != order.Refunding {
+			if f.RefundState(t, no) != order.RefundStateClosed || f.State(t, o.OrderNo) != order.StateRefunding {
 				t.Fatalf("%s, order %s", f.RefundState(t, no), f.State(t, o.OrderNo))
 			}
 			no = fmt.Sprintf("%s-R01-G%d", o.OrderNo, generation)
 		}
 		mustTurn(t, f, no)
 		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
-		if f.State(t, o.OrderNo) != order.Refunded || f.Available(t, "mug") != 5 || len(f.WeChat.Refunds()) != 4 {
+		if f.State(t, o.OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 || len(f.WeChat.Refunds()) != 4 {
 			t.Fatalf("order %s, %d on the shelf, %d numbers", f.State(t, o.OrderNo), f.Available(t, "mug"), len(f.WeChat.Refunds()))
 		}
 	})
@@ -608,17 +608,17 @@ func TestAbnormalRefundHasWaysOut(t *testing.T) {
 			nos[i] = mustAsk(t, f, ask(orders[i].OrderNo, fmt.Sprint("k", i), 1)).OutRefundNo
 			mustTurn(t, f, nos[i])
 			settleRefund(t, f, f.WeChat.EndRefund(nos[i], payment.RefundAbnormal))
-			if f.RefundState(t, nos[i]) != order.RefundAbnormal || f.State(t, orders[i].OrderNo) != order.Refunding {
+			if f.RefundState(t, nos[i]) != order.RefundStateAbnormal || f.State(t, orders[i].OrderNo) != order.StateRefunding {
 				t.Fatal(f.RefundState(t, nos[i]))
 			}
 		}
 		f.WeChat.EndRefund(nos[0], payment.RefundSuccess) // mended on the merchant platform
-		mustDecide(t, f, nos[0], order.RetryRefund, ordertest.Finance)
-		if err := f.Refund(t.Context(), nos[0], ordertest.Scheduler); err != nil || f.RefundState(t, nos[0]) != order.RefundSucceeded {
+		mustDecide(t, f, nos[0], order.RefundEventRetry, ordertest.Finance)
+		if err := f.Refund(t.Context(), nos[0], ordertest.Scheduler); err != nil || f.RefundState(t, nos[0]) != order.RefundStateSucceeded {
 			t.Fatal(err, f.RefundState(t, nos[0]))
 		}
-		r := mustDecide(t, f, nos[1], order.SettleByHand, ordertest.Finance)
-		if r.State != order.RefundByHand || r.DecidedBy != "fin" || f.State(t, orders[1].OrderNo) != order.Refunded || f.Available(t, "mug") != 5 {
+		r := mustDecide(t, f, nos[1], order.RefundEventByHand, ordertest.Finance)
+		if r.State != order.RefundStateByHand || r.DecidedBy != "fin" || f.State(t, orders[1].OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 {
 			t.Fatalf("%+v, order %s, %d on the shelf", r, f.State(t, orders[1].OrderNo), f.Available(t, "mug"))
 		}
 	})
@@ -634,18 +634,18 @@ func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 		for range 10 {
 			mustTurn(t, f, no)
 		}
-		if row, err := f.FindRefund(t.Context(), no); err != nil || row.State != order.RefundOwed || !strings.Contains(row.Problem, "NOT_ENOUGH") {
+		if row, err := f.FindRefund(t.Context(), no); err != nil || row.State != order.RefundStateOwed || !strings.Contains(row.Problem, "NOT_ENOUGH") {
 			t.Fatalf("%+v, %v", row, err)
 		}
 		f.WeChat.Refuse = "USER_ACCOUNT_ABNORMAL"
 		mustTurn(t, f, no)
-		if f.RefundState(t, no) != order.RefundRefused || f.State(t, o.OrderNo) != order.Refunding {
+		if f.RefundState(t, no) != order.RefundStateRefused || f.State(t, o.OrderNo) != order.StateRefunding {
 			t.Fatal(f.RefundState(t, no))
 		}
 		if err := f.Refund(t.Context(), no, ordertest.Scheduler); err != nil || f.WeChat.Refunded != 11 {
 			t.Fatalf("a refused refund is sent again by itself: %d calls, %v", f.WeChat.Refunded, err)
 		}
-		for _, end := range []order.RefundEvent{order.CancelRefund, order.SettleByHand} {
+		for _, end := range []order.RefundEvent{order.RefundEventCancel, order.RefundEventByHand} {
 			giveUp := order.RefundDecision{OutRefundNo: no, Event: end, Reason: "account closed", Cause: ordertest.Finance}
 			var wait *order.RefundRefusedError
 			if _, err := f.DecideRefund(t.Context(), giveUp); !errors.As(err, &wait) {
@@ -653,14 +653,14 @@ func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 			}
 		}
 		f.Clock.Advance(2 * time.Minute)
-		mustDecide(t, f, no, order.CancelRefund, ordertest.Finance)
-		if f.RefundState(t, no) != order.RefundCancelled || f.State(t, o.OrderNo) != order.Paid {
+		mustDecide(t, f, no, order.RefundEventCancel, ordertest.Finance)
+		if f.RefundState(t, no) != order.RefundStateCancelled || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatal(f.RefundState(t, no), f.State(t, o.OrderNo))
 		}
 		f.WeChat.Refuse = ""
 		again := mustAsk(t, f, ask(o.OrderNo, "k2", 1))
 		mustTurn(t, f, again.OutRefundNo)
-		if f.RefundState(t, again.OutRefundNo) != order.RefundProcessing {
+		if f.RefundState(t, again.OutRefundNo) != order.RefundStateProcessing {
 			t.Fatal("after giving one up no other can be sent")
 		}
 	})
@@ -680,7 +680,7 @@ func TestRefusalIsBelievedOnlyWhenTheNumberIsUnknown(t *testing.T) {
 			return nil
 		}
 		mustTurn(t, f, no)
-		if f.RefundState(t, no) != order.RefundProcessing {
+		if f.RefundState(t, no) != order.RefundStateProcessing {
 			t.Fatal(f.RefundState(t, no))
 		}
 	})
@@ -715,7 +715,7 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 		mustTurn(t, f, no)
 		mustTurn(t, f, no)
 		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
-		if f.State(t, o.OrderNo) != order.Refunded || len(f.WeChat.Refunds()) != 1 || f.Available(t, "mug") != 5 {
+		if f.State(t, o.OrderNo) != order.StateRefunded || len(f.WeChat.Refunds()) != 1 || f.Available(t, "mug") != 5 {
 			t.Fatalf("order %s, %d refunds, %d on the shelf", f.State(t, o.OrderNo), len(f.WeChat.Refunds()), f.Available(t, "mug"))
 		}
 
@@ -728,7 +728,7 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 		}
 		mustTurn(t, f, "R4299")
 		settleRefund(t, f, f.WeChat.EndRefund("R4299", payment.RefundSuccess))
-		if f.State(t, paid.OrderNo) != order.Paid || f.Available(t, "mug") != 4 {
+		if f.State(t, paid.OrderNo) != order.StatePaid || f.Available(t, "mug") != 4 {
 			t.Fatalf("the duplicate's refund moved its order: %s", f.State(t, paid.OrderNo))
 		}
 	})
@@ -736,7 +736,7 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 
 // dujiao-next's users (peers 46) ask for it: deliver if stock is left, else refund. Never both, never neither.
 func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
-	eachWith(t, func(c *order.Config) { c.LatePayment = order.LateRevive }, func(t *testing.T, f *ordertest.Fixture) {
+	eachWith(t, func(c *order.Config) { c.LatePayment = order.LatePolicyRevive }, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 2)
 		var orders []order.Order
 		var trades []payment.Trade
@@ -762,9 +762,9 @@ func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
 					switch {
 					case err != nil:
 						t.Error(err)
-					case s.Settled == order.Applied && s.Reason == "revived":
+					case s.Settled == order.SettledApplied && s.Reason == "revived":
 						revived.Add(1)
-					case s.Settled == order.Owed:
+					case s.Settled == order.SettledOwed:
 						owed.Add(1)
 					}
 				})
@@ -773,16 +773,16 @@ func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
 		wg.Wait()
 		states := []order.State{f.State(t, orders[0].OrderNo), f.State(t, orders[1].OrderNo)}
 		slices.Sort(states)
-		if revived.Load() != 1 || owed.Load() != 1 || f.Available(t, "mug") != 0 || !slices.Equal(states, []order.State{order.Late, order.Paid}) {
+		if revived.Load() != 1 || owed.Load() != 1 || f.Available(t, "mug") != 0 || !slices.Equal(states, []order.State{order.StateLate, order.StatePaid}) {
 			t.Fatalf("revived %d, owed %d, %d on the shelf, %v", revived.Load(), owed.Load(), f.Available(t, "mug"), states)
 		}
 		for i, o := range orders {
-			if f.State(t, o.OrderNo) == order.Paid { // and it can be refunded like every other
+			if f.State(t, o.OrderNo) == order.StatePaid { // and it can be refunded like every other
 				r := mustAsk(t, f, ask(o.OrderNo, fmt.Sprint("k", i), 1))
-				mustDecide(t, f, r.OutRefundNo, order.ApproveRefund, ordertest.Finance)
+				mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
 				mustTurn(t, f, r.OutRefundNo)
 				settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
-				if f.Available(t, "mug") != 1 || f.State(t, o.OrderNo) != order.Refunded {
+				if f.Available(t, "mug") != 1 || f.State(t, o.OrderNo) != order.StateRefunded {
 					t.Fatalf("%d on the shelf, %s", f.Available(t, "mug"), f.State(t, o.OrderNo))
 				}
 			}
@@ -800,7 +800,7 @@ func TestRefundWithoutRestock(t *testing.T) {
 		no := mustAsk(t, f, r).OutRefundNo
 		mustTurn(t, f, no)
 		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
-		if f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.Paid {
+		if f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatalf("%d on the shelf, %s", f.Available(t, "mug"), f.State(t, o.OrderNo))
 		}
 		var exceeds *order.ReturnExceedsError
@@ -819,7 +819,7 @@ func TestHeldPaymentGoesBackUnderItsOrder(t *testing.T) {
 		f.Prepaid(t, o.OrderNo)
 		trade := payment.Trade{OutTradeNo: o.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4299", AppID: ordertest.AppID,
 			MchID: ordertest.MchID, TradeType: "NATIVE", Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
-		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Held {
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 			t.Fatal(s, err)
 		}
 		sent := make(chan error, 1)
@@ -839,7 +839,7 @@ func TestHeldPaymentGoesBackUnderItsOrder(t *testing.T) {
 		if err := errors.Join(err, <-sent); err != nil {
 			t.Fatal(err)
 		}
-		if f.RefundState(t, "R4299") != order.RefundOwed {
+		if f.RefundState(t, "R4299") != order.RefundStateOwed {
 			t.Error(f.RefundState(t, "R4299"))
 		}
 	})
@@ -851,7 +851,7 @@ func TestHeldPaymentGoesBack(t *testing.T) {
 		trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess, TransactionID: "4288", AppID: ordertest.AppID,
 			MchID: ordertest.MchID, TradeType: "NATIVE", Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
 		f.WeChat.Put(trade)
-		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Held {
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 			t.Fatal(s, err)
 		}
 		var wg sync.WaitGroup
@@ -865,7 +865,7 @@ func TestHeldPaymentGoesBack(t *testing.T) {
 		wg.Wait()
 		mustTurn(t, f, "R4288")
 		settleRefund(t, f, f.WeChat.EndRefund("R4288", payment.RefundSuccess))
-		if f.RefundState(t, "R4288") != order.RefundSucceeded || f.WeChat.Refunded != 1 {
+		if f.RefundState(t, "R4288") != order.RefundStateSucceeded || f.WeChat.Refunded != 1 {
 			t.Fatal(f.RefundState(t, "R4288"), f.WeChat.Refunded)
 		}
 	})
@@ -911,7 +911,7 @@ func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 							t.Error(err)
 						}
 						for _, r := range rows {
-							if e := order.RefundEvents()[rnd.IntN(5)]; r.State == order.RefundPending && e != order.RejectRefund || r.State == order.RefundAbnormal {
+							if e := order.RefundEvents()[rnd.IntN(5)]; r.State == order.RefundStatePending && e != order.RefundEventReject || r.State == order.RefundStateAbnormal {
 								_, _ = f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: e, Reason: "walk", Cause: ordertest.Finance})
 							}
 							_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler)
@@ -938,7 +938,7 @@ func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range rows {
-			if r.State == order.RefundSucceeded {
+			if r.State == order.RefundStateSucceeded {
 				ours[r.OutRefundNo] = r.Amount
 			}
 		}
@@ -970,12 +970,12 @@ func settleAll(t *testing.T, f *ordertest.Fixture) {
 			return
 		}
 		for _, d := range due {
-			if err := f.Refund(t.Context(), d.OrderNo, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
+			if err := f.Refund(t.Context(), d.Key, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
 				t.Fatal(err)
 			}
 		}
 		for no, r := range f.WeChat.Refunds() {
-			if r.Status == payment.RefundProcessing || r.Status == payment.RefundAbnormal && f.RefundState(t, no) != order.RefundByHand {
+			if r.Status == payment.RefundProcessing || r.Status == payment.RefundAbnormal && f.RefundState(t, no) != order.RefundStateByHand {
 				f.WeChat.EndRefund(no, payment.RefundSuccess)
 			}
 		}
@@ -1024,7 +1024,7 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 				return err
 			})
 			again(mode, "approve", func() error {
-				_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance})
+				_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance})
 				return err
 			})
 			again(mode, "send", func() error {
@@ -1034,7 +1034,7 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 				}
 				return err
 			})
-			if f.RefundState(t, no) == order.RefundOwed { // the answer was lost on the way in
+			if f.RefundState(t, no) == order.RefundStateOwed { // the answer was lost on the way in
 				mustTurn(t, f, no)
 			}
 			word := f.WeChat.EndRefund(no, payment.RefundSuccess)
@@ -1042,7 +1042,7 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 				_, err := f.SettleRefund(t.Context(), word, ordertest.Notified)
 				return err
 			})
-			if f.RefundState(t, no) != order.RefundSucceeded || f.Available(t, "mug") != before+1 || len(f.WeChat.Refunds()) != calls+1 {
+			if f.RefundState(t, no) != order.RefundStateSucceeded || f.Available(t, "mug") != before+1 || len(f.WeChat.Refunds()) != calls+1 {
 				t.Fatalf("%s: %s, %d back, %d refunds at WeChat", mode, f.RefundState(t, no), f.Available(t, "mug")-before, len(f.WeChat.Refunds())-calls)
 			}
 		}

@@ -268,7 +268,7 @@ func (m *mending) hears(e *entry, r *refundEntry, event string) {
 func mendOwed(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, &refundChange{held: m.key})
 	p := m.l.books.payments[m.key]
-	if err != nil || p == nil || p.outcome != Owed {
+	if err != nil || p == nil || p.outcome != SettledOwed {
 		return false, err
 	}
 	for _, r := range m.l.books.refunds {
@@ -298,7 +298,7 @@ func mendSuccessor(ctx context.Context, m *mending) (bool, error) {
 		return false, err
 	}
 	row := m.l.books.refunds[m.key]
-	if row == nil || row.now.State != RefundClosed || row.now.Reason == ReasonAftersale {
+	if row == nil || row.now.State != RefundStateClosed || row.now.Reason == ReasonAftersale {
 		return false, nil // what a customer asked for may have been asked for again since
 	}
 	for _, r := range m.l.books.refunds {
@@ -355,7 +355,7 @@ func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
 	if row == nil {
 		return false, nil
 	}
-	under := row.now.State == RefundOwed || row.now.State == RefundProcessing || row.now.State == RefundAbnormal
+	under := row.now.State == RefundStateOwed || row.now.State == RefundStateProcessing || row.now.State == RefundStateAbnormal
 	if under != row.now.DueAt.IsZero() {
 		return false, nil
 	}
@@ -372,14 +372,14 @@ func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
 	if err != nil || e == nil {
 		return false, err
 	}
-	open := e.now.State == Pending || e.now.State == Closing
+	open := e.now.State == StatePending || e.now.State == StateClosing
 	if open != e.now.DueAt.IsZero() {
 		return false, nil
 	}
 	e.now.DueAt = time.Time{}
 	switch {
 	case !open:
-	case e.now.State == Pending && m.l.now.Before(e.now.ExpireAt.Add(m.s.cfg.Grace)):
+	case e.now.State == StatePending && m.l.now.Before(e.now.ExpireAt.Add(m.s.cfg.Grace)):
 		e.now.DueAt = e.now.ExpireAt.Add(m.s.cfg.Grace)
 	default:
 		e.now.DueAt = m.l.now
@@ -390,7 +390,7 @@ func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
 
 func mendReturn(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, nil)
-	if err != nil || e == nil || (e.now.State != Closed && e.now.State != Late) {
+	if err != nil || e == nil || (e.now.State != StateClosed && e.now.State != StateLate) {
 		return false, err
 	}
 	var out sql.NullInt64

@@ -148,7 +148,7 @@ func TestRepairedRefundIsPaidOnce(t *testing.T) {
 		w.repair(t, byHand)
 		mustTurn(t, w.Fixture, no)
 		settleRefund(t, w.Fixture, w.WeChat.EndRefund(no, payment.RefundSuccess))
-		if s := w.State(t, w.late); s != order.Refunded {
+		if s := w.State(t, w.late); s != order.StateRefunded {
 			t.Errorf("the order is %s", s)
 		}
 		if left := w.report(t); len(left) > 0 {

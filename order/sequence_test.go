@@ -54,34 +54,34 @@ const cost = 6 // fen, so that refunds of one to three fill it
 
 func (p *paper) event(t *rapid.T, e order.Event) {
 	c := order.Next(p.state, e)
-	if c.Verdict == order.Move {
+	if c.Verdict == order.VerdictMove {
 		p.state = c.To
 	}
 	switch c.Effect {
-	case order.None:
-	case order.ReturnStock:
+	case order.EffectNone:
+	case order.EffectReturnStock:
 		p.stock--
 		p.closed++
-	case order.DeductStock:
+	case order.EffectDeductStock:
 		p.stock++
 		p.revived++
-	case order.OweRefund:
+	case order.EffectOweRefund:
 		p.owed += cost
-		p.refunds = append(p.refunds, slip{order.RefundOwed, cost, true})
+		p.refunds = append(p.refunds, slip{order.RefundStateOwed, cost, true})
 	}
-	if (e == order.Pay && c.Verdict == order.Move && c.Effect == order.None) || (e == order.Revive && c.Verdict == order.Move) {
+	if (e == order.EventPay && c.Verdict == order.VerdictMove && c.Effect == order.EffectNone) || (e == order.EventRevive && c.Verdict == order.VerdictMove) {
 		p.paid += cost
 	}
 }
 
 // end tells the order what became of one of its refunds, as the door does.
 func (p *paper) end(t *rapid.T, s slip) {
-	if s.state.Open() || (p.state == order.Refunding && s.owed) || (p.state != order.Refunding && p.state != order.Late) {
+	if s.state.Open() || (p.state == order.StateRefunding && s.owed) || (p.state != order.StateRefunding && p.state != order.StateLate) {
 		return
 	}
 	open, back := false, 0
 	for _, r := range p.refunds {
-		if p.state == order.Refunding && r.owed {
+		if p.state == order.StateRefunding && r.owed {
 			continue
 		}
 		open = open || r.state.Open()
@@ -91,13 +91,13 @@ func (p *paper) end(t *rapid.T, s slip) {
 	}
 	switch {
 	case open:
-		p.event(t, order.RefundNext)
-	case s.state.PaidBack() && (p.state == order.Late || back >= cost):
-		p.event(t, order.RefundAll)
+		p.event(t, order.EventRefundNext)
+	case s.state.PaidBack() && (p.state == order.StateLate || back >= cost):
+		p.event(t, order.EventRefundAll)
 	case s.state.PaidBack():
-		p.event(t, order.RefundPart)
+		p.event(t, order.EventRefundPart)
 	default:
-		p.event(t, order.RefundFail)
+		p.event(t, order.EventRefundFail)
 	}
 }
 
@@ -116,7 +116,7 @@ func (p *paper) check(t *rapid.T) {
 	has := told[p.state]
 	back, open := p.sum(false, order.RefundState.PaidBack), p.sum(false, order.RefundState.Open)
 	switch {
-	case p.state != order.Refunded && (p.stock == 1) != has.stock, p.stock < 0 || p.stock > 1:
+	case p.state != order.StateRefunded && (p.stock == 1) != has.stock, p.stock < 0 || p.stock > 1:
 		t.Fatalf("%s holds %d of its stock", p.state, p.stock)
 	case p.closed > 1 || p.revived > 1:
 		t.Fatalf("closed %d times, revived %d times", p.closed, p.revived)
@@ -126,15 +126,15 @@ func (p *paper) check(t *rapid.T) {
 		t.Fatalf("%d go back of %d paid", p.sum(false, order.RefundState.Committed), p.paid)
 	case p.sum(true, order.RefundState.Committed) != p.owed:
 		t.Fatalf("%d owed, %d on their way", p.owed, p.sum(true, order.RefundState.Committed))
-	case (p.state == order.Paid || p.state == order.Refunding) && (p.paid != cost || back == cost):
+	case (p.state == order.StatePaid || p.state == order.StateRefunding) && (p.paid != cost || back == cost):
 		t.Fatalf("%s with %d paid and %d back", p.state, p.paid, back)
-	case (p.state == order.Refunding) != (open > 0):
+	case (p.state == order.StateRefunding) != (open > 0):
 		t.Fatalf("%s with %d under way", p.state, open)
-	case p.state == order.Refunded && p.paid == cost && back != cost:
+	case p.state == order.StateRefunded && p.paid == cost && back != cost:
 		t.Fatalf("refunded with %d back", back)
-	case p.state == order.Refunded && p.paid == 0 && p.sum(true, order.RefundState.PaidBack) < cost:
+	case p.state == order.StateRefunded && p.paid == 0 && p.sum(true, order.RefundState.PaidBack) < cost:
 		t.Fatal("a late order refunded, and its money is here")
-	case p.state == order.Late && (p.paid != 0 || p.owed == 0):
+	case p.state == order.StateLate && (p.paid != 0 || p.owed == 0):
 		t.Fatalf("late with %d paid, %d owed", p.paid, p.owed)
 	}
 }
@@ -145,36 +145,36 @@ func TestMachineKeepsStockAndMoney(t *testing.T) {
 	sequences(t, 20_000, 200_000) // 5,000 under the race detector
 	reached := map[order.State]int{}
 	rapid.Check(t, func(t *rapid.T) {
-		p := &paper{state: order.Pending, stock: 1}
+		p := &paper{state: order.StatePending, stock: 1}
 		plan := rapid.SliceOfN(rapid.Uint16(), 60, 60).Draw(t, "steps")
 		for _, n := range plan {
 			step, which := int(n%16), int(n/16)
 			switch {
 			case step < 4:
-				p.event(t, []order.Event{order.Cancel, order.Expire, order.CloseDone, order.Pay}[step])
+				p.event(t, []order.Event{order.EventCancel, order.EventExpire, order.EventCloseDone, order.EventPay}[step])
 			case step == 4:
-				if order.Next(p.state, order.Revive).Verdict == order.Move {
-					p.event(t, order.Revive)
+				if order.Next(p.state, order.EventRevive).Verdict == order.VerdictMove {
+					p.event(t, order.EventRevive)
 				}
 			case step < 8: // somebody asks for money back, in bounds
 				amount := 1 + which%3
-				if order.Next(p.state, order.Refund).Verdict != order.Refuse && p.sum(false, order.RefundState.Committed)+amount <= p.paid {
-					p.refunds = append(p.refunds, slip{order.RefundPending, amount, false})
-					p.event(t, order.Refund)
+				if order.Next(p.state, order.EventRefund).Verdict != order.VerdictRefuse && p.sum(false, order.RefundState.Committed)+amount <= p.paid {
+					p.refunds = append(p.refunds, slip{order.RefundStatePending, amount, false})
+					p.event(t, order.EventRefund)
 				}
 			case len(p.refunds) > 0: // something happens to a refund
 				i := which % len(p.refunds)
 				r := &p.refunds[i]
 				e := order.RefundEvents()[which/8%len(order.RefundEvents())]
 				c := order.NextRefund(r.state, e)
-				if c.Verdict != order.Move || (r.owed && (e == order.RejectRefund || e == order.CancelRefund)) {
+				if c.Verdict != order.VerdictMove || (r.owed && (e == order.RefundEventReject || e == order.RefundEventCancel)) {
 					continue
 				}
 				if r.state.PaidBack() {
 					t.Fatalf("money that went back moves on %s", e)
 				}
-				if r.state = c.To; r.state == order.RefundClosed { // another number takes its place
-					p.refunds = append(p.refunds, slip{order.RefundOwed, r.amount, r.owed})
+				if r.state = c.To; r.state == order.RefundStateClosed { // another number takes its place
+					p.refunds = append(p.refunds, slip{order.RefundStateOwed, r.amount, r.owed})
 				}
 				p.end(t, p.refunds[i])
 			}

@@ -19,9 +19,9 @@ import (
 // not a promise: both methods return at once, may fail silently, and the sweep
 // over due orders covers what they lose.
 type Tasks interface {
-	// CloseAt asks for Expire(orderNo) at the time at or soon after. An order
-	// may have several wake-ups at different times.
-	CloseAt(orderNo string, version int64, at time.Time)
+	// WakeAt asks for a look at the orders that are due (ClaimDue) at the time at
+	// or soon after.
+	WakeAt(at time.Time)
 	// RefundAt asks for Refund(outRefundNo) at the time at or soon after.
 	RefundAt(outRefundNo string, at time.Time)
 }
@@ -130,10 +130,10 @@ type LatePolicy string
 // The policies.
 const (
 	// LateRefund sends it back.
-	LateRefund LatePolicy = "refund"
+	LatePolicyRefund LatePolicy = "refund"
 	// LateRevive takes the stock again, in the transaction that takes the money
 	// in, and makes the order paid; when a line is short it is sent back.
-	LateRevive LatePolicy = "revive"
+	LatePolicyRevive LatePolicy = "revive"
 )
 
 // Service is the door to orders. All methods are safe for concurrent use.
@@ -173,11 +173,11 @@ func New(cfg Config) (*Service, error) {
 	setDefault(&cfg.PayWithin, defaultPayWithin)
 	setDefault(&cfg.Grace, defaultGrace)
 	setDefault(&cfg.Lanes, defaultLanes)
-	setDefault(&cfg.LatePayment, LateRefund)
+	setDefault(&cfg.LatePayment, LatePolicyRefund)
 	setDefault(&cfg.Pace, 1)
 	cfg.setWaits()
 	cfg.Grace, cfg.RefundSpacing = max(cfg.Grace, 0), max(cfg.RefundSpacing, 0)
-	if cfg.LatePayment != LateRefund && cfg.LatePayment != LateRevive {
+	if cfg.LatePayment != LatePolicyRefund && cfg.LatePayment != LatePolicyRevive {
 		return nil, errors.New("order: LatePayment must be refund or revive")
 	}
 	if cfg.PayWithin < MinPayWithin {
@@ -257,8 +257,8 @@ func (s *Service) alarm(what, orderNo, detail string) {
 
 type noTasks struct{}
 
-func (noTasks) CloseAt(string, int64, time.Time) {}
-func (noTasks) RefundAt(string, time.Time)       {}
+func (noTasks) WakeAt(time.Time)           {}
+func (noTasks) RefundAt(string, time.Time) {}
 
 type nobody struct{}
 

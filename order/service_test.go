@@ -32,7 +32,7 @@ func TestPlacePrepayPay(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PlaceOne(t, "r1", "mug", 2)
-		if o.State != order.Pending || o.Total != 200 || f.Available(t, "mug") != 3 {
+		if o.State != order.StatePending || o.Total != 200 || f.Available(t, "mug") != 3 {
 			t.Fatalf("%+v, %d left", o, f.Available(t, "mug"))
 		}
 		no := f.Prepaid(t, o.OrderNo)
@@ -40,9 +40,9 @@ func TestPlacePrepayPay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, want := range []order.Settled{order.Applied, order.Repeated, order.Repeated} {
+		for i, want := range []order.Settled{order.SettledApplied, order.SettledRepeated, order.SettledRepeated} {
 			s, err := f.Settle(t.Context(), trade, ordertest.Notified)
-			if err != nil || s.Settled != want || s.State != order.Paid {
+			if err != nil || s.Settled != want || s.State != order.StatePaid {
 				t.Fatalf("notification %d: %+v, %v", i+1, s, err)
 			}
 		}
@@ -200,7 +200,7 @@ func TestUnlimitedStock(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "ebook", -1)
 		o := f.PlaceOne(t, "r", "ebook", 10_000)
-		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.Closed {
+		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.StateClosed {
 			t.Fatalf("%v %v", got.State, err)
 		}
 	})
@@ -228,7 +228,7 @@ func TestConcurrentCancelsReturnOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if f.State(t, o.OrderNo) != order.Closed || f.Available(t, "mug") != 10 {
+		if f.State(t, o.OrderNo) != order.StateClosed || f.Available(t, "mug") != 10 {
 			t.Fatalf("%s, %d left", f.State(t, o.OrderNo), f.Available(t, "mug"))
 		}
 	})
@@ -252,15 +252,15 @@ func TestPaidInTheInstantOfTheClose(t *testing.T) {
 		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil {
 			t.Fatal(err)
 		}
-		if f.State(t, o.OrderNo) != order.Paid || f.Available(t, "mug") != 9 {
+		if f.State(t, o.OrderNo) != order.StatePaid || f.Available(t, "mug") != 9 {
 			t.Fatalf("%s, %d left", f.State(t, o.OrderNo), f.Available(t, "mug"))
 		}
 		trade, _ := f.WeChat.Trade(no)
-		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Repeated {
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledRepeated {
 			t.Fatalf("the notification that comes after: %+v %v", s, err)
 		}
 		var refused *order.RefusedError
-		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); !errors.As(err, &refused) || refused.Order.State != order.Paid {
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); !errors.As(err, &refused) || refused.Order.State != order.StatePaid {
 			t.Fatalf("cancel of a paid order: %v", err)
 		}
 	})
@@ -280,11 +280,11 @@ func TestLostAnswersMoveNothingAndAreAskedAgain(t *testing.T) {
 			f.Prepaid(t, o.OrderNo)
 			lose(f)
 			got, err := f.Cancel(t.Context(), cancel(o.OrderNo))
-			if err != nil || got.State != order.Closing || f.Available(t, "mug") != 99 {
+			if err != nil || got.State != order.StateClosing || f.Available(t, "mug") != 99 {
 				t.Fatalf("%s: %s, %v, %d left", name, got.State, err, f.Available(t, "mug"))
 			}
-			if len(f.Tasks.Set[o.OrderNo]) != 2 {
-				t.Errorf("%s: nobody was asked to come back: %v", name, f.Tasks.Set[o.OrderNo])
+			if !f.Tasks.WakesAt(got.DueAt) {
+				t.Errorf("%s: nobody was asked to come back at %v", name, got.DueAt)
 			}
 			if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); !errors.As(err, new(*order.NotDueError)) {
 				t.Fatalf("%s: asked again at once: %v", name, err)
@@ -294,7 +294,7 @@ func TestLostAnswersMoveNothingAndAreAskedAgain(t *testing.T) {
 			if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if f.State(t, o.OrderNo) != order.Closed || f.Available(t, "mug") != 100 {
+			if f.State(t, o.OrderNo) != order.StateClosed || f.Available(t, "mug") != 100 {
 				t.Fatalf("%s: %s, %d left", name, f.State(t, o.OrderNo), f.Available(t, "mug"))
 			}
 		}
@@ -320,7 +320,7 @@ func TestLatePaymentIsOwedBackOnce(t *testing.T) {
 		f.SKU(t, "mug", 1)
 		o := f.PlaceOne(t, "r", "mug", 1)
 		no := f.Prepaid(t, o.OrderNo)
-		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.Closed {
+		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.StateClosed {
 			t.Fatal(got.State, err)
 		}
 		f.PlaceOne(t, "r2", "mug", 1) // the unit is somebody else's now
@@ -334,7 +334,7 @@ func TestLatePaymentIsOwedBackOnce(t *testing.T) {
 			}
 		}
 		got, err := f.Find(t.Context(), o.OrderNo)
-		if err != nil || got.State != order.Late || len(got.Refunds) != 1 || got.Refunds[0].Amount != 100 || got.Payment.Outcome != order.Owed {
+		if err != nil || got.State != order.StateLate || len(got.Refunds) != 1 || got.Refunds[0].Amount != 100 || got.Payment.Outcome != order.SettledOwed {
 			t.Fatalf("%+v %v", got, err)
 		}
 		if f.Available(t, "mug") != 0 {
@@ -358,7 +358,7 @@ func TestSecondPaymentIsOwedBack(t *testing.T) {
 			}
 		}
 		got, err := f.Find(t.Context(), o.OrderNo)
-		if err != nil || got.State != order.Paid || len(got.Refunds) != 1 || got.Refunds[0].TransactionID != second.TransactionID {
+		if err != nil || got.State != order.StatePaid || len(got.Refunds) != 1 || got.Refunds[0].TransactionID != second.TransactionID {
 			t.Fatalf("%+v %v", got, err)
 		}
 	})
@@ -386,15 +386,15 @@ func TestPaymentFacts(t *testing.T) {
 			tr.TransactionID = fmt.Sprint("43", n)
 			spoil(&tr)
 			s, err := f.Settle(t.Context(), tr, ordertest.Notified)
-			if err != nil || s.Settled != order.Held || s.Reason != reason {
+			if err != nil || s.Settled != order.SettledHeld || s.Reason != reason {
 				t.Errorf("%s: %+v %v", reason, s, err)
 			}
 		}
-		if f.State(t, o.OrderNo) != order.Pending {
+		if f.State(t, o.OrderNo) != order.StatePending {
 			t.Fatal("a payment that does not fit moved the order")
 		}
 		good.PayerTotal = 1
-		if s, err := f.Settle(t.Context(), good, ordertest.Notified); err != nil || s.Settled != order.Applied {
+		if s, err := f.Settle(t.Context(), good, ordertest.Notified); err != nil || s.Settled != order.SettledApplied {
 			t.Fatalf("coupon: %+v %v", s, err)
 		}
 		for _, tr := range []payment.Trade{{State: payment.TradeNotPay}, {State: payment.TradeSuccess}, {State: payment.TradeSuccess, TransactionID: "x y", Total: 1}} {
@@ -488,11 +488,11 @@ func TestCloseWaitsForAPrepayInFlight(t *testing.T) {
 		if _, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer}); err == nil {
 			t.Fatal("prepaid")
 		}
-		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.Closing {
+		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.StateClosing {
 			t.Fatalf("closed while the prepay was on its way: %s %v", got.State, err)
 		}
 		f.Clock.Advance(time.Minute)
-		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil || f.State(t, o.OrderNo) != order.Closed {
+		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil || f.State(t, o.OrderNo) != order.StateClosed {
 			t.Fatal(err, f.State(t, o.OrderNo))
 		}
 	})
@@ -519,7 +519,7 @@ func TestDeadlinesBeyondADay(t *testing.T) {
 			t.Fatalf("%s: a second early: %v", within, err)
 		}
 		f.Clock.Advance(time.Second)
-		if err := s.Expire(t.Context(), placed.Order.OrderNo, ordertest.Scheduler); err != nil || f.State(t, placed.Order.OrderNo) != order.Closed {
+		if err := s.Expire(t.Context(), placed.Order.OrderNo, ordertest.Scheduler); err != nil || f.State(t, placed.Order.OrderNo) != order.StateClosed {
 			t.Fatalf("%s: %v", within, err)
 		}
 	}
@@ -539,7 +539,7 @@ func TestOwnership(t *testing.T) {
 		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: o.OrderNo, IfVersion: 9, Cause: ordertest.Customer}); !errors.Is(err, order.ErrVersion) {
 			t.Error(err)
 		}
-		if f.State(t, o.OrderNo) != order.Pending {
+		if f.State(t, o.OrderNo) != order.StatePending {
 			t.Error("moved")
 		}
 	})
@@ -556,16 +556,16 @@ func TestDueOrdersPageByKey(t *testing.T) {
 		f.Clock.Advance(time.Hour)
 		var cursor order.DueCursor
 		for pages := 0; ; pages++ {
-			due, err := f.DueOrders(t.Context(), order.Pending, cursor, f.Clock.Now(), 3)
+			due, err := f.DueOrders(t.Context(), order.StatePending, cursor, f.Clock.Now(), 3)
 			if err != nil || pages > 3 {
 				t.Fatal(err, pages)
 			}
 			for _, d := range due {
-				if !want[d.OrderNo] {
-					t.Fatal("seen twice", d.OrderNo)
+				if !want[d.Key] {
+					t.Fatal("seen twice", d.Key)
 				}
-				delete(want, d.OrderNo)
-				cursor = order.DueCursor{At: d.At, OrderNo: d.OrderNo}
+				delete(want, d.Key)
+				cursor = order.DueCursor{At: d.At, Key: d.Key}
 			}
 			if len(due) == 0 {
 				break
@@ -642,10 +642,10 @@ func TestEveryRaceAgainstWeChatsTruth(t *testing.T) {
 			switch st := f.State(t, no); {
 			case known && trade.Paid():
 				held++
-				if st != order.Paid {
+				if st != order.StatePaid {
 					t.Errorf("%s: WeChat has the money, the order is %s", no, st)
 				}
-			case st != order.Closed:
+			case st != order.StateClosed:
 				t.Errorf("%s: nobody paid, the order is %s", no, st)
 			}
 		}

@@ -189,7 +189,7 @@ func keysOf[K comparable, V any](m map[K]V) func(yield func(K) bool) {
 // asPlaced takes an order back to its first moment, so that a repeated request
 // gets the answer of the first one.
 func asPlaced(o Order) Order {
-	o.State, o.Version, o.CloseReason, o.CloseTries, o.UpdatedAt = Pending, 1, "", 0, o.CreatedAt
+	o.State, o.Version, o.CloseReason, o.CloseTries, o.UpdatedAt = StatePending, 1, "", 0, o.CreatedAt
 	return o
 }
 

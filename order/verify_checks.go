@@ -468,7 +468,7 @@ func allowedQuery() string {
 	var pairs []string
 	for _, from := range States() {
 		for _, e := range Events() {
-			if c := Next(from, e); c.Verdict == Move {
+			if c := Next(from, e); c.Verdict == VerdictMove {
 				p := fmt.Sprintf("(from_state = '%s' AND to_state = '%s')", from, c.To)
 				if !seen[p] {
 					seen[p] = true

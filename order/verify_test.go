@@ -59,8 +59,8 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w.prepaidByApp(t, w.pending)
 	careful := w.Restarted(t, func(*order.Config) {}) // approves nothing by itself
 	w.asked = w.PaidOne(t, "h", "mug", 2).OrderNo
-	mustDecide(t, careful, mustAsk(t, careful, ask(w.asked, "h1", 1)).OutRefundNo, order.RejectRefund, ordertest.Finance)
-	mustDecide(t, careful, mustAsk(t, careful, ask(w.asked, "h2", 1)).OutRefundNo, order.ApproveRefund, ordertest.Finance)
+	mustDecide(t, careful, mustAsk(t, careful, ask(w.asked, "h1", 1)).OutRefundNo, order.RefundEventReject, ordertest.Finance)
+	mustDecide(t, careful, mustAsk(t, careful, ask(w.asked, "h2", 1)).OutRefundNo, order.RefundEventApprove, ordertest.Finance)
 	w.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
 	w.closing = w.cancelled(t, "i")
 	w.WeChat.Before = nil
@@ -443,7 +443,7 @@ func TestDeadRefundsAreTheUncommitted(t *testing.T) {
 // The events that end a refund stand in SQL and in Go: an end that only one of them knows would never be missed.
 func TestRefundEndsAreThoseOfTheDoor(t *testing.T) {
 	for s, name := range order.RefundNames {
-		ends := s.PaidBack() || (!s.Committed() && s != order.RefundHeld)
+		ends := s.PaidBack() || (!s.Committed() && s != order.RefundStateHeld)
 		if got := strings.Contains(order.RefundEnds, "WHEN '"+string(s)+"' THEN '"+name+"'"); got != ends {
 			t.Errorf("%s ends with %s in Go: %v, in SQL: %v", s, name, ends, got)
 		}

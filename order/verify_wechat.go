@@ -137,7 +137,7 @@ LIMIT 1`, no).Scan(&transaction, &amount)
 		v.broke(paidIsHeld, "out_trade_no=%s order=%s paid=%s held=%s %s", no, state, trade.Total, transaction, amount)
 	case held && !trade.Paid():
 		v.broke(heldIsPaid, "out_trade_no=%s transaction_id=%s wechat=%s", no, transaction, trade.State)
-	case (state == Closed || state == Late) && (trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying):
+	case (state == StateClosed || state == StateLate) && (trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying):
 		v.broke(closedTakesNothing, "out_trade_no=%s order=%s wechat=%s", no, state, trade.State)
 	}
 	return nil
@@ -181,22 +181,22 @@ LIMIT ?`, after, toMS(since), askPage)
 
 // refundAgrees reports that the two sides can be of one refund. One that is
 // under way here may be at any point there.
-func refundAgrees(r RefundRow, there payment.Refund) bool {
+func refundAgrees(r Refund, there payment.Refund) bool {
 	if there.Status != payment.RefundNotFound && (there.Amount != r.Amount || there.TransactionID != r.TransactionID) {
 		return false
 	}
 	switch r.State {
-	case RefundSucceeded:
+	case RefundStateSucceeded:
 		return there.Status == payment.RefundSuccess
-	case RefundClosed:
+	case RefundStateClosed:
 		return there.Status == payment.RefundClosed
-	case RefundProcessing, RefundAbnormal:
+	case RefundStateProcessing, RefundStateAbnormal:
 		return there.Status != payment.RefundNotFound
-	case RefundRefused, RefundCancelled:
+	case RefundStateRefused, RefundStateCancelled:
 		return there.Status == payment.RefundNotFound || there.Status == payment.RefundClosed
-	case RefundByHand, RefundPending, RefundRejected:
+	case RefundStateByHand, RefundStatePending, RefundStateRejected:
 		return there.Status != payment.RefundSuccess && there.Status != payment.RefundProcessing
-	case RefundOwed, RefundHeld:
+	case RefundStateOwed, RefundStateHeld:
 	}
 	return true
 }

@@ -168,8 +168,8 @@ WHERE order_no = ?`, orderNo))
 	} else if err != nil {
 		return nil, sqldb.Wrap("timeline", err)
 	}
-	customer := Actor{Type: ByCustomer, ID: o.CustomerID}
-	events := []TimelineEvent{{Seq: 1, At: o.CreatedAt, Actor: customer, Event: "order.placed", To: Pending,
+	customer := Actor{Type: ActorCustomer, ID: o.CustomerID}
+	events := []TimelineEvent{{Seq: 1, At: o.CreatedAt, Actor: customer, Event: "order.placed", To: StatePending,
 		Cause: Cause{Actor: customer, Type: "request", ID: o.PlacedCause}, Detail: map[string]string{"total": o.Total.String()}}}
 	rows, err := s.db.QueryContext(ctx, `SELECT seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms
 FROM order_events
@@ -207,7 +207,7 @@ func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, u
 	err := s.eachDue(ctx, "SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?", []any{string(state)}, "order_no", after, until, limit, func(rows *sql.Rows) error {
 		d := Due{State: state}
 		var at int64
-		err := rows.Scan(&d.OrderNo, &d.Version, &at, &d.Tries)
+		err := rows.Scan(&d.Key, &d.Version, &at, &d.Tries)
 		d.At = fromMS(at)
 		due = append(due, d)
 		return err
@@ -229,7 +229,7 @@ func (s *Service) eachDue(ctx context.Context, query string, args []any, key str
 		where string
 		args  []any
 	}{
-		{"due_at = ? AND " + key + " > ?", []any{from, after.OrderNo}},
+		{"due_at = ? AND " + key + " > ?", []any{from, after.Key}},
 		{"due_at > ? AND due_at <= ?", []any{from, to}},
 	} {
 		if limit <= 0 || from > to {
@@ -259,7 +259,7 @@ type Backlog struct {
 
 // Backlog reads the open orders through the index on their due time.
 func (s *Service) Backlog(ctx context.Context) (Backlog, error) {
-	b := Backlog{Open: map[State]int64{Pending: 0, Closing: 0}}
+	b := Backlog{Open: map[State]int64{StatePending: 0, StateClosing: 0}}
 	rows, err := s.db.QueryContext(ctx, `SELECT state, COUNT(*), SUM(CASE WHEN due_at < ? THEN 1 ELSE 0 END), MIN(due_at)
 FROM orders
 WHERE state IN ('pending', 'closing')
@@ -275,7 +275,7 @@ GROUP BY state`, toMS(s.cfg.Now()))
 			return b, sqldb.Wrap("count open orders", err)
 		}
 		b.Open[st] += n
-		if b.Overdue += overdue; st == Closing {
+		if b.Overdue += overdue; st == StateClosing {
 			b.Waiting = overdue
 		}
 		if at := fromMS(oldest); overdue > 0 && (b.Oldest.IsZero() || at.Before(b.Oldest)) {
@@ -317,7 +317,7 @@ ORDER BY minute_from, state`, []any{toMS(now), toMS(now.Add(horizon))}, func(row
 				all[len(all)-1].From = &at
 			}
 		}
-		if m := &all[len(all)-1]; state == Pending {
+		if m := &all[len(all)-1]; state == StatePending {
 			m.Pending = n
 		} else {
 			m.Closing = n
@@ -366,7 +366,7 @@ GROUP BY f.kind, COALESCE(o.state, '')`, skuID)
 		return a, sqldb.Wrap("account for stock", err)
 	}
 	defer rows.Close()
-	open := []State{Pending, Closing}
+	open := []State{StatePending, StateClosing}
 	for rows.Next() {
 		var kind string
 		var st State

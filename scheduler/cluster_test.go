@@ -42,7 +42,7 @@ func owe(s *shop, q *Queue, name string, n int, at time.Time) {
 			s.refundDue["r"+no] = at
 		}
 		s.mu.Unlock()
-		q.CloseAt("o"+no, 1, at)
+		q.WakeAt(at)
 		if i%3 == 0 {
 			q.RefundAt("r"+no, at)
 		}

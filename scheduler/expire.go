@@ -105,6 +105,34 @@ func (x *expiry) admit(ctx context.Context, n int) error {
 	return nil
 }
 
+// closeDue takes the turn of a page, waits for the rate, and brings the orders to
+// their end. It gives an error for each order of the page.
+func (x *expiry) closeDue(ctx context.Context, page []order.Due, why order.Cause,
+	admit func(ctx context.Context, n int) error) []error {
+	claims, errs := x.w.o.Orders.ClaimDue(ctx, page, why)
+	if len(claims) == 0 {
+		return errs
+	}
+	var ended []error
+	if err := admit(ctx, len(claims)); err != nil {
+		for _, c := range claims { // their turn comes again when the claim is over
+			ended = append(ended, &order.ClosingError{At: c.At, Err: err})
+		}
+	} else {
+		ended = x.w.o.Orders.CloseClaimed(ctx, claims, why)
+	}
+	byKey := make(map[string]error, len(claims))
+	for i, c := range claims {
+		byKey[c.Key] = ended[i]
+	}
+	for i := range page {
+		if err := byKey[page[i].Key]; err != nil {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
 // most is how many orders may be taken to WeChat Pay in one page: of a limit the
 // turns of a quarter of a second, so that they come before the claim is over.
 func (x *expiry) most() int {
@@ -127,7 +155,7 @@ func (x *expiry) slot(ctx context.Context, slot int64, why order.Cause) error {
 	x.ring()
 	from := order.DueCursor{At: end.Add(-time.Second + time.Millisecond)}
 	for n := int64(0); ; n++ {
-		page, err := x.w.o.Orders.DueOrders(ctx, order.Pending, from, end, partSize)
+		page, err := x.w.o.Orders.DueOrders(ctx, order.StatePending, from, end, partSize)
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -145,7 +173,7 @@ func (x *expiry) slot(ctx context.Context, slot int64, why order.Cause) error {
 	}
 }
 
-func placeOf(d order.Due) order.DueCursor { return order.DueCursor{At: d.At, OrderNo: d.OrderNo} }
+func placeOf(d order.Due) order.DueCursor { return order.DueCursor{At: d.At, Key: d.Key} }
 
 // giveAway makes a task of a part, and reports whether it did.
 func (x *expiry) giveAway(ctx context.Context, slot, n int64, from, to order.DueCursor) bool {
@@ -158,11 +186,11 @@ func (x *expiry) giveAway(ctx context.Context, slot, n int64, from, to order.Due
 // part takes the orders after one place up to another, as far as they are still
 // due.
 func (x *expiry) part(ctx context.Context, from, to order.DueCursor, why order.Cause) error {
-	page, err := x.w.o.Orders.DueOrders(ctx, order.Pending, from, to.At, partSize)
+	page, err := x.w.o.Orders.DueOrders(ctx, order.StatePending, from, to.At, partSize)
 	if err != nil {
 		return err
 	}
-	for n := len(page); n > 0 && page[n-1].At.Equal(to.At) && page[n-1].OrderNo > to.OrderNo; n-- {
+	for n := len(page); n > 0 && page[n-1].At.Equal(to.At) && page[n-1].Key > to.Key; n-- {
 		page = page[:n-1]
 	}
 	return x.take(ctx, page, why)
@@ -180,7 +208,7 @@ func (x *expiry) take(ctx context.Context, due []order.Due, why order.Cause) err
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	run, most := func(page []order.Due) []error { return x.w.o.Orders.ExpireAll(ctx, page, why, x.admit) }, x.most
+	run, most := func(page []order.Due) []error { return x.closeDue(ctx, page, why, x.admit) }, x.most
 	if inLine {
 		defer x.ring()
 		run, most = func(page []order.Due) []error { return x.w.o.Orders.AwaitClose(ctx, page, why) }, func() int { return int(x.size.Load()) }
@@ -210,7 +238,7 @@ func (x *expiry) hasToWait(ctx context.Context, due []order.Due) (bool, error) {
 	if len(due) > x.most() || x.lineOpen.Load() {
 		return true, nil
 	}
-	waiting, err := x.w.o.Orders.DueOrders(ctx, order.Closing, order.DueCursor{}, x.w.o.Now(), headOfLine)
+	waiting, err := x.w.o.Orders.DueOrders(ctx, order.StateClosing, order.DueCursor{}, x.w.o.Now(), headOfLine)
 	if err == nil {
 		waiting, err = x.sound(ctx, waiting) // the dead do not wait
 	}
@@ -247,7 +275,7 @@ func (x *expiry) sound(ctx context.Context, due []order.Due) ([]order.Due, error
 	}
 	good := make([]order.Due, 0, len(due))
 	for _, d := range due {
-		if _, failed := known[d.OrderNo]; !failed {
+		if _, failed := known[d.Key]; !failed {
 			good = append(good, d)
 		}
 	}
@@ -271,7 +299,7 @@ func (x *expiry) anyFailed(ctx context.Context) (bool, error) {
 func keysOf(due []order.Due) []string {
 	nos := make([]string, len(due))
 	for i, d := range due {
-		nos[i] = d.OrderNo
+		nos[i] = d.Key
 	}
 	return nos
 }
@@ -290,7 +318,7 @@ func (x *expiry) settle(ctx context.Context, page []order.Due, errs []error) err
 			continue
 		}
 		if isFailure(err) {
-			failed = append(failed, Failure{Type: TypeExpire, Key: page[i].OrderNo, Cause: err})
+			failed = append(failed, Failure{Type: TypeExpire, Key: page[i].Key, Cause: err})
 		} else {
 			again = err
 		}
@@ -330,7 +358,7 @@ func (x *expiry) walkLine(ctx context.Context) (more bool) {
 	defer x.lineOpen.Store(false)
 	end := time.Now().Add(lineTime) // a duration only, never stored
 	for after := (order.DueCursor{}); ctx.Err() == nil; {
-		page, err := x.w.o.Orders.DueOrders(ctx, order.Closing, after, x.w.o.Now(), x.most())
+		page, err := x.w.o.Orders.DueOrders(ctx, order.StateClosing, after, x.w.o.Now(), x.most())
 		if err != nil {
 			if ctx.Err() == nil {
 				x.w.o.Log.Warn("cannot read who waits to be closed", "err", err)
@@ -373,13 +401,13 @@ func (x *expiry) serve(ctx context.Context, page []order.Due) {
 	page, err := x.sound(ctx, page)
 	if err == nil && len(page) > 0 {
 		err = x.run(ctx, page, func(page []order.Due) []error {
-			return x.w.o.Orders.ExpireAll(ctx, page, cause("line", ""), func(ctx context.Context, n int) error {
+			return x.closeDue(ctx, page, cause("line", ""), func(ctx context.Context, n int) error {
 				defer admitted()
 				return x.admit(ctx, n)
 			})
 		})
 	}
 	if err != nil && isFailure(err) {
-		x.w.o.Log.Warn("closing orders not done", "orders", len(page), "first", page[0].OrderNo, "err", err)
+		x.w.o.Log.Warn("closing orders not done", "orders", len(page), "first", page[0].Key, "err", err)
 	}
 }

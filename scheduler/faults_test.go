@@ -61,8 +61,8 @@ func TestRestoredRedisBringsOldTasks(t *testing.T) {
 	server := sqldbtest.RedisServer(t)
 	s := newShop(dueIn(20, time.Now().Add(time.Second)))
 	q, w := newWorker(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
-	for no, at := range s.due {
-		q.CloseAt(no, 1, at)
+	for _, at := range s.due {
+		q.WakeAt(at)
 	}
 	client := direct(t, server.Addr)
 	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
@@ -103,8 +103,8 @@ func TestRedisSplitBrain(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	s := newShop(dueIn(30, time.Now().Add(2*time.Second)))
 	q, _ := start(t, "redis://"+proxy.Addr()+"/0", s)
-	for no, at := range s.due {
-		q.CloseAt(no, 1, at)
+	for _, at := range s.due {
+		q.WakeAt(at)
 	}
 	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
 	proxy.Switch(two.Addr)
@@ -127,8 +127,8 @@ func TestFullRedis(t *testing.T) {
 	}
 	s := newShop(dueIn(20, time.Now().Add(300*time.Millisecond)))
 	q, _ := start(t, server.URL(), s)
-	for no, at := range s.due {
-		q.CloseAt(no, 1, at)
+	for _, at := range s.due {
+		q.WakeAt(at)
 	}
 	wait(t, "orders end while Redis takes nothing", 15*time.Second, func() bool { return s.left() == 0 })
 	s.ranOnce(t)
@@ -144,8 +144,8 @@ func TestEvictedTasks(t *testing.T) {
 		s.due[no] = s.due[no].Add(time.Duration(i) * 100 * time.Millisecond)
 	}
 	q, _ := start(t, server.URL(), s)
-	for no, at := range s.due {
-		q.CloseAt(no, 1, at)
+	for _, at := range s.due {
+		q.WakeAt(at)
 	}
 	client := direct(t, server.Addr)
 	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 4 })
@@ -217,8 +217,8 @@ func TestHerdAfterAnOutage(t *testing.T) {
 		return nil
 	}
 	q, w := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: 500 * time.Millisecond, CloseRate: rate})
-	for no, at := range s.due {
-		q.CloseAt(no, 1, at)
+	for _, at := range s.due {
+		q.WakeAt(at)
 	}
 	run(t, w)
 	wait(t, "the herd ends", outage+time.Duration(float64(herd)/rate*2)*time.Second+20*time.Second, func() bool { return s.left() == 0 })

@@ -20,7 +20,7 @@ func (q *Queue) Missing(ctx context.Context, orders Orders) (Missing, error) {
 	var m Missing
 	slots := map[int64]bool{}
 	now := q.now()
-	for _, state := range []order.State{order.Pending, order.Closing} {
+	for _, state := range []order.State{order.StatePending, order.StateClosing} {
 		if err := eachSlot(ctx, orders, state, now, now.Add(rearmAhead), func(slot int64) { slots[slot] = true }); err != nil {
 			return m, fmt.Errorf("compare wake-ups: %w", err)
 		}

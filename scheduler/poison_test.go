@@ -45,7 +45,7 @@ func TestPoisonTasks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q.CloseAt("good", 1, due)
+	q.WakeAt(due)
 	run(t, w)
 	wait(t, "the good one runs", 30*time.Second, func() bool { return s.left() == 0 })
 	t.Logf("%s late behind a thousand broken tasks", time.Since(due))

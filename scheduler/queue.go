@@ -136,11 +136,11 @@ func NewQueue(client redis.UniversalClient, now func() time.Time, log *slog.Logg
 	return q
 }
 
-// CloseAt sets the wake-up of an order: that of the second in which it is due,
-// which all orders of that second share. It returns at once; a wake-up that
-// cannot be set is counted and left to the sweep. Nobody takes it back: the
+// WakeAt sets the wake-up of the orders that are due at a time: that of its
+// second, which all orders of that second share. It returns at once; a wake-up
+// that cannot be set is counted and left to the sweep. Nobody takes it back: an
 // order may be paid, but its second has others.
-func (q *Queue) CloseAt(_ string, _ int64, at time.Time) {
+func (q *Queue) WakeAt(at time.Time) {
 	if slot := slotOf(at); q.unset(slot) {
 		q.hand(arm{slot: slot})
 	}

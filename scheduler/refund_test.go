@@ -64,7 +64,7 @@ func TestRefundsHaveAQueueOfTheirOwn(t *testing.T) {
 	for i := range 200 {
 		no := fmt.Sprint("o", i)
 		s.due[no] = time.Now()
-		q.CloseAt(no, 1, time.Now())
+		q.WakeAt(time.Now())
 	}
 	wait(t, "the storm is queued", 10*time.Second, func() bool {
 		d, err := q.Depth()

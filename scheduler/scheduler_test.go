@@ -117,17 +117,23 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 	return nil
 }
 
-func (s *shop) ExpireAll(ctx context.Context, due []order.Due, why order.Cause, admit order.Admit) []error {
-	return expireEach(ctx, due, why, admit, s.Expire)
+// ClaimDue takes everybody's turn: what becomes of an order is said when it is closed.
+func (s *shop) ClaimDue(_ context.Context, due []order.Due, _ order.Cause) ([]order.Claim, []error) {
+	claims := make([]order.Claim, len(due))
+	for i := range due {
+		claims[i].Due = due[i]
+	}
+	return claims, make([]error, len(due))
 }
 
-func expireEach(ctx context.Context, due []order.Due, why order.Cause, admit order.Admit, expire func(context.Context, string, order.Cause) error) []error {
-	errs := make([]error, len(due))
-	err := admit(ctx, len(due))
-	for i, d := range due {
-		if errs[i] = err; err == nil {
-			errs[i] = expire(ctx, d.OrderNo, why)
-		}
+func (s *shop) CloseClaimed(ctx context.Context, claims []order.Claim, why order.Cause) []error {
+	return expireEach(ctx, claims, why, s.Expire)
+}
+
+func expireEach(ctx context.Context, claims []order.Claim, why order.Cause, expire func(context.Context, string, order.Cause) error) []error {
+	errs := make([]error, len(claims))
+	for i, c := range claims {
+		errs[i] = expire(ctx, c.Key, why)
 		if errors.Is(errs[i], order.ErrNotFound) || errors.As(errs[i], new(*order.NotDueError)) {
 			errs[i] = nil // somebody else has its turn
 		}
@@ -139,8 +145,8 @@ func (s *shop) AwaitClose(_ context.Context, due []order.Due, _ order.Cause) []e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range due {
-		if _, ok := s.due[d.OrderNo]; ok {
-			s.closing[d.OrderNo] = true
+		if _, ok := s.due[d.Key]; ok {
+			s.closing[d.Key] = true
 		}
 	}
 	return make([]error, len(due))
@@ -149,12 +155,12 @@ func (s *shop) AwaitClose(_ context.Context, due []order.Due, _ order.Cause) []e
 func (s *shop) DueOrders(_ context.Context, state order.State, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if state == order.Pending {
+	if state == order.StatePending {
 		s.looks++
 	}
 	in := map[string]time.Time{}
 	for no, at := range s.due {
-		if s.closing[no] == (state == order.Closing) {
+		if s.closing[no] == (state == order.StateClosing) {
 			in[no] = at
 		}
 	}
@@ -168,13 +174,13 @@ func (s *shop) DueOrders(_ context.Context, state order.State, after order.DueCu
 func page(due map[string]time.Time, after order.DueCursor, until time.Time, limit int) []order.Due {
 	var all []order.Due
 	for no, at := range due {
-		if at.After(until) || at.Before(after.At) || (at.Equal(after.At) && no <= after.OrderNo) {
+		if at.After(until) || at.Before(after.At) || (at.Equal(after.At) && no <= after.Key) {
 			continue
 		}
-		all = append(all, order.Due{OrderNo: no, At: at})
+		all = append(all, order.Due{Key: no, At: at})
 	}
 	slices.SortFunc(all, func(a, b order.Due) int {
-		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.OrderNo, b.OrderNo))
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Key, b.Key))
 	})
 	return all[:min(limit, len(all))]
 }
@@ -250,8 +256,8 @@ func TestOnTimeNeverEarly(t *testing.T) {
 		at[no] = d
 	}
 	q, _ := start(t, "redis://"+mini(t).Addr(), s)
-	for no, d := range at {
-		q.CloseAt(no, 1, d)
+	for _, d := range at {
+		q.WakeAt(d)
 	}
 	wait(t, "all due orders run", 10*time.Second, func() bool { return s.left() == 0 })
 	if s.early != 0 {
@@ -266,7 +272,7 @@ func TestRedisAwayFromTheStart(t *testing.T) {
 	q, _ := start(t, "redis://127.0.0.1:1", s)
 	begin := time.Now()
 	for range 100 {
-		q.CloseAt("o1", 1, time.Now())
+		q.WakeAt(time.Now())
 	}
 	if took := time.Since(begin); took > 100*time.Millisecond {
 		t.Errorf("handing over took %s", took)
@@ -288,7 +294,7 @@ func TestRedisLosesEverything(t *testing.T) {
 	s := newShop(map[string]time.Time{"a": now.Add(1500 * time.Millisecond), "b": now.Add(1500 * time.Millisecond), "c": now.Add(4 * time.Second)})
 	q, _ := start(t, server.URL(), s)
 	for no := range s.due {
-		q.CloseAt(no, 1, s.due[no])
+		q.WakeAt(s.due[no])
 	}
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer client.Close()
@@ -317,7 +323,7 @@ func TestTaskOfADeadWorker(t *testing.T) {
 	defer client.Close()
 	due := time.Now()
 	q := NewQueue(client, time.Now, slog.New(slog.DiscardHandler), nil)
-	q.CloseAt("o1", 1, due)
+	q.WakeAt(due)
 	q.Close()
 	// What a kill −9 leaves: the id in "active" without anybody working on it.
 	id, queue := slotID(slotOf(due)), "asynq:{"+slotQueue(slotOf(due))+"}:"

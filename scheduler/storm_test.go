@@ -40,10 +40,10 @@ func TestUnknownDoesNotMultiplyTasks(t *testing.T) {
 			return nil
 		}
 		at := ceil(time.Now().Add(100 * time.Millisecond))
-		q.CloseAt(no, int64(n), at)
+		q.WakeAt(at)
 		return &order.ClosingError{At: at, Err: errors.New("no answer")}
 	}
-	q.CloseAt("o1", 1, s.due["o1"])
+	q.WakeAt(s.due["o1"])
 	run(t, w)
 	most := 0
 	wait(t, "answered in the fifth round", 15*time.Second, func() bool { most = max(most, tasks(t, q)); return s.left() == 0 })
@@ -69,8 +69,8 @@ func TestBacklogIsNotLoss(t *testing.T) {
 		}
 	}
 	q, w := newWorker(t, "redis://"+m.Addr(), s, Options{SweepEvery: 250 * time.Millisecond, CloseRate: 100, Concurrency: 8})
-	for no := range s.due {
-		q.CloseAt(no, 1, due)
+	for range s.due {
+		q.WakeAt(due)
 	}
 	wait(t, "the herd is in the queue", 10*time.Second, func() bool { return tasks(t, q) >= 1 })
 	run(t, w)
@@ -90,8 +90,8 @@ func TestPausedQueue(t *testing.T) {
 		s.due[fmt.Sprintf("o%03d", i)] = due
 	}
 	q, w := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: 100 * time.Millisecond, CloseRate: 1000, Concurrency: 4})
-	for no := range s.due {
-		q.CloseAt(no, 1, due)
+	for range s.due {
+		q.WakeAt(due)
 	}
 	wait(t, "tasks are in the queue", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
 	for _, queue := range slotQueues {
@@ -132,8 +132,8 @@ func TestHungRedis(t *testing.T) {
 	q, w := newWorker(t, "redis://"+hung(t), s, Options{SweepEvery: 200 * time.Millisecond})
 	run(t, w)
 	begin := time.Now()
-	for i := range armBuffer + 100 {
-		q.CloseAt(fmt.Sprint("x", i), 1, begin.Add(time.Hour))
+	for range armBuffer + 100 {
+		q.WakeAt(begin.Add(time.Hour))
 	}
 	if each := time.Since(begin) / armBuffer; each > time.Millisecond {
 		t.Errorf("handing over took %s each", each)
@@ -157,7 +157,7 @@ func TestStopWhileBusyAbortsNothing(t *testing.T) {
 			q, w := newWorker(t, url, s.shop, Options{SweepEvery: 100 * time.Millisecond})
 			w.o.Orders = s
 			if q != nil {
-				q.CloseAt("o1", 1, s.due["o1"])
+				q.WakeAt(s.due["o1"])
 			}
 			run(t, w)
 			<-s.begun
@@ -188,8 +188,8 @@ func (s *slow) Expire(ctx context.Context, no string, cause order.Cause) error {
 	return s.shop.Expire(ctx, no, cause)
 }
 
-func (s *slow) ExpireAll(ctx context.Context, due []order.Due, why order.Cause, admit order.Admit) []error {
-	return expireEach(ctx, due, why, admit, s.Expire)
+func (s *slow) CloseClaimed(ctx context.Context, claims []order.Claim, why order.Cause) []error {
+	return expireEach(ctx, claims, why, s.Expire)
 }
 
 // Deadlines of more than a day came out at two days, of more than two at two months, in an ordering program that
@@ -202,7 +202,7 @@ func TestDeadlinesBeyondADay(t *testing.T) {
 	now := time.Now()
 	waits := []time.Duration{time.Minute, 24*time.Hour + time.Minute, 48*time.Hour + 300*time.Millisecond, 75 * 24 * time.Hour}
 	for _, d := range waits {
-		q.CloseAt("o", 1, now.Add(d))
+		q.WakeAt(now.Add(d))
 	}
 	q.Close()
 	for _, d := range waits {
@@ -223,7 +223,7 @@ func TestMissing(t *testing.T) {
 	q, _ := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: time.Hour})
 	at := time.Now().Add(time.Minute)
 	s.due["armed"], s.due["with it"], s.due["forgotten"] = at, at, at.Add(2*time.Second)
-	q.CloseAt("armed", 1, at)
+	q.WakeAt(at)
 	wait(t, "armed", 5*time.Second, func() bool { return tasks(t, q) == 1 })
 	if got, err := q.Missing(t.Context(), s); err != nil || got != (Missing{Due: 2, Missing: 1}) {
 		t.Errorf("%+v %v", got, err)
@@ -266,7 +266,7 @@ func TestSlotIsCutIntoParts(t *testing.T) {
 		run(t, w)
 		queues[i] = q
 	}
-	queues[0].CloseAt("any", 1, due)
+	queues[0].WakeAt(due)
 	wait(t, "all parts are through", 20*time.Second, func() bool { return s.left() == 0 })
 	wait(t, "no task stays behind", 5*time.Second, func() bool { return tasks(t, queues[0]) == 0 })
 	s.ranOnce(t)
@@ -279,12 +279,12 @@ func TestSecondIsSetOnce(t *testing.T) {
 	at := time.Now().Add(time.Hour).Truncate(time.Second)
 	calls := m.CommandCount()
 	for i := range 10_000 {
-		q.CloseAt(fmt.Sprint("o", i), 1, at.Add(-time.Duration(i%1000)*time.Millisecond))
+		q.WakeAt(at.Add(-time.Duration(i%1000) * time.Millisecond))
 	}
 	wait(t, "set", 5*time.Second, func() bool { return tasks(t, q) == 1 })
 	q.forget() // Redis has lost it
 	before := m.CommandCount()
-	q.CloseAt("o", 1, at)
+	q.WakeAt(at)
 	wait(t, "set again", 5*time.Second, func() bool { return m.CommandCount() > before })
 	if n := before - calls; n > 50 { // waiting asks too
 		t.Errorf("%d calls of Redis", n)

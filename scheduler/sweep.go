@@ -132,9 +132,9 @@ func epochKey(queue string) string { return "orderd:epoch:{" + queue + "}" }
 // order per slot, however many there are.
 func (s *sweep) arm(ctx context.Context, ahead time.Duration) {
 	now := s.w.o.Now()
-	for _, state := range []order.State{order.Pending, order.Closing} {
+	for _, state := range []order.State{order.StatePending, order.StateClosing} {
 		err := eachSlot(ctx, s.w.o.Orders, state, now, now.Add(ahead), func(slot int64) {
-			s.w.o.Queue.CloseAt("", 0, time.Unix(slot, 0))
+			s.w.o.Queue.WakeAt(time.Unix(slot, 0))
 		})
 		if err != nil && ctx.Err() == nil {
 			s.w.o.Log.Warn("sweep: cannot read what comes due", "err", err)
@@ -162,7 +162,7 @@ func (s *sweep) overdue(ctx context.Context, until time.Time) {
 	var failed failures
 	var running sync.WaitGroup
 	find := func(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
-		return s.w.o.Orders.DueOrders(ctx, order.Pending, after, until, limit)
+		return s.w.o.Orders.DueOrders(ctx, order.StatePending, after, until, limit)
 	}
 	slots := make(chan struct{}, pagesAtOne)
 	s.cursor = s.pages(ctx, find, s.cursor, until, partSize, func(page []order.Due) bool {
@@ -176,7 +176,7 @@ func (s *sweep) overdue(ctx context.Context, until time.Time) {
 			defer func() { <-slots }()
 			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait) // a stop does not cut off what was begun
 			defer cancel()
-			failed.add(page[0].OrderNo, s.w.expiry.take(run, page, cause("sweep", "")))
+			failed.add(page[0].Key, s.w.expiry.take(run, page, cause("sweep", "")))
 		})
 		return true
 	})
@@ -267,7 +267,7 @@ func (s *sweep) refunds(ctx context.Context, until time.Time) {
 			defer func() { <-slots }()
 			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
 			defer cancel()
-			failed.add(d.OrderNo, s.w.one(run, Failure{Type: TypeRefund, Key: d.OrderNo}, cause("sweep", "")))
+			failed.add(d.Key, s.w.one(run, Failure{Type: TypeRefund, Key: d.Key}, cause("sweep", "")))
 		})
 		return true
 	})

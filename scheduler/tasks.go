@@ -76,10 +76,10 @@ type mark struct {
 	OrderNo string `json:"order_no"`
 }
 
-func markOf(c order.DueCursor) *mark { return &mark{At: c.At.UnixMilli(), OrderNo: c.OrderNo} }
+func markOf(c order.DueCursor) *mark { return &mark{At: c.At.UnixMilli(), OrderNo: c.Key} }
 
 func (m *mark) cursor() order.DueCursor {
-	return order.DueCursor{At: time.UnixMilli(m.At), OrderNo: m.OrderNo}
+	return order.DueCursor{At: time.UnixMilli(m.At), Key: m.OrderNo}
 }
 
 // key is what the task is about, when it is one thing.

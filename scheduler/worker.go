@@ -17,9 +17,12 @@ import (
 
 // Orders is what the scheduler needs of orders.
 type Orders interface {
-	// ExpireAll looks at a page of orders whose time may have come
-	// (order.Service.ExpireAll).
-	ExpireAll(ctx context.Context, page []order.Due, cause order.Cause, admit order.Admit) []error
+	// ClaimDue takes the turn of a page of orders whose time may have come
+	// (order.Service.ClaimDue).
+	ClaimDue(ctx context.Context, page []order.Due, cause order.Cause) ([]order.Claim, []error)
+	// CloseClaimed asks WeChat Pay about those whose turn was taken
+	// (order.Service.CloseClaimed).
+	CloseClaimed(ctx context.Context, claims []order.Claim, cause order.Cause) []error
 	// AwaitClose puts a page of unpaid orders in line (order.Service.AwaitClose).
 	AwaitClose(ctx context.Context, page []order.Due, cause order.Cause) []error
 	// DueOrders pages through the orders due by until (order.Service.DueOrders).
@@ -238,7 +241,7 @@ func (w *Worker) later(ctx context.Context, t *asynq.Task, at time.Time, why err
 		if p.Slot == slotOf(at) { // its own second, and too early
 			return why
 		}
-		w.o.Queue.CloseAt(p.OrderNo, p.Version, at)
+		w.o.Queue.WakeAt(at)
 		return nil
 	}
 	next := wakeID(p.OutRefundNo, at)
@@ -299,7 +302,7 @@ func (w *Worker) retry(ctx context.Context, of Failure, why order.Cause) (err er
 	case TypeExpire:
 		// As a page of one: a turn at WeChat Pay is taken when it is known that it
 		// is needed.
-		err = w.o.Orders.ExpireAll(ctx, []order.Due{{OrderNo: of.Key, State: order.Pending, Version: 1}}, why, w.expiry.admit)[0]
+		err = w.expiry.closeDue(ctx, []order.Due{{Key: of.Key, State: order.StatePending, Version: 1}}, why, w.expiry.admit)[0]
 	case TypeRefund:
 		if err = throttle(ctx, w.refunds, of.Key); err == nil {
 			err = w.o.Orders.Refund(ctx, of.Key, why)
@@ -325,7 +328,7 @@ func throttle(ctx context.Context, l *rate.Limiter, what string) error {
 }
 
 func cause(kind, id string) order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ByScheduler, ID: "worker"}, Type: kind, ID: id}
+	return order.Cause{Actor: order.Actor{Type: order.ActorScheduler, ID: "worker"}, Type: kind, ID: id}
 }
 
 // sleep waits and reports false when ctx ended first.

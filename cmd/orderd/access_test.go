@@ -13,9 +13,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/cmd/orderd/console"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
-	"orderd/order/console"
 	"orderd/order/orderhttp"
 	"orderd/payment/wechatsim"
 )
@@ -110,7 +110,7 @@ func (h *house) orderOf(t *testing.T, who string) ids {
 		t.Fatal(err)
 	}
 	var paid order.Order
-	for end := time.Now().Add(10 * time.Second); paid.State != order.Paid; {
+	for end := time.Now().Add(10 * time.Second); paid.State != order.StatePaid; {
 		var err error
 		if paid, err = h.orders.Find(t.Context(), o.OrderNo); err != nil || time.Now().After(end) {
 			t.Fatal("not paid: ", paid.State, err)

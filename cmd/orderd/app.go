@@ -16,10 +16,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orderd/cmd/orderd/console"
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/order"
-	"orderd/order/console"
 	"orderd/order/orderhttp"
 	"orderd/payment"
 	"orderd/payment/reconcile"

@@ -155,7 +155,7 @@ func (p *population) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		open := b.Open[order.Pending] + b.Open[order.Closing] + refunds.Count[order.RefundOwed] + refunds.Count[order.RefundProcessing]
+		open := b.Open[order.StatePending] + b.Open[order.StateClosing] + refunds.Count[order.RefundStateOwed] + refunds.Count[order.RefundStateProcessing]
 		if open == 0 {
 			p.progress("done")
 			fmt.Fprintln(p.show.t.Err)
@@ -338,8 +338,8 @@ func (b *buyer) pays() error {
 	if !b.sim(wechatsim.PayOptions{Notify: true}) {
 		return nil
 	}
-	st, err := b.await(longEnough, order.Paid)
-	if st == order.Paid {
+	st, err := b.await(longEnough, order.StatePaid)
+	if st == order.StatePaid {
 		b.paid.Add(1)
 	}
 	return err
@@ -352,8 +352,8 @@ func (b *buyer) paysTwiceTold() error {
 	if !b.sim(wechatsim.PayOptions{Notify: true, NotifyCount: 3}) {
 		return nil
 	}
-	st, err := b.await(longEnough, order.Paid)
-	if st == order.Paid {
+	st, err := b.await(longEnough, order.StatePaid)
+	if st == order.StatePaid {
 		b.paid.Add(1)
 		b.show.tell(raceDuplicate, b.no, "three callbacks at once: paid once")
 	}
@@ -367,8 +367,8 @@ func (b *buyer) paysUnheard() error {
 	if !b.sim(wechatsim.PayOptions{Notify: true, DropNotify: true}) {
 		return nil
 	}
-	st, err := b.await(longEnough, order.Paid)
-	if st == order.Paid {
+	st, err := b.await(longEnough, order.StatePaid)
+	if st == order.StatePaid {
 		b.paid.Add(1)
 		b.show.tell(raceLostCallback, b.no, "the callback never came: the close at the deadline was told 'paid', the order is kept")
 	}
@@ -388,8 +388,8 @@ func (b *buyer) paysAtTheLastInstant() error {
 	if err != nil {
 		return err
 	}
-	st, err := b.await(longEnough, order.Paid, order.Closed)
-	if st == order.Paid {
+	st, err := b.await(longEnough, order.StatePaid, order.StateClosed)
+	if st == order.StatePaid {
 		b.paid.Add(1)
 		b.show.tell(raceLastInstant, b.no, fmt.Sprintf("cancelled, and paid in that instant: cancel answered %d, the order is paid, its stock kept", status))
 	}
@@ -402,8 +402,8 @@ func (b *buyer) walksAway() error {
 			return tolerate(err)
 		}
 	}
-	st, err := b.await(longEnough, order.Closed)
-	if st == order.Closed {
+	st, err := b.await(longEnough, order.StateClosed)
+	if st == order.StateClosed {
 		b.show.tell(raceTimeout, b.no, "nobody paid: WeChat Pay closed it first, then its stock came back")
 	}
 	return err
@@ -428,8 +428,8 @@ func (b *buyer) cancelsTwice() error {
 		wg.Go(func() { _, errs[i] = b.cancel() })
 	}
 	wg.Wait()
-	st, err := b.await(longEnough, order.Closed)
-	if st == order.Closed {
+	st, err := b.await(longEnough, order.StateClosed)
+	if st == order.StateClosed {
 		b.closed.Add(1)
 		b.show.tell(raceDoubleCancel, b.no, "cancelled twice at once: closed once, its stock came back once")
 	}
@@ -445,7 +445,7 @@ func (b *buyer) cancelsWhilePaying() error {
 	wg.Go(func() { b.sim(wechatsim.PayOptions{Notify: true}) })
 	wg.Go(func() { _, cancelErr = b.cancel() })
 	wg.Wait()
-	st, err := b.await(longEnough, order.Paid, order.Closed)
+	st, err := b.await(longEnough, order.StatePaid, order.StateClosed)
 	b.show.tell(racePayCancel, b.no, fmt.Sprintf("paid and cancelled at once: whoever won at WeChat Pay won here: %s", st))
 	return errors.Join(cancelErr, err)
 }
@@ -457,13 +457,13 @@ func (b *buyer) paysTooLate() error {
 	if _, err := b.cancel(); err != nil {
 		return err
 	}
-	if st, err := b.await(longEnough, order.Closed); err != nil || st != order.Closed {
+	if st, err := b.await(longEnough, order.StateClosed); err != nil || st != order.StateClosed {
 		return err
 	}
 	b.closed.Add(1)
 	b.sim(wechatsim.PayOptions{Notify: true, Force: true}) // against WeChat's own promise
-	st, err := b.await(longEnough, order.Refunded)
-	if st == order.Refunded {
+	st, err := b.await(longEnough, order.StateRefunded)
+	if st == order.StateRefunded {
 		b.show.tell(raceLate, b.no, "money came for a closed order: recorded, sent back by itself, once; no stock touched")
 	}
 	return err
@@ -482,8 +482,8 @@ func (b *buyer) cancelsUnheard() error {
 	if err != nil {
 		return err
 	}
-	st, err := b.await(longEnough, order.Closed)
-	if st == order.Closed {
+	st, err := b.await(longEnough, order.StateClosed)
+	if st == order.StateClosed {
 		b.closed.Add(1)
 		b.show.tell(raceLostClose, b.no, fmt.Sprintf("WeChat Pay closed it, the answer was lost: %d, stock stayed reserved until it was asked again and proven", status))
 	}
@@ -496,8 +496,8 @@ func (b *buyer) returns() error {
 	if err != nil || no == "" {
 		return tolerate(err)
 	}
-	st, err := b.await(longEnough, order.Refunded)
-	if err != nil || st != order.Refunded {
+	st, err := b.await(longEnough, order.StateRefunded)
+	if err != nil || st != order.StateRefunded {
 		return err
 	}
 	if err := b.a.sim.NotifyRefund(no, wechatsim.NotifyOptions{Count: 3}); err != nil {
@@ -514,8 +514,8 @@ func (b *buyer) returnsUnheard() error {
 	if err != nil || no == "" {
 		return tolerate(err)
 	}
-	st, err := b.await(longEnough, order.Refunded)
-	if st == order.Refunded {
+	st, err := b.await(longEnough, order.StateRefunded)
+	if st == order.StateRefunded {
 		r, _ := b.a.sim.Refund(no)
 		b.show.tell(raceLostRefund, b.no, fmt.Sprintf("WeChat Pay took the refund, the answer was lost: sent %d times under one number, paid once", r.Requests))
 	}

@@ -208,7 +208,7 @@ func (h *house) flows(t *testing.T) {
 	ask(200, "admin", "finance", "POST", "/admin/v1/refunds/"+a.refund+"/approve", `{"reason":"fine"}`)
 	until(t, "the refund to be paid out", func() bool {
 		r, err := h.orders.FindRefund(t.Context(), a.refund)
-		return err == nil && r.State == order.RefundSucceeded
+		return err == nil && r.State == order.RefundStateSucceeded
 	})
 	ask(0, "admin", "finance", "POST", "/admin/v1/refunds/"+h.ids["customer B"].refund+"/reject", `{"reason":"worn"}`)
 	// Cancelled, and paid all the same; closed in time by the worker; WeChat away.
@@ -222,7 +222,7 @@ func (h *house) flows(t *testing.T) {
 	late := o.OrderNo
 	until(t, "the late payment to be taken in", func() bool {
 		found, err := h.orders.Find(t.Context(), late)
-		return err == nil && (found.State == order.Late || found.State == order.Refunded)
+		return err == nil && (found.State == order.StateLate || found.State == order.StateRefunded)
 	})
 	if err := h.sim.AddFault(wechatsim.Fault{Endpoint: "prepay", OutTradeNo: "*", Kind: wechatsim.FaultBadSignature, Count: 1}); err != nil {
 		t.Fatal(err)

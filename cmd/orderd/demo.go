@@ -226,7 +226,7 @@ func summarize(ctx context.Context, a *app) (s summary, wrong []string, err erro
 				return s, nil, err
 			}
 			s.count(whole)
-			if whole.State == order.Paid || whole.State == order.Pending || whole.State == order.Closing {
+			if whole.State == order.StatePaid || whole.State == order.StatePending || whole.State == order.StateClosing {
 				for _, it := range whole.Items {
 					held[it.SkuID] += it.Quantity
 				}
@@ -257,19 +257,19 @@ func (s *summary) count(o order.Order) {
 	s.placed++
 	s.refunds += int64(len(o.Refunds))
 	switch o.State {
-	case order.Paid:
+	case order.StatePaid:
 		s.paid++
-	case order.Closed, order.Late:
-		if o.CloseReason == order.CloseTimeout {
+	case order.StateClosed, order.StateLate:
+		if o.CloseReason == order.CloseReasonTimeout {
 			s.byTimeout++
 		} else {
 			s.byCancel++
 		}
-	case order.Refunded:
+	case order.StateRefunded:
 		if o.CloseReason == "" { // paid, and the money went back
 			s.paid++
 		}
-	case order.Pending, order.Closing, order.Refunding:
+	case order.StatePending, order.StateClosing, order.StateRefunding:
 	}
 }
 
@@ -278,7 +278,7 @@ func (s *summary) count(o order.Order) {
 // every refund must be the same on both sides.
 func compare(o order.Order, sim *simulator) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	if o.State == order.Pending || o.State == order.Closing || o.State == order.Refunding {
+	if o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding {
 		say("%s is still %s", o.OrderNo, o.State)
 	}
 	back := map[string]int64{} // by payment, as WeChat Pay has it
@@ -287,10 +287,10 @@ func compare(o order.Order, sim *simulator) (wrong []string) {
 		switch {
 		case known && there.State == wechatsim.StateSuccess:
 			back[there.TransactionID] += there.Amount
-			if r.State != order.RefundSucceeded || there.Amount != int64(r.Amount) {
+			if r.State != order.RefundStateSucceeded || there.Amount != int64(r.Amount) {
 				say("refund %s of %s yuan is %s, WeChat Pay has paid %d fen back", r.OutRefundNo, r.Amount, r.State, there.Amount)
 			}
-		case r.State == order.RefundSucceeded:
+		case r.State == order.RefundStateSucceeded:
 			say("refund %s has succeeded, WeChat Pay says %q", r.OutRefundNo, there.State)
 		}
 	}
@@ -301,13 +301,13 @@ func compare(o order.Order, sim *simulator) (wrong []string) {
 		}
 		paidThere := trade.State == wechatsim.StateSuccess || trade.State == wechatsim.StateRefund
 		switch {
-		case paidThere && o.State != order.Paid && back[trade.TransactionID] == 0 && len(o.Refunds) == 0:
+		case paidThere && o.State != order.StatePaid && back[trade.TransactionID] == 0 && len(o.Refunds) == 0:
 			say("%s is %s, WeChat Pay holds its money", o.OrderNo, o.State)
-		case paidThere && o.State == order.Refunded && back[trade.TransactionID] != trade.Total:
+		case paidThere && o.State == order.StateRefunded && back[trade.TransactionID] != trade.Total:
 			say("%s is refunded, WeChat Pay has paid %d of %d fen back", o.OrderNo, back[trade.TransactionID], trade.Total)
-		case !paidThere && o.State == order.Paid && len(o.Attempts) == 1:
+		case !paidThere && o.State == order.StatePaid && len(o.Attempts) == 1:
 			say("%s is paid, WeChat Pay says %s", o.OrderNo, trade.State)
-		case o.State == order.Closed && trade.State == wechatsim.StateNotPay:
+		case o.State == order.StateClosed && trade.State == wechatsim.StateNotPay:
 			say("%s is closed and still payable at WeChat Pay", o.OrderNo)
 		}
 	}

@@ -144,7 +144,7 @@ func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
 		if err != nil {
 			return err
 		}
-		f := sqldb.Finding{ID: "timeouts.overdue", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d of %d open orders", b.Overdue, b.Open[order.Pending]+b.Open[order.Closing])}
+		f := sqldb.Finding{ID: "timeouts.overdue", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d of %d open orders", b.Overdue, b.Open[order.StatePending]+b.Open[order.StateClosing])}
 		if !b.Oldest.IsZero() && time.Since(b.Oldest) > time.Minute {
 			f.Level, f.Why, f.Fix = sqldb.LevelWarn, "their stock is reserved for longer than it should be; the oldest waits since "+stamp(b.Oldest), "is a worker running ('orderd serve') and WeChat Pay reachable?"
 		}

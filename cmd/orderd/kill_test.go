@@ -256,7 +256,7 @@ func settled(t *testing.T, dsn string, orders int) {
 			if err != nil {
 				return err
 			}
-			open := b.Open[order.Pending] + b.Open[order.Closing]
+			open := b.Open[order.StatePending] + b.Open[order.StateClosing]
 			if open == 0 {
 				return nil
 			}

@@ -67,7 +67,7 @@ func TestMoneyEndToEnd(t *testing.T) {
 	}
 
 	no, unheard := paid("k1", wechatsim.PayOptions{Notify: true}), paid("k2", wechatsim.PayOptions{})
-	until("not paid", func() bool { return state(no) == order.Paid })
+	until("not paid", func() bool { return state(no) == order.StatePaid })
 	var refund struct {
 		No string `json:"out_refund_no"`
 	}
@@ -80,7 +80,7 @@ func TestMoneyEndToEnd(t *testing.T) {
 	want(exitOK, "approved", "refund", "approve", refund.No, "--reason", "fair", "--yes")
 	until("not refunded", func() bool {
 		r, err := a.orders.FindRefund(t.Context(), refund.No)
-		return err == nil && r.State == order.RefundSucceeded
+		return err == nil && r.State == order.RefundStateSucceeded
 	})
 	want(exitOK, "paid back", "refund", "get", refund.No)
 	want(exitFailed, "refund list", "refund", "get", "nobody")
@@ -88,7 +88,7 @@ func TestMoneyEndToEnd(t *testing.T) {
 
 	want(exitInvariant, "wechat.paid_is_held", "verify", "--wechat")
 	want(exitOK, "healed 1", "reconcile", "run", "--date", "today")
-	if state(unheard) != order.Paid {
+	if state(unheard) != order.StatePaid {
 		t.Errorf("the bill did not heal: %s", state(unheard))
 	}
 	want(exitOK, "wechat.refunds_agree", "verify", "--wechat")

@@ -111,7 +111,7 @@ func TestServeEndToEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.State == order.Paid {
+		if got.State == order.StatePaid {
 			break
 		}
 		if time.Now().After(deadline) {

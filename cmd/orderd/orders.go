@@ -119,7 +119,7 @@ func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error
 }
 
 func cliCause() order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ByOperator, ID: byWhom()}, Type: "cli"}
+	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: byWhom()}, Type: "cli"}
 }
 
 type orderClose struct {
@@ -142,7 +142,7 @@ func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		if o.State == order.Closing {
+		if o.State == order.StateClosing {
 			fmt.Fprintln(t.Err, "WeChat Pay gave no usable answer: nothing moved, a running 'orderd serve' asks again")
 		}
 		return c.showOrder(t, o)

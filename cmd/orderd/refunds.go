@@ -48,7 +48,7 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 		if next != "" {
 			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
 		}
-		return c.show(t, append([]order.RefundRow{}, rows...), func(w io.Writer) {
+		return c.show(t, append([]order.Refund{}, rows...), func(w io.Writer) {
 			fmt.Fprintln(w, "REFUND\tSTATE\tAMOUNT\tOF\tWHY\tASKED BY\tASKED\tPROBLEM")
 			for _, r := range rows {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason,
@@ -63,7 +63,7 @@ type oneRefund struct {
 	No string `arg:"" name:"out-refund-no" help:"Refund number."`
 }
 
-func (c oneRefund) showRefund(t *terminal, r order.RefundRow) error {
+func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 	return c.show(t, r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason)
 		fmt.Fprintf(w, "order\t%s\n", r.OrderNo)
@@ -79,7 +79,7 @@ func (c oneRefund) showRefund(t *terminal, r order.RefundRow) error {
 		for _, a := range r.Approvals {
 			fmt.Fprintf(w, "approved\t%s by %s: %s\n", stamp(a.At), a.Approver, a.Reason)
 		}
-		if r.State == order.RefundPending {
+		if r.State == order.RefundStatePending {
 			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", r.ApprovalsNeeded-len(r.Approvals))
 		}
 		if r.DecidedBy != "" {
@@ -106,15 +106,15 @@ func (c oneRefund) showRefund(t *terminal, r order.RefundRow) error {
 // nextStep tells an operator what a state asks of him.
 func nextStep(s order.RefundState) string {
 	switch s {
-	case order.RefundPending:
+	case order.RefundStatePending:
 		return "orderd refund approve NO --reason …, or reject"
-	case order.RefundAbnormal:
+	case order.RefundStateAbnormal:
 		return "the buyer's account takes no money: handle it on the merchant platform, then 'orderd refund retry NO'; or pay it another way, then 'orderd refund by-hand NO'"
-	case order.RefundRefused:
+	case order.RefundStateRefused:
 		return "see the problem; 'orderd refund retry NO' when it is mended, 'cancel' to give it up, 'by-hand' when it was paid another way"
-	case order.RefundHeld:
+	case order.RefundStateHeld:
 		return "it was not made here: settle the difference it makes in the reconciliation"
-	case order.RefundOwed, order.RefundProcessing, order.RefundSucceeded, order.RefundClosed, order.RefundRejected, order.RefundCancelled, order.RefundByHand:
+	case order.RefundStateOwed, order.RefundStateProcessing, order.RefundStateSucceeded, order.RefundStateClosed, order.RefundStateRejected, order.RefundStateCancelled, order.RefundStateByHand:
 	}
 	return ""
 }
@@ -191,7 +191,7 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 		if err != nil {
 			return err
 		}
-		if event == order.RetryRefund { // here and now, whether or not a worker runs
+		if event == order.RefundEventRetry { // here and now, whether or not a worker runs
 			if err := co.orders.Refund(ctx, c.No, cliCause()); err != nil {
 				return err
 			}
@@ -211,25 +211,25 @@ type refundByHand struct{ refundDecision }
 
 // Run approves.
 func (c *refundApprove) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.ApproveRefund, "Send the money of "+c.No+" back?")
+	return c.decide(ctx, s, t, order.RefundEventApprove, "Send the money of "+c.No+" back?")
 }
 
 // Run rejects.
 func (c *refundReject) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RejectRefund, "Reject "+c.No+"?")
+	return c.decide(ctx, s, t, order.RefundEventReject, "Reject "+c.No+"?")
 }
 
 // Run asks WeChat Pay again.
 func (c *refundRetry) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RetryRefund, "Ask WeChat Pay again about "+c.No+"?")
+	return c.decide(ctx, s, t, order.RefundEventRetry, "Ask WeChat Pay again about "+c.No+"?")
 }
 
 // Run gives a refund up.
 func (c *refundCancel) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.CancelRefund, "Give "+c.No+" up? The buyer keeps nothing of it.")
+	return c.decide(ctx, s, t, order.RefundEventCancel, "Give "+c.No+" up? The buyer keeps nothing of it.")
 }
 
 // Run books what a person vouches for.
 func (c *refundByHand) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.SettleByHand, "Book "+c.No+" as paid back outside WeChat Pay?")
+	return c.decide(ctx, s, t, order.RefundEventByHand, "Book "+c.No+" as paid back outside WeChat Pay?")
 }

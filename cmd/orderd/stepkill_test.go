@@ -387,7 +387,7 @@ func killPlacing(s *scene) {
 	second := s.post("/v1/orders", "k", twoMugs, http.StatusCreated)
 	want(s, "the order of the same key", second.OrderNo, first.OrderNo)
 	want(s, "orders", s.number(`SELECT COUNT(*) FROM orders`), 1)
-	s.is(first.OrderNo, order.Closed)
+	s.is(first.OrderNo, order.StateClosed)
 	want(s, "returns", s.returns(first.OrderNo), 1)
 	want(s, "on the shelf", s.onShelf(), shelved)
 	s.ends()
@@ -415,13 +415,13 @@ func killPrepaying(s *scene) {
 			if err := s.sim.Pay(again.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
 				s.t.Fatal(err)
 			}
-			s.is(o.OrderNo, order.Paid)
+			s.is(o.OrderNo, order.StatePaid)
 		} else {
 			s.post(path+"/cancel", "", `{"reason":"x"}`, http.StatusOK)
 		}
 	}
 	if way > 0 {
-		s.is(o.OrderNo, order.Closed)
+		s.is(o.OrderNo, order.StateClosed)
 		want(s, "returns", s.returns(o.OrderNo), 1)
 	}
 	want(s, "attempts", s.number(`SELECT COUNT(*) FROM payment_attempts`), 1)
@@ -445,14 +445,14 @@ func killNotified(s *scene) {
 		s.dies()
 		want(s, "accepted before the kill", accepted(), 0)
 	}
-	state, journal := order.Pending, int64(0)
+	state, journal := order.StatePending, int64(0)
 	if committed {
-		state, journal = order.Paid, 1
+		state, journal = order.StatePaid, 1
 	}
 	want(s, "state after the kill", s.find(o.OrderNo).State, state)
 	want(s, "journal after the kill", s.number(`SELECT COUNT(*) FROM payments`), journal)
 	s.start("ORDERD_PAY_WITHIN=5m")
-	s.is(o.OrderNo, order.Paid)
+	s.is(o.OrderNo, order.StatePaid)
 	s.until("WeChat Pay never had its 204", func() bool { return accepted() >= 1 })
 	want(s, "events", s.events(o.OrderNo, "payment.applied"), 1)
 	want(s, "journal", s.number(`SELECT COUNT(*) FROM payments`), 1)
@@ -478,9 +478,9 @@ func killClosing(s *scene) {
 		s.asks("/v1/orders/"+o.OrderNo+"/cancel", "", `{"reason":"x"}`)
 	}
 	s.dies()
-	state, returns := order.Closing, int64(0)
+	state, returns := order.StateClosing, int64(0)
 	if s.point.No == "20" {
-		state, returns = order.Closed, 1
+		state, returns = order.StateClosed, 1
 	}
 	want(s, "state after the kill", s.find(o.OrderNo).State, state)
 	want(s, "returns after the kill", s.returns(o.OrderNo), returns)
@@ -490,12 +490,12 @@ func killClosing(s *scene) {
 		there = wechatsim.StateNotPay
 	}
 	want(s, "at WeChat Pay after the kill", trade.State, there)
-	end, end2 := order.Closed, int64(1)
+	end, end2 := order.StateClosed, int64(1)
 	if s.point.No == "15" && s.round%2 == 1 { // the buyer is quicker than the second ask
 		if err := s.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Force: true}); err != nil {
 			s.t.Fatal(err)
 		}
-		end, end2 = order.Paid, 0
+		end, end2 = order.StatePaid, 0
 	}
 	s.start(within)
 	s.is(o.OrderNo, end)
@@ -526,7 +526,7 @@ func killRefunding(s *scene) {
 		trade, _ := s.sim.Trade(o.OutTradeNo)
 		no = "R" + trade.TransactionID
 	} else {
-		s.is(o.OrderNo, order.Paid)
+		s.is(o.OrderNo, order.StatePaid)
 		s.asks("/v1/orders/"+o.OrderNo+"/refunds", "r", ask)
 	}
 	s.dies()
@@ -573,7 +573,7 @@ func killReconciling(s *scene) {
 		paid = append(paid, o.OrderNo)
 	}
 	for _, no := range paid[:4] {
-		s.is(no, order.Paid)
+		s.is(no, order.StatePaid)
 	}
 	day := now.In(time.FixedZone("CST", 8*3600)).Format(time.DateOnly)
 	reconcile := func() {
@@ -634,7 +634,7 @@ func killSweeping(s *scene) {
 	s.dies()
 	s.start(soon)
 	for _, no := range nos {
-		s.is(no, order.Closed)
+		s.is(no, order.StateClosed)
 		want(s, "returns", s.returns(no), 1)
 		want(s, "closed in the timeline", s.events(no, "close.accepted"), 1)
 	}

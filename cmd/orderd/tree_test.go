@@ -43,8 +43,8 @@ var floats = map[string]string{
 	"cmd/orderd/config.go": "a rate of calls a second", "cmd/orderd/app.go": "the speed of the simulator", "cmd/orderd/embedded.go": "the speed of the simulator",
 	"cmd/orderd/sim.go": "the speed of the simulator", "cmd/orderd/doctor.go": "seconds between two clocks", "cmd/wechatsim/main.go": "the speed of the simulator",
 	"scheduler/worker.go": "a rate of calls a second", "scheduler/bucket.go": "a rate of calls a second", "scheduler/expire.go": "a rate of calls a second",
-	"order/console/console.go": "a rate of calls a second", "order/orderhttp/language.go": "the q of Accept-Language", "order/console/pprof.go": "seconds of a profile",
-	"order/console/metrics.go": "Prometheus knows no other number",
+	"cmd/orderd/console/console.go": "a rate of calls a second", "order/orderhttp/language.go": "the q of Accept-Language", "cmd/orderd/console/pprof.go": "seconds of a profile",
+	"cmd/orderd/console/metrics.go": "Prometheus knows no other number",
 }
 
 // A sum of money in a float is right until it is wrong by a fen.

@@ -14,9 +14,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"orderd/cmd/orderd/console"
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
-	"orderd/order/console"
 	"orderd/order/orderhttp"
 )
 

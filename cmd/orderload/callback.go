@@ -130,8 +130,8 @@ func paidTrade(no string) payment.Trade {
 }
 
 func settle(ctx context.Context, s *order.Service, no string) error {
-	got, err := s.Settle(ctx, paidTrade(no), order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: no})
-	if err == nil && got.Settled != order.Applied {
+	got, err := s.Settle(ctx, paidTrade(no), order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: no})
+	if err == nil && got.Settled != order.SettledApplied {
 		err = fmt.Errorf("settled %+v", got)
 	}
 	return err

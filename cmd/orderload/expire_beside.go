@@ -220,8 +220,8 @@ func (b *buyers) one(ctx context.Context, s *order.Service, i int) {
 	const tries = 10
 	no := b.st.crowd.no(i)
 	for try := 1; ; try++ {
-		got, err := s.Settle(ctx, paidTrade(no), order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: no})
-		if err == nil && (got.Settled == order.Applied || got.Settled == order.Repeated) {
+		got, err := s.Settle(ctx, paidTrade(no), order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: no})
+		if err == nil && (got.Settled == order.SettledApplied || got.Settled == order.SettledRepeated) {
 			b.taken.Add(1)
 			return
 		}

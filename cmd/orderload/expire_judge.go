@@ -160,11 +160,11 @@ GROUP BY state`, []any{st.crowd.no(1), st.crowd.no(st.crowd.n)}, func(rows *sql.
 			return err
 		}
 		switch state {
-		case order.Closed:
+		case order.StateClosed:
 			st.Outcome.Closed = int(n)
-		case order.Paid:
+		case order.StatePaid:
 			st.Outcome.Paid = int(n)
-		case order.Pending, order.Closing, order.Refunding, order.Refunded, order.Late:
+		case order.StatePending, order.StateClosing, order.StateRefunding, order.StateRefunded, order.StateLate:
 		}
 		st.Outcome.Tries += tries
 		st.Outcome.Twice += int(twice)

@@ -14,9 +14,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"orderd/cmd/orderd/console"
 	"orderd/migrations/sqldb"
 	"orderd/order"
-	"orderd/order/console"
 	"orderd/payment"
 	"orderd/scheduler"
 )
@@ -49,7 +49,7 @@ func newWatch() *watch { return &watch{Metrics: console.NewMetrics()} }
 
 // Transition counts.
 func (w *watch) Transition(from, to order.State, by order.ActorType) {
-	if to == order.Closed {
+	if to == order.StateClosed {
 		w.closed.Add(1)
 	}
 	w.Metrics.Transition(from, to, by)
@@ -100,7 +100,7 @@ func stormService(p part, tasks order.Tasks, now func() time.Time) (*order.Servi
 func (c crowd) arm(q *scheduler.Queue) {
 	for i := 1; i <= c.n; i++ {
 		if i == 1 || !c.due(i).Equal(c.due(i-1)) {
-			q.CloseAt(c.no(i), 1, c.due(i))
+			q.WakeAt(c.due(i))
 		}
 	}
 }
@@ -129,7 +129,7 @@ func startPerOrder(ctx context.Context, p part, c crowd) (*running, error) {
 		return nil, err
 	}
 	handler := asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
-		return orders.Expire(ctx, string(t.Payload()), order.Cause{Actor: order.Actor{Type: order.ByScheduler, ID: "storm"}, Type: "task", ID: string(t.Payload())})
+		return orders.Expire(ctx, string(t.Payload()), order.Cause{Actor: order.Actor{Type: order.ActorScheduler, ID: "storm"}, Type: "task", ID: string(t.Payload())})
 	})
 	servers := make([]*asynq.Server, perOrderQueues)
 	for i := range servers {

@@ -235,7 +235,7 @@ func (st *storm) ended(run *running) int {
 // open tells whether an order of the crowd is open. What is placed beside the
 // storm is due long after it.
 func (st *storm) open(ctx context.Context) (bool, error) {
-	for _, state := range []order.State{order.Pending, order.Closing} {
+	for _, state := range []order.State{order.StatePending, order.StateClosing} {
 		var one int
 		err := st.db.QueryRowContext(ctx, `SELECT 1
 FROM orders

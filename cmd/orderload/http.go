@@ -226,7 +226,7 @@ func (n *naiveOrders) Place(ctx context.Context, p order.Placement) (order.Place
 		if sqldb.Classify(err) == sqldb.ClassRetry {
 			continue
 		}
-		return order.Placed{Order: order.Order{OrderNo: no, CustomerID: p.CustomerID, State: order.Pending, Version: 1, Total: 100,
+		return order.Placed{Order: order.Order{OrderNo: no, CustomerID: p.CustomerID, State: order.StatePending, Version: 1, Total: 100,
 			Items: []order.Item{{LineNo: 1, SkuID: p.Lines[0].SkuID, Quantity: 1, UnitPrice: 100}}, CreatedAt: now, ExpireAt: now.Add(30 * time.Minute)}}, err
 	}
 }
@@ -234,7 +234,7 @@ func (n *naiveOrders) Place(ctx context.Context, p order.Placement) (order.Place
 // Settle settles in a transaction of its own.
 func (n *naiveOrders) Settle(ctx context.Context, t payment.Trade, _ order.Cause) (order.Settlement, error) {
 	no := t.OutTradeNo[:len(t.OutTradeNo)-3]
-	return order.Settlement{OrderNo: no, Settled: order.Applied, State: order.Paid}, naivePay(ctx, n.db, no)
+	return order.Settlement{OrderNo: no, Settled: order.SettledApplied, State: order.StatePaid}, naivePay(ctx, n.db, no)
 }
 
 // signer makes payment notifications as WeChat Pay would.

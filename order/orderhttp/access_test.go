@@ -164,9 +164,9 @@ func TestForeignOrderIsNotThere(t *testing.T) {
 				asked = r.CustomerID
 				return order.AskedRefund{}, order.ErrNotFound
 			}
-			w.refund = func(customer, _ string) (order.RefundRow, error) {
+			w.refund = func(customer, _ string) (order.Refund, error) {
 				asked = customer
-				return order.RefundRow{}, order.ErrRefundNotFound
+				return order.Refund{}, order.ErrRefundNotFound
 			}
 			rec := w.ask(t, method, pathOf(pattern), row.body, "Authorization", "Bearer "+token(t, "mallory", epoch), headerRequestID, "r1", headerKey, "k")
 			wantProblem(t, rec, 404, missing(pattern))

@@ -24,7 +24,7 @@ type Orders interface {
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
 	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
 	// FindOwnRefund gives ErrRefundNotFound for a refund of somebody else's order.
-	FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (order.RefundRow, error)
+	FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (order.Refund, error)
 }
 
 // Shelves shows what is on the shelf.
@@ -162,7 +162,7 @@ func customerOf(c echo.Context) string {
 
 // causeOf says in the timeline who asked and by which request.
 func causeOf(c echo.Context) order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ByCustomer, ID: customerOf(c)}, Type: "request", ID: RequestID(c)}
+	return order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request", ID: RequestID(c)}
 }
 
 func (a *api) openAPI(c echo.Context) error {

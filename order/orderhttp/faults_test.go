@@ -179,7 +179,7 @@ func (st *storm) end() {
 		if !st.acked[id] {
 			st.notify(trade)
 		}
-		if state := st.State(t, trade.OutTradeNo[:len(trade.OutTradeNo)-3]); state != order.Paid {
+		if state := st.State(t, trade.OutTradeNo[:len(trade.OutTradeNo)-3]); state != order.StatePaid {
 			t.Errorf("%s: acknowledged, and %s", trade.OutTradeNo, state)
 		}
 	}
@@ -357,7 +357,7 @@ func TestHeldRows(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s.State(t, o.OrderNo) != order.Pending || s.Available(t, "hot") != 100 {
+	if s.State(t, o.OrderNo) != order.StatePending || s.Available(t, "hot") != 100 {
 		t.Error("something moved under the locks")
 	}
 	if err := errors.Join(row.Rollback(), sku.Rollback()); err != nil {
@@ -370,7 +370,7 @@ func TestHeldRows(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s.State(t, o.OrderNo) != order.Paid || s.Available(t, "hot") != 95 {
+	if s.State(t, o.OrderNo) != order.StatePaid || s.Available(t, "hot") != 95 {
 		t.Error(s.State(t, o.OrderNo), s.Available(t, "hot"))
 	}
 }

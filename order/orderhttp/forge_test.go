@@ -262,11 +262,11 @@ func TestEveryFlippedBitIsRefusedOverHTTP(t *testing.T) {
 	astray.path = PathNotifyRefund
 	c := caller{addr: d.addr}
 	defer c.close()
-	if status := c.post(t, astray); status != 400 || d.State(t, o.OrderNo) != order.Pending {
+	if status := c.post(t, astray); status != 400 || d.State(t, o.OrderNo) != order.StatePending {
 		t.Errorf("a payment at the refunds' door: %d, %s", status, d.State(t, o.OrderNo))
 	}
 	d.believedOnce(t, paid)
-	if got := d.State(t, o.OrderNo); got != order.Paid {
+	if got := d.State(t, o.OrderNo); got != order.StatePaid {
 		t.Fatalf("the order is %s", got)
 	}
 
@@ -285,7 +285,7 @@ func TestEveryFlippedBitIsRefusedOverHTTP(t *testing.T) {
 		t.Errorf("a refund at the payments' door: %d", status)
 	}
 	d.believedOnce(t, back)
-	if got := d.State(t, o.OrderNo); got != order.Refunded {
+	if got := d.State(t, o.OrderNo); got != order.StateRefunded {
 		t.Errorf("the order is %s", got)
 	}
 }

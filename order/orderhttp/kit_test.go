@@ -51,7 +51,7 @@ type script struct {
 	skus     []stock.SKU
 	shelfErr error
 	asked    func(order.AskRefund) (order.AskedRefund, error)
-	refund   func(customer, no string) (order.RefundRow, error)
+	refund   func(customer, no string) (order.Refund, error)
 }
 
 func (s *script) called(what string) {
@@ -130,10 +130,10 @@ func (s *script) AskRefund(_ context.Context, r order.AskRefund) (order.AskedRef
 	return s.asked(r)
 }
 
-func (s *script) FindOwnRefund(_ context.Context, customer, no string) (order.RefundRow, error) {
+func (s *script) FindOwnRefund(_ context.Context, customer, no string) (order.Refund, error) {
 	s.called("find refund")
 	if s.refund == nil {
-		return order.RefundRow{}, s.unscripted("FindOwnRefund")
+		return order.Refund{}, s.unscripted("FindOwnRefund")
 	}
 	return s.refund(customer, no)
 }
@@ -263,7 +263,7 @@ func wantProblem(t testing.TB, rec *httptest.ResponseRecorder, status int, code 
 
 func pendingOrder() order.Order {
 	return order.Order{
-		OrderNo: someOrder, CustomerID: "c1", State: order.Pending, Version: 1, Total: 29800,
+		OrderNo: someOrder, CustomerID: "c1", State: order.StatePending, Version: 1, Total: 29800,
 		Items:     []order.Item{{LineNo: 1, SkuID: "1001", Quantity: 2, UnitPrice: 14900}},
 		CreatedAt: epoch, UpdatedAt: epoch, ExpireAt: epoch.Truncate(time.Second).Add(30*time.Minute + time.Second),
 		PlacedCause: "secret-cause",

@@ -163,7 +163,7 @@ func notified(c echo.Context, id string) order.Cause {
 	if !plain(id, maxNotifyID) {
 		id = RequestID(c)
 	}
-	return order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: id}
+	return order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: id}
 }
 
 func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (string, error) {

@@ -43,7 +43,7 @@ func (f *till) ParseNotification(h http.Header, body []byte) (payment.Notificati
 func (f *till) Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error) {
 	f.settles.Add(1)
 	if f.settled == nil {
-		return order.Settlement{Settled: order.Applied}, nil
+		return order.Settlement{Settled: order.SettledApplied}, nil
 	}
 	return f.settled(ctx, trade, cause)
 }
@@ -63,7 +63,7 @@ func (f *till) ParseRefund(h http.Header, body []byte) (payment.RefundNotificati
 func (f *till) SettleRefund(ctx context.Context, r payment.Refund, cause order.Cause) (order.RefundSettled, error) {
 	f.settles.Add(1)
 	if f.refunded == nil {
-		return order.RefundSettled{OutRefundNo: r.OutRefundNo, Outcome: order.RefundTaken}, nil
+		return order.RefundSettled{OutRefundNo: r.OutRefundNo, Outcome: order.RefundOutcomeApplied}, nil
 	}
 	return f.refunded(ctx, r, cause)
 }
@@ -104,10 +104,10 @@ func TestNotificationAnswers(t *testing.T) {
 		settles  int64
 		complain bool
 	}{
-		{"applied", nil, order.Applied, nil, 204, "applied", 1, false},
-		{"late", nil, order.Owed, nil, 204, "owed", 1, false},
-		{"wrong amount", nil, order.Held, nil, 204, "held", 1, false},
-		{"repeat", nil, order.Repeated, nil, 204, "repeated", 1, false},
+		{"applied", nil, order.SettledApplied, nil, 204, "applied", 1, false},
+		{"late", nil, order.SettledOwed, nil, 204, "owed", 1, false},
+		{"wrong amount", nil, order.SettledHeld, nil, 204, "held", 1, false},
+		{"repeat", nil, order.SettledRepeated, nil, 204, "repeated", 1, false},
 		{"forged", fmt.Errorf("serial: %w", payment.ErrBadSignature), "", nil, 401, "unsigned", 0, true},
 		{"probe", payment.ErrProbe, "", nil, 401, "probe", 0, false},
 		{"not JSON", fmt.Errorf("x: %w", payment.ErrMalformed), "", nil, 400, "malformed", 0, true},
@@ -139,7 +139,7 @@ func TestNotificationAnswers(t *testing.T) {
 		if (log.Len() > 0) != row.complain || strings.Contains(log.String()+rec.Body.String(), "canary") {
 			t.Errorf("%s: logged %s, answered %s", row.name, log, rec.Body)
 		}
-		want := order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: "n-1"}
+		want := order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: "n-1"}
 		if row.settles > 0 && cause != want {
 			t.Errorf("%s: cause %+v", row.name, cause)
 		}
@@ -179,7 +179,7 @@ func TestNotificationReachesTheParserUntouched(t *testing.T) {
 		if c.ID == "" || strings.ContainsAny(c.ID, " \n") {
 			t.Errorf("cause %q", c.ID)
 		}
-		return order.Settlement{Settled: order.Applied}, nil
+		return order.Settlement{Settled: order.SettledApplied}, nil
 	}
 	e, _, _ := newTill(t, f)
 	r := httptest.NewRequest("POST", PathNotifyPayment, strings.NewReader(body))
@@ -198,7 +198,7 @@ func TestNotificationBudget(t *testing.T) {
 		if at, ok := ctx.Deadline(); !ok || time.Until(at) > notifyBudget {
 			t.Errorf("deadline %s, %v", at, ok)
 		}
-		return order.Settlement{Settled: order.Applied}, ctx.Err()
+		return order.Settlement{Settled: order.SettledApplied}, ctx.Err()
 	}
 	e, seen, _ := newTill(t, f)
 	gone, hangUp := context.WithCancel(context.Background())
@@ -221,7 +221,7 @@ func TestNotificationsAreBounded(t *testing.T) {
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		<-release
-		return order.Settlement{Settled: order.Applied}, nil
+		return order.Settlement{Settled: order.SettledApplied}, nil
 	}
 	e, seen, _ := newTill(t, f, func(o *NotifyOptions) { o.Parallel = parallel })
 	codes := make(chan int, all)
@@ -284,9 +284,9 @@ func TestRefundNotificationAnswers(t *testing.T) {
 		want    int
 		outcome string
 	}{
-		"applied":       {nil, order.RefundSettled{Outcome: order.RefundTaken}, nil, 204, "applied"},
-		"repeated":      {nil, order.RefundSettled{Outcome: order.RefundRepeated}, nil, 204, "repeated"},
-		"held":          {nil, order.RefundSettled{Outcome: order.RefundUnfit, Reason: "amount"}, nil, 204, "held"},
+		"applied":       {nil, order.RefundSettled{Outcome: order.RefundOutcomeApplied}, nil, 204, "applied"},
+		"repeated":      {nil, order.RefundSettled{Outcome: order.RefundOutcomeRepeated}, nil, 204, "repeated"},
+		"held":          {nil, order.RefundSettled{Outcome: order.RefundOutcomeHeld, Reason: "amount"}, nil, 204, "held"},
 		"database away": {nil, order.RefundSettled{}, sqldb.ErrUnavailable, 500, "failed"},
 		"too slow":      {nil, order.RefundSettled{}, context.DeadlineExceeded, 500, "failed"},
 		"too odd":       {nil, order.RefundSettled{}, payment.ErrMalformed, 400, "malformed"},
@@ -296,7 +296,7 @@ func TestRefundNotificationAnswers(t *testing.T) {
 		"gopay":         {errors.New("canary plaintext"), order.RefundSettled{}, nil, 500, "failed"},
 	} {
 		f := &till{refunded: func(_ context.Context, _ payment.Refund, cause order.Cause) (order.RefundSettled, error) {
-			if cause.Type != "notification" || cause.Actor.Type != order.ByWeChat || cause.ID != "n-1" {
+			if cause.Type != "notification" || cause.Actor.Type != order.ActorWeChat || cause.ID != "n-1" {
 				t.Errorf("%s: cause %+v", name, cause)
 			}
 			return c.settled, c.err
@@ -324,7 +324,7 @@ func TestRefundNotificationIsBounded(t *testing.T) {
 		if at, ok := ctx.Deadline(); !ok || time.Until(at) > notifyBudget {
 			t.Errorf("deadline %s, %v", at, ok)
 		}
-		return order.RefundSettled{Outcome: order.RefundTaken}, ctx.Err()
+		return order.RefundSettled{Outcome: order.RefundOutcomeApplied}, ctx.Err()
 	}}
 	e, seen, _ := newTill(t, f)
 	if rec := postTo(e, PathNotifyRefund, strings.Repeat("x", maxBody+1)); rec.Code != 413 || f.parses.Load() != 0 {
@@ -357,11 +357,11 @@ func TestRefundNotificationsShareTheSlots(t *testing.T) {
 	f := &till{
 		settled: func(context.Context, payment.Trade, order.Cause) (order.Settlement, error) {
 			work()
-			return order.Settlement{Settled: order.Applied}, nil
+			return order.Settlement{Settled: order.SettledApplied}, nil
 		},
 		refunded: func(context.Context, payment.Refund, order.Cause) (order.RefundSettled, error) {
 			work()
-			return order.RefundSettled{Outcome: order.RefundTaken}, nil
+			return order.RefundSettled{Outcome: order.RefundOutcomeApplied}, nil
 		}}
 	e, _, _ := newTill(t, f, func(o *NotifyOptions) { o.Parallel = 1 })
 	const each = 8

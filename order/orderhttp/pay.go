@@ -110,11 +110,11 @@ func (a *api) cancel(c echo.Context) error {
 		return a.withOrder(c, no, err)
 	}
 	switch o.State {
-	case order.Closing:
+	case order.StateClosing:
 		return a.showOrder(c, http.StatusAccepted, &o)
-	case order.Closed, order.Late:
+	case order.StateClosed, order.StateLate:
 		return a.showOrder(c, http.StatusOK, &o)
-	case order.Pending, order.Paid, order.Refunding, order.Refunded:
+	case order.StatePending, order.StatePaid, order.StateRefunding, order.StateRefunded:
 	}
 	return fmt.Errorf("cancel left order %s %s", no, o.State)
 }
@@ -183,8 +183,8 @@ func (a *api) qrcode(c echo.Context) error {
 		return err
 	}
 	now := a.Now()
-	if o.State != order.Pending || !now.Before(o.ExpireAt) {
-		return &order.NotPayableError{State: o.State, Expired: o.State == order.Pending}
+	if o.State != order.StatePending || !now.Before(o.ExpireAt) {
+		return &order.NotPayableError{State: o.State, Expired: o.State == order.StatePending}
 	}
 	for _, t := range o.Attempts {
 		if t.State == order.AttemptLive && t.TradeType == payment.Native && t.Answer.CodeURL != "" {

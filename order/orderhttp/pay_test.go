@@ -42,7 +42,7 @@ func TestPrepayOfEveryTradeType(t *testing.T) {
 		}
 		rec := w.ask(t, "POST", "/v1/orders/"+someOrder+"/prepay", row.body, headerRequestID, "r1")
 		row.want.OrderNo, row.want.CustomerID = someOrder, "c1"
-		row.want.Cause = order.Cause{Actor: order.Actor{Type: order.ByCustomer, ID: "c1"}, Type: "request", ID: "r1"}
+		row.want.Cause = order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: "c1"}, Type: "request", ID: "r1"}
 		if got != row.want {
 			t.Errorf("asked for %+v", got)
 		}
@@ -63,10 +63,10 @@ func TestPrepayOfEveryTradeType(t *testing.T) {
 // The state in which a cancel leaves an order decides what the client tells the buyer.
 func TestCancel(t *testing.T) {
 	path := "/v1/orders/" + someOrder + "/cancel"
-	for state, status := range map[order.State]int{order.Closed: 200, order.Late: 200, order.Closing: 202, order.Pending: 500} {
+	for state, status := range map[order.State]int{order.StateClosed: 200, order.StateLate: 200, order.StateClosing: 202, order.StatePending: 500} {
 		w := newWorld(t)
 		w.canceled = func(r order.CancelRequest) (order.Order, error) {
-			if r.OrderNo != someOrder || r.CustomerID != "c1" || r.Reason != "too dear" || r.Cause.Actor.Type != order.ByCustomer {
+			if r.OrderNo != someOrder || r.CustomerID != "c1" || r.Reason != "too dear" || r.Cause.Actor.Type != order.ActorCustomer {
 				t.Errorf("asked %+v", r)
 			}
 			o := pendingOrder()
@@ -81,7 +81,7 @@ func TestCancel(t *testing.T) {
 	w := newWorld(t)
 	w.canceled = func(r order.CancelRequest) (order.Order, error) {
 		o := pendingOrder()
-		o.State = order.Closed
+		o.State = order.StateClosed
 		return o, nil
 	}
 	for body, status := range map[string]int{"": 200, "{}": 200, `{"reason":""}`: 200, `{"reason":7}`: 400, `{"state":"closed"}`: 400,
@@ -96,9 +96,9 @@ func TestCancel(t *testing.T) {
 func TestCancelOfAPaidOrderShowsIt(t *testing.T) {
 	w := newWorld(t)
 	o := pendingOrder()
-	o.State, o.Version = order.Paid, 4
+	o.State, o.Version = order.StatePaid, 4
 	w.canceled = func(order.CancelRequest) (order.Order, error) {
-		return o, &order.RefusedError{Order: o, Event: order.Cancel, Why: "the order is paid; ask for a refund instead"}
+		return o, &order.RefusedError{Order: o, Event: order.EventCancel, Why: "the order is paid; ask for a refund instead"}
 	}
 	w.found = func(customer, _ string) (order.Order, error) {
 		if customer != "c1" {
@@ -107,7 +107,7 @@ func TestCancelOfAPaidOrderShowsIt(t *testing.T) {
 		return o, nil
 	}
 	p := wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/cancel", ""), 409, CodeOrderAlreadyPaid)
-	if p.Order == nil || p.Order.State != order.Paid || p.Order.Version != 4 || len(p.Order.Items) != 1 || p.Retryable {
+	if p.Order == nil || p.Order.State != order.StatePaid || p.Order.Version != 4 || len(p.Order.Items) != 1 || p.Retryable {
 		t.Errorf("%+v", p)
 	}
 	w.found = func(string, string) (order.Order, error) { return order.Order{}, order.ErrNotFound }
@@ -129,7 +129,7 @@ func TestPaymentQueryIsRare(t *testing.T) {
 	w.synced = func(no string, cause order.Cause) (order.Order, error) {
 		syncs++
 		o := pendingOrder()
-		o.State, o.Version = order.Paid, 3
+		o.State, o.Version = order.StatePaid, 3
 		return o, nil
 	}
 	path := "/v1/orders/" + someOrder + "/payment-query"
@@ -180,7 +180,7 @@ func TestQRCode(t *testing.T) {
 	for name, change := range map[string]func(){
 		"closed attempt": func() { o.Attempts[0].State = order.AttemptClosed },
 		"JSAPI":          func() { o.Attempts[0].TradeType = payment.JSAPI },
-		"paid":           func() { o.State = order.Paid },
+		"paid":           func() { o.State = order.StatePaid },
 		"expired":        func() { o.ExpireAt = epoch },
 	} {
 		o = pendingOrder()

@@ -231,7 +231,7 @@ func TestLimitsPerCustomer(t *testing.T) {
 func TestRefundsAreLimited(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Limits.Pay = Rate{Every: time.Minute, Burst: 1} })
 	w.asked = func(order.AskRefund) (order.AskedRefund, error) {
-		return order.AskedRefund{Refund: order.RefundRow{OutRefundNo: "R1", State: order.RefundPending}}, nil
+		return order.AskedRefund{Refund: order.Refund{OutRefundNo: "R1", State: order.RefundStatePending}}, nil
 	}
 	ask := func() *httptest.ResponseRecorder {
 		return w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k")

@@ -277,15 +277,15 @@ func gatewayFailure(g *payment.GatewayError) Failure {
 
 // refusal is the state machine's no. Where money is here, that is the news.
 func refusal(r *order.RefusedError) Failure {
-	if r.Event == order.Refund {
+	if r.Event == order.EventRefund {
 		return Failure{Code: CodeRefundNotPossible, Text: Text{En: r.Why, Zh: notRefundable(r.Order.State)}}
 	}
 	f := Failure{Code: CodeOrderNotPayable, Text: Text{En: r.Why}}
 	switch r.Order.State {
-	case order.Paid, order.Refunding, order.Refunded:
+	case order.StatePaid, order.StateRefunding, order.StateRefunded:
 		f.Code = CodeOrderAlreadyPaid
 		f.Zh = kindOf(CodeOrderAlreadyPaid).detail.Zh
-	case order.Pending, order.Closing, order.Closed, order.Late:
+	case order.StatePending, order.StateClosing, order.StateClosed, order.StateLate:
 		f.Zh = kindOf(CodeOrderNotPayable).detail.Zh
 	}
 	return f
@@ -294,13 +294,13 @@ func refusal(r *order.RefusedError) Failure {
 // notRefundable says why an order in a state has nothing that could be asked back.
 func notRefundable(s order.State) string {
 	switch s {
-	case order.Pending, order.Closing, order.Closed:
+	case order.StatePending, order.StateClosing, order.StateClosed:
 		return "订单未支付,没有可退的款项"
-	case order.Late:
+	case order.StateLate:
 		return "订单已关闭,其付款将自动原路退回"
-	case order.Refunded:
+	case order.StateRefunded:
 		return "该订单的款项已全部退回"
-	case order.Paid, order.Refunding:
+	case order.StatePaid, order.StateRefunding:
 	}
 	return kindOf(CodeRefundNotPossible).detail.Zh
 }
@@ -308,15 +308,15 @@ func notRefundable(s order.State) string {
 func notPayable(e *order.NotPayableError) Text {
 	zh := "订单不可支付"
 	switch e.State {
-	case order.Pending:
+	case order.StatePending:
 		if e.Expired {
 			zh = "订单已超过支付时间"
 		}
-	case order.Closing:
+	case order.StateClosing:
 		zh = "订单正在关闭,不可支付"
-	case order.Closed:
+	case order.StateClosed:
 		zh = "订单已关闭,不可支付"
-	case order.Paid, order.Refunding, order.Refunded, order.Late:
+	case order.StatePaid, order.StateRefunding, order.StateRefunded, order.StateLate:
 	}
 	return Text{En: e.Error(), Zh: zh}
 }

@@ -26,7 +26,7 @@ func gatewayError(k payment.Kind) error {
 // A wrong status makes a client repeat what can never succeed, or give up what would.
 func TestEveryErrorHasItsAnswer(t *testing.T) {
 	paid := pendingOrder()
-	paid.State = order.Paid
+	paid.State = order.StatePaid
 	rows := []struct {
 		name      string
 		err       error
@@ -42,10 +42,10 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 		{"key reused", order.ErrRequestReused, 422, CodeKeyReused, false},
 		{"not found", order.ErrNotFound, 404, CodeOrderNotFound, false},
 		{"version", order.ErrVersion, 412, CodeVersionMismatch, false},
-		{"closing", &order.NotPayableError{State: order.Closing}, 409, CodeOrderNotPayable, false},
-		{"expired", &order.NotPayableError{State: order.Pending, Expired: true}, 409, CodeOrderNotPayable, false},
-		{"paid", &order.RefusedError{Order: paid, Event: order.Cancel, Why: "the order is paid; ask for a refund instead"}, 409, CodeOrderAlreadyPaid, false},
-		{"refund of the unpaid", &order.RefusedError{Order: paid, Event: order.Refund, Why: "no"}, 409, CodeRefundNotPossible, false},
+		{"closing", &order.NotPayableError{State: order.StateClosing}, 409, CodeOrderNotPayable, false},
+		{"expired", &order.NotPayableError{State: order.StatePending, Expired: true}, 409, CodeOrderNotPayable, false},
+		{"paid", &order.RefusedError{Order: paid, Event: order.EventCancel, Why: "the order is paid; ask for a refund instead"}, 409, CodeOrderAlreadyPaid, false},
+		{"refund of the unpaid", &order.RefusedError{Order: paid, Event: order.EventRefund, Why: "no"}, 409, CodeRefundNotPossible, false},
 		{"refund too much", &order.RefundExceedsError{Asked: 2, Left: 1}, 409, CodeRefundExceeds, false},
 		{"refund beside another", &order.RefundExceedsError{Asked: 2, Left: 1, InProgress: true}, 409, CodeRefundInProgress, false},
 		{"too many goods", &order.ReturnExceedsError{SkuID: "1001", Asked: 2, Left: 1}, 409, CodeReturnExceeds, false},
@@ -162,9 +162,9 @@ func TestRefundProblemsSpeakBothLanguages(t *testing.T) {
 	rows := map[string]error{
 		"可退 0.01 元": &order.RefundExceedsError{Asked: 2, Left: 1},
 		"可退 1 件":    &order.ReturnExceedsError{SkuID: "1001", Asked: 2, Left: 1},
-		"未支付":       &order.RefusedError{Order: state(order.Pending), Event: order.Refund, Why: "not paid"},
-		"原路退回":      &order.RefusedError{Order: state(order.Late), Event: order.Refund, Why: "late"},
-		"已全部退回":     &order.RefusedError{Order: state(order.Refunded), Event: order.Refund, Why: "all"},
+		"未支付":       &order.RefusedError{Order: state(order.StatePending), Event: order.EventRefund, Why: "not paid"},
+		"原路退回":      &order.RefusedError{Order: state(order.StateLate), Event: order.EventRefund, Why: "late"},
+		"已全部退回":     &order.RefusedError{Order: state(order.StateRefunded), Event: order.EventRefund, Why: "all"},
 		"超过一年":      order.ErrRefundTooOld,
 		"50 次":      order.ErrTooManyRefunds,
 		"退款单不存在":    order.ErrRefundNotFound,

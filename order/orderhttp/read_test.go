@@ -18,10 +18,10 @@ import (
 // An answer that shows an openid or a trade number of ours gives it to whoever reads over a shoulder.
 func TestOrderAnswer(t *testing.T) {
 	o := pendingOrder()
-	o.State, o.Version, o.CloseReason = order.Late, 6, order.CloseTimeout
+	o.State, o.Version, o.CloseReason = order.StateLate, 6, order.CloseReasonTimeout
 	o.Payment = &order.Payment{TransactionID: "4200", OutTradeNo: someOrder + "-01", TradeType: "JSAPI", Total: 29800, PayerTotal: 29700,
-		Currency: "CNY", SuccessTime: epoch, ReceivedAt: epoch, Outcome: order.Owed, Reason: "late"}
-	o.Refunds = []order.RefundRow{{OutRefundNo: "R1", OrderNo: someOrder, TransactionID: "4200", Amount: 29800, PaymentTotal: 29800, State: order.RefundOwed, Reason: "late",
+		Currency: "CNY", SuccessTime: epoch, ReceivedAt: epoch, Outcome: order.SettledOwed, Reason: "late"}
+	o.Refunds = []order.Refund{{OutRefundNo: "R1", OrderNo: someOrder, TransactionID: "4200", Amount: 29800, PaymentTotal: 29800, State: order.RefundStateOwed, Reason: "late",
 		Note: "late", CreatedAt: epoch, Problem: "canary", DecidedBy: "canary", Requester: order.Actor{ID: "canary"}}}
 	o.Attempts = []order.Attempt{{Attempt: payment.Attempt{OutTradeNo: someOrder + "-01", OpenID: "o6_canary"}}}
 	w := newWorld(t)
@@ -59,7 +59,7 @@ func TestLongPollSeesTheChange(t *testing.T) {
 	w.found = func(string, string) (order.Order, error) {
 		o := pendingOrder()
 		if o.Version = version.Load(); o.Version > 7 {
-			o.State = order.Paid
+			o.State = order.StatePaid
 		}
 		return o, nil
 	}
@@ -157,7 +157,7 @@ func TestList(t *testing.T) {
 		t.Errorf("from %s to %s", got.CreatedFrom, got.CreatedTo)
 	}
 	got.CreatedFrom, got.CreatedTo = time.Time{}, time.Time{}
-	if want := (order.Filter{CustomerID: "c1", State: order.Paid, Limit: 10, Cursor: someOrder}); got != want {
+	if want := (order.Filter{CustomerID: "c1", State: order.StatePaid, Limit: 10, Cursor: someOrder}); got != want {
 		t.Errorf("asked for %+v", got)
 	}
 	var page Page[map[string]any]

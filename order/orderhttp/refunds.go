@@ -41,7 +41,7 @@ type RefundItemView struct {
 }
 
 // RefundViewOf shows a refund as the customers' API does.
-func RefundViewOf(r *order.RefundRow) RefundView {
+func RefundViewOf(r *order.Refund) RefundView {
 	v := RefundView{OutRefundNo: r.OutRefundNo, OrderNo: r.OrderNo, RefundID: r.RefundID, RefundStatus: strings.ToUpper(string(r.State)), Kind: r.Reason,
 		Amount: RefundAmount{Refund: r.Amount, Total: r.PaymentTotal, Currency: payment.CNY}, Items: []RefundItemView{}, Restock: r.Restock,
 		Reason: r.Note, CreatedAt: rfc3339(r.CreatedAt)}
@@ -51,7 +51,7 @@ func RefundViewOf(r *order.RefundRow) RefundView {
 	if !r.SucceededAt.IsZero() {
 		v.SuccessTime = rfc3339(r.SucceededAt)
 	}
-	if r.State == order.RefundRejected {
+	if r.State == order.RefundStateRejected {
 		v.DecidedWhy = r.DecidedWhy
 	}
 	return v

@@ -135,7 +135,7 @@ func TestOrderIsPlacedPaidAndRead(t *testing.T) {
 		}
 		s.Clock.Advance(time.Minute)
 		paid := orderOf(t, s.ask(t, "c", "GET", path+"?wait=20&since=1", ""), 200)
-		if paid.State != order.Paid || paid.Payment == nil || paid.Payment.TransactionID != trade.TransactionID || paid.Payment.Amount.Total != 200 {
+		if paid.State != order.StatePaid || paid.Payment == nil || paid.Payment.TransactionID != trade.TransactionID || paid.Payment.Amount.Total != 200 {
 			t.Errorf("%+v", paid)
 		}
 		// A replay is the placement as it was, although the order is paid now.
@@ -244,7 +244,7 @@ func TestCancelOnTheService(t *testing.T) {
 		path := "/v1/orders/" + o.OrderNo
 		for range 2 { // and a second click
 			got := orderOf(t, s.ask(t, "c", "POST", path+"/cancel", `{"reason":"too dear"}`), 200)
-			if got.State != order.Closed || got.CloseReason == nil || *got.CloseReason != order.CloseCancel || s.Available(t, "1001") != 10 {
+			if got.State != order.StateClosed || got.CloseReason == nil || *got.CloseReason != order.CloseReasonCancel || s.Available(t, "1001") != 10 {
 				t.Errorf("%+v, %d left", got, s.Available(t, "1001"))
 			}
 		}
@@ -257,7 +257,7 @@ func TestCancelOnTheService(t *testing.T) {
 			t.Fatal(rec.Code, rec.Body)
 		}
 		s.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
-		if got := orderOf(t, s.ask(t, "c", "POST", path+"/cancel", ""), 202); got.State != order.Closing || s.Available(t, "1001") != 8 {
+		if got := orderOf(t, s.ask(t, "c", "POST", path+"/cancel", ""), 202); got.State != order.StateClosing || s.Available(t, "1001") != 8 {
 			t.Errorf("%+v, %d left", got, s.Available(t, "1001"))
 		}
 		wantProblem(t, s.ask(t, "c", "POST", path+"/payment-query", ""), 503, CodeWeChatUnavailable)
@@ -267,7 +267,7 @@ func TestCancelOnTheService(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Clock.Advance(3 * time.Second)
-		if got := orderOf(t, s.ask(t, "c", "POST", path+"/payment-query", ""), 200); got.State != order.Paid {
+		if got := orderOf(t, s.ask(t, "c", "POST", path+"/payment-query", ""), 200); got.State != order.StatePaid {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -298,7 +298,7 @@ func TestWrongAmountIsHeld(t *testing.T) {
 				t.Errorf("%s: %d", name, code)
 			}
 		}
-		if got := orderOf(t, s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, ""), 200); got.State != order.Pending || got.Payment != nil {
+		if got := orderOf(t, s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, ""), 200); got.State != order.StatePending || got.Payment != nil {
 			t.Errorf("%+v", got)
 		}
 		bad := trade
@@ -391,7 +391,7 @@ func TestRefundOnTheService(t *testing.T) {
 			first.Header().Get("Location") != "/v1/refunds/"+v.OutRefundNo {
 			t.Fatalf("%d %v %s", first.Code, first.Header(), first.Body)
 		}
-		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance}); err != nil {
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}); err != nil {
 			t.Fatal(err)
 		}
 		replay := s.ask(t, "c", "POST", path+"/refunds", one, headerKey, `"r1"`)
@@ -440,7 +440,7 @@ func (s *shop) paidRefund(t *testing.T, key, body string) (OrderView, RefundView
 func TestRefundNotificationsOnTheService(t *testing.T) {
 	eachShop(t, func(t *testing.T, s *shop) {
 		o, v := s.paidRefund(t, "k", `{"reason":"broken"}`)
-		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.ApproveRefund, Reason: "ok", Cause: ordertest.Finance}); err != nil {
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Refund(t.Context(), v.OutRefundNo, ordertest.Finance); err != nil {
@@ -464,7 +464,7 @@ func TestRefundNotificationsOnTheService(t *testing.T) {
 		}
 		rec := s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, "")
 		got := orderOf(t, rec, 200)
-		if got.State != order.Refunded || len(got.Refunds) != 1 || got.Refunds[0].RefundStatus != "SUCCESS" || got.Refunds[0].SuccessTime == "" || got.Refunds[0].RefundID == "" {
+		if got.State != order.StateRefunded || len(got.Refunds) != 1 || got.Refunds[0].RefundStatus != "SUCCESS" || got.Refunds[0].SuccessTime == "" || got.Refunds[0].RefundID == "" {
 			t.Errorf("%s", rec.Body)
 		}
 		p := wantProblem(t, s.ask(t, "c", "POST", "/v1/orders/"+o.OrderNo+"/refunds", `{"reason":"again"}`, headerKey, "k2"), 409, CodeRefundNotPossible)
@@ -478,7 +478,7 @@ func TestRefundNotificationsOnTheService(t *testing.T) {
 func TestRejectedRefundSaysWhy(t *testing.T) {
 	eachShop(t, func(t *testing.T, s *shop) {
 		_, v := s.paidRefund(t, "k", `{"reason":"broken"}`)
-		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RejectRefund, Reason: "worn", Cause: ordertest.Finance}); err != nil {
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RefundEventReject, Reason: "worn", Cause: ordertest.Finance}); err != nil {
 			t.Fatal(err)
 		}
 		rec := s.ask(t, "c", "GET", "/v1/refunds/"+v.OutRefundNo, "")

@@ -115,7 +115,7 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 			Amount:      PaidAmount{Total: p.Total, PayerTotal: p.PayerTotal, Currency: p.Currency},
 			SuccessTime: rfc3339(p.SuccessTime),
 		}
-		if o.State == order.Refunded {
+		if o.State == order.StateRefunded {
 			v.Payment.TradeState = payment.TradeRefund
 		}
 	}
@@ -133,7 +133,7 @@ func summaryOf(o *order.Order, now time.Time) OrderSummary {
 	for i, it := range o.Items {
 		s.Items[i] = ItemView{SkuID: it.SkuID, Quantity: it.Quantity, UnitPrice: it.UnitPrice}
 	}
-	if o.State == order.Pending {
+	if o.State == order.StatePending {
 		s.ExpiresInSeconds = max(int64(o.ExpireAt.Sub(now)/time.Second), 0)
 	}
 	if o.CloseReason != "" {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -286,7 +287,7 @@ func (w *WeChat) Trade(no string) (payment.Trade, bool) {
 // Tasks remembers what it was asked.
 type Tasks struct {
 	mu      sync.Mutex
-	Set     map[string][]time.Time
+	set     []time.Time
 	Refunds map[string][]time.Time
 }
 
@@ -297,11 +298,18 @@ func (q *Tasks) RefundAt(outRefundNo string, at time.Time) {
 	q.Refunds[outRefundNo] = append(q.Refunds[outRefundNo], at)
 }
 
-// CloseAt remembers a wake-up.
-func (q *Tasks) CloseAt(orderNo string, _ int64, at time.Time) {
+// WakeAt remembers a wake-up.
+func (q *Tasks) WakeAt(at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.Set[orderNo] = append(q.Set[orderNo], at)
+	q.set = append(q.set, at)
+}
+
+// WakesAt reports that a wake-up was set for this time.
+func (q *Tasks) WakesAt(at time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.set, at.Equal)
 }
 
 // Fixture is a service and its world.
@@ -331,7 +339,7 @@ func NewUnverified(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixtu
 	t.Helper()
 	f := &Fixture{DB: db, Clock: &Clock{now: time.UnixMilli(1_800_000_000_000).UTC()},
 		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}, refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}},
-		Tasks:  &Tasks{Set: map[string][]time.Time{}, Refunds: map[string][]time.Time{}}}
+		Tasks:  &Tasks{Refunds: map[string][]time.Time{}}}
 	f.WeChat.Now = f.Clock.Now
 	f.Admin = stock.NewAdmin(db, f.Clock.Now)
 	f.serve(t, shape)
@@ -422,7 +430,7 @@ func (f *Fixture) PaidOne(t testing.TB, request, sku string, quantity int64) ord
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := f.Settle(t.Context(), trade, Notified); err != nil || s.Settled != order.Applied {
+	if s, err := f.Settle(t.Context(), trade, Notified); err != nil || s.Settled != order.SettledApplied {
 		t.Fatal(s, err)
 	}
 	return o
@@ -450,9 +458,9 @@ func (f *Fixture) State(t testing.TB, orderNo string) order.State {
 
 // Causes for tests.
 var (
-	Customer  = order.Cause{Actor: order.Actor{Type: order.ByCustomer, ID: "c"}, Type: "request", ID: "r"}
-	Finance   = order.Cause{Actor: order.Actor{Type: order.ByOperator, ID: "fin"}, Type: "request", ID: "r"}
-	Finance2  = order.Cause{Actor: order.Actor{Type: order.ByOperator, ID: "fin2"}, Type: "request", ID: "r"}
-	Scheduler = order.Cause{Actor: order.Actor{Type: order.ByScheduler, ID: "w"}, Type: "task", ID: "t"}
-	Notified  = order.Cause{Actor: order.Actor{Type: order.ByWeChat}, Type: "notification", ID: "n"}
+	Customer  = order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: "c"}, Type: "request", ID: "r"}
+	Finance   = order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: "fin"}, Type: "request", ID: "r"}
+	Finance2  = order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: "fin2"}, Type: "request", ID: "r"}
+	Scheduler = order.Cause{Actor: order.Actor{Type: order.ActorScheduler, ID: "w"}, Type: "task", ID: "t"}
+	Notified  = order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: "n"}
 )

@@ -83,7 +83,7 @@ LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
 }
 
 func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
-	cause := order.Cause{Actor: order.Actor{Type: order.ByReconciler, ID: ID(u.date, u.kind)}, Type: "bill", ID: d.ID}
+	cause := order.Cause{Actor: order.Actor{Type: order.ActorReconciler, ID: ID(u.date, u.kind)}, Type: "bill", ID: d.ID}
 	if d.Kind == RefundStateMismatch {
 		return r.healRefund(ctx, u, d, cause)
 	}
@@ -121,7 +121,7 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 		refund = asked
 	}
 	s, err := r.cfg.Doors.SettleRefund(ctx, refund, cause)
-	return err == nil && s.Outcome == order.RefundTaken, err
+	return err == nil && s.Outcome == order.RefundOutcomeApplied, err
 }
 
 const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line, bill_fen, ours_fen,

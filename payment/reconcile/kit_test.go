@@ -173,7 +173,7 @@ func (d *desk) unheard(t *testing.T) (order.Order, payment.Trade) {
 func (d *desk) paid(t *testing.T) payment.Trade {
 	t.Helper()
 	_, trade := d.unheard(t)
-	if s, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.Applied {
+	if s, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledApplied {
 		t.Fatal(s, err)
 	}
 	return trade

@@ -149,8 +149,8 @@ func TestMissedPaymentsAndRefundsAreHealed(t *testing.T) {
 		if !res.Balanced() || res.Healed != 3 || res.Payments.Matched != 3 || res.Refunds.Matched != 1 {
 			t.Fatalf("%+v\n%v", res, d.diffs(t, day))
 		}
-		if d.State(t, open.OrderNo) != order.Paid || d.State(t, closed.OrderNo) != order.Late || d.RefundState(t, "R"+late.TransactionID) != order.RefundOwed ||
-			d.RefundState(t, processing.OutRefundNo) != order.RefundSucceeded {
+		if d.State(t, open.OrderNo) != order.StatePaid || d.State(t, closed.OrderNo) != order.StateLate || d.RefundState(t, "R"+late.TransactionID) != order.RefundStateOwed ||
+			d.RefundState(t, processing.OutRefundNo) != order.RefundStateSucceeded {
 			t.Errorf("%s, %s, %s", d.State(t, open.OrderNo), d.State(t, closed.OrderNo), d.RefundState(t, processing.OutRefundNo))
 		}
 		x := d.diffs(t, day)["BILL_ONLY "+missed.TransactionID]
@@ -176,7 +176,7 @@ func TestGivenFileIsBelievedOnlyWithWeChatsWord(t *testing.T) {
 				t.Fatalf("%+v, %v", res, err)
 			}
 		}
-		if d.State(t, real.OrderNo) != order.Paid || d.State(t, fake.OrderNo) != order.Pending || d.bills.asked != 0 {
+		if d.State(t, real.OrderNo) != order.StatePaid || d.State(t, fake.OrderNo) != order.StatePending || d.bills.asked != 0 {
 			t.Errorf("%s, %s", d.State(t, real.OrderNo), d.State(t, fake.OrderNo))
 		}
 	})
@@ -227,7 +227,7 @@ func TestBadFilesChangeNothing(t *testing.T) {
 				t.Errorf("%s: %v, want %q", name, err, c.says)
 			}
 		}
-		if d.State(t, o.OrderNo) != order.Pending || len(d.diffs(t, day)) != 0 {
+		if d.State(t, o.OrderNo) != order.StatePending || len(d.diffs(t, day)) != 0 {
 			t.Errorf("a bad bill did something: %s, %v", d.State(t, o.OrderNo), d.diffs(t, day))
 		}
 		s, err := d.Show(t.Context(), reconcile.ID(day, payment.BillAll))
@@ -411,7 +411,7 @@ func TestCatchUp(t *testing.T) {
 
 		_, grown := d.unheard(t)
 		grown.SuccessTime = noon.Add(time.Hour)
-		if s, err := d.Settle(t.Context(), grown, ordertest.Notified); err != nil || s.Settled != order.Applied {
+		if s, err := d.Settle(t.Context(), grown, ordertest.Notified); err != nil || s.Settled != order.SettledApplied {
 			t.Fatal(s, err)
 		}
 		d.bills.bills[day] = billOf(payRow(trade), payRow(grown))
@@ -457,7 +457,7 @@ func TestResolutions(t *testing.T) {
 			return d.Resolve(t.Context(), reconcile.Resolve{ID: id, Action: a, Reason: "seen", Cause: who})
 		}
 		x, err := resolve(found["BILL_ONLY "+missed.TransactionID].ID, reconcile.ApplyPayment, ordertest.Finance)
-		if err != nil || x.Status != reconcile.StatusResolved || x.ResolvedBy != "fin" || x.ResolvedWhy != "seen" || d.State(t, o.OrderNo) != order.Paid {
+		if err != nil || x.Status != reconcile.StatusResolved || x.ResolvedBy != "fin" || x.ResolvedWhy != "seen" || d.State(t, o.OrderNo) != order.StatePaid {
 			t.Errorf("apply: %+v, %v", x, err)
 		}
 		if _, err := resolve(x.ID, reconcile.WriteOff, ordertest.Finance); !errors.Is(err, reconcile.ErrResolved) {
@@ -469,7 +469,7 @@ func TestResolutions(t *testing.T) {
 		if held.Status != reconcile.StatusOpen || held.OursState != "held" || res.Open != 2 {
 			t.Fatalf("%+v\n%v", res, found)
 		}
-		if x, err := resolve(held.ID, reconcile.RefundPayment, ordertest.Finance); err != nil || x.Status != reconcile.StatusResolved || d.RefundState(t, "R4266") != order.RefundOwed {
+		if x, err := resolve(held.ID, reconcile.RefundPayment, ordertest.Finance); err != nil || x.Status != reconcile.StatusResolved || d.RefundState(t, "R4266") != order.RefundStateOwed {
 			t.Errorf("refund: %+v, %v", x, err)
 		}
 		lost := found["LOCAL_ONLY "+short.TransactionID].ID

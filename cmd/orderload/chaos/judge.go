@@ -152,7 +152,7 @@ func (j *judge) payment() {
 			j.report.violated("W1: WeChat Pay was paid %d fen for %s (order %s), we hold %+v", t.Total, t.OutTradeNo, o.state, p)
 		case paid && t.ClosedAt.IsZero() && p.outcome != "applied":
 			j.report.violated("W3: %s was paid before WeChat Pay had closed anything, and is %s here, its money %s", t.OutTradeNo, o.state, p.outcome)
-		case t.State == wechatsim.StateNotPay && (o.state == order.Closed || o.state == order.Late):
+		case t.State == wechatsim.StateNotPay && (o.state == order.StateClosed || o.state == order.StateLate):
 			j.report.violated("W3: %s is %s here and can be paid at WeChat Pay", no, o.state)
 		}
 		paidThere[t.TransactionID] = paid
@@ -239,7 +239,7 @@ func (j *judge) buyers() {
 			j.report.violated("V2: %s/%s was told sold out and has order %s", v.customer, v.key, no)
 		}
 		v.mu.Lock()
-		v.model.May(order.Expire) // everybody's time is up
+		v.model.May(order.EventExpire) // everybody's time is up
 		state := model.Absent
 		if no != "" {
 			state = j.orders[no].state

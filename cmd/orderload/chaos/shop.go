@@ -68,7 +68,7 @@ func (b *buyer) ended(op model.Op, a answer, told order.State) {
 		err = b.model.Failed(op)
 	default:
 		if !b.expireAt.IsZero() && !time.Now().Before(b.expireAt.Add(grace)) {
-			b.model.May(order.Expire) // not before: nobody's time may be up early
+			b.model.May(order.EventExpire) // not before: nobody's time may be up early
 		}
 		err = b.model.Answered(op, told)
 	}
@@ -151,7 +151,7 @@ type card struct {
 
 var deck = []card{
 	{40, "pays", (*buyer).pays},
-	{4, "pays, told ten times", func(b *buyer) { b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10}); b.await(order.Paid) }},
+	{4, "pays, told ten times", func(b *buyer) { b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10}); b.await(order.StatePaid) }},
 	{5, "pays, the callback is lost", func(b *buyer) { b.pay(wechatsim.PayOptions{Notify: true, DropNotify: true}) }},
 	{14, "walks away", (*buyer).walksAway},
 	{3, "pays after the close", (*buyer).paysLate},
@@ -316,10 +316,10 @@ func (b *buyer) pay(o wechatsim.PayOptions) bool {
 
 func (b *buyer) payNow(o wechatsim.PayOptions) bool {
 	start := time.Now()
-	b.may(order.Pay, true)
+	b.may(order.EventPay, true)
 	err := b.stage.sim.Pay(b.trade, o)
 	if err != nil {
-		b.may(order.Pay, false)
+		b.may(order.EventPay, false)
 	}
 	b.history.add(line{At: start, Buyer: b.customer, Op: "pay", Order: b.orderNo, Result: fmt.Sprint(err == nil)})
 	if err == nil {
@@ -334,7 +334,7 @@ func (b *buyer) pays() {
 	}
 	pause(b.ctx, time.Duration(b.rnd.IntN(800))*time.Millisecond)
 	if b.payNow(wechatsim.PayOptions{Notify: true}) {
-		b.await(order.Paid)
+		b.await(order.StatePaid)
 	}
 }
 
@@ -345,7 +345,7 @@ func (b *buyer) walksAway() {
 }
 
 func (b *buyer) cancel() {
-	op := b.began(order.Cancel)
+	op := b.began(order.EventCancel)
 	a := b.call(b.ctx, "cancel", http.MethodPost, "/v1/orders/"+b.orderNo+"/cancel", "", map[string]any{"reason": "changed my mind"})
 	told := a.body.State
 	if told == "" {
@@ -361,13 +361,13 @@ func (b *buyer) paysLate() {
 		return
 	}
 	b.cancel()
-	if b.await(order.Closed) == order.Closed {
+	if b.await(order.StateClosed) == order.StateClosed {
 		// Of half of it nobody ever hears: only the bill knows.
 		unheard := b.rnd.IntN(2) == 0
 		b.payNow(wechatsim.PayOptions{Notify: true, Force: true, DropNotify: unheard})
 		b.count("paid after the close")
 		if !unheard {
-			b.await(order.Refunded)
+			b.await(order.StateRefunded)
 		}
 	}
 }
@@ -401,7 +401,7 @@ func (b *buyer) paysInTheLastInstant() {
 	pause(b.ctx, time.Until(o.TimeExpire.Add(-50*time.Millisecond)))
 	if b.payNow(wechatsim.PayOptions{Notify: true}) {
 		b.count("paid in the last instant")
-		b.await(order.Paid)
+		b.await(order.StatePaid)
 	}
 }
 
@@ -421,7 +421,7 @@ func (b *buyer) paysBeforeTheClose() {
 	if !b.prepay() || b.fault("close", wechatsim.FaultPaidFirst) != nil {
 		return
 	}
-	b.may(order.Pay, true)
+	b.may(order.EventPay, true)
 	b.cancel()
 }
 
@@ -444,7 +444,7 @@ func (b *buyer) fault(endpoint, kind string) error {
 func (b *buyer) returns() {
 	b.pays()
 	o := b.read()
-	if o.State != order.Paid || len(o.Items) == 0 {
+	if o.State != order.StatePaid || len(o.Items) == 0 {
 		return
 	}
 	it := o.Items[0]
@@ -453,7 +453,7 @@ func (b *buyer) returns() {
 	for i := range statuses {
 		wg.Go(func() {
 			for range 10 {
-				op := b.began(order.Refund)
+				op := b.began(order.EventRefund)
 				statuses[i] = b.call(b.ctx, "refund", http.MethodPost, "/v1/orders/"+b.orderNo+"/refunds", fmt.Sprintf("%s-r%d", b.key, i),
 					map[string]any{"items": []map[string]any{{"sku_id": it.SkuID, "quantity": 1}}, "reason": "too small"})
 				statuses[i].refused = statuses[i].status != http.StatusCreated

@@ -46,14 +46,14 @@ const (
 
 // moves is every way from state to state. What is not here changes nothing.
 var moves = map[order.State]map[order.Event]order.State{
-	Absent:          {Place: order.Pending},
-	order.Pending:   {order.Cancel: order.Closing, order.Expire: order.Closing, order.Pay: order.Paid},
-	order.Closing:   {order.CloseDone: order.Closed, order.Pay: order.Paid},
-	order.Closed:    {order.Pay: order.Late, order.Revive: order.Paid},
-	order.Paid:      {order.Refund: order.Refunding},
-	order.Refunding: {order.RefundPart: order.Paid, order.RefundFail: order.Paid, order.RefundAll: order.Refunded},
-	order.Late:      {order.RefundAll: order.Refunded},
-	order.Refunded:  {},
+	Absent:               {Place: order.StatePending},
+	order.StatePending:   {order.EventCancel: order.StateClosing, order.EventExpire: order.StateClosing, order.EventPay: order.StatePaid},
+	order.StateClosing:   {order.EventCloseDone: order.StateClosed, order.EventPay: order.StatePaid},
+	order.StateClosed:    {order.EventPay: order.StateLate, order.EventRevive: order.StatePaid},
+	order.StatePaid:      {order.EventRefund: order.StateRefunding},
+	order.StateRefunding: {order.EventRefundPart: order.StatePaid, order.EventRefundFail: order.StatePaid, order.EventRefundAll: order.StateRefunded},
+	order.StateLate:      {order.EventRefundAll: order.StateRefunded},
+	order.StateRefunded:  {},
 }
 
 // maxOpen is how many operations on one order are followed exactly at a time;
@@ -102,7 +102,7 @@ func (v *Violation) Error() string {
 // have to be announced with May.
 func New() *Order {
 	return &Order{paths: map[path]bool{{}: true},
-		loose: map[order.Event]bool{order.CloseDone: true, order.RefundPart: true, order.RefundAll: true, order.RefundFail: true}}
+		loose: map[order.Event]bool{order.EventCloseDone: true, order.EventRefundPart: true, order.EventRefundAll: true, order.EventRefundFail: true}}
 }
 
 // Began says that e is being asked for. Call it before the request leaves.

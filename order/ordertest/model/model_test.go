@@ -25,7 +25,7 @@ func refused(t *testing.T, err error) {
 func placed(t *testing.T) *Order {
 	t.Helper()
 	o := New()
-	must(t, o.Answered(o.Began(Place), order.Pending))
+	must(t, o.Answered(o.Began(Place), order.StatePending))
 	return o
 }
 
@@ -34,7 +34,7 @@ func TestMovesAreThoseOfTheMachine(t *testing.T) {
 	for _, s := range order.States() {
 		for _, e := range order.Events() {
 			want := s
-			if c := order.Next(s, e); c.Verdict == order.Move {
+			if c := order.Next(s, e); c.Verdict == order.VerdictMove {
 				want = c.To
 			}
 			if got := after(s, e); got != want {
@@ -47,27 +47,34 @@ func TestMovesAreThoseOfTheMachine(t *testing.T) {
 // A checker that believes everything proves nothing: each of these answers is a lie.
 func TestWrongObservationsAreRefused(t *testing.T) {
 	for name, lie := range map[string]func(o *Order) error{
-		"paid without a payment":        func(o *Order) error { return o.Observe(order.Paid) },
-		"gone":                          func(o *Order) error { return o.Observe(Absent) },
-		"closed without a cause":        func(o *Order) error { return o.Observe(order.Closed) },
-		"refunded without a payment":    func(o *Order) error { return o.Observe(order.Refunded) },
-		"a cancel that did nothing":     func(o *Order) error { return o.Answered(o.Began(order.Cancel), order.Pending) },
-		"placed by a failed placement":  func(*Order) error { o := New(); return errors.Join(o.Failed(o.Began(Place)), o.Observe(order.Pending)) },
-		"a read before the placement":   func(*Order) error { return New().Observe(order.Pending) },
-		"closed after proof of payment": func(o *Order) error { o.Cannot(order.CloseDone); o.May(order.Expire); return o.Observe(order.Closed) },
-		"refunding that nobody asked":   func(o *Order) error { o.May(order.Pay); return o.Observe(order.Refunding) },
+		"paid without a payment":     func(o *Order) error { return o.Observe(order.StatePaid) },
+		"gone":                       func(o *Order) error { return o.Observe(Absent) },
+		"closed without a cause":     func(o *Order) error { return o.Observe(order.StateClosed) },
+		"refunded without a payment": func(o *Order) error { return o.Observe(order.StateRefunded) },
+		"a cancel that did nothing":  func(o *Order) error { return o.Answered(o.Began(order.EventCancel), order.StatePending) },
+		"placed by a failed placement": func(*Order) error {
+			o := New()
+			return errors.Join(o.Failed(o.Began(Place)), o.Observe(order.StatePending))
+		},
+		"a read before the placement": func(*Order) error { return New().Observe(order.StatePending) },
+		"closed after proof of payment": func(o *Order) error {
+			o.Cannot(order.EventCloseDone)
+			o.May(order.EventExpire)
+			return o.Observe(order.StateClosed)
+		},
+		"refunding that nobody asked": func(o *Order) error { o.May(order.EventPay); return o.Observe(order.StateRefunding) },
 		"an acknowledged payment undone": func(o *Order) error {
-			return errors.Join(o.Answered(o.Began(order.Pay), Untold), o.Observe(order.Pending))
+			return errors.Join(o.Answered(o.Began(order.EventPay), Untold), o.Observe(order.StatePending))
 		},
 		"late, back to closed": func(o *Order) error {
-			o.May(order.Expire)
-			o.May(order.Pay)
-			return errors.Join(o.Observe(order.Late), o.Observe(order.Closed))
+			o.May(order.EventExpire)
+			o.May(order.EventPay)
+			return errors.Join(o.Observe(order.StateLate), o.Observe(order.StateClosed))
 		},
 		"paid, then closed": func(o *Order) error {
-			o.May(order.Expire)
-			o.May(order.Pay)
-			return errors.Join(o.Observe(order.Paid), o.Observe(order.Closed))
+			o.May(order.EventExpire)
+			o.May(order.EventPay)
+			return errors.Join(o.Observe(order.StatePaid), o.Observe(order.StateClosed))
 		},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, lie(placed(t))) })
@@ -78,24 +85,24 @@ func TestWrongObservationsAreRefused(t *testing.T) {
 func TestAnUnknownAnswerKeepsBothBranches(t *testing.T) {
 	o := New()
 	o.Unknown(o.Began(Place))
-	if got := o.Possible(); !slices.Equal(got, []order.State{Absent, order.Pending}) {
+	if got := o.Possible(); !slices.Equal(got, []order.State{Absent, order.StatePending}) {
 		t.Fatal(got)
 	}
 	must(t, o.Observe(Absent)) // it may still be on its way
-	must(t, o.Observe(order.Pending))
+	must(t, o.Observe(order.StatePending))
 	refused(t, o.Observe(Absent)) // the proof pruned
-	o.Unknown(o.Began(order.Cancel))
-	o.May(order.Pay)
-	for _, s := range []order.State{order.Pending, order.Closing, order.Closed, order.Paid, order.Late} {
+	o.Unknown(o.Began(order.EventCancel))
+	o.May(order.EventPay)
+	for _, s := range []order.State{order.StatePending, order.StateClosing, order.StateClosed, order.StatePaid, order.StateLate} {
 		if !slices.Contains(o.Possible(), s) {
 			t.Errorf("%s should be possible", s)
 		}
 	}
-	must(t, o.Observe(order.Closing))
-	refused(t, o.Observe(order.Pending))
-	o.Cannot(order.Pay)
-	must(t, o.Observe(order.Closed))
-	refused(t, o.Observe(order.Late))
+	must(t, o.Observe(order.StateClosing))
+	refused(t, o.Observe(order.StatePending))
+	o.Cannot(order.EventPay)
+	must(t, o.Observe(order.StateClosed))
+	refused(t, o.Observe(order.StateLate))
 }
 
 // A proof that a request is dead must end its branch, or a lost order could come back at any time.
@@ -104,21 +111,21 @@ func TestCannotEndsABranch(t *testing.T) {
 	o.Unknown(o.Began(Place))
 	o.Cannot(Place)
 	must(t, o.Observe(Absent))
-	refused(t, o.Observe(order.Pending))
+	refused(t, o.Observe(order.StatePending))
 }
 
 // Calls that overlap may take effect in either order; calls one after the other may not.
 func TestOverlappingCalls(t *testing.T) {
 	o := placed(t)
-	pay, stop, get := o.Began(order.Pay), o.Began(order.Cancel), o.Began(Get)
-	must(t, o.Answered(get, order.Closing)) // the cancel came first …
-	must(t, o.Answered(pay, Untold))        // … and the payment won all the same
-	must(t, o.Answered(stop, order.Paid))
-	refused(t, o.Observe(order.Closing))
+	pay, stop, get := o.Began(order.EventPay), o.Began(order.EventCancel), o.Began(Get)
+	must(t, o.Answered(get, order.StateClosing)) // the cancel came first …
+	must(t, o.Answered(pay, Untold))             // … and the payment won all the same
+	must(t, o.Answered(stop, order.StatePaid))
+	refused(t, o.Observe(order.StateClosing))
 
 	o = placed(t)
-	must(t, o.Answered(o.Began(order.Pay), order.Paid))
-	refused(t, o.Answered(o.Began(order.Cancel), order.Closing))
+	must(t, o.Answered(o.Began(order.EventPay), order.StatePaid))
+	refused(t, o.Answered(o.Began(order.EventCancel), order.StateClosing))
 }
 
 // More calls at a time than are followed must make the model generous, not wrong.
@@ -126,13 +133,13 @@ func TestMoreCallsThanAreFollowed(t *testing.T) {
 	o := placed(t)
 	var ops []Op
 	for range maxOpen + 3 {
-		ops = append(ops, o.Began(order.Cancel))
+		ops = append(ops, o.Began(order.EventCancel))
 	}
 	for _, op := range ops {
-		must(t, o.Answered(op, order.Closing))
+		must(t, o.Answered(op, order.StateClosing))
 	}
-	must(t, o.Observe(order.Closed))
-	refused(t, o.Observe(order.Paid))
+	must(t, o.Observe(order.StateClosed))
+	refused(t, o.Observe(order.StatePaid))
 }
 
 // An oversold shelf, and one that lost units, must be seen; an unknown answer excuses its own units only.

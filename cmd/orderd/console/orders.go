@@ -155,7 +155,7 @@ func (c *console) closeOrder(ctx echo.Context) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}
 	case err != nil:
 		return err
-	case o.State == order.Closing:
+	case o.State == order.StateClosing:
 		return c.showOrder(ctx, http.StatusAccepted, &o)
 	}
 	return c.showOrder(ctx, http.StatusOK, &o)

@@ -18,9 +18,9 @@ import (
 // Refunds is what operators need of refunds; *order.Service is the one.
 type Refunds interface {
 	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
-	DecideRefund(ctx context.Context, d order.RefundDecision) (order.RefundRow, error)
-	FindRefund(ctx context.Context, outRefundNo string) (order.RefundRow, error)
-	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.RefundRow, string, error)
+	DecideRefund(ctx context.Context, d order.RefundDecision) (order.Refund, error)
+	FindRefund(ctx context.Context, outRefundNo string) (order.Refund, error)
+	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.Refund, string, error)
 	RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
 }
 
@@ -57,7 +57,7 @@ func optional(t time.Time) *time.Time {
 	return &t
 }
 
-func viewRefund(r *order.RefundRow) refundView {
+func viewRefund(r *order.Refund) refundView {
 	v := refundView{RefundView: orderhttp.RefundViewOf(r), TransactionID: r.TransactionID, OutTradeNo: r.OutTradeNo,
 		Requester: actorView{r.Requester.Type, r.Requester.ID}, ApprovalsNeeded: r.ApprovalsNeeded, Approvals: []approvalView{},
 		DecidedBy: r.DecidedBy, DecidedWhy: r.DecidedWhy, Problem: r.Problem, Replaces: r.Replaces, Generation: r.Generation, Tries: r.Tries,
@@ -75,11 +75,11 @@ func (c *console) refundRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/refunds", Viewer, c.listRefunds},
 		{http.MethodGet, "/admin/v1/refunds/:no", Viewer, c.getRefund},
-		{http.MethodPost, "/admin/v1/refunds/:no/approve", Finance, decide(order.ApproveRefund)},
-		{http.MethodPost, "/admin/v1/refunds/:no/reject", Finance, decide(order.RejectRefund)},
-		{http.MethodPost, "/admin/v1/refunds/:no/cancel", Finance, decide(order.CancelRefund)},
-		{http.MethodPost, "/admin/v1/refunds/:no/by-hand", Finance, decide(order.SettleByHand)},
-		{http.MethodPost, "/admin/v1/refunds/:no/retry", operatorOrFinance, decide(order.RetryRefund)},
+		{http.MethodPost, "/admin/v1/refunds/:no/approve", Finance, decide(order.RefundEventApprove)},
+		{http.MethodPost, "/admin/v1/refunds/:no/reject", Finance, decide(order.RefundEventReject)},
+		{http.MethodPost, "/admin/v1/refunds/:no/cancel", Finance, decide(order.RefundEventCancel)},
+		{http.MethodPost, "/admin/v1/refunds/:no/by-hand", Finance, decide(order.RefundEventByHand)},
+		{http.MethodPost, "/admin/v1/refunds/:no/retry", operatorOrFinance, decide(order.RefundEventRetry)},
 		{http.MethodPost, "/admin/v1/orders/:no/refunds", Operator, c.askRefund},
 		{http.MethodGet, "/ui/refunds", Viewer, c.refundsPage},
 	}
@@ -140,7 +140,7 @@ func (c *console) getRefund(ctx echo.Context) error {
 	return showRefund(ctx, &r)
 }
 
-func showRefund(ctx echo.Context, r *order.RefundRow) error {
+func showRefund(ctx echo.Context, r *order.Refund) error {
 	ctx.Response().Header().Set("ETag", etag(r.Version))
 	return ctx.JSON(http.StatusOK, viewRefund(r))
 }
@@ -201,8 +201,8 @@ func (c *console) askRefund(ctx echo.Context) error {
 
 // refundsPage shows the refunds that wait for somebody.
 func (c *console) refundsPage(ctx echo.Context) error {
-	var all []order.RefundRow
-	for _, s := range []order.RefundState{order.RefundPending, order.RefundRefused, order.RefundAbnormal, order.RefundHeld, order.RefundOwed, order.RefundProcessing} {
+	var all []order.Refund
+	for _, s := range []order.RefundState{order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld, order.RefundStateOwed, order.RefundStateProcessing} {
 		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: 50})
 		if err != nil {
 			return err

@@ -246,7 +246,7 @@ func operator(ctx echo.Context) string {
 }
 
 func cause(ctx echo.Context) order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ByOperator, ID: operator(ctx)}, Type: "request", ID: orderhttp.RequestID(ctx)}
+	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request", ID: orderhttp.RequestID(ctx)}
 }
 
 // decode reads one JSON object and refuses fields that it does not know.

@@ -189,7 +189,7 @@ func TestCloseAsksForVersionAndReason(t *testing.T) {
 		want(t, d.ask(Operator, "POST", path, body, "If-Match", `"v1"`), 422, "#/reason")
 	}
 	want(t, d.ask(Operator, "POST", path, `{"reason":"x","state":"closed"}`, "If-Match", `"v1"`), 400, "MALFORMED_REQUEST")
-	if d.State(t, o.OrderNo) != order.Pending || d.Available(t, "a") != 3 {
+	if d.State(t, o.OrderNo) != order.StatePending || d.Available(t, "a") != 3 {
 		t.Fatal("a refused close changed something")
 	}
 	want(t, d.ask(Operator, "POST", path, `{"reason":"buyer rang"}`, "If-Match", `"v1"`), 200, `"state":"closed"`)
@@ -316,8 +316,8 @@ func TestMetrics(t *testing.T) {
 	d := newDesk(t)
 	m := d.metrics
 	for _, id := range []string{"01JD4ZORDER", customer} {
-		m.Transition(order.State(id), order.Paid, order.ActorType(id))
-		m.Settled(id, order.Settlement{OrderNo: id, Settled: order.Owed, Reason: "late", State: order.Late})
+		m.Transition(order.State(id), order.StatePaid, order.ActorType(id))
+		m.Settled(id, order.Settlement{OrderNo: id, Settled: order.SettledOwed, Reason: "late", State: order.StateLate})
 		m.Refused(id)
 		m.CloseAsked(id)
 		m.Alarm(id, id, id)
@@ -329,7 +329,7 @@ func TestMetrics(t *testing.T) {
 		m.Notified("refund", "applied", time.Millisecond)
 		m.Stock(id, errors.New(id))
 	}
-	m.Transition("", order.Pending, order.ByCustomer)
+	m.Transition("", order.StatePending, order.ActorCustomer)
 	m.Lateness(time.Second)
 	m.Broken("order.due")
 	m.Swept(3)

@@ -91,8 +91,8 @@ func (c *console) page(ctx echo.Context) error {
 	for _, n := range open.Count {
 		differences += n
 	}
-	return show(ctx, "index", map[string]any{"Approve": refunds.Count[order.RefundPending], "ApproveFen": refunds.Amount[order.RefundPending],
-		"Stuck": refunds.Count[order.RefundRefused] + refunds.Count[order.RefundAbnormal], "Differences": differences, "Simulated": c.Simulated, "Backlog": backlogView{openCounts(backlog), backlog.Overdue, backlog.Oldest}, "Orders": orders, "Dead": dead, "Failing": failing})
+	return show(ctx, "index", map[string]any{"Approve": refunds.Count[order.RefundStatePending], "ApproveFen": refunds.Amount[order.RefundStatePending],
+		"Stuck": refunds.Count[order.RefundStateRefused] + refunds.Count[order.RefundStateAbnormal], "Differences": differences, "Simulated": c.Simulated, "Backlog": backlogView{openCounts(backlog), backlog.Overdue, backlog.Oldest}, "Orders": orders, "Dead": dead, "Failing": failing})
 }
 
 type backlogView struct {

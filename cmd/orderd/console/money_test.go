@@ -21,7 +21,7 @@ import (
 	"orderd/payment"
 )
 
-func (d *desk) pendingRefund(t *testing.T, key string) order.RefundRow {
+func (d *desk) pendingRefund(t *testing.T, key string) order.Refund {
 	t.Helper()
 	o := d.PaidOne(t, key, "a", 2)
 	asked, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: o.OrderNo, CustomerID: "c", RequestID: key, Reason: "small", Cause: ordertest.Customer})
@@ -286,7 +286,7 @@ func TestReconciliationOverHTTP(t *testing.T) {
 	want(t, d.ask(Finance, "GET", at, ""), 200, `"state":"done"`)
 	want(t, d.ask(Finance, "GET", at, ""), 200, `"healed":1`)
 	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations", ""), 200, `"balanced":false`)
-	if d.State(t, o.OrderNo) != order.Paid {
+	if d.State(t, o.OrderNo) != order.StatePaid {
 		t.Errorf("the missed payment: %s", d.State(t, o.OrderNo))
 	}
 	if got := d.ask(Finance, "GET", at+"/bill", ""); got.Body.String() != d.bills[day] || got.Header().Get("X-Bill-SHA1") != "aa" {

@@ -109,13 +109,13 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 	if from != "" {
 		was = stateLabel(from)
 	}
-	m.transitions.WithLabelValues(was, stateLabel(to), known(string(by), string(order.ByCustomer), string(order.ByScheduler),
-		string(order.ByWeChat), string(order.ByOperator), string(order.ByReconciler))).Inc()
+	m.transitions.WithLabelValues(was, stateLabel(to), known(string(by), string(order.ActorCustomer), string(order.ActorScheduler),
+		string(order.ActorWeChat), string(order.ActorOperator), string(order.ActorReconciler))).Inc()
 	switch {
 	case from == "":
 		m.stock.WithLabelValues("deduct", "ok").Inc()
 		m.idempotency.WithLabelValues("first").Inc()
-	case to == order.Closed:
+	case to == order.StateClosed:
 		m.stock.WithLabelValues("return", "ok").Inc()
 	}
 }
@@ -123,8 +123,8 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 // Settled implements order.Observer.
 func (m *Metrics) Settled(source string, s order.Settlement) {
 	m.settled.WithLabelValues(known(source, "notification", "query", "bill"),
-		known(string(s.Settled), string(order.Applied), string(order.Owed), string(order.Held), string(order.Repeated))).Inc()
-	if s.Settled == order.Owed && s.State == order.Late {
+		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld), string(order.SettledRepeated))).Inc()
+	if s.Settled == order.SettledOwed && s.State == order.StateLate {
 		m.late.Inc()
 	}
 }
@@ -154,7 +154,7 @@ func (m *Metrics) CloseAsked(verdict string) {
 // RefundSettled implements order.Observer.
 func (m *Metrics) RefundSettled(source string, s order.RefundSettled) {
 	m.refundsSettled.WithLabelValues(known(source, "answer", "notification", "query", "bill"),
-		known(string(s.Outcome), string(order.RefundTaken), string(order.RefundRepeated), string(order.RefundUnfit))).Inc()
+		known(string(s.Outcome), string(order.RefundOutcomeApplied), string(order.RefundOutcomeRepeated), string(order.RefundOutcomeHeld))).Inc()
 }
 
 // RefundAsked implements order.Observer.
@@ -316,7 +316,7 @@ func (g *gauges) backlog() []prometheus.Metric {
 		return all
 	}
 	open := desc("orders_open", "Orders that are not at an end.", "status")
-	for _, s := range []order.State{order.Pending, order.Closing} {
+	for _, s := range []order.State{order.StatePending, order.StateClosing} {
 		all = append(all, gauge(open, float64(b.Open[s]), string(s)))
 	}
 	oldest := 0.0
@@ -342,7 +342,7 @@ func (g *gauges) owed() []prometheus.Metric {
 	count, fen := desc("refunds_open", "Refunds that are not at an end.", "state"), desc("refund_open_fen", "What open refunds are worth.", "state")
 	oldest := desc("refund_oldest_seconds", "Age of the oldest open refund.", "state")
 	for _, s := range order.RefundStates() {
-		if !s.Open() && s != order.RefundHeld {
+		if !s.Open() && s != order.RefundStateHeld {
 			continue
 		}
 		age := 0.0
