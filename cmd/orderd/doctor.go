@@ -148,7 +148,7 @@ func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
 		if !b.Oldest.IsZero() && time.Since(b.Oldest) > time.Minute {
 			f.Level, f.Why, f.Fix = sqldb.LevelWarn, "their stock is reserved for longer than it should be; the oldest waits since "+stamp(b.Oldest), "is a worker running ('orderd serve') and WeChat Pay reachable?"
 		}
-		r, err := co.orders.Verify(ctx, nil)
+		r, err := co.audit.Verify(ctx, nil)
 		v := sqldb.Finding{ID: "books", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d invariants hold over %d orders", len(r.Checks), r.Orders)}
 		if err == nil && !r.OK() {
 			v.Level, v.Found, v.Why, v.Fix = sqldb.LevelFail, "an invariant is broken", "stock or money is not accounted for", "orderd verify"

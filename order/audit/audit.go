@@ -1,12 +1,16 @@
-package order
+package audit
 
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 	"time"
 
+	"orderd/migrations"
 	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/payment"
 )
 
 // maxViolations is how many rows a failed check names; the count is of all.
@@ -46,34 +50,77 @@ func (r Report) Broken() []CheckResult {
 	return broken
 }
 
-// VerifyOptions say what is checked.
+// VerifyOptions say what VerifyWith checks.
 type VerifyOptions struct {
 	// Quiescent checks too what holds only when nothing is under way.
 	Quiescent bool
-	// Progress is called before each check; nil for nobody.
+	// Progress is called before each check with how many are done, how many there
+	// are, and the id of the one that begins; nil: nobody watches.
 	Progress func(done, total int, id string)
+}
+
+// Orders is what the auditor needs of the service of orders.
+type Orders interface {
+	// FindRefund gives a refund as it is committed now.
+	FindRefund(ctx context.Context, outRefundNo string) (order.Refund, error)
+	// Repair mends one row, deciding again whether it is still broken.
+	Repair(ctx context.Context, r order.RepairRequest) (done bool, err error)
+}
+
+// Gateway is what the auditor asks of WeChat Pay: questions only.
+type Gateway interface {
+	Query(ctx context.Context, outTradeNo string) (payment.Trade, error)
+	QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error)
+}
+
+// Config is what an Auditor works with. DB, Now, MchID and AppID are required.
+type Config struct {
+	DB *sqldb.DB
+	// Orders repairs. Repair and VerifyWeChat need it.
+	Orders Orders
+	// Gateway is WeChat Pay. VerifyWeChat needs it.
+	Gateway Gateway
+	// Now is the clock by which orders are due.
+	Now func() time.Time
+	// MchID and AppID are the merchant and the app that money must have come to.
+	MchID, AppID string
+}
+
+// Auditor checks the books against their invariants and plans their repair. All
+// methods are safe for concurrent use.
+type Auditor struct {
+	cfg Config
+	db  *sqldb.DB
+}
+
+// New makes an auditor.
+func New(cfg Config) (*Auditor, error) {
+	if cfg.DB == nil || cfg.Now == nil || cfg.MchID == "" || cfg.AppID == "" {
+		return nil, errors.New("audit: Config needs DB, Now, MchID and AppID")
+	}
+	return &Auditor{cfg: cfg, db: cfg.DB}, nil
 }
 
 // Verify is VerifyWith for what holds at every moment, also while the service
 // runs. progress may be nil.
-func (s *Service) Verify(ctx context.Context, progress func(done, total int, id string)) (Report, error) {
-	return s.VerifyWith(ctx, VerifyOptions{Progress: progress})
+func (a *Auditor) Verify(ctx context.Context, progress func(done, total int, id string)) (Report, error) {
+	return a.VerifyWith(ctx, VerifyOptions{Progress: progress})
 }
 
 // VerifyWith checks every invariant against the database, however the rows came
 // there. All checks see the same moment, so that they agree with one another
 // while the service runs. An error means that the database could not be read,
 // not that a check failed.
-func (s *Service) VerifyWith(ctx context.Context, o VerifyOptions) (r Report, err error) {
-	err = s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		r, err = s.verifyIn(ctx, tx, o)
+func (a *Auditor) VerifyWith(ctx context.Context, o VerifyOptions) (r Report, err error) {
+	err = a.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		r, err = a.verifyIn(ctx, tx, o)
 		return err
 	})
 	return r, err
 }
 
-func (s *Service) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
-	start := s.cfg.Now()
+func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
+	start := a.cfg.Now()
 	all := checks
 	if o.Quiescent {
 		all = append(append([]check{}, checks...), quietChecks...)
@@ -83,7 +130,7 @@ func (s *Service) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 		if o.Progress != nil {
 			o.Progress(i, len(all), c.id)
 		}
-		result, err := s.run(ctx, tx, c)
+		result, err := a.run(ctx, tx, c)
 		if err != nil {
 			return r, sqldb.Wrap("verify "+c.id, err)
 		}
@@ -96,12 +143,12 @@ func (s *Service) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 	if err != nil {
 		return r, sqldb.Wrap("verify", err)
 	}
-	r.Took = s.cfg.Now().Sub(start)
+	r.Took = a.cfg.Now().Sub(start)
 	return r, nil
 }
 
-func (s *Service) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, error) {
-	start := s.cfg.Now()
+func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, error) {
+	start := a.cfg.Now()
 	result := CheckResult{ID: c.id, Meaning: c.meaning, Violations: []string{}}
 	found := func(row string) {
 		if result.Count++; result.Count <= maxViolations {
@@ -110,11 +157,11 @@ func (s *Service) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, 
 	}
 	var err error
 	if c.id == schemaCheck {
-		err = missingGuards(ctx, tx, found)
+		err = migrations.MissingGuards(ctx, tx, found)
 	} else {
-		err = eachRow(ctx, tx, strings.TrimSpace(c.query), s.args(c), found)
+		err = eachRow(ctx, tx, strings.TrimSpace(c.query), a.args(c), found)
 	}
-	result.Took = s.cfg.Now().Sub(start)
+	result.Took = a.cfg.Now().Sub(start)
 	return result, err
 }
 

@@ -1,10 +1,16 @@
-package order
+package audit
 
 import (
 	"fmt"
 	"strings"
 	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/order"
 )
+
+// schemaCheck is the one check that reads the schema and not the rows.
+const schemaCheck = "schema.guards"
 
 // check is an invariant: a SELECT that must return no row.
 type check struct{ id, meaning, query string }
@@ -22,19 +28,19 @@ const refundEnds = `CASE r.state WHEN 'success' THEN 'refund.succeeded' WHEN 'by
 const overdueAfter = time.Minute
 
 // args are the arguments of a check's query.
-func (s *Service) args(c check) []any {
+func (a *Auditor) args(c check) []any {
 	switch c.id {
 	case "money.facts":
-		return []any{s.cfg.AppID, s.cfg.MchID}
+		return []any{a.cfg.AppID, a.cfg.MchID}
 	case "quiet.orders":
-		return []any{toMS(s.cfg.Now().Add(-overdueAfter))}
+		return []any{sqldb.Millis(a.cfg.Now().Add(-overdueAfter))}
 	}
 	return nil
 }
 
 // checks hold at every moment, also while the service runs.
 var checks = []check{
-	{schemaCheck, "the keys and bounds that guard the books are there, as they were made", ""}, // see missingGuards
+	{schemaCheck, "the keys and bounds that guard the books are there, as they were made", ""}, // see migrations.MissingGuards
 	{"stock.conserved", "what is on the shelf is what came in less what is out", `
 SELECT s.sku_id, s.available, COALESCE(f.total, 0) AS flows
 FROM skus s
@@ -466,9 +472,9 @@ WHERE state IN ('running', 'failed')`},
 func allowedQuery() string {
 	seen := map[string]bool{}
 	var pairs []string
-	for _, from := range States() {
-		for _, e := range Events() {
-			if c := Next(from, e); c.Verdict == VerdictMove {
+	for _, from := range order.States() {
+		for _, e := range order.Events() {
+			if c := order.Next(from, e); c.Verdict == order.VerdictMove {
 				p := fmt.Sprintf("(from_state = '%s' AND to_state = '%s')", from, c.To)
 				if !seen[p] {
 					seen[p] = true
@@ -487,12 +493,12 @@ WHERE from_state <> to_state
 // statesQuery lists the states of a refund and its reasons for being.
 func statesQuery() string {
 	var states []string
-	for _, s := range RefundStates() {
+	for _, s := range order.RefundStates() {
 		states = append(states, "'"+string(s)+"'")
 	}
 	return `
 SELECT out_refund_no, state, reason
 FROM refunds
 WHERE state NOT IN (` + strings.Join(states, ", ") + `)
-  OR reason NOT IN ('` + strings.Join([]string{ReasonAftersale, ReasonLate, ReasonDuplicate, ReasonHeld}, "', '") + `')`
+  OR reason NOT IN ('` + strings.Join([]string{order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld}, "', '") + `')`
 }

@@ -1,4 +1,4 @@
-package order
+package audit
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"orderd/migrations/sqldb"
+	"orderd/order"
 	"orderd/payment"
 )
 
@@ -27,9 +28,9 @@ const (
 // the same on both sides. A row that changes while it is asked about is looked at
 // again. progress may be nil. An error means that one of the two could not be
 // asked, not that a check failed.
-func (s *Service) VerifyWeChat(ctx context.Context, since time.Time, progress func(done int64, id string)) (Report, error) {
-	start := s.cfg.Now()
-	v := &wechatVerifier{s: s, limit: rate.NewLimiter(askRate, askBurst), progress: progress, checks: []CheckResult{
+func (a *Auditor) VerifyWeChat(ctx context.Context, since time.Time, progress func(done int64, id string)) (Report, error) {
+	start := a.cfg.Now()
+	v := &wechatVerifier{a: a, limit: rate.NewLimiter(askRate, askBurst), progress: progress, checks: []CheckResult{
 		{ID: "wechat.paid_is_held", Meaning: "what WeChat Pay was paid is held here, with its amount"},
 		{ID: "wechat.held_is_paid", Meaning: "what is booked here is paid at WeChat Pay"},
 		{ID: "wechat.closed_takes_nothing", Meaning: "an order that is closed here can take no money at WeChat Pay"},
@@ -44,11 +45,11 @@ func (s *Service) VerifyWeChat(ctx context.Context, since time.Time, progress fu
 	if err := v.refunds(ctx, since); err != nil {
 		return Report{}, sqldb.Wrap("verify with WeChat Pay", err)
 	}
-	return Report{Checks: v.checks, Orders: v.asked, Took: s.cfg.Now().Sub(start)}, nil
+	return Report{Checks: v.checks, Orders: v.asked, Took: a.cfg.Now().Sub(start)}, nil
 }
 
 type wechatVerifier struct {
-	s        *Service
+	a        *Auditor
 	limit    *rate.Limiter
 	progress func(int64, string)
 	checks   []CheckResult
@@ -81,12 +82,12 @@ func (v *wechatVerifier) turn(ctx context.Context, id string) error {
 func (v *wechatVerifier) attempts(ctx context.Context, since time.Time) error {
 	for after := ""; ; {
 		var numbers []string
-		err := sqldb.Each(ctx, v.s.db, `SELECT out_trade_no
+		err := sqldb.Each(ctx, v.a.db, `SELECT out_trade_no
 FROM payment_attempts
 WHERE out_trade_no > ?
   AND called_at >= ?
 ORDER BY out_trade_no
-LIMIT ?`, []any{after, toMS(since), askPage}, func(rows *sql.Rows) error {
+LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error {
 			err := rows.Scan(&after)
 			numbers = append(numbers, after)
 			return err
@@ -110,20 +111,20 @@ LIMIT ?`, []any{after, toMS(since), askPage}, func(rows *sql.Rows) error {
 
 // attempt asks first and reads our side after: what has come in between counts.
 func (v *wechatVerifier) attempt(ctx context.Context, no string) error {
-	trade, err := v.s.cfg.Gateway.Query(ctx, no)
+	trade, err := v.a.cfg.Gateway.Query(ctx, no)
 	if err != nil {
 		return err
 	}
-	var state State
-	err = v.s.db.QueryRowContext(ctx, `SELECT state
+	var state order.State
+	err = v.a.db.QueryRowContext(ctx, `SELECT state
 FROM orders
-WHERE order_no = ?`, attemptOrder(no)).Scan(&state)
+WHERE order_no = ?`, order.OrderNoOf(no)).Scan(&state)
 	if err != nil {
 		return err
 	}
 	var transaction string
 	var amount payment.Fen
-	err = v.s.db.QueryRowContext(ctx, `SELECT transaction_id, amount_fen
+	err = v.a.db.QueryRowContext(ctx, `SELECT transaction_id, amount_fen
 FROM payments
 WHERE out_trade_no = ?
 ORDER BY received_at
@@ -137,7 +138,7 @@ LIMIT 1`, no).Scan(&transaction, &amount)
 		v.broke(paidIsHeld, "out_trade_no=%s order=%s paid=%s held=%s %s", no, state, trade.Total, transaction, amount)
 	case held && !trade.Paid():
 		v.broke(heldIsPaid, "out_trade_no=%s transaction_id=%s wechat=%s", no, transaction, trade.State)
-	case (state == StateClosed || state == StateLate) && (trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying):
+	case (state == order.StateClosed || state == order.StateLate) && (trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying):
 		v.broke(closedTakesNothing, "out_trade_no=%s order=%s wechat=%s", no, state, trade.State)
 	}
 	return nil
@@ -146,57 +147,74 @@ LIMIT 1`, no).Scan(&transaction, &amount)
 // refunds asks about every refund that was sent.
 func (v *wechatVerifier) refunds(ctx context.Context, since time.Time) error {
 	for after := ""; ; {
-		rows, err := v.s.queryRefunds(ctx, `WHERE out_refund_no > ?
+		var sent []string
+		page := 0
+		err := sqldb.Each(ctx, v.a.db, `SELECT out_refund_no, sent_at
+FROM refunds
+WHERE out_refund_no > ?
   AND created_at >= ?
   AND state <> 'held'
 ORDER BY out_refund_no
-LIMIT ?`, after, toMS(since), askPage)
+LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error {
+			var sentAt int64
+			err := rows.Scan(&after, &sentAt)
+			if page++; sentAt != 0 {
+				sent = append(sent, after)
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			after = r.OutRefundNo
-			if r.SentAt.IsZero() {
-				continue
-			}
-			if err := v.turn(ctx, r.OutRefundNo); err != nil {
+		for _, no := range sent {
+			if err := v.turn(ctx, no); err != nil {
 				return err
 			}
-			there, err := v.s.cfg.Gateway.QueryRefund(ctx, r.OutRefundNo)
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.OutRefundNo, err)
-			}
-			if r, err = v.s.FindRefund(ctx, r.OutRefundNo); err != nil {
+			if err := v.refund(ctx, no); err != nil {
 				return err
-			}
-			if !refundAgrees(r, there) {
-				v.broke(refundsAgree, "out_refund_no=%s ours=%s %s wechat=%s %s", r.OutRefundNo, r.State, r.Amount, strings.ToLower(string(there.Status)), there.Amount)
 			}
 		}
-		if len(rows) < askPage {
+		if page < askPage {
 			return nil
 		}
 	}
 }
 
+// refund asks first and reads our side after, as attempt does.
+func (v *wechatVerifier) refund(ctx context.Context, no string) error {
+	there, err := v.a.cfg.Gateway.QueryRefund(ctx, no)
+	if err != nil {
+		return fmt.Errorf("%s: %w", no, err)
+	}
+	r, err := v.a.cfg.Orders.FindRefund(ctx, no)
+	if err != nil {
+		return err
+	}
+	if !refundAgrees(r, there) {
+		v.broke(refundsAgree, "out_refund_no=%s ours=%s %s wechat=%s %s",
+			no, r.State, r.Amount, strings.ToLower(string(there.Status)), there.Amount)
+	}
+	return nil
+}
+
 // refundAgrees reports that the two sides can be of one refund. One that is
 // under way here may be at any point there.
-func refundAgrees(r Refund, there payment.Refund) bool {
+func refundAgrees(r order.Refund, there payment.Refund) bool {
 	if there.Status != payment.RefundNotFound && (there.Amount != r.Amount || there.TransactionID != r.TransactionID) {
 		return false
 	}
 	switch r.State {
-	case RefundStateSucceeded:
+	case order.RefundStateSucceeded:
 		return there.Status == payment.RefundSuccess
-	case RefundStateClosed:
+	case order.RefundStateClosed:
 		return there.Status == payment.RefundClosed
-	case RefundStateProcessing, RefundStateAbnormal:
+	case order.RefundStateProcessing, order.RefundStateAbnormal:
 		return there.Status != payment.RefundNotFound
-	case RefundStateRefused, RefundStateCancelled:
+	case order.RefundStateRefused, order.RefundStateCancelled:
 		return there.Status == payment.RefundNotFound || there.Status == payment.RefundClosed
-	case RefundStateByHand, RefundStatePending, RefundStateRejected:
+	case order.RefundStateByHand, order.RefundStatePending, order.RefundStateRejected:
 		return there.Status != payment.RefundSuccess && there.Status != payment.RefundProcessing
-	case RefundStateOwed, RefundStateHeld:
+	case order.RefundStateOwed, order.RefundStateHeld:
 	}
 	return true
 }

@@ -1,4 +1,4 @@
-package order
+package migrations
 
 import (
 	"context"
@@ -11,13 +11,12 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// schemaCheck is the one check that reads the schema and not the rows.
-const schemaCheck = "schema.guards"
-
-// guards are the unique keys that correctness rests on, each with its columns in
-// order; a column that may be NULL, and so twice, has a question mark. They and
-// bounds are all that the migrations make: a test holds them together.
-var guards = map[string]string{
+// Guards are the unique keys of the schema, each as TABLE.KEY with its columns in
+// their order; a column that may be NULL, and so stand there twice, has a question
+// mark. Without one of them two transactions could write the same row twice, and
+// nothing would refuse the second. They repeat what the files in sql create, and a
+// test compares the two on every engine: whoever adds a key there adds it here.
+var Guards = map[string]string{
 	"skus.PRIMARY":                      "sku_id",
 	"stock_flows.PRIMARY":               "order_no,kind,ref,sku_id",
 	"orders.PRIMARY":                    "order_no",
@@ -42,50 +41,76 @@ var guards = map[string]string{
 	"rate_limits.PRIMARY":               "name",
 }
 
-// bounds are the CHECK constraints.
-var bounds = []string{"ck_skus_available", "ck_skus_price", "ck_flows_kind", "ck_orders_total", "ck_orders_state", "ck_items",
-	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items", "ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state"}
+// Bounds are the names of the CHECK constraints of the schema: the values that a
+// column can have. They too repeat the files in sql, and the same test compares
+// them. What a constraint says is not compared: the engines print it in words of
+// their own.
+var Bounds = []string{
+	"ck_skus_available", "ck_skus_price", "ck_flows_kind", "ck_orders_total", "ck_orders_state", "ck_items",
+	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items",
+	"ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state",
+}
 
-// missingGuards names every guard that is not there or has other columns, and on
-// MySQL every table without transactions and every key that is compared without
-// regard to case.
-func missingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
-	there, err := findGuards(ctx, tx)
+// MissingGuards tells found of every key and constraint of Guards and Bounds that
+// the database of tx does not have, or has on other columns, and on MySQL of every
+// table whose engine has no transactions and of every unique key whose text is
+// compared without regard to case. Each row that it tells is a line of
+// "name=value" pairs for a person. It reads the schema, of which no database has a
+// snapshot: what another connection changes meanwhile is seen.
+func MissingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
+	keys, err := findGuards(ctx, tx)
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(guards)) {
-		if there[name] != guards[name] {
-			found(fmt.Sprintf("key=%s columns=%s found=%s", name, guards[name], there[name]))
+	for _, name := range slices.Sorted(maps.Keys(Guards)) {
+		if keys[name] != Guards[name] {
+			found(fmt.Sprintf("key=%s columns=%s found=%s", name, Guards[name], keys[name]))
 		}
 	}
-	checked, err := findBounds(ctx, tx)
+	constraints, err := findBounds(ctx, tx)
 	if err != nil {
 		return err
 	}
-	for _, name := range bounds {
-		if !checked[name] {
+	for _, name := range Bounds {
+		if !constraints[name] {
 			found("constraint=" + name + " found=")
 		}
 	}
 	if tx.Engine() == sqldb.SQLite {
-		return nil
+		return nil // all of its tables have transactions, and it compares text byte by byte
 	}
-	return eachRow(ctx, tx, `SELECT t.table_name AS table_name, t.engine AS engine, '' AS column_name, '' AS collation_name
+	return findUnsafe(ctx, tx, found)
+}
+
+// findUnsafe tells of MySQL's tables without transactions and of its unique keys
+// that are compared without regard to case.
+func findUnsafe(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
+	return sqldb.Each(ctx, tx, `SELECT t.table_name, t.engine, '', ''
 FROM information_schema.tables t
 WHERE t.table_schema = DATABASE()
   AND t.table_type = 'BASE TABLE'
   AND t.engine <> 'InnoDB'
 UNION ALL
-SELECT c.table_name AS table_name, '' AS engine, c.column_name AS column_name, c.collation_name AS collation_name
+SELECT c.table_name, '', c.column_name, c.collation_name
 FROM information_schema.columns c
-JOIN information_schema.statistics s ON s.table_schema = c.table_schema AND s.table_name = c.table_name AND s.column_name = c.column_name
+JOIN information_schema.statistics s ON s.table_schema = c.table_schema
+  AND s.table_name = c.table_name
+  AND s.column_name = c.column_name
 WHERE c.table_schema = DATABASE()
   AND s.non_unique = 0
-  AND c.collation_name <> 'utf8mb4_bin'`, nil, found)
+  AND c.collation_name <> 'utf8mb4_bin'`, nil, func(rows *sql.Rows) error {
+		var table, engine, column, collation string
+		err := rows.Scan(&table, &engine, &column, &collation)
+		if err == nil {
+			found(fmt.Sprintf("table_name=%s engine=%s column_name=%s collation_name=%s", table, engine, column, collation))
+		}
+		return err
+	})
 }
 
-// findGuards gives the columns of every unique key, by table and key.
+// findGuards gives the unique keys that the database has, as Guards names them.
+// "(in part)" after a column says that only its first characters, or only some
+// rows, are in the key.
 func findGuards(ctx context.Context, tx *sqldb.Tx) (map[string]string, error) {
 	query := `SELECT table_name, index_name, column_name, CASE WHEN nullable = 'YES' THEN 1 ELSE 0 END, COALESCE(sub_part, 0)
 FROM information_schema.statistics
@@ -120,11 +145,15 @@ ORDER BY m.name, il.name, ii.seqno`
 	return there, err
 }
 
-// findBounds gives the names of the CHECK constraints.
+// findBounds gives the names of the CHECK constraints that the database has.
+// SQLite has no table of them: they are read from the text of its CREATE TABLEs.
 func findBounds(ctx context.Context, tx *sqldb.Tx) (map[string]bool, error) {
 	there := map[string]bool{}
 	if tx.Engine() == sqldb.SQLite {
-		err := sqldb.Each(ctx, tx, `SELECT sql FROM sqlite_master WHERE type = 'table' AND sql IS NOT NULL`, nil, func(rows *sql.Rows) error {
+		err := sqldb.Each(ctx, tx, `SELECT sql
+FROM sqlite_master
+WHERE type = 'table'
+  AND sql IS NOT NULL`, nil, func(rows *sql.Rows) error {
 			var text string
 			err := rows.Scan(&text)
 			for words := strings.Fields(text); len(words) > 1; words = words[1:] {

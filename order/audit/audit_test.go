@@ -1,4 +1,4 @@
-package order_test
+package audit_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/stock"
@@ -233,7 +234,7 @@ func (w *world) broken(t *testing.T, seed string) map[string]int {
 				t.Errorf("%s: %d rows, %v", one, n, err)
 			}
 		}
-		r, err := w.VerifyIn(ctx, tx, order.VerifyOptions{Quiescent: true})
+		r, err := w.Audit.VerifyIn(ctx, tx, audit.VerifyOptions{Quiescent: true})
 		if err != nil {
 			return err
 		}
@@ -272,13 +273,13 @@ func TestVerifyFindsSeededViolations(t *testing.T) {
 
 // A check without a seed may be one that finds nothing.
 func TestEveryCheckHasASeed(t *testing.T) {
-	seeded := map[string]bool{order.SchemaCheck: true} // TestVerifyFindsDroppedGuards
+	seeded := map[string]bool{audit.SchemaCheck: true} // TestVerifyFindsDroppedGuards
 	for _, c := range seeds {
 		for _, check := range strings.Fields(c.checks) {
 			seeded[check] = true
 		}
 	}
-	ids := order.CheckIDs()
+	ids := audit.CheckIDs()
 	for _, id := range ids {
 		if !seeded[id] {
 			t.Errorf("%s has no seed", id)
@@ -326,34 +327,14 @@ func TestVerifyFindsDroppedGuards(t *testing.T) {
 				}
 			}
 			exec(c.do)
-			r, err := f.Verify(t.Context(), nil)
+			r, err := f.Audit.Verify(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := r.Broken(); len(got) != 1 || got[0].ID != order.SchemaCheck || got[0].Count != 1 || !strings.Contains(got[0].Violations[0], c.found) {
+			if got := r.Broken(); len(got) != 1 || got[0].ID != audit.SchemaCheck || got[0].Count != 1 || !strings.Contains(got[0].Violations[0], c.found) {
 				t.Errorf("%s: %+v", c.do, got)
 			}
 			exec(c.undo)
-		}
-	})
-}
-
-// A key that a new migration adds and the list lacks would not be missed when it is dropped.
-func TestGuardsAreThoseOfTheMigrations(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
-		err := db.Snapshot(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
-			keys, bounds, err := order.FindGuards(ctx, tx)
-			maps.DeleteFunc(keys, func(name, _ string) bool { return strings.HasPrefix(name, "goose_") }) // the migration runner's own
-			if !maps.Equal(keys, order.Guards) {
-				t.Errorf("there are %v, listed are %v", keys, order.Guards)
-			}
-			if got := slices.Sorted(maps.Keys(bounds)); !slices.Equal(got, slices.Sorted(slices.Values(order.Bounds))) {
-				t.Errorf("there are %v, listed are %v", got, order.Bounds)
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 	})
 }
@@ -364,7 +345,7 @@ func TestVerifySeesOneMoment(t *testing.T) {
 		f := ordertest.New(t, db)
 		f.SKU(t, "mug", 100)
 		n := 0
-		r, err := f.VerifyWith(t.Context(), order.VerifyOptions{Progress: func(done, _ int, id string) {
+		r, err := f.Audit.VerifyWith(t.Context(), audit.VerifyOptions{Progress: func(done, _ int, id string) {
 			if done%5 == 2 { // the schema came first, then the first rows
 				n++
 				f.PaidOne(t, fmt.Sprint("r", n), "mug", 1)
@@ -385,7 +366,7 @@ func TestVerifyWithWeChat(t *testing.T) {
 		w := newWorld(t, db)
 		broken := func() map[string]int {
 			t.Helper()
-			r, err := w.VerifyWeChat(t.Context(), w.Clock.Now().Add(-time.Hour), nil)
+			r, err := w.Audit.VerifyWeChat(t.Context(), w.Clock.Now().Add(-time.Hour), nil)
 			if err != nil || r.Orders < 5 {
 				t.Fatal(r, err)
 			}
@@ -434,7 +415,7 @@ func TestVerifyWithWeChat(t *testing.T) {
 // The list of dead states stands in SQL and in Go: a state that is dead in one only would lose money in silence.
 func TestDeadRefundsAreTheUncommitted(t *testing.T) {
 	for _, s := range order.RefundStates() {
-		if dead := strings.Contains(order.DeadRefunds, "'"+string(s)+"'"); dead == s.Committed() {
+		if dead := strings.Contains(audit.DeadRefunds, "'"+string(s)+"'"); dead == s.Committed() {
 			t.Errorf("%s: dead in SQL %v, committed in Go %v", s, dead, s.Committed())
 		}
 	}
@@ -442,9 +423,13 @@ func TestDeadRefundsAreTheUncommitted(t *testing.T) {
 
 // The events that end a refund stand in SQL and in Go: an end that only one of them knows would never be missed.
 func TestRefundEndsAreThoseOfTheDoor(t *testing.T) {
-	for s, name := range order.RefundNames {
+	for _, s := range order.RefundStates() {
+		name := order.RefundEventName(s)
+		if name == "" {
+			continue
+		}
 		ends := s.PaidBack() || (!s.Committed() && s != order.RefundStateHeld)
-		if got := strings.Contains(order.RefundEnds, "WHEN '"+string(s)+"' THEN '"+name+"'"); got != ends {
+		if got := strings.Contains(audit.RefundEnds, "WHEN '"+string(s)+"' THEN '"+name+"'"); got != ends {
 			t.Errorf("%s ends with %s in Go: %v, in SQL: %v", s, name, ends, got)
 		}
 	}
@@ -452,7 +437,7 @@ func TestRefundEndsAreThoseOfTheDoor(t *testing.T) {
 
 // A check that the document does not explain, or one that only the document has, would send people the wrong way.
 func TestDocumentNamesEveryCheck(t *testing.T) {
-	text, err := os.ReadFile("../docs/verify.md")
+	text, err := os.ReadFile("../../docs/verify.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -467,12 +452,12 @@ func TestDocumentNamesEveryCheck(t *testing.T) {
 		}
 		return slices.Sorted(maps.Keys(ids))
 	}
-	all := append(order.CheckIDs(), "wechat.paid_is_held", "wechat.held_is_paid", "wechat.closed_takes_nothing", "wechat.refunds_agree")
+	all := append(audit.CheckIDs(), "wechat.paid_is_held", "wechat.held_is_paid", "wechat.closed_takes_nothing", "wechat.refunds_agree")
 	if got := named(table); !slices.Equal(got, slices.Sorted(slices.Values(all))) {
 		t.Errorf("the document names %v, the checks are %v", got, all)
 	}
-	if got := named(repairs); !slices.Equal(got, slices.Sorted(slices.Values(order.RepairedChecks()))) {
-		t.Errorf("the document repairs %v, the program %v", got, order.RepairedChecks())
+	if got := named(repairs); !slices.Equal(got, slices.Sorted(slices.Values(audit.RepairedChecks()))) {
+		t.Errorf("the document repairs %v, the program %v", got, audit.RepairedChecks())
 	}
 	for _, id := range []string{"S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "O1", "O2", "O3", "O4", "O5", "O6", "O7", "O8", "O9",
 		"M1", "M2", "M3", "M4", "M5", "M6", "W1", "W2", "W3", "W4", "C1", "C2", "C3", "R1", "V1", "V2", "D1"} {
@@ -480,32 +465,4 @@ func TestDocumentNamesEveryCheck(t *testing.T) {
 			t.Errorf("%s is not mapped", id)
 		}
 	}
-}
-
-// Two hosts, or two batches of which one waited for the other's lock, do not write in the order in which they looked at
-// their clocks: an event must not be earlier than the one before it.
-func TestTimeOfAnOrderNeverGoesBack(t *testing.T) {
-	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
-		f := ordertest.New(t, db)
-		f.SKU(t, "mug", 9)
-		o, paid := f.PlaceOne(t, "r", "mug", 1), f.PaidOne(t, "p", "mug", 2)
-		f.Prepaid(t, o.OrderNo)
-		slow := f.Restarted(t, func(c *order.Config) {
-			byItself(c)
-			c.Now = func() time.Time { return f.Clock.Now().Add(-time.Second) }
-		})
-		if _, err := slow.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
-			t.Fatal(err)
-		}
-		mustAsk(t, slow, ask(paid.OrderNo, "k", 1))
-		events, err := f.Timeline(t.Context(), o.OrderNo)
-		if err != nil || len(events) != 4 {
-			t.Fatal(events, err)
-		}
-		for i, e := range events[1:] {
-			if e.At.Before(events[i].At) {
-				t.Errorf("%s at %s, %s before it at %s", e.Event, e.At, events[i].Event, events[i].At)
-			}
-		}
-	})
 }

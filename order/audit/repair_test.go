@@ -1,4 +1,4 @@
-package order_test
+package audit_test
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/stock"
 )
 
-var byHand = order.RepairOptions{Apply: true, Reason: "restored from a backup", Cause: ordertest.Finance}
+var byHand = audit.RepairOptions{Apply: true, Reason: "restored from a backup", Cause: ordertest.Finance}
 
 // seed changes rows by hand.
 func (w *world) seed(t *testing.T, text string) {
@@ -34,9 +35,9 @@ func (w *world) seed(t *testing.T, text string) {
 	}
 }
 
-func (w *world) repair(t *testing.T, o order.RepairOptions) order.Repairs {
+func (w *world) repair(t *testing.T, o audit.RepairOptions) audit.Repairs {
 	t.Helper()
-	r, err := w.Repair(t.Context(), o)
+	r, err := w.Audit.Repair(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func (w *world) repair(t *testing.T, o order.RepairOptions) order.Repairs {
 
 func (w *world) report(t *testing.T) []string {
 	t.Helper()
-	r, err := w.Verify(t.Context(), nil)
+	r, err := w.Audit.Verify(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +90,8 @@ func TestRepair(t *testing.T) {
 				if !slices.ContainsFunc(broken, func(s string) bool { return strings.HasPrefix(s, c.check) }) {
 					t.Fatalf("%s did not find it: %v", c.check, broken)
 				}
-				is := func(r order.Repair) bool { return r.Check == c.check && strings.HasPrefix(r.Key, w.sql(c.key)[0]) }
-				plan := w.repair(t, order.RepairOptions{})
+				is := func(r audit.Repair) bool { return r.Check == c.check && strings.HasPrefix(r.Key, w.sql(c.key)[0]) }
+				plan := w.repair(t, audit.RepairOptions{})
 				if i := slices.IndexFunc(plan.Repairs, is); i < 0 || plan.Repairs[i].Outcome != "" {
 					t.Fatalf("not planned: %+v", plan)
 				}
@@ -174,17 +175,17 @@ func TestRepairLeavesToPeople(t *testing.T) {
 			w := newWorld(t, sqldbtest.SQLite(t)) // what is left is decided before the engine
 			w.seed(t, c.sql)
 			did := w.repair(t, byHand)
-			i := slices.IndexFunc(did.Left, func(l order.LeftOver) bool { return l.Check == c.check })
+			i := slices.IndexFunc(did.Left, func(l audit.LeftOver) bool { return l.Check == c.check })
 			if i < 0 || did.Left[i].Next == "" {
 				t.Errorf("not left to a person: %+v", did)
 			}
-			if _, err := w.Repair(t.Context(), order.RepairOptions{Apply: true, Cause: ordertest.Finance}); err == nil {
+			if _, err := w.Audit.Repair(t.Context(), audit.RepairOptions{Apply: true, Cause: ordertest.Finance}); err == nil {
 				t.Error("applied without a reason")
 			}
 		})
 	}
-	for _, id := range order.CheckIDs() {
-		if order.NextStep(id) == "" {
+	for _, id := range audit.CheckIDs() {
+		if audit.NextStep(id) == "" {
 			t.Errorf("%s has no next step", id)
 		}
 	}
@@ -211,7 +212,7 @@ func TestRepairBesideARunningService(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
-				if _, err := w.Repair(t.Context(), byHand); err != nil {
+				if _, err := w.Audit.Repair(t.Context(), byHand); err != nil {
 					t.Error(err)
 				}
 			})
@@ -228,4 +229,19 @@ func TestRepairBesideARunningService(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A plan whose check the service of orders does not know could be shown and never done.
+func TestEveryPlannedRepairCanBeDone(t *testing.T) {
+	f := ordertest.New(t, sqldbtest.SQLite(t))
+	f.SKU(t, "nothing", 0)
+	for _, check := range audit.RepairedChecks() {
+		r := order.RepairRequest{Check: check, Key: "nothing", OrderNo: "nothing", Reason: "a row that is not broken", Cause: ordertest.Finance}
+		if done, err := f.Repair(t.Context(), r); done || err != nil {
+			t.Errorf("%s: %v %v", check, done, err)
+		}
+	}
+	if _, err := f.Repair(t.Context(), order.RepairRequest{Check: "close.proven", Reason: "x", Cause: ordertest.Finance}); err == nil {
+		t.Error("what no program can repair was repaired")
+	}
 }
