@@ -47,7 +47,7 @@ var mends = map[string]func(ctx context.Context, m *mending) (needed bool, err e
 	"refund.due":              mendRefundDue,
 	"order.due":               mendOrderDue,
 	"stock.agrees_with_state": mendReturn,
-	"stock.refund_returned":   mendGiveback,
+	"stock.refund_returned":   mendRefundReturn,
 	"stock.conserved":         mendCounter,
 }
 
@@ -106,7 +106,7 @@ func (m *mending) read(ctx context.Context, r *refundChange) (*entry, error) {
 	return m.l.orders[m.orderNo], err
 }
 
-// write writes through the door's own hands; a giveback that exceeds what was
+// write writes through the door's own hands; a return that exceeds what was
 // taken undoes the repair.
 func (m *mending) write(ctx context.Context) error {
 	if m.l.books == nil { // a counter, written already
@@ -268,7 +268,7 @@ WHERE order_no = ?`, m.orderNo).Scan(&out); err != nil {
 	return true, nil
 }
 
-func mendGiveback(ctx context.Context, m *mending) (bool, error) {
+func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, &refundChange{no: m.key})
 	if err != nil || e == nil {
 		return false, err
@@ -288,7 +288,7 @@ WHERE order_no = ?
 	if back > 0 {
 		return false, nil
 	}
-	m.l.givebacks = append(m.l.givebacks, stock.Giveback{OrderNo: m.orderNo, Ref: m.key, Lines: row.now.Items})
+	m.l.givebacks = append(m.l.givebacks, stock.PartialReturn{OrderNo: m.orderNo, Ref: m.key, Lines: row.now.Items})
 	m.l.record(e, &m.c, "repair.stock_returned", e.now.State, map[string]string{"out_refund_no": m.key})
 	return true, nil
 }

@@ -88,7 +88,7 @@ func (a *Admin) put(ctx context.Context, tx *sqldb.Tx, p Put) (created bool, err
 	n, err := tx.Update(ctx, `UPDATE skus
 SET title = ?, price_fen = ?, version = version + 1, updated_at = ?
 WHERE sku_id = ?
-  AND (? = 0 OR version = ?)`, p.Title, p.PriceFen, now.UnixMilli(), p.SkuID, p.IfVersion, p.IfVersion)
+  AND (? = 0 OR version = ?)`, p.Title, p.PriceFen, sqldb.Millis(now), p.SkuID, p.IfVersion, p.IfVersion)
 	if err != nil || n == 1 {
 		return false, err
 	}
@@ -101,7 +101,7 @@ WHERE sku_id = ?
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO skus
   (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0), quantity == -1, now.UnixMilli(), now.UnixMilli())
+VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0), quantity == -1, sqldb.Millis(now), sqldb.Millis(now))
 	if sqldb.IsDuplicate(err) {
 		return false, sqldb.ErrLostRace // somebody created it just now: change that one
 	}
@@ -137,7 +137,7 @@ func (p *Put) validate() error {
 func insertOperatorFlow(ctx context.Context, tx *sqldb.Tx, f flow, actor, reason string, at time.Time) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
-VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, actor, reason, at.UnixMilli())
+VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, actor, reason, sqldb.Millis(at))
 	if sqldb.IsDuplicate(err) {
 		return sqldb.ErrLostRace // the same key came in meanwhile: the next run finds it
 	}
@@ -234,7 +234,7 @@ func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change, sku
 	n, err := tx.Update(ctx, `UPDATE skus
 SET available = available + ?, updated_at = ?
 WHERE sku_id = ?
-  AND available = ?`, c.Delta, a.now().UnixMilli(), c.SkuID, sku.Available)
+  AND available = ?`, c.Delta, sqldb.Millis(a.now()), c.SkuID, sku.Available)
 	if err != nil {
 		return err
 	}
@@ -294,7 +294,7 @@ func scanSKU(row interface{ Scan(...any) error }) (SKU, error) {
 	var s SKU
 	var created, updated int64
 	err := row.Scan(&s.SkuID, &s.Title, &s.PriceFen, &s.Available, &s.Unlimited, &s.Version, &created, &updated)
-	s.CreatedAt, s.UpdatedAt = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
+	s.CreatedAt, s.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(updated)
 	return s, err
 }
 

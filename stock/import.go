@@ -131,7 +131,7 @@ func (a *Admin) importBatch(ctx context.Context, tx *sqldb.Tx, batch []importLin
 	if err != nil {
 		return part, err
 	}
-	at := a.now().UnixMilli()
+	at := sqldb.Millis(a.now())
 	var fresh, flows []any
 	for _, l := range batch {
 		if before[l.SkuID] {

@@ -338,7 +338,7 @@ func TestConcurrentPartialReturnsStopAtTheDeducted(t *testing.T) {
 					if err := lockOrder(ctx, tx, "o1"); err != nil {
 						return err
 					}
-					answers, err := stock.ReturnLines(ctx, tx, []stock.Giveback{{OrderNo: "o1", Ref: fmt.Sprint("R", i), Lines: []stock.Line{line("mug", 1)}}}, time.Now())
+					answers, err := stock.ReturnLines(ctx, tx, []stock.PartialReturn{{OrderNo: "o1", Ref: fmt.Sprint("R", i), Lines: []stock.Line{line("mug", 1)}}}, time.Now())
 					if err == nil {
 						answer = answers[0]
 					}
@@ -363,7 +363,7 @@ func TestConcurrentPartialReturnsStopAtTheDeducted(t *testing.T) {
 }
 
 // A refund of several lines must come back whole or not at all, and a batch must see what its own earlier members returned.
-func TestGivebackIsAllOrNothing(t *testing.T) {
+func TestPartialReturnIsAllOrNothing(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "a", 2)
 		put(t, db, "b", 2)
@@ -372,7 +372,7 @@ func TestGivebackIsAllOrNothing(t *testing.T) {
 		}
 		var answers []error
 		err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) (err error) {
-			answers, err = stock.ReturnLines(ctx, tx, []stock.Giveback{
+			answers, err = stock.ReturnLines(ctx, tx, []stock.PartialReturn{
 				{OrderNo: "o1", Ref: "R1", Lines: []stock.Line{line("a", 1), line("b", 2)}},
 				{OrderNo: "o1", Ref: "R2", Lines: []stock.Line{line("a", 1), line("a", 1)}},
 				{OrderNo: "o1", Ref: "R2", Lines: []stock.Line{line("a", 1), line("a", 1)}},
@@ -385,7 +385,7 @@ func TestGivebackIsAllOrNothing(t *testing.T) {
 		}
 		for i, refused := range []bool{true, false, false, true} {
 			if errors.Is(answers[i], stock.ErrReturnExceeds) != refused {
-				t.Errorf("giveback %d: %v", i, answers[i])
+				t.Errorf("partial return %d: %v", i, answers[i])
 			}
 		}
 		if left(t, db, "a") != 2 || left(t, db, "b") != 1 {

@@ -43,7 +43,7 @@ WHERE sku_id = ?`, id).Scan(&sum)
 	n, err := tx.Update(ctx, `UPDATE skus
 SET available = ?, updated_at = ?
 WHERE sku_id = ?
-  AND available = ?`, r.Now, at.UnixMilli(), id, r.Was)
+  AND available = ?`, r.Now, sqldb.Millis(at), id, r.Was)
 	if err != nil {
 		return r, fmt.Errorf("recount %s: %w", id, err)
 	}

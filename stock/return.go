@@ -15,9 +15,9 @@ const (
 	RefRevive = "revive"
 )
 
-// Giveback returns some lines of an order under a ref of its own, such as a
+// PartialReturn returns some lines of an order under a ref of its own, such as a
 // refund number.
-type Giveback struct {
+type PartialReturn struct {
 	OrderNo string
 	Ref     string
 	Lines   []Line
@@ -39,7 +39,7 @@ func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string,
 			}
 		}
 	}
-	return putBack(ctx, tx, flows, at)
+	return returnFlows(ctx, tx, flows, at)
 }
 
 // Holdings gives what each order has out, one line per SKU, if nothing of it
@@ -71,14 +71,14 @@ func PutBack(ctx context.Context, tx *sqldb.Tx, lines map[string][]Line, ref str
 			flows = append(flows, flow{orderNo: no, kind: KindReturn, ref: ref, skuID: l.SkuID, delta: l.Quantity})
 		}
 	}
-	return putBack(ctx, tx, flows, at)
+	return returnFlows(ctx, tx, flows, at)
 }
 
-// ReturnLines puts the named lines back, one answer per giveback: nil, also when
+// ReturnLines puts the named lines back, one answer per partial return: nil, also when
 // this ref was returned before, or ErrReturnExceeds when it would bring the
-// returned above the deducted; then nothing of that giveback moves. The caller
+// returned above the deducted; then nothing of it moves. The caller
 // has locked the orders.
-func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []Giveback, at time.Time) ([]error, error) {
+func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []PartialReturn, at time.Time) ([]error, error) {
 	nos := make([]string, len(batch))
 	for i, g := range batch {
 		nos[i] = g.OrderNo
@@ -113,7 +113,7 @@ func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []Giveback, at time.Ti
 			flows = append(flows, flow{orderNo: g.OrderNo, kind: KindReturn, ref: g.Ref, skuID: sku, delta: n})
 		}
 	}
-	return answers, putBack(ctx, tx, flows, at)
+	return answers, returnFlows(ctx, tx, flows, at)
 }
 
 // held is what an order has taken and not returned, and under which refs it returned.
@@ -152,7 +152,7 @@ WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos)...)
 	return all, rows.Err()
 }
 
-func putBack(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
+func returnFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
 	if len(flows) == 0 {
 		return nil
 	}

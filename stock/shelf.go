@@ -184,7 +184,7 @@ func insertFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) 
 	})
 	const cols = 6 // an order's flows have no actor and no reason of their own
 	args := make([]any, 0, cols*len(flows))
-	var ms any = at.UnixMilli() // made into an any once
+	var ms any = sqldb.Millis(at) // made into an any once
 	for _, f := range flows {
 		args = append(args, f.orderNo, string(f.kind), f.ref, f.skuID, f.delta, ms)
 	}

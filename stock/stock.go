@@ -62,3 +62,27 @@ type ChangedError struct{ Expected, Available int64 }
 func (e *ChangedError) Error() string {
 	return fmt.Sprintf("the shelf holds %d, %d were expected", e.Available, e.Expected)
 }
+
+// Merge adds up lines of the same SKU, which keeps the place of its first line.
+func Merge(lines []Line) []Line {
+	at := make(map[string]int, len(lines))
+	merged := make([]Line, 0, len(lines))
+	for _, l := range lines {
+		if i, seen := at[l.SkuID]; seen {
+			merged[i].Quantity += l.Quantity
+			continue
+		}
+		at[l.SkuID] = len(merged)
+		merged = append(merged, l)
+	}
+	return merged
+}
+
+// merge adds up lines by SKU, where their order does not matter.
+func merge(lines []Line) map[string]int64 {
+	sums := make(map[string]int64, len(lines))
+	for _, l := range lines {
+		sums[l.SkuID] += l.Quantity
+	}
+	return sums
+}

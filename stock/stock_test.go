@@ -62,7 +62,7 @@ func deduct(db *sqldb.DB, no string, lines ...stock.Line) (short []stock.Short, 
 
 func giveBack(db *sqldb.DB, no, ref string, lines ...stock.Line) (answer, err error) {
 	err = db.InTx(context.Background(), func(ctx context.Context, tx *sqldb.Tx) error {
-		answers, err := stock.ReturnLines(ctx, tx, []stock.Giveback{{OrderNo: no, Ref: ref, Lines: lines}}, time.Now())
+		answers, err := stock.ReturnLines(ctx, tx, []stock.PartialReturn{{OrderNo: no, Ref: ref, Lines: lines}}, time.Now())
 		if err == nil {
 			answer = answers[0]
 		}
