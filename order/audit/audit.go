@@ -13,14 +13,17 @@ import (
 	"orderd/payment"
 )
 
-// maxViolations is how many rows a failed check names; the count is of all.
+// maxViolations is how many rows a failed check names: enough to see what they have
+// in common, few enough for a terminal and for memory. The count is of all.
 const maxViolations = 20
 
-// Report is the result of Verify.
+// Report is the result of a verification.
 type Report struct {
-	Checks   []CheckResult `json:"checks"`
-	Orders   int64         `json:"orders"`
-	Payments int64         `json:"payments"`
+	Checks []CheckResult `json:"checks"` // all of them, in the order in which they ran
+	// Orders and Payments count what was checked; of VerifyWeChat, Orders counts
+	// the questions.
+	Orders   int64 `json:"orders"`
+	Payments int64 `json:"payments"`
 	// Held counts payments that wait for a person. They are accounted for, and
 	// so no violation, but somebody has to look.
 	Held int64         `json:"held"`
@@ -29,10 +32,10 @@ type Report struct {
 
 // CheckResult is one invariant and the rows that break it.
 type CheckResult struct {
-	ID         string        `json:"id"`
-	Meaning    string        `json:"meaning"`
-	Count      int           `json:"count"`
-	Violations []string      `json:"violations"` // at most maxViolations, "column=value …"
+	ID         string        `json:"id"`         // AREA.NAME, stable: docs/verify.md lists them
+	Meaning    string        `json:"meaning"`    // what holds when nothing is broken
+	Count      int           `json:"count"`      // of all rows that break it
+	Violations []string      `json:"violations"` // at most maxViolations of them, "column=value …"
 	Took       time.Duration `json:"took_ns"`
 }
 
@@ -67,33 +70,37 @@ type Orders interface {
 	Repair(ctx context.Context, r order.RepairRequest) (done bool, err error)
 }
 
-// Gateway is what the auditor asks of WeChat Pay: questions only.
+// Gateway is what the auditor asks of WeChat Pay: questions only. Each is a method
+// of payment.Gateway.
 type Gateway interface {
+	// Query tells the state of a WeChat order, payment.TradeNotFound for one that
+	// WeChat Pay does not know.
 	Query(ctx context.Context, outTradeNo string) (payment.Trade, error)
+	// QueryRefund tells the state of a refund, payment.RefundNotFound likewise.
 	QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error)
 }
 
 // Config is what an Auditor works with. DB, Now, MchID and AppID are required.
 type Config struct {
 	DB *sqldb.DB
-	// Orders repairs. Repair and VerifyWeChat need it.
+	// Orders may be nil where only Verify and VerifyWith are called.
 	Orders Orders
-	// Gateway is WeChat Pay. VerifyWeChat needs it.
+	// Gateway may be nil where VerifyWeChat is not called.
 	Gateway Gateway
-	// Now is the clock by which orders are due.
+	// Now is the clock by which orders are due: that of order.Config.
 	Now func() time.Time
 	// MchID and AppID are the merchant and the app that money must have come to.
 	MchID, AppID string
 }
 
-// Auditor checks the books against their invariants and plans their repair. All
+// Auditor checks the database against its invariants and plans its repair. All
 // methods are safe for concurrent use.
 type Auditor struct {
 	cfg Config
 	db  *sqldb.DB
 }
 
-// New makes an auditor.
+// New makes an auditor. It needs no end: it holds nothing but its Config.
 func New(cfg Config) (*Auditor, error) {
 	if cfg.DB == nil || cfg.Now == nil || cfg.MchID == "" || cfg.AppID == "" {
 		return nil, errors.New("audit: Config needs DB, Now, MchID and AppID")
@@ -119,6 +126,7 @@ func (a *Auditor) VerifyWith(ctx context.Context, o VerifyOptions) (r Report, er
 	return r, err
 }
 
+// verifyIn runs the checks on what a transaction sees.
 func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
 	start := a.cfg.Now()
 	all := checks
@@ -147,6 +155,7 @@ func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 	return r, nil
 }
 
+// run runs one check.
 func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, error) {
 	start := a.cfg.Now()
 	result := CheckResult{ID: c.id, Meaning: c.meaning, Violations: []string{}}
@@ -165,7 +174,7 @@ func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, 
 	return result, err
 }
 
-// eachRow gives every row of a query as "column=value …".
+// eachRow gives every row of a query as "column=value …", whatever its columns are.
 func eachRow(ctx context.Context, tx *sqldb.Tx, query string, args []any, found func(row string)) error {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {

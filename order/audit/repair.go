@@ -10,38 +10,39 @@ import (
 	"orderd/order"
 )
 
-// maxRepairs bounds the rows of one kind that a run looks at; the next run goes on.
+// maxRepairs bounds the rows of one check that a run looks at, so that its report
+// fits into memory; the next run goes on.
 const maxRepairs = 10_000
 
 // RepairOptions say what Repair does.
 type RepairOptions struct {
-	Apply  bool        // do it; otherwise say what would be done
+	Apply  bool        // repair; otherwise only say what would be done
 	Reason string      // of 1 to 200 characters, needed to apply
 	Cause  order.Cause // who applies
 }
 
 // Repair is one row that can be repaired honestly.
 type Repair struct {
-	Check string `json:"check"`
-	Key   string `json:"key"` // order, refund, transaction or SKU
-	Do    string `json:"do"`
-	Why   string `json:"why"` // that this is honest
+	Check string `json:"check"` // the id of the check that it breaks
+	Key   string `json:"key"`   // its order, refund, transaction or SKU
+	Do    string `json:"do"`    // what is done about it
+	Why   string `json:"why"`   // why that makes nothing up
 	// Outcome is "" for a plan, "done", "no longer needed", or why it failed.
 	Outcome string `json:"outcome"`
 }
 
 // LeftOver is a broken invariant that no program repairs honestly.
 type LeftOver struct {
-	Check string `json:"check"`
-	Count int    `json:"count"`
-	Next  string `json:"next"` // for a person
+	Check string `json:"check"` // its id
+	Count int    `json:"count"` // of the rows that are left
+	Next  string `json:"next"`  // what a person does about them
 }
 
 // Repairs is what can be repaired, and what is left for a person.
 type Repairs struct {
 	Repairs []Repair   `json:"repairs"`
 	Left    []LeftOver `json:"left"`
-	Applied bool       `json:"applied"`
+	Applied bool       `json:"applied"` // false: this is a plan
 }
 
 // repairKind finds the rows of one check that can be repaired: find gives the key
@@ -56,7 +57,8 @@ type broken struct{ key, orderNo string }
 // for a later one: money, times, goods, and the counters last.
 var repairKinds = []repairKind{
 	{"money.owed_back", "owe the payment back, under the number it always had",
-		"the payment says that it is owed back; its refund's number is made from the transaction's, and WeChat Pay pays a number once", `
+		"the payment says that it is owed back; its refund's number is made from the transaction's, and " +
+			"WeChat Pay pays a number once", `
 SELECT p.transaction_id, p.order_no
 FROM payments p
 WHERE p.outcome = 'owed'
@@ -69,14 +71,16 @@ WHERE p.outcome = 'owed'
       AND e.event IN ('refund.succeeded', 'refund.by_hand')
       AND INSTR(e.detail, p.transaction_id) > 0)`},
 	{"refund.one_successor", "make the refund that takes the place of the closed one",
-		"WeChat Pay has closed the first number for good and the money is still here; the next number is made from it", `
+		"WeChat Pay has closed the first number for good and the money is still here; the next number is " +
+			"made from it", `
 SELECT r.out_refund_no, r.order_no
 FROM refunds r
 WHERE r.state = 'closed'
   AND r.reason <> 'aftersale'
   AND NOT EXISTS (SELECT 1 FROM refunds n WHERE n.replaces = r.out_refund_no)`},
 	{"money.no_more_back", "raise what the payment says is taken to the sum of its refunds",
-		"the refunds are the record, their sum on the payment only repeats it, and raising it lets nothing more go back", `
+		"the refunds are the record, their sum on the payment only repeats it, and raising it lets nothing " +
+			"more go back", `
 SELECT p.transaction_id, p.order_no
 FROM payments p
 JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)
@@ -124,7 +128,8 @@ WHERE r.state IN ('success', 'by_hand')
       AND f.kind = 'return'
       AND f.ref = r.out_refund_no)`},
 	{"stock.conserved", "set the counter to the sum of its flows, with a flow of nothing that says so",
-		"every flow has an order or a person behind it and the counter only repeats their sum; goods that did come in are replenished after this", `
+		"every flow has an order or a person behind it and the counter only repeats their sum; goods that " +
+			"did come in are replenished after this", `
 SELECT s.sku_id, '' AS of_order
 FROM skus s
 LEFT JOIN (
@@ -178,6 +183,7 @@ func (a *Auditor) Repair(ctx context.Context, o RepairOptions) (Repairs, error) 
 	return done, ctx.Err()
 }
 
+// findRepairs gives the rows that a repair is planned for.
 func (a *Auditor) findRepairs(ctx context.Context, k repairKind) ([]broken, error) {
 	var found []broken
 	query := strings.TrimSpace(k.find) + "\nLIMIT ?"
@@ -212,18 +218,27 @@ func (a *Auditor) applyRepair(ctx context.Context, k repairKind, row broken, o R
 // nextSteps is what a person does about what no program repairs, by the first
 // word of the check.
 var nextSteps = map[string]string{
-	"schema":  "stop the service, put the key or constraint back as migrations/sql has it, and look for what came in twice meanwhile",
-	"stock":   "stop selling the SKU; 'orderd order timeline NO' and 'orderd stock show SKU' say what happened; count the shelf, then 'orderd stock adjust' with the reason",
-	"close":   "'orderd verify --wechat': an order closed without a proof may still take money; keep its stock aside until WeChat Pay says CLOSED",
-	"events":  "an event cannot be made up: compare with a backup and the service's log, restore the lost rows from there, and say so in the log of the incident",
-	"order":   "'orderd order get NO' and a backup: find which of the order, its lines and its flows was changed, and by whom; deliver nothing until then",
-	"attempt": "'orderd verify --wechat' asks whether the WeChat order can still be paid; close it on the merchant platform if it should not",
-	"money":   "'orderd order sync NO', 'orderd verify --wechat' and 'orderd reconcile run --date DAY' tell what WeChat Pay holds: its word is the truth of money; neither deliver nor refund until they agree",
-	"refund":  "'orderd refund get NO' and 'orderd verify --wechat' tell how far it is at WeChat Pay; then retry, cancel or settle it by hand",
-	"books":   "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
-	"quiet":   "let the service run until nothing is under way, and decide what waits for a person",
+	"schema": "stop the service, put the key or constraint back as migrations/sql has it, and look for what came " +
+		"in twice meanwhile",
+	"stock": "stop selling the SKU; 'orderd order timeline NO' and 'orderd stock show SKU' say what happened; " +
+		"count the shelf, then 'orderd stock adjust' with the reason",
+	"close": "'orderd verify --wechat': an order closed without a proof may still take money; keep its stock " +
+		"aside until WeChat Pay says CLOSED",
+	"events": "an event cannot be made up: compare with a backup and the service's log, restore the lost rows from " +
+		"there, and say so in the log of the incident",
+	"order": "'orderd order get NO' and a backup: find which of the order, its lines and its flows was changed, " +
+		"and by whom; deliver nothing until then",
+	"attempt": "'orderd verify --wechat' asks whether the WeChat order can still be paid; close it on the merchant " +
+		"platform if it should not",
+	"money": "'orderd order sync NO', 'orderd verify --wechat' and 'orderd reconcile run --date DAY' tell what " +
+		"WeChat Pay holds: its word is the truth of money; neither deliver nor refund until they agree",
+	"refund": "'orderd refund get NO' and 'orderd verify --wechat' tell how far it is at WeChat Pay; then retry, " +
+		"cancel or settle it by hand",
+	"books": "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
+	"quiet": "let the service run until nothing is under way, and decide what waits for a person",
 }
 
+// nextStep gives it for a check, whose id begins with that word.
 func nextStep(check string) string {
 	word, _, _ := strings.Cut(check, ".")
 	return nextSteps[word]

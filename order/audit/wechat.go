@@ -15,20 +15,27 @@ import (
 	"orderd/payment"
 )
 
-// Bounds of asking WeChat about everything.
+// Bounds of asking WeChat Pay about everything.
 const (
-	askRate  = 100 // queries a second; WeChat takes 300 and more
+	// askRate is in queries a second. WeChat Pay takes 300 and more; what is left over
+	// is for the running service.
+	askRate = 100
+	// askBurst is how many queries may come at once after a pause.
 	askBurst = 10
-	askPage  = 500
+	// askPage is how many numbers one SELECT reads: a few seconds of asking.
+	askPage = 500
 )
 
-// VerifyWeChat holds our books against WeChat's, one query per payment attempt
-// and per refund since a time: what WeChat was paid is held here, what we call
-// paid is paid there, what we call closed takes no money there, and refunds are
-// the same on both sides. A row that changes while it is asked about is looked at
-// again. progress may be nil. An error means that one of the two could not be
-// asked, not that a check failed.
-func (a *Auditor) VerifyWeChat(ctx context.Context, since time.Time, progress func(done int64, id string)) (Report, error) {
+// VerifyWeChat compares the database with WeChat Pay, by one query per payment
+// attempt and per refund since a time: what WeChat Pay was paid is recorded here,
+// what is paid here is paid there, what is closed here takes no money there, and
+// refunds are the same on both sides. WeChat Pay is asked first and the row is
+// read after, so that what arrives in between is no difference. progress, which
+// may be nil, is called before each question. An error means that one of the two
+// could not be asked, not that a check failed.
+func (a *Auditor) VerifyWeChat(
+	ctx context.Context, since time.Time, progress func(done int64, id string),
+) (Report, error) {
 	start := a.cfg.Now()
 	v := &wechatVerifier{a: a, limit: rate.NewLimiter(askRate, askBurst), progress: progress, checks: []CheckResult{
 		{ID: "wechat.paid_is_held", Meaning: "what WeChat Pay was paid is held here, with its amount"},
@@ -48,14 +55,16 @@ func (a *Auditor) VerifyWeChat(ctx context.Context, since time.Time, progress fu
 	return Report{Checks: v.checks, Orders: v.asked, Took: a.cfg.Now().Sub(start)}, nil
 }
 
+// wechatVerifier is one run of VerifyWeChat.
 type wechatVerifier struct {
 	a        *Auditor
 	limit    *rate.Limiter
 	progress func(int64, string)
 	checks   []CheckResult
-	asked    int64
+	asked    int64 // questions so far
 }
 
+// The places of the checks in wechatVerifier.checks.
 const (
 	paidIsHeld = iota
 	heldIsPaid
@@ -63,6 +72,7 @@ const (
 	refundsAgree
 )
 
+// broke records a violation of a check.
 func (v *wechatVerifier) broke(check int, format string, args ...any) {
 	c := &v.checks[check]
 	if c.Count++; c.Count <= maxViolations {
@@ -70,7 +80,8 @@ func (v *wechatVerifier) broke(check int, format string, args ...any) {
 	}
 }
 
-func (v *wechatVerifier) turn(ctx context.Context, id string) error {
+// pace counts a question and waits until it may be asked.
+func (v *wechatVerifier) pace(ctx context.Context, id string) error {
 	v.asked++
 	if v.progress != nil {
 		v.progress(v.asked, id)
@@ -78,7 +89,7 @@ func (v *wechatVerifier) turn(ctx context.Context, id string) error {
 	return v.limit.Wait(ctx)
 }
 
-// attempts asks about every WeChat order that was opened.
+// attempts asks about every WeChat order that was opened since a time.
 func (v *wechatVerifier) attempts(ctx context.Context, since time.Time) error {
 	for after := ""; ; {
 		var numbers []string
@@ -96,7 +107,7 @@ LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error
 			return err
 		}
 		for _, no := range numbers {
-			if err := v.turn(ctx, no); err != nil {
+			if err := v.pace(ctx, no); err != nil {
 				return err
 			}
 			if err := v.attempt(ctx, no); err != nil {
@@ -109,7 +120,7 @@ LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error
 	}
 }
 
-// attempt asks first and reads our side after: what has come in between counts.
+// attempt asks WeChat Pay first and reads the order after, see VerifyWeChat.
 func (v *wechatVerifier) attempt(ctx context.Context, no string) error {
 	trade, err := v.a.cfg.Gateway.Query(ctx, no)
 	if err != nil {
@@ -122,6 +133,7 @@ WHERE order_no = ?`, order.OrderNoOf(no)).Scan(&state)
 	if err != nil {
 		return err
 	}
+	open := trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying
 	var transaction string
 	var amount payment.Fen
 	err = v.a.db.QueryRowContext(ctx, `SELECT transaction_id, amount_fen
@@ -138,13 +150,14 @@ LIMIT 1`, no).Scan(&transaction, &amount)
 		v.broke(paidIsHeld, "out_trade_no=%s order=%s paid=%s held=%s %s", no, state, trade.Total, transaction, amount)
 	case held && !trade.Paid():
 		v.broke(heldIsPaid, "out_trade_no=%s transaction_id=%s wechat=%s", no, transaction, trade.State)
-	case (state == order.StateClosed || state == order.StateLate) && (trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying):
+	case (state == order.StateClosed || state == order.StateLate) && open:
 		v.broke(closedTakesNothing, "out_trade_no=%s order=%s wechat=%s", no, state, trade.State)
 	}
 	return nil
 }
 
-// refunds asks about every refund that was sent.
+// refunds asks about every refund that was made since a time and sent. One that is
+// held was reported by WeChat Pay and is unknown here: a person decides about it.
 func (v *wechatVerifier) refunds(ctx context.Context, since time.Time) error {
 	for after := ""; ; {
 		var sent []string
@@ -167,7 +180,7 @@ LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error
 			return err
 		}
 		for _, no := range sent {
-			if err := v.turn(ctx, no); err != nil {
+			if err := v.pace(ctx, no); err != nil {
 				return err
 			}
 			if err := v.refund(ctx, no); err != nil {
@@ -180,7 +193,7 @@ LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error
 	}
 }
 
-// refund asks first and reads our side after, as attempt does.
+// refund asks WeChat Pay first and reads the refund after, as attempt does.
 func (v *wechatVerifier) refund(ctx context.Context, no string) error {
 	there, err := v.a.cfg.Gateway.QueryRefund(ctx, no)
 	if err != nil {
@@ -197,8 +210,9 @@ func (v *wechatVerifier) refund(ctx context.Context, no string) error {
 	return nil
 }
 
-// refundAgrees reports that the two sides can be of one refund. One that is
-// under way here may be at any point there.
+// refundAgrees reports that what WeChat Pay has can be the refund r: of its amount
+// and payment, and in a state to which the state here leads or from which its news
+// is still on the way.
 func refundAgrees(r order.Refund, there payment.Refund) bool {
 	if there.Status != payment.RefundNotFound && (there.Amount != r.Amount || there.TransactionID != r.TransactionID) {
 		return false
@@ -215,6 +229,7 @@ func refundAgrees(r order.Refund, there payment.Refund) bool {
 	case order.RefundStateByHand, order.RefundStatePending, order.RefundStateRejected:
 		return there.Status != payment.RefundSuccess && there.Status != payment.RefundProcessing
 	case order.RefundStateOwed, order.RefundStateHeld:
+		// Owed: it may have been sent, with any end, and the answer lost. Held: see refunds.
 	}
 	return true
 }
