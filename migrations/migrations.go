@@ -78,7 +78,8 @@ func Status(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
 	}
 	all := make([]Migration, 0, len(status))
 	for _, s := range status {
-		all = append(all, Migration{Version: s.Source.Version, Name: s.Source.Path, Applied: s.State == goose.StateApplied})
+		all = append(all, Migration{Version: s.Source.Version, Name: s.Source.Path,
+			Applied: s.State == goose.StateApplied})
 	}
 	return all, nil
 }
@@ -111,7 +112,10 @@ func resumable(ctx context.Context, db *sqldb.DB) (pool *sql.DB, done func(appli
 		return db.Pool(), plain, nil
 	}
 	var version int64
-	_ = db.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM "+goose.DefaultTablename+" WHERE is_applied = 1").Scan(&version) // no such table yet: none
+	// An error is no such table yet: no version.
+	_ = db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version_id), 0)
+FROM `+goose.DefaultTablename+`
+WHERE is_applied = 1`).Scan(&version)
 	if version == 0 {
 		if ours, err := begin(ctx, db); err != nil || !ours {
 			return db.Pool(), plain, err
@@ -134,10 +138,11 @@ func begin(ctx context.Context, db *sqldb.DB) (ours bool, err error) {
 		return false, err
 	}
 	var begun, there int
+	args := append([]any{begunTable, begunTable, begunTable}, sqldb.Args(names)...)
 	err = db.QueryRowContext(ctx, `SELECT COALESCE(SUM(table_name = ?), 0), COALESCE(SUM(table_name <> ?), 0)
 FROM information_schema.tables
 WHERE table_schema = DATABASE()
-  AND table_name IN (?,`+sqldb.In(len(names))+")", append([]any{begunTable, begunTable, begunTable}, sqldb.Args(names)...)...).Scan(&begun, &there)
+  AND table_name IN (?,`+sqldb.In(len(names))+")", args...).Scan(&begun, &there)
 	if err != nil || begun == 0 && there > 0 {
 		return false, err
 	}

@@ -71,7 +71,8 @@ func (s *Service) Repair(ctx context.Context, r RepairRequest) (done bool, err e
 	wrote := false // also by an earlier try that was committed and whose answer was lost
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		m := mending{s: s, key: r.Key, orderNo: r.OrderNo, tx: tx, id: id, reason: r.Reason,
-			c: change{orderNo: r.OrderNo, cause: r.Cause, detail: map[string]string{"reason": r.Reason, "check": r.Check}},
+			c: change{orderNo: r.OrderNo, cause: r.Cause,
+				detail: map[string]string{"reason": r.Reason, "check": r.Check}},
 			l: &ledger{s: s, now: s.cfg.Now().Truncate(time.Millisecond)}}
 		needed, err := mend(ctx, &m)
 		if err != nil || !needed {
@@ -216,7 +217,8 @@ func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
 	if row == nil {
 		return false, nil
 	}
-	under := row.now.State == RefundStateOwed || row.now.State == RefundStateProcessing || row.now.State == RefundStateAbnormal
+	under := row.now.State == RefundStateOwed || row.now.State == RefundStateProcessing ||
+		row.now.State == RefundStateAbnormal
 	if under != row.now.DueAt.IsZero() {
 		return false, nil
 	}

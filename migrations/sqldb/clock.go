@@ -59,7 +59,8 @@ func (c *Clock) Sync(ctx context.Context) error {
 	defer cancel()
 	begin := c.now()
 	var us int64
-	if err := c.db.QueryRowContext(ctx, "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)").Scan(&us); err != nil {
+	const ask = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)" // in microseconds
+	if err := c.db.QueryRowContext(ctx, ask).Scan(&us); err != nil {
 		return fmt.Errorf("ask the database for its time: %w", err)
 	}
 	took := c.now().Sub(begin)
@@ -78,7 +79,8 @@ func (c *Clock) Sync(ctx context.Context) error {
 func (c *Clock) Keep(ctx context.Context, log *slog.Logger) {
 	for {
 		if off := c.Off(); off.Abs() > clockWarn {
-			log.Warn("this machine's clock is not the database's, which counts", "ahead_by", off.Round(time.Millisecond))
+			log.Warn("this machine's clock is not the database's, which counts", "ahead_by",
+				off.Round(time.Millisecond))
 		}
 		t := time.NewTimer(clockEvery/2 + rand.N(clockEvery))
 		select {

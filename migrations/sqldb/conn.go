@@ -91,7 +91,8 @@ func (c *writeConn) execBulk(ctx context.Context, head string, b bulk) (driver.R
 		}
 		var err error
 		if stmt, err = c.PrepareContext(ctx, text); errors.As(err, new(*mysql.MySQLError)) {
-			return c.fullConn.ExecContext(ctx, text, named) // above max_prepared_stmt_count, or a proxy that prepares nothing
+			// above max_prepared_stmt_count, or a proxy that prepares nothing
+			return c.fullConn.ExecContext(ctx, text, named)
 		} else if err != nil {
 			return nil, err
 		}
@@ -145,7 +146,8 @@ type resumingConn struct{ fullConn }
 func (c resumingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	res, err := c.fullConn.ExecContext(ctx, query, args)
 	var my *mysql.MySQLError
-	if errors.As(err, &my) && (my.Number == mysqlTableExists || my.Number == mysqlColumnExists || my.Number == mysqlIndexExists || my.Number == mysqlNothingToDrop) {
+	if errors.As(err, &my) && (my.Number == mysqlTableExists || my.Number == mysqlColumnExists ||
+		my.Number == mysqlIndexExists || my.Number == mysqlNothingToDrop) {
 		return driver.RowsAffected(0), nil
 	}
 	return res, err

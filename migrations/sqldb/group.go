@@ -85,7 +85,9 @@ type member[R, A any] struct {
 }
 
 // NewGroup starts a group. Close ends it.
-func NewGroup[R, A any](db *DB, opt GroupOptions, run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error)) *Group[R, A] {
+func NewGroup[R, A any](
+	db *DB, opt GroupOptions, run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error),
+) *Group[R, A] {
 	if opt.MaxBatch == 0 {
 		opt.MaxBatch = 128
 	}

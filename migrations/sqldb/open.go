@@ -69,7 +69,8 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 	case found && kind == "mysql" && rest != "":
 		return openMySQL(ctx, rest)
 	}
-	return nil, fmt.Errorf("%w: want sqlite:PATH or mysql:USER:PASS@tcp(HOST:3306)/DB or mysql:USER@unix(SOCKET)/DB", ErrDSN)
+	return nil, fmt.Errorf("%w: want sqlite:PATH or mysql:USER:PASS@tcp(HOST:3306)/DB or mysql:USER@unix(SOCKET)/DB",
+		ErrDSN)
 }
 
 // Engine tells which family the database belongs to.
@@ -189,7 +190,8 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	}
 	db := &DB{write: write, read: read, engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName, cfg.User, unavailable(err)), db.Close())
+		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName,
+			cfg.User, unavailable(err)), db.Close())
 	}
 	return db, nil
 }
