@@ -54,9 +54,9 @@ var Bounds = []string{
 // MissingGuards tells found of every key and constraint of Guards and Bounds that
 // the database of tx does not have, or has on other columns, and on MySQL of every
 // table whose engine has no transactions and of every unique key whose text is
-// compared without regard to case. Each row that it tells is a line of
-// "name=value" pairs for a person. It reads the schema, of which no database has a
-// snapshot: what another connection changes meanwhile is seen.
+// compared without regard to case. Each row is a text of "name=value" pairs for a
+// person. It reads the schema, of which no database has a snapshot: what another
+// connection changes meanwhile is seen.
 func MissingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
 	keys, err := findGuards(ctx, tx)
 	if err != nil {

@@ -24,9 +24,9 @@ var ErrSchemaBehind = errors.New("database schema is behind this binary: run 'or
 
 // Migration is one step of the schema and whether the database has it.
 type Migration struct {
-	Version int64  `json:"version"`
-	Name    string `json:"name"`
-	Applied bool   `json:"applied"`
+	Version int64  `json:"version"` // from 1, the number at the begin of the file's name
+	Name    string `json:"name"`    // of the file
+	Applied bool   `json:"applied"` // the database has it
 }
 
 // Up applies every missing migration and gives those it applied. Two processes
@@ -169,6 +169,8 @@ func tableNames() (names []string, err error) {
 	return names, nil
 }
 
+// provider gives goose's runner for the engine. locked says that it changes the
+// schema, and so must keep others out; SQLite's one writer does that by itself.
 func provider(db *sqldb.DB, pool *sql.DB, locked bool) (*goose.Provider, error) {
 	dir, err := fs.Sub(files, "sql")
 	if err != nil {

@@ -100,15 +100,16 @@ type mending struct {
 	l            *ledger
 }
 
-// read locks the order and reads its books, and those of a refund or payment.
+// read locks the order and reads it with its refunds and payments, or the refund or
+// payment of r when it has no order.
 func (m *mending) read(ctx context.Context, r *refundChange) (*entry, error) {
 	m.c.refund = r
 	err := m.l.read(ctx, m.tx, []change{m.c})
 	return m.l.orders[m.orderNo], err
 }
 
-// write writes through the door's own hands; a return that exceeds what was
-// taken undoes the repair.
+// write writes what was decided as any other change of an order is written; a
+// return that exceeds what was taken undoes the repair.
 func (m *mending) write(ctx context.Context) error {
 	if m.l.books == nil { // a counter, written already
 		return nil
@@ -127,6 +128,7 @@ func (m *mending) hears(e *entry, r *refundEntry, event string) {
 	m.l.orderHears(e, &m.c, r, "", event, new(changed))
 }
 
+// mendOwed makes the lost refund of a payment that is owed back.
 func mendOwed(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, &refundChange{held: m.key})
 	p := m.l.books.payments[m.key]
@@ -154,6 +156,7 @@ WHERE transaction_id = ?`, m.key).Scan(&reason); err != nil {
 	return true, nil
 }
 
+// mendSuccessor makes the refund that takes the place of one that WeChat Pay closed.
 func mendSuccessor(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, &refundChange{no: m.key})
 	if err != nil {
@@ -192,6 +195,7 @@ func (m *mending) takeAll(transactionID string) error {
 	return nil
 }
 
+// mendTaken raises what a payment says is taken of it.
 func mendTaken(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, &refundChange{held: m.key})
 	p := m.l.books.payments[m.key]
@@ -208,6 +212,7 @@ func mendTaken(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendRefundDue sets when a refund is looked at.
 func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, &refundChange{no: m.key})
 	if err != nil {
@@ -230,6 +235,7 @@ func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendOrderDue sets when an order is looked at.
 func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, nil)
 	if err != nil || e == nil {
@@ -251,6 +257,7 @@ func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendReturn gives back what a closed order still holds.
 func mendReturn(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, nil)
 	if err != nil || e == nil || (e.now.State != StateClosed && e.now.State != StateLate) {
@@ -270,6 +277,7 @@ WHERE order_no = ?`, m.orderNo).Scan(&out); err != nil {
 	return true, nil
 }
 
+// mendRefundReturn gives the lines of a refund back that has paid.
 func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.read(ctx, &refundChange{no: m.key})
 	if err != nil || e == nil {
@@ -295,6 +303,7 @@ WHERE order_no = ?
 	return true, nil
 }
 
+// mendCounter sets a counter of stock to the sum of its flows.
 func mendCounter(ctx context.Context, m *mending) (bool, error) {
 	r, err := stock.Recount(ctx, m.tx, m.key, m.id, cut(m.c.cause.Actor.ID, 64), m.reason, m.l.now)
 	return r.Was != r.Now, err

@@ -11,9 +11,13 @@ import (
 
 // Bounds of a Clock.
 const (
-	clockEvery    = time.Minute     // clocks drift by milliseconds in that time
-	clockPatience = 2 * time.Second // one question
-	clockWarn     = time.Second     // from here on somebody should mend the machine's clock
+	// clockEvery is the mean time between two looks: a machine's clock drifts by
+	// milliseconds in it.
+	clockEvery = time.Minute
+	// clockPatience bounds one question to the database.
+	clockPatience = 2 * time.Second
+	// clockWarn is how wrong a machine's clock may be before an operator is told.
+	clockWarn = time.Second
 )
 
 // Clock tells the time of the database. All instances that share a database

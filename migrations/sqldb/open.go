@@ -35,14 +35,19 @@ const (
 	// lockWaitSeconds keeps a blocked statement below ioTimeout, so that a lock
 	// wait is a clean error 1205 and not a lost connection.
 	lockWaitSeconds = "1"
-	// busyTimeout is the same for SQLite, where another process may be writing.
+	// busyTimeout is the same for SQLite, in milliseconds: another process may be
+	// writing.
 	busyTimeout = "2000"
-	// defaultConns is where MariaDB on a small machine stops gaining.
+	// defaultConns is how many connections a pool of MySQL has at most: where MariaDB
+	// on a small machine stops gaining from more.
 	defaultConns = 16
+	// connIdle is how long a connection is kept without work.
+	connIdle = 5 * time.Minute
 	// connLife bounds how long a connection stays at a server that the address
 	// does not lead to any more: an old primary that only reads says nothing.
 	connLife = time.Minute
-	// sqliteReaders read beside the one writer.
+	// sqliteReaders is how many connections read an SQLite file beside the one that
+	// writes.
 	sqliteReaders = 8
 )
 
@@ -118,6 +123,7 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 	return db.read.QueryRowContext(ctx, query, args...)
 }
 
+// openSQLite opens a file, which is created when it is not there.
 func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if dir := filepath.Dir(path); dir != "." {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -152,6 +158,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	return &DB{write: write, read: read, engine: SQLite}, nil
 }
 
+// openMySQL opens a server's database with the settings that the DSN cannot change.
 func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -196,6 +203,7 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	return db, nil
 }
 
+// mysqlPool makes a pool; writes says that its connections are writeConns.
 func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error) {
 	c, err := mysql.NewConnector(cfg.Clone())
 	if err != nil {
@@ -205,7 +213,7 @@ func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error
 	pool := sql.OpenDB(connect)
 	pool.SetMaxOpenConns(defaultConns)
 	pool.SetMaxIdleConns(defaultConns)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
+	pool.SetConnMaxIdleTime(connIdle)
 	pool.SetConnMaxLifetime(connLife)
 	return pool, connect, nil
 }
@@ -219,6 +227,7 @@ type readCommitted struct {
 	writes bool
 }
 
+// Connect makes a connection.
 func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {

@@ -18,9 +18,9 @@ const (
 
 // Finding is one thing that a start-up check or a doctor has to say.
 type Finding struct {
-	ID    string `json:"id"`
-	Level Level  `json:"level"`
-	Found string `json:"found"`
+	ID    string `json:"id"`            // AREA.NAME, stable
+	Level Level  `json:"level"`         // how bad it is
+	Found string `json:"found"`         // what is there, such as a setting and its value
 	Why   string `json:"why,omitempty"` // why it matters
 	Fix   string `json:"fix,omitempty"` // the command that mends it
 }
@@ -34,6 +34,7 @@ func (db *DB) Safety(ctx context.Context) ([]Finding, error) {
 	return db.mysqlSafety(ctx)
 }
 
+// sqliteSafety checks the file: its settings are made by Open.
 func (db *DB) sqliteSafety(ctx context.Context) ([]Finding, error) {
 	var check string
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
@@ -46,6 +47,7 @@ func (db *DB) sqliteSafety(ctx context.Context) ([]Finding, error) {
 	return []Finding{f}, nil
 }
 
+// mysqlSafety reads the server's settings.
 func (db *DB) mysqlSafety(ctx context.Context) ([]Finding, error) {
 	v := map[string]string{}
 	rows, err := db.QueryContext(ctx, `SHOW GLOBAL VARIABLES
