@@ -54,9 +54,9 @@ var Bounds = []string{
 // MissingGuards tells found of every key and constraint of Guards and Bounds that
 // the database of tx does not have, or has on other columns, and on MySQL of every
 // table whose engine has no transactions and of every unique key whose text is
-// compared without regard to case. Each row that it tells is a line of
-// "name=value" pairs for a person. It reads the schema, of which no database has a
-// snapshot: what another connection changes meanwhile is seen.
+// compared without regard to case. Each row is a text of "name=value" pairs for a
+// person. It reads the schema, of which no database has a snapshot: what another
+// connection changes meanwhile is seen.
 func MissingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
 	keys, err := findGuards(ctx, tx)
 	if err != nil {
@@ -102,7 +102,8 @@ WHERE c.table_schema = DATABASE()
 		var table, engine, column, collation string
 		err := rows.Scan(&table, &engine, &column, &collation)
 		if err == nil {
-			found(fmt.Sprintf("table_name=%s engine=%s column_name=%s collation_name=%s", table, engine, column, collation))
+			found(fmt.Sprintf("table_name=%s engine=%s column_name=%s collation_name=%s", table, engine, column,
+				collation))
 		}
 		return err
 	})
@@ -112,13 +113,15 @@ WHERE c.table_schema = DATABASE()
 // "(in part)" after a column says that only its first characters, or only some
 // rows, are in the key.
 func findGuards(ctx context.Context, tx *sqldb.Tx) (map[string]string, error) {
-	query := `SELECT table_name, index_name, column_name, CASE WHEN nullable = 'YES' THEN 1 ELSE 0 END, COALESCE(sub_part, 0)
+	query := `SELECT table_name, index_name, column_name,
+  CASE WHEN nullable = 'YES' THEN 1 ELSE 0 END, COALESCE(sub_part, 0)
 FROM information_schema.statistics
 WHERE table_schema = DATABASE()
   AND non_unique = 0
 ORDER BY table_name, index_name, seq_in_index`
 	if tx.Engine() == sqldb.SQLite {
-		query = `SELECT m.name, CASE il.origin WHEN 'pk' THEN 'PRIMARY' ELSE il.name END, ii.name, 1 - c."notnull", il.partial
+		query = `SELECT m.name, CASE il.origin WHEN 'pk' THEN 'PRIMARY' ELSE il.name END, ii.name,
+  1 - c."notnull", il.partial
 FROM sqlite_master m
 JOIN pragma_index_list(m.name) il
 JOIN pragma_index_info(il.name) ii

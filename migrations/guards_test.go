@@ -21,11 +21,13 @@ func TestGuardsAreThoseOfTheMigrations(t *testing.T) {
 				return err
 			}
 			bounds, err := migrations.FindBounds(ctx, tx)
-			maps.DeleteFunc(keys, func(name, _ string) bool { return strings.HasPrefix(name, "goose_") }) // the migration runner's own
+			// the migration runner's own
+			maps.DeleteFunc(keys, func(name, _ string) bool { return strings.HasPrefix(name, "goose_") })
 			if !maps.Equal(keys, migrations.Guards) {
 				t.Errorf("there are %v, listed are %v", keys, migrations.Guards)
 			}
-			if got := slices.Sorted(maps.Keys(bounds)); !slices.Equal(got, slices.Sorted(slices.Values(migrations.Bounds))) {
+			if got := slices.Sorted(maps.Keys(bounds)); !slices.Equal(got,
+				slices.Sorted(slices.Values(migrations.Bounds))) {
 				t.Errorf("there are %v, listed are %v", got, migrations.Bounds)
 			}
 			return err

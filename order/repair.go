@@ -142,6 +142,7 @@ func (m *mending) tell(e *entry, r *refundEntry, event string) {
 	m.applyToOrder(e, &m.header, r, "", event, &applied{})
 }
 
+// mendOwed makes the lost refund of a payment that is owed back.
 func mendOwed(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, m.payment)
 	p := m.refunds.payments[m.key]
@@ -167,6 +168,7 @@ func mendOwed(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendSuccessor makes the refund that takes the place of one that WeChat Pay closed.
 func mendSuccessor(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, m.refund)
 	if err != nil {
@@ -205,6 +207,7 @@ func (m *mending) takeAll(transactionID string) error {
 	return nil
 }
 
+// mendTaken raises what a payment says is taken of it.
 func mendTaken(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, m.payment)
 	p := m.refunds.payments[m.key]
@@ -221,6 +224,7 @@ func mendTaken(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendRefundDue sets when a refund is looked at.
 func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, m.refund)
 	if err != nil {
@@ -230,7 +234,8 @@ func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
 	if row == nil {
 		return false, nil
 	}
-	under := row.after.State == RefundStateOwed || row.after.State == RefundStateProcessing || row.after.State == RefundStateAbnormal
+	under := row.after.State == RefundStateOwed || row.after.State == RefundStateProcessing ||
+		row.after.State == RefundStateAbnormal
 	if under != row.after.DueAt.IsZero() {
 		return false, nil
 	}
@@ -242,6 +247,7 @@ func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendOrderDue sets when an order is looked at.
 func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, nil)
 	if err != nil || e == nil {
@@ -263,6 +269,7 @@ func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendReturn gives back the stock that a closed order still holds.
 func mendReturn(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, nil)
 	if err != nil || e == nil || (e.after.State != StateClosed && e.after.State != StateLate) {
@@ -277,6 +284,7 @@ func mendReturn(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendRefundReturn gives back the lines of a refund that has paid.
 func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, m.refund)
 	if err != nil || e == nil {
@@ -295,6 +303,7 @@ func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
+// mendCounter sets the counter of a SKU to the sum of its flows.
 func mendCounter(ctx context.Context, m *mending) (bool, error) {
 	r, err := stock.Recount(ctx, m.tx, m.key, m.id, cut(m.cause.Actor.ID, maxActorID), m.reason, m.now)
 	return r.Was != r.Now, err

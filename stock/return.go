@@ -8,18 +8,18 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// RefClose is the ref of the return that a proven close makes, RefRevive that of
-// the deduction that takes it back for money that came late.
+// The refs of flows that an order has once.
 const (
-	RefClose  = "close"
+	// RefClose is that of the return after WeChat Pay has proven a close.
+	RefClose = "close"
+	// RefRevive is that of the deduction which takes it again for money that came late.
 	RefRevive = "revive"
 )
 
-// PartialReturn returns some lines of an order under a ref of its own, such as a
-// refund number.
+// PartialReturn returns some lines of an order, for a refund.
 type PartialReturn struct {
 	OrderNo string
-	Ref     string
+	Ref     string // of its own, the out_refund_no: the same ref returns once
 	Lines   []Line
 }
 
@@ -69,7 +69,8 @@ func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []PartialReturn, at ti
 		lines := merge(g.Lines)
 		for sku, n := range lines {
 			if n <= 0 || n > h.out[sku] {
-				answers[i] = fmt.Errorf("order %s, SKU %s: %d to return, %d out: %w", g.OrderNo, sku, n, h.out[sku], ErrReturnExceeds)
+				answers[i] = fmt.Errorf("order %s, SKU %s: %d to return, %d out: %w", g.OrderNo, sku, n, h.out[sku],
+					ErrReturnExceeds)
 			}
 		}
 		if answers[i] != nil {
@@ -90,6 +91,8 @@ type held struct {
 	refs map[string]bool
 }
 
+// readHeld reads what orders have taken and returned. An order without flows has no
+// entry.
 func readHeld(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]held, error) {
 	all := make(map[string]held, len(orderNos))
 	if len(orderNos) == 0 {
@@ -120,6 +123,7 @@ WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos)...)
 	return all, rows.Err()
 }
 
+// returnFlows writes returns and puts their units back on the shelf.
 func returnFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
 	if len(flows) == 0 {
 		return nil
