@@ -85,14 +85,14 @@ func TestSweepsJitter(t *testing.T) {
 		var workers []*Worker
 		for i := range passes {
 			s := newShop(map[string]time.Time{})
-			_, w := newWorker(t, "", s, Options{SweepEvery: every})
 			var mu sync.Mutex // the sweep looks, and whoever serves the line
-			w.o.Now = func() time.Time {
+			now := func() time.Time {
 				mu.Lock()
 				defer mu.Unlock()
 				passes[i] = append(passes[i], time.Now())
 				return time.Now()
 			}
+			_, w := newWorker(t, "", s, Options{SweepEvery: every, Now: now})
 			s.due["always"] = time.Now() // gives each pass something to do
 			s.answer = func(string, int) error {
 				return &order.ClosingError{At: time.Now(), Err: errors.New("no answer")}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -117,3 +118,19 @@ func (b *Bucket) share(n int, next, now int64) (got int, wait time.Duration, aft
 // cost is how long n turns take, rounded up: a rate is never exceeded by
 // rounding.
 func (b *Bucket) cost(n int) int64 { return int64(math.Ceil(float64(n) * second / b.perSecond)) }
+
+// localBucket is the rate of a worker that shares it with nobody: a Bucket without
+// a database. It implements Limiter.
+type localBucket struct {
+	*Bucket
+	mu   sync.Mutex
+	next int64 // as in the column rate_limits.next_at
+}
+
+// Take implements Limiter.
+func (l *localBucket) Take(_ context.Context, n int) (got int, wait time.Duration, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got, wait, l.next = l.share(n, l.next, l.now().UnixMicro())
+	return got, wait, nil
+}

@@ -60,7 +60,12 @@ func direct(t *testing.T, addr string) *redis.Client {
 func TestRestoredRedisBringsOldTasks(t *testing.T) {
 	server := sqldbtest.RedisServer(t)
 	s := newShop(dueIn(20, time.Now().Add(time.Second)))
-	q, w := newWorker(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
+	o := newOptions(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
+	q := o.Queue
+	w, err := NewWorker(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, at := range s.due {
 		q.WakeAt(at)
 	}
@@ -82,7 +87,7 @@ func TestRestoredRedisBringsOldTasks(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "the dump brings tasks back", 5*time.Second, func() bool { return scheduled(t, client) > 0 })
-	w, err := NewWorker(w.o)
+	w, err = NewWorker(o)
 	if err != nil {
 		t.Fatal(err)
 	}

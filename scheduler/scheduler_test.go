@@ -201,10 +201,16 @@ func wait(t *testing.T, what string, limit time.Duration, done func() bool) {
 	}
 }
 
-// newWorker prepares a queue, when there is a URL, and a worker over orders.
-func newWorker(t *testing.T, url string, s *shop, o Options) (*Queue, *Worker) {
+// newOptions fills in what a test left out of o, and prepares a queue when there is a URL.
+func newOptions(t *testing.T, url string, s *shop, o Options) Options {
 	t.Helper()
-	o.Orders, o.Now, o.Log, o.Poll = s, time.Now, slog.New(slog.DiscardHandler), 50*time.Millisecond
+	if o.Orders == nil {
+		o.Orders = s
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Log, o.Poll = slog.New(slog.DiscardHandler), 50*time.Millisecond
 	if url != "" {
 		client, err := Connect(url)
 		if err != nil {
@@ -214,6 +220,13 @@ func newWorker(t *testing.T, url string, s *shop, o Options) (*Queue, *Worker) {
 		o.Queue = NewQueue(client, time.Now, o.Log, nil)
 		t.Cleanup(o.Queue.Close)
 	}
+	return o
+}
+
+// newWorker prepares a queue, when there is a URL, and a worker over orders.
+func newWorker(t *testing.T, url string, s *shop, o Options) (*Queue, *Worker) {
+	t.Helper()
+	o = newOptions(t, url, s, o)
 	w, err := NewWorker(o)
 	if err != nil {
 		t.Fatal(err)

@@ -132,10 +132,10 @@ func TestHungRedis(t *testing.T) {
 	q, w := newWorker(t, "redis://"+hung(t), s, Options{SweepEvery: 200 * time.Millisecond})
 	run(t, w)
 	begin := time.Now()
-	for range armBuffer + 100 {
+	for range wakeUpBuffer + 100 {
 		q.WakeAt(begin.Add(time.Hour))
 	}
-	if each := time.Since(begin) / armBuffer; each > time.Millisecond {
+	if each := time.Since(begin) / wakeUpBuffer; each > time.Millisecond {
 		t.Errorf("handing over took %s each", each)
 	}
 	wait(t, "the order ends by the sweep", 10*time.Second, func() bool { return s.left() == 0 })
@@ -154,8 +154,7 @@ func TestStopWhileBusyAbortsNothing(t *testing.T) {
 				url = "redis://" + mini(t).Addr()
 			}
 			s := &slow{shop: newShop(map[string]time.Time{"o1": time.Now()}), begun: make(chan struct{}), end: make(chan struct{})}
-			q, w := newWorker(t, url, s.shop, Options{SweepEvery: 100 * time.Millisecond})
-			w.o.Orders = s
+			q, w := newWorker(t, url, s.shop, Options{Orders: s, SweepEvery: 100 * time.Millisecond})
 			if q != nil {
 				q.WakeAt(s.due["o1"])
 			}

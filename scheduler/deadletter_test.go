@@ -18,14 +18,14 @@ import (
 
 // book is the failed tasks of a test, by a clock that stands.
 type book struct {
-	*Failures
+	*DeadLetters
 	db *sqldb.DB
 	at time.Time
 }
 
 func newBook(db *sqldb.DB) *book {
 	b := &book{db: db, at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	b.Failures = NewFailures(db, func() time.Time { return b.at })
+	b.DeadLetters = NewDeadLetters(db, func() time.Time { return b.at })
 	return b
 }
 
@@ -38,7 +38,7 @@ func (b *book) record(t *testing.T, failed ...Failure) int {
 	return died
 }
 
-func (b *book) one(t *testing.T, typ, key string) Failed {
+func (b *book) one(t *testing.T, typ, key string) FailedTask {
 	t.Helper()
 	all, _, err := b.List(t.Context(), Filter{Type: typ, Keys: []string{key}}, "", 2)
 	if err != nil || len(all) != 1 {
@@ -137,7 +137,7 @@ func TestPoisonIsKeptAndListedSafely(t *testing.T) {
 		if err != nil || known[long].Before(b.at.AddDate(1000, 0, 0)) {
 			t.Errorf("the poison is tried again: %v %v", known, err)
 		}
-		for _, x := range []Failed{got, big} {
+		for _, x := range []FailedTask{got, big} {
 			if typ, key, err := ParseFailedID(x.ID); err != nil || typ != x.Type || key != x.Key || strings.ContainsAny(x.ID, "/%?# 长") {
 				t.Errorf("id %q gives %q %q %v", x.ID, typ, key, err)
 			}
@@ -370,7 +370,7 @@ func TestWalkEndsWhileTasksFail(t *testing.T) {
 	b := newBook(db)
 	b.many(t, 3*failedPage, StateDead)
 	calls := 0
-	moving := NewFailures(db, func() time.Time { calls++; return b.at.Add(time.Duration(calls) * time.Hour) })
+	moving := NewDeadLetters(db, func() time.Time { calls++; return b.at.Add(time.Duration(calls) * time.Hour) })
 	n, err := moving.walk(t.Context(), Filter{}, `UPDATE failed_tasks
 SET last_at = last_at + 100000000,
     task_key = 'z' || task_key
