@@ -13,24 +13,24 @@ import (
 // Bounds of pages.
 const (
 	// partSize is how many orders a part of a second has, and the most that one
-	// page has. It is what package order writes in one transaction at most: two
-	// thousand rows take some hundred milliseconds, and more only hold their locks
-	// longer.
+	// page has. It is also the most that package order writes in one transaction;
+	// larger ones are no quicker and hold their locks longer.
 	partSize = 2000
 	// pagesAtOnce is how many pages of unpaid orders a worker has under way: while
 	// one is written and one committed, the others wait for WeChat Pay.
 	pagesAtOnce = 4
-	// lookForWaiting is how many of the waiting line are looked at for one that
-	// has not failed before. Were the first 64 all failed ones, a page would go
-	// ahead of those behind them once, within the same rate.
+	// lookForWaiting is how many of those in line are looked at for one that has
+	// not failed before. Were the first 64 all failed ones, a page would go ahead
+	// of those behind them; the rate would hold all the same.
 	lookForWaiting = 64
 
 	// A page is to be through before its claims run out. Its size follows how
 	// quick WeChat Pay and the database are: it begins with firstPage orders, is
 	// doubled after a page that took less than quickPage, up to mostPage, and
-	// halved after one that took more than slowPage, down to leastPage. quickPage
-	// and slowPage lie apart so that the size settles, and slowPage well below the
-	// first claim, which package order gives for 5 s.
+	// halved after one that took more than slowPage, down to leastPage. slowPage
+	// is half of the shortest claim, 5 s, the first step of order's CloseRetry;
+	// quickPage lies below half of slowPage, so that doubling a quick page does not
+	// make a slow one.
 	firstPage = 256
 	leastPage = 16
 	mostPage  = partSize
@@ -60,7 +60,7 @@ type closerParams struct {
 }
 
 // closer takes unpaid orders whose time has come to their end at WeChat Pay, page
-// by page: those of a second or a part of one, which tasks bring; those that the
+// by page: those of a second or a part of one, which tasks name; those that the
 // sweep finds; and, for the line, those that wait for the rate.
 type closer struct {
 	closerParams
@@ -84,15 +84,16 @@ func Burst(perSecond float64) int { return max(int(perSecond/ratePages), leastBu
 // means that nobody has to come back for them.
 func (c *closer) slot(ctx context.Context, slot int64, why order.Cause) error {
 	end := time.Unix(slot, 0)
-	// Redis rang by its own clock; what is due is decided by the database's.
+	// asynq runs a task by the clock of its process; what is due is decided by the
+	// database's.
 	if early := end.Sub(c.Now()); early > 0 {
 		if early > time.Second || !sleep(ctx, early) {
 			return &order.NotDueError{At: end}
 		}
 	}
-	c.Line.ring()
-	// Due times are whole milliseconds and a second's orders are those after the
-	// second before it, up to and with its own end.
+	c.Line.notify()
+	// The orders of a second are those that are due after the second before it, up
+	// to and with its own end. Due times are whole milliseconds.
 	from := order.DueCursor{At: end.Add(-time.Second + time.Millisecond)}
 	for n := int64(0); ; n++ {
 		page, err := c.Orders.DueOrders(ctx, order.StatePending, from, end, partSize)
@@ -152,7 +153,7 @@ func (c *closer) take(ctx context.Context, due []order.Due, why order.Cause) err
 	}
 	run, most := func(page []order.Due) []error { return c.closeDue(ctx, page, why, c.admit) }, c.most
 	if waits {
-		defer c.Line.ring()
+		defer c.Line.notify()
 		run = func(page []order.Due) []error { return c.Orders.AwaitClose(ctx, page, why) }
 		most = func() int { return int(c.size.Load()) } // no permits are needed
 	} else {

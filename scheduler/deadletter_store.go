@@ -41,14 +41,16 @@ func NewDeadLetters(db *sqldb.DB, now func() time.Time) *DeadLetters {
 	return &DeadLetters{db: db, now: now}
 }
 
-// failedRow is a row as it is written.
+// failedRow is a row of failed_tasks as it is written.
 type failedRow struct {
 	typ, key, state, cause, payload string
-	tries, first, next              int64
+	tries                           int64 // runs that failed
+	first, next                     int64 // Unix time in milliseconds
 }
 
-// Record counts failed runs, several of one task too, and sets when each is
-// tried next; it gives the number of tasks that died of it. A dead one stays
+// Record counts failed runs, also several of one task, and sets when each task is
+// tried next (pauseAfter). It returns how many tasks died by it: those of a
+// Failure with Poison, and those whose runs reached maxFailures. A dead one stays
 // dead. An error means that none was counted.
 func (f *DeadLetters) Record(ctx context.Context, failed []Failure) (died int, err error) {
 	err = f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
@@ -58,6 +60,7 @@ func (f *DeadLetters) Record(ctx context.Context, failed []Failure) (died int, e
 	return died, err
 }
 
+// record writes failures, in statements of one type and of failedPage rows at most.
 func (f *DeadLetters) record(ctx context.Context, tx *sqldb.Tx, failed []Failure) (died int, err error) {
 	rows := gather(failed)
 	for len(rows) > 0 {
@@ -65,7 +68,7 @@ func (f *DeadLetters) record(ctx context.Context, tx *sqldb.Tx, failed []Failure
 		for n < min(len(rows), failedPage) && rows[n].typ == rows[0].typ {
 			n++
 		}
-		d, err := record(ctx, tx, rows[:n], f.now().UnixMilli())
+		d, err := recordRows(ctx, tx, rows[:n], f.now().UnixMilli())
 		if err != nil {
 			return died, fmt.Errorf("record failed tasks: %w", err)
 		}
@@ -74,13 +77,14 @@ func (f *DeadLetters) record(ctx context.Context, tx *sqldb.Tx, failed []Failure
 	return died, nil
 }
 
-// gather makes one row of all failures of a task, in the order in which rows
-// are locked.
+// gather makes one row of all failures of a task. The rows are in the order of the
+// primary key: all transactions lock in that order and do not deadlock.
 func gather(failed []Failure) []failedRow {
 	var rows []failedRow
 	at := make(map[[2]string]int, len(failed))
 	for _, x := range failed {
-		r := failedRow{typ: bounded(x.Type, maxTypeLength), key: bounded(x.Key, maxKeyLength), state: StateFailing, cause: "no cause was given"}
+		r := failedRow{typ: bounded(x.Type, maxTypeLength), key: bounded(x.Key, maxKeyLength),
+			state: StateFailing, cause: "no cause was given"}
 		if x.Cause != nil {
 			r.cause = bounded(x.Cause.Error(), maxCauseLength)
 		}
@@ -104,8 +108,9 @@ func gather(failed []Failure) []failedRow {
 	return rows
 }
 
-// bounded makes text that every engine keeps as it is: n characters at most, only
-// those that can be seen, and no spaces at its end, which MySQL does not compare.
+// bounded makes text that every engine keeps as it is and that is safe to print:
+// n characters at most, a space in place of each that cannot be seen, and no
+// spaces at its end, which MySQL ignores when it compares.
 func bounded(s string, n int) string {
 	var b strings.Builder
 	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
@@ -120,10 +125,11 @@ func bounded(s string, n int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// record writes rows of one type. Rows that are there are locked and replaced,
-// the others inserted: somebody who inserts the same at the same time is seen
-// by the primary key, and the whole is done again, so that no try is lost.
-func record(ctx context.Context, tx *sqldb.Tx, rows []failedRow, now int64) (died int, err error) {
+// recordRows writes rows of one type, at now in milliseconds. Those that are in the
+// table are locked and replaced, the others inserted: somebody who inserts the
+// same one at the same time is noticed by the primary key, and the whole
+// transaction is done again, so that no run is lost.
+func recordRows(ctx context.Context, tx *sqldb.Tx, rows []failedRow, now int64) (died int, err error) {
 	before := make(map[string]failedRow, len(rows))
 	err = sqldb.Each(ctx, tx, `SELECT task_key, state, tries, first_at
 FROM failed_tasks
@@ -138,6 +144,7 @@ FOR UPDATE`, keyArgs(rows), func(r *sql.Rows) error {
 	if err != nil {
 		return 0, err
 	}
+	// Nine columns; REPLACE and INSERT are the same in all engines.
 	const columns = ` INTO failed_tasks
   (task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at)
 VALUES`
@@ -171,6 +178,8 @@ VALUES`
 	return died, err
 }
 
+// keyArgs are the arguments for task_type = ? and task_key IN (…) of rows of one
+// type.
 func keyArgs(rows []failedRow) []any {
 	args := []any{rows[0].typ}
 	for _, r := range rows {
@@ -179,7 +188,8 @@ func keyArgs(rows []failedRow) []any {
 	return args
 }
 
-// Done forgets tasks of a type that ended well. It is for keys that Known gave.
+// Done forgets tasks of a type that ended well. Keys that are not kept are passed
+// over.
 func (f *DeadLetters) Done(ctx context.Context, typ string, keys []string) error {
 	for _, page := range pagesOf(keys) {
 		err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -195,8 +205,8 @@ WHERE task_type = ?
 	return nil
 }
 
-// Known gives those of the keys that failed, and the time before which each
-// must not be tried: thousands of years ahead for a dead one.
+// Known returns those of the keys of a type that failed, and the time before which
+// each must not be tried: in the year 9999 for a dead one.
 func (f *DeadLetters) Known(ctx context.Context, typ string, keys []string) (map[string]time.Time, error) {
 	known := map[string]time.Time{}
 	for _, page := range pagesOf(keys) {
@@ -228,6 +238,7 @@ WHERE task_type = ?
 	return known, nil
 }
 
+// pagesOf cuts keys into pages of failedPage.
 func pagesOf(keys []string) [][]string {
 	var pages [][]string
 	for len(keys) > 0 {
@@ -237,6 +248,8 @@ func pagesOf(keys []string) [][]string {
 	return pages
 }
 
+// boundedArgs are the arguments for task_type = ? and task_key IN (…), as the
+// columns have them.
 func boundedArgs(typ string, keys []string) []any {
 	args := []any{bounded(typ, maxTypeLength)}
 	for _, k := range keys {
@@ -245,8 +258,9 @@ func boundedArgs(typ string, keys []string) []any {
 	return args
 }
 
-// Due gives failing tasks whose time has come again, the longest waiting first
-// as far as they are near each other.
+// Due returns at most limit failing tasks whose time has come, those that failed
+// longest ago first. That is the order of the index, and nearly that of their
+// times.
 func (f *DeadLetters) Due(ctx context.Context, limit int) ([]FailedTask, error) {
 	var due []FailedTask
 	err := sqldb.Each(ctx, f.db, `SELECT `+failedColumns+`
@@ -265,7 +279,7 @@ LIMIT ?`, []any{f.now().UnixMilli(), limit}, func(r *sql.Rows) error {
 	return due, nil
 }
 
-// Empty reports that no task has failed. It costs next to nothing, however many
+// Empty reports that no task has failed. It reads one row at most, however many
 // have.
 func (f *DeadLetters) Empty(ctx context.Context) (bool, error) {
 	empty := true
@@ -278,7 +292,7 @@ LIMIT 1`, nil, func(*sql.Rows) error { empty = false; return nil })
 	return empty, nil
 }
 
-// Count counts all of them, by state. Unlike Empty it reads an index row of each.
+// Count counts all failed tasks by state. It reads a row of the index for each.
 func (f *DeadLetters) Count(ctx context.Context) (failing, dead int, err error) {
 	err = sqldb.Each(ctx, f.db, `SELECT state, COUNT(*)
 FROM failed_tasks
@@ -299,9 +313,9 @@ GROUP BY state`, nil, func(r *sql.Rows) error {
 	return failing, dead, nil
 }
 
-// where gives the filter as the terms of a WHERE, at least one.
+// where is the filter as the terms of a WHERE, at least one, and their arguments.
 func (f *Filter) where() (string, []any) {
-	terms, args := []string{"tries >= 0"}, []any{}
+	terms, args := []string{"tries >= 0"}, []any{} // the first is always true
 	add := func(set bool, term string, more ...any) {
 		if set {
 			terms, args = append(terms, term), append(args, more...)
@@ -318,8 +332,10 @@ func (f *Filter) where() (string, []any) {
 	return strings.Join(terms, "\n  AND "), args
 }
 
-// List lists failed tasks, the one that failed last first, and gives the cursor
-// of the next page, "" at the end. limit is 1 to 200.
+// List returns a page of failed tasks, the one that failed last first, and the
+// cursor of the next page, "" at the end. cursor is "" for the first page; one that
+// List did not return is ErrFailedCursor. limit is 1 to 200, and is brought into
+// that range.
 func (f *DeadLetters) List(ctx context.Context, filter Filter, cursor string, limit int) ([]FailedTask, string, error) {
 	limit = min(max(limit, 1), maxListed)
 	where, args := filter.where()
@@ -356,6 +372,7 @@ LIMIT ?`, append(args, limit+1), func(r *sql.Rows) error {
 // failedColumns are what scanFailed reads.
 const failedColumns = "task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at"
 
+// scanFailed reads a failed task from its failedColumns.
 func scanFailed(rows *sql.Rows) (FailedTask, error) {
 	var x FailedTask
 	var first, last, next int64
@@ -369,7 +386,7 @@ func scanFailed(rows *sql.Rows) (FailedTask, error) {
 		x.NextAt = &at
 	}
 	switch {
-	case x.Payload != "": // the key is the task's own
+	case x.Payload != "": // the key is the id of the task in the queue
 	case x.Type == TypeExpire:
 		x.OrderNo = x.Key
 	case x.Type == TypeRefund:
@@ -378,7 +395,7 @@ func scanFailed(rows *sql.Rows) (FailedTask, error) {
 	return x, err
 }
 
-// Match counts the failed tasks that a filter means.
+// Match counts the failed tasks that a filter means, without changing them.
 func (f *DeadLetters) Match(ctx context.Context, filter Filter) (int, error) {
 	where, args := filter.where()
 	n := 0
@@ -391,9 +408,9 @@ WHERE `+where, args, func(r *sql.Rows) error { return r.Scan(&n) })
 	return n, nil
 }
 
-// Run makes failed tasks due now, dead ones too, with all their tries, and gives
-// their number. What fails meanwhile keeps its turn. With an error, the number
-// is of those that were done before it.
+// Run makes failed tasks due now, dead ones too, as if they had not failed before,
+// and returns their number. Those that fail meanwhile keep the time that Record
+// gives them. With an error, the number is of those that were done before it.
 func (f *DeadLetters) Run(ctx context.Context, filter Filter) (int, error) {
 	now := f.now().UnixMilli()
 	return f.walk(ctx, filter, `UPDATE failed_tasks
@@ -403,15 +420,17 @@ SET state = 'failing',
 WHERE `, now)
 }
 
-// Discard forgets failed tasks and gives their number. Orders and refunds are
-// not touched: one that is still due is tried again, and may fail again.
+// Discard forgets failed tasks and returns their number; with an error, that of
+// those that were forgotten before it. Orders and refunds are not touched: one
+// that is still due is tried again, and may fail again.
 func (f *DeadLetters) Discard(ctx context.Context, filter Filter) (int, error) {
 	return f.walk(ctx, filter, `DELETE FROM failed_tasks
 WHERE `)
 }
 
-// walk applies a statement to all that match at its begin, a page of the index
-// at a time. The failing go first: what Run makes of the dead is not met again.
+// walk applies statement, an UPDATE or DELETE up to its WHERE with the arguments
+// set, to all tasks that matched when it began, page by page of the index. The
+// failing ones go first: dead ones that Run has made failing are not met again.
 func (f *DeadLetters) walk(ctx context.Context, filter Filter, statement string, set ...any) (int, error) {
 	if begin := f.now().Add(time.Millisecond); filter.FailedBefore.IsZero() || filter.FailedBefore.After(begin) {
 		filter.FailedBefore = begin
@@ -431,7 +450,9 @@ func (f *DeadLetters) walk(ctx context.Context, filter Filter, statement string,
 	return total, nil
 }
 
-func (f *DeadLetters) walkState(ctx context.Context, filter *Filter, statement string, set []any) (total int, err error) {
+// walkState is walk for one state, which filter names.
+func (f *DeadLetters) walkState(ctx context.Context, filter *Filter, statement string,
+	set []any) (total int, err error) {
 	where, args := filter.where()
 	var at int64
 	for typ, key, n := "", "", failedPage; n == failedPage; {
@@ -456,7 +477,9 @@ LIMIT ?`, append(append([]any{}, args...), at, at, typ, typ, key, failedPage), f
 			var did int64
 			err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 				all := append(append(append([]any{}, set...), args...), boundedArgs(typ, keys)...)
-				did, err = tx.Update(ctx, statement+where+"\n  AND task_type = ?\n  AND task_key IN ("+sqldb.In(len(keys))+")", all...)
+				did, err = tx.Update(ctx, statement+where+`
+  AND task_type = ?
+  AND task_key IN (`+sqldb.In(len(keys))+`)`, all...)
 				return err
 			})
 			if err != nil {

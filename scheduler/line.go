@@ -34,8 +34,8 @@ type lineSignal struct {
 
 func newLineSignal() *lineSignal { return &lineSignal{wake: make(chan struct{}, 1)} }
 
-// ring says that somebody may wait in line. It never blocks.
-func (s *lineSignal) ring() {
+// notify says that somebody may wait in line. It never blocks.
+func (s *lineSignal) notify() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // the line is about to be looked at anyway
@@ -77,7 +77,7 @@ func (l *line) run(ctx context.Context) {
 		case <-l.Signal.wake:
 		}
 		if more := l.walk(ctx); more {
-			l.Signal.ring()
+			l.Signal.notify()
 		}
 	}
 }

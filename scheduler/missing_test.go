@@ -21,7 +21,8 @@ func (q *Queue) Missing(ctx context.Context, orders Orders) (Missing, error) {
 	slots := map[int64]bool{}
 	now := q.now()
 	for _, state := range []order.State{order.StatePending, order.StateClosing} {
-		if err := eachSlot(ctx, orders, state, now, now.Add(lookAheadAfterLoss), func(slot int64) { slots[slot] = true }); err != nil {
+		err := eachSlot(ctx, orders, state, now, now.Add(lookAheadAfterLoss), func(slot int64) { slots[slot] = true })
+		if err != nil {
 			return m, fmt.Errorf("compare wake-ups: %w", err)
 		}
 	}

@@ -39,9 +39,11 @@ func TestPoisonTasks(t *testing.T) {
 	client := asynq.NewClient(asynq.RedisClientOpt{Addr: server.Addr})
 	defer client.Close()
 	for i := range 1000 {
-		task := [...]*asynq.Task{asynq.NewTask(TypeExpire, []byte("{\xff")), asynq.NewTask("order:unknown", []byte(`{"v":1,"order_no":"x"}`)),
+		task := [...]*asynq.Task{asynq.NewTask(TypeExpire, []byte("{\xff")),
+			asynq.NewTask("order:unknown", []byte(`{"v":1,"order_no":"x"}`)),
 			asynq.NewTask(TypeExpire, []byte(`{"v":2,"slot":-7}`)), asynq.NewTask(TypeRefund, nil)}[i%4]
-		if _, err := client.Enqueue(task, asynq.Queue(slotQueue(slotOf(due))), asynq.TaskID(fmt.Sprint("poison", i))); err != nil {
+		if _, err := client.Enqueue(task, asynq.Queue(slotQueue(slotOf(due))),
+			asynq.TaskID(fmt.Sprint("poison", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +65,8 @@ func TestTasksOfOneOrder(t *testing.T) {
 	client := asynq.NewClient(asynq.RedisClientOpt{Addr: m.Addr()})
 	defer client.Close()
 	for _, no := range []string{"old", "ghost"} {
-		if _, err := client.Enqueue(asynq.NewTask(TypeExpire, []byte(`{"v":1,"order_no":"`+no+`","version":1}`)), asynq.Queue(QueueExpire)); err != nil {
+		if _, err := client.Enqueue(asynq.NewTask(TypeExpire, []byte(`{"v":1,"order_no":"`+no+`","version":1}`)),
+			asynq.Queue(QueueExpire)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,8 +96,13 @@ func TestPoisonRows(t *testing.T) {
 	o := keeping(t, Options{SweepEvery: 100 * time.Millisecond, CloseRate: -1})
 	_, w := newWorker(t, "", s, o)
 	run(t, w)
-	wait(t, "the good one runs", 10*time.Second, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.ran["good"] == 1 })
-	wait(t, "the bad ones are kept", 10*time.Second, func() bool { failing, _ := count(t, o.DeadLetters); return failing == 1000 })
+	wait(t, "the good one runs", 10*time.Second, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.ran["good"] == 1
+	})
+	wait(t, "the bad ones are kept", 10*time.Second,
+		func() bool { failing, _ := count(t, o.DeadLetters); return failing == 1000 })
 	page, _, err := o.DeadLetters.List(t.Context(), Filter{}, "", 1)
 	if err != nil || len(page) != 1 || !strings.Contains(page[0].Error, page[0].OrderNo+" are broken") {
 		t.Fatalf("%+v %v", page, err)
@@ -118,7 +126,10 @@ func TestPoisonRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "mended, all end", 20*time.Second, func() bool { return s.left() == 0 })
-	wait(t, "and are forgotten", 10*time.Second, func() bool { failing, dead := count(t, o.DeadLetters); return failing+dead == 0 })
+	wait(t, "and are forgotten", 10*time.Second, func() bool {
+		failing, dead := count(t, o.DeadLetters)
+		return failing+dead == 0
+	})
 }
 
 // A refund that fails for its own reasons must be kept by its number and not be tried at every pass.
@@ -128,7 +139,8 @@ func TestPoisonRefund(t *testing.T) {
 	q, w := newWorker(t, "redis://"+mini(t).Addr(), s, o)
 	q.RefundAt("nobody", time.Now())
 	run(t, w)
-	wait(t, "the task of an unknown refund is dead", 10*time.Second, func() bool { _, dead := count(t, o.DeadLetters); return dead == 1 })
+	wait(t, "the task of an unknown refund is dead", 10*time.Second,
+		func() bool { _, dead := count(t, o.DeadLetters); return dead == 1 })
 	page, _, err := o.DeadLetters.List(t.Context(), Filter{State: StateDead}, "", 10)
 	if err != nil || len(page) != 1 || page[0].OutRefundNo != "nobody" || page[0].Type != TypeRefund {
 		t.Errorf("%+v %v", page, err)

@@ -15,11 +15,11 @@ import (
 
 // Bounds of the producer.
 const (
-	// wakeUpBuffer is how many wake-ups may wait for Redis. When it is full, more
-	// are left to the sweep. An element is some 50 bytes.
+	// wakeUpBuffer is how many wake-ups may wait for Redis, half a megabyte of
+	// them. When it is full, more are left to the sweep.
 	wakeUpBuffer = 8192
-	// senders is how many goroutines talk to Redis: enough for a thousand wake-ups
-	// of refunds a second at several milliseconds each.
+	// senders is how many goroutines hand wake-ups to Redis: at 5 ms a call, 8 set
+	// 1600 a second.
 	senders = 8
 	// enqueueTimeout bounds one call: a Redis that hangs must not hold the buffer.
 	enqueueTimeout = 500 * time.Millisecond
@@ -63,8 +63,9 @@ type wakeUp struct {
 	at     time.Time // of a refund
 }
 
-// NewQueue starts a producer on a Redis. now should be the database's clock;
-// observe may be nil. Close ends the producer and leaves the client open.
+// NewQueue starts a producer on a Redis. now is this process's clock, which only
+// tells what was set lately; observe may be nil. Close ends the producer and
+// leaves the client open.
 func NewQueue(client redis.UniversalClient, now func() time.Time, log *slog.Logger, observe Observer) *Queue {
 	if observe == nil {
 		observe = nobody{}
@@ -165,7 +166,7 @@ func (q *Queue) scheduleSlot(ctx context.Context, slot int64) (bool, error) {
 }
 
 // schedulePart makes a task, for any worker and at once, of the n-th part of a
-// second. The parts go to the queues in turn.
+// second. Each part goes to another queue than the one before it.
 func (q *Queue) schedulePart(ctx context.Context, slot, n int64, from, to *mark) (bool, error) {
 	return q.enqueue(ctx, TypeExpire, payload{V: 2, Slot: slot, From: from, To: to}, asynq.Queue(slotQueue(slot+n)),
 		asynq.TaskID(partID(slot, from, to)), asynq.Timeout(partTimeout))

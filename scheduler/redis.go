@@ -15,14 +15,27 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// ErrRedisURL marks a Redis URL that cannot be used; it never shows a password.
+// Time-outs and size of a connection to Redis. They are short because nothing
+// waits for Redis that could not do without it.
+const (
+	redisDialTimeout = 500 * time.Millisecond
+	redisReadTimeout = time.Second // also of a write
+	// redisPool is how many connections a process has at most, of a cluster to
+	// each node: one for each task that runs by default (defaultConcurrency), and
+	// one for each of the queue's senders.
+	redisPool = 40
+)
+
+// ErrRedisURL marks a Redis URL that cannot be used. Its text never has a part of
+// the URL, which may hold a password.
 var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, rediss://… or redis+cluster://H1:P1,H2:P2")
 
-// Connect opens a Redis by URL with time-outs that suit the queue. It does not
-// wait for the server: Redis may be away.
+// Connect opens a Redis by its URL (redis://, rediss:// for TLS, or
+// redis+cluster:// with all seed nodes), with time-outs that suit the queue. It
+// does not wait for the server, which may be away. Its only error is ErrRedisURL.
 func Connect(rawURL string) (redis.UniversalClient, error) {
-	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: 500 * time.Millisecond,
-		ReadTimeout: time.Second, WriteTimeout: time.Second, PoolSize: 40}
+	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: redisDialTimeout,
+		ReadTimeout: redisReadTimeout, WriteTimeout: redisReadTimeout, PoolSize: redisPool}
 	if rest, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
 		if !clusterURL(rest, &o) {
 			return nil, ErrRedisURL
@@ -37,12 +50,13 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, ErrRedisURL
 	}
-	o.Addrs, o.DB, o.Username, o.Password, o.TLSConfig = []string{parsed.Addr}, parsed.DB, parsed.Username, parsed.Password, parsed.TLSConfig
+	o.Addrs, o.DB, o.TLSConfig = []string{parsed.Addr}, parsed.DB, parsed.TLSConfig
+	o.Username, o.Password = parsed.Username, parsed.Password
 	return redis.NewUniversalClient(&o), nil
 }
 
-// clusterURL reads USER:PASS@H1:P1,H2:P2, which is no URL to package url, and
-// reports whether it could.
+// clusterURL reads USER:PASS@H1:P1,H2:P2 into o, and reports whether it could.
+// Package url does not take several hosts.
 func clusterURL(rest string, o *redis.UniversalOptions) bool {
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		user, password, _ := strings.Cut(rest[:at], ":")
@@ -64,9 +78,10 @@ func clusterURL(rest string, o *redis.UniversalOptions) bool {
 	return true
 }
 
-// rediscover lets a cluster client ask who serves what as soon as a node does
-// not answer. By itself go-redis believes in a dead master until what it knows
-// is ten seconds old. It asks at most five times a second, however many fail.
+// rediscover is a hook that lets a cluster client ask which node serves what as
+// soon as a node does not answer. By itself go-redis keeps to a dead master until
+// what it knows is ten seconds old. go-redis asks at most five times a second,
+// however many calls fail.
 type rediscover struct{ client *redis.ClusterClient }
 
 func newCluster(o *redis.UniversalOptions) *redis.ClusterClient {
@@ -75,20 +90,24 @@ func newCluster(o *redis.UniversalOptions) *redis.ClusterClient {
 	return c
 }
 
+// DialHook implements redis.Hook.
 func (r rediscover) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+	return next
 }
 
+// ProcessHook implements redis.Hook.
 func (r rediscover) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error { return r.after(ctx, next(ctx, cmd)) }
 }
 
+// ProcessPipelineHook implements redis.Hook.
 func (r rediscover) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error { return r.after(ctx, next(ctx, cmds)) }
 }
 
-// after passes err on. An answer of Redis, be it a refusal, comes from a node
-// that lives, and go-redis itself follows those that lead elsewhere.
+// after passes err on, and has the client look at the cluster again unless it is an
+// answer of Redis: that comes from a node that lives, and go-redis by itself
+// follows the answers that point to another node.
 func (r rediscover) after(ctx context.Context, err error) error {
 	var answer redis.Error
 	if err != nil && !errors.As(err, &answer) && !errors.Is(err, context.Canceled) {
@@ -97,8 +116,9 @@ func (r rediscover) after(ctx context.Context, err error) error {
 	return err
 }
 
-// Safety looks at the Redis settings that the queue relies on. A Redis that is
-// away is a warning: orders go on without it.
+// Safety looks at the Redis settings that the queue relies on: that no key is
+// evicted, and that a restart keeps the data. A Redis that is away is a warning:
+// orders go on without it.
 func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
 	if err := client.Ping(ctx).Err(); err != nil {
 		return []sqldb.Finding{{ID: "redis.ping", Level: sqldb.LevelWarn, Found: "no answer",
@@ -109,23 +129,26 @@ func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
 	switch policy {
 	case "noeviction":
 	case "":
-		f.Level, f.Found, f.Why, f.Fix = sqldb.LevelWarn, "not readable", "a Redis that evicts keys loses wake-ups and blocks their ids",
+		f.Level, f.Found = sqldb.LevelWarn, "not readable"
+		f.Why, f.Fix = "a Redis that evicts keys loses wake-ups and blocks their ids",
 			"check that maxmemory-policy is noeviction"
 	default:
-		f.Level, f.Why, f.Fix = sqldb.LevelFail, "a Redis that evicts keys loses wake-ups and blocks their ids for ever",
+		f.Level = sqldb.LevelFail
+		f.Why, f.Fix = "a Redis that evicts keys loses wake-ups and blocks their ids for ever",
 			"redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf, on every node"
 	}
 	aof := sqldb.Finding{ID: "redis.appendonly", Level: sqldb.LevelOK, Found: config(ctx, client, "appendonly")}
 	if aof.Found == "no" || strings.HasPrefix(aof.Found, "no at ") {
-		aof.Level, aof.Why, aof.Fix = sqldb.LevelWarn, "a restart of Redis forgets the wake-ups; the sweep re-arms them",
+		aof.Level = sqldb.LevelWarn
+		aof.Why, aof.Fix = "a restart of Redis forgets the wake-ups; the sweep re-arms them",
 			"redis-cli CONFIG SET appendonly yes, and the same in redis.conf, on every node"
 	}
 	return []sqldb.Finding{f, aof}
 }
 
-// config reads a setting, "" when it cannot. The nodes of a cluster, replicas
-// too, which are masters after a fail-over, should be of one mind; if not, the
-// settings come with a node that has each, sorted.
+// config reads a setting of Redis; "" when it cannot. All nodes of a cluster should
+// have the same, replicas too, which are masters after a fail-over; if not, the
+// result is all values that were found, each with a node that has it, sorted.
 func config(ctx context.Context, client redis.UniversalClient, name string) string {
 	cluster, ok := client.(*redis.ClusterClient)
 	if !ok {

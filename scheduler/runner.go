@@ -31,7 +31,7 @@ type runnerParams struct {
 	Log        *slog.Logger
 }
 
-// runner runs one task, whoever brings it: asynq, or the sweep that tries a failed
+// runner runs one task, whoever asks for it: asynq, or the sweep that tries a failed
 // one again. It finds by the type of a task who does the work.
 type runner struct {
 	runnerParams

@@ -20,17 +20,18 @@ const (
 	// sweepPage is how many refunds one query reads. Orders are read in parts
 	// (partSize), since a part is what is written together.
 	sweepPage = 500
-	// sweepMaxRows bounds one pass; the next one goes on where it stopped. Until
-	// then nothing else of the sweep runs.
+	// sweepMaxRows is how many orders, and how many refunds, one pass takes; the
+	// next one goes on where it stopped. In between, the other work of the sweep
+	// gets its time.
 	sweepMaxRows = 100_000
 	// sweepAtOnce is how many refunds, and how many tasks that failed, the sweep
 	// runs at once: half of what a worker's tasks do by default.
 	sweepAtOnce = 16
-	// lookAhead is how long before its second a wake-up is set again in case it
-	// was lost: several passes before it is needed.
+	// lookAhead is how long before its second a wake-up is set again, in case it
+	// was lost: several passes at the default interval.
 	lookAhead = 30 * time.Second
-	// lookAheadAfterLoss is the same after Redis lost its data. It finds a query
-	// per second that has orders: 600 of each state at most.
+	// lookAheadAfterLoss is the same after Redis lost its data. It costs a query
+	// for each second that has orders: 600 of each state at most.
 	lookAheadAfterLoss = 10 * time.Minute
 	// redisPatience is how long Redis has to answer a PING.
 	redisPatience = 500 * time.Millisecond
@@ -41,9 +42,8 @@ const (
 	// maxExplained is how long a backlog of the queue is taken as the reason for
 	// an order being late. Past it the sweep runs the order beside the queue.
 	maxExplained = 10 * time.Minute
-	// failedPerPass is how many failed tasks one pass tries again: a failed task
-	// may take as long as taskTimeout, and the other ones are still there at the
-	// next pass.
+	// failedPerPass is how many failed tasks are read, and tried again, at once.
+	// Each may take taskTimeout; the others are read at the next pass.
 	failedPerPass = 200
 )
 
@@ -97,7 +97,7 @@ func (s *sweep) run(ctx context.Context) {
 // is due. With Redis, only what the queue had time enough to run.
 func (s *sweep) pass(ctx context.Context) {
 	now := s.Now()
-	s.Line.ring()
+	s.Line.notify()
 	s.retryFailed(ctx)
 	if !s.redisAlive(ctx) {
 		s.up = time.Time{}
