@@ -42,7 +42,7 @@ func eachFile(t *testing.T, do func(path string, files *token.FileSet, f *ast.Fi
 var floats = map[string]string{
 	"cmd/orderd/config.go": "a rate of calls a second", "cmd/orderd/app.go": "the speed of the simulator", "cmd/orderd/embedded.go": "the speed of the simulator",
 	"cmd/orderd/sim.go": "the speed of the simulator", "cmd/orderd/doctor.go": "seconds between two clocks", "cmd/wechatsim/main.go": "the speed of the simulator",
-	"scheduler/worker.go": "a rate of calls a second", "scheduler/bucket.go": "a rate of calls a second", "scheduler/expire.go": "a rate of calls a second",
+	"scheduler/worker.go": "a rate of calls a second", "scheduler/bucket.go": "a rate of calls a second", "scheduler/closer.go": "a rate of calls a second",
 	"cmd/orderd/console/console.go": "a rate of calls a second", "order/orderhttp/language.go": "the q of Accept-Language", "cmd/orderd/console/pprof.go": "seconds of a profile",
 	"cmd/orderd/console/metrics.go": "Prometheus knows no other number",
 }

@@ -72,7 +72,7 @@ func (c *console) deadTasks(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[scheduler.Failed]{Data: append([]scheduler.Failed{}, tasks...)}
+	page := orderhttp.Page[scheduler.FailedTask]{Data: append([]scheduler.FailedTask{}, tasks...)}
 	if next != "" {
 		page.NextCursor = &next
 	}
