@@ -11,29 +11,18 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
-	"orderd/order"
 	"orderd/payment"
 )
 
 // healed is the resolution of what was brought into the books.
 const healed = "healed"
 
-// orderOf gives the order in one of our out_trade_nos (a ULID, a dash and two
-// digits), "" for those of other systems of the same merchant.
-func orderOf(outTradeNo string) string {
-	const length = 26
-	if len(outTradeNo) != length+3 || outTradeNo[length] != '-' {
-		return ""
-	}
-	return outTradeNo[:length]
-}
-
 // healable reports that a difference can be brought into the books: a payment of
 // an order of ours that we have not heard of, or the end of a refund of ours.
-func healable(kind Kind, bill, ours *item) bool {
+func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	switch kind {
 	case BillOnly:
-		return bill.state == "SUCCESS" && orderOf(bill.facts.OutTradeNo) != ""
+		return bill.state == "SUCCESS" && r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo) != ""
 	case RefundStateMismatch:
 		return slices.Contains([]string{"SUCCESS", "FAIL", "CHANGE"}, bill.state) &&
 			slices.Contains([]string{"owed", "processing", "abnormal", "refused"}, ours.state)
@@ -83,14 +72,14 @@ LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
 }
 
 func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
-	cause := order.Cause{Actor: order.Actor{Type: order.ActorReconciler, ID: ID(u.date, u.kind)}, Type: "bill", ID: d.ID}
+	cause := Cause{ActorType: ActorReconciler, ActorID: ID(u.date, u.kind), Type: causeBill, ID: d.ID}
 	if d.Kind == RefundStateMismatch {
 		return r.healRefund(ctx, u, d, cause)
 	}
 	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref, AppID: d.Facts.AppID, MchID: d.Facts.MchID,
 		TradeType: d.Facts.TradeType, Total: d.BillFen, PayerTotal: d.BillFen - d.Facts.Coupon, Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
 	if u.fromFile {
-		asked, err := r.cfg.Ask.Query(ctx, d.OutTradeNo)
+		asked, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
 		if err != nil {
 			return false, err
 		}
@@ -99,11 +88,11 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 		}
 		trade = asked
 	}
-	_, err := r.cfg.Doors.Settle(ctx, trade, cause)
+	_, err := r.cfg.Orders.Settle(ctx, trade, cause)
 	return err == nil, err
 }
 
-func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause order.Cause) (bool, error) {
+func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause Cause) (bool, error) {
 	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed, "CHANGE": payment.RefundAbnormal}[d.BillState]
 	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID, OutTradeNo: d.Facts.OutTradeNo,
 		Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
@@ -111,7 +100,7 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 		refund.SuccessTime = d.Facts.At // the bill's column is the acceptance; nearer than nothing
 	}
 	if u.fromFile {
-		asked, err := r.cfg.Ask.QueryRefund(ctx, d.Ref)
+		asked, err := r.cfg.Gateway.QueryRefund(ctx, d.Ref)
 		if err != nil {
 			return false, err
 		}
@@ -120,8 +109,8 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 		}
 		refund = asked
 	}
-	s, err := r.cfg.Doors.SettleRefund(ctx, refund, cause)
-	return err == nil && s.Outcome == order.RefundOutcomeApplied, err
+	applied, err := r.cfg.Orders.SettleRefund(ctx, refund, cause)
+	return err == nil && applied, err
 }
 
 const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line, bill_fen, ours_fen,

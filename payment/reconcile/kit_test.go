@@ -20,6 +20,7 @@ import (
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/reconcile"
+	"orderd/payment/reconcile/reconciletest"
 )
 
 func TestMain(m *testing.M) {
@@ -110,29 +111,30 @@ type desk struct {
 	*ordertest.Fixture
 	*reconcile.Reconciler
 	bills *mailbox
-	doors *doors
+	shop  *hookedOrders
 }
 
-// doors are the shop's, with a bell on each.
-type doors struct {
-	reconcile.Doors
+// hookedOrders are the shop's orders; before is called ahead of every payment.
+type hookedOrders struct {
+	reconcile.Orders
 	before func(what string) error
 }
 
-func (d *doors) Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error) {
-	if d.before != nil {
-		if err := d.before("settle"); err != nil {
-			return order.Settlement{}, err
+func (o *hookedOrders) Settle(ctx context.Context, trade payment.Trade, cause reconcile.Cause) (string, error) {
+	if o.before != nil {
+		if err := o.before("settle"); err != nil {
+			return "", err
 		}
 	}
-	return d.Doors.Settle(ctx, trade, cause)
+	return o.Orders.Settle(ctx, trade, cause)
 }
 
 func newDesk(t *testing.T, db *sqldb.DB) *desk {
 	t.Helper()
 	d := &desk{Fixture: ordertest.NewWith(t, db, func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = payment.MaxFen, -1 }), bills: &mailbox{bills: map[string][]byte{}}}
-	d.doors = &doors{Doors: d.Service}
-	r, err := reconcile.New(reconcile.Config{DB: db, Doors: d.doors, Ask: d.WeChat, Bills: d.bills, Now: d.Clock.Now, MchID: ordertest.MchID, TempDir: t.TempDir()})
+	d.shop = &hookedOrders{Orders: reconciletest.Orders{Service: d.Service}}
+	r, err := reconcile.New(reconcile.Config{DB: db, Orders: d.shop, Gateway: d.WeChat, Bills: d.bills,
+		Now: d.Clock.Now, MchID: ordertest.MchID, TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +149,9 @@ func newDesk(t *testing.T, db *sqldb.DB) *desk {
 var noon = time.Date(2026, 11, 20, 4, 0, 0, 0, time.UTC)
 
 const day = "2026-11-20"
+
+// fin and fin2 are two people of the finance desk.
+var fin, fin2 = reconcile.ByOperator("fin", "request", "r"), reconcile.ByOperator("fin2", "request", "r")
 
 func eachDesk(t *testing.T, test func(t *testing.T, d *desk)) {
 	t.Helper()

@@ -370,8 +370,8 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 	if bill != nil {
 		d.Ref, d.BillFen, d.BillState, d.Line, d.Facts = bill.key, bill.amount, bill.state, bill.line, bill.facts
 		d.OutTradeNo, d.TransactionID = bill.facts.OutTradeNo, bill.facts.TransactionID
-		d.OrderNo = orderOf(bill.facts.OutTradeNo)
-		d.healable = healable(kind, bill, ours)
+		d.OrderNo = p.r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo)
+		d.healable = p.r.healable(kind, bill, ours)
 	}
 	d.ID = idOf(d)
 	p.pending = append(p.pending, d)

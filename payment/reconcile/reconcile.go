@@ -19,19 +19,12 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
-	"orderd/order"
 	"orderd/payment"
 )
 
-// Doors are the ways into the books: package order's, the same as a callback's.
-type Doors interface {
-	Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error)
-	SettleRefund(ctx context.Context, refund payment.Refund, cause order.Cause) (order.RefundSettled, error)
-	RefundHeld(ctx context.Context, transactionID string, cause order.Cause) error
-}
-
-// Asker confirms what a bill says that did not come from WeChat itself.
-type Asker interface {
+// Gateway is the part of payment.Gateway that confirms what a bill says that did
+// not come from WeChat Pay itself.
+type Gateway interface {
 	Query(ctx context.Context, outTradeNo string) (payment.Trade, error)
 	QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error)
 }
@@ -41,15 +34,15 @@ type Bills interface {
 	FetchBill(ctx context.Context, date string, t payment.BillType, w io.Writer) (payment.Bill, error)
 }
 
-// Config shapes a Reconciler. DB, Doors, Ask, Bills, Now and MchID are required.
+// Config shapes a Reconciler. DB, Orders, Gateway, Bills, Now and MchID are required.
 type Config struct {
-	DB    *sqldb.DB
-	Doors Doors
-	Ask   Asker
-	Bills Bills
-	Now   func() time.Time
-	Log   *slog.Logger
-	MchID string
+	DB      *sqldb.DB
+	Orders  Orders
+	Gateway Gateway
+	Bills   Bills
+	Now     func() time.Time
+	Log     *slog.Logger // nil for silence
+	MchID   string       // the merchant whose bills these are; rows of another are refused
 	// TempDir is where bill and partitions are while a run works; "" for the
 	// system's. It needs about twice the size of the bill.
 	TempDir string
@@ -98,8 +91,8 @@ type Reconciler struct {
 
 // New makes a reconciler; it holds nothing that needs closing.
 func New(cfg Config) (*Reconciler, error) {
-	if cfg.DB == nil || cfg.Doors == nil || cfg.Ask == nil || cfg.Bills == nil || cfg.Now == nil || cfg.MchID == "" {
-		return nil, errors.New("reconcile: Config needs DB, Doors, Ask, Bills, Now and MchID")
+	if cfg.DB == nil || cfg.Orders == nil || cfg.Gateway == nil || cfg.Bills == nil || cfg.Now == nil || cfg.MchID == "" {
+		return nil, errors.New("reconcile: Config needs DB, Orders, Gateway, Bills, Now and MchID")
 	}
 	if cfg.BoundaryWindow == 0 {
 		cfg.BoundaryWindow = defaultWindow

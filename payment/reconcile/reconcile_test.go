@@ -117,7 +117,7 @@ func TestAcceptedIsOneAmountOnly(t *testing.T) {
 				if c.off != 1 || x.Status != reconcile.StatusOpen {
 					continue
 				}
-				for _, who := range []order.Cause{ordertest.Finance, ordertest.Finance2} {
+				for _, who := range []reconcile.Cause{fin, fin2} {
 					if _, err := d.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff, Reason: "rounding", Cause: who}); err != nil {
 						t.Fatal(err)
 					}
@@ -311,7 +311,7 @@ func TestKilledRunsEndLikeACleanOne(t *testing.T) {
 				}
 				return nil
 			}
-			d.doors.before = stop
+			d.shop.before = stop
 			_, err := d.Run(ctx, reconcile.RunRequest{Date: day, Progress: func(stage string, _, _ int64) {
 				if kill%3 == 0 {
 					_ = stop(stage)
@@ -325,7 +325,7 @@ func TestKilledRunsEndLikeACleanOne(t *testing.T) {
 		if killed < 5 {
 			t.Fatalf("only %d of 12 runs were killed", killed)
 		}
-		d.doors.before = nil
+		d.shop.before = nil
 		first := d.run(t, day)
 		dump := d.dump(t, day)
 		for range 3 {
@@ -346,7 +346,7 @@ func TestOneRunAtATime(t *testing.T) {
 		_, trade := d.unheard(t)
 		d.bills.bills[day] = billOf(payRow(trade))
 		inside, leave := make(chan struct{}), make(chan struct{})
-		d.doors.before = func(string) error { close(inside); <-leave; return nil }
+		d.shop.before = func(string) error { close(inside); <-leave; return nil }
 		done := make(chan error, 1)
 		go func() {
 			_, err := d.Run(t.Context(), reconcile.RunRequest{Date: day})
@@ -357,7 +357,7 @@ func TestOneRunAtATime(t *testing.T) {
 			t.Errorf("a second run: %v", err)
 		}
 		d.Clock.Advance(time.Minute) // the first one has not said for a minute that it lives
-		d.doors.before = nil
+		d.shop.before = nil
 		if res, err := d.Run(t.Context(), reconcile.RunRequest{Date: day}); err != nil || !res.Balanced() {
 			t.Errorf("after the lease: %+v, %v", res, err)
 		}
@@ -447,20 +447,20 @@ func TestResolutions(t *testing.T) {
 		d.WeChat.Put(wrong)
 		short := d.paid(t)
 		d.bills.bills[day] = billOf(payRow(missed), payRow(wrong))
-		d.doors.before = func(string) error { return errors.New("the door is stuck") }
+		d.shop.before = func(string) error { return errors.New("the door is stuck") }
 		if res := d.run(t, day); res.Open != 3 || res.Healed != 0 {
 			t.Fatalf("%+v", res)
 		}
-		d.doors.before = nil
+		d.shop.before = nil
 		found := d.diffs(t, day)
-		resolve := func(id string, a reconcile.Action, who order.Cause) (reconcile.Difference, error) {
+		resolve := func(id string, a reconcile.Action, who reconcile.Cause) (reconcile.Difference, error) {
 			return d.Resolve(t.Context(), reconcile.Resolve{ID: id, Action: a, Reason: "seen", Cause: who})
 		}
-		x, err := resolve(found["BILL_ONLY "+missed.TransactionID].ID, reconcile.ApplyPayment, ordertest.Finance)
+		x, err := resolve(found["BILL_ONLY "+missed.TransactionID].ID, reconcile.ApplyPayment, fin)
 		if err != nil || x.Status != reconcile.StatusResolved || x.ResolvedBy != "fin" || x.ResolvedWhy != "seen" || d.State(t, o.OrderNo) != order.StatePaid {
 			t.Errorf("apply: %+v, %v", x, err)
 		}
-		if _, err := resolve(x.ID, reconcile.WriteOff, ordertest.Finance); !errors.Is(err, reconcile.ErrResolved) {
+		if _, err := resolve(x.ID, reconcile.WriteOff, fin); !errors.Is(err, reconcile.ErrResolved) {
 			t.Errorf("resolved twice: %v", err)
 		}
 		res := d.run(t, day) // the wrong amount is taken in now, and held
@@ -469,20 +469,20 @@ func TestResolutions(t *testing.T) {
 		if held.Status != reconcile.StatusOpen || held.OursState != "held" || res.Open != 2 {
 			t.Fatalf("%+v\n%v", res, found)
 		}
-		if x, err := resolve(held.ID, reconcile.RefundPayment, ordertest.Finance); err != nil || x.Status != reconcile.StatusResolved || d.RefundState(t, "R4266") != order.RefundStateOwed {
+		if x, err := resolve(held.ID, reconcile.RefundPayment, fin); err != nil || x.Status != reconcile.StatusResolved || d.RefundState(t, "R4266") != order.RefundStateOwed {
 			t.Errorf("refund: %+v, %v", x, err)
 		}
 		lost := found["LOCAL_ONLY "+short.TransactionID].ID
-		if _, err := resolve(lost, reconcile.RefundPayment, ordertest.Finance); !errors.Is(err, reconcile.ErrRequest) {
+		if _, err := resolve(lost, reconcile.RefundPayment, fin); !errors.Is(err, reconcile.ErrRequest) {
 			t.Errorf("a payment that has its order was sent back: %v", err)
 		}
-		if x, err := resolve(lost, reconcile.WriteOff, ordertest.Finance); err != nil || x.Status != reconcile.StatusOpen || x.ProposedBy != "fin" {
+		if x, err := resolve(lost, reconcile.WriteOff, fin); err != nil || x.Status != reconcile.StatusOpen || x.ProposedBy != "fin" {
 			t.Errorf("proposed: %+v, %v", x, err)
 		}
-		if _, err := resolve(lost, reconcile.WriteOff, ordertest.Finance); !errors.Is(err, reconcile.ErrSecondPerson) {
+		if _, err := resolve(lost, reconcile.WriteOff, fin); !errors.Is(err, reconcile.ErrSecondPerson) {
 			t.Errorf("one person wrote off: %v", err)
 		}
-		if x, err := resolve(lost, reconcile.WriteOff, ordertest.Finance2); err != nil || x.Status != reconcile.StatusWrittenOff || x.ResolvedBy != "fin2" {
+		if x, err := resolve(lost, reconcile.WriteOff, fin2); err != nil || x.Status != reconcile.StatusWrittenOff || x.ResolvedBy != "fin2" {
 			t.Errorf("written off: %+v, %v", x, err)
 		}
 		if res := d.run(t, day); res.Open != 0 {

@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
-	"orderd/order"
 	"orderd/payment"
 )
 
@@ -36,7 +35,7 @@ type Resolve struct {
 	ID     string
 	Action Action
 	Reason string // 1–200 characters
-	Cause  order.Cause
+	Cause  Cause  // of a person: ByOperator
 }
 
 // DifferenceFilter selects differences by ID order. Zero fields do not select.
@@ -118,7 +117,7 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 		if d.Kind != StateMismatch && d.Kind != BillOnly || d.OursState != "held" {
 			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the others by their orders", ErrRequest)
 		}
-		if err = r.cfg.Doors.RefundHeld(ctx, d.Ref, q.Cause); err == nil {
+		if err = r.cfg.Orders.RefundHeld(ctx, d.Ref, q.Cause); err == nil {
 			err = r.close(ctx, &d, q, StatusResolved, "refunded")
 		}
 	case MarkPending:
@@ -136,26 +135,26 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 
 // applyPayment asks WeChat and books its answer.
 func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve) error {
-	if d.Kind != BillOnly || orderOf(d.OutTradeNo) == "" {
+	if d.Kind != BillOnly || r.cfg.Orders.OrderNoOf(d.OutTradeNo) == "" {
 		return fmt.Errorf("%w: only a payment of one of our orders that we lack can be applied", ErrRequest)
 	}
-	trade, err := r.cfg.Ask.Query(ctx, d.OutTradeNo)
+	trade, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
 	if err != nil {
 		return err
 	}
 	if !trade.Paid() || trade.TransactionID != d.Ref {
 		return fmt.Errorf("%w: WeChat Pay says of %s: %s", ErrRequest, d.OutTradeNo, trade.State)
 	}
-	s, err := r.cfg.Doors.Settle(ctx, trade, q.Cause)
+	outcome, err := r.cfg.Orders.Settle(ctx, trade, q.Cause)
 	if err != nil {
 		return err
 	}
-	return r.close(ctx, d, q, StatusResolved, "payment "+string(s.Settled))
+	return r.close(ctx, d, q, StatusResolved, "payment "+outcome)
 }
 
 // writeOff needs two people: the first proposes, another confirms.
 func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) error {
-	who := q.Cause.Actor.ID
+	who := q.Cause.ActorID
 	switch d.ProposedBy {
 	case "":
 		return r.update(ctx, d, `proposed_by = ?, proposed_why = ?`, `proposed_by = ''`, who, q.Reason)
@@ -174,7 +173,7 @@ func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Sta
 		at = 0
 	}
 	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?`, `1 = 1`,
-		string(to), resolution, q.Cause.Actor.ID, q.Reason, at)
+		string(to), resolution, q.Cause.ActorID, q.Reason, at)
 }
 
 // update changes a difference that is still as it was read.
