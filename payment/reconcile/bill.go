@@ -105,7 +105,8 @@ func readTrade(r io.Reader, date string, kind payment.BillType, mchID string, ea
 	if err != nil {
 		return Totals{}, err
 	}
-	b := &tradeBill{in: bufio.NewReaderSize(r, maxLine), date: date, from: from, mchID: mchID, kind: kind, cells: make([][]byte, 0, 32)}
+	b := &tradeBill{in: bufio.NewReaderSize(r, maxLine), date: date, from: from, mchID: mchID, kind: kind,
+		cells: make([][]byte, 0, 32)}
 	if err := b.header(); err != nil {
 		return Totals{}, err
 	}
@@ -170,7 +171,8 @@ func (b *tradeBill) header() error {
 			return badLine(1, "the column %s is missing; is this a trade bill of type %s?", name, b.kind)
 		}
 	}
-	if b.kind == payment.BillSuccess && b.cols.has(colRefundID) || b.kind == payment.BillAll && b.cols.has(colRefundAt) {
+	if b.kind == payment.BillSuccess && b.cols.has(colRefundID) || b.kind == payment.BillAll &&
+		b.cols.has(colRefundAt) {
 		return badLine(1, "the columns are those of another bill type than %s", b.kind)
 	}
 	return nil
@@ -217,8 +219,9 @@ func (b *tradeBill) read(text []byte) (err error) {
 		return err
 	}
 	r := &b.row
-	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), transactionID: b.cell(colTransaction), outTradeNo: b.cell(colTrade),
-		tradeType: b.cell(colType), state: b.cell(colState), currency: b.cell(colCurrency), refundID: b.cell(colRefundID), outRefundNo: b.cell(colRefundNo),
+	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), transactionID: b.cell(colTransaction),
+		outTradeNo: b.cell(colTrade), tradeType: b.cell(colType), state: b.cell(colState),
+		currency: b.cell(colCurrency), refundID: b.cell(colRefundID), outRefundNo: b.cell(colRefundNo),
 		refundState: b.cell(colRefundState)}
 	r.refund = len(r.refundID) > 1 || len(r.refundID) == 1 && r.refundID[0] != '0'
 	if r.at, err = parseTime(b.cell(colTime)); err != nil {
@@ -227,7 +230,8 @@ func (b *tradeBill) read(text []byte) (err error) {
 	for _, m := range []struct {
 		name string
 		into *payment.Fen
-	}{{colSettled, &r.settled}, {colCoupon, &r.coupon}, {colBack, &r.back}, {colBackCoupon, &r.backCoupon}, {colTotal, &r.total}, {colAsked, &r.asked}} {
+	}{{colSettled, &r.settled}, {colCoupon, &r.coupon}, {colBack, &r.back}, {colBackCoupon, &r.backCoupon},
+		{colTotal, &r.total}, {colAsked, &r.asked}} {
 		if !b.cols.has(m.name) {
 			continue
 		}
@@ -251,7 +255,8 @@ func (b *tradeBill) check() error {
 		return badLine(b.line, "is of merchant %.32s, not of %s", r.mchID, b.mchID)
 	case r.at.Before(b.from) || !r.at.Before(b.from.AddDate(0, 0, 1)):
 		return badLine(b.line, "is of %s, the bill should be of %s", r.at.In(beijing).Format(time.DateOnly), b.date)
-	case len(r.transactionID) == 0 || len(r.transactionID) > 32 || len(r.outTradeNo) > 32 || len(r.outRefundNo) > 64 || len(r.refundID) > 32:
+	case len(r.transactionID) == 0 || len(r.transactionID) > 32 || len(r.outTradeNo) > 32 ||
+		len(r.outRefundNo) > 64 || len(r.refundID) > 32:
 		return badLine(b.line, "has a number that is missing or too long")
 	case r.refund && b.kind == payment.BillSuccess || !r.refund && b.kind == payment.BillRefund:
 		return badLine(b.line, "does not belong into a bill of type %s", b.kind)
@@ -261,7 +266,8 @@ func (b *tradeBill) check() error {
 	t := &b.totals
 	t.Rows++
 	t.settled, t.back, t.backCoupon, t.total, t.asked, t.FeeX100000 =
-		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked, t.FeeX100000+r.fee
+		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked,
+		t.FeeX100000+r.fee
 	if r.refund {
 		// What was asked for is what we know; the older layout splits it.
 		if r.amount = r.asked; !b.cols.has(colAsked) {

@@ -20,15 +20,17 @@ type cell struct {
 }
 
 func exportHeader() []string {
-	return []string{"bill_date", "bill_type", "type", "label", "status", "order_no", "out_trade_no", "transaction_id", "ref", "bill_line",
-		"bill_yuan", "ours_yuan", "difference_yuan", "bill_state", "ours_state", "opened_at", "resolution", "resolved_by", "resolved_why", "resolved_at", "id"}
+	return []string{"bill_date", "bill_type", "type", "label", "status", "order_no", "out_trade_no", "transaction_id",
+		"ref", "bill_line", "bill_yuan", "ours_yuan", "difference_yuan", "bill_state", "ours_state", "opened_at",
+		"resolution", "resolved_by", "resolved_why", "resolved_at", "id"}
 }
 
 func exportRow(d *Difference) []cell {
 	t := func(s string) cell { return cell{text: s} }
 	y := func(f payment.Fen) cell { return cell{yuan: &f} }
-	return []cell{t(d.Date), t(string(d.Type)), t(string(d.Kind)), t(d.Kind.Label()), t(string(d.Status)), t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID),
-		t(d.Ref), {count: &d.Line}, y(d.BillFen), y(d.OursFen), y(d.Diff()), t(d.BillState), t(d.OursState), t(stamp(d.OpenedAt)), t(d.Resolution), t(d.ResolvedBy),
+	return []cell{t(d.Date), t(string(d.Type)), t(string(d.Kind)), t(d.Kind.Label()), t(string(d.Status)),
+		t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID), t(d.Ref), {count: &d.Line}, y(d.BillFen), y(d.OursFen),
+		y(d.Diff()), t(d.BillState), t(d.OursState), t(stamp(d.OpenedAt)), t(d.Resolution), t(d.ResolvedBy),
 		t(d.ResolvedWhy), t(stamp(d.ResolvedAt)), t(d.ID)}
 }
 
@@ -87,7 +89,8 @@ func csvText(s string) string {
 // can do a hundred things more and are a tenth of the binary.
 const (
 	xlsxTypes = xml.Header + `<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">` +
-		`<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/>` +
+		`<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>` +
+		`<Default Extension="xml" ContentType="application/xml"/>` +
 		`<Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>` +
 		`<Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/>` +
 		`<Override PartName="/xl/worksheets/sheet2.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/>` +
@@ -95,16 +98,20 @@ const (
 	xlsxRels = xml.Header + `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">` +
 		`<Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>`
 	xlsxBook = xml.Header + `<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships">` +
-		`<sheets><sheet name="Summary" sheetId="1" r:id="rId1"/><sheet name="Differences" sheetId="2" r:id="rId2"/></sheets></workbook>`
+		`<sheets><sheet name="Summary" sheetId="1" r:id="rId1"/><sheet name="Differences" sheetId="2" r:id="rId2"/>` +
+		`</sheets></workbook>`
 	xlsxBookRels = xml.Header + `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">` +
 		`<Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/>` +
 		`<Relationship Id="rId2" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet2.xml"/>` +
 		`<Relationship Id="rId3" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/styles" Target="styles.xml"/></Relationships>`
 	xlsxStyles = xml.Header + `<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">` +
-		`<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font><font><b/><sz val="11"/><name val="Calibri"/></font></fonts>` +
-		`<fills count="2"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill></fills>` +
+		`<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font><font><b/><sz val="11"/>` +
+		`<name val="Calibri"/></font></fonts>` +
+		`<fills count="2"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/>` +
+		`</fill></fills>` +
 		`<borders count="1"><border/></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>` +
-		`<cellXfs count="4"><xf/><xf numFmtId="49" applyNumberFormat="1"/><xf numFmtId="4" applyNumberFormat="1"/><xf fontId="1" applyFont="1"/></cellXfs></styleSheet>`
+		`<cellXfs count="4"><xf/><xf numFmtId="49" applyNumberFormat="1"/><xf numFmtId="4" applyNumberFormat="1"/>` +
+		`<xf fontId="1" applyFont="1"/></cellXfs></styleSheet>`
 	sheetHead = xml.Header + `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>`
 	sheetTail = `</sheetData></worksheet>`
 )
@@ -113,7 +120,8 @@ const (
 // typed cells: numbers of orders as text, money as numbers of yuan.
 func WriteXLSX(w io.Writer, r Result, all []Difference) error {
 	z := zip.NewWriter(w)
-	for _, part := range []struct{ name, body string }{{"[Content_Types].xml", xlsxTypes}, {"_rels/.rels", xlsxRels}, {"xl/workbook.xml", xlsxBook},
+	for _, part := range []struct{ name, body string }{{"[Content_Types].xml", xlsxTypes}, {"_rels/.rels", xlsxRels},
+		{"xl/workbook.xml", xlsxBook},
 		{"xl/_rels/workbook.xml.rels", xlsxBookRels}, {"xl/styles.xml", xlsxStyles}} {
 		f, err := z.Create(part.name)
 		if err == nil {
@@ -123,7 +131,8 @@ func WriteXLSX(w io.Writer, r Result, all []Difference) error {
 			return fmt.Errorf("write the workbook: %w", err)
 		}
 	}
-	if err := writeSheet(z, "xl/worksheets/sheet1.xml", []string{"", "payments", "payments_yuan", "refunds", "refunds_yuan"}, summaryRows(r)); err != nil {
+	if err := writeSheet(z, "xl/worksheets/sheet1.xml", []string{"", "payments", "payments_yuan", "refunds",
+		"refunds_yuan"}, summaryRows(r)); err != nil {
 		return err
 	}
 	if err := writeSheet(z, "xl/worksheets/sheet2.xml", exportHeader(), func(yield func([]cell) bool) {
@@ -145,11 +154,12 @@ func summaryRows(r Result) func(yield func([]cell) bool) {
 	p, f := r.Payments, r.Refunds
 	rows := [][]cell{
 		{{text: r.Date + " " + string(r.Type)}, {text: "sha1 " + r.SHA1}},
-		row("ours", Sum{p.OursCount, p.OursFen}, Sum{f.OursCount, f.OursFen}), row("+ 长款", p.BillOnly, f.BillOnly), row("- 短款", p.LocalOnly, f.LocalOnly),
-		row("± 金额不符", p.Amounts, f.Amounts), row("+ 重复", p.Duplicates, f.Duplicates), row("+ 日切", p.AcrossBill, f.AcrossBill),
-		row("- 日切", p.AcrossOurs, f.AcrossOurs), row("= bill", Sum{p.BillCount, p.BillFen}, Sum{f.BillCount, f.BillFen}),
-		{{text: "matched"}, {count: &p.Matched}, {}, {count: &f.Matched}}, {{text: "healed"}, {count: &r.Healed}}, {{text: "open"}, {count: &r.Open}},
-		{{text: "fees"}, {text: decimal(r.Totals.FeeX100000, 5)}},
+		row("ours", Sum{p.OursCount, p.OursFen}, Sum{f.OursCount, f.OursFen}), row("+ 长款", p.BillOnly, f.BillOnly),
+		row("- 短款", p.LocalOnly, f.LocalOnly), row("± 金额不符", p.Amounts, f.Amounts), row("+ 重复", p.Duplicates,
+			f.Duplicates), row("+ 日切", p.AcrossBill, f.AcrossBill), row("- 日切", p.AcrossOurs, f.AcrossOurs),
+		row("= bill", Sum{p.BillCount, p.BillFen}, Sum{f.BillCount, f.BillFen}),
+		{{text: "matched"}, {count: &p.Matched}, {}, {count: &f.Matched}}, {{text: "healed"}, {count: &r.Healed}},
+		{{text: "open"}, {count: &r.Open}}, {{text: "fees"}, {text: decimal(r.Totals.FeeX100000, 5)}},
 	}
 	return func(yield func([]cell) bool) {
 		for _, cells := range rows {

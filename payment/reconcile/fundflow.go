@@ -40,7 +40,8 @@ func (f *FundFlow) Net() payment.Fen { return f.In.Fen - f.Out.Fen }
 
 // fundFlow reads and stores the fund-flow bill. It books nothing.
 func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Result, error) {
-	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Differences: map[Kind]int64{}, FundFlow: &FundFlow{By: []FlowGroup{}}}
+	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Differences: map[Kind]int64{},
+		FundFlow: &FundFlow{By: []FlowGroup{}}}
 	if u.sha1 == "" {
 		return res, nil
 	}
@@ -76,7 +77,10 @@ func readFlow(in io.Reader, date string) (*FundFlow, error) {
 	}
 	names := strings.Split(strings.TrimPrefix(string(head), "\ufeff"), ",")
 	at := func(name string) int {
-		return slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(strings.TrimPrefix(n, "`"), name) })
+		return slices.IndexFunc(names, func(n string) bool {
+			return strings.HasPrefix(strings.TrimPrefix(n, "`"),
+				name)
+		})
 	}
 	when, business, direction, amount := at("记账时间"), at("业务名称"), at("收支类型"), at("收支金额")
 	if min(when, business, direction, amount) < 0 {
@@ -148,7 +152,8 @@ func (f *FundFlow) check(b *tradeBill, header string) error {
 	if len(values) != len(names) {
 		return badLine(b.line, "has %d cells, its header has %d", len(values), len(names))
 	}
-	want := map[string]int64{"资金流水总笔数": f.Rows, "收入笔数": f.In.Count, "收入金额": int64(f.In.Fen), "支出笔数": f.Out.Count, "支出金额": int64(f.Out.Fen)}
+	want := map[string]int64{"资金流水总笔数": f.Rows, "收入笔数": f.In.Count, "收入金额": int64(f.In.Fen), "支出笔数": f.Out.Count,
+		"支出金额": int64(f.Out.Fen)}
 	for i, name := range names {
 		n, known := want[name]
 		if !known {

@@ -26,7 +26,8 @@ func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	case RefundStateMismatch:
 		return slices.Contains([]string{"SUCCESS", "FAIL", "CHANGE"}, bill.state) &&
 			slices.Contains([]string{"owed", "processing", "abnormal", "refused"}, ours.state)
-	case LocalOnly, AmountMismatch, StateMismatch, Duplicate, RefundBillOnly, RefundLocalOnly, RefundAmountMismatch, DuplicateRefund:
+	case LocalOnly, AmountMismatch, StateMismatch, Duplicate, RefundBillOnly, RefundLocalOnly, RefundAmountMismatch,
+		DuplicateRefund:
 	}
 	return false
 }
@@ -76,8 +77,9 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 	if d.Kind == RefundStateMismatch {
 		return r.healRefund(ctx, u, d, cause)
 	}
-	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref, AppID: d.Facts.AppID, MchID: d.Facts.MchID,
-		TradeType: d.Facts.TradeType, Total: d.BillFen, PayerTotal: d.BillFen - d.Facts.Coupon, Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
+	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref,
+		AppID: d.Facts.AppID, MchID: d.Facts.MchID, TradeType: d.Facts.TradeType, Total: d.BillFen,
+		PayerTotal: d.BillFen - d.Facts.Coupon, Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
 	if u.fromFile {
 		asked, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
 		if err != nil {
@@ -93,9 +95,10 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 }
 
 func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause Cause) (bool, error) {
-	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed, "CHANGE": payment.RefundAbnormal}[d.BillState]
-	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID, OutTradeNo: d.Facts.OutTradeNo,
-		Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
+	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed,
+		"CHANGE": payment.RefundAbnormal}[d.BillState]
+	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID,
+		OutTradeNo: d.Facts.OutTradeNo, Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
 	if status == payment.RefundSuccess {
 		refund.SuccessTime = d.Facts.At // the bill's column is the acceptance; nearer than nothing
 	}
@@ -135,8 +138,9 @@ func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	var d Difference
 	var facts string
 	var opened, resolved int64
-	err := rows.Scan(&d.ID, &d.Date, &d.Type, &d.Kind, &d.Ref, &d.OrderNo, &d.OutTradeNo, &d.TransactionID, &d.Line, &d.BillFen, &d.OursFen,
-		&d.BillState, &d.OursState, &facts, &d.Status, &opened, &d.ProposedBy, &d.ProposedWhy, &d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved)
+	err := rows.Scan(&d.ID, &d.Date, &d.Type, &d.Kind, &d.Ref, &d.OrderNo, &d.OutTradeNo, &d.TransactionID, &d.Line,
+		&d.BillFen, &d.OursFen, &d.BillState, &d.OursState, &facts, &d.Status, &opened, &d.ProposedBy, &d.ProposedWhy,
+		&d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved)
 	if err != nil {
 		return d, err
 	}

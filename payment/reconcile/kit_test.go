@@ -61,7 +61,8 @@ func billOf(rows ...billRow) []byte {
 		settled, total, refunded, kind := r.amount, r.amount, payment.Fen(0), ""
 		refundID, refundNo := "0", "0"
 		if r.refundNo != "" {
-			state, settled, total, refunded, kind, refundID, refundNo = "REFUND", 0, 0, r.amount, "ORIGINAL", r.refundID, r.refundNo
+			state, settled, total, refunded, kind, refundID, refundNo = "REFUND", 0, 0, r.amount, "ORIGINAL",
+				r.refundID, r.refundNo
 		}
 		settled -= r.coupon
 		paid, back = paid+total, back+refunded
@@ -69,9 +70,10 @@ func billOf(rows ...billRow) []byte {
 		if title == "" {
 			title = "mug"
 		}
-		cells := []string{r.at.In(beijing).Format(time.DateTime), ordertest.AppID, mch, "0", "", r.transaction, r.trade, "openid", "NATIVE", state, "OTHERS", "CNY",
-			settled.String(), r.coupon.String(), refundID, refundNo, refunded.String(), "0.00", kind, r.status, title, "shop-7", "0.00000", "0.60%",
-			total.String(), refunded.String(), ""}
+		cells := []string{r.at.In(beijing).Format(time.DateTime), ordertest.AppID, mch, "0", "", r.transaction,
+			r.trade, "openid", "NATIVE", state, "OTHERS", "CNY", settled.String(), r.coupon.String(), refundID,
+			refundNo, refunded.String(), "0.00", kind, r.status, title, "shop-7", "0.00000", "0.60%", total.String(),
+			refunded.String(), ""}
 		b.WriteString("`" + strings.Join(cells, ",`") + "\r\n")
 	}
 	settled := paid
@@ -131,7 +133,9 @@ func (o *hookedOrders) Settle(ctx context.Context, trade payment.Trade, cause re
 
 func newDesk(t *testing.T, db *sqldb.DB) *desk {
 	t.Helper()
-	d := &desk{Fixture: ordertest.NewWith(t, db, func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = payment.MaxFen, -1 }), bills: &mailbox{bills: map[string][]byte{}}}
+	d := &desk{Fixture: ordertest.NewWith(t, db,
+		func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = payment.MaxFen, -1 }),
+		bills: &mailbox{bills: map[string][]byte{}}}
 	d.shop = &hookedOrders{Orders: reconciletest.Orders{Service: d.Service}}
 	r, err := reconcile.New(reconcile.Config{DB: db, Orders: d.shop, Gateway: d.WeChat, Bills: d.bills,
 		Now: d.Clock.Now, MchID: ordertest.MchID, TempDir: t.TempDir()})
@@ -189,10 +193,12 @@ func (d *desk) Settle(ctx context.Context, trade payment.Trade, cause order.Caus
 	return d.Service.Settle(ctx, trade, cause)
 }
 
-func (d *desk) refunded(t *testing.T, trade payment.Trade, amount payment.Fen, end payment.RefundStatus) payment.Refund {
+func (d *desk) refunded(t *testing.T, trade payment.Trade, amount payment.Fen,
+	end payment.RefundStatus) payment.Refund {
 	t.Helper()
 	orders++
-	a, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: trade.OutTradeNo[:26], CustomerID: "c", RequestID: fmt.Sprint("r", orders), Amount: &amount, Reason: "x", Cause: ordertest.Customer})
+	a, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: trade.OutTradeNo[:26], CustomerID: "c",
+		RequestID: fmt.Sprint("r", orders), Amount: &amount, Reason: "x", Cause: ordertest.Customer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +220,8 @@ func payRow(t payment.Trade) billRow {
 }
 
 func refundRow(r payment.Refund, status string) billRow {
-	return billRow{at: r.CreateTime, transaction: r.TransactionID, trade: r.OutTradeNo, amount: r.Amount, refundID: r.RefundID, refundNo: r.OutRefundNo, status: status}
+	return billRow{at: r.CreateTime, transaction: r.TransactionID, trade: r.OutTradeNo, amount: r.Amount,
+		refundID: r.RefundID, refundNo: r.OutRefundNo, status: status}
 }
 
 func (d *desk) run(t *testing.T, date string) reconcile.Result {

@@ -234,7 +234,8 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 	for _, it := range bill {
 		rest = append(rest, it)
 	}
-	sort.Slice(rest, func(i, j int) bool { return rest[i].line < rest[j].line }) // package sort: an instance of slices.Sort for rows this wide is 20 kB of binary
+	// package sort: an instance of slices.Sort for rows this wide is 20 kB of binary
+	sort.Slice(rest, func(i, j int) bool { return rest[i].line < rest[j].line })
 	p.billOnly = append(p.billOnly, rest...)
 	if err := p.lookUp(ctx, false); err != nil {
 		return err
@@ -280,7 +281,8 @@ func agree(bill, ours *item) bool {
 	case "FAIL":
 		return ours.state == "closed"
 	case "CHANGE":
-		return ours.state == "abnormal" || ours.state == "success" || ours.state == "by_hand" || ours.state == "processing"
+		return ours.state == "abnormal" || ours.state == "success" || ours.state == "by_hand" ||
+			ours.state == "processing"
 	}
 	return false
 }
@@ -408,10 +410,13 @@ func (p *pass) bridge(t Totals) (payments, refunds Bridge, err error) {
 	p.refunds.BillCount, p.refunds.BillFen = t.Refunds, t.RefundFen
 	for name, s := range map[string]*tally{"payments": &p.payments, "refunds": &p.refunds} {
 		b := &s.Bridge
-		made := b.OursFen + b.BillOnly.Fen - b.LocalOnly.Fen + b.Amounts.Fen + b.Duplicates.Fen + b.AcrossBill.Fen - b.AcrossOurs.Fen
-		count := b.OursCount + b.BillOnly.Count - b.LocalOnly.Count + b.Duplicates.Count + b.AcrossBill.Count - b.AcrossOurs.Count
+		made := b.OursFen + b.BillOnly.Fen - b.LocalOnly.Fen + b.Amounts.Fen + b.Duplicates.Fen +
+			b.AcrossBill.Fen - b.AcrossOurs.Fen
+		count := b.OursCount + b.BillOnly.Count - b.LocalOnly.Count + b.Duplicates.Count +
+			b.AcrossBill.Count - b.AcrossOurs.Count
 		if made != b.BillFen || count != b.BillCount || s.matchedBill-s.matchedOurs != b.Amounts.Fen {
-			err = errors.Join(err, fmt.Errorf("the bridge of %s does not close: %s yuan in %d rows by matching, the bill has %s in %d", name, made, count, b.BillFen, b.BillCount))
+			err = errors.Join(err, fmt.Errorf("the bridge of %s does not close: %s yuan in %d rows by matching, "+
+				"the bill has %s in %d", name, made, count, b.BillFen, b.BillCount))
 		}
 	}
 	return p.payments.Bridge, p.refunds.Bridge, err

@@ -91,7 +91,8 @@ type Reconciler struct {
 
 // New makes a reconciler; it holds nothing that needs closing.
 func New(cfg Config) (*Reconciler, error) {
-	if cfg.DB == nil || cfg.Orders == nil || cfg.Gateway == nil || cfg.Bills == nil || cfg.Now == nil || cfg.MchID == "" {
+	if cfg.DB == nil || cfg.Orders == nil || cfg.Gateway == nil || cfg.Bills == nil || cfg.Now == nil ||
+		cfg.MchID == "" {
 		return nil, errors.New("reconcile: Config needs DB, Orders, Gateway, Bills, Now and MchID")
 	}
 	if cfg.BoundaryWindow == 0 {
@@ -140,8 +141,10 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if q.Type == "" {
 		q.Type = payment.BillAll
 	}
-	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund, payment.BillFundFlow}, q.Type) {
-		return Result{}, fmt.Errorf("%w: there is no bill type %.20q; ALL, SUCCESS, REFUND or FUNDFLOW", ErrRequest, q.Type)
+	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund,
+		payment.BillFundFlow}, q.Type) {
+		return Result{}, fmt.Errorf("%w: there is no bill type %.20q; ALL, SUCCESS, REFUND or FUNDFLOW", ErrRequest,
+			q.Type)
 	}
 	if _, err := dayStart(q.Date); err != nil {
 		return Result{}, err
@@ -226,7 +229,8 @@ func (r *Reconciler) read(u *run, bill *os.File, rows *spill) (Totals, error) {
 
 // match matches, heals, and matches again when anything was healed, so that the
 // result is that of books and bill as they are in the end.
-func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill, totals Totals) (Result, error) {
+func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill,
+	totals Totals) (Result, error) {
 	for {
 		u.pass++
 		p, err := r.onePass(ctx, u, dir, seed, rows)
@@ -363,7 +367,8 @@ func (g *gunzipped) Read(p []byte) (int, error) {
 
 // result counts what is open now and puts all together.
 func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments, refunds Bridge) (Result, error) {
-	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Totals: totals, Payments: payments, Refunds: refunds, Differences: map[Kind]int64{}}
+	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Totals: totals, Payments: payments, Refunds: refunds,
+		Differences: map[Kind]int64{}}
 	return res, r.countOpen(ctx, u, &res)
 }
 

@@ -52,7 +52,8 @@ type DifferenceFilter struct {
 // Differences gives differences in the order of their IDs.
 func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
-	for _, t := range []struct{ column, value string }{{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
+	for _, t := range []struct{ column, value string }{{"bill_date", f.Date}, {"bill_type", string(f.Type)},
+		{"status", string(f.Status)},
 		{"kind", string(f.Kind)}, {"order_no", f.OrderNo}} {
 		if t.value != "" {
 			terms, args = append(terms, t.column+" = ?"), append(args, t.value)
@@ -115,7 +116,8 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 		err = r.applyPayment(ctx, &d, q)
 	case RefundPayment:
 		if d.Kind != StateMismatch && d.Kind != BillOnly || d.OursState != "held" {
-			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the others by their orders", ErrRequest)
+			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the "+
+				"others by their orders", ErrRequest)
 		}
 		if err = r.cfg.Orders.RefundHeld(ctx, d.Ref, q.Cause); err == nil {
 			err = r.close(ctx, &d, q, StatusResolved, "refunded")
@@ -125,7 +127,8 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 	case WriteOff:
 		err = r.writeOff(ctx, &d, q)
 	default:
-		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF", ErrRequest, q.Action)
+		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF",
+			ErrRequest, q.Action)
 	}
 	if err != nil {
 		return d, err

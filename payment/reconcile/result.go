@@ -105,7 +105,8 @@ func idOf(d Difference) string {
 	if d.Kind == Duplicate || d.Kind == DuplicateRefund {
 		line = d.Line // the second and the third copy are two differences
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line, d.BillFen, d.OursFen))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line,
+		d.BillFen, d.OursFen))
 	return hex.EncodeToString(sum[:16])
 }
 
@@ -139,7 +140,8 @@ func WriteText(out io.Writer, r Result) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched, p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
+	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched,
+		p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
 	if r.Open == 0 {
 		fmt.Fprintf(out, "balanced: no difference is open")
 	} else {

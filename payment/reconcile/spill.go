@@ -125,7 +125,8 @@ func (s *spill) addRow(r *row) error {
 		b = binary.AppendVarint(b, int64(r.line))
 		b = binary.AppendVarint(b, r.at.UnixMilli())
 		b = binary.AppendVarint(b, int64(r.coupon))
-		for _, v := range [][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, r.tradeType, r.currency, r.refundID} {
+		for _, v := range [][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, r.tradeType, r.currency,
+			r.refundID} {
 			b = text(b, v)
 		}
 		return b
@@ -195,7 +196,8 @@ func decodeItem(b []byte, bill bool) item {
 	}
 	f := &it.facts
 	f.Coupon = payment.Fen(number())
-	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.TradeType, f.Currency, f.RefundID = word(), word(), word(), word(), word(), word(), word()
+	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.TradeType, f.Currency, f.RefundID = word(), word(), word(),
+		word(), word(), word(), word()
 	f.At = time.UnixMilli(it.at).UTC()
 	if it.refund {
 		f.OutRefundNo = it.key

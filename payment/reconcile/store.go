@@ -122,8 +122,10 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	return r.mine(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?, day_from = ?, day_to = ?, ours_fen = ?`, nil,
-		u.sha1, r.cfg.Now().UnixMilli(), text, from.UnixMilli(), from.AddDate(0, 0, 1).UnixMilli(), int64(res.Payments.OursFen))
+	return r.mine(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?, day_from = ?,`+
+		` day_to = ?, ours_fen = ?`, nil,
+		u.sha1, r.cfg.Now().UnixMilli(), text, from.UnixMilli(), from.AddDate(0, 0, 1).UnixMilli(),
+		int64(res.Payments.OursFen))
 }
 
 // fail keeps why a run ended. What it wrote is right and stays.
@@ -136,7 +138,8 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	if len(problem) > 500 {
 		problem = strings.ToValidUTF8(problem[:500], "")
 	}
-	if err := r.mine(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(), problem); err != nil {
+	if err := r.mine(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(),
+		problem); err != nil {
 		r.log.Warn("the end of a reconciliation is not recorded", "bill_date", u.date, "err", err)
 	}
 }
@@ -438,7 +441,8 @@ WHERE status = 'RESOLVED'
 	return nil
 }
 
-func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run, found []Difference, known map[string]bool) error {
+func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run, found []Difference,
+	known map[string]bool) error {
 	const cols = 18
 	var args []any
 	for _, d := range found {
@@ -453,8 +457,9 @@ func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run
 		if d.healable {
 			can = 1
 		}
-		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo, d.TransactionID, d.Line,
-			int64(d.BillFen), int64(d.OursFen), short(d.BillState), short(d.OursState), string(facts), can, string(d.Status), r.cfg.Now().UnixMilli())
+		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo,
+			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), short(d.BillState), short(d.OursState),
+			string(facts), can, string(d.Status), r.cfg.Now().UnixMilli())
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO differences
   (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, transaction_id, bill_line,

@@ -81,7 +81,8 @@ type askBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
 
 // applyBill asks where the bill is. "Nothing happened" and "not made yet" are
 // believed only where the table believes them: signed, and at a 4xx.
-func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query gopay.BodyMap) (target, hash string, err error) {
+func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query gopay.BodyMap) (target, hash string,
+	err error) {
 	var bill *wechatv3.TradeBill
 	f, v, err := g.call(ctx, opBill, date, func(ctx context.Context) error {
 		rsp, err := ask(ctx, query)
@@ -89,7 +90,8 @@ func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query
 			return err
 		}
 		bill = rsp.Response
-		if bill.HashType != "SHA1" || len(bill.HashValue) != 2*sha1.Size || strings.Trim(bill.HashValue, "0123456789abcdefABCDEF") != "" {
+		if bill.HashType != "SHA1" || len(bill.HashValue) != 2*sha1.Size || strings.Trim(bill.HashValue,
+			"0123456789abcdefABCDEF") != "" {
 			return badAnswer("it has no SHA-1 of the bill")
 		}
 		target, err = billTarget(bill.DownloadUrl)
@@ -154,7 +156,8 @@ func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (
 		return size, err
 	case ctx.Err() != nil:
 		return size, fileError(ctx, ctx.Err())
-	case errors.Is(err, errBomb), errors.Is(err, errTooLarge), errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
+	case errors.Is(err, errBomb), errors.Is(err, errTooLarge), errors.Is(err, gzip.ErrHeader),
+		errors.Is(err, gzip.ErrChecksum):
 		return size, fmt.Errorf("%w: %w", payment.ErrBillDamaged, err)
 	case err != nil:
 		return size, fmt.Errorf("%w: it was cut after %d bytes", payment.ErrBillDamaged, size)
@@ -261,7 +264,8 @@ func (g *Gateway) authorize(req *http.Request, target string) error {
 	if err != nil {
 		return refusal(opBillFile, "the merchant key does not sign")
 	}
-	req.Header.Set("Authorization", fmt.Sprintf(`WECHATPAY2-SHA256-RSA2048 mchid="%s",nonce_str="%s",timestamp="%s",serial_no="%s",signature="%s"`,
+	req.Header.Set("Authorization", fmt.Sprintf(`WECHATPAY2-SHA256-RSA2048 mchid="%s",nonce_str="%s",`+
+		`timestamp="%s",serial_no="%s",signature="%s"`,
 		g.mchID, word, stamp, g.serialNo, base64.StdEncoding.EncodeToString(signature)))
 	req.Header.Set("Accept", "*/*")
 	req.Header.Set("User-Agent", billUA)

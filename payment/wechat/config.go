@@ -127,11 +127,13 @@ func New(c Config) (*Gateway, error) {
 func (c *Config) checkNames() error {
 	switch {
 	case len(c.MchID) < 6 || len(c.MchID) > 32 || strings.Trim(c.MchID, digits) != "":
-		return errors.New("wechat MchID: must be the merchant number, digits only; it is on the merchant platform's account page")
+		return errors.New("wechat MchID: must be the merchant number, digits only; it is on the merchant " +
+			"platform's account page")
 	case c.AppID == "" || len(c.AppID) > 32 || strings.Trim(c.AppID, digits+letters+"_-") != "":
 		return errors.New("wechat AppID: must be the app id that is bound to the merchant number, wx…")
 	case len(c.SerialNo) < 8 || len(c.SerialNo) > 64 || strings.Trim(c.SerialNo, "0123456789abcdefABCDEF") != "":
-		return errors.New("wechat SerialNo: must be the hexadecimal serial number of the merchant's own certificate; openssl x509 -in apiclient_cert.pem -noout -serial prints it")
+		return errors.New("wechat SerialNo: must be the hexadecimal serial number of the merchant's own " +
+			"certificate; openssl x509 -in apiclient_cert.pem -noout -serial prints it")
 	case c.Timeout < 0 || c.Timeout > maxTimeout:
 		return fmt.Errorf("wechat Timeout: must be between 0 (the default, %s) and %s", defaultTimeout, maxTimeout)
 	case c.Now == nil:
@@ -151,15 +153,18 @@ func checkBaseURL(base string) (clean string, loopback bool, err error) {
 		return productionURL, false, nil
 	}
 	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return "", false, errors.New("wechat BaseURL: must be scheme and host only, such as https://api.mch.weixin.qq.com")
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		strings.Trim(u.Path, "/") != "" {
+		return "", false, errors.New("wechat BaseURL: must be scheme and host only, such as " +
+			"https://api.mch.weixin.qq.com")
 	}
 	loopback = isLoopback(u.Hostname())
 	switch u.Scheme {
 	case "https":
 	case "http":
 		if !loopback {
-			return "", false, errors.New("wechat BaseURL: plain http is refused except for a loopback address; use https")
+			return "", false, errors.New("wechat BaseURL: plain http is refused except for a loopback address; use " +
+				"https")
 		}
 	default:
 		return "", false, errors.New("wechat BaseURL: must begin with https://")
@@ -180,26 +185,30 @@ func isLoopback(host string) bool {
 func privateKey(text string) (*rsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
-		return nil, errors.New("wechat PrivateKeyPEM: is not PEM; use the whole apiclient_key.pem, with its BEGIN and END lines")
+		return nil, errors.New("wechat PrivateKeyPEM: is not PEM; use the whole apiclient_key.pem, with its BEGIN " +
+			"and END lines")
 	}
 	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
 	if err != nil {
 		any8, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		rsaKey, ok := any8.(*rsa.PrivateKey)
 		if err != nil || !ok {
-			return nil, errors.New("wechat PrivateKeyPEM: is not an unencrypted RSA private key; use apiclient_key.pem of the merchant certificate")
+			return nil, errors.New("wechat PrivateKeyPEM: is not an unencrypted RSA private key; use " +
+				"apiclient_key.pem of the merchant certificate")
 		}
 		key = rsaKey
 	}
 	if key.N.BitLen() < minKeyBits {
-		return nil, fmt.Errorf("wechat PrivateKeyPEM: has fewer than %d bits, which WeChat Pay does not issue", minKeyBits)
+		return nil, fmt.Errorf("wechat PrivateKeyPEM: has fewer than %d bits, which WeChat Pay does not issue",
+			minKeyBits)
 	}
 	return key, nil
 }
 
 func newAEAD(apiV3Key string) (cipher.AEAD, error) {
 	if len(apiV3Key) != apiV3KeyBytes {
-		return nil, fmt.Errorf("wechat APIv3Key: has %d bytes and must have %d; it is set on the merchant platform under API security", len(apiV3Key), apiV3KeyBytes)
+		return nil, fmt.Errorf("wechat APIv3Key: has %d bytes and must have %d; it is set on the merchant platform "+
+			"under API security", len(apiV3Key), apiV3KeyBytes)
 	}
 	block, err := aes.NewCipher([]byte(apiV3Key))
 	if err != nil {

@@ -58,8 +58,9 @@ type calls struct {
 func callsOf(c *wechatv3.ClientV3) calls {
 	return calls{
 		native: c.V3TransactionNative, h5: c.V3TransactionH5, jsapi: c.V3TransactionJsapi, app: c.V3TransactionApp,
-		signJSAPI: c.PaySignOfJSAPI, signApp: c.PaySignOfApp, query: c.V3TransactionQueryOrder, close: c.V3TransactionCloseOrder,
-		refund: c.V3Refund, refundQuery: c.V3RefundQuery, tradeBill: c.V3BillTradeBill, fundFlowBill: c.V3BillFundFlowBill,
+		signJSAPI: c.PaySignOfJSAPI, signApp: c.PaySignOfApp, query: c.V3TransactionQueryOrder,
+		close: c.V3TransactionCloseOrder, refund: c.V3Refund, refundQuery: c.V3RefundQuery,
+		tradeBill: c.V3BillTradeBill, fundFlowBill: c.V3BillFundFlowBill,
 	}
 }
 
@@ -126,7 +127,8 @@ func (g *Gateway) String() string { return "wechat pay gateway of merchant " + g
 // runs gopay and decodes a success; its error counts only as "the success
 // could not be used", for everything else the facts decide. A nil error means
 // a verdict that is not an error kind.
-func (g *Gateway) call(ctx context.Context, op, number string, send func(context.Context) error) (*facts, verdict, error) {
+func (g *Gateway) call(ctx context.Context, op, number string, send func(context.Context) error) (*facts, verdict,
+	error) {
 	f := &facts{op: op}
 	began := g.now()
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, factsKey{}, f), g.timeout)

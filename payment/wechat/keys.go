@@ -143,7 +143,8 @@ func only(h http.Header, name string) (string, bool) {
 // never its text.
 func newKeyRing(keys map[string][]byte) (keyRing, error) {
 	if len(keys) == 0 {
-		return nil, errors.New("wechat VerifyKeys: none given; download the WeChat Pay public key from the merchant platform and configure it as PUB_KEY_ID_…=file")
+		return nil, errors.New("wechat VerifyKeys: none given; download the WeChat Pay public key from the " +
+			"merchant platform and configure it as PUB_KEY_ID_…=file")
 	}
 	ring := make(keyRing, len(keys))
 	for id, text := range keys {
@@ -161,11 +162,13 @@ func newKeyRing(keys map[string][]byte) (keyRing, error) {
 
 func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 	if !validID(id) {
-		return verifyKey{}, errors.New("wechat VerifyKeys: an id is not PUB_KEY_ID_… or the hexadecimal serial number of a certificate")
+		return verifyKey{}, errors.New("wechat VerifyKeys: an id is not PUB_KEY_ID_… or the hexadecimal serial " +
+			"number of a certificate")
 	}
 	block, rest := pem.Decode(text)
 	if block == nil || len(bytes.TrimSpace(rest)) != 0 {
-		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s must be exactly one PEM block, a public key or a certificate", id)
+		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s must be exactly one PEM block, a public key or a "+
+			"certificate", id)
 	}
 	var (
 		k      verifyKey
@@ -191,11 +194,13 @@ func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 			}
 		}
 	default:
-		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s holds neither a public key nor a certificate; a private key of yours must never be configured here", id)
+		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s holds neither a public key nor a certificate; a "+
+			"private key of yours must never be configured here", id)
 	}
 	rsaKey, ok := public.(*rsa.PublicKey)
 	if err != nil || !ok || rsaKey.N.BitLen() < minKeyBits {
-		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s is not a readable RSA key of at least %d bits; download it again from the merchant platform", id, minKeyBits)
+		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s is not a readable RSA key of at least %d bits; "+
+			"download it again from the merchant platform", id, minKeyBits)
 	}
 	k.public = rsaKey
 	return k, nil
@@ -206,7 +211,8 @@ func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 func certificateState(id string, cert *x509.Certificate) (KeyState, error) {
 	serial := fmt.Sprintf("%X", cert.SerialNumber)
 	if strings.TrimLeft(strings.ToUpper(id), "0") != serial {
-		return KeyState{}, fmt.Errorf("wechat VerifyKeys: the certificate given as %s has the serial number %s; use that as its id", id, serial)
+		return KeyState{}, fmt.Errorf("wechat VerifyKeys: the certificate given as %s has the serial number %s; "+
+			"use that as its id", id, serial)
 	}
 	return KeyState{
 		ID:          strings.ToUpper(id),
@@ -225,7 +231,8 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 			configured = strings.ToUpper(configured) // as certificates are filed
 		}
 		if _, ok := r[configured]; !ok {
-			return "", errors.New("wechat ResponseKeyID: is not one of VerifyKeys; answers signed with it could not be verified")
+			return "", errors.New("wechat ResponseKeyID: is not one of VerifyKeys; answers signed with it could " +
+				"not be verified")
 		}
 		return configured, r.inForce(configured, now)
 	}
@@ -237,7 +244,8 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 				newest = s.ID
 			}
 		case public != "":
-			return "", errors.New("wechat ResponseKeyID: several public keys are configured; say which one answers are asked for")
+			return "", errors.New("wechat ResponseKeyID: several public keys are configured; say which one answers " +
+				"are asked for")
 		default:
 			public = s.ID
 		}
@@ -251,8 +259,10 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 func (r keyRing) inForce(id string, now time.Time) error {
 	s := r[id].state
 	if s.Certificate && (now.Before(s.NotBefore) || now.After(s.NotAfter)) {
-		return fmt.Errorf("wechat VerifyKeys: certificate %s is valid from %s to %s and the clock says %s; configure the new certificate or the WeChat Pay public key",
-			id, s.NotBefore.UTC().Format(time.DateOnly), s.NotAfter.UTC().Format(time.DateOnly), now.UTC().Format(time.DateOnly))
+		return fmt.Errorf("wechat VerifyKeys: certificate %s is valid from %s to %s and the clock says %s; "+
+			"configure the new certificate or the WeChat Pay public key",
+			id, s.NotBefore.UTC().Format(time.DateOnly), s.NotAfter.UTC().Format(time.DateOnly),
+			now.UTC().Format(time.DateOnly))
 	}
 	return nil
 }

@@ -76,7 +76,8 @@ func (g *Gateway) sendPrepay(ctx context.Context, t payment.TradeType, body gopa
 		if err != nil || rsp.Code != wechatv3.Success {
 			return payment.Prepaid{}, err
 		}
-		if !plainURL(rsp.Response.H5Url, "https://", maxH5URL) && !(g.loopback && plainURL(rsp.Response.H5Url, "http://", maxH5URL)) {
+		if !plainURL(rsp.Response.H5Url, "https://", maxH5URL) &&
+			!(g.loopback && plainURL(rsp.Response.H5Url, "http://", maxH5URL)) {
 			return payment.Prepaid{}, badAnswer("no h5_url")
 		}
 		return payment.Prepaid{H5URL: rsp.Response.H5Url}, nil

@@ -121,8 +121,8 @@ func (g *Gateway) QueryRefund(ctx context.Context, outRefundNo string) (payment.
 type refundAnswer wechatv3.RefundOrderResponse
 
 func refundOf(a refundAnswer) (payment.Refund, error) {
-	r := payment.Refund{OutRefundNo: a.OutRefundNo, RefundID: a.RefundId, TransactionID: a.TransactionId, OutTradeNo: a.OutTradeNo,
-		Status: payment.RefundStatus(a.Status)}
+	r := payment.Refund{OutRefundNo: a.OutRefundNo, RefundID: a.RefundId, TransactionID: a.TransactionId,
+		OutTradeNo: a.OutTradeNo, Status: payment.RefundStatus(a.Status)}
 	switch r.Status {
 	case payment.RefundProcessing, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal:
 	case payment.RefundNotFound: // our own word; WeChat says it by 404
@@ -198,8 +198,9 @@ func (g *Gateway) readRefund(body []byte) (payment.RefundNotification, error) {
 		return payment.RefundNotification{}, malformed(err.Error())
 	}
 	r.MchID = n.MchID
-	if want := map[string]payment.RefundStatus{eventRefunded: payment.RefundSuccess, eventAbnormal: payment.RefundAbnormal,
-		eventClosed: payment.RefundClosed}[e.EventType]; r.Status != want {
+	if want := map[string]payment.RefundStatus{eventRefunded: payment.RefundSuccess,
+		eventAbnormal: payment.RefundAbnormal,
+		eventClosed:   payment.RefundClosed}[e.EventType]; r.Status != want {
 		return payment.RefundNotification{}, malformed("event_type and refund_status contradict one another")
 	}
 	return payment.RefundNotification{ID: e.ID, Refund: r}, nil

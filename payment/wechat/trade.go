@@ -20,7 +20,8 @@ func tradeOf(q *wechatv3.QueryOrder) (payment.Trade, error) {
 	if !payment.ValidOutTradeNo(q.OutTradeNo) {
 		return payment.Trade{}, badAnswer("out_trade_no is not one of ours")
 	}
-	for name, v := range map[string]string{"transaction_id": q.TransactionId, "appid": q.Appid, "mchid": q.Mchid, "trade_type": q.TradeType} {
+	for name, v := range map[string]string{"transaction_id": q.TransactionId, "appid": q.Appid, "mchid": q.Mchid,
+		"trade_type": q.TradeType} {
 		if plainToken(v, 64) != v {
 			return payment.Trade{}, badAnswer(name + " is not a plain word")
 		}
