@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 )
 
@@ -255,9 +254,3 @@ type Notification struct {
 	ID    string // WeChat's id; not an idempotency key (not known to be stable over repeats)
 	Trade Trade
 }
-
-var outTradeNo = regexp.MustCompile(`^[0-9A-Za-z_-]{6,32}$`)
-
-// ValidOutTradeNo reports whether a number may be put into a URL path at
-// WeChat. gopay does not escape it, so anything else could name another URL.
-func ValidOutTradeNo(s string) bool { return outTradeNo.MatchString(s) }

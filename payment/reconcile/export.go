@@ -78,7 +78,7 @@ func csvText(s string) string {
 		return s
 	case strings.ContainsRune("=+-@\t\r", rune(s[0])):
 		return "'" + s
-	case len(s) > 15 && strings.Trim(s, "0123456789") == "":
+	case len(s) > 15 && payment.MadeOf(s, payment.Digits):
 		return "\t" + s
 	}
 	return s

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha1" //nolint:gosec // WeChat's choice of a hash
@@ -295,9 +296,9 @@ func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Re
 	plain, err := unpacked(given)
 	if err == nil {
 		var n int64
-		n, err = io.Copy(io.MultiWriter(f, hash), io.LimitReader(plain, maxGiven+1))
-		if n > maxGiven {
-			err = fmt.Errorf("%w: it is larger than %d bytes", ErrBadBill, int64(maxGiven))
+		n, err = io.Copy(io.MultiWriter(f, hash), io.LimitReader(plain, payment.MaxBillBytes+1))
+		if n > payment.MaxBillBytes {
+			err = fmt.Errorf("%w: it is larger than %d bytes", ErrBadBill, int64(payment.MaxBillBytes))
 		}
 	}
 	if err != nil {
@@ -307,15 +308,6 @@ func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Re
 	return f, nil
 }
 
-// Bounds of a bill that is given: its size, and how much it may grow when it is
-// unpacked, beyond its first megabytes. Rows compress to a tenth, zeros to a
-// thousandth.
-const (
-	maxGiven       = 4 << 30
-	maxInflation   = 200
-	inflationSlack = 16 << 20
-)
-
 // unpacked gunzips what is gzip.
 func unpacked(r io.Reader) (io.Reader, error) {
 	head := make([]byte, 2)
@@ -323,7 +315,7 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the file is empty", ErrBadBill)
 	}
-	whole := io.MultiReader(bytesReader(head[:n]), r)
+	whole := io.MultiReader(bytes.NewReader(head[:n]), r)
 	if head[0] != 0x1f || head[1] != 0x8b {
 		return whole, nil
 	}
@@ -356,7 +348,7 @@ type gunzipped struct {
 
 func (g *gunzipped) Read(p []byte) (int, error) {
 	n, err := g.z.Read(p)
-	if g.n += int64(n); g.n > inflationSlack+maxInflation*g.packed.n {
+	if g.n += int64(n); g.n > payment.InflationSlack+payment.MaxInflation*g.packed.n {
 		return n, fmt.Errorf("%w: gzip: it grows beyond all measure when it is unpacked", ErrBadBill)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {

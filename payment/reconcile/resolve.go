@@ -27,8 +27,11 @@ const (
 	WriteOff Action = "WRITE_OFF"
 )
 
-// maxReason is the longest reason, in characters.
-const maxReason = 200
+// Bounds of texts: the widths of their columns in table differences.
+const (
+	maxReason     = 200 // characters of a person's reason; a longer one is refused
+	maxResolution = 64  // bytes of our own word for how it ended; a longer one is cut
+)
 
 // Resolve is a person's word on a difference.
 type Resolve struct {
@@ -168,15 +171,12 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 }
 
 func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
-	if len(resolution) > 64 {
-		resolution = strings.ToValidUTF8(resolution[:64], "")
-	}
 	at := r.cfg.Now().UnixMilli()
 	if to == StatusPending {
 		at = 0
 	}
 	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?`, `1 = 1`,
-		string(to), resolution, q.Cause.ActorID, q.Reason, at)
+		string(to), payment.CutBytes(resolution, maxResolution), q.Cause.ActorID, q.Reason, at)
 }
 
 // update changes a difference that is still as it was read.

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"database/sql"
@@ -19,10 +18,16 @@ import (
 	"orderd/payment"
 )
 
-func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
-
-// chunkSize is a part of a stored bill, compressed: far below MySQL's packet.
-const chunkSize = 512 << 10
+const (
+	// chunkSize is a part of a stored bill, in compressed bytes. It stays far below
+	// max_allowed_packet: by default 4 MiB in MySQL 5.7, 16 MiB in MariaDB, 64 MiB in MySQL 8.
+	chunkSize = 512 << 10
+	// maxProblem is the width of reconciliations.problem, in bytes: a longer text is cut.
+	maxProblem = 500
+	// maxState is the width of bill_state and ours_state, in bytes: a bill may
+	// hold any word there.
+	maxState = 16
+)
 
 // acquire takes the bill for this run, or says that somebody has it.
 func (r *Reconciler) acquire(ctx context.Context, u *run) error {
@@ -134,10 +139,7 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	if errors.Is(why, payment.ErrBillNotReady) {
 		state = "waiting"
 	}
-	problem := why.Error()
-	if len(problem) > 500 {
-		problem = strings.ToValidUTF8(problem[:500], "")
-	}
+	problem := payment.CutBytes(why.Error(), maxProblem)
 	if err := r.mine(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(),
 		problem); err != nil {
 		r.log.Warn("the end of a reconciliation is not recorded", "bill_date", u.date, "err", err)
@@ -458,7 +460,8 @@ func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run
 			can = 1
 		}
 		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo,
-			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), short(d.BillState), short(d.OursState),
+			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), payment.CutBytes(d.BillState, maxState),
+			payment.CutBytes(d.OursState, maxState),
 			string(facts), can, string(d.Status), r.cfg.Now().UnixMilli())
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO differences
@@ -469,14 +472,6 @@ VALUES`, cols, args)
 		return fmt.Errorf("write differences: %w", err)
 	}
 	return nil
-}
-
-// short cuts a state to its column.
-func short(s string) string {
-	if len(s) > 16 {
-		return strings.ToValidUTF8(s[:16], "")
-	}
-	return s
 }
 
 // fillOrders adds the order to differences of rows that we have.

@@ -30,12 +30,6 @@ import (
 const (
 	// billPath is the only path that a bill is fetched from, whatever the answer says.
 	billPath = "/v3/billdownload/file"
-	// maxBill bounds a bill, uncompressed: some thirteen million payments a day.
-	maxBill = 4 << 30
-	// maxInflation bounds how much a compressed bill may grow, beyond its first
-	// megabytes: rows of a bill compress to a tenth, zeros to a thousandth.
-	maxInflation   = 200
-	inflationSlack = 16 << 20
 	// stallTimeout ends a download in which nothing comes: a bill may take
 	// minutes, a pause in it may not. Time that w takes does not count.
 	stallTimeout = 30 * time.Second
@@ -90,8 +84,8 @@ func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query
 			return err
 		}
 		bill = rsp.Response
-		if bill.HashType != "SHA1" || len(bill.HashValue) != 2*sha1.Size || strings.Trim(bill.HashValue,
-			"0123456789abcdefABCDEF") != "" {
+		if bill.HashType != "SHA1" || len(bill.HashValue) != 2*sha1.Size ||
+			!payment.MadeOf(bill.HashValue, payment.HexDigits) {
 			return badAnswer("it has no SHA-1 of the bill")
 		}
 		target, err = billTarget(bill.DownloadUrl)
@@ -234,9 +228,9 @@ func unpack(packed *meter, w io.Writer) (size int64, sum string, err error) {
 		n, readErr := plain.Read(buffer)
 		size += int64(n)
 		switch {
-		case size > maxBill:
+		case size > payment.MaxBillBytes:
 			return size, "", errTooLarge
-		case size > inflationSlack+maxInflation*packed.n:
+		case size > payment.InflationSlack+payment.MaxInflation*packed.n:
 			return size, "", errBomb
 		}
 		_, _ = hash.Write(buffer[:n]) // never fails

@@ -19,6 +19,8 @@ import (
 
 	"github.com/go-pay/gopay/pkg/xhttp"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
+
+	"orderd/payment"
 )
 
 const (
@@ -126,12 +128,12 @@ func New(c Config) (*Gateway, error) {
 // checkNames checks the plain settings and fills in the time-out's default.
 func (c *Config) checkNames() error {
 	switch {
-	case len(c.MchID) < 6 || len(c.MchID) > 32 || strings.Trim(c.MchID, digits) != "":
+	case len(c.MchID) < 6 || len(c.MchID) > 32 || !payment.MadeOf(c.MchID, payment.Digits):
 		return errors.New("wechat MchID: must be the merchant number, digits only; it is on the merchant " +
 			"platform's account page")
-	case c.AppID == "" || len(c.AppID) > 32 || strings.Trim(c.AppID, digits+letters+"_-") != "":
+	case c.AppID == "" || len(c.AppID) > 32 || !payment.MadeOf(c.AppID, payment.Word):
 		return errors.New("wechat AppID: must be the app id that is bound to the merchant number, wx…")
-	case len(c.SerialNo) < 8 || len(c.SerialNo) > 64 || strings.Trim(c.SerialNo, "0123456789abcdefABCDEF") != "":
+	case len(c.SerialNo) < 8 || len(c.SerialNo) > 64 || !payment.MadeOf(c.SerialNo, payment.HexDigits):
 		return errors.New("wechat SerialNo: must be the hexadecimal serial number of the merchant's own " +
 			"certificate; openssl x509 -in apiclient_cert.pem -noout -serial prints it")
 	case c.Timeout < 0 || c.Timeout > maxTimeout:

@@ -283,12 +283,7 @@ func (r keyRing) states(response string) []KeyState {
 func validID(id string) bool {
 	rest, isPublic := strings.CutPrefix(id, publicKeyPrefix)
 	if isPublic {
-		return len(rest) > 0 && len(rest) <= 64 && strings.Trim(rest, digits+letters) == ""
+		return len(rest) > 0 && len(rest) <= 64 && payment.MadeOf(rest, payment.Digits+payment.Letters)
 	}
-	return len(id) > 0 && len(id) <= 40 && strings.Trim(id, "0123456789abcdefABCDEF") == ""
+	return len(id) > 0 && len(id) <= 40 && payment.MadeOf(id, payment.HexDigits)
 }
-
-const (
-	digits  = "0123456789"
-	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-)

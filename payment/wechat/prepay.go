@@ -242,13 +242,5 @@ func threeByteText(s string) bool {
 // plainURL reports whether an answer's URL has the scheme it must have and
 // only visible ASCII characters.
 func plainURL(s, prefix string, limit int) bool {
-	if len(s) > limit || len(s) <= len(prefix) || !strings.HasPrefix(s, prefix) {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
+	return len(s) > len(prefix) && strings.HasPrefix(s, prefix) && payment.Visible(s, limit)
 }

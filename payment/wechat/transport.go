@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
 )
 
 const (
@@ -130,7 +131,7 @@ func errorWords(body []byte) (code, message string) {
 
 // plainToken returns s if it is a short word that may stand in a log, else "".
 func plainToken(s string, limit int) string {
-	if len(s) > limit || strings.Trim(s, digits+letters+"_-.") != "" {
+	if len(s) > limit || !payment.MadeOf(s, payment.Word+".") {
 		return ""
 	}
 	return s
