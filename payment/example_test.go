@@ -43,7 +43,8 @@ func ExampleValidOutTradeNo() {
 func ExampleKindOf() {
 	refused := &payment.GatewayError{Op: "prepay", Kind: payment.KindRejected, Status: 400, Code: "PARAM_ERROR"}
 	fmt.Println(payment.KindOf(refused), "-", refused)
-	fmt.Println(payment.KindOf(errors.New("connection reset")), "- nothing is known: ask again with the same parameters")
+	fmt.Println(payment.KindOf(errors.New("connection reset")),
+		"- nothing is known: ask again with the same parameters")
 	// Output:
 	// rejected - wechat pay prepay: rejected (status 400 PARAM_ERROR)
 	// unknown - nothing is known: ask again with the same parameters

@@ -2,7 +2,7 @@ package payment
 
 import "strings"
 
-// Classes of characters. All are ASCII, so bytes and characters are the same.
+// Classes of characters, for MadeOf. All are ASCII, so bytes and characters are the same.
 const (
 	Digits    = "0123456789"
 	HexDigits = Digits + "abcdefABCDEF"

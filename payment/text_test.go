@@ -8,7 +8,8 @@ import (
 
 // gopay does not escape the number in the path: anything but these characters could name another URL.
 func TestOutRefundNo(t *testing.T) {
-	for _, bad := range []string{"", strings.Repeat("a", 65), "a/../b", "a?x=1", "a|b", "a@b", "a*b", "a b", "退1", "a\n"} {
+	for _, bad := range []string{"", strings.Repeat("a", 65), "a/../b", "a?x=1", "a|b", "a@b", "a*b", "a b", "退1",
+		"a\n"} {
 		if ValidOutRefundNo(bad) {
 			t.Errorf("%q passes", bad)
 		}

@@ -14,11 +14,13 @@ import (
 	"orderd/payment"
 )
 
-// healed is the resolution of what was brought into the books.
+// healed is the resolution of a difference that a run recorded by itself. It is stored, and
+// counted by (countOpen): never change it.
 const healed = "healed"
 
-// healable reports that a difference can be brought into the books: a payment of
-// an order of ours that we have not heard of, or the end of a refund of ours.
+// healable reports that a difference can be recorded without a person: a payment of an order of
+// ours that we have not heard of, or the end of a refund of ours. The state words are those of
+// the two tables: WeChat's in the bill, ours in table refunds.
 func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	switch kind {
 	case BillOnly:
@@ -32,8 +34,8 @@ func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	return false
 }
 
-// heal brings what can be brought through the doors of a callback. It gives how
-// many went; what did not go stays open.
+// heal records what can be recorded, the way a notification is. It gives how many went; what
+// did not go stays open, and the log says why.
 func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 	for after := ""; ; {
 		page, err := r.openOf(ctx, u, after)
@@ -61,6 +63,7 @@ func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 	}
 }
 
+// openOf reads a page of the differences of this pass that can be healed.
 func (r *Reconciler) openOf(ctx context.Context, u *run, after string) ([]Difference, error) {
 	return r.queryDifferences(ctx, `WHERE bill_date = ?
   AND bill_type = ?
@@ -72,6 +75,8 @@ ORDER BY id
 LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
 }
 
+// healOne records one difference. A bill that WeChat signed for is believed; of a file that a
+// person gave, only what WeChat says of the same number when it is asked.
 func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
 	cause := Cause{ActorType: ActorReconciler, ActorID: ID(u.date, u.kind), Type: causeBill, ID: d.ID}
 	if d.Kind == RefundStateMismatch {
@@ -94,6 +99,7 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 	return err == nil, err
 }
 
+// healRefund records the end of a refund of ours, with the same caution.
 func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause Cause) (bool, error) {
 	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed,
 		"CHANGE": payment.RefundAbnormal}[d.BillState]
@@ -116,9 +122,13 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 	return err == nil && applied, err
 }
 
-const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line, bill_fen, ours_fen,
-  bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution, resolved_by, resolved_why, resolved_at`
+// differenceColumns are those of scanDifference, in its order.
+const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
+  bill_fen, ours_fen, bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution,
+  resolved_by, resolved_why, resolved_at`
 
+// queryDifferences reads differences; tail is everything after FROM. It never gives nil: an
+// empty list is [] in JSON.
 func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...any) ([]Difference, error) {
 	all := []Difference{}
 	err := sqldb.Each(ctx, r.db, `SELECT `+differenceColumns+`
@@ -134,6 +144,7 @@ FROM differences
 	return all, nil
 }
 
+// scanDifference reads one row of differenceColumns.
 func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	var d Difference
 	var facts string
@@ -148,6 +159,7 @@ func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	return d, json.Unmarshal([]byte(facts), &d.Facts)
 }
 
+// fromMS reads a time as tables have it: milliseconds since 1970 in UTC, 0 for none.
 func fromMS(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
@@ -170,8 +182,10 @@ type Stored struct {
 // ID is the name of the reconciliation.
 func (s *Stored) ID() string { return ID(s.Date, s.Type) }
 
+// storedColumns are those of scanStored, in its order.
 const storedColumns = `bill_date, bill_type, state, sha1, started_at, finished_at, problem, result`
 
+// scanStored reads one row of storedColumns.
 func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
 	var s Stored
 	var started, finished int64

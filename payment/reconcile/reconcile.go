@@ -30,7 +30,8 @@ type Gateway interface {
 	QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error)
 }
 
-// Bills fetches bills; payment/wechat does.
+// Bills fetches bills; *wechat.Gateway does. The file is written to w as it comes, and only a
+// nil error means that it is whole and WeChat's.
 type Bills interface {
 	FetchBill(ctx context.Context, date string, t payment.BillType, w io.Writer) (payment.Bill, error)
 }
@@ -50,7 +51,7 @@ type Config struct {
 	// BoundaryWindow is how near to midnight a payment of ours that the bill lacks
 	// waits for the next bill before it alarms. Default ten minutes.
 	BoundaryWindow time.Duration
-	// Finished is told of every run that ended well. May be nil.
+	// Finished is called after every run that ended well. May be nil.
 	Finished func(Result)
 }
 
@@ -71,16 +72,30 @@ var (
 
 // Bounds of a run.
 const (
+	// defaultWindow is far more than two clocks differ by, and little enough that
+	// few payments of a day wait for the next bill.
 	defaultWindow = 10 * time.Minute
-	leaseFor      = 30 * time.Second // a killed run holds its bill so long
-	renewEvery    = 8 * time.Second
-	// catchUpDays is how far back WeChat gives bills: three months.
+	// leaseFor is how long a killed run keeps its bill from the next one.
+	leaseFor = 30 * time.Second
+	// renewEvery lets a run miss two renewals (a slow database, a pause) before
+	// somebody else may take its bill.
+	renewEvery = 8 * time.Second
+	// catchUpDays is how far back WeChat gives bills: three months, by its document
+	// of the application for a trade bill.
 	catchUpDays = 89
-	// grownDays is how far back a day that is done is looked at again.
+	// grownDays is how far back a day that is done is looked at again for payments
+	// that were recorded since. WeChat repeats a notification for a day, so nothing
+	// but a healed fault comes later than that.
 	grownDays = 7
-	// billHour is when yesterday's bill is out, in Beijing.
+	// billHour is when yesterday's bill is out, in Beijing: WeChat begins to make
+	// bills at 9:00 and says to fetch them after 10:00.
 	billHour = 10
+	// healPage is how many differences are read at once while healing: each of them
+	// is a transaction of its own, so a larger page saves nothing.
 	healPage = 200
+	// progressEvery is how many rows of a bill lie between two calls of Progress:
+	// a few a second.
+	progressEvery = 100_000
 )
 
 // Reconciler reconciles. All methods are safe for concurrent use.
@@ -114,25 +129,27 @@ type RunRequest struct {
 	// carries no signature: what it has and we lack is booked only after WeChat
 	// itself, asked, says the same.
 	File io.Reader
-	// Progress is told how far a stage is; total is 0 when it is not known. May be nil.
+	// Progress is called with how far a stage is; total is 0 when it is not known.
+	// May be nil.
 	Progress func(stage string, done, total int64)
 }
 
-// run is one reconciliation under way.
+// run is one reconciliation under way. It belongs to the goroutine that runs it.
 type run struct {
 	date     string
 	kind     payment.BillType
-	holder   string
-	no       int64
-	fromFile bool
-	sha1     string
-	tell     func(stage string, done, total int64)
-	pass     int // a later one counts as new what an earlier one did not see
+	holder   string                                // of the lease: a name that no other run has
+	no       int64                                 // run_no of this pass: what it sees is marked with it
+	fromFile bool                                  // a person gave the bill: it proves nothing by itself
+	sha1     string                                // of the bill, "" when the day has none
+	onStage  func(stage string, done, total int64) // RunRequest.Progress
+	pass     int                                   // from 1; only the first heals
 }
 
+// progress reports how far a stage is, to whoever wants to know.
 func (u *run) progress(stage string, done, total int64) {
-	if u.tell != nil {
-		u.tell(stage, done, total)
+	if u.onStage != nil {
+		u.onStage(stage, done, total)
 	}
 }
 
@@ -153,7 +170,7 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if q.Date > Day(r.cfg.Now()) {
 		return Result{}, fmt.Errorf("%w: %s has not come yet in Beijing", ErrRequest, q.Date)
 	}
-	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, tell: q.Progress}
+	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, onStage: q.Progress}
 	if err := r.acquire(ctx, u); err != nil {
 		return Result{}, err
 	}
@@ -174,6 +191,8 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	return result, nil
 }
 
+// reconcile does the work of a run that holds the lease. What it has on disk is gone when it
+// returns.
 func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (result Result, err error) {
 	dir, err := os.MkdirTemp(r.cfg.TempDir, "orderd-reconcile-")
 	if err != nil {
@@ -221,15 +240,15 @@ func (r *Reconciler) read(u *run, bill *os.File, rows *spill) (Totals, error) {
 	}
 	n := int64(0)
 	return readTrade(bill, u.date, u.kind, r.cfg.MchID, func(line *row) error {
-		if n++; n%100_000 == 0 {
+		if n++; n%progressEvery == 0 {
 			u.progress("bill", n, 0)
 		}
 		return rows.addRow(line)
 	})
 }
 
-// match matches, heals, and matches again when anything was healed, so that the
-// result is that of books and bill as they are in the end.
+// match compares, heals, and compares again when anything was healed, so that the result is
+// that of our rows and the bill as they are in the end.
 func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill,
 	totals Totals) (Result, error) {
 	for {
@@ -257,6 +276,7 @@ func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash
 	}
 }
 
+// onePass reads our side again and compares it with the bill that is on disk.
 func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill) (*pass, error) {
 	ours, err := newSpill(dir, fmt.Sprintf("ours%d-", u.pass), seed, len(rows.files))
 	if err != nil {
@@ -327,25 +347,28 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	return &gunzipped{z: z, packed: packed}, nil
 }
 
+// counter counts the bytes that were read through it.
 type counter struct {
 	r io.Reader
 	n int64
 }
 
+// Read reads and counts.
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
 }
 
-// gunzipped makes the errors of a broken gzip those of a bad bill, and ends one
-// that grows beyond all measure.
+// gunzipped makes the errors of a broken gzip those of a bad bill, and ends one that grows as
+// no bill does (payment.MaxInflation).
 type gunzipped struct {
 	z      io.Reader
 	packed *counter
 	n      int64
 }
 
+// Read unpacks, and refuses to go on when a few bytes become very many.
 func (g *gunzipped) Read(p []byte) (int, error) {
 	n, err := g.z.Read(p)
 	if g.n += int64(n); g.n > payment.InflationSlack+payment.MaxInflation*g.packed.n {

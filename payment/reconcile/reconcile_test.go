@@ -89,7 +89,7 @@ func TestEveryKindOfDifference(t *testing.T) {
 	})
 }
 
-// What a run resolved because bill and books agreed stands open again when they differ again; a short bill that came
+// What a run resolved because bill and rows agreed stands open again when they differ again; a short bill that came
 // twice must not pass as balanced.
 func TestResolvedByARunOpensAgain(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
@@ -136,7 +136,8 @@ func TestAcceptedIsOneAmountOnly(t *testing.T) {
 	})
 }
 
-// A payment whose every callback was lost is found by the bill (peers 13, W9) and goes through the same door: to its
+// A payment whose every callback was lost is found by the bill (peers 13, W9) and is recorded
+// the way a notification is: on its
 // order, or, when that is closed, back by itself.
 func TestMissedPaymentsAndRefundsAreHealed(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
@@ -318,7 +319,7 @@ func TestKilledRunsEndLikeACleanOne(t *testing.T) {
 			}
 		}
 		d.bills.bills[day] = billOf(rows...)
-		// Killed: the context ends at some moment of the run, or at a door.
+		// Killed: the context ends at some moment of the run, or at a payment.
 		killed := 0
 		for kill := range 12 {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -472,7 +473,7 @@ func TestResolutions(t *testing.T) {
 		d.WeChat.Put(wrong)
 		short := d.paid(t)
 		d.bills.bills[day] = billOf(payRow(missed), payRow(wrong))
-		d.shop.before = func(string) error { return errors.New("the door is stuck") }
+		d.shop.before = func(string) error { return errors.New("orders take nothing in") }
 		if res := d.run(t, day); res.Open != 3 || res.Healed != 0 {
 			t.Fatalf("%+v", res)
 		}

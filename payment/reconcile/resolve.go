@@ -17,7 +17,7 @@ type Action string
 
 // The actions.
 const (
-	// ApplyPayment asks WeChat about the order and books what it says.
+	// ApplyPayment asks WeChat about the order and records what it says.
 	ApplyPayment Action = "APPLY_PAYMENT"
 	// RefundPayment sends a payment back that fits no order of ours.
 	RefundPayment Action = "REFUND"
@@ -55,9 +55,10 @@ type DifferenceFilter struct {
 // Differences gives differences in the order of their IDs.
 func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
-	for _, t := range []struct{ column, value string }{{"bill_date", f.Date}, {"bill_type", string(f.Type)},
-		{"status", string(f.Status)},
-		{"kind", string(f.Kind)}, {"order_no", f.OrderNo}} {
+	for _, t := range []struct{ column, value string }{
+		{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
+		{"kind", string(f.Kind)}, {"order_no", f.OrderNo},
+	} {
 		if t.value != "" {
 			terms, args = append(terms, t.column+" = ?"), append(args, t.value)
 		}
@@ -100,9 +101,9 @@ func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, err
 	return found[0], nil
 }
 
-// Resolve does what a person decided, through the same doors as everybody. It
-// gives the difference as it is then. Errors: ErrNotFound, ErrResolved,
-// ErrSecondPerson, ErrRequest with a reason, those of the doors and of WeChat.
+// Resolve does what a person decided; money moves by the same methods as everywhere (Orders).
+// It gives the difference as it is then. Errors: ErrNotFound, ErrResolved, ErrSecondPerson,
+// ErrRequest with a reason, those of Orders and of WeChat.
 func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error) {
 	if n := utf8.RuneCountInString(q.Reason); n == 0 || n > maxReason {
 		return Difference{}, fmt.Errorf("%w: a reason of 1 to %d characters is needed", ErrRequest, maxReason)
@@ -139,7 +140,8 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 	return r.Difference(ctx, q.ID)
 }
 
-// applyPayment asks WeChat and books its answer.
+// applyPayment asks WeChat about the payment and records its answer: the bill alone is not
+// enough where a person could not tell why it was missed.
 func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve) error {
 	if d.Kind != BillOnly || r.cfg.Orders.OrderNoOf(d.OutTradeNo) == "" {
 		return fmt.Errorf("%w: only a payment of one of our orders that we lack can be applied", ErrRequest)
@@ -170,6 +172,7 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 	return r.close(ctx, d, q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
 }
 
+// close ends a difference, or lets it wait: then it has no time of resolution.
 func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
 	at := r.cfg.Now().UnixMilli()
 	if to == StatusPending {
@@ -179,7 +182,8 @@ func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Sta
 		string(to), payment.CutBytes(resolution, maxResolution), q.Cause.ActorID, q.Reason, at)
 }
 
-// update changes a difference that is still as it was read.
+// update changes a difference that is still as it was read. set and and are
+// pieces of SQL of this package with placeholders, never a person's text.
 func (r *Reconciler) update(ctx context.Context, d *Difference, set, and string, args ...any) error {
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE differences
@@ -198,7 +202,7 @@ WHERE id = ?
 // Open counts the open differences of all days, for metrics and alarms.
 type Open struct {
 	Count  map[Kind]int64
-	Fen    payment.Fen // what bill and books differ by, without signs
+	Fen    payment.Fen // what the bill and our rows differ by, without signs
 	Oldest string      // bill date of the oldest, "" without
 	// LastDone is the newest day that is reconciled, "" for none.
 	LastDone string

@@ -13,13 +13,13 @@ import (
 // is never signed: its hash decides, and a refusal of it is judged as any
 // unsigned answer.
 const (
-	opPrepay      = "prepay"
-	opQuery       = "query"
-	opClose       = "close"
-	opRefund      = "refund"
-	opRefundQuery = "refund_query"
-	opBill        = "bill"
-	opBillFile    = "bill_file"
+	opPrepay      = "prepay"       // POST /v3/pay/transactions/{native,jsapi,app,h5}
+	opQuery       = "query"        // GET  /v3/pay/transactions/out-trade-no/{out_trade_no}
+	opClose       = "close"        // POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close
+	opRefund      = "refund"       // POST /v3/refund/domestic/refunds
+	opRefundQuery = "refund_query" // GET  /v3/refund/domestic/refunds/{out_refund_no}
+	opBill        = "bill"         // GET  /v3/bill/tradebill, /v3/bill/fundflowbill
+	opBillFile    = "bill_file"    // GET  /v3/billdownload/file
 )
 
 // verdict is what an answer means. Exactly one of its fields is set.
@@ -72,8 +72,8 @@ type rule struct {
 // worse than stock held a minute longer.
 func answerRules() []rule {
 	const (
-		anyStatus, lastStatus = 100, 599
-		no, lastNo            = 400, 499
+		anyStatus, lastStatus = 100, 599 // all that HTTP knows
+		no, lastNo            = 400, 499 // a refusal of the request; from 500 on WeChat failed itself
 	)
 	ok := verdict{done: true}
 	closed := func(a payment.CloseAnswer) verdict { return verdict{closed: a} }
@@ -179,6 +179,7 @@ func judge(op string, f *facts) verdict {
 // spelling takes the underscores out of a code, which WeChat writes both ways.
 func spelling(code string) string { return strings.ReplaceAll(code, "_", "") }
 
+// fits reports that a rule decides an answer; code is already without underscores.
 func (r rule) fits(op string, f *facts, code string) bool {
 	if r.op != "" && r.op != op || f.status < r.from || f.status > r.to {
 		return false

@@ -35,9 +35,11 @@ const (
 	stallTimeout = 30 * time.Second
 	// maxBillURL bounds a download address; WeChat's have some 200 bytes.
 	maxBillURL = 2048
-	// maxErrorBody bounds what is read of an answer that is no file.
+	// maxErrorBody bounds what is read of an answer that is no file: its code is
+	// all that is wanted.
 	maxErrorBody = 64 << 10
-	billUA       = "orderd"
+	// billUA is the User-Agent of a download: WeChat's rules of the API demand one.
+	billUA = "orderd"
 )
 
 // FetchBill asks for the bill of a day of Beijing (YYYY-MM-DD) and writes it to
@@ -71,6 +73,7 @@ func (g *Gateway) FetchBill(ctx context.Context, date string, t payment.BillType
 	return b, err
 }
 
+// askBill is one of the two calls by which a bill is asked for.
 type askBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
 
 // applyBill asks where the bill is. "Nothing happened" and "not made yet" are
@@ -123,6 +126,8 @@ func (g *Gateway) download(ctx context.Context, target, hash string, w io.Writer
 	return size, err
 }
 
+// fetch downloads the file into w and compares its hash. Its errors say what failed: the way
+// there (*payment.GatewayError), the file (payment.ErrBillDamaged), or w (*writeError).
 func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -161,6 +166,8 @@ func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (
 	return size, nil
 }
 
+// fileError makes the error of a download that did not come to its end. Why the context was
+// cancelled (the time-out of a stalled download) says more than that it was.
 func fileError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
@@ -183,6 +190,7 @@ func refusedFile(res *http.Response) error {
 		RequestID: plainToken(res.Header.Get("Request-ID"), maxRequestID)}
 }
 
+// Why a bill is not unpacked to its end.
 var (
 	errBomb     = errors.New("it grows beyond all measure when it is unpacked")
 	errTooLarge = errors.New("it is larger than 4 GiB")
@@ -201,6 +209,8 @@ type meter struct {
 	limit   time.Duration
 }
 
+// Read restarts the time-out before it waits and stops it afterwards, so that only the time in
+// which WeChat sends nothing counts.
 func (m *meter) Read(p []byte) (int, error) {
 	m.stalled.Reset(m.limit)
 	n, err := m.r.Read(p)
@@ -219,7 +229,7 @@ func unpack(packed *meter, w io.Writer) (size int64, sum string, err error) {
 		if err != nil {
 			return 0, "", err
 		}
-		defer func() { _ = z.Close() }() // it has told everything by Read
+		defer func() { _ = z.Close() }() // Read has reported every error
 		plain = z
 	}
 	hash := sha1.New() //nolint:gosec // see above
@@ -245,8 +255,9 @@ func unpack(packed *meter, w io.Writer) (size int64, sum string, err error) {
 	}
 }
 
-// authorize signs a request as the merchant. gopay has no door for this one:
-// its own download cuts at 10 MiB and believes any host.
+// authorize signs a request as the merchant, as WeChat's document of the request
+// signature says. gopay cannot be used for this call: its own download cuts at
+// 10 MiB without an error and believes any host.
 func (g *Gateway) authorize(req *http.Request, target string) error {
 	nonce := make([]byte, 16)
 	if _, err := rand.Read(nonce); err != nil {

@@ -28,7 +28,7 @@ const (
 	// in another data centre and takes the same keys.
 	productionURL = "https://api.mch.weixin.qq.com"
 	// defaultTimeout bounds one call: WeChat answers in well under a second,
-	// and whoever waits longer holds a worker that others need.
+	// and whoever waits longer keeps a worker from other orders.
 	defaultTimeout = 5 * time.Second
 	// maxTimeout keeps a call shorter than the task that makes it.
 	maxTimeout = 30 * time.Second
@@ -60,7 +60,7 @@ type Config struct {
 	// of bills. All other requests are stamped by gopay, from the machine's clock.
 	Now func() time.Time
 	Log *slog.Logger // may be nil; one debug line per call
-	// Observe hears of each call: op is prepay, query, close, refund,
+	// Observe is called after each call: op is prepay, query, close, refund,
 	// refund_query, bill or bill_file, outcome one of a closed set of words (see
 	// docs/wechat.md). May be nil; called concurrently.
 	Observe func(op, outcome string, took time.Duration)
@@ -125,7 +125,10 @@ func New(c Config) (*Gateway, error) {
 	}, nil
 }
 
-// checkNames checks the plain settings and fills in the time-out's default.
+// checkNames checks the plain settings and fills in the time-out's default. The
+// lengths are wide around what WeChat issues (merchant numbers of 10 digits, app
+// ids of 18 characters, serial numbers of 40 digits): they catch a value that was
+// pasted into the wrong setting.
 func (c *Config) checkNames() error {
 	switch {
 	case len(c.MchID) < 6 || len(c.MchID) > 32 || !payment.MadeOf(c.MchID, payment.Digits):
@@ -174,6 +177,7 @@ func checkBaseURL(base string) (clean string, loopback bool, err error) {
 	return u.Scheme + "://" + u.Host, loopback, nil
 }
 
+// isLoopback reports that a host name can only be this machine.
 func isLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
@@ -207,6 +211,7 @@ func privateKey(text string) (*rsa.PrivateKey, error) {
 	return key, nil
 }
 
+// newAEAD prepares the cipher of notifications once for all of them.
 func newAEAD(apiV3Key string) (cipher.AEAD, error) {
 	if len(apiV3Key) != apiV3KeyBytes {
 		return nil, fmt.Errorf("wechat APIv3Key: has %d bytes and must have %d; it is set on the merchant platform "+
@@ -232,6 +237,8 @@ type masked struct {
 	Timeout       time.Duration `json:"timeout_ns"`
 }
 
+// masked is what may be shown: a secret that is set is ***, one that is missing is "", so that
+// a person sees which it is.
 func (c Config) masked() masked {
 	hide := func(s string) string {
 		if s == "" {

@@ -36,6 +36,7 @@ type Gateway struct {
 	observe     func(op, outcome string, took time.Duration)
 }
 
+// Package order knows the gateway by this interface alone.
 var _ payment.Gateway = (*Gateway)(nil)
 
 // calls are the methods of gopay's client that are used, without the client: a
@@ -55,6 +56,7 @@ type calls struct {
 	fundFlowBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
 }
 
+// callsOf takes the methods that are used from a client.
 func callsOf(c *wechatv3.ClientV3) calls {
 	return calls{
 		native: c.V3TransactionNative, h5: c.V3TransactionH5, jsapi: c.V3TransactionJsapi, app: c.V3TransactionApp,

@@ -21,12 +21,14 @@ import (
 
 // The headers that carry WeChat's signature, on answers and notifications.
 const (
-	headerSerial        = "Wechatpay-Serial"
-	headerSignature     = "Wechatpay-Signature"
-	headerSignatureType = "Wechatpay-Signature-Type"
-	headerTimestamp     = "Wechatpay-Timestamp"
-	headerNonce         = "Wechatpay-Nonce"
+	headerSerial        = "Wechatpay-Serial"         // id of the key that signed
+	headerSignature     = "Wechatpay-Signature"      // base64, PKCS #1 v1.5 over SHA-256
+	headerSignatureType = "Wechatpay-Signature-Type" // the scheme, signatureType
+	headerTimestamp     = "Wechatpay-Timestamp"      // seconds since 1970
+	headerNonce         = "Wechatpay-Nonce"          // part of the text that is signed
 
+	// signatureType is the scheme of merchants with RSA keys. The other one that
+	// WeChat has, for SM2 keys, is not supported.
 	signatureType = "WECHATPAY2-SHA256-RSA2048"
 	// probePrefix begins the deliberately wrong signatures by which WeChat
 	// tests whether a merchant verifies at all.
@@ -35,7 +37,8 @@ const (
 	// is the serial number of a platform certificate.
 	publicKeyPrefix = "PUB_KEY_ID_"
 
-	// maxClockSkew is WeChat's own rule for requests, and the one it asks of us.
+	// maxClockSkew is WeChat's own rule for requests, and the one that its document
+	// of verifying signatures asks of merchants. Older messages may be replays.
 	maxClockSkew = 5 * time.Minute
 	// maxNonce bounds a header that is hashed before anything is known about
 	// the sender. WeChat sends 32 characters.
@@ -64,6 +67,7 @@ type KeyState struct {
 	Response    bool      // answers are asked for under this key
 }
 
+// verifyKey is one key of WeChat Pay's and what is known of it.
 type verifyKey struct {
 	state  KeyState
 	public *rsa.PublicKey
@@ -160,6 +164,8 @@ func newKeyRing(keys map[string][]byte) (keyRing, error) {
 	return ring, nil
 }
 
+// parseVerifyKey reads one configured key: a public key under its PUB_KEY_ID_…, or a
+// certificate under its serial number.
 func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 	if !validID(id) {
 		return verifyKey{}, errors.New("wechat VerifyKeys: an id is not PUB_KEY_ID_… or the hexadecimal serial " +
@@ -256,6 +262,8 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 	return newest, r.inForce(newest, now)
 }
 
+// inForce refuses to start with a certificate that is not valid now: no answer could be
+// verified.
 func (r keyRing) inForce(id string, now time.Time) error {
 	s := r[id].state
 	if s.Certificate && (now.Before(s.NotBefore) || now.After(s.NotAfter)) {
@@ -279,7 +287,9 @@ func (r keyRing) states(response string) []KeyState {
 	return list
 }
 
-// validID accepts what WeChat uses as ids and what may stand in a header and a log.
+// validID accepts what WeChat uses as ids and what may stand in a header and a log: PUB_KEY_ID_
+// with up to 64 letters and digits, or a serial number of up to 40 hexadecimal digits (20
+// bytes, the most that RFC 5280 allows).
 func validID(id string) bool {
 	rest, isPublic := strings.CutPrefix(id, publicKeyPrefix)
 	if isPublic {

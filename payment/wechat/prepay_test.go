@@ -19,7 +19,8 @@ func prepayAnswer(r seen) reply {
 	case strings.HasSuffix(r.uri, "/native"):
 		return reply{status: 200, body: `{"code_url":"weixin://wxpay/bizpayurl?pr=p4lpSuKzz"}`}
 	case strings.HasSuffix(r.uri, "/h5"):
-		return reply{status: 200, body: `{"h5_url":"https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=wx1&package=2"}`}
+		const h5URL = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=wx1&package=2"
+		return reply{status: 200, body: `{"h5_url":"` + h5URL + `"}`}
 	case strings.HasSuffix(r.uri, "/jsapi"), strings.HasSuffix(r.uri, "/app"):
 		return reply{status: 200, body: `{"prepay_id":"wx26112221580621e9b071c00d9e093b0000"}`}
 	}

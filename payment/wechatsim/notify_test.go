@@ -252,11 +252,12 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // Without WeChat's five seconds a merchant who answers late would pass here.
 func TestDeliveryWaitsFiveSeconds(t *testing.T) {
 	var left time.Duration
-	b := start(t, wechatsim.Options{NotifyClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+	late := transport(func(r *http.Request) (*http.Response, error) {
 		deadline, _ := r.Context().Deadline()
 		left = time.Until(deadline)
 		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
-	})}})
+	})
+	b := start(t, wechatsim.Options{NotifyClient: &http.Client{Transport: late}})
 	b.prepay("FIVESEC1", nil).want(t, 200, "")
 	must(t, b.sim.Pay("FIVESEC1", wechatsim.PayOptions{}))
 	must(t, b.sim.Notify("FIVESEC1", wechatsim.NotifyOptions{}))

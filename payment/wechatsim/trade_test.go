@@ -178,7 +178,9 @@ func TestTimeExpire(t *testing.T) {
 		t.Errorf("time_expire is not a close, the trade is %s", v.State)
 	}
 	must(t, b.sim.Pay("EXPIRE01", wechatsim.PayOptions{At: expire})) // the last moment counts
-	b.prepay("EXPIRE02", func(p map[string]any) { p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339Nano) }).want(t, 200, "")
+	b.prepay("EXPIRE02", func(p map[string]any) {
+		p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339Nano)
+	}).want(t, 200, "")
 	c.forward(time.Minute)
 	b.close("EXPIRE02").want(t, 204, "")
 	must(t, b.sim.Pay("EXPIRE02", wechatsim.PayOptions{Force: true}))
@@ -195,7 +197,9 @@ func TestTimeExpire(t *testing.T) {
 func TestStrictExpireRaisesToAMinute(t *testing.T) {
 	c := &clock{at: time.Now()}
 	b := start(t, wechatsim.Options{Now: c.now, StrictExpire: true})
-	b.prepay("STRICT01", func(p map[string]any) { p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339) }).want(t, 200, "")
+	b.prepay("STRICT01", func(p map[string]any) {
+		p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339)
+	}).want(t, 200, "")
 	c.forward(59 * time.Second)
 	must(t, b.sim.Pay("STRICT01", wechatsim.PayOptions{}))
 }
