@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +14,9 @@ import (
 // failpoints is the one package of ours that all but the simulator may import: in
 // a release it is nothing.
 const failpoints = "migrations/sqldb/failpoint"
+
+// testSupport are folders of helpers for tests, which may import what they help to test.
+var testSupport = []string{"sqldbtest", "ordertest", "reconciletest"}
 
 // importRule says what the production files of a folder must not import, and why.
 type importRule struct {
@@ -28,7 +32,8 @@ var importRules = []importRule{
 	{"payment", false, []string{"orderd/order", "orderd/stock"}, "money is taken in by orders, not the other way round", ""},
 	{"payment/wechat", true, []string{"orderd/order", "orderd/stock", "orderd/migrations"}, "the gateway translates a protocol and decides nothing", ""},
 	{"payment/wechatsim", true, []string{"orderd/", "github.com/"}, "the judge shares no code with the judged", ""},
-	{"payment/reconcile", true, []string{"github.com/labstack/echo", "github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis", "orderd/stock", "orderd/scheduler"}, "bills are held against books: HTTP, queue and gateway come in by interfaces", ""},
+	{"payment/reconcile", true, []string{"github.com/labstack/echo", "github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis", "orderd/stock", "orderd/scheduler"}, "bills are held against journals: HTTP, queue and gateway come in by interfaces", ""},
+	{"payment/reconcile", true, []string{"orderd/order"}, "reconcile holds a bill against journals: what it needs of orders it declares itself", ""},
 	{"order", false, []string{"github.com/labstack/echo", "github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis", "orderd/scheduler", "orderd/payment/reconcile"}, "orders know neither HTTP nor queue nor gopay: they declare what they need", ""},
 	{"order/orderhttp", true, []string{"github.com/go-pay", "github.com/hibiken/asynq", "github.com/redis"}, "HTTP shows orders, it does not queue or pay", ""},
 	{"order", true, []string{"orderd/order/audit"},
@@ -44,7 +49,7 @@ var importRules = []importRule{
 	{"migrations", true, []string{"orderd/order", "orderd/stock", "orderd/payment"}, "the engine room knows no business", ""},
 	{failpoints, true, []string{"orderd/"}, "everybody may import it, so it imports nobody", ""},
 	{"cmd/orderd", true, []string{"github.com/alicebob/miniredis", "orderd/payment/wechatsim"}, "one file says what an empty configuration means", "embedded.go"},
-	{"cmd/orderd", true, []string{"testing", "orderd/order/ordertest", "orderd/migrations/sqldb/sqldbtest"}, "test support is never in the binary", ""},
+	{"cmd/orderd", true, []string{"testing", "orderd/order/ordertest", "orderd/payment/reconcile/reconciletest", "orderd/migrations/sqldb/sqldbtest"}, "test support is never in the binary", ""},
 }
 
 // allowed are the files of cmd/orderd that steer the simulator that embedded.go started.
@@ -59,7 +64,7 @@ func TestImports(t *testing.T) {
 			switch {
 			case err != nil:
 				return err
-			case d.IsDir() && path != root && (!rule.below || d.Name() == "sqldbtest" || d.Name() == "ordertest"):
+			case d.IsDir() && path != root && (!rule.below || slices.Contains(testSupport, d.Name())):
 				return filepath.SkipDir
 			case !strings.HasSuffix(path, ".go"), strings.HasSuffix(path, "_test.go"), rule.except != "" && allowed[filepath.Base(path)]:
 				return nil

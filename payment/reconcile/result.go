@@ -17,9 +17,10 @@ type Sum struct {
 	Fen   payment.Fen `json:"fen"`
 }
 
+// add counts one more row.
 func (s *Sum) add(f payment.Fen) { s.Count++; s.Fen += f }
 
-// Bridge leads from our books to the bill: ours + bill only − ours only ±
+// Bridge leads from our rows to the bill: ours + bill only − ours only ±
 // amounts + duplicates + of other days − in other days' bills = bill.
 type Bridge struct {
 	BillCount  int64       `json:"bill_count"`
@@ -37,7 +38,10 @@ type Bridge struct {
 }
 
 // Result is what a run found, after healing. It holds nothing of when and how
-// often it ran: the same bill and books give the same bytes.
+// often it ran: the same bill and the same rows give the same bytes.
+//
+// Its JSON is stored in reconciliations.result and given out by CLI and API: a
+// field may be added, none renamed.
 type Result struct {
 	Date        string           `json:"bill_date"`
 	Type        payment.BillType `json:"bill_type"`
@@ -60,38 +64,38 @@ type Status string
 
 // The states of a difference.
 const (
-	StatusOpen       Status = "OPEN"
+	StatusOpen       Status = "OPEN"             // somebody has to look
 	StatusPending    Status = "PENDING_NEXT_DAY" // near midnight: the next bill may have it
-	StatusResolved   Status = "RESOLVED"
-	StatusWrittenOff Status = "WRITTEN_OFF"
+	StatusResolved   Status = "RESOLVED"         // by a run that found it gone, or by a person
+	StatusWrittenOff Status = "WRITTEN_OFF"      // by two persons
 )
 
-// Difference is one thing in which bill and books differ.
+// Difference is one thing in which the bill and our rows differ.
 type Difference struct {
-	ID            string
-	Date          string
+	ID            string // made from what it is: every run finds the same one
+	Date          string // of the bill, YYYY-MM-DD
 	Type          payment.BillType
 	Kind          Kind
 	Ref           string // transaction id, or out_refund_no
-	OrderNo       string
+	OrderNo       string // "" when it is no order of ours
 	OutTradeNo    string
 	TransactionID string
-	Line          int64 // of the bill, 0 without
-	BillFen       payment.Fen
-	OursFen       payment.Fen
-	BillState     string
-	OursState     string
-	Facts         Facts
+	Line          int64       // of the bill, 0 without
+	BillFen       payment.Fen // 0 when only we have it
+	OursFen       payment.Fen // 0 when only the bill has it
+	BillState     string      // WeChat's word
+	OursState     string      // of payments.outcome or refunds.state
+	Facts         Facts       // what else the bill says of it
 	Status        Status
 	OpenedAt      time.Time
-	ProposedBy    string // who wants it written off
+	ProposedBy    string // who wants it written off, "" when nobody does
 	ProposedWhy   string
-	Resolution    string
-	ResolvedBy    string
-	ResolvedWhy   string
+	Resolution    string // how it ended, a text for people; "" while it is open
+	ResolvedBy    string // a person, or "reconciler"
+	ResolvedWhy   string // a person's reason; "" marks what a run resolved by itself
 	ResolvedAt    time.Time
 
-	healable bool
+	healable bool // it can be recorded without a person
 }
 
 // Diff is bill − ours.
@@ -105,8 +109,9 @@ func idOf(d Difference) string {
 	if d.Kind == Duplicate || d.Kind == DuplicateRefund {
 		line = d.Line // the second and the third copy are two differences
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line, d.BillFen, d.OursFen))
-	return hex.EncodeToString(sum[:16])
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line,
+		d.BillFen, d.OursFen))
+	return hex.EncodeToString(sum[:16]) // 128 bits: no two differences of one merchant meet
 }
 
 // ID is the name of a reconciliation: day and bill type.
@@ -139,7 +144,8 @@ func WriteText(out io.Writer, r Result) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched, p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
+	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched,
+		p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
 	if r.Open == 0 {
 		fmt.Fprintf(out, "balanced: no difference is open")
 	} else {

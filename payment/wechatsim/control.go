@@ -48,6 +48,7 @@ func (s *Sim) control() http.Handler {
 	})
 }
 
+// fromLoopback reports that a request came from this machine.
 func fromLoopback(remote string) bool {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -73,8 +74,9 @@ func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
 	}
 	no := r.PathValue("no")
 	err := s.Pay(no, PayOptions{
-		Notify: body.Notify, NotifyDelay: time.Duration(body.NotifyDelayMS) * time.Millisecond, NotifyCount: body.NotifyCount,
-		DropNotify: body.DropNotify, PayerTotal: body.PayerTotal, At: body.At, Force: body.Force,
+		Notify: body.Notify, NotifyDelay: time.Duration(body.NotifyDelayMS) * time.Millisecond,
+		NotifyCount: body.NotifyCount, DropNotify: body.DropNotify, PayerTotal: body.PayerTotal, At: body.At,
+		Force: body.Force,
 	})
 	if err != nil {
 		complain(w, controlStatus(err), err)
@@ -84,6 +86,7 @@ func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, v)
 }
 
+// controlTrade shows what the simulator knows of a trade.
 func (s *Sim) controlTrade(w http.ResponseWriter, r *http.Request) {
 	v, found := s.Trade(r.PathValue("no"))
 	if !found {
@@ -110,6 +113,7 @@ func (s *Sim) controlNotify(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]any{"deliveries": deliveries})
 }
 
+// controlRefund shows what the simulator knows of a refund.
 func (s *Sim) controlRefund(w http.ResponseWriter, r *http.Request) {
 	v, found := s.Refund(r.PathValue("no"))
 	if !found {
@@ -128,13 +132,15 @@ func (s *Sim) controlOutcome(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &body) {
 		return
 	}
-	if err := s.SetRefundOutcome(r.PathValue("no"), body.Status, time.Duration(body.AfterMS)*time.Millisecond); err != nil {
+	if err := s.SetRefundOutcome(r.PathValue("no"), body.Status,
+		time.Duration(body.AfterMS)*time.Millisecond); err != nil {
 		complain(w, http.StatusBadRequest, err)
 		return
 	}
 	reply(w, http.StatusOK, body)
 }
 
+// controlNotifyRefund is controlNotify for a refund.
 func (s *Sim) controlNotifyRefund(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Count int    `json:"count"`
@@ -151,6 +157,7 @@ func (s *Sim) controlNotifyRefund(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]any{"deliveries": deliveries})
 }
 
+// controlBalance says whether there is money for refunds; an empty body means that there is.
 func (s *Sim) controlBalance(w http.ResponseWriter, r *http.Request) {
 	body := struct {
 		Enough bool `json:"enough"`
@@ -162,6 +169,7 @@ func (s *Sim) controlBalance(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, body)
 }
 
+// controlAddFault arms a fault and answers with it.
 func (s *Sim) controlAddFault(w http.ResponseWriter, r *http.Request) {
 	var f Fault
 	if !read(w, r, &f) {
@@ -194,6 +202,7 @@ func (s *Sim) controlLog(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// controlClock changes the speed of waiting; times that are reported stay the clock's.
 func (s *Sim) controlClock(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Speed float64 `json:"speed"`
@@ -209,11 +218,13 @@ func (s *Sim) controlClock(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, body)
 }
 
+// controlStatus is the HTTP status for an error of the simulator.
 func controlStatus(err error) int {
 	switch {
 	case errors.Is(err, ErrUnknownTrade), errors.Is(err, ErrUnknownRefund):
 		return http.StatusNotFound
-	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrClosed), errors.Is(err, ErrExpired), errors.Is(err, ErrNotPaid):
+	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrClosed), errors.Is(err, ErrExpired),
+		errors.Is(err, ErrNotPaid):
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest
@@ -231,10 +242,12 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
+// complain answers with an error.
 func complain(w http.ResponseWriter, status int, err error) {
 	reply(w, status, map[string]string{"error": err.Error()})
 }
 
+// reply answers with JSON.
 func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)

@@ -13,17 +13,27 @@ import (
 const (
 	// maxFaults bounds the list that every request walks.
 	maxFaults = 1_000
-	// maxFaultDelay bounds a goroutine's life; no client waits longer.
+	// maxFaultDelay bounds how long a fault keeps a request's goroutine; no client
+	// waits longer.
 	maxFaultDelay = time.Minute
 )
 
 // Kinds of faults.
 const (
-	FaultDelay         = "delay"          // wait delay_ms, then handle the request
-	FaultTimeout       = "timeout"        // handle the request, then say nothing until the client gives up (at most a minute)
-	FaultCutBefore     = "cut_before"     // cut the connection, nothing happens; a callback is not delivered
-	FaultCutAfter      = "cut_after"      // handle the request, cut the connection; a callback is delivered, its answer lost
-	FaultStatus        = "status"         // answer status and code, nothing happens; take a callback's answer for that status
+	// FaultDelay: wait delay_ms, then handle the request.
+	FaultDelay = "delay"
+	// FaultTimeout: handle the request, then say nothing until the client gives up
+	// (a minute at most).
+	FaultTimeout = "timeout"
+	// FaultCutBefore: cut the connection, nothing happens; a callback is not delivered.
+	FaultCutBefore = "cut_before"
+	// FaultCutAfter: handle the request, cut the connection; a callback is delivered,
+	// its answer lost.
+	FaultCutAfter = "cut_after"
+	// FaultStatus: answer status and code, nothing happens; take a callback's answer
+	// for that status.
+	FaultStatus = "status"
+
 	FaultBadSignature  = "bad_signature"  // sign another text
 	FaultNoSignature   = "no_signature"   // leave the signature headers out
 	FaultOldTimestamp  = "old_timestamp"  // sign rightly, with a time-stamp an hour old
@@ -53,9 +63,11 @@ const (
 	FaultBadSummary    = "bad_summary"     // the summary does not fit the rows
 )
 
+// billKinds lists the faults of a bill's file.
 func billKinds() []string {
-	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultOldColumns, FaultCommas, FaultDuplicateRow, FaultMissingRow, FaultOneFenOff,
-		FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML, FaultBomb, FaultOtherMerchant, FaultOtherDay, FaultBadSummary}
+	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultOldColumns, FaultCommas, FaultDuplicateRow,
+		FaultMissingRow, FaultOneFenOff, FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML, FaultBomb,
+		FaultOtherMerchant, FaultOtherDay, FaultBadSummary}
 }
 
 // Fault is one thing to do wrong, for requests of one endpoint that name one
@@ -71,13 +83,16 @@ type Fault struct {
 	Percent    float64 `json:"percent,omitempty"`  // share of the matching requests; 0: all
 }
 
+// faultEndpoints lists where faults can be armed. certificates and the control surface have
+// none.
 func faultEndpoints() []string {
 	return []string{"prepay", "query", "close", "refund", "refund_query", "bill", "notify"}
 }
 
 // faultKinds lists what can be done to an endpoint.
 func faultKinds(endpoint string) []string {
-	common := []string{FaultDelay, FaultCutBefore, FaultCutAfter, FaultStatus, FaultBadSignature, FaultNoSignature, FaultOldTimestamp, FaultUnknownSerial}
+	common := []string{FaultDelay, FaultCutBefore, FaultCutAfter, FaultStatus, FaultBadSignature, FaultNoSignature,
+		FaultOldTimestamp, FaultUnknownSerial}
 	switch endpoint {
 	case "notify":
 		return append(common, FaultDrop)
@@ -94,7 +109,8 @@ func faultKinds(endpoint string) []string {
 // check refuses a fault that could not do anything; the error says what is allowed.
 func (f Fault) check() error {
 	if !slices.Contains(faultEndpoints(), f.Endpoint) {
-		return fmt.Errorf("fault: unknown endpoint %q, one of %s is needed", f.Endpoint, strings.Join(faultEndpoints(), ", "))
+		return fmt.Errorf("fault: unknown endpoint %q, one of %s is needed", f.Endpoint,
+			strings.Join(faultEndpoints(), ", "))
 	}
 	if kinds := faultKinds(f.Endpoint); !slices.Contains(kinds, f.Kind) {
 		return fmt.Errorf("fault: %s cannot do %q, one of %s is needed", f.Endpoint, f.Kind, strings.Join(kinds, ", "))
@@ -139,6 +155,7 @@ func ParseFault(text string) (Fault, error) {
 	return f, nil
 }
 
+// parsePart reads one part of a fault; what it means depends on its form and on the kind.
 func (f *Fault) parsePart(part string) error {
 	if share, ok := strings.CutSuffix(part, "%"); ok {
 		p, err := strconv.ParseFloat(share, 64)
@@ -173,7 +190,8 @@ func (f *Fault) parsePart(part string) error {
 		return nil
 	}
 	return fmt.Errorf("part %q does not fit %s: a share (10%%), a count (x3), a trade (@NUMBER), "+
-		"for delay and timeout a duration (250ms), for status a status (429) and a code (FREQUENCY_LIMITED)", part, f.Kind)
+		"for delay and timeout a duration (250ms), for status a status (429) and a code (FREQUENCY_LIMITED)", part,
+		f.Kind)
 }
 
 // AddFault arms a fault. The error says what is allowed.
@@ -187,7 +205,8 @@ func (s *Sim) AddFault(f Fault) error {
 		return fmt.Errorf("fault: %d are armed already, clear them first", maxFaults)
 	}
 	s.faults.list = append(s.faults.list, f)
-	s.log.add(Entry{Kind: KindControl, Event: "fault_added", Endpoint: f.Endpoint, OutTradeNo: f.OutTradeNo, Faults: []string{f.Kind}})
+	s.log.add(Entry{Kind: KindControl, Event: "fault_added", Endpoint: f.Endpoint, OutTradeNo: f.OutTradeNo,
+		Faults: []string{f.Kind}})
 	return nil
 }
 
@@ -206,6 +225,7 @@ func (s *Sim) Faults() []Fault {
 	return slices.Clone(s.faults.list)
 }
 
+// faults are the armed ones, in the order in which they were added.
 type faults struct {
 	mu   sync.Mutex
 	list []Fault
@@ -234,7 +254,8 @@ func (s *Sim) takeFaults(endpoint, outTradeNo, outRefundNo string) plan {
 	defer s.faults.mu.Unlock()
 	kept := s.faults.list[:0]
 	for _, f := range s.faults.list {
-		if f.matches(endpoint, outTradeNo, outRefundNo) && (f.Percent == 0 || s.roll("fault", outTradeNo, f.Percent/100)) {
+		if f.matches(endpoint, outTradeNo, outRefundNo) &&
+			(f.Percent == 0 || s.roll("fault", outTradeNo, f.Percent/100)) {
 			p.apply(f)
 			if f.Count == 1 {
 				continue
@@ -259,6 +280,8 @@ func (f Fault) matches(endpoint, outTradeNo, outRefundNo string) bool {
 	return f.Endpoint == endpoint && (f.OutTradeNo == "*" || f.OutTradeNo == "" || f.OutTradeNo == outTradeNo)
 }
 
+// apply adds one armed fault to what goes wrong. Delays add up; of two statuses or signatures
+// the later counts.
 func (p *plan) apply(f Fault) {
 	p.names = append(p.names, f.Kind)
 	delay := time.Duration(f.DelayMS) * time.Millisecond

@@ -26,10 +26,11 @@ const (
 	apiV3KeyFile      = "apiv3_key.txt"            // 32 characters
 	publicKeyFile     = "wechatpay_public_key.pem" // WeChat Pay's public key, for the merchant
 	publicPrivateFile = "wechatpay_private_key.pem"
-	oldCertFile       = "platform_old_cert.pem"
-	oldCertKeyFile    = "platform_old_private_key.pem"
-	newCertFile       = "platform_new_cert.pem"
-	newCertKeyFile    = "platform_new_private_key.pem"
+	// Two certificates, as during a rotation: WeChat signs with either.
+	oldCertFile    = "platform_old_cert.pem"
+	oldCertKeyFile = "platform_old_private_key.pem"
+	newCertFile    = "platform_new_cert.pem"
+	newCertKeyFile = "platform_new_private_key.pem"
 )
 
 // rsaBits is what WeChat uses on both sides; a larger key would only slow tests.
@@ -90,6 +91,8 @@ func GenerateKeys(mchID, appID string) (*Keys, error) {
 	return k, nil
 }
 
+// newPlatformCert makes a platform certificate that is valid for fifty years from the first of
+// January of a year.
 func newPlatformCert(fromYear int) (platformCert, error) {
 	var c platformCert
 	var err error
@@ -102,10 +105,11 @@ func newPlatformCert(fromYear int) (platformCert, error) {
 	serial, _ := new(big.Int).SetString(c.serial, 16)
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "Tenpay.com sign (simulated)", Organization: []string{"Simulated WeChat Pay"}},
-		NotBefore:    time.Date(fromYear, 1, 1, 0, 0, 0, 0, time.UTC),
-		NotAfter:     time.Date(fromYear+50, 1, 1, 0, 0, 0, 0, time.UTC),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
+		Subject: pkix.Name{CommonName: "Tenpay.com sign (simulated)",
+			Organization: []string{"Simulated WeChat Pay"}},
+		NotBefore: time.Date(fromYear, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter:  time.Date(fromYear+50, 1, 1, 0, 0, 0, 0, time.UTC),
+		KeyUsage:  x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
 	if err != nil {
@@ -216,7 +220,8 @@ func LoadKeys(dir string) (*Keys, error) {
 	if err := json.Unmarshal(raw, &ids); err != nil {
 		return nil, badKeyFile(dir, merchantFile, err)
 	}
-	if ids.MchID == "" || ids.AppID == "" || len(ids.MerchantSerial) != 40 || !strings.HasPrefix(ids.PublicKeyID, "PUB_KEY_ID_") {
+	if ids.MchID == "" || ids.AppID == "" || len(ids.MerchantSerial) != 40 || !strings.HasPrefix(ids.PublicKeyID,
+		"PUB_KEY_ID_") {
 		return nil, badKeyFile(dir, merchantFile, errors.New("an id is missing or malformed"))
 	}
 	k := &Keys{MchID: ids.MchID, AppID: ids.AppID, MerchantSerial: ids.MerchantSerial, PublicKeyID: ids.PublicKeyID}
@@ -226,7 +231,8 @@ func LoadKeys(dir string) (*Keys, error) {
 	}
 	k.APIv3Key = strings.TrimSpace(string(apiKey))
 	if len(k.APIv3Key) != apiV3KeyLength {
-		return nil, badKeyFile(dir, apiV3KeyFile, fmt.Errorf("%d characters instead of %d", len(k.APIv3Key), apiV3KeyLength))
+		return nil, badKeyFile(dir, apiV3KeyFile, fmt.Errorf("%d characters instead of %d", len(k.APIv3Key),
+			apiV3KeyLength))
 	}
 	if k.merchant, err = readPrivateKey(dir, merchantKeyFile); err != nil {
 		return nil, err
@@ -262,7 +268,8 @@ func LoadOrGenerateKeys(dir, mchID, appID string) (*Keys, error) {
 	k, err := LoadKeys(dir)
 	if err == nil {
 		if k.MchID != mchID || k.AppID != appID {
-			return nil, fmt.Errorf("keys in %s are of merchant %s, app %s; wanted %s, %s: use another folder or those ids",
+			return nil, fmt.Errorf("keys in %s are of merchant %s, app %s; wanted %s, %s: use another folder or "+
+				"those ids",
 				dir, k.MchID, k.AppID, mchID, appID)
 		}
 		return k, nil
@@ -276,6 +283,7 @@ func LoadOrGenerateKeys(dir, mchID, appID string) (*Keys, error) {
 	return k, k.Save(dir)
 }
 
+// readPrivateKey reads a key that Save wrote.
 func readPrivateKey(dir, name string) (*rsa.PrivateKey, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
@@ -296,6 +304,7 @@ func readPrivateKey(dir, name string) (*rsa.PrivateKey, error) {
 	return rsaKey, nil
 }
 
+// readPlatformCert reads a certificate and the key that belongs to it.
 func readPlatformCert(dir, certName, keyName string) (platformCert, error) {
 	var c platformCert
 	var err error
@@ -319,8 +328,10 @@ func readPlatformCert(dir, certName, keyName string) (platformCert, error) {
 	return c, nil
 }
 
+// badKeyFile names the file and what to do. err must not quote the file's content.
 func badKeyFile(dir, name string, err error) error {
-	return fmt.Errorf("simulator key file %s cannot be used (remove the folder to have new keys made): %w", filepath.Join(dir, name), err)
+	return fmt.Errorf("simulator key file %s cannot be used (remove the folder to have new keys made): %w",
+		filepath.Join(dir, name), err)
 }
 
 // mustPrivatePEM encodes a key of our own making, which cannot fail.

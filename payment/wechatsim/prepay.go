@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 )
 
+// Times and bounds of WeChat's documents of the prepay.
 const (
 	minExpire      = time.Minute         // a nearer time_expire is raised to it (StrictExpire)
 	maxExpire      = 15 * 24 * time.Hour // a farther one is cut to it
@@ -61,7 +62,8 @@ func (s *Sim) prepay(tradeType string) func(*exchange) answer {
 		}
 		t := s.findOrAdd(p.OutTradeNo)
 		if t == nil {
-			return refuse(http.StatusTooManyRequests, "RATELIMIT_EXCEEDED", "the simulator is full of trades, restart it", tailFrequency)
+			return refuse(http.StatusTooManyRequests, "RATELIMIT_EXCEEDED",
+				"the simulator is full of trades, restart it", tailFrequency)
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -93,10 +95,12 @@ func (s *Sim) prepayLocked(t *trade, p *prepayRequest) answer {
 	panic("trade in unknown state " + string(t.v.State))
 }
 
+// reentry is the refusal of a repeat whose parameters are not those of the first call.
 func reentry() answer {
 	return refuse(http.StatusBadRequest, "INVALID_REQUEST", "请求重入时，参数与首次请求时不一致", tailReentry)
 }
 
+// openLocked makes a trade of a number, with a time_expire within WeChat's bounds.
 func (s *Sim) openLocked(t *trade, p *prepayRequest) {
 	now := s.o.Now()
 	if !p.expire.IsZero() {
@@ -118,7 +122,8 @@ func (s *Sim) issueLocked(t *trade, event string) answer {
 	now := s.o.Now()
 	lifetime := prepayLifetime
 	t.v.Prepays++
-	t.v.PrepayID = "wx" + now.In(beijing()).Format("20060102150405") + strings.ToLower(randomFrom("0123456789abcdef", 20))
+	t.v.PrepayID = "wx" + now.In(beijing()).Format("20060102150405") + strings.ToLower(randomFrom("0123456789abcdef",
+		20))
 	var body map[string]string
 	switch t.v.TradeType {
 	case "NATIVE":
@@ -126,7 +131,8 @@ func (s *Sim) issueLocked(t *trade, event string) answer {
 		body = map[string]string{"code_url": t.v.CodeURL}
 	case "MWEB":
 		lifetime = h5Lifetime
-		t.v.H5URL = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=" + t.v.PrepayID + "&package=" + randomDigits(10)
+		t.v.H5URL = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=" + t.v.PrepayID + "&package=" +
+			randomDigits(10)
 		body = map[string]string{"h5_url": t.v.H5URL}
 	default: // JSAPI and APP
 		body = map[string]string{"prepay_id": t.v.PrepayID}
@@ -199,6 +205,7 @@ func (s *Sim) wrongField(p *prepayRequest) (field string, value any, issue strin
 	return "", nil, "", tailOK
 }
 
+// wrongScene is wrongField for scene_info, which H5 needs and the others may have.
 func (s *Sim) wrongScene(p *prepayRequest) (field string, value any, issue string, tail int) {
 	ip, err := netip.ParseAddr(p.SceneInfo.PayerClientIP)
 	if err != nil {
@@ -233,12 +240,14 @@ func decodeObject(body []byte, into *map[string]any) *answer {
 	return nil
 }
 
+// wrongValue finds the first value that WeChat takes nowhere, and its path.
 func wrongValue(path string, v any) (where, issue string) {
 	switch v := v.(type) {
 	case nil:
 		return path, "不支持null"
 	case string:
-		if !utf8.ValidString(v) || strings.ContainsFunc(v, func(r rune) bool { return r > 0xFFFF || r == utf8.RuneError }) {
+		if !utf8.ValidString(v) || strings.ContainsFunc(v,
+			func(r rune) bool { return r > 0xFFFF || r == utf8.RuneError }) {
 			return path, "只支持1至3字节的UTF-8字符"
 		}
 	case map[string]any:
@@ -257,10 +266,14 @@ func wrongValue(path string, v any) (where, issue string) {
 	return "", ""
 }
 
+// validOutTradeNo is WeChat's own rule, which is wider than what orderd sends.
 func validOutTradeNo(s string) bool {
-	return len(s) >= 6 && len(s) <= 32 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
+	return len(s) >= 6 && len(s) <= 32 &&
+		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
 }
 
+// validNotifyURL is WeChat's rule less its demand of https and a public address: tests listen
+// on this machine.
 func validNotifyURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && len(s) <= 256 && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&

@@ -16,10 +16,12 @@ import (
 
 // The states of a refund, beside StateSuccess and StateClosed.
 const (
-	StateProcessing State = "PROCESSING"
-	StateAbnormal   State = "ABNORMAL"
+	StateProcessing State = "PROCESSING" // accepted, the money is on its way
+	StateAbnormal   State = "ABNORMAL"   // the buyer's account takes no money: the merchant has to act
 )
 
+// Bounds of WeChat's document of the refund, and defaultRefundDelay, which is ours:
+// in life it takes minutes to a balance and days to a bank card.
 const (
 	maxRefunds         = 50                   // per payment
 	refundSpacing      = time.Minute          // between two refunds of one payment, divided by the speed
@@ -60,6 +62,7 @@ type ends struct {
 	fixed map[string]fate
 }
 
+// fate is what a refund becomes, and when.
 type fate struct {
 	end   State
 	after time.Duration // real time; negative: the simulator's own delay
@@ -107,6 +110,7 @@ func (s *Sim) askRefund(x *exchange) answer {
 	return s.refundLocked(t, q)
 }
 
+// readRefund decodes and validates; the refusal names the first wrong field.
 func readRefund(body []byte) (*refundRequest, *answer) {
 	var all map[string]any
 	if refusal := decodeObject(body, &all); refusal != nil {
@@ -145,8 +149,10 @@ func readRefund(body []byte) (*refundRequest, *answer) {
 	return nil, &a
 }
 
+// validRefundNo is WeChat's own rule, which is wider than what orderd sends.
 func validRefundNo(s string) bool {
-	return len(s) >= 1 && len(s) <= 64 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*@") == ""
+	return len(s) >= 1 && len(s) <= 64 &&
+		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*@") == ""
 }
 
 // refundLocked applies WeChat's rules, whoever comes at the same time.
@@ -189,9 +195,10 @@ func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 	case s.broke.Load():
 		return refuse(http.StatusForbidden, "NOT_ENOUGH", "基本账户余额不足，请充值后重新发起", tailNotSpecified)
 	}
-	r := &refund{t: t, hash: q.hash, v: Refund{OutRefundNo: q.OutRefundNo, RefundID: "5030" + now.In(beijing()).Format("20060102") + randomDigits(16),
-		OutTradeNo: t.v.OutTradeNo, TransactionID: t.v.TransactionID, State: StateProcessing, Amount: q.refund, Total: q.total,
-		Reason: q.Reason, NotifyURL: q.NotifyURL, CreateTime: now, Requests: 1}}
+	r := &refund{t: t, hash: q.hash, v: Refund{OutRefundNo: q.OutRefundNo, RefundID: "5030" +
+		now.In(beijing()).Format("20060102") + randomDigits(16), OutTradeNo: t.v.OutTradeNo,
+		TransactionID: t.v.TransactionID, State: StateProcessing, Amount: q.refund, Total: q.total, Reason: q.Reason,
+		NotifyURL: q.NotifyURL, CreateTime: now, Requests: 1}}
 	t.refunds = append(t.refunds, r)
 	t.v.State = StateRefund // from now on, and for good
 	s.refundMu.Lock()
@@ -202,9 +209,10 @@ func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 	return ok(describeRefund(r.v))
 }
 
+// effect describes a change just made, for the log. The lock of the trade is held.
 func (r *refund) effect(event string) Entry {
-	return Entry{Kind: KindEffect, Event: event, OutTradeNo: r.v.OutTradeNo, OutRefundNo: r.v.OutRefundNo, State: r.v.State,
-		TransactionID: r.v.TransactionID, Amount: r.v.Amount}
+	return Entry{Kind: KindEffect, Event: event, OutTradeNo: r.v.OutTradeNo, OutRefundNo: r.v.OutRefundNo,
+		State: r.v.State, TransactionID: r.v.TransactionID, Amount: r.v.Amount}
 }
 
 // scheduleEnd lets a refund find its end after a while.
@@ -247,7 +255,8 @@ func (s *Sim) endRefund(r *refund, end State) {
 		return
 	}
 	r.v.State = end
-	event := map[State]string{StateSuccess: "refund_succeeded", StateClosed: "refund_closed", StateAbnormal: "refund_abnormal", StateProcessing: "refund_processing"}[end]
+	event := map[State]string{StateSuccess: "refund_succeeded", StateClosed: "refund_closed",
+		StateAbnormal: "refund_abnormal", StateProcessing: "refund_processing"}[end]
 	if end == StateSuccess {
 		r.v.SuccessTime = s.o.Now()
 	}
@@ -391,6 +400,8 @@ type refundBody struct {
 	Account      string       `json:"user_received_account"`
 }
 
+// refundAmount is in fen. Without coupons the amounts of the payer and of the settlement are
+// those of the refund.
 type refundAmount struct {
 	Currency         string     `json:"currency"`
 	DiscountRefund   int64      `json:"discount_refund"`
@@ -404,10 +415,12 @@ type refundAmount struct {
 	Total            int64      `json:"total"`
 }
 
+// describeRefund makes the body of a refund.
 func describeRefund(v Refund) refundBody {
-	b := refundBody{Channel: "ORIGINAL", CreateTime: wechatTime(v.CreateTime), FundsAccount: "UNSETTLED", OutRefundNo: v.OutRefundNo,
-		OutTradeNo: v.OutTradeNo, Promotion: []struct{}{}, RefundID: v.RefundID, Status: v.State, Transaction: v.TransactionID, Account: "支付用户零钱",
-		Amount: refundAmount{Currency: "CNY", From: []struct{}{}, PayerRefund: v.Amount, PayerTotal: v.Total, Refund: v.Amount,
+	b := refundBody{Channel: "ORIGINAL", CreateTime: wechatTime(v.CreateTime), FundsAccount: "UNSETTLED",
+		OutRefundNo: v.OutRefundNo, OutTradeNo: v.OutTradeNo, Promotion: []struct{}{}, RefundID: v.RefundID,
+		Status: v.State, Transaction: v.TransactionID, Account: "支付用户零钱", Amount: refundAmount{Currency: "CNY",
+			From: []struct{}{}, PayerRefund: v.Amount, PayerTotal: v.Total, Refund: v.Amount,
 			SettlementRefund: v.Amount, SettlementTotal: v.Total, Total: v.Total}}
 	if v.State == StateSuccess {
 		b.SuccessTime = wechatTime(v.SuccessTime)
@@ -415,6 +428,7 @@ func describeRefund(v Refund) refundBody {
 	return b
 }
 
+// wechatTime prints a time as the API has it: RFC 3339, in Beijing.
 func wechatTime(t time.Time) string { return t.In(beijing()).Format(time.RFC3339) }
 
 // refundNotice is the plaintext of a refund notification: other names than the
@@ -431,6 +445,7 @@ type refundNotice struct {
 	Amount       refundNoticeAmount `json:"amount"`
 }
 
+// refundNoticeAmount is in fen, and has no currency.
 type refundNoticeAmount struct {
 	Total       int64 `json:"total"`
 	Refund      int64 `json:"refund"`
@@ -440,8 +455,9 @@ type refundNoticeAmount struct {
 
 // composeRefund builds the resource of a refund notification and its event.
 func (s *Sim) composeRefund(mode string, v Refund) (plain []byte, event, summary string) {
-	n := refundNotice{MchID: s.o.Keys.MchID, OutTradeNo: v.OutTradeNo, Transaction: v.TransactionID, OutRefundNo: v.OutRefundNo, RefundID: v.RefundID,
-		RefundStatus: v.State, Account: "支付用户零钱", Amount: refundNoticeAmount{v.Total, v.Amount, v.Total, v.Amount}}
+	n := refundNotice{MchID: s.o.Keys.MchID, OutTradeNo: v.OutTradeNo, Transaction: v.TransactionID,
+		OutRefundNo: v.OutRefundNo, RefundID: v.RefundID, RefundStatus: v.State, Account: "支付用户零钱",
+		Amount: refundNoticeAmount{v.Total, v.Amount, v.Total, v.Amount}}
 	switch mode {
 	case ModeWrongAmount:
 		n.Amount.Refund++
@@ -467,6 +483,7 @@ func (s *Sim) NotifyRefund(outRefundNo string, n NotifyOptions) error {
 	return err
 }
 
+// notifyRefundNow is NotifyRefund with the outcome of each delivery.
 func (s *Sim) notifyRefundNow(outRefundNo string, n NotifyOptions) ([]Delivery, error) {
 	s.refundMu.RLock()
 	r := s.refunds[outRefundNo]

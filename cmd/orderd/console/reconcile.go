@@ -321,7 +321,8 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 	if err := needReason(body.Reason); err != nil {
 		return err
 	}
-	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{ID: ctx.Param("id"), Action: body.Action, Reason: body.Reason, Cause: cause(ctx)})
+	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{ID: ctx.Param("id"), Action: body.Action, Reason: body.Reason,
+		Cause: reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx))})
 	if err != nil {
 		return bookError(err)
 	}
