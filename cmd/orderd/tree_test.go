@@ -40,11 +40,18 @@ func eachFile(t *testing.T, do func(path string, files *token.FileSet, f *ast.Fi
 
 // floats are the files that may count in fractions, and what of. Money is in none of them.
 var floats = map[string]string{
-	"cmd/orderd/config.go": "a rate of calls a second", "cmd/orderd/app.go": "the speed of the simulator", "cmd/orderd/embedded.go": "the speed of the simulator",
-	"cmd/orderd/sim.go": "the speed of the simulator", "cmd/orderd/doctor.go": "seconds between two clocks", "cmd/wechatsim/main.go": "the speed of the simulator",
-	"scheduler/worker.go": "a rate of calls a second", "scheduler/bucket.go": "a rate of calls a second", "scheduler/expire.go": "a rate of calls a second",
-	"cmd/orderd/console/console.go": "a rate of calls a second", "order/orderhttp/language.go": "the q of Accept-Language", "cmd/orderd/console/pprof.go": "seconds of a profile",
+	"cmd/orderd/config.go":          "a rate of calls a second",
+	"cmd/orderd/app.go":             "the speed of the simulator",
+	"cmd/orderd/embedded.go":        "the speed of the simulator",
+	"cmd/orderd/sim.go":             "the speed of the simulator",
+	"cmd/orderd/doctor.go":          "seconds between two clocks",
+	"cmd/wechatsim/main.go":         "the speed of the simulator",
+	"scheduler/worker.go":           "a rate of calls a second",
+	"scheduler/bucket.go":           "a rate of calls a second",
+	"scheduler/expire.go":           "a rate of calls a second",
+	"cmd/orderd/console/console.go": "a rate of calls a second",
 	"cmd/orderd/console/metrics.go": "Prometheus knows no other number",
+	"order/orderhttp/language.go":   "the q of Accept-Language",
 }
 
 // A sum of money in a float is right until it is wrong by a fen.
@@ -87,6 +94,57 @@ func TestClientsVerifyAndEnd(t *testing.T) {
 			}
 			return true
 		})
+	})
+}
+
+// net/http/pprof registers its handlers on http.DefaultServeMux when it is imported: a server without a handler of its
+// own would show everybody the memory of the service.
+func TestDefaultServeMuxIsServedNowhere(t *testing.T) {
+	denied := []string{"DefaultServeMux", "Handle", "HandleFunc", "ListenAndServe", "ListenAndServeTLS", "Serve", "ServeTLS"}
+	var profiled []string
+	eachFile(t, func(path string, files *token.FileSet, f *ast.File) {
+		for _, spec := range f.Imports {
+			if spec.Path.Value == `"net/http/pprof"` {
+				profiled = append(profiled, path)
+			}
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch x := n.(type) {
+			case *ast.SelectorExpr:
+				if p, ok := x.X.(*ast.Ident); ok && p.Name == "http" && slices.Contains(denied, x.Sel.Name) {
+					t.Errorf("%s: http.%s", files.Position(x.Pos()), x.Sel.Name)
+				}
+			case *ast.CompositeLit:
+				if named(x.Type) == "http.Server" && !hasField(x, "Handler") {
+					t.Errorf("%s: http.Server without a Handler serves http.DefaultServeMux", files.Position(x.Pos()))
+				}
+			}
+			return true
+		})
+	})
+	if !slices.Equal(profiled, []string{"cmd/orderd/console/pprof.go"}) {
+		t.Errorf("net/http/pprof is imported by %v", profiled)
+	}
+}
+
+// named gives a type of another package as it is written, "http.Server".
+func named(e ast.Expr) string {
+	if s, ok := e.(*ast.SelectorExpr); ok {
+		if p, ok := s.X.(*ast.Ident); ok {
+			return p.Name + "." + s.Sel.Name
+		}
+	}
+	return ""
+}
+
+func hasField(lit *ast.CompositeLit, name string) bool {
+	return slices.ContainsFunc(lit.Elts, func(e ast.Expr) bool {
+		kv, ok := e.(*ast.KeyValueExpr)
+		if !ok {
+			return false
+		}
+		key, ok := kv.Key.(*ast.Ident)
+		return ok && key.Name == name
 	})
 }
 

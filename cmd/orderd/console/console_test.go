@@ -175,6 +175,36 @@ func TestEveryRouteAndRole(t *testing.T) {
 	}
 }
 
+// A heap profile holds openids and tokens; a measurement without an end slows the service for good.
+func TestProfilesAreBoundedAndForAdmins(t *testing.T) {
+	d := newDesk(t)
+	for _, path := range []string{"", "heap", "goroutine?debug=1", "profile?seconds=1", "trace?seconds=1"} {
+		want(t, d.ask("", "GET", "/debug/pprof/"+path, ""), 401, "UNAUTHENTICATED")
+		for _, role := range []Role{Viewer, Operator, Finance} {
+			want(t, d.ask(role, "GET", "/debug/pprof/"+path, ""), 403, "FORBIDDEN")
+		}
+	}
+	want(t, d.ask(Admin, "GET", "/debug/pprof/", ""), 200, "goroutine")
+	want(t, d.ask(Admin, "GET", "/debug/pprof/goroutine?debug=1", ""), 200, "goroutine profile:")
+	want(t, d.ask(Admin, "GET", "/debug/pprof/heap", ""), 200, "\x1f\x8b") // gzip
+	for _, name := range []string{"none", "cmdline", "symbol"} {
+		want(t, d.ask(Admin, "GET", "/debug/pprof/"+name, ""), 404, "")
+	}
+	for _, path := range []string{"profile", "trace", "heap"} {
+		for _, seconds := range []string{"bad", "0", "-1", "301", "1e9"} {
+			want(t, d.ask(Admin, "GET", "/debug/pprof/"+path+"?seconds="+seconds, ""), 422, "1 to 300")
+		}
+	}
+
+	busy := make(chan *httptest.ResponseRecorder)
+	for range 2 {
+		go func() { busy <- d.ask(Admin, "GET", "/debug/pprof/profile?seconds=1", "") }()
+	}
+	first, second := <-busy, <-busy
+	want(t, first, 409, "RUN_IN_PROGRESS")
+	want(t, second, 200, "\x1f\x8b")
+}
+
 // A click on an old page must not close an order that has moved on, nor bypass WeChat, nor go unexplained.
 func TestCloseAsksForVersionAndReason(t *testing.T) {
 	d := newDesk(t)
