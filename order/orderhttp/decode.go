@@ -37,6 +37,15 @@ const (
 	codeEnum         = "ENUM"
 )
 
+// read reads the body of a request and decodes it.
+func read[T any](c echo.Context, decode func(body []byte) (T, error)) (got T, err error) {
+	body, err := readBody(c)
+	if err != nil {
+		return got, err
+	}
+	return decode(body)
+}
+
 // readBody reads the whole body of a request, at most maxBody of it, and wants
 // it to be JSON. What is announced as larger is refused unread.
 func readBody(c echo.Context) ([]byte, error) {

@@ -60,11 +60,7 @@ func RefundViewOf(r *order.Refund) RefundView {
 // askRefund asks for a refund. The same key with the same content is answered
 // with the refund as it was when it was asked for.
 func (a *api) askRefund(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	ask, err := ReadRefund(c)
+	no, ask, err := ofOrder(c, ReadRefund)
 	if err != nil {
 		return err
 	}
@@ -79,15 +75,7 @@ func (a *api) askRefund(c echo.Context) error {
 // ReadRefund reads the key and the body of a request for a refund, for
 // customers and operators alike.
 func ReadRefund(c echo.Context) (order.AskRefund, error) {
-	key, ok := idempotencyKey(c.Request().Header)
-	if !ok {
-		return order.AskRefund{}, &Failure{Code: CodeKeyRequired}
-	}
-	body, err := readBody(c)
-	if err != nil {
-		return order.AskRefund{}, err
-	}
-	ask, err := decodeRefund(body)
+	key, ask, err := readKeyed(c, decodeRefund)
 	ask.RequestID = key
 	return ask, err
 }
@@ -97,10 +85,8 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 	var bad invalid
 	restock := true
 	err := decode(body, fields{
-		{"items", func(d *decoder) {
-			d.array(order.MaxLines, func(d *decoder) { ask.Lines = append(ask.Lines, readLine(d, &bad)) })
-		}},
-		{"amount", func(d *decoder) { ask.Amount = readRefundAmount(d, &bad) }},
+		{"items", func(d *decoder) { ask.Lines = readLines(d, &bad) }},
+		{"amount", func(d *decoder) { ask.Amount = readFen(d, &bad, "refund", 1, "a refund is 1 fen") }},
 		{"restock", func(d *decoder) { restock = d.boolean() }},
 		{"reason", func(d *decoder) { ask.Reason = bad.text(d, maxReason, "") }},
 	})
@@ -115,21 +101,6 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength, Detail: "too many lines"})
 	}
 	return ask, bad.err()
-}
-
-func readRefundAmount(d *decoder, bad *invalid) *payment.Fen {
-	amount, currency := payment.Fen(-1), payment.CNY
-	d.object(fields{
-		{"refund", func(d *decoder) { amount = payment.Fen(d.integer()) }},
-		{"currency", func(d *decoder) { currency = d.str() }},
-	})
-	if amount < 1 || amount > payment.MaxFen {
-		bad.add(d, "/refund", codeRange, "a refund is 1 fen to "+payment.MaxFen.String()+" yuan, in fen")
-	}
-	if currency != payment.CNY {
-		bad.add(d, "/currency", codeEnum, "the currency is CNY")
-	}
-	return &amount
 }
 
 // ShowAsked answers a request for a refund, which can be read below the address
@@ -153,11 +124,7 @@ func (a *api) listRefunds(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := Page[RefundView]{Data: make([]RefundView, len(o.Refunds))}
-	for i := range o.Refunds {
-		page.Data[i] = RefundViewOf(&o.Refunds[i])
-	}
-	return c.JSON(http.StatusOK, page)
+	return c.JSON(http.StatusOK, PageOf(o.Refunds, "", RefundViewOf))
 }
 
 // showRefund gives one refund; under an order's address only that order's.
