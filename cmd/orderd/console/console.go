@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -129,9 +130,7 @@ func New(o Options) (*echo.Echo, error) {
 	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
 		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now and a token")
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
 	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks, o.Failures, o.CloseRate}, o.Now)
 	e := echo.New()
@@ -268,6 +267,14 @@ func decode(ctx echo.Context, into any) error {
 		return fail(orderhttp.CodeMalformed, "The body must be one JSON object.")
 	}
 	return nil
+}
+
+// decodeReasoned is decode for what is signed with a reason; reason is the field of the body that holds it.
+func decodeReasoned(ctx echo.Context, into any, reason *string) error {
+	if err := decode(ctx, into); err != nil {
+		return err
+	}
+	return needReason(*reason)
 }
 
 // version reads If-Match: "v7" gives 7.

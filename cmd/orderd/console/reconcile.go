@@ -144,15 +144,8 @@ func (c *console) listReconciliations(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[reconciliationView]{Data: []reconciliationView{}}
-	for i := range all[:min(len(all), limit)] {
-		page.Data = append(page.Data, viewReconciliation(&all[i]))
-	}
-	if len(all) > limit {
-		next := all[limit-1].ID()
-		page.NextCursor = &next
-	}
-	return ctx.JSON(http.StatusOK, page)
+	cursor := func(s *reconcile.Stored) string { return s.ID() }
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, viewReconciliation, cursor))
 }
 
 func (c *console) getReconciliation(ctx echo.Context) error {
@@ -286,14 +279,8 @@ func (c *console) listDifferences(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[differenceView]{Data: []differenceView{}}
-	for i := range all[:min(len(all), limit)] {
-		page.Data = append(page.Data, c.viewDifference(&all[i]))
-	}
-	if len(all) > limit {
-		page.NextCursor = &all[limit-1].ID
-	}
-	return ctx.JSON(http.StatusOK, page)
+	cursor := func(d *reconcile.Difference) string { return d.ID }
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, c.viewDifference, cursor))
 }
 
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -315,10 +302,7 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 		Action reconcile.Action `json:"action"`
 		Reason string           `json:"reason"`
 	}
-	if err := decode(ctx, &body); err != nil {
-		return err
-	}
-	if err := needReason(body.Reason); err != nil {
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
 	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{ID: ctx.Param("id"), Action: body.Action, Reason: body.Reason, Cause: cause(ctx)})

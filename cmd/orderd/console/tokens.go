@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -77,8 +76,7 @@ func NewTokenStore(db *sqldb.DB, now func() time.Time) *TokenStore {
 
 // Create makes a token and gives its secret, which nobody can read again.
 func (s *TokenStore) Create(ctx context.Context, name string, role Role, by string) (string, error) {
-	if name == "" || len(name) > maxName || name == "bootstrap" ||
-		strings.Trim(name, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.@-") != "" {
+	if name == "bootstrap" || !orderhttp.Plain(name, maxName, "_.@-") {
 		return "", ErrTokenName
 	}
 	if !slices.Contains([]Role{Viewer, Operator, Finance, Admin}, role) {
@@ -205,10 +203,7 @@ func (c *console) createToken(ctx echo.Context) error {
 		Role   Role   `json:"role"`
 		Reason string `json:"reason"`
 	}
-	if err := decode(ctx, &body); err != nil {
-		return err
-	}
-	if err := needReason(body.Reason); err != nil {
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
 	secret, err := c.TokenStore.Create(ctx.Request().Context(), body.Name, body.Role, operator(ctx))
