@@ -58,11 +58,13 @@ func TestOpenAPIIsTheRoutes(t *testing.T) {
 	}
 	operatorsOnly := []Code{CodeForbidden, CodeStockChanged, CodeVersionMismatch, CodeIfMatchRequired}
 	for _, k := range kinds {
-		if there := regexp.MustCompile(`\b` + string(k.code) + `\b`).MatchString(components); there == slices.Contains(operatorsOnly, k.code) {
+		if there := regexp.MustCompile(`\b` + string(k.code) +
+			`\b`).MatchString(components); there == slices.Contains(operatorsOnly, k.code) {
 			t.Errorf("code %s in the document: %v", k.code, there)
 		}
 	}
-	if rec := newWorld(t, func(o *Options) { o.OpenAPI = file }).ask(t, "GET", "/openapi.yaml", "", "Authorization", ""); rec.Body.String() != string(file) {
+	if rec := newWorld(t, func(o *Options) { o.OpenAPI = file }).ask(t, "GET", "/openapi.yaml", "", "Authorization",
+		""); rec.Body.String() != string(file) {
 		t.Error("/openapi.yaml is not the document")
 	}
 }
