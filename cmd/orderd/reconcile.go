@@ -15,7 +15,7 @@ import (
 )
 
 type reconcileCmd struct {
-	Run     reconcileRun     `cmd:"" help:"Hold WeChat Pay's bill of a day against our books; exit 3 when differences are open."`
+	Run     reconcileRun     `cmd:"" help:"${reconcile_run}"`
 	List    reconcileList    `cmd:"" help:"List the days that were reconciled, newest first."`
 	Show    reconcileShow    `cmd:"" help:"Show the result of a day: the bridge from our books to the bill."`
 	Diffs   reconcileDiffs   `cmd:"" help:"List differences, as a table, JSON, CSV or a workbook."`
@@ -29,8 +29,8 @@ var errOpen = errors.New("differences are open")
 type reconcileRun struct {
 	output
 	Date string           `default:"yesterday" help:"Day of Beijing: YYYY-MM-DD, yesterday or today."`
-	Type payment.BillType `name:"type" default:"ALL" enum:"ALL,SUCCESS,REFUND,FUNDFLOW" help:"ALL, SUCCESS, REFUND or FUNDFLOW."`
-	Bill string           `type:"existingfile" help:"A bill downloaded by hand instead, plain or gzip; money is booked only where WeChat Pay, asked, agrees."`
+	Type payment.BillType `name:"type" default:"ALL" enum:"ALL,SUCCESS,REFUND,FUNDFLOW" help:"${reconcile_run_type}"`
+	Bill string           `type:"existingfile" help:"${reconcile_run_bill}"`
 }
 
 // billDay reads a day as a person writes it.
@@ -153,7 +153,7 @@ func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error
 type reconcileDiffs struct {
 	Output string            `short:"o" enum:"table,json,csv,xlsx" default:"table" help:"table, json, csv or xlsx."`
 	ID     string            `arg:"" optional:"" help:"Day and type, such as 2026-11-19-ALL; without it, of all days."`
-	Status *reconcile.Status `help:"OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, all of one day)."`
+	Status *reconcile.Status `help:"${reconcile_diffs_status}"`
 	File   string            `type:"path" help:"Write there instead of standard output."`
 }
 
@@ -219,7 +219,7 @@ type reconcileResolve struct {
 	output
 	confirm
 	ID     string           `arg:"" help:"Of the difference."`
-	Action reconcile.Action `required:"" enum:"APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF" help:"APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF."`
+	Action reconcile.Action `required:"" enum:"${reconcile_resolve_action_enum}" help:"${reconcile_resolve_action}"`
 	Reason string           `required:"" help:"Why."`
 }
 

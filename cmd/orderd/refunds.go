@@ -29,7 +29,7 @@ type refundCmd struct {
 
 type refundList struct {
 	output
-	State  order.RefundState `help:"pending_approval, rejected, owed, processing, success, closed, abnormal, refused, cancelled, by_hand or held."`
+	State  order.RefundState `help:"${refund_list_state}"`
 	Order  string            `help:"Order number."`
 	Limit  int               `default:"50" help:"1 to 200."`
 	Cursor string            `help:"Go on after this refund number."`

@@ -48,7 +48,7 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 type triggerCmd struct {
-	Event string `arg:"" enum:"payment.success,payment.duplicate,payment.late,payment.wrong_amount,payment.bad_signature,refund.success,refund.abnormal,refund.closed" help:"payment.success, payment.duplicate, payment.late, payment.wrong_amount, payment.bad_signature, refund.success, refund.abnormal or refund.closed (of the order's newest refund)."`
+	Event string `arg:"" enum:"${trigger_event_enum}" help:"${trigger_event}"`
 	No    string `arg:"" name:"order-no" help:"Order number."`
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 type stockCmd struct {
-	Import    stockImport    `cmd:"" help:"Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited)."`
+	Import    stockImport    `cmd:"" help:"${stock_import}"`
 	Export    stockExport    `cmd:"" help:"Write all SKUs as such a file."`
 	Show      stockShow      `cmd:"" help:"Show a SKU and where its units are, or all SKUs."`
 	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
@@ -33,7 +33,7 @@ type stockImport struct {
 	confirm
 	output
 	File   string     `arg:"" help:"The CSV file."`
-	Mode   stock.Mode `enum:"set,add" default:"set" help:"What the quantity of an existing SKU means: set the shelf to it, or add it."`
+	Mode   stock.Mode `enum:"set,add" default:"set" help:"${stock_import_mode}"`
 	DryRun bool       `help:"Check the file only."`
 }
 

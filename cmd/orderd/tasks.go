@@ -25,7 +25,7 @@ type deadCmd struct {
 
 // failedFilter says which failed tasks are meant.
 type failedFilter struct {
-	State  string    `enum:"dead,failing" default:"dead" help:"dead, which wait for a person, or failing, which are tried again."`
+	State  string    `enum:"dead,failing" default:"dead" help:"${failed_filter_state}"`
 	Type   string    `help:"order:expire or refund:ask."`
 	Cause  string    `help:"A part of the last error."`
 	Before time.Time `help:"Failed last before this time, such as 2026-11-20T13:42:05Z."`

@@ -13,8 +13,8 @@ type verifyCmd struct {
 	output
 	WeChat    bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
 	Since     time.Duration `default:"24h" help:"How far back WeChat Pay is asked about."`
-	Quiescent bool          `help:"Check too what holds only when nothing is under way: nothing overdue, on its way or waiting for a person."`
-	Repair    bool          `help:"Say what of it can be repaired honestly, which rows, and why; changes nothing without --apply."`
+	Quiescent bool          `help:"${verify_quiescent}"`
+	Repair    bool          `help:"${verify_repair}"`
 	Apply     bool          `help:"With --repair: do it, then verify again. Needs --reason."`
 	Reason    string        `help:"With --apply: why, for the timelines and the flows."`
 }
