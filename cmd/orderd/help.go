@@ -38,7 +38,8 @@ var helpTexts = kong.Vars{
 	"reconcile_run_type":       "ALL, SUCCESS, REFUND or FUNDFLOW.",
 	"reconcile_run_bill": "A bill downloaded by hand instead, plain or gzip; money is booked only where WeChat Pay," +
 		" asked, agrees.",
-	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, all of one " +
+	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, " +
+		"all of one " +
 		"day).",
 	"reconcile_resolve_action":      "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",
 	"reconcile_resolve_action_enum": "APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF",

@@ -76,7 +76,8 @@ func (c output) report(t *terminal, res reconcile.Result) error {
 		return err
 	}
 	if !res.Balanced() {
-		return fmt.Errorf("%w: %d; see 'orderd reconcile diffs %s', resolve them with 'orderd reconcile resolve'", errOpen, res.Open, reconcile.ID(res.Date, res.Type))
+		return fmt.Errorf("%w: %d; see 'orderd reconcile diffs %s', resolve them with 'orderd reconcile resolve'",
+			errOpen, res.Open, reconcile.ID(res.Date, res.Type))
 	}
 	return nil
 }
@@ -93,7 +94,8 @@ func progressBar(t *terminal) func(stage string, done, total int64) {
 			return
 		}
 		full := int(min(width*done/total, width))
-		fmt.Fprintf(t.Err, "\r\033[K%-9s [%s%s] %d/%d", stage, strings.Repeat("█", full), strings.Repeat("·", width-full), done, total)
+		fmt.Fprintf(t.Err, "\r\033[K%-9s [%s%s] %d/%d", stage, strings.Repeat("█", full),
+			strings.Repeat("·", width-full), done, total)
 	}
 }
 
@@ -116,7 +118,8 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 				if r == nil {
 					r = &reconcile.Result{}
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State, r.Payments.BillFen-r.Refunds.BillFen,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State,
+					r.Payments.BillFen-r.Refunds.BillFen,
 					r.Payments.OursFen-r.Refunds.OursFen, r.Open, r.Pending, r.Healed, x.Problem)
 			}
 		})
@@ -208,8 +211,10 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 	return output{Output: c.Output}.show(t, append([]reconcile.Difference{}, all...), func(w io.Writer) {
 		fmt.Fprintln(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tRESOLUTION")
 		for _, d := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(), d.Status, d.OrderNo, d.Ref,
-				strings.TrimSpace(d.OursFen.String()+" "+d.OursState), strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),
+				d.Status, d.OrderNo, d.Ref,
+				strings.TrimSpace(d.OursFen.String()+" "+d.OursState),
+				strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
 				strings.TrimSpace(d.Resolution+" "+d.ResolvedBy))
 		}
 	})
@@ -229,7 +234,8 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		d, err := co.books.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason, Cause: cliCause()})
+		d, err := co.books.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
+			Cause: cliCause()})
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,8 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 	}
-	fmt.Fprintf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  keys: %s  seed: %d\n",
+	fmt.Fprintf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  "+
+		"keys: %s  seed: %d\n",
 		sim.addr, sim.addr, s.simKeysDir(), c.Seed)
 	<-ctx.Done()
 	stop, cancel := context.WithTimeout(context.Background(), drainTimeout)

@@ -54,7 +54,8 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		case c.Repair:
 			return fmt.Errorf("%w: what is left is named above, with the next step", errBroken)
 		}
-		return fmt.Errorf("%w: see the rows above; 'orderd order timeline NO' shows what happened to an order, 'orderd verify --repair' what can be repaired", errBroken)
+		return fmt.Errorf("%w: see the rows above; 'orderd order timeline NO' shows what happened to an order, "+
+			"'orderd verify --repair' what can be repaired", errBroken)
 	})
 }
 
@@ -66,9 +67,10 @@ func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (order.Repo
 		}
 	}
 	defer progress("")
-	r, err := co.orders.VerifyWith(ctx, order.VerifyOptions{Quiescent: c.Quiescent, Progress: func(done, total int, id string) {
-		progress("%d of %d  %s", done+1, total, id)
-	}})
+	r, err := co.orders.VerifyWith(ctx, order.VerifyOptions{Quiescent: c.Quiescent,
+		Progress: func(done, total int, id string) {
+			progress("%d of %d  %s", done+1, total, id)
+		}})
 	if err != nil || !c.WeChat {
 		return r, err
 	}

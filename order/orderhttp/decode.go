@@ -116,7 +116,8 @@ type decoder struct {
 // at its value. It fails with MALFORMED_REQUEST.
 func decode(body []byte, fields fields) error {
 	if !utf8.Valid(body) || !json.Valid(body) || depth(body) > maxDepth {
-		return &Failure{Code: CodeMalformed, Text: Text{"The body must be one JSON value in UTF-8.", "请求体必须是一个 UTF-8 编码的 JSON 值。"}}
+		return &Failure{Code: CodeMalformed, Text: Text{"The body must be one JSON value in UTF-8.",
+			"请求体必须是一个 UTF-8 编码的 JSON 值。"}}
 	}
 	d := &decoder{b: body}
 	d.space()

@@ -158,7 +158,8 @@ func report(log *slog.Logger, c echo.Context, status int, took time.Duration, er
 // method keeps invented methods out of logs and labels.
 func method(m string) string {
 	switch m {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		http.MethodOptions:
 		return m
 	}
 	return "OTHER"

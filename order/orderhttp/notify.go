@@ -88,7 +88,8 @@ func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	if o.Parallel <= 0 {
 		o.Parallel = defaultParallel
 	}
-	n := &notify{NotifyOptions: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), slots: make(chan struct{}, o.Parallel)}
+	n := &notify{NotifyOptions: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		slots: make(chan struct{}, o.Parallel)}
 	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe, WriteError: writeFail})
 	e.POST(PathNotifyPayment, n.handle("payment", n.payment))
 	e.POST(PathNotifyRefund, n.handle("refund", n.refund))

@@ -22,9 +22,10 @@ type RefundView struct {
 	Items        []RefundItemView `json:"items"`
 	Restock      bool             `json:"restock"`
 	Reason       string           `json:"reason"`
-	DecidedWhy   string           `json:"decided_why,omitempty"` // why it was rejected; no other decision is the customer's business
-	CreatedAt    string           `json:"created_at"`
-	SuccessTime  string           `json:"success_time,omitempty"`
+	// DecidedWhy is why it was rejected; no other decision is the customer's business.
+	DecidedWhy  string `json:"decided_why,omitempty"`
+	CreatedAt   string `json:"created_at"`
+	SuccessTime string `json:"success_time,omitempty"`
 }
 
 // RefundAmount is what goes back, of how much.
@@ -42,9 +43,18 @@ type RefundItemView struct {
 
 // RefundViewOf shows a refund as the customers' API does.
 func RefundViewOf(r *order.Refund) RefundView {
-	v := RefundView{OutRefundNo: r.OutRefundNo, OrderNo: r.OrderNo, RefundID: r.RefundID, RefundStatus: strings.ToUpper(string(r.State)), Kind: r.Reason,
-		Amount: RefundAmount{Refund: r.Amount, Total: r.PaymentTotal, Currency: payment.CNY}, Items: []RefundItemView{}, Restock: r.Restock,
-		Reason: r.Note, CreatedAt: rfc3339(r.CreatedAt)}
+	v := RefundView{
+		OutRefundNo:  r.OutRefundNo,
+		OrderNo:      r.OrderNo,
+		RefundID:     r.RefundID,
+		RefundStatus: strings.ToUpper(string(r.State)),
+		Kind:         r.Reason,
+		Amount:       RefundAmount{Refund: r.Amount, Total: r.PaymentTotal, Currency: payment.CNY},
+		Items:        []RefundItemView{},
+		Restock:      r.Restock,
+		Reason:       r.Note,
+		CreatedAt:    rfc3339(r.CreatedAt),
+	}
 	for _, l := range r.Items {
 		v.Items = append(v.Items, RefundItemView{l.SkuID, l.Quantity})
 	}
@@ -95,7 +105,8 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 	}
 	ask.NoRestock = !restock
 	if strings.TrimSpace(ask.Reason) == "" {
-		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: "REQUIRED", Detail: "a reason of 1 to 200 characters is needed"})
+		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: "REQUIRED",
+			Detail: "a reason of 1 to 200 characters is needed"})
 	}
 	if len(ask.Lines) > order.MaxLines {
 		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength, Detail: "too many lines"})

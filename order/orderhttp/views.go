@@ -132,7 +132,8 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 	}
 	if p := o.Payment; p != nil {
 		v.Payment = &PaymentView{
-			OutTradeNo: p.OutTradeNo, TransactionID: p.TransactionID, TradeType: p.TradeType, TradeState: payment.TradeSuccess,
+			OutTradeNo: p.OutTradeNo, TransactionID: p.TransactionID, TradeType: p.TradeType,
+			TradeState:  payment.TradeSuccess,
 			Amount:      PaidAmount{Total: p.Total, PayerTotal: p.PayerTotal, Currency: p.Currency},
 			SuccessTime: rfc3339(p.SuccessTime),
 		}

@@ -127,8 +127,10 @@ type route struct {
 
 // New makes the admin listener's handler.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
-		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now and a token")
+	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil ||
+		o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
+		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now " +
+			"and a token")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
@@ -136,7 +138,9 @@ func New(o Options) (*echo.Echo, error) {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
-	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Metrics, WriteError: orderhttp.WriteOperatorProblem}))
+	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{
+		Now: o.Now, Log: o.Log, Observe: o.Metrics, WriteError: orderhttp.WriteOperatorProblem,
+	}))
 	for _, r := range c.routes() {
 		e.Add(r.method, r.path, c.guard(r.role, r.handle))
 	}
@@ -177,7 +181,8 @@ const operatorKey = "operator"
 
 // longer reports that a route moves a whole bill, which may take its time.
 func longer(path string) bool {
-	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") || strings.HasSuffix(path, "/differences")
+	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
+		strings.HasSuffix(path, "/differences")
 }
 
 // guard asks for a token of the role. A browser that reads may send it as the
@@ -203,7 +208,8 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			ctx.Response().Before(func() {
 				ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
 			})
-			return fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as the password of HTTP Basic.")
+			return fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as "+
+				"the password of HTTP Basic.")
 		}
 		if !who.Role.may(need) {
 			return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
@@ -245,7 +251,8 @@ func operator(ctx echo.Context) string {
 }
 
 func cause(ctx echo.Context) order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request", ID: orderhttp.RequestID(ctx)}
+	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request",
+		ID: orderhttp.RequestID(ctx)}
 }
 
 // decode reads one JSON object and refuses fields that it does not know.
@@ -294,7 +301,9 @@ func etag(v int64) string { return `"v` + strconv.FormatInt(v, 10) + `"` }
 
 func needReason(reason string) error {
 	if n := len([]rune(reason)); n == 0 || n > maxReason {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: "#/reason", Code: "REQUIRED", Detail: "a reason of 1 to 200 characters is needed"}}}
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
+			Fields: []order.FieldError{{Pointer: "#/reason", Code: "REQUIRED",
+				Detail: "a reason of 1 to 200 characters is needed"}}}
 	}
 	return nil
 }

@@ -41,36 +41,51 @@ type Metrics struct {
 // NewMetrics makes the series of the service on a registry of their own.
 func NewMetrics() *Metrics {
 	m := &Metrics{
-		registry:      prometheus.NewRegistry(),
-		transitions:   counters("orders_transitions_total", "Orders that moved from one state to another; from is new for a placement.", "from", "to", "actor"),
-		refusals:      counters("orders_refused_total", "Placements that were refused.", "reason"),
-		settled:       counters("payments_settled_total", "Payments taken in, by what told of them and what became of them.", "source", "outcome"),
-		closes:        counters("close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
-		stock:         counters("stock_operations_total", "Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
+		registry: prometheus.NewRegistry(),
+		transitions: counters("orders_transitions_total",
+			"Orders that moved from one state to another; from is new for a placement.", "from", "to", "actor"),
+		refusals: counters("orders_refused_total", "Placements that were refused.", "reason"),
+		settled: counters("payments_settled_total",
+			"Payments taken in, by what told of them and what became of them.", "source", "outcome"),
+		closes: counters("close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
+		stock: counters("stock_operations_total",
+			"Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
 		idempotency:   counters("idempotency_total", "Requests with an idempotency key.", "result"),
 		notifications: counters("notify_total", "Payment notifications answered.", "outcome"),
-		wakeUps:       counters("scheduler_wakeups_total", "Wake-ups handed to the queue: one for all orders of a second, one per refund.", "result"),
-		tasks:         counters("scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
-		late:          counter("late_payments_total", "Payments that came after their order was closed; they are owed back."),
-		broken:        counters("invariant_violations_total", "Transactions that would have broken an invariant and were rolled back.", "invariant"),
-		alarms:        counter("alarms_total", "Things that must not happen; the log says which."),
-		died:          counter("scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
-		redisLost:     counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
+		wakeUps: counters("scheduler_wakeups_total",
+			"Wake-ups handed to the queue: one for all orders of a second, one per refund.", "result"),
+		tasks: counters("scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
+		late: counter("late_payments_total",
+			"Payments that came after their order was closed; they are owed back."),
+		broken: counters("invariant_violations_total",
+			"Transactions that would have broken an invariant and were rolled back.", "invariant"),
+		alarms:    counter("alarms_total", "Things that must not happen; the log says which."),
+		died:      counter("scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
+		redisLost: counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
 		missing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "timeouts_missing_in_redis",
 			Help: "Orders whose task had not come, helped by the last sweep that found any."}),
 		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "timeout_lateness_seconds",
 			Help:    "How long after its due time an unpaid order was taken to closing.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}}),
-		wechat:         histograms("wechat_request_seconds", "Calls to WeChat Pay.", prometheus.DefBuckets, "op", "outcome"),
-		notify:         histograms("notify_seconds", "Answers to WeChat Pay's notifications; WeChat waits five seconds.", prometheus.DefBuckets, "type", "outcome"),
-		requests:       histograms("http_request_seconds", "HTTP requests, by the pattern of the route.", prometheus.DefBuckets, "route", "method", "status_class"),
-		refundsSettled: counters("refunds_settled_total", "WeChat Pay's word on refunds, by where it came from and what became of it.", "source", "outcome"),
-		refundsAsked:   counters("refund_calls_total", "Calls to WeChat Pay about refunds, by outcome.", "op", "outcome"),
-		batchSize:      histograms("group_commit_members", "Members of one group commit.", prometheus.ExponentialBuckets(1, 2, 9), "group"),
-		batchTook:      histograms("group_commit_seconds", "Duration of one group commit.", prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
+		wechat: histograms("wechat_request_seconds", "Calls to WeChat Pay.", prometheus.DefBuckets, "op",
+			"outcome"),
+		notify: histograms("notify_seconds", "Answers to WeChat Pay's notifications; WeChat waits "+
+			"five seconds.", prometheus.DefBuckets, "type", "outcome"),
+		requests: histograms("http_request_seconds", "HTTP requests, by the pattern of the route.",
+			prometheus.DefBuckets, "route", "method", "status_class"),
+		refundsSettled: counters("refunds_settled_total",
+			"WeChat Pay's word on refunds, by where it came from and what became of it.", "source", "outcome"),
+		refundsAsked: counters("refund_calls_total", "Calls to WeChat Pay about refunds, by outcome.", "op",
+			"outcome"),
+		batchSize: histograms("group_commit_members", "Members of one group commit.",
+			prometheus.ExponentialBuckets(1, 2, 9), "group"),
+		batchTook: histograms("group_commit_seconds", "Duration of one group commit.",
+			prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
 	}
-	m.registry.MustRegister(m.refundsSettled, m.refundsAsked, m.transitions, m.refusals, m.settled, m.closes, m.stock, m.idempotency, m.notifications,
-		m.wakeUps, m.tasks, m.late, m.alarms, m.broken, m.redisLost, m.died, m.missing, m.lateness, m.wechat, m.notify, m.requests,
+	m.registry.MustRegister(m.refundsSettled, m.refundsAsked, m.transitions, m.refusals, m.settled, m.closes, m.stock,
+		m.idempotency, m.notifications,
+		m.wakeUps, m.tasks, m.late, m.alarms, m.broken, m.redisLost, m.died, m.missing, m.lateness, m.wechat, m.notify,
+		m.requests,
 		m.batchSize, m.batchTook, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -109,8 +124,9 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 	if from != "" {
 		was = stateLabel(from)
 	}
-	m.transitions.WithLabelValues(was, stateLabel(to), known(string(by), string(order.ActorCustomer), string(order.ActorScheduler),
-		string(order.ActorWeChat), string(order.ActorOperator), string(order.ActorReconciler))).Inc()
+	m.transitions.WithLabelValues(was, stateLabel(to),
+		known(string(by), string(order.ActorCustomer), string(order.ActorScheduler),
+			string(order.ActorWeChat), string(order.ActorOperator), string(order.ActorReconciler))).Inc()
 	switch {
 	case from == "":
 		m.stock.WithLabelValues("deduct", "ok").Inc()
@@ -123,7 +139,8 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 // Settled implements order.Observer.
 func (m *Metrics) Settled(source string, s order.Settlement) {
 	m.settled.WithLabelValues(known(source, "notification", "query", "bill"),
-		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld), string(order.SettledRepeated))).Inc()
+		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld),
+			string(order.SettledRepeated))).Inc()
 	if s.Settled == order.SettledOwed && s.State == order.StateLate {
 		m.late.Inc()
 	}
@@ -154,13 +171,15 @@ func (m *Metrics) CloseAsked(verdict string) {
 // RefundSettled implements order.Observer.
 func (m *Metrics) RefundSettled(source string, s order.RefundSettled) {
 	m.refundsSettled.WithLabelValues(known(source, "answer", "notification", "query", "bill"),
-		known(string(s.Outcome), string(order.RefundOutcomeApplied), string(order.RefundOutcomeRepeated), string(order.RefundOutcomeHeld))).Inc()
+		known(string(s.Outcome), string(order.RefundOutcomeApplied), string(order.RefundOutcomeRepeated),
+			string(order.RefundOutcomeHeld))).Inc()
 }
 
 // RefundAsked implements order.Observer.
 func (m *Metrics) RefundAsked(op, outcome string) {
-	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query"), known(outcome, "processing", "success", "closed", "abnormal",
-		"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured")).Inc()
+	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query"),
+		known(outcome, "processing", "success", "closed", "abnormal",
+			"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured")).Inc()
 }
 
 // Alarm implements order.Observer. What and where are in the log, not in labels.
@@ -207,7 +226,8 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 
 // Notified implements orderhttp.Observer.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
-	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large", "failed")
+	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large",
+		"failed")
 	m.notify.WithLabelValues(known(kind, "payment", "refund"), outcome).Observe(took.Seconds())
 	m.notifications.WithLabelValues(outcome).Inc()
 }
@@ -326,7 +346,8 @@ func (g *gauges) backlog() []prometheus.Metric {
 	return append(all,
 		gauge(desc("timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
 		gauge(desc("closes_waiting", "Closing orders that wait for their turn at WeChat Pay."), float64(b.Waiting)),
-		gauge(desc("closes_waiting_drain_seconds", "How long those take at the rate of closes."), float64(b.Waiting)/max(g.closeRate, 1)),
+		gauge(desc("closes_waiting_drain_seconds", "How long those take at the rate of closes."),
+			float64(b.Waiting)/max(g.closeRate, 1)),
 		gauge(desc("timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
 }
 
@@ -339,7 +360,8 @@ func (g *gauges) owed() []prometheus.Metric {
 	if err != nil {
 		return all
 	}
-	count, fen := desc("refunds_open", "Refunds that are not at an end.", "state"), desc("refund_open_fen", "What open refunds are worth.", "state")
+	count, fen := desc("refunds_open", "Refunds that are not at an end.", "state"),
+		desc("refund_open_fen", "What open refunds are worth.", "state")
 	oldest := desc("refund_oldest_seconds", "Age of the oldest open refund.", "state")
 	for _, s := range order.RefundStates() {
 		if !s.Open() && s != order.RefundStateHeld {
@@ -349,7 +371,8 @@ func (g *gauges) owed() []prometheus.Metric {
 		if at := b.Oldest[s]; !at.IsZero() {
 			age = max(g.now().Sub(at).Seconds(), 0)
 		}
-		all = append(all, gauge(count, float64(b.Count[s]), string(s)), gauge(fen, float64(b.Amount[s]), string(s)), gauge(oldest, age, string(s)))
+		all = append(all, gauge(count, float64(b.Count[s]), string(s)), gauge(fen, float64(b.Amount[s]), string(s)),
+			gauge(oldest, age, string(s)))
 	}
 	return all
 }
@@ -370,7 +393,8 @@ func (g *gauges) differences() []prometheus.Metric {
 	if t, err := time.Parse(time.DateOnly, o.LastDone); err == nil {
 		last = float64(t.Unix())
 	}
-	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."), float64(o.Fen)),
+	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."),
+		float64(o.Fen)),
 		gauge(desc("recon_last_success_timestamp", "The newest day that is reconciled, as a time; 0 for none."), last))
 }
 
@@ -400,5 +424,6 @@ func (g *gauges) failed() []prometheus.Metric {
 		return all
 	}
 	series := desc("failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.", "state")
-	return append(all, gauge(series, float64(failing), scheduler.StateFailing), gauge(series, float64(dead), scheduler.StateDead))
+	return append(all, gauge(series, float64(failing), scheduler.StateFailing),
+		gauge(series, float64(dead), scheduler.StateDead))
 }

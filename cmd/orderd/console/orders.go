@@ -125,7 +125,9 @@ func (c *console) closeOrder(ctx echo.Context) error {
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	o, err := c.Orders.Cancel(ctx.Request().Context(), order.CancelRequest{OrderNo: ctx.Param("no"), IfVersion: v, Reason: body.Reason, Cause: cause(ctx)})
+	o, err := c.Orders.Cancel(ctx.Request().Context(), order.CancelRequest{
+		OrderNo: ctx.Param("no"), IfVersion: v, Reason: body.Reason, Cause: cause(ctx),
+	})
 	switch {
 	case errors.Is(err, order.ErrVersion):
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}

@@ -24,7 +24,8 @@ func (c *console) profileRoutes() []route {
 		{http.MethodGet, "/debug/pprof/", Admin, bounded(pprof.Index)},
 		{http.MethodGet, "/debug/pprof/profile", Admin, exclusive(bounded(pprof.Profile))},
 		{http.MethodGet, "/debug/pprof/trace", Admin, exclusive(bounded(pprof.Trace))},
-		{http.MethodGet, "/debug/pprof/:name", Admin, bounded(pprof.Index)}, // Index serves the profile that its path names
+		// Index serves the profile that the path names.
+		{http.MethodGet, "/debug/pprof/:name", Admin, bounded(pprof.Index)},
 	}
 }
 

@@ -57,10 +57,24 @@ func optional(t time.Time) *time.Time {
 }
 
 func viewRefund(r *order.Refund) refundView {
-	v := refundView{RefundView: orderhttp.RefundViewOf(r), TransactionID: r.TransactionID, OutTradeNo: r.OutTradeNo,
-		Requester: actorView{r.Requester.Type, r.Requester.ID}, ApprovalsNeeded: r.ApprovalsNeeded, Approvals: []approvalView{},
-		DecidedBy: r.DecidedBy, DecidedWhy: r.DecidedWhy, Problem: r.Problem, Replaces: r.Replaces, Generation: r.Generation, Tries: r.Tries,
-		SentAt: optional(r.SentAt), AcceptedAt: optional(r.AcceptedAt), DueAt: optional(r.DueAt), Version: r.Version}
+	v := refundView{
+		RefundView:      orderhttp.RefundViewOf(r),
+		TransactionID:   r.TransactionID,
+		OutTradeNo:      r.OutTradeNo,
+		Requester:       actorView{r.Requester.Type, r.Requester.ID},
+		ApprovalsNeeded: r.ApprovalsNeeded,
+		Approvals:       []approvalView{},
+		DecidedBy:       r.DecidedBy,
+		DecidedWhy:      r.DecidedWhy,
+		Problem:         r.Problem,
+		Replaces:        r.Replaces,
+		Generation:      r.Generation,
+		Tries:           r.Tries,
+		SentAt:          optional(r.SentAt),
+		AcceptedAt:      optional(r.AcceptedAt),
+		DueAt:           optional(r.DueAt),
+		Version:         r.Version,
+	}
 	for _, a := range r.Approvals {
 		v.Approvals = append(v.Approvals, approvalView(a))
 	}
@@ -150,10 +164,13 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 			return err
 		}
 		if r.Version != v {
-			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Text: orderhttp.Text{En: "The refund has changed since it was read.", Zh: "退款单已发生变化。"}}
+			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch,
+				Text: orderhttp.Text{En: "The refund has changed since it was read.", Zh: "退款单已发生变化。"}}
 		}
 	}
-	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Cause: cause(ctx)})
+	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{
+		OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Cause: cause(ctx),
+	})
 	if err != nil {
 		return err
 	}
@@ -181,7 +198,10 @@ func (c *console) askRefund(ctx echo.Context) error {
 // refundsPage shows the refunds that wait for somebody.
 func (c *console) refundsPage(ctx echo.Context) error {
 	var all []order.Refund
-	for _, s := range []order.RefundState{order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld, order.RefundStateOwed, order.RefundStateProcessing} {
+	for _, s := range []order.RefundState{
+		order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld,
+		order.RefundStateOwed, order.RefundStateProcessing,
+	} {
 		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: 50})
 		if err != nil {
 			return err

@@ -75,7 +75,13 @@ func (c *console) putSKU(ctx echo.Context) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	p := stock.Put{SkuID: ctx.Param("id"), Title: body.Title, PriceFen: int64(body.Price.Total), Quantity: body.Quantity, Actor: operator(ctx)}
+	p := stock.Put{
+		SkuID:    ctx.Param("id"),
+		Title:    body.Title,
+		PriceFen: int64(body.Price.Total),
+		Quantity: body.Quantity,
+		Actor:    operator(ctx),
+	}
 	_, err := c.Stock.Find(ctx.Request().Context(), p.SkuID)
 	switch {
 	case err == nil:
@@ -89,7 +95,8 @@ func (c *console) putSKU(ctx echo.Context) error {
 	if err != nil {
 		return stockError(err)
 	}
-	c.Log.Info("sku put", "sku_id", s.SkuID, "by", operator(ctx), "created", created, "price_fen", s.PriceFen, "reason", body.Reason)
+	c.Log.Info("sku put", "sku_id", s.SkuID, "by", operator(ctx), "created", created, "price_fen", s.PriceFen, "reason",
+		body.Reason)
 	ctx.Response().Header().Set("ETag", etag(s.Version))
 	status := http.StatusOK
 	if created {

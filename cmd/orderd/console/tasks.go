@@ -66,7 +66,8 @@ func (c *console) deadTasks(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return ctx.JSON(http.StatusOK, orderhttp.PageOf(tasks, next, func(t *scheduler.Failed) scheduler.Failed { return *t }))
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(tasks, next,
+		func(t *scheduler.Failed) scheduler.Failed { return *t }))
 }
 
 const wantTaskState = "a failed task is dead or failing"
@@ -97,7 +98,8 @@ func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
 
 func noSuchTask() error {
 	return &orderhttp.Failure{Code: orderhttp.CodeNotFound, Text: orderhttp.Text{
-		En: "There is no such failed task: it ended well meanwhile, or somebody discarded it.", Zh: "没有该失败任务：已执行成功，或已被丢弃。"}}
+		En: "There is no such failed task: it ended well meanwhile, or somebody discarded it.",
+		Zh: "没有该失败任务：已执行成功，或已被丢弃。"}}
 }
 
 // actOnTasks acts on all tasks that a filter means. It only counts them unless
@@ -116,12 +118,15 @@ func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	f := scheduler.Filter{Type: body.Type, Cause: body.Cause, FailedBefore: body.FailedBefore, FailedAfter: body.FailedAfter}
+	f := scheduler.Filter{Type: body.Type, Cause: body.Cause, FailedBefore: body.FailedBefore,
+		FailedAfter: body.FailedAfter}
 	var bad []order.FieldError
 	if f.Empty() && !body.All {
-		bad = append(bad, order.FieldError{Pointer: "#/all", Code: "REQUIRED", Detail: `without type, cause and times every task is meant: say so with "all": true`})
+		bad = append(bad, order.FieldError{Pointer: "#/all", Code: "REQUIRED",
+			Detail: `without type, cause and times every task is meant: say so with "all": true`})
 	}
-	if f.State = cmp.Or(body.State, scheduler.StateDead); f.State != scheduler.StateDead && f.State != scheduler.StateFailing {
+	if f.State = cmp.Or(body.State, scheduler.StateDead); f.State != scheduler.StateDead &&
+		f.State != scheduler.StateFailing {
 		bad = append(bad, order.FieldError{Pointer: "#/state", Code: "ENUM", Detail: wantTaskState})
 	}
 	if bad != nil {
@@ -156,7 +161,8 @@ func (c *console) act(ctx echo.Context, what taskAct, f *scheduler.Filter, reaso
 		n, err = c.Failures.Discard(ctx.Request().Context(), *f)
 	}
 	if n > 0 {
-		c.Log.Info(string(what), "by", operator(ctx), "count", n, "type", f.Type, "keys", f.Keys, "state", f.State, "cause", f.Cause,
+		c.Log.Info(string(what), "by", operator(ctx), "count", n, "type", f.Type, "keys", f.Keys, "state", f.State,
+			"cause", f.Cause,
 			"failed_after", f.FailedAfter, "failed_before", f.FailedBefore, "reason", reason)
 	}
 	return n, err

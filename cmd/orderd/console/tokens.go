@@ -211,7 +211,8 @@ func (c *console) createToken(ctx echo.Context) error {
 		return tokenError(err)
 	}
 	c.Log.Info("token created", "name", body.Name, "role", body.Role, "by", operator(ctx), "reason", body.Reason)
-	return ctx.JSON(http.StatusCreated, map[string]string{"name": body.Name, "role": string(body.Role), "token": secret})
+	return ctx.JSON(http.StatusCreated, map[string]string{"name": body.Name, "role": string(body.Role),
+		"token": secret})
 }
 
 func (c *console) revokeToken(ctx echo.Context) error {
@@ -224,7 +225,8 @@ func (c *console) revokeToken(ctx echo.Context) error {
 
 func tokenError(err error) error {
 	invalid := func(pointer string, why error) error {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: pointer, Code: "INVALID", Detail: why.Error()}}}
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
+			Fields: []order.FieldError{{Pointer: pointer, Code: "INVALID", Detail: why.Error()}}}
 	}
 	switch {
 	case errors.Is(err, ErrTokenName):
