@@ -24,9 +24,9 @@ var ErrSchemaBehind = errors.New("database schema is behind this binary: run 'or
 
 // Migration is one step of the schema and whether the database has it.
 type Migration struct {
-	Version int64  `json:"version"`
-	Name    string `json:"name"`
-	Applied bool   `json:"applied"`
+	Version int64  `json:"version"` // from 1, the number at the begin of the file's name
+	Name    string `json:"name"`    // of the file
+	Applied bool   `json:"applied"` // the database has it
 }
 
 // Up applies every missing migration and gives those it applied. Two processes
@@ -78,7 +78,8 @@ func Status(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
 	}
 	all := make([]Migration, 0, len(status))
 	for _, s := range status {
-		all = append(all, Migration{Version: s.Source.Version, Name: s.Source.Path, Applied: s.State == goose.StateApplied})
+		all = append(all, Migration{Version: s.Source.Version, Name: s.Source.Path,
+			Applied: s.State == goose.StateApplied})
 	}
 	return all, nil
 }
@@ -111,7 +112,10 @@ func resumable(ctx context.Context, db *sqldb.DB) (pool *sql.DB, done func(appli
 		return db.Pool(), plain, nil
 	}
 	var version int64
-	_ = db.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM "+goose.DefaultTablename+" WHERE is_applied = 1").Scan(&version) // no such table yet: none
+	// An error is no such table yet: no version.
+	_ = db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version_id), 0)
+FROM `+goose.DefaultTablename+`
+WHERE is_applied = 1`).Scan(&version)
 	if version == 0 {
 		if ours, err := begin(ctx, db); err != nil || !ours {
 			return db.Pool(), plain, err
@@ -134,10 +138,11 @@ func begin(ctx context.Context, db *sqldb.DB) (ours bool, err error) {
 		return false, err
 	}
 	var begun, there int
+	args := append([]any{begunTable, begunTable, begunTable}, sqldb.Args(names)...)
 	err = db.QueryRowContext(ctx, `SELECT COALESCE(SUM(table_name = ?), 0), COALESCE(SUM(table_name <> ?), 0)
 FROM information_schema.tables
 WHERE table_schema = DATABASE()
-  AND table_name IN (?,`+sqldb.In(len(names))+")", append([]any{begunTable, begunTable, begunTable}, sqldb.Args(names)...)...).Scan(&begun, &there)
+  AND table_name IN (?,`+sqldb.In(len(names))+")", args...).Scan(&begun, &there)
 	if err != nil || begun == 0 && there > 0 {
 		return false, err
 	}
@@ -164,6 +169,8 @@ func tableNames() (names []string, err error) {
 	return names, nil
 }
 
+// provider gives goose's runner for the engine. locked says that it changes the
+// schema, and so must keep others out; SQLite's one writer does that by itself.
 func provider(db *sqldb.DB, pool *sql.DB, locked bool) (*goose.Provider, error) {
 	dir, err := fs.Sub(files, "sql")
 	if err != nil {

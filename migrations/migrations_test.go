@@ -79,7 +79,8 @@ func TestKilledHalfWay(t *testing.T) {
 				}
 			}
 			if i == 0 { // what the first migration leaves behind when it is killed
-				statements = append([]string{"CREATE TABLE " + migrations.BegunTable + " (at BIGINT NOT NULL PRIMARY KEY)"}, upOf(t, file)...)
+				statements = append([]string{"CREATE TABLE " + migrations.BegunTable +
+					" (at BIGINT NOT NULL PRIMARY KEY)"}, upOf(t, file)...)
 				k++
 			}
 			for _, statement := range statements[:k] {
@@ -142,7 +143,8 @@ func upOf(t *testing.T, file string) []string {
 func schema(t *testing.T, db *sqldb.DB) string {
 	t.Helper()
 	var b strings.Builder
-	for _, query := range []string{`SELECT CONCAT_WS(' ', table_name, column_name, column_type, is_nullable, IFNULL(column_default, ''))
+	for _, query := range []string{`SELECT CONCAT_WS(' ', table_name, column_name, column_type, is_nullable,
+  IFNULL(column_default, ''))
 FROM information_schema.columns
 WHERE table_schema = DATABASE()
 ORDER BY table_name, column_name`, `SELECT CONCAT_WS(' ', table_name, index_name, seq_in_index, column_name, non_unique)
@@ -178,11 +180,22 @@ VALUES (?, 't', 1, 0, 0, 1, 0, 0)`, id); err != nil {
 // The CHECKs are the second line of defence: without them a wrong statement could sell below zero.
 func TestChecksFire(t *testing.T) {
 	bad := map[string]string{
-		"below zero":    `INSERT INTO skus (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at) VALUES ('x', 't', 1, -1, 0, 1, 0, 0)`,
-		"free":          `INSERT INTO skus (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at) VALUES ('x', 't', 0, 1, 0, 1, 0, 0)`,
-		"deduct adds":   `INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, actor, reason, created_at) VALUES ('o', 'deduct', '', 'x', 1, '', '', 0)`,
-		"return takes":  `INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, actor, reason, created_at) VALUES ('o', 'return', 'close', 'x', -1, '', '', 0)`,
-		"unknown state": `INSERT INTO orders (order_no, customer_id, request_id, request_hash, state, version, total_fen, remark, attach, placed_cause, close_reason, close_tries, created_at, expire_at, updated_at) VALUES ('o', 'c', 'r', 'h', 'lost', 1, 1, '', '', '', '', 0, 0, 0, 0)`,
+		"below zero": `INSERT INTO skus
+  (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at)
+VALUES ('x', 't', 1, -1, 0, 1, 0, 0)`,
+		"free": `INSERT INTO skus
+  (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at)
+VALUES ('x', 't', 0, 1, 0, 1, 0, 0)`,
+		"deduct adds": `INSERT INTO stock_flows
+  (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
+VALUES ('o', 'deduct', '', 'x', 1, '', '', 0)`,
+		"return takes": `INSERT INTO stock_flows
+  (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
+VALUES ('o', 'return', 'close', 'x', -1, '', '', 0)`,
+		"unknown state": `INSERT INTO orders
+  (order_no, customer_id, request_id, request_hash, state, version, total_fen, remark, attach, placed_cause,
+  close_reason, close_tries, created_at, expire_at, updated_at)
+VALUES ('o', 'c', 'r', 'h', 'lost', 1, 1, '', '', '', '', 0, 0, 0, 0)`,
 	}
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		for name, statement := range bad {
@@ -195,7 +208,8 @@ func TestChecksFire(t *testing.T) {
 
 // A wrong DSN must say what is allowed and never show the password.
 func TestBadDSN(t *testing.T) {
-	for _, dsn := range []string{"", "postgres:x", "mysql:", "mysql:u:hunter2@tcp(127.0.0.1:1)/", "mysql:u:hunter2@nonsense"} {
+	for _, dsn := range []string{"", "postgres:x", "mysql:", "mysql:u:hunter2@tcp(127.0.0.1:1)/",
+		"mysql:u:hunter2@nonsense"} {
 		_, err := sqldb.Open(t.Context(), dsn)
 		if !errors.Is(err, sqldb.ErrDSN) {
 			t.Errorf("%q: %v", dsn, err)
@@ -222,9 +236,12 @@ func TestBadDSN(t *testing.T) {
 func TestProgramBeforeSchema5(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		for _, query := range []string{
-			"SELECT customer_id, COUNT(*), MIN(due_at) FROM orders /*! FORCE INDEX (ix_orders_open) */ WHERE customer_id IN ('c') AND due_at > 0 GROUP BY customer_id",
-			"SELECT order_no, state, version, due_at FROM orders WHERE due_at >= 1 AND due_at <= 2 AND (due_at > 1 OR order_no > '') ORDER BY due_at, order_no LIMIT 500",
-			"SELECT state, COUNT(*), SUM(CASE WHEN due_at < 5 THEN 1 ELSE 0 END), MIN(due_at) FROM orders WHERE due_at > 0 GROUP BY state",
+			"SELECT customer_id, COUNT(*), MIN(due_at) FROM orders /*! FORCE INDEX (ix_orders_open) */ WHERE " +
+				"customer_id IN ('c') AND due_at > 0 GROUP BY customer_id",
+			"SELECT order_no, state, version, due_at FROM orders WHERE due_at >= 1 AND due_at <= 2 AND (due_at > 1 " +
+				"OR order_no > '') ORDER BY due_at, order_no LIMIT 500",
+			"SELECT state, COUNT(*), SUM(CASE WHEN due_at < 5 THEN 1 ELSE 0 END), MIN(due_at) FROM orders WHERE " +
+				"due_at > 0 GROUP BY state",
 		} {
 			if err := sqldb.Each(t.Context(), db, query, nil, func(*sql.Rows) error { return nil }); err != nil {
 				t.Errorf("%s: %v", query, err)

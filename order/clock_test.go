@@ -83,3 +83,31 @@ func TestClockComesBack(t *testing.T) {
 		}
 	}
 }
+
+// Two hosts, or two batches of which one waited for the other's lock, do not write in the order in which they looked at
+// their clocks: an event must not be earlier than the one before it.
+func TestTimeOfAnOrderNeverGoesBack(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 9)
+		o, paid := f.PlaceOne(t, "r", "mug", 1), f.PaidOne(t, "p", "mug", 2)
+		f.Prepaid(t, o.OrderNo)
+		slow := f.Restarted(t, func(c *order.Config) {
+			byItself(c)
+			c.Now = func() time.Time { return f.Clock.Now().Add(-time.Second) }
+		})
+		if _, err := slow.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		mustAsk(t, slow, ask(paid.OrderNo, "k", 1))
+		events, err := f.Timeline(t.Context(), o.OrderNo)
+		if err != nil || len(events) != 4 {
+			t.Fatal(events, err)
+		}
+		for i, e := range events[1:] {
+			if e.At.Before(events[i].At) {
+				t.Errorf("%s at %s, %s before it at %s", e.Event, e.At, events[i].Event, events[i].At)
+			}
+		}
+	})
+}

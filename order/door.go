@@ -72,7 +72,7 @@ type ledger struct {
 	returns  []string
 
 	books     *books
-	givebacks []stock.Giveback
+	givebacks []stock.PartialReturn
 	shelf     *stock.Shelf // for orders that late money may revive; nil without
 	lines     map[string][]Item
 }

@@ -93,61 +93,11 @@ func (s *Service) CloseDone(ctx context.Context, orderNo string, proof map[strin
 	return err
 }
 
-// What the tests of verify look at.
-const (
-	DeadRefunds = deadRefunds
-	RefundEnds  = refundEnds
-	SchemaCheck = schemaCheck
-)
-
-// The lists that the tests hold against the world.
-var (
-	Guards      = guards
-	Bounds      = bounds
-	RefundNames = refundNames
-)
-
-// CheckIDs are the ids of all checks.
-func CheckIDs() []string {
-	var ids []string
-	for _, c := range append(append([]check{}, checks...), quietChecks...) {
-		ids = append(ids, c.id)
-	}
-	return ids
-}
-
-// VerifyIn verifies what a transaction sees.
-func (s *Service) VerifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
-	return s.verifyIn(ctx, tx, o)
-}
-
-// NextStep is what a person does about a check.
-func NextStep(check string) string { return nextStep(check) }
-
-// FindGuards gives the unique keys and the CHECK constraints that are there.
-func FindGuards(ctx context.Context, tx *sqldb.Tx) (map[string]string, map[string]bool, error) {
-	keys, err := findGuards(ctx, tx)
-	if err != nil {
-		return nil, nil, err
-	}
-	there, err := findBounds(ctx, tx)
-	return keys, there, err
-}
-
 // Turns counts the customers whose turns are remembered.
 func (s *Service) Turns() int {
 	s.turns.mu.Lock()
 	defer s.turns.mu.Unlock()
 	return len(s.turns.all)
-}
-
-// RepairedChecks are the checks whose rows are repaired.
-func RepairedChecks() []string {
-	var ids []string
-	for _, k := range repairKinds {
-		ids = append(ids, k.check)
-	}
-	return ids
 }
 
 // ExpireAll does what a worker does with a page: it takes the turns, waits for

@@ -421,7 +421,7 @@ func (q *sequence) finish() {
 			q.rt.Fatalf("%s is %s, WeChat has %d payments of it", l.no, o.State, len(l.trades))
 		}
 	}
-	r, err := q.Verify(context.Background(), nil)
+	r, err := q.Audit.Verify(context.Background(), nil)
 	q.must(err)
 	for _, c := range r.Checks {
 		if c.Count > 0 {

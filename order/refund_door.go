@@ -587,7 +587,7 @@ func (l *ledger) moveRefund(e *entry, row *refundEntry, c *change, to RefundStat
 		done.alarms = append(done.alarms, "WeChat Pay cannot pay a refund out: act on the merchant platform, or settle it by hand")
 	case RefundStateSucceeded, RefundStateByHand:
 		if row.now.Restock && len(row.now.Items) > 0 {
-			l.givebacks = append(l.givebacks, stock.Giveback{OrderNo: row.now.OrderNo, Ref: row.now.OutRefundNo, Lines: row.now.Items})
+			l.givebacks = append(l.givebacks, stock.PartialReturn{OrderNo: row.now.OrderNo, Ref: row.now.OutRefundNo, Lines: row.now.Items})
 		}
 	case RefundStateClosed:
 		done.successor = l.succeed(row)

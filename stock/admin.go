@@ -13,18 +13,30 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// Bounds of a SKU.
+// Bounds of a SKU and of a change.
 const (
-	maxTitle    = 127         // characters; WeChat's description has as many
-	maxPriceFen = 100_000_000 // a million yuan for one unit
-	// MaxStock bounds one change of a shelf, so that sums never overflow.
-	MaxStock  = 1_000_000_000
+	// maxTitle is in characters: WeChat Pay's description of an order, which the
+	// title may become, has at most 127.
+	maxTitle = 127
+	// maxPriceFen is a million yuan for one unit: far above any, and low enough that
+	// the total of an order cannot overflow.
+	maxPriceFen = 100_000_000
+	// MaxStock bounds one change of a shelf in units, so that sums never overflow.
+	MaxStock = 1_000_000_000
+	// maxReason is in characters, the width of its column.
 	maxReason = 200
-	maxActor  = 64
-	maxPage   = 500
+	// maxActor is in bytes, within the width of its column.
+	maxActor = 64
+	// maxPage is how many SKUs List gives at most: one answer of a few ten kB.
+	maxPage = 500
+	// unlimitedQuantity as a quantity makes an unlimited SKU.
+	unlimitedQuantity = -1
 )
 
+// skuID is what a SKU may be called: safe in a URL and in a list with commas.
 var skuID = regexp.MustCompile(`^[0-9A-Za-z_.:-]{1,64}$`)
+
+// changeKey is what an idempotency key may be.
 var changeKey = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 
 // InvalidError lists everything that is wrong with a SKU or a change.
@@ -60,7 +72,7 @@ type Put struct {
 	// Quantity is the first stock, −1 for unlimited. It counts only when the
 	// SKU is new: later calls change title and price, stock moves by flows.
 	Quantity *int64
-	Actor    string
+	Actor    string // who does it
 	// IfVersion refuses with ErrSKUVersion unless an existing SKU has this version; 0 for any.
 	IfVersion int64
 }
@@ -83,12 +95,13 @@ func (a *Admin) Put(ctx context.Context, p Put) (sku SKU, created bool, err erro
 	return sku, created, err
 }
 
+// put is Put in its transaction.
 func (a *Admin) put(ctx context.Context, tx *sqldb.Tx, p Put) (created bool, err error) {
 	now := a.now()
 	n, err := tx.Update(ctx, `UPDATE skus
 SET title = ?, price_fen = ?, version = version + 1, updated_at = ?
 WHERE sku_id = ?
-  AND (? = 0 OR version = ?)`, p.Title, p.PriceFen, now.UnixMilli(), p.SkuID, p.IfVersion, p.IfVersion)
+  AND (? = 0 OR version = ?)`, p.Title, p.PriceFen, sqldb.Millis(now), p.SkuID, p.IfVersion, p.IfVersion)
 	if err != nil || n == 1 {
 		return false, err
 	}
@@ -101,11 +114,12 @@ WHERE sku_id = ?
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO skus
   (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0), quantity == -1, now.UnixMilli(), now.UnixMilli())
+VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0), quantity == unlimitedQuantity,
+		sqldb.Millis(now), sqldb.Millis(now))
 	if sqldb.IsDuplicate(err) {
 		return false, sqldb.ErrLostRace // somebody created it just now: change that one
 	}
-	if err != nil || quantity == -1 {
+	if err != nil || quantity == unlimitedQuantity {
 		return true, err
 	}
 	return true, insertOperatorFlow(ctx, tx, flow{kind: KindInitial, skuID: p.SkuID, delta: quantity}, p.Actor, "", now)
@@ -122,7 +136,7 @@ func (p *Put) validate() error {
 	if p.PriceFen < 1 || p.PriceFen > maxPriceFen {
 		bad = append(bad, fmt.Sprintf("price_fen must be 1 to %d", maxPriceFen))
 	}
-	if p.Quantity != nil && (*p.Quantity < -1 || *p.Quantity > MaxStock) {
+	if p.Quantity != nil && (*p.Quantity < unlimitedQuantity || *p.Quantity > MaxStock) {
 		bad = append(bad, fmt.Sprintf("quantity must be 0 to %d, or -1 for unlimited", MaxStock))
 	}
 	if len(p.Actor) > maxActor {
@@ -134,10 +148,11 @@ func (p *Put) validate() error {
 	return nil
 }
 
+// insertOperatorFlow writes a flow of an operator, with who and why.
 func insertOperatorFlow(ctx context.Context, tx *sqldb.Tx, f flow, actor, reason string, at time.Time) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
-VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, actor, reason, at.UnixMilli())
+VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, actor, reason, sqldb.Millis(at))
 	if sqldb.IsDuplicate(err) {
 		return sqldb.ErrLostRace // the same key came in meanwhile: the next run finds it
 	}
@@ -151,19 +166,19 @@ type Change struct {
 	// ExpectedAvailable refuses with *ChangedError unless the shelf holds this; nil for any.
 	ExpectedAvailable *int64
 	Key               string // idempotency key, 1–64 of [0-9A-Za-z_-]
-	Actor             string
+	Actor             string // who does it, up to 64 bytes
 	Reason            string // 1–200 characters
 }
 
 // Changed is the result of a change. Before and After are not known for a
 // replay: the shelf has moved on since, and the flow alone is the record.
 type Changed struct {
-	SKU      SKU
-	FlowNo   string
-	Delta    int64
-	Before   *int64
-	After    *int64
-	Replayed bool
+	SKU      SKU    // as it is now
+	FlowNo   string // KIND:KEY, names the flow
+	Delta    int64  // units
+	Before   *int64 // units on the shelf before the change
+	After    *int64 // and after it
+	Replayed bool   // the same change was made before under this key, and not again
 }
 
 // Replenish puts more of a SKU on the shelf, once per key. Errors:
@@ -184,6 +199,7 @@ func (a *Admin) Adjust(ctx context.Context, c Change) (Changed, error) {
 	return a.change(ctx, KindAdjust, c)
 }
 
+// change makes one change of a shelf, once per kind and key.
 func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error) {
 	if err := c.validate(); err != nil {
 		return Changed{}, err
@@ -210,6 +226,7 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 	return done, err
 }
 
+// lockSKU reads a SKU and locks it until the transaction ends.
 func lockSKU(ctx context.Context, tx *sqldb.Tx, id string) (SKU, error) {
 	sku, err := scanSKU(tx.QueryRowContext(ctx, `SELECT `+skuColumns+`
 FROM skus
@@ -234,7 +251,7 @@ func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change, sku
 	n, err := tx.Update(ctx, `UPDATE skus
 SET available = available + ?, updated_at = ?
 WHERE sku_id = ?
-  AND available = ?`, c.Delta, a.now().UnixMilli(), c.SkuID, sku.Available)
+  AND available = ?`, c.Delta, sqldb.Millis(a.now()), c.SkuID, sku.Available)
 	if err != nil {
 		return err
 	}
@@ -243,9 +260,11 @@ WHERE sku_id = ?
 	}
 	before, after := sku.Available, sku.Available+c.Delta
 	done.Before, done.After = &before, &after
-	return insertOperatorFlow(ctx, tx, flow{kind: kind, ref: c.Key, skuID: c.SkuID, delta: c.Delta}, c.Actor, c.Reason, a.now())
+	return insertOperatorFlow(ctx, tx, flow{kind: kind, ref: c.Key, skuID: c.SkuID, delta: c.Delta}, c.Actor,
+		c.Reason, a.now())
 }
 
+// replayed reports that this very change was made before.
 func replayed(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change) (bool, error) {
 	var delta int64
 	err := tx.QueryRowContext(ctx, `SELECT delta
@@ -288,13 +307,14 @@ func (c *Change) validate() error {
 	return nil
 }
 
+// skuColumns are the columns that scanSKU reads.
 const skuColumns = `sku_id, title, price_fen, available, unlimited, version, created_at, updated_at`
 
 func scanSKU(row interface{ Scan(...any) error }) (SKU, error) {
 	var s SKU
 	var created, updated int64
 	err := row.Scan(&s.SkuID, &s.Title, &s.PriceFen, &s.Available, &s.Unlimited, &s.Version, &created, &updated)
-	s.CreatedAt, s.UpdatedAt = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
+	s.CreatedAt, s.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(updated)
 	return s, err
 }
 

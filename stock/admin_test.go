@@ -13,7 +13,8 @@ import (
 	"orderd/stock"
 )
 
-// dtm's bug (peers 26) at the operators' counter: a double click on a change that uses up what it expected must not be told that the shelf has changed.
+// dtm's bug (peers 26) at the operators' counter: a double click on a change that uses up what it expected must not
+// be told that the shelf has changed.
 func TestConcurrentRepeatsOfAnAdjustAreAllAnsweredDone(t *testing.T) {
 	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "exp", 5)
@@ -49,7 +50,8 @@ func TestConcurrentRepeatsOfAnAdjustAreAllAnsweredDone(t *testing.T) {
 	})
 }
 
-// A replay that is told to the operator as a new change, or a key that is shared between SKUs and kinds, would make counts wrong.
+// A replay that is told to the operator as a new change, or a key that is shared between SKUs and kinds, would make
+// counts wrong.
 func TestKeysBelongToOneKindAndSKU(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "a", 1)
@@ -57,10 +59,12 @@ func TestKeysBelongToOneKindAndSKU(t *testing.T) {
 		a := admin(db)
 		c := stock.Change{SkuID: "a", Delta: 4, Key: "k", Actor: "op", Reason: "PO-7"}
 		done, err := a.Replenish(t.Context(), c)
-		if err != nil || done.Replayed || done.Before == nil || *done.Before != 1 || done.After == nil || *done.After != 5 || done.SKU.Available != 5 {
+		if err != nil || done.Replayed || done.Before == nil || *done.Before != 1 || done.After == nil ||
+			*done.After != 5 || done.SKU.Available != 5 {
 			t.Fatalf("%+v %v", done, err)
 		}
-		if done, err = a.Replenish(t.Context(), c); err != nil || !done.Replayed || done.Delta != 4 || done.SKU.Available != 5 {
+		if done, err = a.Replenish(t.Context(), c); err != nil || !done.Replayed || done.Delta != 4 ||
+			done.SKU.Available != 5 {
 			t.Fatalf("replay: %+v %v", done, err)
 		}
 		if done, err = a.Adjust(t.Context(), c); err != nil || done.Replayed || done.SKU.Available != 9 {
@@ -89,7 +93,8 @@ func TestAdjustWhileSelling(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
-				_, err := admin(db).Adjust(t.Context(), stock.Change{SkuID: "mug", Delta: -1, Key: fmt.Sprint("k", i), Reason: "broken"})
+				_, err := admin(db).Adjust(t.Context(), stock.Change{SkuID: "mug", Delta: -1, Key: fmt.Sprint("k", i),
+					Reason: "broken"})
 				if err == nil {
 					out.Add(1)
 				} else if !errors.As(err, new(*stock.BelowZeroError)) {
@@ -113,7 +118,8 @@ func TestConcurrentPutsCreateOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 16 {
 			wg.Go(func() {
-				_, fresh, err := admin(db).Put(t.Context(), stock.Put{SkuID: "mug", Title: "Mug", PriceFen: 100, Quantity: &five, Actor: "op"})
+				_, fresh, err := admin(db).Put(t.Context(),
+					stock.Put{SkuID: "mug", Title: "Mug", PriceFen: 100, Quantity: &five, Actor: "op"})
 				if err != nil {
 					t.Error(err)
 				}
@@ -148,10 +154,11 @@ func TestBadInputIsRefusedWithEveryReason(t *testing.T) {
 			want int
 		}{
 			"everything": {stock.Put{SkuID: "a b", Quantity: &below}, 4},
-			"long":       {stock.Put{SkuID: strings.Repeat("x", 65), Title: strings.Repeat("杯", 128), PriceFen: 1 << 40, Quantity: &above, Actor: strings.Repeat("a", 65)}, 5},
-			"bad bytes":  {stock.Put{SkuID: "mug\xff", Title: "\xb1\xad", PriceFen: 1}, 2},
-			"newline":    {stock.Put{SkuID: "mug\n", Title: "x", PriceFen: 1}, 1},
-			"no id":      {stock.Put{Title: "x", PriceFen: 1}, 1},
+			"long": {stock.Put{SkuID: strings.Repeat("x", 65), Title: strings.Repeat("杯", 128),
+				PriceFen: 1 << 40, Quantity: &above, Actor: strings.Repeat("a", 65)}, 5},
+			"bad bytes": {stock.Put{SkuID: "mug\xff", Title: "\xb1\xad", PriceFen: 1}, 2},
+			"newline":   {stock.Put{SkuID: "mug\n", Title: "x", PriceFen: 1}, 1},
+			"no id":     {stock.Put{Title: "x", PriceFen: 1}, 1},
 		} {
 			_, _, err := a.Put(t.Context(), c.put)
 			wantProblems("put, "+name, c.want, err)
@@ -160,14 +167,18 @@ func TestBadInputIsRefusedWithEveryReason(t *testing.T) {
 		wantProblems("replenish nothing", 1, err)
 		_, err = a.Replenish(t.Context(), stock.Change{SkuID: "mug", Delta: -1, Key: "k", Reason: "x"})
 		wantProblems("replenish less", 1, err)
-		_, err = a.Adjust(t.Context(), stock.Change{SkuID: "a b", Delta: stock.MaxStock + 1, Key: strings.Repeat("k", 65), Actor: strings.Repeat("a", 65), Reason: strings.Repeat("因", 201)})
+		_, err = a.Adjust(t.Context(), stock.Change{SkuID: "a b", Delta: stock.MaxStock + 1,
+			Key: strings.Repeat("k", 65), Actor: strings.Repeat("a", 65), Reason: strings.Repeat("因", 201)})
 		wantProblems("adjust, everything", 5, err)
 
-		full := stock.Put{SkuID: strings.Repeat("x", 64), Title: strings.Repeat("🍵", 127), PriceFen: 100, Actor: strings.Repeat("a", 64)}
-		if s, created, err := a.Put(t.Context(), full); err != nil || !created || s.Title != full.Title || s.Available != 0 {
+		full := stock.Put{SkuID: strings.Repeat("x", 64), Title: strings.Repeat("🍵", 127), PriceFen: 100,
+			Actor: strings.Repeat("a", 64)}
+		if s, created, err := a.Put(t.Context(), full); err != nil || !created || s.Title != full.Title ||
+			s.Available != 0 {
 			t.Errorf("the longest that is allowed: %+v %v", s, err)
 		}
-		c := stock.Change{SkuID: full.SkuID, Delta: stock.MaxStock, Key: strings.Repeat("k", 64), Actor: full.Actor, Reason: strings.Repeat("因", 200)}
+		c := stock.Change{SkuID: full.SkuID, Delta: stock.MaxStock, Key: strings.Repeat("k", 64), Actor: full.Actor,
+			Reason: strings.Repeat("因", 200)}
 		if _, err := a.Replenish(t.Context(), c); err != nil {
 			t.Error("the longest that is allowed:", err)
 		}

@@ -1,5 +1,10 @@
 // Package stock is the ledger of stock: how much of each SKU is on the shelf,
-// and one row for every unit that ever came in or went out.
+// and one row, a flow, for every change of that number.
+//
+//   - Shelf takes stock for a batch of new orders (shelf.go).
+//   - ReturnAll and ReturnLines put it back (return.go).
+//   - Admin is the operators' side: SKUs and what comes in (admin.go, import.go).
+//   - Recount sets a counter right that was moved by hand (recount.go).
 //
 // It owns the tables skus and stock_flows. It does not own orders: it is told
 // an order number and lines, inside the caller's transaction, and makes sure

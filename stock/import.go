@@ -18,9 +18,13 @@ import (
 
 // Bounds of an import.
 const (
-	maxImport   = 64 << 20 // bytes of a file
-	importLines = 500      // lines per transaction
-	maxProblems = 1000     // lines that are reported before we stop counting
+	// maxImport is in bytes of a file, which is read into memory: about a million lines.
+	maxImport = 64 << 20
+	// importLines is how many lines one transaction applies: few enough to be done
+	// within the time that InTx has on a database a few milliseconds away.
+	importLines = 500
+	// maxProblems is how many bad lines are reported before the reading stops.
+	maxProblems = 1000
 )
 
 // Mode says what the quantity of an existing SKU means in an import.
@@ -37,15 +41,15 @@ const (
 // ImportOptions shape an import.
 type ImportOptions struct {
 	Mode     Mode
-	DryRun   bool // validate only
-	Actor    string
-	Progress func(done, total int) // may be nil
+	DryRun   bool                  // validate only
+	Actor    string                // who imports
+	Progress func(done, total int) // called after every transaction, in lines; may be nil
 }
 
 // ImportReport says what an import did.
 type ImportReport struct {
-	Lines    int      `json:"lines"`
-	Created  int      `json:"created"`
+	Lines    int      `json:"lines"`    // of the file, without its header
+	Created  int      `json:"created"`  // new SKUs
 	Updated  int      `json:"updated"`  // existing SKUs: title, price, stock
 	Repeated int      `json:"repeated"` // lines that this very file had applied before
 	Problems []string `json:"problems"` // "line 7: …"; nothing is written when there is one
@@ -54,6 +58,7 @@ type ImportReport struct {
 // ErrImport: the file has bad lines; they are in the report.
 var ErrImport = errors.New("nothing imported, the file has problems")
 
+// importLine is a line of the file, whose first has the number 1.
 type importLine struct {
 	Put
 	line int
@@ -118,7 +123,9 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 // importBatch applies lines in one transaction. It reads and inserts by the
 // set, so that a database a few milliseconds away still does 500 lines within
 // the time that InTx has.
-func (a *Admin) importBatch(ctx context.Context, tx *sqldb.Tx, batch []importLine, o ImportOptions, ref string) (part ImportReport, err error) {
+func (a *Admin) importBatch(
+	ctx context.Context, tx *sqldb.Tx, batch []importLine, o ImportOptions, ref string,
+) (part ImportReport, err error) {
 	kind := KindReplenish
 	if o.Mode == ModeSet {
 		kind = KindAdjust
@@ -131,7 +138,7 @@ func (a *Admin) importBatch(ctx context.Context, tx *sqldb.Tx, batch []importLin
 	if err != nil {
 		return part, err
 	}
-	at := a.now().UnixMilli()
+	at := sqldb.Millis(a.now())
 	var fresh, flows []any
 	for _, l := range batch {
 		if before[l.SkuID] {
@@ -143,7 +150,7 @@ func (a *Admin) importBatch(ctx context.Context, tx *sqldb.Tx, batch []importLin
 		switch {
 		case !exists:
 			part.Created++
-			unlimited := *l.Quantity == -1
+			unlimited := *l.Quantity == unlimitedQuantity
 			fresh = append(fresh, l.SkuID, l.Title, l.PriceFen, max(*l.Quantity, 0), unlimited, 1, at, at)
 			if !unlimited {
 				flows = append(flows, "", string(KindInitial), "", l.SkuID, *l.Quantity, o.Actor, "import", at)
@@ -157,16 +164,17 @@ func (a *Admin) importBatch(ctx context.Context, tx *sqldb.Tx, batch []importLin
 				return part, fmt.Errorf("line %d: %w", l.line, err)
 			}
 		}
-		// A line that moved nothing leaves a flow of nothing, so that it is known too.
+		// A line that moved nothing leaves a flow of 0 units, so that a repeat knows it too.
 		flows = append(flows, "", string(kind), ref, l.SkuID, delta, o.Actor, "import", at)
 	}
+	const cols = 8 // of both tables, as named below
 	err = tx.InsertRows(ctx, `INSERT INTO skus
   (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at)
-VALUES`, 8, fresh)
+VALUES`, cols, fresh)
 	if err == nil {
 		err = tx.InsertRows(ctx, `INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
-VALUES`, 8, flows)
+VALUES`, cols, flows)
 	}
 	if sqldb.IsDuplicate(err) {
 		err = sqldb.ErrLostRace // a neighbour was faster: the next run finds what it wrote
@@ -174,6 +182,7 @@ VALUES`, 8, flows)
 	return part, err
 }
 
+// updateSKU applies a line to a SKU that exists and was read as sku.
 func updateSKU(ctx context.Context, tx *sqldb.Tx, l importLine, sku SKU, delta, at int64) error {
 	n, err := tx.Update(ctx, `UPDATE skus
 SET title = ?, price_fen = ?, available = available + ?, version = version + 1, updated_at = ?
@@ -187,7 +196,7 @@ WHERE sku_id = ?
 
 // conflict says why the line cannot be applied to the SKU that exists, "" when it can.
 func (l importLine) conflict(sku SKU) string {
-	if sku.Unlimited == (*l.Quantity == -1) {
+	if sku.Unlimited == (*l.Quantity == unlimitedQuantity) {
 		return ""
 	}
 	return "SKU " + l.SkuID + " cannot change between limited and unlimited"
@@ -227,7 +236,9 @@ FOR UPDATE`, sqldb.Args(idsOf(batch))...)
 }
 
 // appliedBefore names the SKUs of the batch whose line has left its flow.
-func appliedBefore(ctx context.Context, tx *sqldb.Tx, batch []importLine, kind Kind, ref string) (map[string]bool, error) {
+func appliedBefore(
+	ctx context.Context, tx *sqldb.Tx, batch []importLine, kind Kind, ref string,
+) (map[string]bool, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT sku_id
 FROM stock_flows
 WHERE order_no = ''
@@ -249,6 +260,7 @@ WHERE order_no = ''
 	return before, rows.Err()
 }
 
+// idsOf gives the SKUs of lines.
 func idsOf(batch []importLine) []string {
 	ids := make([]string, len(batch))
 	for i, l := range batch {
@@ -277,6 +289,7 @@ func (a *Admin) conflicts(ctx context.Context, lines []importLine) (problems []s
 	return problems, nil
 }
 
+// importColumns are the columns of the file, in the order in which Export has them.
 var importColumns = []string{"sku_id", "title", "price_fen", "quantity"}
 
 // parseImport reads all lines and lists everything that is wrong.
@@ -325,7 +338,8 @@ func parseHeader(r *csv.Reader) (column map[string]int, problems []string) {
 	for i, name := range header {
 		name = strings.TrimSpace(name)
 		if _, twice := column[name]; twice || !slices.Contains(importColumns, name) {
-			problems = append(problems, fmt.Sprintf("line 1: column %q is unknown or there twice; want %s", name, strings.Join(importColumns, ",")))
+			problems = append(problems, fmt.Sprintf("line 1: column %q is unknown or there twice; want %s", name,
+				strings.Join(importColumns, ",")))
 		}
 		column[name] = i
 	}
@@ -337,6 +351,7 @@ func parseHeader(r *csv.Reader) (column map[string]int, problems []string) {
 	return column, problems
 }
 
+// parseImportLine reads one line and tells what is wrong with it.
 func parseImportLine(record []string, column map[string]int, line int) (importLine, []string) {
 	l := importLine{line: line}
 	if len(record) != len(column) {
@@ -377,9 +392,10 @@ func (a *Admin) Export(ctx context.Context, w io.Writer) error {
 		for _, s := range page {
 			quantity := s.Available
 			if s.Unlimited {
-				quantity = -1
+				quantity = unlimitedQuantity
 			}
-			if err := out.Write([]string{s.SkuID, s.Title, strconv.FormatInt(s.PriceFen, 10), strconv.FormatInt(quantity, 10)}); err != nil {
+			if err := out.Write([]string{s.SkuID, s.Title, strconv.FormatInt(s.PriceFen, 10),
+				strconv.FormatInt(quantity, 10)}); err != nil {
 				return err
 			}
 			cursor = s.SkuID

@@ -45,15 +45,17 @@ func TestImportNamesEveryBadLine(t *testing.T) {
 		"quote that never ends":    {header + "ok,\"Title,1,1\nok2,Title,1,1\n", []string{"line 2: "}},
 		"two short lines":          {header + "a\nb\n", []string{"line 2: ", "line 3: "}},
 		"a line too wide":          {header + "a,Title,1,1,1\n", []string{"line 2: "}},
-		"numbers":                  {header + "a,A,1e2,1\nb,B,1.5,1\nc,C,\"1,000\",1\nd,D,,1\ne,E,1,99999999999999999999\n", []string{"line 2: ", "line 3: ", "line 4: ", "line 5: ", "line 6: "}},
-		"both numbers":             {header + "a,A,x,y\n", []string{"line 2: quantity", "line 2: price_fen"}},
-		"bounds":                   {header + "a,A,0,1\nb,B,1,-2\nc,C,1,1000000001\nd,,1,1\n" + strings.Repeat("x", 65) + ",X,1,1\n", []string{"line 2: ", "line 3: ", "line 4: ", "line 5: ", "line 6: "}},
-		"GBK":                      {header + "a,\xb1\xad\xd7\xd3,1,1\n", []string{"line 2: "}},
-		"the same SKU":             {header + "a,A,1,1\nA,A,1,1\na,A,1,1\n", []string{"line 4: SKU a is on line 2"}},
-		"a title on two lines":     {header + "a,\"A\nA\",1,1\nb d,B,1,1\n", []string{"line 4: "}},
-		"column twice":             {"sku_id,title,price_fen,quantity,title\na,A,1,1,A\n", []string{"line 1: "}},
-		"column unknown":           {"sku_id,title,price_fen,menge\na,A,1,1\n", []string{"line 1: ", "line 1: "}},
-		"bad header":               {"sku\"_id,title\n", []string{"line 1: "}},
+		"numbers": {header + "a,A,1e2,1\nb,B,1.5,1\nc,C,\"1,000\",1\nd,D,,1\ne,E,1,99999999999999999999\n",
+			[]string{"line 2: ", "line 3: ", "line 4: ", "line 5: ", "line 6: "}},
+		"both numbers": {header + "a,A,x,y\n", []string{"line 2: quantity", "line 2: price_fen"}},
+		"bounds": {header + "a,A,0,1\nb,B,1,-2\nc,C,1,1000000001\nd,,1,1\n" + strings.Repeat("x", 65) + ",X,1,1\n",
+			[]string{"line 2: ", "line 3: ", "line 4: ", "line 5: ", "line 6: "}},
+		"GBK":                  {header + "a,\xb1\xad\xd7\xd3,1,1\n", []string{"line 2: "}},
+		"the same SKU":         {header + "a,A,1,1\nA,A,1,1\na,A,1,1\n", []string{"line 4: SKU a is on line 2"}},
+		"a title on two lines": {header + "a,\"A\nA\",1,1\nb d,B,1,1\n", []string{"line 4: "}},
+		"column twice":         {"sku_id,title,price_fen,quantity,title\na,A,1,1,A\n", []string{"line 1: "}},
+		"column unknown":       {"sku_id,title,price_fen,menge\na,A,1,1\n", []string{"line 1: ", "line 1: "}},
+		"bad header":           {"sku\"_id,title\n", []string{"line 1: "}},
 	} {
 		r, err := importText(t.Context(), db, c.text, stock.ImportOptions{})
 		ok := errors.Is(err, stock.ErrImport) && len(r.Problems) == len(c.want)
@@ -67,7 +69,8 @@ func TestImportNamesEveryBadLine(t *testing.T) {
 	if skus, err := admin(db).List(t.Context(), "", 10); err != nil || len(skus) != 0 {
 		t.Fatal("a bad file wrote something", skus, err)
 	}
-	if _, err := importText(t.Context(), db, stockedFile(1, 1), stock.ImportOptions{Mode: "replace"}); !errors.As(err, new(*stock.InvalidError)) {
+	_, err := importText(t.Context(), db, stockedFile(1, 1), stock.ImportOptions{Mode: "replace"})
+	if !errors.As(err, new(*stock.InvalidError)) {
 		t.Error("an unknown mode:", err)
 	}
 }
@@ -104,14 +107,16 @@ func TestImportResumedAfterACrashMovesStockOnce(t *testing.T) {
 	})
 }
 
-// Two operators who import the same file at the same time must move its stock once, and neither must see a database error.
+// Two operators who import the same file at the same time must move its stock once, and neither must see a database
+// error.
 func TestConcurrentImportsOfOneFile(t *testing.T) {
 	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		together := func(file string, mode stock.Mode) {
 			var wg sync.WaitGroup
 			for range 4 {
 				wg.Go(func() {
-					if _, err := importText(t.Context(), db, file, stock.ImportOptions{Mode: mode, Actor: "op"}); err != nil {
+					if _, err := importText(t.Context(), db, file,
+						stock.ImportOptions{Mode: mode, Actor: "op"}); err != nil {
 						t.Error(mode, err)
 					}
 				})
@@ -136,7 +141,8 @@ func TestConcurrentImportsOfOneFile(t *testing.T) {
 	})
 }
 
-// A line that cannot be applied to the SKU that exists must stop the file before its first line is written, and a dry run must say so too.
+// A line that cannot be applied to the SKU that exists must stop the file before its first line is written, and a dry
+// run must say so too.
 func TestImportCannotChangeLimitedToUnlimited(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 5)
@@ -144,14 +150,16 @@ func TestImportCannotChangeLimitedToUnlimited(t *testing.T) {
 		file := stockedFile(600, 5) + "mug,Mug,100,-1\nebook,E-book,100,3\n"
 		for _, dry := range []bool{true, false} {
 			r, err := importText(t.Context(), db, file, stock.ImportOptions{DryRun: dry})
-			if !errors.Is(err, stock.ErrImport) || len(r.Problems) != 2 || !strings.HasPrefix(r.Problems[0], "line 602: ") || !strings.HasPrefix(r.Problems[1], "line 603: ") {
+			if !errors.Is(err, stock.ErrImport) || len(r.Problems) != 2 ||
+				!strings.HasPrefix(r.Problems[0], "line 602: ") || !strings.HasPrefix(r.Problems[1], "line 603: ") {
 				t.Fatalf("dry %v: %v %q", dry, err, r.Problems)
 			}
 		}
 		if skus, err := admin(db).List(t.Context(), "", 10); err != nil || len(skus) != 2 {
 			t.Fatal("the lines before it were written", len(skus), err)
 		}
-		if _, err := importText(t.Context(), db, header+"mug,Blue mug,200,9\nebook,E-book,200,-1\n", stock.ImportOptions{}); err != nil {
+		if _, err := importText(t.Context(), db, header+"mug,Blue mug,200,9\nebook,E-book,200,-1\n",
+			stock.ImportOptions{}); err != nil {
 			t.Fatal("the same kind of stock:", err)
 		}
 		s, err := admin(db).Find(t.Context(), "ebook")
@@ -180,7 +188,8 @@ func TestExportImportsAsItWas(t *testing.T) {
 		a := admin(db)
 		for i, title := range []string{`plain`, `comma, "quoted"`, "two\nlines", "杯子 🍵", `-1`} {
 			n := int64(i - 1)
-			if _, _, err := a.Put(t.Context(), stock.Put{SkuID: fmt.Sprint("s", i), Title: title, PriceFen: int64(i + 1), Quantity: &n}); err != nil {
+			if _, _, err := a.Put(t.Context(), stock.Put{SkuID: fmt.Sprint("s", i), Title: title,
+				PriceFen: int64(i + 1), Quantity: &n}); err != nil {
 				t.Fatal(err)
 			}
 		}

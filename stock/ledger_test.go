@@ -22,7 +22,8 @@ func placeOrder(t testing.TB, db *sqldb.DB, no string) {
 	t.Helper()
 	err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO orders
-  (order_no, customer_id, request_id, request_hash, state, version, total_fen, remark, attach, placed_cause, close_reason, close_tries, created_at, expire_at, updated_at)
+  (order_no, customer_id, request_id, request_hash, state, version, total_fen, remark, attach, placed_cause,
+  close_reason, close_tries, created_at, expire_at, updated_at)
 VALUES (?, 'c', ?, '', 'pending', 1, 1, '', '', '', '', 0, 0, 0, 0)`, no, no)
 		return err
 	})
@@ -42,7 +43,8 @@ FOR UPDATE`, no).Scan(&no)
 // flows counts the flows of an order, of any kind.
 func flows(t testing.TB, db *sqldb.DB, no string) (n int) {
 	t.Helper()
-	if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM stock_flows WHERE order_no = ?`, no).Scan(&n); err != nil {
+	if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM stock_flows WHERE order_no = ?`,
+		no).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -79,7 +81,8 @@ func TestHotSKUSellsExactlyItsStock(t *testing.T) {
 	})
 }
 
-// The lost update of Vendure, Medusa and nopCommerce (peers 7): what was read before must not be written over what a neighbour did since.
+// The lost update of Vendure, Medusa and nopCommerce (peers 7): what was read before must not be written over what a
+// neighbour did since.
 func TestStaleShelfIsRefused(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 10)
@@ -114,13 +117,15 @@ func TestStaleShelfIsRefused(t *testing.T) {
 	})
 }
 
-// newbee's bug (peers 6): an order for 2 of A and 9 of B went through although B had 5, because only the first count was looked at.
+// newbee's bug (peers 6): an order for 2 of A and 9 of B went through although B had 5, because only the first count
+// was looked at.
 func TestShortSecondLineMovesNothing(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "a", 5)
 		put(t, db, "b", 5)
 		short, err := deduct(db, "o1", line("a", 2), line("b", 9))
-		if err != nil || len(short) != 1 || short[0] != (stock.Short{Index: 1, SkuID: "b", Requested: 9, Available: 5}) {
+		if err != nil || len(short) != 1 || short[0] != (stock.Short{Index: 1, SkuID: "b", Requested: 9,
+			Available: 5}) {
 			t.Fatalf("%+v %v", short, err)
 		}
 		short, err = deduct(db, "o1", line("a", 6), line("ghost", 1), line("b", 9))
@@ -176,7 +181,8 @@ func TestBatchIsDecidedInOrderOfArrival(t *testing.T) {
 	})
 }
 
-// RuoYi's deadlock (peers 18) where it is likeliest: both carts lock the last units and are larger than one chunk of the decrement.
+// RuoYi's deadlock (peers 18) where it is likeliest: both carts lock the last units and are larger than one chunk of
+// the decrement.
 func TestOppositeLargeCartsOnTightStock(t *testing.T) {
 	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		const skus, carts = 70, 8
@@ -231,7 +237,8 @@ func TestOnlyPositiveQuantitiesMove(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range []int64{0, -1} {
-			if answer, err := giveBack(db, "o1", "R", line("mug", n)); !errors.Is(answer, stock.ErrReturnExceeds) || err != nil {
+			if answer, err := giveBack(db, "o1", "R", line("mug", n)); !errors.Is(answer, stock.ErrReturnExceeds) ||
+				err != nil {
 				t.Errorf("%d came back: %v %v", n, answer, err)
 			}
 		}
@@ -250,7 +257,8 @@ func TestUnlimitedIsNeverShort(t *testing.T) {
 		if short, err := deduct(db, "o1", line("ebook", 1_000_000), line("mug", 1)); short != nil || err != nil {
 			t.Fatal(short, err)
 		}
-		if short, err := deduct(db, "o2", line("ebook", 1), line("mug", 1)); len(short) != 1 || short[0].SkuID != "mug" || err != nil {
+		if short, err := deduct(db, "o2", line("ebook", 1), line("mug", 1)); len(short) != 1 ||
+			short[0].SkuID != "mug" || err != nil {
 			t.Fatal(short, err)
 		}
 		if flows(t, db, "o1") != 2 || flows(t, db, "o2") != 0 {
@@ -263,7 +271,8 @@ func TestUnlimitedIsNeverShort(t *testing.T) {
 		if err != nil || !s.Unlimited || s.Available != 0 || left(t, db, "mug") != 1 {
 			t.Fatalf("%+v %v", s, err)
 		}
-		if answer, err := giveBack(db, "o1", "R", line("ebook", 1)); !errors.Is(answer, stock.ErrReturnExceeds) || err != nil {
+		if answer, err := giveBack(db, "o1", "R", line("ebook", 1)); !errors.Is(answer, stock.ErrReturnExceeds) ||
+			err != nil {
 			t.Fatal("an unlimited SKU came back twice:", answer, err)
 		}
 	})
@@ -294,7 +303,8 @@ func returnAll(db *sqldb.DB, no string, lock bool) error {
 	})
 }
 
-// The double returns of mall, mall4j, Magento and WooCommerce (peers 3, 4, 43): cancel, timeout and callback together return once.
+// The double returns of mall, mall4j, Magento and WooCommerce (peers 3, 4, 43): cancel, timeout and callback together
+// return once.
 func TestConcurrentReturnsReturnOnce(t *testing.T) {
 	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 5)
@@ -315,13 +325,15 @@ func TestConcurrentReturnsReturnOnce(t *testing.T) {
 		}
 		wg.Wait()
 		if left(t, db, "mug") != 3 || flows(t, db, "o1") != 2 {
-			t.Fatalf("%d on the shelf, want 3; %d flows, want a deduct and a return", left(t, db, "mug"), flows(t, db, "o1"))
+			t.Fatalf("%d on the shelf, want 3; %d flows, want a deduct and a return", left(t, db, "mug"),
+				flows(t, db, "o1"))
 		}
 		conserved(t, db)
 	})
 }
 
-// The seed's rule that returns add up to no more than was deducted, with all of them at once and one ref among them twice.
+// The seed's rule that returns add up to no more than was deducted, with all of them at once and one ref among them
+// twice.
 func TestConcurrentPartialReturnsStopAtTheDeducted(t *testing.T) {
 	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 10)
@@ -338,7 +350,9 @@ func TestConcurrentPartialReturnsStopAtTheDeducted(t *testing.T) {
 					if err := lockOrder(ctx, tx, "o1"); err != nil {
 						return err
 					}
-					answers, err := stock.ReturnLines(ctx, tx, []stock.Giveback{{OrderNo: "o1", Ref: fmt.Sprint("R", i), Lines: []stock.Line{line("mug", 1)}}}, time.Now())
+					answers, err := stock.ReturnLines(ctx, tx,
+						[]stock.PartialReturn{{OrderNo: "o1", Ref: fmt.Sprint("R", i),
+							Lines: []stock.Line{line("mug", 1)}}}, time.Now())
 					if err == nil {
 						answer = answers[0]
 					}
@@ -362,8 +376,9 @@ func TestConcurrentPartialReturnsStopAtTheDeducted(t *testing.T) {
 	})
 }
 
-// A refund of several lines must come back whole or not at all, and a batch must see what its own earlier members returned.
-func TestGivebackIsAllOrNothing(t *testing.T) {
+// A refund of several lines must come back whole or not at all, and a batch must see what its own earlier members
+// returned.
+func TestPartialReturnIsAllOrNothing(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "a", 2)
 		put(t, db, "b", 2)
@@ -372,7 +387,7 @@ func TestGivebackIsAllOrNothing(t *testing.T) {
 		}
 		var answers []error
 		err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) (err error) {
-			answers, err = stock.ReturnLines(ctx, tx, []stock.Giveback{
+			answers, err = stock.ReturnLines(ctx, tx, []stock.PartialReturn{
 				{OrderNo: "o1", Ref: "R1", Lines: []stock.Line{line("a", 1), line("b", 2)}},
 				{OrderNo: "o1", Ref: "R2", Lines: []stock.Line{line("a", 1), line("a", 1)}},
 				{OrderNo: "o1", Ref: "R2", Lines: []stock.Line{line("a", 1), line("a", 1)}},
@@ -385,7 +400,7 @@ func TestGivebackIsAllOrNothing(t *testing.T) {
 		}
 		for i, refused := range []bool{true, false, false, true} {
 			if errors.Is(answers[i], stock.ErrReturnExceeds) != refused {
-				t.Errorf("giveback %d: %v", i, answers[i])
+				t.Errorf("partial return %d: %v", i, answers[i])
 			}
 		}
 		if left(t, db, "a") != 2 || left(t, db, "b") != 1 {
@@ -401,7 +416,8 @@ func TestGivebackIsAllOrNothing(t *testing.T) {
 	})
 }
 
-// Systems that keep stock in two steps lose it in a crash between them (peers 37, 47): here a transaction that ends after any step has moved nothing.
+// Systems that keep stock in two steps lose it in a crash between them (peers 37, 47): here a transaction that ends
+// after any step has moved nothing.
 func TestCrashBetweenStatementsMovesNothing(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 5)
@@ -409,7 +425,8 @@ func TestCrashBetweenStatementsMovesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		work := func(ctx context.Context, tx *sqldb.Tx) error {
-			answers, err := stock.Deduct(ctx, tx, []stock.Deduction{{OrderNo: "new", Lines: []stock.Line{line("mug", 1)}}}, time.Now())
+			answers, err := stock.Deduct(ctx, tx, []stock.Deduction{{OrderNo: "new",
+				Lines: []stock.Line{line("mug", 1)}}}, time.Now())
 			if err != nil || answers[0] != nil {
 				return fmt.Errorf("deduct: %v %w", answers, err)
 			}
@@ -417,10 +434,18 @@ func TestCrashBetweenStatementsMovesNothing(t *testing.T) {
 		}
 		errCrash := errors.New("crash")
 		ends := map[string]func(ctx context.Context, cancel context.CancelFunc) error{
-			"the caller's context ends": func(ctx context.Context, cancel context.CancelFunc) error { cancel(); <-ctx.Done(); return ctx.Err() },
-			"it ends unnoticed":         func(ctx context.Context, cancel context.CancelFunc) error { cancel(); <-ctx.Done(); return nil },
-			"an error":                  func(context.Context, context.CancelFunc) error { return errCrash },
-			"a panic":                   func(context.Context, context.CancelFunc) error { panic(errCrash) },
+			"the caller's context ends": func(ctx context.Context, cancel context.CancelFunc) error {
+				cancel()
+				<-ctx.Done()
+				return ctx.Err()
+			},
+			"it ends unnoticed": func(ctx context.Context, cancel context.CancelFunc) error {
+				cancel()
+				<-ctx.Done()
+				return nil
+			},
+			"an error": func(context.Context, context.CancelFunc) error { return errCrash },
+			"a panic":  func(context.Context, context.CancelFunc) error { panic(errCrash) },
 		}
 		for name, end := range ends {
 			ctx, cancel := context.WithCancel(t.Context())

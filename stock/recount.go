@@ -9,18 +9,18 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// Recounted is what Recount did to a shelf; Was and Now are equal when there was
-// nothing to do.
+// Recounted is what Recount did to a counter, in units; Was and Now are equal when
+// there was nothing to do.
 type Recounted struct{ Was, Now int64 }
 
 // Recount sets the counter of a SKU to the sum of its flows. The flows are the
 // truth: every one of them was written once, with an order or a person behind
 // it, and the counter only repeats their sum. A flow that made them follow a
 // counter moved by hand would invent goods that nobody has seen; goods that did
-// come in are replenished, with a reason, after this. The correction itself
-// leaves a flow of nothing that says what the counter was, who set it right and
-// why; key makes it one of its kind. Errors: ErrSKUNotFound, *BelowZeroError when the flows themselves are less
-// than nothing.
+// come in are replenished, with a reason, after this. The correction itself leaves
+// a flow of 0 units that says what the counter was, who set it right and why; key
+// makes it unique. Errors: ErrSKUNotFound, *BelowZeroError when the flows
+// themselves are below zero.
 func Recount(ctx context.Context, tx *sqldb.Tx, id, key, actor, reason string, at time.Time) (Recounted, error) {
 	sku, err := lockSKU(ctx, tx, id) // whoever moves it has committed flow and counter, or neither
 	if err != nil || sku.Unlimited {
@@ -43,7 +43,7 @@ WHERE sku_id = ?`, id).Scan(&sum)
 	n, err := tx.Update(ctx, `UPDATE skus
 SET available = ?, updated_at = ?
 WHERE sku_id = ?
-  AND available = ?`, r.Now, at.UnixMilli(), id, r.Was)
+  AND available = ?`, r.Now, sqldb.Millis(at), id, r.Was)
 	if err != nil {
 		return r, fmt.Errorf("recount %s: %w", id, err)
 	}

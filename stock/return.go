@@ -8,18 +8,18 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// RefClose is the ref of the return that a proven close makes, RefRevive that of
-// the deduction that takes it back for money that came late.
+// The refs of flows that an order has once.
 const (
-	RefClose  = "close"
+	// RefClose is that of the return after WeChat Pay has proven a close.
+	RefClose = "close"
+	// RefRevive is that of the deduction which takes it again for money that came late.
 	RefRevive = "revive"
 )
 
-// Giveback returns some lines of an order under a ref of its own, such as a
-// refund number.
-type Giveback struct {
+// PartialReturn returns some lines of an order, for a refund.
+type PartialReturn struct {
 	OrderNo string
-	Ref     string
+	Ref     string // of its own, the out_refund_no: the same ref returns once
 	Lines   []Line
 }
 
@@ -39,7 +39,7 @@ func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string,
 			}
 		}
 	}
-	return putBack(ctx, tx, flows, at)
+	return returnFlows(ctx, tx, flows, at)
 }
 
 // Holdings gives what each order has out, one line per SKU, if nothing of it
@@ -71,14 +71,14 @@ func PutBack(ctx context.Context, tx *sqldb.Tx, lines map[string][]Line, ref str
 			flows = append(flows, flow{orderNo: no, kind: KindReturn, ref: ref, skuID: l.SkuID, delta: l.Quantity})
 		}
 	}
-	return putBack(ctx, tx, flows, at)
+	return returnFlows(ctx, tx, flows, at)
 }
 
-// ReturnLines puts the named lines back, one answer per giveback: nil, also when
+// ReturnLines puts the named lines back, one answer per partial return: nil, also when
 // this ref was returned before, or ErrReturnExceeds when it would bring the
-// returned above the deducted; then nothing of that giveback moves. The caller
+// returned above the deducted; then nothing of it moves. The caller
 // has locked the orders.
-func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []Giveback, at time.Time) ([]error, error) {
+func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []PartialReturn, at time.Time) ([]error, error) {
 	nos := make([]string, len(batch))
 	for i, g := range batch {
 		nos[i] = g.OrderNo
@@ -101,7 +101,8 @@ func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []Giveback, at time.Ti
 		lines := merge(g.Lines)
 		for sku, n := range lines {
 			if n <= 0 || n > h.out[sku] {
-				answers[i] = fmt.Errorf("order %s, SKU %s: %d to return, %d out: %w", g.OrderNo, sku, n, h.out[sku], ErrReturnExceeds)
+				answers[i] = fmt.Errorf("order %s, SKU %s: %d to return, %d out: %w", g.OrderNo, sku, n, h.out[sku],
+					ErrReturnExceeds)
 			}
 		}
 		if answers[i] != nil {
@@ -113,7 +114,7 @@ func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []Giveback, at time.Ti
 			flows = append(flows, flow{orderNo: g.OrderNo, kind: KindReturn, ref: g.Ref, skuID: sku, delta: n})
 		}
 	}
-	return answers, putBack(ctx, tx, flows, at)
+	return answers, returnFlows(ctx, tx, flows, at)
 }
 
 // held is what an order has taken and not returned, and under which refs it returned.
@@ -122,6 +123,8 @@ type held struct {
 	refs map[string]bool
 }
 
+// readHeld reads what orders have taken and returned. An order without flows has no
+// entry.
 func readHeld(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]held, error) {
 	all := make(map[string]held, len(orderNos))
 	if len(orderNos) == 0 {
@@ -152,7 +155,8 @@ WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos)...)
 	return all, rows.Err()
 }
 
-func putBack(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
+// returnFlows writes returns and puts their units back on the shelf.
+func returnFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
 	if len(flows) == 0 {
 		return nil
 	}

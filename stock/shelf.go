@@ -14,8 +14,8 @@ import (
 	"orderd/migrations/sqldb/failpoint"
 )
 
-// updateChunk is how many SKUs one decrement names: its CASE is searched from
-// the top for every row, so that long ones cost the square of their length.
+// updateChunk is how many SKUs one UPDATE names: its CASE is searched from the top
+// for every row, so that a long one costs the square of its length.
 const updateChunk = 64
 
 // tight is how many times the demand of a batch must be on the shelf for the
@@ -33,18 +33,20 @@ type Shelf struct {
 	flows []flow
 }
 
+// item is one SKU of a Shelf.
 type item struct {
 	SKU
 	left  int64 // Available less what this batch took
 	taken int64
 }
 
+// flow is one row of stock_flows.
 type flow struct {
-	orderNo string
+	orderNo string // "" for an operator's
 	kind    Kind
 	ref     string
 	skuID   string
-	delta   int64
+	delta   int64 // units, negative for what was taken
 }
 
 // Open reads the SKUs that a batch asks for; demand is the quantity per SKU of
@@ -64,6 +66,7 @@ func Open(ctx context.Context, tx *sqldb.Tx, demand map[string]int64) (*Shelf, e
 	return s, nil
 }
 
+// readShelf reads SKUs, in ascending order; lock is "" or a FOR UPDATE.
 func readShelf(ctx context.Context, tx *sqldb.Tx, ids []string, lock string) (*Shelf, error) {
 	s := &Shelf{skus: make(map[string]*item, len(ids))}
 	if len(ids) == 0 {
@@ -98,10 +101,10 @@ func (s *Shelf) SKU(id string) (SKU, bool) {
 	return it.SKU, true
 }
 
-// Take takes all lines for an order, or nothing and tells what was short. The
-// order must be new (a repeat has to be found before, or the last unit would be
-// refused to the one who has it), its lines name every SKU once, and all of
-// them exist.
+// Take takes all lines for an order and gives nil, or takes nothing and tells what
+// was short. The order must be new (a repeat has to be found before, or the last
+// unit would be refused to the one who has it), its lines name every SKU once, and
+// all of them exist.
 func (s *Shelf) Take(orderNo string, lines []Line) []Short { return s.take(orderNo, "", lines) }
 
 // TakeAgain is Take for an order whose stock had been returned by a close: its
@@ -115,6 +118,7 @@ func (s *Shelf) TakeAgain(orderNo string, lines []Line) []Short {
 	return s.take(orderNo, RefRevive, lines)
 }
 
+// take is Take, with flows of this ref.
 func (s *Shelf) take(orderNo, ref string, lines []Line) []Short {
 	var short []Short
 	for i, l := range lines {
@@ -132,7 +136,8 @@ func (s *Shelf) take(orderNo, ref string, lines []Line) []Short {
 			it.left -= l.Quantity
 			it.taken += l.Quantity
 		}
-		s.flows = append(s.flows, flow{orderNo: orderNo, kind: KindDeduct, ref: ref, skuID: l.SkuID, delta: -l.Quantity})
+		s.flows = append(s.flows, flow{orderNo: orderNo, kind: KindDeduct, ref: ref, skuID: l.SkuID,
+			delta: -l.Quantity})
 	}
 	return nil
 }
@@ -177,14 +182,16 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 	})
 }
 
+// insertFlows writes flows of orders in the order of the primary key, so that two
+// batches wait for one another instead of deadlocking.
 func insertFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
-	sort.Slice(flows, func(i, j int) bool { // not slices: its code for wide rows is large
+	sort.Slice(flows, func(i, j int) bool { // not slices.SortFunc: an instance of it is 20 kB of binary
 		a, b := &flows[i], &flows[j]
 		return cmp.Or(cmp.Compare(a.orderNo, b.orderNo), cmp.Compare(a.ref, b.ref), cmp.Compare(a.skuID, b.skuID)) < 0
 	})
-	const cols = 6 // an order's flows have no actor and no reason of their own
+	const cols = 6 // as named below; an order's flows have no actor and no reason of their own
 	args := make([]any, 0, cols*len(flows))
-	var ms any = at.UnixMilli() // made into an any once
+	var ms any = sqldb.Millis(at) // an any here, so that it is allocated once and not for every flow
 	for _, f := range flows {
 		args = append(args, f.orderNo, string(f.kind), f.ref, f.skuID, f.delta, ms)
 	}

@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// Line asks for a quantity of one SKU.
+// Line is a quantity of one SKU: what an order asks for, or a refund returns.
 type Line struct {
 	SkuID    string
-	Quantity int64
+	Quantity int64 // units, 1 or more
 }
 
 // Short says that a SKU has less than was asked for.
 type Short struct {
-	Index     int // of the first line that asked for this SKU
+	Index     int // of the first line that asked for this SKU, from 0
 	SkuID     string
-	Requested int64
-	Available int64
+	Requested int64 // units, of all lines together
+	Available int64 // units that were left; 0 too for a SKU that does not exist
 }
 
-// SKU is a thing for sale.
+// SKU is a thing for sale (a stock-keeping unit).
 type SKU struct {
-	SkuID     string
+	SkuID     string // given by the shop, 1 to 64 of 0-9 A-Z a-z _ . : -
 	Title     string
-	PriceFen  int64
-	Available int64 // meaningless when Unlimited
-	Unlimited bool
-	Version   int64
+	PriceFen  int64 // of one unit, in fen: a hundredth of a yuan
+	Available int64 // units on the shelf; means nothing when Unlimited
+	Unlimited bool  // never sold out, such as a download
+	Version   int64 // from 1, one more with every change of title or price
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
@@ -35,13 +35,14 @@ type SKU struct {
 // Kind is what a flow did to the shelf.
 type Kind string
 
-// The kinds. The first two belong to an order, the others to an operator.
+// The kinds. The first two belong to an order, the others to an operator. A flow is
+// unique by order, kind, ref and SKU: what moves stock twice needs another ref.
 const (
-	KindDeduct    Kind = "deduct"
-	KindReturn    Kind = "return"
-	KindInitial   Kind = "initial"
-	KindReplenish Kind = "replenish"
-	KindAdjust    Kind = "adjust"
+	KindDeduct    Kind = "deduct"    // an order took units; ref "" when it was placed, or RefRevive
+	KindReturn    Kind = "return"    // they came back; ref RefClose, or the number of a refund
+	KindInitial   Kind = "initial"   // the first stock of a new SKU; ref ""
+	KindReplenish Kind = "replenish" // goods came in; ref is the caller's key
+	KindAdjust    Kind = "adjust"    // a count was corrected, up or down; ref is the caller's key
 )
 
 // Errors of the ledger.
@@ -56,9 +57,33 @@ var (
 	ErrKeyReused = errors.New("this idempotency key was used for another stock change")
 )
 
-// ChangedError: an adjustment expected another number on the shelf.
+// ChangedError: an adjustment expected another number on the shelf. Nothing moved.
 type ChangedError struct{ Expected, Available int64 }
 
 func (e *ChangedError) Error() string {
 	return fmt.Sprintf("the shelf holds %d, %d were expected", e.Available, e.Expected)
+}
+
+// Merge adds up lines of the same SKU, which keeps the place of its first line.
+func Merge(lines []Line) []Line {
+	at := make(map[string]int, len(lines))
+	merged := make([]Line, 0, len(lines))
+	for _, l := range lines {
+		if i, seen := at[l.SkuID]; seen {
+			merged[i].Quantity += l.Quantity
+			continue
+		}
+		at[l.SkuID] = len(merged)
+		merged = append(merged, l)
+	}
+	return merged
+}
+
+// merge adds up lines by SKU, where their order does not matter.
+func merge(lines []Line) map[string]int64 {
+	sums := make(map[string]int64, len(lines))
+	for _, l := range lines {
+		sums[l.SkuID] += l.Quantity
+	}
+	return sums
 }

@@ -22,7 +22,8 @@ func admin(db *sqldb.DB) *stock.Admin { return stock.NewAdmin(db, time.Now) }
 
 func put(t testing.TB, db *sqldb.DB, id string, quantity int64) {
 	t.Helper()
-	if _, _, err := admin(db).Put(context.Background(), stock.Put{SkuID: id, Title: id, PriceFen: 100, Quantity: &quantity}); err != nil {
+	if _, _, err := admin(db).Put(context.Background(), stock.Put{SkuID: id, Title: id, PriceFen: 100,
+		Quantity: &quantity}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -62,7 +63,8 @@ func deduct(db *sqldb.DB, no string, lines ...stock.Line) (short []stock.Short, 
 
 func giveBack(db *sqldb.DB, no, ref string, lines ...stock.Line) (answer, err error) {
 	err = db.InTx(context.Background(), func(ctx context.Context, tx *sqldb.Tx) error {
-		answers, err := stock.ReturnLines(ctx, tx, []stock.Giveback{{OrderNo: no, Ref: ref, Lines: lines}}, time.Now())
+		answers, err := stock.ReturnLines(ctx, tx, []stock.PartialReturn{{OrderNo: no, Ref: ref, Lines: lines}},
+			time.Now())
 		if err == nil {
 			answer = answers[0]
 		}
@@ -142,7 +144,8 @@ func TestOppositeCarts(t *testing.T) {
 func TestOneSKUOnTwoLines(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 3)
-		if short, err := deduct(db, "o1", line("mug", 2), line("mug", 2)); len(short) != 1 || short[0].Requested != 4 || err != nil {
+		if short, err := deduct(db, "o1", line("mug", 2), line("mug", 2)); len(short) != 1 ||
+			short[0].Requested != 4 || err != nil {
 			t.Fatal(short, err)
 		}
 		if left(t, db, "mug") != 3 {
@@ -195,7 +198,8 @@ func TestPartialReturns(t *testing.T) {
 		if again, err := giveBack(db, "o1", "R0", line("mug", 1)); again != nil || err != nil {
 			t.Fatal("a repeat is an error:", again, err)
 		}
-		if foreign, err := giveBack(db, "ghost", "R", line("mug", 1)); !errors.Is(foreign, stock.ErrReturnExceeds) || err != nil {
+		if foreign, err := giveBack(db, "ghost", "R", line("mug", 1)); !errors.Is(foreign, stock.ErrReturnExceeds) ||
+			err != nil {
 			t.Fatal(foreign, err)
 		}
 		if fits != 3 || left(t, db, "mug") != 3 {
@@ -229,19 +233,24 @@ func TestOperatorsChanges(t *testing.T) {
 			t.Error("another change under the same key:", err)
 		}
 		five := int64(5)
-		if _, err := a.Adjust(t.Context(), stock.Change{SkuID: "mug", Delta: -3, ExpectedAvailable: &five, Key: "k2", Reason: "count"}); !errors.As(err, new(*stock.ChangedError)) {
+		if _, err := a.Adjust(t.Context(), stock.Change{SkuID: "mug", Delta: -3, ExpectedAvailable: &five, Key: "k2",
+			Reason: "count"}); !errors.As(err, new(*stock.ChangedError)) {
 			t.Error("another shelf than expected:", err)
 		}
-		if _, err := a.Adjust(t.Context(), stock.Change{SkuID: "mug", Delta: -16, Key: "k3", Reason: "count"}); !errors.As(err, new(*stock.BelowZeroError)) {
+		if _, err := a.Adjust(t.Context(), stock.Change{SkuID: "mug", Delta: -16, Key: "k3",
+			Reason: "count"}); !errors.As(err, new(*stock.BelowZeroError)) {
 			t.Error("below zero:", err)
 		}
-		if _, err := a.Replenish(t.Context(), stock.Change{SkuID: "ebook", Delta: 1, Key: "k4", Reason: "x"}); !errors.Is(err, stock.ErrUnlimited) {
+		if _, err := a.Replenish(t.Context(), stock.Change{SkuID: "ebook", Delta: 1, Key: "k4",
+			Reason: "x"}); !errors.Is(err, stock.ErrUnlimited) {
 			t.Error("unlimited:", err)
 		}
-		if _, err := a.Replenish(t.Context(), stock.Change{SkuID: "ghost", Delta: 1, Key: "k5", Reason: "x"}); !errors.Is(err, stock.ErrSKUNotFound) {
+		if _, err := a.Replenish(t.Context(), stock.Change{SkuID: "ghost", Delta: 1, Key: "k5",
+			Reason: "x"}); !errors.Is(err, stock.ErrSKUNotFound) {
 			t.Error("unknown:", err)
 		}
-		if _, err := a.Adjust(t.Context(), stock.Change{SkuID: "m g", Key: "k 6"}); !errors.As(err, new(*stock.InvalidError)) {
+		_, err := a.Adjust(t.Context(), stock.Change{SkuID: "m g", Key: "k 6"})
+		if !errors.As(err, new(*stock.InvalidError)) {
 			t.Error("invalid:", err)
 		}
 		conserved(t, db)
@@ -253,11 +262,13 @@ func TestPutChangesNoStock(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 5)
 		many := int64(500)
-		s, created, err := admin(db).Put(t.Context(), stock.Put{SkuID: "mug", Title: "Red mug", PriceFen: 200, Quantity: &many, IfVersion: 1})
+		s, created, err := admin(db).Put(t.Context(), stock.Put{SkuID: "mug", Title: "Red mug", PriceFen: 200,
+			Quantity: &many, IfVersion: 1})
 		if err != nil || created || s.Available != 5 || s.PriceFen != 200 || s.Version != 2 {
 			t.Fatalf("%+v %v %v", s, created, err)
 		}
-		if _, _, err := admin(db).Put(t.Context(), stock.Put{SkuID: "mug", Title: "x", PriceFen: 1, IfVersion: 1}); !errors.Is(err, stock.ErrSKUVersion) {
+		if _, _, err := admin(db).Put(t.Context(), stock.Put{SkuID: "mug", Title: "x", PriceFen: 1,
+			IfVersion: 1}); !errors.Is(err, stock.ErrSKUVersion) {
 			t.Fatal(err)
 		}
 	})
@@ -267,7 +278,8 @@ func TestPutChangesNoStock(t *testing.T) {
 func TestImport(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		a := admin(db)
-		bad := "sku_id,title,price_fen,quantity\nok,Fine,100,5\nb d,Bad id,100,5\nfree,Free,0,5\nneg,Negative,100,-2\nok,Twice,100,1\nnum,Word,x,1\nshort,1\n"
+		bad := "sku_id,title,price_fen,quantity\nok,Fine,100,5\nb d,Bad " +
+			"id,100,5\nfree,Free,0,5\nneg,Negative,100,-2\nok,Twice,100,1\nnum,Word,x,1\nshort,1\n"
 		r, err := a.Import(t.Context(), strings.NewReader(bad), stock.ImportOptions{Mode: stock.ModeSet})
 		if !errors.Is(err, stock.ErrImport) || len(r.Problems) != 6 || !strings.HasPrefix(r.Problems[0], "line 3: ") {
 			t.Fatalf("%v %q", err, r.Problems)
@@ -280,7 +292,8 @@ func TestImport(t *testing.T) {
 		for i := range 1203 {
 			fmt.Fprintf(&file, "%d,s%04d,100,\"Mug, no. %d\"\r\n", i%7-1, i, i)
 		}
-		for round, want := range []stock.ImportReport{{Lines: 1203, Created: 1203}, {Lines: 1203, Repeated: 0, Updated: 1203}, {Lines: 1203, Repeated: 1203}} {
+		for round, want := range []stock.ImportReport{{Lines: 1203, Created: 1203},
+			{Lines: 1203, Repeated: 0, Updated: 1203}, {Lines: 1203, Repeated: 1203}} {
 			mode := stock.ModeAdd
 			if round == 0 {
 				mode = stock.ModeSet
@@ -295,11 +308,14 @@ func TestImport(t *testing.T) {
 		}
 		conserved(t, db)
 		var out bytes.Buffer
-		if err := a.Export(t.Context(), &out); err != nil || strings.Count(out.String(), "\n") != 1204 || !strings.Contains(out.String(), "s0000,\"Mug, no. 0\",100,-1") {
+		if err := a.Export(t.Context(), &out); err != nil || strings.Count(out.String(), "\n") != 1204 ||
+			!strings.Contains(out.String(), "s0000,\"Mug, no. 0\",100,-1") {
 			t.Fatal(err, out.Len())
 		}
-		for name, text := range map[string]string{"empty": "", "no lines": "sku_id,title,price_fen,quantity\n", "missing": "sku_id,title\na,b\n", "unknown": "sku_id,title,price_fen,quantity,x\na,b,1,1,1\n"} {
-			if _, err := a.Import(t.Context(), strings.NewReader(text), stock.ImportOptions{Mode: stock.ModeSet}); !errors.Is(err, stock.ErrImport) {
+		for name, text := range map[string]string{"empty": "", "no lines": "sku_id,title,price_fen,quantity\n",
+			"missing": "sku_id,title\na,b\n", "unknown": "sku_id,title,price_fen,quantity,x\na,b,1,1,1\n"} {
+			if _, err := a.Import(t.Context(), strings.NewReader(text),
+				stock.ImportOptions{Mode: stock.ModeSet}); !errors.Is(err, stock.ErrImport) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -324,9 +340,11 @@ func TestConservationUnderAnySequence(t *testing.T) {
 			case 1:
 				_, err = giveBack(db, no, fmt.Sprint("R", rapid.IntRange(0, 2).Draw(rt, "ref")), line(id, q))
 			case 2:
-				_, err = admin(db).Replenish(context.Background(), stock.Change{SkuID: id, Delta: q, Key: fmt.Sprint("k", n, "-", i), Reason: "r"})
+				_, err = admin(db).Replenish(context.Background(),
+					stock.Change{SkuID: id, Delta: q, Key: fmt.Sprint("k", n, "-", i), Reason: "r"})
 			case 3:
-				_, err = admin(db).Adjust(context.Background(), stock.Change{SkuID: id, Delta: -q, Key: fmt.Sprint("a", n, "-", i), Reason: "r"})
+				_, err = admin(db).Adjust(context.Background(),
+					stock.Change{SkuID: id, Delta: -q, Key: fmt.Sprint("a", n, "-", i), Reason: "r"})
 				if errors.As(err, new(*stock.BelowZeroError)) {
 					err = nil
 				}

@@ -21,6 +21,7 @@ import (
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/order/orderhttp"
 	"orderd/payment"
 	"orderd/payment/reconcile"
@@ -40,6 +41,7 @@ type core struct {
 	db      *sqldb.DB
 	gateway *wechat.Gateway
 	orders  *order.Service
+	audit   *audit.Auditor // of the same database
 	stock   *stock.Admin
 	books   *reconcile.Reconciler
 	clock   *sqldb.Clock // by which orders live
@@ -139,6 +141,12 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.close = append(c.close, c.orders.Close)
+	c.audit, err = audit.New(audit.Config{
+		DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now, MchID: gc.MchID, AppID: gc.AppID,
+	})
+	if err != nil {
+		return err
+	}
 	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Doors: c.orders, Ask: c.gateway, Bills: c.gateway,
 		Now: time.Now, Log: log, MchID: gc.MchID})
 	return err

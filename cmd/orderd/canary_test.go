@@ -270,7 +270,7 @@ func (h *house) flows(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(h.doors)) {
 		ask(0, name, "admin", "GET", "/metrics", "")
 	}
-	if r, err := h.orders.Verify(context.WithoutCancel(t.Context()), nil); err != nil || !r.OK() {
+	if r, err := h.audit.Verify(context.WithoutCancel(t.Context()), nil); err != nil || !r.OK() {
 		t.Errorf("%+v %v", r, err)
 	}
 }

@@ -167,7 +167,7 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 		return err
 	}
 	fmt.Fprintf(t.Out, "\n%s\n", day)
-	r, err := a.orders.Verify(ctx, nil)
+	r, err := a.audit.Verify(ctx, nil)
 	if err != nil {
 		return err
 	}

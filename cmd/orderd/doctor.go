@@ -159,7 +159,7 @@ func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
 			f.Level, f.Why, f.Fix = sqldb.LevelWarn, "their stock is reserved for longer than it should be; the "+
 				"oldest waits since "+stamp(b.Oldest), "is a worker running ('orderd serve') and WeChat Pay reachable?"
 		}
-		r, err := co.orders.Verify(ctx, nil)
+		r, err := co.audit.Verify(ctx, nil)
 		v := sqldb.Finding{ID: "books", Level: sqldb.LevelOK,
 			Found: fmt.Sprintf("%d invariants hold over %d orders", len(r.Checks), r.Orders)}
 		if err == nil && !r.OK() {

@@ -13,6 +13,9 @@ import (
 // failpoints is the one package of ours that all but the simulator may import: in a release it is nothing.
 const failpoints = "migrations/sqldb/failpoint"
 
+// testSupport are folders of helpers for tests: they may import what they help to test.
+var testSupport = []string{"sqldbtest", "ordertest", "reconciletest"}
+
 // importRule says what the production files of a folder must not import, and why.
 type importRule struct {
 	folder string // "" is the whole tree
@@ -45,8 +48,16 @@ var importRules = []importRule{
 		deny: []string{"github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis"},
 		why:  "orders know neither queue nor gopay: they declare what they need"},
 	{folder: "order",
-		deny: []string{"orderd/scheduler", "orderd/payment/reconcile", "orderd/order/audit", "orderd/order/orderhttp"},
+		deny: []string{"orderd/scheduler", "orderd/payment/reconcile", "orderd/order/orderhttp"},
 		why:  "each of these packages calls orders: orders calling back would be a circle"},
+	{folder: "", below: true,
+		deny:   []string{"orderd/order/audit"},
+		why:    "for cmd and tests alone: the auditor uses orders, and orders do not know that they are audited",
+		except: []string{"order/audit", "cmd"}},
+	{folder: "order/audit", below: true,
+		deny: []string{"github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis", "orderd/scheduler",
+			"orderd/payment/reconcile", "orderd/order/orderhttp", "orderd/order/ordertest"},
+		why: "the auditor reads tables and asks the gateway: it knows nobody who serves or queues"},
 	{folder: "order/orderhttp", below: true,
 		deny: []string{"github.com/go-pay", "github.com/hibiken/asynq", "github.com/redis"},
 		why:  "HTTP shows orders, it neither queues nor pays"},
@@ -85,7 +96,7 @@ func (r importRule) rules(file string) bool {
 	dir := path.Dir(file)
 	inside := r.folder == "" || strings.HasPrefix(dir+"/", r.folder+"/")
 	support := slices.ContainsFunc(strings.Split(strings.TrimPrefix(dir, r.folder), "/"), func(name string) bool {
-		return name == "sqldbtest" || name == "ordertest"
+		return slices.Contains(testSupport, name)
 	})
 	return inside && (r.below || dir == r.folder) && !support && !slices.ContainsFunc(r.except, func(free string) bool {
 		return strings.HasPrefix(file+"/", free+"/")

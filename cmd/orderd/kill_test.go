@@ -241,7 +241,7 @@ func TestKillNine(t *testing.T) {
 	wg.Wait()
 	settled(t, dsn, len(acked))
 	v.signal(syscall.SIGTERM)
-	audit(t, sim, dsn, acked)
+	holdAgainstWeChat(t, sim, dsn, acked)
 }
 
 func sampleFile(t *testing.T) string {
@@ -281,8 +281,8 @@ func settled(t *testing.T, dsn string, orders int) {
 	}
 }
 
-// audit holds every acknowledged order against WeChat Pay's ledger, and all against the invariants.
-func audit(t *testing.T, sim *wechatsim.Sim, dsn string, acked map[string]bool) {
+// holdAgainstWeChat holds every acknowledged order against WeChat Pay's ledger, and all against the invariants.
+func holdAgainstWeChat(t *testing.T, sim *wechatsim.Sim, dsn string, acked map[string]bool) {
 	t.Helper()
 	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1",
 		PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
@@ -299,7 +299,7 @@ func audit(t *testing.T, sim *wechatsim.Sim, dsn string, acked map[string]bool) 
 			}
 		}
 		t.Log(len(acked), "orders:", states)
-		r, err := c.orders.Verify(t.Context(), nil)
+		r, err := c.audit.Verify(t.Context(), nil)
 		if err == nil && !r.OK() {
 			t.Errorf("%+v", r.Checks)
 		}

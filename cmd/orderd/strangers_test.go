@@ -188,7 +188,7 @@ func TestInjections(t *testing.T) {
 			if len(after) != tables || len(after["operator_tokens"]) == 0 {
 				t.Errorf("%d tables, %d before", len(after), tables)
 			}
-			if r, err := h.orders.Verify(t.Context(), nil); err != nil || !r.OK() {
+			if r, err := h.audit.Verify(t.Context(), nil); err != nil || !r.OK() {
 				t.Errorf("%+v %v", r, err)
 			}
 			for line := range strings.SplitSeq(strings.TrimSpace(log.String()), "\n") {

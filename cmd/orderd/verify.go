@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"orderd/order"
+	"orderd/order/audit"
 )
 
 type verifyCmd struct {
@@ -22,8 +22,8 @@ type verifyCmd struct {
 // verified is what verify shows: the books, and with --repair what was or can
 // be done about them.
 type verified struct {
-	order.Report
-	Repairs *order.Repairs `json:"repair,omitempty"`
+	audit.Report
+	Repairs *audit.Repairs `json:"repair,omitempty"`
 }
 
 // Run checks every invariant.
@@ -37,7 +37,7 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		v := verified{}
 		if c.Repair {
-			r, err := co.orders.Repair(ctx, order.RepairOptions{Apply: c.Apply, Reason: c.Reason, Cause: cliCause()})
+			r, err := co.audit.Repair(ctx, audit.RepairOptions{Apply: c.Apply, Reason: c.Reason, Cause: cliCause()})
 			if err != nil {
 				return err
 			}
@@ -60,21 +60,21 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // check verifies, with a progress line where a person watches.
-func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (order.Report, error) {
+func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Report, error) {
 	progress := func(format string, args ...any) {
 		if t.TTY {
 			fmt.Fprintf(t.Err, "\r\033[K"+format, args...)
 		}
 	}
 	defer progress("")
-	r, err := co.orders.VerifyWith(ctx, order.VerifyOptions{Quiescent: c.Quiescent,
+	r, err := co.audit.VerifyWith(ctx, audit.VerifyOptions{Quiescent: c.Quiescent,
 		Progress: func(done, total int, id string) {
 			progress("%d of %d  %s", done+1, total, id)
 		}})
 	if err != nil || !c.WeChat {
 		return r, err
 	}
-	w, err := co.orders.VerifyWeChat(ctx, time.Now().Add(-c.Since), func(done int64, id string) {
+	w, err := co.audit.VerifyWeChat(ctx, time.Now().Add(-c.Since), func(done int64, id string) {
 		progress("WeChat Pay %d  %s", done, id)
 	})
 	r.Checks, r.Took = append(r.Checks, w.Checks...), r.Took+w.Took

@@ -75,7 +75,7 @@ func (k *callbackCmd) Run(ctx context.Context, c *cli) error {
 	fmt.Println("| paid callback, committed | callers | events/s | p50 | p99 | ratio |\n|---|---|---|---|---|---|")
 	row("a transaction per callback (its best)", best, n.rate(), n.p50, n.p99, "1")
 	row("**order.Service.Settle**", k.Callers, o.rate(), o.p50, o.p99, fmt.Sprintf("**%.1f ×**", o.rate()/n.rate()))
-	return verified(ctx, s)
+	return verified(ctx, db)
 }
 
 var errNoMoreOrders = errors.New("no more orders")

@@ -10,6 +10,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/audit"
 )
 
 // outcome is what the database says after a storm: exact, for every order.
@@ -91,7 +92,7 @@ func (st *storm) judge(ctx context.Context, run *running) error {
 	if st.protocol != nil {
 		st.Protocol = st.protocol.judge(o)
 	}
-	return errors.Join(st.refuse(ctx), st.verify(ctx, order.VerifyOptions{Quiescent: true}))
+	return errors.Join(st.refuse(ctx), st.verify(ctx, audit.VerifyOptions{Quiescent: true}))
 }
 
 // refuse says what must not be, beside the invariants of Verify.

@@ -11,6 +11,7 @@ import (
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/payment"
 )
 
@@ -82,7 +83,7 @@ func (st *storm) world(ctx context.Context) (err error) {
 	if err := st.crowd.seed(ctx, st.db.Pool()); err != nil {
 		return err
 	}
-	return st.verify(ctx, order.VerifyOptions{})
+	return st.verify(ctx, audit.VerifyOptions{})
 }
 
 // close drops the world: the next one wants its memory.
@@ -94,13 +95,12 @@ func (st *storm) close() error {
 }
 
 // verify checks every invariant.
-func (st *storm) verify(ctx context.Context, o order.VerifyOptions) error {
-	s, err := service(st.db, 0, 0)
+func (st *storm) verify(ctx context.Context, o audit.VerifyOptions) error {
+	a, err := auditor(st.db)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	r, err := s.VerifyWith(ctx, o)
+	r, err := a.VerifyWith(ctx, o)
 	if err == nil && !r.OK() {
 		err = fmt.Errorf("invariants broken: %+v", r.Broken())
 	}

@@ -15,6 +15,7 @@ import (
 
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
+	"orderd/order/audit"
 )
 
 // The workers of a test are this binary again.
@@ -142,7 +143,7 @@ func TestSeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := &storm{k: &expireCmd{}, db: db, crowd: c}
-	if err := st.verify(t.Context(), order.VerifyOptions{Quiescent: true}); err != nil {
+	if err := st.verify(t.Context(), audit.VerifyOptions{Quiescent: true}); err != nil {
 		t.Fatal(err)
 	}
 	s, err := service(db, 0, 0)
@@ -159,7 +160,7 @@ func TestSeed(t *testing.T) {
 	if _, err := db.Pool().ExecContext(t.Context(), "UPDATE skus SET available = available + 1 WHERE sku_id = 'sku0007'"); err != nil {
 		t.Fatal(err)
 	}
-	if err := st.verify(t.Context(), order.VerifyOptions{}); err == nil {
+	if err := st.verify(t.Context(), audit.VerifyOptions{}); err == nil {
 		t.Error("a unit from nowhere was not seen")
 	}
 }

@@ -75,7 +75,7 @@ func (h *httpCmd) Run(ctx context.Context, c *cli) error {
 	if err := h.callbacks(ctx, b, s, naive); err != nil {
 		return err
 	}
-	return verified(ctx, s)
+	return verified(ctx, db)
 }
 
 const benchSecret = "0123456789abcdef0123456789abcdef"

@@ -14,7 +14,7 @@ import (
 
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
-	"orderd/order"
+	"orderd/order/audit"
 )
 
 type verifyCmd struct {
@@ -58,16 +58,15 @@ func (k *verifyCmd) one(ctx context.Context, engine string, db *sqldb.DB) error 
 	if err != nil {
 		return err
 	}
-	s, err := service(db, 0, 0)
+	a, err := auditor(db)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // the peak counts from here
 		return err
 	}
-	clean, err := verifyAll(ctx, s)
+	clean, err := verifyAll(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -78,13 +77,13 @@ func (k *verifyCmd) one(ctx context.Context, engine string, db *sqldb.DB) error 
 	if broken := clean.Broken(); len(broken) > 0 {
 		return fmt.Errorf("a world in order, and yet %+v", broken)
 	}
-	byTime := slices.SortedFunc(slices.Values(clean.Checks), func(a, b order.CheckResult) int { return int(b.Took - a.Took) })
+	byTime := slices.SortedFunc(slices.Values(clean.Checks), func(x, y audit.CheckResult) int { return int(y.Took - x.Took) })
 	if k.Checks {
 		for _, c := range byTime {
 			fmt.Fprintf(os.Stderr, "%-8s %8s  %s\n", engine, round(c.Took), c.ID)
 		}
 	}
-	seeded, found, invented, err := w.seedAll(ctx, db, s)
+	seeded, found, invented, err := w.seedAll(ctx, db, a)
 	row("**"+engine+"** (seed "+fmt.Sprint(k.Seed)+")", k.Orders, rows, len(clean.Checks), clean.Took, byTime[0].ID+" "+round(byTime[0].Took).String(),
 		fmt.Sprintf("%d MB", peak>>20), fmt.Sprintf("%d / %d / %d", seeded, found, invented))
 	if err == nil && (found != seeded || invented != 0) {
@@ -93,8 +92,8 @@ func (k *verifyCmd) one(ctx context.Context, engine string, db *sqldb.DB) error 
 	return err
 }
 
-func verifyAll(ctx context.Context, s *order.Service) (order.Report, error) {
-	r, err := s.VerifyWith(ctx, order.VerifyOptions{Quiescent: true, Progress: func(done, total int, id string) {
+func verifyAll(ctx context.Context, a *audit.Auditor) (audit.Report, error) {
+	r, err := a.VerifyWith(ctx, audit.VerifyOptions{Quiescent: true, Progress: func(done, total int, id string) {
 		fmt.Fprintf(os.Stderr, "\r\033[K%d of %d  %s", done+1, total, id)
 	}})
 	fmt.Fprint(os.Stderr, "\r\033[K")

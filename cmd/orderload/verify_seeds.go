@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"orderd/migrations/sqldb"
-	"orderd/order"
+	"orderd/order/audit"
 )
 
 // ofKind are the orders that a violation is planted in.
@@ -121,7 +121,7 @@ var violations = []violation{
 
 // seedAll plants every violation, each in an order of its own, verifies once,
 // and counts what of it was found, and what was found beside it.
-func (w *bulkWorld) seedAll(ctx context.Context, db *sqldb.DB, s *order.Service) (seeded, found, invented int, err error) {
+func (w *bulkWorld) seedAll(ctx context.Context, db *sqldb.DB, a *audit.Auditor) (seeded, found, invented int, err error) {
 	conn, err := db.Pool().Conn(ctx)
 	if err != nil {
 		return 0, 0, 0, err
@@ -148,7 +148,7 @@ func (w *bulkWorld) seedAll(ctx context.Context, db *sqldb.DB, s *order.Service)
 	if err := conn.Close(); err != nil {
 		return 0, 0, 0, err
 	}
-	r, err := verifyAll(ctx, s)
+	r, err := verifyAll(ctx, a)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -179,8 +179,8 @@ func (w *bulkWorld) draw(k ofKind, used map[int]bool) int {
 
 // judge counts the violations that all of their checks have named, and the rows
 // that no violation explains.
-func judge(r order.Report, keys []string) (found, invented int) {
-	rows := map[string]order.CheckResult{}
+func judge(r audit.Report, keys []string) (found, invented int) {
+	rows := map[string]audit.CheckResult{}
 	for _, c := range r.Checks {
 		rows[c.ID] = c
 	}

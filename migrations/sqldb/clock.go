@@ -11,9 +11,13 @@ import (
 
 // Bounds of a Clock.
 const (
-	clockEvery    = time.Minute     // clocks drift by milliseconds in that time
-	clockPatience = 2 * time.Second // one question
-	clockWarn     = time.Second     // from here on somebody should mend the machine's clock
+	// clockEvery is the mean time between two looks: a machine's clock drifts by
+	// milliseconds in it.
+	clockEvery = time.Minute
+	// clockPatience bounds one question to the database.
+	clockPatience = 2 * time.Second
+	// clockWarn is how wrong a machine's clock may be before an operator is told.
+	clockWarn = time.Second
 )
 
 // Clock tells the time of the database. All instances that share a database
@@ -59,7 +63,8 @@ func (c *Clock) Sync(ctx context.Context) error {
 	defer cancel()
 	begin := c.now()
 	var us int64
-	if err := c.db.QueryRowContext(ctx, "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)").Scan(&us); err != nil {
+	const ask = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)" // in microseconds
+	if err := c.db.QueryRowContext(ctx, ask).Scan(&us); err != nil {
 		return fmt.Errorf("ask the database for its time: %w", err)
 	}
 	took := c.now().Sub(begin)
@@ -78,7 +83,8 @@ func (c *Clock) Sync(ctx context.Context) error {
 func (c *Clock) Keep(ctx context.Context, log *slog.Logger) {
 	for {
 		if off := c.Off(); off.Abs() > clockWarn {
-			log.Warn("this machine's clock is not the database's, which counts", "ahead_by", off.Round(time.Millisecond))
+			log.Warn("this machine's clock is not the database's, which counts", "ahead_by",
+				off.Round(time.Millisecond))
 		}
 		t := time.NewTimer(clockEvery/2 + rand.N(clockEvery))
 		select {

@@ -69,6 +69,7 @@ func (c *writeConn) ExecContext(ctx context.Context, query string, args []driver
 	return c.fullConn.ExecContext(ctx, query, args)
 }
 
+// execBulk runs an insert of many rows, prepared if it can be.
 func (c *writeConn) execBulk(ctx context.Context, head string, b bulk) (driver.Result, error) {
 	named := c.named[:0]
 	for i, v := range b.values {
@@ -91,7 +92,8 @@ func (c *writeConn) execBulk(ctx context.Context, head string, b bulk) (driver.R
 		}
 		var err error
 		if stmt, err = c.PrepareContext(ctx, text); errors.As(err, new(*mysql.MySQLError)) {
-			return c.fullConn.ExecContext(ctx, text, named) // above max_prepared_stmt_count, or a proxy that prepares nothing
+			// above max_prepared_stmt_count, or a proxy that prepares nothing
+			return c.fullConn.ExecContext(ctx, text, named)
 		} else if err != nil {
 			return nil, err
 		}
@@ -121,7 +123,10 @@ func (c *writeConn) BeginTx(_ context.Context, opts driver.TxOptions) (driver.Tx
 // leaves nobody knowing.
 type openTx struct{ conn driver.ExecerContext }
 
-func (t openTx) Commit() error   { return t.end("COMMIT") }
+// Commit makes the transaction last.
+func (t openTx) Commit() error { return t.end("COMMIT") }
+
+// Rollback undoes it.
 func (t openTx) Rollback() error { return t.end("ROLLBACK") }
 
 func (t openTx) end(how string) error {
@@ -132,6 +137,7 @@ func (t openTx) end(how string) error {
 // resuming makes connections on which it is no error to create what is there.
 type resuming struct{ driver.Connector }
 
+// Connect makes a connection.
 func (r resuming) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := r.Connector.Connect(ctx)
 	if err != nil {
@@ -140,12 +146,16 @@ func (r resuming) Connect(ctx context.Context) (driver.Conn, error) {
 	return resumingConn{conn.(fullConn)}, nil
 }
 
+// resumingConn is such a connection.
 type resumingConn struct{ fullConn }
 
+// ExecContext runs a statement; to create or drop again what an earlier run did is
+// a success.
 func (c resumingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	res, err := c.fullConn.ExecContext(ctx, query, args)
 	var my *mysql.MySQLError
-	if errors.As(err, &my) && (my.Number == mysqlTableExists || my.Number == mysqlColumnExists || my.Number == mysqlIndexExists || my.Number == mysqlNothingToDrop) {
+	if errors.As(err, &my) && (my.Number == mysqlTableExists || my.Number == mysqlColumnExists ||
+		my.Number == mysqlIndexExists || my.Number == mysqlNothingToDrop) {
 		return driver.RowsAffected(0), nil
 	}
 	return res, err

@@ -15,7 +15,8 @@ import (
 func TestBulkInsert(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		ctx := t.Context()
-		if _, err := db.Pool().ExecContext(ctx, "CREATE TABLE bulk_rows (id BIGINT PRIMARY KEY, name VARCHAR(20) NOT NULL)"); err != nil {
+		if _, err := db.Pool().ExecContext(ctx, "CREATE TABLE bulk_rows (id BIGINT PRIMARY KEY, name VARCHAR(20) "+
+			"NOT NULL)"); err != nil {
 			t.Fatal(err)
 		}
 		next, want := 0, 0
@@ -37,13 +38,15 @@ func TestBulkInsert(t *testing.T) {
 				t.Fatalf("%d rows, the first of them there already: %v", n, err)
 			}
 			if n == 600 {
-				if _, err := db.Pool().ExecContext(ctx, fmt.Sprintf("ALTER TABLE bulk_rows ADD COLUMN c%d BIGINT", next)); err != nil {
+				if _, err := db.Pool().ExecContext(ctx, fmt.Sprintf("ALTER TABLE bulk_rows ADD COLUMN c%d BIGINT",
+					next)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
 		var count int
-		if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM bulk_rows WHERE name LIKE 'it''s %'").Scan(&count); err != nil || count != want {
+		const matching = "SELECT COUNT(*) FROM bulk_rows WHERE name LIKE 'it''s %'"
+		if err := db.QueryRowContext(ctx, matching).Scan(&count); err != nil || count != want {
 			t.Fatalf("%d rows, want %d: %v", count, want, err)
 		}
 	})

@@ -4,7 +4,8 @@
 //
 // One SQL text serves MySQL, MariaDB and SQLite. What differs is here:
 // connection settings, error codes, and the suffix FOR UPDATE, which SQLite
-// does not know and does not need (it has one writer).
+// does not know and does not need (it has one writer). Times are stored as
+// milliseconds (FromMillis, Millis), because every engine keeps those exactly.
 //
 // It does not own any table.
 package sqldb

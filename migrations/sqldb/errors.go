@@ -51,23 +51,25 @@ const (
 	mysqlColumnExists  = 1060
 	mysqlIndexExists   = 1061
 	mysqlDupEntry      = 1062
-	mysqlNothingToDrop = 1091
+	mysqlNothingToDrop = 1091 // the column or index of a DROP is not there
 	mysqlRecordChanged = 1020 // MariaDB with innodb_snapshot_isolation
-	mysqlTableFull     = 1114
+	mysqlTableFull     = 1114 // the disk, in most cases
 	mysqlLockWait      = 1205
 	mysqlDeadlock      = 1213
-	mysqlReadOnlyOpt   = 1290
+	mysqlReadOnlyOpt   = 1290 // --read-only: a replica, such as an old primary
 	mysqlReadOnlyTx    = 1792
 	mysqlReadOnlyMode  = 1836
 	mysqlUnknownCom    = 1047 // Galera: node not ready
-	mysqlGroupConflict = 3101
-	mysqlNoWait        = 3572
+	mysqlGroupConflict = 3101 // group replication: certification failed
+	mysqlNoWait        = 3572 // a row locked by another, under NOWAIT
 	mysqlConnKilled    = 1927
-	tidbRetry1         = 8002
-	tidbRetry2         = 8005
-	tidbRetry3         = 8022
-	tidbSchemaChanged  = 8028
-	tidbWriteConflict  = 9007
+	// TiDB, docs.pingcap.com/tidb/stable/error-codes: the transaction was rolled
+	// back and may be run again.
+	tidbRetry1        = 8002
+	tidbRetry2        = 8005
+	tidbRetry3        = 8022
+	tidbSchemaChanged = 8028
+	tidbWriteConflict = 9007
 )
 
 // Classify tells what may be done after err.
@@ -92,6 +94,7 @@ func Classify(err error) Class {
 	return ClassOther
 }
 
+// classifyMySQL sorts a server's error number.
 func classifyMySQL(number uint16) Class {
 	switch number {
 	case mysqlDupEntry:
@@ -106,6 +109,7 @@ func classifyMySQL(number uint16) Class {
 	return ClassOther
 }
 
+// classifySQLite sorts a result code, sqlite.org/rescode.html.
 func classifySQLite(code int) Class {
 	switch code {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
@@ -123,6 +127,7 @@ func classifySQLite(code int) Class {
 // IsDuplicate reports that a unique key refused a row.
 func IsDuplicate(err error) bool { return err != nil && Classify(err) == ClassDuplicate }
 
+// unavailable marks an error as ErrUnavailable.
 func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
 
 // Wrap says what could not be done, and marks a database that is away with

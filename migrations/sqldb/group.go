@@ -17,15 +17,16 @@ var (
 	// ErrGroupClosed: the service is stopping.
 	ErrGroupClosed = errors.New("the service is stopping")
 
+	// errWaited is the answer to a call that was in the queue for too long.
 	errWaited = fmt.Errorf("%w: the calls before this one have used up its time", ErrUnavailable)
 )
 
 // Bounds of waiting. Together they are below the three seconds in which a caller
 // has an answer, unless a COMMIT stalls.
 const (
-	// maxWait is how long a call waits for a batch. Those beyond it are refused
-	// so that the others have time: under overload every queue is as old as it
-	// may get.
+	// maxWait is how long a call waits for a batch. Those that have waited longer
+	// are refused so that the others have time: under overload every queue grows
+	// until its oldest call is as old as it may be.
 	maxWait = 1500 * time.Millisecond
 	// lastChance is what a batch has at least, however long its oldest member has
 	// waited: a second's wait for a lock, and the rest of the work.
@@ -38,9 +39,10 @@ type Outcome[A any] struct {
 	Err    error
 }
 
-// GroupOptions shape a Group. The zero value is usable.
+// GroupOptions shape a Group. The zero value is usable: every default is below.
 type GroupOptions struct {
-	Name string // for Observe
+	// Name is what Observe is told, and what a panic names.
+	Name string
 	// MaxBatch bounds one transaction. Beyond 128 the fsync is already shared so
 	// widely that a larger batch gains nothing, and it would leave a second lane
 	// without work while 256 callers wait. Default 128.
@@ -77,15 +79,18 @@ type Group[R, A any] struct {
 	lanes  sync.WaitGroup
 }
 
+// member is one call that waits for its outcome.
 type member[R, A any] struct {
 	request R
-	arrived time.Time // a duration only, never stored
-	done    chan struct{}
+	arrived time.Time     // a duration only, never stored
+	done    chan struct{} // closed when outcome is set
 	outcome Outcome[A]
 }
 
 // NewGroup starts a group. Close ends it.
-func NewGroup[R, A any](db *DB, opt GroupOptions, run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error)) *Group[R, A] {
+func NewGroup[R, A any](
+	db *DB, opt GroupOptions, run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error),
+) *Group[R, A] {
 	if opt.MaxBatch == 0 {
 		opt.MaxBatch = 128
 	}
@@ -160,6 +165,7 @@ func (g *Group[R, A]) Close() {
 	g.lanes.Wait()
 }
 
+// lane commits one batch after the other until the group has ended.
 func (g *Group[R, A]) lane() {
 	for {
 		batch := g.take()
@@ -228,9 +234,10 @@ func (g *Group[R, A]) gather() {
 	}
 }
 
-// commit runs the batch and writes every member's outcome.
+// commit runs the batch and writes every member's outcome. When the batch fails for
+// a reason that may be one member's, each is run again alone.
 func (g *Group[R, A]) commit(batch []*member[R, A]) {
-	err := g.together(batch)
+	err := g.transact(batch)
 	if err == nil {
 		return
 	}
@@ -243,7 +250,7 @@ func (g *Group[R, A]) commit(batch []*member[R, A]) {
 	for i := range batch {
 		err := errWaited // the database went away between them
 		if !batch[i].waited(txBudget) {
-			err = g.together(batch[i : i+1])
+			err = g.transact(batch[i : i+1])
 		}
 		if err != nil {
 			batch[i].outcome = Outcome[A]{Err: err}
@@ -262,9 +269,12 @@ func refuseLate[R, A any](batch []*member[R, A]) []*member[R, A] {
 	return batch
 }
 
+// waited reports that a member has waited longer than limit.
 func (m *member[R, A]) waited(limit time.Duration) bool { return time.Since(m.arrived) > limit }
 
-func (g *Group[R, A]) together(batch []*member[R, A]) error {
+// transact runs members in one transaction and gives them their outcomes, none of
+// them after an error.
+func (g *Group[R, A]) transact(batch []*member[R, A]) error {
 	requests := make([]R, len(batch))
 	for i, m := range batch {
 		requests[i] = m.request

@@ -35,14 +35,19 @@ const (
 	// lockWaitSeconds keeps a blocked statement below ioTimeout, so that a lock
 	// wait is a clean error 1205 and not a lost connection.
 	lockWaitSeconds = "1"
-	// busyTimeout is the same for SQLite, where another process may be writing.
+	// busyTimeout is the same for SQLite, in milliseconds: another process may be
+	// writing.
 	busyTimeout = "2000"
-	// defaultConns is where MariaDB on a small machine stops gaining.
+	// defaultConns is how many connections a pool of MySQL has at most: where MariaDB
+	// on a small machine stops gaining from more.
 	defaultConns = 16
+	// connIdle is how long a connection is kept without work.
+	connIdle = 5 * time.Minute
 	// connLife bounds how long a connection stays at a server that the address
 	// does not lead to any more: an old primary that only reads says nothing.
 	connLife = time.Minute
-	// sqliteReaders read beside the one writer.
+	// sqliteReaders is how many connections read an SQLite file beside the one that
+	// writes.
 	sqliteReaders = 8
 )
 
@@ -69,7 +74,8 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 	case found && kind == "mysql" && rest != "":
 		return openMySQL(ctx, rest)
 	}
-	return nil, fmt.Errorf("%w: want sqlite:PATH or mysql:USER:PASS@tcp(HOST:3306)/DB or mysql:USER@unix(SOCKET)/DB", ErrDSN)
+	return nil, fmt.Errorf("%w: want sqlite:PATH or mysql:USER:PASS@tcp(HOST:3306)/DB or mysql:USER@unix(SOCKET)/DB",
+		ErrDSN)
 }
 
 // Engine tells which family the database belongs to.
@@ -117,6 +123,7 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 	return db.read.QueryRowContext(ctx, query, args...)
 }
 
+// openSQLite opens a file, which is created when it is not there.
 func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if dir := filepath.Dir(path); dir != "." {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -151,6 +158,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	return &DB{write: write, read: read, engine: SQLite}, nil
 }
 
+// openMySQL opens a server's database with the settings that the DSN cannot change.
 func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -189,11 +197,13 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	}
 	db := &DB{write: write, read: read, engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName, cfg.User, unavailable(err)), db.Close())
+		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName,
+			cfg.User, unavailable(err)), db.Close())
 	}
 	return db, nil
 }
 
+// mysqlPool makes a pool; writes says that its connections are writeConns.
 func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error) {
 	c, err := mysql.NewConnector(cfg.Clone())
 	if err != nil {
@@ -203,7 +213,7 @@ func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error
 	pool := sql.OpenDB(connect)
 	pool.SetMaxOpenConns(defaultConns)
 	pool.SetMaxIdleConns(defaultConns)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
+	pool.SetConnMaxIdleTime(connIdle)
 	pool.SetConnMaxLifetime(connLife)
 	return pool, connect, nil
 }
@@ -217,6 +227,7 @@ type readCommitted struct {
 	writes bool
 }
 
+// Connect makes a connection.
 func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {

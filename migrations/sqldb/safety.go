@@ -18,9 +18,9 @@ const (
 
 // Finding is one thing that a start-up check or a doctor has to say.
 type Finding struct {
-	ID    string `json:"id"`
-	Level Level  `json:"level"`
-	Found string `json:"found"`
+	ID    string `json:"id"`            // AREA.NAME, stable
+	Level Level  `json:"level"`         // how bad it is
+	Found string `json:"found"`         // what is there, such as a setting and its value
 	Why   string `json:"why,omitempty"` // why it matters
 	Fix   string `json:"fix,omitempty"` // the command that mends it
 }
@@ -34,6 +34,7 @@ func (db *DB) Safety(ctx context.Context) ([]Finding, error) {
 	return db.mysqlSafety(ctx)
 }
 
+// sqliteSafety checks the file: its settings are made by Open.
 func (db *DB) sqliteSafety(ctx context.Context) ([]Finding, error) {
 	var check string
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
@@ -46,6 +47,7 @@ func (db *DB) sqliteSafety(ctx context.Context) ([]Finding, error) {
 	return []Finding{f}, nil
 }
 
+// mysqlSafety reads the server's settings.
 func (db *DB) mysqlSafety(ctx context.Context) ([]Finding, error) {
 	v := map[string]string{}
 	rows, err := db.QueryContext(ctx, `SHOW GLOBAL VARIABLES
@@ -81,18 +83,22 @@ func judge(v map[string]string) []Finding {
 		finding("mysql.flush_log", flush != "1", LevelFail, "innodb_flush_log_at_trx_commit="+flush,
 			"a power cut loses orders and payments that were already acknowledged",
 			"SET GLOBAL innodb_flush_log_at_trx_commit = 1, and the same in the server's configuration"),
-		finding("mysql.sync_binlog", v["log_bin"] == "ON" && v["sync_binlog"] != "1", LevelWarn, "sync_binlog="+v["sync_binlog"],
+		finding("mysql.sync_binlog", v["log_bin"] == "ON" && v["sync_binlog"] != "1", LevelWarn,
+			"sync_binlog="+v["sync_binlog"],
 			"after a power cut the binary log, and so replicas and backups, may lack committed orders",
 			"SET GLOBAL sync_binlog = 1"),
 		finding("mysql.sql_mode", !strings.Contains(v["sql_mode"], "STRICT_"), LevelWarn, "sql_mode="+v["sql_mode"],
 			"other programs on this server may store cut values; orderd sets its own strict mode",
 			"SET GLOBAL sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"),
-		finding("mysql.engine", v["default_storage_engine"] != "InnoDB", LevelFail, "default_storage_engine="+v["default_storage_engine"],
+		finding("mysql.engine", v["default_storage_engine"] != "InnoDB", LevelFail,
+			"default_storage_engine="+v["default_storage_engine"],
 			"only InnoDB has the transactions that orderd relies on", "SET GLOBAL default_storage_engine = InnoDB"),
 		finding("mysql.galera", v["wsrep_on"] == "ON", LevelWarn, "wsrep_on="+v["wsrep_on"],
-			"Galera may lose committed transactions when nodes crash together; let one node write", "point every orderd at the same node"),
+			"Galera may lose committed transactions when nodes crash together; let one node write",
+			"point every orderd at the same node"),
 		finding("mysql.version", strings.Contains(v["version"], "TiDB"), LevelWarn, v["version"],
-			"orderd is tested on MariaDB and MySQL; on TiDB CHECKs are ignored unless tidb_enable_check_constraint is ON",
+			"orderd is tested on MariaDB and MySQL; on TiDB CHECKs are ignored unless tidb_enable_check_constraint "+
+				"is ON",
 			"SET GLOBAL tidb_enable_check_constraint = ON"),
 	}
 }

@@ -45,7 +45,7 @@ func available(t testing.TB, db *sqldb.DB, id string) (n int64) {
 
 // adder is a group whose members insert a SKU; the request "bad" spoils a batch.
 func adder(db *sqldb.DB, opt sqldb.GroupOptions, sizes chan<- int) *sqldb.Group[string, int] {
-	return sqldb.NewGroup(db, opt, func(ctx context.Context, tx *sqldb.Tx, batch []string) ([]sqldb.Outcome[int], error) {
+	insert := func(ctx context.Context, tx *sqldb.Tx, batch []string) ([]sqldb.Outcome[int], error) {
 		if sizes != nil {
 			sizes <- len(batch)
 		}
@@ -61,7 +61,8 @@ func adder(db *sqldb.DB, opt sqldb.GroupOptions, sizes chan<- int) *sqldb.Group[
 			out[i].Answer = len(id)
 		}
 		return out, nil
-	})
+	}
+	return sqldb.NewGroup(db, opt, insert)
 }
 
 var errOwn = errors.New("mine alone")
@@ -151,7 +152,8 @@ func TestGroupAnswersInTime(t *testing.T) {
 		wg.Go(func() {
 			begin := time.Now()
 			_, err := g.Do(t.Context(), fmt.Sprint("s", i))
-			if took := time.Since(begin); !errors.Is(err, sqldb.ErrUnavailable) || took > 3*time.Second+200*time.Millisecond {
+			if took := time.Since(begin); !errors.Is(err, sqldb.ErrUnavailable) ||
+				took > 3*time.Second+200*time.Millisecond {
 				t.Errorf("call %d: after %s: %v", i, took, err)
 			}
 		})
@@ -160,19 +162,21 @@ func TestGroupAnswersInTime(t *testing.T) {
 	wg.Wait()
 }
 
-// A database that is slow, and more calls than it can bear: those who have waited too long are refused, and the others are
-// served. A batch that had no time left because its oldest member had waited would let nobody through, ever.
+// A database that is slow, and more calls than it can bear: those who have waited too long are refused, and the
+// others are served. A batch that had no time left because its oldest member had waited would let nobody through,
+// ever.
 func TestGroupServesUnderOverload(t *testing.T) {
 	const slow, callers, lasts = 700 * time.Millisecond, 40, 7 * time.Second
 	db := sqldbtest.SQLite(t)
-	g := sqldb.NewGroup(db, sqldb.GroupOptions{MaxBatch: 4}, func(ctx context.Context, tx *sqldb.Tx, batch []int) ([]sqldb.Outcome[int], error) {
-		select {
-		case <-time.After(slow):
-			return make([]sqldb.Outcome[int], len(batch)), nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	})
+	g := sqldb.NewGroup(db, sqldb.GroupOptions{MaxBatch: 4},
+		func(ctx context.Context, tx *sqldb.Tx, batch []int) ([]sqldb.Outcome[int], error) {
+			select {
+			case <-time.After(slow):
+				return make([]sqldb.Outcome[int], len(batch)), nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		})
 	defer g.Close()
 	var served, refused atomic.Int64
 	begin := time.Now()
@@ -201,18 +205,19 @@ func TestGroupCancellation(t *testing.T) {
 	db := sqldbtest.SQLite(t)
 	inside, proceed := make(chan struct{}), make(chan struct{})
 	var first atomic.Bool
-	g := sqldb.NewGroup(db, sqldb.GroupOptions{MaxQueue: 1}, func(ctx context.Context, tx *sqldb.Tx, batch []string) ([]sqldb.Outcome[int], error) {
-		if first.CompareAndSwap(false, true) {
-			close(inside)
-			<-proceed
-		}
-		for _, id := range batch {
-			if _, err := tx.ExecContext(ctx, insertSKU, id, 1); err != nil {
-				return nil, err
+	g := sqldb.NewGroup(db, sqldb.GroupOptions{MaxQueue: 1},
+		func(ctx context.Context, tx *sqldb.Tx, batch []string) ([]sqldb.Outcome[int], error) {
+			if first.CompareAndSwap(false, true) {
+				close(inside)
+				<-proceed
 			}
-		}
-		return make([]sqldb.Outcome[int], len(batch)), nil
-	})
+			for _, id := range batch {
+				if _, err := tx.ExecContext(ctx, insertSKU, id, 1); err != nil {
+					return nil, err
+				}
+			}
+			return make([]sqldb.Outcome[int], len(batch)), nil
+		})
 	defer g.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	taken := make(chan error, 1)
@@ -229,7 +234,8 @@ func TestGroupCancellation(t *testing.T) {
 		}
 	}()
 	refused := 0
-	for deadline := time.Now().Add(10 * time.Second); refused < 3; { // "waiting" is in the queue when others are refused
+	// "waiting" is in the queue when others are refused
+	for deadline := time.Now().Add(10 * time.Second); refused < 3; {
 		if time.Now().After(deadline) {
 			t.Fatal("the queue never filled")
 		}
@@ -246,7 +252,8 @@ func TestGroupCancellation(t *testing.T) {
 		t.Fatal("in a batch already, and committed, yet told:", err)
 	}
 	var n int
-	if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM skus WHERE sku_id IN ('waiting', 'probe')").Scan(&n); err != nil || n != 0 {
+	const count = "SELECT COUNT(*) FROM skus WHERE sku_id IN ('waiting', 'probe')"
+	if err := db.QueryRowContext(t.Context(), count).Scan(&n); err != nil || n != 0 {
 		t.Fatal("a withdrawn call was done", n, err)
 	}
 }
@@ -268,7 +275,8 @@ func TestGuardedDecrementLosesNothing(t *testing.T) {
 				for range 10 {
 					var n int64
 					err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) (err error) {
-						n, err = tx.Update(ctx, "UPDATE skus SET available = available - 1 WHERE sku_id = 'hot' AND available >= 1")
+						n, err = tx.Update(ctx, "UPDATE skus SET available = available - 1 WHERE sku_id = 'hot' "+
+							"AND available >= 1")
 						return err
 					})
 					if err != nil {
@@ -302,7 +310,8 @@ func TestDeadlockIsRetried(t *testing.T) {
 				err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 					tries.Add(1)
 					for _, id := range order {
-						if _, err := tx.Update(ctx, "UPDATE skus SET available = available - 1 WHERE sku_id = ?", id); err != nil {
+						if _, err := tx.Update(ctx, "UPDATE skus SET available = available - 1 WHERE sku_id = ?",
+							id); err != nil {
 							return err
 						}
 					}
@@ -354,7 +363,8 @@ func TestLockWaitKeepsNothing(t *testing.T) {
 	}
 }
 
-// A COMMIT whose answer is lost is done or not done: cut before it, after it, or stalled, each work must end exactly once.
+// A COMMIT whose answer is lost is done or not done: cut before it, after it, or stalled, each work must end exactly
+// once.
 func TestCommitCutBeforeAfterAndStalled(t *testing.T) {
 	server := sqldbtest.MariaDBServer(t)
 	if err := server.Create(t.Context(), "shop"); err != nil {
@@ -368,7 +378,8 @@ func TestCommitCutBeforeAfterAndStalled(t *testing.T) {
 	db := sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop"))
 	put(t, db, "stock", 1000)
 	const each = 30
-	for mode, count := range map[faultproxy.Mode]int{faultproxy.CutBefore: each, faultproxy.CutAfter: each, faultproxy.Stall: 3} {
+	for mode, count := range map[faultproxy.Mode]int{faultproxy.CutBefore: each, faultproxy.CutAfter: each,
+		faultproxy.Stall: 3} {
 		unknown := 0
 		for i := range count {
 			before := available(t, db, "stock")
@@ -414,7 +425,9 @@ func TestReadsAreOfTheServerThatWrites(t *testing.T) {
 	if err := db.QueryRowContext(t.Context(), who).Scan(&reads); err != nil {
 		t.Fatal(err)
 	}
-	err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return tx.QueryRowContext(ctx, who).Scan(&writes) })
+	err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		return tx.QueryRowContext(ctx, who).Scan(&writes)
+	})
 	if err != nil || reads != writes {
 		t.Errorf("%q reads, %q writes (%v)", reads, writes, err)
 	}
@@ -430,7 +443,8 @@ func TestReadOnlyPrimaryIsLeft(t *testing.T) {
 	}
 	defer proxy.Close()
 	for _, server := range []*servers.MariaDB{old, fresh} {
-		for _, err := range []error{server.Create(t.Context(), "shop"), server.Exec(t.Context(), "CREATE USER shop@'%'"),
+		for _, err := range []error{server.Create(t.Context(), "shop"),
+			server.Exec(t.Context(), "CREATE USER shop@'%'"),
 			server.Exec(t.Context(), "GRANT ALL ON shop.* TO shop@'%'")} {
 			if err != nil {
 				t.Fatal(err)
@@ -485,14 +499,21 @@ func TestClassify(t *testing.T) {
 		err  error
 		want sqldb.Class
 	}{
-		"deadlock": {my(1213), sqldb.ClassRetry}, "lock wait": {my(1205), sqldb.ClassRetry}, "snapshot": {my(1020), sqldb.ClassRetry},
-		"group replication": {my(3101), sqldb.ClassRetry}, "nowait": {my(3572), sqldb.ClassRetry}, "tidb": {my(9007), sqldb.ClassRetry},
-		"tidb schema": {my(8028), sqldb.ClassRetry}, "duplicate": {my(1062), sqldb.ClassDuplicate}, "read only": {my(1290), sqldb.ClassDown},
-		"read only tx": {my(1792), sqldb.ClassDown}, "super read only": {my(1836), sqldb.ClassDown}, "too many": {my(1040), sqldb.ClassDown},
-		"full": {my(1114), sqldb.ClassDown}, "syntax": {my(1064), sqldb.ClassOther}, "check": {my(4025), sqldb.ClassOther},
-		"invalid conn": {mysql.ErrInvalidConn, sqldb.ClassDown}, "bad conn": {driver.ErrBadConn, sqldb.ClassDown}, "eof": {io.ErrUnexpectedEOF, sqldb.ClassDown},
+		"deadlock": {my(1213), sqldb.ClassRetry}, "lock wait": {my(1205), sqldb.ClassRetry},
+		"snapshot":          {my(1020), sqldb.ClassRetry},
+		"group replication": {my(3101), sqldb.ClassRetry}, "nowait": {my(3572), sqldb.ClassRetry},
+		"tidb":        {my(9007), sqldb.ClassRetry},
+		"tidb schema": {my(8028), sqldb.ClassRetry}, "duplicate": {my(1062), sqldb.ClassDuplicate},
+		"read only":    {my(1290), sqldb.ClassDown},
+		"read only tx": {my(1792), sqldb.ClassDown}, "super read only": {my(1836), sqldb.ClassDown},
+		"too many": {my(1040), sqldb.ClassDown},
+		"full":     {my(1114), sqldb.ClassDown}, "syntax": {my(1064), sqldb.ClassOther},
+		"check":        {my(4025), sqldb.ClassOther},
+		"invalid conn": {mysql.ErrInvalidConn, sqldb.ClassDown}, "bad conn": {driver.ErrBadConn, sqldb.ClassDown},
+		"eof":      {io.ErrUnexpectedEOF, sqldb.ClassDown},
 		"time out": {os.ErrDeadlineExceeded, sqldb.ClassDown}, "ctx": {context.DeadlineExceeded, sqldb.ClassDown},
-		"lost race": {sqldb.ErrLostRace, sqldb.ClassRetry}, "ours": {errors.New("x"), sqldb.ClassOther}, "none": {nil, sqldb.ClassOther},
+		"lost race": {sqldb.ErrLostRace, sqldb.ClassRetry}, "ours": {errors.New("x"), sqldb.ClassOther},
+		"none": {nil, sqldb.ClassOther},
 	} {
 		if got := sqldb.Classify(c.err); got != c.want {
 			t.Errorf("%s: class %d, want %d", name, got, c.want)

@@ -10,13 +10,19 @@ import (
 	"time"
 )
 
-// Bounds of one InTx, all tries together. The sum stays below the three
-// seconds in which a caller must have its 503.
+// Bounds of one InTx.
 const (
-	txBudget   = 2300 * time.Millisecond
-	maxTries   = 20                     // a hot row that deadlocks twenty times is a bug, not bad luck
-	retryPause = 2 * time.Millisecond   // first pause, doubled and jittered
-	maxPause   = 100 * time.Millisecond // a fail-over takes longer than one pause, a deadlock does not
+	// txBudget is the time for all tries together, so that a caller has its answer
+	// within three seconds unless a COMMIT stalls.
+	txBudget = 2300 * time.Millisecond
+	// maxTries: a hot row that deadlocks twenty times is a bug, not bad luck.
+	maxTries = 20
+	// retryPause is the first pause; each is twice the one before, and jittered by
+	// half of it in both directions so that two transactions do not meet again.
+	retryPause = 2 * time.Millisecond
+	// maxPause ends the doubling: a deadlock is over long before, and a fail-over of
+	// the database, which takes longer, is noticed at most that much too late.
+	maxPause = 100 * time.Millisecond
 )
 
 // forUpdate is the lock suffix that SQLite does not have. It must end the statement.
@@ -44,6 +50,7 @@ func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *s
 	return tx.tx.QueryRowContext(ctx, tx.text(query), args...)
 }
 
+// text gives the statement as the engine reads it.
 func (tx *Tx) text(query string) string {
 	if tx.engine == SQLite {
 		return strings.TrimSuffix(query, forUpdate)
@@ -65,8 +72,12 @@ func (tx *Tx) Update(ctx context.Context, query string, args ...any) (int64, err
 // prepared ones serve batches of every size and fewer than rowStep rows are
 // left to go as text.
 const (
+	// rowStep: an insert of this many rows or more is cut to a multiple of it, and
+	// the rest goes in one of its own.
 	rowStep = 16
-	maxRows = 256 // a larger batch is cut; 127 columns reach SQLite's 32,766 placeholders
+	// maxRows is the largest insert; more are cut. With it 127 columns fit into
+	// SQLite's 32,766 placeholders (sqlite.org/limits.html).
+	maxRows = 256
 )
 
 // InsertRows runs head ("INSERT INTO t (a, b) VALUES", a constant) with the
@@ -85,6 +96,7 @@ func (tx *Tx) InsertRows(ctx context.Context, head string, cols int, args []any)
 	return nil
 }
 
+// insert runs one INSERT: on MySQL as a bulk, which writeConn prepares.
 func (tx *Tx) insert(ctx context.Context, head string, cols int, args []any) (err error) {
 	switch tx.engine {
 	case MySQL:
@@ -95,7 +107,7 @@ func (tx *Tx) insert(ctx context.Context, head string, cols int, args []any) (er
 	return err
 }
 
-// Querier is what reads: a DB, or a Tx.
+// Querier is what can read rows: a DB, or a Tx.
 type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
@@ -119,6 +131,7 @@ func Each(ctx context.Context, q Querier, query string, args []any, do func(*sql
 // In gives n placeholders, "?,?,?", for the list of an IN.
 func In(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
 
+// tuples gives the placeholders of rows, "(?,?),(?,?)".
 func tuples(rows, cols int) string {
 	return strings.TrimSuffix(strings.Repeat("("+In(cols)+"),", rows), ",")
 }
@@ -164,6 +177,8 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 	}
 }
 
+// once is one try of InTx. atCommit says that the error came from COMMIT, so that
+// the transaction may be done.
 func (db *DB) once(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (err error, atCommit bool) {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -191,7 +206,7 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 
 // pause waits before the next try and reports false when the time is up.
 func pause(ctx context.Context, try int) bool {
-	d := min(retryPause<<min(try-1, 10), maxPause)
+	d := min(retryPause<<min(try-1, 10), maxPause) // 10: far beyond maxPause, and no overflow
 	d = d/2 + rand.N(d)
 	t := time.NewTimer(d)
 	defer t.Stop()

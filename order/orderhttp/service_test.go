@@ -327,7 +327,7 @@ func TestWrongAmountIsHeld(t *testing.T) {
 		if code := post(s.notify, "not JSON").Code; code != 400 {
 			t.Errorf("not JSON: %d", code)
 		}
-		r, err := s.Verify(t.Context(), nil)
+		r, err := s.Audit.Verify(t.Context(), nil)
 		if err != nil || r.Held != 5 {
 			t.Errorf("%d held, %v", r.Held, err)
 		}

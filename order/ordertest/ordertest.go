@@ -13,6 +13,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -320,6 +321,8 @@ type Fixture struct {
 	Clock  *Clock
 	Tasks  *Tasks
 	Admin  *stock.Admin
+	// Audit holds the books of this service against their invariants.
+	Audit *audit.Auditor
 }
 
 // New makes a service on db with 30 minutes to pay and no grace. Verify runs at
@@ -366,12 +369,16 @@ func (f *Fixture) serve(t testing.TB, shape func(*order.Config)) {
 	}
 	f.Service = s
 	t.Cleanup(s.Close)
+	f.Audit, err = audit.New(audit.Config{DB: f.DB, Orders: s, Gateway: f.WeChat, Now: cfg.Now, MchID: MchID, AppID: AppID})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // AssertVerified fails the test when an invariant is broken.
 func (f *Fixture) AssertVerified(t testing.TB) {
 	t.Helper()
-	r, err := f.Verify(context.Background(), nil)
+	r, err := f.Audit.Verify(context.Background(), nil)
 	if err != nil {
 		t.Error(err)
 		return

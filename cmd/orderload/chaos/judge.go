@@ -14,6 +14,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/order/ordertest/canary"
 	"orderd/order/ordertest/model"
 	"orderd/payment/reconcile"
@@ -262,7 +263,7 @@ func (j *judge) verified(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
-	var r order.Report
+	var r audit.Report
 	if err := json.NewDecoder(strings.NewReader(out)).Decode(&r); err != nil {
 		return fmt.Errorf("verify answered with exit %d: %.2000s", exit, out)
 	}

@@ -52,7 +52,8 @@ func TestPointsAreTheSource(t *testing.T) {
 			}
 			text, ok := call.Args[0].(*ast.BasicLit)
 			if !ok {
-				t.Errorf("%s: the name of a step is a literal, so that it can be found and vanishes from a release", path)
+				t.Errorf("%s: the name of a step is a literal, so that it can be found and vanishes from a release",
+					path)
 				return true
 			}
 			name, err := strconv.Unquote(text.Value)

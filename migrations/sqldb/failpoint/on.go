@@ -49,7 +49,8 @@ var (
 // init arms what the environment says. A step that does not exist ends the
 // process: a run that waits for it would prove nothing.
 func init() {
-	if err := setUp(os.Getenv("ORDERD_FAILPOINTS"), os.Getenv("ORDERD_FAILPOINTS_LOG"), os.Getenv("ORDERD_FAILPOINTS_ADDR")); err != nil {
+	if err := setUp(os.Getenv("ORDERD_FAILPOINTS"), os.Getenv("ORDERD_FAILPOINTS_LOG"),
+		os.Getenv("ORDERD_FAILPOINTS_ADDR")); err != nil {
 		fmt.Fprintln(os.Stderr, "failpoints:", err)
 		os.Exit(2)
 	}

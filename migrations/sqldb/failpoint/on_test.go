@@ -87,7 +87,8 @@ func TestArmedKills(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "log")
 	child := exec.Command(os.Args[0], "-test.run", "TestArmedKills")
-	child.Env = append(os.Environ(), "FAILPOINT_CHILD=1", "ORDERD_FAILPOINTS="+step+"=kill@2; prepay.intended=count", "ORDERD_FAILPOINTS_LOG="+file)
+	child.Env = append(os.Environ(), "FAILPOINT_CHILD=1", "ORDERD_FAILPOINTS="+step+"=kill@2; prepay.intended=count",
+		"ORDERD_FAILPOINTS_LOG="+file)
 	err := child.Run()
 	if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		t.Errorf("it ended with %v", err)
@@ -109,7 +110,8 @@ func TestArmedPauses(t *testing.T) {
 // A misspelt step or action must end the process at its start: the test would
 // wait for it for ever. And nobody but this machine may arm anything.
 func TestArmedRefuses(t *testing.T) {
-	for _, bad := range []string{"place.comitted=block", step + "=blok", step + "=block@0", step + "=pause", step + "=pause(-1s)", step} {
+	for _, bad := range []string{"place.comitted=block", step + "=blok", step + "=block@0", step + "=pause",
+		step + "=pause(-1s)", step} {
 		if err := setUp(bad, "", ""); err == nil {
 			t.Errorf("%q was taken", bad)
 		}

@@ -11,6 +11,7 @@ import (
 func NoLeaks(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("orderd/migrations/sqldb/sqldbtest/servers.(*child).Start.func1"),
-		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Wait"),                // a service that a test started; it dies with the process
+		// a service that a test started; it dies with the process
+		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Wait"),
 		goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")) // half a second after a connection was cut
 }

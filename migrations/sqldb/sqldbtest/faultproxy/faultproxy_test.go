@@ -74,7 +74,8 @@ const (
 	beat = 60 * time.Millisecond
 )
 
-// A proxy that injects nothing makes every test that uses it green for nothing: each fault must be felt, and its end too.
+// A proxy that injects nothing makes every test that uses it green for nothing: each fault must be felt, and its end
+// too.
 func TestFaultsAreFelt(t *testing.T) {
 	p, err := faultproxy.New(server(t, "one"))
 	if err != nil {
@@ -128,7 +129,8 @@ func TestFaultsAreFelt(t *testing.T) {
 		t.Errorf("down: %q, %v", got, err)
 	}
 	if conn, err := net.Dial("tcp", p.Addr()); err == nil { // a reset may also come while it connects
-		if _, err := (&client{conn, bufio.NewReader(conn)}).ask("hello", soon); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := (&client{conn, bufio.NewReader(conn)}).ask("hello", soon); err == nil ||
+			errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("down, new connection: %v", err)
 		}
 		_ = conn.Close()

@@ -51,7 +51,8 @@ func (c *RedisCluster) add(ctx context.Context, dir string) error {
 	}
 	_, bus, _ := net.SplitHostPort(addr)
 	node, err := StartRedis(ctx, dir, "--cluster-enabled", "yes", "--cluster-port", bus,
-		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1") // a replica is named when it has heard something
+		// a replica is named when it has heard something
+		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,8 @@ func (c *RedisCluster) form(ctx context.Context, masters int) error {
 			return err
 		}
 		if i < masters {
-			if err := client.ClusterAddSlotsRange(ctx, i*clusterSlots/masters, (i+1)*clusterSlots/masters-1).Err(); err != nil {
+			if err := client.ClusterAddSlotsRange(ctx, i*clusterSlots/masters,
+				(i+1)*clusterSlots/masters-1).Err(); err != nil {
 				return err
 			}
 		}
@@ -97,7 +99,8 @@ func (c *RedisCluster) form(ctx context.Context, masters int) error {
 			return err
 		}
 	}
-	if err := all(ctx, clients, func(client *redis.Client) bool { return serves(ctx, client, len(clients)) }); err != nil {
+	serving := func(client *redis.Client) bool { return serves(ctx, client, len(clients)) }
+	if err := all(ctx, clients, serving); err != nil {
 		return fmt.Errorf("the nodes do not agree: %w", err)
 	}
 	return nil

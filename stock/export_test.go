@@ -18,8 +18,9 @@ type Deduction struct {
 // answered "taken" whatever is left now: the duplicate is tested before
 // sufficiency. Equal SKUs of one order are added up.
 //
-// Placements do not come through here: their order numbers are new, and their
-// repeats are found by the customer's key (package order).
+// It is what the tests of the ledger place with. The service does not come through
+// here: its order numbers are new, and its repeats are found by the customer's key
+// (package order), so that it uses a Shelf by itself.
 func Deduct(ctx context.Context, tx *sqldb.Tx, batch []Deduction, at time.Time) ([][]Short, error) {
 	nos := make([]string, len(batch))
 	demand := map[string]int64{}
@@ -63,27 +64,4 @@ func (s *Shelf) lines(asked []Line) (lines []Line, missing []Short) {
 		}
 	}
 	return lines, missing
-}
-
-// Merge adds up lines of the same SKU, which keeps the place of its first line.
-func Merge(lines []Line) []Line {
-	at := make(map[string]int, len(lines))
-	merged := make([]Line, 0, len(lines))
-	for _, l := range lines {
-		if i, seen := at[l.SkuID]; seen {
-			merged[i].Quantity += l.Quantity
-			continue
-		}
-		at[l.SkuID] = len(merged)
-		merged = append(merged, l)
-	}
-	return merged
-}
-
-func merge(lines []Line) map[string]int64 {
-	sums := make(map[string]int64, len(lines))
-	for _, l := range lines {
-		sums[l.SkuID] += l.Quantity
-	}
-	return sums
 }

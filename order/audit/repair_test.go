@@ -1,4 +1,4 @@
-package order_test
+package audit_test
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/stock"
 )
 
-var byHand = order.RepairOptions{Apply: true, Reason: "restored from a backup", Cause: ordertest.Finance}
+var byHand = audit.RepairOptions{Apply: true, Reason: "restored from a backup", Cause: ordertest.Finance}
 
 // seed changes rows by hand.
 func (w *world) seed(t *testing.T, text string) {
@@ -34,9 +35,9 @@ func (w *world) seed(t *testing.T, text string) {
 	}
 }
 
-func (w *world) repair(t *testing.T, o order.RepairOptions) order.Repairs {
+func (w *world) repair(t *testing.T, o audit.RepairOptions) audit.Repairs {
 	t.Helper()
-	r, err := w.Repair(t.Context(), o)
+	r, err := w.Audit.Repair(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func (w *world) repair(t *testing.T, o order.RepairOptions) order.Repairs {
 
 func (w *world) report(t *testing.T) []string {
 	t.Helper()
-	r, err := w.Verify(t.Context(), nil)
+	r, err := w.Audit.Verify(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,22 +59,34 @@ func (w *world) report(t *testing.T) []string {
 
 // repairable are the damages that are repaired, each with the check that finds it.
 var repairable = []struct{ name, sql, check, key string }{
-	{"an open order that nobody looks at", "UPDATE orders SET due_at = NULL WHERE order_no = '$pending'", "order.due", "$pending"},
-	{"a closing order that nobody looks at", "UPDATE orders SET due_at = NULL WHERE order_no = '$closing'", "order.due", "$closing"},
-	{"a finished order that is looked at", "UPDATE orders SET due_at = 1 WHERE order_no = '$whole'", "order.due", "$whole"},
-	{"a refund that nobody looks at", "UPDATE refunds SET due_at = NULL WHERE order_no = '$open'", "refund.due", "$open-R01"},
-	{"a finished refund that is looked at", "UPDATE refunds SET due_at = 1 WHERE order_no = '$whole'", "refund.due", "$whole-R01"},
+	{"an open order that nobody looks at", "UPDATE orders SET due_at = NULL WHERE order_no = '$pending'", "order.due",
+		"$pending"},
+	{"a closing order that nobody looks at", "UPDATE orders SET due_at = NULL WHERE order_no = '$closing'",
+		"order.due", "$closing"},
+	{"a finished order that is looked at", "UPDATE orders SET due_at = 1 WHERE order_no = '$whole'", "order.due",
+		"$whole"},
+	{"a refund that nobody looks at", "UPDATE refunds SET due_at = NULL WHERE order_no = '$open'", "refund.due",
+		"$open-R01"},
+	{"a finished refund that is looked at", "UPDATE refunds SET due_at = 1 WHERE order_no = '$whole'", "refund.due",
+		"$whole-R01"},
 	{"counter too high", "UPDATE skus SET available = available + 7 WHERE sku_id = 'mug'", "stock.conserved", "mug"},
 	{"counter too low", "UPDATE skus SET available = available - 7 WHERE sku_id = 'mug'", "stock.conserved", "mug"},
 	{"late money without its refund", "DELETE FROM refunds WHERE order_no = '$late'", "money.owed_back", "42"},
 	{"a second payment without its refund", "DELETE FROM refunds WHERE order_no = '$twice'", "money.owed_back", "42"},
-	{"a closed refund without a successor", "UPDATE refunds SET state = 'closed', due_at = NULL WHERE order_no = '$late';" + eventInto +
-		"SELECT order_no, version + 1, updated_at, 'refund.closed', state, state, '', '', '', '', CONCAT('{\"out_refund_no\":\"', (SELECT out_refund_no FROM refunds WHERE order_no = '$late'), '\"}'), 0 FROM orders WHERE order_no = '$late';" +
+	{"a closed refund without a successor", "UPDATE refunds SET state = 'closed', due_at = NULL WHERE order_no = " +
+		"'$late';" + eventInto +
+		"SELECT order_no, version + 1, updated_at, 'refund.closed', state, state, '', '', '', '', " +
+		"CONCAT('{\"out_refund_no\":\"', (SELECT out_refund_no FROM refunds WHERE order_no = '$late'), '\"}'), " +
+		"0 FROM orders WHERE order_no = '$late';" +
 		"UPDATE orders SET version = version + 1 WHERE order_no = '$late'", "refund.one_successor", "R42"},
-	{"the sum of refunds too low", "UPDATE payments SET refund_fen = 0 WHERE order_no = '$partly'", "money.no_more_back", "42"},
-	{"closed, stock kept", "DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return';UPDATE skus SET available = available - 1 WHERE sku_id = 'mug'", "stock.agrees_with_state", "$closed"},
-	{"closed, the flow lost", "DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'", "stock.agrees_with_state", "$closed"},
-	{"refund paid, stock kept", "DELETE FROM stock_flows WHERE order_no = '$partly' AND kind = 'return';UPDATE skus SET available = available - 1 WHERE sku_id = 'mug'", "stock.refund_returned", "$partly-R01"},
+	{"the sum of refunds too low", "UPDATE payments SET refund_fen = 0 WHERE order_no = '$partly'",
+		"money.no_more_back", "42"},
+	{"closed, stock kept", "DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return';UPDATE skus SET " +
+		"available = available - 1 WHERE sku_id = 'mug'", "stock.agrees_with_state", "$closed"},
+	{"closed, the flow lost", "DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'",
+		"stock.agrees_with_state", "$closed"},
+	{"refund paid, stock kept", "DELETE FROM stock_flows WHERE order_no = '$partly' AND kind = 'return';UPDATE " +
+		"skus SET available = available - 1 WHERE sku_id = 'mug'", "stock.refund_returned", "$partly-R01"},
 }
 
 // Whoever repairs must see first what would be done, must not do it twice, and must not leave anything broken by it:
@@ -89,8 +102,11 @@ func TestRepair(t *testing.T) {
 				if !slices.ContainsFunc(broken, func(s string) bool { return strings.HasPrefix(s, c.check) }) {
 					t.Fatalf("%s did not find it: %v", c.check, broken)
 				}
-				is := func(r order.Repair) bool { return r.Check == c.check && strings.HasPrefix(r.Key, w.sql(c.key)[0]) }
-				plan := w.repair(t, order.RepairOptions{})
+				is := func(r audit.Repair) bool {
+					return r.Check == c.check && strings.HasPrefix(r.Key,
+						w.sql(c.key)[0])
+				}
+				plan := w.repair(t, audit.RepairOptions{})
 				if i := slices.IndexFunc(plan.Repairs, is); i < 0 || plan.Repairs[i].Outcome != "" {
 					t.Fatalf("not planned: %+v", plan)
 				}
@@ -123,7 +139,8 @@ func (w *world) tellsOfRepairs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := events[len(events)-1]; last.Event != "repair.due" || last.Actor.ID != "fin" || last.Detail["reason"] != byHand.Reason {
+	if last := events[len(events)-1]; last.Event != "repair.due" || last.Actor.ID != "fin" ||
+		last.Detail["reason"] != byHand.Reason {
 		t.Errorf("the timeline says %+v", last)
 	}
 	var actor, reason string
@@ -160,31 +177,40 @@ func TestRepairedRefundIsPaidOnce(t *testing.T) {
 // What cannot be known must not be made up: a program that repaired these would hide the loss.
 func TestRepairLeavesToPeople(t *testing.T) {
 	for name, c := range map[string]struct{ sql, check string }{
-		"paid without payment":                          {"DELETE FROM payments WHERE order_no = '$asked'", "money.paid_once"},
-		"an event lost":                                 {"DELETE FROM order_events WHERE order_no = '$closed' AND event = 'close.requested'", "events.chain"},
-		"a refund of a customer lost":                   {"DELETE FROM refunds WHERE order_no = '$partly';DELETE FROM refund_items WHERE out_refund_no = '$partly-R01'", "money.no_more_back"},
-		"a second refund lost":                          {"UPDATE payments SET refund_fen = 250 WHERE order_no = '$partly'", "money.no_more_back"},
-		"a customer's refund closed, the next one lost": {"UPDATE refunds SET state = 'closed', due_at = NULL WHERE order_no = '$open'", "refund.one_successor"},
+		"paid without payment": {"DELETE FROM payments WHERE order_no = '$asked'",
+			"money.paid_once"},
+		"an event lost": {"DELETE FROM order_events WHERE order_no = '$closed' AND " +
+			"event = 'close.requested'", "events.chain"},
+		"a refund of a customer lost": {"DELETE FROM refunds WHERE order_no = '$partly';DELETE " +
+			"FROM refund_items WHERE out_refund_no = '$partly-R01'", "money.no_more_back"},
+		"a second refund lost": {"UPDATE payments SET refund_fen = 250 WHERE order_no = " +
+			"'$partly'", "money.no_more_back"},
+		"a customer's refund closed, the next one lost": {"UPDATE refunds SET state = 'closed', due_at = NULL " +
+			"WHERE order_no = '$open'", "refund.one_successor"},
 		"one counter of two": {"UPDATE skus SET available = available + 7 WHERE sku_id = 'mug';" +
-			"INSERT INTO skus (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at) VALUES ('tee', 'Tee', 1, 0, 0, 1, 1, 1);" +
-			"INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES ('', 'adjust', 'x', 'tee', -5, 1)", "stock.conserved"},
-		"a close without a proof": {"UPDATE order_events SET detail = '' WHERE order_no = '$closed' AND event = 'close.accepted';DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'", "close.proven"},
+			"INSERT INTO skus (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at) " +
+			"VALUES ('tee', 'Tee', 1, 0, 0, 1, 1, 1);" +
+			"INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES ('', 'adjust', 'x', " +
+			"'tee', -5, 1)", "stock.conserved"},
+		"a close without a proof": {"UPDATE order_events SET detail = '' WHERE order_no = '$closed' AND event = " +
+			"'close.accepted';DELETE FROM stock_flows WHERE order_no = '$closed' AND kind = 'return'", "close.proven"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, sqldbtest.SQLite(t)) // what is left is decided before the engine
 			w.seed(t, c.sql)
 			did := w.repair(t, byHand)
-			i := slices.IndexFunc(did.Left, func(l order.LeftOver) bool { return l.Check == c.check })
+			i := slices.IndexFunc(did.Left, func(l audit.LeftOver) bool { return l.Check == c.check })
 			if i < 0 || did.Left[i].Next == "" {
 				t.Errorf("not left to a person: %+v", did)
 			}
-			if _, err := w.Repair(t.Context(), order.RepairOptions{Apply: true, Cause: ordertest.Finance}); err == nil {
+			if _, err := w.Audit.Repair(t.Context(), audit.RepairOptions{Apply: true,
+				Cause: ordertest.Finance}); err == nil {
 				t.Error("applied without a reason")
 			}
 		})
 	}
-	for _, id := range order.CheckIDs() {
-		if order.NextStep(id) == "" {
+	for _, id := range audit.CheckIDs() {
+		if audit.NextStep(id) == "" {
 			t.Errorf("%s has no next step", id)
 		}
 	}
@@ -194,13 +220,15 @@ func TestRepairLeavesToPeople(t *testing.T) {
 func TestRepairBesideARunningService(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		w := newWorld(t, db)
-		w.seed(t, "UPDATE skus SET available = available + 7 WHERE sku_id = 'mug';UPDATE orders SET due_at = NULL WHERE order_no = '$pending';DELETE FROM refunds WHERE order_no = '$late';"+
+		w.seed(t, "UPDATE skus SET available = available + 7 WHERE sku_id = 'mug';UPDATE orders SET due_at = NULL "+
+			"WHERE order_no = '$pending';DELETE FROM refunds WHERE order_no = '$late';"+
 			"DELETE FROM stock_flows WHERE order_no = '$partly' AND kind = 'return'")
 		var wg sync.WaitGroup
 		for i := range 4 {
 			wg.Go(func() {
 				for n := range 5 {
-					p, err := w.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: fmt.Sprint("run", i, "-", n), Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
+					p, err := w.Place(t.Context(), order.Placement{CustomerID: "c",
+						RequestID: fmt.Sprint("run", i, "-", n), Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
 					if err != nil {
 						t.Error(err)
 						return
@@ -211,7 +239,7 @@ func TestRepairBesideARunningService(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
-				if _, err := w.Repair(t.Context(), byHand); err != nil {
+				if _, err := w.Audit.Repair(t.Context(), byHand); err != nil {
 					t.Error(err)
 				}
 			})
@@ -222,10 +250,30 @@ func TestRepairBesideARunningService(t *testing.T) {
 		}
 		for _, no := range []string{w.pending, w.late, w.partly} {
 			events, err := w.Timeline(t.Context(), no)
-			repairs := slices.DeleteFunc(events, func(e order.TimelineEvent) bool { return !strings.HasPrefix(e.Event, "repair.") })
+			repairs := slices.DeleteFunc(events, func(e order.TimelineEvent) bool {
+				return !strings.HasPrefix(e.Event,
+					"repair.")
+			})
 			if err != nil || len(repairs) != 1 {
 				t.Errorf("repaired once by one of four, yet %v %v", repairs, err)
 			}
 		}
 	})
+}
+
+// A plan whose check the service of orders does not know could be shown and never done.
+func TestEveryPlannedRepairCanBeDone(t *testing.T) {
+	f := ordertest.New(t, sqldbtest.SQLite(t))
+	f.SKU(t, "nothing", 0)
+	for _, check := range audit.RepairedChecks() {
+		r := order.RepairRequest{Check: check, Key: "nothing", OrderNo: "nothing", Reason: "a row that is not broken",
+			Cause: ordertest.Finance}
+		if done, err := f.Repair(t.Context(), r); done || err != nil {
+			t.Errorf("%s: %v %v", check, done, err)
+		}
+	}
+	if _, err := f.Repair(t.Context(), order.RepairRequest{Check: "close.proven", Reason: "x",
+		Cause: ordertest.Finance}); err == nil {
+		t.Error("what no program can repair was repaired")
+	}
 }

@@ -1,0 +1,119 @@
+package audit
+
+import (
+	"fmt"
+	"strings"
+
+	"orderd/order"
+)
+
+// refundEnds is the event of an order that tells how its refund r ended. It repeats
+// order.RefundEventName, and a test compares them.
+const refundEnds = `CASE r.state
+    WHEN 'success' THEN 'refund.succeeded'
+    WHEN 'by_hand' THEN 'refund.by_hand'
+    WHEN 'closed' THEN 'refund.closed'
+    WHEN 'rejected' THEN 'refund.rejected'
+    WHEN 'cancelled' THEN 'refund.cancelled' END`
+
+// eventChecks: the timeline of an order has no gap, makes only moves of the state
+// machine, ends in the order's state, and has every payment and refund once.
+var eventChecks = []check{
+	{"events.last_is_state", "an order's state and version are those of its last event", `
+SELECT o.order_no, o.state, o.version, COALESCE(c.n, 0) AS events, COALESCE(l.to_state, 'pending') AS last_state
+FROM orders o
+LEFT JOIN (
+  SELECT order_no, COUNT(*) AS n, MAX(seq) AS last_seq
+  FROM order_events
+  GROUP BY order_no) c ON c.order_no = o.order_no
+LEFT JOIN order_events l ON l.order_no = o.order_no AND l.seq = c.last_seq
+WHERE o.version <> COALESCE(c.n, 0) + 1
+  OR o.version <> COALESCE(c.last_seq, 1)
+  OR o.state <> COALESCE(l.to_state, 'pending')`},
+	{"events.chain", "each event begins in the state in which the one before it ended", `
+SELECT e.order_no, e.seq, e.from_state, COALESCE(p.to_state, '') AS state_before
+FROM order_events e
+LEFT JOIN order_events p ON p.order_no = e.order_no AND p.seq = e.seq - 1
+WHERE (e.seq = 2 AND e.from_state <> 'pending')
+  OR (e.seq > 2 AND (p.order_no IS NULL OR p.to_state <> e.from_state))
+  OR (e.seq < 2)`},
+	{"events.allowed", "every change of state is one that the state machine allows", allowedQuery()},
+	{"events.time", "time never goes back within an order", `
+SELECT e.order_no, e.seq
+FROM order_events e
+JOIN orders o ON o.order_no = e.order_no
+LEFT JOIN order_events p ON p.order_no = e.order_no AND p.seq = e.seq - 1
+WHERE e.at < COALESCE(p.at, o.created_at)
+  OR e.at > o.updated_at`},
+	{"events.payments", "a payment is one event of its order, the one that its outcome says", `
+SELECT p.order_no, p.transaction_id AS what, COUNT(e.seq) AS found
+FROM payments p
+LEFT JOIN order_events e ON e.order_no = p.order_no
+  AND e.event = CONCAT('payment.', CASE p.reason WHEN '' THEN 'applied' WHEN 'revived' THEN 'revived'
+    WHEN 'late' THEN 'late' WHEN 'duplicate' THEN 'duplicate' ELSE 'held' END)
+  AND INSTR(e.detail, CONCAT('"transaction_id":"', p.transaction_id, '"')) > 0
+WHERE p.order_no <> ''
+GROUP BY p.order_no, p.transaction_id
+HAVING COUNT(e.seq) <> 1
+UNION ALL
+SELECT e.order_no, CONCAT('event ', e.seq) AS what, COUNT(p.transaction_id) AS found
+FROM order_events e
+LEFT JOIN payments p ON p.order_no = e.order_no
+  AND INSTR(e.detail, CONCAT('"transaction_id":"', p.transaction_id, '"')) > 0
+WHERE e.event IN ('payment.applied', 'payment.revived', 'payment.late', 'payment.duplicate', 'payment.held')
+GROUP BY e.order_no, e.seq
+HAVING COUNT(p.transaction_id) <> 1`},
+	{"events.refunds", "the end of a refund is one event of its order", `
+SELECT r.order_no, r.out_refund_no AS what, COUNT(e.seq) AS found
+FROM refunds r
+LEFT JOIN order_events e ON e.order_no = r.order_no
+  AND e.event = ` + refundEnds + `
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+WHERE r.order_no <> ''
+  AND r.state IN ('success', 'by_hand', 'closed', 'rejected', 'cancelled')
+GROUP BY r.order_no, r.out_refund_no
+HAVING COUNT(e.seq) <> 1
+UNION ALL
+SELECT e.order_no, CONCAT('event ', e.seq) AS what, COUNT(r.out_refund_no) AS found
+FROM order_events e
+LEFT JOIN refunds r ON r.order_no = e.order_no
+  AND e.event = ` + refundEnds + `
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+WHERE e.event IN ('refund.succeeded', 'refund.by_hand', 'refund.closed', 'refund.rejected', 'refund.cancelled')
+GROUP BY e.order_no, e.seq
+HAVING COUNT(r.out_refund_no) <> 1`},
+	{"events.one_end", "an order is either paid or closed, once", `
+SELECT order_no, COUNT(*) AS ends
+FROM order_events
+WHERE from_state IN ('pending', 'closing') AND to_state IN ('paid', 'closed')
+GROUP BY order_no
+HAVING COUNT(*) > 1`},
+	{"events.of_an_order", "every event belongs to an order", `
+SELECT e.order_no, e.seq
+FROM order_events e
+LEFT JOIN orders o ON o.order_no = e.order_no
+WHERE o.order_no IS NULL`},
+}
+
+// allowedQuery lists the moves of the state machine itself, so that the check
+// and the machine cannot drift apart.
+func allowedQuery() string {
+	seen := map[string]bool{}
+	var pairs []string
+	for _, from := range order.States() {
+		for _, e := range order.Events() {
+			if c := order.Next(from, e); c.Verdict == order.VerdictMove {
+				p := fmt.Sprintf("(from_state = '%s' AND to_state = '%s')", from, c.To)
+				if !seen[p] {
+					seen[p] = true
+					pairs = append(pairs, p)
+				}
+			}
+		}
+	}
+	return `
+SELECT order_no, seq, from_state, to_state
+FROM order_events
+WHERE from_state <> to_state
+  AND NOT (` + strings.Join(pairs, "\n    OR ") + `)`
+}

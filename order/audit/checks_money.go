@@ -1,0 +1,114 @@
+package audit
+
+// moneyChecks: every fen that came in is on an order, went back, goes back, or
+// waits for a person.
+var moneyChecks = []check{
+	{"money.paid_once", "a paid order has one payment of its whole amount, an unpaid one has none", `
+SELECT o.order_no, o.state, o.total_fen, COALESCE(p.payments, 0) AS payments, COALESCE(p.paid_fen, 0) AS paid_fen
+FROM orders o
+LEFT JOIN (
+  SELECT order_no, COUNT(*) AS payments, SUM(amount_fen) AS paid_fen
+  FROM payments
+  WHERE outcome = 'applied'
+  GROUP BY order_no) p ON p.order_no = o.order_no
+WHERE (o.state IN ('paid', 'refunding') AND (COALESCE(p.payments, 0) <> 1 OR p.paid_fen <> o.total_fen))
+  OR (o.state = 'refunded' AND (p.payments > 1 OR p.paid_fen <> o.total_fen))
+  OR (o.state IN ('pending', 'closing', 'closed', 'late') AND p.payments > 0)`},
+	{"money.facts", "money that came for an order has its total, our currency, our app, our merchant", `
+SELECT p.transaction_id, p.order_no, p.amount_fen, p.currency, p.appid, p.mchid
+FROM payments p
+LEFT JOIN orders o ON o.order_no = p.order_no
+WHERE (p.outcome = 'applied' OR p.reason IN ('late', 'duplicate'))
+  AND (p.amount_fen <> o.total_fen
+    OR p.currency NOT IN ('CNY', '')
+    OR p.appid <> ?
+    OR p.mchid <> ?)`},
+	{"money.of_its_attempt", "a payment is on the order whose WeChat order it paid", `
+SELECT p.transaction_id, p.order_no, p.out_trade_no
+FROM payments p
+LEFT JOIN payment_attempts a ON a.out_trade_no = p.out_trade_no
+WHERE p.order_no <> ''
+  AND (SUBSTR(p.out_trade_no, 1, 26) <> p.order_no OR a.order_no <> p.order_no)`},
+	{"money.owed_back", "every payment that did not make its order paid is owed back, whole and once", `
+SELECT p.transaction_id, p.order_no, p.amount_fen, COALESCE(SUM(r.amount_fen), 0) AS owed_fen
+FROM payments p
+LEFT JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)
+WHERE p.outcome = 'owed'
+GROUP BY p.transaction_id, p.order_no, p.amount_fen
+HAVING p.amount_fen <> COALESCE(SUM(r.amount_fen), 0)`},
+	{"money.no_more_back", "refunds never exceed their payment, and the payment knows their sum", `
+SELECT p.transaction_id, p.amount_fen, p.refund_fen, COALESCE(r.total, 0) AS refunds_fen
+FROM payments p
+LEFT JOIN (
+  SELECT transaction_id, SUM(amount_fen) AS total
+  FROM refunds
+  WHERE state NOT IN (` + deadRefunds + `)
+  GROUP BY transaction_id) r ON r.transaction_id = p.transaction_id
+WHERE p.refund_fen <> COALESCE(r.total, 0)
+  OR p.refund_fen > p.amount_fen
+  OR p.refund_fen < 0`},
+	{"money.accounted", "every payment is on an order of ours, owed back, or held for a person", `
+SELECT p.transaction_id, p.order_no, p.outcome
+FROM payments p
+LEFT JOIN orders o ON o.order_no = p.order_no
+WHERE p.outcome = 'applied' AND o.order_no IS NULL`},
+	{"money.refund_of_order", "a refund belongs to the order of its payment", `
+SELECT r.out_refund_no, r.order_no, COALESCE(p.order_no, '') AS payment_of
+FROM refunds r
+LEFT JOIN payments p ON p.transaction_id = r.transaction_id
+WHERE r.state <> 'held'
+  AND (p.transaction_id IS NULL OR p.order_no <> r.order_no)`},
+	{"money.refunded", "an order is refunded when all its money went back, and only then", `
+SELECT o.order_no, o.state, COALESCE(SUM(p.amount_fen), 0) AS paid_fen, COALESCE(SUM(r.back), 0) AS back_fen
+FROM orders o
+LEFT JOIN payments p ON p.order_no = o.order_no AND (p.outcome = 'applied' OR p.reason = 'late')
+LEFT JOIN (
+  SELECT transaction_id, SUM(amount_fen) AS back
+  FROM refunds
+  WHERE state IN ('success', 'by_hand')
+  GROUP BY transaction_id) r ON r.transaction_id = p.transaction_id
+WHERE o.state IN ('paid', 'refunding', 'refunded')
+GROUP BY o.order_no, o.state
+HAVING (o.state = 'refunded') <> (COALESCE(SUM(r.back), 0) >= COALESCE(SUM(p.amount_fen), 0))
+  OR (o.state = 'refunded' AND COUNT(p.transaction_id) = 0)`},
+	{"money.refunding", "an order is refunding as long as a refund of it is under way", `
+SELECT o.order_no, o.state, COUNT(r.out_refund_no) AS under_way
+FROM orders o
+LEFT JOIN refunds r ON r.order_no = o.order_no AND r.reason = 'aftersale'
+  AND r.state IN ('pending_approval', 'owed', 'processing', 'abnormal', 'refused')
+WHERE o.state IN ('paid', 'refunding', 'refunded')
+GROUP BY o.order_no, o.state
+HAVING (o.state = 'refunding') <> (COUNT(r.out_refund_no) > 0)`},
+	{"money.total", "all money taken in is kept on orders, went back or goes back, or is held", `
+SELECT t.taken_in, t.kept, t.back
+FROM (
+  SELECT
+    (SELECT COALESCE(SUM(amount_fen), 0) FROM payments WHERE outcome <> 'held') AS taken_in,
+    (SELECT COALESCE(SUM(amount_fen - refund_fen), 0) FROM payments WHERE outcome = 'applied') AS kept,
+    (SELECT COALESCE(SUM(r.amount_fen), 0) FROM refunds r WHERE r.state NOT IN (` + deadRefunds + `)) AS back) t
+WHERE t.taken_in <> t.kept + t.back`},
+}
+
+// outcomeChecks: why a payment did not make its order paid is known. Reports list
+// them last.
+var outcomeChecks = []check{
+	{"money.late", "a late order has one late payment, and a late payment a late order or one whose money went back", `
+SELECT o.order_no, o.state, COUNT(p.transaction_id) AS late_payments
+FROM orders o
+JOIN payments p ON p.order_no = o.order_no AND p.reason = 'late'
+GROUP BY o.order_no, o.state
+HAVING o.state NOT IN ('late', 'refunded')
+  OR COUNT(p.transaction_id) > 1
+UNION ALL
+SELECT o.order_no, o.state, 0 AS late_payments
+FROM orders o
+LEFT JOIN payments p ON p.order_no = o.order_no AND p.outcome = 'owed' AND p.reason = 'late'
+WHERE o.state = 'late'
+  AND p.transaction_id IS NULL`},
+	{"money.outcome", "why a payment was not applied is known, and only then", `
+SELECT transaction_id, outcome, reason
+FROM payments
+WHERE (outcome = 'applied' AND reason NOT IN ('', 'revived'))
+  OR (outcome <> 'applied' AND reason IN ('', 'revived'))
+  OR (outcome = 'held' AND reason IN ('late', 'duplicate'))`},
+}

@@ -1,0 +1,50 @@
+package audit
+
+// orderChecks: the parts of an order agree with one another, and its attempts to
+// pay (WeChat orders, one out_trade_no each) with it.
+var orderChecks = []check{
+	{"order.total", "an order costs the sum of its lines", `
+SELECT o.order_no, o.total_fen, COALESCE(i.lines_fen, 0) AS lines_fen
+FROM orders o
+LEFT JOIN (
+  SELECT order_no, SUM(quantity * price_fen) AS lines_fen
+  FROM order_items
+  GROUP BY order_no) i ON i.order_no = o.order_no
+WHERE o.total_fen <> COALESCE(i.lines_fen, 0)`},
+	{"order.lines", "the lines of an order are numbered from 1 without a gap, each SKU on one of them", `
+SELECT order_no, COUNT(*) AS n, MAX(line_no) AS last_line, COUNT(DISTINCT sku_id) AS skus
+FROM order_items
+GROUP BY order_no
+HAVING MIN(line_no) <> 1
+  OR MAX(line_no) <> COUNT(*)
+  OR COUNT(DISTINCT sku_id) <> COUNT(*)`},
+	{"order.line_of_an_order", "every line belongs to an order", `
+SELECT i.order_no, i.line_no
+FROM order_items i
+LEFT JOIN orders o ON o.order_no = i.order_no
+WHERE o.order_no IS NULL`},
+	{"order.close_reason", "who wanted an order closed is known from the moment of asking, and not before", `
+SELECT order_no, state, close_reason
+FROM orders
+WHERE (state = 'pending' AND close_reason <> '')
+  OR (state IN ('closing', 'closed', 'late') AND close_reason NOT IN ('timeout', 'cancel', 'operator'))`},
+	{"attempt.of_an_order", "every WeChat order is of an order of ours, has its number and asks for its total", `
+SELECT a.out_trade_no, a.order_no, a.attempt_no, a.amount_fen, COALESCE(o.total_fen, 0) AS total_fen
+FROM payment_attempts a
+LEFT JOIN orders o ON o.order_no = a.order_no
+WHERE o.order_no IS NULL
+  OR a.amount_fen <> o.total_fen
+  OR SUBSTR(a.out_trade_no, 1, 27) <> CONCAT(a.order_no, '-')
+  OR CAST(SUBSTR(a.out_trade_no, 28) AS DECIMAL) <> a.attempt_no`},
+	{"attempt.one_payable", "another WeChat order was opened for an order only after the one before it was closed", `
+SELECT a.out_trade_no, COALESCE(b.state, 'missing') AS before_it
+FROM payment_attempts a
+LEFT JOIN payment_attempts b ON b.order_no = a.order_no AND b.attempt_no = a.attempt_no - 1
+WHERE a.attempt_no <> 1
+  AND (b.state IS NULL OR b.state <> 'closed')`},
+	{"order.due", "an open order has a time to be looked at, a finished one has none", `
+SELECT order_no, state
+FROM orders
+WHERE (state IN ('pending', 'closing') AND due_at IS NULL)
+  OR (state NOT IN ('pending', 'closing') AND due_at IS NOT NULL)`},
+}

@@ -1,0 +1,245 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"orderd/migrations/sqldb"
+	"orderd/order"
+)
+
+// maxRepairs bounds the rows of one check that a run looks at, so that its report
+// fits into memory; the next run goes on.
+const maxRepairs = 10_000
+
+// RepairOptions say what Repair does.
+type RepairOptions struct {
+	Apply  bool        // repair; otherwise only say what would be done
+	Reason string      // of 1 to 200 characters, needed to apply
+	Cause  order.Cause // who applies
+}
+
+// Repair is one row that can be repaired honestly.
+type Repair struct {
+	Check string `json:"check"` // the id of the check that it breaks
+	Key   string `json:"key"`   // its order, refund, transaction or SKU
+	Do    string `json:"do"`    // what is done about it
+	Why   string `json:"why"`   // why that makes nothing up
+	// Outcome is "" for a plan, "done", "no longer needed", or why it failed.
+	Outcome string `json:"outcome"`
+}
+
+// LeftOver is a broken invariant that no program repairs honestly.
+type LeftOver struct {
+	Check string `json:"check"` // its id
+	Count int    `json:"count"` // of the rows that are left
+	Next  string `json:"next"`  // what a person does about them
+}
+
+// Repairs is what can be repaired, and what is left for a person.
+type Repairs struct {
+	Repairs []Repair   `json:"repairs"`
+	Left    []LeftOver `json:"left"`
+	Applied bool       `json:"applied"` // false: this is a plan
+}
+
+// repairKind finds the rows of one check that can be repaired: find gives the key
+// of each and the number of its order. What is done about a row is decided again,
+// and done, by order.Service.Repair.
+type repairKind struct{ check, do, why, find string }
+
+// broken is a row that a repairKind has found.
+type broken struct{ key, orderNo string }
+
+// repairKinds are in an order in which an earlier one leaves nothing half done
+// for a later one: money, times, goods, and the counters last.
+var repairKinds = []repairKind{
+	{"money.owed_back", "owe the payment back, under the number it always had",
+		"the payment says that it is owed back; its refund's number is made from the transaction's, and " +
+			"WeChat Pay pays a number once", `
+SELECT p.transaction_id, p.order_no
+FROM payments p
+WHERE p.outcome = 'owed'
+  AND p.order_no <> ''
+  AND NOT EXISTS (SELECT 1 FROM refunds r WHERE r.transaction_id = p.transaction_id)
+  AND NOT EXISTS (
+    SELECT 1
+    FROM order_events e
+    WHERE e.order_no = p.order_no
+      AND e.event IN ('refund.succeeded', 'refund.by_hand')
+      AND INSTR(e.detail, p.transaction_id) > 0)`},
+	{"refund.one_successor", "make the refund that takes the place of the closed one",
+		"WeChat Pay has closed the first number for good and the money is still here; the next number is " +
+			"made from it", `
+SELECT r.out_refund_no, r.order_no
+FROM refunds r
+WHERE r.state = 'closed'
+  AND r.reason <> 'aftersale'
+  AND NOT EXISTS (SELECT 1 FROM refunds n WHERE n.replaces = r.out_refund_no)`},
+	{"money.no_more_back", "raise what the payment says is taken to the sum of its refunds",
+		"the refunds are the record, their sum on the payment only repeats it, and raising it lets nothing " +
+			"more go back", `
+SELECT p.transaction_id, p.order_no
+FROM payments p
+JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)
+GROUP BY p.transaction_id, p.order_no, p.refund_fen, p.amount_fen
+HAVING SUM(r.amount_fen) > p.refund_fen
+  AND SUM(r.amount_fen) <= p.amount_fen`},
+	{"refund.due", "set when the refund is looked at, now for one under way and never for one that ended",
+		"a look at it only asks WeChat Pay how far it is, or sends the same number again", `
+SELECT out_refund_no, order_no
+FROM refunds
+WHERE (state IN ('owed', 'processing', 'abnormal') AND due_at IS NULL)
+  OR (state NOT IN ('owed', 'processing', 'abnormal') AND due_at IS NOT NULL)`},
+	{"order.due", "set when the order is looked at, after its deadline for an open one and never for a finished one",
+		"a look at it only asks WeChat Pay, and closes what is proven unpaid", `
+SELECT order_no, order_no AS of_order
+FROM orders
+WHERE (state IN ('pending', 'closing') AND due_at IS NULL)
+  OR (state NOT IN ('pending', 'closing') AND due_at IS NOT NULL)`},
+	{"stock.agrees_with_state", "give everything back that the closed order still holds",
+		"WeChat Pay's close was proven before the order closed, and the timeline has the proof", `
+SELECT o.order_no, o.order_no AS of_order
+FROM orders o
+JOIN stock_flows f ON f.order_no = o.order_no
+WHERE o.state IN ('closed', 'late')
+  AND EXISTS (
+    SELECT 1
+    FROM order_events e
+    WHERE e.order_no = o.order_no
+      AND e.event = 'close.accepted'
+      AND e.to_state = 'closed'
+      AND e.detail LIKE '%"close":%')
+GROUP BY o.order_no
+HAVING SUM(f.delta) < 0`},
+	{"stock.refund_returned", "give the lines of the refund back",
+		"the refund has paid and says that its lines return; their flow carries its number, so that they return once", `
+SELECT r.out_refund_no, r.order_no
+FROM refunds r
+WHERE r.state IN ('success', 'by_hand')
+  AND r.restock = 1
+  AND EXISTS (SELECT 1 FROM refund_items i WHERE i.out_refund_no = r.out_refund_no)
+  AND NOT EXISTS (
+    SELECT 1
+    FROM stock_flows f
+    WHERE f.order_no = r.order_no
+      AND f.kind = 'return'
+      AND f.ref = r.out_refund_no)`},
+	{"stock.conserved", "set the counter to the sum of its flows, with a flow of nothing that says so",
+		"every flow has an order or a person behind it and the counter only repeats their sum; goods that " +
+			"did come in are replenished after this", `
+SELECT s.sku_id, '' AS of_order
+FROM skus s
+LEFT JOIN (
+  SELECT sku_id, SUM(delta) AS total
+  FROM stock_flows
+  GROUP BY sku_id) f ON f.sku_id = s.sku_id
+WHERE s.unlimited = 0
+  AND s.available <> COALESCE(f.total, 0)
+  AND COALESCE(f.total, 0) >= 0`},
+}
+
+// Repair finds what can be repaired honestly and has it repaired by the service of
+// orders: by flows, refunds and events with a reason, through the one writer of
+// orders, each in a transaction of its own that changes nothing unless the row is
+// still broken. It is safe beside a running service, and a repeat finds nothing.
+// Without Apply nothing is written. What is left is named with the next step for a
+// person.
+func (a *Auditor) Repair(ctx context.Context, o RepairOptions) (Repairs, error) {
+	if o.Apply {
+		if err := order.CheckRepairReason(o.Reason); err != nil {
+			return Repairs{}, err
+		}
+	}
+	done := Repairs{Repairs: []Repair{}, Left: []LeftOver{}, Applied: o.Apply}
+	before, err := a.Verify(ctx, nil)
+	if err != nil {
+		return done, err
+	}
+	mended := map[string]int{}
+	for _, k := range repairKinds {
+		found, err := a.findRepairs(ctx, k)
+		if err != nil {
+			return done, sqldb.Wrap("repair "+k.check, err)
+		}
+		for _, row := range found {
+			r := Repair{Check: k.check, Key: row.key, Do: k.do, Why: k.why}
+			if o.Apply {
+				r.Outcome = a.applyRepair(ctx, k, row, o)
+			}
+			if !strings.HasPrefix(r.Outcome, notRepaired) {
+				mended[k.check]++
+			}
+			done.Repairs = append(done.Repairs, r)
+		}
+	}
+	for _, c := range before.Broken() {
+		if left := c.Count - mended[c.ID]; left > 0 {
+			done.Left = append(done.Left, LeftOver{Check: c.ID, Count: left, Next: nextStep(c.ID)})
+		}
+	}
+	return done, ctx.Err()
+}
+
+// findRepairs gives the rows that a repair is planned for.
+func (a *Auditor) findRepairs(ctx context.Context, k repairKind) ([]broken, error) {
+	var found []broken
+	query := strings.TrimSpace(k.find) + "\nLIMIT ?"
+	err := sqldb.Each(ctx, a.db, query, []any{maxRepairs}, func(rows *sql.Rows) error {
+		var row broken
+		err := rows.Scan(&row.key, &row.orderNo)
+		found = append(found, row)
+		return err
+	})
+	return found, err
+}
+
+// notRepaired begins the outcome of a repair that was not done.
+const notRepaired = "not repaired"
+
+// applyRepair says what became of one repair. One that fails leaves its row as
+// it was, and the others go on.
+func (a *Auditor) applyRepair(ctx context.Context, k repairKind, row broken, o RepairOptions) string {
+	done, err := a.cfg.Orders.Repair(ctx, order.RepairRequest{
+		Check: k.check, Key: row.key, OrderNo: row.orderNo, Reason: o.Reason, Cause: o.Cause})
+	switch {
+	case errors.Is(err, sqldb.ErrUnknown):
+		return notRepaired + " for certain, run it again: " + err.Error()
+	case err != nil:
+		return notRepaired + ", nothing changed: " + err.Error()
+	case done:
+		return "done"
+	}
+	return "no longer needed"
+}
+
+// nextSteps is what a person does about what no program repairs, by the first
+// word of the check.
+var nextSteps = map[string]string{
+	"schema": "stop the service, put the key or constraint back as migrations/sql has it, and look for what came " +
+		"in twice meanwhile",
+	"stock": "stop selling the SKU; 'orderd order timeline NO' and 'orderd stock show SKU' say what happened; " +
+		"count the shelf, then 'orderd stock adjust' with the reason",
+	"close": "'orderd verify --wechat': an order closed without a proof may still take money; keep its stock " +
+		"aside until WeChat Pay says CLOSED",
+	"events": "an event cannot be made up: compare with a backup and the service's log, restore the lost rows from " +
+		"there, and say so in the log of the incident",
+	"order": "'orderd order get NO' and a backup: find which of the order, its lines and its flows was changed, " +
+		"and by whom; deliver nothing until then",
+	"attempt": "'orderd verify --wechat' asks whether the WeChat order can still be paid; close it on the merchant " +
+		"platform if it should not",
+	"money": "'orderd order sync NO', 'orderd verify --wechat' and 'orderd reconcile run --date DAY' tell what " +
+		"WeChat Pay holds: its word is the truth of money; neither deliver nor refund until they agree",
+	"refund": "'orderd refund get NO' and 'orderd verify --wechat' tell how far it is at WeChat Pay; then retry, " +
+		"cancel or settle it by hand",
+	"books": "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
+	"quiet": "let the service run until nothing is under way, and decide what waits for a person",
+}
+
+// nextStep gives it for a check, whose id begins with that word.
+func nextStep(check string) string {
+	word, _, _ := strings.Cut(check, ".")
+	return nextSteps[word]
+}
