@@ -22,6 +22,19 @@ type Bill struct {
 	Size int64  // bytes, uncompressed
 }
 
+// Bounds of a bill, whoever brings it. They keep a broken or hostile file from
+// filling the disk.
+const (
+	// MaxBillBytes bounds a bill, uncompressed. A row has some 330 bytes: this is
+	// thirteen million payments on one day.
+	MaxBillBytes = 4 << 30
+	// MaxInflation bounds how many bytes a compressed byte may become, beyond the
+	// first InflationSlack bytes. Rows of a bill compress to a tenth of their size,
+	// zeros to a thousandth, so 200 is far from both.
+	MaxInflation   = 200
+	InflationSlack = 16 << 20
+)
+
 // Why there is no bill. Everything else is a *GatewayError.
 var (
 	// ErrNoBill: NO_STATEMENT_EXIST. Nothing happened on that day.

@@ -1,8 +1,16 @@
 // Package payment holds the words that orders and WeChat Pay share: money in
-// fen, the gateway an order speaks to, its typed answers, and the journal of
-// money received.
+// fen, the gateway that an order speaks to and its typed answers, refunds,
+// bills, and the checks of numbers that go out to WeChat Pay.
 //
-// It owns the tables payments, refunds and payment_attempts. It does not own
-// the state of an order (package order) and knows no HTTP and no gopay
-// (package payment/wechat).
+// It has types and pure functions only: it owns no table, makes no call and
+// keeps no state. The tables payments, refunds and payment_attempts are written
+// by package order, in the transactions that move the order. The gateway itself
+// is package payment/wechat, its stand-in for tests and demonstrations is
+// payment/wechatsim, and payment/reconcile compares WeChat Pay's bills with what
+// we recorded.
+//
+// # Reading order
+//
+// fen.go (money), gateway.go (prepay, query, close, notifications and what an
+// error means), refund.go, bill.go, text.go.
 package payment

@@ -34,6 +34,7 @@ func (f Fen) String() string {
 func ParseYuan(s string) (Fen, error) {
 	body, neg := strings.CutPrefix(s, "-")
 	whole, frac, dotted := strings.Cut(body, ".")
+	// Thirteen digits of yuan are fifteen of fen, far inside an int64.
 	if whole == "" || (dotted && frac == "") || len(whole) > 13 {
 		return 0, fmt.Errorf("%w: %q", ErrMoney, s)
 	}

@@ -10,12 +10,14 @@ import (
 
 // A bill speaks yuan: one wrong digit, or a rounded one, is a wrong book.
 func TestParseYuan(t *testing.T) {
-	for in, want := range map[string]Fen{"0": 0, "0.01": 1, "149.00": 14900, "12": 1200, "-0.5": -50, "0.10000": 10, "9999999999999.99": 999999999999999} {
+	for in, want := range map[string]Fen{"0": 0, "0.01": 1, "149.00": 14900, "12": 1200, "-0.5": -50, "0.10000": 10,
+		"9999999999999.99": 999999999999999} {
 		if got, err := ParseYuan(in); err != nil || got != want {
 			t.Errorf("%q: %d %v, want %d", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", ".", "1.", ".5", "1.001", "1,00", "+1", "--1", "1e3", "１", " 1", "1 ", "0x1", "99999999999999"} {
+	for _, in := range []string{"", ".", "1.", ".5", "1.001", "1,00", "+1", "--1", "1e3", "１", " 1", "1 ", "0x1",
+		"99999999999999"} {
 		if got, err := ParseYuan(in); !errors.Is(err, ErrMoney) {
 			t.Errorf("%q was read as %d (%v)", in, got, err)
 		}
@@ -34,7 +36,8 @@ func TestYuanRoundTrip(t *testing.T) {
 
 // gopay does not escape the number in the path: anything but these characters could name another URL.
 func TestOutTradeNo(t *testing.T) {
-	for _, bad := range []string{"", "12345", strings.Repeat("a", 33), "a/../b", "abc?x=1", "abc|def", "abc def", "订单123456", "abcdef\n"} {
+	for _, bad := range []string{"", "12345", strings.Repeat("a", 33), "a/../b", "abc?x=1", "abc|def", "abc def",
+		"订单123456", "abcdef\n"} {
 		if ValidOutTradeNo(bad) {
 			t.Errorf("%q passes", bad)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 )
 
@@ -76,21 +75,32 @@ type TradeType string
 
 // The trade types that orderd offers. WeChat calls H5 "MWEB" in its answers.
 const (
+	// Native: the buyer scans a QR code made of code_url, valid for two hours.
 	Native TradeType = "NATIVE"
-	JSAPI  TradeType = "JSAPI"
-	H5     TradeType = "H5"
-	App    TradeType = "APP"
+	// JSAPI: a page or mini program inside WeChat; needs the buyer's openid.
+	JSAPI TradeType = "JSAPI"
+	// H5: a page in another browser of a phone; h5_url is valid for five minutes.
+	H5 TradeType = "H5"
+	// App: the merchant's own mobile app, through WeChat's SDK.
+	App TradeType = "APP"
 )
 
 // TradeState is WeChat's own word for the state of a trade.
 type TradeState string
 
-// All states a query can return. Refund means "was paid, and some of it went back".
+// All states that a query can return, as WeChat's document of the query lists them.
 const (
-	TradeSuccess    TradeState = "SUCCESS"
-	TradeRefund     TradeState = "REFUND"
-	TradeNotPay     TradeState = "NOTPAY"
-	TradeClosed     TradeState = "CLOSED"
+	// TradeSuccess: paid.
+	TradeSuccess TradeState = "SUCCESS"
+	// TradeRefund: was paid, and at least one fen went back; it stays so for good.
+	TradeRefund TradeState = "REFUND"
+	// TradeNotPay: open, also while the buyer is typing the password.
+	TradeNotPay TradeState = "NOTPAY"
+	// TradeClosed: closed by us, or by WeChat itself after seven days.
+	TradeClosed TradeState = "CLOSED"
+	// TradeRevoked, TradeUserPaying and TradePayError: WeChat documents them for
+	// payment codes only, which orderd does not offer. They are known all the same:
+	// an answer with one of them is an answer, and none of them means paid.
 	TradeRevoked    TradeState = "REVOKED"
 	TradeUserPaying TradeState = "USERPAYING"
 	TradePayError   TradeState = "PAYERROR"
@@ -100,7 +110,8 @@ const (
 
 // Attempt is one payable WeChat order, with the parameters of its first call.
 // They are stored before that call, and every repeat uses the stored ones:
-// WeChat refuses a repeat whose parameters differ.
+// WeChat refuses a repeat whose parameters differ (400 INVALID_REQUEST). The
+// bounds of the fields are checked by payment/wechat before anything is sent.
 type Attempt struct {
 	OutTradeNo  string
 	OrderNo     string
@@ -147,7 +158,9 @@ type AppParams struct {
 	Sign      string `json:"sign"`
 }
 
-// Trade is what a query or a payment notification says.
+// Trade is what a query or a payment notification says. Whoever receives one
+// compares merchant, app id, total and currency with the order: WeChat's
+// signature says who sent it, not that it is what we asked for.
 type Trade struct {
 	OutTradeNo    string
 	State         TradeState
@@ -198,10 +211,10 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", int(k))
 }
 
-// GatewayError is the only error type a Gateway returns. Its text is safe to
+// GatewayError is the only error type that a Gateway returns. Its text is safe to
 // log: it never holds a body, a key or personal data.
 type GatewayError struct {
-	Op        string // prepay, query, close
+	Op        string // prepay, query, close, refund, refund_query, bill, bill_file
 	Kind      Kind
 	Status    int    // HTTP status, 0 without an answer
 	Code      string // WeChat's code as sent
@@ -255,9 +268,3 @@ type Notification struct {
 	ID    string // WeChat's id; not an idempotency key (not known to be stable over repeats)
 	Trade Trade
 }
-
-var outTradeNo = regexp.MustCompile(`^[0-9A-Za-z_-]{6,32}$`)
-
-// ValidOutTradeNo reports whether a number may be put into a URL path at
-// WeChat. gopay does not escape it, so anything else could name another URL.
-func ValidOutTradeNo(s string) bool { return outTradeNo.MatchString(s) }

@@ -1,9 +1,6 @@
 package payment
 
-import (
-	"regexp"
-	"time"
-)
+import "time"
 
 // RefundStatus is WeChat's own word for the state of a refund.
 type RefundStatus string
@@ -62,9 +59,3 @@ type RefundNotification struct {
 	ID     string // WeChat's id; not an idempotency key
 	Refund Refund
 }
-
-var outRefundNo = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
-
-// ValidOutRefundNo reports whether a refund number may be put into a URL path
-// at WeChat. WeChat also allows | * @, which gopay would not escape.
-func ValidOutRefundNo(s string) bool { return outRefundNo.MatchString(s) }

@@ -147,7 +147,8 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Doors: c.orders, Ask: c.gateway, Bills: c.gateway,
+	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway,
+		Bills: c.gateway,
 		Now: time.Now, Log: log, MchID: gc.MchID})
 	return err
 }

@@ -44,6 +44,9 @@ var importRules = []importRule{
 		deny: []string{"github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis", "orderd/stock",
 			"orderd/scheduler"},
 		why: "bills are compared with our records: queue and gateway come in by interfaces"},
+	{folder: "payment/reconcile", below: true,
+		deny: []string{"orderd/order"},
+		why:  "what reconciliation needs of orders it declares itself: cmd/orderd/reconcile_orders.go joins them"},
 	{folder: "order",
 		deny: []string{"github.com/hibiken/asynq", "github.com/go-pay", "github.com/redis"},
 		why:  "orders know neither queue nor gopay: they declare what they need"},
@@ -87,8 +90,9 @@ var importRules = []importRule{
 		why:    "one file starts the simulator, three others drive it",
 		except: []string{"cmd/orderd/embedded.go", "cmd/orderd/demo.go", "cmd/orderd/buyers.go", "cmd/orderd/sim.go"}},
 	{folder: "cmd/orderd", below: true,
-		deny: []string{"testing", "orderd/order/ordertest", "orderd/migrations/sqldb/sqldbtest"},
-		why:  "test support is never in the binary"},
+		deny: []string{"testing", "orderd/order/ordertest", "orderd/payment/reconcile/reconciletest",
+			"orderd/migrations/sqldb/sqldbtest"},
+		why: "test support is never in the binary"},
 }
 
 // rules says whether the rule is about a file. Test support may import what tests may.

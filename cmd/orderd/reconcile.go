@@ -235,7 +235,7 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 	}
 	return withCore(ctx, s, func(co *core) error {
 		d, err := co.books.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
-			Cause: cliCause()})
+			Cause: reconcile.ByOperator(byWhom(), "cli", "")})
 		if err != nil {
 			return err
 		}

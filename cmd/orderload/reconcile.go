@@ -75,7 +75,7 @@ func (k *reconcileCmd) one(ctx context.Context, db *sqldb.DB, rows int, naive bo
 	if err := day.write(path); err != nil {
 		return err
 	}
-	r, err := reconcile.New(reconcile.Config{DB: db, Doors: noDoors{}, Ask: noGateway{}, Bills: noBills{}, Now: time.Now, MchID: mchID, TempDir: dir})
+	r, err := reconcile.New(reconcile.Config{DB: db, Orders: noOrders{}, Gateway: noGateway{}, Bills: noBills{}, Now: time.Now, MchID: mchID, TempDir: dir})
 	if err != nil {
 		return err
 	}
@@ -355,15 +355,17 @@ func peakMemory() (int64, error) {
 	return 0, errors.New("no VmHWM in /proc/self/status")
 }
 
-type noDoors struct{}
+// noOrders knows the grammar of our numbers and takes in nothing.
+type noOrders struct{}
 
-func (noDoors) Settle(context.Context, payment.Trade, order.Cause) (order.Settlement, error) {
-	return order.Settlement{}, errNoGateway
+func (noOrders) OrderNoOf(outTradeNo string) string { return order.OrderNoOf(outTradeNo) }
+func (noOrders) Settle(context.Context, payment.Trade, reconcile.Cause) (string, error) {
+	return "", errNoGateway
 }
-func (noDoors) SettleRefund(context.Context, payment.Refund, order.Cause) (order.RefundSettled, error) {
-	return order.RefundSettled{}, errNoGateway
+func (noOrders) SettleRefund(context.Context, payment.Refund, reconcile.Cause) (bool, error) {
+	return false, errNoGateway
 }
-func (noDoors) RefundHeld(context.Context, string, order.Cause) error { return errNoGateway }
+func (noOrders) RefundHeld(context.Context, string, reconcile.Cause) error { return errNoGateway }
 
 type noBills struct{}
 

@@ -47,7 +47,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var f flags
-	parser := kong.Must(&f, kong.Name("wechatsim"), kong.Description("A stand-in for WeChat Pay v3 on this machine. No real money anywhere."))
+	parser := kong.Must(&f, kong.Name("wechatsim"),
+		kong.Description("A stand-in for WeChat Pay v3 on this machine. No real money anywhere."))
 	_, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 	if err := run(ctx, f, os.Stdout); err != nil {

@@ -13,14 +13,15 @@ import (
 	"orderd/payment"
 )
 
-// maxLine bounds a line of a bill: a row has some 400 bytes, its two free texts
-// at most a thousand.
+// maxLine bounds a line of a bill, in bytes: a row has some 330, its two free texts (商品名称,
+// 商户数据包) a thousand at most.
 const maxLine = 64 << 10
 
 // ErrBadBill marks a file that is no bill of this merchant and day, or is not
 // whole. Nothing was changed.
 var ErrBadBill = errors.New("this is not a usable bill")
 
+// badLine is the error of one line of a file: a person finds it by its number.
 func badLine(line int, format string, args ...any) error {
 	return fmt.Errorf("%w: line %d: %s", ErrBadBill, line, fmt.Sprintf(format, args...))
 }
@@ -61,7 +62,8 @@ type Totals struct {
 	settled, back, backCoupon, total, asked payment.Fen
 }
 
-// The columns that are read, by their names.
+// The columns that are read, by their names in WeChat's document of the format of
+// trade bills. 订单金额 and 申请退款金额 are missing in the older layout.
 const (
 	colTime, colApp, colMch          = "交易时间", "公众账号ID", "商户号"
 	colTransaction, colTrade         = "微信订单号", "商户订单号"
@@ -74,12 +76,14 @@ const (
 	colRefundType, colTitle, colRate = "退款类型", "商品名称", "费率"
 )
 
-// columns is where each column of a bill stands, −1 for those it does not have.
+// columns is where each column of a bill stands. Bills are read by the names of their columns,
+// because WeChat gives some merchants fewer of them and may add others.
 type columns struct {
 	count int
 	at    map[string]int
 }
 
+// has reports that the bill has a column.
 func (c *columns) has(name string) bool { _, ok := c.at[name]; return ok }
 
 // tradeBill reads a trade bill row by row.
@@ -105,7 +109,8 @@ func readTrade(r io.Reader, date string, kind payment.BillType, mchID string, ea
 	if err != nil {
 		return Totals{}, err
 	}
-	b := &tradeBill{in: bufio.NewReaderSize(r, maxLine), date: date, from: from, mchID: mchID, kind: kind, cells: make([][]byte, 0, 32)}
+	b := &tradeBill{in: bufio.NewReaderSize(r, maxLine), date: date, from: from, mchID: mchID, kind: kind,
+		cells: make([][]byte, 0, 32)}
 	if err := b.header(); err != nil {
 		return Totals{}, err
 	}
@@ -145,6 +150,8 @@ func (b *tradeBill) next() ([]byte, error) {
 	return bytes.TrimSuffix(text[:len(text)-1], []byte("\r")), nil
 }
 
+// header reads the first line, and refuses what is no bill at all, or one of another type: a
+// refund bill that is read as a bill of everything would make every payment of ours 短款.
 func (b *tradeBill) header() error {
 	text, err := b.next()
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -170,12 +177,14 @@ func (b *tradeBill) header() error {
 			return badLine(1, "the column %s is missing; is this a trade bill of type %s?", name, b.kind)
 		}
 	}
-	if b.kind == payment.BillSuccess && b.cols.has(colRefundID) || b.kind == payment.BillAll && b.cols.has(colRefundAt) {
+	if b.kind == payment.BillSuccess && b.cols.has(colRefundID) ||
+		b.kind == payment.BillAll && b.cols.has(colRefundAt) {
 		return badLine(1, "the columns are those of another bill type than %s", b.kind)
 	}
 	return nil
 }
 
+// cellEnd ends a cell: WeChat puts a back-tick before every value.
 var cellEnd = []byte(",`")
 
 // split cuts a row at comma and back-tick: free text may hold commas, and
@@ -205,6 +214,7 @@ func (b *tradeBill) split(text []byte) error {
 	return badLine(b.line, "has %d cells, the header has %d", len(b.cells), b.cols.count)
 }
 
+// cell gives the value of a column in the present row, nil when the bill has no such column.
 func (b *tradeBill) cell(name string) []byte {
 	if i, ok := b.cols.at[name]; ok {
 		return b.cells[i]
@@ -212,13 +222,15 @@ func (b *tradeBill) cell(name string) []byte {
 	return nil
 }
 
+// read reads one row into b.row and adds it to the totals.
 func (b *tradeBill) read(text []byte) (err error) {
 	if err := b.split(text); err != nil {
 		return err
 	}
 	r := &b.row
-	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), transactionID: b.cell(colTransaction), outTradeNo: b.cell(colTrade),
-		tradeType: b.cell(colType), state: b.cell(colState), currency: b.cell(colCurrency), refundID: b.cell(colRefundID), outRefundNo: b.cell(colRefundNo),
+	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), transactionID: b.cell(colTransaction),
+		outTradeNo: b.cell(colTrade), tradeType: b.cell(colType), state: b.cell(colState),
+		currency: b.cell(colCurrency), refundID: b.cell(colRefundID), outRefundNo: b.cell(colRefundNo),
 		refundState: b.cell(colRefundState)}
 	r.refund = len(r.refundID) > 1 || len(r.refundID) == 1 && r.refundID[0] != '0'
 	if r.at, err = parseTime(b.cell(colTime)); err != nil {
@@ -227,7 +239,8 @@ func (b *tradeBill) read(text []byte) (err error) {
 	for _, m := range []struct {
 		name string
 		into *payment.Fen
-	}{{colSettled, &r.settled}, {colCoupon, &r.coupon}, {colBack, &r.back}, {colBackCoupon, &r.backCoupon}, {colTotal, &r.total}, {colAsked, &r.asked}} {
+	}{{colSettled, &r.settled}, {colCoupon, &r.coupon}, {colBack, &r.back}, {colBackCoupon, &r.backCoupon},
+		{colTotal, &r.total}, {colAsked, &r.asked}} {
 		if !b.cols.has(m.name) {
 			continue
 		}
@@ -251,7 +264,9 @@ func (b *tradeBill) check() error {
 		return badLine(b.line, "is of merchant %.32s, not of %s", r.mchID, b.mchID)
 	case r.at.Before(b.from) || !r.at.Before(b.from.AddDate(0, 0, 1)):
 		return badLine(b.line, "is of %s, the bill should be of %s", r.at.In(beijing).Format(time.DateOnly), b.date)
-	case len(r.transactionID) == 0 || len(r.transactionID) > 32 || len(r.outTradeNo) > 32 || len(r.outRefundNo) > 64 || len(r.refundID) > 32:
+	// The widths of the numbers in WeChat's documents, and of the columns that keep them.
+	case len(r.transactionID) == 0 || len(r.transactionID) > 32 || len(r.outTradeNo) > 32 ||
+		len(r.outRefundNo) > 64 || len(r.refundID) > 32:
 		return badLine(b.line, "has a number that is missing or too long")
 	case r.refund && b.kind == payment.BillSuccess || !r.refund && b.kind == payment.BillRefund:
 		return badLine(b.line, "does not belong into a bill of type %s", b.kind)
@@ -261,7 +276,8 @@ func (b *tradeBill) check() error {
 	t := &b.totals
 	t.Rows++
 	t.settled, t.back, t.backCoupon, t.total, t.asked, t.FeeX100000 =
-		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked, t.FeeX100000+r.fee
+		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked,
+		t.FeeX100000+r.fee
 	if r.refund {
 		// What was asked for is what we know; the older layout splits it.
 		if r.amount = r.asked; !b.cols.has(colAsked) {
@@ -332,7 +348,7 @@ func (b *tradeBill) summary(header []byte) error {
 // digits are accepted when they are zeros.
 func parseDecimal(text []byte, digits int) (int64, error) {
 	s, neg := bytes.CutPrefix(text, []byte("-"))
-	if len(s) == 0 || len(s) > 18 {
+	if len(s) == 0 || len(s) > 18 { // 18 digits always fit an int64
 		return 0, fmt.Errorf("%.32q is not an amount", text)
 	}
 	var n int64
@@ -359,7 +375,7 @@ func parseDecimal(text []byte, digits int) (int64, error) {
 		return 0, fmt.Errorf("%.32q is not an amount", text)
 	}
 	for i := max(after, 0); i < digits; i++ {
-		if n > 1<<58 {
+		if n > 1<<58 { // ten times that, and an int64 would be full
 			return 0, fmt.Errorf("%.32q is too large", text)
 		}
 		n *= 10

@@ -18,8 +18,10 @@ const (
 	testMch  = "1900000001"
 	testHead = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额," +
 		"微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态,商品名称,商户数据包,手续费,费率"
-	payLine    = "`2026-11-20 10:00:00,`wx1,`1900000001,`0,`,`4200,`01JD4ZKX0000000000000000AB-01,`o,`NATIVE,`SUCCESS,`OTHERS,`CNY,`9.50,`0.50,`0,`0,`0.00,`0.00,`,`,`mug,`shop-7,`0.06000,`0.60%"
-	refundLine = "`2026-11-20 11:00:00,`wx1,`1900000001,`0,`,`4200,`01JD4ZKX0000000000000000AB-01,`o,`NATIVE,`REFUND,`OTHERS,`CNY,`0.00,`0.00,`50300,`R1,`1.50,`0.50,`ORIGINAL,`SUCCESS,`mug,`shop-7,`-0.01000,`0.60%"
+	payLine = "`2026-11-20 10:00:00,`wx1,`1900000001,`0,`,`4200,`01JD4ZKX0000000000000000AB-01,`o,`NATIVE,`SUCCESS," +
+		"`OTHERS,`CNY,`9.50,`0.50,`0,`0,`0.00,`0.00,`,`,`mug,`shop-7,`0.06000,`0.60%"
+	refundLine = "`2026-11-20 11:00:00,`wx1,`1900000001,`0,`,`4200,`01JD4ZKX0000000000000000AB-01,`o,`NATIVE,`REFUND," +
+		"`OTHERS,`CNY,`0.00,`0.00,`50300,`R1,`1.50,`0.50,`ORIGINAL,`SUCCESS,`mug,`shop-7,`-0.01000,`0.60%"
 )
 
 func lines(all ...string) string { return strings.Join(all, "\r\n") + "\r\n" }
@@ -29,7 +31,8 @@ func readAll(t *testing.T, text string, kind payment.BillType) ([]row, Totals, e
 	var rows []row
 	totals, err := readTrade(strings.NewReader(text), "2026-11-20", kind, testMch, func(r *row) error {
 		kept := *r
-		for _, b := range []*[]byte{&kept.transactionID, &kept.outTradeNo, &kept.refundID, &kept.outRefundNo, &kept.state, &kept.refundState} {
+		for _, b := range []*[]byte{&kept.transactionID, &kept.outTradeNo, &kept.refundID, &kept.outRefundNo,
+			&kept.state, &kept.refundState} {
 			*b = bytes.Clone(*b)
 		}
 		rows = append(rows, kept)
@@ -44,7 +47,8 @@ func TestBillLayouts(t *testing.T) {
 	sums := "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额"
 	old := lines("\ufeff"+testHead, payLine, refundLine, sums, "`2,`9.50,`1.50,`0.50,`0.05000")
 	rows, totals, err := readAll(t, old, payment.BillAll)
-	if err != nil || len(rows) != 2 || rows[0].amount != 1000 || rows[1].amount != 200 || !rows[1].refund || totals.PaidFen != 1000 || totals.RefundFen != 200 || totals.FeeX100000 != 5000 {
+	if err != nil || len(rows) != 2 || rows[0].amount != 1000 || rows[1].amount != 200 || !rows[1].refund ||
+		totals.PaidFen != 1000 || totals.RefundFen != 200 || totals.FeeX100000 != 5000 {
 		t.Fatalf("24 columns: %+v %+v %v", rows, totals, err)
 	}
 	now := lines("\ufeff"+testHead+",订单金额,申请退款金额,费率备注", payLine+",`10.00,`0.00,`", refundLine+",`0.00,`2.00,`",
@@ -52,11 +56,13 @@ func TestBillLayouts(t *testing.T) {
 	if rows, _, err := readAll(t, now, payment.BillAll); err != nil || rows[0].amount != 1000 || rows[1].amount != 200 {
 		t.Errorf("27 columns: %+v %v", rows, err)
 	}
-	if rows, _, err := readAll(t, strings.ReplaceAll(strings.TrimPrefix(now, "\ufeff"), "\r\n", "\n"), payment.BillAll); err != nil || len(rows) != 2 {
+	if rows, _, err := readAll(t, strings.ReplaceAll(strings.TrimPrefix(now, "\ufeff"), "\r\n", "\n"),
+		payment.BillAll); err != nil || len(rows) != 2 {
 		t.Errorf("no BOM, LF: %v", err)
 	}
 	success := lines("交易时间,商户号,公众账号ID,微信订单号,商户订单号,交易状态,应结订单金额,手续费,费率,订单金额,新的一列",
-		"`2026-11-20 10:00:00,`1900000001,`wx1,`4200,`X-1,`SUCCESS,`10.00,`0.06000,`0.60%,`10.00,`?", "总交易单数,应结订单总金额,手续费总金额,订单总金额,新的总额", "`1,`10.00,`0.06000,`10.00,`7")
+		"`2026-11-20 10:00:00,`1900000001,`wx1,`4200,`X-1,`SUCCESS,`10.00,`0.06000,`0.60%,`10.00,`?",
+		"总交易单数,应结订单总金额,手续费总金额,订单总金额,新的总额", "`1,`10.00,`0.06000,`10.00,`7")
 	if rows, _, err := readAll(t, success, payment.BillSuccess); err != nil || rows[0].amount != 1000 {
 		t.Errorf("columns that move: %+v %v", rows, err)
 	}
@@ -68,9 +74,11 @@ func TestBillLayouts(t *testing.T) {
 // Nothing is quoted in a bill: commas, quotes and even back-ticks in free text must not move the money's columns.
 func TestFreeTextMovesNoMoney(t *testing.T) {
 	for _, text := range []string{"mug, blue", `a "large" mug`, "a,`b,`c", "`", "a`b,c", ""} {
-		now := lines(testHead, strings.Replace(payLine, "`mug", "`"+text, 1), "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额", "`1,`9.50,`0.00,`0.00,`0.06000")
+		now := lines(testHead, strings.Replace(payLine, "`mug", "`"+text, 1), "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额",
+			"`1,`9.50,`0.00,`0.00,`0.06000")
 		rows, totals, err := readAll(t, now, payment.BillAll)
-		if err != nil || rows[0].amount != 1000 || totals.FeeX100000 != 6000 || string(rows[0].transactionID) != "4200" {
+		if err != nil || rows[0].amount != 1000 || totals.FeeX100000 != 6000 ||
+			string(rows[0].transactionID) != "4200" {
 			t.Errorf("%q: %+v %v", text, rows, err)
 		}
 	}
@@ -78,12 +86,14 @@ func TestFreeTextMovesNoMoney(t *testing.T) {
 
 // A float, a rounding or an overflow here is money that nobody can find again.
 func TestDecimalsAreExact(t *testing.T) {
-	for text, want := range map[string]int64{"0.01": 1, "149.00": 14900, "-0.50": -50, "12": 1200, "1.5": 150, "99999999999.99": 9999999999999, "0.010": 1, "20.0": 2000} {
+	for text, want := range map[string]int64{"0.01": 1, "149.00": 14900, "-0.50": -50, "12": 1200, "1.5": 150,
+		"99999999999.99": 9999999999999, "0.010": 1, "20.0": 2000} {
 		if got, err := parseDecimal([]byte(text), 2); err != nil || got != want {
 			t.Errorf("%s: %d %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "-", ".5", "1.", "1.005", "1,5", "1e3", "+1", "١", " 1", "1 ", "0x1", "--1", "9999999999999999999", "1.2.3"} {
+	for _, text := range []string{"", "-", ".5", "1.", "1.005", "1,5", "1e3", "+1", "١", " 1", "1 ", "0x1", "--1",
+		"9999999999999999999", "1.2.3"} {
 		if got, err := parseDecimal([]byte(text), 2); err == nil {
 			t.Errorf("%q is %d", text, got)
 		}
@@ -125,7 +135,8 @@ func FuzzBill(f *testing.F) {
 func TestFundFlow(t *testing.T) {
 	head := "\ufeff记账时间,微信支付业务单号,资金流水单号,业务名称,业务类型,收支类型,收支金额(元),账户结余(元),资金变更提交申请人,备注,业务凭证号"
 	row := func(business, direction, yuan string) string {
-		return "`2026-11-20 10:00:00,`4200,`1042,`" + business + ",`x,`" + direction + ",`" + yuan + ",`0.00,`system,`a,b,`v"
+		return "`2026-11-20 10:00:00,`4200,`1042,`" + business + ",`x,`" + direction + ",`" + yuan +
+			",`0.00,`system,`a,b,`v"
 	}
 	rows := []string{head, row("交易", "收入", "10.00"), row("扣除交易手续费", "支出", "0.06"), row("退款", "支出", "2.00")}
 	good := lines(append(rows, "资金流水总笔数,收入笔数,收入金额,支出笔数,支出金额", "`3.0,`1.0,`10.00,`2.0,`2.06")...)
@@ -147,8 +158,10 @@ func TestFundFlow(t *testing.T) {
 }
 
 func sample() []Difference {
-	return []Difference{{ID: "0123", Date: "2026-11-20", Type: payment.BillAll, Kind: BillOnly, Ref: "4200001234202611201234567890", OrderNo: "01JD4ZKX0000000000000000AB",
-		BillFen: 14900, Line: 181, Status: StatusOpen, OpenedAt: time.UnixMilli(1_800_000_000_000).UTC(), ResolvedWhy: `=HYPERLINK("http://evil","x") <&>`}}
+	return []Difference{{ID: "0123", Date: "2026-11-20", Type: payment.BillAll, Kind: BillOnly,
+		Ref: "4200001234202611201234567890", OrderNo: "01JD4ZKX0000000000000000AB",
+		BillFen: 14900, Line: 181, Status: StatusOpen, OpenedAt: time.UnixMilli(1_800_000_000_000).UTC(),
+		ResolvedWhy: `=HYPERLINK("http://evil","x") <&>`}}
 }
 
 // A spreadsheet that rounds 28 digits, or runs what a buyer wrote, is worse than none.
@@ -166,13 +179,15 @@ func TestCSVKeepsDigitsAndRunsNothing(t *testing.T) {
 	for i, name := range all[0] {
 		cells[name] = all[1][i]
 	}
-	if cells["ref"] != "\t4200001234202611201234567890" || cells["bill_yuan"] != "149.00" || cells["difference_yuan"] != "149.00" || cells["label"] != "长款" ||
+	if cells["ref"] != "\t4200001234202611201234567890" || cells["bill_yuan"] != "149.00" ||
+		cells["difference_yuan"] != "149.00" || cells["label"] != "长款" ||
 		!strings.HasPrefix(cells["resolved_why"], "'=") {
 		t.Errorf("%v", cells)
 	}
 }
 
-// The workbook must open: every part well-formed, every relationship to a part that is there, money as numbers, ids as text.
+// The workbook must open: every part well-formed, every relationship to a part that is there,
+// money as numbers, ids as text.
 func TestXLSXIsAWorkbook(t *testing.T) {
 	var b bytes.Buffer
 	res := Result{Date: "2026-11-20", Type: payment.BillAll, SHA1: "ab", Payments: Bridge{BillFen: 14900, BillCount: 1}}
@@ -202,13 +217,15 @@ func TestXLSXIsAWorkbook(t *testing.T) {
 			}
 		}
 	}
-	for _, rel := range []string{"xl/workbook.xml", "xl/worksheets/sheet1.xml", "xl/worksheets/sheet2.xml", "xl/styles.xml", "[Content_Types].xml", "_rels/.rels"} {
+	for _, rel := range []string{"xl/workbook.xml", "xl/worksheets/sheet1.xml", "xl/worksheets/sheet2.xml",
+		"xl/styles.xml", "[Content_Types].xml", "_rels/.rels"} {
 		if parts[rel] == "" {
 			t.Errorf("%s is missing", rel)
 		}
 	}
 	sheet := parts["xl/worksheets/sheet2.xml"]
-	if !strings.Contains(sheet, `<c s="2"><v>149.00</v></c>`) || !strings.Contains(sheet, `t="inlineStr"><is><t xml:space="preserve">4200001234202611201234567890</t>`) ||
+	if !strings.Contains(sheet, `<c s="2"><v>149.00</v></c>`) || !strings.Contains(sheet,
+		`t="inlineStr"><is><t xml:space="preserve">4200001234202611201234567890</t>`) ||
 		strings.Contains(sheet, "<&>") || !strings.Contains(sheet, `<c><v>181</v></c>`) {
 		t.Errorf("%s", sheet)
 	}

@@ -1,11 +1,22 @@
-// Package reconcile holds WeChat Pay's bill of a day against our payments and
-// refunds, both ways, heals what can be healed through the same doors as a
-// callback, and keeps the rest as differences until a person has resolved them.
+// Package reconcile compares WeChat Pay's bill of a day with our payments and
+// refunds of that day, in both directions. What the bill has and we lack, and
+// what can be recorded without a person's decision, is recorded the way a
+// notification is; the rest is kept as differences until a person has resolved
+// them.
 //
 // It owns the tables bill_files, bill_chunks, reconciliations, differences and
-// matched_across. It moves no money and no order by itself: package order's
-// Settle and SettleRefund do.
+// matched_across. It reads payments and refunds and writes neither: money and
+// orders are moved by package order alone, which this package does not import.
+// What it needs of orders it declares itself, as the interface Orders.
 //
-// Days are Beijing's. A run is repeatable: whatever runs were killed before it,
-// its result is that of one clean run.
+// Days are Beijing's, as WeChat's bills have them. A run is repeatable: whatever
+// runs were killed before it, its result is that of one clean run.
+//
+// # Reading order
+//
+// reconcile.go (a run from end to end, and the daily catch-up), bill.go (reading
+// a trade bill), spill.go and match.go (meeting the two sides in little memory),
+// heal.go and orders.go (recording what was missed), store.go (the tables),
+// result.go (what a run found, and the bridge that proves it), resolve.go (what
+// people decide), fundflow.go and export.go.
 package reconcile

@@ -12,26 +12,33 @@ import (
 	"orderd/payment"
 )
 
-// exported is a difference as a spreadsheet shows it: text, or yuan.
+// cell is one value of a spreadsheet: text, or yuan, or a count. Exactly one is set; a cell
+// without any is empty text.
 type cell struct {
 	text  string
 	yuan  *payment.Fen
 	count *int64
 }
 
+// exportHeader names the columns of both exports. Spreadsheets of finance departments rely on
+// names and order.
 func exportHeader() []string {
-	return []string{"bill_date", "bill_type", "type", "label", "status", "order_no", "out_trade_no", "transaction_id", "ref", "bill_line",
-		"bill_yuan", "ours_yuan", "difference_yuan", "bill_state", "ours_state", "opened_at", "resolution", "resolved_by", "resolved_why", "resolved_at", "id"}
+	return []string{"bill_date", "bill_type", "type", "label", "status", "order_no", "out_trade_no", "transaction_id",
+		"ref", "bill_line", "bill_yuan", "ours_yuan", "difference_yuan", "bill_state", "ours_state", "opened_at",
+		"resolution", "resolved_by", "resolved_why", "resolved_at", "id"}
 }
 
+// exportRow gives the cells of a difference, in the order of exportHeader.
 func exportRow(d *Difference) []cell {
 	t := func(s string) cell { return cell{text: s} }
 	y := func(f payment.Fen) cell { return cell{yuan: &f} }
-	return []cell{t(d.Date), t(string(d.Type)), t(string(d.Kind)), t(d.Kind.Label()), t(string(d.Status)), t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID),
-		t(d.Ref), {count: &d.Line}, y(d.BillFen), y(d.OursFen), y(d.Diff()), t(d.BillState), t(d.OursState), t(stamp(d.OpenedAt)), t(d.Resolution), t(d.ResolvedBy),
+	return []cell{t(d.Date), t(string(d.Type)), t(string(d.Kind)), t(d.Kind.Label()), t(string(d.Status)),
+		t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID), t(d.Ref), {count: &d.Line}, y(d.BillFen), y(d.OursFen),
+		y(d.Diff()), t(d.BillState), t(d.OursState), t(stamp(d.OpenedAt)), t(d.Resolution), t(d.ResolvedBy),
 		t(d.ResolvedWhy), t(stamp(d.ResolvedAt)), t(d.ID)}
 }
 
+// stamp prints a time, "" for none.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -70,13 +77,15 @@ func WriteCSV(w io.Writer, all []Difference) error {
 	return out.Error()
 }
 
+// csvText keeps a spreadsheet from misreading text: a formula gets an apostrophe before it, a
+// number of more than 15 digits (all that a spreadsheet keeps) a tab.
 func csvText(s string) string {
 	switch {
 	case s == "":
 		return s
 	case strings.ContainsRune("=+-@\t\r", rune(s[0])):
 		return "'" + s
-	case len(s) > 15 && strings.Trim(s, "0123456789") == "":
+	case len(s) > 15 && payment.MadeOf(s, payment.Digits):
 		return "\t" + s
 	}
 	return s
@@ -86,35 +95,49 @@ func csvText(s string) string {
 // two decimals, a bold header. Written by hand: the libraries that can do this
 // can do a hundred things more and are a tenth of the binary.
 const (
-	xlsxTypes = xml.Header + `<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">` +
-		`<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/>` +
-		`<Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>` +
-		`<Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/>` +
-		`<Override PartName="/xl/worksheets/sheet2.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/>` +
-		`<Override PartName="/xl/styles.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.styles+xml"/></Types>`
-	xlsxRels = xml.Header + `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">` +
-		`<Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>`
-	xlsxBook = xml.Header + `<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships">` +
-		`<sheets><sheet name="Summary" sheetId="1" r:id="rId1"/><sheet name="Differences" sheetId="2" r:id="rId2"/></sheets></workbook>`
-	xlsxBookRels = xml.Header + `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">` +
-		`<Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/>` +
-		`<Relationship Id="rId2" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet2.xml"/>` +
-		`<Relationship Id="rId3" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/styles" Target="styles.xml"/></Relationships>`
+	ooxml        = "http://schemas.openxmlformats.org/"
+	relTypes     = ooxml + "officeDocument/2006/relationships"
+	contentTypes = "application/vnd.openxmlformats-officedocument.spreadsheetml."
+
+	xlsxTypes = xml.Header + `<Types xmlns="` + ooxml + `package/2006/content-types">` +
+		`<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>` +
+		`<Default Extension="xml" ContentType="application/xml"/>` +
+		`<Override PartName="/xl/workbook.xml" ContentType="` + contentTypes + `sheet.main+xml"/>` +
+		`<Override PartName="/xl/worksheets/sheet1.xml" ContentType="` + contentTypes + `worksheet+xml"/>` +
+		`<Override PartName="/xl/worksheets/sheet2.xml" ContentType="` + contentTypes + `worksheet+xml"/>` +
+		`<Override PartName="/xl/styles.xml" ContentType="` + contentTypes + `styles+xml"/></Types>`
+	xlsxRels = xml.Header + `<Relationships xmlns="` + ooxml + `package/2006/relationships">` +
+		`<Relationship Id="rId1" Type="` + relTypes + `/officeDocument" Target="xl/workbook.xml"/></Relationships>`
+	xlsxBook = xml.Header + `<workbook xmlns="` + ooxml + `spreadsheetml/2006/main" xmlns:r="` + relTypes + `">` +
+		`<sheets><sheet name="Summary" sheetId="1" r:id="rId1"/><sheet name="Differences" sheetId="2" r:id="rId2"/>` +
+		`</sheets></workbook>`
+	xlsxBookRels = xml.Header + `<Relationships xmlns="` + ooxml + `package/2006/relationships">` +
+		`<Relationship Id="rId1" Type="` + relTypes + `/worksheet" Target="worksheets/sheet1.xml"/>` +
+		`<Relationship Id="rId2" Type="` + relTypes + `/worksheet" Target="worksheets/sheet2.xml"/>` +
+		`<Relationship Id="rId3" Type="` + relTypes + `/styles" Target="styles.xml"/></Relationships>`
 	xlsxStyles = xml.Header + `<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">` +
-		`<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font><font><b/><sz val="11"/><name val="Calibri"/></font></fonts>` +
-		`<fills count="2"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill></fills>` +
+		`<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font><font><b/><sz val="11"/>` +
+		`<name val="Calibri"/></font></fonts>` +
+		`<fills count="2"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/>` +
+		`</fill></fills>` +
 		`<borders count="1"><border/></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>` +
-		`<cellXfs count="4"><xf/><xf numFmtId="49" applyNumberFormat="1"/><xf numFmtId="4" applyNumberFormat="1"/><xf fontId="1" applyFont="1"/></cellXfs></styleSheet>`
+		`<cellXfs count="4"><xf/><xf numFmtId="49" applyNumberFormat="1"/><xf numFmtId="4" applyNumberFormat="1"/>` +
+		`<xf fontId="1" applyFont="1"/></cellXfs></styleSheet>`
 	sheetHead = xml.Header + `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>`
 	sheetTail = `</sheetData></worksheet>`
 )
+
+// sheetBuffer is how much of a sheet is gathered before it is compressed, in bytes.
+const sheetBuffer = 64 << 10
 
 // WriteXLSX writes a workbook: the bridge of the day, and every difference with
 // typed cells: numbers of orders as text, money as numbers of yuan.
 func WriteXLSX(w io.Writer, r Result, all []Difference) error {
 	z := zip.NewWriter(w)
-	for _, part := range []struct{ name, body string }{{"[Content_Types].xml", xlsxTypes}, {"_rels/.rels", xlsxRels}, {"xl/workbook.xml", xlsxBook},
-		{"xl/_rels/workbook.xml.rels", xlsxBookRels}, {"xl/styles.xml", xlsxStyles}} {
+	for _, part := range []struct{ name, body string }{
+		{"[Content_Types].xml", xlsxTypes}, {"_rels/.rels", xlsxRels}, {"xl/workbook.xml", xlsxBook},
+		{"xl/_rels/workbook.xml.rels", xlsxBookRels}, {"xl/styles.xml", xlsxStyles},
+	} {
 		f, err := z.Create(part.name)
 		if err == nil {
 			_, err = io.WriteString(f, part.body)
@@ -123,7 +146,8 @@ func WriteXLSX(w io.Writer, r Result, all []Difference) error {
 			return fmt.Errorf("write the workbook: %w", err)
 		}
 	}
-	if err := writeSheet(z, "xl/worksheets/sheet1.xml", []string{"", "payments", "payments_yuan", "refunds", "refunds_yuan"}, summaryRows(r)); err != nil {
+	head := []string{"", "payments", "payments_yuan", "refunds", "refunds_yuan"}
+	if err := writeSheet(z, "xl/worksheets/sheet1.xml", head, summaryRows(r)); err != nil {
 		return err
 	}
 	if err := writeSheet(z, "xl/worksheets/sheet2.xml", exportHeader(), func(yield func([]cell) bool) {
@@ -138,6 +162,7 @@ func WriteXLSX(w io.Writer, r Result, all []Difference) error {
 	return z.Close()
 }
 
+// summaryRows are the rows of the first sheet: the bridge of the day.
 func summaryRows(r Result) func(yield func([]cell) bool) {
 	row := func(name string, p, f Sum) []cell {
 		return []cell{{text: name}, {count: &p.Count}, {yuan: &p.Fen}, {count: &f.Count}, {yuan: &f.Fen}}
@@ -145,10 +170,17 @@ func summaryRows(r Result) func(yield func([]cell) bool) {
 	p, f := r.Payments, r.Refunds
 	rows := [][]cell{
 		{{text: r.Date + " " + string(r.Type)}, {text: "sha1 " + r.SHA1}},
-		row("ours", Sum{p.OursCount, p.OursFen}, Sum{f.OursCount, f.OursFen}), row("+ 长款", p.BillOnly, f.BillOnly), row("- 短款", p.LocalOnly, f.LocalOnly),
-		row("± 金额不符", p.Amounts, f.Amounts), row("+ 重复", p.Duplicates, f.Duplicates), row("+ 日切", p.AcrossBill, f.AcrossBill),
-		row("- 日切", p.AcrossOurs, f.AcrossOurs), row("= bill", Sum{p.BillCount, p.BillFen}, Sum{f.BillCount, f.BillFen}),
-		{{text: "matched"}, {count: &p.Matched}, {}, {count: &f.Matched}}, {{text: "healed"}, {count: &r.Healed}}, {{text: "open"}, {count: &r.Open}},
+		row("ours", Sum{p.OursCount, p.OursFen}, Sum{f.OursCount, f.OursFen}),
+		row("+ 长款", p.BillOnly, f.BillOnly),
+		row("- 短款", p.LocalOnly, f.LocalOnly),
+		row("± 金额不符", p.Amounts, f.Amounts),
+		row("+ 重复", p.Duplicates, f.Duplicates),
+		row("+ 日切", p.AcrossBill, f.AcrossBill),
+		row("- 日切", p.AcrossOurs, f.AcrossOurs),
+		row("= bill", Sum{p.BillCount, p.BillFen}, Sum{f.BillCount, f.BillFen}),
+		{{text: "matched"}, {count: &p.Matched}, {}, {count: &f.Matched}},
+		{{text: "healed"}, {count: &r.Healed}},
+		{{text: "open"}, {count: &r.Open}},
 		{{text: "fees"}, {text: decimal(r.Totals.FeeX100000, 5)}},
 	}
 	return func(yield func([]cell) bool) {
@@ -160,6 +192,8 @@ func summaryRows(r Result) func(yield func([]cell) bool) {
 	}
 }
 
+// writeSheet writes one sheet, row by row, so that a large export is never in memory as a
+// whole.
 func writeSheet(z *zip.Writer, name string, header []string, rows func(yield func([]cell) bool)) error {
 	f, err := z.Create(name)
 	if err != nil {
@@ -184,7 +218,7 @@ func writeSheet(z *zip.Writer, name string, header []string, rows func(yield fun
 			}
 		}
 		b.WriteString("</row>")
-		if b.Len() > 64<<10 {
+		if b.Len() > sheetBuffer {
 			if _, err := io.WriteString(f, b.String()); err != nil {
 				return fmt.Errorf("write the workbook: %w", err)
 			}
@@ -198,6 +232,7 @@ func writeSheet(z *zip.Writer, name string, header []string, rows func(yield fun
 	return nil
 }
 
+// writeText writes a cell of text. style is the place of its format in xlsxStyles.
 func writeText(b *strings.Builder, s string, style int) {
 	fmt.Fprintf(b, `<c s="%d" t="inlineStr"><is><t xml:space="preserve">`, style)
 	_ = xml.EscapeText(b, []byte(s)) // a Builder does not fail

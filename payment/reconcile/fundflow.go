@@ -38,9 +38,11 @@ type FlowGroup struct {
 // Net is in − out.
 func (f *FundFlow) Net() payment.Fen { return f.In.Fen - f.Out.Fen }
 
-// fundFlow reads and stores the fund-flow bill. It books nothing.
+// fundFlow reads and stores the fund-flow bill, and compares its sum with the
+// trade bill of the day. It records no payment and makes no difference.
 func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Result, error) {
-	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Differences: map[Kind]int64{}, FundFlow: &FundFlow{By: []FlowGroup{}}}
+	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Differences: map[Kind]int64{},
+		FundFlow: &FundFlow{By: []FlowGroup{}}}
 	if u.sha1 == "" {
 		return res, nil
 	}
@@ -55,7 +57,8 @@ func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Resul
 	trade, err := r.Show(ctx, ID(u.date, payment.BillAll))
 	switch {
 	case err == nil && trade.Result != nil:
-		net := trade.Result.Totals.PaidFen - trade.Result.Totals.RefundFen - payment.Fen((trade.Result.Totals.FeeX100000+500)/1000)
+		t := &trade.Result.Totals
+		net := t.PaidFen - t.RefundFen - payment.Fen((t.FeeX100000+500)/1000) // fees rounded to fen
 		flow.Trade = &net
 	case err != nil && !errors.Is(err, ErrNotFound):
 		return res, err
@@ -76,7 +79,9 @@ func readFlow(in io.Reader, date string) (*FundFlow, error) {
 	}
 	names := strings.Split(strings.TrimPrefix(string(head), "\ufeff"), ",")
 	at := func(name string) int {
-		return slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(strings.TrimPrefix(n, "`"), name) })
+		return slices.IndexFunc(names, func(n string) bool {
+			return strings.HasPrefix(strings.TrimPrefix(n, "`"), name)
+		})
 	}
 	when, business, direction, amount := at("记账时间"), at("业务名称"), at("收支类型"), at("收支金额")
 	if min(when, business, direction, amount) < 0 {
@@ -111,9 +116,11 @@ func readFlow(in io.Reader, date string) (*FundFlow, error) {
 	}
 }
 
-// maxGroups bounds the kinds of business that one bill may have.
+// maxGroups bounds the kinds of business that one bill may have. A real bill has
+// few; without a bound, a wrong file's column would be kept in memory as a whole.
 const maxGroups = 200
 
+// add counts one movement. Groups are kept sorted, so that equal bills give equal results.
 func (f *FundFlow) add(business, direction string, fen payment.Fen) error {
 	side := &f.In
 	switch direction {
@@ -138,6 +145,7 @@ func (f *FundFlow) add(business, direction string, fen payment.Fen) error {
 	return nil
 }
 
+// check compares the last line of the bill with what was read.
 func (f *FundFlow) check(b *tradeBill, header string) error {
 	names := strings.Split(header, ",")
 	text, err := b.next()
@@ -148,7 +156,8 @@ func (f *FundFlow) check(b *tradeBill, header string) error {
 	if len(values) != len(names) {
 		return badLine(b.line, "has %d cells, its header has %d", len(values), len(names))
 	}
-	want := map[string]int64{"资金流水总笔数": f.Rows, "收入笔数": f.In.Count, "收入金额": int64(f.In.Fen), "支出笔数": f.Out.Count, "支出金额": int64(f.Out.Fen)}
+	want := map[string]int64{"资金流水总笔数": f.Rows, "收入笔数": f.In.Count, "收入金额": int64(f.In.Fen), "支出笔数": f.Out.Count,
+		"支出金额": int64(f.Out.Fen)}
 	for i, name := range names {
 		n, known := want[name]
 		if !known {
@@ -165,6 +174,7 @@ func (f *FundFlow) check(b *tradeBill, header string) error {
 	return nil
 }
 
+// writeFlow prints a fund flow as a person reads it.
 func writeFlow(out io.Writer, r Result) error {
 	f := r.FundFlow
 	if r.SHA1 == "" || f == nil {

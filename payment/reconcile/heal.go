@@ -11,39 +11,31 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
-	"orderd/order"
 	"orderd/payment"
 )
 
-// healed is the resolution of what was brought into the books.
+// healed is the resolution of a difference that a run recorded by itself. It is stored, and
+// counted by (countOpen): never change it.
 const healed = "healed"
 
-// orderOf gives the order in one of our out_trade_nos (a ULID, a dash and two
-// digits), "" for those of other systems of the same merchant.
-func orderOf(outTradeNo string) string {
-	const length = 26
-	if len(outTradeNo) != length+3 || outTradeNo[length] != '-' {
-		return ""
-	}
-	return outTradeNo[:length]
-}
-
-// healable reports that a difference can be brought into the books: a payment of
-// an order of ours that we have not heard of, or the end of a refund of ours.
-func healable(kind Kind, bill, ours *item) bool {
+// healable reports that a difference can be recorded without a person: a payment of an order of
+// ours that we have not heard of, or the end of a refund of ours. The state words are those of
+// the two tables: WeChat's in the bill, ours in table refunds.
+func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	switch kind {
 	case BillOnly:
-		return bill.state == "SUCCESS" && orderOf(bill.facts.OutTradeNo) != ""
+		return bill.state == "SUCCESS" && r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo) != ""
 	case RefundStateMismatch:
 		return slices.Contains([]string{"SUCCESS", "FAIL", "CHANGE"}, bill.state) &&
 			slices.Contains([]string{"owed", "processing", "abnormal", "refused"}, ours.state)
-	case LocalOnly, AmountMismatch, StateMismatch, Duplicate, RefundBillOnly, RefundLocalOnly, RefundAmountMismatch, DuplicateRefund:
+	case LocalOnly, AmountMismatch, StateMismatch, Duplicate, RefundBillOnly, RefundLocalOnly, RefundAmountMismatch,
+		DuplicateRefund:
 	}
 	return false
 }
 
-// heal brings what can be brought through the doors of a callback. It gives how
-// many went; what did not go stays open.
+// heal records what can be recorded, the way a notification is. It gives how many went; what
+// did not go stays open, and the log says why.
 func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 	for after := ""; ; {
 		page, err := r.openOf(ctx, u, after)
@@ -71,6 +63,7 @@ func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 	}
 }
 
+// openOf reads a page of the differences of this pass that can be healed.
 func (r *Reconciler) openOf(ctx context.Context, u *run, after string) ([]Difference, error) {
 	return r.queryDifferences(ctx, `WHERE bill_date = ?
   AND bill_type = ?
@@ -82,15 +75,18 @@ ORDER BY id
 LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
 }
 
+// healOne records one difference. A bill that WeChat signed for is believed; of a file that a
+// person gave, only what WeChat says of the same number when it is asked.
 func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
-	cause := order.Cause{Actor: order.Actor{Type: order.ActorReconciler, ID: ID(u.date, u.kind)}, Type: "bill", ID: d.ID}
+	cause := Cause{ActorType: ActorReconciler, ActorID: ID(u.date, u.kind), Type: causeBill, ID: d.ID}
 	if d.Kind == RefundStateMismatch {
 		return r.healRefund(ctx, u, d, cause)
 	}
-	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref, AppID: d.Facts.AppID, MchID: d.Facts.MchID,
-		TradeType: d.Facts.TradeType, Total: d.BillFen, PayerTotal: d.BillFen - d.Facts.Coupon, Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
+	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref,
+		AppID: d.Facts.AppID, MchID: d.Facts.MchID, TradeType: d.Facts.TradeType, Total: d.BillFen,
+		PayerTotal: d.BillFen - d.Facts.Coupon, Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
 	if u.fromFile {
-		asked, err := r.cfg.Ask.Query(ctx, d.OutTradeNo)
+		asked, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
 		if err != nil {
 			return false, err
 		}
@@ -99,19 +95,21 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 		}
 		trade = asked
 	}
-	_, err := r.cfg.Doors.Settle(ctx, trade, cause)
+	_, err := r.cfg.Orders.Settle(ctx, trade, cause)
 	return err == nil, err
 }
 
-func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause order.Cause) (bool, error) {
-	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed, "CHANGE": payment.RefundAbnormal}[d.BillState]
-	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID, OutTradeNo: d.Facts.OutTradeNo,
-		Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
+// healRefund records the end of a refund of ours, with the same caution.
+func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause Cause) (bool, error) {
+	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed,
+		"CHANGE": payment.RefundAbnormal}[d.BillState]
+	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID,
+		OutTradeNo: d.Facts.OutTradeNo, Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
 	if status == payment.RefundSuccess {
 		refund.SuccessTime = d.Facts.At // the bill's column is the acceptance; nearer than nothing
 	}
 	if u.fromFile {
-		asked, err := r.cfg.Ask.QueryRefund(ctx, d.Ref)
+		asked, err := r.cfg.Gateway.QueryRefund(ctx, d.Ref)
 		if err != nil {
 			return false, err
 		}
@@ -120,13 +118,17 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 		}
 		refund = asked
 	}
-	s, err := r.cfg.Doors.SettleRefund(ctx, refund, cause)
-	return err == nil && s.Outcome == order.RefundOutcomeApplied, err
+	applied, err := r.cfg.Orders.SettleRefund(ctx, refund, cause)
+	return err == nil && applied, err
 }
 
-const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line, bill_fen, ours_fen,
-  bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution, resolved_by, resolved_why, resolved_at`
+// differenceColumns are those of scanDifference, in its order.
+const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
+  bill_fen, ours_fen, bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution,
+  resolved_by, resolved_why, resolved_at`
 
+// queryDifferences reads differences; tail is everything after FROM. It never gives nil: an
+// empty list is [] in JSON.
 func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...any) ([]Difference, error) {
 	all := []Difference{}
 	err := sqldb.Each(ctx, r.db, `SELECT `+differenceColumns+`
@@ -142,12 +144,14 @@ FROM differences
 	return all, nil
 }
 
+// scanDifference reads one row of differenceColumns.
 func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	var d Difference
 	var facts string
 	var opened, resolved int64
-	err := rows.Scan(&d.ID, &d.Date, &d.Type, &d.Kind, &d.Ref, &d.OrderNo, &d.OutTradeNo, &d.TransactionID, &d.Line, &d.BillFen, &d.OursFen,
-		&d.BillState, &d.OursState, &facts, &d.Status, &opened, &d.ProposedBy, &d.ProposedWhy, &d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved)
+	err := rows.Scan(&d.ID, &d.Date, &d.Type, &d.Kind, &d.Ref, &d.OrderNo, &d.OutTradeNo, &d.TransactionID, &d.Line,
+		&d.BillFen, &d.OursFen, &d.BillState, &d.OursState, &facts, &d.Status, &opened, &d.ProposedBy, &d.ProposedWhy,
+		&d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved)
 	if err != nil {
 		return d, err
 	}
@@ -155,6 +159,7 @@ func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	return d, json.Unmarshal([]byte(facts), &d.Facts)
 }
 
+// fromMS reads a time as tables have it: milliseconds since 1970 in UTC, 0 for none.
 func fromMS(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
@@ -177,8 +182,10 @@ type Stored struct {
 // ID is the name of the reconciliation.
 func (s *Stored) ID() string { return ID(s.Date, s.Type) }
 
+// storedColumns are those of scanStored, in its order.
 const storedColumns = `bill_date, bill_type, state, sha1, started_at, finished_at, problem, result`
 
+// scanStored reads one row of storedColumns.
 func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
 	var s Stored
 	var started, finished int64

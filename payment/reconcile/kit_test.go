@@ -20,6 +20,7 @@ import (
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/reconcile"
+	"orderd/payment/reconcile/reconciletest"
 )
 
 func TestMain(m *testing.M) {
@@ -60,7 +61,8 @@ func billOf(rows ...billRow) []byte {
 		settled, total, refunded, kind := r.amount, r.amount, payment.Fen(0), ""
 		refundID, refundNo := "0", "0"
 		if r.refundNo != "" {
-			state, settled, total, refunded, kind, refundID, refundNo = "REFUND", 0, 0, r.amount, "ORIGINAL", r.refundID, r.refundNo
+			state, settled, total, refunded, kind, refundID, refundNo = "REFUND", 0, 0, r.amount, "ORIGINAL",
+				r.refundID, r.refundNo
 		}
 		settled -= r.coupon
 		paid, back = paid+total, back+refunded
@@ -68,9 +70,10 @@ func billOf(rows ...billRow) []byte {
 		if title == "" {
 			title = "mug"
 		}
-		cells := []string{r.at.In(beijing).Format(time.DateTime), ordertest.AppID, mch, "0", "", r.transaction, r.trade, "openid", "NATIVE", state, "OTHERS", "CNY",
-			settled.String(), r.coupon.String(), refundID, refundNo, refunded.String(), "0.00", kind, r.status, title, "shop-7", "0.00000", "0.60%",
-			total.String(), refunded.String(), ""}
+		cells := []string{r.at.In(beijing).Format(time.DateTime), ordertest.AppID, mch, "0", "", r.transaction,
+			r.trade, "openid", "NATIVE", state, "OTHERS", "CNY", settled.String(), r.coupon.String(), refundID,
+			refundNo, refunded.String(), "0.00", kind, r.status, title, "shop-7", "0.00000", "0.60%", total.String(),
+			refunded.String(), ""}
 		b.WriteString("`" + strings.Join(cells, ",`") + "\r\n")
 	}
 	settled := paid
@@ -110,29 +113,32 @@ type desk struct {
 	*ordertest.Fixture
 	*reconcile.Reconciler
 	bills *mailbox
-	doors *doors
+	shop  *hookedOrders
 }
 
-// doors are the shop's, with a bell on each.
-type doors struct {
-	reconcile.Doors
+// hookedOrders are the shop's orders; before is called ahead of every payment.
+type hookedOrders struct {
+	reconcile.Orders
 	before func(what string) error
 }
 
-func (d *doors) Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error) {
-	if d.before != nil {
-		if err := d.before("settle"); err != nil {
-			return order.Settlement{}, err
+func (o *hookedOrders) Settle(ctx context.Context, trade payment.Trade, cause reconcile.Cause) (string, error) {
+	if o.before != nil {
+		if err := o.before("settle"); err != nil {
+			return "", err
 		}
 	}
-	return d.Doors.Settle(ctx, trade, cause)
+	return o.Orders.Settle(ctx, trade, cause)
 }
 
 func newDesk(t *testing.T, db *sqldb.DB) *desk {
 	t.Helper()
-	d := &desk{Fixture: ordertest.NewWith(t, db, func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = payment.MaxFen, -1 }), bills: &mailbox{bills: map[string][]byte{}}}
-	d.doors = &doors{Doors: d.Service}
-	r, err := reconcile.New(reconcile.Config{DB: db, Doors: d.doors, Ask: d.WeChat, Bills: d.bills, Now: d.Clock.Now, MchID: ordertest.MchID, TempDir: t.TempDir()})
+	d := &desk{Fixture: ordertest.NewWith(t, db,
+		func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = payment.MaxFen, -1 }),
+		bills: &mailbox{bills: map[string][]byte{}}}
+	d.shop = &hookedOrders{Orders: reconciletest.Orders{Service: d.Service}}
+	r, err := reconcile.New(reconcile.Config{DB: db, Orders: d.shop, Gateway: d.WeChat, Bills: d.bills,
+		Now: d.Clock.Now, MchID: ordertest.MchID, TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +153,9 @@ func newDesk(t *testing.T, db *sqldb.DB) *desk {
 var noon = time.Date(2026, 11, 20, 4, 0, 0, 0, time.UTC)
 
 const day = "2026-11-20"
+
+// fin and fin2 are two people of the finance desk.
+var fin, fin2 = reconcile.ByOperator("fin", "request", "r"), reconcile.ByOperator("fin2", "request", "r")
 
 func eachDesk(t *testing.T, test func(t *testing.T, d *desk)) {
 	t.Helper()
@@ -184,10 +193,12 @@ func (d *desk) Settle(ctx context.Context, trade payment.Trade, cause order.Caus
 	return d.Service.Settle(ctx, trade, cause)
 }
 
-func (d *desk) refunded(t *testing.T, trade payment.Trade, amount payment.Fen, end payment.RefundStatus) payment.Refund {
+func (d *desk) refunded(t *testing.T, trade payment.Trade, amount payment.Fen,
+	end payment.RefundStatus) payment.Refund {
 	t.Helper()
 	orders++
-	a, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: trade.OutTradeNo[:26], CustomerID: "c", RequestID: fmt.Sprint("r", orders), Amount: &amount, Reason: "x", Cause: ordertest.Customer})
+	a, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: trade.OutTradeNo[:26], CustomerID: "c",
+		RequestID: fmt.Sprint("r", orders), Amount: &amount, Reason: "x", Cause: ordertest.Customer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +220,8 @@ func payRow(t payment.Trade) billRow {
 }
 
 func refundRow(r payment.Refund, status string) billRow {
-	return billRow{at: r.CreateTime, transaction: r.TransactionID, trade: r.OutTradeNo, amount: r.Amount, refundID: r.RefundID, refundNo: r.OutRefundNo, status: status}
+	return billRow{at: r.CreateTime, transaction: r.TransactionID, trade: r.OutTradeNo, amount: r.Amount,
+		refundID: r.RefundID, refundNo: r.OutRefundNo, status: status}
 }
 
 func (d *desk) run(t *testing.T, date string) reconcile.Result {

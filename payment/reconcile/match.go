@@ -24,11 +24,11 @@ const (
 	StateMismatch  Kind = "STATE_MISMATCH"    // 状态不符, and money that fits no order
 	Duplicate      Kind = "DUPLICATE_PAYMENT" // the bill has one number twice
 
-	RefundBillOnly       Kind = "REFUND_BILL_ONLY"
-	RefundLocalOnly      Kind = "REFUND_LOCAL_ONLY"
-	RefundAmountMismatch Kind = "REFUND_AMOUNT_MISMATCH"
-	RefundStateMismatch  Kind = "REFUND_STATE_MISMATCH"
-	DuplicateRefund      Kind = "DUPLICATE_REFUND"
+	RefundBillOnly       Kind = "REFUND_BILL_ONLY"       // made on the merchant platform, or lost here
+	RefundLocalOnly      Kind = "REFUND_LOCAL_ONLY"      // WeChat accepted it by our table, the bill lacks it
+	RefundAmountMismatch Kind = "REFUND_AMOUNT_MISMATCH" // the same refund with another amount
+	RefundStateMismatch  Kind = "REFUND_STATE_MISMATCH"  // ended otherwise than we know
+	DuplicateRefund      Kind = "DUPLICATE_REFUND"       // the bill has one number twice
 )
 
 // Kinds lists all kinds of differences.
@@ -66,17 +66,22 @@ func (k Kind) Label() string {
 
 // Bounds of reading our side.
 const (
-	oursPage = 20_000 // rows of a keyset page
-	lookups  = 500    // numbers asked for at once
+	// oursPage is how many rows of ours a query reads, continued by key: a
+	// million rows are fifty short queries instead of one that holds a snapshot for long.
+	oursPage = 20_000
+	// lookups is how many numbers stand in one IN list, and how many differences in
+	// one INSERT: 18 columns of 500 rows stay below the 32,766 parameters of SQLite.
+	lookups = 500
 )
 
-// tally is one side of a bridge while it is being made.
+// tally is one side of the result (payments or refunds) while it is being made: the bridge, and
+// two sums by which the bridge is checked.
 type tally struct {
 	Bridge
 	matchedBill, matchedOurs payment.Fen
 }
 
-// pass is one matching of the two sides.
+// pass is one comparison of the two sides.
 type pass struct {
 	r        *Reconciler
 	run      *run
@@ -90,6 +95,7 @@ type pass struct {
 	found    int64
 }
 
+// side is the tally of refunds or of payments.
 func (p *pass) side(refund bool) *tally {
 	if refund {
 		return &p.refunds
@@ -131,6 +137,8 @@ LIMIT ?`); err != nil {
 	return nil
 }
 
+// page reads our rows of a day in pages and writes them to disk. Rows are read as raw bytes: a
+// day has a million of them, and a string of each would be the cost of the whole stage.
 func (p *pass) page(ctx context.Context, refund bool, from, to time.Time, query string) error {
 	at, after := from.UnixMilli(), ""
 	side := p.side(refund)
@@ -173,7 +181,7 @@ func (p *pass) page(ctx context.Context, refund bool, from, to time.Time, query 
 	}
 }
 
-// join meets the two sides partition by partition.
+// join compares the two sides, partition by partition.
 func (p *pass) join(ctx context.Context) error {
 	for i := range p.bill.files {
 		if err := ctx.Err(); err != nil {
@@ -190,11 +198,15 @@ func (p *pass) join(ctx context.Context) error {
 	return p.flush(ctx, true)
 }
 
+// sideKey is the number by which a row is matched: a transaction id, or an out_refund_no. The
+// two kinds never meet.
 type sideKey struct {
 	refund bool
 	key    string
 }
 
+// joinPart compares one partition: the bill's rows go into a map, ours are looked up in it, and
+// what is left is only on one side.
 func (p *pass) joinPart(ctx context.Context, i int) error {
 	bill := map[sideKey]item{}
 	err := p.bill.each(i, true, func(it item) error {
@@ -234,7 +246,8 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 	for _, it := range bill {
 		rest = append(rest, it)
 	}
-	sort.Slice(rest, func(i, j int) bool { return rest[i].line < rest[j].line }) // package sort: an instance of slices.Sort for rows this wide is 20 kB of binary
+	// package sort: an instance of slices.Sort for rows this wide is 20 kB of binary
+	sort.Slice(rest, func(i, j int) bool { return rest[i].line < rest[j].line })
 	p.billOnly = append(p.billOnly, rest...)
 	if err := p.lookUp(ctx, false); err != nil {
 		return err
@@ -242,6 +255,7 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 	return p.flush(ctx, false)
 }
 
+// kindOf picks the kind of a difference for a payment or for a refund.
 func (p *pass) kindOf(refund bool, ofPayment, ofRefund Kind) Kind {
 	if refund {
 		return ofRefund
@@ -280,7 +294,8 @@ func agree(bill, ours *item) bool {
 	case "FAIL":
 		return ours.state == "closed"
 	case "CHANGE":
-		return ours.state == "abnormal" || ours.state == "success" || ours.state == "by_hand" || ours.state == "processing"
+		return ours.state == "abnormal" || ours.state == "success" || ours.state == "by_hand" ||
+			ours.state == "processing"
 	}
 	return false
 }
@@ -370,8 +385,8 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 	if bill != nil {
 		d.Ref, d.BillFen, d.BillState, d.Line, d.Facts = bill.key, bill.amount, bill.state, bill.line, bill.facts
 		d.OutTradeNo, d.TransactionID = bill.facts.OutTradeNo, bill.facts.TransactionID
-		d.OrderNo = orderOf(bill.facts.OutTradeNo)
-		d.healable = healable(kind, bill, ours)
+		d.OrderNo = p.r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo)
+		d.healable = p.r.healable(kind, bill, ours)
 	}
 	d.ID = idOf(d)
 	p.pending = append(p.pending, d)
@@ -408,10 +423,13 @@ func (p *pass) bridge(t Totals) (payments, refunds Bridge, err error) {
 	p.refunds.BillCount, p.refunds.BillFen = t.Refunds, t.RefundFen
 	for name, s := range map[string]*tally{"payments": &p.payments, "refunds": &p.refunds} {
 		b := &s.Bridge
-		made := b.OursFen + b.BillOnly.Fen - b.LocalOnly.Fen + b.Amounts.Fen + b.Duplicates.Fen + b.AcrossBill.Fen - b.AcrossOurs.Fen
-		count := b.OursCount + b.BillOnly.Count - b.LocalOnly.Count + b.Duplicates.Count + b.AcrossBill.Count - b.AcrossOurs.Count
+		made := b.OursFen + b.BillOnly.Fen - b.LocalOnly.Fen + b.Amounts.Fen + b.Duplicates.Fen +
+			b.AcrossBill.Fen - b.AcrossOurs.Fen
+		count := b.OursCount + b.BillOnly.Count - b.LocalOnly.Count + b.Duplicates.Count +
+			b.AcrossBill.Count - b.AcrossOurs.Count
 		if made != b.BillFen || count != b.BillCount || s.matchedBill-s.matchedOurs != b.Amounts.Fen {
-			err = errors.Join(err, fmt.Errorf("the bridge of %s does not close: %s yuan in %d rows by matching, the bill has %s in %d", name, made, count, b.BillFen, b.BillCount))
+			err = errors.Join(err, fmt.Errorf("the bridge of %s does not close: %s yuan in %d rows by matching, "+
+				"the bill has %s in %d", name, made, count, b.BillFen, b.BillCount))
 		}
 	}
 	return p.payments.Bridge, p.refunds.Bridge, err

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha1" //nolint:gosec // WeChat's choice of a hash
@@ -19,44 +20,38 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
-	"orderd/order"
 	"orderd/payment"
 )
 
-// Doors are the ways into the books: package order's, the same as a callback's.
-type Doors interface {
-	Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error)
-	SettleRefund(ctx context.Context, refund payment.Refund, cause order.Cause) (order.RefundSettled, error)
-	RefundHeld(ctx context.Context, transactionID string, cause order.Cause) error
-}
-
-// Asker confirms what a bill says that did not come from WeChat itself.
-type Asker interface {
+// Gateway is the part of payment.Gateway that confirms what a bill says that did
+// not come from WeChat Pay itself.
+type Gateway interface {
 	Query(ctx context.Context, outTradeNo string) (payment.Trade, error)
 	QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error)
 }
 
-// Bills fetches bills; payment/wechat does.
+// Bills fetches bills; *wechat.Gateway does. The file is written to w as it comes, and only a
+// nil error means that it is whole and WeChat's.
 type Bills interface {
 	FetchBill(ctx context.Context, date string, t payment.BillType, w io.Writer) (payment.Bill, error)
 }
 
-// Config shapes a Reconciler. DB, Doors, Ask, Bills, Now and MchID are required.
+// Config shapes a Reconciler. DB, Orders, Gateway, Bills, Now and MchID are required.
 type Config struct {
-	DB    *sqldb.DB
-	Doors Doors
-	Ask   Asker
-	Bills Bills
-	Now   func() time.Time
-	Log   *slog.Logger
-	MchID string
+	DB      *sqldb.DB
+	Orders  Orders
+	Gateway Gateway
+	Bills   Bills
+	Now     func() time.Time
+	Log     *slog.Logger // nil for silence
+	MchID   string       // the merchant whose bills these are; rows of another are refused
 	// TempDir is where bill and partitions are while a run works; "" for the
 	// system's. It needs about twice the size of the bill.
 	TempDir string
 	// BoundaryWindow is how near to midnight a payment of ours that the bill lacks
 	// waits for the next bill before it alarms. Default ten minutes.
 	BoundaryWindow time.Duration
-	// Finished is told of every run that ended well. May be nil.
+	// Finished is called after every run that ended well. May be nil.
 	Finished func(Result)
 }
 
@@ -77,16 +72,30 @@ var (
 
 // Bounds of a run.
 const (
+	// defaultWindow is far more than two clocks differ by, and little enough that
+	// few payments of a day wait for the next bill.
 	defaultWindow = 10 * time.Minute
-	leaseFor      = 30 * time.Second // a killed run holds its bill so long
-	renewEvery    = 8 * time.Second
-	// catchUpDays is how far back WeChat gives bills: three months.
+	// leaseFor is how long a killed run keeps its bill from the next one.
+	leaseFor = 30 * time.Second
+	// renewEvery lets a run miss two renewals (a slow database, a pause) before
+	// somebody else may take its bill.
+	renewEvery = 8 * time.Second
+	// catchUpDays is how far back WeChat gives bills: three months, by its document
+	// of the application for a trade bill.
 	catchUpDays = 89
-	// grownDays is how far back a day that is done is looked at again.
+	// grownDays is how far back a day that is done is looked at again for payments
+	// that were recorded since. WeChat repeats a notification for a day, so nothing
+	// but a healed fault comes later than that.
 	grownDays = 7
-	// billHour is when yesterday's bill is out, in Beijing.
+	// billHour is when yesterday's bill is out, in Beijing: WeChat begins to make
+	// bills at 9:00 and says to fetch them after 10:00.
 	billHour = 10
+	// healPage is how many differences are read at once while healing: each of them
+	// is a transaction of its own, so a larger page saves nothing.
 	healPage = 200
+	// progressEvery is how many rows of a bill lie between two calls of Progress:
+	// a few a second.
+	progressEvery = 100_000
 )
 
 // Reconciler reconciles. All methods are safe for concurrent use.
@@ -98,8 +107,9 @@ type Reconciler struct {
 
 // New makes a reconciler; it holds nothing that needs closing.
 func New(cfg Config) (*Reconciler, error) {
-	if cfg.DB == nil || cfg.Doors == nil || cfg.Ask == nil || cfg.Bills == nil || cfg.Now == nil || cfg.MchID == "" {
-		return nil, errors.New("reconcile: Config needs DB, Doors, Ask, Bills, Now and MchID")
+	if cfg.DB == nil || cfg.Orders == nil || cfg.Gateway == nil || cfg.Bills == nil || cfg.Now == nil ||
+		cfg.MchID == "" {
+		return nil, errors.New("reconcile: Config needs DB, Orders, Gateway, Bills, Now and MchID")
 	}
 	if cfg.BoundaryWindow == 0 {
 		cfg.BoundaryWindow = defaultWindow
@@ -119,25 +129,27 @@ type RunRequest struct {
 	// carries no signature: what it has and we lack is booked only after WeChat
 	// itself, asked, says the same.
 	File io.Reader
-	// Progress is told how far a stage is; total is 0 when it is not known. May be nil.
+	// Progress is called with how far a stage is; total is 0 when it is not known.
+	// May be nil.
 	Progress func(stage string, done, total int64)
 }
 
-// run is one reconciliation under way.
+// run is one reconciliation under way. It belongs to the goroutine that runs it.
 type run struct {
 	date     string
 	kind     payment.BillType
-	holder   string
-	no       int64
-	fromFile bool
-	sha1     string
-	tell     func(stage string, done, total int64)
-	pass     int // a later one counts as new what an earlier one did not see
+	holder   string                                // of the lease: a name that no other run has
+	no       int64                                 // run_no of this pass: what it sees is marked with it
+	fromFile bool                                  // a person gave the bill: it proves nothing by itself
+	sha1     string                                // of the bill, "" when the day has none
+	onStage  func(stage string, done, total int64) // RunRequest.Progress
+	pass     int                                   // from 1; only the first heals
 }
 
+// progress reports how far a stage is, to whoever wants to know.
 func (u *run) progress(stage string, done, total int64) {
-	if u.tell != nil {
-		u.tell(stage, done, total)
+	if u.onStage != nil {
+		u.onStage(stage, done, total)
 	}
 }
 
@@ -147,8 +159,10 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if q.Type == "" {
 		q.Type = payment.BillAll
 	}
-	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund, payment.BillFundFlow}, q.Type) {
-		return Result{}, fmt.Errorf("%w: there is no bill type %.20q; ALL, SUCCESS, REFUND or FUNDFLOW", ErrRequest, q.Type)
+	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund,
+		payment.BillFundFlow}, q.Type) {
+		return Result{}, fmt.Errorf("%w: there is no bill type %.20q; ALL, SUCCESS, REFUND or FUNDFLOW", ErrRequest,
+			q.Type)
 	}
 	if _, err := dayStart(q.Date); err != nil {
 		return Result{}, err
@@ -156,7 +170,7 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if q.Date > Day(r.cfg.Now()) {
 		return Result{}, fmt.Errorf("%w: %s has not come yet in Beijing", ErrRequest, q.Date)
 	}
-	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, tell: q.Progress}
+	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, onStage: q.Progress}
 	if err := r.acquire(ctx, u); err != nil {
 		return Result{}, err
 	}
@@ -177,6 +191,8 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	return result, nil
 }
 
+// reconcile does the work of a run that holds the lease. What it has on disk is gone when it
+// returns.
 func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (result Result, err error) {
 	dir, err := os.MkdirTemp(r.cfg.TempDir, "orderd-reconcile-")
 	if err != nil {
@@ -224,16 +240,17 @@ func (r *Reconciler) read(u *run, bill *os.File, rows *spill) (Totals, error) {
 	}
 	n := int64(0)
 	return readTrade(bill, u.date, u.kind, r.cfg.MchID, func(line *row) error {
-		if n++; n%100_000 == 0 {
+		if n++; n%progressEvery == 0 {
 			u.progress("bill", n, 0)
 		}
 		return rows.addRow(line)
 	})
 }
 
-// match matches, heals, and matches again when anything was healed, so that the
-// result is that of books and bill as they are in the end.
-func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill, totals Totals) (Result, error) {
+// match compares, heals, and compares again when anything was healed, so that the result is
+// that of our rows and the bill as they are in the end.
+func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill,
+	totals Totals) (Result, error) {
 	for {
 		u.pass++
 		p, err := r.onePass(ctx, u, dir, seed, rows)
@@ -259,6 +276,7 @@ func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash
 	}
 }
 
+// onePass reads our side again and compares it with the bill that is on disk.
 func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill) (*pass, error) {
 	ours, err := newSpill(dir, fmt.Sprintf("ours%d-", u.pass), seed, len(rows.files))
 	if err != nil {
@@ -298,9 +316,9 @@ func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Re
 	plain, err := unpacked(given)
 	if err == nil {
 		var n int64
-		n, err = io.Copy(io.MultiWriter(f, hash), io.LimitReader(plain, maxGiven+1))
-		if n > maxGiven {
-			err = fmt.Errorf("%w: it is larger than %d bytes", ErrBadBill, int64(maxGiven))
+		n, err = io.Copy(io.MultiWriter(f, hash), io.LimitReader(plain, payment.MaxBillBytes+1))
+		if n > payment.MaxBillBytes {
+			err = fmt.Errorf("%w: it is larger than %d bytes", ErrBadBill, int64(payment.MaxBillBytes))
 		}
 	}
 	if err != nil {
@@ -310,15 +328,6 @@ func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Re
 	return f, nil
 }
 
-// Bounds of a bill that is given: its size, and how much it may grow when it is
-// unpacked, beyond its first megabytes. Rows compress to a tenth, zeros to a
-// thousandth.
-const (
-	maxGiven       = 4 << 30
-	maxInflation   = 200
-	inflationSlack = 16 << 20
-)
-
 // unpacked gunzips what is gzip.
 func unpacked(r io.Reader) (io.Reader, error) {
 	head := make([]byte, 2)
@@ -326,7 +335,7 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the file is empty", ErrBadBill)
 	}
-	whole := io.MultiReader(bytesReader(head[:n]), r)
+	whole := io.MultiReader(bytes.NewReader(head[:n]), r)
 	if head[0] != 0x1f || head[1] != 0x8b {
 		return whole, nil
 	}
@@ -338,28 +347,31 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	return &gunzipped{z: z, packed: packed}, nil
 }
 
+// counter counts the bytes that were read through it.
 type counter struct {
 	r io.Reader
 	n int64
 }
 
+// Read reads and counts.
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
 }
 
-// gunzipped makes the errors of a broken gzip those of a bad bill, and ends one
-// that grows beyond all measure.
+// gunzipped makes the errors of a broken gzip those of a bad bill, and ends one that grows as
+// no bill does (payment.MaxInflation).
 type gunzipped struct {
 	z      io.Reader
 	packed *counter
 	n      int64
 }
 
+// Read unpacks, and refuses to go on when a few bytes become very many.
 func (g *gunzipped) Read(p []byte) (int, error) {
 	n, err := g.z.Read(p)
-	if g.n += int64(n); g.n > inflationSlack+maxInflation*g.packed.n {
+	if g.n += int64(n); g.n > payment.InflationSlack+payment.MaxInflation*g.packed.n {
 		return n, fmt.Errorf("%w: gzip: it grows beyond all measure when it is unpacked", ErrBadBill)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -370,7 +382,8 @@ func (g *gunzipped) Read(p []byte) (int, error) {
 
 // result counts what is open now and puts all together.
 func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments, refunds Bridge) (Result, error) {
-	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Totals: totals, Payments: payments, Refunds: refunds, Differences: map[Kind]int64{}}
+	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Totals: totals, Payments: payments, Refunds: refunds,
+		Differences: map[Kind]int64{}}
 	return res, r.countOpen(ctx, u, &res)
 }
 

@@ -29,7 +29,8 @@ func TestABalancedDay(t *testing.T) {
 		coupon.coupon = 30 // the buyer's coupon paid a part: what it cost is what counts (peers 31)
 		d.bills.bills[day] = billOf(refundRow(p, "PROCESSING"), payRow(a), refundRow(r, "SUCCESS"), coupon)
 		res := d.run(t, day)
-		if !res.Balanced() || res.Payments.Matched != 2 || res.Refunds.Matched != 2 || res.Payments.BillFen != 200 || res.Refunds.OursFen != 50 || len(d.diffs(t, day)) != 0 {
+		if !res.Balanced() || res.Payments.Matched != 2 || res.Refunds.Matched != 2 || res.Payments.BillFen != 200 ||
+			res.Refunds.OursFen != 50 || len(d.diffs(t, day)) != 0 {
 			t.Fatalf("%+v\n%v", res, d.diffs(t, day))
 		}
 		var text strings.Builder
@@ -53,19 +54,24 @@ func TestEveryKindOfDifference(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		good, twice, short, fen, state := d.paid(t), d.paid(t), d.paid(t), d.paid(t), d.paid(t)
 		foreign := payment.Trade{SuccessTime: noon, TransactionID: "429900", OutTradeNo: "OTHERSYSTEM-1", Total: 555}
-		okRefund, noRefund, fenRefund, goneRefund := d.refunded(t, good, 1, payment.RefundSuccess), d.refunded(t, good, 2, payment.RefundSuccess),
+		okRefund, noRefund, fenRefund, goneRefund := d.refunded(t, good, 1, payment.RefundSuccess),
+			d.refunded(t, good, 2, payment.RefundSuccess),
 			d.refunded(t, good, 3, payment.RefundSuccess), d.refunded(t, good, 4, payment.RefundSuccess)
-		byHand := payment.Refund{OutRefundNo: "BYHAND1", RefundID: "5099", TransactionID: good.TransactionID, OutTradeNo: good.OutTradeNo, Amount: 7, CreateTime: noon}
+		byHand := payment.Refund{OutRefundNo: "BYHAND1", RefundID: "5099", TransactionID: good.TransactionID,
+			OutTradeNo: good.OutTradeNo, Amount: 7, CreateTime: noon}
 		fenRow, stateRow, fenBack := payRow(fen), payRow(state), refundRow(fenRefund, "SUCCESS")
 		fenRow.amount, fenBack.amount, stateRow.state = 101, 4, "REVOKED"
-		d.bills.bills[day] = billOf(payRow(good), payRow(twice), payRow(twice), fenRow, stateRow, payRow(foreign), refundRow(okRefund, "SUCCESS"),
-			refundRow(okRefund, "SUCCESS"), fenBack, refundRow(goneRefund, "FAIL"), refundRow(byHand, "SUCCESS"))
+		d.bills.bills[day] = billOf(payRow(good), payRow(twice), payRow(twice), fenRow, stateRow, payRow(foreign),
+			refundRow(okRefund, "SUCCESS"), refundRow(okRefund, "SUCCESS"), fenBack, refundRow(goneRefund, "FAIL"),
+			refundRow(byHand, "SUCCESS"))
 		res := d.run(t, day)
 		found := d.diffs(t, day)
 		for _, want := range []string{
-			"DUPLICATE_PAYMENT " + twice.TransactionID, "LOCAL_ONLY " + short.TransactionID, "AMOUNT_MISMATCH " + fen.TransactionID,
-			"STATE_MISMATCH " + state.TransactionID, "BILL_ONLY 429900", "DUPLICATE_REFUND " + okRefund.OutRefundNo, "REFUND_LOCAL_ONLY " + noRefund.OutRefundNo,
-			"REFUND_AMOUNT_MISMATCH " + fenRefund.OutRefundNo, "REFUND_STATE_MISMATCH " + goneRefund.OutRefundNo, "REFUND_BILL_ONLY BYHAND1",
+			"DUPLICATE_PAYMENT " + twice.TransactionID, "LOCAL_ONLY " + short.TransactionID, "AMOUNT_MISMATCH " +
+				fen.TransactionID,
+			"STATE_MISMATCH " + state.TransactionID, "BILL_ONLY 429900", "DUPLICATE_REFUND " + okRefund.OutRefundNo,
+			"REFUND_LOCAL_ONLY " + noRefund.OutRefundNo, "REFUND_AMOUNT_MISMATCH " + fenRefund.OutRefundNo,
+			"REFUND_STATE_MISMATCH " + goneRefund.OutRefundNo, "REFUND_BILL_ONLY BYHAND1",
 		} {
 			x, ok := found[want]
 			if !ok || x.Status != reconcile.StatusOpen {
@@ -76,13 +82,14 @@ func TestEveryKindOfDifference(t *testing.T) {
 		if len(found) != 0 || res.Open != 10 || res.Healed != 0 {
 			t.Errorf("invented: %v; %+v", found, res)
 		}
-		if p := res.Payments; p.OursFen+p.BillOnly.Fen-p.LocalOnly.Fen+p.Amounts.Fen+p.Duplicates.Fen != p.BillFen || p.BillFen != 4*100+101+100+555-100 {
+		if p := res.Payments; p.OursFen+p.BillOnly.Fen-p.LocalOnly.Fen+p.Amounts.Fen+p.Duplicates.Fen != p.BillFen ||
+			p.BillFen != 4*100+101+100+555-100 {
 			t.Errorf("%+v", p)
 		}
 	})
 }
 
-// What a run resolved because bill and books agreed stands open again when they differ again; a short bill that came
+// What a run resolved because bill and rows agreed stands open again when they differ again; a short bill that came
 // twice must not pass as balanced.
 func TestResolvedByARunOpensAgain(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
@@ -92,7 +99,8 @@ func TestResolvedByARunOpensAgain(t *testing.T) {
 			d.bills.bills[day] = bill
 			res := d.run(t, day)
 			x := d.diffs(t, day)["LOCAL_ONLY "+b.TransactionID]
-			if isShort := i%2 == 0; res.Balanced() == isShort || (x.Status == reconcile.StatusOpen) != isShort || (x.ResolvedBy == "") != isShort {
+			if isShort := i%2 == 0; res.Balanced() == isShort || (x.Status == reconcile.StatusOpen) != isShort ||
+				(x.ResolvedBy == "") != isShort {
 				t.Errorf("run %d: %+v, %+v", i+1, res, x)
 			}
 		}
@@ -117,8 +125,9 @@ func TestAcceptedIsOneAmountOnly(t *testing.T) {
 				if c.off != 1 || x.Status != reconcile.StatusOpen {
 					continue
 				}
-				for _, who := range []order.Cause{ordertest.Finance, ordertest.Finance2} {
-					if _, err := d.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff, Reason: "rounding", Cause: who}); err != nil {
+				for _, who := range []reconcile.Cause{fin, fin2} {
+					if _, err := d.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,
+						Reason: "rounding", Cause: who}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -127,14 +136,16 @@ func TestAcceptedIsOneAmountOnly(t *testing.T) {
 	})
 }
 
-// A payment whose every callback was lost is found by the bill (peers 13, W9) and goes through the same door: to its
+// A payment whose every callback was lost is found by the bill (peers 13, W9) and is recorded
+// the way a notification is: on its
 // order, or, when that is closed, back by itself.
 func TestMissedPaymentsAndRefundsAreHealed(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		open, missed := d.unheard(t)
 		closed := d.PlaceOne(t, "late", "mug", 1)
 		out := d.Prepaid(t, closed.OrderNo)
-		if _, err := d.Cancel(t.Context(), order.CancelRequest{OrderNo: closed.OrderNo, CustomerID: "c", Cause: ordertest.Customer}); err != nil {
+		if _, err := d.Cancel(t.Context(), order.CancelRequest{OrderNo: closed.OrderNo, CustomerID: "c",
+			Cause: ordertest.Customer}); err != nil {
 			t.Fatal(err)
 		}
 		late, err := d.WeChat.Pay(out, true)
@@ -149,12 +160,15 @@ func TestMissedPaymentsAndRefundsAreHealed(t *testing.T) {
 		if !res.Balanced() || res.Healed != 3 || res.Payments.Matched != 3 || res.Refunds.Matched != 1 {
 			t.Fatalf("%+v\n%v", res, d.diffs(t, day))
 		}
-		if d.State(t, open.OrderNo) != order.StatePaid || d.State(t, closed.OrderNo) != order.StateLate || d.RefundState(t, "R"+late.TransactionID) != order.RefundStateOwed ||
+		if d.State(t, open.OrderNo) != order.StatePaid || d.State(t, closed.OrderNo) != order.StateLate ||
+			d.RefundState(t, "R"+late.TransactionID) != order.RefundStateOwed ||
 			d.RefundState(t, processing.OutRefundNo) != order.RefundStateSucceeded {
-			t.Errorf("%s, %s, %s", d.State(t, open.OrderNo), d.State(t, closed.OrderNo), d.RefundState(t, processing.OutRefundNo))
+			t.Errorf("%s, %s, %s", d.State(t, open.OrderNo), d.State(t, closed.OrderNo),
+				d.RefundState(t, processing.OutRefundNo))
 		}
 		x := d.diffs(t, day)["BILL_ONLY "+missed.TransactionID]
-		if x.Status != reconcile.StatusResolved || x.Resolution != "healed" || x.ResolvedBy != "reconciler" || x.OrderNo != open.OrderNo {
+		if x.Status != reconcile.StatusResolved || x.Resolution != "healed" || x.ResolvedBy != "reconciler" ||
+			x.OrderNo != open.OrderNo {
 			t.Errorf("%+v", x)
 		}
 		if again := d.run(t, day); again.Healed != 3 || again.Payments != res.Payments {
@@ -176,7 +190,8 @@ func TestGivenFileIsBelievedOnlyWithWeChatsWord(t *testing.T) {
 				t.Fatalf("%+v, %v", res, err)
 			}
 		}
-		if d.State(t, real.OrderNo) != order.StatePaid || d.State(t, fake.OrderNo) != order.StatePending || d.bills.asked != 0 {
+		if d.State(t, real.OrderNo) != order.StatePaid || d.State(t, fake.OrderNo) != order.StatePending ||
+			d.bills.asked != 0 {
 			t.Errorf("%s, %s", d.State(t, real.OrderNo), d.State(t, fake.OrderNo))
 		}
 	})
@@ -210,17 +225,20 @@ func TestBadFilesChangeNothing(t *testing.T) {
 			"half a summary":   {[]byte(lines[0] + lines[1] + lines[2]), "the file is cut"},
 			"half a row":       {[]byte(lines[0] + lines[1][:60]), "cells"},
 			"a row is missing": {[]byte(lines[0] + lines[2] + lines[3]), "the rows make 0"},
-			"a fen off":        {bytes.Replace(good, []byte("`1.00,`0.00,`0,"), []byte("`1.01,`0.00,`0,"), 1), "应结订单总金额"},
-			"money as text":    {bytes.Replace(good, []byte("`1.00,`0.00,`0,"), []byte("`1,00,`0.00,`0,"), 1), "is not an amount"},
-			"half a fen":       {bytes.Replace(good, []byte("`1.00,`0.00,`0,"), []byte("`1.005,`0.00,`0,"), 1), "decimals"},
-			"no such day":      {bytes.Replace(good, []byte("2026-11-20"), []byte("2026-13-40"), 1), "is not a time"},
-			"other columns":    {bytes.Replace(good, []byte("微信订单号"), []byte("订单号"), 1), "微信订单号 is missing"},
-			"broken gzip":      {append([]byte{0x1f, 0x8b}, "rubbish and more of it"...), "gzip"},
-			"cut gzip":         {zipped(good)[:40], "gzip"},
-			"a gzip bomb":      {zipped(make([]byte, 64<<20)), "beyond all measure"},
-			"a long line":      {append([]byte(lines[0]), bytes.Repeat([]byte("`x"), 100_000)...), "longer than"},
-			"more after it":    {append(bytes.Clone(good), "`1\r\n"...), "after the summary"},
-			"empty":            {nil, "empty"},
+			"a fen off": {bytes.Replace(good, []byte("`1.00,`0.00,`0,"), []byte("`1.01,`0.00,`0,"), 1),
+				"应结订单总金额"},
+			"money as text": {bytes.Replace(good, []byte("`1.00,`0.00,`0,"), []byte("`1,00,`0.00,`0,"), 1),
+				"is not an amount"},
+			"half a fen": {bytes.Replace(good, []byte("`1.00,`0.00,`0,"), []byte("`1.005,`0.00,`0,"), 1),
+				"decimals"},
+			"no such day":   {bytes.Replace(good, []byte("2026-11-20"), []byte("2026-13-40"), 1), "is not a time"},
+			"other columns": {bytes.Replace(good, []byte("微信订单号"), []byte("订单号"), 1), "微信订单号 is missing"},
+			"broken gzip":   {append([]byte{0x1f, 0x8b}, "rubbish and more of it"...), "gzip"},
+			"cut gzip":      {zipped(good)[:40], "gzip"},
+			"a gzip bomb":   {zipped(make([]byte, 64<<20)), "beyond all measure"},
+			"a long line":   {append([]byte(lines[0]), bytes.Repeat([]byte("`x"), 100_000)...), "longer than"},
+			"more after it": {append(bytes.Clone(good), "`1\r\n"...), "after the summary"},
+			"empty":         {nil, "empty"},
 		} {
 			_, err := d.Run(t.Context(), reconcile.RunRequest{Date: day, File: bytes.NewReader(c.file)})
 			if !errors.Is(err, reconcile.ErrBadBill) || !strings.Contains(fmt.Sprint(err), c.says) {
@@ -234,7 +252,8 @@ func TestBadFilesChangeNothing(t *testing.T) {
 		if err != nil || s.State != "failed" || s.Problem == "" || s.SHA1 != "" {
 			t.Errorf("%+v, %v", s, err)
 		}
-		for _, q := range []reconcile.RunRequest{{Date: "20.11.2026"}, {Date: "2026-12-01"}, {Date: day, Type: "SOME"}} {
+		for _, q := range []reconcile.RunRequest{{Date: "20.11.2026"}, {Date: "2026-12-01"},
+			{Date: day, Type: "SOME"}} {
 			if _, err := d.Run(t.Context(), q); !errors.Is(err, reconcile.ErrRequest) {
 				t.Errorf("%+v: %v", q, err)
 			}
@@ -292,14 +311,15 @@ func TestKilledRunsEndLikeACleanOne(t *testing.T) {
 				r.amount++
 				rows = append(rows, r)
 			case 3:
-				rows = append(rows, billRow{at: noon, transaction: fmt.Sprint("42990", i), trade: "OTHER" + fmt.Sprint(i), amount: 5})
+				rows = append(rows, billRow{at: noon, transaction: fmt.Sprint("42990", i), trade: "OTHER" +
+					fmt.Sprint(i), amount: 5})
 			default:
 				r := payRow(d.paid(t))
 				rows = append(rows, r, r)
 			}
 		}
 		d.bills.bills[day] = billOf(rows...)
-		// Killed: the context ends at some moment of the run, or at a door.
+		// Killed: the context ends at some moment of the run, or at a payment.
 		killed := 0
 		for kill := range 12 {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -311,7 +331,7 @@ func TestKilledRunsEndLikeACleanOne(t *testing.T) {
 				}
 				return nil
 			}
-			d.doors.before = stop
+			d.shop.before = stop
 			_, err := d.Run(ctx, reconcile.RunRequest{Date: day, Progress: func(stage string, _, _ int64) {
 				if kill%3 == 0 {
 					_ = stop(stage)
@@ -325,7 +345,7 @@ func TestKilledRunsEndLikeACleanOne(t *testing.T) {
 		if killed < 5 {
 			t.Fatalf("only %d of 12 runs were killed", killed)
 		}
-		d.doors.before = nil
+		d.shop.before = nil
 		first := d.run(t, day)
 		dump := d.dump(t, day)
 		for range 3 {
@@ -346,7 +366,7 @@ func TestOneRunAtATime(t *testing.T) {
 		_, trade := d.unheard(t)
 		d.bills.bills[day] = billOf(payRow(trade))
 		inside, leave := make(chan struct{}), make(chan struct{})
-		d.doors.before = func(string) error { close(inside); <-leave; return nil }
+		d.shop.before = func(string) error { close(inside); <-leave; return nil }
 		done := make(chan error, 1)
 		go func() {
 			_, err := d.Run(t.Context(), reconcile.RunRequest{Date: day})
@@ -357,7 +377,7 @@ func TestOneRunAtATime(t *testing.T) {
 			t.Errorf("a second run: %v", err)
 		}
 		d.Clock.Advance(time.Minute) // the first one has not said for a minute that it lives
-		d.doors.before = nil
+		d.shop.before = nil
 		if res, err := d.Run(t.Context(), reconcile.RunRequest{Date: day}); err != nil || !res.Balanced() {
 			t.Errorf("after the lease: %+v, %v", res, err)
 		}
@@ -365,13 +385,15 @@ func TestOneRunAtATime(t *testing.T) {
 		if err := <-done; !errors.Is(err, reconcile.ErrRunning) {
 			t.Errorf("the one that was overtaken: %v", err)
 		}
-		if s, err := d.Show(t.Context(), reconcile.ID(day, payment.BillAll)); err != nil || s.State != "done" || s.Result.Healed != 1 {
+		if s, err := d.Show(t.Context(), reconcile.ID(day, payment.BillAll)); err != nil || s.State != "done" ||
+			s.Result.Healed != 1 {
 			t.Errorf("%+v, %v", s, err)
 		}
 	})
 }
 
-// NO_STATEMENT_EXIST is an empty day, and then what we have is short; STATEMENT_CREATING waits; missed days are caught up with.
+// NO_STATEMENT_EXIST is an empty day, and then what we have is short; STATEMENT_CREATING waits;
+// missed days are caught up with.
 func TestCatchUp(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		if err := d.CatchUp(t.Context()); err != nil || d.bills.asked != 0 {
@@ -394,14 +416,16 @@ func TestCatchUp(t *testing.T) {
 			}
 		}
 		all, err := d.Reconciler.List(t.Context(), "", 10)
-		if err != nil || len(all) != 2 || all[0].Date != "2026-11-21" || all[1].Date != day || all[0].SHA1 != "" || !all[1].Result.Balanced() {
+		if err != nil || len(all) != 2 || all[0].Date != "2026-11-21" || all[1].Date != day || all[0].SHA1 != "" ||
+			!all[1].Result.Balanced() {
 			t.Fatalf("before ten o'clock: %+v, %v", all, err)
 		}
 		d.Clock.Advance(time.Minute)
 		if err := d.CatchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if all, err := d.Reconciler.List(t.Context(), "", 10); err != nil || len(all) != 3 || all[0].Date != "2026-11-22" {
+		if all, err := d.Reconciler.List(t.Context(), "", 10); err != nil || len(all) != 3 ||
+			all[0].Date != "2026-11-22" {
 			t.Errorf("%+v, %v", all, err)
 		}
 		asked := d.bills.asked
@@ -420,7 +444,8 @@ func TestCatchUp(t *testing.T) {
 				t.Errorf("a payment came into a day that is done: %d bills asked for, %v", d.bills.asked-asked, err)
 			}
 		}
-		if s, err := d.Show(t.Context(), reconcile.ID(day, payment.BillAll)); err != nil || s.Result.Payments.OursFen != trade.Total+grown.Total || !s.Result.Balanced() {
+		if s, err := d.Show(t.Context(), reconcile.ID(day, payment.BillAll)); err != nil ||
+			s.Result.Payments.OursFen != trade.Total+grown.Total || !s.Result.Balanced() {
 			t.Errorf("%+v, %v", s, err)
 		}
 
@@ -442,25 +467,27 @@ func TestResolutions(t *testing.T) {
 		o, missed := d.unheard(t)
 		odd := d.PlaceOne(t, "odd", "mug", 1)
 		d.Prepaid(t, odd.OrderNo)
-		wrong := payment.Trade{OutTradeNo: odd.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4266", AppID: ordertest.AppID, MchID: ordertest.MchID,
-			TradeType: "NATIVE", Total: 99, PayerTotal: 99, Currency: payment.CNY, SuccessTime: noon}
+		wrong := payment.Trade{OutTradeNo: odd.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4266",
+			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 99, PayerTotal: 99,
+			Currency: payment.CNY, SuccessTime: noon}
 		d.WeChat.Put(wrong)
 		short := d.paid(t)
 		d.bills.bills[day] = billOf(payRow(missed), payRow(wrong))
-		d.doors.before = func(string) error { return errors.New("the door is stuck") }
+		d.shop.before = func(string) error { return errors.New("orders take nothing in") }
 		if res := d.run(t, day); res.Open != 3 || res.Healed != 0 {
 			t.Fatalf("%+v", res)
 		}
-		d.doors.before = nil
+		d.shop.before = nil
 		found := d.diffs(t, day)
-		resolve := func(id string, a reconcile.Action, who order.Cause) (reconcile.Difference, error) {
+		resolve := func(id string, a reconcile.Action, who reconcile.Cause) (reconcile.Difference, error) {
 			return d.Resolve(t.Context(), reconcile.Resolve{ID: id, Action: a, Reason: "seen", Cause: who})
 		}
-		x, err := resolve(found["BILL_ONLY "+missed.TransactionID].ID, reconcile.ApplyPayment, ordertest.Finance)
-		if err != nil || x.Status != reconcile.StatusResolved || x.ResolvedBy != "fin" || x.ResolvedWhy != "seen" || d.State(t, o.OrderNo) != order.StatePaid {
+		x, err := resolve(found["BILL_ONLY "+missed.TransactionID].ID, reconcile.ApplyPayment, fin)
+		if err != nil || x.Status != reconcile.StatusResolved || x.ResolvedBy != "fin" || x.ResolvedWhy != "seen" ||
+			d.State(t, o.OrderNo) != order.StatePaid {
 			t.Errorf("apply: %+v, %v", x, err)
 		}
-		if _, err := resolve(x.ID, reconcile.WriteOff, ordertest.Finance); !errors.Is(err, reconcile.ErrResolved) {
+		if _, err := resolve(x.ID, reconcile.WriteOff, fin); !errors.Is(err, reconcile.ErrResolved) {
 			t.Errorf("resolved twice: %v", err)
 		}
 		res := d.run(t, day) // the wrong amount is taken in now, and held
@@ -469,20 +496,23 @@ func TestResolutions(t *testing.T) {
 		if held.Status != reconcile.StatusOpen || held.OursState != "held" || res.Open != 2 {
 			t.Fatalf("%+v\n%v", res, found)
 		}
-		if x, err := resolve(held.ID, reconcile.RefundPayment, ordertest.Finance); err != nil || x.Status != reconcile.StatusResolved || d.RefundState(t, "R4266") != order.RefundStateOwed {
+		if x, err := resolve(held.ID, reconcile.RefundPayment, fin); err != nil ||
+			x.Status != reconcile.StatusResolved || d.RefundState(t, "R4266") != order.RefundStateOwed {
 			t.Errorf("refund: %+v, %v", x, err)
 		}
 		lost := found["LOCAL_ONLY "+short.TransactionID].ID
-		if _, err := resolve(lost, reconcile.RefundPayment, ordertest.Finance); !errors.Is(err, reconcile.ErrRequest) {
+		if _, err := resolve(lost, reconcile.RefundPayment, fin); !errors.Is(err, reconcile.ErrRequest) {
 			t.Errorf("a payment that has its order was sent back: %v", err)
 		}
-		if x, err := resolve(lost, reconcile.WriteOff, ordertest.Finance); err != nil || x.Status != reconcile.StatusOpen || x.ProposedBy != "fin" {
+		if x, err := resolve(lost, reconcile.WriteOff, fin); err != nil || x.Status != reconcile.StatusOpen ||
+			x.ProposedBy != "fin" {
 			t.Errorf("proposed: %+v, %v", x, err)
 		}
-		if _, err := resolve(lost, reconcile.WriteOff, ordertest.Finance); !errors.Is(err, reconcile.ErrSecondPerson) {
+		if _, err := resolve(lost, reconcile.WriteOff, fin); !errors.Is(err, reconcile.ErrSecondPerson) {
 			t.Errorf("one person wrote off: %v", err)
 		}
-		if x, err := resolve(lost, reconcile.WriteOff, ordertest.Finance2); err != nil || x.Status != reconcile.StatusWrittenOff || x.ResolvedBy != "fin2" {
+		if x, err := resolve(lost, reconcile.WriteOff, fin2); err != nil || x.Status != reconcile.StatusWrittenOff ||
+			x.ResolvedBy != "fin2" {
 			t.Errorf("written off: %+v, %v", x, err)
 		}
 		if res := d.run(t, day); res.Open != 0 {

@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
-	"orderd/order"
 	"orderd/payment"
 )
 
@@ -18,7 +17,7 @@ type Action string
 
 // The actions.
 const (
-	// ApplyPayment asks WeChat about the order and books what it says.
+	// ApplyPayment asks WeChat about the order and records what it says.
 	ApplyPayment Action = "APPLY_PAYMENT"
 	// RefundPayment sends a payment back that fits no order of ours.
 	RefundPayment Action = "REFUND"
@@ -28,15 +27,18 @@ const (
 	WriteOff Action = "WRITE_OFF"
 )
 
-// maxReason is the longest reason, in characters.
-const maxReason = 200
+// Bounds of texts: the widths of their columns in table differences.
+const (
+	maxReason     = 200 // characters of a person's reason; a longer one is refused
+	maxResolution = 64  // bytes of our own word for how it ended; a longer one is cut
+)
 
 // Resolve is a person's word on a difference.
 type Resolve struct {
 	ID     string
 	Action Action
 	Reason string // 1–200 characters
-	Cause  order.Cause
+	Cause  Cause  // of a person: ByOperator
 }
 
 // DifferenceFilter selects differences by ID order. Zero fields do not select.
@@ -53,8 +55,10 @@ type DifferenceFilter struct {
 // Differences gives differences in the order of their IDs.
 func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
-	for _, t := range []struct{ column, value string }{{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
-		{"kind", string(f.Kind)}, {"order_no", f.OrderNo}} {
+	for _, t := range []struct{ column, value string }{
+		{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
+		{"kind", string(f.Kind)}, {"order_no", f.OrderNo},
+	} {
 		if t.value != "" {
 			terms, args = append(terms, t.column+" = ?"), append(args, t.value)
 		}
@@ -97,9 +101,9 @@ func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, err
 	return found[0], nil
 }
 
-// Resolve does what a person decided, through the same doors as everybody. It
-// gives the difference as it is then. Errors: ErrNotFound, ErrResolved,
-// ErrSecondPerson, ErrRequest with a reason, those of the doors and of WeChat.
+// Resolve does what a person decided; money moves by the same methods as everywhere (Orders).
+// It gives the difference as it is then. Errors: ErrNotFound, ErrResolved, ErrSecondPerson,
+// ErrRequest with a reason, those of Orders and of WeChat.
 func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error) {
 	if n := utf8.RuneCountInString(q.Reason); n == 0 || n > maxReason {
 		return Difference{}, fmt.Errorf("%w: a reason of 1 to %d characters is needed", ErrRequest, maxReason)
@@ -116,9 +120,10 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 		err = r.applyPayment(ctx, &d, q)
 	case RefundPayment:
 		if d.Kind != StateMismatch && d.Kind != BillOnly || d.OursState != "held" {
-			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the others by their orders", ErrRequest)
+			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the "+
+				"others by their orders", ErrRequest)
 		}
-		if err = r.cfg.Doors.RefundHeld(ctx, d.Ref, q.Cause); err == nil {
+		if err = r.cfg.Orders.RefundHeld(ctx, d.Ref, q.Cause); err == nil {
 			err = r.close(ctx, &d, q, StatusResolved, "refunded")
 		}
 	case MarkPending:
@@ -126,7 +131,8 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 	case WriteOff:
 		err = r.writeOff(ctx, &d, q)
 	default:
-		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF", ErrRequest, q.Action)
+		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF",
+			ErrRequest, q.Action)
 	}
 	if err != nil {
 		return d, err
@@ -134,28 +140,29 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 	return r.Difference(ctx, q.ID)
 }
 
-// applyPayment asks WeChat and books its answer.
+// applyPayment asks WeChat about the payment and records its answer: the bill alone is not
+// enough where a person could not tell why it was missed.
 func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve) error {
-	if d.Kind != BillOnly || orderOf(d.OutTradeNo) == "" {
+	if d.Kind != BillOnly || r.cfg.Orders.OrderNoOf(d.OutTradeNo) == "" {
 		return fmt.Errorf("%w: only a payment of one of our orders that we lack can be applied", ErrRequest)
 	}
-	trade, err := r.cfg.Ask.Query(ctx, d.OutTradeNo)
+	trade, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
 	if err != nil {
 		return err
 	}
 	if !trade.Paid() || trade.TransactionID != d.Ref {
 		return fmt.Errorf("%w: WeChat Pay says of %s: %s", ErrRequest, d.OutTradeNo, trade.State)
 	}
-	s, err := r.cfg.Doors.Settle(ctx, trade, q.Cause)
+	outcome, err := r.cfg.Orders.Settle(ctx, trade, q.Cause)
 	if err != nil {
 		return err
 	}
-	return r.close(ctx, d, q, StatusResolved, "payment "+string(s.Settled))
+	return r.close(ctx, d, q, StatusResolved, "payment "+outcome)
 }
 
 // writeOff needs two people: the first proposes, another confirms.
 func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) error {
-	who := q.Cause.Actor.ID
+	who := q.Cause.ActorID
 	switch d.ProposedBy {
 	case "":
 		return r.update(ctx, d, `proposed_by = ?, proposed_why = ?`, `proposed_by = ''`, who, q.Reason)
@@ -165,19 +172,18 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 	return r.close(ctx, d, q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
 }
 
+// close ends a difference, or lets it wait: then it has no time of resolution.
 func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
-	if len(resolution) > 64 {
-		resolution = strings.ToValidUTF8(resolution[:64], "")
-	}
 	at := r.cfg.Now().UnixMilli()
 	if to == StatusPending {
 		at = 0
 	}
 	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?`, `1 = 1`,
-		string(to), resolution, q.Cause.Actor.ID, q.Reason, at)
+		string(to), payment.CutBytes(resolution, maxResolution), q.Cause.ActorID, q.Reason, at)
 }
 
-// update changes a difference that is still as it was read.
+// update changes a difference that is still as it was read. set and and are
+// pieces of SQL of this package with placeholders, never a person's text.
 func (r *Reconciler) update(ctx context.Context, d *Difference, set, and string, args ...any) error {
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE differences
@@ -196,7 +202,7 @@ WHERE id = ?
 // Open counts the open differences of all days, for metrics and alarms.
 type Open struct {
 	Count  map[Kind]int64
-	Fen    payment.Fen // what bill and books differ by, without signs
+	Fen    payment.Fen // what the bill and our rows differ by, without signs
 	Oldest string      // bill date of the oldest, "" without
 	// LastDone is the newest day that is reconciled, "" for none.
 	LastDone string

@@ -17,9 +17,10 @@ type Sum struct {
 	Fen   payment.Fen `json:"fen"`
 }
 
+// add counts one more row.
 func (s *Sum) add(f payment.Fen) { s.Count++; s.Fen += f }
 
-// Bridge leads from our books to the bill: ours + bill only − ours only ±
+// Bridge leads from our rows to the bill: ours + bill only − ours only ±
 // amounts + duplicates + of other days − in other days' bills = bill.
 type Bridge struct {
 	BillCount  int64       `json:"bill_count"`
@@ -37,7 +38,7 @@ type Bridge struct {
 }
 
 // Result is what a run found, after healing. It holds nothing of when and how
-// often it ran: the same bill and books give the same bytes.
+// often it ran: the same bill and the same rows give the same bytes.
 type Result struct {
 	Date        string           `json:"bill_date"`
 	Type        payment.BillType `json:"bill_type"`
@@ -60,13 +61,13 @@ type Status string
 
 // The states of a difference.
 const (
-	StatusOpen       Status = "OPEN"
+	StatusOpen       Status = "OPEN"             // somebody has to look
 	StatusPending    Status = "PENDING_NEXT_DAY" // near midnight: the next bill may have it
-	StatusResolved   Status = "RESOLVED"
-	StatusWrittenOff Status = "WRITTEN_OFF"
+	StatusResolved   Status = "RESOLVED"         // by a run that found it gone, or by a person
+	StatusWrittenOff Status = "WRITTEN_OFF"      // by two persons
 )
 
-// Difference is one thing in which bill and books differ.
+// Difference is one thing in which the bill and our rows differ.
 type Difference struct {
 	ID            string
 	Date          string
@@ -105,8 +106,9 @@ func idOf(d Difference) string {
 	if d.Kind == Duplicate || d.Kind == DuplicateRefund {
 		line = d.Line // the second and the third copy are two differences
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line, d.BillFen, d.OursFen))
-	return hex.EncodeToString(sum[:16])
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line,
+		d.BillFen, d.OursFen))
+	return hex.EncodeToString(sum[:16]) // 128 bits: no two differences of one merchant meet
 }
 
 // ID is the name of a reconciliation: day and bill type.
@@ -139,7 +141,8 @@ func WriteText(out io.Writer, r Result) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched, p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
+	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched,
+		p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
 	if r.Open == 0 {
 		fmt.Fprintf(out, "balanced: no difference is open")
 	} else {

@@ -19,11 +19,15 @@ import (
 const (
 	// perPartition is how many bytes of a bill make a partition: some twenty
 	// thousand rows, which with ours are a few megabytes in memory.
-	perPartition  = 6 << 20
+	perPartition = 6 << 20
+	// minPartitions lets a small bill go the same way as a large one.
 	minPartitions = 4
 	// maxPartitions keeps open files, two each, below usual limits.
 	maxPartitions = 200
-	spillBuffer   = 16 << 10
+	// spillBuffer is the write buffer of one partition, in bytes: 200 of them are 3 MiB.
+	spillBuffer = 16 << 10
+	// readBuffer is the read buffer of the one partition that is read.
+	readBuffer = 256 << 10
 )
 
 // item is a payment or refund of one side, as it is matched.
@@ -62,6 +66,8 @@ type spill struct {
 	buf   []byte
 }
 
+// newSpill makes the empty partitions of one side. Both sides of a run have the same seed and
+// number of partitions.
 func newSpill(dir, side string, seed maphash.Seed, partitions int) (*spill, error) {
 	s := &spill{seed: seed}
 	for i := range partitions {
@@ -74,10 +80,12 @@ func newSpill(dir, side string, seed maphash.Seed, partitions int) (*spill, erro
 	return s, nil
 }
 
+// partitionsFor gives how many partitions a bill of so many bytes needs.
 func partitionsFor(size int64) int {
 	return int(min(max(size/perPartition, minPartitions), maxPartitions))
 }
 
+// close closes the files; removing them is the run's.
 func (s *spill) close() error {
 	var errs []error
 	for _, f := range s.files {
@@ -125,7 +133,8 @@ func (s *spill) addRow(r *row) error {
 		b = binary.AppendVarint(b, int64(r.line))
 		b = binary.AppendVarint(b, r.at.UnixMilli())
 		b = binary.AppendVarint(b, int64(r.coupon))
-		for _, v := range [][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, r.tradeType, r.currency, r.refundID} {
+		for _, v := range [][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, r.tradeType, r.currency,
+			r.refundID} {
 			b = text(b, v)
 		}
 		return b
@@ -150,7 +159,7 @@ func (s *spill) each(i int, bill bool, do func(item) error) error {
 	if _, err := s.files[i].Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("partition on disk: %w", err)
 	}
-	in := bufio.NewReaderSize(s.files[i], 256<<10)
+	in := bufio.NewReaderSize(s.files[i], readBuffer)
 	var record []byte
 	for {
 		size, err := binary.ReadUvarint(in)
@@ -195,7 +204,8 @@ func decodeItem(b []byte, bill bool) item {
 	}
 	f := &it.facts
 	f.Coupon = payment.Fen(number())
-	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.TradeType, f.Currency, f.RefundID = word(), word(), word(), word(), word(), word(), word()
+	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.TradeType, f.Currency, f.RefundID = word(), word(), word(),
+		word(), word(), word(), word()
 	f.At = time.UnixMilli(it.at).UTC()
 	if it.refund {
 		f.OutRefundNo = it.key

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"database/sql"
@@ -19,12 +18,20 @@ import (
 	"orderd/payment"
 )
 
-func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
+const (
+	// chunkSize is a part of a stored bill, in compressed bytes. It stays far below
+	// max_allowed_packet: by default 4 MiB in MySQL 5.7, 16 MiB in MariaDB, 64 MiB in MySQL 8.
+	chunkSize = 512 << 10
+	// maxProblem is the width of reconciliations.problem, in bytes: a longer text is cut.
+	maxProblem = 500
+	// maxState is the width of bill_state and ours_state, in bytes: a bill may
+	// hold any word there.
+	maxState = 16
+)
 
-// chunkSize is a part of a stored bill, compressed: far below MySQL's packet.
-const chunkSize = 512 << 10
-
-// acquire takes the bill for this run, or says that somebody has it.
+// acquire takes the lease of the bill for this run, or says that somebody has it. Making the
+// row is a transaction of its own, so that its duplicate, which is the usual case, ends nothing
+// else.
 func (r *Reconciler) acquire(ctx context.Context, u *run) error {
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO reconciliations
@@ -44,7 +51,8 @@ VALUES (?, ?, 'new', '')`, u.date, string(u.kind))
 SET state = 'running', run_no = run_no + 1, holder = ?, lease_until = ?, started_at = ?, problem = ''
 WHERE bill_date = ?
   AND bill_type = ?
-  AND (state <> 'running' OR lease_until < ? OR holder = ?)`, u.holder, now+leaseFor.Milliseconds(), now, u.date, string(u.kind), now, u.holder)
+  AND (state <> 'running' OR lease_until < ? OR holder = ?)`, u.holder, now+leaseFor.Milliseconds(), now,
+			u.date, string(u.kind), now, u.holder)
 		switch {
 		case err != nil:
 			return fmt.Errorf("take the bill: %w", err)
@@ -58,9 +66,10 @@ WHERE bill_date = ?
 	})
 }
 
-// nextRun gives a pass a number of its own: what a pass sees carries it.
+// nextRun gives a pass a number of its own: what a pass sees is marked with it, and what has an
+// older number afterwards was not seen.
 func (r *Reconciler) nextRun(ctx context.Context, u *run) error {
-	return r.mine(ctx, u, `run_no = run_no + 1`, func(tx *sqldb.Tx) error {
+	return r.updateRun(ctx, u, `run_no = run_no + 1`, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT run_no
 FROM reconciliations
 WHERE bill_date = ?
@@ -68,8 +77,10 @@ WHERE bill_date = ?
 	})
 }
 
-// mine changes the row of a run if it is still this one's.
-func (r *Reconciler) mine(ctx context.Context, u *run, set string, then func(*sqldb.Tx) error, args ...any) error {
+// updateRun changes the row of a run while the run still holds its lease, and runs then in the
+// same transaction. A run that lost its lease must write nothing more: another has taken over,
+// and ErrRunning ends this one.
+func (r *Reconciler) updateRun(ctx context.Context, u *run, set string, then func(*sqldb.Tx) error, args ...any) error {
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE reconciliations
 SET `+set+`
@@ -103,7 +114,7 @@ func (r *Reconciler) renew(ctx context.Context, u *run) (context.Context, func()
 				return
 			case <-tick.C:
 			}
-			err := r.mine(ctx, u, `lease_until = ?`, nil, r.cfg.Now().Add(leaseFor).UnixMilli())
+			err := r.updateRun(ctx, u, `lease_until = ?`, nil, r.cfg.Now().Add(leaseFor).UnixMilli())
 			if errors.Is(err, ErrRunning) {
 				cancel(err)
 			}
@@ -112,6 +123,7 @@ func (r *Reconciler) renew(ctx context.Context, u *run) (context.Context, func()
 	return ctx, func() { cancel(nil); <-done }
 }
 
+// finish records the result. It is written even when the caller has gone: the work is done.
 func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 	text, err := encode(res)
 	if err != nil {
@@ -122,8 +134,10 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	return r.mine(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?, day_from = ?, day_to = ?, ours_fen = ?`, nil,
-		u.sha1, r.cfg.Now().UnixMilli(), text, from.UnixMilli(), from.AddDate(0, 0, 1).UnixMilli(), int64(res.Payments.OursFen))
+	return r.updateRun(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?, day_from = ?,`+
+		` day_to = ?, ours_fen = ?`, nil,
+		u.sha1, r.cfg.Now().UnixMilli(), text, from.UnixMilli(), from.AddDate(0, 0, 1).UnixMilli(),
+		int64(res.Payments.OursFen))
 }
 
 // fail keeps why a run ended. What it wrote is right and stays.
@@ -132,11 +146,9 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	if errors.Is(why, payment.ErrBillNotReady) {
 		state = "waiting"
 	}
-	problem := why.Error()
-	if len(problem) > 500 {
-		problem = strings.ToValidUTF8(problem[:500], "")
-	}
-	if err := r.mine(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(), problem); err != nil {
+	problem := payment.CutBytes(why.Error(), maxProblem)
+	if err := r.updateRun(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(),
+		problem); err != nil {
 		r.log.Warn("the end of a reconciliation is not recorded", "bill_date", u.date, "err", err)
 	}
 }
@@ -180,6 +192,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, source, size, w.s
 	})
 }
 
+// saveChunk stores one part of a bill, also over the part that a killed run left.
 func (r *Reconciler) saveChunk(ctx context.Context, u *run, seq int64, body []byte) error {
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM bill_chunks
@@ -203,6 +216,7 @@ type chunks struct {
 	save func(seq int64, body []byte) error
 }
 
+// Write gathers bytes and saves every whole chunk.
 func (c *chunks) Write(p []byte) (int, error) {
 	c.buf = append(c.buf, p...)
 	for len(c.buf) >= chunkSize {
@@ -215,6 +229,7 @@ func (c *chunks) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// flush saves what is left.
 func (c *chunks) flush() error {
 	if len(c.buf) == 0 {
 		return nil
@@ -235,7 +250,7 @@ func (r *Reconciler) OpenBill(ctx context.Context, id string) (io.ReadCloser, St
 	}
 	from, to := io.Pipe()
 	go func() {
-		_ = to.CloseWithError(r.copyBill(ctx, s, to)) // the reader hears of it
+		_ = to.CloseWithError(r.copyBill(ctx, s, to)) // the reader gets the error
 	}()
 	z, err := gzip.NewReader(from)
 	if err != nil {
@@ -244,13 +259,16 @@ func (r *Reconciler) OpenBill(ctx context.Context, id string) (io.ReadCloser, St
 	return &billReader{z, from}, s, nil
 }
 
+// billReader unpacks a stored bill while it is read.
 type billReader struct {
 	*gzip.Reader
 	from io.Closer
 }
 
+// Close ends the reading of the chunks, too.
 func (b *billReader) Close() error { return errors.Join(b.Reader.Close(), b.from.Close()) }
 
+// copyBill sends the chunks of a bill in their order; it ends with io.EOF, for CloseWithError.
 func (r *Reconciler) copyBill(ctx context.Context, s Stored, to io.Writer) error {
 	for seq := 0; ; seq++ {
 		var body []byte
@@ -300,6 +318,7 @@ WHERE state <> 'held'
 	return found, nil
 }
 
+// keysOf gives the numbers of the payments, or of the refunds, among rows.
 func keysOf(rows []item, refund bool) []string {
 	var keys []string
 	for _, it := range rows {
@@ -310,6 +329,7 @@ func keysOf(rows []item, refund bool) []string {
 	return keys
 }
 
+// sideName is the word for a side in table matched_across.
 func sideName(refund bool) string {
 	if refund {
 		return "refund"
@@ -357,12 +377,13 @@ func (r *Reconciler) findAcross(ctx context.Context, rows []item) (map[sideKey]b
 		err := sqldb.Each(ctx, r.db, `SELECT ref
 FROM matched_across
 WHERE kind = ?
-  AND ref IN (`+sqldb.In(len(keys))+`)`, append([]any{sideName(refund)}, sqldb.Args(keys)...), func(rows *sql.Rows) error {
-			var ref string
-			err := rows.Scan(&ref)
-			had[sideKey{refund, ref}] = true
-			return err
-		})
+  AND ref IN (`+sqldb.In(len(keys))+`)`, append([]any{sideName(refund)}, sqldb.Args(keys)...),
+			func(rows *sql.Rows) error {
+				var ref string
+				err := rows.Scan(&ref)
+				had[sideKey{refund, ref}] = true
+				return err
+			})
 		if err != nil {
 			return nil, fmt.Errorf("find rows of another day's bill: %w", err)
 		}
@@ -438,8 +459,10 @@ WHERE status = 'RESOLVED'
 	return nil
 }
 
-func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run, found []Difference, known map[string]bool) error {
-	const cols = 18
+// insertDifferences writes the differences that are not known, many rows at once.
+func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run, found []Difference,
+	known map[string]bool) error {
+	const cols = 18 // of the INSERT below
 	var args []any
 	for _, d := range found {
 		if known[d.ID] {
@@ -453,8 +476,10 @@ func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run
 		if d.healable {
 			can = 1
 		}
-		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo, d.TransactionID, d.Line,
-			int64(d.BillFen), int64(d.OursFen), short(d.BillState), short(d.OursState), string(facts), can, string(d.Status), r.cfg.Now().UnixMilli())
+		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo,
+			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), payment.CutBytes(d.BillState, maxState),
+			payment.CutBytes(d.OursState, maxState),
+			string(facts), can, string(d.Status), r.cfg.Now().UnixMilli())
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO differences
   (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
@@ -464,14 +489,6 @@ VALUES`, cols, args)
 		return fmt.Errorf("write differences: %w", err)
 	}
 	return nil
-}
-
-// short cuts a state to its column.
-func short(s string) string {
-	if len(s) > 16 {
-		return strings.ToValidUTF8(s[:16], "")
-	}
-	return s
 }
 
 // fillOrders adds the order to differences of rows that we have.
@@ -515,7 +532,7 @@ WHERE out_refund_no IN (`, refunds))
 // settleSeen resolves what this pass did not find any more, and opens what waited
 // for this bill.
 func (r *Reconciler) settleSeen(ctx context.Context, u *run) error {
-	return r.mine(ctx, u, `lease_until = ?`, func(tx *sqldb.Tx) error {
+	return r.updateRun(ctx, u, `lease_until = ?`, func(tx *sqldb.Tx) error {
 		if _, err := tx.Update(ctx, `UPDATE differences
 SET status = 'RESOLVED', resolved_by = 'reconciler', resolved_at = ?,
   resolution = CASE WHEN healable = 1 THEN '`+healed+`' ELSE 'bill and books agree now' END
@@ -582,6 +599,7 @@ ORDER BY kind, status, resolution`, []any{u.date, string(u.kind)}, func(rows *sq
 	return nil
 }
 
+// firstDay gives the day of our first payment; false without any.
 func (r *Reconciler) firstDay(ctx context.Context) (time.Time, bool, error) {
 	var first sql.NullInt64
 	err := r.db.QueryRowContext(ctx, `SELECT MIN(paid_at)

@@ -13,13 +13,13 @@ import (
 // is never signed: its hash decides, and a refusal of it is judged as any
 // unsigned answer.
 const (
-	opPrepay      = "prepay"
-	opQuery       = "query"
-	opClose       = "close"
-	opRefund      = "refund"
-	opRefundQuery = "refund_query"
-	opBill        = "bill"
-	opBillFile    = "bill_file"
+	opPrepay      = "prepay"       // POST /v3/pay/transactions/{native,jsapi,app,h5}
+	opQuery       = "query"        // GET  /v3/pay/transactions/out-trade-no/{out_trade_no}
+	opClose       = "close"        // POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close
+	opRefund      = "refund"       // POST /v3/refund/domestic/refunds
+	opRefundQuery = "refund_query" // GET  /v3/refund/domestic/refunds/{out_refund_no}
+	opBill        = "bill"         // GET  /v3/bill/tradebill, /v3/bill/fundflowbill
+	opBillFile    = "bill_file"    // GET  /v3/billdownload/file
 )
 
 // verdict is what an answer means. Exactly one of its fields is set.
@@ -72,17 +72,20 @@ type rule struct {
 // worse than stock held a minute longer.
 func answerRules() []rule {
 	const (
-		anyStatus, lastStatus = 100, 599
-		no, lastNo            = 400, 499
+		anyStatus, lastStatus = 100, 599 // all that HTTP knows
+		no, lastNo            = 400, 499 // a refusal of the request; from 500 on WeChat failed itself
 	)
 	ok := verdict{done: true}
 	closed := func(a payment.CloseAnswer) verdict { return verdict{closed: a} }
 	kind := func(k payment.Kind) verdict { return verdict{kind: k} }
 	return []rule{
 		// What needs no signature, because it only ever makes us wait.
-		{"", 401, 401, nil, either, kind(payment.KindMisconfigured), "WeChat does not accept our signature (and then does not sign); nothing happened there; alarm"},
-		{"", 429, 429, nil, either, kind(payment.KindRateLimited), "too fast; a gateway in front may answer so unsigned"},
-		{"", anyStatus, lastStatus, nil, unsigned, kind(payment.KindUnknown), "not proven to be WeChat's answer, whatever it says"},
+		{"", 401, 401, nil, either, kind(payment.KindMisconfigured),
+			"WeChat does not accept our signature (and then does not sign); nothing happened there; alarm"},
+		{"", 429, 429, nil, either, kind(payment.KindRateLimited),
+			"too fast; a gateway in front may answer so unsigned"},
+		{"", anyStatus, lastStatus, nil, unsigned, kind(payment.KindUnknown),
+			"not proven to be WeChat's answer, whatever it says"},
 
 		// The expected success.
 		{opPrepay, 200, 200, nil, signed, ok, "the trade is open and payable"},
@@ -90,44 +93,71 @@ func answerRules() []rule {
 		{opRefund, 200, 200, nil, signed, ok, "taken, not done: status says how far it is"},
 		{opRefundQuery, 200, 200, nil, signed, ok, "the present state of the refund"},
 		{opBill, 200, 200, nil, signed, ok, "where the bill is and what its SHA-1 must be"},
-		{opClose, 204, 204, nil, signed, closed(payment.CloseAccepted), "open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},
-		{"", 202, 202, nil, signed, kind(payment.KindUserPaying), "accepted, or the buyer is at it; repeat with the same parameters"},
-		{"", anyStatus, 399, nil, signed, kind(payment.KindUnknown), "no answer of this call; 200 to a close is not 204"},
+		{opClose, 204, 204, nil, signed, closed(payment.CloseAccepted),
+			"open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},
+		{"", 202, 202, nil, signed, kind(payment.KindUserPaying),
+			"accepted, or the buyer is at it; repeat with the same parameters"},
+		{"", anyStatus, 399, nil, signed, kind(payment.KindUnknown),
+			"no answer of this call; 200 to a close is not 204"},
 
 		// Codes that mean the same whatever their status.
-		{opClose, 400, lastStatus, []string{"ORDERPAID"}, signed, closed(payment.ClosePaid), "the money is there: query, then settle"},
-		{"", 400, lastStatus, []string{"USERPAYING"}, signed, kind(payment.KindUserPaying), "the buyer is at it; ask again later"},
-		{"", 400, lastStatus, []string{"FREQUENCYLIMITED", "RATELIMITEXCEEDED"}, signed, kind(payment.KindRateLimited), "too fast for this order or merchant; outcome unknown"},
-		{"", 400, lastStatus, []string{"SYSTEMERROR", "BANKERROR", "BIZERRNEEDRETRY"}, signed, kind(payment.KindUnknown), "WeChat does not know itself; repeat with the same parameters"},
-		{opPrepay, 400, lastStatus, []string{"OPENIDMISMATCH"}, signed, kind(payment.KindRejected), "the openid belongs to another app id; WeChat lists it under 500, but a repeat cannot help"},
+		{opClose, 400, lastStatus, []string{"ORDERPAID"}, signed, closed(payment.ClosePaid),
+			"the money is there: query, then settle"},
+		{"", 400, lastStatus, []string{"USERPAYING"}, signed, kind(payment.KindUserPaying),
+			"the buyer is at it; ask again later"},
+		{"", 400, lastStatus, []string{"FREQUENCYLIMITED", "RATELIMITEXCEEDED"}, signed,
+			kind(payment.KindRateLimited), "too fast for this order or merchant; outcome unknown"},
+		{"", 400, lastStatus, []string{"SYSTEMERROR", "BANKERROR", "BIZERRNEEDRETRY"}, signed,
+			kind(payment.KindUnknown), "WeChat does not know itself; repeat with the same parameters"},
+		{opPrepay, 400, lastStatus, []string{"OPENIDMISMATCH"}, signed, kind(payment.KindRejected),
+			"the openid belongs to another app id; WeChat lists it under 500, but a repeat cannot help"},
 		{"", 500, lastStatus, nil, signed, kind(payment.KindUnknown), "WeChat failed; repeat with the same parameters"},
 
 		// Definite answers to a close and a query.
 		{opClose, no, lastNo, []string{"ORDERCLOSED"}, signed, closed(payment.CloseAlreadyClosed), "closed before"},
-		{opClose, 404, 404, []string{"ORDERNOTEXIST"}, signed, closed(payment.CloseNotFound), "WeChat has never seen the number; with a prepay of ours on record this is a wrong merchant or key"},
-		{opQuery, 404, 404, []string{"ORDERNOTEXIST"}, signed, verdict{absent: true}, "WeChat has never seen the number"},
-		{opClose, no, lastNo, []string{"TRADEERROR"}, signed, kind(payment.KindUnknown), "not closed, and perhaps because it is paid: query"},
-		{opClose, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown), "contradicts its status; query"},
-		{opQuery, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown), "contradicts its status; ask again"},
+		{opClose, 404, 404, []string{"ORDERNOTEXIST"}, signed, closed(payment.CloseNotFound),
+			"WeChat has never seen the number; with a prepay of ours on record this is a wrong merchant or key"},
+		{opQuery, 404, 404, []string{"ORDERNOTEXIST"}, signed, verdict{absent: true},
+			"WeChat has never seen the number"},
+		{opClose, no, lastNo, []string{"TRADEERROR"}, signed, kind(payment.KindUnknown),
+			"not closed, and perhaps because it is paid: query"},
+		{opClose, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown),
+			"contradicts its status; query"},
+		{opQuery, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown),
+			"contradicts its status; ask again"},
 
 		// Refunds and bills.
-		{opRefundQuery, 404, 404, []string{"RESOURCENOTEXISTS"}, signed, verdict{absent: true}, "WeChat has never seen the refund number; no proof while a call with it may be on its way"},
-		{opRefundQuery, no, lastNo, []string{"RESOURCENOTEXISTS"}, signed, kind(payment.KindUnknown), "contradicts its status; ask again"},
-		{opRefund, no, lastNo, []string{"NOTENOUGH"}, signed, kind(payment.KindRejected), "the merchant's account lacks the money: the same request again after a top-up; alarm"},
-		{opBill, no, lastNo, []string{"NOSTATEMENTEXIST"}, signed, kind(payment.KindRejected), "nothing happened on that day: an empty bill"},
-		{opBill, no, lastNo, []string{"STATEMENTCREATING"}, signed, kind(payment.KindRejected), "not made yet: again after 10:00 in Beijing"},
+		{opRefundQuery, 404, 404, []string{"RESOURCENOTEXISTS"}, signed, verdict{absent: true},
+			"WeChat has never seen the refund number; no proof while a call with it may be on its way"},
+		{opRefundQuery, no, lastNo, []string{"RESOURCENOTEXISTS"}, signed, kind(payment.KindUnknown),
+			"contradicts its status; ask again"},
+		{opRefund, no, lastNo, []string{"NOTENOUGH"}, signed, kind(payment.KindRejected),
+			"the merchant's account lacks the money: the same request again after a top-up; alarm"},
+		{opBill, no, lastNo, []string{"NOSTATEMENTEXIST"}, signed, kind(payment.KindRejected),
+			"nothing happened on that day: an empty bill"},
+		{opBill, no, lastNo, []string{"STATEMENTCREATING"}, signed, kind(payment.KindRejected),
+			"not made yet: again after 10:00 in Beijing"},
 
 		// Our merchant or keys: no order of ours can get a better answer.
-		{"", no, lastNo, []string{"NOAUTH", "SIGNERROR", "MCHNOTEXISTS", "APPIDMCHIDNOTMATCH"}, signed, kind(payment.KindMisconfigured), "merchant number, app id or permission is wrong; alarm"},
+		{"", no, lastNo, []string{"NOAUTH", "SIGNERROR", "MCHNOTEXISTS", "APPIDMCHIDNOTMATCH"}, signed,
+			kind(payment.KindMisconfigured), "merchant number, app id or permission is wrong; alarm"},
 
 		// A definite no to this one request.
-		{opPrepay, no, lastNo, []string{"ORDERPAID"}, signed, kind(payment.KindRejected), "already paid: query, then settle"},
-		{opPrepay, no, lastNo, []string{"ORDERCLOSED"}, signed, kind(payment.KindRejected), "this number is closed for good; a new attempt needs a new number"},
-		{opPrepay, no, lastNo, []string{"INVALIDREQUEST"}, signed, kind(payment.KindRejected), "other parameters than the first call's, or the number was closed before its first prepay"},
-		{opPrepay, no, lastNo, []string{"OUTTRADENOUSED"}, signed, kind(payment.KindRejected), "the number belongs to another order of this merchant"},
-		{opRefund, no, lastNo, []string{"USERACCOUNTABNORMAL", "REQUESTBLOCKED", "INVALIDREQUEST", "PARAMERROR", "RESOURCENOTEXISTS"}, signed, kind(payment.KindRejected), "no refund of this number by this request; believed when a query does not know the number either"},
-		{"", no, lastNo, []string{""}, signed, kind(payment.KindUnknown), "says no without a reason; never a ground to act"},
-		{"", no, lastNo, nil, signed, kind(payment.KindRejected), "any other code (PARAM_ERROR, RULE_LIMIT, NOT_ENOUGH, …): a definite no to this request"},
+		{opPrepay, no, lastNo, []string{"ORDERPAID"}, signed, kind(payment.KindRejected),
+			"already paid: query, then settle"},
+		{opPrepay, no, lastNo, []string{"ORDERCLOSED"}, signed, kind(payment.KindRejected),
+			"this number is closed for good; a new attempt needs a new number"},
+		{opPrepay, no, lastNo, []string{"INVALIDREQUEST"}, signed, kind(payment.KindRejected),
+			"other parameters than the first call's, or the number was closed before its first prepay"},
+		{opPrepay, no, lastNo, []string{"OUTTRADENOUSED"}, signed, kind(payment.KindRejected),
+			"the number belongs to another order of this merchant"},
+		{opRefund, no, lastNo, []string{"USERACCOUNTABNORMAL", "REQUESTBLOCKED", "INVALIDREQUEST", "PARAMERROR",
+			"RESOURCENOTEXISTS"}, signed, kind(payment.KindRejected),
+			"no refund of this number by this request; believed when a query does not know the number either"},
+		{"", no, lastNo, []string{""}, signed, kind(payment.KindUnknown),
+			"says no without a reason; never a ground to act"},
+		{"", no, lastNo, nil, signed, kind(payment.KindRejected),
+			"any other code (PARAM_ERROR, RULE_LIMIT, NOT_ENOUGH, …): a definite no to this request"},
 	}
 }
 
@@ -149,6 +179,7 @@ func judge(op string, f *facts) verdict {
 // spelling takes the underscores out of a code, which WeChat writes both ways.
 func spelling(code string) string { return strings.ReplaceAll(code, "_", "") }
 
+// fits reports that a rule decides an answer; code is already without underscores.
 func (r rule) fits(op string, f *facts, code string) bool {
 	if r.op != "" && r.op != op || f.status < r.from || f.status > r.to {
 		return false

@@ -18,7 +18,8 @@ import (
 )
 
 func body(code string) string {
-	return fmt.Sprintf(`{"code":%q,"message":"说明","detail":{"field":"/amount","value":1,"issue":"canary-body","location":"body"}}`, code)
+	return fmt.Sprintf(`{"code":%q,"message":"说明","detail":{"field":"/amount","value":1,"issue":"canary-body",`+
+		`"location":"body"}}`, code)
 }
 
 // closeCase is one thing that can come back from a close.
@@ -35,18 +36,24 @@ func closeCases() []closeCase {
 	w := theWorld()
 	return []closeCase{
 		{"204", reply{status: 204}, payment.CloseAccepted, 0, ""},
-		{"204 signed with the certificate", reply{status: 204, key: w.cert, serial: testSerial}, payment.CloseAccepted, 0, ""},
+		{"204 signed with the certificate", reply{status: 204, key: w.cert, serial: testSerial},
+			payment.CloseAccepted, 0, ""},
 		{"204 unsigned", reply{status: 204, unsigned: true}, 0, unknown, ""},
 		{"204 wrong key", reply{status: 204, key: w.stranger}, 0, unknown, ""},
 		{"204 key and serial crossed", reply{status: 204, key: w.cert}, 0, unknown, ""},
 		{"204 old", reply{status: 204, age: 301 * time.Second}, 0, unknown, ""},
 		{"204 from the future", reply{status: 204, age: -302 * time.Second}, 0, unknown, ""},
-		{"204 unknown certificate", reply{status: 204, key: w.stranger, serial: "5157F09EFDC096DE15EBE81A47057A7232F1B8E1"}, 0, unknown, ""},
+		{"204 unknown certificate", reply{status: 204, key: w.stranger,
+			serial: "5157F09EFDC096DE15EBE81A47057A7232F1B8E1"}, 0, unknown, ""},
 		{"204 unknown public key", reply{status: 204, key: w.stranger, serial: "PUB_KEY_ID_9"}, 0, unknown, ""},
-		{"204 serial in lower case", reply{status: 204, key: w.cert, serial: strings.ToLower(testSerial)}, 0, unknown, ""},
-		{"204 other signature type", reply{status: 204, spoil: func(h http.Header) { h.Set(headerSignatureType, "WECHATPAY2-SM2-WITH-SM3") }}, 0, unknown, ""},
-		{"204 two serials", reply{status: 204, spoil: func(h http.Header) { h.Add(headerSerial, testSerial) }}, 0, unknown, ""},
-		{"204 probe", reply{status: 204, spoil: func(h http.Header) { h.Set(headerSignature, "WECHATPAY/SIGNTEST/abc") }}, 0, unknown, ""},
+		{"204 serial in lower case", reply{status: 204, key: w.cert, serial: strings.ToLower(testSerial)}, 0, unknown,
+			""},
+		{"204 other signature type", reply{status: 204,
+			spoil: func(h http.Header) { h.Set(headerSignatureType, "WECHATPAY2-SM2-WITH-SM3") }}, 0, unknown, ""},
+		{"204 two serials", reply{status: 204, spoil: func(h http.Header) { h.Add(headerSerial, testSerial) }}, 0,
+			unknown, ""},
+		{"204 probe", reply{status: 204,
+			spoil: func(h http.Header) { h.Set(headerSignature, "WECHATPAY/SIGNTEST/abc") }}, 0, unknown, ""},
 		{"200", reply{status: 200, body: `{}`}, 0, unknown, ""},
 		{"202", reply{status: 202, body: body("USERPAYING")}, 0, payment.KindUserPaying, ""},
 		{"202 unsigned", reply{status: 202, unsigned: true}, 0, unknown, ""},
@@ -55,12 +62,17 @@ func closeCases() []closeCase {
 		{"403 ORDER_PAID", reply{status: 403, body: body("ORDER_PAID")}, payment.ClosePaid, 0, "ORDER_PAID"},
 		{"500 ORDERPAID", reply{status: 500, body: body("ORDERPAID")}, payment.ClosePaid, 0, "ORDERPAID"},
 		{"400 ORDERPAID forged", reply{status: 400, body: body("ORDERPAID"), unsigned: true}, 0, unknown, ""},
-		{"400 ORDER_CLOSED", reply{status: 400, body: body("ORDER_CLOSED")}, payment.CloseAlreadyClosed, 0, "ORDER_CLOSED"},
-		{"403 ORDERCLOSED", reply{status: 403, body: body("ORDERCLOSED")}, payment.CloseAlreadyClosed, 0, "ORDERCLOSED"},
+		{"400 ORDER_CLOSED", reply{status: 400, body: body("ORDER_CLOSED")}, payment.CloseAlreadyClosed, 0,
+			"ORDER_CLOSED"},
+		{"403 ORDERCLOSED", reply{status: 403, body: body("ORDERCLOSED")}, payment.CloseAlreadyClosed, 0,
+			"ORDERCLOSED"},
 		{"500 ORDERCLOSED", reply{status: 500, body: body("ORDERCLOSED")}, 0, unknown, "ORDERCLOSED"},
-		{"404 ORDER_NOT_EXIST", reply{status: 404, body: body("ORDER_NOT_EXIST")}, payment.CloseNotFound, 0, "ORDER_NOT_EXIST"},
-		{"404 ORDERNOTEXIST", reply{status: 404, body: body("ORDERNOTEXIST")}, payment.CloseNotFound, 0, "ORDERNOTEXIST"},
-		{"404 ORDER_NOT_EXIST forged", reply{status: 404, body: body("ORDER_NOT_EXIST"), key: w.stranger}, 0, unknown, ""},
+		{"404 ORDER_NOT_EXIST", reply{status: 404, body: body("ORDER_NOT_EXIST")}, payment.CloseNotFound, 0,
+			"ORDER_NOT_EXIST"},
+		{"404 ORDERNOTEXIST", reply{status: 404, body: body("ORDERNOTEXIST")}, payment.CloseNotFound, 0,
+			"ORDERNOTEXIST"},
+		{"404 ORDER_NOT_EXIST forged", reply{status: 404, body: body("ORDER_NOT_EXIST"), key: w.stranger}, 0, unknown,
+			""},
 		{"400 ORDER_NOT_EXIST", reply{status: 400, body: body("ORDER_NOT_EXIST")}, 0, unknown, "ORDER_NOT_EXIST"},
 		{"404 without a code", reply{status: 404, body: `<html>`}, 0, unknown, ""},
 		{"403 TRADE_ERROR", reply{status: 403, body: body("TRADE_ERROR")}, 0, unknown, "TRADE_ERROR"},
@@ -68,20 +80,26 @@ func closeCases() []closeCase {
 		{"403 NO_AUTH", reply{status: 403, body: body("NO_AUTH")}, 0, payment.KindMisconfigured, "NO_AUTH"},
 		{"400 PARAM_ERROR", reply{status: 400, body: body("PARAM_ERROR")}, 0, payment.KindRejected, "PARAM_ERROR"},
 		{"401", reply{status: 401, body: body("SIGN_ERROR")}, 0, payment.KindMisconfigured, "SIGN_ERROR"},
-		{"401 unsigned", reply{status: 401, body: body("SIGN_ERROR"), unsigned: true}, 0, payment.KindMisconfigured, "SIGN_ERROR"},
+		{"401 unsigned", reply{status: 401, body: body("SIGN_ERROR"), unsigned: true}, 0, payment.KindMisconfigured,
+			"SIGN_ERROR"},
 		{"429", reply{status: 429, body: body("FREQUENCY_LIMITED")}, 0, payment.KindRateLimited, "FREQUENCY_LIMITED"},
 		{"429 of a gateway", reply{status: 429, body: "slow down", unsigned: true}, 0, payment.KindRateLimited, ""},
-		{"403 FREQUENCY_LIMITED", reply{status: 403, body: body("FREQUENCY_LIMITED")}, 0, payment.KindRateLimited, "FREQUENCY_LIMITED"},
+		{"403 FREQUENCY_LIMITED", reply{status: 403, body: body("FREQUENCY_LIMITED")}, 0, payment.KindRateLimited,
+			"FREQUENCY_LIMITED"},
 		{"500", reply{status: 500, body: body("SYSTEM_ERROR")}, 0, unknown, "SYSTEM_ERROR"},
-		{"500 INVALID_TRANSACTIONID", reply{status: 500, body: body("INVALID_TRANSACTIONID")}, 0, unknown, "INVALID_TRANSACTIONID"},
+		{"500 INVALID_TRANSACTIONID", reply{status: 500, body: body("INVALID_TRANSACTIONID")}, 0, unknown,
+			"INVALID_TRANSACTIONID"},
 		{"502 HTML", reply{status: 502, body: "<html>canary-body bad gateway</html>", unsigned: true}, 0, unknown, ""},
 		{"503 empty", reply{status: 503, unsigned: true}, 0, unknown, ""},
-		{"400 detail of odd types", reply{status: 400, body: `{"code":"ORDERPAID","message":"m","detail":{"detail":{"issue":"x"},"value":3}}`}, payment.ClosePaid, 0, "ORDERPAID"},
+		{"400 detail of odd types", reply{status: 400,
+			body: `{"code":"ORDERPAID","message":"m","detail":{"detail":{"issue":"x"},"value":3}}`},
+			payment.ClosePaid, 0, "ORDERPAID"},
 		{"400 code is a number", reply{status: 400, body: `{"code":17}`}, 0, unknown, ""},
 		{"400 code is not a word", reply{status: 400, body: `{"code":"ORDER PAID\n canary"}`}, 0, unknown, ""},
 		{"redirect", reply{status: 307, location: "/v3/elsewhere", unsigned: true}, 0, unknown, ""},
 		{"signed redirect", reply{status: 302, location: "/v3/elsewhere"}, 0, unknown, ""},
-		{"more than 1 MiB", reply{status: 400, body: `{"code":"ORDERPAID","message":"` + strings.Repeat("x", maxAnswer) + `"}`}, 0, unknown, ""},
+		{"more than 1 MiB", reply{status: 400, body: `{"code":"ORDERPAID","message":"` + strings.Repeat("x",
+			maxAnswer) + `"}`}, 0, unknown, ""},
 		{"cut", reply{cut: true}, 0, unknown, ""},
 		{"cut in the body", reply{status: 400, body: body("ORDERPAID"), short: true}, 0, unknown, ""},
 	}
@@ -99,7 +117,8 @@ func TestCloseAnswers(t *testing.T) {
 				t.Errorf("%d requests were made, want 1", n)
 			}
 			if tc.answer != 0 {
-				if err != nil || got.Answer != tc.answer || got.Code != tc.code || got.Status != tc.reply.status || got.RequestID == "" {
+				if err != nil || got.Answer != tc.answer || got.Code != tc.code || got.Status != tc.reply.status ||
+					got.RequestID == "" {
 					t.Fatalf("got %+v, %v; want %s", got, err, tc.answer)
 				}
 				return
@@ -241,7 +260,8 @@ func TestAnswerTableIsDocumented(t *testing.T) {
 // answerTable prints the rules as the page shows them.
 func answerTable() string {
 	var b strings.Builder
-	b.WriteString("| # | call | HTTP status | code (underscores ignored) | signed by WeChat | outcome | why |\n| ---: | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| # | call | HTTP status | code (underscores ignored) | signed by WeChat | outcome | why |\n| " +
+		"---: | --- | --- | --- | --- | --- | --- |\n")
 	for i, r := range answerRules() {
 		op, codes := r.op, "any"
 		if op == "" {

@@ -30,20 +30,16 @@ import (
 const (
 	// billPath is the only path that a bill is fetched from, whatever the answer says.
 	billPath = "/v3/billdownload/file"
-	// maxBill bounds a bill, uncompressed: some thirteen million payments a day.
-	maxBill = 4 << 30
-	// maxInflation bounds how much a compressed bill may grow, beyond its first
-	// megabytes: rows of a bill compress to a tenth, zeros to a thousandth.
-	maxInflation   = 200
-	inflationSlack = 16 << 20
 	// stallTimeout ends a download in which nothing comes: a bill may take
 	// minutes, a pause in it may not. Time that w takes does not count.
 	stallTimeout = 30 * time.Second
 	// maxBillURL bounds a download address; WeChat's have some 200 bytes.
 	maxBillURL = 2048
-	// maxErrorBody bounds what is read of an answer that is no file.
+	// maxErrorBody bounds what is read of an answer that is no file: its code is
+	// all that is wanted.
 	maxErrorBody = 64 << 10
-	billUA       = "orderd"
+	// billUA is the User-Agent of a download: WeChat's rules of the API demand one.
+	billUA = "orderd"
 )
 
 // FetchBill asks for the bill of a day of Beijing (YYYY-MM-DD) and writes it to
@@ -77,11 +73,13 @@ func (g *Gateway) FetchBill(ctx context.Context, date string, t payment.BillType
 	return b, err
 }
 
+// askBill is one of the two calls by which a bill is asked for.
 type askBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
 
 // applyBill asks where the bill is. "Nothing happened" and "not made yet" are
 // believed only where the table believes them: signed, and at a 4xx.
-func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query gopay.BodyMap) (target, hash string, err error) {
+func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query gopay.BodyMap) (target, hash string,
+	err error) {
 	var bill *wechatv3.TradeBill
 	f, v, err := g.call(ctx, opBill, date, func(ctx context.Context) error {
 		rsp, err := ask(ctx, query)
@@ -89,7 +87,8 @@ func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query
 			return err
 		}
 		bill = rsp.Response
-		if bill.HashType != "SHA1" || len(bill.HashValue) != 2*sha1.Size || strings.Trim(bill.HashValue, "0123456789abcdefABCDEF") != "" {
+		if bill.HashType != "SHA1" || len(bill.HashValue) != 2*sha1.Size ||
+			!payment.MadeOf(bill.HashValue, payment.HexDigits) {
 			return badAnswer("it has no SHA-1 of the bill")
 		}
 		target, err = billTarget(bill.DownloadUrl)
@@ -127,6 +126,8 @@ func (g *Gateway) download(ctx context.Context, target, hash string, w io.Writer
 	return size, err
 }
 
+// fetch downloads the file into w and compares its hash. Its errors say what failed: the way
+// there (*payment.GatewayError), the file (payment.ErrBillDamaged), or w (*writeError).
 func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -154,7 +155,8 @@ func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (
 		return size, err
 	case ctx.Err() != nil:
 		return size, fileError(ctx, ctx.Err())
-	case errors.Is(err, errBomb), errors.Is(err, errTooLarge), errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
+	case errors.Is(err, errBomb), errors.Is(err, errTooLarge), errors.Is(err, gzip.ErrHeader),
+		errors.Is(err, gzip.ErrChecksum):
 		return size, fmt.Errorf("%w: %w", payment.ErrBillDamaged, err)
 	case err != nil:
 		return size, fmt.Errorf("%w: it was cut after %d bytes", payment.ErrBillDamaged, size)
@@ -164,6 +166,8 @@ func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (
 	return size, nil
 }
 
+// fileError makes the error of a download that did not come to its end. Why the context was
+// cancelled (the time-out of a stalled download) says more than that it was.
 func fileError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
@@ -186,6 +190,7 @@ func refusedFile(res *http.Response) error {
 		RequestID: plainToken(res.Header.Get("Request-ID"), maxRequestID)}
 }
 
+// Why a bill is not unpacked to its end.
 var (
 	errBomb     = errors.New("it grows beyond all measure when it is unpacked")
 	errTooLarge = errors.New("it is larger than 4 GiB")
@@ -204,6 +209,8 @@ type meter struct {
 	limit   time.Duration
 }
 
+// Read restarts the time-out before it waits and stops it afterwards, so that only the time in
+// which WeChat sends nothing counts.
 func (m *meter) Read(p []byte) (int, error) {
 	m.stalled.Reset(m.limit)
 	n, err := m.r.Read(p)
@@ -222,7 +229,7 @@ func unpack(packed *meter, w io.Writer) (size int64, sum string, err error) {
 		if err != nil {
 			return 0, "", err
 		}
-		defer func() { _ = z.Close() }() // it has told everything by Read
+		defer func() { _ = z.Close() }() // Read has reported every error
 		plain = z
 	}
 	hash := sha1.New() //nolint:gosec // see above
@@ -231,9 +238,9 @@ func unpack(packed *meter, w io.Writer) (size int64, sum string, err error) {
 		n, readErr := plain.Read(buffer)
 		size += int64(n)
 		switch {
-		case size > maxBill:
+		case size > payment.MaxBillBytes:
 			return size, "", errTooLarge
-		case size > inflationSlack+maxInflation*packed.n:
+		case size > payment.InflationSlack+payment.MaxInflation*packed.n:
 			return size, "", errBomb
 		}
 		_, _ = hash.Write(buffer[:n]) // never fails
@@ -248,8 +255,9 @@ func unpack(packed *meter, w io.Writer) (size int64, sum string, err error) {
 	}
 }
 
-// authorize signs a request as the merchant. gopay has no door for this one:
-// its own download cuts at 10 MiB and believes any host.
+// authorize signs a request as the merchant, as WeChat's document of the request
+// signature says. gopay cannot be used for this call: its own download cuts at
+// 10 MiB without an error and believes any host.
 func (g *Gateway) authorize(req *http.Request, target string) error {
 	nonce := make([]byte, 16)
 	if _, err := rand.Read(nonce); err != nil {
@@ -261,7 +269,8 @@ func (g *Gateway) authorize(req *http.Request, target string) error {
 	if err != nil {
 		return refusal(opBillFile, "the merchant key does not sign")
 	}
-	req.Header.Set("Authorization", fmt.Sprintf(`WECHATPAY2-SHA256-RSA2048 mchid="%s",nonce_str="%s",timestamp="%s",serial_no="%s",signature="%s"`,
+	req.Header.Set("Authorization", fmt.Sprintf(`WECHATPAY2-SHA256-RSA2048 mchid="%s",nonce_str="%s",`+
+		`timestamp="%s",serial_no="%s",signature="%s"`,
 		g.mchID, word, stamp, g.serialNo, base64.StdEncoding.EncodeToString(signature)))
 	req.Header.Set("Accept", "*/*")
 	req.Header.Set("User-Agent", billUA)

@@ -19,6 +19,8 @@ import (
 
 	"github.com/go-pay/gopay/pkg/xhttp"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
+
+	"orderd/payment"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 	// in another data centre and takes the same keys.
 	productionURL = "https://api.mch.weixin.qq.com"
 	// defaultTimeout bounds one call: WeChat answers in well under a second,
-	// and whoever waits longer holds a worker that others need.
+	// and whoever waits longer keeps a worker from other orders.
 	defaultTimeout = 5 * time.Second
 	// maxTimeout keeps a call shorter than the task that makes it.
 	maxTimeout = 30 * time.Second
@@ -58,7 +60,7 @@ type Config struct {
 	// of bills. All other requests are stamped by gopay, from the machine's clock.
 	Now func() time.Time
 	Log *slog.Logger // may be nil; one debug line per call
-	// Observe hears of each call: op is prepay, query, close, refund,
+	// Observe is called after each call: op is prepay, query, close, refund,
 	// refund_query, bill or bill_file, outcome one of a closed set of words (see
 	// docs/wechat.md). May be nil; called concurrently.
 	Observe func(op, outcome string, took time.Duration)
@@ -123,15 +125,20 @@ func New(c Config) (*Gateway, error) {
 	}, nil
 }
 
-// checkNames checks the plain settings and fills in the time-out's default.
+// checkNames checks the plain settings and fills in the time-out's default. The
+// lengths are wide around what WeChat issues (merchant numbers of 10 digits, app
+// ids of 18 characters, serial numbers of 40 digits): they catch a value that was
+// pasted into the wrong setting.
 func (c *Config) checkNames() error {
 	switch {
-	case len(c.MchID) < 6 || len(c.MchID) > 32 || strings.Trim(c.MchID, digits) != "":
-		return errors.New("wechat MchID: must be the merchant number, digits only; it is on the merchant platform's account page")
-	case c.AppID == "" || len(c.AppID) > 32 || strings.Trim(c.AppID, digits+letters+"_-") != "":
+	case len(c.MchID) < 6 || len(c.MchID) > 32 || !payment.MadeOf(c.MchID, payment.Digits):
+		return errors.New("wechat MchID: must be the merchant number, digits only; it is on the merchant " +
+			"platform's account page")
+	case c.AppID == "" || len(c.AppID) > 32 || !payment.MadeOf(c.AppID, payment.Word):
 		return errors.New("wechat AppID: must be the app id that is bound to the merchant number, wx…")
-	case len(c.SerialNo) < 8 || len(c.SerialNo) > 64 || strings.Trim(c.SerialNo, "0123456789abcdefABCDEF") != "":
-		return errors.New("wechat SerialNo: must be the hexadecimal serial number of the merchant's own certificate; openssl x509 -in apiclient_cert.pem -noout -serial prints it")
+	case len(c.SerialNo) < 8 || len(c.SerialNo) > 64 || !payment.MadeOf(c.SerialNo, payment.HexDigits):
+		return errors.New("wechat SerialNo: must be the hexadecimal serial number of the merchant's own " +
+			"certificate; openssl x509 -in apiclient_cert.pem -noout -serial prints it")
 	case c.Timeout < 0 || c.Timeout > maxTimeout:
 		return fmt.Errorf("wechat Timeout: must be between 0 (the default, %s) and %s", defaultTimeout, maxTimeout)
 	case c.Now == nil:
@@ -151,15 +158,18 @@ func checkBaseURL(base string) (clean string, loopback bool, err error) {
 		return productionURL, false, nil
 	}
 	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return "", false, errors.New("wechat BaseURL: must be scheme and host only, such as https://api.mch.weixin.qq.com")
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		strings.Trim(u.Path, "/") != "" {
+		return "", false, errors.New("wechat BaseURL: must be scheme and host only, such as " +
+			"https://api.mch.weixin.qq.com")
 	}
 	loopback = isLoopback(u.Hostname())
 	switch u.Scheme {
 	case "https":
 	case "http":
 		if !loopback {
-			return "", false, errors.New("wechat BaseURL: plain http is refused except for a loopback address; use https")
+			return "", false, errors.New("wechat BaseURL: plain http is refused except for a loopback address; use " +
+				"https")
 		}
 	default:
 		return "", false, errors.New("wechat BaseURL: must begin with https://")
@@ -167,6 +177,7 @@ func checkBaseURL(base string) (clean string, loopback bool, err error) {
 	return u.Scheme + "://" + u.Host, loopback, nil
 }
 
+// isLoopback reports that a host name can only be this machine.
 func isLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
@@ -180,26 +191,31 @@ func isLoopback(host string) bool {
 func privateKey(text string) (*rsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
-		return nil, errors.New("wechat PrivateKeyPEM: is not PEM; use the whole apiclient_key.pem, with its BEGIN and END lines")
+		return nil, errors.New("wechat PrivateKeyPEM: is not PEM; use the whole apiclient_key.pem, with its BEGIN " +
+			"and END lines")
 	}
 	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
 	if err != nil {
 		any8, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		rsaKey, ok := any8.(*rsa.PrivateKey)
 		if err != nil || !ok {
-			return nil, errors.New("wechat PrivateKeyPEM: is not an unencrypted RSA private key; use apiclient_key.pem of the merchant certificate")
+			return nil, errors.New("wechat PrivateKeyPEM: is not an unencrypted RSA private key; use " +
+				"apiclient_key.pem of the merchant certificate")
 		}
 		key = rsaKey
 	}
 	if key.N.BitLen() < minKeyBits {
-		return nil, fmt.Errorf("wechat PrivateKeyPEM: has fewer than %d bits, which WeChat Pay does not issue", minKeyBits)
+		return nil, fmt.Errorf("wechat PrivateKeyPEM: has fewer than %d bits, which WeChat Pay does not issue",
+			minKeyBits)
 	}
 	return key, nil
 }
 
+// newAEAD prepares the cipher of notifications once for all of them.
 func newAEAD(apiV3Key string) (cipher.AEAD, error) {
 	if len(apiV3Key) != apiV3KeyBytes {
-		return nil, fmt.Errorf("wechat APIv3Key: has %d bytes and must have %d; it is set on the merchant platform under API security", len(apiV3Key), apiV3KeyBytes)
+		return nil, fmt.Errorf("wechat APIv3Key: has %d bytes and must have %d; it is set on the merchant platform "+
+			"under API security", len(apiV3Key), apiV3KeyBytes)
 	}
 	block, err := aes.NewCipher([]byte(apiV3Key))
 	if err != nil {
@@ -221,6 +237,8 @@ type masked struct {
 	Timeout       time.Duration `json:"timeout_ns"`
 }
 
+// masked is what may be shown: a secret that is set is ***, one that is missing is "", so that
+// a person sees which it is.
 func (c Config) masked() masked {
 	hide := func(s string) string {
 		if s == "" {

@@ -32,22 +32,23 @@ func TestNewNamesTheWrongSetting(t *testing.T) {
 		change func(*Config)
 		says   string
 	}{
-		"no mchid":            {func(c *Config) { c.MchID = "" }, "MchID"},
-		"mchid with letters":  {func(c *Config) { c.MchID = "19000x7291" }, "MchID"},
-		"no appid":            {func(c *Config) { c.AppID = "" }, "AppID"},
-		"appid with a space":  {func(c *Config) { c.AppID = "wx d678" }, "AppID"},
-		"no serial":           {func(c *Config) { c.SerialNo = "" }, "SerialNo"},
-		"serial with colons":  {func(c *Config) { c.SerialNo = "40:8B:07:E7:9B" }, "SerialNo"},
-		"key is not PEM":      {func(c *Config) { c.PrivateKeyPEM = "canary" }, "PrivateKeyPEM"},
-		"key is broken PEM":   {func(c *Config) { c.PrivateKeyPEM = canaryPEM }, "PrivateKeyPEM"},
-		"key is public":       {func(c *Config) { c.PrivateKeyPEM = string(w.publicPEM) }, "PrivateKeyPEM"},
-		"key is small":        {func(c *Config) { c.PrivateKeyPEM = pkcs1PEM(small) }, "PrivateKeyPEM"},
-		"APIv3 key short":     {func(c *Config) { c.APIv3Key = testAPIKey[1:] }, "APIv3Key"},
-		"no keys":             {func(c *Config) { c.VerifyKeys = nil }, "VerifyKeys"},
-		"key text as id":      {keys(w.merchantPEM, w.publicPEM), "VerifyKeys"},
-		"empty key":           {keys(testPubID, nil), "VerifyKeys"},
-		"private key there":   {keys(testPubID, []byte(w.merchantPEM)), "VerifyKeys"},
-		"broken public key":   {keys(testPubID, []byte(strings.ReplaceAll(canaryPEM, "PRIVATE", "PUBLIC"))), "VerifyKeys"},
+		"no mchid":           {func(c *Config) { c.MchID = "" }, "MchID"},
+		"mchid with letters": {func(c *Config) { c.MchID = "19000x7291" }, "MchID"},
+		"no appid":           {func(c *Config) { c.AppID = "" }, "AppID"},
+		"appid with a space": {func(c *Config) { c.AppID = "wx d678" }, "AppID"},
+		"no serial":          {func(c *Config) { c.SerialNo = "" }, "SerialNo"},
+		"serial with colons": {func(c *Config) { c.SerialNo = "40:8B:07:E7:9B" }, "SerialNo"},
+		"key is not PEM":     {func(c *Config) { c.PrivateKeyPEM = "canary" }, "PrivateKeyPEM"},
+		"key is broken PEM":  {func(c *Config) { c.PrivateKeyPEM = canaryPEM }, "PrivateKeyPEM"},
+		"key is public":      {func(c *Config) { c.PrivateKeyPEM = string(w.publicPEM) }, "PrivateKeyPEM"},
+		"key is small":       {func(c *Config) { c.PrivateKeyPEM = pkcs1PEM(small) }, "PrivateKeyPEM"},
+		"APIv3 key short":    {func(c *Config) { c.APIv3Key = testAPIKey[1:] }, "APIv3Key"},
+		"no keys":            {func(c *Config) { c.VerifyKeys = nil }, "VerifyKeys"},
+		"key text as id":     {keys(w.merchantPEM, w.publicPEM), "VerifyKeys"},
+		"empty key":          {keys(testPubID, nil), "VerifyKeys"},
+		"private key there":  {keys(testPubID, []byte(w.merchantPEM)), "VerifyKeys"},
+		"broken public key": {keys(testPubID, []byte(strings.ReplaceAll(canaryPEM, "PRIVATE", "PUBLIC"))),
+			"VerifyKeys"},
 		"two blocks":          {keys(testPubID, append(slices.Clone(w.publicPEM), w.publicPEM...)), "VerifyKeys"},
 		"small public key":    {keys(testPubID, publicPEM(&small.PublicKey)), "VerifyKeys"},
 		"serial not its own":  {keys("5157F09EFDC096DE15EBE81A47057A7232F1B8E1", w.certPEM), testSerial},
@@ -90,7 +91,8 @@ func TestNewTakesBothKeyFormats(t *testing.T) {
 	for _, text := range []string{pkcs1PEM(theWorld().merchant), theWorld().merchantPEM} {
 		c := testConfig()
 		c.PrivateKeyPEM = text
-		for _, base := range []string{"", "https://api2.mch.weixin.qq.com", "http://127.0.0.1:7070/", "http://[::1]:7070", "http://localhost:7070"} {
+		for _, base := range []string{"", "https://api2.mch.weixin.qq.com", "http://127.0.0.1:7070/",
+			"http://[::1]:7070", "http://localhost:7070"} {
 			c.BaseURL = base
 			if _, err := New(c); err != nil {
 				t.Errorf("%q: %v", base, err)
@@ -124,9 +126,11 @@ func TestSecretsAreMasked(t *testing.T) {
 func TestNoSecretReachesErrorsOrLogs(t *testing.T) {
 	log, logged := watchLog()
 	var all strings.Builder
-	secretBody := `{"code":"X","detail":{"value":"canary-openid ` + testAPIKey + `"},"code_url":5,"out_trade_no":["canary"],"prepay_id":{}}`
+	secretBody := `{"code":"X","detail":{"value":"canary-openid ` + testAPIKey +
+		`"},"code_url":5,"out_trade_no":["canary"],"prepay_id":{}}`
 	for _, status := range []int{200, 202, 204, 302, 400, 401, 403, 404, 429, 500, 502} {
-		for _, r := range []reply{{status: status, body: secretBody}, {status: status, body: secretBody, unsigned: true}, {status: status, body: "canary" + secretBody}} {
+		for _, r := range []reply{{status: status, body: secretBody}, {status: status, body: secretBody,
+			unsigned: true}, {status: status, body: "canary" + secretBody}} {
 			s := newSham(t, func(seen) reply { return r })
 			c := testConfig()
 			c.BaseURL, c.Log = s.URL, log
@@ -152,7 +156,8 @@ func TestKeys(t *testing.T) {
 	c.Now = func() time.Time { return now }
 	g := mustNew(t, c)
 	got := g.Keys()
-	if len(got) != 2 || got[0].ID != testSerial || !got[0].Certificate || got[0].Response || got[0].NotAfter.Before(now) ||
+	if len(got) != 2 || got[0].ID != testSerial || !got[0].Certificate || got[0].Response ||
+		got[0].NotAfter.Before(now) ||
 		got[1].ID != testPubID || got[1].Certificate || !got[1].Response || !got[1].NotAfter.IsZero() {
 		t.Errorf("keys: %+v", got)
 	}
@@ -177,7 +182,8 @@ func TestResponseKey(t *testing.T) {
 	c := testConfig()
 	c.VerifyKeys = map[string][]byte{
 		strings.ToLower(testSerial): w.certPEM,
-		newer:                       certificatePEM(w.stranger, newer, time.Now().Add(-time.Hour), time.Now().Add(9000*time.Hour)),
+		newer: certificatePEM(w.stranger, newer, time.Now().Add(-time.Hour),
+			time.Now().Add(9000*time.Hour)),
 	}
 	g := mustNew(t, c)
 	if g.responseKey != newer {

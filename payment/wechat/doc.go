@@ -6,8 +6,8 @@
 // the only package that imports gopay, and no gopay type or error leaves it.
 //
 // It does not own what an order does with an answer (package order), the
-// stored payment attempts (package payment), or the HTTP route of a
-// notification (package order/orderhttp). It keeps no state between calls and
+// payment attempts and refunds that are stored (package order), or the HTTP
+// route of a notification (package order/orderhttp). It keeps no state between calls and
 // repeats nothing by itself: a repeat is the caller's decision, because only
 // the caller knows whether the order still wants it.
 //

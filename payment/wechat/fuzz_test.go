@@ -21,7 +21,8 @@ func FuzzCallback(f *testing.F) {
 	key := &theWorld().public.PublicKey
 	f.Fuzz(func(t *testing.T, at, nonce, serial, signature string, body []byte) {
 		h := http.Header{}
-		for name, value := range map[string]string{headerTimestamp: at, headerNonce: nonce, headerSerial: serial, headerSignature: signature,
+		for name, value := range map[string]string{headerTimestamp: at, headerNonce: nonce, headerSerial: serial,
+			headerSignature:     signature,
 			headerSignatureType: signatureType} {
 			h.Set(name, value)
 		}
@@ -31,13 +32,15 @@ func FuzzCallback(f *testing.F) {
 			t.Fatal("a payment and a refund in one")
 		}
 		for _, err := range []error{err, backErr} {
-			if err != nil && ((!errors.Is(err, payment.ErrBadSignature) && !errors.Is(err, payment.ErrMalformed)) || len(err.Error()) > 300) {
+			if err != nil && ((!errors.Is(err, payment.ErrBadSignature) && !errors.Is(err, payment.ErrMalformed)) ||
+				len(err.Error()) > 300) {
 				t.Fatalf("%v", err)
 			}
 		}
 		if !errors.Is(err, payment.ErrBadSignature) || !errors.Is(backErr, payment.ErrBadSignature) {
 			sec, _ := strconv.ParseInt(at, 10, 64)
-			if age := time.Since(time.Unix(sec, 0)); !rsaVerifies(key, at+"\n"+nonce+"\n"+string(body)+"\n", signature) || age.Abs() > 301*time.Second {
+			if age := time.Since(time.Unix(sec, 0)); !rsaVerifies(key, at+"\n"+nonce+"\n"+string(body)+"\n",
+				signature) || age.Abs() > 301*time.Second {
 				if len(body) <= MaxNotification {
 					t.Fatalf("believed: %v %v, %+v %+v", err, backErr, paid, back)
 				}

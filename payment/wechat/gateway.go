@@ -36,6 +36,7 @@ type Gateway struct {
 	observe     func(op, outcome string, took time.Duration)
 }
 
+// Package order knows the gateway by this interface alone.
 var _ payment.Gateway = (*Gateway)(nil)
 
 // calls are the methods of gopay's client that are used, without the client: a
@@ -55,11 +56,13 @@ type calls struct {
 	fundFlowBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
 }
 
+// callsOf takes the methods that are used from a client.
 func callsOf(c *wechatv3.ClientV3) calls {
 	return calls{
 		native: c.V3TransactionNative, h5: c.V3TransactionH5, jsapi: c.V3TransactionJsapi, app: c.V3TransactionApp,
-		signJSAPI: c.PaySignOfJSAPI, signApp: c.PaySignOfApp, query: c.V3TransactionQueryOrder, close: c.V3TransactionCloseOrder,
-		refund: c.V3Refund, refundQuery: c.V3RefundQuery, tradeBill: c.V3BillTradeBill, fundFlowBill: c.V3BillFundFlowBill,
+		signJSAPI: c.PaySignOfJSAPI, signApp: c.PaySignOfApp, query: c.V3TransactionQueryOrder,
+		close: c.V3TransactionCloseOrder, refund: c.V3Refund, refundQuery: c.V3RefundQuery,
+		tradeBill: c.V3BillTradeBill, fundFlowBill: c.V3BillFundFlowBill,
 	}
 }
 
@@ -126,7 +129,8 @@ func (g *Gateway) String() string { return "wechat pay gateway of merchant " + g
 // runs gopay and decodes a success; its error counts only as "the success
 // could not be used", for everything else the facts decide. A nil error means
 // a verdict that is not an error kind.
-func (g *Gateway) call(ctx context.Context, op, number string, send func(context.Context) error) (*facts, verdict, error) {
+func (g *Gateway) call(ctx context.Context, op, number string, send func(context.Context) error) (*facts, verdict,
+	error) {
 	f := &facts{op: op}
 	began := g.now()
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, factsKey{}, f), g.timeout)

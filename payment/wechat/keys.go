@@ -21,12 +21,14 @@ import (
 
 // The headers that carry WeChat's signature, on answers and notifications.
 const (
-	headerSerial        = "Wechatpay-Serial"
-	headerSignature     = "Wechatpay-Signature"
-	headerSignatureType = "Wechatpay-Signature-Type"
-	headerTimestamp     = "Wechatpay-Timestamp"
-	headerNonce         = "Wechatpay-Nonce"
+	headerSerial        = "Wechatpay-Serial"         // id of the key that signed
+	headerSignature     = "Wechatpay-Signature"      // base64, PKCS #1 v1.5 over SHA-256
+	headerSignatureType = "Wechatpay-Signature-Type" // the scheme, signatureType
+	headerTimestamp     = "Wechatpay-Timestamp"      // seconds since 1970
+	headerNonce         = "Wechatpay-Nonce"          // part of the text that is signed
 
+	// signatureType is the scheme of merchants with RSA keys. The other one that
+	// WeChat has, for SM2 keys, is not supported.
 	signatureType = "WECHATPAY2-SHA256-RSA2048"
 	// probePrefix begins the deliberately wrong signatures by which WeChat
 	// tests whether a merchant verifies at all.
@@ -35,7 +37,8 @@ const (
 	// is the serial number of a platform certificate.
 	publicKeyPrefix = "PUB_KEY_ID_"
 
-	// maxClockSkew is WeChat's own rule for requests, and the one it asks of us.
+	// maxClockSkew is WeChat's own rule for requests, and the one that its document
+	// of verifying signatures asks of merchants. Older messages may be replays.
 	maxClockSkew = 5 * time.Minute
 	// maxNonce bounds a header that is hashed before anything is known about
 	// the sender. WeChat sends 32 characters.
@@ -64,6 +67,7 @@ type KeyState struct {
 	Response    bool      // answers are asked for under this key
 }
 
+// verifyKey is one key of WeChat Pay's and what is known of it.
 type verifyKey struct {
 	state  KeyState
 	public *rsa.PublicKey
@@ -143,7 +147,8 @@ func only(h http.Header, name string) (string, bool) {
 // never its text.
 func newKeyRing(keys map[string][]byte) (keyRing, error) {
 	if len(keys) == 0 {
-		return nil, errors.New("wechat VerifyKeys: none given; download the WeChat Pay public key from the merchant platform and configure it as PUB_KEY_ID_…=file")
+		return nil, errors.New("wechat VerifyKeys: none given; download the WeChat Pay public key from the " +
+			"merchant platform and configure it as PUB_KEY_ID_…=file")
 	}
 	ring := make(keyRing, len(keys))
 	for id, text := range keys {
@@ -159,13 +164,17 @@ func newKeyRing(keys map[string][]byte) (keyRing, error) {
 	return ring, nil
 }
 
+// parseVerifyKey reads one configured key: a public key under its PUB_KEY_ID_…, or a
+// certificate under its serial number.
 func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 	if !validID(id) {
-		return verifyKey{}, errors.New("wechat VerifyKeys: an id is not PUB_KEY_ID_… or the hexadecimal serial number of a certificate")
+		return verifyKey{}, errors.New("wechat VerifyKeys: an id is not PUB_KEY_ID_… or the hexadecimal serial " +
+			"number of a certificate")
 	}
 	block, rest := pem.Decode(text)
 	if block == nil || len(bytes.TrimSpace(rest)) != 0 {
-		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s must be exactly one PEM block, a public key or a certificate", id)
+		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s must be exactly one PEM block, a public key or a "+
+			"certificate", id)
 	}
 	var (
 		k      verifyKey
@@ -191,11 +200,13 @@ func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 			}
 		}
 	default:
-		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s holds neither a public key nor a certificate; a private key of yours must never be configured here", id)
+		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s holds neither a public key nor a certificate; a "+
+			"private key of yours must never be configured here", id)
 	}
 	rsaKey, ok := public.(*rsa.PublicKey)
 	if err != nil || !ok || rsaKey.N.BitLen() < minKeyBits {
-		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s is not a readable RSA key of at least %d bits; download it again from the merchant platform", id, minKeyBits)
+		return verifyKey{}, fmt.Errorf("wechat VerifyKeys: %s is not a readable RSA key of at least %d bits; "+
+			"download it again from the merchant platform", id, minKeyBits)
 	}
 	k.public = rsaKey
 	return k, nil
@@ -206,7 +217,8 @@ func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 func certificateState(id string, cert *x509.Certificate) (KeyState, error) {
 	serial := fmt.Sprintf("%X", cert.SerialNumber)
 	if strings.TrimLeft(strings.ToUpper(id), "0") != serial {
-		return KeyState{}, fmt.Errorf("wechat VerifyKeys: the certificate given as %s has the serial number %s; use that as its id", id, serial)
+		return KeyState{}, fmt.Errorf("wechat VerifyKeys: the certificate given as %s has the serial number %s; "+
+			"use that as its id", id, serial)
 	}
 	return KeyState{
 		ID:          strings.ToUpper(id),
@@ -225,7 +237,8 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 			configured = strings.ToUpper(configured) // as certificates are filed
 		}
 		if _, ok := r[configured]; !ok {
-			return "", errors.New("wechat ResponseKeyID: is not one of VerifyKeys; answers signed with it could not be verified")
+			return "", errors.New("wechat ResponseKeyID: is not one of VerifyKeys; answers signed with it could " +
+				"not be verified")
 		}
 		return configured, r.inForce(configured, now)
 	}
@@ -237,7 +250,8 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 				newest = s.ID
 			}
 		case public != "":
-			return "", errors.New("wechat ResponseKeyID: several public keys are configured; say which one answers are asked for")
+			return "", errors.New("wechat ResponseKeyID: several public keys are configured; say which one answers " +
+				"are asked for")
 		default:
 			public = s.ID
 		}
@@ -248,11 +262,15 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 	return newest, r.inForce(newest, now)
 }
 
+// inForce refuses to start with a certificate that is not valid now: no answer could be
+// verified.
 func (r keyRing) inForce(id string, now time.Time) error {
 	s := r[id].state
 	if s.Certificate && (now.Before(s.NotBefore) || now.After(s.NotAfter)) {
-		return fmt.Errorf("wechat VerifyKeys: certificate %s is valid from %s to %s and the clock says %s; configure the new certificate or the WeChat Pay public key",
-			id, s.NotBefore.UTC().Format(time.DateOnly), s.NotAfter.UTC().Format(time.DateOnly), now.UTC().Format(time.DateOnly))
+		return fmt.Errorf("wechat VerifyKeys: certificate %s is valid from %s to %s and the clock says %s; "+
+			"configure the new certificate or the WeChat Pay public key",
+			id, s.NotBefore.UTC().Format(time.DateOnly), s.NotAfter.UTC().Format(time.DateOnly),
+			now.UTC().Format(time.DateOnly))
 	}
 	return nil
 }
@@ -269,16 +287,13 @@ func (r keyRing) states(response string) []KeyState {
 	return list
 }
 
-// validID accepts what WeChat uses as ids and what may stand in a header and a log.
+// validID accepts what WeChat uses as ids and what may stand in a header and a log: PUB_KEY_ID_
+// with up to 64 letters and digits, or a serial number of up to 40 hexadecimal digits (20
+// bytes, the most that RFC 5280 allows).
 func validID(id string) bool {
 	rest, isPublic := strings.CutPrefix(id, publicKeyPrefix)
 	if isPublic {
-		return len(rest) > 0 && len(rest) <= 64 && strings.Trim(rest, digits+letters) == ""
+		return len(rest) > 0 && len(rest) <= 64 && payment.MadeOf(rest, payment.Digits+payment.Letters)
 	}
-	return len(id) > 0 && len(id) <= 40 && strings.Trim(id, "0123456789abcdefABCDEF") == ""
+	return len(id) > 0 && len(id) <= 40 && payment.MadeOf(id, payment.HexDigits)
 }
-
-const (
-	digits  = "0123456789"
-	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-)

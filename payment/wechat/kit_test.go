@@ -78,7 +78,8 @@ func publicPEM(k *rsa.PublicKey) []byte {
 
 func certificatePEM(k *rsa.PrivateKey, serial string, from, to time.Time) []byte {
 	n, _ := new(big.Int).SetString(serial, 16)
-	tmpl := &x509.Certificate{SerialNumber: n, Subject: pkix.Name{CommonName: "Tenpay.com Root CA"}, NotBefore: from, NotAfter: to}
+	tmpl := &x509.Certificate{SerialNumber: n, Subject: pkix.Name{CommonName: "Tenpay.com Root CA"}, NotBefore: from,
+		NotAfter: to}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
 	if err != nil {
 		panic(err)
@@ -257,7 +258,8 @@ func tradeBody(change map[string]any) string {
 		"transaction_id": "4200001234202611201234567890", "trade_type": "JSAPI", "trade_state": "SUCCESS",
 		"trade_state_desc": "支付成功", "bank_type": "OTHERS", "attach": "shop-7",
 		"success_time": "2026-11-20T22:01:05+08:00", "payer": map[string]any{"openid": "canary-openid-o6_bmjrPTlm6"},
-		"amount":           map[string]any{"total": 39800, "payer_total": 39700, "currency": "CNY", "payer_currency": "CNY"},
+		"amount": map[string]any{"total": 39800, "payer_total": 39700, "currency": "CNY",
+			"payer_currency": "CNY"},
 		"promotion_detail": []any{}, "a_field_of_next_year": map[string]any{"x": 1},
 	}
 	for k, v := range change {
@@ -295,7 +297,8 @@ func notice(plain string, change func(top, resource map[string]any)) string {
 	}
 	top := map[string]any{
 		"id": "1f0b3203-e4b1-5385-82f1-f773da9d4e5d", "create_time": "2026-11-20T22:01:06+08:00",
-		"event_type": "TRANSACTION.SUCCESS", "resource_type": "encrypt-resource", "summary": "支付成功", "resource": resource,
+		"event_type": "TRANSACTION.SUCCESS", "resource_type": "encrypt-resource", "summary": "支付成功",
+		"resource": resource,
 	}
 	if change != nil {
 		change(top, resource)

@@ -20,11 +20,13 @@ const (
 	// 1.5 KiB; orderhttp refuses longer ones before reading them.
 	MaxNotification = 64 << 10
 
-	eventPaid        = "TRANSACTION.SUCCESS"
-	originalPayment  = "transaction"
-	resourceType     = "encrypt-resource"
-	algorithm        = "AEAD_AES_256_GCM"
-	maxNotificationN = 64 // characters of the notification's id; WeChat documents 36
+	// The fixed words of a payment notification, from WeChat's document of it.
+	eventPaid       = "TRANSACTION.SUCCESS"
+	originalPayment = "transaction"
+	resourceType    = "encrypt-resource"
+	algorithm       = "AEAD_AES_256_GCM"
+	// maxNotificationN bounds the notification's id, in characters; WeChat documents 36.
+	maxNotificationN = 64
 )
 
 // ParseNotification believes a payment notification or says why not. h and
@@ -140,4 +142,6 @@ func decodeOne(text []byte, into any) bool {
 	return errors.Is(err, io.EOF)
 }
 
+// malformed is the error of a message that WeChat signed and that is not what it should be. why
+// is one of our own fixed texts, never a part of the message.
 func malformed(why string) error { return fmt.Errorf("%w: %s", payment.ErrMalformed, why) }

@@ -39,7 +39,8 @@ func TestNotificationIsRead(t *testing.T) {
 	}
 	// Another merchant's trade is returned as it is: the caller compares and holds it.
 	n := notice(tradeBody(map[string]any{"mchid": "1900000001", "appid": "wxother"}), nil)
-	if got, err := g.ParseNotification(signedHeader(n), []byte(n)); err != nil || got.Trade.MchID != "1900000001" || got.Trade.AppID != "wxother" {
+	if got, err := g.ParseNotification(signedHeader(n), []byte(n)); err != nil || got.Trade.MchID != "1900000001" ||
+		got.Trade.AppID != "wxother" {
 		t.Errorf("other merchant: %+v, %v", got, err)
 	}
 }
@@ -66,7 +67,8 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 				t.Errorf("%s bit %d of %s: %v", kind, bit, what, err)
 			}
 		}
-		for _, name := range []string{headerSerial, headerSignature, headerSignatureType, headerTimestamp, headerNonce} {
+		for _, name := range []string{headerSerial, headerSignature, headerSignatureType, headerTimestamp,
+			headerNonce} {
 			v := []byte(header.Get(name))
 			for bit := range len(v) * 8 {
 				h := header.Clone()
@@ -112,27 +114,28 @@ func TestNotificationSignature(t *testing.T) {
 		header http.Header
 		want   error // nil = believed
 	}{
-		"now":               {sign(now), nil},
-		"5 minutes old":     {sign(now.Add(-5 * time.Minute)), nil},
-		"5 minutes ahead":   {sign(now.Add(5 * time.Minute)), nil},
-		"5:01 old":          {sign(now.Add(-301 * time.Second)), errSkew},
-		"5:01 ahead":        {sign(now.Add(301 * time.Second)), errSkew},
-		"of 2014":           {sign(time.Unix(1414561699, 0)), errSkew},
-		"of 2125":           {sign(time.Unix(4891334400, 0)), errSkew},
-		"far beyond":        {with(headerTimestamp, "9223372036854775807"), errSkew},
-		"far before":        {with(headerTimestamp, "-9223372036854775808"), errSkew},
-		"overflow":          {with(headerTimestamp, "92233720368547758070"), errHeaders},
-		"padded time":       {with(headerTimestamp, "+"+strconv.FormatInt(now.Unix(), 10)), errHeaders},
-		"no headers":        {http.Header{}, errHeaders},
-		"other type":        {with(headerSignatureType, "WECHATPAY2-SM2-WITH-SM3"), errSigType},
-		"unknown key":       {with(headerSerial, "PUB_KEY_ID_1"), errSerial},
-		"other known key":   {with(headerSerial, testSerial), errBadSig},
-		"signature twice":   {with(headerSignature, sign(now).Get(headerSignature), "x"), errHeaders},
-		"long nonce":        {with(headerNonce, strings.Repeat("n", maxNonce+1)), errHeaders},
-		"no signature":      {with(headerSignature, ""), errHeaders},
-		"line in signature": {with(headerSignature, sign(now).Get(headerSignature)[:4]+"\n"+sign(now).Get(headerSignature)[4:]), errBadSig},
-		"probe":             {with(headerSignature, "WECHATPAY/SIGNTEST/MqyH0kLcUVtVYS1qSv"), payment.ErrProbe},
-		"old probe":         {probe(sign(now.Add(-time.Hour))), errSkew},
+		"now":             {sign(now), nil},
+		"5 minutes old":   {sign(now.Add(-5 * time.Minute)), nil},
+		"5 minutes ahead": {sign(now.Add(5 * time.Minute)), nil},
+		"5:01 old":        {sign(now.Add(-301 * time.Second)), errSkew},
+		"5:01 ahead":      {sign(now.Add(301 * time.Second)), errSkew},
+		"of 2014":         {sign(time.Unix(1414561699, 0)), errSkew},
+		"of 2125":         {sign(time.Unix(4891334400, 0)), errSkew},
+		"far beyond":      {with(headerTimestamp, "9223372036854775807"), errSkew},
+		"far before":      {with(headerTimestamp, "-9223372036854775808"), errSkew},
+		"overflow":        {with(headerTimestamp, "92233720368547758070"), errHeaders},
+		"padded time":     {with(headerTimestamp, "+"+strconv.FormatInt(now.Unix(), 10)), errHeaders},
+		"no headers":      {http.Header{}, errHeaders},
+		"other type":      {with(headerSignatureType, "WECHATPAY2-SM2-WITH-SM3"), errSigType},
+		"unknown key":     {with(headerSerial, "PUB_KEY_ID_1"), errSerial},
+		"other known key": {with(headerSerial, testSerial), errBadSig},
+		"signature twice": {with(headerSignature, sign(now).Get(headerSignature), "x"), errHeaders},
+		"long nonce":      {with(headerNonce, strings.Repeat("n", maxNonce+1)), errHeaders},
+		"no signature":    {with(headerSignature, ""), errHeaders},
+		"line in signature": {with(headerSignature,
+			sign(now).Get(headerSignature)[:4]+"\n"+sign(now).Get(headerSignature)[4:]), errBadSig},
+		"probe":     {with(headerSignature, "WECHATPAY/SIGNTEST/MqyH0kLcUVtVYS1qSv"), payment.ErrProbe},
+		"old probe": {probe(sign(now.Add(-time.Hour))), errSkew},
 	}
 	for _, name := range []string{headerSerial, headerSignature, headerSignatureType, headerTimestamp, headerNonce} {
 		cases["without "+name] = struct {
@@ -199,7 +202,8 @@ func TestMalformedNotifications(t *testing.T) {
 		cases[name] = notice(tradeBody(nil), change)
 	}
 	for name, plain := range map[string]string{
-		"plain not JSON": "canary-openid", "plain null": "null", "plain array": "[]", "plain two": tradeBody(nil) + "{}",
+		"plain not JSON": "canary-openid", "plain null": "null", "plain array": "[]", "plain two": tradeBody(nil) +
+			"{}",
 		"not paid":         tradeBody(map[string]any{"trade_state": "NOTPAY"}),
 		"refunded":         tradeBody(map[string]any{"trade_state": "REFUND"}),
 		"unknown state":    tradeBody(map[string]any{"trade_state": "canary"}),
@@ -232,7 +236,8 @@ func TestWrongAPIv3Key(t *testing.T) {
 	g := mustNew(t, c)
 	n := notice(tradeBody(nil), nil)
 	_, err := g.ParseNotification(signedHeader(n), []byte(n))
-	if !errors.Is(err, payment.ErrMalformed) || !strings.Contains(err.Error(), "APIv3 key") || strings.Contains(err.Error(), c.APIv3Key) {
+	if !errors.Is(err, payment.ErrMalformed) || !strings.Contains(err.Error(), "APIv3 key") ||
+		strings.Contains(err.Error(), c.APIv3Key) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -263,7 +268,8 @@ func FuzzNotification(f *testing.F) {
 				if got != (payment.Notification{}) || !errors.Is(err, payment.ErrMalformed) || len(err.Error()) > 200 {
 					t.Fatalf("%+v, %v", got, err)
 				}
-			case got.ID == "" || got.Trade.State != payment.TradeSuccess || got.Trade.Total < 1 || !payment.ValidOutTradeNo(got.Trade.OutTradeNo) || got.Trade.TransactionID == "":
+			case got.ID == "" || got.Trade.State != payment.TradeSuccess || got.Trade.Total < 1 ||
+				!payment.ValidOutTradeNo(got.Trade.OutTradeNo) || got.Trade.TransactionID == "":
 				t.Fatalf("believed %+v", got)
 			}
 		}

@@ -15,15 +15,20 @@ import (
 	"orderd/payment"
 )
 
-// WeChat's limits of the fields of a prepay.
+// WeChat's limits of the fields of a prepay, from its documents of the prepay.
 const (
-	maxDescription = 127 // characters
-	maxAttach      = 128 // characters
-	maxNotifyURL   = 255 // bytes
+	// Characters here, as the documents have it. Refusals that were captured in 2022
+	// and 2025 count bytes, so WeChat takes no more than 42 Chinese characters: such
+	// an attempt is refused by WeChat, not here.
+	maxDescription = 127
+	maxAttach      = 128
+	maxNotifyURL   = 255 // bytes; some pages say 256
 	maxOpenID      = 128 // bytes
-	maxCodeURL     = 512 // bytes; codes of WeChat's are about 40
-	maxH5URL       = 2048
-	maxPrepayID    = 64
+
+	// Bounds of what comes back, our own: it is stored and handed to the client.
+	maxCodeURL  = 512  // bytes; codes of WeChat's are about 40
+	maxH5URL    = 2048 // bytes; addresses of WeChat's are about 150
+	maxPrepayID = 64   // bytes; ids of WeChat's have 36
 )
 
 // placeholder stands for what WeChat refuses in a description (four-byte
@@ -76,7 +81,8 @@ func (g *Gateway) sendPrepay(ctx context.Context, t payment.TradeType, body gopa
 		if err != nil || rsp.Code != wechatv3.Success {
 			return payment.Prepaid{}, err
 		}
-		if !plainURL(rsp.Response.H5Url, "https://", maxH5URL) && !(g.loopback && plainURL(rsp.Response.H5Url, "http://", maxH5URL)) {
+		if !plainURL(rsp.Response.H5Url, "https://", maxH5URL) &&
+			!(g.loopback && plainURL(rsp.Response.H5Url, "http://", maxH5URL)) {
 			return payment.Prepaid{}, badAnswer("no h5_url")
 		}
 		return payment.Prepaid{H5URL: rsp.Response.H5Url}, nil
@@ -241,13 +247,5 @@ func threeByteText(s string) bool {
 // plainURL reports whether an answer's URL has the scheme it must have and
 // only visible ASCII characters.
 func plainURL(s, prefix string, limit int) bool {
-	if len(s) > limit || len(s) <= len(prefix) || !strings.HasPrefix(s, prefix) {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
+	return len(s) > len(prefix) && strings.HasPrefix(s, prefix) && payment.Visible(s, limit)
 }

@@ -19,7 +19,8 @@ func prepayAnswer(r seen) reply {
 	case strings.HasSuffix(r.uri, "/native"):
 		return reply{status: 200, body: `{"code_url":"weixin://wxpay/bizpayurl?pr=p4lpSuKzz"}`}
 	case strings.HasSuffix(r.uri, "/h5"):
-		return reply{status: 200, body: `{"h5_url":"https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=wx1&package=2"}`}
+		const h5URL = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=wx1&package=2"
+		return reply{status: 200, body: `{"h5_url":"` + h5URL + `"}`}
 	case strings.HasSuffix(r.uri, "/jsapi"), strings.HasSuffix(r.uri, "/app"):
 		return reply{status: 200, body: `{"prepay_id":"wx26112221580621e9b071c00d9e093b0000"}`}
 	}
@@ -33,13 +34,16 @@ func TestPrepayRequests(t *testing.T) {
 	c := testConfig()
 	c.BaseURL = s.URL + "/"
 	g := mustNew(t, c)
-	common := `"amount":{"currency":"CNY","total":39800},"appid":"wxd678efh567hg6787","attach":"shop-7","description":"Blue mug ×2","mchid":"1900007291","notify_url":"https://pay.example.com/wechat/v3/notify/payment","out_trade_no":"` + testNo + `",`
+	common := `"amount":{"currency":"CNY","total":39800},"appid":"wxd678efh567hg6787","attach":"shop-7",` +
+		`"description":"Blue mug ×2","mchid":"1900007291",` +
+		`"notify_url":"https://pay.example.com/wechat/v3/notify/payment","out_trade_no":"` + testNo + `",`
 	const expire = `"time_expire":"2026-11-20T22:12:05+08:00"}`
 	for tt, want := range map[payment.TradeType]string{
 		payment.Native: `{` + common + expire,
 		payment.App:    `{` + common + expire,
 		payment.JSAPI:  `{` + common + `"payer":{"openid":"oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"},` + expire,
-		payment.H5:     `{` + common + `"scene_info":{"h5_info":{"type":"Wap"},"payer_client_ip":"203.0.113.7"},` + expire,
+		payment.H5: `{` + common + `"scene_info":{"h5_info":{"type":"Wap"},"payer_client_ip":"203.0.113.7"},` +
+			expire,
 	} {
 		got, err := g.Prepay(t.Context(), testAttempt(tt))
 		if err != nil {
@@ -69,7 +73,8 @@ func checkAuthorization(t *testing.T, r seen) {
 		f[m[1]] = m[2]
 	}
 	text := r.method + "\n" + r.uri + "\n" + f["timestamp"] + "\n" + f["nonce_str"] + "\n" + string(r.body) + "\n"
-	if !ok || f["mchid"] != "1900007291" || f["serial_no"] != testConfig().SerialNo || !rsaVerifies(&theWorld().merchant.PublicKey, text, f["signature"]) {
+	if !ok || f["mchid"] != "1900007291" || f["serial_no"] != testConfig().SerialNo ||
+		!rsaVerifies(&theWorld().merchant.PublicKey, text, f["signature"]) {
 		t.Errorf("the request is not signed as WeChat demands: %s", auth)
 	}
 }
@@ -91,7 +96,8 @@ func checkPrepaid(t *testing.T, tt payment.TradeType, p payment.Prepaid) {
 		}
 	case payment.JSAPI:
 		j := p.JSAPI
-		if j == nil || p.PrepayID != id || p.App != nil || j.Package != "prepay_id="+id || j.SignType != "RSA" || j.AppID != "wxd678efh567hg6787" {
+		if j == nil || p.PrepayID != id || p.App != nil || j.Package != "prepay_id="+id || j.SignType != "RSA" ||
+			j.AppID != "wxd678efh567hg6787" {
 			t.Fatalf("jsapi: %+v", p)
 		}
 		if !rsaVerifies(public, j.AppID+"\n"+j.TimeStamp+"\n"+j.NonceStr+"\nprepay_id="+id+"\n", j.PaySign) {
@@ -99,7 +105,8 @@ func checkPrepaid(t *testing.T, tt payment.TradeType, p payment.Prepaid) {
 		}
 	case payment.App:
 		a := p.App
-		if a == nil || p.PrepayID != id || p.JSAPI != nil || a.Package != "Sign=WXPay" || a.PartnerID != "1900007291" || a.PrepayID != id {
+		if a == nil || p.PrepayID != id || p.JSAPI != nil || a.Package != "Sign=WXPay" ||
+			a.PartnerID != "1900007291" || a.PrepayID != id {
 			t.Fatalf("app: %+v", p)
 		}
 		if !rsaVerifies(public, a.AppID+"\n"+a.TimeStamp+"\n"+a.NonceStr+"\n"+id+"\n", a.Sign) {
@@ -133,7 +140,8 @@ func TestPrepayAnswers(t *testing.T) {
 		{"number used", reply{status: 403, body: body("OUT_TRADE_NO_USED")}, payment.KindRejected, "OUT_TRADE_NO_USED"},
 		{"re-entry forged", reply{status: 400, body: body("INVALID_REQUEST"), unsigned: true}, payment.KindUnknown, ""},
 		{"openid mismatch", reply{status: 500, body: body("OPENID_MISMATCH")}, payment.KindRejected, "OPENID_MISMATCH"},
-		{"app id not bound", reply{status: 400, body: body("APPID_MCHID_NOT_MATCH")}, payment.KindMisconfigured, "APPID_MCHID_NOT_MATCH"},
+		{"app id not bound", reply{status: 400, body: body("APPID_MCHID_NOT_MATCH")}, payment.KindMisconfigured,
+			"APPID_MCHID_NOT_MATCH"},
 		{"system error", reply{status: 500, body: body("SYSTEM_ERROR")}, payment.KindUnknown, "SYSTEM_ERROR"},
 		{"cut", reply{cut: true}, payment.KindUnknown, ""},
 	} {
@@ -187,9 +195,12 @@ func TestPrepayRefusesBeforeSending(t *testing.T) {
 		"no openid":          func(a *payment.Attempt) { a.TradeType = payment.JSAPI },
 		"odd openid":         func(a *payment.Attempt) { a.TradeType, a.OpenID = payment.JSAPI, "a b" },
 		"H5 without address": func(a *payment.Attempt) { a.TradeType, a.H5Type = payment.H5, "Wap" },
-		"H5 bad address":     func(a *payment.Attempt) { a.TradeType, a.H5Type, a.ClientIP = payment.H5, "Wap", "canary" },
-		"H5 without type":    func(a *payment.Attempt) { a.TradeType, a.ClientIP = payment.H5, "203.0.113.7" },
-		"trade type":         func(a *payment.Attempt) { a.TradeType = "MICROPAY" },
+		"H5 bad address": func(a *payment.Attempt) {
+			a.TradeType, a.H5Type, a.ClientIP = payment.H5, "Wap",
+				"canary"
+		},
+		"H5 without type": func(a *payment.Attempt) { a.TradeType, a.ClientIP = payment.H5, "203.0.113.7" },
+		"trade type":      func(a *payment.Attempt) { a.TradeType = "MICROPAY" },
 	} {
 		a := testAttempt(payment.Native)
 		change(&a)
@@ -287,7 +298,8 @@ func TestConcurrentCalls(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if outcomes["prepay ok"] != 4*callers || outcomes["query ok"] != callers || outcomes["close accepted"] != callers || len(outcomes) != 3 {
+	if outcomes["prepay ok"] != 4*callers || outcomes["query ok"] != callers ||
+		outcomes["close accepted"] != callers || len(outcomes) != 3 {
 		t.Errorf("observed %v", outcomes)
 	}
 }

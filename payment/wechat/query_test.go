@@ -16,7 +16,8 @@ import (
 // order open that is closed.
 func TestQueryAnswers(t *testing.T) {
 	paid := time.Date(2026, 11, 20, 14, 1, 5, 0, time.UTC)
-	unpaid := map[string]any{"transaction_id": nil, "success_time": nil, "payer": nil, "trade_type": nil, "amount": map[string]any{"total": 39800, "payer_currency": "CNY"}}
+	unpaid := map[string]any{"transaction_id": nil, "success_time": nil, "payer": nil, "trade_type": nil,
+		"amount": map[string]any{"total": 39800, "payer_currency": "CNY"}}
 	state := func(s string, more map[string]any) string {
 		m := map[string]any{"trade_state": s}
 		for k, v := range more {
@@ -37,7 +38,8 @@ func TestQueryAnswers(t *testing.T) {
 		{"USERPAYING", reply{status: 200, body: state("USERPAYING", unpaid)}, payment.TradeUserPaying, 0},
 		{"REVOKED", reply{status: 200, body: state("REVOKED", unpaid)}, payment.TradeRevoked, 0},
 		{"PAYERROR", reply{status: 200, body: state("PAYERROR", unpaid)}, payment.TradePayError, 0},
-		{"without amount", reply{status: 200, body: state("CLOSED", map[string]any{"amount": nil})}, payment.TradeClosed, 0},
+		{"without amount", reply{status: 200, body: state("CLOSED", map[string]any{"amount": nil})},
+			payment.TradeClosed, 0},
 		{"404", reply{status: 404, body: body("ORDER_NOT_EXIST")}, payment.TradeNotFound, 0},
 		{"404 old spelling", reply{status: 404, body: body("ORDERNOTEXIST")}, payment.TradeNotFound, 0},
 		{"404 forged", reply{status: 404, body: body("ORDER_NOT_EXIST"), unsigned: true}, "", payment.KindUnknown},
@@ -47,29 +49,44 @@ func TestQueryAnswers(t *testing.T) {
 		{"unsigned", reply{status: 200, body: tradeBody(nil), unsigned: true}, "", payment.KindUnknown},
 		{"old", reply{status: 200, body: tradeBody(nil), age: time.Hour}, "", payment.KindUnknown},
 		{"202", reply{status: 202, body: tradeBody(nil)}, "", payment.KindUserPaying},
-		{"another order", reply{status: 200, body: tradeBody(map[string]any{"out_trade_no": "ANOTHER-01"})}, "", payment.KindUnknown},
+		{"another order", reply{status: 200, body: tradeBody(map[string]any{"out_trade_no": "ANOTHER-01"})}, "",
+			payment.KindUnknown},
 		{"unknown state", reply{status: 200, body: state("PAID", nil)}, "", payment.KindUnknown},
 		{"our own word", reply{status: 200, body: state("NOTFOUND", nil)}, "", payment.KindUnknown},
 		{"no state", reply{status: 200, body: `{"out_trade_no":"` + testNo + `"}`}, "", payment.KindUnknown},
-		{"paid without id", reply{status: 200, body: tradeBody(map[string]any{"transaction_id": nil})}, "", payment.KindUnknown},
-		{"paid without amount", reply{status: 200, body: tradeBody(map[string]any{"amount": nil})}, "", payment.KindUnknown},
-		{"paid negative", reply{status: 200, body: tradeBody(map[string]any{"amount": map[string]any{"total": -1}})}, "", payment.KindUnknown},
-		{"paid more than asked", reply{status: 200, body: tradeBody(map[string]any{"amount": map[string]any{"total": 1, "payer_total": 2}})}, "", payment.KindUnknown},
-		{"amount is text", reply{status: 200, body: tradeBody(map[string]any{"amount": map[string]any{"total": "canary"}})}, "", payment.KindUnknown},
-		{"amount is a fraction", reply{status: 200, body: tradeBody(map[string]any{"amount": map[string]any{"total": 1.5}})}, "", payment.KindUnknown},
-		{"paid without time", reply{status: 200, body: tradeBody(map[string]any{"success_time": nil})}, "", payment.KindUnknown},
-		{"odd time", reply{status: 200, body: tradeBody(map[string]any{"success_time": "yesterday"})}, "", payment.KindUnknown},
-		{"odd currency", reply{status: 200, body: tradeBody(map[string]any{"amount": map[string]any{"total": 1, "currency": "cny\n"}})}, "", payment.KindUnknown},
-		{"odd transaction", reply{status: 200, body: tradeBody(map[string]any{"transaction_id": "4200\ncanary"})}, "", payment.KindUnknown},
+		{"paid without id", reply{status: 200, body: tradeBody(map[string]any{"transaction_id": nil})}, "",
+			payment.KindUnknown},
+		{"paid without amount", reply{status: 200, body: tradeBody(map[string]any{"amount": nil})}, "",
+			payment.KindUnknown},
+		{"paid negative", reply{status: 200, body: tradeBody(map[string]any{"amount": map[string]any{"total": -1}})},
+			"", payment.KindUnknown},
+		{"paid more than asked", reply{status: 200,
+			body: tradeBody(map[string]any{"amount": map[string]any{"total": 1, "payer_total": 2}})}, "",
+			payment.KindUnknown},
+		{"amount is text", reply{status: 200,
+			body: tradeBody(map[string]any{"amount": map[string]any{"total": "canary"}})}, "", payment.KindUnknown},
+		{"amount is a fraction", reply{status: 200,
+			body: tradeBody(map[string]any{"amount": map[string]any{"total": 1.5}})}, "", payment.KindUnknown},
+		{"paid without time", reply{status: 200, body: tradeBody(map[string]any{"success_time": nil})}, "",
+			payment.KindUnknown},
+		{"odd time", reply{status: 200, body: tradeBody(map[string]any{"success_time": "yesterday"})}, "",
+			payment.KindUnknown},
+		{"odd currency", reply{status: 200,
+			body: tradeBody(map[string]any{"amount": map[string]any{"total": 1, "currency": "cny\n"}})}, "",
+			payment.KindUnknown},
+		{"odd transaction", reply{status: 200, body: tradeBody(map[string]any{"transaction_id": "4200\ncanary"})}, "",
+			payment.KindUnknown},
 		{"truncated", reply{status: 200, body: tradeBody(nil)[:100]}, "", payment.KindUnknown},
-		{"too long", reply{status: 200, body: tradeBody(map[string]any{"attach": strings.Repeat("x", maxAnswer)})}, "", payment.KindUnknown},
+		{"too long", reply{status: 200, body: tradeBody(map[string]any{"attach": strings.Repeat("x", maxAnswer)})},
+			"", payment.KindUnknown},
 		{"cut", reply{cut: true}, "", payment.KindUnknown},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			g, s := against(t, tc.reply)
 			got, err := g.Query(t.Context(), testNo)
-			if r := s.requests()[0]; r.method != http.MethodGet || r.uri != "/v3/pay/transactions/out-trade-no/"+testNo+"?mchid=1900007291" {
+			if r := s.requests()[0]; r.method != http.MethodGet ||
+				r.uri != "/v3/pay/transactions/out-trade-no/"+testNo+"?mchid=1900007291" {
 				t.Errorf("asked %s %s", r.method, r.uri)
 			} else {
 				checkAuthorization(t, r)
@@ -85,8 +102,10 @@ func TestQueryAnswers(t *testing.T) {
 			if err != nil || got.State != tc.want || got.OutTradeNo != testNo || got.RequestID == "" {
 				t.Fatalf("got %+v, %v; want %s", got, err, tc.want)
 			}
-			if got.State == payment.TradeSuccess && (got.TransactionID != "4200001234202611201234567890" || got.Total != 39800 || got.PayerTotal != 39700 ||
-				got.Currency != "CNY" || got.MchID != "1900007291" || got.AppID != "wxd678efh567hg6787" || got.TradeType != "JSAPI" || !got.SuccessTime.Equal(paid)) {
+			if got.State == payment.TradeSuccess && (got.TransactionID != "4200001234202611201234567890" ||
+				got.Total != 39800 || got.PayerTotal != 39700 ||
+				got.Currency != "CNY" || got.MchID != "1900007291" || got.AppID != "wxd678efh567hg6787" ||
+				got.TradeType != "JSAPI" || !got.SuccessTime.Equal(paid)) {
 				t.Errorf("misread: %+v", got)
 			}
 		})
@@ -100,7 +119,8 @@ func TestOrderNumbersReachOnlyTheirOwnURL(t *testing.T) {
 	c := testConfig()
 	c.BaseURL = s.URL
 	g := mustNew(t, c)
-	any1 := rapid.OneOf(rapid.String(), rapid.StringMatching(`[0-9A-Za-z_-]{5,33}`), rapid.StringMatching(`[0-9A-Z/?#%.&=|*@ ]{6,32}`))
+	any1 := rapid.OneOf(rapid.String(), rapid.StringMatching(`[0-9A-Za-z_-]{5,33}`),
+		rapid.StringMatching(`[0-9A-Z/?#%.&=|*@ ]{6,32}`))
 	rapid.Check(t, func(rt *rapid.T) {
 		no := any1.Draw(rt, "number")
 		before := len(s.requests())

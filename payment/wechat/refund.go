@@ -12,11 +12,15 @@ import (
 )
 
 const (
-	eventRefunded    = "REFUND.SUCCESS"
-	eventAbnormal    = "REFUND.ABNORMAL"
-	eventClosed      = "REFUND.CLOSED"
-	originalRefund   = "refund"
-	maxRefundReason  = 80 // bytes
+	// The fixed words of a refund notification, from WeChat's document of it.
+	eventRefunded  = "REFUND.SUCCESS"
+	eventAbnormal  = "REFUND.ABNORMAL"
+	eventClosed    = "REFUND.CLOSED"
+	originalRefund = "refund"
+	// maxRefundReason is WeChat's limit of reason, in bytes.
+	maxRefundReason = 80
+	// maxRefundIDBytes bounds the numbers of WeChat's own (transaction_id,
+	// refund_id, mchid) as its documents do, and the columns that keep them.
 	maxRefundIDBytes = 32
 )
 
@@ -120,9 +124,11 @@ func (g *Gateway) QueryRefund(ctx context.Context, outRefundNo string) (payment.
 // for two fields) a notification carry.
 type refundAnswer wechatv3.RefundOrderResponse
 
+// refundOf turns the body of a refund into ours. WeChat signed it, and still its fields are
+// stored and shown, so their bounds are checked, as tradeOf does for a trade.
 func refundOf(a refundAnswer) (payment.Refund, error) {
-	r := payment.Refund{OutRefundNo: a.OutRefundNo, RefundID: a.RefundId, TransactionID: a.TransactionId, OutTradeNo: a.OutTradeNo,
-		Status: payment.RefundStatus(a.Status)}
+	r := payment.Refund{OutRefundNo: a.OutRefundNo, RefundID: a.RefundId, TransactionID: a.TransactionId,
+		OutTradeNo: a.OutTradeNo, Status: payment.RefundStatus(a.Status)}
 	switch r.Status {
 	case payment.RefundProcessing, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal:
 	case payment.RefundNotFound: // our own word; WeChat says it by 404
@@ -155,6 +161,8 @@ func refundOf(a refundAnswer) (payment.Refund, error) {
 	return r, nil
 }
 
+// timeOf reads a time of WeChat's; an absent one is the zero time. name is the field, for the
+// error.
 func timeOf(text, name string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -166,7 +174,7 @@ func timeOf(text, name string) (time.Time, error) {
 	return at.UTC(), nil
 }
 
-// ParseRefund believes a refund notification or says why not, with the rigour
+// ParseRefund believes a refund notification or says why not, with the checks
 // and the errors of ParseNotification. The merchant is the caller's to compare.
 func (g *Gateway) ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error) {
 	if err := g.believe(h, body); err != nil {
@@ -198,8 +206,9 @@ func (g *Gateway) readRefund(body []byte) (payment.RefundNotification, error) {
 		return payment.RefundNotification{}, malformed(err.Error())
 	}
 	r.MchID = n.MchID
-	if want := map[string]payment.RefundStatus{eventRefunded: payment.RefundSuccess, eventAbnormal: payment.RefundAbnormal,
-		eventClosed: payment.RefundClosed}[e.EventType]; r.Status != want {
+	if want := map[string]payment.RefundStatus{eventRefunded: payment.RefundSuccess,
+		eventAbnormal: payment.RefundAbnormal,
+		eventClosed:   payment.RefundClosed}[e.EventType]; r.Status != want {
 		return payment.RefundNotification{}, malformed("event_type and refund_status contradict one another")
 	}
 	return payment.RefundNotification{ID: e.ID, Refund: r}, nil

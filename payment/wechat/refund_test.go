@@ -21,17 +21,20 @@ import (
 const testRefundNo = "01JD4ZKX0000000000000000AB-R01"
 
 func testRefund() payment.RefundRequest {
-	return payment.RefundRequest{OutRefundNo: testRefundNo, TransactionID: "4200001234202611201234567890", Amount: 100, Total: 39800,
+	return payment.RefundRequest{OutRefundNo: testRefundNo, TransactionID: "4200001234202611201234567890",
+		Amount: 100, Total: 39800,
 		Reason: "尺码不合", NotifyURL: "https://pay.example.com/wechat/v3/notify/refund"}
 }
 
 // refundBody is a refund as WeChat prints it, with fields changed or (nil) removed.
 func refundBody(change map[string]any) string {
 	m := map[string]any{
-		"refund_id": "50000000382019052709732678859", "out_refund_no": testRefundNo, "transaction_id": "4200001234202611201234567890",
-		"out_trade_no": testNo, "channel": "ORIGINAL", "user_received_account": "canary card 0403", "create_time": "2026-11-21T10:34:56+08:00",
+		"refund_id": "50000000382019052709732678859", "out_refund_no": testRefundNo,
+		"transaction_id": "4200001234202611201234567890", "out_trade_no": testNo, "channel": "ORIGINAL",
+		"user_received_account": "canary card 0403", "create_time": "2026-11-21T10:34:56+08:00",
 		"status": "PROCESSING", "funds_account": "UNSETTLED", "promotion_detail": []any{}, "next_year": 1,
-		"amount": map[string]any{"total": 39800, "refund": 100, "payer_total": 39700, "payer_refund": 99, "currency": "CNY", "from": []any{}},
+		"amount": map[string]any{"total": 39800, "refund": 100, "payer_total": 39700, "payer_refund": 99,
+			"currency": "CNY", "from": []any{}},
 	}
 	for k, v := range change {
 		if v == nil {
@@ -59,51 +62,80 @@ func TestRefundAnswers(t *testing.T) {
 		kind   payment.Kind
 		code   string
 	}{
-		"processing":            {reply{status: 200, body: refundBody(nil)}, payment.RefundProcessing, 0, ""},
-		"success":               {reply{status: 200, body: refundBody(map[string]any{"status": "SUCCESS", "success_time": "2026-11-21T10:35:00+08:00"})}, payment.RefundSuccess, 0, ""},
-		"closed":                {reply{status: 200, body: refundBody(map[string]any{"status": "CLOSED"})}, payment.RefundClosed, 0, ""},
-		"abnormal":              {reply{status: 200, body: refundBody(map[string]any{"status": "ABNORMAL"})}, payment.RefundAbnormal, 0, ""},
-		"a new status":          {reply{status: 200, body: refundBody(map[string]any{"status": "PARTLY"})}, "", payment.KindUnknown, ""},
-		"our own word":          {reply{status: 200, body: refundBody(map[string]any{"status": "NOTFOUND"})}, "", payment.KindUnknown, ""},
-		"unsigned":              {reply{status: 200, body: refundBody(nil), unsigned: true}, "", payment.KindUnknown, ""},
-		"old":                   {reply{status: 200, body: refundBody(nil), age: 10 * time.Minute}, "", payment.KindUnknown, ""},
-		"a stranger's":          {reply{status: 200, body: refundBody(nil), key: theWorld().stranger}, "", payment.KindUnknown, ""},
-		"about another refund":  {reply{status: 200, body: refundBody(map[string]any{"out_refund_no": "R2"})}, "", payment.KindUnknown, ""},
-		"about another payment": {reply{status: 200, body: refundBody(map[string]any{"transaction_id": "4299"})}, "", payment.KindUnknown, ""},
-		"another amount":        {reply{status: 200, body: refundBody(map[string]any{"amount": amount(101, 39800)})}, "", payment.KindUnknown, ""},
-		"no amount":             {reply{status: 200, body: refundBody(map[string]any{"amount": nil})}, "", payment.KindUnknown, ""},
-		"another currency":      {reply{status: 200, body: refundBody(map[string]any{"amount": map[string]any{"refund": 100, "total": 39800, "currency": "USD"}})}, "", payment.KindUnknown, ""},
-		"no refund id":          {reply{status: 200, body: refundBody(map[string]any{"refund_id": nil})}, "", payment.KindUnknown, ""},
-		"a broken time":         {reply{status: 200, body: refundBody(map[string]any{"create_time": "yesterday"})}, "", payment.KindUnknown, ""},
-		"cut":                   {reply{cut: true}, "", payment.KindUnknown, ""},
-		"half an answer":        {reply{status: 200, body: refundBody(nil), short: true}, "", payment.KindUnknown, ""},
-		"202":                   {reply{status: 202, body: body("USERPAYING")}, "", payment.KindUserPaying, ""},
-		"204":                   {reply{status: 204}, "", payment.KindUnknown, ""},
-		"not enough":            {reply{status: 403, body: body("NOT_ENOUGH")}, "", payment.KindRejected, "NOT_ENOUGH"},
-		"not enough, old word":  {reply{status: 403, body: body("NOTENOUGH")}, "", payment.KindRejected, "NOTENOUGH"},
-		"not enough, forged":    {reply{status: 403, body: body("NOT_ENOUGH"), unsigned: true}, "", payment.KindUnknown, ""},
-		"account abnormal":      {reply{status: 403, body: body("USER_ACCOUNT_ABNORMAL")}, "", payment.KindRejected, "USER_ACCOUNT_ABNORMAL"},
-		"invalid":               {reply{status: 400, body: body("INVALID_REQUEST")}, "", payment.KindRejected, "INVALID_REQUEST"},
-		"no such order":         {reply{status: 404, body: body("RESOURCE_NOT_EXISTS")}, "", payment.KindRejected, "RESOURCE_NOT_EXISTS"},
-		"no reason":             {reply{status: 400, body: "{}"}, "", payment.KindUnknown, ""},
-		"no auth":               {reply{status: 403, body: body("NO_AUTH")}, "", payment.KindMisconfigured, "NO_AUTH"},
-		"sign error":            {reply{status: 401, body: body("SIGN_ERROR"), unsigned: true}, "", payment.KindMisconfigured, "SIGN_ERROR"},
-		"too fast":              {reply{status: 429, body: body("FREQUENCY_LIMITED")}, "", payment.KindRateLimited, "FREQUENCY_LIMITED"},
-		"too fast, 400":         {reply{status: 400, body: body("FREQUENCY_LIMITED")}, "", payment.KindRateLimited, "FREQUENCY_LIMITED"},
-		"retry":                 {reply{status: 500, body: body("BIZ_ERR_NEED_RETRY")}, "", payment.KindUnknown, "BIZ_ERR_NEED_RETRY"},
-		"retry, 400":            {reply{status: 400, body: body("BIZ_ERR_NEED_RETRY")}, "", payment.KindUnknown, "BIZ_ERR_NEED_RETRY"},
-		"system error":          {reply{status: 500, body: body("SYSTEM_ERROR")}, "", payment.KindUnknown, "SYSTEM_ERROR"},
-		"a web page":            {reply{status: 502, body: "<html>canary</html>", unsigned: true}, "", payment.KindUnknown, ""},
+		"processing": {reply{status: 200, body: refundBody(nil)}, payment.RefundProcessing, 0, ""},
+		"success": {reply{status: 200, body: refundBody(map[string]any{"status": "SUCCESS",
+			"success_time": "2026-11-21T10:35:00+08:00"})}, payment.RefundSuccess, 0, ""},
+		"closed": {reply{status: 200, body: refundBody(map[string]any{"status": "CLOSED"})},
+			payment.RefundClosed, 0, ""},
+		"abnormal": {reply{status: 200, body: refundBody(map[string]any{"status": "ABNORMAL"})},
+			payment.RefundAbnormal, 0, ""},
+		"a new status": {reply{status: 200, body: refundBody(map[string]any{"status": "PARTLY"})}, "",
+			payment.KindUnknown, ""},
+		"our own word": {reply{status: 200, body: refundBody(map[string]any{"status": "NOTFOUND"})}, "",
+			payment.KindUnknown, ""},
+		"unsigned": {reply{status: 200, body: refundBody(nil), unsigned: true}, "", payment.KindUnknown,
+			""},
+		"old": {reply{status: 200, body: refundBody(nil), age: 10 * time.Minute}, "",
+			payment.KindUnknown, ""},
+		"a stranger's": {reply{status: 200, body: refundBody(nil), key: theWorld().stranger}, "",
+			payment.KindUnknown, ""},
+		"about another refund": {reply{status: 200, body: refundBody(map[string]any{"out_refund_no": "R2"})}, "",
+			payment.KindUnknown, ""},
+		"about another payment": {reply{status: 200, body: refundBody(map[string]any{"transaction_id": "4299"})}, "",
+			payment.KindUnknown, ""},
+		"another amount": {reply{status: 200, body: refundBody(map[string]any{"amount": amount(101, 39800)})},
+			"", payment.KindUnknown, ""},
+		"no amount": {reply{status: 200, body: refundBody(map[string]any{"amount": nil})}, "",
+			payment.KindUnknown, ""},
+		"another currency": {reply{status: 200,
+			body: refundBody(map[string]any{"amount": map[string]any{"refund": 100, "total": 39800,
+				"currency": "USD"}})}, "", payment.KindUnknown, ""},
+		"no refund id": {reply{status: 200, body: refundBody(map[string]any{"refund_id": nil})}, "",
+			payment.KindUnknown, ""},
+		"a broken time": {reply{status: 200, body: refundBody(map[string]any{"create_time": "yesterday"})},
+			"", payment.KindUnknown, ""},
+		"cut":                  {reply{cut: true}, "", payment.KindUnknown, ""},
+		"half an answer":       {reply{status: 200, body: refundBody(nil), short: true}, "", payment.KindUnknown, ""},
+		"202":                  {reply{status: 202, body: body("USERPAYING")}, "", payment.KindUserPaying, ""},
+		"204":                  {reply{status: 204}, "", payment.KindUnknown, ""},
+		"not enough":           {reply{status: 403, body: body("NOT_ENOUGH")}, "", payment.KindRejected, "NOT_ENOUGH"},
+		"not enough, old word": {reply{status: 403, body: body("NOTENOUGH")}, "", payment.KindRejected, "NOTENOUGH"},
+		"not enough, forged": {reply{status: 403, body: body("NOT_ENOUGH"), unsigned: true}, "",
+			payment.KindUnknown, ""},
+		"account abnormal": {reply{status: 403, body: body("USER_ACCOUNT_ABNORMAL")}, "", payment.KindRejected,
+			"USER_ACCOUNT_ABNORMAL"},
+		"invalid": {reply{status: 400, body: body("INVALID_REQUEST")}, "", payment.KindRejected,
+			"INVALID_REQUEST"},
+		"no such order": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS")}, "", payment.KindRejected,
+			"RESOURCE_NOT_EXISTS"},
+		"no reason": {reply{status: 400, body: "{}"}, "", payment.KindUnknown, ""},
+		"no auth":   {reply{status: 403, body: body("NO_AUTH")}, "", payment.KindMisconfigured, "NO_AUTH"},
+		"sign error": {reply{status: 401, body: body("SIGN_ERROR"), unsigned: true}, "",
+			payment.KindMisconfigured, "SIGN_ERROR"},
+		"too fast": {reply{status: 429, body: body("FREQUENCY_LIMITED")}, "", payment.KindRateLimited,
+			"FREQUENCY_LIMITED"},
+		"too fast, 400": {reply{status: 400, body: body("FREQUENCY_LIMITED")}, "", payment.KindRateLimited,
+			"FREQUENCY_LIMITED"},
+		"retry": {reply{status: 500, body: body("BIZ_ERR_NEED_RETRY")}, "", payment.KindUnknown,
+			"BIZ_ERR_NEED_RETRY"},
+		"retry, 400": {reply{status: 400, body: body("BIZ_ERR_NEED_RETRY")}, "", payment.KindUnknown,
+			"BIZ_ERR_NEED_RETRY"},
+		"system error": {reply{status: 500, body: body("SYSTEM_ERROR")}, "", payment.KindUnknown,
+			"SYSTEM_ERROR"},
+		"a web page": {reply{status: 502, body: "<html>canary</html>", unsigned: true}, "",
+			payment.KindUnknown, ""},
 	} {
 		g, s := against(t, c.reply)
 		got, err := g.Refund(t.Context(), testRefund())
 		if c.status != "" {
-			if err != nil || got.Status != c.status || got.Amount != 100 || got.RefundID == "" || got.CreateTime.IsZero() || got.RequestID == "" {
+			if err != nil || got.Status != c.status || got.Amount != 100 || got.RefundID == "" ||
+				got.CreateTime.IsZero() || got.RequestID == "" {
 				t.Errorf("%s: %+v, %v", name, got, err)
 			}
 		} else {
 			var e *payment.GatewayError
-			if !errors.As(err, &e) || e.Kind != c.kind || e.Code != c.code || e.Op != "refund" || got != (payment.Refund{}) {
+			if !errors.As(err, &e) || e.Kind != c.kind || e.Code != c.code || e.Op != "refund" ||
+				got != (payment.Refund{}) {
 				t.Errorf("%s: %+v, %v", name, got, err)
 			}
 			noCanary(t, name, everyText(err))
@@ -123,18 +155,22 @@ func TestRefundRequestIsTheSameEveryTime(t *testing.T) {
 		}
 	}
 	all := s.requests()
-	want := `{"amount":{"currency":"CNY","refund":100,"total":39800},"notify_url":"https://pay.example.com/wechat/v3/notify/refund","out_refund_no":"` + testRefundNo +
+	want := `{"amount":{"currency":"CNY","refund":100,"total":39800},` +
+		`"notify_url":"https://pay.example.com/wechat/v3/notify/refund","out_refund_no":"` + testRefundNo +
 		`","reason":"尺码不合","transaction_id":"4200001234202611201234567890"}`
 	for _, r := range all {
-		if r.method != http.MethodPost || r.uri != "/v3/refund/domestic/refunds" || strings.TrimSpace(string(r.body)) != want {
+		if r.method != http.MethodPost || r.uri != "/v3/refund/domestic/refunds" ||
+			strings.TrimSpace(string(r.body)) != want {
 			t.Errorf("%s %s %s", r.method, r.uri, r.body)
 		}
 	}
 	for name, change := range map[string]func(*payment.RefundRequest){
-		"number": func(q *payment.RefundRequest) { q.OutRefundNo = "a/../b" }, "transaction": func(q *payment.RefundRequest) { q.TransactionID = "" },
-		"zero": func(q *payment.RefundRequest) { q.Amount = 0 }, "above": func(q *payment.RefundRequest) { q.Amount = q.Total + 1 },
-		"reason": func(q *payment.RefundRequest) { q.Reason = strings.Repeat("长", 27) },
-		"query":  func(q *payment.RefundRequest) { q.NotifyURL += "?a=1" },
+		"number":      func(q *payment.RefundRequest) { q.OutRefundNo = "a/../b" },
+		"transaction": func(q *payment.RefundRequest) { q.TransactionID = "" },
+		"zero":        func(q *payment.RefundRequest) { q.Amount = 0 },
+		"above":       func(q *payment.RefundRequest) { q.Amount = q.Total + 1 },
+		"reason":      func(q *payment.RefundRequest) { q.Reason = strings.Repeat("长", 27) },
+		"query":       func(q *payment.RefundRequest) { q.NotifyURL += "?a=1" },
 	} {
 		q := testRefund()
 		change(&q)
@@ -162,17 +198,21 @@ func TestRefundQueryAnswers(t *testing.T) {
 		status payment.RefundStatus
 		kind   payment.Kind
 	}{
-		"success":          {reply{status: 200, body: refundBody(map[string]any{"status": "SUCCESS"})}, payment.RefundSuccess, 0},
-		"not found":        {reply{status: 404, body: body("RESOURCE_NOT_EXISTS")}, payment.RefundNotFound, 0},
-		"forged not found": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS"), unsigned: true}, "", payment.KindUnknown},
-		"contradiction":    {reply{status: 400, body: body("RESOURCE_NOT_EXISTS")}, "", payment.KindUnknown},
-		"another refund":   {reply{status: 200, body: refundBody(map[string]any{"out_refund_no": "R2"})}, "", payment.KindUnknown},
-		"bare 404":         {reply{status: 404, body: "<html>"}, "", payment.KindUnknown},
-		"500":              {reply{status: 500, body: body("SYSTEM_ERROR")}, "", payment.KindUnknown},
+		"success": {reply{status: 200, body: refundBody(map[string]any{"status": "SUCCESS"})},
+			payment.RefundSuccess, 0},
+		"not found": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS")}, payment.RefundNotFound, 0},
+		"forged not found": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS"), unsigned: true}, "",
+			payment.KindUnknown},
+		"contradiction": {reply{status: 400, body: body("RESOURCE_NOT_EXISTS")}, "", payment.KindUnknown},
+		"another refund": {reply{status: 200, body: refundBody(map[string]any{"out_refund_no": "R2"})}, "",
+			payment.KindUnknown},
+		"bare 404": {reply{status: 404, body: "<html>"}, "", payment.KindUnknown},
+		"500":      {reply{status: 500, body: body("SYSTEM_ERROR")}, "", payment.KindUnknown},
 	} {
 		g, s := against(t, c.reply)
 		got, err := g.QueryRefund(t.Context(), testRefundNo)
-		if c.status != "" && (err != nil || got.Status != c.status || got.OutRefundNo != testRefundNo) || c.status == "" && payment.KindOf(err) != c.kind {
+		if c.status != "" && (err != nil || got.Status != c.status || got.OutRefundNo != testRefundNo) ||
+			c.status == "" && payment.KindOf(err) != c.kind {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		if r := s.requests()[0]; r.uri != "/v3/refund/domestic/refunds/"+testRefundNo {
@@ -183,24 +223,28 @@ func TestRefundQueryAnswers(t *testing.T) {
 
 // refundNotice is a refund notification before it is signed.
 func refundNotice(event string, change map[string]any) string {
-	plain := map[string]any{"mchid": "1900007291", "status": nil, "create_time": nil, "refund_status": "SUCCESS", "success_time": "2026-11-21T10:35:00+08:00"}
+	plain := map[string]any{"mchid": "1900007291", "status": nil, "create_time": nil, "refund_status": "SUCCESS",
+		"success_time": "2026-11-21T10:35:00+08:00"}
 	for k, v := range change {
 		plain[k] = v
 	}
 	text := refundBody(plain)
 	return notice(text, func(top, res map[string]any) {
 		top["event_type"] = event
-		res["original_type"], res["associated_data"], res["ciphertext"] = "refund", "refund", seal(text, "fdasfjihihih", "refund")
+		res["original_type"], res["associated_data"], res["ciphertext"] = "refund", "refund",
+			seal(text, "fdasfjihihih", "refund")
 	})
 }
 
 // Without this no refund would end by callback, or a wrong one would.
 func TestRefundNotification(t *testing.T) {
 	g := mustNew(t, testConfig())
-	for event, status := range map[string]payment.RefundStatus{eventRefunded: payment.RefundSuccess, eventAbnormal: payment.RefundAbnormal, eventClosed: payment.RefundClosed} {
+	for event, status := range map[string]payment.RefundStatus{eventRefunded: payment.RefundSuccess,
+		eventAbnormal: payment.RefundAbnormal, eventClosed: payment.RefundClosed} {
 		n := refundNotice(event, map[string]any{"refund_status": string(status)})
 		got, err := g.ParseRefund(signedHeader(n), []byte(n))
-		if err != nil || got.Refund.Status != status || got.Refund.Amount != 100 || got.Refund.Total != 39800 || got.Refund.MchID != "1900007291" ||
+		if err != nil || got.Refund.Status != status || got.Refund.Amount != 100 || got.Refund.Total != 39800 ||
+			got.Refund.MchID != "1900007291" ||
 			got.Refund.OutRefundNo != testRefundNo || got.Refund.SuccessTime.IsZero() || got.ID == "" {
 			t.Errorf("%s: %+v, %v", event, got, err)
 		}
@@ -274,7 +318,8 @@ func billSham(t *testing.T, apply reply, file func(w http.ResponseWriter, r *htt
 			return
 		}
 		parts := strings.Split(r.Header.Get("Authorization"), `"`)
-		if len(parts) < 10 || !rsaVerifies(&theWorld().merchant.PublicKey, r.Method+"\n"+r.RequestURI+"\n"+parts[5]+"\n"+parts[3]+"\n\n", parts[9]) {
+		if len(parts) < 10 || !rsaVerifies(&theWorld().merchant.PublicKey,
+			r.Method+"\n"+r.RequestURI+"\n"+parts[5]+"\n"+parts[3]+"\n\n", parts[9]) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -286,7 +331,8 @@ func billSham(t *testing.T, apply reply, file func(w http.ResponseWriter, r *htt
 }
 
 func applied(hash, address string) reply {
-	return reply{status: 200, body: fmt.Sprintf(`{"hash_type":"SHA1","hash_value":%q,"download_url":%q}`, hash, address)}
+	return reply{status: 200, body: fmt.Sprintf(`{"hash_type":"SHA1","hash_value":%q,"download_url":%q}`, hash,
+		address)}
 }
 
 const billAddress = "https://api.mch.weixin.qq.com/v3/billdownload/file?token=abc.com%2Bx&tartype=gzip"
@@ -309,9 +355,11 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 		"another hash": {applied(sha1Hex([]byte("x")), billAddress), send(packed), payment.ErrBillDamaged, 0},
 		"cut gzip":     {applied(sha1Hex(large), billAddress), send(packed[:len(packed)/2]), payment.ErrBillDamaged, 0},
 		"cut plain":    {applied(sha1Hex(large), billAddress), send(large[:len(large)/2]), payment.ErrBillDamaged, 0},
-		"broken gzip":  {applied(sha1Hex(large), billAddress), send(append([]byte{0x1f, 0x8b}, "canary"...)), payment.ErrBillDamaged, 0},
-		"empty":        {applied(sha1Hex(large), billAddress), send(nil), payment.ErrBillDamaged, 0},
-		"a bomb":       {applied(sha1Hex(large), billAddress), send(gzipped(make([]byte, 64<<20))), payment.ErrBillDamaged, 0},
+		"broken gzip": {applied(sha1Hex(large), billAddress), send(append([]byte{0x1f, 0x8b}, "canary"...)),
+			payment.ErrBillDamaged, 0},
+		"empty": {applied(sha1Hex(large), billAddress), send(nil), payment.ErrBillDamaged, 0},
+		"a bomb": {applied(sha1Hex(large), billAddress), send(gzipped(make([]byte, 64<<20))),
+			payment.ErrBillDamaged, 0},
 		"a web page": {applied(sha1Hex(large), billAddress), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			_, _ = io.WriteString(w, "<html>canary")
@@ -320,22 +368,29 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 			w.WriteHeader(400)
 			_, _ = io.WriteString(w, body("INVALID_REQUEST"))
 		}, nil, payment.KindUnknown},
-		"a redirect": {applied(sha1Hex(large), billAddress), func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, nil, payment.KindUnknown},
+		"a redirect": {applied(sha1Hex(large), billAddress), func(w http.ResponseWriter,
+			r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+		}, nil, payment.KindUnknown},
 		"cut in the middle": {applied(sha1Hex(large), billAddress), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "999999")
 			_, _ = w.Write(packed[:1000])
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}, payment.ErrBillDamaged, 0},
-		"a foreign path":         {applied(sha1Hex(large), "https://api.mch.weixin.qq.com/v3/pay/transactions/x?token=1"), send(packed), nil, payment.KindUnknown},
-		"no hash":                {applied("", billAddress), send(packed), nil, payment.KindUnknown},
-		"unsigned application":   {reply{status: 200, body: applied(sha1Hex(large), billAddress).body, unsigned: true}, send(packed), nil, payment.KindUnknown},
-		"nothing on that day":    {reply{status: 400, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
-		"nothing, another way":   {reply{status: 404, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
-		"nothing, forged":        {reply{status: 400, body: body("NO_STATEMENT_EXIST"), unsigned: true}, nil, nil, payment.KindUnknown},
-		"nothing, a failure":     {reply{status: 500, body: body("NO_STATEMENT_EXIST")}, nil, nil, payment.KindUnknown},
-		"not made, a failure":    {reply{status: 502, body: body("STATEMENT_CREATING")}, nil, nil, payment.KindUnknown},
-		"not made yet":           {reply{status: 400, body: body("STATEMENT_CREATING")}, nil, payment.ErrBillNotReady, 0},
+		"a foreign path": {applied(sha1Hex(large),
+			"https://api.mch.weixin.qq.com/v3/pay/transactions/x?token=1"), send(packed), nil, payment.KindUnknown},
+		"no hash": {applied("", billAddress), send(packed), nil, payment.KindUnknown},
+		"unsigned application": {reply{status: 200, body: applied(sha1Hex(large), billAddress).body,
+			unsigned: true}, send(packed), nil, payment.KindUnknown},
+		"nothing on that day":  {reply{status: 400, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
+		"nothing, another way": {reply{status: 404, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
+		"nothing, forged": {reply{status: 400, body: body("NO_STATEMENT_EXIST"), unsigned: true}, nil, nil,
+			payment.KindUnknown},
+		"nothing, a failure":  {reply{status: 500, body: body("NO_STATEMENT_EXIST")}, nil, nil, payment.KindUnknown},
+		"not made, a failure": {reply{status: 502, body: body("STATEMENT_CREATING")}, nil, nil, payment.KindUnknown},
+		"not made yet": {reply{status: 400, body: body("STATEMENT_CREATING")}, nil, payment.ErrBillNotReady,
+			0},
 		"no permission":          {reply{status: 403, body: body("NO_AUTH")}, nil, nil, payment.KindMisconfigured},
 		"WeChat's system failed": {reply{status: 500, body: body("SYSTEM_ERROR")}, nil, nil, payment.KindUnknown},
 	} {
@@ -344,7 +399,8 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 		b, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, &got)
 		switch {
 		case c.kind != 0:
-			if !errors.As(err, new(*payment.GatewayError)) || payment.KindOf(err) != c.kind { // KindOf gives any other error KindUnknown
+			// KindOf gives any other error KindUnknown
+			if !errors.As(err, new(*payment.GatewayError)) || payment.KindOf(err) != c.kind {
 				t.Errorf("%s: %v", name, err)
 			}
 		case c.want != nil:
@@ -369,7 +425,10 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 // The fund flow has an address and parameters of its own; a full disk is the caller's error, not a damaged bill.
 func TestFetchFundFlowAndFullDisk(t *testing.T) {
 	file := []byte("x")
-	g, asked := billSham(t, applied(sha1Hex(file), billAddress), func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(file) })
+	g, asked := billSham(t, applied(sha1Hex(file), billAddress), func(w http.ResponseWriter,
+		_ *http.Request) {
+		_, _ = w.Write(file)
+	})
 	if _, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillFundFlow, io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -377,20 +436,24 @@ func TestFetchFundFlowAndFullDisk(t *testing.T) {
 		t.Error(u)
 	}
 	full := errors.New("disk full")
-	_, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, writerFunc(func([]byte) (int, error) { return 0, full }))
+	_, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll,
+		writerFunc(func([]byte) (int, error) { return 0, full }))
 	if !errors.Is(err, full) || errors.Is(err, payment.ErrBillDamaged) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := g.FetchBill(ctx, "2026-11-20", payment.BillAll, io.Discard); payment.KindOf(err) != payment.KindUnknown || err == nil {
+	if _, err := g.FetchBill(ctx, "2026-11-20", payment.BillAll,
+		io.Discard); payment.KindOf(err) != payment.KindUnknown || err == nil {
 		t.Error(err)
 	}
-	if _, err := g.FetchBill(t.Context(), "20261120", payment.BillAll, io.Discard); payment.KindOf(err) != payment.KindRejected {
+	if _, err := g.FetchBill(t.Context(), "20261120", payment.BillAll,
+		io.Discard); payment.KindOf(err) != payment.KindRejected {
 		t.Error(err)
 	}
 	sent := len(*asked)
-	if _, err := g.FetchBill(t.Context(), "2026-11-20", "ALL&x=1", io.Discard); payment.KindOf(err) != payment.KindRejected || len(*asked) != sent {
+	if _, err := g.FetchBill(t.Context(), "2026-11-20", "ALL&x=1",
+		io.Discard); payment.KindOf(err) != payment.KindRejected || len(*asked) != sent {
 		t.Errorf("%v, %d calls", err, len(*asked)-sent)
 	}
 }
@@ -404,10 +467,14 @@ func TestStalledDownloadEndsSlowReaderDoesNot(t *testing.T) {
 		<-r.Context().Done()
 	})
 	g.stall = 50 * time.Millisecond
-	if _, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, io.Discard); err == nil || errors.Is(err, context.Canceled) {
+	if _, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, io.Discard); err == nil ||
+		errors.Is(err, context.Canceled) {
 		t.Errorf("hung: %v", err)
 	}
-	g, _ = billSham(t, applied(sha1Hex(file), billAddress), func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(file) })
+	g, _ = billSham(t, applied(sha1Hex(file), billAddress), func(w http.ResponseWriter,
+		_ *http.Request) {
+		_, _ = w.Write(file)
+	})
 	g.stall = 500 * time.Millisecond
 	waited := false
 	b, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, writerFunc(func(p []byte) (int, error) {

@@ -134,7 +134,8 @@ func TestSimulatorLife(t *testing.T) {
 				t.Fatalf("callback %v, query %v", told.err, err)
 			}
 			asked.RequestID = ""
-			if told.n.Trade != asked || asked.State != payment.TradeSuccess || asked.Total != 39800 || asked.PayerTotal != 39000 || asked.MchID != "1900007291" {
+			if told.n.Trade != asked || asked.State != payment.TradeSuccess || asked.Total != 39800 ||
+				asked.PayerTotal != 39000 || asked.MchID != "1900007291" {
 				t.Errorf("callback %+v\nquery    %+v", told.n.Trade, asked)
 			}
 			if r, err := s.gateway.Close(t.Context(), no); err != nil || r.Answer != payment.ClosePaid {
@@ -224,7 +225,8 @@ func TestSimulatorFaultsOnClose(t *testing.T) {
 		{wechatsim.Fault{Kind: wechatsim.FaultPaidFirst}, payment.ClosePaid, 0},
 		{wechatsim.Fault{Kind: wechatsim.FaultNotClosed}, payment.CloseAccepted, 0}, // only a query can tell
 		{wechatsim.Fault{Kind: wechatsim.FaultStatus, Status: 202}, 0, payment.KindUserPaying},
-		{wechatsim.Fault{Kind: wechatsim.FaultStatus, Status: 400, Code: "ORDER_CLOSED"}, payment.CloseAlreadyClosed, 0},
+		{wechatsim.Fault{Kind: wechatsim.FaultStatus, Status: 400, Code: "ORDER_CLOSED"}, payment.CloseAlreadyClosed,
+			0},
 		{wechatsim.Fault{Kind: wechatsim.FaultStatus, Status: 401}, 0, payment.KindMisconfigured},
 		{wechatsim.Fault{Kind: wechatsim.FaultStatus, Status: 403, Code: "TRADE_ERROR"}, 0, payment.KindUnknown},
 		{wechatsim.Fault{Kind: wechatsim.FaultStatus, Status: 404, Code: "ORDER_NOT_EXIST"}, payment.CloseNotFound, 0},
@@ -264,17 +266,20 @@ func TestSimulatorFaultsOnPrepayAndQuery(t *testing.T) {
 	} {
 		a := s.attempt(payment.JSAPI, fmt.Sprintf("FAULTPQ-%02d-01", i))
 		for _, endpoint := range []string{"prepay", "query"} {
-			if err := s.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: a.OutTradeNo, Kind: kind, Count: 1}); err != nil {
+			if err := s.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: a.OutTradeNo, Kind: kind,
+				Count: 1}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if p, err := s.gateway.Prepay(t.Context(), a); payment.KindOf(err) != payment.KindUnknown || p != (payment.Prepaid{}) {
+		if p, err := s.gateway.Prepay(t.Context(), a); payment.KindOf(err) != payment.KindUnknown ||
+			p != (payment.Prepaid{}) {
 			t.Errorf("%s on prepay: %+v, %v", kind, p, err)
 		}
 		if _, err := s.gateway.Prepay(t.Context(), a); err != nil {
 			t.Errorf("%s on prepay, repeated with the same parameters: %v", kind, err)
 		}
-		if tr, err := s.gateway.Query(t.Context(), a.OutTradeNo); payment.KindOf(err) != payment.KindUnknown || tr != (payment.Trade{}) {
+		if tr, err := s.gateway.Query(t.Context(), a.OutTradeNo); payment.KindOf(err) != payment.KindUnknown ||
+			tr != (payment.Trade{}) {
 			t.Errorf("%s on query: %+v, %v", kind, tr, err)
 		}
 		if tr, err := s.gateway.Query(t.Context(), a.OutTradeNo); err != nil || tr.State != payment.TradeNotPay {
@@ -292,9 +297,10 @@ func TestSimulatorNotifications(t *testing.T) {
 		t.Fatal(err)
 	}
 	for mode, want := range map[string]error{
-		wechatsim.ModeNormal: nil, wechatsim.ModeWrongAmount: nil, wechatsim.ModeWrongMchID: nil, wechatsim.ModeWrongAppID: nil,
-		wechatsim.ModeSignTest: payment.ErrProbe, wechatsim.ModeOldTimestamp: errSkew, wechatsim.ModeForged: errBadSig,
-		wechatsim.ModeUnknown: errSerial, wechatsim.ModeNoSignature: errHeaders, wechatsim.ModeTruncated: payment.ErrMalformed,
+		wechatsim.ModeNormal: nil, wechatsim.ModeWrongAmount: nil, wechatsim.ModeWrongMchID: nil,
+		wechatsim.ModeWrongAppID: nil, wechatsim.ModeSignTest: payment.ErrProbe, wechatsim.ModeOldTimestamp: errSkew,
+		wechatsim.ModeForged: errBadSig, wechatsim.ModeUnknown: errSerial, wechatsim.ModeNoSignature: errHeaders,
+		wechatsim.ModeTruncated: payment.ErrMalformed,
 	} {
 		if err := s.sim.Notify("NOTIFY-01", wechatsim.NotifyOptions{Mode: mode}); err != nil {
 			t.Fatal(err)
@@ -318,7 +324,8 @@ func TestSimulatorNotifications(t *testing.T) {
 // alike: a gateway that believes only one of them stops for days.
 func TestSimulatorRotation(t *testing.T) {
 	for id := range simKeys().Client().VerifyKeys {
-		s := newStage(t, wechatsim.Options{CallbackSerial: id, GreyRatio: 0.5, Seed: 7}, func(c *Config) { c.ResponseKeyID = id })
+		s := newStage(t, wechatsim.Options{CallbackSerial: id, GreyRatio: 0.5, Seed: 7},
+			func(c *Config) { c.ResponseKeyID = id })
 		s.prepaid(t, "ROTATE-01")
 		if err := s.sim.Pay("ROTATE-01", wechatsim.PayOptions{}); err != nil {
 			t.Fatal(err)

@@ -1,9 +1,6 @@
 package wechat
 
 import (
-	"strings"
-	"time"
-
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
 	"orderd/payment"
@@ -20,7 +17,8 @@ func tradeOf(q *wechatv3.QueryOrder) (payment.Trade, error) {
 	if !payment.ValidOutTradeNo(q.OutTradeNo) {
 		return payment.Trade{}, badAnswer("out_trade_no is not one of ours")
 	}
-	for name, v := range map[string]string{"transaction_id": q.TransactionId, "appid": q.Appid, "mchid": q.Mchid, "trade_type": q.TradeType} {
+	for name, v := range map[string]string{"transaction_id": q.TransactionId, "appid": q.Appid, "mchid": q.Mchid,
+		"trade_type": q.TradeType} {
 		if plainToken(v, 64) != v {
 			return payment.Trade{}, badAnswer(name + " is not a plain word")
 		}
@@ -33,15 +31,11 @@ func tradeOf(q *wechatv3.QueryOrder) (payment.Trade, error) {
 		t.Total, t.PayerTotal = payment.Fen(q.Amount.Total), payment.Fen(q.Amount.PayerTotal)
 		t.Currency = q.Amount.Currency
 	}
-	if len(t.Currency) > 3 || strings.Trim(t.Currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+	if len(t.Currency) > 3 || !payment.MadeOf(t.Currency, payment.Capitals) {
 		return payment.Trade{}, badAnswer("amount.currency is not a currency")
 	}
-	if q.SuccessTime != "" {
-		at, err := time.Parse(time.RFC3339, q.SuccessTime)
-		if err != nil {
-			return payment.Trade{}, badAnswer("success_time is not RFC 3339")
-		}
-		t.SuccessTime = at.UTC()
+	if t.SuccessTime, err = timeOf(q.SuccessTime, "success_time"); err != nil {
+		return payment.Trade{}, err
 	}
 	return t, paidIsComplete(t)
 }

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
 )
 
 const (
@@ -26,8 +27,12 @@ const (
 	// data centre that does not answer a SYN in 3 s will not do so in 5.
 	connectTimeout = 3 * time.Second
 	tlsTimeout     = 3 * time.Second
+	// keepAlive is the time between TCP probes of a silent connection: half of
+	// idleTimeout, so that a dead one is noticed before it is used again.
+	keepAlive = 15 * time.Second
 	// maxConns bounds the connections to WeChat. At 50 ms per call 256 of them
-	// carry 5,000 calls a second, eight times what WeChat allows a merchant.
+	// carry 5,000 calls a second, eight times what WeChat allows a merchant (its
+	// documents name about 600 prepays a second).
 	maxConns = 256
 	// idleTimeout closes idle connections before load balancers on the way
 	// usually do (60 s): a POST on a connection that has just been closed by
@@ -35,7 +40,8 @@ const (
 	idleTimeout = 30 * time.Second
 	// maxMessage bounds WeChat's message for operators, in characters.
 	maxMessage = 200
-	// maxCode and maxRequestID bound the two tokens that get into logs and errors.
+	// maxCode and maxRequestID bound the two tokens that get into logs and errors,
+	// in bytes: WeChat's longest codes have some 30, its request ids some 60.
 	maxCode      = 64
 	maxRequestID = 128
 )
@@ -55,6 +61,7 @@ type facts struct {
 	message   string // of an error answer
 }
 
+// factsKey is the key of a call's facts in its context.
 type factsKey struct{}
 
 // verifyingTransport lets an answer through only when WeChat Pay signed it.
@@ -130,7 +137,7 @@ func errorWords(body []byte) (code, message string) {
 
 // plainToken returns s if it is a short word that may stand in a log, else "".
 func plainToken(s string, limit int) string {
-	if len(s) > limit || strings.Trim(s, digits+letters+"_-.") != "" {
+	if len(s) > limit || !payment.MadeOf(s, payment.Word+".") {
 		return ""
 	}
 	return s
@@ -158,7 +165,7 @@ func oneLine(s string, limit int) string {
 // of them. It asks for no compression, because the signature is over the bytes
 // as sent. It uses no proxy: the environment is read in cmd only.
 func newTransport() *http.Transport {
-	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}
+	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: keepAlive}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},

@@ -70,7 +70,8 @@ func parseAuthorization(header string) (c credentials, problem string) {
 		return c, "认证类型不正确"
 	}
 	fields := map[string]*string{
-		"mchid": &c.mchID, "nonce_str": &c.nonce, "timestamp": &c.timestamp, "serial_no": &c.serial, "signature": &c.signature,
+		"mchid": &c.mchID, "nonce_str": &c.nonce, "timestamp": &c.timestamp, "serial_no": &c.serial,
+		"signature": &c.signature,
 	}
 	for _, part := range strings.Split(list, ",") {
 		name, value, found := strings.Cut(strings.TrimSpace(part), "=")
@@ -102,7 +103,8 @@ func unauthorized(x *exchange, message, signed string) *answer {
 			"value": "",
 		}
 	}
-	return &answer{status: http.StatusUnauthorized, code: "SIGN_ERROR", tail: tailSignature, body: mustJSON(body), unsigned: true}
+	return &answer{status: http.StatusUnauthorized, code: "SIGN_ERROR", tail: tailSignature, body: mustJSON(body),
+		unsigned: true}
 }
 
 // nonces remembers what was seen in the last five to ten minutes, in two

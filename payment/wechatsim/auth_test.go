@@ -15,9 +15,14 @@ import (
 func TestRequestsAreAuthenticated(t *testing.T) {
 	set := func(name, value string) func(map[string]string) { return func(p map[string]string) { p[name] = value } }
 	tests := map[string]func(*request){
-		"no header":          func(r *request) { r.authorization = func(string) string { return "" } },
-		"other scheme":       func(r *request) { r.authorization = func(h string) string { return "Bearer" + h[25:] } },
-		"nonsense":           func(r *request) { r.authorization = func(h string) string { return h[:26] + "nonsense" } },
+		"no header":    func(r *request) { r.authorization = func(string) string { return "" } },
+		"other scheme": func(r *request) { r.authorization = func(h string) string { return "Bearer" + h[25:] } },
+		"nonsense": func(r *request) {
+			r.authorization = func(h string) string {
+				return h[:26] +
+					"nonsense"
+			}
+		},
 		"missing part":       func(r *request) { r.parts = func(p map[string]string) { delete(p, "nonce_str") } },
 		"other merchant":     func(r *request) { r.parts = set("mchid", "1900000002") },
 		"other serial":       func(r *request) { r.parts = set("serial_no", strings.Repeat("A", 40)) },
@@ -42,12 +47,14 @@ func TestRequestsAreAuthenticated(t *testing.T) {
 				r.target = "/v3/pay/transactions/native"
 			}
 			got := b.do(r).want(t, 401, "SIGN_ERROR")
-			if got.header.Get("Wechatpay-Signature") != "" || !strings.HasSuffix(got.header.Get("Request-Id"), "-268443699") {
+			if got.header.Get("Wechatpay-Signature") != "" || !strings.HasSuffix(got.header.Get("Request-Id"),
+				"-268443699") {
 				t.Errorf("headers of a 401: %v", got.header)
 			}
 		})
 	}
-	b.do(request{method: "GET", target: "/v3/pay/transactions/out-trade-no/NOSUCH01?mchid=" + mchID, at: time.Now().Add(-4 * time.Minute)}).want(t, 404, "ORDER_NOT_EXIST")
+	b.do(request{method: "GET", target: "/v3/pay/transactions/out-trade-no/NOSUCH01?mchid=" + mchID,
+		at: time.Now().Add(-4 * time.Minute)}).want(t, 404, "ORDER_NOT_EXIST")
 }
 
 // Without the limit a client that posts without end would fill the memory.

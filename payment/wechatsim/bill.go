@@ -104,7 +104,8 @@ func (s *Sim) billDay(x *exchange, date string) (time.Time, *answer) {
 	switch {
 	case err != nil || day.After(now) || day.Before(now.AddDate(0, -billMonths, 0)):
 		a = refuse(http.StatusBadRequest, "INVALID_REQUEST", "账单日期不正确或超出可下载范围", tailParam)
-	case slices.Contains(x.plan.bill, FaultNotReady), s.o.StrictBillTime && now.Before(day.Add((24+billHour)*time.Hour)):
+	case slices.Contains(x.plan.bill, FaultNotReady), s.o.StrictBillTime &&
+		now.Before(day.Add((24+billHour)*time.Hour)):
 		a = refuse(http.StatusBadRequest, "STATEMENT_CREATING", "账单生成中，请在10点后获取", tailNotSpecified)
 	default:
 		return day, nil
@@ -124,12 +125,14 @@ func (s *Sim) linesOf(day time.Time, kind string) []line {
 		}
 		trades[t.OutTradeNo] = t
 		if kind != "REFUND" && in(t.SuccessTime) {
-			lines = append(lines, line{at: t.SuccessTime, trade: t, amount: t.Total, mchID: t.MchID, title: t.Description, attach: t.Attach})
+			lines = append(lines, line{at: t.SuccessTime, trade: t, amount: t.Total, mchID: t.MchID,
+				title: t.Description, attach: t.Attach})
 		}
 	}
 	for _, r := range s.Refunds() {
 		if t := trades[r.OutTradeNo]; kind != "SUCCESS" && in(r.CreateTime) {
-			lines = append(lines, line{at: r.CreateTime, trade: t, refund: &r, amount: r.Amount, mchID: t.MchID, title: t.Description, attach: t.Attach, success: r.SuccessTime})
+			lines = append(lines, line{at: r.CreateTime, trade: t, refund: &r, amount: r.Amount, mchID: t.MchID,
+				title: t.Description, attach: t.Attach, success: r.SuccessTime})
 		}
 	}
 	for i := range lines { // once a row: a day has tens of thousands
@@ -225,7 +228,8 @@ func printBill(lines []line, kind string, faults []string) []byte {
 		t.n, t.paid = t.n+1, t.paid+1
 	}
 	b.WriteString(sums + "\r\n")
-	values := []string{fmt.Sprint(t.n), yuan(t.paid), yuan(t.refunded), yuan(0), feeText(t.fee), yuan(t.paid), yuan(t.refunded)}
+	values := []string{fmt.Sprint(t.n), yuan(t.paid), yuan(t.refunded), yuan(0), feeText(t.fee), yuan(t.paid),
+		yuan(t.refunded)}
 	switch {
 	case old:
 		values = values[:5]
@@ -255,7 +259,8 @@ func (l line) values(kind string, old bool) []string {
 		refund = []string{r.RefundID, r.OutRefundNo, back, yuan(0), "ORIGINAL", billState(r.State)}
 		fee = feeText(-l.amount * feeRate / 10)
 	}
-	v := []string{billTime(l.at), t.AppID, l.mchID, "0", "", t.TransactionID, t.OutTradeNo, t.OpenID, t.TradeType, state, "OTHERS", "CNY", paid, yuan(0)}
+	v := []string{billTime(l.at), t.AppID, l.mchID, "0", "", t.TransactionID, t.OutTradeNo, t.OpenID, t.TradeType,
+		state, "OTHERS", "CNY", paid, yuan(0)}
 	switch kind {
 	case "SUCCESS":
 		return append(v, l.title, l.attach, fee, "0.60%", paid, "")
@@ -331,7 +336,8 @@ func (s *Sim) fundFlowBill(x *exchange) answer {
 		if l.refund != nil {
 			number = l.refund.RefundID
 		}
-		writeRow(&b, billTime(l.at), number, "10"+number[2:], name, kind, direction, yuan(amount), yuan(in-out), "system", "", l.trade.OutTradeNo)
+		writeRow(&b, billTime(l.at), number, "10"+number[2:], name, kind, direction, yuan(amount), yuan(in-out),
+			"system", "", l.trade.OutTradeNo)
 	}
 	for _, l := range lines {
 		fee := (l.amount*feeRate + 5000) / 10_000 // rounded to fen
@@ -344,7 +350,8 @@ func (s *Sim) fundFlowBill(x *exchange) answer {
 		move(l, "扣除交易手续费", "扣除交易手续费", -fee)
 	}
 	b.WriteString(sumFlow + "\r\n")
-	writeRow(&b, fmt.Sprintf("%d.0", nIn+nOut), fmt.Sprintf("%d.0", nIn), yuan(in), fmt.Sprintf("%d.0", nOut), yuan(out))
+	writeRow(&b, fmt.Sprintf("%d.0", nIn+nOut), fmt.Sprintf("%d.0", nIn), yuan(in), fmt.Sprintf("%d.0", nOut),
+		yuan(out))
 	return s.offer(x, b.Bytes())
 }
 
@@ -352,7 +359,8 @@ func (s *Sim) fundFlowBill(x *exchange) answer {
 func (s *Sim) offer(x *exchange, plain []byte) answer {
 	sum := sha1.Sum(plain) //nolint:gosec // WeChat's choice
 	packed := strings.EqualFold(x.r.URL.Query().Get("tar_type"), "GZIP")
-	file := billFile{send: sender(plain, packed, x.plan.bill), html: slices.Contains(x.plan.bill, FaultHTML), expires: s.o.Now().Add(billToken)}
+	file := billFile{send: sender(plain, packed, x.plan.bill), html: slices.Contains(x.plan.bill, FaultHTML),
+		expires: s.o.Now().Add(billToken)}
 	if slices.Contains(x.plan.bill, FaultWrongHash) {
 		sum[0]++
 	}

@@ -102,7 +102,8 @@ func TestBillBytes(t *testing.T) {
 			}
 		case "REFUND":
 			refunds++
-			if cells[12] != "0.00" || !strings.HasPrefix(cells[14], "5030") || !strings.HasPrefix(cells[15], "RB") || cells[18] != "ORIGINAL" || !strings.HasPrefix(cells[22], "-") {
+			if cells[12] != "0.00" || !strings.HasPrefix(cells[14], "5030") || !strings.HasPrefix(cells[15], "RB") ||
+				cells[18] != "ORIGINAL" || !strings.HasPrefix(cells[22], "-") {
 				t.Error(l)
 			}
 			if want := map[bool]string{true: "SUCCESS", false: "PROCESSING"}[cells[15] == "RB1"]; cells[19] != want {
@@ -191,7 +192,8 @@ func TestOfficialSDKFetchesBills(t *testing.T) {
 	eachKeyMode(t, func(t *testing.T, b *bench, c sdk) {
 		b.paid("SDKBILL1")
 		today := time.Now().In(time.FixedZone("Beijing", 8*60*60)).Format(time.DateOnly)
-		res, err := c.client.Get(context.Background(), "https://api.mch.weixin.qq.com/v3/bill/tradebill?bill_date="+today+"&bill_type=ALL&tar_type=GZIP")
+		res, err := c.client.Get(context.Background(),
+			"https://api.mch.weixin.qq.com/v3/bill/tradebill?bill_date="+today+"&bill_type=ALL&tar_type=GZIP")
 		must(t, err)
 		var where struct {
 			DownloadURL string `json:"download_url"`
@@ -201,7 +203,8 @@ func TestOfficialSDKFetchesBills(t *testing.T) {
 		u, err := url.Parse(where.DownloadURL)
 		must(t, err)
 		file := b.do(request{method: http.MethodGet, target: u.RequestURI()})
-		if plain := gunzip(t, file.body); sha1Hex(plain) != where.HashValue || !strings.Contains(string(plain), "SDKBILL1") {
+		if plain := gunzip(t, file.body); sha1Hex(plain) != where.HashValue || !strings.Contains(string(plain),
+			"SDKBILL1") {
 			t.Errorf("%.300s", plain)
 		}
 	})

@@ -21,7 +21,8 @@ func (s *Sim) closeTrade(x *exchange) answer {
 	}
 	t := s.findOrAdd(no)
 	if t == nil {
-		return refuse(http.StatusTooManyRequests, "RATELIMIT_EXCEEDED", "the simulator is full of trades, restart it", tailFrequency)
+		return refuse(http.StatusTooManyRequests, "RATELIMIT_EXCEEDED", "the simulator is full of trades, restart it",
+			tailFrequency)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

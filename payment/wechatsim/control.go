@@ -73,8 +73,9 @@ func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
 	}
 	no := r.PathValue("no")
 	err := s.Pay(no, PayOptions{
-		Notify: body.Notify, NotifyDelay: time.Duration(body.NotifyDelayMS) * time.Millisecond, NotifyCount: body.NotifyCount,
-		DropNotify: body.DropNotify, PayerTotal: body.PayerTotal, At: body.At, Force: body.Force,
+		Notify: body.Notify, NotifyDelay: time.Duration(body.NotifyDelayMS) * time.Millisecond,
+		NotifyCount: body.NotifyCount, DropNotify: body.DropNotify, PayerTotal: body.PayerTotal, At: body.At,
+		Force: body.Force,
 	})
 	if err != nil {
 		complain(w, controlStatus(err), err)
@@ -128,7 +129,8 @@ func (s *Sim) controlOutcome(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &body) {
 		return
 	}
-	if err := s.SetRefundOutcome(r.PathValue("no"), body.Status, time.Duration(body.AfterMS)*time.Millisecond); err != nil {
+	if err := s.SetRefundOutcome(r.PathValue("no"), body.Status,
+		time.Duration(body.AfterMS)*time.Millisecond); err != nil {
 		complain(w, http.StatusBadRequest, err)
 		return
 	}
@@ -213,7 +215,8 @@ func controlStatus(err error) int {
 	switch {
 	case errors.Is(err, ErrUnknownTrade), errors.Is(err, ErrUnknownRefund):
 		return http.StatusNotFound
-	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrClosed), errors.Is(err, ErrExpired), errors.Is(err, ErrNotPaid):
+	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrClosed), errors.Is(err, ErrExpired),
+		errors.Is(err, ErrNotPaid):
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest

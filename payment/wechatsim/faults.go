@@ -19,11 +19,14 @@ const (
 
 // Kinds of faults.
 const (
-	FaultDelay         = "delay"          // wait delay_ms, then handle the request
-	FaultTimeout       = "timeout"        // handle the request, then say nothing until the client gives up (at most a minute)
-	FaultCutBefore     = "cut_before"     // cut the connection, nothing happens; a callback is not delivered
-	FaultCutAfter      = "cut_after"      // handle the request, cut the connection; a callback is delivered, its answer lost
-	FaultStatus        = "status"         // answer status and code, nothing happens; take a callback's answer for that status
+	FaultDelay = "delay" // wait delay_ms, then handle the request
+	// handle the request, then say nothing until the client gives up (at most a minute)
+	FaultTimeout   = "timeout"
+	FaultCutBefore = "cut_before" // cut the connection, nothing happens; a callback is not delivered
+	// handle the request, cut the connection; a callback is delivered, its answer lost
+	FaultCutAfter = "cut_after"
+	// answer status and code, nothing happens; take a callback's answer for that status
+	FaultStatus        = "status"
 	FaultBadSignature  = "bad_signature"  // sign another text
 	FaultNoSignature   = "no_signature"   // leave the signature headers out
 	FaultOldTimestamp  = "old_timestamp"  // sign rightly, with a time-stamp an hour old
@@ -54,8 +57,9 @@ const (
 )
 
 func billKinds() []string {
-	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultOldColumns, FaultCommas, FaultDuplicateRow, FaultMissingRow, FaultOneFenOff,
-		FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML, FaultBomb, FaultOtherMerchant, FaultOtherDay, FaultBadSummary}
+	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultOldColumns, FaultCommas, FaultDuplicateRow,
+		FaultMissingRow, FaultOneFenOff, FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML, FaultBomb,
+		FaultOtherMerchant, FaultOtherDay, FaultBadSummary}
 }
 
 // Fault is one thing to do wrong, for requests of one endpoint that name one
@@ -77,7 +81,8 @@ func faultEndpoints() []string {
 
 // faultKinds lists what can be done to an endpoint.
 func faultKinds(endpoint string) []string {
-	common := []string{FaultDelay, FaultCutBefore, FaultCutAfter, FaultStatus, FaultBadSignature, FaultNoSignature, FaultOldTimestamp, FaultUnknownSerial}
+	common := []string{FaultDelay, FaultCutBefore, FaultCutAfter, FaultStatus, FaultBadSignature, FaultNoSignature,
+		FaultOldTimestamp, FaultUnknownSerial}
 	switch endpoint {
 	case "notify":
 		return append(common, FaultDrop)
@@ -94,7 +99,8 @@ func faultKinds(endpoint string) []string {
 // check refuses a fault that could not do anything; the error says what is allowed.
 func (f Fault) check() error {
 	if !slices.Contains(faultEndpoints(), f.Endpoint) {
-		return fmt.Errorf("fault: unknown endpoint %q, one of %s is needed", f.Endpoint, strings.Join(faultEndpoints(), ", "))
+		return fmt.Errorf("fault: unknown endpoint %q, one of %s is needed", f.Endpoint,
+			strings.Join(faultEndpoints(), ", "))
 	}
 	if kinds := faultKinds(f.Endpoint); !slices.Contains(kinds, f.Kind) {
 		return fmt.Errorf("fault: %s cannot do %q, one of %s is needed", f.Endpoint, f.Kind, strings.Join(kinds, ", "))
@@ -173,7 +179,8 @@ func (f *Fault) parsePart(part string) error {
 		return nil
 	}
 	return fmt.Errorf("part %q does not fit %s: a share (10%%), a count (x3), a trade (@NUMBER), "+
-		"for delay and timeout a duration (250ms), for status a status (429) and a code (FREQUENCY_LIMITED)", part, f.Kind)
+		"for delay and timeout a duration (250ms), for status a status (429) and a code (FREQUENCY_LIMITED)", part,
+		f.Kind)
 }
 
 // AddFault arms a fault. The error says what is allowed.
@@ -187,7 +194,8 @@ func (s *Sim) AddFault(f Fault) error {
 		return fmt.Errorf("fault: %d are armed already, clear them first", maxFaults)
 	}
 	s.faults.list = append(s.faults.list, f)
-	s.log.add(Entry{Kind: KindControl, Event: "fault_added", Endpoint: f.Endpoint, OutTradeNo: f.OutTradeNo, Faults: []string{f.Kind}})
+	s.log.add(Entry{Kind: KindControl, Event: "fault_added", Endpoint: f.Endpoint, OutTradeNo: f.OutTradeNo,
+		Faults: []string{f.Kind}})
 	return nil
 }
 
@@ -234,7 +242,8 @@ func (s *Sim) takeFaults(endpoint, outTradeNo, outRefundNo string) plan {
 	defer s.faults.mu.Unlock()
 	kept := s.faults.list[:0]
 	for _, f := range s.faults.list {
-		if f.matches(endpoint, outTradeNo, outRefundNo) && (f.Percent == 0 || s.roll("fault", outTradeNo, f.Percent/100)) {
+		if f.matches(endpoint, outTradeNo, outRefundNo) &&
+			(f.Percent == 0 || s.roll("fault", outTradeNo, f.Percent/100)) {
 			p.apply(f)
 			if f.Count == 1 {
 				continue

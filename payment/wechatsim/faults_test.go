@@ -25,7 +25,8 @@ func TestFaultsOfAnswers(t *testing.T) {
 		{"delay", wechatsim.Fault{Kind: "delay", DelayMS: 30}, false, 204, true, wechatsim.StateClosed},
 		{"429", wechatsim.Fault{Kind: "status", Status: 429}, false, 429, true, wechatsim.StateNotPay},
 		{"202", wechatsim.Fault{Kind: "status", Status: 202}, false, 202, true, wechatsim.StateNotPay},
-		{"403", wechatsim.Fault{Kind: "status", Status: 403, Code: "TRADE_ERROR"}, false, 403, true, wechatsim.StateNotPay},
+		{"403", wechatsim.Fault{Kind: "status", Status: 403, Code: "TRADE_ERROR"}, false, 403, true,
+			wechatsim.StateNotPay},
 		{"500", wechatsim.Fault{Kind: "status", Status: 500}, false, 500, true, wechatsim.StateNotPay},
 		{"401", wechatsim.Fault{Kind: "status", Status: 401}, false, 401, false, wechatsim.StateNotPay},
 		{"502", wechatsim.Fault{Kind: "status", Status: 502}, false, 502, false, wechatsim.StateNotPay},
@@ -56,7 +57,8 @@ func TestFaultsOfAnswers(t *testing.T) {
 				t.Errorf("took %v only", took)
 			}
 			if got.status != test.status || !test.lost && c.verified(got) != test.verifies {
-				t.Errorf("status %d, verified %v; want %d, %v: %s", got.status, c.verified(got), test.status, test.verifies, got.body)
+				t.Errorf("status %d, verified %v; want %d, %v: %s", got.status, c.verified(got), test.status,
+					test.verifies, got.body)
 			}
 			if v := b.trade(no); v.State != test.state {
 				t.Errorf("trade is %s, want %s", v.State, test.state)
@@ -99,7 +101,8 @@ func TestGatewayErrorsAreHTML(t *testing.T) {
 func TestPercent(t *testing.T) {
 	b := start(t, wechatsim.Options{Seed: 42})
 	b.prepay("PERCENT1", nil).want(t, 200, "")
-	must(t, b.sim.AddFault(wechatsim.Fault{Endpoint: "query", OutTradeNo: "*", Kind: "status", Status: 429, Percent: 30}))
+	must(t, b.sim.AddFault(wechatsim.Fault{Endpoint: "query", OutTradeNo: "*", Kind: "status", Status: 429,
+		Percent: 30}))
 	failed := 0
 	for range 200 {
 		if b.query("PERCENT1").status == 429 {
@@ -115,13 +118,15 @@ func TestPercent(t *testing.T) {
 // and the day would look calm.
 func TestParseFault(t *testing.T) {
 	good := map[string]wechatsim.Fault{
-		"close=timeout:10%":                      {Endpoint: "close", OutTradeNo: "*", Kind: "timeout", Percent: 10},
-		"close=cut_after:5%":                     {Endpoint: "close", OutTradeNo: "*", Kind: "cut_after", Percent: 5},
-		"notify=drop:0.5%":                       {Endpoint: "notify", OutTradeNo: "*", Kind: "drop", Percent: 0.5},
-		"prepay=delay:300ms:x2":                  {Endpoint: "prepay", OutTradeNo: "*", Kind: "delay", DelayMS: 300, Count: 2},
-		"close=status:429:FREQUENCY_LIMITED:20%": {Endpoint: "close", OutTradeNo: "*", Kind: "status", Status: 429, Code: "FREQUENCY_LIMITED", Percent: 20},
-		"close=paid_first:@ORDER1-01":            {Endpoint: "close", OutTradeNo: "ORDER1-01", Kind: "paid_first"},
-		"refund=status:500":                      {Endpoint: "refund", OutTradeNo: "*", Kind: "status", Status: 500},
+		"close=timeout:10%":  {Endpoint: "close", OutTradeNo: "*", Kind: "timeout", Percent: 10},
+		"close=cut_after:5%": {Endpoint: "close", OutTradeNo: "*", Kind: "cut_after", Percent: 5},
+		"notify=drop:0.5%":   {Endpoint: "notify", OutTradeNo: "*", Kind: "drop", Percent: 0.5},
+		"prepay=delay:300ms:x2": {Endpoint: "prepay", OutTradeNo: "*", Kind: "delay", DelayMS: 300,
+			Count: 2},
+		"close=status:429:FREQUENCY_LIMITED:20%": {Endpoint: "close", OutTradeNo: "*", Kind: "status", Status: 429,
+			Code: "FREQUENCY_LIMITED", Percent: 20},
+		"close=paid_first:@ORDER1-01": {Endpoint: "close", OutTradeNo: "ORDER1-01", Kind: "paid_first"},
+		"refund=status:500":           {Endpoint: "refund", OutTradeNo: "*", Kind: "status", Status: 500},
 	}
 	for text, want := range good {
 		if got, err := wechatsim.ParseFault(text); err != nil || got != want {

@@ -102,10 +102,11 @@ func newPlatformCert(fromYear int) (platformCert, error) {
 	serial, _ := new(big.Int).SetString(c.serial, 16)
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "Tenpay.com sign (simulated)", Organization: []string{"Simulated WeChat Pay"}},
-		NotBefore:    time.Date(fromYear, 1, 1, 0, 0, 0, 0, time.UTC),
-		NotAfter:     time.Date(fromYear+50, 1, 1, 0, 0, 0, 0, time.UTC),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
+		Subject: pkix.Name{CommonName: "Tenpay.com sign (simulated)",
+			Organization: []string{"Simulated WeChat Pay"}},
+		NotBefore: time.Date(fromYear, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter:  time.Date(fromYear+50, 1, 1, 0, 0, 0, 0, time.UTC),
+		KeyUsage:  x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
 	if err != nil {
@@ -216,7 +217,8 @@ func LoadKeys(dir string) (*Keys, error) {
 	if err := json.Unmarshal(raw, &ids); err != nil {
 		return nil, badKeyFile(dir, merchantFile, err)
 	}
-	if ids.MchID == "" || ids.AppID == "" || len(ids.MerchantSerial) != 40 || !strings.HasPrefix(ids.PublicKeyID, "PUB_KEY_ID_") {
+	if ids.MchID == "" || ids.AppID == "" || len(ids.MerchantSerial) != 40 || !strings.HasPrefix(ids.PublicKeyID,
+		"PUB_KEY_ID_") {
 		return nil, badKeyFile(dir, merchantFile, errors.New("an id is missing or malformed"))
 	}
 	k := &Keys{MchID: ids.MchID, AppID: ids.AppID, MerchantSerial: ids.MerchantSerial, PublicKeyID: ids.PublicKeyID}
@@ -226,7 +228,8 @@ func LoadKeys(dir string) (*Keys, error) {
 	}
 	k.APIv3Key = strings.TrimSpace(string(apiKey))
 	if len(k.APIv3Key) != apiV3KeyLength {
-		return nil, badKeyFile(dir, apiV3KeyFile, fmt.Errorf("%d characters instead of %d", len(k.APIv3Key), apiV3KeyLength))
+		return nil, badKeyFile(dir, apiV3KeyFile, fmt.Errorf("%d characters instead of %d", len(k.APIv3Key),
+			apiV3KeyLength))
 	}
 	if k.merchant, err = readPrivateKey(dir, merchantKeyFile); err != nil {
 		return nil, err
@@ -262,7 +265,8 @@ func LoadOrGenerateKeys(dir, mchID, appID string) (*Keys, error) {
 	k, err := LoadKeys(dir)
 	if err == nil {
 		if k.MchID != mchID || k.AppID != appID {
-			return nil, fmt.Errorf("keys in %s are of merchant %s, app %s; wanted %s, %s: use another folder or those ids",
+			return nil, fmt.Errorf("keys in %s are of merchant %s, app %s; wanted %s, %s: use another folder or "+
+				"those ids",
 				dir, k.MchID, k.AppID, mchID, appID)
 		}
 		return k, nil
@@ -320,7 +324,8 @@ func readPlatformCert(dir, certName, keyName string) (platformCert, error) {
 }
 
 func badKeyFile(dir, name string, err error) error {
-	return fmt.Errorf("simulator key file %s cannot be used (remove the folder to have new keys made): %w", filepath.Join(dir, name), err)
+	return fmt.Errorf("simulator key file %s cannot be used (remove the folder to have new keys made): %w",
+		filepath.Join(dir, name), err)
 }
 
 // mustPrivatePEM encodes a key of our own making, which cannot fail.

@@ -36,7 +36,8 @@ func TestKeysSurviveARestart(t *testing.T) {
 	if r := again.prepay("RESTART1", nil).want(t, 200, ""); !c.verified(r) {
 		t.Error("the answer of the second start does not verify with the keys of the first")
 	}
-	if _, err := wechatsim.LoadOrGenerateKeys(dir, "1900000002", appID); err == nil || !strings.Contains(err.Error(), mchID) {
+	if _, err := wechatsim.LoadOrGenerateKeys(dir, "1900000002", appID); err == nil || !strings.Contains(err.Error(),
+		mchID) {
 		t.Errorf("keys of another merchant: %v", err)
 	}
 }
@@ -61,7 +62,8 @@ func TestKeysHaveWeChatsForm(t *testing.T) {
 		}
 	}
 	c := k.Client()
-	if !regexp.MustCompile(`^[1-7][0-9A-F]{39}$`).MatchString(c.SerialNo) || len(c.APIv3Key) != 32 || len(c.VerifyKeys) != 3 {
+	if !regexp.MustCompile(`^[1-7][0-9A-F]{39}$`).MatchString(c.SerialNo) || len(c.APIv3Key) != 32 ||
+		len(c.VerifyKeys) != 3 {
 		t.Errorf("serial %s, %d characters of key, %d keys to verify", c.SerialNo, len(c.APIv3Key), len(c.VerifyKeys))
 	}
 	for id, text := range c.VerifyKeys {
@@ -84,8 +86,9 @@ func TestKeysHaveWeChatsForm(t *testing.T) {
 // must not be replaced in silence, nor its secrets be told.
 func TestDamagedKeysAreNamed(t *testing.T) {
 	names := []string{
-		"merchant.json", "merchant_private_key.pem", "apiv3_key.txt", "wechatpay_public_key.pem", "wechatpay_private_key.pem",
-		"platform_old_cert.pem", "platform_old_private_key.pem", "platform_new_cert.pem", "platform_new_private_key.pem",
+		"merchant.json", "merchant_private_key.pem", "apiv3_key.txt", "wechatpay_public_key.pem",
+		"wechatpay_private_key.pem", "platform_old_cert.pem", "platform_old_private_key.pem", "platform_new_cert.pem",
+		"platform_new_private_key.pem",
 	}
 	for _, name := range names {
 		for what, damage := range map[string]func(path string) error{

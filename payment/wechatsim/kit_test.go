@@ -105,7 +105,8 @@ func start(t *testing.T, o wechatsim.Options) *bench {
 		sim.Close()
 		server.Close()
 	})
-	return &bench{t: t, sim: sim, keys: o.Keys, url: server.URL, client: &http.Client{Transport: transport, Timeout: patience}, now: o.Now}
+	return &bench{t: t, sim: sim, keys: o.Keys, url: server.URL, client: &http.Client{Transport: transport,
+		Timeout: patience}, now: o.Now}
 }
 
 // request is one signed call of a merchant, with every part open to tampering.
@@ -145,7 +146,8 @@ func (b *bench) do(r request) reply {
 	sig, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
 	must(b.t, err)
 	parts := map[string]string{
-		"mchid": c.MchID, "nonce_str": r.nonce, "timestamp": ts, "serial_no": c.SerialNo, "signature": base64.StdEncoding.EncodeToString(sig),
+		"mchid": c.MchID, "nonce_str": r.nonce, "timestamp": ts, "serial_no": c.SerialNo,
+		"signature": base64.StdEncoding.EncodeToString(sig),
 	}
 	if r.parts != nil {
 		r.parts(parts)
@@ -199,7 +201,8 @@ func (r reply) want(t *testing.T, status int, code string) reply {
 func params(no string, edit func(map[string]any)) string {
 	p := map[string]any{
 		"appid": appID, "mchid": mchID, "description": "一斤苹果", "out_trade_no": no,
-		"notify_url": "https://shop.example/wechat/v3/notify/payment", "amount": map[string]any{"total": 14900, "currency": "CNY"},
+		"notify_url": "https://shop.example/wechat/v3/notify/payment", "amount": map[string]any{"total": 14900,
+			"currency": "CNY"},
 	}
 	if edit != nil {
 		edit(p)
@@ -223,7 +226,8 @@ func (b *bench) query(no string) reply {
 
 func (b *bench) close(no string) reply {
 	b.t.Helper()
-	return b.do(request{method: "POST", target: "/v3/pay/transactions/out-trade-no/" + no + "/close", body: `{"mchid":"` + mchID + `"}`})
+	return b.do(request{method: "POST", target: "/v3/pay/transactions/out-trade-no/" + no + "/close",
+		body: `{"mchid":"` + mchID + `"}`})
 }
 
 func (b *bench) trade(no string) wechatsim.Trade {
@@ -296,21 +300,25 @@ func (b *bench) officialClient(publicKeyMode bool) sdk {
 	must(b.t, err)
 	to, err := url.Parse(b.url)
 	must(b.t, err)
-	hc := &http.Client{Transport: redirect{to, b.client.Transport}} // no Timeout: the SDK leaves bodies open, and their timers would leak
+	// no Timeout: the SDK leaves bodies open, and their timers would leak
+	hc := &http.Client{Transport: redirect{to, b.client.Transport}}
 	if publicKeyMode {
-		client, err := core.NewClient(ctx, option.WithWechatPayPublicKeyAuthCipher(c.MchID, c.SerialNo, key, c.PublicKeyID, pub), option.WithHTTPClient(hc))
+		client, err := core.NewClient(ctx, option.WithWechatPayPublicKeyAuthCipher(c.MchID, c.SerialNo, key,
+			c.PublicKeyID, pub), option.WithHTTPClient(hc))
 		must(b.t, err)
 		verifier := verifiers.NewSHA256WithRSAPubkeyVerifier(c.PublicKeyID, *pub)
 		handler, err := notify.NewRSANotifyHandler(c.APIv3Key, verifier)
 		must(b.t, err)
 		return sdk{client, validators.NewWechatPayResponseValidator(verifier), handler}
 	}
-	boot, err := core.NewClient(ctx, option.WithMerchantCredential(c.MchID, c.SerialNo, key), option.WithoutValidator(), option.WithHTTPClient(hc))
+	boot, err := core.NewClient(ctx, option.WithMerchantCredential(c.MchID, c.SerialNo, key),
+		option.WithoutValidator(), option.WithHTTPClient(hc))
 	must(b.t, err)
 	d, err := downloader.NewCertificateDownloaderWithClient(ctx, boot, c.APIv3Key)
 	must(b.t, err)
 	verifier := verifiers.NewSHA256WithRSAVerifier(d)
-	client, err := core.NewClient(ctx, option.WithMerchantCredential(c.MchID, c.SerialNo, key), option.WithVerifier(verifier), option.WithHTTPClient(hc))
+	client, err := core.NewClient(ctx, option.WithMerchantCredential(c.MchID, c.SerialNo, key),
+		option.WithVerifier(verifier), option.WithHTTPClient(hc))
 	must(b.t, err)
 	combined := verifiers.NewSHA256WithRSACombinedVerifier(d, c.PublicKeyID, *pub)
 	handler, err := notify.NewRSANotifyHandler(c.APIv3Key, combined)
@@ -320,7 +328,8 @@ func (b *bench) officialClient(publicKeyMode bool) sdk {
 
 // verified reports whether Tencent's code accepts the signature of an answer.
 func (s sdk) verified(r reply) bool {
-	return s.responses.Validate(context.Background(), &http.Response{Header: r.header, Body: io.NopCloser(bytes.NewReader(r.body))}) == nil
+	return s.responses.Validate(context.Background(), &http.Response{Header: r.header,
+		Body: io.NopCloser(bytes.NewReader(r.body))}) == nil
 }
 
 // notice is one callback as a merchant with Tencent's SDK sees it.

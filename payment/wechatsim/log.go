@@ -19,8 +19,10 @@ const (
 
 // Kinds of log entries.
 const (
-	KindRequest   = "request"   // a call of the merchant's and its answer
-	KindEffect    = "effect"    // created, reissued, paid, closed, burned, self_closed, refund_accepted …: what really happened
+	KindRequest = "request" // a call of the merchant's and its answer
+	// created, reissued, paid, closed, burned, self_closed, refund_accepted …: what really
+	// happened
+	KindEffect    = "effect"
 	KindCallback  = "callback"  // one delivery to the merchant, or its loss
 	KindControl   = "control"   // somebody changed faults or the clock
 	KindTruncated = "truncated" // earlier entries are no longer in memory
@@ -98,7 +100,8 @@ func (l *effects) since(n int) []Entry {
 	gone := l.last - len(l.ring)
 	entries := make([]Entry, 0, max(l.last-max(n, gone), 0)+1)
 	if n < gone {
-		entries = append(entries, Entry{Seq: gone, At: l.now().UTC(), Kind: KindTruncated, Detail: "entries up to this number are no longer in memory"})
+		entries = append(entries, Entry{Seq: gone, At: l.now().UTC(), Kind: KindTruncated,
+			Detail: "entries up to this number are no longer in memory"})
 		n = gone
 	}
 	for seq := n + 1; seq <= l.last; seq++ {

@@ -35,7 +35,8 @@ func TestLogIsAnOracle(t *testing.T) {
 			t.Errorf("entry %d: %+v", i, e)
 		}
 		if e.OutTradeNo == "ORACLE01" && e.Kind != wechatsim.KindControl && e.Kind != wechatsim.KindCallback {
-			story = append(story, strings.TrimSpace(fmt.Sprint(e.Kind, " ", e.Endpoint, e.Event, " ", e.State, " ", e.Code, " ", e.Faults)))
+			story = append(story, strings.TrimSpace(fmt.Sprint(e.Kind, " ", e.Endpoint, e.Event, " ", e.State, " ",
+				e.Code, " ", e.Faults)))
 		}
 	}
 	want := []string{
@@ -72,7 +73,8 @@ func TestLogIsBoundedAndSaysSo(t *testing.T) {
 		b.sim.ClearFaults() // one entry each
 	}
 	got := b.sim.Log(0)
-	if got[0].Kind != wechatsim.KindTruncated || got[0].Seq != 10 || len(got) != 65_537 || got[1].Seq != 11 || got[65_536].Seq != more {
+	if got[0].Kind != wechatsim.KindTruncated || got[0].Seq != 10 || len(got) != 65_537 || got[1].Seq != 11 ||
+		got[65_536].Seq != more {
 		t.Errorf("%d entries from %+v", len(got), got[0])
 	}
 	if all := b.sim.Log(20); all[0].Seq != 21 || all[0].Kind != wechatsim.KindControl {
@@ -118,7 +120,9 @@ func TestControlSurface(t *testing.T) {
 	if string(sent.body) != `{"deliveries":[{"status":401},{"status":401}]}`+"\n" {
 		t.Errorf("%s", sent.body)
 	}
-	b.control("POST", "/faults", `{"endpoint":"close","out_trade_no":"*","kind":"status","status":429,"code":"FREQUENCY_LIMITED","count":1}`).want(t, 201, "FREQUENCY_LIMITED") // the fault as armed
+	// the fault as armed
+	b.control("POST", "/faults", `{"endpoint":"close","out_trade_no":"*","kind":"status","status":429,`+
+		`"code":"FREQUENCY_LIMITED","count":1}`).want(t, 201, "FREQUENCY_LIMITED")
 	b.control("POST", "/faults", `{"endpoint":"close","kind":"explode"}`).want(t, 400, "")
 	b.close("CONTROL1").want(t, 429, "FREQUENCY_LIMITED")
 	b.close("CONTROL1").want(t, 400, "ORDERPAID")
@@ -129,7 +133,8 @@ func TestControlSurface(t *testing.T) {
 	b.control("POST", "/clock", `{"speed":0}`).want(t, 400, "")
 	b.control("GET", "/log?since=x", "").want(t, 400, "")
 	log := b.control("GET", "/log?since=1", "").want(t, 200, "")
-	if lines := strings.Split(strings.TrimSpace(string(log.body)), "\n"); len(lines) != len(b.sim.Log(1)) || !strings.Contains(lines[0], `"seq":2`) {
+	if lines := strings.Split(strings.TrimSpace(string(log.body)), "\n"); len(lines) != len(b.sim.Log(1)) ||
+		!strings.Contains(lines[0], `"seq":2`) {
 		t.Errorf("%d lines, the first is %s", len(lines), lines[0])
 	}
 }
@@ -139,7 +144,8 @@ func TestControlSurface(t *testing.T) {
 func TestControlIsForThisMachine(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		b := start(t, wechatsim.Options{ControlAnywhere: open})
-		for remote, wantLocal := range map[string]bool{"127.0.0.1:4000": true, "[::1]:4000": true, "192.0.2.7:4000": false, "nonsense": false} {
+		for remote, wantLocal := range map[string]bool{"127.0.0.1:4000": true, "[::1]:4000": true,
+			"192.0.2.7:4000": false, "nonsense": false} {
 			r := httptest.NewRequest(http.MethodGet, "/control/faults", nil)
 			r.RemoteAddr = remote
 			w := httptest.NewRecorder()

@@ -14,15 +14,16 @@ type Nastiness struct {
 	DelayNotify     float64       // a callback starts late …
 	MaxNotifyDelay  time.Duration // … by up to this, divided by the speed
 	ReorderNotify   float64       // a callback waits until one of another trade has gone out
-	SignTest        float64       // a probe with a wrong signature goes first; the genuine one follows by the retry ladder
-	NewNotifyID     float64       // a repeat carries another id
-	GreyKeys        float64       // a callback is signed by another key of the ring than the usual one
-	AbnormalRefund  float64       // a refund becomes ABNORMAL
-	ClosedRefund    float64       // a refund becomes CLOSED
-	OtherSpelling   float64       // ORDER_PAID for ORDERPAID, ORDERCLOSED for ORDER_CLOSED, …
-	LostAnswer      float64       // the request is processed, the connection cut before the answer
-	SlowAnswer      float64       // a request is handled, and so answered, late …
-	MaxAnswerDelay  time.Duration // … by up to this
+	// a probe with a wrong signature goes first; the genuine one follows by the retry ladder
+	SignTest       float64
+	NewNotifyID    float64       // a repeat carries another id
+	GreyKeys       float64       // a callback is signed by another key of the ring than the usual one
+	AbnormalRefund float64       // a refund becomes ABNORMAL
+	ClosedRefund   float64       // a refund becomes CLOSED
+	OtherSpelling  float64       // ORDER_PAID for ORDERPAID, ORDERCLOSED for ORDER_CLOSED, …
+	LostAnswer     float64       // the request is processed, the connection cut before the answer
+	SlowAnswer     float64       // a request is handled, and so answered, late …
+	MaxAnswerDelay time.Duration // … by up to this
 }
 
 // DefaultNastiness is a bad day at WeChat, not its average: every kind happens

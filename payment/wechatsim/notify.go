@@ -91,7 +91,8 @@ func (s *Sim) notifyNow(outTradeNo string, n NotifyOptions) ([]Delivery, error) 
 	}
 	v := t.snapshot(s)
 	if v.NotifyURL == "" {
-		return nil, fmt.Errorf("notify %s: it was never prepaid, so there is no notify_url: %w", outTradeNo, ErrUnknownTrade)
+		return nil, fmt.Errorf("notify %s: it was never prepaid, so there is no notify_url: %w", outTradeNo,
+			ErrUnknownTrade)
 	}
 	if (n.Mode == ModeNormal || n.Mode == "") && v.TransactionID == "" {
 		return nil, fmt.Errorf("notify %s: %w", outTradeNo, ErrNotPaid)
@@ -105,7 +106,8 @@ func (s *Sim) sendNow(c callback, number string, n NotifyOptions) ([]Delivery, e
 		n.Mode = ModeNormal
 	}
 	if !slices.Contains(modes(), n.Mode) {
-		return nil, fmt.Errorf("notify %s: unknown mode %q, one of %s is needed", number, n.Mode, strings.Join(modes(), ", "))
+		return nil, fmt.Errorf("notify %s: unknown mode %q, one of %s is needed", number, n.Mode,
+			strings.Join(modes(), ", "))
 	}
 	if n.Count < 0 || n.Count > maxCopies {
 		return nil, fmt.Errorf("notify %s: count %d: 0 to %d is needed", number, n.Count, maxCopies)
@@ -161,7 +163,8 @@ func (s *Sim) announce(c callback, count int, delay time.Duration) {
 			s.deliver(c, probe)
 		})
 		if !started {
-			s.logCallback(no, Entry{Event: "lost", Detail: "the simulator is closing or has too many callbacks waiting"})
+			s.logCallback(no, Entry{Event: "lost",
+				Detail: "the simulator is closing or has too many callbacks waiting"})
 		}
 	}
 }
@@ -213,7 +216,8 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 		return Delivery{Error: "the simulator is closed"}
 	}
 	v := c.t.snapshot(s)
-	url, told := v.NotifyURL, Entry{OutRefundNo: c.number(), State: v.State, TransactionID: v.TransactionID, Amount: v.Total}
+	url, told := v.NotifyURL, Entry{OutRefundNo: c.number(), State: v.State, TransactionID: v.TransactionID,
+		Amount: v.Total}
 	if c.r != nil {
 		r, _ := s.Refund(c.number())
 		url, told.State, told.Amount = r.NotifyURL, r.State, r.Amount

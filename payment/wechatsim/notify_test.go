@@ -39,7 +39,10 @@ func TestLadder(t *testing.T) {
 	s.answer = func(int, notice) int { return http.StatusInternalServerError }
 	b.open("LADDER01", s)
 	must(t, b.sim.Pay("LADDER01", wechatsim.PayOptions{Notify: true}))
-	until(t, "the end of the ladder", func() bool { return slices.Contains(events(b.sim, "LADDER01", wechatsim.KindCallback), "given_up") })
+	until(t, "the end of the ladder", func() bool {
+		return slices.Contains(events(b.sim, "LADDER01",
+			wechatsim.KindCallback), "given_up")
+	})
 	got := s.notices()
 	seconds := []int{15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10800, 10800, 10800, 21600, 21600}
 	if len(got) != len(seconds)+1 {
@@ -85,7 +88,10 @@ func TestFaultsOfCallbacks(t *testing.T) {
 			f.Endpoint, f.Count = "notify", 1
 			must(t, b.sim.AddFault(f))
 			must(t, b.sim.Pay("NFAULT01", wechatsim.PayOptions{Notify: true}))
-			until(t, "the callbacks", func() bool { return len(events(b.sim, "NFAULT01", wechatsim.KindCallback)) >= len(test.want) })
+			until(t, "the callbacks", func() bool {
+				return len(events(b.sim, "NFAULT01",
+					wechatsim.KindCallback)) >= len(test.want)
+			})
 			if got := events(b.sim, "NFAULT01", wechatsim.KindCallback); !slices.Equal(got, test.want) {
 				t.Errorf("callbacks %v, want %v", got, test.want)
 			}
@@ -96,7 +102,8 @@ func TestFaultsOfCallbacks(t *testing.T) {
 				}
 			}
 			if len(s.notices()) != test.received || believed != test.believed {
-				t.Errorf("%d received, %d believed; want %d, %d", len(s.notices()), believed, test.received, test.believed)
+				t.Errorf("%d received, %d believed; want %d, %d", len(s.notices()), believed, test.received,
+					test.believed)
 			}
 		})
 	}
@@ -105,7 +112,8 @@ func TestFaultsOfCallbacks(t *testing.T) {
 // Without each nastiness doing its own thing a nasty day is only noise.
 func TestNastyCallbacks(t *testing.T) {
 	b, s := withShop(t, wechatsim.Options{Speed: 10_000, Nastiness: &wechatsim.Nastiness{
-		DuplicateNotify: 1, SignTest: 1, NewNotifyID: 1, ReorderNotify: 1, DelayNotify: 1, MaxNotifyDelay: 20 * time.Second,
+		DuplicateNotify: 1, SignTest: 1, NewNotifyID: 1, ReorderNotify: 1, DelayNotify: 1,
+		MaxNotifyDelay: 20 * time.Second,
 	}}, true)
 	b.open("NASTY-01", s)
 	must(t, b.sim.Pay("NASTY-01", wechatsim.PayOptions{Notify: true}))
@@ -167,7 +175,8 @@ func TestSeedRepeats(t *testing.T) {
 func TestPayOptionsOfCallbacks(t *testing.T) {
 	b, s := withShop(t, wechatsim.Options{}, true)
 	b.open("OPTION01", s)
-	must(t, b.sim.Pay("OPTION01", wechatsim.PayOptions{Notify: true, NotifyCount: 3, NotifyDelay: 50 * time.Millisecond}))
+	must(t, b.sim.Pay("OPTION01", wechatsim.PayOptions{Notify: true, NotifyCount: 3,
+		NotifyDelay: 50 * time.Millisecond}))
 	until(t, "three callbacks", func() bool { return b.trade("OPTION01").CallbacksAccepted == 3 })
 	if wait := s.notices()[0].at.Sub(b.trade("OPTION01").SuccessTime); wait < 50*time.Millisecond {
 		t.Errorf("the first callback came after %v", wait)
@@ -177,7 +186,8 @@ func TestPayOptionsOfCallbacks(t *testing.T) {
 	if got := events(b.sim, "OPTION02", wechatsim.KindCallback); !slices.Equal(got, []string{"lost"}) {
 		t.Errorf("callbacks %v", got)
 	}
-	if err := b.sim.Pay("OPTION02", wechatsim.PayOptions{NotifyCount: 101}); err == nil || errors.Is(err, wechatsim.ErrAlreadyPaid) {
+	if err := b.sim.Pay("OPTION02", wechatsim.PayOptions{NotifyCount: 101}); err == nil ||
+		errors.Is(err, wechatsim.ErrAlreadyPaid) {
 		t.Errorf("a hundred and one callbacks: %v", err)
 	}
 }
@@ -242,11 +252,12 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // Without WeChat's five seconds a merchant who answers late would pass here.
 func TestDeliveryWaitsFiveSeconds(t *testing.T) {
 	var left time.Duration
-	b := start(t, wechatsim.Options{NotifyClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+	late := transport(func(r *http.Request) (*http.Response, error) {
 		deadline, _ := r.Context().Deadline()
 		left = time.Until(deadline)
 		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
-	})}})
+	})
+	b := start(t, wechatsim.Options{NotifyClient: &http.Client{Transport: late}})
 	b.prepay("FIVESEC1", nil).want(t, 200, "")
 	must(t, b.sim.Pay("FIVESEC1", wechatsim.PayOptions{}))
 	must(t, b.sim.Notify("FIVESEC1", wechatsim.NotifyOptions{}))

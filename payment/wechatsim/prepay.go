@@ -61,7 +61,8 @@ func (s *Sim) prepay(tradeType string) func(*exchange) answer {
 		}
 		t := s.findOrAdd(p.OutTradeNo)
 		if t == nil {
-			return refuse(http.StatusTooManyRequests, "RATELIMIT_EXCEEDED", "the simulator is full of trades, restart it", tailFrequency)
+			return refuse(http.StatusTooManyRequests, "RATELIMIT_EXCEEDED",
+				"the simulator is full of trades, restart it", tailFrequency)
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -118,7 +119,8 @@ func (s *Sim) issueLocked(t *trade, event string) answer {
 	now := s.o.Now()
 	lifetime := prepayLifetime
 	t.v.Prepays++
-	t.v.PrepayID = "wx" + now.In(beijing()).Format("20060102150405") + strings.ToLower(randomFrom("0123456789abcdef", 20))
+	t.v.PrepayID = "wx" + now.In(beijing()).Format("20060102150405") + strings.ToLower(randomFrom("0123456789abcdef",
+		20))
 	var body map[string]string
 	switch t.v.TradeType {
 	case "NATIVE":
@@ -126,7 +128,8 @@ func (s *Sim) issueLocked(t *trade, event string) answer {
 		body = map[string]string{"code_url": t.v.CodeURL}
 	case "MWEB":
 		lifetime = h5Lifetime
-		t.v.H5URL = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=" + t.v.PrepayID + "&package=" + randomDigits(10)
+		t.v.H5URL = "https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=" + t.v.PrepayID + "&package=" +
+			randomDigits(10)
 		body = map[string]string{"h5_url": t.v.H5URL}
 	default: // JSAPI and APP
 		body = map[string]string{"prepay_id": t.v.PrepayID}
@@ -238,7 +241,8 @@ func wrongValue(path string, v any) (where, issue string) {
 	case nil:
 		return path, "不支持null"
 	case string:
-		if !utf8.ValidString(v) || strings.ContainsFunc(v, func(r rune) bool { return r > 0xFFFF || r == utf8.RuneError }) {
+		if !utf8.ValidString(v) || strings.ContainsFunc(v,
+			func(r rune) bool { return r > 0xFFFF || r == utf8.RuneError }) {
 			return path, "只支持1至3字节的UTF-8字符"
 		}
 	case map[string]any:
@@ -258,7 +262,8 @@ func wrongValue(path string, v any) (where, issue string) {
 }
 
 func validOutTradeNo(s string) bool {
-	return len(s) >= 6 && len(s) <= 32 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
+	return len(s) >= 6 && len(s) <= 32 &&
+		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
 }
 
 func validNotifyURL(s string) bool {

@@ -65,8 +65,9 @@ func unknownTrade() answer {
 
 func describe(v Trade) tradeBody {
 	b := tradeBody{
-		Amount: tradeAmount{PayerCurrency: "CNY", Total: v.Total}, AppID: v.AppID, MchID: v.MchID, OutTradeNo: v.OutTradeNo,
-		Attach: v.Attach, Promotion: []struct{}{}, TradeState: v.State, TradeStateDesc: stateText(v.State),
+		Amount: tradeAmount{PayerCurrency: "CNY", Total: v.Total}, AppID: v.AppID, MchID: v.MchID,
+		OutTradeNo: v.OutTradeNo, Attach: v.Attach, Promotion: []struct{}{}, TradeState: v.State,
+		TradeStateDesc: stateText(v.State),
 	}
 	if v.TransactionID == "" {
 		b.Scene = &tradeScene{}

@@ -146,7 +146,8 @@ func readRefund(body []byte) (*refundRequest, *answer) {
 }
 
 func validRefundNo(s string) bool {
-	return len(s) >= 1 && len(s) <= 64 && strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*@") == ""
+	return len(s) >= 1 && len(s) <= 64 &&
+		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*@") == ""
 }
 
 // refundLocked applies WeChat's rules, whoever comes at the same time.
@@ -189,9 +190,10 @@ func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 	case s.broke.Load():
 		return refuse(http.StatusForbidden, "NOT_ENOUGH", "基本账户余额不足，请充值后重新发起", tailNotSpecified)
 	}
-	r := &refund{t: t, hash: q.hash, v: Refund{OutRefundNo: q.OutRefundNo, RefundID: "5030" + now.In(beijing()).Format("20060102") + randomDigits(16),
-		OutTradeNo: t.v.OutTradeNo, TransactionID: t.v.TransactionID, State: StateProcessing, Amount: q.refund, Total: q.total,
-		Reason: q.Reason, NotifyURL: q.NotifyURL, CreateTime: now, Requests: 1}}
+	r := &refund{t: t, hash: q.hash, v: Refund{OutRefundNo: q.OutRefundNo, RefundID: "5030" +
+		now.In(beijing()).Format("20060102") + randomDigits(16), OutTradeNo: t.v.OutTradeNo,
+		TransactionID: t.v.TransactionID, State: StateProcessing, Amount: q.refund, Total: q.total, Reason: q.Reason,
+		NotifyURL: q.NotifyURL, CreateTime: now, Requests: 1}}
 	t.refunds = append(t.refunds, r)
 	t.v.State = StateRefund // from now on, and for good
 	s.refundMu.Lock()
@@ -203,8 +205,8 @@ func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 }
 
 func (r *refund) effect(event string) Entry {
-	return Entry{Kind: KindEffect, Event: event, OutTradeNo: r.v.OutTradeNo, OutRefundNo: r.v.OutRefundNo, State: r.v.State,
-		TransactionID: r.v.TransactionID, Amount: r.v.Amount}
+	return Entry{Kind: KindEffect, Event: event, OutTradeNo: r.v.OutTradeNo, OutRefundNo: r.v.OutRefundNo,
+		State: r.v.State, TransactionID: r.v.TransactionID, Amount: r.v.Amount}
 }
 
 // scheduleEnd lets a refund find its end after a while.
@@ -247,7 +249,8 @@ func (s *Sim) endRefund(r *refund, end State) {
 		return
 	}
 	r.v.State = end
-	event := map[State]string{StateSuccess: "refund_succeeded", StateClosed: "refund_closed", StateAbnormal: "refund_abnormal", StateProcessing: "refund_processing"}[end]
+	event := map[State]string{StateSuccess: "refund_succeeded", StateClosed: "refund_closed",
+		StateAbnormal: "refund_abnormal", StateProcessing: "refund_processing"}[end]
 	if end == StateSuccess {
 		r.v.SuccessTime = s.o.Now()
 	}
@@ -405,9 +408,10 @@ type refundAmount struct {
 }
 
 func describeRefund(v Refund) refundBody {
-	b := refundBody{Channel: "ORIGINAL", CreateTime: wechatTime(v.CreateTime), FundsAccount: "UNSETTLED", OutRefundNo: v.OutRefundNo,
-		OutTradeNo: v.OutTradeNo, Promotion: []struct{}{}, RefundID: v.RefundID, Status: v.State, Transaction: v.TransactionID, Account: "支付用户零钱",
-		Amount: refundAmount{Currency: "CNY", From: []struct{}{}, PayerRefund: v.Amount, PayerTotal: v.Total, Refund: v.Amount,
+	b := refundBody{Channel: "ORIGINAL", CreateTime: wechatTime(v.CreateTime), FundsAccount: "UNSETTLED",
+		OutRefundNo: v.OutRefundNo, OutTradeNo: v.OutTradeNo, Promotion: []struct{}{}, RefundID: v.RefundID,
+		Status: v.State, Transaction: v.TransactionID, Account: "支付用户零钱", Amount: refundAmount{Currency: "CNY",
+			From: []struct{}{}, PayerRefund: v.Amount, PayerTotal: v.Total, Refund: v.Amount,
 			SettlementRefund: v.Amount, SettlementTotal: v.Total, Total: v.Total}}
 	if v.State == StateSuccess {
 		b.SuccessTime = wechatTime(v.SuccessTime)
@@ -440,8 +444,9 @@ type refundNoticeAmount struct {
 
 // composeRefund builds the resource of a refund notification and its event.
 func (s *Sim) composeRefund(mode string, v Refund) (plain []byte, event, summary string) {
-	n := refundNotice{MchID: s.o.Keys.MchID, OutTradeNo: v.OutTradeNo, Transaction: v.TransactionID, OutRefundNo: v.OutRefundNo, RefundID: v.RefundID,
-		RefundStatus: v.State, Account: "支付用户零钱", Amount: refundNoticeAmount{v.Total, v.Amount, v.Total, v.Amount}}
+	n := refundNotice{MchID: s.o.Keys.MchID, OutTradeNo: v.OutTradeNo, Transaction: v.TransactionID,
+		OutRefundNo: v.OutRefundNo, RefundID: v.RefundID, RefundStatus: v.State, Account: "支付用户零钱",
+		Amount: refundNoticeAmount{v.Total, v.Amount, v.Total, v.Amount}}
 	switch mode {
 	case ModeWrongAmount:
 		n.Amount.Refund++

@@ -40,7 +40,8 @@ func refundParams(transaction, no string, amount int64, edit func(map[string]any
 
 func (b *bench) refund(transaction, no string, amount int64, edit func(map[string]any)) reply {
 	b.t.Helper()
-	return b.do(request{method: "POST", target: "/v3/refund/domestic/refunds", body: refundParams(transaction, no, amount, edit)})
+	return b.do(request{method: "POST", target: "/v3/refund/domestic/refunds", body: refundParams(transaction, no,
+		amount, edit)})
 }
 
 // Without WeChat's rules in it the simulator would take refunds that WeChat refuses, and hide bugs that cost money.
@@ -81,7 +82,9 @@ func TestRefundRules(t *testing.T) {
 			t.Errorf("%s: %d %s", field, r.status, r.code)
 		}
 	}
-	b.do(request{method: "POST", target: "/v3/refund/domestic/refunds", body: refundParams("", "R6", 1, func(p map[string]any) { delete(p, "transaction_id"); p["out_trade_no"] = "UNPAID01" })}).want(t, 403, "TRADE_ERROR")
+	b.do(request{method: "POST", target: "/v3/refund/domestic/refunds", body: refundParams("", "R6", 1,
+		func(p map[string]any) { delete(p, "transaction_id"); p["out_trade_no"] = "UNPAID01" })}).want(t, 403,
+		"TRADE_ERROR")
 	b.do(request{method: "GET", target: "/v3/refund/domestic/refunds/R1"}).want(t, 200, "")
 	b.do(request{method: "GET", target: "/v3/refund/domestic/refunds/R99"}).want(t, 404, "RESOURCE_NOT_EXISTS")
 	b.sim.SetBalance(false)
@@ -126,14 +129,16 @@ func TestRefundOutcomes(t *testing.T) {
 	}
 	state := func(no string) wechatsim.State { r, _ := b.sim.Refund(no); return r.State }
 	until(t, "the three ends", func() bool {
-		return state("RS") == wechatsim.StateSuccess && state("RA") == wechatsim.StateAbnormal && state("RC") == wechatsim.StateClosed
+		return state("RS") == wechatsim.StateSuccess && state("RA") == wechatsim.StateAbnormal &&
+			state("RC") == wechatsim.StateClosed
 	})
 	must(t, b.sim.SetRefundOutcome("RS", wechatsim.StateClosed, 0))
 	if state("RS") != wechatsim.StateSuccess {
 		t.Error("money that went back came again")
 	}
 	r, _ := b.sim.Refund("RA")
-	b.do(request{method: "POST", target: "/v3/refund/domestic/refunds/" + r.RefundID + "/apply-abnormal-refund", body: `{"out_refund_no":"RA","type":"MERCHANT_BANK_CARD"}`}).want(t, 200, "")
+	b.do(request{method: "POST", target: "/v3/refund/domestic/refunds/" + r.RefundID + "/apply-abnormal-refund",
+		body: `{"out_refund_no":"RA","type":"MERCHANT_BANK_CARD"}`}).want(t, 200, "")
 	until(t, "the abnormal one is mended", func() bool { return state("RA") == wechatsim.StateSuccess })
 	b.refund(tx, "RN", 14900-200, nil).want(t, 200, "") // a closed one takes nothing
 }
@@ -165,10 +170,13 @@ func TestOfficialSDKRefunds(t *testing.T) {
 		defer shop.Close()
 		ctx, svc := context.Background(), &refunddomestic.RefundsApiService{Client: c.client}
 		tx := b.paid("SDKREFUND")
-		for no, end := range map[string]wechatsim.State{"SDK-S": wechatsim.StateSuccess, "SDK-A": wechatsim.StateAbnormal, "SDK-C": wechatsim.StateClosed} {
+		for no, end := range map[string]wechatsim.State{"SDK-S": wechatsim.StateSuccess,
+			"SDK-A": wechatsim.StateAbnormal, "SDK-C": wechatsim.StateClosed} {
 			must(t, b.sim.SetRefundOutcome(no, end, 0))
-			ask := refunddomestic.CreateRequest{TransactionId: &tx, OutRefundNo: core.String(no), Reason: core.String("x"), NotifyUrl: core.String(shop.URL + "/refund"),
-				Amount: &refunddomestic.AmountReq{Refund: core.Int64(100), Total: core.Int64(14900), Currency: core.String("CNY")}}
+			ask := refunddomestic.CreateRequest{TransactionId: &tx, OutRefundNo: core.String(no),
+				Reason: core.String("x"), NotifyUrl: core.String(shop.URL + "/refund"),
+				Amount: &refunddomestic.AmountReq{Refund: core.Int64(100), Total: core.Int64(14900),
+					Currency: core.String("CNY")}}
 			r, _, err := svc.Create(ctx, ask)
 			if err != nil {
 				if core.IsAPIError(err, "FREQUENCY_LIMITED") { // the minute between two
@@ -176,20 +184,24 @@ func TestOfficialSDKRefunds(t *testing.T) {
 				}
 				t.Fatal(err)
 			}
-			if *r.OutRefundNo != no || *r.TransactionId != tx || *r.Amount.Refund != 100 || *r.Status != refunddomestic.STATUS_PROCESSING || r.CreateTime == nil {
+			if *r.OutRefundNo != no || *r.TransactionId != tx || *r.Amount.Refund != 100 ||
+				*r.Status != refunddomestic.STATUS_PROCESSING || r.CreateTime == nil {
 				t.Errorf("%v", r)
 			}
 			n := <-got
-			want := map[wechatsim.State]string{wechatsim.StateSuccess: "REFUND.SUCCESS", wechatsim.StateAbnormal: "REFUND.ABNORMAL", wechatsim.StateClosed: "REFUND.CLOSED"}
+			want := map[wechatsim.State]string{wechatsim.StateSuccess: "REFUND.SUCCESS",
+				wechatsim.StateAbnormal: "REFUND.ABNORMAL", wechatsim.StateClosed: "REFUND.CLOSED"}
 			if n.no != no || n.status != string(end) || n.mch != mchID || n.amount != 100 || n.event != want[end] {
 				t.Errorf("%+v", n)
 			}
 			q, _, err := svc.QueryByOutRefundNo(ctx, refunddomestic.QueryByOutRefundNoRequest{OutRefundNo: &no})
-			if err != nil || string(*q.Status) != string(end) || (end == wechatsim.StateSuccess) != (q.SuccessTime != nil) {
+			if err != nil || string(*q.Status) != string(end) ||
+				(end == wechatsim.StateSuccess) != (q.SuccessTime != nil) {
 				t.Errorf("%v %v", q, err)
 			}
 		}
-		_, _, err := svc.QueryByOutRefundNo(ctx, refunddomestic.QueryByOutRefundNoRequest{OutRefundNo: core.String("NOBODY")})
+		_, _, err := svc.QueryByOutRefundNo(ctx,
+			refunddomestic.QueryByOutRefundNoRequest{OutRefundNo: core.String("NOBODY")})
 		wantAPIError(t, err, http.StatusNotFound, "RESOURCE_NOT_EXISTS")
 	})
 }
@@ -206,7 +218,8 @@ func TestRefundFaultsAndLies(t *testing.T) {
 		t.Error("the cut came before the effect")
 	}
 	b.refund(tx, "RG", 100, func(p map[string]any) { p["notify_url"] = s.url }).want(t, 200, "")
-	for mode, accepted := range map[string]bool{"normal": true, "forged": false, "wrong_amount": true, "wrong_mchid": true, "old_timestamp": false, "signtest": false} {
+	for mode, accepted := range map[string]bool{"normal": true, "forged": false, "wrong_amount": true,
+		"wrong_mchid": true, "old_timestamp": false, "signtest": false} {
 		r := b.control("POST", "/refunds/RG/notify", fmt.Sprintf(`{"mode":%q}`, mode)).want(t, 200, "")
 		var d struct{ Deliveries []wechatsim.Delivery }
 		must(t, json.Unmarshal(r.body, &d))

@@ -36,7 +36,8 @@ func TestOfficialSDKPrepaysAllFourKinds(t *testing.T) {
 		ctx, total, url := context.Background(), int64(14900), "https://shop.example/notify"
 		n, _, err := (&native.NativeApiService{Client: c.client}).Prepay(ctx, native.PrepayRequest{
 			Appid: str(appID), Mchid: str(mchID), Description: str("苹果"), OutTradeNo: str("NATIVE-01"), NotifyUrl: &url,
-			TimeExpire: core.Time(time.Now().Add(time.Hour)), Attach: str("shop-7"), Amount: &native.Amount{Total: &total, Currency: str("CNY")},
+			TimeExpire: core.Time(time.Now().Add(time.Hour)), Attach: str("shop-7"),
+			Amount: &native.Amount{Total: &total, Currency: str("CNY")},
 		})
 		must(t, err)
 		if !strings.HasPrefix(*n.CodeUrl, "weixin://wxpay/bizpayurl?pr=") {
@@ -48,21 +49,24 @@ func TestOfficialSDKPrepaysAllFourKinds(t *testing.T) {
 		})
 		must(t, err)
 		a, _, err := (&app.AppApiService{Client: c.client}).Prepay(ctx, app.PrepayRequest{
-			Appid: str(appID), Mchid: str(mchID), Description: str("苹果"), OutTradeNo: str("APPAPP01"), NotifyUrl: &url, Amount: &app.Amount{Total: &total},
+			Appid: str(appID), Mchid: str(mchID), Description: str("苹果"), OutTradeNo: str("APPAPP01"),
+			NotifyUrl: &url, Amount: &app.Amount{Total: &total},
 		})
 		must(t, err)
 		if len(*j.PrepayId) != 36 || len(*a.PrepayId) != 36 || *j.PrepayId == *a.PrepayId {
 			t.Errorf("prepay ids %q and %q: 36 characters each and different are wanted", *j.PrepayId, *a.PrepayId)
 		}
 		h, _, err := (&h5.H5ApiService{Client: c.client}).Prepay(ctx, h5.PrepayRequest{
-			Appid: str(appID), Mchid: str(mchID), Description: str("苹果"), OutTradeNo: str("H5H5H501"), NotifyUrl: &url, Amount: &h5.Amount{Total: &total},
+			Appid: str(appID), Mchid: str(mchID), Description: str("苹果"), OutTradeNo: str("H5H5H501"),
+			NotifyUrl: &url, Amount: &h5.Amount{Total: &total},
 			SceneInfo: &h5.SceneInfo{PayerClientIp: str("14.23.150.211"), H5Info: &h5.H5Info{Type: str("Wap")}},
 		})
 		must(t, err)
 		if !strings.HasPrefix(*h.H5Url, "https://wx.tenpay.com/") {
 			t.Errorf("h5_url %q", *h.H5Url)
 		}
-		for no, kind := range map[string]string{"NATIVE-01": "NATIVE", "JSAPI*01": "JSAPI", "APPAPP01": "APP", "H5H5H501": "MWEB"} {
+		for no, kind := range map[string]string{"NATIVE-01": "NATIVE", "JSAPI*01": "JSAPI", "APPAPP01": "APP",
+			"H5H5H501": "MWEB"} {
 			if got := b.trade(no); got.TradeType != kind || got.Total != total || got.State != wechatsim.StateNotPay {
 				t.Errorf("%s: %+v", no, got)
 			}
@@ -75,27 +79,35 @@ func TestOfficialSDKPrepaysAllFourKinds(t *testing.T) {
 func TestOfficialSDKQueries(t *testing.T) {
 	eachKeyMode(t, func(t *testing.T, b *bench, c sdk) {
 		ctx, svc := context.Background(), &native.NativeApiService{Client: c.client}
-		_, _, err := svc.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"), Mchid: str(mchID)})
+		_, _, err := svc.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"),
+			Mchid: str(mchID)})
 		wantAPIError(t, err, http.StatusNotFound, "ORDER_NOT_EXIST")
 		b.prepay("QUERY|01", func(p map[string]any) { p["attach"] = "shop-7" }).want(t, 200, "")
-		open, _, err := svc.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"), Mchid: str(mchID)})
+		open, _, err := svc.QueryOrderByOutTradeNo(ctx,
+			native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"), Mchid: str(mchID)})
 		must(t, err)
-		if *open.TradeState != "NOTPAY" || open.TransactionId != nil || open.Payer != nil || open.TradeType != nil || *open.Amount.Total != 14900 || open.Amount.Currency != nil {
+		if *open.TradeState != "NOTPAY" || open.TransactionId != nil || open.Payer != nil || open.TradeType != nil ||
+			*open.Amount.Total != 14900 || open.Amount.Currency != nil {
 			t.Errorf("unpaid: %v", open)
 		}
 		must(t, b.sim.Pay("QUERY|01", wechatsim.PayOptions{PayerTotal: 14000}))
-		paid, _, err := svc.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"), Mchid: str(mchID)})
+		paid, _, err := svc.QueryOrderByOutTradeNo(ctx,
+			native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"), Mchid: str(mchID)})
 		must(t, err)
-		if *paid.TradeState != "SUCCESS" || len(*paid.TransactionId) != 28 || *paid.Amount.Total != 14900 || *paid.Amount.PayerTotal != 14000 ||
-			*paid.Amount.Currency != "CNY" || *paid.TradeType != "NATIVE" || *paid.Attach != "shop-7" || *paid.Payer.Openid == "" || !strings.HasSuffix(*paid.SuccessTime, "+08:00") {
+		if *paid.TradeState != "SUCCESS" || len(*paid.TransactionId) != 28 || *paid.Amount.Total != 14900 ||
+			*paid.Amount.PayerTotal != 14000 ||
+			*paid.Amount.Currency != "CNY" || *paid.TradeType != "NATIVE" || *paid.Attach != "shop-7" ||
+			*paid.Payer.Openid == "" || !strings.HasSuffix(*paid.SuccessTime, "+08:00") {
 			t.Errorf("paid: %v", paid)
 		}
-		byID, _, err := svc.QueryOrderById(ctx, native.QueryOrderByIdRequest{TransactionId: paid.TransactionId, Mchid: str(mchID)})
+		byID, _, err := svc.QueryOrderById(ctx, native.QueryOrderByIdRequest{TransactionId: paid.TransactionId,
+			Mchid: str(mchID)})
 		must(t, err)
 		if *byID.OutTradeNo != "QUERY|01" {
 			t.Errorf("by transaction id: %v", byID)
 		}
-		_, _, err = svc.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"), Mchid: str("1999999999")})
+		_, _, err = svc.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("QUERY|01"),
+			Mchid: str("1999999999")})
 		wantAPIError(t, err, http.StatusBadRequest, "PARAM_ERROR")
 	})
 }
@@ -122,7 +134,8 @@ func TestOfficialSDKCloses(t *testing.T) {
 		must(t, b.sim.Pay("CLOSE-02", wechatsim.PayOptions{}))
 		_, err := closeTrade("CLOSE-02")
 		wantAPIError(t, err, http.StatusBadRequest, "ORDERPAID")
-		closed, _, err := svc.QueryOrderByOutTradeNo(ctx, native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("CLOSE-01"), Mchid: str(mchID)})
+		closed, _, err := svc.QueryOrderByOutTradeNo(ctx,
+			native.QueryOrderByOutTradeNoRequest{OutTradeNo: str("CLOSE-01"), Mchid: str(mchID)})
 		must(t, err)
 		if *closed.TradeState != "CLOSED" {
 			t.Errorf("closed: %v", closed)
@@ -138,14 +151,16 @@ func TestErrorAnswersAreSignedByTheKeyAskedFor(t *testing.T) {
 		c := b.officialClient(mode)
 		serial, err := c.responses.GetAcceptSerial(context.Background())
 		must(t, err)
-		missing := b.do(request{method: "GET", target: "/v3/pay/transactions/out-trade-no/NOSUCH01?mchid=" + mchID, serialWanted: serial}).want(t, 404, "ORDER_NOT_EXIST")
+		missing := b.do(request{method: "GET", target: "/v3/pay/transactions/out-trade-no/NOSUCH01?mchid=" + mchID,
+			serialWanted: serial}).want(t, 404, "ORDER_NOT_EXIST")
 		if got := missing.header.Get("Wechatpay-Serial"); got != serial || !c.verified(missing) {
 			t.Errorf("%s: 404 signed by %q, asked for %q, verified %v", name, got, serial, c.verified(missing))
 		}
 		if !strings.HasSuffix(missing.header.Get("Request-Id"), "-268512771") {
 			t.Errorf("Request-ID %q has not the tail of an unknown order", missing.header.Get("Request-Id"))
 		}
-		wrong := b.do(request{method: "GET", target: "/v3/certificates", serialWanted: serial, at: time.Now().Add(-time.Hour)}).want(t, 401, "SIGN_ERROR")
+		wrong := b.do(request{method: "GET", target: "/v3/certificates", serialWanted: serial,
+			at: time.Now().Add(-time.Hour)}).want(t, 401, "SIGN_ERROR")
 		if wrong.header.Get("Wechatpay-Signature") != "" || c.verified(wrong) {
 			t.Errorf("%s: a 401 must not be signed", name)
 		}
@@ -180,8 +195,10 @@ func TestOfficialSDKAcceptsCallbacks(t *testing.T) {
 			until(t, "the callback", func() bool { return b.trade("NOTIFY01").CallbacksAccepted == 1 })
 			n := s.notices()[0]
 			v := b.trade("NOTIFY01")
-			if n.err != nil || len(n.id) != 36 || *n.trade.OutTradeNo != "NOTIFY01" || *n.trade.TransactionId != v.TransactionID ||
-				*n.trade.Amount.Total != 14900 || *n.trade.TradeState != "SUCCESS" || *n.trade.Mchid != mchID || *n.trade.Appid != appID {
+			if n.err != nil || len(n.id) != 36 || *n.trade.OutTradeNo != "NOTIFY01" ||
+				*n.trade.TransactionId != v.TransactionID ||
+				*n.trade.Amount.Total != 14900 || *n.trade.TradeState != "SUCCESS" || *n.trade.Mchid != mchID ||
+				*n.trade.Appid != appID {
 				t.Errorf("%+v", n)
 			}
 		})
@@ -221,7 +238,8 @@ func TestOfficialSDKRefusesLies(t *testing.T) {
 	b, s := withShop(t, wechatsim.Options{}, false)
 	b.open("LIES-001", s)
 	must(t, b.sim.Pay("LIES-001", wechatsim.PayOptions{}))
-	for _, mode := range []string{"signtest", "old_timestamp", "forged", "unknown_serial", "no_signature", "truncated"} {
+	for _, mode := range []string{"signtest", "old_timestamp", "forged", "unknown_serial", "no_signature",
+		"truncated"} {
 		before := len(s.notices())
 		must(t, b.sim.Notify("LIES-001", wechatsim.NotifyOptions{Mode: mode}))
 		got := s.notices()[before:]

@@ -180,8 +180,8 @@ func (s *Sim) claimNumbers(x *exchange) {
 
 func (s *Sim) logRequest(x *exchange, a answer, detail string) {
 	s.log.add(Entry{
-		Kind: KindRequest, Endpoint: x.endpoint, OutTradeNo: x.outTradeNo, OutRefundNo: x.refundNo, Status: a.status, Code: a.code,
-		RequestID: x.requestID, Faults: x.plan.names, Detail: detail,
+		Kind: KindRequest, Endpoint: x.endpoint, OutTradeNo: x.outTradeNo, OutRefundNo: x.refundNo, Status: a.status,
+		Code: a.code, RequestID: x.requestID, Faults: x.plan.names, Detail: detail,
 	})
 }
 
@@ -255,7 +255,8 @@ func refuse(status int, code, message string, tail int) answer {
 
 // wrongParam is 400 PARAM_ERROR with the field that is wrong.
 func wrongParam(field string, value any, issue string, tail int) answer {
-	body := errorBody{Code: "PARAM_ERROR", Message: "参数错误: " + issue, Detail: &detail{Field: field, Value: value, Issue: issue, Location: "body"}}
+	body := errorBody{Code: "PARAM_ERROR", Message: "参数错误: " + issue, Detail: &detail{Field: field, Value: value,
+		Issue: issue, Location: "body"}}
 	return answer{status: http.StatusBadRequest, code: body.Code, tail: tail, body: mustJSON(body)}
 }
 
@@ -273,8 +274,10 @@ func readRefusal(err error) answer {
 // from a gateway that knows neither JSON nor the key.
 func statusFault(status int, code string) answer {
 	if status == http.StatusBadGateway || status == http.StatusServiceUnavailable {
-		page := fmt.Sprintf("<html><head><title>%d %s</title></head><body><center>nginx</center></body></html>\n", status, http.StatusText(status))
-		return answer{status: status, code: code, tail: tailNotSpecified, body: []byte(page), html: true, unsigned: true}
+		page := fmt.Sprintf("<html><head><title>%d %s</title></head><body><center>nginx</center></body></html>\n",
+			status, http.StatusText(status))
+		return answer{status: status, code: code, tail: tailNotSpecified, body: []byte(page), html: true,
+			unsigned: true}
 	}
 	if code == "" {
 		code = usualCode(status)

@@ -124,8 +124,9 @@ type sealed struct {
 func (s *Sim) encrypt(plaintext []byte, associated string) sealed {
 	nonce := randomText(s.aead.NonceSize())
 	return sealed{
-		Algorithm:      "AEAD_AES_256_GCM",
-		Ciphertext:     base64.StdEncoding.EncodeToString(s.aead.Seal(nil, []byte(nonce), plaintext, []byte(associated))),
+		Algorithm: "AEAD_AES_256_GCM",
+		Ciphertext: base64.StdEncoding.EncodeToString(s.aead.Seal(nil, []byte(nonce), plaintext,
+			[]byte(associated))),
 		AssociatedData: associated,
 		Nonce:          nonce,
 	}

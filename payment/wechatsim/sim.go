@@ -44,8 +44,10 @@ type Options struct {
 	GreyRatio      float64 // share of callbacks signed by another key than the usual one: a rotation in progress
 	CallbackSerial string  // id of the key that usually signs callbacks; empty: the public key
 
-	NotifyClient *http.Client // sends callbacks; nil: a client of its own. Five seconds per delivery in any case; Close drops its idle connections
-	EffectsLog   io.Writer    // gets every log entry as a JSON line as it happens; written by one goroutine
+	// sends callbacks; nil: a client of its own. Five seconds per delivery in any case; Close
+	// drops its idle connections
+	NotifyClient *http.Client
+	EffectsLog   io.Writer // gets every log entry as a JSON line as it happens; written by one goroutine
 
 	RefundDelay    time.Duration // from the acceptance of a refund to its end, divided by the speed; 0: 3 s
 	NoSpacing      bool          // take refunds of one payment less than a minute apart

@@ -29,7 +29,8 @@ func TestReentry(t *testing.T) {
 	}{
 		{"same parameters", []func(*bench, string){open}, nil, 200, ""},
 		{"other amount", []func(*bench, string){open}, otherAmount, 400, "INVALID_REQUEST"},
-		{"other time_expire", []func(*bench, string){open}, func(p map[string]any) { p["time_expire"] = "2038-01-01T00:00:00+08:00" }, 400, "INVALID_REQUEST"},
+		{"other time_expire", []func(*bench, string){open},
+			func(p map[string]any) { p["time_expire"] = "2038-01-01T00:00:00+08:00" }, 400, "INVALID_REQUEST"},
 		{"paid", []func(*bench, string){open, pay}, nil, 400, "ORDERPAID"},
 		{"closed", []func(*bench, string){open, closeIt}, nil, 400, "ORDER_CLOSED"},
 		{"closed, other parameters", []func(*bench, string){open, closeIt}, otherAmount, 400, "ORDER_CLOSED"},
@@ -96,13 +97,16 @@ func TestPrepayRefusesWhatWeChatRefuses(t *testing.T) {
 		{"other merchant", "native", set("mchid", "1900000002"), "PARAM_ERROR"},
 		{"no openid", "jsapi", nil, "PARAM_ERROR"},
 		{"no scene", "h5", nil, "PARAM_ERROR"},
-		{"unknown scene", "h5", set("scene_info", map[string]any{"payer_client_ip": "14.23.150.211", "h5_info": map[string]any{"type": "TV"}}), "PARAM_ERROR"},
-		{"loopback client", "h5", set("scene_info", map[string]any{"payer_client_ip": "127.0.0.1", "h5_info": map[string]any{"type": "Wap"}}), "PARAM_ERROR"},
+		{"unknown scene", "h5", set("scene_info", map[string]any{"payer_client_ip": "14.23.150.211",
+			"h5_info": map[string]any{"type": "TV"}}), "PARAM_ERROR"},
+		{"loopback client", "h5", set("scene_info", map[string]any{"payer_client_ip": "127.0.0.1",
+			"h5_info": map[string]any{"type": "Wap"}}), "PARAM_ERROR"},
 	}
 	b := start(t, wechatsim.Options{StrictClientIP: true})
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			b.do(request{method: "POST", target: "/v3/pay/transactions/" + test.kind, body: params("INVALID01", test.edit)}).want(t, 400, test.code)
+			b.do(request{method: "POST", target: "/v3/pay/transactions/" + test.kind, body: params("INVALID01",
+				test.edit)}).want(t, 400, test.code)
 		})
 	}
 	for _, body := range []string{"", "null", "[]", "{", `{"appid":"a"} {}`} {
@@ -142,9 +146,11 @@ func TestPayAgainstClose(t *testing.T) {
 		wg.Wait()
 		took = min(max(time.Since(began), time.Millisecond), 50*time.Millisecond)
 		switch v := b.trade(no); {
-		case payErr == nil && closeReply.code == "ORDERPAID" && v.State == wechatsim.StateSuccess && v.ClosedAt.IsZero():
+		case payErr == nil && closeReply.code == "ORDERPAID" && v.State == wechatsim.StateSuccess &&
+			v.ClosedAt.IsZero():
 			paid++
-		case errors.Is(payErr, wechatsim.ErrClosed) && closeReply.status == http.StatusNoContent && v.State == wechatsim.StateClosed && v.TransactionID == "":
+		case errors.Is(payErr, wechatsim.ErrClosed) && closeReply.status == http.StatusNoContent &&
+			v.State == wechatsim.StateClosed && v.TransactionID == "":
 			closed++
 		default:
 			t.Fatalf("race %d: pay %v, close %d %s, trade %+v", i, payErr, closeReply.status, closeReply.code, v)
@@ -172,7 +178,9 @@ func TestTimeExpire(t *testing.T) {
 		t.Errorf("time_expire is not a close, the trade is %s", v.State)
 	}
 	must(t, b.sim.Pay("EXPIRE01", wechatsim.PayOptions{At: expire})) // the last moment counts
-	b.prepay("EXPIRE02", func(p map[string]any) { p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339Nano) }).want(t, 200, "")
+	b.prepay("EXPIRE02", func(p map[string]any) {
+		p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339Nano)
+	}).want(t, 200, "")
 	c.forward(time.Minute)
 	b.close("EXPIRE02").want(t, 204, "")
 	must(t, b.sim.Pay("EXPIRE02", wechatsim.PayOptions{Force: true}))
@@ -189,7 +197,9 @@ func TestTimeExpire(t *testing.T) {
 func TestStrictExpireRaisesToAMinute(t *testing.T) {
 	c := &clock{at: time.Now()}
 	b := start(t, wechatsim.Options{Now: c.now, StrictExpire: true})
-	b.prepay("STRICT01", func(p map[string]any) { p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339) }).want(t, 200, "")
+	b.prepay("STRICT01", func(p map[string]any) {
+		p["time_expire"] = c.now().Add(time.Second).Format(time.RFC3339)
+	}).want(t, 200, "")
 	c.forward(59 * time.Second)
 	must(t, b.sim.Pay("STRICT01", wechatsim.PayOptions{}))
 }
@@ -217,14 +227,16 @@ func TestWhyABuyerCannotPay(t *testing.T) {
 	b.close("BURNED01").want(t, 204, "")
 	b.prepay("PAIDPAID", nil).want(t, 200, "")
 	must(t, b.sim.Pay("PAIDPAID", wechatsim.PayOptions{}))
-	for no, want := range map[string]error{"NOSUCH01": wechatsim.ErrUnknownTrade, "BURNED01": wechatsim.ErrUnknownTrade, "PAIDPAID": wechatsim.ErrAlreadyPaid} {
+	for no, want := range map[string]error{"NOSUCH01": wechatsim.ErrUnknownTrade,
+		"BURNED01": wechatsim.ErrUnknownTrade, "PAIDPAID": wechatsim.ErrAlreadyPaid} {
 		if err := b.sim.Pay(no, wechatsim.PayOptions{Force: true}); !errors.Is(err, want) {
 			t.Errorf("%s: want %v, got %v", no, want, err)
 		}
 	}
 	b.query("BURNED01").want(t, 404, "ORDER_NOT_EXIST")
 	b.prepay("COUPON01", nil).want(t, 200, "")
-	if err := b.sim.Pay("COUPON01", wechatsim.PayOptions{PayerTotal: 14901}); err == nil || b.trade("COUPON01").State != wechatsim.StateNotPay {
+	if err := b.sim.Pay("COUPON01", wechatsim.PayOptions{PayerTotal: 14901}); err == nil ||
+		b.trade("COUPON01").State != wechatsim.StateNotPay {
 		t.Errorf("paid more than it costs: %v", err)
 	}
 }
@@ -237,7 +249,8 @@ func TestOpenQuestionsAreSwitches(t *testing.T) {
 	must(t, b.sim.Pay("SWITCH01", wechatsim.PayOptions{}))
 	b.close("SWITCH01").want(t, 403, "TRADE_ERROR")
 	b.close("UNSEEN01").want(t, 404, "ORDER_NOT_EXIST")
-	b.do(request{method: "POST", target: "/v3/pay/transactions/out-trade-no/SWITCH01/close", body: `{"mchid":"1"}`}).want(t, 400, "PARAM_ERROR")
+	b.do(request{method: "POST", target: "/v3/pay/transactions/out-trade-no/SWITCH01/close",
+		body: `{"mchid":"1"}`}).want(t, 400, "PARAM_ERROR")
 	both := start(t, wechatsim.Options{Seed: 1, Nastiness: &wechatsim.Nastiness{OtherSpelling: 0.5}})
 	both.prepay("SPELLING1", nil).want(t, 200, "")
 	must(t, both.sim.Pay("SPELLING1", wechatsim.PayOptions{}))

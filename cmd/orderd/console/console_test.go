@@ -19,6 +19,7 @@ import (
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/reconcile"
+	"orderd/payment/reconcile/reconciletest"
 	"orderd/scheduler"
 )
 
@@ -67,8 +68,8 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
 		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
 	}
-	books, err := reconcile.New(reconcile.Config{DB: d.DB, Doors: d.Service, Ask: d.WeChat, Bills: d, Now: d.Clock.Now,
-		MchID: ordertest.MchID})
+	books, err := reconcile.New(reconcile.Config{DB: d.DB, Orders: reconciletest.Orders{Service: d.Service},
+		Gateway: d.WeChat, Bills: d, Now: d.Clock.Now, MchID: ordertest.MchID})
 	if err != nil {
 		t.Fatal(err)
 	}

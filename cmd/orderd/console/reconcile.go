@@ -350,8 +350,12 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	d, err := c.Books.Resolve(ctx.Request().Context(),
-		reconcile.Resolve{ID: ctx.Param("id"), Action: body.Action, Reason: body.Reason, Cause: cause(ctx)})
+	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{
+		ID:     ctx.Param("id"),
+		Action: body.Action,
+		Reason: body.Reason,
+		Cause:  reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx)),
+	})
 	if err != nil {
 		return bookError(err)
 	}
