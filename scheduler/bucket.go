@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -13,38 +14,46 @@ import (
 
 // Bounds of a Bucket.
 const (
-	clockSlack = 3 * time.Second  // clocks of replicas that differ by more are taken for wrong
-	leastWait  = time.Millisecond // nobody asks in a tight loop
-	second     = float64(time.Second / time.Microsecond)
+	// clockSlack is how far the clocks of replicas may be apart. A row that lies
+	// further ahead was written by a wrong clock, or at a much lower rate.
+	clockSlack = 3 * time.Second
+	// leastWait is the shortest wait for a permit: nobody asks in a tight loop.
+	leastWait = time.Millisecond
+	// second is a second in microseconds, the unit of rate_limits.next_at: at
+	// thousands of calls a second, a permit is a fraction of a millisecond.
+	second = float64(time.Second / time.Microsecond)
 )
 
-// Bucket is a rate that all replicas keep together. It stands in the database,
-// so that the loss of Redis is no reason to ask WeChat twice as often. Its row
-// says up to when turns are given away (GCRA): the next one begins there, or
-// now when that is past, and no more than burst of them may lie ahead.
+// Bucket is a rate that all replicas keep together, by a row of the table
+// rate_limits. It is in the database, not in Redis, so that the loss of Redis is
+// no reason to call WeChat Pay twice as often.
 //
-// In any time t no more than perSecond × t + burst turns are taken, as long as
-// the replicas' clocks agree; clocks that are d apart cost up to 2 × perSecond
-// × d once. A turn whose commit got no answer is lost, not given twice.
+// The row says up to when permits are given away, as the generic cell rate
+// algorithm (GCRA) does: the next permit begins there, or now when that is past,
+// and no more than burst of them may lie ahead of now.
+//
+// In any time t no more than perSecond × t + burst permits are taken, as long as
+// the replicas' clocks agree; clocks that are d apart cost up to 2 × perSecond × d
+// once. A permit whose commit got no answer is lost, not given twice.
 type Bucket struct {
 	db        *sqldb.DB
-	name      string
+	name      string // of the row
 	perSecond float64
-	burst     int
+	burst     int // permits
 	now       func() time.Time
 }
 
-// NewBucket names a rate: at most perSecond turns a second, and burst (at least
-// one) after a rest. A perSecond of zero or less is no limit. now is the
-// database's clock (sqldb.Clock).
+// NewBucket returns the rate of that name: at most perSecond permits a second, and
+// burst (at least one) together after a rest. A perSecond of zero or less is no
+// limit. now is the database's clock (sqldb.Clock).
 func NewBucket(db *sqldb.DB, name string, perSecond float64, burst int, now func() time.Time) *Bucket {
 	return &Bucket{db: db, name: name, perSecond: perSecond, burst: max(burst, 1), now: now}
 }
 
-// Take takes up to n turns at once, maybe none. Where it got fewer, wait is how
+// Take takes up to n permits at once, maybe none. Where it got fewer, wait is how
 // long until the next one is free, if nobody is quicker; it is never much more
-// than the time of a turn. The errors are those of sqldb.DB.InTx: no turn was
-// got.
+// than the time of one permit. The errors are those of sqldb.DB.InTx, and no
+// permit was got.
 func (b *Bucket) Take(ctx context.Context, n int) (got int, wait time.Duration, err error) {
 	switch {
 	case n <= 0:
@@ -54,12 +63,15 @@ func (b *Bucket) Take(ctx context.Context, n int) (got int, wait time.Duration, 
 	}
 	err = b.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var next, after int64
-		err := tx.QueryRowContext(ctx, "SELECT next_at FROM rate_limits WHERE name = ? FOR UPDATE", b.name).Scan(&next)
+		err := tx.QueryRowContext(ctx, `SELECT next_at
+FROM rate_limits
+WHERE name = ?
+FOR UPDATE`, b.name).Scan(&next)
 		isNew := errors.Is(err, sql.ErrNoRows)
 		if err != nil && !isNew {
 			return err
 		}
-		// The clock is read behind the lock: who waited for it has a later one.
+		// The clock is read under the lock: whoever waited for it sees a later time.
 		got, wait, after = b.share(n, next, b.now().UnixMicro())
 		switch {
 		case isNew:
@@ -79,25 +91,27 @@ func (b *Bucket) Take(ctx context.Context, n int) (got int, wait time.Duration, 
 	return got, wait, nil
 }
 
-// move writes the row, unless another one moved it since it was read.
+// move changes the row from one next_at to another. When somebody has changed it
+// since it was read, sqldb.ErrLostRace has the transaction done again.
 func (b *Bucket) move(ctx context.Context, tx *sqldb.Tx, from, to int64) error {
 	rows, err := tx.Update(ctx, `
-		UPDATE rate_limits
-		SET next_at = ?
-		WHERE name = ? AND next_at = ?`, to, b.name, from)
+UPDATE rate_limits
+SET next_at = ?
+WHERE name = ?
+  AND next_at = ?`, to, b.name, from)
 	if err == nil && rows == 0 {
 		return sqldb.ErrLostRace
 	}
 	return err
 }
 
-// share decides what of n turns is free at now, and up to when turns are given
-// away then. Times are in microseconds.
+// share decides how many of n permits are free at now, when permits are given away
+// up to next, and up to when they are then. Times are in microseconds.
 func (b *Bucket) share(n int, next, now int64) (got int, wait time.Duration, after int64) {
 	full := now + b.cost(b.burst)
 	if next > full+clockSlack.Microseconds() {
-		// A wrong clock wrote this, or a much lower rate. Nobody waits for that
-		// time to come: from here on one turn after the other, without a burst.
+		// A wrong clock wrote this, or a much lower rate. Nobody waits for that time
+		// to come: from here on one permit after the other, without a burst.
 		next = full
 	}
 	begin := max(next, now)
@@ -114,6 +128,22 @@ func (b *Bucket) share(n int, next, now int64) (got int, wait time.Duration, aft
 	return got, wait, next
 }
 
-// cost is how long n turns take, rounded up: a rate is never exceeded by
-// rounding.
+// cost is how many microseconds n permits take, rounded up: a rate is never
+// exceeded by rounding.
 func (b *Bucket) cost(n int) int64 { return int64(math.Ceil(float64(n) * second / b.perSecond)) }
+
+// localBucket is the rate of one worker that shares it with nobody: a Bucket
+// without a database. It implements Limiter.
+type localBucket struct {
+	*Bucket
+	mu   sync.Mutex
+	next int64 // as in the column rate_limits.next_at
+}
+
+// Take implements Limiter.
+func (l *localBucket) Take(_ context.Context, n int) (got int, wait time.Duration, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got, wait, l.next = l.share(n, l.next, l.now().UnixMicro())
+	return got, wait, nil
+}

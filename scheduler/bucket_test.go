@@ -34,7 +34,8 @@ func (c *handClock) move(d time.Duration) { c.us.Add(int64(d / time.Microsecond)
 // and gives the turns and the time that they took. Whoever has to wait moves
 // the clock, by so little that all of them together never let the bucket run
 // over.
-func drain(t *testing.T, c *handClock, buckets []*Bucket, takers int, span time.Duration, failing bool) (turns int64, took time.Duration) {
+func drain(t *testing.T, c *handClock, buckets []*Bucket, takers int, span time.Duration,
+	failing bool) (turns int64, took time.Duration) {
 	t.Helper()
 	var taken atomic.Int64
 	begin := c.us.Load()
@@ -144,7 +145,8 @@ func TestBucketKeepsTheRateInEveryWindow(t *testing.T) {
 	}
 }
 
-// A wait that ends before the turn is free is a second question for nothing; one that ends late is a rate that is not used.
+// A wait that ends before the turn is free is a second question for nothing; one that ends late is a rate that is not
+// used.
 func TestBucketWaitsExactly(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		c := newHandClock()
@@ -177,7 +179,8 @@ func TestBucketHealsFromAWrongClock(t *testing.T) {
 		b := NewBucket(db, "close", rate, burst, c.at(0))
 		ahead := func(d time.Duration) {
 			t.Helper()
-			if got, _, err := NewBucket(db, "close", rate, burst, c.at(d)).Take(t.Context(), burst); err != nil || got != burst {
+			if got, _, err := NewBucket(db, "close", rate, burst, c.at(d)).Take(t.Context(), burst); err != nil ||
+				got != burst {
 				t.Fatal(got, err)
 			}
 		}
@@ -218,7 +221,8 @@ func TestBucketThroughInterruptedCommits(t *testing.T) {
 			proxy.Every(3, mode)
 			const rate, burst = 100, 10
 			c := newHandClock()
-			buckets := []*Bucket{NewBucket(db, "close", rate, burst, c.at(0)), NewBucket(db, "close", rate, burst, c.at(0))}
+			buckets := []*Bucket{NewBucket(db, "close", rate, burst, c.at(0)),
+				NewBucket(db, "close", rate, burst, c.at(0))}
 			turns, took := drain(t, c, buckets, 4, 2*time.Second, true)
 			if proxy.Hits(mode) < 20 || float64(turns) > rate*took.Seconds()+burst || turns < rate/2 {
 				t.Errorf("%d turns in %s at %d a second, %d commits cut", turns, took, rate, proxy.Hits(mode))
@@ -240,7 +244,8 @@ func TestBucketThroughInterruptedCommits(t *testing.T) {
 // A rate of zero is "no limit": it must not cost a transaction, nor need a database.
 func TestBucketWithoutALimit(t *testing.T) {
 	for _, rate := range []float64{0, -1, math.Inf(-1)} {
-		if got, wait, err := NewBucket(nil, "close", rate, 0, nil).Take(t.Context(), 1000); got != 1000 || wait != 0 || err != nil {
+		if got, wait, err := NewBucket(nil, "close", rate, 0, nil).Take(t.Context(), 1000); got != 1000 ||
+			wait != 0 || err != nil {
 			t.Errorf("%g a second: %d turns, wait %s, %v", rate, got, wait, err)
 		}
 	}

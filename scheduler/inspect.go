@@ -8,13 +8,15 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// Depth is how many tasks the queue of timeouts holds, by state.
+// Depth is how many tasks a queue holds.
 type Depth struct {
-	Queue  string
+	Queue string // its name; QueueExpire for all queues of timeouts together
+	// States counts the tasks by asynq's states: pending (due, waits for a worker),
+	// active, scheduled (not due yet), retry and archived.
 	States map[string]int
-	// Latency is the age of the oldest timeout that waits to run.
+	// Latency is the age of the oldest task that is due and waits to run.
 	Latency time.Duration
-	// Paused: somebody told asynq to hand out no timeouts. The sweep goes on.
+	// Paused: an operator told asynq to hand out no tasks. The sweep goes on.
 	Paused bool
 }
 
@@ -34,7 +36,7 @@ func (q *Queue) Depth() (Depth, error) {
 	return sum, nil
 }
 
-// DepthOf reads one queue.
+// DepthOf reads one queue. A queue that nothing was ever put into is empty.
 func (q *Queue) DepthOf(queue string) (Depth, error) {
 	d := Depth{Queue: queue, States: map[string]int{}}
 	// Asked first, because GetQueueInfo's "not found" is an error of asynq's
@@ -49,9 +51,11 @@ func (q *Queue) DepthOf(queue string) (Depth, error) {
 	if err != nil {
 		return d, fmt.Errorf("read the queue: %w", err)
 	}
-	d.States = map[string]int{"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived}
+	d.States = map[string]int{"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled,
+		"retry": info.Retry, "archived": info.Archived}
 	d.Latency, d.Paused = info.Latency, info.Paused
 	return d, nil
 }
 
+// inspector is asynq's reader of queues. It holds nothing that has to be closed.
 func (q *Queue) inspector() *asynq.Inspector { return asynq.NewInspectorFromRedisClient(q.redis) }

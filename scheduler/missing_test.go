@@ -10,7 +10,7 @@ import (
 // Missing compares the seconds in which orders come due soon with the tasks in
 // Redis.
 type Missing struct {
-	Due     int // slots that come due within rearmAhead
+	Due     int // slots that come due within lookAheadAfterLoss
 	Missing int // of those, without a task
 }
 
@@ -21,7 +21,8 @@ func (q *Queue) Missing(ctx context.Context, orders Orders) (Missing, error) {
 	slots := map[int64]bool{}
 	now := q.now()
 	for _, state := range []order.State{order.StatePending, order.StateClosing} {
-		if err := eachSlot(ctx, orders, state, now, now.Add(rearmAhead), func(slot int64) { slots[slot] = true }); err != nil {
+		err := eachSlot(ctx, orders, state, now, now.Add(lookAheadAfterLoss), func(slot int64) { slots[slot] = true })
+		if err != nil {
 			return m, fmt.Errorf("compare wake-ups: %w", err)
 		}
 	}

@@ -15,11 +15,11 @@ import (
 // keeping gives options with a place for what fails.
 func keeping(t *testing.T, o Options) Options {
 	t.Helper()
-	o.Failures = NewFailures(sqldbtest.SQLite(t), time.Now)
+	o.DeadLetters = NewDeadLetters(sqldbtest.SQLite(t), time.Now)
 	return o
 }
 
-func count(t *testing.T, f *Failures) (failing, dead int) {
+func count(t *testing.T, f *DeadLetters) (failing, dead int) {
 	t.Helper()
 	failing, dead, err := f.Count(t.Context())
 	if err != nil {
@@ -39,9 +39,11 @@ func TestPoisonTasks(t *testing.T) {
 	client := asynq.NewClient(asynq.RedisClientOpt{Addr: server.Addr})
 	defer client.Close()
 	for i := range 1000 {
-		task := [...]*asynq.Task{asynq.NewTask(TypeExpire, []byte("{\xff")), asynq.NewTask("order:unknown", []byte(`{"v":1,"order_no":"x"}`)),
+		task := [...]*asynq.Task{asynq.NewTask(TypeExpire, []byte("{\xff")),
+			asynq.NewTask("order:unknown", []byte(`{"v":1,"order_no":"x"}`)),
 			asynq.NewTask(TypeExpire, []byte(`{"v":2,"slot":-7}`)), asynq.NewTask(TypeRefund, nil)}[i%4]
-		if _, err := client.Enqueue(task, asynq.Queue(slotQueue(slotOf(due))), asynq.TaskID(fmt.Sprint("poison", i))); err != nil {
+		if _, err := client.Enqueue(task, asynq.Queue(slotQueue(slotOf(due))),
+			asynq.TaskID(fmt.Sprint("poison", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,7 +51,7 @@ func TestPoisonTasks(t *testing.T) {
 	run(t, w)
 	wait(t, "the good one runs", 30*time.Second, func() bool { return s.left() == 0 })
 	t.Logf("%s late behind a thousand broken tasks", time.Since(due))
-	wait(t, "all are kept", 30*time.Second, func() bool { _, dead := count(t, o.Failures); return dead == 1000 })
+	wait(t, "all are kept", 30*time.Second, func() bool { _, dead := count(t, o.DeadLetters); return dead == 1000 })
 	wait(t, "the queue is empty", 5*time.Second, func() bool { return tasks(t, q) == 0 })
 }
 
@@ -63,7 +65,8 @@ func TestTasksOfOneOrder(t *testing.T) {
 	client := asynq.NewClient(asynq.RedisClientOpt{Addr: m.Addr()})
 	defer client.Close()
 	for _, no := range []string{"old", "ghost"} {
-		if _, err := client.Enqueue(asynq.NewTask(TypeExpire, []byte(`{"v":1,"order_no":"`+no+`","version":1}`)), asynq.Queue(QueueExpire)); err != nil {
+		if _, err := client.Enqueue(asynq.NewTask(TypeExpire, []byte(`{"v":1,"order_no":"`+no+`","version":1}`)),
+			asynq.Queue(QueueExpire)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,9 +96,14 @@ func TestPoisonRows(t *testing.T) {
 	o := keeping(t, Options{SweepEvery: 100 * time.Millisecond, CloseRate: -1})
 	_, w := newWorker(t, "", s, o)
 	run(t, w)
-	wait(t, "the good one runs", 10*time.Second, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.ran["good"] == 1 })
-	wait(t, "the bad ones are kept", 10*time.Second, func() bool { failing, _ := count(t, o.Failures); return failing == 1000 })
-	page, _, err := o.Failures.List(t.Context(), Filter{}, "", 1)
+	wait(t, "the good one runs", 10*time.Second, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.ran["good"] == 1
+	})
+	wait(t, "the bad ones are kept", 10*time.Second,
+		func() bool { failing, _ := count(t, o.DeadLetters); return failing == 1000 })
+	page, _, err := o.DeadLetters.List(t.Context(), Filter{}, "", 1)
 	if err != nil || len(page) != 1 || !strings.Contains(page[0].Error, page[0].OrderNo+" are broken") {
 		t.Fatalf("%+v %v", page, err)
 	}
@@ -114,11 +122,14 @@ func TestPoisonRows(t *testing.T) {
 	if most > 4 {
 		t.Errorf("a broken order was tried %d times in a second", most)
 	}
-	if _, err := o.Failures.Run(t.Context(), Filter{Type: TypeExpire}); err != nil {
+	if _, err := o.DeadLetters.Run(t.Context(), Filter{Type: TypeExpire}); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, "mended, all end", 20*time.Second, func() bool { return s.left() == 0 })
-	wait(t, "and are forgotten", 10*time.Second, func() bool { failing, dead := count(t, o.Failures); return failing+dead == 0 })
+	wait(t, "and are forgotten", 10*time.Second, func() bool {
+		failing, dead := count(t, o.DeadLetters)
+		return failing+dead == 0
+	})
 }
 
 // A refund that fails for its own reasons must be kept by its number and not be tried at every pass.
@@ -128,8 +139,9 @@ func TestPoisonRefund(t *testing.T) {
 	q, w := newWorker(t, "redis://"+mini(t).Addr(), s, o)
 	q.RefundAt("nobody", time.Now())
 	run(t, w)
-	wait(t, "the task of an unknown refund is dead", 10*time.Second, func() bool { _, dead := count(t, o.Failures); return dead == 1 })
-	page, _, err := o.Failures.List(t.Context(), Filter{State: StateDead}, "", 10)
+	wait(t, "the task of an unknown refund is dead", 10*time.Second,
+		func() bool { _, dead := count(t, o.DeadLetters); return dead == 1 })
+	page, _, err := o.DeadLetters.List(t.Context(), Filter{State: StateDead}, "", 10)
 	if err != nil || len(page) != 1 || page[0].OutRefundNo != "nobody" || page[0].Type != TypeRefund {
 		t.Errorf("%+v %v", page, err)
 	}

@@ -12,11 +12,9 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/payment"
@@ -86,7 +84,8 @@ func scheduled(t *testing.T, client redis.UniversalClient) (n int64) {
 }
 
 func newShop(due map[string]time.Time) *shop {
-	return &shop{due: due, ran: map[string]int{}, closing: map[string]bool{}, refundDue: map[string]time.Time{}, refundRan: map[string]int{}}
+	return &shop{due: due, ran: map[string]int{}, closing: map[string]bool{}, refundDue: map[string]time.Time{},
+		refundRan: map[string]int{}}
 }
 
 func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
@@ -130,7 +129,8 @@ func (s *shop) CloseClaimed(ctx context.Context, claims []order.Claim, why order
 	return expireEach(ctx, claims, why, s.Expire)
 }
 
-func expireEach(ctx context.Context, claims []order.Claim, why order.Cause, expire func(context.Context, string, order.Cause) error) []error {
+func expireEach(ctx context.Context, claims []order.Claim, why order.Cause,
+	expire func(context.Context, string, order.Cause) error) []error {
 	errs := make([]error, len(claims))
 	for i, c := range claims {
 		errs[i] = expire(ctx, c.Key, why)
@@ -152,7 +152,8 @@ func (s *shop) AwaitClose(_ context.Context, due []order.Due, _ order.Cause) []e
 	return make([]error, len(due))
 }
 
-func (s *shop) DueOrders(_ context.Context, state order.State, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
+func (s *shop) DueOrders(_ context.Context, state order.State, after order.DueCursor, until time.Time,
+	limit int) ([]order.Due, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state == order.StatePending {
@@ -201,10 +202,16 @@ func wait(t *testing.T, what string, limit time.Duration, done func() bool) {
 	}
 }
 
-// newWorker prepares a queue, when there is a URL, and a worker over orders.
-func newWorker(t *testing.T, url string, s *shop, o Options) (*Queue, *Worker) {
+// newOptions fills in what a test left out of o, and prepares a queue when there is a URL.
+func newOptions(t *testing.T, url string, s *shop, o Options) Options {
 	t.Helper()
-	o.Orders, o.Now, o.Log, o.Poll = s, time.Now, slog.New(slog.DiscardHandler), 50*time.Millisecond
+	if o.Orders == nil {
+		o.Orders = s
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Log, o.Poll = slog.New(slog.DiscardHandler), 50*time.Millisecond
 	if url != "" {
 		client, err := Connect(url)
 		if err != nil {
@@ -214,6 +221,13 @@ func newWorker(t *testing.T, url string, s *shop, o Options) (*Queue, *Worker) {
 		o.Queue = NewQueue(client, time.Now, o.Log, nil)
 		t.Cleanup(o.Queue.Close)
 	}
+	return o
+}
+
+// newWorker prepares a queue, when there is a URL, and a worker over orders.
+func newWorker(t *testing.T, url string, s *shop, o Options) (*Queue, *Worker) {
+	t.Helper()
+	o = newOptions(t, url, s, o)
 	w, err := NewWorker(o)
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +305,8 @@ func TestNoQueueAtAll(t *testing.T) {
 func TestRedisLosesEverything(t *testing.T) {
 	server := sqldbtest.RedisServer(t)
 	now := time.Now()
-	s := newShop(map[string]time.Time{"a": now.Add(1500 * time.Millisecond), "b": now.Add(1500 * time.Millisecond), "c": now.Add(4 * time.Second)})
+	s := newShop(map[string]time.Time{"a": now.Add(1500 * time.Millisecond), "b": now.Add(1500 * time.Millisecond),
+		"c": now.Add(4 * time.Second)})
 	q, _ := start(t, server.URL(), s)
 	for no := range s.due {
 		q.WakeAt(s.due[no])
@@ -344,7 +359,8 @@ func TestUnknownIsAskedAgain(t *testing.T) {
 	s := newShop(map[string]time.Time{"o1": time.Now()})
 	s.answer = func(_ string, n int) error {
 		if n < 3 {
-			return &order.ClosingError{At: time.Now().Add(200 * time.Millisecond), Err: &payment.GatewayError{Op: "close", Kind: payment.KindUnknown}}
+			return &order.ClosingError{At: time.Now().Add(200 * time.Millisecond),
+				Err: &payment.GatewayError{Op: "close", Kind: payment.KindUnknown}}
 		}
 		return nil
 	}
@@ -370,92 +386,6 @@ func TestPoisonRowsDoNotHideTheNext(t *testing.T) {
 		return nil
 	}
 	start(t, "", s)
-	wait(t, "the good one behind a full page runs", 10*time.Second, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.ran["good"] == 1 })
-}
-
-// Old and new programs run side by side during a deploy: their tasks must be understood both ways (T8).
-func TestPayloadVersions(t *testing.T) {
-	for in, ok := range map[string]bool{
-		`{"v":1,"order_no":"o","version":3}`: true, `{"v":2,"order_no":"o","version":3,"new":"field"}`: true, `{"v":1,"order_no":"o"}`: true,
-		`{"v":2,"slot":1800000000}`: true, `{"v":2,"slot":1800000000,"from":{"at":1,"order_no":"a"},"to":{"at":2,"order_no":"b"}}`: true,
-		`{"v":2,"slot":-1}`: false, `{"v":2,"slot":5,"from":{"at":1}}`: false, `{"v":1}`: false, `{"order_no":"o"}`: false, `null`: false, ``: false, `[]`: false,
-	} {
-		if _, err := decodePayload([]byte(in)); (err == nil) != ok {
-			t.Errorf("%s: %v", in, err)
-		}
-	}
-}
-
-// A wrong delay asks WeChat in a tight loop, or leaves an order for hours.
-func TestRetryDelays(t *testing.T) {
-	now := time.UnixMilli(1_800_000_000_500)
-	for name, c := range map[string]struct {
-		n        int
-		err      error
-		min, max time.Duration
-		failure  bool
-	}{
-		"not due":       {0, &order.NotDueError{At: now.Add(49 * time.Hour)}, 49 * time.Hour, 49*time.Hour + time.Second, false},
-		"not due, past": {0, &order.NotDueError{At: now.Add(-time.Hour)}, time.Second, time.Second, false},
-		"closing":       {9, &order.ClosingError{At: now.Add(5 * time.Second), Err: errors.New("x")}, 5 * time.Second, 6 * time.Second, false},
-		"throttled":     {3, errThrottled, 2 * time.Second, 5 * time.Second, false},
-		"database away": {30, fmt.Errorf("x: %w", sqldb.ErrUnavailable), time.Second, 3 * time.Second, false},
-		"worker died":   {5, asynq.ErrLeaseExpired, time.Second, 3 * time.Second, true},
-		"first failure": {0, errors.New("x"), time.Second, time.Second, true},
-		"tenth failure": {10, errors.New("x"), maxBackoff / 2, maxBackoff, true},
-		"fortieth":      {40, errors.New("x"), maxBackoff / 2, maxBackoff, true},
-	} {
-		if d := retryDelay(now, c.n, c.err); d < c.min || d > c.max {
-			t.Errorf("%s: %s, want %s to %s", name, d, c.min, c.max)
-		}
-		if isFailure(c.err) != c.failure {
-			t.Errorf("%s: counts as a failure: %v", name, !c.failure)
-		}
-	}
-}
-
-// The limiter protects WeChat's quota: a burst of timeouts must be spread (T6).
-func TestRateTowardsWeChat(t *testing.T) {
-	s := newShop(map[string]time.Time{})
-	for i := range 40 {
-		s.due[fmt.Sprint("o", i)] = time.Now()
-	}
-	w, err := NewWorker(Options{Orders: s, Now: time.Now, Log: slog.New(slog.DiscardHandler), SweepEvery: 50 * time.Millisecond, CloseRate: 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin := time.Now()
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer w.Stop()
-	wait(t, "all run", 20*time.Second, func() bool { return s.left() == 0 })
-	if took := time.Since(begin); took < time.Second {
-		t.Errorf("40 closes in %s at 20 a second", took)
-	}
-}
-
-// A Redis that evicts keys loses wake-ups: it must be refused with the reason. And URLs must not leak passwords.
-func TestSafetyAndConnect(t *testing.T) {
-	server := sqldbtest.RedisServer(t)
-	client, err := Connect(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	level := func() sqldb.Level { return Safety(t.Context(), client)[0].Level }
-	if level() != sqldb.LevelOK {
-		t.Error(Safety(t.Context(), client))
-	}
-	if err := client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if level() != sqldb.LevelFail {
-		t.Error(Safety(t.Context(), client))
-	}
-	for _, url := range []string{"", "http://x", "redis://u:hunter2@[", "redis://:hunter2@h:1/x"} {
-		if _, err := Connect(url); !errors.Is(err, ErrRedisURL) || len(err.Error()) != len(ErrRedisURL.Error()) {
-			t.Errorf("%q: %v", url, err)
-		}
-	}
+	wait(t, "the good one behind a full page runs", 10*time.Second,
+		func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.ran["good"] == 1 })
 }

@@ -17,47 +17,87 @@ import (
 
 // Bounds of the sweep.
 const (
-	sweepPage     = 500
-	sweepMaxRows  = 100_000          // of one pass; the next one goes on where it stopped
-	sweepDirect   = 16               // refunds, and tasks that failed, run at once
-	lookAhead     = 30 * time.Second // slots set again before they are due
-	rearmAhead    = 10 * time.Minute // after Redis lost its data
+	// sweepPage is how many refunds one query reads. Orders are read in parts
+	// (partSize), since a part is what is written together.
+	sweepPage = 500
+	// sweepMaxRows is how many orders, and how many refunds, one pass takes; the
+	// next one goes on where it stopped. In between, the other work of the sweep
+	// gets its time.
+	sweepMaxRows = 100_000
+	// sweepAtOnce is how many refunds, and how many tasks that failed, the sweep
+	// runs at once: half of what a worker's tasks do by default.
+	sweepAtOnce = 16
+	// lookAhead is how long before its second a wake-up is set again, in case it
+	// was lost: several passes at the default interval.
+	lookAhead = 30 * time.Second
+	// lookAheadAfterLoss is the same after Redis lost its data. It costs a query
+	// for each second that has orders: 600 of each state at most.
+	lookAheadAfterLoss = 10 * time.Minute
+	// redisPatience is how long Redis has to answer a PING.
 	redisPatience = 500 * time.Millisecond
-	// firstWord is the least that a healthy queue needs: a due time in the
-	// middle of a second is rounded up, and then looked for by polling.
-	firstWord = 2 * time.Second
-	// maxExplained is how long a backlog is taken as the reason for an order
-	// being late.
+	// leastPatience is the least time that a healthy queue needs to run an order
+	// after it came due: due times are rounded up to the second, and then looked
+	// for every Options.Poll.
+	leastPatience = 2 * time.Second
+	// maxExplained is how long a backlog of the queue is taken as the reason for
+	// an order being late. Past it the sweep runs the order beside the queue.
 	maxExplained = 10 * time.Minute
-	failedAtOnce = 200 // failed tasks that one pass tries again
+	// failedPerPass is how many failed tasks are read, and tried again, at once.
+	// Each may take taskTimeout; the others are read at the next pass.
+	failedPerPass = 200
 )
 
-// sweep covers what the queue forgets. Its passes page by (due_at, order_no),
-// so that orders that cannot be helped never hide the next one.
-type sweep struct {
-	w            *Worker
-	cursor       order.DueCursor // where a pass that was cut short goes on
-	refundCursor order.DueCursor
-	up           time.Time // since when Redis answers, zero while it does not
-	retrying     atomic.Bool
+// sweepParams is what a sweep needs.
+type sweepParams struct {
+	Orders   Orders
+	Queue    *Queue // nil without Redis
+	Closer   *closer
+	Runner   *runner
+	Failures *failureTracker
+	Line     *lineSignal
+	Observe  Observer
+	Log      *slog.Logger
+	Now      func() time.Time
+	Every    time.Duration // from one pass to the next, give or take a fifth
 }
 
+// sweep does from the database what the queue forgets or cannot do: it runs what
+// is overdue, sets lost wake-ups again, and tries failed tasks again. It reads
+// pages by (due time, number), so that orders that cannot be helped never hide
+// those behind them.
+type sweep struct {
+	sweepParams
+	// cursor and refundCursor are where a pass that was cut short at sweepMaxRows
+	// goes on.
+	cursor, refundCursor order.DueCursor
+	// up is since when Redis has answered; zero while it does not.
+	up       time.Time
+	retrying atomic.Bool    // failed tasks are being tried again
+	retries  sync.WaitGroup // the goroutine that does
+}
+
+func newSweep(p sweepParams) *sweep { return &sweep{sweepParams: p} }
+
+// run makes a pass every interval until ctx ends, and returns when what it began
+// has ended.
 func (s *sweep) run(ctx context.Context) {
-	every := s.w.o.SweepEvery
-	if !sleep(ctx, rand.N(every/4+1)) { // replicas do not sweep in step
+	defer s.retries.Wait()
+	if !sleep(ctx, rand.N(s.Every/4+1)) { // replicas do not sweep in step
 		return
 	}
 	for {
 		s.pass(ctx)
-		if !sleep(ctx, every*8/10+rand.N(every*4/10+1)) {
+		if !sleep(ctx, s.Every*8/10+rand.N(s.Every*4/10+1)) {
 			return
 		}
 	}
 }
 
+// pass looks once at everything that is overdue. Without Redis, that is whatever
+// is due. With Redis, only what the queue had time enough to run.
 func (s *sweep) pass(ctx context.Context) {
-	now := s.w.o.Now()
-	s.w.expiry.ring()
+	now := s.Now()
+	s.Line.notify()
 	s.retryFailed(ctx)
 	if !s.redisAlive(ctx) {
 		s.up = time.Time{}
@@ -65,85 +105,89 @@ func (s *sweep) pass(ctx context.Context) {
 		s.refunds(ctx, now)
 		return
 	}
-	s.refunds(ctx, now.Add(-max(s.w.o.SweepEvery, firstWord)))
+	s.refunds(ctx, now.Add(-max(s.Every, leastPatience)))
 	if s.up.IsZero() {
 		s.up = now
 	}
 	if s.redisLost(ctx) {
-		s.w.o.Queue.forget()
-		s.arm(ctx, rearmAhead)
+		s.Queue.forget()
+		s.schedule(ctx, lookAheadAfterLoss)
 		s.overdue(ctx, now) // no task is on its way: nothing to wait for
 		return
 	}
-	s.arm(ctx, lookAhead)
-	patience := max(s.w.o.SweepEvery, firstWord) + s.explained()
+	s.schedule(ctx, lookAhead)
+	patience := max(s.Every, leastPatience) + s.explained()
 	if now.Sub(s.up) < patience {
 		return // the tasks that waited for Redis, or for us, are running now
 	}
 	s.overdue(ctx, now.Add(-patience))
 }
 
-// explained is how late an order may be only because its task waits its turn. A
-// sweep that ran those itself would do so beside the workers, one by one after
-// them. A paused queue explains nothing.
+// explained is how late an order may be only because its task waits behind others.
+// A sweep that ran those itself would do so beside the workers, one by one after
+// them. A paused queue explains nothing: its tasks will not run.
 func (s *sweep) explained() time.Duration {
-	d, err := s.w.o.Queue.Depth()
+	d, err := s.Queue.Depth()
 	if err != nil || d.Paused {
 		return 0
 	}
 	return min(d.Latency, maxExplained)
 }
 
-// redisAlive asks Redis for a sign of life.
+// redisAlive reports that Redis answers.
 func (s *sweep) redisAlive(ctx context.Context) bool {
-	if s.w.o.Queue == nil {
+	if s.Queue == nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisPatience)
 	defer cancel()
-	return s.w.o.Queue.redis.Ping(ctx).Err() == nil
+	return s.Queue.redis.Ping(ctx).Err() == nil
 }
 
-// redisLost tells whether Redis has lost data, or is new to us: a key of ours has
-// vanished from beside one of the queues. On a cluster they are on several nodes.
+// redisLost reports that Redis has lost data, or is new to us: a key of ours is
+// not beside one of the queues. On a cluster they are on several nodes.
 func (s *sweep) redisLost(ctx context.Context) bool {
-	client := s.w.o.Queue.redis
+	client := s.Queue.redis
 	lost := false
 	for queue := range queues() {
-		isNew, err := client.SetNX(ctx, epochKey(queue), s.w.o.Now().Unix(), 0).Result()
+		isNew, err := client.SetNX(ctx, epochKey(queue), s.Now().Unix(), 0).Result()
 		lost = lost || err == nil && isNew
-		// asynq's client remembers that it announced a queue and would not do so
-		// again; without the announcement its inspector is blind.
+		// asynq's client adds a queue to this set when it first uses it, remembers
+		// that, and would not do so again; without it, asynq's inspector does not
+		// see the queue.
 		if err := client.SAdd(ctx, "asynq:queues", queue).Err(); err != nil {
-			s.w.o.Log.Warn("queue not announced", "queue", queue, "err", err)
+			s.Log.Warn("queue not announced", "queue", queue, "err", err)
 		}
 	}
 	if lost {
-		s.w.o.Observe.RedisLost()
-		s.w.o.Log.Info("Redis is new or came back empty, setting the wake-ups again")
+		s.Observe.RedisLost()
+		s.Log.Info("Redis is new or came back empty, setting the wake-ups again")
 	}
 	return lost
 }
 
-// epochKey is gone when Redis lost the data of a queue: it is in its slot.
+// epochKey is a key that is gone when Redis has lost the data of a queue. The
+// braces put it on the node of the queue, whose keys have the same ones.
 func epochKey(queue string) string { return "orderd:epoch:{" + queue + "}" }
 
-// arm sets the slots of the near future in which orders are due. It looks for one
-// order per slot, however many there are.
-func (s *sweep) arm(ctx context.Context, ahead time.Duration) {
-	now := s.w.o.Now()
+// schedule sets the wake-ups of the seconds ahead in which orders are due. It
+// reads one order per second, however many there are.
+func (s *sweep) schedule(ctx context.Context, ahead time.Duration) {
+	now := s.Now()
 	for _, state := range []order.State{order.StatePending, order.StateClosing} {
-		err := eachSlot(ctx, s.w.o.Orders, state, now, now.Add(ahead), func(slot int64) {
-			s.w.o.Queue.WakeAt(time.Unix(slot, 0))
+		err := eachSlot(ctx, s.Orders, state, now, now.Add(ahead), func(slot int64) {
+			s.Queue.WakeAt(time.Unix(slot, 0))
 		})
 		if err != nil && ctx.Err() == nil {
-			s.w.o.Log.Warn("sweep: cannot read what comes due", "err", err)
+			s.Log.Warn("sweep: cannot read what comes due", "err", err)
 		}
 	}
 }
 
-// eachSlot gives the slots in which orders of a state come due.
-func eachSlot(ctx context.Context, o Orders, state order.State, from, until time.Time, do func(slot int64)) error {
+// eachSlot calls do for each second, as Unix time, in which orders of a state come
+// due.
+func eachSlot(ctx context.Context, o Orders, state order.State, from, until time.Time,
+	do func(slot int64)) error {
 	for {
 		next, err := o.DueOrders(ctx, state, order.DueCursor{At: from}, until, 1)
 		if err != nil || len(next) == 0 {
@@ -151,180 +195,122 @@ func eachSlot(ctx context.Context, o Orders, state order.State, from, until time
 		}
 		slot := slotOf(next[0].At)
 		do(slot)
-		from = time.Unix(slot, 0).Add(time.Millisecond)
+		from = time.Unix(slot, 0).Add(time.Millisecond) // due times are whole milliseconds
 	}
 }
 
-// overdue takes what should have been taken by until and was not, whatever the
-// reason: the task was lost, or its worker died.
+// overdue takes the unpaid orders that should have been taken by until and were
+// not, whatever the reason: the task was lost, or its worker died.
 func (s *sweep) overdue(ctx context.Context, until time.Time) {
 	rows := 0
-	var failed failures
-	var running sync.WaitGroup
+	var failed tally
 	find := func(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
-		return s.w.o.Orders.DueOrders(ctx, order.StatePending, after, until, limit)
+		return s.Orders.DueOrders(ctx, order.StatePending, after, until, limit)
 	}
-	slots := make(chan struct{}, pagesAtOne)
+	running := newGroup(pagesAtOnce, shutdownWait)
 	s.cursor = s.pages(ctx, find, s.cursor, until, partSize, func(page []order.Due) bool {
 		rows += len(page)
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return false
-		}
-		running.Go(func() {
-			defer func() { <-slots }()
-			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait) // a stop does not cut off what was begun
-			defer cancel()
-			failed.add(page[0].Key, s.w.expiry.take(run, page, cause("sweep", "")))
+		return running.Go(ctx, func(ctx context.Context) {
+			failed.add(page[0].Key, s.Closer.take(ctx, page, cause("sweep", "")))
 		})
-		return true
 	})
 	running.Wait()
 	if rows > 0 {
-		s.w.o.Observe.Swept(rows)
-		s.w.o.Log.Info("sweep", "overdue", rows)
+		s.Observe.Swept(rows)
+		s.Log.Info("sweep", "overdue", rows)
 	}
-	failed.tell(s.w.o.Log, "sweep: orders not done")
+	failed.log(s.Log, "sweep: orders not done")
 }
 
-// retryFailed tries the tasks again that failed and whose time has come, beside
+// retryFailed tries the failed tasks again whose time has come. It does so beside
 // the passes: they may take long, and nothing waits for them.
 func (s *sweep) retryFailed(ctx context.Context) {
-	if s.w.o.Failures == nil || !s.retrying.CompareAndSwap(false, true) {
+	if s.Failures.DeadLetters == nil || !s.retrying.CompareAndSwap(false, true) {
 		return
 	}
-	s.w.loops.Go(func() {
+	s.retries.Go(func() {
 		defer s.retrying.Store(false)
 		s.failed(ctx)
 	})
 }
 
+// failed tries the failed tasks again whose time has come, and returns when all
+// of them have ended.
 func (s *sweep) failed(ctx context.Context) {
-	due, err := s.w.o.Failures.Due(ctx, failedAtOnce)
+	due, err := s.Failures.DeadLetters.Due(ctx, failedPerPass)
 	if err != nil {
-		s.w.o.Log.Warn("sweep: cannot read failed tasks", "err", err)
+		s.Log.Warn("sweep: cannot read failed tasks", "err", err)
 		return
 	}
-	var running sync.WaitGroup
-	slots := make(chan struct{}, sweepDirect)
+	running := newGroup(sweepAtOnce, taskTimeout)
+	defer running.Wait()
 	for i := range due {
-		if ctx.Err() != nil {
-			break
+		if !running.Go(ctx, func(ctx context.Context) { s.again(ctx, &due[i]) }) {
+			return
 		}
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
-			defer cancel()
-			s.again(run, &due[i])
-		})
 	}
-	running.Wait()
 }
 
 // again gives a failed task another run, and forgets it when that ends well or
-// its next turn is known.
-func (s *sweep) again(ctx context.Context, f *Failed) {
-	why := cause("sweep", f.ID)
+// its next time is known.
+func (s *sweep) again(ctx context.Context, f *FailedTask) {
 	var err error
 	if f.Payload != "" {
 		content, cut := strconv.Unquote(f.Payload)
 		if cut != nil {
 			err, content = fmt.Errorf("%w: it was too long to be kept whole", errPoison), f.Payload
 		} else {
-			err = s.w.do(ctx, f.Type, []byte(content), f.ID)
+			err = s.Runner.run(ctx, f.Type, []byte(content), f.ID)
 		}
 		if errors.Is(err, errPoison) {
-			_ = s.w.bury(ctx, Failure{Type: f.Type, Key: f.Key, Cause: err, Payload: []byte(content), Poison: true})
+			_ = s.Failures.deadLetter(ctx,
+				Failure{Type: f.Type, Key: f.Key, Cause: err, Payload: []byte(content), Poison: true})
 			return
 		}
 	} else {
-		err = s.w.retry(ctx, Failure{Type: f.Type, Key: f.Key}, why)
+		err = s.Runner.retry(ctx, Failure{Type: f.Type, Key: f.Key}, cause("sweep", f.ID))
 	}
 	if _, later := nextAsk(err); err == nil || later {
-		err = s.w.o.Failures.Done(ctx, f.Type, []string{f.Key})
+		err = s.Failures.DeadLetters.Done(ctx, f.Type, []string{f.Key})
 	}
 	if err != nil && isFailure(err) {
-		s.w.o.Log.Warn("failed task", "task", f.ID, "err", err)
+		s.Log.Warn("failed task", "task", f.ID, "err", err)
 	}
 }
 
-// refunds runs the refunds that their tasks have not come for. Each sets its
-// next time before it calls WeChat, so one that cannot be helped is not asked
-// about again at every pass.
+// refunds runs the refunds that should have been run by until and were not. Each
+// sets its next time before it calls WeChat Pay, so one that cannot be helped is
+// not asked about again at every pass.
 func (s *sweep) refunds(ctx context.Context, until time.Time) {
-	var failed failures
-	var running sync.WaitGroup
-	slots := make(chan struct{}, sweepDirect)
-	s.refundCursor = s.each(ctx, s.w.o.Orders.DueRefunds, s.refundCursor, until, func(d order.Due) bool {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return false
-		}
-		running.Go(func() {
-			defer func() { <-slots }()
-			run, cancel := context.WithTimeout(context.WithoutCancel(ctx), taskTimeout)
-			defer cancel()
-			failed.add(d.Key, s.w.one(run, Failure{Type: TypeRefund, Key: d.Key}, cause("sweep", "")))
-		})
-		return true
-	})
-	running.Wait()
-	failed.tell(s.w.o.Log, "sweep: refunds not done")
-}
-
-// failures counts what went wrong in a pass and remembers the first.
-type failures struct {
-	mu      sync.Mutex
-	n       int
-	orderNo string
-	err     error
-}
-
-func (f *failures) add(orderNo string, err error) {
-	if err == nil || !isFailure(err) {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.n++; f.n == 1 {
-		f.orderNo, f.err = orderNo, err
-	}
-}
-
-// tell says so once a pass: a thousand bad orders are not a thousand lines every
-// few seconds.
-func (f *failures) tell(log *slog.Logger, what string) {
-	if f.n > 0 {
-		log.Warn(what, "failed", f.n, "first", f.orderNo, "err", f.err)
-	}
-}
-
-// finder pages through what is due: orders or refunds.
-type finder func(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
-
-// each gives what is due of a range one by one until do says no, like pages.
-func (s *sweep) each(ctx context.Context, find finder, after order.DueCursor, until time.Time, do func(order.Due) bool) order.DueCursor {
-	return s.pages(ctx, find, after, until, sweepPage, func(page []order.Due) bool {
+	var failed tally
+	running := newGroup(sweepAtOnce, taskTimeout)
+	s.refundCursor = s.pages(ctx, s.Orders.DueRefunds, s.refundCursor, until, sweepPage, func(page []order.Due) bool {
 		for _, d := range page {
-			if !do(d) {
+			of := Failure{Type: TypeRefund, Key: d.Key}
+			if !running.Go(ctx, func(ctx context.Context) {
+				failed.add(d.Key, s.Runner.one(ctx, of, cause("sweep", "")))
+			}) {
 				return false
 			}
 		}
 		return true
 	})
+	running.Wait()
+	failed.log(s.Log, "sweep: refunds not done")
 }
 
-// pages gives what is due of a range page by page until do says no. It returns
-// where to go on: the zero cursor when the range was read to its end.
-func (s *sweep) pages(ctx context.Context, find finder, after order.DueCursor, until time.Time, size int, do func([]order.Due) bool) order.DueCursor {
+// finder lists what is due, orders or refunds, after a place and by a time.
+type finder func(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+
+// pages reads what is due, page by page, until do says no. It returns where to go
+// on: the zero cursor, from the begin, when everything was read.
+func (s *sweep) pages(ctx context.Context, find finder, after order.DueCursor, until time.Time, size int,
+	do func([]order.Due) bool) order.DueCursor {
 	for rows := 0; rows < sweepMaxRows; {
 		page, err := find(ctx, after, until, size)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.w.o.Log.Warn("sweep: cannot read what is due", "err", err)
+				s.Log.Warn("sweep: cannot read what is due", "err", err)
 			}
 			return after
 		}
@@ -341,4 +327,32 @@ func (s *sweep) pages(ctx context.Context, find finder, after order.DueCursor, u
 		rows += len(page)
 	}
 	return after
+}
+
+// tally counts what went wrong in a pass and remembers the first. The zero value
+// is ready for use, by several goroutines.
+type tally struct {
+	mu    sync.Mutex
+	n     int
+	first string // number of the order or refund
+	err   error  // its error
+}
+
+func (t *tally) add(no string, err error) {
+	if err == nil || !isFailure(err) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n++; t.n == 1 {
+		t.first, t.err = no, err
+	}
+}
+
+// log writes one line a pass: a thousand bad orders are not a thousand lines every
+// few seconds.
+func (t *tally) log(log *slog.Logger, what string) {
+	if t.n > 0 {
+		log.Warn(what, "failed", t.n, "first", t.first, "err", t.err)
+	}
 }

@@ -46,7 +46,7 @@ type core struct {
 	books   *reconcile.Reconciler
 	clock   *sqldb.Clock // by which orders live
 	// failures has the tasks that failed.
-	failures *scheduler.Failures
+	failures *scheduler.DeadLetters
 	close    []func()
 }
 
@@ -93,7 +93,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if c.clock, err = sqldb.NewClock(ctx, c.db, time.Now); err != nil {
 		return err
 	}
-	c.failures = scheduler.NewFailures(c.db, c.clock.Now)
+	c.failures = scheduler.NewDeadLetters(c.db, c.clock.Now)
 	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	}
 	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway,
 		Bills: c.gateway,
-		Now: time.Now, Log: log, MchID: gc.MchID})
+		Now:   time.Now, Log: log, MchID: gc.MchID})
 	return err
 }
 
@@ -376,15 +376,15 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 		return nil
 	}
 	so := scheduler.Options{
-		Orders:     a.orders,
-		Queue:      a.queue,
-		Now:        a.clock.Now,
-		Log:        a.log,
-		Observe:    a.metrics,
-		CloseRate:  a.s.CloseRate,
-		SweepEvery: a.s.SweepEvery,
-		Failures:   a.failures,
-		Closes:     scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now),
+		Orders:      a.orders,
+		Queue:       a.queue,
+		Now:         a.clock.Now,
+		Log:         a.log,
+		Observe:     a.metrics,
+		CloseRate:   a.s.CloseRate,
+		SweepEvery:  a.s.SweepEvery,
+		DeadLetters: a.failures,
+		Closes:      scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now),
 	}
 	if a.s.reconcilesDaily() {
 		so.Daily = a.books

@@ -58,11 +58,11 @@ func (c *deadList) Run(ctx context.Context, s *settings, t *terminal) error {
 		if next != "" {
 			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
 		}
-		return c.show(t, append([]scheduler.Failed{}, tasks...), func(w io.Writer) { writeFailed(w, tasks) })
+		return c.show(t, append([]scheduler.FailedTask{}, tasks...), func(w io.Writer) { writeFailed(w, tasks) })
 	})
 }
 
-func writeFailed(w io.Writer, tasks []scheduler.Failed) {
+func writeFailed(w io.Writer, tasks []scheduler.FailedTask) {
 	fmt.Fprintln(w, "ID\tSTATE\tTRIED\tFIRST\tLAST\tERROR\tPAYLOAD")
 	for i := range tasks {
 		x := &tasks[i]

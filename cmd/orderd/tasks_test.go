@@ -17,7 +17,7 @@ import (
 // exactly that.
 func TestTasksVerbs(t *testing.T) {
 	dsn, dir := "sqlite:"+filepath.Join(t.TempDir(), "orderd.db"), t.TempDir()
-	failures := scheduler.NewFailures(sqldbtest.Open(t, dsn), time.Now)
+	failures := scheduler.NewDeadLetters(sqldbtest.Open(t, dsn), time.Now)
 	failed := []scheduler.Failure{
 		{Type: scheduler.TypeRefund, Key: "refund1", Cause: errors.New("an odd row")},
 		{Type: scheduler.TypeExpire, Key: "t1", Cause: errors.New("unusable task"), Payload: []byte("\xff\x1b[2J"),
@@ -50,7 +50,7 @@ func TestTasksVerbs(t *testing.T) {
 	verb(exitUsage, "cursor", "dead", "list", "--cursor", "x")
 	verb(exitOK, "order:expire~o007", "dead", "list", "--type", "order:expire", "--cause", "damaged", "--limit", "200",
 		"--before", "2100-01-02T15:04:05Z")
-	var list []scheduler.Failed
+	var list []scheduler.FailedTask
 	if err := json.Unmarshal([]byte(verb(exitOK, "", "dead", "list", "--state", "failing", "-o", "json")),
 		&list); err != nil || len(list) != 1 || list[0].OutRefundNo != "refund1" {
 		t.Errorf("%+v %v", list, err)

@@ -48,7 +48,7 @@ var floats = map[string]string{
 	"cmd/wechatsim/main.go":         "the speed of the simulator",
 	"scheduler/worker.go":           "a rate of calls a second",
 	"scheduler/bucket.go":           "a rate of calls a second",
-	"scheduler/expire.go":           "a rate of calls a second",
+	"scheduler/closer.go":           "a rate of calls a second",
 	"cmd/orderd/console/console.go": "a rate of calls a second",
 	"cmd/orderd/console/metrics.go": "Prometheus knows no other number",
 	"order/orderhttp/language.go":   "the q of Accept-Language",

@@ -78,7 +78,7 @@ func startOurs(ctx context.Context, p part) (*running, error) {
 		rate = -1
 	}
 	worker, err := scheduler.NewWorker(scheduler.Options{Orders: orders, Queue: queue, Now: clock.Now, Log: p.log, Observe: p.seen,
-		Failures: scheduler.NewFailures(p.db, clock.Now), CloseRate: rate, Closes: scheduler.NewBucket(p.db, "close", p.rate, scheduler.Burst(p.rate), clock.Now)})
+		DeadLetters: scheduler.NewDeadLetters(p.db, clock.Now), CloseRate: rate, Closes: scheduler.NewBucket(p.db, "close", p.rate, scheduler.Burst(p.rate), clock.Now)})
 	if err == nil {
 		err = worker.Start()
 	}

@@ -93,7 +93,7 @@ type Options struct {
 	Books   Books
 	Tasks   Tasks // may be nil
 	// Failures has the tasks that failed.
-	Failures *scheduler.Failures
+	Failures *scheduler.DeadLetters
 	Tokens   []Token
 	// TokenStore has the tokens that can be made and revoked; nil: only Tokens.
 	TokenStore *TokenStore

@@ -40,7 +40,7 @@ type desk struct {
 	books   *reconcile.Reconciler
 	bills   map[string]string
 
-	failures *scheduler.Failures
+	failures *scheduler.DeadLetters
 }
 
 // FetchBill gives the bill of a day, if there is one.
@@ -74,7 +74,7 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		t.Fatal(err)
 	}
 	d.books = books
-	d.failures = scheduler.NewFailures(d.DB, d.Clock.Now)
+	d.failures = scheduler.NewDeadLetters(d.DB, d.Clock.Now)
 	d.tokens = NewTokenStore(d.DB, d.Clock.Now)
 	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, Failures: d.failures,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,

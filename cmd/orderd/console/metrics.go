@@ -302,7 +302,7 @@ type sources struct {
 	refunds  Refunds
 	books    Books
 	tasks    Tasks
-	failures *scheduler.Failures
+	failures *scheduler.DeadLetters
 	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
 	// less without a limit.
 	closeRate float64

@@ -67,7 +67,7 @@ func (c *console) deadTasks(ctx echo.Context) error {
 		return err
 	}
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(tasks, next,
-		func(t *scheduler.Failed) scheduler.Failed { return *t }))
+		func(t *scheduler.FailedTask) scheduler.FailedTask { return *t }))
 }
 
 const wantTaskState = "a failed task is dead or failing"

@@ -38,11 +38,11 @@ func newTaskDesk(t *testing.T, db *sqldb.DB, n int) (*desk, *bytes.Buffer) {
 	return d, &log
 }
 
-func (d *desk) deadPage(t *testing.T, query string) ([]scheduler.Failed, string) {
+func (d *desk) deadPage(t *testing.T, query string) ([]scheduler.FailedTask, string) {
 	t.Helper()
 	w := d.ask(Viewer, "GET", deadPath+query, "")
 	want(t, w, 200, `"data":[`)
-	var page orderhttp.Page[scheduler.Failed]
+	var page orderhttp.Page[scheduler.FailedTask]
 	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ var Mutants = []Mutant{
 		{"order/place.go", "	case err != nil:\n		s.tellBroken(err)\n", "	case errors.Is(err, sqldb.ErrUnknown):\n		return Placed{}, &InsufficientError{Items: []stock.Short{{SkuID: p.Lines[0].SkuID, Requested: p.Lines[0].Quantity}}}\n	case err != nil:\n		s.tellBroken(err)\n"}}, commitAtOnce...)},
 	{"sweep-without-cursor", "the sweep looks at its first row only", []Edit{
 		{"scheduler/sweep.go", "		more := do(page)\n", "		more := do(page[:1]) && false\n"},
-		{"scheduler/expire.go", "		if len(page) == 0 {\n			return false\n		}\n", "		if len(page) == 0 || after.OrderNo != \"\" {\n			return false\n		}\n		page = page[:1]\n"}}},
+		{"scheduler/line.go", "		if len(page) == 0 {\n			return false\n		}\n", "		if len(page) == 0 || after.Key != \"\" {\n			return false\n		}\n		page = page[:1]\n"}}},
 	{"page-not-counted", "a page of timeouts is written without counting its rows", []Edit{
 		{"order/expire.go", "		if n != int64(like) {\n", "		if n < 0 {\n"},
 		{"order/expire.go", "		if found != int64(n) {\n", "		if found < 0 {\n"},

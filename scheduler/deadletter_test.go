@@ -18,14 +18,14 @@ import (
 
 // book is the failed tasks of a test, by a clock that stands.
 type book struct {
-	*Failures
+	*DeadLetters
 	db *sqldb.DB
 	at time.Time
 }
 
 func newBook(db *sqldb.DB) *book {
 	b := &book{db: db, at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	b.Failures = NewFailures(db, func() time.Time { return b.at })
+	b.DeadLetters = NewDeadLetters(db, func() time.Time { return b.at })
 	return b
 }
 
@@ -38,7 +38,7 @@ func (b *book) record(t *testing.T, failed ...Failure) int {
 	return died
 }
 
-func (b *book) one(t *testing.T, typ, key string) Failed {
+func (b *book) one(t *testing.T, typ, key string) FailedTask {
 	t.Helper()
 	all, _, err := b.List(t.Context(), Filter{Type: typ, Keys: []string{key}}, "", 2)
 	if err != nil || len(all) != 1 {
@@ -59,7 +59,8 @@ func (b *book) many(t *testing.T, n int, state string) {
 			var args []any
 			for i := from; i < min(from+failedPage, n); i++ {
 				at := b.at.UnixMilli() + int64(i)
-				args = append(args, TypeExpire, fmt.Sprintf("o%06d", i), state, int64(40), "broken "+strconv.Itoa(i%10), "", at, at, at)
+				args = append(args, TypeExpire, fmt.Sprintf("o%06d", i), state, int64(40),
+					"broken "+strconv.Itoa(i%10), "", at, at, at)
 			}
 			return tx.InsertRows(ctx, `INSERT INTO failed_tasks
   (task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at)
@@ -72,7 +73,8 @@ VALUES`, 9, args)
 	b.at = b.at.Add(time.Duration(n) * time.Millisecond)
 }
 
-// A failed task must wait longer after each failure and in the end for a person: else it takes the place of good ones for ever.
+// A failed task must wait longer after each failure and in the end for a person: else it takes the place of good ones
+// for ever.
 func TestFailedTaskBacksOffAndDies(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		b := newBook(db)
@@ -102,7 +104,8 @@ func TestFailedTaskBacksOffAndDies(t *testing.T) {
 			t.Errorf("the dead one died again: %d", died)
 		}
 		got := b.one(t, TypeExpire, "o1")
-		if got.State != StateDead || got.Tried != maxFailures+1 || got.Error != "the last word" || got.OrderNo != "o1" || !got.FirstAt.Equal(first) ||
+		if got.State != StateDead || got.Tried != maxFailures+1 || got.Error != "the last word" ||
+			got.OrderNo != "o1" || !got.FirstAt.Equal(first) ||
 			!got.LastAt.Equal(b.at) || got.DiedAt == nil || got.NextAt != nil {
 			t.Errorf("%+v", got)
 		}
@@ -117,17 +120,20 @@ func TestPoisonIsKeptAndListedSafely(t *testing.T) {
 		long := strings.Repeat("长", 70)
 		died := b.record(t,
 			Failure{Type: TypeExpire, Key: long, Cause: errPoison, Payload: payload, Poison: true},
-			Failure{Type: TypeRefund, Key: "big", Cause: errors.New("\xff\x1b[2J\u202e" + strings.Repeat("因", 600)), Payload: []byte(strings.Repeat("\x01", 3000)), Poison: true},
+			Failure{Type: TypeRefund, Key: "big", Cause: errors.New("\xff\x1b[2J\u202e" + strings.Repeat("因", 600)),
+				Payload: []byte(strings.Repeat("\x01", 3000)), Poison: true},
 			Failure{Type: TypeRefund, Key: "no cause", Poison: true})
 		if died != 3 {
 			t.Fatalf("%d died", died)
 		}
 		got := b.one(t, TypeExpire, long)
-		if raw, err := strconv.Unquote(got.Payload); err != nil || raw != string(payload) || got.OrderNo != "" || utf8.RuneCountInString(got.Key) != 64 {
+		if raw, err := strconv.Unquote(got.Payload); err != nil || raw != string(payload) || got.OrderNo != "" ||
+			utf8.RuneCountInString(got.Key) != 64 {
 			t.Errorf("%+v %v", got, err)
 		}
 		big := b.one(t, TypeRefund, "big")
-		if len(big.Payload) != 1000 || utf8.RuneCountInString(big.Error) != 500 || !utf8.ValidString(big.Error) || strings.ContainsAny(big.Error, "\x1b\u202e") || big.OutRefundNo != "" {
+		if len(big.Payload) != 1000 || utf8.RuneCountInString(big.Error) != 500 || !utf8.ValidString(big.Error) ||
+			strings.ContainsAny(big.Error, "\x1b\u202e") || big.OutRefundNo != "" {
 			t.Errorf("%+v", big)
 		}
 		if none := b.one(t, TypeRefund, "no cause"); none.Error == "" || none.OutRefundNo != "no cause" {
@@ -137,8 +143,9 @@ func TestPoisonIsKeptAndListedSafely(t *testing.T) {
 		if err != nil || known[long].Before(b.at.AddDate(1000, 0, 0)) {
 			t.Errorf("the poison is tried again: %v %v", known, err)
 		}
-		for _, x := range []Failed{got, big} {
-			if typ, key, err := ParseFailedID(x.ID); err != nil || typ != x.Type || key != x.Key || strings.ContainsAny(x.ID, "/%?# 长") {
+		for _, x := range []FailedTask{got, big} {
+			if typ, key, err := ParseFailedID(x.ID); err != nil || typ != x.Type || key != x.Key ||
+				strings.ContainsAny(x.ID, "/%?# 长") {
 				t.Errorf("id %q gives %q %q %v", x.ID, typ, key, err)
 			}
 		}
@@ -147,13 +154,15 @@ func TestPoisonIsKeptAndListedSafely(t *testing.T) {
 
 // An id from a URL that is not one we gave must not name some task or other.
 func TestFailedID(t *testing.T) {
-	for _, c := range [][2]string{{TypeExpire, "01JD4Z"}, {TypeExpire, "sweep:01JD:abc"}, {"", ""}, {"a~b", "c"}, {"a", "b~c"}, {"a", ".."}, {TypeRefund, "\x00/单"}} {
+	for _, c := range [][2]string{{TypeExpire, "01JD4Z"}, {TypeExpire, "sweep:01JD:abc"}, {"", ""}, {"a~b", "c"},
+		{"a", "b~c"}, {"a", ".."}, {TypeRefund, "\x00/单"}} {
 		id := failedID(c[0], c[1])
 		if typ, key, err := ParseFailedID(id); err != nil || typ != c[0] || key != c[1] {
 			t.Errorf("%q gives %q %q %v", id, typ, key, err)
 		}
 	}
-	for _, id := range []string{"", "~", "x", "a~b~c", "~!", "~YQ", "a~b/c", "~" + "YQBi"} { // the last: a and b, which has a plain id
+	// The last is that of a and b, which has a plain id.
+	for _, id := range []string{"", "~", "x", "a~b~c", "~!", "~YQ", "a~b/c", "~" + "YQBi"} {
 		if typ, key, err := ParseFailedID(id); !errors.Is(err, ErrNoFailedTask) {
 			t.Errorf("%q gives %q %q %v", id, typ, key, err)
 		}
@@ -180,7 +189,8 @@ func TestConcurrentFailuresAllCount(t *testing.T) {
 					for try := 0; ; try++ { // a loaded machine may need more than one budget
 						if _, err := b.Record(t.Context(), mine); err == nil {
 							break
-						} else if !errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrUnknown) || try == 20 {
+						} else if !errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrUnknown) ||
+							try == 20 {
 							t.Error(err)
 							return
 						}
@@ -210,7 +220,8 @@ func TestBatchOfFailures(t *testing.T) {
 		for i := range failedPage + 30 {
 			batch = append(batch, fails(TypeExpire, fmt.Sprintf("o%d", i), "x"))
 		}
-		batch = append(batch, fails(TypeExpire, "o1", "twice"), fails(TypeRefund, "o1", "refund"), fails(TypeExpire, "o2 ", "o2 for MySQL"))
+		batch = append(batch, fails(TypeExpire, "o1", "twice"), fails(TypeRefund, "o1", "refund"),
+			fails(TypeExpire, "o2 ", "o2 for MySQL"))
 		if died := b.record(t, batch...); died != 0 {
 			t.Errorf("%d died", died)
 		}
@@ -258,7 +269,8 @@ func TestListAndFilter(t *testing.T) {
 			if i%3 == 0 {
 				b.at = b.at.Add(time.Second) // three of each moment
 			}
-			f := fails([]string{TypeExpire, TypeRefund}[i%2], fmt.Sprintf("k%02d", i), []string{"Row is damaged", "100% broken_book"}[i%2])
+			f := fails([]string{TypeExpire, TypeRefund}[i%2], fmt.Sprintf("k%02d", i),
+				[]string{"Row is damaged", "100% broken_book"}[i%2])
 			f.Poison = i%5 == 0
 			b.record(t, f)
 		}
@@ -273,7 +285,8 @@ func TestListAndFilter(t *testing.T) {
 			}
 			cursor = next
 		}
-		if len(seen) != 30 || len(slices.Compact(slices.Sorted(slices.Values(seen)))) != 30 || seen[0] < "k27" || seen[29] > "k02" {
+		if len(seen) != 30 || len(slices.Compact(slices.Sorted(slices.Values(seen)))) != 30 || seen[0] < "k27" ||
+			seen[29] > "k02" {
 			t.Errorf("seen %v", seen)
 		}
 		for _, bad := range []string{"x", "1", "x.a~b", "1.a", "1." + strings.Repeat("~", 3)} {
@@ -285,9 +298,12 @@ func TestListAndFilter(t *testing.T) {
 			f    Filter
 			want int
 		}{
-			{Filter{}, 30}, {Filter{Type: TypeRefund}, 15}, {Filter{State: StateDead}, 6}, {Filter{State: StateFailing, Type: TypeExpire}, 12},
-			{Filter{Cause: "broken_book"}, 15}, {Filter{Cause: "%"}, 15}, {Filter{Cause: "row"}, 0}, {Filter{Cause: "Row"}, 15}, {Filter{Cause: "_"}, 15},
-			{Filter{FailedAfter: start.Add(3 * time.Second)}, 24}, {Filter{FailedBefore: start.Add(3 * time.Second)}, 6},
+			{Filter{}, 30}, {Filter{Type: TypeRefund}, 15}, {Filter{State: StateDead}, 6},
+			{Filter{State: StateFailing, Type: TypeExpire}, 12},
+			{Filter{Cause: "broken_book"}, 15}, {Filter{Cause: "%"}, 15}, {Filter{Cause: "row"}, 0},
+			{Filter{Cause: "Row"}, 15}, {Filter{Cause: "_"}, 15},
+			{Filter{FailedAfter: start.Add(3 * time.Second)}, 24},
+			{Filter{FailedBefore: start.Add(3 * time.Second)}, 6},
 			{Filter{FailedAfter: start.Add(2 * time.Second), FailedBefore: start.Add(3 * time.Second)}, 3},
 			{Filter{Keys: []string{"k01", "k02", "none"}}, 2}, {Filter{Type: TypeRefund, Keys: []string{"k02"}}, 0},
 		} {
@@ -305,7 +321,8 @@ func TestRunAndDiscard(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		b := newBook(db)
 		for _, k := range []string{"a", "b", "c"} {
-			b.record(t, Failure{Type: TypeExpire, Key: k, Cause: errors.New("cause " + k), Poison: true}, fails(TypeRefund, k, "cause "+k))
+			b.record(t, Failure{Type: TypeExpire, Key: k, Cause: errors.New("cause " + k), Poison: true},
+				fails(TypeRefund, k, "cause "+k))
 		}
 		b.at = b.at.Add(time.Hour)
 		if n, err := b.Run(t.Context(), Filter{State: StateDead, Cause: "cause b"}); n != 1 || err != nil {
@@ -336,7 +353,8 @@ func TestRunAndDiscard(t *testing.T) {
 	})
 }
 
-// After a bad release ten thousand tasks may be dead: one word must run or discard them, of a mixed lot only those meant, in statements that hold no table.
+// After a bad release ten thousand tasks may be dead: one word must run or discard them, of a mixed lot only those
+// meant, in statements that hold no table.
 func TestRunAndDiscardTenThousand(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		const many = 10_000
@@ -344,7 +362,8 @@ func TestRunAndDiscardTenThousand(t *testing.T) {
 		b.record(t, Failure{Type: "a", Key: "z", Poison: true}, Failure{Type: "z", Key: "a", Poison: true})
 		b.many(t, many, StateDead)
 		begin := b.at
-		if n, err := b.Run(t.Context(), Filter{Type: TypeExpire, State: StateDead, Cause: "broken 3"}); n != many/10 || err != nil {
+		third := Filter{Type: TypeExpire, State: StateDead, Cause: "broken 3"}
+		if n, err := b.Run(t.Context(), third); n != many/10 || err != nil {
 			t.Fatal(n, err)
 		}
 		if n, err := b.Run(t.Context(), Filter{State: StateDead}); n != many-many/10+2 || err != nil {
@@ -370,7 +389,7 @@ func TestWalkEndsWhileTasksFail(t *testing.T) {
 	b := newBook(db)
 	b.many(t, 3*failedPage, StateDead)
 	calls := 0
-	moving := NewFailures(db, func() time.Time { calls++; return b.at.Add(time.Duration(calls) * time.Hour) })
+	moving := NewDeadLetters(db, func() time.Time { calls++; return b.at.Add(time.Duration(calls) * time.Hour) })
 	n, err := moving.walk(t.Context(), Filter{}, `UPDATE failed_tasks
 SET last_at = last_at + 100000000,
     task_key = 'z' || task_key

@@ -34,7 +34,8 @@ func (w *watched) look(no string) {
 func TestADayOfSweeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const orders, day, every = 2000, 24 * time.Hour, 5 * time.Second
-		ladder := []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
+		ladder := []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute,
+			5 * time.Minute}
 		s := &watched{shop: newShop(map[string]time.Time{}), looks: map[string][]time.Time{}}
 		due, begin := map[string]time.Time{}, time.Now()
 		rnd := rand.New(rand.NewPCG(1, 2))
@@ -51,7 +52,8 @@ func TestADayOfSweeps(t *testing.T) {
 			if no[len(no)-1] != '7' || n > 8 { // one in ten gets no answer for eight times
 				return nil
 			}
-			return &order.ClosingError{At: time.Now().Add(ladder[min(n-1, len(ladder)-1)]), Err: errors.New("no answer")}
+			return &order.ClosingError{At: time.Now().Add(ladder[min(n-1, len(ladder)-1)]),
+				Err: errors.New("no answer")}
 		}
 		_, w := newWorker(t, "", s.shop, Options{SweepEvery: every, CloseRate: 50})
 		if err := w.Start(); err != nil {
@@ -85,14 +87,14 @@ func TestSweepsJitter(t *testing.T) {
 		var workers []*Worker
 		for i := range passes {
 			s := newShop(map[string]time.Time{})
-			_, w := newWorker(t, "", s, Options{SweepEvery: every})
 			var mu sync.Mutex // the sweep looks, and whoever serves the line
-			w.o.Now = func() time.Time {
+			now := func() time.Time {
 				mu.Lock()
 				defer mu.Unlock()
 				passes[i] = append(passes[i], time.Now())
 				return time.Now()
 			}
+			_, w := newWorker(t, "", s, Options{SweepEvery: every, Now: now})
 			s.due["always"] = time.Now() // gives each pass something to do
 			s.answer = func(string, int) error {
 				return &order.ClosingError{At: time.Now(), Err: errors.New("no answer")}
@@ -124,8 +126,8 @@ func TestSweepsJitter(t *testing.T) {
 	})
 }
 
-// The ladders of the service, rung by the sweep for three hours with WeChat Pay away and then slow: a ladder that starts
-// again, stops, or asks too often shows in the times of the calls.
+// The ladders of the service, rung by the sweep for three hours with WeChat Pay away and then slow: a ladder that
+// starts again, stops, or asks too often shows in the times of the calls.
 func TestLaddersOfHours(t *testing.T) {
 	const every = 20 * time.Second
 	ladder := func(rungs ...time.Duration) []time.Duration { return rungs }
@@ -136,15 +138,18 @@ func TestLaddersOfHours(t *testing.T) {
 		begin func(t *testing.T, f *ordertest.Fixture)
 		lost  bool
 	}{
-		"close without an answer": {"close", ladder(5*s, 15*s, 30*s, m, 2*m, 5*m, 5*m), func(t *testing.T, f *ordertest.Fixture) {
-			f.Prepaid(t, f.PlaceOne(t, "k", "mug", 1).OrderNo) // its deadline comes
-		}, true},
-		"refund without an answer": {"refund", ladder(15*s, 30*s, m, 2*m, 5*m, 10*m, 30*m, 30*m), func(t *testing.T, f *ordertest.Fixture) {
-			askBack(t, f)
-		}, true},
-		"refund that stays under way": {"refund_query", ladder(m, m, m, m, m, 5*m, 10*m, 20*m, 30*m, 30*m), func(t *testing.T, f *ordertest.Fixture) {
-			askBack(t, f)
-		}, false},
+		"close without an answer": {"close", ladder(5*s, 15*s, 30*s, m, 2*m, 5*m, 5*m),
+			func(t *testing.T, f *ordertest.Fixture) {
+				f.Prepaid(t, f.PlaceOne(t, "k", "mug", 1).OrderNo) // its deadline comes
+			}, true},
+		"refund without an answer": {"refund", ladder(15*s, 30*s, m, 2*m, 5*m, 10*m, 30*m, 30*m),
+			func(t *testing.T, f *ordertest.Fixture) {
+				askBack(t, f)
+			}, true},
+		"refund that stays under way": {"refund_query", ladder(m, m, m, m, m, 5*m, 10*m, 20*m, 30*m, 30*m),
+			func(t *testing.T, f *ordertest.Fixture) {
+				askBack(t, f)
+			}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -173,7 +178,8 @@ func TestLaddersOfHours(t *testing.T) {
 					}
 					return nil
 				}
-				w, err := NewWorker(Options{Orders: f.Service, Now: time.Now, Log: slog.New(slog.DiscardHandler), SweepEvery: every})
+				w, err := NewWorker(Options{Orders: f.Service, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+					SweepEvery: every})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -205,26 +211,8 @@ func askBack(t *testing.T, f *ordertest.Fixture) {
 	if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.AskRefund(t.Context(), order.AskRefund{OrderNo: no, CustomerID: "c", RequestID: "k", Reason: "small", Cause: ordertest.Customer}); err != nil {
+	if _, err := f.AskRefund(t.Context(), order.AskRefund{OrderNo: no, CustomerID: "c", RequestID: "k",
+		Reason: "small", Cause: ordertest.Customer}); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// The waits of a task have bounds, whatever the error: a negative one would spin, a long one forget the order.
-func TestRetryDelayIsBounded(t *testing.T) {
-	now := time.UnixMilli(1_800_000_000_500)
-	for n := range 60 {
-		for range 50 {
-			if d := retryDelay(now, n, errors.New("x")); d < minDelay || d > maxBackoff {
-				t.Fatalf("try %d waits %s", n, d)
-			}
-			if d := retryDelay(now, n, errThrottled); d < 2*time.Second || d > 5*time.Second {
-				t.Fatalf("throttled, it waits %s", d)
-			}
-			at := now.Add(rand.N(2*time.Hour) - time.Hour)
-			if d := retryDelay(now, n, &order.NotDueError{At: at}); d < minDelay || (at.After(now) && now.Add(d).Before(at)) || now.Add(d).Sub(at) > 2*time.Second+max(0, now.Sub(at)) {
-				t.Fatalf("due in %s, it waits %s", at.Sub(now), d)
-			}
-		}
 	}
 }

@@ -3,10 +3,7 @@ package scheduler
 import (
 	"context"
 	"database/sql"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sort"
 	"strconv"
 	"strings"
@@ -16,80 +13,46 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// The states of a failed task.
-const (
-	StateFailing = "failing" // is tried again
-	StateDead    = "dead"    // waits for a person
-)
-
 // Bounds of what is kept of failed tasks.
 const (
-	maxFailures   = 40 // about two hours with the pauses between them
-	longestPause  = 5 * time.Minute
-	maxFailedType = 32 // characters, as the columns have
-	maxFailedKey  = 64
-	maxCause      = 500
-	maxPayload    = 1000
-	failedPage    = 1000 // rows of one transaction: locks are held for milliseconds
-	maxFailedList = 200
+	// The widths of the columns task_type, task_key, cause and payload, in
+	// characters. What is longer is cut.
+	maxTypeLength    = 32
+	maxKeyLength     = 64
+	maxCauseLength   = 500
+	maxPayloadLength = 1000
+	// failedPage is how many rows one transaction takes: locks are held for
+	// milliseconds, however many tasks failed.
+	failedPage = 1000
+	// maxListed is how many tasks one page of a list has at most.
+	maxListed = 200
 )
 
-// never is the turn of a dead task.
-var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// Errors of what is asked about failed tasks.
-var (
-	ErrNoFailedTask = errors.New("no such failed task")
-	ErrFailedCursor = errors.New("this is no cursor of a list of failed tasks")
-)
-
-// Failure is one run of a task that failed although everything answered. The
-// text of Cause is kept and shown, so it must not hold secrets.
-type Failure struct {
-	Type, Key string // Key is an order's or refund's number; with a Payload, the task's id
-	Cause     error
-	Payload   []byte // what nobody could read; nil otherwise
-	Poison    bool   // no retry can cure it: dead at once
-}
-
-// Failed is a task that failed and has not ended well since.
-type Failed struct {
-	ID          string `json:"id"` // safe in the path of a URL; ParseFailedID reads it
-	Type        string `json:"type"`
-	Key         string `json:"key"`
-	OrderNo     string `json:"order_no"`                // in a task of an order
-	OutRefundNo string `json:"out_refund_no,omitempty"` // in a task of a refund
-	State       string `json:"state"`
-	Error       string `json:"error"` // of the last run
-	Tried       int64  `json:"tried"` // runs that failed, since the first or since somebody had it run again
-	// Payload is quoted as in Go, whatever bytes it has, and cut at 1000 characters.
-	Payload string     `json:"payload,omitempty"`
-	FirstAt time.Time  `json:"first_at"`
-	LastAt  time.Time  `json:"last_at"`
-	NextAt  *time.Time `json:"next_at,omitempty"` // of a failing one
-	DiedAt  *time.Time `json:"died_at,omitempty"` // of a dead one
-}
-
-// Failures keeps the failed tasks in the database, so that they delay nobody
-// and nobody forgets them.
-type Failures struct {
+// DeadLetters keeps failed tasks in the table failed_tasks, so that they delay no
+// other task and are not forgotten. All SQL of that table is here.
+type DeadLetters struct {
 	db  *sqldb.DB
 	now func() time.Time
 }
 
-// NewFailures keeps them in db. now should be the database's clock.
-func NewFailures(db *sqldb.DB, now func() time.Time) *Failures { return &Failures{db: db, now: now} }
-
-// failedRow is a row as it is written.
-type failedRow struct {
-	typ, key, state, cause, payload string
-	tries, first, next              int64
+// NewDeadLetters keeps failed tasks in db. now should be the database's clock
+// (sqldb.Clock), which all replicas share.
+func NewDeadLetters(db *sqldb.DB, now func() time.Time) *DeadLetters {
+	return &DeadLetters{db: db, now: now}
 }
 
-// Record counts failed runs, several of one task too, and sets when each is
-// tried next; it gives the number of tasks that died of it. A dead one stays
+// failedRow is a row of failed_tasks as it is written.
+type failedRow struct {
+	typ, key, state, cause, payload string
+	tries                           int64 // runs that failed
+	first, next                     int64 // Unix time in milliseconds
+}
+
+// Record counts failed runs, also several of one task, and sets when each task is
+// tried next (pauseAfter). It returns how many tasks died by it: those of a
+// Failure with Poison, and those whose runs reached maxFailures. A dead one stays
 // dead. An error means that none was counted.
-func (f *Failures) Record(ctx context.Context, failed []Failure) (died int, err error) {
+func (f *DeadLetters) Record(ctx context.Context, failed []Failure) (died int, err error) {
 	err = f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		died, err = f.record(ctx, tx, failed)
 		return err
@@ -97,14 +60,15 @@ func (f *Failures) Record(ctx context.Context, failed []Failure) (died int, err 
 	return died, err
 }
 
-func (f *Failures) record(ctx context.Context, tx *sqldb.Tx, failed []Failure) (died int, err error) {
+// record writes failures, in statements of one type and of failedPage rows at most.
+func (f *DeadLetters) record(ctx context.Context, tx *sqldb.Tx, failed []Failure) (died int, err error) {
 	rows := gather(failed)
 	for len(rows) > 0 {
 		n := 1
 		for n < min(len(rows), failedPage) && rows[n].typ == rows[0].typ {
 			n++
 		}
-		d, err := record(ctx, tx, rows[:n], f.now().UnixMilli())
+		d, err := recordRows(ctx, tx, rows[:n], f.now().UnixMilli())
 		if err != nil {
 			return died, fmt.Errorf("record failed tasks: %w", err)
 		}
@@ -113,18 +77,19 @@ func (f *Failures) record(ctx context.Context, tx *sqldb.Tx, failed []Failure) (
 	return died, nil
 }
 
-// gather makes one row of all failures of a task, in the order in which rows
-// are locked.
+// gather makes one row of all failures of a task. The rows are in the order of the
+// primary key: all transactions lock in that order and do not deadlock.
 func gather(failed []Failure) []failedRow {
 	var rows []failedRow
 	at := make(map[[2]string]int, len(failed))
 	for _, x := range failed {
-		r := failedRow{typ: bounded(x.Type, maxFailedType), key: bounded(x.Key, maxFailedKey), state: StateFailing, cause: "no cause was given"}
+		r := failedRow{typ: bounded(x.Type, maxTypeLength), key: bounded(x.Key, maxKeyLength),
+			state: StateFailing, cause: "no cause was given"}
 		if x.Cause != nil {
-			r.cause = bounded(x.Cause.Error(), maxCause)
+			r.cause = bounded(x.Cause.Error(), maxCauseLength)
 		}
 		if x.Payload != nil {
-			r.payload = bounded(strconv.Quote(string(x.Payload)), maxPayload)
+			r.payload = bounded(strconv.Quote(string(x.Payload)), maxPayloadLength)
 		}
 		i, ok := at[[2]string{r.typ, r.key}]
 		if !ok {
@@ -143,8 +108,9 @@ func gather(failed []Failure) []failedRow {
 	return rows
 }
 
-// bounded makes text that every engine keeps as it is: n characters at most, only
-// those that can be seen, and no spaces at its end, which MySQL does not compare.
+// bounded makes text that every engine keeps as it is and that is safe to print:
+// n characters at most, a space in place of each that cannot be seen, and no
+// spaces at its end, which MySQL ignores when it compares.
 func bounded(s string, n int) string {
 	var b strings.Builder
 	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
@@ -159,10 +125,11 @@ func bounded(s string, n int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// record writes rows of one type. Rows that are there are locked and replaced,
-// the others inserted: somebody who inserts the same at the same time is seen
-// by the primary key, and the whole is done again, so that no try is lost.
-func record(ctx context.Context, tx *sqldb.Tx, rows []failedRow, now int64) (died int, err error) {
+// recordRows writes rows of one type, at now in milliseconds. Those that are in the
+// table are locked and replaced, the others inserted: somebody who inserts the
+// same one at the same time is noticed by the primary key, and the whole
+// transaction is done again, so that no run is lost.
+func recordRows(ctx context.Context, tx *sqldb.Tx, rows []failedRow, now int64) (died int, err error) {
 	before := make(map[string]failedRow, len(rows))
 	err = sqldb.Each(ctx, tx, `SELECT task_key, state, tries, first_at
 FROM failed_tasks
@@ -177,6 +144,7 @@ FOR UPDATE`, keyArgs(rows), func(r *sql.Rows) error {
 	if err != nil {
 		return 0, err
 	}
+	// Nine columns; REPLACE and INSERT are the same in all engines.
 	const columns = ` INTO failed_tasks
   (task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at)
 VALUES`
@@ -210,6 +178,8 @@ VALUES`
 	return died, err
 }
 
+// keyArgs are the arguments for task_type = ? and task_key IN (…) of rows of one
+// type.
 func keyArgs(rows []failedRow) []any {
 	args := []any{rows[0].typ}
 	for _, r := range rows {
@@ -218,16 +188,9 @@ func keyArgs(rows []failedRow) []any {
 	return args
 }
 
-// pauseAfter says how long to wait after so many failed runs: a second, doubled
-// each time, and between half of that and the whole, so that what failed
-// together does not come back together.
-func pauseAfter(tries int64) time.Duration {
-	d := min(time.Second<<min(max(tries-1, 0), 10), longestPause)
-	return d/2 + rand.N(d/2+1)
-}
-
-// Done forgets tasks of a type that ended well. It is for keys that Known gave.
-func (f *Failures) Done(ctx context.Context, typ string, keys []string) error {
+// Done forgets tasks of a type that ended well. Keys that are not kept are passed
+// over.
+func (f *DeadLetters) Done(ctx context.Context, typ string, keys []string) error {
 	for _, page := range pagesOf(keys) {
 		err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 			_, err := tx.ExecContext(ctx, `DELETE FROM failed_tasks
@@ -242,9 +205,9 @@ WHERE task_type = ?
 	return nil
 }
 
-// Known gives those of the keys that failed, and the time before which each
-// must not be tried: thousands of years ahead for a dead one.
-func (f *Failures) Known(ctx context.Context, typ string, keys []string) (map[string]time.Time, error) {
+// Known returns those of the keys of a type that failed, and the time before which
+// each must not be tried: in the year 9999 for a dead one.
+func (f *DeadLetters) Known(ctx context.Context, typ string, keys []string) (map[string]time.Time, error) {
 	known := map[string]time.Time{}
 	for _, page := range pagesOf(keys) {
 		at := map[string]time.Time{}
@@ -267,7 +230,7 @@ WHERE task_type = ?
 			continue
 		}
 		for _, k := range page {
-			if t, ok := at[bounded(k, maxFailedKey)]; ok {
+			if t, ok := at[bounded(k, maxKeyLength)]; ok {
 				known[k] = t
 			}
 		}
@@ -275,6 +238,7 @@ WHERE task_type = ?
 	return known, nil
 }
 
+// pagesOf cuts keys into pages of failedPage.
 func pagesOf(keys []string) [][]string {
 	var pages [][]string
 	for len(keys) > 0 {
@@ -284,18 +248,21 @@ func pagesOf(keys []string) [][]string {
 	return pages
 }
 
+// boundedArgs are the arguments for task_type = ? and task_key IN (…), as the
+// columns have them.
 func boundedArgs(typ string, keys []string) []any {
-	args := []any{bounded(typ, maxFailedType)}
+	args := []any{bounded(typ, maxTypeLength)}
 	for _, k := range keys {
-		args = append(args, bounded(k, maxFailedKey))
+		args = append(args, bounded(k, maxKeyLength))
 	}
 	return args
 }
 
-// Due gives failing tasks whose time has come again, the longest waiting first
-// as far as they are near each other.
-func (f *Failures) Due(ctx context.Context, limit int) ([]Failed, error) {
-	var due []Failed
+// Due returns at most limit failing tasks whose time has come, those that failed
+// longest ago first. That is the order of the index, and nearly that of their
+// times.
+func (f *DeadLetters) Due(ctx context.Context, limit int) ([]FailedTask, error) {
+	var due []FailedTask
 	err := sqldb.Each(ctx, f.db, `SELECT `+failedColumns+`
 FROM failed_tasks
 WHERE state = 'failing'
@@ -312,9 +279,9 @@ LIMIT ?`, []any{f.now().UnixMilli(), limit}, func(r *sql.Rows) error {
 	return due, nil
 }
 
-// Empty reports that no task has failed. It costs next to nothing, however many
+// Empty reports that no task has failed. It reads one row at most, however many
 // have.
-func (f *Failures) Empty(ctx context.Context) (bool, error) {
+func (f *DeadLetters) Empty(ctx context.Context) (bool, error) {
 	empty := true
 	err := sqldb.Each(ctx, f.db, `SELECT state
 FROM failed_tasks
@@ -325,8 +292,8 @@ LIMIT 1`, nil, func(*sql.Rows) error { empty = false; return nil })
 	return empty, nil
 }
 
-// Count counts all of them, by state. Unlike Empty it reads an index row of each.
-func (f *Failures) Count(ctx context.Context) (failing, dead int, err error) {
+// Count counts all failed tasks by state. It reads a row of the index for each.
+func (f *DeadLetters) Count(ctx context.Context) (failing, dead int, err error) {
 	err = sqldb.Each(ctx, f.db, `SELECT state, COUNT(*)
 FROM failed_tasks
 GROUP BY state`, nil, func(r *sql.Rows) error {
@@ -346,24 +313,9 @@ GROUP BY state`, nil, func(r *sql.Rows) error {
 	return failing, dead, nil
 }
 
-// Filter says which failed tasks are meant; empty fields mean any.
-type Filter struct {
-	Type  string
-	State string // StateFailing or StateDead
-	// Of the last failure: at FailedAfter or later, and before FailedBefore.
-	FailedAfter, FailedBefore time.Time
-	Cause                     string // a part of the last error, as it is written
-	Keys                      []string
-}
-
-// Empty reports that every failed task is meant.
-func (f *Filter) Empty() bool {
-	return f.Type == "" && f.State == "" && f.FailedAfter.IsZero() && f.FailedBefore.IsZero() && f.Cause == "" && f.Keys == nil
-}
-
-// where gives the filter as the terms of a WHERE, at least one.
+// where is the filter as the terms of a WHERE, at least one, and their arguments.
 func (f *Filter) where() (string, []any) {
-	terms, args := []string{"tries >= 0"}, []any{}
+	terms, args := []string{"tries >= 0"}, []any{} // the first is always true
 	add := func(set bool, term string, more ...any) {
 		if set {
 			terms, args = append(terms, term), append(args, more...)
@@ -380,10 +332,12 @@ func (f *Filter) where() (string, []any) {
 	return strings.Join(terms, "\n  AND "), args
 }
 
-// List lists failed tasks, the one that failed last first, and gives the cursor
-// of the next page, "" at the end. limit is 1 to 200.
-func (f *Failures) List(ctx context.Context, filter Filter, cursor string, limit int) ([]Failed, string, error) {
-	limit = min(max(limit, 1), maxFailedList)
+// List returns a page of failed tasks, the one that failed last first, and the
+// cursor of the next page, "" at the end. cursor is "" for the first page; one that
+// List did not return is ErrFailedCursor. limit is 1 to 200, and is brought into
+// that range.
+func (f *DeadLetters) List(ctx context.Context, filter Filter, cursor string, limit int) ([]FailedTask, string, error) {
+	limit = min(max(limit, 1), maxListed)
 	where, args := filter.where()
 	if cursor != "" {
 		ms, id, _ := strings.Cut(cursor, ".")
@@ -395,7 +349,7 @@ func (f *Failures) List(ctx context.Context, filter Filter, cursor string, limit
 		where += "\n  AND last_at <= ?\n  AND (last_at < ? OR task_type < ? OR (task_type = ? AND task_key < ?))"
 		args = append(args, at, at, typ, typ, key)
 	}
-	var all []Failed
+	var all []FailedTask
 	err := sqldb.Each(ctx, f.db, `SELECT `+failedColumns+`
 FROM failed_tasks
 WHERE `+where+`
@@ -418,8 +372,9 @@ LIMIT ?`, append(args, limit+1), func(r *sql.Rows) error {
 // failedColumns are what scanFailed reads.
 const failedColumns = "task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at"
 
-func scanFailed(rows *sql.Rows) (Failed, error) {
-	var x Failed
+// scanFailed reads a failed task from its failedColumns.
+func scanFailed(rows *sql.Rows) (FailedTask, error) {
+	var x FailedTask
 	var first, last, next int64
 	err := rows.Scan(&x.Type, &x.Key, &x.State, &x.Tried, &x.Error, &x.Payload, &first, &last, &next)
 	x.ID = failedID(x.Type, x.Key)
@@ -431,7 +386,7 @@ func scanFailed(rows *sql.Rows) (Failed, error) {
 		x.NextAt = &at
 	}
 	switch {
-	case x.Payload != "": // the key is the task's own
+	case x.Payload != "": // the key is the id of the task in the queue
 	case x.Type == TypeExpire:
 		x.OrderNo = x.Key
 	case x.Type == TypeRefund:
@@ -440,43 +395,8 @@ func scanFailed(rows *sql.Rows) (Failed, error) {
 	return x, err
 }
 
-// failedID names a failed task in one segment of a URL's path: TYPE~KEY, and in
-// base64 what is not plain.
-func failedID(typ, key string) string {
-	if plain(typ) && plain(key) {
-		return typ + "~" + key
-	}
-	return "~" + base64.RawURLEncoding.EncodeToString([]byte(typ+"\x00"+key))
-}
-
-func plain(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != ':' {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// ParseFailedID gives the type and the key of a failed task, or ErrNoFailedTask.
-func ParseFailedID(id string) (typ, key string, err error) {
-	ok := false
-	if coded, is := strings.CutPrefix(id, "~"); is {
-		b, err := base64.RawURLEncoding.DecodeString(coded)
-		if typ, key, ok = strings.Cut(string(b), "\x00"); err != nil {
-			ok = false
-		}
-	} else {
-		typ, key, ok = strings.Cut(id, "~")
-	}
-	if !ok || failedID(typ, key) != id {
-		return "", "", ErrNoFailedTask
-	}
-	return typ, key, nil
-}
-
-// Match counts the failed tasks that a filter means.
-func (f *Failures) Match(ctx context.Context, filter Filter) (int, error) {
+// Match counts the failed tasks that a filter means, without changing them.
+func (f *DeadLetters) Match(ctx context.Context, filter Filter) (int, error) {
 	where, args := filter.where()
 	n := 0
 	err := sqldb.Each(ctx, f.db, `SELECT COUNT(*)
@@ -488,10 +408,10 @@ WHERE `+where, args, func(r *sql.Rows) error { return r.Scan(&n) })
 	return n, nil
 }
 
-// Run makes failed tasks due now, dead ones too, with all their tries, and gives
-// their number. What fails meanwhile keeps its turn. With an error, the number
-// is of those that were done before it.
-func (f *Failures) Run(ctx context.Context, filter Filter) (int, error) {
+// Run makes failed tasks due now, dead ones too, as if they had not failed before,
+// and returns their number. Those that fail meanwhile keep the time that Record
+// gives them. With an error, the number is of those that were done before it.
+func (f *DeadLetters) Run(ctx context.Context, filter Filter) (int, error) {
 	now := f.now().UnixMilli()
 	return f.walk(ctx, filter, `UPDATE failed_tasks
 SET state = 'failing',
@@ -500,16 +420,18 @@ SET state = 'failing',
 WHERE `, now)
 }
 
-// Discard forgets failed tasks and gives their number. Orders and refunds are
-// not touched: one that is still due is tried again, and may fail again.
-func (f *Failures) Discard(ctx context.Context, filter Filter) (int, error) {
+// Discard forgets failed tasks and returns their number; with an error, that of
+// those that were forgotten before it. Orders and refunds are not touched: one
+// that is still due is tried again, and may fail again.
+func (f *DeadLetters) Discard(ctx context.Context, filter Filter) (int, error) {
 	return f.walk(ctx, filter, `DELETE FROM failed_tasks
 WHERE `)
 }
 
-// walk applies a statement to all that match at its begin, a page of the index
-// at a time. The failing go first: what Run makes of the dead is not met again.
-func (f *Failures) walk(ctx context.Context, filter Filter, statement string, set ...any) (int, error) {
+// walk applies statement, an UPDATE or DELETE up to its WHERE with the arguments
+// set, to all tasks that matched when it began, page by page of the index. The
+// failing ones go first: dead ones that Run has made failing are not met again.
+func (f *DeadLetters) walk(ctx context.Context, filter Filter, statement string, set ...any) (int, error) {
 	if begin := f.now().Add(time.Millisecond); filter.FailedBefore.IsZero() || filter.FailedBefore.After(begin) {
 		filter.FailedBefore = begin
 	}
@@ -528,7 +450,9 @@ func (f *Failures) walk(ctx context.Context, filter Filter, statement string, se
 	return total, nil
 }
 
-func (f *Failures) walkState(ctx context.Context, filter *Filter, statement string, set []any) (total int, err error) {
+// walkState is walk for one state, which filter names.
+func (f *DeadLetters) walkState(ctx context.Context, filter *Filter, statement string,
+	set []any) (total int, err error) {
 	where, args := filter.where()
 	var at int64
 	for typ, key, n := "", "", failedPage; n == failedPage; {
@@ -553,7 +477,9 @@ LIMIT ?`, append(append([]any{}, args...), at, at, typ, typ, key, failedPage), f
 			var did int64
 			err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 				all := append(append(append([]any{}, set...), args...), boundedArgs(typ, keys)...)
-				did, err = tx.Update(ctx, statement+where+"\n  AND task_type = ?\n  AND task_key IN ("+sqldb.In(len(keys))+")", all...)
+				did, err = tx.Update(ctx, statement+where+`
+  AND task_type = ?
+  AND task_key IN (`+sqldb.In(len(keys))+`)`, all...)
 				return err
 			})
 			if err != nil {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -69,7 +70,8 @@ func TestRedisCluster(t *testing.T) {
 		}
 	}
 	run(t, w)
-	wait(t, "orders and refunds end by their tasks", 15*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
+	wait(t, "orders and refunds end by their tasks", 15*time.Second,
+		func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
 	if late := time.Since(at); late > 10*time.Second {
 		t.Errorf("%s late", late)
 	}
@@ -84,7 +86,9 @@ func TestRedisClusterLosesEverything(t *testing.T) {
 	owe(s, q, "", 20, time.Now().Add(8*time.Second))
 	wait(t, "wake-ups are set", 10*time.Second, func() bool { return tasks(t, q) >= 1 })
 	client := q.redis.(*redis.ClusterClient)
-	if err := client.ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error { return node.FlushAll(ctx).Err() }); err != nil {
+	if err := client.ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error {
+		return node.FlushAll(ctx).Err()
+	}); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, "wake-ups are set again", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
@@ -120,7 +124,8 @@ func TestRedisClusterLosesAMaster(t *testing.T) {
 	s.ranOnce(t)
 	at := time.Now().Add(3 * time.Second)
 	owe(s, q, "later", 10, at)
-	wait(t, "wake-ups are set on the replica", 5*time.Second, func() bool { d, err := q.Depth(); return err == nil && d.States["scheduled"] >= 1 })
+	wait(t, "wake-ups are set on the replica", 5*time.Second,
+		func() bool { d, err := q.Depth(); return err == nil && d.States["scheduled"] >= 1 })
 	wait(t, "what came after ends", 15*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
 	s.ranOnce(t)
 }
@@ -134,7 +139,8 @@ func TestRedisClusterSafety(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if f := Safety(t.Context(), client); f[0].Level != sqldb.LevelOK || f[0].Found != "noeviction" || f[1].Level != sqldb.LevelWarn {
+	if f := Safety(t.Context(), client); f[0].Level != sqldb.LevelOK || f[0].Found != "noeviction" ||
+		f[1].Level != sqldb.LevelWarn {
 		t.Error(f)
 	}
 	set := func(node int, name, value string) string {
@@ -147,7 +153,8 @@ func TestRedisClusterSafety(t *testing.T) {
 	}
 	for _, node := range []int{1, 5} { // a master, a replica
 		bad := set(node, "maxmemory-policy", "allkeys-lru")
-		if f := Safety(t.Context(), client)[0]; f.Level != sqldb.LevelFail || !strings.HasPrefix(f.Found, bad+", noeviction at ") {
+		if f := Safety(t.Context(), client)[0]; f.Level != sqldb.LevelFail ||
+			!strings.HasPrefix(f.Found, bad+", noeviction at ") {
 			t.Error(f)
 		}
 		set(node, "maxmemory-policy", "noeviction")
@@ -159,5 +166,49 @@ func TestRedisClusterSafety(t *testing.T) {
 	cluster.Nodes[5].Kill()
 	if f := Safety(t.Context(), client)[0]; f.Level != sqldb.LevelWarn {
 		t.Error(f)
+	}
+}
+
+// A URL that cannot work must be refused at the start, and credentials arrive as they were meant.
+func TestClusterURL(t *testing.T) {
+	for _, url := range []string{"redis+cluster://", "redis+cluster://h1", "redis+cluster://h1:1,,h2:2",
+		"redis+cluster://u:%zz@h1:1"} {
+		if _, err := Connect(url); !errors.Is(err, ErrRedisURL) {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+	client, err := Connect("redis+cluster://u:p%40ss@h1:1,h2:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, ok := client.(*redis.ClusterClient)
+	if !ok || len(c.Options().Addrs) != 2 || c.Options().Username != "u" || c.Options().Password != "p@ss" {
+		t.Errorf("%T %+v", client, c)
+	}
+}
+
+// A Redis that evicts keys loses wake-ups: it must be refused with the reason. And URLs must not leak passwords.
+func TestSafetyAndConnect(t *testing.T) {
+	server := sqldbtest.RedisServer(t)
+	client, err := Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	level := func() sqldb.Level { return Safety(t.Context(), client)[0].Level }
+	if level() != sqldb.LevelOK {
+		t.Error(Safety(t.Context(), client))
+	}
+	if err := client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if level() != sqldb.LevelFail {
+		t.Error(Safety(t.Context(), client))
+	}
+	for _, url := range []string{"", "http://x", "redis://u:hunter2@[", "redis://:hunter2@h:1/x"} {
+		if _, err := Connect(url); !errors.Is(err, ErrRedisURL) || len(err.Error()) != len(ErrRedisURL.Error()) {
+			t.Errorf("%q: %v", url, err)
+		}
 	}
 }

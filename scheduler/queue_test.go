@@ -1,0 +1,112 @@
+package scheduler
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// What Redis has lost must be seen: the seconds in which orders come due and that have no task.
+func TestMissing(t *testing.T) {
+	s := newShop(map[string]time.Time{})
+	q, _ := newWorker(t, "redis://"+mini(t).Addr(), s, Options{SweepEvery: time.Hour})
+	at := time.Now().Add(time.Minute)
+	s.due["armed"], s.due["with it"], s.due["forgotten"] = at, at, at.Add(2*time.Second)
+	q.WakeAt(at)
+	wait(t, "armed", 5*time.Second, func() bool { return tasks(t, q) == 1 })
+	if got, err := q.Missing(t.Context(), s); err != nil || got != (Missing{Due: 2, Missing: 1}) {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// Deadlines of more than a day came out at two days, of more than two at two months, in an ordering program that
+// added days in hours (peers 9). The score in Redis must be the due time, rounded up.
+func TestDeadlinesBeyondADay(t *testing.T) {
+	m := mini(t)
+	client := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	defer client.Close()
+	q := NewQueue(client, time.Now, slog.New(slog.DiscardHandler), nil)
+	now := time.Now()
+	waits := []time.Duration{time.Minute, 24*time.Hour + time.Minute, 48*time.Hour + 300*time.Millisecond,
+		75 * 24 * time.Hour}
+	for _, d := range waits {
+		q.WakeAt(now.Add(d))
+	}
+	q.Close()
+	for _, d := range waits {
+		at := now.Add(d)
+		score, err := m.ZScore("asynq:{"+slotQueue(slotOf(at))+"}:scheduled", slotID(slotOf(at)))
+		if err != nil || time.Unix(int64(score), 0).Before(at) || time.Unix(int64(score), 0).Sub(at) >= time.Second {
+			t.Errorf("%s: score %.0f for %d (%v)", d, score, at.Unix(), err)
+		}
+	}
+	if n := tasks(t, q); n != len(waits) {
+		t.Errorf("%d tasks for %d wake-ups", n, len(waits))
+	}
+}
+
+// Tens of thousands of orders that are placed in one second share a task: one call to Redis, and not one each.
+func TestSecondIsSetOnce(t *testing.T) {
+	m := mini(t)
+	q, _ := newWorker(t, "redis://"+m.Addr(), newShop(nil), Options{})
+	at := time.Now().Add(time.Hour).Truncate(time.Second)
+	calls := m.CommandCount()
+	for i := range 10_000 {
+		q.WakeAt(at.Add(-time.Duration(i%1000) * time.Millisecond))
+	}
+	wait(t, "set", 5*time.Second, func() bool { return tasks(t, q) == 1 })
+	q.forget() // Redis has lost it
+	before := m.CommandCount()
+	q.WakeAt(at)
+	wait(t, "set again", 5*time.Second, func() bool { return m.CommandCount() > before })
+	if n := before - calls; n > 50 { // waiting asks too
+		t.Errorf("%d calls of Redis", n)
+	}
+}
+
+// A shutdown must not wait minutes for a Redis that hangs with a full buffer behind it, and placing an order must not
+// wait for it at all (peers 28).
+func TestHungRedis(t *testing.T) {
+	s := newShop(map[string]time.Time{"o1": time.Now()})
+	q, w := newWorker(t, "redis://"+hung(t), s, Options{SweepEvery: 200 * time.Millisecond})
+	run(t, w)
+	begin := time.Now()
+	for range wakeUpBuffer + 100 {
+		q.WakeAt(begin.Add(time.Hour))
+	}
+	if each := time.Since(begin) / wakeUpBuffer; each > time.Millisecond {
+		t.Errorf("handing over took %s each", each)
+	}
+	wait(t, "the order ends by the sweep", 10*time.Second, func() bool { return s.left() == 0 })
+	begin = time.Now()
+	q.Close()
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("closing took %s", took)
+	}
+}
+
+// hung accepts connections and never answers: the worst way for Redis to be away.
+func hung(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(io.Discard, c); _ = c.Close() }()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return l.Addr().String()
+}

@@ -1,0 +1,181 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orderd/migrations/sqldb"
+)
+
+// Time-outs and size of a connection to Redis. They are short because nothing
+// waits for Redis that could not do without it.
+const (
+	redisDialTimeout = 500 * time.Millisecond
+	redisReadTimeout = time.Second // also of a write
+	// redisPool is how many connections a process has at most, of a cluster to
+	// each node: one for each task that runs by default (defaultConcurrency), and
+	// one for each of the queue's senders.
+	redisPool = 40
+)
+
+// ErrRedisURL marks a Redis URL that cannot be used. Its text never has a part of
+// the URL, which may hold a password.
+var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, rediss://… or redis+cluster://H1:P1,H2:P2")
+
+// Connect opens a Redis by its URL (redis://, rediss:// for TLS, or
+// redis+cluster:// with all seed nodes), with time-outs that suit the queue. It
+// does not wait for the server, which may be away. Its only error is ErrRedisURL.
+func Connect(rawURL string) (redis.UniversalClient, error) {
+	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: redisDialTimeout,
+		ReadTimeout: redisReadTimeout, WriteTimeout: redisReadTimeout, PoolSize: redisPool}
+	if rest, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
+		if !clusterURL(rest, &o) {
+			return nil, ErrRedisURL
+		}
+		return newCluster(&o), nil
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") {
+		return nil, ErrRedisURL
+	}
+	parsed, err := redis.ParseURL(rawURL)
+	if err != nil {
+		return nil, ErrRedisURL
+	}
+	o.Addrs, o.DB, o.TLSConfig = []string{parsed.Addr}, parsed.DB, parsed.TLSConfig
+	o.Username, o.Password = parsed.Username, parsed.Password
+	return redis.NewUniversalClient(&o), nil
+}
+
+// clusterURL reads USER:PASS@H1:P1,H2:P2 into o, and reports whether it could.
+// Package url does not take several hosts.
+func clusterURL(rest string, o *redis.UniversalOptions) bool {
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		user, password, _ := strings.Cut(rest[:at], ":")
+		var userErr, passwordErr error
+		o.Username, userErr = url.PathUnescape(user)
+		o.Password, passwordErr = url.PathUnescape(password)
+		if userErr != nil || passwordErr != nil {
+			return false
+		}
+		rest = rest[at+1:]
+	}
+	o.Addrs = strings.Split(strings.TrimSuffix(rest, "/"), ",")
+	o.IsClusterMode = true
+	for _, addr := range o.Addrs {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// rediscover is a hook that lets a cluster client ask which node serves what as
+// soon as a node does not answer. By itself go-redis keeps to a dead master until
+// what it knows is ten seconds old. go-redis asks at most five times a second,
+// however many calls fail.
+type rediscover struct{ client *redis.ClusterClient }
+
+func newCluster(o *redis.UniversalOptions) *redis.ClusterClient {
+	c := redis.NewClusterClient(o.Cluster())
+	c.AddHook(rediscover{c})
+	return c
+}
+
+// DialHook implements redis.Hook.
+func (r rediscover) DialHook(next redis.DialHook) redis.DialHook {
+	return next
+}
+
+// ProcessHook implements redis.Hook.
+func (r rediscover) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return r.after(ctx, next(ctx, cmd)) }
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (r rediscover) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { return r.after(ctx, next(ctx, cmds)) }
+}
+
+// after passes err on, and has the client look at the cluster again unless it is an
+// answer of Redis: that comes from a node that lives, and go-redis by itself
+// follows the answers that point to another node.
+func (r rediscover) after(ctx context.Context, err error) error {
+	var answer redis.Error
+	if err != nil && !errors.As(err, &answer) && !errors.Is(err, context.Canceled) {
+		r.client.ReloadState(ctx)
+	}
+	return err
+}
+
+// Safety looks at the Redis settings that the queue relies on: that no key is
+// evicted, and that a restart keeps the data. A Redis that is away is a warning:
+// orders go on without it.
+func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
+	if err := client.Ping(ctx).Err(); err != nil {
+		return []sqldb.Finding{{ID: "redis.ping", Level: sqldb.LevelWarn, Found: "no answer",
+			Why: "timeouts run from the database, late by the sweep's interval", Fix: "start Redis"}}
+	}
+	policy := config(ctx, client, "maxmemory-policy")
+	f := sqldb.Finding{ID: "redis.maxmemory_policy", Level: sqldb.LevelOK, Found: policy}
+	switch policy {
+	case "noeviction":
+	case "":
+		f.Level, f.Found = sqldb.LevelWarn, "not readable"
+		f.Why, f.Fix = "a Redis that evicts keys loses wake-ups and blocks their ids",
+			"check that maxmemory-policy is noeviction"
+	default:
+		f.Level = sqldb.LevelFail
+		f.Why, f.Fix = "a Redis that evicts keys loses wake-ups and blocks their ids for ever",
+			"redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf, on every node"
+	}
+	aof := sqldb.Finding{ID: "redis.appendonly", Level: sqldb.LevelOK, Found: config(ctx, client, "appendonly")}
+	if aof.Found == "no" || strings.HasPrefix(aof.Found, "no at ") {
+		aof.Level = sqldb.LevelWarn
+		aof.Why, aof.Fix = "a restart of Redis forgets the wake-ups; the sweep re-arms them",
+			"redis-cli CONFIG SET appendonly yes, and the same in redis.conf, on every node"
+	}
+	return []sqldb.Finding{f, aof}
+}
+
+// config reads a setting of Redis; "" when it cannot. All nodes of a cluster should
+// have the same, replicas too, which are masters after a fail-over; if not, the
+// result is all values that were found, each with a node that has it, sorted.
+func config(ctx context.Context, client redis.UniversalClient, name string) string {
+	cluster, ok := client.(*redis.ClusterClient)
+	if !ok {
+		m, err := client.ConfigGet(ctx, name).Result()
+		if err != nil {
+			return ""
+		}
+		return m[name]
+	}
+	var mu sync.Mutex
+	found := map[string]string{}
+	if err := cluster.ForEachShard(ctx, func(ctx context.Context, node *redis.Client) error {
+		m, err := node.ConfigGet(ctx, name).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		found[m[name]] = node.Options().Addr
+		return err
+	}); err != nil {
+		return ""
+	}
+	var all []string
+	for value, addr := range found {
+		if len(found) == 1 {
+			return value
+		}
+		all = append(all, value+" at "+addr)
+	}
+	sort.Strings(all)
+	return strings.Join(all, ", ")
+}

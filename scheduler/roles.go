@@ -1,0 +1,84 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"orderd/order"
+)
+
+// Orders is what the scheduler needs of orders and refunds. order.Service
+// implements it and documents each method in full.
+type Orders interface {
+	// ClaimDue moves the unpaid orders of a page whose time has come to closing,
+	// and claims them, so that no other process asks WeChat Pay about them while
+	// the claim lasts. It returns the claims and an error, or nil, for each order
+	// of the page.
+	ClaimDue(ctx context.Context, page []order.Due, cause order.Cause) ([]order.Claim, []error)
+	// CloseClaimed asks WeChat Pay to close the claimed orders and stores the
+	// answers. It returns an error, or nil, for each claim.
+	CloseClaimed(ctx context.Context, claims []order.Claim, cause order.Cause) []error
+	// AwaitClose moves a page of unpaid orders to closing without asking WeChat
+	// Pay: they wait for the rate.
+	AwaitClose(ctx context.Context, page []order.Due, cause order.Cause) []error
+	// DueOrders lists the orders of a state that are due after a place and by a
+	// time, at most limit of them, by (due time, order number).
+	DueOrders(ctx context.Context, state order.State, after order.DueCursor, until time.Time,
+		limit int) ([]order.Due, error)
+	// Refund sends a refund whose time has come to WeChat Pay, or asks how far it
+	// is.
+	Refund(ctx context.Context, outRefundNo string, cause order.Cause) error
+	// DueRefunds lists the refunds that are due after a place and by a time, at
+	// most limit of them, by (due time, refund number).
+	DueRefunds(ctx context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error)
+}
+
+// Limiter is a rate of calls to WeChat Pay that all replicas keep together.
+// Bucket implements it.
+type Limiter interface {
+	// Take takes up to n permits without waiting. When it got fewer, wait is how
+	// long until the next one is free. With an error, none was taken.
+	Take(ctx context.Context, n int) (got int, wait time.Duration, err error)
+}
+
+// Daily is the reconciliation of a day with WeChat Pay's bills.
+// reconcile.Service implements it.
+type Daily interface {
+	// CatchUp reconciles every day whose bill is out and that is not done yet. It
+	// may be called at any time, by several processes at once.
+	CatchUp(ctx context.Context) error
+}
+
+// Observer receives what the scheduler does, for metrics. Implementations must
+// be quick and safe for concurrent use.
+type Observer interface {
+	// Armed: a wake-up of a second or of a refund was handed to Redis. The result
+	// is set, conflict (it was there already), dropped (the buffer was full) or
+	// failed.
+	Armed(result string)
+	// Fired: an order or a refund was run. The result is done, not_due, unknown
+	// (WeChat Pay gave no usable answer), throttled, poison or error.
+	Fired(result string)
+	// Swept: one pass of the sweep found so many orders, at least one, whose task
+	// had not come.
+	Swept(overdue int)
+	// Died: a task is not tried again by itself; a person has to look at it.
+	Died()
+	// RedisLost: Redis is new, or came back without its data.
+	RedisLost()
+}
+
+// nobody observes nothing.
+type nobody struct{}
+
+func (nobody) Armed(string) {}
+func (nobody) Fired(string) {}
+func (nobody) Swept(int)    {}
+func (nobody) Died()        {}
+func (nobody) RedisLost()   {}
+
+// cause is what the timeline of an order or a refund says about who changed it:
+// kind is "task", "line" or "sweep", id is that of the task, if there is one.
+func cause(kind, id string) order.Cause {
+	return order.Cause{Actor: order.Actor{Type: order.ActorScheduler, ID: "worker"}, Type: kind, ID: id}
+}
