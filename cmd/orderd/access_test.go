@@ -167,30 +167,72 @@ const (
 // access is the decision about every route of every listener. A route without
 // one fails the test.
 var access = map[string]string{
-	"api GET /healthz": open, "api GET /openapi.yaml": open, "api GET /problems/:slug": open,
-	"api POST /v1/orders": customers, "api GET /v1/orders": customers, "api GET /v1/stock": customers, "api GET /v1/skus/:sku_id/stock": customers,
-	"api GET /v1/orders/:order_no": owner, "api POST /v1/orders/:order_no/prepay": owner, "api POST /v1/orders/:order_no/payment-query": owner,
-	"api POST /v1/orders/:order_no/cancel": owner, "api GET /v1/orders/:order_no/qrcode.svg": owner, "api POST /v1/orders/:order_no/refunds": owner,
-	"api GET /v1/orders/:order_no/refunds": owner, "api GET /v1/orders/:order_no/refunds/:out_refund_no": owner, "api GET /v1/refunds/:out_refund_no": owner,
+	"api GET /healthz":                                    open,
+	"api GET /openapi.yaml":                               open,
+	"api GET /problems/:slug":                             open,
+	"api POST /v1/orders":                                 customers,
+	"api GET /v1/orders":                                  customers,
+	"api GET /v1/stock":                                   customers,
+	"api GET /v1/skus/:sku_id/stock":                      customers,
+	"api GET /v1/orders/:order_no":                        owner,
+	"api POST /v1/orders/:order_no/prepay":                owner,
+	"api POST /v1/orders/:order_no/payment-query":         owner,
+	"api POST /v1/orders/:order_no/cancel":                owner,
+	"api GET /v1/orders/:order_no/qrcode.svg":             owner,
+	"api POST /v1/orders/:order_no/refunds":               owner,
+	"api GET /v1/orders/:order_no/refunds":                owner,
+	"api GET /v1/orders/:order_no/refunds/:out_refund_no": owner,
+	"api GET /v1/refunds/:out_refund_no":                  owner,
 
-	"notify GET /healthz": open, "notify POST /wechat/v3/notify/payment": wechatOnly, "notify POST /wechat/v3/notify/refund": wechatOnly,
+	"notify GET /healthz":                   open,
+	"notify POST /wechat/v3/notify/payment": wechatOnly,
+	"notify POST /wechat/v3/notify/refund":  wechatOnly,
 
-	"admin GET /healthz": open, "admin GET /readyz": open, "admin GET /metrics": open,
-	"admin GET /": viewer, "admin GET /ui/orders/:no": viewer, "admin GET /ui/refunds": viewer, "admin GET /ui/reconciliations": finance, "admin GET /ui/reconciliations/:id": finance,
-	"admin GET /admin/v1/orders": viewer, "admin GET /admin/v1/orders/:no": viewer, "admin GET /admin/v1/orders/:no/timeline": viewer,
-	"admin POST /admin/v1/orders/:no/close": operator, "admin POST /admin/v1/orders/:no/payment-query": operator, "admin POST /admin/v1/orders/:no/refunds": operator,
-	"admin GET /admin/v1/skus": viewer, "admin GET /admin/v1/skus/:id": viewer, "admin PUT /admin/v1/skus/:id": operator,
-	"admin POST /admin/v1/skus/:id/replenish": operator, "admin POST /admin/v1/skus/:id/adjust": admin,
-	"admin GET /admin/v1/tasks/dead": viewer, "admin POST /admin/v1/tasks/dead/run": operator, "admin POST /admin/v1/tasks/dead/discard": operator,
-	"admin POST /admin/v1/tasks/dead/:id/run": operator, "admin POST /admin/v1/tasks/dead/:id/discard": operator,
-	"admin GET /admin/v1/refunds": viewer, "admin GET /admin/v1/refunds/:no": viewer, "admin POST /admin/v1/refunds/:no/approve": finance,
-	"admin POST /admin/v1/refunds/:no/reject": finance, "admin POST /admin/v1/refunds/:no/cancel": finance,
-	"admin POST /admin/v1/refunds/:no/by-hand": finance, "admin POST /admin/v1/refunds/:no/retry": either,
-	"admin GET /admin/v1/reconciliations": finance, "admin POST /admin/v1/reconciliations": finance, "admin GET /admin/v1/reconciliations/:id": finance,
-	"admin GET /admin/v1/reconciliations/:id/bill": finance, "admin GET /admin/v1/reconciliations/:id/differences": finance,
-	"admin GET /admin/v1/differences": finance, "admin POST /admin/v1/differences/:id/resolve": finance,
-	"admin GET /admin/v1/tokens": admin, "admin POST /admin/v1/tokens": admin, "admin DELETE /admin/v1/tokens/:name": admin,
-	"admin GET /debug/pprof/": admin, "admin GET /debug/pprof/profile": admin, "admin GET /debug/pprof/trace": admin, "admin GET /debug/pprof/:name": admin,
+	"admin GET /healthz":                                  open,
+	"admin GET /readyz":                                   open,
+	"admin GET /metrics":                                  open,
+	"admin GET /":                                         viewer,
+	"admin GET /ui/orders/:no":                            viewer,
+	"admin GET /ui/refunds":                               viewer,
+	"admin GET /ui/reconciliations":                       finance,
+	"admin GET /ui/reconciliations/:id":                   finance,
+	"admin GET /admin/v1/orders":                          viewer,
+	"admin GET /admin/v1/orders/:no":                      viewer,
+	"admin GET /admin/v1/orders/:no/timeline":             viewer,
+	"admin POST /admin/v1/orders/:no/close":               operator,
+	"admin POST /admin/v1/orders/:no/payment-query":       operator,
+	"admin POST /admin/v1/orders/:no/refunds":             operator,
+	"admin GET /admin/v1/skus":                            viewer,
+	"admin GET /admin/v1/skus/:id":                        viewer,
+	"admin PUT /admin/v1/skus/:id":                        operator,
+	"admin POST /admin/v1/skus/:id/replenish":             operator,
+	"admin POST /admin/v1/skus/:id/adjust":                admin,
+	"admin GET /admin/v1/tasks/dead":                      viewer,
+	"admin POST /admin/v1/tasks/dead/run":                 operator,
+	"admin POST /admin/v1/tasks/dead/discard":             operator,
+	"admin POST /admin/v1/tasks/dead/:id/run":             operator,
+	"admin POST /admin/v1/tasks/dead/:id/discard":         operator,
+	"admin GET /admin/v1/refunds":                         viewer,
+	"admin GET /admin/v1/refunds/:no":                     viewer,
+	"admin POST /admin/v1/refunds/:no/approve":            finance,
+	"admin POST /admin/v1/refunds/:no/reject":             finance,
+	"admin POST /admin/v1/refunds/:no/cancel":             finance,
+	"admin POST /admin/v1/refunds/:no/by-hand":            finance,
+	"admin POST /admin/v1/refunds/:no/retry":              either,
+	"admin GET /admin/v1/reconciliations":                 finance,
+	"admin POST /admin/v1/reconciliations":                finance,
+	"admin GET /admin/v1/reconciliations/:id":             finance,
+	"admin GET /admin/v1/reconciliations/:id/bill":        finance,
+	"admin GET /admin/v1/reconciliations/:id/differences": finance,
+	"admin GET /admin/v1/differences":                     finance,
+	"admin POST /admin/v1/differences/:id/resolve":        finance,
+	"admin GET /admin/v1/tokens":                          admin,
+	"admin POST /admin/v1/tokens":                         admin,
+	"admin DELETE /admin/v1/tokens/:name":                 admin,
+	"admin GET /debug/pprof/":                             admin,
+	"admin GET /debug/pprof/profile":                      admin,
+	"admin GET /debug/pprof/trace":                        admin,
+	"admin GET /debug/pprof/:name":                        admin,
 }
 
 // expected is what a principal gets at a door of this need: 401, 403, 404, or
@@ -233,7 +275,8 @@ func got(need, who string, status int) string {
 }
 
 func (h *house) path(pattern string, i ids) string {
-	path := strings.NewReplacer(":order_no", i.order, ":out_refund_no", i.refund, ":sku_id", "1001", ":slug", "internal", ":name", "heap", ":id", "1001").Replace(pattern)
+	path := strings.NewReplacer(":order_no", i.order, ":out_refund_no", i.refund, ":sku_id", "1001", ":slug",
+		"internal", ":name", "heap", ":id", "1001").Replace(pattern)
 	if strings.Contains(path, "/refunds/:no") {
 		path = strings.Replace(path, ":no", i.refund, 1)
 	}
@@ -258,7 +301,8 @@ func (h *house) each(do func(listener, method, pattern string)) {
 const securityDoc = "../../docs/security.md"
 
 // bodies are needed by routes that read them before they look for the order.
-var bodies = map[string]string{"/v1/orders/:order_no/prepay": `{"trade_type":"NATIVE"}`, "/v1/orders/:order_no/refunds": `{"reason":"x"}`}
+var bodies = map[string]string{"/v1/orders/:order_no/prepay": `{"trade_type":"NATIVE"}`,
+	"/v1/orders/:order_no/refunds": `{"reason":"x"}`}
 
 // A route that was added without a decision about who may use it is open to somebody. Every route of every listener is
 // asked as every principal; the table in docs/security.md is what they got.
@@ -266,7 +310,8 @@ func TestEveryRouteAndPrincipal(t *testing.T) {
 	h := newHouse(t)
 	left := len(access)
 	var table strings.Builder
-	fmt.Fprintf(&table, "| listener | route | for | %s |\n|---|---|---|%s\n", strings.Join(principals, " | "), strings.Repeat("---|", len(principals)))
+	fmt.Fprintf(&table, "| listener | route | for | %s |\n|---|---|---|%s\n", strings.Join(principals, " | "),
+		strings.Repeat("---|", len(principals)))
 	h.each(func(listener, method, pattern string) {
 		need, ok := access[listener+" "+method+" "+pattern]
 		if !ok {
@@ -279,7 +324,8 @@ func TestEveryRouteAndPrincipal(t *testing.T) {
 			want := expected(listener, need, who)
 			rec := h.ask(listener, who, method, h.path(pattern, h.ids["customer A"]), bodies[pattern])
 			if g := got(need, who, rec.Code); g != want {
-				t.Errorf("%s: %s %s as %s: %d, want %s: %.200s", listener, method, pattern, who, rec.Code, want, rec.Body)
+				t.Errorf("%s: %s %s as %s: %d, want %s: %.200s", listener, method, pattern, who, rec.Code, want,
+					rec.Body)
 			}
 			cells = append(cells, want)
 		}
@@ -303,7 +349,8 @@ func TestEveryRouteAndPrincipal(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if old != table.String() {
-		t.Error("the table in docs/security.md is not what the routes are: go test ./cmd/orderd -run TestEveryRouteAndPrincipal -update")
+		t.Error("the table in docs/security.md is not what the routes are: go test ./cmd/orderd -run " +
+			"TestEveryRouteAndPrincipal -update")
 	}
 }
 
@@ -315,7 +362,8 @@ func strange(rec *httptest.ResponseRecorder, used ids) string {
 	return fmt.Sprint(rec.Code, header, body)
 }
 
-// An id that answers differently because it is somebody else's can be found by trying; and one word of another's order is a leak.
+// An id that answers differently because it is somebody else's can be found by trying; and one word of another's order
+// is a leak.
 func TestForeignIDsAreUnknownIDs(t *testing.T) {
 	h := newHouse(t)
 	unknown := ids{order: "01JD4ZABCDEFGHJKMNPQRSTVWX", refund: "01JD4ZABCDEFGHJKMNPQRSTVWX-R01"}
@@ -333,7 +381,8 @@ func TestForeignIDsAreUnknownIDs(t *testing.T) {
 				for _, body := range []string{"", bodies[pattern]} {
 					theirs := h.ask("api", thief, verb, h.path(pattern, victim), body)
 					nobodys := h.ask("api", thief, verb, h.path(pattern, unknown), body)
-					if a, b := strange(theirs, victim), strange(nobodys, unknown); a != b || (theirs.Code < 400 && verb != "OPTIONS") {
+					if a, b := strange(theirs, victim), strange(nobodys, unknown); a != b ||
+						(theirs.Code < 400 && verb != "OPTIONS") {
 						t.Errorf("%s, %s %s:\n%s\n%s", thief, verb, pattern, a, b)
 					}
 					if strings.Contains(pattern, ":order_no") && strings.Contains(pattern, ":out_refund_no") {
@@ -349,7 +398,8 @@ func TestForeignIDsAreUnknownIDs(t *testing.T) {
 				}
 			}
 		})
-		for _, list := range []string{"/v1/orders", "/v1/orders?limit=200", "/v1/orders?customer_id=" + strings.ReplaceAll(pair[1], " ", "-"), "/v1/orders?state=paid",
+		for _, list := range []string{"/v1/orders", "/v1/orders?limit=200",
+			"/v1/orders?customer_id=" + strings.ReplaceAll(pair[1], " ", "-"), "/v1/orders?state=paid",
 			"/v1/orders?cursor=" + victim.order, "/v1/stock?sku_ids=1001"} {
 			rec := h.ask("api", thief, "GET", list, "")
 			if text := strings.ReplaceAll(rec.Body.String(), list, ""); leaks(text, victim, pair[1]) {
@@ -365,7 +415,8 @@ func TestForeignIDsAreUnknownIDs(t *testing.T) {
 
 // leaks reports a word of the victim's in a text.
 func leaks(text string, victim ids, who string) bool {
-	for _, word := range []string{victim.order, victim.refund, victim.transaction, "of " + who, "openid-of-" + who[len(who)-1:], strings.ReplaceAll(who, " ", "-")} {
+	for _, word := range []string{victim.order, victim.refund, victim.transaction, "of " + who,
+		"openid-of-" + who[len(who)-1:], strings.ReplaceAll(who, " ", "-")} {
 		if strings.Contains(text, word) {
 			return true
 		}
@@ -391,8 +442,10 @@ var tricks = map[string]func(path string) string{
 
 // Headers by which some frameworks let a request be another one.
 var disguises = [][]string{
-	{"X-HTTP-Method-Override", "POST"}, {"X-HTTP-Method", "PUT"}, {"X-Method-Override", "DELETE"}, {"X-Original-URL", "/healthz"}, {"X-Rewrite-URL", "/healthz"},
-	{"X-Forwarded-For", "127.0.0.1"}, {"X-Real-IP", "127.0.0.1"}, {"X-Customer-Id", "customer-A"}, {"X-Forwarded-User", "admin"}, {"Cookie", "session=admin"},
+	{"X-HTTP-Method-Override", "POST"}, {"X-HTTP-Method", "PUT"}, {"X-Method-Override", "DELETE"},
+	{"X-Original-URL", "/healthz"}, {"X-Rewrite-URL", "/healthz"},
+	{"X-Forwarded-For", "127.0.0.1"}, {"X-Real-IP", "127.0.0.1"}, {"X-Customer-Id", "customer-A"},
+	{"X-Forwarded-User", "admin"}, {"Cookie", "session=admin"},
 	{"Connection", "Authorization"}, {"X-Forwarded-Host", "127.0.0.1:9090"},
 }
 

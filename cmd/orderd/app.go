@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"orderd/cmd/orderd/console"
+	"orderd/docs"
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/order"
@@ -109,11 +110,33 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if grace == 0 {
 		grace = -1 // none, where zero would mean the default
 	}
-	c.orders, err = order.New(order.Config{DB: c.db, Gateway: c.gateway, Tasks: sh.tasks, Now: c.clock.Now, Log: log, Observe: sh.observe,
-		MchID: gc.MchID, AppID: gc.AppID, NotifyURL: notifyURL, RefundNotifyURL: s.refundNotifyURL(notifyURL), PayWithin: s.PayWithin, Grace: grace,
-		CloseRetry: sh.closeRetry, PrepayInFlight: sh.prepayInFlight, LatePayment: order.LatePolicy(s.LatePayment), MaxOpenOrders: s.MaxOpen,
-		RefundAutoApprove: payment.Fen(s.AutoApprove), RefundTwoPersons: payment.Fen(s.TwoPersons),
-		Pace: s.Pace, RefundSpacing: sh.refundSpacing, RefundRetry: sh.refundRetry, RefundPoll: sh.refundPoll})
+	c.orders, err = order.New(order.Config{
+		DB:      c.db,
+		Gateway: c.gateway,
+		Tasks:   sh.tasks,
+		Now:     c.clock.Now,
+		Log:     log,
+		Observe: sh.observe,
+
+		MchID:           gc.MchID,
+		AppID:           gc.AppID,
+		NotifyURL:       notifyURL,
+		RefundNotifyURL: s.refundNotifyURL(notifyURL),
+
+		PayWithin:      s.PayWithin,
+		Grace:          grace,
+		MaxOpenOrders:  s.MaxOpen,
+		LatePayment:    order.LatePolicy(s.LatePayment),
+		CloseRetry:     sh.closeRetry,
+		PrepayInFlight: sh.prepayInFlight,
+		Pace:           s.Pace,
+
+		RefundAutoApprove: payment.Fen(s.AutoApprove),
+		RefundTwoPersons:  payment.Fen(s.TwoPersons),
+		RefundSpacing:     sh.refundSpacing,
+		RefundRetry:       sh.refundRetry,
+		RefundPoll:        sh.refundPoll,
+	})
 	if err != nil {
 		return err
 	}
@@ -123,8 +146,8 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
-		Now: time.Now, Log: log, MchID: gc.MchID})
+	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway,
+		Bills: c.gateway, Now: time.Now, Log: log, MchID: gc.MchID})
 	return err
 }
 
@@ -164,13 +187,15 @@ func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) 
 		return c, "http://" + dialable(s.NotifyAddr) + "/wechat/v3/notify/payment", err
 	}
 	if s.NotifyURL == "" {
-		return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_NOTIFY_URL to the public address of /wechat/v3/notify/payment")
+		return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_NOTIFY_URL to the public address of " +
+			"/wechat/v3/notify/payment")
 	}
 	keys := map[string][]byte{}
 	for _, pair := range strings.Split(s.VerifyKeys, ",") {
 		id, path, ok := strings.Cut(strings.TrimSpace(pair), "=")
 		if !ok {
-			return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_VERIFY_KEYS to id=PEM file pairs, separated by commas")
+			return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_VERIFY_KEYS to id=PEM file pairs, separated " +
+				"by commas")
 		}
 		pem, err := os.ReadFile(path)
 		if err != nil {
@@ -178,8 +203,15 @@ func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) 
 		}
 		keys[id] = pem
 	}
-	return wechat.Config{MchID: s.MchID, AppID: s.AppID, SerialNo: s.SerialNo, PrivateKeyPEM: s.PrivateKey, APIv3Key: s.APIv3Key,
-		VerifyKeys: keys, BaseURL: s.BaseURL}, s.NotifyURL, nil
+	return wechat.Config{
+		MchID:         s.MchID,
+		AppID:         s.AppID,
+		SerialNo:      s.SerialNo,
+		PrivateKeyPEM: s.PrivateKey,
+		APIv3Key:      s.APIv3Key,
+		VerifyKeys:    keys,
+		BaseURL:       s.BaseURL,
+	}, s.NotifyURL, nil
 }
 
 // dialable turns a listening address into one to connect to.
@@ -239,7 +271,9 @@ var allRoles = []string{"api", "notify", "worker", "admin"}
 // started is stopped.
 func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
 	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 4)}
-	for _, step := range []func(context.Context, options) error{a.startData, a.startQueue, a.startSim, a.startOrders, a.startWorker, a.startListeners} {
+	for _, step := range []func(context.Context, options) error{
+		a.startData, a.startQueue, a.startSim, a.startOrders, a.startWorker, a.startListeners,
+	} {
 		if err := step(ctx, o); err != nil {
 			return nil, errors.Join(err, a.Close())
 		}
@@ -294,13 +328,15 @@ func (a *app) startSim(_ context.Context, o options) (err error) {
 	if a.sim, err = a.s.startSimulator(o.simSeed, o.simSpeed, o.simNasty, a.log); err != nil {
 		return err
 	}
-	a.announce("WeChat Pay: SIMULATED on http://%s, no real money anywhere (set ORDERD_WECHAT_MCHID and its keys)", a.sim.addr)
+	a.announce("WeChat Pay: SIMULATED on http://%s, no real money anywhere (set ORDERD_WECHAT_MCHID and its keys)",
+		a.sim.addr)
 	return nil
 }
 
 func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
-	sh.tasks, sh.observe, sh.wechatObserve, sh.migrate = a.queue, a.metrics, a.metrics.WeChat, o.migrate || a.s.DSN == ""
+	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
+	sh.migrate = o.migrate || a.s.DSN == ""
 	if a.sim != nil {
 		sh.simAddr = a.sim.addr
 	}
@@ -324,7 +360,8 @@ func refuseUnsafe(found []sqldb.Finding, allow bool, log *slog.Logger) error {
 			log.Warn("setting", "id", f.ID, "found", f.Found, "why", f.Why, "fix", f.Fix)
 		case sqldb.LevelFail:
 			if !allow {
-				return fmt.Errorf("refusing to start on %s: %s.\nMend it: %s\nOr start with --allow-unsafe, knowing that", f.Found, f.Why, f.Fix)
+				return fmt.Errorf("refusing to start on %s: %s.\nMend it: %s\nOr start with --allow-unsafe, "+
+					"knowing that", f.Found, f.Why, f.Fix)
 			}
 			log.Error("unsafe setting, started all the same", "id", f.ID, "found", f.Found, "why", f.Why)
 		}
@@ -336,12 +373,21 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if !o.has("worker") {
 		return nil
 	}
-	o2 := scheduler.Options{Orders: a.orders, Queue: a.queue, Now: a.clock.Now, Log: a.log, Observe: a.metrics, CloseRate: a.s.CloseRate, SweepEvery: a.s.SweepEvery, DeadLetters: a.failures,
-		Closes: scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now)}
-	if a.s.reconcilesDaily() {
-		o2.Daily = a.books
+	so := scheduler.Options{
+		Orders:      a.orders,
+		Queue:       a.queue,
+		Now:         a.clock.Now,
+		Log:         a.log,
+		Observe:     a.metrics,
+		CloseRate:   a.s.CloseRate,
+		SweepEvery:  a.s.SweepEvery,
+		DeadLetters: a.failures,
+		Closes:      scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now),
 	}
-	if a.worker, err = scheduler.NewWorker(o2); err != nil {
+	if a.s.reconcilesDaily() {
+		so.Daily = a.books
+	}
+	if a.worker, err = scheduler.NewWorker(so); err != nil {
 		return err
 	}
 	return a.worker.Start()
@@ -353,8 +399,16 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		e, err := orderhttp.New(orderhttp.Options{Orders: a.orders, Shelves: a.stock, Tokens: tokens, Now: time.Now, Log: a.log,
-			Observe: a.metrics, OpenAPI: openAPI, Stopping: a.stopping})
+		e, err := orderhttp.New(orderhttp.Options{
+			Orders:   a.orders,
+			Shelves:  a.stock,
+			Tokens:   tokens,
+			Now:      time.Now,
+			Log:      a.log,
+			Observe:  a.metrics,
+			OpenAPI:  docs.OpenAPI,
+			Stopping: a.stopping,
+		})
 		if err != nil {
 			return err
 		}
@@ -363,7 +417,13 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 		}
 	}
 	if o.has("notify") {
-		e, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Settler: a.orders, Notifications: a.gateway, Now: time.Now, Log: a.log, Observe: a.metrics})
+		e, err := orderhttp.NewNotify(orderhttp.NotifyOptions{
+			Settler:       a.orders,
+			Notifications: a.gateway,
+			Now:           time.Now,
+			Log:           a.log,
+			Observe:       a.metrics,
+		})
 		if err != nil {
 			return err
 		}
@@ -374,12 +434,31 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 	if !o.has("admin") {
 		return nil
 	}
+	return a.startConsole(ctx)
+}
+
+func (a *app) startConsole(ctx context.Context) error {
 	if err := a.adminToken(); err != nil {
 		return err
 	}
-	e, err := console.New(console.Options{Orders: a.orders, Stock: a.stock, Refunds: a.orders, Books: a.books, Tasks: a.queue, Failures: a.failures,
-		TokenStore: console.NewTokenStore(a.db, time.Now), Background: a.background, Metrics: a.metrics, Now: time.Now, Log: a.log,
-		Tokens: []console.Token{{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}}, Checks: a.checks(), Simulated: a.sim != nil, CloseRate: a.s.CloseRate})
+	bootstrap := console.Token{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}
+	e, err := console.New(console.Options{
+		Orders:     a.orders,
+		Stock:      a.stock,
+		Refunds:    a.orders,
+		Books:      a.books,
+		Tasks:      a.queue,
+		Failures:   a.failures,
+		Tokens:     []console.Token{bootstrap},
+		TokenStore: console.NewTokenStore(a.db, time.Now),
+		Background: a.background,
+		Metrics:    a.metrics,
+		Checks:     a.checks(),
+		Now:        time.Now,
+		Log:        a.log,
+		Simulated:  a.sim != nil,
+		CloseRate:  a.s.CloseRate,
+	})
 	if err != nil {
 		return err
 	}
@@ -410,7 +489,8 @@ func (s *settings) jwtSecret() (string, error) {
 		return s.JWTSecret, nil
 	}
 	if !s.simulated() {
-		return "", errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY: customers' tokens cannot be checked without")
+		return "", errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY: customers' tokens " +
+			"cannot be checked without")
 	}
 	secret, _, err := s.secretInDataDir("customer-jwt.secret")
 	return secret, err
@@ -448,7 +528,9 @@ func (a *app) listen(ctx context.Context, name, addr, setting string, h http.Han
 // checks are the lights of /readyz.
 func (a *app) checks() []console.Check {
 	return []console.Check{
-		{Name: "database", Critical: true, Ask: func(ctx context.Context) (string, error) { return "", a.db.Ping(ctx) }},
+		{Name: "database", Critical: true, Ask: func(ctx context.Context) (string, error) {
+			return "", a.db.Ping(ctx)
+		}},
 		{Name: "redis", Ask: func(ctx context.Context) (string, error) {
 			return "timeouts run from the database while it is away", a.redis.Ping(ctx).Err()
 		}},

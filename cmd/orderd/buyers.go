@@ -39,7 +39,10 @@ const (
 	raceLostRefund   race = "answer to a refund lost"
 )
 
-var allRaces = []race{raceLastInstant, raceLostCallback, raceDuplicate, raceLate, raceDoubleCancel, racePayCancel, raceLostClose, raceTimeout, raceSoldOut, raceRepeat, raceRefund, raceLostRefund}
+var allRaces = []race{
+	raceLastInstant, raceLostCallback, raceDuplicate, raceLate, raceDoubleCancel, racePayCancel, raceLostClose,
+	raceTimeout, raceSoldOut, raceRepeat, raceRefund, raceLostRefund,
+}
 
 // deck is what buyers do, dealt round: in every sixty all of it happens.
 var deck = func() []func(*buyer) error {
@@ -130,7 +133,8 @@ func (p *population) outage(ctx context.Context) {
 		return
 	}
 	for _, endpoint := range []string{"close", "query"} {
-		_ = p.a.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: "status", Status: 503, Count: p.n / 20})
+		_ = p.a.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: "status", Status: 503,
+			Count: p.n / 20})
 	}
 }
 
@@ -141,7 +145,8 @@ func (p *population) progress(what string) {
 	p.show.mu.Unlock()
 	full := width * done / p.n
 	p.show.step(fmt.Sprintf("%-9s [%s%s] %3d/%d  placed %d · paid %d · cancelled %d · sold out %d", what,
-		strings.Repeat("█", full), strings.Repeat("·", width-full), done, p.n, p.placed.Load(), p.paid.Load(), p.closed.Load(), p.soldOut.Load()))
+		strings.Repeat("█", full), strings.Repeat("·", width-full), done, p.n, p.placed.Load(), p.paid.Load(),
+		p.closed.Load(), p.soldOut.Load()))
 }
 
 // settle waits until every order has found its end.
@@ -155,7 +160,8 @@ func (p *population) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		open := b.Open[order.StatePending] + b.Open[order.StateClosing] + refunds.Count[order.RefundStateOwed] + refunds.Count[order.RefundStateProcessing]
+		open := b.Open[order.StatePending] + b.Open[order.StateClosing] +
+			refunds.Count[order.RefundStateOwed] + refunds.Count[order.RefundStateProcessing]
 		if open == 0 {
 			p.progress("done")
 			fmt.Fprintln(p.show.t.Err)
@@ -171,15 +177,12 @@ func (p *population) settle(ctx context.Context) error {
 	}
 }
 
+// pause waits, and reports that the demo goes on.
 func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+	wait, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-wait.Done()
+	return ctx.Err() == nil
 }
 
 // buyer is one visit.
@@ -219,7 +222,8 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 	b.no = placed.OrderNo
 	if i%10 == 0 { // the button pressed twice
 		status, header, err := b.call("POST", "/v1/orders", key, body, &placed)
-		if err != nil || status != http.StatusCreated || header.Get("Idempotent-Replayed") != "true" || placed.OrderNo != b.no {
+		if err != nil || status != http.StatusCreated || header.Get("Idempotent-Replayed") != "true" ||
+			placed.OrderNo != b.no {
 			return fmt.Errorf("a repeated request answered %d with order %s: %w", status, placed.OrderNo, err)
 		}
 		p.replayed.Add(1)
@@ -272,7 +276,8 @@ func (b *buyer) prepay() error {
 		OutTradeNo string `json:"out_trade_no"`
 	}
 	for range tries {
-		status, _, err := b.call("POST", "/v1/orders/"+b.no+"/prepay", nil, map[string]any{"trade_type": "NATIVE"}, &answer)
+		status, _, err := b.call("POST", "/v1/orders/"+b.no+"/prepay", nil, map[string]any{"trade_type": "NATIVE"},
+			&answer)
 		if err != nil {
 			return err
 		}
@@ -324,7 +329,8 @@ func (b *buyer) await(patience time.Duration, states ...order.State) (order.Stat
 const longEnough = demoPayWithin + demoGrace + 12*time.Second
 
 func (b *buyer) cancel() (int, error) {
-	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/cancel", nil, map[string]any{"reason": "changed my mind"}, nil)
+	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/cancel", nil, map[string]any{"reason": "changed my mind"},
+		nil)
 	return status, err
 }
 
@@ -370,7 +376,8 @@ func (b *buyer) paysUnheard() error {
 	st, err := b.await(longEnough, order.StatePaid)
 	if st == order.StatePaid {
 		b.paid.Add(1)
-		b.show.tell(raceLostCallback, b.no, "the callback never came: the close at the deadline was told 'paid', the order is kept")
+		b.show.tell(raceLostCallback, b.no, "the callback never came: the close at the deadline was told 'paid', the "+
+			"order is kept")
 	}
 	return err
 }
@@ -381,7 +388,8 @@ func (b *buyer) paysAtTheLastInstant() error {
 	}
 	// The deadline at WeChat Pay has passed when the timeout closes, so the
 	// race is run by a cancel: the money arrives in the instant before it.
-	if err := b.a.sim.AddFault(wechatsim.Fault{Endpoint: "close", OutTradeNo: b.trade, Kind: "paid_first", Count: 1}); err != nil {
+	if err := b.a.sim.AddFault(wechatsim.Fault{Endpoint: "close", OutTradeNo: b.trade, Kind: "paid_first",
+		Count: 1}); err != nil {
 		return err
 	}
 	status, err := b.cancel()
@@ -391,7 +399,8 @@ func (b *buyer) paysAtTheLastInstant() error {
 	st, err := b.await(longEnough, order.StatePaid, order.StateClosed)
 	if st == order.StatePaid {
 		b.paid.Add(1)
-		b.show.tell(raceLastInstant, b.no, fmt.Sprintf("cancelled, and paid in that instant: cancel answered %d, the order is paid, its stock kept", status))
+		b.show.tell(raceLastInstant, b.no, fmt.Sprintf("cancelled, and paid in that instant: cancel answered %d, the "+
+			"order is paid, its stock kept", status))
 	}
 	return err
 }
@@ -446,7 +455,8 @@ func (b *buyer) cancelsWhilePaying() error {
 	wg.Go(func() { _, cancelErr = b.cancel() })
 	wg.Wait()
 	st, err := b.await(longEnough, order.StatePaid, order.StateClosed)
-	b.show.tell(racePayCancel, b.no, fmt.Sprintf("paid and cancelled at once: whoever won at WeChat Pay won here: %s", st))
+	b.show.tell(racePayCancel, b.no, fmt.Sprintf("paid and cancelled at once: whoever won at WeChat Pay won here: %s",
+		st))
 	return errors.Join(cancelErr, err)
 }
 
@@ -464,7 +474,8 @@ func (b *buyer) paysTooLate() error {
 	b.sim(wechatsim.PayOptions{Notify: true, Force: true}) // against WeChat's own promise
 	st, err := b.await(longEnough, order.StateRefunded)
 	if st == order.StateRefunded {
-		b.show.tell(raceLate, b.no, "money came for a closed order: recorded, sent back by itself, once; no stock touched")
+		b.show.tell(raceLate, b.no, "money came for a closed order: recorded, sent back by itself, once; no "+
+			"stock touched")
 	}
 	return err
 }
@@ -474,7 +485,8 @@ func (b *buyer) cancelsUnheard() error {
 		return tolerate(err)
 	}
 	for _, endpoint := range []string{"close", "query"} {
-		if err := b.a.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: b.trade, Kind: "cut_after", Count: 1}); err != nil {
+		if err := b.a.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: b.trade, Kind: "cut_after",
+			Count: 1}); err != nil {
 			return err
 		}
 	}
@@ -485,7 +497,8 @@ func (b *buyer) cancelsUnheard() error {
 	st, err := b.await(longEnough, order.StateClosed)
 	if st == order.StateClosed {
 		b.closed.Add(1)
-		b.show.tell(raceLostClose, b.no, fmt.Sprintf("WeChat Pay closed it, the answer was lost: %d, stock stayed reserved until it was asked again and proven", status))
+		b.show.tell(raceLostClose, b.no, fmt.Sprintf("WeChat Pay closed it, the answer was lost: %d, stock stayed "+
+			"reserved until it was asked again and proven", status))
 	}
 	return err
 }
@@ -517,7 +530,8 @@ func (b *buyer) returnsUnheard() error {
 	st, err := b.await(longEnough, order.StateRefunded)
 	if st == order.StateRefunded {
 		r, _ := b.a.sim.Refund(no)
-		b.show.tell(raceLostRefund, b.no, fmt.Sprintf("WeChat Pay took the refund, the answer was lost: sent %d times under one number, paid once", r.Requests))
+		b.show.tell(raceLostRefund, b.no, fmt.Sprintf("WeChat Pay took the refund, the answer was lost: sent %d "+
+			"times under one number, paid once", r.Requests))
 	}
 	return err
 }
@@ -528,7 +542,8 @@ func (b *buyer) refund(unheard bool) (string, error) {
 		return "", err
 	}
 	if unheard {
-		for _, f := range []wechatsim.Fault{{Endpoint: "refund", Kind: "cut_after"}, {Endpoint: "notify", Kind: "drop"}} {
+		for _, f := range []wechatsim.Fault{{Endpoint: "refund", Kind: "cut_after"},
+			{Endpoint: "notify", Kind: "drop"}} {
 			f.OutTradeNo, f.Count = b.no+"-R01", 1
 			if err := b.a.sim.AddFault(f); err != nil {
 				return "", err
@@ -538,7 +553,9 @@ func (b *buyer) refund(unheard bool) (string, error) {
 	var answer struct {
 		OutRefundNo string `json:"out_refund_no"`
 	}
-	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/refunds", map[string]string{"Idempotency-Key": "refund-" + b.no}, map[string]any{"reason": "does not fit"}, &answer)
+	key := map[string]string{"Idempotency-Key": "refund-" + b.no}
+	why := map[string]any{"reason": "does not fit"}
+	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/refunds", key, why, &answer)
 	if status != http.StatusCreated {
 		return "", err // it was not paid: the last instant went the other way
 	}

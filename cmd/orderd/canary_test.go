@@ -102,12 +102,16 @@ func merchantHouse(t *testing.T, log *lockedBuffer) (*house, *canary.Set) {
 	}
 	redis := sqldbtest.RedisServer(t, "--requirepass", canary.RedisPass)
 	dsn := restricted(t)
-	a := embeddedWith(t, dir, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), func(s *settings) {
-		s.DSN, s.Redis, s.JWTSecret, s.AdminToken = dsn, "redis://:"+canary.RedisPass+"@"+redis.Addr+"/0", canary.JWTSecret, canary.AdminToken
-		s.MchID, s.AppID, s.SerialNo, s.PrivateKey, s.APIv3Key = c.MchID, c.AppID, c.SerialNo, c.PrivateKeyPEM, c.APIv3Key
-		s.VerifyKeys, s.BaseURL, s.NotifyURL = strings.Join(verify, ","), api.URL, "http://"+s.NotifyAddr+"/wechat/v3/notify/payment"
-		s.origins = map[string]string{}
-	})
+	a := embeddedWith(t, dir, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		func(s *settings) {
+			s.DSN, s.Redis, s.JWTSecret, s.AdminToken = dsn, "redis://:"+canary.RedisPass+"@"+redis.Addr+"/0",
+				canary.JWTSecret, canary.AdminToken
+			s.MchID, s.AppID, s.SerialNo, s.PrivateKey, s.APIv3Key = c.MchID, c.AppID, c.SerialNo, c.PrivateKeyPEM,
+				c.APIv3Key
+			s.VerifyKeys, s.BaseURL, s.NotifyURL = strings.Join(verify, ","), api.URL,
+				"http://"+s.NotifyAddr+"/wechat/v3/notify/payment"
+			s.origins = map[string]string{}
+		})
 	a.sim = &simulator{Sim: sim, server: api.Config, addr: api.Listener.Addr().String()}
 	if err := sampleSKU(t.Context(), a.stock); err != nil {
 		t.Fatal(err)
@@ -122,8 +126,9 @@ func merchantHouse(t *testing.T, log *lockedBuffer) (*house, *canary.Set) {
 	return h, set
 }
 
-// The service must do its work with the least grants, and the database must refuse to rewrite what happened; no secret of
-// the configuration may be in a log at debug level, an answer, a metric or an error, whatever is done and whatever fails.
+// The service must do its work with the least grants, and the database must refuse to rewrite what happened; no secret
+// of the configuration may be in a log at debug level, an answer, a metric or an error, whatever is done and whatever
+// fails.
 func TestLeastGrantsAndNoSecretLeaks(t *testing.T) {
 	log := &lockedBuffer{}
 	h, set := merchantHouse(t, log)
@@ -141,15 +146,20 @@ func TestLeastGrantsAndNoSecretLeaks(t *testing.T) {
 		t.Errorf("a grant is missing: %s", text)
 	}
 	t.Run("append only", func(t *testing.T) {
-		for _, table := range []string{"order_events", "stock_flows", "order_items", "refund_items", "refund_approvals", "bill_files"} {
-			for _, statement := range []string{"DELETE FROM " + table, "UPDATE " + table + " SET order_no = ''", "TRUNCATE TABLE " + table, "DROP TABLE " + table} {
-				if _, err := h.db.Pool().ExecContext(t.Context(), statement); err == nil || !strings.Contains(err.Error(), "denied") {
+		for _, table := range []string{"order_events", "stock_flows", "order_items", "refund_items", "refund_approvals",
+			"bill_files"} {
+			for _, statement := range []string{"DELETE FROM " + table, "UPDATE " + table + " SET order_no = ''",
+				"TRUNCATE TABLE " + table, "DROP TABLE " + table} {
+				if _, err := h.db.Pool().ExecContext(t.Context(), statement); err == nil ||
+					!strings.Contains(err.Error(), "denied") {
 					t.Errorf("%s: %v", statement, err)
 				}
 			}
 		}
-		for _, statement := range []string{"DELETE FROM orders", "DELETE FROM payments", "DELETE FROM refunds", "CREATE TABLE x (a INT)", "ALTER TABLE orders ADD x INT",
-			"SELECT * FROM mysql.user", "SELECT 1 INTO OUTFILE '/tmp/x'", "SET GLOBAL innodb_flush_log_at_trx_commit = 0", "CREATE USER x"} {
+		for _, statement := range []string{"DELETE FROM orders", "DELETE FROM payments", "DELETE FROM refunds",
+			"CREATE TABLE x (a INT)", "ALTER TABLE orders ADD x INT",
+			"SELECT * FROM mysql.user", "SELECT 1 INTO OUTFILE '/tmp/x'",
+			"SET GLOBAL innodb_flush_log_at_trx_commit = 0", "CREATE USER x"} {
 			if _, err := h.db.Pool().ExecContext(t.Context(), statement); err == nil {
 				t.Errorf("%s was done", statement)
 			}
@@ -212,8 +222,10 @@ func (h *house) flows(t *testing.T) {
 	})
 	ask(0, "admin", "finance", "POST", "/admin/v1/refunds/"+h.ids["customer B"].refund+"/reject", `{"reason":"worn"}`)
 	// Cancelled, and paid all the same; closed in time by the worker; WeChat away.
-	ask(201, "api", "customer A", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, "Idempotency-Key", "f1")
-	ask(200, "api", "customer A", "POST", "/v1/orders/"+o.OrderNo+"/prepay", `{"trade_type":"JSAPI","payer":{"openid":"`+canary.OpenID+`"}}`)
+	ask(201, "api", "customer A", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, "Idempotency-Key",
+		"f1")
+	ask(200, "api", "customer A", "POST", "/v1/orders/"+o.OrderNo+"/prepay",
+		`{"trade_type":"JSAPI","payer":{"openid":"`+canary.OpenID+`"}}`)
 	out := o.OutTradeNo
 	ask(200, "api", "customer A", "POST", "/v1/orders/"+o.OrderNo+"/cancel", `{"reason":"`+canary.OpenID+`"}`)
 	if err := h.sim.Pay(out, wechatsim.PayOptions{Notify: true, Force: true}); err != nil {
@@ -224,18 +236,24 @@ func (h *house) flows(t *testing.T) {
 		found, err := h.orders.Find(t.Context(), late)
 		return err == nil && (found.State == order.StateLate || found.State == order.StateRefunded)
 	})
-	if err := h.sim.AddFault(wechatsim.Fault{Endpoint: "prepay", OutTradeNo: "*", Kind: wechatsim.FaultBadSignature, Count: 1}); err != nil {
+	if err := h.sim.AddFault(wechatsim.Fault{Endpoint: "prepay", OutTradeNo: "*", Kind: wechatsim.FaultBadSignature,
+		Count: 1}); err != nil {
 		t.Fatal(err)
 	}
-	ask(201, "api", "customer A", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, "Idempotency-Key", "f2")
-	ask(0, "api", "customer A", "POST", "/v1/orders/"+o.OrderNo+"/prepay", `{"trade_type":"JSAPI","payer":{"openid":"`+canary.OpenID+`"}}`)
-	for _, mode := range []string{wechatsim.ModeForged, wechatsim.ModeSignTest, wechatsim.ModeWrongAmount, wechatsim.ModeTruncated, wechatsim.ModeUnknown} {
+	ask(201, "api", "customer A", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, "Idempotency-Key",
+		"f2")
+	ask(0, "api", "customer A", "POST", "/v1/orders/"+o.OrderNo+"/prepay",
+		`{"trade_type":"JSAPI","payer":{"openid":"`+canary.OpenID+`"}}`)
+	for _, mode := range []string{wechatsim.ModeForged, wechatsim.ModeSignTest, wechatsim.ModeWrongAmount,
+		wechatsim.ModeTruncated, wechatsim.ModeUnknown} {
 		if err := h.sim.Notify(out, wechatsim.NotifyOptions{Mode: mode}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ask(200, "admin", "admin", "PUT", "/admin/v1/skus/1001", `{"title":"Mug","price":{"total":100,"currency":"CNY"},"reason":"sale"}`, "If-Match", etagOf(t, h))
-	ask(0, "admin", "admin", "POST", "/admin/v1/skus/1001/replenish", `{"quantity":5,"reference_no":"PO-1","reason":"truck"}`, "Idempotency-Key", "s1")
+	ask(200, "admin", "admin", "PUT", "/admin/v1/skus/1001",
+		`{"title":"Mug","price":{"total":100,"currency":"CNY"},"reason":"sale"}`, "If-Match", etagOf(t, h))
+	ask(0, "admin", "admin", "POST", "/admin/v1/skus/1001/replenish",
+		`{"quantity":5,"reference_no":"PO-1","reason":"truck"}`, "Idempotency-Key", "s1")
 	day := time.Now().In(time.FixedZone("Beijing", 8*3600)).Format(time.DateOnly)
 	ask(0, "admin", "finance", "POST", "/admin/v1/reconciliations", `{"bill_date":"`+day+`"}`)
 	until(t, "the reconciliation to end", func() bool {

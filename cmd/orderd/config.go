@@ -13,46 +13,49 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 )
 
-// settings is the configuration: flag > environment > file > default. This is
-// the only place that reads the environment. A secret may be given as a file,
-// by the variable of the same name with _FILE.
+// settings is the configuration: flag > environment > file > default. This is the only place that reads the
+// environment. A setting has one name: the flag --pay-within is the variable ORDERD_PAY_WITHIN. A secret may be given
+// as a file, by the variable of the same name with _FILE. Tags: secret is "yes" for what is never shown, "dsn" for an
+// address that is shown without its password; help in ${…} stands in help.go.
 type settings struct {
-	EnvFile string `name:"config" env:"ORDERD_CONFIG" placeholder:"FILE" help:"File of NAME=VALUE lines with ORDERD_… names."`
+	EnvFile string `name:"config" placeholder:"FILE" help:"${config}"`
 
-	DSN         string        `name:"dsn" env:"ORDERD_DSN" placeholder:"DSN" help:"sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory)." secret:"dsn"`
-	Redis       string        `name:"redis" env:"ORDERD_REDIS" placeholder:"URL" help:"embedded, redis://…, rediss://… or redis+cluster://… (default: embedded)." secret:"dsn"`
-	DataDir     string        `name:"data-dir" env:"ORDERD_DATA_DIR" default:"./data" type:"path" help:"Where the embedded parts keep their files."`
-	APIAddr     string        `name:"api-addr" env:"ORDERD_API_ADDR" default:":8080" help:"Listener of customers."`
-	NotifyAddr  string        `name:"notify-addr" env:"ORDERD_NOTIFY_ADDR" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
-	AdminAddr   string        `name:"admin-addr" env:"ORDERD_ADMIN_ADDR" default:"127.0.0.1:9090" help:"Listener of operators."`
-	SimAddr     string        `name:"sim-addr" env:"ORDERD_SIM_ADDR" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
-	PayWithin   time.Duration `name:"pay-within" env:"ORDERD_PAY_WITHIN" default:"30m" help:"Time to pay."`
-	CloseGrace  time.Duration `name:"close-grace" env:"ORDERD_CLOSE_GRACE" default:"20s" help:"How long after the deadline WeChat Pay is asked to close."`
-	CloseRate   float64       `name:"close-rate" env:"ORDERD_CLOSE_RATE" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
-	SweepEvery  time.Duration `name:"sweep-every" env:"ORDERD_SWEEP_EVERY" default:"5s" help:"How often the database is looked through for what Redis forgot."`
-	AutoApprove int64         `name:"refund-auto-approve" env:"ORDERD_REFUND_AUTO_APPROVE" default:"0" help:"Refunds of an order that are up to this many fen together need nobody's approval; 0: every refund does."`
-	TwoPersons  int64         `name:"refund-two-persons" env:"ORDERD_REFUND_TWO_PERSONS" default:"500000" help:"Refunds of an order above this many fen together need two approvals; 0: one always suffices."`
-	MaxOpen     int           `name:"max-open-orders" env:"ORDERD_MAX_OPEN_ORDERS" default:"5" help:"Unpaid orders that one customer may have, each holds stock; 0: no limit."`
-	LatePayment string        `name:"late-payment" env:"ORDERD_LATE_PAYMENT" default:"refund" enum:"refund,revive" help:"Money that comes for a closed order: refund it, or revive the order if all of its stock is there."`
-	Reconcile   bool          `name:"reconcile-daily" env:"ORDERD_RECONCILE_DAILY" default:"true" negatable:"" help:"Reconcile with WeChat Pay's bill every day."`
-	Pace        int           `name:"pace" env:"ORDERD_PACE" default:"1" hidden:"" help:"Divide the waits between calls to WeChat Pay by this. For tests against a simulator of the same speed."`
-	LogLevel    string        `name:"log-level" env:"ORDERD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
+	DSN         string        `name:"dsn" placeholder:"DSN" help:"${dsn}" secret:"dsn"`
+	Redis       string        `name:"redis" placeholder:"URL" help:"${redis}" secret:"dsn"`
+	DataDir     string        `name:"data-dir" default:"./data" type:"path" help:"${data_dir}"`
+	APIAddr     string        `name:"api-addr" default:":8080" help:"Listener of customers."`
+	NotifyAddr  string        `name:"notify-addr" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
+	AdminAddr   string        `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
+	SimAddr     string        `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
+	PayWithin   time.Duration `name:"pay-within" default:"30m" help:"Time to pay."`
+	CloseGrace  time.Duration `name:"close-grace" default:"20s" help:"${close_grace}"`
+	CloseRate   float64       `name:"close-rate" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
+	SweepEvery  time.Duration `name:"sweep-every" default:"5s" help:"${sweep_every}"`
+	AutoApprove int64         `name:"refund-auto-approve" default:"0" help:"${refund_auto_approve}"`
+	TwoPersons  int64         `name:"refund-two-persons" default:"500000" help:"${refund_two_persons}"`
+	MaxOpen     int           `name:"max-open-orders" default:"5" help:"${max_open_orders}"`
+	LatePayment string        `name:"late-payment" default:"refund" enum:"refund,revive" help:"${late_payment}"`
+	Reconcile   bool          `name:"reconcile-daily" default:"true" negatable:"" help:"${reconcile_daily}"`
+	Pace        int           `name:"pace" default:"1" hidden:"" help:"${pace}"`
+	LogLevel    string        `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"${log_level}"`
 
-	JWTSecret    string `name:"customer-jwt-secret" env:"ORDERD_CUSTOMER_JWT_SECRET" placeholder:"SECRET" help:"HS256 secret of customers' tokens, at least 32 bytes." secret:"yes"`
-	JWTPublicKey string `name:"customer-jwt-public-key" env:"ORDERD_CUSTOMER_JWT_PUBLIC_KEY" placeholder:"PEM" help:"Public key of customers' tokens instead (RS256 or ES256)."`
-	AdminToken   string `name:"bootstrap-admin-token" env:"ORDERD_BOOTSTRAP_ADMIN_TOKEN" placeholder:"TOKEN" help:"Bearer token of an administrator, at least 32 bytes." secret:"yes"`
+	JWTSecret    string `name:"customer-jwt-secret" placeholder:"SECRET" help:"${customer_jwt_secret}" secret:"yes"`
+	JWTPublicKey string `name:"customer-jwt-public-key" placeholder:"PEM" help:"${customer_jwt_public_key}"`
+	AdminToken   string `name:"bootstrap-admin-token" placeholder:"TOKEN" help:"${bootstrap_admin_token}" secret:"yes"`
 
-	MchID           string `name:"wechat-mchid" env:"ORDERD_WECHAT_MCHID" placeholder:"ID" help:"Merchant number; without it the simulator is used."`
-	AppID           string `name:"wechat-appid" env:"ORDERD_WECHAT_APPID" placeholder:"ID" help:"App id bound to the merchant."`
-	SerialNo        string `name:"wechat-serial-no" env:"ORDERD_WECHAT_SERIAL_NO" placeholder:"HEX" help:"Serial number of the merchant's certificate."`
-	PrivateKey      string `name:"wechat-private-key" env:"ORDERD_WECHAT_PRIVATE_KEY" placeholder:"PEM" help:"The merchant's private key." secret:"yes"`
-	APIv3Key        string `name:"wechat-apiv3-key" env:"ORDERD_WECHAT_APIV3_KEY" placeholder:"KEY" help:"The APIv3 key." secret:"yes"`
-	VerifyKeys      string `name:"wechat-verify-keys" env:"ORDERD_WECHAT_VERIFY_KEYS" placeholder:"ID=FILE,…" help:"WeChat Pay's public keys and certificates."`
-	NotifyURL       string `name:"wechat-notify-url" env:"ORDERD_WECHAT_NOTIFY_URL" placeholder:"URL" help:"Public HTTPS address of /wechat/v3/notify/payment."`
-	RefundNotifyURL string `name:"wechat-refund-notify-url" env:"ORDERD_WECHAT_REFUND_NOTIFY_URL" placeholder:"URL" help:"Public HTTPS address of /wechat/v3/notify/refund (default: beside the payments')."`
-	BaseURL         string `name:"wechat-base-url" env:"ORDERD_WECHAT_BASE_URL" placeholder:"URL" help:"WeChat Pay's address, if not the usual one."`
+	MchID           string `name:"wechat-mchid" placeholder:"ID" help:"${wechat_mchid}"`
+	AppID           string `name:"wechat-appid" placeholder:"ID" help:"App id bound to the merchant."`
+	SerialNo        string `name:"wechat-serial-no" placeholder:"HEX" help:"${wechat_serial_no}"`
+	PrivateKey      string `name:"wechat-private-key" placeholder:"PEM" help:"${wechat_private_key}" secret:"yes"`
+	APIv3Key        string `name:"wechat-apiv3-key" placeholder:"KEY" help:"The APIv3 key." secret:"yes"`
+	VerifyKeys      string `name:"wechat-verify-keys" placeholder:"ID=FILE,…" help:"${wechat_verify_keys}"`
+	NotifyURL       string `name:"wechat-notify-url" placeholder:"URL" help:"${wechat_notify_url}"`
+	RefundNotifyURL string `name:"wechat-refund-notify-url" placeholder:"URL" help:"${wechat_refund_notify_url}"`
+	BaseURL         string `name:"wechat-base-url" placeholder:"URL" help:"${wechat_base_url}"`
 
 	origins map[string]string // by environment name
 }
@@ -68,11 +71,26 @@ func (s *settings) fields() []field {
 	var all []field
 	for i := range v.NumField() {
 		tag := v.Type().Field(i).Tag
-		if env := tag.Get("env"); env != "" {
-			all = append(all, field{flag: "--" + tag.Get("name"), env: env, secret: tag.Get("secret"), value: v.Field(i)})
+		if name := tag.Get("name"); name != "" {
+			all = append(all, field{"--" + name, envOf(name), tag.Get("secret"), v.Field(i)})
 		}
 	}
 	return all
+}
+
+// envOf gives the variable of a flag: pay-within is ORDERD_PAY_WITHIN.
+func envOf(flag string) string {
+	return "ORDERD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// envNames gives the flags of the configuration their variables. Flags of verbs have none.
+func envNames(k *kong.Kong) error {
+	for _, f := range k.Model.Flags {
+		if f.Name != "help" {
+			f.Envs, f.Tag.Envs = []string{envOf(f.Name)}, []string{envOf(f.Name)}
+		}
+	}
+	return nil
 }
 
 // envFile finds the configuration file before anything is parsed.
@@ -175,17 +193,23 @@ func (s *settings) check() error {
 	case s.PayWithin < time.Second:
 		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, it must be at least 1s", s.PayWithin)
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:
-		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep at least 100ms)")
+		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep " +
+			"at least 100ms)")
 	case s.AutoApprove < 0 || s.TwoPersons < 0 || (s.TwoPersons > 0 && s.TwoPersons < s.AutoApprove):
-		return errors.New("ORDERD_REFUND_AUTO_APPROVE and ORDERD_REFUND_TWO_PERSONS are fen, not negative, and what needs two persons cannot be approved by itself")
-	case s.Pace < 1 || s.Pace > maxPace || (s.Pace > 1 && !s.simulated() && (s.BaseURL == "" || strings.Contains(s.BaseURL, "weixin.qq.com"))):
-		return errors.New("ORDERD_PACE is for tests against the simulator: 1 to 20, and only 1 with the real WeChat Pay, which limits how often it may be asked")
+		return errors.New("ORDERD_REFUND_AUTO_APPROVE and ORDERD_REFUND_TWO_PERSONS are fen, not negative, and what " +
+			"needs two persons cannot be approved by itself")
+	case s.Pace < 1 || s.Pace > maxPace || (s.Pace > 1 && !s.simulated() &&
+		(s.BaseURL == "" || strings.Contains(s.BaseURL, "weixin.qq.com"))):
+		return errors.New("ORDERD_PACE is for tests against the simulator: 1 to 20, and only 1 with the real WeChat " +
+			"Pay, which limits how often it may be asked")
 	case s.JWTSecret != "" && s.JWTPublicKey != "":
 		return errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY, not both")
 	case s.AdminToken != "" && len(s.AdminToken) < minToken:
-		return fmt.Errorf("ORDERD_BOOTSTRAP_ADMIN_TOKEN has %d bytes, it needs %d: make one with 'openssl rand -hex 32'", len(s.AdminToken), minToken)
+		return fmt.Errorf("ORDERD_BOOTSTRAP_ADMIN_TOKEN has %d bytes, it needs %d: make one with 'openssl "+
+			"rand -hex 32'", len(s.AdminToken), minToken)
 	case s.MchID == "" && (s.AppID != "" || s.SerialNo != "" || s.PrivateKey != "" || s.APIv3Key != ""):
-		return errors.New("some ORDERD_WECHAT_… settings are there but ORDERD_WECHAT_MCHID is not: set it, or none of them to use the simulator")
+		return errors.New("some ORDERD_WECHAT_… settings are there but ORDERD_WECHAT_MCHID is not: set it, or none " +
+			"of them to use the simulator")
 	}
 	return nil
 }

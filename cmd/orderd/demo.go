@@ -45,7 +45,8 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return fmt.Errorf("%w: --orders must be %d to %d, so that every race happens", errUsage, demoMin, demoMax)
 	}
 	if !s.simulated() {
-		return fmt.Errorf("%w: a merchant is configured; the demo pays, and so it only speaks to the simulator", errUsage)
+		return fmt.Errorf("%w: a merchant is configured; the demo pays, and so it only speaks to the simulator",
+			errUsage)
 	}
 	if c.Seed == 0 {
 		c.Seed = uint64(time.Now().UnixNano())
@@ -59,18 +60,27 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer logFile.Close()
-	a, err := start(ctx, s, options{roles: allRoles, migrate: true, simSeed: c.Seed, simSpeed: demoSpeed, simNasty: true,
-		shape: shape{closeRetry: []time.Duration{time.Second, time.Second, 2 * time.Second}, prepayInFlight: 3 * time.Second, gatewayTimeout: 2 * time.Second,
-			refundSpacing: 2 * time.Second, refundRetry: []time.Duration{time.Second, 2 * time.Second}, refundPoll: []time.Duration{time.Second}}},
-		slog.New(slog.NewTextHandler(logFile, nil)))
+	quick := shape{
+		closeRetry:     []time.Duration{time.Second, time.Second, 2 * time.Second},
+		prepayInFlight: 3 * time.Second,
+		gatewayTimeout: 2 * time.Second,
+		refundSpacing:  2 * time.Second,
+		refundRetry:    []time.Duration{time.Second, 2 * time.Second},
+		refundPoll:     []time.Duration{time.Second},
+	}
+	o := options{roles: allRoles, migrate: true, shape: quick, simSeed: c.Seed, simSpeed: demoSpeed, simNasty: true}
+	a, err := start(ctx, s, o, slog.New(slog.NewTextHandler(logFile, nil)))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.Err, "orderd demo: %d buyers, %s to pay, a WeChat Pay that loses answers; seed %d\ndata in %s, kept for 'orderd verify --data-dir %s' and the other verbs\n\n",
+	fmt.Fprintf(t.Err, "orderd demo: %d buyers, %s to pay, a WeChat Pay that loses answers; seed %d\n"+
+		"data in %s, kept for 'orderd verify --data-dir %s' and the other verbs\n\n",
 		c.Orders, demoPayWithin, c.Seed, s.DataDir, s.DataDir)
 	err = c.run(ctx, a, t)
 	if c.KeepRunning && err == nil {
-		fmt.Fprintf(t.Err, "\nstill running: api http://%s  operators http://%s (user any, password in %s/admin.token); Ctrl-C ends it\n", dialable(a.API), dialable(a.Admin), s.DataDir)
+		fmt.Fprintf(t.Err, "\nstill running: api http://%s  operators http://%s (user any, password in "+
+			"%s/admin.token);"+
+			" Ctrl-C ends it\n", dialable(a.API), dialable(a.Admin), s.DataDir)
 		<-ctx.Done()
 	}
 	return errors.Join(err, a.Close())
@@ -80,7 +90,11 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 func (c demoCmd) prepare(s *settings) error {
 	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, 200
 	s.AutoApprove, s.TwoPersons = int64(payment.MaxFen), 0 // nobody sits at the finance desk of a demo
-	for env, addr := range map[string]*string{"ORDERD_API_ADDR": &s.APIAddr, "ORDERD_ADMIN_ADDR": &s.AdminAddr, "ORDERD_SIM_ADDR": &s.SimAddr} {
+	for env, addr := range map[string]*string{
+		"ORDERD_API_ADDR":   &s.APIAddr,
+		"ORDERD_ADMIN_ADDR": &s.AdminAddr,
+		"ORDERD_SIM_ADDR":   &s.SimAddr,
+	} {
 		if s.origins[env] == "default" && !c.KeepRunning {
 			*addr = "127.0.0.1:0"
 		}
@@ -101,9 +115,11 @@ func (c demoCmd) prepare(s *settings) error {
 func (c demoCmd) run(ctx context.Context, a *app, t *terminal) error {
 	scarce := int64(c.Orders / demoScarce)
 	plenty := int64(c.Orders * 3)
-	for id, k := range map[string]stock.Put{"mug": {Title: "Blue mug", PriceFen: 14900, Quantity: &plenty}, "tee": {Title: "White tee", PriceFen: 9900, Quantity: &plenty},
-		"ticket": {Title: "Concert ticket (scarce)", PriceFen: 68000, Quantity: &scarce}} {
-		k.SkuID = id
+	for _, k := range []stock.Put{
+		{SkuID: "mug", Title: "Blue mug", PriceFen: 14900, Quantity: &plenty},
+		{SkuID: "tee", Title: "White tee", PriceFen: 9900, Quantity: &plenty},
+		{SkuID: "ticket", Title: "Concert ticket (scarce)", PriceFen: 68000, Quantity: &scarce},
+	} {
 		if _, _, err := a.stock.Put(ctx, k); err != nil {
 			return err
 		}
@@ -130,9 +146,17 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	for _, line := range []struct {
 		name string
 		n    int64
-	}{{"placed", sum.placed}, {"refused, sold out", p.soldOut.Load()}, {"repeated requests answered from the first", p.replayed.Load()}, {"paid", sum.paid},
-		{"closed by timeout", sum.byTimeout}, {"closed by cancel", sum.byCancel}, {"saved by close-first", sum.saved},
-		{"refunds, late payments among them", sum.refunds}, {"oversold", sum.oversold}} {
+	}{
+		{"placed", sum.placed},
+		{"refused, sold out", p.soldOut.Load()},
+		{"repeated requests answered from the first", p.replayed.Load()},
+		{"paid", sum.paid},
+		{"closed by timeout", sum.byTimeout},
+		{"closed by cancel", sum.byCancel},
+		{"saved by close-first", sum.saved},
+		{"refunds, late payments among them", sum.refunds},
+		{"oversold", sum.oversold},
+	} {
 		fmt.Fprintf(w, "%s:\t%d\n", line.name, line.n)
 	}
 	if err := w.Flush(); err != nil {
@@ -157,12 +181,14 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	for _, line := range wrong {
 		fmt.Fprintln(t.Out, "WRONG", line)
 	}
-	fmt.Fprintf(t.Out, "\nverify: %d of %d invariants hold; WeChat Pay's ledger and ours %s\n", len(r.Checks)-broken, len(r.Checks), agree(len(wrong)))
+	fmt.Fprintf(t.Out, "\nverify: %d of %d invariants hold; WeChat Pay's ledger and ours %s\n", len(r.Checks)-broken,
+		len(r.Checks), agree(len(wrong)))
 	if broken > 0 || len(wrong) > 0 || sum.oversold != 0 || open > 0 {
 		return fmt.Errorf("%w: the books do not balance (seed %d)", errBroken, c.Seed)
 	}
 	if missing := p.show.missing(); len(missing) > 0 {
-		return fmt.Errorf("the books balance, but these races did not happen, so the run shows less than it should: %v (seed %d)", missing, c.Seed)
+		return fmt.Errorf("the books balance, but these races did not happen, so the run shows less than it should: "+
+			"%v (seed %d)", missing, c.Seed)
 	}
 	fmt.Fprintln(t.Out, "the books balance")
 	return nil
@@ -182,8 +208,10 @@ func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err er
 			return "", 0, fmt.Errorf("reconcile %s: %w", day, err)
 		}
 		open += res.Open
-		fmt.Fprintf(&b, "reconciled %s: %d payments %s yuan, %d refunds %s yuan in WeChat Pay's bill; matched %d and %d; healed %d; open %d\n", day,
-			res.Payments.BillCount, res.Payments.BillFen, res.Refunds.BillCount, res.Refunds.BillFen, res.Payments.Matched, res.Refunds.Matched, first.Healed, res.Open)
+		fmt.Fprintf(&b, "reconciled %s: %d payments %s yuan, %d refunds %s yuan in WeChat Pay's bill; "+
+			"matched %d and %d; healed %d; open %d\n", day,
+			res.Payments.BillCount, res.Payments.BillFen, res.Refunds.BillCount, res.Refunds.BillFen,
+			res.Payments.Matched, res.Refunds.Matched, first.Healed, res.Open)
 	}
 	return b.String(), open, nil
 }
@@ -226,7 +254,8 @@ func summarize(ctx context.Context, a *app) (s summary, wrong []string, err erro
 				return s, nil, err
 			}
 			s.count(whole)
-			if whole.State == order.StatePaid || whole.State == order.StatePending || whole.State == order.StateClosing {
+			if whole.State == order.StatePaid || whole.State == order.StatePending ||
+				whole.State == order.StateClosing {
 				for _, it := range whole.Items {
 					held[it.SkuID] += it.Quantity
 				}
@@ -288,7 +317,8 @@ func compare(o order.Order, sim *simulator) (wrong []string) {
 		case known && there.State == wechatsim.StateSuccess:
 			back[there.TransactionID] += there.Amount
 			if r.State != order.RefundStateSucceeded || there.Amount != int64(r.Amount) {
-				say("refund %s of %s yuan is %s, WeChat Pay has paid %d fen back", r.OutRefundNo, r.Amount, r.State, there.Amount)
+				say("refund %s of %s yuan is %s, WeChat Pay has paid %d fen back", r.OutRefundNo, r.Amount, r.State,
+					there.Amount)
 			}
 		case r.State == order.RefundStateSucceeded:
 			say("refund %s has succeeded, WeChat Pay says %q", r.OutRefundNo, there.State)
@@ -304,7 +334,8 @@ func compare(o order.Order, sim *simulator) (wrong []string) {
 		case paidThere && o.State != order.StatePaid && back[trade.TransactionID] == 0 && len(o.Refunds) == 0:
 			say("%s is %s, WeChat Pay holds its money", o.OrderNo, o.State)
 		case paidThere && o.State == order.StateRefunded && back[trade.TransactionID] != trade.Total:
-			say("%s is refunded, WeChat Pay has paid %d of %d fen back", o.OrderNo, back[trade.TransactionID], trade.Total)
+			say("%s is refunded, WeChat Pay has paid %d of %d fen back", o.OrderNo, back[trade.TransactionID],
+				trade.Total)
 		case !paidThere && o.State == order.StatePaid && len(o.Attempts) == 1:
 			say("%s is paid, WeChat Pay says %s", o.OrderNo, trade.State)
 		case o.State == order.StateClosed && trade.State == wechatsim.StateNotPay:

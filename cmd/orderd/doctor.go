@@ -58,7 +58,8 @@ func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
 	defer db.Close()
 	found = append(found, sqldb.Finding{ID: "database.open", Level: sqldb.LevelOK, Found: string(db.Engine())})
 	if err := migrations.Check(ctx, db); err != nil {
-		found = append(found, sqldb.Finding{ID: "database.schema", Level: sqldb.LevelFail, Found: err.Error(), Why: "serve refuses an older schema", Fix: "orderd migrate up"})
+		found = append(found, sqldb.Finding{ID: "database.schema", Level: sqldb.LevelFail, Found: err.Error(),
+			Why: "serve refuses an older schema", Fix: "orderd migrate up"})
 		return append(found, checkRedis(ctx, s)...)
 	}
 	found = append(found, sqldb.Finding{ID: "database.schema", Level: sqldb.LevelOK, Found: "up to date"})
@@ -72,7 +73,8 @@ func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
 
 func checkKeys(s *settings) []sqldb.Finding {
 	if s.simulated() {
-		return []sqldb.Finding{{ID: "wechat.merchant", Level: sqldb.LevelWarn, Found: "simulator", Why: "no real money can be taken", Fix: "set ORDERD_WECHAT_MCHID and its keys"}}
+		return []sqldb.Finding{{ID: "wechat.merchant", Level: sqldb.LevelWarn, Found: "simulator",
+			Why: "no real money can be taken", Fix: "set ORDERD_WECHAT_MCHID and its keys"}}
 	}
 	gc, notify, err := s.gatewayConfig("")
 	if err == nil {
@@ -82,7 +84,8 @@ func checkKeys(s *settings) []sqldb.Finding {
 			return append(keyFindings(g), checkNotifyURL(notify))
 		}
 	}
-	return []sqldb.Finding{{ID: "wechat.keys", Level: sqldb.LevelFail, Found: err.Error(), Why: "no payment can be made or believed", Fix: "correct the setting that is named"}}
+	return []sqldb.Finding{{ID: "wechat.keys", Level: sqldb.LevelFail, Found: err.Error(),
+		Why: "no payment can be made or believed", Fix: "correct the setting that is named"}}
 }
 
 func keyFindings(g *wechat.Gateway) []sqldb.Finding {
@@ -91,7 +94,9 @@ func keyFindings(g *wechat.Gateway) []sqldb.Finding {
 		f := sqldb.Finding{ID: "wechat.key." + k.ID, Level: sqldb.LevelOK, Found: "valid"}
 		if !k.NotAfter.IsZero() && time.Until(k.NotAfter) < keyWarning {
 			f.Level, f.Found = sqldb.LevelWarn, "ends "+k.NotAfter.Format(time.DateOnly)
-			f.Why, f.Fix = "after that its answers and notifications are not believed", "download the new certificate, or move to WeChat Pay's public key, and add it to ORDERD_WECHAT_VERIFY_KEYS"
+			f.Why, f.Fix = "after that its answers and notifications are not believed",
+				"download the new certificate, or move to WeChat Pay's public key, and add it to "+
+					"ORDERD_WECHAT_VERIFY_KEYS"
 		}
 		found = append(found, f)
 	}
@@ -101,7 +106,8 @@ func keyFindings(g *wechat.Gateway) []sqldb.Finding {
 func checkNotifyURL(url string) sqldb.Finding {
 	f := sqldb.Finding{ID: "wechat.notify_url", Level: sqldb.LevelOK, Found: url}
 	if !strings.HasPrefix(url, "https://") || strings.ContainsAny(url, "?#") {
-		f.Level, f.Why, f.Fix = sqldb.LevelFail, "WeChat Pay wants HTTPS and no query string", "set ORDERD_WECHAT_NOTIFY_URL"
+		f.Level, f.Why, f.Fix = sqldb.LevelFail, "WeChat Pay wants HTTPS and no query string",
+			"set ORDERD_WECHAT_NOTIFY_URL"
 	}
 	return f
 }
@@ -120,7 +126,8 @@ func checkClock(ctx context.Context, db *sqldb.DB) sqldb.Finding {
 	skew := time.Since(time.UnixMilli(int64(seconds * 1000))).Round(time.Millisecond)
 	f.Found = "differs by " + skew.String()
 	if skew.Abs() > maxSkew {
-		f.Level, f.Why, f.Fix = sqldb.LevelFail, "WeChat Pay refuses signatures five minutes off; deadlines go by the database's clock", "run NTP on both machines"
+		f.Level, f.Why, f.Fix = sqldb.LevelFail, "WeChat Pay refuses signatures five minutes off; deadlines go by "+
+			"the database's clock", "run NTP on both machines"
 	}
 	return f
 }
@@ -131,7 +138,8 @@ func checkRedis(ctx context.Context, s *settings) []sqldb.Finding {
 	}
 	client, err := scheduler.Connect(s.Redis)
 	if err != nil {
-		return []sqldb.Finding{{ID: "redis", Level: sqldb.LevelFail, Found: err.Error(), Why: "serve cannot start", Fix: "correct ORDERD_REDIS"}}
+		return []sqldb.Finding{{ID: "redis", Level: sqldb.LevelFail, Found: err.Error(), Why: "serve cannot start",
+			Fix: "correct ORDERD_REDIS"}}
 	}
 	defer client.Close()
 	return scheduler.Safety(ctx, client)
@@ -144,20 +152,26 @@ func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
 		if err != nil {
 			return err
 		}
-		f := sqldb.Finding{ID: "timeouts.overdue", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d of %d open orders", b.Overdue, b.Open[order.StatePending]+b.Open[order.StateClosing])}
+		f := sqldb.Finding{ID: "timeouts.overdue", Level: sqldb.LevelOK,
+			Found: fmt.Sprintf("%d of %d open orders", b.Overdue,
+				b.Open[order.StatePending]+b.Open[order.StateClosing])}
 		if !b.Oldest.IsZero() && time.Since(b.Oldest) > time.Minute {
-			f.Level, f.Why, f.Fix = sqldb.LevelWarn, "their stock is reserved for longer than it should be; the oldest waits since "+stamp(b.Oldest), "is a worker running ('orderd serve') and WeChat Pay reachable?"
+			f.Level, f.Why, f.Fix = sqldb.LevelWarn, "their stock is reserved for longer than it should be; the "+
+				"oldest waits since "+stamp(b.Oldest), "is a worker running ('orderd serve') and WeChat Pay reachable?"
 		}
 		r, err := co.audit.Verify(ctx, nil)
-		v := sqldb.Finding{ID: "books", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d invariants hold over %d orders", len(r.Checks), r.Orders)}
+		v := sqldb.Finding{ID: "books", Level: sqldb.LevelOK,
+			Found: fmt.Sprintf("%d invariants hold over %d orders", len(r.Checks), r.Orders)}
 		if err == nil && !r.OK() {
-			v.Level, v.Found, v.Why, v.Fix = sqldb.LevelFail, "an invariant is broken", "stock or money is not accounted for", "orderd verify"
+			v.Level, v.Found, v.Why, v.Fix = sqldb.LevelFail, "an invariant is broken",
+				"stock or money is not accounted for", "orderd verify"
 		}
 		found = append(found, f, v)
 		return err
 	})
 	if err != nil {
-		found = append(found, sqldb.Finding{ID: "orders", Level: sqldb.LevelWarn, Found: err.Error(), Why: "they could not be looked at", Fix: "see the lines above"})
+		found = append(found, sqldb.Finding{ID: "orders", Level: sqldb.LevelWarn, Found: err.Error(),
+			Why: "they could not be looked at", Fix: "see the lines above"})
 	}
 	return found
 }

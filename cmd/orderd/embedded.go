@@ -37,7 +37,8 @@ func lockDataDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another orderd serves from %s; stop it, or use another --data-dir", dir), f.Close())
+		return nil, errors.Join(fmt.Errorf("another orderd serves from %s; stop it, or use another --data-dir", dir),
+			f.Close())
 	}
 	return f, nil
 }
@@ -65,7 +66,8 @@ func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *s
 	if err != nil {
 		return nil, err
 	}
-	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Log: log, Seed: seed, Speed: speed, Nasty: nasty})
+	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Log: log, Seed: seed, Speed: speed,
+		Nasty: nasty})
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +100,13 @@ func (s *settings) simGateway(addr string) (wechat.Config, error) {
 		return wechat.Config{}, err
 	}
 	c := keys.Client()
-	return wechat.Config{MchID: c.MchID, AppID: c.AppID, SerialNo: c.SerialNo, PrivateKeyPEM: c.PrivateKeyPEM, APIv3Key: c.APIv3Key,
-		VerifyKeys: c.VerifyKeys, BaseURL: "http://" + addr}, nil
+	return wechat.Config{
+		MchID:         c.MchID,
+		AppID:         c.AppID,
+		SerialNo:      c.SerialNo,
+		PrivateKeyPEM: c.PrivateKeyPEM,
+		APIv3Key:      c.APIv3Key,
+		VerifyKeys:    c.VerifyKeys,
+		BaseURL:       "http://" + addr,
+	}, nil
 }

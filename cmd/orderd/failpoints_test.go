@@ -15,7 +15,8 @@ import (
 func built(t *testing.T, args ...string) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "orderd")
-	if out, err := exec.Command("go", append(append([]string{"build", "-o", file}, args...), ".")...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", append(append([]string{"build", "-o", file}, args...),
+		".")...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	binary, err := os.ReadFile(file)

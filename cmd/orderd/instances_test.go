@@ -18,7 +18,8 @@ import (
 // A Redis that evicts keys loses wake-ups and blocks their ids for ever: the service must not start on one (F13).
 func TestStartRefusesAnEvictingRedis(t *testing.T) {
 	server := sqldbtest.RedisServer(t, "--maxmemory-policy", "allkeys-lru")
-	s := &settings{DataDir: t.TempDir(), Redis: server.URL(), APIAddr: "127.0.0.1:0", NotifyAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", SimAddr: "127.0.0.1:0",
+	s := &settings{DataDir: t.TempDir(), Redis: server.URL(), APIAddr: "127.0.0.1:0", NotifyAddr: "127.0.0.1:0",
+		AdminAddr: "127.0.0.1:0", SimAddr: "127.0.0.1:0",
 		PayWithin: time.Minute, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error"}
 	a, err := start(t.Context(), s, options{roles: allRoles}, slog.New(slog.DiscardHandler))
 	if err == nil {
@@ -27,7 +28,8 @@ func TestStartRefusesAnEvictingRedis(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "noeviction") {
 		t.Fatalf("started on allkeys-lru: %v", err)
 	}
-	if a, err = start(t.Context(), s, options{roles: allRoles, allowUnsafe: true}, slog.New(slog.DiscardHandler)); err != nil {
+	if a, err = start(t.Context(), s, options{roles: allRoles, allowUnsafe: true},
+		slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatalf("--allow-unsafe: %v", err)
 	}
 	_ = a.Close()
@@ -69,7 +71,8 @@ func TestInstancesOneOfThemAsleep(t *testing.T) {
 		v.start()
 		t.Cleanup(func() { _ = v.cmd.Process.Kill() })
 	}
-	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir", t.TempDir()); code != exitOK {
+	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir",
+		t.TempDir()); code != exitOK {
 		t.Fatal(errs)
 	}
 	post := poster(t, secret, 3*time.Second)
@@ -91,7 +94,8 @@ func TestInstancesOneOfThemAsleep(t *testing.T) {
 				}
 				key := fmt.Sprintf("w%d-%d", w, i)
 				for try := range 5 { // another instance has the same answer
-					if post(all[(w+i+try)%len(all)], "/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`, &o) == http.StatusCreated {
+					if post(all[(w+i+try)%len(all)], "/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`,
+						&o) == http.StatusCreated {
 						break
 					}
 				}
@@ -101,7 +105,8 @@ func TestInstancesOneOfThemAsleep(t *testing.T) {
 				mu.Lock()
 				acked[o.OrderNo] = true
 				mu.Unlock()
-				if post(all[(w+i+1)%len(all)], "/v1/orders/"+o.OrderNo+"/prepay", "", `{"trade_type":"NATIVE"}`, &o) != http.StatusOK {
+				if post(all[(w+i+1)%len(all)], "/v1/orders/"+o.OrderNo+"/prepay", "", `{"trade_type":"NATIVE"}`,
+					&o) != http.StatusOK {
 					continue
 				}
 				switch i % 3 {

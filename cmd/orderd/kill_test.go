@@ -83,7 +83,8 @@ func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
 	dir := t.TempDir()
 	dsn := "sqlite:" + filepath.Join(dir, "orderd.db")
 	v, sim := newVictimOn(t, buildService(t), newMerchant(t), dsn)
-	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s", "ORDERD_SWEEP_EVERY=500ms",
+	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_PAY_WITHIN=3s", "ORDERD_CLOSE_GRACE=1s",
+		"ORDERD_SWEEP_EVERY=500ms",
 		"ORDERD_PACE=4") // else a prepay that was killed on its way is found out about after fifty seconds
 	return v, sim, victimSecret, dsn
 }
@@ -91,7 +92,8 @@ func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
 func buildService(t *testing.T, flags ...string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "orderd")
-	if out, err := exec.Command("go", append(append([]string{"build", "-o", binary}, flags...), ".")...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", append(append([]string{"build", "-o", binary}, flags...),
+		".")...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return binary
@@ -118,8 +120,10 @@ func newMerchant(t *testing.T) *merchant {
 		}
 		verify = append(verify, id+"="+file)
 	}
-	return &merchant{keys, []string{"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo,
-		"ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM, "ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ",")}}
+	return &merchant{keys, []string{"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID,
+		"ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo,
+		"ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM, "ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key,
+		"ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ",")}}
 }
 
 // victimSecret signs customers' tokens and is the operators' token.
@@ -147,8 +151,10 @@ func newVictimOn(t *testing.T, binary string, m *merchant, dsn string) (*victim,
 	for i := range addrs {
 		addrs[i] = steadyAddr(t)
 	}
-	env := append(slices.Clone(m.env), "ORDERD_DSN="+dsn, "ORDERD_MAX_OPEN_ORDERS=0", "ORDERD_API_ADDR="+addrs[0], "ORDERD_NOTIFY_ADDR="+addrs[1], "ORDERD_ADMIN_ADDR="+addrs[2],
-		"ORDERD_CUSTOMER_JWT_SECRET="+victimSecret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN="+victimSecret, "ORDERD_WECHAT_BASE_URL="+srv.URL,
+	env := append(slices.Clone(m.env), "ORDERD_DSN="+dsn, "ORDERD_MAX_OPEN_ORDERS=0", "ORDERD_API_ADDR="+addrs[0],
+		"ORDERD_NOTIFY_ADDR="+addrs[1], "ORDERD_ADMIN_ADDR="+addrs[2],
+		"ORDERD_CUSTOMER_JWT_SECRET="+victimSecret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN="+victimSecret,
+		"ORDERD_WECHAT_BASE_URL="+srv.URL,
 		"ORDERD_WECHAT_NOTIFY_URL=http://"+addrs[1]+"/wechat/v3/notify/payment")
 	v := &victim{t: t, binary: binary, env: env, api: addrs[0], admin: addrs[2]}
 	t.Cleanup(v.bury)
@@ -168,7 +174,8 @@ func poster(t *testing.T, secret string, patience time.Duration) func(v *victim,
 		if err != nil {
 			return 0
 		}
-		req.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Idempotency-Key": {key}}
+		req.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"},
+			"Idempotency-Key": {key}}
 		res, err := client.Do(req)
 		if err != nil {
 			return 0
@@ -186,7 +193,8 @@ func poster(t *testing.T, secret string, patience time.Duration) func(v *victim,
 func TestKillNine(t *testing.T) {
 	v, sim, secret, dsn := newVictim(t)
 	v.start()
-	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir", t.TempDir()); code != exitOK {
+	if code, _, errs := words(t, "stock", "import", sampleFile(t), "--yes", "--dsn", dsn, "--data-dir",
+		t.TempDir()); code != exitOK {
 		t.Fatal(errs)
 	}
 	ask := poster(t, secret, 5*time.Second)
@@ -203,7 +211,8 @@ func TestKillNine(t *testing.T) {
 					OutTradeNo string `json:"out_trade_no"`
 				}
 				key := fmt.Sprintf("w%d-%d", w, i)
-				for post("/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`, &o) != http.StatusCreated && time.Now().Before(end) {
+				for post("/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`, &o) != http.StatusCreated &&
+					time.Now().Before(end) {
 					time.Sleep(30 * time.Millisecond) // the service is being killed: the same key again
 				}
 				if o.OrderNo == "" {
@@ -238,7 +247,8 @@ func TestKillNine(t *testing.T) {
 func sampleFile(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "skus.csv")
-	if err := os.WriteFile(file, []byte("sku_id,title,price_fen,quantity\nmug,Blue mug,14900,100000\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("sku_id,title,price_fen,quantity\nmug,Blue mug,14900,100000\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -250,7 +260,8 @@ func settled(t *testing.T, dsn string, orders int) {
 	if orders < 20 {
 		t.Fatalf("only %d orders: the run proves nothing", orders)
 	}
-	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1", PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
+	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1",
+		PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
 		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) { // polling, not timing
 			b, err := c.orders.Backlog(t.Context())
 			if err != nil {
@@ -273,7 +284,8 @@ func settled(t *testing.T, dsn string, orders int) {
 // holdAgainstWeChat holds every acknowledged order against WeChat Pay's ledger, and all against the invariants.
 func holdAgainstWeChat(t *testing.T, sim *wechatsim.Sim, dsn string, acked map[string]bool) {
 	t.Helper()
-	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1", PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
+	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1",
+		PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
 		states := map[order.State]int{}
 		for no := range acked {
 			o, err := c.orders.Find(t.Context(), no)

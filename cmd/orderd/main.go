@@ -37,7 +37,7 @@ const (
 type root struct {
 	Config settings `embed:""`
 
-	Serve     serveCmd     `cmd:"" help:"Run the service. With nothing configured it runs on embedded parts and says so."`
+	Serve     serveCmd     `cmd:"" help:"${serve}"`
 	Demo      demoCmd      `cmd:"" help:"Watch buyers, races and a WeChat Pay that loses answers; then the books."`
 	Sim       simCmd       `cmd:"" help:"Run the WeChat Pay simulator alone."`
 	Trigger   triggerCmd   `cmd:"" help:"Let the simulator send one payment notification for an order."`
@@ -46,7 +46,7 @@ type root struct {
 	Order     orderCmd     `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
 	Refund    refundCmd    `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
 	Tasks     tasksCmd     `cmd:"" help:"Look at what comes due, and at the tasks that failed; run or discard those."`
-	Reconcile reconcileCmd `cmd:"" help:"Hold WeChat Pay's bills against our books; look at differences and resolve them."`
+	Reconcile reconcileCmd `cmd:"" help:"${reconcile}"`
 	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`
 	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
 	Doctor    doctorCmd    `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
@@ -100,7 +100,8 @@ func run(ctx context.Context, args []string, io *terminal) int {
 	code := -1
 	parser, err := kong.New(&r, kong.Name("orderd"), kong.Writers(io.Out, io.Err),
 		kong.Description("Order lifecycle and payment reconciliation for WeChat Pay. Start with: orderd demo"),
-		kong.Exit(func(c int) { code = c }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Vars{"version": version()})
+		kong.Exit(func(c int) { code = c }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.PostBuild(envNames), helpTexts)
 	if err != nil {
 		fmt.Fprintln(io.Err, "orderd:", err)
 		return exitFailed

@@ -26,7 +26,8 @@ func TestMoneyEndToEnd(t *testing.T) {
 	}()
 	verb := func(args ...string) (int, string) {
 		t.Helper()
-		code, out, errs := words(t, append(args, "--data-dir", dir, "--sim-addr", a.sim.addr, "--notify-addr", a.Notify)...)
+		code, out, errs := words(t, append(args, "--data-dir", dir, "--sim-addr", a.sim.addr, "--notify-addr",
+			a.Notify)...)
 		return code, out + errs
 	}
 	want := func(exit int, says string, args ...string) {
@@ -41,8 +42,10 @@ func TestMoneyEndToEnd(t *testing.T) {
 			OrderNo    string `json:"order_no"`
 			OutTradeNo string `json:"out_trade_no"`
 		}
-		buy(t, a, "/v1/orders", key, map[string]any{"items": []any{map[string]any{"sku_id": "1001", "quantity": 2}}}, &got)
-		if st := buy(t, a, "/v1/orders/"+got.OrderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"}, &got); st != http.StatusOK {
+		buy(t, a, "/v1/orders", key, map[string]any{"items": []any{map[string]any{"sku_id": "1001", "quantity": 2}}},
+			&got)
+		if st := buy(t, a, "/v1/orders/"+got.OrderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"},
+			&got); st != http.StatusOK {
 			t.Fatal(st)
 		}
 		if err := a.sim.Pay(got.OutTradeNo, o); err != nil {
@@ -71,7 +74,9 @@ func TestMoneyEndToEnd(t *testing.T) {
 	var refund struct {
 		No string `json:"out_refund_no"`
 	}
-	if st := buy(t, a, "/v1/orders/"+no+"/refunds", "r1", map[string]any{"items": []any{map[string]any{"sku_id": "1001", "quantity": 1}}, "reason": "small"}, &refund); st != http.StatusCreated {
+	if st := buy(t, a, "/v1/orders/"+no+"/refunds", "r1",
+		map[string]any{"items": []any{map[string]any{"sku_id": "1001", "quantity": 1}}, "reason": "small"},
+		&refund); st != http.StatusCreated {
 		t.Fatal(st)
 	}
 	want(exitOK, "pending_approval", "refund", "list")
@@ -92,7 +97,8 @@ func TestMoneyEndToEnd(t *testing.T) {
 		t.Errorf("the bill did not heal: %s", state(unheard))
 	}
 	want(exitOK, "wechat.refunds_agree", "verify", "--wechat")
-	for kind, says := range map[string]string{"SUCCESS": "matched 2 payments and 0 refunds", "REFUND": "matched 0 payments and 1 refunds", "FUNDFLOW": "收入"} {
+	for kind, says := range map[string]string{"SUCCESS": "matched 2 payments and 0 refunds",
+		"REFUND": "matched 0 payments and 1 refunds", "FUNDFLOW": "收入"} {
 		want(exitOK, says, "reconcile", "run", "--date", "today", "--type", kind)
 	}
 	day := time.Now().In(time.FixedZone("Beijing", 8*60*60)).Format(time.DateOnly)
@@ -108,10 +114,14 @@ func TestMoneyEndToEnd(t *testing.T) {
 		says string
 	}{
 		"missing_columns": {exitOK, "balanced"}, "commas": {exitOK, "balanced"},
-		"wrong_hash": {exitFailed, "SHA-1"}, "truncated": {exitFailed, "SHA-1"}, "html": {exitFailed, "web page"}, "gzip_bomb": {exitFailed, "beyond all measure"},
-		"other_merchant": {exitFailed, "of merchant 1999999999"}, "other_day": {exitFailed, "the bill should be of"}, "bad_summary": {exitFailed, "the rows make"},
-		"not_ready": {exitFailed, "asks again by itself"}, "duplicate_row": {exitOpen, "reconcile diffs"}, "missing_row": {exitOpen, "reconcile resolve"},
-		"one_fen_off": {exitOpen, "1 differences are open"}, "extra_row": {exitOpen, "reconcile diffs"}, "empty_day": {exitOpen, "none: nothing happened"},
+		"wrong_hash": {exitFailed, "SHA-1"}, "truncated": {exitFailed, "SHA-1"}, "html": {exitFailed, "web page"},
+		"gzip_bomb":      {exitFailed, "beyond all measure"},
+		"other_merchant": {exitFailed, "of merchant 1999999999"}, "other_day": {exitFailed, "the bill should be of"},
+		"bad_summary": {exitFailed, "the rows make"},
+		"not_ready":   {exitFailed, "asks again by itself"}, "duplicate_row": {exitOpen, "reconcile diffs"},
+		"missing_row": {exitOpen, "reconcile resolve"},
+		"one_fen_off": {exitOpen, "1 differences are open"}, "extra_row": {exitOpen, "reconcile diffs"},
+		"empty_day": {exitOpen, "none: nothing happened"},
 	} {
 		if err := a.sim.AddFault(wechatsim.Fault{Endpoint: "bill", Kind: kind, Count: 1}); err != nil {
 			t.Fatal(err)
@@ -126,7 +136,8 @@ func TestMoneyEndToEnd(t *testing.T) {
 	want(exitOpen, "", "reconcile", "run", "--date", "today")
 	code, out := verb("reconcile", "diffs", "-o", "json")
 	var diffs []struct{ ID, Kind string }
-	if err := json.Unmarshal([]byte(out[:strings.LastIndex(out, "]")+1]), &diffs); err != nil || code != exitOpen || len(diffs) != 1 || diffs[0].Kind != "BILL_ONLY" {
+	if err := json.Unmarshal([]byte(out[:strings.LastIndex(out, "]")+1]), &diffs); err != nil || code != exitOpen ||
+		len(diffs) != 1 || diffs[0].Kind != "BILL_ONLY" {
 		t.Fatalf("%d %v %s", code, err, out)
 	}
 	book := filepath.Join(dir, "day.xlsx")
@@ -134,8 +145,10 @@ func TestMoneyEndToEnd(t *testing.T) {
 	if z, err := zip.OpenReader(book); err != nil || z.Close() != nil {
 		t.Error(err)
 	}
-	want(exitOK, "second person", "reconcile", "resolve", diffs[0].ID, "--action", "WRITE_OFF", "--reason", "another shop's", "--yes")
-	want(exitFailed, "second person", "reconcile", "resolve", diffs[0].ID, "--action", "WRITE_OFF", "--reason", "another shop's", "--yes")
+	want(exitOK, "second person", "reconcile", "resolve", diffs[0].ID, "--action", "WRITE_OFF", "--reason",
+		"another shop's", "--yes")
+	want(exitFailed, "second person", "reconcile", "resolve", diffs[0].ID, "--action", "WRITE_OFF", "--reason",
+		"another shop's", "--yes")
 	want(exitOK, "books.day_is_whole", "verify")
 
 	code, token := verb("token", "create", "--operator", "li.na", "--role", "finance")
@@ -144,7 +157,8 @@ func TestMoneyEndToEnd(t *testing.T) {
 	}
 	secret, _, _ := strings.Cut(token, "\n")
 	ask := func() int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.Admin+"/admin/v1/reconciliations", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			"http://"+a.Admin+"/admin/v1/reconciliations", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,7 +41,8 @@ func embeddedWith(t *testing.T, dir string, log *slog.Logger, change func(*setti
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &settings{DataDir: dir, APIAddr: "127.0.0.1:0", NotifyAddr: notify, AdminAddr: "127.0.0.1:0", SimAddr: "127.0.0.1:0",
+	s := &settings{DataDir: dir, APIAddr: "127.0.0.1:0", NotifyAddr: notify, AdminAddr: "127.0.0.1:0",
+		SimAddr:   "127.0.0.1:0",
 		PayWithin: time.Minute, CloseGrace: time.Second, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error"}
 	change(s)
 	a, err := start(t.Context(), s, options{roles: allRoles, simSpeed: 30, migrate: true}, log)
@@ -97,10 +98,12 @@ func TestServeEndToEnd(t *testing.T) {
 		OrderNo    string `json:"order_no"`
 		OutTradeNo string `json:"out_trade_no"`
 	}
-	if st := buy(t, a, "/v1/orders", "k1", map[string]any{"items": []any{map[string]any{"sku_id": "1001", "quantity": 2}}}, &o); st != http.StatusCreated {
+	if st := buy(t, a, "/v1/orders", "k1", map[string]any{"items": []any{map[string]any{"sku_id": "1001",
+		"quantity": 2}}}, &o); st != http.StatusCreated {
 		t.Fatal(st)
 	}
-	if st := buy(t, a, "/v1/orders/"+o.OrderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"}, &o); st != http.StatusOK {
+	if st := buy(t, a, "/v1/orders/"+o.OrderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"},
+		&o); st != http.StatusOK {
 		t.Fatal(st)
 	}
 	if err := a.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
@@ -119,7 +122,8 @@ func TestServeEndToEnd(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond) // polling, not timing
 	}
-	if _, err := start(t.Context(), a.s, options{roles: allRoles}, a.log); err == nil || !strings.Contains(err.Error(), "another orderd") {
+	if _, err := start(t.Context(), a.s, options{roles: allRoles}, a.log); err == nil ||
+		!strings.Contains(err.Error(), "another orderd") {
 		t.Errorf("a second service on the same data: %v", err)
 	}
 	if err := a.Close(); err != nil {
@@ -130,10 +134,14 @@ func TestServeEndToEnd(t *testing.T) {
 		want string
 	}{
 		{[]string{"order", "get", o.OrderNo}, "paid"}, {[]string{"order", "list", "--state", "paid"}, o.OrderNo},
-		{[]string{"order", "timeline", o.OrderNo}, "payment.applied"}, {[]string{"order", "get", o.OrderNo, "-o", "json"}, `"State": "paid"`},
-		{[]string{"stock", "show"}, "Blue mug"}, {[]string{"stock", "show", "1001"}, "conserved: true"}, {[]string{"stock", "export"}, "1001,Blue mug,14900,998"},
-		{[]string{"verify"}, "order.total"}, {[]string{"verify", "-o", "json"}, `"orders": 1`}, {[]string{"migrate", "status"}, "true"},
-		{[]string{"doctor"}, "invariants hold"}, {[]string{"token", "create", "--customer", "c2"}, "."}, {[]string{"version"}, "orderd"},
+		{[]string{"order", "timeline", o.OrderNo}, "payment.applied"},
+		{[]string{"order", "get", o.OrderNo, "-o", "json"}, `"State": "paid"`},
+		{[]string{"stock", "show"}, "Blue mug"}, {[]string{"stock", "show", "1001"}, "conserved: true"},
+		{[]string{"stock", "export"}, "1001,Blue mug,14900,998"},
+		{[]string{"verify"}, "order.total"}, {[]string{"verify", "-o", "json"}, `"orders": 1`},
+		{[]string{"migrate", "status"}, "true"},
+		{[]string{"doctor"}, "invariants hold"}, {[]string{"token", "create", "--customer", "c2"}, "."},
+		{[]string{"version"}, "orderd"},
 		{[]string{"stock", "replenish", "1001", "5", "--reason", "r", "--key", "k", "--yes"}, "+5, now 1003"},
 		{[]string{"stock", "adjust", "1001", "--delta=-3", "--reason", "r", "--key", "k", "--yes"}, "-3, now 1000"},
 	} {
@@ -160,19 +168,25 @@ func TestExitCodesAndHints(t *testing.T) {
 		want string
 	}{
 		{[]string{"nonsense"}, exitUsage, "--help"}, {[]string{"order", "get", "ghost"}, exitFailed, "order list"},
-		{[]string{"stock", "show", "ghost"}, exitFailed, "stock import"}, {[]string{"stock", "import", "ghost.csv", "--yes"}, exitUsage, "no file"},
-		{[]string{"stock", "import", bad, "--yes"}, exitFailed, "problems"}, {[]string{"stock", "import", bad}, exitUsage, "--yes"},
+		{[]string{"stock", "show", "ghost"}, exitFailed, "stock import"},
+		{[]string{"stock", "import", "ghost.csv", "--yes"}, exitUsage, "no file"},
+		{[]string{"stock", "import", bad, "--yes"}, exitFailed, "problems"},
+		{[]string{"stock", "import", bad}, exitUsage, "--yes"},
 		{[]string{"verify", "--dsn", "mysql:u:hunter2@tcp(127.0.0.1:1)/d"}, exitDown, "doctor"},
-		{[]string{"verify", "--dsn", "postgres://x"}, exitFailed, "mysql:"}, {[]string{"serve", "--role", "x"}, exitUsage, "worker"},
-		{[]string{"verify", "--pay-within", "1ms"}, exitUsage, "at least 1s"}, {[]string{"order", "close", "x", "--reason", "r"}, exitUsage, "--yes"},
-		{[]string{"verify", "--bootstrap-admin-token", "short"}, exitUsage, "openssl"}, {[]string{"demo", "--orders", "3"}, exitUsage, "60"},
+		{[]string{"verify", "--dsn", "postgres://x"}, exitFailed, "mysql:"},
+		{[]string{"serve", "--role", "x"}, exitUsage, "worker"},
+		{[]string{"verify", "--pay-within", "1ms"}, exitUsage, "at least 1s"},
+		{[]string{"order", "close", "x", "--reason", "r"}, exitUsage, "--yes"},
+		{[]string{"verify", "--bootstrap-admin-token", "short"}, exitUsage, "openssl"},
+		{[]string{"demo", "--orders", "3"}, exitUsage, "60"},
 	} {
 		code, out, errs := words(t, append(c.args, "--data-dir", dir)...)
 		if code != c.code || !strings.Contains(errs, c.want) || strings.Contains(errs+out, "hunter2") {
 			t.Errorf("%v: exit %d, want %d\n%s", c.args, code, c.code, errs)
 		}
 	}
-	if code, _, errs := words(t, "verify", "--data-dir", t.TempDir()); code != exitFailed || !strings.Contains(errs, "migrate up") {
+	if code, _, errs := words(t, "verify", "--data-dir", t.TempDir()); code != exitFailed ||
+		!strings.Contains(errs, "migrate up") {
 		t.Errorf("an empty database: %d %s", code, errs)
 	}
 }
@@ -182,11 +196,14 @@ func TestExitCodesAndHints(t *testing.T) {
 func TestVerifyFindsABrokenBook(t *testing.T) {
 	dir := t.TempDir()
 	a := embedded(t, dir)
-	if _, err := a.db.Pool().ExecContext(t.Context(), "UPDATE skus SET available = available + 1 WHERE sku_id = '1001'"); err != nil {
+	if _, err := a.db.Pool().ExecContext(t.Context(),
+		"UPDATE skus SET available = available + 1 WHERE sku_id = '1001'"); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 25 {
-		if _, err := a.db.Pool().ExecContext(t.Context(), "INSERT INTO refund_approvals (out_refund_no, approver, reason, at) VALUES (?, 'x', 'x', 1)", fmt.Sprint("ghost", i)); err != nil {
+		if _, err := a.db.Pool().ExecContext(t.Context(),
+			"INSERT INTO refund_approvals (out_refund_no, approver, reason, at) VALUES (?, 'x', 'x', 1)",
+			fmt.Sprint("ghost", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,15 +215,19 @@ func TestVerifyFindsABrokenBook(t *testing.T) {
 		code int
 		want []string
 	}{
-		{"verify", exitInvariant, []string{"sku_id=1001", "BROKEN  stock.conserved", "what is on the shelf is", "… and 5 more", "out_refund_no=ghost0"}},
+		{"verify", exitInvariant, []string{"sku_id=1001", "BROKEN  stock.conserved", "what is on the shelf is",
+			"… and 5 more", "out_refund_no=ghost0"}},
 		{"verify -o json", exitInvariant, []string{`"id": "refund.parts"`, `"count": 25`, `"meaning"`, `"violations"`}},
 		{"verify --quiescent", exitInvariant, []string{"quiet.orders"}},
 		{"verify --apply --reason x", exitUsage, nil},
 		{"verify --repair --apply", exitUsage, nil},
-		{"verify --repair", exitInvariant, []string{"BROKEN  stock.conserved", "1001  planned", "because every flow", "refund.parts (25): for a person", "nothing was changed"}},
+		{"verify --repair", exitInvariant, []string{"BROKEN  stock.conserved", "1001  planned", "because every flow",
+			"refund.parts (25): for a person", "nothing was changed"}},
 		{"verify --repair -o json", exitInvariant, []string{`"applied": false`, `"next"`}},
-		{"verify --repair --apply --reason restored", exitInvariant, []string{"ok      stock.conserved", "1001  done", "refund.parts (25): for a person"}},
-		{"verify --repair --apply --reason restored", exitInvariant, []string{"there is nothing that a program can repair"}},
+		{"verify --repair --apply --reason restored", exitInvariant,
+			[]string{"ok      stock.conserved", "1001  done", "refund.parts (25): for a person"}},
+		{"verify --repair --apply --reason restored", exitInvariant,
+			[]string{"there is nothing that a program can repair"}},
 	} {
 		code, out, errs := words(t, append(strings.Fields(c.args), "--data-dir", dir)...)
 		for _, want := range c.want {
@@ -222,7 +243,8 @@ func TestVerifyFindsABrokenBook(t *testing.T) {
 		}
 	}
 	var out, errs bytes.Buffer
-	run(t.Context(), []string{"verify", "-o", "json", "--data-dir", dir}, &terminal{In: strings.NewReader(""), Out: &out, Err: &errs, TTY: true})
+	run(t.Context(), []string{"verify", "-o", "json", "--data-dir", dir},
+		&terminal{In: strings.NewReader(""), Out: &out, Err: &errs, TTY: true})
 	if !strings.Contains(errs.String(), "  schema.guards") || !json.Valid(out.Bytes()) {
 		t.Errorf("a person at a terminal sees no progress, or a program no JSON: %q", errs.String())
 	}
@@ -232,7 +254,9 @@ func TestVerifyFindsABrokenBook(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "orderd.env")
-	if err := os.WriteFile(file, []byte("# comment\nORDERD_PAY_WITHIN=10m\nORDERD_SIM_ADDR=127.0.0.1:1\nORDERD_CLOSE_RATE=7\n"), 0o600); err != nil {
+	if err := os.WriteFile(file,
+		[]byte("# comment\nORDERD_PAY_WITHIN=10m\nORDERD_SIM_ADDR=127.0.0.1:1\nORDERD_CLOSE_RATE=7\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	secret := filepath.Join(dir, "secret")
@@ -247,7 +271,8 @@ func TestConfiguration(t *testing.T) {
 	t.Setenv("ORDERD_CUSTOMER_JWT_SECRET_FILE", secret)
 	t.Setenv("ORDERD_DSN", "mysql:u:canarypass@tcp(h)/d")
 	code, out, errs := words(t, "config", "print", "--config", file, "--pay-within", "5m")
-	for _, want := range []string{"5m0s", "flag --pay-within", "127.0.0.1:2", "environment", "file " + file, "***", "default"} {
+	for _, want := range []string{"5m0s", "flag --pay-within", "127.0.0.1:2", "environment", "file " + file, "***",
+		"default"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not shown (exit %d %s):\n%s", want, code, errs, out)
 		}
@@ -261,8 +286,11 @@ func TestConfiguration(t *testing.T) {
 		t.Error("a secret is formatted:", all)
 	}
 	// The real WeChat Pay limits how often it may be asked: no test's pace there.
-	for _, args := range [][]string{{"--pace", "2", "--wechat-mchid", "1900000001"}, {"--pace", "2", "--wechat-mchid", "1900000001", "--wechat-base-url", "https://api2.mch.weixin.qq.com"}, {"--pace", "0"}, {"--pace", "21"}} {
-		if code, _, errs := words(t, append([]string{"config", "print"}, args...)...); code != exitUsage || !strings.Contains(errs, "ORDERD_PACE") {
+	for _, args := range [][]string{{"--pace", "2", "--wechat-mchid", "1900000001"},
+		{"--pace", "2", "--wechat-mchid", "1900000001", "--wechat-base-url", "https://api2.mch.weixin.qq.com"},
+		{"--pace", "0"}, {"--pace", "21"}} {
+		if code, _, errs := words(t, append([]string{"config", "print"}, args...)...); code != exitUsage ||
+			!strings.Contains(errs, "ORDERD_PACE") {
 			t.Errorf("%v: %d %s", args, code, errs)
 		}
 	}
@@ -275,7 +303,8 @@ func TestConfiguration(t *testing.T) {
 	if err := os.WriteFile(file, []byte("ORDERD_TYPO=1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := words(t, "config", "print", "--config", file); code != exitUsage || !strings.Contains(errs, "ORDERD_TYPO") {
+	if code, _, errs := words(t, "config", "print", "--config", file); code != exitUsage ||
+		!strings.Contains(errs, "ORDERD_TYPO") {
 		t.Errorf("an unknown setting: %d %s", code, errs)
 	}
 }
@@ -283,7 +312,8 @@ func TestConfiguration(t *testing.T) {
 // A secret in a file that everybody on the machine can read is everybody's.
 func TestSecretsInAnOpenFileAreRefused(t *testing.T) {
 	for line, code := range map[string]int{
-		"ORDERD_CUSTOMER_JWT_SECRET=" + strings.Repeat("canary", 8): exitUsage, "ORDERD_DSN=mysql:u:canary@tcp(h)/d": exitUsage, "ORDERD_SWEEP_EVERY=7s": exitOK,
+		"ORDERD_CUSTOMER_JWT_SECRET=" + strings.Repeat("canary", 8): exitUsage,
+		"ORDERD_DSN=mysql:u:canary@tcp(h)/d":                        exitUsage, "ORDERD_SWEEP_EVERY=7s": exitOK,
 	} {
 		for mode, want := range map[os.FileMode]int{0o600: exitOK, 0o640: exitOK, 0o644: code} {
 			name, _, _ := strings.Cut(line, "=")
@@ -294,7 +324,8 @@ func TestSecretsInAnOpenFileAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, out, errs := words(t, "config", "print", "--config", file)
-			if got != want || strings.Contains(out+errs, "canary") || (want != exitOK && !strings.Contains(errs, "chmod 600 "+file)) {
+			if got != want || strings.Contains(out+errs, "canary") ||
+				(want != exitOK && !strings.Contains(errs, "chmod 600 "+file)) {
 				t.Errorf("%s in a file of mode %o: %d, want %d: %s", name, mode, got, want, errs)
 			}
 		}
@@ -314,7 +345,8 @@ func TestStopLosesNothing(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 60 {
 		wg.Go(func() {
-			req, err := http.NewRequest(http.MethodPost, "http://"+a.API+"/v1/orders", strings.NewReader(`{"items":[{"sku_id":"1001","quantity":1}]}`))
+			req, err := http.NewRequest(http.MethodPost, "http://"+a.API+"/v1/orders",
+				strings.NewReader(`{"items":[{"sku_id":"1001","quantity":1}]}`))
 			if err != nil {
 				t.Error(err)
 				return
@@ -364,7 +396,8 @@ func TestStopLosesNothing(t *testing.T) {
 
 // Without it the demo, which is the first thing a stranger runs, could be broken.
 func TestDemo(t *testing.T) {
-	code, out, errs := words(t, "demo", "--orders", "60", "--seed", "7", "--data-dir", filepath.Join(t.TempDir(), "demo"))
+	code, out, errs := words(t, "demo", "--orders", "60", "--seed", "7", "--data-dir",
+		filepath.Join(t.TempDir(), "demo"))
 	if code != exitOK || !strings.Contains(out, "the books balance") || !strings.Contains(out, "oversold:") {
 		t.Fatalf("exit %d\n%s%s", code, errs, out)
 	}
@@ -373,10 +406,16 @@ func TestDemo(t *testing.T) {
 // A password has any characters; what is shown of an address must have none of them.
 func TestPasswordsAreMaskedWhole(t *testing.T) {
 	for in, want := range map[string]string{
-		"mysql:u:secret@tcp(h:3306)/d": "mysql:u:***@tcp(h:3306)/d", "mysql:u:se:cr@et@tcp(h:3306)/d": "mysql:u:***@tcp(h:3306)/d", "mysql:u@unix(/run/s)/d": "mysql:u@unix(/run/s)/d",
-		"mysql:u::@tcp(h)/d": "mysql:u:***@tcp(h)/d", "redis://:se:cret@h:6379/0": "redis://:***@h:6379/0", "rediss://u:s@e:c@h:6379/0": "rediss://u:***@h:6379/0",
-		"redis://h:6379/0": "redis://h:6379/0", "redis+cluster://u:se:cr@h1:1,h2:2": "redis+cluster://u:***@h1:1,h2:2", "sqlite:/a@b:c/d": "sqlite:/a@b:c/d", "": "",
-		"redis://h:6379/0?password=secret": "redis://h:6379/0?***", "mysql:u:secret@tcp(h)/d?x=a@b": "mysql:u:***@tcp(h)/d?***",
+		"mysql:u:secret@tcp(h:3306)/d":   "mysql:u:***@tcp(h:3306)/d",
+		"mysql:u:se:cr@et@tcp(h:3306)/d": "mysql:u:***@tcp(h:3306)/d",
+		"mysql:u@unix(/run/s)/d":         "mysql:u@unix(/run/s)/d",
+		"mysql:u::@tcp(h)/d":             "mysql:u:***@tcp(h)/d", "redis://:se:cret@h:6379/0": "redis://:***@h:6379/0",
+		"rediss://u:s@e:c@h:6379/0":         "rediss://u:***@h:6379/0",
+		"redis://h:6379/0":                  "redis://h:6379/0",
+		"redis+cluster://u:se:cr@h1:1,h2:2": "redis+cluster://u:***@h1:1,h2:2",
+		"sqlite:/a@b:c/d":                   "sqlite:/a@b:c/d", "": "",
+		"redis://h:6379/0?password=secret": "redis://h:6379/0?***",
+		"mysql:u:secret@tcp(h)/d?x=a@b":    "mysql:u:***@tcp(h)/d?***",
 	} {
 		if got := maskPassword(in); got != want {
 			t.Errorf("%s is shown as %s, want %s", in, got, want)

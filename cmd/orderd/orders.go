@@ -79,7 +79,8 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 		return fmt.Errorf("%w: there is no state %q", errUsage, c.State)
 	}
 	return withCore(ctx, s, func(co *core) error {
-		orders, next, err := co.orders.List(ctx, order.Filter{State: c.State, CustomerID: c.Customer, Stuck: c.Stuck, Limit: c.Limit, Cursor: c.Cursor})
+		orders, next, err := co.orders.List(ctx, order.Filter{State: c.State, CustomerID: c.Customer, Stuck: c.Stuck,
+			Limit: c.Limit, Cursor: c.Cursor})
 		if err != nil {
 			return err
 		}
@@ -89,7 +90,8 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 		return c.show(t, append([]order.Order{}, orders...), func(w io.Writer) {
 			fmt.Fprintln(w, "ORDER\tSTATE\tTOTAL\tPLACED\tPAY UNTIL\tWHY CLOSED")
 			for _, o := range orders {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", o.OrderNo, o.State, o.Total, stamp(o.CreatedAt), stamp(o.ExpireAt), o.CloseReason)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", o.OrderNo, o.State, o.Total, stamp(o.CreatedAt),
+					stamp(o.ExpireAt), o.CloseReason)
 			}
 		})
 	})
@@ -111,7 +113,8 @@ func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error
 				for _, k := range slices.Sorted(maps.Keys(e.Detail)) {
 					detail = append(detail, k+"="+e.Detail[k])
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s → %s\t%s %s\t%s\t%s\n", e.Seq, stamp(e.At), e.Actor.Type, e.Event, e.From, e.To,
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s → %s\t%s %s\t%s\t%s\n", e.Seq, stamp(e.At), e.Actor.Type, e.Event,
+					e.From, e.To,
 					e.Cause.Type, e.Cause.ID, e.Took, strings.Join(detail, " "))
 			}
 		})

@@ -15,7 +15,7 @@ import (
 )
 
 type reconcileCmd struct {
-	Run     reconcileRun     `cmd:"" help:"Hold WeChat Pay's bill of a day against our books; exit 3 when differences are open."`
+	Run     reconcileRun     `cmd:"" help:"${reconcile_run}"`
 	List    reconcileList    `cmd:"" help:"List the days that were reconciled, newest first."`
 	Show    reconcileShow    `cmd:"" help:"Show the result of a day: the bridge from our books to the bill."`
 	Diffs   reconcileDiffs   `cmd:"" help:"List differences, as a table, JSON, CSV or a workbook."`
@@ -29,8 +29,8 @@ var errOpen = errors.New("differences are open")
 type reconcileRun struct {
 	output
 	Date string           `default:"yesterday" help:"Day of Beijing: YYYY-MM-DD, yesterday or today."`
-	Type payment.BillType `name:"type" default:"ALL" enum:"ALL,SUCCESS,REFUND,FUNDFLOW" help:"ALL, SUCCESS, REFUND or FUNDFLOW."`
-	Bill string           `type:"existingfile" help:"A bill downloaded by hand instead, plain or gzip; money is booked only where WeChat Pay, asked, agrees."`
+	Type payment.BillType `name:"type" default:"ALL" enum:"ALL,SUCCESS,REFUND,FUNDFLOW" help:"${reconcile_run_type}"`
+	Bill string           `type:"existingfile" help:"${reconcile_run_bill}"`
 }
 
 // billDay reads a day as a person writes it.
@@ -76,7 +76,8 @@ func (c output) report(t *terminal, res reconcile.Result) error {
 		return err
 	}
 	if !res.Balanced() {
-		return fmt.Errorf("%w: %d; see 'orderd reconcile diffs %s', resolve them with 'orderd reconcile resolve'", errOpen, res.Open, reconcile.ID(res.Date, res.Type))
+		return fmt.Errorf("%w: %d; see 'orderd reconcile diffs %s', resolve them with 'orderd reconcile resolve'",
+			errOpen, res.Open, reconcile.ID(res.Date, res.Type))
 	}
 	return nil
 }
@@ -93,7 +94,8 @@ func progressBar(t *terminal) func(stage string, done, total int64) {
 			return
 		}
 		full := int(min(width*done/total, width))
-		fmt.Fprintf(t.Err, "\r\033[K%-9s [%s%s] %d/%d", stage, strings.Repeat("█", full), strings.Repeat("·", width-full), done, total)
+		fmt.Fprintf(t.Err, "\r\033[K%-9s [%s%s] %d/%d", stage, strings.Repeat("█", full),
+			strings.Repeat("·", width-full), done, total)
 	}
 }
 
@@ -116,7 +118,8 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 				if r == nil {
 					r = &reconcile.Result{}
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State, r.Payments.BillFen-r.Refunds.BillFen,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State,
+					r.Payments.BillFen-r.Refunds.BillFen,
 					r.Payments.OursFen-r.Refunds.OursFen, r.Open, r.Pending, r.Healed, x.Problem)
 			}
 		})
@@ -153,7 +156,7 @@ func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error
 type reconcileDiffs struct {
 	Output string            `short:"o" enum:"table,json,csv,xlsx" default:"table" help:"table, json, csv or xlsx."`
 	ID     string            `arg:"" optional:"" help:"Day and type, such as 2026-11-19-ALL; without it, of all days."`
-	Status *reconcile.Status `help:"OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, all of one day)."`
+	Status *reconcile.Status `help:"${reconcile_diffs_status}"`
 	File   string            `type:"path" help:"Write there instead of standard output."`
 }
 
@@ -208,8 +211,10 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 	return output{Output: c.Output}.show(t, append([]reconcile.Difference{}, all...), func(w io.Writer) {
 		fmt.Fprintln(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tRESOLUTION")
 		for _, d := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(), d.Status, d.OrderNo, d.Ref,
-				strings.TrimSpace(d.OursFen.String()+" "+d.OursState), strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),
+				d.Status, d.OrderNo, d.Ref,
+				strings.TrimSpace(d.OursFen.String()+" "+d.OursState),
+				strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
 				strings.TrimSpace(d.Resolution+" "+d.ResolvedBy))
 		}
 	})
@@ -219,7 +224,7 @@ type reconcileResolve struct {
 	output
 	confirm
 	ID     string           `arg:"" help:"Of the difference."`
-	Action reconcile.Action `required:"" enum:"APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF" help:"APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF."`
+	Action reconcile.Action `required:"" enum:"${reconcile_resolve_action_enum}" help:"${reconcile_resolve_action}"`
 	Reason string           `required:"" help:"Why."`
 }
 

@@ -29,7 +29,7 @@ type refundCmd struct {
 
 type refundList struct {
 	output
-	State  order.RefundState `help:"pending_approval, rejected, owed, processing, success, closed, abnormal, refused, cancelled, by_hand or held."`
+	State  order.RefundState `help:"${refund_list_state}"`
 	Order  string            `help:"Order number."`
 	Limit  int               `default:"50" help:"1 to 200."`
 	Cursor string            `help:"Go on after this refund number."`
@@ -41,7 +41,8 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 		return fmt.Errorf("%w: there is no refund state %q", errUsage, c.State)
 	}
 	return withCore(ctx, s, func(co *core) error {
-		rows, next, err := co.orders.ListRefunds(ctx, order.RefundFilter{State: c.State, OrderNo: c.Order, Limit: c.Limit, Cursor: c.Cursor})
+		rows, next, err := co.orders.ListRefunds(ctx,
+			order.RefundFilter{State: c.State, OrderNo: c.Order, Limit: c.Limit, Cursor: c.Cursor})
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,8 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 		return c.show(t, append([]order.Refund{}, rows...), func(w io.Writer) {
 			fmt.Fprintln(w, "REFUND\tSTATE\tAMOUNT\tOF\tWHY\tASKED BY\tASKED\tPROBLEM")
 			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal,
+					r.Reason,
 					strings.TrimSpace(string(r.Requester.Type)+" "+r.Requester.ID), stamp(r.CreatedAt), r.Problem)
 			}
 		})
@@ -109,12 +111,15 @@ func nextStep(s order.RefundState) string {
 	case order.RefundStatePending:
 		return "orderd refund approve NO --reason …, or reject"
 	case order.RefundStateAbnormal:
-		return "the buyer's account takes no money: handle it on the merchant platform, then 'orderd refund retry NO'; or pay it another way, then 'orderd refund by-hand NO'"
+		return "the buyer's account takes no money: handle it on the merchant platform, then 'orderd refund retry " +
+			"NO'; or pay it another way, then 'orderd refund by-hand NO'"
 	case order.RefundStateRefused:
-		return "see the problem; 'orderd refund retry NO' when it is mended, 'cancel' to give it up, 'by-hand' when it was paid another way"
+		return "see the problem; 'orderd refund retry NO' when it is mended, 'cancel' to give it up, 'by-hand' when " +
+			"it was paid another way"
 	case order.RefundStateHeld:
 		return "it was not made here: settle the difference it makes in the reconciliation"
-	case order.RefundStateOwed, order.RefundStateProcessing, order.RefundStateSucceeded, order.RefundStateClosed, order.RefundStateRejected, order.RefundStateCancelled, order.RefundStateByHand:
+	case order.RefundStateOwed, order.RefundStateProcessing, order.RefundStateSucceeded, order.RefundStateClosed,
+		order.RefundStateRejected, order.RefundStateCancelled, order.RefundStateByHand:
 	}
 	return ""
 }
@@ -178,12 +183,14 @@ type refundDecision struct {
 	Reason string `required:"" help:"Why, for the timeline."`
 }
 
-func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, event order.RefundEvent, question string) error {
+func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, event order.RefundEvent,
+	question string) error {
 	if err := c.ask(t, question); err != nil {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		r, err := co.orders.DecideRefund(ctx, order.RefundDecision{OutRefundNo: c.No, Event: event, Reason: c.Reason, Cause: cliCause()})
+		r, err := co.orders.DecideRefund(ctx, order.RefundDecision{OutRefundNo: c.No, Event: event, Reason: c.Reason,
+			Cause: cliCause()})
 		var refused *order.RefundRefusedError
 		if errors.As(err, &refused) {
 			return fmt.Errorf("refund %s is %s: %s", c.No, refused.Refund.State, refused.Why)

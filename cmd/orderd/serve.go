@@ -26,8 +26,9 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 			return fmt.Errorf("%w: there is no role %q; roles are api, notify, worker, admin", errUsage, r)
 		}
 	}
-	a, err := start(ctx, s, options{roles: roles, migrate: c.AutoMigrate, allowUnsafe: c.AllowUnsafe, simNasty: c.SimNasty,
-		simSeed: uint64(time.Now().UnixNano()), simSpeed: 1}, s.logger(io))
+	a, err := start(ctx, s, options{roles: roles, migrate: c.AutoMigrate, allowUnsafe: c.AllowUnsafe,
+		simNasty: c.SimNasty,
+		simSeed:  uint64(time.Now().UnixNano()), simSpeed: 1}, s.logger(io))
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,11 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 			return err
 		}
 	}
-	for _, l := range []struct{ name, addr, what string }{{"api", a.API, "customers"}, {"notify", a.Notify, "WeChat Pay's callbacks"}, {"admin", a.Admin, "operators: /admin/v1, /metrics, /readyz"}} {
+	for _, l := range []struct{ name, addr, what string }{
+		{"api", a.API, "customers"},
+		{"notify", a.Notify, "WeChat Pay's callbacks"},
+		{"admin", a.Admin, "operators: /admin/v1, /metrics, /readyz"},
+	} {
 		if l.addr != "" {
 			fmt.Fprintf(io.Err, "%-8s http://%s  %s\n", l.name, dialable(l.addr), l.what)
 		}
@@ -62,6 +67,7 @@ func sampleSKU(ctx context.Context, admin *stock.Admin) error {
 		return err
 	}
 	quantity := int64(1000)
-	_, _, err = admin.Put(ctx, stock.Put{SkuID: "1001", Title: "Blue mug", PriceFen: 14900, Quantity: &quantity, Actor: "sample"})
+	_, _, err = admin.Put(ctx, stock.Put{SkuID: "1001", Title: "Blue mug", PriceFen: 14900, Quantity: &quantity,
+		Actor: "sample"})
 	return err
 }

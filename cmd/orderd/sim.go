@@ -39,7 +39,8 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 	}
-	fmt.Fprintf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  keys: %s  seed: %d\n",
+	fmt.Fprintf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  "+
+		"keys: %s  seed: %d\n",
 		sim.addr, sim.addr, s.simKeysDir(), c.Seed)
 	<-ctx.Done()
 	stop, cancel := context.WithTimeout(context.Background(), drainTimeout)
@@ -48,7 +49,7 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 type triggerCmd struct {
-	Event string `arg:"" enum:"payment.success,payment.duplicate,payment.late,payment.wrong_amount,payment.bad_signature,refund.success,refund.abnormal,refund.closed" help:"payment.success, payment.duplicate, payment.late, payment.wrong_amount, payment.bad_signature, refund.success, refund.abnormal or refund.closed (of the order's newest refund)."`
+	Event string `arg:"" enum:"${trigger_event_enum}" help:"${trigger_event}"`
 	No    string `arg:"" name:"order-no" help:"Order number."`
 }
 

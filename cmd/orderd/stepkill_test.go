@@ -37,8 +37,8 @@ var (
 )
 
 const (
-	// settleWithin bounds the end of a flow after a restart. WeChat Pay is asked again 5, 20 and 50 seconds after a close
-	// without an answer, and a run of the bill holds it for thirty.
+	// settleWithin bounds the end of a flow after a restart. WeChat Pay is asked again 5, 20 and 50 seconds after a
+	// close without an answer, and a run of the bill holds it for thirty.
 	settleWithin = 80 * time.Second
 	shelved      = 1000 // units on the shelf at the start
 	noRedis      = "ORDERD_REDIS=redis://127.0.0.1:1/0"
@@ -124,8 +124,10 @@ func (k *killer) scene(t *testing.T, p failpoint.Point, round int) *scene {
 	dir := t.TempDir()
 	s := &scene{victim: v, point: p, round: round, sim: sim, log: filepath.Join(dir, "steps"),
 		url: strings.TrimSuffix(k.redis.URL(), "/0") + fmt.Sprintf("/%d", k.next.Add(1)%1024)}
-	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_REDIS="+s.url, "ORDERD_SWEEP_EVERY=500ms", "ORDERD_CLOSE_GRACE=0s",
-		"ORDERD_RECONCILE_DAILY=false", "ORDERD_REFUND_AUTO_APPROVE=1000000", "ORDERD_REFUND_TWO_PERSONS=0", "ORDERD_FAILPOINTS_LOG="+s.log)
+	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_REDIS="+s.url, "ORDERD_SWEEP_EVERY=500ms",
+		"ORDERD_CLOSE_GRACE=0s",
+		"ORDERD_RECONCILE_DAILY=false", "ORDERD_REFUND_AUTO_APPROVE=1000000", "ORDERD_REFUND_TWO_PERSONS=0",
+		"ORDERD_FAILPOINTS_LOG="+s.log)
 	opt, err := redis.ParseURL(s.url)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +144,8 @@ func (k *killer) scene(t *testing.T, p failpoint.Point, round int) *scene {
 	}
 	t.Cleanup(func() {
 		v.bury() // or the database would wait for its transactions
-		if _, err := s.core.db.Pool().ExecContext(context.Background(), "DROP DATABASE "+dsn[strings.LastIndex(dsn, "/")+1:]); err != nil {
+		if _, err := s.core.db.Pool().ExecContext(context.Background(),
+			"DROP DATABASE "+dsn[strings.LastIndex(dsn, "/")+1:]); err != nil {
 			t.Error(err) // hundreds of rounds would fill the disk
 		}
 		s.core.Close()
@@ -166,9 +169,11 @@ func (s *scene) settings(dsn string) *settings {
 		}
 		return ""
 	}
-	return &settings{DSN: dsn, PayWithin: time.Minute, MchID: of("ORDERD_WECHAT_MCHID"), AppID: of("ORDERD_WECHAT_APPID"), SerialNo: of("ORDERD_WECHAT_SERIAL_NO"),
-		PrivateKey: of("ORDERD_WECHAT_PRIVATE_KEY"), APIv3Key: of("ORDERD_WECHAT_APIV3_KEY"), VerifyKeys: of("ORDERD_WECHAT_VERIFY_KEYS"),
-		BaseURL: of("ORDERD_WECHAT_BASE_URL"), NotifyURL: of("ORDERD_WECHAT_NOTIFY_URL")}
+	return &settings{DSN: dsn, PayWithin: time.Minute, MchID: of("ORDERD_WECHAT_MCHID"),
+		AppID: of("ORDERD_WECHAT_APPID"), SerialNo: of("ORDERD_WECHAT_SERIAL_NO"),
+		PrivateKey: of("ORDERD_WECHAT_PRIVATE_KEY"), APIv3Key: of("ORDERD_WECHAT_APIV3_KEY"),
+		VerifyKeys: of("ORDERD_WECHAT_VERIFY_KEYS"),
+		BaseURL:    of("ORDERD_WECHAT_BASE_URL"), NotifyURL: of("ORDERD_WECHAT_NOTIFY_URL")}
 }
 
 // startArmed starts a service that will stand still at the step.
@@ -340,12 +345,14 @@ func (s *scene) ends() {
 	for _, trade := range s.sim.Trades() {
 		if trade.TransactionID != "" {
 			want(s, "payments of "+trade.OutTradeNo+" in the journal",
-				s.number(`SELECT COUNT(*) FROM payments WHERE transaction_id = ? AND amount_fen = ?`, trade.TransactionID, trade.Total), 1)
+				s.number(`SELECT COUNT(*) FROM payments WHERE transaction_id = ? AND amount_fen = ?`,
+					trade.TransactionID, trade.Total), 1)
 		}
 	}
 	for _, r := range s.sim.Refunds() {
 		want(s, "refunds of ours with the number "+r.OutRefundNo,
-			s.number(`SELECT COUNT(*) FROM refunds WHERE out_refund_no = ? AND amount_fen = ?`, r.OutRefundNo, r.Amount), 1)
+			s.number(`SELECT COUNT(*) FROM refunds WHERE out_refund_no = ? AND amount_fen = ?`, r.OutRefundNo,
+				r.Amount), 1)
 	}
 }
 
@@ -395,7 +402,8 @@ func killPlacing(s *scene) {
 
 // killPrepaying: the customer asks again and gets the same number, or never asks again and the order closes.
 func killPrepaying(s *scene) {
-	way := (s.round + map[string]int{"8": 1, "9": 2}[s.point.No]) % 3 // asked again and paid, asked again and cancelled, left alone
+	// asked again and paid, asked again and cancelled, left alone
+	way := (s.round + map[string]int{"8": 1, "9": 2}[s.point.No]) % 3
 	within := "ORDERD_PAY_WITHIN=5m"
 	if way == 2 {
 		within = soon
@@ -406,7 +414,8 @@ func killPrepaying(s *scene) {
 	s.asks(path+"/prepay", "", native)
 	s.dies()
 	want(s, "attempts after the kill", s.number(`SELECT COUNT(*) FROM payment_attempts WHERE state = 'calling'`), 1)
-	want(s, "trades at WeChat Pay after the kill", len(s.sim.Trades()), map[string]int{"7": 0, "8": 1, "9": 1}[s.point.No])
+	want(s, "trades at WeChat Pay after the kill", len(s.sim.Trades()),
+		map[string]int{"7": 0, "8": 1, "9": 1}[s.point.No])
 	s.start(within)
 	if way < 2 {
 		again := s.post(path+"/prepay", "", native, http.StatusOK)
@@ -515,7 +524,8 @@ func killRefunding(s *scene) {
 	if late {
 		s.post("/v1/orders/"+o.OrderNo+"/cancel", "", `{"reason":"x"}`, http.StatusOK)
 	} else if again { // nobody tells of it: only the same number again can find out
-		if err := s.sim.AddFault(wechatsim.Fault{Endpoint: "notify", OutTradeNo: no, Kind: wechatsim.FaultDrop, Count: 1}); err != nil {
+		if err := s.sim.AddFault(wechatsim.Fault{Endpoint: "notify", OutTradeNo: no, Kind: wechatsim.FaultDrop,
+			Count: 1}); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -532,7 +542,8 @@ func killRefunding(s *scene) {
 	s.dies()
 	asked := map[string]int{"21": 0, "21b": 0, "22": 1, "23": 1, "24": 1}[s.point.No]
 	want(s, "refunds at WeChat Pay after the kill", len(s.sim.Refunds()), asked)
-	want(s, "refunds of ours after the kill", s.number(`SELECT COUNT(*) FROM refunds WHERE out_refund_no = ? AND state <> 'success'`, no), 1)
+	want(s, "refunds of ours after the kill",
+		s.number(`SELECT COUNT(*) FROM refunds WHERE out_refund_no = ? AND state <> 'success'`, no), 1)
 	held := s.onShelf()
 	s.start("ORDERD_PAY_WITHIN=5m")
 	if !late {
@@ -567,7 +578,8 @@ func killReconciling(s *scene) {
 	var paid []string
 	for i := range 8 {
 		o := s.opened(fmt.Sprint("k", i))
-		if err := s.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: i < 4, DropNotify: i >= 4, At: now}); err != nil {
+		if err := s.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: i < 4, DropNotify: i >= 4,
+			At: now}); err != nil {
 			s.t.Fatal(err)
 		}
 		paid = append(paid, o.OrderNo)

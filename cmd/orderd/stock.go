@@ -13,7 +13,7 @@ import (
 )
 
 type stockCmd struct {
-	Import    stockImport    `cmd:"" help:"Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited)."`
+	Import    stockImport    `cmd:"" help:"${stock_import}"`
 	Export    stockExport    `cmd:"" help:"Write all SKUs as such a file."`
 	Show      stockShow      `cmd:"" help:"Show a SKU and where its units are, or all SKUs."`
 	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
@@ -33,7 +33,7 @@ type stockImport struct {
 	confirm
 	output
 	File   string     `arg:"" help:"The CSV file."`
-	Mode   stock.Mode `enum:"set,add" default:"set" help:"What the quantity of an existing SKU means: set the shelf to it, or add it."`
+	Mode   stock.Mode `enum:"set,add" default:"set" help:"${stock_import_mode}"`
 	DryRun bool       `help:"Check the file only."`
 }
 
@@ -50,11 +50,12 @@ func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 	}
 	return withCore(ctx, s, func(co *core) error {
-		r, err := co.stock.Import(ctx, f, stock.ImportOptions{Mode: c.Mode, DryRun: c.DryRun, Actor: byWhom(), Progress: func(done, total int) {
-			if t.TTY {
-				fmt.Fprintf(t.Err, "\r%d of %d lines", done, total)
-			}
-		}})
+		r, err := co.stock.Import(ctx, f, stock.ImportOptions{Mode: c.Mode, DryRun: c.DryRun, Actor: byWhom(),
+			Progress: func(done, total int) {
+				if t.TTY {
+					fmt.Fprintf(t.Err, "\r%d of %d lines", done, total)
+				}
+			}})
 		if t.TTY {
 			fmt.Fprint(t.Err, "\r\033[K")
 		}
@@ -62,7 +63,8 @@ func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 			for _, p := range r.Problems {
 				fmt.Fprintln(w, p)
 			}
-			fmt.Fprintf(w, "%d lines: %d SKUs created, %d updated, %d applied before\n", r.Lines, r.Created, r.Updated, r.Repeated)
+			fmt.Fprintf(w, "%d lines: %d SKUs created, %d updated, %d applied before\n", r.Lines, r.Created, r.Updated,
+				r.Repeated)
 		})
 		return errors.Join(err, show)
 	})
@@ -134,7 +136,8 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 			fmt.Fprintf(w, "unlimited; reserved %d, sold %d\n", a.Reserved, a.Sold)
 			return
 		}
-		fmt.Fprintf(w, "came in %d = available %d + reserved %d + sold %d   conserved: %v\n", a.CameIn, a.Available, a.Reserved, a.Sold, a.Conserved())
+		fmt.Fprintf(w, "came in %d = available %d + reserved %d + sold %d   conserved: %v\n", a.CameIn, a.Available,
+			a.Reserved, a.Sold, a.Conserved())
 	})
 }
 
@@ -152,10 +155,11 @@ type stockReplenish struct {
 
 // Run puts more on the shelf.
 func (c *stockReplenish) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.apply(ctx, s, t, fmt.Sprintf("Put %d more of %s on the shelf?", c.Quantity, c.SKU), func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
-		ch.Delta = c.Quantity
-		return a.Replenish(ctx, ch)
-	})
+	return c.apply(ctx, s, t, fmt.Sprintf("Put %d more of %s on the shelf?", c.Quantity, c.SKU),
+		func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
+			ch.Delta = c.Quantity
+			return a.Replenish(ctx, ch)
+		})
 }
 
 type stockAdjust struct {
@@ -166,13 +170,15 @@ type stockAdjust struct {
 
 // Run corrects the shelf.
 func (c *stockAdjust) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.apply(ctx, s, t, fmt.Sprintf("Change the shelf of %s by %d?", c.SKU, c.Delta), func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
-		ch.Delta, ch.ExpectedAvailable = c.Delta, c.Expected
-		return a.Adjust(ctx, ch)
-	})
+	return c.apply(ctx, s, t, fmt.Sprintf("Change the shelf of %s by %d?", c.SKU, c.Delta),
+		func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
+			ch.Delta, ch.ExpectedAvailable = c.Delta, c.Expected
+			return a.Adjust(ctx, ch)
+		})
 }
 
-func (c stockChange) apply(ctx context.Context, s *settings, t *terminal, question string, do func(*stock.Admin, stock.Change) (stock.Changed, error)) error {
+func (c stockChange) apply(ctx context.Context, s *settings, t *terminal, question string,
+	do func(*stock.Admin, stock.Change) (stock.Changed, error)) error {
 	if err := c.ask(t, question); err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 	var open struct {
 		OrderNo string `json:"order_no"`
 	}
-	rec := h.ask("api", "customer A", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, "Idempotency-Key", "open")
+	rec := h.ask("api", "customer A", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`,
+		"Idempotency-Key", "open")
 	if err := json.Unmarshal(rec.Body.Bytes(), &open); err != nil || rec.Code != 201 {
 		t.Fatal(rec.Code, rec.Body)
 	}
@@ -31,14 +32,18 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 	client := asynq.NewClient(asynq.RedisClientOpt{Addr: h.mini.Addr()})
 	defer client.Close()
 	sent := 0
-	for _, no := range []string{open.OrderNo, paid.order, "01JD4ZABCDEFGHJKMNPQRSTVWX", paid.refund, "R" + paid.transaction, "' OR 1=1 --", strings.Repeat("x", 10_000)} {
+	for _, no := range []string{open.OrderNo, paid.order, "01JD4ZABCDEFGHJKMNPQRSTVWX", paid.refund,
+		"R" + paid.transaction, "' OR 1=1 --", strings.Repeat("x", 10_000)} {
 		for _, payload := range []string{
-			`{"v":1,"order_no":%q,"version":1}`, `{"v":1,"out_refund_no":%q,"version":1}`, `{"v":9,"order_no":%q,"version":99,"state":"closed","paid":true,"amount":1}`,
+			`{"v":1,"order_no":%q,"version":1}`, `{"v":1,"out_refund_no":%q,"version":1}`,
+			`{"v":9,"order_no":%q,"version":99,"state":"closed","paid":true,"amount":1}`,
 			`{"v":1,"order_no":%q,"out_refund_no":"x","approve":true}`,
 		} {
-			for kind, queue := range map[string]string{scheduler.TypeExpire: scheduler.QueueExpire, scheduler.TypeRefund: scheduler.QueueRefund, "order:paid": scheduler.QueueExpire} {
+			for kind, queue := range map[string]string{scheduler.TypeExpire: scheduler.QueueExpire,
+				scheduler.TypeRefund: scheduler.QueueRefund, "order:paid": scheduler.QueueExpire} {
 				task := asynq.NewTask(kind, fmt.Appendf(nil, payload, no))
-				if _, err := client.Enqueue(task, asynq.Queue(queue), asynq.TaskID(fmt.Sprint("stranger", sent)), asynq.MaxRetry(0)); err != nil {
+				if _, err := client.Enqueue(task, asynq.Queue(queue), asynq.TaskID(fmt.Sprint("stranger", sent)),
+					asynq.MaxRetry(0)); err != nil {
 					t.Fatal(err)
 				}
 				sent++
@@ -62,7 +67,8 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 		}
 	}
 	changed := sqldbtest.Changed(before, sqldbtest.Contents(t, h.db))
-	changed = slices.DeleteFunc(changed, func(table string) bool { return table == "failed_tasks" }) // where a person finds them
+	// where a person finds them
+	changed = slices.DeleteFunc(changed, func(table string) bool { return table == "failed_tasks" })
 	if len(changed) > 0 {
 		t.Errorf("a stranger's tasks changed %v", changed)
 	}
@@ -72,11 +78,15 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 	t.Logf("%d tasks, nothing changed", sent)
 }
 
-// injections are what breaks out of SQL, paths, logs, templates, spreadsheets and formats where somebody glues text together.
+// injections are what breaks out of SQL, paths, logs, templates, spreadsheets and formats where somebody glues text
+// together.
 var injections = []string{
-	`' OR '1'='1`, `'; DROP TABLE orders; --`, `" OR 1=1 #`, `\' OR 1=1 -- `, "\xbf' OR 1=1 -- ", `1) UNION SELECT order_no FROM orders --`, `' AND SLEEP(5) --`,
-	`'||(SELECT group_concat(sha256) FROM operator_tokens)||'`, `%' OR '%'='`, `?`, `:1`, `@@version`, `0x27`, `../../etc/passwd`, `..%2f..%2f`, `<script>alert(1)</script>`,
-	`{{7*7}}`, `${jndi:ldap://127.0.0.1/x}`, `%s%n%d%x`, "a\r\nSet-Cookie: x=y", "a\nlevel=ERROR msg=forged", "nul\x00byte", `=cmd|' /C calc'!A0`, "\u202etxt.exe", "\ufeff", strings.Repeat("'", 5000),
+	`' OR '1'='1`, `'; DROP TABLE orders; --`, `" OR 1=1 #`, `\' OR 1=1 -- `, "\xbf' OR 1=1 -- ",
+	`1) UNION SELECT order_no FROM orders --`, `' AND SLEEP(5) --`,
+	`'||(SELECT group_concat(sha256) FROM operator_tokens)||'`, `%' OR '%'='`, `?`, `:1`, `@@version`, `0x27`,
+	`../../etc/passwd`, `..%2f..%2f`, `<script>alert(1)</script>`,
+	`{{7*7}}`, `${jndi:ldap://127.0.0.1/x}`, `%s%n%d%x`, "a\r\nSet-Cookie: x=y", "a\nlevel=ERROR msg=forged",
+	"nul\x00byte", `=cmd|' /C calc'!A0`, "\u202etxt.exe", "\ufeff", strings.Repeat("'", 5000),
 }
 
 // Text of a stranger that becomes part of a statement, a path or a log line does what the stranger wants. Every string
@@ -88,7 +98,9 @@ func TestInjections(t *testing.T) {
 	} {
 		t.Run(engine, func(t *testing.T) {
 			log := &lockedBuffer{}
-			h := newHouseIn(t, embeddedWith(t, t.TempDir(), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), func(s *settings) { s.DSN = dsn() }))
+			h := newHouseIn(t, embeddedWith(t, t.TempDir(),
+				slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+				func(s *settings) { s.DSN = dsn() }))
 			theirs := h.ids["customer B"]
 			tables := len(sqldbtest.Contents(t, h.db))
 			tried := 0
@@ -116,15 +128,21 @@ func TestInjections(t *testing.T) {
 				mine := h.orderOf(t, who)
 				q, p := url.QueryEscape(bad), url.PathEscape(bad)
 				key := func(kind string) []string { return []string{"Idempotency-Key", fmt.Sprint(kind, n)} }
-				for _, field := range []string{`{"items":[{"sku_id":%s,"quantity":1}]}`, `{"items":[{"sku_id":"1001","quantity":1}],"remark":%s}`,
-					`{"items":[{"sku_id":"1001","quantity":1}],"attach":%s}`, `{"items":[{"sku_id":"1001","quantity":1}],"expected_total":{"total":14900,"currency":%s}}`,
-					`{"items":[{"sku_id":"1001","quantity":%s}]}`, `{"items":[{"sku_id":"1001","quantity":1}],"customer_id":%s}`} {
+				for _, field := range []string{`{"items":[{"sku_id":%s,"quantity":1}]}`,
+					`{"items":[{"sku_id":"1001","quantity":1}],"remark":%s}`,
+					`{"items":[{"sku_id":"1001","quantity":1}],"attach":%s}`,
+					`{"items":[{"sku_id":"1001","quantity":1}],"expected_total":{"total":14900,"currency":%s}}`,
+					`{"items":[{"sku_id":"1001","quantity":%s}]}`,
+					`{"items":[{"sku_id":"1001","quantity":1}],"customer_id":%s}`} {
 					hit("api", who, "POST", "/v1/orders", fmt.Sprintf(field, text), key("o"+fmt.Sprint(len(field)))...)
 				}
-				for _, header := range []string{"Idempotency-Key", "X-Request-Id", "Accept-Language", "If-None-Match", "Content-Type", "User-Agent", "traceparent", "Accept"} {
-					hit("api", who, "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, append(key("h"+header), header, bad)...)
+				for _, header := range []string{"Idempotency-Key", "X-Request-Id", "Accept-Language", "If-None-Match",
+					"Content-Type", "User-Agent", "traceparent", "Accept"} {
+					hit("api", who, "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`,
+						append(key("h"+header), header, bad)...)
 				}
-				for _, query := range []string{"state", "cursor", "limit", "created_from", "created_to", "customer_id"} {
+				for _, query := range []string{"state", "cursor", "limit", "created_from", "created_to",
+					"customer_id"} {
 					hit("api", who, "GET", "/v1/orders?"+query+"="+q, "")
 				}
 				hit("api", who, "GET", "/v1/stock?sku_ids="+q, "")
@@ -133,27 +151,37 @@ func TestInjections(t *testing.T) {
 				hit("api", who, "GET", "/v1/orders/"+mine.order+"?wait="+q+"&since="+q, "")
 				hit("api", who, "GET", "/v1/refunds/"+p, "")
 				hit("api", who, "POST", "/v1/orders/"+mine.order+"/cancel", fmt.Sprintf(`{"reason":%s}`, text))
-				hit("api", who, "POST", "/v1/orders/"+mine.order+"/refunds", fmt.Sprintf(`{"reason":%s}`, text), key("r")...)
-				hit("api", who, "POST", "/v1/orders/"+mine.order+"/prepay", fmt.Sprintf(`{"trade_type":"JSAPI","payer":{"openid":%s}}`, text))
+				hit("api", who, "POST", "/v1/orders/"+mine.order+"/refunds", fmt.Sprintf(`{"reason":%s}`, text),
+					key("r")...)
+				hit("api", who, "POST", "/v1/orders/"+mine.order+"/prepay",
+					fmt.Sprintf(`{"trade_type":"JSAPI","payer":{"openid":%s}}`, text))
 				hit("api", who, "POST", "/v1/orders/"+mine.order+"/prepay", fmt.Sprintf(`{"trade_type":%s}`, text))
 				hit("api", "nobody", "GET", "/problems/"+p, "")
-				hit("notify", "nobody", "POST", "/wechat/v3/notify/payment", bad, "Wechatpay-Serial", bad, "Wechatpay-Signature", bad, "Wechatpay-Timestamp", bad, "Wechatpay-Nonce", bad)
-				for _, query := range []string{"order_no", "out_trade_no", "transaction_id", "out_refund_no", "customer_id", "sku_id", "state", "cursor", "limit", "stuck", "created_from", "amount_min"} {
+				hit("notify", "nobody", "POST", "/wechat/v3/notify/payment", bad, "Wechatpay-Serial", bad,
+					"Wechatpay-Signature", bad, "Wechatpay-Timestamp", bad, "Wechatpay-Nonce", bad)
+				for _, query := range []string{"order_no", "out_trade_no", "transaction_id", "out_refund_no",
+					"customer_id", "sku_id", "state", "cursor", "limit", "stuck", "created_from", "amount_min"} {
 					hit("admin", "viewer", "GET", "/admin/v1/orders?"+query+"="+q, "")
 					hit("admin", "viewer", "GET", "/?"+query+"="+q, "")
 				}
 				hit("admin", "viewer", "GET", "/?q="+q, "")
-				for _, path := range []string{"/admin/v1/orders/%s", "/admin/v1/orders/%s/timeline", "/admin/v1/skus/%s", "/admin/v1/refunds/%s", "/ui/orders/%s", "/admin/v1/skus?cursor=%s", "/admin/v1/refunds?state=%s", "/admin/v1/refunds?order_no=%s"} {
+				for _, path := range []string{"/admin/v1/orders/%s", "/admin/v1/orders/%s/timeline",
+					"/admin/v1/skus/%s", "/admin/v1/refunds/%s", "/ui/orders/%s", "/admin/v1/skus?cursor=%s",
+					"/admin/v1/refunds?state=%s", "/admin/v1/refunds?order_no=%s"} {
 					hit("admin", "viewer", "GET", fmt.Sprintf(path, p), "")
 				}
-				for _, path := range []string{"/admin/v1/reconciliations/%s", "/admin/v1/reconciliations/%s/bill", "/admin/v1/differences?status=%s", "/ui/reconciliations/%s"} {
+				for _, path := range []string{"/admin/v1/reconciliations/%s", "/admin/v1/reconciliations/%s/bill",
+					"/admin/v1/differences?status=%s", "/ui/reconciliations/%s"} {
 					hit("admin", "finance", "GET", fmt.Sprintf(path, p), "")
 				}
-				hit("admin", "admin", "PUT", "/admin/v1/skus/"+p, fmt.Sprintf(`{"title":%s,"price":{"total":1,"currency":"CNY"},"quantity":1,"reason":"x"}`, text))
-				hit("admin", "admin", "POST", "/admin/v1/skus/1001/replenish", fmt.Sprintf(`{"quantity":1,"reference_no":%s,"reason":%s}`, text, text), key("s")...)
+				hit("admin", "admin", "PUT", "/admin/v1/skus/"+p,
+					fmt.Sprintf(`{"title":%s,"price":{"total":1,"currency":"CNY"},"quantity":1,"reason":"x"}`, text))
+				hit("admin", "admin", "POST", "/admin/v1/skus/1001/replenish",
+					fmt.Sprintf(`{"quantity":1,"reference_no":%s,"reason":%s}`, text, text), key("s")...)
 				hit("admin", "admin", "POST", "/admin/v1/tokens", fmt.Sprintf(`{"name":%s,"role":%s}`, text, text))
 				hit("admin", "admin", "DELETE", "/admin/v1/tokens/"+p, "")
-				hit("admin", "operator", "POST", "/admin/v1/orders/"+mine.order+"/close", fmt.Sprintf(`{"reason":%s}`, text), "If-Match", bad)
+				hit("admin", "operator", "POST", "/admin/v1/orders/"+mine.order+"/close",
+					fmt.Sprintf(`{"reason":%s}`, text), "If-Match", bad)
 				hit("admin", "finance", "POST", "/admin/v1/refunds/"+p+"/approve", fmt.Sprintf(`{"reason":%s}`, text))
 			}
 			after := sqldbtest.Contents(t, h.db)

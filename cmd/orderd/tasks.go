@@ -25,7 +25,7 @@ type deadCmd struct {
 
 // failedFilter says which failed tasks are meant.
 type failedFilter struct {
-	State  string    `enum:"dead,failing" default:"dead" help:"dead, which wait for a person, or failing, which are tried again."`
+	State  string    `enum:"dead,failing" default:"dead" help:"${failed_filter_state}"`
 	Type   string    `help:"order:expire or refund:ask."`
 	Cause  string    `help:"A part of the last error."`
 	Before time.Time `help:"Failed last before this time, such as 2026-11-20T13:42:05Z."`
@@ -66,7 +66,8 @@ func writeFailed(w io.Writer, tasks []scheduler.FailedTask) {
 	fmt.Fprintln(w, "ID\tSTATE\tTRIED\tFIRST\tLAST\tERROR\tPAYLOAD")
 	for i := range tasks {
 		x := &tasks[i]
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.State, x.Tried, stamp(x.FirstAt), stamp(x.LastAt), x.Error, x.Payload)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.State, x.Tried, stamp(x.FirstAt), stamp(x.LastAt),
+			x.Error, x.Payload)
 	}
 }
 
@@ -102,7 +103,8 @@ func (c deadAct) meant() (scheduler.Filter, error) {
 }
 
 // act shows what is meant, asks, and does it.
-func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string, do func(*core, scheduler.Filter) (int, error)) error {
+func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string,
+	do func(*core, scheduler.Filter) (int, error)) error {
 	f, err := c.meant()
 	if err != nil {
 		return err
@@ -129,7 +131,10 @@ func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string,
 			}
 			answer.Done, err = do(co, f)
 		}
-		return errors.Join(err, c.show(t, answer, func(w io.Writer) { fmt.Fprintf(w, "%d matched, %d done\n", answer.Matched, answer.Done) }))
+		return errors.Join(err, c.show(t, answer, func(w io.Writer) {
+			fmt.Fprintf(w, "%d matched, %d done\n",
+				answer.Matched, answer.Done)
+		}))
 	})
 }
 
@@ -159,7 +164,8 @@ type deadDiscard struct {
 func (c *deadDiscard) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.act(ctx, s, t, "Discard", func(co *core, f scheduler.Filter) (int, error) {
 		n, err := co.failures.Discard(ctx, f)
-		fmt.Fprintf(t.Err, "%s %s discarded %d failed task(s): %s\n", stamp(co.clock.Now().UTC()), byWhom(), n, c.Reason)
+		fmt.Fprintf(t.Err, "%s %s discarded %d failed task(s): %s\n", stamp(co.clock.Now().UTC()), byWhom(), n,
+			c.Reason)
 		return n, err
 	})
 }
@@ -194,7 +200,8 @@ func (c *tasksDue) Run(ctx context.Context, s *settings, t *terminal) error {
 					from = m.From.Format("2006-01-02 15:04Z")
 				}
 				n := m.Pending + m.Closing
-				fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", from, m.Pending, m.Closing, strings.Repeat("#", int((n*barWidth+most-1)/most)))
+				fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", from, m.Pending, m.Closing,
+					strings.Repeat("#", int((n*barWidth+most-1)/most)))
 			}
 		})
 	})

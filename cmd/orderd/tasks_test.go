@@ -13,22 +13,26 @@ import (
 	"orderd/scheduler"
 )
 
-// An operator on a shell must see what failed, be told how much a word means before it does anything, and then get exactly that.
+// An operator on a shell must see what failed, be told how much a word means before it does anything, and then get
+// exactly that.
 func TestTasksVerbs(t *testing.T) {
 	dsn, dir := "sqlite:"+filepath.Join(t.TempDir(), "orderd.db"), t.TempDir()
 	failures := scheduler.NewDeadLetters(sqldbtest.Open(t, dsn), time.Now)
 	failed := []scheduler.Failure{
 		{Type: scheduler.TypeRefund, Key: "refund1", Cause: errors.New("an odd row")},
-		{Type: scheduler.TypeExpire, Key: "t1", Cause: errors.New("unusable task"), Payload: []byte("\xff\x1b[2J"), Poison: true}}
+		{Type: scheduler.TypeExpire, Key: "t1", Cause: errors.New("unusable task"), Payload: []byte("\xff\x1b[2J"),
+			Poison: true}}
 	for i := range 100 {
-		failed = append(failed, scheduler.Failure{Type: scheduler.TypeExpire, Key: fmt.Sprintf("o%03d", i), Cause: errors.New("a damaged book"), Poison: true})
+		failed = append(failed, scheduler.Failure{Type: scheduler.TypeExpire, Key: fmt.Sprintf("o%03d", i),
+			Cause: errors.New("a damaged book"), Poison: true})
 	}
 	if _, err := failures.Record(t.Context(), failed); err != nil {
 		t.Fatal(err)
 	}
 	verb := func(exit int, says string, args ...string) string {
 		t.Helper()
-		code, out, errs := words(t, append(append([]string{"tasks"}, args...), "--dsn", dsn, "--data-dir", dir, "--sim-addr", "127.0.0.1:1")...)
+		code, out, errs := words(t, append(append([]string{"tasks"}, args...), "--dsn", dsn, "--data-dir", dir,
+			"--sim-addr", "127.0.0.1:1")...)
 		if code != exit || !strings.Contains(out+errs, says) || strings.Contains(out+errs, "\x1b") {
 			t.Errorf("%v: exit %d, want %d with %q\n%s%s", args, code, exit, says, out, errs)
 		}
@@ -44,9 +48,11 @@ func TestTasksVerbs(t *testing.T) {
 	verb(exitOK, `"\xff\x1b[2J"`, "dead", "list")
 	verb(exitOK, "--cursor ", "dead", "list", "--limit", "2")
 	verb(exitUsage, "cursor", "dead", "list", "--cursor", "x")
-	verb(exitOK, "order:expire~o007", "dead", "list", "--type", "order:expire", "--cause", "damaged", "--limit", "200", "--before", "2100-01-02T15:04:05Z")
+	verb(exitOK, "order:expire~o007", "dead", "list", "--type", "order:expire", "--cause", "damaged", "--limit", "200",
+		"--before", "2100-01-02T15:04:05Z")
 	var list []scheduler.FailedTask
-	if err := json.Unmarshal([]byte(verb(exitOK, "", "dead", "list", "--state", "failing", "-o", "json")), &list); err != nil || len(list) != 1 || list[0].OutRefundNo != "refund1" {
+	if err := json.Unmarshal([]byte(verb(exitOK, "", "dead", "list", "--state", "failing", "-o", "json")),
+		&list); err != nil || len(list) != 1 || list[0].OutRefundNo != "refund1" {
 		t.Errorf("%+v %v", list, err)
 	}
 	if out := verb(exitOK, "", "dead", "list", "--after", "2100-01-02T15:04:05Z", "-o", "json"); out != "[]\n" {
@@ -68,7 +74,8 @@ func TestTasksVerbs(t *testing.T) {
 	count(1, 101)
 	verb(exitOK, "1 matched, 1 done", "dead", "run", "order:expire~o001", "--yes")
 	count(2, 100)
-	if out := verb(exitOK, "", "dead", "run", "--cause", "damaged", "--yes", "-o", "json"); !strings.Contains(out, `"matched": 99`) || !strings.Contains(out, `"done": 99`) {
+	if out := verb(exitOK, "", "dead", "run", "--cause", "damaged", "--yes", "-o", "json"); !strings.Contains(out,
+		`"matched": 99`) || !strings.Contains(out, `"done": 99`) {
 		t.Error(out)
 	}
 	count(101, 1)

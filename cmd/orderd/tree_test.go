@@ -40,17 +40,25 @@ func eachFile(t *testing.T, do func(path string, files *token.FileSet, f *ast.Fi
 
 // floats are the files that may count in fractions, and what of. Money is in none of them.
 var floats = map[string]string{
-	"cmd/orderd/config.go": "a rate of calls a second", "cmd/orderd/app.go": "the speed of the simulator", "cmd/orderd/embedded.go": "the speed of the simulator",
-	"cmd/orderd/sim.go": "the speed of the simulator", "cmd/orderd/doctor.go": "seconds between two clocks", "cmd/wechatsim/main.go": "the speed of the simulator",
-	"scheduler/worker.go": "a rate of calls a second", "scheduler/bucket.go": "a rate of calls a second", "scheduler/closer.go": "a rate of calls a second",
-	"cmd/orderd/console/console.go": "a rate of calls a second", "order/orderhttp/language.go": "the q of Accept-Language", "cmd/orderd/console/pprof.go": "seconds of a profile",
+	"cmd/orderd/config.go":          "a rate of calls a second",
+	"cmd/orderd/app.go":             "the speed of the simulator",
+	"cmd/orderd/embedded.go":        "the speed of the simulator",
+	"cmd/orderd/sim.go":             "the speed of the simulator",
+	"cmd/orderd/doctor.go":          "seconds between two clocks",
+	"cmd/wechatsim/main.go":         "the speed of the simulator",
+	"scheduler/worker.go":           "a rate of calls a second",
+	"scheduler/bucket.go":           "a rate of calls a second",
+	"scheduler/closer.go":           "a rate of calls a second",
+	"cmd/orderd/console/console.go": "a rate of calls a second",
 	"cmd/orderd/console/metrics.go": "Prometheus knows no other number",
+	"order/orderhttp/language.go":   "the q of Accept-Language",
 }
 
 // A sum of money in a float is right until it is wrong by a fen.
 func TestNoFloatTouchesMoney(t *testing.T) {
 	eachFile(t, func(path string, files *token.FileSet, f *ast.File) {
-		if floats[path] != "" || strings.HasPrefix(path, "payment/wechatsim/") || strings.HasPrefix(path, "cmd/orderload/") {
+		if floats[path] != "" || strings.HasPrefix(path, "payment/wechatsim/") ||
+			strings.HasPrefix(path, "cmd/orderload/") {
 			return // shares of random misbehaviour; measurements
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -72,7 +80,8 @@ func TestNoFloatTouchesMoney(t *testing.T) {
 // A client that checks no certificate sends the merchant's signature to whoever is in between; one without a time-out
 // waits for ever for whoever does not answer.
 func TestClientsVerifyAndEnd(t *testing.T) {
-	denied := map[string]string{"InsecureSkipVerify": "TLS is verified", "DefaultClient": "a client needs a time-out", "DefaultTransport": "a client needs a time-out"}
+	denied := map[string]string{"InsecureSkipVerify": "TLS is verified", "DefaultClient": "a client needs a time-out",
+		"DefaultTransport": "a client needs a time-out"}
 	eachFile(t, func(path string, files *token.FileSet, f *ast.File) {
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch x := n.(type) {
@@ -81,12 +90,65 @@ func TestClientsVerifyAndEnd(t *testing.T) {
 					t.Errorf("%s: %s: %s", files.Position(x.Pos()), x.Name, why)
 				}
 			case *ast.SelectorExpr:
-				if p, ok := x.X.(*ast.Ident); ok && p.Name == "http" && slices.Contains([]string{"Get", "Post", "PostForm", "Head"}, x.Sel.Name) {
+				if p, ok := x.X.(*ast.Ident); ok && p.Name == "http" &&
+					slices.Contains([]string{"Get", "Post", "PostForm", "Head"}, x.Sel.Name) {
 					t.Errorf("%s: http.%s has no time-out", files.Position(x.Pos()), x.Sel.Name)
 				}
 			}
 			return true
 		})
+	})
+}
+
+// net/http/pprof registers its handlers on http.DefaultServeMux when it is imported: a server without a handler of its
+// own would show everybody the memory of the service.
+func TestDefaultServeMuxIsServedNowhere(t *testing.T) {
+	denied := []string{"DefaultServeMux", "Handle", "HandleFunc", "ListenAndServe", "ListenAndServeTLS", "Serve",
+		"ServeTLS"}
+	var profiled []string
+	eachFile(t, func(path string, files *token.FileSet, f *ast.File) {
+		for _, spec := range f.Imports {
+			if spec.Path.Value == `"net/http/pprof"` {
+				profiled = append(profiled, path)
+			}
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch x := n.(type) {
+			case *ast.SelectorExpr:
+				if p, ok := x.X.(*ast.Ident); ok && p.Name == "http" && slices.Contains(denied, x.Sel.Name) {
+					t.Errorf("%s: http.%s", files.Position(x.Pos()), x.Sel.Name)
+				}
+			case *ast.CompositeLit:
+				if named(x.Type) == "http.Server" && !hasField(x, "Handler") {
+					t.Errorf("%s: http.Server without a Handler serves http.DefaultServeMux", files.Position(x.Pos()))
+				}
+			}
+			return true
+		})
+	})
+	if !slices.Equal(profiled, []string{"cmd/orderd/console/pprof.go"}) {
+		t.Errorf("net/http/pprof is imported by %v", profiled)
+	}
+}
+
+// named gives a type of another package as it is written, "http.Server".
+func named(e ast.Expr) string {
+	if s, ok := e.(*ast.SelectorExpr); ok {
+		if p, ok := s.X.(*ast.Ident); ok {
+			return p.Name + "." + s.Sel.Name
+		}
+	}
+	return ""
+}
+
+func hasField(lit *ast.CompositeLit, name string) bool {
+	return slices.ContainsFunc(lit.Elts, func(e ast.Expr) bool {
+		kv, ok := e.(*ast.KeyValueExpr)
+		if !ok {
+			return false
+		}
+		key, ok := kv.Key.(*ast.Ident)
+		return ok && key.Name == name
 	})
 }
 
@@ -122,7 +184,8 @@ func linked(t *testing.T) []module {
 
 // licences are the ones that may be linked into a service that is sold, by a sentence of theirs.
 var licences = []struct{ name, sentence string }{
-	{"Apache-2.0", "Apache License"}, {"MPL-2.0", "Mozilla Public License"}, {"BSD-3-Clause", "Neither the name"}, {"BSD-2-Clause", "Redistributions of source code must retain"},
+	{"Apache-2.0", "Apache License"}, {"MPL-2.0", "Mozilla Public License"}, {"BSD-3-Clause", "Neither the name"},
+	{"BSD-2-Clause", "Redistributions of source code must retain"},
 	{"MIT", "Permission is hereby granted, free of charge"}, {"ISC", "Permission to use, copy, modify, and"},
 }
 
@@ -151,7 +214,8 @@ func TestModulesArePinnedAndLicensed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var table strings.Builder
-	table.WriteString("# Modules in the binary\n\nGenerated by `go test ./cmd/orderd -run Licensed -update`; a test compares them. Each is pinned by its hash in go.sum.\n\n| module | version | licence |\n|---|---|---|\n")
+	table.WriteString("# Modules in the binary\n\nGenerated by `go test ./cmd/orderd -run Licensed -update`; a test " +
+		"compares them. Each is pinned by its hash in go.sum.\n\n| module | version | licence |\n|---|---|---|\n")
 	modules := linked(t)
 	for _, m := range modules {
 		if m.Replace != nil {

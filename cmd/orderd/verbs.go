@@ -141,8 +141,8 @@ type tokenCmd struct {
 type tokenCreate struct {
 	Customer string        `xor:"who" required:"" help:"Customer id."`
 	Operator string        `xor:"who" required:"" help:"Operator's name, used once and for ever in audits."`
-	Role     console.Role  `enum:"viewer,operator,finance,admin" default:"viewer" help:"Of an operator: viewer, operator, finance or admin."`
-	Expires  time.Duration `default:"24h" help:"How long a customer's token is valid; an operator's is until it is revoked."`
+	Role     console.Role  `enum:"viewer,operator,finance,admin" default:"viewer" help:"${token_create_role}"`
+	Expires  time.Duration `default:"24h" help:"${token_create_expires}"`
 }
 
 // Run prints a token.

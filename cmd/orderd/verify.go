@@ -13,8 +13,8 @@ type verifyCmd struct {
 	output
 	WeChat    bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
 	Since     time.Duration `default:"24h" help:"How far back WeChat Pay is asked about."`
-	Quiescent bool          `help:"Check too what holds only when nothing is under way: nothing overdue, on its way or waiting for a person."`
-	Repair    bool          `help:"Say what of it can be repaired honestly, which rows, and why; changes nothing without --apply."`
+	Quiescent bool          `help:"${verify_quiescent}"`
+	Repair    bool          `help:"${verify_repair}"`
 	Apply     bool          `help:"With --repair: do it, then verify again. Needs --reason."`
 	Reason    string        `help:"With --apply: why, for the timelines and the flows."`
 }
@@ -54,7 +54,8 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		case c.Repair:
 			return fmt.Errorf("%w: what is left is named above, with the next step", errBroken)
 		}
-		return fmt.Errorf("%w: see the rows above; 'orderd order timeline NO' shows what happened to an order, 'orderd verify --repair' what can be repaired", errBroken)
+		return fmt.Errorf("%w: see the rows above; 'orderd order timeline NO' shows what happened to an order, "+
+			"'orderd verify --repair' what can be repaired", errBroken)
 	})
 }
 
@@ -66,9 +67,10 @@ func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Repo
 		}
 	}
 	defer progress("")
-	r, err := co.audit.VerifyWith(ctx, audit.VerifyOptions{Quiescent: c.Quiescent, Progress: func(done, total int, id string) {
-		progress("%d of %d  %s", done+1, total, id)
-	}})
+	r, err := co.audit.VerifyWith(ctx, audit.VerifyOptions{Quiescent: c.Quiescent,
+		Progress: func(done, total int, id string) {
+			progress("%d of %d  %s", done+1, total, id)
+		}})
 	if err != nil || !c.WeChat {
 		return r, err
 	}

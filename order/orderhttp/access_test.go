@@ -94,7 +94,8 @@ var access = map[string]struct {
 }
 
 func pathOf(pattern string) string {
-	return strings.NewReplacer(":order_no", someOrder, ":sku_id", "1001", ":slug", "internal", ":out_refund_no", someOrder+"-R01").Replace(pattern)
+	return strings.NewReplacer(":order_no", someOrder, ":sku_id", "1001", ":slug", "internal", ":out_refund_no",
+		someOrder+"-R01").Replace(pattern)
 }
 
 // missing is the code of what is not there.
@@ -128,7 +129,8 @@ func TestEveryRouteAsksWhoIsThere(t *testing.T) {
 			}
 			wantProblem(t, rec, http.StatusUnauthorized, CodeUnauthenticated)
 			if w.count() > 0 || rec.Header().Get("WWW-Authenticate") == "" {
-				t.Errorf("%s, %s: called %v, WWW-Authenticate %q", name, who, w.calls, rec.Header().Get("WWW-Authenticate"))
+				t.Errorf("%s, %s: called %v, WWW-Authenticate %q", name, who, w.calls,
+					rec.Header().Get("WWW-Authenticate"))
 			}
 		}
 	}
@@ -168,7 +170,8 @@ func TestForeignOrderIsNotThere(t *testing.T) {
 				asked = customer
 				return order.Refund{}, order.ErrRefundNotFound
 			}
-			rec := w.ask(t, method, pathOf(pattern), row.body, "Authorization", "Bearer "+token(t, "mallory", epoch), headerRequestID, "r1", headerKey, "k")
+			rec := w.ask(t, method, pathOf(pattern), row.body, "Authorization", "Bearer "+token(t, "mallory", epoch),
+				headerRequestID, "r1", headerKey, "k")
 			wantProblem(t, rec, 404, missing(pattern))
 			if asked != "mallory" {
 				t.Errorf("%s, %s: the customer asked for was %q", name, why, asked)
@@ -184,11 +187,16 @@ func TestForeignOrderIsNotThere(t *testing.T) {
 // Tricks with paths and methods must not find a way around the router.
 func TestNoWayAroundTheRoutes(t *testing.T) {
 	for _, c := range []struct{ method, path string }{
-		{"GET", "/v1/orders/" + someOrder + "/"}, {"GET", "/V1/orders"}, {"GET", "/v1/orders/" + someOrder + "%2fprepay"},
-		{"DELETE", "/v1/orders/" + someOrder}, {"PUT", "/v1/orders"}, {"TRACE", "/v1/orders"}, {"GET", "/v1/../metrics"},
-		{"GET", "/metrics"}, {"GET", "/admin/v1/orders"}, {"GET", "/debug/pprof/"}, {"POST", PathNotifyPayment}, {"GET", "/v1"},
-		{"GET", "/v1/orders/short"}, {"GET", "/v1/orders/" + strings.ToLower(someOrder)}, {"GET", "/v1/orders/" + someOrder[:25] + "%00"},
-		{"POST", "/v1/orders/" + someOrder}, {"GET", "/v1/skus/1001%20/stock"}, {"GET", "/v1/skus/%27%20OR%201=1/stock"},
+		{"GET", "/v1/orders/" + someOrder + "/"}, {"GET", "/V1/orders"},
+		{"GET", "/v1/orders/" + someOrder + "%2fprepay"},
+		{"DELETE", "/v1/orders/" + someOrder}, {"PUT", "/v1/orders"}, {"TRACE", "/v1/orders"},
+		{"GET", "/v1/../metrics"},
+		{"GET", "/metrics"}, {"GET", "/admin/v1/orders"}, {"GET", "/debug/pprof/"}, {"POST", PathNotifyPayment},
+		{"GET", "/v1"},
+		{"GET", "/v1/orders/short"}, {"GET", "/v1/orders/" + strings.ToLower(someOrder)},
+		{"GET", "/v1/orders/" + someOrder[:25] + "%00"},
+		{"POST", "/v1/orders/" + someOrder}, {"GET", "/v1/skus/1001%20/stock"},
+		{"GET", "/v1/skus/%27%20OR%201=1/stock"},
 	} {
 		w := newWorld(t)
 		rec := w.ask(t, c.method, c.path, "", "X-HTTP-Method-Override", "GET")
@@ -236,8 +244,10 @@ func TestAlgorithmIsFixedByTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	tokens := map[string]string{
-		"RS256": jwtWith(t, jwt.SigningMethodRS256, rsaKey, claims()), "PS256": jwtWith(t, jwt.SigningMethodPS256, rsaKey, claims()),
-		"ES256": jwtWith(t, jwt.SigningMethodES256, ecKey, claims()), "HS256": jwtWith(t, jwt.SigningMethodHS256, secret, claims()),
+		"RS256":                  jwtWith(t, jwt.SigningMethodRS256, rsaKey, claims()),
+		"PS256":                  jwtWith(t, jwt.SigningMethodPS256, rsaKey, claims()),
+		"ES256":                  jwtWith(t, jwt.SigningMethodES256, ecKey, claims()),
+		"HS256":                  jwtWith(t, jwt.SigningMethodHS256, secret, claims()),
 		"HS256 with the RSA key": jwtWith(t, jwt.SigningMethodHS256, rsaPEM, claims()),
 		"HS256 with the EC key":  jwtWith(t, jwt.SigningMethodHS256, ecPEM, claims()),
 		"none":                   jwtWith(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims()),

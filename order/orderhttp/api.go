@@ -162,7 +162,8 @@ func customerOf(c echo.Context) string {
 
 // causeOf says in the timeline who asked and by which request.
 func causeOf(c echo.Context) order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request", ID: RequestID(c)}
+	return order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request",
+		ID: RequestID(c)}
 }
 
 func (a *api) openAPI(c echo.Context) error {

@@ -37,6 +37,15 @@ const (
 	codeEnum         = "ENUM"
 )
 
+// read reads the body of a request and decodes it.
+func read[T any](c echo.Context, decode func(body []byte) (T, error)) (got T, err error) {
+	body, err := readBody(c)
+	if err != nil {
+		return got, err
+	}
+	return decode(body)
+}
+
 // readBody reads the whole body of a request, at most maxBody of it, and wants
 // it to be JSON. What is announced as larger is refused unread.
 func readBody(c echo.Context) ([]byte, error) {
@@ -107,7 +116,8 @@ type decoder struct {
 // at its value. It fails with MALFORMED_REQUEST.
 func decode(body []byte, fields fields) error {
 	if !utf8.Valid(body) || !json.Valid(body) || depth(body) > maxDepth {
-		return &Failure{Code: CodeMalformed, Text: Text{"The body must be one JSON value in UTF-8.", "请求体必须是一个 UTF-8 编码的 JSON 值。"}}
+		return &Failure{Code: CodeMalformed, Text: Text{"The body must be one JSON value in UTF-8.",
+			"请求体必须是一个 UTF-8 编码的 JSON 值。"}}
 	}
 	d := &decoder{b: body}
 	d.space()

@@ -1,6 +1,7 @@
 package orderhttp
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -70,10 +72,7 @@ func writerOf(o EdgeOptions) func(echo.Context, error) {
 // was slow, once. It is one middleware and not six because placements are
 // counted in thousands a second.
 func Edge(o EdgeOptions) echo.MiddlewareFunc {
-	log := o.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	write := writerOf(o)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -159,7 +158,8 @@ func report(log *slog.Logger, c echo.Context, status int, took time.Duration, er
 // method keeps invented methods out of logs and labels.
 func method(m string) string {
 	switch m {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		http.MethodOptions:
 		return m
 	}
 	return "OTHER"
@@ -170,7 +170,7 @@ func method(m string) string {
 func RequestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
 
 func requestIDFor(given string, now time.Time) string {
-	if plain(given, maxRequestID) {
+	if Plain(given, maxRequestID, "._-") {
 		return given
 	}
 	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
@@ -180,15 +180,15 @@ func requestIDFor(given string, now time.Time) string {
 	return id.String()
 }
 
-// plain reports that s has 1 to limit bytes of letters, digits and ._-: it can
-// be put into a log, a header and a label as it is.
-func plain(s string, limit int) bool {
+// Plain reports that s has 1 to limit bytes, each an ASCII letter, a digit or one of also. Such a name can be put into
+// a log, a header and a URL as it is, and no database takes two of them for one.
+func Plain(s string, limit int, also string) bool {
 	if s == "" || len(s) > limit {
 		return false
 	}
 	for i := range len(s) {
 		switch b := s[i]; {
-		case b >= '0' && b <= '9', b >= 'A' && b <= 'Z', b >= 'a' && b <= 'z', b == '.', b == '_', b == '-':
+		case b >= '0' && b <= '9', b >= 'A' && b <= 'Z', b >= 'a' && b <= 'z', strings.IndexByte(also, b) >= 0:
 		default:
 			return false
 		}

@@ -117,7 +117,8 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 		return order.Prepayment{}, fmt.Errorf("store the prepay answer: it broke")
 	}
 	tok := token(t, "c1", epoch)
-	w.ask(t, "POST", "/v1/orders/"+someOrder+"/prepay?x=query-canary", `{"trade_type":"JSAPI","payer":{"openid":"o6_canary"}}`,
+	w.ask(t, "POST", "/v1/orders/"+someOrder+"/prepay?x=query-canary",
+		`{"trade_type":"JSAPI","payer":{"openid":"o6_canary"}}`,
 		"Authorization", "Bearer "+tok, "User-Agent", "agent-canary\r\n")
 	w.ask(t, "POST", "/v1/orders", `{"remark":"body-canary"`, "Idempotency-Key", "key-canary")
 	if !strings.Contains(log.String(), "it broke") || !strings.Contains(log.String(), someOrder) {
@@ -175,7 +176,8 @@ func serve(t *testing.T, h http.Handler, change func(*http.Server)) (addr string
 		t.Fatal(err)
 	}
 	s := Server(h)
-	if s.ReadHeaderTimeout == 0 || s.ReadTimeout == 0 || s.WriteTimeout < MaxWait || s.IdleTimeout == 0 || s.MaxHeaderBytes == 0 {
+	if s.ReadHeaderTimeout == 0 || s.ReadTimeout == 0 || s.WriteTimeout < MaxWait || s.IdleTimeout == 0 ||
+		s.MaxHeaderBytes == 0 {
 		t.Errorf("unbounded: %+v", s)
 	}
 	s.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -212,8 +214,12 @@ func dial(t *testing.T, addr, send string) net.Conn {
 // A few slow clients must not hold connections for ever, nor keep others from being served.
 func TestSlowClientsAreEnded(t *testing.T) {
 	w := newWorld(t)
-	addr, _ := serve(t, w.echo, func(s *http.Server) { s.ReadHeaderTimeout, s.ReadTimeout = 300*time.Millisecond, 600*time.Millisecond })
-	head := "POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nAuthorization: Bearer " + token(t, "c1", epoch) + "\r\n"
+	addr, _ := serve(t, w.echo, func(s *http.Server) {
+		s.ReadHeaderTimeout, s.ReadTimeout = 300*time.Millisecond,
+			600*time.Millisecond
+	})
+	head := "POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nAuthorization: Bearer " + token(t, "c1",
+		epoch) + "\r\n"
 	var slow []net.Conn
 	for range 150 { // 300 at once
 		slow = append(slow, dial(t, addr, head), dial(t, addr, head+"Content-Length: 100\r\n\r\n{"))
@@ -236,7 +242,8 @@ func TestSlowClientsAreEnded(t *testing.T) {
 func TestOversizeOnTheWire(t *testing.T) {
 	w := newWorld(t)
 	addr, _ := serve(t, w.echo, nil)
-	head := "POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nAuthorization: Bearer " + token(t, "c1", epoch) + "\r\n"
+	head := "POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nAuthorization: Bearer " + token(t, "c1",
+		epoch) + "\r\n"
 	for send, want := range map[string]int{
 		head + "Content-Length: 10485760\r\n\r\n":               413, // and not a byte of it
 		head + "X: " + strings.Repeat("x", 32<<10) + "\r\n\r\n": 431,
@@ -259,7 +266,8 @@ func TestShutdownEndsPolls(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Stopping = stopping })
 	w.found = func(string, string) (order.Order, error) { return pendingOrder(), nil }
 	addr, s := serve(t, w.echo, nil)
-	c := dial(t, addr, "GET /v1/orders/"+someOrder+"?wait=30&since=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+token(t, "c1", epoch)+"\r\n\r\n")
+	c := dial(t, addr, "GET /v1/orders/"+someOrder+"?wait=30&since=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+
+		token(t, "c1", epoch)+"\r\n\r\n")
 	waitFor(t, "the poll to begin", func() bool { return w.count() > 0 })
 	close(stopping)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -54,7 +54,8 @@ type storm struct {
 }
 
 func (s *shop) storm(t *testing.T) *storm {
-	st := &storm{shop: s, t: t, stop: make(chan struct{}), orders: map[string]string{}, trades: map[string]payment.Trade{}, acked: map[string]bool{},
+	st := &storm{shop: s, t: t, stop: make(chan struct{}), orders: map[string]string{},
+		trades: map[string]payment.Trade{}, acked: map[string]bool{},
 		codes: map[string]int{}, slowest: map[string]time.Duration{}}
 	for w := range stormWorkers {
 		st.wg.Go(func() {
@@ -63,7 +64,8 @@ func (s *shop) storm(t *testing.T) *storm {
 				case <-st.stop:
 					return
 				default:
-					st.buyer(fmt.Sprintf("%s-%d-%d", strings.NewReplacer("/", "-", "_", "-", " ", "-").Replace(t.Name()), w, i))
+					st.buyer(fmt.Sprintf("%s-%d-%d", strings.NewReplacer("/", "-", "_", "-", " ",
+						"-").Replace(t.Name()), w, i))
 				}
 			}
 		})
@@ -86,7 +88,8 @@ func (st *storm) timed(what string, call func() int) int {
 
 func (st *storm) order(key string) (no string) {
 	st.timed("place", func() int {
-		rec := st.ask(st.t, key[len(key)-min(len(key), 40):], "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, headerKey, short(key))
+		rec := st.ask(st.t, key[len(key)-min(len(key), 40):], "POST", "/v1/orders",
+			`{"items":[{"sku_id":"1001","quantity":1}]}`, headerKey, short(key))
 		var o OrderView
 		if rec.Code == 201 && json.Unmarshal(rec.Body.Bytes(), &o) == nil {
 			no = o.OrderNo
@@ -122,7 +125,8 @@ func (st *storm) buyer(key string) {
 		return
 	}
 	code := st.timed("prepay", func() int {
-		return st.ask(st.t, key[len(key)-min(len(key), 40):], "POST", "/v1/orders/"+no+"/prepay", `{"trade_type":"NATIVE"}`).Code
+		return st.ask(st.t, key[len(key)-min(len(key), 40):], "POST", "/v1/orders/"+no+"/prepay",
+			`{"trade_type":"NATIVE"}`).Code
 	})
 	if code != http.StatusOK {
 		return
@@ -155,7 +159,8 @@ func (st *storm) end() {
 	st.wg.Wait()
 	t.Logf("%v, slowest %v, %d goroutines", st.codes, st.slowest, st.routines)
 	// A prepay is two transactions, with a call to WeChat Pay between them.
-	for what, limit := range map[string]time.Duration{"place": placeLimit, "prepay": 2 * placeLimit, "callback": callbackLimit} {
+	for what, limit := range map[string]time.Duration{"place": placeLimit, "prepay": 2 * placeLimit,
+		"callback": callbackLimit} {
 		if st.slowest[what] > limit+patience {
 			t.Errorf("%s: answered after %s", what, st.slowest[what])
 		}
@@ -197,7 +202,8 @@ func troubled(t *testing.T, server *servers.MariaDB, name string) (*shop, *fault
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
-	for _, err := range []error{server.Create(t.Context(), name), server.Exec(t.Context(), "CREATE USER IF NOT EXISTS shop@'%'"),
+	for _, err := range []error{server.Create(t.Context(), name),
+		server.Exec(t.Context(), "CREATE USER IF NOT EXISTS shop@'%'"),
 		server.Exec(t.Context(), "GRANT ALL ON "+name+".* TO shop@'%'")} {
 		if err != nil {
 			t.Fatal(err)
@@ -245,7 +251,8 @@ func TestDatabaseTroublesUnderLoad(t *testing.T) {
 		}
 	})
 	trouble("stopped", func(*testing.T, *faultproxy.Proxy) { // F9
-		for _, d := range []time.Duration{hold(4*time.Second, 10*time.Second), hold(500*time.Millisecond, 5*time.Second)} {
+		for _, d := range []time.Duration{hold(4*time.Second, 10*time.Second),
+			hold(500*time.Millisecond, 5*time.Second)} {
 			server.Pause()
 			time.Sleep(d)
 			server.Resume()
@@ -338,7 +345,8 @@ func TestHeldRows(t *testing.T) {
 		}
 		return tx
 	}
-	row, sku := lock("SELECT 1 FROM orders WHERE order_no = ? FOR UPDATE", o.OrderNo), lock("SELECT 1 FROM skus WHERE sku_id = ? FOR UPDATE", "hot")
+	row, sku := lock("SELECT 1 FROM orders WHERE order_no = ? FOR UPDATE", o.OrderNo),
+		lock("SELECT 1 FROM skus WHERE sku_id = ? FOR UPDATE", "hot")
 	var wg sync.WaitGroup
 	within := func(limit time.Duration, what string, want int, call func() int) {
 		wg.Go(func() {
@@ -353,7 +361,8 @@ func TestHeldRows(t *testing.T) {
 	}
 	for i := range 5 {
 		within(placeLimit, "placement of a held SKU", 503, func() int {
-			return s.ask(t, fmt.Sprint("h", i), "POST", "/v1/orders", `{"items":[{"sku_id":"hot","quantity":1}]}`, headerKey, "k").Code
+			return s.ask(t, fmt.Sprint("h", i), "POST", "/v1/orders", `{"items":[{"sku_id":"hot","quantity":1}]}`,
+				headerKey, "k").Code
 		})
 	}
 	wg.Wait()
@@ -366,7 +375,8 @@ func TestHeldRows(t *testing.T) {
 	within(callbackLimit, "callback, repeated", 204, func() int { return s.notified(t, trade) })
 	for i := range 5 {
 		within(placeLimit, "placement, repeated", 201, func() int {
-			return s.ask(t, fmt.Sprint("h", i), "POST", "/v1/orders", `{"items":[{"sku_id":"hot","quantity":1}]}`, headerKey, "k").Code
+			return s.ask(t, fmt.Sprint("h", i), "POST", "/v1/orders", `{"items":[{"sku_id":"hot","quantity":1}]}`,
+				headerKey, "k").Code
 		})
 	}
 	wg.Wait()
@@ -385,7 +395,8 @@ func TestFullDisk(t *testing.T) {
 		if os.Getenv("ORDERD_TEST_REQUIRE") == "1" && os.Getuid() == 0 {
 			t.Fatal(err)
 		}
-		t.Skipf("NOT RUN: a full disk needs a small file system of its own, and mount says: %v (run the tests as root)", err)
+		t.Skipf("NOT RUN: a full disk needs a small file system of its own, and mount says: %v (run the tests as root)",
+			err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	server, err := servers.StartMariaDB(t.Context(), dir, "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M")

@@ -63,13 +63,15 @@ func newDoor(t *testing.T) *door {
 	clock.Set(time.Now())
 	d.Fixture = ordertest.NewWith(t, db, func(c *order.Config) {
 		k := keys.Client()
-		d.gateway, err = wechat.New(wechat.Config{MchID: k.MchID, AppID: k.AppID, SerialNo: k.SerialNo, PrivateKeyPEM: k.PrivateKeyPEM,
-			APIv3Key: k.APIv3Key, VerifyKeys: k.VerifyKeys, BaseURL: api.URL, Now: clock.Now})
+		d.gateway, err = wechat.New(wechat.Config{MchID: k.MchID, AppID: k.AppID, SerialNo: k.SerialNo,
+			PrivateKeyPEM: k.PrivateKeyPEM,
+			APIv3Key:      k.APIv3Key, VerifyKeys: k.VerifyKeys, BaseURL: api.URL, Now: clock.Now})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(d.gateway.CloseIdleConnections)
-		c.Gateway, c.Now, c.NotifyURL, c.RefundNotifyURL = d.gateway, clock.Now, post.URL+PathNotifyPayment, post.URL+PathNotifyRefund
+		c.Gateway, c.Now, c.NotifyURL, c.RefundNotifyURL = d.gateway, clock.Now, post.URL+PathNotifyPayment,
+			post.URL+PathNotifyRefund
 		c.RefundAutoApprove = payment.MaxFen
 	})
 	d.Clock = clock
@@ -94,12 +96,14 @@ func (d *door) next(t *testing.T) letter {
 }
 
 // signed are the headers that make a notification WeChat Pay's.
-var signed = []string{"Wechatpay-Serial", "Wechatpay-Signature", "Wechatpay-Signature-Type", "Wechatpay-Timestamp", "Wechatpay-Nonce"}
+var signed = []string{"Wechatpay-Serial", "Wechatpay-Signature", "Wechatpay-Signature-Type", "Wechatpay-Timestamp",
+	"Wechatpay-Nonce"}
 
 // wire gives a letter as bytes of HTTP, whatever is in its headers.
 func (l letter) wire() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", l.path, len(l.body))
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", l.path,
+		len(l.body))
 	for _, name := range signed {
 		fmt.Fprintf(&b, "%s: %s\r\n", name, l.header.Get(name))
 	}
@@ -270,7 +274,8 @@ func TestEveryFlippedBitIsRefusedOverHTTP(t *testing.T) {
 		t.Fatalf("the order is %s", got)
 	}
 
-	asked, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: o.OrderNo, CustomerID: "c", RequestID: "r", Reason: "x", Cause: ordertest.Customer})
+	asked, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: o.OrderNo, CustomerID: "c", RequestID: "r",
+		Reason: "x", Cause: ordertest.Customer})
 	if err != nil {
 		t.Fatal(err)
 	}

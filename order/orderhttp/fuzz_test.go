@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// What the decoder of payments accepts, encoding/json must read the same way: another payer's openid pays another order.
+// What the decoder of payments accepts, encoding/json must read the same way: another payer's openid pays another
+// order.
 func FuzzDecodePrepay(f *testing.F) {
 	f.Add([]byte(`{"trade_type":"JSAPI","payer":{"openid":"o-1"}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -34,7 +35,8 @@ func FuzzDecodePrepay(f *testing.F) {
 		if err := d.Decode(&plain); err != nil {
 			t.Fatalf("%q is accepted, encoding/json says %v", body, err)
 		}
-		if plain.TradeType != string(r.TradeType) || plain.Payer.OpenID != r.OpenID || plain.Scene.ClientIP != r.ClientIP || plain.Scene.H5.Type != r.H5Type {
+		if plain.TradeType != string(r.TradeType) || plain.Payer.OpenID != r.OpenID ||
+			plain.Scene.ClientIP != r.ClientIP || plain.Scene.H5.Type != r.H5Type {
 			t.Fatalf("%q: %+v, encoding/json reads %+v", body, r, plain)
 		}
 	})

@@ -237,7 +237,8 @@ func problemOf(t testing.TB, rec *httptest.ResponseRecorder) Problem {
 	if got := h.Get("Content-Type"); got != "application/problem+json" {
 		t.Errorf("Content-Type %q", got)
 	}
-	if p.Status != rec.Code || p.Type != "/problems/"+kindOf(p.Code).slug() || p.Title == "" || p.Detail == "" || p.Instance == "" {
+	if p.Status != rec.Code || p.Type != "/problems/"+kindOf(p.Code).slug() || p.Title == "" || p.Detail == "" ||
+		p.Instance == "" {
 		t.Errorf("incomplete problem: %s", rec.Body)
 	}
 	if p.RequestID == "" || p.RequestID != h.Get(headerRequestID) {

@@ -1,6 +1,7 @@
 package orderhttp
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
@@ -28,17 +29,11 @@ const maxTracked = 1 << 16
 type limiters struct{ place, pay, read, query *limiter }
 
 func newLimiters(l Limits, now func() time.Time) limiters {
-	or := func(r, def Rate) *limiter {
-		if r == (Rate{}) {
-			r = def
-		}
-		return newLimiter(r, now)
-	}
 	return limiters{
-		place: or(l.Place, Rate{Every: 100 * time.Millisecond, Burst: 100}),
-		pay:   or(l.Pay, Rate{Every: 100 * time.Millisecond, Burst: 100}),
-		read:  or(l.Read, Rate{Every: 20 * time.Millisecond, Burst: 200}),
-		query: or(l.Query, Rate{Every: 3 * time.Second, Burst: 1}),
+		place: newLimiter(cmp.Or(l.Place, Rate{Every: 100 * time.Millisecond, Burst: 100}), now),
+		pay:   newLimiter(cmp.Or(l.Pay, Rate{Every: 100 * time.Millisecond, Burst: 100}), now),
+		read:  newLimiter(cmp.Or(l.Read, Rate{Every: 20 * time.Millisecond, Burst: 200}), now),
+		query: newLimiter(cmp.Or(l.Query, Rate{Every: 3 * time.Second, Burst: 1}), now),
 	}
 }
 

@@ -1,6 +1,7 @@
 package orderhttp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,10 +88,8 @@ func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	if o.Parallel <= 0 {
 		o.Parallel = defaultParallel
 	}
-	n := &notify{NotifyOptions: o, log: o.Log, slots: make(chan struct{}, o.Parallel)}
-	if n.log == nil {
-		n.log = slog.New(slog.DiscardHandler)
-	}
+	n := &notify{NotifyOptions: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		slots: make(chan struct{}, o.Parallel)}
 	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe, WriteError: writeFail})
 	e.POST(PathNotifyPayment, n.handle("payment", n.payment))
 	e.POST(PathNotifyRefund, n.handle("refund", n.refund))
@@ -160,7 +159,7 @@ func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 
 // notified is the cause of what a notification brings.
 func notified(c echo.Context, id string) order.Cause {
-	if !plain(id, maxNotifyID) {
+	if !Plain(id, maxNotifyID, "._-") {
 		id = RequestID(c)
 	}
 	return order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: id}

@@ -35,7 +35,8 @@ type till struct {
 func (f *till) ParseNotification(h http.Header, body []byte) (payment.Notification, error) {
 	f.parses.Add(1)
 	if f.parse == nil {
-		return payment.Notification{ID: "n-1", Trade: payment.Trade{OutTradeNo: someOrder + "-01", State: payment.TradeSuccess}}, nil
+		return payment.Notification{ID: "n-1", Trade: payment.Trade{OutTradeNo: someOrder + "-01",
+			State: payment.TradeSuccess}}, nil
 	}
 	return f.parse(h, body)
 }
@@ -57,7 +58,8 @@ func (f *till) ParseRefund(h http.Header, body []byte) (payment.RefundNotificati
 		_, err := f.parse(h, body)
 		return payment.RefundNotification{ID: "n-1"}, err
 	}
-	return payment.RefundNotification{ID: "n-1", Refund: payment.Refund{OutRefundNo: "R1", Status: payment.RefundSuccess, Amount: 1}}, nil
+	return payment.RefundNotification{ID: "n-1", Refund: payment.Refund{OutRefundNo: "R1",
+		Status: payment.RefundSuccess, Amount: 1}}, nil
 }
 
 func (f *till) SettleRefund(ctx context.Context, r payment.Refund, cause order.Cause) (order.RefundSettled, error) {
@@ -71,7 +73,8 @@ func (f *till) SettleRefund(ctx context.Context, r payment.Refund, cause order.C
 func newTill(t testing.TB, f *till, change ...func(*NotifyOptions)) (*echo.Echo, *counted, *bytes.Buffer) {
 	t.Helper()
 	seen, log := &counted{}, &bytes.Buffer{}
-	o := NotifyOptions{Notifications: f, Settler: f, Now: time.Now, Observe: seen, Log: slog.New(slog.NewTextHandler(log, nil))}
+	o := NotifyOptions{Notifications: f, Settler: f, Now: time.Now, Observe: seen,
+		Log: slog.New(slog.NewTextHandler(log, nil))}
 	for _, c := range change {
 		c(&o)
 	}
@@ -121,7 +124,10 @@ func TestNotificationAnswers(t *testing.T) {
 	} {
 		f := &till{}
 		if row.parse != nil {
-			f.parse = func(http.Header, []byte) (payment.Notification, error) { return payment.Notification{}, row.parse }
+			f.parse = func(http.Header, []byte) (payment.Notification, error) {
+				return payment.Notification{},
+					row.parse
+			}
 		}
 		var cause order.Cause
 		f.settled = func(_ context.Context, _ payment.Trade, c order.Cause) (order.Settlement, error) {
@@ -130,10 +136,12 @@ func TestNotificationAnswers(t *testing.T) {
 		}
 		e, seen, log := newTill(t, f)
 		rec := post(e, `{"body":"canary"}`)
-		if rec.Code != row.status || f.settles.Load() != row.settles || !slices.Equal(seen.outcomes(), []string{row.outcome}) {
+		if rec.Code != row.status || f.settles.Load() != row.settles ||
+			!slices.Equal(seen.outcomes(), []string{row.outcome}) {
 			t.Errorf("%s: %d, settled %d times, counted %v", row.name, rec.Code, f.settles.Load(), seen.notified)
 		}
-		if good := rec.Code == 204; good != (rec.Body.Len() == 0) || (!good && !strings.HasPrefix(rec.Body.String(), `{"code":"FAIL","message":"`)) {
+		if good := rec.Code == 204; good != (rec.Body.Len() == 0) ||
+			(!good && !strings.HasPrefix(rec.Body.String(), `{"code":"FAIL","message":"`)) {
 			t.Errorf("%s: body %q", row.name, rec.Body)
 		}
 		if (log.Len() > 0) != row.complain || strings.Contains(log.String()+rec.Body.String(), "canary") {
@@ -153,7 +161,8 @@ func TestLargeNotificationIsNotParsed(t *testing.T) {
 	if rec := post(e, strings.Repeat("x", maxBody+1)); rec.Code != 413 || !strings.Contains(rec.Body.String(), "FAIL") {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
-	r := httptest.NewRequest("POST", PathNotifyPayment, io.MultiReader(strings.NewReader(strings.Repeat("x", maxBody+1))))
+	r := httptest.NewRequest("POST", PathNotifyPayment,
+		io.MultiReader(strings.NewReader(strings.Repeat("x", maxBody+1))))
 	r.ContentLength = -1
 	rec := httptest.NewRecorder()
 	e.ServeHTTP(rec, r)
@@ -203,7 +212,8 @@ func TestNotificationBudget(t *testing.T) {
 	e, seen, _ := newTill(t, f)
 	gone, hangUp := context.WithCancel(context.Background())
 	hangUp()
-	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", PathNotifyPayment, strings.NewReader("{}")).WithContext(gone))
+	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", PathNotifyPayment,
+		strings.NewReader("{}")).WithContext(gone))
 	if !slices.Equal(seen.outcomes(), []string{"applied"}) {
 		t.Errorf("%v", seen.notified)
 	}
@@ -252,7 +262,8 @@ func TestNotifyListenerHasNothingElse(t *testing.T) {
 	if !slices.Equal(routes, []string{"GET /healthz", "POST " + PathNotifyPayment, "POST " + PathNotifyRefund}) {
 		t.Errorf("%v", routes)
 	}
-	for path, want := range map[string]int{"/v1/orders": 404, PathNotifyPayment + "/": 404, "/wechat/v3/notify/bill": 404, "/metrics": 404} {
+	for path, want := range map[string]int{"/v1/orders": 404, PathNotifyPayment + "/": 404,
+		"/wechat/v3/notify/bill": 404, "/metrics": 404} {
 		rec := httptest.NewRecorder()
 		e.ServeHTTP(rec, httptest.NewRequest("POST", path, nil))
 		if rec.Code != want {
@@ -270,12 +281,14 @@ func TestNotifyListenerHasNothingElse(t *testing.T) {
 func TestNotificationPanic(t *testing.T) {
 	f := &till{settled: func(context.Context, payment.Trade, order.Cause) (order.Settlement, error) { panic("x") }}
 	e, _, log := newTill(t, f)
-	if rec := post(e, "{}"); rec.Code != 500 || !strings.Contains(rec.Body.String(), "FAIL") || strings.Count(log.String(), "request failed") != 1 {
+	if rec := post(e, "{}"); rec.Code != 500 || !strings.Contains(rec.Body.String(), "FAIL") ||
+		strings.Count(log.String(), "request failed") != 1 {
 		t.Errorf("%d %s %s", rec.Code, rec.Body, log)
 	}
 }
 
-// A refund's notification is acknowledged after its commit and by nothing else; what is not WeChat's word changes nothing.
+// A refund's notification is acknowledged after its commit and by nothing else; what is not WeChat's word changes
+// nothing.
 func TestRefundNotificationAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		parse   error
@@ -284,9 +297,10 @@ func TestRefundNotificationAnswers(t *testing.T) {
 		want    int
 		outcome string
 	}{
-		"applied":       {nil, order.RefundSettled{Outcome: order.RefundOutcomeApplied}, nil, 204, "applied"},
-		"repeated":      {nil, order.RefundSettled{Outcome: order.RefundOutcomeRepeated}, nil, 204, "repeated"},
-		"held":          {nil, order.RefundSettled{Outcome: order.RefundOutcomeHeld, Reason: "amount"}, nil, 204, "held"},
+		"applied":  {nil, order.RefundSettled{Outcome: order.RefundOutcomeApplied}, nil, 204, "applied"},
+		"repeated": {nil, order.RefundSettled{Outcome: order.RefundOutcomeRepeated}, nil, 204, "repeated"},
+		"held": {nil, order.RefundSettled{Outcome: order.RefundOutcomeHeld, Reason: "amount"}, nil, 204,
+			"held"},
 		"database away": {nil, order.RefundSettled{}, sqldb.ErrUnavailable, 500, "failed"},
 		"too slow":      {nil, order.RefundSettled{}, context.DeadlineExceeded, 500, "failed"},
 		"too odd":       {nil, order.RefundSettled{}, payment.ErrMalformed, 400, "malformed"},
@@ -306,10 +320,12 @@ func TestRefundNotificationAnswers(t *testing.T) {
 		}
 		e, seen, log := newTill(t, f)
 		rec := postTo(e, PathNotifyRefund, "{}")
-		if rec.Code != c.want || !slices.Equal(seen.outcomes(), []string{c.outcome}) || !slices.Equal(seen.kinds, []string{"refund"}) {
+		if rec.Code != c.want || !slices.Equal(seen.outcomes(), []string{c.outcome}) ||
+			!slices.Equal(seen.kinds, []string{"refund"}) {
 			t.Errorf("%s: %d, %v of %v", name, rec.Code, seen.outcomes(), seen.kinds)
 		}
-		if good := rec.Code == 204; good != (rec.Body.Len() == 0) || (!good && !strings.HasPrefix(rec.Body.String(), `{"code":"FAIL","message":"`)) {
+		if good := rec.Code == 204; good != (rec.Body.Len() == 0) ||
+			(!good && !strings.HasPrefix(rec.Body.String(), `{"code":"FAIL","message":"`)) {
 			t.Errorf("%s: body %q", name, rec.Body)
 		}
 		if (c.parse != nil) != (f.settles.Load() == 0) || strings.Contains(rec.Body.String()+log.String(), "canary") {
@@ -318,7 +334,8 @@ func TestRefundNotificationAnswers(t *testing.T) {
 	}
 }
 
-// The bounds of the listener must hold for refunds too: size before parsing, the budget, a sender that hung up, a panic.
+// The bounds of the listener must hold for refunds too: size before parsing, the budget, a sender that hung up, a
+// panic.
 func TestRefundNotificationIsBounded(t *testing.T) {
 	f := &till{refunded: func(ctx context.Context, _ payment.Refund, _ order.Cause) (order.RefundSettled, error) {
 		if at, ok := ctx.Deadline(); !ok || time.Until(at) > notifyBudget {
@@ -332,7 +349,8 @@ func TestRefundNotificationIsBounded(t *testing.T) {
 	}
 	gone, hangUp := context.WithCancel(context.Background())
 	hangUp()
-	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", PathNotifyRefund, strings.NewReader("{}")).WithContext(gone))
+	e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", PathNotifyRefund,
+		strings.NewReader("{}")).WithContext(gone))
 	if !slices.Equal(seen.outcomes(), []string{"too_large", "applied"}) {
 		t.Errorf("%v", seen.outcomes())
 	}

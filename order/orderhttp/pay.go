@@ -22,15 +22,7 @@ const (
 
 // prepay gives the parameters to pay with.
 func (a *api) prepay(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	body, err := readBody(c)
-	if err != nil {
-		return err
-	}
-	r, err := decodePrepay(body)
+	no, r, err := ofOrder(c, func(c echo.Context) (order.PrepayRequest, error) { return read(c, decodePrepay) })
 	if err != nil {
 		return err
 	}
@@ -95,11 +87,7 @@ func (a *api) paymentQuery(c echo.Context) error {
 // cancel asks to close an order. 200 says how it ended, 202 that WeChat Pay has
 // not answered yet and the order is still on its way to closed.
 func (a *api) cancel(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	reason, err := readReason(c)
+	no, reason, err := ofOrder(c, readReason)
 	if err != nil {
 		return err
 	}

@@ -25,20 +25,26 @@ func TestPrepayOfEveryTradeType(t *testing.T) {
 		{`{"trade_type":"NATIVE"}`, order.PrepayRequest{TradeType: payment.Native},
 			payment.Prepaid{PrepayID: "wx1", CodeURL: "weixin://wxpay/1"}, `"code_url":"weixin://wxpay/1"}`},
 		{`{"trade_type":"JSAPI","payer":{"openid":"o6"}}`, order.PrepayRequest{TradeType: payment.JSAPI, OpenID: "o6"},
-			payment.Prepaid{PrepayID: "wx1", JSAPI: &payment.JSAPIParams{AppID: "wx", TimeStamp: "1", NonceStr: "n", Package: "prepay_id=wx1", SignType: "RSA", PaySign: "s"}},
-			`"jsapi":{"appId":"wx","timeStamp":"1","nonceStr":"n","package":"prepay_id=wx1","signType":"RSA","paySign":"s"}}`},
+			payment.Prepaid{PrepayID: "wx1", JSAPI: &payment.JSAPIParams{AppID: "wx", TimeStamp: "1", NonceStr: "n",
+				Package: "prepay_id=wx1", SignType: "RSA", PaySign: "s"}},
+			`"jsapi":{"appId":"wx","timeStamp":"1","nonceStr":"n","package":"prepay_id=wx1","signType":"RSA",` +
+				`"paySign":"s"}}`},
 		{`{"trade_type":"H5","scene_info":{"payer_client_ip":"203.0.113.7","h5_info":{"type":"Wap"}}}`,
 			order.PrepayRequest{TradeType: payment.H5, ClientIP: "203.0.113.7", H5Type: "Wap"},
-			payment.Prepaid{PrepayID: "wx1", H5URL: "https://wx.tenpay.com/x?a=1"}, `"h5_url":"https://wx.tenpay.com/x?a=1"}`},
+			payment.Prepaid{PrepayID: "wx1", H5URL: "https://wx.tenpay.com/x?a=1"},
+			`"h5_url":"https://wx.tenpay.com/x?a=1"}`},
 		{`{"trade_type":"APP"}`, order.PrepayRequest{TradeType: payment.App},
-			payment.Prepaid{PrepayID: "wx1", App: &payment.AppParams{AppID: "wx", PartnerID: "19", PrepayID: "wx1", Package: "Sign=WXPay", NonceStr: "n", TimeStamp: "1", Sign: "s"}},
-			`"app":{"appid":"wx","partnerid":"19","prepayid":"wx1","package":"Sign=WXPay","noncestr":"n","timestamp":"1","sign":"s"}}`},
+			payment.Prepaid{PrepayID: "wx1", App: &payment.AppParams{AppID: "wx", PartnerID: "19", PrepayID: "wx1",
+				Package: "Sign=WXPay", NonceStr: "n", TimeStamp: "1", Sign: "s"}},
+			`"app":{"appid":"wx","partnerid":"19","prepayid":"wx1","package":"Sign=WXPay","noncestr":"n",` +
+				`"timestamp":"1","sign":"s"}}`},
 	} {
 		w := newWorld(t)
 		var got order.PrepayRequest
 		w.prepaid = func(r order.PrepayRequest) (order.Prepayment, error) {
 			got = r
-			return order.Prepayment{OrderNo: someOrder, OutTradeNo: someOrder + "-01", TradeType: r.TradeType, TimeExpire: expire, Prepaid: row.prepaid}, nil
+			return order.Prepayment{OrderNo: someOrder, OutTradeNo: someOrder + "-01", TradeType: r.TradeType,
+				TimeExpire: expire, Prepaid: row.prepaid}, nil
 		}
 		rec := w.ask(t, "POST", "/v1/orders/"+someOrder+"/prepay", row.body, headerRequestID, "r1")
 		row.want.OrderNo, row.want.CustomerID = someOrder, "c1"
@@ -46,15 +52,18 @@ func TestPrepayOfEveryTradeType(t *testing.T) {
 		if got != row.want {
 			t.Errorf("asked for %+v", got)
 		}
-		if want := head + string(row.want.TradeType) + tail + row.answer; rec.Code != 200 || strings.TrimSpace(rec.Body.String()) != want {
+		if want := head + string(row.want.TradeType) + tail + row.answer; rec.Code != 200 ||
+			strings.TrimSpace(rec.Body.String()) != want {
 			t.Errorf("%d %s\nwant %s", rec.Code, rec.Body, want)
 		}
 	}
 	w := newWorld(t)
-	for _, body := range []string{`{"trade_type":"NATIVE","amount":{"total":1}}`, `{"trade_type":"JSAPI","payer":{"openid":"o","x":1}}`, `{"trade_type":7}`, ``} {
+	for _, body := range []string{`{"trade_type":"NATIVE","amount":{"total":1}}`,
+		`{"trade_type":"JSAPI","payer":{"openid":"o","x":1}}`, `{"trade_type":7}`, ``} {
 		wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/prepay", body), 400, CodeMalformed)
 	}
-	wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/prepay", `{"trade_type":"JSAPI","payer":{"openid":"a\u0001"}}`), 422, CodeValidation)
+	wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/prepay",
+		`{"trade_type":"JSAPI","payer":{"openid":"a\u0001"}}`), 422, CodeValidation)
 	if w.count() > 0 {
 		t.Errorf("called %v", w.calls)
 	}
@@ -63,10 +72,12 @@ func TestPrepayOfEveryTradeType(t *testing.T) {
 // The state in which a cancel leaves an order decides what the client tells the buyer.
 func TestCancel(t *testing.T) {
 	path := "/v1/orders/" + someOrder + "/cancel"
-	for state, status := range map[order.State]int{order.StateClosed: 200, order.StateLate: 200, order.StateClosing: 202, order.StatePending: 500} {
+	for state, status := range map[order.State]int{order.StateClosed: 200, order.StateLate: 200,
+		order.StateClosing: 202, order.StatePending: 500} {
 		w := newWorld(t)
 		w.canceled = func(r order.CancelRequest) (order.Order, error) {
-			if r.OrderNo != someOrder || r.CustomerID != "c1" || r.Reason != "too dear" || r.Cause.Actor.Type != order.ActorCustomer {
+			if r.OrderNo != someOrder || r.CustomerID != "c1" || r.Reason != "too dear" ||
+				r.Cause.Actor.Type != order.ActorCustomer {
 				t.Errorf("asked %+v", r)
 			}
 			o := pendingOrder()
@@ -84,7 +95,8 @@ func TestCancel(t *testing.T) {
 		o.State = order.StateClosed
 		return o, nil
 	}
-	for body, status := range map[string]int{"": 200, "{}": 200, `{"reason":""}`: 200, `{"reason":7}`: 400, `{"state":"closed"}`: 400,
+	for body, status := range map[string]int{"": 200, "{}": 200, `{"reason":""}`: 200, `{"reason":7}`: 400,
+		`{"state":"closed"}`:                            400,
 		`{"reason":"` + strings.Repeat("请", 201) + `"}`: 422, `{"reason":"a\r\nb"}`: 422, "x": 400} {
 		if rec := w.ask(t, "POST", path, body); rec.Code != status {
 			t.Errorf("%s: %d %s", body, rec.Code, rec.Body)
@@ -98,7 +110,8 @@ func TestCancelOfAPaidOrderShowsIt(t *testing.T) {
 	o := pendingOrder()
 	o.State, o.Version = order.StatePaid, 4
 	w.canceled = func(order.CancelRequest) (order.Order, error) {
-		return o, &order.RefusedError{Order: o, Event: order.EventCancel, Why: "the order is paid; ask for a refund instead"}
+		return o, &order.RefusedError{Order: o, Event: order.EventCancel,
+			Why: "the order is paid; ask for a refund instead"}
 	}
 	w.found = func(customer, _ string) (order.Order, error) {
 		if customer != "c1" {
@@ -107,11 +120,13 @@ func TestCancelOfAPaidOrderShowsIt(t *testing.T) {
 		return o, nil
 	}
 	p := wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/cancel", ""), 409, CodeOrderAlreadyPaid)
-	if p.Order == nil || p.Order.State != order.StatePaid || p.Order.Version != 4 || len(p.Order.Items) != 1 || p.Retryable {
+	if p.Order == nil || p.Order.State != order.StatePaid || p.Order.Version != 4 || len(p.Order.Items) != 1 ||
+		p.Retryable {
 		t.Errorf("%+v", p)
 	}
 	w.found = func(string, string) (order.Order, error) { return order.Order{}, order.ErrNotFound }
-	if p := wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/cancel", ""), 409, CodeOrderAlreadyPaid); p.Order != nil {
+	if p := wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/cancel", ""), 409,
+		CodeOrderAlreadyPaid); p.Order != nil {
 		t.Errorf("%+v", p)
 	}
 }
@@ -161,7 +176,8 @@ func TestQRCode(t *testing.T) {
 	o := pendingOrder()
 	w.found = func(string, string) (order.Order, error) { return o, nil }
 	wantProblem(t, w.ask(t, "GET", path, ""), 409, CodeOrderNotPayable)
-	attempt := order.Attempt{Attempt: payment.Attempt{OutTradeNo: someOrder + "-01", TradeType: payment.Native}, State: order.AttemptLive,
+	attempt := order.Attempt{Attempt: payment.Attempt{OutTradeNo: someOrder + "-01", TradeType: payment.Native},
+		State:  order.AttemptLive,
 		Answer: payment.Prepaid{CodeURL: "weixin://wxpay/bizpayurl?pr=abc"}}
 	o.Attempts = []order.Attempt{attempt}
 	rec := w.ask(t, "GET", path, "")
@@ -174,7 +190,8 @@ func TestQRCode(t *testing.T) {
 			D string `xml:"d,attr"`
 		} `xml:"path"`
 	}
-	if err := xml.Unmarshal(rec.Body.Bytes(), &drawn); err != nil || drawn.ViewBox == "" || !strings.HasPrefix(drawn.Path.D, "M4 4h7v1h-7z") {
+	if err := xml.Unmarshal(rec.Body.Bytes(), &drawn); err != nil || drawn.ViewBox == "" ||
+		!strings.HasPrefix(drawn.Path.D, "M4 4h7v1h-7z") {
 		t.Errorf("not a QR code (its corner is seven dark modules): %v %.200s", err, rec.Body)
 	}
 	for name, change := range map[string]func(){

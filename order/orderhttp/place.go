@@ -33,15 +33,7 @@ const (
 // for the one order. That answer is not stored anywhere, it is made again from
 // what was placed, which never changes.
 func (a *api) place(c echo.Context) error {
-	key, ok := idempotencyKey(c.Request().Header)
-	if !ok {
-		return &Failure{Code: CodeKeyRequired}
-	}
-	body, err := readBody(c)
-	if err != nil {
-		return err
-	}
-	p, err := decodePlacement(body)
+	key, p, err := readKeyed(c, decodePlacement)
 	if err != nil {
 		return err
 	}
@@ -71,7 +63,17 @@ func idempotencyKey(h http.Header) (string, bool) {
 	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
 		key = key[1 : n-1]
 	}
-	return key, plain(key, maxKey) && !strings.Contains(key, ".")
+	return key, Plain(key, maxKey, "_-")
+}
+
+// readKeyed reads a request that must not happen twice: its key, and its body by decode.
+func readKeyed[T any](c echo.Context, decode func(body []byte) (T, error)) (key string, got T, err error) {
+	key, ok := idempotencyKey(c.Request().Header)
+	if !ok {
+		return key, got, &Failure{Code: CodeKeyRequired}
+	}
+	got, err = read(c, decode)
+	return key, got, err
 }
 
 // decodePlacement reads the body of a placement. Everything that is wrong with
@@ -80,10 +82,8 @@ func decodePlacement(body []byte) (order.Placement, error) {
 	var p order.Placement
 	var bad invalid
 	err := decode(body, fields{
-		{"items", func(d *decoder) {
-			d.array(order.MaxLines, func(d *decoder) { p.Lines = append(p.Lines, readLine(d, &bad)) })
-		}},
-		{"expected_total", func(d *decoder) { p.ExpectedTotal = readAmount(d, &bad) }},
+		{"items", func(d *decoder) { p.Lines = readLines(d, &bad) }},
+		{"expected_total", func(d *decoder) { p.ExpectedTotal = readFen(d, &bad, "total", 0, "an amount is 0") }},
 		{"remark", func(d *decoder) { p.Remark = bad.text(d, maxRemark, "\n\t") }},
 		{"attach", func(d *decoder) { p.Attach = bad.text(d, maxAttach, "") }},
 	})
@@ -95,6 +95,12 @@ func decodePlacement(body []byte) (order.Placement, error) {
 			Detail: "an order has 1 to " + strconv.Itoa(order.MaxLines) + " lines"})
 	}
 	return p, bad.err()
+}
+
+// readLines reads at most one line more than an order may have: the caller refuses that many.
+func readLines(d *decoder, bad *invalid) (lines []stock.Line) {
+	d.array(order.MaxLines, func(d *decoder) { lines = append(lines, readLine(d, bad)) })
+	return lines
 }
 
 func readLine(d *decoder, bad *invalid) stock.Line {
@@ -112,19 +118,21 @@ func readLine(d *decoder, bad *invalid) stock.Line {
 	return l
 }
 
-func readAmount(d *decoder, bad *invalid) *payment.Fen {
-	total, currency := payment.Fen(-1), payment.CNY
+// readFen reads an amount in the shape that WeChat Pay has for it, {"total":…,"currency":"CNY"}; the first member is
+// named by the caller, and without it the amount is refused. fromLeast begins the sentence about the bounds.
+func readFen(d *decoder, bad *invalid, member string, least payment.Fen, fromLeast string) *payment.Fen {
+	amount, currency := payment.Fen(-1), payment.CNY
 	d.object(fields{
-		{"total", func(d *decoder) { total = payment.Fen(d.integer()) }},
+		{member, func(d *decoder) { amount = payment.Fen(d.integer()) }},
 		{"currency", func(d *decoder) { currency = d.str() }},
 	})
-	if total < 0 || total > payment.MaxFen {
-		bad.add(d, "/total", codeRange, "an amount is 0 to "+payment.MaxFen.String()+" yuan, in fen")
+	if amount < least || amount > payment.MaxFen {
+		bad.add(d, "/"+member, codeRange, fromLeast+" to "+payment.MaxFen.String()+" yuan, in fen")
 	}
 	if currency != payment.CNY {
 		bad.add(d, "/currency", codeEnum, "the currency is CNY")
 	}
-	return &total
+	return &amount
 }
 
 // invalid collects values that are not allowed.
@@ -160,7 +168,7 @@ func (v *invalid) text(d *decoder, limit int, allowed string) string {
 
 // validSKU is the alphabet of stock: "1001 " must not find 1001, as MySQL
 // would have it.
-func validSKU(id string) bool { return plain(strings.ReplaceAll(id, ":", "-"), maxSKU) }
+func validSKU(id string) bool { return Plain(id, maxSKU, "._:-") }
 
 // maxSKU is the length of the column.
 const maxSKU = 64

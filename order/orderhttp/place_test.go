@@ -26,24 +26,28 @@ func TestPlacementAnswer(t *testing.T) {
 		return order.Placed{Order: o}, nil
 	}
 	rec := w.ask(t, "POST", "/v1/orders",
-		`{"items":[{"sku_id":"1001","quantity":2}],"expected_total":{"total":29800,"currency":"CNY"},"remark":"a\tb 请","attach":"shop-7"}`,
+		`{"items":[{"sku_id":"1001","quantity":2}],"expected_total":{"total":29800,"currency":"CNY"},`+
+			`"remark":"a\tb 请","attach":"shop-7"}`,
 		headerRequestID, "req-1")
-	want := `{"order_no":"01JD4ZABCDEFGHJKMNPQRSTVWX","state":"pending","version":1,"amount":{"total":29800,"currency":"CNY"},` +
+	want := `{"order_no":"01JD4ZABCDEFGHJKMNPQRSTVWX","state":"pending","version":1,"amount":{"total":29800,` +
+		`"currency":"CNY"},` +
 		`"items":[{"sku_id":"1001","quantity":2,"unit_price":14900}],"remark":"a\tb 请","attach":"shop-7",` +
 		`"created_at":"2026-11-20T13:42:05.120Z","time_expire":"2026-11-20T14:12:06Z","expires_in_seconds":1800,` +
 		`"payment":null,"refunds":[],"close_reason":null}`
 	if rec.Code != 201 || strings.TrimSpace(rec.Body.String()) != want {
 		t.Errorf("%d\n%s\nwant\n%s", rec.Code, rec.Body, want)
 	}
-	for name, value := range map[string]string{"Location": "/v1/orders/" + someOrder, "ETag": `"v1"`, "Cache-Control": "no-store",
+	for name, value := range map[string]string{"Location": "/v1/orders/" + someOrder, "ETag": `"v1"`,
+		"Cache-Control": "no-store",
 		headerRequestID: "req-1", headerReplayed: "", "Content-Type": "application/json"} {
 		if rec.Header().Get(name) != value {
 			t.Errorf("%s: %q", name, rec.Header().Get(name))
 		}
 	}
 	total := payment.Fen(29800)
-	if want := (order.Placement{CustomerID: "c1", RequestID: "k1", Lines: []stock.Line{{SkuID: "1001", Quantity: 2}}, ExpectedTotal: &total,
-		Remark: "a\tb 请", Attach: "shop-7", Cause: "req-1"}); !reflect.DeepEqual(got, want) {
+	if want := (order.Placement{CustomerID: "c1", RequestID: "k1", Lines: []stock.Line{{SkuID: "1001", Quantity: 2}},
+		ExpectedTotal: &total,
+		Remark:        "a\tb 请", Attach: "shop-7", Cause: "req-1"}); !reflect.DeepEqual(got, want) {
 		t.Errorf("placed %+v", got)
 	}
 }
@@ -71,7 +75,8 @@ func TestReplayIsByteIdentical(t *testing.T) {
 func TestIdempotencyKeys(t *testing.T) {
 	for key, want := range map[string]string{
 		"abc": "abc", `"abc"`: "abc", "A_b-9": "A_b-9", strings.Repeat("k", 64): strings.Repeat("k", 64),
-		"": "", `""`: "", `"`: "", "a b": "", "a.b": "", "ключ": "", "a\x00": "", strings.Repeat("k", 65): "", `"a`: "", "a,b": "",
+		"": "", `""`: "", `"`: "", "a b": "", "a.b": "", "ключ": "", "a\x00": "", strings.Repeat("k", 65): "", `"a`: "",
+		"a,b": "",
 	} {
 		w := newWorld(t)
 		var got string
@@ -98,14 +103,16 @@ func TestIdempotencyKeys(t *testing.T) {
 // What is not exactly a placement must not become one: nothing is called.
 func TestBodiesThatCannotBeRead(t *testing.T) {
 	for body, pointers := range map[string]string{
-		``: "", `{`: "", `null`: "#", `[]`: "#", `"x"`: "#", `7`: "#", goodBody + goodBody: "", goodBody + "x": "", "\xff": "",
+		``: "", `{`: "", `null`: "#", `[]`: "#", `"x"`: "#", `7`: "#", goodBody + goodBody: "", goodBody + "x": "",
+		"\xff": "",
 		`{"items":[{"sku_id":"1001","quantity":1,}]}`:                       "",
 		`{"items":[{"sku_id":"\xff","quantity":1}]}`:                        "",
 		`{"items":` + strings.Repeat("[", 9) + strings.Repeat("]", 9) + `}`: "",
 		`{"items":null}`: "#/items",
 		`{"items":{}}`:   "#/items",
 		`{"items":[7]}`:  "#/items/0",
-		`{"items":[{"sku_id":1001,"quantity":"1"}]}`:                              "#/items/0/sku_id #/items/0/quantity",
+		`{"items":[{"sku_id":1001,"quantity":"1"}]}`: "#/items/0/sku_id " +
+			"#/items/0/quantity",
 		`{"items":[{"sku_id":"1001","quantity":1.5}]}`:                            "#/items/0/quantity",
 		`{"items":[{"sku_id":"1001","quantity":1e2}]}`:                            "#/items/0/quantity",
 		`{"items":[{"sku_id":"1001","quantity":99999999999999999999}]}`:           "#/items/0/quantity",
@@ -148,11 +155,17 @@ func TestValuesThatAreNotAllowed(t *testing.T) {
 		`{"items":[{}]}`:                "#/items/0/sku_id #/items/0/quantity",
 		`{"items":[{"sku_id":"1001"}]}`: "#/items/0/quantity",
 		`{"items":[{"quantity":1}]}`:    "#/items/0/sku_id",
-		`{"items":[{"sku_id":"1001 ","quantity":0},{"sku_id":"` + strings.Repeat("1", 65) + `","quantity":-1},{"sku_id":"a'b","quantity":10001}]}`: "#/items/0/sku_id #/items/0/quantity #/items/1/sku_id #/items/1/quantity #/items/2/sku_id #/items/2/quantity",
-		`{"items":[` + line + `],"expected_total":{"total":-1,"currency":"USD"}}`:                                                                  "#/expected_total/total #/expected_total/currency",
-		`{"items":[` + line + `],"expected_total":{}}`:                                                                                             "#/expected_total/total",
-		`{"items":[` + line + `],"remark":"` + strings.Repeat("请", 201) + `","attach":"a\nb"}`:                                                     "#/remark #/attach",
-		`{"items":[` + line + `],"remark":"a\u0000b","attach":"` + strings.Repeat("x", 129) + `"}`:                                                 "#/remark #/attach",
+		`{"items":[{"sku_id":"1001 ","quantity":0},{"sku_id":"` + strings.Repeat("1",
+			65) + `","quantity":-1},{"sku_id":"a'b","quantity":10001}]}`: "#/items/0/sku_id #/items/0/quantity " +
+			"#/items/1/sku_id #/items/1/quantity #/items/2/sku_id #/items/2/quantity",
+		`{"items":[` + line +
+			`],"expected_total":{"total":-1,"currency":"USD"}}`: "#/expected_total/total #/expected_total/currency",
+		`{"items":[` + line +
+			`],"expected_total":{}}`: "#/expected_total/total",
+		`{"items":[` + line + `],"remark":"` + strings.Repeat("请",
+			201) + `","attach":"a\nb"}`: "#/remark #/attach",
+		`{"items":[` + line + `],"remark":"a\u0000b","attach":"` + strings.Repeat("x",
+			129) + `"}`: "#/remark #/attach",
 	} {
 		w := newWorld(t)
 		p := wantProblem(t, w.ask(t, "POST", "/v1/orders", body), 422, CodeValidation)
@@ -177,7 +190,8 @@ func TestBodiesThatAreNotLookedAt(t *testing.T) {
 	big := `{"items":[],"remark":"` + strings.Repeat("x", maxBody) + `"}`
 	w := newWorld(t)
 	wantProblem(t, w.ask(t, "POST", "/v1/orders", big), 413, CodeBodyTooLarge)
-	r := httptest.NewRequest("POST", "/v1/orders", struct{ *strings.Reader }{strings.NewReader(big)}) // of unknown length
+	// of unknown length
+	r := httptest.NewRequest("POST", "/v1/orders", struct{ *strings.Reader }{strings.NewReader(big)})
 	r.ContentLength = -1
 	r.Header.Set("Authorization", "Bearer "+token(t, "c1", epoch))
 	r.Header.Set(headerKey, "k")
@@ -185,7 +199,8 @@ func TestBodiesThatAreNotLookedAt(t *testing.T) {
 	w.echo.ServeHTTP(rec, r)
 	wantProblem(t, rec, 413, CodeBodyTooLarge)
 
-	for _, typ := range []string{"text/plain", "application/xml", "multipart/form-data; boundary=x", "application/json; charset=gbk", "x/", "application/merge-patch+json"} {
+	for _, typ := range []string{"text/plain", "application/xml", "multipart/form-data; boundary=x",
+		"application/json; charset=gbk", "x/", "application/merge-patch+json"} {
 		wantProblem(t, w.ask(t, "POST", "/v1/orders", goodBody, "Content-Type", typ), 415, CodeUnsupportedMedia)
 	}
 	wantProblem(t, w.ask(t, "POST", "/v1/orders", goodBody, "Content-Encoding", "gzip"), 415, CodeUnsupportedMedia)
@@ -193,7 +208,8 @@ func TestBodiesThatAreNotLookedAt(t *testing.T) {
 		t.Errorf("called %v", w.calls)
 	}
 	w.placed = func(order.Placement) (order.Placed, error) { return order.Placed{Order: pendingOrder()}, nil }
-	for _, typ := range []string{"application/json", "application/json; charset=UTF-8", "application/x-www-form-urlencoded", ""} {
+	for _, typ := range []string{"application/json", "application/json; charset=UTF-8",
+		"application/x-www-form-urlencoded", ""} {
 		if rec := w.ask(t, "POST", "/v1/orders", goodBody, "Content-Type", typ); rec.Code != 201 {
 			t.Errorf("%q: %d %s", typ, rec.Code, rec.Body)
 		}
@@ -215,7 +231,8 @@ func TestLimitsPerCustomer(t *testing.T) {
 	if err != nil || wait != 2 {
 		t.Errorf("Retry-After %q", rec.Header().Get("Retry-After"))
 	}
-	if rec := w.ask(t, "POST", "/v1/orders", goodBody, "Authorization", "Bearer "+token(t, "c2", epoch)); rec.Code != 201 {
+	if rec := w.ask(t, "POST", "/v1/orders", goodBody, "Authorization",
+		"Bearer "+token(t, "c2", epoch)); rec.Code != 201 {
 		t.Errorf("another customer: %d", rec.Code)
 	}
 	if w.count() != 4 {
@@ -262,9 +279,13 @@ func TestLimiterForgetsTheOldest(t *testing.T) {
 // Whatever the decoder accepts, encoding/json must read the same way; else two
 // programs on the way disagree about what was ordered.
 func FuzzDecodePlacement(f *testing.F) {
-	for _, seed := range []string{goodBody, `{"items":[{"sku_id":"a","quantity":1}],"expected_total":{"total":1,"currency":"CNY"},"remark":"\u8bf7\n","attach":"\"\\"}`,
-		` { "items" : [ { "quantity" : 3 , "sku_id" : "A:b" } , {"sku_id":"x","quantity":1} ] } `, `{"items":[{"a":[{"b":"]}"},1.5e3,true,null]}]}`,
-		`{"a":1,"b":{"c":[]},"items":[]}`, `[1,2]`, `{"items":[[[[[[[[[[]]]]]]]]]]}`, `{"":0}`, `{"items":[{"sku_id":"1","quantity":-0}]}`} {
+	for _, seed := range []string{goodBody,
+		`{"items":[{"sku_id":"a","quantity":1}],"expected_total":{"total":1,"currency":"CNY"},"remark":"\u8bf7\n",` +
+			`"attach":"\"\\"}`,
+		` { "items" : [ { "quantity" : 3 , "sku_id" : "A:b" } , {"sku_id":"x","quantity":1} ] } `,
+		`{"items":[{"a":[{"b":"]}"},1.5e3,true,null]}]}`,
+		`{"a":1,"b":{"c":[]},"items":[]}`, `[1,2]`, `{"items":[[[[[[[[[[]]]]]]]]]]}`, `{"":0}`,
+		`{"items":[{"sku_id":"1","quantity":-0}]}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -293,7 +314,8 @@ func FuzzDecodePlacement(f *testing.F) {
 			t.Fatalf("%q is accepted, encoding/json says %v", body, err)
 		}
 		same := len(plain.Items) == len(p.Lines) && plain.Remark == p.Remark && plain.Attach == p.Attach &&
-			(plain.Expected == nil) == (p.ExpectedTotal == nil) && (p.ExpectedTotal == nil || plain.Expected.Total == *p.ExpectedTotal)
+			(plain.Expected == nil) == (p.ExpectedTotal == nil) &&
+			(p.ExpectedTotal == nil || plain.Expected.Total == *p.ExpectedTotal)
 		for i := range min(len(p.Lines), len(plain.Items)) {
 			same = same && plain.Items[i].SkuID == p.Lines[i].SkuID && plain.Items[i].Quantity == p.Lines[i].Quantity
 		}
@@ -305,8 +327,11 @@ func FuzzDecodePlacement(f *testing.F) {
 
 // What the decoder of refunds accepts, encoding/json must read the same way: the amount goes to the bank.
 func FuzzDecodeRefund(f *testing.F) {
-	for _, seed := range []string{`{"reason":"x"}`, `{"items":[{"sku_id":"a","quantity":1}],"amount":{"refund":5,"currency":"CNY"},"restock":false,"reason":"\u8bf7"}`,
-		`{"restock":null,"reason":"x"}`, `{"amount":{},"reason":"x"}`, `{"amount":5,"reason":"x"}`, `{"reason":"x","reason":"y"}`, `{"reason":" "}`, `{"Reason":"x"}`} {
+	for _, seed := range []string{`{"reason":"x"}`,
+		`{"items":[{"sku_id":"a","quantity":1}],"amount":{"refund":5,"currency":"CNY"},"restock":false,` +
+			`"reason":"\u8bf7"}`,
+		`{"restock":null,"reason":"x"}`, `{"amount":{},"reason":"x"}`, `{"amount":5,"reason":"x"}`,
+		`{"reason":"x","reason":"y"}`, `{"reason":" "}`, `{"Reason":"x"}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -334,10 +359,12 @@ func FuzzDecodeRefund(f *testing.F) {
 		if err := d.Decode(&plain); err != nil {
 			t.Fatalf("%q is accepted, encoding/json says %v", body, err)
 		}
-		same := len(plain.Items) == len(ask.Lines) && plain.Reason == ask.Reason && (plain.Restock != nil && !*plain.Restock) == ask.NoRestock &&
+		same := len(plain.Items) == len(ask.Lines) && plain.Reason == ask.Reason &&
+			(plain.Restock != nil && !*plain.Restock) == ask.NoRestock &&
 			(plain.Amount == nil) == (ask.Amount == nil) && (ask.Amount == nil || plain.Amount.Refund == *ask.Amount)
 		for i := range min(len(ask.Lines), len(plain.Items)) {
-			same = same && plain.Items[i].SkuID == ask.Lines[i].SkuID && plain.Items[i].Quantity == ask.Lines[i].Quantity
+			same = same && plain.Items[i].SkuID == ask.Lines[i].SkuID &&
+				plain.Items[i].Quantity == ask.Lines[i].Quantity
 		}
 		if !same {
 			t.Fatalf("%q: %+v, encoding/json reads %+v", body, ask, plain)

@@ -183,7 +183,8 @@ func orderFailure(err error) Failure {
 	switch {
 	case errors.As(err, &open):
 		return Failure{Code: CodeRateLimited, RetryAfter: open.Wait, Text: Text{
-			fmt.Sprintf("You have %d unpaid orders, as many as one may have. Pay or cancel one of them, then send this request again with the same key.", open.Open),
+			fmt.Sprintf("You have %d unpaid orders, as many as one may have. Pay or cancel one of them, then send "+
+				"this request again with the same key.", open.Open),
 			fmt.Sprintf("您已有 %d 笔待支付订单,已达上限。请先支付或取消其中一笔,再使用相同的键重试。", open.Open)}}
 	case errors.As(err, &invalid):
 		return Failure{Code: CodeValidation, Fields: invalid.Fields}
@@ -193,7 +194,8 @@ func orderFailure(err error) Failure {
 			fmt.Sprintf("SKU %s has %d left, %d asked", s.SkuID, s.Available, s.Requested),
 			fmt.Sprintf("商品 %s 剩余 %d 件,需要 %d 件", s.SkuID, s.Available, s.Requested)}}
 	case errors.As(err, &sku):
-		return Failure{Code: CodeSKUNotFound, Text: Text{"SKU " + sku.SkuID + " does not exist", "商品 " + sku.SkuID + " 不存在"}}
+		return Failure{Code: CodeSKUNotFound, Text: Text{"SKU " + sku.SkuID + " does not exist",
+			"商品 " + sku.SkuID + " 不存在"}}
 	case errors.As(err, &price):
 		return Failure{Code: CodePriceChanged, Text: Text{
 			fmt.Sprintf("The total is %s yuan now, %s were expected", price.Actual, price.Expected),
@@ -220,15 +222,18 @@ func refundFailure(err error) Failure {
 	)
 	switch {
 	case errors.As(err, &exceeds):
-		f := Failure{Code: CodeRefundExceeds, Text: Text{exceeds.Error(), fmt.Sprintf("申请退款 %s 元,可退 %s 元", exceeds.Asked, exceeds.Left)}}
+		f := Failure{Code: CodeRefundExceeds, Text: Text{exceeds.Error(),
+			fmt.Sprintf("申请退款 %s 元,可退 %s 元", exceeds.Asked, exceeds.Left)}}
 		if exceeds.InProgress {
 			f.Code = CodeRefundInProgress
 		}
 		return f
 	case errors.As(err, &returns):
-		return Failure{Code: CodeReturnExceeds, Text: Text{returns.Error(), fmt.Sprintf("商品 %s 申请退 %d 件,可退 %d 件", returns.SkuID, returns.Asked, returns.Left)}}
+		return Failure{Code: CodeReturnExceeds, Text: Text{returns.Error(),
+			fmt.Sprintf("商品 %s 申请退 %d 件,可退 %d 件", returns.SkuID, returns.Asked, returns.Left)}}
 	case errors.As(err, &refused):
-		return Failure{Code: CodeRefundNotPossible, Text: Text{En: refused.Why, Zh: kindOf(CodeRefundNotPossible).detail.Zh}}
+		return Failure{Code: CodeRefundNotPossible, Text: Text{En: refused.Why,
+			Zh: kindOf(CodeRefundNotPossible).detail.Zh}}
 	case errors.Is(err, order.ErrRefundTooOld):
 		return Failure{Code: CodeRefundNotPossible, Text: Text{order.ErrRefundTooOld.Error(), "支付已超过一年,微信支付不再支持退款"}}
 	case errors.Is(err, order.ErrTooManyRefunds):
@@ -251,9 +256,11 @@ func stockFailure(err error) Failure {
 	case errors.As(err, &invalid):
 		return Failure{Code: CodeValidation, Text: Text{En: invalid.Error()}}
 	case errors.As(err, &changed):
-		return Failure{Code: CodeStockChanged, Text: Text{changed.Error(), fmt.Sprintf("库存现为 %d,预期为 %d", changed.Available, changed.Expected)}}
+		return Failure{Code: CodeStockChanged, Text: Text{changed.Error(),
+			fmt.Sprintf("库存现为 %d,预期为 %d", changed.Available, changed.Expected)}}
 	case errors.As(err, &below):
-		return Failure{Code: CodeValidation, Text: Text{below.Error(), fmt.Sprintf("库存现为 %d,不能再变动 %d", below.Available, below.Delta)}}
+		return Failure{Code: CodeValidation, Text: Text{below.Error(),
+			fmt.Sprintf("库存现为 %d,不能再变动 %d", below.Available, below.Delta)}}
 	case errors.Is(err, stock.ErrSKUNotFound):
 		return Failure{Code: CodeSKUNotFound}
 	case errors.Is(err, stock.ErrKeyReused):
@@ -343,7 +350,8 @@ func (p *Problem) addFacts(err error, operator bool) {
 	var returns *order.ReturnExceedsError
 	switch {
 	case errors.As(err, &returns):
-		p.Items = []ItemProblem{{Pointer: "#/items", SkuID: returns.SkuID, Requested: returns.Asked, Available: &returns.Left}}
+		p.Items = []ItemProblem{{Pointer: "#/items", SkuID: returns.SkuID, Requested: returns.Asked,
+			Available: &returns.Left}}
 	case errors.As(err, &short):
 		for _, s := range short.Items {
 			p.Items = append(p.Items, ItemProblem{

@@ -20,7 +20,8 @@ import (
 )
 
 func gatewayError(k payment.Kind) error {
-	return &payment.GatewayError{Op: "prepay", Kind: k, Status: 400, Code: "PARAM_ERROR", Message: "商户号有误", RequestID: "wx-1"}
+	return &payment.GatewayError{Op: "prepay", Kind: k, Status: 400, Code: "PARAM_ERROR", Message: "商户号有误",
+		RequestID: "wx-1"}
 }
 
 // A wrong status makes a client repeat what can never succeed, or give up what would.
@@ -34,8 +35,10 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 		code      Code
 		retryable bool
 	}{
-		{"validation", &order.ValidationError{Fields: []order.FieldError{{Pointer: "#/items/0/quantity", Code: "RANGE", Detail: "a quantity is 1 to 10000"}}}, 422, CodeValidation, false},
-		{"sold out", &order.InsufficientError{Items: []stock.Short{{SkuID: "1001", Requested: 3, Available: 2}}}, 409, CodeStockInsufficient, false},
+		{"validation", &order.ValidationError{Fields: []order.FieldError{{Pointer: "#/items/0/quantity", Code: "RANGE",
+			Detail: "a quantity is 1 to 10000"}}}, 422, CodeValidation, false},
+		{"sold out", &order.InsufficientError{Items: []stock.Short{{SkuID: "1001", Requested: 3, Available: 2}}}, 409,
+			CodeStockInsufficient, false},
 		{"too many unpaid", &order.TooManyOpenError{Open: 5}, 429, CodeRateLimited, true},
 		{"unknown SKU", &order.UnknownSKUError{SkuID: "1001"}, 404, CodeSKUNotFound, false},
 		{"price", &order.PriceChangedError{Expected: 1, Actual: 2}, 409, CodePriceChanged, false},
@@ -44,10 +47,13 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 		{"version", order.ErrVersion, 412, CodeVersionMismatch, false},
 		{"closing", &order.NotPayableError{State: order.StateClosing}, 409, CodeOrderNotPayable, false},
 		{"expired", &order.NotPayableError{State: order.StatePending, Expired: true}, 409, CodeOrderNotPayable, false},
-		{"paid", &order.RefusedError{Order: paid, Event: order.EventCancel, Why: "the order is paid; ask for a refund instead"}, 409, CodeOrderAlreadyPaid, false},
-		{"refund of the unpaid", &order.RefusedError{Order: paid, Event: order.EventRefund, Why: "no"}, 409, CodeRefundNotPossible, false},
+		{"paid", &order.RefusedError{Order: paid, Event: order.EventCancel,
+			Why: "the order is paid; ask for a refund instead"}, 409, CodeOrderAlreadyPaid, false},
+		{"refund of the unpaid", &order.RefusedError{Order: paid, Event: order.EventRefund, Why: "no"}, 409,
+			CodeRefundNotPossible, false},
 		{"refund too much", &order.RefundExceedsError{Asked: 2, Left: 1}, 409, CodeRefundExceeds, false},
-		{"refund beside another", &order.RefundExceedsError{Asked: 2, Left: 1, InProgress: true}, 409, CodeRefundInProgress, false},
+		{"refund beside another", &order.RefundExceedsError{Asked: 2, Left: 1, InProgress: true}, 409,
+			CodeRefundInProgress, false},
 		{"too many goods", &order.ReturnExceedsError{SkuID: "1001", Asked: 2, Left: 1}, 409, CodeReturnExceeds, false},
 		{"too old", order.ErrRefundTooOld, 409, CodeRefundNotPossible, false},
 		{"fifty", order.ErrTooManyRefunds, 409, CodeRefundNotPossible, false},
@@ -58,7 +64,8 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 		{"too slow", context.DeadlineExceeded, 503, CodeOverloaded, true},
 		{"database away", sqldb.ErrUnavailable, 503, CodeMaintenance, true},
 		{"commit unknown", sqldb.ErrUnknown, 503, CodeMaintenance, true},
-		{"database away by time-out", fmt.Errorf("%w: %w", sqldb.ErrUnavailable, context.DeadlineExceeded), 503, CodeMaintenance, true},
+		{"database away by time-out", fmt.Errorf("%w: %w", sqldb.ErrUnavailable, context.DeadlineExceeded), 503,
+			CodeMaintenance, true},
 		{"stopping", sqldb.ErrGroupClosed, 503, CodeMaintenance, true},
 		{"wechat says no", gatewayError(payment.KindRejected), 502, CodeWeChatRejected, false},
 		{"wechat silent", gatewayError(payment.KindUnknown), 503, CodeWeChatUnavailable, true},
@@ -90,7 +97,8 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 // an operator needs WeChat's words.
 func TestProblemsKeepSecrets(t *testing.T) {
 	for _, err := range []error{
-		errors.New("Error 1146: Table 'orderd.secret' doesn't exist"), gatewayError(payment.KindRejected), gatewayError(payment.KindMisconfigured),
+		errors.New("Error 1146: Table 'orderd.secret' doesn't exist"), gatewayError(payment.KindRejected),
+		gatewayError(payment.KindMisconfigured),
 	} {
 		w := newWorld(t)
 		w.prepaid = func(order.PrepayRequest) (order.Prepayment, error) { return order.Prepayment{}, err }
@@ -108,7 +116,8 @@ func TestProblemsKeepSecrets(t *testing.T) {
 	e := newEcho(EdgeOptions{Now: time.Now, WriteError: WriteOperatorProblem})
 	e.GET("/x", func(c echoContext) error { return gatewayError(payment.KindMisconfigured) })
 	e.ServeHTTP(rec, httptest.NewRequest("GET", "/x", nil))
-	if p := wantProblem(t, rec, 503, CodeWeChatUnavailable); p.WeChat == nil || p.WeChat.Message != "商户号有误" || p.WeChat.RequestID != "wx-1" {
+	if p := wantProblem(t, rec, 503, CodeWeChatUnavailable); p.WeChat == nil || p.WeChat.Message != "商户号有误" ||
+		p.WeChat.RequestID != "wx-1" {
 		t.Errorf("an operator does not see WeChat's words: %s", rec.Body)
 	}
 }
@@ -117,11 +126,13 @@ func TestProblemsKeepSecrets(t *testing.T) {
 func TestShortLinesPointIntoTheRequest(t *testing.T) {
 	w := newWorld(t)
 	w.placed = func(p order.Placement) (order.Placed, error) {
-		return order.Placed{}, &order.InsufficientError{Items: []stock.Short{{Index: 1, SkuID: "B", Requested: 3, Available: 0}}}
+		return order.Placed{}, &order.InsufficientError{Items: []stock.Short{{Index: 1, SkuID: "B", Requested: 3,
+			Available: 0}}}
 	}
 	body := `{"items":[{"sku_id":"A","quantity":1},{"sku_id":"A","quantity":1},{"sku_id":"B","quantity":3}]}`
 	p := wantProblem(t, w.ask(t, "POST", "/v1/orders", body), 409, CodeStockInsufficient)
-	if len(p.Items) != 1 || p.Items[0].Pointer != "#/items/2/quantity" || p.Items[0].Available == nil || *p.Items[0].Available != 0 || p.Items[0].Requested != 3 {
+	if len(p.Items) != 1 || p.Items[0].Pointer != "#/items/2/quantity" || p.Items[0].Available == nil ||
+		*p.Items[0].Available != 0 || p.Items[0].Requested != 3 {
 		t.Errorf("items: %+v", p.Items)
 	}
 	w.placed = func(order.Placement) (order.Placed, error) {
@@ -152,7 +163,8 @@ func TestLanguageOfDetails(t *testing.T) {
 	}
 }
 
-// A buyer who may not have his money back must read why in his own language, with the numbers, and programs must find them.
+// A buyer who may not have his money back must read why in his own language, with the numbers, and programs must find
+// them.
 func TestRefundProblemsSpeakBothLanguages(t *testing.T) {
 	state := func(s order.State) order.Order {
 		o := pendingOrder()
@@ -168,15 +180,18 @@ func TestRefundProblemsSpeakBothLanguages(t *testing.T) {
 		"超过一年":      order.ErrRefundTooOld,
 		"50 次":      order.ErrTooManyRefunds,
 		"退款单不存在":    order.ErrRefundNotFound,
-		"所退商品的价格":   &order.ValidationError{Fields: []order.FieldError{{Pointer: "#/amount/refund", Code: "TOO_MUCH", Detail: "these lines cost 100 fen"}}},
+		"所退商品的价格": &order.ValidationError{Fields: []order.FieldError{{Pointer: "#/amount/refund", Code: "TOO_MUCH",
+			Detail: "these lines cost 100 fen"}}},
 	}
 	for zh, err := range rows {
 		for lang, want := range map[string]string{"zh-CN": zh, "en": ""} {
 			w := newWorld(t)
 			w.asked = func(order.AskRefund) (order.AskedRefund, error) { return order.AskedRefund{}, err }
-			rec := w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k", "Accept-Language", lang)
+			rec := w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k",
+				"Accept-Language", lang)
 			problemOf(t, rec)
-			if han := regexp.MustCompile(`\p{Han}`).MatchString(rec.Body.String()); han != (lang == "zh-CN") || !strings.Contains(rec.Body.String(), want) {
+			if han := regexp.MustCompile(`\p{Han}`).MatchString(rec.Body.String()); han != (lang == "zh-CN") ||
+				!strings.Contains(rec.Body.String(), want) {
 				t.Errorf("%v in %s: %s", err, lang, rec.Body)
 			}
 		}
@@ -185,8 +200,10 @@ func TestRefundProblemsSpeakBothLanguages(t *testing.T) {
 	w.asked = func(order.AskRefund) (order.AskedRefund, error) {
 		return order.AskedRefund{}, &order.ReturnExceedsError{SkuID: "1001", Asked: 2, Left: 0}
 	}
-	p := wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k"), 409, CodeReturnExceeds)
-	if len(p.Items) != 1 || p.Items[0].SkuID != "1001" || p.Items[0].Requested != 2 || p.Items[0].Available == nil || *p.Items[0].Available != 0 {
+	p := wantProblem(t, w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k"), 409,
+		CodeReturnExceeds)
+	if len(p.Items) != 1 || p.Items[0].SkuID != "1001" || p.Items[0].Requested != 2 || p.Items[0].Available == nil ||
+		*p.Items[0].Available != 0 {
 		t.Errorf("items: %+v", p.Items)
 	}
 }
@@ -196,7 +213,8 @@ func TestEveryProblemHasItsPage(t *testing.T) {
 	w := newWorld(t)
 	for _, k := range kinds {
 		rec := w.ask(t, "GET", problemPath+k.slug(), "", "Authorization", "")
-		if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), string(k.code)) || k.detail.Zh == "" || k.todo.Zh == "" {
+		if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), string(k.code)) || k.detail.Zh == "" ||
+			k.todo.Zh == "" {
 			t.Errorf("%s: %d %s", k.code, rec.Code, rec.Body)
 		}
 	}

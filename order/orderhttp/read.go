@@ -159,14 +159,7 @@ func (a *api) list(c echo.Context) error {
 		return err
 	}
 	now := a.Now()
-	page := Page[OrderSummary]{Data: make([]OrderSummary, len(orders))}
-	for i := range orders {
-		page.Data[i] = summaryOf(&orders[i], now)
-	}
-	if next != "" {
-		page.NextCursor = &next
-	}
-	return c.JSON(http.StatusOK, page)
+	return c.JSON(http.StatusOK, PageOf(orders, next, func(o *order.Order) OrderSummary { return summaryOf(o, now) }))
 }
 
 // skuStock shows what is left of one SKU.
@@ -222,6 +215,15 @@ func (a *api) manyStock(c echo.Context) error {
 // showing; the truth is told by the placement.
 func displayed(c echo.Context) { c.Response().Header().Set("Cache-Control", "max-age=1") }
 
+// ofOrder reads the order number in the path and then, by read, the rest of the request.
+func ofOrder[T any](c echo.Context, read func(echo.Context) (T, error)) (no string, got T, err error) {
+	if no, err = orderNo(c); err != nil {
+		return no, got, err
+	}
+	got, err = read(c)
+	return no, got, err
+}
+
 // orderNo gives the order number in the path. What cannot be one is not found,
 // without asking the database.
 func orderNo(c echo.Context) (string, error) {
@@ -232,10 +234,12 @@ func orderNo(c echo.Context) (string, error) {
 	return no, nil
 }
 
-// validOrderNo reports that s has the form of a ULID.
+// orderNoLength is that of a ULID.
+const orderNoLength = 26
+
+// validOrderNo reports that s may be an order number. It is no proof that it is one: the database says that.
 func validOrderNo(s string) bool {
-	const length = 26
-	return len(s) == length && plain(s, length) && strings.ToUpper(s) == s
+	return len(s) == orderNoLength && Plain(s, orderNoLength, "._-") && strings.ToUpper(s) == s
 }
 
 // params are the query parameters of a request.

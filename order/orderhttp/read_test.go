@@ -19,20 +19,28 @@ import (
 func TestOrderAnswer(t *testing.T) {
 	o := pendingOrder()
 	o.State, o.Version, o.CloseReason = order.StateLate, 6, order.CloseReasonTimeout
-	o.Payment = &order.Payment{TransactionID: "4200", OutTradeNo: someOrder + "-01", TradeType: "JSAPI", Total: 29800, PayerTotal: 29700,
-		Currency: "CNY", SuccessTime: epoch, ReceivedAt: epoch, Outcome: order.SettledOwed, Reason: "late"}
-	o.Refunds = []order.Refund{{OutRefundNo: "R1", OrderNo: someOrder, TransactionID: "4200", Amount: 29800, PaymentTotal: 29800, State: order.RefundStateOwed, Reason: "late",
+	o.Payment = &order.Payment{TransactionID: "4200", OutTradeNo: someOrder + "-01", TradeType: "JSAPI", Total: 29800,
+		PayerTotal: 29700,
+		Currency:   "CNY", SuccessTime: epoch, ReceivedAt: epoch, Outcome: order.SettledOwed, Reason: "late"}
+	o.Refunds = []order.Refund{{OutRefundNo: "R1", OrderNo: someOrder, TransactionID: "4200", Amount: 29800,
+		PaymentTotal: 29800, State: order.RefundStateOwed, Reason: "late",
 		Note: "late", CreatedAt: epoch, Problem: "canary", DecidedBy: "canary", Requester: order.Actor{ID: "canary"}}}
 	o.Attempts = []order.Attempt{{Attempt: payment.Attempt{OutTradeNo: someOrder + "-01", OpenID: "o6_canary"}}}
 	w := newWorld(t)
 	w.found = func(string, string) (order.Order, error) { return o, nil }
 	rec := w.ask(t, "GET", "/v1/orders/"+someOrder, "")
-	want := `{"order_no":"01JD4ZABCDEFGHJKMNPQRSTVWX","state":"late","version":6,"amount":{"total":29800,"currency":"CNY"},` +
-		`"items":[{"sku_id":"1001","quantity":2,"unit_price":14900}],"created_at":"2026-11-20T13:42:05.120Z","time_expire":"2026-11-20T14:12:06Z",` +
-		`"expires_in_seconds":0,"payment":{"out_trade_no":"01JD4ZABCDEFGHJKMNPQRSTVWX-01","transaction_id":"4200","trade_type":"JSAPI",` +
-		`"trade_state":"SUCCESS","amount":{"total":29800,"payer_total":29700,"currency":"CNY"},"success_time":"2026-11-20T13:42:05.120Z"},` +
-		`"refunds":[{"out_refund_no":"R1","order_no":"01JD4ZABCDEFGHJKMNPQRSTVWX","refund_status":"OWED","kind":"late",` +
-		`"amount":{"refund":29800,"total":29800,"currency":"CNY"},"items":[],"restock":false,"reason":"late","created_at":"2026-11-20T13:42:05.120Z"}],` +
+	want := `{"order_no":"01JD4ZABCDEFGHJKMNPQRSTVWX","state":"late","version":6,"amount":{"total":29800,` +
+		`"currency":"CNY"},` +
+		`"items":[{"sku_id":"1001","quantity":2,"unit_price":14900}],"created_at":"2026-11-20T13:42:05.120Z",` +
+		`"time_expire":"2026-11-20T14:12:06Z",` +
+		`"expires_in_seconds":0,"payment":{"out_trade_no":"01JD4ZABCDEFGHJKMNPQRSTVWX-01","transaction_id":"4200",` +
+		`"trade_type":"JSAPI",` +
+		`"trade_state":"SUCCESS","amount":{"total":29800,"payer_total":29700,"currency":"CNY"},` +
+		`"success_time":"2026-11-20T13:42:05.120Z"},` +
+		`"refunds":[{"out_refund_no":"R1","order_no":"01JD4ZABCDEFGHJKMNPQRSTVWX","refund_status":"OWED",` +
+		`"kind":"late",` +
+		`"amount":{"refund":29800,"total":29800,"currency":"CNY"},"items":[],"restock":false,"reason":"late",` +
+		`"created_at":"2026-11-20T13:42:05.120Z"}],` +
 		`"close_reason":"timeout"}`
 	if rec.Code != 200 || strings.TrimSpace(rec.Body.String()) != want || rec.Header().Get("ETag") != `"v6"` {
 		t.Errorf("%d %s\n%s\nwant\n%s", rec.Code, rec.Header(), rec.Body, want)
@@ -43,7 +51,8 @@ func TestOrderAnswer(t *testing.T) {
 func TestETag(t *testing.T) {
 	w := newWorld(t)
 	w.found = func(string, string) (order.Order, error) { o := pendingOrder(); o.Version = 7; return o, nil }
-	for header, want := range map[string]int{`"v7"`: 304, `W/"v7"`: 304, `"v6", "v7"`: 304, "*": 304, `"v6"`: 200, `v7`: 200, `"v77"`: 200, "": 200} {
+	for header, want := range map[string]int{`"v7"`: 304, `W/"v7"`: 304, `"v6", "v7"`: 304, "*": 304, `"v6"`: 200,
+		`v7`: 200, `"v77"`: 200, "": 200} {
 		rec := w.ask(t, "GET", "/v1/orders/"+someOrder, "", "If-None-Match", header)
 		if rec.Code != want || rec.Header().Get("ETag") != `"v7"` || (want == 304) != (rec.Body.Len() == 0) {
 			t.Errorf("%s: %d, %q", header, rec.Code, rec.Body)
@@ -69,7 +78,8 @@ func TestLongPollSeesTheChange(t *testing.T) {
 	version.Store(8)
 	select {
 	case rec := <-answer:
-		if rec.Code != 200 || !strings.Contains(rec.Body.String(), `"state":"paid"`) || rec.Header().Get("ETag") != `"v8"` {
+		if rec.Code != 200 || !strings.Contains(rec.Body.String(), `"state":"paid"`) ||
+			rec.Header().Get("ETag") != `"v8"` {
 			t.Errorf("%d %s", rec.Code, rec.Body)
 		}
 	case <-time.After(10 * time.Second):
@@ -151,7 +161,9 @@ func TestList(t *testing.T) {
 		got = f
 		return []order.Order{pendingOrder()}, someOrder, nil
 	}
-	rec := w.ask(t, "GET", "/v1/orders?state=paid&created_from=2026-11-01T00:00:00Z&created_to=2026-12-01T08:00:00%2B08:00&limit=10&cursor="+someOrder, "")
+	rec := w.ask(t, "GET",
+		"/v1/orders?state=paid&created_from=2026-11-01T00:00:00Z&created_to=2026-12-01T08:00:00%2B08:00"+
+			"&limit=10&cursor="+someOrder, "")
 	from, to := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	if !got.CreatedFrom.Equal(from) || !got.CreatedTo.Equal(to) {
 		t.Errorf("from %s to %s", got.CreatedFrom, got.CreatedTo)
@@ -161,14 +173,16 @@ func TestList(t *testing.T) {
 		t.Errorf("asked for %+v", got)
 	}
 	var page Page[map[string]any]
-	if err := json.Unmarshal(rec.Body.Bytes(), &page); err != nil || len(page.Data) != 1 || page.NextCursor == nil || *page.NextCursor != someOrder {
+	if err := json.Unmarshal(rec.Body.Bytes(), &page); err != nil || len(page.Data) != 1 || page.NextCursor == nil ||
+		*page.NextCursor != someOrder {
 		t.Fatalf("%v: %s", err, rec.Body)
 	}
 	if _, there := page.Data[0]["payment"]; there {
 		t.Error("a list says payment: null of an order whose payment it did not read")
 	}
 	w.listed = func(f order.Filter) ([]order.Order, string, error) { got = f; return nil, "", nil }
-	if rec := w.ask(t, "GET", "/v1/orders", ""); strings.TrimSpace(rec.Body.String()) != `{"data":[],"next_cursor":null}` || got.Limit != 50 {
+	if rec := w.ask(t, "GET", "/v1/orders",
+		""); strings.TrimSpace(rec.Body.String()) != `{"data":[],"next_cursor":null}` || got.Limit != 50 {
 		t.Errorf("%+v: %s", got, rec.Body)
 	}
 }
@@ -206,9 +220,11 @@ func TestParametersThatAreNotAllowed(t *testing.T) {
 // "0 left" of a thing that never ends turns buyers away.
 func TestStock(t *testing.T) {
 	w := newWorld(t)
-	w.skus = []stock.SKU{{SkuID: "1001", Available: 37, PriceFen: 1, Title: "t"}, {SkuID: "1002", Unlimited: true}, {SkuID: "1003"}}
+	w.skus = []stock.SKU{{SkuID: "1001", Available: 37, PriceFen: 1, Title: "t"}, {SkuID: "1002", Unlimited: true},
+		{SkuID: "1003"}}
 	rec := w.ask(t, "GET", "/v1/skus/1001/stock", "")
-	if want := `{"sku_id":"1001","available":37,"unlimited":false,"as_of":"2026-11-20T13:42:05.120Z"}`; strings.TrimSpace(rec.Body.String()) != want {
+	if want := `{"sku_id":"1001","available":37,"unlimited":false,` +
+		`"as_of":"2026-11-20T13:42:05.120Z"}`; strings.TrimSpace(rec.Body.String()) != want {
 		t.Errorf("%s", rec.Body)
 	}
 	if got := rec.Header().Get("Cache-Control"); got != "max-age=1" {
@@ -216,7 +232,8 @@ func TestStock(t *testing.T) {
 	}
 	rec = w.ask(t, "GET", "/v1/stock?sku_ids=1003,no,1002", "")
 	if want := `{"data":[{"sku_id":"1003","available":0,"unlimited":false,"as_of":"2026-11-20T13:42:05.120Z"},` +
-		`{"sku_id":"1002","available":null,"unlimited":true,"as_of":"2026-11-20T13:42:05.120Z"}],"next_cursor":null}`; strings.TrimSpace(rec.Body.String()) != want {
+		`{"sku_id":"1002","available":null,"unlimited":true,"as_of":"2026-11-20T13:42:05.120Z"}],` +
+		`"next_cursor":null}`; strings.TrimSpace(rec.Body.String()) != want {
 		t.Errorf("%s", rec.Body)
 	}
 	wantProblem(t, w.ask(t, "GET", "/v1/skus/none/stock", ""), 404, CodeSKUNotFound)

@@ -22,9 +22,10 @@ type RefundView struct {
 	Items        []RefundItemView `json:"items"`
 	Restock      bool             `json:"restock"`
 	Reason       string           `json:"reason"`
-	DecidedWhy   string           `json:"decided_why,omitempty"` // why it was rejected; no other decision is the customer's business
-	CreatedAt    string           `json:"created_at"`
-	SuccessTime  string           `json:"success_time,omitempty"`
+	// DecidedWhy is why it was rejected; no other decision is the customer's business.
+	DecidedWhy  string `json:"decided_why,omitempty"`
+	CreatedAt   string `json:"created_at"`
+	SuccessTime string `json:"success_time,omitempty"`
 }
 
 // RefundAmount is what goes back, of how much.
@@ -42,9 +43,18 @@ type RefundItemView struct {
 
 // RefundViewOf shows a refund as the customers' API does.
 func RefundViewOf(r *order.Refund) RefundView {
-	v := RefundView{OutRefundNo: r.OutRefundNo, OrderNo: r.OrderNo, RefundID: r.RefundID, RefundStatus: strings.ToUpper(string(r.State)), Kind: r.Reason,
-		Amount: RefundAmount{Refund: r.Amount, Total: r.PaymentTotal, Currency: payment.CNY}, Items: []RefundItemView{}, Restock: r.Restock,
-		Reason: r.Note, CreatedAt: rfc3339(r.CreatedAt)}
+	v := RefundView{
+		OutRefundNo:  r.OutRefundNo,
+		OrderNo:      r.OrderNo,
+		RefundID:     r.RefundID,
+		RefundStatus: strings.ToUpper(string(r.State)),
+		Kind:         r.Reason,
+		Amount:       RefundAmount{Refund: r.Amount, Total: r.PaymentTotal, Currency: payment.CNY},
+		Items:        []RefundItemView{},
+		Restock:      r.Restock,
+		Reason:       r.Note,
+		CreatedAt:    rfc3339(r.CreatedAt),
+	}
 	for _, l := range r.Items {
 		v.Items = append(v.Items, RefundItemView{l.SkuID, l.Quantity})
 	}
@@ -60,11 +70,7 @@ func RefundViewOf(r *order.Refund) RefundView {
 // askRefund asks for a refund. The same key with the same content is answered
 // with the refund as it was when it was asked for.
 func (a *api) askRefund(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	ask, err := ReadRefund(c)
+	no, ask, err := ofOrder(c, ReadRefund)
 	if err != nil {
 		return err
 	}
@@ -79,15 +85,7 @@ func (a *api) askRefund(c echo.Context) error {
 // ReadRefund reads the key and the body of a request for a refund, for
 // customers and operators alike.
 func ReadRefund(c echo.Context) (order.AskRefund, error) {
-	key, ok := idempotencyKey(c.Request().Header)
-	if !ok {
-		return order.AskRefund{}, &Failure{Code: CodeKeyRequired}
-	}
-	body, err := readBody(c)
-	if err != nil {
-		return order.AskRefund{}, err
-	}
-	ask, err := decodeRefund(body)
+	key, ask, err := readKeyed(c, decodeRefund)
 	ask.RequestID = key
 	return ask, err
 }
@@ -97,10 +95,8 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 	var bad invalid
 	restock := true
 	err := decode(body, fields{
-		{"items", func(d *decoder) {
-			d.array(order.MaxLines, func(d *decoder) { ask.Lines = append(ask.Lines, readLine(d, &bad)) })
-		}},
-		{"amount", func(d *decoder) { ask.Amount = readRefundAmount(d, &bad) }},
+		{"items", func(d *decoder) { ask.Lines = readLines(d, &bad) }},
+		{"amount", func(d *decoder) { ask.Amount = readFen(d, &bad, "refund", 1, "a refund is 1 fen") }},
 		{"restock", func(d *decoder) { restock = d.boolean() }},
 		{"reason", func(d *decoder) { ask.Reason = bad.text(d, maxReason, "") }},
 	})
@@ -109,27 +105,13 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 	}
 	ask.NoRestock = !restock
 	if strings.TrimSpace(ask.Reason) == "" {
-		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: "REQUIRED", Detail: "a reason of 1 to 200 characters is needed"})
+		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: "REQUIRED",
+			Detail: "a reason of 1 to 200 characters is needed"})
 	}
 	if len(ask.Lines) > order.MaxLines {
 		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength, Detail: "too many lines"})
 	}
 	return ask, bad.err()
-}
-
-func readRefundAmount(d *decoder, bad *invalid) *payment.Fen {
-	amount, currency := payment.Fen(-1), payment.CNY
-	d.object(fields{
-		{"refund", func(d *decoder) { amount = payment.Fen(d.integer()) }},
-		{"currency", func(d *decoder) { currency = d.str() }},
-	})
-	if amount < 1 || amount > payment.MaxFen {
-		bad.add(d, "/refund", codeRange, "a refund is 1 fen to "+payment.MaxFen.String()+" yuan, in fen")
-	}
-	if currency != payment.CNY {
-		bad.add(d, "/currency", codeEnum, "the currency is CNY")
-	}
-	return &amount
 }
 
 // ShowAsked answers a request for a refund, which can be read below the address
@@ -153,11 +135,7 @@ func (a *api) listRefunds(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := Page[RefundView]{Data: make([]RefundView, len(o.Refunds))}
-	for i := range o.Refunds {
-		page.Data[i] = RefundViewOf(&o.Refunds[i])
-	}
-	return c.JSON(http.StatusOK, page)
+	return c.JSON(http.StatusOK, PageOf(o.Refunds, "", RefundViewOf))
 }
 
 // showRefund gives one refund; under an order's address only that order's.

@@ -51,7 +51,8 @@ func newShop(t *testing.T, db *sqldb.DB) *shop {
 		}
 		return n, nil
 	}
-	if s.notify, err = NewNotify(NotifyOptions{Notifications: &till{parse: parse, refund: parseRefund}, Settler: s.Service, Now: s.Clock.Now}); err != nil {
+	if s.notify, err = NewNotify(NotifyOptions{Notifications: &till{parse: parse, refund: parseRefund},
+		Settler: s.Service, Now: s.Clock.Now}); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -112,7 +113,8 @@ func eachShop(t *testing.T, test func(t *testing.T, s *shop)) {
 // The whole way of a good order, as a front end walks it.
 func TestOrderIsPlacedPaidAndRead(t *testing.T) {
 	eachShop(t, func(t *testing.T, s *shop) {
-		body := `{"items":[{"sku_id":"1001","quantity":2}],"expected_total":{"total":200,"currency":"CNY"},"remark":"请","attach":"shop-7"}`
+		body := `{"items":[{"sku_id":"1001","quantity":2}],"expected_total":{"total":200,"currency":"CNY"},` +
+			`"remark":"请","attach":"shop-7"}`
 		first := s.ask(t, "c", "POST", "/v1/orders", body, headerKey, "k")
 		o := orderOf(t, first, 201)
 		path := "/v1/orders/" + o.OrderNo
@@ -135,12 +137,14 @@ func TestOrderIsPlacedPaidAndRead(t *testing.T) {
 		}
 		s.Clock.Advance(time.Minute)
 		paid := orderOf(t, s.ask(t, "c", "GET", path+"?wait=20&since=1", ""), 200)
-		if paid.State != order.StatePaid || paid.Payment == nil || paid.Payment.TransactionID != trade.TransactionID || paid.Payment.Amount.Total != 200 {
+		if paid.State != order.StatePaid || paid.Payment == nil || paid.Payment.TransactionID != trade.TransactionID ||
+			paid.Payment.Amount.Total != 200 {
 			t.Errorf("%+v", paid)
 		}
 		// A replay is the placement as it was, although the order is paid now.
 		replay := s.ask(t, "c", "POST", "/v1/orders", body, headerKey, `"k"`)
-		if replay.Code != 201 || replay.Header().Get(headerReplayed) != "true" || replay.Body.String() != first.Body.String() {
+		if replay.Code != 201 || replay.Header().Get(headerReplayed) != "true" ||
+			replay.Body.String() != first.Body.String() {
 			t.Errorf("%d %s\n%s", replay.Code, replay.Body, first.Body)
 		}
 		p := wantProblem(t, s.ask(t, "c", "POST", path+"/cancel", ""), 409, CodeOrderAlreadyPaid)
@@ -165,7 +169,8 @@ func TestSameKeyAtOnceIsOneOrder(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range clicks {
 			all.Go(func() {
-				rec := s.ask(t, "c", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":10}]}`, headerKey, "k")
+				rec := s.ask(t, "c", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":10}]}`, headerKey,
+					"k")
 				bodies[i] = fmt.Sprint(rec.Code, rec.Body)
 			})
 		}
@@ -176,9 +181,11 @@ func TestSameKeyAtOnceIsOneOrder(t *testing.T) {
 		if got := s.Available(t, "1001"); got != 0 {
 			t.Errorf("%d left", got)
 		}
-		wantProblem(t, s.ask(t, "c", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":9}]}`, headerKey, "k"), 422, CodeKeyReused)
+		wantProblem(t, s.ask(t, "c", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":9}]}`, headerKey,
+			"k"), 422, CodeKeyReused)
 		// Another customer's key is another key, and tells nothing.
-		wantProblem(t, s.ask(t, "d", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":10}]}`, headerKey, "k"), 409, CodeStockInsufficient)
+		wantProblem(t, s.ask(t, "d", "POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":10}]}`, headerKey,
+			"k"), 409, CodeStockInsufficient)
 	})
 }
 
@@ -187,11 +194,16 @@ func TestRefusedPlacementsChangeNothing(t *testing.T) {
 	eachShop(t, func(t *testing.T, s *shop) {
 		s.SKU(t, "1002", 0)
 		for body, want := range map[string]Code{
-			`{"items":[{"sku_id":"1001","quantity":1},{"sku_id":"1001","quantity":1},{"sku_id":"1002","quantity":1}]}`: CodeStockInsufficient,
-			`{"items":[{"sku_id":"1001","quantity":1},{"sku_id":"none","quantity":1}]}`:                                CodeSKUNotFound,
-			`{"items":[{"sku_id":"1001","quantity":1}],"expected_total":{"total":99}}`:                                 CodePriceChanged,
-			`{"items":[{"sku_id":"1001","quantity":10000},{"sku_id":"1002","quantity":1}]}`:                            CodeValidation,
-			`{"items":[{"sku_id":"1001","quantity":1}],"unit_price":1}`:                                                CodeMalformed,
+			`{"items":[{"sku_id":"1001","quantity":1},{"sku_id":"1001","quantity":1},{"sku_id":"1002",` +
+				`"quantity":1}]}`: CodeStockInsufficient,
+			`{"items":[{"sku_id":"1001","quantity":1},{"sku_id":"none",` +
+				`"quantity":1}]}`: CodeSKUNotFound,
+			`{"items":[{"sku_id":"1001","quantity":1}],` +
+				`"expected_total":{"total":99}}`: CodePriceChanged,
+			`{"items":[{"sku_id":"1001","quantity":10000},{"sku_id":"1002",` +
+				`"quantity":1}]}`: CodeValidation,
+			`{"items":[{"sku_id":"1001","quantity":1}],` +
+				`"unit_price":1}`: CodeMalformed,
 		} {
 			p := problemOf(t, s.ask(t, "c", "POST", "/v1/orders", body, headerKey, "k"))
 			if p.Code != want {
@@ -203,7 +215,8 @@ func TestRefusedPlacementsChangeNothing(t *testing.T) {
 		}
 		var page Page[OrderSummary]
 		rec := s.ask(t, "c", "GET", "/v1/orders", "")
-		if err := json.Unmarshal(rec.Body.Bytes(), &page); err != nil || len(page.Data) > 0 || s.Available(t, "1001") != 10 {
+		if err := json.Unmarshal(rec.Body.Bytes(), &page); err != nil || len(page.Data) > 0 ||
+			s.Available(t, "1001") != 10 {
 			t.Errorf("%v %s, %d left", err, rec.Body, s.Available(t, "1001"))
 		}
 	})
@@ -220,7 +233,8 @@ func TestForeignOrderOnTheService(t *testing.T) {
 			method, pattern, _ := strings.Cut(name, " ")
 			var bodies []string
 			for _, no := range []string{o.OrderNo, someOrder} {
-				rec := s.ask(t, "mallory", method, strings.NewReplacer(":order_no", no, ":out_refund_no", no+"-R01").Replace(pattern), row.body, headerRequestID, "r", headerKey, "k")
+				rec := s.ask(t, "mallory", method, strings.NewReplacer(":order_no", no, ":out_refund_no",
+					no+"-R01").Replace(pattern), row.body, headerRequestID, "r", headerKey, "k")
 				wantProblem(t, rec, 404, missing(pattern))
 				bodies = append(bodies, strings.ReplaceAll(rec.Body.String(), no, ""))
 			}
@@ -231,7 +245,8 @@ func TestForeignOrderOnTheService(t *testing.T) {
 		if rec := s.ask(t, "mallory", "GET", "/v1/orders", ""); strings.Contains(rec.Body.String(), o.OrderNo) {
 			t.Errorf("listed to a stranger: %s", rec.Body)
 		}
-		if got := orderOf(t, s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, ""), 200); got.Version != 1 || s.WeChat.Closes+s.WeChat.Queries+s.WeChat.Prepays > 0 {
+		if got := orderOf(t, s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, ""), 200); got.Version != 1 ||
+			s.WeChat.Closes+s.WeChat.Queries+s.WeChat.Prepays > 0 {
 			t.Errorf("a stranger moved it: %+v", got)
 		}
 	})
@@ -244,7 +259,8 @@ func TestCancelOnTheService(t *testing.T) {
 		path := "/v1/orders/" + o.OrderNo
 		for range 2 { // and a second click
 			got := orderOf(t, s.ask(t, "c", "POST", path+"/cancel", `{"reason":"too dear"}`), 200)
-			if got.State != order.StateClosed || got.CloseReason == nil || *got.CloseReason != order.CloseReasonCancel || s.Available(t, "1001") != 10 {
+			if got.State != order.StateClosed || got.CloseReason == nil ||
+				*got.CloseReason != order.CloseReasonCancel || s.Available(t, "1001") != 10 {
 				t.Errorf("%+v, %d left", got, s.Available(t, "1001"))
 			}
 		}
@@ -257,7 +273,8 @@ func TestCancelOnTheService(t *testing.T) {
 			t.Fatal(rec.Code, rec.Body)
 		}
 		s.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
-		if got := orderOf(t, s.ask(t, "c", "POST", path+"/cancel", ""), 202); got.State != order.StateClosing || s.Available(t, "1001") != 8 {
+		if got := orderOf(t, s.ask(t, "c", "POST", path+"/cancel", ""), 202); got.State != order.StateClosing ||
+			s.Available(t, "1001") != 8 {
 			t.Errorf("%+v, %d left", got, s.Available(t, "1001"))
 		}
 		wantProblem(t, s.ask(t, "c", "POST", path+"/payment-query", ""), 503, CodeWeChatUnavailable)
@@ -298,7 +315,8 @@ func TestWrongAmountIsHeld(t *testing.T) {
 				t.Errorf("%s: %d", name, code)
 			}
 		}
-		if got := orderOf(t, s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, ""), 200); got.State != order.StatePending || got.Payment != nil {
+		if got := orderOf(t, s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, ""), 200); got.State != order.StatePending ||
+			got.Payment != nil {
 			t.Errorf("%+v", got)
 		}
 		bad := trade
@@ -329,7 +347,8 @@ func TestDatabaseAway(t *testing.T) {
 	t.Cleanup(m.Resume)
 	var all sync.WaitGroup
 	for _, c := range []struct{ method, path, body string }{
-		{"POST", "/v1/orders", goodBody}, {"GET", "/v1/orders/" + before.OrderNo, ""}, {"GET", "/v1/orders", ""}, {"GET", "/v1/skus/1001/stock", ""},
+		{"POST", "/v1/orders", goodBody}, {"GET", "/v1/orders/" + before.OrderNo, ""}, {"GET", "/v1/orders", ""},
+		{"GET", "/v1/skus/1001/stock", ""},
 	} {
 		all.Go(func() {
 			start := time.Now()
@@ -347,12 +366,14 @@ func TestDatabaseAway(t *testing.T) {
 		return rec.Code == 201
 	})
 	var page Page[OrderSummary]
-	if err := json.Unmarshal(s.ask(t, "c", "GET", "/v1/orders", "").Body.Bytes(), &page); err != nil || len(page.Data) != 2 || s.Available(t, "1001") != 6 {
+	if err := json.Unmarshal(s.ask(t, "c", "GET", "/v1/orders", "").Body.Bytes(), &page); err != nil ||
+		len(page.Data) != 2 || s.Available(t, "1001") != 6 {
 		t.Errorf("%v: %d orders, %d left", err, len(page.Data), s.Available(t, "1001"))
 	}
 }
 
-// The way back as a front end walks it: asked once whatever is repeated, seen by its owner alone, refused with a reason.
+// The way back as a front end walks it: asked once whatever is repeated, seen by its owner alone, refused with a
+// reason.
 func TestRefundOnTheService(t *testing.T) {
 	eachShop(t, func(t *testing.T, s *shop) {
 		o := s.place(t, "c", "k", `{"items":[{"sku_id":"1001","quantity":3}]}`)
@@ -368,7 +389,8 @@ func TestRefundOnTheService(t *testing.T) {
 
 		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", one), 400, CodeKeyRequired)
 		for body, code := range map[string]Code{
-			`{"items":[{"sku_id":"1001","quantity":1}]}`:                                      CodeValidation, // no reason
+			// no reason
+			`{"items":[{"sku_id":"1001","quantity":1}]}`:                                      CodeValidation,
 			`{"items":[{"sku_id":"1001","quantity":0}],"reason":"x"}`:                         CodeValidation,
 			`{"amount":{"refund":0},"reason":"x"}`:                                            CodeValidation,
 			`{"amount":{"refund":1,"currency":"USD"},"reason":"x"}`:                           CodeValidation,
@@ -387,34 +409,42 @@ func TestRefundOnTheService(t *testing.T) {
 		}
 		first := s.ask(t, "c", "POST", path+"/refunds", one, headerKey, "r1")
 		var v RefundView
-		if err := json.Unmarshal(first.Body.Bytes(), &v); err != nil || first.Code != 201 || v.RefundStatus != "PENDING_APPROVAL" || v.Amount.Refund != 100 ||
+		if err := json.Unmarshal(first.Body.Bytes(), &v); err != nil || first.Code != 201 ||
+			v.RefundStatus != "PENDING_APPROVAL" || v.Amount.Refund != 100 ||
 			first.Header().Get("Location") != "/v1/refunds/"+v.OutRefundNo {
 			t.Fatalf("%d %v %s", first.Code, first.Header(), first.Body)
 		}
-		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}); err != nil {
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo,
+			Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}); err != nil {
 			t.Fatal(err)
 		}
 		replay := s.ask(t, "c", "POST", path+"/refunds", one, headerKey, `"r1"`)
-		if replay.Code != 201 || replay.Header().Get(headerReplayed) != "true" || replay.Body.String() != first.Body.String() {
+		if replay.Code != 201 || replay.Header().Get(headerReplayed) != "true" ||
+			replay.Body.String() != first.Body.String() {
 			t.Errorf("replay %d %s\n%s", replay.Code, replay.Body, first.Body)
 		}
 		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", `{"reason":"all"}`, headerKey, "r1"), 422, CodeKeyReused)
-		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", `{"amount":{"refund":201},"reason":"x"}`, headerKey, "r2"), 409, CodeRefundInProgress)
+		wantProblem(t, s.ask(t, "c", "POST", path+"/refunds", `{"amount":{"refund":201},"reason":"x"}`, headerKey,
+			"r2"), 409, CodeRefundInProgress)
 
 		for _, at := range []string{"/v1/refunds/" + v.OutRefundNo, path + "/refunds/" + v.OutRefundNo} {
 			wantProblem(t, s.ask(t, "mallory", "GET", at, ""), 404, CodeRefundNotFound)
-			if rec := s.ask(t, "c", "GET", at, ""); rec.Code != 200 || !strings.Contains(rec.Body.String(), `"OWED"`) || strings.Contains(rec.Body.String(), "fin") {
+			if rec := s.ask(t, "c", "GET", at, ""); rec.Code != 200 || !strings.Contains(rec.Body.String(), `"OWED"`) ||
+				strings.Contains(rec.Body.String(), "fin") {
 				t.Errorf("%s: %d %s", at, rec.Code, rec.Body)
 			}
 		}
 		wantProblem(t, s.ask(t, "mallory", "GET", path+"/refunds", ""), 404, CodeOrderNotFound)
 		mine := s.place(t, "c", "k2", `{"items":[{"sku_id":"1001","quantity":1}]}`)
-		wantProblem(t, s.ask(t, "c", "GET", "/v1/orders/"+mine.OrderNo+"/refunds/"+v.OutRefundNo, ""), 404, CodeRefundNotFound)
-		if rec := s.ask(t, "c", "GET", "/v1/orders/"+mine.OrderNo+"/refunds", ""); rec.Code != 200 || rec.Body.String() != `{"data":[],"next_cursor":null}`+"\n" {
+		wantProblem(t, s.ask(t, "c", "GET", "/v1/orders/"+mine.OrderNo+"/refunds/"+v.OutRefundNo, ""), 404,
+			CodeRefundNotFound)
+		if rec := s.ask(t, "c", "GET", "/v1/orders/"+mine.OrderNo+"/refunds", ""); rec.Code != 200 ||
+			rec.Body.String() != `{"data":[],"next_cursor":null}`+"\n" {
 			t.Errorf("no refunds: %d %s", rec.Code, rec.Body)
 		}
 		wantProblem(t, s.ask(t, "mallory", "POST", path+"/refunds", one, headerKey, "m"), 404, CodeOrderNotFound)
-		if rec := s.ask(t, "c", "GET", path+"/refunds", ""); rec.Code != 200 || strings.Count(rec.Body.String(), "out_refund_no") != 1 {
+		if rec := s.ask(t, "c", "GET", path+"/refunds", ""); rec.Code != 200 ||
+			strings.Count(rec.Body.String(), "out_refund_no") != 1 {
 			t.Errorf("%d %s", rec.Code, rec.Body)
 		}
 	})
@@ -436,11 +466,13 @@ func (s *shop) paidRefund(t *testing.T, key, body string) (OrderView, RefundView
 	return o, v
 }
 
-// A refund's word comes twice, late, and with sums that are not ours: its money is counted once, and what does not fit is kept.
+// A refund's word comes twice, late, and with sums that are not ours: its money is counted once, and what does not fit
+// is kept.
 func TestRefundNotificationsOnTheService(t *testing.T) {
 	eachShop(t, func(t *testing.T, s *shop) {
 		o, v := s.paidRefund(t, "k", `{"reason":"broken"}`)
-		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}); err != nil {
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo,
+			Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Refund(t.Context(), v.OutRefundNo, ordertest.Finance); err != nil {
@@ -464,10 +496,12 @@ func TestRefundNotificationsOnTheService(t *testing.T) {
 		}
 		rec := s.ask(t, "c", "GET", "/v1/orders/"+o.OrderNo, "")
 		got := orderOf(t, rec, 200)
-		if got.State != order.StateRefunded || len(got.Refunds) != 1 || got.Refunds[0].RefundStatus != "SUCCESS" || got.Refunds[0].SuccessTime == "" || got.Refunds[0].RefundID == "" {
+		if got.State != order.StateRefunded || len(got.Refunds) != 1 || got.Refunds[0].RefundStatus != "SUCCESS" ||
+			got.Refunds[0].SuccessTime == "" || got.Refunds[0].RefundID == "" {
 			t.Errorf("%s", rec.Body)
 		}
-		p := wantProblem(t, s.ask(t, "c", "POST", "/v1/orders/"+o.OrderNo+"/refunds", `{"reason":"again"}`, headerKey, "k2"), 409, CodeRefundNotPossible)
+		p := wantProblem(t, s.ask(t, "c", "POST", "/v1/orders/"+o.OrderNo+"/refunds", `{"reason":"again"}`, headerKey,
+			"k2"), 409, CodeRefundNotPossible)
 		if p.Detail != "该订单的款项已全部退回" {
 			t.Errorf("detail %q", p.Detail)
 		}
@@ -478,11 +512,13 @@ func TestRefundNotificationsOnTheService(t *testing.T) {
 func TestRejectedRefundSaysWhy(t *testing.T) {
 	eachShop(t, func(t *testing.T, s *shop) {
 		_, v := s.paidRefund(t, "k", `{"reason":"broken"}`)
-		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo, Event: order.RefundEventReject, Reason: "worn", Cause: ordertest.Finance}); err != nil {
+		if _, err := s.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: v.OutRefundNo,
+			Event: order.RefundEventReject, Reason: "worn", Cause: ordertest.Finance}); err != nil {
 			t.Fatal(err)
 		}
 		rec := s.ask(t, "c", "GET", "/v1/refunds/"+v.OutRefundNo, "")
-		if rec.Code != 200 || !strings.Contains(rec.Body.String(), `"decided_why":"worn"`) || strings.Contains(rec.Body.String(), ordertest.Finance.Actor.ID) {
+		if rec.Code != 200 || !strings.Contains(rec.Body.String(), `"decided_why":"worn"`) ||
+			strings.Contains(rec.Body.String(), ordertest.Finance.Actor.ID) {
 			t.Errorf("%d %s", rec.Code, rec.Body)
 		}
 	})

@@ -93,10 +93,31 @@ type StockView struct {
 	AsOf      string `json:"as_of"`
 }
 
-// Page is one page of a list.
+// Page is one page of a list. NextCursor is null on the last one.
 type Page[T any] struct {
 	Data       []T     `json:"data"`
 	NextCursor *string `json:"next_cursor"`
+}
+
+// PageOf shows rows as a page, in their order; next is the cursor of the page after it, "" when there is none.
+func PageOf[R, V any](rows []R, next string, view func(*R) V) Page[V] {
+	page := Page[V]{Data: make([]V, len(rows))} // never nil: an empty page is [], not null
+	for i := range rows {
+		page.Data[i] = view(&rows[i])
+	}
+	if next != "" {
+		page.NextCursor = &next
+	}
+	return page
+}
+
+// FirstPageOf is PageOf for a reader that was asked for one row more than limit, which tells whether there is another
+// page. The cursor of that page is what cursor gives for the last row shown.
+func FirstPageOf[R, V any](rows []R, limit int, view func(*R) V, cursor func(*R) string) Page[V] {
+	if len(rows) <= limit {
+		return PageOf(rows, "", view)
+	}
+	return PageOf(rows[:limit], cursor(&rows[limit-1]), view)
 }
 
 // viewOf shows an order as it is at a time. Only expires_in_seconds depends on
@@ -111,7 +132,8 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 	}
 	if p := o.Payment; p != nil {
 		v.Payment = &PaymentView{
-			OutTradeNo: p.OutTradeNo, TransactionID: p.TransactionID, TradeType: p.TradeType, TradeState: payment.TradeSuccess,
+			OutTradeNo: p.OutTradeNo, TransactionID: p.TransactionID, TradeType: p.TradeType,
+			TradeState:  payment.TradeSuccess,
 			Amount:      PaidAmount{Total: p.Total, PayerTotal: p.PayerTotal, Currency: p.Currency},
 			SuccessTime: rfc3339(p.SuccessTime),
 		}

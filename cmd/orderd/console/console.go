@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -126,18 +127,20 @@ type route struct {
 
 // New makes the admin listener's handler.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil || o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
-		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now and a token")
+	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil ||
+		o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
+		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now " +
+			"and a token")
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
 	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks, o.Failures, o.CloseRate}, o.Now)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
-	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Metrics, WriteError: orderhttp.WriteOperatorProblem}))
+	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{
+		Now: o.Now, Log: o.Log, Observe: o.Metrics, WriteError: orderhttp.WriteOperatorProblem,
+	}))
 	for _, r := range c.routes() {
 		e.Add(r.method, r.path, c.guard(r.role, r.handle))
 	}
@@ -178,7 +181,8 @@ const operatorKey = "operator"
 
 // longer reports that a route moves a whole bill, which may take its time.
 func longer(path string) bool {
-	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") || strings.HasSuffix(path, "/differences")
+	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
+		strings.HasSuffix(path, "/differences")
 }
 
 // guard asks for a token of the role. A browser that reads may send it as the
@@ -204,7 +208,8 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			ctx.Response().Before(func() {
 				ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
 			})
-			return fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as the password of HTTP Basic.")
+			return fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as "+
+				"the password of HTTP Basic.")
 		}
 		if !who.Role.may(need) {
 			return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
@@ -246,7 +251,8 @@ func operator(ctx echo.Context) string {
 }
 
 func cause(ctx echo.Context) order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request", ID: orderhttp.RequestID(ctx)}
+	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request",
+		ID: orderhttp.RequestID(ctx)}
 }
 
 // decode reads one JSON object and refuses fields that it does not know.
@@ -270,6 +276,14 @@ func decode(ctx echo.Context, into any) error {
 	return nil
 }
 
+// decodeReasoned is decode for what is signed with a reason; reason is the field of the body that holds it.
+func decodeReasoned(ctx echo.Context, into any, reason *string) error {
+	if err := decode(ctx, into); err != nil {
+		return err
+	}
+	return needReason(*reason)
+}
+
 // version reads If-Match: "v7" gives 7.
 func version(ctx echo.Context) (int64, error) {
 	header := ctx.Request().Header.Get("If-Match")
@@ -287,7 +301,9 @@ func etag(v int64) string { return `"v` + strconv.FormatInt(v, 10) + `"` }
 
 func needReason(reason string) error {
 	if n := len([]rune(reason)); n == 0 || n > maxReason {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: "#/reason", Code: "REQUIRED", Detail: "a reason of 1 to 200 characters is needed"}}}
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
+			Fields: []order.FieldError{{Pointer: "#/reason", Code: "REQUIRED",
+				Detail: "a reason of 1 to 200 characters is needed"}}}
 	}
 	return nil
 }

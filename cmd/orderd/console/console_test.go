@@ -68,15 +68,16 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
 		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
 	}
-	books, err := reconcile.New(reconcile.Config{DB: d.DB, Orders: reconciletest.Orders{Service: d.Service}, Gateway: d.WeChat, Bills: d,
-		Now: d.Clock.Now, MchID: ordertest.MchID})
+	books, err := reconcile.New(reconcile.Config{DB: d.DB, Orders: reconciletest.Orders{Service: d.Service},
+		Gateway: d.WeChat, Bills: d, Now: d.Clock.Now, MchID: ordertest.MchID})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.books = books
 	d.failures = scheduler.NewDeadLetters(d.DB, d.Clock.Now)
 	d.tokens = NewTokenStore(d.DB, d.Clock.Now)
-	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, Failures: d.failures, TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, Failures: d.failures,
+		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -115,24 +116,54 @@ func want(t *testing.T, w *httptest.ResponseRecorder, status int, text string) {
 // A route added without a decision about its role could be open to everybody.
 func TestEveryRouteAndRole(t *testing.T) {
 	needs := map[string]Role{
-		"GET /healthz": "", "GET /readyz": "", "GET /metrics": "",
-		"GET /": Viewer, "GET /ui/orders/:no": Viewer, "GET /admin/v1/orders": Viewer, "GET /admin/v1/orders/:no": Viewer,
-		"GET /admin/v1/orders/:no/timeline": Viewer, "POST /admin/v1/orders/:no/close": Operator,
-		"POST /admin/v1/orders/:no/payment-query": Operator, "GET /admin/v1/skus": Viewer, "GET /admin/v1/skus/:id": Viewer,
-		"PUT /admin/v1/skus/:id": Operator, "POST /admin/v1/skus/:id/replenish": Operator, "POST /admin/v1/skus/:id/adjust": Admin,
-		"GET /admin/v1/tasks/dead": Viewer, "POST /admin/v1/tasks/dead/run": Operator, "POST /admin/v1/tasks/dead/discard": Operator,
-		"POST /admin/v1/tasks/dead/:id/run": Operator, "POST /admin/v1/tasks/dead/:id/discard": Operator,
-		"GET /debug/pprof/": Admin, "GET /debug/pprof/profile": Admin,
-		"GET /debug/pprof/trace": Admin, "GET /debug/pprof/:name": Admin,
-		"GET /ui/refunds": Viewer, "GET /admin/v1/refunds": Viewer, "GET /admin/v1/refunds/:no": Viewer, "POST /admin/v1/refunds/:no/approve": Finance,
-		"POST /admin/v1/refunds/:no/reject": Finance, "POST /admin/v1/refunds/:no/cancel": Finance, "POST /admin/v1/refunds/:no/by-hand": Finance,
-		"POST /admin/v1/refunds/:no/retry": operatorOrFinance, "POST /admin/v1/orders/:no/refunds": Operator,
-		"GET /admin/v1/reconciliations": Finance, "POST /admin/v1/reconciliations": Finance, "GET /admin/v1/reconciliations/:id": Finance,
-		"GET /admin/v1/reconciliations/:id/bill": Finance, "GET /admin/v1/reconciliations/:id/differences": Finance, "GET /admin/v1/differences": Finance,
-		"POST /admin/v1/differences/:id/resolve": Finance, "GET /ui/reconciliations": Finance, "GET /ui/reconciliations/:id": Finance,
-		"GET /admin/v1/tokens": Admin, "POST /admin/v1/tokens": Admin, "DELETE /admin/v1/tokens/:name": Admin,
+		"GET /healthz":                                  "",
+		"GET /readyz":                                   "",
+		"GET /metrics":                                  "",
+		"GET /":                                         Viewer,
+		"GET /ui/orders/:no":                            Viewer,
+		"GET /admin/v1/orders":                          Viewer,
+		"GET /admin/v1/orders/:no":                      Viewer,
+		"GET /admin/v1/orders/:no/timeline":             Viewer,
+		"POST /admin/v1/orders/:no/close":               Operator,
+		"POST /admin/v1/orders/:no/payment-query":       Operator,
+		"GET /admin/v1/skus":                            Viewer,
+		"GET /admin/v1/skus/:id":                        Viewer,
+		"PUT /admin/v1/skus/:id":                        Operator,
+		"POST /admin/v1/skus/:id/replenish":             Operator,
+		"POST /admin/v1/skus/:id/adjust":                Admin,
+		"GET /admin/v1/tasks/dead":                      Viewer,
+		"POST /admin/v1/tasks/dead/run":                 Operator,
+		"POST /admin/v1/tasks/dead/discard":             Operator,
+		"POST /admin/v1/tasks/dead/:id/run":             Operator,
+		"POST /admin/v1/tasks/dead/:id/discard":         Operator,
+		"GET /debug/pprof/":                             Admin,
+		"GET /debug/pprof/profile":                      Admin,
+		"GET /debug/pprof/trace":                        Admin,
+		"GET /debug/pprof/:name":                        Admin,
+		"GET /ui/refunds":                               Viewer,
+		"GET /admin/v1/refunds":                         Viewer,
+		"GET /admin/v1/refunds/:no":                     Viewer,
+		"POST /admin/v1/refunds/:no/approve":            Finance,
+		"POST /admin/v1/refunds/:no/reject":             Finance,
+		"POST /admin/v1/refunds/:no/cancel":             Finance,
+		"POST /admin/v1/refunds/:no/by-hand":            Finance,
+		"POST /admin/v1/refunds/:no/retry":              operatorOrFinance,
+		"POST /admin/v1/orders/:no/refunds":             Operator,
+		"GET /admin/v1/reconciliations":                 Finance,
+		"POST /admin/v1/reconciliations":                Finance,
+		"GET /admin/v1/reconciliations/:id":             Finance,
+		"GET /admin/v1/reconciliations/:id/bill":        Finance,
+		"GET /admin/v1/reconciliations/:id/differences": Finance,
+		"GET /admin/v1/differences":                     Finance,
+		"POST /admin/v1/differences/:id/resolve":        Finance,
+		"GET /ui/reconciliations":                       Finance,
+		"GET /ui/reconciliations/:id":                   Finance,
+		"GET /admin/v1/tokens":                          Admin,
+		"POST /admin/v1/tokens":                         Admin,
+		"DELETE /admin/v1/tokens/:name":                 Admin,
 	}
-	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin", Finance: "finance admin", Admin: "admin", operatorOrFinance: "operator finance admin"}
+	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin",
+		Finance: "finance admin", Admin: "admin", operatorOrFinance: "operator finance admin"}
 	d := newDesk(t)
 	revoked, err := d.tokens.Create(t.Context(), "gone", Admin, "test")
 	if err != nil {
@@ -156,7 +187,8 @@ func TestEveryRouteAndRole(t *testing.T) {
 			t.Errorf("%s %s without a token: %d", r[0], path, w.Code)
 		}
 		if need != "" {
-			for _, bad := range []string{secret("forged"), revoked, tokenPrefix, tokenPrefix + strings.Repeat("A", 43), revoked + "x"} {
+			for _, bad := range []string{secret("forged"), revoked, tokenPrefix, tokenPrefix + strings.Repeat("A", 43),
+				revoked + "x"} {
 				if w := d.ask("", r[0], path, "", "Authorization", "Bearer "+bad); w.Code != http.StatusUnauthorized {
 					t.Errorf("%s %s with the bad token %.8s…: %d", r[0], path, bad, w.Code)
 				}
@@ -177,6 +209,36 @@ func TestEveryRouteAndRole(t *testing.T) {
 	}
 }
 
+// A heap profile holds openids and tokens; a measurement without an end slows the service for good.
+func TestProfilesAreBoundedAndForAdmins(t *testing.T) {
+	d := newDesk(t)
+	for _, path := range []string{"", "heap", "goroutine?debug=1", "profile?seconds=1", "trace?seconds=1"} {
+		want(t, d.ask("", "GET", "/debug/pprof/"+path, ""), 401, "UNAUTHENTICATED")
+		for _, role := range []Role{Viewer, Operator, Finance} {
+			want(t, d.ask(role, "GET", "/debug/pprof/"+path, ""), 403, "FORBIDDEN")
+		}
+	}
+	want(t, d.ask(Admin, "GET", "/debug/pprof/", ""), 200, "goroutine")
+	want(t, d.ask(Admin, "GET", "/debug/pprof/goroutine?debug=1", ""), 200, "goroutine profile:")
+	want(t, d.ask(Admin, "GET", "/debug/pprof/heap", ""), 200, "\x1f\x8b") // gzip
+	for _, name := range []string{"none", "cmdline", "symbol"} {
+		want(t, d.ask(Admin, "GET", "/debug/pprof/"+name, ""), 404, "")
+	}
+	for _, path := range []string{"profile", "trace", "heap"} {
+		for _, seconds := range []string{"bad", "0", "-1", "301", "1e9"} {
+			want(t, d.ask(Admin, "GET", "/debug/pprof/"+path+"?seconds="+seconds, ""), 422, "1 to 300")
+		}
+	}
+
+	busy := make(chan *httptest.ResponseRecorder)
+	for range 2 {
+		go func() { busy <- d.ask(Admin, "GET", "/debug/pprof/profile?seconds=1", "") }()
+	}
+	first, second := <-busy, <-busy
+	want(t, first, 409, "RUN_IN_PROGRESS")
+	want(t, second, 200, "\x1f\x8b")
+}
+
 // A click on an old page must not close an order that has moved on, nor bypass WeChat, nor go unexplained.
 func TestCloseAsksForVersionAndReason(t *testing.T) {
 	d := newDesk(t)
@@ -190,7 +252,8 @@ func TestCloseAsksForVersionAndReason(t *testing.T) {
 	for _, body := range []string{`{}`, `{"reason":""}`, `{"reason":"` + strings.Repeat("因", 201) + `"}`} {
 		want(t, d.ask(Operator, "POST", path, body, "If-Match", `"v1"`), 422, "#/reason")
 	}
-	want(t, d.ask(Operator, "POST", path, `{"reason":"x","state":"closed"}`, "If-Match", `"v1"`), 400, "MALFORMED_REQUEST")
+	want(t, d.ask(Operator, "POST", path, `{"reason":"x","state":"closed"}`, "If-Match", `"v1"`), 400,
+		"MALFORMED_REQUEST")
 	if d.State(t, o.OrderNo) != order.StatePending || d.Available(t, "a") != 3 {
 		t.Fatal("a refused close changed something")
 	}
@@ -208,7 +271,8 @@ func TestCloseWithoutAnswerStaysClosing(t *testing.T) {
 	d.SKU(t, "a", 5)
 	o := d.PlaceOne(t, "r1", "a", 2)
 	d.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
-	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/close", `{"reason":"x"}`, "If-Match", `"v1"`), 202, `"state":"closing"`)
+	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/close", `{"reason":"x"}`, "If-Match", `"v1"`), 202,
+		`"state":"closing"`)
 	if d.Available(t, "a") != 3 {
 		t.Error("stock came back without a proven close")
 	}
@@ -224,7 +288,8 @@ func TestPaidOrderIsNotClosed(t *testing.T) {
 	}
 	w := d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/payment-query", "")
 	want(t, w, 200, `"state":"paid"`)
-	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/close", `{"reason":"x"}`, "If-Match", w.Header().Get("ETag")), 409, "ORDER_ALREADY_PAID")
+	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+o.OrderNo+"/close", `{"reason":"x"}`, "If-Match",
+		w.Header().Get("ETag")), 409, "ORDER_ALREADY_PAID")
 }
 
 // A retried delivery counted twice, or a count corrected over somebody else's, makes the shelf a lie.
@@ -234,36 +299,48 @@ func TestStockChangesOnceAndGuarded(t *testing.T) {
 	const up, fix = "/admin/v1/skus/a/replenish", "/admin/v1/skus/a/adjust"
 	want(t, d.ask(Operator, "POST", up, `{"quantity":3,"reason":"x"}`), 400, "IDEMPOTENCY_KEY_REQUIRED")
 	want(t, d.ask(Operator, "POST", up, `{"quantity":3}`, "Idempotency-Key", "k"), 422, "#/reason")
-	want(t, d.ask(Operator, "POST", up, `{"quantity":-3,"reason":"x"}`, "Idempotency-Key", "k"), 422, "VALIDATION_FAILED")
-	want(t, d.ask(Operator, "POST", up, `{"quantity":3,"reference_no":"PO-7","reason":"x"}`, "Idempotency-Key", "k"), 200, `"after":8`)
-	if w := d.ask(Operator, "POST", up, `{"quantity":3,"reference_no":"PO-7","reason":"x"}`, "Idempotency-Key", "k"); w.Code != 200 || w.Header().Get("Idempotent-Replayed") != "true" {
+	want(t, d.ask(Operator, "POST", up, `{"quantity":-3,"reason":"x"}`, "Idempotency-Key", "k"), 422,
+		"VALIDATION_FAILED")
+	want(t, d.ask(Operator, "POST", up, `{"quantity":3,"reference_no":"PO-7","reason":"x"}`, "Idempotency-Key", "k"),
+		200, `"after":8`)
+	if w := d.ask(Operator, "POST", up, `{"quantity":3,"reference_no":"PO-7","reason":"x"}`, "Idempotency-Key",
+		"k"); w.Code != 200 || w.Header().Get("Idempotent-Replayed") != "true" {
 		t.Errorf("replay: %d %v", w.Code, w.Header())
 	}
-	want(t, d.ask(Operator, "POST", up, `{"quantity":4,"reason":"x"}`, "Idempotency-Key", "k"), 422, "IDEMPOTENCY_KEY_REUSED")
-	want(t, d.ask(Admin, "POST", fix, `{"delta":-3,"expected_available":7,"reason":"x"}`, "Idempotency-Key", "f"), 409, "STOCK_CHANGED")
-	want(t, d.ask(Admin, "POST", fix, `{"delta":-9,"expected_available":8,"reason":"x"}`, "Idempotency-Key", "f"), 409, "STOCK_CHANGED")
-	want(t, d.ask(Admin, "POST", fix, `{"delta":-3,"expected_available":8,"reason":"x"}`, "Idempotency-Key", "f"), 200, `"after":5`)
-	want(t, d.ask(Operator, "POST", "/admin/v1/skus/none/replenish", `{"quantity":3,"reason":"x"}`, "Idempotency-Key", "n"), 404, "SKU_NOT_FOUND")
+	want(t, d.ask(Operator, "POST", up, `{"quantity":4,"reason":"x"}`, "Idempotency-Key", "k"), 422,
+		"IDEMPOTENCY_KEY_REUSED")
+	want(t, d.ask(Admin, "POST", fix, `{"delta":-3,"expected_available":7,"reason":"x"}`, "Idempotency-Key", "f"), 409,
+		"STOCK_CHANGED")
+	want(t, d.ask(Admin, "POST", fix, `{"delta":-9,"expected_available":8,"reason":"x"}`, "Idempotency-Key", "f"), 409,
+		"STOCK_CHANGED")
+	want(t, d.ask(Admin, "POST", fix, `{"delta":-3,"expected_available":8,"reason":"x"}`, "Idempotency-Key", "f"), 200,
+		`"after":5`)
+	want(t, d.ask(Operator, "POST", "/admin/v1/skus/none/replenish", `{"quantity":3,"reason":"x"}`, "Idempotency-Key",
+		"n"), 404, "SKU_NOT_FOUND")
 	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/a", ""), 200, `"conserved":true`)
 }
 
 // Two operators would overwrite one another's price.
 func TestPutSKU(t *testing.T) {
 	d := newDesk(t)
-	const path, body = "/admin/v1/skus/new", `{"title":"Mug","price":{"total":500,"currency":"CNY"},"quantity":7,"reason":"x"}`
+	const path, body = "/admin/v1/skus/new",
+		`{"title":"Mug","price":{"total":500,"currency":"CNY"},"quantity":7,"reason":"x"}`
 	want(t, d.ask(Operator, "PUT", path, body), 201, `"available":7`)
 	want(t, d.ask(Operator, "PUT", path, body), 428, "IF_MATCH_REQUIRED")
 	want(t, d.ask(Operator, "PUT", path, body, "If-Match", `"v1"`), 200, `"version":2`)
 	want(t, d.ask(Operator, "PUT", path, body, "If-Match", `"v1"`), 412, "VERSION_MISMATCH")
-	want(t, d.ask(Operator, "PUT", path, `{"title":"","price":{"total":0,"currency":"CNY"},"reason":"x"}`, "If-Match", `"v2"`), 422, "VALIDATION_FAILED")
+	want(t, d.ask(Operator, "PUT", path, `{"title":"","price":{"total":0,"currency":"CNY"},"reason":"x"}`, "If-Match",
+		`"v2"`), 422, "VALIDATION_FAILED")
 }
 
 // Foreign bodies must be refused before anything is done with them.
 func TestBodies(t *testing.T) {
 	d := newDesk(t)
 	const path = "/admin/v1/orders/x/close"
-	want(t, d.ask(Operator, "POST", path, `{"reason":"`+strings.Repeat("x", 70<<10)+`"}`, "If-Match", `"v1"`), 413, "BODY_TOO_LARGE")
-	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}`, "If-Match", `"v1"`, "Content-Type", "text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
+	want(t, d.ask(Operator, "POST", path, `{"reason":"`+strings.Repeat("x", 70<<10)+`"}`, "If-Match", `"v1"`), 413,
+		"BODY_TOO_LARGE")
+	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}`, "If-Match", `"v1"`, "Content-Type", "text/plain"), 415,
+		"UNSUPPORTED_MEDIA_TYPE")
 	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}{}`, "If-Match", `"v1"`), 400, "MALFORMED_REQUEST")
 	want(t, d.ask(Operator, "POST", path, `{"reason":"x"}`, "If-Match", `"v1"`), 404, "ORDER_NOT_FOUND")
 	want(t, d.ask(Viewer, "GET", "/admin/v1/orders?limit=0", ""), 422, "?limit")
@@ -273,7 +350,8 @@ func TestBodies(t *testing.T) {
 func TestReady(t *testing.T) {
 	away := func(context.Context) (string, error) { return "no answer", errors.New("secret host") }
 	fine := func(context.Context) (string, error) { return "", nil }
-	want(t, newDesk(t, Check{"mysql", true, fine}, Check{"wechat", false, away}).ask("", "GET", "/readyz", ""), 200, `"status":"warn"`)
+	want(t, newDesk(t, Check{"mysql", true, fine}, Check{"wechat", false, away}).ask("", "GET", "/readyz", ""), 200,
+		`"status":"warn"`)
 	w := newDesk(t, Check{"mysql", true, away}).ask("", "GET", "/readyz", "")
 	want(t, w, 503, `"status":"fail"`)
 	if strings.Contains(w.Body.String(), "secret host") {
@@ -292,7 +370,8 @@ func TestPages(t *testing.T) {
 		w := httptest.NewRecorder()
 		d.ServeHTTP(w, r)
 		want(t, w, 200, o.OrderNo)
-		if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || strings.Contains(w.Body.String(), "<script") {
+		if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") ||
+			strings.Contains(w.Body.String(), "<script") {
 			t.Errorf("%s: %s", path, csp)
 		}
 	}
@@ -345,10 +424,16 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	text := d.ask("", "GET", "/metrics", "").Body.String()
-	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`, `orders_open{status="pending"} 0`,
-		"timeouts_overdue 0", "closes_waiting 0", "closes_waiting_drain_seconds 0", "timeout_oldest_overdue_seconds 0", "timeouts_missing_in_redis 3", "late_payments_total 2",
-		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`, `notify_seconds_count{outcome="applied",type="refund"} 2`, `notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
-		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{", `invariant_violations_total{invariant="order.due"} 1`, `invariant_violations_total{invariant="other"} 2`, "group_commit_seconds_count{",
+	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`,
+		`orders_open{status="pending"} 0`,
+		"timeouts_overdue 0", "closes_waiting 0", "closes_waiting_drain_seconds 0", "timeout_oldest_overdue_seconds 0",
+		"timeouts_missing_in_redis 3", "late_payments_total 2",
+		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`,
+		`notify_seconds_count{outcome="applied",type="refund"} 2`,
+		`notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
+		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{",
+		`invariant_violations_total{invariant="order.due"} 1`, `invariant_violations_total{invariant="other"} 2`,
+		"group_commit_seconds_count{",
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {
 			t.Errorf("no %s", series)
@@ -394,7 +479,8 @@ func TestScrapesAreCheap(t *testing.T) {
 	}
 	c.away = true
 	clock.Advance(gaugeFor)
-	if text := scrape(); strings.Contains(text, "timeouts_overdue 4") || !strings.Contains(text, `metrics_source_up{source="database"} 0`) {
+	if text := scrape(); strings.Contains(text, "timeouts_overdue 4") ||
+		!strings.Contains(text, `metrics_source_up{source="database"} 0`) {
 		t.Error("an old number, or no sign that the database is away")
 	}
 }

@@ -26,66 +26,117 @@ const other = "other"
 // order, scheduler and orderhttp, and WeChat is the gateway's. All methods are
 // quick and safe for concurrent use.
 type Metrics struct {
-	refundsSettled, refundsAsked *prometheus.CounterVec
-	registry                     *prometheus.Registry
+	registry *prometheus.Registry
 
-	transitions, refusals, settled, closes, stock, idempotency *prometheus.CounterVec
-	notifications, wakeUps, tasks                              *prometheus.CounterVec
-	late, alarms, redisLost, died                              prometheus.Counter
-	broken                                                     *prometheus.CounterVec
-	missing                                                    prometheus.Gauge
-	lateness                                                   prometheus.Histogram
-	wechat, notify, requests, batchSize, batchTook             *prometheus.HistogramVec
+	// Orders and their money.
+	transitions, refusals, settled, closes *prometheus.CounterVec
+	stock, idempotency, broken             *prometheus.CounterVec
+	late, alarms                           prometheus.Counter
+	refundsSettled, refundsAsked           *prometheus.CounterVec
+	batchSize, batchTook                   *prometheus.HistogramVec
+
+	// The scheduler.
+	wakeUps, tasks  *prometheus.CounterVec
+	redisLost, died prometheus.Counter
+	missing         prometheus.Gauge
+	lateness        prometheus.Histogram
+
+	// WeChat Pay and HTTP.
+	wechat, notify, requests *prometheus.HistogramVec
+	notifications            *prometheus.CounterVec
 }
 
-// NewMetrics makes the series of the service on a registry of their own.
+// Upper bounds of histograms.
+var (
+	// latenessBuckets are seconds: the aim is one, an outage is half an hour.
+	latenessBuckets = []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}
+	// batchSizes are members, 1 to 256, the largest batch.
+	batchSizes = prometheus.ExponentialBuckets(1, 2, 9)
+	// batchSeconds are 0.5 ms, a commit on a fast disk, to 4 s, past every time-out of a request.
+	batchSeconds = prometheus.ExponentialBuckets(.0005, 2, 14)
+)
+
+// NewMetrics makes the series of the service on a registry of their own. Names and labels are a contract with
+// dashboards and alarms; docs/operations.md says what to do when one rises.
 func NewMetrics() *Metrics {
-	m := &Metrics{
-		registry:      prometheus.NewRegistry(),
-		transitions:   counters("orders_transitions_total", "Orders that moved from one state to another; from is new for a placement.", "from", "to", "actor"),
-		refusals:      counters("orders_refused_total", "Placements that were refused.", "reason"),
-		settled:       counters("payments_settled_total", "Payments taken in, by what told of them and what became of them.", "source", "outcome"),
-		closes:        counters("close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
-		stock:         counters("stock_operations_total", "Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
-		idempotency:   counters("idempotency_total", "Requests with an idempotency key.", "result"),
-		notifications: counters("notify_total", "Payment notifications answered.", "outcome"),
-		wakeUps:       counters("scheduler_wakeups_total", "Wake-ups handed to the queue: one for all orders of a second, one per refund.", "result"),
-		tasks:         counters("scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
-		late:          counter("late_payments_total", "Payments that came after their order was closed; they are owed back."),
-		broken:        counters("invariant_violations_total", "Transactions that would have broken an invariant and were rolled back.", "invariant"),
-		alarms:        counter("alarms_total", "Things that must not happen; the log says which."),
-		died:          counter("scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
-		redisLost:     counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
-		missing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "timeouts_missing_in_redis",
-			Help: "Orders whose task had not come, helped by the last sweep that found any."}),
-		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "timeout_lateness_seconds",
-			Help:    "How long after its due time an unpaid order was taken to closing.",
-			Buckets: []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}}),
-		wechat:         histograms("wechat_request_seconds", "Calls to WeChat Pay.", prometheus.DefBuckets, "op", "outcome"),
-		notify:         histograms("notify_seconds", "Answers to WeChat Pay's notifications; WeChat waits five seconds.", prometheus.DefBuckets, "type", "outcome"),
-		requests:       histograms("http_request_seconds", "HTTP requests, by the pattern of the route.", prometheus.DefBuckets, "route", "method", "status_class"),
-		refundsSettled: counters("refunds_settled_total", "WeChat Pay's word on refunds, by where it came from and what became of it.", "source", "outcome"),
-		refundsAsked:   counters("refund_calls_total", "Calls to WeChat Pay about refunds, by outcome.", "op", "outcome"),
-		batchSize:      histograms("group_commit_members", "Members of one group commit.", prometheus.ExponentialBuckets(1, 2, 9), "group"),
-		batchTook:      histograms("group_commit_seconds", "Duration of one group commit.", prometheus.ExponentialBuckets(.0005, 2, 14), "group"),
+	r := registry{prometheus.NewRegistry()}
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return &Metrics{
+		registry: r.Registry,
+
+		transitions: r.counters("orders_transitions_total",
+			"Orders that moved from one state to another; from is new for a placement.", "from", "to", "actor"),
+		refusals: r.counters("orders_refused_total", "Placements that were refused.", "reason"),
+		settled: r.counters("payments_settled_total",
+			"Payments taken in, by what told of them and what became of them.", "source", "outcome"),
+		closes: r.counters("close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
+		stock: r.counters("stock_operations_total",
+			"Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
+		idempotency: r.counters("idempotency_total", "Requests with an idempotency key.", "result"),
+		broken: r.counters("invariant_violations_total",
+			"Transactions that would have broken an invariant and were rolled back.", "invariant"),
+		late: r.counter("late_payments_total",
+			"Payments that came after their order was closed; they are owed back."),
+		alarms: r.counter("alarms_total", "Things that must not happen; the log says which."),
+		refundsSettled: r.counters("refunds_settled_total",
+			"WeChat Pay's word on refunds, by where it came from and what became of it.", "source", "outcome"),
+		refundsAsked: r.counters("refund_calls_total",
+			"Calls to WeChat Pay about refunds, by outcome.", "op", "outcome"),
+		batchSize: r.histograms("group_commit_members", "Members of one group commit.", batchSizes, "group"),
+		batchTook: r.histograms("group_commit_seconds", "Duration of one group commit.", batchSeconds, "group"),
+
+		wakeUps: r.counters("scheduler_wakeups_total",
+			"Wake-ups handed to the queue: one for all orders of a second, one per refund.", "result"),
+		tasks:     r.counters("scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
+		redisLost: r.counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
+		died:      r.counter("scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
+		missing: r.gauge("timeouts_missing_in_redis",
+			"Orders whose task had not come, helped by the last sweep that found any."),
+		lateness: r.histogram("timeout_lateness_seconds",
+			"How long after its due time an unpaid order was taken to closing.", latenessBuckets),
+
+		wechat: r.histograms("wechat_request_seconds", "Calls to WeChat Pay.",
+			prometheus.DefBuckets, "op", "outcome"),
+		notify: r.histograms("notify_seconds",
+			"Answers to WeChat Pay's notifications; WeChat waits five seconds.",
+			prometheus.DefBuckets, "type", "outcome"),
+		requests: r.histograms("http_request_seconds", "HTTP requests, by the pattern of the route.",
+			prometheus.DefBuckets, "route", "method", "status_class"),
+		notifications: r.counters("notify_total", "Payment notifications answered.", "outcome"),
 	}
-	m.registry.MustRegister(m.refundsSettled, m.refundsAsked, m.transitions, m.refusals, m.settled, m.closes, m.stock, m.idempotency, m.notifications,
-		m.wakeUps, m.tasks, m.late, m.alarms, m.broken, m.redisLost, m.died, m.missing, m.lateness, m.wechat, m.notify, m.requests,
-		m.batchSize, m.batchTook, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
 }
 
-func counter(name, help string) prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+// registry makes series and registers them.
+type registry struct{ *prometheus.Registry }
+
+func (r registry) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	r.MustRegister(c)
+	return c
 }
 
-func counters(name, help string, labels ...string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+func (r registry) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	r.MustRegister(c)
+	return c
 }
 
-func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+func (r registry) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	r.MustRegister(g)
+	return g
+}
+
+func (r registry) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	r.MustRegister(h)
+	return h
+}
+
+func (r registry) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	r.MustRegister(h)
+	return h
 }
 
 // known keeps label values to a fixed set.
@@ -109,8 +160,9 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 	if from != "" {
 		was = stateLabel(from)
 	}
-	m.transitions.WithLabelValues(was, stateLabel(to), known(string(by), string(order.ActorCustomer), string(order.ActorScheduler),
-		string(order.ActorWeChat), string(order.ActorOperator), string(order.ActorReconciler))).Inc()
+	m.transitions.WithLabelValues(was, stateLabel(to),
+		known(string(by), string(order.ActorCustomer), string(order.ActorScheduler),
+			string(order.ActorWeChat), string(order.ActorOperator), string(order.ActorReconciler))).Inc()
 	switch {
 	case from == "":
 		m.stock.WithLabelValues("deduct", "ok").Inc()
@@ -123,7 +175,8 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 // Settled implements order.Observer.
 func (m *Metrics) Settled(source string, s order.Settlement) {
 	m.settled.WithLabelValues(known(source, "notification", "query", "bill"),
-		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld), string(order.SettledRepeated))).Inc()
+		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld),
+			string(order.SettledRepeated))).Inc()
 	if s.Settled == order.SettledOwed && s.State == order.StateLate {
 		m.late.Inc()
 	}
@@ -154,13 +207,15 @@ func (m *Metrics) CloseAsked(verdict string) {
 // RefundSettled implements order.Observer.
 func (m *Metrics) RefundSettled(source string, s order.RefundSettled) {
 	m.refundsSettled.WithLabelValues(known(source, "answer", "notification", "query", "bill"),
-		known(string(s.Outcome), string(order.RefundOutcomeApplied), string(order.RefundOutcomeRepeated), string(order.RefundOutcomeHeld))).Inc()
+		known(string(s.Outcome), string(order.RefundOutcomeApplied), string(order.RefundOutcomeRepeated),
+			string(order.RefundOutcomeHeld))).Inc()
 }
 
 // RefundAsked implements order.Observer.
 func (m *Metrics) RefundAsked(op, outcome string) {
-	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query"), known(outcome, "processing", "success", "closed", "abnormal",
-		"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured")).Inc()
+	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query"),
+		known(outcome, "processing", "success", "closed", "abnormal",
+			"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured")).Inc()
 }
 
 // Alarm implements order.Observer. What and where are in the log, not in labels.
@@ -207,7 +262,8 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 
 // Notified implements orderhttp.Observer.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
-	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large", "failed")
+	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large",
+		"failed")
 	m.notify.WithLabelValues(known(kind, "payment", "refund"), outcome).Observe(took.Seconds())
 	m.notifications.WithLabelValues(outcome).Inc()
 }
@@ -307,12 +363,17 @@ func up(source string, err error) prometheus.Metric {
 	return gauge(desc("metrics_source_up", "Whether the source of the gauges answered.", "source"), v, source)
 }
 
-func (g *gauges) backlog() []prometheus.Metric {
+// ask reads a source within gaugeTimeout. It always gives the series that says whether the source answered.
+func ask[T any](source string, read func(context.Context) (T, error)) (got T, all []prometheus.Metric, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
 	defer cancel()
-	b, err := g.orders.Backlog(ctx)
-	all := []prometheus.Metric{up("database", err)}
-	if err != nil {
+	got, err := read(ctx)
+	return got, []prometheus.Metric{up(source, err)}, err == nil
+}
+
+func (g *gauges) backlog() []prometheus.Metric {
+	b, all, ok := ask("database", g.orders.Backlog)
+	if !ok {
 		return all
 	}
 	open := desc("orders_open", "Orders that are not at an end.", "status")
@@ -326,20 +387,19 @@ func (g *gauges) backlog() []prometheus.Metric {
 	return append(all,
 		gauge(desc("timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
 		gauge(desc("closes_waiting", "Closing orders that wait for their turn at WeChat Pay."), float64(b.Waiting)),
-		gauge(desc("closes_waiting_drain_seconds", "How long those take at the rate of closes."), float64(b.Waiting)/max(g.closeRate, 1)),
+		gauge(desc("closes_waiting_drain_seconds", "How long those take at the rate of closes."),
+			float64(b.Waiting)/max(g.closeRate, 1)),
 		gauge(desc("timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
 }
 
 // owed is the money that goes back, or waits for somebody.
 func (g *gauges) owed() []prometheus.Metric {
-	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
-	defer cancel()
-	b, err := g.refunds.RefundBacklog(ctx)
-	all := []prometheus.Metric{up("refunds", err)}
-	if err != nil {
+	b, all, ok := ask("refunds", g.refunds.RefundBacklog)
+	if !ok {
 		return all
 	}
-	count, fen := desc("refunds_open", "Refunds that are not at an end.", "state"), desc("refund_open_fen", "What open refunds are worth.", "state")
+	count, fen := desc("refunds_open", "Refunds that are not at an end.", "state"),
+		desc("refund_open_fen", "What open refunds are worth.", "state")
 	oldest := desc("refund_oldest_seconds", "Age of the oldest open refund.", "state")
 	for _, s := range order.RefundStates() {
 		if !s.Open() && s != order.RefundStateHeld {
@@ -349,17 +409,15 @@ func (g *gauges) owed() []prometheus.Metric {
 		if at := b.Oldest[s]; !at.IsZero() {
 			age = max(g.now().Sub(at).Seconds(), 0)
 		}
-		all = append(all, gauge(count, float64(b.Count[s]), string(s)), gauge(fen, float64(b.Amount[s]), string(s)), gauge(oldest, age, string(s)))
+		all = append(all, gauge(count, float64(b.Count[s]), string(s)), gauge(fen, float64(b.Amount[s]), string(s)),
+			gauge(oldest, age, string(s)))
 	}
 	return all
 }
 
 func (g *gauges) differences() []prometheus.Metric {
-	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
-	defer cancel()
-	o, err := g.books.Open(ctx)
-	all := []prometheus.Metric{up("books", err)}
-	if err != nil {
+	o, all, ok := ask("books", g.books.Open)
+	if !ok {
 		return all
 	}
 	open := desc("recon_open_differences", "Open differences between bills and books.", "type")
@@ -370,7 +428,8 @@ func (g *gauges) differences() []prometheus.Metric {
 	if t, err := time.Parse(time.DateOnly, o.LastDone); err == nil {
 		last = float64(t.Unix())
 	}
-	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."), float64(o.Fen)),
+	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."),
+		float64(o.Fen)),
 		gauge(desc("recon_last_success_timestamp", "The newest day that is reconciled, as a time; 0 for none."), last))
 }
 
@@ -378,9 +437,8 @@ func (g *gauges) depth() []prometheus.Metric {
 	if g.tasks == nil {
 		return nil
 	}
-	d, err := g.tasks.Depth()
-	all := []prometheus.Metric{up("queue", err)}
-	if err != nil {
+	d, all, ok := ask("queue", func(context.Context) (scheduler.Depth, error) { return g.tasks.Depth() })
+	if !ok {
 		return all
 	}
 	series := desc("asynq_tasks", "Tasks in the queue, by state.", "queue", "state")
@@ -392,13 +450,15 @@ func (g *gauges) depth() []prometheus.Metric {
 
 // failed is the tasks that failed and have not ended well since.
 func (g *gauges) failed() []prometheus.Metric {
-	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
-	defer cancel()
-	failing, dead, err := g.failures.Count(ctx)
-	all := []prometheus.Metric{up("failed_tasks", err)}
-	if err != nil {
+	type counts struct{ failing, dead int }
+	n, all, ok := ask("failed_tasks", func(ctx context.Context) (counts, error) {
+		failing, dead, err := g.failures.Count(ctx)
+		return counts{failing, dead}, err
+	})
+	if !ok {
 		return all
 	}
 	series := desc("failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.", "state")
-	return append(all, gauge(series, float64(failing), scheduler.StateFailing), gauge(series, float64(dead), scheduler.StateDead))
+	return append(all, gauge(series, float64(n.failing), scheduler.StateFailing),
+		gauge(series, float64(n.dead), scheduler.StateDead))
 }

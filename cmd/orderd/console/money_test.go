@@ -24,7 +24,8 @@ import (
 func (d *desk) pendingRefund(t *testing.T, key string) order.Refund {
 	t.Helper()
 	o := d.PaidOne(t, key, "a", 2)
-	asked, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: o.OrderNo, CustomerID: "c", RequestID: key, Reason: "small", Cause: ordertest.Customer})
+	asked, err := d.AskRefund(t.Context(), order.AskRefund{OrderNo: o.OrderNo, CustomerID: "c", RequestID: key,
+		Reason: "small", Cause: ordertest.Customer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,8 @@ func TestRefundDecisions(t *testing.T) {
 	path := "/admin/v1/refunds/" + r.OutRefundNo
 	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?state=PENDING_APPROVAL", ""), 200, r.OutRefundNo)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?state=nonsense", ""), 422, "?state")
-	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?reason=aftersale&order_no="+r.OrderNo+"&transaction_id="+r.TransactionID, ""), 200, r.OutRefundNo)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?reason=aftersale&order_no="+r.OrderNo+"&transaction_id="+
+		r.TransactionID, ""), 200, r.OutRefundNo)
 	for _, none := range []string{"reason=late", "order_no=01NONE", "transaction_id=4200", "state=OWED"} {
 		want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?"+none, ""), 200, `{"data":[],"next_cursor":null}`)
 	}
@@ -62,9 +64,12 @@ func TestRefundDecisions(t *testing.T) {
 	want(t, d.ask(Viewer, "POST", path+"/retry", `{"reason":"now"}`), 403, "FORBIDDEN")
 
 	other := d.pendingRefund(t, "k2")
-	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+other.OutRefundNo+"/reject", `{"reason":"worn"}`), 200, `"decided_why":"worn"`)
-	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`), 400, "IDEMPOTENCY_KEY_REQUIRED")
-	mine := d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o1")
+	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+other.OutRefundNo+"/reject", `{"reason":"worn"}`), 200,
+		`"decided_why":"worn"`)
+	want(t, d.ask(Operator, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`), 400,
+		"IDEMPOTENCY_KEY_REQUIRED")
+	mine := d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`, "Idempotency-Key",
+		"o1")
 	want(t, mine, 201, "PENDING_APPROVAL")
 	var v struct {
 		No string `json:"out_refund_no"`
@@ -72,14 +77,20 @@ func TestRefundDecisions(t *testing.T) {
 	if err := json.Unmarshal(mine.Body.Bytes(), &v); err != nil {
 		t.Fatal(err)
 	}
-	want(t, d.ask(Viewer, "GET", mine.Header().Get("Location"), ""), 200, `"requester":{"type":"operator","id":"the-admin"}`)
-	again := d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o1")
-	if again.Code != 201 || again.Body.String() != mine.Body.String() || again.Header().Get("Idempotent-Replayed") != "true" {
+	want(t, d.ask(Viewer, "GET", mine.Header().Get("Location"), ""), 200,
+		`"requester":{"type":"operator","id":"the-admin"}`)
+	again := d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind"}`, "Idempotency-Key",
+		"o1")
+	if again.Code != 201 || again.Body.String() != mine.Body.String() ||
+		again.Header().Get("Idempotent-Replayed") != "true" {
 		t.Errorf("replay %d %s", again.Code, again.Body)
 	}
-	want(t, d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"other"}`, "Idempotency-Key", "o1"), 422, "IDEMPOTENCY_KEY_REUSED")
-	want(t, d.ask(Admin, "POST", "/admin/v1/orders/01NONE/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o2"), 404, "ORDER_NOT_FOUND")
-	want(t, d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind","customer":"c"}`, "Idempotency-Key", "o3"), 400, "MALFORMED_REQUEST")
+	want(t, d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"other"}`, "Idempotency-Key",
+		"o1"), 422, "IDEMPOTENCY_KEY_REUSED")
+	want(t, d.ask(Admin, "POST", "/admin/v1/orders/01NONE/refunds", `{"reason":"kind"}`, "Idempotency-Key", "o2"), 404,
+		"ORDER_NOT_FOUND")
+	want(t, d.ask(Admin, "POST", "/admin/v1/orders/"+other.OrderNo+"/refunds", `{"reason":"kind","customer":"c"}`,
+		"Idempotency-Key", "o3"), 400, "MALFORMED_REQUEST")
 	want(t, d.ask(Admin, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"me"}`), 403, "FORBIDDEN")
 	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"ok"}`), 200, "OWED")
 	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, v.No)
@@ -89,7 +100,8 @@ func TestRefundDecisions(t *testing.T) {
 
 // Above the limit one person alone, or one person twice, must not send money.
 func TestTwoPersonsApprove(t *testing.T) {
-	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 150 }), nil)
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 150 }),
+		nil)
 	d.SKU(t, "a", 5)
 	path := "/admin/v1/refunds/" + d.pendingRefund(t, "k1").OutRefundNo
 	second, err := d.tokens.Create(t.Context(), "second", Finance, "test")
@@ -101,9 +113,11 @@ func TestTwoPersonsApprove(t *testing.T) {
 		want(t, d.ask(Finance, "POST", path+"/approve", `{"reason":"ok"}`), 200, `"refund_status":"PENDING_APPROVAL"`)
 	}
 	want(t, d.ask(Viewer, "GET", "/", ""), 200, "refunds to approve <b>1</b> (2.00)")
-	w := d.ask("", "POST", path+"/approve", `{"reason":"agreed"}`, "Authorization", "Bearer "+second, "Content-Type", "application/json")
+	w := d.ask("", "POST", path+"/approve", `{"reason":"agreed"}`, "Authorization", "Bearer "+second, "Content-Type",
+		"application/json")
 	want(t, w, 200, `"refund_status":"OWED"`)
-	if text := w.Body.String(); strings.Count(text, `"approver":"the-finance"`) != 1 || strings.Count(text, `"approver":"second"`) != 1 {
+	if text := w.Body.String(); strings.Count(text, `"approver":"the-finance"`) != 1 ||
+		strings.Count(text, `"approver":"second"`) != 1 {
 		t.Errorf("%s", text)
 	}
 }
@@ -135,7 +149,8 @@ func TestRefusedRefundOnTheDesk(t *testing.T) {
 // A secret in a log outlives its token: whoever reads logs could send money.
 func TestTokensAreNotLogged(t *testing.T) {
 	var log bytes.Buffer
-	d := newDeskOf(t, ordertest.New(t, sqldbtest.SQLite(t)), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	d := newDeskOf(t, ordertest.New(t, sqldbtest.SQLite(t)),
+		slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	made := d.ask(Admin, "POST", "/admin/v1/tokens", `{"name":"li.na","role":"finance","reason":"new"}`)
 	var v struct{ Token string }
 	if err := json.Unmarshal(made.Body.Bytes(), &v); err != nil || len(v.Token) != len(tokenPrefix)+43 {
@@ -154,26 +169,32 @@ func TestTokensAreNotLogged(t *testing.T) {
 	if !strings.Contains(log.String(), "token revoked") || !strings.Contains(log.String(), "li.na") {
 		t.Errorf("the audit is not in the log: %s", &log)
 	}
-	if list := d.ask(Admin, "GET", "/admin/v1/tokens", ""); strings.Contains(list.Body.String(), hex.EncodeToString(sum[:])) {
+	if list := d.ask(Admin, "GET", "/admin/v1/tokens", ""); strings.Contains(list.Body.String(),
+		hex.EncodeToString(sum[:])) {
 		t.Errorf("the hash is shown: %s", list.Body)
 	}
 }
 
-// An outage of the database must not look like a wrong token, and never like a right one; the fixed token still reads the lights.
+// An outage of the database must not look like a wrong token, and never like a right one; the fixed token still reads
+// the lights.
 func TestTokensWithoutADatabase(t *testing.T) {
 	d := newDesk(t)
 	away := sqldbtest.SQLite(t)
 	if err := away.Close(); err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: d.books, Failures: d.failures, TokenStore: NewTokenStore(away, d.Clock.Now),
-		Tokens: []Token{{Name: "bootstrap", Role: Admin, SHA256: sha256.Sum256([]byte(secret(Admin)))}}, Metrics: NewMetrics(), Now: d.Clock.Now})
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: d.books, Failures: d.failures,
+		TokenStore: NewTokenStore(away, d.Clock.Now),
+		Tokens:     []Token{{Name: "bootstrap", Role: Admin, SHA256: sha256.Sum256([]byte(secret(Admin)))}},
+		Metrics:    NewMetrics(), Now: d.Clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.Handler = e
-	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+tokenPrefix+strings.Repeat("A", 43)), 503, "MAINTENANCE")
-	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+secret("forged")), 401, "UNAUTHENTICATED")
+	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+tokenPrefix+strings.Repeat("A", 43)),
+		503, "MAINTENANCE")
+	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+secret("forged")), 401,
+		"UNAUTHENTICATED")
 	want(t, d.ask(Admin, "GET", "/admin/v1/orders", ""), 200, "data")
 }
 
@@ -207,14 +228,17 @@ func TestOperatorTokens(t *testing.T) {
 	want(t, as("GET", "/admin/v1/tokens", ""), 403, "FORBIDDEN")
 	r := d.pendingRefund(t, "k1")
 	want(t, as("POST", "/admin/v1/refunds/"+r.OutRefundNo+"/approve", `{"reason":"ok"}`), 200, `"approver":"li.na"`)
-	if list := d.ask(Admin, "GET", "/admin/v1/tokens", ""); strings.Contains(list.Body.String(), v.Token) || !strings.Contains(list.Body.String(), `"name":"li.na"`) {
+	if list := d.ask(Admin, "GET", "/admin/v1/tokens", ""); strings.Contains(list.Body.String(), v.Token) ||
+		!strings.Contains(list.Body.String(), `"name":"li.na"`) {
 		t.Errorf("%s", list.Body)
 	}
 	want(t, d.ask(Admin, "DELETE", "/admin/v1/tokens/li.na", ""), 204, "")
 	want(t, as("GET", "/admin/v1/reconciliations", ""), 401, "UNAUTHENTICATED")
 	want(t, d.ask(Admin, "DELETE", "/admin/v1/tokens/li.na", ""), 404, "NOT_FOUND")
-	want(t, d.ask(Admin, "POST", "/admin/v1/tokens", `{"name":"li.na","role":"admin","reason":"again"}`), 422, "another name")
-	for _, body := range []string{`{"name":"bootstrap","role":"admin","reason":"x"}`, `{"name":"a b","role":"admin","reason":"x"}`, `{"name":"cli:root","role":"admin","reason":"x"}`,
+	want(t, d.ask(Admin, "POST", "/admin/v1/tokens", `{"name":"li.na","role":"admin","reason":"again"}`), 422,
+		"another name")
+	for _, body := range []string{`{"name":"bootstrap","role":"admin","reason":"x"}`,
+		`{"name":"a b","role":"admin","reason":"x"}`, `{"name":"cli:root","role":"admin","reason":"x"}`,
 		`{"name":"x","role":"root","reason":"x"}`, `{"name":"x","role":"admin"}`} {
 		want(t, d.ask(Admin, "POST", "/admin/v1/tokens", body), 422, "VALIDATION_FAILED")
 	}
@@ -250,7 +274,9 @@ func TestTokensAreLookedUpAgain(t *testing.T) {
 	}
 }
 
-const billHead = "交易时间,公众账号ID,商户号,微信订单号,商户订单号,交易类型,交易状态,货币种类,应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,充值券退款金额,退款状态,商品名称,商户数据包,手续费,费率,订单金额,申请退款金额"
+const billHead = "交易时间,公众账号ID,商户号,微信订单号,商户订单号,交易类型,交易状态,货币种类," +
+	"应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,充值券退款金额,退款状态," +
+	"商品名称,商户数据包,手续费,费率,订单金额,申请退款金额"
 
 func bill(trades ...payment.Trade) string {
 	var b strings.Builder
@@ -258,10 +284,13 @@ func bill(trades ...payment.Trade) string {
 	var sum payment.Fen
 	for _, t := range trades {
 		sum += t.Total
-		fmt.Fprintf(&b, "`2027-01-15 16:00:00,`%s,`%s,`%s,`%s,`NATIVE,`SUCCESS,`CNY,`%s,`0.00,`0,`0,`0.00,`0.00,`,`mug,`,`0.00000,`0.60%%,`%s,`0.00\n",
+		fmt.Fprintf(&b,
+			"`2027-01-15 16:00:00,`%s,`%s,`%s,`%s,`NATIVE,`SUCCESS,`CNY,`%s,`0.00,"+
+				"`0,`0,`0.00,`0.00,`,`mug,`,`0.00000,`0.60%%,`%s,`0.00\n",
 			ordertest.AppID, ordertest.MchID, t.TransactionID, t.OutTradeNo, t.Total, t.Total)
 	}
-	fmt.Fprintf(&b, "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\n`%d,`%s,`0.00,`0.00,`0.00000,`%s,`0.00\n", len(trades), sum, sum)
+	fmt.Fprintf(&b, "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\n`%d,`%s,`0.00,`0.00,`0.00000,`%s,`0.00\n",
+		len(trades), sum, sum)
 	return b.String()
 }
 
@@ -278,7 +307,8 @@ func TestReconciliationOverHTTP(t *testing.T) {
 	const day = "2027-01-15" // of the fixture's clock, 16:00 in Beijing
 	d.bills[day] = bill(trade, foreign)
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"15.1.2027"}`), 422, "#/bill_date")
-	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15","bill_type":"SOME"}`), 422, "#/bill_type")
+	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15","bill_type":"SOME"}`), 422,
+		"#/bill_type")
 	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 404, "DIFFERENCE_NOT_FOUND")
 	w := d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15"}`)
 	want(t, w, 202, "2027-01-15-ALL")
@@ -289,7 +319,8 @@ func TestReconciliationOverHTTP(t *testing.T) {
 	if d.State(t, o.OrderNo) != order.StatePaid {
 		t.Errorf("the missed payment: %s", d.State(t, o.OrderNo))
 	}
-	if got := d.ask(Finance, "GET", at+"/bill", ""); got.Body.String() != d.bills[day] || got.Header().Get("X-Bill-SHA1") != "aa" {
+	if got := d.ask(Finance, "GET", at+"/bill", ""); got.Body.String() != d.bills[day] ||
+		got.Header().Get("X-Bill-SHA1") != "aa" {
 		t.Errorf("the bill is another: %.200s", got.Body)
 	}
 	list := d.ask(Finance, "GET", at+"/differences?status=OPEN", "")
@@ -302,23 +333,27 @@ func TestReconciliationOverHTTP(t *testing.T) {
 			Diff int64 `json:"amount_diff"`
 		}
 	}
-	if err := json.Unmarshal(list.Body.Bytes(), &page); err != nil || len(page.Data) != 1 || page.Data[0].Type != "BILL_ONLY" || page.Data[0].Bill.Line != 3 || page.Data[0].Diff != 555 {
+	if err := json.Unmarshal(list.Body.Bytes(), &page); err != nil || len(page.Data) != 1 ||
+		page.Data[0].Type != "BILL_ONLY" || page.Data[0].Bill.Line != 3 || page.Data[0].Diff != 555 {
 		t.Fatalf("%v %s", err, list.Body)
 	}
 	csv := d.ask(Finance, "GET", at+"/differences", "", "Accept", "text/csv")
 	want(t, csv, 200, "\ufeffbill_date")
 	want(t, csv, 200, "\t4200009999999999999999999999")
-	if x := d.ask(Finance, "GET", at+"/differences", "", "Accept", xlsxType); x.Code != 200 || !bytes.HasPrefix(x.Body.Bytes(), []byte("PK")) {
+	if x := d.ask(Finance, "GET", at+"/differences", "", "Accept", xlsxType); x.Code != 200 ||
+		!bytes.HasPrefix(x.Body.Bytes(), []byte("PK")) {
 		t.Errorf("%d %.20q", x.Code, x.Body)
 	}
 	resolve := "/admin/v1/differences/" + page.Data[0].ID + "/resolve"
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF"}`), 422, "#/reason")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"FORGET","reason":"x"}`), 422, "WRITE_OFF")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"APPLY_PAYMENT","reason":"x"}`), 422, "one of our orders")
-	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 200, `"proposed_by":"the-finance"`)
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 200,
+		`"proposed_by":"the-finance"`)
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 403, "second person")
 	want(t, d.ask(Admin, "POST", resolve, `{"action":"WRITE_OFF","reason":"yes"}`), 200, `"status":"WRITTEN_OFF"`)
-	want(t, d.ask(Finance, "POST", "/admin/v1/differences/none/resolve", `{"action":"WRITE_OFF","reason":"x"}`), 404, "DIFFERENCE_NOT_FOUND")
+	want(t, d.ask(Finance, "POST", "/admin/v1/differences/none/resolve", `{"action":"WRITE_OFF","reason":"x"}`), 404,
+		"DIFFERENCE_NOT_FOUND")
 	want(t, d.ask("", "GET", "/metrics", ""), 200, `recon_open_differences{type="BILL_ONLY"} 0`)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, day)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200, "balanced")
@@ -337,12 +372,15 @@ func TestBillUpload(t *testing.T) {
 		}
 		_, _ = f.Write([]byte(text))
 		_ = form.Close()
-		return d.ask(Finance, "POST", "/admin/v1/reconciliations", b.String(), "Content-Type", form.FormDataContentType())
+		return d.ask(Finance, "POST", "/admin/v1/reconciliations", b.String(), "Content-Type",
+			form.FormDataContentType())
 	}
-	want(t, send("bill", bill(payment.Trade{TransactionID: "42009", OutTradeNo: "OTHERSHOP1", Total: 5})), 202, "2027-01-15-ALL")
+	want(t, send("bill", bill(payment.Trade{TransactionID: "42009", OutTradeNo: "OTHERSHOP1", Total: 5})), 202,
+		"2027-01-15-ALL")
 	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 200, `"open":1`)
 	want(t, send("bill", "<html>"), 202, "")
 	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 200, "a web page, not a bill")
 	want(t, send("file", "x"), 400, "not known here")
-	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", "--x", "Content-Type", "multipart/form-data; boundary=x"), 400, "MALFORMED_REQUEST")
+	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", "--x", "Content-Type",
+		"multipart/form-data; boundary=x"), 400, "MALFORMED_REQUEST")
 }

@@ -3,14 +3,12 @@ package console
 import (
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"orderd/order"
 	"orderd/order/orderhttp"
-	"orderd/payment"
 )
 
 // orderView is what operators see more of an order than its customer.
@@ -41,48 +39,31 @@ func (c *console) view(o *order.Order) orderView {
 }
 
 func (c *console) listOrders(ctx echo.Context) error {
-	f := order.Filter{OrderNo: ctx.QueryParam("order_no"), CustomerID: ctx.QueryParam("customer_id"), State: order.State(ctx.QueryParam("state")),
-		OutTradeNo: ctx.QueryParam("out_trade_no"), TransactionID: ctx.QueryParam("transaction_id"), OutRefundNo: ctx.QueryParam("out_refund_no"),
-		SkuID: ctx.QueryParam("sku_id"), Stuck: ctx.QueryParam("stuck") == "1", Cursor: ctx.QueryParam("cursor")}
-	var bad []order.FieldError
-	for name, into := range map[string]*time.Time{"created_from": &f.CreatedFrom, "created_to": &f.CreatedTo} {
-		if text := ctx.QueryParam(name); text != "" {
-			t, err := time.Parse(time.RFC3339, text)
-			if err != nil {
-				bad = append(bad, order.FieldError{Pointer: "?" + name, Code: "FORMAT", Detail: "want a time such as 2026-11-20T13:42:05Z"})
-			}
-			*into = t
-		}
+	q := query{Context: ctx}
+	f := order.Filter{
+		OrderNo:       q.QueryParam("order_no"),
+		CustomerID:    q.QueryParam("customer_id"),
+		State:         order.State(q.QueryParam("state")),
+		OutTradeNo:    q.QueryParam("out_trade_no"),
+		TransactionID: q.QueryParam("transaction_id"),
+		OutRefundNo:   q.QueryParam("out_refund_no"),
+		SkuID:         q.QueryParam("sku_id"),
+		Stuck:         q.QueryParam("stuck") == "1",
+		Cursor:        q.QueryParam("cursor"),
+		CreatedFrom:   q.time("created_from"),
+		CreatedTo:     q.time("created_to"),
+		AmountMin:     q.fen("amount_min"),
+		AmountMax:     q.fen("amount_max"),
+		Limit:         q.limit(),
 	}
-	amounts := map[string]*payment.Fen{"amount_min": &f.AmountMin, "amount_max": &f.AmountMax}
-	for name, into := range amounts {
-		if text := ctx.QueryParam(name); text != "" {
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil || n < 1 {
-				bad = append(bad, order.FieldError{Pointer: "?" + name, Code: "FORMAT", Detail: "want an amount in fen"})
-			}
-			*into = payment.Fen(n)
-		}
-	}
-	var err error
-	if f.Limit, err = limitOf(ctx); err != nil {
-		bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
-	}
-	if bad != nil {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
+	if err := q.err(); err != nil {
+		return err
 	}
 	orders, next, err := c.Orders.List(ctx.Request().Context(), f)
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[orderView]{Data: make([]orderView, len(orders))}
-	for i := range orders {
-		page.Data[i] = c.view(&orders[i])
-	}
-	if next != "" {
-		page.NextCursor = &next
-	}
-	return ctx.JSON(http.StatusOK, page)
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(orders, next, c.view))
 }
 
 func (c *console) getOrder(ctx echo.Context) error {
@@ -126,12 +107,10 @@ func (c *console) timeline(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[eventView]{Data: make([]eventView, len(events))}
-	for i, e := range events {
-		page.Data[i] = eventView{e.Seq, e.At, actorView{e.Actor.Type, e.Actor.ID}, e.Event, e.From, e.To,
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(events, "", func(e *order.TimelineEvent) eventView {
+		return eventView{e.Seq, e.At, actorView{e.Actor.Type, e.Actor.ID}, e.Event, e.From, e.To,
 			causeView{e.Cause.Type, e.Cause.ID}, e.Detail, e.Took.Milliseconds()}
-	}
-	return ctx.JSON(http.StatusOK, page)
+	}))
 }
 
 // closeOrder closes by the same way as everybody: WeChat is asked first.
@@ -143,13 +122,12 @@ func (c *console) closeOrder(ctx echo.Context) error {
 	var body struct {
 		Reason string `json:"reason"`
 	}
-	if err := decode(ctx, &body); err != nil {
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	if err := needReason(body.Reason); err != nil {
-		return err
-	}
-	o, err := c.Orders.Cancel(ctx.Request().Context(), order.CancelRequest{OrderNo: ctx.Param("no"), IfVersion: v, Reason: body.Reason, Cause: cause(ctx)})
+	o, err := c.Orders.Cancel(ctx.Request().Context(), order.CancelRequest{
+		OrderNo: ctx.Param("no"), IfVersion: v, Reason: body.Reason, Cause: cause(ctx),
+	})
 	switch {
 	case errors.Is(err, order.ErrVersion):
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}

@@ -1,98 +1,57 @@
 package console
 
 import (
-	"context"
-	"fmt"
 	"net/http"
-	"runtime/pprof"
-	"runtime/trace"
+	"net/http/pprof"
 	"strconv"
-	"time"
+	"sync"
 
 	"github.com/labstack/echo/v4"
 
 	"orderd/order/orderhttp"
 )
 
-// Profiles as net/http/pprof gives them, for `go tool pprof http://…`. Written
-// on runtime/pprof: the package of the standard library brings the reading and
-// merging of profiles along, which nobody asks a server for.
+// maxProfileSeconds is the longest measurement that may be asked for, five minutes: a profile costs the service a few
+// per cent of its speed for as long as it runs, and a connection that drops does not end one at once.
+const maxProfileSeconds = 300
 
-// Bounds of a measurement.
-const (
-	defaultProfile = 30 * time.Second
-	maxProfile     = 5 * time.Minute
-)
-
+// profileRoutes are the handlers of net/http/pprof, for `go tool pprof http://…`, each named here so that each has a
+// role. That package also registers them on http.DefaultServeMux when it is imported; no listener serves that mux
+// (a test of cmd/orderd reads the whole tree for it). Its cmdline is left out because flags can hold secrets, and its
+// symbol because profiles of Go carry their symbols.
 func (c *console) profileRoutes() []route {
 	return []route{
-		{http.MethodGet, "/debug/pprof/", Admin, c.profiles},
-		{http.MethodGet, "/debug/pprof/profile", Admin, c.cpuProfile},
-		{http.MethodGet, "/debug/pprof/trace", Admin, c.trace},
-		{http.MethodGet, "/debug/pprof/:name", Admin, c.profile},
+		{http.MethodGet, "/debug/pprof/", Admin, bounded(pprof.Index)},
+		{http.MethodGet, "/debug/pprof/profile", Admin, exclusive(bounded(pprof.Profile))},
+		{http.MethodGet, "/debug/pprof/trace", Admin, exclusive(bounded(pprof.Trace))},
+		// Index serves the profile that the path names.
+		{http.MethodGet, "/debug/pprof/:name", Admin, bounded(pprof.Index)},
 	}
 }
 
-// profiles lists what there is.
-func (c *console) profiles(ctx echo.Context) error {
-	text := "profile?seconds=30\ntrace?seconds=1\n"
-	for _, p := range pprof.Profiles() {
-		text += fmt.Sprintf("%s?debug=1  %d\n", p.Name(), p.Count())
+// bounded refuses a measurement without an end. net/http/pprof would take any number, and its default of thirty
+// seconds for what is no number. It extends the write time-out of the server by the seconds that were asked for.
+func bounded(h http.HandlerFunc) echo.HandlerFunc {
+	return func(ctx echo.Context) error {
+		if text := ctx.QueryParam("seconds"); text != "" {
+			if n, err := strconv.Atoi(text); err != nil || n < 1 || n > maxProfileSeconds {
+				return fail(orderhttp.CodeValidation, "seconds is a whole number from 1 to 300")
+			}
+		}
+		h(ctx.Response(), ctx.Request())
+		return nil
 	}
-	return ctx.String(http.StatusOK, text)
 }
 
-func (c *console) profile(ctx echo.Context) error {
-	p := pprof.Lookup(ctx.Param("name"))
-	if p == nil {
-		return &orderhttp.Failure{Code: orderhttp.CodeNotFound}
+// exclusive refuses a measurement while another of its kind runs: the runtime can do one at a time. Without it
+// net/http/pprof answers 500, which would be logged as a failure of the service.
+func exclusive(h echo.HandlerFunc) echo.HandlerFunc {
+	var running sync.Mutex
+	return func(ctx echo.Context) error {
+		if !running.TryLock() {
+			return fail(orderhttp.CodeRunInProgress, "another measurement is under way")
+		}
+		defer running.Unlock()
+		return h(ctx)
 	}
-	debug, _ := strconv.Atoi(ctx.QueryParam("debug")) // absent or odd: binary
-	media := echo.MIMEOctetStream
-	if debug > 0 {
-		media = echo.MIMETextPlainCharsetUTF8
-	}
-	ctx.Response().Header().Set(echo.HeaderContentType, media)
-	ctx.Response().WriteHeader(http.StatusOK)
-	return p.WriteTo(ctx.Response(), debug)
-}
-
-// measured waits as long as was asked for, or until the client has gone.
-func measured(ctx echo.Context, usual time.Duration) (time.Duration, error) {
-	text := ctx.QueryParam("seconds")
-	if text == "" {
-		return usual, nil
-	}
-	n, err := strconv.ParseFloat(text, 64)
-	d := time.Duration(n * float64(time.Second))
-	if err != nil || d <= 0 || d > maxProfile {
-		return 0, fail(orderhttp.CodeValidation, "seconds is a number above 0 and up to 300")
-	}
-	return d, nil
-}
-
-func (c *console) measure(ctx echo.Context, usual time.Duration, start func() error, stop func()) error {
-	d, err := measured(ctx, usual)
-	if err != nil {
-		return err
-	}
-	// The server's write time-out would cut the measurement.
-	_ = http.NewResponseController(ctx.Response()).SetWriteDeadline(time.Time{})
-	ctx.Response().Header().Set(echo.HeaderContentType, echo.MIMEOctetStream)
-	if err := start(); err != nil {
-		return fail(orderhttp.CodeRunInProgress, "another measurement is under way")
-	}
-	defer stop()
-	wait, cancel := context.WithTimeout(ctx.Request().Context(), d)
-	defer cancel()
-	<-wait.Done()
-	return nil
-}
-
-func (c *console) cpuProfile(ctx echo.Context) error {
-	return c.measure(ctx, defaultProfile, func() error { return pprof.StartCPUProfile(ctx.Response()) }, pprof.StopCPUProfile)
-}
-
-func (c *console) trace(ctx echo.Context) error {
-	return c.measure(ctx, time.Second, func() error { return trace.Start(ctx.Response()) }, trace.Stop)
 }

@@ -66,8 +66,18 @@ type reconciliationView struct {
 }
 
 func viewReconciliation(s *reconcile.Stored) reconciliationView {
-	return reconciliationView{s.ID(), s.Date, s.Type, s.State, s.SHA1, optional(s.StartedAt), optional(s.FinishedAt), s.Problem,
-		s.Result != nil && s.Result.Balanced(), s.Result}
+	return reconciliationView{
+		ID:         s.ID(),
+		BillDate:   s.Date,
+		BillType:   s.Type,
+		State:      s.State,
+		SHA1:       s.SHA1,
+		StartedAt:  optional(s.StartedAt),
+		FinishedAt: optional(s.FinishedAt),
+		Problem:    s.Problem,
+		Balanced:   s.Result != nil && s.Result.Balanced(),
+		Result:     s.Result,
+	}
 }
 
 type differenceView struct {
@@ -107,10 +117,27 @@ type billSideView struct {
 }
 
 func (c *console) viewDifference(d *reconcile.Difference) differenceView {
-	v := differenceView{ID: d.ID, BillDate: d.Date, BillType: d.Type, Type: d.Kind, Label: d.Kind.Label(), Ref: d.Ref, OrderNo: d.OrderNo,
-		OutTradeNo: d.OutTradeNo, TransactionID: d.TransactionID, AmountDiff: d.Diff(), AgeDays: int(c.Now().Sub(d.OpenedAt).Hours() / 24),
-		Status: d.Status, OpenedAt: d.OpenedAt, ProposedBy: d.ProposedBy, ProposedWhy: d.ProposedWhy, Resolution: d.Resolution,
-		ResolvedBy: d.ResolvedBy, ResolvedWhy: d.ResolvedWhy, ResolvedAt: optional(d.ResolvedAt)}
+	v := differenceView{
+		ID:            d.ID,
+		BillDate:      d.Date,
+		BillType:      d.Type,
+		Type:          d.Kind,
+		Label:         d.Kind.Label(),
+		Ref:           d.Ref,
+		OrderNo:       d.OrderNo,
+		OutTradeNo:    d.OutTradeNo,
+		TransactionID: d.TransactionID,
+		AmountDiff:    d.Diff(),
+		AgeDays:       int(c.Now().Sub(d.OpenedAt).Hours() / 24),
+		Status:        d.Status,
+		OpenedAt:      d.OpenedAt,
+		ProposedBy:    d.ProposedBy,
+		ProposedWhy:   d.ProposedWhy,
+		Resolution:    d.Resolution,
+		ResolvedBy:    d.ResolvedBy,
+		ResolvedWhy:   d.ResolvedWhy,
+		ResolvedAt:    optional(d.ResolvedAt),
+	}
 	if d.OursState != "" {
 		v.Local = &sideView{d.OursFen, d.OursState}
 	}
@@ -127,7 +154,8 @@ func bookError(err error) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeDifferenceUnknown, Err: err}
 	case errors.Is(err, reconcile.ErrRunning):
 		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress, Err: err}
-	case errors.Is(err, reconcile.ErrRequest), errors.Is(err, reconcile.ErrBadBill), errors.Is(err, reconcile.ErrResolved):
+	case errors.Is(err, reconcile.ErrRequest), errors.Is(err, reconcile.ErrBadBill),
+		errors.Is(err, reconcile.ErrResolved):
 		return fail(orderhttp.CodeValidation, err.Error())
 	case errors.Is(err, reconcile.ErrSecondPerson):
 		return fail(orderhttp.CodeForbidden, err.Error())
@@ -144,15 +172,8 @@ func (c *console) listReconciliations(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[reconciliationView]{Data: []reconciliationView{}}
-	for i := range all[:min(len(all), limit)] {
-		page.Data = append(page.Data, viewReconciliation(&all[i]))
-	}
-	if len(all) > limit {
-		next := all[limit-1].ID()
-		page.NextCursor = &next
-	}
-	return ctx.JSON(http.StatusOK, page)
+	cursor := func(s *reconcile.Stored) string { return s.ID() }
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, viewReconciliation, cursor))
 }
 
 func (c *console) getReconciliation(ctx echo.Context) error {
@@ -171,7 +192,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 		return err
 	}
 	id := reconcile.ID(q.Date, q.Type)
-	if s, err := c.Books.Show(ctx.Request().Context(), id); err == nil && s.State == "running" && c.Now().Sub(s.StartedAt) < runTimeout && s.FinishedAt.Before(s.StartedAt) && c.recent(&s) {
+	if s, err := c.Books.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
 		discard(file)
 		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress}
 	}
@@ -193,11 +214,18 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 	}
 	at := "/admin/v1/reconciliations/" + id
 	ctx.Response().Header().Set("Location", at)
-	return ctx.JSON(http.StatusAccepted, map[string]string{"id": id, "bill_date": q.Date, "bill_type": string(q.Type), "location": at})
+	return ctx.JSON(http.StatusAccepted, map[string]string{"id": id, "bill_date": q.Date, "bill_type": string(q.Type),
+		"location": at})
 }
 
-// recent reports that a run was started so lately that it surely lives.
-func (c *console) recent(s *reconcile.Stored) bool { return c.Now().Sub(s.StartedAt) < 30*time.Second }
+// justStarted is how long after its start a run that has not said its end is taken to be alive. An older one may have
+// died with its process: it is started again, and package reconcile refuses two at once by a lock of its own.
+const justStarted = 30 * time.Second
+
+// underWay reports that a run was started so lately that it surely lives.
+func (c *console) underWay(s *reconcile.Stored) bool {
+	return s.State == "running" && s.FinishedAt.Before(s.StartedAt) && c.Now().Sub(s.StartedAt) < justStarted
+}
 
 func discard(f *os.File) {
 	if f != nil {
@@ -218,8 +246,10 @@ func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, err
 	if media == "multipart/form-data" {
 		var err error
 		if file, err = c.upload(ctx, params["boundary"], map[string]func(string){
-			"bill_date": func(v string) { body.BillDate = v }, "bill_type": func(v string) { body.BillType = payment.BillType(v) },
-			"reason": func(v string) { body.Reason = v }}); err != nil {
+			"bill_date": func(v string) { body.BillDate = v },
+			"bill_type": func(v string) { body.BillType = payment.BillType(v) },
+			"reason":    func(v string) { body.Reason = v },
+		}); err != nil {
 			return reconcile.RunRequest{}, nil, err
 		}
 	} else if err := decode(ctx, &body); err != nil {
@@ -230,10 +260,13 @@ func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, err
 	}
 	var bad []order.FieldError
 	if _, err := time.Parse(time.DateOnly, body.BillDate); err != nil || body.BillDate > reconcile.Day(c.Now()) {
-		bad = append(bad, order.FieldError{Pointer: "#/bill_date", Code: "FORMAT", Detail: "a day of Beijing that has begun is needed, YYYY-MM-DD"})
+		bad = append(bad, order.FieldError{Pointer: "#/bill_date", Code: "FORMAT",
+			Detail: "a day of Beijing that has begun is needed, YYYY-MM-DD"})
 	}
-	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund, payment.BillFundFlow}, body.BillType) {
-		bad = append(bad, order.FieldError{Pointer: "#/bill_type", Code: "ENUM", Detail: "ALL, SUCCESS, REFUND or FUNDFLOW"})
+	types := []payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund, payment.BillFundFlow}
+	if !slices.Contains(types, body.BillType) {
+		bad = append(bad, order.FieldError{Pointer: "#/bill_type", Code: "ENUM",
+			Detail: "ALL, SUCCESS, REFUND or FUNDFLOW"})
 	}
 	if bad != nil {
 		discard(file)
@@ -257,7 +290,8 @@ func (c *console) getBill(ctx echo.Context) error {
 
 // listDifferences gives a page as JSON, or all as CSV or a workbook.
 func (c *console) listDifferences(ctx echo.Context) error {
-	f := reconcile.DifferenceFilter{Status: reconcile.Status(ctx.QueryParam("status")), Kind: reconcile.Kind(ctx.QueryParam("type")),
+	f := reconcile.DifferenceFilter{Status: reconcile.Status(ctx.QueryParam("status")),
+		Kind:    reconcile.Kind(ctx.QueryParam("type")),
 		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
 	var res reconcile.Result
 	if id := ctx.Param("id"); id != "" {
@@ -273,9 +307,11 @@ func (c *console) listDifferences(ctx echo.Context) error {
 	accept := ctx.Request().Header.Get(echo.HeaderAccept)
 	switch {
 	case strings.Contains(accept, "text/csv"):
-		return c.export(ctx, f, "text/csv; charset=utf-8", "csv", func(w io.Writer, all []reconcile.Difference) error { return reconcile.WriteCSV(w, all) })
+		return c.export(ctx, f, "text/csv; charset=utf-8", "csv", reconcile.WriteCSV)
 	case strings.Contains(accept, xlsxType):
-		return c.export(ctx, f, xlsxType, "xlsx", func(w io.Writer, all []reconcile.Difference) error { return reconcile.WriteXLSX(w, res, all) })
+		return c.export(ctx, f, xlsxType, "xlsx", func(w io.Writer, all []reconcile.Difference) error {
+			return reconcile.WriteXLSX(w, res, all)
+		})
 	}
 	limit, err := limitOf(ctx)
 	if err != nil {
@@ -286,19 +322,15 @@ func (c *console) listDifferences(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[differenceView]{Data: []differenceView{}}
-	for i := range all[:min(len(all), limit)] {
-		page.Data = append(page.Data, c.viewDifference(&all[i]))
-	}
-	if len(all) > limit {
-		page.NextCursor = &all[limit-1].ID
-	}
-	return ctx.JSON(http.StatusOK, page)
+	cursor := func(d *reconcile.Difference) string { return d.ID }
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, c.viewDifference, cursor))
 }
 
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
-func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string, write func(io.Writer, []reconcile.Difference) error) error {
+// export sends all differences that a filter means as a file of a type, with the extension that its name has.
+func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
+	write func(io.Writer, []reconcile.Difference) error) error {
 	all, err := c.Books.AllDifferences(ctx.Request().Context(), f)
 	if err != nil {
 		return err
@@ -315,14 +347,15 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 		Action reconcile.Action `json:"action"`
 		Reason string           `json:"reason"`
 	}
-	if err := decode(ctx, &body); err != nil {
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	if err := needReason(body.Reason); err != nil {
-		return err
-	}
-	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{ID: ctx.Param("id"), Action: body.Action, Reason: body.Reason,
-		Cause: reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx))})
+	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{
+		ID:     ctx.Param("id"),
+		Action: body.Action,
+		Reason: body.Reason,
+		Cause:  reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx)),
+	})
 	if err != nil {
 		return bookError(err)
 	}
@@ -334,7 +367,8 @@ func (c *console) booksPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	open, err := c.Books.Differences(ctx.Request().Context(), reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: 100})
+	open, err := c.Books.Differences(ctx.Request().Context(),
+		reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: 100})
 	if err != nil {
 		return err
 	}
@@ -352,9 +386,11 @@ func (c *console) dayPage(ctx echo.Context) error {
 			return err
 		}
 	}
-	all, err := c.Books.Differences(ctx.Request().Context(), reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: 200})
+	all, err := c.Books.Differences(ctx.Request().Context(),
+		reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: 200})
 	if err != nil {
 		return err
 	}
-	return show(ctx, "day", map[string]any{"Simulated": c.Simulated, "Day": &s, "Text": text.String(), "Differences": all})
+	return show(ctx, "day", map[string]any{"Simulated": c.Simulated, "Day": &s, "Text": text.String(),
+		"Differences": all})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -58,10 +57,24 @@ func optional(t time.Time) *time.Time {
 }
 
 func viewRefund(r *order.Refund) refundView {
-	v := refundView{RefundView: orderhttp.RefundViewOf(r), TransactionID: r.TransactionID, OutTradeNo: r.OutTradeNo,
-		Requester: actorView{r.Requester.Type, r.Requester.ID}, ApprovalsNeeded: r.ApprovalsNeeded, Approvals: []approvalView{},
-		DecidedBy: r.DecidedBy, DecidedWhy: r.DecidedWhy, Problem: r.Problem, Replaces: r.Replaces, Generation: r.Generation, Tries: r.Tries,
-		SentAt: optional(r.SentAt), AcceptedAt: optional(r.AcceptedAt), DueAt: optional(r.DueAt), Version: r.Version}
+	v := refundView{
+		RefundView:      orderhttp.RefundViewOf(r),
+		TransactionID:   r.TransactionID,
+		OutTradeNo:      r.OutTradeNo,
+		Requester:       actorView{r.Requester.Type, r.Requester.ID},
+		ApprovalsNeeded: r.ApprovalsNeeded,
+		Approvals:       []approvalView{},
+		DecidedBy:       r.DecidedBy,
+		DecidedWhy:      r.DecidedWhy,
+		Problem:         r.Problem,
+		Replaces:        r.Replaces,
+		Generation:      r.Generation,
+		Tries:           r.Tries,
+		SentAt:          optional(r.SentAt),
+		AcceptedAt:      optional(r.AcceptedAt),
+		DueAt:           optional(r.DueAt),
+		Version:         r.Version,
+	}
 	for _, a := range r.Approvals {
 		v.Approvals = append(v.Approvals, approvalView(a))
 	}
@@ -86,47 +99,30 @@ func (c *console) refundRoutes() []route {
 }
 
 func (c *console) listRefunds(ctx echo.Context) error {
-	f := order.RefundFilter{State: order.RefundState(strings.ToLower(ctx.QueryParam("state"))), OrderNo: ctx.QueryParam("order_no"),
-		TransactionID: ctx.QueryParam("transaction_id"), Reason: ctx.QueryParam("reason"), Cursor: ctx.QueryParam("cursor")}
-	var bad []order.FieldError
+	q := query{Context: ctx}
+	f := order.RefundFilter{
+		State:         order.RefundState(strings.ToLower(q.QueryParam("state"))),
+		OrderNo:       q.QueryParam("order_no"),
+		TransactionID: q.QueryParam("transaction_id"),
+		Reason:        q.QueryParam("reason"),
+		Cursor:        q.QueryParam("cursor"),
+	}
 	if f.State != "" && !slices.Contains(order.RefundStates(), f.State) {
-		bad = append(bad, order.FieldError{Pointer: "?state", Code: "ENUM", Detail: "there is no such refund state"})
+		q.wrong("state", "ENUM", "there is no such refund state")
 	}
-	if f.Reason != "" && !slices.Contains([]string{order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld}, f.Reason) {
-		bad = append(bad, order.FieldError{Pointer: "?reason", Code: "ENUM", Detail: "a refund's reason is aftersale, late, duplicate or held"})
+	reasons := []string{order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld}
+	if f.Reason != "" && !slices.Contains(reasons, f.Reason) {
+		q.wrong("reason", "ENUM", "a refund's reason is aftersale, late, duplicate or held")
 	}
-	var err error
-	if f.Limit, err = limitOf(ctx); err != nil {
-		bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
-	}
-	if bad != nil {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
+	f.Limit = q.limit()
+	if err := q.err(); err != nil {
+		return err
 	}
 	rows, next, err := c.Refunds.ListRefunds(ctx.Request().Context(), f)
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[refundView]{Data: make([]refundView, len(rows))}
-	for i := range rows {
-		page.Data[i] = viewRefund(&rows[i])
-	}
-	if next != "" {
-		page.NextCursor = &next
-	}
-	return ctx.JSON(http.StatusOK, page)
-}
-
-// limitOf reads ?limit=, 50 when it is absent.
-func limitOf(ctx echo.Context) (int, error) {
-	text := ctx.QueryParam("limit")
-	if text == "" {
-		return 50, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err == nil && (n < 1 || n > 200) {
-		err = strconv.ErrRange
-	}
-	return n, err
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, viewRefund))
 }
 
 func (c *console) getRefund(ctx echo.Context) error {
@@ -155,10 +151,7 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	var body struct {
 		Reason string `json:"reason"`
 	}
-	if err := decode(ctx, &body); err != nil {
-		return err
-	}
-	if err := needReason(body.Reason); err != nil {
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
 	if ctx.Request().Header.Get("If-Match") != "" {
@@ -171,10 +164,13 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 			return err
 		}
 		if r.Version != v {
-			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Text: orderhttp.Text{En: "The refund has changed since it was read.", Zh: "退款单已发生变化。"}}
+			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch,
+				Text: orderhttp.Text{En: "The refund has changed since it was read.", Zh: "退款单已发生变化。"}}
 		}
 	}
-	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Cause: cause(ctx)})
+	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{
+		OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Cause: cause(ctx),
+	})
 	if err != nil {
 		return err
 	}
@@ -202,7 +198,10 @@ func (c *console) askRefund(ctx echo.Context) error {
 // refundsPage shows the refunds that wait for somebody.
 func (c *console) refundsPage(ctx echo.Context) error {
 	var all []order.Refund
-	for _, s := range []order.RefundState{order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld, order.RefundStateOwed, order.RefundStateProcessing} {
+	for _, s := range []order.RefundState{
+		order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld,
+		order.RefundStateOwed, order.RefundStateProcessing,
+	} {
 		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: 50})
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ type skuView struct {
 	Version   int64            `json:"version"`
 }
 
-func viewSKU(s stock.SKU) skuView {
+func viewSKU(s *stock.SKU) skuView {
 	v := skuView{SkuID: s.SkuID, Title: s.Title, Unlimited: s.Unlimited, Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), "CNY"
 	if !s.Unlimited {
@@ -40,21 +40,13 @@ type accountView struct {
 	Conserved bool  `json:"conserved"`
 }
 
-const maxSKUs = 200
-
 func (c *console) listSKUs(ctx echo.Context) error {
-	skus, err := c.Stock.List(ctx.Request().Context(), ctx.QueryParam("cursor"), maxSKUs+1)
+	skus, err := c.Stock.List(ctx.Request().Context(), ctx.QueryParam("cursor"), maxRows+1)
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[skuView]{Data: []skuView{}}
-	for _, s := range skus[:min(len(skus), maxSKUs)] {
-		page.Data = append(page.Data, viewSKU(s))
-	}
-	if len(skus) > maxSKUs {
-		page.NextCursor = &skus[maxSKUs-1].SkuID
-	}
-	return ctx.JSON(http.StatusOK, page)
+	cursor := func(s *stock.SKU) string { return s.SkuID }
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, maxRows, viewSKU, cursor))
 }
 
 func (c *console) getSKU(ctx echo.Context) error {
@@ -67,7 +59,7 @@ func (c *console) getSKU(ctx echo.Context) error {
 		return err
 	}
 	ctx.Response().Header().Set("ETag", etag(s.Version))
-	return ctx.JSON(http.StatusOK, accountView{viewSKU(s), a.CameIn, a.Reserved, a.Sold, a.Returned, a.Conserved()})
+	return ctx.JSON(http.StatusOK, accountView{viewSKU(&s), a.CameIn, a.Reserved, a.Sold, a.Returned, a.Conserved()})
 }
 
 // putSKU creates a SKU with its first stock, or changes title and price of an
@@ -83,7 +75,13 @@ func (c *console) putSKU(ctx echo.Context) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	p := stock.Put{SkuID: ctx.Param("id"), Title: body.Title, PriceFen: int64(body.Price.Total), Quantity: body.Quantity, Actor: operator(ctx)}
+	p := stock.Put{
+		SkuID:    ctx.Param("id"),
+		Title:    body.Title,
+		PriceFen: int64(body.Price.Total),
+		Quantity: body.Quantity,
+		Actor:    operator(ctx),
+	}
 	_, err := c.Stock.Find(ctx.Request().Context(), p.SkuID)
 	switch {
 	case err == nil:
@@ -97,13 +95,14 @@ func (c *console) putSKU(ctx echo.Context) error {
 	if err != nil {
 		return stockError(err)
 	}
-	c.Log.Info("sku put", "sku_id", s.SkuID, "by", operator(ctx), "created", created, "price_fen", s.PriceFen, "reason", body.Reason)
+	c.Log.Info("sku put", "sku_id", s.SkuID, "by", operator(ctx), "created", created, "price_fen", s.PriceFen, "reason",
+		body.Reason)
 	ctx.Response().Header().Set("ETag", etag(s.Version))
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
 	}
-	return ctx.JSON(status, viewSKU(s))
+	return ctx.JSON(status, viewSKU(&s))
 }
 
 type changedView struct {
@@ -157,10 +156,7 @@ func (c *console) change(ctx echo.Context, body any, reason *string) (stock.Chan
 	if key == "" {
 		return stock.Change{}, &orderhttp.Failure{Code: orderhttp.CodeKeyRequired}
 	}
-	if err := decode(ctx, body); err != nil {
-		return stock.Change{}, err
-	}
-	if err := needReason(*reason); err != nil {
+	if err := decodeReasoned(ctx, body, reason); err != nil {
 		return stock.Change{}, err
 	}
 	return stock.Change{SkuID: ctx.Param("id"), Key: key, Actor: operator(ctx), Reason: *reason}, nil
@@ -173,7 +169,7 @@ func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) er
 	if done.Replayed {
 		ctx.Response().Header().Set("Idempotent-Replayed", "true")
 	}
-	return ctx.JSON(http.StatusOK, changedView{viewSKU(done.SKU), done.FlowNo, done.Delta, done.Before, done.After})
+	return ctx.JSON(http.StatusOK, changedView{viewSKU(&done.SKU), done.FlowNo, done.Delta, done.Before, done.After})
 }
 
 // stockError gives the ledger's errors their codes.

@@ -44,39 +44,30 @@ type acted struct {
 
 // deadTasks lists the dead, or with state=failing those that are tried again.
 func (c *console) deadTasks(ctx echo.Context) error {
-	f := scheduler.Filter{Type: ctx.QueryParam("type"), State: cmp.Or(ctx.QueryParam("state"), scheduler.StateDead), Cause: ctx.QueryParam("cause")}
-	var bad []order.FieldError
+	q := query{Context: ctx}
+	f := scheduler.Filter{
+		Type:  q.QueryParam("type"),
+		State: cmp.Or(q.QueryParam("state"), scheduler.StateDead),
+		Cause: q.QueryParam("cause"),
+	}
 	if f.State != scheduler.StateDead && f.State != scheduler.StateFailing {
-		bad = append(bad, order.FieldError{Pointer: "?state", Code: "ENUM", Detail: wantTaskState})
+		q.wrong("state", "ENUM", wantTaskState)
 	}
-	for name, into := range map[string]*time.Time{"failed_before": &f.FailedBefore, "failed_after": &f.FailedAfter} {
-		if text := ctx.QueryParam(name); text != "" {
-			t, err := time.Parse(time.RFC3339, text)
-			if err != nil {
-				bad = append(bad, order.FieldError{Pointer: "?" + name, Code: "FORMAT", Detail: "want a time such as 2026-11-20T13:42:05Z"})
-			}
-			*into = t
-		}
+	f.FailedBefore, f.FailedAfter = q.time("failed_before"), q.time("failed_after")
+	limit := q.limit()
+	if err := q.err(); err != nil {
+		return err
 	}
-	limit, err := limitOf(ctx)
-	if err != nil {
-		bad = append(bad, order.FieldError{Pointer: "?limit", Code: "RANGE", Detail: "want 1 to 200"})
-	}
-	if bad != nil {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
-	}
-	tasks, next, err := c.Failures.List(ctx.Request().Context(), f, ctx.QueryParam("cursor"), limit)
+	tasks, next, err := c.Failures.List(ctx.Request().Context(), f, q.QueryParam("cursor"), limit)
 	if errors.Is(err, scheduler.ErrFailedCursor) {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: "?cursor", Code: "FORMAT", Detail: err.Error()}}}
+		q.wrong("cursor", "FORMAT", err.Error())
+		return q.err()
 	}
 	if err != nil {
 		return err
 	}
-	page := orderhttp.Page[scheduler.FailedTask]{Data: append([]scheduler.FailedTask{}, tasks...)}
-	if next != "" {
-		page.NextCursor = &next
-	}
-	return ctx.JSON(http.StatusOK, page)
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(tasks, next,
+		func(t *scheduler.FailedTask) scheduler.FailedTask { return *t }))
 }
 
 const wantTaskState = "a failed task is dead or failing"
@@ -91,10 +82,7 @@ func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
 		Reason string `json:"reason"`
 	}
 	if what == discardTasks {
-		if err := decode(ctx, &body); err != nil {
-			return err
-		}
-		if err := needReason(body.Reason); err != nil {
+		if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 			return err
 		}
 	}
@@ -110,7 +98,8 @@ func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
 
 func noSuchTask() error {
 	return &orderhttp.Failure{Code: orderhttp.CodeNotFound, Text: orderhttp.Text{
-		En: "There is no such failed task: it ended well meanwhile, or somebody discarded it.", Zh: "没有该失败任务：已执行成功，或已被丢弃。"}}
+		En: "There is no such failed task: it ended well meanwhile, or somebody discarded it.",
+		Zh: "没有该失败任务：已执行成功，或已被丢弃。"}}
 }
 
 // actOnTasks acts on all tasks that a filter means. It only counts them unless
@@ -129,12 +118,15 @@ func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	f := scheduler.Filter{Type: body.Type, Cause: body.Cause, FailedBefore: body.FailedBefore, FailedAfter: body.FailedAfter}
+	f := scheduler.Filter{Type: body.Type, Cause: body.Cause, FailedBefore: body.FailedBefore,
+		FailedAfter: body.FailedAfter}
 	var bad []order.FieldError
 	if f.Empty() && !body.All {
-		bad = append(bad, order.FieldError{Pointer: "#/all", Code: "REQUIRED", Detail: `without type, cause and times every task is meant: say so with "all": true`})
+		bad = append(bad, order.FieldError{Pointer: "#/all", Code: "REQUIRED",
+			Detail: `without type, cause and times every task is meant: say so with "all": true`})
 	}
-	if f.State = cmp.Or(body.State, scheduler.StateDead); f.State != scheduler.StateDead && f.State != scheduler.StateFailing {
+	if f.State = cmp.Or(body.State, scheduler.StateDead); f.State != scheduler.StateDead &&
+		f.State != scheduler.StateFailing {
 		bad = append(bad, order.FieldError{Pointer: "#/state", Code: "ENUM", Detail: wantTaskState})
 	}
 	if bad != nil {
@@ -169,7 +161,8 @@ func (c *console) act(ctx echo.Context, what taskAct, f *scheduler.Filter, reaso
 		n, err = c.Failures.Discard(ctx.Request().Context(), *f)
 	}
 	if n > 0 {
-		c.Log.Info(string(what), "by", operator(ctx), "count", n, "type", f.Type, "keys", f.Keys, "state", f.State, "cause", f.Cause,
+		c.Log.Info(string(what), "by", operator(ctx), "count", n, "type", f.Type, "keys", f.Keys, "state", f.State,
+			"cause", f.Cause,
 			"failed_after", f.FailedAfter, "failed_before", f.FailedBefore, "reason", reason)
 	}
 	return n, err

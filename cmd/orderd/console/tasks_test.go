@@ -26,9 +26,11 @@ func newTaskDesk(t *testing.T, db *sqldb.DB, n int) (*desk, *bytes.Buffer) {
 	d := newDeskOf(t, ordertest.New(t, db), slog.New(slog.NewTextHandler(&log, nil)))
 	failed := []scheduler.Failure{
 		{Type: scheduler.TypeRefund, Key: "refund1", Cause: errors.New("the row is odd")},
-		{Type: scheduler.TypeExpire, Key: "sweep/ü?:1", Cause: errors.New("unusable task"), Payload: []byte("\xff\x00<b>"), Poison: true}}
+		{Type: scheduler.TypeExpire, Key: "sweep/ü?:1", Cause: errors.New("unusable task"),
+			Payload: []byte("\xff\x00<b>"), Poison: true}}
 	for i := range n {
-		failed = append(failed, scheduler.Failure{Type: scheduler.TypeExpire, Key: fmt.Sprintf("o%05d", i), Cause: errors.New("a damaged book"), Poison: true})
+		failed = append(failed, scheduler.Failure{Type: scheduler.TypeExpire, Key: fmt.Sprintf("o%05d", i),
+			Cause: errors.New("a damaged book"), Poison: true})
 	}
 	if died, err := d.failures.Record(t.Context(), failed); died != n+1 || err != nil {
 		t.Fatal(died, err)
@@ -50,7 +52,8 @@ func (d *desk) deadPage(t *testing.T, query string) ([]scheduler.FailedTask, str
 	return page.Data, *page.NextCursor
 }
 
-// What waits for a person must be found, page by page, the poison with it; a filter that is not understood must not show all.
+// What waits for a person must be found, page by page, the poison with it; a filter that is not understood must not
+// show all.
 func TestDeadTasksAreListed(t *testing.T) {
 	d, _ := newTaskDesk(t, sqldbtest.SQLite(t), 5)
 	seen := map[string]bool{}
@@ -64,18 +67,21 @@ func TestDeadTasksAreListed(t *testing.T) {
 	if len(seen) != 6 {
 		t.Errorf("%d of 6 dead: %v", len(seen), seen)
 	}
-	if failing, _ := d.deadPage(t, "?state=failing"); len(failing) != 1 || failing[0].OutRefundNo != "refund1" || failing[0].NextAt == nil {
+	if failing, _ := d.deadPage(t, "?state=failing"); len(failing) != 1 || failing[0].OutRefundNo != "refund1" ||
+		failing[0].NextAt == nil {
 		t.Errorf("%+v", failing)
 	}
 	now := d.Clock.Now().UTC()
 	later := now.Add(time.Minute).Format(time.RFC3339)
-	for query, n := range map[string]int{"?type=refund:ask": 0, "?type=order:expire": 6, "?cause=damaged+book": 5, "?cause=%25": 0,
+	for query, n := range map[string]int{"?type=refund:ask": 0, "?type=order:expire": 6, "?cause=damaged+book": 5,
+		"?cause=%25":              0,
 		"?failed_before=" + later: 6, "?failed_after=" + later: 0} {
 		if got, _ := d.deadPage(t, query); len(got) != n {
 			t.Errorf("%s: %d, want %d", query, len(got), n)
 		}
 	}
-	for query, pointer := range map[string]string{"?state=odd": "?state", "?failed_before=now": "?failed_before", "?failed_after=1": "?failed_after", "?limit=0": "?limit", "?cursor=x": "?cursor"} {
+	for query, pointer := range map[string]string{"?state=odd": "?state", "?failed_before=now": "?failed_before",
+		"?failed_after=1": "?failed_after", "?limit=0": "?limit", "?cursor=x": "?cursor"} {
 		want(t, d.ask(Viewer, "GET", deadPath+query, ""), 422, `"`+pointer+`"`)
 	}
 	poison, _ := d.deadPage(t, "?cause=unusable")
@@ -86,7 +92,8 @@ func TestDeadTasksAreListed(t *testing.T) {
 	want(t, d.ask("", "GET", "/metrics", ""), 200, `failed_tasks{state="dead"} 6`)
 }
 
-// One task must be run or discarded by the id of the list, whatever its key is made of, once, and with a name in the log.
+// One task must be run or discarded by the id of the list, whatever its key is made of, once, and with a name in the
+// log.
 func TestActOnOneTask(t *testing.T) {
 	d, log := newTaskDesk(t, sqldbtest.SQLite(t), 1)
 	poison, _ := d.deadPage(t, "?cause=unusable")
@@ -103,7 +110,8 @@ func TestActOnOneTask(t *testing.T) {
 		want(t, d.ask(Operator, "POST", deadPath+"/"+id+"/discard", `{"reason":"x"}`), 404, "NOT_FOUND")
 	}
 	want(t, d.ask(Operator, "POST", deadPath+"/order:expire~o00000/run", ""), 200, `"done":1`)
-	for _, said := range []string{`msg="failed tasks discarded" by=the-operator count=1`, `reason="of an old program"`, `msg="failed tasks run" by=the-operator count=1`} {
+	for _, said := range []string{`msg="failed tasks discarded" by=the-operator count=1`, `reason="of an old program"`,
+		`msg="failed tasks run" by=the-operator count=1`} {
 		if !strings.Contains(log.String(), said) {
 			t.Errorf("the log does not say %s: %s", said, log)
 		}
@@ -122,18 +130,22 @@ func TestActOnManyTasks(t *testing.T) {
 			want(t, d.ask(Operator, "POST", deadPath+act, `{"all":true,"state":"odd"}`), 422, "#/state")
 			want(t, d.ask(Operator, "POST", deadPath+act, `{"failed_before":"now"}`), 400, "")
 			want(t, d.ask(Operator, "POST", deadPath+act, `{"typ":"order:expire"}`), 400, "")
-			want(t, d.ask(Operator, "POST", deadPath+act, `{"all":true}`), 200, `{"dry_run":true,"matched":10001,"done":0}`)
-			want(t, d.ask(Operator, "POST", deadPath+act, `{"type":"refund:ask","state":"failing"}`), 200, `"matched":1,"done":0`)
+			want(t, d.ask(Operator, "POST", deadPath+act, `{"all":true}`), 200,
+				`{"dry_run":true,"matched":10001,"done":0}`)
+			want(t, d.ask(Operator, "POST", deadPath+act, `{"type":"refund:ask","state":"failing"}`), 200,
+				`"matched":1,"done":0`)
 		}
 		want(t, d.ask(Operator, "POST", deadPath+"/discard", `{"all":true,"dry_run":false}`), 422, "#/reason")
-		if _, dead, err := d.failures.Count(t.Context()); dead != many+1 || err != nil || log.Len() > 0 && strings.Contains(log.String(), "failed tasks") {
+		if _, dead, err := d.failures.Count(t.Context()); dead != many+1 || err != nil || log.Len() > 0 &&
+			strings.Contains(log.String(), "failed tasks") {
 			t.Fatalf("%d dead after what must not act, %v, %s", dead, err, log)
 		}
 		before := d.Clock.Now().UTC().Add(time.Minute).Format(time.RFC3339)
 		body := `{"type":"order:expire","cause":"damaged book","failed_before":"` + before + `","dry_run":false}`
 		want(t, d.ask(Operator, "POST", deadPath+"/run", body), 200, `{"dry_run":false,"matched":10000,"done":10000}`)
 		want(t, d.ask(Operator, "POST", deadPath+"/run", body), 200, `"matched":0,"done":0`)
-		want(t, d.ask(Operator, "POST", deadPath+"/discard", `{"all":true,"state":"failing","dry_run":false,"reason":"gone"}`), 200, `"matched":10001,"done":10001`)
+		want(t, d.ask(Operator, "POST", deadPath+"/discard",
+			`{"all":true,"state":"failing","dry_run":false,"reason":"gone"}`), 200, `"matched":10001,"done":10001`)
 		failing, dead, err := d.failures.Count(t.Context())
 		if failing != 0 || dead != 1 || err != nil {
 			t.Errorf("%d %d %v", failing, dead, err)

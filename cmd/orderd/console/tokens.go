@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -77,8 +76,7 @@ func NewTokenStore(db *sqldb.DB, now func() time.Time) *TokenStore {
 
 // Create makes a token and gives its secret, which nobody can read again.
 func (s *TokenStore) Create(ctx context.Context, name string, role Role, by string) (string, error) {
-	if name == "" || len(name) > maxName || name == "bootstrap" ||
-		strings.Trim(name, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.@-") != "" {
+	if name == "bootstrap" || !orderhttp.Plain(name, maxName, "_.@-") {
 		return "", ErrTokenName
 	}
 	if !slices.Contains([]Role{Viewer, Operator, Finance, Admin}, role) {
@@ -205,10 +203,7 @@ func (c *console) createToken(ctx echo.Context) error {
 		Role   Role   `json:"role"`
 		Reason string `json:"reason"`
 	}
-	if err := decode(ctx, &body); err != nil {
-		return err
-	}
-	if err := needReason(body.Reason); err != nil {
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
 	secret, err := c.TokenStore.Create(ctx.Request().Context(), body.Name, body.Role, operator(ctx))
@@ -216,7 +211,8 @@ func (c *console) createToken(ctx echo.Context) error {
 		return tokenError(err)
 	}
 	c.Log.Info("token created", "name", body.Name, "role", body.Role, "by", operator(ctx), "reason", body.Reason)
-	return ctx.JSON(http.StatusCreated, map[string]string{"name": body.Name, "role": string(body.Role), "token": secret})
+	return ctx.JSON(http.StatusCreated, map[string]string{"name": body.Name, "role": string(body.Role),
+		"token": secret})
 }
 
 func (c *console) revokeToken(ctx echo.Context) error {
@@ -229,7 +225,8 @@ func (c *console) revokeToken(ctx echo.Context) error {
 
 func tokenError(err error) error {
 	invalid := func(pointer string, why error) error {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: pointer, Code: "INVALID", Detail: why.Error()}}}
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
+			Fields: []order.FieldError{{Pointer: pointer, Code: "INVALID", Detail: why.Error()}}}
 	}
 	switch {
 	case errors.Is(err, ErrTokenName):

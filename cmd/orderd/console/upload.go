@@ -43,7 +43,8 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 		}
 		set, known := fields[part.FormName()]
 		if !known {
-			return file, fail(orderhttp.CodeMalformed, "The form has a field that is not known here; bill_date, bill_type, reason and the file bill are.")
+			return file, fail(orderhttp.CodeMalformed, "The form has a field that is not known here; bill_date, "+
+				"bill_type, reason and the file bill are.")
 		}
 		text, err := io.ReadAll(io.LimitReader(part, maxField))
 		if err != nil {

@@ -1,0 +1,85 @@
+package console
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment"
+)
+
+// Rows of one page of a list.
+const (
+	// defaultRows is what a page has when nobody says how many: a screen or two.
+	defaultRows = 50
+	// maxRows bounds a page, so that no request reads a whole table.
+	maxRows = 200
+)
+
+// query reads the parameters of a request and collects what is wrong with them, so that one answer names all of it.
+// A parameter that is absent is the zero of its type.
+type query struct {
+	echo.Context
+	bad []order.FieldError
+}
+
+func (q *query) wrong(name, code, detail string) {
+	q.bad = append(q.bad, order.FieldError{Pointer: "?" + name, Code: code, Detail: detail})
+}
+
+func (q *query) time(name string) time.Time {
+	text := q.QueryParam(name)
+	if text == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		q.wrong(name, "FORMAT", "want a time such as 2026-11-20T13:42:05Z")
+	}
+	return t
+}
+
+// fen reads an amount in fen, 1 or more.
+func (q *query) fen(name string) payment.Fen {
+	text := q.QueryParam(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 {
+		q.wrong(name, "FORMAT", "want an amount in fen")
+	}
+	return payment.Fen(n)
+}
+
+func (q *query) limit() int {
+	n, err := limitOf(q)
+	if err != nil {
+		q.wrong("limit", "RANGE", "want 1 to 200")
+	}
+	return n
+}
+
+// err is nil when every parameter could be read.
+func (q *query) err() error {
+	if q.bad == nil {
+		return nil
+	}
+	return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: q.bad}
+}
+
+// limitOf reads ?limit=, the rows of a page: 1 to maxRows, defaultRows when it is absent.
+func limitOf(ctx echo.Context) (int, error) {
+	text := ctx.QueryParam("limit")
+	if text == "" {
+		return defaultRows, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err == nil && (n < 1 || n > maxRows) {
+		err = strconv.ErrRange
+	}
+	return n, err
+}

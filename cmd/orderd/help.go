@@ -1,0 +1,62 @@
+package main
+
+import "github.com/alecthomas/kong"
+
+// helpTexts are the sentences of --help that do not fit beside their flag: ${sweep_every} in a tag is replaced by the
+// text of that name here.
+var helpTexts = kong.Vars{
+	"dsn":      "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory).",
+	"redis":    "embedded, redis://…, rediss://… or redis+cluster://… (default: embedded).",
+	"data_dir": "Where the embedded parts keep their files.",
+	"refund_auto_approve": "Refunds of an order that are up to this many fen together need nobody's approval; 0: " +
+		"every refund does.",
+	"refund_two_persons": "Refunds of an order above this many fen together need two approvals; 0: one always " +
+		"suffices.",
+	"max_open_orders": "Unpaid orders that one customer may have, each holds stock; 0: no limit.",
+	"late_payment": "Money that comes for a closed order: refund it, or revive the order if all of its stock " +
+		"is there.",
+	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",
+	"pace": "Divide the waits between calls to WeChat Pay by this. For tests against a simulator of " +
+		"the same speed.",
+	"log_level":                "debug, info, warn or error.",
+	"serve":                    "Run the service. With nothing configured it runs on embedded parts and says so.",
+	"reconcile":                "Hold WeChat Pay's bills against our books; look at differences and resolve them.",
+	"config":                   "File of NAME=VALUE lines with ORDERD_… names.",
+	"close_grace":              "How long after the deadline WeChat Pay is asked to close.",
+	"sweep_every":              "How often the database is looked through for what Redis forgot.",
+	"customer_jwt_secret":      "HS256 secret of customers' tokens, at least 32 bytes.",
+	"customer_jwt_public_key":  "Public key of customers' tokens instead (RS256 or ES256).",
+	"bootstrap_admin_token":    "Bearer token of an administrator, at least 32 bytes.",
+	"wechat_mchid":             "Merchant number; without it the simulator is used.",
+	"wechat_serial_no":         "Serial number of the merchant's certificate.",
+	"wechat_private_key":       "The merchant's private key.",
+	"wechat_verify_keys":       "WeChat Pay's public keys and certificates.",
+	"wechat_notify_url":        "Public HTTPS address of /wechat/v3/notify/payment.",
+	"wechat_refund_notify_url": "Public HTTPS address of /wechat/v3/notify/refund (default: beside the payments').",
+	"wechat_base_url":          "WeChat Pay's address, if not the usual one.",
+	"reconcile_run":            "Hold WeChat Pay's bill of a day against our books; exit 3 when differences are open.",
+	"reconcile_run_type":       "ALL, SUCCESS, REFUND or FUNDFLOW.",
+	"reconcile_run_bill": "A bill downloaded by hand instead, plain or gzip; money is booked only where WeChat Pay," +
+		" asked, agrees.",
+	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, " +
+		"all of one " +
+		"day).",
+	"reconcile_resolve_action":      "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",
+	"reconcile_resolve_action_enum": "APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF",
+	"refund_list_state": "pending_approval, rejected, owed, processing, success, closed, abnormal, refused, " +
+		"cancelled, by_hand or held.",
+	"trigger_event": "payment.success, payment.duplicate, payment.late, payment.wrong_amount, " +
+		"payment.bad_signature, refund.success, refund.abnormal or refund.closed (of the order's " +
+		"newest refund).",
+	"trigger_event_enum": "payment.success,payment.duplicate,payment.late,payment.wrong_amount," +
+		"payment.bad_signature,refund.success,refund.abnormal,refund.closed",
+	"stock_import":         "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
+	"stock_import_mode":    "What the quantity of an existing SKU means: set the shelf to it, or add it.",
+	"failed_filter_state":  "dead, which wait for a person, or failing, which are tried again.",
+	"token_create_role":    "Of an operator: viewer, operator, finance or admin.",
+	"token_create_expires": "How long a customer's token is valid; an operator's is until it is revoked.",
+	"verify_quiescent": "Check too what holds only when nothing is under way: nothing overdue, on its way or " +
+		"waiting for a person.",
+	"verify_repair": "Say what of it can be repaired honestly, which rows, and why; changes nothing without " +
+		"--apply.",
+}
