@@ -29,7 +29,7 @@ var limits = []struct {
 }{
 	{"Transactions and pages", []string{
 		"sqldb.NewGroup/MaxBatch", "sqldb.NewGroup/MaxQueue", "order.defaultLanes", "order.pageLimit",
-		"order.politeLimit", "order.politePause", "order.customersFor", "order.minPage", "order.askedAtOnce",
+		"order.politeLimit", "order.politePause", "order.customersFor", "order.minPage", "order.askedAtOnce", "stock.tight",
 		"sqldb.maxWait", "sqldb.lastChance", "sqldb.txBudget", "sqldb.ioTimeout",
 	}},
 	{"Orders and payments", []string{
@@ -45,7 +45,7 @@ var limits = []struct {
 		"scheduler.slotQueues", "scheduler.QueueRefund", "scheduler.QueueReconcile", "scheduler.QueueExpire",
 		"scheduler.partSize", "scheduler.firstPage", "scheduler.pagesAtOnce", "scheduler.linePagesAtOnce",
 		"scheduler.ratePages", "scheduler.leastBurst", "scheduler.rememberFor", "scheduler.taskTimeout",
-		"scheduler.partTimeout", "scheduler.maxRetry", "scheduler.maxBackoff", "scheduler.lookAhead",
+		"scheduler.enqueueTimeout", "scheduler.partTimeout", "scheduler.maxRetry", "scheduler.maxBackoff", "scheduler.lookAhead",
 		"scheduler.lookAheadAfterLoss", "scheduler.sweepPage", "scheduler.sweepMaxRows", "scheduler.maxFailures",
 		"scheduler.longestPause",
 	}},
@@ -68,7 +68,7 @@ var limits = []struct {
 var folders = map[string]string{
 	"sqldb": "migrations/sqldb", "order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp",
 	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "wechat": "payment/wechat",
-	"reconcile": "payment/reconcile",
+	"reconcile": "payment/reconcile", "stock": "stock", "wechatsim": "payment/wechatsim",
 }
 
 // A number in a document that is no longer the program's sends whoever tunes it the wrong way: decisions once said 64

@@ -257,3 +257,19 @@ func TestReadmeSetsUpWithTwoCommands(t *testing.T) {
 		}
 	}
 }
+
+// An alarm that watches a series which nobody writes stays silent.
+func TestMetricsOfOperationsExist(t *testing.T) {
+	source := read(t, "cmd/orderd/console/metrics.go")
+	seen := 0
+	for _, m := range regexp.MustCompile("`([a-z]+(?:_[a-z]+)+)(?:\\{[^`]*)?[` ]").FindAllStringSubmatch(
+		read(t, "docs/operations.md"), -1) {
+		seen++
+		if !strings.Contains(source, `"`+m[1]+`"`) {
+			t.Errorf("docs/operations.md names the series %s, which console/metrics.go does not write", m[1])
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d series are named", seen)
+	}
+}
