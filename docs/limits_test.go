@@ -29,7 +29,8 @@ var limits = []struct {
 }{
 	{"Transactions and pages", []string{
 		"sqldb.NewGroup/MaxBatch", "sqldb.NewGroup/MaxQueue", "order.defaultLanes", "order.pageLimit",
-		"order.politeLimit", "order.politePause", "order.customersFor", "order.minPage", "order.askedAtOnce", "stock.tight",
+		"order.politeLimit", "order.politePause", "order.customersFor", "order.minPage", "order.askedAtOnce",
+		"stock.tight",
 		"sqldb.maxWait", "sqldb.lastChance", "sqldb.txBudget", "sqldb.ioTimeout",
 	}},
 	{"Orders and payments", []string{
@@ -45,7 +46,8 @@ var limits = []struct {
 		"scheduler.slotQueues", "scheduler.QueueRefund", "scheduler.QueueReconcile", "scheduler.QueueExpire",
 		"scheduler.partSize", "scheduler.firstPage", "scheduler.pagesAtOnce", "scheduler.linePagesAtOnce",
 		"scheduler.ratePages", "scheduler.leastBurst", "scheduler.rememberFor", "scheduler.taskTimeout",
-		"scheduler.enqueueTimeout", "scheduler.partTimeout", "scheduler.maxRetry", "scheduler.maxBackoff", "scheduler.lookAhead",
+		"scheduler.enqueueTimeout", "scheduler.partTimeout", "scheduler.maxRetry", "scheduler.maxBackoff",
+		"scheduler.lookAhead",
 		"scheduler.lookAheadAfterLoss", "scheduler.sweepPage", "scheduler.sweepMaxRows", "scheduler.maxFailures",
 		"scheduler.longestPause",
 	}},
@@ -93,8 +95,8 @@ func TestLimitsAreTheProgrammes(t *testing.T) {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, value, comment)
 		}
 	}
-	b.WriteString("\n## Settings\n\nA flag has a variable of the same name: `--pay-within` is `ORDERD_PAY_WITHIN`.\n\n" +
-		"| setting | default | what it is |\n|---|---|---|\n")
+	b.WriteString("\n## Settings\n\nA flag has a variable of the same name: `--pay-within` is " +
+		"`ORDERD_PAY_WITHIN`.\n\n| setting | default | what it is |\n|---|---|---|\n")
 	for _, s := range settings(t, c) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.env, s.value, s.help)
 	}
