@@ -14,6 +14,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
 	"orderd/stock"
 )
 
@@ -49,7 +50,8 @@ func (s *Service) report(c command, done *applied) {
 	}
 	if done.cell.Verdict == VerdictMove {
 		s.observe.Transition(done.before, done.order.State, h.cause.Actor.Type)
-		s.log.Debug("order moved", "order_no", h.orderNo, "from", done.before, "to", done.order.State, "cause", h.cause.Type)
+		s.log.Debug("order moved", "order_no", h.orderNo,
+			"from", done.before, "to", done.order.State, "cause", h.cause.Type)
 	}
 }
 
@@ -247,8 +249,12 @@ func (b *batch) moveAs(e *entry, h *header, cell Cell, name string) {
 
 // eventNames names the event of the timeline that brought an order into a state.
 var eventNames = map[State]string{
-	StateClosing: "close.requested", StateClosed: "close.accepted", StatePaid: "payment.applied", StateLate: "payment.late",
-	StateRefunding: "refund.requested", StateRefunded: "refund.succeeded",
+	StateClosing:   "close.requested",
+	StateClosed:    "close.accepted",
+	StatePaid:      "payment.applied",
+	StateLate:      "payment.late",
+	StateRefunding: "refund.requested",
+	StateRefunded:  "refund.succeeded",
 }
 
 // claimClose gives the caller the first turn to ask WeChat Pay to close an order
@@ -281,8 +287,8 @@ func (b *batch) record(e *entry, h *header, name string, from State, extra map[s
 		detail = maps.Clone(extra)
 		maps.Copy(detail, h.detail)
 	}
-	b.events = append(b.events, eventRow{orderNo: e.after.OrderNo, seq: e.after.Version, at: e.after.UpdatedAt, name: name,
-		from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took})
+	b.events = append(b.events, eventRow{orderNo: e.after.OrderNo, seq: e.after.Version, at: e.after.UpdatedAt,
+		name: name, from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took})
 }
 
 // maxDetail is the width of order_events.detail, in characters.
@@ -304,7 +310,7 @@ func encodeDetail(detail map[string]string) string {
 		}
 		detail = maps.Clone(detail) // it is the command's, which may be decided again
 		for k, v := range detail {
-			detail[k] = cut(v, limit)
+			detail[k] = payment.CutBytes(v, limit)
 		}
 	}
 }

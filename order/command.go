@@ -208,7 +208,8 @@ func (c *settle) beforeCommit() { failpoint.Hit("notify.written") }
 func (c *settle) decide(b *batch) (applied, error) {
 	e := b.orders[c.orderNo] // nil for a number that is not one of ours
 	if before, ok := b.recorded[c.trade.TransactionID]; ok {
-		done := applied{settlement: Settlement{OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
+		done := applied{settlement: Settlement{
+			OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
 		if e != nil {
 			done.order, done.before, done.settlement.State = e.after, e.after.State, e.after.State
 		}

@@ -40,7 +40,8 @@ const (
 
 // Events lists all events.
 func Events() []Event {
-	return []Event{EventCancel, EventExpire, EventCloseDone, EventPay, EventRefund, EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext, EventRevive}
+	return []Event{EventCancel, EventExpire, EventCloseDone, EventPay, EventRefund,
+		EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext, EventRevive}
 }
 
 // Verdict is what the table says of an event.

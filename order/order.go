@@ -171,7 +171,7 @@ type TimelineEvent struct {
 	Seq    int64
 	At     time.Time
 	Actor  Actor
-	Event  string // order.placed, close.requested, close.accepted, close.unknown, payment.applied, payment.late, payment.duplicate …
+	Event  string // order.placed, close.requested, close.accepted, payment.applied, refund.succeeded …
 	From   State  // "" for the placement
 	To     State
 	Cause  Cause

@@ -120,7 +120,7 @@ func ceilSecond(t time.Time) time.Time {
 func (p *Placement) validate() error {
 	var bad []FieldError
 	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
-	if !visible(p.CustomerID, maxCustomer) {
+	if !payment.Visible(p.CustomerID, maxCustomer) {
 		add("", "CUSTOMER", "the customer id must have 1 to 64 visible ASCII characters")
 	}
 	if !validRequestID(p.RequestID) {
@@ -131,7 +131,7 @@ func (p *Placement) validate() error {
 	}
 	var total int64
 	for i, l := range p.Lines {
-		if !visible(l.SkuID, maxSKU) {
+		if !payment.Visible(l.SkuID, maxSKU) {
 			add("#/items/"+strconv.Itoa(i)+"/sku_id", "LENGTH", "a sku_id has 1 to 64 visible ASCII characters")
 		}
 		if l.Quantity < 1 || l.Quantity > MaxQuantity {
@@ -139,7 +139,8 @@ func (p *Placement) validate() error {
 			continue
 		}
 		if total += l.Quantity; total > MaxQuantity {
-			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE", fmt.Sprintf("an order holds at most %d units", MaxQuantity))
+			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE",
+				fmt.Sprintf("an order holds at most %d units", MaxQuantity))
 			break
 		}
 	}
@@ -212,7 +213,9 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	fresh := make([]int, 0, len(batch))
 	first := make(map[requestKey]int, len(batch)) // the fresh ones, for repeats in this very batch
 
-	var refused []int // perhaps repeats of an order that was placed before the price rose, or took the last unit or place
+	// Perhaps repeats of an order that was placed before the price rose, or that
+	// took the last unit or place.
+	var refused []int
 	for i := range batch {
 		p := &batch[i]
 		if before, ok := known[p.key()]; ok {
@@ -257,7 +260,8 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 // answerRepeats tests the duplicate before a refusal is final: a retry of the
 // placement that took the last unit gets its order, not "sold out", and one
 // after the price rose its order at the old price.
-func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused []int, outcomes []sqldb.Outcome[Placed]) error {
+func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused []int,
+	outcomes []sqldb.Outcome[Placed]) error {
 	again := make([]placing, len(refused))
 	for j, i := range refused {
 		again[j] = batch[i]
@@ -318,7 +322,8 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, open openOrders) (Order
 }
 
 func tooMuchMoney() error {
-	return &ValidationError{Fields: []FieldError{{"#/items", "AMOUNT", "an order may cost at most " + payment.MaxFen.String() + " yuan"}}}
+	return &ValidationError{Fields: []FieldError{
+		{"#/items", "AMOUNT", "an order may cost at most " + payment.MaxFen.String() + " yuan"}}}
 }
 
 // asPlaced takes an order back to its first moment, so that a repeated request

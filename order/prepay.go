@@ -52,7 +52,8 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 		}
 		return s.callPrepay(ctx, a, r)
 	}
-	return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown, Err: errors.New("other payments of this order keep being opened")}
+	return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown,
+		Err: errors.New("other payments of this order keep being opened")}
 }
 
 func (r *PrepayRequest) validate() error {
@@ -94,7 +95,8 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (a Attempt, other
 		}
 		if n := len(attempts); n > 0 && attempts[n-1].State != AttemptClosed {
 			last := attempts[n-1]
-			if last.State == AttemptRefused || last.TradeType != r.TradeType || last.OpenID != r.OpenID || last.H5Type != r.H5Type {
+			if last.State == AttemptRefused || last.TradeType != r.TradeType || last.OpenID != r.OpenID ||
+				last.H5Type != r.H5Type {
 				other = &last
 				return nil
 			}
@@ -191,7 +193,8 @@ func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, 
 		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
 	}
 	a.State = AttemptRefused
-	if err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return setAttempt(ctx, tx, a) }); err != nil {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return setAttempt(ctx, tx, a) })
+	if err != nil {
 		s.log.Warn("refused prepay not stored", "out_trade_no", a.OutTradeNo, "err", err)
 	}
 	return failure
@@ -213,7 +216,9 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 			return nil
 		})
 	case closePaid:
-		if _, err := s.Settle(ctx, result.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: result.trade.RequestID}); err != nil {
+		_, err := s.Settle(ctx, result.trade,
+			Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: result.trade.RequestID})
+		if err != nil {
 			return err
 		}
 		o, err := s.Find(ctx, a.OrderNo)
@@ -223,7 +228,8 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
 	case closeUnknown:
 	}
-	return &payment.GatewayError{Op: "close", Kind: payment.KindUnknown, Err: errors.New("the earlier payment of this order could not be closed yet")}
+	return &payment.GatewayError{Op: "close", Kind: payment.KindUnknown,
+		Err: errors.New("the earlier payment of this order could not be closed yet")}
 }
 
 func validUntil(a Attempt) time.Time {
@@ -235,5 +241,6 @@ func validUntil(a Attempt) time.Time {
 
 func prepayment(a Attempt) Prepayment {
 	expire, _ := time.Parse(time.RFC3339, a.TimeExpire) // we wrote it
-	return Prepayment{OrderNo: a.OrderNo, OutTradeNo: a.OutTradeNo, TradeType: a.TradeType, TimeExpire: expire.UTC(), Prepaid: a.Answer}
+	return Prepayment{OrderNo: a.OrderNo, OutTradeNo: a.OutTradeNo, TradeType: a.TradeType,
+		TimeExpire: expire.UTC(), Prepaid: a.Answer}
 }

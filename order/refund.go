@@ -116,7 +116,8 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 // *ValidationError, database errors.
 func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, error) {
 	if n := utf8.RuneCountInString(d.Reason); n == 0 || n > maxDecision {
-		return Refund{}, &ValidationError{Fields: []FieldError{{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+		return Refund{}, &ValidationError{Fields: []FieldError{
+			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
 	}
 	row, err := s.FindRefund(ctx, d.OutRefundNo)
 	if err != nil {
@@ -142,7 +143,8 @@ func (s *Service) SettleRefund(ctx context.Context, r payment.Refund, cause Caus
 		return RefundSettled{}, fmt.Errorf("settle refund: %w: number or amount out of bounds", payment.ErrMalformed)
 	}
 	if refundEventOf(r.Status) == "" {
-		return RefundSettled{}, fmt.Errorf("settle refund %s: %w: status %q says nothing", r.OutRefundNo, payment.ErrMalformed, r.Status)
+		return RefundSettled{}, fmt.Errorf("settle refund %s: %w: status %q says nothing",
+			r.OutRefundNo, payment.ErrMalformed, r.Status)
 	}
 	orderNo, err := s.orderOf(ctx, r.OutRefundNo, r.TransactionID)
 	if err != nil {
@@ -211,8 +213,9 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 
 // sendRefund makes the call and brings its answer through the door.
 func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error {
-	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID,
-		Amount: row.Amount, Total: row.PaymentTotal, Reason: cut(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
+	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{
+		OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID, Amount: row.Amount, Total: row.PaymentTotal,
+		Reason: payment.CutBytes(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
 	failpoint.Hit("refund.answered")
 	s.observe.RefundAsked("refund", outcomeOf(err, answer.Status))
 	if err == nil {
@@ -226,7 +229,8 @@ func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error
 		return s.noteRefund(ctx, row, err, false, cause)
 	}
 	if strings.ReplaceAll(g.Code, "_", "") == payment.CodeNotEnough {
-		s.alarm("refund waits for money in the merchant's account", row.OrderNo, row.OutRefundNo+" of "+row.Amount.String()+" yuan")
+		s.alarm("refund waits for money in the merchant's account", row.OrderNo,
+			row.OutRefundNo+" of "+row.Amount.String()+" yuan")
 		return s.noteRefund(ctx, row, err, false, cause)
 	}
 	// A definite no. It is believed when WeChat, asked, does not know the number
@@ -266,7 +270,8 @@ func outcomeOf(err error, status payment.RefundStatus) string {
 func (s *Service) takeAnswer(ctx context.Context, r payment.Refund, kind string, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	_, err := s.SettleRefund(ctx, r, Cause{Actor: Actor{Type: ActorWeChat}, Type: kind, ID: cmp.Or(r.RequestID, cause.ID)})
+	_, err := s.SettleRefund(ctx, r,
+		Cause{Actor: Actor{Type: ActorWeChat}, Type: kind, ID: cmp.Or(r.RequestID, cause.ID)})
 	return err
 }
 
@@ -316,7 +321,7 @@ func (r *AskRefund) validate() error {
 		add("#/items", "TOO_MANY", fmt.Sprintf("at most %d lines", MaxLines))
 	}
 	for i, l := range r.Lines {
-		if !visible(l.SkuID, maxSKU) {
+		if !payment.Visible(l.SkuID, maxSKU) {
 			add(fmt.Sprintf("#/items/%d/sku_id", i), "FORMAT", "1 to 64 visible ASCII characters are needed")
 		}
 		if l.Quantity < 1 || l.Quantity > MaxQuantity {
@@ -417,7 +422,8 @@ type RefundBacklog struct {
 
 // RefundBacklog reads the open refunds through the index on their state.
 func (s *Service) RefundBacklog(ctx context.Context) (RefundBacklog, error) {
-	b := RefundBacklog{Count: map[RefundState]int64{}, Amount: map[RefundState]payment.Fen{}, Oldest: map[RefundState]time.Time{}}
+	b := RefundBacklog{Count: map[RefundState]int64{}, Amount: map[RefundState]payment.Fen{},
+		Oldest: map[RefundState]time.Time{}}
 	err := countRefunds(ctx, s.db, func(state RefundState, n int64, sum payment.Fen, oldest time.Time) {
 		b.Count[state], b.Amount[state], b.Oldest[state] = n, sum, oldest
 	})

@@ -23,15 +23,17 @@ const (
 
 // RefundStates lists all states of a refund.
 func RefundStates() []RefundState {
-	return []RefundState{RefundStatePending, RefundStateRejected, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateClosed,
-		RefundStateAbnormal, RefundStateRefused, RefundStateCancelled, RefundStateByHand, RefundStateHeld}
+	return []RefundState{RefundStatePending, RefundStateRejected, RefundStateOwed, RefundStateProcessing,
+		RefundStateSucceeded, RefundStateClosed, RefundStateAbnormal, RefundStateRefused, RefundStateCancelled,
+		RefundStateByHand, RefundStateHeld}
 }
 
 // Committed reports that the refund's amount counts against its payment: it
 // went back, or may go back.
 func (s RefundState) Committed() bool {
 	switch s {
-	case RefundStatePending, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateAbnormal, RefundStateRefused, RefundStateByHand:
+	case RefundStatePending, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateAbnormal,
+		RefundStateRefused, RefundStateByHand:
 		return true
 	case RefundStateRejected, RefundStateClosed, RefundStateCancelled, RefundStateHeld:
 		return false
@@ -152,7 +154,8 @@ func nextUndecided(e RefundEvent) RefundCell {
 
 // nextSent is for a refund that may be at WeChat.
 func nextSent(s RefundState, e RefundEvent) RefundCell {
-	to := map[RefundEvent]RefundState{RefundEventAccepted: RefundStateProcessing, RefundEventSucceeded: RefundStateSucceeded, RefundEventClosed: RefundStateClosed,
+	to := map[RefundEvent]RefundState{RefundEventAccepted: RefundStateProcessing,
+		RefundEventSucceeded: RefundStateSucceeded, RefundEventClosed: RefundStateClosed,
 		RefundEventAbnormal: RefundStateAbnormal, RefundEventRefused: RefundStateRefused}
 	switch e {
 	case RefundEventApprove:

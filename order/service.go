@@ -190,8 +190,10 @@ func New(cfg Config) (*Service, error) {
 		s.cfg.Tasks = noTasks{}
 	}
 	s.bulk, s.polite = make(chan struct{}, cfg.Lanes+1), make(chan struct{}, 1)
-	s.placements = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.placeBatch)
-	s.commands = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "change", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.applyBatch)
+	group := sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}
+	s.placements = sqldb.NewGroup(s.db, group, s.placeBatch)
+	group.Name = "change"
+	s.commands = sqldb.NewGroup(s.db, group, s.applyBatch)
 	return s, nil
 }
 

@@ -122,7 +122,8 @@ func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent
 // cursor and due by until. A page full of orders that cannot be helped does not
 // hide the next one. Of the closing, those that wait for their first turn at
 // WeChat Pay have their deadline as due time.
-func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time, limit int) ([]Due, error) {
+func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time,
+	limit int) ([]Due, error) {
 	due, err := findDueOrders(ctx, s.db, state, after, until, limit)
 	return due, sqldb.Wrap("find due orders", err)
 }
