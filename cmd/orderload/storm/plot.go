@@ -1,4 +1,4 @@
-package main
+package storm
 
 import (
 	"encoding/xml"

@@ -1,4 +1,4 @@
-package main
+package storm
 
 import (
 	"bufio"
@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb"
 	"orderd/scheduler"
 )
@@ -21,25 +22,31 @@ import (
 // maxWorkers is what the private MariaDB has connections for.
 const maxWorkers = 8
 
-// expireWorkerCmd is one of several worker processes, started by expire.
-type expireWorkerCmd struct {
+// workerName is the hidden command of a worker process: the parent runs its own
+// program again with it. It must be the name that kong gives to WorkerCmd in main.
+const workerName = "expire-worker"
+
+// WorkerCmd is one of several worker processes, started by Cmd with --workers. It
+// reports on standard output and works until standard input ends.
+type WorkerCmd struct {
 	DSN     string        `name:"dsn" required:""`
 	Redis   string        `required:""`
 	Gateway time.Duration `required:""`
 	Rate    float64
 }
 
-// report is what a worker says of itself, a line of JSON at a time.
+// report is what a worker writes of itself, a line of JSON at a time.
 type report struct {
-	Closed, Asked int64
-	Memory        int64
-	CPU           float64
+	Closed, Asked int64   // orders closed, closes asked of WeChat Pay
+	Memory        int64   // resident, bytes
+	CPU           float64 // seconds since its start
 }
 
+// reportEvery is the time between two reports: half of the samples'.
 const reportEvery = 100 * time.Millisecond
 
-// Run works until standard input ends: the parent has ended it, or has ended.
-func (w *expireWorkerCmd) Run(ctx context.Context) error {
+// Run works until standard input ends: the parent has closed it, or has ended.
+func (w *WorkerCmd) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel() }()
@@ -53,47 +60,49 @@ func (w *expireWorkerCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	seen, gateway := newWatch(), newScripted(0, w.Gateway)
-	run, err := startOurs(ctx, part{db: db, redis: client, gateway: gateway, rate: w.Rate, seen: seen, log: stormLog()})
+	seen, gateway := newObserver(), bench.NewGateway(bench.GatewayOptions{Delay: w.Gateway})
+	run, err := startOurs(ctx, parts{db: db, redis: client, gateway: gateway, rate: w.Rate, observer: seen, log: warnings()})
 	if err != nil {
 		return err
 	}
-	say := json.NewEncoder(os.Stdout)
-	tell := func() error {
-		return say.Encode(report{seen.closed.Load(), gateway.calls.Load(), memoryOf(os.Getpid()), cpuOf(os.Getpid()).Seconds()})
+	out := json.NewEncoder(os.Stdout)
+	send := func() error {
+		self := os.Getpid()
+		return out.Encode(report{seen.closed.Load(), gateway.Calls(), bench.MemoryOf(self), bench.CPUOf(self).Seconds()})
 	}
 	for ctx.Err() == nil && err == nil {
-		err = tell()
-		pauseFor(ctx, reportEvery)
+		err = send()
+		bench.Pause(ctx, reportEvery)
 	}
 	run.stop()
-	return errors.Join(err, tell())
+	return errors.Join(err, send())
 }
 
 // fleet is the worker processes.
 type fleet struct{ workers []*worker }
 
+// worker is one process, as the parent knows it.
 type worker struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
-	ended chan struct{}
+	stdin io.Closer     // its end ends the worker
+	ended chan struct{} // closed when the process has ended
 
 	mu   sync.Mutex
 	last report
-	most int64 // of its memory
-	fate string
+	most int64  // of its memory
+	fate string // what was done to it; "" when it was left alone
 }
 
-// workerSeen is what became of a worker.
-type workerSeen struct {
+// workerResult is what became of a worker.
+type workerResult struct {
 	Name          string
 	Closed, Asked int64
-	Memory        int64
+	Memory        int64 // resident, bytes, the peak
 	Fate          string
 }
 
 // startFleet starts the workers, and beside them what places and settles here.
-func (st *storm) startFleet(ctx context.Context, p part) (*running, error) {
+func (st *storm) startFleet(ctx context.Context, p parts) (*running, error) {
 	f := &fleet{}
 	for range st.k.Workers {
 		w, err := st.startWorker()
@@ -103,21 +112,16 @@ func (st *storm) startFleet(ctx context.Context, p part) (*running, error) {
 		}
 		f.workers = append(f.workers, w)
 	}
-	queue := scheduler.NewQueue(p.redis, time.Now, p.log, p.seen)
-	clock, err := sqldb.NewClock(ctx, p.db, time.Now)
+	run, _, err := startService(ctx, p)
 	if err != nil {
-		queue.Close()
 		f.stop()
 		return nil, err
 	}
-	orders, err := stormService(p, queue, clock.Now)
-	if err != nil {
-		queue.Close()
-		f.stop()
-		return nil, err
-	}
-	st.crowd.arm(queue)
-	return &running{orders: orders, queue: queue, fleet: f, stop: func() { f.stop(); queue.Close(); orders.Close() }}, nil
+	st.crowd.arm(run.queue)
+	run.fleet = f
+	stop := run.stop
+	run.stop = func() { f.stop(); stop() }
+	return run, nil
 }
 
 func (st *storm) startWorker() (*worker, error) {
@@ -126,8 +130,8 @@ func (st *storm) startWorker() (*worker, error) {
 		return nil, err
 	}
 	w := &worker{ended: make(chan struct{})}
-	w.cmd = exec.Command(self, "expire-worker", "--dsn", st.dsn, "--redis", st.s.redis.URL(), "--gateway", st.k.Gateway.String(),
-		"--rate", strconv.FormatFloat(st.k.Rate, 'f', -1, 64))
+	w.cmd = exec.Command(self, workerName, "--dsn", st.db.DSN, "--redis", st.rig.redis.URL(),
+		"--gateway", st.k.Gateway.String(), "--rate", strconv.FormatFloat(st.k.Rate, 'f', -1, 64))
 	w.cmd.Stderr = os.Stderr
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for the parent, which ends them
 	if w.stdin, err = w.cmd.StdinPipe(); err != nil {
@@ -158,7 +162,7 @@ func (w *worker) listen(out io.Reader) {
 	_ = w.cmd.Wait() // one that was killed is what some runs want
 }
 
-func (w *worker) says() report {
+func (w *worker) lastReport() report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last
@@ -173,13 +177,14 @@ func (w *worker) hasEnded() bool {
 	}
 }
 
-func (w *worker) became(fate string) {
+func (w *worker) setFate(fate string) {
 	w.mu.Lock()
 	w.fate = fate
 	w.mu.Unlock()
 }
 
-// stopWait is how long workers may take to finish what they have begun.
+// stopWait is how long the workers may take, all together, to finish what they
+// have begun.
 const stopWait = 30 * time.Second
 
 // stop ends the workers, by force when they do not end.
@@ -196,26 +201,30 @@ func (f *fleet) stop() {
 		case <-late.C:
 			_ = w.cmd.Process.Kill()
 			<-w.ended
-			late.Reset(0)
+			late.Reset(0) // the time of the others is over too
 		}
 	}
 }
 
-// hurt kills the first worker and stops the second for a time.
-func (f *fleet) hurt(ctx context.Context, kill, stop bool, long time.Duration) {
+// killedFate is the fate of the worker that was killed.
+const killedFate = "killed"
+
+// disturb kills the first worker and stops the second for a time.
+func (f *fleet) disturb(ctx context.Context, kill, stop bool, long time.Duration) {
 	if kill {
 		_ = f.workers[0].cmd.Process.Kill()
-		f.workers[0].became(killedFate)
+		f.workers[0].setFate(killedFate)
 	}
 	if stop {
 		_ = f.workers[1].cmd.Process.Signal(syscall.SIGSTOP)
 		begin := time.Now()
-		pauseFor(ctx, long)
+		bench.Pause(ctx, long)
 		_ = f.workers[1].cmd.Process.Signal(syscall.SIGCONT)
-		f.workers[1].became(fmt.Sprintf("stopped for %.0f s", time.Since(begin).Seconds()))
+		f.workers[1].setFate(fmt.Sprintf("stopped for %.0f s", time.Since(begin).Seconds()))
 	}
 }
 
+// alive is how many workers run.
 func (f *fleet) alive() (n int) {
 	for _, w := range f.workers {
 		if !w.hasEnded() {
@@ -225,36 +234,38 @@ func (f *fleet) alive() (n int) {
 	return n
 }
 
+// closed is how many orders the workers have closed, as they reported.
 func (f *fleet) closed() (n int) {
 	for _, w := range f.workers {
-		n += int(w.says().Closed)
+		n += int(w.lastReport().Closed)
 	}
 	return n
 }
 
-// memory is that of the largest worker.
+// memory is that of the largest worker, in bytes.
 func (f *fleet) memory() (most int64) {
 	for _, w := range f.workers {
-		most = max(most, w.says().Memory)
+		most = max(most, w.lastReport().Memory)
 	}
 	return most
 }
 
+// cpu is the seconds of all workers.
 func (f *fleet) cpu() (sum float64) {
 	for _, w := range f.workers {
-		sum += w.says().CPU
+		sum += w.lastReport().CPU
 	}
 	return sum
 }
 
-// seen tells what became of the workers that closed so many orders together.
-// One that was killed cannot tell: it has closed what the others have not.
-func (f *fleet) seen(closed int) []workerSeen {
-	all := make([]workerSeen, len(f.workers))
+// results says what became of the workers that closed so many orders together.
+// One that was killed cannot report: it has closed what the others have not.
+func (f *fleet) results(closed int) []workerResult {
+	all := make([]workerResult, len(f.workers))
 	killed, others := -1, int64(0)
 	for i, w := range f.workers {
-		r := w.says()
-		all[i] = workerSeen{fmt.Sprint(i + 1), r.Closed, r.Asked, w.most, w.fate}
+		r := w.lastReport()
+		all[i] = workerResult{fmt.Sprint(i + 1), r.Closed, r.Asked, w.most, w.fate}
 		if w.fate == killedFate {
 			killed = i
 		} else {
@@ -266,5 +277,3 @@ func (f *fleet) seen(closed int) []workerSeen {
 	}
 	return all
 }
-
-const killedFate = "killed"

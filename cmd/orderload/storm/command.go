@@ -1,4 +1,4 @@
-package main
+package storm
 
 import (
 	"context"
@@ -6,17 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"orderd/migrations/sqldb/sqldbtest/servers"
-	"orderd/scheduler"
+	"orderd/cmd/orderload/bench"
 )
 
-type expireCmd struct {
+// Cmd is "orderload expire"; kong reads its tags.
+type Cmd struct {
 	Orders  int           `help:"Unpaid orders that come due (default: 100000, with --protocol 20000)."`
 	Spread  time.Duration `default:"60s" help:"They come due evenly over this time, on whole seconds as Place sets them; 0s: all in the same second."`
 	Lead    time.Duration `help:"How far ahead the first deadline is; the orders are seeded and verified before it (default: by their number)."`
@@ -43,21 +40,29 @@ type expireCmd struct {
 	JSON string `name:"json" type:"path" help:"Write everything that was measured here."`
 }
 
+// The modes, as --mode names them.
+const (
+	modeOurs     = "ours"
+	modeNaive    = "naive"
+	modePerOrder = "per-order"
+	modeAll      = "all" // of them
+)
+
 // Run lets unpaid orders come due in every mode and says how late they were
 // closed. It fails when one was closed early, twice, without proof, or not at
-// all, or when the books do not agree after it.
-func (k *expireCmd) Run(ctx context.Context, c *cli) error {
+// all, or when the ledgers do not agree after it.
+func (k *Cmd) Run(ctx context.Context, set *bench.Settings) error {
 	if err := k.complete(); err != nil {
 		return err
 	}
-	s, err := k.start(ctx, c.Dir)
+	r, err := k.startRig(ctx, set)
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer r.stop()
 	var all []*storm
 	for _, mode := range k.Mode {
-		st, failed := k.one(ctx, s, mode)
+		st, failed := k.one(ctx, r, mode)
 		if st != nil {
 			all = append(all, st)
 		}
@@ -70,32 +75,38 @@ func (k *expireCmd) Run(ctx context.Context, c *cli) error {
 	return errors.Join(err, k.write(all))
 }
 
-// Bounds of a run.
+// Bounds and defaults of a run.
 const (
-	maxStorm      = 10_000_000
+	minStorm      = 100        // below it a percentile says nothing
+	maxStorm      = 10_000_000 // the numbers of the crowd have eight digits
 	defaultOrders = 100_000
-	protocolSize  = 20_000
+	protocolSize  = 20_000 // RSA takes a millisecond and more for each
 	patience      = 5 * time.Minute
-	seedRate      = 8_000 // orders a second, seeded and verified, on a busy machine
+	maxPay        = 0.5 // more buyers would leave too few orders to close
+
+	// The lead, unless it is given: time to start the servers and the mode, and to
+	// seed and verify so many orders a second, on a busy machine.
+	startLead = 15 * time.Second
+	seedRate  = 8_000
 )
 
 // complete sets what was left out and refuses what does not fit together.
-func (k *expireCmd) complete() error {
+func (k *Cmd) complete() error {
 	if k.Orders == 0 && k.Protocol {
 		k.Orders = protocolSize
 	} else if k.Orders == 0 {
 		k.Orders = defaultOrders
 	}
-	if slices.Contains(k.Mode, "all") {
-		k.Mode = []string{"naive", "per-order", "ours"}
+	if slices.Contains(k.Mode, modeAll) {
+		k.Mode = []string{modeNaive, modePerOrder, modeOurs}
 	}
-	onlyOurs := len(k.Mode) == 1 && k.Mode[0] == "ours"
+	onlyOurs := len(k.Mode) == 1 && k.Mode[0] == modeOurs
 	switch {
-	case k.Orders < 100 || k.Orders > maxStorm:
-		return fmt.Errorf("--orders must be 100 to %d", maxStorm)
+	case k.Orders < minStorm || k.Orders > maxStorm:
+		return fmt.Errorf("--orders must be %d to %d", minStorm, maxStorm)
 	case k.Spread < 0 || k.Spread%time.Second != 0:
 		return errors.New("--spread must be whole seconds: deadlines are")
-	case k.Pay < 0 || k.Pay > 0.5:
+	case k.Pay < 0 || k.Pay > maxPay:
 		return errors.New("--pay must be 0 to 0.5")
 	case (k.Protocol || k.Rate != 0 || k.Workers != 0) && !onlyOurs:
 		return errors.New("--protocol, --rate and --workers are of --mode ours alone")
@@ -108,12 +119,12 @@ func (k *expireCmd) complete() error {
 	}
 	if k.Patience == 0 {
 		k.Patience = patience
-		if k.Rate > 0 {
+		if k.Rate > 0 { // and twice the time that the rate needs
 			k.Patience += time.Duration(2 * float64(k.Orders) / k.Rate * float64(time.Second))
 		}
 	}
 	if k.Lead == 0 {
-		k.Lead = 15*time.Second + time.Duration(k.Orders/seedRate)*time.Second
+		k.Lead = startLead + time.Duration(k.Orders/seedRate)*time.Second
 		if k.Foreground > 0 {
 			k.Lead += k.Quiet
 		}
@@ -121,63 +132,9 @@ func (k *expireCmd) complete() error {
 	return nil
 }
 
-// stage is the private servers of a run.
-type stage struct {
-	dir      string
-	maria    *servers.MariaDB
-	redis    *servers.Redis
-	client   redis.UniversalClient
-	mariaPID int
-	redisPID int
-	created  int
-}
-
-func (k *expireCmd) start(ctx context.Context, dir string) (s *stage, err error) {
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "orderload-expire-"); err != nil {
-			return nil, err
-		}
-	}
-	s = &stage{dir: dir}
-	defer func() {
-		if err != nil {
-			s.stop()
-			s = nil
-		}
-	}()
-	folder := filepath.Join(dir, "mariadb")
-	if s.maria, err = servers.StartMariaDB(ctx, folder, "--innodb-buffer-pool-size="+k.BufferPool, "--innodb-log-file-size="+k.LogFile, "--max-connections=500"); err != nil {
-		return s, fmt.Errorf("start a private MariaDB (Debian's mariadb-server is needed, and memory for --buffer-pool %s): %w", k.BufferPool, err)
-	}
-	if s.mariaPID, err = pidIn(filepath.Join(folder, "pid")); err != nil {
-		return s, err
-	}
-	if s.redis, err = servers.StartRedis(ctx, filepath.Join(dir, "redis")); err != nil {
-		return s, fmt.Errorf("start a private Redis (Debian's redis-server is needed): %w", err)
-	}
-	if s.client, err = scheduler.Connect(s.redis.URL()); err != nil {
-		return s, err
-	}
-	s.redisPID, err = redisPID(ctx, s.client)
-	return s, err
-}
-
-func (s *stage) stop() {
-	if s.client != nil {
-		_ = s.client.Close()
-	}
-	if s.redis != nil {
-		s.redis.Stop()
-	}
-	if s.maria != nil {
-		s.maria.Stop()
-	}
-	_ = os.Remove(s.dir) // unless somebody else's files are in it
-}
-
-// one runs one mode on a world of its own.
-func (k *expireCmd) one(ctx context.Context, s *stage, mode string) (done *storm, err error) {
-	st, err := k.prepare(ctx, s, mode)
+// one runs one mode on a database of its own.
+func (k *Cmd) one(ctx context.Context, r *rig, mode string) (done *storm, err error) {
+	st, err := k.prepare(ctx, r, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -193,13 +150,13 @@ func (k *expireCmd) one(ctx context.Context, s *stage, mode string) (done *storm
 		return nil, err
 	}
 	beside := st.startForeground(ctx, run)
-	watched := st.watch(ctx, run)
-	troubled := st.trouble(ctx, run)
+	sampled := st.startSampling(ctx, run)
+	troubled := st.startTrouble(ctx, run)
 	err = st.drain(ctx, run)
 	st.Drained = time.Now()
 	cancel()
 	troubled()
-	watched()
+	sampled()
 	beside()
 	run.stop()
 	if err != nil {
@@ -208,27 +165,8 @@ func (k *expireCmd) one(ctx context.Context, s *stage, mode string) (done *storm
 	return st, st.judge(context.WithoutCancel(ctx), run)
 }
 
-// tables prints what was measured.
-func (k *expireCmd) tables(all []*storm) {
-	if len(all) == 0 {
-		return
-	}
-	when := "within " + k.Spread.String()
-	if k.Spread == 0 {
-		when = "in the same second"
-	}
-	fmt.Printf("| timeouts, %d due %s | closed/s | lateness p50 | p90 | p99 | max | closed p50 | closed p99 | early | asked twice | backlog, most | Redis, peak | process, peak | CPU µs an order: process, MariaDB, Redis |\n"+
-		"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n", k.Orders, when)
-	for _, st := range all {
-		st.row()
-	}
-	for _, st := range all {
-		st.more()
-	}
-}
-
 // write draws and writes what was asked for.
-func (k *expireCmd) write(all []*storm) error {
+func (k *Cmd) write(all []*storm) error {
 	if len(all) == 0 {
 		return nil
 	}

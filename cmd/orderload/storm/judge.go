@@ -1,13 +1,16 @@
-package main
+package storm
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb"
 	"orderd/order"
 )
@@ -15,54 +18,22 @@ import (
 // outcome is what the database says after a storm: exact, for every order.
 type outcome struct {
 	Closed, Paid int
-	Rate         float64   // orders closed a second, from the first deadline to the last close
-	Taken        quantiles // from the deadline to closing
-	Ended        quantiles // from the deadline to closed
-	Early        int64     // taken before the deadline
-	Tries        int64     // asks of WeChat Pay, as they were intended
-	Twice        int       // orders that were asked about more than once
-	Late         []point   // p99 of Taken, by the second of the deadline
-	Backlog      []point   // due and open, five times a second
-	Most         int       // of the backlog
-	CPU          cpu       // seconds, during the storm
-	Memory       int64     // peak
-	Redis        int64     // peak
+	Rate         float64         // orders closed a second, from the first deadline to the last close
+	Taken        bench.Quantiles // from the deadline to closing
+	Ended        bench.Quantiles // from the deadline to closed
+	Early        int64           // taken before the deadline
+	Tries        int64           // closes asked of WeChat Pay, as they were intended
+	Twice        int             // orders that were asked about more than once
+	Late         []point         // p99 of Taken, by the second of the deadline
+	Backlog      []point         // due and open, five times a second
+	Most         int             // of the backlog
+	CPU          cpu             // seconds, during the storm
+	Memory       int64           // resident, bytes, the peak
+	Redis        int64           // used_memory, bytes, the peak
 }
 
 // point is a value at a time in seconds since the first deadline.
 type point struct{ At, Value float64 }
-
-// quantiles of a lateness.
-type quantiles struct{ P50, P90, P99, Max time.Duration }
-
-// counts is a histogram: how many by millisecond.
-type counts map[int64]int64
-
-// quantiles gives the smallest values that so many of all do not exceed.
-func (c counts) quantiles() (q quantiles) {
-	keys := make([]int64, 0, len(c))
-	var total int64
-	for ms, n := range c {
-		keys = append(keys, ms)
-		total += n
-	}
-	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
-	var below int64
-	for _, ms := range keys {
-		d := time.Duration(ms) * time.Millisecond
-		before := below
-		below += c[ms]
-		for _, part := range []struct {
-			share int64 // of a hundred
-			into  *time.Duration
-		}{{50, &q.P50}, {90, &q.P90}, {99, &q.P99}, {100, &q.Max}} {
-			if need := (total*part.share + 99) / 100; before < need && need <= below {
-				*part.into = d
-			}
-		}
-	}
-	return q
-}
 
 // judge reads what became of the crowd and refuses what must not be.
 func (st *storm) judge(ctx context.Context, run *running) error {
@@ -77,10 +48,10 @@ func (st *storm) judge(ctx context.Context, run *running) error {
 	st.Drained = st.First.Add(time.Duration(over * float64(time.Second)))
 	o.CPU, o.Memory, o.Redis = st.usage(over)
 	if st.wechat != nil && st.k.Workers == 0 {
-		o.Twice = st.wechat.twice()
+		o.Twice = st.wechat.ClosedTwice()
 	}
 	if run.fleet != nil {
-		st.Workers = run.fleet.seen(o.Closed)
+		st.Workers = run.fleet.results(o.Closed)
 	}
 	if st.beside != nil {
 		st.Beside = st.beside.judge(st.First, st.Drained)
@@ -91,7 +62,7 @@ func (st *storm) judge(ctx context.Context, run *running) error {
 	if st.protocol != nil {
 		st.Protocol = st.protocol.judge(o)
 	}
-	return errors.Join(st.refuse(ctx), st.verify(ctx, order.VerifyOptions{Quiescent: true}))
+	return errors.Join(st.refuse(ctx), bench.Verify(ctx, st.db.DB, order.VerifyOptions{Quiescent: true}))
 }
 
 // refuse says what must not be, beside the invariants of Verify.
@@ -130,7 +101,7 @@ WHERE order_no BETWEEN ? AND ?`, st.crowd.no(1), st.crowd.no(st.crowd.n)).Scan(&
 // unproven looks for orders that are closed here and not at WeChat Pay.
 func (st *storm) unproven(ctx context.Context) error {
 	n := 0
-	err := sqldb.Each(ctx, st.db, `SELECT order_no
+	err := sqldb.Each(ctx, st.db.DB, `SELECT order_no
 FROM orders
 WHERE order_no BETWEEN ? AND ?
   AND state = 'closed'`, []any{st.crowd.no(1), st.crowd.no(st.crowd.n)}, func(rows *sql.Rows) error {
@@ -138,7 +109,7 @@ WHERE order_no BETWEEN ? AND ?
 		if err := rows.Scan(&no); err != nil {
 			return err
 		}
-		if st.wechat.trades[seqOf(no)].state.Load() != tradeClosed {
+		if !st.wechat.IsClosed(seqOf(no)) {
 			n++
 		}
 		return nil
@@ -150,7 +121,8 @@ WHERE order_no BETWEEN ? AND ?
 }
 
 func (st *storm) countStates(ctx context.Context) error {
-	return sqldb.Each(ctx, st.db, `SELECT state, COUNT(*), SUM(close_tries), SUM(CASE WHEN close_tries > 1 THEN 1 ELSE 0 END)
+	return sqldb.Each(ctx, st.db.DB, `SELECT state, COUNT(*), SUM(close_tries),
+  SUM(CASE WHEN close_tries > 1 THEN 1 ELSE 0 END)
 FROM orders
 WHERE order_no BETWEEN ? AND ?
 GROUP BY state`, []any{st.crowd.no(1), st.crowd.no(st.crowd.n)}, func(rows *sql.Rows) error {
@@ -176,11 +148,11 @@ GROUP BY state`, []any{st.crowd.no(1), st.crowd.no(st.crowd.n)}, func(rows *sql.
 // itself is gone with the close; the deadline is not.
 func (st *storm) readEvents(ctx context.Context) error {
 	o := &st.Outcome
-	taken, closed := counts{}, counts{}
-	bySecond, ends := map[int64]counts{}, counts{}
+	taken, closed := bench.Histogram{}, bench.Histogram{}
+	bySecond, ends := map[int64]bench.Histogram{}, bench.Histogram{}
 	var lastClose int64
 	first, grace := st.First.UnixMilli(), seedGrace.Milliseconds()
-	err := sqldb.Each(ctx, st.db, `SELECT e.event, o.expire_at, e.at - o.expire_at AS took, COUNT(*)
+	err := sqldb.Each(ctx, st.db.DB, `SELECT e.event, o.expire_at, e.at - o.expire_at AS took, COUNT(*)
 FROM orders o
 JOIN order_events e ON e.order_no = o.order_no
 WHERE o.order_no BETWEEN ? AND ?
@@ -199,7 +171,7 @@ GROUP BY e.event, o.expire_at, e.at - o.expire_at`, []any{st.crowd.no(1), st.cro
 				o.Early += n
 			}
 			if bySecond[due] == nil {
-				bySecond[due] = counts{}
+				bySecond[due] = bench.Histogram{}
 			}
 			bySecond[due][late] += n
 			return nil
@@ -213,7 +185,7 @@ GROUP BY e.event, o.expire_at, e.at - o.expire_at`, []any{st.crowd.no(1), st.cro
 	if err != nil {
 		return err
 	}
-	o.Taken, o.Ended = taken.quantiles(), closed.quantiles()
+	o.Taken, o.Ended = taken.Quantiles(), closed.Quantiles()
 	if lastClose > 0 {
 		o.Rate = float64(o.Closed) / (float64(lastClose) / 1000)
 	}
@@ -223,23 +195,19 @@ GROUP BY e.event, o.expire_at, e.at - o.expire_at`, []any{st.crowd.no(1), st.cro
 }
 
 // latePoints is the 99th percentile by second, in seconds.
-func latePoints(bySecond map[int64]counts) []point {
+func latePoints(bySecond map[int64]bench.Histogram) []point {
 	points := make([]point, 0, len(bySecond))
 	for due, c := range bySecond {
-		points = append(points, point{float64(due) / 1000, c.quantiles().P99.Seconds()})
+		points = append(points, point{float64(due) / 1000, c.Quantiles().P99.Seconds()})
 	}
-	sort.Slice(points, func(i, j int) bool { return points[i].At < points[j].At })
+	slices.SortFunc(points, func(a, b point) int { return cmp.Compare(a.At, b.At) })
 	return points
 }
 
 // backlog is how many were due and open, from how many ended by millisecond
 // since the first deadline.
-func (c crowd) backlog(ends counts) (points []point, most int) {
-	keys := make([]int64, 0, len(ends))
-	for ms := range ends {
-		keys = append(keys, ms)
-	}
-	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
+func (c crowd) backlog(ends bench.Histogram) (points []point, most int) {
+	keys := slices.Sorted(maps.Keys(ends))
 	const step = int64(sampleEvery / time.Millisecond)
 	ended := 0
 	for at := int64(0); ; at += step {
@@ -253,63 +221,5 @@ func (c crowd) backlog(ends counts) (points []point, most int) {
 		if len(keys) == 0 {
 			return points, most
 		}
-	}
-}
-
-// row prints the line of a mode.
-func (st *storm) row() {
-	o, name := st.Outcome, st.Mode
-	switch st.Mode {
-	case "naive":
-		name = fmt.Sprintf("a transaction per order, %d connections (its best)", st.conns)
-	case "per-order":
-		name = fmt.Sprintf("a task per order, %d queues", perOrderQueues)
-	case "ours":
-		name = "**orderd**" + st.k.trials()
-	}
-	each := func(seconds float64) string { return fmt.Sprintf("%.0f", seconds*1e6/float64(st.crowd.n)) }
-	row(name, o.Rate, o.Taken.P50, o.Taken.P90, o.Taken.P99, o.Taken.Max, o.Ended.P50, o.Ended.P99, o.Early, o.Twice, o.Most,
-		fmt.Sprintf("%d MB", o.Redis>>20), fmt.Sprintf("%d MB", o.Memory>>20), each(o.CPU.Own)+", "+each(o.CPU.MariaDB)+", "+each(o.CPU.Redis))
-}
-
-// trials names what was made hard.
-func (k *expireCmd) trials() (s string) {
-	if k.Rate > 0 {
-		s += fmt.Sprintf(", %.0f closes/s", k.Rate)
-	}
-	if k.Workers > 0 {
-		s += fmt.Sprintf(", %d workers", k.Workers)
-	}
-	for _, t := range []struct {
-		on   bool
-		what string
-	}{{k.Kill, ", one killed"}, {k.Pause, ", one stopped for " + k.PauseFor.String()}, {k.Flush, ", Redis emptied"}, {k.Protocol, ", real protocol"}} {
-		if t.on {
-			s += t.what
-		}
-	}
-	return s
-}
-
-// more prints the tables that only some runs have.
-func (st *storm) more() {
-	if st.Beside != nil {
-		st.Beside.table(st.Mode)
-	}
-	if len(st.Workers) > 0 {
-		fmt.Println("\n| worker | closed | asked | resident memory, peak | |\n|---|---|---|---|---|")
-		for _, w := range st.Workers {
-			row(w.Name, w.Closed, w.Asked, fmt.Sprintf("%d MB", w.Memory>>20), w.Fate)
-		}
-	}
-	if st.Paid != nil {
-		fmt.Printf("\nPaid while they waited: %d buyers came, %d paid before WeChat Pay closed their trade, and %d orders are paid.\n", st.Paid.Came, st.Paid.Paid, st.Outcome.Paid)
-	}
-	if st.k.Rate > 0 {
-		fmt.Printf("\nAt %.0f closes/s: %.1f/s drained, the backlog was at most %d and over after %.0f s; nothing was returned unproven.\n",
-			st.k.Rate, st.Outcome.Rate, st.Outcome.Most, st.Outcome.Backlog[len(st.Outcome.Backlog)-1].At)
-	}
-	if p := st.Protocol; p != nil {
-		p.say(st.Outcome.Rate)
 	}
 }

@@ -1,36 +1,41 @@
-package main
+package storm
 
 import (
 	"context"
 	"os"
 	"sync"
 	"time"
+
+	"orderd/cmd/orderload/bench"
 )
 
-// stormSample is what was seen at one moment.
-type stormSample struct {
+// sample is what was seen at one moment.
+type sample struct {
 	At      float64 // seconds since the first deadline
-	Overdue int     // due and not ended, as the processes tell; exact: Outcome.Backlog
+	Overdue int     // due and not ended, as the processes report; exact: Outcome.Backlog
 	Memory  int64   // resident, bytes, of this process or the largest worker
 	Redis   int64   // used_memory, bytes
 	CPU     cpu     // since the start of the processes
 }
 
-// cpu is time on CPUs in seconds.
+// cpu is time on CPUs in seconds: of this process and the workers, and of the
+// servers.
 type cpu struct{ Own, MariaDB, Redis float64 }
 
 func (c cpu) since(b cpu) cpu { return cpu{c.Own - b.Own, c.MariaDB - b.MariaDB, c.Redis - b.Redis} }
 
+// sampleEvery is the time between two samples, and between two points of the
+// backlog.
 const sampleEvery = 200 * time.Millisecond
 
-// watch samples from now until ctx ends. The function that it gives waits for
-// that, and takes the last sample.
-func (st *storm) watch(ctx context.Context, run *running) (wait func()) {
+// startSampling samples from now until ctx ends. The function that it gives waits
+// for that, and takes the last sample.
+func (st *storm) startSampling(ctx context.Context, run *running) (wait func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			st.Samples = append(st.Samples, st.sample(ctx, run))
-			pauseFor(ctx, sampleEvery)
+			bench.Pause(ctx, sampleEvery)
 		}
 	})
 	return func() {
@@ -39,11 +44,12 @@ func (st *storm) watch(ctx context.Context, run *running) (wait func()) {
 	}
 }
 
-func (st *storm) sample(ctx context.Context, run *running) stormSample {
-	now := time.Now()
-	s := stormSample{At: now.Sub(st.First).Seconds(), Memory: memoryOf(os.Getpid()), Redis: redisMemory(ctx, st.s.client),
+func (st *storm) sample(ctx context.Context, run *running) sample {
+	now, self := time.Now(), os.Getpid()
+	s := sample{At: now.Sub(st.First).Seconds(), Memory: bench.MemoryOf(self), Redis: redisMemory(ctx, st.rig.client),
 		Overdue: max(st.crowd.dueBy(now)-st.ended(run), 0),
-		CPU:     cpu{cpuOf(os.Getpid()).Seconds(), cpuOf(st.s.mariaPID).Seconds(), cpuOf(st.s.redisPID).Seconds()}}
+		CPU: cpu{Own: bench.CPUOf(self).Seconds(), MariaDB: bench.CPUOf(st.rig.mariaPID).Seconds(),
+			Redis: bench.CPUOf(st.rig.redisPID).Seconds()}}
 	if run.fleet != nil {
 		s.Memory, s.CPU.Own = run.fleet.memory(), s.CPU.Own+run.fleet.cpu()
 	}
@@ -53,7 +59,7 @@ func (st *storm) sample(ctx context.Context, run *running) stormSample {
 // usage is the CPU between the first deadline and the end, and the peaks of
 // memory in that time, which was so many seconds long.
 func (st *storm) usage(over float64) (used cpu, memory, redis int64) {
-	var from *stormSample
+	var from *sample
 	for i := range st.Samples {
 		s := &st.Samples[i]
 		if s.At < 0 {
@@ -72,15 +78,22 @@ func (st *storm) usage(over float64) (used cpu, memory, redis int64) {
 	return used, memory, redis
 }
 
-// trouble makes the trouble that was asked for. The function that it gives
+const (
+	// flushBefore is when Redis is emptied: the wake-ups of the first seconds are set
+	// and none has come yet.
+	flushBefore = 2 * time.Second
+	// hurtEvery is the time between two looks whether a third of the orders is closed.
+	hurtEvery = 20 * time.Millisecond
+)
+
+// startTrouble makes the trouble that was asked for. The function that it gives
 // waits until it is over.
-func (st *storm) trouble(ctx context.Context, run *running) (wait func()) {
+func (st *storm) startTrouble(ctx context.Context, run *running) (wait func()) {
 	var wg sync.WaitGroup
 	if st.k.Flush {
 		wg.Go(func() {
-			pauseFor(ctx, time.Until(st.First.Add(-flushBefore)))
-			if ctx.Err() == nil {
-				_ = st.s.client.FlushAll(ctx).Err() // an empty Redis is what is seen, or not, in the lateness
+			if bench.Pause(ctx, time.Until(st.First.Add(-flushBefore))) {
+				_ = st.rig.client.FlushAll(ctx).Err() // an empty Redis is what is seen, or not, in the lateness
 			}
 		})
 	}
@@ -90,14 +103,12 @@ func (st *storm) trouble(ctx context.Context, run *running) (wait func()) {
 	if run.fleet != nil && (st.k.Kill || st.k.Pause) {
 		wg.Go(func() {
 			for run.fleet.closed() < st.crowd.n/3 {
-				if pauseFor(ctx, 20*time.Millisecond); ctx.Err() != nil {
+				if !bench.Pause(ctx, hurtEvery) {
 					return
 				}
 			}
-			run.fleet.hurt(ctx, st.k.Kill, st.k.Pause, st.k.PauseFor)
+			run.fleet.disturb(ctx, st.k.Kill, st.k.Pause, st.k.PauseFor)
 		})
 	}
 	return wg.Wait
 }
-
-const flushBefore = 2 * time.Second
