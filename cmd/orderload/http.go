@@ -19,7 +19,7 @@ import (
 
 type httpCmd struct {
 	Callers   int `default:"256" help:"Concurrent connections."`
-	Callbacks int `default:"16000" help:"Callbacks per round of order.Service; signing them beforehand takes a millisecond each."`
+	Callbacks int `default:"16000" help:"${http_callbacks}"`
 }
 
 // naiveHTTPConns is the pool at which the naive peer does best over HTTP, where
@@ -53,7 +53,9 @@ func (h *httpCmd) Run(ctx context.Context, set *bench.Settings) error {
 // benchSecret signs the customers' tokens: as long as orderd demands.
 const benchSecret = "0123456789abcdef0123456789abcdef"
 
-func (h *httpCmd) placements(ctx context.Context, set *bench.Settings, shop *bench.Shop, naive *bench.NaiveOrders) error {
+// placements compares the two sides placing an order of one unit.
+func (h *httpCmd) placements(ctx context.Context, set *bench.Settings, shop *bench.Shop,
+	naive *bench.NaiveOrders) error {
 	token, err := orderhttp.MintToken([]byte(benchSecret), "c1", time.Now(), time.Hour)
 	if err != nil {
 		return err
@@ -89,11 +91,14 @@ func placementHandler(orders orderhttp.Orders, shop *bench.Shop) (http.Handler, 
 		return nil, err
 	}
 	free := orderhttp.Rate{Burst: -1}
-	return orderhttp.New(orderhttp.Options{Orders: orders, Shelves: stock.NewAdmin(shop.DB.DB, time.Now), Tokens: tokens,
-		Now: time.Now, Limits: orderhttp.Limits{Place: free, Pay: free, Read: free, Query: free}})
+	return orderhttp.New(orderhttp.Options{Orders: orders, Shelves: stock.NewAdmin(shop.DB.DB, time.Now),
+		Tokens: tokens, Now: time.Now, Limits: orderhttp.Limits{Place: free, Pay: free, Read: free, Query: free}})
 }
 
-func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *bench.Shop, naive *bench.NaiveOrders) error {
+// callbacks compares the two sides taking in signed notifications, each of an order of
+// its own.
+func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *bench.Shop,
+	naive *bench.NaiveOrders) error {
 	signer, gateway, err := newSigner()
 	if err != nil {
 		return err
@@ -108,13 +113,15 @@ func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *benc
 			if err != nil {
 				return bench.Sample{}, err
 			}
-			handler, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Settler: settler, Notifications: gateway, Now: time.Now})
+			handler, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Settler: settler, Notifications: gateway,
+				Now: time.Now})
 			if err != nil {
 				return bench.Sample{}, err
 			}
 			got, err := h.serve(ctx, handler, func(c *client) bench.Sample {
 				return bench.Drain(ctx, h.Callers, set.Length(), count, func(ctx context.Context, i int) error {
-					return c.post(ctx, orderhttp.PathNotifyPayment, signed[i].header, signed[i].body, http.StatusNoContent)
+					n := signed[i]
+					return c.post(ctx, orderhttp.PathNotifyPayment, n.header, n.body, http.StatusNoContent)
 				})
 			})
 			if err == nil && got.Failed > 0 && got.Done+got.Failed == int64(count) {
@@ -123,20 +130,23 @@ func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *benc
 			return got, err
 		}
 	}
-	n, o, err := bench.TakeTurns(set.Rounds, side(naive, h.Callbacks/naiveRoundShare), side(shop.Orders, h.Callbacks))
+	n, o, err := bench.TakeTurns(set.Rounds, side(naive, h.Callbacks/naiveRoundShare),
+		side(shop.Orders, h.Callbacks))
 	if err == nil {
 		h.rows("callback", n, o)
 	}
 	return err
 }
 
+// rows prints both sides.
 func (h *httpCmd) rows(what string, n, o bench.Sample) {
 	bench.Row(what+", a transaction each", h.Callers, n.Rate(), n.P50, n.P99, "1")
 	bench.Row(what+", **order.Service**", h.Callers, o.Rate(), o.P50, o.P99, bench.Times(o.Rate()/n.Rate()))
 }
 
 // serve runs a handler on loopback as orderd would, and measures against it.
-func (h *httpCmd) serve(ctx context.Context, handler http.Handler, measure func(*client) bench.Sample) (s bench.Sample, err error) {
+func (h *httpCmd) serve(ctx context.Context, handler http.Handler, measure func(*client) bench.Sample) (
+	s bench.Sample, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return s, err

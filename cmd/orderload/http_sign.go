@@ -91,20 +91,25 @@ func (s *signer) sign(nos []string) ([]notification, error) {
 // the signature too.
 func (s *signer) one(no string) (n notification, err error) {
 	t, now := bench.PaidTrade(no), time.Now()
-	plain, err := json.Marshal(map[string]any{"mchid": bench.MchID, "appid": bench.AppID, "out_trade_no": t.OutTradeNo,
-		"transaction_id": t.TransactionID, "trade_type": "NATIVE", "trade_state": "SUCCESS", "trade_state_desc": "支付成功",
-		"bank_type": "OTHERS", "attach": "", "success_time": now.Format(time.RFC3339), "payer": map[string]any{"openid": "o"},
-		"amount": map[string]any{"total": bench.Fen, "payer_total": bench.Fen, "currency": "CNY", "payer_currency": "CNY"}})
+	plain, err := json.Marshal(map[string]any{"mchid": bench.MchID, "appid": bench.AppID,
+		"out_trade_no": t.OutTradeNo, "transaction_id": t.TransactionID,
+		"trade_type": "NATIVE", "trade_state": "SUCCESS", "trade_state_desc": "支付成功",
+		"bank_type": "OTHERS", "attach": "", "success_time": now.Format(time.RFC3339),
+		"payer": map[string]any{"openid": "o"},
+		"amount": map[string]any{"total": bench.Fen, "payer_total": bench.Fen,
+			"currency": "CNY", "payer_currency": "CNY"}})
 	if err != nil {
 		return n, err
 	}
 	const associated = "transaction"
 	nonce := no[:nonceSize]
 	sealed := s.aead.Seal(nil, []byte(nonce), plain, []byte(associated))
-	if n.body, err = json.Marshal(map[string]any{"id": no, "create_time": now.Format(time.RFC3339),
+	n.body, err = json.Marshal(map[string]any{"id": no, "create_time": now.Format(time.RFC3339),
 		"event_type": "TRANSACTION.SUCCESS", "resource_type": "encrypt-resource", "summary": "支付成功",
 		"resource": map[string]any{"original_type": "transaction", "algorithm": "AEAD_AES_256_GCM",
-			"ciphertext": base64.StdEncoding.EncodeToString(sealed), "associated_data": associated, "nonce": nonce}}); err != nil {
+			"ciphertext":      base64.StdEncoding.EncodeToString(sealed),
+			"associated_data": associated, "nonce": nonce}})
+	if err != nil {
 		return n, err
 	}
 	stamp := strconv.FormatInt(now.Unix(), 10)
@@ -113,8 +118,9 @@ func (s *signer) one(no string) (n notification, err error) {
 	if err != nil {
 		return n, err
 	}
-	n.header = http.Header{"Content-Type": {"application/json"}, "Wechatpay-Timestamp": {stamp}, "Wechatpay-Nonce": {no},
-		"Wechatpay-Signature": {base64.StdEncoding.EncodeToString(sig)}, "Wechatpay-Serial": {signerKeyID},
+	n.header = http.Header{"Content-Type": {"application/json"},
+		"Wechatpay-Timestamp": {stamp}, "Wechatpay-Nonce": {no}, "Wechatpay-Serial": {signerKeyID},
+		"Wechatpay-Signature":      {base64.StdEncoding.EncodeToString(sig)},
 		"Wechatpay-Signature-Type": {"WECHATPAY2-SHA256-RSA2048"}}
 	return n, nil
 }

@@ -24,12 +24,24 @@ type cli struct {
 	Callback  callbackCmd  `cmd:"" help:"Payment callbacks and closes against a transaction per event."`
 	HTTP      httpCmd      `cmd:"" name:"http" help:"Placement and callbacks over HTTP."`
 	Reconcile reconcileCmd `cmd:"" help:"A bill of a day against as many payments."`
-	Expire    storm.Cmd    `cmd:"" help:"Unpaid orders that come due together: how late they are closed, beside other ways."`
+	Expire    storm.Cmd    `cmd:"" help:"${main_expire}"`
 	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
 	Verify    verifyCmd    `cmd:"" help:"Every invariant of a large world, and violations seeded in it."`
 
 	// ExpireWorker is this program again, started by expire --workers.
 	ExpireWorker storm.WorkerCmd `cmd:"" hidden:""`
+}
+
+// helpTexts are those that are too long for a line with their flag; the tags name
+// them.
+var helpTexts = kong.Vars{
+	"main_expire":    "Unpaid orders that come due together: how late they are closed, beside other ways.",
+	"place_maxopen":  "Unpaid orders a customer may have, counted for each placement (default: no limit, not counted).",
+	"http_callbacks": "Callbacks per round of order.Service; signing them beforehand takes a millisecond each.",
+	"chaos_size": "smoke (2,000 orders, 10 kills, 50 other faults), pr (10,000, 50, 300) " +
+		"or nightly (100,000, 500, 5,000).",
+	"chaos_mutant": "Break the service on purpose; the run must be red. 'list' lists the mutants, " +
+		"'all' runs each and prints the table of docs/runs/mutants.md.",
 }
 
 // gcPercent is orderd's own (cmd/orderd): the code under test must not collect
@@ -39,7 +51,7 @@ const gcPercent = 400
 func main() {
 	debug.SetGCPercent(gcPercent)
 	var c cli
-	k := kong.Parse(&c, kong.Name("orderload"), kong.UsageOnError())
+	k := kong.Parse(&c, kong.Name("orderload"), kong.UsageOnError(), helpTexts, storm.HelpTexts)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	k.BindTo(ctx, (*context.Context)(nil))

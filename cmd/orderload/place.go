@@ -15,7 +15,7 @@ import (
 type placeCmd struct {
 	Callers int  `default:"256" help:"Callers of order.Service."`
 	Lanes   int  `help:"Group commits under way at once (default: the service's own)."`
-	MaxOpen int  `help:"Unpaid orders a customer may have, counted for each placement (default: no limit, not counted)."`
+	MaxOpen int  `help:"${place_maxopen}"`
 	OnlyHot bool `help:"Only one hot SKU, and only order.Service: for profiles."`
 }
 
@@ -42,6 +42,7 @@ func (p *placeCmd) Run(ctx context.Context, set *bench.Settings) error {
 	return p.single(ctx, server, set)
 }
 
+// shop is a new one with so many SKUs.
 func (p *placeCmd) shop(ctx context.Context, server *bench.Server, skus int) (*bench.Shop, error) {
 	return server.NewShop(ctx, bench.ShopOptions{SKUs: skus, Lanes: p.Lanes, MaxOpen: p.MaxOpen})
 }
@@ -104,7 +105,8 @@ func (p *placeCmd) single(ctx context.Context, server *bench.Server, set *bench.
 }
 
 // takeTurns measures both sides with so many callers each.
-func takeTurns(ctx context.Context, set *bench.Settings, shop *bench.Shop, skus, naiveCallers, callers int) (n, o bench.Sample, err error) {
+func takeTurns(ctx context.Context, set *bench.Settings, shop *bench.Shop, skus, naiveCallers, callers int) (
+	n, o bench.Sample, err error) {
 	return bench.TakeTurns(set.Rounds, func() (bench.Sample, error) {
 		return bench.ClosedLoop(ctx, naiveCallers, set.Length(), naivePlace(shop.Naive, skus)), nil
 	}, func() (bench.Sample, error) {
@@ -116,8 +118,8 @@ func takeTurns(ctx context.Context, set *bench.Settings, shop *bench.Shop, skus,
 func servicePlace(s *order.Service, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
-		_, err := s.Place(ctx, order.Placement{CustomerID: customer(n), RequestID: fmt.Sprint(run, "-", n), Cause: "bench",
-			Lines: []stock.Line{{SkuID: bench.SKU(int(n) % skus), Quantity: 1}}})
+		_, err := s.Place(ctx, order.Placement{CustomerID: customer(n), RequestID: fmt.Sprint(run, "-", n),
+			Cause: "bench", Lines: []stock.Line{{SkuID: bench.SKU(int(n) % skus), Quantity: 1}}})
 		return err
 	}
 }
@@ -131,4 +133,5 @@ func naivePlace(naive *bench.Naive, skus int) func(context.Context, int64) error
 	}
 }
 
+// customer is who makes placement n.
 func customer(n int64) string { return fmt.Sprint("c", n%placeCustomers) }

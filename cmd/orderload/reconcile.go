@@ -92,7 +92,8 @@ func (k *reconcileCmd) one(ctx context.Context, db *sqldb.DB, rows int, naive bo
 }
 
 // timeRun reconciles the bill at path: how long it took, and the peak of memory.
-func timeRun(ctx context.Context, r *reconcile.Reconciler, path string) (res reconcile.Result, took time.Duration, peak int64, err error) {
+func timeRun(ctx context.Context, r *reconcile.Reconciler, path string) (
+	res reconcile.Result, took time.Duration, peak int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return res, 0, 0, err
@@ -102,9 +103,8 @@ func timeRun(ctx context.Context, r *reconcile.Reconciler, path string) (res rec
 		return res, 0, 0, err
 	}
 	start := time.Now()
-	res, err = r.Run(ctx, reconcile.RunRequest{Date: billDate, File: f, Progress: func(stage string, done, total int64) {
-		bench.Progress("%-9s %d", stage, done)
-	}})
+	progress := func(stage string, done, total int64) { bench.Progress("%-9s %d", stage, done) }
+	res, err = r.Run(ctx, reconcile.RunRequest{Date: billDate, File: f, Progress: progress})
 	took = time.Since(start)
 	bench.EndProgress()
 	if err == nil {
@@ -181,7 +181,8 @@ func head(path string, n int) ([]string, error) {
 		}
 	}
 	if len(lines) < n {
-		return nil, errors.Join(errors.New("the bill has too few rows for the samples: use --rows 50000 or more"), scan.Err())
+		err := errors.New("the bill has too few rows for the samples: use --rows 50000 or more")
+		return nil, errors.Join(err, scan.Err())
 	}
 	return lines, nil
 }

@@ -42,7 +42,8 @@ type billDay struct {
 
 // newBillDay draws the differences; the same seed draws the same ones.
 func newBillDay(rows int, seed uint64) *billDay {
-	d := &billDay{rows: rows, seeded: map[string]bool{}, odd: map[int]reconcile.Kind{}, oddRefunds: map[int]reconcile.Kind{}}
+	d := &billDay{rows: rows, seeded: map[string]bool{},
+		odd: map[int]reconcile.Kind{}, oddRefunds: map[int]reconcile.Kind{}}
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	each := max(rows/seededEvery, 1)
 	for _, kind := range reconcile.Kinds() {
@@ -87,11 +88,12 @@ func (d *billDay) fill(ctx context.Context, db *sqldb.DB) error {
 		for i := from; i < min(from+page, d.rows); i++ {
 			at := d.at(i).UnixMilli()
 			if d.odd[i] != reconcile.BillOnly {
-				pays = append(pays, transactionOf(i), orderNoOf(i), orderNoOf(i)+"-01", fenOf(i), fenOf(i), "CNY", "NATIVE",
-					bench.AppID, bench.MchID, at, at, "notification", "applied", "")
+				pays = append(pays, transactionOf(i), orderNoOf(i), orderNoOf(i)+"-01", fenOf(i), fenOf(i), "CNY",
+					"NATIVE", bench.AppID, bench.MchID, at, at, "notification", "applied", "")
 			}
 			if i%refundEvery == 0 && d.oddRefunds[i] != reconcile.RefundBillOnly {
-				backs = append(backs, refundNoOf(i), orderNoOf(i), transactionOf(i), refundFen, "success", "aftersale", at, at, at)
+				backs = append(backs, refundNoOf(i), orderNoOf(i), transactionOf(i), refundFen, "success", "aftersale",
+					at, at, at)
 			}
 		}
 		err := db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -129,17 +131,18 @@ type bill struct {
 func (b *bill) pay(i int, fen int64, state string) {
 	b.rows, b.paid = b.rows+1, b.paid+fen
 	yuan := payment.Fen(fen).String()
-	fmt.Fprintf(b.w, "`%s,`%s,`%s,`0,`,`%s,`%s-01,`oUpF8uMuAJO_M2pxb1Q9zNjWeS6o,`NATIVE,`%s,`OTHERS,`CNY,`%s,`0.00,`0,`0,"+
-		"`0.00,`0.00,`,`,`Blue mug, large,`shop-7,`0.00000,`0.60%%,`%s,`0.00,`\r\n",
-		b.d.at(i).Format(time.DateTime), bench.AppID, bench.MchID, transactionOf(i), b.d.orderInBill(i), state, yuan, yuan)
+	fmt.Fprintf(b.w, "`%s,`%s,`%s,`0,`,`%s,`%s-01,`oUpF8uMuAJO_M2pxb1Q9zNjWeS6o,`NATIVE,`%s,`OTHERS,`CNY,"+
+		"`%s,`0.00,`0,`0,`0.00,`0.00,`,`,`Blue mug, large,`shop-7,`0.00000,`0.60%%,`%s,`0.00,`\r\n",
+		b.d.at(i).Format(time.DateTime), bench.AppID, bench.MchID, transactionOf(i), b.d.orderInBill(i),
+		state, yuan, yuan)
 }
 
 // refund writes the refund of a payment.
 func (b *bill) refund(i int, fen int64, state string) {
 	b.rows, b.back = b.rows+1, b.back+fen
 	yuan := payment.Fen(fen).String()
-	fmt.Fprintf(b.w, "`%s,`%s,`%s,`0,`,`%s,`%s-01,`o,`NATIVE,`REFUND,`OTHERS,`CNY,`0.00,`0.00,`5030%024d,`%s,`%s,`0.00,"+
-		"`ORIGINAL,`%s,`mug,`shop-7,`0.00000,`0.60%%,`0.00,`%s,`\r\n",
+	fmt.Fprintf(b.w, "`%s,`%s,`%s,`0,`,`%s,`%s-01,`o,`NATIVE,`REFUND,`OTHERS,`CNY,`0.00,`0.00,`5030%024d,"+
+		"`%s,`%s,`0.00,`ORIGINAL,`%s,`mug,`shop-7,`0.00000,`0.60%%,`0.00,`%s,`\r\n",
 		b.d.at(i).Format(time.DateTime), bench.AppID, bench.MchID, transactionOf(i), orderNoOf(i), i, refundNoOf(i),
 		yuan, state, yuan)
 }

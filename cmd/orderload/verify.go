@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,7 +73,9 @@ func (k *verifyCmd) one(ctx context.Context, engine string, db *sqldb.DB) error 
 	if broken := clean.Broken(); len(broken) > 0 {
 		return fmt.Errorf("a world in order, and yet %+v", broken)
 	}
-	byTime := slices.SortedFunc(slices.Values(clean.Checks), func(a, b order.CheckResult) int { return int(b.Took - a.Took) })
+	byTime := slices.SortedFunc(slices.Values(clean.Checks), func(a, b order.CheckResult) int {
+		return cmp.Compare(b.Took, a.Took)
+	})
 	if k.Checks {
 		for _, c := range byTime {
 			fmt.Fprintf(os.Stderr, "%-8s %8s  %s\n", engine, bench.Round(c.Took), c.ID)

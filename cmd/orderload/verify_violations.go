@@ -24,6 +24,7 @@ const (
 	isNone                  // no order: the row is found by its key
 )
 
+// has reports whether world.order makes order i of this kind.
 func (k ofKind) has(i int) bool {
 	switch k {
 	case isPaid:
@@ -62,7 +63,8 @@ const (
 	newEvent = "INSERT INTO order_events (order_no, seq, at, event, from_state, to_state, " +
 		"actor_type, actor_id, cause_type, cause_id, detail, took_ms) "
 	newDiff = "INSERT INTO differences (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, " +
-		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, opened_at) VALUES "
+		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, opened_at) " +
+		"VALUES "
 )
 
 // violations has at least one for every check.
@@ -234,6 +236,7 @@ func (w *world) seedAll(ctx context.Context, db *sqldb.DB) (seeded, found, inven
 	return len(violations), found, invented, nil
 }
 
+// plant runs one statement, which must change a row (a DROP counts none).
 func plant(ctx context.Context, conn *sql.Conn, statement string) error {
 	res, err := conn.ExecContext(ctx, statement)
 	if err != nil {

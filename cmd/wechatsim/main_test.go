@@ -40,7 +40,7 @@ func (o *output) String() string {
 func parse(t *testing.T, args ...string) flags {
 	t.Helper()
 	var f flags
-	parser, err := kong.New(&f)
+	parser, err := kong.New(&f, helpTexts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,8 @@ func TestRunServesAndEndsCleanly(t *testing.T) {
 			t.Fatalf("no word of the control surface in %q", out)
 		}
 	}
-	for _, want := range []string{"no real money", "seed      7 (calm)", filepath.Join(dir, "keys"), "close=timeout:10%", "notify=drop:x1", "1900000001"} {
+	for _, want := range []string{"no real money", "seed      7 (calm)", filepath.Join(dir, "keys"),
+		"close=timeout:10%", "notify=drop:x1", "1900000001"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}

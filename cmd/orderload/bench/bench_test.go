@@ -19,7 +19,8 @@ func TestQuantiles(t *testing.T) {
 	for ms := range int64(200) { // 0 to 199, once each
 		c[ms]++
 	}
-	want := Quantiles{P50: 99 * time.Millisecond, P90: 179 * time.Millisecond, P99: 197 * time.Millisecond, Max: 199 * time.Millisecond}
+	const ms = time.Millisecond
+	want := Quantiles{P50: 99 * ms, P90: 179 * ms, P99: 197 * ms, Max: 199 * ms}
 	if got := c.Quantiles(); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -53,7 +54,8 @@ func TestTable(t *testing.T) {
 	if got, want := formatHeader([]string{"a", "b c", ""}), "| a | b c | |\n|---|---|---|\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	got := formatRow([]any{"x", 4744.6, 12_345_678 * time.Nanosecond, 5_123_456 * time.Nanosecond, 3, Times(14.06), Megabytes(80 << 20), ""})
+	got := formatRow([]any{"x", 4744.6, 12_345_678 * time.Nanosecond, 5_123_456 * time.Nanosecond, 3,
+		Times(14.06), Megabytes(80 << 20), ""})
 	if want := "| x | 4745 | 12.3ms | 5.12ms | 3 | **14.1 ×** | 80 MB |  |\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -76,10 +78,12 @@ func TestSamples(t *testing.T) {
 		t.Errorf("%v %v %v in turns %s", n, o, err, turns)
 	}
 	broken := errors.New("broken")
-	if _, _, err := TakeTurns(3, side("n"), func() (Sample, error) { return Sample{}, broken }); !errors.Is(err, broken) {
+	fails := func() (Sample, error) { return Sample{}, broken }
+	if _, _, err := TakeTurns(3, func() (Sample, error) { return of(1), nil }, fails); !errors.Is(err, broken) {
 		t.Error(err)
 	}
-	best, err := Best([]int{4, 8, 16}, func(c int) (float64, error) { return map[int]float64{4: 1, 8: 3, 16: 2}[c], nil })
+	rate := map[int]float64{4: 1, 8: 3, 16: 2}
+	best, err := Best([]int{4, 8, 16}, func(c int) (float64, error) { return rate[c], nil })
 	if best != 8 || err != nil {
 		t.Errorf("best %d, %v", best, err)
 	}
@@ -98,7 +102,8 @@ func TestLoops(t *testing.T) {
 			}
 			return nil
 		})
-		if c := calls.Load(); s.Done+s.Failed != c || s.Failed != c/4 || sum.Load() != c*(c+1)/2 || s.P50 != 100*time.Millisecond {
+		if c := calls.Load(); s.Done+s.Failed != c || s.Failed != c/4 || sum.Load() != c*(c+1)/2 ||
+			s.P50 != 100*time.Millisecond {
 			t.Errorf("%+v of %d calls, sum %d", s, c, sum.Load())
 		}
 		seen := make([]atomic.Int64, 10)
@@ -144,14 +149,16 @@ func TestProc(t *testing.T) {
 
 // The judges of a storm trust this ledger: a trade that is both closed and paid would prove anything.
 func TestGateway(t *testing.T) {
-	g := NewGateway(GatewayOptions{Trades: 3, Number: func(no string) int { return slices.Index([]string{"", "a-01", "b-01", "c-01"}, no) }})
+	known := []string{"", "a-01", "b-01", "c-01"}
+	g := NewGateway(GatewayOptions{Trades: 3, Number: func(no string) int { return slices.Index(known, no) }})
 	if !g.Pay(1) || g.Pay(1) {
 		t.Error("a trade is paid once")
 	}
 	for _, c := range []struct {
 		no   string
 		want payment.CloseAnswer
-	}{{"a-01", payment.ClosePaid}, {"b-01", payment.CloseAccepted}, {"b-01", payment.CloseAccepted}, {"other", payment.CloseAccepted}} {
+	}{{"a-01", payment.ClosePaid}, {"b-01", payment.CloseAccepted}, {"b-01", payment.CloseAccepted},
+		{"other", payment.CloseAccepted}} {
 		if got, err := g.Close(t.Context(), c.no); err != nil || got.Answer != c.want {
 			t.Errorf("close %s: %+v %v", c.no, got, err)
 		}

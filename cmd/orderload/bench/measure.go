@@ -52,7 +52,8 @@ var ErrUsedUp = errors.New("nothing is left to do")
 
 // ClosedLoop runs callers that each call do again as soon as it has returned, for
 // the given time. do gets a number, from 1 on, that no other call has.
-func ClosedLoop(ctx context.Context, callers int, length time.Duration, do func(ctx context.Context, n int64) error) Sample {
+func ClosedLoop(ctx context.Context, callers int, length time.Duration,
+	do func(ctx context.Context, n int64) error) Sample {
 	var s Sample
 	var n, failed atomic.Int64
 	times := make([][]time.Duration, callers) // one slice per caller: no lock in the measured path

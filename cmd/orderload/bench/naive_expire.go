@@ -110,15 +110,17 @@ FOR UPDATE`, no).Scan(&state, &version)
 		if err != nil || state != "pending" {
 			return err
 		}
-		if err := write(ctx, tx, statement{`UPDATE orders
-SET state = 'closed', version = version + 2, due_at = NULL, close_reason = 'timeout', close_tries = 1, updated_at = ?
+		detail := `{"close":"accepted","close_status":"204","out_trade_no":"` + outTradeNo(no) + `"}`
+		err = write(ctx, tx, statement{`UPDATE orders
+SET state = 'closed', version = version + 2, due_at = NULL, close_reason = 'timeout', close_tries = 1,
+    updated_at = ?
 WHERE order_no = ?
   AND state = 'pending'`, []any{now, no}}, statement{`INSERT INTO order_events
   (order_no, seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms)
 VALUES (?, ?, ?, 'close.requested', 'pending', 'closing', 'scheduler', 'storm', 'poll', '', '', 0),
   (?, ?, ?, 'close.accepted', 'closing', 'closed', 'scheduler', 'storm', 'poll', '', ?, ?)`,
-			[]any{no, version + 1, asked, no, version + 2, now,
-				`{"close":"accepted","close_status":"204","out_trade_no":"` + outTradeNo(no) + `"}`, now - asked}}); err != nil {
+			[]any{no, version + 1, asked, no, version + 2, now, detail, now - asked}})
+		if err != nil {
 			return err
 		}
 		if err := tx.QueryRowContext(ctx, `SELECT sku_id, quantity

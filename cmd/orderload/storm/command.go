@@ -9,18 +9,34 @@ import (
 	"slices"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"orderd/cmd/orderload/bench"
 )
+
+// HelpTexts are the texts that are too long for a line with their flag: the tags of
+// Cmd name them, so whoever parses a Cmd passes them to kong.
+var HelpTexts = kong.Vars{
+	"expire_spread": "They come due evenly over this time, on whole seconds as Place sets them; " +
+		"0s: all in the same second.",
+	"expire_lead": "How far ahead the first deadline is; the orders are seeded and verified before it " +
+		"(default: by their number).",
+	"expire_mode": "ours (the service as 'orderd serve' builds it), " +
+		"per-order (an asynq task per order over 16 queues), naive (a transaction per order, polling); a list, or all.",
+	"expire_protocol": "Close by the real protocol against the simulator over loopback, and say what RSA costs. " +
+		"Only ours.",
+	"expire_patience": "How long after the last deadline the orders may take (default: five minutes, or by the rate).",
+}
 
 // Cmd is "orderload expire"; kong reads its tags.
 type Cmd struct {
 	Orders  int           `help:"Unpaid orders that come due (default: 100000, with --protocol 20000)."`
-	Spread  time.Duration `default:"60s" help:"They come due evenly over this time, on whole seconds as Place sets them; 0s: all in the same second."`
-	Lead    time.Duration `help:"How far ahead the first deadline is; the orders are seeded and verified before it (default: by their number)."`
-	Mode    []string      `default:"ours" enum:"ours,naive,per-order,all" help:"ours (the service as 'orderd serve' builds it), per-order (an asynq task per order over 16 queues), naive (a transaction per order, polling); a list, or all."`
+	Spread  time.Duration `default:"60s" help:"${expire_spread}"`
+	Lead    time.Duration `help:"${expire_lead}"`
+	Mode    []string      `default:"ours" enum:"ours,naive,per-order,all" help:"${expire_mode}"`
 	Gateway time.Duration `default:"1ms" help:"The scripted WeChat Pay answers a close after this time."`
 
-	Protocol   bool          `help:"Close by the real protocol against the simulator over loopback, and say what RSA costs. Only ours."`
+	Protocol   bool          `help:"${expire_protocol}"`
 	Rate       float64       `help:"WeChat's limit in closes a second (default: none). Only ours."`
 	Pay        float64       `help:"This share of the orders is paid while they wait; at most 0.5."`
 	Foreground int           `help:"So many placements and as many callbacks a second beside the storm."`
@@ -34,7 +50,7 @@ type Cmd struct {
 
 	BufferPool string        `default:"4G" help:"Of the private MariaDB."`
 	LogFile    string        `default:"4G" help:"Of the private MariaDB."`
-	Patience   time.Duration `help:"How long after the last deadline the orders may take (default: five minutes, or by the rate)."`
+	Patience   time.Duration `help:"${expire_patience}"`
 
 	SVG  string `name:"svg" type:"path" help:"Draw lateness and backlog over time here."`
 	JSON string `name:"json" type:"path" help:"Write everything that was measured here."`

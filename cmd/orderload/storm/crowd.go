@@ -50,6 +50,9 @@ func (c crowd) dueBy(t time.Time) int {
 // no is the number of order i: a ULID of about the time at which it was placed.
 func (c crowd) no(i int) string { return fmt.Sprintf("%s%08d", c.prefix(i), i) }
 
+// ends are the first and the last number: arguments of BETWEEN.
+func (c crowd) ends() []any { return []any{c.no(1), c.no(c.n)} }
+
 // prefix is what the numbers of a piece share.
 func (c crowd) prefix(i int) string {
 	var id ulid.ULID

@@ -79,7 +79,7 @@ func (st *storm) refuse(ctx context.Context) error {
 	var out int64
 	err := st.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(delta), 0)
 FROM stock_flows
-WHERE order_no BETWEEN ? AND ?`, st.crowd.no(1), st.crowd.no(st.crowd.n)).Scan(&out)
+WHERE order_no BETWEEN ? AND ?`, st.crowd.ends()...).Scan(&out)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (st *storm) unproven(ctx context.Context) error {
 	err := sqldb.Each(ctx, st.db.DB, `SELECT order_no
 FROM orders
 WHERE order_no BETWEEN ? AND ?
-  AND state = 'closed'`, []any{st.crowd.no(1), st.crowd.no(st.crowd.n)}, func(rows *sql.Rows) error {
+  AND state = 'closed'`, st.crowd.ends(), func(rows *sql.Rows) error {
 		var no string
 		if err := rows.Scan(&no); err != nil {
 			return err
@@ -120,12 +120,13 @@ WHERE order_no BETWEEN ? AND ?
 	return err
 }
 
+// countStates counts the orders by their state, and how often WeChat Pay was asked.
 func (st *storm) countStates(ctx context.Context) error {
 	return sqldb.Each(ctx, st.db.DB, `SELECT state, COUNT(*), SUM(close_tries),
   SUM(CASE WHEN close_tries > 1 THEN 1 ELSE 0 END)
 FROM orders
 WHERE order_no BETWEEN ? AND ?
-GROUP BY state`, []any{st.crowd.no(1), st.crowd.no(st.crowd.n)}, func(rows *sql.Rows) error {
+GROUP BY state`, st.crowd.ends(), func(rows *sql.Rows) error {
 		var state order.State
 		var n, tries, twice int64
 		if err := rows.Scan(&state, &n, &tries, &twice); err != nil {
@@ -157,7 +158,7 @@ FROM orders o
 JOIN order_events e ON e.order_no = o.order_no
 WHERE o.order_no BETWEEN ? AND ?
   AND e.event IN ('close.requested', 'close.accepted', 'payment.applied')
-GROUP BY e.event, o.expire_at, e.at - o.expire_at`, []any{st.crowd.no(1), st.crowd.no(st.crowd.n)}, func(rows *sql.Rows) error {
+GROUP BY e.event, o.expire_at, e.at - o.expire_at`, st.crowd.ends(), func(rows *sql.Rows) error {
 		var event string
 		var expire, took, n int64
 		if err := rows.Scan(&event, &expire, &took, &n); err != nil {
@@ -204,8 +205,8 @@ func latePoints(bySecond map[int64]bench.Histogram) []point {
 	return points
 }
 
-// backlog is how many were due and open, from how many ended by millisecond
-// since the first deadline.
+// backlog is how many were due and open, every sampleEvery until the last had ended,
+// from how many ended by millisecond since the first deadline.
 func (c crowd) backlog(ends bench.Histogram) (points []point, most int) {
 	keys := slices.Sorted(maps.Keys(ends))
 	const step = int64(sampleEvery / time.Millisecond)

@@ -100,7 +100,8 @@ func startService(ctx context.Context, p parts) (run *running, now func() time.T
 }
 
 func newService(p parts, tasks order.Tasks, now func() time.Time) (*order.Service, error) {
-	return bench.NewService(order.Config{DB: p.db, Gateway: p.gateway, Tasks: tasks, Now: now, Log: p.log, Observe: p.observer})
+	return bench.NewService(order.Config{DB: p.db, Gateway: p.gateway, Tasks: tasks, Now: now, Log: p.log,
+		Observe: p.observer})
 }
 
 // arm sets the wake-ups that Place would have set, one for each second. What it

@@ -46,7 +46,8 @@ func startPerOrder(ctx context.Context, p parts, c crowd) (*running, error) {
 	}
 	handler := asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
 		no := string(t.Payload())
-		return orders.Expire(ctx, no, order.Cause{Actor: order.Actor{Type: order.ActorScheduler, ID: "storm"}, Type: "task", ID: no})
+		actor := order.Actor{Type: order.ActorScheduler, ID: "storm"}
+		return orders.Expire(ctx, no, order.Cause{Actor: actor, Type: "task", ID: no})
 	})
 	servers := make([]*asynq.Server, perOrderQueues)
 	for i := range servers {
@@ -84,7 +85,8 @@ func armPerOrder(ctx context.Context, client *asynq.Client, c crowd) error {
 		g.Go(func() error {
 			no := c.no(i)
 			_, err := client.EnqueueContext(arming, asynq.NewTask("storm", []byte(no)), asynq.Queue(perOrderQueue(i)),
-				asynq.TaskID(no), asynq.ProcessAt(c.due(i)), asynq.MaxRetry(perOrderRetries), asynq.Timeout(perOrderTimeout))
+				asynq.TaskID(no), asynq.ProcessAt(c.due(i)),
+				asynq.MaxRetry(perOrderRetries), asynq.Timeout(perOrderTimeout))
 			return err
 		})
 	}

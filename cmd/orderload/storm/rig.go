@@ -41,8 +41,8 @@ func (k *Cmd) startRig(ctx context.Context, set *bench.Settings) (r *rig, err er
 	r.maria, err = bench.StartServer(ctx, dir, "--innodb-buffer-pool-size="+k.BufferPool,
 		"--innodb-log-file-size="+k.LogFile, maxConnections)
 	if err != nil {
-		return r, fmt.Errorf("start a private MariaDB (Debian's mariadb-server is needed, and memory for --buffer-pool %s): %w",
-			k.BufferPool, err)
+		return r, fmt.Errorf("start a private MariaDB (Debian's mariadb-server is needed, "+
+			"and memory for --buffer-pool %s): %w", k.BufferPool, err)
 	}
 	if r.mariaPID, err = r.maria.PID(); err != nil {
 		return r, err

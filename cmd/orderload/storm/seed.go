@@ -65,8 +65,8 @@ func (c crowd) seedOrders(ctx context.Context, db *sql.DB, from, to int) error {
 	if _, err := db.ExecContext(ctx, numbered(`INSERT INTO orders
   (order_no, customer_id, request_id, request_hash, state, version, total_fen, remark, attach, placed_cause,
    close_reason, close_tries, created_at, expire_at, due_at, updated_at)
-SELECT CONCAT(?, LPAD(seq, 8, '0')), CONCAT('c', seq MOD ?), CONCAT('r', seq), REPEAT('0', 43), 'pending', 1, ?, '', '', 'storm',
-  '', 0, `+secondsSQL+`, `+secondsSQL+`, `+secondsSQL+`, `+secondsSQL+`
+SELECT CONCAT(?, LPAD(seq, 8, '0')), CONCAT('c', seq MOD ?), CONCAT('r', seq), REPEAT('0', 43), 'pending', 1, ?,
+  '', '', 'storm', '', 0, `+secondsSQL+`, `+secondsSQL+`, `+secondsSQL+`, `+secondsSQL+`
 FROM numbers`, from, to), prefix, seedCustomers, bench.Fen,
 		created, seconds, c.n, expire, seconds, c.n, due, seconds, c.n, created, seconds, c.n); err != nil {
 		return err

@@ -86,7 +86,8 @@ func (st *storm) begin(ctx context.Context) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := parts{db: st.db.DB, redis: st.rig.client, gateway: gateway, rate: st.k.Rate, observer: st.observer, log: warnings()}
+	p := parts{db: st.db.DB, redis: st.rig.client, gateway: gateway, rate: st.k.Rate, observer: st.observer,
+		log: warnings()}
 	switch {
 	case st.Mode == modeNaive:
 		naive, err := bench.NewNaive(st.db.DSN, bench.DefaultNaiveConns)
@@ -191,8 +192,9 @@ func (st *storm) drain(ctx context.Context, run *running) error {
 			return nil
 		}
 		if now.After(end) {
-			return errors.Join(err, fmt.Errorf("%d of %d orders ended within %s: use fewer --orders, or more --patience",
-				ended, st.crowd.n, st.k.Patience))
+			late := fmt.Errorf("%d of %d orders ended within %s: use fewer --orders, or more --patience",
+				ended, st.crowd.n, st.k.Patience)
+			return errors.Join(err, late)
 		}
 	}
 }

@@ -38,9 +38,11 @@ func (st *storm) row() {
 	case modeOurs:
 		name = "**orderd**" + st.k.trials()
 	}
-	each := func(seconds float64) string { return fmt.Sprintf("%.0f", seconds*1e6/float64(st.crowd.n)) } // microseconds
-	bench.Row(name, o.Rate, o.Taken.P50, o.Taken.P90, o.Taken.P99, o.Taken.Max, o.Ended.P50, o.Ended.P99, o.Early, o.Twice,
-		o.Most, bench.Megabytes(o.Redis), bench.Megabytes(o.Memory),
+	each := func(seconds float64) string { // microseconds
+		return fmt.Sprintf("%.0f", seconds*1e6/float64(st.crowd.n))
+	}
+	bench.Row(name, o.Rate, o.Taken.P50, o.Taken.P90, o.Taken.P99, o.Taken.Max, o.Ended.P50, o.Ended.P99,
+		o.Early, o.Twice, o.Most, bench.Megabytes(o.Redis), bench.Megabytes(o.Memory),
 		each(o.CPU.Own)+", "+each(o.CPU.MariaDB)+", "+each(o.CPU.Redis))
 }
 

@@ -61,14 +61,16 @@ func (w *WorkerCmd) Run(ctx context.Context) error {
 	}
 	defer client.Close()
 	seen, gateway := newObserver(), bench.NewGateway(bench.GatewayOptions{Delay: w.Gateway})
-	run, err := startOurs(ctx, parts{db: db, redis: client, gateway: gateway, rate: w.Rate, observer: seen, log: warnings()})
+	run, err := startOurs(ctx, parts{db: db, redis: client, gateway: gateway, rate: w.Rate, observer: seen,
+		log: warnings()})
 	if err != nil {
 		return err
 	}
 	out := json.NewEncoder(os.Stdout)
 	send := func() error {
 		self := os.Getpid()
-		return out.Encode(report{seen.closed.Load(), gateway.Calls(), bench.MemoryOf(self), bench.CPUOf(self).Seconds()})
+		return out.Encode(report{Closed: seen.closed.Load(), Asked: gateway.Calls(),
+			Memory: bench.MemoryOf(self), CPU: bench.CPUOf(self).Seconds()})
 	}
 	for ctx.Err() == nil && err == nil {
 		err = send()
