@@ -6,6 +6,7 @@ import (
 	"orderd/cmd/orderload/bench"
 )
 
+// callbackCmd is "orderload callback".
 type callbackCmd struct {
 	Callers int `default:"256" help:"Concurrent callbacks."`
 	Lanes   int `help:"Group commits under way at once (default: the service's own)."`
@@ -19,7 +20,8 @@ const (
 	naiveProbeShare = 10 // a tenth
 )
 
-// Run measures Settle against a transaction per callback with the same rows.
+// Run measures Settle against a transaction per callback with the same rows. Orders are
+// placed before each measurement and are not in it.
 func (k *callbackCmd) Run(ctx context.Context, set *bench.Settings) error {
 	server, err := set.Start(ctx)
 	if err != nil {
@@ -53,7 +55,8 @@ func (k *callbackCmd) Run(ctx context.Context, set *bench.Settings) error {
 	return shop.Verify(ctx)
 }
 
-// drain places orders, then measures how fast pay pays each of them once.
+// drain places orders, then measures how fast pay pays each of them once: how fast the
+// last of them, or as many as fit into the time, was committed.
 func drain(ctx context.Context, set *bench.Settings, shop *bench.Shop, callers, orders int,
 	pay func(ctx context.Context, orderNo string) error) (bench.Sample, error) {
 	nos, err := shop.PlaceMany(ctx, orders)

@@ -11,6 +11,7 @@ import (
 	"orderd/cmd/orderload/chaos"
 )
 
+// chaosCmd is "orderload chaos".
 type chaosCmd struct {
 	Size    string  `default:"smoke" enum:"smoke,pr,nightly" help:"${chaos_size}"`
 	Orders  int     `help:"Orders instead of the size's."`
@@ -52,6 +53,7 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 	}
 	o.Orders, o.Kills, o.Faults = size[0], size[1], size[2]
 	o.MinRate, o.Dir, o.Keep, o.Mutant = c.MinRate, c.Folder, c.Folder != "", c.Mutant
+	// A report comes with a violation too, and with a run that proves nothing.
 	r, err := chaos.Run(ctx, o)
 	if r == nil {
 		return err

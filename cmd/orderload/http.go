@@ -17,6 +17,7 @@ import (
 	"orderd/stock"
 )
 
+// httpCmd is "orderload http".
 type httpCmd struct {
 	Callers   int `default:"256" help:"Concurrent connections."`
 	Callbacks int `default:"16000" help:"${http_callbacks}"`
@@ -39,6 +40,7 @@ func (h *httpCmd) Run(ctx context.Context, set *bench.Settings) error {
 		return err
 	}
 	defer shop.Close()
+	// Both sides use the same handlers: only Place and Settle behind them differ.
 	bench.Header("over HTTP", "connections", "per s", "p50", "p99", "ratio")
 	naive := &bench.NaiveOrders{Service: shop.Orders, Naive: shop.Naive}
 	if err := h.placements(ctx, set, shop, naive); err != nil {
@@ -67,7 +69,7 @@ func (h *httpCmd) placements(ctx context.Context, set *bench.Settings, shop *ben
 			if err != nil {
 				return bench.Sample{}, err
 			}
-			run := ulid.Make().String()
+			run := ulid.Make().String() // Idempotency-Keys of this round: no request is a repeat
 			return h.serve(ctx, handler, func(c *client) bench.Sample {
 				return bench.ClosedLoop(ctx, h.Callers, set.Length(), func(ctx context.Context, n int64) error {
 					header := http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"},
@@ -118,6 +120,8 @@ func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *benc
 			if err != nil {
 				return bench.Sample{}, err
 			}
+			// A rate made of refused callbacks would be a lie; a round that ended by its time
+			// has not delivered all of them.
 			got, err := h.serve(ctx, handler, func(c *client) bench.Sample {
 				return bench.Drain(ctx, h.Callers, set.Length(), count, func(ctx context.Context, i int) error {
 					n := signed[i]
@@ -167,7 +171,9 @@ func (h *httpCmd) serve(ctx context.Context, handler http.Handler, measure func(
 	return s, nil
 }
 
-// client posts to the handler under measurement, over a connection per caller.
+// client posts to the handler under measurement, over a connection per caller: in this
+// process, on the same cores as the handler and the database, so the ratios are smaller
+// than without HTTP.
 type client struct {
 	url  string
 	http *http.Client

@@ -12,6 +12,7 @@ import (
 	"orderd/stock"
 )
 
+// placeCmd is "orderload place".
 type placeCmd struct {
 	Callers int  `default:"256" help:"Callers of order.Service."`
 	Lanes   int  `help:"Group commits under way at once (default: the service's own)."`
@@ -67,6 +68,7 @@ func (p *placeCmd) compare(ctx context.Context, server *bench.Server, set *bench
 		return err
 	}
 	defer shop.Close()
+	// Half the time suffices to rank the candidates.
 	best, err := bench.Best([]int{4, 8, 16, 32, 64, 256}, func(callers int) (float64, error) {
 		return bench.ClosedLoop(ctx, callers, set.Length()/2, naivePlace(shop.Naive, skus)).Rate(), nil
 	})

@@ -16,6 +16,7 @@ import (
 	"orderd/order"
 )
 
+// verifyCmd is "orderload verify".
 type verifyCmd struct {
 	Orders int    `default:"100000" help:"Orders of the world, with two lines each."`
 	Seed   uint64 `default:"1" help:"Of the violations."`
@@ -70,6 +71,7 @@ func (k *verifyCmd) one(ctx context.Context, engine string, db *sqldb.DB) error 
 	if err != nil {
 		return err
 	}
+	// What is found later must be what was planted, so nothing may be found before.
 	if broken := clean.Broken(); len(broken) > 0 {
 		return fmt.Errorf("a world in order, and yet %+v", broken)
 	}

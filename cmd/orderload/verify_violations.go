@@ -67,7 +67,8 @@ const (
 		"VALUES "
 )
 
-// violations has at least one for every check.
+// violations has at least one for every check. Each is planted in an order of its own,
+// so that a finding has one cause.
 var violations = []violation{
 	{isNone, "sku0007",
 		"UPDATE skus SET available = -1 WHERE sku_id = 'sku0007'",
@@ -206,6 +207,8 @@ func (w *world) seedAll(ctx context.Context, db *sqldb.DB) (seeded, found, inven
 	if err != nil {
 		return 0, 0, 0, err
 	}
+	// The CHECK constraints of the schema would refuse what a person with a client that
+	// ignores them, a restore or a defect can do: they are off for this connection.
 	off, on := "PRAGMA ignore_check_constraints = 1", ""
 	if db.Engine() == sqldb.MySQL {
 		off, on = "SET SESSION check_constraint_checks = 0", " ON payment_attempts"
@@ -281,10 +284,11 @@ func judge(r order.Report, keys []string) (found, invented int) {
 				named = false
 			}
 		}
-		if named {
+		if named { // by every check that must find it
 			found++
 		}
 	}
+	// Rows beyond those that the violations explain are false alarms.
 	for id, c := range rows {
 		if extra := c.Count - explained[id]; extra != 0 && !sums[id] {
 			fmt.Printf("%s has %d rows, %d were planted: %v\n", id, c.Count, explained[id], c.Violations)

@@ -23,6 +23,7 @@ type world struct {
 	n      int           // rows made so far
 }
 
+// newWorld is empty; its times are relative to now, its draws follow from rnd.
 func newWorld(orders int, rnd *rand.Rand) *world {
 	return &world{orders: orders, now: time.Now().UnixMilli(), rnd: rnd, stock: map[int]int64{}, rows: rowSet{}}
 }
@@ -36,6 +37,7 @@ type table struct {
 	cols int
 }
 
+// into is the table with the columns that the rows here have.
 func into(name, columns string) *table {
 	return &table{"INSERT INTO " + name + "\n  (" + columns + ")\nVALUES", strings.Count(columns, ",") + 1}
 }
@@ -68,6 +70,7 @@ const (
 	cameIn    = 1_000_000 // units of every SKU at the beginning: more than all orders take
 )
 
+// add makes one row; flush writes it.
 func (w *world) add(t *table, values ...any) {
 	w.rows[t] = append(w.rows[t], values...)
 	w.n++
@@ -216,6 +219,8 @@ func (l *life) refundLine(n int) {
 // refundLate sends all the money of a late payment back.
 func (l *life) refundLate() { l.refund("R"+l.paid, worldTotal, "late", 0, "refunded") }
 
+// refund sends an amount back and takes the order to a state. restock is 1 when the
+// goods return to the shelf.
 func (l *life) refund(no string, amount int, reason string, restock int, to string) {
 	l.event("refund.sent", l.state, `{"out_refund_no":"`+no+`"}`)
 	l.event("refund.succeeded", to, `{"out_refund_no":"`+no+`"}`)

@@ -111,7 +111,7 @@ func Median(samples []Sample) Sample {
 // TakeTurns measures two sides alternately, the naive one first, so that both
 // meet the same neighbours on a shared machine. It gives the median round of each.
 func TakeTurns(rounds int, naive, ours func() (Sample, error)) (n, o Sample, err error) {
-	var theirs, mine []Sample
+	var naives, services []Sample
 	for range rounds {
 		n, err := naive()
 		if err != nil {
@@ -121,9 +121,9 @@ func TakeTurns(rounds int, naive, ours func() (Sample, error)) (n, o Sample, err
 		if err != nil {
 			return Sample{}, Sample{}, err
 		}
-		theirs, mine = append(theirs, n), append(mine, o)
+		naives, services = append(naives, n), append(services, o)
 	}
-	return Median(theirs), Median(mine), nil
+	return Median(naives), Median(services), nil
 }
 
 // Best gives the candidate with the highest rate: the concurrency at which the

@@ -51,6 +51,7 @@ func (n *Naive) transact(ctx context.Context, do func(tx *sql.Tx) error) error {
 	}
 }
 
+// once is one try of transact.
 func (n *Naive) once(ctx context.Context, do func(tx *sql.Tx) error) error {
 	tx, err := n.db.BeginTx(ctx, nil)
 	if err != nil {

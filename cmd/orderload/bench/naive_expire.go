@@ -26,7 +26,7 @@ type NaiveExpiry struct {
 // Expire closes unpaid orders as they come due until ctx ends: one loop asks for
 // what is due, and workers close an order each in a transaction of its own.
 func (n *Naive) Expire(ctx context.Context, e NaiveExpiry) {
-	due := make(chan string, naivePage)
+	due := make(chan string, naivePage) // the poller is a page ahead of the workers
 	var wg sync.WaitGroup
 	wg.Go(func() { defer close(due); n.poll(ctx, due) })
 	for range e.Workers {
@@ -51,7 +51,7 @@ func (n *Naive) poll(ctx context.Context, due chan<- string) {
 		for _, no := range page {
 			select {
 			case due <- no:
-			case <-ctx.Done():
+			case <-ctx.Done(): // an order that was read and not handed out stays pending
 				return
 			}
 		}

@@ -26,6 +26,7 @@ FOR UPDATE`, orderNo).Scan(&state, &version, &total)
 		if err != nil {
 			return err
 		}
+		// orderd decides on more states than this one; the measurement has no others.
 		if state != "pending" || total != int64(t.Total) {
 			return errors.New("not payable")
 		}

@@ -157,6 +157,7 @@ func PaidTrade(orderNo string) payment.Trade {
 // its first payment attempt.
 const firstAttempt = "-01"
 
+// outTradeNo is the out_trade_no of an order's first attempt.
 func outTradeNo(orderNo string) string { return orderNo + firstAttempt }
 
 // Settle pays an order of one unit through the service, as its callback would.

@@ -10,6 +10,7 @@ import (
 // Header prints the head of a Markdown table to standard output.
 func Header(columns ...string) { fmt.Print(formatHeader(columns)) }
 
+// formatHeader is the head, with the line of dashes.
 func formatHeader(columns []string) string {
 	var b strings.Builder
 	b.WriteString("|")
@@ -27,6 +28,7 @@ func formatHeader(columns []string) string {
 // decimals, durations as Round leaves them, everything else as fmt prints it.
 func Row(cells ...any) { fmt.Print(formatRow(cells)) }
 
+// formatRow is the line, with its end.
 func formatRow(cells []any) string {
 	var b strings.Builder
 	b.WriteString("|")

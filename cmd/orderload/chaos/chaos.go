@@ -130,6 +130,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	meters := newMeters(s)
 	defer meters.stop()
 
+	// Services are started again for as long as there are faults; afterwards heal does it.
 	supervising, unsupervise := context.WithCancel(ctx)
 	defer unsupervise()
 	n.lasting(func() {
@@ -137,6 +138,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 			n.failed(err)
 		}
 	})
+	// Acknowledgements are watched to the end: callbacks come during reconciliation too.
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go shop.watchAcks(watching)
@@ -164,6 +166,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	r.Placed = shop.counted("placed")
 	r.Kills, r.Faults, r.Exits = n.kills, n.faults, s.exits()
 
+	// Nothing goes wrong any more: from here on everything that is open is a finding.
 	j := &judge{stage: s, shop: shop, report: r}
 	o.Say("liveness: everything must find its end within %s", liveness)
 	if err := j.quiet(ctx, healed, liveness); err != nil {

@@ -38,12 +38,14 @@ func newHistory(path string) (*history, error) {
 	return &history{file: f, buf: buf, enc: json.NewEncoder(buf)}, nil
 }
 
+// add writes a line; from many goroutines.
 func (h *history) add(l line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_ = h.enc.Encode(l) // the run is judged by counts and databases, not by this file
 }
 
+// close writes what is buffered.
 func (h *history) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

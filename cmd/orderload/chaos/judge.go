@@ -35,6 +35,8 @@ type judge struct {
 	refunds  map[string]refundRow
 }
 
+// orderRow, paymentRow and refundRow are the rows that are held against the ledgers, as
+// far as they matter for that.
 type orderRow struct {
 	customer, key string
 	state         order.State
@@ -241,7 +243,7 @@ func (j *judge) refund() {
 			j.report.violated("M3: refund %s has ended as %s, and nobody has decided so", no, r.state)
 		}
 	}
-	for id, fen := range back {
+	for id, fen := range back { // M2
 		if fen > j.payments[id].fen {
 			j.report.violated("M2: of %s %d fen went back, %d were paid", id, fen, j.payments[id].fen)
 		}
@@ -415,7 +417,7 @@ func (j *judge) logs() error {
 // maxQuote is how much of a log a violation quotes, in bytes.
 const maxQuote = 600
 
-// around is the line at i and what follows it, where a panic tells its story.
+// around is the line at i and what follows it, where the stack of a panic stands.
 func around(text string, i int) string {
 	i = strings.LastIndexByte(text[:i], '\n') + 1
 	return text[i:min(len(text), i+maxQuote)]
@@ -447,7 +449,7 @@ func (j *judge) cold(ctx context.Context) error {
 	for _, p := range j.processes() {
 		p.kill(0)
 	}
-	before, err := j.fingerprint(ctx)
+	before, err := j.fingerprint(ctx) // when nobody writes any more
 	if err != nil {
 		return err
 	}

@@ -71,6 +71,7 @@ var actions = []action{
 // and nothing met would pile up.
 const heals = "wechat well again"
 
+// kills reports whether it is a kill and no other fault: a run needs enough of both.
 func (a action) kills() bool { return strings.HasPrefix(a.name, "kill") }
 
 // once does one action, a kill or something else. Actions are dealt from a
@@ -108,6 +109,7 @@ func (n *nemesis) counts() (kills, faults int) {
 	return sum(n.kills), sum(n.faults)
 }
 
+// killed counts a kill.
 func (n *nemesis) killed(what string) {
 	n.mu.Lock()
 	n.kills[what]++
@@ -121,6 +123,7 @@ func (n *nemesis) failure() error {
 	return n.err
 }
 
+// failed notes the first failure of the nemesis itself: the run is no verdict then.
 func (n *nemesis) failed(err error) {
 	n.mu.Lock()
 	if n.err == nil {
@@ -137,7 +140,7 @@ func (n *nemesis) between(lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(n.rnd.Int64N(int64(hi-lo)))
 }
 
-// killProcess kills one; the supervisor brings it up again.
+// killProcess kills one; the supervisor starts it again.
 func (n *nemesis) killProcess(of []*process) bool {
 	p := of[n.rnd.IntN(len(of))]
 	if p.kill(n.between(0, 700*time.Millisecond)) {
@@ -147,15 +150,17 @@ func (n *nemesis) killProcess(of []*process) bool {
 	return false
 }
 
+// killMariaDB kills the database: what it had committed must be there again.
 func (n *nemesis) killMariaDB(ctx context.Context) bool {
 	return n.killServer(ctx, "mariadb", &n.mysqlUp, n.mariadb)
 }
 
+// killRedis kills the queue. Its log is on disk; up to a second of it may be lost.
 func (n *nemesis) killRedis(ctx context.Context) bool {
 	return n.killServer(ctx, "redis", &n.redisUp, n.redis)
 }
 
-// killServer kills a server and brings it up again after a while.
+// killServer kills a server and starts it again after a while.
 func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, server interface {
 	Kill()
 	Start(ctx context.Context) error

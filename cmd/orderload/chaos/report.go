@@ -238,6 +238,7 @@ func (r *Report) Write(w io.Writer) {
 	}
 }
 
+// sum adds up counters.
 func sum(m map[string]int) (n int) {
 	for _, c := range m {
 		n += c
@@ -287,6 +288,7 @@ func newMeters(s *stage) *meters {
 	return m
 }
 
+// stop ends the looking, and waits for it.
 func (m *meters) stop() { m.cancel(); <-m.done }
 
 // locked is the deadlocks so far.

@@ -58,8 +58,8 @@ func (v *visit) began(e order.Event) model.Op {
 	return v.model.Began(e)
 }
 
-// ended tells the model of the answer to op; state is what the answer said.
-func (b *buyer) ended(op model.Op, a answer, told order.State) {
+// ended tells the model of the answer to op; shown is the state in it.
+func (b *buyer) ended(op model.Op, a answer, shown order.State) {
 	b.visit.mu.Lock()
 	defer b.visit.mu.Unlock()
 	var err error
@@ -72,7 +72,7 @@ func (b *buyer) ended(op model.Op, a answer, told order.State) {
 		if !b.expireAt.IsZero() && !time.Now().Before(b.expireAt.Add(grace)) {
 			b.model.May(order.EventExpire) // not before: nobody's time may be up early
 		}
-		err = b.model.Answered(op, told)
+		err = b.model.Answered(op, shown)
 	}
 	if err != nil {
 		b.violated("V4: order %s (%s): %v", b.orderNo, b.doing, err)
@@ -99,18 +99,21 @@ func newShop(s *stage, o Options, h *history) *shop {
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}}}
 }
 
+// count counts something that the report shows.
 func (s *shop) count(what string) {
 	s.mu.Lock()
 	s.counts[what]++
 	s.mu.Unlock()
 }
 
+// counted is how often it was counted so far.
 func (s *shop) counted(what string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts[what]
 }
 
+// violated notes a broken promise; the judge puts it into the report.
 func (s *shop) violated(format string, args ...any) {
 	s.mu.Lock()
 	s.violations = append(s.violations, fmt.Sprintf(format, args...))
@@ -120,6 +123,7 @@ func (s *shop) violated(format string, args ...any) {
 // tooMuch is how many violations end a run: more only says the same again.
 const tooMuch = 20
 
+// broken says that so much is broken that the run may end.
 func (s *shop) broken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,7 +182,7 @@ var deck = []card{
 	{5, "pays in the last instant", (*buyer).paysInTheLastInstant},
 	{4, "cancels while paying", (*buyer).cancelsWhilePaying},
 	{3, "pays as the close is asked", (*buyer).paysBeforeTheClose},
-	{3, "the answer to the close is lost", (*buyer).closeUnheard},
+	{3, "the answer to the close is lost", (*buyer).closeUnanswered},
 	{5, "pays and sends back", (*buyer).returns},
 }
 
@@ -372,13 +376,13 @@ func (b *buyer) cancel() {
 	op := b.began(order.EventCancel)
 	a := b.call(b.ctx, "cancel", http.MethodPost, "/v1/orders/"+b.orderNo+"/cancel", "",
 		map[string]any{"reason": "changed my mind"})
-	told := a.body.State
-	if told == "" {
-		told = model.Untold
+	shown := a.body.State
+	if shown == "" {
+		shown = model.Untold
 	}
 	a.refused = a.status == http.StatusTooManyRequests
 	b.expected(a, "cancel", http.StatusOK, http.StatusAccepted, http.StatusConflict)
-	b.ended(op, a, told)
+	b.ended(op, a, shown)
 }
 
 // paysLate pays after WeChat Pay has closed the trade, as money comes now and then: it
@@ -389,16 +393,18 @@ func (b *buyer) paysLate() {
 	}
 	b.cancel()
 	if b.await(order.StateClosed) == order.StateClosed {
-		// Of half of it nobody ever hears: only the bill knows.
-		unheard := b.rnd.IntN(2) == 0
-		b.payNow(wechatsim.PayOptions{Notify: true, Force: true, DropNotify: unheard})
+		// The callback of half of them is lost: only the bill shows these payments.
+		silent := b.rnd.IntN(2) == 0
+		b.payNow(wechatsim.PayOptions{Notify: true, Force: true, DropNotify: silent})
 		b.count("paid after the close")
-		if !unheard {
+		if !silent {
 			b.await(order.StateRefunded)
 		}
 	}
 }
 
+// cancelsTwice cancels at once from two windows: one of them may be refused, the order is
+// closed once.
 func (b *buyer) cancelsTwice() {
 	b.prepay()
 	var wg sync.WaitGroup
@@ -420,6 +426,8 @@ func (b *buyer) cancelsAtTheDeadline() {
 	b.count("cancel and timeout at once")
 }
 
+// paysInTheLastInstant lets the payment meet the deadline, which is before the close by
+// the grace.
 func (b *buyer) paysInTheLastInstant() {
 	if !b.prepay() {
 		return
@@ -432,6 +440,8 @@ func (b *buyer) paysInTheLastInstant() {
 	}
 }
 
+// cancelsWhilePaying lets the payment meet the cancel: paid, or closed with the money
+// back.
 func (b *buyer) cancelsWhilePaying() {
 	if !b.prepay() {
 		return
@@ -452,8 +462,8 @@ func (b *buyer) paysBeforeTheClose() {
 	b.cancel()
 }
 
-// closeUnheard loses the answers to the close and to the query after it.
-func (b *buyer) closeUnheard() {
+// closeUnanswered loses the answers to the close and to the query after it.
+func (b *buyer) closeUnanswered() {
 	if !b.prepay() {
 		return
 	}
@@ -558,15 +568,15 @@ type answer struct {
 func (b *buyer) read() view {
 	op := b.began(model.Get)
 	a := b.call(b.ctx, "get", http.MethodGet, "/v1/orders/"+b.orderNo, "", nil)
-	told := a.body.State
+	shown := a.body.State
 	switch a.status {
 	case http.StatusNotFound:
-		told = model.Absent
+		shown = model.Absent
 	case http.StatusOK:
 	default:
 		a.status = 0
 	}
-	b.ended(op, a, told)
+	b.ended(op, a, shown)
 	if a.status != http.StatusOK {
 		return view{}
 	}

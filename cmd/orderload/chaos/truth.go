@@ -51,7 +51,7 @@ func newTruth(path string) (*truth, error) {
 	return t, nil
 }
 
-// sync brings the file to disk again and again.
+// sync calls fsync again and again.
 func (t *truth) sync() {
 	defer close(t.done)
 	tick := time.NewTicker(syncEvery)
@@ -66,6 +66,7 @@ func (t *truth) sync() {
 	}
 }
 
+// close syncs the rest and closes the file.
 func (t *truth) close() error {
 	close(t.stop)
 	<-t.done
@@ -121,6 +122,7 @@ func (t *truth) count(e wechatsim.Entry) (genuine bool) {
 	return false
 }
 
+// isRequest reports whether e is a call of orderd to an endpoint.
 func isRequest(e wechatsim.Entry, endpoint string) bool {
 	return e.Kind == wechatsim.KindRequest && e.Endpoint == endpoint
 }

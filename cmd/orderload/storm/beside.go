@@ -106,6 +106,7 @@ func (c *calls) openLoop(ctx context.Context, rate int, start time.Time, do func
 	_ = g.Wait() // failures are in c
 }
 
+// add notes a call that has ended or was refused.
 func (c *calls) add(l latency) {
 	c.mu.Lock()
 	c.all = append(c.all, l)
@@ -142,6 +143,8 @@ type besideResult struct {
 	PlaceQuiet, PlaceStorm, PaidQuiet, PaidStorm phase
 }
 
+// judge splits the calls at the first deadline. The first besideWarm of the placements are
+// in neither part: connections and statements are made then.
 func (f *foreground) judge(first, drained time.Time) *besideResult {
 	from := first.Add(-time.Hour) // before everything
 	if len(f.places.all) > 0 {

@@ -37,6 +37,7 @@ const (
 	callbackWait = 1 * time.Second // between two of them
 )
 
+// newBuyers is nobody yet: see run.
 func newBuyers(st *storm) *buyers { return &buyers{st: st} }
 
 // run lets them come evenly over the time in which most of them still wait.
@@ -93,4 +94,5 @@ func (b *buyers) err() error {
 	return fmt.Errorf("%d payments were not taken: %w", len(b.errs), errors.Join(b.errs[:min(few, len(b.errs))]...))
 }
 
+// judge gives the counts, after run.
 func (b *buyers) judge() *buyersResult { return &buyersResult{b.came.Load(), b.paid.Load()} }

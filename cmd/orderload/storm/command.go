@@ -116,6 +116,7 @@ func (k *Cmd) complete() error {
 	if slices.Contains(k.Mode, modeAll) {
 		k.Mode = []string{modeNaive, modePerOrder, modeOurs}
 	}
+	// The other modes know no rate, no worker processes and no real gateway.
 	onlyOurs := len(k.Mode) == 1 && k.Mode[0] == modeOurs
 	switch {
 	case k.Orders < minStorm || k.Orders > maxStorm:
@@ -161,10 +162,13 @@ func (k *Cmd) one(ctx context.Context, r *rig, mode string) (done *storm, err er
 	if err != nil {
 		return nil, err
 	}
+	// Setting a task for every order takes long; the first deadline must not be over.
 	if err := st.ready(); err != nil {
 		run.stop()
 		return nil, err
 	}
+	// From here on everything runs at once. All but the mode end with ctx, in the reverse
+	// order; the mode itself is stopped last, so that what is beside it can finish.
 	beside := st.startForeground(ctx, run)
 	sampled := st.startSampling(ctx, run)
 	troubled := st.startTrouble(ctx, run)
@@ -178,7 +182,7 @@ func (k *Cmd) one(ctx context.Context, r *rig, mode string) (done *storm, err er
 	if err != nil {
 		return nil, err
 	}
-	return st, st.judge(context.WithoutCancel(ctx), run)
+	return st, st.judge(context.WithoutCancel(ctx), run) // ctx was ended by us
 }
 
 // write draws and writes what was asked for.

@@ -32,7 +32,7 @@ type outcome struct {
 	Redis        int64           // used_memory, bytes, the peak
 }
 
-// point is a value at a time in seconds since the first deadline.
+// point is a value of a diagram, at a time in seconds since the first deadline.
 type point struct{ At, Value float64 }
 
 // judge reads what became of the crowd and refuses what must not be.
@@ -44,9 +44,12 @@ func (st *storm) judge(ctx context.Context, run *running) error {
 	if err := st.readEvents(ctx); err != nil {
 		return err
 	}
-	over := o.Backlog[len(o.Backlog)-1].At // exact, where Drained was looked for now and then
+	// Drained was looked for now and then; the backlog knows it to sampleEvery.
+	over := o.Backlog[len(o.Backlog)-1].At
 	st.Drained = st.First.Add(time.Duration(over * float64(time.Second)))
 	o.CPU, o.Memory, o.Redis = st.usage(over)
+	// close_tries counts intents; the gateway knows what was asked. Workers have one each,
+	// in their process: then the intents have to do.
 	if st.wechat != nil && st.k.Workers == 0 {
 		o.Twice = st.wechat.ClosedTwice()
 	}
@@ -76,6 +79,7 @@ func (st *storm) refuse(ctx context.Context) error {
 	if o.Early > 0 {
 		bad("%d orders were taken to closing before their deadline", o.Early)
 	}
+	// A paid order keeps its unit, a closed one has given it back: exactly once.
 	var out int64
 	err := st.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(delta), 0)
 FROM stock_flows
@@ -132,7 +136,7 @@ GROUP BY state`, st.crowd.ends(), func(rows *sql.Rows) error {
 		if err := rows.Scan(&state, &n, &tries, &twice); err != nil {
 			return err
 		}
-		switch state {
+		switch state { // refuse finds whatever is neither closed nor paid
 		case order.StateClosed:
 			st.Outcome.Closed = int(n)
 		case order.StatePaid:
@@ -149,6 +153,8 @@ GROUP BY state`, st.crowd.ends(), func(rows *sql.Rows) error {
 // itself is gone with the close; the deadline is not.
 func (st *storm) readEvents(ctx context.Context) error {
 	o := &st.Outcome
+	// The database groups by lateness, so that a million orders are some thousand rows.
+	// Times are in milliseconds; the due time is the deadline (expire_at) and the grace.
 	taken, closed := bench.Histogram{}, bench.Histogram{}
 	bySecond, ends := map[int64]bench.Histogram{}, bench.Histogram{}
 	var lastClose int64
@@ -211,7 +217,7 @@ func (c crowd) backlog(ends bench.Histogram) (points []point, most int) {
 	keys := slices.Sorted(maps.Keys(ends))
 	const step = int64(sampleEvery / time.Millisecond)
 	ended := 0
-	for at := int64(0); ; at += step {
+	for at := int64(0); ; at += step { // milliseconds since the first deadline
 		for len(keys) > 0 && keys[0] <= at {
 			ended += int(ends[keys[0]])
 			keys = keys[1:]

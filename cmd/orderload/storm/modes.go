@@ -42,6 +42,7 @@ type observer struct {
 	closed atomic.Int64
 }
 
+// newObserver has counted nothing.
 func newObserver() *observer { return &observer{Metrics: console.NewMetrics()} }
 
 // Transition counts.
@@ -99,6 +100,7 @@ func startService(ctx context.Context, p parts) (run *running, now func() time.T
 	return &running{orders: orders, queue: queue, stop: func() { queue.Close(); orders.Close() }}, clock.Now, nil
 }
 
+// newService is the service of this process; without tasks nobody is woken for a deadline.
 func newService(p parts, tasks order.Tasks, now func() time.Time) (*order.Service, error) {
 	return bench.NewService(order.Config{DB: p.db, Gateway: p.gateway, Tasks: tasks, Now: now, Log: p.log,
 		Observe: p.observer})

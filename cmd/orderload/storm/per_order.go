@@ -30,6 +30,7 @@ const (
 	perOrderPoll    = 100 * time.Millisecond
 )
 
+// perOrderQueue is the queue of order i.
 func perOrderQueue(i int) string { return fmt.Sprintf("storm-%02d", i%perOrderQueues) }
 
 // startPerOrder sets the task of every order and starts a server per queue.

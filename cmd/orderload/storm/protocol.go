@@ -100,7 +100,7 @@ func timeSignature(text string) (each time.Duration, bits int, err error) {
 	}
 	const signatures = 300 // a third of a second
 	sum := sha256.Sum256([]byte("POST\n/v3/pay/transactions/out-trade-no\n1\nn\n{}\n"))
-	begin := bench.CPUNow()
+	begin := bench.CPUNow() // not the wall clock: the cores are shared
 	for range signatures {
 		if _, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:]); err != nil {
 			return 0, 0, err
@@ -114,7 +114,7 @@ func timeSignature(text string) (each time.Duration, bits int, err error) {
 func (p *protocol) judge(o *outcome) *protocolResult {
 	s := &protocolResult{SignMS: p.sign.Seconds() * 1000, Bits: p.bits, Cores: runtime.NumCPU()}
 	s.Ceiling = float64(s.Cores) / p.sign.Seconds()
-	s.Both = s.Ceiling / 2
+	s.Both = s.Ceiling / 2 // a close is signed by us, its answer by the simulator
 	if o.CPU.Own > 0 {
 		s.Share = 2 * float64(o.Closed) * p.sign.Seconds() / o.CPU.Own
 	}

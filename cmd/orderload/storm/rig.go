@@ -26,6 +26,7 @@ type rig struct {
 // their pools, and for this process.
 const maxConnections = "--max-connections=500"
 
+// startRig starts the servers; stop ends them.
 func (k *Cmd) startRig(ctx context.Context, set *bench.Settings) (r *rig, err error) {
 	dir, err := set.Folder("orderload-expire-")
 	if err != nil {
@@ -57,6 +58,7 @@ func (k *Cmd) startRig(ctx context.Context, set *bench.Settings) (r *rig, err er
 	return r, err
 }
 
+// stop ends what was started, also after half a start.
 func (r *rig) stop() {
 	if r.client != nil {
 		_ = r.client.Close()
@@ -69,6 +71,7 @@ func (r *rig) stop() {
 	}
 }
 
+// redisPID asks Redis itself: the servers package does not tell it.
 func redisPID(ctx context.Context, client redis.UniversalClient) (int, error) {
 	text, err := client.Info(ctx, "server").Result()
 	if err != nil {

@@ -22,6 +22,7 @@ type sample struct {
 // servers.
 type cpu struct{ Own, MariaDB, Redis float64 }
 
+// since is the difference to an earlier sample.
 func (c cpu) since(b cpu) cpu { return cpu{c.Own - b.Own, c.MariaDB - b.MariaDB, c.Redis - b.Redis} }
 
 // sampleEvery is the time between two samples, and between two points of the
@@ -44,6 +45,7 @@ func (st *storm) startSampling(ctx context.Context, run *running) (wait func()) 
 	}
 }
 
+// sample looks at this process, the workers and the servers now.
 func (st *storm) sample(ctx context.Context, run *running) sample {
 	now, self := time.Now(), os.Getpid()
 	s := sample{At: now.Sub(st.First).Seconds(), Memory: bench.MemoryOf(self), Redis: redisMemory(ctx, st.rig.client),

@@ -49,6 +49,7 @@ func (k *Cmd) prepare(ctx context.Context, r *rig, mode string) (*storm, error) 
 			return nil, err
 		}
 	}
+	// Whole seconds, as a placement sets them: a second's orders come due at once.
 	st.crowd = crowd{n: k.Orders, first: time.Now().Add(k.Lead).Truncate(time.Second), spread: k.Spread}
 	st.First, st.Last = st.crowd.first, st.crowd.last()
 	if err := st.fill(ctx); err != nil {
@@ -62,6 +63,7 @@ func (st *storm) fill(ctx context.Context) (err error) {
 	if st.db, err = st.rig.maria.NewDatabase(ctx); err != nil {
 		return err
 	}
+	// Wake-ups and tasks of the mode before would meet orders that do not exist.
 	if err := st.rig.client.FlushAll(ctx).Err(); err != nil {
 		return err
 	}
@@ -183,6 +185,8 @@ func (st *storm) drain(ctx context.Context, run *running) error {
 		if ended > counted {
 			counted, grew = ended, now
 		}
+		// Asking the database costs what is measured: it is asked only after the last
+		// deadline, and when the count is nearly complete or does not grow any more.
 		far := st.crowd.n-ended > st.crowd.n/nearlyShare && now.Sub(grew) < countedFor
 		if now.Before(end) && (now.Before(st.Last) || far) {
 			continue

@@ -22,12 +22,13 @@ func (k *Cmd) tables(all []*storm) {
 	for _, st := range all {
 		st.row()
 	}
-	for _, st := range all {
+	for _, st := range all { // below the table, so that it stays one
 		st.more()
 	}
 }
 
-// row prints the line of a mode.
+// row prints the line of a mode. CPU is that of the time between the first deadline and
+// the last close, divided by the orders.
 func (st *storm) row() {
 	o, name := st.Outcome, st.Mode
 	switch st.Mode {

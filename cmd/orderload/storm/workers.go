@@ -126,6 +126,8 @@ func (st *storm) startFleet(ctx context.Context, p parts) (*running, error) {
 	return run, nil
 }
 
+// startWorker starts one process. Its reports come on its standard output, its warnings
+// go to ours; it ends when its standard input does, so it cannot outlive this process.
 func (st *storm) startWorker() (*worker, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -164,12 +166,14 @@ func (w *worker) listen(out io.Reader) {
 	_ = w.cmd.Wait() // one that was killed is what some runs want
 }
 
+// lastReport is what the process last said; zero before its first report.
 func (w *worker) lastReport() report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last
 }
 
+// hasEnded reports whether the process has ended, by itself or not.
 func (w *worker) hasEnded() bool {
 	select {
 	case <-w.ended:
@@ -179,6 +183,7 @@ func (w *worker) hasEnded() bool {
 	}
 }
 
+// setFate notes what was done to the process, for the table.
 func (w *worker) setFate(fate string) {
 	w.mu.Lock()
 	w.fate = fate
