@@ -38,13 +38,13 @@ const usualTimeout = 5 * time.Second
 
 // core is what every verb needs: the database, and orders on it.
 type core struct {
-	db      *sqldb.DB
-	gateway *wechat.Gateway
-	orders  *order.Service
-	audit   *audit.Auditor // of the same database
-	stock   *stock.Admin
-	books   *reconcile.Reconciler
-	clock   *sqldb.Clock // by which orders live
+	db         *sqldb.DB
+	gateway    *wechat.Gateway
+	orders     *order.Service
+	audit      *audit.Auditor // of the same database
+	stock      *stock.Admin
+	reconciler *reconcile.Reconciler
+	clock      *sqldb.Clock // by which orders live
 	// failures has the tasks that failed.
 	failures *scheduler.DeadLetters
 	close    []func()
@@ -147,7 +147,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway,
+	c.reconciler, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway,
 		Bills: c.gateway,
 		Now:   time.Now, Log: log, MchID: gc.MchID})
 	return err
@@ -387,7 +387,7 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 		Closes:      scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now),
 	}
 	if a.s.reconcilesDaily() {
-		so.Daily = a.books
+		so.Daily = a.reconciler
 	}
 	if a.worker, err = scheduler.NewWorker(so); err != nil {
 		return err
@@ -403,7 +403,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 		}
 		e, err := orderhttp.New(orderhttp.Options{
 			Orders:   a.orders,
-			Shelves:  a.stock,
+			SKUs:     a.stock,
 			Tokens:   tokens,
 			Now:      time.Now,
 			Log:      a.log,
@@ -448,7 +448,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Orders:     a.orders,
 		Stock:      a.stock,
 		Refunds:    a.orders,
-		Books:      a.books,
+		Reconciler: a.reconciler,
 		Tasks:      a.queue,
 		Failures:   a.failures,
 		Tokens:     []console.Token{bootstrap},

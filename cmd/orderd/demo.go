@@ -220,7 +220,7 @@ func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err er
 // again, as the daily run does.
 func runUntilAnswered(ctx context.Context, a *app, day string) (res reconcile.Result, err error) {
 	for range 5 {
-		res, err = a.books.Run(ctx, reconcile.RunRequest{Date: day})
+		res, err = a.reconciler.Run(ctx, reconcile.RunRequest{Date: day})
 		var g *payment.GatewayError
 		if !errors.As(err, &g) || g.Kind != payment.KindUnknown {
 			break

@@ -56,7 +56,7 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 			defer f.Close()
 			q.File = f
 		}
-		res, err := co.books.Run(ctx, q)
+		res, err := co.reconciler.Run(ctx, q)
 		if t.TTY {
 			fmt.Fprint(t.Err, "\r\033[K")
 		}
@@ -107,7 +107,7 @@ type reconcileList struct {
 // Run lists days.
 func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		all, err := co.books.List(ctx, "", c.Limit)
+		all, err := co.reconciler.List(ctx, "", c.Limit)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func reconciliationID(text string) string {
 // Run shows a day.
 func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		x, err := co.books.Show(ctx, reconciliationID(c.ID))
+		x, err := co.reconciler.Show(ctx, reconciliationID(c.ID))
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) erro
 		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
 		var res reconcile.Result
 		if c.ID != "" {
-			x, err := co.books.Show(ctx, reconciliationID(c.ID))
+			x, err := co.reconciler.Show(ctx, reconciliationID(c.ID))
 			if err != nil {
 				return err
 			}
@@ -178,7 +178,7 @@ func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) erro
 		if c.Status != nil {
 			f.Status = *c.Status
 		}
-		all, err := co.books.AllDifferences(ctx, f)
+		all, err := co.reconciler.AllDifferences(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		d, err := co.books.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
+		d, err := co.reconciler.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
 			Cause: reconcile.ByOperator(byWhom(), "cli", "")})
 		if err != nil {
 			return err
@@ -253,7 +253,7 @@ type reconcileBill struct {
 // Run prints the stored bill.
 func (c *reconcileBill) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		f, _, err := co.books.OpenBill(ctx, reconciliationID(c.ID))
+		f, _, err := co.reconciler.OpenBill(ctx, reconciliationID(c.ID))
 		if err != nil {
 			return err
 		}

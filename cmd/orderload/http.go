@@ -93,7 +93,7 @@ func (h *httpCmd) placements(ctx context.Context, b *bench, db *sqldb.DB, s *ord
 				return err
 			}
 			free := orderhttp.Rate{Burst: -1}
-			e, err := orderhttp.New(orderhttp.Options{Orders: orders, Shelves: stock.NewAdmin(db, time.Now), Tokens: tokens, Now: time.Now,
+			e, err := orderhttp.New(orderhttp.Options{Orders: orders, SKUs: stock.NewAdmin(db, time.Now), Tokens: tokens, Now: time.Now,
 				Limits: orderhttp.Limits{Place: free, Pay: free, Read: free, Query: free}})
 			if err != nil {
 				return err

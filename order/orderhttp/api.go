@@ -27,16 +27,16 @@ type Orders interface {
 	FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (order.Refund, error)
 }
 
-// Shelves shows what is on the shelf.
-type Shelves interface {
+// SKUs shows what is on the shelf.
+type SKUs interface {
 	// FindMany gives the SKUs that exist among ids, in any order.
 	FindMany(ctx context.Context, ids []string) ([]stock.SKU, error)
 }
 
-// Options shape the customers' listener. Orders, Shelves, Tokens and Now are required.
+// Options shape the customers' listener. Orders, SKUs, Tokens and Now are required.
 type Options struct {
 	Orders  Orders
-	Shelves Shelves
+	SKUs    SKUs
 	Tokens  *Verifier
 	Now     func() time.Time
 	Log     *slog.Logger // nil: silent
@@ -68,8 +68,8 @@ type api struct {
 
 // New gives the customers' listener: every route of it, and nothing else.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Shelves == nil || o.Tokens == nil || o.Now == nil {
-		return nil, errors.New("orderhttp: Options needs Orders, Shelves, Tokens and Now")
+	if o.Orders == nil || o.SKUs == nil || o.Tokens == nil || o.Now == nil {
+		return nil, errors.New("orderhttp: Options needs Orders, SKUs, Tokens and Now")
 	}
 	a := &api{Options: o, limits: newLimiters(o.Limits, o.Now), polls: make(chan struct{}, maxPolls)}
 	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe})

@@ -168,7 +168,7 @@ func (a *api) skuStock(c echo.Context) error {
 	if !validSKU(id) {
 		return stock.ErrSKUNotFound
 	}
-	skus, err := a.Shelves.FindMany(c.Request().Context(), []string{id})
+	skus, err := a.SKUs.FindMany(c.Request().Context(), []string{id})
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (a *api) manyStock(c echo.Context) error {
 	if err := bad.err(); err != nil {
 		return err
 	}
-	skus, err := a.Shelves.FindMany(c.Request().Context(), ids)
+	skus, err := a.SKUs.FindMany(c.Request().Context(), ids)
 	if err != nil {
 		return err
 	}

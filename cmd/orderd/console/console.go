@@ -87,11 +87,11 @@ type Check struct {
 
 // Options shape the admin listener. What is not said to be optional is required.
 type Options struct {
-	Orders  Orders
-	Stock   Stock
-	Refunds Refunds
-	Books   Books
-	Tasks   Tasks // may be nil
+	Orders     Orders
+	Stock      Stock
+	Refunds    Refunds
+	Reconciler Reconciler
+	Tasks      Tasks // may be nil
 	// Failures has the tasks that failed.
 	Failures *scheduler.DeadLetters
 	Tokens   []Token
@@ -127,14 +127,14 @@ type route struct {
 
 // New makes the admin listener's handler.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil ||
+	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Reconciler == nil || o.Failures == nil ||
 		o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
-		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now " +
+		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Reconciler, Failures, Metrics, Now " +
 			"and a token")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks, o.Failures, o.CloseRate}, o.Now)
+	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Tasks, o.Failures, o.CloseRate}, o.Now)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
@@ -150,7 +150,7 @@ func New(o Options) (*echo.Echo, error) {
 // routes is the whole surface. Health and metrics need no token: the listener
 // is loopback by default, and what scrapes and probes has none.
 func (c *console) routes() []route {
-	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.bookRoutes(), c.taskRoutes(), c.profileRoutes())
+	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(), c.profileRoutes())
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)
 	}

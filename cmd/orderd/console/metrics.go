@@ -298,11 +298,11 @@ type backlogs interface {
 
 // sources are what the gauges are read from; tasks may be nil.
 type sources struct {
-	orders   backlogs
-	refunds  Refunds
-	books    Books
-	tasks    Tasks
-	failures *scheduler.DeadLetters
+	orders     backlogs
+	refunds    Refunds
+	reconciler Reconciler
+	tasks      Tasks
+	failures   *scheduler.DeadLetters
 	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
 	// less without a limit.
 	closeRate float64
@@ -416,7 +416,7 @@ func (g *gauges) owed() []prometheus.Metric {
 }
 
 func (g *gauges) differences() []prometheus.Metric {
-	o, all, ok := ask("books", g.books.Open)
+	o, all, ok := ask("books", g.reconciler.Open)
 	if !ok {
 		return all
 	}

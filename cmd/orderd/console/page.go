@@ -53,7 +53,7 @@ func (c *console) page(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	open, err := c.Books.Open(rctx)
+	open, err := c.Reconciler.Open(rctx)
 	if err != nil {
 		return err
 	}

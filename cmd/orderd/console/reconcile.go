@@ -20,8 +20,8 @@ import (
 	"orderd/payment/reconcile"
 )
 
-// Books is what finance needs of reconciliation; *reconcile.Reconciler is the one.
-type Books interface {
+// Reconciler is what finance needs of reconciliation; *reconcile.Reconciler is the one.
+type Reconciler interface {
 	Run(ctx context.Context, q reconcile.RunRequest) (reconcile.Result, error)
 	List(ctx context.Context, before string, limit int) ([]reconcile.Stored, error)
 	Show(ctx context.Context, id string) (reconcile.Stored, error)
@@ -38,7 +38,7 @@ const (
 	runTimeout = 2 * time.Hour // of a run that was started here
 )
 
-func (c *console) bookRoutes() []route {
+func (c *console) reconcileRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/reconciliations", Finance, c.listReconciliations},
 		{http.MethodPost, "/admin/v1/reconciliations", Finance, c.startReconciliation},
@@ -47,7 +47,7 @@ func (c *console) bookRoutes() []route {
 		{http.MethodGet, "/admin/v1/reconciliations/:id/differences", Finance, c.listDifferences},
 		{http.MethodGet, "/admin/v1/differences", Finance, c.listDifferences},
 		{http.MethodPost, "/admin/v1/differences/:id/resolve", Finance, c.resolveDifference},
-		{http.MethodGet, "/ui/reconciliations", Finance, c.booksPage},
+		{http.MethodGet, "/ui/reconciliations", Finance, c.reconciliationsPage},
 		{http.MethodGet, "/ui/reconciliations/:id", Finance, c.dayPage},
 	}
 }
@@ -147,8 +147,8 @@ func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 	return v
 }
 
-// bookError gives reconciliation's errors their codes.
-func bookError(err error) error {
+// reconcileError gives reconciliation's errors their codes.
+func reconcileError(err error) error {
 	switch {
 	case errors.Is(err, reconcile.ErrNotFound):
 		return &orderhttp.Failure{Code: orderhttp.CodeDifferenceUnknown, Err: err}
@@ -168,7 +168,7 @@ func (c *console) listReconciliations(ctx echo.Context) error {
 	if err != nil {
 		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
 	}
-	all, err := c.Books.List(ctx.Request().Context(), ctx.QueryParam("cursor"), limit+1)
+	all, err := c.Reconciler.List(ctx.Request().Context(), ctx.QueryParam("cursor"), limit+1)
 	if err != nil {
 		return err
 	}
@@ -177,9 +177,9 @@ func (c *console) listReconciliations(ctx echo.Context) error {
 }
 
 func (c *console) getReconciliation(ctx echo.Context) error {
-	s, err := c.Books.Show(ctx.Request().Context(), ctx.Param("id"))
+	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	return ctx.JSON(http.StatusOK, viewReconciliation(&s))
 }
@@ -192,7 +192,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 		return err
 	}
 	id := reconcile.ID(q.Date, q.Type)
-	if s, err := c.Books.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
+	if s, err := c.Reconciler.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
 		discard(file)
 		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress}
 	}
@@ -203,7 +203,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 		if file != nil {
 			q.File = file
 		}
-		if _, err := c.Books.Run(ctx, q); err != nil {
+		if _, err := c.Reconciler.Run(ctx, q); err != nil {
 			c.Log.Warn("reconciliation", "id", id, "err", err)
 		}
 	}
@@ -277,9 +277,9 @@ func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, err
 
 // getBill gives the bill as WeChat made it, with its SHA-1.
 func (c *console) getBill(ctx echo.Context) error {
-	f, s, err := c.Books.OpenBill(ctx.Request().Context(), ctx.Param("id"))
+	f, s, err := c.Reconciler.OpenBill(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	defer f.Close()
 	h := ctx.Response().Header()
@@ -295,9 +295,9 @@ func (c *console) listDifferences(ctx echo.Context) error {
 		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
 	var res reconcile.Result
 	if id := ctx.Param("id"); id != "" {
-		s, err := c.Books.Show(ctx.Request().Context(), id)
+		s, err := c.Reconciler.Show(ctx.Request().Context(), id)
 		if err != nil {
-			return bookError(err)
+			return reconcileError(err)
 		}
 		f.Date, f.Type = s.Date, s.Type
 		if s.Result != nil {
@@ -318,7 +318,7 @@ func (c *console) listDifferences(ctx echo.Context) error {
 		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
 	}
 	f.Limit = limit + 1
-	all, err := c.Books.Differences(ctx.Request().Context(), f)
+	all, err := c.Reconciler.Differences(ctx.Request().Context(), f)
 	if err != nil {
 		return err
 	}
@@ -331,7 +331,7 @@ const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sh
 // export sends all differences that a filter means as a file of a type, with the extension that its name has.
 func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
 	write func(io.Writer, []reconcile.Difference) error) error {
-	all, err := c.Books.AllDifferences(ctx.Request().Context(), f)
+	all, err := c.Reconciler.AllDifferences(ctx.Request().Context(), f)
 	if err != nil {
 		return err
 	}
@@ -350,35 +350,35 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{
+	d, err := c.Reconciler.Resolve(ctx.Request().Context(), reconcile.Resolve{
 		ID:     ctx.Param("id"),
 		Action: body.Action,
 		Reason: body.Reason,
 		Cause:  reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx)),
 	})
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
 }
 
-func (c *console) booksPage(ctx echo.Context) error {
-	all, err := c.Books.List(ctx.Request().Context(), "", 31)
+func (c *console) reconciliationsPage(ctx echo.Context) error {
+	all, err := c.Reconciler.List(ctx.Request().Context(), "", 31)
 	if err != nil {
 		return err
 	}
-	open, err := c.Books.Differences(ctx.Request().Context(),
+	open, err := c.Reconciler.Differences(ctx.Request().Context(),
 		reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: 100})
 	if err != nil {
 		return err
 	}
-	return show(ctx, "books", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
+	return show(ctx, "reconciliations", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
 }
 
 func (c *console) dayPage(ctx echo.Context) error {
-	s, err := c.Books.Show(ctx.Request().Context(), ctx.Param("id"))
+	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	var text strings.Builder
 	if s.Result != nil {
@@ -386,7 +386,7 @@ func (c *console) dayPage(ctx echo.Context) error {
 			return err
 		}
 	}
-	all, err := c.Books.Differences(ctx.Request().Context(),
+	all, err := c.Reconciler.Differences(ctx.Request().Context(),
 		reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: 200})
 	if err != nil {
 		return err
