@@ -17,16 +17,17 @@ import (
 
 // Bounds of a body.
 const (
-	// maxBody is several times the largest honest request, an order of 50 lines.
+	// maxBody is in bytes, several times the largest request of a real client, an order of 50 lines. Notifications of
+	// WeChat Pay have some 2 KiB.
 	maxBody = 64 << 10
-	// maxDepth is twice the depth of the deepest honest request.
+	// maxDepth is how deep JSON may be nested, twice that of the deepest request of a real client.
 	maxDepth = 8
-	// maxFieldErrors bounds the answer to a body that is wrong everywhere.
+	// maxFieldErrors bounds the answer to a body that is wrong everywhere: one error for each line of the largest order.
 	maxFieldErrors = 50
 )
 
-// Codes of fields that this package finds wrong. order adds LENGTH, RANGE,
-// REQUIRED, ENUM and AMOUNT.
+// Codes of fields that this package finds wrong, a contract like Code. Package order adds REQUIRED, AMOUNT, TOO_MUCH and
+// TOO_MANY; fieldText has all of them in Chinese.
 const (
 	codeUnknownField = "UNKNOWN_FIELD"
 	codeType         = "TYPE"
@@ -79,7 +80,7 @@ func readAll(from io.Reader, length int64) ([]byte, error) {
 	return body, nil
 }
 
-// jsonMedia tells whether a body may be JSON. No type at all and the type that
+// jsonMedia reports that a body may be JSON. No type at all and the type that
 // curl -d sends are let through, because the decoder looks at the bytes and no
 // route trusts a cookie; a compressed body is not, because a small one can
 // unfold to gigabytes.
@@ -234,7 +235,7 @@ func (d *decoder) member(known fields, name string, seen *int) {
 	d.skip()
 }
 
-// maxUnknownName is how much of an unknown name an answer repeats.
+// maxUnknownName is how many characters of an unknown name an answer repeats.
 const maxUnknownName = 64
 
 // array reads an array, element by element: limit of them and one more, so that

@@ -25,18 +25,17 @@ const (
 	// second.
 	firstLook = 100 * time.Millisecond
 	lastLook  = time.Second
-	// maxPolls bounds the long polls of one process; each costs a goroutine and
-	// a few indexed reads a second. Beyond it a poll is answered at once with
-	// what is there, which is a right answer too.
+	// maxPolls bounds the long polls of one process; each costs a goroutine and one to ten indexed reads a second. One
+	// more is answered at once with the order as it is, as if the wait had ended.
 	maxPolls = 1000
-	// maxListed and defaultListed are orders per page.
+	// maxListed and defaultListed are orders per page: a screen or two, and what one indexed read gives quickly.
 	maxListed     = 200
 	defaultListed = 50
-	// maxSKUs is how many SKUs one request may ask about.
+	// maxSKUs is how many SKUs one request may ask about: a page of goods, or the largest cart.
 	maxSKUs = 50
 )
 
-// polledKey marks a request that was slow on purpose.
+// polledKey marks, in the echo.Context, a request that waited on purpose: it is not logged as slow.
 const polledKey = "orderhttp.polled"
 
 // show gives an order, or waits for a version newer than ?since=.
@@ -211,8 +210,8 @@ func (a *api) manyStock(c echo.Context) error {
 	return c.JSON(http.StatusOK, page)
 }
 
-// displayed lets the shop's pages keep a number of stock for a second. It is for
-// showing; the truth is told by the placement.
+// displayed lets browsers and proxies keep a number of stock for a second: it is shown to buyers, and whether there is
+// enough is decided when the order is placed.
 func displayed(c echo.Context) { c.Response().Header().Set("Cache-Control", "max-age=1") }
 
 // ofOrder reads the order number in the path and then, by read, the rest of the request.
