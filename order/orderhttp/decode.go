@@ -22,12 +22,13 @@ const (
 	maxBody = 64 << 10
 	// maxDepth is how deep JSON may be nested, twice that of the deepest request of a real client.
 	maxDepth = 8
-	// maxFieldErrors bounds the answer to a body that is wrong everywhere: one error for each line of the largest order.
+	// maxFieldErrors bounds the answer to a body that is wrong everywhere: one error for each line of the largest
+	// order.
 	maxFieldErrors = 50
 )
 
-// Codes of fields that this package finds wrong, a contract like Code. Package order adds REQUIRED, AMOUNT, TOO_MUCH and
-// TOO_MANY; fieldText has all of them in Chinese.
+// Codes of fields that this package finds wrong, a contract like Code. Package order adds REQUIRED, AMOUNT, TOO_MUCH
+// and TOO_MANY; fieldText has all of them in Chinese.
 const (
 	codeUnknownField = "UNKNOWN_FIELD"
 	codeType         = "TYPE"

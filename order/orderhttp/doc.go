@@ -1,6 +1,6 @@
-// Package orderhttp is orderd over HTTP: the customers' API, and the listener that WeChat Pay's notifications arrive at.
-// Each is an echo instance of its own, made by New and NewNotify; cmd/orderd gives them to http.Server. Package console,
-// the operators' API, uses this package's middleware (Edge) and its table of problems (WriteOperatorProblem).
+// Package orderhttp is orderd over HTTP: the customers' API, and the listener that WeChat Pay's notifications arrive
+// at. Each is an echo instance of its own, made by New and NewNotify; cmd/orderd gives them to http.Server. Package
+// console, the operators' API, uses this package's middleware (Edge) and its table of problems (WriteOperatorProblem).
 //
 // It owns the words of the protocol: routes, JSON names, status codes, customers' tokens, limits. It does not own any
 // rule about orders. A handler decodes the request, calls one method of order.Service and shows the answer, so what

@@ -44,8 +44,8 @@ func newLimiters(l Limits, now func() time.Time) limiters {
 }
 
 // limiter is a token bucket per key in bounded memory. A bucket is one number, the time at which it will be full again
-// (the generic cell rate algorithm). Keys live in two generations: when the young one has maxTracked keys it becomes the
-// old one, and the old one, whose buckets have mostly filled up again, is forgotten. It is safe for concurrent use.
+// (the generic cell rate algorithm). Keys live in two generations: when the young one has maxTracked keys it becomes
+// the old one, and the old one, whose buckets have mostly filled up again, is forgotten. It is safe for concurrent use.
 type limiter struct {
 	every, depth time.Duration // depth is the burst as time
 	unlimited    bool

@@ -210,8 +210,8 @@ func (n *notify) refused(c echo.Context, what string, length int) {
 	n.log.Warn(what, "request_id", RequestID(c), "length", length)
 }
 
-// writeFail answers in the form that WeChat Pay documents for a notification that was not accepted. The message is one of
-// a few words of ours and says nothing that a forger could use.
+// writeFail answers in the form that WeChat Pay documents for a notification that was not accepted. The message is one
+// of a few words of ours and says nothing that a forger could use.
 func writeFail(c echo.Context, err error) {
 	status, message := failStatus(err)
 	body, err := json.Marshal(struct {

@@ -91,7 +91,8 @@ type WeChatProblem struct {
 const maxInstance = 256
 
 // WriteProblem answers a customer for an error: the one table from error to status and code. An error that the table
-// does not know is a 500 without a reason, because its text may hold anything. It writes nothing when an answer has begun.
+// does not know is a 500 without a reason, because its text may hold anything. It writes nothing when an answer has
+// begun.
 func WriteProblem(c echo.Context, err error) { writeProblem(c, err, false) }
 
 // WriteOperatorProblem is WriteProblem for operators, who also see what WeChat Pay wrote, for every kind of its errors.

@@ -16,8 +16,8 @@ type Amount struct {
 
 func amountOf(f payment.Fen) *Amount { return &Amount{Total: f, Currency: payment.CNY} }
 
-// OrderView is an order as its customer sees it. Openids, trade numbers of attempts, and what the scheduler plans are for
-// operators (package console). The field names are a contract; docs/openapi.yaml says what each means.
+// OrderView is an order as its customer sees it. Openids, trade numbers of attempts, and what the scheduler plans are
+// for operators (package console). The field names are a contract; docs/openapi.yaml says what each means.
 type OrderView struct {
 	OrderNo          string             `json:"order_no"`
 	State            order.State        `json:"state"`
