@@ -168,6 +168,7 @@ func causeOf(c echo.Context) order.Cause {
 		ID: RequestID(c)}
 }
 
+// openAPI serves docs/openapi.yaml as it was built in.
 func (a *api) openAPI(c echo.Context) error {
 	if a.OpenAPI == nil {
 		return echo.ErrNotFound

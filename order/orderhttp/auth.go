@@ -76,6 +76,7 @@ func NewPublicKeyVerifier(pemKey []byte, now func() time.Time) (*Verifier, error
 	return nil, fmt.Errorf("the key of customers' tokens is a %T; RSA and P-256 are understood", key)
 }
 
+// newVerifier fixes the algorithm, the audience, the leeway and the clock: nothing of them comes from a token.
 func newVerifier(key any, alg string, now func() time.Time) *Verifier {
 	return &Verifier{key: key, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{alg}),

@@ -153,11 +153,13 @@ func depth(b []byte) int {
 // fields are the members of an object and what reads each.
 type fields []field
 
+// field is a member of an object: read is called with the decoder at its value and must step over it.
 type field struct {
 	name string
 	read func(*decoder)
 }
 
+// fail records what is wrong at the place that is being read.
 func (d *decoder) fail(code, detail string) {
 	if len(d.bad) < maxFieldErrors {
 		d.bad = append(d.bad, order.FieldError{Pointer: pointer(d.at), Code: code, Detail: detail})
@@ -175,6 +177,7 @@ func pointer(at []string) string {
 	return s.String()
 }
 
+// space steps over white space.
 func (d *decoder) space() {
 	for d.i < len(d.b) && (d.b[d.i] == ' ' || d.b[d.i] == '\t' || d.b[d.i] == '\n' || d.b[d.i] == '\r') {
 		d.i++
@@ -215,6 +218,7 @@ func (d *decoder) object(known fields) {
 	d.i++
 }
 
+// member reads the value of a name. seen has a bit for each known field that was read before.
 func (d *decoder) member(known fields, name string, seen *int) {
 	for n, f := range known {
 		if f.name != name {

@@ -60,6 +60,7 @@ func newEcho(o EdgeOptions) *echo.Echo {
 	return e
 }
 
+// writerOf gives what answers for an error: the options' own, or WriteProblem.
 func writerOf(o EdgeOptions) func(echo.Context, error) {
 	if o.WriteError == nil {
 		return WriteProblem
@@ -168,6 +169,7 @@ func method(m string) string {
 // the answer, in the timeline as the cause of what the request changed, and in the log.
 func RequestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
 
+// requestIDFor gives the id that a request came with when it can be logged and stored as it is, else a new ULID.
 func requestIDFor(given string, now time.Time) string {
 	if Plain(given, maxRequestID, "._-") {
 		return given

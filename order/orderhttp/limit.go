@@ -32,8 +32,10 @@ type Rate struct {
 // sooner than they should: the limit protects the service and is no promise.
 const maxTracked = 1 << 16
 
+// limiters are one limiter for each kind of request.
 type limiters struct{ place, pay, read, query *limiter }
 
+// newLimiters has the defaults that Limits documents.
 func newLimiters(l Limits, now func() time.Time) limiters {
 	return limiters{
 		place: newLimiter(cmp.Or(l.Place, Rate{Every: 100 * time.Millisecond, Burst: 100}), now),
@@ -55,6 +57,7 @@ type limiter struct {
 	young, old map[string]time.Time
 }
 
+// newLimiter makes a limiter whose buckets are all full.
 func newLimiter(r Rate, now func() time.Time) *limiter {
 	return &limiter{
 		every: r.Every, depth: r.Every * time.Duration(r.Burst), unlimited: r.Burst < 0,

@@ -77,6 +77,7 @@ const (
 	outcomeFailed    = "failed"
 )
 
+// notify holds what the handlers share: one slot for each notification that may be worked on.
 type notify struct {
 	NotifyOptions
 	log   *slog.Logger
@@ -170,6 +171,8 @@ func notified(c echo.Context, id string) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: id}
 }
 
+// payment records the payment that a notification tells of. A notification that is signed and yet no payment is
+// answered 400: repeating it would not help, and WeChat Pay ends its repeats by itself.
 func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (string, error) {
 	got, err := n.Notifications.ParseNotification(c.Request().Header, body)
 	if err != nil {
@@ -188,6 +191,7 @@ func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (stri
 	return string(s.Settled), nil
 }
 
+// refund records how far the refund is that a notification tells of.
 func (n *notify) refund(ctx context.Context, c echo.Context, body []byte) (string, error) {
 	got, err := n.Notifications.ParseRefund(c.Request().Header, body)
 	if err != nil {
@@ -224,6 +228,8 @@ func writeFail(c echo.Context, err error) {
 	_ = c.JSONBlob(status, body) // an error: WeChat Pay hung up, and repeats the notification
 }
 
+// failStatus gives the status of an error and the word of the answer. Everything that is not the sender's fault is 500:
+// WeChat Pay then repeats the notification.
 func failStatus(err error) (int, string) {
 	var failure *Failure
 	var router *echo.HTTPError

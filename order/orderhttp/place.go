@@ -105,6 +105,7 @@ func readLines(d *decoder, bad *invalid) (lines []stock.Line) {
 	return lines
 }
 
+// readLine reads one line of goods and records what is not allowed in it.
 func readLine(d *decoder, bad *invalid) stock.Line {
 	var l stock.Line
 	d.object(fields{
@@ -147,6 +148,7 @@ func (v *invalid) add(d *decoder, member, code, detail string) {
 	}
 }
 
+// err gives all mistakes as one error, nil when there are none.
 func (v *invalid) err() error {
 	if len(*v) == 0 {
 		return nil

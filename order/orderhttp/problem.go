@@ -34,6 +34,7 @@ type Failure struct {
 	Err error
 }
 
+// Error is for the log.
 func (f *Failure) Error() string {
 	if f.Err != nil {
 		return string(f.Code) + ": " + f.Err.Error()
@@ -98,6 +99,7 @@ func WriteProblem(c echo.Context, err error) { writeProblem(c, err, false) }
 // WriteOperatorProblem is WriteProblem for operators, who also see what WeChat Pay wrote, for every kind of its errors.
 func WriteOperatorProblem(c echo.Context, err error) { writeProblem(c, err, true) }
 
+// writeProblem answers in the language of the request. operator adds what only operators may see.
 func writeProblem(c echo.Context, err error, operator bool) {
 	if c.Response().Committed {
 		return // the beginning of another answer is on its way
@@ -174,6 +176,7 @@ func failureOf(err error) Failure {
 	return Failure{Code: CodeInternal}
 }
 
+// orderFailure has the errors of placing, paying and closing; a Failure without a code means that it is none of them.
 func orderFailure(err error) Failure {
 	var (
 		invalid *order.ValidationError
@@ -218,6 +221,7 @@ func orderFailure(err error) Failure {
 	return Failure{}
 }
 
+// refundFailure has the errors of refunds, likewise.
 func refundFailure(err error) Failure {
 	var (
 		exceeds *order.RefundExceedsError
@@ -250,6 +254,7 @@ func refundFailure(err error) Failure {
 	return Failure{}
 }
 
+// stockFailure has the errors of stock, likewise.
 func stockFailure(err error) Failure {
 	var (
 		invalid *stock.InvalidError
@@ -277,6 +282,8 @@ func stockFailure(err error) Failure {
 	return Failure{}
 }
 
+// gatewayFailure tells a client two things apart: WeChat Pay said a definite no, or it gave no usable answer, for which
+// the client cannot be blamed and may come again.
 func gatewayFailure(g *payment.GatewayError) Failure {
 	switch g.Kind {
 	case payment.KindRejected:
@@ -317,6 +324,7 @@ func notRefundable(s order.State) string {
 	return kindOf(CodeRefundNotPossible).detail.Zh
 }
 
+// notPayable says in both languages why an order cannot be paid now.
 func notPayable(e *order.NotPayableError) Text {
 	zh := "订单不可支付"
 	switch e.State {

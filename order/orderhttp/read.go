@@ -116,6 +116,7 @@ func (a *api) showOrder(c echo.Context, status int, o *order.Order) error {
 	return c.JSON(status, viewOf(o, a.Now()))
 }
 
+// etag gives the entity tag of a version, strong and quoted: "v7".
 func etag(version int64) string { return `"v` + strconv.FormatInt(version, 10) + `"` }
 
 // matches compares weakly, as If-None-Match wants.
@@ -263,14 +264,17 @@ func query(c echo.Context, known ...string) (params, error) {
 	return params(q), bad.err()
 }
 
+// query records a mistake in a query parameter.
 func (v *invalid) query(name, code, detail string) {
 	if len(*v) < maxFieldErrors {
 		*v = append(*v, order.FieldError{Pointer: "?" + name, Code: code, Detail: detail})
 	}
 }
 
+// one gives the value of a parameter, "" when it is absent; query has refused two of one name.
 func (p params) one(name string) string { return url.Values(p).Get(name) }
 
+// number reads a whole number in bounds, otherwise when the parameter is absent or wrong.
 func (p params) number(bad *invalid, name string, from, to, otherwise int64) int64 {
 	s := p.one(name)
 	if s == "" {
@@ -284,6 +288,7 @@ func (p params) number(bad *invalid, name string, from, to, otherwise int64) int
 	return n
 }
 
+// time reads a time of RFC 3339, the zero time when the parameter is absent or wrong.
 func (p params) time(bad *invalid, name string) time.Time {
 	s := p.one(name)
 	if s == "" {

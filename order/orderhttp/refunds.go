@@ -90,6 +90,7 @@ func ReadRefund(c echo.Context) (order.AskRefund, error) {
 	return ask, err
 }
 
+// decodeRefund reads the body of a request for a refund. Whether so much can go back is decided by order.AskRefund.
 func decodeRefund(body []byte) (order.AskRefund, error) {
 	var ask order.AskRefund
 	var bad invalid

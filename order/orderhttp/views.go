@@ -14,6 +14,7 @@ type Amount struct {
 	Currency string      `json:"currency"`
 }
 
+// amountOf is a pointer because a Problem has an amount or none.
 func amountOf(f payment.Fen) *Amount { return &Amount{Total: f, Currency: payment.CNY} }
 
 // OrderView is an order as its customer sees it. Openids, trade numbers of attempts, and what the scheduler plans are
@@ -146,6 +147,7 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 	return v
 }
 
+// summaryOf shows an order as a list does, at a time.
 func summaryOf(o *order.Order, now time.Time) OrderSummary {
 	s := OrderSummary{
 		OrderNo: o.OrderNo, State: o.State, Version: o.Version, Amount: *amountOf(o.Total),
@@ -163,6 +165,7 @@ func summaryOf(o *order.Order, now time.Time) OrderSummary {
 	return s
 }
 
+// prepayViewOf shows what a client needs to pay.
 func prepayViewOf(p order.Prepayment) PrepayView {
 	return PrepayView{
 		OrderNo: p.OrderNo, OutTradeNo: p.OutTradeNo, TradeType: p.TradeType, PrepayID: p.Prepaid.PrepayID,
@@ -171,6 +174,7 @@ func prepayViewOf(p order.Prepayment) PrepayView {
 	}
 }
 
+// stockViewOf shows what can be bought of a SKU, as of a time.
 func stockViewOf(s stock.SKU, now time.Time) StockView {
 	v := StockView{SkuID: s.SkuID, Unlimited: s.Unlimited, AsOf: rfc3339(now)}
 	if !s.Unlimited {

@@ -20,7 +20,7 @@ import (
 	"orderd/payment/reconcile"
 )
 
-// Reconciler is what finance needs of reconciliation; *reconcile.Reconciler is the one.
+// Reconciler is what finance needs of reconciliation; *reconcile.Reconciler implements it, and documents its errors.
 type Reconciler interface {
 	Run(ctx context.Context, q reconcile.RunRequest) (reconcile.Result, error)
 	List(ctx context.Context, before string, limit int) ([]reconcile.Stored, error)
@@ -34,10 +34,14 @@ type Reconciler interface {
 
 // Bounds of reconciliation over HTTP.
 const (
-	maxUpload  = 1 << 30       // of a bill
-	runTimeout = 2 * time.Hour // of a run that was started here
+	// maxUpload bounds a bill that is uploaded, in bytes: 1 GiB is some four million rows.
+	maxUpload = 1 << 30
+	// runTimeout bounds a run that was started here. A million rows take some seconds; the rest is for a WeChat Pay
+	// that lets every call wait.
+	runTimeout = 2 * time.Hour
 )
 
+// reconcileRoutes are finance's: a bill has the turnover of the shop.
 func (c *console) reconcileRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/reconciliations", Finance, c.listReconciliations},
@@ -52,6 +56,7 @@ func (c *console) reconcileRoutes() []route {
 	}
 }
 
+// reconciliationView is a day and type of bill, with the result of its last run.
 type reconciliationView struct {
 	ID         string            `json:"id"`
 	BillDate   string            `json:"bill_date"`
@@ -65,6 +70,7 @@ type reconciliationView struct {
 	Result     *reconcile.Result `json:"result"`
 }
 
+// viewReconciliation shows a stored run; one without a result is not balanced.
 func viewReconciliation(s *reconcile.Stored) reconciliationView {
 	return reconciliationView{
 		ID:         s.ID(),
@@ -80,6 +86,8 @@ func viewReconciliation(s *reconcile.Stored) reconciliationView {
 	}
 }
 
+// differenceView is a difference between a bill and our records. amount_diff is bill less ours, in fen; local or bill
+// is null for the side that has no row.
 type differenceView struct {
 	ID            string           `json:"id"`
 	BillDate      string           `json:"bill_date"`
@@ -104,11 +112,13 @@ type differenceView struct {
 	ResolvedAt    *time.Time       `json:"resolved_at"`
 }
 
+// sideView is what we have: the amount in fen and the state of the payment or refund.
 type sideView struct {
 	Total payment.Fen `json:"total"`
 	State string      `json:"state"`
 }
 
+// billSideView is what the bill has, and in which line.
 type billSideView struct {
 	Line  int64           `json:"line"`
 	Total payment.Fen     `json:"total"`
@@ -116,6 +126,7 @@ type billSideView struct {
 	Facts reconcile.Facts `json:"facts"`
 }
 
+// viewDifference shows a difference, with its age in whole days.
 func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 	v := differenceView{
 		ID:            d.ID,
@@ -163,6 +174,7 @@ func reconcileError(err error) error {
 	return err
 }
 
+// listReconciliations gives a page of runs, newest day first.
 func (c *console) listReconciliations(ctx echo.Context) error {
 	limit, err := limitOf(ctx)
 	if err != nil {
@@ -176,6 +188,7 @@ func (c *console) listReconciliations(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, viewReconciliation, cursor))
 }
 
+// getReconciliation shows one run by its id, 2026-11-19-ALL.
 func (c *console) getReconciliation(ctx echo.Context) error {
 	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
@@ -184,8 +197,8 @@ func (c *console) getReconciliation(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, viewReconciliation(&s))
 }
 
-// startReconciliation starts a run and answers 202: a day may take minutes. What
-// becomes of it is at its Location. A bill may come along as a file.
+// startReconciliation starts a run and answers 202, because a day may take minutes; how far it is can be read at its
+// Location. A bill may come along as a file, instead of the one that WeChat Pay has.
 func (c *console) startReconciliation(ctx echo.Context) error {
 	q, file, err := c.readRun(ctx)
 	if err != nil {
@@ -227,6 +240,7 @@ func (c *console) underWay(s *reconcile.Stored) bool {
 	return s.State == "running" && s.FinishedAt.Before(s.StartedAt) && c.Now().Sub(s.StartedAt) < justStarted
 }
 
+// discard removes an uploaded file; nil is none.
 func discard(f *os.File) {
 	if f != nil {
 		_ = f.Close()
@@ -326,6 +340,7 @@ func (c *console) listDifferences(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, c.viewDifference, cursor))
 }
 
+// xlsxType is the media type of a workbook (ECMA-376).
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 // export sends all differences that a filter means as a file of a type, with the extension that its name has.
@@ -342,6 +357,7 @@ func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, 
 	return write(ctx.Response(), all)
 }
 
+// resolveDifference records what a person decided about a difference. A write-off takes two of them.
 func (c *console) resolveDifference(ctx echo.Context) error {
 	var body struct {
 		Action reconcile.Action `json:"action"`
@@ -362,6 +378,7 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
 }
 
+// reconciliationsPage shows the last month and what is open.
 func (c *console) reconciliationsPage(ctx echo.Context) error {
 	all, err := c.Reconciler.List(ctx.Request().Context(), "", 31)
 	if err != nil {
@@ -375,6 +392,7 @@ func (c *console) reconciliationsPage(ctx echo.Context) error {
 	return show(ctx, "reconciliations", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
 }
 
+// dayPage shows one run, as `orderd reconcile show` prints it, and its differences.
 func (c *console) dayPage(ctx echo.Context) error {
 	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
