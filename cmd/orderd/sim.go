@@ -14,6 +14,7 @@ import (
 	"orderd/payment/wechatsim"
 )
 
+// simCmd is `orderd sim`.
 type simCmd struct {
 	Fault []string `sep:"none" help:"What to do wrong, such as close=timeout:10% or notify=drop:5%; repeatable."`
 	Seed  uint64   `help:"Of every random decision (default: drawn)."`
@@ -48,6 +49,7 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return sim.stop(stop)
 }
 
+// triggerCmd is `orderd trigger`, for trying things out on the simulator.
 type triggerCmd struct {
 	Event string `arg:"" enum:"${trigger_event_enum}" help:"${trigger_event}"`
 	No    string `arg:"" name:"order-no" help:"Order number."`
@@ -117,8 +119,10 @@ func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
 	return nil
 }
 
+// maxAnswer bounds an answer of the simulator's control, in bytes.
 const maxAnswer = 64 << 10
 
+// post sends JSON to the simulator's control. No answer is errDown.
 func post(ctx context.Context, url string, body any) error {
 	b, err := json.Marshal(body)
 	if err != nil {

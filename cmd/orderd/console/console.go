@@ -90,7 +90,7 @@ type Options struct {
 	Stock      Stock
 	Refunds    Refunds
 	Reconciler Reconciler
-	Tasks      Tasks // may be nil
+	Tasks      Tasks // nil: the depth of the queue is not shown
 	// Failures has the tasks that failed.
 	Failures *scheduler.DeadLetters
 	Tokens   []Token
