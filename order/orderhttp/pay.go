@@ -164,11 +164,7 @@ func (a *api) withOrder(c echo.Context, no string, err error) error {
 // qrcode draws the code_url of the order's Native payment. It opens none:
 // reading changes nothing.
 func (a *api) qrcode(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+	o, err := a.own(c)
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,9 @@ const (
 	maxSKUs = 50
 )
 
+// orderNoLength is that of a ULID.
+const orderNoLength = 26
+
 // polledKey marks, in the echo.Context, a request that waited on purpose: it is not logged as slow.
 const polledKey = "orderhttp.polled"
 
@@ -234,8 +237,14 @@ func orderNo(c echo.Context) (string, error) {
 	return no, nil
 }
 
-// orderNoLength is that of a ULID.
-const orderNoLength = 26
+// own gives the order that the path names, if it is the customer's.
+func (a *api) own(c echo.Context) (order.Order, error) {
+	no, err := orderNo(c)
+	if err != nil {
+		return order.Order{}, err
+	}
+	return a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+}
 
 // validOrderNo reports that s may be an order number. It is no proof that it is one: the database says that.
 func validOrderNo(s string) bool {

@@ -128,11 +128,7 @@ func ShowAsked(c echo.Context, asked order.AskedRefund, below string) error {
 
 // listRefunds gives the refunds of an order, oldest first.
 func (a *api) listRefunds(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+	o, err := a.own(c)
 	if err != nil {
 		return err
 	}
