@@ -2,9 +2,9 @@ package order
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,17 +23,6 @@ import (
 //
 // The names are those of verify where it has the same check. Verify looks at all
 // rows, however they came there; this stops the one that is coming now.
-
-// BrokenError: a transaction would have broken an invariant and was rolled back.
-type BrokenError struct {
-	Invariant string // one of Invariants()
-	OrderNo   string
-	Detail    string // for an operator
-}
-
-func (e *BrokenError) Error() string {
-	return "the invariant " + e.Invariant + " would be broken: rolled back"
-}
 
 // The invariants that are asserted.
 const (
@@ -68,14 +57,53 @@ func broken(invariant, orderNo, format string, args ...any) error {
 	return &BrokenError{Invariant: invariant, OrderNo: orderNo, Detail: fmt.Sprintf(format, args...)}
 }
 
-// tellBroken tells an operator of a transaction that was rolled back.
-func (s *Service) tellBroken(err error) {
-	var b *BrokenError
-	if errors.As(err, &b) {
+// brokenIn gives every *BrokenError in an error, at most one per order.
+func brokenIn(err error) []*BrokenError {
+	switch e := err.(type) { //nolint:errorlint // the tree of errors is walked here, node by node
+	case *BrokenError:
+		return []*BrokenError{e}
+	case interface{ Unwrap() []error }:
+		var all []*BrokenError
+		for _, one := range e.Unwrap() {
+			all = append(all, brokenIn(one)...)
+		}
+		return all
+	case interface{ Unwrap() error }:
+		return brokenIn(e.Unwrap())
+	}
+	return nil
+}
+
+// reportBroken tells metrics and operators of a transaction that was rolled back.
+func (s *Service) reportBroken(err error) {
+	for _, b := range brokenIn(err) {
 		s.observe.Broken(b.Invariant)
 		s.alarm("invariant would be broken: "+b.Invariant, b.OrderNo, b.Detail)
 	}
 }
+
+// brokenOrders collects what is broken, the first invariant of each order.
+type brokenOrders struct {
+	seen map[string]bool
+	all  []error
+}
+
+// add notes an error, nil for none.
+func (c *brokenOrders) add(err error) {
+	var b *BrokenError
+	if err == nil || errors.As(err, &b) && c.seen[b.OrderNo] {
+		return
+	}
+	if b != nil {
+		if c.seen == nil {
+			c.seen = map[string]bool{}
+		}
+		c.seen[b.OrderNo] = true
+	}
+	c.all = append(c.all, err)
+}
+
+func (c *brokenOrders) err() error { return errors.Join(c.all...) }
 
 // walk is what a batch does to one order.
 type walk struct {
@@ -101,59 +129,54 @@ func (s State) holding() (stock, money int) {
 	return 0, 0
 }
 
-// assert holds what was decided against the invariants, before it is written.
-func (l *ledger) assert() error {
-	if err := errors.Join(l.assertEvents(), l.assertPayments()); err != nil {
-		return err
+// assert holds what was decided against the invariants, before it is written. It
+// names every order that would break one, so that a page can go on without them.
+func (b *batch) assert() error {
+	var broken brokenOrders
+	b.assertEvents(&broken)
+	b.assertPayments(&broken)
+	for _, no := range b.returns {
+		b.orders[no].walk.returned++
 	}
-	for _, no := range l.returns {
-		l.orders[no].walk.returned++
-	}
-	if l.shelf != nil {
-		for no, taken := range l.shelf.Taken {
-			l.orders[no].walk.retakenUnits += taken.Quantity
+	if b.shelf != nil {
+		for no, taken := range b.shelf.Taken {
+			b.orders[no].walk.retakenUnits += taken.Quantity
 		}
 	}
-	for _, e := range l.orders {
-		if err := l.assertOrder(e); err != nil {
-			return err
-		}
+	for _, e := range b.orders {
+		broken.add(b.assertOrder(e))
 	}
-	for _, r := range l.books.refunds {
+	for _, r := range b.refunds.byNo {
 		if r.touched {
-			if err := l.assertRefund(r); err != nil {
-				return err
-			}
+			broken.add(b.assertRefund(r))
 		}
 	}
-	for no := range l.books.whole {
-		if err := l.assertBooks(no); err != nil {
-			return err
-		}
+	for no := range b.refunds.whole {
+		broken.add(b.assertBooks(no))
 	}
-	return nil
+	return broken.err()
 }
 
 // assertEvents walks the new events: each begins where the one before it ended,
 // and moves as the table allows.
-func (l *ledger) assertEvents() error {
-	for _, e := range l.orders {
-		e.walk = walk{seq: e.read.Version, state: e.read.State}
+func (b *batch) assertEvents(found *brokenOrders) {
+	for _, e := range b.orders {
+		e.walk = walk{seq: e.before.Version, state: e.before.State}
 	}
-	for i := range l.events {
-		v := &l.events[i]
-		e := l.orders[v.orderNo]
+	for i := range b.events {
+		v := &b.events[i]
+		e := b.orders[v.orderNo]
 		switch {
 		case e == nil || v.seq != e.walk.seq+1 || v.from != e.walk.state:
-			return broken(mustChain, v.orderNo, "event %d %s begins in %s", v.seq, v.name, v.from)
+			found.add(broken(mustChain, v.orderNo, "event %d %s begins in %s", v.seq, v.name, v.from))
+			continue
 		case v.from != v.to && !canMove(v.from, v.to):
-			return broken(mustAllow, v.orderNo, "event %s moves from %s to %s", v.name, v.from, v.to)
+			found.add(broken(mustAllow, v.orderNo, "event %s moves from %s to %s", v.name, v.from, v.to))
 		case v.from == StateClosing && v.to == StateClosed && !strings.Contains(v.detail, `"close":`):
-			return broken(mustProve, v.orderNo, "closed without an answer of WeChat Pay: %s", v.detail)
+			found.add(broken(mustProve, v.orderNo, "closed without an answer of WeChat Pay: %s", v.detail))
 		}
 		e.walk.seq, e.walk.state = v.seq, v.to
 	}
-	return nil
 }
 
 func canMove(from, to State) bool {
@@ -164,78 +187,82 @@ func canMove(from, to State) bool {
 }
 
 // assertPayments: a payment is on its order, whole, or owed back, whole.
-func (l *ledger) assertPayments() error {
-	for i := range l.payments {
-		p := &l.payments[i]
-		e := l.orders[p.orderNo]
-		switch p.settled {
-		case SettledApplied:
-			if e == nil || p.Total != e.now.Total || p.refund != 0 {
-				return broken(mustPayOnce, p.orderNo, "payment %s of %d fen applied", p.TransactionID, p.Total)
-			}
-			e.walk.applied++
-		case SettledOwed:
-			r := l.books.refunds[owedNo(p.TransactionID)]
-			if e == nil || r == nil || !r.now.State.Committed() || r.now.Amount != p.Total || r.now.OrderNo != p.orderNo || p.refund != p.Total {
-				return broken(mustOwe, p.orderNo, "payment %s of %d fen is owed and has no such refund", p.TransactionID, p.Total)
-			}
-			if p.reason == ReasonLate {
-				e.walk.late++
-			}
-		case SettledHeld, SettledRepeated:
-			if p.settled == SettledRepeated || p.refund != 0 {
-				return broken(mustOwe, p.orderNo, "payment %s is %s and takes %d fen back", p.TransactionID, p.settled, p.refund)
-			}
+func (b *batch) assertPayments(found *brokenOrders) {
+	for i := range b.payments {
+		found.add(b.assertPayment(&b.payments[i]))
+	}
+}
+
+func (b *batch) assertPayment(p *paymentRow) error {
+	e := b.orders[p.orderNo]
+	switch p.settled {
+	case SettledApplied:
+		if e == nil || p.Total != e.after.Total || p.refund != 0 {
+			return broken(mustPayOnce, p.orderNo, "payment %s of %d fen applied", p.TransactionID, p.Total)
+		}
+		e.walk.applied++
+	case SettledOwed:
+		r := b.refunds.byNo[owedRefundNo(p.TransactionID)]
+		if e == nil || r == nil || !r.after.State.Committed() || r.after.Amount != p.Total || r.after.OrderNo != p.orderNo ||
+			p.refund != p.Total {
+			return broken(mustOwe, p.orderNo, "payment %s of %d fen is owed and has no such refund", p.TransactionID, p.Total)
+		}
+		if p.reason == ReasonLate {
+			e.walk.late++
+		}
+	case SettledHeld, SettledRepeated:
+		if p.settled == SettledRepeated || p.refund != 0 {
+			return broken(mustOwe, p.orderNo, "payment %s is %s and takes %d fen back", p.TransactionID, p.settled, p.refund)
 		}
 	}
 	return nil
 }
 
 // assertOrder holds a state against what the batch did to stock and money.
-func (l *ledger) assertOrder(e *entry) error {
-	w, no := &e.walk, e.now.OrderNo
-	if e.now.Version == e.read.Version && e.tries == 0 && w.returned == 0 && w.applied+w.late == 0 {
+func (b *batch) assertOrder(e *entry) error {
+	w, no := &e.walk, e.after.OrderNo
+	if e.after.Version == e.before.Version && e.tries == 0 && w.returned == 0 && w.applied+w.late == 0 {
 		return nil // not written
 	}
-	if e.now.Version != w.seq || e.now.State != w.state || (e.read.Version == 1 && e.read.State != StatePending) {
-		return broken(mustEnd, no, "%s at version %d, its events say %s at %d", e.now.State, e.now.Version, w.state, w.seq)
+	if e.after.Version != w.seq || e.after.State != w.state || (e.before.Version == 1 && e.before.State != StatePending) {
+		return broken(mustEnd, no, "%s at version %d, its events say %s at %d", e.after.State, e.after.Version, w.state, w.seq)
 	}
-	if open := e.now.State == StatePending || e.now.State == StateClosing; open == e.now.DueAt.IsZero() {
-		return broken(mustBeDue, no, "%s, due at %v", e.now.State, e.now.DueAt)
+	if open := e.after.State == StatePending || e.after.State == StateClosing; open == e.after.DueAt.IsZero() {
+		return broken(mustBeDue, no, "%s, due at %v", e.after.State, e.after.DueAt)
 	}
 	if w.retakenUnits != 0 {
 		w.retaken++
-		for _, it := range l.lines[no] {
+		for _, it := range b.lines[no] {
 			w.wantedUnits += it.Quantity
 		}
 	}
-	hadStock, hadMoney := e.read.State.holding()
-	stock, money := e.now.State.holding()
-	if e.now.State == StateRefunded {
+	hadStock, hadMoney := e.before.State.holding()
+	stock, money := e.after.State.holding()
+	if e.after.State == StateRefunded {
 		stock = hadStock // a late order had none, a sold one's is with the buyer or came back with its refunds
 	}
 	switch {
 	case hadStock+w.retaken-w.returned != stock || w.retakenUnits != w.wantedUnits:
-		return broken(mustHold, no, "%s to %s: returned %d times, %d of %d units taken again", e.read.State, e.now.State, w.returned, w.retakenUnits, w.wantedUnits)
+		return broken(mustHold, no, "%s to %s: returned %d times, %d of %d units taken again", e.before.State, e.after.State, w.returned, w.retakenUnits, w.wantedUnits)
 	case hadMoney+w.applied+w.late != money:
-		return broken(mustPayOnce, no, "%s to %s with %d payments applied and %d late", e.read.State, e.now.State, w.applied, w.late)
+		return broken(mustPayOnce, no, "%s to %s with %d payments applied and %d late", e.before.State, e.after.State, w.applied, w.late)
 	}
 	return nil
 }
 
 // assertRefund holds one refund against its own rules.
-func (l *ledger) assertRefund(r *refundEntry) error {
-	n := &r.now
+func (b *batch) assertRefund(r *refundEntry) error {
+	n := &r.after
 	looked := n.State == RefundStateOwed || n.State == RefundStateProcessing || n.State == RefundStateAbnormal
 	if looked == n.DueAt.IsZero() {
 		return broken(mustWake, n.OrderNo, "refund %s is %s, due at %v", n.OutRefundNo, n.State, n.DueAt)
 	}
-	if r.read.Version != 0 && !refundCanBecome(r.read.State, n.State) {
-		return broken(mustStep, n.OrderNo, "refund %s from %s to %s", n.OutRefundNo, r.read.State, n.State)
+	if r.before.Version != 0 && !refundCanBecome(r.before.State, n.State) {
+		return broken(mustStep, n.OrderNo, "refund %s from %s to %s", n.OutRefundNo, r.before.State, n.State)
 	}
-	if n.State == RefundStateClosed && r.read.State != RefundStateClosed {
-		next := l.books.refunds[nextNo(*n)]
-		if next == nil || next.now.Replaces != n.OutRefundNo || next.now.Amount != n.Amount || next.now.TransactionID != n.TransactionID {
+	if n.State == RefundStateClosed && r.before.State != RefundStateClosed {
+		next := b.refunds.byNo[successorNo(*n)]
+		if next == nil || next.after.Replaces != n.OutRefundNo || next.after.Amount != n.Amount || next.after.TransactionID != n.TransactionID {
 			return broken(mustSucceed, n.OrderNo, "refund %s is closed and not replaced", n.OutRefundNo)
 		}
 	}
@@ -266,15 +293,15 @@ func refundCanBecome(from, to RefundState) bool {
 
 // assertBooks holds an order against all its payments and refunds, which a batch
 // with refund changes has read.
-func (l *ledger) assertBooks(no string) error {
-	e := l.orders[no]
+func (b *batch) assertBooks(no string) error {
+	e := b.orders[no]
 	if e == nil {
 		return nil
 	}
 	open, back, given := false, map[string]payment.Fen{}, map[string]payment.Fen{}
 	lines := map[string]int64{}
-	for _, r := range l.books.ofOrder[no] {
-		n := &r.now
+	for _, r := range b.refunds.ofOrder[no] {
+		n := &r.after
 		open = open || (n.State.Open() && n.Reason == ReasonAftersale)
 		if n.State.PaidBack() {
 			back[n.TransactionID] += n.Amount
@@ -287,13 +314,13 @@ func (l *ledger) assertBooks(no string) error {
 			}
 		}
 	}
-	for _, it := range l.books.items[no] {
+	for _, it := range b.refunds.items[no] {
 		if lines[it.SkuID] > it.Quantity {
 			return broken(mustAskLess, no, "refunds give back %d of SKU %s, %d were ordered", lines[it.SkuID], it.SkuID, it.Quantity)
 		}
 	}
-	applied, paid, backOfPaid := e.walk.applied, e.walk.applied*int(e.now.Total), payment.Fen(0)
-	for id, p := range l.books.payments {
+	applied, paid, backOfPaid := e.walk.applied, e.walk.applied*int(e.after.Total), payment.Fen(0)
+	for id, p := range b.refunds.payments {
 		if p.orderNo != no {
 			continue
 		}
@@ -304,63 +331,63 @@ func (l *ledger) assertBooks(no string) error {
 			applied, paid, backOfPaid = applied+1, paid+int(p.amount), back[id]
 		}
 	}
-	state := e.now.State
+	state := e.after.State
 	sold := state == StatePaid || state == StateRefunding || (state == StateRefunded && applied > 0)
 	switch {
-	case sold && (applied != 1 || paid != int(e.now.Total)), !sold && applied != 0:
-		return broken(mustPayOnce, no, "%s with %d payments applied, %d fen of %d", state, applied, paid, e.now.Total)
+	case sold && (applied != 1 || paid != int(e.after.Total)), !sold && applied != 0:
+		return broken(mustPayOnce, no, "%s with %d payments applied, %d fen of %d", state, applied, paid, e.after.Total)
 	case sold && (state == StateRefunding) != open:
 		return broken(mustRefund, no, "%s, a refund under way: %v", state, open)
-	case sold && (state == StateRefunded) != (backOfPaid >= e.now.Total), state == StateRefunded && back[""] == 0:
-		return broken(mustEmpty, no, "%s with %d of %d fen back", state, backOfPaid, e.now.Total)
+	case sold && (state == StateRefunded) != (backOfPaid >= e.after.Total), state == StateRefunded && back[""] == 0:
+		return broken(mustEmpty, no, "%s with %d of %d fen back", state, backOfPaid, e.after.Total)
 	}
 	return nil
 }
 
-// assertLastEvents holds the orders that were read against their last events:
-// one read by primary key. A fresh order has none, its placement is the row.
-func (l *ledger) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
-	var args []any
-	for no, e := range l.orders {
-		if e.read.Version > 1 && e.now.Version != e.read.Version {
-			args = append(args, no, e.read.Version)
+// assertLastEvents holds the orders as they were loaded, or believed, against
+// their last events, by primary key. A fresh order has none, its placement is the
+// row.
+func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
+	at := map[int64][]string{} // orders by their version, which is the number of their last event
+	for no, e := range b.orders {
+		if e.before.Version > 1 && e.after.Version != e.before.Version {
+			at[e.before.Version] = append(at[e.before.Version], no)
 		}
 	}
-	if len(args) == 0 {
-		return nil
-	}
-	found := 0
-	err := sqldb.Each(ctx, tx, `SELECT order_no, to_state
-FROM order_events
-WHERE `+strings.TrimSuffix(strings.Repeat("(order_no = ? AND seq = ?) OR ", len(args)/2), " OR "), args, func(rows *sql.Rows) error {
-		var no string
-		var to State
-		if err := rows.Scan(&no, &to); err != nil {
-			return err
+	var found brokenOrders
+	for _, version := range slices.Sorted(maps.Keys(at)) {
+		nos := at[version]
+		slices.Sort(nos)
+		there := make(map[string]bool, len(nos))
+		err := eachState(ctx, tx, version, nos, func(no string, to State) {
+			there[no] = true
+			if was := b.orders[no].before.State; to != was {
+				found.add(broken(mustEnd, no, "%s at version %d, its last event says %s", was, version, to))
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("read last events: %w", err)
 		}
-		found++
-		if e := l.orders[no]; to != e.read.State {
-			return broken(mustEnd, no, "%s at version %d, its last event says %s", e.read.State, e.read.Version, to)
+		for _, no := range nos {
+			if !there[no] {
+				found.add(broken(mustEnd, no, "%s at version %d, which no event has", b.orders[no].before.State, version))
+			}
 		}
-		return nil
-	})
-	if err == nil && found != len(args)/2 {
-		return broken(mustEnd, args[0].(string), "%d of %d orders have no event of their version", len(args)/2-found, len(args)/2)
 	}
-	return err
+	return found.err()
 }
 
 // assertFlows holds the flows of the orders whose stock moved against their
-// lines and states: one read by primary-key prefix, after the write. What a
-// shelf did not take back was told, and moved nothing.
-func (l *ledger) assertFlows(ctx context.Context, tx *sqldb.Tx, refused []error) error {
-	nos := slices.Clone(l.returns)
-	for i, g := range l.givebacks {
+// lines and states, by primary-key prefix, after the write. Lines that a refund
+// could not give back were told, and moved nothing.
+func (b *batch) assertFlows(ctx context.Context, tx *sqldb.Tx, refused []error) error {
+	nos := slices.Clone(b.returns)
+	for i, g := range b.partial {
 		if refused[i] == nil {
 			nos = append(nos, g.OrderNo)
 		}
 	}
-	for no, e := range l.orders {
+	for no, e := range b.orders {
 		if e.walk.retaken > 0 {
 			nos = append(nos, no)
 		}
@@ -368,31 +395,27 @@ func (l *ledger) assertFlows(ctx context.Context, tx *sqldb.Tx, refused []error)
 	if len(nos) == 0 {
 		return nil
 	}
-	return sqldb.Each(ctx, tx, `SELECT i.order_no, i.sku_id, i.quantity,
-  COALESCE(SUM(CASE WHEN f.kind = 'deduct' AND f.ref = '' THEN -f.delta ELSE 0 END), 0),
-  COALESCE(SUM(-f.delta), 0),
-  COALESCE(SUM(CASE WHEN f.ref IN ('`+stock.RefClose+`', '`+stock.RefRevive+`') THEN -f.delta ELSE 0 END), 0)
-FROM order_items i
-LEFT JOIN stock_flows f ON f.order_no = i.order_no AND f.sku_id = i.sku_id
-WHERE i.order_no IN (`+sqldb.In(len(nos))+`)
-GROUP BY i.order_no, i.sku_id, i.quantity`, sqldb.Args(nos), func(rows *sql.Rows) error {
-		var no, sku string
-		var ordered, deducted, out, closed int64
-		if err := rows.Scan(&no, &sku, &ordered, &deducted, &out, &closed); err != nil {
-			return err
-		}
-		state := l.orders[no].now.State
-		held, _ := state.holding()
-		switch {
-		case deducted != ordered:
-			return broken(mustDeduct, no, "%d of SKU %s ordered, %d deducted", ordered, sku, deducted)
-		case out < 0:
-			return broken(mustReturn, no, "SKU %s: %d more returned than deducted", sku, -out)
-		case (held == 0 && out != 0) || (held == 1 && closed != 0):
-			return broken(mustHold, no, "%s holds %d of SKU %s, its close gave back %d", state, out, sku, -closed)
-		}
-		return nil
-	})
+	var found brokenOrders
+	err := eachLineFlows(ctx, tx, nos, func(l lineFlows) { found.add(b.assertLine(l)) })
+	if err != nil {
+		return fmt.Errorf("read the flows of orders: %w", err)
+	}
+	return found.err()
+}
+
+// assertLine holds the flows of one line against the state of its order.
+func (b *batch) assertLine(l lineFlows) error {
+	state := b.orders[l.orderNo].after.State
+	held, _ := state.holding()
+	switch {
+	case l.deducted != l.ordered:
+		return broken(mustDeduct, l.orderNo, "%d of SKU %s ordered, %d deducted", l.ordered, l.skuID, l.deducted)
+	case l.out < 0:
+		return broken(mustReturn, l.orderNo, "SKU %s: %d more returned than deducted", l.skuID, -l.out)
+	case (held == 0 && l.out != 0) || (held == 1 && l.closed != 0):
+		return broken(mustHold, l.orderNo, "%s holds %d of SKU %s, its close gave back %d", state, l.out, l.skuID, -l.closed)
+	}
+	return nil
 }
 
 // assertPlaced holds the fresh orders of a batch against what was taken for

@@ -40,16 +40,17 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 	if r.Cause.Actor.Type == ActorOperator {
 		reason = CloseReasonOperator
 	}
-	c := change{orderNo: r.OrderNo, customerID: r.CustomerID, ifVersion: r.IfVersion, cause: r.Cause, event: EventCancel, reason: reason}
+	c := &cancel{reason: reason,
+		header: header{orderNo: r.OrderNo, customerID: r.CustomerID, ifVersion: r.IfVersion, cause: r.Cause}}
 	if r.Reason != "" {
 		c.detail = map[string]string{"reason": r.Reason}
 	}
-	done, err := s.bring(ctx, c)
+	done, err := s.apply(ctx, c)
 	if err != nil {
 		return Order{}, err
 	}
-	if done.mine {
-		err = s.finish(ctx, done.order, r.Cause)
+	if done.turn.claimed {
+		err = s.closeAtWeChat(ctx, claimOf(&done.order), r.Cause)
 		var closing *ClosingError
 		if err != nil && !errors.As(err, &closing) {
 			// The order is committed as closing, and somebody will ask again:
@@ -79,100 +80,117 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 // it is asked again; ErrNotFound that there is no such order. It believes the
 // database, not its caller: an early call does nothing.
 func (s *Service) Expire(ctx context.Context, orderNo string, cause Cause) error {
-	done, err := s.bring(ctx, change{orderNo: orderNo, cause: cause, event: EventExpire, reason: CloseReasonTimeout})
+	done, err := s.apply(ctx, &expire{header: header{orderNo: orderNo, cause: cause}})
 	switch {
 	case err != nil:
 		return err
-	case !done.due.IsZero():
-		return &NotDueError{At: done.due}
-	case !done.mine:
+	case !done.turn.due.IsZero():
+		return &NotDueError{At: done.turn.due}
+	case !done.turn.claimed:
 		return nil
 	}
 	if done.cell.Verdict == VerdictMove {
-		s.observe.Lateness(done.late)
+		s.observe.Lateness(done.turn.late)
 	}
-	return s.finish(ctx, done.order, cause)
+	return s.closeAtWeChat(ctx, claimOf(&done.order), cause)
 }
 
-// verdict is what WeChat's answers prove about one trade.
-type verdict struct {
-	kind  verdictKind
-	trade payment.Trade     // with verdictPaid
-	proof map[string]string // for the timeline: what was answered
-	err   error             // with verdictUnknown
-	took  time.Duration
+// closeResult is what WeChat's answers prove about one trade.
+type closeResult struct {
+	proven closeProven
+	trade  payment.Trade     // with closePaid
+	proof  map[string]string // for the timeline: what was answered
+	err    error             // with closeUnknown: why nothing is proven
+	took   time.Duration
 }
 
-type verdictKind int
+// closeProven is what is known of a trade after it was asked about.
+type closeProven int
 
 const (
-	verdictUnknown verdictKind = iota // nothing moves
-	verdictClosed                     // no money can come any more
-	verdictPaid                       // the money is there
+	closeUnknown closeProven = iota // nothing moves, and it is asked again
+	closeClosed                     // no money can come any more
+	closePaid                       // the money is there
 )
 
-func (k verdictKind) String() string {
-	switch k {
-	case verdictUnknown:
+// String is the label of the metric: closed, paid or unknown.
+func (p closeProven) String() string {
+	switch p {
+	case closeUnknown:
 		return "unknown"
-	case verdictClosed:
+	case closeClosed:
 		return "closed"
-	case verdictPaid:
+	case closePaid:
 		return "paid"
 	}
-	return strconv.Itoa(int(k))
+	return strconv.Itoa(int(p))
 }
 
-// finish asks WeChat to close an order that is Closing and writes what is
-// proven. This and its like for many orders (expire.go) are the only ways from
-// Closing to Closed, and so the only places from which the stock of an unpaid
-// order comes back.
-func (s *Service) finish(ctx context.Context, o Order, cause Cause) error {
-	intended()
-	attempts, err := findAttempts(ctx, s.db, o.OrderNo)
+// closeAtWeChat asks WeChat Pay to close an order whose turn this process has,
+// and writes what is proven. This and CloseClaimed, its like for many orders, are
+// the only ways from closing to closed, and so the only places from which the
+// stock of an unpaid order comes back.
+func (s *Service) closeAtWeChat(ctx context.Context, c Claim, cause Cause) error {
+	failpoint.Hit("close.intended") // the intent is committed, nobody has been asked
+	attempts, err := findAttempts(ctx, s.db, c.Key)
 	if err != nil {
 		return err
 	}
-	number, attempt := attemptNo(o.OrderNo, 1), (*Attempt)(nil)
-	if n := len(attempts); n > 0 {
-		attempt = &attempts[n-1] // at most one is payable: the earlier ones were closed before it was opened
-		number = attempt.OutTradeNo
-	}
-	v := s.askClose(ctx, number, attempt)
-	s.observe.CloseAsked(v.kind.String())
-
+	result := s.askAbout(ctx, c.Key, lastAttempt(attempts))
 	// The answer is stored whoever has hung up meanwhile.
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	return s.proven(ctx, o, cause, v)
+	return s.recordCloseResult(ctx, c, cause, result)
 }
 
-// intended marks the moment after the intent to close was committed, committed
-// that after the end was.
-func intended()  { failpoint.Hit("close.intended") }
-func committed() { failpoint.Hit("close.committed") }
+// lastAttempt gives the attempt that may be payable, nil without any: at most one
+// is, since the earlier ones were closed before it was opened.
+func lastAttempt(attempts []Attempt) *Attempt {
+	if len(attempts) == 0 {
+		return nil
+	}
+	return &attempts[len(attempts)-1]
+}
 
-// proven writes what WeChat's answers prove about a closing order.
-func (s *Service) proven(ctx context.Context, o Order, cause Cause, v verdict) error {
-	switch v.kind {
-	case verdictClosed:
-		_, err := s.bring(ctx, change{orderNo: o.OrderNo, cause: cause, event: EventCloseDone, detail: v.proof, took: v.took})
-		committed()
+// askAbout asks WeChat Pay to close an order by the number that it knows it by.
+func (s *Service) askAbout(ctx context.Context, orderNo string, last *Attempt) closeResult {
+	number := attemptNo(orderNo, 1) // never sent: the close burns it
+	if last != nil {
+		number = last.OutTradeNo
+	}
+	result := s.askClose(ctx, number, last)
+	s.observe.CloseAsked(result.proven.String())
+	return result
+}
+
+// doneCommand is the command that a proven close comes to.
+func (r *closeResult) doneCommand(orderNo string, cause Cause) command {
+	return &closeDone{header{orderNo: orderNo, cause: cause, detail: r.proof, took: r.took}}
+}
+
+// recordCloseResult writes what WeChat's answers prove about a closing order.
+func (s *Service) recordCloseResult(ctx context.Context, c Claim, cause Cause, r closeResult) error {
+	switch r.proven {
+	case closeClosed:
+		_, err := s.apply(ctx, r.doneCommand(c.Key, cause))
+		failpoint.Hit("close.committed")
 		return err
-	case verdictPaid:
-		settled, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: cause.ID})
+	case closePaid:
+		settled, err := s.Settle(ctx, r.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: cause.ID})
 		if err != nil || settled.State != StateClosing {
 			return err
 		}
-		v.err = fmt.Errorf("WeChat Pay holds a payment that does not fit this order (%s)", settled.Reason)
-	case verdictUnknown:
+		r.err = fmt.Errorf("WeChat Pay holds a payment that does not fit this order (%s)", settled.Reason)
+	case closeUnknown:
 	}
-	v.proof["error"] = v.err.Error()
-	if _, err := s.bring(ctx, change{orderNo: o.OrderNo, cause: cause, note: "close.unknown", detail: v.proof, took: v.took}); err != nil {
+	r.proof["error"] = r.err.Error()
+	_, err := s.apply(ctx, &note{event: "close.unknown",
+		header: header{orderNo: c.Key, cause: cause, detail: r.proof, took: r.took}})
+	if err != nil {
 		return err
 	}
-	s.cfg.Tasks.WakeAt(o.DueAt)
-	return &ClosingError{At: o.DueAt, Err: v.err}
+	s.cfg.Tasks.WakeAt(c.At)
+	return &ClosingError{At: c.At, Err: r.err}
 }
 
 // askClose asks WeChat to close a trade and decides what the answer proves, by
@@ -181,56 +199,56 @@ func (s *Service) proven(ctx context.Context, o Order, cause Cause, v verdict) e
 // and every answer but a clear one is decided by a query. attempt is nil when
 // no prepay was ever sent under this number: then nothing can be payable, and
 // the close burns the number.
-func (s *Service) askClose(ctx context.Context, outTradeNo string, attempt *Attempt) verdict {
+func (s *Service) askClose(ctx context.Context, outTradeNo string, attempt *Attempt) closeResult {
 	start := s.cfg.Now()
-	v := verdict{proof: map[string]string{"out_trade_no": outTradeNo}}
-	defer func() { v.took = s.cfg.Now().Sub(start) }()
+	r := closeResult{proof: map[string]string{"out_trade_no": outTradeNo}}
+	defer func() { r.took = s.cfg.Now().Sub(start) }()
 
 	reply, err := s.cfg.Gateway.Close(ctx, outTradeNo)
 	failpoint.Hit("close.answered")
 	if err != nil {
-		v.proof["close"] = payment.KindOf(err).String()
+		r.proof["close"] = payment.KindOf(err).String()
 		if payment.KindOf(err) == payment.KindMisconfigured {
-			s.alarm("wechat refuses our credentials", attemptOrder(outTradeNo), err.Error())
-			v.err = err
-			return v
+			s.alarm("wechat refuses our credentials", OrderNoOf(outTradeNo), err.Error())
+			r.err = err
+			return r
 		}
 	} else {
-		v.proof["close"], v.proof["close_request"] = reply.Answer.String(), reply.RequestID
-		v.proof["close_status"] = strconv.Itoa(reply.Status)
+		r.proof["close"], r.proof["close_request"] = reply.Answer.String(), reply.RequestID
+		r.proof["close_status"] = strconv.Itoa(reply.Status)
 		if attempt == nil && reply.Answer != payment.ClosePaid {
-			v.kind = verdictClosed
-			return v
+			r.proven = closeClosed
+			return r
 		}
 	}
-	s.decideByQuery(ctx, &v, outTradeNo, attempt, err)
-	return v
+	s.decideByQuery(ctx, &r, outTradeNo, attempt, err)
+	return r
 }
 
 // decideByQuery settles what a close left open. closeErr is nil when WeChat
 // gave a definite answer to the close.
-func (s *Service) decideByQuery(ctx context.Context, v *verdict, outTradeNo string, attempt *Attempt, closeErr error) {
+func (s *Service) decideByQuery(ctx context.Context, r *closeResult, outTradeNo string, attempt *Attempt, closeErr error) {
 	trade, err := s.cfg.Gateway.Query(ctx, outTradeNo)
 	failpoint.Hit("close.queried")
 	if err != nil {
-		v.proof["query"] = payment.KindOf(err).String()
-		v.err = errors.Join(closeErr, err)
+		r.proof["query"] = payment.KindOf(err).String()
+		r.err = errors.Join(closeErr, err)
 		return
 	}
-	v.proof["query"], v.proof["query_request"] = string(trade.State), trade.RequestID
-	v.err = closeErr
+	r.proof["query"], r.proof["query_request"] = string(trade.State), trade.RequestID
+	r.err = closeErr
 	switch trade.State {
 	case payment.TradeSuccess, payment.TradeRefund:
-		v.kind, v.trade, v.err = verdictPaid, trade, nil
+		r.proven, r.trade, r.err = closePaid, trade, nil
 	case payment.TradeClosed:
-		v.kind, v.err = verdictClosed, nil
+		r.proven, r.err = closeClosed, nil
 	case payment.TradeNotFound:
-		v.err = errors.Join(closeErr, s.missing(outTradeNo, attempt))
-		if v.err == nil {
-			v.kind = verdictClosed
+		r.err = errors.Join(closeErr, s.missing(outTradeNo, attempt))
+		if r.err == nil {
+			r.proven = closeClosed
 		}
 	case payment.TradeNotPay, payment.TradeUserPaying, payment.TradeRevoked, payment.TradePayError:
-		v.err = errors.Join(closeErr, fmt.Errorf("WeChat Pay says %s", trade.State))
+		r.err = errors.Join(closeErr, fmt.Errorf("WeChat Pay says %s", trade.State))
 	}
 }
 
@@ -249,17 +267,3 @@ func (s *Service) missing(outTradeNo string, attempt *Attempt) error {
 	}
 	return nil
 }
-
-// attemptNo is the out_trade_no of an order's n-th attempt.
-func attemptNo(orderNo string, n int) string { return fmt.Sprintf("%s-%02d", orderNo, n) }
-
-// attemptOrder gives the order number in an out_trade_no, "" when it is not one of ours.
-func attemptOrder(outTradeNo string) string {
-	if len(outTradeNo) != orderNoLen+3 || outTradeNo[orderNoLen] != '-' {
-		return ""
-	}
-	return outTradeNo[:orderNoLen]
-}
-
-// orderNoLen is the length of a ULID.
-const orderNoLen = 26

@@ -12,14 +12,14 @@ import (
 // how "" spoils nothing and still tells seen how many orders the batch has. It
 // must be called while nothing is under way.
 func (s *Service) Spoil(orderNo, how string, seen func(orders int)) {
-	s.spoil = func(l *ledger) {
-		e := l.orders[orderNo]
+	s.spoil = func(b *batch) {
+		e := b.orders[orderNo]
 		if e == nil {
 			return
 		}
-		seen(len(l.orders))
+		seen(len(b.orders))
 		if how != "" {
-			spoilers[how](l, e)
+			spoilers[how](b, e)
 		}
 	}
 }
@@ -36,68 +36,68 @@ func (s *Service) SpoilPlaced(customerID string, how func(*Order), seen func(ord
 	}
 }
 
-// spoilers are the mistakes that code of the door could make.
-var spoilers = map[string]func(l *ledger, e *entry){
-	"a gap between events":       func(l *ledger, e *entry) { last(l, e).seq++ },
-	"an event from nowhere":      func(l *ledger, e *entry) { last(l, e).from = StateClosed },
-	"a state without an event":   func(l *ledger, e *entry) { e.now.Version++ },
-	"a move that nobody allows":  func(l *ledger, e *entry) { e.now.State, last(l, e).to = StateRefunded, StateRefunded },
-	"stock that stays":           func(l *ledger, _ *entry) { l.returns = nil },
-	"stock of a sold order":      func(l *ledger, e *entry) { l.returns = append(l.returns, e.now.OrderNo) },
-	"one fen less applied":       func(l *ledger, e *entry) { paymentOf(l, e).Total-- },
-	"the payment forgotten":      func(l *ledger, _ *entry) { l.payments = nil },
-	"a late payment without row": func(l *ledger, e *entry) { delete(l.books.refunds, owedNo(paymentOf(l, e).TransactionID)) },
-	"more back than ordered": func(l *ledger, e *entry) {
-		refundOf(l, e).now.Items = []stock.Line{{SkuID: "mug", Quantity: 9}}
+// spoilers are the mistakes that code of the writer could make.
+var spoilers = map[string]func(b *batch, e *entry){
+	"a gap between events":       func(b *batch, e *entry) { last(b, e).seq++ },
+	"an event from nowhere":      func(b *batch, e *entry) { last(b, e).from = StateClosed },
+	"a state without an event":   func(b *batch, e *entry) { e.after.Version++ },
+	"a move that nobody allows":  func(b *batch, e *entry) { e.after.State, last(b, e).to = StateRefunded, StateRefunded },
+	"stock that stays":           func(b *batch, _ *entry) { b.returns = nil },
+	"stock of a sold order":      func(b *batch, e *entry) { b.returns = append(b.returns, e.after.OrderNo) },
+	"one fen less applied":       func(b *batch, e *entry) { paymentOf(b, e).Total-- },
+	"the payment forgotten":      func(b *batch, _ *entry) { b.payments = nil },
+	"a late payment without row": func(b *batch, e *entry) { delete(b.refunds.byNo, owedRefundNo(paymentOf(b, e).TransactionID)) },
+	"more back than ordered": func(b *batch, e *entry) {
+		refundOf(b, e).after.Items = []stock.Line{{SkuID: "mug", Quantity: 9}}
 	},
-	"all back, and paid":         func(l *ledger, e *entry) { e.now.State, last(l, e).to = StatePaid, StatePaid },
-	"nobody looks at the refund": func(l *ledger, e *entry) { refundOf(l, e).now.DueAt = time.Time{} },
-	"a refund that goes back": func(l *ledger, e *entry) {
-		r := refundOf(l, e)
-		r.now.State, r.now.DueAt = RefundStatePending, time.Time{}
+	"all back, and paid":         func(b *batch, e *entry) { e.after.State, last(b, e).to = StatePaid, StatePaid },
+	"nobody looks at the refund": func(b *batch, e *entry) { refundOf(b, e).after.DueAt = time.Time{} },
+	"a refund that goes back": func(b *batch, e *entry) {
+		r := refundOf(b, e)
+		r.after.State, r.after.DueAt = RefundStatePending, time.Time{}
 	},
-	"closed without another": func(l *ledger, e *entry) { delete(l.books.refunds, nextNo(refundOf(l, e).read)) },
-	"due for ever":           func(l *ledger, e *entry) { e.now.DueAt = l.now },
+	"closed without another": func(b *batch, e *entry) { delete(b.refunds.byNo, successorNo(refundOf(b, e).before)) },
+	"due for ever":           func(b *batch, e *entry) { e.after.DueAt = b.now },
 }
 
-func last(l *ledger, e *entry) *eventRow {
-	for i := len(l.events) - 1; i >= 0; i-- {
-		if l.events[i].orderNo == e.now.OrderNo {
-			return &l.events[i]
+func last(b *batch, e *entry) *eventRow {
+	for i := len(b.events) - 1; i >= 0; i-- {
+		if b.events[i].orderNo == e.after.OrderNo {
+			return &b.events[i]
 		}
 	}
 	return nil
 }
 
-func paymentOf(l *ledger, e *entry) *paymentRow {
-	for i := range l.payments {
-		if l.payments[i].orderNo == e.now.OrderNo {
-			return &l.payments[i]
+func paymentOf(b *batch, e *entry) *paymentRow {
+	for i := range b.payments {
+		if b.payments[i].orderNo == e.after.OrderNo {
+			return &b.payments[i]
 		}
 	}
 	return nil
 }
 
 // refundOf gives the oldest refund of the order, which has one or is asked for one.
-func refundOf(l *ledger, e *entry) *refundEntry { return l.books.ofOrder[e.now.OrderNo][0] }
+func refundOf(b *batch, e *entry) *refundEntry { return b.refunds.ofOrder[e.after.OrderNo][0] }
 
 // Note writes an event that moves nothing.
 func (s *Service) Note(ctx context.Context, orderNo string) error {
-	_, err := s.bring(ctx, change{orderNo: orderNo, note: "close.unknown"})
+	_, err := s.apply(ctx, &note{event: "close.unknown", header: header{orderNo: orderNo}})
 	return err
 }
 
 // CloseDone brings the end of a close with what WeChat is said to have answered.
 func (s *Service) CloseDone(ctx context.Context, orderNo string, proof map[string]string) error {
-	_, err := s.bring(ctx, change{orderNo: orderNo, event: EventCloseDone, detail: proof})
+	_, err := s.apply(ctx, &closeDone{header{orderNo: orderNo, detail: proof}})
 	return err
 }
 
 // Turns counts the customers whose turns are remembered.
 func (s *Service) Turns() int {
-	s.turns.mu.Lock()
-	defer s.turns.mu.Unlock()
-	return len(s.turns.all)
+	s.placing.mu.Lock()
+	defer s.placing.mu.Unlock()
+	return len(s.placing.all)
 }
 
 // ExpireAll does what a worker does with a page: it takes the turns, waits for

@@ -1,4 +1,126 @@
 package order
 
+import (
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// The grammar of every number that this service makes. All of them stay within
+// WeChat Pay's alphabet and lengths (out_trade_no 6–32, out_refund_no 1–64 of
+// [0-9A-Za-z_-|*@]), and none of them needs a table to be understood:
+//
+//	order_no       01JE4Z6F3V8Q2N5S7T9W1X3Y5Z             a ULID: its first ten characters are its time
+//	out_trade_no   ORDER_NO-01 … ORDER_NO-99               the n-th WeChat order of an order
+//	out_refund_no  ORDER_NO-R01                            the n-th refund that was asked for
+//	               R + transaction_id                      the refund of a payment that is owed back
+//	               either of them + -G2, -G3 …             what takes the place of one that WeChat closed
+const (
+	orderNoLen = 26 // characters of a ULID
+	// maxAttempts is how many WeChat orders one order may have: the suffix of an
+	// out_trade_no has two digits.
+	maxAttempts = 99
+)
+
+// idSource makes order numbers. Safe for concurrent use.
+type idSource struct {
+	mu      sync.Mutex
+	entropy *ulid.MonotonicEntropy
+}
+
+func newIDSource() *idSource { return &idSource{entropy: ulid.Monotonic(rand.Reader, 0)} }
+
+// next gives a number that sorts by its time, which keeps inserts at the end of
+// the primary key.
+func (i *idSource) next(now time.Time) (string, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	id, err := ulid.New(ulid.Timestamp(now), i.entropy)
+	if err != nil {
+		return "", fmt.Errorf("make an order number: %w", err)
+	}
+	return id.String(), nil
+}
+
+// placedAfter is below every order number that is given at or after t.
+func placedAfter(t time.Time) string {
+	var id ulid.ULID
+	_ = id.SetTime(ulid.Timestamp(t)) // cannot fail before the year 10889
+	return id.String()
+}
+
+// attemptNo is the out_trade_no of an order's n-th attempt.
+func attemptNo(orderNo string, n int) string { return fmt.Sprintf("%s-%02d", orderNo, n) }
+
 // OrderNoOf gives the order number in an out_trade_no, "" when it is not one of ours.
-func OrderNoOf(outTradeNo string) string { return attemptOrder(outTradeNo) }
+func OrderNoOf(outTradeNo string) string {
+	if len(outTradeNo) != orderNoLen+3 || outTradeNo[orderNoLen] != '-' {
+		return ""
+	}
+	return outTradeNo[:orderNoLen]
+}
+
+// refundNo is the number of an order's n-th refund.
+func refundNo(orderNo string, n int) string { return fmt.Sprintf("%s-R%02d", orderNo, n) }
+
+// owedRefundNo is the number of the refund of a payment that is owed back. It is
+// made from the transaction's, so that it is owed once whatever happens.
+func owedRefundNo(transactionID string) string { return "R" + transactionID }
+
+// successorNo is the number that takes the place of a refund that WeChat Pay
+// has closed.
+func successorNo(r Refund) string {
+	base := r.OutRefundNo
+	if r.Generation > 1 {
+		base = strings.TrimSuffix(base, "-G"+strconv.Itoa(r.Generation))
+	}
+	return base + "-G" + strconv.Itoa(r.Generation+1)
+}
+
+// maxRequestID is the length of an idempotency key: the width of
+// orders.request_id and refunds.request_id, in characters.
+const maxRequestID = 64
+
+// validRequestID reports that an idempotency key is 1 to 64 of [0-9A-Za-z_-].
+func validRequestID(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxRequestID
+}
+
+// visible reports that a name has 1 to limit visible ASCII characters. A blank
+// at its end would be another name here and the same one for MySQL.
+func visible(s string, limit int) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= limit
+}
+
+// cut shortens what explains and never decides to n bytes, the width of its
+// column.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}
+
+// later gives the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

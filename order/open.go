@@ -2,39 +2,41 @@ package order
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"orderd/migrations/sqldb"
 )
 
 // How many unpaid orders one customer may have: unpaid orders hold stock, and
 // without a limit one customer takes a hot SKU off the shelf for nothing.
 
-// TooManyOpenError: the customer has as many unpaid orders as one may have.
-// Nothing was placed; the same request again, after one was paid or cancelled,
-// places it.
-type TooManyOpenError struct {
-	Open int
-	// Wait is how long until the first of them is closed by itself; 0 when that
-	// is overdue.
-	Wait time.Duration
-}
-
-func (e *TooManyOpenError) Error() string {
-	return fmt.Sprintf("the customer has %d unpaid orders", e.Open)
-}
-
-// opened is what a batch knows of the unpaid orders of its customers, of whom it
+// openOrders is what a batch knows of the unpaid orders of its customers, of whom it
 // has one placement each. Nil: there is no limit.
-type opened map[string]openOrders
+type openOrders map[string]openCount
 
-type openOrders struct {
+type openCount struct {
 	count int
 	first time.Time // the earliest time at which one of them is looked at
 }
 
+// openOf counts the unpaid orders of the customers of a batch: nil when they are
+// not limited.
+func (s *Service) openOf(ctx context.Context, tx *sqldb.Tx, batch []placing) (openOrders, error) {
+	if s.cfg.MaxOpenOrders <= 0 {
+		return nil, nil
+	}
+	who := make([]string, len(batch))
+	for i := range batch {
+		who[i] = batch[i].CustomerID
+	}
+	slices.Sort(who)
+	return findOpen(ctx, tx, slices.Compact(who), batch[0].at.Add(-max(openHorizon, 2*s.cfg.PayWithin)))
+}
+
 // refuses gives the refusal of a placement that would be one too many.
-func (o opened) refuses(p *placing, limit int) error {
+func (o openOrders) refuses(p *placing, limit int) error {
 	if has := o[p.CustomerID]; o != nil && has.count >= limit {
 		return &TooManyOpenError{Open: has.count, Wait: max(has.first.Sub(p.at), 0)}
 	}
@@ -48,54 +50,54 @@ func (o opened) refuses(p *placing, limit int) error {
 func (s *Service) placeInTurn(ctx context.Context, p placing) (Placed, error) {
 	s.customerHere()
 	if s.cfg.MaxOpenOrders > 0 {
-		done, err := s.turns.take(ctx, p.CustomerID)
+		unlock, err := s.placing.lock(ctx, p.CustomerID)
 		if err != nil {
 			return Placed{}, err
 		}
-		defer done()
+		defer unlock()
 	}
 	return s.placements.Do(ctx, p)
 }
 
-// turns lets one caller per key through at a time. Only keys that somebody
-// holds or waits for are remembered.
-type turns struct {
+// customerLocks lets one caller per customer through at a time. Only customers
+// that somebody holds or waits for are remembered.
+type customerLocks struct {
 	mu  sync.Mutex
-	all map[string]*turn
+	all map[string]*customerLock
 }
 
-type turn struct {
+type customerLock struct {
 	free  chan struct{} // one token
 	users int           // who holds it or waits for it
 }
 
-// take waits for the turn of a key; done ends it.
-func (t *turns) take(ctx context.Context, key string) (done func(), err error) {
+// lock waits for a customer's lock; unlock gives it back.
+func (t *customerLocks) lock(ctx context.Context, customerID string) (unlock func(), err error) {
 	t.mu.Lock()
 	if t.all == nil {
-		t.all = map[string]*turn{}
+		t.all = map[string]*customerLock{}
 	}
-	u := t.all[key]
-	if u == nil {
-		u = &turn{free: make(chan struct{}, 1)}
-		u.free <- struct{}{}
-		t.all[key] = u
+	l := t.all[customerID]
+	if l == nil {
+		l = &customerLock{free: make(chan struct{}, 1)}
+		l.free <- struct{}{}
+		t.all[customerID] = l
 	}
-	u.users++
+	l.users++
 	t.mu.Unlock()
 	select {
-	case <-u.free:
-		return func() { u.free <- struct{}{}; t.leave(key, u) }, nil
+	case <-l.free:
+		return func() { l.free <- struct{}{}; t.leave(customerID, l) }, nil
 	case <-ctx.Done():
-		t.leave(key, u)
+		t.leave(customerID, l)
 		return nil, ctx.Err()
 	}
 }
 
-func (t *turns) leave(key string, u *turn) {
+func (t *customerLocks) leave(customerID string, l *customerLock) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if u.users--; u.users == 0 {
-		delete(t.all, key)
+	if l.users--; l.users == 0 {
+		delete(t.all, customerID)
 	}
 }

@@ -1,8 +1,6 @@
 package order
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"orderd/payment"
@@ -274,85 +272,3 @@ type DueCursor struct {
 	At  time.Time
 	Key string
 }
-
-// Errors of the service. Errors with data are structs below.
-var (
-	// ErrNotFound: no such order, or it is another customer's.
-	ErrNotFound = errors.New("order not found")
-	// ErrRequestReused: the same customer used this key for another order.
-	ErrRequestReused = errors.New("this idempotency key was used for another request")
-)
-
-// ValidationError lists everything that is wrong with a request.
-type ValidationError struct{ Fields []FieldError }
-
-// FieldError is one thing that is wrong, with a JSON pointer to it.
-type FieldError struct{ Pointer, Code, Detail string }
-
-func (e *ValidationError) Error() string {
-	return fmt.Sprintf("%s: %s (%d in all)", e.Fields[0].Pointer, e.Fields[0].Detail, len(e.Fields))
-}
-
-// InsufficientError names every SKU that was short. Nothing was taken.
-type InsufficientError struct{ Items []stock.Short }
-
-func (e *InsufficientError) Error() string {
-	s := e.Items[0]
-	return fmt.Sprintf("SKU %s has %d left, %d asked", s.SkuID, s.Available, s.Requested)
-}
-
-// UnknownSKUError names a SKU that does not exist.
-type UnknownSKUError struct {
-	SkuID string
-	Index int // of the line
-}
-
-func (e *UnknownSKUError) Error() string { return fmt.Sprintf("SKU %s does not exist", e.SkuID) }
-
-// PriceChangedError: the customer saw another total than the SKUs cost now.
-type PriceChangedError struct{ Expected, Actual payment.Fen }
-
-func (e *PriceChangedError) Error() string {
-	return fmt.Sprintf("the total is %d fen now, %d were expected", e.Actual, e.Expected)
-}
-
-// NotPayableError: the order cannot be prepaid any more.
-type NotPayableError struct {
-	State   State
-	Expired bool // still pending, but its time to pay is over
-}
-
-func (e *NotPayableError) Error() string {
-	if e.Expired {
-		return "the time to pay this order is over"
-	}
-	return fmt.Sprintf("an order that is %s cannot be paid", e.State)
-}
-
-// RefusedError: the state machine says no. Order is the order as it is.
-type RefusedError struct {
-	Order Order
-	Event Event
-	Why   string
-}
-
-func (e *RefusedError) Error() string { return e.Why }
-
-// NotDueError: asked too early; come back At.
-type NotDueError struct{ At time.Time }
-
-func (e *NotDueError) Error() string { return "not due before " + e.At.Format(time.RFC3339Nano) }
-
-// ClosingError: WeChat gave no usable answer to the close. Nothing moved; it is
-// asked again At.
-type ClosingError struct {
-	At  time.Time
-	Err error
-}
-
-func (e *ClosingError) Error() string {
-	return fmt.Sprintf("close not proven, asking again at %s: %v", e.At.Format(time.RFC3339), e.Err)
-}
-
-// Unwrap gives the gateway's error.
-func (e *ClosingError) Unwrap() error { return e.Err }

@@ -2,16 +2,15 @@ package order
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 
 	"orderd/payment"
 )
 
-// ErrNotPaid: a trade that carries no payment cannot be settled.
-var ErrNotPaid = errors.New("the trade is not paid")
-
+// transactionID is what a transaction id of WeChat Pay looks like: up to 32
+// characters by its documents, 28 digits so far. It becomes part of the number of
+// a refund and must stay within that one's alphabet.
 var transactionID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,32}$`)
 
 // Settle takes in what WeChat says it holds, from whatever told us: a
@@ -23,19 +22,21 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 	if !trade.Paid() {
 		return Settlement{}, fmt.Errorf("settle %s: %w (%s)", trade.OutTradeNo, ErrNotPaid, trade.State)
 	}
-	if !transactionID.MatchString(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > 32 {
+	if !transactionID.MatchString(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > maxOutTradeLen {
 		return Settlement{}, fmt.Errorf("settle: %w: transaction id, total or out_trade_no out of bounds", payment.ErrMalformed)
 	}
 	if cause.Type == "notification" {
 		s.customerHere()
 	}
-	done, err := s.bring(ctx, change{orderNo: attemptOrder(trade.OutTradeNo), cause: cause, event: EventPay, trade: &trade})
+	done, err := s.apply(ctx, newSettle(trade, cause))
 	if err != nil {
 		return Settlement{}, fmt.Errorf("settle %s: %w", trade.OutTradeNo, err)
 	}
-	s.observe.Settled(cause.Type, done.settled)
-	s.wakeRefund(done.refund)
-	return done.settled, nil
+	s.observe.Settled(cause.Type, done.settlement)
+	if done.refund != nil {
+		s.wakeRefund(done.refund.row)
+	}
+	return done.settlement, nil
 }
 
 // Sync asks WeChat now what it knows of an order and takes in a payment that it

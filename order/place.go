@@ -18,35 +18,13 @@ import (
 
 // Bounds of a placement.
 const (
-	MaxLines     = 50     // of one order: a cart, not a warehouse
-	MaxQuantity  = 10_000 // of one line
-	maxRemark    = 200    // characters
-	maxAttach    = 128    // characters, WeChat's own limit
-	maxSKU       = 64
-	maxCustomer  = 64
-	maxRequestID = 64
+	MaxLines    = 50     // of one order: a cart, not a warehouse
+	MaxQuantity = 10_000 // of one line
+	maxRemark   = 200    // characters
+	maxAttach   = 128    // characters, WeChat's own limit
+	maxSKU      = 64
+	maxCustomer = 64
 )
-
-// validRequestID: 1 to 64 of [0-9A-Za-z_-].
-func validRequestID(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxRequestID
-}
-
-// visible reports that a name has 1 to limit visible ASCII characters. A blank
-// at its end would be another name here and the same one for MySQL.
-func visible(s string, limit int) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= limit
-}
 
 // placing is a Placement with everything decided before its transaction, above
 // all the order number: a transaction that is run again must not make a new one.
@@ -83,9 +61,9 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 		return Placed{}, err
 	}
 	now := s.cfg.Now().Truncate(time.Millisecond)
-	no, err := s.newOrderNo(now)
+	no, err := s.ids.next(now)
 	if err != nil {
-		return Placed{}, fmt.Errorf("make an order number: %w", err)
+		return Placed{}, err
 	}
 	p.Lines = stock.Merge(p.Lines)
 	placed, err := s.placeInTurn(ctx, placing{
@@ -97,7 +75,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	})
 	switch {
 	case err != nil:
-		s.tellBroken(err)
+		s.reportBroken(err)
 		s.observeRefusal(err)
 		return Placed{}, err
 	case placed.Replayed:
@@ -226,7 +204,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	if err != nil {
 		return nil, err
 	}
-	open, err := s.findOpen(ctx, tx, batch)
+	open, err := s.openOf(ctx, tx, batch)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +285,7 @@ func demandOf(batch []placing) map[string]int64 {
 }
 
 // decide prices the lines and takes them from the shelf, all or none.
-func (s *Service) decide(p *placing, shelf *stock.Shelf, open opened) (Order, error) {
+func (s *Service) decide(p *placing, shelf *stock.Shelf, open openOrders) (Order, error) {
 	var total payment.Fen
 	items := make([]Item, len(p.Lines))
 	for i, l := range p.Lines {
@@ -341,6 +319,13 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, open opened) (Order, er
 
 func tooMuchMoney() error {
 	return &ValidationError{Fields: []FieldError{{"#/items", "AMOUNT", "an order may cost at most " + payment.MaxFen.String() + " yuan"}}}
+}
+
+// asPlaced takes an order back to its first moment, so that a repeated request
+// gets the answer of the first one.
+func asPlaced(o Order) Order {
+	o.State, o.Version, o.CloseReason, o.CloseTries, o.UpdatedAt = StatePending, 1, "", 0, o.CreatedAt
+	return o
 }
 
 // placedBefore is an order that an earlier request, or an earlier member of the

@@ -14,7 +14,6 @@ import (
 
 // Bounds of prepay.
 const (
-	maxAttempts   = 99              // the suffix of an out_trade_no has two digits
 	maxPrepaySwap = 3               // rounds of "close the other trade type first" in one call
 	prepayValid   = 2 * time.Hour   // of code_url and prepay_id, WeChat's documents
 	h5Valid       = 5 * time.Minute // of h5_url, same
@@ -122,10 +121,10 @@ func lockPending(ctx context.Context, tx *sqldb.Tx, r PrepayRequest, now time.Ti
 		return Order{}, err
 	}
 	e, ok := entries[r.OrderNo]
-	if !ok || (r.CustomerID != "" && e.read.CustomerID != r.CustomerID) {
+	if !ok || (r.CustomerID != "" && e.before.CustomerID != r.CustomerID) {
 		return Order{}, ErrNotFound
 	}
-	o := e.read
+	o := e.before
 	switch {
 	case o.State != StatePending && Next(o.State, EventCancel).Verdict == VerdictRefuse:
 		return o, &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
@@ -134,17 +133,7 @@ func lockPending(ctx context.Context, tx *sqldb.Tx, r PrepayRequest, now time.Ti
 	case !now.Before(o.ExpireAt):
 		return o, &NotPayableError{State: o.State, Expired: true}
 	}
-	n, err := tx.Update(ctx, `UPDATE orders
-SET updated_at = ?
-WHERE order_no = ?
-  AND state = 'pending'`, toMS(later(now, o.UpdatedAt)), o.OrderNo)
-	if err != nil {
-		return o, fmt.Errorf("hold the order: %w", err)
-	}
-	if n != 1 {
-		return o, sqldb.ErrLostRace
-	}
-	return o, nil
+	return o, holdPending(ctx, tx, o.OrderNo, later(now, o.UpdatedAt))
 }
 
 func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Attempt {
@@ -172,7 +161,8 @@ func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (P
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
 	a.State, a.Answer, a.AnsweredAt = AttemptLive, prepaid, s.cfg.Now().Truncate(time.Millisecond)
-	done, err := s.bring(ctx, change{orderNo: a.OrderNo, cause: r.Cause, opened: &a, took: a.AnsweredAt.Sub(start)})
+	done, err := s.apply(ctx, &storePrepay{attempt: a,
+		header: header{orderNo: a.OrderNo, cause: r.Cause, took: a.AnsweredAt.Sub(start)}})
 	if err != nil {
 		return Prepayment{}, fmt.Errorf("store the prepay answer: %w", err)
 	}
@@ -210,11 +200,11 @@ func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, 
 // closeAttempt makes an earlier attempt unpayable, proven, so that another may
 // be opened.
 func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
-	v := s.askClose(ctx, a.OutTradeNo, &a)
+	result := s.askClose(ctx, a.OutTradeNo, &a)
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	switch v.kind {
-	case verdictClosed:
+	switch result.proven {
+	case closeClosed:
 		a.State = AttemptClosed
 		return s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 			if err := setAttempt(ctx, tx, a); err != nil && !errors.Is(err, ErrNotFound) { // closed by a neighbour
@@ -222,8 +212,8 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 			}
 			return nil
 		})
-	case verdictPaid:
-		if _, err := s.Settle(ctx, v.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: v.trade.RequestID}); err != nil {
+	case closePaid:
+		if _, err := s.Settle(ctx, result.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: result.trade.RequestID}); err != nil {
 			return err
 		}
 		o, err := s.Find(ctx, a.OrderNo)
@@ -231,7 +221,7 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 			return err
 		}
 		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
-	case verdictUnknown:
+	case closeUnknown:
 	}
 	return &payment.GatewayError{Op: "close", Kind: payment.KindUnknown, Err: errors.New("the earlier payment of this order could not be closed yet")}
 }

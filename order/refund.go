@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -22,11 +20,11 @@ import (
 // WeChat Pay's limits on the refunds of one payment (its refund documents).
 const (
 	MaxRefunds   = 50                   // numbers per payment
-	refundYears  = 365 * 24 * time.Hour // after the payment
+	refundWithin = 365 * 24 * time.Hour // after the payment
 	maxSentNote  = 80                   // bytes of the reason that the buyer sees
 	maxNote      = 200                  // characters of a reason here
 	maxDecision  = 200                  // characters of a decision's reason
-	refundSettle = time.Minute          // after the last call: only then may a refused refund be given up
+	answerWait   = time.Minute          // after the last call: only then may a refused refund be given up
 )
 
 // AskRefund asks to send money of a paid order back.
@@ -61,48 +59,6 @@ type RefundDecision struct {
 	Reason      string      // 1–200 characters
 	Cause       Cause
 }
-
-// Errors of refunds.
-var (
-	// ErrRefundNotFound: no such refund, or it is of another customer's order.
-	ErrRefundNotFound = errors.New("refund not found")
-	// ErrSelfApproval: the approver asked for this refund himself.
-	ErrSelfApproval = errors.New("a refund is approved by somebody else than the one who asked for it")
-	// ErrRefundTooOld: WeChat Pay sends money back within a year of its payment.
-	ErrRefundTooOld = errors.New("the payment is more than a year old: WeChat Pay refunds it no more")
-	// ErrTooManyRefunds: WeChat Pay takes 50 refunds of one payment.
-	ErrTooManyRefunds = errors.New("WeChat Pay takes no more than 50 refunds of one payment")
-)
-
-// RefundExceedsError: more than what is left of the payment.
-type RefundExceedsError struct {
-	Asked, Left payment.Fen
-	// InProgress: the rest is taken by refunds that have not ended yet.
-	InProgress bool
-}
-
-func (e *RefundExceedsError) Error() string {
-	return fmt.Sprintf("%s yuan asked back, %s are left of the payment", e.Asked, e.Left)
-}
-
-// ReturnExceedsError: more of a SKU than the order has and has not returned.
-type ReturnExceedsError struct {
-	SkuID       string
-	Asked, Left int64
-}
-
-func (e *ReturnExceedsError) Error() string {
-	return fmt.Sprintf("%d of SKU %s asked back, %d can be", e.Asked, e.SkuID, e.Left)
-}
-
-// RefundRefusedError: the refund is in a state that does not allow it.
-type RefundRefusedError struct {
-	Refund Refund
-	Event  RefundEvent
-	Why    string
-}
-
-func (e *RefundRefusedError) Error() string { return e.Why }
 
 // RefundOutcome is what became of WeChat's word on a refund.
 type RefundOutcome string
@@ -139,8 +95,8 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 		return AskedRefund{}, err
 	}
 	r.Lines = stock.Merge(r.Lines)
-	done, err := s.bring(ctx, change{orderNo: r.OrderNo, customerID: r.CustomerID, cause: r.Cause,
-		refund: &refundChange{ask: &r, hash: r.hash()}})
+	done, err := s.apply(ctx, &askRefund{ask: &r, hash: r.hash(),
+		header: header{orderNo: r.OrderNo, customerID: r.CustomerID, cause: r.Cause}})
 	if err != nil {
 		return AskedRefund{}, err
 	}
@@ -148,8 +104,8 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 		return AskedRefund{}, &RefusedError{Order: done.order, Event: EventRefund, Why: done.cell.Why}
 	}
 	failpoint.Hit("refund.asked")
-	s.wakeRefund(done.refund)
-	return AskedRefund{Refund: done.refund, Replayed: done.replayed}, nil
+	s.wakeRefund(done.refund.row)
+	return AskedRefund{Refund: done.refund.row, Replayed: done.refund.replayed}, nil
 }
 
 // DecideRefund brings a person's decision. Approving is done once enough people
@@ -166,13 +122,14 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 	if err != nil {
 		return Refund{}, err
 	}
-	done, err := s.bring(ctx, change{orderNo: row.OrderNo, cause: d.Cause, detail: map[string]string{"reason": d.Reason},
-		refund: &refundChange{no: d.OutRefundNo, event: d.Event, why: d.Reason}})
+	c := &decideRefund{ofRefund: ofRefundRow(row, d.Cause), event: d.Event, why: d.Reason}
+	c.detail = map[string]string{"reason": d.Reason}
+	done, err := s.apply(ctx, c)
 	if err != nil {
 		return Refund{}, err
 	}
-	s.wakeRefund(done.refund)
-	return done.refund, nil
+	s.wakeRefund(done.refund.row)
+	return done.refund.row, nil
 }
 
 // SettleRefund takes in what WeChat says of a refund, whoever told us: an
@@ -180,41 +137,40 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 // goes back, idempotent by its number. When it returns nil the word is
 // committed, or needs no committing; the caller may acknowledge.
 func (s *Service) SettleRefund(ctx context.Context, r payment.Refund, cause Cause) (RefundSettled, error) {
-	if !payment.ValidOutRefundNo(r.OutRefundNo) || r.Amount <= 0 || len(r.TransactionID) > 32 || len(r.RefundID) > 32 {
+	if !payment.ValidOutRefundNo(r.OutRefundNo) || r.Amount <= 0 || len(r.TransactionID) > maxWeChatNo ||
+		len(r.RefundID) > maxWeChatNo {
 		return RefundSettled{}, fmt.Errorf("settle refund: %w: number or amount out of bounds", payment.ErrMalformed)
 	}
 	if refundEventOf(r.Status) == "" {
 		return RefundSettled{}, fmt.Errorf("settle refund %s: %w: status %q says nothing", r.OutRefundNo, payment.ErrMalformed, r.Status)
 	}
-	orderNo, err := s.refundOrder(ctx, r)
+	orderNo, err := s.orderOf(ctx, r.OutRefundNo, r.TransactionID)
 	if err != nil {
 		return RefundSettled{}, fmt.Errorf("settle refund %s: %w", r.OutRefundNo, err)
 	}
-	done, err := s.bring(ctx, change{orderNo: orderNo, cause: cause, refund: &refundChange{no: r.OutRefundNo, told: &r}})
+	done, err := s.apply(ctx, &refundStatus{status: r,
+		ofRefund: ofRefund{header: header{orderNo: orderNo, cause: cause}, outRefundNo: r.OutRefundNo}})
 	if err != nil {
 		return RefundSettled{}, fmt.Errorf("settle refund %s: %w", r.OutRefundNo, err)
 	}
-	s.observe.RefundSettled(cause.Type, done.refundSettled)
-	s.wakeRefund(done.successor)
-	return done.refundSettled, nil
+	s.observe.RefundSettled(cause.Type, done.refund.settled)
+	s.wakeRefund(done.refund.successor)
+	return done.refund.settled, nil
 }
 
-// refundOrder finds the order of a refund: our own row's, else that of the
-// payment it names, else none. Both are written once and never change.
-func (s *Service) refundOrder(ctx context.Context, r payment.Refund) (string, error) {
-	var no string
-	err := s.db.QueryRowContext(ctx, `SELECT order_no
-FROM refunds
-WHERE out_refund_no = ?`, r.OutRefundNo).Scan(&no)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = s.db.QueryRowContext(ctx, `SELECT order_no
-FROM payments
-WHERE transaction_id = ?`, r.TransactionID).Scan(&no)
+// ofRefundRow is the header of a command on a refund that was read.
+func ofRefundRow(r Refund, cause Cause) ofRefund {
+	return ofRefund{header: header{orderNo: r.OrderNo, cause: cause}, outRefundNo: r.OutRefundNo}
+}
+
+// orderOf finds the order of a refund: our own row's, else that of the payment
+// it names, else none. Both are written once and never change.
+func (s *Service) orderOf(ctx context.Context, outRefundNo, transactionID string) (string, error) {
+	no, found, err := orderOfRefund(ctx, s.db, outRefundNo)
+	if err == nil && !found {
+		no, err = orderOfPayment(ctx, s.db, transactionID)
 	}
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", sqldb.Wrap("find the order of a refund", err)
-	}
-	return no, nil
+	return no, sqldb.Wrap("find the order of a refund", err)
 }
 
 // wakeRefund asks for the worker when a refund is to be looked at.
@@ -234,15 +190,15 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 	if err != nil {
 		return err
 	}
-	done, err := s.bring(ctx, change{orderNo: row.OrderNo, cause: cause, refund: &refundChange{no: outRefundNo, claim: true}})
+	done, err := s.apply(ctx, &claimRefund{ofRefundRow(row, cause)})
 	if err != nil {
 		return err
 	}
-	row = done.refund
+	row = done.refund.row
 	switch {
-	case !done.due.IsZero():
-		return &NotDueError{At: done.due}
-	case !done.mine:
+	case !done.turn.due.IsZero():
+		return &NotDueError{At: done.turn.due}
+	case !done.turn.claimed:
 		return nil
 	}
 	s.wakeRefund(row)
@@ -319,29 +275,31 @@ func (s *Service) takeAnswer(ctx context.Context, r payment.Refund, kind string,
 func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused bool, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	c := &refundChange{no: row.OutRefundNo, problem: why.Error()}
+	var c command = &noteProblem{ofRefund: ofRefundRow(row, cause), problem: why.Error()}
 	if refused {
-		c.event = RefundEventRefused
 		cause.Actor = Actor{Type: ActorWeChat}
+		c = &refuseRefund{ofRefund: ofRefundRow(row, cause), problem: why.Error()}
 	}
-	_, err := s.bring(ctx, change{orderNo: row.OrderNo, cause: cause, refund: c})
+	_, err := s.apply(ctx, c)
 	return err
 }
 
 // RefundHeld sends back a payment that fits no order of ours: the way out of a
 // payment that is held. It is owed from then on and goes like every other.
 func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Cause) error {
-	// Under its order, when it has one: whoever has the order's books open must
-	// not see the payment taken and no refund of it.
-	no, err := s.refundOrder(ctx, payment.Refund{OutRefundNo: owedNo(transactionID), TransactionID: transactionID})
+	// Under its order, when it has one: whoever has loaded the order's payments and
+	// refunds must not see the payment taken and no refund of it.
+	no, err := s.orderOf(ctx, owedRefundNo(transactionID), transactionID)
 	if err != nil {
 		return err
 	}
-	done, err := s.bring(ctx, change{orderNo: no, cause: cause, refund: &refundChange{held: transactionID}})
+	done, err := s.apply(ctx, &sendBackHeld{header: header{orderNo: no, cause: cause}, transactionID: transactionID})
 	if err != nil {
 		return err
 	}
-	s.wakeRefund(done.refund)
+	if done.refund != nil {
+		s.wakeRefund(done.refund.row)
+	}
 	return nil
 }
 
@@ -387,22 +345,7 @@ func (r *AskRefund) hash() string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// refundNo is the number of an order's n-th refund.
-func refundNo(orderNo string, n int) string { return orderNo + "-R" + fmt.Sprintf("%02d", n) }
-
-// owedNo is the number of the refund of a payment that is owed back, made from
-// the transaction's so that it is owed once whatever happens.
-func owedNo(transactionID string) string { return "R" + transactionID }
-
-// nextNo is the number that takes the place of a closed one.
-func nextNo(r Refund) string {
-	base := r.OutRefundNo
-	if r.Generation > 1 {
-		base = strings.TrimSuffix(base, "-G"+strconv.Itoa(r.Generation))
-	}
-	return base + "-G" + strconv.Itoa(r.Generation+1)
-}
-
+// refundEventOf is what WeChat's status is to the table, "" for one that says nothing.
 func refundEventOf(s payment.RefundStatus) RefundEvent {
 	switch s {
 	case payment.RefundProcessing:
@@ -416,4 +359,67 @@ func refundEventOf(s payment.RefundStatus) RefundEvent {
 	case payment.RefundNotFound:
 	}
 	return ""
+}
+
+// FindRefund gives a refund, whoever's it is.
+func (s *Service) FindRefund(ctx context.Context, outRefundNo string) (Refund, error) {
+	return findRefund(ctx, s.db, outRefundNo, "")
+}
+
+// FindOwnRefund gives a refund of this customer's order; another's is
+// ErrRefundNotFound, found out by the same query in the same time.
+func (s *Service) FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (Refund, error) {
+	if customerID == "" {
+		return Refund{}, ErrRefundNotFound
+	}
+	return findRefund(ctx, s.db, outRefundNo, customerID)
+}
+
+// RefundFilter selects refunds, newest numbers first. Zero fields do not select.
+type RefundFilter struct {
+	State         RefundState
+	OrderNo       string
+	TransactionID string
+	Reason        string // one of the Reason… constants
+	Limit         int    // 1–200
+	Cursor        string // out_refund_no of the last one seen
+}
+
+// ListRefunds gives refunds and the cursor of the next page, "" at the end.
+func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]Refund, string, error) {
+	limit := pageSize(f.Limit)
+	rows, err := listRefunds(ctx, s.db, &f, limit+1)
+	if err != nil {
+		return nil, "", sqldb.Wrap("list refunds", err)
+	}
+	next := ""
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = rows[limit-1].OutRefundNo
+	}
+	return rows, next, nil
+}
+
+// DueRefunds pages through the refunds that somebody has to look at, in the
+// order of their due time: those after the cursor and due by until.
+func (s *Service) DueRefunds(ctx context.Context, after DueCursor, until time.Time, limit int) ([]Due, error) {
+	due, err := findDueRefunds(ctx, s.db, after, until, limit)
+	return due, sqldb.Wrap("find due refunds", err)
+}
+
+// RefundBacklog counts the refunds that have not ended, by state, and what they
+// are worth.
+type RefundBacklog struct {
+	Count  map[RefundState]int64
+	Amount map[RefundState]payment.Fen
+	Oldest map[RefundState]time.Time // when the oldest was asked for
+}
+
+// RefundBacklog reads the open refunds through the index on their state.
+func (s *Service) RefundBacklog(ctx context.Context) (RefundBacklog, error) {
+	b := RefundBacklog{Count: map[RefundState]int64{}, Amount: map[RefundState]payment.Fen{}, Oldest: map[RefundState]time.Time{}}
+	err := countRefunds(ctx, s.db, func(state RefundState, n int64, sum payment.Fen, oldest time.Time) {
+		b.Count[state], b.Amount[state], b.Oldest[state] = n, sum, oldest
+	})
+	return b, sqldb.Wrap("count open refunds", err)
 }

@@ -75,10 +75,10 @@ type RefundCell struct {
 	Why     string
 }
 
-func toRefund(to RefundState) RefundCell { return RefundCell{Verdict: VerdictMove, To: to} }
-func sameRefund() RefundCell             { return RefundCell{Verdict: VerdictSame} }
-func noRefund(why string) RefundCell     { return RefundCell{Verdict: VerdictRefuse, Why: why} }
-func alarmRefund(why string) RefundCell  { return RefundCell{Verdict: VerdictAlarm, Why: why} }
+func moveRefundTo(to RefundState) RefundCell { return RefundCell{Verdict: VerdictMove, To: to} }
+func sameRefundCell() RefundCell             { return RefundCell{Verdict: VerdictSame} }
+func refuseRefundCell(why string) RefundCell { return RefundCell{Verdict: VerdictRefuse, Why: why} }
+func alarmRefundCell(why string) RefundCell  { return RefundCell{Verdict: VerdictAlarm, Why: why} }
 
 const (
 	refundDecided   = "this refund has been decided already"
@@ -90,6 +90,33 @@ const (
 	refundForeign   = "this refund was not made here; settle the difference it makes in the reconciliation"
 	refundNotBroken = "only a refund that WeChat Pay has refused or cannot pay out is settled by hand"
 )
+
+// A refund begins in one of these states; every later one comes from NextRefund.
+
+// askedState is that of a refund that somebody asks for: it waits for people, or
+// is within what is approved by itself.
+func askedState(approvalsNeeded int) RefundState {
+	if approvalsNeeded == 0 {
+		return RefundStateOwed
+	}
+	return RefundStatePending
+}
+
+// owedState is that of money that goes back whoever wants it.
+func owedState() RefundState { return RefundStateOwed }
+
+// successorState is that of what takes the place of a closed refund, when its
+// payment has so many numbers already: WeChat Pay takes no more than MaxRefunds.
+func successorState(numbers int) RefundState {
+	if numbers >= MaxRefunds {
+		return RefundStateRefused
+	}
+	return RefundStateOwed
+}
+
+// foreignState is that of a refund that WeChat Pay tells of and that was never
+// asked for here.
+func foreignState() RefundState { return RefundStateHeld }
 
 // NextRefund is the state machine of one refund, no I/O. Word from WeChat may be
 // repeated and may come in any order.
@@ -104,7 +131,7 @@ func NextRefund(s RefundState, e RefundEvent) RefundCell {
 	case RefundStateRejected, RefundStateCancelled, RefundStateByHand:
 		return nextEnded(s, e)
 	case RefundStateHeld:
-		return noRefund(refundForeign)
+		return refuseRefundCell(refundForeign)
 	}
 	panic(fmt.Sprintf("order: no such refund state %q", s))
 }
@@ -112,15 +139,15 @@ func NextRefund(s RefundState, e RefundEvent) RefundCell {
 func nextUndecided(e RefundEvent) RefundCell {
 	switch e {
 	case RefundEventApprove:
-		return toRefund(RefundStateOwed)
+		return moveRefundTo(RefundStateOwed)
 	case RefundEventReject:
-		return toRefund(RefundStateRejected)
+		return moveRefundTo(RefundStateRejected)
 	case RefundEventRetry, RefundEventCancel, RefundEventByHand:
-		return noRefund(refundNotYet)
+		return refuseRefundCell(refundNotYet)
 	case RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal, RefundEventRefused:
-		return alarmRefund(refundUnasked)
+		return alarmRefundCell(refundUnasked)
 	}
-	panic(noRefundEvent(e))
+	panic(unknownRefundEvent(e))
 }
 
 // nextSent is for a refund that may be at WeChat.
@@ -129,36 +156,36 @@ func nextSent(s RefundState, e RefundEvent) RefundCell {
 		RefundEventAbnormal: RefundStateAbnormal, RefundEventRefused: RefundStateRefused}
 	switch e {
 	case RefundEventApprove:
-		return sameRefund()
+		return sameRefundCell()
 	case RefundEventReject:
-		return noRefund(refundDecided)
+		return refuseRefundCell(refundDecided)
 	case RefundEventRetry:
 		if s == RefundStateRefused {
-			return toRefund(RefundStateOwed)
+			return moveRefundTo(RefundStateOwed)
 		}
-		return sameRefund() // asked again now
+		return sameRefundCell() // asked again now
 	case RefundEventCancel:
 		if s == RefundStateRefused {
-			return toRefund(RefundStateCancelled)
+			return moveRefundTo(RefundStateCancelled)
 		}
-		return noRefund(refundUnderWay)
+		return refuseRefundCell(refundUnderWay)
 	case RefundEventByHand:
 		if s == RefundStateRefused || s == RefundStateAbnormal {
-			return toRefund(RefundStateByHand)
+			return moveRefundTo(RefundStateByHand)
 		}
-		return noRefund(refundNotBroken)
+		return refuseRefundCell(refundNotBroken)
 	case RefundEventRefused:
 		if s == RefundStateProcessing || s == RefundStateAbnormal {
-			return alarmRefund("WeChat Pay refuses a refund that it had accepted")
+			return alarmRefundCell("WeChat Pay refuses a refund that it had accepted")
 		}
 	case RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal:
 	default:
-		panic(noRefundEvent(e))
+		panic(unknownRefundEvent(e))
 	}
 	if to[e] == s {
-		return sameRefund()
+		return sameRefundCell()
 	}
-	return toRefund(to[e])
+	return moveRefundTo(to[e])
 }
 
 // nextAnswered is for a refund that ended by WeChat's word. An older word that
@@ -166,53 +193,55 @@ func nextSent(s RefundState, e RefundEvent) RefundCell {
 func nextAnswered(s RefundState, e RefundEvent) RefundCell {
 	switch e {
 	case RefundEventApprove:
-		return sameRefund()
+		return sameRefundCell()
 	case RefundEventReject, RefundEventRetry, RefundEventCancel, RefundEventByHand:
-		return noRefund(refundEnded)
+		return refuseRefundCell(refundEnded)
 	case RefundEventAccepted, RefundEventAbnormal:
-		return sameRefund()
+		return sameRefundCell()
 	case RefundEventSucceeded:
 		if s == RefundStateSucceeded {
-			return sameRefund()
+			return sameRefundCell()
 		}
-		return alarmRefund(refundRevoked)
+		return alarmRefundCell(refundRevoked)
 	case RefundEventClosed:
 		if s == RefundStateClosed {
-			return sameRefund()
+			return sameRefundCell()
 		}
-		return alarmRefund(refundRevoked)
+		return alarmRefundCell(refundRevoked)
 	case RefundEventRefused:
-		return alarmRefund(refundRevoked)
+		return alarmRefundCell(refundRevoked)
 	}
-	panic(noRefundEvent(e))
+	panic(unknownRefundEvent(e))
 }
 
 // nextEnded is for a refund that a person ended.
 func nextEnded(s RefundState, e RefundEvent) RefundCell {
 	switch e {
 	case RefundEventApprove, RefundEventRetry:
-		return noRefund(refundEnded)
+		return refuseRefundCell(refundEnded)
 	case RefundEventReject:
 		if s == RefundStateRejected {
-			return sameRefund()
+			return sameRefundCell()
 		}
-		return noRefund(refundEnded)
+		return refuseRefundCell(refundEnded)
 	case RefundEventCancel:
 		if s == RefundStateCancelled {
-			return sameRefund()
+			return sameRefundCell()
 		}
-		return noRefund(refundEnded)
+		return refuseRefundCell(refundEnded)
 	case RefundEventByHand:
 		if s == RefundStateByHand {
-			return sameRefund()
+			return sameRefundCell()
 		}
-		return noRefund(refundEnded)
+		return refuseRefundCell(refundEnded)
 	case RefundEventAccepted, RefundEventSucceeded, RefundEventAbnormal:
-		return alarmRefund("WeChat Pay pays back a refund that was ended here")
+		return alarmRefundCell("WeChat Pay pays back a refund that was ended here")
 	case RefundEventClosed, RefundEventRefused:
-		return sameRefund()
+		return sameRefundCell()
 	}
-	panic(noRefundEvent(e))
+	panic(unknownRefundEvent(e))
 }
 
-func noRefundEvent(e RefundEvent) string { return fmt.Sprintf("order: no such refund event %q", e) }
+func unknownRefundEvent(e RefundEvent) string {
+	return fmt.Sprintf("order: no such refund event %q", e)
+}

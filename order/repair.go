@@ -2,7 +2,6 @@ package order
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -64,22 +63,20 @@ func (s *Service) Repair(ctx context.Context, r RepairRequest) (done bool, err e
 	if err := CheckRepairReason(r.Reason); err != nil {
 		return false, err
 	}
-	id, err := s.newOrderNo(s.cfg.Now())
+	id, err := s.ids.next(s.cfg.Now())
 	if err != nil {
 		return false, err
 	}
 	wrote := false // also by an earlier try that was committed and whose answer was lost
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		m := mending{s: s, key: r.Key, orderNo: r.OrderNo, tx: tx, id: id, reason: r.Reason,
-			c: change{orderNo: r.OrderNo, cause: r.Cause,
-				detail: map[string]string{"reason": r.Reason, "check": r.Check}},
-			l: &ledger{s: s, now: s.cfg.Now().Truncate(time.Millisecond)}}
+		m := mending{batch: newBatch(s), key: r.Key, tx: tx, id: id, reason: r.Reason,
+			header: header{orderNo: r.OrderNo, cause: r.Cause, detail: map[string]string{"reason": r.Reason, "check": r.Check}}}
 		needed, err := mend(ctx, &m)
 		if err != nil || !needed {
 			return err
 		}
 		wrote = true
-		return m.write(ctx)
+		return m.finish(ctx)
 	})
 	if err != nil {
 		return false, err
@@ -90,102 +87,117 @@ func (s *Service) Repair(ctx context.Context, r RepairRequest) (done bool, err e
 	return wrote, nil
 }
 
-// mending is one repair in its transaction.
+// mending is one repair in its transaction. It loads and writes as every command
+// does; it is not asserted before the write, since what it mends is broken.
 type mending struct {
-	s            *Service
-	key, orderNo string
-	id, reason   string // of this repair
-	tx           *sqldb.Tx
-	c            change
-	l            *ledger
+	*batch
+	header
+	key        string // of the row that is mended
+	id, reason string // of this repair
+	tx         *sqldb.Tx
+	loaded     bool // and so there is something to write
 }
 
-// read locks the order and reads it with its refunds and payments, or the refund or
-// payment of r when it has no order.
-func (m *mending) read(ctx context.Context, r *refundChange) (*entry, error) {
-	m.c.refund = r
-	err := m.l.read(ctx, m.tx, []change{m.c})
-	return m.l.orders[m.orderNo], err
+// load locks the order, and reads the refunds and payments that are asked for.
+func (m *mending) load(ctx context.Context, add func(n *needs)) (*entry, error) {
+	n := newNeeds()
+	n.order(m.orderNo)
+	if add != nil {
+		if m.orderNo != "" {
+			n.refundsOf[m.orderNo] = true
+		}
+		add(n)
+	}
+	m.loaded = true
+	err := m.loadNeeds(ctx, m.tx, n)
+	m.now = m.s.cfg.Now().Truncate(time.Millisecond)
+	return m.orders[m.orderNo], err
 }
 
-// write writes what was decided as any other change of an order is written; a
-// return that exceeds what was taken undoes the repair.
-func (m *mending) write(ctx context.Context) error {
-	if m.l.books == nil { // a counter, written already
+// refund is what is to be loaded for the repair of a refund.
+func (m *mending) refund(n *needs) { n.refunds[m.key] = true }
+
+// payment is what is to be loaded for the repair of a payment.
+func (m *mending) payment(n *needs) {
+	n.refunded[m.key], n.refunds[owedRefundNo(m.key)] = true, true
+}
+
+// finish writes what was decided; a return that exceeds what was taken undoes the
+// repair.
+func (m *mending) finish(ctx context.Context) error {
+	if !m.loaded { // a counter, written already
 		return nil
 	}
-	failed, err := m.l.write(ctx, m.tx)
-	return errors.Join(append(failed, err)...)
+	refused, err := m.write(ctx, m.tx)
+	return errors.Join(append(refused, err)...)
 }
 
-// hears writes the repair of a refund into its order, or on the refund when it
-// has none.
-func (m *mending) hears(e *entry, r *refundEntry, event string) {
+// tell writes the repair of a refund into its order, or on the refund when it has
+// none.
+func (m *mending) tell(e *entry, r *refundEntry, event string) {
 	r.touched = true
 	if e == nil {
-		r.now.DecidedBy, r.now.DecidedWhy = cut(m.c.cause.Actor.ID, 64), m.reason
+		r.after.DecidedBy, r.after.DecidedWhy = cut(m.cause.Actor.ID, maxActorID), m.reason
 	}
-	m.l.orderHears(e, &m.c, r, "", event, new(changed))
+	m.applyToOrder(e, &m.header, r, "", event, &applied{})
 }
 
 // mendOwed makes the lost refund of a payment that is owed back.
 func mendOwed(ctx context.Context, m *mending) (bool, error) {
-	e, err := m.read(ctx, &refundChange{held: m.key})
-	p := m.l.books.payments[m.key]
+	e, err := m.load(ctx, m.payment)
+	p := m.refunds.payments[m.key]
 	if err != nil || p == nil || p.outcome != SettledOwed {
 		return false, err
 	}
-	for _, r := range m.l.books.refunds {
-		if r.now.TransactionID == m.key {
+	for _, r := range m.refunds.byNo {
+		if r.after.TransactionID == m.key {
 			return false, nil
 		}
 	}
-	var reason string
-	if err := m.tx.QueryRowContext(ctx, `SELECT reason
-FROM payments
-WHERE transaction_id = ?`, m.key).Scan(&reason); err != nil {
-		return false, fmt.Errorf("why %s is owed back: %w", m.key, err)
+	reason, err := reasonOfPayment(ctx, m.tx, m.key)
+	if err != nil {
+		return false, err
 	}
 	if reason != ReasonLate && reason != ReasonDuplicate {
 		reason = ReasonHeld
 	}
-	fresh := &refundEntry{now: m.l.owedRow(p.transactionID, p.orderNo, p.outTradeNo, p.amount, reason)}
-	m.l.books.add(fresh)
+	fresh := &refundEntry{after: m.owedRefund(p.transactionID, p.orderNo, p.outTradeNo, p.amount, reason)}
+	m.refunds.add(fresh)
 	p.adds = p.amount - p.taken
-	m.hears(e, fresh, "repair.refund_owed")
+	m.tell(e, fresh, "repair.refund_owed")
 	return true, nil
 }
 
 // mendSuccessor makes the refund that takes the place of one that WeChat Pay closed.
 func mendSuccessor(ctx context.Context, m *mending) (bool, error) {
-	e, err := m.read(ctx, &refundChange{no: m.key})
+	e, err := m.load(ctx, m.refund)
 	if err != nil {
 		return false, err
 	}
-	row := m.l.books.refunds[m.key]
-	if row == nil || row.now.State != RefundStateClosed || row.now.Reason == ReasonAftersale {
+	row := m.refunds.byNo[m.key]
+	if row == nil || row.after.State != RefundStateClosed || row.after.Reason == ReasonAftersale {
 		return false, nil // what a customer asked for may have been asked for again since
 	}
-	for _, r := range m.l.books.refunds {
-		if r.now.Replaces == m.key {
+	for _, r := range m.refunds.byNo {
+		if r.after.Replaces == m.key {
 			return false, nil
 		}
 	}
-	next := m.l.succeed(row)
-	m.hears(e, m.l.books.refunds[next.OutRefundNo], "repair.refund_owed")
-	return true, m.takeAll(row.now.TransactionID)
+	next := m.succeed(row)
+	m.tell(e, m.refunds.byNo[next.OutRefundNo], "repair.refund_owed")
+	return true, m.takeAll(row.after.TransactionID)
 }
 
 // takeAll sets what is taken of a payment to the sum of its refunds.
 func (m *mending) takeAll(transactionID string) error {
-	p := m.l.books.payments[transactionID]
+	p := m.refunds.payments[transactionID]
 	if p == nil {
 		return ErrNotFound
 	}
 	sum := payment.Fen(0)
-	for _, r := range m.l.books.refunds {
-		if r.now.TransactionID == transactionID && r.now.State.Committed() {
-			sum += r.now.Amount
+	for _, r := range m.refunds.byNo {
+		if r.after.TransactionID == transactionID && r.after.State.Committed() {
+			sum += r.after.Amount
 		}
 	}
 	if sum > p.amount {
@@ -197,8 +209,8 @@ func (m *mending) takeAll(transactionID string) error {
 
 // mendTaken raises what a payment says is taken of it.
 func mendTaken(ctx context.Context, m *mending) (bool, error) {
-	e, err := m.read(ctx, &refundChange{held: m.key})
-	p := m.l.books.payments[m.key]
+	e, err := m.load(ctx, m.payment)
+	p := m.refunds.payments[m.key]
 	if err != nil || p == nil {
 		return false, err
 	}
@@ -207,104 +219,92 @@ func mendTaken(ctx context.Context, m *mending) (bool, error) {
 		return false, err
 	}
 	if e != nil {
-		m.l.record(e, &m.c, "repair.refund_sum", e.now.State, map[string]string{"transaction": m.key})
+		m.record(e, &m.header, "repair.refund_sum", e.after.State, map[string]string{"transaction": m.key})
 	}
 	return true, nil
 }
 
 // mendRefundDue sets when a refund is looked at.
 func mendRefundDue(ctx context.Context, m *mending) (bool, error) {
-	e, err := m.read(ctx, &refundChange{no: m.key})
+	e, err := m.load(ctx, m.refund)
 	if err != nil {
 		return false, err
 	}
-	row := m.l.books.refunds[m.key]
+	row := m.refunds.byNo[m.key]
 	if row == nil {
 		return false, nil
 	}
-	under := row.now.State == RefundStateOwed || row.now.State == RefundStateProcessing ||
-		row.now.State == RefundStateAbnormal
-	if under != row.now.DueAt.IsZero() {
+	under := row.after.State == RefundStateOwed || row.after.State == RefundStateProcessing ||
+		row.after.State == RefundStateAbnormal
+	if under != row.after.DueAt.IsZero() {
 		return false, nil
 	}
-	row.now.DueAt = time.Time{}
+	row.after.DueAt = time.Time{}
 	if under {
-		row.now.DueAt = m.l.now
+		row.after.DueAt = m.now
 	}
-	m.hears(e, row, "repair.refund_due")
+	m.tell(e, row, "repair.refund_due")
 	return true, nil
 }
 
 // mendOrderDue sets when an order is looked at.
 func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
-	e, err := m.read(ctx, nil)
+	e, err := m.load(ctx, nil)
 	if err != nil || e == nil {
 		return false, err
 	}
-	open := e.now.State == StatePending || e.now.State == StateClosing
-	if open != e.now.DueAt.IsZero() {
+	open := e.after.State == StatePending || e.after.State == StateClosing
+	if open != e.after.DueAt.IsZero() {
 		return false, nil
 	}
-	e.now.DueAt = time.Time{}
+	e.after.DueAt = time.Time{}
 	switch {
 	case !open:
-	case e.now.State == StatePending && m.l.now.Before(e.now.ExpireAt.Add(m.s.cfg.Grace)):
-		e.now.DueAt = e.now.ExpireAt.Add(m.s.cfg.Grace)
+	case e.after.State == StatePending && m.now.Before(e.after.ExpireAt.Add(m.s.cfg.Grace)):
+		e.after.DueAt = e.after.ExpireAt.Add(m.s.cfg.Grace)
 	default:
-		e.now.DueAt = m.l.now
+		e.after.DueAt = m.now
 	}
-	m.l.record(e, &m.c, "repair.due", e.now.State, nil)
+	m.record(e, &m.header, "repair.due", e.after.State, nil)
 	return true, nil
 }
 
-// mendReturn gives back what a closed order still holds.
+// mendReturn gives back the stock that a closed order still holds.
 func mendReturn(ctx context.Context, m *mending) (bool, error) {
-	e, err := m.read(ctx, nil)
-	if err != nil || e == nil || (e.now.State != StateClosed && e.now.State != StateLate) {
+	e, err := m.load(ctx, nil)
+	if err != nil || e == nil || (e.after.State != StateClosed && e.after.State != StateLate) {
 		return false, err
 	}
-	var out sql.NullInt64
-	if err := m.tx.QueryRowContext(ctx, `SELECT SUM(delta)
-FROM stock_flows
-WHERE order_no = ?`, m.orderNo).Scan(&out); err != nil {
-		return false, fmt.Errorf("what %s still holds: %w", m.orderNo, err)
+	held, err := heldByOrder(ctx, m.tx, m.orderNo)
+	if err != nil || held <= 0 {
+		return false, err
 	}
-	if out.Int64 >= 0 {
-		return false, nil
-	}
-	m.l.returns = append(m.l.returns, m.orderNo)
-	m.l.record(e, &m.c, "repair.stock_returned", e.now.State, nil)
+	m.returns = append(m.returns, m.orderNo)
+	m.record(e, &m.header, "repair.stock_returned", e.after.State, nil)
 	return true, nil
 }
 
-// mendRefundReturn gives the lines of a refund back that has paid.
+// mendRefundReturn gives back the lines of a refund that has paid.
 func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
-	e, err := m.read(ctx, &refundChange{no: m.key})
+	e, err := m.load(ctx, m.refund)
 	if err != nil || e == nil {
 		return false, err
 	}
-	row := m.l.books.refunds[m.key]
-	if row == nil || !row.now.State.PaidBack() || !row.now.Restock || len(row.now.Items) == 0 {
+	row := m.refunds.byNo[m.key]
+	if row == nil || !row.after.State.PaidBack() || !row.after.Restock || len(row.after.Items) == 0 {
 		return false, nil
 	}
-	var back int64
-	if err := m.tx.QueryRowContext(ctx, `SELECT COUNT(*)
-FROM stock_flows
-WHERE order_no = ?
-  AND kind = 'return'
-  AND ref = ?`, m.orderNo, m.key).Scan(&back); err != nil {
-		return false, fmt.Errorf("what %s has given back: %w", m.key, err)
+	back, err := returnedUnder(ctx, m.tx, m.orderNo, m.key)
+	if err != nil || back > 0 {
+		return false, err
 	}
-	if back > 0 {
-		return false, nil
-	}
-	m.l.givebacks = append(m.l.givebacks, stock.PartialReturn{OrderNo: m.orderNo, Ref: m.key, Lines: row.now.Items})
-	m.l.record(e, &m.c, "repair.stock_returned", e.now.State, map[string]string{"out_refund_no": m.key})
+	m.partial = append(m.partial, stock.PartialReturn{OrderNo: m.orderNo, Ref: m.key, Lines: row.after.Items})
+	m.record(e, &m.header, "repair.stock_returned", e.after.State, map[string]string{"out_refund_no": m.key})
 	return true, nil
 }
 
-// mendCounter sets a counter of stock to the sum of its flows.
+// mendCounter sets the counter of a SKU to the sum of its flows.
 func mendCounter(ctx context.Context, m *mending) (bool, error) {
-	r, err := stock.Recount(ctx, m.tx, m.key, m.id, cut(m.c.cause.Actor.ID, 64), m.reason, m.l.now)
+	r, err := stock.Recount(ctx, m.tx, m.key, m.id, cut(m.cause.Actor.ID, maxActorID), m.reason, m.now)
 	return r.Was != r.Now, err
 }

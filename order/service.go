@@ -1,15 +1,12 @@
 package order
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
@@ -143,8 +140,8 @@ type Service struct {
 	log        *slog.Logger
 	observe    Observer
 	placements *sqldb.Group[placing, Placed]
-	changes    *sqldb.Group[change, changed]
-	turns      turns // of customers, where their unpaid orders are limited
+	commands   *sqldb.Group[command, applied]
+	placing    customerLocks // held while a customer places, where unpaid orders are limited
 
 	// Transactions over many orders that may be under way: without customers one
 	// more than they have lanes, since one waits for the other's SKUs; beside them
@@ -155,11 +152,10 @@ type Service struct {
 	customers, looked atomic.Int64
 
 	// Tests change what a batch has decided, to see that it is not written.
-	spoil       func(*ledger)
+	spoil       func(*batch)
 	spoilPlaced func([]sqldb.Outcome[Placed])
 
-	idMu sync.Mutex
-	ids  *ulid.MonotonicEntropy
+	ids *idSource
 }
 
 // New starts a service. The schema must be up to date; Close ends the service.
@@ -170,11 +166,11 @@ func New(cfg Config) (*Service, error) {
 	if cfg.MchID == "" || cfg.AppID == "" || cfg.NotifyURL == "" {
 		return nil, errors.New("order: Config needs MchID, AppID and NotifyURL")
 	}
-	setDefault(&cfg.PayWithin, defaultPayWithin)
-	setDefault(&cfg.Grace, defaultGrace)
-	setDefault(&cfg.Lanes, defaultLanes)
-	setDefault(&cfg.LatePayment, LatePolicyRefund)
-	setDefault(&cfg.Pace, 1)
+	cfg.PayWithin = cmp.Or(cfg.PayWithin, defaultPayWithin)
+	cfg.Grace = cmp.Or(cfg.Grace, defaultGrace)
+	cfg.Lanes = cmp.Or(cfg.Lanes, defaultLanes)
+	cfg.LatePayment = cmp.Or(cfg.LatePayment, LatePolicyRefund)
+	cfg.Pace = cmp.Or(cfg.Pace, 1)
 	cfg.setWaits()
 	cfg.Grace, cfg.RefundSpacing = max(cfg.Grace, 0), max(cfg.RefundSpacing, 0)
 	if cfg.LatePayment != LatePolicyRefund && cfg.LatePayment != LatePolicyRevive {
@@ -183,7 +179,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.PayWithin < MinPayWithin {
 		return nil, errors.New("order: PayWithin must be at least one second")
 	}
-	s := &Service{cfg: cfg, db: cfg.DB, log: cfg.Log, observe: cfg.Observe, ids: ulid.Monotonic(rand.Reader, 0)}
+	s := &Service{cfg: cfg, db: cfg.DB, log: cfg.Log, observe: cfg.Observe, ids: newIDSource()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -195,7 +191,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.bulk, s.polite = make(chan struct{}, cfg.Lanes+1), make(chan struct{}, 1)
 	s.placements = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.placeBatch)
-	s.changes = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "change", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.changeBatch)
+	s.commands = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "change", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.applyBatch)
 	return s, nil
 }
 
@@ -203,7 +199,7 @@ func New(cfg Config) (*Service, error) {
 func (c *Config) setWaits() {
 	const s, m = time.Second, time.Minute
 	wait := func(d *time.Duration, def time.Duration) {
-		setDefault(d, def/time.Duration(c.Pace))
+		*d = cmp.Or(*d, def/time.Duration(c.Pace))
 	}
 	ladder := func(l *[]time.Duration, steps ...time.Duration) {
 		if len(*l) > 0 {
@@ -220,29 +216,10 @@ func (c *Config) setWaits() {
 	ladder(&c.RefundPoll, m, m, m, m, m, 5*m, 10*m, 20*m, 30*m)
 }
 
-func setDefault[T comparable](v *T, to T) {
-	var zero T
-	if *v == zero {
-		*v = to
-	}
-}
-
 // Close lets the calls that are in finish. Later calls are refused.
 func (s *Service) Close() {
 	s.placements.Close()
-	s.changes.Close()
-}
-
-// newOrderNo gives a new order number: a ULID, so that numbers sort by time of
-// placement, which keeps inserts at the end of the primary key.
-func (s *Service) newOrderNo(now time.Time) (string, error) {
-	s.idMu.Lock()
-	defer s.idMu.Unlock()
-	id, err := ulid.New(ulid.Timestamp(now), s.ids)
-	if err != nil {
-		return "", err
-	}
-	return id.String(), nil
+	s.commands.Close()
 }
 
 // detached keeps what was started alive when the caller hangs up: an answer of

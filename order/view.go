@@ -2,15 +2,11 @@ package order
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/stock"
 )
 
 // Bounds of reading.
@@ -35,80 +31,51 @@ func (s *Service) FindOwn(ctx context.Context, customerID, orderNo string) (Orde
 }
 
 func (s *Service) find(ctx context.Context, orderNo, customerID string) (Order, error) {
-	o, err := scanOrder(s.db.QueryRowContext(ctx, `SELECT `+orderColumns+`
-FROM orders
-WHERE order_no = ?`, orderNo))
+	o, err := findOrder(ctx, s.db, orderNo)
 	switch {
-	case errors.Is(err, sql.ErrNoRows), err == nil && customerID != "" && o.CustomerID != customerID:
+	case errors.Is(err, ErrNotFound), err == nil && customerID != "" && o.CustomerID != customerID:
 		return Order{}, ErrNotFound
 	case err != nil:
 		return Order{}, sqldb.Wrap("find order", err)
 	}
-	items, err := findItems(ctx, s.db, []string{orderNo})
-	if err != nil {
-		return Order{}, sqldb.Wrap("find order", err)
-	}
-	o.Items = items[orderNo]
-	if o.Attempts, err = findAttempts(ctx, s.db, orderNo); err != nil {
-		return Order{}, sqldb.Wrap("find order", err)
-	}
-	if o.Payment, err = findPayment(ctx, s.db, orderNo); err != nil {
-		return Order{}, sqldb.Wrap("find order", err)
-	}
-	if o.Refunds, err = s.queryRefunds(ctx, `WHERE order_no = ?
-ORDER BY created_at, out_refund_no`, orderNo); err != nil {
+	if err := s.fill(ctx, &o); err != nil {
 		return Order{}, sqldb.Wrap("find order", err)
 	}
 	return o, nil
 }
 
-// findPayment gives the payment that made an order paid, else the oldest one
-// that is owed back, nil without.
-func findPayment(ctx context.Context, q querier, orderNo string) (*Payment, error) {
-	var p Payment
-	var paid, received int64
-	err := q.QueryRowContext(ctx, `SELECT transaction_id, out_trade_no, trade_type, amount_fen, payer_fen, currency,
-  paid_at, received_at, outcome, reason
-FROM payments
-WHERE order_no = ?
-  AND outcome <> 'held'
-ORDER BY CASE outcome WHEN 'applied' THEN 0 ELSE 1 END, received_at, transaction_id
-LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total, &p.PayerTotal, &p.Currency,
-		&paid, &received, &p.Outcome, &p.Reason)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
+// fill adds everything that belongs to an order.
+func (s *Service) fill(ctx context.Context, o *Order) error {
+	items, err := findItems(ctx, s.db, []string{o.OrderNo})
+	if err != nil {
+		return err
 	}
-	p.SuccessTime, p.ReceivedAt = fromMS(paid), fromMS(received)
-	return &p, err
+	o.Items = items[o.OrderNo]
+	if o.Attempts, err = findAttempts(ctx, s.db, o.OrderNo); err != nil {
+		return err
+	}
+	if o.Payment, err = findPayment(ctx, s.db, o.OrderNo); err != nil {
+		return err
+	}
+	o.Refunds, err = queryRefunds(ctx, s.db, `WHERE order_no = ?
+ORDER BY created_at, out_refund_no`, o.OrderNo)
+	return err
+}
+
+// pageSize is the size of a page of a list that asks for n rows.
+func pageSize(n int) int {
+	if n <= 0 {
+		return defaultPage
+	}
+	return min(n, maxPage)
 }
 
 // List gives orders with their items, newest first, and the cursor of the next
 // page, "" at the end. Payments and attempts are not loaded.
 func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
-	limit := f.Limit
-	if limit <= 0 {
-		limit = defaultPage
-	}
-	limit = min(limit, maxPage)
-	where, args := f.where(s.cfg.Now())
-	rows, err := s.db.QueryContext(ctx, `SELECT `+orderColumns+`
-FROM orders
-`+where+`
-ORDER BY order_no DESC
-LIMIT ?`, append(args, limit+1)...)
+	limit := pageSize(f.Limit)
+	orders, err := listOrders(ctx, s.db, &f, s.cfg.Now(), limit+1)
 	if err != nil {
-		return nil, "", sqldb.Wrap("list orders", err)
-	}
-	defer rows.Close()
-	var orders []Order
-	for rows.Next() {
-		o, err := scanOrder(rows)
-		if err != nil {
-			return nil, "", sqldb.Wrap("list orders", err)
-		}
-		orders = append(orders, o)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, "", sqldb.Wrap("list orders", err)
 	}
 	next := ""
@@ -130,71 +97,24 @@ LIMIT ?`, append(args, limit+1)...)
 	return orders, next, nil
 }
 
-func (f *Filter) where(now time.Time) (string, []any) {
-	var terms []string
-	var args []any
-	add := func(when bool, term string, values ...any) {
-		if when {
-			terms, args = append(terms, term), append(args, values...)
-		}
-	}
-	add(f.OrderNo != "", "order_no = ?", f.OrderNo)
-	add(f.CustomerID != "", "customer_id = ?", f.CustomerID)
-	add(f.State != "", "state = ?", string(f.State))
-	add(!f.CreatedFrom.IsZero(), "created_at >= ?", toMS(f.CreatedFrom))
-	add(!f.CreatedTo.IsZero(), "created_at < ?", toMS(f.CreatedTo))
-	add(f.OutTradeNo != "", "order_no = ?", attemptOrder(f.OutTradeNo))
-	add(f.TransactionID != "", "order_no IN (SELECT order_no FROM payments WHERE transaction_id = ?)", f.TransactionID)
-	add(f.OutRefundNo != "", "order_no IN (SELECT order_no FROM refunds WHERE out_refund_no = ?)", f.OutRefundNo)
-	add(f.SkuID != "", "order_no IN (SELECT order_no FROM order_items WHERE sku_id = ?)", f.SkuID)
-	add(f.Stuck, "due_at < ?", toMS(now.Add(-StuckAfter)))
-	add(f.AmountMin > 0, "total_fen >= ?", int64(f.AmountMin))
-	add(f.AmountMax > 0, "total_fen <= ?", int64(f.AmountMax))
-	add(f.Cursor != "", "order_no < ?", f.Cursor)
-	if len(terms) == 0 {
-		return "", nil
-	}
-	return "WHERE " + strings.Join(terms, "\n  AND "), args
-}
-
 // Timeline gives everything that happened to an order, in order. The first
 // event is the placement, which the order's own row records.
 func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent, error) {
-	o, err := scanOrder(s.db.QueryRowContext(ctx, `SELECT `+orderColumns+`
-FROM orders
-WHERE order_no = ?`, orderNo))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, ErrNotFound
+	o, err := findOrder(ctx, s.db, orderNo)
+	if errors.Is(err, ErrNotFound) {
+		return nil, err
 	} else if err != nil {
 		return nil, sqldb.Wrap("timeline", err)
 	}
-	customer := Actor{Type: ActorCustomer, ID: o.CustomerID}
-	events := []TimelineEvent{{Seq: 1, At: o.CreatedAt, Actor: customer, Event: "order.placed", To: StatePending,
-		Cause: Cause{Actor: customer, Type: "request", ID: o.PlacedCause}, Detail: map[string]string{"total": o.Total.String()}}}
-	rows, err := s.db.QueryContext(ctx, `SELECT seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms
-FROM order_events
-WHERE order_no = ?
-ORDER BY seq`, orderNo)
+	events, err := findEvents(ctx, s.db, orderNo)
 	if err != nil {
 		return nil, sqldb.Wrap("timeline", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var e TimelineEvent
-		var at, took int64
-		var detail string
-		if err := rows.Scan(&e.Seq, &at, &e.Event, &e.From, &e.To, &e.Actor.Type, &e.Actor.ID, &e.Cause.Type, &e.Cause.ID, &detail, &took); err != nil {
-			return nil, sqldb.Wrap("timeline", err)
-		}
-		e.At, e.Took, e.Cause.Actor = fromMS(at), time.Duration(took)*time.Millisecond, e.Actor
-		if detail != "" {
-			if err := json.Unmarshal([]byte(detail), &e.Detail); err != nil {
-				return nil, fmt.Errorf("timeline of %s: detail of event %d: %w", orderNo, e.Seq, err)
-			}
-		}
-		events = append(events, e)
-	}
-	return events, rows.Err()
+	customer := Actor{Type: ActorCustomer, ID: o.CustomerID}
+	placed := TimelineEvent{Seq: 1, At: o.CreatedAt, Actor: customer, Event: "order.placed", To: StatePending,
+		Cause:  Cause{Actor: customer, Type: "request", ID: o.PlacedCause},
+		Detail: map[string]string{"total": o.Total.String()}}
+	return append([]TimelineEvent{placed}, events...), nil
 }
 
 // DueOrders pages through the orders of one state, pending or closing, that
@@ -203,49 +123,8 @@ ORDER BY seq`, orderNo)
 // hide the next one. Of the closing, those that wait for their first turn at
 // WeChat Pay have their deadline as due time.
 func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time, limit int) ([]Due, error) {
-	var due []Due
-	err := s.eachDue(ctx, "SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?", []any{string(state)}, "order_no", after, until, limit, func(rows *sql.Rows) error {
-		d := Due{State: state}
-		var at int64
-		err := rows.Scan(&d.Key, &d.Version, &at, &d.Tries)
-		d.At = fromMS(at)
-		due = append(due, d)
-		return err
-	})
-	if err != nil {
-		return nil, sqldb.Wrap("find due orders", err)
-	}
-	return due, nil
-}
-
-// eachDue gives up to limit rows of a query that ends in a WHERE with a term:
-// those that are due after a place and by until, in the order of (due_at, key).
-// It asks for the rest of the place's millisecond, and then for what is due
-// later. Asked for in one query, a database finds the place by the time alone
-// and reads past all rows of that millisecond, for every page of a herd.
-func (s *Service) eachDue(ctx context.Context, query string, args []any, key string, after DueCursor, until time.Time, limit int, row func(*sql.Rows) error) error {
-	from, to := toMS(after.At), toMS(until)
-	for _, part := range []struct {
-		where string
-		args  []any
-	}{
-		{"due_at = ? AND " + key + " > ?", []any{from, after.Key}},
-		{"due_at > ? AND due_at <= ?", []any{from, to}},
-	} {
-		if limit <= 0 || from > to {
-			break
-		}
-		if err := sqldb.Each(ctx, s.db, query+`
-  AND `+part.where+`
-ORDER BY due_at, `+key+`
-LIMIT ?`, append(append(slices.Clone(args), part.args...), limit), func(rows *sql.Rows) error {
-			limit--
-			return row(rows)
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
+	due, err := findDueOrders(ctx, s.db, state, after, until, limit)
+	return due, sqldb.Wrap("find due orders", err)
 }
 
 // Backlog counts the open orders: by state, and how many are past their due
@@ -260,29 +139,16 @@ type Backlog struct {
 // Backlog reads the open orders through the index on their due time.
 func (s *Service) Backlog(ctx context.Context) (Backlog, error) {
 	b := Backlog{Open: map[State]int64{StatePending: 0, StateClosing: 0}}
-	rows, err := s.db.QueryContext(ctx, `SELECT state, COUNT(*), SUM(CASE WHEN due_at < ? THEN 1 ELSE 0 END), MIN(due_at)
-FROM orders
-WHERE state IN ('pending', 'closing')
-GROUP BY state`, toMS(s.cfg.Now()))
-	if err != nil {
-		return b, sqldb.Wrap("count open orders", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var st State
-		var n, overdue, oldest int64
-		if err := rows.Scan(&st, &n, &overdue, &oldest); err != nil {
-			return b, sqldb.Wrap("count open orders", err)
-		}
-		b.Open[st] += n
-		if b.Overdue += overdue; st == StateClosing {
+	err := countOpen(ctx, s.db, s.cfg.Now(), func(state State, n, overdue int64, oldest time.Time) {
+		b.Open[state] += n
+		if b.Overdue += overdue; state == StateClosing {
 			b.Waiting = overdue
 		}
-		if at := fromMS(oldest); overdue > 0 && (b.Oldest.IsZero() || at.Before(b.Oldest)) {
-			b.Oldest = at
+		if overdue > 0 && (b.Oldest.IsZero() || oldest.Before(b.Oldest)) {
+			b.Oldest = oldest
 		}
-	}
-	return b, rows.Err()
+	})
+	return b, sqldb.Wrap("count open orders", err)
 }
 
 // DueMinute is how many open orders have their due time within one minute.
@@ -298,23 +164,12 @@ type DueMinute struct {
 func (s *Service) DueByMinute(ctx context.Context, horizon time.Duration) ([]DueMinute, error) {
 	now := s.cfg.Now()
 	var all []DueMinute
-	last := int64(-1)
-	err := sqldb.Each(ctx, s.db, `SELECT CASE WHEN due_at < ? THEN 0 ELSE due_at - due_at % 60000 END AS minute_from, state, COUNT(*)
-FROM orders
-WHERE state IN ('pending', 'closing')
-  AND due_at <= ?
-GROUP BY minute_from, state
-ORDER BY minute_from, state`, []any{toMS(now), toMS(now.Add(horizon))}, func(rows *sql.Rows) error {
-		var from, n int64
-		var state State
-		if err := rows.Scan(&from, &state, &n); err != nil {
-			return err
-		}
-		if from != last {
-			last, all = from, append(all, DueMinute{})
-			if from > 0 {
-				at := fromMS(from)
-				all[len(all)-1].From = &at
+	var last time.Time
+	err := countByMinute(ctx, s.db, now, now.Add(horizon), func(minute time.Time, state State, n int64) {
+		if len(all) == 0 || !minute.Equal(last) {
+			last, all = minute, append(all, DueMinute{})
+			if !minute.IsZero() {
+				all[len(all)-1].From = &minute
 			}
 		}
 		if m := &all[len(all)-1]; state == StatePending {
@@ -322,7 +177,6 @@ ORDER BY minute_from, state`, []any{toMS(now), toMS(now.Add(horizon))}, func(row
 		} else {
 			m.Closing = n
 		}
-		return nil
 	})
 	if err != nil {
 		return nil, sqldb.Wrap("count due orders", err)
@@ -349,45 +203,31 @@ func (a Account) Conserved() bool {
 // of the orders that hold them.
 func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, error) {
 	a := Account{SkuID: skuID}
-	err := s.db.QueryRowContext(ctx, `SELECT available, unlimited
-FROM skus
-WHERE sku_id = ?`, skuID).Scan(&a.Available, &a.Unlimited)
-	if errors.Is(err, sql.ErrNoRows) {
-		return a, ErrNotFound
-	} else if err != nil {
-		return a, sqldb.Wrap("account for stock", err)
+	var err error
+	a.Available, a.Unlimited, err = findSKU(ctx, s.db, skuID)
+	if errors.Is(err, ErrNotFound) {
+		return a, err
 	}
-	rows, err := s.db.QueryContext(ctx, `SELECT f.kind, COALESCE(o.state, ''), SUM(f.delta)
-FROM stock_flows f
-LEFT JOIN orders o ON o.order_no = f.order_no
-WHERE f.sku_id = ?
-GROUP BY f.kind, COALESCE(o.state, '')`, skuID)
-	if err != nil {
-		return a, sqldb.Wrap("account for stock", err)
+	if err == nil {
+		err = sumFlows(ctx, s.db, skuID, a.add)
 	}
-	defer rows.Close()
-	open := []State{StatePending, StateClosing}
-	for rows.Next() {
-		var kind string
-		var st State
-		var delta int64
-		if err := rows.Scan(&kind, &st, &delta); err != nil {
-			return a, sqldb.Wrap("account for stock", err)
-		}
-		switch {
-		case kind != "deduct" && kind != "return":
-			a.CameIn += delta
-			continue
-		case kind == "deduct":
-			a.Deducted -= delta
-		default:
-			a.Returned += delta
-		}
-		if slices.Contains(open, st) {
-			a.Reserved -= delta
-		} else {
-			a.Sold -= delta // of a closed order: nothing, its flows cancel out
-		}
+	return a, sqldb.Wrap("account for stock", err)
+}
+
+// add counts the units that flows of a kind have moved for orders of a state.
+func (a *Account) add(kind stock.Kind, state State, delta int64) {
+	switch kind {
+	case stock.KindDeduct:
+		a.Deducted -= delta
+	case stock.KindReturn:
+		a.Returned += delta
+	default: // put in, counted, corrected
+		a.CameIn += delta
+		return
 	}
-	return a, rows.Err()
+	if state == StatePending || state == StateClosing {
+		a.Reserved -= delta
+	} else {
+		a.Sold -= delta // of a closed order: nothing, its flows cancel out
+	}
 }

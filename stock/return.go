@@ -42,38 +42,6 @@ func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string,
 	return returnFlows(ctx, tx, flows, at)
 }
 
-// Holdings gives what each order has out, one line per SKU, if nothing of it
-// ever came back. Any other order has none here.
-func Holdings(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string][]Line, error) {
-	held, err := readHeld(ctx, tx, orderNos)
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string][]Line, len(held))
-	for no, h := range held {
-		if len(h.refs) > 0 {
-			continue // something came back, and may have been taken again
-		}
-		for sku, n := range h.out {
-			all[no] = append(all[no], Line{SkuID: sku, Quantity: n})
-		}
-	}
-	return all, nil
-}
-
-// PutBack puts lines of orders back on the shelf under ref. The caller knows,
-// in the same transaction, that the orders hold them and nobody else returns
-// them.
-func PutBack(ctx context.Context, tx *sqldb.Tx, lines map[string][]Line, ref string, at time.Time) error {
-	flows := make([]flow, 0, len(lines))
-	for no, held := range lines {
-		for _, l := range held {
-			flows = append(flows, flow{orderNo: no, kind: KindReturn, ref: ref, skuID: l.SkuID, delta: l.Quantity})
-		}
-	}
-	return returnFlows(ctx, tx, flows, at)
-}
-
 // ReturnLines puts the named lines back, one answer per partial return: nil, also when
 // this ref was returned before, or ErrReturnExceeds when it would bring the
 // returned above the deducted; then nothing of it moves. The caller

@@ -146,15 +146,15 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.close = append(c.close, c.orders.Close)
-	c.audit, err = audit.New(audit.Config{
-		DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now, MchID: gc.MchID, AppID: gc.AppID,
-	})
+	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
+		MchID: gc.MchID, AppID: gc.AppID})
 	if err != nil {
 		return err
 	}
-	c.reconciler, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway,
-		Bills: c.gateway,
-		Now:   time.Now, Log: log, MchID: gc.MchID})
+	c.reconciler, err = reconcile.New(reconcile.Config{
+		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
+		Now: time.Now, Log: log, MchID: gc.MchID,
+	})
 	return err
 }
 

@@ -133,6 +133,9 @@ func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, 
 // Wrap says what could not be done, and marks a database that is away with
 // ErrUnavailable: InTx does so by itself, a query outside does not.
 func Wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if Classify(err) == ClassDown && !errors.Is(err, ErrUnavailable) {
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
 	}

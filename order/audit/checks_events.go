@@ -19,6 +19,8 @@ const refundEnds = `CASE r.state
 // eventChecks: the timeline of an order has no gap, makes only moves of the state
 // machine, ends in the order's state, and has every payment and refund once.
 var eventChecks = []check{
+	// The placement is version 1 and has no event; each event adds 1 to the version and
+	// has it as its seq.
 	{"events.last_is_state", "an order's state and version are those of its last event", `
 SELECT o.order_no, o.state, o.version, COALESCE(c.n, 0) AS events, COALESCE(l.to_state, 'pending') AS last_state
 FROM orders o
@@ -38,6 +40,7 @@ WHERE (e.seq = 2 AND e.from_state <> 'pending')
   OR (e.seq > 2 AND (p.order_no IS NULL OR p.to_state <> e.from_state))
   OR (e.seq < 2)`},
 	{"events.allowed", "every change of state is one that the state machine allows", allowedQuery()},
+	// In milliseconds, as they are stored: two events may have the same time.
 	{"events.time", "time never goes back within an order", `
 SELECT e.order_no, e.seq
 FROM order_events e
@@ -45,6 +48,8 @@ JOIN orders o ON o.order_no = e.order_no
 LEFT JOIN order_events p ON p.order_no = e.order_no AND p.seq = e.seq - 1
 WHERE e.at < COALESCE(p.at, o.created_at)
   OR e.at > o.updated_at`},
+	// Both directions: each payment has one event that names it, and each such event has
+	// its payment.
 	{"events.payments", "a payment is one event of its order, the one that its outcome says", `
 SELECT p.order_no, p.transaction_id AS what, COUNT(e.seq) AS found
 FROM payments p
@@ -63,6 +68,7 @@ LEFT JOIN payments p ON p.order_no = e.order_no
 WHERE e.event IN ('payment.applied', 'payment.revived', 'payment.late', 'payment.duplicate', 'payment.held')
 GROUP BY e.order_no, e.seq
 HAVING COUNT(p.transaction_id) <> 1`},
+	// Both directions, as events.payments.
 	{"events.refunds", "the end of a refund is one event of its order", `
 SELECT r.order_no, r.out_refund_no AS what, COUNT(e.seq) AS found
 FROM refunds r

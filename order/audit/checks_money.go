@@ -14,6 +14,8 @@ LEFT JOIN (
 WHERE (o.state IN ('paid', 'refunding') AND (COALESCE(p.payments, 0) <> 1 OR p.paid_fen <> o.total_fen))
   OR (o.state = 'refunded' AND (p.payments > 1 OR p.paid_fen <> o.total_fen))
   OR (o.state IN ('pending', 'closing', 'closed', 'late') AND p.payments > 0)`},
+	// The arguments are the app and the merchant of the configuration. A source that
+	// names no currency leaves it empty.
 	{"money.facts", "money that came for an order has its total, our currency, our app, our merchant", `
 SELECT p.transaction_id, p.order_no, p.amount_fen, p.currency, p.appid, p.mchid
 FROM payments p
@@ -23,6 +25,7 @@ WHERE (p.outcome = 'applied' OR p.reason IN ('late', 'duplicate'))
     OR p.currency NOT IN ('CNY', '')
     OR p.appid <> ?
     OR p.mchid <> ?)`},
+	// The first 26 characters of an out_trade_no are the order number.
 	{"money.of_its_attempt", "a payment is on the order whose WeChat order it paid", `
 SELECT p.transaction_id, p.order_no, p.out_trade_no
 FROM payments p
@@ -36,6 +39,8 @@ LEFT JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN (`
 WHERE p.outcome = 'owed'
 GROUP BY p.transaction_id, p.order_no, p.amount_fen
 HAVING p.amount_fen <> COALESCE(SUM(r.amount_fen), 0)`},
+	// refund_fen repeats the sum of the refunds that count, so that a guarded UPDATE can
+	// refuse one too many.
 	{"money.no_more_back", "refunds never exceed their payment, and the payment knows their sum", `
 SELECT p.transaction_id, p.amount_fen, p.refund_fen, COALESCE(r.total, 0) AS refunds_fen
 FROM payments p
@@ -58,6 +63,8 @@ FROM refunds r
 LEFT JOIN payments p ON p.transaction_id = r.transaction_id
 WHERE r.state <> 'held'
   AND (p.transaction_id IS NULL OR p.order_no <> r.order_no)`},
+	// Money that went back for an order that was paid twice does not count: it never was
+	// the order's.
 	{"money.refunded", "an order is refunded when all its money went back, and only then", `
 SELECT o.order_no, o.state, COALESCE(SUM(p.amount_fen), 0) AS paid_fen, COALESCE(SUM(r.back), 0) AS back_fen
 FROM orders o
@@ -79,6 +86,8 @@ LEFT JOIN refunds r ON r.order_no = o.order_no AND r.reason = 'aftersale'
 WHERE o.state IN ('paid', 'refunding', 'refunded')
 GROUP BY o.order_no, o.state
 HAVING (o.state = 'refunding') <> (COUNT(r.out_refund_no) > 0)`},
+	// The sums of all of the above: what each row hides from its own check would be
+	// missing here.
 	{"money.total", "all money taken in is kept on orders, went back or goes back, or is held", `
 SELECT t.taken_in, t.kept, t.back
 FROM (

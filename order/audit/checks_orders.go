@@ -28,6 +28,8 @@ SELECT order_no, state, close_reason
 FROM orders
 WHERE (state = 'pending' AND close_reason <> '')
   OR (state IN ('closing', 'closed', 'late') AND close_reason NOT IN ('timeout', 'cancel', 'operator'))`},
+	// An out_trade_no is the order number (26 characters), a dash, and the number of the
+	// attempt.
 	{"attempt.of_an_order", "every WeChat order is of an order of ours, has its number and asks for its total", `
 SELECT a.out_trade_no, a.order_no, a.attempt_no, a.amount_fen, COALESCE(o.total_fen, 0) AS total_fen
 FROM payment_attempts a
@@ -36,6 +38,8 @@ WHERE o.order_no IS NULL
   OR a.amount_fen <> o.total_fen
   OR SUBSTR(a.out_trade_no, 1, 27) <> CONCAT(a.order_no, '-')
   OR CAST(SUBSTR(a.out_trade_no, 28) AS DECIMAL) <> a.attempt_no`},
+	// WeChat Pay would take money for every order of its own that is open: the one before
+	// must be closed there first.
 	{"attempt.one_payable", "another WeChat order was opened for an order only after the one before it was closed", `
 SELECT a.out_trade_no, COALESCE(b.state, 'missing') AS before_it
 FROM payment_attempts a

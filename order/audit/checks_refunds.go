@@ -13,6 +13,8 @@ const deadRefunds = `'rejected', 'closed', 'cancelled', 'held'`
 // refundChecks: a refund was approved, names what it gives back, and is looked at
 // until it has ended.
 var refundChecks = []check{
+	// A refund in the place of a closed one (generation 2 and on) rests on the approvals
+	// of the first.
 	{"refund.approved", "nothing was sent without the approvals that it needed, none of them the asker's", `
 SELECT r.out_refund_no, r.state, r.approvals_needed, COUNT(a.approver) AS approvals
 FROM refunds r
@@ -49,6 +51,8 @@ SELECT out_refund_no, state
 FROM refunds
 WHERE (state IN ('owed', 'processing', 'abnormal') AND due_at IS NULL)
   OR (state NOT IN ('owed', 'processing', 'abnormal') AND due_at IS NOT NULL)`},
+	// A refund number that WeChat Pay has closed can never pay: the money goes back under
+	// the next one.
 	{"refund.one_successor", "a refund that WeChat closed was replaced once, by the same amount", `
 SELECT r.out_refund_no, COUNT(n.out_refund_no) AS successors
 FROM refunds r

@@ -4,6 +4,7 @@ package audit
 // its state says, and what came back had a reason: a close that WeChat Pay has
 // proven, or a refund.
 var stockChecks = []check{
+	// The sum of all flows is the counter; an unlimited SKU has no counter.
 	{"stock.conserved", "what is on the shelf is what came in less what is out", `
 SELECT s.sku_id, s.available, COALESCE(f.total, 0) AS flows
 FROM skus s
@@ -17,6 +18,8 @@ WHERE s.unlimited = 0
 SELECT sku_id, available
 FROM skus
 WHERE available < 0`},
+	// Held is what open and paid orders asked for; of it, came_back was returned by
+	// refunds of a part. Flows without an order are what came in.
 	{"stock.not_oversold", "open and paid orders hold no more of a SKU than ever came in", `
 SELECT i.sku_id, SUM(i.quantity) AS held, MAX(c.came_in) AS came_in
 FROM order_items i
@@ -40,6 +43,8 @@ SELECT i.order_no, i.sku_id, i.quantity, COALESCE(-f.delta, 0) AS deducted
 FROM order_items i
 LEFT JOIN stock_flows f ON f.order_no = i.order_no AND f.kind = 'deduct' AND f.ref = '' AND f.sku_id = i.sku_id
 WHERE f.delta IS NULL OR -f.delta <> i.quantity`},
+	// A deduction with a ref is the one for money that came late: it undoes, line by line,
+	// the return of the close before it.
 	{"stock.revived_once", "stock was taken again only for an order that had given it back, all of it", `
 SELECT d.order_no, d.ref, d.sku_id, d.delta, COALESCE(r.delta, 0) AS given_back
 FROM stock_flows d
@@ -57,6 +62,7 @@ SELECT f.order_no, f.kind, f.ref, f.sku_id
 FROM stock_flows f
 LEFT JOIN skus s ON s.sku_id = f.sku_id
 WHERE s.sku_id IS NULL`},
+	// A sum of deltas above 0 is more units back than out.
 	{"stock.returned_no_more", "no order gave back more than it took", `
 SELECT f.order_no, f.sku_id, SUM(f.delta) AS too_much
 FROM (
@@ -66,6 +72,8 @@ FROM (
 JOIN stock_flows f ON f.order_no = r.order_no
 GROUP BY f.order_no, f.sku_id
 HAVING SUM(f.delta) > 0`},
+	// net is what the order has returned less what it took, 0 when all is back;
+	// close_returns counts the lines that a close returned and no late payment took again.
 	{"stock.agrees_with_state", "open and paid orders keep their stock, closed and late ones gave all of it back", `
 SELECT o.order_no, o.state, f.net, f.close_returns
 FROM (
@@ -109,6 +117,8 @@ JOIN refunds r ON r.out_refund_no = i.out_refund_no AND r.state NOT IN (` + dead
 LEFT JOIN order_items o ON o.order_no = r.order_no AND o.sku_id = i.sku_id
 GROUP BY r.order_no, i.sku_id
 HAVING SUM(i.quantity) > COALESCE(MAX(o.quantity), 0)`},
+	// The timeline has the answer of WeChat Pay's close in the detail of close.accepted,
+	// and it is not younger than the return that rests on it.
 	{"close.proven", "no stock came back and no order closed without WeChat's proven close before it", `
 SELECT o.order_no, o.state
 FROM orders o

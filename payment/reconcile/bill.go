@@ -28,7 +28,7 @@ func badLine(line int, format string, args ...any) error {
 
 // row is one line of a trade bill. Its bytes are valid until the next line.
 type row struct {
-	line          int
+	line          int       // in the file, from 1
 	at            time.Time // success of a payment, acceptance of a refund
 	appID, mchID  []byte
 	transactionID []byte
@@ -37,7 +37,7 @@ type row struct {
 	state         []byte
 	currency      []byte
 	coupon        payment.Fen
-	refund        bool
+	refund        bool // it has a refund number: payments have "0" or nothing there
 	refundID      []byte
 	outRefundNo   []byte
 	refundState   []byte

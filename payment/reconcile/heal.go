@@ -106,7 +106,9 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID,
 		OutTradeNo: d.Facts.OutTradeNo, Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
 	if status == payment.RefundSuccess {
-		refund.SuccessTime = d.Facts.At // the bill's column is the acceptance; nearer than nothing
+		// The bill of all transactions has no time of success: its time is that of the
+		// acceptance, which is earlier by minutes, or by days for a bank card.
+		refund.SuccessTime = d.Facts.At
 	}
 	if u.fromFile {
 		asked, err := r.cfg.Gateway.QueryRefund(ctx, d.Ref)
@@ -172,11 +174,11 @@ type Stored struct {
 	Date       string
 	Type       payment.BillType
 	State      string // new, running, waiting (the bill is not made yet), failed, done
-	SHA1       string
+	SHA1       string // of the bill of the last run that ended well; "" when there was none
 	StartedAt  time.Time
 	FinishedAt time.Time
-	Problem    string // of the last run that did not end well
-	Result     *Result
+	Problem    string  // of the last run that did not end well
+	Result     *Result // nil until a run has ended well
 }
 
 // ID is the name of the reconciliation.

@@ -212,7 +212,8 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 	err := p.bill.each(i, true, func(it item) error {
 		k := sideKey{it.refund, it.key}
 		if first, twice := bill[k]; twice {
-			// One row satisfies one row: the later of the two is the odd one.
+			// One row of ours answers for one row of the bill: the later one is the
+			// duplicate, whatever the order in which the partition has them.
 			if it.line < first.line {
 				first, it = it, first
 				bill[k] = first
@@ -363,7 +364,8 @@ func (p *pass) earlier(ctx context.Context, rows []item) error {
 			continue
 		}
 		if it.refund && it.state == "closed" {
-			// WeChat gave it up: a bill need not have it.
+			// WeChat gave it up: a bill need not have it. It is counted as if another
+			// bill had it, so that the bridge closes.
 			s.AcrossOurs.add(it.amount)
 			continue
 		}
@@ -417,7 +419,9 @@ func (p *pass) flush(ctx context.Context, all bool) error {
 }
 
 // bridge closes both sides to the fen, from sums that were made apart: the
-// bill's by its reader, ours by reading our rows, the rest by matching.
+// bill's by its reader, ours by reading our rows, the rest by matching. A bridge
+// that does not close is a fault of this package, never a difference: the run
+// fails, and nobody is shown a wrong result.
 func (p *pass) bridge(t Totals) (payments, refunds Bridge, err error) {
 	p.payments.BillCount, p.payments.BillFen = t.Payments, t.PaidFen
 	p.refunds.BillCount, p.refunds.BillFen = t.Refunds, t.RefundFen

@@ -39,6 +39,9 @@ type Bridge struct {
 
 // Result is what a run found, after healing. It holds nothing of when and how
 // often it ran: the same bill and the same rows give the same bytes.
+//
+// Its JSON is stored in reconciliations.result and given out by CLI and API: a
+// field may be added, none renamed.
 type Result struct {
 	Date        string           `json:"bill_date"`
 	Type        payment.BillType `json:"bill_type"`
@@ -69,30 +72,30 @@ const (
 
 // Difference is one thing in which the bill and our rows differ.
 type Difference struct {
-	ID            string
-	Date          string
+	ID            string // made from what it is: every run finds the same one
+	Date          string // of the bill, YYYY-MM-DD
 	Type          payment.BillType
 	Kind          Kind
 	Ref           string // transaction id, or out_refund_no
-	OrderNo       string
+	OrderNo       string // "" when it is no order of ours
 	OutTradeNo    string
 	TransactionID string
-	Line          int64 // of the bill, 0 without
-	BillFen       payment.Fen
-	OursFen       payment.Fen
-	BillState     string
-	OursState     string
-	Facts         Facts
+	Line          int64       // of the bill, 0 without
+	BillFen       payment.Fen // 0 when only we have it
+	OursFen       payment.Fen // 0 when only the bill has it
+	BillState     string      // WeChat's word
+	OursState     string      // of payments.outcome or refunds.state
+	Facts         Facts       // what else the bill says of it
 	Status        Status
 	OpenedAt      time.Time
-	ProposedBy    string // who wants it written off
+	ProposedBy    string // who wants it written off, "" when nobody does
 	ProposedWhy   string
-	Resolution    string
-	ResolvedBy    string
-	ResolvedWhy   string
+	Resolution    string // how it ended, a text for people; "" while it is open
+	ResolvedBy    string // a person, or "reconciler"
+	ResolvedWhy   string // a person's reason; "" marks what a run resolved by itself
 	ResolvedAt    time.Time
 
-	healable bool
+	healable bool // it can be recorded without a person
 }
 
 // Diff is bill − ours.

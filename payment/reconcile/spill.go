@@ -58,7 +58,13 @@ type Facts struct {
 
 // spill keeps the rows of one side on disk, in partitions by the hash of their
 // key: equal keys of both sides meet in the partition of the same number, and
-// only one partition is in memory at a time.
+// only one partition is in memory at a time. So memory depends on the size of a
+// partition and not on that of the day (a grace hash join).
+//
+// A record is its length and then, in order: kind (0 payment, 1 refund), key,
+// amount, state, line, time, and, of the bill, coupon and seven texts. Numbers
+// are varints, texts have their length before them. Only the process that wrote
+// a file reads it, so the form may change at any time.
 type spill struct {
 	seed  maphash.Seed
 	files []*os.File

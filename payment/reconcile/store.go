@@ -154,7 +154,9 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 }
 
 // saveBill stores the bill as it came, compressed, chunk by chunk; its row, which
-// comes last, says that all of it is there.
+// comes last, says that all of it is there. A bill that is stored already (the
+// same SHA-1) is left as it is. Bills of other hashes stay beside it; the row of
+// the reconciliation names the one that its last run read.
 func (r *Reconciler) saveBill(ctx context.Context, u *run, bill *os.File) error {
 	var known int
 	err := r.db.QueryRowContext(ctx, `SELECT COUNT(*)
@@ -391,8 +393,10 @@ WHERE kind = ?
 	return had, nil
 }
 
-// saveDifferences inserts what is new and marks what was seen again. What a
-// person resolved stays resolved; what only a run resolved opens again.
+// saveDifferences inserts what is new and marks what was seen again with the
+// number of this pass. What a person resolved stays resolved; what only a run
+// resolved opens again. The known rows are locked first, so that a person who
+// resolves one at the same moment is not overwritten.
 func (r *Reconciler) saveDifferences(ctx context.Context, u *run, found []Difference) error {
 	if err := r.fillOrders(ctx, found); err != nil {
 		return err
@@ -491,7 +495,8 @@ VALUES`, cols, args)
 	return nil
 }
 
-// fillOrders adds the order to differences of rows that we have.
+// fillOrders adds the order to differences of rows that we have: a row of ours
+// knows its order even where its number does not name one.
 func (r *Reconciler) fillOrders(ctx context.Context, found []Difference) error {
 	at := map[string][]*Difference{}
 	var payments, refunds []string

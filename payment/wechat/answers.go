@@ -70,96 +70,104 @@ type rule struct {
 // The direction of a doubt is always the same: an answer that is not proven
 // moves nothing, because stock given back for an order that is paid later is
 // worse than stock held a minute longer.
-func answerRules() []rule {
-	const (
-		anyStatus, lastStatus = 100, 599 // all that HTTP knows
-		no, lastNo            = 400, 499 // a refusal of the request; from 500 on WeChat failed itself
-	)
-	ok := verdict{done: true}
-	closed := func(a payment.CloseAnswer) verdict { return verdict{closed: a} }
-	kind := func(k payment.Kind) verdict { return verdict{kind: k} }
-	return []rule{
-		// What needs no signature, because it only ever makes us wait.
-		{"", 401, 401, nil, either, kind(payment.KindMisconfigured),
-			"WeChat does not accept our signature (and then does not sign); nothing happened there; alarm"},
-		{"", 429, 429, nil, either, kind(payment.KindRateLimited),
-			"too fast; a gateway in front may answer so unsigned"},
-		{"", anyStatus, lastStatus, nil, unsigned, kind(payment.KindUnknown),
-			"not proven to be WeChat's answer, whatever it says"},
+var answerRules = []rule{
+	// What needs no signature, because it only ever makes us wait.
+	{"", 401, 401, nil, either, failure(payment.KindMisconfigured),
+		"WeChat does not accept our signature (and then does not sign); nothing happened there; alarm"},
+	{"", 429, 429, nil, either, failure(payment.KindRateLimited),
+		"too fast; a gateway in front may answer so unsigned"},
+	{"", anyStatus, lastStatus, nil, unsigned, failure(payment.KindUnknown),
+		"not proven to be WeChat's answer, whatever it says"},
 
-		// The expected success.
-		{opPrepay, 200, 200, nil, signed, ok, "the trade is open and payable"},
-		{opQuery, 200, 200, nil, signed, ok, "the present state of the trade"},
-		{opRefund, 200, 200, nil, signed, ok, "taken, not done: status says how far it is"},
-		{opRefundQuery, 200, 200, nil, signed, ok, "the present state of the refund"},
-		{opBill, 200, 200, nil, signed, ok, "where the bill is and what its SHA-1 must be"},
-		{opClose, 204, 204, nil, signed, closed(payment.CloseAccepted),
-			"open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},
-		{"", 202, 202, nil, signed, kind(payment.KindUserPaying),
-			"accepted, or the buyer is at it; repeat with the same parameters"},
-		{"", anyStatus, 399, nil, signed, kind(payment.KindUnknown),
-			"no answer of this call; 200 to a close is not 204"},
+	// The expected success.
+	{opPrepay, 200, 200, nil, signed, success, "the trade is open and payable"},
+	{opQuery, 200, 200, nil, signed, success, "the present state of the trade"},
+	{opRefund, 200, 200, nil, signed, success, "taken, not done: status says how far it is"},
+	{opRefundQuery, 200, 200, nil, signed, success, "the present state of the refund"},
+	{opBill, 200, 200, nil, signed, success, "where the bill is and what its SHA-1 must be"},
+	{opClose, 204, 204, nil, signed, closedAs(payment.CloseAccepted),
+		"open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},
+	{"", 202, 202, nil, signed, failure(payment.KindUserPaying),
+		"accepted, or the buyer is at it; repeat with the same parameters"},
+	{"", anyStatus, 399, nil, signed, failure(payment.KindUnknown),
+		"no answer of this call; 200 to a close is not 204"},
 
-		// Codes that mean the same whatever their status.
-		{opClose, 400, lastStatus, []string{"ORDERPAID"}, signed, closed(payment.ClosePaid),
-			"the money is there: query, then settle"},
-		{"", 400, lastStatus, []string{"USERPAYING"}, signed, kind(payment.KindUserPaying),
-			"the buyer is at it; ask again later"},
-		{"", 400, lastStatus, []string{"FREQUENCYLIMITED", "RATELIMITEXCEEDED"}, signed,
-			kind(payment.KindRateLimited), "too fast for this order or merchant; outcome unknown"},
-		{"", 400, lastStatus, []string{"SYSTEMERROR", "BANKERROR", "BIZERRNEEDRETRY"}, signed,
-			kind(payment.KindUnknown), "WeChat does not know itself; repeat with the same parameters"},
-		{opPrepay, 400, lastStatus, []string{"OPENIDMISMATCH"}, signed, kind(payment.KindRejected),
-			"the openid belongs to another app id; WeChat lists it under 500, but a repeat cannot help"},
-		{"", 500, lastStatus, nil, signed, kind(payment.KindUnknown), "WeChat failed; repeat with the same parameters"},
+	// Codes that mean the same whatever their status.
+	{opClose, 400, lastStatus, []string{"ORDERPAID"}, signed, closedAs(payment.ClosePaid),
+		"the money is there: query, then settle"},
+	{"", 400, lastStatus, []string{"USERPAYING"}, signed, failure(payment.KindUserPaying),
+		"the buyer is at it; ask again later"},
+	{"", 400, lastStatus, []string{"FREQUENCYLIMITED", "RATELIMITEXCEEDED"}, signed,
+		failure(payment.KindRateLimited), "too fast for this order or merchant; outcome unknown"},
+	{"", 400, lastStatus, []string{"SYSTEMERROR", "BANKERROR", "BIZERRNEEDRETRY"}, signed,
+		failure(payment.KindUnknown), "WeChat does not know itself; repeat with the same parameters"},
+	{opPrepay, 400, lastStatus, []string{"OPENIDMISMATCH"}, signed, failure(payment.KindRejected),
+		"the openid belongs to another app id; WeChat lists it under 500, but a repeat cannot help"},
+	{"", 500, lastStatus, nil, signed, failure(payment.KindUnknown), "WeChat failed; repeat with the same parameters"},
 
-		// Definite answers to a close and a query.
-		{opClose, no, lastNo, []string{"ORDERCLOSED"}, signed, closed(payment.CloseAlreadyClosed), "closed before"},
-		{opClose, 404, 404, []string{"ORDERNOTEXIST"}, signed, closed(payment.CloseNotFound),
-			"WeChat has never seen the number; with a prepay of ours on record this is a wrong merchant or key"},
-		{opQuery, 404, 404, []string{"ORDERNOTEXIST"}, signed, verdict{absent: true},
-			"WeChat has never seen the number"},
-		{opClose, no, lastNo, []string{"TRADEERROR"}, signed, kind(payment.KindUnknown),
-			"not closed, and perhaps because it is paid: query"},
-		{opClose, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown),
-			"contradicts its status; query"},
-		{opQuery, no, lastNo, []string{"ORDERNOTEXIST"}, signed, kind(payment.KindUnknown),
-			"contradicts its status; ask again"},
+	// Definite answers to a close and a query.
+	{opClose, refused, lastRefused, []string{"ORDERCLOSED"}, signed, closedAs(payment.CloseAlreadyClosed),
+		"closed before"},
+	{opClose, 404, 404, []string{"ORDERNOTEXIST"}, signed, closedAs(payment.CloseNotFound),
+		"WeChat has never seen the number; with a prepay of ours on record this is a wrong merchant or key"},
+	{opQuery, 404, 404, []string{"ORDERNOTEXIST"}, signed, verdict{absent: true},
+		"WeChat has never seen the number"},
+	{opClose, refused, lastRefused, []string{"TRADEERROR"}, signed, failure(payment.KindUnknown),
+		"not closed, and perhaps because it is paid: query"},
+	{opClose, refused, lastRefused, []string{"ORDERNOTEXIST"}, signed, failure(payment.KindUnknown),
+		"contradicts its status; query"},
+	{opQuery, refused, lastRefused, []string{"ORDERNOTEXIST"}, signed, failure(payment.KindUnknown),
+		"contradicts its status; ask again"},
 
-		// Refunds and bills.
-		{opRefundQuery, 404, 404, []string{"RESOURCENOTEXISTS"}, signed, verdict{absent: true},
-			"WeChat has never seen the refund number; no proof while a call with it may be on its way"},
-		{opRefundQuery, no, lastNo, []string{"RESOURCENOTEXISTS"}, signed, kind(payment.KindUnknown),
-			"contradicts its status; ask again"},
-		{opRefund, no, lastNo, []string{"NOTENOUGH"}, signed, kind(payment.KindRejected),
-			"the merchant's account lacks the money: the same request again after a top-up; alarm"},
-		{opBill, no, lastNo, []string{"NOSTATEMENTEXIST"}, signed, kind(payment.KindRejected),
-			"nothing happened on that day: an empty bill"},
-		{opBill, no, lastNo, []string{"STATEMENTCREATING"}, signed, kind(payment.KindRejected),
-			"not made yet: again after 10:00 in Beijing"},
+	// Refunds and bills.
+	{opRefundQuery, 404, 404, []string{"RESOURCENOTEXISTS"}, signed, verdict{absent: true},
+		"WeChat has never seen the refund number; no proof while a call with it may be on its way"},
+	{opRefundQuery, refused, lastRefused, []string{"RESOURCENOTEXISTS"}, signed, failure(payment.KindUnknown),
+		"contradicts its status; ask again"},
+	{opRefund, refused, lastRefused, []string{"NOTENOUGH"}, signed, failure(payment.KindRejected),
+		"the merchant's account lacks the money: the same request again after a top-up; alarm"},
+	{opBill, refused, lastRefused, []string{"NOSTATEMENTEXIST"}, signed, failure(payment.KindRejected),
+		"nothing happened on that day: an empty bill"},
+	{opBill, refused, lastRefused, []string{"STATEMENTCREATING"}, signed, failure(payment.KindRejected),
+		"not made yet: again after 10:00 in Beijing"},
 
-		// Our merchant or keys: no order of ours can get a better answer.
-		{"", no, lastNo, []string{"NOAUTH", "SIGNERROR", "MCHNOTEXISTS", "APPIDMCHIDNOTMATCH"}, signed,
-			kind(payment.KindMisconfigured), "merchant number, app id or permission is wrong; alarm"},
+	// Our merchant or keys: no order of ours can get a better answer.
+	{"", refused, lastRefused, []string{"NOAUTH", "SIGNERROR", "MCHNOTEXISTS", "APPIDMCHIDNOTMATCH"}, signed,
+		failure(payment.KindMisconfigured), "merchant number, app id or permission is wrong; alarm"},
 
-		// A definite no to this one request.
-		{opPrepay, no, lastNo, []string{"ORDERPAID"}, signed, kind(payment.KindRejected),
-			"already paid: query, then settle"},
-		{opPrepay, no, lastNo, []string{"ORDERCLOSED"}, signed, kind(payment.KindRejected),
-			"this number is closed for good; a new attempt needs a new number"},
-		{opPrepay, no, lastNo, []string{"INVALIDREQUEST"}, signed, kind(payment.KindRejected),
-			"other parameters than the first call's, or the number was closed before its first prepay"},
-		{opPrepay, no, lastNo, []string{"OUTTRADENOUSED"}, signed, kind(payment.KindRejected),
-			"the number belongs to another order of this merchant"},
-		{opRefund, no, lastNo, []string{"USERACCOUNTABNORMAL", "REQUESTBLOCKED", "INVALIDREQUEST", "PARAMERROR",
-			"RESOURCENOTEXISTS"}, signed, kind(payment.KindRejected),
-			"no refund of this number by this request; believed when a query does not know the number either"},
-		{"", no, lastNo, []string{""}, signed, kind(payment.KindUnknown),
-			"says no without a reason; never a ground to act"},
-		{"", no, lastNo, nil, signed, kind(payment.KindRejected),
-			"any other code (PARAM_ERROR, RULE_LIMIT, NOT_ENOUGH, …): a definite no to this request"},
-	}
+	// A definite no to this one request.
+	{opPrepay, refused, lastRefused, []string{"ORDERPAID"}, signed, failure(payment.KindRejected),
+		"already paid: query, then settle"},
+	{opPrepay, refused, lastRefused, []string{"ORDERCLOSED"}, signed, failure(payment.KindRejected),
+		"this number is closed for good; a new attempt needs a new number"},
+	{opPrepay, refused, lastRefused, []string{"INVALIDREQUEST"}, signed, failure(payment.KindRejected),
+		"other parameters than the first call's, or the number was closed before its first prepay"},
+	{opPrepay, refused, lastRefused, []string{"OUTTRADENOUSED"}, signed, failure(payment.KindRejected),
+		"the number belongs to another order of this merchant"},
+	{opRefund, refused, lastRefused, []string{"USERACCOUNTABNORMAL", "REQUESTBLOCKED", "INVALIDREQUEST", "PARAMERROR",
+		"RESOURCENOTEXISTS"}, signed, failure(payment.KindRejected),
+		"no refund of this number by this request; believed when a query does not know the number either"},
+	{"", refused, lastRefused, []string{""}, signed, failure(payment.KindUnknown),
+		"says no without a reason; never a ground to act"},
+	{"", refused, lastRefused, nil, signed, failure(payment.KindRejected),
+		"any other code (PARAM_ERROR, RULE_LIMIT, NOT_ENOUGH, …): a definite no to this request"},
 }
+
+// The statuses that rules speak of: all that HTTP knows, and the refusals of a
+// request; from 500 on WeChat failed itself.
+const (
+	anyStatus, lastStatus = 100, 599
+	refused, lastRefused  = 400, 499
+)
+
+// success is the verdict on the expected success of all but close.
+var success = verdict{done: true}
+
+// closedAs is a definite answer to a close.
+func closedAs(a payment.CloseAnswer) verdict { return verdict{closed: a} }
+
+// failure is an error of that kind.
+func failure(k payment.Kind) verdict { return verdict{kind: k} }
 
 // judge finds the meaning of an answer. It is the only place that looks at
 // WeChat's statuses and codes.
@@ -168,7 +176,7 @@ func judge(op string, f *facts) verdict {
 		return verdict{kind: payment.KindUnknown}
 	}
 	code := spelling(f.code)
-	for _, r := range answerRules() {
+	for _, r := range answerRules {
 		if r.fits(op, f, code) {
 			return r.verdict
 		}

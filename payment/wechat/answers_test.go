@@ -32,7 +32,6 @@ type closeCase struct {
 }
 
 func closeCases() []closeCase {
-	const unknown = payment.KindUnknown
 	w := theWorld()
 	return []closeCase{
 		{"204", reply{status: 204}, payment.CloseAccepted, 0, ""},
@@ -190,7 +189,7 @@ func TestOtherTLSCertificate(t *testing.T) {
 // The verdict on the same answer must not depend on luck: each rule of the
 // table must be reachable, or it is dead text that a reader trusts.
 func TestEveryRuleDecidesSomething(t *testing.T) {
-	for i, want := range answerRules() {
+	for i, want := range answerRules {
 		op := want.op
 		if op == "" {
 			op = opClose
@@ -201,7 +200,7 @@ func TestEveryRuleDecidesSomething(t *testing.T) {
 			for _, code := range codes {
 				for _, distrust := range []error{nil, errBadSig} {
 					f := &facts{status: status, code: code, distrust: distrust}
-					for j, r := range answerRules() {
+					for j, r := range answerRules {
 						if r.fits(op, f, code) {
 							reached = reached || j == i
 							break
@@ -262,7 +261,7 @@ func answerTable() string {
 	var b strings.Builder
 	b.WriteString("| # | call | HTTP status | code (underscores ignored) | signed by WeChat | outcome | why |\n| " +
 		"---: | --- | --- | --- | --- | --- | --- |\n")
-	for i, r := range answerRules() {
+	for i, r := range answerRules {
 		op, codes := r.op, "any"
 		if op == "" {
 			op = "any"

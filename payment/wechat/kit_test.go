@@ -34,6 +34,9 @@ import (
 // gopay's key refresh, for one, can never be stopped.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// unknown is what most tables of answers want: nothing is known, nothing may move.
+const unknown = payment.KindUnknown
+
 const (
 	testPubID  = "PUB_KEY_ID_0114232134912410000000000000"
 	testSerial = "7132D72A03E93CDDF8C03BBD1F37EEDF5A4F5E6A"

@@ -69,46 +69,37 @@ func TestRefundAnswers(t *testing.T) {
 			payment.RefundClosed, 0, ""},
 		"abnormal": {reply{status: 200, body: refundBody(map[string]any{"status": "ABNORMAL"})},
 			payment.RefundAbnormal, 0, ""},
-		"a new status": {reply{status: 200, body: refundBody(map[string]any{"status": "PARTLY"})}, "",
-			payment.KindUnknown, ""},
-		"our own word": {reply{status: 200, body: refundBody(map[string]any{"status": "NOTFOUND"})}, "",
-			payment.KindUnknown, ""},
-		"unsigned": {reply{status: 200, body: refundBody(nil), unsigned: true}, "", payment.KindUnknown,
-			""},
-		"old": {reply{status: 200, body: refundBody(nil), age: 10 * time.Minute}, "",
-			payment.KindUnknown, ""},
-		"a stranger's": {reply{status: 200, body: refundBody(nil), key: theWorld().stranger}, "",
-			payment.KindUnknown, ""},
+		"a new status": {reply{status: 200, body: refundBody(map[string]any{"status": "PARTLY"})}, "", unknown, ""},
+		"our own word": {reply{status: 200, body: refundBody(map[string]any{"status": "NOTFOUND"})}, "", unknown, ""},
+		"unsigned":     {reply{status: 200, body: refundBody(nil), unsigned: true}, "", unknown, ""},
+		"old":          {reply{status: 200, body: refundBody(nil), age: 10 * time.Minute}, "", unknown, ""},
+		"a stranger's": {reply{status: 200, body: refundBody(nil), key: theWorld().stranger}, "", unknown, ""},
 		"about another refund": {reply{status: 200, body: refundBody(map[string]any{"out_refund_no": "R2"})}, "",
-			payment.KindUnknown, ""},
+			unknown, ""},
 		"about another payment": {reply{status: 200, body: refundBody(map[string]any{"transaction_id": "4299"})}, "",
-			payment.KindUnknown, ""},
+			unknown, ""},
 		"another amount": {reply{status: 200, body: refundBody(map[string]any{"amount": amount(101, 39800)})},
-			"", payment.KindUnknown, ""},
-		"no amount": {reply{status: 200, body: refundBody(map[string]any{"amount": nil})}, "",
-			payment.KindUnknown, ""},
+			"", unknown, ""},
+		"no amount": {reply{status: 200, body: refundBody(map[string]any{"amount": nil})}, "", unknown, ""},
 		"another currency": {reply{status: 200,
 			body: refundBody(map[string]any{"amount": map[string]any{"refund": 100, "total": 39800,
-				"currency": "USD"}})}, "", payment.KindUnknown, ""},
-		"no refund id": {reply{status: 200, body: refundBody(map[string]any{"refund_id": nil})}, "",
-			payment.KindUnknown, ""},
+				"currency": "USD"}})}, "", unknown, ""},
+		"no refund id": {reply{status: 200, body: refundBody(map[string]any{"refund_id": nil})}, "", unknown, ""},
 		"a broken time": {reply{status: 200, body: refundBody(map[string]any{"create_time": "yesterday"})},
-			"", payment.KindUnknown, ""},
-		"cut":                  {reply{cut: true}, "", payment.KindUnknown, ""},
-		"half an answer":       {reply{status: 200, body: refundBody(nil), short: true}, "", payment.KindUnknown, ""},
+			"", unknown, ""},
+		"cut":                  {reply{cut: true}, "", unknown, ""},
+		"half an answer":       {reply{status: 200, body: refundBody(nil), short: true}, "", unknown, ""},
 		"202":                  {reply{status: 202, body: body("USERPAYING")}, "", payment.KindUserPaying, ""},
-		"204":                  {reply{status: 204}, "", payment.KindUnknown, ""},
+		"204":                  {reply{status: 204}, "", unknown, ""},
 		"not enough":           {reply{status: 403, body: body("NOT_ENOUGH")}, "", payment.KindRejected, "NOT_ENOUGH"},
 		"not enough, old word": {reply{status: 403, body: body("NOTENOUGH")}, "", payment.KindRejected, "NOTENOUGH"},
-		"not enough, forged": {reply{status: 403, body: body("NOT_ENOUGH"), unsigned: true}, "",
-			payment.KindUnknown, ""},
+		"not enough, forged":   {reply{status: 403, body: body("NOT_ENOUGH"), unsigned: true}, "", unknown, ""},
 		"account abnormal": {reply{status: 403, body: body("USER_ACCOUNT_ABNORMAL")}, "", payment.KindRejected,
 			"USER_ACCOUNT_ABNORMAL"},
-		"invalid": {reply{status: 400, body: body("INVALID_REQUEST")}, "", payment.KindRejected,
-			"INVALID_REQUEST"},
+		"invalid": {reply{status: 400, body: body("INVALID_REQUEST")}, "", payment.KindRejected, "INVALID_REQUEST"},
 		"no such order": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS")}, "", payment.KindRejected,
 			"RESOURCE_NOT_EXISTS"},
-		"no reason": {reply{status: 400, body: "{}"}, "", payment.KindUnknown, ""},
+		"no reason": {reply{status: 400, body: "{}"}, "", unknown, ""},
 		"no auth":   {reply{status: 403, body: body("NO_AUTH")}, "", payment.KindMisconfigured, "NO_AUTH"},
 		"sign error": {reply{status: 401, body: body("SIGN_ERROR"), unsigned: true}, "",
 			payment.KindMisconfigured, "SIGN_ERROR"},
@@ -116,14 +107,10 @@ func TestRefundAnswers(t *testing.T) {
 			"FREQUENCY_LIMITED"},
 		"too fast, 400": {reply{status: 400, body: body("FREQUENCY_LIMITED")}, "", payment.KindRateLimited,
 			"FREQUENCY_LIMITED"},
-		"retry": {reply{status: 500, body: body("BIZ_ERR_NEED_RETRY")}, "", payment.KindUnknown,
-			"BIZ_ERR_NEED_RETRY"},
-		"retry, 400": {reply{status: 400, body: body("BIZ_ERR_NEED_RETRY")}, "", payment.KindUnknown,
-			"BIZ_ERR_NEED_RETRY"},
-		"system error": {reply{status: 500, body: body("SYSTEM_ERROR")}, "", payment.KindUnknown,
-			"SYSTEM_ERROR"},
-		"a web page": {reply{status: 502, body: "<html>canary</html>", unsigned: true}, "",
-			payment.KindUnknown, ""},
+		"retry":        {reply{status: 500, body: body("BIZ_ERR_NEED_RETRY")}, "", unknown, "BIZ_ERR_NEED_RETRY"},
+		"retry, 400":   {reply{status: 400, body: body("BIZ_ERR_NEED_RETRY")}, "", unknown, "BIZ_ERR_NEED_RETRY"},
+		"system error": {reply{status: 500, body: body("SYSTEM_ERROR")}, "", unknown, "SYSTEM_ERROR"},
+		"a web page":   {reply{status: 502, body: "<html>canary</html>", unsigned: true}, "", unknown, ""},
 	} {
 		g, s := against(t, c.reply)
 		got, err := g.Refund(t.Context(), testRefund())
@@ -200,14 +187,12 @@ func TestRefundQueryAnswers(t *testing.T) {
 	}{
 		"success": {reply{status: 200, body: refundBody(map[string]any{"status": "SUCCESS"})},
 			payment.RefundSuccess, 0},
-		"not found": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS")}, payment.RefundNotFound, 0},
-		"forged not found": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS"), unsigned: true}, "",
-			payment.KindUnknown},
-		"contradiction": {reply{status: 400, body: body("RESOURCE_NOT_EXISTS")}, "", payment.KindUnknown},
-		"another refund": {reply{status: 200, body: refundBody(map[string]any{"out_refund_no": "R2"})}, "",
-			payment.KindUnknown},
-		"bare 404": {reply{status: 404, body: "<html>"}, "", payment.KindUnknown},
-		"500":      {reply{status: 500, body: body("SYSTEM_ERROR")}, "", payment.KindUnknown},
+		"not found":        {reply{status: 404, body: body("RESOURCE_NOT_EXISTS")}, payment.RefundNotFound, 0},
+		"forged not found": {reply{status: 404, body: body("RESOURCE_NOT_EXISTS"), unsigned: true}, "", unknown},
+		"contradiction":    {reply{status: 400, body: body("RESOURCE_NOT_EXISTS")}, "", unknown},
+		"another refund":   {reply{status: 200, body: refundBody(map[string]any{"out_refund_no": "R2"})}, "", unknown},
+		"bare 404":         {reply{status: 404, body: "<html>"}, "", unknown},
+		"500":              {reply{status: 500, body: body("SYSTEM_ERROR")}, "", unknown},
 	} {
 		g, s := against(t, c.reply)
 		got, err := g.QueryRefund(t.Context(), testRefundNo)
@@ -367,11 +352,11 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 		"a token that is over": {applied(sha1Hex(large), billAddress), func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(400)
 			_, _ = io.WriteString(w, body("INVALID_REQUEST"))
-		}, nil, payment.KindUnknown},
+		}, nil, unknown},
 		"a redirect": {applied(sha1Hex(large), billAddress), func(w http.ResponseWriter,
 			r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusFound)
-		}, nil, payment.KindUnknown},
+		}, nil, unknown},
 		"cut in the middle": {applied(sha1Hex(large), billAddress), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "999999")
 			_, _ = w.Write(packed[:1000])
@@ -379,20 +364,20 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}, payment.ErrBillDamaged, 0},
 		"a foreign path": {applied(sha1Hex(large),
-			"https://api.mch.weixin.qq.com/v3/pay/transactions/x?token=1"), send(packed), nil, payment.KindUnknown},
-		"no hash": {applied("", billAddress), send(packed), nil, payment.KindUnknown},
+			"https://api.mch.weixin.qq.com/v3/pay/transactions/x?token=1"), send(packed), nil, unknown},
+		"no hash": {applied("", billAddress), send(packed), nil, unknown},
 		"unsigned application": {reply{status: 200, body: applied(sha1Hex(large), billAddress).body,
-			unsigned: true}, send(packed), nil, payment.KindUnknown},
+			unsigned: true}, send(packed), nil, unknown},
 		"nothing on that day":  {reply{status: 400, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
 		"nothing, another way": {reply{status: 404, body: body("NO_STATEMENT_EXIST")}, nil, payment.ErrNoBill, 0},
 		"nothing, forged": {reply{status: 400, body: body("NO_STATEMENT_EXIST"), unsigned: true}, nil, nil,
-			payment.KindUnknown},
-		"nothing, a failure":  {reply{status: 500, body: body("NO_STATEMENT_EXIST")}, nil, nil, payment.KindUnknown},
-		"not made, a failure": {reply{status: 502, body: body("STATEMENT_CREATING")}, nil, nil, payment.KindUnknown},
+			unknown},
+		"nothing, a failure":  {reply{status: 500, body: body("NO_STATEMENT_EXIST")}, nil, nil, unknown},
+		"not made, a failure": {reply{status: 502, body: body("STATEMENT_CREATING")}, nil, nil, unknown},
 		"not made yet": {reply{status: 400, body: body("STATEMENT_CREATING")}, nil, payment.ErrBillNotReady,
 			0},
 		"no permission":          {reply{status: 403, body: body("NO_AUTH")}, nil, nil, payment.KindMisconfigured},
-		"WeChat's system failed": {reply{status: 500, body: body("SYSTEM_ERROR")}, nil, nil, payment.KindUnknown},
+		"WeChat's system failed": {reply{status: 500, body: body("SYSTEM_ERROR")}, nil, nil, unknown},
 	} {
 		g, asked := billSham(t, c.apply, c.file)
 		var got bytes.Buffer
@@ -444,7 +429,7 @@ func TestFetchFundFlowAndFullDisk(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := g.FetchBill(ctx, "2026-11-20", payment.BillAll,
-		io.Discard); payment.KindOf(err) != payment.KindUnknown || err == nil {
+		io.Discard); payment.KindOf(err) != unknown || err == nil {
 		t.Error(err)
 	}
 	if _, err := g.FetchBill(t.Context(), "20261120", payment.BillAll,

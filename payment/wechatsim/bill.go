@@ -21,19 +21,28 @@ const (
 	endpointFile = "bill_file"
 	// billHost is what WeChat's download addresses begin with.
 	billHost = "https://api.mch.weixin.qq.com"
-	// billToken is how long a download address lives, billMonths how far back bills go.
+	// billToken is how long a download address lives, billMonths how far back bills
+	// go: both from WeChat's document of the application for a trade bill.
 	billToken  = 5 * time.Minute
 	billMonths = 3
-	// billHour is when the bill of the day before is made, in Beijing.
+	// billHour is when the bill of the day before is made, in Beijing: WeChat says
+	// to fetch it after 10:00.
 	billHour = 10
-	// maxBillFiles bounds the files that wait to be fetched.
+	// maxBillFiles bounds the files that wait to be fetched: they are kept in memory.
 	maxBillFiles = 32
-	bigBill      = 12 << 20
-	bombBytes    = 2 << 30
-	feeRate      = 60 // in 1/10000
+	// bigBill is the size of the fault "big", in bytes: beyond the 10 MiB at which
+	// gopay's own download silently ends.
+	bigBill = 12 << 20
+	// bombBytes is what the fault "gzip_bomb" unpacks to: it packs to 2 MiB.
+	bombBytes = 2 << 30
+	// feeRate is WeChat's fee in 1/10000: 0.60 %, the usual one of shops.
+	feeRate = 60
 )
 
-// The columns of the trade bills, in their order.
+// The columns of the bills, in their order, and of their last line: from WeChat's
+// documents of the formats of trade bill and fund-flow bill. headOld and sumOld
+// lack the last three columns, as some merchants report; WeChat documents no such
+// layout, so clients must read columns by their names.
 const (
 	billFirst   = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额"
 	billRefund  = "微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态"
@@ -55,6 +64,7 @@ type billFiles struct {
 	byToken map[string]billFile
 }
 
+// billFile is a file that was offered for download. expires is by the simulator's clock.
 type billFile struct {
 	send    func(io.Writer)
 	html    bool
@@ -240,6 +250,7 @@ func printBill(lines []line, kind string, faults []string) []byte {
 	return b.Bytes()
 }
 
+// writeRow writes one line of values.
 func writeRow(b *bytes.Buffer, values ...string) {
 	for i, v := range values {
 		if i > 0 {
@@ -250,6 +261,8 @@ func writeRow(b *bytes.Buffer, values ...string) {
 	b.WriteString("\r\n")
 }
 
+// values gives the cells of a row, in the columns of its bill type. In a refund's row the
+// payment's own amounts are 0, and the fee that WeChat gives back is negative.
 func (l line) values(kind string, old bool) []string {
 	t, paid, state := l.trade, yuan(l.amount), "SUCCESS"
 	refund := []string{"0", "0", yuan(0), yuan(0), "", ""}
@@ -278,6 +291,7 @@ func (l line) values(kind string, old bool) []string {
 	return append(v, paid, back, "")
 }
 
+// billState is the word for a refund's state in bills, which differs from the API's.
 func billState(s State) string {
 	switch s {
 	case StateSuccess:
@@ -291,6 +305,7 @@ func billState(s State) string {
 	return "PROCESSING"
 }
 
+// billTime prints a time as bills have it, in Beijing.
 func billTime(t time.Time) string { return t.In(beijing()).Format(time.DateTime) }
 
 // yuan prints fen as yuan with two decimals.
@@ -299,6 +314,7 @@ func yuan(fen int64) string { return decimal(fen, 100, 2) }
 // feeText prints 1/100000 yuan with five decimals.
 func feeText(n int64) string { return decimal(n, 100_000, 5) }
 
+// decimal prints n units of 1/unit yuan with that many digits.
 func decimal(n, unit int64, digits int) string {
 	sign := ""
 	if n < 0 {
@@ -407,8 +423,10 @@ func sender(plain []byte, packed bool, faults []string) func(io.Writer) {
 	}
 }
 
+// zeros is an endless source of zeros, for a file that unpacks to gigabytes.
 type zeros struct{}
 
+// Read fills p with zeros.
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // billFile sends a file that was offered.

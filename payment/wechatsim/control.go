@@ -48,6 +48,7 @@ func (s *Sim) control() http.Handler {
 	})
 }
 
+// fromLoopback reports that a request came from this machine.
 func fromLoopback(remote string) bool {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -85,6 +86,7 @@ func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, v)
 }
 
+// controlTrade shows what the simulator knows of a trade.
 func (s *Sim) controlTrade(w http.ResponseWriter, r *http.Request) {
 	v, found := s.Trade(r.PathValue("no"))
 	if !found {
@@ -111,6 +113,7 @@ func (s *Sim) controlNotify(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]any{"deliveries": deliveries})
 }
 
+// controlRefund shows what the simulator knows of a refund.
 func (s *Sim) controlRefund(w http.ResponseWriter, r *http.Request) {
 	v, found := s.Refund(r.PathValue("no"))
 	if !found {
@@ -137,6 +140,7 @@ func (s *Sim) controlOutcome(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, body)
 }
 
+// controlNotifyRefund is controlNotify for a refund.
 func (s *Sim) controlNotifyRefund(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Count int    `json:"count"`
@@ -153,6 +157,7 @@ func (s *Sim) controlNotifyRefund(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]any{"deliveries": deliveries})
 }
 
+// controlBalance says whether there is money for refunds; an empty body means that there is.
 func (s *Sim) controlBalance(w http.ResponseWriter, r *http.Request) {
 	body := struct {
 		Enough bool `json:"enough"`
@@ -164,6 +169,7 @@ func (s *Sim) controlBalance(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, body)
 }
 
+// controlAddFault arms a fault and answers with it.
 func (s *Sim) controlAddFault(w http.ResponseWriter, r *http.Request) {
 	var f Fault
 	if !read(w, r, &f) {
@@ -196,6 +202,7 @@ func (s *Sim) controlLog(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// controlClock changes the speed of waiting; times that are reported stay the clock's.
 func (s *Sim) controlClock(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Speed float64 `json:"speed"`
@@ -211,6 +218,7 @@ func (s *Sim) controlClock(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, body)
 }
 
+// controlStatus is the HTTP status for an error of the simulator.
 func controlStatus(err error) int {
 	switch {
 	case errors.Is(err, ErrUnknownTrade), errors.Is(err, ErrUnknownRefund):
@@ -234,10 +242,12 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
+// complain answers with an error.
 func complain(w http.ResponseWriter, status int, err error) {
 	reply(w, status, map[string]string{"error": err.Error()})
 }
 
+// reply answers with JSON.
 func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)

@@ -1,18 +1,18 @@
 // Package wechatsim is a stand-in for WeChat Pay (API v3) over HTTP: prepay,
-// query, close, platform certificates and payment notifications, signed and
-// encrypted as WeChat signs and encrypts. No real money is anywhere in it.
+// query, close, refunds, bills, platform certificates and the notifications of
+// payments and refunds, signed and encrypted as WeChat signs and encrypts. No
+// real money is anywhere in it.
 //
 // It exists because WeChat Pay v3 has no sandbox. It shares no code with the
 // client that it judges and imports the standard library only, so that a
 // misunderstanding on one side cannot hide on the other; its tests use
 // Tencent's own SDK as a second client.
 //
-// It owns the trades (in memory: a restart forgets them), the keys of both
-// sides, the buyer (Pay), the callbacks with WeChat's retry ladder, faults, and
-// the log of every request and effect. That log is an oracle: stock returned
-// for a trade that was SUCCESS at any time is a bug of the merchant's.
-// It does not own refunds and bills yet: their routes answer in WeChat's error
-// form that they are not there.
+// It owns the trades and refunds (in memory: a restart forgets them), the keys of
+// both sides, the buyer (Pay), the callbacks with WeChat's retry ladder, the
+// bills, faults, and the log of every request and effect. That log is an oracle:
+// stock returned for a trade that was SUCCESS at any time is a bug of the
+// merchant's.
 //
 // # Deliberate differences from the real one
 //
@@ -20,12 +20,17 @@
 //     use seconds. Options.StrictExpire raises it to one minute as WeChat does.
 //   - notify_url may be http and loopback.
 //   - payer_client_ip may be loopback unless Options.StrictClientIP is set.
+//   - A bill of today may be asked for unless Options.StrictBillTime is set.
+//   - The length of description and attach is counted in characters, as WeChat's
+//     documents have it; refusals that were captured count bytes.
+//   - Between a password and its payment there is no moment: a close meets a trade
+//     that is open or paid, never the 429 that WeChat answers in between.
 //
 // # Reading order
 //
 // sim.go (options, life), trade.go (what a trade may do: all state changes),
-// serve.go (a request's way through), prepay.go, query.go, close.go,
-// certificates.go, then notify.go (callbacks), pay.go (the buyer), faults.go and
+// serve.go (a request's way through), prepay.go, query.go, close.go, refund.go,
+// bill.go, certificates.go, then notify.go (callbacks), pay.go (the buyer), faults.go and
 // nasty.go (misbehaviour), control.go (the /control surface), log.go (the
 // oracle), auth.go and sign.go (the cryptography), keys.go (both sides' keys).
 package wechatsim

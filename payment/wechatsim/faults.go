@@ -13,20 +13,27 @@ import (
 const (
 	// maxFaults bounds the list that every request walks.
 	maxFaults = 1_000
-	// maxFaultDelay bounds a goroutine's life; no client waits longer.
+	// maxFaultDelay bounds how long a fault keeps a request's goroutine; no client
+	// waits longer.
 	maxFaultDelay = time.Minute
 )
 
 // Kinds of faults.
 const (
-	FaultDelay = "delay" // wait delay_ms, then handle the request
-	// handle the request, then say nothing until the client gives up (at most a minute)
-	FaultTimeout   = "timeout"
-	FaultCutBefore = "cut_before" // cut the connection, nothing happens; a callback is not delivered
-	// handle the request, cut the connection; a callback is delivered, its answer lost
+	// FaultDelay: wait delay_ms, then handle the request.
+	FaultDelay = "delay"
+	// FaultTimeout: handle the request, then say nothing until the client gives up
+	// (a minute at most).
+	FaultTimeout = "timeout"
+	// FaultCutBefore: cut the connection, nothing happens; a callback is not delivered.
+	FaultCutBefore = "cut_before"
+	// FaultCutAfter: handle the request, cut the connection; a callback is delivered,
+	// its answer lost.
 	FaultCutAfter = "cut_after"
-	// answer status and code, nothing happens; take a callback's answer for that status
-	FaultStatus        = "status"
+	// FaultStatus: answer status and code, nothing happens; take a callback's answer
+	// for that status.
+	FaultStatus = "status"
+
 	FaultBadSignature  = "bad_signature"  // sign another text
 	FaultNoSignature   = "no_signature"   // leave the signature headers out
 	FaultOldTimestamp  = "old_timestamp"  // sign rightly, with a time-stamp an hour old
@@ -56,6 +63,7 @@ const (
 	FaultBadSummary    = "bad_summary"     // the summary does not fit the rows
 )
 
+// billKinds lists the faults of a bill's file.
 func billKinds() []string {
 	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultOldColumns, FaultCommas, FaultDuplicateRow,
 		FaultMissingRow, FaultOneFenOff, FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML, FaultBomb,
@@ -75,6 +83,8 @@ type Fault struct {
 	Percent    float64 `json:"percent,omitempty"`  // share of the matching requests; 0: all
 }
 
+// faultEndpoints lists where faults can be armed. certificates and the control surface have
+// none.
 func faultEndpoints() []string {
 	return []string{"prepay", "query", "close", "refund", "refund_query", "bill", "notify"}
 }
@@ -145,6 +155,7 @@ func ParseFault(text string) (Fault, error) {
 	return f, nil
 }
 
+// parsePart reads one part of a fault; what it means depends on its form and on the kind.
 func (f *Fault) parsePart(part string) error {
 	if share, ok := strings.CutSuffix(part, "%"); ok {
 		p, err := strconv.ParseFloat(share, 64)
@@ -214,6 +225,7 @@ func (s *Sim) Faults() []Fault {
 	return slices.Clone(s.faults.list)
 }
 
+// faults are the armed ones, in the order in which they were added.
 type faults struct {
 	mu   sync.Mutex
 	list []Fault
@@ -268,6 +280,8 @@ func (f Fault) matches(endpoint, outTradeNo, outRefundNo string) bool {
 	return f.Endpoint == endpoint && (f.OutTradeNo == "*" || f.OutTradeNo == "" || f.OutTradeNo == outTradeNo)
 }
 
+// apply adds one armed fault to what goes wrong. Delays add up; of two statuses or signatures
+// the later counts.
 func (p *plan) apply(f Fault) {
 	p.names = append(p.names, f.Kind)
 	delay := time.Duration(f.DelayMS) * time.Millisecond

@@ -26,10 +26,11 @@ const (
 	apiV3KeyFile      = "apiv3_key.txt"            // 32 characters
 	publicKeyFile     = "wechatpay_public_key.pem" // WeChat Pay's public key, for the merchant
 	publicPrivateFile = "wechatpay_private_key.pem"
-	oldCertFile       = "platform_old_cert.pem"
-	oldCertKeyFile    = "platform_old_private_key.pem"
-	newCertFile       = "platform_new_cert.pem"
-	newCertKeyFile    = "platform_new_private_key.pem"
+	// Two certificates, as during a rotation: WeChat signs with either.
+	oldCertFile    = "platform_old_cert.pem"
+	oldCertKeyFile = "platform_old_private_key.pem"
+	newCertFile    = "platform_new_cert.pem"
+	newCertKeyFile = "platform_new_private_key.pem"
 )
 
 // rsaBits is what WeChat uses on both sides; a larger key would only slow tests.
@@ -90,6 +91,8 @@ func GenerateKeys(mchID, appID string) (*Keys, error) {
 	return k, nil
 }
 
+// newPlatformCert makes a platform certificate that is valid for fifty years from the first of
+// January of a year.
 func newPlatformCert(fromYear int) (platformCert, error) {
 	var c platformCert
 	var err error
@@ -280,6 +283,7 @@ func LoadOrGenerateKeys(dir, mchID, appID string) (*Keys, error) {
 	return k, k.Save(dir)
 }
 
+// readPrivateKey reads a key that Save wrote.
 func readPrivateKey(dir, name string) (*rsa.PrivateKey, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
@@ -300,6 +304,7 @@ func readPrivateKey(dir, name string) (*rsa.PrivateKey, error) {
 	return rsaKey, nil
 }
 
+// readPlatformCert reads a certificate and the key that belongs to it.
 func readPlatformCert(dir, certName, keyName string) (platformCert, error) {
 	var c platformCert
 	var err error
@@ -323,6 +328,7 @@ func readPlatformCert(dir, certName, keyName string) (platformCert, error) {
 	return c, nil
 }
 
+// badKeyFile names the file and what to do. err must not quote the file's content.
 func badKeyFile(dir, name string, err error) error {
 	return fmt.Errorf("simulator key file %s cannot be used (remove the folder to have new keys made): %w",
 		filepath.Join(dir, name), err)

@@ -19,13 +19,17 @@ const (
 
 // Kinds of log entries.
 const (
-	KindRequest = "request" // a call of the merchant's and its answer
-	// created, reissued, paid, closed, burned, self_closed, refund_accepted …: what really
-	// happened
-	KindEffect    = "effect"
-	KindCallback  = "callback"  // one delivery to the merchant, or its loss
-	KindControl   = "control"   // somebody changed faults or the clock
-	KindTruncated = "truncated" // earlier entries are no longer in memory
+	// KindRequest: a call of the merchant's and its answer.
+	KindRequest = "request"
+	// KindEffect: what really happened (created, reissued, paid, closed, burned,
+	// self_closed, refund_accepted …), whatever was answered.
+	KindEffect = "effect"
+	// KindCallback: one delivery to the merchant, or its loss.
+	KindCallback = "callback"
+	// KindControl: somebody changed faults or the clock.
+	KindControl = "control"
+	// KindTruncated: earlier entries are no longer in memory.
+	KindTruncated = "truncated"
 )
 
 // Entry is one line of the log. Effects are logged under the lock of their
@@ -66,6 +70,7 @@ type effects struct {
 	done chan struct{} // the writer has ended
 }
 
+// newEffects makes the log; w may be nil. Its writer runs until close.
 func newEffects(now func() time.Time, w io.Writer, log *slog.Logger) *effects {
 	l := &effects{now: now, done: make(chan struct{})}
 	if w == nil {
@@ -93,6 +98,7 @@ func (l *effects) add(e Entry) {
 	}
 }
 
+// since gives the entries after number n that are still in memory.
 func (l *effects) since(n int) []Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,8 +116,8 @@ func (l *effects) since(n int) []Entry {
 	return entries
 }
 
-// write runs until close. A writer that fails is told of once and then ignored:
-// the simulator is worth more than its file.
+// write runs until close. A writer that fails is reported once and then ignored: the simulator
+// is worth more than its file.
 func (l *effects) write(w io.Writer, in <-chan Entry, log *slog.Logger) {
 	defer close(l.done)
 	encoder, failed := json.NewEncoder(w), false

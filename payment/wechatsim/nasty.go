@@ -14,7 +14,8 @@ type Nastiness struct {
 	DelayNotify     float64       // a callback starts late …
 	MaxNotifyDelay  time.Duration // … by up to this, divided by the speed
 	ReorderNotify   float64       // a callback waits until one of another trade has gone out
-	// a probe with a wrong signature goes first; the genuine one follows by the retry ladder
+	// SignTest: a probe with a wrong signature goes first; the genuine callback
+	// follows by the retry ladder.
 	SignTest       float64
 	NewNotifyID    float64       // a repeat carries another id
 	GreyKeys       float64       // a callback is signed by another key of the ring than the usual one

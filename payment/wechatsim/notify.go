@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// deliveryTimeout is WeChat's: a merchant who takes longer has not accepted.
+	// deliveryTimeout is WeChat's, from its document of the payment notification: a
+	// merchant who takes longer has not accepted.
 	deliveryTimeout = 5 * time.Second
 	// maxReply bounds what is read of a merchant's answer; only its status counts.
 	maxReply = 64 << 10
@@ -22,7 +23,8 @@ const (
 )
 
 // ladder is the time between deliveries until one is accepted: fifteen repeats
-// within 24 hours and 4 minutes.
+// within 24 hours and 4 minutes, from WeChat's document of the payment
+// notification.
 func ladder() []time.Duration {
 	return []time.Duration{
 		15 * time.Second, 15 * time.Second, 30 * time.Second, 3 * time.Minute, 10 * time.Minute,
@@ -45,6 +47,7 @@ const (
 	ModeTruncated    = "truncated"      // half a body, signed rightly
 )
 
+// modes lists all of them.
 func modes() []string {
 	return []string{ModeNormal, ModeSignTest, ModeOldTimestamp, ModeWrongAmount, ModeWrongMchID, ModeWrongAppID,
 		ModeForged, ModeUnknown, ModeNoSignature, ModeTruncated}
@@ -84,6 +87,7 @@ func (s *Sim) Notify(outTradeNo string, n NotifyOptions) error {
 	return nil
 }
 
+// notifyNow is Notify with the outcome of each delivery.
 func (s *Sim) notifyNow(outTradeNo string, n NotifyOptions) ([]Delivery, error) {
 	t := s.find(outTradeNo)
 	if t == nil {
@@ -216,11 +220,11 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 		return Delivery{Error: "the simulator is closed"}
 	}
 	v := c.t.snapshot(s)
-	url, told := v.NotifyURL, Entry{OutRefundNo: c.number(), State: v.State, TransactionID: v.TransactionID,
+	url, entry := v.NotifyURL, Entry{OutRefundNo: c.number(), State: v.State, TransactionID: v.TransactionID,
 		Amount: v.Total}
 	if c.r != nil {
 		r, _ := s.Refund(c.number())
-		url, told.State, told.Amount = r.NotifyURL, r.State, r.Amount
+		url, entry.State, entry.Amount = r.NotifyURL, r.State, r.Amount
 	}
 	body, seal := s.compose(c, v)
 	ctx, cancel := context.WithTimeout(s.ctx, deliveryTimeout)
@@ -246,12 +250,13 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 	if d.Error != "" {
 		detail += ": " + d.Error
 	}
-	told.Event, told.Status, told.Attempt, told.Faults, told.Detail = event, d.Status, attempt, names, detail
-	s.logCallback(v.OutTradeNo, told)
+	entry.Event, entry.Status, entry.Attempt, entry.Faults, entry.Detail = event, d.Status, attempt, names, detail
+	s.logCallback(v.OutTradeNo, entry)
 	s.goneOut()
 	return d
 }
 
+// send makes one request of a callback, as WeChat makes it.
 func (s *Sim) send(ctx context.Context, url, outTradeNo string, body []byte, seal sealMode) Delivery {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -327,6 +332,7 @@ func (s *Sim) compose(c callback, v Trade) ([]byte, sealMode) {
 	return body, seal
 }
 
+// logCallback logs a delivery, or its loss.
 func (s *Sim) logCallback(outTradeNo string, e Entry) {
 	e.Kind, e.Endpoint, e.OutTradeNo = KindCallback, "notify", outTradeNo
 	s.log.add(e)
@@ -346,6 +352,7 @@ func (s *Sim) letOneGoFirst() {
 	}
 }
 
+// goneOut lets those go on that waited for a callback to go first.
 func (s *Sim) goneOut() {
 	s.lifeMu.Lock()
 	close(s.passed)

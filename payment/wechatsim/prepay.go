@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 )
 
+// Times and bounds of WeChat's documents of the prepay.
 const (
 	minExpire      = time.Minute         // a nearer time_expire is raised to it (StrictExpire)
 	maxExpire      = 15 * 24 * time.Hour // a farther one is cut to it
@@ -94,10 +95,12 @@ func (s *Sim) prepayLocked(t *trade, p *prepayRequest) answer {
 	panic("trade in unknown state " + string(t.v.State))
 }
 
+// reentry is the refusal of a repeat whose parameters are not those of the first call.
 func reentry() answer {
 	return refuse(http.StatusBadRequest, "INVALID_REQUEST", "请求重入时，参数与首次请求时不一致", tailReentry)
 }
 
+// openLocked makes a trade of a number, with a time_expire within WeChat's bounds.
 func (s *Sim) openLocked(t *trade, p *prepayRequest) {
 	now := s.o.Now()
 	if !p.expire.IsZero() {
@@ -202,6 +205,7 @@ func (s *Sim) wrongField(p *prepayRequest) (field string, value any, issue strin
 	return "", nil, "", tailOK
 }
 
+// wrongScene is wrongField for scene_info, which H5 needs and the others may have.
 func (s *Sim) wrongScene(p *prepayRequest) (field string, value any, issue string, tail int) {
 	ip, err := netip.ParseAddr(p.SceneInfo.PayerClientIP)
 	if err != nil {
@@ -236,6 +240,7 @@ func decodeObject(body []byte, into *map[string]any) *answer {
 	return nil
 }
 
+// wrongValue finds the first value that WeChat takes nowhere, and its path.
 func wrongValue(path string, v any) (where, issue string) {
 	switch v := v.(type) {
 	case nil:
@@ -261,11 +266,14 @@ func wrongValue(path string, v any) (where, issue string) {
 	return "", ""
 }
 
+// validOutTradeNo is WeChat's own rule, which is wider than what orderd sends.
 func validOutTradeNo(s string) bool {
 	return len(s) >= 6 && len(s) <= 32 &&
 		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
 }
 
+// validNotifyURL is WeChat's rule less its demand of https and a public address: tests listen
+// on this machine.
 func validNotifyURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && len(s) <= 256 && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&

@@ -24,6 +24,7 @@ type tradeBody struct {
 	TransactionID  string      `json:"transaction_id,omitempty"`
 }
 
+// tradeAmount is in fen. An unpaid trade has a total and no payer_total.
 type tradeAmount struct {
 	Currency      string `json:"currency,omitempty"`
 	PayerCurrency string `json:"payer_currency"`
@@ -31,20 +32,25 @@ type tradeAmount struct {
 	Total         int64  `json:"total"`
 }
 
+// tradePayer is who paid; an openid belongs to the merchant's app.
 type tradePayer struct {
 	OpenID string `json:"openid"`
 }
 
+// tradeScene is empty in every answer that was captured.
 type tradeScene struct {
 	DeviceID string `json:"device_id"`
 }
 
+// queryByNumber asks by the merchant's number.
 func (s *Sim) queryByNumber(x *exchange) answer { return s.query(x, s.find(x.r.PathValue("no"))) }
 
+// queryByTransaction asks by WeChat's number, which only a paid trade has.
 func (s *Sim) queryByTransaction(x *exchange) answer {
 	return s.query(x, s.findByTransaction(x.r.PathValue("id")))
 }
 
+// query answers with the trade, or that there is none.
 func (s *Sim) query(x *exchange, t *trade) answer {
 	if mchID := x.r.URL.Query().Get("mchid"); mchID != s.o.Keys.MchID {
 		return wrongParam("mchid", mchID, "mchid与签名的商户号不一致", tailParam)
@@ -59,10 +65,12 @@ func (s *Sim) query(x *exchange, t *trade) answer {
 	return ok(describe(v))
 }
 
+// unknownTrade is 404 ORDER_NOT_EXIST.
 func unknownTrade() answer {
 	return refuse(http.StatusNotFound, "ORDER_NOT_EXIST", "订单不存在", tailNotFound)
 }
 
+// describe makes the body of a trade, after bodies that were captured.
 func describe(v Trade) tradeBody {
 	b := tradeBody{
 		Amount: tradeAmount{PayerCurrency: "CNY", Total: v.Total}, AppID: v.AppID, MchID: v.MchID,
@@ -80,6 +88,7 @@ func describe(v Trade) tradeBody {
 	return b
 }
 
+// stateText is WeChat's description of a state, for people.
 func stateText(state State) string {
 	switch state {
 	case StateNone:

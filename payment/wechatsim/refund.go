@@ -16,10 +16,12 @@ import (
 
 // The states of a refund, beside StateSuccess and StateClosed.
 const (
-	StateProcessing State = "PROCESSING"
-	StateAbnormal   State = "ABNORMAL"
+	StateProcessing State = "PROCESSING" // accepted, the money is on its way
+	StateAbnormal   State = "ABNORMAL"   // the buyer's account takes no money: the merchant has to act
 )
 
+// Bounds of WeChat's document of the refund, and defaultRefundDelay, which is ours:
+// in life it takes minutes to a balance and days to a bank card.
 const (
 	maxRefunds         = 50                   // per payment
 	refundSpacing      = time.Minute          // between two refunds of one payment, divided by the speed
@@ -60,6 +62,7 @@ type ends struct {
 	fixed map[string]fate
 }
 
+// fate is what a refund becomes, and when.
 type fate struct {
 	end   State
 	after time.Duration // real time; negative: the simulator's own delay
@@ -107,6 +110,7 @@ func (s *Sim) askRefund(x *exchange) answer {
 	return s.refundLocked(t, q)
 }
 
+// readRefund decodes and validates; the refusal names the first wrong field.
 func readRefund(body []byte) (*refundRequest, *answer) {
 	var all map[string]any
 	if refusal := decodeObject(body, &all); refusal != nil {
@@ -145,6 +149,7 @@ func readRefund(body []byte) (*refundRequest, *answer) {
 	return nil, &a
 }
 
+// validRefundNo is WeChat's own rule, which is wider than what orderd sends.
 func validRefundNo(s string) bool {
 	return len(s) >= 1 && len(s) <= 64 &&
 		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*@") == ""
@@ -204,6 +209,7 @@ func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 	return ok(describeRefund(r.v))
 }
 
+// effect describes a change just made, for the log. The lock of the trade is held.
 func (r *refund) effect(event string) Entry {
 	return Entry{Kind: KindEffect, Event: event, OutTradeNo: r.v.OutTradeNo, OutRefundNo: r.v.OutRefundNo,
 		State: r.v.State, TransactionID: r.v.TransactionID, Amount: r.v.Amount}
@@ -394,6 +400,8 @@ type refundBody struct {
 	Account      string       `json:"user_received_account"`
 }
 
+// refundAmount is in fen. Without coupons the amounts of the payer and of the settlement are
+// those of the refund.
 type refundAmount struct {
 	Currency         string     `json:"currency"`
 	DiscountRefund   int64      `json:"discount_refund"`
@@ -407,6 +415,7 @@ type refundAmount struct {
 	Total            int64      `json:"total"`
 }
 
+// describeRefund makes the body of a refund.
 func describeRefund(v Refund) refundBody {
 	b := refundBody{Channel: "ORIGINAL", CreateTime: wechatTime(v.CreateTime), FundsAccount: "UNSETTLED",
 		OutRefundNo: v.OutRefundNo, OutTradeNo: v.OutTradeNo, Promotion: []struct{}{}, RefundID: v.RefundID,
@@ -419,6 +428,7 @@ func describeRefund(v Refund) refundBody {
 	return b
 }
 
+// wechatTime prints a time as the API has it: RFC 3339, in Beijing.
 func wechatTime(t time.Time) string { return t.In(beijing()).Format(time.RFC3339) }
 
 // refundNotice is the plaintext of a refund notification: other names than the
@@ -435,6 +445,7 @@ type refundNotice struct {
 	Amount       refundNoticeAmount `json:"amount"`
 }
 
+// refundNoticeAmount is in fen, and has no currency.
 type refundNoticeAmount struct {
 	Total       int64 `json:"total"`
 	Refund      int64 `json:"refund"`
@@ -472,6 +483,7 @@ func (s *Sim) NotifyRefund(outRefundNo string, n NotifyOptions) error {
 	return err
 }
 
+// notifyRefundNow is NotifyRefund with the outcome of each delivery.
 func (s *Sim) notifyRefundNow(outRefundNo string, n NotifyOptions) ([]Delivery, error) {
 	s.refundMu.RLock()
 	r := s.refunds[outRefundNo]

@@ -19,17 +19,18 @@ const (
 	cutBytes = "HTTP/1.1 "
 )
 
-// Tails of Request-ID that support reads, as documented by WeChat.
+// Tails of Request-ID that support reads, from the guide to finding errors in
+// WeChat's repository wechatpay-skills.
 const (
 	tailOK           = 0
-	tailNotFound     = 268512771
-	tailPaid         = 268449538
-	tailClosed       = 268447914
-	tailSignature    = 268443699
-	tailReentry      = 268498688
-	tailParam        = 268435461
-	tailNoOpenID     = 268501013
-	tailFrequency    = 268447840
+	tailNotFound     = 268512771 // no such order
+	tailPaid         = 268449538 // paid already
+	tailClosed       = 268447914 // closed, or its time to pay is over
+	tailSignature    = 268443699 // the merchant's signature is wrong
+	tailReentry      = 268498688 // a repeat with other parameters
+	tailParam        = 268435461 // a parameter is not allowed
+	tailNoOpenID     = 268501013 // JSAPI without the buyer's openid
+	tailFrequency    = 268447840 // too often
 	tailNotSpecified = 268435456 // ours: the documents name no tail for it
 )
 
@@ -178,6 +179,7 @@ func (s *Sim) claimNumbers(x *exchange) {
 	}
 }
 
+// logRequest logs a request and what was answered, or why nothing was.
 func (s *Sim) logRequest(x *exchange, a answer, detail string) {
 	s.log.add(Entry{
 		Kind: KindRequest, Endpoint: x.endpoint, OutTradeNo: x.outTradeNo, OutRefundNo: x.refundNo, Status: a.status,
@@ -243,12 +245,14 @@ type detail struct {
 	Location string `json:"location,omitempty"`
 }
 
+// errorBody is WeChat's form of an error, from its rules of the API.
 type errorBody struct {
 	Code    string  `json:"code"`
 	Message string  `json:"message"`
 	Detail  *detail `json:"detail,omitempty"`
 }
 
+// refuse is an error answer; message is WeChat's, in Chinese, as merchants get it.
 func refuse(status int, code, message string, tail int) answer {
 	return answer{status: status, code: code, tail: tail, body: mustJSON(errorBody{Code: code, Message: message})}
 }
@@ -260,8 +264,10 @@ func wrongParam(field string, value any, issue string, tail int) answer {
 	return answer{status: http.StatusBadRequest, code: body.Code, tail: tail, body: mustJSON(body)}
 }
 
+// ok is 200 with a body.
 func ok(v any) answer { return answer{status: http.StatusOK, body: mustJSON(v)} }
 
+// readRefusal answers a request whose body could not be read.
 func readRefusal(err error) answer {
 	var tooLong *http.MaxBytesError
 	if errors.As(err, &tooLong) {
@@ -287,6 +293,7 @@ func statusFault(status int, code string) answer {
 	return a
 }
 
+// usualCode is the code that goes with a status when a fault names none.
 func usualCode(status int) string {
 	switch {
 	case status == http.StatusAccepted:
@@ -315,6 +322,7 @@ func respell(body []byte, code string) []byte {
 	return mustJSON(e)
 }
 
+// newRequestID looks like WeChat's: what follows the last dash says what happened.
 func newRequestID(tail int) string {
 	return fmt.Sprintf("08%s-%d", randomFrom("0123456789ABCDEF", 30), tail)
 }

@@ -34,13 +34,13 @@ type signer struct {
 type sealMode int
 
 const (
-	sealGood    sealMode = iota
-	sealBad              // signature of another text
-	sealProbe            // WECHATPAY/SIGNTEST/…
-	sealNone             // no signature headers at all
-	sealOld              // right signature, time-stamp an hour old
-	sealForged           // right id, signed with a key that is not WeChat's
-	sealUnknown          // id and key that nobody has heard of
+	sealGood    sealMode = iota // as WeChat does
+	sealBad                     // signature of another text
+	sealProbe                   // WECHATPAY/SIGNTEST/…
+	sealNone                    // no signature headers at all
+	sealOld                     // right signature, time-stamp an hour old
+	sealForged                  // right id, signed with a key that is not WeChat's
+	sealUnknown                 // id and key that nobody has heard of
 )
 
 // seal puts WeChat's signature headers for body onto h. It costs one RSA
@@ -94,6 +94,7 @@ func (s *Sim) usualSigner(outTradeNo string) signer {
 	return rest[int(s.fraction("which key", outTradeNo)*float64(len(rest)))]
 }
 
+// sign makes a signature as both sides do: PKCS #1 v1.5 over SHA-256, in base64.
 func sign(key *rsa.PrivateKey, text string) string {
 	digest := sha256.Sum256([]byte(text))
 	raw, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
@@ -121,6 +122,7 @@ type sealed struct {
 	Nonce          string `json:"nonce"`
 }
 
+// encrypt seals a resource with the APIv3 key. associated is authenticated and not secret.
 func (s *Sim) encrypt(plaintext []byte, associated string) sealed {
 	nonce := randomText(s.aead.NonceSize())
 	return sealed{
@@ -141,6 +143,8 @@ func randomText(n int) string {
 
 func randomDigits(n int) string { return randomFrom("0123456789", n) }
 
+// randomFrom draws n characters of an alphabet. The first characters of one whose length does
+// not divide 256 are a little likelier, which no id minds.
 func randomFrom(alphabet string, n int) string {
 	raw := make([]byte, n)
 	_, _ = rand.Read(raw) // never fails since Go 1.24: it crashes instead

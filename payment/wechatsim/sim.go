@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// maxTrades bounds memory: about a kilobyte each. More is a simulator that
-	// was forgotten under load; prepay then answers 429.
+	// maxTrades bounds memory, at about a kilobyte each: half a gigabyte. More is a
+	// simulator that was forgotten under load; prepay then answers 429.
 	maxTrades = 500_000
-	// maxPending bounds callbacks that wait for their turn or for a retry.
+	// maxPending bounds callbacks that wait to be sent or for a retry.
 	// Beyond it callbacks are lost (and logged so), which WeChat also may do.
 	maxPending = 100_000
 	// maxInFlight bounds callbacks on the wire at once, so that a burst of
@@ -44,8 +44,8 @@ type Options struct {
 	GreyRatio      float64 // share of callbacks signed by another key than the usual one: a rotation in progress
 	CallbackSerial string  // id of the key that usually signs callbacks; empty: the public key
 
-	// sends callbacks; nil: a client of its own. Five seconds per delivery in any case; Close
-	// drops its idle connections
+	// NotifyClient sends callbacks; nil: a client of the simulator's own. A delivery
+	// takes five seconds at most in any case. Close drops its idle connections.
 	NotifyClient *http.Client
 	EffectsLog   io.Writer // gets every log entry as a JSON line as it happens; written by one goroutine
 
@@ -195,6 +195,7 @@ func (s *Sim) SetSpeed(speed float64) error {
 	return nil
 }
 
+// scaled is a time of WeChat's at the simulator's speed.
 func (s *Sim) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / math.Float64frombits(s.speed.Load()))
 }

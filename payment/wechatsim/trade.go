@@ -14,13 +14,14 @@ type State string
 // that was closed before it was ever prepaid ("burned").
 const (
 	StateNone    State = ""
-	StateNotPay  State = "NOTPAY"
-	StateSuccess State = "SUCCESS"
-	StateRefund  State = "REFUND"
-	StateClosed  State = "CLOSED"
+	StateNotPay  State = "NOTPAY"  // open
+	StateSuccess State = "SUCCESS" // paid
+	StateRefund  State = "REFUND"  // was paid, and some of it went back; for good
+	StateClosed  State = "CLOSED"  // by the merchant, or by WeChat after seven days
 )
 
-// selfCloseAfter is when WeChat closes an unpaid trade by itself.
+// selfCloseAfter is when WeChat closes an unpaid trade by itself, from its document
+// of the close.
 const selfCloseAfter = 7 * 24 * time.Hour
 
 // Why a buyer cannot pay.
@@ -82,6 +83,7 @@ func (s *Sim) find(outTradeNo string) *trade {
 	return s.trades[outTradeNo]
 }
 
+// findByTransaction finds a paid trade by WeChat's number, nil for none.
 func (s *Sim) findByTransaction(id string) *trade {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -111,6 +113,7 @@ func (s *Sim) Trade(outTradeNo string) (Trade, bool) {
 	return t.snapshot(s), true
 }
 
+// snapshot copies a trade as it is now.
 func (t *trade) snapshot(s *Sim) Trade {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,0 +1,442 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
+	"orderd/stock"
+)
+
+// This file is the only writer of orders.state, for one order and for a page of
+// two thousand. Every change goes the same way:
+//
+//	load     under locks (load), or a page as it was read (believe)
+//	decide   each command by the table, in memory, in order of arrival
+//	assert   what must always hold, before and after the write (assert.go)
+//	write    set by set: state, refunds, payments, events, stock
+//
+// Nothing is decided by what was read alone: the UPDATE names the state that it
+// believes in and its rows are counted, and the next event number and the
+// transaction id are unique keys.
+
+// apply brings one command to its order, together with those of other callers,
+// and reports what happened once it is committed.
+func (s *Service) apply(ctx context.Context, c command) (applied, error) {
+	done, err := s.commands.Do(ctx, c)
+	if err != nil {
+		s.reportBroken(err)
+		return done, err
+	}
+	s.report(c, &done)
+	return done, nil
+}
+
+// report tells log, metrics and operators of a command that was committed.
+func (s *Service) report(c command, done *applied) {
+	h := c.about()
+	for _, what := range done.alarms {
+		s.alarm(what, h.orderNo, string(done.before))
+	}
+	if done.cell.Verdict == VerdictMove {
+		s.observe.Transition(done.before, done.order.State, h.cause.Actor.Type)
+		s.log.Debug("order moved", "order_no", h.orderNo, "from", done.before, "to", done.order.State, "cause", h.cause.Type)
+	}
+}
+
+// applyBatch applies the commands of many callers in one transaction. It is what
+// the group commit runs.
+func (s *Service) applyBatch(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sqldb.Outcome[applied], error) {
+	b := newBatch(s)
+	if err := b.load(ctx, tx, commands); err != nil {
+		return nil, err
+	}
+	outcomes, err := b.run(ctx, tx, commands)
+	if sqldb.IsDuplicate(err) && len(commands) == 1 {
+		// The row came between our read and our write, on an engine whose locks
+		// did not keep it out. What it did is found on the next run.
+		return nil, fmt.Errorf("%w: %w", sqldb.ErrLostRace, err)
+	}
+	return outcomes, err
+}
+
+// run decides on what was loaded, asserts it and writes it.
+func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sqldb.Outcome[applied], error) {
+	b.now = b.s.cfg.Now().Truncate(time.Millisecond)
+	outcomes := make([]sqldb.Outcome[applied], len(commands))
+	returnOf := make([]int, 0) // which command each partial return is of
+	for i, c := range commands {
+		outcomes[i].Answer, outcomes[i].Err = c.decide(b)
+		for len(returnOf) < len(b.partial) {
+			returnOf = append(returnOf, i)
+		}
+	}
+	if b.s.spoil != nil {
+		b.s.spoil(b)
+	}
+	if err := b.assert(); err != nil {
+		return nil, err
+	}
+	refused, err := b.write(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	for i, why := range refused {
+		if why != nil { // the money has gone back all the same: an operator is told, nothing fails
+			a := &outcomes[returnOf[i]].Answer
+			a.alarms = append(a.alarms, "stock of a refund not returned: "+why.Error())
+		}
+	}
+	for _, c := range commands {
+		c.beforeCommit()
+	}
+	return outcomes, nil
+}
+
+// minPage orders are not worth another try in one transaction when their page
+// has failed: each is applied by itself.
+const minPage = 8
+
+// pageCommand is a command on an order of a page, as the page was read.
+type pageCommand struct {
+	due     Due
+	command command
+}
+
+// applyPage applies a command to each order of a page, in as few transactions as
+// it can, and gives an answer for each. What was read of the orders is believed
+// at first; when a row is not as it was read, the page is run again under locks.
+// An order that would break an invariant leaves the page with its error and an
+// alarm. A page that cannot be written otherwise is halved, so that a row that
+// cannot be written is soon alone.
+func (s *Service) applyPage(ctx context.Context, page []pageCommand) []sqldb.Outcome[applied] {
+	if len(page) == 0 {
+		return nil
+	}
+	outcomes, err := s.tryPage(ctx, page)
+	switch {
+	case err == nil:
+		for i := range outcomes {
+			if outcomes[i].Err == nil {
+				s.report(page[i].command, &outcomes[i].Answer)
+			}
+		}
+		return outcomes
+	case errors.Is(err, sqldb.ErrUnavailable), ctx.Err() != nil:
+		outcomes = make([]sqldb.Outcome[applied], len(page))
+		for i := range outcomes {
+			outcomes[i].Err = err
+		}
+		return outcomes
+	}
+	if outcomes := s.withoutBroken(ctx, page, err); outcomes != nil {
+		return outcomes
+	}
+	if len(page) > minPage {
+		half := len(page) / 2
+		return append(s.applyPage(ctx, page[:half]), s.applyPage(ctx, page[half:])...)
+	}
+	outcomes = make([]sqldb.Outcome[applied], len(page))
+	forEach(len(page), func(i int) {
+		outcomes[i].Answer, outcomes[i].Err = s.apply(ctx, page[i].command)
+	})
+	return outcomes
+}
+
+// tryPage runs a page in one transaction.
+func (s *Service) tryPage(ctx context.Context, page []pageCommand) ([]sqldb.Outcome[applied], error) {
+	dues, commands := make([]Due, len(page)), make([]command, len(page))
+	for i := range page {
+		dues[i], commands[i] = page[i].due, page[i].command
+	}
+	var outcomes []sqldb.Outcome[applied]
+	raced := false
+	err := s.inLane(ctx, len(page), func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		b := newBatch(s)
+		if raced {
+			err = b.load(ctx, tx, commands)
+		} else {
+			b.believe(dues)
+		}
+		if err == nil {
+			outcomes, err = b.run(ctx, tx, commands)
+		}
+		raced = raced || errors.Is(err, sqldb.ErrLostRace)
+		return err
+	})
+	return outcomes, err
+}
+
+// withoutBroken applies a page without the orders that broke an invariant; nil
+// when none of them did.
+func (s *Service) withoutBroken(ctx context.Context, page []pageCommand, err error) []sqldb.Outcome[applied] {
+	broken := map[string]error{}
+	for _, b := range brokenIn(err) {
+		broken[b.OrderNo] = b
+	}
+	var rest []pageCommand
+	for i := range page {
+		if broken[page[i].due.Key] == nil {
+			rest = append(rest, page[i])
+		}
+	}
+	if len(rest) == len(page) {
+		return nil
+	}
+	s.reportBroken(err)
+	others := s.applyPage(ctx, rest)
+	outcomes := make([]sqldb.Outcome[applied], len(page))
+	for i := range page {
+		if why := broken[page[i].due.Key]; why != nil {
+			outcomes[i].Err = why
+		} else {
+			outcomes[i], others = others[0], others[1:]
+		}
+	}
+	return outcomes
+}
+
+// find gives the order of a command, if it is there, is this customer's and is
+// at the version that the caller has seen.
+func (b *batch) find(h *header) (*entry, error) {
+	e, ok := b.orders[h.orderNo]
+	switch {
+	case !ok, h.customerID != "" && h.customerID != e.after.CustomerID:
+		return nil, ErrNotFound
+	case h.ifVersion != 0 && h.ifVersion != e.after.Version:
+		return nil, ErrVersion
+	}
+	return e, nil
+}
+
+// event takes an order through one cell of the table.
+func (b *batch) event(e *entry, h *header, event Event) applied {
+	done := applied{before: e.after.State, cell: Next(e.after.State, event)}
+	switch done.cell.Verdict {
+	case VerdictMove:
+		b.move(e, h, done.cell)
+	case VerdictAlarm:
+		done.alarms = append(done.alarms, done.cell.Why)
+	case VerdictSame, VerdictRefuse:
+	}
+	done.order = e.after
+	return done
+}
+
+// move changes the state of an order as a cell says. Nothing else does, but
+// applyToOrder for what refunds do to their order.
+func (b *batch) move(e *entry, h *header, cell Cell) { b.moveAs(e, h, cell, eventNames[cell.To]) }
+
+func (b *batch) moveAs(e *entry, h *header, cell Cell, name string) {
+	from := e.after.State
+	e.after.State, e.after.DueAt = cell.To, time.Time{}
+	if cell.Effect == EffectReturnStock {
+		b.returns = append(b.returns, e.after.OrderNo)
+	}
+	b.record(e, h, name, from, nil)
+}
+
+// eventNames names the event of the timeline that brought an order into a state.
+var eventNames = map[State]string{
+	StateClosing: "close.requested", StateClosed: "close.accepted", StatePaid: "payment.applied", StateLate: "payment.late",
+	StateRefunding: "refund.requested", StateRefunded: "refund.succeeded",
+}
+
+// claimClose gives the caller the first turn to ask WeChat Pay to close an order
+// that has moved to closing.
+func (b *batch) claimClose(e *entry, reason CloseReason) {
+	e.after.CloseReason = reason
+	b.nextAsk(e)
+}
+
+// nextAsk sets when WeChat Pay is asked again if this ask stays without an answer.
+func (b *batch) nextAsk(e *entry) {
+	e.after.DueAt = b.now.Add(backoff(b.s.cfg.CloseRetry, e.after.CloseTries))
+	e.after.CloseTries++
+	e.tries++
+}
+
+// backoff gives the n-th wait of a ladder, counted from 0; its last one for ever.
+func backoff(ladder []time.Duration, n int64) time.Duration {
+	return ladder[min(max(n, 0), int64(len(ladder)-1))]
+}
+
+// record adds an event to an order; every event is a version. Its time is now,
+// but never before what was written last: another process wrote that, by its own
+// clock. What is due is decided by now alone.
+func (b *batch) record(e *entry, h *header, name string, from State, extra map[string]string) {
+	e.after.Version++
+	e.after.UpdatedAt = later(b.now, e.after.UpdatedAt)
+	detail := h.detail
+	if len(extra) > 0 {
+		detail = maps.Clone(extra)
+		maps.Copy(detail, h.detail)
+	}
+	b.events = append(b.events, eventRow{orderNo: e.after.OrderNo, seq: e.after.Version, at: e.after.UpdatedAt, name: name,
+		from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took})
+}
+
+// maxDetail is the width of order_events.detail, in characters.
+const maxDetail = 1000
+
+// encodeDetail gives a detail as JSON. Values are cut to fit the column, since a
+// detail explains and never decides.
+func encodeDetail(detail map[string]string) string {
+	if len(detail) == 0 {
+		return ""
+	}
+	for limit := maxDetail / 2; ; limit /= 2 {
+		b, err := json.Marshal(detail)
+		if err == nil && len(b) <= maxDetail {
+			return string(b)
+		}
+		if limit == 0 {
+			return ""
+		}
+		detail = maps.Clone(detail) // it is the command's, which may be decided again
+		for k, v := range detail {
+			detail[k] = cut(v, limit)
+		}
+	}
+}
+
+// write writes what was decided, in the lock order of doc.go, and asserts what
+// only the rows can tell. It gives one answer per partial return: why its lines
+// could not come back.
+func (b *batch) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
+	for _, part := range []func(context.Context, *sqldb.Tx) error{
+		b.assertLastEvents, b.writeOrders, b.writeRefunds, b.writeTaken, b.writeRows, b.writeReturns,
+	} {
+		if err := part(ctx, tx); err != nil {
+			return nil, err
+		}
+	}
+	var refused []error
+	if len(b.partial) > 0 {
+		var err error
+		if refused, err = stock.ReturnLines(ctx, tx, b.partial, b.now); err != nil {
+			return nil, err
+		}
+	}
+	return refused, b.assertFlows(ctx, tx, refused)
+}
+
+// writeRows inserts payments and events, and the answers to prepays.
+func (b *batch) writeRows(ctx context.Context, tx *sqldb.Tx) error {
+	if err := insertPayments(ctx, tx, b.payments); err != nil {
+		return err
+	}
+	if len(b.payments) > 0 {
+		failpoint.Hit("notify.journalled")
+	}
+	if err := insertEvents(ctx, tx, b.events); err != nil {
+		return err
+	}
+	for _, a := range b.answered {
+		if err := setAttempt(ctx, tx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeReturns puts the stock of closed orders back, and takes that of revived
+// ones again.
+func (b *batch) writeReturns(ctx context.Context, tx *sqldb.Tx) error {
+	if len(b.returns) > 0 {
+		at := b.now
+		for _, no := range b.returns { // not before the close that proves them
+			at = later(at, b.orders[no].after.UpdatedAt)
+		}
+		if err := stock.ReturnAll(ctx, tx, b.returns, stock.RefClose, at); err != nil {
+			return err
+		}
+	}
+	if b.shelf == nil {
+		return nil
+	}
+	return b.shelf.Commit(ctx, tx, b.now)
+}
+
+// step is everything that one UPDATE of orders sets and believes. Orders that
+// take the same step share the statement: a batch of callbacks is one, and so is
+// a page of timeouts.
+type step struct {
+	from, to State
+	versions int64       // how many events were added
+	tries    int64       // how many asks at WeChat Pay were added
+	setDue   bool        // due_at changes
+	due      int64       // to this, in milliseconds; 0 for never
+	reason   CloseReason // close_reason changes to this; "" when it stays
+	updated  int64       // updated_at changes to this, in milliseconds; 0 when it stays
+
+	// Of a page, whose orders were not read here:
+	version int64 // they are at this version; 0 when they were locked
+	asked   int64 // and were asked about this often; -1 when that is all the same
+	now     int64 // and are due, and not written later than this, in milliseconds
+}
+
+func (b *batch) stepOf(e *entry) step {
+	was, is := &e.before, &e.after
+	st := step{from: was.State, to: is.State, versions: is.Version - was.Version, tries: e.tries}
+	if st.versions > 0 {
+		st.updated = sqldb.Millis(is.UpdatedAt)
+	}
+	if !is.DueAt.Equal(was.DueAt) {
+		st.setDue, st.due = true, sqldb.Millis(is.DueAt)
+	}
+	if is.CloseReason != was.CloseReason {
+		st.reason = is.CloseReason
+	}
+	if b.believed {
+		st.version, st.asked, st.now = was.Version, -1, sqldb.Millis(b.now)
+		if is.State == StateClosing { // a turn at WeChat Pay is taken: is it still there to be taken?
+			st.asked = was.CloseTries
+		}
+	}
+	return st
+}
+
+// writeOrders writes the state of every order that changed, and counts the rows.
+func (b *batch) writeOrders(ctx context.Context, tx *sqldb.Tx) error {
+	steps := map[step][]string{}
+	for no, e := range b.orders {
+		st := b.stepOf(e)
+		if st.versions == 0 && st.tries == 0 {
+			continue
+		}
+		steps[st] = append(steps[st], no)
+	}
+	inOrder := slices.Collect(maps.Keys(steps))
+	sort.Slice(inOrder, func(i, j int) bool { return compareSteps(&inOrder[i], &inOrder[j]) < 0 })
+	for i := range inOrder {
+		nos := steps[inOrder[i]]
+		slices.Sort(nos)
+		n, err := updateOrders(ctx, tx, &inOrder[i], nos)
+		if err != nil {
+			return err
+		}
+		if n != int64(len(nos)) {
+			return sqldb.ErrLostRace
+		}
+	}
+	return nil
+}
+
+// compareSteps sorts the statements of a batch, so that two batches take their
+// locks in the same order.
+func compareSteps(a, b *step) int {
+	return cmp.Or(strings.Compare(string(a.from), string(b.from)), strings.Compare(string(a.to), string(b.to)),
+		cmp.Compare(a.versions, b.versions), cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due),
+		strings.Compare(string(a.reason), string(b.reason)), cmp.Compare(a.updated, b.updated),
+		cmp.Compare(a.version, b.version), cmp.Compare(a.asked, b.asked))
+}

@@ -1,0 +1,290 @@
+package order
+
+import (
+	"time"
+
+	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
+)
+
+// command is one thing that is done to one order. Whoever wants an order changed
+// makes a command and hands it to Service.apply: there is no other way to its
+// state. A command says what has to be loaded for it and decides in memory, by
+// the tables of machine.go and refund_machine.go; it reads and writes nothing
+// itself, and may be decided several times when its transaction is run again.
+//
+// The commands of orders are in this file, those of refunds in
+// refund_command.go. A new one is a type with a decide method: the compiler asks
+// for it, and the header brings the rest.
+type command interface {
+	// about gives what every command has.
+	about() *header
+	// needs adds what has to be loaded before it can decide.
+	needs(n *needs)
+	// decide changes the loaded order, in memory. An error is this command's
+	// alone; the other commands of the batch go on.
+	decide(b *batch) (applied, error)
+	// beforeCommit is called when everything is written and nothing committed:
+	// tests end the process there.
+	beforeCommit()
+}
+
+// header is what every command has: which order, who, and why.
+type header struct {
+	orderNo    string // "" for money that fits no order
+	customerID string // the command is for this customer's order only; "" for anybody's
+	ifVersion  int64  // the command is for this version only; 0 for any
+	cause      Cause
+	detail     map[string]string // for the timeline
+	took       time.Duration     // of the call whose answer is brought, for the timeline
+}
+
+func (h *header) about() *header { return h }
+func (h *header) needs(n *needs) { n.order(h.orderNo) }
+func (h *header) beforeCommit()  {}
+
+// applied is what became of a command.
+type applied struct {
+	order      Order // as it is now, without items, payments and attempts
+	before     State
+	cell       Cell           // what the table said
+	alarms     []string       // for an operator, once it is committed
+	turn       turn           // of cancel, expire and claimRefund
+	settlement Settlement     // of settle
+	refund     *refundApplied // of whatever made or changed a refund; nil otherwise
+}
+
+// turn is the right to ask WeChat Pay about an order or a refund: one caller
+// has it until the next due time, which is committed before the call.
+type turn struct {
+	claimed bool          // it is this caller's now
+	due     time.Time     // nobody's yet: it comes then
+	late    time.Duration // with expire: how long after the due time the order moved
+}
+
+// refundApplied is what became of a refund.
+type refundApplied struct {
+	row       Refund // as it is now
+	successor Refund // takes the place of row, which WeChat Pay has closed; zero without
+	replayed  bool   // with askRefund: it was answered before
+	settled   RefundSettled
+}
+
+// cancel: a customer or an operator wants the order closed.
+type cancel struct {
+	header
+	reason CloseReason
+}
+
+func (c *cancel) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	done := b.event(e, &c.header, EventCancel)
+	if done.cell.Verdict == VerdictMove {
+		b.claimClose(e, c.reason)
+		done.turn.claimed, done.order = true, e.after
+	}
+	return done, nil
+}
+
+// expire: the time of the order may have come. It believes the row, not its
+// caller: an early one does nothing.
+type expire struct {
+	header
+	// queued: more orders are due than WeChat Pay takes calls. The order moves to
+	// closing, keeps its due time, which is its place in the queue, and nobody has
+	// its turn yet.
+	queued bool
+}
+
+func (c *expire) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	due := e.after.DueAt
+	if !due.IsZero() && b.now.Before(due) {
+		return applied{order: e.after, before: e.after.State, cell: same(), turn: turn{due: due}}, nil
+	}
+	done := b.event(e, &c.header, EventExpire)
+	if e.after.State != StateClosing {
+		return done, nil
+	}
+	moved := done.cell.Verdict == VerdictMove
+	switch {
+	case c.queued && moved:
+		e.after.CloseReason, e.after.DueAt = CloseReasonTimeout, due
+	case c.queued: // it is in the queue already
+	case moved:
+		b.claimClose(e, CloseReasonTimeout)
+	default: // closing, and its turn has come again
+		b.nextAsk(e)
+	}
+	if moved {
+		done.turn.late = b.now.Sub(due)
+	}
+	done.turn.claimed, done.order = !c.queued, e.after
+	return done, nil
+}
+
+// closeDone: WeChat Pay can no longer take money for the order. The proof, what
+// WeChat answered, is in the header's detail and must name the close.
+type closeDone struct{ header }
+
+func (c *closeDone) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	return b.event(e, &c.header, EventCloseDone), nil
+}
+
+func (c *closeDone) beforeCommit() { failpoint.Hit("close.written") }
+
+// note writes an event that moves nothing, such as close.unknown.
+type note struct {
+	header
+	event string // for the timeline
+}
+
+func (c *note) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	b.record(e, &c.header, c.event, e.after.State, nil)
+	return applied{order: e.after, before: e.after.State}, nil
+}
+
+// storePrepay stores WeChat's answer to a prepay. An order that left pending
+// meanwhile keeps the answer for the record; it must not be handed out, which a
+// refusing cell says.
+type storePrepay struct {
+	header
+	attempt Attempt
+}
+
+func (c *storePrepay) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	b.answered = append(b.answered, c.attempt)
+	detail := map[string]string{"out_trade_no": c.attempt.OutTradeNo}
+	done := applied{before: e.after.State, cell: same()}
+	name := "prepay.opened"
+	if e.after.State == StatePending {
+		detail["trade_type"] = string(c.attempt.TradeType)
+	} else {
+		name, done.cell = "prepay.too_late", refuse("the order left pending before WeChat Pay answered")
+	}
+	b.record(e, &c.header, name, e.after.State, detail)
+	done.order = e.after
+	return done, nil
+}
+
+// settle takes one payment in: it makes its order paid, or it is owed back, or
+// it fits no order and is held for a person. It is recorded in every case.
+type settle struct {
+	header
+	trade payment.Trade // what WeChat Pay says that it holds
+}
+
+func newSettle(trade payment.Trade, cause Cause) *settle {
+	return &settle{trade: trade, header: header{orderNo: OrderNoOf(trade.OutTradeNo), cause: cause,
+		detail: map[string]string{"transaction_id": trade.TransactionID, "out_trade_no": trade.OutTradeNo,
+			"total": trade.Total.String()}}}
+}
+
+func (c *settle) needs(n *needs) {
+	n.order(c.orderNo)
+	n.transactions[c.trade.TransactionID] = true
+}
+
+func (c *settle) beforeCommit() { failpoint.Hit("notify.written") }
+
+func (c *settle) decide(b *batch) (applied, error) {
+	e := b.orders[c.orderNo] // nil for a number that is not one of ours
+	if before, ok := b.recorded[c.trade.TransactionID]; ok {
+		done := applied{settlement: Settlement{OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
+		if e != nil {
+			done.order, done.before, done.settlement.State = e.after, e.after.State, e.after.State
+		}
+		return done, nil
+	}
+	if reason := b.misfit(e, &c.trade); reason != "" {
+		return c.hold(b, e, reason), nil
+	}
+	done := applied{before: e.after.State, cell: Next(e.after.State, EventPay),
+		settlement: Settlement{OrderNo: c.orderNo, Settled: SettledApplied}}
+	s := &done.settlement
+	revived := e.after.State == StateClosed && b.revive(c.orderNo)
+	if revived {
+		done.cell, s.Reason = Next(StateClosed, EventRevive), "revived"
+	}
+	switch {
+	case revived:
+		b.moveAs(e, &c.header, done.cell, "payment.revived")
+	case done.cell.Effect == EffectOweRefund && done.cell.Verdict == VerdictMove:
+		s.Settled, s.Reason = SettledOwed, ReasonLate
+		b.move(e, &c.header, done.cell)
+	case done.cell.Verdict == VerdictMove:
+		b.move(e, &c.header, done.cell)
+	default:
+		s.Settled, s.Reason = SettledOwed, ReasonDuplicate
+		b.record(e, &c.header, "payment.duplicate", e.after.State, nil)
+	}
+	if s.Settled == SettledOwed {
+		done.alarms = append(done.alarms, s.Reason+" payment, owed back")
+		row := b.owedRefund(c.trade.TransactionID, c.orderNo, c.trade.OutTradeNo, c.trade.Total, s.Reason)
+		b.refunds.add(&refundEntry{after: row, touched: true})
+		done.refund = &refundApplied{row: row}
+	}
+	c.journal(b, *s)
+	done.order, s.State = e.after, e.after.State
+	return done, nil
+}
+
+// misfit says why a payment cannot be for this order, "" when it can.
+func (b *batch) misfit(e *entry, t *payment.Trade) string {
+	switch {
+	case t.MchID != b.s.cfg.MchID:
+		return "mchid"
+	case t.AppID != b.s.cfg.AppID:
+		return "appid"
+	case e == nil:
+		return "unknown_order"
+	case t.Currency != payment.CNY && t.Currency != "": // a query of an unpaid trade leaves it out
+		return "currency"
+	case t.Total != e.after.Total: // what it cost, not what the buyer paid after coupons
+		return "amount"
+	}
+	return ""
+}
+
+// hold keeps a payment that cannot be for this order until a person has looked.
+func (c *settle) hold(b *batch, e *entry, reason string) applied {
+	done := applied{settlement: Settlement{OrderNo: c.orderNo, Settled: SettledHeld, Reason: reason},
+		alarms: []string{"payment held: " + reason}}
+	if e == nil {
+		done.settlement.OrderNo = ""
+	} else {
+		b.record(e, &c.header, "payment.held", e.after.State, map[string]string{"reason": reason})
+		done.order, done.before, done.settlement.State = e.after, e.after.State, e.after.State
+	}
+	c.journal(b, done.settlement)
+	return done
+}
+
+// journal records the payment, once per transaction id, also within the batch.
+func (c *settle) journal(b *batch, s Settlement) {
+	owed := payment.Fen(0)
+	if s.Settled == SettledOwed {
+		owed = c.trade.Total
+	}
+	b.recorded[c.trade.TransactionID] = recorded{orderNo: s.OrderNo, settled: s.Settled, reason: s.Reason}
+	b.payments = append(b.payments, paymentRow{Trade: c.trade, orderNo: s.OrderNo, at: b.now,
+		source: c.cause.Type, settled: s.Settled, reason: s.Reason, refund: owed})
+}

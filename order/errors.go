@@ -1,0 +1,167 @@
+package order
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// Every error that this package names. Any other error is the database's, and
+// matches sqldb.ErrUnavailable, sqldb.ErrOverloaded or sqldb.ErrUnknown when it
+// says something about whether the call took effect.
+
+// Errors of the service. Errors with data are structs below.
+var (
+	// ErrNotFound: no such order, or it is another customer's.
+	ErrNotFound = errors.New("order not found")
+	// ErrRequestReused: the same customer used this key for another order.
+	ErrRequestReused = errors.New("this idempotency key was used for another request")
+	// ErrVersion: the caller acted on an older version of the order. Read it again.
+	ErrVersion = errors.New("the order has changed since it was read")
+	// ErrNotPaid: a trade that carries no payment cannot be settled.
+	ErrNotPaid = errors.New("the trade is not paid")
+)
+
+// ValidationError lists everything that is wrong with a request.
+type ValidationError struct{ Fields []FieldError }
+
+// FieldError is one thing that is wrong, with a JSON pointer to it.
+type FieldError struct{ Pointer, Code, Detail string }
+
+func (e *ValidationError) Error() string {
+	return fmt.Sprintf("%s: %s (%d in all)", e.Fields[0].Pointer, e.Fields[0].Detail, len(e.Fields))
+}
+
+// InsufficientError names every SKU that was short. Nothing was taken.
+type InsufficientError struct{ Items []stock.Short }
+
+func (e *InsufficientError) Error() string {
+	s := e.Items[0]
+	return fmt.Sprintf("SKU %s has %d left, %d asked", s.SkuID, s.Available, s.Requested)
+}
+
+// UnknownSKUError names a SKU that does not exist.
+type UnknownSKUError struct {
+	SkuID string
+	Index int // of the line
+}
+
+func (e *UnknownSKUError) Error() string { return fmt.Sprintf("SKU %s does not exist", e.SkuID) }
+
+// PriceChangedError: the customer saw another total than the SKUs cost now.
+type PriceChangedError struct{ Expected, Actual payment.Fen }
+
+func (e *PriceChangedError) Error() string {
+	return fmt.Sprintf("the total is %d fen now, %d were expected", e.Actual, e.Expected)
+}
+
+// NotPayableError: the order cannot be prepaid any more.
+type NotPayableError struct {
+	State   State
+	Expired bool // still pending, but its time to pay is over
+}
+
+func (e *NotPayableError) Error() string {
+	if e.Expired {
+		return "the time to pay this order is over"
+	}
+	return fmt.Sprintf("an order that is %s cannot be paid", e.State)
+}
+
+// RefusedError: the state machine says no. Order is the order as it is.
+type RefusedError struct {
+	Order Order
+	Event Event
+	Why   string
+}
+
+func (e *RefusedError) Error() string { return e.Why }
+
+// NotDueError: asked too early; come back At.
+type NotDueError struct{ At time.Time }
+
+func (e *NotDueError) Error() string { return "not due before " + e.At.Format(time.RFC3339Nano) }
+
+// ClosingError: WeChat gave no usable answer to the close. Nothing moved; it is
+// asked again At.
+type ClosingError struct {
+	At  time.Time
+	Err error
+}
+
+func (e *ClosingError) Error() string {
+	return fmt.Sprintf("close not proven, asking again at %s: %v", e.At.Format(time.RFC3339), e.Err)
+}
+
+// Unwrap gives the gateway's error.
+func (e *ClosingError) Unwrap() error { return e.Err }
+
+// TooManyOpenError: the customer has as many unpaid orders as one may have.
+// Nothing was placed; the same request again, after one was paid or cancelled,
+// places it.
+type TooManyOpenError struct {
+	Open int
+	// Wait is how long until the first of them is closed by itself; 0 when that
+	// is overdue.
+	Wait time.Duration
+}
+
+func (e *TooManyOpenError) Error() string {
+	return fmt.Sprintf("the customer has %d unpaid orders", e.Open)
+}
+
+// Errors of refunds.
+var (
+	// ErrRefundNotFound: no such refund, or it is of another customer's order.
+	ErrRefundNotFound = errors.New("refund not found")
+	// ErrSelfApproval: the approver asked for this refund himself.
+	ErrSelfApproval = errors.New("a refund is approved by somebody else than the one who asked for it")
+	// ErrRefundTooOld: WeChat Pay sends money back within a year of its payment.
+	ErrRefundTooOld = errors.New("the payment is more than a year old: WeChat Pay refunds it no more")
+	// ErrTooManyRefunds: WeChat Pay takes 50 refunds of one payment.
+	ErrTooManyRefunds = errors.New("WeChat Pay takes no more than 50 refunds of one payment")
+)
+
+// RefundExceedsError: more than what is left of the payment.
+type RefundExceedsError struct {
+	Asked, Left payment.Fen
+	// InProgress: the rest is taken by refunds that have not ended yet.
+	InProgress bool
+}
+
+func (e *RefundExceedsError) Error() string {
+	return fmt.Sprintf("%s yuan asked back, %s are left of the payment", e.Asked, e.Left)
+}
+
+// ReturnExceedsError: more of a SKU than the order has and has not returned.
+type ReturnExceedsError struct {
+	SkuID       string
+	Asked, Left int64
+}
+
+func (e *ReturnExceedsError) Error() string {
+	return fmt.Sprintf("%d of SKU %s asked back, %d can be", e.Asked, e.SkuID, e.Left)
+}
+
+// RefundRefusedError: the refund is in a state that does not allow it.
+type RefundRefusedError struct {
+	Refund Refund
+	Event  RefundEvent
+	Why    string
+}
+
+func (e *RefundRefusedError) Error() string { return e.Why }
+
+// BrokenError: a transaction would have broken an invariant and was rolled back.
+type BrokenError struct {
+	Invariant string // one of Invariants()
+	OrderNo   string
+	Detail    string // for an operator
+}
+
+func (e *BrokenError) Error() string {
+	return "the invariant " + e.Invariant + " would be broken: rolled back"
+}

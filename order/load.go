@@ -1,0 +1,158 @@
+package order
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/stock"
+)
+
+// batch is a set of commands on its way through one transaction: what was loaded
+// for them, what they have decided, and what is to be written.
+type batch struct {
+	s   *Service
+	now time.Time // of the decision: under the locks, since waiting for them took time
+
+	orders map[string]*entry // by order number
+	// believed: the orders were not read here. They are as a page said some time
+	// ago, and the UPDATE names all that is believed of them: one row less undoes
+	// the batch.
+	believed bool
+	recorded map[string]recorded // payments that the journal has, by transaction id
+	refunds  *refundSet
+	shelf    *stock.Shelf      // stock of closed orders that late money may revive; nil without
+	lines    map[string][]Item // of those orders
+
+	// Decided, to be written:
+	events   []eventRow
+	payments []paymentRow
+	answered []Attempt             // prepays that were answered
+	returns  []string              // orders whose stock comes back, whole
+	partial  []stock.PartialReturn // lines that refunds give back
+}
+
+// entry is an order as it was loaded, and as it becomes.
+type entry struct {
+	before, after Order
+	tries         int64 // how often this batch asks WeChat Pay to close it
+	walk          walk  // see assert.go
+}
+
+// recorded is a payment that is in the journal.
+type recorded struct {
+	orderNo string
+	settled Settled
+	reason  string
+}
+
+// needs is what the commands of a batch want to have loaded.
+type needs struct {
+	orders       map[string]bool
+	transactions map[string]bool // is this payment recorded already?
+
+	refundsOf map[string]bool // orders of which every refund and payment is needed
+	refunds   map[string]bool // refunds by number, also those without an order
+	refunded  map[string]bool // payments that refunds are of
+	asks      []askKey        // requests for refunds: repeated?
+}
+
+func newNeeds() *needs {
+	return &needs{orders: map[string]bool{}, transactions: map[string]bool{}, refundsOf: map[string]bool{},
+		refunds: map[string]bool{}, refunded: map[string]bool{}}
+}
+
+// order asks for an order; none for "".
+func (n *needs) order(no string) {
+	if no != "" {
+		n.orders[no] = true
+	}
+}
+
+func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
+
+func newBatch(s *Service) *batch { return &batch{s: s, refunds: newRefundSet()} }
+
+// load reads what the commands need. The orders come first and under locks, in
+// ascending order of their numbers; whatever else belongs to them is then
+// written by nobody else until this transaction ends.
+func (b *batch) load(ctx context.Context, tx *sqldb.Tx, commands []command) error {
+	n := newNeeds()
+	for _, c := range commands {
+		c.needs(n)
+	}
+	if err := b.loadNeeds(ctx, tx, n); err != nil {
+		return err
+	}
+	return b.openShelf(ctx, tx, commands)
+}
+
+func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err error) {
+	if b.orders, err = lockOrders(ctx, tx, sorted(n.orders)); err != nil {
+		return err
+	}
+	if b.recorded, err = findRecorded(ctx, tx, sorted(n.transactions)); err != nil {
+		return err
+	}
+	b.refunds, err = loadRefunds(ctx, tx, n)
+	return err
+}
+
+// believe takes the orders of a page as they were read, without locks and
+// without a statement. What a page does not say (the customer, the total) is not
+// needed by the commands that pages bring.
+func (b *batch) believe(page []Due) {
+	b.believed = true
+	b.orders = make(map[string]*entry, len(page))
+	for i := range page {
+		d := &page[i]
+		o := Order{OrderNo: d.Key, State: d.State, Version: d.Version, CloseTries: d.Tries, DueAt: d.At}
+		b.orders[d.Key] = &entry{before: o, after: o}
+	}
+}
+
+// openShelf reads the stock of the closed orders that money has come for, when
+// the policy is to revive them.
+func (b *batch) openShelf(ctx context.Context, tx *sqldb.Tx, commands []command) error {
+	if b.s.cfg.LatePayment != LatePolicyRevive {
+		return nil
+	}
+	var nos []string
+	for _, c := range commands {
+		if paid, ok := c.(*settle); ok {
+			if e := b.orders[paid.orderNo]; e != nil && e.after.State == StateClosed {
+				nos = append(nos, e.after.OrderNo)
+			}
+		}
+	}
+	if len(nos) == 0 {
+		return nil
+	}
+	var err error
+	if b.lines, err = findItems(ctx, tx, nos); err != nil {
+		return err
+	}
+	demand := map[string]int64{}
+	for _, items := range b.lines {
+		for _, it := range items {
+			demand[it.SkuID] += it.Quantity
+		}
+	}
+	b.shelf, err = stock.Open(ctx, tx, demand)
+	return err
+}
+
+// revive takes the stock of a closed order again and reports whether all of it
+// was there.
+func (b *batch) revive(orderNo string) bool {
+	if b.shelf == nil {
+		return false
+	}
+	var lines []stock.Line
+	for _, it := range b.lines[orderNo] {
+		lines = append(lines, stock.Line{SkuID: it.SkuID, Quantity: it.Quantity})
+	}
+	return lines != nil && b.shelf.TakeAgain(orderNo, lines) == nil
+}

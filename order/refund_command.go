@@ -1,0 +1,683 @@
+package order
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// The commands of refunds. A refund changes under the lock of its order, through
+// the same writer as the order itself: the refund moves first, by the table of
+// refund_machine.go, and only its move reaches the order.
+
+// askRefund: a customer or an operator wants money back.
+type askRefund struct {
+	header
+	ask  *AskRefund
+	hash string // tells two requests under one key apart
+}
+
+func (c *askRefund) needs(n *needs) {
+	n.order(c.orderNo)
+	n.refundsOf[c.orderNo] = true
+	n.asks = append(n.asks, c.key())
+}
+
+// askKey is what makes a request for a refund the same request.
+type askKey struct {
+	by ActorType
+	id string
+	no string // the asker's idempotency key
+}
+
+func (c *askRefund) key() askKey {
+	return askKey{c.cause.Actor.Type, c.cause.Actor.ID, c.ask.RequestID}
+}
+
+// decide records a new refund, or finds the one of the first request.
+func (c *askRefund) decide(b *batch) (applied, error) {
+	if no, ok := b.refunds.asked[c.key()]; ok {
+		r := b.refunds.byNo[no]
+		if r == nil || r.after.requestHash != c.hash {
+			return applied{}, ErrRequestReused // of another order, or of other content
+		}
+		return applied{refund: &refundApplied{row: asAsked(r.after), replayed: true}}, nil
+	}
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	cell := Next(e.after.State, EventRefund)
+	paid := b.refunds.applied(c.orderNo)
+	if paid == nil && cell.Verdict != VerdictRefuse {
+		cell = refuse(notPaid)
+	}
+	done := applied{order: e.after, before: e.after.State, cell: cell}
+	if cell.Verdict == VerdictRefuse {
+		return done, nil
+	}
+	row, err := c.newRefund(b, paid)
+	if err != nil {
+		return applied{}, err
+	}
+	paid.adds += row.Amount
+	fresh := &refundEntry{after: row, touched: true}
+	b.refunds.add(fresh)
+	b.refunds.asked[c.key()] = row.OutRefundNo
+	done.refund = &refundApplied{row: row}
+	b.applyToOrder(e, &c.header, fresh, EventRefund, "refund.requested", &done)
+	return done, nil
+}
+
+// newRefund makes the row of a request, or says why there can be none.
+func (c *askRefund) newRefund(b *batch, paid *paidEntry) (Refund, error) {
+	lines, amount, err := b.refundable(c.ask, paid)
+	switch {
+	case err != nil:
+		return Refund{}, err
+	case !b.now.Before(paid.paidAt.Add(refundWithin)):
+		return Refund{}, ErrRefundTooOld
+	case b.numbersOf(paid.transactionID) >= MaxRefunds:
+		return Refund{}, ErrTooManyRefunds
+	}
+	r := Refund{OutRefundNo: refundNo(c.orderNo, len(b.refunds.ofOrder[c.orderNo])+1), OrderNo: c.orderNo,
+		TransactionID: paid.transactionID, OutTradeNo: paid.outTradeNo, PaymentTotal: paid.amount,
+		Amount: amount, Items: lines, Restock: !c.ask.NoRestock,
+		Reason: ReasonAftersale, Note: c.ask.Reason, Requester: c.cause.Actor, Generation: 1,
+		ApprovalsNeeded: b.s.approvals(paid.taken + paid.adds + amount),
+		CreatedAt:       b.now, UpdatedAt: b.now, Version: 1, requestID: c.ask.RequestID, requestHash: c.hash}
+	r.State = askedState(r.ApprovalsNeeded)
+	if r.State == RefundStateOwed {
+		r.DueAt = b.now
+	}
+	return r, nil
+}
+
+// sendBackHeld: a payment that fits no order goes back.
+type sendBackHeld struct {
+	header
+	transactionID string
+}
+
+func (c *sendBackHeld) needs(n *needs) {
+	n.order(c.orderNo)
+	if c.orderNo != "" {
+		n.refundsOf[c.orderNo] = true
+	}
+	n.refunded[c.transactionID], n.refunds[owedRefundNo(c.transactionID)] = true, true
+}
+
+func (c *sendBackHeld) decide(b *batch) (applied, error) {
+	p := b.refunds.payments[c.transactionID]
+	switch {
+	case p == nil:
+		return applied{}, ErrNotFound
+	case p.outcome == SettledOwed && b.refunds.byNo[owedRefundNo(p.transactionID)] != nil:
+		return applied{}, nil // done before
+	case p.outcome != SettledHeld:
+		return applied{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
+	}
+	row := b.owedRefund(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
+	p.adds, p.owe, p.outcome = p.adds+p.amount, true, SettledOwed
+	b.refunds.add(&refundEntry{after: row, touched: true})
+	return applied{refund: &refundApplied{row: row}}, nil
+}
+
+// ofRefund is the header of a command on a refund that is there already.
+type ofRefund struct {
+	header
+	outRefundNo string
+}
+
+func (c *ofRefund) needs(n *needs) {
+	n.order(c.orderNo)
+	if c.orderNo != "" {
+		n.refundsOf[c.orderNo] = true
+	}
+	n.refunds[c.outRefundNo] = true
+}
+
+// find gives the order of the refund, nil when it has none, and the refund.
+func (c *ofRefund) find(b *batch) (*entry, *refundEntry, error) {
+	r := b.refunds.byNo[c.outRefundNo]
+	if r == nil {
+		return nil, nil, ErrRefundNotFound
+	}
+	return b.orders[c.orderNo], r, nil
+}
+
+// noteProblem writes down why a call to WeChat Pay brought nothing.
+type noteProblem struct {
+	ofRefund
+	problem string
+}
+
+func (c *noteProblem) decide(b *batch) (applied, error) {
+	_, r, err := c.find(b)
+	if err != nil {
+		return applied{}, err
+	}
+	r.after.Problem, r.touched = cut(c.problem, maxProblem), true
+	return applied{refund: &refundApplied{row: r.after}}, nil
+}
+
+// maxProblem is the width of refunds.problem, in characters.
+const maxProblem = 200
+
+// refuseRefund: WeChat Pay says no for good, and does not know the number.
+type refuseRefund struct {
+	ofRefund
+	problem string
+}
+
+func (c *refuseRefund) decide(b *batch) (applied, error) {
+	e, r, err := c.find(b)
+	if err != nil {
+		return applied{}, err
+	}
+	return b.refundEvent(e, r, &c.header, RefundEventRefused, NextRefund(r.after.State, RefundEventRefused), func() {
+		r.after.Problem = cut(c.problem, maxProblem)
+	})
+}
+
+// decideRefund is a person's decision.
+type decideRefund struct {
+	ofRefund
+	event RefundEvent
+	why   string // the person's words
+}
+
+func (c *decideRefund) decide(b *batch) (applied, error) {
+	e, r, err := c.find(b)
+	if err != nil {
+		return applied{}, err
+	}
+	if c.event == RefundEventApprove && r.after.State == RefundStatePending {
+		return c.approve(b, e, r)
+	}
+	return b.refundEvent(e, r, &c.header, c.event, c.allowed(b, &r.after), func() {
+		r.after.DecidedBy, r.after.DecidedWhy = cut(c.cause.Actor.ID, maxActorID), cut(c.why, maxDecidedWhy)
+	})
+}
+
+// maxDecidedWhy is the width of refunds.decided_why, in bytes: maxDecision
+// characters of up to four.
+const maxDecidedWhy = 4 * maxDecision
+
+// allowed is what the table says, and what it cannot know: an answer of WeChat
+// Pay may still be on its way, and money that is owed is nobody's to keep.
+func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
+	cell := NextRefund(r.State, c.event)
+	if cell.Verdict != VerdictMove {
+		return cell
+	}
+	cancels := c.event == RefundEventCancel
+	ends := cancels || (c.event == RefundEventByHand && r.State == RefundStateRefused)
+	switch {
+	case ends && b.now.Before(r.AskedAt.Add(answerWait)):
+		return refuseRefundCell("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
+	case cancels && r.Reason != ReasonAftersale:
+		return refuseRefundCell("this money is owed back whoever wants it; retry it, or settle it by hand")
+	}
+	return cell
+}
+
+// approve counts one person once; the last one needed sends the refund.
+func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, error) {
+	who := c.cause.Actor
+	if who.ID == r.after.Requester.ID && who.Type == r.after.Requester.Type {
+		return applied{}, ErrSelfApproval
+	}
+	if slices.ContainsFunc(r.after.Approvals, func(a Approval) bool { return a.Approver == who.ID }) {
+		return applied{refund: &refundApplied{row: r.after}}, nil
+	}
+	a := Approval{Approver: who.ID, Reason: c.why, At: b.now}
+	r.after.Approvals = append(slices.Clone(r.after.Approvals), a)
+	r.approvals, r.touched = append(r.approvals, a), true
+	done := applied{refund: &refundApplied{}}
+	if len(r.after.Approvals) >= r.after.ApprovalsNeeded {
+		r.after.State, r.after.DueAt = NextRefund(r.after.State, RefundEventApprove).To, b.now
+	}
+	b.applyToOrder(e, &c.header, r, "", "refund.approved", &done)
+	done.refund.row = r.after
+	return done, nil
+}
+
+// refundEvent takes a refund through one cell of its table. moving is called
+// before it moves, to write down what only this event knows.
+func (b *batch) refundEvent(e *entry, r *refundEntry, h *header, event RefundEvent, cell RefundCell, moving func()) (applied, error) {
+	done := applied{refund: &refundApplied{}}
+	switch cell.Verdict {
+	case VerdictRefuse:
+		return applied{}, &RefundRefusedError{Refund: r.after, Event: event, Why: cell.Why}
+	case VerdictAlarm:
+		done.alarms = append(done.alarms, cell.Why)
+	case VerdictSame:
+		if event == RefundEventRetry {
+			r.after.DueAt, r.touched = b.now, true
+			b.applyToOrder(e, h, r, "", "refund.retried", &done)
+		}
+	case VerdictMove:
+		moving()
+		b.moveRefund(e, r, h, cell.To, &done)
+		if event == RefundEventRefused {
+			done.alarms = append(done.alarms, "WeChat Pay refuses a refund: "+r.after.Problem)
+		}
+	}
+	done.refund.row = r.after
+	return done, nil
+}
+
+// refundNames names the event of an order that brought a refund into a state.
+var refundNames = map[RefundState]string{
+	RefundStateRejected: "refund.rejected", RefundStateOwed: "refund.retried", RefundStateProcessing: "refund.accepted",
+	RefundStateSucceeded: "refund.succeeded", RefundStateClosed: "refund.closed", RefundStateAbnormal: "refund.abnormal",
+	RefundStateRefused: "refund.refused", RefundStateCancelled: "refund.cancelled", RefundStateByHand: "refund.by_hand",
+}
+
+// claimRefund takes the turn to ask WeChat Pay about a refund, and sets the next
+// turn before the call is made: who dies in it is followed by another.
+type claimRefund struct{ ofRefund }
+
+func (c *claimRefund) decide(b *batch) (applied, error) {
+	e, row, err := c.find(b)
+	if err != nil {
+		return applied{}, err
+	}
+	r := &row.after
+	done := applied{refund: &refundApplied{}}
+	switch {
+	case r.DueAt.IsZero(): // it has ended, or waits for a person
+	case b.now.Before(r.DueAt):
+		done.turn.due = r.DueAt
+	case r.State == RefundStateOwed:
+		c.claimSend(b, e, row, &done)
+	default:
+		row.touched, done.turn.claimed = true, true
+		r.DueAt = b.now.Add(backoff(b.s.cfg.RefundPoll, r.Tries-1))
+		if r.State == RefundStateAbnormal {
+			r.DueAt = b.now.Add(abnormalPoll)
+		}
+		r.Tries++
+	}
+	done.refund.row = *r
+	return done, nil
+}
+
+// claimSend takes the turn to send a refund: not within WeChat's minute after
+// another refund of the same payment, and not when the payment is too old.
+func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *applied) {
+	r := &row.after
+	row.touched = true
+	if free := b.lastCall(row).Add(b.s.cfg.RefundSpacing); b.now.Before(free) {
+		r.DueAt, done.turn.due = free, free
+		return
+	}
+	if paid := b.refunds.payments[r.TransactionID]; paid != nil && !b.now.Before(paid.paidAt.Add(refundWithin)) {
+		r.Problem = ErrRefundTooOld.Error()
+		b.moveRefund(e, row, &c.header, NextRefund(r.State, RefundEventRefused).To, done)
+		done.alarms = append(done.alarms, "a refund is too old to be sent")
+		return
+	}
+	r.DueAt, r.AskedAt = b.now.Add(backoff(b.s.cfg.RefundRetry, r.Tries)), b.now
+	if r.Tries++; r.SentAt.IsZero() {
+		r.SentAt, r.NotifyURL = b.now, b.s.cfg.RefundNotifyURL
+		b.applyToOrder(e, &c.header, row, "", "refund.sent", done)
+	}
+	done.turn.claimed = true
+}
+
+// abnormalPoll is how often a refund that a person has to mend is asked about.
+const abnormalPoll = time.Hour
+
+// lastCall is when WeChat was last asked for another refund of the same payment.
+func (b *batch) lastCall(row *refundEntry) time.Time {
+	var last time.Time
+	for _, r := range b.refunds.byNo {
+		if r != row && r.after.TransactionID == row.after.TransactionID && r.after.AskedAt.After(last) {
+			last = r.after.AskedAt
+		}
+	}
+	return last
+}
+
+// refundStatus is what WeChat Pay says of a refund.
+type refundStatus struct {
+	ofRefund
+	status payment.Refund
+}
+
+func (c *refundStatus) beforeCommit() {
+	if c.status.Status == payment.RefundSuccess {
+		failpoint.Hit("refund.written")
+	}
+}
+
+func (c *refundStatus) decide(b *batch) (applied, error) {
+	e, r, err := c.find(b)
+	if err != nil {
+		return c.hold(b, b.orders[c.orderNo]), nil
+	}
+	return c.applyWeChatStatus(b, e, r), nil
+}
+
+// applyWeChatStatus takes WeChat's word on a refund of ours.
+func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) applied {
+	done := applied{refund: &refundApplied{settled: RefundSettled{OutRefundNo: c.outRefundNo, OrderNo: r.after.OrderNo}}}
+	settled := &done.refund.settled
+	if r.after.State == RefundStateHeld {
+		settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, "unknown_refund", RefundStateHeld
+		return done // a repeat: whoever looks has been told
+	}
+	if reason := b.refundMisfit(r, &c.status); reason != "" {
+		c.doubt(b, e, r, reason, &done)
+		return done
+	}
+	cell := NextRefund(r.after.State, refundEventOf(c.status.Status))
+	settled.Outcome = RefundOutcomeRepeated
+	b.copyWeChatFacts(r, &c.status)
+	switch cell.Verdict {
+	case VerdictSame:
+	case VerdictRefuse, VerdictAlarm:
+		done.alarms = append(done.alarms, cell.Why)
+		settled.Outcome, settled.Reason = RefundOutcomeHeld, "contradicts"
+	case VerdictMove:
+		settled.Outcome = RefundOutcomeApplied
+		r.after.Problem = ""
+		b.moveRefund(e, r, &c.header, cell.To, &done)
+	}
+	done.refund.row, settled.State = r.after, r.after.State
+	return done
+}
+
+// copyWeChatFacts keeps WeChat's number and times, which the bill is matched by.
+func (b *batch) copyWeChatFacts(row *refundEntry, t *payment.Refund) {
+	r := &row.after
+	before := *r
+	if r.RefundID == "" {
+		r.RefundID = t.RefundID
+	}
+	if !t.CreateTime.IsZero() && (r.AcceptedAt.IsZero() || r.AcceptedAt.Equal(r.SentAt)) {
+		r.AcceptedAt = t.CreateTime
+	}
+	if r.AcceptedAt.IsZero() {
+		r.AcceptedAt = r.SentAt // a notification does not tell: the call's time until an answer does
+	}
+	if t.Status == payment.RefundSuccess && r.SucceededAt.IsZero() {
+		r.SucceededAt = t.SuccessTime
+	}
+	row.touched = row.touched || before.RefundID != r.RefundID || !before.AcceptedAt.Equal(r.AcceptedAt) || !before.SucceededAt.Equal(r.SucceededAt)
+}
+
+// refundMisfit says why WeChat's word cannot be about this refund of ours.
+func (b *batch) refundMisfit(row *refundEntry, t *payment.Refund) string {
+	switch {
+	case t.MchID != "" && t.MchID != b.s.cfg.MchID:
+		return "mchid"
+	case t.TransactionID != row.after.TransactionID:
+		return "transaction"
+	case t.Amount != row.after.Amount:
+		return "amount"
+	case t.Total != 0 && row.after.PaymentTotal != 0 && t.Total != row.after.PaymentTotal:
+		return "total"
+	case row.after.RefundID != "" && t.RefundID != "" && t.RefundID != row.after.RefundID:
+		return "refund_id"
+	}
+	return ""
+}
+
+// doubt keeps word of WeChat Pay that cannot be about this refund, once: a repeat
+// of it is no news.
+func (c *refundStatus) doubt(b *batch, e *entry, r *refundEntry, reason string, done *applied) {
+	settled := &done.refund.settled
+	settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, reason, r.after.State
+	done.alarms = append(done.alarms, "word on a refund held: "+reason)
+	if problem := "WeChat Pay tells something else: " + reason; r.after.Problem != problem {
+		r.after.Problem, r.touched = problem, true
+		b.applyToOrder(e, &c.header, r, "", "refund.held", done)
+	}
+	done.refund.row = r.after
+}
+
+// hold keeps a refund that WeChat Pay tells of and that we never asked for, such
+// as one that was made on the merchant platform. Nothing moves: whether it
+// belongs to an order is for a person to say.
+func (c *refundStatus) hold(b *batch, e *entry) applied {
+	t := &c.status
+	settled := RefundSettled{OutRefundNo: t.OutRefundNo, Outcome: RefundOutcomeHeld, Reason: "unknown_refund", State: RefundStateHeld}
+	if t.MchID != "" && t.MchID != b.s.cfg.MchID {
+		settled.Reason = "mchid"
+	}
+	row := Refund{OutRefundNo: t.OutRefundNo, OrderNo: c.orderNo, TransactionID: t.TransactionID,
+		OutTradeNo: cut(t.OutTradeNo, maxOutTradeLen), RefundID: t.RefundID, Amount: t.Amount, PaymentTotal: t.Total,
+		State: foreignState(), Reason: ReasonHeld, Generation: 1, Version: 1, Requester: Actor{Type: ActorWeChat},
+		CreatedAt: b.now, UpdatedAt: b.now, AcceptedAt: t.CreateTime, SucceededAt: t.SuccessTime}
+	if e == nil {
+		row.OrderNo = ""
+	}
+	fresh := &refundEntry{after: row, touched: true}
+	b.refunds.add(fresh)
+	settled.OrderNo = row.OrderNo
+	done := applied{refund: &refundApplied{row: row, settled: settled}, alarms: []string{"refund held: " + settled.Reason}}
+	b.applyToOrder(e, &c.header, fresh, "", "refund.held", &done)
+	return done
+}
+
+// refundable gives the lines and the amount of a request, or says what is too much.
+func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payment.Fen, error) {
+	left, price := map[string]int64{}, map[string]payment.Fen{}
+	items := b.refunds.items[ask.OrderNo]
+	for _, it := range items {
+		left[it.SkuID], price[it.SkuID] = it.Quantity, it.UnitPrice
+	}
+	back, waiting := payment.Fen(0), payment.Fen(0)
+	for _, r := range b.refunds.ofOrder[ask.OrderNo] {
+		if !r.after.State.Committed() || r.after.TransactionID != paid.transactionID {
+			continue
+		}
+		for _, it := range r.after.Items {
+			left[it.SkuID] -= it.Quantity
+		}
+		if r.after.State.PaidBack() {
+			back += r.after.Amount
+		} else {
+			waiting += r.after.Amount
+		}
+	}
+	lines, amount := ask.Lines, paid.left()
+	if len(lines) == 0 && ask.Amount == nil { // everything that is left
+		for _, it := range items {
+			if n := left[it.SkuID]; n > 0 {
+				lines = append(lines, stock.Line{SkuID: it.SkuID, Quantity: n})
+			}
+		}
+	} else if len(lines) > 0 {
+		amount = 0
+		for _, line := range lines {
+			if line.Quantity > left[line.SkuID] {
+				return nil, 0, &ReturnExceedsError{SkuID: line.SkuID, Asked: line.Quantity, Left: left[line.SkuID]}
+			}
+			amount += price[line.SkuID] * payment.Fen(line.Quantity)
+		}
+	}
+	if ask.Amount != nil {
+		if len(lines) > 0 && *ask.Amount > amount {
+			return nil, 0, &ValidationError{Fields: []FieldError{{"#/amount/refund", "TOO_MUCH",
+				fmt.Sprintf("these lines cost %d fen", amount)}}}
+		}
+		amount = *ask.Amount
+	}
+	if amount < 1 || amount > paid.left() {
+		return nil, 0, &RefundExceedsError{Asked: amount, Left: paid.left(), InProgress: waiting > 0 && amount <= paid.amount-back}
+	}
+	return lines, amount, nil
+}
+
+// approvals is how many people have to agree to a refund that makes the sum of
+// a payment's refunds this: in parts it is no smaller.
+func (s *Service) approvals(sum payment.Fen) int {
+	switch {
+	case sum <= s.cfg.RefundAutoApprove:
+		return 0
+	case s.cfg.RefundTwoPersons > 0 && sum > s.cfg.RefundTwoPersons:
+		return 2
+	}
+	return 1
+}
+
+// asAsked takes a refund back to its first moment.
+func asAsked(r Refund) Refund {
+	a, never := r, time.Time{}
+	a.State, a.DueAt, a.Version, a.Tries, a.UpdatedAt = askedState(r.ApprovalsNeeded), never, 1, 0, r.CreatedAt
+	a.RefundID, a.Approvals, a.DecidedBy, a.DecidedWhy, a.Problem = "", nil, "", "", ""
+	a.SentAt, a.AskedAt, a.AcceptedAt, a.SucceededAt = never, never, never, never
+	return a
+}
+
+// numbersOf counts the refund numbers that WeChat has, or may come to have, of
+// one payment.
+func (b *batch) numbersOf(transactionID string) int {
+	n := 0
+	for _, r := range b.refunds.byNo {
+		if r.after.TransactionID == transactionID && r.after.State != RefundStateRejected {
+			n++
+		}
+	}
+	return n
+}
+
+// owedRefund is the refund of a payment that is owed back, whole.
+func (b *batch) owedRefund(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) Refund {
+	return Refund{OutRefundNo: owedRefundNo(transactionID), OrderNo: orderNo, TransactionID: transactionID,
+		OutTradeNo: outTradeNo, Amount: amount, PaymentTotal: amount, State: owedState(), Reason: reason, Note: owedNotes[reason],
+		Generation: 1, Version: 1, Requester: Actor{Type: ActorScheduler}, CreatedAt: b.now, UpdatedAt: b.now, DueAt: b.now}
+}
+
+// owedNotes is what the buyer reads of money that comes back by itself.
+var owedNotes = map[string]string{
+	ReasonLate:      "订单已关闭，支付款原路退回",
+	ReasonDuplicate: "订单重复支付，多付款原路退回",
+	ReasonHeld:      "支付未匹配到订单，款项原路退回",
+}
+
+// moveRefund changes the state of a refund and lets its order follow.
+func (b *batch) moveRefund(e *entry, row *refundEntry, h *header, to RefundState, done *applied) {
+	r := &row.after
+	was := r.State
+	r.State, r.DueAt, row.touched = to, time.Time{}, true
+	switch to {
+	case RefundStateOwed: // again, after a no: WeChat does not know the number, so there is nothing to repeat
+		r.DueAt, r.NotifyURL = b.now, b.s.cfg.RefundNotifyURL
+	case RefundStateProcessing:
+		r.DueAt = b.now.Add(b.s.cfg.RefundPoll[0])
+		r.Tries = 1
+	case RefundStateAbnormal:
+		r.DueAt = b.now.Add(abnormalPoll)
+		done.alarms = append(done.alarms, "WeChat Pay cannot pay a refund out: act on the merchant platform, or settle it by hand")
+	case RefundStateSucceeded, RefundStateByHand:
+		if r.Restock && len(r.Items) > 0 {
+			b.partial = append(b.partial, stock.PartialReturn{OrderNo: r.OrderNo, Ref: r.OutRefundNo, Lines: r.Items})
+		}
+	case RefundStateClosed:
+		done.refund.successor = b.succeed(row)
+	case RefundStatePending, RefundStateRejected, RefundStateRefused, RefundStateCancelled, RefundStateHeld:
+	}
+	if paid := b.refunds.payments[r.TransactionID]; paid != nil && was.Committed() && !to.Committed() {
+		paid.adds -= r.Amount
+	}
+	b.applyToOrder(e, h, row, b.endEvent(e, row), refundNames[to], done)
+}
+
+// Waits before another number is tried: a refund that WeChat closes again and
+// again is an operator's, yet never forgotten.
+var closedWaits = []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour}
+
+// succeed makes the refund that takes the place of one that WeChat Pay closed.
+func (b *batch) succeed(row *refundEntry) Refund {
+	r := &row.after
+	next := Refund{OutRefundNo: successorNo(*r), OrderNo: r.OrderNo, TransactionID: r.TransactionID, OutTradeNo: r.OutTradeNo,
+		Amount: r.Amount, PaymentTotal: r.PaymentTotal, State: successorState(b.numbersOf(r.TransactionID)),
+		Reason: r.Reason, Note: r.Note, Items: r.Items, Restock: r.Restock, Requester: r.Requester,
+		ApprovalsNeeded: r.ApprovalsNeeded, Replaces: r.OutRefundNo, Generation: r.Generation + 1,
+		CreatedAt: b.now, UpdatedAt: b.now, Version: 1}
+	if next.State == RefundStateRefused {
+		next.Problem = ErrTooManyRefunds.Error()
+	} else {
+		next.DueAt = b.now.Add(backoff(closedWaits, int64(r.Generation-1)))
+	}
+	b.refunds.add(&refundEntry{after: next, touched: true})
+	if paid := b.refunds.payments[r.TransactionID]; paid != nil {
+		paid.adds += next.Amount // the closed one's share is given back beside it
+	}
+	return next
+}
+
+// endEvent is what the end of a refund is to its order; "" when it has not
+// ended, or is none of the order's business.
+func (b *batch) endEvent(e *entry, row *refundEntry) Event {
+	if e == nil || row.after.State.Open() {
+		return ""
+	}
+	open, back := false, payment.Fen(0)
+	for _, r := range b.refunds.ofOrder[e.after.OrderNo] {
+		if e.after.State == StateRefunding && r.after.Reason != ReasonAftersale {
+			continue // a duplicate payment's refund
+		}
+		open = open || r.after.State.Open()
+		if r.after.State.PaidBack() {
+			back += r.after.Amount
+		}
+	}
+	switch {
+	case e.after.State == StateRefunding && row.after.Reason == ReasonAftersale:
+	case e.after.State == StateLate:
+	default:
+		return ""
+	}
+	switch {
+	case open:
+		return EventRefundNext
+	case e.after.State == StateLate && row.after.State.PaidBack(), e.after.State == StateRefunding && back >= e.after.Total:
+		return EventRefundAll
+	case row.after.State.PaidBack():
+		return EventRefundPart
+	}
+	return EventRefundFail
+}
+
+// applyToOrder writes an event about a refund into its order. The order moves
+// when event says so and the table agrees; "" for an event that moves nothing.
+func (b *batch) applyToOrder(e *entry, h *header, r *refundEntry, event Event, name string, done *applied) {
+	if e == nil {
+		return
+	}
+	extra := map[string]string{"out_refund_no": r.after.OutRefundNo, "refund": r.after.Amount.String()}
+	if p := r.after.Problem; p != "" {
+		extra["problem"] = p
+	}
+	if r.after.Replaces != "" {
+		extra["replaces"] = r.after.Replaces
+	}
+	if len(r.after.Items) > 0 && name == "refund.requested" {
+		extra["items"] = strings.Trim(fmt.Sprint(r.after.Items), "[]")
+	}
+	from := e.after.State
+	if event != "" {
+		cell := Next(from, event)
+		switch cell.Verdict {
+		case VerdictMove:
+			e.after.State, e.after.DueAt = cell.To, time.Time{}
+			done.before, done.cell = from, cell
+		case VerdictSame:
+		case VerdictRefuse, VerdictAlarm:
+			done.alarms = append(done.alarms, cell.Why)
+		}
+	}
+	b.record(e, h, name, from, extra)
+	done.order = e.after
+}

@@ -1,0 +1,100 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// All statements of this package on the table order_events.
+
+// eventRow is a row of order_events.
+type eventRow struct {
+	orderNo  string
+	seq      int64
+	at       time.Time
+	name     string
+	from, to State
+	cause    Cause
+	detail   string // JSON, "" for none
+	took     time.Duration
+}
+
+// Widths of order_events, in characters.
+const (
+	maxActorID   = 64
+	maxCauseType = 16
+	maxCauseID   = 64
+)
+
+func insertEvents(ctx context.Context, tx *sqldb.Tx, events []eventRow) error {
+	// Package sort: an instance of slices.SortFunc for rows this wide is 20 kB of binary.
+	sort.SliceStable(events, func(i, j int) bool {
+		a, b := &events[i], &events[j]
+		return a.orderNo < b.orderNo || a.orderNo == b.orderNo && a.seq < b.seq
+	})
+	const cols = 12
+	args := make([]any, 0, cols*len(events))
+	for i := range events {
+		e := &events[i]
+		args = append(args, e.orderNo, e.seq, sqldb.Millis(e.at), e.name, string(e.from), string(e.to),
+			string(e.cause.Actor.Type), cut(e.cause.Actor.ID, maxActorID), cut(e.cause.Type, maxCauseType),
+			cut(e.cause.ID, maxCauseID), e.detail, e.took.Milliseconds())
+	}
+	err := tx.InsertRows(ctx, `INSERT INTO order_events
+  (order_no, seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms)
+VALUES`, cols, args)
+	if err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	return nil
+}
+
+// eachState gives the state into which an event of this number brought each of
+// the orders that have one: the numbers are the same, so that the primary key is
+// one range per order. A list of (order, number) pairs is slow on MariaDB.
+func eachState(ctx context.Context, tx *sqldb.Tx, seq int64, orderNos []string, do func(orderNo string, to State)) error {
+	return sqldb.Each(ctx, tx, `SELECT order_no, to_state
+FROM order_events
+WHERE seq = ?
+  AND order_no IN (`+sqldb.In(len(orderNos))+`)`, append([]any{seq}, sqldb.Args(orderNos)...), func(rows *sql.Rows) error {
+		var no string
+		var to State
+		err := rows.Scan(&no, &to)
+		do(no, to)
+		return err
+	})
+}
+
+// findEvents gives the events of an order, in order. The placement has no row
+// here: the order's own row records it.
+func findEvents(ctx context.Context, q querier, orderNo string) ([]TimelineEvent, error) {
+	var events []TimelineEvent
+	err := sqldb.Each(ctx, q, `SELECT seq, at, event, from_state, to_state,
+  actor_type, actor_id, cause_type, cause_id, detail, took_ms
+FROM order_events
+WHERE order_no = ?
+ORDER BY seq`, []any{orderNo}, func(rows *sql.Rows) error {
+		var e TimelineEvent
+		var at, took int64
+		var detail string
+		if err := rows.Scan(&e.Seq, &at, &e.Event, &e.From, &e.To,
+			&e.Actor.Type, &e.Actor.ID, &e.Cause.Type, &e.Cause.ID, &detail, &took); err != nil {
+			return err
+		}
+		e.At, e.Took, e.Cause.Actor = sqldb.FromMillis(at), time.Duration(took)*time.Millisecond, e.Actor
+		if detail != "" {
+			if err := json.Unmarshal([]byte(detail), &e.Detail); err != nil {
+				return fmt.Errorf("timeline of %s: detail of event %d: %w", orderNo, e.Seq, err)
+			}
+		}
+		events = append(events, e)
+		return nil
+	})
+	return events, err
+}

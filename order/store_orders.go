@@ -1,0 +1,344 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// All statements of this package on the table orders.
+
+// querier is a transaction or the database itself.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+const orderColumns = `order_no, customer_id, state, version, total_fen, remark, attach, placed_cause,
+  close_reason, close_tries, created_at, expire_at, due_at, updated_at`
+
+func scanOrder(row interface{ Scan(...any) error }, extra ...any) (Order, error) {
+	var o Order
+	var created, expire, updated int64
+	var due sql.NullInt64
+	err := row.Scan(append([]any{&o.OrderNo, &o.CustomerID, &o.State, &o.Version, &o.Total, &o.Remark, &o.Attach,
+		&o.PlacedCause, &o.CloseReason, &o.CloseTries, &created, &expire, &due, &updated}, extra...)...)
+	o.CreatedAt, o.ExpireAt, o.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(expire), sqldb.FromMillis(updated)
+	if due.Valid {
+		o.DueAt = sqldb.FromMillis(due.Int64)
+	}
+	return o, err
+}
+
+// lockOrders reads orders in ascending order and locks them until the
+// transaction ends. Numbers that do not exist are left out.
+func lockOrders(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]*entry, error) {
+	entries := make(map[string]*entry, len(orderNos))
+	if len(orderNos) == 0 {
+		return entries, nil
+	}
+	err := sqldb.Each(ctx, tx, `SELECT `+orderColumns+`
+FROM orders
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
+ORDER BY order_no
+FOR UPDATE`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		o, err := scanOrder(rows)
+		entries[o.OrderNo] = &entry{before: o, after: o}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock orders: %w", err)
+	}
+	return entries, nil
+}
+
+// updateOrders takes orders one step and gives the number of rows that it found
+// as the step believes them. Only batch.writeOrders calls it: it is the one
+// statement that changes the state of an order.
+func updateOrders(ctx context.Context, tx *sqldb.Tx, st *step, orderNos []string) (int64, error) {
+	query := "UPDATE orders\nSET state = ?, version = version + ?, close_tries = close_tries + ?"
+	args := []any{string(st.to), st.versions, st.tries}
+	add := func(when bool, text string, values ...any) {
+		if when {
+			query, args = query+text, append(args, values...)
+		}
+	}
+	add(st.setDue, ", due_at = ?", sql.NullInt64{Int64: st.due, Valid: st.due != 0})
+	add(st.reason != "", ", close_reason = ?", string(st.reason))
+	add(st.updated != 0, ", updated_at = ?", st.updated)
+	add(true, "\nWHERE state = ?", string(st.from))
+	add(st.version != 0, "\n  AND version = ?\n  AND updated_at <= ?", st.version, st.now)
+	add(st.version != 0 && st.asked >= 0, "\n  AND close_tries = ?\n  AND due_at <= ?", st.asked, st.now)
+	add(true, "\n  AND order_no IN ("+sqldb.In(len(orderNos))+")", sqldb.Args(orderNos)...)
+	n, err := tx.Update(ctx, query, args...)
+	if err != nil {
+		return 0, fmt.Errorf("write the state of %d orders: %w", len(orderNos), err)
+	}
+	return n, nil
+}
+
+// holdPending makes sure that an order is pending and stays so until the
+// transaction ends: the guarded UPDATE conflicts with every change of state. The
+// state itself stays.
+func holdPending(ctx context.Context, tx *sqldb.Tx, orderNo string, now time.Time) error {
+	n, err := tx.Update(ctx, `UPDATE orders
+SET updated_at = ?
+WHERE order_no = ?
+  AND state = 'pending'`, sqldb.Millis(now), orderNo)
+	if err != nil {
+		return fmt.Errorf("hold the order: %w", err)
+	}
+	if n != 1 {
+		return sqldb.ErrLostRace
+	}
+	return nil
+}
+
+// insertOrders writes the fresh members of a batch and their items, in the order
+// of their numbers, so that rows go to the end of the primary key. State and
+// version have their defaults: pending, 1.
+func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, outcomes []sqldb.Outcome[Placed], fresh []int) error {
+	// Package sort: an instance of slices.SortFunc is 20 kB of binary here.
+	sort.Slice(fresh, func(i, j int) bool { return batch[fresh[i]].orderNo < batch[fresh[j]].orderNo })
+	const cols = 12
+	args := make([]any, 0, cols*len(fresh))
+	items := make([]any, 0, itemColumns*len(fresh))
+	for _, i := range fresh {
+		p, o := &batch[i], &outcomes[i].Answer.Order
+		var no, created any = o.OrderNo, sqldb.Millis(o.CreatedAt) // made into an any once, not six times
+		args = append(args, no, o.CustomerID, p.RequestID, p.hash, int64(o.Total),
+			o.Remark, o.Attach, o.PlacedCause, created, sqldb.Millis(o.ExpireAt), sqldb.Millis(o.DueAt), created)
+		items = appendItems(items, no, o.Items)
+	}
+	err := tx.InsertRows(ctx, `INSERT INTO orders
+  (order_no, customer_id, request_id, request_hash, total_fen,
+   remark, attach, placed_cause, created_at, expire_at, due_at, updated_at)
+VALUES`, cols, args)
+	if err != nil {
+		return fmt.Errorf("insert orders: %w", err)
+	}
+	return insertItems(ctx, tx, items)
+}
+
+// findPlaced finds the orders that were placed under the keys of the batch, as
+// they were at their placement.
+func findPlaced(ctx context.Context, tx *sqldb.Tx, batch []placing) (map[requestKey]placedBefore, error) {
+	known := map[requestKey]placedBefore{}
+	args := make([]any, 0, 2*len(batch))
+	for i := range batch {
+		args = append(args, batch[i].CustomerID, batch[i].RequestID)
+	}
+	where := strings.TrimSuffix(strings.Repeat("(customer_id = ? AND request_id = ?) OR ", len(batch)), " OR ")
+	err := sqldb.Each(ctx, tx, `SELECT `+orderColumns+`, request_id, request_hash
+FROM orders
+WHERE `+where, args, func(rows *sql.Rows) error {
+		var request, hash string
+		o, err := scanOrder(rows, &request, &hash)
+		known[requestKey{o.CustomerID, request}] = placedBefore{order: asPlaced(o), hash: hash}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find repeated placements: %w", err)
+	}
+	nos := make([]string, 0, len(known))
+	for _, before := range known {
+		nos = append(nos, before.order.OrderNo)
+	}
+	items, err := findItems(ctx, tx, nos)
+	if err != nil {
+		return nil, err
+	}
+	for key, before := range known {
+		before.order.Items = items[before.order.OrderNo]
+		known[key] = before
+	}
+	return known, nil
+}
+
+// openHorizon bounds the orders that are looked at for unpaid ones: a customer
+// with thousands of old orders places as fast as a new one. What is unpaid for
+// longer waits for WeChat Pay, not for its buyer.
+const openHorizon = 24 * time.Hour
+
+// findOpen counts the unpaid orders of customers that were placed since a time.
+func findOpen(ctx context.Context, tx *sqldb.Tx, customers []string, since time.Time) (openOrders, error) {
+	// The index is forced: guessing at every customer's rows to choose one takes
+	// MariaDB as long as reading them.
+	open := openOrders{}
+	err := sqldb.Each(ctx, tx, `SELECT customer_id, COUNT(*), MIN(due_at)
+FROM orders /*! FORCE INDEX (ix_orders_open) */
+WHERE customer_id IN (`+sqldb.In(len(customers))+`)
+  AND order_no > ?
+  AND due_at > 0
+GROUP BY customer_id`, append(sqldb.Args(customers), placedAfter(since)), func(rows *sql.Rows) error {
+		var id string
+		var has openCount
+		var first int64
+		err := rows.Scan(&id, &has.count, &first)
+		has.first = sqldb.FromMillis(first)
+		open[id] = has
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count unpaid orders: %w", err)
+	}
+	return open, nil
+}
+
+// newestOrderNo gives the number of the order that was placed last, which holds
+// its time.
+func newestOrderNo(ctx context.Context, q querier) (no string, err error) {
+	err = q.QueryRowContext(ctx, "SELECT order_no FROM orders ORDER BY order_no DESC LIMIT 1").Scan(&no)
+	return no, err
+}
+
+// findOrder reads the row of one order. ErrNotFound when there is none.
+func findOrder(ctx context.Context, q querier, orderNo string) (Order, error) {
+	o, err := scanOrder(q.QueryRowContext(ctx, `SELECT `+orderColumns+`
+FROM orders
+WHERE order_no = ?`, orderNo))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Order{}, ErrNotFound
+	}
+	return o, err
+}
+
+// listOrders gives up to limit orders, newest first.
+func listOrders(ctx context.Context, q querier, f *Filter, now time.Time, limit int) ([]Order, error) {
+	where, args := f.where(now)
+	var orders []Order
+	err := sqldb.Each(ctx, q, `SELECT `+orderColumns+`
+FROM orders
+`+where+`
+ORDER BY order_no DESC
+LIMIT ?`, append(args, limit), func(rows *sql.Rows) error {
+		o, err := scanOrder(rows)
+		orders = append(orders, o)
+		return err
+	})
+	return orders, err
+}
+
+func (f *Filter) where(now time.Time) (string, []any) {
+	var terms []string
+	var args []any
+	add := func(when bool, term string, values ...any) {
+		if when {
+			terms, args = append(terms, term), append(args, values...)
+		}
+	}
+	add(f.OrderNo != "", "order_no = ?", f.OrderNo)
+	add(f.CustomerID != "", "customer_id = ?", f.CustomerID)
+	add(f.State != "", "state = ?", string(f.State))
+	add(!f.CreatedFrom.IsZero(), "created_at >= ?", sqldb.Millis(f.CreatedFrom))
+	add(!f.CreatedTo.IsZero(), "created_at < ?", sqldb.Millis(f.CreatedTo))
+	add(f.OutTradeNo != "", "order_no = ?", OrderNoOf(f.OutTradeNo))
+	add(f.TransactionID != "", "order_no IN (SELECT order_no FROM payments WHERE transaction_id = ?)", f.TransactionID)
+	add(f.OutRefundNo != "", "order_no IN (SELECT order_no FROM refunds WHERE out_refund_no = ?)", f.OutRefundNo)
+	add(f.SkuID != "", "order_no IN (SELECT order_no FROM order_items WHERE sku_id = ?)", f.SkuID)
+	add(f.Stuck, "due_at < ?", sqldb.Millis(now.Add(-StuckAfter)))
+	add(f.AmountMin > 0, "total_fen >= ?", int64(f.AmountMin))
+	add(f.AmountMax > 0, "total_fen <= ?", int64(f.AmountMax))
+	add(f.Cursor != "", "order_no < ?", f.Cursor)
+	if len(terms) == 0 {
+		return "", nil
+	}
+	return "WHERE " + strings.Join(terms, "\n  AND "), args
+}
+
+// findDueOrders gives up to limit orders of a state that are due after a place
+// and by until.
+func findDueOrders(ctx context.Context, q querier, state State, after DueCursor, until time.Time, limit int) ([]Due, error) {
+	var due []Due
+	query := "SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?"
+	err := eachDue(ctx, q, dueQuery{query, []any{string(state)}, "order_no"}, after, until, limit, func(rows *sql.Rows) error {
+		d := Due{State: state}
+		var at int64
+		err := rows.Scan(&d.Key, &d.Version, &at, &d.Tries)
+		d.At = sqldb.FromMillis(at)
+		due = append(due, d)
+		return err
+	})
+	return due, err
+}
+
+// dueQuery is a query of what is due: it ends in a WHERE with a term, and key is
+// the column that tells rows of the same due_at apart.
+type dueQuery struct {
+	query string
+	args  []any
+	key   string
+}
+
+// eachDue gives up to limit rows of a query that are due after a place and by
+// until, in the order of (due_at, key). It asks for the rest of the place's
+// millisecond, and then for what is due later. Asked for in one query, a database
+// finds the place by the time alone and reads past all rows of that millisecond,
+// for every page of a herd.
+func eachDue(ctx context.Context, q querier, what dueQuery, after DueCursor, until time.Time, limit int,
+	row func(*sql.Rows) error) error {
+	from, to := sqldb.Millis(after.At), sqldb.Millis(until)
+	for _, part := range []struct {
+		where string
+		args  []any
+	}{
+		{"due_at = ? AND " + what.key + " > ?", []any{from, after.Key}},
+		{"due_at > ? AND due_at <= ?", []any{from, to}},
+	} {
+		if limit <= 0 || from > to {
+			break
+		}
+		args := append(append(slices.Clone(what.args), part.args...), limit)
+		if err := sqldb.Each(ctx, q, what.query+`
+  AND `+part.where+`
+ORDER BY due_at, `+what.key+`
+LIMIT ?`, args, func(rows *sql.Rows) error {
+			limit--
+			return row(rows)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countOpen counts the open orders by state, and those that were due before now,
+// through the index on the due time.
+func countOpen(ctx context.Context, q querier, now time.Time,
+	row func(state State, orders, overdue int64, oldest time.Time)) error {
+	return sqldb.Each(ctx, q, `SELECT state, COUNT(*), SUM(CASE WHEN due_at < ? THEN 1 ELSE 0 END), MIN(due_at)
+FROM orders
+WHERE state IN ('pending', 'closing')
+GROUP BY state`, []any{sqldb.Millis(now)}, func(rows *sql.Rows) error {
+		var st State
+		var n, overdue, oldest int64
+		err := rows.Scan(&st, &n, &overdue, &oldest)
+		row(st, n, overdue, sqldb.FromMillis(oldest))
+		return err
+	})
+}
+
+// countByMinute counts the open orders that are due by until, by the minute of
+// their due time and by state; the zero time stands for everything before now.
+func countByMinute(ctx context.Context, q querier, now, until time.Time,
+	row func(minute time.Time, state State, orders int64)) error {
+	return sqldb.Each(ctx, q, `SELECT CASE WHEN due_at < ? THEN 0 ELSE due_at - due_at % 60000 END AS minute_from, state, COUNT(*)
+FROM orders
+WHERE state IN ('pending', 'closing')
+  AND due_at <= ?
+GROUP BY minute_from, state
+ORDER BY minute_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, func(rows *sql.Rows) error {
+		var from, n int64
+		var state State
+		err := rows.Scan(&from, &state, &n)
+		row(sqldb.FromMillis(from), state, n)
+		return err
+	})
+}

@@ -1,0 +1,187 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+)
+
+// All statements of this package on the table payments, the journal of money
+// that WeChat Pay says it holds.
+
+// paymentRow is a payment to be recorded.
+type paymentRow struct {
+	payment.Trade
+	orderNo string // "" when it fits no order
+	at      time.Time
+	source  string // notification, query, bill …
+	settled Settled
+	reason  string
+	refund  payment.Fen // of it that is owed back from the start
+}
+
+// Widths of payments, in characters. What is longer explains and never decides.
+const (
+	maxCurrency    = 16
+	maxTradeType   = 16
+	maxAppID       = 32
+	maxMchID       = 32
+	maxPaidFrom    = 12 // source
+	maxWeChatNo    = 32 // transaction_id and refund_id, as WeChat documents them
+	maxOutTradeLen = 32 // out_trade_no, as WeChat documents it
+)
+
+// findRecorded finds which transactions are in the journal already.
+func findRecorded(ctx context.Context, tx *sqldb.Tx, transactions []string) (map[string]recorded, error) {
+	found := make(map[string]recorded, len(transactions))
+	if len(transactions) == 0 {
+		return found, nil
+	}
+	err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, outcome, reason
+FROM payments
+WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)`, sqldb.Args(transactions), func(rows *sql.Rows) error {
+		var id string
+		var r recorded
+		err := rows.Scan(&id, &r.orderNo, &r.settled, &r.reason)
+		found[id] = r
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find recorded payments: %w", err)
+	}
+	return found, nil
+}
+
+func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) error {
+	sort.Slice(payments, func(i, j int) bool { return payments[i].TransactionID < payments[j].TransactionID })
+	const cols = 15
+	args := make([]any, 0, cols*len(payments))
+	for i := range payments {
+		p := &payments[i]
+		args = append(args, p.TransactionID, p.orderNo, p.OutTradeNo, int64(p.Total), int64(p.PayerTotal),
+			cut(p.Currency, maxCurrency), cut(p.TradeType, maxTradeType), cut(p.AppID, maxAppID), cut(p.MchID, maxMchID),
+			sqldb.Millis(p.SuccessTime), sqldb.Millis(p.at), cut(p.source, maxPaidFrom), string(p.settled), p.reason, int64(p.refund))
+	}
+	err := tx.InsertRows(ctx, `INSERT INTO payments
+  (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency, trade_type, appid, mchid,
+   paid_at, received_at, source, outcome, reason, refund_fen)
+VALUES`, cols, args)
+	if err != nil {
+		return fmt.Errorf("insert payments: %w", err)
+	}
+	return nil
+}
+
+// findPayment gives the payment that made an order paid, else the oldest one
+// that is owed back, nil without.
+func findPayment(ctx context.Context, q querier, orderNo string) (*Payment, error) {
+	var p Payment
+	var paid, received int64
+	err := q.QueryRowContext(ctx, `SELECT transaction_id, out_trade_no, trade_type, amount_fen, payer_fen, currency,
+  paid_at, received_at, outcome, reason
+FROM payments
+WHERE order_no = ?
+  AND outcome <> 'held'
+ORDER BY CASE outcome WHEN 'applied' THEN 0 ELSE 1 END, received_at, transaction_id
+LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total, &p.PayerTotal, &p.Currency,
+		&paid, &received, &p.Outcome, &p.Reason)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	p.SuccessTime, p.ReceivedAt = sqldb.FromMillis(paid), sqldb.FromMillis(received)
+	return &p, err
+}
+
+// paidEntry is a payment that refunds are of.
+type paidEntry struct {
+	transactionID, orderNo, outTradeNo string
+	amount                             payment.Fen
+	taken                              payment.Fen // refund_fen: what its refunds take, as read
+	adds                               payment.Fen // what this batch adds to it
+	paidAt                             time.Time
+	outcome                            Settled
+	owe                                bool // this batch takes it from held to owed
+}
+
+// left is what no refund has taken yet.
+func (p *paidEntry) left() payment.Fen { return p.amount - p.taken - p.adds }
+
+// findPaid reads the payments of orders and those of the transaction ids.
+func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string]bool) (map[string]*paidEntry, error) {
+	found := map[string]*paidEntry{}
+	for column, keys := range map[string][]string{"order_no": sorted(orders), "transaction_id": sorted(transactions)} {
+		if len(keys) == 0 {
+			continue
+		}
+		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no, amount_fen, refund_fen, paid_at, outcome
+FROM payments
+WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+			p := new(paidEntry)
+			var paid int64
+			err := rows.Scan(&p.transactionID, &p.orderNo, &p.outTradeNo, &p.amount, &p.taken, &paid, &p.outcome)
+			p.paidAt = sqldb.FromMillis(paid)
+			if found[p.transactionID] == nil {
+				found[p.transactionID] = p
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("find the payments of refunds: %w", err)
+		}
+	}
+	return found, nil
+}
+
+// writeTaken raises what refunds take of their payments. The bound is in the
+// statement: whatever was read, refunds never exceed their payment.
+func (b *batch) writeTaken(ctx context.Context, tx *sqldb.Tx) error {
+	for _, id := range slices.Sorted(maps.Keys(b.refunds.payments)) {
+		p := b.refunds.payments[id]
+		if p.adds == 0 && !p.owe {
+			continue
+		}
+		n, err := tx.Update(ctx, `UPDATE payments
+SET refund_fen = refund_fen + ?, outcome = ?
+WHERE transaction_id = ?
+  AND refund_fen = ?
+  AND refund_fen + ? BETWEEN 0 AND amount_fen`, int64(p.adds), string(p.outcome), id, int64(p.taken), int64(p.adds))
+		if err != nil {
+			return fmt.Errorf("write what is refunded of %s: %w", id, err)
+		}
+		if n != 1 {
+			return sqldb.ErrLostRace
+		}
+	}
+	return nil
+}
+
+// orderOfPayment gives the order of a payment, "" when it has none or is not
+// recorded. It is written once and never changes.
+func orderOfPayment(ctx context.Context, q querier, transactionID string) (no string, err error) {
+	err = q.QueryRowContext(ctx, `SELECT order_no
+FROM payments
+WHERE transaction_id = ?`, transactionID).Scan(&no)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return no, err
+}
+
+// reasonOfPayment gives why a recorded payment was not applied.
+func reasonOfPayment(ctx context.Context, q querier, transactionID string) (reason string, err error) {
+	err = q.QueryRowContext(ctx, `SELECT reason
+FROM payments
+WHERE transaction_id = ?`, transactionID).Scan(&reason)
+	if err != nil {
+		return "", fmt.Errorf("why %s is owed back: %w", transactionID, err)
+	}
+	return reason, nil
+}

@@ -1,0 +1,340 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// All statements of this package on the tables refunds, refund_items and
+// refund_approvals.
+
+const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen, state, reason, note,
+  restock, requester_type, requester_id, request_id, request_hash, approvals_needed, decided_by, decided_why, replaces, generation,
+  tries, notify_url, problem, created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version`
+
+func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
+	var r Refund
+	var created, sent, asked, accepted, succeeded, updated int64
+	var due sql.NullInt64
+	var request sql.NullString
+	err := row.Scan(&r.OutRefundNo, &r.OrderNo, &r.TransactionID, &r.OutTradeNo, &r.RefundID, &r.Amount, &r.PaymentTotal,
+		&r.State, &r.Reason, &r.Note, &r.Restock, &r.Requester.Type, &r.Requester.ID, &request, &r.requestHash,
+		&r.ApprovalsNeeded, &r.DecidedBy, &r.DecidedWhy, &r.Replaces, &r.Generation, &r.Tries, &r.NotifyURL, &r.Problem,
+		&created, &sent, &asked, &accepted, &succeeded, &due, &updated, &r.Version)
+	r.requestID = request.String
+	r.CreatedAt, r.SentAt, r.AskedAt, r.AcceptedAt = sqldb.FromMillis(created), sqldb.FromMillis(sent), sqldb.FromMillis(asked), sqldb.FromMillis(accepted)
+	r.SucceededAt, r.DueAt, r.UpdatedAt = sqldb.FromMillis(succeeded), sqldb.FromMillis(due.Int64), sqldb.FromMillis(updated)
+	return r, err
+}
+
+// lockRefunds reads and locks the refunds of orders, and those of the numbers,
+// oldest first.
+func lockRefunds(ctx context.Context, tx *sqldb.Tx, orders, numbers map[string]bool) ([]Refund, error) {
+	seen := map[string]bool{}
+	var all []Refund
+	read := func(column string, keys []string) error {
+		if len(keys) == 0 {
+			return nil
+		}
+		err := sqldb.Each(ctx, tx, `SELECT `+refundColumns+`
+FROM refunds
+WHERE `+column+` IN (`+sqldb.In(len(keys))+`)
+ORDER BY out_refund_no
+FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
+			r, err := scanRefund(rows)
+			if err == nil && !seen[r.OutRefundNo] {
+				seen[r.OutRefundNo] = true
+				all = append(all, r)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("lock refunds: %w", err)
+		}
+		return nil
+	}
+	if err := errors.Join(read("order_no", sorted(orders)), read("out_refund_no", sorted(numbers))); err != nil {
+		return nil, err
+	}
+	// Package sort: an instance of slices.SortFunc for rows this wide is 20 kB of binary.
+	sort.SliceStable(all, func(i, j int) bool {
+		a, b := &all[i], &all[j]
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.OutRefundNo, b.OutRefundNo)) < 0
+	})
+	return all, fillRefunds(ctx, tx, all)
+}
+
+// fillRefunds adds lines and approvals.
+func fillRefunds(ctx context.Context, q querier, all []Refund) error {
+	if len(all) == 0 {
+		return nil
+	}
+	at := make(map[string]*Refund, len(all))
+	nos := make([]string, len(all))
+	for i := range all {
+		nos[i], at[all[i].OutRefundNo] = all[i].OutRefundNo, &all[i]
+	}
+	err := sqldb.Each(ctx, q, `SELECT out_refund_no, sku_id, quantity
+FROM refund_items
+WHERE out_refund_no IN (`+sqldb.In(len(nos))+`)
+ORDER BY out_refund_no, sku_id`, sqldb.Args(nos), func(rows *sql.Rows) error {
+		var no string
+		var l stock.Line
+		err := rows.Scan(&no, &l.SkuID, &l.Quantity)
+		if err == nil {
+			at[no].Items = append(at[no].Items, l)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("find refund items: %w", err)
+	}
+	err = sqldb.Each(ctx, q, `SELECT out_refund_no, approver, reason, at
+FROM refund_approvals
+WHERE out_refund_no IN (`+sqldb.In(len(nos))+`)
+ORDER BY out_refund_no, at, approver`, sqldb.Args(nos), func(rows *sql.Rows) error {
+		var no string
+		var a Approval
+		var ms int64
+		err := rows.Scan(&no, &a.Approver, &a.Reason, &ms)
+		if err == nil {
+			a.At = sqldb.FromMillis(ms)
+			at[no].Approvals = append(at[no].Approvals, a)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("find refund approvals: %w", err)
+	}
+	return nil
+}
+
+// findAsked finds the refunds of repeated requests.
+func findAsked(ctx context.Context, tx *sqldb.Tx, asks []askKey, into map[askKey]string) error {
+	args := make([]any, 0, 3*len(asks))
+	for _, k := range asks {
+		args = append(args, string(k.by), k.id, k.no)
+	}
+	where := strings.TrimSuffix(strings.Repeat("(requester_type = ? AND requester_id = ? AND request_id = ?) OR ", len(asks)), " OR ")
+	err := sqldb.Each(ctx, tx, `SELECT requester_type, requester_id, request_id, out_refund_no
+FROM refunds
+WHERE `+where, args, func(rows *sql.Rows) error {
+		var k askKey
+		var no string
+		err := rows.Scan(&k.by, &k.id, &k.no, &no)
+		into[k] = no
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("find repeated refund requests: %w", err)
+	}
+	return nil
+}
+
+// writeRefunds writes the refunds that changed, new ones first.
+func (b *batch) writeRefunds(ctx context.Context, tx *sqldb.Tx) error {
+	var fresh []Refund
+	var changed []*refundEntry
+	for _, no := range slices.Sorted(maps.Keys(b.refunds.byNo)) {
+		switch r := b.refunds.byNo[no]; {
+		case !r.touched:
+		case r.before.Version == 0:
+			fresh = append(fresh, r.after)
+		default:
+			changed = append(changed, r)
+		}
+	}
+	if err := insertRefunds(ctx, tx, fresh); err != nil {
+		return err
+	}
+	for _, r := range changed {
+		if err := b.updateRefund(ctx, tx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertRefunds writes new refunds. Their numbers are unique, and made so that
+// one payment is owed back once whatever happens.
+func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
+	const cols, itemCols = 26, 3
+	args := make([]any, 0, cols*len(refunds))
+	var items []any
+	for i := range refunds {
+		r := &refunds[i]
+		args = append(args, r.OutRefundNo, r.OrderNo, r.TransactionID, r.OutTradeNo, r.RefundID,
+			int64(r.Amount), int64(r.PaymentTotal), string(r.State), r.Reason, r.Note, flag(r.Restock),
+			string(r.Requester.Type), r.Requester.ID, sql.NullString{String: r.requestID, Valid: r.requestID != ""}, r.requestHash,
+			int64(r.ApprovalsNeeded), r.Replaces, int64(r.Generation), r.Problem,
+			sqldb.Millis(r.CreatedAt), sqldb.Millis(r.AcceptedAt), sqldb.Millis(r.SucceededAt), nullMS(r.DueAt), sqldb.Millis(r.UpdatedAt), r.DecidedBy, r.DecidedWhy)
+		for _, l := range r.Items {
+			items = append(items, r.OutRefundNo, l.SkuID, l.Quantity)
+		}
+	}
+	err := tx.InsertRows(ctx, `INSERT INTO refunds
+  (out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen, state, reason, note, restock,
+   requester_type, requester_id, request_id, request_hash, approvals_needed, replaces, generation, problem,
+   created_at, accepted_at, succeeded_at, due_at, updated_at, decided_by, decided_why)
+VALUES`, cols, args)
+	if err != nil {
+		return fmt.Errorf("insert refunds: %w", err)
+	}
+	err = tx.InsertRows(ctx, `INSERT INTO refund_items
+  (out_refund_no, sku_id, quantity)
+VALUES`, itemCols, items)
+	if err != nil {
+		return fmt.Errorf("insert refund items: %w", err)
+	}
+	return nil
+}
+
+// nullMS gives NULL for the zero time: what is never due.
+func nullMS(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: sqldb.Millis(t), Valid: !t.IsZero()}
+}
+
+// flag gives 1 for true: SQLite and MySQL have no boolean of their own.
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// updateRefund writes one refund, if it is still the one that was read.
+func (b *batch) updateRefund(ctx context.Context, tx *sqldb.Tx, r *refundEntry) error {
+	n := &r.after
+	rows, err := tx.Update(ctx, `UPDATE refunds
+SET state = ?, version = version + 1, refund_id = ?, decided_by = ?, decided_why = ?, tries = ?,
+  notify_url = ?, problem = ?, sent_at = ?, asked_at = ?, accepted_at = ?, succeeded_at = ?, due_at = ?, updated_at = ?
+WHERE out_refund_no = ?
+  AND state = ?
+  AND version = ?`, string(n.State), n.RefundID, n.DecidedBy, n.DecidedWhy, n.Tries, n.NotifyURL, n.Problem,
+		sqldb.Millis(n.SentAt), sqldb.Millis(n.AskedAt), sqldb.Millis(n.AcceptedAt), sqldb.Millis(n.SucceededAt), nullMS(n.DueAt), sqldb.Millis(b.now),
+		n.OutRefundNo, string(r.before.State), r.before.Version)
+	if err != nil {
+		return fmt.Errorf("write refund %s: %w", n.OutRefundNo, err)
+	}
+	if rows != 1 {
+		return sqldb.ErrLostRace
+	}
+	for _, a := range r.approvals {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO refund_approvals
+  (out_refund_no, approver, reason, at)
+VALUES (?, ?, ?, ?)`, n.OutRefundNo, a.Approver, a.Reason, sqldb.Millis(a.At)); err != nil {
+			return fmt.Errorf("write the approval of %s: %w", n.OutRefundNo, err)
+		}
+	}
+	return nil
+}
+
+// findRefund reads one refund with its lines and approvals. ErrRefundNotFound
+// when there is none, or when it is not of this customer's order ("" for anybody).
+func findRefund(ctx context.Context, q querier, outRefundNo, customerID string) (Refund, error) {
+	where, args := "out_refund_no = ?", []any{outRefundNo}
+	if customerID != "" {
+		where += `
+  AND EXISTS (SELECT 1 FROM orders o WHERE o.order_no = refunds.order_no AND o.customer_id = ?)`
+		args = append(args, customerID)
+	}
+	found, err := queryRefunds(ctx, q, "WHERE "+where, args...)
+	if err != nil {
+		return Refund{}, sqldb.Wrap("find refund", err)
+	}
+	if len(found) == 0 {
+		return Refund{}, ErrRefundNotFound
+	}
+	return found[0], nil
+}
+
+// queryRefunds reads the refunds that the end of a query selects, with their
+// lines and approvals.
+func queryRefunds(ctx context.Context, q querier, tail string, args ...any) ([]Refund, error) {
+	var all []Refund
+	err := sqldb.Each(ctx, q, `SELECT `+refundColumns+`
+FROM refunds
+`+tail, args, func(rows *sql.Rows) error {
+		r, err := scanRefund(rows)
+		all = append(all, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, fillRefunds(ctx, q, all)
+}
+
+// listRefunds gives up to limit refunds, the newest numbers first.
+func listRefunds(ctx context.Context, q querier, f *RefundFilter, limit int) ([]Refund, error) {
+	terms, args := []string{"1 = 1"}, []any{}
+	for column, v := range map[string]string{
+		"state": string(f.State), "order_no": f.OrderNo, "transaction_id": f.TransactionID, "reason": f.Reason,
+	} {
+		if v != "" {
+			terms, args = append(terms, column+" = ?"), append(args, v)
+		}
+	}
+	if f.Cursor != "" {
+		terms, args = append(terms, "out_refund_no < ?"), append(args, f.Cursor)
+	}
+	return queryRefunds(ctx, q, `WHERE `+strings.Join(terms, "\n  AND ")+`
+ORDER BY out_refund_no DESC
+LIMIT ?`, append(args, limit)...)
+}
+
+// findDueRefunds gives up to limit refunds that are due after a place and by until.
+func findDueRefunds(ctx context.Context, q querier, after DueCursor, until time.Time, limit int) ([]Due, error) {
+	var due []Due
+	query := "SELECT out_refund_no, version, due_at FROM refunds WHERE due_at > 0"
+	err := eachDue(ctx, q, dueQuery{query, nil, "out_refund_no"}, after, until, limit, func(rows *sql.Rows) error {
+		var d Due
+		var at int64
+		err := rows.Scan(&d.Key, &d.Version, &at)
+		d.At = sqldb.FromMillis(at)
+		due = append(due, d)
+		return err
+	})
+	return due, err
+}
+
+// countRefunds counts the refunds that have not ended by state, through the index
+// on it.
+func countRefunds(ctx context.Context, q querier,
+	row func(state RefundState, refunds int64, sum payment.Fen, oldest time.Time)) error {
+	return sqldb.Each(ctx, q, `SELECT state, COUNT(*), SUM(amount_fen), MIN(created_at)
+FROM refunds
+WHERE state IN ('pending_approval', 'owed', 'processing', 'abnormal', 'refused', 'held')
+GROUP BY state`, nil, func(rows *sql.Rows) error {
+		var st RefundState
+		var n, oldest int64
+		var sum payment.Fen
+		err := rows.Scan(&st, &n, &sum, &oldest)
+		row(st, n, sum, sqldb.FromMillis(oldest))
+		return err
+	})
+}
+
+// orderOfRefund gives the order of a refund and whether there is such a refund.
+// The order is written once and never changes.
+func orderOfRefund(ctx context.Context, q querier, outRefundNo string) (no string, found bool, err error) {
+	err = q.QueryRowContext(ctx, `SELECT order_no
+FROM refunds
+WHERE out_refund_no = ?`, outRefundNo).Scan(&no)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", false, nil
+	}
+	return no, err == nil, err
+}
