@@ -111,11 +111,29 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.close = append(c.close, c.gateway.CloseIdleConnections)
+	if c.orders, err = order.New(c.orderConfig(s, sh, log, gc, notifyURL)); err != nil {
+		return err
+	}
+	c.close = append(c.close, c.orders.Close)
+	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
+		MchID: gc.MchID, AppID: gc.AppID})
+	if err != nil {
+		return err
+	}
+	c.reconciler, err = reconcile.New(reconcile.Config{
+		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
+		Now: time.Now, Log: log, MchID: gc.MchID,
+	})
+	return err
+}
+
+// orderConfig is what package order is given: the merchant, the settings, and what sh changes of the defaults.
+func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Config, notifyURL string) order.Config {
 	grace := s.CloseGrace
 	if grace == 0 {
 		grace = -1 // none, where zero would mean the default
 	}
-	c.orders, err = order.New(order.Config{
+	return order.Config{
 		DB:      c.db,
 		Gateway: c.gateway,
 		Tasks:   sh.tasks,
@@ -141,21 +159,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		RefundSpacing:     sh.refundSpacing,
 		RefundRetry:       sh.refundRetry,
 		RefundPoll:        sh.refundPoll,
-	})
-	if err != nil {
-		return err
 	}
-	c.close = append(c.close, c.orders.Close)
-	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
-		MchID: gc.MchID, AppID: gc.AppID})
-	if err != nil {
-		return err
-	}
-	c.reconciler, err = reconcile.New(reconcile.Config{
-		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
-		Now: time.Now, Log: log, MchID: gc.MchID,
-	})
-	return err
 }
 
 // reconcilesDaily is true with a merchant, unless it was switched off. The simulator forgets its trades at a restart,

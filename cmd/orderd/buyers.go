@@ -81,10 +81,18 @@ type population struct {
 	placed, paid, closed, soldOut, replayed atomic.Int64
 }
 
+// Bounds of the buyers' HTTP client.
+const (
+	// buyerTimeout is more than the API's longest answer, a cancel of up to 15 seconds.
+	buyerTimeout = 20 * time.Second
+	// buyerConns are connections that are kept: about as many buyers as act at the same time.
+	buyerConns = 64
+)
+
 // newPopulation makes n buyers whose choices come from a seed.
 func newPopulation(a *app, seed uint64, n int, s *show) *population {
 	return &population{a: a, show: s, n: n, rnd: rand.New(rand.NewPCG(seed, 7)),
-		http: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+		http: &http.Client{Timeout: buyerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: buyerConns}}}
 }
 
 // between draws a duration from lo up to hi.
@@ -277,7 +285,7 @@ func (b *buyer) call(method, path string, headers map[string]string, body, into 
 
 // prepay asks for the QR code, again while WeChat Pay gives no answer.
 func (b *buyer) prepay() error {
-	const tries = 8
+	const tries = 8 // with the pauses 1.6 s: longer than the answers that the simulator loses in a row
 	var answer struct {
 		OutTradeNo string `json:"out_trade_no"`
 	}

@@ -217,9 +217,13 @@ func (s *settings) check() error {
 	return nil
 }
 
+// Bounds of settings.
 const (
 	// minToken is in bytes: half of what 'openssl rand -hex 32' prints, and still 128 bits.
 	minToken = 32
+	// secretBytes is how many random bytes a generated secret has, written in twice as many characters: 256 bits, what
+	// HS256 wants.
+	secretBytes = 32
 	// maxPace keeps the time in which a prepay may still arrive at WeChat Pay, 30 s divided by it, above the time-out
 	// of a call, which is never below a second.
 	maxPace = 20
@@ -259,7 +263,7 @@ func (s *settings) secretInDataDir(name string) (value string, made bool, err er
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
 		return "", false, err
 	}
-	raw := make([]byte, 32)
+	raw := make([]byte, secretBytes)
 	rand.Read(raw) // never fails, says its documentation
 	value = hex.EncodeToString(raw)
 	return value, true, os.WriteFile(path, []byte(value+"\n"), 0o600)

@@ -32,6 +32,7 @@ type demoCmd struct {
 const (
 	demoPayWithin = 4 * time.Second  // the time to pay
 	demoGrace     = time.Second      // from the deadline to the close
+	demoCloseRate = 200              // orders a second that are closed: the simulator has no limit
 	demoSpeed     = 30               // how much faster the simulator repeats notifications than WeChat Pay
 	demoMin       = 60               // buyers: one of every kind in deck
 	demoMax       = 5000             // buyers: what a laptop serves in the time
@@ -89,7 +90,7 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // prepare chooses a fresh data directory and free ports unless they were given.
 func (c demoCmd) prepare(s *settings) error {
-	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, 200
+	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, demoCloseRate
 	s.AutoApprove, s.TwoPersons = int64(payment.MaxFen), 0 // nobody sits at the finance desk of a demo
 	for env, addr := range map[string]*string{
 		"ORDERD_API_ADDR":   &s.APIAddr,
@@ -217,10 +218,14 @@ func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err er
 	return b.String(), open, nil
 }
 
+// billTries is how often a day is reconciled before the demo gives up: the simulator loses some answers, and five in a
+// row only when it is broken.
+const billTries = 5
+
 // runUntilAnswered reconciles a day; a WeChat Pay that gave no answer is asked
 // again, as the daily run does.
 func runUntilAnswered(ctx context.Context, a *app, day string) (res reconcile.Result, err error) {
-	for range 5 {
+	for range billTries {
 		res, err = a.reconciler.Run(ctx, reconcile.RunRequest{Date: day})
 		var g *payment.GatewayError
 		if !errors.As(err, &g) || g.Kind != payment.KindUnknown {
@@ -244,11 +249,14 @@ type summary struct {
 	placed, paid, byTimeout, byCancel, saved, refunds, oversold int64
 }
 
+// summaryPage is how many orders are read at once, the most that a list gives.
+const summaryPage = 200
+
 // summarize reads every order and compares it with what the simulator recorded.
 func summarize(ctx context.Context, a *app) (s summary, wrong []string, err error) {
 	held := map[string]int64{}
 	for cursor := ""; ; {
-		orders, next, err := a.orders.List(ctx, order.Filter{Limit: 200, Cursor: cursor})
+		orders, next, err := a.orders.List(ctx, order.Filter{Limit: summaryPage, Cursor: cursor})
 		if err != nil {
 			return s, nil, err
 		}

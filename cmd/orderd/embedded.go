@@ -27,6 +27,9 @@ const (
 	simAppID = "wx0000000000000001"
 )
 
+// simHeaders bounds how long a client of the simulator may take to send its headers.
+const simHeaders = 10 * time.Second
+
 // lockDataDir keeps a second service off the same embedded parts. The file
 // stays open as long as the lock shall hold.
 func lockDataDir(dir string) (*os.File, error) {
@@ -79,7 +82,7 @@ func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *s
 		sim.Close()
 		return nil, fmt.Errorf("listener of the simulator: %w (set ORDERD_SIM_ADDR)", err)
 	}
-	srv := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: simHeaders}
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("simulator", "err", err)

@@ -44,7 +44,7 @@ func (c *console) page(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	orders, _, err := c.Orders.List(rctx, order.Filter{Limit: 50})
+	orders, _, err := c.Orders.List(rctx, order.Filter{Limit: defaultRows})
 	if err != nil {
 		return err
 	}

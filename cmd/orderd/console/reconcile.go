@@ -39,6 +39,11 @@ const (
 	// runTimeout bounds a run that was started here. A million rows take some seconds; the rest is for a WeChat Pay
 	// that lets every call wait.
 	runTimeout = 2 * time.Hour
+	// daysShown is how many runs the page of reconciliations shows: a month.
+	daysShown = 31
+	// differencesShown is how many open differences that page shows. With more of them a list is of no use: one cause
+	// has many rows.
+	differencesShown = 100
 )
 
 // reconcileRoutes are finance's: a bill has the turnover of the shop.
@@ -380,12 +385,12 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 
 // reconciliationsPage shows the last month and what is open.
 func (c *console) reconciliationsPage(ctx echo.Context) error {
-	all, err := c.Reconciler.List(ctx.Request().Context(), "", 31)
+	all, err := c.Reconciler.List(ctx.Request().Context(), "", daysShown)
 	if err != nil {
 		return err
 	}
 	open, err := c.Reconciler.Differences(ctx.Request().Context(),
-		reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: 100})
+		reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: differencesShown})
 	if err != nil {
 		return err
 	}
@@ -405,7 +410,7 @@ func (c *console) dayPage(ctx echo.Context) error {
 		}
 	}
 	all, err := c.Reconciler.Differences(ctx.Request().Context(),
-		reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: 200})
+		reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: maxRows})
 	if err != nil {
 		return err
 	}

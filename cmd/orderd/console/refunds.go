@@ -209,7 +209,7 @@ func (c *console) refundsPage(ctx echo.Context) error {
 		order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld,
 		order.RefundStateOwed, order.RefundStateProcessing,
 	} {
-		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: 50})
+		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: defaultRows})
 		if err != nil {
 			return err
 		}
