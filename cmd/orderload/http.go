@@ -93,7 +93,7 @@ func placementHandler(orders orderhttp.Orders, shop *bench.Shop) (http.Handler, 
 		return nil, err
 	}
 	free := orderhttp.Rate{Burst: -1}
-	return orderhttp.New(orderhttp.Options{Orders: orders, Shelves: stock.NewAdmin(shop.DB.DB, time.Now),
+	return orderhttp.New(orderhttp.Options{Orders: orders, SKUs: stock.NewAdmin(shop.DB.DB, time.Now),
 		Tokens: tokens, Now: time.Now, Limits: orderhttp.Limits{Place: free, Pay: free, Read: free, Query: free}})
 }
 
