@@ -238,6 +238,8 @@ func (b *batch) event(e *entry, h *header, event Event) applied {
 // applyToOrder for what refunds do to their order.
 func (b *batch) move(e *entry, h *header, cell Cell) { b.moveAs(e, h, cell, eventNames[cell.To]) }
 
+// moveAs is move with a name of its own for the timeline. The new state is never
+// due: who moves an order to a state that is waited in sets its due time after.
 func (b *batch) moveAs(e *entry, h *header, cell Cell, name string) {
 	from := e.after.State
 	e.after.State, e.after.DueAt = cell.To, time.Time{}
@@ -391,6 +393,9 @@ type step struct {
 	now     int64 // and are due, and not written later than this, in milliseconds
 }
 
+// stepOf is the step that takes an order from what was loaded to what was decided.
+// Columns that stay are left out, so that orders that differ only in them share a
+// statement: those that wait for WeChat Pay's rate keep their own due times.
 func (b *batch) stepOf(e *entry) step {
 	was, is := &e.before, &e.after
 	st := step{from: was.State, to: is.State, versions: is.Version - was.Version, tries: e.tries}

@@ -55,6 +55,8 @@ func Invariants() []string {
 		mustStep}
 }
 
+// broken makes the error of an invariant. The detail is for an operator; the
+// caller is told the invariant's name alone.
 func broken(invariant, orderNo, format string, args ...any) error {
 	return &BrokenError{Invariant: invariant, OrderNo: orderNo, Detail: fmt.Sprintf(format, args...)}
 }
@@ -105,6 +107,7 @@ func (c *brokenOrders) add(err error) {
 	c.all = append(c.all, err)
 }
 
+// err is nil when nothing is broken.
 func (c *brokenOrders) err() error { return errors.Join(c.all...) }
 
 // walk is what a batch does to one order.
@@ -181,6 +184,7 @@ func (b *batch) assertEvents(found *brokenOrders) {
 	}
 }
 
+// canMove reports that some event takes an order from one state to the other.
 func canMove(from, to State) bool {
 	return slices.ContainsFunc(Events(), func(e Event) bool {
 		c := Next(from, e)
@@ -195,6 +199,8 @@ func (b *batch) assertPayments(found *brokenOrders) {
 	}
 }
 
+// assertPayment holds one new payment against its order and its refund, and counts
+// it for assertOrder.
 func (b *batch) assertPayment(p *paymentRow) error {
 	e := b.orders[p.orderNo]
 	switch p.settled {
@@ -393,7 +399,7 @@ func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
 
 // assertFlows holds the flows of the orders whose stock moved against their
 // lines and states, by primary-key prefix, after the write. Lines that a refund
-// could not give back were told, and moved nothing.
+// could not give back moved nothing.
 func (b *batch) assertFlows(ctx context.Context, tx *sqldb.Tx, refused []error) error {
 	nos := slices.Clone(b.returns)
 	for i, g := range b.partial {

@@ -35,6 +35,8 @@ type idSource struct {
 	entropy *ulid.MonotonicEntropy
 }
 
+// newIDSource takes its randomness from the system: order numbers are not secret,
+// but nobody can guess the next one.
 func newIDSource() *idSource { return &idSource{entropy: ulid.Monotonic(rand.Reader, 0)} }
 
 // next gives a number that sorts by its time, which keeps inserts at the end of

@@ -14,8 +14,8 @@ func validTransactionID(id string) bool {
 	return id != "" && len(id) <= maxWeChatNo && payment.MadeOf(id, payment.Word)
 }
 
-// Settle takes in what WeChat says it holds, from whatever told us: a
-// notification, a query, a bill. It is the one door for money, idempotent by
+// Settle takes in what WeChat says it holds, whatever it came by: a notification,
+// a query, a bill. It is the one way for money to get in, idempotent by
 // transaction id, and when it returns nil the payment is committed: on its
 // order, or owed back, or held for a person because it fits no order of ours.
 // The caller may acknowledge in every one of these cases.

@@ -56,6 +56,8 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 		Err: errors.New("other payments of this order keep being opened")}
 }
 
+// validate checks what each trade type needs (WeChat Pay, "JSAPI/APP/H5/Native
+// 下单"): JSAPI the payer's openid, H5 the payer's address and kind of client.
 func (r *PrepayRequest) validate() error {
 	bad := func(pointer, code, detail string) error {
 		return &ValidationError{Fields: []FieldError{{pointer, code, detail}}}
@@ -138,6 +140,8 @@ func lockPending(ctx context.Context, tx *sqldb.Tx, r PrepayRequest, now time.Ti
 	return o, holdPending(ctx, tx, o.OrderNo, later(now, o.UpdatedAt))
 }
 
+// newAttempt is the n-th WeChat order of an order. WeChat refuses payers from its
+// time_expire on by itself: the deadline holds there too.
 func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Attempt {
 	return Attempt{
 		Attempt: payment.Attempt{
@@ -232,6 +236,8 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 		Err: errors.New("the earlier payment of this order could not be closed yet")}
 }
 
+// validUntil is how long an answer may be handed out again. After it the same
+// parameters are sent once more, under the same number.
 func validUntil(a Attempt) time.Time {
 	if a.TradeType == payment.H5 {
 		return a.AnsweredAt.Add(h5Valid)
@@ -239,6 +245,7 @@ func validUntil(a Attempt) time.Time {
 	return a.AnsweredAt.Add(prepayValid)
 }
 
+// prepayment is what the client gets of an attempt.
 func prepayment(a Attempt) Prepayment {
 	expire, _ := time.Parse(time.RFC3339, a.TimeExpire) // we wrote it
 	return Prepayment{OrderNo: a.OrderNo, OutTradeNo: a.OutTradeNo, TradeType: a.TradeType,

@@ -17,7 +17,8 @@ import (
 	"orderd/stock"
 )
 
-// WeChat Pay's limits on the refunds of one payment (its refund documents).
+// WeChat Pay's limits on the refunds of one payment (its documents of "申请退款":
+// 50 refunds of one payment, within a year of it, a reason of 80 bytes), and ours.
 const (
 	MaxRefunds   = 50                   // numbers per payment
 	refundWithin = 365 * 24 * time.Hour // after the payment
@@ -133,8 +134,8 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 	return done.refund.row, nil
 }
 
-// SettleRefund takes in what WeChat says of a refund, whoever told us: an
-// answer, a notification, a query, a bill. It is the one door for money that
+// SettleRefund takes in what WeChat says of a refund, whatever it came by: an
+// answer, a notification, a query, a bill. It is the one way for money that
 // goes back, idempotent by its number. When it returns nil the word is
 // committed, or needs no committing; the caller may acknowledge.
 func (s *Service) SettleRefund(ctx context.Context, r payment.Refund, cause Cause) (RefundSettled, error) {
@@ -211,7 +212,7 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 	return s.askAboutRefund(ctx, row, cause)
 }
 
-// sendRefund makes the call and brings its answer through the door.
+// sendRefund makes the call and stores its answer.
 func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error {
 	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{
 		OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID, Amount: row.Amount, Total: row.PaymentTotal,
@@ -259,6 +260,7 @@ func (s *Service) askAboutRefund(ctx context.Context, row Refund, cause Cause) e
 	return s.takeAnswer(ctx, answer, "query", cause)
 }
 
+// outcomeOf is the metric's label of a call: WeChat's status, or the kind of error.
 func outcomeOf(err error, status payment.RefundStatus) string {
 	if err != nil {
 		return payment.KindOf(err).String()
@@ -275,7 +277,7 @@ func (s *Service) takeAnswer(ctx context.Context, r payment.Refund, kind string,
 	return err
 }
 
-// noteRefund writes down why a call brought nothing; refused ends the sending
+// noteRefund writes down why a call had no usable answer; refused ends the sending
 // until a person decides.
 func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused bool, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
@@ -308,6 +310,8 @@ func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Ca
 	return nil
 }
 
+// validate gives a *ValidationError with everything that is wrong. What the order
+// and its payment allow is decided under the order's lock.
 func (r *AskRefund) validate() error {
 	var bad []FieldError
 	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }

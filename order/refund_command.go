@@ -22,6 +22,8 @@ type askRefund struct {
 	hash string // tells two requests under one key apart
 }
 
+// needs adds everything that the request counts against: the order's refunds and
+// payments, and whether the same request was made before.
 func (c *askRefund) needs(n *needs) {
 	n.order(c.orderNo)
 	n.refundsOf[c.orderNo] = true
@@ -35,6 +37,7 @@ type askKey struct {
 	no string // the asker's idempotency key
 }
 
+// key is unique in refunds (u_refunds_request).
 func (c *askRefund) key() askKey {
 	return askKey{c.cause.Actor.Type, c.cause.Actor.ID, c.ask.RequestID}
 }
@@ -104,6 +107,7 @@ type sendBackHeld struct {
 	transactionID string
 }
 
+// needs adds the payment and the refund that it may have already.
 func (c *sendBackHeld) needs(n *needs) {
 	n.order(c.orderNo)
 	if c.orderNo != "" {
@@ -112,6 +116,8 @@ func (c *sendBackHeld) needs(n *needs) {
 	n.refunded[c.transactionID], n.refunds[owedRefundNo(c.transactionID)] = true, true
 }
 
+// decide owes the payment back, once: the number of the refund is made from the
+// transaction's.
 func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	p := b.refunds.payments[c.transactionID]
 	switch {
@@ -134,6 +140,7 @@ type ofRefund struct {
 	outRefundNo string
 }
 
+// needs adds the refund, and all others of its order: sums are asserted.
 func (c *ofRefund) needs(n *needs) {
 	n.order(c.orderNo)
 	if c.orderNo != "" {
@@ -151,12 +158,13 @@ func (c *ofRefund) find(b *batch) (*entry, *refundEntry, error) {
 	return b.orders[c.orderNo], r, nil
 }
 
-// noteProblem writes down why a call to WeChat Pay brought nothing.
+// noteProblem writes down why a call to WeChat Pay had no usable answer.
 type noteProblem struct {
 	ofRefund
 	problem string
 }
 
+// decide changes nothing but the words: the refund stays due.
 func (c *noteProblem) decide(b *batch) (applied, error) {
 	_, r, err := c.find(b)
 	if err != nil {
@@ -175,6 +183,7 @@ type refuseRefund struct {
 	problem string
 }
 
+// decide takes the refund to refused: it is not sent again until a person says so.
 func (c *refuseRefund) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
@@ -192,6 +201,7 @@ type decideRefund struct {
 	why   string // the person's words
 }
 
+// decide counts an approval, or takes the refund through its table.
 func (c *decideRefund) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
@@ -288,6 +298,8 @@ var refundNames = map[RefundState]string{
 // turn before the call is made: who dies in it is followed by another.
 type claimRefund struct{ ofRefund }
 
+// decide gives the turn to one caller. A refund that is owed is sent, one that is
+// processing or abnormal is asked about.
 func (c *claimRefund) decide(b *batch) (applied, error) {
 	e, row, err := c.find(b)
 	if err != nil {
@@ -362,6 +374,7 @@ func (c *refundStatus) beforeCommit() {
 	}
 }
 
+// decide takes WeChat's word on a refund of ours, and holds that on any other.
 func (c *refundStatus) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
@@ -377,7 +390,7 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 	settled := &done.refund.settled
 	if r.after.State == RefundStateHeld {
 		settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, "unknown_refund", r.after.State
-		return done // a repeat: whoever looks has been told
+		return done // a repeat: it is held already, and was alarmed about
 	}
 	if reason := b.refundMisfit(r, &c.status); reason != "" {
 		c.doubt(b, e, r, reason, &done)

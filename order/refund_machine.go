@@ -77,11 +77,14 @@ type RefundCell struct {
 	Why     string
 }
 
+// The kinds of cells.
 func moveRefundTo(to RefundState) RefundCell { return RefundCell{Verdict: VerdictMove, To: to} }
 func sameRefundCell() RefundCell             { return RefundCell{Verdict: VerdictSame} }
 func refuseRefundCell(why string) RefundCell { return RefundCell{Verdict: VerdictRefuse, Why: why} }
 func alarmRefundCell(why string) RefundCell  { return RefundCell{Verdict: VerdictAlarm, Why: why} }
 
+// Why the table says no, for the person who asked; why it raises an alarm, for an
+// operator.
 const (
 	refundDecided   = "this refund has been decided already"
 	refundEnded     = "this refund has ended"
@@ -138,6 +141,8 @@ func NextRefund(s RefundState, e RefundEvent) RefundCell {
 	panic(fmt.Sprintf("order: no such refund state %q", s))
 }
 
+// nextUndecided is for a refund that waits for its approval. WeChat Pay was never
+// asked.
 func nextUndecided(e RefundEvent) RefundCell {
 	switch e {
 	case RefundEventApprove:
@@ -245,6 +250,7 @@ func nextEnded(s RefundState, e RefundEvent) RefundCell {
 	panic(unknownRefundEvent(e))
 }
 
+// unknownRefundEvent is the panic of an event that the table does not know.
 func unknownRefundEvent(e RefundEvent) string {
 	return fmt.Sprintf("order: no such refund event %q", e)
 }

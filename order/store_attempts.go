@@ -44,6 +44,8 @@ ORDER BY order_no, attempt_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error
 	return all, nil
 }
 
+// insertAttempt commits the intent of a prepay. A duplicate key means that the same
+// was committed by somebody else a moment ago.
 func insertAttempt(ctx context.Context, tx *sqldb.Tx, a Attempt) error {
 	const cols = 16
 	err := tx.InsertRows(ctx, `INSERT INTO payment_attempts

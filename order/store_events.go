@@ -33,6 +33,8 @@ const (
 	maxCauseID   = 64
 )
 
+// insertEvents adds events. (order_no, seq) is the primary key: two writers of the
+// same version cannot both commit.
 func insertEvents(ctx context.Context, tx *sqldb.Tx, events []eventRow) error {
 	// Package sort: an instance of slices.SortFunc for rows this wide is 20 kB of binary.
 	sort.SliceStable(events, func(i, j int) bool {

@@ -21,9 +21,11 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// orderColumns are the columns that scanOrder reads, in its order.
 const orderColumns = `order_no, customer_id, state, version, total_fen, remark, attach, placed_cause,
   close_reason, close_tries, created_at, expire_at, due_at, updated_at`
 
+// scanOrder reads orderColumns, and what a query selects beside them.
 func scanOrder(row interface{ Scan(...any) error }, extra ...any) (Order, error) {
 	var o Order
 	var created, expire, updated int64
@@ -228,6 +230,7 @@ LIMIT ?`, append(args, limit), func(rows *sql.Rows) error {
 	return orders, err
 }
 
+// where is the WHERE of a filter with its arguments, "" when it selects everything.
 func (f *Filter) where(now time.Time) (string, []any) {
 	var terms []string
 	var args []any

@@ -60,6 +60,8 @@ WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)`, sqldb.Args(transacti
 	return found, nil
 }
 
+// insertPayments records payments. The transaction id is the primary key: a payment
+// that two callbacks bring at once is recorded by one of them.
 func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) error {
 	sort.Slice(payments, func(i, j int) bool { return payments[i].TransactionID < payments[j].TransactionID })
 	const cols = 15

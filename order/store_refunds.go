@@ -20,11 +20,13 @@ import (
 // All statements of this package on the tables refunds, refund_items and
 // refund_approvals.
 
+// refundColumns are the columns that scanRefund reads, in its order.
 const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen,
   state, reason, note, restock, requester_type, requester_id, request_id, request_hash,
   approvals_needed, decided_by, decided_why, replaces, generation, tries, notify_url, problem,
   created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version`
 
+// scanRefund reads refundColumns.
 func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
 	var r Refund
 	var created, sent, asked, accepted, succeeded, updated int64

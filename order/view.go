@@ -30,6 +30,7 @@ func (s *Service) FindOwn(ctx context.Context, customerID, orderNo string) (Orde
 	return s.find(ctx, orderNo, customerID)
 }
 
+// find gives an order whole; customerID "" is for those who may see everybody's.
 func (s *Service) find(ctx context.Context, orderNo, customerID string) (Order, error) {
 	o, err := findOrder(ctx, s.db, orderNo)
 	switch {
