@@ -72,6 +72,13 @@ func (n *needs) order(no string) {
 	}
 }
 
+// refundsOfOrder asks for an order with every refund and payment of it.
+func (n *needs) refundsOfOrder(no string) {
+	if n.order(no); no != "" {
+		n.refundsOf[no] = true
+	}
+}
+
 // sorted gives a set in ascending order: the order in which rows are locked.
 func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
 
@@ -110,10 +117,12 @@ func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err erro
 func (b *batch) believe(page []Due) {
 	b.believed = true
 	b.orders = make(map[string]*entry, len(page))
+	entries := make([]entry, len(page)) // one allocation for all
 	for i := range page {
-		d := &page[i]
-		o := Order{OrderNo: d.Key, State: d.State, Version: d.Version, CloseTries: d.Tries, DueAt: d.At}
-		b.orders[d.Key] = &entry{before: o, after: o}
+		d, e := &page[i], &entries[i]
+		e.before = Order{OrderNo: d.Key, State: d.State, Version: d.Version, CloseTries: d.Tries, DueAt: d.At}
+		e.after = e.before
+		b.orders[d.Key] = e
 	}
 }
 

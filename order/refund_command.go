@@ -25,8 +25,7 @@ type askRefund struct {
 // needs adds everything that the request counts against: the order's refunds and
 // payments, and whether the same request was made before.
 func (c *askRefund) needs(n *needs) {
-	n.order(c.orderNo)
-	n.refundsOf[c.orderNo] = true
+	n.refundsOfOrder(c.orderNo)
 	n.asks = append(n.asks, c.key())
 }
 
@@ -109,10 +108,7 @@ type sendBackHeld struct {
 
 // needs adds the payment and the refund that it may have already.
 func (c *sendBackHeld) needs(n *needs) {
-	n.order(c.orderNo)
-	if c.orderNo != "" {
-		n.refundsOf[c.orderNo] = true
-	}
+	n.refundsOfOrder(c.orderNo)
 	n.refunded[c.transactionID], n.refunds[owedRefundNo(c.transactionID)] = true, true
 }
 
@@ -142,10 +138,7 @@ type ofRefund struct {
 
 // needs adds the refund, and all others of its order: sums are asserted.
 func (c *ofRefund) needs(n *needs) {
-	n.order(c.orderNo)
-	if c.orderNo != "" {
-		n.refundsOf[c.orderNo] = true
-	}
+	n.refundsOfOrder(c.orderNo)
 	n.refunds[c.outRefundNo] = true
 }
 

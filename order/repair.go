@@ -104,9 +104,7 @@ func (m *mending) load(ctx context.Context, add func(n *needs)) (*entry, error) 
 	n := newNeeds()
 	n.order(m.orderNo)
 	if add != nil {
-		if m.orderNo != "" {
-			n.refundsOf[m.orderNo] = true
-		}
+		n.refundsOfOrder(m.orderNo)
 		add(n)
 	}
 	m.loaded = true

@@ -286,6 +286,12 @@ FROM refunds
 	return all, fillRefunds(ctx, q, all)
 }
 
+// refundsOf reads the refunds of an order, oldest first.
+func refundsOf(ctx context.Context, q querier, orderNo string) ([]Refund, error) {
+	return queryRefunds(ctx, q, `WHERE order_no = ?
+ORDER BY created_at, out_refund_no`, orderNo)
+}
+
 // listRefunds gives up to limit refunds, the newest numbers first.
 func listRefunds(ctx context.Context, q querier, f *RefundFilter, limit int) ([]Refund, error) {
 	terms, args := []string{"1 = 1"}, []any{}

@@ -58,8 +58,7 @@ func (s *Service) fill(ctx context.Context, o *Order) error {
 	if o.Payment, err = findPayment(ctx, s.db, o.OrderNo); err != nil {
 		return err
 	}
-	o.Refunds, err = queryRefunds(ctx, s.db, `WHERE order_no = ?
-ORDER BY created_at, out_refund_no`, o.OrderNo)
+	o.Refunds, err = refundsOf(ctx, s.db, o.OrderNo)
 	return err
 }
 
