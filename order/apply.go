@@ -14,6 +14,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
 	"orderd/stock"
 )
 
@@ -49,7 +50,8 @@ func (s *Service) report(c command, done *applied) {
 	}
 	if done.cell.Verdict == VerdictMove {
 		s.observe.Transition(done.before, done.order.State, h.cause.Actor.Type)
-		s.log.Debug("order moved", "order_no", h.orderNo, "from", done.before, "to", done.order.State, "cause", h.cause.Type)
+		s.log.Debug("order moved", "order_no", h.orderNo,
+			"from", done.before, "to", done.order.State, "cause", h.cause.Type)
 	}
 }
 
@@ -236,6 +238,8 @@ func (b *batch) event(e *entry, h *header, event Event) applied {
 // applyToOrder for what refunds do to their order.
 func (b *batch) move(e *entry, h *header, cell Cell) { b.moveAs(e, h, cell, eventNames[cell.To]) }
 
+// moveAs is move with a name of its own for the timeline. The new state is never
+// due: who moves an order to a state that is waited in sets its due time after.
 func (b *batch) moveAs(e *entry, h *header, cell Cell, name string) {
 	from := e.after.State
 	e.after.State, e.after.DueAt = cell.To, time.Time{}
@@ -247,8 +251,12 @@ func (b *batch) moveAs(e *entry, h *header, cell Cell, name string) {
 
 // eventNames names the event of the timeline that brought an order into a state.
 var eventNames = map[State]string{
-	StateClosing: "close.requested", StateClosed: "close.accepted", StatePaid: "payment.applied", StateLate: "payment.late",
-	StateRefunding: "refund.requested", StateRefunded: "refund.succeeded",
+	StateClosing:   "close.requested",
+	StateClosed:    "close.accepted",
+	StatePaid:      "payment.applied",
+	StateLate:      "payment.late",
+	StateRefunding: "refund.requested",
+	StateRefunded:  "refund.succeeded",
 }
 
 // claimClose gives the caller the first turn to ask WeChat Pay to close an order
@@ -281,8 +289,8 @@ func (b *batch) record(e *entry, h *header, name string, from State, extra map[s
 		detail = maps.Clone(extra)
 		maps.Copy(detail, h.detail)
 	}
-	b.events = append(b.events, eventRow{orderNo: e.after.OrderNo, seq: e.after.Version, at: e.after.UpdatedAt, name: name,
-		from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took})
+	b.events = append(b.events, eventRow{orderNo: e.after.OrderNo, seq: e.after.Version, at: e.after.UpdatedAt,
+		name: name, from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took})
 }
 
 // maxDetail is the width of order_events.detail, in characters.
@@ -304,7 +312,7 @@ func encodeDetail(detail map[string]string) string {
 		}
 		detail = maps.Clone(detail) // it is the command's, which may be decided again
 		for k, v := range detail {
-			detail[k] = cut(v, limit)
+			detail[k] = payment.CutBytes(v, limit)
 		}
 	}
 }
@@ -385,6 +393,9 @@ type step struct {
 	now     int64 // and are due, and not written later than this, in milliseconds
 }
 
+// stepOf is the step that takes an order from what was loaded to what was decided.
+// Columns that stay are left out, so that orders that differ only in them share a
+// statement: those that wait for WeChat Pay's rate keep their own due times.
 func (b *batch) stepOf(e *entry) step {
 	was, is := &e.before, &e.after
 	st := step{from: was.State, to: is.State, versions: is.Version - was.Version, tries: e.tries}

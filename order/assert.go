@@ -24,35 +24,39 @@ import (
 // The names are those of verify where it has the same check. Verify looks at all
 // rows, however they came there; this stops the one that is coming now.
 
-// The invariants that are asserted.
+// The invariants that are asserted. Verify has a check of the same name where it
+// has the same rule for all rows (docs/verify.md).
 const (
-	mustChain     = "events.chain"
-	mustEnd       = "events.last_is_state"
-	mustAllow     = "events.allowed"
-	mustProve     = "close.proven"
-	mustBeDue     = "order.due"
-	mustTotal     = "order.total"
-	mustHold      = "stock.agrees_with_state"
-	mustDeduct    = "stock.deducted_once"
-	mustReturn    = "stock.returned_no_more"
-	mustAskLess   = "stock.refunded_no_more"
-	mustPayOnce   = "money.paid_once"
-	mustOwe       = "money.owed_back"
-	mustNotExceed = "money.no_more_back"
-	mustRefund    = "money.refunding"
-	mustEmpty     = "money.refunded"
-	mustWake      = "refund.due"
-	mustApprove   = "refund.approved"
-	mustSucceed   = "refund.one_successor"
-	mustStep      = "refund.allowed"
+	mustChain     = "events.chain"            // an event begins where the one before it ended
+	mustEnd       = "events.last_is_state"    // state and version are those of the last event
+	mustAllow     = "events.allowed"          // every move is one of the table
+	mustProve     = "close.proven"            // closed only with an answer of WeChat Pay
+	mustBeDue     = "order.due"               // somebody looks at an open order, nobody at an ended one
+	mustTotal     = "order.total"             // an order costs what its lines cost
+	mustHold      = "stock.agrees_with_state" // stock is held while the state says so
+	mustDeduct    = "stock.deducted_once"     // every line was taken once, whole
+	mustReturn    = "stock.returned_no_more"  // no more comes back than was taken
+	mustAskLess   = "stock.refunded_no_more"  // refunds give back no more than was ordered
+	mustPayOnce   = "money.paid_once"         // one payment makes an order paid, with its total
+	mustOwe       = "money.owed_back"         // money that cannot be kept has its refund
+	mustNotExceed = "money.no_more_back"      // refunds take no more than their payment
+	mustRefund    = "money.refunding"         // refunding while, and only while, a refund is under way
+	mustEmpty     = "money.refunded"          // refunded when, and only when, all of it went back
+	mustWake      = "refund.due"              // somebody looks at a refund that is under way
+	mustApprove   = "refund.approved"         // nothing is sent before enough people agreed
+	mustSucceed   = "refund.one_successor"    // what WeChat closed is replaced
+	mustStep      = "refund.allowed"          // every move of a refund is one of its table
 )
 
-// Invariants lists the names of what is asserted.
+// Invariants lists the names of what is asserted: the labels of the metric.
 func Invariants() []string {
-	return []string{mustChain, mustEnd, mustAllow, mustProve, mustBeDue, mustTotal, mustHold, mustDeduct, mustReturn, mustAskLess,
-		mustPayOnce, mustOwe, mustNotExceed, mustRefund, mustEmpty, mustWake, mustApprove, mustSucceed, mustStep}
+	return []string{mustChain, mustEnd, mustAllow, mustProve, mustBeDue, mustTotal, mustHold, mustDeduct, mustReturn,
+		mustAskLess, mustPayOnce, mustOwe, mustNotExceed, mustRefund, mustEmpty, mustWake, mustApprove, mustSucceed,
+		mustStep}
 }
 
+// broken makes the error of an invariant. The detail is for an operator; the
+// caller is told the invariant's name alone.
 func broken(invariant, orderNo, format string, args ...any) error {
 	return &BrokenError{Invariant: invariant, OrderNo: orderNo, Detail: fmt.Sprintf(format, args...)}
 }
@@ -103,6 +107,7 @@ func (c *brokenOrders) add(err error) {
 	c.all = append(c.all, err)
 }
 
+// err is nil when nothing is broken.
 func (c *brokenOrders) err() error { return errors.Join(c.all...) }
 
 // walk is what a batch does to one order.
@@ -179,6 +184,7 @@ func (b *batch) assertEvents(found *brokenOrders) {
 	}
 }
 
+// canMove reports that some event takes an order from one state to the other.
 func canMove(from, to State) bool {
 	return slices.ContainsFunc(Events(), func(e Event) bool {
 		c := Next(from, e)
@@ -193,6 +199,8 @@ func (b *batch) assertPayments(found *brokenOrders) {
 	}
 }
 
+// assertPayment holds one new payment against its order and its refund, and counts
+// it for assertOrder.
 func (b *batch) assertPayment(p *paymentRow) error {
 	e := b.orders[p.orderNo]
 	switch p.settled {
@@ -203,16 +211,18 @@ func (b *batch) assertPayment(p *paymentRow) error {
 		e.walk.applied++
 	case SettledOwed:
 		r := b.refunds.byNo[owedRefundNo(p.TransactionID)]
-		if e == nil || r == nil || !r.after.State.Committed() || r.after.Amount != p.Total || r.after.OrderNo != p.orderNo ||
-			p.refund != p.Total {
-			return broken(mustOwe, p.orderNo, "payment %s of %d fen is owed and has no such refund", p.TransactionID, p.Total)
+		if e == nil || r == nil || p.refund != p.Total ||
+			!r.after.State.Committed() || r.after.Amount != p.Total || r.after.OrderNo != p.orderNo {
+			return broken(mustOwe, p.orderNo, "payment %s of %d fen is owed and has no such refund",
+				p.TransactionID, p.Total)
 		}
 		if p.reason == ReasonLate {
 			e.walk.late++
 		}
 	case SettledHeld, SettledRepeated:
 		if p.settled == SettledRepeated || p.refund != 0 {
-			return broken(mustOwe, p.orderNo, "payment %s is %s and takes %d fen back", p.TransactionID, p.settled, p.refund)
+			return broken(mustOwe, p.orderNo, "payment %s is %s and takes %d fen back",
+				p.TransactionID, p.settled, p.refund)
 		}
 	}
 	return nil
@@ -224,8 +234,10 @@ func (b *batch) assertOrder(e *entry) error {
 	if e.after.Version == e.before.Version && e.tries == 0 && w.returned == 0 && w.applied+w.late == 0 {
 		return nil // not written
 	}
-	if e.after.Version != w.seq || e.after.State != w.state || (e.before.Version == 1 && e.before.State != StatePending) {
-		return broken(mustEnd, no, "%s at version %d, its events say %s at %d", e.after.State, e.after.Version, w.state, w.seq)
+	if e.after.Version != w.seq || e.after.State != w.state ||
+		(e.before.Version == 1 && e.before.State != StatePending) {
+		return broken(mustEnd, no, "%s at version %d, its events say %s at %d",
+			e.after.State, e.after.Version, w.state, w.seq)
 	}
 	if open := e.after.State == StatePending || e.after.State == StateClosing; open == e.after.DueAt.IsZero() {
 		return broken(mustBeDue, no, "%s, due at %v", e.after.State, e.after.DueAt)
@@ -243,9 +255,11 @@ func (b *batch) assertOrder(e *entry) error {
 	}
 	switch {
 	case hadStock+w.retaken-w.returned != stock || w.retakenUnits != w.wantedUnits:
-		return broken(mustHold, no, "%s to %s: returned %d times, %d of %d units taken again", e.before.State, e.after.State, w.returned, w.retakenUnits, w.wantedUnits)
+		return broken(mustHold, no, "%s to %s: returned %d times, %d of %d units taken again",
+			e.before.State, e.after.State, w.returned, w.retakenUnits, w.wantedUnits)
 	case hadMoney+w.applied+w.late != money:
-		return broken(mustPayOnce, no, "%s to %s with %d payments applied and %d late", e.before.State, e.after.State, w.applied, w.late)
+		return broken(mustPayOnce, no, "%s to %s with %d payments applied and %d late",
+			e.before.State, e.after.State, w.applied, w.late)
 	}
 	return nil
 }
@@ -262,7 +276,8 @@ func (b *batch) assertRefund(r *refundEntry) error {
 	}
 	if n.State == RefundStateClosed && r.before.State != RefundStateClosed {
 		next := b.refunds.byNo[successorNo(*n)]
-		if next == nil || next.after.Replaces != n.OutRefundNo || next.after.Amount != n.Amount || next.after.TransactionID != n.TransactionID {
+		if next == nil || next.after.Replaces != n.OutRefundNo || next.after.Amount != n.Amount ||
+			next.after.TransactionID != n.TransactionID {
 			return broken(mustSucceed, n.OrderNo, "refund %s is closed and not replaced", n.OutRefundNo)
 		}
 	}
@@ -272,8 +287,10 @@ func (b *batch) assertRefund(r *refundEntry) error {
 			agreed++
 		}
 	}
-	if n.Generation == 1 && n.State != RefundStatePending && n.State != RefundStateRejected && n.State != RefundStateHeld && agreed < n.ApprovalsNeeded {
-		return broken(mustApprove, n.OrderNo, "refund %s is %s with %d of %d approvals", n.OutRefundNo, n.State, agreed, n.ApprovalsNeeded)
+	sent := n.State != RefundStatePending && n.State != RefundStateRejected && n.State != RefundStateHeld
+	if n.Generation == 1 && sent && agreed < n.ApprovalsNeeded {
+		return broken(mustApprove, n.OrderNo, "refund %s is %s with %d of %d approvals",
+			n.OutRefundNo, n.State, agreed, n.ApprovalsNeeded)
 	}
 	return nil
 }
@@ -316,7 +333,8 @@ func (b *batch) assertBooks(no string) error {
 	}
 	for _, it := range b.refunds.items[no] {
 		if lines[it.SkuID] > it.Quantity {
-			return broken(mustAskLess, no, "refunds give back %d of SKU %s, %d were ordered", lines[it.SkuID], it.SkuID, it.Quantity)
+			return broken(mustAskLess, no, "refunds give back %d of SKU %s, %d were ordered",
+				lines[it.SkuID], it.SkuID, it.Quantity)
 		}
 	}
 	applied, paid, backOfPaid := e.walk.applied, e.walk.applied*int(e.after.Total), payment.Fen(0)
@@ -325,7 +343,8 @@ func (b *batch) assertBooks(no string) error {
 			continue
 		}
 		if taken := p.taken + p.adds; taken != given[id] || taken < 0 || taken > p.amount {
-			return broken(mustNotExceed, no, "payment %s of %d fen has %d taken, its refunds take %d", id, p.amount, taken, given[id])
+			return broken(mustNotExceed, no, "payment %s of %d fen has %d taken, its refunds take %d",
+				id, p.amount, taken, given[id])
 		}
 		if p.outcome == SettledApplied {
 			applied, paid, backOfPaid = applied+1, paid+int(p.amount), back[id]
@@ -370,7 +389,8 @@ func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
 		}
 		for _, no := range nos {
 			if !there[no] {
-				found.add(broken(mustEnd, no, "%s at version %d, which no event has", b.orders[no].before.State, version))
+				found.add(broken(mustEnd, no, "%s at version %d, which no event has",
+					b.orders[no].before.State, version))
 			}
 		}
 	}
@@ -379,7 +399,7 @@ func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
 
 // assertFlows holds the flows of the orders whose stock moved against their
 // lines and states, by primary-key prefix, after the write. Lines that a refund
-// could not give back were told, and moved nothing.
+// could not give back moved nothing.
 func (b *batch) assertFlows(ctx context.Context, tx *sqldb.Tx, refused []error) error {
 	nos := slices.Clone(b.returns)
 	for i, g := range b.partial {
@@ -413,7 +433,8 @@ func (b *batch) assertLine(l lineFlows) error {
 	case l.out < 0:
 		return broken(mustReturn, l.orderNo, "SKU %s: %d more returned than deducted", l.skuID, -l.out)
 	case (held == 0 && l.out != 0) || (held == 1 && l.closed != 0):
-		return broken(mustHold, l.orderNo, "%s holds %d of SKU %s, its close gave back %d", state, l.out, l.skuID, -l.closed)
+		return broken(mustHold, l.orderNo, "%s holds %d of SKU %s, its close gave back %d",
+			state, l.out, l.skuID, -l.closed)
 	}
 	return nil
 }
@@ -428,8 +449,10 @@ func assertPlaced(outcomes []sqldb.Outcome[Placed], fresh []int, shelf *stock.Sh
 			return broken(mustDeduct, no, "stock taken for no order")
 		}
 		o := &outcomes[fresh[i]].Answer.Order
-		if no != o.OrderNo || line == len(o.Items) || o.Items[line].SkuID != taken.SkuID || o.Items[line].Quantity != taken.Quantity {
-			return broken(mustDeduct, o.OrderNo, "%d of SKU %s taken for %s is not its line %d", taken.Quantity, taken.SkuID, no, line+1)
+		if no != o.OrderNo || line == len(o.Items) ||
+			o.Items[line].SkuID != taken.SkuID || o.Items[line].Quantity != taken.Quantity {
+			return broken(mustDeduct, o.OrderNo, "%d of SKU %s taken for %s is not its line %d",
+				taken.Quantity, taken.SkuID, no, line+1)
 		}
 		total += o.Items[line].UnitPrice * payment.Fen(o.Items[line].Quantity)
 		if line++; line < len(o.Items) {
@@ -441,7 +464,8 @@ func assertPlaced(outcomes []sqldb.Outcome[Placed], fresh []int, shelf *stock.Sh
 		case o.State != StatePending || o.Version != 1:
 			return broken(mustEnd, o.OrderNo, "placed %s at version %d", o.State, o.Version)
 		case o.DueAt.Before(o.ExpireAt) || !o.ExpireAt.After(o.CreatedAt):
-			return broken(mustBeDue, o.OrderNo, "created %v, to be paid by %v, due at %v", o.CreatedAt, o.ExpireAt, o.DueAt)
+			return broken(mustBeDue, o.OrderNo, "created %v, to be paid by %v, due at %v",
+				o.CreatedAt, o.ExpireAt, o.DueAt)
 		}
 		i, line, total = i+1, 0, 0
 	}

@@ -227,7 +227,8 @@ func (s *Service) askClose(ctx context.Context, outTradeNo string, attempt *Atte
 
 // decideByQuery settles what a close left open. closeErr is nil when WeChat
 // gave a definite answer to the close.
-func (s *Service) decideByQuery(ctx context.Context, r *closeResult, outTradeNo string, attempt *Attempt, closeErr error) {
+func (s *Service) decideByQuery(ctx context.Context, r *closeResult, outTradeNo string, attempt *Attempt,
+	closeErr error) {
 	trade, err := s.cfg.Gateway.Query(ctx, outTradeNo)
 	failpoint.Hit("close.queried")
 	if err != nil {

@@ -36,7 +36,7 @@ type header struct {
 	ifVersion  int64  // the command is for this version only; 0 for any
 	cause      Cause
 	detail     map[string]string // for the timeline
-	took       time.Duration     // of the call whose answer is brought, for the timeline
+	took       time.Duration     // of the call to WeChat Pay whose answer this is, for the timeline
 }
 
 func (h *header) about() *header { return h }
@@ -76,6 +76,9 @@ type cancel struct {
 	reason CloseReason
 }
 
+// decide moves a pending order to closing, and gives the caller the turn to ask
+// WeChat Pay. A cancel of an order that is closing changes nothing: somebody asks
+// already.
 func (c *cancel) decide(b *batch) (applied, error) {
 	e, err := b.find(&c.header)
 	if err != nil {
@@ -99,6 +102,8 @@ type expire struct {
 	queued bool
 }
 
+// decide moves a pending order that is due to closing, or takes the next turn of
+// one that is closing. The turn is the caller's unless it is queued.
 func (c *expire) decide(b *batch) (applied, error) {
 	e, err := b.find(&c.header)
 	if err != nil {
@@ -133,6 +138,7 @@ func (c *expire) decide(b *batch) (applied, error) {
 // WeChat answered, is in the header's detail and must name the close.
 type closeDone struct{ header }
 
+// decide closes a closing order, and its stock comes back in the same transaction.
 func (c *closeDone) decide(b *batch) (applied, error) {
 	e, err := b.find(&c.header)
 	if err != nil {
@@ -149,6 +155,7 @@ type note struct {
 	event string // for the timeline
 }
 
+// decide adds the event, whatever the order's state.
 func (c *note) decide(b *batch) (applied, error) {
 	e, err := b.find(&c.header)
 	if err != nil {
@@ -166,6 +173,8 @@ type storePrepay struct {
 	attempt Attempt
 }
 
+// decide keeps the answer with its attempt. It does not move the order: one that
+// can be paid stays pending.
 func (c *storePrepay) decide(b *batch) (applied, error) {
 	e, err := b.find(&c.header)
 	if err != nil {
@@ -192,12 +201,15 @@ type settle struct {
 	trade payment.Trade // what WeChat Pay says that it holds
 }
 
+// newSettle makes the command for a payment. Which order it is for, its number
+// says: out_trade_no comes back from WeChat Pay as we sent it.
 func newSettle(trade payment.Trade, cause Cause) *settle {
 	return &settle{trade: trade, header: header{orderNo: OrderNoOf(trade.OutTradeNo), cause: cause,
 		detail: map[string]string{"transaction_id": trade.TransactionID, "out_trade_no": trade.OutTradeNo,
 			"total": trade.Total.String()}}}
 }
 
+// needs adds whether the payment was recorded before.
 func (c *settle) needs(n *needs) {
 	n.order(c.orderNo)
 	n.transactions[c.trade.TransactionID] = true
@@ -205,10 +217,13 @@ func (c *settle) needs(n *needs) {
 
 func (c *settle) beforeCommit() { failpoint.Hit("notify.written") }
 
+// decide goes through the questions in this order: Was it recorded before? Can it
+// be for this order at all? What does the table say of the order's state?
 func (c *settle) decide(b *batch) (applied, error) {
 	e := b.orders[c.orderNo] // nil for a number that is not one of ours
 	if before, ok := b.recorded[c.trade.TransactionID]; ok {
-		done := applied{settlement: Settlement{OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
+		done := applied{settlement: Settlement{
+			OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
 		if e != nil {
 			done.order, done.before, done.settlement.State = e.after, e.after.State, e.after.State
 		}

@@ -1,18 +1,30 @@
-// Package order is the life of an order: placed, prepaid, paid, or closed and
-// its stock given back.
+// Package order is the life of an order: placed, prepaid, paid, or closed and its
+// stock given back; and of the money that goes back.
 //
-// It owns the tables orders, order_items and order_events, and writes the
-// journal of package payment and the ledger of package stock inside its own
-// transactions. It does not own the queue (it asks Tasks for a wake-up and
-// never relies on one), nor HTTP, nor WeChat's protocol (payment.Gateway).
+// It owns the tables orders, order_items, order_events and payment_attempts, the
+// journal payments, and refunds with refund_items and refund_approvals. Stock it
+// moves through package stock, inside its own transactions. It does not own the
+// queue (it asks Tasks for a wake-up and never relies on one), nor HTTP, nor
+// WeChat's protocol (payment.Gateway).
 //
-// Read in this order: machine.go (one table decides), door.go (one function
-// writes the state), close.go (stock comes back only after a proven close),
-// expire.go (the same for a page of timeouts, in few statements).
+// Read in this order:
 //
-// What must always hold of an order is asserted in the transaction that writes
-// it (assert.go); verify.go looks at all rows, however they came there.
+//	machine.go, refund_machine.go   the two tables: what an event is to a state
+//	command.go, refund_command.go   what can be done to an order, each a type
+//	load.go, apply.go               the one way to an order's state: load, decide, assert, write
+//	assert.go                       what must always hold, checked before COMMIT
+//	close.go, timeout.go            WeChat Pay is asked first: for one order, for a page
+//	place.go, prepay.go, pay.go, refund.go, view.go   the methods of Service
+//	store_*.go                      all SQL, a file per table
 //
-// Locks are taken in this order everywhere: orders, refunds, payments,
-// stock_flows, skus; within a table by ascending key.
+// Package order/audit looks at all rows, however they came there.
+//
+// Three rules hold everywhere. No call to WeChat Pay is made inside a transaction:
+// the intent is committed before the call and the answer after it, and no answer
+// moves nothing. What was read decides nothing alone: an UPDATE names what it
+// believes, and its rows are counted. What may be repeated has a unique key, and
+// the repeat gets the first answer.
+//
+// Locks are taken in this order: orders, refunds, payments, stock_flows, skus;
+// within a table by ascending key.
 package order

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"orderd/payment"
+
 	"github.com/oklog/ulid/v2"
 )
 
@@ -33,6 +35,8 @@ type idSource struct {
 	entropy *ulid.MonotonicEntropy
 }
 
+// newIDSource takes its randomness from the system: order numbers are not secret,
+// but nobody can guess the next one.
 func newIDSource() *idSource { return &idSource{entropy: ulid.Monotonic(rand.Reader, 0)} }
 
 // next gives a number that sorts by its time, which keeps inserts at the end of
@@ -88,33 +92,7 @@ const maxRequestID = 64
 
 // validRequestID reports that an idempotency key is 1 to 64 of [0-9A-Za-z_-].
 func validRequestID(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxRequestID
-}
-
-// visible reports that a name has 1 to limit visible ASCII characters. A blank
-// at its end would be another name here and the same one for MySQL.
-func visible(s string, limit int) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= limit
-}
-
-// cut shortens what explains and never decides to n bytes, the width of its
-// column.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "")
+	return s != "" && len(s) <= maxRequestID && payment.MadeOf(s, payment.Word)
 }
 
 // later gives the later of two times.

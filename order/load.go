@@ -59,6 +59,7 @@ type needs struct {
 	asks      []askKey        // requests for refunds: repeated?
 }
 
+// newNeeds needs nothing yet.
 func newNeeds() *needs {
 	return &needs{orders: map[string]bool{}, transactions: map[string]bool{}, refundsOf: map[string]bool{},
 		refunds: map[string]bool{}, refunded: map[string]bool{}}
@@ -71,8 +72,17 @@ func (n *needs) order(no string) {
 	}
 }
 
+// refundsOfOrder asks for an order with every refund and payment of it.
+func (n *needs) refundsOfOrder(no string) {
+	if n.order(no); no != "" {
+		n.refundsOf[no] = true
+	}
+}
+
+// sorted gives a set in ascending order: the order in which rows are locked.
 func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
 
+// newBatch is a batch for which nothing was loaded: load or believe is next.
 func newBatch(s *Service) *batch { return &batch{s: s, refunds: newRefundSet()} }
 
 // load reads what the commands need. The orders come first and under locks, in
@@ -89,6 +99,7 @@ func (b *batch) load(ctx context.Context, tx *sqldb.Tx, commands []command) erro
 	return b.openShelf(ctx, tx, commands)
 }
 
+// loadNeeds reads and locks in the lock order of doc.go: orders, then refunds.
 func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err error) {
 	if b.orders, err = lockOrders(ctx, tx, sorted(n.orders)); err != nil {
 		return err
@@ -102,14 +113,16 @@ func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err erro
 
 // believe takes the orders of a page as they were read, without locks and
 // without a statement. What a page does not say (the customer, the total) is not
-// needed by the commands that pages bring.
+// needed by the commands of pages.
 func (b *batch) believe(page []Due) {
 	b.believed = true
 	b.orders = make(map[string]*entry, len(page))
+	entries := make([]entry, len(page)) // one allocation for all
 	for i := range page {
-		d := &page[i]
-		o := Order{OrderNo: d.Key, State: d.State, Version: d.Version, CloseTries: d.Tries, DueAt: d.At}
-		b.orders[d.Key] = &entry{before: o, after: o}
+		d, e := &page[i], &entries[i]
+		e.before = Order{OrderNo: d.Key, State: d.State, Version: d.Version, CloseTries: d.Tries, DueAt: d.At}
+		e.after = e.before
+		b.orders[d.Key] = e
 	}
 }
 

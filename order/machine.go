@@ -7,13 +7,24 @@ type State string
 
 // The seven states.
 const (
-	StatePending   State = "pending"   // stock held, waiting for money
-	StateClosing   State = "closing"   // stock held, WeChat is being asked to close
-	StateClosed    State = "closed"    // no stock, no money
-	StatePaid      State = "paid"      // stock sold, money here
-	StateRefunding State = "refunding" // paid, a refund is under way
-	StateRefunded  State = "refunded"  // all the money went back
-	StateLate      State = "late"      // paid after it was closed: money here, owed back, no stock
+	// StatePending holds stock and waits for money. It ends with a payment, a cancel
+	// or its deadline.
+	StatePending State = "pending"
+	// StateClosing holds stock while WeChat Pay is asked to close. It ends with a
+	// proof that no money can come, or with a payment that was quicker.
+	StateClosing State = "closing"
+	// StateClosed has neither stock nor money. It ends only when money comes late.
+	StateClosed State = "closed"
+	// StatePaid has sold its stock and has its money. It ends when a refund is asked for.
+	StatePaid State = "paid"
+	// StateRefunding is paid with one or more refunds under way. It ends when the
+	// last of them does.
+	StateRefunding State = "refunding"
+	// StateRefunded has given all its money back. It does not end.
+	StateRefunded State = "refunded"
+	// StateLate was paid after it was closed: it has money, owed back, and no stock.
+	// It ends when the money has gone back.
+	StateLate State = "late"
 )
 
 // States lists all states in the order of an order's life.
@@ -40,7 +51,8 @@ const (
 
 // Events lists all events.
 func Events() []Event {
-	return []Event{EventCancel, EventExpire, EventCloseDone, EventPay, EventRefund, EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext, EventRevive}
+	return []Event{EventCancel, EventExpire, EventCloseDone, EventPay, EventRefund,
+		EventRefundPart, EventRefundAll, EventRefundFail, EventRefundNext, EventRevive}
 }
 
 // Verdict is what the table says of an event.
@@ -48,13 +60,13 @@ type Verdict int
 
 // The verdicts.
 const (
-	// Move: the order goes to Cell.To.
+	// VerdictMove: the order goes to Cell.To.
 	VerdictMove Verdict = iota + 1
-	// Same: a harmless repeat; nothing changes and nobody is to blame.
+	// VerdictSame: a harmless repeat; nothing changes and nobody is to blame.
 	VerdictSame
-	// Refuse: it cannot be done; Cell.Why is for a person.
+	// VerdictRefuse: it cannot be done; Cell.Why is for a person.
 	VerdictRefuse
-	// Alarm: it must not happen; nothing changes and an operator is told why.
+	// VerdictAlarm: it must not happen; nothing changes and an operator is told why.
 	VerdictAlarm
 )
 
@@ -63,13 +75,13 @@ type Effect int
 
 // The effects.
 const (
-	// None: nothing beside the state and its event.
+	// EffectNone: nothing beside the state and its event.
 	EffectNone Effect = iota
-	// ReturnStock: every unit the order still holds goes back to its SKU.
+	// EffectReturnStock: every unit the order still holds goes back to its SKU.
 	EffectReturnStock
-	// OweRefund: the payment that came with this event is owed back, whole.
+	// EffectOweRefund: the payment that came with this event is owed back, whole.
 	EffectOweRefund
-	// DeductStock: the lines of the order are taken from the shelf again.
+	// EffectDeductStock: the lines of the order are taken from the shelf again.
 	EffectDeductStock
 )
 
@@ -81,6 +93,7 @@ type Cell struct {
 	Why     string // with Refuse or Alarm: a sentence for a person
 }
 
+// The kinds of cells.
 func move(to State) Cell                   { return Cell{Verdict: VerdictMove, To: to} }
 func moveAnd(to State, effect Effect) Cell { return Cell{Verdict: VerdictMove, To: to, Effect: effect} }
 func same() Cell                           { return Cell{Verdict: VerdictSame} }
@@ -88,6 +101,8 @@ func sameAnd(effect Effect) Cell           { return Cell{Verdict: VerdictSame, E
 func refuse(why string) Cell               { return Cell{Verdict: VerdictRefuse, Why: why} }
 func alarm(why string) Cell                { return Cell{Verdict: VerdictAlarm, Why: why} }
 
+// Why the table says no, for the person who asked; why it raises an alarm, for an
+// operator.
 const (
 	notPaid       = "the order has not been paid, there is nothing to refund"
 	noRefundYet   = "no refund of this order is under way"
@@ -122,6 +137,8 @@ func Next(s State, e Event) Cell {
 	panic(fmt.Sprintf("order: no such state %q", s))
 }
 
+// nextPending: the buyer may pay, cancel or let the time pass. Nothing takes it to
+// closed directly: WeChat Pay is asked first.
 func nextPending(e Event) Cell {
 	switch e {
 	case EventCancel, EventExpire:
@@ -140,6 +157,8 @@ func nextPending(e Event) Cell {
 	panic(noEvent(e))
 }
 
+// nextClosing: WeChat Pay is being asked to close, and a payment may still win. Only
+// a proof (close_done) gives the stock back.
 func nextClosing(e Event) Cell {
 	switch e {
 	case EventCancel, EventExpire:
@@ -158,6 +177,8 @@ func nextClosing(e Event) Cell {
 	panic(noEvent(e))
 }
 
+// nextClosed: stock is back on the shelf. Money that still comes is late: it goes
+// back, or takes the stock again if the policy says so and all of it is there.
 func nextClosed(e Event) Cell {
 	switch e {
 	case EventCancel, EventExpire, EventCloseDone:
@@ -174,6 +195,8 @@ func nextClosed(e Event) Cell {
 	panic(noEvent(e))
 }
 
+// nextPaid: stock is sold and the money is here. Only refunds lead on; another
+// payment is owed back.
 func nextPaid(e Event) Cell {
 	switch e {
 	case EventCancel:
@@ -194,6 +217,8 @@ func nextPaid(e Event) Cell {
 	panic(noEvent(e))
 }
 
+// nextRefunding: one or more refunds are under way, their sum bounded by the
+// payment. The end of the last one leads to paid (money is left) or refunded.
 func nextRefunding(e Event) Cell {
 	switch e {
 	case EventCancel:
@@ -216,6 +241,8 @@ func nextRefunding(e Event) Cell {
 	panic(noEvent(e))
 }
 
+// nextRefunded: all the money went back. An end: only another payment can come, and
+// it is owed back.
 func nextRefunded(e Event) Cell {
 	switch e {
 	case EventCancel:
@@ -236,6 +263,8 @@ func nextRefunded(e Event) Cell {
 	panic(noEvent(e))
 }
 
+// nextLate: money for an order whose stock was given back. Its refund, whole, leads
+// to refunded.
 func nextLate(e Event) Cell {
 	switch e {
 	case EventCancel, EventExpire, EventCloseDone:
@@ -258,4 +287,6 @@ func nextLate(e Event) Cell {
 	panic(noEvent(e))
 }
 
+// noEvent is the panic of an event that the table does not know: the linter
+// exhaustive finds a forgotten one before it can be reached.
 func noEvent(e Event) string { return fmt.Sprintf("order: no such event %q", e) }

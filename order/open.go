@@ -16,6 +16,7 @@ import (
 // has one placement each. Nil: there is no limit.
 type openOrders map[string]openCount
 
+// openCount is what one customer has.
 type openCount struct {
 	count int
 	first time.Time // the earliest time at which one of them is looked at
@@ -66,6 +67,7 @@ type customerLocks struct {
 	all map[string]*customerLock
 }
 
+// customerLock is the lock of one customer, while somebody is interested in it.
 type customerLock struct {
 	free  chan struct{} // one token
 	users int           // who holds it or waits for it
@@ -94,6 +96,7 @@ func (t *customerLocks) lock(ctx context.Context, customerID string) (unlock fun
 	}
 }
 
+// leave forgets a lock that nobody holds or waits for any more.
 func (t *customerLocks) leave(customerID string, l *customerLock) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

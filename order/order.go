@@ -7,7 +7,8 @@ import (
 	"orderd/stock"
 )
 
-// Order is an order as it is committed now.
+// Order is an order as it is committed now. Money is in fen, times are UTC and cut
+// to milliseconds.
 type Order struct {
 	OrderNo     string
 	CustomerID  string
@@ -42,21 +43,23 @@ type Item struct {
 	UnitPrice payment.Fen
 }
 
-// Payment is a row of the journal of money received.
+// Payment is a row of the journal of money received: what WeChat Pay said it
+// holds, with the times that it gave.
 type Payment struct {
 	TransactionID string
 	OutTradeNo    string
 	TradeType     string
-	Total         payment.Fen
-	PayerTotal    payment.Fen
+	Total         payment.Fen // what the order cost
+	PayerTotal    payment.Fen // what the buyer paid after WeChat's coupons
 	Currency      string
-	SuccessTime   time.Time
-	ReceivedAt    time.Time
+	SuccessTime   time.Time // WeChat's: its day in the bill
+	ReceivedAt    time.Time // ours
 	Outcome       Settled
 	Reason        string // why it was not applied
 }
 
-// RefundRow is a refund, asked for or owed.
+// Refund is a refund: asked for by somebody, or owed because money came that
+// cannot be kept. Its number never changes, and WeChat Pay pays a number once.
 type Refund struct {
 	OutRefundNo   string // ours, one for ever; the key by which WeChat pays once
 	OrderNo       string // "" when its payment fits no order
@@ -80,7 +83,7 @@ type Refund struct {
 	Generation int    // 1 for a first number
 	Tries      int64  // calls, sends and queries together
 	NotifyURL  string // as sent
-	Problem    string // why the last call brought nothing
+	Problem    string // why the last call had no usable answer
 
 	CreatedAt   time.Time
 	SentAt      time.Time // first call
@@ -109,14 +112,15 @@ const (
 	ReasonHeld      = "held"
 )
 
-// Attempt is one payable WeChat order of an order.
+// Attempt is one payable WeChat order of an order. At most one of them can be paid
+// at a time: another trade type closes the earlier one first.
 type Attempt struct {
 	payment.Attempt
 	No         int
 	State      AttemptState
-	CalledAt   time.Time
-	AnsweredAt time.Time
-	Answer     payment.Prepaid
+	CalledAt   time.Time       // committed before the call
+	AnsweredAt time.Time       // zero without an answer
+	Answer     payment.Prepaid // what the client pays with
 }
 
 // AttemptState is what we know of an attempt.
@@ -171,7 +175,7 @@ type TimelineEvent struct {
 	Seq    int64
 	At     time.Time
 	Actor  Actor
-	Event  string // order.placed, close.requested, close.accepted, close.unknown, payment.applied, payment.late, payment.duplicate …
+	Event  string // order.placed, close.requested, close.accepted, payment.applied, refund.succeeded …
 	From   State  // "" for the placement
 	To     State
 	Cause  Cause
@@ -184,13 +188,13 @@ type Settled string
 
 // What a payment can become.
 const (
-	// Applied: it made the order paid.
+	// SettledApplied: it made the order paid.
 	SettledApplied Settled = "applied"
-	// Owed: it did not (late, or a second payment) and is owed back.
+	// SettledOwed: it did not (late, or a second payment) and is owed back.
 	SettledOwed Settled = "owed"
-	// Held: it fits no order of ours; a person has to look.
+	// SettledHeld: it fits no order of ours; a person has to look.
 	SettledHeld Settled = "held"
-	// Repeated: this transaction was recorded before; nothing changed.
+	// SettledRepeated: this transaction was recorded before; nothing changed.
 	SettledRepeated Settled = "repeated"
 )
 
@@ -258,17 +262,18 @@ type Filter struct {
 	Cursor                 string // order_no of the last one seen
 }
 
-// Due is an order that somebody has to look at.
+// Due is an order, or a refund, that somebody has to look at.
 type Due struct {
-	Key     string
+	Key     string // order_no, or out_refund_no
 	State   State
 	Version int64
 	Tries   int64 // how often WeChat Pay was asked to close it
 	At      time.Time
 }
 
-// DueCursor is a place in the order of (due time, order number).
+// DueCursor is a place in the order of (due time, key): pages go on after it. The
+// zero cursor is the beginning.
 type DueCursor struct {
 	At  time.Time
-	Key string
+	Key string // order_no, or out_refund_no
 }

@@ -3,18 +3,19 @@ package order
 import (
 	"context"
 	"fmt"
-	"regexp"
 
 	"orderd/payment"
 )
 
-// transactionID is what a transaction id of WeChat Pay looks like: up to 32
+// validTransactionID: a transaction id of WeChat Pay has up to 32
 // characters by its documents, 28 digits so far. It becomes part of the number of
 // a refund and must stay within that one's alphabet.
-var transactionID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,32}$`)
+func validTransactionID(id string) bool {
+	return id != "" && len(id) <= maxWeChatNo && payment.MadeOf(id, payment.Word)
+}
 
-// Settle takes in what WeChat says it holds, from whatever told us: a
-// notification, a query, a bill. It is the one door for money, idempotent by
+// Settle takes in what WeChat says it holds, whatever it came by: a notification,
+// a query, a bill. It is the one way for money to get in, idempotent by
 // transaction id, and when it returns nil the payment is committed: on its
 // order, or owed back, or held for a person because it fits no order of ours.
 // The caller may acknowledge in every one of these cases.
@@ -22,8 +23,9 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 	if !trade.Paid() {
 		return Settlement{}, fmt.Errorf("settle %s: %w (%s)", trade.OutTradeNo, ErrNotPaid, trade.State)
 	}
-	if !transactionID.MatchString(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > maxOutTradeLen {
-		return Settlement{}, fmt.Errorf("settle: %w: transaction id, total or out_trade_no out of bounds", payment.ErrMalformed)
+	if !validTransactionID(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > maxOutTradeLen {
+		return Settlement{}, fmt.Errorf("settle: %w: transaction id, total or out_trade_no out of bounds",
+			payment.ErrMalformed)
 	}
 	if cause.Type == "notification" {
 		s.customerHere()

@@ -46,6 +46,7 @@ const maxLooks = 5
 // requestKey is what makes a placement the same placement.
 type requestKey struct{ customerID, requestID string }
 
+// key is the unique key (customer_id, request_id) of orders.
 func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID} }
 
 // Place places an order: all lines or none, prices from our own SKUs. It is
@@ -89,6 +90,8 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	return placed, nil
 }
 
+// observeRefusal counts a refusal by its reason. Errors of the database are no
+// refusals.
 func (s *Service) observeRefusal(err error) {
 	var short *InsufficientError
 	var sku *UnknownSKUError
@@ -117,10 +120,12 @@ func ceilSecond(t time.Time) time.Time {
 	return t
 }
 
+// validate gives a *ValidationError with everything that is wrong, nil when it can
+// be placed as far as its own content goes. Codes and pointers are the API's.
 func (p *Placement) validate() error {
 	var bad []FieldError
 	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
-	if !visible(p.CustomerID, maxCustomer) {
+	if !payment.Visible(p.CustomerID, maxCustomer) {
 		add("", "CUSTOMER", "the customer id must have 1 to 64 visible ASCII characters")
 	}
 	if !validRequestID(p.RequestID) {
@@ -131,7 +136,7 @@ func (p *Placement) validate() error {
 	}
 	var total int64
 	for i, l := range p.Lines {
-		if !visible(l.SkuID, maxSKU) {
+		if !payment.Visible(l.SkuID, maxSKU) {
 			add("#/items/"+strconv.Itoa(i)+"/sku_id", "LENGTH", "a sku_id has 1 to 64 visible ASCII characters")
 		}
 		if l.Quantity < 1 || l.Quantity > MaxQuantity {
@@ -139,7 +144,8 @@ func (p *Placement) validate() error {
 			continue
 		}
 		if total += l.Quantity; total > MaxQuantity {
-			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE", fmt.Sprintf("an order holds at most %d units", MaxQuantity))
+			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE",
+				fmt.Sprintf("an order holds at most %d units", MaxQuantity))
 			break
 		}
 	}
@@ -192,6 +198,9 @@ func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing)
 	return outcomes, err
 }
 
+// tryPlace decides the members of a batch in order of arrival and writes the fresh
+// ones: stock, orders, items. Members that are repeats get the first answer, those
+// that cannot be placed their refusal; neither keeps the others from being placed.
 func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[Placed], error) {
 	var known map[requestKey]placedBefore // most often nothing is
 	if batch[0].looks > 0 {
@@ -212,7 +221,9 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	fresh := make([]int, 0, len(batch))
 	first := make(map[requestKey]int, len(batch)) // the fresh ones, for repeats in this very batch
 
-	var refused []int // perhaps repeats of an order that was placed before the price rose, or took the last unit or place
+	// Perhaps repeats of an order that was placed before the price rose, or that
+	// took the last unit or place.
+	var refused []int
 	for i := range batch {
 		p := &batch[i]
 		if before, ok := known[p.key()]; ok {
@@ -257,7 +268,8 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 // answerRepeats tests the duplicate before a refusal is final: a retry of the
 // placement that took the last unit gets its order, not "sold out", and one
 // after the price rose its order at the old price.
-func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused []int, outcomes []sqldb.Outcome[Placed]) error {
+func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused []int,
+	outcomes []sqldb.Outcome[Placed]) error {
 	again := make([]placing, len(refused))
 	for j, i := range refused {
 		again[j] = batch[i]
@@ -274,6 +286,7 @@ func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused [
 	return nil
 }
 
+// demandOf is how much of each SKU a batch asks for, all members together.
 func demandOf(batch []placing) map[string]int64 {
 	demand := make(map[string]int64, len(batch))
 	for i := range batch {
@@ -317,8 +330,10 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, open openOrders) (Order
 	}, nil
 }
 
+// tooMuchMoney refuses an order above what one WeChat payment can carry.
 func tooMuchMoney() error {
-	return &ValidationError{Fields: []FieldError{{"#/items", "AMOUNT", "an order may cost at most " + payment.MaxFen.String() + " yuan"}}}
+	return &ValidationError{Fields: []FieldError{
+		{"#/items", "AMOUNT", "an order may cost at most " + payment.MaxFen.String() + " yuan"}}}
 }
 
 // asPlaced takes an order back to its first moment, so that a repeated request
@@ -335,6 +350,8 @@ type placedBefore struct {
 	hash  string
 }
 
+// answer answers a repeat with the order of the first request, if it is the same
+// request.
 func (b placedBefore) answer(p *placing) sqldb.Outcome[Placed] {
 	if b.hash != p.hash {
 		return sqldb.Outcome[Placed]{Err: ErrRequestReused}

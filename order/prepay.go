@@ -52,9 +52,12 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 		}
 		return s.callPrepay(ctx, a, r)
 	}
-	return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown, Err: errors.New("other payments of this order keep being opened")}
+	return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown,
+		Err: errors.New("other payments of this order keep being opened")}
 }
 
+// validate checks what each trade type needs (WeChat Pay, "JSAPI/APP/H5/Native
+// 下单"): JSAPI the payer's openid, H5 the payer's address and kind of client.
 func (r *PrepayRequest) validate() error {
 	bad := func(pointer, code, detail string) error {
 		return &ValidationError{Fields: []FieldError{{pointer, code, detail}}}
@@ -94,7 +97,8 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (a Attempt, other
 		}
 		if n := len(attempts); n > 0 && attempts[n-1].State != AttemptClosed {
 			last := attempts[n-1]
-			if last.State == AttemptRefused || last.TradeType != r.TradeType || last.OpenID != r.OpenID || last.H5Type != r.H5Type {
+			if last.State == AttemptRefused || last.TradeType != r.TradeType || last.OpenID != r.OpenID ||
+				last.H5Type != r.H5Type {
 				other = &last
 				return nil
 			}
@@ -136,6 +140,8 @@ func lockPending(ctx context.Context, tx *sqldb.Tx, r PrepayRequest, now time.Ti
 	return o, holdPending(ctx, tx, o.OrderNo, later(now, o.UpdatedAt))
 }
 
+// newAttempt is the n-th WeChat order of an order. WeChat refuses payers from its
+// time_expire on by itself: the deadline holds there too.
 func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Attempt {
 	return Attempt{
 		Attempt: payment.Attempt{
@@ -191,7 +197,8 @@ func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, 
 		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
 	}
 	a.State = AttemptRefused
-	if err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return setAttempt(ctx, tx, a) }); err != nil {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return setAttempt(ctx, tx, a) })
+	if err != nil {
 		s.log.Warn("refused prepay not stored", "out_trade_no", a.OutTradeNo, "err", err)
 	}
 	return failure
@@ -213,7 +220,9 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 			return nil
 		})
 	case closePaid:
-		if _, err := s.Settle(ctx, result.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: result.trade.RequestID}); err != nil {
+		_, err := s.Settle(ctx, result.trade,
+			Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: result.trade.RequestID})
+		if err != nil {
 			return err
 		}
 		o, err := s.Find(ctx, a.OrderNo)
@@ -223,9 +232,12 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
 		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
 	case closeUnknown:
 	}
-	return &payment.GatewayError{Op: "close", Kind: payment.KindUnknown, Err: errors.New("the earlier payment of this order could not be closed yet")}
+	return &payment.GatewayError{Op: "close", Kind: payment.KindUnknown,
+		Err: errors.New("the earlier payment of this order could not be closed yet")}
 }
 
+// validUntil is how long an answer may be handed out again. After it the same
+// parameters are sent once more, under the same number.
 func validUntil(a Attempt) time.Time {
 	if a.TradeType == payment.H5 {
 		return a.AnsweredAt.Add(h5Valid)
@@ -233,7 +245,9 @@ func validUntil(a Attempt) time.Time {
 	return a.AnsweredAt.Add(prepayValid)
 }
 
+// prepayment is what the client gets of an attempt.
 func prepayment(a Attempt) Prepayment {
 	expire, _ := time.Parse(time.RFC3339, a.TimeExpire) // we wrote it
-	return Prepayment{OrderNo: a.OrderNo, OutTradeNo: a.OutTradeNo, TradeType: a.TradeType, TimeExpire: expire.UTC(), Prepaid: a.Answer}
+	return Prepayment{OrderNo: a.OrderNo, OutTradeNo: a.OutTradeNo, TradeType: a.TradeType,
+		TimeExpire: expire.UTC(), Prepaid: a.Answer}
 }

@@ -17,7 +17,8 @@ import (
 	"orderd/stock"
 )
 
-// WeChat Pay's limits on the refunds of one payment (its refund documents).
+// WeChat Pay's limits on the refunds of one payment (its documents of "申请退款":
+// 50 refunds of one payment, within a year of it, a reason of 80 bytes), and ours.
 const (
 	MaxRefunds   = 50                   // numbers per payment
 	refundWithin = 365 * 24 * time.Hour // after the payment
@@ -116,7 +117,8 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 // *ValidationError, database errors.
 func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, error) {
 	if n := utf8.RuneCountInString(d.Reason); n == 0 || n > maxDecision {
-		return Refund{}, &ValidationError{Fields: []FieldError{{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+		return Refund{}, &ValidationError{Fields: []FieldError{
+			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
 	}
 	row, err := s.FindRefund(ctx, d.OutRefundNo)
 	if err != nil {
@@ -132,8 +134,8 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 	return done.refund.row, nil
 }
 
-// SettleRefund takes in what WeChat says of a refund, whoever told us: an
-// answer, a notification, a query, a bill. It is the one door for money that
+// SettleRefund takes in what WeChat says of a refund, whatever it came by: an
+// answer, a notification, a query, a bill. It is the one way for money that
 // goes back, idempotent by its number. When it returns nil the word is
 // committed, or needs no committing; the caller may acknowledge.
 func (s *Service) SettleRefund(ctx context.Context, r payment.Refund, cause Cause) (RefundSettled, error) {
@@ -142,7 +144,8 @@ func (s *Service) SettleRefund(ctx context.Context, r payment.Refund, cause Caus
 		return RefundSettled{}, fmt.Errorf("settle refund: %w: number or amount out of bounds", payment.ErrMalformed)
 	}
 	if refundEventOf(r.Status) == "" {
-		return RefundSettled{}, fmt.Errorf("settle refund %s: %w: status %q says nothing", r.OutRefundNo, payment.ErrMalformed, r.Status)
+		return RefundSettled{}, fmt.Errorf("settle refund %s: %w: status %q says nothing",
+			r.OutRefundNo, payment.ErrMalformed, r.Status)
 	}
 	orderNo, err := s.orderOf(ctx, r.OutRefundNo, r.TransactionID)
 	if err != nil {
@@ -209,10 +212,11 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 	return s.askAboutRefund(ctx, row, cause)
 }
 
-// sendRefund makes the call and brings its answer through the door.
+// sendRefund makes the call and stores its answer.
 func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error {
-	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID,
-		Amount: row.Amount, Total: row.PaymentTotal, Reason: cut(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
+	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{
+		OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID, Amount: row.Amount, Total: row.PaymentTotal,
+		Reason: payment.CutBytes(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
 	failpoint.Hit("refund.answered")
 	s.observe.RefundAsked("refund", outcomeOf(err, answer.Status))
 	if err == nil {
@@ -226,7 +230,8 @@ func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error
 		return s.noteRefund(ctx, row, err, false, cause)
 	}
 	if strings.ReplaceAll(g.Code, "_", "") == payment.CodeNotEnough {
-		s.alarm("refund waits for money in the merchant's account", row.OrderNo, row.OutRefundNo+" of "+row.Amount.String()+" yuan")
+		s.alarm("refund waits for money in the merchant's account", row.OrderNo,
+			row.OutRefundNo+" of "+row.Amount.String()+" yuan")
 		return s.noteRefund(ctx, row, err, false, cause)
 	}
 	// A definite no. It is believed when WeChat, asked, does not know the number
@@ -255,6 +260,7 @@ func (s *Service) askAboutRefund(ctx context.Context, row Refund, cause Cause) e
 	return s.takeAnswer(ctx, answer, "query", cause)
 }
 
+// outcomeOf is the metric's label of a call: WeChat's status, or the kind of error.
 func outcomeOf(err error, status payment.RefundStatus) string {
 	if err != nil {
 		return payment.KindOf(err).String()
@@ -266,11 +272,12 @@ func outcomeOf(err error, status payment.RefundStatus) string {
 func (s *Service) takeAnswer(ctx context.Context, r payment.Refund, kind string, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	_, err := s.SettleRefund(ctx, r, Cause{Actor: Actor{Type: ActorWeChat}, Type: kind, ID: cmp.Or(r.RequestID, cause.ID)})
+	_, err := s.SettleRefund(ctx, r,
+		Cause{Actor: Actor{Type: ActorWeChat}, Type: kind, ID: cmp.Or(r.RequestID, cause.ID)})
 	return err
 }
 
-// noteRefund writes down why a call brought nothing; refused ends the sending
+// noteRefund writes down why a call had no usable answer; refused ends the sending
 // until a person decides.
 func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused bool, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
@@ -303,6 +310,8 @@ func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Ca
 	return nil
 }
 
+// validate gives a *ValidationError with everything that is wrong. What the order
+// and its payment allow is decided under the order's lock.
 func (r *AskRefund) validate() error {
 	var bad []FieldError
 	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
@@ -316,7 +325,7 @@ func (r *AskRefund) validate() error {
 		add("#/items", "TOO_MANY", fmt.Sprintf("at most %d lines", MaxLines))
 	}
 	for i, l := range r.Lines {
-		if !visible(l.SkuID, maxSKU) {
+		if !payment.Visible(l.SkuID, maxSKU) {
 			add(fmt.Sprintf("#/items/%d/sku_id", i), "FORMAT", "1 to 64 visible ASCII characters are needed")
 		}
 		if l.Quantity < 1 || l.Quantity > MaxQuantity {
@@ -417,7 +426,8 @@ type RefundBacklog struct {
 
 // RefundBacklog reads the open refunds through the index on their state.
 func (s *Service) RefundBacklog(ctx context.Context) (RefundBacklog, error) {
-	b := RefundBacklog{Count: map[RefundState]int64{}, Amount: map[RefundState]payment.Fen{}, Oldest: map[RefundState]time.Time{}}
+	b := RefundBacklog{Count: map[RefundState]int64{}, Amount: map[RefundState]payment.Fen{},
+		Oldest: map[RefundState]time.Time{}}
 	err := countRefunds(ctx, s.db, func(state RefundState, n int64, sum payment.Fen, oldest time.Time) {
 		b.Count[state], b.Amount[state], b.Oldest[state] = n, sum, oldest
 	})

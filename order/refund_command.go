@@ -22,9 +22,10 @@ type askRefund struct {
 	hash string // tells two requests under one key apart
 }
 
+// needs adds everything that the request counts against: the order's refunds and
+// payments, and whether the same request was made before.
 func (c *askRefund) needs(n *needs) {
-	n.order(c.orderNo)
-	n.refundsOf[c.orderNo] = true
+	n.refundsOfOrder(c.orderNo)
 	n.asks = append(n.asks, c.key())
 }
 
@@ -35,6 +36,7 @@ type askKey struct {
 	no string // the asker's idempotency key
 }
 
+// key is unique in refunds (u_refunds_request).
 func (c *askRefund) key() askKey {
 	return askKey{c.cause.Actor.Type, c.cause.Actor.ID, c.ask.RequestID}
 }
@@ -104,14 +106,14 @@ type sendBackHeld struct {
 	transactionID string
 }
 
+// needs adds the payment and the refund that it may have already.
 func (c *sendBackHeld) needs(n *needs) {
-	n.order(c.orderNo)
-	if c.orderNo != "" {
-		n.refundsOf[c.orderNo] = true
-	}
+	n.refundsOfOrder(c.orderNo)
 	n.refunded[c.transactionID], n.refunds[owedRefundNo(c.transactionID)] = true, true
 }
 
+// decide owes the payment back, once: the number of the refund is made from the
+// transaction's.
 func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	p := b.refunds.payments[c.transactionID]
 	switch {
@@ -134,11 +136,9 @@ type ofRefund struct {
 	outRefundNo string
 }
 
+// needs adds the refund, and all others of its order: sums are asserted.
 func (c *ofRefund) needs(n *needs) {
-	n.order(c.orderNo)
-	if c.orderNo != "" {
-		n.refundsOf[c.orderNo] = true
-	}
+	n.refundsOfOrder(c.orderNo)
 	n.refunds[c.outRefundNo] = true
 }
 
@@ -151,18 +151,19 @@ func (c *ofRefund) find(b *batch) (*entry, *refundEntry, error) {
 	return b.orders[c.orderNo], r, nil
 }
 
-// noteProblem writes down why a call to WeChat Pay brought nothing.
+// noteProblem writes down why a call to WeChat Pay had no usable answer.
 type noteProblem struct {
 	ofRefund
 	problem string
 }
 
+// decide changes nothing but the words: the refund stays due.
 func (c *noteProblem) decide(b *batch) (applied, error) {
 	_, r, err := c.find(b)
 	if err != nil {
 		return applied{}, err
 	}
-	r.after.Problem, r.touched = cut(c.problem, maxProblem), true
+	r.after.Problem, r.touched = payment.CutBytes(c.problem, maxProblem), true
 	return applied{refund: &refundApplied{row: r.after}}, nil
 }
 
@@ -175,13 +176,14 @@ type refuseRefund struct {
 	problem string
 }
 
+// decide takes the refund to refused: it is not sent again until a person says so.
 func (c *refuseRefund) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
 		return applied{}, err
 	}
 	return b.refundEvent(e, r, &c.header, RefundEventRefused, NextRefund(r.after.State, RefundEventRefused), func() {
-		r.after.Problem = cut(c.problem, maxProblem)
+		r.after.Problem = payment.CutBytes(c.problem, maxProblem)
 	})
 }
 
@@ -192,6 +194,7 @@ type decideRefund struct {
 	why   string // the person's words
 }
 
+// decide counts an approval, or takes the refund through its table.
 func (c *decideRefund) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
@@ -201,7 +204,8 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 		return c.approve(b, e, r)
 	}
 	return b.refundEvent(e, r, &c.header, c.event, c.allowed(b, &r.after), func() {
-		r.after.DecidedBy, r.after.DecidedWhy = cut(c.cause.Actor.ID, maxActorID), cut(c.why, maxDecidedWhy)
+		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
+		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
 	})
 }
 
@@ -250,7 +254,8 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 
 // refundEvent takes a refund through one cell of its table. moving is called
 // before it moves, to write down what only this event knows.
-func (b *batch) refundEvent(e *entry, r *refundEntry, h *header, event RefundEvent, cell RefundCell, moving func()) (applied, error) {
+func (b *batch) refundEvent(e *entry, r *refundEntry, h *header, event RefundEvent, cell RefundCell,
+	moving func()) (applied, error) {
 	done := applied{refund: &refundApplied{}}
 	switch cell.Verdict {
 	case VerdictRefuse:
@@ -276,14 +281,18 @@ func (b *batch) refundEvent(e *entry, r *refundEntry, h *header, event RefundEve
 // refundNames names the event of an order that brought a refund into a state.
 var refundNames = map[RefundState]string{
 	RefundStateRejected: "refund.rejected", RefundStateOwed: "refund.retried", RefundStateProcessing: "refund.accepted",
-	RefundStateSucceeded: "refund.succeeded", RefundStateClosed: "refund.closed", RefundStateAbnormal: "refund.abnormal",
-	RefundStateRefused: "refund.refused", RefundStateCancelled: "refund.cancelled", RefundStateByHand: "refund.by_hand",
+	RefundStateSucceeded: "refund.succeeded", RefundStateClosed: "refund.closed",
+	RefundStateAbnormal: "refund.abnormal",
+	RefundStateRefused:  "refund.refused", RefundStateCancelled: "refund.cancelled",
+	RefundStateByHand: "refund.by_hand",
 }
 
 // claimRefund takes the turn to ask WeChat Pay about a refund, and sets the next
 // turn before the call is made: who dies in it is followed by another.
 type claimRefund struct{ ofRefund }
 
+// decide gives the turn to one caller. A refund that is owed is sent, one that is
+// processing or abnormal is asked about.
 func (c *claimRefund) decide(b *batch) (applied, error) {
 	e, row, err := c.find(b)
 	if err != nil {
@@ -358,6 +367,7 @@ func (c *refundStatus) beforeCommit() {
 	}
 }
 
+// decide takes WeChat's word on a refund of ours, and holds that on any other.
 func (c *refundStatus) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
@@ -368,11 +378,12 @@ func (c *refundStatus) decide(b *batch) (applied, error) {
 
 // applyWeChatStatus takes WeChat's word on a refund of ours.
 func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) applied {
-	done := applied{refund: &refundApplied{settled: RefundSettled{OutRefundNo: c.outRefundNo, OrderNo: r.after.OrderNo}}}
+	done := applied{refund: &refundApplied{
+		settled: RefundSettled{OutRefundNo: c.outRefundNo, OrderNo: r.after.OrderNo}}}
 	settled := &done.refund.settled
 	if r.after.State == RefundStateHeld {
-		settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, "unknown_refund", RefundStateHeld
-		return done // a repeat: whoever looks has been told
+		settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, "unknown_refund", r.after.State
+		return done // a repeat: it is held already, and was alarmed about
 	}
 	if reason := b.refundMisfit(r, &c.status); reason != "" {
 		c.doubt(b, e, r, reason, &done)
@@ -411,7 +422,8 @@ func (b *batch) copyWeChatFacts(row *refundEntry, t *payment.Refund) {
 	if t.Status == payment.RefundSuccess && r.SucceededAt.IsZero() {
 		r.SucceededAt = t.SuccessTime
 	}
-	row.touched = row.touched || before.RefundID != r.RefundID || !before.AcceptedAt.Equal(r.AcceptedAt) || !before.SucceededAt.Equal(r.SucceededAt)
+	row.touched = row.touched || before.RefundID != r.RefundID ||
+		!before.AcceptedAt.Equal(r.AcceptedAt) || !before.SucceededAt.Equal(r.SucceededAt)
 }
 
 // refundMisfit says why WeChat's word cannot be about this refund of ours.
@@ -449,13 +461,15 @@ func (c *refundStatus) doubt(b *batch, e *entry, r *refundEntry, reason string, 
 // belongs to an order is for a person to say.
 func (c *refundStatus) hold(b *batch, e *entry) applied {
 	t := &c.status
-	settled := RefundSettled{OutRefundNo: t.OutRefundNo, Outcome: RefundOutcomeHeld, Reason: "unknown_refund", State: RefundStateHeld}
+	settled := RefundSettled{OutRefundNo: t.OutRefundNo, Outcome: RefundOutcomeHeld,
+		Reason: "unknown_refund", State: foreignState()}
 	if t.MchID != "" && t.MchID != b.s.cfg.MchID {
 		settled.Reason = "mchid"
 	}
 	row := Refund{OutRefundNo: t.OutRefundNo, OrderNo: c.orderNo, TransactionID: t.TransactionID,
-		OutTradeNo: cut(t.OutTradeNo, maxOutTradeLen), RefundID: t.RefundID, Amount: t.Amount, PaymentTotal: t.Total,
-		State: foreignState(), Reason: ReasonHeld, Generation: 1, Version: 1, Requester: Actor{Type: ActorWeChat},
+		OutTradeNo: payment.CutBytes(t.OutTradeNo, maxOutTradeLen), RefundID: t.RefundID,
+		Amount: t.Amount, PaymentTotal: t.Total, State: foreignState(), Reason: ReasonHeld,
+		Generation: 1, Version: 1, Requester: Actor{Type: ActorWeChat},
 		CreatedAt: b.now, UpdatedAt: b.now, AcceptedAt: t.CreateTime, SucceededAt: t.SuccessTime}
 	if e == nil {
 		row.OrderNo = ""
@@ -463,7 +477,8 @@ func (c *refundStatus) hold(b *batch, e *entry) applied {
 	fresh := &refundEntry{after: row, touched: true}
 	b.refunds.add(fresh)
 	settled.OrderNo = row.OrderNo
-	done := applied{refund: &refundApplied{row: row, settled: settled}, alarms: []string{"refund held: " + settled.Reason}}
+	done := applied{refund: &refundApplied{row: row, settled: settled},
+		alarms: []string{"refund held: " + settled.Reason}}
 	b.applyToOrder(e, &c.header, fresh, "", "refund.held", &done)
 	return done
 }
@@ -513,7 +528,8 @@ func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payme
 		amount = *ask.Amount
 	}
 	if amount < 1 || amount > paid.left() {
-		return nil, 0, &RefundExceedsError{Asked: amount, Left: paid.left(), InProgress: waiting > 0 && amount <= paid.amount-back}
+		return nil, 0, &RefundExceedsError{Asked: amount, Left: paid.left(),
+			InProgress: waiting > 0 && amount <= paid.amount-back}
 	}
 	return lines, amount, nil
 }
@@ -554,8 +570,9 @@ func (b *batch) numbersOf(transactionID string) int {
 // owedRefund is the refund of a payment that is owed back, whole.
 func (b *batch) owedRefund(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) Refund {
 	return Refund{OutRefundNo: owedRefundNo(transactionID), OrderNo: orderNo, TransactionID: transactionID,
-		OutTradeNo: outTradeNo, Amount: amount, PaymentTotal: amount, State: owedState(), Reason: reason, Note: owedNotes[reason],
-		Generation: 1, Version: 1, Requester: Actor{Type: ActorScheduler}, CreatedAt: b.now, UpdatedAt: b.now, DueAt: b.now}
+		OutTradeNo: outTradeNo, Amount: amount, PaymentTotal: amount, State: owedState(),
+		Reason: reason, Note: owedNotes[reason], Generation: 1, Version: 1, Requester: Actor{Type: ActorScheduler},
+		CreatedAt: b.now, UpdatedAt: b.now, DueAt: b.now}
 }
 
 // owedNotes is what the buyer reads of money that comes back by itself.
@@ -578,7 +595,8 @@ func (b *batch) moveRefund(e *entry, row *refundEntry, h *header, to RefundState
 		r.Tries = 1
 	case RefundStateAbnormal:
 		r.DueAt = b.now.Add(abnormalPoll)
-		done.alarms = append(done.alarms, "WeChat Pay cannot pay a refund out: act on the merchant platform, or settle it by hand")
+		done.alarms = append(done.alarms,
+			"WeChat Pay cannot pay a refund out: act on the merchant platform, or settle it by hand")
 	case RefundStateSucceeded, RefundStateByHand:
 		if r.Restock && len(r.Items) > 0 {
 			b.partial = append(b.partial, stock.PartialReturn{OrderNo: r.OrderNo, Ref: r.OutRefundNo, Lines: r.Items})
@@ -600,8 +618,9 @@ var closedWaits = []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 6 * 
 // succeed makes the refund that takes the place of one that WeChat Pay closed.
 func (b *batch) succeed(row *refundEntry) Refund {
 	r := &row.after
-	next := Refund{OutRefundNo: successorNo(*r), OrderNo: r.OrderNo, TransactionID: r.TransactionID, OutTradeNo: r.OutTradeNo,
-		Amount: r.Amount, PaymentTotal: r.PaymentTotal, State: successorState(b.numbersOf(r.TransactionID)),
+	next := Refund{OutRefundNo: successorNo(*r), OrderNo: r.OrderNo, TransactionID: r.TransactionID,
+		OutTradeNo: r.OutTradeNo, Amount: r.Amount, PaymentTotal: r.PaymentTotal,
+		State:  successorState(b.numbersOf(r.TransactionID)),
 		Reason: r.Reason, Note: r.Note, Items: r.Items, Restock: r.Restock, Requester: r.Requester,
 		ApprovalsNeeded: r.ApprovalsNeeded, Replaces: r.OutRefundNo, Generation: r.Generation + 1,
 		CreatedAt: b.now, UpdatedAt: b.now, Version: 1}
@@ -642,7 +661,8 @@ func (b *batch) endEvent(e *entry, row *refundEntry) Event {
 	switch {
 	case open:
 		return EventRefundNext
-	case e.after.State == StateLate && row.after.State.PaidBack(), e.after.State == StateRefunding && back >= e.after.Total:
+	case e.after.State == StateLate && row.after.State.PaidBack(),
+		e.after.State == StateRefunding && back >= e.after.Total:
 		return EventRefundAll
 	case row.after.State.PaidBack():
 		return EventRefundPart

@@ -23,15 +23,17 @@ const (
 
 // RefundStates lists all states of a refund.
 func RefundStates() []RefundState {
-	return []RefundState{RefundStatePending, RefundStateRejected, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateClosed,
-		RefundStateAbnormal, RefundStateRefused, RefundStateCancelled, RefundStateByHand, RefundStateHeld}
+	return []RefundState{RefundStatePending, RefundStateRejected, RefundStateOwed, RefundStateProcessing,
+		RefundStateSucceeded, RefundStateClosed, RefundStateAbnormal, RefundStateRefused, RefundStateCancelled,
+		RefundStateByHand, RefundStateHeld}
 }
 
 // Committed reports that the refund's amount counts against its payment: it
 // went back, or may go back.
 func (s RefundState) Committed() bool {
 	switch s {
-	case RefundStatePending, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateAbnormal, RefundStateRefused, RefundStateByHand:
+	case RefundStatePending, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateAbnormal,
+		RefundStateRefused, RefundStateByHand:
 		return true
 	case RefundStateRejected, RefundStateClosed, RefundStateCancelled, RefundStateHeld:
 		return false
@@ -75,11 +77,14 @@ type RefundCell struct {
 	Why     string
 }
 
+// The kinds of cells.
 func moveRefundTo(to RefundState) RefundCell { return RefundCell{Verdict: VerdictMove, To: to} }
 func sameRefundCell() RefundCell             { return RefundCell{Verdict: VerdictSame} }
 func refuseRefundCell(why string) RefundCell { return RefundCell{Verdict: VerdictRefuse, Why: why} }
 func alarmRefundCell(why string) RefundCell  { return RefundCell{Verdict: VerdictAlarm, Why: why} }
 
+// Why the table says no, for the person who asked; why it raises an alarm, for an
+// operator.
 const (
 	refundDecided   = "this refund has been decided already"
 	refundEnded     = "this refund has ended"
@@ -136,6 +141,8 @@ func NextRefund(s RefundState, e RefundEvent) RefundCell {
 	panic(fmt.Sprintf("order: no such refund state %q", s))
 }
 
+// nextUndecided is for a refund that waits for its approval. WeChat Pay was never
+// asked.
 func nextUndecided(e RefundEvent) RefundCell {
 	switch e {
 	case RefundEventApprove:
@@ -152,7 +159,8 @@ func nextUndecided(e RefundEvent) RefundCell {
 
 // nextSent is for a refund that may be at WeChat.
 func nextSent(s RefundState, e RefundEvent) RefundCell {
-	to := map[RefundEvent]RefundState{RefundEventAccepted: RefundStateProcessing, RefundEventSucceeded: RefundStateSucceeded, RefundEventClosed: RefundStateClosed,
+	to := map[RefundEvent]RefundState{RefundEventAccepted: RefundStateProcessing,
+		RefundEventSucceeded: RefundStateSucceeded, RefundEventClosed: RefundStateClosed,
 		RefundEventAbnormal: RefundStateAbnormal, RefundEventRefused: RefundStateRefused}
 	switch e {
 	case RefundEventApprove:
@@ -242,6 +250,7 @@ func nextEnded(s RefundState, e RefundEvent) RefundCell {
 	panic(unknownRefundEvent(e))
 }
 
+// unknownRefundEvent is the panic of an event that the table does not know.
 func unknownRefundEvent(e RefundEvent) string {
 	return fmt.Sprintf("order: no such refund event %q", e)
 }

@@ -26,6 +26,7 @@ type refundEntry struct {
 	approvals     []Approval // to be added
 }
 
+// newRefundSet is what a batch without refund commands has.
 func newRefundSet() *refundSet {
 	return &refundSet{byNo: map[string]*refundEntry{}, ofOrder: map[string][]*refundEntry{},
 		payments: map[string]*paidEntry{}, asked: map[askKey]string{}}
@@ -61,6 +62,7 @@ func loadRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) (*refundSet, error
 	return set, err
 }
 
+// add puts a refund where it is looked for: by its number, and by its order.
 func (s *refundSet) add(r *refundEntry) {
 	s.byNo[r.after.OutRefundNo] = r
 	if no := r.after.OrderNo; no != "" {

@@ -70,7 +70,8 @@ func (s *Service) Repair(ctx context.Context, r RepairRequest) (done bool, err e
 	wrote := false // also by an earlier try that was committed and whose answer was lost
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		m := mending{batch: newBatch(s), key: r.Key, tx: tx, id: id, reason: r.Reason,
-			header: header{orderNo: r.OrderNo, cause: r.Cause, detail: map[string]string{"reason": r.Reason, "check": r.Check}}}
+			header: header{orderNo: r.OrderNo, cause: r.Cause,
+				detail: map[string]string{"reason": r.Reason, "check": r.Check}}}
 		needed, err := mend(ctx, &m)
 		if err != nil || !needed {
 			return err
@@ -103,9 +104,7 @@ func (m *mending) load(ctx context.Context, add func(n *needs)) (*entry, error) 
 	n := newNeeds()
 	n.order(m.orderNo)
 	if add != nil {
-		if m.orderNo != "" {
-			n.refundsOf[m.orderNo] = true
-		}
+		n.refundsOfOrder(m.orderNo)
 		add(n)
 	}
 	m.loaded = true
@@ -137,7 +136,7 @@ func (m *mending) finish(ctx context.Context) error {
 func (m *mending) tell(e *entry, r *refundEntry, event string) {
 	r.touched = true
 	if e == nil {
-		r.after.DecidedBy, r.after.DecidedWhy = cut(m.cause.Actor.ID, maxActorID), m.reason
+		r.after.DecidedBy, r.after.DecidedWhy = payment.CutBytes(m.cause.Actor.ID, maxActorID), m.reason
 	}
 	m.applyToOrder(e, &m.header, r, "", event, &applied{})
 }
@@ -305,6 +304,6 @@ func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 
 // mendCounter sets the counter of a SKU to the sum of its flows.
 func mendCounter(ctx context.Context, m *mending) (bool, error) {
-	r, err := stock.Recount(ctx, m.tx, m.key, m.id, cut(m.cause.Actor.ID, maxActorID), m.reason, m.now)
+	r, err := stock.Recount(ctx, m.tx, m.key, m.id, payment.CutBytes(m.cause.Actor.ID, maxActorID), m.reason, m.now)
 	return r.Was != r.Now, err
 }

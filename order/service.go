@@ -12,8 +12,8 @@ import (
 	"orderd/payment"
 )
 
-// Tasks is what orders need of a queue: to be woken at a time. It is a bell,
-// not a promise: both methods return at once, may fail silently, and the sweep
+// Tasks is what orders need of a queue: to be woken at a time. It is an alarm
+// clock, not a promise: both methods return at once, may fail silently, and the sweep
 // over due orders covers what they lose.
 type Tasks interface {
 	// WakeAt asks for a look at the orders that are due (ClaimDue) at the time at
@@ -95,7 +95,7 @@ type Config struct {
 	// then refunds are polled only.
 	RefundNotifyURL string
 	// LatePayment says what becomes of money that comes for a closed order:
-	// LateRefund (the default) or LateRevive.
+	// LatePolicyRefund (the default) or LatePolicyRevive.
 	LatePayment LatePolicy
 	// RefundAutoApprove approves refunds by itself as long as those of a payment
 	// are up to this amount together; 0: none.
@@ -126,14 +126,15 @@ type LatePolicy string
 
 // The policies.
 const (
-	// LateRefund sends it back.
+	// LatePolicyRefund sends it back.
 	LatePolicyRefund LatePolicy = "refund"
-	// LateRevive takes the stock again, in the transaction that takes the money
+	// LatePolicyRevive takes the stock again, in the transaction that takes the money
 	// in, and makes the order paid; when a line is short it is sent back.
 	LatePolicyRevive LatePolicy = "revive"
 )
 
-// Service is the door to orders. All methods are safe for concurrent use.
+// Service is everything that can be done with orders. All methods are safe for
+// concurrent use, by any number of processes on one database.
 type Service struct {
 	cfg        Config
 	db         *sqldb.DB
@@ -143,12 +144,11 @@ type Service struct {
 	commands   *sqldb.Group[command, applied]
 	placing    customerLocks // held while a customer places, where unpaid orders are limited
 
-	// Transactions over many orders that may be under way: without customers one
-	// more than they have lanes, since one waits for the other's SKUs; beside them
-	// one.
+	// Places for transactions over many orders (inLane): bulk while no customer is
+	// here, polite beside customers.
 	bulk, polite chan struct{}
-	// When a customer was last here, and when it was looked for at others:
-	// durations only, never stored.
+	// When a customer was last here, and when other processes were last looked at
+	// for theirs, in nanoseconds of the wall clock: for durations only, never stored.
 	customers, looked atomic.Int64
 
 	// Tests change what a batch has decided, to see that it is not written.
@@ -190,8 +190,10 @@ func New(cfg Config) (*Service, error) {
 		s.cfg.Tasks = noTasks{}
 	}
 	s.bulk, s.polite = make(chan struct{}, cfg.Lanes+1), make(chan struct{}, 1)
-	s.placements = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.placeBatch)
-	s.commands = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "change", Lanes: cfg.Lanes, Observe: s.observe.Batch}, s.applyBatch)
+	group := sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}
+	s.placements = sqldb.NewGroup(s.db, group, s.placeBatch)
+	group.Name = "change"
+	s.commands = sqldb.NewGroup(s.db, group, s.applyBatch)
 	return s, nil
 }
 
@@ -232,11 +234,13 @@ func (s *Service) alarm(what, orderNo, detail string) {
 	s.observe.Alarm(what, orderNo, detail)
 }
 
+// noTasks is a service without a queue: the sweep over due orders does everything.
 type noTasks struct{}
 
 func (noTasks) WakeAt(time.Time)           {}
 func (noTasks) RefundAt(string, time.Time) {}
 
+// nobody is the Observer of a service that is not watched.
 type nobody struct{}
 
 func (nobody) Transition(State, State, ActorType)  {}

@@ -16,8 +16,8 @@ import (
 // findAttempts gives the WeChat orders of orders, of each the oldest first.
 func findAttempts(ctx context.Context, q querier, orderNos ...string) ([]Attempt, error) {
 	var all []Attempt
-	err := sqldb.Each(ctx, q, `SELECT out_trade_no, order_no, attempt_no, state, trade_type, description, attach, notify_url,
-  time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at
+	err := sqldb.Each(ctx, q, `SELECT out_trade_no, order_no, attempt_no, state, trade_type, description, attach,
+  notify_url, time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at
 FROM payment_attempts
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
 ORDER BY order_no, attempt_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
@@ -44,14 +44,17 @@ ORDER BY order_no, attempt_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error
 	return all, nil
 }
 
+// insertAttempt commits the intent of a prepay. A duplicate key means that the same
+// was committed by somebody else a moment ago.
 func insertAttempt(ctx context.Context, tx *sqldb.Tx, a Attempt) error {
 	const cols = 16
 	err := tx.InsertRows(ctx, `INSERT INTO payment_attempts
   (out_trade_no, order_no, attempt_no, state, trade_type, description, attach, notify_url,
    time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at)
 VALUES`, cols, []any{
-		a.OutTradeNo, a.OrderNo, int64(a.No), string(a.State), string(a.TradeType), a.Description, a.Attempt.Attach, a.NotifyURL,
-		a.TimeExpire, int64(a.Amount), a.OpenID, a.ClientIP, a.H5Type, "", sqldb.Millis(a.CalledAt), int64(0)})
+		a.OutTradeNo, a.OrderNo, int64(a.No), string(a.State), string(a.TradeType), a.Description, a.Attempt.Attach,
+		a.NotifyURL, a.TimeExpire, int64(a.Amount), a.OpenID, a.ClientIP, a.H5Type, "",
+		sqldb.Millis(a.CalledAt), int64(0)})
 	if err != nil {
 		return fmt.Errorf("insert payment attempt: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/payment"
 )
 
 // All statements of this package on the table order_events.
@@ -32,6 +33,8 @@ const (
 	maxCauseID   = 64
 )
 
+// insertEvents adds events. (order_no, seq) is the primary key: two writers of the
+// same version cannot both commit.
 func insertEvents(ctx context.Context, tx *sqldb.Tx, events []eventRow) error {
 	// Package sort: an instance of slices.SortFunc for rows this wide is 20 kB of binary.
 	sort.SliceStable(events, func(i, j int) bool {
@@ -43,8 +46,9 @@ func insertEvents(ctx context.Context, tx *sqldb.Tx, events []eventRow) error {
 	for i := range events {
 		e := &events[i]
 		args = append(args, e.orderNo, e.seq, sqldb.Millis(e.at), e.name, string(e.from), string(e.to),
-			string(e.cause.Actor.Type), cut(e.cause.Actor.ID, maxActorID), cut(e.cause.Type, maxCauseType),
-			cut(e.cause.ID, maxCauseID), e.detail, e.took.Milliseconds())
+			string(e.cause.Actor.Type), payment.CutBytes(e.cause.Actor.ID, maxActorID),
+			payment.CutBytes(e.cause.Type, maxCauseType), payment.CutBytes(e.cause.ID, maxCauseID),
+			e.detail, e.took.Milliseconds())
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO order_events
   (order_no, seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms)
@@ -58,11 +62,13 @@ VALUES`, cols, args)
 // eachState gives the state into which an event of this number brought each of
 // the orders that have one: the numbers are the same, so that the primary key is
 // one range per order. A list of (order, number) pairs is slow on MariaDB.
-func eachState(ctx context.Context, tx *sqldb.Tx, seq int64, orderNos []string, do func(orderNo string, to State)) error {
+func eachState(ctx context.Context, tx *sqldb.Tx, seq int64, orderNos []string,
+	do func(orderNo string, to State)) error {
+	args := append([]any{seq}, sqldb.Args(orderNos)...)
 	return sqldb.Each(ctx, tx, `SELECT order_no, to_state
 FROM order_events
 WHERE seq = ?
-  AND order_no IN (`+sqldb.In(len(orderNos))+`)`, append([]any{seq}, sqldb.Args(orderNos)...), func(rows *sql.Rows) error {
+  AND order_no IN (`+sqldb.In(len(orderNos))+`)`, args, func(rows *sql.Rows) error {
 		var no string
 		var to State
 		err := rows.Scan(&no, &to)

@@ -23,6 +23,7 @@ func appendItems(values []any, orderNo any, items []Item) []any {
 	return values
 }
 
+// insertItems adds the rows that appendItems has collected.
 func insertItems(ctx context.Context, tx *sqldb.Tx, values []any) error {
 	err := tx.InsertRows(ctx, `INSERT INTO order_items
   (order_no, line_no, sku_id, quantity, price_fen)

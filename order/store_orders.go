@@ -21,16 +21,19 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// orderColumns are the columns that scanOrder reads, in its order.
 const orderColumns = `order_no, customer_id, state, version, total_fen, remark, attach, placed_cause,
   close_reason, close_tries, created_at, expire_at, due_at, updated_at`
 
+// scanOrder reads orderColumns, and what a query selects beside them.
 func scanOrder(row interface{ Scan(...any) error }, extra ...any) (Order, error) {
 	var o Order
 	var created, expire, updated int64
 	var due sql.NullInt64
 	err := row.Scan(append([]any{&o.OrderNo, &o.CustomerID, &o.State, &o.Version, &o.Total, &o.Remark, &o.Attach,
 		&o.PlacedCause, &o.CloseReason, &o.CloseTries, &created, &expire, &due, &updated}, extra...)...)
-	o.CreatedAt, o.ExpireAt, o.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(expire), sqldb.FromMillis(updated)
+	o.CreatedAt, o.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(updated)
+	o.ExpireAt = sqldb.FromMillis(expire)
 	if due.Valid {
 		o.DueAt = sqldb.FromMillis(due.Int64)
 	}
@@ -104,7 +107,8 @@ WHERE order_no = ?
 // insertOrders writes the fresh members of a batch and their items, in the order
 // of their numbers, so that rows go to the end of the primary key. State and
 // version have their defaults: pending, 1.
-func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, outcomes []sqldb.Outcome[Placed], fresh []int) error {
+func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, outcomes []sqldb.Outcome[Placed],
+	fresh []int) error {
 	// Package sort: an instance of slices.SortFunc is 20 kB of binary here.
 	sort.Slice(fresh, func(i, j int) bool { return batch[fresh[i]].orderNo < batch[fresh[j]].orderNo })
 	const cols = 12
@@ -226,6 +230,7 @@ LIMIT ?`, append(args, limit), func(rows *sql.Rows) error {
 	return orders, err
 }
 
+// where is the WHERE of a filter with its arguments, "" when it selects everything.
 func (f *Filter) where(now time.Time) (string, []any) {
 	var terms []string
 	var args []any
@@ -255,10 +260,12 @@ func (f *Filter) where(now time.Time) (string, []any) {
 
 // findDueOrders gives up to limit orders of a state that are due after a place
 // and by until.
-func findDueOrders(ctx context.Context, q querier, state State, after DueCursor, until time.Time, limit int) ([]Due, error) {
+func findDueOrders(ctx context.Context, q querier, state State, after DueCursor, until time.Time,
+	limit int) ([]Due, error) {
 	var due []Due
-	query := "SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?"
-	err := eachDue(ctx, q, dueQuery{query, []any{string(state)}, "order_no"}, after, until, limit, func(rows *sql.Rows) error {
+	what := dueQuery{"SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?",
+		[]any{string(state)}, "order_no"}
+	err := eachDue(ctx, q, what, after, until, limit, func(rows *sql.Rows) error {
 		d := Due{State: state}
 		var at int64
 		err := rows.Scan(&d.Key, &d.Version, &at, &d.Tries)
@@ -329,7 +336,8 @@ GROUP BY state`, []any{sqldb.Millis(now)}, func(rows *sql.Rows) error {
 // their due time and by state; the zero time stands for everything before now.
 func countByMinute(ctx context.Context, q querier, now, until time.Time,
 	row func(minute time.Time, state State, orders int64)) error {
-	return sqldb.Each(ctx, q, `SELECT CASE WHEN due_at < ? THEN 0 ELSE due_at - due_at % 60000 END AS minute_from, state, COUNT(*)
+	return sqldb.Each(ctx, q, `SELECT CASE WHEN due_at < ? THEN 0 ELSE due_at - due_at % 60000 END AS minute_from,
+  state, COUNT(*)
 FROM orders
 WHERE state IN ('pending', 'closing')
   AND due_at <= ?

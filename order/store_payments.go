@@ -60,6 +60,8 @@ WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)`, sqldb.Args(transacti
 	return found, nil
 }
 
+// insertPayments records payments. The transaction id is the primary key: a payment
+// that two callbacks bring at once is recorded by one of them.
 func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) error {
 	sort.Slice(payments, func(i, j int) bool { return payments[i].TransactionID < payments[j].TransactionID })
 	const cols = 15
@@ -67,8 +69,10 @@ func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) er
 	for i := range payments {
 		p := &payments[i]
 		args = append(args, p.TransactionID, p.orderNo, p.OutTradeNo, int64(p.Total), int64(p.PayerTotal),
-			cut(p.Currency, maxCurrency), cut(p.TradeType, maxTradeType), cut(p.AppID, maxAppID), cut(p.MchID, maxMchID),
-			sqldb.Millis(p.SuccessTime), sqldb.Millis(p.at), cut(p.source, maxPaidFrom), string(p.settled), p.reason, int64(p.refund))
+			payment.CutBytes(p.Currency, maxCurrency), payment.CutBytes(p.TradeType, maxTradeType),
+			payment.CutBytes(p.AppID, maxAppID), payment.CutBytes(p.MchID, maxMchID),
+			sqldb.Millis(p.SuccessTime), sqldb.Millis(p.at),
+			payment.CutBytes(p.source, maxPaidFrom), string(p.settled), p.reason, int64(p.refund))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO payments
   (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency, trade_type, appid, mchid,
@@ -121,7 +125,8 @@ func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string
 		if len(keys) == 0 {
 			continue
 		}
-		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no, amount_fen, refund_fen, paid_at, outcome
+		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no,
+  amount_fen, refund_fen, paid_at, outcome
 FROM payments
 WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			p := new(paidEntry)

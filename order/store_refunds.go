@@ -20,22 +20,27 @@ import (
 // All statements of this package on the tables refunds, refund_items and
 // refund_approvals.
 
-const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen, state, reason, note,
-  restock, requester_type, requester_id, request_id, request_hash, approvals_needed, decided_by, decided_why, replaces, generation,
-  tries, notify_url, problem, created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version`
+// refundColumns are the columns that scanRefund reads, in its order.
+const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen,
+  state, reason, note, restock, requester_type, requester_id, request_id, request_hash,
+  approvals_needed, decided_by, decided_why, replaces, generation, tries, notify_url, problem,
+  created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version`
 
+// scanRefund reads refundColumns.
 func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
 	var r Refund
 	var created, sent, asked, accepted, succeeded, updated int64
 	var due sql.NullInt64
 	var request sql.NullString
-	err := row.Scan(&r.OutRefundNo, &r.OrderNo, &r.TransactionID, &r.OutTradeNo, &r.RefundID, &r.Amount, &r.PaymentTotal,
-		&r.State, &r.Reason, &r.Note, &r.Restock, &r.Requester.Type, &r.Requester.ID, &request, &r.requestHash,
+	err := row.Scan(&r.OutRefundNo, &r.OrderNo, &r.TransactionID, &r.OutTradeNo, &r.RefundID,
+		&r.Amount, &r.PaymentTotal, &r.State, &r.Reason, &r.Note, &r.Restock, &r.Requester.Type,
+		&r.Requester.ID, &request, &r.requestHash,
 		&r.ApprovalsNeeded, &r.DecidedBy, &r.DecidedWhy, &r.Replaces, &r.Generation, &r.Tries, &r.NotifyURL, &r.Problem,
 		&created, &sent, &asked, &accepted, &succeeded, &due, &updated, &r.Version)
 	r.requestID = request.String
-	r.CreatedAt, r.SentAt, r.AskedAt, r.AcceptedAt = sqldb.FromMillis(created), sqldb.FromMillis(sent), sqldb.FromMillis(asked), sqldb.FromMillis(accepted)
-	r.SucceededAt, r.DueAt, r.UpdatedAt = sqldb.FromMillis(succeeded), sqldb.FromMillis(due.Int64), sqldb.FromMillis(updated)
+	r.CreatedAt, r.SentAt, r.AskedAt = sqldb.FromMillis(created), sqldb.FromMillis(sent), sqldb.FromMillis(asked)
+	r.AcceptedAt, r.SucceededAt = sqldb.FromMillis(accepted), sqldb.FromMillis(succeeded)
+	r.DueAt, r.UpdatedAt = sqldb.FromMillis(due.Int64), sqldb.FromMillis(updated)
 	return r, err
 }
 
@@ -127,7 +132,8 @@ func findAsked(ctx context.Context, tx *sqldb.Tx, asks []askKey, into map[askKey
 	for _, k := range asks {
 		args = append(args, string(k.by), k.id, k.no)
 	}
-	where := strings.TrimSuffix(strings.Repeat("(requester_type = ? AND requester_id = ? AND request_id = ?) OR ", len(asks)), " OR ")
+	const one = "(requester_type = ? AND requester_id = ? AND request_id = ?) OR "
+	where := strings.TrimSuffix(strings.Repeat(one, len(asks)), " OR ")
 	err := sqldb.Each(ctx, tx, `SELECT requester_type, requester_id, request_id, out_refund_no
 FROM refunds
 WHERE `+where, args, func(rows *sql.Rows) error {
@@ -177,16 +183,18 @@ func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
 		r := &refunds[i]
 		args = append(args, r.OutRefundNo, r.OrderNo, r.TransactionID, r.OutTradeNo, r.RefundID,
 			int64(r.Amount), int64(r.PaymentTotal), string(r.State), r.Reason, r.Note, flag(r.Restock),
-			string(r.Requester.Type), r.Requester.ID, sql.NullString{String: r.requestID, Valid: r.requestID != ""}, r.requestHash,
+			string(r.Requester.Type), r.Requester.ID,
+			sql.NullString{String: r.requestID, Valid: r.requestID != ""}, r.requestHash,
 			int64(r.ApprovalsNeeded), r.Replaces, int64(r.Generation), r.Problem,
-			sqldb.Millis(r.CreatedAt), sqldb.Millis(r.AcceptedAt), sqldb.Millis(r.SucceededAt), nullMS(r.DueAt), sqldb.Millis(r.UpdatedAt), r.DecidedBy, r.DecidedWhy)
+			sqldb.Millis(r.CreatedAt), sqldb.Millis(r.AcceptedAt), sqldb.Millis(r.SucceededAt), nullMillis(r.DueAt),
+			sqldb.Millis(r.UpdatedAt), r.DecidedBy, r.DecidedWhy)
 		for _, l := range r.Items {
 			items = append(items, r.OutRefundNo, l.SkuID, l.Quantity)
 		}
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO refunds
-  (out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen, state, reason, note, restock,
-   requester_type, requester_id, request_id, request_hash, approvals_needed, replaces, generation, problem,
+  (out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen, state, reason, note,
+   restock, requester_type, requester_id, request_id, request_hash, approvals_needed, replaces, generation, problem,
    created_at, accepted_at, succeeded_at, due_at, updated_at, decided_by, decided_why)
 VALUES`, cols, args)
 	if err != nil {
@@ -201,8 +209,8 @@ VALUES`, itemCols, items)
 	return nil
 }
 
-// nullMS gives NULL for the zero time: what is never due.
-func nullMS(t time.Time) sql.NullInt64 {
+// nullMillis gives NULL for the zero time: what is never due.
+func nullMillis(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: sqldb.Millis(t), Valid: !t.IsZero()}
 }
 
@@ -223,7 +231,8 @@ SET state = ?, version = version + 1, refund_id = ?, decided_by = ?, decided_why
 WHERE out_refund_no = ?
   AND state = ?
   AND version = ?`, string(n.State), n.RefundID, n.DecidedBy, n.DecidedWhy, n.Tries, n.NotifyURL, n.Problem,
-		sqldb.Millis(n.SentAt), sqldb.Millis(n.AskedAt), sqldb.Millis(n.AcceptedAt), sqldb.Millis(n.SucceededAt), nullMS(n.DueAt), sqldb.Millis(b.now),
+		sqldb.Millis(n.SentAt), sqldb.Millis(n.AskedAt), sqldb.Millis(n.AcceptedAt), sqldb.Millis(n.SucceededAt),
+		nullMillis(n.DueAt), sqldb.Millis(b.now),
 		n.OutRefundNo, string(r.before.State), r.before.Version)
 	if err != nil {
 		return fmt.Errorf("write refund %s: %w", n.OutRefundNo, err)
@@ -275,6 +284,12 @@ FROM refunds
 		return nil, err
 	}
 	return all, fillRefunds(ctx, q, all)
+}
+
+// refundsOf reads the refunds of an order, oldest first.
+func refundsOf(ctx context.Context, q querier, orderNo string) ([]Refund, error) {
+	return queryRefunds(ctx, q, `WHERE order_no = ?
+ORDER BY created_at, out_refund_no`, orderNo)
 }
 
 // listRefunds gives up to limit refunds, the newest numbers first.

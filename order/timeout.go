@@ -30,6 +30,7 @@ const (
 // it is closing, and nobody else asks about it before At.
 type Claim struct{ Due }
 
+// claimOf is the claim of an order whose turn was just committed.
 func claimOf(o *Order) Claim {
 	return Claim{Due{Key: o.OrderNo, State: o.State, Version: o.Version, Tries: o.CloseTries, At: o.DueAt}}
 }

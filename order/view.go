@@ -30,6 +30,7 @@ func (s *Service) FindOwn(ctx context.Context, customerID, orderNo string) (Orde
 	return s.find(ctx, orderNo, customerID)
 }
 
+// find gives an order whole; customerID "" is for those who may see everybody's.
 func (s *Service) find(ctx context.Context, orderNo, customerID string) (Order, error) {
 	o, err := findOrder(ctx, s.db, orderNo)
 	switch {
@@ -57,8 +58,7 @@ func (s *Service) fill(ctx context.Context, o *Order) error {
 	if o.Payment, err = findPayment(ctx, s.db, o.OrderNo); err != nil {
 		return err
 	}
-	o.Refunds, err = queryRefunds(ctx, s.db, `WHERE order_no = ?
-ORDER BY created_at, out_refund_no`, o.OrderNo)
+	o.Refunds, err = refundsOf(ctx, s.db, o.OrderNo)
 	return err
 }
 
@@ -122,7 +122,8 @@ func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent
 // cursor and due by until. A page full of orders that cannot be helped does not
 // hide the next one. Of the closing, those that wait for their first turn at
 // WeChat Pay have their deadline as due time.
-func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time, limit int) ([]Due, error) {
+func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time,
+	limit int) ([]Due, error) {
 	due, err := findDueOrders(ctx, s.db, state, after, until, limit)
 	return due, sqldb.Wrap("find due orders", err)
 }

@@ -30,27 +30,31 @@ import (
 	"orderd/stock"
 )
 
-// drainTimeout bounds a clean shutdown; a container has thirty seconds.
+// drainTimeout bounds a clean shutdown: Kubernetes kills a container thirty seconds after SIGTERM, unless told
+// otherwise.
 const drainTimeout = 25 * time.Second
 
-// usualTimeout is the gateway's own default of one call.
+// usualTimeout is the default of package wechat for one call to WeChat Pay, of which ORDERD_PACE makes a part.
 const usualTimeout = 5 * time.Second
 
 // core is what every verb needs: the database, and orders on it.
 type core struct {
-	db      *sqldb.DB
-	gateway *wechat.Gateway
-	orders  *order.Service
-	audit   *audit.Auditor // of the same database
-	stock   *stock.Admin
-	books   *reconcile.Reconciler
-	clock   *sqldb.Clock // by which orders live
+	db         *sqldb.DB
+	gateway    *wechat.Gateway
+	orders     *order.Service
+	audit      *audit.Auditor // of the same database
+	stock      *stock.Admin
+	reconciler *reconcile.Reconciler
+	// clock is the database's clock, so that all processes agree on what is due. Deadlines go by it; tokens and logs go
+	// by this machine's.
+	clock *sqldb.Clock
 	// failures has the tasks that failed.
 	failures *scheduler.DeadLetters
 	close    []func()
 }
 
-// shape is what serve and demo change of the service's defaults.
+// shape is what serve and demo give the service beyond its settings. A zero field leaves the package's default; the
+// demo shortens the waits to seconds.
 type shape struct {
 	tasks          order.Tasks
 	observe        order.Observer
@@ -80,6 +84,7 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 	return c, nil
 }
 
+// build makes the parts on the database. Where it fails, Close ends what was made.
 func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logger) error {
 	if sh.migrate {
 		if _, err := migrations.Up(ctx, c.db); err != nil {
@@ -106,11 +111,29 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.close = append(c.close, c.gateway.CloseIdleConnections)
+	if c.orders, err = order.New(c.orderConfig(s, sh, log, gc, notifyURL)); err != nil {
+		return err
+	}
+	c.close = append(c.close, c.orders.Close)
+	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
+		MchID: gc.MchID, AppID: gc.AppID})
+	if err != nil {
+		return err
+	}
+	c.reconciler, err = reconcile.New(reconcile.Config{
+		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
+		Now: time.Now, Log: log, MchID: gc.MchID,
+	})
+	return err
+}
+
+// orderConfig is what package order is given: the merchant, the settings, and what sh changes of the defaults.
+func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Config, notifyURL string) order.Config {
 	grace := s.CloseGrace
 	if grace == 0 {
 		grace = -1 // none, where zero would mean the default
 	}
-	c.orders, err = order.New(order.Config{
+	return order.Config{
 		DB:      c.db,
 		Gateway: c.gateway,
 		Tasks:   sh.tasks,
@@ -136,24 +159,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		RefundSpacing:     sh.refundSpacing,
 		RefundRetry:       sh.refundRetry,
 		RefundPoll:        sh.refundPoll,
-	})
-	if err != nil {
-		return err
 	}
-	c.close = append(c.close, c.orders.Close)
-	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
-		MchID: gc.MchID, AppID: gc.AppID})
-	if err != nil {
-		return err
-	}
-	c.books, err = reconcile.New(reconcile.Config{DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway,
-		Bills: c.gateway, Now: time.Now, Log: log, MchID: gc.MchID})
-	return err
 }
 
-// reconcilesDaily: with a merchant, unless it was switched off. The simulator
-// forgets its trades at a restart, and its bills of the days before would accuse
-// our books: there it has to be asked for.
+// reconcilesDaily is true with a merchant, unless it was switched off. The simulator forgets its trades at a restart,
+// so that its bills of the days before would lack payments that we have: there the setting has to be given.
 func (s *settings) reconcilesDaily() bool {
 	return s.Reconcile && (!s.simulated() || s.origins["ORDERD_RECONCILE_DAILY"] != "default")
 }
@@ -226,7 +236,7 @@ func dialable(addr string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// app is a running service.
+// app is a running service: the parts in the order in which they are started.
 type app struct {
 	*core
 	s     *settings
@@ -263,12 +273,13 @@ type options struct {
 	simNasty    bool
 }
 
+// has reports that a role runs in this process.
 func (o options) has(role string) bool { return slices.Contains(o.roles, role) }
 
+// allRoles are what one process can do; each may run in processes of its own, on one database and one Redis.
 var allRoles = []string{"api", "notify", "worker", "admin"}
 
-// start builds the service bottom to top. On an error everything that was
-// started is stopped.
+// start builds the service from the bottom to the top. On an error everything that was started is stopped.
 func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
 	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 4)}
 	for _, step := range []func(context.Context, options) error{
@@ -281,10 +292,12 @@ func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app,
 	return a, nil
 }
 
+// announce notes a line for the start of serve: what runs embedded, and how to replace it.
 func (a *app) announce(format string, args ...any) {
 	a.Announced = append(a.Announced, fmt.Sprintf(format, args...))
 }
 
+// startData locks the data directory when embedded parts keep files in it.
 func (a *app) startData(context.Context, options) (err error) {
 	if a.s.DSN == "" || a.s.simulated() || a.s.embeddedRedis() {
 		if a.lock, err = lockDataDir(a.s.DataDir); err != nil {
@@ -297,6 +310,7 @@ func (a *app) startData(context.Context, options) (err error) {
 	return nil
 }
 
+// startQueue connects to Redis, or starts the embedded one, and refuses one that may forget tasks.
 func (a *app) startQueue(ctx context.Context, o options) (err error) {
 	a.metrics = console.NewMetrics()
 	url := a.s.Redis
@@ -321,6 +335,7 @@ func (a *app) startQueue(ctx context.Context, o options) (err error) {
 	return nil
 }
 
+// startSim starts the simulator when no merchant is configured.
 func (a *app) startSim(_ context.Context, o options) (err error) {
 	if !a.s.simulated() {
 		return nil
@@ -333,6 +348,7 @@ func (a *app) startSim(_ context.Context, o options) (err error) {
 	return nil
 }
 
+// startOrders opens the database and makes the service on it, and refuses a database that may lose commits.
 func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
 	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
@@ -351,7 +367,8 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	return refuseUnsafe(found, o.allowUnsafe, a.log)
 }
 
-// refuseUnsafe stops a start on settings that lose money or stock.
+// refuseUnsafe refuses to start on settings of a server that can lose money or stock, unless --allow-unsafe was given,
+// and logs what is only worse than it could be.
 func refuseUnsafe(found []sqldb.Finding, allow bool, log *slog.Logger) error {
 	for _, f := range found {
 		switch f.Level {
@@ -369,6 +386,7 @@ func refuseUnsafe(found []sqldb.Finding, allow bool, log *slog.Logger) error {
 	return nil
 }
 
+// startWorker runs timeouts, refunds and the daily reconciliation, in the role worker.
 func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if !o.has("worker") {
 		return nil
@@ -385,7 +403,7 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 		Closes:      scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now),
 	}
 	if a.s.reconcilesDaily() {
-		so.Daily = a.books
+		so.Daily = a.reconciler
 	}
 	if a.worker, err = scheduler.NewWorker(so); err != nil {
 		return err
@@ -393,6 +411,7 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	return a.worker.Start()
 }
 
+// startListeners opens the listener of each role: api, notify, admin.
 func (a *app) startListeners(ctx context.Context, o options) error {
 	if o.has("api") {
 		tokens, err := a.verifier()
@@ -401,7 +420,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 		}
 		e, err := orderhttp.New(orderhttp.Options{
 			Orders:   a.orders,
-			Shelves:  a.stock,
+			SKUs:     a.stock,
 			Tokens:   tokens,
 			Now:      time.Now,
 			Log:      a.log,
@@ -437,6 +456,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 	return a.startConsole(ctx)
 }
 
+// startConsole opens the operators' listener.
 func (a *app) startConsole(ctx context.Context) error {
 	if err := a.adminToken(); err != nil {
 		return err
@@ -446,7 +466,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Orders:     a.orders,
 		Stock:      a.stock,
 		Refunds:    a.orders,
-		Books:      a.books,
+		Reconciler: a.reconciler,
 		Tasks:      a.queue,
 		Failures:   a.failures,
 		Tokens:     []console.Token{bootstrap},
@@ -496,6 +516,7 @@ func (s *settings) jwtSecret() (string, error) {
 	return secret, err
 }
 
+// adminToken is the configured bootstrap token; on the simulator it is generated and kept in the data directory.
 func (a *app) adminToken() (err error) {
 	if a.AdminToken = a.s.AdminToken; a.AdminToken != "" {
 		return nil
@@ -525,7 +546,7 @@ func (a *app) listen(ctx context.Context, name, addr, setting string, h http.Han
 	return l.Addr().String(), nil
 }
 
-// checks are the lights of /readyz.
+// checks are what /readyz looks at. Without the database nothing can be served; without Redis timeouts are late.
 func (a *app) checks() []console.Check {
 	return []console.Check{
 		{Name: "database", Critical: true, Ask: func(ctx context.Context) (string, error) {

@@ -20,7 +20,7 @@ import (
 	"orderd/payment/wechatsim"
 )
 
-// race is a kind of thing that goes wrong in shops, and does not here.
+// race is a kind of thing that goes wrong in shops, by the text that the demo prints when it is missing.
 type race string
 
 // The races of the demo. Each happens in every run, or the run is no proof.
@@ -39,12 +39,13 @@ const (
 	raceLostRefund   race = "answer to a refund lost"
 )
 
+// allRaces are what a run must have shown.
 var allRaces = []race{
 	raceLastInstant, raceLostCallback, raceDuplicate, raceLate, raceDoubleCancel, racePayCancel, raceLostClose,
 	raceTimeout, raceSoldOut, raceRepeat, raceRefund, raceLostRefund,
 }
 
-// deck is what buyers do, dealt round: in every sixty all of it happens.
+// deck is what sixty buyers do; it is dealt in turn, so that in every sixty all of it happens.
 var deck = func() []func(*buyer) error {
 	var cards []func(*buyer) error
 	add := func(n int, do func(*buyer) error) {
@@ -80,11 +81,21 @@ type population struct {
 	placed, paid, closed, soldOut, replayed atomic.Int64
 }
 
+// Bounds of the buyers' HTTP client.
+const (
+	// buyerTimeout is more than the API's longest answer, a cancel of up to 15 seconds.
+	buyerTimeout = 20 * time.Second
+	// buyerConns are connections that are kept: about as many buyers as act at the same time.
+	buyerConns = 64
+)
+
+// newPopulation makes n buyers whose choices come from a seed.
 func newPopulation(a *app, seed uint64, n int, s *show) *population {
 	return &population{a: a, show: s, n: n, rnd: rand.New(rand.NewPCG(seed, 7)),
-		http: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+		http: &http.Client{Timeout: buyerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: buyerConns}}}
 }
 
+// between draws a duration from lo up to hi.
 func (p *population) between(lo, hi time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,6 +149,7 @@ func (p *population) outage(ctx context.Context) {
 	}
 }
 
+// progress draws the bar.
 func (p *population) progress(what string) {
 	const width = 24
 	p.show.mu.Lock()
@@ -235,8 +247,10 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 	return nil
 }
 
+// maxBody bounds an answer of our own API, in bytes.
 const maxBody = 1 << 20
 
+// call sends a request as this buyer and decodes a good answer into into.
 func (b *buyer) call(method, path string, headers map[string]string, body, into any) (int, http.Header, error) {
 	var reader io.Reader
 	if body != nil {
@@ -271,7 +285,7 @@ func (b *buyer) call(method, path string, headers map[string]string, body, into 
 
 // prepay asks for the QR code, again while WeChat Pay gives no answer.
 func (b *buyer) prepay() error {
-	const tries = 8
+	const tries = 8 // with the pauses 1.6 s: longer than the answers that the simulator loses in a row
 	var answer struct {
 		OutTradeNo string `json:"out_trade_no"`
 	}
@@ -299,6 +313,7 @@ func (b *buyer) prepay() error {
 // on a loaded machine that happens, and is no mistake.
 var errTooLate = errors.New("too late")
 
+// tolerate makes nothing of a visit that came too late.
 func tolerate(err error) error {
 	if errors.Is(err, errTooLate) {
 		return nil
@@ -326,16 +341,20 @@ func (b *buyer) await(patience time.Duration, states ...order.State) (order.Stat
 	}
 }
 
+// longEnough is how long a buyer watches an order: until the timeout, the close that follows, and its repeats.
 const longEnough = demoPayWithin + demoGrace + 12*time.Second
 
+// cancel asks to close the order and gives the status of the answer.
 func (b *buyer) cancel() (int, error) {
 	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/cancel", nil, map[string]any{"reason": "changed my mind"},
 		nil)
 	return status, err
 }
 
+// sim lets the buyer pay in the simulator. It is false when the trade can no longer be paid.
 func (b *buyer) sim(o wechatsim.PayOptions) bool { return b.a.sim.Pay(b.trade, o) == nil }
 
+// pays is the usual way: prepay, a moment, payment, notification.
 func (b *buyer) pays() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -351,6 +370,7 @@ func (b *buyer) pays() error {
 	return err
 }
 
+// paysTwiceTold pays; WeChat Pay sends the notification three times.
 func (b *buyer) paysTwiceTold() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -366,6 +386,7 @@ func (b *buyer) paysTwiceTold() error {
 	return err
 }
 
+// paysUnheard pays; the notification is lost.
 func (b *buyer) paysUnheard() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -382,6 +403,7 @@ func (b *buyer) paysUnheard() error {
 	return err
 }
 
+// paysAtTheLastInstant cancels, and the payment arrives at WeChat Pay just before the close.
 func (b *buyer) paysAtTheLastInstant() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -405,6 +427,7 @@ func (b *buyer) paysAtTheLastInstant() error {
 	return err
 }
 
+// walksAway never pays: the timeout closes the order.
 func (b *buyer) walksAway() error {
 	if b.between(0, 2) == 0 { // half of them never see the QR code
 		if err := b.prepay(); err != nil {
@@ -418,6 +441,7 @@ func (b *buyer) walksAway() error {
 	return err
 }
 
+// cancels before paying.
 func (b *buyer) cancels() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -427,6 +451,7 @@ func (b *buyer) cancels() error {
 	return err
 }
 
+// cancelsTwice sends two cancels at the same time.
 func (b *buyer) cancelsTwice() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -445,6 +470,7 @@ func (b *buyer) cancelsTwice() error {
 	return errors.Join(append(errs, err)...)
 }
 
+// cancelsWhilePaying pays and cancels at the same time.
 func (b *buyer) cancelsWhilePaying() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -460,6 +486,7 @@ func (b *buyer) cancelsWhilePaying() error {
 	return errors.Join(cancelErr, err)
 }
 
+// paysTooLate pays after the order was closed, which WeChat Pay should not allow.
 func (b *buyer) paysTooLate() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -480,6 +507,7 @@ func (b *buyer) paysTooLate() error {
 	return err
 }
 
+// cancelsUnheard cancels; WeChat Pay closes the trade, and its answers are lost.
 func (b *buyer) cancelsUnheard() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)

@@ -257,7 +257,7 @@ func (h *house) flows(t *testing.T) {
 	day := time.Now().In(time.FixedZone("Beijing", 8*3600)).Format(time.DateOnly)
 	ask(0, "admin", "finance", "POST", "/admin/v1/reconciliations", `{"bill_date":"`+day+`"}`)
 	until(t, "the reconciliation to end", func() bool {
-		runs, err := h.books.List(t.Context(), "", 10)
+		runs, err := h.reconciler.List(t.Context(), "", 10)
 		return err == nil && len(runs) > 0 && runs[0].State == "done"
 	})
 	ask(0, "admin", "admin", "POST", "/admin/v1/tokens", `{"name":"li.na","role":"finance"}`)

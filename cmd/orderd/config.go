@@ -57,7 +57,8 @@ type settings struct {
 	RefundNotifyURL string `name:"wechat-refund-notify-url" placeholder:"URL" help:"${wechat_refund_notify_url}"`
 	BaseURL         string `name:"wechat-base-url" placeholder:"URL" help:"${wechat_base_url}"`
 
-	origins map[string]string // by environment name
+	// origins says where each value came from, by variable: "flag --dsn", "environment", "file F" or "default".
+	origins map[string]string
 }
 
 // field is one setting by its names.
@@ -66,6 +67,7 @@ type field struct {
 	value             reflect.Value
 }
 
+// fields are the settings by reflection, in the order of the struct.
 func (s *settings) fields() []field {
 	v := reflect.ValueOf(s).Elem()
 	var all []field
@@ -109,8 +111,7 @@ func envFile(args []string) (string, error) {
 	return os.Getenv("ORDERD_CONFIG"), nil
 }
 
-// fromFile puts the lines of the file under the environment: a variable that is
-// set there wins.
+// fromFile reads the configuration file into the environment; a variable that is set there already wins.
 func (s *settings) fromFile(path string) error {
 	s.origins = map[string]string{}
 	if path == "" {
@@ -179,6 +180,7 @@ func (s *settings) complete(args []string) error {
 	return s.check()
 }
 
+// hasFlag reports that a flag was given, with = or without.
 func hasFlag(args []string, flag string) bool {
 	for _, a := range args {
 		if a == flag || strings.HasPrefix(a, flag+"=") {
@@ -188,6 +190,7 @@ func hasFlag(args []string, flag string) bool {
 	return false
 }
 
+// check refuses values that contradict one another or themselves, with the name of the setting and a way out.
 func (s *settings) check() error {
 	switch {
 	case s.PayWithin < time.Second:
@@ -214,10 +217,15 @@ func (s *settings) check() error {
 	return nil
 }
 
+// Bounds of settings.
 const (
+	// minToken is in bytes: half of what 'openssl rand -hex 32' prints, and still 128 bits.
 	minToken = 32
-	// maxPace keeps the time in which a prepay may still arrive (30 s) above the
-	// gateway's time-out, which cannot go below a second.
+	// secretBytes is how many random bytes a generated secret has, written in twice as many characters: 256 bits, what
+	// HS256 wants.
+	secretBytes = 32
+	// maxPace keeps the time in which a prepay may still arrive at WeChat Pay, 30 s divided by it, above the time-out
+	// of a call, which is never below a second.
 	maxPace = 20
 )
 
@@ -255,7 +263,7 @@ func (s *settings) secretInDataDir(name string) (value string, made bool, err er
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
 		return "", false, err
 	}
-	raw := make([]byte, 32)
+	raw := make([]byte, secretBytes)
 	rand.Read(raw) // never fails, says its documentation
 	value = hex.EncodeToString(raw)
 	return value, true, os.WriteFile(path, []byte(value+"\n"), 0o600)
@@ -335,6 +343,7 @@ func (s settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalJSON masks in JSON.
 func (s settings) MarshalJSON() ([]byte, error) { return []byte(fmt.Sprintf("%q", s.String())), nil }
 
+// logger writes text to standard error at the level of ORDERD_LOG_LEVEL.
 func (s *settings) logger(io *terminal) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {

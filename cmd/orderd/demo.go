@@ -21,21 +21,23 @@ import (
 	"orderd/stock"
 )
 
+// demoCmd is `orderd demo`.
 type demoCmd struct {
 	Orders      int    `default:"200" help:"Buyers, 60 to 5000."`
 	Seed        uint64 `help:"Of every random decision (default: drawn and printed)."`
 	KeepRunning bool   `help:"Stay up afterwards."`
 }
 
-// The demo lives in seconds where a shop lives in minutes.
+// The demo takes seconds where a shop takes minutes.
 const (
-	demoPayWithin = 4 * time.Second
-	demoGrace     = time.Second
-	demoSpeed     = 30 // of WeChat's callback retries
-	demoMin       = 60 // below it some races would not happen
-	demoMax       = 5000
-	demoSettle    = 25 * time.Second // for the last order to find its end
-	demoScarce    = 8                // one unit of the hot SKU per so many buyers
+	demoPayWithin = 4 * time.Second  // the time to pay
+	demoGrace     = time.Second      // from the deadline to the close
+	demoCloseRate = 200              // orders a second that are closed: the simulator has no limit
+	demoSpeed     = 30               // how much faster the simulator repeats notifications than WeChat Pay
+	demoMin       = 60               // buyers: one of every kind in deck
+	demoMax       = 5000             // buyers: what a laptop serves in the time
+	demoSettle    = 25 * time.Second // how long the last order may take to end
+	demoScarce    = 8                // buyers for each unit of the scarce SKU, of which every fourth wants one
 )
 
 // Run shows the life of orders. It ends well only if the books balance, every
@@ -88,7 +90,7 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // prepare chooses a fresh data directory and free ports unless they were given.
 func (c demoCmd) prepare(s *settings) error {
-	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, 200
+	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, demoCloseRate
 	s.AutoApprove, s.TwoPersons = int64(payment.MaxFen), 0 // nobody sits at the finance desk of a demo
 	for env, addr := range map[string]*string{
 		"ORDERD_API_ADDR":   &s.APIAddr,
@@ -112,6 +114,7 @@ func (c demoCmd) prepare(s *settings) error {
 	return os.MkdirAll(s.DataDir, 0o700)
 }
 
+// run fills the shop, lets the buyers in, waits for the last order and judges.
 func (c demoCmd) run(ctx context.Context, a *app, t *terminal) error {
 	scarce := int64(c.Orders / demoScarce)
 	plenty := int64(c.Orders * 3)
@@ -134,8 +137,7 @@ func (c demoCmd) run(ctx context.Context, a *app, t *terminal) error {
 	return c.judge(ctx, a, p, t)
 }
 
-// judge draws the summary from the database and the simulator's ledger, never
-// from what the buyers believe.
+// judge makes the summary from the database and from what the simulator recorded, not from what the buyers saw.
 func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) error {
 	sum, wrong, err := summarize(ctx, a)
 	if err != nil {
@@ -194,8 +196,8 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	return nil
 }
 
-// reconcileDemo holds WeChat Pay's bills of the demo's days against the books,
-// twice: the second time nothing may be left to heal or to explain.
+// reconcileDemo reconciles WeChat Pay's bills of the demo's days, two when it ran over midnight, twice each: the second
+// time nothing may be left to heal or to explain.
 func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err error) {
 	var b strings.Builder
 	days := []string{reconcile.Day(a.began), reconcile.Day(time.Now())}
@@ -216,11 +218,15 @@ func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err er
 	return b.String(), open, nil
 }
 
+// billTries is how often a day is reconciled before the demo gives up: the simulator loses some answers, and five in a
+// row only when it is broken.
+const billTries = 5
+
 // runUntilAnswered reconciles a day; a WeChat Pay that gave no answer is asked
 // again, as the daily run does.
 func runUntilAnswered(ctx context.Context, a *app, day string) (res reconcile.Result, err error) {
-	for range 5 {
-		res, err = a.books.Run(ctx, reconcile.RunRequest{Date: day})
+	for range billTries {
+		res, err = a.reconciler.Run(ctx, reconcile.RunRequest{Date: day})
 		var g *payment.GatewayError
 		if !errors.As(err, &g) || g.Kind != payment.KindUnknown {
 			break
@@ -229,6 +235,7 @@ func runUntilAnswered(ctx context.Context, a *app, day string) (res reconcile.Re
 	return res, err
 }
 
+// agree says how many orders differ between WeChat Pay and us.
 func agree(wrong int) string {
 	if wrong == 0 {
 		return "agree on every trade and every refund"
@@ -236,15 +243,20 @@ func agree(wrong int) string {
 	return fmt.Sprintf("differ on %d", wrong)
 }
 
+// summary counts orders by how they ended. saved are payments that a close or a query found, whose notification had not
+// come.
 type summary struct {
 	placed, paid, byTimeout, byCancel, saved, refunds, oversold int64
 }
 
-// summarize reads every order and holds it against the simulator's truth.
+// summaryPage is how many orders are read at once, the most that a list gives.
+const summaryPage = 200
+
+// summarize reads every order and compares it with what the simulator recorded.
 func summarize(ctx context.Context, a *app) (s summary, wrong []string, err error) {
 	held := map[string]int64{}
 	for cursor := ""; ; {
-		orders, next, err := a.orders.List(ctx, order.Filter{Limit: 200, Cursor: cursor})
+		orders, next, err := a.orders.List(ctx, order.Filter{Limit: summaryPage, Cursor: cursor})
 		if err != nil {
 			return s, nil, err
 		}
@@ -282,6 +294,7 @@ WHERE outcome = 'applied'
 	return s, wrong, nil
 }
 
+// count adds an order.
 func (s *summary) count(o order.Order) {
 	s.placed++
 	s.refunds += int64(len(o.Refunds))
@@ -302,9 +315,8 @@ func (s *summary) count(o order.Order) {
 	}
 }
 
-// compare holds an order against the simulator: money there must be on a paid
-// order or have gone back here, a closed order must not be payable there, and
-// every refund must be the same on both sides.
+// compare compares an order with the simulator: money there must be on a paid order or have gone back, a closed order
+// must not be payable there, and every refund must be the same on both sides.
 func compare(o order.Order, sim *simulator) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	if o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding {
@@ -345,8 +357,7 @@ func compare(o order.Order, sim *simulator) (wrong []string) {
 	return wrong
 }
 
-// show is the screen: a line that moves, and a line for every race, a few of
-// each kind.
+// show is the screen: a line that moves, and lines for the races, a few of each kind. It is safe for concurrent use.
 type show struct {
 	t     *terminal
 	total int
@@ -356,12 +367,13 @@ type show struct {
 	last  string
 }
 
-// perRace is how many of a kind are told in full.
+// perRace is how many of a kind are printed.
 const perRace = 2
 
+// newShow makes the screen for so many buyers.
 func newShow(t *terminal, total int) *show { return &show{t: t, total: total, seen: map[race]int{}} }
 
-// tell counts a race and tells it the first few times.
+// tell counts a race and prints its first few times.
 func (s *show) tell(r race, orderNo, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -386,24 +398,28 @@ func (s *show) step(line string) {
 	s.draw()
 }
 
+// clear empties the moving line, where there is one.
 func (s *show) clear() {
 	if s.t.TTY {
 		_, _ = io.WriteString(s.t.Err, "\r\033[K")
 	}
 }
 
+// draw writes the moving line again.
 func (s *show) draw() {
 	if s.t.TTY && s.last != "" {
 		_, _ = io.WriteString(s.t.Err, s.last)
 	}
 }
 
+// finished counts a buyer who has gone.
 func (s *show) finished() {
 	s.mu.Lock()
 	s.done++
 	s.mu.Unlock()
 }
 
+// missing are the races that did not happen.
 func (s *show) missing() (kinds []race) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,11 +15,17 @@ import (
 	"orderd/scheduler"
 )
 
+// doctorCmd is `orderd doctor`.
 type doctorCmd struct{ output }
 
 const (
-	maxSkew     = time.Minute         // signatures bear five; past one something is wrong
-	keyWarning  = 30 * 24 * time.Hour // before a certificate of WeChat Pay ends
+	// maxSkew is how far our clock may be off the database's. WeChat Pay refuses signatures that are five minutes off;
+	// with NTP two machines differ by milliseconds, so past one minute something is wrong.
+	maxSkew = time.Minute
+	// keyWarning is how long before the end of a certificate of WeChat Pay doctor warns: a month is enough to plan the
+	// change to the next key.
+	keyWarning = 30 * 24 * time.Hour
+	// doctorLimit bounds all checks together: servers that do not answer must not keep a person waiting.
 	doctorLimit = 30 * time.Second
 )
 
@@ -48,6 +54,7 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return err
 }
 
+// examine looks at keys, database, schema, clock, Redis and orders, in that order, as far as it comes.
 func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
 	found := checkKeys(s)
 	db, err := sqldb.Open(ctx, s.dsn())
@@ -71,6 +78,7 @@ func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
 	return append(found, checkOrders(ctx, s)...)
 }
 
+// checkKeys loads the merchant's keys as serve would.
 func checkKeys(s *settings) []sqldb.Finding {
 	if s.simulated() {
 		return []sqldb.Finding{{ID: "wechat.merchant", Level: sqldb.LevelWarn, Found: "simulator",
@@ -88,6 +96,7 @@ func checkKeys(s *settings) []sqldb.Finding {
 		Why: "no payment can be made or believed", Fix: "correct the setting that is named"}}
 }
 
+// keyFindings says how long WeChat Pay's certificates are valid; a public key has no end.
 func keyFindings(g *wechat.Gateway) []sqldb.Finding {
 	found := []sqldb.Finding{{ID: "wechat.keys", Level: sqldb.LevelOK, Found: g.String()}}
 	for _, k := range g.Keys() {
@@ -103,6 +112,8 @@ func keyFindings(g *wechat.Gateway) []sqldb.Finding {
 	return found
 }
 
+// checkNotifyURL refuses what WeChat Pay's documentation of notify_url refuses. That it can be reached from outside
+// cannot be seen from here.
 func checkNotifyURL(url string) sqldb.Finding {
 	f := sqldb.Finding{ID: "wechat.notify_url", Level: sqldb.LevelOK, Found: url}
 	if !strings.HasPrefix(url, "https://") || strings.ContainsAny(url, "?#") {
@@ -132,6 +143,7 @@ func checkClock(ctx context.Context, db *sqldb.DB) sqldb.Finding {
 	return f
 }
 
+// checkRedis looks at the settings of Redis that can lose tasks.
 func checkRedis(ctx context.Context, s *settings) []sqldb.Finding {
 	if s.embeddedRedis() {
 		return []sqldb.Finding{{ID: "redis", Level: sqldb.LevelOK, Found: "embedded in serve"}}
@@ -145,6 +157,7 @@ func checkRedis(ctx context.Context, s *settings) []sqldb.Finding {
 	return scheduler.Safety(ctx, client)
 }
 
+// checkOrders looks at what is overdue, and runs verify.
 func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
 	var found []sqldb.Finding
 	err := withCore(ctx, s, func(co *core) error {

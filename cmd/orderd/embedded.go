@@ -21,10 +21,14 @@ import (
 // What an empty configuration means. This file alone imports the in-process
 // Redis and the simulator.
 
+// The merchant of the simulator, in the form that WeChat Pay's numbers have. No such merchant exists.
 const (
 	simMchID = "1900000001"
 	simAppID = "wx0000000000000001"
 )
+
+// simHeaders bounds how long a client of the simulator may take to send its headers.
+const simHeaders = 10 * time.Second
 
 // lockDataDir keeps a second service off the same embedded parts. The file
 // stays open as long as the lock shall hold.
@@ -47,7 +51,7 @@ func lockDataDir(dir string) (*os.File, error) {
 // the sweep sets the wake-ups again.
 func startRedis() (*miniredis.Miniredis, error) {
 	m := miniredis.NewMiniRedis()
-	m.ClockTTL(true) // its time-outs do not pass by themselves
+	m.ClockTTL(true) // else keys never expire: miniredis has a clock that tests move
 	return m, m.Start()
 }
 
@@ -61,6 +65,8 @@ type simulator struct {
 	addr   string
 }
 
+// startSimulator runs the simulator on ORDERD_SIM_ADDR. seed decides its random choices, speed divides the waits
+// between its notifications, nasty makes it lose answers and repeat notifications.
 func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *slog.Logger) (*simulator, error) {
 	keys, err := wechatsim.LoadOrGenerateKeys(s.simKeysDir(), simMchID, simAppID)
 	if err != nil {
@@ -76,7 +82,7 @@ func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *s
 		sim.Close()
 		return nil, fmt.Errorf("listener of the simulator: %w (set ORDERD_SIM_ADDR)", err)
 	}
-	srv := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: simHeaders}
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("simulator", "err", err)
@@ -85,6 +91,7 @@ func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *s
 	return &simulator{Sim: sim, server: srv, addr: l.Addr().String()}, nil
 }
 
+// stop ends the simulator and closes its listener.
 func (s *simulator) stop(ctx context.Context) error {
 	s.Sim.Close()
 	if err := s.server.Shutdown(ctx); err != nil {

@@ -4,7 +4,7 @@ import "github.com/alecthomas/kong"
 
 // helpTexts are the sentences of --help that do not fit beside their flag: ${sweep_every} in a tag is replaced by the
 // text of that name here.
-var helpTexts = kong.Vars{
+var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none of them is one
 	"dsn":      "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory).",
 	"redis":    "embedded, redis://…, rediss://… or redis+cluster://… (default: embedded).",
 	"data_dir": "Where the embedded parts keep their files.",
@@ -39,8 +39,7 @@ var helpTexts = kong.Vars{
 	"reconcile_run_bill": "A bill downloaded by hand instead, plain or gzip; money is booked only where WeChat Pay," +
 		" asked, agrees.",
 	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, " +
-		"all of one " +
-		"day).",
+		"all of one day).",
 	"reconcile_resolve_action":      "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",
 	"reconcile_resolve_action_enum": "APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF",
 	"refund_list_state": "pending_approval, rejected, owed, processing, success, closed, abnormal, refused, " +

@@ -1,5 +1,3 @@
-// Command orderd is the order service: serve runs it, demo shows it, the other
-// verbs look after it.
 package main
 
 import (
@@ -26,11 +24,11 @@ import (
 // Exit codes, a contract with scripts.
 const (
 	exitOK        = 0
-	exitFailed    = 1
-	exitUsage     = 2
-	exitOpen      = 3
-	exitInvariant = 4
-	exitDown      = 5
+	exitFailed    = 1 // anything that has no number of its own
+	exitUsage     = 2 // the command line or the configuration is wrong; nothing was done
+	exitOpen      = 3 // reconcile: differences are open
+	exitInvariant = 4 // verify, demo: an invariant is broken
+	exitDown      = 5 // a database or a simulator is away; the same again later may work
 )
 
 // root is the command line.
@@ -54,7 +52,7 @@ type root struct {
 	Version   versionCmd   `cmd:"" help:"Show the version."`
 }
 
-// terminal is what verbs read and write: data on Out, words on Err.
+// terminal is what verbs read and write: data on Out, words on Err. Tests give buffers.
 type terminal struct {
 	In       io.Reader
 	Out, Err io.Writer
@@ -63,20 +61,21 @@ type terminal struct {
 	Ask      bool // In is a terminal: questions can be answered
 }
 
-// errUsage marks mistakes of the caller.
+// errUsage marks mistakes of the caller: exit 2.
 var errUsage = errors.New("usage")
 
-// errBroken marks a broken invariant.
+// errBroken marks a broken invariant: exit 4.
 var errBroken = errors.New("an invariant is broken")
 
-// errDown marks a dependency that is away.
+// errDown marks a dependency that is away: exit 5.
 var errDown = errors.New("a dependency is down")
 
-// gcPercent trades a few megabytes for time: the heap is tiny, so the collector
-// would run often and scan the stack of every waiting caller each time (a third
-// of our own CPU per placement at 256 callers). GOGC still wins.
+// gcPercent is GOGC, whose default is 100: a few megabytes for time. The heap is small, so the collector would run
+// often and scan the stack of every waiting caller each time, a third of our own CPU per placement at 256 callers. GOGC
+// in the environment wins.
 const gcPercent = 400
 
+// main ends a verb on SIGINT and SIGTERM by cancelling its context; serve then drains.
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -89,12 +88,13 @@ func main() {
 	os.Exit(code)
 }
 
+// isTerminal reports that a file is a terminal and neither a file nor a pipe.
 func isTerminal(f *os.File) bool {
 	st, err := f.Stat()
 	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
-// run is main without the process, for tests.
+// run is main without the process, for tests: it parses, runs a verb and gives the exit code.
 func run(ctx context.Context, args []string, io *terminal) int {
 	var r root
 	code := -1
@@ -134,6 +134,7 @@ func run(ctx context.Context, args []string, io *terminal) int {
 	return exitCode(err)
 }
 
+// exitCode gives the number of an error.
 func exitCode(err error) int {
 	switch {
 	case err == nil:
@@ -152,7 +153,7 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// hint adds the next step to errors that strangers meet.
+// hint adds the next step to errors that people meet in their first hours.
 func hint(err error) string {
 	text := err.Error()
 	switch {

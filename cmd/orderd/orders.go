@@ -13,6 +13,7 @@ import (
 	"orderd/order"
 )
 
+// orderCmd is `orderd order …`.
 type orderCmd struct {
 	Get      orderGet      `cmd:"" help:"Show an order."`
 	List     orderList     `cmd:"" help:"List orders, newest first."`
@@ -21,11 +22,13 @@ type orderCmd struct {
 	Sync     orderSync     `cmd:"" help:"Ask WeChat Pay what it knows of an order and apply it."`
 }
 
+// oneOrder is what verbs about one order have in common.
 type oneOrder struct {
 	output
 	No string `arg:"" name:"order-no" help:"Order number."`
 }
 
+// orderGet is `orderd order get`.
 type orderGet struct{ oneOrder }
 
 // Run shows an order.
@@ -39,6 +42,7 @@ func (c *orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// showOrder prints an order with its lines, trades, payment and refunds.
 func (c oneOrder) showOrder(t *terminal, o order.Order) error {
 	return c.show(t, o, func(w io.Writer) {
 		fmt.Fprintf(w, "%s  %s  %s yuan  v%d  customer %s\n", o.OrderNo, o.State, o.Total, o.Version, o.CustomerID)
@@ -62,8 +66,10 @@ func (c oneOrder) showOrder(t *terminal, o order.Order) error {
 	})
 }
 
+// stamp writes a time in UTC with milliseconds, as all tables do.
 func stamp(at time.Time) string { return at.Format("2006-01-02 15:04:05.000Z") }
 
+// orderList is `orderd order list`.
 type orderList struct {
 	output
 	State    order.State `help:"pending, closing, closed, paid, refunding, refunded or late."`
@@ -97,6 +103,7 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// orderTimeline is `orderd order timeline`.
 type orderTimeline struct{ oneOrder }
 
 // Run shows the timeline.
@@ -121,10 +128,12 @@ func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error
 	})
 }
 
+// cliCause says in the timeline that the person at this machine did it.
 func cliCause() order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: byWhom()}, Type: "cli"}
 }
 
+// orderClose is `orderd order close`.
 type orderClose struct {
 	oneOrder
 	confirm
@@ -152,6 +161,7 @@ func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// orderSync is `orderd order sync`.
 type orderSync struct{ oneOrder }
 
 // Run asks WeChat Pay.

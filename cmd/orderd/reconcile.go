@@ -14,6 +14,7 @@ import (
 	"orderd/payment/reconcile"
 )
 
+// reconcileCmd is `orderd reconcile …`.
 type reconcileCmd struct {
 	Run     reconcileRun     `cmd:"" help:"${reconcile_run}"`
 	List    reconcileList    `cmd:"" help:"List the days that were reconciled, newest first."`
@@ -23,9 +24,10 @@ type reconcileCmd struct {
 	Bill    reconcileBill    `cmd:"" help:"Print the bill of a day as WeChat Pay made it."`
 }
 
-// errOpen marks differences that are open.
+// errOpen marks differences that are open: exit 3.
 var errOpen = errors.New("differences are open")
 
+// reconcileRun is `orderd reconcile run`.
 type reconcileRun struct {
 	output
 	Date string           `default:"yesterday" help:"Day of Beijing: YYYY-MM-DD, yesterday or today."`
@@ -56,7 +58,7 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 			defer f.Close()
 			q.File = f
 		}
-		res, err := co.books.Run(ctx, q)
+		res, err := co.reconciler.Run(ctx, q)
 		if t.TTY {
 			fmt.Fprint(t.Err, "\r\033[K")
 		}
@@ -67,6 +69,7 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 	})
 }
 
+// report prints a result; open differences are errOpen.
 func (c output) report(t *terminal, res reconcile.Result) error {
 	if c.Output == "json" {
 		if err := c.show(t, res, nil); err != nil {
@@ -99,6 +102,7 @@ func progressBar(t *terminal) func(stage string, done, total int64) {
 	}
 }
 
+// reconcileList is `orderd reconcile list`.
 type reconcileList struct {
 	output
 	Limit int `default:"31" help:"How many."`
@@ -107,7 +111,7 @@ type reconcileList struct {
 // Run lists days.
 func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		all, err := co.books.List(ctx, "", c.Limit)
+		all, err := co.reconciler.List(ctx, "", c.Limit)
 		if err != nil {
 			return err
 		}
@@ -126,6 +130,7 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 	})
 }
 
+// reconcileShow is `orderd reconcile show`.
 type reconcileShow struct {
 	output
 	ID string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
@@ -142,7 +147,7 @@ func reconciliationID(text string) string {
 // Run shows a day.
 func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		x, err := co.books.Show(ctx, reconciliationID(c.ID))
+		x, err := co.reconciler.Show(ctx, reconciliationID(c.ID))
 		if err != nil {
 			return err
 		}
@@ -153,6 +158,7 @@ func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error
 	})
 }
 
+// reconcileDiffs is `orderd reconcile diffs`.
 type reconcileDiffs struct {
 	Output string            `short:"o" enum:"table,json,csv,xlsx" default:"table" help:"table, json, csv or xlsx."`
 	ID     string            `arg:"" optional:"" help:"Day and type, such as 2026-11-19-ALL; without it, of all days."`
@@ -166,7 +172,7 @@ func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) erro
 		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
 		var res reconcile.Result
 		if c.ID != "" {
-			x, err := co.books.Show(ctx, reconciliationID(c.ID))
+			x, err := co.reconciler.Show(ctx, reconciliationID(c.ID))
 			if err != nil {
 				return err
 			}
@@ -178,7 +184,7 @@ func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) erro
 		if c.Status != nil {
 			f.Status = *c.Status
 		}
-		all, err := co.books.AllDifferences(ctx, f)
+		all, err := co.reconciler.AllDifferences(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -201,6 +207,7 @@ func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) erro
 	})
 }
 
+// write prints differences in the form that was asked for; res is for the first sheet of a workbook.
 func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile.Difference) error {
 	switch c.Output {
 	case "csv":
@@ -220,6 +227,7 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 	})
 }
 
+// reconcileResolve is `orderd reconcile resolve`.
 type reconcileResolve struct {
 	output
 	confirm
@@ -234,7 +242,7 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		d, err := co.books.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
+		d, err := co.reconciler.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
 			Cause: reconcile.ByOperator(byWhom(), "cli", "")})
 		if err != nil {
 			return err
@@ -246,6 +254,7 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 	})
 }
 
+// reconcileBill is `orderd reconcile bill`.
 type reconcileBill struct {
 	ID string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
 }
@@ -253,7 +262,7 @@ type reconcileBill struct {
 // Run prints the stored bill.
 func (c *reconcileBill) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		f, _, err := co.books.OpenBill(ctx, reconciliationID(c.ID))
+		f, _, err := co.reconciler.OpenBill(ctx, reconciliationID(c.ID))
 		if err != nil {
 			return err
 		}

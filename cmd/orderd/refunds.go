@@ -16,6 +16,7 @@ import (
 	"orderd/stock"
 )
 
+// refundCmd is `orderd refund …`.
 type refundCmd struct {
 	List    refundList    `cmd:"" help:"List refunds."`
 	Get     refundGet     `cmd:"" help:"Show a refund."`
@@ -27,6 +28,7 @@ type refundCmd struct {
 	ByHand  refundByHand  `cmd:"" help:"Vouch that a refused or abnormal refund was paid back another way."`
 }
 
+// refundList is `orderd refund list`.
 type refundList struct {
 	output
 	State  order.RefundState `help:"${refund_list_state}"`
@@ -60,11 +62,13 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// oneRefund is what verbs about one refund have in common.
 type oneRefund struct {
 	output
 	No string `arg:"" name:"out-refund-no" help:"Refund number."`
 }
 
+// showRefund prints a refund, who decided it, and what can be done next.
 func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 	return c.show(t, r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason)
@@ -124,6 +128,7 @@ func nextStep(s order.RefundState) string {
 	return ""
 }
 
+// refundGet is `orderd refund get`.
 type refundGet struct{ oneRefund }
 
 // Run shows a refund.
@@ -137,6 +142,7 @@ func (c *refundGet) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// refundAsk is `orderd refund ask`. Without a key one is drawn: the same command again is another refund.
 type refundAsk struct {
 	output
 	confirm
@@ -177,12 +183,14 @@ func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// refundDecision is what the verbs that decide have in common.
 type refundDecision struct {
 	oneRefund
 	confirm
 	Reason string `required:"" help:"Why, for the timeline."`
 }
 
+// decide asks the person, applies the decision, and for a retry calls WeChat Pay here and now.
 func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, event order.RefundEvent,
 	question string) error {
 	if err := c.ask(t, question); err != nil {
@@ -210,6 +218,7 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 	})
 }
 
+// The verbs that decide, one for each event that a person may cause.
 type refundApprove struct{ refundDecision }
 type refundReject struct{ refundDecision }
 type refundRetry struct{ refundDecision }

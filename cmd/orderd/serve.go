@@ -8,6 +8,7 @@ import (
 	"orderd/stock"
 )
 
+// serveCmd is `orderd serve`.
 type serveCmd struct {
 	Role        []string `help:"What to run: api, notify, worker, admin (default: all)." placeholder:"ROLE"`
 	AutoMigrate bool     `help:"Bring the schema up first (always so on embedded parts)."`

@@ -14,6 +14,7 @@ import (
 	"orderd/payment/wechatsim"
 )
 
+// simCmd is `orderd sim`.
 type simCmd struct {
 	Fault []string `sep:"none" help:"What to do wrong, such as close=timeout:10% or notify=drop:5%; repeatable."`
 	Seed  uint64   `help:"Of every random decision (default: drawn)."`
@@ -48,6 +49,7 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return sim.stop(stop)
 }
 
+// triggerCmd is `orderd trigger`, for trying things out on the simulator.
 type triggerCmd struct {
 	Event string `arg:"" enum:"${trigger_event_enum}" help:"${trigger_event}"`
 	No    string `arg:"" name:"order-no" help:"Order number."`
@@ -99,6 +101,8 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // report waits a moment for the callback to do its work.
 func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
+	// A notification takes some milliseconds on one machine; the simulator may lose it and send it again a second
+	// later.
 	const patience, step = 2 * time.Second, 50 * time.Millisecond
 	var o order.Order
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(step) {
@@ -117,8 +121,13 @@ func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
 	return nil
 }
 
+// maxAnswer bounds an answer of the simulator's control, in bytes.
 const maxAnswer = 64 << 10
 
+// controlTimeout bounds a call of the simulator's control, which answers at once on the same machine.
+const controlTimeout = 10 * time.Second
+
+// post sends JSON to the simulator's control. No answer is errDown.
 func post(ctx context.Context, url string, body any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -129,7 +138,7 @@ func post(ctx context.Context, url string, body any) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+	res, err := (&http.Client{Timeout: controlTimeout}).Do(req)
 	if err != nil {
 		return fmt.Errorf("%w: no simulator answers at %s: run 'orderd serve' or 'orderd sim'", errDown, url)
 	}

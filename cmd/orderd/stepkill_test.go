@@ -597,14 +597,14 @@ func killReconciling(s *scene) {
 	want(s, "booked after the kill", s.number(`SELECT COUNT(*) FROM payments`), 4+booked)
 	s.start("ORDERD_PAY_WITHIN=10m")
 	s.until("no run ended", func() bool {
-		got, err := s.core.books.Show(s.t.Context(), day+"-ALL")
+		got, err := s.core.reconciler.Show(s.t.Context(), day+"-ALL")
 		if err != nil || got.State != "done" {
 			reconcile() // refused while the dead run's lease lasts
 			return false
 		}
 		return true
 	})
-	got, err := s.core.books.Show(s.t.Context(), day+"-ALL")
+	got, err := s.core.reconciler.Show(s.t.Context(), day+"-ALL")
 	if err != nil {
 		s.t.Fatal(err)
 	}

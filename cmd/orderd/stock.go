@@ -12,6 +12,7 @@ import (
 	"orderd/stock"
 )
 
+// stockCmd is `orderd stock …`.
 type stockCmd struct {
 	Import    stockImport    `cmd:"" help:"${stock_import}"`
 	Export    stockExport    `cmd:"" help:"Write all SKUs as such a file."`
@@ -29,6 +30,7 @@ func byWhom() string {
 	return "cli:" + u.Username
 }
 
+// stockImport is `orderd stock import`.
 type stockImport struct {
 	confirm
 	output
@@ -70,6 +72,7 @@ func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// stockExport is `orderd stock export`.
 type stockExport struct{}
 
 // Run writes the SKUs to stdout.
@@ -77,6 +80,7 @@ func (*stockExport) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(c *core) error { return c.stock.Export(ctx, t.Out) })
 }
 
+// stockShow is `orderd stock show`.
 type stockShow struct {
 	output
 	SKU string `arg:"" optional:"" help:"One SKU; without it all are listed."`
@@ -110,6 +114,7 @@ func (c *stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// shelf is the number that can be bought, or the word unlimited.
 func shelf(k stock.SKU) string {
 	if k.Unlimited {
 		return "unlimited"
@@ -117,6 +122,7 @@ func shelf(k stock.SKU) string {
 	return fmt.Sprint(k.Available)
 }
 
+// one shows a SKU with its account.
 func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	k, err := co.stock.Find(ctx, c.SKU)
 	if err != nil {
@@ -141,6 +147,7 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	})
 }
 
+// stockChange is what replenish and adjust have in common.
 type stockChange struct {
 	confirm
 	SKU    string `arg:"" help:"The SKU."`
@@ -148,6 +155,7 @@ type stockChange struct {
 	Key    string `required:"" help:"Idempotency key: the same key moves stock once."`
 }
 
+// stockReplenish is `orderd stock replenish`.
 type stockReplenish struct {
 	stockChange
 	Quantity int64 `arg:"" help:"How many come in."`
@@ -162,6 +170,7 @@ func (c *stockReplenish) Run(ctx context.Context, s *settings, t *terminal) erro
 		})
 }
 
+// stockAdjust is `orderd stock adjust`.
 type stockAdjust struct {
 	stockChange
 	Delta    int64  `required:"" help:"Change, such as --delta=-3."`
@@ -177,6 +186,7 @@ func (c *stockAdjust) Run(ctx context.Context, s *settings, t *terminal) error {
 		})
 }
 
+// apply asks the person and moves stock once, however often the key is used.
 func (c stockChange) apply(ctx context.Context, s *settings, t *terminal, question string,
 	do func(*stock.Admin, stock.Change) (stock.Changed, error)) error {
 	if err := c.ask(t, question); err != nil {

@@ -12,11 +12,13 @@ import (
 	"orderd/scheduler"
 )
 
+// tasksCmd is `orderd tasks …`.
 type tasksCmd struct {
 	Due  tasksDue `cmd:"" help:"Show by the minute how many timeouts come due, and what is late."`
 	Dead deadCmd  `cmd:"" help:"Look at the tasks that failed, run them again, discard them."`
 }
 
+// deadCmd is `orderd tasks dead …`.
 type deadCmd struct {
 	List    deadList    `cmd:"" help:"List failed tasks, the last one first."`
 	Run     deadRun     `cmd:"" help:"Run failed tasks now, with all their tries. Without --yes: say how many."`
@@ -32,10 +34,12 @@ type failedFilter struct {
 	After  time.Time `help:"Failed last at this time or after."`
 }
 
+// filter gives the filter without the state, which an id does not need.
 func (f failedFilter) filter() scheduler.Filter {
 	return scheduler.Filter{Type: f.Type, Cause: f.Cause, FailedBefore: f.Before, FailedAfter: f.After}
 }
 
+// deadList is `orderd tasks dead list`.
 type deadList struct {
 	output
 	failedFilter
@@ -62,6 +66,7 @@ func (c *deadList) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// writeFailed prints failed tasks as a table.
 func writeFailed(w io.Writer, tasks []scheduler.FailedTask) {
 	fmt.Fprintln(w, "ID\tSTATE\tTRIED\tFIRST\tLAST\tERROR\tPAYLOAD")
 	for i := range tasks {
@@ -148,6 +153,7 @@ func (c deadAct) preview(ctx context.Context, co *core, t *terminal, f scheduler
 	return output{}.show(&terminal{Out: t.Err}, nil, func(w io.Writer) { writeFailed(w, first) })
 }
 
+// deadRun is `orderd tasks dead run`.
 type deadRun struct{ deadAct }
 
 // Run makes failed tasks due.
@@ -155,6 +161,7 @@ func (c *deadRun) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.act(ctx, s, t, "Run", func(co *core, f scheduler.Filter) (int, error) { return co.failures.Run(ctx, f) })
 }
 
+// deadDiscard is `orderd tasks dead discard`.
 type deadDiscard struct {
 	deadAct
 	Reason string `required:"" help:"Why; printed with your name, for the record of the shell."`
@@ -173,6 +180,7 @@ func (c *deadDiscard) Run(ctx context.Context, s *settings, t *terminal) error {
 // maxHorizon bounds the histogram to 1440 minutes of two states.
 const maxHorizon = 24 * time.Hour
 
+// tasksDue is `orderd tasks due`.
 type tasksDue struct {
 	output
 	Horizon time.Duration `default:"1h" help:"How far ahead, at most 24h."`
@@ -207,4 +215,5 @@ func (c *tasksDue) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-const barWidth = 40 // characters of the longest bar
+// barWidth is the longest bar in characters: the table fits a terminal of 80.
+const barWidth = 40

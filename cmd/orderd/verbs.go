@@ -42,6 +42,7 @@ type confirm struct {
 	Yes bool `help:"Do not ask."`
 }
 
+// ask is nil when the person, or --yes, agrees. Without a terminal nobody can be asked: errUsage.
 func (c confirm) ask(t *terminal, question string) error {
 	if c.Yes {
 		return nil
@@ -70,16 +71,19 @@ func withCore(ctx context.Context, s *settings, do func(c *core) error) error {
 	return do(c)
 }
 
+// migrateCmd is `orderd migrate …`.
 type migrateCmd struct {
 	Up     migrateUp     `cmd:"" help:"Apply every missing migration."`
 	Down   migrateDown   `cmd:"" help:"Take the newest migration back. Destroys data."`
 	Status migrateStatus `cmd:"" help:"List migrations."`
 }
 
+// The verbs of migrate.
 type migrateUp struct{}
 type migrateDown struct{ confirm }
 type migrateStatus struct{ output }
 
+// withDB opens the database alone, whatever its schema, and closes it again.
 func withDB(ctx context.Context, s *settings, do func(db *sqldb.DB) error) error {
 	db, err := sqldb.Open(ctx, s.dsn())
 	if err != nil {
@@ -132,12 +136,14 @@ func (c *migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error
 	})
 }
 
+// tokenCmd is `orderd token …`.
 type tokenCmd struct {
 	Create tokenCreate `cmd:"" help:"Make a customer's or an operator's token."`
 	List   tokenList   `cmd:"" help:"List operators' tokens, never their secrets."`
 	Revoke tokenRevoke `cmd:"" help:"End an operator's token, within two seconds everywhere."`
 }
 
+// tokenCreate is `orderd token create`.
 type tokenCreate struct {
 	Customer string        `xor:"who" required:"" help:"Customer id."`
 	Operator string        `xor:"who" required:"" help:"Operator's name, used once and for ever in audits."`
@@ -170,6 +176,7 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 	return nil
 }
 
+// tokenList is `orderd token list`.
 type tokenList struct{ output }
 
 // Run lists operators' tokens.
@@ -192,6 +199,7 @@ func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// tokenRevoke is `orderd token revoke`.
 type tokenRevoke struct {
 	confirm
 	Name string `arg:"" help:"Operator's name."`
@@ -207,11 +215,13 @@ func (c *tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// configCmd is `orderd config …`.
 type configCmd struct {
 	Print configPrint `cmd:"" default:"1" help:"Show every value and where it came from; secrets are masked."`
 	Check configCheck `cmd:"" help:"Check the configuration without connecting to anything."`
 }
 
+// The verbs of config.
 type configPrint struct{ output }
 type configCheck struct{}
 
@@ -246,6 +256,7 @@ func (*configCheck) Run(s *settings, t *terminal) error {
 	return nil
 }
 
+// versionCmd is `orderd version`.
 type versionCmd struct{}
 
 // Run prints the version.
@@ -254,6 +265,7 @@ func (*versionCmd) Run(t *terminal) error {
 	return nil
 }
 
+// version is the commit that was built, or the module version of a released one.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

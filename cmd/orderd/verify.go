@@ -9,6 +9,7 @@ import (
 	"orderd/order/audit"
 )
 
+// verifyCmd is `orderd verify`.
 type verifyCmd struct {
 	output
 	WeChat    bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
@@ -19,8 +20,7 @@ type verifyCmd struct {
 	Reason    string        `help:"With --apply: why, for the timelines and the flows."`
 }
 
-// verified is what verify shows: the books, and with --repair what was or can
-// be done about them.
+// verified is what verify shows: the result of the checks, and with --repair what was or can be done about it.
 type verified struct {
 	audit.Report
 	Repairs *audit.Repairs `json:"repair,omitempty"`
@@ -81,6 +81,7 @@ func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Repo
 	return r, err
 }
 
+// table prints every check, the rows that break one, and the repairs.
 func (v verified) table(w io.Writer) {
 	for _, check := range v.Checks {
 		mark := "ok"

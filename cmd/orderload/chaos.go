@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"orderd/cmd/orderload/chaos"
 )
 
+// chaosCmd is "orderload chaos".
 type chaosCmd struct {
-	Size    string  `default:"smoke" enum:"smoke,pr,nightly" help:"smoke (2,000 orders, 10 kills, 50 other faults), pr (10,000, 50, 300) or nightly (100,000, 500, 5,000)."`
+	Size    string  `default:"smoke" enum:"smoke,pr,nightly" help:"${chaos_size}"`
 	Orders  int     `help:"Orders instead of the size's."`
 	Kills   int     `help:"Kills instead of the size's."`
 	Faults  int     `help:"Other faults instead of the size's."`
@@ -24,23 +24,26 @@ type chaosCmd struct {
 	JSON    string  `name:"json" type:"path" help:"Write the report to this file, as JSON."`
 	Folder  string  `type:"path" help:"Keep logs, histories and databases here."`
 	Tags    string  `help:"Build tags of the services."`
-	Mutant  string  `help:"Break the service on purpose; the run must be red. 'list' lists the mutants, 'all' runs each and prints the table of docs/runs/mutants.md."`
+	Mutant  string  `help:"${chaos_mutant}"`
 }
 
-// sizes are those of the reference: orders, kills, other faults.
-var sizes = map[string][3]int{"smoke": {2_000, 10, 50}, "pr": {10_000, 50, 300}, "nightly": {100_000, 500, 5_000}}
+// sizes are those of docs/chaos.md: orders, kills, other faults.
+var sizes = map[string][3]int{
+	"smoke": {2_000, 10, 50}, "pr": {10_000, 50, 300}, "nightly": {100_000, 500, 5_000},
+}
 
 // Run tries to break the service. It fails on a violation and on a run that
 // proves nothing.
 func (c *chaosCmd) Run(ctx context.Context) error {
-	if c.Mutant == "list" {
+	o := chaos.Options{Seed: c.Seed, Buyers: c.Buyers, Tags: c.Tags, Say: sayToStderr()}
+	switch c.Mutant {
+	case "list":
 		for _, m := range chaos.Mutants {
 			fmt.Printf("%-24s %s\n", m.Name, m.What)
 		}
 		return nil
-	}
-	if c.Mutant == "all" {
-		return c.mutants(ctx)
+	case "all":
+		return chaos.RunMutants(ctx, os.Stdout, o)
 	}
 	size := sizes[c.Size]
 	for i, own := range []int{c.Orders, c.Kills, c.Faults} {
@@ -48,10 +51,10 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 			size[i] = own
 		}
 	}
-	begin := time.Now()
-	r, err := chaos.Run(ctx, chaos.Options{Orders: size[0], Kills: size[1], Faults: size[2], Seed: c.Seed, Buyers: c.Buyers, MinRate: c.MinRate,
-		Dir: c.Folder, Keep: c.Folder != "", Tags: c.Tags, Mutant: c.Mutant,
-		Say: say(begin)})
+	o.Orders, o.Kills, o.Faults = size[0], size[1], size[2]
+	o.MinRate, o.Dir, o.Keep, o.Mutant = c.MinRate, c.Folder, c.Folder != "", c.Mutant
+	// A report comes with a violation too, and with a run that proves nothing.
+	r, err := chaos.Run(ctx, o)
 	if r == nil {
 		return err
 	}
@@ -59,6 +62,7 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 	return errors.Join(err, c.write(r))
 }
 
+// write writes the report into the files that were asked for.
 func (c *chaosCmd) write(r *chaos.Report) error {
 	if c.Report != "" {
 		f, err := os.Create(c.Report)
@@ -77,53 +81,9 @@ func (c *chaosCmd) write(r *chaos.Report) error {
 	return errors.Join(err, os.WriteFile(c.JSON, append(b, '\n'), 0o600))
 }
 
-// A mutant's run is small: what a mistake breaks, it breaks soon.
-const (
-	mutantOrders, mutantKills, mutantFaults = 1_000, 10, 50
-	mutantTries                             = 3 // seeds, before it counts as survived
-)
-
-// mutants runs each mutant until it is caught and prints which check caught it.
-func (c *chaosCmd) mutants(ctx context.Context) error {
-	fmt.Println("| mutant | the mistake | caught by | such as | seed | run |\n|---|---|---|---|---:|---:|")
-	survived := 0
-	for _, m := range chaos.Mutants {
-		row := fmt.Sprintf("| %s | %s | **nothing** | | | |", m.Name, m.What)
-		survived++
-		for try := range mutantTries {
-			begin := time.Now()
-			dir, err := os.MkdirTemp("", "mutant-")
-			if err != nil {
-				return err
-			}
-			r, err := chaos.Run(ctx, chaos.Options{Orders: mutantOrders, Kills: mutantKills, Faults: mutantFaults, Seed: c.Seed + uint64(try), Buyers: c.Buyers,
-				Dir: dir, Keep: true, Warm: 4 * time.Second, Mutant: m.Name, Tags: c.Tags, Say: say(begin)})
-			if r == nil || (err != nil && !errors.Is(err, chaos.ErrViolation) && !errors.Is(err, chaos.ErrInvalid)) {
-				return fmt.Errorf("mutant %s: %w", m.Name, err)
-			}
-			if err := os.RemoveAll(dir); err != nil {
-				return err
-			}
-			if len(r.Violations) > 0 {
-				row = fmt.Sprintf("| %s | %s | %s | %s | %d | %d s |", m.Name, m.What, strings.Join(r.CaughtBy(), ", "), oneLine(r.Violations[0]), r.Options.Seed, int(time.Since(begin).Seconds()))
-				survived--
-				break
-			}
-		}
-		fmt.Println(row)
-	}
-	if survived > 0 {
-		return fmt.Errorf("%d mutants survived: holes in the harness", survived)
-	}
-	return nil
-}
-
-func oneLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return strings.ReplaceAll(s[:min(len(s), 140)], "|", "/")
-}
-
-func say(begin time.Time) func(format string, args ...any) {
+// sayToStderr prints progress with the seconds since now.
+func sayToStderr() func(format string, args ...any) {
+	begin := time.Now()
 	return func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
 	}

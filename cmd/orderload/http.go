@@ -3,313 +3,199 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"database/sql"
-	"encoding/base64"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 
-	"orderd/migrations/sqldb"
-	"orderd/order"
+	"orderd/cmd/orderload/bench"
 	"orderd/order/orderhttp"
-	"orderd/payment"
-	"orderd/payment/wechat"
-	"orderd/payment/wechatsim"
 	"orderd/stock"
 )
 
+// httpCmd is "orderload http".
 type httpCmd struct {
 	Callers   int `default:"256" help:"Concurrent connections."`
-	Callbacks int `default:"16000" help:"Callbacks per round of order.Service; signing them beforehand takes a millisecond each."`
+	Callbacks int `default:"16000" help:"${http_callbacks}"`
 }
+
+// naiveHTTPConns is the pool at which the naive peer does best over HTTP, where
+// clients and handlers share the cores with the database.
+const naiveHTTPConns = 16
 
 // Run measures placement and callbacks over HTTP, everything on this machine:
 // token check, JSON, idempotency; RSA verify, decrypt, commit.
-func (h *httpCmd) Run(ctx context.Context, c *cli) error {
-	b, err := c.start(ctx)
+func (h *httpCmd) Run(ctx context.Context, set *bench.Settings) error {
+	server, err := set.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer b.server.Stop()
-	db, err := b.fresh(ctx)
+	defer server.Stop()
+	shop, err := server.NewShop(ctx, bench.ShopOptions{SKUs: 1, NaiveConns: naiveHTTPConns})
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	s, err := service(db, 0, 0)
-	if err != nil {
+	defer shop.Close()
+	// Both sides use the same handlers: only Place and Settle behind them differ.
+	bench.Header("over HTTP", "connections", "per s", "p50", "p99", "ratio")
+	naive := &bench.NaiveOrders{Service: shop.Orders, Naive: shop.Naive}
+	if err := h.placements(ctx, set, shop, naive); err != nil {
 		return err
 	}
-	defer s.Close()
-	many := int64(stock.MaxStock)
-	if _, _, err := stock.NewAdmin(db, time.Now).Put(ctx, stock.Put{SkuID: sku(0), Title: "bench", PriceFen: 100, Quantity: &many}); err != nil {
+	if err := h.callbacks(ctx, set, shop, naive); err != nil {
 		return err
 	}
-	naive, err := naivePool(b.server.DSN(fmt.Sprintf("bench%d", b.created)))
-	if err != nil {
-		return err
-	}
-	defer naive.Close()
-	naive.SetMaxOpenConns(16)
-	fmt.Println("| over HTTP | connections | per s | p50 | p99 | ratio |\n|---|---|---|---|---|---|")
-	if err := h.placements(ctx, b, db, s, naive); err != nil {
-		return err
-	}
-	if err := h.callbacks(ctx, b, s, naive); err != nil {
-		return err
-	}
-	return verified(ctx, db)
+	return shop.Verify(ctx)
 }
 
+// benchSecret signs the customers' tokens: as long as orderd demands.
 const benchSecret = "0123456789abcdef0123456789abcdef"
 
-func (h *httpCmd) placements(ctx context.Context, b *bench, db *sqldb.DB, s *order.Service, naive *sql.DB) error {
+// placements compares the two sides placing an order of one unit.
+func (h *httpCmd) placements(ctx context.Context, set *bench.Settings, shop *bench.Shop,
+	naive *bench.NaiveOrders) error {
 	token, err := orderhttp.MintToken([]byte(benchSecret), "c1", time.Now(), time.Hour)
 	if err != nil {
 		return err
 	}
-	var samples [2][]sample
-	for range b.rounds {
-		for i, orders := range []orderhttp.Orders{&naiveOrders{s, naive}, s} {
-			tokens, err := orderhttp.NewSecretVerifier([]byte(benchSecret), time.Now)
+	const body = `{"items":[{"sku_id":"sku0000","quantity":1}]}`
+	side := func(orders orderhttp.Orders) func() (bench.Sample, error) {
+		return func() (bench.Sample, error) {
+			handler, err := placementHandler(orders, shop)
 			if err != nil {
-				return err
+				return bench.Sample{}, err
 			}
-			free := orderhttp.Rate{Burst: -1}
-			e, err := orderhttp.New(orderhttp.Options{Orders: orders, Shelves: stock.NewAdmin(db, time.Now), Tokens: tokens, Now: time.Now,
-				Limits: orderhttp.Limits{Place: free, Pay: free, Read: free, Query: free}})
-			if err != nil {
-				return err
-			}
-			run := ulid.Make().String()
-			got, err := h.serve(ctx, e, b.length, func(ctx context.Context, client *http.Client, url string, n int64) error {
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/orders", bytes.NewReader([]byte(`{"items":[{"sku_id":"sku0000","quantity":1}]}`)))
-				if err != nil {
-					return err
-				}
-				req.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprint(run, "-", n)}}
-				return send(client, req, http.StatusCreated)
+			run := ulid.Make().String() // Idempotency-Keys of this round: no request is a repeat
+			return h.serve(ctx, handler, func(c *client) bench.Sample {
+				return bench.ClosedLoop(ctx, h.Callers, set.Length(), func(ctx context.Context, n int64) error {
+					header := http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"},
+						"Idempotency-Key": {fmt.Sprint(run, "-", n)}}
+					return c.post(ctx, "/v1/orders", header, []byte(body), http.StatusCreated)
+				})
 			})
-			if err != nil {
-				return err
-			}
-			samples[i] = append(samples[i], got)
 		}
 	}
-	h.rows("placement", samples)
-	return nil
+	n, o, err := bench.TakeTurns(set.Rounds, side(naive), side(shop.Orders))
+	if err == nil {
+		h.rows("placement", n, o)
+	}
+	return err
 }
 
-func (h *httpCmd) callbacks(ctx context.Context, b *bench, s *order.Service, naive *sql.DB) error {
+// placementHandler is the customers' interface without limits of its rate.
+func placementHandler(orders orderhttp.Orders, shop *bench.Shop) (http.Handler, error) {
+	tokens, err := orderhttp.NewSecretVerifier([]byte(benchSecret), time.Now)
+	if err != nil {
+		return nil, err
+	}
+	free := orderhttp.Rate{Burst: -1}
+	return orderhttp.New(orderhttp.Options{Orders: orders, SKUs: stock.NewAdmin(shop.DB.DB, time.Now),
+		Tokens: tokens, Now: time.Now, Limits: orderhttp.Limits{Place: free, Pay: free, Read: free, Query: free}})
+}
+
+// callbacks compares the two sides taking in signed notifications, each of an order of
+// its own.
+func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *bench.Shop,
+	naive *bench.NaiveOrders) error {
 	signer, gateway, err := newSigner()
 	if err != nil {
 		return err
 	}
-	var samples [2][]sample
-	for range b.rounds {
-		for i, settler := range []orderhttp.Settler{&naiveOrders{s, naive}, s} {
-			count := h.Callbacks
-			if i == 0 {
-				count /= 4
-			}
-			nos, err := placeMany(ctx, s, count)
+	side := func(settler orderhttp.Settler, count int) func() (bench.Sample, error) {
+		return func() (bench.Sample, error) {
+			nos, err := shop.PlaceMany(ctx, count)
 			if err != nil {
-				return err
+				return bench.Sample{}, err
 			}
-			requests := signer.sign(nos)
-			e, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Settler: settler, Notifications: gateway, Now: time.Now})
+			signed, err := signer.sign(nos)
 			if err != nil {
-				return err
+				return bench.Sample{}, err
 			}
-			var next, last atomic.Int64
-			start := time.Now()
-			got, err := h.serve(ctx, e, b.length, func(ctx context.Context, client *http.Client, url string, _ int64) error {
-				k := next.Add(1) - 1
-				if k >= int64(len(requests)) {
-					time.Sleep(time.Millisecond) // used up: idle until the measurement ends
-					return errNoMoreOrders
-				}
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+orderhttp.PathNotifyPayment, bytes.NewReader(requests[k].body))
-				if err != nil {
-					return err
-				}
-				req.Header = requests[k].header
-				err = send(client, req, http.StatusNoContent)
-				last.Store(int64(time.Since(start)))
-				return err
+			handler, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Settler: settler, Notifications: gateway,
+				Now: time.Now})
+			if err != nil {
+				return bench.Sample{}, err
+			}
+			// A rate made of refused callbacks would be a lie; a round that ended by its time
+			// has not delivered all of them.
+			got, err := h.serve(ctx, handler, func(c *client) bench.Sample {
+				return bench.Drain(ctx, h.Callers, set.Length(), count, func(ctx context.Context, i int) error {
+					n := signed[i]
+					return c.post(ctx, orderhttp.PathNotifyPayment, n.header, n.body, http.StatusNoContent)
+				})
 			})
-			if err != nil {
-				return err
+			if err == nil && got.Failed > 0 && got.Done+got.Failed == int64(count) {
+				err = fmt.Errorf("%d of %d callbacks were accepted", got.Done, count)
 			}
-			got.took = time.Duration(last.Load())
-			if got.done < int64(len(requests)) && next.Load() > int64(len(requests)) {
-				return fmt.Errorf("%d of %d callbacks were accepted", got.done, len(requests))
-			}
-			samples[i] = append(samples[i], got)
+			return got, err
 		}
 	}
-	h.rows("callback", samples)
-	return nil
+	n, o, err := bench.TakeTurns(set.Rounds, side(naive, h.Callbacks/naiveRoundShare),
+		side(shop.Orders, h.Callbacks))
+	if err == nil {
+		h.rows("callback", n, o)
+	}
+	return err
 }
 
-func (h *httpCmd) rows(what string, samples [2][]sample) {
-	n, o := median(samples[0]), median(samples[1])
-	row(what+", a transaction each", h.Callers, n.rate(), n.p50, n.p99, "1")
-	row(what+", **order.Service**", h.Callers, o.rate(), o.p50, o.p99, fmt.Sprintf("**%.1f ×**", o.rate()/n.rate()))
+// rows prints both sides.
+func (h *httpCmd) rows(what string, n, o bench.Sample) {
+	bench.Row(what+", a transaction each", h.Callers, n.Rate(), n.P50, n.P99, "1")
+	bench.Row(what+", **order.Service**", h.Callers, o.Rate(), o.P50, o.P99, bench.Times(o.Rate()/n.Rate()))
 }
 
-// serve runs a handler on loopback and a closed loop of clients against it.
-func (h *httpCmd) serve(ctx context.Context, handler http.Handler, length time.Duration, do func(ctx context.Context, c *http.Client, url string, n int64) error) (sample, error) {
+// serve runs a handler on loopback as orderd would, and measures against it.
+func (h *httpCmd) serve(ctx context.Context, handler http.Handler, measure func(*client) bench.Sample) (
+	s bench.Sample, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return sample{}, err
+		return s, err
 	}
 	srv := orderhttp.Server(handler)
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: h.Callers, MaxConnsPerHost: h.Callers}}
-	got := closedLoop(ctx, h.Callers, length, func(ctx context.Context, n int64) error { return do(ctx, client, "http://"+l.Addr().String(), n) })
-	client.CloseIdleConnections()
+	c := &client{url: "http://" + l.Addr().String(), http: &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: h.Callers, MaxConnsPerHost: h.Callers}}}
+	s = measure(c)
+	c.http.CloseIdleConnections()
 	if err := srv.Shutdown(context.WithoutCancel(ctx)); err != nil {
-		return got, err
+		return s, err
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-		return got, err
+		return s, err
 	}
-	return got, nil
+	return s, nil
 }
 
-func send(client *http.Client, req *http.Request, want int) error {
-	res, err := client.Do(req)
+// client posts to the handler under measurement, over a connection per caller: in this
+// process, on the same cores as the handler and the database, so the ratios are smaller
+// than without HTTP.
+type client struct {
+	url  string
+	http *http.Client
+}
+
+// post sends one request; any status but want is an error.
+func (c *client) post(ctx context.Context, path string, header http.Header, body []byte, want int) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header = header
+	res, err := c.http.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+	if _, err := io.Copy(io.Discard, res.Body); err != nil { // or the connection is not used again
 		return err
 	}
 	if res.StatusCode != want {
 		return fmt.Errorf("answered %d", res.StatusCode)
 	}
 	return nil
-}
-
-// naiveOrders places and settles with a transaction each and is order.Service
-// in everything else.
-type naiveOrders struct {
-	*order.Service
-	db *sql.DB
-}
-
-// Place places in a transaction of its own.
-func (n *naiveOrders) Place(ctx context.Context, p order.Placement) (order.Placed, error) {
-	no, now := ulid.Make().String(), time.Now()
-	for {
-		err := naiveTx(ctx, n.db, no, p.CustomerID, p.RequestID, p.Lines[0].SkuID, now.UnixMilli())
-		if sqldb.Classify(err) == sqldb.ClassRetry {
-			continue
-		}
-		return order.Placed{Order: order.Order{OrderNo: no, CustomerID: p.CustomerID, State: order.StatePending, Version: 1, Total: 100,
-			Items: []order.Item{{LineNo: 1, SkuID: p.Lines[0].SkuID, Quantity: 1, UnitPrice: 100}}, CreatedAt: now, ExpireAt: now.Add(30 * time.Minute)}}, err
-	}
-}
-
-// Settle settles in a transaction of its own.
-func (n *naiveOrders) Settle(ctx context.Context, t payment.Trade, _ order.Cause) (order.Settlement, error) {
-	no := t.OutTradeNo[:len(t.OutTradeNo)-3]
-	return order.Settlement{OrderNo: no, Settled: order.SettledApplied, State: order.StatePaid}, naivePay(ctx, n.db, no)
-}
-
-// signer makes payment notifications as WeChat Pay would.
-type signer struct {
-	key  *rsa.PrivateKey
-	aead cipher.AEAD
-}
-
-const benchKeyID = "PUB_KEY_ID_0000000000000001"
-
-func newSigner() (*signer, *wechat.Gateway, error) {
-	keys, err := wechatsim.GenerateKeys(mchID, appID)
-	if err != nil {
-		return nil, nil, err
-	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return nil, nil, err
-	}
-	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return nil, nil, err
-	}
-	c := keys.Client()
-	block, err := aes.NewCipher([]byte(c.APIv3Key))
-	if err != nil {
-		return nil, nil, err
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, nil, err
-	}
-	g, err := wechat.New(wechat.Config{MchID: c.MchID, AppID: c.AppID, SerialNo: c.SerialNo, PrivateKeyPEM: c.PrivateKeyPEM, APIv3Key: c.APIv3Key,
-		VerifyKeys: map[string][]byte{benchKeyID: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}, Now: time.Now})
-	return &signer{key, aead}, g, err
-}
-
-type callback struct {
-	header http.Header
-	body   []byte
-}
-
-// sign makes one notification per order, on all cores.
-func (s *signer) sign(nos []string) []callback {
-	all := make([]callback, len(nos))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(nos)); i = next.Add(1) - 1 {
-				all[i] = s.one(nos[i])
-			}
-		})
-	}
-	wg.Wait()
-	return all
-}
-
-func (s *signer) one(no string) callback {
-	t := paidTrade(no)
-	plain, _ := json.Marshal(map[string]any{"mchid": mchID, "appid": appID, "out_trade_no": t.OutTradeNo, "transaction_id": t.TransactionID,
-		"trade_type": "NATIVE", "trade_state": "SUCCESS", "trade_state_desc": "支付成功", "bank_type": "OTHERS", "attach": "",
-		"success_time": time.Now().Format(time.RFC3339), "payer": map[string]any{"openid": "o"},
-		"amount": map[string]any{"total": 100, "payer_total": 100, "currency": "CNY", "payer_currency": "CNY"}})
-	nonce := no[:12]
-	body, _ := json.Marshal(map[string]any{"id": no, "create_time": time.Now().Format(time.RFC3339), "event_type": "TRANSACTION.SUCCESS",
-		"resource_type": "encrypt-resource", "summary": "支付成功", "resource": map[string]any{"original_type": "transaction", "algorithm": "AEAD_AES_256_GCM",
-			"ciphertext":      base64.StdEncoding.EncodeToString(s.aead.Seal(nil, []byte(nonce), plain, []byte("transaction"))),
-			"associated_data": "transaction", "nonce": nonce}})
-	stamp := strconv.FormatInt(time.Now().Unix(), 10)
-	sum := sha256.Sum256([]byte(stamp + "\n" + no + "\n" + string(body) + "\n"))
-	sig, err := rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, sum[:])
-	if err != nil {
-		panic(err) // our own key cannot be too small
-	}
-	return callback{body: body, header: http.Header{"Content-Type": {"application/json"}, "Wechatpay-Timestamp": {stamp}, "Wechatpay-Nonce": {no},
-		"Wechatpay-Signature": {base64.StdEncoding.EncodeToString(sig)}, "Wechatpay-Serial": {benchKeyID}, "Wechatpay-Signature-Type": {"WECHATPAY2-SHA256-RSA2048"}}}
 }

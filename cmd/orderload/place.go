@@ -2,250 +2,138 @@ package main
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/oklog/ulid/v2"
 
-	"orderd/migrations/sqldb"
+	"orderd/cmd/orderload/bench"
 	"orderd/order"
-	"orderd/order/audit"
-	"orderd/payment"
 	"orderd/stock"
 )
 
+// placeCmd is "orderload place".
 type placeCmd struct {
 	Callers int  `default:"256" help:"Callers of order.Service."`
 	Lanes   int  `help:"Group commits under way at once (default: the service's own)."`
-	MaxOpen int  `help:"Unpaid orders a customer may have, counted for each placement (default: no limit, not counted)."`
+	MaxOpen int  `help:"${place_maxopen}"`
 	OnlyHot bool `help:"Only one hot SKU, and only order.Service: for profiles."`
 }
 
+// placeCustomers is how many customers the placements come from in turn, so that
+// no index is hot by the customer.
+const placeCustomers = 1_000_000
+
 // Run measures placement: one hot SKU, 1000 SKUs, and a single caller.
-func (p *placeCmd) Run(ctx context.Context, c *cli) error {
-	b, err := c.start(ctx)
+func (p *placeCmd) Run(ctx context.Context, set *bench.Settings) error {
+	server, err := set.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer b.server.Stop()
+	defer server.Stop()
 	if p.OnlyHot {
-		return p.hot(ctx, b)
+		return p.hot(ctx, server, set)
 	}
-	fmt.Println("| placement | callers | orders/s | p50 | p99 | ratio |\n|---|---|---|---|---|---|")
+	bench.Header("placement", "callers", "orders/s", "p50", "p99", "ratio")
 	for _, skus := range []int{1, 1000} {
-		if err := p.compare(ctx, b, skus); err != nil {
+		if err := p.compare(ctx, server, set, skus); err != nil {
 			return err
 		}
 	}
-	return p.single(ctx, b)
+	return p.single(ctx, server, set)
+}
+
+// shop is a new one with so many SKUs.
+func (p *placeCmd) shop(ctx context.Context, server *bench.Server, skus int) (*bench.Shop, error) {
+	return server.NewShop(ctx, bench.ShopOptions{SKUs: skus, Lanes: p.Lanes, MaxOpen: p.MaxOpen})
 }
 
 // hot runs order.Service alone.
-func (p *placeCmd) hot(ctx context.Context, b *bench) error {
-	db, s, naive, err := p.sides(ctx, b, 1)
+func (p *placeCmd) hot(ctx context.Context, server *bench.Server, set *bench.Settings) error {
+	shop, err := p.shop(ctx, server, 1)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	defer s.Close()
-	defer naive.Close()
-	for range b.rounds {
-		fmt.Println(closedLoop(ctx, p.Callers, b.length, servicePlace(s, 1)))
+	defer shop.Close()
+	for range set.Rounds {
+		fmt.Println(bench.ClosedLoop(ctx, p.Callers, set.Length(), servicePlace(shop.Orders, 1)))
 	}
-	return verified(ctx, db)
+	return shop.Verify(ctx)
 }
 
-// compare finds the naive way's best concurrency, then lets the two take turns.
-func (p *placeCmd) compare(ctx context.Context, b *bench, skus int) error {
-	db, s, naive, err := p.sides(ctx, b, skus)
+// compare finds the naive peer's best concurrency, then lets the two take turns.
+func (p *placeCmd) compare(ctx context.Context, server *bench.Server, set *bench.Settings, skus int) error {
+	shop, err := p.shop(ctx, server, skus)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	defer s.Close()
-	defer naive.Close()
-	best, bestRate := 0, 0.0
-	for _, callers := range []int{4, 8, 16, 32, 64, 256} {
-		if got := closedLoop(ctx, callers, b.length/2, naivePlace(naive, skus)); got.rate() > bestRate {
-			best, bestRate = callers, got.rate()
-		}
-	}
-	var ours, theirs []sample
-	for range b.rounds {
-		theirs = append(theirs, closedLoop(ctx, best, b.length, naivePlace(naive, skus)))
-		ours = append(ours, closedLoop(ctx, p.Callers, b.length, servicePlace(s, skus)))
-	}
-	n, o := median(theirs), median(ours)
-	row(fmt.Sprintf("%d SKU, a transaction per order (its best)", skus), best, n.rate(), n.p50, n.p99, "1")
-	row(fmt.Sprintf("%d SKU, **order.Service**", skus), p.Callers, o.rate(), o.p50, o.p99, fmt.Sprintf("**%.1f ×**", o.rate()/n.rate()))
-	if n.failed+o.failed > 0 {
-		return fmt.Errorf("%d placements failed", n.failed+o.failed)
-	}
-	return verified(ctx, db)
-}
-
-// single compares the latency of one caller on an idle service.
-func (p *placeCmd) single(ctx context.Context, b *bench) error {
-	db, s, naive, err := p.sides(ctx, b, 1)
+	defer shop.Close()
+	// Half the time suffices to rank the candidates.
+	best, err := bench.Best([]int{4, 8, 16, 32, 64, 256}, func(callers int) (float64, error) {
+		return bench.ClosedLoop(ctx, callers, set.Length()/2, naivePlace(shop.Naive, skus)).Rate(), nil
+	})
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	defer s.Close()
-	defer naive.Close()
-	var ours, theirs []sample
-	for range b.rounds {
-		theirs = append(theirs, closedLoop(ctx, 1, b.length, naivePlace(naive, 1)))
-		ours = append(ours, closedLoop(ctx, 1, b.length, servicePlace(s, 1)))
-	}
-	n, o := median(theirs), median(ours)
-	row("idle, a transaction per order", 1, n.rate(), n.p50, n.p99, "1")
-	row("idle, **order.Service**", 1, o.rate(), o.p50, o.p99, fmt.Sprintf("p50 **%.2f ×**", float64(o.p50)/float64(n.p50)))
-	return verified(ctx, db)
-}
-
-func (p *placeCmd) sides(ctx context.Context, b *bench, skus int) (*sqldb.DB, *order.Service, *sql.DB, error) {
-	db, err := b.fresh(ctx)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	s, err := service(db, p.Lanes, p.MaxOpen)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	admin := stock.NewAdmin(db, time.Now)
-	many := int64(stock.MaxStock)
-	for i := range skus {
-		if _, _, err := admin.Put(ctx, stock.Put{SkuID: sku(i), Title: "bench", PriceFen: 100, Quantity: &many}); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	naive, err := naivePool(b.server.DSN(fmt.Sprintf("bench%d", b.created)))
-	return db, s, naive, err
-}
-
-func service(db *sqldb.DB, lanes, maxOpen int) (*order.Service, error) {
-	return order.New(order.Config{DB: db, Gateway: noGateway{}, Now: time.Now, MchID: mchID, AppID: appID, NotifyURL: "https://shop.example/notify", Lanes: lanes, MaxOpenOrders: maxOpen})
-}
-
-// auditor gives what checks the books of a database, without a service or WeChat Pay.
-func auditor(db *sqldb.DB) (*audit.Auditor, error) {
-	return audit.New(audit.Config{DB: db, Now: time.Now, MchID: mchID, AppID: appID})
-}
-
-func verified(ctx context.Context, db *sqldb.DB) error {
-	a, err := auditor(db)
+	n, o, err := takeTurns(ctx, set, shop, skus, best, p.Callers)
 	if err != nil {
 		return err
 	}
-	r, err := a.Verify(ctx, nil)
-	if err == nil && !r.OK() {
-		err = fmt.Errorf("invariants broken: %+v", r.Checks)
+	bench.Row(fmt.Sprintf("%d SKU, a transaction per order (its best)", skus), best, n.Rate(), n.P50, n.P99, "1")
+	bench.Row(fmt.Sprintf("%d SKU, **order.Service**", skus), p.Callers, o.Rate(), o.P50, o.P99,
+		bench.Times(o.Rate()/n.Rate()))
+	if n.Failed+o.Failed > 0 {
+		return fmt.Errorf("%d placements failed", n.Failed+o.Failed)
 	}
-	return err
+	return shop.Verify(ctx)
 }
 
-func sku(i int) string { return fmt.Sprintf("sku%04d", i) }
+// single compares the latency of one caller on an idle service: what the group
+// commit costs when there is no group.
+func (p *placeCmd) single(ctx context.Context, server *bench.Server, set *bench.Settings) error {
+	shop, err := p.shop(ctx, server, 1)
+	if err != nil {
+		return err
+	}
+	defer shop.Close()
+	n, o, err := takeTurns(ctx, set, shop, 1, 1, 1)
+	if err != nil {
+		return err
+	}
+	bench.Row("idle, a transaction per order", 1, n.Rate(), n.P50, n.P99, "1")
+	bench.Row("idle, **order.Service**", 1, o.Rate(), o.P50, o.P99,
+		fmt.Sprintf("p50 **%.2f ×**", float64(o.P50)/float64(n.P50)))
+	return shop.Verify(ctx)
+}
 
+// takeTurns measures both sides with so many callers each.
+func takeTurns(ctx context.Context, set *bench.Settings, shop *bench.Shop, skus, naiveCallers, callers int) (
+	n, o bench.Sample, err error) {
+	return bench.TakeTurns(set.Rounds, func() (bench.Sample, error) {
+		return bench.ClosedLoop(ctx, naiveCallers, set.Length(), naivePlace(shop.Naive, skus)), nil
+	}, func() (bench.Sample, error) {
+		return bench.ClosedLoop(ctx, callers, set.Length(), servicePlace(shop.Orders, skus)), nil
+	})
+}
+
+// servicePlace places orders of one unit over so many SKUs in turn.
 func servicePlace(s *order.Service, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
-		_, err := s.Place(ctx, order.Placement{CustomerID: fmt.Sprint("c", n%1_000_000), RequestID: fmt.Sprint(run, "-", n), Cause: "bench",
-			Lines: []stock.Line{{SkuID: sku(int(n) % skus), Quantity: 1}}})
+		_, err := s.Place(ctx, order.Placement{CustomerID: customer(n), RequestID: fmt.Sprint(run, "-", n),
+			Cause: "bench", Lines: []stock.Line{{SkuID: bench.SKU(int(n) % skus), Quantity: 1}}})
 		return err
 	}
 }
 
-// naivePool is the pool of a system that does what every other system does:
-// the driver's defaults but for interpolation, which helps it.
-func naivePool(dsn string) (*sql.DB, error) {
-	cfg, err := mysql.ParseDSN(strings.TrimPrefix(dsn, "mysql:"))
-	if err != nil {
-		return nil, err
-	}
-	cfg.InterpolateParams = true
-	c, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, err
-	}
-	db := sql.OpenDB(c)
-	db.SetMaxOpenConns(64)
-	db.SetMaxIdleConns(64)
-	return db, nil
-}
-
-// naivePlace is the baseline: one transaction per order with the same rows and
-// the same guarantees. It lives here only.
-func naivePlace(db *sql.DB, skus int) func(context.Context, int64) error {
+// naivePlace does the same by the naive peer.
+func naivePlace(naive *bench.Naive, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
-		id, now := sku(int(n)%skus), time.Now().UnixMilli()
-		for {
-			err := naiveTx(ctx, db, ulid.Make().String(), fmt.Sprint("c", n%1_000_000), fmt.Sprint(run, "-", n), id, now)
-			if sqldb.Classify(err) != sqldb.ClassRetry {
-				return err
-			}
-		}
+		return naive.Place(ctx, bench.NaivePlacement{OrderNo: ulid.Make().String(), Customer: customer(n),
+			Request: fmt.Sprint(run, "-", n), SKU: bench.SKU(int(n) % skus), At: time.Now()})
 	}
 }
 
-func naiveTx(ctx context.Context, db *sql.DB, no, customer, request, id string, now int64) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	var price int64
-	if err := tx.QueryRowContext(ctx, "SELECT price_fen FROM skus WHERE sku_id = ?", id).Scan(&price); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO orders
-  (order_no, customer_id, request_id, request_hash, total_fen,
-   remark, attach, placed_cause, created_at, expire_at, due_at, updated_at)
-VALUES (?, ?, ?, ?, ?, '', '', 'bench', ?, ?, ?, ?)`,
-		no, customer, request, "0123456789012345678901234567890123456789012", price, now, now+1_800_000, now+1_820_000, now); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO order_items (order_no, line_no, sku_id, quantity, price_fen) VALUES (?, 1, ?, 1, ?)", no, id, price); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at)
-VALUES (?, 'deduct', '', ?, -1, ?)`, no, id, now); err != nil {
-		return err
-	}
-	res, err := tx.ExecContext(ctx, "UPDATE skus SET available = available - 1 WHERE sku_id = ? AND available >= 1", id)
-	if err != nil {
-		return err
-	}
-	if rows, err := res.RowsAffected(); err != nil || rows != 1 {
-		return errors.Join(errors.New("sold out"), err)
-	}
-	return tx.Commit()
-}
-
-const mchID, appID = "1900000001", "wx0000000000000001"
-
-// noGateway is WeChat Pay for orders that nobody pays or closes.
-type noGateway struct{}
-
-var errNoGateway = &payment.GatewayError{Op: "bench", Kind: payment.KindUnknown}
-
-func (noGateway) Prepay(context.Context, payment.Attempt) (payment.Prepaid, error) {
-	return payment.Prepaid{}, errNoGateway
-}
-func (noGateway) Query(context.Context, string) (payment.Trade, error) {
-	return payment.Trade{}, errNoGateway
-}
-func (noGateway) Close(context.Context, string) (payment.CloseReply, error) {
-	return payment.CloseReply{Answer: payment.CloseAccepted, Status: 204}, nil
-}
-func (noGateway) Refund(context.Context, payment.RefundRequest) (payment.Refund, error) {
-	return payment.Refund{}, errNoGateway
-}
-func (noGateway) QueryRefund(context.Context, string) (payment.Refund, error) {
-	return payment.Refund{}, errNoGateway
-}
+// customer is who makes placement n.
+func customer(n int64) string { return fmt.Sprint("c", n%placeCustomers) }

@@ -1,5 +1,3 @@
-// Command wechatsim runs the WeChat Pay simulator as a process of its own: what
-// a developer points a merchant's base URL at. No real money is anywhere in it.
 package main
 
 import (
@@ -23,6 +21,8 @@ import (
 )
 
 const (
+	// maxSeed bounds the seeds that are drawn: six digits.
+	maxSeed = 1_000_000
 	// shutdownPatience is how long requests under way may take after SIGTERM; the
 	// ones that a fault holds back are cut then.
 	shutdownPatience = 2 * time.Second
@@ -30,12 +30,22 @@ const (
 	headerPatience = 10 * time.Second
 )
 
+// helpTexts are those that are too long for a line with their flag; the tags name
+// them.
+var helpTexts = kong.Vars{
+	"sim_addr": "Where to listen. The control surface answers this machine only, wherever this is.",
+	"sim_keys": "Folder of the keys of both sides; made on the first run.",
+	"sim_fault": "What to do wrong, repeatable: ENDPOINT=KIND[:PART]..., such as close=timeout:10%, notify=drop:5%, " +
+		"close=status:429:FREQUENCY_LIMITED:x3.",
+}
+
+// flags is the command line; kong reads the tags.
 type flags struct {
-	Addr          string   `default:"127.0.0.1:7070" help:"Where to listen. The control surface answers this machine only, wherever this is."`
-	Keys          string   `default:"wechatsim-keys" help:"Folder of the keys of both sides; made on the first run." placeholder:"DIR"`
+	Addr          string   `default:"127.0.0.1:7070" help:"${sim_addr}"`
+	Keys          string   `default:"wechatsim-keys" help:"${sim_keys}" placeholder:"DIR"`
 	MchID         string   `name:"mchid" default:"1900000001" help:"The merchant."`
 	AppID         string   `name:"appid" default:"wx0000000000000001" help:"The merchant's app."`
-	Fault         []string `sep:"none" help:"What to do wrong, repeatable: ENDPOINT=KIND[:PART]..., such as close=timeout:10%, notify=drop:5%, close=status:429:FREQUENCY_LIMITED:x3." placeholder:"FAULT"`
+	Fault         []string `sep:"none" help:"${sim_fault}" placeholder:"FAULT"`
 	Seed          *uint64  `help:"Of every random decision; without it one is drawn and printed."`
 	Calm          bool     `help:"Be well-behaved: no duplicates, delays, probes, lost answers."`
 	Speed         float64  `default:"1" help:"Divide the times of the callback retries by this."`
@@ -47,7 +57,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var f flags
-	parser := kong.Must(&f, kong.Name("wechatsim"),
+	parser := kong.Must(&f, kong.Name("wechatsim"), helpTexts,
 		kong.Description("A stand-in for WeChat Pay v3 on this machine. No real money anywhere."))
 	_, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
@@ -121,6 +131,7 @@ func serve(ctx context.Context, sim *wechatsim.Sim, listener net.Listener) error
 	return nil
 }
 
+// announce prints where everything is, for people and for scripts that wait for it.
 func announce(out io.Writer, f flags, o wechatsim.Options, addr string) {
 	mood := "nasty; --calm makes it well-behaved"
 	if f.Calm {
@@ -139,11 +150,12 @@ func announce(out io.Writer, f flags, o wechatsim.Options, addr string) {
 	}
 }
 
+// chosenSeed is the given seed, or one that is drawn and short enough to type again.
 func chosenSeed(given *uint64) uint64 {
 	if given != nil {
 		return *given
 	}
 	var b [8]byte
-	_, _ = crand.Read(b[:])                             // never fails since Go 1.24: it crashes instead
-	return binary.LittleEndian.Uint64(b[:]) % 1_000_000 // short enough to type again
+	_, _ = crand.Read(b[:]) // never fails since Go 1.24: it crashes instead
+	return binary.LittleEndian.Uint64(b[:]) % maxSeed
 }

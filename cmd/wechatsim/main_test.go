@@ -40,7 +40,7 @@ func (o *output) String() string {
 func parse(t *testing.T, args ...string) flags {
 	t.Helper()
 	var f flags
-	parser, err := kong.New(&f)
+	parser, err := kong.New(&f, helpTexts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,8 @@ import (
 	"orderd/stock"
 )
 
-// Orders is what customers may ask of orders; *order.Service is the one.
+// Orders is what customers may ask of orders; *order.Service implements it. What each method promises, and its errors,
+// stand there: the errors that a request can meet have a row in problem.go.
 type Orders interface {
 	Place(ctx context.Context, p order.Placement) (order.Placed, error)
 	Prepay(ctx context.Context, r order.PrepayRequest) (order.Prepayment, error)
@@ -27,32 +28,33 @@ type Orders interface {
 	FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (order.Refund, error)
 }
 
-// Shelves shows what is on the shelf.
-type Shelves interface {
+// SKUs says what can be bought; *stock.Admin implements it.
+type SKUs interface {
 	// FindMany gives the SKUs that exist among ids, in any order.
 	FindMany(ctx context.Context, ids []string) ([]stock.SKU, error)
 }
 
-// Options shape the customers' listener. Orders, Shelves, Tokens and Now are required.
+// Options shape the customers' listener. Orders, SKUs, Tokens and Now are required.
 type Options struct {
 	Orders  Orders
-	Shelves Shelves
-	Tokens  *Verifier
-	Now     func() time.Time
-	Log     *slog.Logger // nil: silent
-	Observe Observer     // nil: nobody watches
-	Limits  Limits       // zero: the defaults
+	SKUs    SKUs
+	Tokens  *Verifier        // says whose token a request carries
+	Now     func() time.Time // the clock of tokens, limits and expires_in_seconds
+	Log     *slog.Logger     // nil: silent
+	Observe Observer         // nil: nothing is counted
+	Limits  Limits           // zero: the defaults
 	// OpenAPI is the document served at /openapi.yaml; nil serves none.
 	OpenAPI []byte
-	// Stopping ends the long polls when it is closed: http.Server.Shutdown waits
-	// for them and does not tell them. Nil: they end by themselves.
+	// Stopping ends the long polls when it is closed: http.Server.Shutdown waits for requests under way and does not
+	// cancel them, so that a poll would hold a stop up for MaxWait. Nil: they end by themselves.
 	Stopping <-chan struct{}
 }
 
-// Budgets of a request, inside the server's WriteTimeout.
+// Budgets of a request, inside the server's WriteTimeout: when one is used up the context ends, and the client has 503
+// with Retry-After instead of a connection that breaks.
 const (
-	// storeBudget is for requests that need only the database: a database that
-	// is away is a 503 within three seconds.
+	// storeBudget is for requests that need only the database. Retries of a deadlock or a failover fit in; a database
+	// that stays away is a 503 within three seconds, which a person still waits for.
 	storeBudget = 2500 * time.Millisecond
 	// wechatBudget is for requests that ask WeChat Pay: a close and a query of
 	// five seconds each, and the database around them.
@@ -68,8 +70,8 @@ type api struct {
 
 // New gives the customers' listener: every route of it, and nothing else.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Shelves == nil || o.Tokens == nil || o.Now == nil {
-		return nil, errors.New("orderhttp: Options needs Orders, Shelves, Tokens and Now")
+	if o.Orders == nil || o.SKUs == nil || o.Tokens == nil || o.Now == nil {
+		return nil, errors.New("orderhttp: Options needs Orders, SKUs, Tokens and Now")
 	}
 	a := &api{Options: o, limits: newLimiters(o.Limits, o.Now), polls: make(chan struct{}, maxPolls)}
 	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe})
@@ -83,15 +85,15 @@ func New(o Options) (*echo.Echo, error) {
 	return e, nil
 }
 
-// route is one route of the customers' listener. Without a limit it is open to
-// everybody; with one it needs a customer's token.
+// route is one route of the customers' listener.
 type route struct {
 	method, path string
 	handle       echo.HandlerFunc
-	limit        *limiter
-	budget       time.Duration
+	limit        *limiter      // nil: open to everybody; else a customer's token is needed, and counted here
+	budget       time.Duration // how long the handler may take; 0: it bounds itself
 }
 
+// routes are all addresses of the listener. docs/openapi.yaml has the same ones, and a test compares them.
 func (a *api) routes() []route {
 	l := &a.limits
 	return []route{
@@ -166,6 +168,7 @@ func causeOf(c echo.Context) order.Cause {
 		ID: RequestID(c)}
 }
 
+// openAPI serves docs/openapi.yaml as it was built in.
 func (a *api) openAPI(c echo.Context) error {
 	if a.OpenAPI == nil {
 		return echo.ErrNotFound

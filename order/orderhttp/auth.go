@@ -17,22 +17,24 @@ import (
 
 // Bounds of tokens.
 const (
-	// audience is what a token must be for: one that the shop's login made for
-	// another service does not open this one.
+	// audience is the aud that a token must name: a token that the shop's login made for another service is not
+	// accepted here.
 	audience = "orderd"
-	// leeway is how far the clock of whoever made a token may be off.
+	// leeway is how far the clock of whoever made a token may be off, both ways. Machines that run NTP differ by
+	// milliseconds; half a minute bears one that does not.
 	leeway = 30 * time.Second
-	// minSecret is the output of SHA-256: a shorter secret is the weakest part.
+	// minSecret is in bytes, the output of SHA-256: RFC 7518, 3.2 demands it for HS256.
 	minSecret = 32
-	// minRSABits is what NIST allows until 2030.
+	// minRSABits is what NIST SP 800-57 allows until 2030, and RFC 7518, 3.3 demands for RS256.
 	minRSABits = 2048
-	// maxToken leaves room for other headers; three claims need 200 bytes.
+	// maxToken is in bytes: a quarter of maxHeaderBytes, and twenty times what a token of three claims needs. A longer
+	// one is refused before its signature is computed.
 	maxToken = 4 << 10
-	// maxCustomer is the length of the column.
+	// maxCustomer is in bytes, the length of the column orders.customer_id.
 	maxCustomer = 64
 )
 
-// Verifier knows who a customer's token is. The algorithm is fixed by the key
+// Verifier says which customer a token is of. It is safe for concurrent use. The algorithm is fixed by the key
 // that it was made with, never by the token: a token that names another one, or
 // "none", is not valid whatever its signature.
 type Verifier struct {
@@ -74,6 +76,7 @@ func NewPublicKeyVerifier(pemKey []byte, now func() time.Time) (*Verifier, error
 	return nil, fmt.Errorf("the key of customers' tokens is a %T; RSA and P-256 are understood", key)
 }
 
+// newVerifier fixes the algorithm, the audience, the leeway and the clock: nothing of them comes from a token.
 func newVerifier(key any, alg string, now func() time.Time) *Verifier {
 	return &Verifier{key: key, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{alg}),
@@ -84,8 +87,9 @@ func newVerifier(key any, alg string, now func() time.Time) *Verifier {
 	)}
 }
 
-// Customer gives the customer id of a valid token. The error is a *Failure that
-// tells a client whether a new token would help, and nothing else.
+// Customer gives the customer id of a valid token: signed with the key, for this service, not expired. The error is a
+// *Failure with CodeUnauthenticated that says whether the token has expired, and nothing else: why a forged one was
+// refused helps only whoever forged it.
 func (v *Verifier) Customer(token string) (string, error) {
 	if len(token) > maxToken {
 		return "", &Failure{Code: CodeUnauthenticated}
@@ -101,8 +105,8 @@ func (v *Verifier) Customer(token string) (string, error) {
 	return claims.Subject, nil
 }
 
-// validCustomer wants visible ASCII. Spaces above all must not pass: MySQL
-// compares "c1 " and "c1" as equal, and one customer would be another.
+// validCustomer wants visible ASCII. Spaces above all must not pass: some collations of MySQL compare "c1 " and "c1" as
+// equal, and one customer would be another.
 func validCustomer(id string) bool {
 	if id == "" || len(id) > maxCustomer {
 		return false
@@ -135,8 +139,8 @@ func MintToken(secret []byte, customerID string, now time.Time, valid time.Durat
 	}).SignedString(secret)
 }
 
-// bearer gives the one bearer token of a request. Two Authorization headers are
-// none: a proxy may have checked the other one.
+// bearer gives the bearer token of a request. Of two Authorization headers none counts: a proxy in front may have
+// checked the other one.
 func bearer(h http.Header) (string, bool) {
 	values := h.Values("Authorization")
 	if len(values) != 1 {

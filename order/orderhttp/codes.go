@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// Code names a problem for programs. Codes are a contract: they never change.
+// Code names a problem for programs. Codes are a contract with clients: one that was released is never renamed, and
+// its status never changes.
 type Code string
 
-// The codes of the customers' API, and those that the operators' API shares.
+// The codes of both APIs. kinds has the status, the text and the advice of each. Those about roles, versions, stock
+// corrections and reconciliations are met by operators only.
 const (
 	CodeMalformed         Code = "MALFORMED_REQUEST"
 	CodeKeyRequired       Code = "IDEMPOTENCY_KEY_REQUIRED"
@@ -43,14 +45,23 @@ const (
 	CodeOverloaded        Code = "OVERLOADED"
 	CodeMaintenance       Code = "MAINTENANCE"
 	CodeInternal          Code = "INTERNAL"
+)
 
-	problemPath      = "/problems/"
-	shortRetry       = time.Second     // a queue empties, a lock ends
-	outageRetry      = 5 * time.Second // a database or WeChat Pay comes back
+// problemPath is below what the type of a problem stands, a page that explains it: /problems/stock-insufficient.
+const problemPath = "/problems/"
+
+// What Retry-After says. The header has whole seconds.
+const (
+	// shortRetry is for what passes by itself: a queue that empties, a lock that ends.
+	shortRetry = time.Second
+	// outageRetry is for a database or a WeChat Pay that is away: a failover takes seconds, and every client coming
+	// back each second would delay it.
+	outageRetry = 5 * time.Second
+	// defaultRateRetry is for a limit that does not say when there is room again.
 	defaultRateRetry = time.Second
 )
 
-// Text is a sentence for a person, in both languages of the API.
+// Text is a sentence for a person, in both languages of the API. Zh may be empty; then English is shown to everybody.
 type Text struct{ En, Zh string }
 
 // in gives the text in a language, English where it exists only there.
@@ -69,15 +80,15 @@ type kind struct {
 	// retry is what Retry-After says; zero means that the same request fails
 	// again, and retryable is false.
 	retry  time.Duration
-	detail Text // when the error itself has nothing more exact to say
-	todo   Text // for the page of the problem
+	detail Text // shown when the error itself has nothing more exact to say
+	todo   Text // what to do about it, on the page of the problem
 }
 
 // slug is the last part of the problem's type: /problems/stock-insufficient.
 func (k kind) slug() string { return strings.ToLower(strings.ReplaceAll(string(k.code), "_", "-")) }
 
-// kinds is the table code → status, title, what may be done. Its order is that
-// of the statuses.
+// kinds is the table code → status, title, retry, texts. Its order is that of the statuses. kindOf
+// panics for a code without a row; a test walks the table.
 var kinds = []kind{
 	{CodeMalformed, http.StatusBadRequest, "Malformed request", 0,
 		Text{"The request cannot be read.", "请求无法解析。"},

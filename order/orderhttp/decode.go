@@ -17,16 +17,18 @@ import (
 
 // Bounds of a body.
 const (
-	// maxBody is several times the largest honest request, an order of 50 lines.
+	// maxBody is in bytes, several times the largest request of a real client, an order of 50 lines. Notifications of
+	// WeChat Pay have some 2 KiB.
 	maxBody = 64 << 10
-	// maxDepth is twice the depth of the deepest honest request.
+	// maxDepth is how deep JSON may be nested, twice that of the deepest request of a real client.
 	maxDepth = 8
-	// maxFieldErrors bounds the answer to a body that is wrong everywhere.
+	// maxFieldErrors bounds the answer to a body that is wrong everywhere: one error for each line of the largest
+	// order.
 	maxFieldErrors = 50
 )
 
-// Codes of fields that this package finds wrong. order adds LENGTH, RANGE,
-// REQUIRED, ENUM and AMOUNT.
+// Codes of fields that this package finds wrong, a contract like Code. Package order adds REQUIRED, AMOUNT, TOO_MUCH
+// and TOO_MANY; fieldText has all of them in Chinese.
 const (
 	codeUnknownField = "UNKNOWN_FIELD"
 	codeType         = "TYPE"
@@ -79,7 +81,7 @@ func readAll(from io.Reader, length int64) ([]byte, error) {
 	return body, nil
 }
 
-// jsonMedia tells whether a body may be JSON. No type at all and the type that
+// jsonMedia reports that a body may be JSON. No type at all and the type that
 // curl -d sends are let through, because the decoder looks at the bytes and no
 // route trusts a cookie; a compressed body is not, because a small one can
 // unfold to gigabytes.
@@ -151,11 +153,13 @@ func depth(b []byte) int {
 // fields are the members of an object and what reads each.
 type fields []field
 
+// field is a member of an object: read is called with the decoder at its value and must step over it.
 type field struct {
 	name string
 	read func(*decoder)
 }
 
+// fail records what is wrong at the place that is being read.
 func (d *decoder) fail(code, detail string) {
 	if len(d.bad) < maxFieldErrors {
 		d.bad = append(d.bad, order.FieldError{Pointer: pointer(d.at), Code: code, Detail: detail})
@@ -173,6 +177,7 @@ func pointer(at []string) string {
 	return s.String()
 }
 
+// space steps over white space.
 func (d *decoder) space() {
 	for d.i < len(d.b) && (d.b[d.i] == ' ' || d.b[d.i] == '\t' || d.b[d.i] == '\n' || d.b[d.i] == '\r') {
 		d.i++
@@ -213,6 +218,7 @@ func (d *decoder) object(known fields) {
 	d.i++
 }
 
+// member reads the value of a name. seen has a bit for each known field that was read before.
 func (d *decoder) member(known fields, name string, seen *int) {
 	for n, f := range known {
 		if f.name != name {
@@ -234,7 +240,7 @@ func (d *decoder) member(known fields, name string, seen *int) {
 	d.skip()
 }
 
-// maxUnknownName is how much of an unknown name an answer repeats.
+// maxUnknownName is how many characters of an unknown name an answer repeats.
 const maxUnknownName = 64
 
 // array reads an array, element by element: limit of them and one more, so that

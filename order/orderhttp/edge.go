@@ -16,37 +16,37 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// Observer is told of every answer, after it was sent. Implementations must be
-// quick and safe for concurrent use.
+// Observer is called for every answer, after it was sent; console.Metrics implements it. Implementations must be quick
+// and safe for concurrent use.
 type Observer interface {
-	// Request: route is the pattern of the route, never a path, and "" when no
-	// route matched. A client that hung up counts as status 499.
+	// Request is called for every request. route is the pattern of the route, never a path, so that it can be a label,
+	// and "" when no route matched. A client that hung up counts as status 499.
 	Request(route, method string, status int, took time.Duration)
-	// Notified: a notification was answered, of kind payment or refund. The outcome is applied,
-	// owed, held, repeated, probe, unsigned, malformed, too_large or failed.
+	// Notified is called for every notification, of kind payment or refund. The outcome is applied, owed, held,
+	// repeated, probe, unsigned, malformed, too_large or failed.
 	Notified(kind, outcome string, took time.Duration)
 }
 
-// EdgeOptions shape what happens around every handler of a listener.
+// EdgeOptions shape what happens around every handler of a listener. Now is required.
 type EdgeOptions struct {
 	Now     func() time.Time
 	Log     *slog.Logger // nil: silent
-	Observe Observer     // nil: nobody watches
+	Observe Observer     // nil: nothing is counted
 	// WriteError answers for a handler that returned err. Nil: WriteProblem.
 	WriteError func(c echo.Context, err error)
 }
 
 const (
+	// headerRequestID is taken from the request when it is well formed and is in every answer.
 	headerRequestID = "X-Request-Id"
-	// maxRequestID is what the timeline has room for.
+	// maxRequestID is in bytes: what the column order_events.cause_id has room for.
 	maxRequestID = 64
-	// slow is when a request is worth a line in the log: four times what a
-	// placement takes on a busy day, and less than any time-out.
+	// slow is when a request is worth a line in the log: four times what a placement takes on a busy day, and less than
+	// any time-out.
 	slow = time.Second
-	// statusHungUp is nginx's number for a client that did not wait. It is
-	// counted, nobody receives it.
+	// statusHungUp is nginx's number for a client that did not wait. It is counted, and never sent.
 	statusHungUp = 499
-	// maxStack is how much of a panic's stack is logged: its top is the news.
+	// maxStack is how many bytes of a panic's stack are logged: the functions that matter are at its top.
 	maxStack = 4 << 10
 )
 
@@ -60,6 +60,7 @@ func newEcho(o EdgeOptions) *echo.Echo {
 	return e
 }
 
+// writerOf gives what answers for an error: the options' own, or WriteProblem.
 func writerOf(o EdgeOptions) func(echo.Context, error) {
 	if o.WriteError == nil {
 		return WriteProblem
@@ -67,10 +68,9 @@ func writerOf(o EdgeOptions) func(echo.Context, error) {
 	return o.WriteError
 }
 
-// Edge is the outermost middleware of a listener: it gives every request an id,
-// turns errors and panics into answers, counts, and logs what failed and what
-// was slow, once. It is one middleware and not six because placements are
-// counted in thousands a second.
+// Edge is the outermost middleware of a listener: it gives every request an id, turns errors and panics into answers,
+// counts, and logs what failed and what was slow, once. It is one middleware and not six because a process answers
+// thousands of placements a second, and each layer costs every one of them.
 func Edge(o EdgeOptions) echo.MiddlewareFunc {
 	log := cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	write := writerOf(o)
@@ -108,8 +108,8 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// safely runs a handler and makes an error of its panic: one bad request must
-// not end the requests of others.
+// safely runs a handler and makes an error of its panic: one bad request must not end the process and with it the
+// requests of others. http.ErrAbortHandler is passed on: it is the way to end a connection.
 func safely(c echo.Context, next echo.HandlerFunc) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -165,10 +165,11 @@ func method(m string) string {
 	return "OTHER"
 }
 
-// RequestID gives the id of a request: the client's where it is well formed,
-// else ours. It is in the answer, the timeline and the log.
+// RequestID gives the id of a request under Edge: the client's where it is well formed, else a ULID of ours. It is in
+// the answer, in the timeline as the cause of what the request changed, and in the log.
 func RequestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
 
+// requestIDFor gives the id that a request came with when it can be logged and stored as it is, else a new ULID.
 func requestIDFor(given string, now time.Time) string {
 	if Plain(given, maxRequestID, "._-") {
 		return given

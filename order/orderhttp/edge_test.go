@@ -140,7 +140,7 @@ func TestHandlersHaveABudget(t *testing.T) {
 		}
 		left = time.Until(at)
 	}
-	o := Options{Orders: watch{w.script, deadline}, Shelves: w.script, Now: w.clock.Now}
+	o := Options{Orders: watch{w.script, deadline}, SKUs: w.script, Now: w.clock.Now}
 	var err error
 	if o.Tokens, err = NewSecretVerifier(secret, w.clock.Now); err != nil {
 		t.Fatal(err)

@@ -183,7 +183,7 @@ func newWorld(t testing.TB, change ...func(*Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Orders: w.script, Shelves: w.script, Tokens: v, Now: w.clock.Now, OpenAPI: []byte("openapi: 3.1.0\n")}
+	o := Options{Orders: w.script, SKUs: w.script, Tokens: v, Now: w.clock.Now, OpenAPI: []byte("openapi: 3.1.0\n")}
 	for _, c := range change {
 		c(&o)
 	}

@@ -17,19 +17,21 @@ import (
 	"orderd/payment"
 )
 
-// Notifications proves and reads what WeChat Pay sends; payment/wechat does.
+// Notifications checks the signature of what WeChat Pay sends and reads it; *wechat.Gateway implements it.
 type Notifications interface {
-	// ParseNotification gives a notification only if WeChat Pay signed it. Errors:
-	// payment.ErrProbe, ErrBadSignature, ErrMalformed.
+	// ParseNotification gives a notification of a payment only if WeChat Pay signed it. Errors: payment.ErrProbe,
+	// ErrBadSignature, ErrMalformed.
 	ParseNotification(h http.Header, body []byte) (payment.Notification, error)
 	// ParseRefund is the same for refunds.
 	ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error)
 }
 
-// Settler takes in money, and word of money that went back; *order.Service is
-// the one.
+// Settler records what WeChat Pay says of payments and refunds; *order.Service implements it.
 type Settler interface {
+	// Settle records a payment, once however often it is called. Its error is order.ErrNotPaid for a trade that is
+	// none.
 	Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error)
+	// SettleRefund records how far a refund is, likewise.
 	SettleRefund(ctx context.Context, refund payment.Refund, cause order.Cause) (order.RefundSettled, error)
 }
 
@@ -39,28 +41,31 @@ type NotifyOptions struct {
 	Settler       Settler
 	Now           func() time.Time
 	Log           *slog.Logger // nil: silent
-	Observe       Observer     // nil: nobody watches
-	// Parallel is how many notifications may be worked on at once; more wait.
-	// Default 256, one full group commit.
+	Observe       Observer     // nil: nothing is counted
+	// Parallel is how many notifications may be worked on at once; more wait, within notifyBudget. 0: 256, the members
+	// of one full group commit, beyond which more at once are no faster.
 	Parallel int
 }
 
 // Bounds of notifications.
 const (
-	// notifyBudget is what WeChat Pay waits, five seconds, less the way to it.
-	// Past it the answer is 500 and WeChat comes again: a 204 that it no longer
-	// hears would be half an answer.
-	notifyBudget    = 4 * time.Second
+	// notifyBudget is less than the five seconds that WeChat Pay waits for an answer (its documentation of payment
+	// notifications says so), by a second for the network. Past it the answer is 500, and WeChat Pay repeats the
+	// notification.
+	notifyBudget = 4 * time.Second
+	// defaultParallel is the default of NotifyOptions.Parallel.
 	defaultParallel = 256
-	// maxNotifyID is what the timeline has room for; WeChat's ids have 36.
+	// maxNotifyID is in bytes: what the column order_events.cause_id has room for. WeChat Pay's ids are UUIDs of 36.
 	maxNotifyID = 64
 )
 
-// Where notifications arrive: payments and refunds at addresses of their own,
-// because a notify_url may carry no query.
+// Where notifications arrive. Payments and refunds have an address each because WeChat Pay allows no query in a
+// notify_url.
 const (
+	// PathNotifyPayment is the path of the notify_url of a prepay.
 	PathNotifyPayment = "/wechat/v3/notify/payment"
-	PathNotifyRefund  = "/wechat/v3/notify/refund"
+	// PathNotifyRefund is the path of the notify_url of a refund.
+	PathNotifyRefund = "/wechat/v3/notify/refund"
 )
 
 // The outcomes of a notification that are not a settlement.
@@ -72,15 +77,15 @@ const (
 	outcomeFailed    = "failed"
 )
 
+// notify holds what the handlers share: one slot for each notification that may be worked on.
 type notify struct {
 	NotifyOptions
 	log   *slog.Logger
 	slots chan struct{}
 }
 
-// NewNotify gives the listener that WeChat Pay calls: notifications and a
-// health check, nothing else. It has no limit by address, because WeChat
-// comes from few; it bounds what is worked on at once.
+// NewNotify gives the listener that WeChat Pay calls: notifications and a health check, nothing else. There is no limit
+// by address, because WeChat Pay calls from few addresses; what is worked on at once is bounded instead.
 func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	if o.Notifications == nil || o.Settler == nil || o.Now == nil {
 		return nil, errors.New("orderhttp: NotifyOptions needs Notifications, Settler and Now")
@@ -97,12 +102,12 @@ func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	return e, nil
 }
 
-// settles reads one kind of notification and takes it in. The error of reading
-// is one of package payment's; outcome is that of taking in.
+// settles reads one kind of notification and records it. The outcome is for the Observer; an error of reading is one of
+// package payment's.
 type settles func(ctx context.Context, c echo.Context, body []byte) (outcome string, err error)
 
-// handle answers 204 once a notification is committed. It works to its end when
-// WeChat hangs up: the money is there either way.
+// handle answers 204 once a notification is committed, and never before: WeChat Pay repeats what was not acknowledged.
+// The work goes on when WeChat Pay hangs up, because the payment was made either way.
 func (n *notify) handle(kind string, settle settles) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := n.Now()
@@ -131,7 +136,7 @@ func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outc
 	} else if err != nil {
 		return outcomeMalformed, err
 	}
-	// The slot is taken after the body: a slow sender must not hold one.
+	// The slot is taken after the body has been read: a slow sender must not hold one.
 	select {
 	case n.slots <- struct{}{}:
 		defer func() { <-n.slots }()
@@ -141,7 +146,8 @@ func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outc
 	return settle(ctx, c, body)
 }
 
-// unread sorts an error of reading a notification.
+// unread gives the outcome of a notification that could not be read. Only the three errors that Notifications promises
+// are passed on: the text of another one may hold keys or personal data.
 func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 	switch {
 	case errors.Is(err, payment.ErrProbe): // WeChat tests that we look at signatures: no alarm
@@ -157,7 +163,7 @@ func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 	return outcomeFailed, fmt.Errorf("reading a notification failed with a %T", err)
 }
 
-// notified is the cause of what a notification brings.
+// notified is the cause, in the timeline, of what a notification changes: its id, or ours when that is not well formed.
 func notified(c echo.Context, id string) order.Cause {
 	if !Plain(id, maxNotifyID, "._-") {
 		id = RequestID(c)
@@ -165,6 +171,8 @@ func notified(c echo.Context, id string) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: id}
 }
 
+// payment records the payment that a notification tells of. A notification that is signed and yet no payment is
+// answered 400: repeating it would not help, and WeChat Pay ends its repeats by itself.
 func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (string, error) {
 	got, err := n.Notifications.ParseNotification(c.Request().Header, body)
 	if err != nil {
@@ -183,6 +191,7 @@ func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (stri
 	return string(s.Settled), nil
 }
 
+// refund records how far the refund is that a notification tells of.
 func (n *notify) refund(ctx context.Context, c echo.Context, body []byte) (string, error) {
 	got, err := n.Notifications.ParseRefund(c.Request().Header, body)
 	if err != nil {
@@ -199,14 +208,14 @@ func (n *notify) refund(ctx context.Context, c echo.Context, body []byte) (strin
 	return string(s.Outcome), nil
 }
 
-// refused says that something came which is not WeChat's word. How it looked is
-// told by its length: the body may hold anything.
+// refused logs that something came which is no notification of WeChat Pay. Of the body only the length is logged: it
+// may hold anything.
 func (n *notify) refused(c echo.Context, what string, length int) {
 	n.log.Warn(what, "request_id", RequestID(c), "length", length)
 }
 
-// writeFail answers in WeChat's form. The text is ours and says nothing that a
-// forger could use.
+// writeFail answers in the form that WeChat Pay documents for a notification that was not accepted. The message is one
+// of a few words of ours and says nothing that a forger could use.
 func writeFail(c echo.Context, err error) {
 	status, message := failStatus(err)
 	body, err := json.Marshal(struct {
@@ -216,9 +225,11 @@ func writeFail(c echo.Context, err error) {
 	if err != nil {
 		panic(err) // two strings
 	}
-	_ = c.JSONBlob(status, body) // WeChat hung up; it will come again
+	_ = c.JSONBlob(status, body) // an error: WeChat Pay hung up, and repeats the notification
 }
 
+// failStatus gives the status of an error and the word of the answer. Everything that is not the sender's fault is 500:
+// WeChat Pay then repeats the notification.
 func failStatus(err error) (int, string) {
 	var failure *Failure
 	var router *echo.HTTPError

@@ -16,7 +16,9 @@ import (
 
 // Bounds of texts, in characters.
 const (
+	// maxReason is for the reason of a cancel or a refund, which stands in the timeline: two sentences.
 	maxReason = 200
+	// maxOpenID is what WeChat Pay allows for payer.openid.
 	maxOpenID = 128
 )
 
@@ -73,7 +75,7 @@ func (a *api) paymentQuery(c echo.Context) error {
 	if _, err := a.Orders.FindOwn(ctx, customer, no); err != nil {
 		return err
 	}
-	// Only now: a stranger must not use up the owner's turn.
+	// The limit is looked at last: whoever guesses an order number must not use up its owner's question.
 	if wait := a.limits.query.take(no); wait > 0 {
 		return &Failure{Code: CodeRateLimited, RetryAfter: wait}
 	}
@@ -140,8 +142,8 @@ func noBody(c echo.Context) error {
 	return decode(body, nil)
 }
 
-// withOrder adds the order as it is now to the state machine's no, so that the
-// client can offer a refund without asking again.
+// withOrder adds the order as it is now to an error of the state machine, so that the client can offer a refund without
+// asking again. Other errors are passed on as they are.
 func (a *api) withOrder(c echo.Context, no string, err error) error {
 	var refused *order.RefusedError
 	if !errors.As(err, &refused) {
@@ -151,7 +153,7 @@ func (a *api) withOrder(c echo.Context, no string, err error) error {
 	defer cancel()
 	o, findErr := a.Orders.FindOwn(ctx, customerOf(c), no)
 	if findErr != nil {
-		return err // the refusal is the answer, the order was an extra
+		return err // the refusal is the answer with or without the order
 	}
 	f := refusal(refused)
 	view := viewOf(&o, a.Now())
@@ -162,11 +164,7 @@ func (a *api) withOrder(c echo.Context, no string, err error) error {
 // qrcode draws the code_url of the order's Native payment. It opens none:
 // reading changes nothing.
 func (a *api) qrcode(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+	o, err := a.own(c)
 	if err != nil {
 		return err
 	}
@@ -187,7 +185,7 @@ func (a *api) qrcode(c echo.Context) error {
 		"No Native payment of this order is open: ask prepay for one first.", "该订单没有可用的 Native 支付,请先调用 prepay。"}}
 }
 
-// quietZone is the white margin that the standard wants, in modules.
+// quietZone is the white margin in modules that ISO/IEC 18004 demands around a QR code.
 const quietZone = 4
 
 // svg draws a code, one rectangle per run of dark modules.

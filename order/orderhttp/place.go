@@ -18,12 +18,15 @@ import (
 )
 
 const (
-	headerKey      = "Idempotency-Key"
+	// headerKey names a request for ever: the same key with the same content is the same order or refund (IETF draft
+	// idempotency-key-header).
+	headerKey = "Idempotency-Key"
+	// headerReplayed is "true" in an answer that was given before.
 	headerReplayed = "Idempotent-Replayed"
-	// maxKey is the longest idempotency key.
+	// maxKey is the longest idempotency key in bytes, the length of the column orders.request_id.
 	maxKey = 64
-	// The service has the same bounds. They are looked at here as well, so that
-	// one answer names everything that is wrong.
+	// maxRemark and maxAttach are in characters. order.Place has the same bounds; they are looked at here as well, so
+	// that one answer names everything that is wrong. WeChat Pay allows 128 for attach.
 	maxRemark = 200
 	maxAttach = 128
 )
@@ -52,8 +55,7 @@ func (a *api) place(c echo.Context) error {
 	return c.JSON(http.StatusCreated, viewOf(&placed.Order, placed.Order.CreatedAt))
 }
 
-// idempotencyKey gives the key, bare or quoted as in the IETF draft. Two
-// headers are none.
+// idempotencyKey gives the key, bare or quoted as in the IETF draft. Of two headers none counts.
 func idempotencyKey(h http.Header) (string, bool) {
 	values := h.Values(headerKey)
 	if len(values) != 1 {
@@ -76,8 +78,8 @@ func readKeyed[T any](c echo.Context, decode func(body []byte) (T, error)) (key 
 	return key, got, err
 }
 
-// decodePlacement reads the body of a placement. Everything that is wrong with
-// it is found here or in order.Place; the customer and the key are not in it.
+// decodePlacement reads the body of a placement. What is wrong with its form is found here, what is wrong with its
+// prices and stock by order.Place. The customer and the key are not in the body: they come from token and header.
 func decodePlacement(body []byte) (order.Placement, error) {
 	var p order.Placement
 	var bad invalid
@@ -103,6 +105,7 @@ func readLines(d *decoder, bad *invalid) (lines []stock.Line) {
 	return lines
 }
 
+// readLine reads one line of goods and records what is not allowed in it.
 func readLine(d *decoder, bad *invalid) stock.Line {
 	var l stock.Line
 	d.object(fields{
@@ -145,6 +148,7 @@ func (v *invalid) add(d *decoder, member, code, detail string) {
 	}
 }
 
+// err gives all mistakes as one error, nil when there are none.
 func (v *invalid) err() error {
 	if len(*v) == 0 {
 		return nil
@@ -152,9 +156,8 @@ func (v *invalid) err() error {
 	return &order.ValidationError{Fields: *v}
 }
 
-// text reads a string that people wrote, of at most limit characters. Control
-// characters but those allowed are refused: it is shown on consoles and written
-// into files.
+// text reads a string that people wrote, of at most limit characters. Control characters but those allowed are refused:
+// it is shown in terminals and written into files, where they could forge lines.
 func (v *invalid) text(d *decoder, limit int, allowed string) string {
 	s := d.str()
 	if utf8.RuneCountInString(s) > limit {
@@ -166,11 +169,11 @@ func (v *invalid) text(d *decoder, limit int, allowed string) string {
 	return s
 }
 
-// validSKU is the alphabet of stock: "1001 " must not find 1001, as MySQL
+// validSKU reports that id can be a sku_id of package stock. "1001 " must not find 1001, as some collations of MySQL
 // would have it.
 func validSKU(id string) bool { return Plain(id, maxSKU, "._:-") }
 
-// maxSKU is the length of the column.
+// maxSKU is in bytes, the length of the column skus.sku_id.
 const maxSKU = 64
 
 // pointAt makes an error point at the lines that the client wrote: the service

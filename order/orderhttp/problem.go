@@ -18,19 +18,23 @@ import (
 	"orderd/stock"
 )
 
-// Failure is a problem that arises in HTTP itself, or that a handler wants
-// answered in a certain way.
+// Failure is an error with its answer: a problem that arises in HTTP itself, or that a handler wants answered in a
+// certain way. Errors of the domain need none; failureOf has a row for each.
 type Failure struct {
 	Code Code
-	Text // instead of the code's own detail
-	// RetryAfter instead of the code's own; only where that has one.
+	// Text is shown instead of the code's own detail; empty: the code's.
+	Text
+	// RetryAfter is said instead of the code's own, rounded up to seconds; only where the code has one. 0: the code's.
 	RetryAfter time.Duration
-	Fields     []order.FieldError
+	// Fields are the places of the request that are wrong, each shown in errors.
+	Fields []order.FieldError
 	// Order is shown with the problem, so that a client need not ask for it.
 	Order *OrderView
-	Err   error // the cause, for the log
+	// Err is the cause. It goes to the log and never to the client.
+	Err error
 }
 
+// Error is for the log.
 func (f *Failure) Error() string {
 	if f.Err != nil {
 		return string(f.Code) + ": " + f.Err.Error()
@@ -41,21 +45,21 @@ func (f *Failure) Error() string {
 // Unwrap gives the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Problem is the body of every error (RFC 9457).
+// Problem is the body of every error (RFC 9457). Programs go by Code and Retryable; Title and Detail are for people.
 type Problem struct {
-	Type      string         `json:"type"`
+	Type      string         `json:"type"` // the path of a page that explains the code
 	Title     string         `json:"title"`
 	Status    int            `json:"status"`
 	Code      Code           `json:"code"`
-	Detail    string         `json:"detail"`
-	Instance  string         `json:"instance"`
+	Detail    string         `json:"detail"`   // in the language of Content-Language
+	Instance  string         `json:"instance"` // the path that was asked for
 	RequestID string         `json:"request_id"`
-	Retryable bool           `json:"retryable"`
-	Errors    []FieldProblem `json:"errors,omitempty"`
-	Items     []ItemProblem  `json:"items,omitempty"`
-	Order     *OrderView     `json:"order,omitempty"`
-	Expected  *Amount        `json:"expected_total,omitempty"`
-	Actual    *Amount        `json:"actual_total,omitempty"`
+	Retryable bool           `json:"retryable"`                // the same request may succeed after Retry-After
+	Errors    []FieldProblem `json:"errors,omitempty"`         // what is wrong with the request, each with its place
+	Items     []ItemProblem  `json:"items,omitempty"`          // lines that cannot be had, or cannot go back
+	Order     *OrderView     `json:"order,omitempty"`          // the order as it is, when its state is the problem
+	Expected  *Amount        `json:"expected_total,omitempty"` // of PRICE_CHANGED: the client's
+	Actual    *Amount        `json:"actual_total,omitempty"`   // of PRICE_CHANGED: ours
 	WeChat    *WeChatProblem `json:"wechat,omitempty"`
 }
 
@@ -67,7 +71,7 @@ type FieldProblem struct {
 	Detail  string `json:"detail"`
 }
 
-// ItemProblem is one line of an order that cannot be had.
+// ItemProblem is one line of an order that cannot be had, or one SKU of which not so much can go back.
 type ItemProblem struct {
 	Pointer   string `json:"pointer"`
 	SkuID     string `json:"sku_id"`
@@ -75,7 +79,8 @@ type ItemProblem struct {
 	Available *int64 `json:"available,omitempty"`
 }
 
-// WeChatProblem is what WeChat Pay said.
+// WeChatProblem is what WeChat Pay answered: its HTTP status, its error code and its Request-ID, by which its support
+// finds the call.
 type WeChatProblem struct {
 	Status    int    `json:"status"`
 	Code      string `json:"code"`
@@ -83,20 +88,21 @@ type WeChatProblem struct {
 	RequestID string `json:"request_id"`
 }
 
-// maxInstance bounds the path that a problem repeats.
+// maxInstance bounds the path that a problem repeats, in bytes: our own have less than 100.
 const maxInstance = 256
 
-// WriteProblem answers a customer for an error: the one table from error to
-// status and code. What it does not know is a 500 that tells nothing.
+// WriteProblem answers a customer for an error: the one table from error to status and code. An error that the table
+// does not know is a 500 without a reason, because its text may hold anything. It writes nothing when an answer has
+// begun.
 func WriteProblem(c echo.Context, err error) { writeProblem(c, err, false) }
 
-// WriteOperatorProblem is WriteProblem for operators, who also see what WeChat
-// Pay wrote.
+// WriteOperatorProblem is WriteProblem for operators, who also see what WeChat Pay wrote, for every kind of its errors.
 func WriteOperatorProblem(c echo.Context, err error) { writeProblem(c, err, true) }
 
+// writeProblem answers in the language of the request. operator adds what only operators may see.
 func writeProblem(c echo.Context, err error, operator bool) {
 	if c.Response().Committed {
-		return // the beginning of a good answer is out; the connection is all that can be ended
+		return // the beginning of another answer is on its way
 	}
 	lang := languageOf(c.Request().Header)
 	f := failureOf(err)
@@ -131,7 +137,7 @@ func writeProblem(c echo.Context, err error, operator bool) {
 	_ = c.Blob(k.status, "application/problem+json", append(body, '\n')) // the client hung up; nobody is left to tell
 }
 
-// seconds rounds up: a client that comes at the time given must not come too early.
+// seconds gives a wait in whole seconds, rounded up: a client that comes at the time given must not come too early.
 func seconds(wait, otherwise time.Duration) int {
 	if wait == 0 {
 		wait = otherwise
@@ -139,8 +145,8 @@ func seconds(wait, otherwise time.Duration) int {
 	return int((wait + time.Second - 1) / time.Second)
 }
 
-// failureOf sorts an error. Every error of the domain that a request can meet
-// has its line here or in a function that this one asks, and only there.
+// failureOf gives the answer to an error. Every error of the domain that a request can meet has its line here or in one
+// of the functions that are called here, and nowhere else. An error without one is INTERNAL.
 func failureOf(err error) Failure {
 	var failure *Failure
 	var gateway *payment.GatewayError
@@ -170,6 +176,7 @@ func failureOf(err error) Failure {
 	return Failure{Code: CodeInternal}
 }
 
+// orderFailure has the errors of placing, paying and closing; a Failure without a code means that it is none of them.
 func orderFailure(err error) Failure {
 	var (
 		invalid *order.ValidationError
@@ -214,6 +221,7 @@ func orderFailure(err error) Failure {
 	return Failure{}
 }
 
+// refundFailure has the errors of refunds, likewise.
 func refundFailure(err error) Failure {
 	var (
 		exceeds *order.RefundExceedsError
@@ -246,6 +254,7 @@ func refundFailure(err error) Failure {
 	return Failure{}
 }
 
+// stockFailure has the errors of stock, likewise.
 func stockFailure(err error) Failure {
 	var (
 		invalid *stock.InvalidError
@@ -273,6 +282,8 @@ func stockFailure(err error) Failure {
 	return Failure{}
 }
 
+// gatewayFailure tells a client two things apart: WeChat Pay said a definite no, or it gave no usable answer, for which
+// the client cannot be blamed and may come again.
 func gatewayFailure(g *payment.GatewayError) Failure {
 	switch g.Kind {
 	case payment.KindRejected:
@@ -282,7 +293,8 @@ func gatewayFailure(g *payment.GatewayError) Failure {
 	return Failure{Code: CodeWeChatUnavailable}
 }
 
-// refusal is the state machine's no. Where money is here, that is the news.
+// refusal answers what the state machine refused. For an order that is paid the code says so, and not only that the
+// order cannot be paid or cancelled: the client can offer a refund.
 func refusal(r *order.RefusedError) Failure {
 	if r.Event == order.EventRefund {
 		return Failure{Code: CodeRefundNotPossible, Text: Text{En: r.Why, Zh: notRefundable(r.Order.State)}}
@@ -312,6 +324,7 @@ func notRefundable(s order.State) string {
 	return kindOf(CodeRefundNotPossible).detail.Zh
 }
 
+// notPayable says in both languages why an order cannot be paid now.
 func notPayable(e *order.NotPayableError) Text {
 	zh := "订单不可支付"
 	switch e.State {
@@ -328,7 +341,7 @@ func notPayable(e *order.NotPayableError) Text {
 	return Text{En: e.Error(), Zh: zh}
 }
 
-// routerCode is for what echo's router says.
+// routerCode gives the code of an error of echo's router, by its status.
 func routerCode(status int) Code {
 	switch status {
 	case http.StatusNotFound:

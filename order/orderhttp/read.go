@@ -25,18 +25,20 @@ const (
 	// second.
 	firstLook = 100 * time.Millisecond
 	lastLook  = time.Second
-	// maxPolls bounds the long polls of one process; each costs a goroutine and
-	// a few indexed reads a second. Beyond it a poll is answered at once with
-	// what is there, which is a right answer too.
+	// maxPolls bounds the long polls of one process; each costs a goroutine and one to ten indexed reads a second. One
+	// more is answered at once with the order as it is, as if the wait had ended.
 	maxPolls = 1000
-	// maxListed and defaultListed are orders per page.
+	// maxListed and defaultListed are orders per page: a screen or two, and what one indexed read gives quickly.
 	maxListed     = 200
 	defaultListed = 50
-	// maxSKUs is how many SKUs one request may ask about.
+	// maxSKUs is how many SKUs one request may ask about: a page of goods, or the largest cart.
 	maxSKUs = 50
 )
 
-// polledKey marks a request that was slow on purpose.
+// orderNoLength is that of a ULID.
+const orderNoLength = 26
+
+// polledKey marks, in the echo.Context, a request that waited on purpose: it is not logged as slow.
 const polledKey = "orderhttp.polled"
 
 // show gives an order, or waits for a version newer than ?since=.
@@ -117,6 +119,7 @@ func (a *api) showOrder(c echo.Context, status int, o *order.Order) error {
 	return c.JSON(status, viewOf(o, a.Now()))
 }
 
+// etag gives the entity tag of a version, strong and quoted: "v7".
 func etag(version int64) string { return `"v` + strconv.FormatInt(version, 10) + `"` }
 
 // matches compares weakly, as If-None-Match wants.
@@ -168,7 +171,7 @@ func (a *api) skuStock(c echo.Context) error {
 	if !validSKU(id) {
 		return stock.ErrSKUNotFound
 	}
-	skus, err := a.Shelves.FindMany(c.Request().Context(), []string{id})
+	skus, err := a.SKUs.FindMany(c.Request().Context(), []string{id})
 	if err != nil {
 		return err
 	}
@@ -196,7 +199,7 @@ func (a *api) manyStock(c echo.Context) error {
 	if err := bad.err(); err != nil {
 		return err
 	}
-	skus, err := a.Shelves.FindMany(c.Request().Context(), ids)
+	skus, err := a.SKUs.FindMany(c.Request().Context(), ids)
 	if err != nil {
 		return err
 	}
@@ -211,8 +214,8 @@ func (a *api) manyStock(c echo.Context) error {
 	return c.JSON(http.StatusOK, page)
 }
 
-// displayed lets the shop's pages keep a number of stock for a second. It is for
-// showing; the truth is told by the placement.
+// displayed lets browsers and proxies keep a number of stock for a second: it is shown to buyers, and whether there is
+// enough is decided when the order is placed.
 func displayed(c echo.Context) { c.Response().Header().Set("Cache-Control", "max-age=1") }
 
 // ofOrder reads the order number in the path and then, by read, the rest of the request.
@@ -234,8 +237,14 @@ func orderNo(c echo.Context) (string, error) {
 	return no, nil
 }
 
-// orderNoLength is that of a ULID.
-const orderNoLength = 26
+// own gives the order that the path names, if it is the customer's.
+func (a *api) own(c echo.Context) (order.Order, error) {
+	no, err := orderNo(c)
+	if err != nil {
+		return order.Order{}, err
+	}
+	return a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+}
 
 // validOrderNo reports that s may be an order number. It is no proof that it is one: the database says that.
 func validOrderNo(s string) bool {
@@ -264,14 +273,17 @@ func query(c echo.Context, known ...string) (params, error) {
 	return params(q), bad.err()
 }
 
+// query records a mistake in a query parameter.
 func (v *invalid) query(name, code, detail string) {
 	if len(*v) < maxFieldErrors {
 		*v = append(*v, order.FieldError{Pointer: "?" + name, Code: code, Detail: detail})
 	}
 }
 
+// one gives the value of a parameter, "" when it is absent; query has refused two of one name.
 func (p params) one(name string) string { return url.Values(p).Get(name) }
 
+// number reads a whole number in bounds, otherwise when the parameter is absent or wrong.
 func (p params) number(bad *invalid, name string, from, to, otherwise int64) int64 {
 	s := p.one(name)
 	if s == "" {
@@ -285,6 +297,7 @@ func (p params) number(bad *invalid, name string, from, to, otherwise int64) int
 	return n
 }
 
+// time reads a time of RFC 3339, the zero time when the parameter is absent or wrong.
 func (p params) time(bad *invalid, name string) time.Time {
 	s := p.one(name)
 	if s == "" {

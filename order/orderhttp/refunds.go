@@ -10,8 +10,8 @@ import (
 	"orderd/payment"
 )
 
-// RefundView is a refund as a customer sees it. Who decided, what WeChat Pay
-// complained about and the machinery's times stay inside.
+// RefundView is a refund as a customer sees it. Who decided it, what WeChat Pay complained about and when it is tried
+// again are for operators (package console).
 type RefundView struct {
 	OutRefundNo  string           `json:"out_refund_no"`
 	OrderNo      string           `json:"order_no"`
@@ -28,7 +28,7 @@ type RefundView struct {
 	SuccessTime string `json:"success_time,omitempty"`
 }
 
-// RefundAmount is what goes back, of how much.
+// RefundAmount is what goes back, of how much that was paid, in fen.
 type RefundAmount struct {
 	Refund   payment.Fen `json:"refund"`
 	Total    payment.Fen `json:"total"`
@@ -41,7 +41,7 @@ type RefundItemView struct {
 	Quantity int64  `json:"quantity"`
 }
 
-// RefundViewOf shows a refund as the customers' API does.
+// RefundViewOf shows a refund as the customers' API does; package console adds to it.
 func RefundViewOf(r *order.Refund) RefundView {
 	v := RefundView{
 		OutRefundNo:  r.OutRefundNo,
@@ -82,14 +82,15 @@ func (a *api) askRefund(c echo.Context) error {
 	return ShowAsked(c, asked, "/v1/refunds/")
 }
 
-// ReadRefund reads the key and the body of a request for a refund, for
-// customers and operators alike.
+// ReadRefund reads the key and the body of a request for a refund, for customers and operators alike. The caller fills
+// in OrderNo, CustomerID and Cause.
 func ReadRefund(c echo.Context) (order.AskRefund, error) {
 	key, ask, err := readKeyed(c, decodeRefund)
 	ask.RequestID = key
 	return ask, err
 }
 
+// decodeRefund reads the body of a request for a refund. Whether so much can go back is decided by order.AskRefund.
 func decodeRefund(body []byte) (order.AskRefund, error) {
 	var ask order.AskRefund
 	var bad invalid
@@ -114,8 +115,8 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 	return ask, bad.err()
 }
 
-// ShowAsked answers a request for a refund, which can be read below the address
-// given: each listener has its own.
+// ShowAsked answers a request for a refund with 201, also when the same key asked before. Its Location is the refund
+// number below the path given: each listener has its own.
 func ShowAsked(c echo.Context, asked order.AskedRefund, below string) error {
 	h := c.Response().Header()
 	h.Set("Location", below+asked.Refund.OutRefundNo)
@@ -127,11 +128,7 @@ func ShowAsked(c echo.Context, asked order.AskedRefund, below string) error {
 
 // listRefunds gives the refunds of an order, oldest first.
 func (a *api) listRefunds(c echo.Context) error {
-	no, err := orderNo(c)
-	if err != nil {
-		return err
-	}
-	o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+	o, err := a.own(c)
 	if err != nil {
 		return err
 	}

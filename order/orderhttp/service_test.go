@@ -34,7 +34,7 @@ func newShop(t *testing.T, db *sqldb.DB) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.api, err = New(Options{Orders: s.Service, Shelves: s.Admin, Tokens: v, Now: s.Clock.Now}); err != nil {
+	if s.api, err = New(Options{Orders: s.Service, SKUs: s.Admin, Tokens: v, Now: s.Clock.Now}); err != nil {
 		t.Fatal(err)
 	}
 	parse := func(_ http.Header, body []byte) (n payment.Notification, err error) {

@@ -8,16 +8,17 @@ import (
 	"orderd/stock"
 )
 
-// Amount is a sum of money in fen.
+// Amount is a sum of money: Total in fen, Currency is CNY.
 type Amount struct {
 	Total    payment.Fen `json:"total"`
 	Currency string      `json:"currency"`
 }
 
+// amountOf is a pointer because a Problem has an amount or none.
 func amountOf(f payment.Fen) *Amount { return &Amount{Total: f, Currency: payment.CNY} }
 
-// OrderView is an order as its customer sees it. Openids, trade numbers of
-// attempts and everything of the machinery stay inside.
+// OrderView is an order as its customer sees it. Openids, trade numbers of attempts, and what the scheduler plans are
+// for operators (package console). The field names are a contract; docs/openapi.yaml says what each means.
 type OrderView struct {
 	OrderNo          string             `json:"order_no"`
 	State            order.State        `json:"state"`
@@ -34,8 +35,7 @@ type OrderView struct {
 	CloseReason      *order.CloseReason `json:"close_reason"`
 }
 
-// OrderSummary is an order in a list: without its payment and refunds, which a
-// list does not read.
+// OrderSummary is an order in a list: without its payment and refunds, which a list does not read from the database.
 type OrderSummary struct {
 	OrderNo          string             `json:"order_no"`
 	State            order.State        `json:"state"`
@@ -48,14 +48,14 @@ type OrderSummary struct {
 	CloseReason      *order.CloseReason `json:"close_reason"`
 }
 
-// ItemView is a line of an order.
+// ItemView is a line of an order, at the price in fen that it was placed for.
 type ItemView struct {
 	SkuID     string      `json:"sku_id"`
 	Quantity  int64       `json:"quantity"`
 	UnitPrice payment.Fen `json:"unit_price"`
 }
 
-// PaymentView is the money of an order, in WeChat's words.
+// PaymentView is the payment that paid an order, named as WeChat Pay names it.
 type PaymentView struct {
 	OutTradeNo    string             `json:"out_trade_no"`
 	TransactionID string             `json:"transaction_id"`
@@ -65,14 +65,14 @@ type PaymentView struct {
 	SuccessTime   string             `json:"success_time"`
 }
 
-// PaidAmount is what an order cost and what the buyer paid after coupons.
+// PaidAmount is what an order cost and what the buyer paid of it after WeChat Pay's coupons, in fen.
 type PaidAmount struct {
 	Total      payment.Fen `json:"total"`
 	PayerTotal payment.Fen `json:"payer_total"`
 	Currency   string      `json:"currency"`
 }
 
-// PrepayView is what a client needs to pay.
+// PrepayView is what a client needs to pay: of the last four fields the one of the trade type.
 type PrepayView struct {
 	OrderNo    string               `json:"order_no"`
 	OutTradeNo string               `json:"out_trade_no"`
@@ -85,7 +85,7 @@ type PrepayView struct {
 	App        *payment.AppParams   `json:"app,omitempty"`
 }
 
-// StockView is what is on the shelf of a SKU. Available is null when it is unlimited.
+// StockView is what can be bought of a SKU at a moment. Available is null when it is unlimited.
 type StockView struct {
 	SkuID     string `json:"sku_id"`
 	Available *int64 `json:"available"`
@@ -111,7 +111,7 @@ func PageOf[R, V any](rows []R, next string, view func(*R) V) Page[V] {
 	return page
 }
 
-// FirstPageOf is PageOf for a reader that was asked for one row more than limit, which tells whether there is another
+// FirstPageOf is PageOf for rows that were read one more than limit, so that the last one shows that there is another
 // page. The cursor of that page is what cursor gives for the last row shown.
 func FirstPageOf[R, V any](rows []R, limit int, view func(*R) V, cursor func(*R) string) Page[V] {
 	if len(rows) <= limit {
@@ -147,6 +147,7 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 	return v
 }
 
+// summaryOf shows an order as a list does, at a time.
 func summaryOf(o *order.Order, now time.Time) OrderSummary {
 	s := OrderSummary{
 		OrderNo: o.OrderNo, State: o.State, Version: o.Version, Amount: *amountOf(o.Total),
@@ -164,6 +165,7 @@ func summaryOf(o *order.Order, now time.Time) OrderSummary {
 	return s
 }
 
+// prepayViewOf shows what a client needs to pay.
 func prepayViewOf(p order.Prepayment) PrepayView {
 	return PrepayView{
 		OrderNo: p.OrderNo, OutTradeNo: p.OutTradeNo, TradeType: p.TradeType, PrepayID: p.Prepaid.PrepayID,
@@ -172,6 +174,7 @@ func prepayViewOf(p order.Prepayment) PrepayView {
 	}
 }
 
+// stockViewOf shows what can be bought of a SKU, as of a time.
 func stockViewOf(s stock.SKU, now time.Time) StockView {
 	v := StockView{SkuID: s.SkuID, Unlimited: s.Unlimited, AsOf: rfc3339(now)}
 	if !s.Unlimited {

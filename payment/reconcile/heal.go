@@ -157,16 +157,8 @@ func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	if err != nil {
 		return d, err
 	}
-	d.OpenedAt, d.ResolvedAt = fromMS(opened), fromMS(resolved)
+	d.OpenedAt, d.ResolvedAt = sqldb.FromMillis(opened), sqldb.FromMillis(resolved)
 	return d, json.Unmarshal([]byte(facts), &d.Facts)
-}
-
-// fromMS reads a time as tables have it: milliseconds since 1970 in UTC, 0 for none.
-func fromMS(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
 }
 
 // Stored is a reconciliation as it is kept.
@@ -193,7 +185,7 @@ func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
 	var started, finished int64
 	var result string
 	err := rows.Scan(&s.Date, &s.Type, &s.State, &s.SHA1, &started, &finished, &s.Problem, &result)
-	s.StartedAt, s.FinishedAt = fromMS(started), fromMS(finished)
+	s.StartedAt, s.FinishedAt = sqldb.FromMillis(started), sqldb.FromMillis(finished)
 	if err == nil && result != "" {
 		s.Result = new(Result)
 		err = json.Unmarshal([]byte(result), s.Result)

@@ -24,7 +24,7 @@ import (
 	"orderd/stock"
 )
 
-// Orders is what operators need of orders.
+// Orders is what operators need of orders; *order.Service implements it, and documents its errors.
 type Orders interface {
 	Find(ctx context.Context, orderNo string) (order.Order, error)
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
@@ -35,7 +35,7 @@ type Orders interface {
 	StockAccount(ctx context.Context, skuID string) (order.Account, error)
 }
 
-// Stock is what operators need of stock.
+// Stock is what operators need of stock; *stock.Admin implements it, and documents its errors.
 type Stock interface {
 	Put(ctx context.Context, p stock.Put) (stock.SKU, bool, error)
 	Replenish(ctx context.Context, c stock.Change) (stock.Changed, error)
@@ -44,25 +44,24 @@ type Stock interface {
 	List(ctx context.Context, cursor string, limit int) ([]stock.SKU, error)
 }
 
-// Tasks is what operators see of the queue.
+// Tasks is what operators see of the queue; *scheduler.Queue implements it.
 type Tasks interface {
 	Depth() (scheduler.Depth, error)
 }
 
-// Role is what an operator may do. Each role may do what the ones before it in
-// its line may: viewer, operator, admin, and viewer, finance, admin.
+// Role is what an operator may do. Whoever may do more is a viewer too, and an admin may do everything; operators and
+// finance do not include one another, so that whoever asks for a refund is not whoever approves it.
 type Role string
 
-// The roles.
+// The roles, as tokens and routes have them.
 const (
-	Viewer   Role = "viewer"
-	Operator Role = "operator"
-	Finance  Role = "finance"
-	Admin    Role = "admin"
+	Viewer   Role = "viewer"   // reads orders, refunds, SKUs and failed tasks
+	Operator Role = "operator" // closes orders, asks for refunds, changes SKUs, runs failed tasks
+	Finance  Role = "finance"  // approves and rejects refunds, reconciles
+	Admin    Role = "admin"    // all of that, and corrections of stock, tokens, profiles
 )
 
-// operatorOrFinance is what a route needs that both lines may use. Nobody has it
-// as a role.
+// operatorOrFinance is what a route needs that both may use. Nobody has it as a role.
 const operatorOrFinance Role = "operator or finance"
 
 // may reports whether a role includes what is needed.
@@ -72,26 +71,26 @@ func (r Role) may(need Role) bool {
 
 // Token is a bearer token, known by its hash alone.
 type Token struct {
-	Name   string // who, in timelines and flows
+	Name   string // who it is, in timelines, stock flows and the log
 	Role   Role
 	SHA256 [sha256.Size]byte
 }
 
-// Check is one light of /readyz.
+// Check is one dependency that /readyz looks at.
 type Check struct {
 	Name     string
 	Critical bool // without it nothing can be served: 503
-	// Ask fails when the light is out; the text then says what that means.
+	// Ask fails when the dependency is away; detail then says what that means for the service. It has checkTimeout.
 	Ask func(ctx context.Context) (detail string, err error)
 }
 
 // Options shape the admin listener. What is not said to be optional is required.
 type Options struct {
-	Orders  Orders
-	Stock   Stock
-	Refunds Refunds
-	Books   Books
-	Tasks   Tasks // may be nil
+	Orders     Orders
+	Stock      Stock
+	Refunds    Refunds
+	Reconciler Reconciler
+	Tasks      Tasks // nil: the depth of the queue is not shown
 	// Failures has the tasks that failed.
 	Failures *scheduler.DeadLetters
 	Tokens   []Token
@@ -110,12 +109,18 @@ type Options struct {
 }
 
 const (
-	maxBody      = 64 << 10
+	// maxBody is in bytes, as that of the customers' API. Bills have maxUpload.
+	maxBody = 64 << 10
+	// checkTimeout bounds one check of /readyz: a probe of Kubernetes or a load balancer waits a few seconds.
 	checkTimeout = 2 * time.Second
-	apiTimeout   = 15 * time.Second // a close asks WeChat twice
-	maxReason    = 200
+	// apiTimeout bounds a request: a close calls WeChat Pay twice, with five seconds for each call, and the database
+	// around them.
+	apiTimeout = 15 * time.Second
+	// maxReason is in characters: what a timeline shows in full.
+	maxReason = 200
 )
 
+// console holds what the handlers share.
 type console struct{ Options }
 
 // route is a row of the table of routes; role is empty for what needs no token.
@@ -125,16 +130,17 @@ type route struct {
 	handle       echo.HandlerFunc
 }
 
-// New makes the admin listener's handler.
+// New makes the admin listener's handler: every route of it, and nothing else. It also registers the gauges that are
+// read from Orders, Refunds, Reconciler, Tasks and Failures with Metrics.
 func New(o Options) (*echo.Echo, error) {
-	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Books == nil || o.Failures == nil ||
+	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Reconciler == nil || o.Failures == nil ||
 		o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
-		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Books, Failures, Metrics, Now " +
+		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Reconciler, Failures, Metrics, Now " +
 			"and a token")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Books, o.Tasks, o.Failures, o.CloseRate}, o.Now)
+	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Tasks, o.Failures, o.CloseRate}, o.Now)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
@@ -150,13 +156,14 @@ func New(o Options) (*echo.Echo, error) {
 // routes is the whole surface. Health and metrics need no token: the listener
 // is loopback by default, and what scrapes and probes has none.
 func (c *console) routes() []route {
-	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.bookRoutes(), c.taskRoutes(), c.profileRoutes())
+	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(), c.profileRoutes())
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)
 	}
 	return all
 }
 
+// baseRoutes are health, metrics, orders and SKUs; the other files have the rest.
 func (c *console) baseRoutes() []route {
 	return []route{
 		{http.MethodGet, "/healthz", "", func(ctx echo.Context) error { return ctx.String(http.StatusOK, "ok\n") }},
@@ -177,16 +184,17 @@ func (c *console) baseRoutes() []route {
 	}
 }
 
+// operatorKey is where the name of the token is kept in the echo.Context.
 const operatorKey = "operator"
 
-// longer reports that a route moves a whole bill, which may take its time.
+// longer reports that a route sends or receives a whole bill: such a route is not bounded by apiTimeout.
 func longer(path string) bool {
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
 		strings.HasSuffix(path, "/differences")
 }
 
-// guard asks for a token of the role. A browser that reads may send it as the
-// password of HTTP Basic, whatever the user.
+// guard wants a token of the role, 401 without one and 403 for another role, and bounds the request by apiTimeout. A
+// browser that reads may send the token as the password of HTTP Basic, whatever the user.
 func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 	if need == "" {
 		return h
@@ -195,7 +203,7 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		header := ctx.Request().Header.Get(echo.HeaderAuthorization)
 		secret, ok := strings.CutPrefix(header, "Bearer ")
 		if _, password, basic := ctx.Request().BasicAuth(); basic {
-			// Only to read: a browser sends Basic along with a form of another site.
+			// Only to read: a browser would also send Basic along with a form that another site made it post.
 			secret, ok = password, ctx.Request().Method == http.MethodGet
 		}
 		who, err := c.who(ctx.Request().Context(), secret)
@@ -203,8 +211,8 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		if !ok || who == nil {
-			// Set as late as can be: the table of problems speaks of Bearer, and a
-			// browser asks its user only for Basic.
+			// Set just before the answer: the table of problems names Bearer, and a browser asks its user for a
+			// password only when it reads Basic.
 			ctx.Response().Before(func() {
 				ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
 			})
@@ -225,8 +233,8 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// who finds the owner of a token, nil for nobody's. A database that is away is
-// an error, never a yes.
+// who finds the owner of a token, nil for nobody's. When the database is away the answer is an error, and the request
+// is refused.
 func (c *console) who(ctx context.Context, secret string) (*Token, error) {
 	sum := sha256.Sum256([]byte(secret))
 	var found *Token
@@ -241,15 +249,18 @@ func (c *console) who(ctx context.Context, secret string) (*Token, error) {
 	return c.TokenStore.find(ctx, sum)
 }
 
+// fail is a problem with a detail of its own, in English for everybody: operators read English.
 func fail(code orderhttp.Code, detail string) error {
 	return &orderhttp.Failure{Code: code, Text: orderhttp.Text{En: detail, Zh: detail}}
 }
 
+// operator gives the name of the token that guard let in.
 func operator(ctx echo.Context) string {
 	name, _ := ctx.Get(operatorKey).(string)
 	return name
 }
 
+// cause says in the timeline which operator did it, and by which request.
 func cause(ctx echo.Context) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request",
 		ID: orderhttp.RequestID(ctx)}
@@ -297,8 +308,10 @@ func version(ctx echo.Context) (int64, error) {
 	return v, nil
 }
 
+// etag gives the entity tag of a version: "v7".
 func etag(v int64) string { return `"v` + strconv.FormatInt(v, 10) + `"` }
 
+// needReason wants 1 to maxReason characters.
 func needReason(reason string) error {
 	if n := len([]rune(reason)); n == 0 || n > maxReason {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
@@ -308,7 +321,7 @@ func needReason(reason string) error {
 	return nil
 }
 
-// ready shows the lights: 503 when a critical one is out.
+// ready answers /readyz: 503 when a critical check fails, 200 with warn when another one does.
 func (c *console) ready(ctx echo.Context) error {
 	type light struct {
 		Name    string `json:"name"`

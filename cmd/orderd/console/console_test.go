@@ -76,7 +76,8 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	d.books = books
 	d.failures = scheduler.NewDeadLetters(d.DB, d.Clock.Now)
 	d.tokens = NewTokenStore(d.DB, d.Clock.Now)
-	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: books, Failures: d.failures,
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: books,
+		Failures:   d.failures,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: log})
 	if err != nil {
@@ -463,7 +464,7 @@ func TestScrapesAreCheap(t *testing.T) {
 	clock, c, m := &ordertest.Clock{}, &counting{}, NewMetrics()
 	clock.Set(time.UnixMilli(1_800_000_000_000))
 	d := newDesk(t)
-	m.watch(sources{orders: c, refunds: d.Service, books: d.books, failures: d.failures}, clock.Now)
+	m.watch(sources{orders: c, refunds: d.Service, reconciler: d.books, failures: d.failures}, clock.Now)
 	scrape := func() string {
 		w := httptest.NewRecorder()
 		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))

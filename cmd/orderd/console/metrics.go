@@ -17,9 +17,8 @@ import (
 	"orderd/scheduler"
 )
 
-// other stands for a label value that is not one of the known ones. Labels are
-// bounded here and not by the good will of callers: an order number in a label
-// would be a series per order.
+// other stands for a label value that is not one of the known ones. Labels are bounded here and not left to callers: an
+// order number in a label would be a series per order.
 const other = "other"
 
 // Metrics counts what the parts of the service report: it is the Observer of
@@ -109,30 +108,35 @@ func NewMetrics() *Metrics {
 // registry makes series and registers them.
 type registry struct{ *prometheus.Registry }
 
+// counter makes a counter without labels.
 func (r registry) counter(name, help string) prometheus.Counter {
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	r.MustRegister(c)
 	return c
 }
 
+// counters makes a counter for each combination of labels.
 func (r registry) counters(name, help string, labels ...string) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	r.MustRegister(c)
 	return c
 }
 
+// gauge makes a gauge without labels.
 func (r registry) gauge(name, help string) prometheus.Gauge {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	r.MustRegister(g)
 	return g
 }
 
+// histogram makes a histogram without labels; buckets are upper bounds.
 func (r registry) histogram(name, help string, buckets []float64) prometheus.Histogram {
 	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	r.MustRegister(h)
 	return h
 }
 
+// histograms makes a histogram for each combination of labels.
 func (r registry) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 	r.MustRegister(h)
@@ -147,6 +151,7 @@ func known(v string, allowed ...string) string {
 	return other
 }
 
+// stateLabel gives a state of an order as a label.
 func stateLabel(s order.State) string {
 	if slices.Contains(order.States(), s) {
 		return string(s)
@@ -268,13 +273,12 @@ func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
 	m.notifications.WithLabelValues(outcome).Inc()
 }
 
-// WeChat is told of every call to WeChat Pay; its words are constants of the gateway.
+// WeChat counts a call to WeChat Pay; op and outcome are constants of package wechat.
 func (m *Metrics) WeChat(op, outcome string, took time.Duration) {
 	m.wechat.WithLabelValues(op, outcome).Observe(took.Seconds())
 }
 
-// Stock is told of an operator's change of a shelf: replenish or adjust, and
-// the error that refused it.
+// Stock counts an operator's change of stock: op is replenish or adjust, err is what refused it.
 func (m *Metrics) Stock(op string, err error) {
 	result := "ok"
 	if err != nil {
@@ -283,7 +287,7 @@ func (m *Metrics) Stock(op string, err error) {
 	m.stock.WithLabelValues(known(op, "replenish", "adjust"), result).Inc()
 }
 
-// maxScrapes is how many scrapes may be under way; Prometheus has one.
+// maxScrapes is how many scrapes may be under way, more are answered 503: Prometheus has one, a pair of them two.
 const maxScrapes = 4
 
 // Handler serves the exposition.
@@ -298,11 +302,11 @@ type backlogs interface {
 
 // sources are what the gauges are read from; tasks may be nil.
 type sources struct {
-	orders   backlogs
-	refunds  Refunds
-	books    Books
-	tasks    Tasks
-	failures *scheduler.DeadLetters
+	orders     backlogs
+	refunds    Refunds
+	reconciler Reconciler
+	tasks      Tasks
+	failures   *scheduler.DeadLetters
 	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
 	// less without a limit.
 	closeRate float64
@@ -315,12 +319,15 @@ func (m *Metrics) watch(from sources, now func() time.Time) {
 
 // Bounds of the queries behind the gauges: a scrape must never hurt the database.
 const (
+	// gaugeTimeout bounds one source; Prometheus waits ten seconds for all of them.
 	gaugeTimeout = time.Second
-	gaugeFor     = 5 * time.Second // one query in that time, however many scrape
+	// gaugeFor is how long the numbers are kept: one query in that time, however many scrape. Prometheus usually comes
+	// every 15 seconds and so never sees old ones.
+	gaugeFor = 5 * time.Second
 )
 
-// gauges reads its sources at most once in gaugeFor. A source that fails shows
-// as metrics_source_up 0 and without its series: an old number would be a lie.
+// gauges reads its sources at most once in gaugeFor. A source that fails shows as metrics_source_up 0 and without its
+// series: an old number would look like a good one.
 type gauges struct {
 	sources
 	now func() time.Time
@@ -330,6 +337,7 @@ type gauges struct {
 	last []prometheus.Metric
 }
 
+// desc describes a series that is made anew at each scrape.
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, labels, nil)
 }
@@ -351,10 +359,12 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
+// gauge is a number of this scrape.
 func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
+// up says whether a source answered, 1 or 0.
 func up(source string, err error) prometheus.Metric {
 	v := 1.0
 	if err != nil {
@@ -371,6 +381,7 @@ func ask[T any](source string, read func(context.Context) (T, error)) (got T, al
 	return got, []prometheus.Metric{up(source, err)}, err == nil
 }
 
+// backlog is the orders that are open, and how late they are.
 func (g *gauges) backlog() []prometheus.Metric {
 	b, all, ok := ask("database", g.orders.Backlog)
 	if !ok {
@@ -415,8 +426,9 @@ func (g *gauges) owed() []prometheus.Metric {
 	return all
 }
 
+// differences is what the reconciliations found and nobody has resolved.
 func (g *gauges) differences() []prometheus.Metric {
-	o, all, ok := ask("books", g.books.Open)
+	o, all, ok := ask("books", g.reconciler.Open)
 	if !ok {
 		return all
 	}
@@ -433,6 +445,7 @@ func (g *gauges) differences() []prometheus.Metric {
 		gauge(desc("recon_last_success_timestamp", "The newest day that is reconciled, as a time; 0 for none."), last))
 }
 
+// depth is how many tasks the queue holds, by their state there.
 func (g *gauges) depth() []prometheus.Metric {
 	if g.tasks == nil {
 		return nil

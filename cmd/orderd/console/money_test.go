@@ -183,7 +183,8 @@ func TestTokensWithoutADatabase(t *testing.T) {
 	if err := away.Close(); err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Books: d.books, Failures: d.failures,
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: d.books,
+		Failures:   d.failures,
 		TokenStore: NewTokenStore(away, d.Clock.Now),
 		Tokens:     []Token{{Name: "bootstrap", Role: Admin, SHA256: sha256.Sum256([]byte(secret(Admin)))}},
 		Metrics:    NewMetrics(), Now: d.Clock.Now})

@@ -11,7 +11,7 @@ import (
 	"orderd/order/orderhttp"
 )
 
-// orderView is what operators see more of an order than its customer.
+// orderView is an order as operators see it: what its customer sees, and more.
 type orderView struct {
 	orderhttp.OrderView
 	CustomerID string        `json:"customer_id"`
@@ -20,6 +20,7 @@ type orderView struct {
 	Attempts   []attemptView `json:"attempts,omitempty"`
 }
 
+// attemptView is one trade at WeChat Pay that was opened for an order.
 type attemptView struct {
 	OutTradeNo string    `json:"out_trade_no"`
 	TradeType  string    `json:"trade_type"`
@@ -27,6 +28,7 @@ type attemptView struct {
 	CalledAt   time.Time `json:"called_at"`
 }
 
+// view shows an order to operators.
 func (c *console) view(o *order.Order) orderView {
 	v := orderView{OrderView: orderhttp.ViewOf(o, c.Now()), CustomerID: o.CustomerID, CloseTries: o.CloseTries}
 	if !o.DueAt.IsZero() {
@@ -38,6 +40,7 @@ func (c *console) view(o *order.Order) orderView {
 	return v
 }
 
+// listOrders gives a page of the orders that all of the filters mean, newest first. Without a filter: all.
 func (c *console) listOrders(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := order.Filter{
@@ -66,6 +69,7 @@ func (c *console) listOrders(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(orders, next, c.view))
 }
 
+// getOrder shows one order, of whichever customer.
 func (c *console) getOrder(ctx echo.Context) error {
 	o, err := c.Orders.Find(ctx.Request().Context(), ctx.Param("no"))
 	if err != nil {
@@ -74,12 +78,13 @@ func (c *console) getOrder(ctx echo.Context) error {
 	return c.showOrder(ctx, http.StatusOK, &o)
 }
 
+// showOrder answers with an order and its version as ETag, for the If-Match of a close.
 func (c *console) showOrder(ctx echo.Context, status int, o *order.Order) error {
 	ctx.Response().Header().Set("ETag", etag(o.Version))
 	return ctx.JSON(status, c.view(o))
 }
 
-// eventView is a line of a timeline, as api.md names its fields.
+// eventView is a line of a timeline. took_ms is how long the call took that the event is about, in milliseconds.
 type eventView struct {
 	Seq    int64             `json:"seq"`
 	At     time.Time         `json:"at"`
@@ -92,16 +97,19 @@ type eventView struct {
 	TookMS int64             `json:"took_ms"`
 }
 
+// actorView is who did something: the type of actor, and the customer or the name of the operator's token.
 type actorView struct {
 	Type order.ActorType `json:"type"`
 	ID   string          `json:"id"`
 }
 
+// causeView is by what it was done: a request, a notification, a task, a bill, the command line.
 type causeView struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
 }
 
+// timeline shows everything that happened to an order, oldest first.
 func (c *console) timeline(ctx echo.Context) error {
 	events, err := c.Orders.Timeline(ctx.Request().Context(), ctx.Param("no"))
 	if err != nil {
@@ -113,7 +121,8 @@ func (c *console) timeline(ctx echo.Context) error {
 	}))
 }
 
-// closeOrder closes by the same way as everybody: WeChat is asked first.
+// closeOrder closes an unpaid order in the same way as its customer's cancel: WeChat Pay is asked first. 202 says that
+// it has not answered yet.
 func (c *console) closeOrder(ctx echo.Context) error {
 	v, err := version(ctx)
 	if err != nil {
@@ -139,7 +148,7 @@ func (c *console) closeOrder(ctx echo.Context) error {
 	return c.showOrder(ctx, http.StatusOK, &o)
 }
 
-// syncOrder asks WeChat now and applies what it says.
+// syncOrder asks WeChat Pay now whether the order is paid, and applies what it says.
 func (c *console) syncOrder(ctx echo.Context) error {
 	o, err := c.Orders.Sync(ctx.Request().Context(), ctx.Param("no"), cause(ctx))
 	if err != nil {

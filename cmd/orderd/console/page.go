@@ -13,9 +13,10 @@ import (
 	"orderd/payment"
 )
 
+// fen makes an amount of what stock has as a number.
 func fen(n int64) payment.Fen { return payment.Fen(n) }
 
-// strictCSP allows this page's own style and nothing else.
+// strictCSP allows these pages' own style and nothing else: no script, no form, no frame, nothing from elsewhere.
 const strictCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; " +
 	"form-action 'none'"
 
@@ -24,6 +25,8 @@ const strictCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestor
 //go:embed pages.html
 var pagesHTML string
 
+// pages are the parsed templates. html/template escapes by where a value stands: what customers wrote cannot become
+// markup.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"yuan": func(f payment.Fen) string { return f.String() },
 	"clock": func(t time.Time) string {
@@ -41,7 +44,7 @@ func (c *console) page(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	orders, _, err := c.Orders.List(rctx, order.Filter{Limit: 50})
+	orders, _, err := c.Orders.List(rctx, order.Filter{Limit: defaultRows})
 	if err != nil {
 		return err
 	}
@@ -53,7 +56,7 @@ func (c *console) page(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	open, err := c.Books.Open(rctx)
+	open, err := c.Reconciler.Open(rctx)
 	if err != nil {
 		return err
 	}
@@ -74,12 +77,14 @@ func (c *console) page(ctx echo.Context) error {
 	})
 }
 
+// backlogView is order.Backlog with states as text, which a template can look up.
 type backlogView struct {
 	Open    map[string]int64
 	Overdue int64
 	Oldest  time.Time
 }
 
+// openCounts gives the numbers of open orders by the text of their state.
 func openCounts(b order.Backlog) map[string]int64 {
 	counts := map[string]int64{}
 	for st, n := range b.Open {
@@ -101,6 +106,7 @@ func (c *console) orderPage(ctx echo.Context) error {
 	return show(ctx, "order", map[string]any{"Simulated": c.Simulated, "Order": o, "Events": events})
 }
 
+// show answers with a page. It is rendered first, so that an error in a template is a 500 and no half page.
 func show(ctx echo.Context, name string, data any) error {
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, name, data); err != nil {

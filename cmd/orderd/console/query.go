@@ -26,10 +26,12 @@ type query struct {
 	bad []order.FieldError
 }
 
+// wrong records what is wrong with a parameter.
 func (q *query) wrong(name, code, detail string) {
 	q.bad = append(q.bad, order.FieldError{Pointer: "?" + name, Code: code, Detail: detail})
 }
 
+// time reads a time of RFC 3339.
 func (q *query) time(name string) time.Time {
 	text := q.QueryParam(name)
 	if text == "" {
@@ -55,6 +57,7 @@ func (q *query) fen(name string) payment.Fen {
 	return payment.Fen(n)
 }
 
+// limit reads how many rows the page shall have.
 func (q *query) limit() int {
 	n, err := limitOf(q)
 	if err != nil {

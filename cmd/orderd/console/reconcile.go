@@ -20,8 +20,8 @@ import (
 	"orderd/payment/reconcile"
 )
 
-// Books is what finance needs of reconciliation; *reconcile.Reconciler is the one.
-type Books interface {
+// Reconciler is what finance needs of reconciliation; *reconcile.Reconciler implements it, and documents its errors.
+type Reconciler interface {
 	Run(ctx context.Context, q reconcile.RunRequest) (reconcile.Result, error)
 	List(ctx context.Context, before string, limit int) ([]reconcile.Stored, error)
 	Show(ctx context.Context, id string) (reconcile.Stored, error)
@@ -34,11 +34,20 @@ type Books interface {
 
 // Bounds of reconciliation over HTTP.
 const (
-	maxUpload  = 1 << 30       // of a bill
-	runTimeout = 2 * time.Hour // of a run that was started here
+	// maxUpload bounds a bill that is uploaded, in bytes: 1 GiB is some four million rows.
+	maxUpload = 1 << 30
+	// runTimeout bounds a run that was started here. A million rows take some seconds; the rest is for a WeChat Pay
+	// that lets every call wait.
+	runTimeout = 2 * time.Hour
+	// daysShown is how many runs the page of reconciliations shows: a month.
+	daysShown = 31
+	// differencesShown is how many open differences that page shows. With more of them a list is of no use: one cause
+	// has many rows.
+	differencesShown = 100
 )
 
-func (c *console) bookRoutes() []route {
+// reconcileRoutes are finance's: a bill has the turnover of the shop.
+func (c *console) reconcileRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/reconciliations", Finance, c.listReconciliations},
 		{http.MethodPost, "/admin/v1/reconciliations", Finance, c.startReconciliation},
@@ -47,11 +56,12 @@ func (c *console) bookRoutes() []route {
 		{http.MethodGet, "/admin/v1/reconciliations/:id/differences", Finance, c.listDifferences},
 		{http.MethodGet, "/admin/v1/differences", Finance, c.listDifferences},
 		{http.MethodPost, "/admin/v1/differences/:id/resolve", Finance, c.resolveDifference},
-		{http.MethodGet, "/ui/reconciliations", Finance, c.booksPage},
+		{http.MethodGet, "/ui/reconciliations", Finance, c.reconciliationsPage},
 		{http.MethodGet, "/ui/reconciliations/:id", Finance, c.dayPage},
 	}
 }
 
+// reconciliationView is a day and type of bill, with the result of its last run.
 type reconciliationView struct {
 	ID         string            `json:"id"`
 	BillDate   string            `json:"bill_date"`
@@ -65,6 +75,7 @@ type reconciliationView struct {
 	Result     *reconcile.Result `json:"result"`
 }
 
+// viewReconciliation shows a stored run; one without a result is not balanced.
 func viewReconciliation(s *reconcile.Stored) reconciliationView {
 	return reconciliationView{
 		ID:         s.ID(),
@@ -80,6 +91,8 @@ func viewReconciliation(s *reconcile.Stored) reconciliationView {
 	}
 }
 
+// differenceView is a difference between a bill and our records. amount_diff is bill less ours, in fen; local or bill
+// is null for the side that has no row.
 type differenceView struct {
 	ID            string           `json:"id"`
 	BillDate      string           `json:"bill_date"`
@@ -104,11 +117,13 @@ type differenceView struct {
 	ResolvedAt    *time.Time       `json:"resolved_at"`
 }
 
+// sideView is what we have: the amount in fen and the state of the payment or refund.
 type sideView struct {
 	Total payment.Fen `json:"total"`
 	State string      `json:"state"`
 }
 
+// billSideView is what the bill has, and in which line.
 type billSideView struct {
 	Line  int64           `json:"line"`
 	Total payment.Fen     `json:"total"`
@@ -116,6 +131,7 @@ type billSideView struct {
 	Facts reconcile.Facts `json:"facts"`
 }
 
+// viewDifference shows a difference, with its age in whole days.
 func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 	v := differenceView{
 		ID:            d.ID,
@@ -147,8 +163,8 @@ func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 	return v
 }
 
-// bookError gives reconciliation's errors their codes.
-func bookError(err error) error {
+// reconcileError gives reconciliation's errors their codes.
+func reconcileError(err error) error {
 	switch {
 	case errors.Is(err, reconcile.ErrNotFound):
 		return &orderhttp.Failure{Code: orderhttp.CodeDifferenceUnknown, Err: err}
@@ -163,12 +179,13 @@ func bookError(err error) error {
 	return err
 }
 
+// listReconciliations gives a page of runs, newest day first.
 func (c *console) listReconciliations(ctx echo.Context) error {
 	limit, err := limitOf(ctx)
 	if err != nil {
 		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
 	}
-	all, err := c.Books.List(ctx.Request().Context(), ctx.QueryParam("cursor"), limit+1)
+	all, err := c.Reconciler.List(ctx.Request().Context(), ctx.QueryParam("cursor"), limit+1)
 	if err != nil {
 		return err
 	}
@@ -176,23 +193,24 @@ func (c *console) listReconciliations(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, viewReconciliation, cursor))
 }
 
+// getReconciliation shows one run by its id, 2026-11-19-ALL.
 func (c *console) getReconciliation(ctx echo.Context) error {
-	s, err := c.Books.Show(ctx.Request().Context(), ctx.Param("id"))
+	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	return ctx.JSON(http.StatusOK, viewReconciliation(&s))
 }
 
-// startReconciliation starts a run and answers 202: a day may take minutes. What
-// becomes of it is at its Location. A bill may come along as a file.
+// startReconciliation starts a run and answers 202, because a day may take minutes; how far it is can be read at its
+// Location. A bill may come along as a file, instead of the one that WeChat Pay has.
 func (c *console) startReconciliation(ctx echo.Context) error {
 	q, file, err := c.readRun(ctx)
 	if err != nil {
 		return err
 	}
 	id := reconcile.ID(q.Date, q.Type)
-	if s, err := c.Books.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
+	if s, err := c.Reconciler.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
 		discard(file)
 		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress}
 	}
@@ -203,7 +221,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 		if file != nil {
 			q.File = file
 		}
-		if _, err := c.Books.Run(ctx, q); err != nil {
+		if _, err := c.Reconciler.Run(ctx, q); err != nil {
 			c.Log.Warn("reconciliation", "id", id, "err", err)
 		}
 	}
@@ -227,6 +245,7 @@ func (c *console) underWay(s *reconcile.Stored) bool {
 	return s.State == "running" && s.FinishedAt.Before(s.StartedAt) && c.Now().Sub(s.StartedAt) < justStarted
 }
 
+// discard removes an uploaded file; nil is none.
 func discard(f *os.File) {
 	if f != nil {
 		_ = f.Close()
@@ -277,9 +296,9 @@ func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, err
 
 // getBill gives the bill as WeChat made it, with its SHA-1.
 func (c *console) getBill(ctx echo.Context) error {
-	f, s, err := c.Books.OpenBill(ctx.Request().Context(), ctx.Param("id"))
+	f, s, err := c.Reconciler.OpenBill(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	defer f.Close()
 	h := ctx.Response().Header()
@@ -295,9 +314,9 @@ func (c *console) listDifferences(ctx echo.Context) error {
 		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
 	var res reconcile.Result
 	if id := ctx.Param("id"); id != "" {
-		s, err := c.Books.Show(ctx.Request().Context(), id)
+		s, err := c.Reconciler.Show(ctx.Request().Context(), id)
 		if err != nil {
-			return bookError(err)
+			return reconcileError(err)
 		}
 		f.Date, f.Type = s.Date, s.Type
 		if s.Result != nil {
@@ -318,7 +337,7 @@ func (c *console) listDifferences(ctx echo.Context) error {
 		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
 	}
 	f.Limit = limit + 1
-	all, err := c.Books.Differences(ctx.Request().Context(), f)
+	all, err := c.Reconciler.Differences(ctx.Request().Context(), f)
 	if err != nil {
 		return err
 	}
@@ -326,12 +345,13 @@ func (c *console) listDifferences(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, c.viewDifference, cursor))
 }
 
+// xlsxType is the media type of a workbook (ECMA-376).
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 // export sends all differences that a filter means as a file of a type, with the extension that its name has.
 func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
 	write func(io.Writer, []reconcile.Difference) error) error {
-	all, err := c.Books.AllDifferences(ctx.Request().Context(), f)
+	all, err := c.Reconciler.AllDifferences(ctx.Request().Context(), f)
 	if err != nil {
 		return err
 	}
@@ -342,6 +362,7 @@ func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, 
 	return write(ctx.Response(), all)
 }
 
+// resolveDifference records what a person decided about a difference. A write-off takes two of them.
 func (c *console) resolveDifference(ctx echo.Context) error {
 	var body struct {
 		Action reconcile.Action `json:"action"`
@@ -350,35 +371,37 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	d, err := c.Books.Resolve(ctx.Request().Context(), reconcile.Resolve{
+	d, err := c.Reconciler.Resolve(ctx.Request().Context(), reconcile.Resolve{
 		ID:     ctx.Param("id"),
 		Action: body.Action,
 		Reason: body.Reason,
 		Cause:  reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx)),
 	})
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
 }
 
-func (c *console) booksPage(ctx echo.Context) error {
-	all, err := c.Books.List(ctx.Request().Context(), "", 31)
+// reconciliationsPage shows the last month and what is open.
+func (c *console) reconciliationsPage(ctx echo.Context) error {
+	all, err := c.Reconciler.List(ctx.Request().Context(), "", daysShown)
 	if err != nil {
 		return err
 	}
-	open, err := c.Books.Differences(ctx.Request().Context(),
-		reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: 100})
+	open, err := c.Reconciler.Differences(ctx.Request().Context(),
+		reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: differencesShown})
 	if err != nil {
 		return err
 	}
-	return show(ctx, "books", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
+	return show(ctx, "reconciliations", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
 }
 
+// dayPage shows one run, as `orderd reconcile show` prints it, and its differences.
 func (c *console) dayPage(ctx echo.Context) error {
-	s, err := c.Books.Show(ctx.Request().Context(), ctx.Param("id"))
+	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
-		return bookError(err)
+		return reconcileError(err)
 	}
 	var text strings.Builder
 	if s.Result != nil {
@@ -386,8 +409,8 @@ func (c *console) dayPage(ctx echo.Context) error {
 			return err
 		}
 	}
-	all, err := c.Books.Differences(ctx.Request().Context(),
-		reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: 200})
+	all, err := c.Reconciler.Differences(ctx.Request().Context(),
+		reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: maxRows})
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 	"orderd/payment"
 )
 
-// Refunds is what operators need of refunds; *order.Service is the one.
+// Refunds is what operators need of refunds; *order.Service implements it, and documents its errors.
 type Refunds interface {
 	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
 	DecideRefund(ctx context.Context, d order.RefundDecision) (order.Refund, error)
@@ -23,7 +23,7 @@ type Refunds interface {
 	RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
 }
 
-// refundView is what operators see more of a refund than its customer.
+// refundView is a refund as operators see it: what its customer sees, and more.
 type refundView struct {
 	orderhttp.RefundView
 	TransactionID   string         `json:"transaction_id"`
@@ -43,12 +43,14 @@ type refundView struct {
 	Version         int64          `json:"version"`
 }
 
+// approvalView is one approval of a refund.
 type approvalView struct {
 	Approver string    `json:"approver"`
 	Reason   string    `json:"reason"`
 	At       time.Time `json:"at"`
 }
 
+// optional gives nil, null in JSON, for a time that has not come.
 func optional(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -56,6 +58,7 @@ func optional(t time.Time) *time.Time {
 	return &t
 }
 
+// viewRefund shows a refund to operators.
 func viewRefund(r *order.Refund) refundView {
 	v := refundView{
 		RefundView:      orderhttp.RefundViewOf(r),
@@ -81,6 +84,7 @@ func viewRefund(r *order.Refund) refundView {
 	return v
 }
 
+// refundRoutes: whoever asks is an operator, whoever decides is finance.
 func (c *console) refundRoutes() []route {
 	decide := func(e order.RefundEvent) echo.HandlerFunc {
 		return func(ctx echo.Context) error { return c.decideRefund(ctx, e) }
@@ -98,6 +102,7 @@ func (c *console) refundRoutes() []route {
 	}
 }
 
+// listRefunds gives a page of the refunds that all of the filters mean, newest first.
 func (c *console) listRefunds(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := order.RefundFilter{
@@ -125,6 +130,7 @@ func (c *console) listRefunds(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, viewRefund))
 }
 
+// getRefund shows one refund. A number that cannot be one is not found without asking the database.
 func (c *console) getRefund(ctx echo.Context) error {
 	if !payment.ValidOutRefundNo(ctx.Param("no")) {
 		return order.ErrRefundNotFound
@@ -136,14 +142,15 @@ func (c *console) getRefund(ctx echo.Context) error {
 	return showRefund(ctx, &r)
 }
 
+// showRefund answers with a refund and its version as ETag.
 func showRefund(ctx echo.Context, r *order.Refund) error {
 	ctx.Response().Header().Set("ETag", etag(r.Version))
 	return ctx.JSON(http.StatusOK, viewRefund(r))
 }
 
-// decideRefund brings an operator's word. It needs no If-Match: amount and lines
-// of a refund never change, and its state is guarded where it is written. One
-// that is sent is held against the refund's version all the same.
+// decideRefund applies an operator's decision. It needs no If-Match: amount and lines of a refund never change, and the
+// state that the decision is about is checked where it is written. An If-Match that is sent must be the refund's
+// version all the same.
 func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	if !payment.ValidOutRefundNo(ctx.Param("no")) {
 		return order.ErrRefundNotFound
@@ -181,7 +188,7 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	return showRefund(ctx, &r)
 }
 
-// askRefund asks for a refund of anybody's order; somebody else approves it.
+// askRefund asks for a refund of any customer's order; somebody else approves it.
 func (c *console) askRefund(ctx echo.Context) error {
 	ask, err := orderhttp.ReadRefund(ctx)
 	if err != nil {
@@ -202,7 +209,7 @@ func (c *console) refundsPage(ctx echo.Context) error {
 		order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld,
 		order.RefundStateOwed, order.RefundStateProcessing,
 	} {
-		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: 50})
+		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: defaultRows})
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"orderd/stock"
 )
 
+// skuView is a SKU: its price in fen, and what can be bought of it now.
 type skuView struct {
 	SkuID     string           `json:"sku_id"`
 	Title     string           `json:"title"`
@@ -21,6 +22,7 @@ type skuView struct {
 	Version   int64            `json:"version"`
 }
 
+// viewSKU shows a SKU.
 func viewSKU(s *stock.SKU) skuView {
 	v := skuView{SkuID: s.SkuID, Title: s.Title, Unlimited: s.Unlimited, Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), "CNY"
@@ -30,16 +32,17 @@ func viewSKU(s *stock.SKU) skuView {
 	return v
 }
 
-// accountView is a SKU with where all its units are.
+// accountView is a SKU with where all its units are: total = available + reserved + sold, when conserved.
 type accountView struct {
 	skuView
-	Total     int64 `json:"total"` // what came in
+	Total     int64 `json:"total"` // what was put in, less what was taken out by corrections
 	Reserved  int64 `json:"reserved"`
 	Sold      int64 `json:"sold"`
 	Returned  int64 `json:"returned"`
 	Conserved bool  `json:"conserved"`
 }
 
+// listSKUs gives a page of SKUs, by sku_id.
 func (c *console) listSKUs(ctx echo.Context) error {
 	skus, err := c.Stock.List(ctx.Request().Context(), ctx.QueryParam("cursor"), maxRows+1)
 	if err != nil {
@@ -49,6 +52,7 @@ func (c *console) listSKUs(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, maxRows, viewSKU, cursor))
 }
 
+// getSKU shows a SKU with its account, read from the flows.
 func (c *console) getSKU(ctx echo.Context) error {
 	s, err := c.Stock.Find(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
@@ -105,6 +109,7 @@ func (c *console) putSKU(ctx echo.Context) error {
 	return ctx.JSON(status, viewSKU(&s))
 }
 
+// changedView is a movement of stock: the SKU after it, and what was available before and after.
 type changedView struct {
 	SKU    skuView `json:"sku"`
 	FlowNo string  `json:"flow_no"`
@@ -113,7 +118,7 @@ type changedView struct {
 	After  *int64  `json:"after,omitempty"`
 }
 
-// replenish needs no If-Match: adding commutes, and the key keeps it to once.
+// replenish needs no If-Match: additions may come in any order, and the key makes each happen once.
 func (c *console) replenish(ctx echo.Context) error {
 	var body struct {
 		Quantity    int64  `json:"quantity"`
@@ -133,8 +138,7 @@ func (c *console) replenish(ctx echo.Context) error {
 	return c.showChange(ctx, done, err)
 }
 
-// adjust names the shelf it expects instead of a version: stock moves without
-// one.
+// adjust takes expected_available in place of a version: orders move stock without changing the SKU's version.
 func (c *console) adjust(ctx echo.Context) error {
 	var body struct {
 		Delta             int64  `json:"delta"`
@@ -151,6 +155,7 @@ func (c *console) adjust(ctx echo.Context) error {
 	return c.showChange(ctx, done, err)
 }
 
+// change reads a request to move stock: its key, its body, its reason.
 func (c *console) change(ctx echo.Context, body any, reason *string) (stock.Change, error) {
 	key := strings.Trim(ctx.Request().Header.Get("Idempotency-Key"), `"`)
 	if key == "" {
@@ -162,6 +167,7 @@ func (c *console) change(ctx echo.Context, body any, reason *string) (stock.Chan
 	return stock.Change{SkuID: ctx.Param("id"), Key: key, Actor: operator(ctx), Reason: *reason}, nil
 }
 
+// showChange answers a request to move stock; Idempotent-Replayed says that nothing moved now.
 func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) error {
 	if err != nil {
 		return stockError(err)
@@ -172,7 +178,7 @@ func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) er
 	return ctx.JSON(http.StatusOK, changedView{viewSKU(&done.SKU), done.FlowNo, done.Delta, done.Before, done.After})
 }
 
-// stockError gives the ledger's errors their codes.
+// stockError gives the errors of package stock their codes for operators, who see more than orderhttp shows.
 func stockError(err error) error {
 	var invalid *stock.InvalidError
 	var moved *stock.ChangedError

@@ -13,6 +13,7 @@ import (
 	"orderd/scheduler"
 )
 
+// taskRoutes are about tasks that failed: dead ones, which wait for a person, and failing ones, which are tried again.
 func (c *console) taskRoutes() []route {
 	act := func(what taskAct, h func(echo.Context, taskAct) error) echo.HandlerFunc {
 		return func(ctx echo.Context) error { return h(ctx, what) }
@@ -70,6 +71,7 @@ func (c *console) deadTasks(ctx echo.Context) error {
 		func(t *scheduler.FailedTask) scheduler.FailedTask { return *t }))
 }
 
+// wantTaskState is the detail for a state that is neither.
 const wantTaskState = "a failed task is dead or failing"
 
 // actOnTask acts on one task. A failing one too: to run it now, or to give it up.
@@ -96,6 +98,7 @@ func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
 	return ctx.JSON(http.StatusOK, acted{Matched: n, Done: n})
 }
 
+// noSuchTask answers for a task that is not in the list, or no longer.
 func noSuchTask() error {
 	return &orderhttp.Failure{Code: orderhttp.CodeNotFound, Text: orderhttp.Text{
 		En: "There is no such failed task: it ended well meanwhile, or somebody discarded it.",

@@ -23,13 +23,16 @@ import (
 
 // Bounds of operators' tokens.
 const (
-	tokenPrefix = "ord_" // so that a secret that leaked can be searched for
-	tokenBytes  = 32
-	maxName     = 64
-	// tokenFor is how long a look-up is remembered: a revoked token works no
-	// longer than this.
+	// tokenPrefix is how every secret begins, so that one that leaked can be searched for in code and logs.
+	tokenPrefix = "ord_"
+	// tokenBytes is how many random bytes a secret has: 256 bits cannot be guessed, so its plain SHA-256 may be stored.
+	tokenBytes = 32
+	// maxName is in bytes, the length of the column operator_tokens.name.
+	maxName = 64
+	// tokenFor is how long a look-up is remembered: another process accepts a revoked token for no longer than this,
+	// and an operator's page costs the database one look-up.
 	tokenFor = 2 * time.Second
-	// maxRemembered bounds the memory of look-ups, misses included.
+	// maxRemembered bounds how many look-ups are remembered, those of wrong secrets too: some 100 KB.
 	maxRemembered = 1000
 )
 
@@ -37,7 +40,7 @@ const (
 var (
 	// ErrTokenName: not a name that an audit can carry.
 	ErrTokenName = errors.New("a token's name is 1 to 64 of 0-9 A-Z a-z _ . @ -, and not bootstrap")
-	// ErrTokenExists: names are used once, for ever: the past was signed with them.
+	// ErrTokenExists: a name is used once and never again, because timelines and flows name people by it.
 	ErrTokenExists = errors.New("a token of this name exists or existed; take another name")
 	// ErrTokenRole: there is no such role.
 	ErrTokenRole = errors.New("a role is viewer, operator, finance or admin")
@@ -64,6 +67,7 @@ type TokenStore struct {
 	seen map[[sha256.Size]byte]lookedUp
 }
 
+// lookedUp is what a look-up in the database found, and when.
 type lookedUp struct {
 	token *Token // nil: nobody's
 	at    time.Time
@@ -181,6 +185,7 @@ WHERE sha256 = ?
 	return t, nil
 }
 
+// tokenRoutes are there when there is a TokenStore.
 func (c *console) tokenRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/tokens", Admin, c.listTokens},
@@ -189,6 +194,7 @@ func (c *console) tokenRoutes() []route {
 	}
 }
 
+// listTokens shows all tokens, never their secrets.
 func (c *console) listTokens(ctx echo.Context) error {
 	all, err := c.TokenStore.List(ctx.Request().Context())
 	if err != nil {
@@ -197,6 +203,7 @@ func (c *console) listTokens(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.Page[OperatorToken]{Data: all})
 }
 
+// createToken makes a token. Its secret is in this answer and can never be read again.
 func (c *console) createToken(ctx echo.Context) error {
 	var body struct {
 		Name   string `json:"name"`
@@ -215,6 +222,7 @@ func (c *console) createToken(ctx echo.Context) error {
 		"token": secret})
 }
 
+// revokeToken ends a token.
 func (c *console) revokeToken(ctx echo.Context) error {
 	if err := c.TokenStore.Revoke(ctx.Request().Context(), ctx.Param("name")); err != nil {
 		return tokenError(err)
@@ -223,6 +231,7 @@ func (c *console) revokeToken(ctx echo.Context) error {
 	return ctx.NoContent(http.StatusNoContent)
 }
 
+// tokenError gives the errors of a TokenStore their codes.
 func tokenError(err error) error {
 	invalid := func(pointer string, why error) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation,

@@ -12,10 +12,11 @@ import (
 	"orderd/order/orderhttp"
 )
 
-// maxField bounds a form's field that is not the file.
+// maxField bounds a form's field that is not the file, in bytes: the longest is a reason.
 const maxField = 1 << 10
 
-// upload takes the file of a form to disk, and its other fields to where they belong.
+// upload writes the file of a form to a temporary file, and gives its other fields to the functions of their names. The
+// caller discards the file. On an error there is none.
 func (c *console) upload(ctx echo.Context, boundary string, fields map[string]func(string)) (file *os.File, err error) {
 	defer func() {
 		if err != nil {
@@ -59,6 +60,7 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 	return file, err
 }
 
+// uploadError says whether a form was too large or cannot be read.
 func uploadError(err error) error {
 	if errors.As(err, new(*http.MaxBytesError)) {
 		return &orderhttp.Failure{Code: orderhttp.CodeBodyTooLarge}

@@ -1,44 +1,53 @@
-// Package chaos tries to break orderd from outside: several service processes
-// on a private MariaDB and Redis, a WeChat Pay whose ledger nobody can harm,
-// buyers in a closed loop, and a nemesis that kills, pauses, cuts and delays.
-// Afterwards everything is held against what WeChat Pay did and what the buyers
-// were told. A run in which too little went wrong is invalid, not green.
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
+
+	"orderd/cmd/orderload/bench"
 )
 
-// Options shape a run.
+// Options shape a run. The report holds them, so that it can be run again.
 type Options struct {
-	Orders  int                              // that must be placed
-	Kills   int                              // kill −9 of services, workers, MariaDB, Redis
-	Faults  int                              // everything else that the nemesis does
-	Seed    uint64                           // of every choice; what the machine makes of it differs all the same
-	Buyers  uint64                           // at once; default 128
-	APIs    int                              // service processes; default 3
-	Workers int                              // worker processes; default 2
-	MinRate float64                          // orders a second without faults, below which the run is invalid
-	Dir     string                           // for everything that the run leaves behind; default a temporary folder
-	Keep    bool                             // keep the folder when all is well
-	Tags    string                           // of the build
-	Mutant  string                           // break the service on purpose: see Mutants
-	Warm    time.Duration                    // without faults at first; default 10 s
-	Say     func(format string, args ...any) `json:"-"` // progress; may be nil
+	Orders  int           // that must be placed
+	Kills   int           // kill −9 of services, workers, MariaDB, Redis
+	Faults  int           // everything else that the nemesis does
+	Seed    uint64        // of every choice, default drawn; what the machine makes of it differs all the same
+	Buyers  uint64        // at once; default 128
+	APIs    int           // service processes; default 3
+	Workers int           // worker processes; default 2
+	MinRate float64       // orders a second without faults, below which the run is invalid
+	Dir     string        // for everything that the run leaves behind; default a temporary folder
+	Keep    bool          // keep the folder when all is well
+	Tags    string        // of the build
+	Mutant  string        // break the service on purpose: see Mutants
+	Warm    time.Duration // without faults at first; default 10 s
 
-	overlay string
+	// Say is called with progress; may be nil.
+	Say func(format string, args ...any) `json:"-"`
+
+	overlay string // of the build, when there is a mutant
 }
+
+// Defaults of Options.
+const (
+	usualBuyers  = 128
+	usualAPIs    = 3
+	usualWorkers = 2
+	usualWarm    = 10 * time.Second
+	maxSeed      = 1_000_000 // of a drawn seed: short enough to type again
+)
 
 // Bounds of the phases.
 const (
-	usualWarm   = 10 * time.Second
-	liveness    = 60 * time.Second
-	safetyLimit = 60 * time.Minute
+	liveness    = 60 * time.Second // everything must have ended so long after the last fault
+	safetyLimit = 60 * time.Minute // the nemesis stops then, even if orders or faults are missing
+	sayEvery    = 10 * time.Second // progress while the nemesis works
 )
 
 // Errors of a run. Anything else means that the harness itself failed.
@@ -62,7 +71,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		}
 	}
 	r := newReport(o)
-	o.Say("seed %d: build and start %d services, %d workers, MariaDB, Redis, WeChat Pay; everything is in %s", o.Seed, o.APIs, o.Workers, dir)
+	o.Say("seed %d: build and start %d services, %d workers, MariaDB, Redis, WeChat Pay; everything is in %s",
+		o.Seed, o.APIs, o.Workers, dir)
 	s, err := newStage(ctx, o, dir)
 	if err != nil {
 		return nil, err
@@ -94,23 +104,13 @@ func folder(dir string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o700)
 }
 
+// defaults fills in what was left out.
 func (o *Options) defaults() {
-	set := func(v *int, to int) {
-		if *v == 0 {
-			*v = to
-		}
-	}
-	if o.Buyers == 0 {
-		o.Buyers = 128
-	}
-	set(&o.APIs, 3)
-	set(&o.Workers, 2)
-	if o.Warm == 0 {
-		o.Warm = usualWarm
-	}
-	if o.Seed == 0 {
-		o.Seed = uint64(time.Now().UnixNano()) % 1_000_000
-	}
+	o.Buyers = cmp.Or(o.Buyers, usualBuyers)
+	o.APIs = cmp.Or(o.APIs, usualAPIs)
+	o.Workers = cmp.Or(o.Workers, usualWorkers)
+	o.Warm = cmp.Or(o.Warm, usualWarm)
+	o.Seed = cmp.Or(o.Seed, uint64(time.Now().UnixNano())%maxSeed)
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
@@ -130,6 +130,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	meters := newMeters(s)
 	defer meters.stop()
 
+	// Services are started again for as long as there are faults; afterwards heal does it.
 	supervising, unsupervise := context.WithCancel(ctx)
 	defer unsupervise()
 	n.lasting(func() {
@@ -137,17 +138,19 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 			n.failed(err)
 		}
 	})
+	// Acknowledgements are watched to the end: callbacks come during reconciliation too.
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go shop.watchAcks(watching)
 	begin := time.Now()
 	enough := func() bool {
 		kills, faults := n.counts()
-		return shop.counted("placed") >= o.Orders && kills >= o.Kills && faults >= o.Faults && meters.locked() > 0 || shop.broken() || n.failure() != nil || time.Since(begin) > safetyLimit
+		done := shop.counted("placed") >= o.Orders && kills >= o.Kills && faults >= o.Faults && meters.locked() > 0
+		return done || shop.broken() || n.failure() != nil || time.Since(begin) > safetyLimit
 	}
 	o.Say("warm: %s without faults", o.Warm)
 	shop.open(shopping, enough)
-	if !pause(ctx, o.Warm) {
+	if !bench.Pause(ctx, o.Warm) {
 		return ctx.Err()
 	}
 	r.Rate = float64(shop.counted("placed")) / time.Since(begin).Seconds()
@@ -163,6 +166,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	r.Placed = shop.counted("placed")
 	r.Kills, r.Faults, r.Exits = n.kills, n.faults, s.exits()
 
+	// Nothing goes wrong any more: from here on everything that is open is a finding.
 	j := &judge{stage: s, shop: shop, report: r}
 	o.Say("liveness: everything must find its end within %s", liveness)
 	if err := j.quiet(ctx, healed, liveness); err != nil {
@@ -181,11 +185,11 @@ func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
 	}{
 		{"reconcile the day twice", j.reconciled},
 		{"the end of what the bill has found", j.again},
-		{"hold WeChat Pay's ledger and the buyers' words against the books", j.books},
+		{"hold WeChat Pay's ledger and the buyers' words against the books", j.ledgers},
 		{"verify", func(ctx context.Context) error { return j.verified(ctx, "verify") }},
 		{"kill everything, start cold, verify", j.cold},
 		{"read the logs", func(context.Context) error { return j.logs() }},
-		{"what was noticed on the way", j.told},
+		{"what was noticed on the way", j.noticed},
 		{"count what went wrong", func(ctx context.Context) error { return r.count(ctx, j.stage, j.shop, meters) }},
 	} {
 		o.Say("%s", step.name)
@@ -201,23 +205,27 @@ func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
 // follows the orders, so that faults are spread over all of them.
 func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report, enough func() bool) {
 	o.Say("safety: %d orders, %d kills, %d other faults", o.Orders, o.Kills, o.Faults)
-	begin, told := time.Now(), time.Now()
+	begin, said := time.Now(), time.Now()
 	for ctx.Err() == nil && !enough() {
 		placed := shop.counted("placed")
 		kills, faults := n.counts()
-		if time.Since(told) > 10*time.Second {
-			told = time.Now()
-			o.Say("  %6d of %d orders, %d of %d kills, %d of %d faults, %.0f orders/s", placed, o.Orders, kills, o.Kills, faults, o.Faults, float64(placed)/time.Since(r.Began).Seconds())
+		if time.Since(said) > sayEvery {
+			said = time.Now()
+			o.Say("  %6d of %d orders, %d of %d kills, %d of %d faults, %.0f orders/s",
+				placed, o.Orders, kills, o.Kills, faults, o.Faults, float64(placed)/time.Since(r.Began).Seconds())
 		}
 		// What is done runs ahead of the orders by a little, never far.
 		share := float64(placed) / float64(o.Orders)
-		wantKill, wantFault := float64(kills) < share*float64(o.Kills)+1, float64(faults) < share*float64(o.Faults)+2
+		wantKill := float64(kills) < share*float64(o.Kills)+1
+		wantFault := float64(faults) < share*float64(o.Faults)+2
 		if wantKill || wantFault {
 			n.once(ctx, wantKill && (!wantFault || n.rnd.IntN(2) == 0))
-		} else if share >= 1 { // all that is missing is a deadlock: in a short run one fault in twenty may not have met the shop
+		} else if share >= 1 {
+			// All that is missing is a deadlock: in a short run one fault in twenty may not
+			// have met the shop.
 			n.holdLocks(ctx)
 		}
-		pause(ctx, n.between(20*time.Millisecond, 400*time.Millisecond))
+		bench.Pause(ctx, n.between(20*time.Millisecond, 400*time.Millisecond))
 	}
 	r.Safety = time.Since(begin).Round(time.Millisecond)
 }

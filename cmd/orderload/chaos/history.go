@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// line is one thing that a buyer or the nemesis did.
+// line is one thing that a buyer or the nemesis did: a line of history.jsonl.
 type line struct {
 	At     time.Time     `json:"at"`
 	Took   time.Duration `json:"took_ns,omitempty"`
@@ -28,6 +28,7 @@ type history struct {
 	enc  *json.Encoder
 }
 
+// newHistory makes the file; close ends it.
 func newHistory(path string) (*history, error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -37,12 +38,14 @@ func newHistory(path string) (*history, error) {
 	return &history{file: f, buf: buf, enc: json.NewEncoder(buf)}, nil
 }
 
+// add writes a line; from many goroutines.
 func (h *history) add(l line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_ = h.enc.Encode(l) // the run is judged by counts and databases, not by this file
 }
 
+// close writes what is buffered.
 func (h *history) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/audit"
@@ -35,6 +36,8 @@ type judge struct {
 	refunds  map[string]refundRow
 }
 
+// orderRow, paymentRow and refundRow are the rows that are held against the ledgers, as
+// far as they matter for that.
 type orderRow struct {
 	customer, key string
 	state         order.State
@@ -51,9 +54,20 @@ type refundRow struct {
 	fen                int64
 }
 
+// open counts the orders and the refunds that have not ended.
 const open = `SELECT
   (SELECT COUNT(*) FROM orders WHERE state IN ('pending', 'closing')),
   (SELECT COUNT(*) FROM refunds WHERE state IN ('pending_approval', 'owed', 'processing'))`
+
+const (
+	// quietEvery is the time between two looks whether everything has ended.
+	quietEvery = 200 * time.Millisecond
+	// unseenEvery is the same for acknowledged callbacks that nobody has looked at.
+	unseenEvery = 10 * time.Millisecond
+	// ackLag is how much later than its acknowledgement a payment may say that it came:
+	// two clocks, and an acknowledgement that is noted when it arrives.
+	ackLag = time.Second
+)
 
 // quiet waits until nothing is under way.
 func (j *judge) quiet(ctx context.Context, begin time.Time, within time.Duration) error {
@@ -67,10 +81,11 @@ func (j *judge) quiet(ctx context.Context, begin time.Time, within time.Duration
 			return nil
 		}
 		if time.Since(begin) > within {
-			j.report.violated("liveness: %d orders and %d refunds have not found their end %s after everything was healed", orders, refunds, within)
+			j.report.violated("liveness: %d orders and %d refunds have not found their end %s after everything was "+
+				"healed", orders, refunds, within)
 			return j.list(ctx)
 		}
-		if !pause(ctx, 200*time.Millisecond) {
+		if !bench.Pause(ctx, quietEvery) {
 			return ctx.Err()
 		}
 	}
@@ -86,13 +101,14 @@ LIMIT 10`, nil, func(rows *sql.Rows) error {
 		var no, state string
 		var tries, due int64
 		err := rows.Scan(&no, &state, &tries, &due)
-		j.report.violated("liveness: %s is %s, asked %d times, due %s", no, state, tries, time.UnixMilli(due).UTC().Format(time.TimeOnly))
+		j.report.violated("liveness: %s is %s, asked %d times, due %s",
+			no, state, tries, time.UnixMilli(due).UTC().Format(time.TimeOnly))
 		return err
 	})
 }
 
-// books holds every row against WeChat Pay's ledger and the buyers' words.
-func (j *judge) books(ctx context.Context) error {
+// ledgers holds every row against WeChat Pay's ledger and the answers to the buyers.
+func (j *judge) ledgers(ctx context.Context) error {
 	if err := j.read(ctx); err != nil {
 		return err
 	}
@@ -102,8 +118,10 @@ func (j *judge) books(ctx context.Context) error {
 	return nil
 }
 
+// read takes in the tables, while nobody writes.
 func (j *judge) read(ctx context.Context) error {
-	j.orders, j.byKey, j.payments, j.refunds = map[string]orderRow{}, map[string]string{}, map[string]paymentRow{}, map[string]refundRow{}
+	j.orders, j.byKey = map[string]orderRow{}, map[string]string{}
+	j.payments, j.refunds = map[string]paymentRow{}, map[string]refundRow{}
 	err := sqldb.Each(ctx, j.db, `SELECT order_no, customer_id, request_id, state
 FROM orders`, nil, func(rows *sql.Rows) error {
 		var no string
@@ -138,9 +156,10 @@ FROM refunds`, nil, func(rows *sql.Rows) error {
 	})
 }
 
-// payment is W1 to W3, C1 and C2.
+// payment is W1 to W3 and C1: the same payments on both sides, nothing closed here that
+// can be paid there, and no callback acknowledged before its payment was taken in.
 func (j *judge) payment() {
-	paidThere := map[string]bool{}
+	paidThere := map[string]bool{} // by transaction id
 	for _, t := range j.sim.Trades() {
 		paid := t.State == wechatsim.StateSuccess || t.State == wechatsim.StateRefund
 		no, _, _ := strings.Cut(t.OutTradeNo, "-")
@@ -150,15 +169,18 @@ func (j *judge) payment() {
 		case !known:
 			j.report.violated("W1: WeChat Pay has trade %s of an order that does not exist", t.OutTradeNo)
 		case paid && (!held || p.fen != t.Total || p.order != no || p.outcome == "held"):
-			j.report.violated("W1: WeChat Pay was paid %d fen for %s (order %s), we hold %+v", t.Total, t.OutTradeNo, o.state, p)
+			j.report.violated("W1: WeChat Pay was paid %d fen for %s (order %s), we hold %+v",
+				t.Total, t.OutTradeNo, o.state, p)
 		case paid && t.ClosedAt.IsZero() && p.outcome != "applied":
-			j.report.violated("W3: %s was paid before WeChat Pay had closed anything, and is %s here, its money %s", t.OutTradeNo, o.state, p.outcome)
+			j.report.violated("W3: %s was paid before WeChat Pay had closed anything, and is %s here, its money %s",
+				t.OutTradeNo, o.state, p.outcome)
 		case t.State == wechatsim.StateNotPay && (o.state == order.StateClosed || o.state == order.StateLate):
 			j.report.violated("W3: %s is %s here and can be paid at WeChat Pay", no, o.state)
 		}
 		paidThere[t.TransactionID] = paid
-		if at, acknowledged := j.accepted(t.OutTradeNo); acknowledged && (!held || p.received.After(at.Add(time.Second))) {
-			j.report.violated("C1: the callback of %s was acknowledged at %s, its payment came at %s", t.OutTradeNo, at, p.received)
+		if at, acknowledged := j.accepted(t.OutTradeNo); acknowledged && (!held || p.received.After(at.Add(ackLag))) {
+			j.report.violated("C1: the callback of %s was acknowledged at %s, its payment came at %s",
+				t.OutTradeNo, at, p.received)
 		}
 	}
 	for id, p := range j.payments {
@@ -168,6 +190,7 @@ func (j *judge) payment() {
 	}
 }
 
+// accepted is when the first callback of a trade was acknowledged.
 func (j *judge) accepted(trade string) (at time.Time, ok bool) {
 	j.truth.mu.Lock()
 	defer j.truth.mu.Unlock()
@@ -175,10 +198,11 @@ func (j *judge) accepted(trade string) (at time.Time, ok bool) {
 	return at, ok
 }
 
-// told takes in what was noticed while the run went on, to its very end.
-func (j *judge) told(ctx context.Context) error {
+// noticed takes in what was found while the run went on: C2 of the simulator, and what
+// the shop has seen.
+func (j *judge) noticed(ctx context.Context) error {
 	for j.truth.unseen.Load() > 0 {
-		if !pause(ctx, 10*time.Millisecond) {
+		if !bench.Pause(ctx, unseenEvery) {
 			return ctx.Err()
 		}
 	}
@@ -220,19 +244,20 @@ func (j *judge) refund() {
 			j.report.violated("M3: refund %s has ended as %s, and nobody has decided so", no, r.state)
 		}
 	}
-	for id, fen := range back {
+	for id, fen := range back { // M2
 		if fen > j.payments[id].fen {
 			j.report.violated("M2: of %s %d fen went back, %d were paid", id, fen, j.payments[id].fen)
 		}
 	}
 }
 
-// buyers is V1 to V4: what they were told is so.
+// buyers is V1, V2 and V4: what they were answered is so, and nobody has an order that
+// nobody asked for.
 func (j *judge) buyers() {
-	mine := map[string]bool{}
+	asked := map[string]bool{} // by order number
 	for _, v := range j.shop.visits {
 		no := j.byKey[v.customer+" "+v.key]
-		mine[no] = true
+		asked[no] = true
 		switch {
 		case v.orderNo != "" && no != v.orderNo:
 			j.report.violated("V1: %s/%s was promised order %s and has %q", v.customer, v.key, v.orderNo, no)
@@ -251,7 +276,7 @@ func (j *judge) buyers() {
 		v.mu.Unlock()
 	}
 	for no := range j.orders {
-		if !mine[no] {
+		if !asked[no] {
 			j.report.violated("V1: nobody asked for order %s", no)
 		}
 	}
@@ -271,10 +296,13 @@ func (j *judge) verified(ctx context.Context, when string) error {
 	broken := false
 	for _, c := range r.Checks {
 		if c.ID == "quiet.people" || c.ID == "quiet.books" {
-			continue // the lies that WeChat Pay's signature vouched for wait for a person, as they must: see reconciled
+			// The lies that WeChat Pay's signature vouched for wait for a person, as they
+			// must: see reconciled.
+			continue
 		}
 		if broken = broken || c.Count > 0; c.Count > 0 {
-			j.report.violated("%s: %s: %d rows, such as %s", when, c.ID, c.Count, strings.Join(c.Violations[:min(3, len(c.Violations))], " | "))
+			j.report.violated("%s: %s: %d rows, such as %s", when, c.ID, c.Count,
+				strings.Join(c.Violations[:min(3, len(c.Violations))], " | "))
 		}
 	}
 	if exit == 0 && broken {
@@ -293,12 +321,7 @@ func (j *judge) reconciled(ctx context.Context) error {
 	for _, day := range j.days() {
 		var before string
 		for run := 1; run <= 2; run++ {
-			out, exit, err := j.verb(ctx, "reconcile", "run", "--date", day, "-o", "json")
-			for again := 0; err == nil && exit == 1 && again < billTries && strings.Contains(out, "wechat pay bill: unknown"); again++ {
-				// WeChat Pay gave no answer in time, as it may on a busy machine: a
-				// person runs it again.
-				out, exit, err = j.verb(ctx, "reconcile", "run", "--date", day, "-o", "json")
-			}
+			out, exit, err := j.reconcileDay(ctx, day)
 			if err != nil {
 				return err
 			}
@@ -333,12 +356,25 @@ WHERE d.status = 'OPEN'`, nil, func(rows *sql.Rows) error {
 	})
 }
 
+// reconcileDay runs the command. When WeChat Pay gave no answer in time, as it may on a
+// busy machine, a person runs it again.
+func (j *judge) reconcileDay(ctx context.Context, day string) (out string, exit int, err error) {
+	for range 1 + billTries {
+		out, exit, err = j.verb(ctx, "reconcile", "run", "--date", day, "-o", "json")
+		if err != nil || exit != 1 || !strings.Contains(out, "wechat pay bill: unknown") {
+			break
+		}
+	}
+	return out, exit, err
+}
+
 // money counts what a second run must not add to.
 func (j *judge) money(ctx context.Context) (string, error) {
 	var payments, refunds, fen, back int64
-	err := j.db.QueryRowContext(ctx, `SELECT
+	row := j.db.QueryRowContext(ctx, `SELECT
   (SELECT COUNT(*) FROM payments), (SELECT COALESCE(SUM(amount_fen), 0) FROM payments),
-  (SELECT COUNT(*) FROM refunds), (SELECT COALESCE(SUM(amount_fen), 0) FROM refunds)`).Scan(&payments, &fen, &refunds, &back)
+  (SELECT COUNT(*) FROM refunds), (SELECT COALESCE(SUM(amount_fen), 0) FROM refunds)`)
+	err := row.Scan(&payments, &fen, &refunds, &back)
 	return fmt.Sprintf("%d payments of %d fen, %d refunds of %d fen", payments, fen, refunds, back), err
 }
 
@@ -351,7 +387,8 @@ func (j *judge) days() []string {
 	return []string{first, last}
 }
 
-// logs looks for what must never stand in a log.
+// logs looks for what must never stand in a log, panics, broken assertions and secrets
+// (S17), and counts the alarms.
 func (j *judge) logs() error {
 	for _, p := range j.processes() {
 		b, err := os.ReadFile(p.log)
@@ -378,16 +415,21 @@ func (j *judge) logs() error {
 	return nil
 }
 
-// around is the line at i and what follows it, where a panic tells its story.
+// maxQuote is how much of a log a violation quotes, in bytes.
+const maxQuote = 600
+
+// around is the line at i and what follows it, where the stack of a panic stands.
 func around(text string, i int) string {
 	i = strings.LastIndexByte(text[:i], '\n') + 1
-	return text[i:min(len(text), i+600)]
+	return text[i:min(len(text), i+maxQuote)]
 }
 
 // tables are those that must be the same after everything was killed and
 // started again.
-const tables = "orders, order_items, order_events, stock_flows, skus, payments, refunds, refund_items, refund_approvals, payment_attempts, reconciliations, differences, bill_files, bill_chunks"
+const tables = "orders, order_items, order_events, stock_flows, skus, payments, refunds, refund_items, " +
+	"refund_approvals, payment_attempts, reconciliations, differences, bill_files, bill_chunks"
 
+// fingerprint is MariaDB's checksum of every table.
 func (j *judge) fingerprint(ctx context.Context) (string, error) {
 	var sums []string
 	err := sqldb.Each(ctx, j.db, "CHECKSUM TABLE "+tables, nil, func(rows *sql.Rows) error {
@@ -408,7 +450,7 @@ func (j *judge) cold(ctx context.Context) error {
 	for _, p := range j.processes() {
 		p.kill(0)
 	}
-	before, err := j.fingerprint(ctx)
+	before, err := j.fingerprint(ctx) // when nobody writes any more
 	if err != nil {
 		return err
 	}
@@ -430,7 +472,10 @@ func (j *judge) cold(ctx context.Context) error {
 	return j.verified(ctx, "after a cold restart")
 }
 
-// command sends one command to Redis.
+// commandTimeout is for one command to Redis: it may be reading its log.
+const commandTimeout = 5 * time.Second
+
+// command sends one command to Redis, which must answer OK.
 func command(ctx context.Context, addr, text string) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", addr)
@@ -438,7 +483,7 @@ func command(ctx context.Context, addr, text string) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(commandTimeout))
 	answers := bufio.NewReader(c)
 	for _, line := range []string{"AUTH " + canary.RedisPass, text} {
 		if _, err := fmt.Fprintf(c, "%s\r\n", line); err != nil {

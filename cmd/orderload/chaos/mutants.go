@@ -58,7 +58,9 @@ func (m Mutant) overlay(ctx context.Context, dir string) (string, error) {
 			texts[path] = string(b)
 		}
 		if n := strings.Count(texts[path], e.Old); n != 1 {
-			return "", fmt.Errorf("mutant %s: %q stands %d times in %s: the source has changed, change the mutant", m.Name, e.Old, n, e.File)
+			return "", fmt.Errorf(
+				"mutant %s: %q stands %d times in %s: the source has changed, change the mutant",
+				m.Name, e.Old, n, e.File)
 		}
 		texts[path] = strings.Replace(texts[path], e.Old, e.New, 1)
 	}
@@ -77,59 +79,81 @@ func (m Mutant) overlay(ctx context.Context, dir string) (string, error) {
 // commitAtOnce takes away that a COMMIT without an answer is run again by its keys.
 var commitAtOnce = []Edit{
 	{"migrations/sqldb/tx.go", "		unknown = unknown || (atCommit && class == ClassDown)\n",
-		"		unknown = unknown || (atCommit && class == ClassDown)\n		if unknown {\n			return fmt.Errorf(\"%w: %w\", ErrUnknown, err)\n		}\n"},
-	{"migrations/sqldb/group.go", "len(batch) == 1 || errors.Is(err, ErrUnavailable)", "len(batch) == 1 || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown)"},
+		"		unknown = unknown || (atCommit && class == ClassDown)\n		if unknown {\n" +
+			"			return fmt.Errorf(\"%w: %w\", ErrUnknown, err)\n		}\n"},
+	{"migrations/sqldb/group.go", "len(batch) == 1 || errors.Is(err, ErrUnavailable)",
+		"len(batch) == 1 || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown)"},
 }
 
 // Mutants are the mistakes.
 var Mutants = []Mutant{
 	{"close-by-nil", "a close is believed when the call gave no error, whatever was answered", []Edit{
-		{"order/close.go", "		if attempt == nil && reply.Answer != payment.ClosePaid {\n", "		if true {\n"}}},
+		{"order/close.go", "		if attempt == nil && reply.Answer != payment.ClosePaid {\n",
+			"		if true {\n"}}},
 	{"ack-before-commit", "a callback is acknowledged although its payment could not be written", []Edit{
-		{"order/orderhttp/notify.go", "		if err != nil {\n			return err\n		}\n		return c.NoContent",
-			"		if errors.Is(err, payment.ErrBadSignature) || errors.Is(err, payment.ErrMalformed) {\n			return err\n		}\n		return c.NoContent"}}},
+		{"order/orderhttp/notify.go",
+			"		if err != nil {\n			return err\n		}\n		return c.NoContent",
+			"		if errors.Is(err, payment.ErrBadSignature) || errors.Is(err, payment.ErrMalformed) {\n" +
+				"			return err\n		}\n		return c.NoContent"}}},
 	{"stock-before-proof", "stock comes back when the close is asked for, not when it is proven", []Edit{
-		{"order/door.go", "	if cell.Effect == ReturnStock {\n", "	if cell.Effect == ReturnStock || cell.To == Closing {\n"}}},
+		{"order/apply.go", "	if cell.Effect == EffectReturnStock {\n",
+			"	if cell.Effect == EffectReturnStock || cell.To == StateClosing {\n"}}},
 	{"no-cas", "the state is read without a lock and written without saying what it was believed to be", []Edit{
-		{"order/door_store.go", "ORDER BY order_no\nFOR UPDATE`", "ORDER BY order_no`"},
-		{"order/door_store.go", "INSERT INTO order_events", "INSERT IGNORE INTO order_events"},
-		{"order/door.go", "WHERE state = ?\n  AND order_no IN", "WHERE (state = ? OR 1 = 1)\n  AND order_no IN"},
-		{"order/door.go", "		if n != int64(len(nos)) {\n", "		if n < 0 {\n"}}},
+		{"order/store_orders.go", "ORDER BY order_no\nFOR UPDATE`", "ORDER BY order_no`"},
+		{"order/store_events.go", "INSERT INTO order_events", "INSERT IGNORE INTO order_events"},
+		{"order/store_orders.go", "\"\\nWHERE state = ?\"", "\"\\nWHERE (state = ? OR 1 = 1)\""},
+		{"order/apply.go", "		if n != int64(len(nos)) {\n", "		if n < 0 {\n"}}},
 	{"random-flow-key", "a return has a random part in its key and is not unique", []Edit{
-		{"stock/return.go", "kind: KindReturn, ref: ref, skuID: sku, delta: n})", "kind: KindReturn, ref: ref + fmt.Sprint(at.UnixNano()%97), skuID: sku, delta: n})"}}},
+		{"stock/return.go", "kind: KindReturn, ref: ref, skuID: sku, delta: n})",
+			"kind: KindReturn, ref: ref + fmt.Sprint(at.UnixNano()%97), skuID: sku, delta: n})"}}},
 	{"no-amount-check", "a payment of another amount makes the order paid", []Edit{
-		{"order/door.go", "	case t.Total != e.now.Total:", "	case t.Total < 0:"}}},
+		{"order/command.go", "	case t.Total != e.after.Total:", "	case t.Total < 0:"}}},
 	{"no-timestamp-check", "a callback of an hour ago is believed", []Edit{
 		{"payment/wechat/keys.go", "skew > maxClockSkew || skew < -maxClockSkew", "skew > 1000*maxClockSkew"}}},
 	{"commit-error-new-id", "a COMMIT without an answer is done again under a new key", append([]Edit{
-		{"order/place.go", "	case err != nil:\n		s.tellBroken(err)\n", "	case errors.Is(err, sqldb.ErrUnknown):\n		p.RequestID = no\n		return s.Place(ctx, p)\n	case err != nil:\n		s.tellBroken(err)\n"}}, commitAtOnce...)},
+		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
+			"	case errors.Is(err, sqldb.ErrUnknown):\n		p.RequestID = no\n		return s.Place(ctx, p)\n" +
+				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
 	{"commit-error-failure", "a COMMIT without an answer is told as a refusal", append([]Edit{
-		{"order/place.go", "	case err != nil:\n		s.tellBroken(err)\n", "	case errors.Is(err, sqldb.ErrUnknown):\n		return Placed{}, &InsufficientError{Items: []stock.Short{{SkuID: p.Lines[0].SkuID, Requested: p.Lines[0].Quantity}}}\n	case err != nil:\n		s.tellBroken(err)\n"}}, commitAtOnce...)},
+		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
+			"	case errors.Is(err, sqldb.ErrUnknown):\n" +
+				"		return Placed{}, &InsufficientError{Items: []stock.Short{{SkuID: p.Lines[0].SkuID, " +
+				"Requested: p.Lines[0].Quantity}}}\n" +
+				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
 	{"sweep-without-cursor", "the sweep looks at its first row only", []Edit{
 		{"scheduler/sweep.go", "		more := do(page)\n", "		more := do(page[:1]) && false\n"},
-		{"scheduler/line.go", "		if len(page) == 0 {\n			return false\n		}\n", "		if len(page) == 0 || after.Key != \"\" {\n			return false\n		}\n		page = page[:1]\n"}}},
+		{"scheduler/line.go", "		if len(page) == 0 {\n			return false\n		}\n",
+			"		if len(page) == 0 || after.Key != \"\" {\n" +
+				"			return false\n		}\n		page = page[:1]\n"}}},
 	{"page-not-counted", "a page of timeouts is written without counting its rows", []Edit{
-		{"order/expire.go", "		if n != int64(like) {\n", "		if n < 0 {\n"},
-		{"order/expire.go", "		if found != int64(n) {\n", "		if found < 0 {\n"},
-		{"order/door_store.go", "INSERT INTO order_events", "INSERT IGNORE INTO order_events"}}},
+		{"order/apply.go", "		if n != int64(len(nos)) {\n", "		if n != int64(len(nos)) && !b.believed {\n"},
+		{"order/store_events.go", "INSERT INTO order_events", "INSERT IGNORE INTO order_events"}}},
 	{"page-unproven", "a page of timeouts ends with those that WeChat Pay did not answer about", []Edit{
-		{"order/expire.go", "		if a.verdict.kind == verdictClosed {\n", "		if a.verdict.kind != verdictPaid {\n"}}},
+		{"order/timeout.go", "		if results[i].proven == closeClosed {\n",
+			"		if results[i].proven != closePaid {\n"}}},
 	{"rely-on-the-queue", "there is no sweep: what the queue loses is lost", []Edit{
-		{"scheduler/sweep.go", "	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n", "	if true {\n		return\n	}\n	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n"}}},
+		{"scheduler/sweep.go", "	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n",
+			"	if true {\n		return\n	}\n	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n"}}},
 	{"stock-read-modify-write", "the shelf is written as it was read, less what was taken", []Edit{
 		{"stock/shelf.go", "			taken[id] = it.taken\n", "			taken[id] = it.left\n"},
 		{"stock/shelf.go", "SET available = available - ` + sum", "SET available = ` + sum"},
 		{"stock/shelf.go", "  AND unlimited = 0\n  AND available >= ` + sum\n", "  AND unlimited = 0`\n"},
-		{"stock/shelf.go", "slices.Concat(args, sqldb.Args(ids), args)...)", "slices.Concat(args, sqldb.Args(ids))...)"},
+		{"stock/shelf.go", "slices.Concat(args, sqldb.Args(ids), args)...)",
+			"slices.Concat(args, sqldb.Args(ids))...)"},
 		{"stock/shelf.go", "return readShelf(ctx, tx, ids, \"\\nFOR UPDATE\")", "return s, nil"}}},
 	{"paid-over-closed", "money that comes for a closed order makes it paid", []Edit{
-		{"order/machine.go", "		return moveAnd(Late, OweRefund)\n", "		return move(Paid)\n"}}},
+		{"order/machine.go", "		return moveAnd(StateLate, EffectOweRefund)\n",
+			"		return move(StatePaid)\n"}}},
 	{"new-refund-number", "a refund that is sent again has a new number", []Edit{
-		{"order/refund.go", "payment.RefundRequest{OutRefundNo: row.OutRefundNo, TransactionID", "payment.RefundRequest{OutRefundNo: fmt.Sprint(row.OutRefundNo, \"-T\", row.Tries), TransactionID"}}},
+		{"order/refund.go", "		OutRefundNo: row.OutRefundNo, TransactionID: row",
+			"		OutRefundNo: fmt.Sprint(row.OutRefundNo, \"-T\", row.Tries), TransactionID: row"}}},
 	{"reconcile-again", "what the bill has found is booked again at every run", []Edit{
-		{"payment/reconcile/heal.go", "TransactionID: d.Ref, AppID", "TransactionID: fmt.Sprint(d.Ref, \"-\", u.no), AppID"}}},
+		{"payment/reconcile/heal.go", "TradeSuccess, TransactionID: d.Ref,",
+			"TradeSuccess, TransactionID: fmt.Sprint(d.Ref, \"-\", u.no),"}}},
 	{"read-from-a-replica", "the door decides by what a replica says that lags behind", []Edit{
-		{"order/door_store.go", "		entries[o.OrderNo] = &entry{read: o, now: o}\n", "		if v, ok := replica.LoadOrStore(o.OrderNo, o); ok {\n			o = v.(Order)\n		}\n		entries[o.OrderNo] = &entry{read: o, now: o}\n"},
-		{"order/door_store.go", "// lockOrders reads orders", "var replica sync.Map\n\n// lockOrders reads orders"},
-		{"order/door_store.go", "	\"strings\"\n	\"time\"\n", "	\"strings\"\n	\"sync\"\n	\"time\"\n"}}},
+		{"order/store_orders.go", "		entries[o.OrderNo] = &entry{before: o, after: o}\n",
+			"		if v, ok := replica.LoadOrStore(o.OrderNo, o); ok {\n			o = v.(Order)\n		}\n" +
+				"		entries[o.OrderNo] = &entry{before: o, after: o}\n"},
+		{"order/store_orders.go", "// lockOrders reads orders", "var replica sync.Map\n\n// lockOrders reads orders"},
+		{"order/store_orders.go", "	\"strings\"\n	\"time\"\n", "	\"strings\"\n	\"sync\"\n	\"time\"\n"}}},
 }

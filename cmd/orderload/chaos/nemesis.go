@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/payment/wechatsim"
 )
@@ -25,12 +26,15 @@ type nemesis struct {
 
 	mu     sync.Mutex
 	kills  map[string]int // by victim
-	faults map[string]int
-	err    error
+	faults map[string]int // by action
+	err    error          // the first failure of the nemesis itself
 }
 
+// newNemesis has done nothing yet; all its choices follow from the seed.
 func newNemesis(s *stage, seed uint64, h *history) *nemesis {
-	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(seed, 666)), history: h, kills: map[string]int{}, faults: map[string]int{}}
+	const stream = 666 // apart from the buyers', which have their number
+	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(seed, stream)), history: h,
+		kills: map[string]int{}, faults: map[string]int{}}
 }
 
 // action is something that goes wrong, with its weight.
@@ -40,6 +44,7 @@ type action struct {
 	do     func(n *nemesis, ctx context.Context) bool // whether it could be done
 }
 
+// actions are all that can go wrong. A deck has each as often as its weight.
 var actions = []action{
 	{4, "kill api", func(n *nemesis, _ context.Context) bool { return n.killProcess(n.apis) }},
 	{4, "kill worker", func(n *nemesis, _ context.Context) bool { return n.killProcess(n.workers) }},
@@ -51,7 +56,7 @@ var actions = []action{
 	{3, "cut before commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.CutBefore) }},
 	{3, "cut after commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.CutAfter) }},
 	{1, "late commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.Late) }},
-	{1, "stall commit", func(n *nemesis, _ context.Context) bool { n.proxy.Next(faultproxy.Stall); return true }},
+	{1, "stall commit", func(n *nemesis, _ context.Context) bool { n.mysqlProxy.Next(faultproxy.Stall); return true }},
 	{2, "reset connections", func(n *nemesis, _ context.Context) bool { n.either().Reset(); return true }},
 	{2, "latency", (*nemesis).latency},
 	{2, "silence", (*nemesis).silence},
@@ -66,6 +71,7 @@ var actions = []action{
 // and nothing met would pile up.
 const heals = "wechat well again"
 
+// kills reports whether it is a kill and no other fault: a run needs enough of both.
 func (a action) kills() bool { return strings.HasPrefix(a.name, "kill") }
 
 // once does one action, a kill or something else. Actions are dealt from a
@@ -96,12 +102,14 @@ func (n *nemesis) once(ctx context.Context, kill bool) {
 	}
 }
 
+// counts is how many kills and other faults there were so far.
 func (n *nemesis) counts() (kills, faults int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return sum(n.kills), sum(n.faults)
 }
 
+// killed counts a kill.
 func (n *nemesis) killed(what string) {
 	n.mu.Lock()
 	n.kills[what]++
@@ -115,6 +123,7 @@ func (n *nemesis) failure() error {
 	return n.err
 }
 
+// failed notes the first failure of the nemesis itself: the run is no verdict then.
 func (n *nemesis) failed(err error) {
 	n.mu.Lock()
 	if n.err == nil {
@@ -123,14 +132,15 @@ func (n *nemesis) failed(err error) {
 	n.mu.Unlock()
 }
 
-// lasting runs something beside what follows.
+// lasting runs something beside what follows; heal waits for it.
 func (n *nemesis) lasting(do func()) { n.wg.Go(do) }
 
+// between draws a time from lo on and below hi.
 func (n *nemesis) between(lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(n.rnd.Int64N(int64(hi-lo)))
 }
 
-// killProcess kills one; the supervisor brings it up again.
+// killProcess kills one; the supervisor starts it again.
 func (n *nemesis) killProcess(of []*process) bool {
 	p := of[n.rnd.IntN(len(of))]
 	if p.kill(n.between(0, 700*time.Millisecond)) {
@@ -140,15 +150,17 @@ func (n *nemesis) killProcess(of []*process) bool {
 	return false
 }
 
+// killMariaDB kills the database: what it had committed must be there again.
 func (n *nemesis) killMariaDB(ctx context.Context) bool {
 	return n.killServer(ctx, "mariadb", &n.mysqlUp, n.mariadb)
 }
 
+// killRedis kills the queue. Its log is on disk; up to a second of it may be lost.
 func (n *nemesis) killRedis(ctx context.Context) bool {
 	return n.killServer(ctx, "redis", &n.redisUp, n.redis)
 }
 
-// killServer kills a server and brings it up again after a while.
+// killServer kills a server and starts it again after a while.
 func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, server interface {
 	Kill()
 	Start(ctx context.Context) error
@@ -161,7 +173,7 @@ func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, s
 	n.killed(name)
 	n.lasting(func() {
 		defer up.Unlock()
-		pause(ctx, wait)
+		bench.Pause(ctx, wait)
 		if err := server.Start(context.WithoutCancel(ctx)); err != nil {
 			n.failed(fmt.Errorf("%s: %w", name, err))
 		}
@@ -169,6 +181,7 @@ func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, s
 	return true
 }
 
+// flush empties Redis: the queue is lost.
 func (n *nemesis) flush(ctx context.Context) bool {
 	if !n.redisUp.TryLock() {
 		return false
@@ -177,6 +190,7 @@ func (n *nemesis) flush(ctx context.Context) bool {
 	return command(ctx, n.redis.Addr, "FLUSHALL") == nil // it may be reading its log still
 }
 
+// pauseProcess stops a service, which does not notice: as a long pause of a machine.
 func (n *nemesis) pauseProcess(ctx context.Context) bool {
 	all := n.processes()
 	p, d := all[n.rnd.IntN(len(all))], n.between(time.Second, 6*time.Second)
@@ -184,12 +198,13 @@ func (n *nemesis) pauseProcess(ctx context.Context) bool {
 		return false
 	}
 	n.lasting(func() {
-		pause(ctx, d)
+		bench.Pause(ctx, d)
 		p.signal(syscall.SIGCONT)
 	})
 	return true
 }
 
+// pauseServer stops Redis or MariaDB: connections stay, answers do not come.
 func (n *nemesis) pauseServer(ctx context.Context) bool {
 	d := n.between(300*time.Millisecond, 2*time.Second)
 	up, stop, cont := &n.redisUp, n.redis.Pause, n.redis.Resume
@@ -200,7 +215,7 @@ func (n *nemesis) pauseServer(ctx context.Context) bool {
 		return false
 	}
 	stop()
-	n.lasting(func() { defer up.Unlock(); pause(ctx, d); cont() })
+	n.lasting(func() { defer up.Unlock(); bench.Pause(ctx, d); cont() })
 	return true
 }
 
@@ -208,42 +223,46 @@ func (n *nemesis) pauseServer(ctx context.Context) bool {
 // meets an idle moment too easily.
 func (n *nemesis) commits(m faultproxy.Mode) bool {
 	const some, patience = 8, 3 * time.Second
-	before := n.proxy.Hits(m)
-	n.proxy.Every(2+n.rnd.IntN(4), m)
+	before := n.mysqlProxy.Hits(m)
+	n.mysqlProxy.Every(2+n.rnd.IntN(4), m)
 	n.lasting(func() {
-		for end := time.Now().Add(patience); n.proxy.Hits(m) < before+some && time.Now().Before(end); {
+		for end := time.Now().Add(patience); n.mysqlProxy.Hits(m) < before+some && time.Now().Before(end); {
 			time.Sleep(20 * time.Millisecond) // polling, not timing
 		}
-		n.proxy.Every(0, faultproxy.Pass)
+		n.mysqlProxy.Every(0, faultproxy.Pass)
 	})
 	return true
 }
 
+// either is a proxy, two times of three that of MariaDB.
 func (n *nemesis) either() *faultproxy.Proxy {
 	if n.rnd.IntN(3) == 0 {
-		return n.bell
+		return n.redisProxy
 	}
-	return n.proxy
+	return n.mysqlProxy
 }
 
+// latency delays every byte of a proxy.
 func (n *nemesis) latency(ctx context.Context) bool {
 	p, by, d := n.either(), n.between(5*time.Millisecond, 80*time.Millisecond), n.between(time.Second, 3*time.Second)
 	p.Latency(by)
-	n.lasting(func() { pause(ctx, d); p.Latency(0) })
+	n.lasting(func() { bench.Pause(ctx, d); p.Latency(0) })
 	return true
 }
 
+// silence lets a proxy swallow everything, connections stay open.
 func (n *nemesis) silence(ctx context.Context) bool {
 	p, d := n.either(), n.between(300*time.Millisecond, 2*time.Second)
 	p.Silence(true)
-	n.lasting(func() { pause(ctx, d); p.Silence(false) })
+	n.lasting(func() { bench.Pause(ctx, d); p.Silence(false) })
 	return true
 }
 
 // wechatAway lets calls go unanswered for as many calls as come in a few seconds.
 func (n *nemesis) wechatAway(context.Context) (done bool) {
-	kinds := []wechatsim.Fault{{Kind: wechatsim.FaultStatus, Status: 503}, {Kind: wechatsim.FaultStatus, Status: 429}, {Kind: wechatsim.FaultCutBefore},
-		{Kind: wechatsim.FaultCutAfter}, {Kind: wechatsim.FaultBadSignature}, {Kind: wechatsim.FaultNoSignature}, {Kind: wechatsim.FaultOldTimestamp}, {Kind: wechatsim.FaultUnknownSerial}}
+	kinds := []wechatsim.Fault{{Kind: wechatsim.FaultStatus, Status: 503}, {Kind: wechatsim.FaultStatus, Status: 429},
+		{Kind: wechatsim.FaultCutBefore}, {Kind: wechatsim.FaultCutAfter}, {Kind: wechatsim.FaultBadSignature},
+		{Kind: wechatsim.FaultNoSignature}, {Kind: wechatsim.FaultOldTimestamp}, {Kind: wechatsim.FaultUnknownSerial}}
 	f := kinds[n.rnd.IntN(len(kinds))]
 	for _, endpoint := range []string{"prepay", "close", "query", "refund", "refund_query"} {
 		f.Endpoint, f.OutTradeNo, f.Count = endpoint, "*", 5+n.rnd.IntN(60)
@@ -252,9 +271,12 @@ func (n *nemesis) wechatAway(context.Context) (done bool) {
 	return done
 }
 
+// wechatSlow lets answers and callbacks take up to 1.7 s.
 func (n *nemesis) wechatSlow(context.Context) (done bool) {
 	for _, endpoint := range []string{"prepay", "close", "query", "refund", "notify"} {
-		done = n.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: wechatsim.FaultDelay, DelayMS: 200 + n.rnd.IntN(1500), Count: 10 + n.rnd.IntN(40)}) == nil || done
+		f := wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: wechatsim.FaultDelay,
+			DelayMS: 200 + n.rnd.IntN(1500), Count: 10 + n.rnd.IntN(40)}
+		done = n.sim.AddFault(f) == nil || done
 	}
 	return done
 }
@@ -270,7 +292,7 @@ func (n *nemesis) readOnly(ctx context.Context) bool {
 	}
 	n.lasting(func() {
 		defer n.mysqlUp.Unlock()
-		pause(ctx, d)
+		bench.Pause(ctx, d)
 		if err := n.mariadb.Exec(context.WithoutCancel(ctx), "SET GLOBAL read_only = 0"); err != nil {
 			n.failed(err)
 		}
@@ -285,37 +307,41 @@ func (n *nemesis) holdLocks(ctx context.Context) bool {
 		return false
 	}
 	type hand struct {
-		a, b       int
-		wait, hold time.Duration
+		a, b       int           // SKUs: a hot one, and one that is not, which is locked first
+		wait, hold time.Duration // between the two, and after both
 	}
 	hands := make([]hand, 10)
 	for i := range hands {
-		hands[i] = hand{n.rnd.IntN(hot), hot + n.rnd.IntN(hot), n.between(50*time.Millisecond, 300*time.Millisecond), n.between(50*time.Millisecond, time.Second)}
+		hands[i] = hand{n.rnd.IntN(hot), hot + n.rnd.IntN(hot),
+			n.between(50*time.Millisecond, 300*time.Millisecond), n.between(50*time.Millisecond, time.Second)}
 	}
 	n.lasting(func() {
 		defer n.mysqlUp.Unlock()
 		before := n.deadlocks(ctx)
 		for i, h := range hands {
-			if i > 2 && n.deadlocks(ctx) > before {
+			if i > 2 && n.deadlocks(ctx) > before { // three times in any case
 				return
 			}
-			_ = n.locked(ctx, []string{skuID(h.b), skuID(h.a)}, []time.Duration{h.wait, h.hold}) // chosen as the victim of the deadlock, perhaps
+			// An error is fine: it may be chosen as the victim of the deadlock.
+			_ = n.locked(ctx, []string{skuID(h.b), skuID(h.a)}, []time.Duration{h.wait, h.hold})
 		}
 	})
 	return true
 }
 
+// locked locks SKUs one after the other, holding each for a time before the next.
 func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duration) error {
 	tx, err := n.db.Pool().BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
+	const touch = "UPDATE skus SET updated_at = updated_at + 1 WHERE sku_id = ?"
 	for i, sku := range ids {
-		if _, err := tx.ExecContext(ctx, "UPDATE skus SET updated_at = updated_at + 1 WHERE sku_id = ?", sku); err != nil {
+		if _, err := tx.ExecContext(ctx, touch, sku); err != nil {
 			return err
 		}
-		pause(ctx, holds[i])
+		bench.Pause(ctx, holds[i])
 	}
 	return nil
 }
@@ -325,7 +351,7 @@ func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duratio
 func (n *nemesis) heal(ctx context.Context) (since time.Time, err error) {
 	n.wg.Wait()
 	n.sim.ClearFaults()
-	for _, p := range []*faultproxy.Proxy{n.proxy, n.bell} {
+	for _, p := range []*faultproxy.Proxy{n.mysqlProxy, n.redisProxy} {
 		p.Every(0, faultproxy.Pass)
 		p.Next(faultproxy.Pass)
 		p.Latency(0)

@@ -15,30 +15,31 @@ import (
 	"sync"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/order/ordertest/canary"
 )
 
-// Report is what a run says.
+// Report is what a run says. Counters are of the whole run.
 type Report struct {
 	Options    Options        `json:"options"`
-	Commit     string         `json:"commit"`
+	Commit     string         `json:"commit"` // of the working tree, "" outside of one
 	Began      time.Time      `json:"began"`
 	Ended      time.Time      `json:"ended"`
 	Rate       float64        `json:"orders_per_second_without_faults"`
 	Placed     int            `json:"placed"`
-	Safety     time.Duration  `json:"safety_ns"`
-	Liveness   time.Duration  `json:"liveness_ns"`
-	Kills      map[string]int `json:"kills"`
-	Faults     map[string]int `json:"faults"`
-	Buyers     map[string]int `json:"buyers"`
+	Safety     time.Duration  `json:"safety_ns"`   // how long there were faults
+	Liveness   time.Duration  `json:"liveness_ns"` // after them, until everything had ended
+	Kills      map[string]int `json:"kills"`       // by victim
+	Faults     map[string]int `json:"faults"`      // by action
+	Buyers     map[string]int `json:"buyers"`      // what they did and met
 	Happened   []Happened     `json:"happened"`
 	Alarms     map[string]int `json:"alarms"`
 	Healed     int            `json:"healed_by_the_bill"`
 	Invariants int            `json:"invariants"`
 	VerifyTook time.Duration  `json:"verify_ns"`
 	LogBytes   int64          `json:"log_bytes"`
-	Exits      int            `json:"exits"`    // services that ended by themselves, because a server was away at their start
+	Exits      int            `json:"exits"`    // services that ended by themselves: a server was away at their start
 	Complete   bool           `json:"complete"` // every step of the judge was done
 	Verdict    string         `json:"verdict"`
 	Violations []string       `json:"violations"`
@@ -52,8 +53,10 @@ type Happened struct {
 	Need int    `json:"need"`
 }
 
+// newReport begins now.
 func newReport(o Options) *Report {
-	r := &Report{Options: o, Began: time.Now(), Alarms: map[string]int{}, Kills: map[string]int{}, Faults: map[string]int{}}
+	r := &Report{Options: o, Began: time.Now(),
+		Alarms: map[string]int{}, Kills: map[string]int{}, Faults: map[string]int{}}
 	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
 		r.Commit = strings.TrimSpace(string(out))
 		if exec.Command("git", "diff", "--quiet", "HEAD").Run() != nil {
@@ -66,6 +69,8 @@ func newReport(o Options) *Report {
 // maxViolations is how many are written out; the count is of all.
 const maxViolations = 50
 
+// violated takes down a broken promise. What stands before the first colon is the name of
+// the check.
 func (r *Report) violated(format string, args ...any) {
 	if r.Broken++; r.Broken <= maxViolations {
 		r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
@@ -107,7 +112,8 @@ func (r *Report) verdict() error {
 			short = append(short, fmt.Sprintf("%s: %d of %d", h.What, h.N, h.Need))
 		}
 	}
-	for _, h := range []Happened{{"orders", r.Placed, r.Options.Orders}, {"kills", sum(r.Kills), r.Options.Kills}, {"other faults", sum(r.Faults), r.Options.Faults}} {
+	for _, h := range []Happened{{"orders", r.Placed, r.Options.Orders}, {"kills", sum(r.Kills), r.Options.Kills},
+		{"other faults", sum(r.Faults), r.Options.Faults}} {
 		if h.N < h.Need {
 			short = append(short, fmt.Sprintf("%d of %d %s", h.N, h.Need, h.What))
 		}
@@ -121,17 +127,35 @@ func (r *Report) verdict() error {
 	return nil
 }
 
-// needs is what must happen in 100,000 orders; smaller runs need their share.
+// needsOf is the number of orders that needs are for; smaller runs need their share.
+const needsOf = 100_000
+
+// needs is what must happen in needsOf orders for a run to count.
 var needs = []struct {
 	what  string
 	of    int
 	query string // "" where the harness counts itself
 }{
 	{"paid in the instant before the close", 500, ""},
-	{"close asked, answer: paid", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing' AND cause_type = 'query'`},
-	{"callback while closing", 500, `SELECT COUNT(*) FROM order_events WHERE event = 'payment.applied' AND from_state = 'closing' AND cause_type = 'notification'`},
-	{"callback after the close, money sent back", 100, `SELECT COUNT(*) FROM refunds r JOIN payments p ON p.transaction_id = r.transaction_id AND p.source = 'notification' WHERE r.reason = 'late' AND r.state = 'success'`},
-	{"sweep found what the queue had lost", 200, `SELECT COUNT(*) FROM order_events WHERE event = 'close.requested' AND (cause_type = 'sweep' OR cause_id LIKE 'sweep:%')`},
+	{"close asked, answer: paid", 500, `SELECT COUNT(*)
+FROM order_events
+WHERE event = 'payment.applied'
+  AND from_state = 'closing'
+  AND cause_type = 'query'`},
+	{"callback while closing", 500, `SELECT COUNT(*)
+FROM order_events
+WHERE event = 'payment.applied'
+  AND from_state = 'closing'
+  AND cause_type = 'notification'`},
+	{"callback after the close, money sent back", 100, `SELECT COUNT(*)
+FROM refunds r
+JOIN payments p ON p.transaction_id = r.transaction_id AND p.source = 'notification'
+WHERE r.reason = 'late'
+  AND r.state = 'success'`},
+	{"sweep found what the queue had lost", 200, `SELECT COUNT(*)
+FROM order_events
+WHERE event = 'close.requested'
+  AND (cause_type = 'sweep' OR cause_id LIKE 'sweep:%')`},
 	{"cut before commit", 100, ""},
 	{"cut after commit", 100, ""},
 	{"close answered, answer lost", 200, ""},
@@ -147,14 +171,15 @@ var needs = []struct {
 // count fills in how often everything happened.
 func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) error {
 	r.Buyers = shop.counts
-	own := map[string]int{"cut before commit": s.proxy.Hits(faultproxy.CutBefore), "cut after commit": s.proxy.Hits(faultproxy.CutAfter),
+	own := map[string]int{"cut before commit": s.mysqlProxy.Hits(faultproxy.CutBefore),
+		"cut after commit":                 s.mysqlProxy.Hits(faultproxy.CutAfter),
 		"task put off and delivered again": m.again(), "deadlock": m.locked()}
 	s.truth.mu.Lock()
 	maps.Copy(own, s.truth.counts)
 	s.truth.mu.Unlock()
 	maps.Copy(own, shop.counts)
 	for _, need := range needs {
-		h := Happened{What: need.what, N: own[need.what], Need: max(1, need.of*r.Options.Orders/100_000)}
+		h := Happened{What: need.what, N: own[need.what], Need: max(1, need.of*r.Options.Orders/needsOf)}
 		if need.query != "" {
 			if err := s.db.QueryRowContext(ctx, need.query).Scan(&h.N); err != nil {
 				return err
@@ -169,18 +194,25 @@ func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) err
 func (r *Report) Write(w io.Writer) {
 	o := r.Options
 	fmt.Fprintf(w, "# Chaos run: %d orders, seed %d: **%s**\n\n", r.Placed, o.Seed, r.Verdict)
-	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --seed %d --min-rate %.0f`", o.Orders, o.Kills, o.Faults, o.Seed, o.MinRate)
+	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --seed %d --min-rate %.0f`",
+		o.Orders, o.Kills, o.Faults, o.Seed, o.MinRate)
 	if o.Mutant != "" {
 		fmt.Fprintf(w, " `--mutant %s`", o.Mutant)
 	}
 	if o.Tags != "" {
 		fmt.Fprintf(w, " `--tags %s`", o.Tags)
 	}
-	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n", r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())
-	fmt.Fprintf(w, "%d services, %d workers, MariaDB with full durability, Redis with its log on disk; %d buyers.\n", o.APIs, o.Workers, o.Buyers)
-	fmt.Fprintf(w, "Without faults %.0f orders/s. Faults for %s; after healing everything found its end within %s. %d invariants verified in %s, and again after a cold restart.\n",
+	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n",
+		r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())
+	fmt.Fprintf(w, "%d services, %d workers, MariaDB with full durability, Redis with its log on disk; %d buyers.\n",
+		o.APIs, o.Workers, o.Buyers)
+	fmt.Fprintf(w, "Without faults %.0f orders/s. Faults for %s; after healing everything found its end within %s. "+
+		"%d invariants verified in %s, and again after a cold restart.\n",
 		r.Rate, r.Safety.Round(time.Second), r.Liveness, r.Invariants, r.VerifyTook.Round(time.Millisecond))
-	fmt.Fprintf(w, "The bill healed %d payments and ends of refunds that nobody had told of. %d times a service gave up at its start because a server was away, and was started again. %.1f MB of logs were searched for canary secrets, panics and broken assertions.\n\n", r.Healed, r.Exits, float64(r.LogBytes)/1e6)
+	fmt.Fprintf(w, "The bill healed %d payments and ends of refunds that nobody had told of. "+
+		"%d times a service gave up at its start because a server was away, and was started again. "+
+		"%.1f MB of logs were searched for canary secrets, panics and broken assertions.\n\n",
+		r.Healed, r.Exits, float64(r.LogBytes)/1e6)
 	kills, faults := sum(r.Kills), sum(r.Faults)
 	fmt.Fprintf(w, "%d kills with SIGKILL: %s.\n%d other faults: %s.\n\n", kills, list(r.Kills), faults, list(r.Faults))
 	fmt.Fprintf(w, "| happened | times | needed |\n|---|---:|---:|\n")
@@ -193,7 +225,9 @@ func (r *Report) Write(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nBuyers: %s.\nAlarms: %s.\n", list(r.Buyers), list(r.Alarms))
 	if r.Broken == 0 && kills > 0 && r.Placed > 0 {
-		fmt.Fprintf(w, "\nWhat zero means (rule of three, 95 %%): fewer than %.2f %% of kills and %.0f in a million orders violate. It does not show power loss, the live WeChat Pay or several hosts.\n",
+		// The rule of three: of n tries without a failure, the rate is below 3/n with 95 %.
+		fmt.Fprintf(w, "\nWhat zero means (rule of three, 95 %%): fewer than %.2f %% of kills and %.0f in a million "+
+			"orders violate. It does not show power loss, the live WeChat Pay or several hosts.\n",
 			300/float64(kills), 3e6/float64(r.Placed))
 	}
 	if r.Broken > 0 {
@@ -204,6 +238,7 @@ func (r *Report) Write(w io.Writer) {
 	}
 }
 
+// sum adds up counters.
 func sum(m map[string]int) (n int) {
 	for _, c := range m {
 		n += c
@@ -211,6 +246,7 @@ func sum(m map[string]int) (n int) {
 	return n
 }
 
+// list writes counters in the order of their names.
 func list(m map[string]int) string {
 	if len(m) == 0 {
 		return "none"
@@ -229,32 +265,40 @@ type meters struct {
 	done   chan struct{}
 
 	mu            sync.Mutex
-	last          map[string]float64
-	total         float64
+	last          map[string]float64 // by process: its counter at the last look
+	total         float64            // of all of them, ended ones too
 	deadlocks     int
 	lastDeadlocks int
 }
 
+// metersEvery is the time between two looks: what a process counted since the last one
+// before its kill is lost.
+const metersEvery = 500 * time.Millisecond
+
+// newMeters looks until stop.
 func newMeters(s *stage) *meters {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &meters{stage: s, cancel: cancel, done: make(chan struct{}), last: map[string]float64{}}
 	go func() {
 		defer close(m.done)
-		for pause(ctx, 500*time.Millisecond) {
+		for bench.Pause(ctx, metersEvery) {
 			m.read(ctx)
 		}
 	}()
 	return m
 }
 
+// stop ends the looking, and waits for it.
 func (m *meters) stop() { m.cancel(); <-m.done }
 
+// locked is the deadlocks so far.
 func (m *meters) locked() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.deadlocks
 }
 
+// again is the tasks so far that were delivered again.
 func (m *meters) again() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -297,22 +341,28 @@ func (s *stage) deadlocks(ctx context.Context) int {
 	return n
 }
 
+// scrapeTimeout is for one answer of /metrics: the process may be stopped.
+const scrapeTimeout = time.Second
+
+// scrape adds up the tasks of a worker that asynq will deliver again. False when the
+// worker did not answer.
 func scrape(ctx context.Context, url, token string) (total float64, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, scrapeTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, false
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := (&http.Client{Timeout: time.Second}).Do(req)
+	res, err := (&http.Client{Timeout: scrapeTimeout}).Do(req)
 	if err != nil {
 		return 0, false
 	}
 	defer res.Body.Close()
 	for scan := bufio.NewScanner(res.Body); scan.Scan(); {
 		text := scan.Text()
-		if !strings.Contains(text, "scheduler_tasks_total{") || strings.Contains(text, `result="done"`) || strings.Contains(text, `result="poison"`) {
+		if !strings.Contains(text, "scheduler_tasks_total{") ||
+			strings.Contains(text, `result="done"`) || strings.Contains(text, `result="poison"`) {
 			continue
 		}
 		n, err := strconv.ParseFloat(text[strings.LastIndex(text, " ")+1:], 64)

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/order/ordertest/canary"
@@ -50,14 +51,15 @@ type visit struct {
 	expireAt time.Time    // from the placement's answer
 }
 
-// began, ended tell the model of a request; a violation is told to the shop.
+// began tells the model that a request is under way; ended must follow.
 func (v *visit) began(e order.Event) model.Op {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.model.Began(e)
 }
 
-func (b *buyer) ended(op model.Op, a answer, told order.State) {
+// ended tells the model of the answer to op; shown is the state in it.
+func (b *buyer) ended(op model.Op, a answer, shown order.State) {
 	b.visit.mu.Lock()
 	defer b.visit.mu.Unlock()
 	var err error
@@ -70,7 +72,7 @@ func (b *buyer) ended(op model.Op, a answer, told order.State) {
 		if !b.expireAt.IsZero() && !time.Now().Before(b.expireAt.Add(grace)) {
 			b.model.May(order.EventExpire) // not before: nobody's time may be up early
 		}
-		err = b.model.Answered(op, told)
+		err = b.model.Answered(op, shown)
 	}
 	if err != nil {
 		b.violated("V4: order %s (%s): %v", b.orderNo, b.doing, err)
@@ -88,23 +90,30 @@ func (v *visit) may(e order.Event, can bool) {
 	}
 }
 
+// buyerTimeout is how long a buyer waits for an answer.
+const buyerTimeout = 8 * time.Second
+
+// newShop has no buyers yet: see open.
 func newShop(s *stage, o Options, h *history) *shop {
-	return &shop{stage: s, o: o, history: h, counts: map[string]int{},
-		http: &http.Client{Timeout: 8 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}}}
+	return &shop{stage: s, o: o, history: h, counts: map[string]int{}, http: &http.Client{Timeout: buyerTimeout,
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}}}
 }
 
+// count counts something that the report shows.
 func (s *shop) count(what string) {
 	s.mu.Lock()
 	s.counts[what]++
 	s.mu.Unlock()
 }
 
+// counted is how often it was counted so far.
 func (s *shop) counted(what string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts[what]
 }
 
+// violated notes a broken promise; the judge puts it into the report.
 func (s *shop) violated(format string, args ...any) {
 	s.mu.Lock()
 	s.violations = append(s.violations, fmt.Sprintf(format, args...))
@@ -114,11 +123,16 @@ func (s *shop) violated(format string, args ...any) {
 // tooMuch is how many violations end a run: more only says the same again.
 const tooMuch = 20
 
+// broken says that so much is broken that the run may end.
 func (s *shop) broken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.violations) >= tooMuch
 }
+
+// visitsEach is how many orders a customer places, one after the other: fewer than
+// maxOpen, so that no limit is met.
+const visitsEach = 3
 
 // open lets the buyers in; they come until enough reports true.
 func (s *shop) open(ctx context.Context, enough func() bool) {
@@ -127,7 +141,9 @@ func (s *shop) open(ctx context.Context, enough func() bool) {
 			rnd := rand.New(rand.NewPCG(s.o.Seed, b))
 			for n := 0; ctx.Err() == nil && !enough(); n++ {
 				i := s.started.Add(1)
-				s.buy(ctx, &buyer{shop: s, ctx: ctx, rnd: rnd, visit: &visit{model: model.New(), customer: fmt.Sprintf("c%d-%d", b, n/3), key: fmt.Sprintf("v%d", i)}})
+				v := &visit{model: model.New(), key: fmt.Sprintf("v%d", i),
+					customer: fmt.Sprintf("c%d-%d", b, n/visitsEach)}
+				s.buy(ctx, &buyer{shop: s, ctx: ctx, rnd: rnd, visit: v})
 			}
 		})
 	}
@@ -151,8 +167,13 @@ type card struct {
 
 var deck = []card{
 	{40, "pays", (*buyer).pays},
-	{4, "pays, told ten times", func(b *buyer) { b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10}); b.await(order.StatePaid) }},
-	{5, "pays, the callback is lost", func(b *buyer) { b.pay(wechatsim.PayOptions{Notify: true, DropNotify: true}) }},
+	{4, "pays, told ten times", func(b *buyer) {
+		b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10})
+		b.await(order.StatePaid)
+	}},
+	{5, "pays, the callback is lost", func(b *buyer) {
+		b.pay(wechatsim.PayOptions{Notify: true, DropNotify: true})
+	}},
 	{14, "walks away", (*buyer).walksAway},
 	{3, "pays after the close", (*buyer).paysLate},
 	{9, "cancels", func(b *buyer) { b.prepay(); b.cancel() }},
@@ -161,10 +182,11 @@ var deck = []card{
 	{5, "pays in the last instant", (*buyer).paysInTheLastInstant},
 	{4, "cancels while paying", (*buyer).cancelsWhilePaying},
 	{3, "pays as the close is asked", (*buyer).paysBeforeTheClose},
-	{3, "the answer to the close is lost", (*buyer).closeUnheard},
+	{3, "the answer to the close is lost", (*buyer).closeUnanswered},
 	{5, "pays and sends back", (*buyer).returns},
 }
 
+// deal draws what the buyer does.
 func (b *buyer) deal() card {
 	n := b.rnd.IntN(100)
 	for _, c := range deck {
@@ -232,7 +254,7 @@ func (b *buyer) place() bool {
 			b.violated("placing %s/%s answered %d %s", b.customer, b.key, a.status, a.code)
 			return false
 		}
-		if !pause(b.ctx, time.Duration(50+b.rnd.IntN(200))*time.Millisecond) {
+		if !bench.Pause(b.ctx, time.Duration(50+b.rnd.IntN(200))*time.Millisecond) {
 			return false
 		}
 	}
@@ -291,7 +313,8 @@ func (b *buyer) prepay() bool {
 		return true
 	}
 	for range placeTries / 2 {
-		a := b.call(b.ctx, "prepay", http.MethodPost, "/v1/orders/"+b.orderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"})
+		a := b.call(b.ctx, "prepay", http.MethodPost, "/v1/orders/"+b.orderNo+"/prepay", "",
+			map[string]any{"trade_type": "NATIVE"})
 		switch {
 		case a.status == http.StatusOK:
 			b.trade = a.body.OutTradeNo
@@ -300,13 +323,14 @@ func (b *buyer) prepay() bool {
 			return false // too late
 		}
 		b.expected(a, "prepay")
-		if !pause(b.ctx, time.Duration(50+b.rnd.IntN(100))*time.Millisecond) {
+		if !bench.Pause(b.ctx, time.Duration(50+b.rnd.IntN(100))*time.Millisecond) {
 			return false
 		}
 	}
 	return false
 }
 
+// pay asks for the QR code and pays. False when WeChat Pay did not take the money.
 func (b *buyer) pay(o wechatsim.PayOptions) bool {
 	if !b.prepay() {
 		return false
@@ -314,6 +338,7 @@ func (b *buyer) pay(o wechatsim.PayOptions) bool {
 	return b.payNow(o)
 }
 
+// payNow pays the trade that prepay has opened.
 func (b *buyer) payNow(o wechatsim.PayOptions) bool {
 	start := time.Now()
 	b.may(order.EventPay, true)
@@ -328,50 +353,58 @@ func (b *buyer) payNow(o wechatsim.PayOptions) bool {
 	return err == nil
 }
 
+// pays is the usual buyer.
 func (b *buyer) pays() {
 	if !b.prepay() {
 		return
 	}
-	pause(b.ctx, time.Duration(b.rnd.IntN(800))*time.Millisecond)
+	bench.Pause(b.ctx, time.Duration(b.rnd.IntN(800))*time.Millisecond)
 	if b.payNow(wechatsim.PayOptions{Notify: true}) {
 		b.await(order.StatePaid)
 	}
 }
 
+// walksAway leaves the order to its timeout, half of the time with an open trade.
 func (b *buyer) walksAway() {
 	if b.rnd.IntN(2) == 0 {
 		b.prepay()
 	}
 }
 
+// cancel asks for it once, whatever the answer.
 func (b *buyer) cancel() {
 	op := b.began(order.EventCancel)
-	a := b.call(b.ctx, "cancel", http.MethodPost, "/v1/orders/"+b.orderNo+"/cancel", "", map[string]any{"reason": "changed my mind"})
-	told := a.body.State
-	if told == "" {
-		told = model.Untold
+	a := b.call(b.ctx, "cancel", http.MethodPost, "/v1/orders/"+b.orderNo+"/cancel", "",
+		map[string]any{"reason": "changed my mind"})
+	shown := a.body.State
+	if shown == "" {
+		shown = model.Untold
 	}
 	a.refused = a.status == http.StatusTooManyRequests
 	b.expected(a, "cancel", http.StatusOK, http.StatusAccepted, http.StatusConflict)
-	b.ended(op, a, told)
+	b.ended(op, a, shown)
 }
 
+// paysLate pays after WeChat Pay has closed the trade, as money comes now and then: it
+// must go back.
 func (b *buyer) paysLate() {
 	if !b.prepay() {
 		return
 	}
 	b.cancel()
 	if b.await(order.StateClosed) == order.StateClosed {
-		// Of half of it nobody ever hears: only the bill knows.
-		unheard := b.rnd.IntN(2) == 0
-		b.payNow(wechatsim.PayOptions{Notify: true, Force: true, DropNotify: unheard})
+		// The callback of half of them is lost: only the bill shows these payments.
+		silent := b.rnd.IntN(2) == 0
+		b.payNow(wechatsim.PayOptions{Notify: true, Force: true, DropNotify: silent})
 		b.count("paid after the close")
-		if !unheard {
+		if !silent {
 			b.await(order.StateRefunded)
 		}
 	}
 }
 
+// cancelsTwice cancels at once from two windows: one of them may be refused, the order is
+// closed once.
 func (b *buyer) cancelsTwice() {
 	b.prepay()
 	var wg sync.WaitGroup
@@ -388,23 +421,27 @@ func (b *buyer) cancelsAtTheDeadline() {
 	if o.TimeExpire.IsZero() {
 		return
 	}
-	pause(b.ctx, time.Until(o.TimeExpire.Add(grace)))
+	bench.Pause(b.ctx, time.Until(o.TimeExpire.Add(grace)))
 	b.cancel()
 	b.count("cancel and timeout at once")
 }
 
+// paysInTheLastInstant lets the payment meet the deadline, which is before the close by
+// the grace.
 func (b *buyer) paysInTheLastInstant() {
 	if !b.prepay() {
 		return
 	}
 	o := b.read()
-	pause(b.ctx, time.Until(o.TimeExpire.Add(-50*time.Millisecond)))
+	bench.Pause(b.ctx, time.Until(o.TimeExpire.Add(-50*time.Millisecond)))
 	if b.payNow(wechatsim.PayOptions{Notify: true}) {
 		b.count("paid in the last instant")
 		b.await(order.StatePaid)
 	}
 }
 
+// cancelsWhilePaying lets the payment meet the cancel: paid, or closed with the money
+// back.
 func (b *buyer) cancelsWhilePaying() {
 	if !b.prepay() {
 		return
@@ -425,8 +462,8 @@ func (b *buyer) paysBeforeTheClose() {
 	b.cancel()
 }
 
-// closeUnheard loses the answers to the close and to the query after it.
-func (b *buyer) closeUnheard() {
+// closeUnanswered loses the answers to the close and to the query after it.
+func (b *buyer) closeUnanswered() {
 	if !b.prepay() {
 		return
 	}
@@ -436,6 +473,7 @@ func (b *buyer) closeUnheard() {
 	b.cancel()
 }
 
+// fault arms one fault for the next call about this trade.
 func (b *buyer) fault(endpoint, kind string) error {
 	return b.stage.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: b.trade, Kind: kind, Count: 1})
 }
@@ -454,15 +492,16 @@ func (b *buyer) returns() {
 		wg.Go(func() {
 			for range 10 {
 				op := b.began(order.EventRefund)
-				statuses[i] = b.call(b.ctx, "refund", http.MethodPost, "/v1/orders/"+b.orderNo+"/refunds", fmt.Sprintf("%s-r%d", b.key, i),
-					map[string]any{"items": []map[string]any{{"sku_id": it.SkuID, "quantity": 1}}, "reason": "too small"})
+				one := []map[string]any{{"sku_id": it.SkuID, "quantity": 1}}
+				statuses[i] = b.call(b.ctx, "refund", http.MethodPost, "/v1/orders/"+b.orderNo+"/refunds",
+					fmt.Sprintf("%s-r%d", b.key, i), map[string]any{"items": one, "reason": "too small"})
 				statuses[i].refused = statuses[i].status != http.StatusCreated
 				b.ended(op, statuses[i], model.Untold)
 				b.expected(statuses[i], "refund", http.StatusCreated, http.StatusConflict)
 				if s := statuses[i].status; s != 0 && s < 500 && s != http.StatusTooManyRequests {
 					return
 				}
-				pause(b.ctx, 200*time.Millisecond)
+				bench.Pause(b.ctx, 200*time.Millisecond)
 			}
 		})
 	}
@@ -517,6 +556,7 @@ type item struct {
 	Quantity int    `json:"quantity"`
 }
 
+// answer is what a buyer got.
 type answer struct {
 	status  int // 0: nothing is known
 	code    orderhttp.Code
@@ -528,15 +568,15 @@ type answer struct {
 func (b *buyer) read() view {
 	op := b.began(model.Get)
 	a := b.call(b.ctx, "get", http.MethodGet, "/v1/orders/"+b.orderNo, "", nil)
-	told := a.body.State
+	shown := a.body.State
 	switch a.status {
 	case http.StatusNotFound:
-		told = model.Absent
+		shown = model.Absent
 	case http.StatusOK:
 	default:
 		a.status = 0
 	}
-	b.ended(op, a, told)
+	b.ended(op, a, shown)
 	if a.status != http.StatusOK {
 		return view{}
 	}
@@ -546,26 +586,30 @@ func (b *buyer) read() view {
 // patience bounds how long a buyer watches; the end is judged later anyway.
 const patience = 2 * time.Second
 
+// await reads the order until it is in a state, for patience at most, and gives the last
+// state that was read.
 func (b *buyer) await(want order.State) order.State {
 	var last order.State
 	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if last = b.read().State; last == want {
 			return last
 		}
-		if !pause(b.ctx, 150*time.Millisecond) {
+		if !bench.Pause(b.ctx, 150*time.Millisecond) {
 			break
 		}
 	}
 	return last
 }
 
+// maxBody bounds an answer, in bytes.
 const maxBody = 1 << 20
 
 // call is one request to whoever answers, written into the history.
 func (b *buyer) call(ctx context.Context, op, method, path, key string, body any) (a answer) {
 	start := time.Now()
 	defer func() {
-		b.history.add(line{At: start, Took: time.Since(start), Buyer: b.customer, Op: op, Key: key, Order: b.orderNo, Status: a.status, Result: string(a.code)})
+		b.history.add(line{At: start, Took: time.Since(start), Buyer: b.customer, Op: op, Key: key, Order: b.orderNo,
+			Status: a.status, Result: string(a.code)})
 	}()
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -612,26 +656,34 @@ func (b *buyer) call(ctx context.Context, op, method, path, key string, body any
 }
 
 // watchAcks looks, for every callback that is acknowledged, whether its payment
-// can be read at that moment: the acknowledgement comes after the commit. A
-// database that is away is asked until it is back.
+// can be read at that moment: the acknowledgement comes after the commit (C4).
 func (s *shop) watchAcks(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case a := <-s.stage.truth.acked:
-			var n int
-			err := errors.New("not asked yet")
-			for err != nil && pause(ctx, 0) {
-				err = s.stage.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM payments WHERE transaction_id = ?", a.transaction).Scan(&n)
-				if err != nil {
-					pause(ctx, 20*time.Millisecond)
-				}
-			}
+			n, err := s.countPayments(ctx, a.transaction)
 			if err == nil && n == 0 {
 				s.violated("C4: the callback of %s was acknowledged before its payment was committed", a.trade)
 			}
 			s.stage.truth.unseen.Add(-1)
+		}
+	}
+}
+
+// ackRetry is the time between two tries to read the database while it is away.
+const ackRetry = 20 * time.Millisecond
+
+// countPayments counts a payment's rows. A database that is away is asked until it is
+// back; an error says that ctx has ended.
+func (s *shop) countPayments(ctx context.Context, transaction string) (n int, err error) {
+	for {
+		err = s.stage.db.QueryRowContext(ctx, `SELECT COUNT(*)
+FROM payments
+WHERE transaction_id = ?`, transaction).Scan(&n)
+		if err == nil || !bench.Pause(ctx, ackRetry) {
+			return n, err
 		}
 	}
 }

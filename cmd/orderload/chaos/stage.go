@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
@@ -24,17 +25,22 @@ import (
 	"orderd/stock"
 )
 
-// The merchant of the run, and the times at which everybody lives.
+// The times of the run: a day of a shop in minutes.
 const (
-	mchID = "1900000001"
-	appID = "wx0000000000000001"
+	payWithin = 3 * time.Second        // ORDERD_PAY_WITHIN; 30 minutes by default
+	grace     = 500 * time.Millisecond // ORDERD_CLOSE_GRACE; 20 seconds by default
+	pace      = 15                     // ORDERD_PACE: the service's waits are divided by it
+	speed     = 60                     // the simulator's callback ladder goes so much faster: a minute a second
+	closeRate = 300                    // ORDERD_CLOSE_RATE: closes a second, more than buyers cause
+	maxOpen   = 5                      // ORDERD_MAX_OPEN_ORDERS of a customer
 
-	payWithin = 3 * time.Second
-	grace     = 500 * time.Millisecond
-	pace      = 15 // of the service's waits and of the simulator's repeats
-	speed     = 60 // of the simulator's callback ladder: a minute a second
+	startPatience = time.Minute     // for a process to answer /readyz
+	readyTimeout  = 2 * time.Second // for one answer
+	notifyTimeout = 5 * time.Second // as WeChat Pay waits for the answer to a callback
 
-	startPatience = time.Minute
+	superviseEvery = 100 * time.Millisecond // between two looks for processes that have ended
+	readyEvery     = 50 * time.Millisecond  // between two looks whether one is up
+	restartHold    = time.Second            // after a start, before the next
 )
 
 // stage is everything that runs: the servers, the services, WeChat Pay.
@@ -44,26 +50,28 @@ type stage struct {
 	redis   *servers.Redis
 	mysqlUp sync.Mutex // held while MariaDB is being taken down and brought up
 	redisUp sync.Mutex
-	proxy   *faultproxy.Proxy // between the services and MariaDB
-	bell    *faultproxy.Proxy // between the services and Redis
-	db      *sqldb.DB         // the judge's own way to the database, by the socket
+	db      *sqldb.DB // the judge's own way to the database, by the socket
 	sim     *wechatsim.Sim
 	simHTTP *httptest.Server
 	truth   *truth
 	secrets *canary.Set // none of them may ever stand in a log or in an answer
 	binary  string
 	env     []string
-	apis    []*process // api, notify and admin roles
-	workers []*process
+	apis    []*process // roles api, notify and admin
+	workers []*process // roles worker and admin
+
+	mysqlProxy *faultproxy.Proxy // between the services and MariaDB
+	redisProxy *faultproxy.Proxy // between the services and Redis
 
 	httpMu sync.Mutex
-	next   int // whose turn it is to get a callback
+	next   int // the api process that gets the next callback, modulo their number
 }
 
+// processes are all services.
 func (s *stage) processes() []*process { return append(append([]*process{}, s.apis...), s.workers...) }
 
 // build makes the binary under test, with an overlay when it is a mutant.
-func build(ctx context.Context, dir, overlay string, tags string) (string, error) {
+func build(ctx context.Context, dir, overlay, tags string) (string, error) {
 	binary := filepath.Join(dir, "orderd")
 	args := []string{"build", "-o", binary}
 	if overlay != "" {
@@ -79,6 +87,7 @@ func build(ctx context.Context, dir, overlay string, tags string) (string, error
 	return binary, nil
 }
 
+// newStage builds the services and starts everything.
 func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) {
 	s = &stage{dir: dir}
 	defer func() {
@@ -118,16 +127,20 @@ func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) 
 // startServers starts MariaDB with full durability and Redis with its log on
 // disk, both with a proxy before them.
 func (s *stage) startServers(ctx context.Context) (err error) {
-	if s.mariadb, err = servers.StartMariaDB(ctx, filepath.Join(s.dir, "m"), "--innodb-buffer-pool-size=1G", "--sync-binlog=1"); err != nil {
+	s.mariadb, err = servers.StartMariaDB(ctx, filepath.Join(s.dir, "m"), "--innodb-buffer-pool-size=1G",
+		"--sync-binlog=1")
+	if err != nil {
 		return err
 	}
-	if s.redis, err = servers.StartRedis(ctx, filepath.Join(s.dir, "r"), "--appendonly", "yes", "--requirepass", canary.RedisPass); err != nil {
+	s.redis, err = servers.StartRedis(ctx, filepath.Join(s.dir, "r"), "--appendonly", "yes",
+		"--requirepass", canary.RedisPass)
+	if err != nil {
 		return err
 	}
-	if s.proxy, err = faultproxy.NewMySQL(s.mariadb.Addr); err != nil {
+	if s.mysqlProxy, err = faultproxy.NewMySQL(s.mariadb.Addr); err != nil {
 		return err
 	}
-	if s.bell, err = faultproxy.New(s.redis.Addr); err != nil {
+	if s.redisProxy, err = faultproxy.New(s.redis.Addr); err != nil {
 		return err
 	}
 	if err := s.mariadb.Create(ctx, database); err != nil {
@@ -169,7 +182,7 @@ func (s *stage) grant(ctx context.Context) error {
 // startWeChat starts the simulator in this process, which nobody kills: its
 // ledger is the truth of the run, and is on disk as it happens.
 func (s *stage) startWeChat(seed uint64) error {
-	keys, err := wechatsim.GenerateKeys(mchID, appID)
+	keys, err := wechatsim.GenerateKeys(bench.MchID, bench.AppID)
 	if err != nil {
 		return err
 	}
@@ -177,7 +190,7 @@ func (s *stage) startWeChat(seed uint64) error {
 		return err
 	}
 	nasty := wechatsim.DefaultNastiness()
-	nasty.MaxNotifyDelay = time.Minute // a second
+	nasty.MaxNotifyDelay = time.Minute // a second at this speed
 	s.sim, err = wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Seed: seed, Speed: speed, Nastiness: &nasty,
 		EffectsLog: s.truth, NotifyClient: s.notifyClient()})
 	if err != nil {
@@ -195,20 +208,40 @@ func (s *stage) startWeChat(seed uint64) error {
 		}
 		verify = append(verify, id+"="+file)
 	}
-	s.env = []string{
-		"ORDERD_DSN=mysql:orderd:" + canary.DatabasePass + "@tcp(" + s.proxy.Addr() + ")/" + database, "ORDERD_REDIS=redis://:" + canary.RedisPass + "@" + s.bell.Addr() + "/0",
-		"ORDERD_MAX_OPEN_ORDERS=5", "ORDERD_PAY_WITHIN=" + payWithin.String(), "ORDERD_CLOSE_GRACE=" + grace.String(), "ORDERD_SWEEP_EVERY=1s", "ORDERD_CLOSE_RATE=300", fmt.Sprintf("ORDERD_PACE=%d", pace),
-		"ORDERD_REFUND_AUTO_APPROVE=100000000", "ORDERD_REFUND_TWO_PERSONS=0", "ORDERD_RECONCILE_DAILY=false",
-		"ORDERD_CUSTOMER_JWT_SECRET=" + canary.JWTSecret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + canary.AdminToken,
-		"ORDERD_WECHAT_MCHID=" + c.MchID, "ORDERD_WECHAT_APPID=" + c.AppID, "ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo, "ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
-		"ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key, "ORDERD_WECHAT_VERIFY_KEYS=" + strings.Join(verify, ","), "ORDERD_WECHAT_BASE_URL=" + s.simHTTP.URL,
-		"ORDERD_WECHAT_NOTIFY_URL=http://127.0.0.1:1/wechat/v3/notify/payment", // whoever's turn it is: see notifyClient
-	}
+	s.env = s.environment(c, strings.Join(verify, ","))
 	return nil
 }
 
-// notifyClient brings callbacks to the services in turn, as a load balancer
-// that does not know who is dead.
+// environment is the configuration of the services. verify are the keys of WeChat Pay,
+// as ORDERD_WECHAT_VERIFY_KEYS takes them.
+func (s *stage) environment(c wechatsim.ClientConfig, verify string) []string {
+	return []string{
+		"ORDERD_DSN=mysql:orderd:" + canary.DatabasePass + "@tcp(" + s.mysqlProxy.Addr() + ")/" + database,
+		"ORDERD_REDIS=redis://:" + canary.RedisPass + "@" + s.redisProxy.Addr() + "/0",
+		"ORDERD_PAY_WITHIN=" + payWithin.String(),
+		"ORDERD_CLOSE_GRACE=" + grace.String(),
+		"ORDERD_SWEEP_EVERY=1s",
+		fmt.Sprintf("ORDERD_MAX_OPEN_ORDERS=%d", maxOpen),
+		fmt.Sprintf("ORDERD_CLOSE_RATE=%d", closeRate),
+		fmt.Sprintf("ORDERD_PACE=%d", pace),
+		"ORDERD_REFUND_AUTO_APPROVE=100000000", // no person takes part in a run
+		"ORDERD_REFUND_TWO_PERSONS=0",
+		"ORDERD_RECONCILE_DAILY=false", // the judge reconciles
+		"ORDERD_CUSTOMER_JWT_SECRET=" + canary.JWTSecret,
+		"ORDERD_BOOTSTRAP_ADMIN_TOKEN=" + canary.AdminToken,
+		"ORDERD_WECHAT_MCHID=" + c.MchID,
+		"ORDERD_WECHAT_APPID=" + c.AppID,
+		"ORDERD_WECHAT_SERIAL_NO=" + c.SerialNo,
+		"ORDERD_WECHAT_PRIVATE_KEY=" + c.PrivateKeyPEM,
+		"ORDERD_WECHAT_APIV3_KEY=" + c.APIv3Key,
+		"ORDERD_WECHAT_VERIFY_KEYS=" + verify,
+		"ORDERD_WECHAT_BASE_URL=" + s.simHTTP.URL,
+		"ORDERD_WECHAT_NOTIFY_URL=http://127.0.0.1:1/wechat/v3/notify/payment", // notifyClient dials elsewhere
+	}
+}
+
+// notifyClient delivers callbacks to the services one after the other, as a load
+// balancer does that does not know who is dead.
 func (s *stage) notifyClient() *http.Client {
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		s.httpMu.Lock()
@@ -218,31 +251,37 @@ func (s *stage) notifyClient() *http.Client {
 		var d net.Dialer
 		return d.DialContext(ctx, network, addr)
 	}
-	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	return &http.Client{Timeout: notifyTimeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 }
 
-// The shop: two hundred SKUs, the first five hot and scarce.
+// The stock of the shop.
 const (
-	skus = 200
-	hot  = 5
+	skus     = 200
+	hot      = 5  // the first ones are bought most, and are scarce:
+	hotShare = 50 // of so many orders one can have a unit of each
+	hotLeast = 5  // units, in a small run too
 )
 
+// skuID is the id of SKU n.
 func skuID[N int | uint64](n N) string { return fmt.Sprintf("sku%03d", n) }
 
+// fill puts the stock on the shelves; every price is another one.
 func (s *stage) fill(ctx context.Context, o Options) error {
 	admin := stock.NewAdmin(s.db, time.Now)
 	for n := range skus {
 		quantity := int64(o.Orders)
 		if n < hot {
-			quantity = int64(o.Orders/50 + 5)
+			quantity = int64(o.Orders/hotShare + hotLeast)
 		}
-		if _, _, err := admin.Put(ctx, stock.Put{SkuID: skuID(n), Title: "Thing", PriceFen: int64(100 + n), Quantity: &quantity, Actor: "chaos"}); err != nil {
+		put := stock.Put{SkuID: skuID(n), Title: "Thing", PriceFen: int64(100 + n), Quantity: &quantity, Actor: "chaos"}
+		if _, _, err := admin.Put(ctx, put); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// startAll starts every process that does not run, and waits for all.
 func (s *stage) startAll(ctx context.Context) error {
 	for _, p := range s.processes() {
 		if err := p.start(); err != nil {
@@ -262,7 +301,8 @@ func (s *stage) ready(ctx context.Context) error {
 	return nil
 }
 
-// verb runs a verb of the binary beside the services.
+// verb runs a command of the binary under test beside the services. An exit code is
+// no error.
 func (s *stage) verb(ctx context.Context, args ...string) (out string, exit int, err error) {
 	cmd := exec.CommandContext(ctx, s.binary, args...)
 	cmd.Env = append(s.env, "PATH="+os.Getenv("PATH"), "HOME="+s.dir, "ORDERD_DATA_DIR="+filepath.Join(s.dir, "verbs"))
@@ -276,6 +316,7 @@ func (s *stage) verb(ctx context.Context, args ...string) (out string, exit int,
 	return string(b), 0, err
 }
 
+// close ends everything. The files stay.
 func (s *stage) close() {
 	for _, p := range s.processes() {
 		p.kill(0)
@@ -285,7 +326,7 @@ func (s *stage) close() {
 		s.simHTTP.Close()
 		s.sim.Close()
 	}
-	for _, p := range []*faultproxy.Proxy{s.proxy, s.bell} {
+	for _, p := range []*faultproxy.Proxy{s.mysqlProxy, s.redisProxy} {
 		if p != nil {
 			p.Close()
 		}
@@ -312,7 +353,7 @@ type process struct {
 	args, env          []string
 	log                string
 
-	mu        sync.Mutex
+	mu        sync.Mutex // what follows
 	cmd       *exec.Cmd
 	ended     chan struct{}
 	notBefore time.Time // when the supervisor may start it again
@@ -320,8 +361,10 @@ type process struct {
 	exits     int       // ends that were its own
 }
 
+// newProcess makes a process with addresses of its own; start starts it.
 func (s *stage) newProcess(name string, roles ...string) (*process, error) {
-	p := &process{name: name, binary: s.binary, args: []string{"serve", "--log-level", "info"}, log: filepath.Join(s.dir, name+".log")}
+	p := &process{name: name, binary: s.binary, args: []string{"serve", "--log-level", "info"},
+		log: filepath.Join(s.dir, name+".log")}
 	for _, addr := range []*string{&p.api, &p.notify, &p.admin} {
 		var err error
 		if *addr, err = servers.FreeAddr(); err != nil {
@@ -331,8 +374,9 @@ func (s *stage) newProcess(name string, roles ...string) (*process, error) {
 	for _, r := range roles {
 		p.args = append(p.args, "--role", r)
 	}
-	p.env = append(append([]string{}, s.env...), "ORDERD_DATA_DIR="+filepath.Join(s.dir, name), "ORDERD_API_ADDR="+p.api, "ORDERD_NOTIFY_ADDR="+p.notify,
-		"ORDERD_ADMIN_ADDR="+p.admin, "HOME="+s.dir, "PATH="+os.Getenv("PATH"), "GOTRACEBACK=all")
+	p.env = append(append([]string{}, s.env...), "ORDERD_DATA_DIR="+filepath.Join(s.dir, name),
+		"ORDERD_API_ADDR="+p.api, "ORDERD_NOTIFY_ADDR="+p.notify, "ORDERD_ADMIN_ADDR="+p.admin,
+		"HOME="+s.dir, "PATH="+os.Getenv("PATH"), "GOTRACEBACK=all")
 	return p, nil
 }
 
@@ -362,6 +406,7 @@ func (p *process) start() error {
 	return nil
 }
 
+// running needs p.mu.
 func (p *process) running() bool {
 	if p.cmd == nil {
 		return false
@@ -374,7 +419,8 @@ func (p *process) running() bool {
 	}
 }
 
-// mayStart reports that it is dead and has been so for long enough.
+// mayStart reports that it is dead and has been so for long enough. It counts the end
+// when nobody of the harness has caused it.
 func (p *process) mayStart() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -401,7 +447,7 @@ func (s *stage) exits() (n int) {
 // supervise starts what has ended, by a kill or by itself because a server was
 // away as it came up, as systemd would.
 func (s *stage) supervise(ctx context.Context) error {
-	for pause(ctx, 100*time.Millisecond) {
+	for bench.Pause(ctx, superviseEvery) {
 		for _, p := range s.processes() {
 			if !p.mayStart() {
 				continue
@@ -409,7 +455,7 @@ func (s *stage) supervise(ctx context.Context) error {
 			if err := p.start(); err != nil {
 				return err
 			}
-			p.hold(time.Second)
+			p.hold(restartHold)
 		}
 	}
 	return nil
@@ -435,6 +481,7 @@ func (p *process) kill(down time.Duration) bool {
 	return true
 }
 
+// signal reports whether there was somebody to take it.
 func (p *process) signal(sig syscall.Signal) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -451,7 +498,7 @@ func (p *process) ready(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		res, err := (&http.Client{Timeout: 2 * time.Second}).Do(req)
+		res, err := (&http.Client{Timeout: readyTimeout}).Do(req)
 		if err == nil {
 			_ = res.Body.Close()
 			if res.StatusCode == http.StatusOK {
@@ -459,7 +506,7 @@ func (p *process) ready(ctx context.Context) error {
 			}
 			err = fmt.Errorf("readyz says %d", res.StatusCode)
 		}
-		if !pause(ctx, 50*time.Millisecond) {
+		if !bench.Pause(ctx, readyEvery) {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
@@ -470,16 +517,5 @@ func (p *process) ready(ctx context.Context) error {
 		if err := p.start(); err != nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

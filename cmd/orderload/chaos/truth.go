@@ -31,18 +31,27 @@ type truth struct {
 // acked is a payment whose callback was answered with success.
 type acked struct{ trade, transaction string }
 
-const syncEvery = 100 * time.Millisecond
+const (
+	// syncEvery is the time between two fsyncs.
+	syncEvery = 100 * time.Millisecond
+	// ackBacklog is how many acknowledgements may wait to be looked at, before the
+	// simulator has to: a database may be away for seconds.
+	ackBacklog = 1 << 16
+)
 
+// newTruth makes the file; close ends it.
 func newTruth(path string) (*truth, error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{}, accepted: map[string]time.Time{}, acked: make(chan acked, 1<<16)}
+	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{},
+		accepted: map[string]time.Time{}, acked: make(chan acked, ackBacklog)}
 	go t.sync()
 	return t, nil
 }
 
+// sync calls fsync again and again.
 func (t *truth) sync() {
 	defer close(t.done)
 	tick := time.NewTicker(syncEvery)
@@ -57,6 +66,7 @@ func (t *truth) sync() {
 	}
 }
 
+// close syncs the rest and closes the file.
 func (t *truth) close() error {
 	close(t.stop)
 	<-t.done
@@ -65,7 +75,8 @@ func (t *truth) close() error {
 }
 
 // unsigned are the ways to lie that a signature must give away.
-var unsigned = []string{wechatsim.ModeForged, wechatsim.ModeUnknown, wechatsim.ModeNoSignature, wechatsim.ModeOldTimestamp, wechatsim.ModeSignTest, wechatsim.ModeTruncated}
+var unsigned = []string{wechatsim.ModeForged, wechatsim.ModeUnknown, wechatsim.ModeNoSignature,
+	wechatsim.ModeOldTimestamp, wechatsim.ModeSignTest, wechatsim.ModeTruncated}
 
 // Write takes one line of the simulator's log.
 func (t *truth) Write(line []byte) (int, error) {
@@ -85,21 +96,22 @@ func (t *truth) Write(line []byte) (int, error) {
 
 // count reports whether e is the acknowledgement of a genuine payment.
 func (t *truth) count(e wechatsim.Entry) (genuine bool) {
-	if e.Kind == wechatsim.KindRequest && e.Endpoint == "close" && slices.Contains(e.Faults, wechatsim.FaultPaidFirst) {
+	if isRequest(e, "close") && slices.Contains(e.Faults, wechatsim.FaultPaidFirst) {
 		t.counts["paid in the instant before the close"]++
 	}
-	lost := slices.Contains(e.Faults, wechatsim.FaultCutAfter) || slices.Contains(e.Faults, wechatsim.FaultTimeout) || slices.Contains(e.Faults, "lost_answer")
+	lost := slices.Contains(e.Faults, wechatsim.FaultCutAfter) || slices.Contains(e.Faults, wechatsim.FaultTimeout) ||
+		slices.Contains(e.Faults, "lost_answer")
 	switch {
-	case e.Kind == wechatsim.KindRequest && e.Endpoint == "close" && lost:
+	case isRequest(e, "close") && lost:
 		t.counts["close answered, answer lost"]++
-	case e.Kind == wechatsim.KindRequest && e.Endpoint == "refund" && lost:
+	case isRequest(e, "refund") && lost:
 		t.counts["refund taken, answer lost"]++
-	case e.Kind == wechatsim.KindCallback && e.Status != 0 && (isProbe(e) || slices.Contains(unsigned, modeOf(e))):
+	case answered(e) && (isProbe(e) || slices.Contains(unsigned, modeOf(e))):
 		t.counts["forged callback"]++
 		if e.Status/100 == 2 {
 			t.forged = append(t.forged, e.OutTradeNo+" "+e.Detail)
 		}
-	case e.Kind == wechatsim.KindCallback && e.Status != 0 && modeOf(e) == wechatsim.ModeNormal && e.OutRefundNo == "":
+	case answered(e) && modeOf(e) == wechatsim.ModeNormal && e.OutRefundNo == "":
 		if _, again := t.accepted[e.OutTradeNo]; again {
 			t.counts["callback after it was acknowledged"]++
 		} else if e.Status/100 == 2 {
@@ -110,6 +122,16 @@ func (t *truth) count(e wechatsim.Entry) (genuine bool) {
 	return false
 }
 
+// isRequest reports whether e is a call of orderd to an endpoint.
+func isRequest(e wechatsim.Entry, endpoint string) bool {
+	return e.Kind == wechatsim.KindRequest && e.Endpoint == endpoint
+}
+
+// answered reports whether e is a callback that was answered, with whatever status.
+func answered(e wechatsim.Entry) bool { return e.Kind == wechatsim.KindCallback && e.Status != 0 }
+
+// isProbe reports whether WeChat Pay tried out whether signatures are checked: it sends
+// such callbacks by itself.
 func isProbe(e wechatsim.Entry) bool { return slices.Contains(e.Faults, "signtest") }
 
 // modeOf is the first word of a callback's detail.

@@ -1,4 +1,4 @@
-package main
+package storm
 
 import (
 	"context"
@@ -6,15 +6,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// coalesced sends the scripts of many callers in one pipeline: asynq has no
-// enqueue of many, and a round trip per task is what its rate ends at. There is
-// no linger: a pipeline is what waited while the one before it was under way.
+// coalesced is a Redis client that sends the scripts of many callers in one
+// pipeline: asynq cannot enqueue many tasks at once, and a round trip per task would
+// bound the rate of the mode per-order unfairly. Nobody waits for a pipeline to
+// fill: it carries what came in while the one before it was under way.
 type coalesced struct {
 	redis.UniversalClient
 	calls chan script
 	quit  chan struct{}
 }
 
+// script is one call of EvalSha and where its answer goes.
 type script struct {
 	sha  string
 	keys []string
@@ -23,20 +25,21 @@ type script struct {
 }
 
 const (
-	coalesceMost   = 256 // scripts of a pipeline
-	coalesceFlight = 4   // pipelines under way
+	coalesceMost   = 256               // scripts of a pipeline
+	coalesceFlight = 4                 // pipelines under way
+	coalesceQueue  = 16 * coalesceMost // scripts that wait, before callers do
 )
 
 // newCoalesced wraps a client until its end is called.
 func newCoalesced(client redis.UniversalClient) *coalesced {
-	c := &coalesced{UniversalClient: client, calls: make(chan script, 16*coalesceMost), quit: make(chan struct{})}
+	c := &coalesced{UniversalClient: client, calls: make(chan script, coalesceQueue), quit: make(chan struct{})}
 	for range coalesceFlight {
 		go c.flush()
 	}
 	return c
 }
 
-// EvalSha is asynq's every step.
+// EvalSha queues a script and waits for its answer; every step of asynq is one.
 func (c *coalesced) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	call := script{sha, keys, args, make(chan *redis.Cmd, 1)}
 	select {
@@ -63,8 +66,10 @@ func failed(ctx context.Context, err error) *redis.Cmd {
 	return cmd
 }
 
+// end fails everybody who waits; the client itself stays open.
 func (c *coalesced) end() { close(c.quit) }
 
+// flush sends pipelines, one at a time, until the end.
 func (c *coalesced) flush() {
 	for {
 		var batch []script

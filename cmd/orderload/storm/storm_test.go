@@ -1,6 +1,7 @@
-package main
+package storm
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -11,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/oklog/ulid/v2"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/audit"
@@ -20,35 +23,23 @@ import (
 
 // The workers of a test are this binary again.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "expire-worker" {
-		main()
+	if len(os.Args) > 1 && os.Args[1] == workerName {
+		var c struct {
+			ExpireWorker WorkerCmd `cmd:""`
+		}
+		k := kong.Parse(&c)
+		k.BindTo(context.Background(), (*context.Context)(nil))
+		k.FatalIfErrorf(k.Run())
 		return
 	}
 	sqldbtest.NoLeaks(m)
 }
 
-// A percentile that is one off flatters every table of the benchmarks.
-func TestQuantiles(t *testing.T) {
-	c := counts{}
-	for ms := range int64(200) { // 0 to 199, once each
-		c[ms]++
-	}
-	want := quantiles{P50: 99 * time.Millisecond, P90: 179 * time.Millisecond, P99: 197 * time.Millisecond, Max: 199 * time.Millisecond}
-	if got := c.quantiles(); got != want {
-		t.Errorf("%+v, want %+v", got, want)
-	}
-	if got := (counts{-3: 1}).quantiles(); got.P50 != -3*time.Millisecond || got.Max != -3*time.Millisecond {
-		t.Errorf("one early order: %+v", got)
-	}
-	if got := (counts{}).quantiles(); got != (quantiles{}) {
-		t.Errorf("nothing: %+v", got)
-	}
-}
-
 // Everything is judged by what the crowd says of its orders: a wrong due time or number would judge the tool itself.
 func TestCrowd(t *testing.T) {
 	first := time.Now().Truncate(time.Second)
-	for _, c := range []crowd{{n: 1000, first: first}, {n: 1000, first: first, spread: 7 * time.Second}, {n: seedPiece + 5, first: first, spread: time.Minute}} {
+	for _, c := range []crowd{{n: 1000, first: first}, {n: 1000, first: first, spread: 7 * time.Second},
+		{n: seedPiece + 5, first: first, spread: time.Minute}} {
 		before := ""
 		due := map[time.Time]int{}
 		for i := 1; i <= c.n; i++ {
@@ -83,7 +74,7 @@ func TestCrowd(t *testing.T) {
 // A backlog that forgets an order or ends early would hide what is late.
 func TestBacklog(t *testing.T) {
 	c := crowd{n: 10, first: time.Now().Truncate(time.Second), spread: 2 * time.Second}
-	points, most := c.backlog(counts{0: 1, 100: 3, 1000: 5, 1500: 1})
+	points, most := c.backlog(bench.Histogram{0: 1, 100: 3, 1000: 5, 1500: 1})
 	want := []point{{0, 4}, {0.2, 1}, {0.4, 1}, {0.6, 1}, {0.8, 1}, {1, 1}, {1.2, 1}, {1.4, 1}, {1.6, 0}}
 	if most != 4 || len(points) != len(want) {
 		t.Fatalf("most %d: %v", most, points)
@@ -112,7 +103,8 @@ func TestPlot(t *testing.T) {
 	if got := log.ticks(); len(got) != 5 {
 		t.Errorf("ticks %v", got)
 	}
-	text := draw(plot{title: "a < b & c", unit: "s", log: true, lines: []line{{"one & only", []point{{0, 3}}}, {"naive", []point{{0, 0.02}, {60, 77}}}, {"none", nil}}},
+	text := draw(plot{title: "a < b & c", unit: "s", log: true, lines: []line{{"one & only", []point{{0, 3}}},
+		{"naive", []point{{0, 0.02}, {60, 77}}}, {"none", nil}}},
 		plot{title: "backlog", lines: []line{{"ours", []point{{0, 0}, {1, 93_000}}}}})
 	d := xml.NewDecoder(strings.NewReader(text))
 	words := 0
@@ -123,14 +115,16 @@ func TestPlot(t *testing.T) {
 		} else if err != nil {
 			t.Fatalf("not well-formed: %v", err)
 		}
-		if data, ok := token.(xml.CharData); ok && (string(data) == "a < b & c" || string(data) == "one & only" || string(data) == "100k") {
+		data, ok := token.(xml.CharData)
+		if ok && (string(data) == "a < b & c" || string(data) == "one & only" || string(data) == "100k") {
 			words++
 		}
 	}
 	if words != 4 { // the title twice: for the eye, and for who cannot see
 		t.Errorf("%d of the words found in\n%s", words, text)
 	}
-	if strings.Contains(text, "NaN") || strings.Contains(text, "http://") && strings.Count(text, "http://") != 1 || strings.Contains(text, "<script") {
+	if strings.Contains(text, "NaN") || strings.Contains(text, "<script") ||
+		strings.Contains(text, "http://") && strings.Count(text, "http://") != 1 {
 		t.Errorf("not self-contained:\n%s", text)
 	}
 }
@@ -142,37 +136,39 @@ func TestSeed(t *testing.T) {
 	if err := c.seed(t.Context(), db.Pool()); err != nil {
 		t.Fatal(err)
 	}
-	st := &storm{k: &expireCmd{}, db: db, crowd: c}
-	if err := st.verify(t.Context(), audit.VerifyOptions{Quiescent: true}); err != nil {
+	if err := bench.Verify(t.Context(), db, audit.VerifyOptions{Quiescent: true}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := service(db, 0, 0)
+	s, err := bench.NewService(order.Config{DB: db})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	for _, i := range []int{1, 669, 670, 2007} {
 		o, err := s.Find(t.Context(), c.no(i))
-		if err != nil || !o.DueAt.Equal(c.due(i)) || o.State != order.StatePending || len(o.Items) != 1 || !o.ExpireAt.Equal(c.due(i).Add(-seedGrace)) || !o.CreatedAt.Equal(o.ExpireAt.Add(-seedWithin)) {
+		if err != nil || !o.DueAt.Equal(c.due(i)) || o.State != order.StatePending || len(o.Items) != 1 ||
+			!o.ExpireAt.Equal(c.due(i).Add(-seedGrace)) || !o.CreatedAt.Equal(o.ExpireAt.Add(-seedWithin)) {
 			t.Errorf("order %d, due %s: %+v %v", i, c.due(i), o, err)
 		}
 	}
-	if _, err := db.Pool().ExecContext(t.Context(), "UPDATE skus SET available = available + 1 WHERE sku_id = 'sku0007'"); err != nil {
+	const fromNowhere = "UPDATE skus SET available = available + 1 WHERE sku_id = 'sku0007'"
+	if _, err := db.Pool().ExecContext(t.Context(), fromNowhere); err != nil {
 		t.Fatal(err)
 	}
-	if err := st.verify(t.Context(), audit.VerifyOptions{}); err == nil {
+	if err := bench.Verify(t.Context(), db, audit.VerifyOptions{}); err == nil {
 		t.Error("a unit from nowhere was not seen")
 	}
 }
 
 // storms runs the command as main would and gives what it wrote.
-func storms(t *testing.T, k expireCmd) []*storm {
+func storms(t *testing.T, k Cmd) []*storm {
 	t.Helper()
 	sqldbtest.MariaDBDSN(t) // skips where there is none
 	dir := t.TempDir()
 	k.Lead, k.PauseFor, k.Quiet, k.Gateway = 12*time.Second, 2*time.Second, time.Second, time.Millisecond
-	k.BufferPool, k.LogFile, k.JSON, k.SVG = "256M", "256M", filepath.Join(dir, "run.json"), filepath.Join(dir, "run.svg")
-	if err := k.Run(t.Context(), &cli{Dir: filepath.Join(dir, "servers")}); err != nil {
+	k.BufferPool, k.LogFile = "256M", "256M"
+	k.JSON, k.SVG = filepath.Join(dir, "run.json"), filepath.Join(dir, "run.svg")
+	if err := k.Run(t.Context(), &bench.Settings{Dir: filepath.Join(dir, "servers")}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(k.JSON)
@@ -192,27 +188,30 @@ func storms(t *testing.T, k expireCmd) []*storm {
 // A mode that leaves orders open, closes one early, or leaves books that do not agree is no baseline.
 func TestModes(t *testing.T) {
 	t.Parallel()
-	all := storms(t, expireCmd{Orders: 2000, Spread: 2 * time.Second, Mode: []string{"all"}})
+	all := storms(t, Cmd{Orders: 2000, Spread: 2 * time.Second, Mode: []string{"all"}})
 	if len(all) != 3 {
 		t.Fatalf("%d modes", len(all))
 	}
 	for _, st := range all {
 		o := st.Outcome
-		if o.Closed != 2000 || o.Early != 0 || o.Rate <= 0 || o.Ended.P99 < o.Taken.P50 || o.Taken.Max <= 0 || o.Most < 1000 || len(o.Late) != 2 ||
-			o.CPU.MariaDB <= 0 || o.Memory < 1<<20 || o.Redis < 1<<19 || len(st.Samples) < 10 {
+		if o.Closed != 2000 || o.Early != 0 || o.Rate <= 0 || o.Ended.P99 < o.Taken.P50 || o.Taken.Max <= 0 ||
+			o.Most < 1000 || len(o.Late) != 2 || o.CPU.MariaDB <= 0 || o.Memory < 1<<20 || o.Redis < 1<<19 ||
+			len(st.Samples) < 10 {
 			t.Errorf("%s: %+v, %d samples", st.Mode, o, len(st.Samples))
 		}
 	}
 }
 
-// With buyers, a limit and placements beside it every count must still come out: the tool fails when one does not.
+// With buyers, a limit and placements beside it every count must still come out: the tool fails when one does
+// not.
 func TestPaidMeanwhile(t *testing.T) {
 	t.Parallel()
-	st := storms(t, expireCmd{Orders: 400, Mode: []string{"ours"}, Rate: 100, Pay: 0.2, Foreground: 20})[0]
+	st := storms(t, Cmd{Orders: 400, Mode: []string{"ours"}, Rate: 100, Pay: 0.2, Foreground: 20})[0]
 	if st.Outcome.Closed+st.Outcome.Paid != 400 || st.Outcome.Paid == 0 || st.Outcome.Rate > 150 {
 		t.Errorf("%+v", st.Outcome)
 	}
-	if b := st.Beside; b.PlaceQuiet.Calls == 0 || b.PaidStorm.Calls == 0 || b.PlaceStorm.P99 == 0 || b.PaidStorm.Failed > 0 {
+	if b := st.Beside; b.PlaceQuiet.Calls == 0 || b.PaidStorm.Calls == 0 || b.PlaceStorm.P99 == 0 ||
+		b.PaidStorm.Failed > 0 {
 		t.Errorf("%+v", b)
 	}
 }
@@ -220,12 +219,14 @@ func TestPaidMeanwhile(t *testing.T) {
 // A worker that is killed or stands still must lose nothing, and be seen in the table.
 func TestWorkersHurt(t *testing.T) {
 	t.Parallel()
-	st := storms(t, expireCmd{Orders: 2000, Spread: 4 * time.Second, Mode: []string{"ours"}, Workers: 3, Kill: true, Pause: true})[0]
+	st := storms(t, Cmd{Orders: 2000, Spread: 4 * time.Second, Mode: []string{"ours"}, Workers: 3,
+		Kill: true, Pause: true})[0]
 	if len(st.Workers) != 3 || st.Workers[0].Fate != "killed" || !strings.HasPrefix(st.Workers[1].Fate, "stopped") {
 		t.Fatalf("%+v", st.Workers)
 	}
 	closed := int64(0)
-	for _, w := range st.Workers { // a second goes to whoever is free, so one of those that are hurt may have had none
+	for _, w := range st.Workers {
+		// A second goes to whoever is free, so one of those that are hurt may have had none.
 		closed += w.Closed
 		if w.Memory < 1<<20 || (w.Fate == "" && w.Closed == 0) {
 			t.Errorf("%+v", w)
@@ -238,7 +239,8 @@ func TestWorkersHurt(t *testing.T) {
 
 // What does not fit together must be said before servers are started.
 func TestExpireFlags(t *testing.T) {
-	for _, k := range []expireCmd{{Orders: 5}, {Spread: time.Millisecond}, {Pay: 0.9}, {Mode: []string{"naive"}, Rate: 5}, {Mode: []string{"ours"}, Kill: true},
+	for _, k := range []Cmd{{Orders: 5}, {Spread: time.Millisecond}, {Pay: 0.9},
+		{Mode: []string{"naive"}, Rate: 5}, {Mode: []string{"ours"}, Kill: true},
 		{Mode: []string{"ours"}, Workers: 3, Pay: 0.1}, {Mode: []string{"ours"}, Workers: 99}} {
 		if err := k.complete(); err == nil {
 			t.Errorf("%+v was taken", k)

@@ -1,4 +1,4 @@
-package main
+package storm
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/payment/wechat"
 	"orderd/payment/wechatsim"
 )
@@ -25,12 +26,12 @@ type protocol struct {
 	gateway *wechat.Gateway
 	sim     *wechatsim.Sim
 	server  *http.Server
-	sign    time.Duration
-	bits    int
+	sign    time.Duration // a signature of ours takes so much of a core
+	bits    int           // of the key
 }
 
-// protocolSeen is what RSA costs.
-type protocolSeen struct {
+// protocolResult is what RSA costs.
+type protocolResult struct {
 	SignMS  float64 // of one core
 	Bits    int
 	Cores   int
@@ -39,8 +40,12 @@ type protocolSeen struct {
 	Share   float64 // of this process's CPU that both kinds of signatures took
 }
 
+// headerTimeout is what linters ask of a server; nobody here is slow.
+const headerTimeout = 10 * time.Second
+
+// startProtocol starts the simulator and the gateway that talks to it.
 func startProtocol(ctx context.Context) (p *protocol, err error) {
-	keys, err := wechatsim.GenerateKeys(mchID, appID)
+	keys, err := wechatsim.GenerateKeys(bench.MchID, bench.AppID)
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +62,11 @@ func startProtocol(ctx context.Context) (p *protocol, err error) {
 	if p.sim, err = wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now}); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	p.server = &http.Server{Handler: p.sim.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	p.server = &http.Server{Handler: p.sim.Handler(), ReadHeaderTimeout: headerTimeout}
 	go func() { _ = p.server.Serve(l) }() // until stop
-	p.gateway, err = wechat.New(wechat.Config{MchID: c.MchID, AppID: c.AppID, SerialNo: c.SerialNo, PrivateKeyPEM: c.PrivateKeyPEM, APIv3Key: c.APIv3Key,
-		VerifyKeys: c.VerifyKeys, BaseURL: "http://" + l.Addr().String(), Now: time.Now})
+	p.gateway, err = wechat.New(wechat.Config{MchID: c.MchID, AppID: c.AppID, SerialNo: c.SerialNo,
+		PrivateKeyPEM: c.PrivateKeyPEM, APIv3Key: c.APIv3Key, VerifyKeys: c.VerifyKeys,
+		BaseURL: "http://" + l.Addr().String(), Now: time.Now})
 	if err != nil {
 		p.sim.Close()
 		return nil, errors.Join(err, p.server.Close())
@@ -92,29 +98,33 @@ func timeSignature(text string) (each time.Duration, bits int, err error) {
 	if !ok {
 		return 0, 0, errors.New("the simulator's merchant key is not of RSA")
 	}
-	const signatures = 300
+	const signatures = 300 // a third of a second
 	sum := sha256.Sum256([]byte("POST\n/v3/pay/transactions/out-trade-no\n1\nn\n{}\n"))
-	begin := cpuNow()
+	begin := bench.CPUNow() // not the wall clock: the cores are shared
 	for range signatures {
 		if _, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:]); err != nil {
 			return 0, 0, err
 		}
 	}
-	return (cpuNow() - begin) / signatures, key.N.BitLen(), nil
+	return (bench.CPUNow() - begin) / signatures, key.N.BitLen(), nil
 }
 
-func (p *protocol) judge(o *outcome) *protocolSeen {
-	s := &protocolSeen{SignMS: p.sign.Seconds() * 1000, Bits: p.bits, Cores: runtime.NumCPU()}
+// judge says what part of the CPU the signatures took: a close has two, ours and that
+// of the simulator's answer.
+func (p *protocol) judge(o *outcome) *protocolResult {
+	s := &protocolResult{SignMS: p.sign.Seconds() * 1000, Bits: p.bits, Cores: runtime.NumCPU()}
 	s.Ceiling = float64(s.Cores) / p.sign.Seconds()
-	s.Both = s.Ceiling / 2
+	s.Both = s.Ceiling / 2 // a close is signed by us, its answer by the simulator
 	if o.CPU.Own > 0 {
 		s.Share = 2 * float64(o.Closed) * p.sign.Seconds() / o.CPU.Own
 	}
 	return s
 }
 
-func (p *protocolSeen) say(rate float64) {
-	fmt.Printf("\nRSA: a signature of %d bits takes %.2f ms of a core. %d cores that did nothing else would sign %.0f closes/s, and %.0f with the simulator's answers, "+
-		"which are signed in the same process; measured %.0f. Signatures took %.0f%% of the process's CPU.\n",
+// print says it in a sentence.
+func (p *protocolResult) print(rate float64) {
+	fmt.Printf("\nRSA: a signature of %d bits takes %.2f ms of a core. %d cores that did nothing else would sign "+
+		"%.0f closes/s, and %.0f with the simulator's answers, which are signed in the same process; measured %.0f. "+
+		"Signatures took %.0f%% of the process's CPU.\n",
 		p.Bits, p.SignMS, p.Cores, p.Ceiling, p.Both, rate, 100*p.Share)
 }

@@ -1,4 +1,4 @@
-package main
+package storm
 
 import (
 	"encoding/xml"
@@ -15,20 +15,23 @@ type plot struct {
 	lines       []line
 }
 
+// line is the points of one mode.
 type line struct {
 	name   string
 	points []point
 }
 
-// Sizes of a diagram in pixels.
+// Sizes of a diagram, in pixels unless said otherwise.
 const (
-	plotWidth, plotHeight           = 860, 300
-	plotLeft, plotRight             = 74, 20
-	plotTop, plotBottom             = 40, 46
-	plotTicks                       = 6
-	legendAt, legendStep            = 24, 190
-	innerWidth, innerHeight         = plotWidth - plotLeft - plotRight, plotHeight - plotTop - plotBottom
-	logFloor                float64 = 0.01 // of a logarithmic axis, seconds
+	plotWidth, plotHeight = 860, 300 // of one diagram, with its margins
+	plotLeft, plotRight   = 74, 20   // margins; the left one has the labels of the y axis
+	plotTop, plotBottom   = 40, 46   // the upper one has title and legend
+	legendAt, legendStep  = 24, 190  // above the axes, and from one entry to the next
+	innerWidth            = plotWidth - plotLeft - plotRight
+	innerHeight           = plotHeight - plotTop - plotBottom
+
+	plotTicks         = 6    // at most about so many at an axis
+	logFloor  float64 = 0.01 // seconds, where a logarithmic axis begins: less is not seen
 )
 
 // axis maps values from from to to on pixels.
@@ -125,9 +128,12 @@ func thin(points []point) []point {
 const plotStyle = `<style>
 svg { background: #fff; color: #222; font: 12px sans-serif }
 .l0 { stroke: #0072b2 } .l1 { stroke: #d55e00; stroke-dasharray: 7 3 } .l2 { stroke: #009e73; stroke-dasharray: 2 3 }
-.l3 { stroke: #cc79a7; stroke-dasharray: 9 3 2 3 } .line { fill: none; stroke-width: 2 } .dot { stroke-width: 6; stroke-linecap: round }
+.l3 { stroke: #cc79a7; stroke-dasharray: 9 3 2 3 }
+.line { fill: none; stroke-width: 2 } .dot { stroke-width: 6; stroke-linecap: round }
 .grid { stroke: #8884; stroke-width: 1 } .axis { stroke: currentColor; stroke-width: 1 } text { fill: currentColor }
-@media (prefers-color-scheme: dark) { svg { background: #111; color: #ddd } .l0 { stroke: #56b4e9 } .l1 { stroke: #e69f00 } .l2 { stroke: #2bd4a4 } }
+@media (prefers-color-scheme: dark) {
+svg { background: #111; color: #ddd } .l0 { stroke: #56b4e9 } .l1 { stroke: #e69f00 } .l2 { stroke: #2bd4a4 }
+}
 </style>
 `
 
@@ -135,7 +141,8 @@ svg { background: #fff; color: #222; font: 12px sans-serif }
 func draw(plots ...plot) string {
 	var b strings.Builder
 	height := plotHeight * len(plots)
-	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n", plotWidth, height, plotWidth, height)
+	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" "+
+		"role=\"img\">\n", plotWidth, height, plotWidth, height)
 	fmt.Fprintf(&b, "<title>%s</title>\n%s", escape(plots[0].title), plotStyle)
 	for i, p := range plots {
 		fmt.Fprintf(&b, "<g transform=\"translate(%d %d)\">\n", plotLeft, i*plotHeight+plotTop)
@@ -146,6 +153,7 @@ func draw(plots ...plot) string {
 	return b.String()
 }
 
+// draw draws axes, grid, legend and lines; the origin is the corner of the axes.
 func (p plot) draw(b *strings.Builder) {
 	x, y := p.axes()
 	label := func(at, down float64, anchor, text string) {
@@ -210,6 +218,7 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', 6, 64)
 }
 
+// escape makes text safe inside of XML.
 func escape(s string) string {
 	var b strings.Builder
 	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes everything

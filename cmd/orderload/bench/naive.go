@@ -1,0 +1,81 @@
+package bench
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"orderd/migrations/sqldb"
+)
+
+// Naive is the peer of every comparison: it writes the same rows with the same
+// guarantees as orderd, in one transaction per order, callback or timeout, with
+// SELECT … FOR UPDATE and guarded updates. It is never used outside of orderload.
+type Naive struct{ db *sql.DB }
+
+// DefaultNaiveConns is the size of the naive peer's pool: more brought it nothing
+// on two cores.
+const DefaultNaiveConns = 64
+
+// NewNaive opens a pool of conns connections to a database of orderd: the driver's
+// defaults, but for interpolation, which saves the peer a round trip a statement.
+func NewNaive(dsn string, conns int) (*Naive, error) {
+	cfg, err := mysql.ParseDSN(strings.TrimPrefix(dsn, "mysql:"))
+	if err != nil {
+		return nil, err
+	}
+	cfg.InterpolateParams = true
+	c, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return &Naive{db}, nil
+}
+
+// Close closes the pool.
+func (n *Naive) Close() { _ = n.db.Close() }
+
+// transact runs do in a transaction, again for as long as the server asks for a
+// repeat (a deadlock, a lock wait that took too long).
+func (n *Naive) transact(ctx context.Context, do func(tx *sql.Tx) error) error {
+	for {
+		err := n.once(ctx, do)
+		if sqldb.Classify(err) != sqldb.ClassRetry {
+			return err
+		}
+	}
+}
+
+// once is one try of transact.
+func (n *Naive) once(ctx context.Context, do func(tx *sql.Tx) error) error {
+	tx, err := n.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a COMMIT it does nothing
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// statement is one write of a transaction.
+type statement struct {
+	query string
+	args  []any
+}
+
+// write runs statements one after the other, a round trip each.
+func write(ctx context.Context, tx *sql.Tx, statements ...statement) error {
+	for _, s := range statements {
+		if _, err := tx.ExecContext(ctx, s.query, s.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

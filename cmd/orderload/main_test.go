@@ -1,0 +1,87 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"orderd/cmd/orderload/bench"
+	"orderd/cmd/orderload/storm"
+	"orderd/payment/reconcile"
+)
+
+// The documents quote these command lines, and the workers of a storm are started by the last one.
+func TestCommandLine(t *testing.T) {
+	for line, command := range map[string]string{
+		"--seconds 3 --rounds 3 place":                                          "place",
+		"--profile cpu.prof place --only-hot --max-open 5":                      "place",
+		"--seconds 3 --rounds 3 callback":                                       "callback",
+		"--seconds 2 --rounds 3 http":                                           "http",
+		"reconcile --rows 1000000 --flat":                                       "reconcile",
+		"verify --orders 100000":                                                "verify",
+		"expire --mode all --orders 100000 --spread 0s":                         "expire",
+		"expire --orders 200000 --spread 40s --workers 3 --kill --pause":        "expire",
+		"expire --orders 3000 --spread 0s --rate 100 --pay 0.2 --foreground 20": "expire",
+		"expire --protocol --flush --lead 8s":                                   "expire",
+		"chaos --size smoke --min-rate 10":                                      "chaos",
+		"chaos --mutant all --seed 1":                                           "chaos",
+		"expire-worker --dsn x --redis y --gateway 1ms --rate 0":                "expire-worker",
+	} {
+		var c cli
+		parser, err := kong.New(&c, helpTexts, storm.HelpTexts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := parser.Parse(strings.Fields(line))
+		if err != nil || k.Command() != command {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// A notification that the gateway refuses would measure refusals.
+func TestSigner(t *testing.T) {
+	signer, gateway, err := newSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	no := orderNoOf(7)
+	signed, err := signer.sign([]string{no})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := gateway.ParseNotification(signed[0].header, signed[0].body)
+	if want := bench.PaidTrade(no); err != nil || n.Trade.State != want.State || n.Trade.OutTradeNo != want.OutTradeNo {
+		t.Errorf("%+v %v", n, err)
+	}
+}
+
+// A difference that is seeded and not written would be called missed.
+func TestBillHasItsDifferences(t *testing.T) {
+	d := newBillDay(1000, 1)
+	if len(d.seeded) != len(reconcile.Kinds()) {
+		t.Errorf("%d differences of %d kinds", len(d.seeded), len(reconcile.Kinds()))
+	}
+	path := filepath.Join(t.TempDir(), "bill.csv")
+	if err := d.write(path); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(b), "\r\n"), "\r\n")
+	// 1,000 payments and 20 refunds, one of each missing and one of each twice; head,
+	// summary's head and summary.
+	if len(lines) != 1000+20+3 {
+		t.Errorf("%d lines", len(lines))
+	}
+	for i, l := range lines[1 : len(lines)-2] {
+		if !strings.HasPrefix(l, "`2026-11-20 ") || strings.Count(l, ",`") != strings.Count(lines[0], ",") {
+			t.Errorf("line %d: %s", i+2, l)
+		}
+	}
+}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"orderd/migrations/sqldb"
+	"orderd/order/audit"
+)
+
+// ofKind are the orders that a violation is planted in.
+type ofKind int
+
+// The kinds, by what world.order makes of a number.
+const (
+	isPaid    ofKind = iota // without a refund
+	isPartly                // paid, one line given back
+	isClosed                // and never paid
+	isLate                  // paid after it was closed, and the money back
+	isPending               // unpaid
+	isNone                  // no order: the row is found by its key
+)
+
+// has reports whether world.order makes order i of this kind.
+func (k ofKind) has(i int) bool {
+	switch k {
+	case isPaid:
+		return i%10 > 0 && i%10 < 7
+	case isPartly:
+		return i%10 == 0
+	case isClosed:
+		return (i%10 == 7 || i%10 == 8) && i%lateEvery != 7
+	case isLate:
+		return i%lateEvery == 7
+	case isPending:
+		return i%10 == 9
+	case isNone:
+	}
+	return false
+}
+
+// violation is rows changed by hand. $o is an order of its kind, drawn by
+// chance. The checks named, and no others, find it, in one row or in as many as
+// stand after the colon, each with the order's number or with key in it.
+type violation struct {
+	in     ofKind
+	key    string // with isNone
+	sql    string
+	checks string
+}
+
+// sums are the checks of which one row answers for many orders: they must fire,
+// and how many rows they have says nothing.
+var sums = map[string]bool{"stock.conserved": true, "money.total": true}
+
+// Heads of statements that several violations share.
+const (
+	again    = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) SELECT order_no, "
+	newFlow  = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES "
+	newEvent = "INSERT INTO order_events (order_no, seq, at, event, from_state, to_state, " +
+		"actor_type, actor_id, cause_type, cause_id, detail, took_ms) "
+	newDiff = "INSERT INTO differences (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, " +
+		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, opened_at) " +
+		"VALUES "
+)
+
+// violations has at least one for every check. Each is planted in an order of its own,
+// so that a finding has one cause.
+var violations = []violation{
+	{isNone, "sku0007",
+		"UPDATE skus SET available = -1 WHERE sku_id = 'sku0007'",
+		"stock.not_negative stock.conserved"},
+	{isNone, "sku0008", "UPDATE skus SET available = available + 1 WHERE sku_id = 'sku0008'", "stock.conserved"},
+	{isNone, "sku0009",
+		"UPDATE stock_flows SET delta = 1 WHERE order_no = '' AND sku_id = 'sku0009'",
+		"stock.not_oversold stock.conserved"},
+	{isPending, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND delta = -2", "stock.deducted_once"},
+	{isPaid, "",
+		again + "'deduct', 'again', sku_id, -1, created_at FROM stock_flows WHERE order_no = '$o' AND delta = -2",
+		"stock.revived_once"},
+	{isPaid, "",
+		again + "'return', 'close', sku_id, 2, created_at FROM stock_flows WHERE order_no = '$o' AND delta = -2",
+		"stock.agrees_with_state close.proven"},
+	{isClosed, "",
+		again + "'return', 'again', sku_id, 2, created_at FROM stock_flows WHERE order_no = '$o' AND delta = -2",
+		"stock.returned_no_more stock.agrees_with_state stock.return_has_refund"},
+	{isClosed, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND kind = 'return'", "stock.agrees_with_state"},
+	{isNone, "stray1", newFlow + "('stray1', 'deduct', '', 'sku0010', -1, 1)", "stock.no_stray_flow"},
+	{isNone, "ghost1", newFlow + "('', 'adjust', 'x', 'ghost1', 1, 1)", "stock.flow_of_a_sku"},
+	{isPartly, "", "UPDATE refunds SET restock = 0 WHERE order_no = '$o'", "stock.return_has_refund"},
+	{isPartly, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND kind = 'return'", "stock.refund_returned"},
+	{isPartly, "",
+		"UPDATE refund_items SET quantity = 9 WHERE out_refund_no = '$o-R01'",
+		"stock.refunded_no_more stock.return_has_refund"},
+	{isClosed, "",
+		"UPDATE order_events SET detail = '' WHERE order_no = '$o' AND event = 'close.accepted'",
+		"close.proven"},
+	{isPending, "",
+		"UPDATE orders SET state = 'closing', close_reason = 'cancel' WHERE order_no = '$o'",
+		"events.last_is_state quiet.orders"},
+	{isClosed, "",
+		"DELETE FROM order_events WHERE order_no = '$o' AND event = 'close.requested'",
+		"events.chain events.last_is_state"},
+	{isPaid, "",
+		newEvent + "SELECT order_no, version + 1, updated_at, 'x', state, 'pending', '', '', '', '', '', 0 FROM " +
+			"orders WHERE order_no = '$o';UPDATE orders SET version = version + 1, state = 'pending' WHERE " +
+			"order_no = '$o'",
+		"events.allowed money.paid_once order.due"},
+	{isClosed, "",
+		"UPDATE order_events SET at = 1 WHERE order_no = '$o' AND event = 'close.accepted'",
+		"events.time"},
+	{isClosed, "",
+		newEvent + "SELECT order_no, version + 1, updated_at, 'x', 'closing', 'paid', '', '', '', '', '', 0 FROM " +
+			"orders WHERE order_no = '$o'",
+		"events.one_end events.chain events.last_is_state"},
+	{isPaid, "",
+		newEvent + "SELECT order_no, 4, at, event, 'paid', 'paid', '', '', '', '', detail, 0 FROM order_events " +
+			"WHERE order_no = '$o' AND event = 'payment.applied'",
+		"events.payments events.last_is_state"},
+	{isPartly, "",
+		"UPDATE order_events SET event = 'x' WHERE order_no = '$o' AND event = 'refund.succeeded'",
+		"events.refunds"},
+	{isNone, "stray2",
+		newEvent + "VALUES ('stray2', 2, 1, 'x', 'pending', 'pending', '', '', '', '', '', 0)",
+		"events.of_an_order"},
+	{isPending, "", "UPDATE order_items SET line_no = 3 WHERE order_no = '$o' AND line_no = 2", "order.lines"},
+	{isNone, "stray3",
+		"INSERT INTO order_items (order_no, line_no, sku_id, quantity, price_fen) VALUES ('stray3', 1, " +
+			"'sku0001', 1, 1)",
+		"order.line_of_an_order stock.deducted_once"},
+	{isPaid, "",
+		"UPDATE orders SET total_fen = total_fen + 1 WHERE order_no = '$o'",
+		"order.total attempt.of_an_order money.paid_once money.facts"},
+	{isPending, "", "UPDATE orders SET close_reason = 'cancel' WHERE order_no = '$o'", "order.close_reason"},
+	{isPending, "", "UPDATE orders SET due_at = NULL WHERE order_no = '$o'", "order.due"},
+	{isPending, "",
+		"INSERT INTO payment_attempts (out_trade_no, order_no, attempt_no, state, trade_type, description, " +
+			"attach, notify_url, time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, " +
+			"answered_at) VALUES ('$o-02', '$o', 2, 'live', 'APP', '', '', '', '', 300, '', '', '', '', 1, 1)",
+		"attempt.one_payable"},
+	{isPaid, "", "DELETE FROM payments WHERE order_no = '$o'", "money.paid_once money.refunded events.payments"},
+	{isPaid, "", "UPDATE payments SET appid = 'wx1' WHERE order_no = '$o'", "money.facts"},
+	{isPaid, "", "UPDATE payments SET out_trade_no = 'x' WHERE order_no = '$o'", "money.of_its_attempt"},
+	{isPaid, "",
+		"UPDATE payments SET order_no = '' WHERE order_no = '$o'",
+		"money.accounted money.paid_once money.refunded events.payments"},
+	{isPaid, "",
+		"UPDATE payments SET reason = 'late' WHERE order_no = '$o'",
+		"money.outcome money.late events.payments"},
+	{isLate, "",
+		"DELETE FROM refunds WHERE order_no = '$o'",
+		"money.owed_back money.no_more_back money.refunded events.refunds money.total"},
+	{isPartly, "",
+		"UPDATE refunds SET amount_fen = 999 WHERE order_no = '$o'",
+		"money.no_more_back money.refunded"},
+	{isPartly, "",
+		"UPDATE refunds SET transaction_id = 'x' WHERE order_no = '$o'",
+		"money.refund_of_order money.no_more_back money.total"},
+	{isPaid, "",
+		"UPDATE orders SET state = 'refunding' WHERE order_no = '$o'",
+		"money.refunding events.last_is_state"},
+	{isPartly, "", "UPDATE refunds SET approvals_needed = 1 WHERE order_no = '$o'", "refund.approved"},
+	{isPartly, "", "UPDATE refunds SET total_fen = 1 WHERE order_no = '$o'", "refund.facts"},
+	{isPartly, "",
+		"UPDATE refunds SET state = 'lost' WHERE order_no = '$o'",
+		"refund.states events.refunds stock.return_has_refund"},
+	{isNone, "ghost2",
+		"INSERT INTO refund_items (out_refund_no, sku_id, quantity) VALUES ('ghost2', 'x', 1)",
+		"refund.parts"},
+	{isPartly, "", "UPDATE refunds SET due_at = 1 WHERE order_no = '$o'", "refund.due"},
+	{isPartly, "",
+		"UPDATE refunds SET state = 'closed' WHERE order_no = '$o'",
+		"refund.one_successor stock.return_has_refund money.no_more_back events.refunds:2"},
+	{isNone, "diff1",
+		newDiff + "('diff1', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
+			"'RESOLVED', 1)",
+		"books.resolved_have_owners"},
+	{isNone, "1999-01-01",
+		"INSERT INTO reconciliations (bill_date, bill_type, state, day_from, day_to, finished_at, ours_fen, " +
+			"result) VALUES ('1999-01-01', 'ALL', 'done', 1, 2, 3, 5, '')",
+		"books.day_is_whole"},
+	{isNone, "1999-01-02",
+		"INSERT INTO bill_files (bill_date, bill_type, sha1, source, size_bytes, chunks, received_at) VALUES " +
+			"('1999-01-02', 'ALL', 'x', 'file', 1, 2, 1)",
+		"books.bill_is_whole"},
+	{isPending, "", "UPDATE orders SET due_at = 1 WHERE order_no = '$o'", "quiet.orders"},
+	{isPartly, "",
+		"UPDATE refunds SET state = 'processing' WHERE order_no = '$o'",
+		"quiet.refunds refund.due money.refunding stock.return_has_refund events.refunds"},
+	{isPaid, "",
+		"UPDATE payments SET outcome = 'held', reason = 'amount' WHERE order_no = '$o'",
+		"quiet.people money.paid_once money.refunded events.payments"},
+	{isNone, "diff2",
+		newDiff + "('diff2', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
+			"'OPEN', 1)",
+		"quiet.books"},
+	{isNone, "u_attempts_order", "DROP INDEX u_attempts_order$on", "schema.guards"},
+}
+
+// seedAll plants every violation, each in an order of its own, verifies once,
+// and counts what of it was found, and what was found beside it.
+func (w *world) seedAll(ctx context.Context, db *sqldb.DB) (seeded, found, invented int, err error) {
+	conn, err := db.Pool().Conn(ctx)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	// The CHECK constraints of the schema would refuse what a person with a client that
+	// ignores them, a restore or a defect can do: they are off for this connection.
+	off, on := "PRAGMA ignore_check_constraints = 1", ""
+	if db.Engine() == sqldb.MySQL {
+		off, on = "SET SESSION check_constraint_checks = 0", " ON payment_attempts"
+	}
+	if _, err = conn.ExecContext(ctx, off); err != nil {
+		return 0, 0, 0, err
+	}
+	keys := make([]string, len(violations))
+	used := map[int]bool{}
+	for i, v := range violations {
+		if keys[i] = v.key; v.in != isNone {
+			keys[i] = orderNoOf(w.draw(v.in, used))
+		}
+		for _, one := range strings.Split(strings.NewReplacer("$on", on, "$o", keys[i]).Replace(v.sql), ";") {
+			if err := plant(ctx, conn, one); err != nil {
+				return 0, 0, 0, err
+			}
+		}
+	}
+	if err := conn.Close(); err != nil {
+		return 0, 0, 0, err
+	}
+	r, err := verifyAll(ctx, db)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	found, invented = judge(r, keys)
+	return len(violations), found, invented, nil
+}
+
+// plant runs one statement, which must change a row (a DROP counts none).
+func plant(ctx context.Context, conn *sql.Conn, statement string) error {
+	res, err := conn.ExecContext(ctx, statement)
+	if err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	if n, err := res.RowsAffected(); err != nil || (n == 0 && !strings.HasPrefix(statement, "DROP")) {
+		return fmt.Errorf("%s: changed nothing, %w", statement, err)
+	}
+	return nil
+}
+
+// draw gives an order of a kind that no violation is in yet.
+func (w *world) draw(k ofKind, used map[int]bool) int {
+	for {
+		if i := w.rnd.IntN(w.orders); k.has(i) && !used[i] {
+			used[i] = true
+			return i
+		}
+	}
+}
+
+// judge counts the violations that all of their checks have named, and the rows
+// that no violation explains.
+func judge(r audit.Report, keys []string) (found, invented int) {
+	rows := map[string]audit.CheckResult{}
+	for _, c := range r.Checks {
+		rows[c.ID] = c
+	}
+	explained := map[string]int{}
+	for i, v := range violations {
+		named := true
+		for _, check := range strings.Fields(v.checks) {
+			id, times, many := strings.Cut(check, ":")
+			n := 1
+			if many {
+				n, _ = strconv.Atoi(times)
+			}
+			explained[id] += n
+			text := strings.Join(rows[id].Violations, "\n")
+			if !sums[id] && strings.Count(text, keys[i]) < n || rows[id].Count == 0 {
+				fmt.Printf("not found: %s by %s\n", keys[i], id)
+				named = false
+			}
+		}
+		if named { // by every check that must find it
+			found++
+		}
+	}
+	// Rows beyond those that the violations explain are false alarms.
+	for id, c := range rows {
+		if extra := c.Count - explained[id]; extra != 0 && !sums[id] {
+			fmt.Printf("%s has %d rows, %d were planted: %v\n", id, c.Count, explained[id], c.Violations)
+			invented += max(extra, 0)
+		}
+	}
+	return found, invented
+}
