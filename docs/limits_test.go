@@ -267,8 +267,9 @@ func (c *checker) find(name string) (value, comment string, err error) {
 					}
 					value, err = s.valueOf(id.Name, v, i)
 					comment = commentOf(v.Doc, v.Comment)
-					if field, ok := strings.CutPrefix(rest, "default"); ok && comment == "" {
-						comment = s.commentOfField(field) // where whoever sets it looks for it
+					field, isDefault := strings.CutPrefix(rest, "default")
+					if isDefault && (comment == "" || strings.Contains(comment, "the default of")) {
+						comment = s.commentOfField(field) // the reason stands where whoever sets it looks for it
 					}
 					if comment == "" {
 						comment = commentOf(g.Doc)
