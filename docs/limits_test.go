@@ -28,7 +28,7 @@ var limits = []struct {
 	names []string
 }{
 	{"Transactions and pages", []string{
-		"sqldb.NewGroup/MaxBatch", "sqldb.NewGroup/MaxQueue", "order.defaultLanes", "order.pageLimit",
+		"sqldb.defaultMaxBatch", "sqldb.defaultMaxQueue", "order.defaultLanes", "order.pageLimit",
 		"order.politeLimit", "order.politePause", "order.customersFor", "order.minPage", "order.askedAtOnce",
 		"stock.tight",
 		"sqldb.maxWait", "sqldb.lastChance", "sqldb.txBudget", "sqldb.ioTimeout",

@@ -134,6 +134,30 @@ func (s State) holding() (stock, money int) {
 	return 0, 0
 }
 
+// waits reports that an order in this state is looked at when its due time comes;
+// any other is never due.
+func (s State) waits() bool {
+	switch s {
+	case StatePending, StateClosing:
+		return true
+	case StateClosed, StatePaid, StateRefunding, StateRefunded, StateLate:
+	}
+	return false
+}
+
+// sold reports that an order in this state keeps one payment as its own. A
+// refunded one did if a payment was ever applied: late money went back otherwise.
+func (s State) sold(applied bool) bool {
+	switch s {
+	case StatePaid, StateRefunding:
+		return true
+	case StateRefunded:
+		return applied
+	case StatePending, StateClosing, StateClosed, StateLate:
+	}
+	return false
+}
+
 // assert holds what was decided against the invariants, before it is written. It
 // names every order that would break one, so that a page can go on without them.
 func (b *batch) assert() error {
@@ -157,7 +181,7 @@ func (b *batch) assert() error {
 		}
 	}
 	for no := range b.refunds.whole {
-		broken.add(b.assertBooks(no))
+		broken.add(b.assertMoney(no))
 	}
 	return broken.err()
 }
@@ -175,6 +199,8 @@ func (b *batch) assertEvents(found *brokenOrders) {
 		case e == nil || v.seq != e.walk.seq+1 || v.from != e.walk.state:
 			found.add(broken(mustChain, v.orderNo, "event %d %s begins in %s", v.seq, v.name, v.from))
 			continue
+		case v.name == "":
+			found.add(broken(mustChain, v.orderNo, "event %d to %s has no name", v.seq, v.to))
 		case v.from != v.to && !canMove(v.from, v.to):
 			found.add(broken(mustAllow, v.orderNo, "event %s moves from %s to %s", v.name, v.from, v.to))
 		case v.from == StateClosing && v.to == StateClosed && !strings.Contains(v.detail, `"close":`):
@@ -239,7 +265,7 @@ func (b *batch) assertOrder(e *entry) error {
 		return broken(mustEnd, no, "%s at version %d, its events say %s at %d",
 			e.after.State, e.after.Version, w.state, w.seq)
 	}
-	if open := e.after.State == StatePending || e.after.State == StateClosing; open == e.after.DueAt.IsZero() {
+	if e.after.State.waits() == e.after.DueAt.IsZero() {
 		return broken(mustBeDue, no, "%s, due at %v", e.after.State, e.after.DueAt)
 	}
 	if w.retakenUnits != 0 {
@@ -308,9 +334,9 @@ func refundCanBecome(from, to RefundState) bool {
 	return slices.Contains(seen, to)
 }
 
-// assertBooks holds an order against all its payments and refunds, which a batch
+// assertMoney holds an order against all its payments and refunds, which a batch
 // with refund changes has read.
-func (b *batch) assertBooks(no string) error {
+func (b *batch) assertMoney(no string) error {
 	e := b.orders[no]
 	if e == nil {
 		return nil
@@ -351,7 +377,7 @@ func (b *batch) assertBooks(no string) error {
 		}
 	}
 	state := e.after.State
-	sold := state == StatePaid || state == StateRefunding || (state == StateRefunded && applied > 0)
+	sold := state.sold(applied > 0)
 	switch {
 	case sold && (applied != 1 || paid != int(e.after.Total)), !sold && applied != 0:
 		return broken(mustPayOnce, no, "%s with %d payments applied, %d fen of %d", state, applied, paid, e.after.Total)

@@ -252,7 +252,7 @@ func mendOrderDue(ctx context.Context, m *mending) (bool, error) {
 	if err != nil || e == nil {
 		return false, err
 	}
-	open := e.after.State == StatePending || e.after.State == StateClosing
+	open := e.after.State.waits()
 	if open != e.after.DueAt.IsZero() {
 		return false, nil
 	}

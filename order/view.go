@@ -222,11 +222,11 @@ func (a *Account) add(kind stock.Kind, state State, delta int64) {
 		a.Deducted -= delta
 	case stock.KindReturn:
 		a.Returned += delta
-	default: // put in, counted, corrected
+	case stock.KindInitial, stock.KindReplenish, stock.KindAdjust:
 		a.CameIn += delta
 		return
 	}
-	if state == StatePending || state == StateClosing {
+	if state.waits() {
 		a.Reserved -= delta
 	} else {
 		a.Sold -= delta // of a closed order: nothing, its flows cancel out

@@ -64,7 +64,7 @@ const (
 	// page, while WeChat Pay answers slowly.
 	partTimeout = 5 * time.Minute
 	// maxRetry is how often asynq runs a task again after errors that isFailure
-	// counts: about two hours with the pauses between them. After it, asynq
+	// counts: two to three hours with the pauses between them. After it, asynq
 	// archives the task and the sweep does the work.
 	maxRetry = 40
 	// maxBackoff is the longest pause between two of those runs.

@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,17 @@ const (
 	lastChance = 1300 * time.Millisecond
 )
 
+// Defaults of GroupOptions.
+const (
+	// defaultMaxBatch is in calls. Beyond 128 the fsync is already shared so widely
+	// that a larger batch gains nothing, and it would leave a second lane without
+	// work while 256 callers wait.
+	defaultMaxBatch = 128
+	// defaultMaxQueue is in calls: a fifth of a second of work at full speed, more
+	// would only be answered too late.
+	defaultMaxQueue = 8192
+)
+
 // Outcome is what one member of a batch gets: an answer, or an error of its own.
 type Outcome[A any] struct {
 	Answer A
@@ -43,15 +55,13 @@ type Outcome[A any] struct {
 type GroupOptions struct {
 	// Name is what Observe is told, and what a panic names.
 	Name string
-	// MaxBatch bounds one transaction. Beyond 128 the fsync is already shared so
-	// widely that a larger batch gains nothing, and it would leave a second lane
-	// without work while 256 callers wait. Default 128.
+	// MaxBatch bounds one transaction, in calls. Default 128 (defaultMaxBatch).
 	MaxBatch int
 	// Lanes is how many transactions may be under way. SQLite has one writer.
 	// Default 1; two overlap one batch's COMMIT with the next one's statements.
 	Lanes int
-	// MaxQueue bounds the calls that wait. Default 8192: a fifth of a second
-	// of work at full speed, more would only be answered too late.
+	// MaxQueue bounds the calls that wait; more are ErrOverloaded. Default 8192
+	// (defaultMaxQueue).
 	MaxQueue int
 	// Observe is told of every transaction: its size and duration. May be nil.
 	Observe func(name string, size int, took time.Duration)
@@ -91,15 +101,11 @@ type member[R, A any] struct {
 func NewGroup[R, A any](
 	db *DB, opt GroupOptions, run func(ctx context.Context, tx *Tx, batch []R) ([]Outcome[A], error),
 ) *Group[R, A] {
-	if opt.MaxBatch == 0 {
-		opt.MaxBatch = 128
-	}
+	opt.MaxBatch = cmp.Or(opt.MaxBatch, defaultMaxBatch)
 	if opt.Lanes == 0 || db.engine == SQLite {
 		opt.Lanes = 1
 	}
-	if opt.MaxQueue == 0 {
-		opt.MaxQueue = 8192
-	}
+	opt.MaxQueue = cmp.Or(opt.MaxQueue, defaultMaxQueue)
 	g := &Group[R, A]{db: db, opt: opt, run: run}
 	g.work.L = &g.mu
 	for range opt.Lanes {

@@ -43,7 +43,7 @@ type NotifyOptions struct {
 	Log           *slog.Logger // nil: silent
 	Observe       Observer     // nil: nothing is counted
 	// Parallel is how many notifications may be worked on at once; more wait, within notifyBudget. 0: 256, the members
-	// of one full group commit, beyond which more at once are no faster.
+	// of two full group commits, one for each lane, beyond which more at once are no faster.
 	Parallel int
 }
 

@@ -49,7 +49,7 @@ type Metrics struct {
 var (
 	// latenessBuckets are seconds: the aim is one, an outage is half an hour.
 	latenessBuckets = []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}
-	// batchSizes are members, 1 to 256, the largest batch.
+	// batchSizes are members, 1 to 256: the largest batch is 128.
 	batchSizes = prometheus.ExponentialBuckets(1, 2, 9)
 	// batchSeconds are 0.5 ms, a commit on a fast disk, to 4 s, past every time-out of a request.
 	batchSeconds = prometheus.ExponentialBuckets(.0005, 2, 14)
