@@ -57,17 +57,22 @@ var flows = []struct {
 	commits []flow
 }{
 	{"place", []flow{{"place", (*wreck).place}}},
-	{"prepay", []flow{{"intent", func(w *wreck, key string) { w.prepay(key, "") }}, {"answer", func(w *wreck, key string) { w.prepay(key, "prepay") }}}},
+	{"prepay", []flow{{"intent", func(w *wreck, key string) { w.prepay(key, "") }},
+		{"answer", func(w *wreck, key string) { w.prepay(key, "prepay") }}}},
 	{"settle", []flow{{"settle", (*wreck).settle}}},
 	{"close", []flow{
-		{"cancel, closing", func(w *wreck, key string) { w.cancel(key, "") }}, {"cancel, closed", func(w *wreck, key string) { w.cancel(key, "close") }},
-		{"expire, closing", func(w *wreck, key string) { w.expire(key, "", nil) }}, {"expire, closed", func(w *wreck, key string) { w.expire(key, "close", nil) }},
+		{"cancel, closing", func(w *wreck, key string) { w.cancel(key, "") }},
+		{"cancel, closed", func(w *wreck, key string) { w.cancel(key, "close") }},
+		{"expire, closing", func(w *wreck, key string) { w.expire(key, "", nil) }},
+		{"expire, closed", func(w *wreck, key string) { w.expire(key, "close", nil) }},
 		{"expire, no answer", func(w *wreck, key string) { w.expire(key, "query", ordertest.ErrLost("query")) }},
 		{"expire, paid", func(w *wreck, key string) { w.expirePaid(key) }},
 	}},
 	{"refund", []flow{
-		{"ask", func(w *wreck, key string) { w.refund(key, "ask") }}, {"turn", func(w *wreck, key string) { w.refund(key, "turn") }},
-		{"answer", func(w *wreck, key string) { w.refund(key, "answer") }}, {"word", func(w *wreck, key string) { w.refund(key, "word") }},
+		{"ask", func(w *wreck, key string) { w.refund(key, "ask") }},
+		{"turn", func(w *wreck, key string) { w.refund(key, "turn") }},
+		{"answer", func(w *wreck, key string) { w.refund(key, "answer") }},
+		{"word", func(w *wreck, key string) { w.refund(key, "word") }},
 	}},
 }
 
@@ -145,7 +150,8 @@ func newToll(long bool) (*toll, <-chan job) {
 			}
 			a.order = append(a.order, c)
 			for i := range c.want {
-				jobs = append(jobs, job{h, c, fmt.Sprintf("%s-%d", f.name, len(jobs)), f.commits[i%len(f.commits)].walk})
+				jobs = append(jobs, job{h, c, fmt.Sprintf("%s-%d", f.name, len(jobs)),
+					f.commits[i%len(f.commits)].walk})
 			}
 		}
 	}
@@ -274,7 +280,8 @@ func (w *wreck) place(key string) {
 	shelf := w.Available(w.t, "mug")
 	var no string
 	do := func() error {
-		placed, err := w.Place(w.t.Context(), order.Placement{CustomerID: "c", RequestID: key, Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
+		placed, err := w.Place(w.t.Context(), order.Placement{CustomerID: "c", RequestID: key,
+			Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
 		no = placed.Order.OrderNo
 		return err
 	}
@@ -299,7 +306,8 @@ func (w *wreck) prepay(key, at string) {
 	}
 	const live = "SELECT COUNT(*) FROM payment_attempts WHERE state = 'live' AND order_no = ?"
 	w.call(func() error {
-		_, err := w.Prepay(w.t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer})
+		_, err := w.Prepay(w.t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c",
+			TradeType: payment.Native, Cause: ordertest.Customer})
 		return err
 	}, func() bool { return w.count(live, o.OrderNo) == 1 })
 	w.is(1, "SELECT COUNT(*) FROM payment_attempts WHERE order_no = ?", o.OrderNo)
@@ -394,7 +402,8 @@ func (w *wreck) ends(orderNo string, end order.State) {
 			w.t.Error(err)
 		}
 	}
-	w.is(1, "SELECT COUNT(*) FROM order_events WHERE to_state = ? AND from_state <> to_state AND order_no = ?", string(end), orderNo)
+	w.is(1, "SELECT COUNT(*) FROM order_events WHERE to_state = ? AND from_state <> to_state AND order_no = ?",
+		string(end), orderNo)
 }
 
 // refund harms one of the COMMITs of a refund: it is asked for, its turn is
@@ -430,7 +439,8 @@ func (w *wreck) refund(key, at string) {
 		_, err := w.SettleRefund(w.t.Context(), word, ordertest.Notified)
 		return err
 	}, func() bool { return w.RefundState(w.t, no) == order.RefundStateSucceeded })
-	if again, err := w.AskRefund(w.t.Context(), ask(o.OrderNo, key, 1)); err != nil || !again.Replayed || again.Refund.OutRefundNo != no {
+	if again, err := w.AskRefund(w.t.Context(), ask(o.OrderNo, key, 1)); err != nil || !again.Replayed ||
+		again.Refund.OutRefundNo != no {
 		w.t.Errorf("asked again: %+v, %v", again, err)
 	}
 	w.is(1, "SELECT COUNT(*) FROM refunds WHERE order_no = ?", o.OrderNo)

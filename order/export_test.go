@@ -38,15 +38,19 @@ func (s *Service) SpoilPlaced(customerID string, how func(*Order), seen func(ord
 
 // spoilers are the mistakes that code of the writer could make.
 var spoilers = map[string]func(b *batch, e *entry){
-	"a gap between events":       func(b *batch, e *entry) { last(b, e).seq++ },
-	"an event from nowhere":      func(b *batch, e *entry) { last(b, e).from = StateClosed },
-	"a state without an event":   func(b *batch, e *entry) { e.after.Version++ },
-	"a move that nobody allows":  func(b *batch, e *entry) { e.after.State, last(b, e).to = StateRefunded, StateRefunded },
-	"stock that stays":           func(b *batch, _ *entry) { b.returns = nil },
-	"stock of a sold order":      func(b *batch, e *entry) { b.returns = append(b.returns, e.after.OrderNo) },
-	"one fen less applied":       func(b *batch, e *entry) { paymentOf(b, e).Total-- },
-	"the payment forgotten":      func(b *batch, _ *entry) { b.payments = nil },
-	"a late payment without row": func(b *batch, e *entry) { delete(b.refunds.byNo, owedRefundNo(paymentOf(b, e).TransactionID)) },
+	"a gap between events":     func(b *batch, e *entry) { last(b, e).seq++ },
+	"an event from nowhere":    func(b *batch, e *entry) { last(b, e).from = StateClosed },
+	"a state without an event": func(b *batch, e *entry) { e.after.Version++ },
+	"a move that nobody allows": func(b *batch, e *entry) {
+		e.after.State, last(b, e).to = StateRefunded, StateRefunded
+	},
+	"stock that stays":      func(b *batch, _ *entry) { b.returns = nil },
+	"stock of a sold order": func(b *batch, e *entry) { b.returns = append(b.returns, e.after.OrderNo) },
+	"one fen less applied":  func(b *batch, e *entry) { paymentOf(b, e).Total-- },
+	"the payment forgotten": func(b *batch, _ *entry) { b.payments = nil },
+	"a late payment without row": func(b *batch, e *entry) {
+		delete(b.refunds.byNo, owedRefundNo(paymentOf(b, e).TransactionID))
+	},
 	"more back than ordered": func(b *batch, e *entry) {
 		refundOf(b, e).after.Items = []stock.Line{{SkuID: "mug", Quantity: 9}}
 	},
@@ -103,7 +107,8 @@ func (s *Service) Turns() int {
 // ExpireAll does what a worker does with a page: it takes the turns, waits for
 // admit when there is one, and brings the orders to their end. It gives an error
 // for each order of the page.
-func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause, admit func(context.Context, int) error) []error {
+func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause,
+	admit func(context.Context, int) error) []error {
 	claims, errs := s.ClaimDue(ctx, page, cause)
 	ended := make([]error, len(claims))
 	var refused error

@@ -87,8 +87,10 @@ func (s *shop) sequence(rt *rapid.T) {
 	pay := func(l *life) { q.prepay(l); q.buy(l); q.notify(l) }
 	sendBack := func(l *life) { q.refund(l); q.work(l) }
 	shut := func(l *life) { q.lose(l); q.cancel(l) } // WeChat's answer to the close is lost
-	steps := []func(*life){q.prepay, q.buy, q.buy, q.notify, q.refund, q.work, q.work, q.settleRefund, q.settleRefund, q.settleRefund,
-		pay, pay, pay, sendBack, sendBack, q.expire, q.expire, q.cancel, shut, shut, q.sync, q.wait, q.placeAgain, q.lose, q.lose, q.die}
+	steps := []func(*life){q.prepay, q.buy, q.buy, q.notify, q.refund, q.work, q.work,
+		q.settleRefund, q.settleRefund, q.settleRefund,
+		pay, pay, pay, sendBack, sendBack, q.expire, q.expire, q.cancel, shut, shut, q.sync, q.wait, q.placeAgain,
+		q.lose, q.lose, q.die}
 	for range rapid.IntRange(20, 40).Draw(rt, "steps") {
 		if len(q.lives) == 0 || (len(q.lives) < 3 && even(rt, "another", 8) == 7) {
 			q.place()
@@ -219,7 +221,8 @@ func (q *sequence) prepay(l *life) {
 	kind := rapid.SampledFrom([]payment.TradeType{payment.Native, payment.App}).Draw(q.rt, "type")
 	op := l.model.Began(model.Get)
 	died := q.do(func(ctx context.Context) {
-		_, _ = q.Prepay(ctx, order.PrepayRequest{OrderNo: l.no, CustomerID: "c", TradeType: kind, Cause: ordertest.Customer})
+		_, _ = q.Prepay(ctx, order.PrepayRequest{OrderNo: l.no, CustomerID: "c", TradeType: kind,
+			Cause: ordertest.Customer})
 	})
 	_ = died
 	l.model.Unknown(op)
@@ -352,8 +355,9 @@ func (q *sequence) settleRefund(l *life) {
 	if _, known := q.WeChat.Refunds()[r.OutRefundNo]; !ok || !known {
 		return
 	}
-	word := q.WeChat.EndRefund(r.OutRefundNo, rapid.SampledFrom([]payment.RefundStatus{payment.RefundSuccess, payment.RefundSuccess,
-		payment.RefundClosed, payment.RefundAbnormal, payment.RefundProcessing}).Draw(q.rt, "end"))
+	word := q.WeChat.EndRefund(r.OutRefundNo, rapid.SampledFrom([]payment.RefundStatus{
+		payment.RefundSuccess, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal,
+		payment.RefundProcessing}).Draw(q.rt, "end"))
 	if rapid.Bool().Draw(q.rt, "told") {
 		_, err := q.SettleRefund(q.t.Context(), word, ordertest.Notified)
 		q.must(err)
@@ -409,11 +413,13 @@ func (q *sequence) finish() {
 		if cameLate(o) {
 			q.counts["late"]++
 		}
-		if open := o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding || o.State == order.StateLate; open {
+		if open := o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding ||
+			o.State == order.StateLate; open {
 			q.rt.Fatalf("%s did not end: %s", l.no, o.State)
 		}
 		for _, a := range o.Attempts {
-			if trade, _ := q.WeChat.Trade(a.OutTradeNo); o.State == order.StateClosed && trade.State == payment.TradeNotPay {
+			if trade, _ := q.WeChat.Trade(a.OutTradeNo); o.State == order.StateClosed &&
+				trade.State == payment.TradeNotPay {
 				q.rt.Fatalf("%s is closed, and WeChat would take money for it", a.OutTradeNo)
 			}
 		}
@@ -468,7 +474,8 @@ func (q *sequence) endRefunds(l *life) {
 			if r.DueAt.After(q.Clock.Now()) {
 				q.Clock.Set(r.DueAt)
 			}
-			if err := q.Refund(q.t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
+			if err := q.Refund(q.t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil &&
+				!errors.As(err, new(*order.NotDueError)) {
 				q.rt.Fatal(err)
 			}
 		}

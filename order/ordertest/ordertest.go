@@ -119,7 +119,8 @@ func (w *WeChat) Prepay(_ context.Context, a payment.Attempt) (p payment.Prepaid
 		case ok && t.Paid():
 			return rejected("prepay", "ORDERPAID")
 		}
-		w.trades[a.OutTradeNo] = &trade{params: a, Trade: payment.Trade{OutTradeNo: a.OutTradeNo, State: payment.TradeNotPay,
+		w.trades[a.OutTradeNo] = &trade{params: a, Trade: payment.Trade{OutTradeNo: a.OutTradeNo,
+			State: payment.TradeNotPay,
 			AppID: AppID, MchID: MchID, TradeType: string(a.TradeType), Total: a.Amount}}
 		p = payment.Prepaid{PrepayID: fmt.Sprintf("wx%06d", w.Prepays), CodeURL: "weixin://wxpay/" + a.OutTradeNo}
 		return nil
@@ -192,8 +193,9 @@ func (w *WeChat) Refund(_ context.Context, q payment.RefundRequest) (r payment.R
 			return rejected("refund", "INVALID_REQUEST")
 		}
 		t.State = payment.TradeRefund
-		known := &payment.Refund{OutRefundNo: q.OutRefundNo, RefundID: fmt.Sprintf("50%08d", len(w.refunds)+1), TransactionID: q.TransactionID,
-			OutTradeNo: t.OutTradeNo, Status: w.RefundStatus, Amount: q.Amount, Total: q.Total, CreateTime: w.Now()}
+		known := &payment.Refund{OutRefundNo: q.OutRefundNo, RefundID: fmt.Sprintf("50%08d", len(w.refunds)+1),
+			TransactionID: q.TransactionID,
+			OutTradeNo:    t.OutTradeNo, Status: w.RefundStatus, Amount: q.Amount, Total: q.Total, CreateTime: w.Now()}
 		if known.Status == "" {
 			known.Status = payment.RefundProcessing
 		}
@@ -262,7 +264,8 @@ func (w *WeChat) Pay(no string, force bool) (payment.Trade, error) {
 		return payment.Trade{}, errors.New("the trade cannot be paid")
 	}
 	w.paid++
-	t.State, t.TransactionID, t.Currency, t.PayerTotal = payment.TradeSuccess, fmt.Sprintf("42%08d", w.paid), payment.CNY, t.Total
+	t.State, t.TransactionID, t.Currency, t.PayerTotal = payment.TradeSuccess, fmt.Sprintf("42%08d", w.paid),
+		payment.CNY, t.Total
 	t.SuccessTime = time.UnixMilli(1_800_000_000_000).UTC()
 	return t.Trade, nil
 }
@@ -341,8 +344,9 @@ func NewWith(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 func NewUnverified(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 	t.Helper()
 	f := &Fixture{DB: db, Clock: &Clock{now: time.UnixMilli(1_800_000_000_000).UTC()},
-		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}, refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}},
-		Tasks:  &Tasks{Refunds: map[string][]time.Time{}}}
+		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}, refunds: map[string]*payment.Refund{},
+			asked: map[string]payment.RefundRequest{}},
+		Tasks: &Tasks{Refunds: map[string][]time.Time{}}}
 	f.WeChat.Now = f.Clock.Now
 	f.Admin = stock.NewAdmin(db, f.Clock.Now)
 	f.serve(t, shape)
@@ -361,7 +365,8 @@ func (f *Fixture) Restarted(t testing.TB, shape func(*order.Config)) *Fixture {
 func (f *Fixture) serve(t testing.TB, shape func(*order.Config)) {
 	t.Helper()
 	cfg := order.Config{DB: f.DB, Gateway: f.WeChat, Tasks: f.Tasks, Now: f.Clock.Now, MchID: MchID, AppID: AppID,
-		NotifyURL: "https://shop.example/wechat/v3/notify/payment", RefundNotifyURL: "https://shop.example/wechat/v3/notify/refund", Grace: -1}
+		NotifyURL:       "https://shop.example/wechat/v3/notify/payment",
+		RefundNotifyURL: "https://shop.example/wechat/v3/notify/refund", Grace: -1}
 	shape(&cfg)
 	s, err := order.New(cfg)
 	if err != nil {
@@ -369,7 +374,8 @@ func (f *Fixture) serve(t testing.TB, shape func(*order.Config)) {
 	}
 	f.Service = s
 	t.Cleanup(s.Close)
-	f.Audit, err = audit.New(audit.Config{DB: f.DB, Orders: s, Gateway: f.WeChat, Now: cfg.Now, MchID: MchID, AppID: AppID})
+	f.Audit, err = audit.New(audit.Config{DB: f.DB, Orders: s, Gateway: f.WeChat, Now: cfg.Now, MchID: MchID,
+		AppID: AppID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +399,8 @@ func (f *Fixture) AssertVerified(t testing.TB) {
 // SKU puts a SKU of 100 fen for sale; quantity −1 is unlimited.
 func (f *Fixture) SKU(t testing.TB, id string, quantity int64) {
 	t.Helper()
-	if _, _, err := f.Admin.Put(t.Context(), stock.Put{SkuID: id, Title: id, PriceFen: 100, Quantity: &quantity}); err != nil {
+	if _, _, err := f.Admin.Put(t.Context(), stock.Put{SkuID: id, Title: id, PriceFen: 100,
+		Quantity: &quantity}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -422,7 +429,8 @@ func (f *Fixture) PlaceOne(t testing.TB, request, sku string, quantity int64) or
 // Prepaid prepays an order as Native and gives its out_trade_no.
 func (f *Fixture) Prepaid(t testing.TB, orderNo string) string {
 	t.Helper()
-	p, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: orderNo, CustomerID: "c", TradeType: payment.Native, Cause: Customer})
+	p, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: orderNo, CustomerID: "c", TradeType: payment.Native,
+		Cause: Customer})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,8 @@ type Set struct{ words map[string]string } // name by spelling
 // left out.
 func New(privateKeyPEM []byte) *Set {
 	s := &Set{words: map[string]string{}}
-	for name, secret := range map[string]string{"customers' JWT secret": JWTSecret, "admin token": AdminToken, "APIv3 key": APIv3Key,
+	for name, secret := range map[string]string{
+		"customers' JWT secret": JWTSecret, "admin token": AdminToken, "APIv3 key": APIv3Key,
 		"database password": DatabasePass, "Redis password": RedisPass, "openid": OpenID} {
 		s.Add(name, secret)
 	}
@@ -54,8 +55,10 @@ func (s *Set) Add(name, secret string) {
 	if err != nil {
 		panic(err) // a string
 	}
-	for _, spelling := range []string{secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret), hex.EncodeToString([]byte(secret)),
-		base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)), fmt.Sprintf("%d", []byte(secret))} {
+	for _, spelling := range []string{secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret),
+		hex.EncodeToString([]byte(secret)),
+		base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)),
+		fmt.Sprintf("%d", []byte(secret))} {
 		s.words[spelling] = name
 	}
 }
