@@ -17,7 +17,7 @@ import (
 
 // These tests keep the state machines the only ones who say what becomes of an order or of a refund. The rows: one
 // statement sets orders.state and one sets refunds.state, wherever in the tree somebody would add another. The values
-// that those statements write: see TestStatesComeFromTheMachines.
+// that they write are the matter of writer_states_test.go.
 //
 // What is looked at: every .go file of the tree and every .sql file of the migrations. Not looked at:
 //   - _test.go files and folders of test support: they break rows by hand, so that the guards and the auditor have
