@@ -18,7 +18,7 @@ import (
 )
 
 // 64 at once on one order: cancels, timeouts, the buyer's money and its callbacks, order after order. One of paid and
-// closed wins, the one that won at WeChat, and everybody else hears a clean no (reliability T2, W7).
+// closed wins, the one that won at WeChat, and everybody else is refused with a reason (reliability T2, W7).
 func TestSixtyFourActorsOnOneOrder(t *testing.T) {
 	orders := 25 // 100 over the four
 	if os.Getenv("ORDERD_TEST_LONG") == "1" {
@@ -141,7 +141,7 @@ func TestLateHandlerChangesNothing(t *testing.T) {
 		late := make(chan error)
 		go func() { late <- f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler) }()
 		<-hung
-		f.Clock.Advance(time.Hour) // its lease is over, and its turn
+		f.Clock.Advance(time.Hour) // its lease is over, and it is due
 		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil {
 			t.Fatal(err)
 		}

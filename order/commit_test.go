@@ -76,7 +76,7 @@ var flows = []struct {
 	}},
 }
 
-// wreck is a shop of its own behind a proxy that harms.
+// wreck is a service on a database of its own, behind a proxy that harms COMMITs.
 type wreck struct {
 	*ordertest.Fixture
 	t     *testing.T
@@ -214,9 +214,9 @@ func (w *wreck) hurtAt(op string, answer error) {
 	}
 }
 
-// call makes a harmed call and holds what it says against the database, where
-// done looks. Told anything but done, the caller calls again with the same key;
-// told "later" it is the scheduler's turn.
+// call makes a harmed call and compares its answer with the database, where done
+// looks. After any answer but success the caller calls again with the same key;
+// after "later" the scheduler does the rest.
 func (w *wreck) call(do func() error, done func() bool) {
 	w.t.Helper()
 	err := do()
@@ -406,8 +406,8 @@ func (w *wreck) ends(orderNo string, end order.State) {
 		string(end), orderNo)
 }
 
-// refund harms one of the COMMITs of a refund: it is asked for, its turn is
-// taken, WeChat's answer is stored, WeChat's last word is taken in.
+// refund harms one of the COMMITs of a refund: it is asked for, a worker claims it,
+// WeChat's answer is stored, the notification of its end is taken in.
 func (w *wreck) refund(key, at string) {
 	o := w.PaidOne(w.t, key, "mug", 2)
 	shelf := w.Available(w.t, "mug")

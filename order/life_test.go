@@ -21,7 +21,7 @@ import (
 	"orderd/stock"
 )
 
-// shop is a service with its world in random hands, and the model of every order
+// shop is a service whose world behaves at random, and the model of every order
 // in it. It lives longer than one sequence: a new database for each would cost
 // more than the sequence.
 type shop struct {
@@ -53,7 +53,8 @@ type sequence struct {
 }
 
 // Whatever is done to an order, in whatever order, with answers lost and the process killed between WeChat's answer and
-// our commit: every state that is seen must be one that the answers allow, and the books must hold afterwards.
+// our commit: every state that is seen must be one that the answers allow, and every invariant must hold
+// afterwards.
 func TestServiceLives(t *testing.T) {
 	for name, c := range map[string]struct {
 		open    func(testing.TB) *sqldb.DB
@@ -167,7 +168,7 @@ func (q *sequence) must(err error) {
 	}
 }
 
-// told ends an operation on an order by the answer that it brought.
+// told says to the model of an order how an operation ended: by its answer.
 func (q *sequence) told(l *life, op model.Op, died bool, err error, state order.State) {
 	var refused *order.RefusedError
 	switch {
@@ -337,7 +338,7 @@ func (q *sequence) open(l *life) (order.Refund, bool) {
 	return rapid.SampledFrom(open).Draw(q.rt, "refund"), true
 }
 
-// work gives the worker its turn.
+// work lets the worker look at a refund.
 func (q *sequence) work(l *life) {
 	r, ok := q.open(l)
 	if !ok {
@@ -370,7 +371,7 @@ func (q *sequence) find(l *life) order.Order {
 	return o
 }
 
-// look holds what can be seen against what is possible: the state, and the shelf.
+// look compares what can be seen with what is possible: the state, and the stock.
 func (q *sequence) look(l *life) {
 	o := q.find(l)
 	q.must(l.model.Observe(o.State))
@@ -440,7 +441,7 @@ func cameLate(o order.Order) bool {
 	return slices.ContainsFunc(o.Refunds, func(r order.Refund) bool { return r.Reason == order.ReasonLate })
 }
 
-// heldBy is what the buyer of an order keeps: all of it less what refunds brought back.
+// heldBy is what the buyer of an order keeps: all of it less what refunds returned.
 func heldBy(o order.Order) int64 {
 	if o.State == order.StateClosed || cameLate(o) {
 		return 0

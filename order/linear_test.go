@@ -291,8 +291,8 @@ func trade(t *testing.T, f *ordertest.Fixture, h *history, sku, key string, ops 
 	}
 }
 
-// A checker that accepts everything proves nothing: each of these histories is a lie, and what is told here as it is
-// is no lie if its calls overlap.
+// A checker that accepts everything proves nothing: each of these histories is impossible, but for the few that are
+// possible because their calls overlap.
 func TestWrongHistoriesAreRefused(t *testing.T) {
 	type op struct {
 		from, until int64

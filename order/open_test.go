@@ -124,7 +124,7 @@ func TestLimitOfOpenOrdersMakesRoom(t *testing.T) {
 	})
 }
 
-// Whoever hangs up while waiting for their turn must not hold it for ever.
+// A customer who hangs up while waiting for an earlier placement must not block later ones for ever.
 func TestTurnsEnd(t *testing.T) {
 	f := limited(t, sqldbtest.SQLite(t), 2)
 	f.SKU(t, "1001", 10)

@@ -14,8 +14,8 @@ import (
 )
 
 // What a single order may not do, an order of a page may not do either: an order whose last event says "paid" while
-// its row says "pending" was refused alone and closed by a page, stock back, nobody told. The others of its page must
-// not wait for it.
+// its row says "pending" was once refused alone, yet closed by a page, its stock returned, without an alarm. The others
+// of its page must not wait for it.
 func TestPageAsserts(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		g := newGuarded(t, db)

@@ -63,7 +63,7 @@ func mustDecide(t *testing.T, f *ordertest.Fixture, no string, e order.RefundEve
 	return r
 }
 
-// turn lets the worker look at a refund at its due time.
+// turn does what the worker does with a refund at its due time.
 func turn(t *testing.T, f *ordertest.Fixture, no string) error {
 	t.Helper()
 	for range 3 { // the minute between two refunds of one order may move it
@@ -97,7 +97,7 @@ func settleRefund(t *testing.T, f *ordertest.Fixture, r payment.Refund) order.Re
 	return s
 }
 
-// Without it the road back is broken: asked, approved, sent once, processed, paid back, stock on the shelf.
+// Without it no refund works: asked for, approved, sent once, processed, paid back, stock on the shelf.
 func TestRefundRoad(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -191,7 +191,7 @@ func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
 			for range rows { // one a minute
 				f.Clock.Advance(2 * time.Minute)
 				for _, r := range rows {
-					_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler) // only one of them has its turn
+					_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler) // only one of them claims it
 				}
 			}
 			for _, r := range rows {
@@ -301,7 +301,7 @@ func TestWeChatsLimitsHoldBeforeTheCall(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for _, no := range nos {
-			wg.Go(func() { _ = f.Refund(t.Context(), no, ordertest.Scheduler) }) // all at once: one has its turn
+			wg.Go(func() { _ = f.Refund(t.Context(), no, ordertest.Scheduler) }) // all at once: one claims it
 		}
 		wg.Wait()
 		if f.WeChat.Refunded != 1 {
@@ -349,7 +349,7 @@ func TestPartsOfARefundAreItsSum(t *testing.T) {
 	})
 }
 
-// Approver ≠ requester, two persons above the limit, and no word of one counts twice.
+// Approver ≠ requester, two persons above the limit, and the approval of one person counts once.
 func TestApprovals(t *testing.T) {
 	eachWith(t, func(c *order.Config) {
 		c.RefundAutoApprove, c.RefundTwoPersons = 100, 200
@@ -543,7 +543,7 @@ func TestRefundThatTakesThreeDays(t *testing.T) {
 	})
 }
 
-// Duplicates, an older word after a newer one, and word of another amount, payment or merchant must not move money
+// Duplicates, an older answer after a newer one, and one with another amount, payment or merchant must not move money
 // or stock twice. A refund that nobody asked for is held.
 func TestRefundWordsInAnyOrder(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
@@ -603,7 +603,8 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 	})
 }
 
-// CLOSED ends a number, not the debt: another number with the same amount must follow, once, however often it is told.
+// CLOSED ends a number, not the debt: another number with the same amount must follow, once, however often WeChat Pay
+// says so.
 func TestClosedRefundGetsANewNumber(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -629,7 +630,7 @@ func TestClosedRefundGetsANewNumber(t *testing.T) {
 	})
 }
 
-// ABNORMAL needs a person; what he does on the merchant platform must be seen, and so must his word.
+// ABNORMAL needs a person; what the person does on the merchant platform must be seen, and so must a decision here.
 func TestAbnormalRefundHasWaysOut(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -919,7 +920,7 @@ func TestHeldPaymentGoesBack(t *testing.T) {
 }
 
 // A random walk over people, answers, callbacks and lost calls: whatever the order of events, WeChat's ledger and
-// ours agree, and every invariant holds at the end. Without the guarded sum and the single door it does not.
+// ours agree, and every invariant holds at the end. Without the guarded sum and the lock of the order they do not.
 func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 	races(t, func(c *order.Config) {
 		c.RefundAutoApprove, c.RefundSpacing = 150, -1
@@ -1010,7 +1011,7 @@ func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 	})
 }
 
-// settleAll brings every refund that is under way to its end.
+// settleAll ends every refund that is under way.
 func settleAll(t *testing.T, f *ordertest.Fixture) {
 	t.Helper()
 	for range 20 {
@@ -1038,7 +1039,7 @@ func settleAll(t *testing.T, f *ordertest.Fixture) {
 	t.Fatal("refunds do not end")
 }
 
-// A COMMIT whose answer is lost, at every step of a refund: asked, approved, its turn taken, WeChat's word taken in.
+// A COMMIT whose answer is lost, at every step of a refund: asked for, approved, claimed, WeChat's answer taken in.
 // Done or not done, in the end there is one refund, here and at WeChat, and the stock came back once.
 func TestRefundSurvivesLostCommits(t *testing.T) {
 	server := sqldbtest.MariaDBServer(t)
@@ -1085,7 +1086,7 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 			})
 			again(mode, "send", func() error {
 				err := f.Refund(t.Context(), no, ordertest.Scheduler)
-				if errors.As(err, new(*order.NotDueError)) { // the turn was taken, and who took it heard nothing
+				if errors.As(err, new(*order.NotDueError)) { // it is claimed, and the claimant has no answer
 					return turn(t, f, no)
 				}
 				return err

@@ -35,7 +35,7 @@ func sequences(t *testing.T, n, more int) {
 	t.Cleanup(func() { _ = checks.Value.Set(was) })
 }
 
-// paper is an order kept by hand: what the machine says is done, and counted.
+// paper is an order without a database: what the machine says is done to it, and its money and stock are counted.
 type paper struct {
 	state           order.State
 	stock, paid     int // units out, fen taken in for the order
@@ -75,7 +75,7 @@ func (p *paper) event(t *rapid.T, e order.Event) {
 	}
 }
 
-// end tells the order what became of one of its refunds, as the door does.
+// end applies the end of one of its refunds to the order, as batch.moveRefund does.
 func (p *paper) end(t *rapid.T, s slip) {
 	if s.state.Open() || (p.state == order.StateRefunding && s.owed) ||
 		(p.state != order.StateRefunding && p.state != order.StateLate) {
