@@ -178,8 +178,8 @@ func (g *guarded) wantBroken(t *testing.T, err error, invariant, orderNo string)
 }
 
 // A broken invariant that is committed costs money or stock before anybody looks. Each is broken once, by a row that
-// somebody changed by hand or by a mistake of the code that applies commands, and must be rolled back, be counted, raise
-// an alarm, and harm nobody else in the batch.
+// somebody changed by hand or by a mistake of the code that applies commands, and must be rolled back, be counted,
+// raise an alarm, and harm nobody else in the batch.
 func TestBrokenInvariantsAreRolledBack(t *testing.T) {
 	cases := []struct {
 		name, invariant string
