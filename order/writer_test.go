@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -187,14 +187,14 @@ func TestASecondWriterIsFound(t *testing.T) {
 func productionFiles(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	root := os.DirFS("..")
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		name := strings.TrimPrefix(filepath.ToSlash(path), "../")
 		if d.IsDir() {
 			support := slices.Contains([]string{"testdata", "sqldbtest", "ordertest", "reconciletest"}, d.Name())
-			if support || (len(d.Name()) > 2 && strings.HasPrefix(d.Name(), ".")) {
+			if support || (name != "." && strings.HasPrefix(d.Name(), ".")) {
 				return fs.SkipDir
 			}
 			return nil
@@ -203,7 +203,7 @@ func productionFiles(t *testing.T) map[string]string {
 		if !source || strings.HasSuffix(name, "_test.go") {
 			return nil
 		}
-		text, err := os.ReadFile(path)
+		text, err := fs.ReadFile(root, name)
 		files[name] = string(text)
 		return err
 	})
@@ -241,7 +241,7 @@ func stateWritesOf(t *testing.T, files map[string]string) []stateWrite {
 		}
 		f := parseGo(t, file, src)
 		parsed[file] = f
-		dir := filepath.Dir(file)
+		dir := path.Dir(file)
 		if constants[dir] == nil {
 			constants[dir] = map[string]string{}
 		}
@@ -251,7 +251,7 @@ func stateWritesOf(t *testing.T, files map[string]string) []stateWrite {
 	}
 	for _, file := range slices.Sorted(maps.Keys(parsed)) {
 		for _, decl := range parsed[file].Decls {
-			text := textReader{constants: constants[filepath.Dir(file)]}
+			text := textReader{constants: constants[path.Dir(file)]}
 			text.read(decl)
 			add(file, nameOf(decl), text.b.String())
 		}

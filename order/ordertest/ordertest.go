@@ -406,13 +406,13 @@ func Open(ctx context.Context) (f *Fixture, remove func(), err error) {
 		err = f.serve(func(*order.Config) {})
 	}
 	if err != nil {
-		db.Close()
+		err = errors.Join(err, db.Close())
 		clean()
 		return nil, nil, err
 	}
 	return f, func() {
 		f.Close()
-		db.Close()
+		_ = db.Close()
 		clean()
 	}, nil
 }
