@@ -18,7 +18,7 @@ import (
 )
 
 // 64 at once on one order: cancels, timeouts, the buyer's money and its callbacks, order after order. One of paid and
-// closed wins, the one that won at WeChat, and everybody else hears a clean no (reliability T2, W7).
+// closed wins, the one that won at WeChat, and everybody else is refused with a reason (reliability T2, W7).
 func TestSixtyFourActorsOnOneOrder(t *testing.T) {
 	orders := 25 // 100 over the four
 	if os.Getenv("ORDERD_TEST_LONG") == "1" {
@@ -74,16 +74,19 @@ func crowd(t *testing.T, f *ordertest.Fixture, no, out string, turns []int, afte
 				if !trade.Paid() {
 					return
 				}
-				if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledApplied && s.Settled != order.SettledRepeated {
+				if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil ||
+					s.Settled != order.SettledApplied && s.Settled != order.SettledRepeated {
 					t.Errorf("callback: %+v, %v", s, err)
 				}
 			case turn < 40:
-				if _, err := f.Cancel(t.Context(), cancel(no)); err != nil && !errors.As(err, new(*order.RefusedError)) {
+				if _, err := f.Cancel(t.Context(), cancel(no)); err != nil &&
+					!errors.As(err, new(*order.RefusedError)) {
 					t.Errorf("cancel: %v", err)
 				}
 				pass()
 			default:
-				if err := f.Expire(t.Context(), no, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
+				if err := f.Expire(t.Context(), no, ordertest.Scheduler); err != nil &&
+					!errors.As(err, new(*order.NotDueError)) {
 					t.Errorf("timeout: %v", err)
 				}
 				pass()
@@ -138,7 +141,7 @@ func TestLateHandlerChangesNothing(t *testing.T) {
 		late := make(chan error)
 		go func() { late <- f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler) }()
 		<-hung
-		f.Clock.Advance(time.Hour) // its lease is over, and its turn
+		f.Clock.Advance(time.Hour) // its lease is over, and it is due
 		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +188,8 @@ func TestAcceptedCloseThatStaysOpen(t *testing.T) {
 		}
 		f.WeChat.After = nil
 		f.Clock.Advance(time.Hour)
-		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil || f.State(t, o.OrderNo) != order.StatePaid {
+		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil ||
+			f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatal(f.State(t, o.OrderNo), err)
 		}
 	})

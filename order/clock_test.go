@@ -17,8 +17,8 @@ import (
 // open, nor a step of the wall clock in the middle: what is due is told by the database's clock (reliability T1).
 func TestSkewedClocks(t *testing.T) {
 	db := sqldbtest.MariaDB(t)
-	for name, skew := range map[string]time.Duration{"right": 0, "ten minutes ahead": 10 * time.Minute, "ten minutes behind": -10 * time.Minute,
-		"a day ahead": 24 * time.Hour} {
+	for name, skew := range map[string]time.Duration{"right": 0, "ten minutes ahead": 10 * time.Minute,
+		"ten minutes behind": -10 * time.Minute, "a day ahead": 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			var wall atomic.Int64 // how wrong this machine is
 			wall.Store(int64(skew))
@@ -42,8 +42,10 @@ func TestSkewedClocks(t *testing.T) {
 			if !errors.As(err, &early) || time.Until(early.At) > 3*time.Second {
 				t.Errorf("before its time: %v", err)
 			}
-			for end := time.Now().Add(10 * time.Second); f.State(t, o.OrderNo) != order.StateClosed; time.Sleep(20 * time.Millisecond) { // polling, not timing
-				if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil && !errors.As(err, &early) || time.Now().After(end) {
+			const pause = 20 * time.Millisecond // polling, not timing
+			for end := time.Now().Add(10 * time.Second); f.State(t, o.OrderNo) != order.StateClosed; time.Sleep(pause) {
+				if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil &&
+					!errors.As(err, &early) || time.Now().After(end) {
 					t.Fatal(f.State(t, o.OrderNo), err)
 				}
 			}
@@ -60,7 +62,8 @@ func TestClockComesBack(t *testing.T) {
 	db := sqldbtest.MariaDB(t)
 	var step atomic.Int64
 	begin := time.Now()
-	clock, err := sqldb.NewClock(t.Context(), db, func() time.Time { return begin.Add(time.Since(begin)).Add(time.Duration(step.Load())) })
+	clock, err := sqldb.NewClock(t.Context(), db,
+		func() time.Time { return begin.Add(time.Since(begin)).Add(time.Duration(step.Load())) })
 	if err != nil {
 		t.Fatal(err)
 	}

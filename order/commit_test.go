@@ -57,21 +57,26 @@ var flows = []struct {
 	commits []flow
 }{
 	{"place", []flow{{"place", (*wreck).place}}},
-	{"prepay", []flow{{"intent", func(w *wreck, key string) { w.prepay(key, "") }}, {"answer", func(w *wreck, key string) { w.prepay(key, "prepay") }}}},
+	{"prepay", []flow{{"intent", func(w *wreck, key string) { w.prepay(key, "") }},
+		{"answer", func(w *wreck, key string) { w.prepay(key, "prepay") }}}},
 	{"settle", []flow{{"settle", (*wreck).settle}}},
 	{"close", []flow{
-		{"cancel, closing", func(w *wreck, key string) { w.cancel(key, "") }}, {"cancel, closed", func(w *wreck, key string) { w.cancel(key, "close") }},
-		{"expire, closing", func(w *wreck, key string) { w.expire(key, "", nil) }}, {"expire, closed", func(w *wreck, key string) { w.expire(key, "close", nil) }},
+		{"cancel, closing", func(w *wreck, key string) { w.cancel(key, "") }},
+		{"cancel, closed", func(w *wreck, key string) { w.cancel(key, "close") }},
+		{"expire, closing", func(w *wreck, key string) { w.expire(key, "", nil) }},
+		{"expire, closed", func(w *wreck, key string) { w.expire(key, "close", nil) }},
 		{"expire, no answer", func(w *wreck, key string) { w.expire(key, "query", ordertest.ErrLost("query")) }},
 		{"expire, paid", func(w *wreck, key string) { w.expirePaid(key) }},
 	}},
 	{"refund", []flow{
-		{"ask", func(w *wreck, key string) { w.refund(key, "ask") }}, {"turn", func(w *wreck, key string) { w.refund(key, "turn") }},
-		{"answer", func(w *wreck, key string) { w.refund(key, "answer") }}, {"word", func(w *wreck, key string) { w.refund(key, "word") }},
+		{"ask", func(w *wreck, key string) { w.refund(key, "ask") }},
+		{"turn", func(w *wreck, key string) { w.refund(key, "turn") }},
+		{"answer", func(w *wreck, key string) { w.refund(key, "answer") }},
+		{"word", func(w *wreck, key string) { w.refund(key, "word") }},
 	}},
 }
 
-// wreck is a shop of its own behind a proxy that harms.
+// wreck is a service on a database of its own, behind a proxy that harms COMMITs.
 type wreck struct {
 	*ordertest.Fixture
 	t     *testing.T
@@ -145,7 +150,8 @@ func newToll(long bool) (*toll, <-chan job) {
 			}
 			a.order = append(a.order, c)
 			for i := range c.want {
-				jobs = append(jobs, job{h, c, fmt.Sprintf("%s-%d", f.name, len(jobs)), f.commits[i%len(f.commits)].walk})
+				jobs = append(jobs, job{h, c, fmt.Sprintf("%s-%d", f.name, len(jobs)),
+					f.commits[i%len(f.commits)].walk})
 			}
 		}
 	}
@@ -208,9 +214,9 @@ func (w *wreck) hurtAt(op string, answer error) {
 	}
 }
 
-// call makes a harmed call and holds what it says against the database, where
-// done looks. Told anything but done, the caller calls again with the same key;
-// told "later" it is the scheduler's turn.
+// call makes a harmed call and compares its answer with the database, where done
+// looks. After any answer but success the caller calls again with the same key;
+// after "later" the scheduler does the rest.
 func (w *wreck) call(do func() error, done func() bool) {
 	w.t.Helper()
 	err := do()
@@ -274,7 +280,8 @@ func (w *wreck) place(key string) {
 	shelf := w.Available(w.t, "mug")
 	var no string
 	do := func() error {
-		placed, err := w.Place(w.t.Context(), order.Placement{CustomerID: "c", RequestID: key, Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
+		placed, err := w.Place(w.t.Context(), order.Placement{CustomerID: "c", RequestID: key,
+			Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
 		no = placed.Order.OrderNo
 		return err
 	}
@@ -299,7 +306,8 @@ func (w *wreck) prepay(key, at string) {
 	}
 	const live = "SELECT COUNT(*) FROM payment_attempts WHERE state = 'live' AND order_no = ?"
 	w.call(func() error {
-		_, err := w.Prepay(w.t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer})
+		_, err := w.Prepay(w.t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c",
+			TradeType: payment.Native, Cause: ordertest.Customer})
 		return err
 	}, func() bool { return w.count(live, o.OrderNo) == 1 })
 	w.is(1, "SELECT COUNT(*) FROM payment_attempts WHERE order_no = ?", o.OrderNo)
@@ -394,11 +402,12 @@ func (w *wreck) ends(orderNo string, end order.State) {
 			w.t.Error(err)
 		}
 	}
-	w.is(1, "SELECT COUNT(*) FROM order_events WHERE to_state = ? AND from_state <> to_state AND order_no = ?", string(end), orderNo)
+	w.is(1, "SELECT COUNT(*) FROM order_events WHERE to_state = ? AND from_state <> to_state AND order_no = ?",
+		string(end), orderNo)
 }
 
-// refund harms one of the COMMITs of a refund: it is asked for, its turn is
-// taken, WeChat's answer is stored, WeChat's last word is taken in.
+// refund harms one of the COMMITs of a refund: it is asked for, a worker claims it,
+// WeChat's answer is stored, the notification of its end is taken in.
 func (w *wreck) refund(key, at string) {
 	o := w.PaidOne(w.t, key, "mug", 2)
 	shelf := w.Available(w.t, "mug")
@@ -430,7 +439,8 @@ func (w *wreck) refund(key, at string) {
 		_, err := w.SettleRefund(w.t.Context(), word, ordertest.Notified)
 		return err
 	}, func() bool { return w.RefundState(w.t, no) == order.RefundStateSucceeded })
-	if again, err := w.AskRefund(w.t.Context(), ask(o.OrderNo, key, 1)); err != nil || !again.Replayed || again.Refund.OutRefundNo != no {
+	if again, err := w.AskRefund(w.t.Context(), ask(o.OrderNo, key, 1)); err != nil || !again.Replayed ||
+		again.Refund.OutRefundNo != no {
 		w.t.Errorf("asked again: %+v, %v", again, err)
 	}
 	w.is(1, "SELECT COUNT(*) FROM refunds WHERE order_no = ?", o.OrderNo)

@@ -33,7 +33,8 @@ func TestDueByMinute(t *testing.T) {
 		at, last := second.DueAt.Truncate(time.Minute), far.DueAt.Truncate(time.Minute)
 		want := []order.DueMinute{{Pending: 1, Closing: 1}, {From: &at, Pending: 2}, {From: &last, Pending: 1}}
 		if !slices.EqualFunc(got, want, func(a, b order.DueMinute) bool {
-			return a.Pending == b.Pending && a.Closing == b.Closing && (a.From == nil) == (b.From == nil) && (a.From == nil || a.From.Equal(*b.From))
+			return a.Pending == b.Pending && a.Closing == b.Closing && (a.From == nil) == (b.From == nil) &&
+				(a.From == nil || a.From.Equal(*b.From))
 		}) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}

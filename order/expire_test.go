@@ -99,7 +99,8 @@ func TestExpireAllEndsEachAsAlone(t *testing.T) {
 			return nil
 		}
 		admitted := 0
-		errs := f.ExpireAll(t.Context(), page, swept, func(_ context.Context, n int) error { admitted += n; return nil })
+		errs := f.ExpireAll(t.Context(), page, swept,
+			func(_ context.Context, n int) error { admitted += n; return nil })
 		if len(errs) != len(page) || admitted != 80 {
 			t.Fatalf("%d answers for %d orders, %d admitted", len(errs), len(page), admitted)
 		}
@@ -107,7 +108,8 @@ func TestExpireAllEndsEachAsAlone(t *testing.T) {
 		for i, d := range page {
 			state := f.State(t, d.Key)
 			var closing *order.ClosingError
-			if state != want[d.Key] || (errs[i] != nil) != (state == order.StateClosing) || (errs[i] != nil && !errors.As(errs[i], &closing)) {
+			if state != want[d.Key] || (errs[i] != nil) != (state == order.StateClosing) ||
+				(errs[i] != nil && !errors.As(errs[i], &closing)) {
 				t.Errorf("%s is %s, want %s: %v", d.Key, state, want[d.Key], errs[i])
 			}
 			if state == order.StateClosing && !f.Tasks.WakesAt(dueAt(t, f, d.Key)) {
@@ -156,7 +158,8 @@ func TestExpireAllTogether(t *testing.T) {
 		}
 		wg.Wait()
 		if f.WeChat.Closes != 400 || failed.Load() != 0 || f.Available(t, "mug") != 500 {
-			t.Errorf("%d closes of 400 orders, %d errors, %d of 500 on the shelf", f.WeChat.Closes, failed.Load(), f.Available(t, "mug"))
+			t.Errorf("%d closes of 400 orders, %d errors, %d of 500 on the shelf", f.WeChat.Closes, failed.Load(),
+				f.Available(t, "mug"))
 		}
 		f.AssertVerified(t)
 	})
@@ -175,8 +178,10 @@ func TestExpireAllWithBrokenRows(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// An event ahead of its order: the claim cannot be written. Stock that the order does not hold: the close cannot.
-		spoil(nos[17], `INSERT INTO order_events (order_no, seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms)
+		// An event ahead of its order: the claim cannot be written. Stock that the
+		// order does not hold: the close cannot.
+		spoil(nos[17], `INSERT INTO order_events
+  (order_no, seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms)
 VALUES (?, 2, 1, 'x', 'pending', 'pending', 'system', '', '', '', '', 0)`, nos[17])
 		spoil(nos[99], `UPDATE stock_flows SET delta = -2 WHERE order_no = ?`, nos[99])
 		f.Clock.Advance(time.Hour)
@@ -229,7 +234,8 @@ func TestAwaitClose(t *testing.T) {
 			}
 		}
 		if f.WeChat.Closes != 29 || f.Available(t, "mug") != 49 || f.State(t, nos[3]) != order.StatePaid {
-			t.Errorf("%d closes, %d on the shelf, the paid one is %s", f.WeChat.Closes, f.Available(t, "mug"), f.State(t, nos[3]))
+			t.Errorf("%d closes, %d on the shelf, the paid one is %s", f.WeChat.Closes, f.Available(t, "mug"),
+				f.State(t, nos[3]))
 		}
 		f.AssertVerified(t)
 	})
@@ -242,7 +248,8 @@ func TestExpireAllNotAdmitted(t *testing.T) {
 		placeMany(t, f, 5)
 		f.Clock.Advance(time.Hour)
 		no := errors.New("no turn")
-		for _, err := range f.ExpireAll(t.Context(), due(t, f, order.StatePending), swept, func(context.Context, int) error { return no }) {
+		for _, err := range f.ExpireAll(t.Context(), due(t, f, order.StatePending), swept,
+			func(context.Context, int) error { return no }) {
 			var closing *order.ClosingError
 			if !errors.As(err, &closing) || len(due(t, f, order.StateClosing)) != 0 {
 				t.Error(err)

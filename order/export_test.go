@@ -36,17 +36,22 @@ func (s *Service) SpoilPlaced(customerID string, how func(*Order), seen func(ord
 	}
 }
 
-// spoilers are the mistakes that code of the writer could make.
+// spoilers are the mistakes that the code of commands could make: each changes what
+// a batch has decided.
 var spoilers = map[string]func(b *batch, e *entry){
-	"a gap between events":       func(b *batch, e *entry) { last(b, e).seq++ },
-	"an event from nowhere":      func(b *batch, e *entry) { last(b, e).from = StateClosed },
-	"a state without an event":   func(b *batch, e *entry) { e.after.Version++ },
-	"a move that nobody allows":  func(b *batch, e *entry) { e.after.State, last(b, e).to = StateRefunded, StateRefunded },
-	"stock that stays":           func(b *batch, _ *entry) { b.returns = nil },
-	"stock of a sold order":      func(b *batch, e *entry) { b.returns = append(b.returns, e.after.OrderNo) },
-	"one fen less applied":       func(b *batch, e *entry) { paymentOf(b, e).Total-- },
-	"the payment forgotten":      func(b *batch, _ *entry) { b.payments = nil },
-	"a late payment without row": func(b *batch, e *entry) { delete(b.refunds.byNo, owedRefundNo(paymentOf(b, e).TransactionID)) },
+	"a gap between events":     func(b *batch, e *entry) { last(b, e).seq++ },
+	"an event from nowhere":    func(b *batch, e *entry) { last(b, e).from = StateClosed },
+	"a state without an event": func(b *batch, e *entry) { e.after.Version++ },
+	"a move that nobody allows": func(b *batch, e *entry) {
+		e.after.State, last(b, e).to = StateRefunded, StateRefunded
+	},
+	"stock that stays":      func(b *batch, _ *entry) { b.returns = nil },
+	"stock of a sold order": func(b *batch, e *entry) { b.returns = append(b.returns, e.after.OrderNo) },
+	"one fen less applied":  func(b *batch, e *entry) { paymentOf(b, e).Total-- },
+	"the payment forgotten": func(b *batch, _ *entry) { b.payments = nil },
+	"a late payment without row": func(b *batch, e *entry) {
+		delete(b.refunds.byNo, owedRefundNo(paymentOf(b, e).TransactionID))
+	},
 	"more back than ordered": func(b *batch, e *entry) {
 		refundOf(b, e).after.Items = []stock.Line{{SkuID: "mug", Quantity: 9}}
 	},
@@ -87,23 +92,25 @@ func (s *Service) Note(ctx context.Context, orderNo string) error {
 	return err
 }
 
-// CloseDone brings the end of a close with what WeChat is said to have answered.
+// CloseDone applies the end of a close, with proof as the answer of WeChat Pay.
 func (s *Service) CloseDone(ctx context.Context, orderNo string, proof map[string]string) error {
 	_, err := s.apply(ctx, &closeDone{header{orderNo: orderNo, detail: proof}})
 	return err
 }
 
-// Turns counts the customers whose turns are remembered.
+// Turns counts the customers who are remembered because they are placing, or wait
+// to.
 func (s *Service) Turns() int {
 	s.placing.mu.Lock()
 	defer s.placing.mu.Unlock()
 	return len(s.placing.all)
 }
 
-// ExpireAll does what a worker does with a page: it takes the turns, waits for
-// admit when there is one, and brings the orders to their end. It gives an error
-// for each order of the page.
-func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause, admit func(context.Context, int) error) []error {
+// ExpireAll does what a worker does with a page: it claims the orders, waits for
+// admit (the rate of calls) when there is one, and closes what it has claimed. It
+// gives an error for each order of the page.
+func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause,
+	admit func(context.Context, int) error) []error {
 	claims, errs := s.ClaimDue(ctx, page, cause)
 	ended := make([]error, len(claims))
 	var refused error

@@ -21,7 +21,7 @@ import (
 	"orderd/stock"
 )
 
-// shop is a service with its world in random hands, and the model of every order
+// shop is a service whose world behaves at random, and the model of every order
 // in it. It lives longer than one sequence: a new database for each would cost
 // more than the sequence.
 type shop struct {
@@ -53,7 +53,8 @@ type sequence struct {
 }
 
 // Whatever is done to an order, in whatever order, with answers lost and the process killed between WeChat's answer and
-// our commit: every state that is seen must be one that the answers allow, and the books must hold afterwards.
+// our commit: every state that is seen must be one that the answers allow, and every invariant must hold
+// afterwards.
 func TestServiceLives(t *testing.T) {
 	for name, c := range map[string]struct {
 		open    func(testing.TB) *sqldb.DB
@@ -87,8 +88,10 @@ func (s *shop) sequence(rt *rapid.T) {
 	pay := func(l *life) { q.prepay(l); q.buy(l); q.notify(l) }
 	sendBack := func(l *life) { q.refund(l); q.work(l) }
 	shut := func(l *life) { q.lose(l); q.cancel(l) } // WeChat's answer to the close is lost
-	steps := []func(*life){q.prepay, q.buy, q.buy, q.notify, q.refund, q.work, q.work, q.settleRefund, q.settleRefund, q.settleRefund,
-		pay, pay, pay, sendBack, sendBack, q.expire, q.expire, q.cancel, shut, shut, q.sync, q.wait, q.placeAgain, q.lose, q.lose, q.die}
+	steps := []func(*life){q.prepay, q.buy, q.buy, q.notify, q.refund, q.work, q.work,
+		q.settleRefund, q.settleRefund, q.settleRefund,
+		pay, pay, pay, sendBack, sendBack, q.expire, q.expire, q.cancel, shut, shut, q.sync, q.wait, q.placeAgain,
+		q.lose, q.lose, q.die}
 	for range rapid.IntRange(20, 40).Draw(rt, "steps") {
 		if len(q.lives) == 0 || (len(q.lives) < 3 && even(rt, "another", 8) == 7) {
 			q.place()
@@ -165,7 +168,7 @@ func (q *sequence) must(err error) {
 	}
 }
 
-// told ends an operation on an order by the answer that it brought.
+// told says to the model of an order how an operation ended: by its answer.
 func (q *sequence) told(l *life, op model.Op, died bool, err error, state order.State) {
 	var refused *order.RefusedError
 	switch {
@@ -219,7 +222,8 @@ func (q *sequence) prepay(l *life) {
 	kind := rapid.SampledFrom([]payment.TradeType{payment.Native, payment.App}).Draw(q.rt, "type")
 	op := l.model.Began(model.Get)
 	died := q.do(func(ctx context.Context) {
-		_, _ = q.Prepay(ctx, order.PrepayRequest{OrderNo: l.no, CustomerID: "c", TradeType: kind, Cause: ordertest.Customer})
+		_, _ = q.Prepay(ctx, order.PrepayRequest{OrderNo: l.no, CustomerID: "c", TradeType: kind,
+			Cause: ordertest.Customer})
 	})
 	_ = died
 	l.model.Unknown(op)
@@ -334,7 +338,7 @@ func (q *sequence) open(l *life) (order.Refund, bool) {
 	return rapid.SampledFrom(open).Draw(q.rt, "refund"), true
 }
 
-// work gives the worker its turn.
+// work lets the worker look at a refund.
 func (q *sequence) work(l *life) {
 	r, ok := q.open(l)
 	if !ok {
@@ -352,8 +356,9 @@ func (q *sequence) settleRefund(l *life) {
 	if _, known := q.WeChat.Refunds()[r.OutRefundNo]; !ok || !known {
 		return
 	}
-	word := q.WeChat.EndRefund(r.OutRefundNo, rapid.SampledFrom([]payment.RefundStatus{payment.RefundSuccess, payment.RefundSuccess,
-		payment.RefundClosed, payment.RefundAbnormal, payment.RefundProcessing}).Draw(q.rt, "end"))
+	word := q.WeChat.EndRefund(r.OutRefundNo, rapid.SampledFrom([]payment.RefundStatus{
+		payment.RefundSuccess, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal,
+		payment.RefundProcessing}).Draw(q.rt, "end"))
 	if rapid.Bool().Draw(q.rt, "told") {
 		_, err := q.SettleRefund(q.t.Context(), word, ordertest.Notified)
 		q.must(err)
@@ -366,7 +371,7 @@ func (q *sequence) find(l *life) order.Order {
 	return o
 }
 
-// look holds what can be seen against what is possible: the state, and the shelf.
+// look compares what can be seen with what is possible: the state, and the stock.
 func (q *sequence) look(l *life) {
 	o := q.find(l)
 	q.must(l.model.Observe(o.State))
@@ -409,11 +414,13 @@ func (q *sequence) finish() {
 		if cameLate(o) {
 			q.counts["late"]++
 		}
-		if open := o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding || o.State == order.StateLate; open {
+		if open := o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding ||
+			o.State == order.StateLate; open {
 			q.rt.Fatalf("%s did not end: %s", l.no, o.State)
 		}
 		for _, a := range o.Attempts {
-			if trade, _ := q.WeChat.Trade(a.OutTradeNo); o.State == order.StateClosed && trade.State == payment.TradeNotPay {
+			if trade, _ := q.WeChat.Trade(a.OutTradeNo); o.State == order.StateClosed &&
+				trade.State == payment.TradeNotPay {
 				q.rt.Fatalf("%s is closed, and WeChat would take money for it", a.OutTradeNo)
 			}
 		}
@@ -434,7 +441,7 @@ func cameLate(o order.Order) bool {
 	return slices.ContainsFunc(o.Refunds, func(r order.Refund) bool { return r.Reason == order.ReasonLate })
 }
 
-// heldBy is what the buyer of an order keeps: all of it less what refunds brought back.
+// heldBy is what the buyer of an order keeps: all of it less what refunds returned.
 func heldBy(o order.Order) int64 {
 	if o.State == order.StateClosed || cameLate(o) {
 		return 0
@@ -468,7 +475,8 @@ func (q *sequence) endRefunds(l *life) {
 			if r.DueAt.After(q.Clock.Now()) {
 				q.Clock.Set(r.DueAt)
 			}
-			if err := q.Refund(q.t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
+			if err := q.Refund(q.t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil &&
+				!errors.As(err, new(*order.NotDueError)) {
 				q.rt.Fatal(err)
 			}
 		}

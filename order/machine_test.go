@@ -58,7 +58,8 @@ func TestEveryPathKeepsStockAndMoneyTrue(t *testing.T) {
 	seen := map[place]string{start: "placed"}
 	for queue := []place{start}; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
-		if want := told[at.state]; at.has.money != want.money || (at.state != order.StateRefunded && at.has.stock != want.stock) {
+		if want := told[at.state]; at.has.money != want.money ||
+			(at.state != order.StateRefunded && at.has.stock != want.stock) {
 			t.Fatalf("%s: state %s says %+v, the order has %+v", seen[at], at.state, want, at.has)
 		}
 		for _, e := range order.Events() {
@@ -120,8 +121,10 @@ func TestStatesDocumented(t *testing.T) {
 
 func statesDoc() string {
 	var b strings.Builder
-	b.WriteString("# The state machine\n\nGenerated from `order/machine.go` by `go test ./order -run Documented -update`; a test compares them.\n\n")
-	b.WriteString("`=` harmless repeat, `✗` refused with a reason, `!` must not happen: nothing changes, an operator is told.\n\n|")
+	b.WriteString("# The state machine\n\n" +
+		"Generated from `order/machine.go` by `go test ./order -run Documented -update`; a test compares them.\n\n")
+	b.WriteString("`=` harmless repeat, `✗` refused with a reason, " +
+		"`!` must not happen: nothing changes, an operator is told.\n\n|")
 	for _, e := range order.Events() {
 		fmt.Fprintf(&b, " | %s", e)
 	}
@@ -153,14 +156,18 @@ func statesDoc() string {
 		}
 		b.WriteString(" |\n")
 	}
-	b.WriteString("\nWhat holds on every path (a test walks them all): pending, closing: stock held, no money · closed: neither · paid, refunding: both · late: money, no stock · refunded: no money.\n")
+	b.WriteString("\nWhat holds on every path (a test walks them all): " +
+		"pending, closing: stock held, no money · closed: neither · paid, refunding: both · " +
+		"late: money, no stock · refunded: no money.\n")
 	refundsDoc(&b)
-	b.WriteString("\n## Why it is refused\n\n| state | event | | reason |\n|---|---|---|---|\n" + strings.Join(reasons, "\n") + "\n")
+	b.WriteString("\n## Why it is refused\n\n| state | event | | reason |\n|---|---|---|---|\n" +
+		strings.Join(reasons, "\n") + "\n")
 	return b.String()
 }
 
 func refundsDoc(b *strings.Builder) {
-	b.WriteString("\n# The states of a refund\n\nFrom `order/refund_machine.go`. A refund moves first; its order hears of it only when it moved.\n\n|")
+	b.WriteString("\n# The states of a refund\n\n" +
+		"From `order/refund_machine.go`. A refund moves first; its order hears of it only when it moved.\n\n|")
 	for _, e := range order.RefundEvents() {
 		fmt.Fprintf(b, " | %s", e)
 	}
@@ -183,7 +190,9 @@ func refundsDoc(b *strings.Builder) {
 		}
 		b.WriteString(" |\n")
 	}
-	b.WriteString("\nA refund counts against its payment in every state but rejected, closed, cancelled and held; a closed one is replaced by another number with the same amount. Its stock comes back in success and by_hand.\n")
+	b.WriteString("\nA refund counts against its payment in every state but rejected, closed, cancelled and held; " +
+		"a closed one is replaced by another number with the same amount. " +
+		"Its stock comes back in success and by_hand.\n")
 }
 
 // A missing cell of the refund table would be a panic in the middle of somebody's money.

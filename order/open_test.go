@@ -92,13 +92,15 @@ func TestLimitOfOpenOrdersMakesRoom(t *testing.T) {
 			}
 		}
 		full("k3")
-		if again, err := f.Place(t.Context(), one("c", "k1", "1001")); err != nil || !again.Replayed || again.Order.OrderNo != first.OrderNo {
+		if again, err := f.Place(t.Context(), one("c", "k1", "1001")); err != nil || !again.Replayed ||
+			again.Order.OrderNo != first.OrderNo {
 			t.Errorf("the repeat of an order at the limit: %+v, %v", again, err)
 		}
 		if got := f.Available(t, "1001"); got != 8 {
 			t.Errorf("%d left", got)
 		}
-		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: first.OrderNo, CustomerID: "c", Cause: ordertest.Customer}); err != nil {
+		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: first.OrderNo, CustomerID: "c",
+			Cause: ordertest.Customer}); err != nil {
 			t.Fatal(err)
 		}
 		third := f.PlaceOne(t, "k3", "1001", 1) // the refused key is as good as new
@@ -113,7 +115,8 @@ func TestLimitOfOpenOrdersMakesRoom(t *testing.T) {
 		f.PlaceOne(t, "k4", "1001", 1)
 		// An order that is being closed still holds its stock.
 		f.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
-		_, _ = f.Cancel(t.Context(), order.CancelRequest{OrderNo: third.OrderNo, CustomerID: "c", Cause: ordertest.Customer})
+		_, _ = f.Cancel(t.Context(), order.CancelRequest{OrderNo: third.OrderNo, CustomerID: "c",
+			Cause: ordertest.Customer})
 		if got := f.State(t, third.OrderNo); got != order.StateClosing {
 			t.Fatal(got)
 		}
@@ -121,7 +124,7 @@ func TestLimitOfOpenOrdersMakesRoom(t *testing.T) {
 	})
 }
 
-// Whoever hangs up while waiting for their turn must not hold it for ever.
+// A customer who hangs up while waiting for an earlier placement must not block later ones for ever.
 func TestTurnsEnd(t *testing.T) {
 	f := limited(t, sqldbtest.SQLite(t), 2)
 	f.SKU(t, "1001", 10)

@@ -14,8 +14,8 @@ import (
 )
 
 // What a single order may not do, an order of a page may not do either: an order whose last event says "paid" while
-// its row says "pending" was refused alone and closed by a page, stock back, nobody told. The others of its page must
-// not wait for it.
+// its row says "pending" was once refused alone, yet closed by a page, its stock returned, without an alarm. The others
+// of its page must not wait for it.
 func TestPageAsserts(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		g := newGuarded(t, db)
@@ -46,7 +46,8 @@ func TestPageAsserts(t *testing.T) {
 				continue
 			}
 			var b *order.BrokenError
-			if !errors.As(errs[i], &b) || b.OrderNo != d.Key || b.Invariant != "events.last_is_state" || state != order.StatePending {
+			if !errors.As(errs[i], &b) || b.OrderNo != d.Key || b.Invariant != "events.last_is_state" ||
+				state != order.StatePending {
 				t.Errorf("%s is broken: %s, %v", d.Key, state, errs[i])
 			}
 			g.wantAlarm(t, "events.last_is_state", d.Key)
@@ -95,7 +96,8 @@ func TestPageAssertsTheEnd(t *testing.T) {
 
 // A mistake in the writer itself, made for one order of a page, must not be written for any, nor stop the others.
 func TestPageIsSpoiled(t *testing.T) {
-	for _, how := range []string{"a gap between events", "a move that nobody allows", "a state without an event", "stock of a sold order"} {
+	for _, how := range []string{"a gap between events", "a move that nobody allows", "a state without an event",
+		"stock of a sold order"} {
 		t.Run(how, func(t *testing.T) {
 			sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 				g := newGuarded(t, db)
@@ -107,7 +109,8 @@ func TestPageIsSpoiled(t *testing.T) {
 				_, errs := g.ClaimDue(t.Context(), page, swept)
 				for i, d := range page {
 					spoiled := d.Key == nos[7]
-					if errors.As(errs[i], new(*order.BrokenError)) != spoiled || (g.State(t, d.Key) == order.StatePending) != spoiled {
+					if errors.As(errs[i], new(*order.BrokenError)) != spoiled ||
+						(g.State(t, d.Key) == order.StatePending) != spoiled {
 						t.Errorf("%s, spoiled %v: %s, %v", d.Key, spoiled, g.State(t, d.Key), errs[i])
 					}
 				}

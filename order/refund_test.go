@@ -63,7 +63,7 @@ func mustDecide(t *testing.T, f *ordertest.Fixture, no string, e order.RefundEve
 	return r
 }
 
-// turn lets the worker look at a refund at its due time.
+// turn does what the worker does with a refund at its due time.
 func turn(t *testing.T, f *ordertest.Fixture, no string) error {
 	t.Helper()
 	for range 3 { // the minute between two refunds of one order may move it
@@ -97,7 +97,7 @@ func settleRefund(t *testing.T, f *ordertest.Fixture, r payment.Refund) order.Re
 	return s
 }
 
-// Without it the road back is broken: asked, approved, sent once, processed, paid back, stock on the shelf.
+// Without it no refund works: asked for, approved, sent once, processed, paid back, stock on the shelf.
 func TestRefundRoad(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -109,17 +109,21 @@ func TestRefundRoad(t *testing.T) {
 		if err := f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil || f.WeChat.Refunded != 0 {
 			t.Fatal("an unapproved refund was sent", err)
 		}
-		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance); r.State != order.RefundStateOwed || len(f.Tasks.Refunds[r.OutRefundNo]) == 0 {
+		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove,
+			ordertest.Finance); r.State != order.RefundStateOwed || len(f.Tasks.Refunds[r.OutRefundNo]) == 0 {
 			t.Fatalf("approved: %+v, tasks %v", r, f.Tasks.Refunds)
 		}
 		mustTurn(t, f, r.OutRefundNo)
 		if f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing || f.Available(t, "mug") != 2 {
-			t.Fatalf("sent: %s, %d on the shelf before the money went back", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"))
+			t.Fatalf("sent: %s, %d on the shelf before the money went back", f.RefundState(t, r.OutRefundNo),
+				f.Available(t, "mug"))
 		}
 		f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
 		mustTurn(t, f, r.OutRefundNo) // the poll
-		if f.RefundState(t, r.OutRefundNo) != order.RefundStateSucceeded || f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.StatePaid {
-			t.Fatalf("ended: %s, %d on the shelf, order %s", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"), f.State(t, o.OrderNo))
+		if f.RefundState(t, r.OutRefundNo) != order.RefundStateSucceeded || f.Available(t, "mug") != 3 ||
+			f.State(t, o.OrderNo) != order.StatePaid {
+			t.Fatalf("ended: %s, %d on the shelf, order %s", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"),
+				f.State(t, o.OrderNo))
 		}
 		rest := mustAsk(t, f, ask(o.OrderNo, "k2", 0)) // all that is left
 		if rest.Amount != 200 || !slices.Equal(rest.Items, []stock.Line{{SkuID: "mug", Quantity: 2}}) {
@@ -130,7 +134,8 @@ func TestRefundRoad(t *testing.T) {
 		mustTurn(t, f, rest.OutRefundNo)
 		settleRefund(t, f, f.WeChat.EndRefund(rest.OutRefundNo, payment.RefundSuccess))
 		if f.State(t, o.OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 || f.WeChat.Refunded != 2 {
-			t.Fatalf("order %s, %d on the shelf, %d calls", f.State(t, o.OrderNo), f.Available(t, "mug"), f.WeChat.Refunded)
+			t.Fatalf("order %s, %d on the shelf, %d calls", f.State(t, o.OrderNo), f.Available(t, "mug"),
+				f.WeChat.Refunded)
 		}
 		events, err := f.Timeline(t.Context(), o.OrderNo)
 		var names []string
@@ -186,15 +191,17 @@ func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
 			for range rows { // one a minute
 				f.Clock.Advance(2 * time.Minute)
 				for _, r := range rows {
-					_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler) // only one of them has its turn
+					_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler) // only one of them claims it
 				}
 			}
 			for _, r := range rows {
 				settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
 			}
 		}
-		if f.State(t, byLines.OrderNo) != order.StateRefunded || f.State(t, byAmount.OrderNo) != order.StatePaid || f.Available(t, "mug") != 5 {
-			t.Fatalf("%s, %s, %d on the shelf", f.State(t, byLines.OrderNo), f.State(t, byAmount.OrderNo), f.Available(t, "mug"))
+		if f.State(t, byLines.OrderNo) != order.StateRefunded || f.State(t, byAmount.OrderNo) != order.StatePaid ||
+			f.Available(t, "mug") != 5 {
+			t.Fatalf("%s, %s, %d on the shelf", f.State(t, byLines.OrderNo), f.State(t, byAmount.OrderNo),
+				f.Available(t, "mug"))
 		}
 	})
 }
@@ -269,7 +276,8 @@ func TestRefundRefusals(t *testing.T) {
 		if _, err := f.AskRefund(t.Context(), ask(o.OrderNo, "f", 1)); !errors.Is(err, order.ErrRefundTooOld) {
 			t.Errorf("after a year: %v", err)
 		}
-		if rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{}); err != nil || len(rows) != 0 || f.State(t, o.OrderNo) != order.StatePaid {
+		if rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{}); err != nil || len(rows) != 0 ||
+			f.State(t, o.OrderNo) != order.StatePaid {
 			t.Errorf("refused, yet %v %v", rows, err)
 		}
 	})
@@ -293,7 +301,7 @@ func TestWeChatsLimitsHoldBeforeTheCall(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for _, no := range nos {
-			wg.Go(func() { _ = f.Refund(t.Context(), no, ordertest.Scheduler) }) // all at once: one has its turn
+			wg.Go(func() { _ = f.Refund(t.Context(), no, ordertest.Scheduler) }) // all at once: one claims it
 		}
 		wg.Wait()
 		if f.WeChat.Refunded != 1 {
@@ -317,7 +325,9 @@ func TestWeChatsLimitsHoldBeforeTheCall(t *testing.T) {
 
 // A customer who asks for a large sum in small parts must not get around approval, nor one person around the second.
 func TestPartsOfARefundAreItsSum(t *testing.T) {
-	eachWith(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundTwoPersons = 100, 300 }, func(t *testing.T, f *ordertest.Fixture) {
+	eachWith(t, func(c *order.Config) {
+		c.RefundAutoApprove, c.RefundTwoPersons = 100, 300
+	}, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 50)
 		o := f.PaidOne(t, "r1", "mug", 8)
 		for i, want := range []int{0, 1, 1, 1, 2} { // 100, 200, 200 again, 300, 400
@@ -326,7 +336,8 @@ func TestPartsOfARefundAreItsSum(t *testing.T) {
 				t.Errorf("part %d of 100 fen needs %d approvals, want %d", i+1, r.ApprovalsNeeded, want)
 			}
 			if i == 1 { // what was rejected counts no more
-				if _, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RefundEventReject, Reason: "no", Cause: ordertest.Finance}); err != nil {
+				if _, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo,
+					Event: order.RefundEventReject, Reason: "no", Cause: ordertest.Finance}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -338,9 +349,11 @@ func TestPartsOfARefundAreItsSum(t *testing.T) {
 	})
 }
 
-// Approver ≠ requester, two persons above the limit, and no word of one counts twice.
+// Approver ≠ requester, two persons above the limit, and the approval of one person counts once.
 func TestApprovals(t *testing.T) {
-	eachWith(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundTwoPersons = 100, 200 }, func(t *testing.T, f *ordertest.Fixture) {
+	eachWith(t, func(c *order.Config) {
+		c.RefundAutoApprove, c.RefundTwoPersons = 100, 200
+	}, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 50)
 		o := f.PaidOne(t, "r1", "mug", 6)
 		small := f.PaidOne(t, "r0", "mug", 1)
@@ -350,24 +363,29 @@ func TestApprovals(t *testing.T) {
 		own := ask(o.OrderNo, "own", 2)
 		own.CustomerID, own.Cause = "", ordertest.Finance
 		r := mustAsk(t, f, own)
-		approve := order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance}
+		approve := order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok",
+			Cause: ordertest.Finance}
 		if _, err := f.DecideRefund(t.Context(), approve); !errors.Is(err, order.ErrSelfApproval) {
 			t.Errorf("approved by its asker: %v", err)
 		}
-		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance2); r.State != order.RefundStateOwed {
+		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove,
+			ordertest.Finance2); r.State != order.RefundStateOwed {
 			t.Errorf("one other person suffices: %+v", r)
 		}
 		large := mustAsk(t, f, ask(o.OrderNo, "large", 3))
 		for range 2 {
-			if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove, ordertest.Finance); r.State != order.RefundStatePending || len(r.Approvals) != 1 {
+			if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove,
+				ordertest.Finance); r.State != order.RefundStatePending || len(r.Approvals) != 1 {
 				t.Errorf("one person approved a large one: %+v", r)
 			}
 		}
-		if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove, ordertest.Finance2); r.State != order.RefundStateOwed {
+		if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove,
+			ordertest.Finance2); r.State != order.RefundStateOwed {
 			t.Errorf("two persons did not: %+v", r)
 		}
 		var refused *order.RefundRefusedError
-		reject := order.RefundDecision{OutRefundNo: large.OutRefundNo, Event: order.RefundEventReject, Reason: "no", Cause: ordertest.Finance}
+		reject := order.RefundDecision{OutRefundNo: large.OutRefundNo, Event: order.RefundEventReject, Reason: "no",
+			Cause: ordertest.Finance}
 		if _, err := f.DecideRefund(t.Context(), reject); !errors.As(err, &refused) || refused.Why == "" {
 			t.Errorf("rejected after the approval: %v", err)
 		}
@@ -380,7 +398,8 @@ func TestRejectedRefundFreesTheOrder(t *testing.T) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 2)
 		r := mustAsk(t, f, ask(o.OrderNo, "k1", 2))
-		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventReject, ordertest.Finance); r.State != order.RefundStateRejected || r.DecidedWhy != "seen" {
+		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventReject,
+			ordertest.Finance); r.State != order.RefundStateRejected || r.DecidedWhy != "seen" {
 			t.Fatalf("%+v", r)
 		}
 		if f.State(t, o.OrderNo) != order.StatePaid || f.Available(t, "mug") != 3 {
@@ -393,8 +412,8 @@ func TestRejectedRefundFreesTheOrder(t *testing.T) {
 }
 
 // lilishop (peers 25) swallows the exception and leaves no trace of a refund whose call failed; jeepay books it as
-// failed. No answer, a lost answer, 429: the outcome is unknown, and only the same number again is safe. Whatever is lost
-// how often, WeChat's ledger must show one refund.
+// failed. No answer, a lost answer, 429: the outcome is unknown, and only the same number again is safe. Whatever is
+// lost how often, WeChat's ledger must show one refund.
 func TestUnknownOutcomeAsksAgainWithTheSameNumber(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 50)
@@ -417,10 +436,12 @@ func TestUnknownOutcomeAsksAgainWithTheSameNumber(t *testing.T) {
 			}
 			f.WeChat.Before, f.WeChat.After = nil, nil
 			mustTurn(t, f, r.OutRefundNo)
-			if got := f.RefundState(t, r.OutRefundNo); got != order.RefundStateProcessing || len(f.WeChat.Refunds()) != i+1 {
+			if got := f.RefundState(t, r.OutRefundNo); got != order.RefundStateProcessing ||
+				len(f.WeChat.Refunds()) != i+1 {
 				t.Fatalf("loss %d: %s, %d refunds at WeChat", i, got, len(f.WeChat.Refunds()))
 			}
-			if row, err := f.FindRefund(t.Context(), r.OutRefundNo); err != nil || row.Problem != "" || row.SentAt.IsZero() {
+			if row, err := f.FindRefund(t.Context(), r.OutRefundNo); err != nil || row.Problem != "" ||
+				row.SentAt.IsZero() {
 				t.Fatalf("%+v %v", row, err)
 			}
 		}
@@ -437,7 +458,10 @@ func TestRepeatedCallHasTheFirstParameters(t *testing.T) {
 		f.WeChat.After = func(op, _ string) error { return ordertest.ErrLost(op) }
 		mustTurn(t, f, no)
 		f.WeChat.After = nil
-		moved := f.Restarted(t, func(c *order.Config) { byItself(c); c.RefundNotifyURL = "https://new.example/wechat/v3/notify/refund" })
+		moved := f.Restarted(t, func(c *order.Config) {
+			byItself(c)
+			c.RefundNotifyURL = "https://new.example/wechat/v3/notify/refund"
+		})
 		var calls []string
 		f.WeChat.Before = func(op, _ string) error { calls = append(calls, op); return nil }
 		mustTurn(t, moved, no)
@@ -451,7 +475,8 @@ func TestRepeatedCallHasTheFirstParameters(t *testing.T) {
 		f.WeChat.Refuse = ""
 		mustDecide(t, moved, refused, order.RefundEventRetry, ordertest.Finance)
 		mustTurn(t, moved, refused)
-		if row, err := f.FindRefund(t.Context(), refused); err != nil || row.State != order.RefundStateProcessing || row.NotifyURL != "https://new.example/wechat/v3/notify/refund" {
+		if row, err := f.FindRefund(t.Context(), refused); err != nil || row.State != order.RefundStateProcessing ||
+			row.NotifyURL != "https://new.example/wechat/v3/notify/refund" {
 			t.Errorf("%+v, %v", row, err)
 		}
 	})
@@ -502,7 +527,8 @@ func TestRefundThatTakesThreeDays(t *testing.T) {
 		begin, polls := f.Clock.Now(), 0
 		for f.Clock.Now().Sub(begin) < 72*time.Hour {
 			mustTurn(t, f, r.OutRefundNo)
-			if polls++; f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing || f.State(t, o.OrderNo) != order.StateRefunding {
+			if polls++; f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing ||
+				f.State(t, o.OrderNo) != order.StateRefunding {
 				t.Fatalf("after %s: %s", f.Clock.Now().Sub(begin), f.RefundState(t, r.OutRefundNo))
 			}
 		}
@@ -517,7 +543,7 @@ func TestRefundThatTakesThreeDays(t *testing.T) {
 	})
 }
 
-// Duplicates, an older word after a newer one, and word of another amount, payment or merchant must not move money
+// Duplicates, an older answer after a newer one, and one with another amount, payment or merchant must not move money
 // or stock twice. A refund that nobody asked for is held.
 func TestRefundWordsInAnyOrder(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
@@ -529,13 +555,16 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 		done := f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
 
 		for field, change := range map[string]func(*payment.Refund){
-			"amount": func(w *payment.Refund) { w.Amount-- }, "transaction": func(w *payment.Refund) { w.TransactionID = "4299" },
-			"mchid": func(w *payment.Refund) { w.MchID = "1999999999" }, "refund_id": func(w *payment.Refund) { w.RefundID = "5099" },
-			"total": func(w *payment.Refund) { w.Total++ },
+			"amount":      func(w *payment.Refund) { w.Amount-- },
+			"transaction": func(w *payment.Refund) { w.TransactionID = "4299" },
+			"mchid":       func(w *payment.Refund) { w.MchID = "1999999999" },
+			"refund_id":   func(w *payment.Refund) { w.RefundID = "5099" },
+			"total":       func(w *payment.Refund) { w.Total++ },
 		} {
 			w := done
 			change(&w)
-			if s := settleRefund(t, f, w); s.Outcome != order.RefundOutcomeHeld || s.Reason != field || f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing {
+			if s := settleRefund(t, f, w); s.Outcome != order.RefundOutcomeHeld || s.Reason != field ||
+				f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing {
 				t.Errorf("wrong %s: %+v, refund %s", field, s, f.RefundState(t, r.OutRefundNo))
 			}
 		}
@@ -554,7 +583,8 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 		}
 		wg.Wait()
 		if applied.Load() != 1 || f.Available(t, "mug") != 4 || f.State(t, o.OrderNo) != order.StatePaid {
-			t.Fatalf("applied %d times, %d on the shelf, order %s", applied.Load(), f.Available(t, "mug"), f.State(t, o.OrderNo))
+			t.Fatalf("applied %d times, %d on the shelf, order %s", applied.Load(), f.Available(t, "mug"),
+				f.State(t, o.OrderNo))
 		}
 		foreign := done
 		foreign.OutRefundNo, foreign.RefundID, foreign.Amount = "byhand1", "5077", 50
@@ -566,13 +596,15 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 		if f.RefundState(t, "byhand1") != order.RefundStateHeld || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Error("a refund that nobody asked for moved the order")
 		}
-		if _, err := f.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "a/b", Amount: 1, Status: payment.RefundSuccess}, ordertest.Notified); !errors.Is(err, payment.ErrMalformed) {
+		if _, err := f.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "a/b", Amount: 1,
+			Status: payment.RefundSuccess}, ordertest.Notified); !errors.Is(err, payment.ErrMalformed) {
 			t.Error(err)
 		}
 	})
 }
 
-// CLOSED ends a number, not the debt: another number with the same amount must follow, once, however often it is told.
+// CLOSED ends a number, not the debt: another number with the same amount must follow, once, however often WeChat Pay
+// says so.
 func TestClosedRefundGetsANewNumber(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -592,12 +624,13 @@ func TestClosedRefundGetsANewNumber(t *testing.T) {
 		mustTurn(t, f, no)
 		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
 		if f.State(t, o.OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 || len(f.WeChat.Refunds()) != 4 {
-			t.Fatalf("order %s, %d on the shelf, %d numbers", f.State(t, o.OrderNo), f.Available(t, "mug"), len(f.WeChat.Refunds()))
+			t.Fatalf("order %s, %d on the shelf, %d numbers", f.State(t, o.OrderNo), f.Available(t, "mug"),
+				len(f.WeChat.Refunds()))
 		}
 	})
 }
 
-// ABNORMAL needs a person; what he does on the merchant platform must be seen, and so must his word.
+// ABNORMAL needs a person; what the person does on the merchant platform must be seen, and so must a decision here.
 func TestAbnormalRefundHasWaysOut(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -608,23 +641,27 @@ func TestAbnormalRefundHasWaysOut(t *testing.T) {
 			nos[i] = mustAsk(t, f, ask(orders[i].OrderNo, fmt.Sprint("k", i), 1)).OutRefundNo
 			mustTurn(t, f, nos[i])
 			settleRefund(t, f, f.WeChat.EndRefund(nos[i], payment.RefundAbnormal))
-			if f.RefundState(t, nos[i]) != order.RefundStateAbnormal || f.State(t, orders[i].OrderNo) != order.StateRefunding {
+			if f.RefundState(t, nos[i]) != order.RefundStateAbnormal ||
+				f.State(t, orders[i].OrderNo) != order.StateRefunding {
 				t.Fatal(f.RefundState(t, nos[i]))
 			}
 		}
 		f.WeChat.EndRefund(nos[0], payment.RefundSuccess) // mended on the merchant platform
 		mustDecide(t, f, nos[0], order.RefundEventRetry, ordertest.Finance)
-		if err := f.Refund(t.Context(), nos[0], ordertest.Scheduler); err != nil || f.RefundState(t, nos[0]) != order.RefundStateSucceeded {
+		if err := f.Refund(t.Context(), nos[0], ordertest.Scheduler); err != nil ||
+			f.RefundState(t, nos[0]) != order.RefundStateSucceeded {
 			t.Fatal(err, f.RefundState(t, nos[0]))
 		}
 		r := mustDecide(t, f, nos[1], order.RefundEventByHand, ordertest.Finance)
-		if r.State != order.RefundStateByHand || r.DecidedBy != "fin" || f.State(t, orders[1].OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 {
+		if r.State != order.RefundStateByHand || r.DecidedBy != "fin" ||
+			f.State(t, orders[1].OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 {
 			t.Fatalf("%+v, order %s, %d on the shelf", r, f.State(t, orders[1].OrderNo), f.Available(t, "mug"))
 		}
 	})
 }
 
-// NOT_ENOUGH is not a no: the refund waits for the money. Any other definite no ends in a person's hands, and may be given up.
+// NOT_ENOUGH is not a no: the refund waits for the money. Any other definite no ends in a person's hands, and may be
+// given up.
 func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -634,7 +671,8 @@ func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 		for range 10 {
 			mustTurn(t, f, no)
 		}
-		if row, err := f.FindRefund(t.Context(), no); err != nil || row.State != order.RefundStateOwed || !strings.Contains(row.Problem, "NOT_ENOUGH") {
+		if row, err := f.FindRefund(t.Context(), no); err != nil || row.State != order.RefundStateOwed ||
+			!strings.Contains(row.Problem, "NOT_ENOUGH") {
 			t.Fatalf("%+v, %v", row, err)
 		}
 		f.WeChat.Refuse = "USER_ACCOUNT_ABNORMAL"
@@ -646,7 +684,8 @@ func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 			t.Fatalf("a refused refund is sent again by itself: %d calls, %v", f.WeChat.Refunded, err)
 		}
 		for _, end := range []order.RefundEvent{order.RefundEventCancel, order.RefundEventByHand} {
-			giveUp := order.RefundDecision{OutRefundNo: no, Event: end, Reason: "account closed", Cause: ordertest.Finance}
+			giveUp := order.RefundDecision{OutRefundNo: no, Event: end, Reason: "account closed",
+				Cause: ordertest.Finance}
 			var wait *order.RefundRefusedError
 			if _, err := f.DecideRefund(t.Context(), giveUp); !errors.As(err, &wait) {
 				t.Errorf("%s while an answer may be on its way: %v", end, err)
@@ -686,7 +725,8 @@ func TestRefusalIsBelievedOnlyWhenTheNumberIsUnknown(t *testing.T) {
 	})
 }
 
-// bambora #9, coreshop #2529 and yudao (peers 10, 45) keep late money. It must go back by itself, once, whatever is lost.
+// bambora #9, coreshop #2529 and yudao (peers 10, 45) keep late money. It must go back by itself, once, whatever is
+// lost.
 func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
@@ -716,14 +756,16 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 		mustTurn(t, f, no)
 		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
 		if f.State(t, o.OrderNo) != order.StateRefunded || len(f.WeChat.Refunds()) != 1 || f.Available(t, "mug") != 5 {
-			t.Fatalf("order %s, %d refunds, %d on the shelf", f.State(t, o.OrderNo), len(f.WeChat.Refunds()), f.Available(t, "mug"))
+			t.Fatalf("order %s, %d refunds, %d on the shelf", f.State(t, o.OrderNo), len(f.WeChat.Refunds()),
+				f.Available(t, "mug"))
 		}
 
 		paid := f.PaidOne(t, "r2", "mug", 1)
 		second := trade
 		second.OutTradeNo, second.TransactionID = paid.OrderNo+"-02", "4299"
 		f.WeChat.Put(second)
-		if s, err := f.Settle(t.Context(), second, ordertest.Notified); err != nil || s.Reason != order.ReasonDuplicate {
+		if s, err := f.Settle(t.Context(), second, ordertest.Notified); err != nil ||
+			s.Reason != order.ReasonDuplicate {
 			t.Fatal(s, err)
 		}
 		mustTurn(t, f, "R4299")
@@ -736,7 +778,9 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 
 // dujiao-next's users (peers 46) ask for it: deliver if stock is left, else refund. Never both, never neither.
 func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
-	eachWith(t, func(c *order.Config) { c.LatePayment = order.LatePolicyRevive }, func(t *testing.T, f *ordertest.Fixture) {
+	eachWith(t, func(c *order.Config) {
+		c.LatePayment = order.LatePolicyRevive
+	}, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 2)
 		var orders []order.Order
 		var trades []payment.Trade
@@ -773,8 +817,10 @@ func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
 		wg.Wait()
 		states := []order.State{f.State(t, orders[0].OrderNo), f.State(t, orders[1].OrderNo)}
 		slices.Sort(states)
-		if revived.Load() != 1 || owed.Load() != 1 || f.Available(t, "mug") != 0 || !slices.Equal(states, []order.State{order.StateLate, order.StatePaid}) {
-			t.Fatalf("revived %d, owed %d, %d on the shelf, %v", revived.Load(), owed.Load(), f.Available(t, "mug"), states)
+		if revived.Load() != 1 || owed.Load() != 1 || f.Available(t, "mug") != 0 ||
+			!slices.Equal(states, []order.State{order.StateLate, order.StatePaid}) {
+			t.Fatalf("revived %d, owed %d, %d on the shelf, %v", revived.Load(), owed.Load(), f.Available(t, "mug"),
+				states)
 		}
 		for i, o := range orders {
 			if f.State(t, o.OrderNo) == order.StatePaid { // and it can be refunded like every other
@@ -810,15 +856,16 @@ func TestRefundWithoutRestock(t *testing.T) {
 	})
 }
 
-// Who sends a held payment of an order back must wait for whoever has the order's books open: otherwise the other sees a
-// payment that is taken and no refund of it, calls the books broken, and refuses what he came with.
+// Whoever sends back a held payment of an order must wait for a transaction that holds the order: otherwise the other
+// one sees a payment that is owed and no refund of it, reports a broken invariant and refuses its own command.
 func TestHeldPaymentGoesBackUnderItsOrder(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 1)
 		o := f.PlaceOne(t, "a", "mug", 1)
 		f.Prepaid(t, o.OrderNo)
-		trade := payment.Trade{OutTradeNo: o.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4299", AppID: ordertest.AppID,
-			MchID: ordertest.MchID, TradeType: "NATIVE", Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+		trade := payment.Trade{OutTradeNo: o.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4299",
+			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
+			Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
 		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 			t.Fatal(s, err)
 		}
@@ -848,8 +895,9 @@ func TestHeldPaymentGoesBackUnderItsOrder(t *testing.T) {
 // A payment that fits no order must have a way back that nobody can take twice.
 func TestHeldPaymentGoesBack(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
-		trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess, TransactionID: "4288", AppID: ordertest.AppID,
-			MchID: ordertest.MchID, TradeType: "NATIVE", Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+		trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess,
+			TransactionID: "4288", AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
+			Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
 		f.WeChat.Put(trade)
 		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 			t.Fatal(s, err)
@@ -872,9 +920,11 @@ func TestHeldPaymentGoesBack(t *testing.T) {
 }
 
 // A random walk over people, answers, callbacks and lost calls: whatever the order of events, WeChat's ledger and
-// ours agree, and every invariant holds at the end. Without the guarded sum and the single door it does not.
+// ours agree, and every invariant holds at the end. Without the guarded sum and the lock of the order they do not.
 func TestRefundsOfManyHandsAtOnce(t *testing.T) {
-	races(t, func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = 150, -1 }, func(t *testing.T, f *ordertest.Fixture) {
+	races(t, func(c *order.Config) {
+		c.RefundAutoApprove, c.RefundSpacing = 150, -1
+	}, func(t *testing.T, f *ordertest.Fixture) {
 		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
 		f.SKU(t, "mug", 1000)
@@ -895,7 +945,8 @@ func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 			}
 			return nil
 		}
-		ends := []payment.RefundStatus{payment.RefundSuccess, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal, payment.RefundProcessing}
+		ends := []payment.RefundStatus{payment.RefundSuccess, payment.RefundSuccess, payment.RefundClosed,
+			payment.RefundAbnormal, payment.RefundProcessing}
 		var wg sync.WaitGroup
 		for hand := range 8 {
 			wg.Go(func() {
@@ -904,15 +955,18 @@ func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 					o := orders[rnd.IntN(len(orders))]
 					switch rnd.IntN(5) {
 					case 0:
-						_, _ = f.AskRefund(t.Context(), ask(o.OrderNo, fmt.Sprint(hand, "-", step), int64(1+rnd.IntN(2))))
+						_, _ = f.AskRefund(t.Context(), ask(o.OrderNo, fmt.Sprint(hand, "-", step),
+							int64(1+rnd.IntN(2))))
 					case 1, 2:
 						rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{OrderNo: o.OrderNo})
 						if err != nil {
 							t.Error(err)
 						}
 						for _, r := range rows {
-							if e := order.RefundEvents()[rnd.IntN(5)]; r.State == order.RefundStatePending && e != order.RefundEventReject || r.State == order.RefundStateAbnormal {
-								_, _ = f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: e, Reason: "walk", Cause: ordertest.Finance})
+							if e := order.RefundEvents()[rnd.IntN(5)]; r.State == order.RefundStatePending &&
+								e != order.RefundEventReject || r.State == order.RefundStateAbnormal {
+								_, _ = f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo,
+									Event: e, Reason: "walk", Cause: ordertest.Finance})
 							}
 							_ = f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler)
 						}
@@ -957,7 +1011,7 @@ func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 	})
 }
 
-// settleAll brings every refund that is under way to its end.
+// settleAll ends every refund that is under way.
 func settleAll(t *testing.T, f *ordertest.Fixture) {
 	t.Helper()
 	for range 20 {
@@ -970,12 +1024,14 @@ func settleAll(t *testing.T, f *ordertest.Fixture) {
 			return
 		}
 		for _, d := range due {
-			if err := f.Refund(t.Context(), d.Key, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
+			if err := f.Refund(t.Context(), d.Key, ordertest.Scheduler); err != nil &&
+				!errors.As(err, new(*order.NotDueError)) {
 				t.Fatal(err)
 			}
 		}
 		for no, r := range f.WeChat.Refunds() {
-			if r.Status == payment.RefundProcessing || r.Status == payment.RefundAbnormal && f.RefundState(t, no) != order.RefundStateByHand {
+			if r.Status == payment.RefundProcessing || r.Status == payment.RefundAbnormal &&
+				f.RefundState(t, no) != order.RefundStateByHand {
 				f.WeChat.EndRefund(no, payment.RefundSuccess)
 			}
 		}
@@ -983,7 +1039,7 @@ func settleAll(t *testing.T, f *ordertest.Fixture) {
 	t.Fatal("refunds do not end")
 }
 
-// A COMMIT whose answer is lost, at every step of a refund: asked, approved, its turn taken, WeChat's word taken in.
+// A COMMIT whose answer is lost, at every step of a refund: asked for, approved, claimed, WeChat's answer taken in.
 // Done or not done, in the end there is one refund, here and at WeChat, and the stock came back once.
 func TestRefundSurvivesLostCommits(t *testing.T) {
 	server := sqldbtest.MariaDBServer(t)
@@ -1024,12 +1080,13 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 				return err
 			})
 			again(mode, "approve", func() error {
-				_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance})
+				_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no,
+					Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance})
 				return err
 			})
 			again(mode, "send", func() error {
 				err := f.Refund(t.Context(), no, ordertest.Scheduler)
-				if errors.As(err, new(*order.NotDueError)) { // the turn was taken, and who took it heard nothing
+				if errors.As(err, new(*order.NotDueError)) { // it is claimed, and the claimant has no answer
 					return turn(t, f, no)
 				}
 				return err
@@ -1042,8 +1099,10 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 				_, err := f.SettleRefund(t.Context(), word, ordertest.Notified)
 				return err
 			})
-			if f.RefundState(t, no) != order.RefundStateSucceeded || f.Available(t, "mug") != before+1 || len(f.WeChat.Refunds()) != calls+1 {
-				t.Fatalf("%s: %s, %d back, %d refunds at WeChat", mode, f.RefundState(t, no), f.Available(t, "mug")-before, len(f.WeChat.Refunds())-calls)
+			if f.RefundState(t, no) != order.RefundStateSucceeded || f.Available(t, "mug") != before+1 ||
+				len(f.WeChat.Refunds()) != calls+1 {
+				t.Fatalf("%s: %s, %d back, %d refunds at WeChat", mode, f.RefundState(t, no),
+					f.Available(t, "mug")-before, len(f.WeChat.Refunds())-calls)
 			}
 		}
 		if hits := proxy.Hits(mode); hits < 40 {

@@ -35,7 +35,7 @@ func sequences(t *testing.T, n, more int) {
 	t.Cleanup(func() { _ = checks.Value.Set(was) })
 }
 
-// paper is an order kept by hand: what the machine says is done, and counted.
+// paper is an order without a database: what the machine says is done to it, and its money and stock are counted.
 type paper struct {
 	state           order.State
 	stock, paid     int // units out, fen taken in for the order
@@ -69,14 +69,16 @@ func (p *paper) event(t *rapid.T, e order.Event) {
 		p.owed += cost
 		p.refunds = append(p.refunds, slip{order.RefundStateOwed, cost, true})
 	}
-	if (e == order.EventPay && c.Verdict == order.VerdictMove && c.Effect == order.EffectNone) || (e == order.EventRevive && c.Verdict == order.VerdictMove) {
+	if (e == order.EventPay && c.Verdict == order.VerdictMove && c.Effect == order.EffectNone) ||
+		(e == order.EventRevive && c.Verdict == order.VerdictMove) {
 		p.paid += cost
 	}
 }
 
-// end tells the order what became of one of its refunds, as the door does.
+// end applies the end of one of its refunds to the order, as batch.moveRefund does.
 func (p *paper) end(t *rapid.T, s slip) {
-	if s.state.Open() || (p.state == order.StateRefunding && s.owed) || (p.state != order.StateRefunding && p.state != order.StateLate) {
+	if s.state.Open() || (p.state == order.StateRefunding && s.owed) ||
+		(p.state != order.StateRefunding && p.state != order.StateLate) {
 		return
 	}
 	open, back := false, 0
@@ -151,14 +153,16 @@ func TestMachineKeepsStockAndMoney(t *testing.T) {
 			step, which := int(n%16), int(n/16)
 			switch {
 			case step < 4:
-				p.event(t, []order.Event{order.EventCancel, order.EventExpire, order.EventCloseDone, order.EventPay}[step])
+				p.event(t, []order.Event{order.EventCancel, order.EventExpire, order.EventCloseDone,
+					order.EventPay}[step])
 			case step == 4:
 				if order.Next(p.state, order.EventRevive).Verdict == order.VerdictMove {
 					p.event(t, order.EventRevive)
 				}
 			case step < 8: // somebody asks for money back, in bounds
 				amount := 1 + which%3
-				if order.Next(p.state, order.EventRefund).Verdict != order.VerdictRefuse && p.sum(false, order.RefundState.Committed)+amount <= p.paid {
+				if order.Next(p.state, order.EventRefund).Verdict != order.VerdictRefuse &&
+					p.sum(false, order.RefundState.Committed)+amount <= p.paid {
 					p.refunds = append(p.refunds, slip{order.RefundStatePending, amount, false})
 					p.event(t, order.EventRefund)
 				}
@@ -167,7 +171,8 @@ func TestMachineKeepsStockAndMoney(t *testing.T) {
 				r := &p.refunds[i]
 				e := order.RefundEvents()[which/8%len(order.RefundEvents())]
 				c := order.NextRefund(r.state, e)
-				if c.Verdict != order.VerdictMove || (r.owed && (e == order.RefundEventReject || e == order.RefundEventCancel)) {
+				if c.Verdict != order.VerdictMove ||
+					(r.owed && (e == order.RefundEventReject || e == order.RefundEventCancel)) {
 					continue
 				}
 				if r.state.PaidBack() {

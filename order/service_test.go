@@ -87,7 +87,8 @@ func TestRepeatAfterThePriceChangedGetsTheFirstAnswer(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 10)
 		total := payment.Fen(100)
-		p := order.Placement{CustomerID: "c", RequestID: "r", Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}, ExpectedTotal: &total, Cause: "test"}
+		p := order.Placement{CustomerID: "c", RequestID: "r", Lines: []stock.Line{{SkuID: "mug", Quantity: 1}},
+			ExpectedTotal: &total, Cause: "test"}
 		first, err := f.Place(t.Context(), p)
 		if err != nil {
 			t.Fatal(err)
@@ -147,7 +148,8 @@ func TestHotSKUSellsExactlyItsStock(t *testing.T) {
 				if i%2 == 1 {
 					lines[0], lines[1] = lines[1], lines[0]
 				}
-				_, err := f.Place(t.Context(), order.Placement{CustomerID: fmt.Sprint("c", i), RequestID: "k", Lines: lines})
+				_, err := f.Place(t.Context(), order.Placement{CustomerID: fmt.Sprint("c", i), RequestID: "k",
+					Lines: lines})
 				switch {
 				case err == nil:
 					sold.Add(1)
@@ -160,7 +162,8 @@ func TestHotSKUSellsExactlyItsStock(t *testing.T) {
 		}
 		wg.Wait()
 		if sold.Load() != 60 || refused.Load() != 140 || f.Available(t, "a") != 0 || f.Available(t, "b") != 1000-120 {
-			t.Fatalf("sold %d, refused %d, left %d and %d", sold.Load(), refused.Load(), f.Available(t, "a"), f.Available(t, "b"))
+			t.Fatalf("sold %d, refused %d, left %d and %d", sold.Load(), refused.Load(), f.Available(t, "a"),
+				f.Available(t, "b"))
 		}
 	})
 }
@@ -173,7 +176,8 @@ func TestShortSecondLineMovesNothing(t *testing.T) {
 		_, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: "k",
 			Lines: []stock.Line{{SkuID: "a", Quantity: 2}, {SkuID: "b", Quantity: 9}}})
 		var short *order.InsufficientError
-		if !errors.As(err, &short) || short.Items[0] != (stock.Short{Index: 1, SkuID: "b", Requested: 9, Available: 5}) {
+		if !errors.As(err, &short) || short.Items[0] != (stock.Short{Index: 1, SkuID: "b", Requested: 9,
+			Available: 5}) {
 			t.Fatalf("%v", err)
 		}
 		if f.Available(t, "a") != 9 || f.Available(t, "b") != 5 {
@@ -222,7 +226,8 @@ func TestConcurrentCancelsReturnOnce(t *testing.T) {
 					}
 					return
 				}
-				if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil && !errors.As(err, new(*order.NotDueError)) {
+				if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil &&
+					!errors.As(err, new(*order.NotDueError)) {
 					t.Error(err)
 				}
 			})
@@ -256,11 +261,13 @@ func TestPaidInTheInstantOfTheClose(t *testing.T) {
 			t.Fatalf("%s, %d left", f.State(t, o.OrderNo), f.Available(t, "mug"))
 		}
 		trade, _ := f.WeChat.Trade(no)
-		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledRepeated {
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil ||
+			s.Settled != order.SettledRepeated {
 			t.Fatalf("the notification that comes after: %+v %v", s, err)
 		}
 		var refused *order.RefusedError
-		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); !errors.As(err, &refused) || refused.Order.State != order.StatePaid {
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); !errors.As(err, &refused) ||
+			refused.Order.State != order.StatePaid {
 			t.Fatalf("cancel of a paid order: %v", err)
 		}
 	})
@@ -334,7 +341,8 @@ func TestLatePaymentIsOwedBackOnce(t *testing.T) {
 			}
 		}
 		got, err := f.Find(t.Context(), o.OrderNo)
-		if err != nil || got.State != order.StateLate || len(got.Refunds) != 1 || got.Refunds[0].Amount != 100 || got.Payment.Outcome != order.SettledOwed {
+		if err != nil || got.State != order.StateLate || len(got.Refunds) != 1 || got.Refunds[0].Amount != 100 ||
+			got.Payment.Outcome != order.SettledOwed {
 			t.Fatalf("%+v %v", got, err)
 		}
 		if f.Available(t, "mug") != 0 {
@@ -358,7 +366,8 @@ func TestSecondPaymentIsOwedBack(t *testing.T) {
 			}
 		}
 		got, err := f.Find(t.Context(), o.OrderNo)
-		if err != nil || got.State != order.StatePaid || len(got.Refunds) != 1 || got.Refunds[0].TransactionID != second.TransactionID {
+		if err != nil || got.State != order.StatePaid || len(got.Refunds) != 1 ||
+			got.Refunds[0].TransactionID != second.TransactionID {
 			t.Fatalf("%+v %v", got, err)
 		}
 	})
@@ -397,7 +406,8 @@ func TestPaymentFacts(t *testing.T) {
 		if s, err := f.Settle(t.Context(), good, ordertest.Notified); err != nil || s.Settled != order.SettledApplied {
 			t.Fatalf("coupon: %+v %v", s, err)
 		}
-		for _, tr := range []payment.Trade{{State: payment.TradeNotPay}, {State: payment.TradeSuccess}, {State: payment.TradeSuccess, TransactionID: "x y", Total: 1}} {
+		for _, tr := range []payment.Trade{{State: payment.TradeNotPay}, {State: payment.TradeSuccess},
+			{State: payment.TradeSuccess, TransactionID: "x y", Total: 1}} {
 			if _, err := f.Settle(t.Context(), tr, ordertest.Notified); err == nil {
 				t.Errorf("settled %+v", tr)
 			}
@@ -414,7 +424,8 @@ func TestOnePayableTradePerOrder(t *testing.T) {
 		if again := f.Prepaid(t, o.OrderNo); again != native || f.WeChat.Prepays != 1 {
 			t.Fatalf("the same click again: %s after %s, %d calls", again, native, f.WeChat.Prepays)
 		}
-		r := order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.JSAPI, OpenID: "o1", Cause: ordertest.Customer}
+		r := order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.JSAPI, OpenID: "o1",
+			Cause: ordertest.Customer}
 		f.WeChat.Before = loseAll("close", "query")
 		if _, err := f.Prepay(t.Context(), r); payment.KindOf(err) != payment.KindUnknown {
 			t.Fatalf("another type while the first may be payable: %v", err)
@@ -427,7 +438,8 @@ func TestOnePayableTradePerOrder(t *testing.T) {
 		if tr, _ := f.WeChat.Trade(native); tr.State != payment.TradeClosed {
 			t.Fatalf("the first trade is still %s", tr.State)
 		}
-		if _, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "other", TradeType: payment.Native}); !errors.Is(err, order.ErrNotFound) {
+		if _, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "other",
+			TradeType: payment.Native}); !errors.Is(err, order.ErrNotFound) {
 			t.Fatalf("another customer: %v", err)
 		}
 		f.Clock.Advance(30 * time.Minute)
@@ -438,13 +450,15 @@ func TestOnePayableTradePerOrder(t *testing.T) {
 	})
 }
 
-// A repeat whose parameters differ is refused by WeChat for ever: a lost answer must be asked again with the stored ones.
+// A repeat whose parameters differ is refused by WeChat for ever: a lost answer must be asked for again with the stored
+// ones.
 func TestPrepayRepeatsItsParameters(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 10)
 		o := f.PlaceOne(t, "r", "mug", 1)
 		f.WeChat.After = loseAll("prepay")
-		r := order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer}
+		r := order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native,
+			Cause: ordertest.Customer}
 		if _, err := f.Prepay(t.Context(), r); payment.KindOf(err) != payment.KindUnknown {
 			t.Fatal(err)
 		}
@@ -469,7 +483,8 @@ func TestLatePrepayAnswerIsNotHandedOut(t *testing.T) {
 			_, err := f.Cancel(t.Context(), cancel(o.OrderNo))
 			return err
 		}
-		_, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer})
+		_, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c",
+			TradeType: payment.Native, Cause: ordertest.Customer})
 		if !errors.As(err, new(*order.NotPayableError)) {
 			t.Fatal(err)
 		}
@@ -485,14 +500,16 @@ func TestCloseWaitsForAPrepayInFlight(t *testing.T) {
 		f.SKU(t, "mug", 1)
 		o := f.PlaceOne(t, "r", "mug", 1)
 		f.WeChat.Before = loseAll("prepay")
-		if _, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer}); err == nil {
+		if _, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c",
+			TradeType: payment.Native, Cause: ordertest.Customer}); err == nil {
 			t.Fatal("prepaid")
 		}
 		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.StateClosing {
 			t.Fatalf("closed while the prepay was on its way: %s %v", got.State, err)
 		}
 		f.Clock.Advance(time.Minute)
-		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil || f.State(t, o.OrderNo) != order.StateClosed {
+		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil ||
+			f.State(t, o.OrderNo) != order.StateClosed {
 			t.Fatal(err, f.State(t, o.OrderNo))
 		}
 	})
@@ -504,22 +521,25 @@ func TestDeadlinesBeyondADay(t *testing.T) {
 		db := sqldbtest.SQLite(t)
 		f := ordertest.New(t, db)
 		f.SKU(t, "mug", 1)
-		s, err := order.New(order.Config{DB: db, Gateway: f.WeChat, Now: f.Clock.Now, MchID: ordertest.MchID, AppID: ordertest.AppID,
-			NotifyURL: "https://x.example/n", PayWithin: within, Grace: -1})
+		s, err := order.New(order.Config{DB: db, Gateway: f.WeChat, Now: f.Clock.Now, MchID: ordertest.MchID,
+			AppID: ordertest.AppID, NotifyURL: "https://x.example/n", PayWithin: within, Grace: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		placed, err := s.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: within.String()[:2], Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
+		placed, err := s.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: within.String()[:2],
+			Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.Clock.Advance(within - time.Second)
-		if err := s.Expire(t.Context(), placed.Order.OrderNo, ordertest.Scheduler); !errors.As(err, new(*order.NotDueError)) {
+		err = s.Expire(t.Context(), placed.Order.OrderNo, ordertest.Scheduler)
+		if !errors.As(err, new(*order.NotDueError)) {
 			t.Fatalf("%s: a second early: %v", within, err)
 		}
 		f.Clock.Advance(time.Second)
-		if err := s.Expire(t.Context(), placed.Order.OrderNo, ordertest.Scheduler); err != nil || f.State(t, placed.Order.OrderNo) != order.StateClosed {
+		if err := s.Expire(t.Context(), placed.Order.OrderNo, ordertest.Scheduler); err != nil ||
+			f.State(t, placed.Order.OrderNo) != order.StateClosed {
 			t.Fatalf("%s: %v", within, err)
 		}
 	}
@@ -533,10 +553,12 @@ func TestOwnership(t *testing.T) {
 		if _, err := f.FindOwn(t.Context(), "other", o.OrderNo); !errors.Is(err, order.ErrNotFound) {
 			t.Error(err)
 		}
-		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: o.OrderNo, CustomerID: "other", Cause: ordertest.Customer}); !errors.Is(err, order.ErrNotFound) {
+		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: o.OrderNo, CustomerID: "other",
+			Cause: ordertest.Customer}); !errors.Is(err, order.ErrNotFound) {
 			t.Error(err)
 		}
-		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: o.OrderNo, IfVersion: 9, Cause: ordertest.Customer}); !errors.Is(err, order.ErrVersion) {
+		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: o.OrderNo, IfVersion: 9,
+			Cause: ordertest.Customer}); !errors.Is(err, order.ErrVersion) {
 			t.Error(err)
 		}
 		if f.State(t, o.OrderNo) != order.StatePending {
@@ -603,7 +625,8 @@ func TestEveryRaceAgainstWeChatsTruth(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 100 {
 			wg.Go(func() {
-				placed, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: fmt.Sprint("r", i), Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
+				placed, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: fmt.Sprint("r", i),
+					Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}})
 				if err != nil {
 					return
 				}
@@ -611,7 +634,8 @@ func TestEveryRaceAgainstWeChatsTruth(t *testing.T) {
 				mu.Lock()
 				orders = append(orders, no)
 				mu.Unlock()
-				if _, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: no, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer}); err != nil {
+				if _, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: no, CustomerID: "c",
+					TradeType: payment.Native, Cause: ordertest.Customer}); err != nil {
 					return
 				}
 				var race sync.WaitGroup

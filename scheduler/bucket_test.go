@@ -14,7 +14,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 )
 
-// handClock goes on only when it is told to.
+// handClock stands until it is moved.
 type handClock struct{ us atomic.Int64 }
 
 func newHandClock() *handClock {
@@ -30,10 +30,9 @@ func (c *handClock) at(off time.Duration) func() time.Time {
 
 func (c *handClock) move(d time.Duration) { c.us.Add(int64(d / time.Microsecond)) }
 
-// drain lets replicas × takers take turns until the clock has moved by span,
-// and gives the turns and the time that they took. Whoever has to wait moves
-// the clock, by so little that all of them together never let the bucket run
-// over.
+// drain lets replicas × takers take tokens until the clock has moved by span,
+// and gives how many they took and in how much time. Whoever has to wait moves
+// the clock, by so little that the bucket is never full meanwhile.
 func drain(t *testing.T, c *handClock, buckets []*Bucket, takers int, span time.Duration,
 	failing bool) (turns int64, took time.Duration) {
 	t.Helper()
@@ -85,7 +84,7 @@ func TestBucketIsOneForAllReplicas(t *testing.T) {
 	})
 }
 
-// The first turns of a new rate are taken by several replicas at once: none may fail because another one made the row,
+// The first tokens of a new rate are taken by several replicas at once: none may fail because another one made the row,
 // and the row may not be made twice.
 func TestBucketBeginsOnce(t *testing.T) {
 	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
@@ -145,8 +144,7 @@ func TestBucketKeepsTheRateInEveryWindow(t *testing.T) {
 	}
 }
 
-// A wait that ends before the turn is free is a second question for nothing; one that ends late is a rate that is not
-// used.
+// A wait that ends before there is a token asks again for nothing; one that ends late leaves a part of the rate unused.
 func TestBucketWaitsExactly(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		c := newHandClock()
@@ -204,7 +202,7 @@ func TestBucketHealsFromAWrongClock(t *testing.T) {
 	})
 }
 
-// A COMMIT without an answer may have taken turns or not: taken for not taken, they would be given twice.
+// A COMMIT without an answer may have taken tokens or not: believed not taken, they would be given twice.
 func TestBucketThroughInterruptedCommits(t *testing.T) {
 	for name, mode := range map[string]faultproxy.Mode{"before": faultproxy.CutBefore, "after": faultproxy.CutAfter} {
 		t.Run(name, func(t *testing.T) {

@@ -52,7 +52,7 @@ func direct(t *testing.T, addr string) *redis.Client {
 	return c
 }
 
-// A Redis restored from an old dump brings back tasks of orders that are long done: they must do nothing, and what
+// A Redis restored from an old dump has tasks of orders that are long done: they must do nothing, and what
 // the dump has never seen must end all the same (reliability F11).
 func TestRestoredRedisBringsOldTasks(t *testing.T) {
 	server := sqldbtest.RedisServer(t)

@@ -12,7 +12,7 @@ func (s *shop) refundsLeft() int {
 	return len(s.refundDue)
 }
 
-// A refund has many turns (send, then poll for days): its task must ring each of them, and end.
+// A refund is looked at many times (sent, then polled for days): its task must run at each of them, and end.
 func TestRefundTasksRingUntilTheEnd(t *testing.T) {
 	s := newShop(nil)
 	for i := range 20 {

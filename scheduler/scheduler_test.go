@@ -43,7 +43,7 @@ type shop struct {
 	again     func(no string, n int) time.Time // when a refund wants to be looked at next; zero: never
 }
 
-// Refund is scripted: a claimed turn sets the next one before the call.
+// Refund is scripted: whoever claims it sets the next wake-up before the call.
 func (s *shop) Refund(_ context.Context, no string, _ order.Cause) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 	return nil
 }
 
-// ClaimDue takes everybody's turn: what becomes of an order is said when it is closed.
+// ClaimDue claims every order of the page: what becomes of each is said when it is closed.
 func (s *shop) ClaimDue(_ context.Context, due []order.Due, _ order.Cause) ([]order.Claim, []error) {
 	claims := make([]order.Claim, len(due))
 	for i := range due {

@@ -251,8 +251,8 @@ func (d *door) believedOnce(t *testing.T, l letter) {
 	}
 }
 
-// One bit that can be changed on the way is money for whoever finds it: over the wire, with every door open that
-// WeChat Pay has. A word of WeChat's for one door must not open the other either.
+// One bit that can be changed on the way is money for whoever finds it: over the wire, at every address that
+// WeChat Pay calls. A notification for one address must not be accepted at the other either.
 func TestEveryFlippedBitIsRefusedOverHTTP(t *testing.T) {
 	d := newDoor(t)
 	d.SKU(t, "1001", 10)

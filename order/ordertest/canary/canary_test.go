@@ -21,8 +21,10 @@ func TestFind(t *testing.T) {
 	text := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: der})
 	s := New(text)
 	for what, leak := range map[string]string{
-		"plain": "x=" + APIv3Key + "&", "base64": base64.StdEncoding.EncodeToString([]byte(DatabasePass)), "hex": hex.EncodeToString([]byte(JWTSecret)),
-		"bytes": fmt.Sprintf("%v", []byte(RedisPass)), "key": string(text), "one line": string(text[97:240]), "openid": `{"openid":"` + OpenID + `"}`, "admin": AdminToken,
+		"plain": "x=" + APIv3Key + "&", "base64": base64.StdEncoding.EncodeToString([]byte(DatabasePass)),
+		"hex":   hex.EncodeToString([]byte(JWTSecret)),
+		"bytes": fmt.Sprintf("%v", []byte(RedisPass)), "key": string(text), "one line": string(text[97:240]),
+		"openid": `{"openid":"` + OpenID + `"}`, "admin": AdminToken,
 	} {
 		if found := s.Find([]byte(leak)); len(found) != 1 {
 			t.Errorf("%s: found %v", what, found)

@@ -7,14 +7,14 @@
 //
 // Use, one Order per order under a lock of the caller's:
 //
-//	o := model.New()                    // not placed
-//	op := o.Began(model.Place)          // before the request is sent
-//	err := o.Answered(op, order.Pending) // an answer that tells the state
-//	err = o.Failed(op)                  // or: it definitely did not happen
-//	o.Unknown(op)                       // or: no answer, it may happen any time from now
-//	o.May(order.Pay)                    // from now on it may happen by itself: a callback, a timeout
-//	o.Cannot(order.CloseDone)           // a proof: it does not happen from now on
-//	err = o.Observe(order.Paid)         // a read with nobody else's answer between
+//	o := model.New()                          // not placed
+//	op := o.Began(model.Place)                // before the request is sent
+//	err := o.Answered(op, order.StatePending) // an answer that says the state
+//	err = o.Failed(op)                        // or: it definitely did not happen
+//	o.Unknown(op)                             // or: no answer, it may happen any time from now
+//	o.May(order.EventPay)                     // from now on it may happen by itself: a callback, a timeout
+//	o.Cannot(order.EventCloseDone)            // a proof: it does not happen from now on
+//	err = o.Observe(order.StatePaid)          // a read with nobody else's answer between
 //
 // The set is exact for what is under way (every order of effects between began
 // and answered is kept, as in a check of linearizability) and generous for what
@@ -34,43 +34,49 @@ import (
 // "not found".
 const Absent order.State = ""
 
-// Events beside those of the table.
+// Events beside those of the table, and a state for answers without one.
 const (
-	// Place: an order is asked for.
+	// Place is the request for the order.
 	Place order.Event = "place"
-	// Get: nothing happens, the answer tells the state.
+	// Get is a read: nothing happens, and the answer says the state.
 	Get order.Event = "get"
-	// Untold is the state in an answer that does not tell one.
+	// Untold is given to Answered for an answer that does not say the state.
 	Untold order.State = "?"
 )
 
 // moves is every way from state to state. What is not here changes nothing.
 var moves = map[order.State]map[order.Event]order.State{
-	Absent:               {Place: order.StatePending},
-	order.StatePending:   {order.EventCancel: order.StateClosing, order.EventExpire: order.StateClosing, order.EventPay: order.StatePaid},
-	order.StateClosing:   {order.EventCloseDone: order.StateClosed, order.EventPay: order.StatePaid},
-	order.StateClosed:    {order.EventPay: order.StateLate, order.EventRevive: order.StatePaid},
-	order.StatePaid:      {order.EventRefund: order.StateRefunding},
-	order.StateRefunding: {order.EventRefundPart: order.StatePaid, order.EventRefundFail: order.StatePaid, order.EventRefundAll: order.StateRefunded},
-	order.StateLate:      {order.EventRefundAll: order.StateRefunded},
-	order.StateRefunded:  {},
+	Absent: {Place: order.StatePending},
+	order.StatePending: {order.EventCancel: order.StateClosing, order.EventExpire: order.StateClosing,
+		order.EventPay: order.StatePaid},
+	order.StateClosing: {order.EventCloseDone: order.StateClosed, order.EventPay: order.StatePaid},
+	order.StateClosed:  {order.EventPay: order.StateLate, order.EventRevive: order.StatePaid},
+	order.StatePaid:    {order.EventRefund: order.StateRefunding},
+	order.StateRefunding: {order.EventRefundPart: order.StatePaid, order.EventRefundFail: order.StatePaid,
+		order.EventRefundAll: order.StateRefunded},
+	order.StateLate:     {order.EventRefundAll: order.StateRefunded},
+	order.StateRefunded: {},
 }
 
-// maxOpen is how many operations on one order are followed exactly at a time;
-// more than that count as unknown, which only makes the model more generous.
+// maxOpen is how many operations on one order are followed exactly at a time: the
+// paths grow with every order of their effects, and more than six callers at one
+// order are rare. What is above it counts as unknown, which only makes the model
+// more generous.
 const maxOpen = 6
 
-// Op is an operation that is under way.
+// Op is an operation that is under way: what Began gave, for one of Answered,
+// Failed and Unknown.
 type Op int
 
+// untracked is an operation above maxOpen.
 const untracked Op = -1
 
 // Order is what one order may be. Not safe for concurrent use.
 type Order struct {
-	paths map[path]bool
-	open  [maxOpen]order.Event // "" is a free slot
+	paths map[path]bool        // every way that explains all answers so far
+	open  [maxOpen]order.Event // what each operation under way asks for; "" is a free slot
 	loose map[order.Event]bool // may happen at any time, any number of times
-	trace []string
+	trace []string             // what was said to the model, oldest first
 }
 
 // path is one way that things may have gone: the state now, and how far each
@@ -88,7 +94,7 @@ type progress struct {
 
 // Violation is an answer that no way of things going explains.
 type Violation struct {
-	What     string
+	What     string        // the operation and its answer
 	Possible []order.State // before the answer
 	Trace    []string      // what was asked and answered, oldest first
 }
@@ -102,10 +108,11 @@ func (v *Violation) Error() string {
 // have to be announced with May.
 func New() *Order {
 	return &Order{paths: map[path]bool{{}: true},
-		loose: map[order.Event]bool{order.EventCloseDone: true, order.EventRefundPart: true, order.EventRefundAll: true, order.EventRefundFail: true}}
+		loose: map[order.Event]bool{order.EventCloseDone: true, order.EventRefundPart: true, order.EventRefundAll: true,
+			order.EventRefundFail: true}}
 }
 
-// Began says that e is being asked for. Call it before the request leaves.
+// Began says that e is being asked for. Call it before the request is sent.
 func (o *Order) Began(e order.Event) Op {
 	o.note("began %s", e)
 	slot := slices.Index(o.open[:], "")
@@ -118,8 +125,9 @@ func (o *Order) Began(e order.Event) Op {
 	return Op(slot)
 }
 
-// Answered says that an operation has ended, and which state its answer told
+// Answered says that an operation has ended, and which state was in its answer
 // (Untold for none, Absent for "not found"). Call it after the answer has come.
+// The error is a *Violation when no way of things going explains the answer.
 func (o *Order) Answered(op Op, told order.State) error {
 	if op == untracked {
 		o.note("answered %q (not followed)", told)
@@ -129,7 +137,8 @@ func (o *Order) Answered(op Op, told order.State) error {
 	return o.end(op, what, func(p progress) bool { return p.happened && (told == Untold || (p.read && p.saw == told)) })
 }
 
-// Failed says that an operation has ended and did definitely not happen.
+// Failed says that an operation has ended and did definitely not happen. The error
+// is a *Violation when it must have happened.
 func (o *Order) Failed(op Op) error {
 	if op == untracked {
 		return nil // it was counted as unknown and stays so
@@ -148,7 +157,8 @@ func (o *Order) Unknown(op Op) {
 	o.loosen(e)
 }
 
-// May says that an event may happen by itself from now on.
+// May says that an event may happen by itself from now on, at any time and any
+// number of times, until Cannot.
 func (o *Order) May(e order.Event) {
 	o.note("may %s", e)
 	o.loosen(e)
@@ -162,10 +172,10 @@ func (o *Order) Cannot(e order.Event) {
 }
 
 // Observe is a read that began after everything that was said here and ended
-// before anything else.
+// before anything else; told is the state in its answer.
 func (o *Order) Observe(told order.State) error { return o.Answered(o.Began(Get), told) }
 
-// Possible lists the states that the order can be in.
+// Possible lists the states that the order can be in, sorted.
 func (o *Order) Possible() []order.State {
 	all := map[order.State]bool{}
 	for p := range o.paths {
@@ -174,6 +184,7 @@ func (o *Order) Possible() []order.State {
 	return slices.Sorted(maps.Keys(all))
 }
 
+// loosen lets an event happen at any time from now on; a read changes nothing.
 func (o *Order) loosen(e order.Event) {
 	if e == Get {
 		return
@@ -230,6 +241,7 @@ func (o *Order) spread() {
 	}
 }
 
+// after is the state that an event leads to.
 func after(s order.State, e order.Event) order.State {
 	if to, ok := moves[s][e]; ok {
 		return to
@@ -237,9 +249,11 @@ func after(s order.State, e order.Event) order.State {
 	return s
 }
 
-// maxTrace is how much of the past a violation tells.
+// maxTrace is how many of the last calls a Violation shows: more than a person
+// reads.
 const maxTrace = 64
 
+// note adds a line to the trace.
 func (o *Order) note(format string, args ...any) {
 	if len(o.trace) == maxTrace {
 		o.trace = slices.Delete(o.trace, 0, 1)

@@ -51,7 +51,9 @@ func TestWrongObservationsAreRefused(t *testing.T) {
 		"gone":                       func(o *Order) error { return o.Observe(Absent) },
 		"closed without a cause":     func(o *Order) error { return o.Observe(order.StateClosed) },
 		"refunded without a payment": func(o *Order) error { return o.Observe(order.StateRefunded) },
-		"a cancel that did nothing":  func(o *Order) error { return o.Answered(o.Began(order.EventCancel), order.StatePending) },
+		"a cancel that did nothing": func(o *Order) error {
+			return o.Answered(o.Began(order.EventCancel), order.StatePending)
+		},
 		"placed by a failed placement": func(*Order) error {
 			o := New()
 			return errors.Join(o.Failed(o.Began(Place)), o.Observe(order.StatePending))
@@ -62,7 +64,10 @@ func TestWrongObservationsAreRefused(t *testing.T) {
 			o.May(order.EventExpire)
 			return o.Observe(order.StateClosed)
 		},
-		"refunding that nobody asked": func(o *Order) error { o.May(order.EventPay); return o.Observe(order.StateRefunding) },
+		"refunding that nobody asked": func(o *Order) error {
+			o.May(order.EventPay)
+			return o.Observe(order.StateRefunding)
+		},
 		"an acknowledged payment undone": func(o *Order) error {
 			return errors.Join(o.Answered(o.Began(order.EventPay), Untold), o.Observe(order.StatePending))
 		},
@@ -93,7 +98,8 @@ func TestAnUnknownAnswerKeepsBothBranches(t *testing.T) {
 	refused(t, o.Observe(Absent)) // the proof pruned
 	o.Unknown(o.Began(order.EventCancel))
 	o.May(order.EventPay)
-	for _, s := range []order.State{order.StatePending, order.StateClosing, order.StateClosed, order.StatePaid, order.StateLate} {
+	for _, s := range []order.State{order.StatePending, order.StateClosing, order.StateClosed, order.StatePaid,
+		order.StateLate} {
 		if !slices.Contains(o.Possible(), s) {
 			t.Errorf("%s should be possible", s)
 		}

@@ -13,7 +13,8 @@ func NewShelf(n int64) *Shelf { return &Shelf{n, n} }
 // leaves. They may be gone from now on.
 func (s *Shelf) Taking(n int64) { s.low -= n }
 
-// Took says that the n units of a Taking are gone.
+// Took says that the n units of a Taking are gone. The error says that they cannot
+// be: more were taken than there ever were.
 func (s *Shelf) Took(n int64) error {
 	s.high -= n
 	return s.check(fmt.Sprintf("%d taken", n))
@@ -23,13 +24,14 @@ func (s *Shelf) Took(n int64) error {
 // unknown answer says neither, and the interval stays wide.
 func (s *Shelf) NotTaken(n int64) { s.low += n }
 
-// Giving says that n units may come back from now on, Gave that they have.
+// Giving says that n units may come back from now on. Gave follows when they have.
 func (s *Shelf) Giving(n int64) { s.high += n }
 
 // Gave says that the n units of a Giving are back.
 func (s *Shelf) Gave(n int64) { s.low += n }
 
-// Observe is a read with nothing beginning or ending between.
+// Observe is a read that found n units, with nothing beginning or ending while it
+// ran. The error says that there cannot be so many.
 func (s *Shelf) Observe(n int64) error {
 	if n < s.low || n > s.high || n < 0 {
 		return fmt.Errorf("the shelf holds %d, possible %d to %d", n, max(s.low, 0), s.high)
@@ -37,9 +39,10 @@ func (s *Shelf) Observe(n int64) error {
 	return nil
 }
 
-// Range gives the bounds.
+// Range gives the least and the most that may be left, both inclusive.
 func (s *Shelf) Range() (low, high int64) { return s.low, s.high }
 
+// check says that more was taken than there was.
 func (s *Shelf) check(what string) error {
 	if s.high < 0 {
 		return fmt.Errorf("%s: %d more than there ever were", what, -s.high)
