@@ -73,7 +73,7 @@ func (g *guarded) paid(t *testing.T) string { return g.PaidOne(t, g.key(), "mug"
 func (g *guarded) refunding(t *testing.T) string {
 	t.Helper()
 	no := g.paid(t)
-	mustTurn(t, g.Fixture, mustAsk(t, g.Fixture, ask(no, g.key(), 2)).OutRefundNo)
+	g.Fixture.MustLookAtRefund(t, g.Fixture.MustAsk(t, ordertest.Ask(no, g.key(), 2)).OutRefundNo)
 	return no
 }
 
@@ -97,7 +97,7 @@ func (g *guarded) pay(ctx context.Context, no string) error {
 }
 
 func (g *guarded) ask(ctx context.Context, no string) error {
-	_, err := g.AskRefund(ctx, ask(no, "ask"+no, 1))
+	_, err := g.AskRefund(ctx, ordertest.Ask(no, "ask"+no, 1))
 	return err
 }
 

@@ -102,7 +102,7 @@ func TestTimeOfAnOrderNeverGoesBack(t *testing.T) {
 		if _, err := slow.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
 			t.Fatal(err)
 		}
-		mustAsk(t, slow, ask(paid.OrderNo, "k", 1))
+		slow.MustAsk(t, ordertest.Ask(paid.OrderNo, "k", 1))
 		events, err := f.Timeline(t.Context(), o.OrderNo)
 		if err != nil || len(events) != 4 {
 			t.Fatal(events, err)

@@ -416,7 +416,7 @@ func (w *wreck) refund(key, at string) {
 	}
 	var no string
 	w.call(func() error {
-		asked, err := w.AskRefund(w.t.Context(), ask(o.OrderNo, key, 1))
+		asked, err := w.AskRefund(w.t.Context(), ordertest.Ask(o.OrderNo, key, 1))
 		no = asked.Refund.OutRefundNo
 		return err
 	}, func() bool { return w.count("SELECT COUNT(*) FROM refunds WHERE order_no = ?", o.OrderNo) == 1 })
@@ -429,7 +429,7 @@ func (w *wreck) refund(key, at string) {
 	w.call(func() error { return w.Refund(w.t.Context(), no, ordertest.Scheduler) },
 		func() bool { return w.RefundState(w.t, no) != order.RefundStateOwed })
 	for w.RefundState(w.t, no) == order.RefundStateOwed {
-		mustTurn(w.t, w.Fixture, no)
+		w.MustLookAtRefund(w.t, no)
 	}
 	word := w.WeChat.EndRefund(no, payment.RefundSuccess)
 	if at == "word" {
@@ -439,7 +439,7 @@ func (w *wreck) refund(key, at string) {
 		_, err := w.SettleRefund(w.t.Context(), word, ordertest.Notified)
 		return err
 	}, func() bool { return w.RefundState(w.t, no) == order.RefundStateSucceeded })
-	if again, err := w.AskRefund(w.t.Context(), ask(o.OrderNo, key, 1)); err != nil || !again.Replayed ||
+	if again, err := w.AskRefund(w.t.Context(), ordertest.Ask(o.OrderNo, key, 1)); err != nil || !again.Replayed ||
 		again.Refund.OutRefundNo != no {
 		w.t.Errorf("asked again: %+v, %v", again, err)
 	}

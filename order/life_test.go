@@ -304,7 +304,7 @@ func (q *sequence) sync(l *life) {
 }
 
 func (q *sequence) refund(l *life) {
-	r := ask(l.no, fmt.Sprintf("%s-r%d", l.key, len(l.refunds)), 0)
+	r := ordertest.Ask(l.no, fmt.Sprintf("%s-r%d", l.key, len(l.refunds)), 0)
 	if n := rapid.Int64Range(0, 2).Draw(q.rt, "lines"); n > 0 {
 		r.Lines = []stock.Line{{SkuID: q.sku, Quantity: n}}
 	}

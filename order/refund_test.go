@@ -35,104 +35,44 @@ func races(t *testing.T, shape func(*order.Config), test func(t *testing.T, f *o
 // byItself approves every refund, so that a test is about what comes after.
 func byItself(c *order.Config) { c.RefundAutoApprove = payment.MaxFen }
 
-func ask(no, key string, quantity int64) order.AskRefund {
-	r := order.AskRefund{OrderNo: no, CustomerID: "c", RequestID: key, Reason: "too small", Cause: ordertest.Customer}
-	if quantity > 0 {
-		r.Lines = []stock.Line{{SkuID: "mug", Quantity: quantity}}
-	}
-	return r
-}
-
 func fen(n payment.Fen) *payment.Fen { return &n }
-
-func mustAsk(t *testing.T, f *ordertest.Fixture, r order.AskRefund) order.Refund {
-	t.Helper()
-	asked, err := f.AskRefund(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return asked.Refund
-}
-
-func mustDecide(t *testing.T, f *ordertest.Fixture, no string, e order.RefundEvent, who order.Cause) order.Refund {
-	t.Helper()
-	r, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: e, Reason: "seen", Cause: who})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// turn does what the worker does with a refund at its due time.
-func turn(t *testing.T, f *ordertest.Fixture, no string) error {
-	t.Helper()
-	for range 3 { // the minute between two refunds of one order may move it
-		r, err := f.FindRefund(t.Context(), no)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.DueAt.After(f.Clock.Now()) {
-			f.Clock.Set(r.DueAt)
-		}
-		if err := f.Refund(t.Context(), no, ordertest.Scheduler); !errors.As(err, new(*order.NotDueError)) {
-			return err
-		}
-	}
-	return errors.New("never due")
-}
-
-func mustTurn(t *testing.T, f *ordertest.Fixture, no string) {
-	t.Helper()
-	if err := turn(t, f, no); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func settleRefund(t *testing.T, f *ordertest.Fixture, r payment.Refund) order.RefundSettled {
-	t.Helper()
-	s, err := f.SettleRefund(t.Context(), r, ordertest.Notified)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // Without it no refund works: asked for, approved, sent once, processed, paid back, stock on the shelf.
 func TestRefundRoad(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 3)
-		r := mustAsk(t, f, ask(o.OrderNo, "k1", 1))
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 1))
 		if r.State != order.RefundStatePending || r.Amount != 100 || f.State(t, o.OrderNo) != order.StateRefunding {
 			t.Fatalf("%+v, order %s", r, f.State(t, o.OrderNo))
 		}
 		if err := f.Refund(t.Context(), r.OutRefundNo, ordertest.Scheduler); err != nil || f.WeChat.Refunded != 0 {
 			t.Fatal("an unapproved refund was sent", err)
 		}
-		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove,
+		if r = f.MustDecide(t, r.OutRefundNo, order.RefundEventApprove,
 			ordertest.Finance); r.State != order.RefundStateOwed || len(f.Tasks.Refunds[r.OutRefundNo]) == 0 {
 			t.Fatalf("approved: %+v, tasks %v", r, f.Tasks.Refunds)
 		}
-		mustTurn(t, f, r.OutRefundNo)
+		f.MustLookAtRefund(t, r.OutRefundNo)
 		if f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing || f.Available(t, "mug") != 2 {
 			t.Fatalf("sent: %s, %d on the shelf before the money went back", f.RefundState(t, r.OutRefundNo),
 				f.Available(t, "mug"))
 		}
 		f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
-		mustTurn(t, f, r.OutRefundNo) // the poll
+		f.MustLookAtRefund(t, r.OutRefundNo) // the poll
 		if f.RefundState(t, r.OutRefundNo) != order.RefundStateSucceeded || f.Available(t, "mug") != 3 ||
 			f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatalf("ended: %s, %d on the shelf, order %s", f.RefundState(t, r.OutRefundNo), f.Available(t, "mug"),
 				f.State(t, o.OrderNo))
 		}
-		rest := mustAsk(t, f, ask(o.OrderNo, "k2", 0)) // all that is left
+		rest := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k2", 0)) // all that is left
 		if rest.Amount != 200 || !slices.Equal(rest.Items, []stock.Line{{SkuID: "mug", Quantity: 2}}) {
 			t.Fatalf("the rest is %+v", rest)
 		}
-		mustDecide(t, f, rest.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
+		f.MustDecide(t, rest.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
 		f.Clock.Advance(2 * time.Minute)
-		mustTurn(t, f, rest.OutRefundNo)
-		settleRefund(t, f, f.WeChat.EndRefund(rest.OutRefundNo, payment.RefundSuccess))
+		f.MustLookAtRefund(t, rest.OutRefundNo)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(rest.OutRefundNo, payment.RefundSuccess))
 		if f.State(t, o.OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 || f.WeChat.Refunded != 2 {
 			t.Fatalf("order %s, %d on the shelf, %d calls", f.State(t, o.OrderNo), f.Available(t, "mug"),
 				f.WeChat.Refunded)
@@ -159,7 +99,7 @@ func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 8 {
 			wg.Go(func() {
-				_, err := f.AskRefund(t.Context(), ask(byLines.OrderNo, fmt.Sprint("l", i), 1))
+				_, err := f.AskRefund(t.Context(), ordertest.Ask(byLines.OrderNo, fmt.Sprint("l", i), 1))
 				var exceeds *order.ReturnExceedsError
 				if err == nil {
 					lines.Add(1)
@@ -168,7 +108,7 @@ func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
-				r := ask(byAmount.OrderNo, fmt.Sprint("a", i), 0)
+				r := ordertest.Ask(byAmount.OrderNo, fmt.Sprint("a", i), 0)
 				r.Amount = fen(120)
 				_, err := f.AskRefund(t.Context(), r)
 				var exceeds *order.RefundExceedsError
@@ -195,7 +135,7 @@ func TestParallelPartialRefundsNeverExceedThePayment(t *testing.T) {
 				}
 			}
 			for _, r := range rows {
-				settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
+				f.MustSettleRefund(t, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
 			}
 		}
 		if f.State(t, byLines.OrderNo) != order.StateRefunded || f.State(t, byAmount.OrderNo) != order.StatePaid ||
@@ -215,7 +155,7 @@ func TestRefundRequestIsIdempotent(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 16 {
 			wg.Go(func() {
-				a, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k", 1))
+				a, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k", 1))
 				if err != nil || a.Refund.Amount != 100 || a.Refund.State != order.RefundStateOwed {
 					t.Errorf("%+v, %v", a, err)
 				}
@@ -229,13 +169,13 @@ func TestRefundRequestIsIdempotent(t *testing.T) {
 			t.Fatalf("%d replays of 16", replayed.Load())
 		}
 		no := o.OrderNo + "-R01"
-		mustTurn(t, f, no)
-		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
-		a, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k", 1))
+		f.MustLookAtRefund(t, no)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		a, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k", 1))
 		if err != nil || !a.Replayed || a.Refund.State != order.RefundStateOwed || a.Refund.Version != 1 {
 			t.Fatalf("a repeat after the end: %+v, %v", a, err)
 		}
-		for _, r := range []order.AskRefund{ask(o.OrderNo, "k", 2), ask(other.OrderNo, "k", 1)} {
+		for _, r := range []order.AskRefund{ordertest.Ask(o.OrderNo, "k", 2), ordertest.Ask(other.OrderNo, "k", 1)} {
 			if _, err := f.AskRefund(t.Context(), r); !errors.Is(err, order.ErrRequestReused) {
 				t.Errorf("another request under the same key: %v", err)
 			}
@@ -248,12 +188,12 @@ func TestRefundRefusals(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 50)
 		o, unpaid := f.PaidOne(t, "r1", "mug", 2), f.PlaceOne(t, "r2", "mug", 1)
-		tooMuch, none := ask(o.OrderNo, "a", 1), ask(o.OrderNo, "b", 1)
+		tooMuch, none := ordertest.Ask(o.OrderNo, "a", 1), ordertest.Ask(o.OrderNo, "b", 1)
 		tooMuch.Amount = fen(101)
 		none.Lines = []stock.Line{{SkuID: "cup", Quantity: 1}}
-		more := ask(o.OrderNo, "c", 0)
+		more := ordertest.Ask(o.OrderNo, "c", 0)
 		more.Amount = fen(201)
-		foreign, bad := ask(o.OrderNo, "d", 1), ask(o.OrderNo, "", -1)
+		foreign, bad := ordertest.Ask(o.OrderNo, "d", 1), ordertest.Ask(o.OrderNo, "", -1)
 		foreign.CustomerID = "d"
 		bad.Reason, bad.Lines = "", []stock.Line{{SkuID: "mug", Quantity: -1}}
 		for name, c := range map[string]struct {
@@ -265,7 +205,7 @@ func TestRefundRefusals(t *testing.T) {
 			"more than was paid":       {more, new(*order.RefundExceedsError)},
 			"another's order":          {foreign, order.ErrNotFound},
 			"nonsense":                 {bad, new(*order.ValidationError)},
-			"not paid":                 {ask(unpaid.OrderNo, "e", 1), new(*order.RefusedError)},
+			"not paid":                 {ordertest.Ask(unpaid.OrderNo, "e", 1), new(*order.RefusedError)},
 		} {
 			_, err := f.AskRefund(t.Context(), c.ask)
 			if target, ok := c.want.(error); ok && !errors.Is(err, target) || !ok && !errors.As(err, c.want) {
@@ -273,7 +213,8 @@ func TestRefundRefusals(t *testing.T) {
 			}
 		}
 		f.Clock.Advance(365 * 24 * time.Hour)
-		if _, err := f.AskRefund(t.Context(), ask(o.OrderNo, "f", 1)); !errors.Is(err, order.ErrRefundTooOld) {
+		_, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "f", 1))
+		if !errors.Is(err, order.ErrRefundTooOld) {
 			t.Errorf("after a year: %v", err)
 		}
 		if rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{}); err != nil || len(rows) != 0 ||
@@ -290,11 +231,11 @@ func TestWeChatsLimitsHoldBeforeTheCall(t *testing.T) {
 		o := f.PaidOne(t, "r1", "mug", 1)
 		var nos []string
 		for i := range 50 {
-			r := ask(o.OrderNo, fmt.Sprint("k", i), 0)
+			r := ordertest.Ask(o.OrderNo, fmt.Sprint("k", i), 0)
 			r.Amount = fen(1)
-			nos = append(nos, mustAsk(t, f, r).OutRefundNo)
+			nos = append(nos, f.MustAsk(t, r).OutRefundNo)
 		}
-		r := ask(o.OrderNo, "k50", 0)
+		r := ordertest.Ask(o.OrderNo, "k50", 0)
 		r.Amount = fen(1)
 		if _, err := f.AskRefund(t.Context(), r); !errors.Is(err, order.ErrTooManyRefunds) {
 			t.Errorf("the 51st: %v", err)
@@ -331,7 +272,7 @@ func TestPartsOfARefundAreItsSum(t *testing.T) {
 		f.SKU(t, "mug", 50)
 		o := f.PaidOne(t, "r1", "mug", 8)
 		for i, want := range []int{0, 1, 1, 1, 2} { // 100, 200, 200 again, 300, 400
-			r := mustAsk(t, f, ask(o.OrderNo, fmt.Sprint("part", i), 1))
+			r := f.MustAsk(t, ordertest.Ask(o.OrderNo, fmt.Sprint("part", i), 1))
 			if r.ApprovalsNeeded != want {
 				t.Errorf("part %d of 100 fen needs %d approvals, want %d", i+1, r.ApprovalsNeeded, want)
 			}
@@ -343,7 +284,7 @@ func TestPartsOfARefundAreItsSum(t *testing.T) {
 			}
 		}
 		other := f.PaidOne(t, "r2", "mug", 1)
-		if r := mustAsk(t, f, ask(other.OrderNo, "other", 1)); r.ApprovalsNeeded != 0 {
+		if r := f.MustAsk(t, ordertest.Ask(other.OrderNo, "other", 1)); r.ApprovalsNeeded != 0 {
 			t.Errorf("a refund of another order: %+v", r)
 		}
 	})
@@ -357,29 +298,29 @@ func TestApprovals(t *testing.T) {
 		f.SKU(t, "mug", 50)
 		o := f.PaidOne(t, "r1", "mug", 6)
 		small := f.PaidOne(t, "r0", "mug", 1)
-		if r := mustAsk(t, f, ask(small.OrderNo, "small", 1)); r.State != order.RefundStateOwed {
+		if r := f.MustAsk(t, ordertest.Ask(small.OrderNo, "small", 1)); r.State != order.RefundStateOwed {
 			t.Errorf("a small one waits: %+v", r)
 		}
-		own := ask(o.OrderNo, "own", 2)
+		own := ordertest.Ask(o.OrderNo, "own", 2)
 		own.CustomerID, own.Cause = "", ordertest.Finance
-		r := mustAsk(t, f, own)
+		r := f.MustAsk(t, own)
 		approve := order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: order.RefundEventApprove, Reason: "ok",
 			Cause: ordertest.Finance}
 		if _, err := f.DecideRefund(t.Context(), approve); !errors.Is(err, order.ErrSelfApproval) {
 			t.Errorf("approved by its asker: %v", err)
 		}
-		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove,
+		if r = f.MustDecide(t, r.OutRefundNo, order.RefundEventApprove,
 			ordertest.Finance2); r.State != order.RefundStateOwed {
 			t.Errorf("one other person suffices: %+v", r)
 		}
-		large := mustAsk(t, f, ask(o.OrderNo, "large", 3))
+		large := f.MustAsk(t, ordertest.Ask(o.OrderNo, "large", 3))
 		for range 2 {
-			if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove,
+			if r := f.MustDecide(t, large.OutRefundNo, order.RefundEventApprove,
 				ordertest.Finance); r.State != order.RefundStatePending || len(r.Approvals) != 1 {
 				t.Errorf("one person approved a large one: %+v", r)
 			}
 		}
-		if r := mustDecide(t, f, large.OutRefundNo, order.RefundEventApprove,
+		if r := f.MustDecide(t, large.OutRefundNo, order.RefundEventApprove,
 			ordertest.Finance2); r.State != order.RefundStateOwed {
 			t.Errorf("two persons did not: %+v", r)
 		}
@@ -397,15 +338,16 @@ func TestRejectedRefundFreesTheOrder(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 2)
-		r := mustAsk(t, f, ask(o.OrderNo, "k1", 2))
-		if r = mustDecide(t, f, r.OutRefundNo, order.RefundEventReject,
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 2))
+		if r = f.MustDecide(t, r.OutRefundNo, order.RefundEventReject,
 			ordertest.Finance); r.State != order.RefundStateRejected || r.DecidedWhy != "seen" {
 			t.Fatalf("%+v", r)
 		}
 		if f.State(t, o.OrderNo) != order.StatePaid || f.Available(t, "mug") != 3 {
 			t.Fatalf("order %s, %d on the shelf", f.State(t, o.OrderNo), f.Available(t, "mug"))
 		}
-		if again := mustAsk(t, f, ask(o.OrderNo, "k2", 2)); again.OutRefundNo == r.OutRefundNo || again.Amount != 200 {
+		again := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k2", 2))
+		if again.OutRefundNo == r.OutRefundNo || again.Amount != 200 {
 			t.Fatalf("%+v", again)
 		}
 	})
@@ -425,17 +367,17 @@ func TestUnknownOutcomeAsksAgainWithTheSameNumber(t *testing.T) {
 			},
 		} {
 			o := f.PaidOne(t, fmt.Sprint("r", i), "mug", 1)
-			r := mustAsk(t, f, ask(o.OrderNo, fmt.Sprint("k", i), 1))
+			r := f.MustAsk(t, ordertest.Ask(o.OrderNo, fmt.Sprint("k", i), 1))
 			f.WeChat.Before = func(op, _ string) error { e, _ := lose(op); return e }
 			f.WeChat.After = func(op, _ string) error { _, e := lose(op); return e }
 			for range 4 {
-				mustTurn(t, f, r.OutRefundNo)
+				f.MustLookAtRefund(t, r.OutRefundNo)
 				if got := f.RefundState(t, r.OutRefundNo); got != order.RefundStateOwed {
 					t.Fatalf("loss %d: without an answer the refund is %s", i, got)
 				}
 			}
 			f.WeChat.Before, f.WeChat.After = nil, nil
-			mustTurn(t, f, r.OutRefundNo)
+			f.MustLookAtRefund(t, r.OutRefundNo)
 			if got := f.RefundState(t, r.OutRefundNo); got != order.RefundStateProcessing ||
 				len(f.WeChat.Refunds()) != i+1 {
 				t.Fatalf("loss %d: %s, %d refunds at WeChat", i, got, len(f.WeChat.Refunds()))
@@ -454,9 +396,9 @@ func TestRepeatedCallHasTheFirstParameters(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 1)
-		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
 		f.WeChat.After = func(op, _ string) error { return ordertest.ErrLost(op) }
-		mustTurn(t, f, no)
+		f.MustLookAtRefund(t, no)
 		f.WeChat.After = nil
 		moved := f.Restarted(t, func(c *order.Config) {
 			byItself(c)
@@ -464,17 +406,17 @@ func TestRepeatedCallHasTheFirstParameters(t *testing.T) {
 		})
 		var calls []string
 		f.WeChat.Before = func(op, _ string) error { calls = append(calls, op); return nil }
-		mustTurn(t, moved, no)
+		moved.MustLookAtRefund(t, no)
 		if f.RefundState(t, no) != order.RefundStateProcessing || !slices.Equal(calls, []string{"refund"}) {
 			t.Errorf("%s after %v", f.RefundState(t, no), calls)
 		}
 
 		f.WeChat.Refuse = "PARAM_ERROR" // of the old URL, say: a refusal leaves no parameters at WeChat
-		refused := mustAsk(t, f, ask(f.PaidOne(t, "r2", "mug", 1).OrderNo, "k2", 1)).OutRefundNo
-		mustTurn(t, f, refused)
+		refused := f.MustAsk(t, ordertest.Ask(f.PaidOne(t, "r2", "mug", 1).OrderNo, "k2", 1)).OutRefundNo
+		f.MustLookAtRefund(t, refused)
 		f.WeChat.Refuse = ""
-		mustDecide(t, moved, refused, order.RefundEventRetry, ordertest.Finance)
-		mustTurn(t, moved, refused)
+		moved.MustDecide(t, refused, order.RefundEventRetry, ordertest.Finance)
+		moved.MustLookAtRefund(t, refused)
 		if row, err := f.FindRefund(t.Context(), refused); err != nil || row.State != order.RefundStateProcessing ||
 			row.NotifyURL != "https://new.example/wechat/v3/notify/refund" {
 			t.Errorf("%+v, %v", row, err)
@@ -488,7 +430,7 @@ func TestSyncDuringASlowRefundCall(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 1)
-		r := mustAsk(t, f, ask(o.OrderNo, "k", 1))
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1))
 		slow := make(chan struct{})
 		entered := make(chan struct{})
 		f.WeChat.Before = func(op, _ string) error {
@@ -510,7 +452,7 @@ func TestSyncDuringASlowRefundCall(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.WeChat.Before = nil
-		settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
+		f.MustSettleRefund(t, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
 		if f.RefundState(t, r.OutRefundNo) != order.RefundStateSucceeded || f.WeChat.Refunded != 1 {
 			t.Fatalf("%s, %d calls", f.RefundState(t, r.OutRefundNo), f.WeChat.Refunded)
 		}
@@ -522,11 +464,11 @@ func TestRefundThatTakesThreeDays(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 1)
-		r := mustAsk(t, f, ask(o.OrderNo, "k", 1))
-		mustTurn(t, f, r.OutRefundNo)
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1))
+		f.MustLookAtRefund(t, r.OutRefundNo)
 		begin, polls := f.Clock.Now(), 0
 		for f.Clock.Now().Sub(begin) < 72*time.Hour {
-			mustTurn(t, f, r.OutRefundNo)
+			f.MustLookAtRefund(t, r.OutRefundNo)
 			if polls++; f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing ||
 				f.State(t, o.OrderNo) != order.StateRefunding {
 				t.Fatalf("after %s: %s", f.Clock.Now().Sub(begin), f.RefundState(t, r.OutRefundNo))
@@ -536,7 +478,7 @@ func TestRefundThatTakesThreeDays(t *testing.T) {
 			t.Errorf("%d polls in three days", polls)
 		}
 		f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
-		mustTurn(t, f, r.OutRefundNo)
+		f.MustLookAtRefund(t, r.OutRefundNo)
 		if f.State(t, o.OrderNo) != order.StateRefunded {
 			t.Fatal(f.State(t, o.OrderNo))
 		}
@@ -549,8 +491,8 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 2)
-		r := mustAsk(t, f, ask(o.OrderNo, "k", 1))
-		mustTurn(t, f, r.OutRefundNo)
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1))
+		f.MustLookAtRefund(t, r.OutRefundNo)
 		accepted := f.WeChat.Refunds()[r.OutRefundNo]
 		done := f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess)
 
@@ -563,7 +505,7 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 		} {
 			w := done
 			change(&w)
-			if s := settleRefund(t, f, w); s.Outcome != order.RefundOutcomeHeld || s.Reason != field ||
+			if s := f.MustSettleRefund(t, w); s.Outcome != order.RefundOutcomeHeld || s.Reason != field ||
 				f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing {
 				t.Errorf("wrong %s: %+v, refund %s", field, s, f.RefundState(t, r.OutRefundNo))
 			}
@@ -589,7 +531,8 @@ func TestRefundWordsInAnyOrder(t *testing.T) {
 		foreign := done
 		foreign.OutRefundNo, foreign.RefundID, foreign.Amount = "byhand1", "5077", 50
 		for range 2 {
-			if s := settleRefund(t, f, foreign); s.Outcome != order.RefundOutcomeHeld || s.Reason != "unknown_refund" {
+			s := f.MustSettleRefund(t, foreign)
+			if s.Outcome != order.RefundOutcomeHeld || s.Reason != "unknown_refund" {
 				t.Errorf("%+v", s)
 			}
 		}
@@ -609,20 +552,20 @@ func TestClosedRefundGetsANewNumber(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 1)
-		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
 		for generation := 2; generation <= 4; generation++ {
-			mustTurn(t, f, no)
+			f.MustLookAtRefund(t, no)
 			closed := f.WeChat.EndRefund(no, payment.RefundClosed)
 			for range 3 {
-				settleRefund(t, f, closed)
+				f.MustSettleRefund(t, closed)
 			}
 			if f.RefundState(t, no) != order.RefundStateClosed || f.State(t, o.OrderNo) != order.StateRefunding {
 				t.Fatalf("%s, order %s", f.RefundState(t, no), f.State(t, o.OrderNo))
 			}
 			no = fmt.Sprintf("%s-R01-G%d", o.OrderNo, generation)
 		}
-		mustTurn(t, f, no)
-		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		f.MustLookAtRefund(t, no)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
 		if f.State(t, o.OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 || len(f.WeChat.Refunds()) != 4 {
 			t.Fatalf("order %s, %d on the shelf, %d numbers", f.State(t, o.OrderNo), f.Available(t, "mug"),
 				len(f.WeChat.Refunds()))
@@ -638,21 +581,21 @@ func TestAbnormalRefundHasWaysOut(t *testing.T) {
 		var orders [2]order.Order
 		for i := range nos {
 			orders[i] = f.PaidOne(t, fmt.Sprint("r", i), "mug", 1)
-			nos[i] = mustAsk(t, f, ask(orders[i].OrderNo, fmt.Sprint("k", i), 1)).OutRefundNo
-			mustTurn(t, f, nos[i])
-			settleRefund(t, f, f.WeChat.EndRefund(nos[i], payment.RefundAbnormal))
+			nos[i] = f.MustAsk(t, ordertest.Ask(orders[i].OrderNo, fmt.Sprint("k", i), 1)).OutRefundNo
+			f.MustLookAtRefund(t, nos[i])
+			f.MustSettleRefund(t, f.WeChat.EndRefund(nos[i], payment.RefundAbnormal))
 			if f.RefundState(t, nos[i]) != order.RefundStateAbnormal ||
 				f.State(t, orders[i].OrderNo) != order.StateRefunding {
 				t.Fatal(f.RefundState(t, nos[i]))
 			}
 		}
 		f.WeChat.EndRefund(nos[0], payment.RefundSuccess) // mended on the merchant platform
-		mustDecide(t, f, nos[0], order.RefundEventRetry, ordertest.Finance)
+		f.MustDecide(t, nos[0], order.RefundEventRetry, ordertest.Finance)
 		if err := f.Refund(t.Context(), nos[0], ordertest.Scheduler); err != nil ||
 			f.RefundState(t, nos[0]) != order.RefundStateSucceeded {
 			t.Fatal(err, f.RefundState(t, nos[0]))
 		}
-		r := mustDecide(t, f, nos[1], order.RefundEventByHand, ordertest.Finance)
+		r := f.MustDecide(t, nos[1], order.RefundEventByHand, ordertest.Finance)
 		if r.State != order.RefundStateByHand || r.DecidedBy != "fin" ||
 			f.State(t, orders[1].OrderNo) != order.StateRefunded || f.Available(t, "mug") != 5 {
 			t.Fatalf("%+v, order %s, %d on the shelf", r, f.State(t, orders[1].OrderNo), f.Available(t, "mug"))
@@ -666,17 +609,17 @@ func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 1)
-		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
 		f.WeChat.Refuse = "NOT_ENOUGH"
 		for range 10 {
-			mustTurn(t, f, no)
+			f.MustLookAtRefund(t, no)
 		}
 		if row, err := f.FindRefund(t.Context(), no); err != nil || row.State != order.RefundStateOwed ||
 			!strings.Contains(row.Problem, "NOT_ENOUGH") {
 			t.Fatalf("%+v, %v", row, err)
 		}
 		f.WeChat.Refuse = "USER_ACCOUNT_ABNORMAL"
-		mustTurn(t, f, no)
+		f.MustLookAtRefund(t, no)
 		if f.RefundState(t, no) != order.RefundStateRefused || f.State(t, o.OrderNo) != order.StateRefunding {
 			t.Fatal(f.RefundState(t, no))
 		}
@@ -692,13 +635,13 @@ func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {
 			}
 		}
 		f.Clock.Advance(2 * time.Minute)
-		mustDecide(t, f, no, order.RefundEventCancel, ordertest.Finance)
+		f.MustDecide(t, no, order.RefundEventCancel, ordertest.Finance)
 		if f.RefundState(t, no) != order.RefundStateCancelled || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatal(f.RefundState(t, no), f.State(t, o.OrderNo))
 		}
 		f.WeChat.Refuse = ""
-		again := mustAsk(t, f, ask(o.OrderNo, "k2", 1))
-		mustTurn(t, f, again.OutRefundNo)
+		again := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k2", 1))
+		f.MustLookAtRefund(t, again.OutRefundNo)
 		if f.RefundState(t, again.OutRefundNo) != order.RefundStateProcessing {
 			t.Fatal("after giving one up no other can be sent")
 		}
@@ -711,14 +654,14 @@ func TestRefusalIsBelievedOnlyWhenTheNumberIsUnknown(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 1)
-		no := mustAsk(t, f, ask(o.OrderNo, "k", 1)).OutRefundNo
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
 		f.WeChat.After = func(op, _ string) error {
 			if op == "refund" {
 				return &payment.GatewayError{Op: op, Kind: payment.KindRejected, Status: 400, Code: "INVALID_REQUEST"}
 			}
 			return nil
 		}
-		mustTurn(t, f, no)
+		f.MustLookAtRefund(t, no)
 		if f.RefundState(t, no) != order.RefundStateProcessing {
 			t.Fatal(f.RefundState(t, no))
 		}
@@ -752,9 +695,9 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 			f.WeChat.After = nil
 			return ordertest.ErrLost("refund")
 		}
-		mustTurn(t, f, no)
-		mustTurn(t, f, no)
-		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		f.MustLookAtRefund(t, no)
+		f.MustLookAtRefund(t, no)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
 		if f.State(t, o.OrderNo) != order.StateRefunded || len(f.WeChat.Refunds()) != 1 || f.Available(t, "mug") != 5 {
 			t.Fatalf("order %s, %d refunds, %d on the shelf", f.State(t, o.OrderNo), len(f.WeChat.Refunds()),
 				f.Available(t, "mug"))
@@ -768,8 +711,8 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 			s.Reason != order.ReasonDuplicate {
 			t.Fatal(s, err)
 		}
-		mustTurn(t, f, "R4299")
-		settleRefund(t, f, f.WeChat.EndRefund("R4299", payment.RefundSuccess))
+		f.MustLookAtRefund(t, "R4299")
+		f.MustSettleRefund(t, f.WeChat.EndRefund("R4299", payment.RefundSuccess))
 		if f.State(t, paid.OrderNo) != order.StatePaid || f.Available(t, "mug") != 4 {
 			t.Fatalf("the duplicate's refund moved its order: %s", f.State(t, paid.OrderNo))
 		}
@@ -824,10 +767,10 @@ func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
 		}
 		for i, o := range orders {
 			if f.State(t, o.OrderNo) == order.StatePaid { // and it can be refunded like every other
-				r := mustAsk(t, f, ask(o.OrderNo, fmt.Sprint("k", i), 1))
-				mustDecide(t, f, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
-				mustTurn(t, f, r.OutRefundNo)
-				settleRefund(t, f, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
+				r := f.MustAsk(t, ordertest.Ask(o.OrderNo, fmt.Sprint("k", i), 1))
+				f.MustDecide(t, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
+				f.MustLookAtRefund(t, r.OutRefundNo)
+				f.MustSettleRefund(t, f.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
 				if f.Available(t, "mug") != 1 || f.State(t, o.OrderNo) != order.StateRefunded {
 					t.Fatalf("%d on the shelf, %s", f.Available(t, "mug"), f.State(t, o.OrderNo))
 				}
@@ -841,16 +784,17 @@ func TestRefundWithoutRestock(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 2)
-		r := ask(o.OrderNo, "k", 2)
+		r := ordertest.Ask(o.OrderNo, "k", 2)
 		r.NoRestock, r.Amount = true, fen(150) // less than they cost
-		no := mustAsk(t, f, r).OutRefundNo
-		mustTurn(t, f, no)
-		settleRefund(t, f, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		no := f.MustAsk(t, r).OutRefundNo
+		f.MustLookAtRefund(t, no)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
 		if f.Available(t, "mug") != 3 || f.State(t, o.OrderNo) != order.StatePaid {
 			t.Fatalf("%d on the shelf, %s", f.Available(t, "mug"), f.State(t, o.OrderNo))
 		}
 		var exceeds *order.ReturnExceedsError
-		if _, err := f.AskRefund(t.Context(), ask(o.OrderNo, "k2", 1)); !errors.As(err, &exceeds) || exceeds.Left != 0 {
+		_, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k2", 1))
+		if !errors.As(err, &exceeds) || exceeds.Left != 0 {
 			t.Errorf("the same goods twice: %v", err)
 		}
 	})
@@ -911,8 +855,8 @@ func TestHeldPaymentGoesBack(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		mustTurn(t, f, "R4288")
-		settleRefund(t, f, f.WeChat.EndRefund("R4288", payment.RefundSuccess))
+		f.MustLookAtRefund(t, "R4288")
+		f.MustSettleRefund(t, f.WeChat.EndRefund("R4288", payment.RefundSuccess))
 		if f.RefundState(t, "R4288") != order.RefundStateSucceeded || f.WeChat.Refunded != 1 {
 			t.Fatal(f.RefundState(t, "R4288"), f.WeChat.Refunded)
 		}
@@ -955,7 +899,7 @@ func TestRefundsOfManyHandsAtOnce(t *testing.T) {
 					o := orders[rnd.IntN(len(orders))]
 					switch rnd.IntN(5) {
 					case 0:
-						_, _ = f.AskRefund(t.Context(), ask(o.OrderNo, fmt.Sprint(hand, "-", step),
+						_, _ = f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, fmt.Sprint(hand, "-", step),
 							int64(1+rnd.IntN(2))))
 					case 1, 2:
 						rows, _, err := f.ListRefunds(t.Context(), order.RefundFilter{OrderNo: o.OrderNo})
@@ -1075,7 +1019,7 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 			before, calls := f.Available(t, "mug"), len(f.WeChat.Refunds())
 			var no string
 			again(mode, "ask", func() error {
-				a, err := f.AskRefund(t.Context(), ask(o.OrderNo, fmt.Sprint("k", n), 1))
+				a, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, fmt.Sprint("k", n), 1))
 				no = a.Refund.OutRefundNo
 				return err
 			})
@@ -1087,12 +1031,12 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 			again(mode, "send", func() error {
 				err := f.Refund(t.Context(), no, ordertest.Scheduler)
 				if errors.As(err, new(*order.NotDueError)) { // it is claimed, and the claimant has no answer
-					return turn(t, f, no)
+					return f.LookAtRefund(t, no)
 				}
 				return err
 			})
 			if f.RefundState(t, no) == order.RefundStateOwed { // the answer was lost on the way in
-				mustTurn(t, f, no)
+				f.MustLookAtRefund(t, no)
 			}
 			word := f.WeChat.EndRefund(no, payment.RefundSuccess)
 			again(mode, "word", func() error {

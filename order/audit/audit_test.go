@@ -34,9 +34,9 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w.SKU(t, "mug", 100)
 	w.SKU(t, "cup", 100)
 	back := func(key, no string, quantity int64) {
-		r := mustAsk(t, w.Fixture, ask(no, key, quantity))
-		mustTurn(t, w.Fixture, r.OutRefundNo)
-		settleRefund(t, w.Fixture, w.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
+		r := w.Fixture.MustAsk(t, ordertest.Ask(no, key, quantity))
+		w.Fixture.MustLookAtRefund(t, r.OutRefundNo)
+		w.Fixture.MustSettleRefund(t, w.WeChat.EndRefund(r.OutRefundNo, payment.RefundSuccess))
 	}
 	w.partly, w.whole = w.PaidOne(t, "a", "mug", 3).OrderNo, w.PaidOne(t, "b", "mug", 2).OrderNo
 	back("a", w.partly, 1)
@@ -44,7 +44,7 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w.late = w.cancelled(t, "c")
 	w.pay(t, w.late+"-01")
 	w.open = w.PaidOne(t, "d", "mug", 2).OrderNo
-	mustAsk(t, w.Fixture, ask(w.open, "d", 1))
+	w.Fixture.MustAsk(t, ordertest.Ask(w.open, "d", 1))
 	w.closed = w.cancelled(t, "e")
 	w.twice = w.PlaceOne(t, "f", "mug", 1).OrderNo
 	w.Prepaid(t, w.twice)
@@ -61,9 +61,9 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w.prepaidByApp(t, w.pending)
 	careful := w.Restarted(t, func(*order.Config) {}) // approves nothing by itself
 	w.asked = w.PaidOne(t, "h", "mug", 2).OrderNo
-	mustDecide(t, careful, mustAsk(t, careful, ask(w.asked, "h1", 1)).OutRefundNo, order.RefundEventReject,
+	careful.MustDecide(t, careful.MustAsk(t, ordertest.Ask(w.asked, "h1", 1)).OutRefundNo, order.RefundEventReject,
 		ordertest.Finance)
-	mustDecide(t, careful, mustAsk(t, careful, ask(w.asked, "h2", 1)).OutRefundNo, order.RefundEventApprove,
+	careful.MustDecide(t, careful.MustAsk(t, ordertest.Ask(w.asked, "h2", 1)).OutRefundNo, order.RefundEventApprove,
 		ordertest.Finance)
 	w.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
 	w.closing = w.cancelled(t, "i")

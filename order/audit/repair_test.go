@@ -160,11 +160,11 @@ func TestRepairedRefundIsPaidOnce(t *testing.T) {
 		w := newWorld(t, db)
 		trade, _ := w.WeChat.Trade(w.late + "-01")
 		no := "R" + trade.TransactionID
-		mustTurn(t, w.Fixture, no) // sent and accepted; then the row is lost
+		w.Fixture.MustLookAtRefund(t, no) // sent and accepted; then the row is lost
 		w.seed(t, "DELETE FROM refunds WHERE order_no = '$late'")
 		w.repair(t, byHand)
-		mustTurn(t, w.Fixture, no)
-		settleRefund(t, w.Fixture, w.WeChat.EndRefund(no, payment.RefundSuccess))
+		w.Fixture.MustLookAtRefund(t, no)
+		w.Fixture.MustSettleRefund(t, w.WeChat.EndRefund(no, payment.RefundSuccess))
 		if s := w.State(t, w.late); s != order.StateRefunded {
 			t.Errorf("the order is %s", s)
 		}
