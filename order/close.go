@@ -131,7 +131,7 @@ func (p closeProven) String() string {
 // the only ways from closing to closed, and so the only places from which the
 // stock of an unpaid order comes back.
 func (s *Service) closeAtWeChat(ctx context.Context, c Claim, cause Cause) error {
-	failpoint.Hit("close.intended") // the intent is committed, nobody has been asked
+	closeIntended()
 	attempts, err := findAttempts(ctx, s.db, c.Key)
 	if err != nil {
 		return err
@@ -142,6 +142,12 @@ func (s *Service) closeAtWeChat(ctx context.Context, c Claim, cause Cause) error
 	defer cancel()
 	return s.recordCloseResult(ctx, c, cause, result)
 }
+
+// closeIntended marks the moment after the intent to close was committed and
+// before anybody was asked, closeCommitted the one after the end was: tests end the
+// process there.
+func closeIntended()  { failpoint.Hit("close.intended") }
+func closeCommitted() { failpoint.Hit("close.committed") }
 
 // lastAttempt gives the attempt that may be payable, nil without any: at most one
 // is, since the earlier ones were closed before it was opened.
@@ -173,7 +179,7 @@ func (s *Service) recordCloseResult(ctx context.Context, c Claim, cause Cause, r
 	switch r.proven {
 	case closeClosed:
 		_, err := s.apply(ctx, r.doneCommand(c.Key, cause))
-		failpoint.Hit("close.committed")
+		closeCommitted()
 		return err
 	case closePaid:
 		settled, err := s.Settle(ctx, r.trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: cause.ID})

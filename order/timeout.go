@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
-	"orderd/migrations/sqldb/failpoint"
 )
 
 // Many timeouts at once. A worker takes the turn of a page of orders (ClaimDue),
@@ -99,7 +98,7 @@ func (s *Service) CloseClaimed(ctx context.Context, claims []Claim, cause Cause)
 	if len(claims) == 0 {
 		return errs
 	}
-	failpoint.Hit("close.intended") // the intents are committed, nobody has been asked
+	closeIntended()
 	attempts, err := s.lastAttempts(ctx, claims)
 	if err != nil { // one of them cannot be read: each by itself
 		forEach(len(claims), func(i int) { errs[i] = s.closeAtWeChat(ctx, claims[i], cause) })
@@ -123,7 +122,7 @@ func (s *Service) CloseClaimed(ctx context.Context, claims []Claim, cause Cause)
 		c := &claims[closed[i]]
 		return pageCommand{c.Due, results[closed[i]].doneCommand(c.Key, cause)}
 	})
-	failpoint.Hit("close.committed")
+	closeCommitted()
 	for i, at := range closed {
 		errs[at] = outcomes[i].Err
 	}
