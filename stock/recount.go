@@ -18,9 +18,9 @@ type Recounted struct{ Was, Now int64 }
 // counter only repeats their sum. A flow that made them follow a counter moved by hand
 // would invent goods that nobody has seen; goods that did come in are replenished, with
 // a reason, after this. The correction itself leaves a flow of 0 units that says what
-// the counter was, who set it right and why; key makes it unique. Errors:
-// ErrSKUNotFound, *BelowZeroError when the flows themselves are below zero. With the
-// prefix that it gets here it must fit into the 64 characters of stock_flows.ref.
+// the counter was, who set it right and why; key makes it unique and, with the prefix
+// that it gets here, must fit into the 64 characters of stock_flows.ref. Errors:
+// ErrSKUNotFound, *BelowZeroError when the flows themselves are below zero.
 func Recount(ctx context.Context, tx *sqldb.Tx, id, key, actor, reason string, at time.Time) (Recounted, error) {
 	sku, err := lockSKU(ctx, tx, id) // whoever moves it has committed flow and counter, or neither
 	if err != nil || sku.Unlimited {
