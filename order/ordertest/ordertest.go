@@ -24,7 +24,7 @@ const (
 	AppID = "wx0000000000000001"
 )
 
-// Clock stands until it is moved.
+// Clock stands until it is moved. It may be used from many goroutines.
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -37,7 +37,8 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Advance moves the clock.
+// Advance moves the clock by d. Nothing wakes up by it: timers of a service go by real
+// time.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,31 +55,43 @@ func (c *Clock) Set(t time.Time) {
 // WeChat is a scripted gateway: a ledger of trades like WeChat's, with one
 // lock, so that exactly one of paid and closed wins.
 type WeChat struct {
-	mu     sync.Mutex
+	mu sync.Mutex
+	// trades are by out_trade_no; burned are the numbers that were closed before
+	// anybody prepaid them, and can never be prepaid again.
 	trades map[string]*trade
 	burned map[string]bool
-	paid   int
+	// paid counts payments, for transaction ids that no two have.
+	paid int
 
+	// refunds and asked are by out_refund_no: what WeChat has, and with which
+	// parameters it was first asked.
 	refunds map[string]*payment.Refund
 	asked   map[string]payment.RefundRequest
-	// RefundStatus is the state that a new refund gets; default PROCESSING.
+	// RefundStatus is the state that a new refund gets; default PROCESSING. Set it
+	// before the call.
 	RefundStatus payment.RefundStatus
-	// Refuse answers a new refund with a definite no of this code.
+	// Refuse answers a new refund with a definite no of this code, such as NOT_ENOUGH.
+	// Repeats of one that was taken still get their answer.
 	Refuse string
 	// Refunded counts calls that asked for money back.
 	Refunded int
 	// Now stamps accepted refunds.
 	Now func() time.Time
 
-	// Before runs before a call is handled, outside the lock: a test lets
-	// things happen there. An error is the call's answer, and nothing happened.
+	// Before runs before a call is handled, outside the lock: a test lets things happen
+	// there. An error is the call's answer, and nothing happened. op is prepay, query,
+	// close, refund or refund_query, the second argument the number of the trade or
+	// refund.
 	Before func(op, outTradeNo string) error
-	// After runs after a call was handled: an error loses the answer.
+	// After runs after a call was handled: an error loses the answer, while what was
+	// asked for has happened.
 	After func(op, outTradeNo string) error
-	// Closes and Queries count calls.
+	// Closes, Queries and Prepays count calls that were handled.
 	Closes, Queries, Prepays int
 }
 
+// trade is a trade and the parameters it was opened with: a repeat must have the same
+// ones.
 type trade struct {
 	payment.Trade
 	params payment.Attempt
@@ -86,11 +99,13 @@ type trade struct {
 
 var _ payment.Gateway = (*WeChat)(nil)
 
-// ErrLost is a gateway error that says nothing about what happened.
+// ErrLost is a gateway error that says nothing about what happened: a request whose
+// answer was lost.
 func ErrLost(op string) error {
 	return &payment.GatewayError{Op: op, Kind: payment.KindUnknown, Err: context.DeadlineExceeded}
 }
 
+// call handles one call by do, between Before and After.
 func (w *WeChat) call(op, no string, do func() error) error {
 	if w.Before != nil {
 		if err := w.Before(op, no); err != nil {
@@ -106,7 +121,8 @@ func (w *WeChat) call(op, no string, do func() error) error {
 	return err
 }
 
-// Prepay opens a trade.
+// Prepay opens a trade, or repeats its opening with the same parameters. Other
+// parameters, a closed or a paid trade are a definite no, with WeChat's codes.
 func (w *WeChat) Prepay(_ context.Context, a payment.Attempt) (p payment.Prepaid, err error) {
 	err = w.call("prepay", a.OutTradeNo, func() error {
 		w.Prepays++
@@ -119,14 +135,15 @@ func (w *WeChat) Prepay(_ context.Context, a payment.Attempt) (p payment.Prepaid
 		case ok && t.Paid():
 			return rejected("prepay", "ORDERPAID")
 		}
-		w.trades[a.OutTradeNo] = &trade{params: a, Trade: payment.Trade{OutTradeNo: a.OutTradeNo, State: payment.TradeNotPay,
-			AppID: AppID, MchID: MchID, TradeType: string(a.TradeType), Total: a.Amount}}
+		w.trades[a.OutTradeNo] = &trade{params: a, Trade: payment.Trade{OutTradeNo: a.OutTradeNo,
+			State: payment.TradeNotPay, AppID: AppID, MchID: MchID, TradeType: string(a.TradeType), Total: a.Amount}}
 		p = payment.Prepaid{PrepayID: fmt.Sprintf("wx%06d", w.Prepays), CodeURL: "weixin://wxpay/" + a.OutTradeNo}
 		return nil
 	})
 	return p, err
 }
 
+// rejected is a definite no of WeChat's.
 func rejected(op, code string) error {
 	return &payment.GatewayError{Op: op, Kind: payment.KindRejected, Status: 400, Code: code}
 }
@@ -145,7 +162,8 @@ func (w *WeChat) Query(_ context.Context, no string) (t payment.Trade, err error
 	return t, err
 }
 
-// Close closes a trade; an unknown number is burned.
+// Close closes a trade; an unknown number is burned. A paid trade is answered
+// ClosePaid, as WeChat does, and stays paid.
 func (w *WeChat) Close(_ context.Context, no string) (r payment.CloseReply, err error) {
 	err = w.call("close", no, func() error {
 		w.Closes++
@@ -192,8 +210,9 @@ func (w *WeChat) Refund(_ context.Context, q payment.RefundRequest) (r payment.R
 			return rejected("refund", "INVALID_REQUEST")
 		}
 		t.State = payment.TradeRefund
-		known := &payment.Refund{OutRefundNo: q.OutRefundNo, RefundID: fmt.Sprintf("50%08d", len(w.refunds)+1), TransactionID: q.TransactionID,
-			OutTradeNo: t.OutTradeNo, Status: w.RefundStatus, Amount: q.Amount, Total: q.Total, CreateTime: w.Now()}
+		known := &payment.Refund{OutRefundNo: q.OutRefundNo, RefundID: fmt.Sprintf("50%08d", len(w.refunds)+1),
+			TransactionID: q.TransactionID, OutTradeNo: t.OutTradeNo, Status: w.RefundStatus,
+			Amount: q.Amount, Total: q.Total, CreateTime: w.Now()}
 		if known.Status == "" {
 			known.Status = payment.RefundProcessing
 		}
@@ -204,6 +223,8 @@ func (w *WeChat) Refund(_ context.Context, q payment.RefundRequest) (r payment.R
 	return r, err
 }
 
+// byTransaction finds a paid trade by its transaction id, nil for none. The lock is
+// held.
 func (w *WeChat) byTransaction(id string) *trade {
 	for _, t := range w.trades {
 		if t.TransactionID == id && id != "" {
@@ -225,8 +246,8 @@ func (w *WeChat) QueryRefund(_ context.Context, no string) (r payment.Refund, er
 	return r, err
 }
 
-// EndRefund gives a refund that is under way its end, and the word of it as it
-// is then: what has ended stays so.
+// EndRefund gives a refund that is under way its end, and the word of it as it is then:
+// what has ended stays so. Nobody is notified: the test hands the word to the service.
 func (w *WeChat) EndRefund(no string, status payment.RefundStatus) payment.Refund {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -252,8 +273,9 @@ func (w *WeChat) Refunds() map[string]payment.Refund {
 	return all
 }
 
-// Pay lets the buyer pay. It fails when the trade is not open, unless forced:
-// then money comes against all promises.
+// Pay lets the buyer pay and gives the trade as a notification would tell it. It fails
+// when the trade is not open, unless forced: then money comes against all promises,
+// also after a close.
 func (w *WeChat) Pay(no string, force bool) (payment.Trade, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -262,12 +284,14 @@ func (w *WeChat) Pay(no string, force bool) (payment.Trade, error) {
 		return payment.Trade{}, errors.New("the trade cannot be paid")
 	}
 	w.paid++
-	t.State, t.TransactionID, t.Currency, t.PayerTotal = payment.TradeSuccess, fmt.Sprintf("42%08d", w.paid), payment.CNY, t.Total
+	t.State, t.TransactionID, t.Currency, t.PayerTotal = payment.TradeSuccess, fmt.Sprintf("42%08d", w.paid),
+		payment.CNY, t.Total
 	t.SuccessTime = time.UnixMilli(1_800_000_000_000).UTC()
 	return t.Trade, nil
 }
 
-// Put sets a trade as WeChat would report it.
+// Put sets a trade as WeChat would report it, whatever was there: for what an honest
+// WeChat would never say.
 func (w *WeChat) Put(t payment.Trade) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -285,7 +309,8 @@ func (w *WeChat) Trade(no string) (payment.Trade, bool) {
 	return t.Trade, true
 }
 
-// Tasks remembers what it was asked.
+// Tasks remembers what it was asked, in the place of a queue: no task ever runs by
+// itself. Refunds is by out_refund_no.
 type Tasks struct {
 	mu      sync.Mutex
 	set     []time.Time
@@ -313,7 +338,8 @@ func (q *Tasks) WakesAt(at time.Time) bool {
 	return slices.ContainsFunc(q.set, at.Equal)
 }
 
-// Fixture is a service and its world.
+// Fixture is a service and its world. The service is embedded: a test calls its methods
+// on the fixture.
 type Fixture struct {
 	*order.Service
 	DB     *sqldb.DB
@@ -325,11 +351,13 @@ type Fixture struct {
 	Audit *audit.Auditor
 }
 
-// New makes a service on db with 30 minutes to pay and no grace. Verify runs at
-// the end of the test and must find nothing.
+// New makes a service on db with 30 minutes to pay and no grace. Verify runs at the end
+// of the test and must find nothing: so every test checks every invariant, whatever it
+// is about.
 func New(t testing.TB, db *sqldb.DB) *Fixture { return NewWith(t, db, func(*order.Config) {}) }
 
-// NewWith is New with a change to the configuration.
+// NewWith is New with a change to the configuration, which shape makes just before the
+// service is made.
 func NewWith(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 	t.Helper()
 	f := NewUnverified(t, db, shape)
@@ -341,8 +369,9 @@ func NewWith(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 func NewUnverified(t testing.TB, db *sqldb.DB, shape func(*order.Config)) *Fixture {
 	t.Helper()
 	f := &Fixture{DB: db, Clock: &Clock{now: time.UnixMilli(1_800_000_000_000).UTC()},
-		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{}, refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}},
-		Tasks:  &Tasks{Refunds: map[string][]time.Time{}}}
+		WeChat: &WeChat{trades: map[string]*trade{}, burned: map[string]bool{},
+			refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}},
+		Tasks: &Tasks{Refunds: map[string][]time.Time{}}}
 	f.WeChat.Now = f.Clock.Now
 	f.Admin = stock.NewAdmin(db, f.Clock.Now)
 	f.serve(t, shape)
@@ -358,10 +387,13 @@ func (f *Fixture) Restarted(t testing.TB, shape func(*order.Config)) *Fixture {
 	return &g
 }
 
+// serve makes the service and its auditor, and closes the service at the end of the
+// test.
 func (f *Fixture) serve(t testing.TB, shape func(*order.Config)) {
 	t.Helper()
 	cfg := order.Config{DB: f.DB, Gateway: f.WeChat, Tasks: f.Tasks, Now: f.Clock.Now, MchID: MchID, AppID: AppID,
-		NotifyURL: "https://shop.example/wechat/v3/notify/payment", RefundNotifyURL: "https://shop.example/wechat/v3/notify/refund", Grace: -1}
+		NotifyURL:       "https://shop.example/wechat/v3/notify/payment",
+		RefundNotifyURL: "https://shop.example/wechat/v3/notify/refund", Grace: -1}
 	shape(&cfg)
 	s, err := order.New(cfg)
 	if err != nil {
@@ -369,7 +401,8 @@ func (f *Fixture) serve(t testing.TB, shape func(*order.Config)) {
 	}
 	f.Service = s
 	t.Cleanup(s.Close)
-	f.Audit, err = audit.New(audit.Config{DB: f.DB, Orders: s, Gateway: f.WeChat, Now: cfg.Now, MchID: MchID, AppID: AppID})
+	f.Audit, err = audit.New(audit.Config{DB: f.DB, Orders: s, Gateway: f.WeChat, Now: cfg.Now,
+		MchID: MchID, AppID: AppID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,10 +423,12 @@ func (f *Fixture) AssertVerified(t testing.TB) {
 	}
 }
 
-// SKU puts a SKU of 100 fen for sale; quantity −1 is unlimited.
+// SKU puts a SKU of 100 fen for sale; quantity −1 is unlimited. One that exists keeps
+// its stock.
 func (f *Fixture) SKU(t testing.TB, id string, quantity int64) {
 	t.Helper()
-	if _, _, err := f.Admin.Put(t.Context(), stock.Put{SkuID: id, Title: id, PriceFen: 100, Quantity: &quantity}); err != nil {
+	if _, _, err := f.Admin.Put(t.Context(), stock.Put{SkuID: id, Title: id, PriceFen: 100,
+		Quantity: &quantity}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -408,7 +443,8 @@ func (f *Fixture) Available(t testing.TB, id string) int64 {
 	return sku.Available
 }
 
-// Place places an order of the customer "c" for quantity of one SKU.
+// PlaceOne places an order of the customer "c" for quantity of one SKU; request is the
+// idempotency key.
 func (f *Fixture) PlaceOne(t testing.TB, request, sku string, quantity int64) order.Order {
 	t.Helper()
 	placed, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: request,
@@ -419,10 +455,11 @@ func (f *Fixture) PlaceOne(t testing.TB, request, sku string, quantity int64) or
 	return placed.Order
 }
 
-// Prepaid prepays an order as Native and gives its out_trade_no.
+// Prepaid prepays an order of the customer "c" as Native and gives its out_trade_no.
 func (f *Fixture) Prepaid(t testing.TB, orderNo string) string {
 	t.Helper()
-	p, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: orderNo, CustomerID: "c", TradeType: payment.Native, Cause: Customer})
+	p, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: orderNo, CustomerID: "c",
+		TradeType: payment.Native, Cause: Customer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -453,7 +490,7 @@ func (f *Fixture) RefundState(t testing.TB, no string) order.RefundState {
 	return r.State
 }
 
-// State gives the committed state.
+// State gives the committed state of an order.
 func (f *Fixture) State(t testing.TB, orderNo string) order.State {
 	t.Helper()
 	o, err := f.Find(t.Context(), orderNo)
@@ -465,7 +502,8 @@ func (f *Fixture) State(t testing.TB, orderNo string) order.State {
 
 // Causes for tests.
 var (
-	Customer  = order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: "c"}, Type: "request", ID: "r"}
+	Customer = order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: "c"}, Type: "request", ID: "r"}
+	// Finance and Finance2 are two people, where a second one has to approve.
 	Finance   = order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: "fin"}, Type: "request", ID: "r"}
 	Finance2  = order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: "fin2"}, Type: "request", ID: "r"}
 	Scheduler = order.Cause{Actor: order.Actor{Type: order.ActorScheduler, ID: "w"}, Type: "task", ID: "t"}

@@ -17,24 +17,27 @@ import (
 // The secrets of a service's configuration that are free text. The merchant's
 // private key is the sixth; a Set is made with it.
 const (
-	JWTSecret     = "canary-jwt-secret-0123456789abcdef"  //nolint:gosec // no secret: ORDERD_CUSTOMER_JWT_SECRET
-	AdminToken    = "canary-admin-token-0123456789abcdef" // ORDERD_BOOTSTRAP_ADMIN_TOKEN
-	APIv3Key      = "canary-apiv3-key-0123456789abcde"    // ORDERD_WECHAT_APIV3_KEY, 32 bytes
-	DatabasePass  = "canary-database-password"            // in ORDERD_DSN
-	RedisPass     = "canary-redis-password"               //nolint:gosec // no secret: in ORDERD_REDIS
-	OpenID        = "o6_canary_openid_of_a_buyer"         // personal data, from a request
+	JWTSecret    = "canary-jwt-secret-0123456789abcdef"  //nolint:gosec // no secret: ORDERD_CUSTOMER_JWT_SECRET
+	AdminToken   = "canary-admin-token-0123456789abcdef" // ORDERD_BOOTSTRAP_ADMIN_TOKEN
+	APIv3Key     = "canary-apiv3-key-0123456789abcde"    // ORDERD_WECHAT_APIV3_KEY, 32 bytes
+	DatabasePass = "canary-database-password"            // in ORDERD_DSN
+	RedisPass    = "canary-redis-password"               //nolint:gosec // no secret: in ORDERD_REDIS
+	OpenID       = "o6_canary_openid_of_a_buyer"         // personal data, from a request
+	// minSignedPart is how long a line of a PEM file must be, in characters, to be
+	// looked for: a shorter one may stand in any text by chance.
 	minSignedPart = 40
 )
 
-// Set is secrets with the spellings in which they may appear.
+// Set is secrets with the spellings in which they may appear. It may be read by many at
+// once, after the last Add.
 type Set struct{ words map[string]string } // name by spelling
 
-// New gives the canaries above and the merchant's private key; a nil key is
-// left out.
+// New gives the canaries above and the merchant's private key, line by line and as hex
+// of 32 bytes out of its middle, for a dump of its bytes. A nil key is left out.
 func New(privateKeyPEM []byte) *Set {
 	s := &Set{words: map[string]string{}}
-	for name, secret := range map[string]string{"customers' JWT secret": JWTSecret, "admin token": AdminToken, "APIv3 key": APIv3Key,
-		"database password": DatabasePass, "Redis password": RedisPass, "openid": OpenID} {
+	for name, secret := range map[string]string{"customers' JWT secret": JWTSecret, "admin token": AdminToken,
+		"APIv3 key": APIv3Key, "database password": DatabasePass, "Redis password": RedisPass, "openid": OpenID} {
 		s.Add(name, secret)
 	}
 	if block, _ := pem.Decode(privateKeyPEM); block != nil {
@@ -48,14 +51,16 @@ func New(privateKeyPEM []byte) *Set {
 	return s
 }
 
-// Add watches for one more secret: as it is, quoted, escaped, in base64 and in hex.
+// Add watches for one more secret: as it is, quoted, escaped, in base64, in hex, and as
+// the numbers of its bytes, as fmt prints a []byte. name is what Find calls it.
 func (s *Set) Add(name, secret string) {
 	quoted, err := json.Marshal(secret)
 	if err != nil {
 		panic(err) // a string
 	}
-	for _, spelling := range []string{secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret), hex.EncodeToString([]byte(secret)),
-		base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)), fmt.Sprintf("%d", []byte(secret))} {
+	for _, spelling := range []string{secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret),
+		hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret)),
+		base64.RawURLEncoding.EncodeToString([]byte(secret)), fmt.Sprintf("%d", []byte(secret))} {
 		s.words[spelling] = name
 	}
 }
