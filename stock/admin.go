@@ -45,12 +45,14 @@ var changeKey = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 // person who sent it. Nothing was written.
 type InvalidError struct{ Problems []string }
 
+// Error gives all problems in one line.
 func (e *InvalidError) Error() string { return strings.Join(e.Problems, "; ") }
 
 // BelowZeroError: a change would leave less than nothing on the shelf. Nothing moved.
 // Both numbers are in units.
 type BelowZeroError struct{ Available, Delta int64 }
 
+// Error gives both numbers, in units.
 func (e *BelowZeroError) Error() string {
 	return fmt.Sprintf("the shelf holds %d, a change of %d would leave less than nothing", e.Available, e.Delta)
 }

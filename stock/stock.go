@@ -61,6 +61,7 @@ var (
 // numbers are in units.
 type ChangedError struct{ Expected, Available int64 }
 
+// Error gives both numbers, in units.
 func (e *ChangedError) Error() string {
 	return fmt.Sprintf("the shelf holds %d, %d were expected", e.Available, e.Expected)
 }

@@ -87,14 +87,15 @@ const (
 	// was refunded 退款金额 plus 充值券退款金额. Only a bill of refunds has
 	// 退款申请时间, and a bill of payments has no column of refunds: so a file of
 	// another type is recognised.
-	colTime, colApp, colMch          = "交易时间", "公众账号ID", "商户号"
-	colTransaction, colTrade         = "微信订单号", "商户订单号"
-	colType, colState, colCurrency   = "交易类型", "交易状态", "货币种类"
-	colSettled, colCoupon            = "应结订单金额", "代金券金额"
-	colRefundID, colRefundNo         = "微信退款单号", "商户退款单号"
-	colBack, colBackCoupon           = "退款金额", "充值券退款金额"
-	colRefundState, colRefundAt      = "退款状态", "退款申请时间"
-	colFee, colTotal, colAsked       = "手续费", "订单金额", "申请退款金额"
+	colTime, colApp, colMch        = "交易时间", "公众账号ID", "商户号"
+	colTransaction, colTrade       = "微信订单号", "商户订单号"
+	colType, colState, colCurrency = "交易类型", "交易状态", "货币种类"
+	colSettled, colCoupon          = "应结订单金额", "代金券金额"
+	colRefundID, colRefundNo       = "微信退款单号", "商户退款单号"
+	colBack, colBackCoupon         = "退款金额", "充值券退款金额"
+	colRefundState, colRefundAt    = "退款状态", "退款申请时间"
+	colFee, colTotal, colAsked     = "手续费", "订单金额", "申请退款金额"
+	// The free texts begin with 商品名称: split puts the rest of a cut one there.
 	colRefundType, colTitle, colRate = "退款类型", "商品名称", "费率"
 )
 

@@ -134,6 +134,8 @@ const (
 		`<borders count="1"><border/></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>` +
 		`<cellXfs count="4"><xf/><xf numFmtId="49" applyNumberFormat="1"/><xf numFmtId="4" applyNumberFormat="1"/>` +
 		`<xf fontId="1" applyFont="1"/></cellXfs></styleSheet>`
+	// sheetHead and sheetTail stand around the rows of a sheet. Cells have no address:
+	// their order is their place.
 	sheetHead = xml.Header + `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>`
 	sheetTail = `</sheetData></worksheet>`
 )

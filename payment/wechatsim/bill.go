@@ -51,9 +51,11 @@ const (
 const (
 	// 交易时间 is the success of a payment; of a refund its acceptance, and only a bill
 	// of refunds has the success beside it.
-	billFirst   = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额"
-	billRefund  = "微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态"
-	billLast    = "商品名称,商户数据包,手续费,费率"
+	billFirst  = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额"
+	billRefund = "微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态"
+	billLast   = "商品名称,商户数据包,手续费,费率"
+	// head… is the first line, sum… the names above the sums, of the types ALL, SUCCESS
+	// and REFUND, and of the fund-flow bill; what refunds add stands in billRefund.
 	headAll     = billFirst + "," + billRefund + "," + billLast + ",订单金额,申请退款金额,费率备注"
 	headOld     = billFirst + "," + billRefund + "," + billLast
 	headSuccess = billFirst + "," + billLast + ",订单金额,费率备注"

@@ -21,10 +21,11 @@ import (
 // File names inside a key folder. merchantFile is written last, so a folder
 // without it is one whose making was interrupted.
 const (
-	merchantFile      = "merchant.json"            // ids and serials, no secret
-	merchantKeyFile   = "merchant_private_key.pem" // the merchant's, PKCS #8
-	apiV3KeyFile      = "apiv3_key.txt"            // 32 characters
-	publicKeyFile     = "wechatpay_public_key.pem" // WeChat Pay's public key, for the merchant
+	merchantFile    = "merchant.json"            // ids and serials, no secret
+	merchantKeyFile = "merchant_private_key.pem" // the merchant's, PKCS #8
+	apiV3KeyFile    = "apiv3_key.txt"            // 32 characters
+	publicKeyFile   = "wechatpay_public_key.pem" // WeChat Pay's public key, for the merchant
+	// The private keys of WeChat's side, which no merchant has.
 	publicPrivateFile = "wechatpay_private_key.pem"
 	// Two certificates, as during a rotation: WeChat signs with either.
 	oldCertFile    = "platform_old_cert.pem"

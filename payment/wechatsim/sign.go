@@ -148,6 +148,7 @@ func randomText(n int) string {
 	return randomFrom("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", n)
 }
 
+// randomDigits is n digits, likewise.
 func randomDigits(n int) string { return randomFrom("0123456789", n) }
 
 // randomFrom draws n characters of an alphabet. The first characters of one whose length does

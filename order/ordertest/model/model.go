@@ -7,14 +7,14 @@
 //
 // Use, one Order per order under a lock of the caller's:
 //
-//	o := model.New()                    // not placed
-//	op := o.Began(model.Place)          // before the request is sent
-//	err := o.Answered(op, order.Pending) // an answer that tells the state
-//	err = o.Failed(op)                  // or: it definitely did not happen
-//	o.Unknown(op)                       // or: no answer, it may happen any time from now
-//	o.May(order.Pay)                    // from now on it may happen by itself: a callback, a timeout
-//	o.Cannot(order.CloseDone)           // a proof: it does not happen from now on
-//	err = o.Observe(order.Paid)         // a read with nobody else's answer between
+//	o := model.New()                          // not placed
+//	op := o.Began(model.Place)                // before the request is sent
+//	err := o.Answered(op, order.StatePending) // an answer that tells the state
+//	err = o.Failed(op)                        // or: it definitely did not happen
+//	o.Unknown(op)                             // or: no answer, it may happen any time from now
+//	o.May(order.EventPay)                     // from now on it may happen by itself: a callback
+//	o.Cannot(order.EventCloseDone)            // a proof: it does not happen from now on
+//	err = o.Observe(order.StatePaid)          // a read with nobody else's answer between
 //
 // The set is exact for what is under way (every order of effects between began
 // and answered is kept, as in a check of linearizability) and generous for what
@@ -63,6 +63,8 @@ const maxOpen = 6
 // Op is an operation that is under way.
 type Op int
 
+// untracked is an operation beyond maxOpen: it counted as unknown from its begin on, so
+// that its answer says nothing any more.
 const untracked Op = -1
 
 // Order is what one order may be. Not safe for concurrent use.
@@ -93,6 +95,7 @@ type Violation struct {
 	Trace    []string      // what was asked and answered, oldest first
 }
 
+// Error is what a failed test prints: the answer, what was possible, and the way there.
 func (v *Violation) Error() string {
 	return fmt.Sprintf("%s, possible %q after:\n  %s", v.What, v.Possible, strings.Join(v.Trace, "\n  "))
 }
@@ -174,6 +177,7 @@ func (o *Order) Possible() []order.State {
 	return slices.Sorted(maps.Keys(all))
 }
 
+// loosen lets an event happen at any time from now on, as often as it likes.
 func (o *Order) loosen(e order.Event) {
 	if e == Get {
 		return
@@ -230,6 +234,7 @@ func (o *Order) spread() {
 	}
 }
 
+// after is the state that an event leads to; the same where it changes nothing.
 func after(s order.State, e order.Event) order.State {
 	if to, ok := moves[s][e]; ok {
 		return to
@@ -240,6 +245,7 @@ func after(s order.State, e order.Event) order.State {
 // maxTrace is how much of the past a violation tells.
 const maxTrace = 64
 
+// note adds a line to the trace, and forgets the oldest beyond maxTrace.
 func (o *Order) note(format string, args ...any) {
 	if len(o.trace) == maxTrace {
 		o.trace = slices.Delete(o.trace, 0, 1)

@@ -40,6 +40,7 @@ func (s *Shelf) Observe(n int64) error {
 // Range gives the bounds.
 func (s *Shelf) Range() (low, high int64) { return s.low, s.high }
 
+// check fails when more was taken than can have been there.
 func (s *Shelf) check(what string) error {
 	if s.high < 0 {
 		return fmt.Errorf("%s: %d more than there ever were", what, -s.high)

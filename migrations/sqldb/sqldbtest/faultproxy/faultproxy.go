@@ -216,12 +216,14 @@ type conversation struct {
 	mode Mode // what its last COMMIT met
 }
 
+// set notes what the COMMIT meets, before it goes to the server.
 func (c *conversation) set(m Mode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mode = m
 }
 
+// met gives what the last COMMIT of this connection met.
 func (c *conversation) met() Mode {
 	c.mu.Lock()
 	defer c.mu.Unlock()
