@@ -46,14 +46,16 @@ const (
 
 // moves is every way from state to state. What is not here changes nothing.
 var moves = map[order.State]map[order.Event]order.State{
-	Absent:               {Place: order.StatePending},
-	order.StatePending:   {order.EventCancel: order.StateClosing, order.EventExpire: order.StateClosing, order.EventPay: order.StatePaid},
-	order.StateClosing:   {order.EventCloseDone: order.StateClosed, order.EventPay: order.StatePaid},
-	order.StateClosed:    {order.EventPay: order.StateLate, order.EventRevive: order.StatePaid},
-	order.StatePaid:      {order.EventRefund: order.StateRefunding},
-	order.StateRefunding: {order.EventRefundPart: order.StatePaid, order.EventRefundFail: order.StatePaid, order.EventRefundAll: order.StateRefunded},
-	order.StateLate:      {order.EventRefundAll: order.StateRefunded},
-	order.StateRefunded:  {},
+	Absent: {Place: order.StatePending},
+	order.StatePending: {order.EventCancel: order.StateClosing, order.EventExpire: order.StateClosing,
+		order.EventPay: order.StatePaid},
+	order.StateClosing: {order.EventCloseDone: order.StateClosed, order.EventPay: order.StatePaid},
+	order.StateClosed:  {order.EventPay: order.StateLate, order.EventRevive: order.StatePaid},
+	order.StatePaid:    {order.EventRefund: order.StateRefunding},
+	order.StateRefunding: {order.EventRefundPart: order.StatePaid, order.EventRefundFail: order.StatePaid,
+		order.EventRefundAll: order.StateRefunded},
+	order.StateLate:     {order.EventRefundAll: order.StateRefunded},
+	order.StateRefunded: {},
 }
 
 // maxOpen is how many operations on one order are followed exactly at a time;
@@ -105,7 +107,8 @@ func (v *Violation) Error() string {
 // have to be announced with May.
 func New() *Order {
 	return &Order{paths: map[path]bool{{}: true},
-		loose: map[order.Event]bool{order.EventCloseDone: true, order.EventRefundPart: true, order.EventRefundAll: true, order.EventRefundFail: true}}
+		loose: map[order.Event]bool{order.EventCloseDone: true, order.EventRefundPart: true,
+			order.EventRefundAll: true, order.EventRefundFail: true}}
 }
 
 // Began says that e is being asked for. Call it before the request leaves.
