@@ -347,7 +347,7 @@ type Fixture struct {
 	Clock  *Clock
 	Tasks  *Tasks
 	Admin  *stock.Admin
-	// Audit holds the books of this service against their invariants.
+	// Audit checks the database of this service against its invariants.
 	Audit *audit.Auditor
 }
 

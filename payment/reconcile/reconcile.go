@@ -142,7 +142,7 @@ type RunRequest struct {
 	Date string           // of Beijing
 	Type payment.BillType // default BillAll
 	// File is a bill that a person gives, plain or gzip; nil fetches it. It
-	// carries no signature: what it has and we lack is booked only after WeChat
+	// carries no signature: what it has and we lack is recorded only after WeChat
 	// itself, asked, says the same.
 	File io.Reader
 	// Progress is called with how far a stage is; total is 0 when it is not known.
@@ -423,7 +423,7 @@ func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments
 
 // CatchUp reconciles every day whose bill is out and that is not done, from the first
 // payment on, three months back at most; a day of the last week is done again when a
-// payment of it was booked since. A bill that is not ready is no error. Only the bill
+// payment of it was recorded since. A bill that is not ready is no error. Only the bill
 // of all transactions is fetched. A day that fails does not hold back the others; all
 // their errors come back joined.
 func (r *Reconciler) CatchUp(ctx context.Context) error {

@@ -108,7 +108,7 @@ func (d *Difference) Diff() payment.Fen { return d.BillFen - d.OursFen }
 
 // idOf makes the number of a difference from what it is, so that every run finds the
 // same one. The amounts belong to it: who wrote off one fen has not written off the
-// thousand that another bill of the day brings. States do not: a refund that goes on
+// thousand that another bill of the day has. States do not: a refund that goes on
 // from PROCESSING is the same difference.
 func idOf(d Difference) string {
 	line := int64(0)

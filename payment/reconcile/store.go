@@ -639,7 +639,7 @@ WHERE paid_at > 0`).Scan(&first)
 }
 
 // doneDays are the days from a date on that need no other run: their run came after
-// their end and, for those from recent on, no payment of that day was booked since.
+// their end and, for those from recent on, no payment of that day was recorded since.
 // Older days are left to verify, so that a run does not read months. from and recent
 // are days of Beijing, as Day gives them.
 func (r *Reconciler) doneDays(ctx context.Context, from, recent string) (map[string]bool, error) {

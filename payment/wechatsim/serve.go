@@ -227,7 +227,7 @@ func (s *Sim) write(w http.ResponseWriter, x *exchange, a answer) {
 }
 
 // hold waits until the client gives up, the time is over or the simulator closes. Until
-// then the client hears nothing, not even the end of the connection.
+// then the client gets nothing, not even the end of the connection.
 func (s *Sim) hold(r *http.Request, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -105,9 +105,9 @@ func (p *Proxy) Hits(m Mode) int {
 // Latency holds back everything that the server says by d; 0 ends it.
 func (p *Proxy) Latency(d time.Duration) { p.set(func() { p.latency = d }) }
 
-// Silence lets nothing pass in either direction, as a network that drops all
-// packets does: connections stay, new ones are taken and hear nothing. When it
-// ends, what was sent meanwhile arrives, also what its sender has given up.
+// Silence lets nothing pass in either direction, as a network that drops all packets
+// does: connections stay, new ones are taken and get no byte. When it ends, what was
+// sent meanwhile arrives, also what its sender has given up.
 func (p *Proxy) Silence(on bool) { p.set(func() { p.silent = on }) }
 
 // Down ends all connections and resets every new one, until it is called with false.
@@ -287,7 +287,8 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 	}
 }
 
-// answers forwards what the server says, unless it is the answer to a COMMIT that the client must not hear.
+// answers forwards what the server says, unless it is the answer to a COMMIT that the
+// client must not get.
 func (p *Proxy) answers(c *conversation) {
 	defer func() { _ = c.client.Close() }()
 	buf := make([]byte, 64<<10)
@@ -302,7 +303,7 @@ func (p *Proxy) answers(c *conversation) {
 				return
 			}
 		}
-		if m == CutAfter || m == Late || err != nil { // the server has answered the COMMIT: the client never hears
+		if m == CutAfter || m == Late || err != nil { // the server has answered the COMMIT: the client never gets it
 			return
 		}
 	}
