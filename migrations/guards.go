@@ -51,12 +51,13 @@ var Bounds = []string{
 	"ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state",
 }
 
-// MissingGuards tells found of every key and constraint of Guards and Bounds that
-// the database of tx does not have, or has on other columns, and on MySQL of every
-// table whose engine has no transactions and of every unique key whose text is
-// compared without regard to case. Each row is a text of "name=value" pairs for a
-// person. It reads the schema, of which no database has a snapshot: what another
-// connection changes meanwhile is seen.
+// MissingGuards tells found of every key and constraint of Guards and Bounds that the
+// database of tx does not have, or has on other columns, and on MySQL of every table
+// whose engine has no transactions and of every unique key whose text is compared
+// without regard to case. Each row is a text of "name=value" pairs for a person. It
+// reads the schema, of which no database has a snapshot: what another connection
+// changes meanwhile is seen. It asks for what is there and not for what the migrations
+// did: goose's own table says that they ran, not that nobody has dropped a key since.
 func MissingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
 	keys, err := findGuards(ctx, tx)
 	if err != nil {

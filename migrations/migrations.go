@@ -22,7 +22,8 @@ var files embed.FS
 // ErrSchemaBehind: the database has not seen every migration of this binary.
 var ErrSchemaBehind = errors.New("database schema is behind this binary: run 'orderd migrate up'")
 
-// Migration is one step of the schema and whether the database has it.
+// Migration is one step of the schema and whether the database has it. Its JSON is that
+// of orderd migrate status.
 type Migration struct {
 	Version int64  `json:"version"` // from 1, the number at the begin of the file's name
 	Name    string `json:"name"`    // of the file
@@ -52,7 +53,9 @@ func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
 	return applied, nil
 }
 
-// Down takes the newest applied migration back. It destroys data.
+// Down takes the newest applied migration back. It destroys data: what the tables of
+// that step held. On MySQL each of its statements commits by itself, so that one that
+// fails leaves the rest half done.
 func Down(ctx context.Context, db *sqldb.DB) (Migration, error) {
 	p, err := provider(db, db.Pool(), true)
 	if err != nil {
@@ -150,7 +153,8 @@ WHERE table_schema = DATABASE()
 	return err == nil, err
 }
 
-// tableNames are the tables that the migrations create.
+// tableNames are the tables that the migrations create, read from the files of sql: a
+// list beside them would miss the next one.
 func tableNames() (names []string, err error) {
 	createTable := regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
 	all, err := fs.Glob(files, "sql/*.sql")

@@ -33,20 +33,26 @@ const (
 	unlimitedQuantity = -1
 )
 
-// skuID is what a SKU may be called: safe in a URL and in a list with commas.
+// skuID is what a SKU may be called: safe in a URL and in a list with commas, and no
+// wider than its column.
 var skuID = regexp.MustCompile(`^[0-9A-Za-z_.:-]{1,64}$`)
 
-// changeKey is what an idempotency key may be.
+// changeKey is what an idempotency key may be. It becomes the ref of a flow, and is as
+// long as that column is wide.
 var changeKey = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 
-// InvalidError lists everything that is wrong with a SKU or a change.
+// InvalidError lists everything that is wrong with a SKU or a change, in words for the
+// person who sent it. Nothing was written.
 type InvalidError struct{ Problems []string }
 
+// Error gives all problems in one line.
 func (e *InvalidError) Error() string { return strings.Join(e.Problems, "; ") }
 
-// BelowZeroError: a change would leave less than nothing on the shelf.
+// BelowZeroError: a change would leave less than nothing on the shelf. Nothing moved.
+// Both numbers are in units.
 type BelowZeroError struct{ Available, Delta int64 }
 
+// Error gives both numbers, in units.
 func (e *BelowZeroError) Error() string {
 	return fmt.Sprintf("the shelf holds %d, a change of %d would leave less than nothing", e.Available, e.Delta)
 }
@@ -54,14 +60,15 @@ func (e *BelowZeroError) Error() string {
 // ErrSKUVersion: the caller acted on an older version of the SKU.
 var ErrSKUVersion = errors.New("the SKU has changed since it was read")
 
-// Admin is the operators' side of stock: SKUs and what comes in. Every change
-// of a shelf is a flow, committed with it.
+// Admin is the operators' side of stock: SKUs and what comes in. Every change of a
+// shelf is a flow, committed with it. Its methods are safe for concurrent use.
 type Admin struct {
 	db  *sqldb.DB
 	now func() time.Time
 }
 
-// NewAdmin gives the operators' side of a database.
+// NewAdmin gives the operators' side of a database. now is the clock of the times that
+// are stored.
 func NewAdmin(db *sqldb.DB, now func() time.Time) *Admin { return &Admin{db: db, now: now} }
 
 // Put names a SKU, its title, price and first stock.
@@ -95,7 +102,8 @@ func (a *Admin) Put(ctx context.Context, p Put) (sku SKU, created bool, err erro
 	return sku, created, err
 }
 
-// put is Put in its transaction.
+// put is Put in its transaction. The UPDATE comes first: most calls are about a SKU
+// that exists, and it is the one statement that decides so without a race.
 func (a *Admin) put(ctx context.Context, tx *sqldb.Tx, p Put) (created bool, err error) {
 	now := a.now()
 	n, err := tx.Update(ctx, `UPDATE skus
@@ -125,6 +133,8 @@ VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0)
 	return true, insertOperatorFlow(ctx, tx, flow{kind: KindInitial, skuID: p.SkuID, delta: quantity}, p.Actor, "", now)
 }
 
+// validate refuses with an *InvalidError what the columns cannot hold or an order could
+// not be placed with.
 func (p *Put) validate() error {
 	var bad []string
 	if !skuID.MatchString(p.SkuID) {
@@ -148,7 +158,8 @@ func (p *Put) validate() error {
 	return nil
 }
 
-// insertOperatorFlow writes a flow of an operator, with who and why.
+// insertOperatorFlow writes a flow of an operator, with who and why. Orders' flows are
+// written by insertFlows, many at once.
 func insertOperatorFlow(ctx context.Context, tx *sqldb.Tx, f flow, actor, reason string, at time.Time) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, actor, reason, created_at)
@@ -159,7 +170,8 @@ VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, acto
 	return err
 }
 
-// Change moves the stock of one SKU by an operator's hand.
+// Change moves the stock of one SKU by an operator's hand. The same Change may be sent
+// again: its Key moves stock once per SKU and kind.
 type Change struct {
 	SkuID string
 	Delta int64 // what comes in; below zero only with Adjust
@@ -199,7 +211,8 @@ func (a *Admin) Adjust(ctx context.Context, c Change) (Changed, error) {
 	return a.change(ctx, KindAdjust, c)
 }
 
-// change makes one change of a shelf, once per kind and key.
+// change makes one change of a shelf, once per kind and key. The SKU that it gives is
+// read after the COMMIT: others may have moved it further by then.
 func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error) {
 	if err := c.validate(); err != nil {
 		return Changed{}, err
@@ -238,7 +251,9 @@ FOR UPDATE`, id))
 	return sku, err
 }
 
-// move changes the shelf, which was read as sku, and writes the flow.
+// move changes the shelf, which was read as sku, and writes the flow. The UPDATE
+// demands the number that was read, although the row is locked, and its rows are
+// counted: so it is right on every engine and under every isolation level.
 func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change, sku SKU, done *Changed) error {
 	switch {
 	case sku.Unlimited:
@@ -264,7 +279,8 @@ WHERE sku_id = ?
 		c.Reason, a.now())
 }
 
-// replayed reports that this very change was made before.
+// replayed reports that this very change was made before; ErrKeyReused when the key
+// stands for another number of units.
 func replayed(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change) (bool, error) {
 	var delta int64
 	err := tx.QueryRowContext(ctx, `SELECT delta
@@ -284,6 +300,8 @@ WHERE order_no = ''
 	return true, nil
 }
 
+// validate refuses with an *InvalidError. Whether Delta may be below zero, Replenish
+// and Adjust decide.
 func (c *Change) validate() error {
 	var bad []string
 	if !skuID.MatchString(c.SkuID) {
@@ -310,6 +328,7 @@ func (c *Change) validate() error {
 // skuColumns are the columns that scanSKU reads.
 const skuColumns = `sku_id, title, price_fen, available, unlimited, version, created_at, updated_at`
 
+// scanSKU reads one row of skuColumns, in their order.
 func scanSKU(row interface{ Scan(...any) error }) (SKU, error) {
 	var s SKU
 	var created, updated int64
@@ -330,7 +349,7 @@ func (a *Admin) Find(ctx context.Context, id string) (SKU, error) {
 	return found[0], nil
 }
 
-// FindMany gives the SKUs that exist, by ascending id.
+// FindMany gives the SKUs that exist, by ascending id; an id that does not is left out.
 func (a *Admin) FindMany(ctx context.Context, ids []string) ([]SKU, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -341,7 +360,8 @@ WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 ORDER BY sku_id`, sqldb.Args(ids)...)
 }
 
-// List gives the SKUs after cursor, by ascending id, at most limit.
+// List gives the SKUs after cursor, by ascending id, at most limit and never more than
+// maxPage. "" begins at the first; the id of the last one is the next cursor.
 func (a *Admin) List(ctx context.Context, cursor string, limit int) ([]SKU, error) {
 	return a.query(ctx, `SELECT `+skuColumns+`
 FROM skus
@@ -350,6 +370,7 @@ ORDER BY sku_id
 LIMIT ?`, cursor, min(max(limit, 1), maxPage))
 }
 
+// query reads rows of skuColumns.
 func (a *Admin) query(ctx context.Context, query string, args ...any) ([]SKU, error) {
 	rows, err := a.db.QueryContext(ctx, query, args...)
 	if err != nil {

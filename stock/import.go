@@ -23,11 +23,12 @@ const (
 	// importLines is how many lines one transaction applies: few enough to be done
 	// within the time that InTx has on a database a few milliseconds away.
 	importLines = 500
-	// maxProblems is how many bad lines are reported before the reading stops.
+	// maxProblems is how many bad lines are reported before the reading stops: a wrong
+	// file has as many as it has lines.
 	maxProblems = 1000
 )
 
-// Mode says what the quantity of an existing SKU means in an import.
+// Mode says what the quantity of an existing SKU means in an import: a word of the CLI.
 type Mode string
 
 // The modes. A new SKU starts with its quantity in both.
@@ -120,9 +121,10 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 	return report, nil
 }
 
-// importBatch applies lines in one transaction. It reads and inserts by the
-// set, so that a database a few milliseconds away still does 500 lines within
-// the time that InTx has.
+// importBatch applies lines in one transaction. It reads and inserts by the set, so
+// that a database a few milliseconds away still does 500 lines within the time that
+// InTx has. ref is the import's: it names the flow of every line, by which a repeat of
+// the file is known.
 func (a *Admin) importBatch(
 	ctx context.Context, tx *sqldb.Tx, batch []importLine, o ImportOptions, ref string,
 ) (part ImportReport, err error) {
@@ -182,7 +184,8 @@ VALUES`, cols, flows)
 	return part, err
 }
 
-// updateSKU applies a line to a SKU that exists and was read as sku.
+// updateSKU applies a line to a SKU that exists and was read as sku; sqldb.ErrLostRace
+// when its shelf has moved since.
 func updateSKU(ctx context.Context, tx *sqldb.Tx, l importLine, sku SKU, delta, at int64) error {
 	n, err := tx.Update(ctx, `UPDATE skus
 SET title = ?, price_fen = ?, available = available + ?, version = version + 1, updated_at = ?
@@ -195,6 +198,8 @@ WHERE sku_id = ?
 }
 
 // conflict says why the line cannot be applied to the SKU that exists, "" when it can.
+// The flows of an unlimited SKU add up to no counter, so that nothing can change one
+// kind into the other.
 func (l importLine) conflict(sku SKU) string {
 	if sku.Unlimited == (*l.Quantity == unlimitedQuantity) {
 		return ""
@@ -213,7 +218,8 @@ func (l importLine) delta(mode Mode, sku SKU) int64 {
 	return *l.Quantity
 }
 
-// lockSKUs reads those SKUs of the batch that exist and locks them.
+// lockSKUs reads those SKUs of the batch that exist and locks them, in ascending order
+// as everywhere in this package.
 func lockSKUs(ctx context.Context, tx *sqldb.Tx, batch []importLine) (map[string]SKU, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT `+skuColumns+`
 FROM skus
@@ -235,7 +241,8 @@ FOR UPDATE`, sqldb.Args(idsOf(batch))...)
 	return found, rows.Err()
 }
 
-// appliedBefore names the SKUs of the batch whose line has left its flow.
+// appliedBefore names the SKUs of the batch whose line has left its flow: the whole of
+// the line was committed with it.
 func appliedBefore(
 	ctx context.Context, tx *sqldb.Tx, batch []importLine, kind Kind, ref string,
 ) (map[string]bool, error) {
@@ -269,7 +276,8 @@ func idsOf(batch []importLine) []string {
 	return ids
 }
 
-// conflicts lists the lines that cannot be applied to the SKUs that exist.
+// conflicts lists the lines that cannot be applied to the SKUs that exist. It looks
+// before anything is written; importBatch looks again, under the lock.
 func (a *Admin) conflicts(ctx context.Context, lines []importLine) (problems []string, err error) {
 	for batch := range slices.Chunk(lines, importLines) {
 		found, err := a.FindMany(ctx, idsOf(batch))
@@ -292,7 +300,8 @@ func (a *Admin) conflicts(ctx context.Context, lines []importLine) (problems []s
 // importColumns are the columns of the file, in the order in which Export has them.
 var importColumns = []string{"sku_id", "title", "price_fen", "quantity"}
 
-// parseImport reads all lines and lists everything that is wrong.
+// parseImport reads all lines and lists everything that is wrong, with the number of
+// the line in the file. A BOM, which spreadsheets write, is passed over.
 func parseImport(file []byte) (lines []importLine, problems []string) {
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(file, []byte("\ufeff"))))
 	r.FieldsPerRecord = -1
@@ -328,7 +337,8 @@ func parseImport(file []byte) (lines []importLine, problems []string) {
 	return lines, problems
 }
 
-// parseHeader gives the place of each column.
+// parseHeader gives the place of each column. A column that is not known is refused: it
+// may be a misspelt one.
 func parseHeader(r *csv.Reader) (column map[string]int, problems []string) {
 	header, err := r.Read()
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 // there was nothing to do.
 type Recounted struct{ Was, Now int64 }
 
-// Recount sets the counter of a SKU to the sum of its flows. The flows are the
-// truth: every one of them was written once, with an order or a person behind
-// it, and the counter only repeats their sum. A flow that made them follow a
-// counter moved by hand would invent goods that nobody has seen; goods that did
-// come in are replenished, with a reason, after this. The correction itself leaves
-// a flow of 0 units that says what the counter was, who set it right and why; key
-// makes it unique. Errors: ErrSKUNotFound, *BelowZeroError when the flows
-// themselves are below zero.
+// Recount sets the counter of a SKU to the sum of its flows. The flows are the truth:
+// every one of them was written once, with an order or a person behind it, and the
+// counter only repeats their sum. A flow that made them follow a counter moved by hand
+// would invent goods that nobody has seen; goods that did come in are replenished, with
+// a reason, after this. The correction itself leaves a flow of 0 units that says what
+// the counter was, who set it right and why; key makes it unique and, with the prefix
+// that it gets here, must fit into the 64 characters of stock_flows.ref. Errors:
+// ErrSKUNotFound, *BelowZeroError when the flows themselves are below zero.
 func Recount(ctx context.Context, tx *sqldb.Tx, id, key, actor, reason string, at time.Time) (Recounted, error) {
 	sku, err := lockSKU(ctx, tx, id) // whoever moves it has committed flow and counter, or neither
 	if err != nil || sku.Unlimited {
@@ -55,7 +55,7 @@ WHERE sku_id = ?
 	return r, err
 }
 
-// cutRunes shortens a text to n characters.
+// cutRunes shortens a text to n characters, for a column whose width counts them.
 func cutRunes(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return string(r[:n])

@@ -87,6 +87,7 @@ func ReturnLines(ctx context.Context, tx *sqldb.Tx, batch []PartialReturn, at ti
 
 // held is what an order has taken and not returned, and under which refs it returned.
 type held struct {
+	// out is in units by SKU, 0 when all of it is back.
 	out  map[string]int64
 	refs map[string]bool
 }
@@ -123,7 +124,8 @@ WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos)...)
 	return all, rows.Err()
 }
 
-// returnFlows writes returns and puts their units back on the shelf.
+// returnFlows writes returns and puts their units back on the shelf. The flows come
+// first: their primary key is what refuses a second return under the same ref.
 func returnFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) error {
 	if len(flows) == 0 {
 		return nil

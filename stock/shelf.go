@@ -33,14 +33,15 @@ type Shelf struct {
 	flows []flow
 }
 
-// item is one SKU of a Shelf.
+// item is one SKU of a Shelf, of whose columns only those that an order needs are read.
 type item struct {
 	SKU
 	left  int64 // Available less what this batch took
 	taken int64
 }
 
-// flow is one row of stock_flows.
+// flow is one row of stock_flows: so many units, moved by this order or operator. Flows
+// are written and never changed.
 type flow struct {
 	orderNo string // "" for an operator's
 	kind    Kind
@@ -118,7 +119,8 @@ func (s *Shelf) TakeAgain(orderNo string, lines []Line) []Short {
 	return s.take(orderNo, RefRevive, lines)
 }
 
-// take is Take, with flows of this ref.
+// take is Take, with flows of this ref. An unlimited SKU leaves its flow too, so that a
+// return knows what the order took.
 func (s *Shelf) take(orderNo, ref string, lines []Line) []Short {
 	var short []Short
 	for i, l := range lines {
@@ -142,7 +144,8 @@ func (s *Shelf) take(orderNo, ref string, lines []Line) []Short {
 	return nil
 }
 
-// Taken gives what was taken for which order, in the order of the calls, until Commit.
+// Taken gives what was taken for which order, in the order of the calls, until Commit,
+// which sorts it. It is an iterator for range.
 func (s *Shelf) Taken(yield func(orderNo string, taken Line) bool) {
 	for i := range s.flows {
 		if f := &s.flows[i]; !yield(f.orderNo, Line{SkuID: f.skuID, Quantity: -f.delta}) {

@@ -57,9 +57,11 @@ var (
 	ErrKeyReused = errors.New("this idempotency key was used for another stock change")
 )
 
-// ChangedError: an adjustment expected another number on the shelf. Nothing moved.
+// ChangedError: an adjustment expected another number on the shelf. Nothing moved. Both
+// numbers are in units.
 type ChangedError struct{ Expected, Available int64 }
 
+// Error gives both numbers, in units.
 func (e *ChangedError) Error() string {
 	return fmt.Sprintf("the shelf holds %d, %d were expected", e.Available, e.Expected)
 }
@@ -79,7 +81,7 @@ func Merge(lines []Line) []Line {
 	return merged
 }
 
-// merge adds up lines by SKU, where their order does not matter.
+// merge adds up lines by SKU, where their order does not matter: units by SKU.
 func merge(lines []Line) map[string]int64 {
 	sums := make(map[string]int64, len(lines))
 	for _, l := range lines {

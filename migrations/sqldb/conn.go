@@ -129,6 +129,7 @@ func (t openTx) Commit() error { return t.end("COMMIT") }
 // Rollback undoes it.
 func (t openTx) Rollback() error { return t.end("ROLLBACK") }
 
+// end sends the one word, without a context: see openTx.
 func (t openTx) end(how string) error {
 	_, err := t.conn.ExecContext(context.Background(), how, nil)
 	return err

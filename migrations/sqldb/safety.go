@@ -11,7 +11,8 @@ type Level string
 
 // The levels. A service refuses to start on LevelFail unless it is told to.
 const (
-	LevelOK   Level = "ok"
+	LevelOK Level = "ok"
+	// LevelWarn is for a person to look at, and ends nothing.
 	LevelWarn Level = "warn"
 	LevelFail Level = "fail"
 )

@@ -17,7 +17,8 @@ import (
 // in common, few enough for a terminal and for memory. The count is of all.
 const maxViolations = 20
 
-// Report is the result of a verification.
+// Report is the result of a verification. Its JSON is the output of orderd verify -o
+// json: fields may be added, none renamed.
 type Report struct {
 	Checks []CheckResult `json:"checks"` // all of them, in the order in which they ran
 	// Orders and Payments count what was checked; of VerifyWeChat, Orders counts
@@ -42,7 +43,8 @@ type CheckResult struct {
 // OK reports that no invariant is broken.
 func (r Report) OK() bool { return len(r.Broken()) == 0 }
 
-// Broken gives the checks that found something.
+// Broken gives the checks that found something, in the order in which they ran; nil
+// when all is well.
 func (r Report) Broken() []CheckResult {
 	var broken []CheckResult
 	for _, c := range r.Checks {
@@ -126,7 +128,8 @@ func (a *Auditor) VerifyWith(ctx context.Context, o VerifyOptions) (r Report, er
 	return r, err
 }
 
-// verifyIn runs the checks on what a transaction sees.
+// verifyIn runs the checks on what a transaction sees, one after the other: an engine
+// gives a snapshot to one connection.
 func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
 	start := a.cfg.Now()
 	all := checks
@@ -155,7 +158,8 @@ func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 	return r, nil
 }
 
-// run runs one check.
+// run runs one check. It counts all rows that break it and keeps the text of the first
+// maxViolations. Its duration is by the clock of Config.
 func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, error) {
 	start := a.cfg.Now()
 	result := CheckResult{ID: c.id, Meaning: c.meaning, Violations: []string{}}

@@ -32,6 +32,8 @@ LEFT JOIN order_events l ON l.order_no = o.order_no AND l.seq = c.last_seq
 WHERE o.version <> COALESCE(c.n, 0) + 1
   OR o.version <> COALESCE(c.last_seq, 1)
   OR o.state <> COALESCE(l.to_state, 'pending')`},
+	// A gap in the numbers is an event that was deleted; a from_state that does not
+	// fit, one that was changed by hand.
 	{"events.chain", "each event begins in the state in which the one before it ended", `
 SELECT e.order_no, e.seq, e.from_state, COALESCE(p.to_state, '') AS state_before
 FROM order_events e
@@ -39,6 +41,7 @@ LEFT JOIN order_events p ON p.order_no = e.order_no AND p.seq = e.seq - 1
 WHERE (e.seq = 2 AND e.from_state <> 'pending')
   OR (e.seq > 2 AND (p.order_no IS NULL OR p.to_state <> e.from_state))
   OR (e.seq < 2)`},
+	// An event that changes nothing, such as a note or a refund's, is no move.
 	{"events.allowed", "every change of state is one that the state machine allows", allowedQuery()},
 	// In milliseconds, as they are stored: two events may have the same time.
 	{"events.time", "time never goes back within an order", `
@@ -88,12 +91,16 @@ LEFT JOIN refunds r ON r.order_no = e.order_no
 WHERE e.event IN ('refund.succeeded', 'refund.by_hand', 'refund.closed', 'refund.rejected', 'refund.cancelled')
 GROUP BY e.order_no, e.seq
 HAVING COUNT(r.out_refund_no) <> 1`},
+	// From pending or closing alone: money that comes late moves a closed order, by an
+	// event of its own.
 	{"events.one_end", "an order is either paid or closed, once", `
 SELECT order_no, COUNT(*) AS ends
 FROM order_events
 WHERE from_state IN ('pending', 'closing') AND to_state IN ('paid', 'closed')
 GROUP BY order_no
 HAVING COUNT(*) > 1`},
+	// No foreign key guards it: order_events is written in the transaction of its
+	// order.
 	{"events.of_an_order", "every event belongs to an order", `
 SELECT e.order_no, e.seq
 FROM order_events e
@@ -101,8 +108,9 @@ LEFT JOIN orders o ON o.order_no = e.order_no
 WHERE o.order_no IS NULL`},
 }
 
-// allowedQuery lists the moves of the state machine itself, so that the check
-// and the machine cannot drift apart.
+// allowedQuery lists the moves of the state machine itself, so that the check and the
+// machine cannot drift apart: here and in statesQuery this package takes its rule from
+// package order instead of repeating it.
 func allowedQuery() string {
 	seen := map[string]bool{}
 	var pairs []string

@@ -3,6 +3,8 @@ package audit
 // moneyChecks: every fen that came in is on an order, went back, goes back, or
 // waits for a person.
 var moneyChecks = []check{
+	// The applied payment is the order's own; late and duplicate ones are owed back and
+	// do not count here. refunded may also be an order whose only payment came late.
 	{"money.paid_once", "a paid order has one payment of its whole amount, an unpaid one has none", `
 SELECT o.order_no, o.state, o.total_fen, COALESCE(p.payments, 0) AS payments, COALESCE(p.paid_fen, 0) AS paid_fen
 FROM orders o
@@ -32,6 +34,7 @@ FROM payments p
 LEFT JOIN payment_attempts a ON a.out_trade_no = p.out_trade_no
 WHERE p.order_no <> ''
   AND (SUBSTR(p.out_trade_no, 1, 26) <> p.order_no OR a.order_no <> p.order_no)`},
+	// A refund that failed for good does not count: its successor has to be there.
 	{"money.owed_back", "every payment that did not make its order paid is owed back, whole and once", `
 SELECT p.transaction_id, p.order_no, p.amount_fen, COALESCE(SUM(r.amount_fen), 0) AS owed_fen
 FROM payments p
@@ -52,11 +55,13 @@ LEFT JOIN (
 WHERE p.refund_fen <> COALESCE(r.total, 0)
   OR p.refund_fen > p.amount_fen
   OR p.refund_fen < 0`},
+	// owed and held are looked at by money.owed_back and by people.
 	{"money.accounted", "every payment is on an order of ours, owed back, or held for a person", `
 SELECT p.transaction_id, p.order_no, p.outcome
 FROM payments p
 LEFT JOIN orders o ON o.order_no = p.order_no
 WHERE p.outcome = 'applied' AND o.order_no IS NULL`},
+	// A held refund has no payment of ours.
 	{"money.refund_of_order", "a refund belongs to the order of its payment", `
 SELECT r.out_refund_no, r.order_no, COALESCE(p.order_no, '') AS payment_of
 FROM refunds r
@@ -78,6 +83,8 @@ WHERE o.state IN ('paid', 'refunding', 'refunded')
 GROUP BY o.order_no, o.state
 HAVING (o.state = 'refunded') <> (COALESCE(SUM(r.back), 0) >= COALESCE(SUM(p.amount_fen), 0))
   OR (o.state = 'refunded' AND COUNT(p.transaction_id) = 0)`},
+	// Refunds of money that was owed back from the start (late, duplicate) do not
+	// change the state of an order that is paid.
 	{"money.refunding", "an order is refunding as long as a refund of it is under way", `
 SELECT o.order_no, o.state, COUNT(r.out_refund_no) AS under_way
 FROM orders o
@@ -114,6 +121,8 @@ FROM orders o
 LEFT JOIN payments p ON p.order_no = o.order_no AND p.outcome = 'owed' AND p.reason = 'late'
 WHERE o.state = 'late'
   AND p.transaction_id IS NULL`},
+	// '' is a payment that arrived in time, 'revived' one that came late and found the
+	// stock again.
 	{"money.outcome", "why a payment was not applied is known, and only then", `
 SELECT transaction_id, outcome, reason
 FROM payments

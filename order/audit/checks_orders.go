@@ -3,6 +3,8 @@ package audit
 // orderChecks: the parts of an order agree with one another, and its attempts to
 // pay (WeChat orders, one out_trade_no each) with it.
 var orderChecks = []check{
+	// Lines keep the price of the moment of placing: a SKU may cost something else by
+	// now.
 	{"order.total", "an order costs the sum of its lines", `
 SELECT o.order_no, o.total_fen, COALESCE(i.lines_fen, 0) AS lines_fen
 FROM orders o
@@ -23,6 +25,7 @@ SELECT i.order_no, i.line_no
 FROM order_items i
 LEFT JOIN orders o ON o.order_no = i.order_no
 WHERE o.order_no IS NULL`},
+	// A paid order may have one: it was to be closed when the money came.
 	{"order.close_reason", "who wanted an order closed is known from the moment of asking, and not before", `
 SELECT order_no, state, close_reason
 FROM orders
@@ -46,6 +49,8 @@ FROM payment_attempts a
 LEFT JOIN payment_attempts b ON b.order_no = a.order_no AND b.attempt_no = a.attempt_no - 1
 WHERE a.attempt_no <> 1
   AND (b.state IS NULL OR b.state <> 'closed')`},
+	// Without due_at an open order would never be closed, and its stock be lost to
+	// everybody.
 	{"order.due", "an open order has a time to be looked at, a finished one has none", `
 SELECT order_no, state
 FROM orders

@@ -11,6 +11,7 @@ const overdueAfter = time.Minute
 // quietChecks hold only when nothing is under way: faults have stopped, the queue
 // is empty, people have decided what waits for them.
 var quietChecks = []check{
+	// The argument is the moment overdueAfter ago.
 	{"quiet.orders", "no order is overdue by more than a minute, and none is being closed", `
 SELECT order_no, state, due_at
 FROM orders
@@ -20,6 +21,8 @@ WHERE state = 'closing'
 SELECT out_refund_no, order_no, state
 FROM refunds
 WHERE state IN ('owed', 'processing')`},
+	// A refund that is held has its out_refund_no as the ref of its difference, a
+	// payment its transaction id.
 	{"quiet.people", "no refund and no payment waits for a person, unless its difference was resolved", `
 SELECT w.what, w.state
 FROM (

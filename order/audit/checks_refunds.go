@@ -24,6 +24,7 @@ WHERE r.generation = 1
   AND r.state NOT IN ('pending_approval', 'rejected', 'held')
 GROUP BY r.out_refund_no, r.state, r.approvals_needed
 HAVING COUNT(a.approver) < r.approvals_needed`},
+	// WeChat Pay refuses a refund whose total is not the payment's.
 	{"refund.facts",
 		"a refund names its payment's WeChat order and total, and the closed number whose place it takes", `
 SELECT r.out_refund_no, r.out_trade_no, r.total_fen, r.generation, r.replaces
@@ -64,7 +65,8 @@ GROUP BY r.out_refund_no
 HAVING COUNT(n.out_refund_no) <> 1`},
 }
 
-// statesQuery lists the states of a refund and its reasons for being.
+// statesQuery lists the states of a refund and its reasons for being, from package
+// order, for the reason of allowedQuery.
 func statesQuery() string {
 	var states []string
 	for _, s := range order.RefundStates() {

@@ -14,6 +14,8 @@ LEFT JOIN (
   GROUP BY sku_id) f ON f.sku_id = s.sku_id
 WHERE s.unlimited = 0
   AND s.available <> COALESCE(f.total, 0)`},
+	// A CHECK constraint says the same; schema.guards sees whether it is there, this
+	// one what came in without it.
 	{"stock.not_negative", "no shelf holds less than nothing", `
 SELECT sku_id, available
 FROM skus
@@ -38,6 +40,7 @@ LEFT JOIN (
   GROUP BY f.sku_id) b ON b.sku_id = i.sku_id
 GROUP BY i.sku_id
 HAVING SUM(i.quantity) - COALESCE(MAX(b.came_back), 0) > COALESCE(MAX(c.came_in), 0)`},
+	// ref '' is the deduction of the placement.
 	{"stock.deducted_once", "every line of an order was deducted once, with its quantity", `
 SELECT i.order_no, i.sku_id, i.quantity, COALESCE(-f.delta, 0) AS deducted
 FROM order_items i
@@ -87,6 +90,7 @@ FROM (
 JOIN orders o ON o.order_no = f.order_no
 WHERE (o.state IN ('closed', 'late') AND f.net <> 0)
   OR (o.state IN ('pending', 'closing', 'paid', 'refunding') AND f.close_returns <> 0)`},
+	// The ref of such a return is the out_refund_no.
 	{"stock.return_has_refund",
 		"what came back after a sale came back with a refund that has paid, and no more than it says", `
 SELECT f.order_no, f.ref, f.sku_id, f.delta, COALESCE(i.quantity, 0) AS refunded

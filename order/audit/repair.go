@@ -14,7 +14,7 @@ import (
 // fits into memory; the next run goes on.
 const maxRepairs = 10_000
 
-// RepairOptions say what Repair does.
+// RepairOptions say what Repair does. The zero value plans and writes nothing.
 type RepairOptions struct {
 	Apply  bool        // repair; otherwise only say what would be done
 	Reason string      // of 1 to 200 characters, needed to apply
@@ -31,7 +31,8 @@ type Repair struct {
 	Outcome string `json:"outcome"`
 }
 
-// LeftOver is a broken invariant that no program repairs honestly.
+// LeftOver is a broken invariant that no program repairs honestly: mending it would
+// make something up, such as an event that nobody saw.
 type LeftOver struct {
 	Check string `json:"check"` // its id
 	Count int    `json:"count"` // of the rows that are left
@@ -50,7 +51,8 @@ type Repairs struct {
 // and done, by order.Service.Repair.
 type repairKind struct{ check, do, why, find string }
 
-// broken is a row that a repairKind has found.
+// broken is a row that a repairKind has found. orderNo is "" where the row is of no
+// order, such as a SKU's.
 type broken struct{ key, orderNo string }
 
 // repairKinds are in an order in which an earlier one leaves nothing half done
@@ -183,7 +185,8 @@ func (a *Auditor) Repair(ctx context.Context, o RepairOptions) (Repairs, error) 
 	return done, ctx.Err()
 }
 
-// findRepairs gives the rows that a repair is planned for.
+// findRepairs gives the rows that a repair is planned for, at most maxRepairs. It reads
+// outside any transaction: what it finds is decided again under the lock.
 func (a *Auditor) findRepairs(ctx context.Context, k repairKind) ([]broken, error) {
 	var found []broken
 	query := strings.TrimSpace(k.find) + "\nLIMIT ?"
@@ -238,7 +241,8 @@ var nextSteps = map[string]string{
 	"quiet": "let the service run until nothing is under way, and decide what waits for a person",
 }
 
-// nextStep gives it for a check, whose id begins with that word.
+// nextStep gives it for a check, whose id begins with that word; "" for a word that is
+// not in the table.
 func nextStep(check string) string {
 	word, _, _ := strings.Cut(check, ".")
 	return nextSteps[word]

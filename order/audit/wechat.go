@@ -55,7 +55,7 @@ func (a *Auditor) VerifyWeChat(
 	return Report{Checks: v.checks, Orders: v.asked, Took: a.cfg.Now().Sub(start)}, nil
 }
 
-// wechatVerifier is one run of VerifyWeChat.
+// wechatVerifier is one run of VerifyWeChat. It belongs to one goroutine.
 type wechatVerifier struct {
 	a        *Auditor
 	limit    *rate.Limiter
@@ -72,7 +72,7 @@ const (
 	refundsAgree
 )
 
-// broke records a violation of a check.
+// broke records a violation of a check, which is given by its place.
 func (v *wechatVerifier) broke(check int, format string, args ...any) {
 	c := &v.checks[check]
 	if c.Count++; c.Count <= maxViolations {
@@ -89,7 +89,9 @@ func (v *wechatVerifier) pace(ctx context.Context, id string) error {
 	return v.limit.Wait(ctx)
 }
 
-// attempts asks about every WeChat order that was opened since a time.
+// attempts asks about every WeChat order that was opened since a time, page by page in
+// the order of their numbers: a page is read whole before the first question, so that
+// no connection is held while WeChat Pay thinks.
 func (v *wechatVerifier) attempts(ctx context.Context, since time.Time) error {
 	for after := ""; ; {
 		var numbers []string
@@ -120,7 +122,8 @@ LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error
 	}
 }
 
-// attempt asks WeChat Pay first and reads the order after, see VerifyWeChat.
+// attempt asks WeChat Pay first and reads the order after, see VerifyWeChat. Of several
+// payments of one WeChat order the one that came first is compared.
 func (v *wechatVerifier) attempt(ctx context.Context, no string) error {
 	trade, err := v.a.cfg.Gateway.Query(ctx, no)
 	if err != nil {

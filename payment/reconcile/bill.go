@@ -13,12 +13,13 @@ import (
 	"orderd/payment"
 )
 
-// maxLine bounds a line of a bill, in bytes: a row has some 330, its two free texts (商品名称,
-// 商户数据包) a thousand at most.
+// maxLine bounds a line of a bill, in bytes: a row has some 330, its two free texts
+// (商品名称, 商户数据包) a thousand at most. A file without line ends must not be read
+// into memory as a whole.
 const maxLine = 64 << 10
 
-// ErrBadBill marks a file that is no bill of this merchant and day, or is not
-// whole. Nothing was changed.
+// ErrBadBill marks a file that is no bill of this merchant and day, or is not whole.
+// Nothing was recorded because of it. Its text names the line.
 var ErrBadBill = errors.New("this is not a usable bill")
 
 // badLine is the error of one line of a file: a person finds it by its number.
@@ -26,31 +27,47 @@ func badLine(line int, format string, args ...any) error {
 	return fmt.Errorf("%w: line %d: %s", ErrBadBill, line, fmt.Sprintf(format, args...))
 }
 
-// row is one line of a trade bill. Its bytes are valid until the next line.
+// row is one line of a trade bill, with the names of its columns in WeChat's document
+// of the format of trade bills. Its bytes point into the reader's buffer and are valid
+// until the next line: a bill has a million of them, and strings would be the cost of
+// reading it.
 type row struct {
-	line          int       // in the file, from 1
-	at            time.Time // success of a payment, acceptance of a refund
+	line int // in the file, from 1
+	// at is 交易时间: of a payment its success, of a refund the moment at which WeChat
+	// accepted it.
+	at            time.Time
 	appID, mchID  []byte
 	transactionID []byte
 	outTradeNo    []byte
-	tradeType     []byte
-	state         []byte
-	currency      []byte
-	coupon        payment.Fen
-	refund        bool // it has a refund number: payments have "0" or nothing there
-	refundID      []byte
-	outRefundNo   []byte
-	refundState   []byte
-	amount        payment.Fen // of the payment or the refund
-	settled       payment.Fen // 应结订单金额
-	back          payment.Fen // 退款金额
-	backCoupon    payment.Fen // 充值券退款金额
-	asked         payment.Fen // 申请退款金额
-	total         payment.Fen // 订单金额
-	fee           int64       // 1/100000 yuan
+	// tradeType (交易类型) and state (交易状态) are WeChat's words. A refund repeats
+	// the type of its payment and has the state REFUND.
+	tradeType []byte
+	state     []byte
+	currency  []byte
+	// coupon is 代金券金额: what the buyer did not pay himself.
+	coupon payment.Fen
+	// refund: it has a refund number; payments have "0" or nothing there.
+	refund      bool
+	refundID    []byte
+	outRefundNo []byte
+	// refundState is 退款状态: SUCCESS, PROCESSING, FAIL or CHANGE; not the words of
+	// the API.
+	refundState []byte
+	// amount is what is compared with our row: the total of a payment, or what a refund
+	// was asked for. check makes it of the columns that the layout has.
+	amount     payment.Fen
+	settled    payment.Fen // 应结订单金额
+	back       payment.Fen // 退款金额
+	backCoupon payment.Fen // 充值券退款金额
+	asked      payment.Fen // 申请退款金额
+	total      payment.Fen // 订单金额
+	// fee is 手续费 in 1/100000 yuan, as bills print it with five decimals; a refund's
+	// is negative, WeChat gives it back.
+	fee int64
 }
 
-// Totals are the sums of a bill's rows, which its last line repeats.
+// Totals are the sums of a bill's rows, which its last line repeats. Payments and
+// refunds are in fen. The JSON is part of the stored Result.
 type Totals struct {
 	Rows       int64       `json:"rows"`
 	Payments   int64       `json:"payments"`
@@ -59,20 +76,26 @@ type Totals struct {
 	RefundFen  payment.Fen `json:"refund_fen"`
 	FeeX100000 int64       `json:"fee_x100000"` // 1/100000 yuan, as bills print fees
 
+	// Sums of single columns, kept only to be compared with the last line.
 	settled, back, backCoupon, total, asked payment.Fen
 }
 
 // The columns that are read, by their names in WeChat's document of the format of
 // trade bills. 订单金额 and 申请退款金额 are missing in the older layout.
 const (
-	colTime, colApp, colMch          = "交易时间", "公众账号ID", "商户号"
-	colTransaction, colTrade         = "微信订单号", "商户订单号"
-	colType, colState, colCurrency   = "交易类型", "交易状态", "货币种类"
-	colSettled, colCoupon            = "应结订单金额", "代金券金额"
-	colRefundID, colRefundNo         = "微信退款单号", "商户退款单号"
-	colBack, colBackCoupon           = "退款金额", "充值券退款金额"
-	colRefundState, colRefundAt      = "退款状态", "退款申请时间"
-	colFee, colTotal, colAsked       = "手续费", "订单金额", "申请退款金额"
+	// In the older layout what an order cost is 应结订单金额 plus 代金券金额, and what
+	// was refunded 退款金额 plus 充值券退款金额. Only a bill of refunds has
+	// 退款申请时间, and a bill of payments has no column of refunds: so a file of
+	// another type is recognised.
+	colTime, colApp, colMch        = "交易时间", "公众账号ID", "商户号"
+	colTransaction, colTrade       = "微信订单号", "商户订单号"
+	colType, colState, colCurrency = "交易类型", "交易状态", "货币种类"
+	colSettled, colCoupon          = "应结订单金额", "代金券金额"
+	colRefundID, colRefundNo       = "微信退款单号", "商户退款单号"
+	colBack, colBackCoupon         = "退款金额", "充值券退款金额"
+	colRefundState, colRefundAt    = "退款状态", "退款申请时间"
+	colFee, colTotal, colAsked     = "手续费", "订单金额", "申请退款金额"
+	// The free texts begin with 商品名称: split puts the rest of a cut one there.
 	colRefundType, colTitle, colRate = "退款类型", "商品名称", "费率"
 )
 
@@ -86,24 +109,28 @@ type columns struct {
 // has reports that the bill has a column.
 func (c *columns) has(name string) bool { _, ok := c.at[name]; return ok }
 
-// tradeBill reads a trade bill row by row.
+// tradeBill reads a trade bill row by row. Its row and cells are used again for every
+// line.
 type tradeBill struct {
-	in     *bufio.Reader
-	date   string
-	from   time.Time
-	mchID  string
-	kind   payment.BillType
-	cols   columns
+	in   *bufio.Reader
+	date string
+	// from is the first moment of date; every row is of the 24 hours that follow.
+	from  time.Time
+	mchID string
+	kind  payment.BillType
+	cols  columns
+	// line is the number of the line in hand, from 1, for errors and for
+	// Difference.Line.
 	line   int
 	totals Totals
 	cells  [][]byte
 	row    row
 }
 
-// readTrade reads a bill of a day and gives every row to each, whose bytes it
-// keeps no longer than the call. It checks that every row is of this merchant
-// and day, and counts and sums against the last line: an error means that the
-// file as a whole must not be used.
+// readTrade reads a bill of a day and gives every row to each, whose bytes it keeps no
+// longer than the call. It checks that every row is of this merchant and day, and
+// counts and sums against the last line: an error means that the file as a whole must
+// not be used. The rows before a bad one have gone to each by then.
 func readTrade(r io.Reader, date string, kind payment.BillType, mchID string, each func(*row) error) (Totals, error) {
 	from, err := dayStart(date)
 	if err != nil {
@@ -135,7 +162,9 @@ func readTrade(r io.Reader, date string, kind payment.BillType, mchID string, ea
 	}
 }
 
-// next gives the next line without its end.
+// next gives the next line without its end, LF or CRLF, io.EOF after the last. It is
+// valid until the next call. A last line without an end is given too: whether the file
+// is whole, its summary says.
 func (b *tradeBill) next() ([]byte, error) {
 	text, err := b.in.ReadSlice('\n')
 	b.line++
@@ -187,8 +216,9 @@ func (b *tradeBill) header() error {
 // cellEnd ends a cell: WeChat puts a back-tick before every value.
 var cellEnd = []byte(",`")
 
-// split cuts a row at comma and back-tick: free text may hold commas, and
-// nothing is quoted.
+// split cuts a row at comma and back-tick: free text may hold commas, and nothing is
+// quoted. WeChat's document of the format has commas in free text escaped; splitting so
+// does not rest on it.
 func (b *tradeBill) split(text []byte) error {
 	b.cells = b.cells[:0]
 	text = text[1:]
@@ -256,7 +286,9 @@ func (b *tradeBill) read(text []byte) (err error) {
 	return b.check()
 }
 
-// check holds a row against merchant, day and bill type, and adds it up.
+// check holds a row against merchant, day and bill type, and adds it up. A single row
+// of another day or merchant spoils the file: it is another file than the one that was
+// asked for.
 func (b *tradeBill) check() error {
 	r := &b.row
 	switch {
@@ -295,7 +327,9 @@ func (b *tradeBill) check() error {
 	return nil
 }
 
-// summary holds the last line against what was read.
+// summary holds the last line against what was read: the count and every sum whose name
+// is known. This is what finds rows that were cut out or changed in a file without a
+// signature.
 func (b *tradeBill) summary(header []byte) error {
 	names := strings.Split(string(header), ",")
 	if len(names) < 4 || !strings.HasPrefix(names[0], "总交易单数") {
@@ -344,8 +378,9 @@ func (b *tradeBill) summary(header []byte) error {
 	return nil
 }
 
-// parseDecimal reads a decimal exactly, as so many of its smallest units; more
-// digits are accepted when they are zeros.
+// parseDecimal reads a decimal exactly, as so many of its smallest units (digits 2: fen
+// of yuan); more digits are accepted when they are zeros. No float: 0.29 × 100 is
+// 28.999….
 func parseDecimal(text []byte, digits int) (int64, error) {
 	s, neg := bytes.CutPrefix(text, []byte("-"))
 	if len(s) == 0 || len(s) > 18 { // 18 digits always fit an int64
@@ -386,7 +421,7 @@ func parseDecimal(text []byte, digits int) (int64, error) {
 	return n, nil
 }
 
-// decimal prints so many smallest units.
+// decimal prints so many smallest units, the inverse of parseDecimal.
 func decimal(n int64, digits int) string {
 	unit := int64(1)
 	for range digits {
@@ -402,13 +437,16 @@ func decimal(n int64, digits int) string {
 	return fmt.Sprintf("%s%d.%0*d", sign, n/unit, digits, n%unit)
 }
 
-// beijing is the zone of bills.
+// beijing is the zone of bills, at all seasons. A fixed offset needs no zone files on
+// the machine; times before 1992, when China had summer time, are in no bill.
 var beijing = time.FixedZone("Beijing", 8*60*60)
 
-// Day gives the day of Beijing that a time falls on.
+// Day gives the day of Beijing that a time falls on, as YYYY-MM-DD: bill_date of our
+// tables and of WeChat's API.
 func Day(t time.Time) string { return t.In(beijing).Format(time.DateOnly) }
 
-// dayStart gives the first moment of a day of Beijing.
+// dayStart gives the first moment of a day of Beijing, or ErrRequest for a text that is
+// none.
 func dayStart(date string) (time.Time, error) {
 	t, err := time.ParseInLocation(time.DateOnly, date, beijing)
 	if err != nil {
@@ -417,8 +455,9 @@ func dayStart(date string) (time.Time, error) {
 	return t, nil
 }
 
-// parseTime reads "2006-01-02 15:04:05" of Beijing without the layout's cost: a
-// bill has a million of them.
+// parseTime reads "2006-01-02 15:04:05" of Beijing without the cost of a layout: a bill
+// has a million of them. It refuses what time.Date would silently carry over, such as
+// the 31st of April.
 func parseTime(b []byte) (time.Time, error) {
 	digits := func(from, to int) (n int, ok bool) {
 		for _, c := range b[from:to] {

@@ -12,8 +12,9 @@ import (
 	"orderd/payment"
 )
 
-// cell is one value of a spreadsheet: text, or yuan, or a count. Exactly one is set; a cell
-// without any is empty text.
+// cell is one value of a spreadsheet: text, or yuan, or a count. One is set; a cell
+// without any is empty text. Money must not be text there, or a sum over its column
+// would be 0.
 type cell struct {
 	text  string
 	yuan  *payment.Fen
@@ -46,9 +47,10 @@ func stamp(t time.Time) string {
 	return t.Format(time.RFC3339)
 }
 
-// WriteCSV writes differences for a spreadsheet: a BOM, so that it reads UTF-8,
-// and numbers of orders behind a tab, so that it keeps their 28 digits as text.
-// Text that it would take for a formula gets an apostrophe.
+// WriteCSV writes differences for a spreadsheet: a BOM, so that it reads UTF-8, and
+// numbers of orders behind a tab, so that it keeps their 28 digits as text. Text that
+// it would take for a formula gets an apostrophe (OWASP, "CSV Injection"): a reason or
+// an id may come from outside.
 func WriteCSV(w io.Writer, all []Difference) error {
 	if _, err := io.WriteString(w, "\ufeff"); err != nil {
 		return err
@@ -91,14 +93,20 @@ func csvText(s string) string {
 	return s
 }
 
-// The fixed parts of a workbook with one sheet and three styles: text, yuan with
-// two decimals, a bold header. Written by hand: the libraries that can do this
-// can do a hundred things more and are a tenth of the binary.
+// The fixed parts of a workbook with two sheets, after ECMA-376 (Office Open XML):
+// a zip of XML parts. The styles are general, text, yuan with two decimals, and a bold
+// header. Written by hand: the libraries that can do this can do a hundred things more
+// and are a tenth of the binary.
 const (
+	// ooxml begins the names of all namespaces; relTypes those of the kinds of links
+	// between parts, contentTypes those of the kinds of spreadsheet parts.
 	ooxml        = "http://schemas.openxmlformats.org/"
 	relTypes     = ooxml + "officeDocument/2006/relationships"
 	contentTypes = "application/vnd.openxmlformats-officedocument.spreadsheetml."
 
+	// xlsxTypes says what kind each part of the zip is, xlsxRels where the workbook is,
+	// xlsxBookRels which file each rId of xlsxBook means. A part that is missing from
+	// one of them is not opened, and Excel calls the file damaged.
 	xlsxTypes = xml.Header + `<Types xmlns="` + ooxml + `package/2006/content-types">` +
 		`<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>` +
 		`<Default Extension="xml" ContentType="application/xml"/>` +
@@ -115,6 +123,9 @@ const (
 		`<Relationship Id="rId1" Type="` + relTypes + `/worksheet" Target="worksheets/sheet1.xml"/>` +
 		`<Relationship Id="rId2" Type="` + relTypes + `/worksheet" Target="worksheets/sheet2.xml"/>` +
 		`<Relationship Id="rId3" Type="` + relTypes + `/styles" Target="styles.xml"/></Relationships>`
+	// xlsxStyles: a cell's s is its place in cellXfs, from 0: general, text (format 49,
+	// "@"), yuan (format 4, "#,##0.00"), bold. The two fills must be there, because
+	// readers take the first two for none and gray125 whatever stands there.
 	xlsxStyles = xml.Header + `<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">` +
 		`<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font><font><b/><sz val="11"/>` +
 		`<name val="Calibri"/></font></fonts>` +
@@ -123,6 +134,8 @@ const (
 		`<borders count="1"><border/></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>` +
 		`<cellXfs count="4"><xf/><xf numFmtId="49" applyNumberFormat="1"/><xf numFmtId="4" applyNumberFormat="1"/>` +
 		`<xf fontId="1" applyFont="1"/></cellXfs></styleSheet>`
+	// sheetHead and sheetTail stand around the rows of a sheet. Cells have no address:
+	// their order is their place.
 	sheetHead = xml.Header + `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>`
 	sheetTail = `</sheetData></worksheet>`
 )
@@ -232,7 +245,10 @@ func writeSheet(z *zip.Writer, name string, header []string, rows func(yield fun
 	return nil
 }
 
-// writeText writes a cell of text. style is the place of its format in xlsxStyles.
+// writeText writes a cell of text. style is the place of its format in xlsxStyles. The
+// text stands in the cell (inlineStr) and not in the table of shared strings, which
+// would have to be known before the first row is written. EscapeText replaces
+// characters that XML cannot have.
 func writeText(b *strings.Builder, s string, style int) {
 	fmt.Fprintf(b, `<c s="%d" t="inlineStr"><is><t xml:space="preserve">`, style)
 	_ = xml.EscapeText(b, []byte(s)) // a Builder does not fail

@@ -15,13 +15,15 @@ import (
 	"orderd/payment"
 )
 
-// FundFlow is what the fund-flow bill of a day says: every movement of the
-// merchant's account.
+// FundFlow is what the fund-flow bill of a day says, by WeChat's document of the format
+// of fund-flow bills: every movement of the merchant's basic account (account_type
+// BASIC). Its JSON is part of the stored Result.
 type FundFlow struct {
-	Rows int64       `json:"rows"`
-	In   Sum         `json:"in"`
-	Out  Sum         `json:"out"`
-	By   []FlowGroup `json:"by"` // by business and direction
+	Rows int64 `json:"rows"`
+	In   Sum   `json:"in"`
+	Out  Sum   `json:"out"`
+	// By has a sum for every business and direction, sorted.
+	By []FlowGroup `json:"by"`
 	// Trade is what the trade bill of the day makes: paid − refunded − fees. Nil
 	// until that day is reconciled. The two differ by what moved for other
 	// reasons, and by refunds whose money moved on another day.
@@ -38,8 +40,9 @@ type FlowGroup struct {
 // Net is in − out.
 func (f *FundFlow) Net() payment.Fen { return f.In.Fen - f.Out.Fen }
 
-// fundFlow reads and stores the fund-flow bill, and compares its sum with the
-// trade bill of the day. It records no payment and makes no difference.
+// fundFlow reads and stores the fund-flow bill, and compares its sum with the trade
+// bill of the day. It records no payment and makes no difference: its rows are
+// movements of money, without the states and totals that a payment is recorded by.
 func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Result, error) {
 	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Differences: map[Kind]int64{},
 		FundFlow: &FundFlow{By: []FlowGroup{}}}
@@ -66,7 +69,9 @@ func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Resul
 	return res, r.saveBill(ctx, u, bill)
 }
 
-// readFlow reads a fund-flow bill and checks its rows against its last line.
+// readFlow reads a fund-flow bill and checks its rows against its last line. Of
+// tradeBill it uses the reading of lines alone. Columns are found by the begin of their
+// names, because amounts have their unit behind it: 收支金额(元).
 func readFlow(in io.Reader, date string) (*FundFlow, error) {
 	from, err := dayStart(date)
 	if err != nil {
@@ -120,7 +125,9 @@ func readFlow(in io.Reader, date string) (*FundFlow, error) {
 // few; without a bound, a wrong file's column would be kept in memory as a whole.
 const maxGroups = 200
 
-// add counts one movement. Groups are kept sorted, so that equal bills give equal results.
+// add counts one movement. Groups are kept sorted, so that equal bills give equal
+// results. The key of a group has a zero byte between its two texts, which no name of
+// WeChat's has.
 func (f *FundFlow) add(business, direction string, fen payment.Fen) error {
 	side := &f.In
 	switch direction {

@@ -14,13 +14,17 @@ import (
 	"orderd/payment"
 )
 
-// healed is the resolution of a difference that a run recorded by itself. It is stored, and
-// counted by (countOpen): never change it.
+// healed is the resolution of a difference that a run recorded by itself. It is stored,
+// and counted by (countOpen): never change it. It also stands for what came late by a
+// notification between two runs: both ways the money is recorded and the difference
+// gone.
 const healed = "healed"
 
-// healable reports that a difference can be recorded without a person: a payment of an order of
-// ours that we have not heard of, or the end of a refund of ours. The state words are those of
-// the two tables: WeChat's in the bill, ours in table refunds.
+// healable reports that a difference can be recorded without a person: a payment of an
+// order of ours that we have not heard of, or the end of a refund of ours. The state
+// words are those of the two tables: WeChat's in the bill, ours in table refunds.
+// Everything else is a person's: money that we have and WeChat has not, an amount that
+// is not ours, a refund that nobody here decided.
 func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	switch kind {
 	case BillOnly:
@@ -34,8 +38,10 @@ func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	return false
 }
 
-// heal records what can be recorded, the way a notification is. It gives how many went; what
-// did not go stays open, and the log says why.
+// heal records what can be recorded, the way a notification is. It gives how many went;
+// what did not go stays open, and the log says why. It goes by what is stored and not
+// by what is in memory: only a difference that is committed may be healed, so that its
+// number, which is the cause in the order's timeline, can be found.
 func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 	for after := ""; ; {
 		page, err := r.openOf(ctx, u, after)
@@ -75,8 +81,9 @@ ORDER BY id
 LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
 }
 
-// healOne records one difference. A bill that WeChat signed for is believed; of a file that a
-// person gave, only what WeChat says of the same number when it is asked.
+// healOne records one difference. A bill that WeChat signed for is believed; of a file
+// that a person gave, only what WeChat says of the same number when it is asked. false
+// without an error: nothing was done and nothing went wrong.
 func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
 	cause := Cause{ActorType: ActorReconciler, ActorID: ID(u.date, u.kind), Type: causeBill, ID: d.ID}
 	if d.Kind == RefundStateMismatch {
@@ -99,7 +106,8 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 	return err == nil, err
 }
 
-// healRefund records the end of a refund of ours, with the same caution.
+// healRefund records the end of a refund of ours, with the same caution. The words of
+// the bill become those of the API: FAIL is CLOSED, CHANGE is ABNORMAL.
 func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause Cause) (bool, error) {
 	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed,
 		"CHANGE": payment.RefundAbnormal}[d.BillState]
@@ -124,7 +132,8 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 	return err == nil && applied, err
 }
 
-// differenceColumns are those of scanDifference, in its order.
+// differenceColumns are those of scanDifference, in its order. healable is not among
+// them: it is only asked for in SQL.
 const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
   bill_fen, ours_fen, bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution,
   resolved_by, resolved_why, resolved_at`
@@ -161,7 +170,8 @@ func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	return d, json.Unmarshal([]byte(facts), &d.Facts)
 }
 
-// Stored is a reconciliation as it is kept.
+// Stored is a row of table reconciliations: a reconciliation as it is kept, with its
+// differences counted now.
 type Stored struct {
 	Date       string
 	Type       payment.BillType
@@ -193,7 +203,8 @@ func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
 	return s, err
 }
 
-// Show gives one reconciliation by its ID.
+// Show gives one reconciliation by its ID, or ErrNotFound. The ID is YYYY-MM-DD-TYPE:
+// ten characters, a dash, and the type.
 func (r *Reconciler) Show(ctx context.Context, id string) (Stored, error) {
 	if len(id) < 12 || id[10] != '-' {
 		return Stored{}, ErrNotFound
@@ -219,7 +230,9 @@ func (r *Reconciler) recount(ctx context.Context, s *Stored) error {
 	return r.countOpen(ctx, &run{date: s.Date, kind: s.Type}, s.Result)
 }
 
-// List gives reconciliations, newest day first: those before the ID before, or all.
+// List gives at most limit reconciliations, newest day first and types of a day in
+// their order: those after the ID before in that order, or from the first on when
+// before is "".
 func (r *Reconciler) List(ctx context.Context, before string, limit int) ([]Stored, error) {
 	date, kind := "9999-99-99", ""
 	if len(before) > 11 {

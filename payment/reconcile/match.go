@@ -13,22 +13,39 @@ import (
 	"orderd/payment"
 )
 
-// Kind names how the two sides differ.
+// Kind names how the two sides differ. It is stored in differences.kind, shown in
+// exports and metrics, and part of the number of a difference: never renamed.
 type Kind string
 
 // The kinds of differences: of payments, then of refunds.
 const (
-	BillOnly       Kind = "BILL_ONLY"         // 长款: the bill has it, we have not
-	LocalOnly      Kind = "LOCAL_ONLY"        // 短款: we have it, the bill has not
-	AmountMismatch Kind = "AMOUNT_MISMATCH"   // 金额不符
-	StateMismatch  Kind = "STATE_MISMATCH"    // 状态不符, and money that fits no order
-	Duplicate      Kind = "DUPLICATE_PAYMENT" // the bill has one number twice
+	// BillOnly, 长款: WeChat was paid, we have no payment of it. Healed when it is of
+	// an order of ours (healable).
+	BillOnly Kind = "BILL_ONLY"
+	// LocalOnly, 短款: our payment is in no bill, neither of its day nor, by
+	// matched_across, of another one. Near midnight it waits for the next bill first.
+	LocalOnly Kind = "LOCAL_ONLY"
+	// AmountMismatch, 金额不符: one payment, two amounts.
+	AmountMismatch Kind = "AMOUNT_MISMATCH"
+	// StateMismatch, 状态不符: the bill does not say SUCCESS, or we hold the money
+	// because it fits no order.
+	StateMismatch Kind = "STATE_MISMATCH"
+	// Duplicate, 重复: the bill has one transaction id twice. The first row is matched,
+	// each other one is a difference.
+	Duplicate Kind = "DUPLICATE_PAYMENT"
 
-	RefundBillOnly       Kind = "REFUND_BILL_ONLY"       // made on the merchant platform, or lost here
-	RefundLocalOnly      Kind = "REFUND_LOCAL_ONLY"      // WeChat accepted it by our table, the bill lacks it
-	RefundAmountMismatch Kind = "REFUND_AMOUNT_MISMATCH" // the same refund with another amount
-	RefundStateMismatch  Kind = "REFUND_STATE_MISMATCH"  // ended otherwise than we know
-	DuplicateRefund      Kind = "DUPLICATE_REFUND"       // the bill has one number twice
+	// RefundBillOnly: made on the merchant platform, or lost here. Never healed: nobody
+	// here has decided that this money goes back.
+	RefundBillOnly Kind = "REFUND_BILL_ONLY"
+	// RefundLocalOnly: WeChat accepted it by our table, the bill lacks it.
+	RefundLocalOnly Kind = "REFUND_LOCAL_ONLY"
+	// RefundAmountMismatch: the same refund with another amount.
+	RefundAmountMismatch Kind = "REFUND_AMOUNT_MISMATCH"
+	// RefundStateMismatch: it ended otherwise than we know. Healed when our row is
+	// still under way.
+	RefundStateMismatch Kind = "REFUND_STATE_MISMATCH"
+	// DuplicateRefund: the bill has one out_refund_no twice.
+	DuplicateRefund Kind = "DUPLICATE_REFUND"
 )
 
 // Kinds lists all kinds of differences.
@@ -37,7 +54,8 @@ func Kinds() []Kind {
 		RefundBillOnly, RefundLocalOnly, RefundAmountMismatch, RefundStateMismatch, DuplicateRefund}
 }
 
-// Label is the kind's name in the trade's own words.
+// Label is the kind's name as finance departments and WeChat's own texts have it; a
+// kind that is not known is its own label.
 func (k Kind) Label() string {
 	switch k {
 	case BillOnly:
@@ -74,17 +92,22 @@ const (
 	lookups = 500
 )
 
-// tally is one side of the result (payments or refunds) while it is being made: the bridge, and
-// two sums by which the bridge is checked.
+// tally is one side of the result (payments or refunds) while it is being made: the
+// bridge, and the sums of all matched pairs on either side. Their difference must be
+// that of the mismatched amounts, which are added up one by one: a second way to the
+// same number, by which the bridge is checked.
 type tally struct {
 	Bridge
 	matchedBill, matchedOurs payment.Fen
 }
 
-// pass is one comparison of the two sides.
+// pass is one comparison of the two sides. What it finds is gathered and written, or
+// looked up, in batches of lookups: the memory of a pass does not grow with the
+// differences of a day, which may be all of its rows when a bill is the wrong one.
 type pass struct {
-	r        *Reconciler
-	run      *run
+	r   *Reconciler
+	run *run
+	// bill and ours are the two sides on disk.
 	bill     *spill
 	ours     *spill
 	payments tally
@@ -103,8 +126,13 @@ func (p *pass) side(refund bool) *tally {
 	return &p.payments
 }
 
-// spillOurs writes our side of the day to disk, page by key, through an index
-// that has all that is read.
+// spillOurs writes our side of the day to disk, page by key, through an index that has
+// all that is read.
+//
+// A page begins after the time and number at which the last one ended. The condition is
+// spelled out, and not (paid_at, transaction_id) > (?, ?), because MySQL uses an index
+// less fully for a comparison of row constructors (its manual, "Row Constructor
+// Expression Optimization").
 func (p *pass) spillOurs(ctx context.Context) error {
 	from, err := dayStart(p.run.date)
 	if err != nil {
@@ -205,8 +233,9 @@ type sideKey struct {
 	key    string
 }
 
-// joinPart compares one partition: the bill's rows go into a map, ours are looked up in it, and
-// what is left is only on one side.
+// joinPart compares one partition: the bill's rows go into a map, ours are looked up in
+// it, and what is left is only on one side. What is left of the bill is put in the
+// order of its lines, because a map has none.
 func (p *pass) joinPart(ctx context.Context, i int) error {
 	bill := map[sideKey]item{}
 	err := p.bill.each(i, true, func(it item) error {
@@ -264,7 +293,8 @@ func (p *pass) kindOf(refund bool, ofPayment, ofRefund Kind) Kind {
 	return ofPayment
 }
 
-// compare holds a row of the bill against the one of ours with its number.
+// compare holds a row of the bill against the one of ours with its number. One pair is
+// one difference at most: where the amounts differ, the states are not looked at.
 func (p *pass) compare(bill, ours *item) {
 	s := p.side(bill.refund)
 	s.Matched++
@@ -281,8 +311,11 @@ func (p *pass) compare(bill, ours *item) {
 	}
 }
 
-// agree reports that the two states can be of one thing. A bill is a snapshot:
-// a refund that it calls PROCESSING may have ended since.
+// agree reports that the two states can be of one thing: WeChat's words of the bill on
+// one side, those of payments.outcome and refunds.state on the other. A bill is a
+// snapshot: a refund that it calls PROCESSING may have ended since. CHANGE is a refund
+// that cannot reach the buyer's account (ABNORMAL in the API); what became of it, we
+// know better than the bill.
 func agree(bill, ours *item) bool {
 	if !bill.refund {
 		return bill.state == "SUCCESS" && ours.state != "held"
@@ -301,8 +334,9 @@ func agree(bill, ours *item) bool {
 	return false
 }
 
-// lookUp asks for what one side alone has: a row of the bill may be ours under
-// another day (日切), and one of ours may have been in another day's bill.
+// lookUp asks for what one side alone has: a row of the bill may be ours under another
+// day (日切, two clocks at midnight), and one of ours may have been in another day's
+// bill. It asks for full batches, and with all for the rest too.
 func (p *pass) lookUp(ctx context.Context, all bool) error {
 	for len(p.billOnly) >= lookups || all && len(p.billOnly) > 0 {
 		n := min(lookups, len(p.billOnly))
@@ -321,7 +355,9 @@ func (p *pass) lookUp(ctx context.Context, all bool) error {
 	return nil
 }
 
-// elsewhere finds rows of the bill among ours of any day.
+// elsewhere finds rows of the bill among ours of any day. Those that are ours are
+// remembered in matched_across, so that the run of their own day does not miss them,
+// whichever of the two runs comes first.
 func (p *pass) elsewhere(ctx context.Context, rows []item) error {
 	known, err := p.r.findOurs(ctx, rows)
 	if err != nil {
@@ -375,7 +411,8 @@ func (p *pass) earlier(ctx context.Context, rows []item) error {
 	return nil
 }
 
-// differ notes a difference; it is written with others.
+// differ notes a difference; it is written with others. bill or ours is nil where that
+// side has no row.
 func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 	d := Difference{Date: p.run.date, Type: p.run.kind, Kind: kind, Status: StatusOpen, OursFen: oursFen}
 	if ours != nil {
@@ -395,8 +432,8 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 	p.found++
 }
 
-// nearEdge reports that a moment of ours is so near to midnight that WeChat may
-// have it on the other side.
+// nearEdge reports that a moment of ours, in milliseconds since 1970, is so near to
+// midnight that WeChat may have it on the other side.
 func (p *pass) nearEdge(ms int64) bool {
 	from, err := dayStart(p.run.date)
 	if err != nil {
@@ -406,7 +443,9 @@ func (p *pass) nearEdge(ms int64) bool {
 	return at.Sub(from) < p.r.cfg.BoundaryWindow || from.AddDate(0, 0, 1).Sub(at) < p.r.cfg.BoundaryWindow
 }
 
-// flush writes the differences that were found.
+// flush writes the differences that were found: full batches, and with all the rest
+// too. Each batch is a transaction of its own, short enough for the time that InTx has;
+// a run that is killed between two is repeated and finds the first ones known.
 func (p *pass) flush(ctx context.Context, all bool) error {
 	for len(p.pending) >= lookups || all && len(p.pending) > 0 {
 		n := min(lookups, len(p.pending))

@@ -11,9 +11,10 @@ import (
 // so there is one rule for what money may do to an order. This package imports
 // no order code: cmd/orderd/reconcile_orders.go joins the two.
 type Orders interface {
-	// OrderNoOf gives the number of the order in an out_trade_no, or "" when the
-	// number was not made by orderd: other systems of the same merchant have
-	// rows in the same bill.
+	// OrderNoOf gives the number of the order in an out_trade_no, or "" when the number
+	// was not made by orderd: other systems of the same merchant have rows in the same
+	// bill. It looks at the number alone; whether there is such an order, Settle finds
+	// out.
 	OrderNoOf(outTradeNo string) string
 	// Settle records a payment, once per transaction id. The outcome is a word for
 	// people (applied, owed, held, repeated): it becomes part of a resolution.
@@ -44,8 +45,11 @@ const (
 type Cause struct {
 	ActorType ActorType
 	ActorID   string
-	Type      string // causeBill, or how the person asked: request, cli; at most 16 characters
-	ID        string // of the difference, or of the request; "" without; at most 64 characters
+	// Type is causeBill, or how the person asked (request, cli); at most 16 characters.
+	Type string
+	// ID is that of the difference, or of the request; "" without; at most 64
+	// characters.
+	ID string
 }
 
 // causeBill is the type of a cause that is a row of a bill.

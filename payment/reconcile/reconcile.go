@@ -23,10 +23,15 @@ import (
 	"orderd/payment"
 )
 
-// Gateway is the part of payment.Gateway that confirms what a bill says that did
-// not come from WeChat Pay itself.
+// Gateway is the part of payment.Gateway that confirms what a bill says. It is asked
+// about a bill that a person gave, which proves nothing by itself, and when a person
+// applies a payment (ApplyPayment). A bill that WeChat Pay signed for needs no
+// question.
 type Gateway interface {
+	// Query tells the state of a WeChat order. A number that WeChat Pay does not know
+	// is payment.TradeNotFound and no error.
 	Query(ctx context.Context, outTradeNo string) (payment.Trade, error)
+	// QueryRefund tells the state of a refund, payment.RefundNotFound likewise.
 	QueryRefund(ctx context.Context, outRefundNo string) (payment.Refund, error)
 }
 
@@ -36,22 +41,30 @@ type Bills interface {
 	FetchBill(ctx context.Context, date string, t payment.BillType, w io.Writer) (payment.Bill, error)
 }
 
-// Config shapes a Reconciler. DB, Orders, Gateway, Bills, Now and MchID are required.
+// Config is what a Reconciler works with. DB, Orders, Gateway, Bills, Now and MchID are
+// required.
 type Config struct {
+	// DB has the tables of this package, which are written, and payments and refunds,
+	// which are only read.
 	DB      *sqldb.DB
 	Orders  Orders
 	Gateway Gateway
 	Bills   Bills
-	Now     func() time.Time
-	Log     *slog.Logger // nil for silence
-	MchID   string       // the merchant whose bills these are; rows of another are refused
-	// TempDir is where bill and partitions are while a run works; "" for the
-	// system's. It needs about twice the size of the bill.
+	// Now decides which days are over and until when a run has its bill: processes that
+	// share a database need clocks that agree within a fraction of leaseFor.
+	Now   func() time.Time
+	Log   *slog.Logger // nil for silence
+	MchID string       // the merchant whose bills these are; rows of another are refused
+	// TempDir is where bill and partitions are while a run works; "" for the system's.
+	// It needs about twice the size of the bill. What lies there has the openids of
+	// buyers; a run removes it at its end, a killed one leaves it behind.
 	TempDir string
 	// BoundaryWindow is how near to midnight a payment of ours that the bill lacks
-	// waits for the next bill before it alarms. Default ten minutes.
+	// waits for the next bill before it alarms: two clocks may put one payment on two
+	// days. Default ten minutes.
 	BoundaryWindow time.Duration
-	// Finished is called after every run that ended well. May be nil.
+	// Finished is called after every run that ended well, on the goroutine of Run, when
+	// the result is committed: for metrics and alarms. May be nil.
 	Finished func(Result)
 }
 
@@ -60,11 +73,13 @@ type Config struct {
 var (
 	// ErrRequest: the request cannot be understood.
 	ErrRequest = errors.New("this cannot be reconciled")
-	// ErrRunning: this bill is being reconciled now, perhaps by another process.
+	// ErrRunning: this bill is being reconciled now, perhaps by another process. Run
+	// gives it too when it was so slow that another run has taken its bill over.
 	ErrRunning = errors.New("this bill is being reconciled now")
 	// ErrNotFound: no such reconciliation, bill or difference.
 	ErrNotFound = errors.New("no such reconciliation or difference")
-	// ErrSecondPerson: writing off takes two people.
+	// ErrSecondPerson: writing off takes two people, and the one who confirms is the
+	// one who proposed.
 	ErrSecondPerson = errors.New("a write-off needs a second person: somebody else has to confirm it")
 	// ErrResolved: the difference is resolved already.
 	ErrResolved = errors.New("this difference is resolved already")
@@ -98,7 +113,8 @@ const (
 	progressEvery = 100_000
 )
 
-// Reconciler reconciles. All methods are safe for concurrent use.
+// Reconciler reconciles. All methods are safe for concurrent use, also in many
+// processes: the row of a bill in table reconciliations has one holder at a time.
 type Reconciler struct {
 	cfg Config
 	db  *sqldb.DB
@@ -121,12 +137,12 @@ func New(cfg Config) (*Reconciler, error) {
 	return r, nil
 }
 
-// RunRequest asks for one reconciliation.
+// RunRequest asks for one reconciliation. Only Date is required.
 type RunRequest struct {
 	Date string           // of Beijing
 	Type payment.BillType // default BillAll
 	// File is a bill that a person gives, plain or gzip; nil fetches it. It
-	// carries no signature: what it has and we lack is booked only after WeChat
+	// carries no signature: what it has and we lack is recorded only after WeChat
 	// itself, asked, says the same.
 	File io.Reader
 	// Progress is called with how far a stage is; total is 0 when it is not known.
@@ -134,7 +150,8 @@ type RunRequest struct {
 	Progress func(stage string, done, total int64)
 }
 
-// run is one reconciliation under way. It belongs to the goroutine that runs it.
+// run is one reconciliation under way. It belongs to the goroutine that runs it; the
+// one that renews its lease only reads date, kind and holder, which do not change.
 type run struct {
 	date     string
 	kind     payment.BillType
@@ -153,8 +170,13 @@ func (u *run) progress(stage string, done, total int64) {
 	}
 }
 
-// Run reconciles one bill, whole. It may be repeated at any time, also after it
-// was killed: it goes by what is there. A bad bill changes nothing.
+// Run reconciles one bill, whole. It may be repeated at any time, also after it was
+// killed: it goes by what is there. A bad bill changes nothing but the state of its row
+// in reconciliations.
+//
+// Errors: ErrRequest, ErrRunning, ErrBadBill, payment.ErrBillNotReady and the others of
+// Bills, database errors. A gateway that does not answer a single question ends no run:
+// that difference stays open.
 func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if q.Type == "" {
 		q.Type = payment.BillAll
@@ -191,8 +213,13 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	return result, nil
 }
 
-// reconcile does the work of a run that holds the lease. What it has on disk is gone when it
-// returns.
+// reconcile does the work of a run that holds the lease. What it has on disk is gone
+// when it returns.
+//
+// The order is what makes a bad bill harmless: the file is read to its last line, which
+// alone proves that it is whole, before it is stored, and stored before anything is
+// recorded because of it, so that there is no payment from a bill that nobody can look
+// at.
 func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (result Result, err error) {
 	dir, err := os.MkdirTemp(r.cfg.TempDir, "orderd-reconcile-")
 	if err != nil {
@@ -247,8 +274,9 @@ func (r *Reconciler) read(u *run, bill *os.File, rows *spill) (Totals, error) {
 	})
 }
 
-// match compares, heals, and compares again when anything was healed, so that the result is
-// that of our rows and the bill as they are in the end.
+// match compares, heals, and compares again when anything was healed, so that the
+// result is that of our rows and the bill as they are in the end. Two passes are the
+// most: only the first heals, and what it could not heal stays open.
 func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill,
 	totals Totals) (Result, error) {
 	for {
@@ -276,7 +304,9 @@ func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash
 	}
 }
 
-// onePass reads our side again and compares it with the bill that is on disk.
+// onePass reads our side again, because healing has added to it, and compares it with
+// the bill that is on disk. The partitions of ours are removed with the folder of the
+// run.
 func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill) (*pass, error) {
 	ours, err := newSpill(dir, fmt.Sprintf("ours%d-", u.pass), seed, len(rows.files))
 	if err != nil {
@@ -293,8 +323,10 @@ func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed mapha
 	return p, p.join(ctx)
 }
 
-// obtain fetches the bill, or takes the one that was given, into a file of plain
-// text, and notes its SHA-1. A day without a bill gives an empty file.
+// obtain fetches the bill, or takes the one that was given, into a file of plain text,
+// and notes its SHA-1: of the plain text in both cases, as WeChat's hash_value is, so
+// that the same bill is stored once however it came. A day without a bill gives an
+// empty file and no SHA-1. The caller closes the file.
 func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Reader) (*os.File, error) {
 	f, err := os.Create(dir + "/bill")
 	if err != nil {
@@ -328,7 +360,8 @@ func (r *Reconciler) obtain(ctx context.Context, u *run, dir string, given io.Re
 	return f, nil
 }
 
-// unpacked gunzips what is gzip.
+// unpacked gunzips what is gzip, told by its two magic bytes (RFC 1952) and not by a
+// name: people give bills either way, and the name does not come with them.
 func unpacked(r io.Reader) (io.Reader, error) {
 	head := make([]byte, 2)
 	n, err := io.ReadFull(r, head)
@@ -347,7 +380,8 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	return &gunzipped{z: z, packed: packed}, nil
 }
 
-// counter counts the bytes that were read through it.
+// counter counts the bytes that were read through it: how much of a compressed file its
+// unpacked bytes were made of.
 type counter struct {
 	r io.Reader
 	n int64
@@ -387,9 +421,11 @@ func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments
 	return res, r.countOpen(ctx, u, &res)
 }
 
-// CatchUp reconciles every day whose bill is out and that is not done, from the
-// first payment on, three months back at most; a day of the last week is done
-// again when a payment of it was booked since. A bill that is not ready is no error.
+// CatchUp reconciles every day whose bill is out and that is not done, from the first
+// payment on, three months back at most; a day of the last week is done again when a
+// payment of it was recorded since. A bill that is not ready is no error. Only the bill
+// of all transactions is fetched. A day that fails does not hold back the others; all
+// their errors come back joined.
 func (r *Reconciler) CatchUp(ctx context.Context) error {
 	now := r.cfg.Now().In(beijing)
 	last := now.AddDate(0, 0, -1)
@@ -427,7 +463,8 @@ func (r *Reconciler) CatchUp(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// encode writes a result so that equal ones are equal bytes.
+// encode writes a result so that equal ones are equal bytes: encoding/json sorts the
+// keys of the one map in it.
 func encode(res Result) (string, error) {
 	b, err := json.Marshal(res)
 	if err != nil {

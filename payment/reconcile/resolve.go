@@ -12,18 +12,23 @@ import (
 	"orderd/payment"
 )
 
-// Action is what a person does about a difference.
+// Action is what a person does about a difference: a word of the API and of the CLI.
 type Action string
 
 // The actions.
 const (
-	// ApplyPayment asks WeChat about the order and records what it says.
+	// ApplyPayment asks WeChat about the order and records what it says. For BILL_ONLY
+	// of one of our orders: what a run could not heal, or a bill that a person gave
+	// has.
 	ApplyPayment Action = "APPLY_PAYMENT"
-	// RefundPayment sends a payment back that fits no order of ours.
+	// RefundPayment sends a payment back that fits no order of ours, all of it. Only
+	// for one that is held; others are refunded by their orders.
 	RefundPayment Action = "REFUND"
-	// MarkPending lets it wait for the next bill.
+	// MarkPending lets it wait for the next bill, whose run opens it again unless that
+	// bill has it.
 	MarkPending Action = "MARK_PENDING"
-	// WriteOff ends it without money: a second person has to confirm.
+	// WriteOff ends it without money: a second person has to confirm, by the same
+	// action.
 	WriteOff Action = "WRITE_OFF"
 )
 
@@ -33,7 +38,8 @@ const (
 	maxResolution = 64  // bytes of our own word for how it ended; a longer one is cut
 )
 
-// Resolve is a person's word on a difference.
+// Resolve is a person's word on a difference. The reason and the person are stored with
+// it.
 type Resolve struct {
 	ID     string
 	Action Action
@@ -41,7 +47,8 @@ type Resolve struct {
 	Cause  Cause  // of a person: ByOperator
 }
 
-// DifferenceFilter selects differences by ID order. Zero fields do not select.
+// DifferenceFilter selects differences by ID order, which is no order of time: IDs are
+// hashes. Zero fields do not select, but Limit must be set.
 type DifferenceFilter struct {
 	Date    string
 	Type    payment.BillType
@@ -52,7 +59,8 @@ type DifferenceFilter struct {
 	Limit   int
 }
 
-// Differences gives differences in the order of their IDs.
+// Differences gives differences in the order of their IDs, at most Limit, after Cursor.
+// Fewer than Limit are the last ones.
 func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
 	for _, t := range []struct{ column, value string }{
@@ -89,7 +97,7 @@ func (r *Reconciler) AllDifferences(ctx context.Context, f DifferenceFilter) ([]
 	}
 }
 
-// Difference gives one difference.
+// Difference gives one difference, or ErrNotFound.
 func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, error) {
 	found, err := r.queryDifferences(ctx, `WHERE id = ?`, id)
 	if err == nil && len(found) == 0 {
@@ -101,9 +109,11 @@ func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, err
 	return found[0], nil
 }
 
-// Resolve does what a person decided; money moves by the same methods as everywhere (Orders).
-// It gives the difference as it is then. Errors: ErrNotFound, ErrResolved, ErrSecondPerson,
-// ErrRequest with a reason, those of Orders and of WeChat.
+// Resolve does what a person decided; money moves by the same methods as everywhere
+// (Orders). It gives the difference as it is then. Errors: ErrNotFound, ErrResolved,
+// ErrSecondPerson, ErrRequest with a reason, those of Orders and of WeChat. Money moves
+// before the difference is closed: a crash in between leaves it open, and the same
+// action again finds the money moved, once, and closes it.
 func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error) {
 	if n := utf8.RuneCountInString(q.Reason); n == 0 || n > maxReason {
 		return Difference{}, fmt.Errorf("%w: a reason of 1 to %d characters is needed", ErrRequest, maxReason)
@@ -160,7 +170,9 @@ func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve)
 	return r.close(ctx, d, q, StatusResolved, "payment "+outcome)
 }
 
-// writeOff needs two people: the first proposes, another confirms.
+// writeOff needs two people: the first proposes, another confirms. The proposal is
+// stored in the row, and the UPDATE demands that it is still that one, so that two who
+// propose at once do not become two who confirm.
 func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) error {
 	who := q.Cause.ActorID
 	switch d.ProposedBy {
@@ -182,8 +194,8 @@ func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Sta
 		string(to), payment.CutBytes(resolution, maxResolution), q.Cause.ActorID, q.Reason, at)
 }
 
-// update changes a difference that is still as it was read. set and and are
-// pieces of SQL of this package with placeholders, never a person's text.
+// update changes a difference that is still as it was read, else ErrResolved. set and
+// and are pieces of SQL of this package with placeholders, never a person's text.
 func (r *Reconciler) update(ctx context.Context, d *Difference, set, and string, args ...any) error {
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE differences

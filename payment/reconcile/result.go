@@ -20,8 +20,10 @@ type Sum struct {
 // add counts one more row.
 func (s *Sum) add(f payment.Fen) { s.Count++; s.Fen += f }
 
-// Bridge leads from our rows to the bill: ours + bill only − ours only ±
-// amounts + duplicates + of other days − in other days' bills = bill.
+// Bridge leads from our rows to the bill: ours + bill only − ours only ± amounts +
+// duplicates + of other days − in other days' bills = bill. The count goes the same
+// way. A bridge that does not close ends the run (pass.bridge), so that one that is
+// stored can be believed.
 type Bridge struct {
 	BillCount  int64       `json:"bill_count"`
 	BillFen    payment.Fen `json:"bill_fen"`
@@ -56,10 +58,12 @@ type Result struct {
 	FundFlow    *FundFlow        `json:"fund_flow,omitempty"`
 }
 
-// Balanced reports that nothing is open.
+// Balanced reports that nothing is open. What waits for the next bill does not count,
+// nor what was written off.
 func (r *Result) Balanced() bool { return r.Open == 0 }
 
-// Status is where a difference stands.
+// Status is where a difference stands. It is stored in differences.status, whose values
+// a CHECK constraint bounds.
 type Status string
 
 // The states of a difference.
@@ -70,7 +74,8 @@ const (
 	StatusWrittenOff Status = "WRITTEN_OFF"      // by two persons
 )
 
-// Difference is one thing in which the bill and our rows differ.
+// Difference is one thing in which the bill and our rows differ: a row of table
+// differences. Amounts are in fen.
 type Difference struct {
 	ID            string // made from what it is: every run finds the same one
 	Date          string // of the bill, YYYY-MM-DD
@@ -101,9 +106,10 @@ type Difference struct {
 // Diff is bill − ours.
 func (d *Difference) Diff() payment.Fen { return d.BillFen - d.OursFen }
 
-// idOf makes the number of a difference from what it is, so that every run
-// finds the same one. The amounts belong to it: who wrote off one fen has not
-// written off the thousand that another bill of the day brings.
+// idOf makes the number of a difference from what it is, so that every run finds the
+// same one. The amounts belong to it: who wrote off one fen has not written off the
+// thousand that another bill of the day has. States do not: a refund that goes on
+// from PROCESSING is the same difference.
 func idOf(d Difference) string {
 	line := int64(0)
 	if d.Kind == Duplicate || d.Kind == DuplicateRefund {
@@ -117,7 +123,8 @@ func idOf(d Difference) string {
 // ID is the name of a reconciliation: day and bill type.
 func ID(date string, t payment.BillType) string { return date + "-" + string(t) }
 
-// WriteText prints a result as a person reads it.
+// WriteText prints a result as a person reads it, with the bridge in the order in which
+// it is added up. The text is for people and may change; programs read the JSON.
 func WriteText(out io.Writer, r Result) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
 	if r.Type == payment.BillFundFlow {

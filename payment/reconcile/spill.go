@@ -17,8 +17,9 @@ import (
 
 // Bounds of the partitions.
 const (
-	// perPartition is how many bytes of a bill make a partition: some twenty
-	// thousand rows, which with ours are a few megabytes in memory.
+	// perPartition is how many bytes of a bill make a partition: some twenty thousand
+	// rows, which with ours are a few megabytes in memory. Larger ones would save
+	// nothing but files.
 	perPartition = 6 << 20
 	// minPartitions lets a small bill go the same way as a large one.
 	minPartitions = 4
@@ -30,10 +31,12 @@ const (
 	readBuffer = 256 << 10
 )
 
-// item is a payment or refund of one side, as it is matched.
+// item is a payment or refund of one side, as it is matched. Of the bill, it has all
+// that a difference says of it; of ours, only key, amount, state and time.
 type item struct {
 	refund bool
-	key    string // transaction id, or out_refund_no
+	// key is the transaction id of a payment, the out_refund_no of a refund.
+	key    string
 	amount payment.Fen
 	state  string
 	line   int64 // of the bill; 0 of ours
@@ -41,8 +44,9 @@ type item struct {
 	facts  Facts // of the bill
 }
 
-// Facts is what a bill says of a row, beside its amount and state: what it is
-// shown and healed by.
+// Facts is what a bill says of a row, beside its amount and state: what it is shown and
+// healed by. It is stored as JSON in differences.facts, so a field may be added, none
+// renamed. The openid is left out: nobody needs it there, and it is personal data.
 type Facts struct {
 	At            time.Time   `json:"at,omitzero"`
 	OutTradeNo    string      `json:"out_trade_no,omitempty"`
@@ -66,10 +70,13 @@ type Facts struct {
 // are varints, texts have their length before them. Only the process that wrote
 // a file reads it, so the form may change at any time.
 type spill struct {
+	// seed is of the run, so that both sides put a key into the same partition; a new
+	// one for every run, so that nobody can make a bill whose rows all fall into one.
 	seed  maphash.Seed
 	files []*os.File
 	out   []*bufio.Writer
-	buf   []byte
+	// buf is the record in the making, used again for each.
+	buf []byte
 }
 
 // newSpill makes the empty partitions of one side. Both sides of a run have the same seed and
@@ -91,7 +98,7 @@ func partitionsFor(size int64) int {
 	return int(min(max(size/perPartition, minPartitions), maxPartitions))
 }
 
-// close closes the files; removing them is the run's.
+// close closes the files; reconcile removes them with their folder.
 func (s *spill) close() error {
 	var errs []error
 	for _, f := range s.files {
@@ -106,7 +113,8 @@ func text[T ~[]byte | ~string](b []byte, v T) []byte {
 	return append(b, v...)
 }
 
-// add writes one record whose first text is its key.
+// add writes one record whose first text is its key. rest appends everything after it
+// to b and gives the longer b, as append does.
 func (s *spill) add(refund bool, key []byte, rest func(b []byte) []byte) error {
 	kind := byte(0)
 	if refund {
@@ -157,7 +165,9 @@ func (s *spill) addOurs(refund bool, key, state []byte, amount, at int64) error 
 	})
 }
 
-// each reads a partition back. The item's bill facts are decoded by bill alone.
+// each reads a partition back, once the writing is over. The item's bill facts are
+// decoded by bill alone. A record longer than any line can make is a file that somebody
+// else has changed, and ends the run instead of taking all memory.
 func (s *spill) each(i int, bill bool, do func(item) error) error {
 	if err := s.out[i].Flush(); err != nil {
 		return fmt.Errorf("partition on disk: %w", err)

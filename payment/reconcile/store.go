@@ -29,9 +29,11 @@ const (
 	maxState = 16
 )
 
-// acquire takes the lease of the bill for this run, or says that somebody has it. Making the
-// row is a transaction of its own, so that its duplicate, which is the usual case, ends nothing
-// else.
+// acquire takes the lease of the bill for this run, or says that somebody has it.
+// Making the row is a transaction of its own, so that its duplicate, which is the usual
+// case, ends nothing else. A run that was killed keeps the bill until lease_until. The
+// holder itself may take it again: InTx repeats a transaction whose COMMIT had no
+// answer, and the repeat must not find itself in the way.
 func (r *Reconciler) acquire(ctx context.Context, u *run) error {
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO reconciliations
@@ -77,9 +79,10 @@ WHERE bill_date = ?
 	})
 }
 
-// updateRun changes the row of a run while the run still holds its lease, and runs then in the
-// same transaction. A run that lost its lease must write nothing more: another has taken over,
-// and ErrRunning ends this one.
+// updateRun changes the row of a run while the run still holds its lease, and runs then
+// in the same transaction. A run that lost its lease must write nothing more: another
+// has taken over, and ErrRunning ends this one. set is SQL of this package, whose
+// placeholders are args; then may be nil.
 func (r *Reconciler) updateRun(ctx context.Context, u *run, set string, then func(*sqldb.Tx) error, args ...any) error {
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE reconciliations
@@ -100,7 +103,11 @@ WHERE bill_date = ?
 	})
 }
 
-// renew keeps the lease as long as the run lives; one that lost it ends.
+// renew keeps the lease as long as the run lives. A run that lost it ends: the context
+// that renew gives is cancelled with ErrRunning. Any other error is tried again at the
+// next tick; should the lease end meanwhile, another run may take the bill, and
+// updateRun stops this one. The function that renew gives stops the renewing and waits
+// for it.
 func (r *Reconciler) renew(ctx context.Context, u *run) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
@@ -123,7 +130,9 @@ func (r *Reconciler) renew(ctx context.Context, u *run) (context.Context, func()
 	return ctx, func() { cancel(nil); <-done }
 }
 
-// finish records the result. It is written even when the caller has gone: the work is done.
+// finish records the result. It is written even when the caller has gone: the work is
+// done. day_from, day_to and ours_fen say what the run has seen of our payments, for
+// doneDays and for the check books.day_is_whole of package audit.
 func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 	text, err := encode(res)
 	if err != nil {
@@ -140,7 +149,8 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 		int64(res.Payments.OursFen))
 }
 
-// fail keeps why a run ended. What it wrote is right and stays.
+// fail keeps why a run ended. What it wrote is right and stays. A bill that is not made
+// yet is waiting and not failed: nobody has to do anything.
 func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	state := "failed"
 	if errors.Is(why, payment.ErrBillNotReady) {
@@ -211,9 +221,11 @@ VALUES (?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, seq, body)
 	})
 }
 
-// chunks cuts a stream into chunks.
+// chunks cuts a stream into pieces of chunkSize and saves each under its number, from
+// 0.
 type chunks struct {
-	buf  []byte
+	buf []byte
+	// seq is the number of the next chunk and, after flush, how many there are.
 	seq  int64
 	save func(seq int64, body []byte) error
 }
@@ -241,7 +253,10 @@ func (c *chunks) flush() error {
 	return err
 }
 
-// OpenBill gives the bill of a reconciliation as WeChat made it, uncompressed.
+// OpenBill gives the bill of a reconciliation as WeChat made it, uncompressed, piece by
+// piece from the database. It is the bill that the last run which ended well has read;
+// ErrNotFound when there was none. The caller closes it, whole or not: until then a
+// goroutine waits to give the next piece.
 func (r *Reconciler) OpenBill(ctx context.Context, id string) (io.ReadCloser, Stored, error) {
 	s, err := r.Show(ctx, id)
 	if err != nil {
@@ -292,7 +307,9 @@ WHERE bill_date = ?
 	}
 }
 
-// findOurs finds payments and refunds of ours by number, whatever their day.
+// findOurs finds payments and refunds of ours by number, whatever their day, at most
+// lookups of them. A held refund is not ours: it is WeChat's word about one that we
+// never asked for.
 func (r *Reconciler) findOurs(ctx context.Context, rows []item) (map[sideKey]item, error) {
 	found := make(map[sideKey]item, len(rows))
 	for refund, query := range map[bool]string{
@@ -495,8 +512,9 @@ VALUES`, cols, args)
 	return nil
 }
 
-// fillOrders adds the order to differences of rows that we have: a row of ours
-// knows its order even where its number does not name one.
+// fillOrders adds the order to differences of rows that we have: a row of ours knows
+// its order even where its number does not name one, such as the out_refund_no of a
+// refund. It only reads, before the transaction that writes.
 func (r *Reconciler) fillOrders(ctx context.Context, found []Difference) error {
 	at := map[string][]*Difference{}
 	var payments, refunds []string
@@ -534,8 +552,10 @@ FROM refunds
 WHERE out_refund_no IN (`, refunds))
 }
 
-// settleSeen resolves what this pass did not find any more, and opens what waited
-// for this bill.
+// settleSeen resolves what this pass did not find any more (its run_no is an older
+// one), and opens what waited for this bill. It renews the lease with the statement
+// that proves that the run still has it, in the same transaction: a run that another
+// has taken over resolves nothing.
 func (r *Reconciler) settleSeen(ctx context.Context, u *run) error {
 	return r.updateRun(ctx, u, `lease_until = ?`, func(tx *sqldb.Tx) error {
 		if _, err := tx.Update(ctx, `UPDATE differences
@@ -568,7 +588,8 @@ WHERE bill_type = ?
 	}, r.cfg.Now().Add(leaseFor).UnixMilli())
 }
 
-// countOpen counts what stands open for a bill.
+// countOpen counts the differences of a bill by where they stand now: what is left from
+// earlier runs counts as what this one found.
 func (r *Reconciler) countOpen(ctx context.Context, u *run, res *Result) error {
 	err := sqldb.Each(ctx, r.db, `SELECT kind, status, resolution, COUNT(*)
 FROM differences
@@ -604,7 +625,8 @@ ORDER BY kind, status, resolution`, []any{u.date, string(u.kind)}, func(rows *sq
 	return nil
 }
 
-// firstDay gives the day of our first payment; false without any.
+// firstDay gives the moment of our first payment; false without any. Days before it
+// have nothing of ours to compare.
 func (r *Reconciler) firstDay(ctx context.Context) (time.Time, bool, error) {
 	var first sql.NullInt64
 	err := r.db.QueryRowContext(ctx, `SELECT MIN(paid_at)
@@ -616,9 +638,10 @@ WHERE paid_at > 0`).Scan(&first)
 	return time.UnixMilli(first.Int64).In(beijing), first.Valid, nil
 }
 
-// doneDays are the days from a date on that need no other run: their run came
-// after their end and, for those from recent on, no payment of that day was
-// booked since. Older days are left to verify, so that a run does not read months.
+// doneDays are the days from a date on that need no other run: their run came after
+// their end and, for those from recent on, no payment of that day was recorded since.
+// Older days are left to verify, so that a run does not read months. from and recent
+// are days of Beijing, as Day gives them.
 func (r *Reconciler) doneDays(ctx context.Context, from, recent string) (map[string]bool, error) {
 	done := map[string]bool{}
 	err := sqldb.Each(ctx, r.db, `SELECT r.bill_date

@@ -49,6 +49,8 @@ type signing int
 const (
 	signed   signing = iota + 1 // verified
 	unsigned                    // absent or wrong
+	// either: for 401 and 429, which a gateway may give before it knows the merchant.
+	// Nothing about the order is believed because of them.
 	either
 )
 

@@ -199,6 +199,7 @@ var (
 // writeError is an error of the caller's writer.
 type writeError struct{ error }
 
+// Unwrap gives the writer's own error.
 func (e *writeError) Unwrap() error { return e.error }
 
 // meter counts what has come, and lets the timer run only while something is waited for.

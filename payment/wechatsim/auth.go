@@ -13,22 +13,30 @@ import (
 )
 
 const (
-	// maxSkew is how far a time-stamp may be off, either way.
+	// maxSkew is how far a time-stamp may be off, either way: WeChat's rules of the API
+	// answer 401 beyond it.
 	maxSkew = 5 * time.Minute
 	// maxNonces bounds one generation of remembered nonces; a generation that is
 	// full ends early, so under heavy load a very late replay may pass.
 	maxNonces = 100_000
-	// truncatedSignMessage is how much of the signed text a 401 repeats.
+	// truncatedSignMessage is how much of the signed text a 401 repeats, in bytes:
+	// enough for a developer to see which line is wrong, as WeChat does.
 	truncatedSignMessage = 40
 )
 
-// credentials are the parameters of an Authorization header.
+// credentials are the parameters of an Authorization header, by WeChat's document of
+// how to build the signature.
 type credentials struct {
 	mchID, nonce, timestamp, serial, signature string
 }
 
-// authenticate checks the merchant's signature over the raw bytes of the
-// request; nil means that it is right. A refusal is 401, unsigned as WeChat's.
+// authenticate checks the merchant's signature over the raw bytes of the request; nil
+// means that it is right. A refusal is 401, unsigned as WeChat's.
+//
+// The text is method, request target as it was sent, time-stamp, nonce and body, each
+// ended by a line feed, the last one too. RequestURI and not the parsed URL: parsing
+// would repair an escape that the merchant signed otherwise, and hide the fault. The
+// bytes of the body, likewise: clients write JSON each in their own way.
 func (s *Sim) authenticate(x *exchange) *answer {
 	c, problem := parseAuthorization(x.r.Header.Get("Authorization"))
 	if problem != "" {
@@ -89,8 +97,9 @@ func parseAuthorization(header string) (c credentials, problem string) {
 	return c, ""
 }
 
-// unauthorized is 401 SIGN_ERROR. For a wrong signature the body has the nested
-// detail that WeChat sends, on which decoders with a fixed type break.
+// unauthorized is 401 SIGN_ERROR. For a wrong signature the body has the nested detail
+// that WeChat sends, on which decoders with a fixed type break. The shape is that of a
+// captured answer. signed is the text that was checked, "" when it did not come so far.
 func unauthorized(x *exchange, message, signed string) *answer {
 	body := map[string]any{"code": "SIGN_ERROR", "message": message}
 	if signed != "" {
@@ -107,15 +116,18 @@ func unauthorized(x *exchange, message, signed string) *answer {
 		unsigned: true}
 }
 
-// nonces remembers what was seen in the last five to ten minutes, in two
-// generations: older requests are refused by their time-stamp anyway.
+// nonces remembers what was seen in the last five to ten minutes, in two generations:
+// older requests are refused by their time-stamp anyway. Whether WeChat refuses a
+// repeated nonce is not known, hence Options.RefuseReplay.
 type nonces struct {
 	mu       sync.Mutex
 	now, old map[string]struct{}
 	since    time.Time
 }
 
-// fresh records a nonce and reports whether it is new.
+// fresh records a nonce and reports whether it is new. A generation that is over
+// becomes the old one, and the old one is forgotten whole, so that no nonce has to be
+// aged by itself.
 func (n *nonces) fresh(nonce string, at time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -17,9 +17,12 @@ import (
 )
 
 const (
-	// endpointFile is the download of a bill, which has the wire's faults of "bill".
+	// endpointFile is the download of a bill, which has the wire's faults of "bill" and
+	// none of the file's: those were spent on the application.
 	endpointFile = "bill_file"
-	// billHost is what WeChat's download addresses begin with.
+	// billHost is what WeChat's download addresses begin with. It is not where the
+	// simulator listens: a client has to ask the host that it was configured with, and
+	// take path and query alone from the answer.
 	billHost = "https://api.mch.weixin.qq.com"
 	// billToken is how long a download address lives, billMonths how far back bills
 	// go: both from WeChat's document of the application for a trade bill.
@@ -29,6 +32,8 @@ const (
 	// to fetch it after 10:00.
 	billHour = 10
 	// maxBillFiles bounds the files that wait to be fetched: they are kept in memory.
+	// One more and some other is forgotten, whose address then answers as an expired
+	// one.
 	maxBillFiles = 32
 	// bigBill is the size of the fault "big", in bytes: beyond the 10 MiB at which
 	// gopay's own download silently ends.
@@ -44,9 +49,13 @@ const (
 // lack the last three columns, as some merchants report; WeChat documents no such
 // layout, so clients must read columns by their names.
 const (
-	billFirst   = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额"
-	billRefund  = "微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态"
-	billLast    = "商品名称,商户数据包,手续费,费率"
+	// 交易时间 is the success of a payment; of a refund its acceptance, and only a bill
+	// of refunds has the success beside it.
+	billFirst  = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额"
+	billRefund = "微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态"
+	billLast   = "商品名称,商户数据包,手续费,费率"
+	// head… is the first line, sum… the names above the sums, of the types ALL, SUCCESS
+	// and REFUND, and of the fund-flow bill; what refunds add stands in billRefund.
 	headAll     = billFirst + "," + billRefund + "," + billLast + ",订单金额,申请退款金额,费率备注"
 	headOld     = billFirst + "," + billRefund + "," + billLast
 	headSuccess = billFirst + "," + billLast + ",订单金额,费率备注"
@@ -58,7 +67,8 @@ const (
 	sumFlow     = "资金流水总笔数,收入笔数,收入金额,支出笔数,支出金额"
 )
 
-// billFiles are the bills that can be fetched, by token.
+// billFiles are the bills that can be fetched, by token: an address is a secret of five
+// minutes, as WeChat's.
 type billFiles struct {
 	mu      sync.Mutex
 	byToken map[string]billFile
@@ -66,25 +76,33 @@ type billFiles struct {
 
 // billFile is a file that was offered for download. expires is by the simulator's clock.
 type billFile struct {
-	send    func(io.Writer)
+	// send writes the file as it goes over the wire, packed where the merchant wanted
+	// it.
+	send func(io.Writer)
+	// html: the fault "html", which also has another Content-Type.
 	html    bool
 	expires time.Time
 }
 
 // line is a row of a bill before it is printed: a payment, or a refund of it.
 type line struct {
-	at      time.Time
-	trade   Trade
+	at time.Time
+	// trade is the payment, also in a refund's row, which repeats its numbers.
+	trade Trade
+	// refund is nil in a payment's row.
 	refund  *Refund
 	amount  int64 // fen, of the payment or of the refund
 	mchID   string
 	title   string
 	attach  string
 	success time.Time // of a refund
-	place   uint64    // in the bill
+	// place is where the row stands among the others: see shuffleKey.
+	place uint64
 }
 
-// tradeBill makes the bill of a day and says where it is.
+// tradeBill makes the bill of a day and says where it is. It is made when it is asked
+// for, of what is true then, while WeChat's is a snapshot of the next morning: two
+// applications for one day may differ.
 func (s *Sim) tradeBill(x *exchange) answer {
 	q := x.r.URL.Query()
 	kind := q.Get("bill_type")
@@ -106,7 +124,8 @@ func (s *Sim) tradeBill(x *exchange) answer {
 	return s.offer(x, printBill(lines, kind, x.plan.bill))
 }
 
-// billDay checks the day that is asked for.
+// billDay checks the day that is asked for: a day of Beijing, not to come, three months
+// back at most. The refusal is nil when the day has, or could have, a bill.
 func (s *Sim) billDay(x *exchange, date string) (time.Time, *answer) {
 	now := s.o.Now().In(beijing())
 	day, err := time.ParseInLocation(time.DateOnly, date, beijing())
@@ -123,8 +142,9 @@ func (s *Sim) billDay(x *exchange, date string) (time.Time, *answer) {
 	return day, &a
 }
 
-// linesOf gives the rows of a day in no order: payments by their success,
-// refunds by their acceptance.
+// linesOf gives the rows of a day in no order: payments by their success, refunds by
+// their acceptance. A refund whose payment was on an earlier day is in this day's bill
+// all the same.
 func (s *Sim) linesOf(day time.Time, kind string) []line {
 	in := func(t time.Time) bool { return !t.Before(day) && t.Before(day.AddDate(0, 0, 1)) }
 	var lines []line
@@ -152,8 +172,9 @@ func (s *Sim) linesOf(day time.Time, kind string) []line {
 	return lines
 }
 
-// shuffleKey puts rows in an order that has nothing to do with time, so that
-// nobody relies on one, and that is the same every time.
+// shuffleKey puts rows in an order that has nothing to do with time, so that nobody
+// relies on one, and that is the same every time: WeChat's bills are in no documented
+// order, and two copies of one bill must have one SHA-1.
 func (l line) shuffleKey() uint64 {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, l.trade.TransactionID)
@@ -163,7 +184,8 @@ func (l line) shuffleKey() uint64 {
 	return h.Sum64()
 }
 
-// spoilLines does to the rows what the faults say; the summary follows the rows.
+// spoilLines does to the rows what the faults say; the summary follows the rows. It
+// changes the rows in place; they are of this application alone.
 func spoilLines(lines []line, faults []string) []line {
 	for _, f := range faults {
 		if len(lines) == 0 {
@@ -206,8 +228,9 @@ func spoilLines(lines []line, faults []string) []line {
 // totals are the sums of a bill's rows, fees in 1/100000 yuan.
 type totals struct{ n, paid, refunded, fee int64 }
 
-// printBill writes a trade bill in WeChat's bytes: a BOM, CRLF, a back-tick
-// before every value, no quoting.
+// printBill writes a trade bill in WeChat's bytes: a BOM, CRLF, a back-tick before
+// every value, no quoting. A captured bill gives the hash that WeChat named for it in
+// this form only. The first line and the names above the sums have no back-ticks.
 func printBill(lines []line, kind string, faults []string) []byte {
 	old := kind == "ALL" && slices.Contains(faults, FaultOldColumns)
 	head, sums := headAll, sumAll
@@ -250,7 +273,8 @@ func printBill(lines []line, kind string, faults []string) []byte {
 	return b.Bytes()
 }
 
-// writeRow writes one line of values.
+// writeRow writes one line of values, each behind a back-tick: it keeps spreadsheets
+// from making numbers of ids.
 func writeRow(b *bytes.Buffer, values ...string) {
 	for i, v := range values {
 		if i > 0 {
@@ -291,7 +315,8 @@ func (l line) values(kind string, old bool) []string {
 	return append(v, paid, back, "")
 }
 
-// billState is the word for a refund's state in bills, which differs from the API's.
+// billState is the word for a refund's state in bills, which differs from the API's:
+// FAIL for CLOSED, CHANGE for ABNORMAL.
 func billState(s State) string {
 	switch s {
 	case StateSuccess:
@@ -314,7 +339,8 @@ func yuan(fen int64) string { return decimal(fen, 100, 2) }
 // feeText prints 1/100000 yuan with five decimals.
 func feeText(n int64) string { return decimal(n, 100_000, 5) }
 
-// decimal prints n units of 1/unit yuan with that many digits.
+// decimal prints n units of 1/unit yuan with that many digits; unit is 10 to the power
+// of digits.
 func decimal(n, unit int64, digits int) string {
 	sign := ""
 	if n < 0 {
@@ -323,8 +349,10 @@ func decimal(n, unit int64, digits int) string {
 	return fmt.Sprintf("%s%d.%0*d", sign, n/unit, digits, n%unit)
 }
 
-// fundFlowBill makes the bill of the account's movements: a payment in, its fee
-// out, a refund out, its fee back.
+// fundFlowBill makes the bill of the account's movements: a payment in, its fee out, a
+// refund out, its fee back. Every movement has the time of its payment or refund; in
+// life the money of a refund may leave later. account_type is not looked at: there is
+// one account.
 func (s *Sim) fundFlowBill(x *exchange) answer {
 	day, refusal := s.billDay(x, x.r.URL.Query().Get("bill_date"))
 	if refusal != nil {
@@ -371,7 +399,8 @@ func (s *Sim) fundFlowBill(x *exchange) answer {
 	return s.offer(x, b.Bytes())
 }
 
-// offer keeps a file for a while and says where it is and what its hash is.
+// offer keeps a file for a while and says where it is and what its hash is: SHA-1 of
+// the plain file, whether or not it is sent packed (tar_type=GZIP).
 func (s *Sim) offer(x *exchange, plain []byte) answer {
 	sum := sha1.Sum(plain) //nolint:gosec // WeChat's choice
 	packed := strings.EqualFold(x.r.URL.Query().Get("tar_type"), "GZIP")
@@ -396,7 +425,8 @@ func (s *Sim) offer(x *exchange, plain []byte) answer {
 	return ok(map[string]string{"download_url": url, "hash_type": "SHA1", "hash_value": hex.EncodeToString(sum[:])})
 }
 
-// sender gives what a download sends.
+// sender gives what a download sends, with the faults of the file: a web page,
+// gigabytes, or half of it.
 func sender(plain []byte, packed bool, faults []string) func(io.Writer) {
 	pack := func(from io.Reader) func(io.Writer) {
 		return func(w io.Writer) {
@@ -429,7 +459,8 @@ type zeros struct{}
 // Read fills p with zeros.
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// billFile sends a file that was offered.
+// billFile sends a file that was offered, as often as it is asked for while its address
+// lives. The request is signed like any other; the answer never is.
 func (s *Sim) billFile(x *exchange) answer {
 	s.files.mu.Lock()
 	f, known := s.files.byToken[x.r.URL.Query().Get("token")]

@@ -2,8 +2,10 @@ package wechatsim
 
 import "net/http"
 
-// closeTrade makes a trade unpayable. It is re-entrant; a number that was never
-// prepaid is closed, too, and cannot be prepaid after that.
+// closeTrade makes a trade unpayable: 204 without a body. It is re-entrant, as WeChat's
+// document of the close says; a number that was never prepaid is closed, too, and
+// cannot be prepaid after that. For that last answer WeChat's table also has 404
+// ORDER_NOT_EXIST: Options.UnknownCloseNotFound.
 func (s *Sim) closeTrade(x *exchange) answer {
 	var body map[string]any
 	if refusal := decodeObject(x.body, &body); refusal != nil {
@@ -32,6 +34,10 @@ func (s *Sim) closeTrade(x *exchange) answer {
 }
 
 // closeLocked decides between close and a payment: whoever holds the lock first wins.
+// leaveOpen is the fault "not_closed": a 204 that is not true. A trade whose money went
+// back counts as paid. The document of the close names no code for a paid trade;
+// ORDERPAID was seen in an answer, its status is not known for certain: hence
+// Options.PaidCode and PaidStatus.
 func (s *Sim) closeLocked(t *trade, leaveOpen bool) answer {
 	done := answer{status: http.StatusNoContent}
 	switch t.v.State {

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// control serves /control: JSON in, JSON out, an error as {"error": "…"}.
-// Callers from another machine are refused unless Options.ControlAnywhere.
+// control serves /control: JSON in, JSON out, an error as {"error": "…"}. Callers from
+// another machine are refused unless Options.ControlAnywhere: whoever may call it may
+// make any trade paid. Nothing here is WeChat's; no merchant's code may use it.
 func (s *Sim) control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /control/trades/{no}/pay", s.controlPay)
@@ -48,7 +49,8 @@ func (s *Sim) control() http.Handler {
 	})
 }
 
-// fromLoopback reports that a request came from this machine.
+// fromLoopback reports that a request came from this machine. remote is host:port as
+// net/http has it. No X-Forwarded-For: a header is anybody's word.
 func fromLoopback(remote string) bool {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -58,7 +60,8 @@ func fromLoopback(remote string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// controlPay pays; "notify" is true unless it is said to be false.
+// controlPay pays; "notify" is true unless it is said to be false. It answers with the
+// trade as it is then, before the callback has arrived anywhere.
 func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
 	body := struct {
 		Notify        bool      `json:"notify"`
@@ -123,7 +126,8 @@ func (s *Sim) controlRefund(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, v)
 }
 
-// controlOutcome chooses what a refund becomes; without after_ms after the usual delay.
+// controlOutcome chooses what a refund becomes; without after_ms after the usual delay,
+// with 0 at once.
 func (s *Sim) controlOutcome(w http.ResponseWriter, r *http.Request) {
 	body := struct {
 		Status  State `json:"status"`
@@ -218,7 +222,8 @@ func (s *Sim) controlClock(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, body)
 }
 
-// controlStatus is the HTTP status for an error of the simulator.
+// controlStatus is the HTTP status for an error of the simulator: 404 for a number that
+// it does not know, 409 for what the state of the trade forbids, 400 for the rest.
 func controlStatus(err error) int {
 	switch {
 	case errors.Is(err, ErrUnknownTrade), errors.Is(err, ErrUnknownRefund):
@@ -230,8 +235,9 @@ func controlStatus(err error) int {
 	return http.StatusBadRequest
 }
 
-// read decodes the body strictly; an empty one leaves the defaults. It has
-// answered when it returns false.
+// read decodes the body strictly; an empty one leaves the defaults. It has answered
+// when it returns false. A field that is not known is refused: a misspelt fault would
+// otherwise be none, and the test that armed it would pass for the wrong reason.
 func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()

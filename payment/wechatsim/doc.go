@@ -26,6 +26,23 @@
 //   - Between a password and its payment there is no moment: a close meets a trade
 //     that is open or paid, never the 429 that WeChat answers in between.
 //
+// # Known differences that nobody wanted
+//
+// They were found by comparing with WeChat's documents and captured answers; a test
+// against the simulator says nothing about them.
+//
+//   - A 400 PARAM_ERROR names the field in detail.field and detail.issue; captured ones
+//     have detail.location and say the rest in the message.
+//   - A 401 has a Request-ID, and an unknown path a signed body; probes of the real one
+//     found neither.
+//   - A time_expire too far ahead is cut to 15 days in all four ways to pay; newer
+//     documents have seven for Native.
+//   - Fields that WeChat does not know are taken; it refuses them.
+//   - A callback always has a Wechatpay-Signature-Type and associated_data; WeChat's may
+//     lack both.
+//   - There is one host; WeChat has a second one, api2.mch.weixin.qq.com.
+//   - An abnormal refund is sent again without the bank card that WeChat demands.
+//
 // # Reading order
 //
 // sim.go (options, life), trade.go (what a trade may do: all state changes),

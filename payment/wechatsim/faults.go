@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// maxFaults bounds the list that every request walks.
+	// maxFaults bounds the list that every request walks, and the outcomes of refunds
+	// that wait for their refunds.
 	maxFaults = 1_000
 	// maxFaultDelay bounds how long a fault keeps a request's goroutine; no client
 	// waits longer.
@@ -70,8 +71,10 @@ func billKinds() []string {
 		FaultOtherMerchant, FaultOtherDay, FaultBadSummary}
 }
 
-// Fault is one thing to do wrong, for requests of one endpoint that name one
-// trade (or any). All faults that match a request apply to it together.
+// Fault is one thing to do wrong, for requests of one endpoint that name one trade (or
+// any). All faults that match a request apply to it together. Those with a count are
+// used up in the order in which they were armed. The JSON is that of POST
+// /control/faults.
 type Fault struct {
 	Endpoint   string  `json:"endpoint"`           // prepay, query, close, refund, refund_query, bill, notify
 	OutTradeNo string  `json:"out_trade_no"`       // "*" or empty: every trade; a refund's number is matched too
@@ -89,7 +92,8 @@ func faultEndpoints() []string {
 	return []string{"prepay", "query", "close", "refund", "refund_query", "bill", "notify"}
 }
 
-// faultKinds lists what can be done to an endpoint.
+// faultKinds lists what can be done to an endpoint. A callback has no timeout: who
+// waits there is the simulator, and it gives up by itself.
 func faultKinds(endpoint string) []string {
 	common := []string{FaultDelay, FaultCutBefore, FaultCutAfter, FaultStatus, FaultBadSignature, FaultNoSignature,
 		FaultOldTimestamp, FaultUnknownSerial}
@@ -231,23 +235,31 @@ type faults struct {
 	list []Fault
 }
 
-// plan is what goes wrong with one request or one delivery.
+// plan is what goes wrong with one request or one delivery. Its zero value is that
+// nothing does.
 type plan struct {
-	names     []string // for the log
-	delay     time.Duration
+	names []string // for the log
+	// delay is waited before anything is handled.
+	delay time.Duration
+	// cutBefore and cutAfter are the two sides of the effect: the merchant sees the
+	// same broken connection and cannot know which it was.
 	cutBefore bool
 	cutAfter  bool
 	hold      time.Duration // answer nothing for so long, then cut
-	status    int
-	code      string
-	seal      sealMode
+	// status and code are answered instead of the truth, and nothing is done.
+	status int
+	code   string
+	// seal is how the answer or callback is signed; sealGood is 0.
+	seal sealMode
+	// paidFirst, notClosed and drop: see FaultPaidFirst, FaultNotClosed, FaultDrop.
 	paidFirst bool
 	notClosed bool
 	drop      bool
 	bill      []string // what is wrong with the bill
 }
 
-// takeFaults uses up one count of each armed fault that matches.
+// takeFaults uses up one count of each armed fault that matches, under one lock: of two
+// requests at once exactly one meets a fault that was armed for one time.
 func (s *Sim) takeFaults(endpoint, outTradeNo, outRefundNo string) plan {
 	var p plan
 	s.faults.mu.Lock()
@@ -268,8 +280,8 @@ func (s *Sim) takeFaults(endpoint, outTradeNo, outRefundNo string) plan {
 	return p
 }
 
-// matches: a number is a trade's or a refund's. What is wrong with a bill is not
-// wrong with its download.
+// matches: a number is a trade's or a refund's. What is wrong with a bill is not wrong
+// with its download, so there only the faults of the wire match.
 func (f Fault) matches(endpoint, outTradeNo, outRefundNo string) bool {
 	if endpoint == endpointFile && f.Endpoint == "bill" && !slices.Contains(billKinds(), f.Kind) {
 		endpoint = "bill"

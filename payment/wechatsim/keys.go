@@ -21,10 +21,11 @@ import (
 // File names inside a key folder. merchantFile is written last, so a folder
 // without it is one whose making was interrupted.
 const (
-	merchantFile      = "merchant.json"            // ids and serials, no secret
-	merchantKeyFile   = "merchant_private_key.pem" // the merchant's, PKCS #8
-	apiV3KeyFile      = "apiv3_key.txt"            // 32 characters
-	publicKeyFile     = "wechatpay_public_key.pem" // WeChat Pay's public key, for the merchant
+	merchantFile    = "merchant.json"            // ids and serials, no secret
+	merchantKeyFile = "merchant_private_key.pem" // the merchant's, PKCS #8
+	apiV3KeyFile    = "apiv3_key.txt"            // 32 characters
+	publicKeyFile   = "wechatpay_public_key.pem" // WeChat Pay's public key, for the merchant
+	// The private keys of WeChat's side, which no merchant has.
 	publicPrivateFile = "wechatpay_private_key.pem"
 	// Two certificates, as during a rotation: WeChat signs with either.
 	oldCertFile    = "platform_old_cert.pem"
@@ -33,19 +34,23 @@ const (
 	newCertKeyFile = "platform_new_private_key.pem"
 )
 
-// rsaBits is what WeChat uses on both sides; a larger key would only slow tests.
+// rsaBits is what WeChat uses on both sides (the 2048 in the name of the scheme); a
+// larger key would only slow tests.
 const rsaBits = 2048
 
 // apiV3KeyLength is fixed by WeChat: the key is used as an AES-256 key as it is.
 const apiV3KeyLength = 32
 
-// Keys are the secrets of both sides of one merchant's relation to WeChat Pay.
-// They are immutable after GenerateKeys or LoadKeys.
+// Keys are the secrets of both sides of one merchant's relation to WeChat Pay: what in
+// life neither side alone has. They are immutable after GenerateKeys or LoadKeys.
 type Keys struct {
 	MchID, AppID   string
 	MerchantSerial string // serial of the merchant certificate, 40 hex digits
 	APIv3Key       string // 32 characters
-	PublicKeyID    string // "PUB_KEY_ID_0…"
+	// PublicKeyID names WeChat Pay's public key, as Wechatpay-Serial has it:
+	// "PUB_KEY_ID_0" and 31 digits. Merchants who joined in the last years have this
+	// key only; the others verify by platform certificates, whose id is their serial.
+	PublicKeyID string
 
 	merchant  *rsa.PrivateKey
 	publicKey *rsa.PrivateKey // the pair behind PublicKeyID
@@ -91,8 +96,9 @@ func GenerateKeys(mchID, appID string) (*Keys, error) {
 	return k, nil
 }
 
-// newPlatformCert makes a platform certificate that is valid for fifty years from the first of
-// January of a year.
+// newPlatformCert makes a platform certificate that is valid for fifty years from the
+// first of January of a year. It is signed by itself: the clients that use it here,
+// Tencent's SDK among them, check no chain.
 func newPlatformCert(fromYear int) (platformCert, error) {
 	var c platformCert
 	var err error
@@ -146,7 +152,8 @@ type ClientConfig struct {
 	PublicKeyID string
 }
 
-// Client returns the merchant's half of the keys.
+// Client returns the merchant's half of the keys: what the merchant platform would have
+// given him. The private keys of WeChat's side are not in it.
 func (k *Keys) Client() ClientConfig {
 	return ClientConfig{
 		MchID: k.MchID, AppID: k.AppID, SerialNo: k.MerchantSerial, APIv3Key: k.APIv3Key,
@@ -160,7 +167,8 @@ func (k *Keys) Client() ClientConfig {
 	}
 }
 
-// merchantJSON is the content of merchantFile.
+// merchantJSON is the content of merchantFile. A folder that one version wrote is read
+// by the next: fields may be added, none renamed.
 type merchantJSON struct {
 	MchID          string `json:"mchid"`
 	AppID          string `json:"appid"`

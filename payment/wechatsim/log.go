@@ -58,7 +58,8 @@ type Entry struct {
 // the number of the last one that is gone.
 func (s *Sim) Log(since int) []Entry { return s.log.since(since) }
 
-// effects is the ring of the latest entries and the way to the writer.
+// effects is the ring of the latest entries and the way to the writer. Entry number n
+// lies at (n-1) modulo maxLog, so that a number is found without a search.
 type effects struct {
 	now func() time.Time
 
@@ -70,7 +71,8 @@ type effects struct {
 	done chan struct{} // the writer has ended
 }
 
-// newEffects makes the log; w may be nil. Its writer runs until close.
+// newEffects makes the log; w may be nil. Its writer runs until close, in the one
+// goroutine that touches w.
 func newEffects(now func() time.Time, w io.Writer, log *slog.Logger) *effects {
 	l := &effects{now: now, done: make(chan struct{})}
 	if w == nil {
@@ -82,7 +84,8 @@ func newEffects(now func() time.Time, w io.Writer, log *slog.Logger) *effects {
 	return l
 }
 
-// add gives the entry its number and time and keeps it.
+// add gives the entry its number and time and keeps it. It waits for the writer when
+// that lags by writerBacklog entries.
 func (l *effects) add(e Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,23 +6,32 @@ import (
 	"time"
 )
 
-// Nastiness is how the simulator misbehaves on its own: probabilities from 0
-// (never) to 1 (always), each independent of the others. All of it is what
-// WeChat's documents allow it to do.
+// Nastiness is how the simulator misbehaves on its own: probabilities from 0 (never) to
+// 1 (always), each independent of the others. All of it is what WeChat's documents
+// allow it to do. Together they are the reason why a merchant must not rely on one
+// callback, on its order, on its id, or on the key of the last answer.
 type Nastiness struct {
-	DuplicateNotify float64       // a callback is sent twice, the second on its own way
+	// DuplicateNotify: a callback is sent twice, the second on its own way: WeChat
+	// sends from several machines, and warns of repeats after a success.
+	DuplicateNotify float64
 	DelayNotify     float64       // a callback starts late …
 	MaxNotifyDelay  time.Duration // … by up to this, divided by the speed
 	ReorderNotify   float64       // a callback waits until one of another trade has gone out
 	// SignTest: a probe with a wrong signature goes first; the genuine callback
 	// follows by the retry ladder.
-	SignTest       float64
-	NewNotifyID    float64       // a repeat carries another id
-	GreyKeys       float64       // a callback is signed by another key of the ring than the usual one
-	AbnormalRefund float64       // a refund becomes ABNORMAL
-	ClosedRefund   float64       // a refund becomes CLOSED
-	OtherSpelling  float64       // ORDER_PAID for ORDERPAID, ORDERCLOSED for ORDER_CLOSED, …
-	LostAnswer     float64       // the request is processed, the connection cut before the answer
+	SignTest float64
+	// NewNotifyID: a repeat carries another id. No document says that it keeps its id.
+	NewNotifyID float64
+	// GreyKeys: a callback is signed by another key of the ring than the usual one, as
+	// in the days of a change of keys, see Options.GreyRatio.
+	GreyKeys       float64
+	AbnormalRefund float64 // a refund becomes ABNORMAL
+	ClosedRefund   float64 // a refund becomes CLOSED
+	// OtherSpelling: ORDER_PAID for ORDERPAID, ORDERCLOSED for ORDER_CLOSED and so on:
+	// older and newer documents spell the codes differently, and both were seen.
+	OtherSpelling float64
+	// LostAnswer: the request is processed, the connection cut before the answer.
+	LostAnswer     float64
 	SlowAnswer     float64       // a request is handled, and so answered, late …
 	MaxAnswerDelay time.Duration // … by up to this
 }
@@ -45,7 +54,8 @@ func DefaultNastiness() Nastiness {
 	}
 }
 
-// otherSpelling returns the second spelling of codes that have two.
+// otherSpelling returns the second spelling of codes that have two, other codes as they
+// are.
 func otherSpelling(code string) string {
 	pairs := [...][2]string{
 		{"ORDERPAID", "ORDER_PAID"}, {"ORDERCLOSED", "ORDER_CLOSED"}, {"ORDERNOTEXIST", "ORDER_NOT_EXIST"},
@@ -62,14 +72,17 @@ func otherSpelling(code string) string {
 	return code
 }
 
-// roll decides whether something of probability p happens to a trade.
+// roll decides whether something of probability p happens to a trade; what names the
+// decision. A probability of 0 draws nothing, so that a kind which is switched off does
+// not shift the others' luck.
 func (s *Sim) roll(what, outTradeNo string, p float64) bool {
 	return p > 0 && s.fraction(what, outTradeNo) < p
 }
 
-// fraction returns the next number in [0, 1) for a trade. It depends on the
-// seed, the number of the trade and how many were drawn for it, not on what
-// other trades do meanwhile: one order's story repeats even under load.
+// fraction returns the next number in [0, 1) for a trade. It depends on the seed, the
+// number of the trade and how many were drawn for it, not on what other trades do
+// meanwhile: one order's story repeats even under load. Numbers without a trade share
+// one counter and do depend on one another.
 func (s *Sim) fraction(what, outTradeNo string) float64 {
 	var n uint64
 	if t := s.find(outTradeNo); t != nil {

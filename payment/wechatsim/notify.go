@@ -14,17 +14,19 @@ import (
 
 const (
 	// deliveryTimeout is WeChat's, from its document of the payment notification: a
-	// merchant who takes longer has not accepted.
+	// merchant who takes longer has not accepted, whatever he answers then.
 	deliveryTimeout = 5 * time.Second
 	// maxReply bounds what is read of a merchant's answer; only its status counts.
 	maxReply = 64 << 10
-	// reorderPatience ends the wait for another callback to go first, when none comes.
+	// reorderPatience ends the wait for another callback to go first, when none comes:
+	// divided by the speed.
 	reorderPatience = 2 * time.Second
 )
 
-// ladder is the time between deliveries until one is accepted: fifteen repeats
-// within 24 hours and 4 minutes, from WeChat's document of the payment
-// notification.
+// ladder is the time between deliveries until one is accepted: fifteen repeats within
+// 24 hours and 4 minutes, from WeChat's document of the payment notification. The first
+// repeat comes 15 seconds after the first delivery, each later one so long after the
+// one before it, not after the first.
 func ladder() []time.Duration {
 	return []time.Duration{
 		15 * time.Second, 15 * time.Second, 30 * time.Second, 3 * time.Minute, 10 * time.Minute,
@@ -59,13 +61,14 @@ type NotifyOptions struct {
 	Mode  string // empty means normal
 }
 
-// Delivery is the outcome of one callback on the wire.
+// Delivery is the outcome of one callback on the wire: a status, or why there is none.
 type Delivery struct {
 	Status int    `json:"status"` // the merchant's, 0 without an answer
 	Error  string `json:"error,omitempty"`
 }
 
-// Accepted reports that WeChat would not repeat it.
+// Accepted reports that WeChat would not repeat it: by its document of the payment
+// notification 200 and 204 are success, whatever the body says.
 func (d Delivery) Accepted() bool {
 	return d.Status == http.StatusOK || d.Status == http.StatusNoContent
 }
@@ -104,7 +107,8 @@ func (s *Sim) notifyNow(outTradeNo string, n NotifyOptions) ([]Delivery, error) 
 	return s.sendNow(callback{t: t}, outTradeNo, n)
 }
 
-// sendNow sends copies of a callback at the same time, without repeats.
+// sendNow sends copies of a callback at the same time, without repeats. They have one
+// id and signatures of their own; number is for the texts of errors.
 func (s *Sim) sendNow(c callback, number string, n NotifyOptions) ([]Delivery, error) {
 	if n.Mode == "" {
 		n.Mode = ModeNormal
@@ -143,7 +147,9 @@ func (c callback) number() string {
 	return c.r.v.OutRefundNo // set once
 }
 
-// announce starts callbacks, each on its own way.
+// announce starts callbacks, each on its own way, and returns at once. delay is real
+// time before the first attempt. What can no longer be started is logged as lost: an
+// oracle must not wait for it.
 func (s *Sim) announce(c callback, count int, delay time.Duration) {
 	no := c.t.v.OutTradeNo // set once
 	if s.roll("duplicate", no, s.nasty.DuplicateNotify) {
@@ -173,8 +179,10 @@ func (s *Sim) announce(c callback, count int, delay time.Duration) {
 	}
 }
 
-// deliver sends a callback until it is accepted, with WeChat's ladder between
-// the attempts. A probe takes the place of the first attempt.
+// deliver sends a callback until it is accepted, with WeChat's ladder between the
+// attempts. A probe takes the place of the first attempt; what the merchant answers to
+// it does not count. A dropped callback is not repeated: WeChat does not promise that
+// one arrives, and the merchant has to ask.
 func (s *Sim) deliver(c callback, probe bool) {
 	no := c.t.v.OutTradeNo
 	steps := ladder()
@@ -211,7 +219,9 @@ func (s *Sim) deliver(c callback, probe bool) {
 	s.logCallback(no, Entry{Event: "given_up", Attempt: len(steps) + 1})
 }
 
-// post puts one callback on the wire, newly encrypted, signed and dated.
+// post puts one callback on the wire, newly encrypted, signed and dated: a repeat with
+// the first one's time-stamp would be refused for its age. It waits for one of
+// maxInFlight slots.
 func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 	select {
 	case s.slots <- struct{}{}:
@@ -256,7 +266,8 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 	return d
 }
 
-// send makes one request of a callback, as WeChat makes it.
+// send makes one request of a callback, as WeChat makes it: with the headers of a
+// signed answer, no login and no cookie.
 func (s *Sim) send(ctx context.Context, url, outTradeNo string, body []byte, seal sealMode) Delivery {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -277,7 +288,8 @@ func (s *Sim) send(ctx context.Context, url, outTradeNo string, body []byte, sea
 	return Delivery{Status: res.StatusCode}
 }
 
-// notifyBody is the envelope of a callback.
+// notifyBody is the envelope of a callback, in WeChat's names. Only resource is
+// encrypted; the signature covers all of it.
 type notifyBody struct {
 	ID           string `json:"id"`
 	CreateTime   string `json:"create_time"`
@@ -287,7 +299,9 @@ type notifyBody struct {
 	Resource     sealed `json:"resource"`
 }
 
-// compose builds the body of a callback and says how to sign it.
+// compose builds the body of a callback and says how to sign it. The lies about amount,
+// merchant and app are inside the encrypted resource and rightly signed: a merchant
+// finds them only by comparing with his own order.
 func (s *Sim) compose(c callback, v Trade) ([]byte, sealMode) {
 	if v.TransactionID == "" { // a lie about an unpaid trade
 		v.TransactionID, v.SuccessTime = "4200"+randomDigits(24), s.o.Now()
@@ -366,7 +380,8 @@ func newNotifyID() string {
 	return h(8) + "-" + h(4) + "-5" + h(3) + "-8" + h(3) + "-" + h(12)
 }
 
-// newNotifyClient follows no redirect: to WeChat that is a failed delivery.
+// newNotifyClient follows no redirect: to WeChat that is a failed delivery. It keeps as
+// many connections to one merchant as there are callbacks at once.
 func newNotifyClient() *http.Client {
 	return &http.Client{
 		Timeout:       deliveryTimeout,

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// PayOptions say how a buyer pays. The zero value pays in full now, in silence.
+// PayOptions say how a buyer pays. The zero value pays in full now, without a callback.
 type PayOptions struct {
 	Notify      bool          // send the callback, with WeChat's retries
 	NotifyDelay time.Duration // before the first attempt, real time
@@ -22,8 +22,8 @@ type PayOptions struct {
 const maxCopies = 100
 
 // Pay is the buyer entering his password. The error matches ErrUnknownTrade,
-// ErrAlreadyPaid, ErrClosed or ErrExpired when he cannot pay; nothing has
-// happened then.
+// ErrAlreadyPaid, ErrClosed or ErrExpired when he cannot pay; nothing has happened
+// then. A payment that is not notified is one that the merchant finds by a query only.
 func (s *Sim) Pay(outTradeNo string, p PayOptions) error {
 	if p.NotifyCount < 0 || p.NotifyCount > maxCopies {
 		return fmt.Errorf("pay %s: notify count %d: 0 to %d is needed", outTradeNo, p.NotifyCount, maxCopies)
@@ -44,7 +44,8 @@ func (s *Sim) Pay(outTradeNo string, p PayOptions) error {
 	return nil
 }
 
-// settle moves the trade to SUCCESS, or says why not.
+// settle moves the trade to SUCCESS, or says why not. Everything is decided and written
+// under the lock of the trade, which a close needs too.
 func (s *Sim) settle(t *trade, p PayOptions) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -23,8 +23,9 @@ const (
 	maxFen         = 10_000_000_000      // a hundred million yuan, beyond anything that WeChat takes
 )
 
-// prepayRequest holds the fields that the simulator looks at. Others are
-// allowed, and count in the comparison of a repeat.
+// prepayRequest holds the fields that the simulator looks at, in WeChat's names. Others
+// are allowed, and count in the comparison of a repeat. Amounts are json.Number,
+// because an amount of 1.0 or 1e2 must be refused and not rounded.
 type prepayRequest struct {
 	AppID       string `json:"appid"`
 	MchID       string `json:"mchid"`
@@ -50,10 +51,12 @@ type prepayRequest struct {
 	tradeType string
 	total     int64
 	expire    time.Time // zero: none given
-	hash      string    // of all parameters and the trade type
+	// hash is of all parameters and the trade type: what a repeat must agree in.
+	hash string
 }
 
-// prepay opens a trade or repeats its opening.
+// prepay opens a trade or repeats its opening. tradeType is the word of bills and
+// queries (NATIVE, JSAPI, APP, MWEB), not that of the path.
 func (s *Sim) prepay(tradeType string) func(*exchange) answer {
 	return func(x *exchange) answer {
 		p, refusal := s.readPrepay(tradeType, x.body)
@@ -72,7 +75,9 @@ func (s *Sim) prepay(tradeType string) func(*exchange) answer {
 	}
 }
 
-// prepayLocked applies the re-entry rules.
+// prepayLocked applies the re-entry rules of WeChat's document of the prepay: the same
+// parameters again give a new way to pay, others are refused, a closed or paid number
+// is spent for ever.
 func (s *Sim) prepayLocked(t *trade, p *prepayRequest) answer {
 	switch t.v.State {
 	case StateNone:
@@ -100,7 +105,9 @@ func reentry() answer {
 	return refuse(http.StatusBadRequest, "INVALID_REQUEST", "请求重入时，参数与首次请求时不一致", tailReentry)
 }
 
-// openLocked makes a trade of a number, with a time_expire within WeChat's bounds.
+// openLocked makes a trade of a number, with a time_expire within WeChat's bounds. A
+// farther one is cut in silence, as WeChat cuts it: the merchant is not told. Newer
+// sources give seven days for Native; fifteen is used for all.
 func (s *Sim) openLocked(t *trade, p *prepayRequest) {
 	now := s.o.Now()
 	if !p.expire.IsZero() {
@@ -117,7 +124,9 @@ func (s *Sim) openLocked(t *trade, p *prepayRequest) {
 	t.v.OpenID, t.v.NotifyURL = p.Payer.OpenID, p.NotifyURL
 }
 
-// issueLocked hands out a new way to pay; an earlier one is void from now on.
+// issueLocked hands out a new way to pay; an earlier one is void from now on. What the
+// buyer can do with it ends with its own lifetime, before time_expire when that is
+// later.
 func (s *Sim) issueLocked(t *trade, event string) answer {
 	now := s.o.Now()
 	lifetime := prepayLifetime
@@ -142,7 +151,9 @@ func (s *Sim) issueLocked(t *trade, event string) answer {
 	return ok(body)
 }
 
-// readPrepay decodes and validates; the refusal names the first wrong field.
+// readPrepay decodes and validates; the refusal names the first wrong field. The body
+// is decoded twice: as it is, for the comparison of a repeat, and into the fields that
+// are looked at.
 func (s *Sim) readPrepay(tradeType string, body []byte) (*prepayRequest, *answer) {
 	var all map[string]any
 	if refusal := decodeObject(body, &all); refusal != nil {
@@ -169,8 +180,9 @@ func (s *Sim) readPrepay(tradeType string, body []byte) (*prepayRequest, *answer
 	return nil, &a
 }
 
-// wrongField returns the first field that breaks WeChat's rules; issue is empty
-// when none does.
+// wrongField returns the first field that breaks WeChat's rules; issue is empty when
+// none does. The texts name the rules of WeChat's document of the prepay; what is
+// counted there in characters is counted so here, see the differences in doc.go.
 func (s *Sim) wrongField(p *prepayRequest) (field string, value any, issue string, tail int) {
 	total, totalErr := p.Amount.Total.Int64()
 	p.total = total
@@ -224,8 +236,8 @@ func (s *Sim) wrongScene(p *prepayRequest) (field string, value any, issue strin
 	return "/scene_info/h5_info/type", p.SceneInfo.H5Info.Type, "场景类型须为iOS、Android或Wap", tailParam
 }
 
-// decodeObject reads one JSON object and refuses what WeChat refuses anywhere in
-// it: null, and characters of more than three bytes.
+// decodeObject reads one JSON object and refuses what WeChat's rules of the API refuse
+// anywhere in it: null, and characters of more than three bytes (emoji).
 func decodeObject(body []byte, into *map[string]any) *answer {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
@@ -266,7 +278,8 @@ func wrongValue(path string, v any) (where, issue string) {
 	return "", ""
 }
 
-// validOutTradeNo is WeChat's own rule, which is wider than what orderd sends.
+// validOutTradeNo is WeChat's own rule, which is wider than what orderd sends: | and *
+// have to be escaped in a path, and not every client does it.
 func validOutTradeNo(s string) bool {
 	return len(s) >= 6 && len(s) <= 32 &&
 		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
@@ -280,5 +293,6 @@ func validNotifyURL(s string) bool {
 		u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && u.User == nil
 }
 
-// beijing is the zone of every time that WeChat writes.
+// beijing is the zone of every time that WeChat writes. RFC 3339 allows others, and
+// merchants should read them all the same.
 func beijing() *time.Location { return time.FixedZone("Beijing", 8*60*60) }

@@ -5,16 +5,18 @@ import (
 	"time"
 )
 
-// tradeBody is a trade as a query and, when it is paid, a notification tell it.
-// An unpaid trade has no transaction id, payer, currency nor trade type.
+// tradeBody is a trade as a query and, when it is paid, a notification tell it, after
+// captured answers. An unpaid trade has no transaction id, payer, currency nor trade
+// type: a client whose fields are not optional breaks on it.
 type tradeBody struct {
-	Amount         tradeAmount `json:"amount"`
-	AppID          string      `json:"appid"`
-	Attach         string      `json:"attach,omitempty"`
-	BankType       string      `json:"bank_type,omitempty"`
-	MchID          string      `json:"mchid"`
-	OutTradeNo     string      `json:"out_trade_no"`
-	Payer          *tradePayer `json:"payer,omitempty"`
+	Amount     tradeAmount `json:"amount"`
+	AppID      string      `json:"appid"`
+	Attach     string      `json:"attach,omitempty"`
+	BankType   string      `json:"bank_type,omitempty"`
+	MchID      string      `json:"mchid"`
+	OutTradeNo string      `json:"out_trade_no"`
+	Payer      *tradePayer `json:"payer,omitempty"`
+	// Promotion and Scene are always empty here, and there because WeChat sends them.
 	Promotion      []struct{}  `json:"promotion_detail"`
 	Scene          *tradeScene `json:"scene_info,omitempty"`
 	SuccessTime    string      `json:"success_time,omitempty"`
@@ -24,7 +26,8 @@ type tradeBody struct {
 	TransactionID  string      `json:"transaction_id,omitempty"`
 }
 
-// tradeAmount is in fen. An unpaid trade has a total and no payer_total.
+// tradeAmount is in fen. An unpaid trade has a total and no payer_total. payer_total is
+// less than total where a coupon paid a part: what the order cost is total.
 type tradeAmount struct {
 	Currency      string `json:"currency,omitempty"`
 	PayerCurrency string `json:"payer_currency"`
@@ -45,7 +48,8 @@ type tradeScene struct {
 // queryByNumber asks by the merchant's number.
 func (s *Sim) queryByNumber(x *exchange) answer { return s.query(x, s.find(x.r.PathValue("no"))) }
 
-// queryByTransaction asks by WeChat's number, which only a paid trade has.
+// queryByTransaction asks by WeChat's number, which only a paid trade has, also one
+// whose money went back.
 func (s *Sim) queryByTransaction(x *exchange) answer {
 	return s.query(x, s.findByTransaction(x.r.PathValue("id")))
 }
@@ -70,7 +74,8 @@ func unknownTrade() answer {
 	return refuse(http.StatusNotFound, "ORDER_NOT_EXIST", "订单不存在", tailNotFound)
 }
 
-// describe makes the body of a trade, after bodies that were captured.
+// describe makes the body of a trade, after bodies that were captured. success_time is
+// in whole seconds, in Beijing's zone.
 func describe(v Trade) tradeBody {
 	b := tradeBody{
 		Amount: tradeAmount{PayerCurrency: "CNY", Total: v.Total}, AppID: v.AppID, MchID: v.MchID,

@@ -33,7 +33,8 @@ const (
 // ErrUnknownRefund: nobody asked for a refund of this number.
 var ErrUnknownRefund = errors.New("no such refund at the simulator")
 
-// Refund is a snapshot of one refund.
+// Refund is a snapshot of one refund, with the names of WeChat's answers. Amounts are
+// in fen.
 type Refund struct {
 	OutRefundNo   string    `json:"out_refund_no"`
 	RefundID      string    `json:"refund_id"`
@@ -49,14 +50,17 @@ type Refund struct {
 	Requests      int       `json:"requests"` // accepted ones, repeats included
 }
 
-// refund is the live record, under the lock of its trade.
+// refund is the live record, under the lock of its trade. Its number, id, url and trade
+// never change, so that they may be read without it.
 type refund struct {
-	t    *trade
-	v    Refund
+	t *trade
+	v Refund
+	// hash is of the parameters of the first request: a repeat with others is refused.
 	hash string
 }
 
-// ends are the fates of refunds that were chosen before their time.
+// ends are the fates of refunds that were chosen before their time, by out_refund_no: a
+// test decides what becomes of a refund before its merchant asks for it.
 type ends struct {
 	mu    sync.Mutex
 	fixed map[string]fate
@@ -68,7 +72,8 @@ type fate struct {
 	after time.Duration // real time; negative: the simulator's own delay
 }
 
-// refundRequest holds the fields that the simulator looks at.
+// refundRequest holds the fields that the simulator looks at, in WeChat's names. Others
+// are allowed, and count in the comparison of a repeat.
 type refundRequest struct {
 	TransactionID string `json:"transaction_id"`
 	OutTradeNo    string `json:"out_trade_no"`
@@ -85,7 +90,8 @@ type refundRequest struct {
 	hash          string
 }
 
-// askRefund takes a refund, or answers a repeat with its present state.
+// askRefund takes a refund, or answers a repeat with its present state: 200 means
+// accepted, never that money has moved. One number belongs to one payment for ever.
 func (s *Sim) askRefund(x *exchange) answer {
 	q, refusal := readRefund(x.body)
 	if refusal != nil {
@@ -155,7 +161,10 @@ func validRefundNo(s string) bool {
 		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*@") == ""
 }
 
-// refundLocked applies WeChat's rules, whoever comes at the same time.
+// refundLocked applies WeChat's rules, whoever comes at the same time. A repeat comes
+// before all of them: a merchant whose answer was lost must get it, also when his
+// account is empty by now. A closed refund counts as a try of the fifty, but no longer
+// as money taken.
 func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 	invalid := func(text string) answer {
 		return refuse(http.StatusBadRequest, "INVALID_REQUEST", text, tailParam)
@@ -225,7 +234,8 @@ func (s *Sim) scheduleEnd(r *refund) {
 	})
 }
 
-// fateOf is what was chosen for a refund, else what chance says.
+// fateOf is what was chosen for a refund, else what chance says. What was chosen is
+// used once.
 func (s *Sim) fateOf(outRefundNo, outTradeNo string) fate {
 	s.ends.mu.Lock()
 	f, chosen := s.ends.fixed[outRefundNo]
@@ -246,8 +256,9 @@ func (s *Sim) fateOf(outRefundNo, outTradeNo string) fate {
 	return f
 }
 
-// endRefund gives a refund its end and tells the merchant. SUCCESS and CLOSED
-// are final; an ABNORMAL one may still succeed, as on the merchant platform.
+// endRefund gives a refund its end and tells the merchant. SUCCESS and CLOSED are
+// final; an ABNORMAL one may still succeed, as on the merchant platform. A refund
+// without a notify_url ends in silence.
 func (s *Sim) endRefund(r *refund, end State) {
 	r.t.mu.Lock()
 	if r.v.State == StateSuccess || r.v.State == StateClosed || r.v.State == end {
@@ -301,8 +312,8 @@ func (s *Sim) SetRefundOutcome(outRefundNo string, end State, after time.Duratio
 	return nil
 }
 
-// SetBalance says whether the merchant's account has money for refunds; without,
-// new ones are answered NOT_ENOUGH.
+// SetBalance says whether the merchant's account has money for refunds; without, new
+// ones are answered 403 NOT_ENOUGH. Those that were accepted go on.
 func (s *Sim) SetBalance(enough bool) { s.broke.Store(!enough) }
 
 // Refund returns what the simulator knows of a refund: the truth.
@@ -361,7 +372,9 @@ func (s *Sim) queryRefund(x *exchange) answer {
 	return ok(describeRefund(v))
 }
 
-// applyAbnormal is what a merchant does about an abnormal refund.
+// applyAbnormal is what a merchant does about an abnormal refund
+// (apply-abnormal-refund): it is under way again and finds another end. WeChat's
+// document wants a bank card in the body, encrypted; here the body is not looked at.
 func (s *Sim) applyAbnormal(x *exchange) answer {
 	id := x.r.PathValue("refund")
 	s.refundMu.RLock()
@@ -384,7 +397,8 @@ func (s *Sim) applyAbnormal(x *exchange) answer {
 	return ok(describeRefund(v))
 }
 
-// refundBody is a refund as its answers tell it.
+// refundBody is a refund as its answers tell it. Its state is called status here, and
+// refund_status in a notification.
 type refundBody struct {
 	Amount       refundAmount `json:"amount"`
 	Channel      string       `json:"channel"`
@@ -415,7 +429,8 @@ type refundAmount struct {
 	Total            int64      `json:"total"`
 }
 
-// describeRefund makes the body of a refund.
+// describeRefund makes the body of a refund that goes back the way it came (ORIGINAL),
+// from money that was not settled yet, to the buyer's balance.
 func describeRefund(v Refund) refundBody {
 	b := refundBody{Channel: "ORIGINAL", CreateTime: wechatTime(v.CreateTime), FundsAccount: "UNSETTLED",
 		OutRefundNo: v.OutRefundNo, OutTradeNo: v.OutTradeNo, Promotion: []struct{}{}, RefundID: v.RefundID,
@@ -453,7 +468,9 @@ type refundNoticeAmount struct {
 	PayerRefund int64 `json:"payer_refund"`
 }
 
-// composeRefund builds the resource of a refund notification and its event.
+// composeRefund builds the resource of a refund notification and its event. A refund
+// that is under way has no notification: asked for one by Notify, it tells of a success
+// that has not happened.
 func (s *Sim) composeRefund(mode string, v Refund) (plain []byte, event, summary string) {
 	n := refundNotice{MchID: s.o.Keys.MchID, OutTradeNo: v.OutTradeNo, Transaction: v.TransactionID,
 		OutRefundNo: v.OutRefundNo, RefundID: v.RefundID, RefundStatus: v.State, Account: "支付用户零钱",
@@ -477,7 +494,8 @@ func (s *Sim) composeRefund(mode string, v Refund) (plain []byte, event, summary
 	return mustJSON(n), "REFUND.SUCCESS", "退款成功"
 }
 
-// NotifyRefund sends callbacks of a refund now, as Notify does for a payment.
+// NotifyRefund sends callbacks of a refund now, as Notify does for a payment: to the
+// notify_url of the refund, without which it is an error.
 func (s *Sim) NotifyRefund(outRefundNo string, n NotifyOptions) error {
 	_, err := s.notifyRefundNow(outRefundNo, n)
 	return err

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxBody bounds a request: a prepay with its longest fields and goods list
-	// stays far below it.
+	// maxBody bounds a request, in bytes: a prepay with its longest fields and goods
+	// list stays far below it. It also bounds the bodies of /control.
 	maxBody = 64 << 10
 	// cutBytes is what a cut connection has said. Not nothing: Go's client
 	// silently repeats a GET whose reused connection ends without a byte, and
@@ -57,7 +57,8 @@ func (s *Sim) Handler() http.Handler {
 	return mux
 }
 
-// exchange is one request on its way through.
+// exchange is one request on its way through. It belongs to the goroutine of the
+// request.
 type exchange struct {
 	r          *http.Request
 	body       []byte // raw, as signed
@@ -68,19 +69,25 @@ type exchange struct {
 	requestID  string // set with the answer
 }
 
-// answer is what goes back, before it is signed.
+// answer is what goes back, before it is signed. What it says has happened, or not,
+// already: the answer alone can still be lost.
 type answer struct {
-	status   int
-	code     string // WeChat's error code, "" on success
-	tail     int    // of Request-ID
-	body     []byte
-	html     bool // made by a gateway in front: HTML
+	status int
+	code   string // WeChat's error code, "" on success
+	tail   int    // of Request-ID
+	body   []byte
+	// html: made by a gateway in front, which knows neither JSON nor the key; of a
+	// file, a web page in its place.
+	html bool
+	// unsigned: WeChat signs its answers only when the merchant's own signature was
+	// right, and a gateway in front of it never does.
 	unsigned bool
 	file     func(io.Writer) // instead of body: a bill, which nobody signs
 }
 
-// api is the way of every request: read, decide what goes wrong, authenticate,
-// handle, log, sign, answer.
+// api is the way of every request: read, decide what goes wrong, authenticate, handle,
+// log, sign, answer. It is logged before it is answered: a test that has its answer
+// finds it in the log.
 func (s *Sim) api(endpoint string, handle func(*exchange) answer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -115,8 +122,10 @@ func (s *Sim) api(endpoint string, handle func(*exchange) answer) http.Handler {
 	})
 }
 
-// decide authenticates and handles. What it does to trades has happened whether
-// or not the answer arrives.
+// decide authenticates and handles. What it does to trades has happened whether or not
+// the answer arrives. A status fault comes after authentication and before handling: a
+// forged request meets the 401 first, and a call that is answered with the fault has
+// not happened.
 func (s *Sim) decide(x *exchange, handle func(*exchange) answer) answer {
 	if refusal := s.authenticate(x); refusal != nil {
 		return *refusal
@@ -187,7 +196,8 @@ func (s *Sim) logRequest(x *exchange, a answer, detail string) {
 	})
 }
 
-// write signs and sends.
+// write signs and sends. A file (a bill) goes without a signature, as WeChat's do: its
+// hash came in a signed answer.
 func (s *Sim) write(w http.ResponseWriter, x *exchange, a answer) {
 	h := w.Header()
 	if x.requestID == "" {
@@ -216,7 +226,8 @@ func (s *Sim) write(w http.ResponseWriter, x *exchange, a answer) {
 	_, _ = w.Write(a.body) // the client may be gone; the effect stays
 }
 
-// hold waits until the client gives up, the time is over or the simulator closes.
+// hold waits until the client gives up, the time is over or the simulator closes. Until
+// then the client gets nothing, not even the end of the connection.
 func (s *Sim) hold(r *http.Request, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -227,7 +238,8 @@ func (s *Sim) hold(r *http.Request, d time.Duration) {
 	}
 }
 
-// cut ends the connection in the middle of an answer.
+// cut ends the connection in the middle of an answer. A client cannot tell whether its
+// request was handled: that is what both cut faults are for.
 func cut(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil { // HTTP/2, or a recorder in somebody's test
@@ -237,7 +249,8 @@ func cut(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// detail of an error body says which field was wrong.
+// detail of an error body says which field was wrong. Captured errors name the field in
+// location and message; clients should read code alone.
 type detail struct {
 	Field    string `json:"field,omitempty"`
 	Value    any    `json:"value,omitempty"`
@@ -264,7 +277,7 @@ func wrongParam(field string, value any, issue string, tail int) answer {
 	return answer{status: http.StatusBadRequest, code: body.Code, tail: tail, body: mustJSON(body)}
 }
 
-// ok is 200 with a body.
+// ok is 200 with a body. What is signed are the bytes that mustJSON makes here.
 func ok(v any) answer { return answer{status: http.StatusOK, body: mustJSON(v)} }
 
 // readRefusal answers a request whose body could not be read.
@@ -312,7 +325,8 @@ func usualCode(status int) string {
 	return "INVALID_REQUEST"
 }
 
-// respell replaces the code of an error body, keeping message and detail.
+// respell replaces the code of an error body, keeping message and detail: texts do not
+// change with the spelling.
 func respell(body []byte, code string) []byte {
 	var e errorBody
 	if err := json.Unmarshal(body, &e); err != nil {

@@ -14,10 +14,12 @@ import (
 	"time"
 )
 
-// signatureType is the only scheme that WeChat uses for RSA merchants.
+// signatureType is the only scheme that WeChat uses for RSA merchants: the first word
+// of Authorization, and the value of Wechatpay-Signature-Type.
 const signatureType = "WECHATPAY2-SHA256-RSA2048"
 
-// signTestPrefix marks WeChat's deliberately wrong signatures.
+// signTestPrefix marks WeChat's deliberately wrong signatures, its probes of whether
+// merchants verify: from its document of the answer's signature.
 const signTestPrefix = "WECHATPAY/SIGNTEST/"
 
 // staleAge is how old an "old timestamp" is: far beyond the five minutes that
@@ -43,8 +45,10 @@ const (
 	sealUnknown                 // id and key that nobody has heard of
 )
 
-// seal puts WeChat's signature headers for body onto h. It costs one RSA
-// signature (about a millisecond) and holds no lock.
+// seal puts WeChat's signature headers for body onto h. It costs one RSA signature
+// (about a millisecond) and holds no lock. The text is time-stamp, nonce and raw body,
+// each ended by a line feed: of a 204 the third line is empty. Nonce and time-stamp are
+// new for every answer.
 func (s *Sim) seal(h http.Header, body []byte, by signer, mode sealMode) {
 	at := s.o.Now()
 	key, id, signed := by.key, by.id, body
@@ -113,7 +117,9 @@ func newAEAD(apiV3Key string) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// sealed is an encrypted resource as WeChat writes it.
+// sealed is an encrypted resource as WeChat writes it, in callbacks and in the list of
+// certificates. ciphertext is the text with the 16 bytes of the tag behind it, in
+// base64.
 type sealed struct {
 	OriginalType   string `json:"original_type,omitempty"`
 	Algorithm      string `json:"algorithm"`
@@ -122,7 +128,8 @@ type sealed struct {
 	Nonce          string `json:"nonce"`
 }
 
-// encrypt seals a resource with the APIv3 key. associated is authenticated and not secret.
+// encrypt seals a resource with the APIv3 key: AES-256-GCM with a nonce of 12
+// characters. associated is authenticated and not secret.
 func (s *Sim) encrypt(plaintext []byte, associated string) sealed {
 	nonce := randomText(s.aead.NonceSize())
 	return sealed{
@@ -141,6 +148,7 @@ func randomText(n int) string {
 	return randomFrom("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", n)
 }
 
+// randomDigits is n digits, likewise.
 func randomDigits(n int) string { return randomFrom("0123456789", n) }
 
 // randomFrom draws n characters of an alphabet. The first characters of one whose length does

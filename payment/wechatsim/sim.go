@@ -40,18 +40,28 @@ type Options struct {
 	Nasty     bool       // misbehave as DefaultNastiness says
 	Nastiness *Nastiness // misbehave as this says instead, whatever Nasty is
 
-	PublicKeyOnly  bool    // no platform certificates: /v3/certificates is 404
-	GreyRatio      float64 // share of callbacks signed by another key than the usual one: a rotation in progress
-	CallbackSerial string  // id of the key that usually signs callbacks; empty: the public key
+	// PublicKeyOnly: no platform certificates, /v3/certificates is 404, as for a
+	// merchant who joined when there were none any more.
+	PublicKeyOnly bool
+	// GreyRatio is the share of callbacks signed by another key than the usual one, 0
+	// to 1: a change of keys in progress. In a move from certificates to the public key
+	// WeChat goes from 0.1 to 100 % within a week.
+	GreyRatio float64
+	// CallbackSerial is the id of the key that usually signs callbacks; empty: the
+	// public key. A certificate's here is a merchant who has not switched to the public
+	// key yet.
+	CallbackSerial string
 
 	// NotifyClient sends callbacks; nil: a client of the simulator's own. A delivery
 	// takes five seconds at most in any case. Close drops its idle connections.
 	NotifyClient *http.Client
 	EffectsLog   io.Writer // gets every log entry as a JSON line as it happens; written by one goroutine
 
-	RefundDelay    time.Duration // from the acceptance of a refund to its end, divided by the speed; 0: 3 s
-	NoSpacing      bool          // take refunds of one payment less than a minute apart
-	StrictBillTime bool          // make no bill of a day that is not over, nor before 10:00 in Beijing of the next
+	// RefundDelay is real time from the acceptance of a refund to its end, divided by
+	// the speed; 0: 3 s.
+	RefundDelay    time.Duration
+	NoSpacing      bool // take refunds of one payment less than a minute apart
+	StrictBillTime bool // make no bill of a day that is not over, nor before 10:00 in Beijing of the next
 
 	StrictExpire         bool   // raise a time_expire less than a minute ahead to one minute, as WeChat does
 	StrictClientIP       bool   // refuse a loopback payer_client_ip in H5, as WeChat does
@@ -62,8 +72,9 @@ type Options struct {
 	ControlAnywhere      bool   // let others than loopback addresses use /control
 }
 
-// Sim is one simulated WeChat Pay with one merchant. All methods may be called
-// at the same time by many.
+// Sim is one simulated WeChat Pay with one merchant. All methods may be called at the
+// same time by many. The lock of a trade is taken before refundMu, mu and those of
+// faults, ends and log, never after one of them.
 type Sim struct {
 	o      Options
 	nasty  Nastiness
@@ -195,7 +206,8 @@ func (s *Sim) SetSpeed(speed float64) error {
 	return nil
 }
 
-// scaled is a time of WeChat's at the simulator's speed.
+// scaled is a time of WeChat's at the simulator's speed: what is waited, never what is
+// written into an answer.
 func (s *Sim) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / math.Float64frombits(s.speed.Load()))
 }

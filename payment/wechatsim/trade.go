@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// State is WeChat's word for the state of a trade.
+// State is WeChat's word for the state of a trade or of a refund. The two share SUCCESS
+// and CLOSED.
 type State string
 
 // The states that a trade of these four kinds can have. StateNone is a number
@@ -20,8 +21,8 @@ const (
 	StateClosed  State = "CLOSED"  // by the merchant, or by WeChat after seven days
 )
 
-// selfCloseAfter is when WeChat closes an unpaid trade by itself, from its document
-// of the close.
+// selfCloseAfter is when WeChat closes an unpaid trade by itself, from its document of
+// the close. Nobody is notified of it.
 const selfCloseAfter = 7 * 24 * time.Hour
 
 // Why a buyer cannot pay.
@@ -33,7 +34,8 @@ var (
 	ErrNotPaid      = errors.New("the trade is not paid")
 )
 
-// Trade is a snapshot of one trade.
+// Trade is a snapshot of one trade: what WeChat has, with what a test wants to know
+// beside it. Nothing here was lost, delayed or falsified on a wire.
 type Trade struct {
 	OutTradeNo    string `json:"out_trade_no"`
 	AppID         string `json:"appid"`
@@ -57,8 +59,10 @@ type Trade struct {
 	SuccessTime time.Time `json:"success_time,omitzero"`
 	ClosedAt    time.Time `json:"closed_at,omitzero"` // stays when a forced payment follows
 
-	Prepays           int `json:"prepays"`
-	Closes            int `json:"closes"` // close requests that were processed
+	Prepays int `json:"prepays"`
+	Closes  int `json:"closes"` // close requests that were processed
+	// CallbacksSent and CallbacksAccepted count deliveries of the payment, repeats and
+	// probes included; those of its refunds do not count.
 	CallbacksSent     int `json:"callbacks_sent"`
 	CallbacksAccepted int `json:"callbacks_accepted"`
 }
@@ -113,7 +117,8 @@ func (s *Sim) Trade(outTradeNo string) (Trade, bool) {
 	return t.snapshot(s), true
 }
 
-// snapshot copies a trade as it is now.
+// snapshot copies a trade as it is now, after WeChat has closed what it closes by
+// itself: age is looked at when somebody looks, no timer waits for it.
 func (t *trade) snapshot(s *Sim) Trade {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +136,9 @@ func (t *trade) ageLocked(s *Sim) {
 	s.log.add(t.effectLocked("self_closed"))
 }
 
-// payableLocked says why a buyer cannot pay at a moment, nil if he can.
+// payableLocked says why a buyer cannot pay at a moment, nil if he can. The last moment
+// of time_expire still counts. An expired trade is not closed: the merchant has to
+// close it before he gives its goods to somebody else.
 func (t *trade) payableLocked(at time.Time) error {
 	switch t.v.State {
 	case StateNone:

@@ -19,7 +19,8 @@ import (
 
 // Bounds of the control listener.
 const (
-	maxAction      = 64 // bytes of an action
+	maxAction = 64 // bytes of an action
+	// headersTimeout bounds the headers of a request to it.
 	headersTimeout = 5 * time.Second
 )
 
@@ -32,7 +33,7 @@ type action struct {
 	text  string
 }
 
-// state is what one step has seen.
+// state is what one step has seen. Its JSON is what GET / shows.
 type state struct {
 	Hits    int64  `json:"hits"`
 	Armed   string `json:"armed,omitempty"`
@@ -40,6 +41,8 @@ type state struct {
 	action  *action
 }
 
+// The state of the process: a step has no owner to hand it to. mu guards steps and
+// everything in them; log is nil without ORDERD_FAILPOINTS_LOG.
 var (
 	mu    sync.Mutex
 	steps = map[string]*state{}
@@ -56,6 +59,7 @@ func init() {
 	}
 }
 
+// setUp is init with its three variables as arguments.
 func setUp(armed, file, addr string) (err error) {
 	for _, p := range Points {
 		if p.Name != "" {
@@ -119,7 +123,8 @@ func parse(text string) (*action, error) {
 	return a, nil
 }
 
-// arm sets or, with "", takes away the action of a step.
+// arm sets or, with "", takes away the action of a step. Whoever is blocked there by
+// the action before goes on.
 func arm(name, text string) error {
 	var a *action
 	if text != "" {
@@ -141,7 +146,10 @@ func arm(name, text string) error {
 	return nil
 }
 
-// Hit marks a step of a flow and does what is armed there.
+// Hit marks a step of a flow and does what is armed there. A name that is not in Points
+// is a panic: a misspelt step would never be reached, and its test pass. It may block
+// for ever, and its caller keeps the locks and the transaction that it has: so a test
+// can look at them.
 func Hit(name string) {
 	mu.Lock()
 	s, ok := steps[name]
@@ -176,6 +184,7 @@ func Hit(name string) {
 	}
 }
 
+// control serves the commands of the package comment.
 func control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {

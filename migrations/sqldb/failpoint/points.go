@@ -12,7 +12,7 @@ type Point struct {
 	// After is what has just happened.
 	After string
 	// Then is what must hold after the restart, beside what always must: the
-	// flow ends, the invariants hold, and our books are WeChat Pay's.
+	// flow ends, the invariants hold, and our payments and refunds are WeChat Pay's.
 	Then string
 	// Note says what is particular to it here.
 	Note string

@@ -10,8 +10,9 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// Contents gives every row of every table as text, by table: what must not
-// change is the same before and after.
+// Contents gives every row of every table as text, by table: what must not change is
+// the same before and after. Tables of other tests are in other databases; rows are
+// sorted, because no engine promises an order.
 func Contents(t testing.TB, db *sqldb.DB) map[string][]string {
 	t.Helper()
 	list := `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'`
@@ -25,7 +26,8 @@ func Contents(t testing.TB, db *sqldb.DB) map[string][]string {
 	return all
 }
 
-// Changed names the tables whose rows differ.
+// Changed names the tables whose rows differ, sorted. One that was not there before
+// counts when it has rows.
 func Changed(before, after map[string][]string) []string {
 	var names []string
 	for table := range after {
@@ -37,7 +39,9 @@ func Changed(before, after map[string][]string) []string {
 	return names
 }
 
-// texts gives the rows of a query as sorted text.
+// texts gives the rows of a query as sorted text. A row of one column is that value,
+// for lists of names; in others each value is quoted, so that where one ends is seen
+// and NULL is not the text "NULL".
 func texts(t testing.TB, db *sqldb.DB, query string) []string {
 	t.Helper()
 	rows, err := db.Pool().QueryContext(t.Context(), query)

@@ -43,6 +43,9 @@ func Races(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 	t.Run("snapshot isolation", func(t *testing.T) { test(t, isolated(t, "ON")) })
 }
 
+// isolated gives a database of the shared server whose transactions are REPEATABLE
+// READ, with innodb_snapshot_isolation OFF or ON (a MariaDB setting). It fails the test
+// when the server did not take either.
 func isolated(t *testing.T, snapshot string) *sqldb.DB {
 	t.Helper()
 	_, name, _ := strings.Cut(MariaDBDSN(t), ")/")
@@ -65,13 +68,16 @@ func isolated(t *testing.T, snapshot string) *sqldb.DB {
 	return db
 }
 
-// SQLite opens a fresh database in a file.
+// SQLite opens a fresh database in a file, which goes with the test's folder: in
+// memory, every connection would have a database of its own.
 func SQLite(t testing.TB) *sqldb.DB {
 	t.Helper()
 	return open(t, "sqlite:"+filepath.Join(t.TempDir(), "orderd.db"))
 }
 
-// MariaDB opens a fresh database on the server that the tests of this process share.
+// MariaDB opens a fresh database on the server that the tests of this process share,
+// the first of which starts it. Starting one takes a second, making a database
+// milliseconds.
 func MariaDB(t testing.TB) *sqldb.DB {
 	t.Helper()
 	return open(t, MariaDBDSN(t))
@@ -91,7 +97,8 @@ func MariaDBDSN(t testing.TB) string {
 	return shared.maria.DSN(name)
 }
 
-// MariaDBServer starts a server of the test's own, which it may kill.
+// MariaDBServer starts a server of the test's own, which it may kill. options are those
+// of the server's command line. It ends with the test.
 func MariaDBServer(t testing.TB, options ...string) *servers.MariaDB {
 	t.Helper()
 	m, err := servers.StartMariaDB(t.Context(), processDir(fmt.Sprintf("mariadb%d", shared.n.Add(1))), options...)
@@ -125,6 +132,7 @@ func RedisCluster(t testing.TB) *servers.RedisCluster {
 	return c
 }
 
+// open opens a database and brings it to the newest schema; it is closed with the test.
 func open(t testing.TB, dsn string) *sqldb.DB {
 	t.Helper()
 	db, err := sqldb.Open(t.Context(), dsn)
@@ -138,7 +146,9 @@ func open(t testing.TB, dsn string) *sqldb.DB {
 	return db
 }
 
-// shared is the servers of this test process. They die with it.
+// shared is the servers of this test process, which die with it, and n, from which
+// databases and folders have their numbers. mariaErr is why the first start failed: it
+// is not tried again.
 var shared struct {
 	n         atomic.Int64
 	mariaOnce sync.Once
@@ -147,6 +157,9 @@ var shared struct {
 	sweepOnce sync.Once
 }
 
+// require skips the test when a server is not installed, or fails it where
+// ORDERD_TEST_REQUIRE=1: a run that must prove something must not leave tests out. Any
+// other error fails it.
 func require(t testing.TB, err error) {
 	t.Helper()
 	if err == nil {
@@ -158,6 +171,8 @@ func require(t testing.TB, err error) {
 	t.Skipf("not run: %v (install Debian's mariadb-server and redis-server)", err)
 }
 
+// dirPrefix and the process id name the folder of a test process below the system's for
+// temporary files.
 const dirPrefix = "orderd-test-"
 
 // processDir gives a folder for a server of this process. The folders of

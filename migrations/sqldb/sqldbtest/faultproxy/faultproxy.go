@@ -17,16 +17,23 @@ import (
 	"time"
 )
 
-// Mode is what happens to a COMMIT.
+// Mode is what happens to a COMMIT. What the client sees is a connection that ended, or
+// one on which nothing comes.
 type Mode string
 
 // The modes.
 const (
-	Pass      Mode = ""
+	// Pass forwards it as it is.
+	Pass Mode = ""
+	// CutBefore: the server never gets it and rolls back.
 	CutBefore Mode = "cut before COMMIT"
-	CutAfter  Mode = "cut after COMMIT"
-	Stall     Mode = "stall COMMIT"
-	Late      Mode = "late COMMIT"
+	// CutAfter: the server has done it, its answer is not delivered, the connection
+	// ends.
+	CutAfter Mode = "cut after COMMIT"
+	// Stall: the server has done it, its answer is not delivered, the connection stays.
+	Stall Mode = "stall COMMIT"
+	// Late: the server gets it lateBy after the client has given up.
+	Late Mode = "late COMMIT"
 )
 
 // lateBy is how long after its sender has gone a late COMMIT arrives: long
@@ -43,6 +50,8 @@ type Proxy struct {
 	server string
 	conns  map[net.Conn]bool
 
+	// next is for one COMMIT, often for one in every, counted by seen from the last
+	// call of Every on. hits counts those that met each mode.
 	next     Mode
 	every    int // of the COMMITs, one in so many meets often
 	often    Mode
@@ -50,9 +59,10 @@ type Proxy struct {
 	hits     map[Mode]int
 	old, new []byte // of statements
 	latency  time.Duration
-	down     bool
-	silent   bool
-	closed   bool
+	// down, silent and closed: see Down, Silence and Close.
+	down   bool
+	silent bool
+	closed bool
 
 	done sync.WaitGroup
 }
@@ -64,6 +74,7 @@ func New(server string) (*Proxy, error) { return start(server, false) }
 // Next, Every and Hits mean something.
 func NewMySQL(server string) (*Proxy, error) { return start(server, true) }
 
+// start listens and serves until Close.
 func start(server string, commits bool) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -94,9 +105,9 @@ func (p *Proxy) Hits(m Mode) int {
 // Latency holds back everything that the server says by d; 0 ends it.
 func (p *Proxy) Latency(d time.Duration) { p.set(func() { p.latency = d }) }
 
-// Silence lets nothing pass in either direction, as a network that drops all
-// packets does: connections stay, new ones are taken and hear nothing. When it
-// ends, what was sent meanwhile arrives, also what its sender has given up.
+// Silence lets nothing pass in either direction, as a network that drops all packets
+// does: connections stay, new ones are taken and get no byte. When it ends, what was
+// sent meanwhile arrives, also what its sender has given up.
 func (p *Proxy) Silence(on bool) { p.set(func() { p.silent = on }) }
 
 // Down ends all connections and resets every new one, until it is called with false.
@@ -126,7 +137,7 @@ func (p *Proxy) Reset() {
 	}
 }
 
-// Close ends the proxy.
+// Close ends the proxy, with all its connections, and waits for its goroutines.
 func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.set(func() { p.closed = true })
@@ -134,6 +145,7 @@ func (p *Proxy) Close() {
 	p.done.Wait()
 }
 
+// set makes a change under the lock and wakes those who wait for the end of a silence.
 func (p *Proxy) set(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,6 +153,8 @@ func (p *Proxy) set(change func()) {
 	p.open.Broadcast()
 }
 
+// reset ends a connection by RST instead of FIN (linger 0), as a peer does that has
+// crashed: what was not delivered is lost.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -148,6 +162,7 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
+// accept takes connections until the listener is closed.
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
@@ -173,6 +188,7 @@ func (p *Proxy) keep(c net.Conn) bool {
 	return true
 }
 
+// forget closes connections and no longer counts them.
 func (p *Proxy) forget(conns ...net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -200,18 +216,22 @@ type conversation struct {
 	mode Mode // what its last COMMIT met
 }
 
+// set notes what the COMMIT meets, before it goes to the server.
 func (c *conversation) set(m Mode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mode = m
 }
 
+// met gives what the last COMMIT of this connection met.
 func (c *conversation) met() Mode {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mode
 }
 
+// serve forwards one connection until either side ends it. A server that cannot be
+// reached is a reset to the client.
 func (p *Proxy) serve(client net.Conn) {
 	addr, _ := p.pass()
 	server, err := net.Dial("tcp", addr)
@@ -267,7 +287,8 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 	}
 }
 
-// answers forwards what the server says, unless it is the answer to a COMMIT that the client must not hear.
+// answers forwards what the server says, unless it is the answer to a COMMIT that the
+// client must not get.
 func (p *Proxy) answers(c *conversation) {
 	defer func() { _ = c.client.Close() }()
 	buf := make([]byte, 64<<10)
@@ -282,13 +303,14 @@ func (p *Proxy) answers(c *conversation) {
 				return
 			}
 		}
-		if m == CutAfter || m == Late || err != nil { // the server has answered the COMMIT: the client never hears
+		if m == CutAfter || m == Late || err != nil { // the server has answered the COMMIT: the client never gets it
 			return
 		}
 	}
 }
 
-// take gives what the COMMIT that has just come meets.
+// take gives what the COMMIT that has just come meets. Next wins over Every; the COMMIT
+// is counted for both.
 func (p *Proxy) take() Mode {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -303,6 +325,8 @@ func (p *Proxy) take() Mode {
 	return m
 }
 
+// read gives what the client says next: of MySQL one whole packet, else whatever is
+// there.
 func (p *Proxy) read(from io.Reader, buf []byte) (packet []byte, commit bool, err error) {
 	if p.commits {
 		packet, commit, err := readPacket(from)
@@ -312,7 +336,8 @@ func (p *Proxy) read(from io.Reader, buf []byte) (packet []byte, commit bool, er
 	return buf[:n], false, err
 }
 
-// rewritten gives a packet with the replaced text and its new length.
+// rewritten gives a packet with the replaced text and its new length. Only text
+// statements are changed; prepared ones go as they are.
 func (p *Proxy) rewritten(packet []byte) []byte {
 	p.mu.Lock()
 	before, after := p.old, p.new
@@ -328,6 +353,9 @@ func (p *Proxy) rewritten(packet []byte) []byte {
 
 const comQuery = 3 // MySQL's command byte for a text statement
 
+// readPacket reads one packet of MySQL's protocol (its manual, "MySQL Packets"): three
+// bytes of length, the number of the packet, and so many bytes, of which a command's
+// first says which it is. commit: it is the text statement COMMIT.
 func readPacket(r io.Reader) (packet []byte, commit bool, err error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// clusterSlots is how many slots the masters of a cluster share.
+// clusterSlots is how many slots the masters of a cluster share, by the Redis Cluster
+// specification.
 const clusterSlots = 16384
 
 // RedisCluster is a private Redis Cluster. It takes another second over a node
@@ -60,7 +61,10 @@ func (c *RedisCluster) add(ctx context.Context, dir string) error {
 	return nil
 }
 
-// form makes one cluster of the nodes.
+// form makes one cluster of the nodes, by the commands that redis-cli --cluster create
+// would send: an epoch each, acquaintance, the slots, and when all know one another the
+// replicas. Without epochs of their own the masters would first have to settle a
+// conflict.
 func (c *RedisCluster) form(ctx context.Context, masters int) error {
 	var clients []*redis.Client
 	for _, n := range c.Nodes {
@@ -119,7 +123,7 @@ func serves(ctx context.Context, client *redis.Client, nodes int) bool {
 		strings.Contains(state, "cluster_state:ok") && !strings.Contains(replication, "master_link_status:down")
 }
 
-// all waits until every node is as wanted.
+// all waits until every node is as wanted, or ctx ends.
 func all(ctx context.Context, clients []*redis.Client, is func(*redis.Client) bool) error {
 	for _, client := range clients {
 		for !is(client) {
@@ -152,7 +156,8 @@ func (c *RedisCluster) URL() string {
 	return "redis+cluster://" + strings.Join(addrs, ",")
 }
 
-// Stop ends all nodes for good and removes their folders.
+// Stop ends all nodes for good and removes their folders, also of a cluster that was
+// only half made.
 func (c *RedisCluster) Stop() {
 	for _, n := range c.Nodes {
 		n.Stop()

@@ -27,7 +27,8 @@ var ErrNotInstalled = errors.New("server program not found")
 // startTimeout bounds a start; a cold one takes a second.
 const startTimeout = 30 * time.Second
 
-// find looks in PATH and where Debian keeps daemons.
+// find looks for the first of some programs, in PATH and where Debian keeps daemons,
+// which is not in the PATH of most people; ErrNotInstalled when none is there.
 func find(names ...string) (string, error) {
 	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
@@ -40,12 +41,14 @@ func find(names ...string) (string, error) {
 	return "", fmt.Errorf("%s: %w", names[0], ErrNotInstalled)
 }
 
+// isFile: there is a plain file.
 func isFile(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular()
 }
 
-// child is a server process that dies with this one.
+// child is a server process that dies with this one. start makes its command anew for
+// every start, ready asks whether it serves; ended is closed when the process is gone.
 type child struct {
 	dir   string
 	start func() *exec.Cmd
@@ -54,7 +57,11 @@ type child struct {
 	ended chan struct{}
 }
 
-// Start starts the process and waits until it answers.
+// Start starts the process and waits until it answers, also again after Kill, with the
+// files that it left. It dies with this process (Linux's PR_SET_PDEATHSIG), because a
+// test binary that is killed cleans up nothing. It has a process group of its own, so
+// that an interrupt in the terminal is the test's alone. The error of a server that
+// ended at its start has the end of its log.
 func (c *child) Start(ctx context.Context) error {
 	log, err := os.OpenFile(filepath.Join(c.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -89,7 +96,7 @@ func (c *child) Start(ctx context.Context) error {
 	}
 }
 
-// Kill ends the process as a crash would.
+// Kill ends the process as a crash would, and waits until it is gone. Its files stay.
 func (c *child) Kill() { c.signal(syscall.SIGKILL); <-c.ended }
 
 // Pause stops the process without ending it, and returns when all its threads
@@ -117,7 +124,7 @@ func (c *child) still() bool {
 // Resume lets a paused process go on.
 func (c *child) Resume() { c.signal(syscall.SIGCONT) }
 
-// Stop ends the process for good and removes its folder.
+// Stop ends the process for good and removes its folder. It may be called after Kill.
 func (c *child) Stop() {
 	select {
 	case <-c.ended:
@@ -127,9 +134,12 @@ func (c *child) Stop() {
 	_ = os.RemoveAll(c.dir)
 }
 
+// signal sends a signal; a process that has ended is no error.
 func (c *child) signal(s syscall.Signal) { _ = c.cmd.Process.Signal(s) }
 
-// MariaDB is a private MariaDB (or MySQL) with full durability.
+// MariaDB is a private MariaDB (or MySQL) with full durability:
+// innodb_flush_log_at_trx_commit=1, so that a killed one has every COMMIT that it
+// answered, and a benchmark pays for it.
 type MariaDB struct {
 	child
 	Addr string // loopback host:port
@@ -181,18 +191,20 @@ func StartMariaDB(ctx context.Context, dir string, options ...string) (*MariaDB,
 	return m, m.Start(ctx)
 }
 
-// DSN gives the DSN of a database over the socket.
+// DSN gives the DSN of a database over the server's socket.
 func (m *MariaDB) DSN(db string) string { return "mysql:root@unix(" + m.sock + ")/" + db }
 
 // TCPDSN gives the DSN of a database over an address, the server's own or a proxy's.
 func (m *MariaDB) TCPDSN(addr, db string) string { return "mysql:root@tcp(" + addr + ")/" + db }
 
-// Create makes an empty database.
+// Create makes an empty database. It compares text byte by byte, as the tables of the
+// schema do.
 func (m *MariaDB) Create(ctx context.Context, name string) error {
 	return m.Exec(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
 }
 
-// Exec runs a statement as root.
+// Exec runs a statement as root, who has no password here; it names its database
+// itself.
 func (m *MariaDB) Exec(ctx context.Context, statement string) error {
 	db, err := sql.Open("mysql", "root@unix("+m.sock+")/mysql")
 	if err != nil {
@@ -203,13 +215,17 @@ func (m *MariaDB) Exec(ctx context.Context, statement string) error {
 	return err
 }
 
-// Redis is a private redis-server.
+// Redis is a private redis-server that keeps nothing on disk: a killed one comes back
+// empty, unless options say otherwise. It refuses writes rather than forget tasks when
+// its memory is full (maxmemory-policy noeviction), as a Redis under asynq should be
+// set.
 type Redis struct {
 	child
 	Addr string
 }
 
-// StartRedis starts a server that keeps its files in dir.
+// StartRedis starts a server that keeps its files in dir. Extra options come last and
+// win.
 func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, error) {
 	server, err := find("redis-server", "valkey-server")
 	if err != nil {
@@ -238,7 +254,7 @@ func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, err
 	return r, r.Start(ctx)
 }
 
-// URL gives the redis:// URL of the server.
+// URL gives the redis:// URL of the server, database 0.
 func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
 
 // handedOut counts the ports that this process gave away.
@@ -261,6 +277,8 @@ func FreeAddr() (string, error) {
 	return "", errors.New("no port from 10000 to 29999 is free")
 }
 
+// userName is the system's user that MariaDB is told to run as: it refuses to run as
+// root unless it is told to.
 func userName() string {
 	if os.Getuid() == 0 {
 		return "root"
