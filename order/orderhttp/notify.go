@@ -42,7 +42,7 @@ type Settler interface {
 type NotifyOptions struct {
 	Notifications Notifications
 	Settler       Settler
-	// Now is the clock of the log and of Observe. What is too old is refused by
+	// Now measures durations and stamps request ids. What is too old is refused by
 	// Notifications, whose clock is its own.
 	Now     func() time.Time
 	Log     *slog.Logger // nil: silent
