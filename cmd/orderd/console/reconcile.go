@@ -77,7 +77,8 @@ type reconciliationView struct {
 	BillDate string           `json:"bill_date"`
 	BillType payment.BillType `json:"bill_type"`
 	State    string           `json:"state"`
-	// SHA1 is what WeChat Pay says of the bill's bytes, by which a download is checked.
+	// SHA1 is of the bill's bytes, in hex; WeChat Pay gives it with the address of a
+	// bill.
 	SHA1       string     `json:"bill_sha1,omitempty"`
 	StartedAt  *time.Time `json:"started_at"`
 	FinishedAt *time.Time `json:"finished_at"`
