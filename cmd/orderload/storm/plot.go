@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// plot is one diagram: lines over seconds.
+// plot is one diagram: lines over seconds since the first deadline.
 type plot struct {
 	title, unit string
 	log         bool // the y axis is logarithmic
@@ -41,7 +41,8 @@ type axis struct {
 	log      bool
 }
 
-// pixel is where a value is, from the axis' origin on.
+// pixel is where a value is, from the axis' origin on. What is below the begin of a
+// logarithmic axis stands at it.
 func (a axis) pixel(v float64) float64 {
 	if a.log {
 		return a.size * (math.Log10(max(v, a.from)) - math.Log10(a.from)) / (math.Log10(a.to) - math.Log10(a.from))
@@ -75,7 +76,8 @@ func roundStep(v float64) float64 {
 	return 10 * power
 }
 
-// axes span all lines, from zero or from logFloor on.
+// axes span all lines, from zero or from logFloor on; the upper end is a round number,
+// and never 0, so that nothing is divided by it.
 func (p plot) axes() (x, y axis) {
 	x, y = axis{size: innerWidth}, axis{size: innerHeight, log: p.log}
 	for _, l := range p.lines {
@@ -104,7 +106,8 @@ func drawStorms(all []*storm) string {
 	return draw(late, backlog)
 }
 
-// thin leaves as many points as can be told apart.
+// thin leaves as many points as can be told apart: of those that fall on one pixel the
+// highest, because peaks are what a reader looks for.
 func thin(points []point) []point {
 	step := len(points)/innerWidth + 1
 	if step == 1 {
@@ -137,7 +140,8 @@ svg { background: #111; color: #ddd } .l0 { stroke: #56b4e9 } .l1 { stroke: #e69
 </style>
 `
 
-// draw puts diagrams one below the other into one SVG that needs nothing else.
+// draw puts diagrams one below the other into one SVG that needs nothing else: no font,
+// no script, so that it shows in a README.
 func draw(plots ...plot) string {
 	var b strings.Builder
 	height := plotHeight * len(plots)

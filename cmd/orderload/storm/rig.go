@@ -13,7 +13,8 @@ import (
 	"orderd/scheduler"
 )
 
-// rig is the private servers of a run.
+// rig is the private servers of a run, which all modes use one after the other. The
+// process ids are for CPU and memory, which /proc has.
 type rig struct {
 	maria    *bench.Server
 	redis    *servers.Redis
@@ -83,7 +84,8 @@ func redisPID(ctx context.Context, client redis.UniversalClient) (int, error) {
 	return 0, errors.New("redis does not tell its process id")
 }
 
-// redisMemory is used_memory in bytes, 0 while Redis does not answer.
+// redisMemory is used_memory of INFO in bytes, 0 while Redis does not answer: a sample
+// with 0 raises no peak.
 func redisMemory(ctx context.Context, client redis.UniversalClient) int64 {
 	text, err := client.Info(ctx, "memory").Result()
 	if err != nil {

@@ -9,13 +9,19 @@ import (
 	"orderd/cmd/orderload/bench"
 )
 
-// sample is what was seen at one moment.
+// sample is what was seen at one moment. It is for CPU and memory; lateness comes from
+// the database.
 type sample struct {
-	At      float64 // seconds since the first deadline
-	Overdue int     // due and not ended, as the processes report; exact: Outcome.Backlog
-	Memory  int64   // resident, bytes, of this process or the largest worker
-	Redis   int64   // used_memory, bytes
-	CPU     cpu     // since the start of the processes
+	// At is in seconds since the first deadline, below zero before it.
+	At float64
+	// Overdue is due and not ended, as the processes report; exact is Outcome.Backlog.
+	Overdue int
+	// Memory is resident, in bytes, of this process or the largest worker; Redis is its
+	// used_memory, in bytes.
+	Memory int64
+	Redis  int64
+	// CPU is since the start of the processes.
+	CPU cpu
 }
 
 // cpu is time on CPUs in seconds: of this process and the workers, and of the
@@ -29,8 +35,8 @@ func (c cpu) since(b cpu) cpu { return cpu{c.Own - b.Own, c.MariaDB - b.MariaDB,
 // backlog.
 const sampleEvery = 200 * time.Millisecond
 
-// startSampling samples from now until ctx ends. The function that it gives waits
-// for that, and takes the last sample.
+// startSampling samples from now until ctx ends. The function that it gives waits for
+// that, and takes the last sample.
 func (st *storm) startSampling(ctx context.Context, run *running) (wait func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -88,8 +94,8 @@ const (
 	hurtEvery = 20 * time.Millisecond
 )
 
-// startTrouble makes the trouble that was asked for. The function that it gives
-// waits until it is over.
+// startTrouble makes the trouble that was asked for: an empty Redis, buyers who pay,
+// workers that are killed or stopped. The function that it gives waits until it is over.
 func (st *storm) startTrouble(ctx context.Context, run *running) (wait func()) {
 	var wg sync.WaitGroup
 	if st.k.Flush {

@@ -6,8 +6,8 @@ import (
 	"orderd/cmd/orderload/bench"
 )
 
-// tables prints what was measured: a table with a row per mode, then what only some
-// runs have.
+// tables prints what was measured: a table with a row per mode, then what only some runs
+// have. It is Markdown, for docs/benchmarks.md.
 func (k *Cmd) tables(all []*storm) {
 	if len(all) == 0 {
 		return
@@ -47,7 +47,8 @@ func (st *storm) row() {
 		each(o.CPU.Own)+", "+each(o.CPU.MariaDB)+", "+each(o.CPU.Redis))
 }
 
-// trials names what was made hard.
+// trials names what was made hard, for the name of the row: a figure must not be read
+// without it.
 func (k *Cmd) trials() (s string) {
 	if k.Rate > 0 {
 		s += fmt.Sprintf(", %.0f closes/s", k.Rate)
