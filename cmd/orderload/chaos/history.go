@@ -30,7 +30,8 @@ type history struct {
 	enc  *json.Encoder
 }
 
-// newHistory makes the file; close ends it.
+// newHistory makes the file; close ends it. Lines are buffered: what the last megabyte
+// holds is lost when this process is killed.
 func newHistory(path string) (*history, error) {
 	f, err := os.Create(path)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // other; what lasts overlaps with what follows.
 type nemesis struct {
 	*stage
-	// rnd makes every choice; it belongs to the goroutine that calls once and holdLocks.
+	// rnd makes every choice; it belongs to the goroutine that calls once.
 	rnd     *rand.Rand // of its own goroutine only
 	history *history
 	// wg has what lasts: pauses, outages, servers that are coming up.
@@ -115,7 +115,8 @@ func (n *nemesis) once(ctx context.Context, kill bool) {
 	}
 }
 
-// counts is how many kills and other faults there were so far.
+// counts is how many kills and other faults there were so far, all victims and all
+// actions together.
 func (n *nemesis) counts() (kills, faults int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -164,12 +165,14 @@ func (n *nemesis) killProcess(of []*process) bool {
 	return false
 }
 
-// killMariaDB kills the database: what it had committed must be there again.
+// killMariaDB kills the database, which comes back by its log (InnoDB's crash recovery):
+// what was acknowledged must be in it.
 func (n *nemesis) killMariaDB(ctx context.Context) bool {
 	return n.killServer(ctx, "mariadb", &n.mysqlUp, n.mariadb)
 }
 
-// killRedis kills the queue. Its log is on disk; up to a second of it may be lost.
+// killRedis kills the queue. Its log is on disk; up to a second of it may be lost, as
+// Redis' appendfsync everysec says.
 func (n *nemesis) killRedis(ctx context.Context) bool {
 	return n.killServer(ctx, "redis", &n.redisUp, n.redis)
 }
@@ -196,7 +199,8 @@ func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, s
 	return true
 }
 
-// flush empties Redis: the queue is lost.
+// flush empties Redis: the queue is lost, and with it every wake-up that was set. False
+// while Redis is down or reads its log.
 func (n *nemesis) flush(ctx context.Context) bool {
 	if !n.redisUp.TryLock() {
 		return false
@@ -293,7 +297,9 @@ func (n *nemesis) wechatAway(context.Context) (done bool) {
 	return done
 }
 
-// wechatSlow lets answers and callbacks take up to 1.7 s.
+// wechatSlow lets the next answers and callbacks take 0.2 to 1.7 seconds. A call of the
+// service has a second at this pace, so that some answers come in time and others after
+// the service has given up.
 func (n *nemesis) wechatSlow(context.Context) (done bool) {
 	for _, endpoint := range []string{"prepay", "close", "query", "refund", "notify"} {
 		f := wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: wechatsim.FaultDelay,

@@ -37,18 +37,23 @@ type Cmd struct {
 	Mode    []string      `default:"ours" enum:"ours,naive,per-order,all" help:"${expire_mode}"`
 	Gateway time.Duration `default:"1ms" help:"The scripted WeChat Pay answers a close after this time."`
 
-	Protocol   bool          `help:"${expire_protocol}"`
+	Protocol bool `help:"${expire_protocol}"`
+	// Rate, Pay and Foreground make the storm more like a day: a limit, buyers, a shop.
 	Rate       float64       `help:"WeChat's limit in closes a second (default: none). Only ours."`
 	Pay        float64       `help:"This share of the orders is paid while they wait; at most 0.5."`
 	Foreground int           `help:"So many placements and as many callbacks a second beside the storm."`
 	Quiet      time.Duration `default:"10s" help:"They are measured for so long before the storm too."`
 
+	// Workers and what follows make it worse: several processes, and something that
+	// fails.
 	Workers  int           `help:"Share the work among so many processes (default: this one). Only ours."`
 	Kill     bool          `help:"Kill the first worker after a third of the orders."`
 	Pause    bool          `help:"Stop the second worker after a third of the orders."`
 	PauseFor time.Duration `default:"20s" help:"And let it go on after this time."`
 	Flush    bool          `help:"Empty Redis two seconds before the first deadline."`
 
+	// BufferPool and LogFile are sizes of InnoDB: the tables fit into memory, and the log
+	// is not what is measured.
 	BufferPool string        `default:"4G" help:"Of the private MariaDB."`
 	LogFile    string        `default:"4G" help:"Of the private MariaDB."`
 	Patience   time.Duration `help:"${expire_patience}"`

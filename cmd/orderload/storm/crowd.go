@@ -9,7 +9,7 @@ import (
 
 // The seeded orders: one unit each, of seedSKUs SKUs in turn.
 const (
-	// seedPiece is orders of one statement, small enough for a transaction of MariaDB.
+	// seedPiece is orders of one statement; their numbers share the time of the first.
 	seedPiece     = 20_000
 	seedCustomers = 50_000 // whose orders they are, in turn
 	seedSKUs      = 1000   // SKUs

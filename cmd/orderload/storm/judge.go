@@ -38,9 +38,11 @@ type outcome struct {
 	// Backlog is due and open, five times a second; Most is its highest.
 	Backlog []point
 	Most    int
-	CPU     cpu   // seconds, during the storm
-	Memory  int64 // resident, bytes, the peak
-	Redis   int64 // used_memory, bytes, the peak
+	// CPU is in seconds, from the first deadline to the end.
+	CPU cpu
+	// Memory is resident, Redis used_memory, both the peak in bytes.
+	Memory int64
+	Redis  int64
 }
 
 // point is a value of a diagram, at a time in seconds since the first deadline.

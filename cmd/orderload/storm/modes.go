@@ -47,7 +47,7 @@ type observer struct {
 // newObserver has counted nothing.
 func newObserver() *observer { return &observer{Metrics: console.NewMetrics()} }
 
-// Transition counts.
+// Transition counts the closes, and passes on what orderd's own metrics count.
 func (w *observer) Transition(from, to order.State, by order.ActorType) {
 	if to == order.StateClosed {
 		w.closed.Add(1)
@@ -60,8 +60,8 @@ func warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// startOurs starts the queue, the service and the worker as orderd serve builds
-// them. This function alone knows how.
+// startOurs starts the queue, the service and the worker as orderd serve builds them
+// (cmd/orderd/app.go). This function alone knows how.
 func startOurs(ctx context.Context, p parts) (*running, error) {
 	run, now, err := startService(ctx, p)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 // plot is one diagram: lines over seconds since the first deadline.
 type plot struct {
+	// title and unit are texts of the diagram; unit is that of the y axis.
 	title, unit string
 	log         bool // the y axis is logarithmic
 	lines       []line
@@ -157,7 +158,8 @@ func draw(plots ...plot) string {
 	return b.String()
 }
 
-// draw draws axes, grid, legend and lines; the origin is the corner of the axes.
+// draw draws axes, grid, legend and lines; the origin is the corner of the axes, and y
+// grows downward, as in all of SVG.
 func (p plot) draw(b *strings.Builder) {
 	x, y := p.axes()
 	label := func(at, down float64, anchor, text string) {

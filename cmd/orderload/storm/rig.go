@@ -27,7 +27,8 @@ type rig struct {
 // their pools, and for this process.
 const maxConnections = "--max-connections=500"
 
-// startRig starts the servers; stop ends them.
+// startRig starts the servers; stop ends them. What is missing on the machine is named in
+// the error, with the package of Debian that has it.
 func (k *Cmd) startRig(ctx context.Context, set *bench.Settings) (r *rig, err error) {
 	dir, err := set.Folder("orderload-expire-")
 	if err != nil {

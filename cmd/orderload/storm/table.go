@@ -28,7 +28,8 @@ func (k *Cmd) tables(all []*storm) {
 }
 
 // row prints the line of a mode. CPU is that of the time between the first deadline and
-// the last close, divided by the orders.
+// the last close, divided by the orders, in microseconds: it says what a timeout costs,
+// whatever the machine's speed did to the lateness.
 func (st *storm) row() {
 	o, name := st.Outcome, st.Mode
 	switch st.Mode {
@@ -68,7 +69,8 @@ func (k *Cmd) trials() (s string) {
 	return s
 }
 
-// more prints the tables and sentences that only some runs have.
+// more prints the tables and sentences that only some runs have, those beside the storm,
+// of workers, buyers, a rate and the real protocol.
 func (st *storm) more() {
 	if st.Beside != nil {
 		st.Beside.print(st.Mode)
