@@ -7,8 +7,7 @@ import (
 )
 
 // language is one of those that the details of problems are written in, as
-// Content-Language names it (BCP 47). Codes and titles are the same in both: programs
-// compare them.
+// Content-Language names it (BCP 47). Codes and titles are the same in both.
 type language string
 
 const (

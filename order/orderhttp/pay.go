@@ -66,8 +66,8 @@ func decodePrepay(body []byte) (order.PrepayRequest, error) {
 }
 
 // paymentQuery is POST /v1/orders/:order_no/payment-query. It asks WeChat Pay now,
-// because a buyer is often back from paying before the notification has come. It answers
-// with the order, paid or not, and changes nothing else.
+// because a buyer is often back from paying before the notification has come; a payment
+// that is there is recorded. It answers with the order, paid or not.
 func (a *api) paymentQuery(c echo.Context) error {
 	no, err := orderNo(c)
 	if err != nil {
