@@ -72,10 +72,7 @@ func (s *Service) inLane(ctx context.Context, n int, run func(ctx context.Contex
 	start := time.Now() // a duration only, never stored
 	err := s.db.InTx(ctx, run)
 	if lane == s.polite {
-		select {
-		case <-ctx.Done():
-		case <-time.After(politePause * time.Since(start)):
-		}
+		sqldb.Sleep(ctx, politePause*time.Since(start))
 	}
 	return err
 }

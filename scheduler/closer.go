@@ -87,7 +87,7 @@ func (c *closer) slot(ctx context.Context, slot int64, why order.Cause) error {
 	// asynq runs a task by the clock of its process; what is due is decided by the
 	// database's.
 	if early := end.Sub(c.Now()); early > 0 {
-		if early > time.Second || !sleep(ctx, early) {
+		if early > time.Second || !sqldb.Sleep(ctx, early) {
 			return &order.NotDueError{At: end}
 		}
 	}
@@ -286,7 +286,7 @@ func (c *closer) admit(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		if n -= got; n > 0 && !sleep(ctx, max(wait, leastWait)) {
+		if n -= got; n > 0 && !sqldb.Sleep(ctx, max(wait, leastWait)) {
 			return errThrottled
 		}
 	}

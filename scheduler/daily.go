@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"orderd/migrations/sqldb"
+
 	"github.com/hibiken/asynq"
 )
 
@@ -64,14 +66,14 @@ func (d *daily) schedule(ctx context.Context) {
 // catchUp looks for days that are not reconciled, soon after a start and then
 // every catchUpEvery, until ctx ends. It needs no Redis.
 func (d *daily) catchUp(ctx context.Context) {
-	if !sleep(ctx, rand.N(d.FirstAfter)+d.FirstAfter) { // replicas do not start in step
+	if !sqldb.Sleep(ctx, rand.N(d.FirstAfter)+d.FirstAfter) { // replicas do not start in step
 		return
 	}
 	for {
 		if err := d.reconcile(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			d.Log.Warn("daily reconciliation", "err", err)
 		}
-		if !sleep(ctx, catchUpEvery*8/10+rand.N(catchUpEvery*4/10)) {
+		if !sqldb.Sleep(ctx, catchUpEvery*8/10+rand.N(catchUpEvery*4/10)) {
 			return
 		}
 	}

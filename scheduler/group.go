@@ -60,15 +60,3 @@ func (g *group) start(ctx context.Context, f func(ctx context.Context)) {
 
 // Wait waits until everything that was started has ended.
 func (g *group) Wait() { g.running.Wait() }
-
-// sleep waits for d, and reports false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

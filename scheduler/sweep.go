@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 )
@@ -82,12 +83,12 @@ func newSweep(p sweepParams) *sweep { return &sweep{sweepParams: p} }
 // has ended.
 func (s *sweep) run(ctx context.Context) {
 	defer s.retries.Wait()
-	if !sleep(ctx, rand.N(s.Every/4+1)) { // replicas do not sweep in step
+	if !sqldb.Sleep(ctx, rand.N(s.Every/4+1)) { // replicas do not sweep in step
 		return
 	}
 	for {
 		s.pass(ctx)
-		if !sleep(ctx, s.Every*8/10+rand.N(s.Every*4/10+1)) {
+		if !sqldb.Sleep(ctx, s.Every*8/10+rand.N(s.Every*4/10+1)) {
 			return
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"orderd/migrations/sqldb"
+
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
@@ -192,7 +194,7 @@ func (w *Worker) keep(ctx context.Context, server *asynq.Server, first bool) {
 			return
 		}
 		w.log.Warn("tasks wait for Redis, the sweep runs without", "err", err)
-		if !sleep(ctx, w.sweepEvery) {
+		if !sqldb.Sleep(ctx, w.sweepEvery) {
 			return
 		}
 	}

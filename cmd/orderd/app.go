@@ -30,35 +30,43 @@ import (
 	"orderd/stock"
 )
 
-// drainTimeout bounds a clean shutdown: Kubernetes kills a container thirty seconds after SIGTERM, unless told
-// otherwise.
+// drainTimeout bounds a clean shutdown: Kubernetes kills a container thirty seconds after
+// SIGTERM, unless told otherwise.
 const drainTimeout = 25 * time.Second
 
-// usualTimeout is the default of package wechat for one call to WeChat Pay, of which ORDERD_PACE makes a part.
+// usualTimeout is the default of package wechat for one call to WeChat Pay, of which
+// ORDERD_PACE makes a part.
 const usualTimeout = 5 * time.Second
 
-// core is what every verb needs: the database, and orders on it.
+// core is what every verb needs: the database, and orders on it. Verbs work beside a
+// running service: all that they share with it is the database.
 type core struct {
-	db         *sqldb.DB
-	gateway    *wechat.Gateway
-	orders     *order.Service
-	audit      *audit.Auditor // of the same database
+	db      *sqldb.DB
+	gateway *wechat.Gateway
+	orders  *order.Service
+	// audit verifies the same database, for verify, doctor and demo.
+	audit      *audit.Auditor
 	stock      *stock.Admin
 	reconciler *reconcile.Reconciler
-	// clock is the database's clock, so that all processes agree on what is due. Deadlines go by it; tokens and logs go
-	// by this machine's.
+	// clock is the database's clock, so that all processes agree on what is due.
+	// Deadlines go by it; tokens and logs go by this machine's.
 	clock *sqldb.Clock
-	// failures has the tasks that failed.
+	// failures has the tasks that failed; they are rows, so verbs need no Redis for them.
 	failures *scheduler.DeadLetters
-	close    []func()
+	// close ends the parts, in the order in which they were made; Close goes backward.
+	close []func()
 }
 
-// shape is what serve and demo give the service beyond its settings. A zero field leaves the package's default; the
-// demo shortens the waits to seconds.
+// shape is what serve and demo give the service beyond its settings. A zero field leaves
+// the package's default; the demo shortens the waits to seconds. They are no settings,
+// because a service that takes money has no reason to change them.
 type shape struct {
-	tasks          order.Tasks
-	observe        order.Observer
-	wechatObserve  func(op, outcome string, took time.Duration)
+	// tasks and the observers are nil in a verb: what it makes due is found by the sweep
+	// of a running service, and what it does is not counted.
+	tasks         order.Tasks
+	observe       order.Observer
+	wechatObserve func(op, outcome string, took time.Duration)
+	// simAddr is where the embedded simulator really listens, when its port was drawn.
 	simAddr        string
 	closeRetry     []time.Duration
 	prepayInFlight time.Duration
@@ -66,10 +74,12 @@ type shape struct {
 	refundSpacing  time.Duration
 	refundRetry    []time.Duration
 	refundPoll     []time.Duration
-	migrate        bool
+	// migrate applies missing migrations first.
+	migrate bool
 }
 
-// openCore opens the database and makes the service on it.
+// openCore opens the database and makes the service on it; the caller closes it. A
+// database that lacks a migration of this program is migrations.ErrSchemaBehind.
 func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*core, error) {
 	db, err := sqldb.Open(ctx, s.dsn())
 	if err != nil {
@@ -85,6 +95,7 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 }
 
 // build makes the parts on the database. Where it fails, Close ends what was made.
+// Nothing here calls WeChat Pay: a verb works while that is away, until it asks.
 func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logger) error {
 	if sh.migrate {
 		if _, err := migrations.Up(ctx, c.db); err != nil {
@@ -103,7 +114,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err != nil {
 		return err
 	}
+	// This machine's clock, not the database's: WeChat Pay compares a signature's time
+	// with the world's.
 	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
+	// Not below a second: then a loaded test machine would time calls out that the
+	// simulator has answered.
 	if s.Pace > 1 && gc.Timeout == 0 {
 		gc.Timeout = max(usualTimeout/time.Duration(s.Pace), time.Second)
 	}
@@ -127,9 +142,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	return err
 }
 
-// orderConfig is what package order is given: the merchant, the settings, and what sh changes of the defaults.
+// orderConfig is what package order is given: the merchant, the settings, and what sh
+// changes of the defaults. Validation is order.New's.
 func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Config, notifyURL string) order.Config {
 	grace := s.CloseGrace
+	// order.Config takes zero for its default; the setting's zero is a choice.
 	if grace == 0 {
 		grace = -1 // none, where zero would mean the default
 	}
@@ -162,14 +179,16 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 	}
 }
 
-// reconcilesDaily is true with a merchant, unless it was switched off. The simulator forgets its trades at a restart,
-// so that its bills of the days before would lack payments that we have: there the setting has to be given.
+// reconcilesDaily is true with a merchant, unless ORDERD_RECONCILE_DAILY switched it off.
+// The simulator forgets its trades at a restart, so that its bills of the days before
+// would lack payments that we have: there the setting has to be given.
 func (s *settings) reconcilesDaily() bool {
 	return s.Reconcile && (!s.simulated() || s.origins["ORDERD_RECONCILE_DAILY"] != "default")
 }
 
-// refundNotifyURL is the configured one, or the one beside the payments'. Without
-// either, refunds are polled.
+// refundNotifyURL is the configured one, or the one beside the payments' when that has
+// the usual path. Without either it is "": refunds are polled, and end later but as
+// surely.
 func (s *settings) refundNotifyURL(payments string) string {
 	if s.RefundNotifyURL != "" {
 		return s.RefundNotifyURL
@@ -180,14 +199,16 @@ func (s *settings) refundNotifyURL(payments string) string {
 	return ""
 }
 
-// Close closes from top to bottom.
+// Close closes from top to bottom: orders commit what waits before the database goes.
 func (c *core) Close() {
 	for _, f := range slices.Backward(c.close) {
 		f()
 	}
 }
 
-// gatewayConfig is the merchant's, or the simulator's when none is configured.
+// gatewayConfig is the merchant's, or the simulator's when none is configured, and the
+// notify_url that prepays shall carry. simAddr is "" for the configured address of the
+// simulator. Errors name the setting that is missing or wrong.
 func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) {
 	if s.simulated() {
 		if simAddr == "" {
@@ -224,7 +245,8 @@ func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) 
 	}, s.NotifyURL, nil
 }
 
-// dialable turns a listening address into one to connect to.
+// dialable turns a listening address into one to connect to: :8080, which listens on
+// every interface, is 127.0.0.1:8080 for whoever is on this machine.
 func dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -236,53 +258,73 @@ func dialable(addr string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// app is a running service: the parts in the order in which they are started.
+// app is a running service: the parts in the order in which they are started. A part that
+// a role does not need is nil.
 type app struct {
 	*core
-	s     *settings
-	log   *slog.Logger
+	s   *settings
+	log *slog.Logger
+	// redis is the only thing beside the database that processes share.
 	redis redis.UniversalClient
 	mini  interface { // the embedded Redis
 		Addr() string
 		Close()
 	}
-	queue    *scheduler.Queue
-	worker   *scheduler.Worker
-	sim      *simulator
-	metrics  *console.Metrics
-	servers  []*http.Server
+	queue   *scheduler.Queue
+	worker  *scheduler.Worker
+	sim     *simulator
+	metrics *console.Metrics
+	servers []*http.Server
+	// stopping is closed first of all: long polls and background jobs end by it.
 	stopping chan struct{}
-	began    time.Time
-	jobs     sync.WaitGroup // what was started in the background
-	lock     *os.File
-	failed   chan error
+	// began is when the service was started; the demo reconciles the days since then.
+	began time.Time
+	jobs  sync.WaitGroup // what was started in the background
+	// lock keeps a second service off the data directory; nil without embedded parts.
+	lock *os.File
+	// failed has the error of a listener that ended by itself; it has more slots than
+	// there are listeners, so that none waits for a reader that has gone.
+	failed chan error
 
-	API, Notify, Admin    string // addresses as they were bound
+	API, Notify, Admin string // addresses as they were bound
+	// JWTSecret and AdminToken are those in use, generated ones too: the demo's buyers
+	// make their tokens with it.
 	JWTSecret, AdminToken string
-	Announced             []string
+	// Announced are the lines of announce.
+	Announced []string
 }
 
-// options of a start beyond the settings.
+// options of a start beyond the settings: the flags of serve, and what the demo wants.
 type options struct {
-	roles       []string // api, notify, worker, admin
-	migrate     bool
+	roles   []string // api, notify, worker, admin
+	migrate bool
+	// allowUnsafe starts on a database or a Redis that may lose what was acknowledged.
 	allowUnsafe bool
 	shape       shape
-	simSeed     uint64
-	simSpeed    float64
-	simNasty    bool
+	// simSeed decides the random choices of the embedded simulator, simSpeed divides the
+	// waits between its notifications, simNasty lets it lose answers.
+	simSeed  uint64
+	simSpeed float64
+	simNasty bool
 }
 
 // has reports that a role runs in this process.
 func (o options) has(role string) bool { return slices.Contains(o.roles, role) }
 
-// allRoles are what one process can do; each may run in processes of its own, on one database and one Redis.
+// allRoles are what one process can do; each may run in processes of its own, on one
+// database and one Redis: api serves customers, notify WeChat Pay, worker runs timeouts
+// and refunds, admin serves operators. Apart, a flood of buyers takes no cores from the
+// notifications of payments.
 var allRoles = []string{"api", "notify", "worker", "admin"}
 
-// start builds the service from the bottom to the top. On an error everything that was started is stopped.
+// start builds the service from the bottom to the top. On an error everything that was
+// started is stopped, so that the caller has nothing to close.
 func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
 	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 4)}
 	for _, step := range []func(context.Context, options) error{
+		// Each step needs what those before it made: the queue the data directory's lock,
+		// the simulator's address is in the configuration of orders, the worker takes
+		// both, and listeners come last, so that no request meets half a service.
 		a.startData, a.startQueue, a.startSim, a.startOrders, a.startWorker, a.startListeners,
 	} {
 		if err := step(ctx, o); err != nil {
@@ -292,12 +334,14 @@ func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app,
 	return a, nil
 }
 
-// announce notes a line for the start of serve: what runs embedded, and how to replace it.
+// announce notes a line for the start of serve: what runs embedded, and by which setting
+// to replace it. A service that runs on toys must say so.
 func (a *app) announce(format string, args ...any) {
 	a.Announced = append(a.Announced, fmt.Sprintf(format, args...))
 }
 
-// startData locks the data directory when embedded parts keep files in it.
+// startData locks the data directory when embedded parts keep files in it: two processes
+// on one SQLite file would each have an embedded Redis that knows nothing of the other's.
 func (a *app) startData(context.Context, options) (err error) {
 	if a.s.DSN == "" || a.s.simulated() || a.s.embeddedRedis() {
 		if a.lock, err = lockDataDir(a.s.DataDir); err != nil {
@@ -310,7 +354,9 @@ func (a *app) startData(context.Context, options) (err error) {
 	return nil
 }
 
-// startQueue connects to Redis, or starts the embedded one, and refuses one that may forget tasks.
+// startQueue connects to Redis, or starts the embedded one, and refuses one that may
+// forget tasks (maxmemory-policy), unless --allow-unsafe was given. A Redis that is away
+// is no error: the sweep does its work from the database until it is back.
 func (a *app) startQueue(ctx context.Context, o options) (err error) {
 	a.metrics = console.NewMetrics()
 	url := a.s.Redis
@@ -335,7 +381,8 @@ func (a *app) startQueue(ctx context.Context, o options) (err error) {
 	return nil
 }
 
-// startSim starts the simulator when no merchant is configured.
+// startSim starts the simulator when no merchant is configured, before orders, which need
+// its address.
 func (a *app) startSim(_ context.Context, o options) (err error) {
 	if !a.s.simulated() {
 		return nil
@@ -348,7 +395,9 @@ func (a *app) startSim(_ context.Context, o options) (err error) {
 	return nil
 }
 
-// startOrders opens the database and makes the service on it, and refuses a database that may lose commits.
+// startOrders opens the database and makes the service on it, and refuses a database that
+// may lose commits. On embedded SQLite migrations are always applied: nobody else uses
+// the file.
 func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
 	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
@@ -359,6 +408,7 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	if a.core, err = openCore(ctx, a.s, sh, a.log); err != nil {
 		return err
 	}
+	// The clocks of two machines drift apart; Keep compares them again and again.
 	a.background(func(ctx context.Context) { a.clock.Keep(ctx, a.log) })
 	found, err := a.db.Safety(ctx)
 	if err != nil {
@@ -367,8 +417,9 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	return refuseUnsafe(found, o.allowUnsafe, a.log)
 }
 
-// refuseUnsafe refuses to start on settings of a server that can lose money or stock, unless --allow-unsafe was given,
-// and logs what is only worse than it could be.
+// refuseUnsafe refuses to start on settings of a server that can lose money or stock,
+// unless --allow-unsafe was given, and logs what is only worse than it could be. An
+// acknowledged order that a power cut takes back would be a payment without an order.
 func refuseUnsafe(found []sqldb.Finding, allow bool, log *slog.Logger) error {
 	for _, f := range found {
 		switch f.Level {
@@ -387,6 +438,8 @@ func refuseUnsafe(found []sqldb.Finding, allow bool, log *slog.Logger) error {
 }
 
 // startWorker runs timeouts, refunds and the daily reconciliation, in the role worker.
+// All workers of a service share the rate of closes by a row of the table rate_limits,
+// because WeChat Pay limits the merchant and not the process.
 func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if !o.has("worker") {
 		return nil
@@ -402,6 +455,7 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 		DeadLetters: a.failures,
 		Closes:      scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now),
 	}
+	// Without Daily the worker runs no reconciliation; `reconcile run` does on demand.
 	if a.s.reconcilesDaily() {
 		so.Daily = a.reconciler
 	}
@@ -411,7 +465,8 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	return a.worker.Start()
 }
 
-// startListeners opens the listener of each role: api, notify, admin.
+// startListeners opens the listener of each role: api, notify, admin. They are three
+// ports and not three paths of one, so that a proxy can expose one without the others.
 func (a *app) startListeners(ctx context.Context, o options) error {
 	if o.has("api") {
 		tokens, err := a.verifier()
@@ -456,7 +511,8 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 	return a.startConsole(ctx)
 }
 
-// startConsole opens the operators' listener.
+// startConsole opens the operators' listener, on loopback unless configured otherwise.
+// The bootstrap token is an admin's, for making the first tokens.
 func (a *app) startConsole(ctx context.Context) error {
 	if err := a.adminToken(); err != nil {
 		return err
@@ -486,7 +542,8 @@ func (a *app) startConsole(ctx context.Context) error {
 	return err
 }
 
-// verifier checks customers' tokens; embedded, with a secret that is generated.
+// verifier checks customers' tokens: by the configured public key, else by the secret;
+// embedded, with a secret that is generated.
 func (a *app) verifier() (*orderhttp.Verifier, error) {
 	if a.s.JWTPublicKey != "" {
 		return orderhttp.NewPublicKeyVerifier([]byte(a.s.JWTPublicKey), time.Now)
@@ -502,8 +559,9 @@ func (a *app) verifier() (*orderhttp.Verifier, error) {
 	return orderhttp.NewSecretVerifier([]byte(secret), time.Now)
 }
 
-// jwtSecret gives the configured secret, or the generated one when WeChat Pay
-// is simulated: a service that takes real money has its keys configured.
+// jwtSecret gives the configured secret, or the generated one when WeChat Pay is
+// simulated: a service that takes real money has its keys configured, and one that
+// several processes made up would differ between them.
 func (s *settings) jwtSecret() (string, error) {
 	if s.JWTSecret != "" {
 		return s.JWTSecret, nil
@@ -516,7 +574,8 @@ func (s *settings) jwtSecret() (string, error) {
 	return secret, err
 }
 
-// adminToken is the configured bootstrap token; on the simulator it is generated and kept in the data directory.
+// adminToken is the configured bootstrap token; on the simulator it is generated and kept
+// in the data directory. With a merchant it is an error to have none.
 func (a *app) adminToken() (err error) {
 	if a.AdminToken = a.s.AdminToken; a.AdminToken != "" {
 		return nil
@@ -529,7 +588,8 @@ func (a *app) adminToken() (err error) {
 	return err
 }
 
-// listen binds an address and serves it until the app closes.
+// listen binds an address and serves it until the app closes. It gives the address that
+// was bound, which has the port that was drawn for :0; an error names the setting.
 func (a *app) listen(ctx context.Context, name, addr, setting string, h http.Handler) (string, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -546,7 +606,9 @@ func (a *app) listen(ctx context.Context, name, addr, setting string, h http.Han
 	return l.Addr().String(), nil
 }
 
-// checks are what /readyz looks at. Without the database nothing can be served; without Redis timeouts are late.
+// checks are what /readyz looks at. Without the database nothing can be served; without
+// Redis timeouts are late. WeChat Pay is not among them: a process that is taken out of
+// service because of it could not serve those who only read.
 func (a *app) checks() []console.Check {
 	return []console.Check{
 		{Name: "database", Critical: true, Ask: func(ctx context.Context) (string, error) {
@@ -558,7 +620,8 @@ func (a *app) checks() []console.Check {
 	}
 }
 
-// background runs what outlives a request and ends with the service.
+// background runs what outlives a request and ends with the service: its context ends
+// when stopping is closed, and Close waits for it.
 func (a *app) background(do func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.jobs.Go(func() {
@@ -574,8 +637,11 @@ func (a *app) background(do func(context.Context)) {
 	})
 }
 
-// Close drains: it stops accepting, lets requests and callbacks finish, lets
-// running tasks end, commits what waits, and closes the parts from the top.
+// Close drains: it stops accepting, lets requests and callbacks finish, lets running
+// tasks end, commits what waits, and closes the parts from the top. Requests that have
+// not ended within drainTimeout are cut, and nothing is lost by it: orders are found
+// again in the database, as after a kill −9. It may be called on an app of which only a
+// part was started.
 func (a *app) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
@@ -586,6 +652,7 @@ func (a *app) Close() error {
 			errs = append(errs, err, srv.Close())
 		}
 	}
+	// Background jobs use the database and the gateway: these are closed after them.
 	a.jobs.Wait()
 	if a.worker != nil {
 		a.worker.Stop()

@@ -15,28 +15,37 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment/wechatsim"
 )
 
-// race is a kind of thing that goes wrong in shops, by the text that the demo prints when it is missing.
+// race is a kind of thing that goes wrong in shops, by the text that the demo prints when
+// it is missing. A buyer tells of it when it has seen its right end.
 type race string
 
 // The races of the demo. Each happens in every run, or the run is no proof.
 const (
-	raceLastInstant  race = "paid as the close was asked"
+	// A payment and a close of the same order.
+	raceLastInstant race = "paid as the close was asked"
+	// Notifications that do not come, or come too often.
 	raceLostCallback race = "callback lost"
 	raceDuplicate    race = "callback three times"
-	raceLate         race = "paid after the close"
+	// Money that comes for a closed order is owed back.
+	raceLate race = "paid after the close"
+	// Two at once, whose stock must come back once.
 	raceDoubleCancel race = "cancelled twice at once"
 	racePayCancel    race = "cancelled while paying"
-	raceLostClose    race = "answer to the close lost"
-	raceTimeout      race = "nobody paid"
-	raceSoldOut      race = "sold out"
-	raceRepeat       race = "request repeated"
-	raceRefund       race = "refund told three times"
-	raceLostRefund   race = "answer to a refund lost"
+	// Closes: one whose answer is lost, and one that meets no payment.
+	raceLostClose race = "answer to the close lost"
+	raceTimeout   race = "nobody paid"
+	// Placing: the last unit, and the button pressed twice.
+	raceSoldOut race = "sold out"
+	raceRepeat  race = "request repeated"
+	// Money that goes back.
+	raceRefund     race = "refund told three times"
+	raceLostRefund race = "answer to a refund lost"
 )
 
 // allRaces are what a run must have shown.
@@ -45,7 +54,9 @@ var allRaces = []race{
 	raceTimeout, raceSoldOut, raceRepeat, raceRefund, raceLostRefund,
 }
 
-// deck is what sixty buyers do; it is dealt in turn, so that in every sixty all of it happens.
+// deck is what sixty buyers do; it is dealt in turn, so that in every sixty all of it
+// happens. Most pay or walk away; each race is there twice or more. The numbers add up to
+// demoMin.
 var deck = func() []func(*buyer) error {
 	var cards []func(*buyer) error
 	add := func(n int, do func(*buyer) error) {
@@ -75,9 +86,13 @@ type population struct {
 	n    int
 	http *http.Client
 
+	// mu guards rnd, which is not safe for concurrent use. The seed decides who does
+	// what; when two buyers meet is the machine's to decide.
 	mu  sync.Mutex
 	rnd *rand.Rand
 
+	// Counted as buyers see it, for the moving line; the summary is counted from the
+	// database.
 	placed, paid, closed, soldOut, replayed atomic.Int64
 }
 
@@ -85,7 +100,8 @@ type population struct {
 const (
 	// buyerTimeout is more than the API's longest answer, a cancel of up to 15 seconds.
 	buyerTimeout = 20 * time.Second
-	// buyerConns are connections that are kept: about as many buyers as act at the same time.
+	// buyerConns are connections that are kept: about as many buyers as act at the same
+	// time.
 	buyerConns = 64
 )
 
@@ -105,7 +121,9 @@ func (p *population) between(lo, hi time.Duration) time.Duration {
 // arrival is the time over which the buyers come.
 const arrival = 10 * time.Second
 
-// shop lets everybody come, do their thing and go.
+// shop lets everybody come over the time of arrival, do their thing and go. It gives the
+// errors of all, joined: a visit that failed is a defect, because what a buyer may meet
+// by chance is no error.
 func (p *population) shop(ctx context.Context) error {
 	defer p.http.CloseIdleConnections()
 	cards := make([]func(*buyer) error, p.n)
@@ -118,7 +136,7 @@ func (p *population) shop(ctx context.Context) error {
 	for i, do := range cards {
 		wait := time.Duration(i) * arrival / time.Duration(p.n)
 		wg.Go(func() {
-			if !pause(ctx, wait) {
+			if !sqldb.Sleep(ctx, wait) {
 				return
 			}
 			errs[i] = p.visit(ctx, i, do)
@@ -138,9 +156,11 @@ func (p *population) shop(ctx context.Context) error {
 	}
 }
 
-// outage takes WeChat Pay away in the middle: a number of calls get no answer.
+// outage takes WeChat Pay away in the middle: a twentieth of the buyers' number of
+// closes, and as many queries, are answered 503. Orders stay closing meanwhile, and end
+// when it is back.
 func (p *population) outage(ctx context.Context) {
-	if !pause(ctx, arrival/2) {
+	if !sqldb.Sleep(ctx, arrival/2) {
 		return
 	}
 	for _, endpoint := range []string{"close", "query"} {
@@ -161,7 +181,9 @@ func (p *population) progress(what string) {
 		p.closed.Load(), p.soldOut.Load()))
 }
 
-// settle waits until every order has found its end.
+// settle waits until every order has found its end and every refund has ended, demoSettle
+// at most. What is left then is an error: in a shop it would be stock that nobody can
+// buy.
 func (p *population) settle(ctx context.Context) error {
 	for end := time.Now().Add(demoSettle); ; {
 		b, err := p.a.orders.Backlog(ctx)
@@ -183,21 +205,14 @@ func (p *population) settle(ctx context.Context) error {
 			return fmt.Errorf("%d orders or refunds have not found their end within %s", open, demoSettle)
 		}
 		p.progress(fmt.Sprintf("%d open", open))
-		if !pause(ctx, 100*time.Millisecond) {
+		if !sqldb.Sleep(ctx, 100*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
 }
 
-// pause waits, and reports that the demo goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	wait, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-wait.Done()
-	return ctx.Err() == nil
-}
-
-// buyer is one visit.
+// buyer is one visit: a customer of his own, whose token names buyer-0, buyer-1 and so
+// on.
 type buyer struct {
 	*population
 	ctx   context.Context
@@ -206,7 +221,8 @@ type buyer struct {
 	trade string // out_trade_no
 }
 
-// visit places an order and does the buyer's thing with it.
+// visit places an order and does the buyer's thing with it. Every tenth sends the request
+// twice; no stock is a race that was shown, and the end of the visit.
 func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) error {
 	token, err := orderhttp.MintToken([]byte(p.a.JWTSecret), fmt.Sprintf("buyer-%d", i), time.Now(), time.Hour)
 	if err != nil {
@@ -218,11 +234,13 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 	var placed struct {
 		OrderNo string `json:"order_no"`
 	}
+	// Keys are per customer, and each visit is a customer of its own.
 	key := map[string]string{"Idempotency-Key": fmt.Sprintf("visit-%d", i)}
 	status, _, err := b.call("POST", "/v1/orders", key, body, &placed)
 	switch {
 	case err != nil:
 		return err
+	// STOCK_INSUFFICIENT: only the scarce SKU runs out.
 	case status == http.StatusConflict:
 		p.soldOut.Add(1)
 		p.show.tell(raceSoldOut, strings.Repeat(" ", 26), "the last ticket is gone: 409, nothing was taken")
@@ -250,7 +268,9 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 // maxBody bounds an answer of our own API, in bytes.
 const maxBody = 1 << 20
 
-// call sends a request as this buyer and decodes a good answer into into.
+// call sends a request as this buyer and decodes a good answer into into. An answer of
+// any status is no error. It gives the status and the headers, Idempotent-Replayed among
+// them.
 func (b *buyer) call(method, path string, headers map[string]string, body, into any) (int, http.Header, error) {
 	var reader io.Reader
 	if body != nil {
@@ -283,12 +303,15 @@ func (b *buyer) call(method, path string, headers map[string]string, body, into 
 	return res.StatusCode, res.Header, err
 }
 
-// prepay asks for the QR code, again while WeChat Pay gives no answer.
+// prepay asks for the QR code, again while WeChat Pay gives no answer: the same request
+// is the same trade, so that nothing is paid twice. errTooLate is an order that can no
+// longer be paid.
 func (b *buyer) prepay() error {
 	const tries = 8 // with the pauses 1.6 s: longer than the answers that the simulator loses in a row
 	var answer struct {
 		OutTradeNo string `json:"out_trade_no"`
 	}
+	// Placing is over; the order may be closed while this goes on.
 	for range tries {
 		status, _, err := b.call("POST", "/v1/orders/"+b.no+"/prepay", nil, map[string]any{"trade_type": "NATIVE"},
 			&answer)
@@ -302,7 +325,7 @@ func (b *buyer) prepay() error {
 		case http.StatusConflict:
 			return errTooLate
 		}
-		if !pause(b.ctx, 200*time.Millisecond) {
+		if !sqldb.Sleep(b.ctx, 200*time.Millisecond) {
 			return b.ctx.Err()
 		}
 	}
@@ -321,7 +344,9 @@ func tolerate(err error) error {
 	return err
 }
 
-// await polls the order until it is in one of the states.
+// await polls the order until it is in one of the states, or patience is over, and gives
+// the state that it saw last. It does not fail for another state: the caller tells what
+// it has seen.
 func (b *buyer) await(patience time.Duration, states ...order.State) (order.State, error) {
 	var o struct {
 		State order.State `json:"state"`
@@ -335,23 +360,26 @@ func (b *buyer) await(patience time.Duration, states ...order.State) (order.Stat
 				return s, nil
 			}
 		}
-		if time.Now().After(end) || !pause(b.ctx, 150*time.Millisecond) {
+		if time.Now().After(end) || !sqldb.Sleep(b.ctx, 150*time.Millisecond) {
 			return o.State, nil
 		}
 	}
 }
 
-// longEnough is how long a buyer watches an order: until the timeout, the close that follows, and its repeats.
+// longEnough is how long a buyer watches an order: until the timeout, the close that
+// follows, and twelve seconds for its repeats.
 const longEnough = demoPayWithin + demoGrace + 12*time.Second
 
-// cancel asks to close the order and gives the status of the answer.
+// cancel asks to close the order and gives the status of the answer: 200, 202 while
+// WeChat Pay has not answered, or 409 when it is paid.
 func (b *buyer) cancel() (int, error) {
 	status, _, err := b.call("POST", "/v1/orders/"+b.no+"/cancel", nil, map[string]any{"reason": "changed my mind"},
 		nil)
 	return status, err
 }
 
-// sim lets the buyer pay in the simulator. It is false when the trade can no longer be paid.
+// sim lets the buyer pay in the simulator, as if by the phone. It is false when the trade
+// can no longer be paid, which is no error: the close was first.
 func (b *buyer) sim(o wechatsim.PayOptions) bool { return b.a.sim.Pay(b.trade, o) == nil }
 
 // pays is the usual way: prepay, a moment, payment, notification.
@@ -359,7 +387,7 @@ func (b *buyer) pays() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
 	}
-	pause(b.ctx, b.between(100*time.Millisecond, 1500*time.Millisecond))
+	sqldb.Sleep(b.ctx, b.between(100*time.Millisecond, 1500*time.Millisecond))
 	if !b.sim(wechatsim.PayOptions{Notify: true}) {
 		return nil
 	}
@@ -370,7 +398,8 @@ func (b *buyer) pays() error {
 	return err
 }
 
-// paysTwiceTold pays; WeChat Pay sends the notification three times.
+// paysTwiceTold pays; WeChat Pay sends the notification three times, as it does when our
+// answer is lost on its way. The order must be paid once.
 func (b *buyer) paysTwiceTold() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -386,7 +415,8 @@ func (b *buyer) paysTwiceTold() error {
 	return err
 }
 
-// paysUnheard pays; the notification is lost.
+// paysUnheard pays; the notification is lost. The close at the deadline must find the
+// payment: this is the bug that the README begins with.
 func (b *buyer) paysUnheard() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -403,7 +433,8 @@ func (b *buyer) paysUnheard() error {
 	return err
 }
 
-// paysAtTheLastInstant cancels, and the payment arrives at WeChat Pay just before the close.
+// paysAtTheLastInstant cancels, and the payment arrives at WeChat Pay just before the
+// close, which is answered that the trade is paid.
 func (b *buyer) paysAtTheLastInstant() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -441,7 +472,7 @@ func (b *buyer) walksAway() error {
 	return err
 }
 
-// cancels before paying.
+// cancels before paying: WeChat Pay is asked to close, and the stock comes back.
 func (b *buyer) cancels() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -451,7 +482,7 @@ func (b *buyer) cancels() error {
 	return err
 }
 
-// cancelsTwice sends two cancels at the same time.
+// cancelsTwice sends two cancels at the same time: the stock must come back once.
 func (b *buyer) cancelsTwice() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -470,7 +501,8 @@ func (b *buyer) cancelsTwice() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// cancelsWhilePaying pays and cancels at the same time.
+// cancelsWhilePaying pays and cancels at the same time. Either may win; the order must
+// end as WeChat Pay has it.
 func (b *buyer) cancelsWhilePaying() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -486,7 +518,8 @@ func (b *buyer) cancelsWhilePaying() error {
 	return errors.Join(cancelErr, err)
 }
 
-// paysTooLate pays after the order was closed, which WeChat Pay should not allow.
+// paysTooLate pays after the order was closed, which WeChat Pay should not allow: the
+// simulator is forced. The money must go back by itself, once.
 func (b *buyer) paysTooLate() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
@@ -507,11 +540,13 @@ func (b *buyer) paysTooLate() error {
 	return err
 }
 
-// cancelsUnheard cancels; WeChat Pay closes the trade, and its answers are lost.
+// cancelsUnheard cancels; WeChat Pay closes the trade, and its answers are lost, to the
+// close and to the query after it. The stock must wait until the close is proven.
 func (b *buyer) cancelsUnheard() error {
 	if err := b.prepay(); err != nil {
 		return tolerate(err)
 	}
+	// Both: after a close without an answer the service asks whether the trade is closed.
 	for _, endpoint := range []string{"close", "query"} {
 		if err := b.a.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: b.trade, Kind: "cut_after",
 			Count: 1}); err != nil {
@@ -548,8 +583,8 @@ func (b *buyer) returns() error {
 	return nil
 }
 
-// returnsUnheard is a refund of which nothing is heard: its answer and its
-// callback are lost.
+// returnsUnheard is a refund of which nothing is heard: its answer and its callback are
+// lost. It must be sent again under its one number, and be paid once.
 func (b *buyer) returnsUnheard() error {
 	no, err := b.refund(true)
 	if err != nil || no == "" {
@@ -564,7 +599,9 @@ func (b *buyer) returnsUnheard() error {
 	return err
 }
 
-// refund pays and asks for all of it back. It gives the refund's number.
+// refund pays and asks for all of it back; unheard loses WeChat Pay's answer and its
+// notification. It gives the refund's number, "" when the order was not paid. The fault
+// names the number that the refund will have, ORDER-R01, before it is made.
 func (b *buyer) refund(unheard bool) (string, error) {
 	if err := b.pays(); err != nil {
 		return "", err
@@ -590,7 +627,8 @@ func (b *buyer) refund(unheard bool) (string, error) {
 	return answer.OutRefundNo, err
 }
 
-// freeAddr finds a loopback port that is free now.
+// freeAddr finds a loopback port that is free now. Another program may take it before we
+// listen; then the start fails and says so.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,57 +17,98 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// settings is the configuration: flag > environment > file > default. This is the only place that reads the
-// environment. A setting has one name: the flag --pay-within is the variable ORDERD_PAY_WITHIN. A secret may be given
-// as a file, by the variable of the same name with _FILE. Tags: secret is "yes" for what is never shown, "dsn" for an
+// settings is the configuration: flag > environment > file > default. This is the only
+// place that reads the environment. A setting has one name: the flag --pay-within is the
+// variable ORDERD_PAY_WITHIN. A secret may be given as a file, by the variable of the
+// same name with _FILE. Tags: secret is "yes" for what is never shown, "dsn" for an
 // address that is shown without its password; help in ${…} stands in help.go.
 type settings struct {
+	// EnvFile is --config or ORDERD_CONFIG: envFile finds it before kong does.
 	EnvFile string `name:"config" placeholder:"FILE" help:"${config}"`
 
-	DSN         string        `name:"dsn" placeholder:"DSN" help:"${dsn}" secret:"dsn"`
-	Redis       string        `name:"redis" placeholder:"URL" help:"${redis}" secret:"dsn"`
-	DataDir     string        `name:"data-dir" default:"./data" type:"path" help:"${data_dir}"`
-	APIAddr     string        `name:"api-addr" default:":8080" help:"Listener of customers."`
-	NotifyAddr  string        `name:"notify-addr" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
-	AdminAddr   string        `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
-	SimAddr     string        `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
-	PayWithin   time.Duration `name:"pay-within" default:"30m" help:"Time to pay."`
-	CloseGrace  time.Duration `name:"close-grace" default:"20s" help:"${close_grace}"`
-	CloseRate   float64       `name:"close-rate" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
-	SweepEvery  time.Duration `name:"sweep-every" default:"5s" help:"${sweep_every}"`
-	AutoApprove int64         `name:"refund-auto-approve" default:"0" help:"${refund_auto_approve}"`
-	TwoPersons  int64         `name:"refund-two-persons" default:"500000" help:"${refund_two_persons}"`
-	MaxOpen     int           `name:"max-open-orders" default:"5" help:"${max_open_orders}"`
-	LatePayment string        `name:"late-payment" default:"refund" enum:"refund,revive" help:"${late_payment}"`
-	Reconcile   bool          `name:"reconcile-daily" default:"true" negatable:"" help:"${reconcile_daily}"`
-	Pace        int           `name:"pace" default:"1" hidden:"" help:"${pace}"`
-	LogLevel    string        `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"${log_level}"`
+	// DSN names the database: sqlite:PATH, or mysql:… for MySQL and MariaDB. Empty:
+	// SQLite in DataDir, for trying things out.
+	DSN string `name:"dsn" placeholder:"DSN" help:"${dsn}" secret:"dsn"`
+	// Redis names the server of the task queue; empty or "embedded": one in this process,
+	// which forgets everything at its end.
+	Redis string `name:"redis" placeholder:"URL" help:"${redis}" secret:"dsn"`
+	// DataDir has the embedded database, generated secrets and the simulator's keys.
+	DataDir string `name:"data-dir" default:"./data" type:"path" help:"${data_dir}"`
+	// The listeners. Only the notifications' has to be reached from outside, through a
+	// proxy that has the certificate; the operators' is loopback unless changed.
+	APIAddr    string `name:"api-addr" default:":8080" help:"Listener of customers."`
+	NotifyAddr string `name:"notify-addr" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
+	AdminAddr  string `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
+	SimAddr    string `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
+	// PayWithin is from the placement to the time_expire that WeChat Pay is given.
+	PayWithin time.Duration `name:"pay-within" default:"30m" help:"Time to pay."`
+	// CloseGrace is from that deadline to the close: WeChat Pay refuses late payers by
+	// itself, and answers FREQUENCY_LIMITED to closes that come right at it. 0 is none.
+	CloseGrace time.Duration `name:"close-grace" default:"20s" help:"${close_grace}"`
+	// CloseRate is of all workers together, in orders a second; WeChat Pay limits each
+	// merchant's calls. What comes faster waits, its stock reserved.
+	CloseRate float64 `name:"close-rate" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
+	// SweepEvery bounds how late an order is closed when Redis has lost its task.
+	SweepEvery time.Duration `name:"sweep-every" default:"5s" help:"${sweep_every}"`
+	// AutoApprove and TwoPersons are in fen, and hold against the refunds of a payment
+	// taken together: one large refund cannot be cut into many small ones. 500000 are
+	// 5,000 yuan.
+	AutoApprove int64 `name:"refund-auto-approve" default:"0" help:"${refund_auto_approve}"`
+	TwoPersons  int64 `name:"refund-two-persons" default:"500000" help:"${refund_two_persons}"`
+	// MaxOpen is the unpaid orders of one customer: without it one customer could reserve
+	// a whole hot SKU and never pay. 0 is no limit.
+	MaxOpen int `name:"max-open-orders" default:"5" help:"${max_open_orders}"`
+	// LatePayment is what becomes of money that comes after the close: sent back, or the
+	// order brought to life again when all of its goods are still there.
+	LatePayment string `name:"late-payment" default:"refund" enum:"refund,revive" help:"${late_payment}"`
+	// Reconcile runs every day, when WeChat Pay's bill of the day before is out.
+	Reconcile bool `name:"reconcile-daily" default:"true" negatable:"" help:"${reconcile_daily}"`
+	// Pace is for tests: check refuses it with the real WeChat Pay.
+	Pace int `name:"pace" default:"1" hidden:"" help:"${pace}"`
+	// LogLevel is debug, info, warn or error; the log goes to standard error.
+	LogLevel string `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"${log_level}"`
 
+	// JWTSecret and JWTPublicKey are two ways to check customers' tokens, of which one is
+	// used: a secret shared with the shop's login, or that login's public key.
 	JWTSecret    string `name:"customer-jwt-secret" placeholder:"SECRET" help:"${customer_jwt_secret}" secret:"yes"`
 	JWTPublicKey string `name:"customer-jwt-public-key" placeholder:"PEM" help:"${customer_jwt_public_key}"`
-	AdminToken   string `name:"bootstrap-admin-token" placeholder:"TOKEN" help:"${bootstrap_admin_token}" secret:"yes"`
+	// AdminToken is the first administrator's, by which the other operators' are made.
+	AdminToken string `name:"bootstrap-admin-token" placeholder:"TOKEN" help:"${bootstrap_admin_token}" secret:"yes"`
 
-	MchID           string `name:"wechat-mchid" placeholder:"ID" help:"${wechat_mchid}"`
-	AppID           string `name:"wechat-appid" placeholder:"ID" help:"App id bound to the merchant."`
-	SerialNo        string `name:"wechat-serial-no" placeholder:"HEX" help:"${wechat_serial_no}"`
-	PrivateKey      string `name:"wechat-private-key" placeholder:"PEM" help:"${wechat_private_key}" secret:"yes"`
-	APIv3Key        string `name:"wechat-apiv3-key" placeholder:"KEY" help:"The APIv3 key." secret:"yes"`
-	VerifyKeys      string `name:"wechat-verify-keys" placeholder:"ID=FILE,…" help:"${wechat_verify_keys}"`
+	// The merchant at WeChat Pay, as the merchant platform shows it. MchID decides:
+	// without it the simulator is used, and the others must be empty.
+	MchID string `name:"wechat-mchid" placeholder:"ID" help:"${wechat_mchid}"`
+	// AppID is of the app or mini program that buyers pay in (wx…), bound to MchID.
+	AppID string `name:"wechat-appid" placeholder:"ID" help:"App id bound to the merchant."`
+	// SerialNo and PrivateKey belong together: requests are signed with the key, and
+	// carry the serial number of its certificate.
+	SerialNo   string `name:"wechat-serial-no" placeholder:"HEX" help:"${wechat_serial_no}"`
+	PrivateKey string `name:"wechat-private-key" placeholder:"PEM" help:"${wechat_private_key}" secret:"yes"`
+	// APIv3Key decrypts notifications (AES-256-GCM): 32 bytes, set on the platform.
+	APIv3Key string `name:"wechat-apiv3-key" placeholder:"KEY" help:"The APIv3 key." secret:"yes"`
+	// VerifyKeys are WeChat Pay's own: ids of public keys or serial numbers of platform
+	// certificates, each with its PEM file. While one replaces another both are given.
+	VerifyKeys string `name:"wechat-verify-keys" placeholder:"ID=FILE,…" help:"${wechat_verify_keys}"`
+	// NotifyURL and RefundNotifyURL are public HTTPS addresses without a query, which
+	// WeChat Pay demands.
 	NotifyURL       string `name:"wechat-notify-url" placeholder:"URL" help:"${wechat_notify_url}"`
 	RefundNotifyURL string `name:"wechat-refund-notify-url" placeholder:"URL" help:"${wechat_refund_notify_url}"`
-	BaseURL         string `name:"wechat-base-url" placeholder:"URL" help:"${wechat_base_url}"`
+	// BaseURL is another address of WeChat Pay, such as that of a simulator elsewhere.
+	BaseURL string `name:"wechat-base-url" placeholder:"URL" help:"${wechat_base_url}"`
 
-	// origins says where each value came from, by variable: "flag --dsn", "environment", "file F" or "default".
+	// origins says where each value came from, by variable: "flag --dsn", "environment",
+	// "file F" or "default".
 	origins map[string]string
 }
 
-// field is one setting by its names.
+// field is one setting by its names, and secret by its tag: "yes", "dsn" or "".
 type field struct {
 	flag, env, secret string
 	value             reflect.Value
 }
 
-// fields are the settings by reflection, in the order of the struct.
+// fields are the settings by reflection, in the order of the struct: what is written
+// there once is enough for flag, variable, file, `config print` and masking.
 func (s *settings) fields() []field {
 	v := reflect.ValueOf(s).Elem()
 	var all []field
@@ -85,7 +126,8 @@ func envOf(flag string) string {
 	return "ORDERD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// envNames gives the flags of the configuration their variables. Flags of verbs have none.
+// envNames gives the flags of the configuration their variables, when kong has built its
+// model: written into tags, each name would stand there twice. Flags of verbs have none.
 func envNames(k *kong.Kong) error {
 	for _, f := range k.Model.Flags {
 		if f.Name != "help" {
@@ -95,7 +137,8 @@ func envNames(k *kong.Kong) error {
 	return nil
 }
 
-// envFile finds the configuration file before anything is parsed.
+// envFile finds the configuration file before anything is parsed: its values have to be
+// in the environment when kong looks there. "" is none.
 func envFile(args []string) (string, error) {
 	for i, a := range args {
 		if value, ok := strings.CutPrefix(a, "--config="); ok {
@@ -111,7 +154,11 @@ func envFile(args []string) (string, error) {
 	return os.Getenv("ORDERD_CONFIG"), nil
 }
 
-// fromFile reads the configuration file into the environment; a variable that is set there already wins.
+// fromFile reads the configuration file into the environment; a variable that is set
+// there already wins. The form is like that of systemd's EnvironmentFile: NAME=VALUE
+// lines, # for comments, quotes around a value taken off. A name that is no setting is an
+// error with its line: a misspelt setting would silently be its default. A secret is
+// refused in a file that everybody can read.
 func (s *settings) fromFile(path string) error {
 	s.origins = map[string]string{}
 	if path == "" {
@@ -152,8 +199,9 @@ func (s *settings) fromFile(path string) error {
 	return scan.Err()
 }
 
-// complete reads _FILE secrets, notes where values came from and checks what
-// can be checked without a dependency.
+// complete reads secrets that are given as files, notes where values came from and checks
+// what can be checked without a dependency. Flags are looked for in args, because kong
+// does not say by which of its sources a value came.
 func (s *settings) complete(args []string) error {
 	for _, fd := range s.fields() {
 		if fd.value.Kind() == reflect.String && fd.value.String() == "" {
@@ -190,7 +238,8 @@ func hasFlag(args []string, flag string) bool {
 	return false
 }
 
-// check refuses values that contradict one another or themselves, with the name of the setting and a way out.
+// check refuses values that contradict one another or themselves, with the name of the
+// setting and a way out: here and not at the first order that meets them.
 func (s *settings) check() error {
 	switch {
 	case s.PayWithin < time.Second:
@@ -219,17 +268,19 @@ func (s *settings) check() error {
 
 // Bounds of settings.
 const (
-	// minToken is in bytes: half of what 'openssl rand -hex 32' prints, and still 128 bits.
+	// minToken is in bytes: half of what 'openssl rand -hex 32' prints, and still 128
+	// bits.
 	minToken = 32
-	// secretBytes is how many random bytes a generated secret has, written in twice as many characters: 256 bits, what
-	// HS256 wants.
+	// secretBytes is how many random bytes a generated secret has, written in twice as
+	// many characters: 256 bits, what HS256 wants.
 	secretBytes = 32
-	// maxPace keeps the time in which a prepay may still arrive at WeChat Pay, 30 s divided by it, above the time-out
-	// of a call, which is never below a second.
+	// maxPace keeps the time in which a prepay may still arrive at WeChat Pay, 30 s
+	// divided by it, above the time-out of a call, which is never below a second.
 	maxPace = 20
 )
 
-// readSecretFile refuses a key that others can read.
+// readSecretFile gives the content of a file without white space around it, which editors
+// leave at the end. It refuses a key that everybody on the machine can read.
 func readSecretFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -243,7 +294,8 @@ func readSecretFile(path string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// keptSecret refuses a file that everybody on the machine can read.
+// keptSecret refuses a file that everybody on the machine can read. Its group may, as
+// services that run under a user of their own often have it.
 func keptSecret(f *os.File) error {
 	st, err := f.Stat()
 	if err == nil && st.Mode().Perm()&0o004 != 0 {
@@ -252,7 +304,8 @@ func keptSecret(f *os.File) error {
 	return err
 }
 
-// secretInDataDir reads a generated secret, or makes it.
+// secretInDataDir reads a generated secret, or makes it, and says which. It is kept so
+// that tokens made before a restart are valid after it.
 func (s *settings) secretInDataDir(name string) (value string, made bool, err error) {
 	path := filepath.Join(s.DataDir, name)
 	if value, err = readSecretFile(path); err == nil {
@@ -269,7 +322,8 @@ func (s *settings) secretInDataDir(name string) (value string, made bool, err er
 	return value, true, os.WriteFile(path, []byte(value+"\n"), 0o600)
 }
 
-// simulated reports that no merchant is configured.
+// simulated reports that no merchant is configured: WeChat Pay is the simulator then, and
+// no real money can move.
 func (s *settings) simulated() bool { return s.MchID == "" }
 
 // embeddedRedis reports that Redis runs in this process.
@@ -283,7 +337,8 @@ func (s *settings) dsn() string {
 	return s.DSN
 }
 
-// masked gives a setting for people: secrets as ***.
+// masked gives a setting for people: secrets as ***, addresses without password. An empty
+// secret is shown as empty: that it is missing is no secret.
 func (f field) masked() string {
 	text := fmt.Sprint(f.value.Interface())
 	switch {
@@ -325,7 +380,8 @@ func maskPassword(dsn string) string {
 	return kind + who + where
 }
 
-// String masks all secrets, also under %v and %+v.
+// String masks all secrets, also under %v and %+v. The receiver is no pointer, here and
+// below: a copy that is printed must be masked too.
 func (s settings) String() string {
 	var b strings.Builder
 	for _, f := range s.fields() {
@@ -334,16 +390,18 @@ func (s settings) String() string {
 	return strings.TrimSpace(b.String())
 }
 
-// GoString masks under %#v.
+// GoString masks under %#v, which does not use String.
 func (s settings) GoString() string { return s.String() }
 
-// LogValue masks in logs.
+// LogValue masks in logs of package slog.
 func (s settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalJSON masks in JSON.
+// MarshalJSON masks in JSON, as one string: a reader that wants fields has `orderd config
+// print -o json`.
 func (s settings) MarshalJSON() ([]byte, error) { return []byte(fmt.Sprintf("%q", s.String())), nil }
 
-// logger writes text to standard error at the level of ORDERD_LOG_LEVEL.
+// logger writes text to standard error at the level of ORDERD_LOG_LEVEL, info when that
+// is none of slog's.
 func (s *settings) logger(io *terminal) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {

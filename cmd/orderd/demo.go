@@ -21,7 +21,9 @@ import (
 	"orderd/stock"
 )
 
-// demoCmd is `orderd demo`.
+// demoCmd is `orderd demo`: buyers, races and a WeChat Pay that loses answers, on
+// embedded parts, in under a minute. It is a show and a test: exit 4 says that the books
+// do not balance, exit 1 that something else failed, such as a race that did not happen.
 type demoCmd struct {
 	Orders      int    `default:"200" help:"Buyers, 60 to 5000."`
 	Seed        uint64 `help:"Of every random decision (default: drawn and printed)."`
@@ -40,8 +42,9 @@ const (
 	demoScarce    = 8                // buyers for each unit of the scarce SKU, of which every fourth wants one
 )
 
-// Run shows the life of orders. It ends well only if the books balance, every
-// kind of race happened, and WeChat Pay's own ledger agrees.
+// Run shows the life of orders. It ends well only if the books balance, every kind of
+// race happened, and WeChat Pay's own ledger agrees. With a merchant configured it is
+// errUsage: it would pay.
 func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Orders < demoMin || c.Orders > demoMax {
 		return fmt.Errorf("%w: --orders must be %d to %d, so that every race happens", errUsage, demoMin, demoMax)
@@ -62,6 +65,8 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer logFile.Close()
+	// Shorter than a shop's, so that the slowest way to an end takes less than
+	// demoSettle. prepayInFlight is above gatewayTimeout, as order.Config demands.
 	quick := shape{
 		closeRetry:     []time.Duration{time.Second, time.Second, 2 * time.Second},
 		prepayInFlight: 3 * time.Second,
@@ -88,7 +93,9 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return errors.Join(err, a.Close())
 }
 
-// prepare chooses a fresh data directory and free ports unless they were given.
+// prepare chooses a fresh data directory and free ports unless they were given: a demo
+// must not meet a service that runs on this machine, nor leave its orders in that one's
+// data. With --keep-running the usual ports are kept, so that the README's commands work.
 func (c demoCmd) prepare(s *settings) error {
 	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, demoCloseRate
 	s.AutoApprove, s.TwoPersons = int64(payment.MaxFen), 0 // nobody sits at the finance desk of a demo
@@ -114,11 +121,13 @@ func (c demoCmd) prepare(s *settings) error {
 	return os.MkdirAll(s.DataDir, 0o700)
 }
 
-// run fills the shop, lets the buyers in, waits for the last order and judges.
+// run fills the shop, lets the buyers in, waits for the last order and judges. Prices are
+// in fen. The scarce SKU runs out, the others cannot: each buyer takes one unit.
 func (c demoCmd) run(ctx context.Context, a *app, t *terminal) error {
 	scarce := int64(c.Orders / demoScarce)
 	plenty := int64(c.Orders * 3)
 	for _, k := range []stock.Put{
+		// plenty is three for each buyer: only the tickets can run out.
 		{SkuID: "mug", Title: "Blue mug", PriceFen: 14900, Quantity: &plenty},
 		{SkuID: "tee", Title: "White tee", PriceFen: 9900, Quantity: &plenty},
 		{SkuID: "ticket", Title: "Concert ticket (scarce)", PriceFen: 68000, Quantity: &scarce},
@@ -137,7 +146,9 @@ func (c demoCmd) run(ctx context.Context, a *app, t *terminal) error {
 	return c.judge(ctx, a, p, t)
 }
 
-// judge makes the summary from the database and from what the simulator recorded, not from what the buyers saw.
+// judge makes the summary from the database and from what the simulator recorded, not
+// from what the buyers saw: a buyer can be told a thing and the books hold another.
+// errBroken comes before races that are missing.
 func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) error {
 	sum, wrong, err := summarize(ctx, a)
 	if err != nil {
@@ -164,6 +175,7 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	// Before verify: what reconciling heals is verified too.
 	day, open, err := reconcileDemo(ctx, a)
 	if err != nil {
 		return err
@@ -173,6 +185,7 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	if err != nil {
 		return err
 	}
+	// Nil: every check, with no progress line between the demo's own.
 	broken := 0
 	for _, check := range r.Checks {
 		if check.Count > 0 {
@@ -185,6 +198,7 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	}
 	fmt.Fprintf(t.Out, "\nverify: %d of %d invariants hold; WeChat Pay's ledger and ours %s\n", len(r.Checks)-broken,
 		len(r.Checks), agree(len(wrong)))
+	// An oversold unit and an open difference are as bad as a broken check.
 	if broken > 0 || len(wrong) > 0 || sum.oversold != 0 || open > 0 {
 		return fmt.Errorf("%w: the books do not balance (seed %d)", errBroken, c.Seed)
 	}
@@ -196,8 +210,9 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	return nil
 }
 
-// reconcileDemo reconciles WeChat Pay's bills of the demo's days, two when it ran over midnight, twice each: the second
-// time nothing may be left to heal or to explain.
+// reconcileDemo reconciles WeChat Pay's bills of the demo's days, two when it ran over
+// midnight, twice each: the second time nothing may be left to heal or to explain. text
+// is a line for each day, open the number of differences.
 func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err error) {
 	var b strings.Builder
 	days := []string{reconcile.Day(a.began), reconcile.Day(time.Now())}
@@ -218,12 +233,12 @@ func reconcileDemo(ctx context.Context, a *app) (text string, open int64, err er
 	return b.String(), open, nil
 }
 
-// billTries is how often a day is reconciled before the demo gives up: the simulator loses some answers, and five in a
-// row only when it is broken.
+// billTries is how often a day is reconciled before the demo gives up: the simulator
+// loses some answers, and five in a row only when it is broken.
 const billTries = 5
 
-// runUntilAnswered reconciles a day; a WeChat Pay that gave no answer is asked
-// again, as the daily run does.
+// runUntilAnswered reconciles a day; a WeChat Pay that gave no answer is asked again at
+// once, as the daily run does later.
 func runUntilAnswered(ctx context.Context, a *app, day string) (res reconcile.Result, err error) {
 	for range billTries {
 		res, err = a.reconciler.Run(ctx, reconcile.RunRequest{Date: day})
@@ -243,8 +258,9 @@ func agree(wrong int) string {
 	return fmt.Sprintf("differ on %d", wrong)
 }
 
-// summary counts orders by how they ended. saved are payments that a close or a query found, whose notification had not
-// come.
+// summary counts orders by how they ended. saved are payments that a close or a query
+// found, whose notification had not come: each would be a lost sale, and a unit sold
+// twice, in a shop that closes without asking. oversold is units, over all SKUs.
 type summary struct {
 	placed, paid, byTimeout, byCancel, saved, refunds, oversold int64
 }
@@ -252,7 +268,9 @@ type summary struct {
 // summaryPage is how many orders are read at once, the most that a list gives.
 const summaryPage = 200
 
-// summarize reads every order and compares it with what the simulator recorded.
+// summarize reads every order and compares it with what the simulator recorded. wrong has
+// a sentence for each difference. held counts what orders that are paid or open have of
+// each SKU, which must not be more than what came in.
 func summarize(ctx context.Context, a *app) (s summary, wrong []string, err error) {
 	held := map[string]int64{}
 	for cursor := ""; ; {
@@ -278,12 +296,14 @@ func summarize(ctx context.Context, a *app) (s summary, wrong []string, err erro
 			break
 		}
 	}
+	// source is notification, query or bill: what told of the payment first.
 	if err := a.db.QueryRowContext(ctx, `SELECT COUNT(*)
 FROM payments
 WHERE outcome = 'applied'
   AND source = 'query'`).Scan(&s.saved); err != nil {
 		return s, nil, err
 	}
+	// CameIn is what was ever put on the shelf, by initial stock and by operators.
 	for sku, n := range held {
 		account, err := a.orders.StockAccount(ctx, sku)
 		if err != nil {
@@ -294,7 +314,8 @@ WHERE outcome = 'applied'
 	return s, wrong, nil
 }
 
-// count adds an order.
+// count adds an order. One that was paid and refunded counts as paid; money that came
+// after the close leaves its order where the close put it.
 func (s *summary) count(o order.Order) {
 	s.placed++
 	s.refunds += int64(len(o.Refunds))
@@ -315,13 +336,16 @@ func (s *summary) count(o order.Order) {
 	}
 }
 
-// compare compares an order with the simulator: money there must be on a paid order or have gone back, a closed order
-// must not be payable there, and every refund must be the same on both sides.
+// compare compares an order with the simulator: money there must be on a paid order or
+// have gone back, a closed order must not be payable there, and every refund must be the
+// same on both sides. Trades that the simulator does not know were never opened: their
+// prepay had no answer.
 func compare(o order.Order, sim *simulator) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	if o.State == order.StatePending || o.State == order.StateClosing || o.State == order.StateRefunding {
 		say("%s is still %s", o.OrderNo, o.State)
 	}
+	// Not paid there and closed here is as it should be; the cases name what is not.
 	back := map[string]int64{} // by payment, as WeChat Pay has it
 	for _, r := range o.Refunds {
 		there, known := sim.Refund(r.OutRefundNo)
@@ -357,8 +381,11 @@ func compare(o order.Order, sim *simulator) (wrong []string) {
 	return wrong
 }
 
-// show is the screen: a line that moves, and lines for the races, a few of each kind. It is safe for concurrent use.
+// show is the screen: a line that moves, and lines for the races, a few of each kind. It
+// is safe for concurrent use. All of it goes to standard error; the summary is the data.
 type show struct {
+	// seen counts all races, printed or not; done are buyers who have gone; last is the
+	// moving line, drawn again after each print.
 	t     *terminal
 	total int
 	mu    sync.Mutex
@@ -373,7 +400,8 @@ const perRace = 2
 // newShow makes the screen for so many buyers.
 func newShow(t *terminal, total int) *show { return &show{t: t, total: total, seen: map[race]int{}} }
 
-// tell counts a race and prints its first few times.
+// tell counts a race and prints its first few times. The yellow dot is for terminals with
+// colours.
 func (s *show) tell(r race, orderNo, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -419,7 +447,7 @@ func (s *show) finished() {
 	s.mu.Unlock()
 }
 
-// missing are the races that did not happen.
+// missing are the races that did not happen, in the order of allRaces.
 func (s *show) missing() (kinds []race) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

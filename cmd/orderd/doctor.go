@@ -15,21 +15,25 @@ import (
 	"orderd/scheduler"
 )
 
-// doctorCmd is `orderd doctor`.
+// doctorCmd is `orderd doctor`: every dependency, what is wrong with it, why that matters
+// and how to mend it. It changes nothing.
 type doctorCmd struct{ output }
 
 const (
-	// maxSkew is how far our clock may be off the database's. WeChat Pay refuses signatures that are five minutes off;
-	// with NTP two machines differ by milliseconds, so past one minute something is wrong.
+	// maxSkew is how far our clock may be off the database's. WeChat Pay refuses
+	// signatures that are five minutes off; with NTP two machines differ by milliseconds,
+	// so past one minute something is wrong.
 	maxSkew = time.Minute
-	// keyWarning is how long before the end of a certificate of WeChat Pay doctor warns: a month is enough to plan the
-	// change to the next key.
+	// keyWarning is how long before the end of a certificate of WeChat Pay doctor warns:
+	// a month is enough to plan the change to the next key.
 	keyWarning = 30 * 24 * time.Hour
-	// doctorLimit bounds all checks together: servers that do not answer must not keep a person waiting.
+	// doctorLimit bounds all checks together: servers that do not answer must not keep a
+	// person waiting.
 	doctorLimit = 30 * time.Second
 )
 
-// Run looks at everything that orderd depends on.
+// Run looks at everything that orderd depends on. It ends with an error, exit 1, when
+// something must be mended; a warning alone is exit 0.
 func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
 	defer cancel()
@@ -54,7 +58,8 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return err
 }
 
-// examine looks at keys, database, schema, clock, Redis and orders, in that order, as far as it comes.
+// examine looks at keys, database, schema, clock, Redis and orders, in that order, as far
+// as it comes: what cannot be looked at without the one before is left out.
 func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
 	found := checkKeys(s)
 	db, err := sqldb.Open(ctx, s.dsn())
@@ -64,6 +69,7 @@ func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
 	}
 	defer db.Close()
 	found = append(found, sqldb.Finding{ID: "database.open", Level: sqldb.LevelOK, Found: string(db.Engine())})
+	// Without its tables nothing below but Redis can be looked at.
 	if err := migrations.Check(ctx, db); err != nil {
 		found = append(found, sqldb.Finding{ID: "database.schema", Level: sqldb.LevelFail, Found: err.Error(),
 			Why: "serve refuses an older schema", Fix: "orderd migrate up"})
@@ -78,7 +84,8 @@ func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
 	return append(found, checkOrders(ctx, s)...)
 }
 
-// checkKeys loads the merchant's keys as serve would.
+// checkKeys loads the merchant's keys as serve would. It asks WeChat Pay nothing: that
+// the keys are those of the merchant shows at the first call.
 func checkKeys(s *settings) []sqldb.Finding {
 	if s.simulated() {
 		return []sqldb.Finding{{ID: "wechat.merchant", Level: sqldb.LevelWarn, Found: "simulator",
@@ -112,8 +119,8 @@ func keyFindings(g *wechat.Gateway) []sqldb.Finding {
 	return found
 }
 
-// checkNotifyURL refuses what WeChat Pay's documentation of notify_url refuses. That it can be reached from outside
-// cannot be seen from here.
+// checkNotifyURL refuses what WeChat Pay's documentation of notify_url refuses. That it
+// can be reached from outside cannot be seen from here.
 func checkNotifyURL(url string) sqldb.Finding {
 	f := sqldb.Finding{ID: "wechat.notify_url", Level: sqldb.LevelOK, Found: url}
 	if !strings.HasPrefix(url, "https://") || strings.ContainsAny(url, "?#") {
@@ -123,12 +130,14 @@ func checkNotifyURL(url string) sqldb.Finding {
 	return f
 }
 
-// checkClock compares our clock with the database's; SQLite has none of its own.
+// checkClock compares our clock with the database's; SQLite has none of its own. NOW(3)
+// has milliseconds; the way to the server and back is counted as a difference.
 func checkClock(ctx context.Context, db *sqldb.DB) sqldb.Finding {
 	f := sqldb.Finding{ID: "clock.database", Level: sqldb.LevelOK, Found: "same machine"}
 	if db.Engine() == sqldb.SQLite {
 		return f
 	}
+	// MySQL has no clock but that of its machine: deadlines go by it.
 	var seconds float64
 	if err := db.QueryRowContext(ctx, "SELECT UNIX_TIMESTAMP(NOW(3))").Scan(&seconds); err != nil {
 		f.Level, f.Found = sqldb.LevelWarn, "not readable"
@@ -143,7 +152,8 @@ func checkClock(ctx context.Context, db *sqldb.DB) sqldb.Finding {
 	return f
 }
 
-// checkRedis looks at the settings of Redis that can lose tasks.
+// checkRedis looks at the settings of Redis that can lose tasks: maxmemory-policy, and
+// whether it writes to disk.
 func checkRedis(ctx context.Context, s *settings) []sqldb.Finding {
 	if s.embeddedRedis() {
 		return []sqldb.Finding{{ID: "redis", Level: sqldb.LevelOK, Found: "embedded in serve"}}
@@ -157,7 +167,8 @@ func checkRedis(ctx context.Context, s *settings) []sqldb.Finding {
 	return scheduler.Safety(ctx, client)
 }
 
-// checkOrders looks at what is overdue, and runs verify.
+// checkOrders looks at what is overdue by more than a minute, and runs verify. When the
+// database does not answer that is a warning: the lines above have said why.
 func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
 	var found []sqldb.Finding
 	err := withCore(ctx, s, func(co *core) error {

@@ -21,7 +21,8 @@ import (
 // What an empty configuration means. This file alone imports the in-process
 // Redis and the simulator.
 
-// The merchant of the simulator, in the form that WeChat Pay's numbers have. No such merchant exists.
+// The merchant of the simulator, in the form that WeChat Pay's numbers have. No such
+// merchant exists.
 const (
 	simMchID = "1900000001"
 	simAppID = "wx0000000000000001"
@@ -30,8 +31,9 @@ const (
 // simHeaders bounds how long a client of the simulator may take to send its headers.
 const simHeaders = 10 * time.Second
 
-// lockDataDir keeps a second service off the same embedded parts. The file
-// stays open as long as the lock shall hold.
+// lockDataDir keeps a second service off the same embedded parts. The file stays open as
+// long as the lock shall hold; flock(2) ends it with the process, however that ends,
+// which a file with a process id in it would not.
 func lockDataDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -47,26 +49,29 @@ func lockDataDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// startRedis runs a Redis in this process. It forgets everything at the end;
-// the sweep sets the wake-ups again.
+// startRedis runs a Redis in this process, on a port of loopback that is drawn. It
+// forgets everything at the end; the sweep sets the wake-ups again.
 func startRedis() (*miniredis.Miniredis, error) {
 	m := miniredis.NewMiniRedis()
 	m.ClockTTL(true) // else keys never expire: miniredis has a clock that tests move
 	return m, m.Start()
 }
 
-// simKeysDir is where the keys of the simulated merchant are.
+// simKeysDir is where the keys of the simulated merchant are. They are kept, so that a
+// simulator that runs apart (`orderd sim`) and the service agree on them.
 func (s *settings) simKeysDir() string { return filepath.Join(s.DataDir, "wechat-sim") }
 
-// simulator is a WeChat Pay in this process.
+// simulator is a WeChat Pay in this process, on a listener of its own: the service talks
+// to it by HTTP, with signatures, as it does to the real one.
 type simulator struct {
 	*wechatsim.Sim
 	server *http.Server
 	addr   string
 }
 
-// startSimulator runs the simulator on ORDERD_SIM_ADDR. seed decides its random choices, speed divides the waits
-// between its notifications, nasty makes it lose answers and repeat notifications.
+// startSimulator runs the simulator on ORDERD_SIM_ADDR. seed decides its random choices,
+// speed divides the waits between its notifications, nasty makes it lose answers and
+// repeat notifications.
 func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *slog.Logger) (*simulator, error) {
 	keys, err := wechatsim.LoadOrGenerateKeys(s.simKeysDir(), simMchID, simAppID)
 	if err != nil {
@@ -91,7 +96,8 @@ func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *s
 	return &simulator{Sim: sim, server: srv, addr: l.Addr().String()}, nil
 }
 
-// stop ends the simulator and closes its listener.
+// stop ends the simulator and closes its listener; a call that a fault holds back is cut
+// when ctx ends.
 func (s *simulator) stop(ctx context.Context) error {
 	s.Sim.Close()
 	if err := s.server.Shutdown(ctx); err != nil {
@@ -100,7 +106,8 @@ func (s *simulator) stop(ctx context.Context) error {
 	return nil
 }
 
-// simGateway is the configuration of a gateway to the simulator at addr.
+// simGateway is the configuration of a gateway to the simulator at addr, with keys that
+// are made where there are none yet.
 func (s *settings) simGateway(addr string) (wechat.Config, error) {
 	keys, err := wechatsim.LoadOrGenerateKeys(s.simKeysDir(), simMchID, simAppID)
 	if err != nil {

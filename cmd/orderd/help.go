@@ -2,8 +2,9 @@ package main
 
 import "github.com/alecthomas/kong"
 
-// helpTexts are the sentences of --help that do not fit beside their flag: ${sweep_every} in a tag is replaced by the
-// text of that name here.
+// helpTexts are the sentences of --help that do not fit beside their flag: ${sweep_every}
+// in a tag is replaced by the text of that name here. Names are those of the setting, or
+// of the verb and its flag; one that is missing here ends the program at its start.
 var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none of them is one
 	"dsn":      "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory).",
 	"redis":    "embedded, redis://…, rediss://… or redis+cluster://… (default: embedded).",
@@ -40,7 +41,8 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 		" asked, agrees.",
 	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, " +
 		"all of one day).",
-	"reconcile_resolve_action":      "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",
+	"reconcile_resolve_action": "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",
+	// kong's enum of --action; the sentence above is its help.
 	"reconcile_resolve_action_enum": "APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF",
 	"refund_list_state": "pending_approval, rejected, owed, processing, success, closed, abnormal, refused, " +
 		"cancelled, by_hand or held.",

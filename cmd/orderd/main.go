@@ -31,8 +31,11 @@ const (
 	exitDown      = 5 // a database or a simulator is away; the same again later may work
 )
 
-// root is the command line.
+// root is the command line; kong reads names, flags and help from its tags. A verb is a
+// struct whose Run is called with what kong was given to bind: the context, the settings,
+// the terminal. ${…} in a tag is a text of help.go.
 type root struct {
+	// Config is embedded, so that every verb takes the flags of the configuration.
 	Config settings `embed:""`
 
 	Serve     serveCmd     `cmd:"" help:"${serve}"`
@@ -48,31 +51,38 @@ type root struct {
 	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`
 	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
 	Doctor    doctorCmd    `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
-	Print     configCmd    `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
-	Version   versionCmd   `cmd:"" help:"Show the version."`
+	// Print is called so because Config is taken; its verb is `orderd config`.
+	Print   configCmd  `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
+	Version versionCmd `cmd:"" help:"Show the version."`
 }
 
-// terminal is what verbs read and write: data on Out, words on Err. Tests give buffers.
+// terminal is what verbs read and write: data on Out, words on Err. Tests give buffers,
+// so no verb uses os.Stdout itself.
 type terminal struct {
 	In       io.Reader
 	Out, Err io.Writer
-	TTY      bool // Err is a terminal: progress may move the cursor
-	Color    bool
-	Ask      bool // In is a terminal: questions can be answered
+	// TTY says that Err is a terminal: progress may move the cursor.
+	TTY bool
+	// Color allows colours: on a terminal without NO_COLOR (no-color.org).
+	Color bool
+	// Ask says that In is a terminal: questions can be answered.
+	Ask bool
 }
 
-// errUsage marks mistakes of the caller: exit 2.
+// errUsage marks mistakes of the caller, wrapped with what is wrong: exit 2. Nothing was
+// changed.
 var errUsage = errors.New("usage")
 
-// errBroken marks a broken invariant: exit 4.
+// errBroken marks a broken invariant: exit 4. A monitor that runs verify tells it so from
+// a database that is away.
 var errBroken = errors.New("an invariant is broken")
 
-// errDown marks a dependency that is away: exit 5.
+// errDown marks a dependency that is away: exit 5. A script may run the same verb again.
 var errDown = errors.New("a dependency is down")
 
-// gcPercent is GOGC, whose default is 100: a few megabytes for time. The heap is small, so the collector would run
-// often and scan the stack of every waiting caller each time, a third of our own CPU per placement at 256 callers. GOGC
-// in the environment wins.
+// gcPercent is GOGC, whose default is 100: a few megabytes for time. The heap is small,
+// so the collector would run often and scan the stack of every waiting caller each time,
+// a third of our own CPU per placement at 256 callers. GOGC in the environment wins.
 const gcPercent = 400
 
 // main ends a verb on SIGINT and SIGTERM by cancelling its context; serve then drains.
@@ -88,15 +98,20 @@ func main() {
 	os.Exit(code)
 }
 
-// isTerminal reports that a file is a terminal and neither a file nor a pipe.
+// isTerminal reports that a file is a terminal and neither a file nor a pipe. /dev/null
+// counts as one, being a character device; a question asked there is answered by its end,
+// which is no.
 func isTerminal(f *os.File) bool {
 	st, err := f.Stat()
 	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
-// run is main without the process, for tests: it parses, runs a verb and gives the exit code.
+// run is main without the process, for tests: it parses, runs a verb and gives the exit
+// code. The configuration file is read before the command line is parsed, because kong
+// takes the variables that the file sets as defaults of the flags.
 func run(ctx context.Context, args []string, io *terminal) int {
 	var r root
+	// kong would end the process after --help; here it only says with which code.
 	code := -1
 	parser, err := kong.New(&r, kong.Name("orderd"), kong.Writers(io.Out, io.Err),
 		kong.Description("Order lifecycle and payment reconciliation for WeChat Pay. Start with: orderd demo"),
@@ -134,7 +149,8 @@ func run(ctx context.Context, args []string, io *terminal) int {
 	return exitCode(err)
 }
 
-// exitCode gives the number of an error.
+// exitCode gives the number of an error. Where an error matches two of them the caller's
+// own mistake comes first: running the same again would not help.
 func exitCode(err error) int {
 	switch {
 	case err == nil:
@@ -153,7 +169,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// hint adds the next step to errors that people meet in their first hours.
+// hint adds the next step to errors that people meet in their first hours. It is for
+// people alone: the exit code is what scripts go by.
 func hint(err error) string {
 	text := err.Error()
 	switch {

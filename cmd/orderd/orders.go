@@ -22,7 +22,8 @@ type orderCmd struct {
 	Sync     orderSync     `cmd:"" help:"Ask WeChat Pay what it knows of an order and apply it."`
 }
 
-// oneOrder is what verbs about one order have in common.
+// oneOrder is what verbs about one order have in common. kong takes embedded structs as
+// if their flags stood here.
 type oneOrder struct {
 	output
 	No string `arg:"" name:"order-no" help:"Order number."`
@@ -66,7 +67,8 @@ func (c oneOrder) showOrder(t *terminal, o order.Order) error {
 	})
 }
 
-// stamp writes a time in UTC with milliseconds, as all tables do.
+// stamp writes a time, which is in UTC as all times of the packages are, with
+// milliseconds, as all tables do: it must be comparable with the database and the log.
 func stamp(at time.Time) string { return at.Format("2006-01-02 15:04:05.000Z") }
 
 // orderList is `orderd order list`.
@@ -74,9 +76,10 @@ type orderList struct {
 	output
 	State    order.State `help:"pending, closing, closed, paid, refunding, refunded or late."`
 	Customer string      `help:"Customer id."`
-	Stuck    bool        `help:"Only orders overdue by more than five minutes."`
-	Limit    int         `default:"50" help:"1 to 200."`
-	Cursor   string      `help:"Go on after this order number."`
+	// Stuck is order.StuckAfter past the time at which somebody should have looked.
+	Stuck  bool   `help:"Only orders overdue by more than five minutes."`
+	Limit  int    `default:"50" help:"1 to 200."`
+	Cursor string `help:"Go on after this order number."`
 }
 
 // Run lists orders.
@@ -90,9 +93,11 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 		if err != nil {
 			return err
 		}
+		// On standard error: the data of -o json stays one value.
 		if next != "" {
 			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
 		}
+		// A copy, because an empty list shall be [] in JSON and not null.
 		return c.show(t, append([]order.Order{}, orders...), func(w io.Writer) {
 			fmt.Fprintln(w, "ORDER\tSTATE\tTOTAL\tPLACED\tPAY UNTIL\tWHY CLOSED")
 			for _, o := range orders {
@@ -103,7 +108,8 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// orderTimeline is `orderd order timeline`.
+// orderTimeline is `orderd order timeline`: the placement, which the order's own row
+// records, then the rows of order_events.
 type orderTimeline struct{ oneOrder }
 
 // Run shows the timeline.
@@ -117,6 +123,7 @@ func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error
 			fmt.Fprintln(w, "#\tAT\tACTOR\tEVENT\tFROM → TO\tCAUSE\tTOOK\tDETAIL")
 			for _, e := range events {
 				var detail []string
+				// Sorted, so that two lines of one kind can be compared.
 				for _, k := range slices.Sorted(maps.Keys(e.Detail)) {
 					detail = append(detail, k+"="+e.Detail[k])
 				}
@@ -128,7 +135,8 @@ func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error
 	})
 }
 
-// cliCause says in the timeline that the person at this machine did it.
+// cliCause says in the timeline that the person at this machine did it: actor operator,
+// by the name that byWhom gives, cause type cli.
 func cliCause() order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: byWhom()}, Type: "cli"}
 }
@@ -140,7 +148,8 @@ type orderClose struct {
 	Reason string `required:"" help:"Why, for the timeline."`
 }
 
-// Run closes an order by the same way as everybody.
+// Run closes an order by the same way as everybody: there is no flag to skip WeChat Pay.
+// An order that is paid is an error that says so; one that stays closing is none.
 func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, "Ask WeChat Pay to close "+c.No+"? Stock returns only if it agrees."); err != nil {
 		return err
@@ -161,7 +170,8 @@ func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// orderSync is `orderd order sync`.
+// orderSync is `orderd order sync`. It asks nobody first: recording a payment that was
+// made takes nothing from anybody.
 type orderSync struct{ oneOrder }
 
 // Run asks WeChat Pay.

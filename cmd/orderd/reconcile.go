@@ -24,18 +24,24 @@ type reconcileCmd struct {
 	Bill    reconcileBill    `cmd:"" help:"Print the bill of a day as WeChat Pay made it."`
 }
 
-// errOpen marks differences that are open: exit 3.
+// errOpen marks differences that are open: exit 3, which a daily job can alarm by. The
+// run itself has succeeded.
 var errOpen = errors.New("differences are open")
 
-// reconcileRun is `orderd reconcile run`.
+// reconcileRun is `orderd reconcile run`: here and now, beside a running service, which
+// does it by itself every day.
 type reconcileRun struct {
 	output
+	// Date is the day of the bill. WeChat Pay makes it the next morning, and keeps it
+	// three months; today's is the simulator's alone.
 	Date string           `default:"yesterday" help:"Day of Beijing: YYYY-MM-DD, yesterday or today."`
 	Type payment.BillType `name:"type" default:"ALL" enum:"ALL,SUCCESS,REFUND,FUNDFLOW" help:"${reconcile_run_type}"`
-	Bill string           `type:"existingfile" help:"${reconcile_run_bill}"`
+	// Bill takes the place of the download: for a day that WeChat Pay no longer gives.
+	Bill string `type:"existingfile" help:"${reconcile_run_bill}"`
 }
 
-// billDay reads a day as a person writes it.
+// billDay reads a day as a person writes it: the words are days of Beijing, whatever the
+// zone of this machine; other text is passed on and judged by package reconcile.
 func billDay(text string) string {
 	switch text {
 	case "today":
@@ -46,7 +52,7 @@ func billDay(text string) string {
 	return text
 }
 
-// Run reconciles.
+// Run reconciles one bill, that of WeChat Pay or the file that was given.
 func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		q := reconcile.RunRequest{Date: billDay(c.Date), Type: c.Type, Progress: progressBar(t)}
@@ -69,7 +75,7 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 	})
 }
 
-// report prints a result; open differences are errOpen.
+// report prints a result; open differences are errOpen, after the result was printed.
 func (c output) report(t *terminal, res reconcile.Result) error {
 	if c.Output == "json" {
 		if err := c.show(t, res, nil); err != nil {
@@ -78,6 +84,7 @@ func (c output) report(t *terminal, res reconcile.Result) error {
 	} else if err := reconcile.WriteText(t.Out, res); err != nil {
 		return err
 	}
+	// Not an error of the run: the exit code says that somebody has to look.
 	if !res.Balanced() {
 		return fmt.Errorf("%w: %d; see 'orderd reconcile diffs %s', resolve them with 'orderd reconcile resolve'",
 			errOpen, res.Open, reconcile.ID(res.Date, res.Type))
@@ -85,7 +92,8 @@ func (c output) report(t *terminal, res reconcile.Result) error {
 	return nil
 }
 
-// progressBar draws a line that moves, where somebody looks.
+// progressBar draws a line that moves, where somebody looks; nil where nobody does. A
+// stage whose length is not known, total 0, shows its number alone.
 func progressBar(t *terminal) func(stage string, done, total int64) {
 	if !t.TTY {
 		return nil
@@ -118,6 +126,8 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 		return c.show(t, all, func(w io.Writer) {
 			fmt.Fprintln(w, "DAY\tTYPE\tSTATE\tBILL\tOURS\tOPEN\tPENDING\tHEALED\tPROBLEM")
 			for _, x := range all {
+				// A run that did not end well has no result, and shows zeros beside its
+				// problem.
 				r := x.Result
 				if r == nil {
 					r = &reconcile.Result{}
@@ -136,7 +146,7 @@ type reconcileShow struct {
 	ID string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
 }
 
-// reconciliationID completes a day to an id.
+// reconciliationID completes a day to an id; it is told from one by its length.
 func reconciliationID(text string) string {
 	if day := billDay(text); len(day) == len(time.DateOnly) {
 		return reconcile.ID(day, payment.BillAll)
@@ -144,7 +154,8 @@ func reconciliationID(text string) string {
 	return text
 }
 
-// Run shows a day.
+// Run shows a day. One without a result, because it runs or its bill was not usable, is
+// an error that says which.
 func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		x, err := co.reconciler.Show(ctx, reconciliationID(c.ID))
@@ -158,19 +169,23 @@ func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error
 	})
 }
 
-// reconcileDiffs is `orderd reconcile diffs`.
+// reconcileDiffs is `orderd reconcile diffs`. It has an Output of its own, with more
+// forms than the other verbs.
 type reconcileDiffs struct {
-	Output string            `short:"o" enum:"table,json,csv,xlsx" default:"table" help:"table, json, csv or xlsx."`
-	ID     string            `arg:"" optional:"" help:"Day and type, such as 2026-11-19-ALL; without it, of all days."`
+	Output string `short:"o" enum:"table,json,csv,xlsx" default:"table" help:"table, json, csv or xlsx."`
+	ID     string `arg:"" optional:"" help:"Day and type, such as 2026-11-19-ALL; without it, of all days."`
+	// Status is a pointer because "" has a meaning of its own: of any status.
 	Status *reconcile.Status `help:"${reconcile_diffs_status}"`
 	File   string            `type:"path" help:"Write there instead of standard output."`
 }
 
-// Run lists differences.
+// Run lists differences: of a day all of them, of all days the open ones, unless --status
+// says otherwise. An open one among them is errOpen.
 func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) (err error) {
 		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
 		var res reconcile.Result
+		// A day has its result in the first sheet of a workbook.
 		if c.ID != "" {
 			x, err := co.reconciler.Show(ctx, reconciliationID(c.ID))
 			if err != nil {
@@ -207,7 +222,8 @@ func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) erro
 	})
 }
 
-// write prints differences in the form that was asked for; res is for the first sheet of a workbook.
+// write prints differences in the form that was asked for; res is for the first sheet of
+// a workbook.
 func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile.Difference) error {
 	switch c.Output {
 	case "csv":
@@ -236,7 +252,8 @@ type reconcileResolve struct {
 	Reason string           `required:"" help:"Why."`
 }
 
-// Run resolves.
+// Run resolves a difference as the person at this machine. A write-off is proposed by the
+// first person and done by the second: byWhom must differ.
 func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, fmt.Sprintf("%s of %s?", c.Action, c.ID)); err != nil {
 		return err
@@ -247,6 +264,7 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 		if err != nil {
 			return err
 		}
+		// Half of a write-off; the same command by another person is the other half.
 		if d.Status == reconcile.StatusOpen && d.ProposedBy != "" {
 			fmt.Fprintf(t.Err, "proposed by %s: a second person has to write it off too\n", d.ProposedBy)
 		}
@@ -254,7 +272,7 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 	})
 }
 
-// reconcileBill is `orderd reconcile bill`.
+// reconcileBill is `orderd reconcile bill`: the stored file, byte for byte, uncompressed.
 type reconcileBill struct {
 	ID string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
 }

@@ -16,21 +16,24 @@ import (
 	"orderd/stock"
 )
 
-// refundCmd is `orderd refund …`.
+// refundCmd is `orderd refund …`. Whoever asks here cannot approve here: both go by
+// byWhom.
 type refundCmd struct {
 	List    refundList    `cmd:"" help:"List refunds."`
 	Get     refundGet     `cmd:"" help:"Show a refund."`
 	Ask     refundAsk     `cmd:"" help:"Ask for a refund of a paid order."`
 	Approve refundApprove `cmd:"" help:"Approve a refund; it is sent when enough people have."`
 	Reject  refundReject  `cmd:"" help:"Reject a refund that waits for approval."`
-	Retry   refundRetry   `cmd:"" help:"Send a refund again, or ask WeChat Pay how far it is, now."`
-	Cancel  refundCancel  `cmd:"" help:"Give up a refund that WeChat Pay has refused."`
-	ByHand  refundByHand  `cmd:"" help:"Vouch that a refused or abnormal refund was paid back another way."`
+	// Retry, Cancel and ByHand are for refunds that cannot end by themselves.
+	Retry  refundRetry  `cmd:"" help:"Send a refund again, or ask WeChat Pay how far it is, now."`
+	Cancel refundCancel `cmd:"" help:"Give up a refund that WeChat Pay has refused."`
+	ByHand refundByHand `cmd:"" help:"Vouch that a refused or abnormal refund was paid back another way."`
 }
 
-// refundList is `orderd refund list`.
+// refundList is `orderd refund list`: newest first, a page at a time.
 type refundList struct {
 	output
+	// State is in lower case here, as in the database.
 	State  order.RefundState `help:"${refund_list_state}"`
 	Order  string            `help:"Order number."`
 	Limit  int               `default:"50" help:"1 to 200."`
@@ -68,7 +71,8 @@ type oneRefund struct {
 	No string `arg:"" name:"out-refund-no" help:"Refund number."`
 }
 
-// showRefund prints a refund, who decided it, and what can be done next.
+// showRefund prints a refund, who decided it, and what can be done next: whoever looks at
+// one refund usually has to do something about it.
 func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 	return c.show(t, r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason)
@@ -109,7 +113,7 @@ func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 	})
 }
 
-// nextStep tells an operator what a state asks of him.
+// nextStep tells an operator what a state asks of him, "" when nothing.
 func nextStep(s order.RefundState) string {
 	switch s {
 	case order.RefundStatePending:
@@ -142,24 +146,29 @@ func (c *refundGet) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// refundAsk is `orderd refund ask`. Without a key one is drawn: the same command again is another refund.
+// refundAsk is `orderd refund ask`. Without a key one is drawn: the same command again is
+// another refund, which the amount that is left bounds.
 type refundAsk struct {
 	output
 	confirm
-	No        string         `arg:"" name:"order-no" help:"Order number."`
+	No string `arg:"" name:"order-no" help:"Order number."`
+	// Item names goods; without it and without Amount all that is left is asked back.
 	Item      map[string]int `help:"SKU=QUANTITY, repeatable; without items and amount: everything that is left."`
 	Amount    string         `help:"Yuan, such as 12.50; at most what the items cost."`
 	NoRestock bool           `help:"The goods do not go back to the shelf."`
 	Reason    string         `required:"" help:"Why; the buyer sees its beginning."`
-	Key       string         `help:"Idempotency key: the same key again is the same refund."`
+	// Key binds the request: with it, a command that was cut can be given again.
+	Key string `help:"Idempotency key: the same key again is the same refund."`
 }
 
-// Run asks for a refund.
+// Run asks for a refund. An amount that cannot be read is errUsage; yuan are read as
+// decimal text, never as a float.
 func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
 	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, NoRestock: c.NoRestock, Reason: c.Reason, Cause: cliCause()}
 	for sku, n := range c.Item {
 		r.Lines = append(r.Lines, stock.Line{SkuID: sku, Quantity: int64(n)})
 	}
+	// Items come from a map, in any order: sorted, the same command is the same request.
 	sort.Slice(r.Lines, func(i, j int) bool { return r.Lines[i].SkuID < r.Lines[j].SkuID })
 	if c.Amount != "" {
 		f, err := payment.ParseYuan(c.Amount)
@@ -183,14 +192,16 @@ func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// refundDecision is what the verbs that decide have in common.
+// refundDecision is what the verbs that decide have in common; the reason goes into the
+// timeline and, of a rejection, to the customer.
 type refundDecision struct {
 	oneRefund
 	confirm
 	Reason string `required:"" help:"Why, for the timeline."`
 }
 
-// decide asks the person, applies the decision, and for a retry calls WeChat Pay here and now.
+// decide asks the person, applies the decision, and for a retry calls WeChat Pay here and
+// now. What the refund's state does not allow is an error that names the state.
 func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, event order.RefundEvent,
 	question string) error {
 	if err := c.ask(t, question); err != nil {

@@ -8,15 +8,21 @@ import (
 	"orderd/stock"
 )
 
-// serveCmd is `orderd serve`.
+// serveCmd is `orderd serve`: the service until a signal. Migrations are not applied
+// unless asked for: with several processes the schema is changed once, before any new one
+// starts.
 type serveCmd struct {
+	// Role is repeatable, or a list with commas; processes of one service may differ in
+	// it.
 	Role        []string `help:"What to run: api, notify, worker, admin (default: all)." placeholder:"ROLE"`
 	AutoMigrate bool     `help:"Bring the schema up first (always so on embedded parts)."`
-	AllowUnsafe bool     `help:"Start on database or Redis settings that can lose orders or wake-ups."`
-	SimNasty    bool     `help:"Let the embedded simulator lose answers and repeat callbacks."`
+	// AllowUnsafe is no setting, so that nobody leaves it in a file.
+	AllowUnsafe bool `help:"Start on database or Redis settings that can lose orders or wake-ups."`
+	SimNasty    bool `help:"Let the embedded simulator lose answers and repeat callbacks."`
 }
 
-// Run serves until a signal, then drains.
+// Run serves until a signal or until a listener fails, then drains. It prints what runs
+// on embedded parts and where each listener is; an unknown role is errUsage.
 func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	roles := c.Role
 	if len(roles) == 0 {
@@ -33,6 +39,7 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	if err != nil {
 		return err
 	}
+	// First what is not real, then where everything is.
 	for _, line := range a.Announced {
 		fmt.Fprintln(io.Err, " ", line)
 	}
@@ -61,7 +68,8 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	return err
 }
 
-// sampleSKU puts something for sale into a fresh embedded shop.
+// sampleSKU puts something for sale into an embedded shop that has no SKU, so that the
+// first order of the README can be placed.
 func sampleSKU(ctx context.Context, admin *stock.Admin) error {
 	some, err := admin.List(ctx, "", 1)
 	if err != nil || len(some) > 0 {

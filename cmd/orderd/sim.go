@@ -14,15 +14,18 @@ import (
 	"orderd/payment/wechatsim"
 )
 
-// simCmd is `orderd sim`.
+// simCmd is `orderd sim`: a WeChat Pay v3 on ORDERD_SIM_ADDR for a service that runs
+// apart, with the keys that such a service finds in the same data directory.
 type simCmd struct {
+	// Fault is read by wechatsim.ParseFault; sep none: one flag is one fault, whatever
+	// characters it has.
 	Fault []string `sep:"none" help:"What to do wrong, such as close=timeout:10% or notify=drop:5%; repeatable."`
 	Seed  uint64   `help:"Of every random decision (default: drawn)."`
 	Calm  bool     `help:"Be well-behaved."`
 	Speed float64  `default:"1" help:"Divide the times of the callback retries by this."`
 }
 
-// Run runs the simulator until a signal.
+// Run runs the simulator until a signal. A fault that cannot be read is errUsage.
 func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Seed == 0 {
 		c.Seed = uint64(time.Now().UnixNano())
@@ -49,13 +52,16 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return sim.stop(stop)
 }
 
-// triggerCmd is `orderd trigger`, for trying things out on the simulator.
+// triggerCmd is `orderd trigger`, for trying things out on the simulator: it makes one
+// thing happen there, whose notification comes to the service as from WeChat Pay.
 type triggerCmd struct {
 	Event string `arg:"" enum:"${trigger_event_enum}" help:"${trigger_event}"`
 	No    string `arg:"" name:"order-no" help:"Order number."`
 }
 
-// control is what an event asks of the simulator's control surface.
+// control is what a payment's event asks of the simulator's control surface. duplicate
+// repeats the notification of a payment that was made; late pays a trade that is closed;
+// bad_signature is the last one.
 func (c triggerCmd) control(outTradeNo string) (path string, body map[string]any) {
 	trade := "/control/trades/" + outTradeNo
 	switch c.Event {
@@ -71,7 +77,8 @@ func (c triggerCmd) control(outTradeNo string) (path string, body map[string]any
 	return trade + "/notify", map[string]any{"mode": "forged"}
 }
 
-// Run lets the simulator pay an order or call back about it.
+// Run lets the simulator pay an order's newest trade, or end its newest refund, and shows
+// what became of the order. With a merchant it is errUsage.
 func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if !s.simulated() {
 		return fmt.Errorf("%w: a merchant is configured; this verb only speaks to the simulator", errUsage)
@@ -84,6 +91,7 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		if len(o.Attempts) == 0 {
 			return fmt.Errorf("order %s was never prepaid: POST /v1/orders/%s/prepay first", c.No, c.No)
 		}
+		// The newest trade is the one that can be paid, if any.
 		path, body := c.control(o.Attempts[len(o.Attempts)-1].OutTradeNo)
 		if end, ok := strings.CutPrefix(c.Event, "refund."); ok {
 			if len(o.Refunds) == 0 {
@@ -99,10 +107,11 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// report waits a moment for the callback to do its work.
+// report waits a moment for the callback to do its work, and prints the order as it is
+// then, also when nothing came: some events must change nothing.
 func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
-	// A notification takes some milliseconds on one machine; the simulator may lose it and send it again a second
-	// later.
+	// A notification takes some milliseconds on one machine; the simulator may lose it
+	// and send it again a second later.
 	const patience, step = 2 * time.Second, 50 * time.Millisecond
 	var o order.Order
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(step) {
@@ -124,10 +133,12 @@ func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
 // maxAnswer bounds an answer of the simulator's control, in bytes.
 const maxAnswer = 64 << 10
 
-// controlTimeout bounds a call of the simulator's control, which answers at once on the same machine.
+// controlTimeout bounds a call of the simulator's control, which answers at once on the
+// same machine.
 const controlTimeout = 10 * time.Second
 
-// post sends JSON to the simulator's control. No answer is errDown.
+// post sends JSON to the simulator's control. No answer is errDown, a status of 300 or
+// more an error with its text.
 func post(ctx context.Context, url string, body any) error {
 	b, err := json.Marshal(body)
 	if err != nil {

@@ -12,16 +12,19 @@ import (
 	"orderd/stock"
 )
 
-// stockCmd is `orderd stock …`.
+// stockCmd is `orderd stock …`: what operators' API can do with SKUs, and files.
 type stockCmd struct {
-	Import    stockImport    `cmd:"" help:"${stock_import}"`
-	Export    stockExport    `cmd:"" help:"Write all SKUs as such a file."`
-	Show      stockShow      `cmd:"" help:"Show a SKU and where its units are, or all SKUs."`
+	// Files: for the first SKUs of a shop, and for taking them to another database.
+	Import stockImport `cmd:"" help:"${stock_import}"`
+	Export stockExport `cmd:"" help:"Write all SKUs as such a file."`
+	Show   stockShow   `cmd:"" help:"Show a SKU and where its units are, or all SKUs."`
+	// Movements by hand; each leaves a flow with who and why.
 	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
 	Adjust    stockAdjust    `cmd:"" help:"Correct the shelf after a count."`
 }
 
-// byWhom names the person at this machine, for the flows.
+// byWhom names the person at this machine, for flows and timelines: cli: and the name at
+// the system, which is no proof. Whoever may run verbs has the database anyway.
 func byWhom() string {
 	u, err := user.Current()
 	if err != nil {
@@ -30,16 +33,20 @@ func byWhom() string {
 	return "cli:" + u.Username
 }
 
-// stockImport is `orderd stock import`.
+// stockImport is `orderd stock import`. The same file again moves no stock a second time.
 type stockImport struct {
 	confirm
 	output
-	File   string     `arg:"" help:"The CSV file."`
-	Mode   stock.Mode `enum:"set,add" default:"set" help:"${stock_import_mode}"`
-	DryRun bool       `help:"Check the file only."`
+	File string `arg:"" help:"The CSV file."`
+	// Mode matters to SKUs that exist: set makes the shelf what the file says, add adds
+	// it.
+	Mode stock.Mode `enum:"set,add" default:"set" help:"${stock_import_mode}"`
+	// DryRun reports every bad line and writes nothing, so it asks nobody.
+	DryRun bool `help:"Check the file only."`
 }
 
-// Run imports SKUs; every bad line is reported, and then nothing is written.
+// Run imports SKUs; every bad line is reported, and then nothing is written. The report
+// is shown with an error too: it says how far the import came.
 func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 	f, err := openFile(c.File)
 	if err != nil {
@@ -72,7 +79,7 @@ func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// stockExport is `orderd stock export`.
+// stockExport is `orderd stock export`: a CSV file that stock import reads.
 type stockExport struct{}
 
 // Run writes the SKUs to stdout.
@@ -92,6 +99,7 @@ func (c *stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
 		if c.SKU != "" {
 			return c.one(ctx, co, t)
 		}
+		// All SKUs are read, so many at a time.
 		const all = 500
 		var skus []stock.SKU
 		for cursor := ""; ; {
@@ -122,7 +130,7 @@ func shelf(k stock.SKU) string {
 	return fmt.Sprint(k.Available)
 }
 
-// one shows a SKU with its account.
+// one shows a SKU with its account: what came in, and where each unit is now.
 func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	k, err := co.stock.Find(ctx, c.SKU)
 	if err != nil {
@@ -147,7 +155,8 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	})
 }
 
-// stockChange is what replenish and adjust have in common.
+// stockChange is what replenish and adjust have in common. The key is required, and not
+// drawn: a person who is not sure whether it worked repeats the same line of the shell.
 type stockChange struct {
 	confirm
 	SKU    string `arg:"" help:"The SKU."`
@@ -181,12 +190,15 @@ type stockAdjust struct {
 func (c *stockAdjust) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.apply(ctx, s, t, fmt.Sprintf("Change the shelf of %s by %d?", c.SKU, c.Delta),
 		func(a *stock.Admin, ch stock.Change) (stock.Changed, error) {
+			// Without --expected a change that was counted yesterday is made all the
+			// same.
 			ch.Delta, ch.ExpectedAvailable = c.Delta, c.Expected
 			return a.Adjust(ctx, ch)
 		})
 }
 
-// apply asks the person and moves stock once, however often the key is used.
+// apply asks the person and moves stock once, however often the key is used. A repeat
+// says that nothing moved now, and is no error.
 func (c stockChange) apply(ctx context.Context, s *settings, t *terminal, question string,
 	do func(*stock.Admin, stock.Change) (stock.Changed, error)) error {
 	if err := c.ask(t, question); err != nil {

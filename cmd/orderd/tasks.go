@@ -12,7 +12,7 @@ import (
 	"orderd/scheduler"
 )
 
-// tasksCmd is `orderd tasks …`.
+// tasksCmd is `orderd tasks …`. All of it reads the database: Redis has only copies.
 type tasksCmd struct {
 	Due  tasksDue `cmd:"" help:"Show by the minute how many timeouts come due, and what is late."`
 	Dead deadCmd  `cmd:"" help:"Look at the tasks that failed, run them again, discard them."`
@@ -25,7 +25,7 @@ type deadCmd struct {
 	Discard deadDiscard `cmd:"" help:"Forget failed tasks; orders are not touched. Without --yes: say how many."`
 }
 
-// failedFilter says which failed tasks are meant.
+// failedFilter says which failed tasks are meant: those that fit all of its fields.
 type failedFilter struct {
 	State  string    `enum:"dead,failing" default:"dead" help:"${failed_filter_state}"`
 	Type   string    `help:"order:expire or refund:ask."`
@@ -34,7 +34,8 @@ type failedFilter struct {
 	After  time.Time `help:"Failed last at this time or after."`
 }
 
-// filter gives the filter without the state, which an id does not need.
+// filter gives the filter without the state, which an id does not need: it means its task
+// whether that is dead or failing.
 func (f failedFilter) filter() scheduler.Filter {
 	return scheduler.Filter{Type: f.Type, Cause: f.Cause, FailedBefore: f.Before, FailedAfter: f.After}
 }
@@ -76,7 +77,8 @@ func writeFailed(w io.Writer, tasks []scheduler.FailedTask) {
 	}
 }
 
-// deadAct is a verb about one failed task, or all that a filter means.
+// deadAct is a verb about one failed task, or all that a filter means. A slip of the hand
+// must not discard a thousand of them: no filter at all needs --all.
 type deadAct struct {
 	output
 	confirm
@@ -88,12 +90,14 @@ type deadAct struct {
 // sample is how many of the tasks meant are shown before anything is done.
 const sample = 5
 
-// meant gives the tasks that the words mean.
+// meant gives the tasks that the words mean, errUsage for words that mean none or two
+// things.
 func (c deadAct) meant() (scheduler.Filter, error) {
 	f := c.filter()
 	switch empty := f.Empty(); {
 	case c.ID != "" && (!empty || c.All):
 		return f, fmt.Errorf("%w: an id, or a filter, not both", errUsage)
+	// An id is type and key; ParseFailedID does not look whether there is such a task.
 	case c.ID != "":
 		typ, key, err := scheduler.ParseFailedID(c.ID)
 		if err != nil {
@@ -107,7 +111,8 @@ func (c deadAct) meant() (scheduler.Filter, error) {
 	return f, nil
 }
 
-// act shows what is meant, asks, and does it.
+// act shows what is meant, asks, and does it. How many were done is printed with an error
+// too. Tasks that fail or end between the count and the deed make the two differ.
 func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string,
 	do func(*core, scheduler.Filter) (int, error)) error {
 	f, err := c.meant()
@@ -143,7 +148,8 @@ func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string,
 	})
 }
 
-// preview shows how many tasks are meant, and the first of them.
+// preview shows on standard error how many tasks are meant, and the first sample of them:
+// the answer on standard output stays one that a program can read.
 func (c deadAct) preview(ctx context.Context, co *core, t *terminal, f scheduler.Filter, n int) error {
 	first, _, err := co.failures.List(ctx, f, "", sample)
 	if err != nil {
@@ -153,7 +159,7 @@ func (c deadAct) preview(ctx context.Context, co *core, t *terminal, f scheduler
 	return output{}.show(&terminal{Out: t.Err}, nil, func(w io.Writer) { writeFailed(w, first) })
 }
 
-// deadRun is `orderd tasks dead run`.
+// deadRun is `orderd tasks dead run`. They are run by the workers of the service.
 type deadRun struct{ deadAct }
 
 // Run makes failed tasks due.
@@ -167,7 +173,8 @@ type deadDiscard struct {
 	Reason string `required:"" help:"Why; printed with your name, for the record of the shell."`
 }
 
-// Run forgets failed tasks.
+// Run forgets failed tasks. It prints who did it and why, because the rows are gone then
+// and there is no timeline for tasks.
 func (c *deadDiscard) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.act(ctx, s, t, "Discard", func(co *core, f scheduler.Filter) (int, error) {
 		n, err := co.failures.Discard(ctx, f)
@@ -180,7 +187,8 @@ func (c *deadDiscard) Run(ctx context.Context, s *settings, t *terminal) error {
 // maxHorizon bounds the histogram to 1440 minutes of two states.
 const maxHorizon = 24 * time.Hour
 
-// tasksDue is `orderd tasks due`.
+// tasksDue is `orderd tasks due`: a histogram of the open orders by the minute in which
+// somebody looks at them next.
 type tasksDue struct {
 	output
 	Horizon time.Duration `default:"1h" help:"How far ahead, at most 24h."`

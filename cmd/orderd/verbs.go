@@ -20,12 +20,13 @@ import (
 	"orderd/order/orderhttp"
 )
 
-// output is how data is shown.
+// output is how data is shown; verbs that show some embed it. JSON is a contract with
+// scripts, the table is for people and may change.
 type output struct {
 	Output string `short:"o" enum:"table,json" default:"table" help:"table or json."`
 }
 
-// show writes v as JSON, or a table by write.
+// show writes v as JSON, or a table by write, whose columns are separated by tabs.
 func (o output) show(t *terminal, v any, write func(w io.Writer)) error {
 	if o.Output == "json" {
 		e := json.NewEncoder(t.Out)
@@ -37,12 +38,13 @@ func (o output) show(t *terminal, v any, write func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// confirm is for verbs that change something.
+// confirm is for verbs that change something; they embed it and call ask first.
 type confirm struct {
 	Yes bool `help:"Do not ask."`
 }
 
-// ask is nil when the person, or --yes, agrees. Without a terminal nobody can be asked: errUsage.
+// ask is nil when the person, or --yes, agrees. Without a terminal nobody can be asked:
+// errUsage, so that a script says --yes on purpose. Any answer but y or yes is no.
 func (c confirm) ask(t *terminal, question string) error {
 	if c.Yes {
 		return nil
@@ -51,6 +53,7 @@ func (c confirm) ask(t *terminal, question string) error {
 		return fmt.Errorf("%w: this changes something and nobody can be asked: add --yes", errUsage)
 	}
 	fmt.Fprintf(t.Err, "%s [y/N] ", question)
+	// The end of the input is an empty answer, which is no.
 	line, _ := bufio.NewReader(t.In).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
 		return errors.New("not done")
@@ -58,10 +61,12 @@ func (c confirm) ask(t *terminal, question string) error {
 	return nil
 }
 
-// quietLogger is for verbs, whose words are their own.
+// quietLogger is for verbs, whose words are their own: what the service would log would
+// stand between them.
 func quietLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// withCore opens what a verb needs and closes it again.
+// withCore opens what a verb needs, does it and closes again: database, orders, a gateway
+// to WeChat Pay. The schema must be there; migrate is the verb that makes it.
 func withCore(ctx context.Context, s *settings, do func(c *core) error) error {
 	c, err := openCore(ctx, s, shape{}, quietLogger())
 	if err != nil {
@@ -71,7 +76,8 @@ func withCore(ctx context.Context, s *settings, do func(c *core) error) error {
 	return do(c)
 }
 
-// migrateCmd is `orderd migrate …`.
+// migrateCmd is `orderd migrate …`, over package migrations. serve refuses a database
+// that lacks one.
 type migrateCmd struct {
 	Up     migrateUp     `cmd:"" help:"Apply every missing migration."`
 	Down   migrateDown   `cmd:"" help:"Take the newest migration back. Destroys data."`
@@ -92,7 +98,7 @@ func withDB(ctx context.Context, s *settings, do func(db *sqldb.DB) error) error
 	return errors.Join(do(db), db.Close())
 }
 
-// Run applies migrations.
+// Run applies migrations and names each. It says so of those before an error too.
 func (*migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withDB(ctx, s, func(db *sqldb.DB) error {
 		applied, err := migrations.Up(ctx, db)
@@ -106,7 +112,7 @@ func (*migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// Run takes a migration back.
+// Run takes the newest migration back, one at a time: it drops what that made.
 func (c *migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, "Take the newest migration back? Its tables and their data are dropped."); err != nil {
 		return err
@@ -143,7 +149,8 @@ type tokenCmd struct {
 	Revoke tokenRevoke `cmd:"" help:"End an operator's token, within two seconds everywhere."`
 }
 
-// tokenCreate is `orderd token create`.
+// tokenCreate is `orderd token create`: for a customer, signed here and stored nowhere,
+// or for an operator, whose hash is stored.
 type tokenCreate struct {
 	Customer string        `xor:"who" required:"" help:"Customer id."`
 	Operator string        `xor:"who" required:"" help:"Operator's name, used once and for ever in audits."`
@@ -151,7 +158,9 @@ type tokenCreate struct {
 	Expires  time.Duration `default:"24h" help:"${token_create_expires}"`
 }
 
-// Run prints a token.
+// Run prints a token on standard output, and nothing else there: T=$(orderd token create
+// …) works. A customer's needs ORDERD_CUSTOMER_JWT_SECRET, or the simulator; with a
+// public key orderd cannot make any.
 func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Operator != "" {
 		return withCore(ctx, s, func(co *core) error {
@@ -199,7 +208,8 @@ func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// tokenRevoke is `orderd token revoke`.
+// tokenRevoke is `orderd token revoke`, of operators. A customer's token cannot be
+// revoked: it ends by itself, and the login that made it decides for how long.
 type tokenRevoke struct {
 	confirm
 	Name string `arg:"" help:"Operator's name."`
@@ -225,7 +235,8 @@ type configCmd struct {
 type configPrint struct{ output }
 type configCheck struct{}
 
-// Run shows the configuration.
+// Run shows the configuration, each value with where it came from; secrets are masked in
+// every form.
 func (c *configPrint) Run(s *settings, t *terminal) error {
 	type setting struct {
 		Name   string `json:"name"`
@@ -245,7 +256,8 @@ func (c *configPrint) Run(s *settings, t *terminal) error {
 	})
 }
 
-// Run checks keys and addresses; settings themselves were checked before.
+// Run checks that keys and addresses are there and can be read; settings themselves were
+// checked before, when the command line was read.
 func (*configCheck) Run(s *settings, t *terminal) error {
 	if !s.simulated() {
 		if _, _, err := s.gatewayConfig(""); err != nil {
@@ -265,7 +277,9 @@ func (*versionCmd) Run(t *terminal) error {
 	return nil
 }
 
-// version is the commit that was built, or the module version of a released one.
+// version is the commit that was built, twelve digits of it, or the module version of a
+// released one. Go writes both into the program (runtime/debug), so no flag of the linker
+// is needed.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -279,7 +293,7 @@ func version() string {
 	return info.Main.Version
 }
 
-// openFile opens a file for a verb, with an error that says what to do.
+// openFile opens a file for a verb; one that is not there is errUsage.
 func openFile(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -9,24 +9,33 @@ import (
 	"orderd/order/audit"
 )
 
-// verifyCmd is `orderd verify`.
+// verifyCmd is `orderd verify`: every invariant, from the database alone, exit 4 when one
+// is broken. docs/verify.md has the checks. It may run beside the service.
 type verifyCmd struct {
 	output
-	WeChat    bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
-	Since     time.Duration `default:"24h" help:"How far back WeChat Pay is asked about."`
-	Quiescent bool          `help:"${verify_quiescent}"`
-	Repair    bool          `help:"${verify_repair}"`
-	Apply     bool          `help:"With --repair: do it, then verify again. Needs --reason."`
-	Reason    string        `help:"With --apply: why, for the timelines and the flows."`
+	// WeChat and Since: the answers of WeChat Pay cost a call each, and are bounded by
+	// time.
+	WeChat bool          `name:"wechat" help:"Ask WeChat Pay about every payment and refund too, 100 a second."`
+	Since  time.Duration `default:"24h" help:"How far back WeChat Pay is asked about."`
+	// Quiescent is for tests and for a service that was stopped: in a running one an
+	// order that is closing is no mistake.
+	Quiescent bool `help:"${verify_quiescent}"`
+	// Repair alone plans, Apply does what was planned and is still broken, Reason stands
+	// in the timelines.
+	Repair bool   `help:"${verify_repair}"`
+	Apply  bool   `help:"With --repair: do it, then verify again. Needs --reason."`
+	Reason string `help:"With --apply: why, for the timelines and the flows."`
 }
 
-// verified is what verify shows: the result of the checks, and with --repair what was or can be done about it.
+// verified is what verify shows: the result of the checks, and with --repair what was or
+// can be done about it. The JSON of both is a contract with scripts.
 type verified struct {
 	audit.Report
 	Repairs *audit.Repairs `json:"repair,omitempty"`
 }
 
-// Run checks every invariant.
+// Run checks every invariant, with --repair after what was or can be repaired. A repair
+// needs a reason before anything is done; without --apply nothing is changed.
 func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	switch {
 	case c.Apply && !c.Repair:
@@ -51,6 +60,7 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		switch {
 		case err != nil || v.OK():
 			return err
+		// After a repair the rows are those that it could not mend.
 		case c.Repair:
 			return fmt.Errorf("%w: what is left is named above, with the next step", errBroken)
 		}
@@ -59,7 +69,8 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// check verifies, with a progress line where a person watches.
+// check verifies, with a progress line where a person watches, and with --wechat asks
+// WeChat Pay too: its checks are appended to those of the database.
 func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Report, error) {
 	progress := func(format string, args ...any) {
 		if t.TTY {
@@ -81,7 +92,8 @@ func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Repo
 	return r, err
 }
 
-// table prints every check, the rows that break one, and the repairs.
+// table prints every check, the rows that break one, and the repairs: one heading for
+// each check, because its reason is the same for all of its rows.
 func (v verified) table(w io.Writer) {
 	for _, check := range v.Checks {
 		mark := "ok"

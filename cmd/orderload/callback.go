@@ -6,7 +6,8 @@ import (
 	"orderd/cmd/orderload/bench"
 )
 
-// callbackCmd is "orderload callback".
+// callbackCmd is "orderload callback": how fast payments are committed, without HTTP and
+// without signatures, which "orderload http" adds.
 type callbackCmd struct {
 	Callers int `default:"256" help:"Concurrent callbacks."`
 	Lanes   int `help:"Group commits under way at once (default: the service's own)."`
@@ -16,12 +17,14 @@ type callbackCmd struct {
 // The naive peer is slower, so it needs fewer orders for the same time: this share
 // of --orders for a round, and for finding its best concurrency.
 const (
-	naiveRoundShare = 4  // a fourth
-	naiveProbeShare = 10 // a tenth
+	// naiveRoundShare is a fourth, naiveProbeShare a tenth.
+	naiveRoundShare = 4
+	naiveProbeShare = 10
 )
 
 // Run measures Settle against a transaction per callback with the same rows. Orders are
-// placed before each measurement and are not in it.
+// placed before each measurement and are not in it. Afterwards every invariant is
+// verified.
 func (k *callbackCmd) Run(ctx context.Context, set *bench.Settings) error {
 	server, err := set.Start(ctx)
 	if err != nil {
@@ -33,7 +36,10 @@ func (k *callbackCmd) Run(ctx context.Context, set *bench.Settings) error {
 		return err
 	}
 	defer shop.Close()
+	// Each order's payment has numbers that follow from its own, so that both sides
+	// settle the same facts.
 	ours := func(ctx context.Context, no string) error { return bench.Settle(ctx, shop.Orders, no) }
+	// At its best concurrency: a peer that was tuned badly would flatter us.
 	best, err := bench.Best([]int{8, 16, 32, 64}, func(callers int) (float64, error) {
 		s, err := drain(ctx, set, shop, callers, k.Orders/naiveProbeShare, shop.Naive.Pay)
 		return s.Rate(), err
@@ -56,7 +62,8 @@ func (k *callbackCmd) Run(ctx context.Context, set *bench.Settings) error {
 }
 
 // drain places orders, then measures how fast pay pays each of them once: how fast the
-// last of them, or as many as fit into the time, was committed.
+// last of them, or as many as fit into the time, was committed. A payment cannot be
+// measured in a loop without end, because each order is paid once.
 func drain(ctx context.Context, set *bench.Settings, shop *bench.Shop, callers, orders int,
 	pay func(ctx context.Context, orderNo string) error) (bench.Sample, error) {
 	nos, err := shop.PlaceMany(ctx, orders)

@@ -11,7 +11,8 @@ import (
 	"orderd/cmd/orderload/chaos"
 )
 
-// chaosCmd is "orderload chaos".
+// chaosCmd is "orderload chaos"; package chaos does the work. Flags that are left out
+// take the size's number, or the default of chaos.Options.
 type chaosCmd struct {
 	Size    string  `default:"smoke" enum:"smoke,pr,nightly" help:"${chaos_size}"`
 	Orders  int     `help:"Orders instead of the size's."`
@@ -27,16 +28,19 @@ type chaosCmd struct {
 	Mutant  string  `help:"${chaos_mutant}"`
 }
 
-// sizes are those of docs/chaos.md: orders, kills, other faults.
+// sizes are those of docs/chaos.md: orders, kills, other faults. smoke is for whoever
+// changes something, pr for every change that is merged, nightly for a machine that has
+// the night.
 var sizes = map[string][3]int{
 	"smoke": {2_000, 10, 50}, "pr": {10_000, 50, 300}, "nightly": {100_000, 500, 5_000},
 }
 
-// Run tries to break the service. It fails on a violation and on a run that
-// proves nothing.
+// Run tries to break the service. It fails on a violation and on a run that proves
+// nothing: a program that runs it needs the exit code alone.
 func (c *chaosCmd) Run(ctx context.Context) error {
 	o := chaos.Options{Seed: c.Seed, Buyers: c.Buyers, Tags: c.Tags, Say: sayToStderr()}
 	switch c.Mutant {
+	// Without a run: nothing is started.
 	case "list":
 		for _, m := range chaos.Mutants {
 			fmt.Printf("%-24s %s\n", m.Name, m.What)
@@ -62,7 +66,7 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 	return errors.Join(err, c.write(r))
 }
 
-// write writes the report into the files that were asked for.
+// write writes the report into the files that were asked for, beside standard output.
 func (c *chaosCmd) write(r *chaos.Report) error {
 	if c.Report != "" {
 		f, err := os.Create(c.Report)
@@ -81,7 +85,7 @@ func (c *chaosCmd) write(r *chaos.Report) error {
 	return errors.Join(err, os.WriteFile(c.JSON, append(b, '\n'), 0o600))
 }
 
-// sayToStderr prints progress with the seconds since now.
+// sayToStderr prints progress with the seconds since now, apart from the report.
 func sayToStderr() func(format string, args ...any) {
 	begin := time.Now()
 	return func(format string, args ...any) {

@@ -17,18 +17,20 @@ import (
 	"orderd/stock"
 )
 
-// httpCmd is "orderload http".
+// httpCmd is "orderload http": what a placement and a callback cost with everything
+// around them that a request has.
 type httpCmd struct {
 	Callers   int `default:"256" help:"Concurrent connections."`
 	Callbacks int `default:"16000" help:"${http_callbacks}"`
 }
 
-// naiveHTTPConns is the pool at which the naive peer does best over HTTP, where
-// clients and handlers share the cores with the database.
+// naiveHTTPConns is the pool at which the naive peer does best over HTTP, where clients
+// and handlers share the cores with the database: its best, as everywhere.
 const naiveHTTPConns = 16
 
-// Run measures placement and callbacks over HTTP, everything on this machine:
-// token check, JSON, idempotency; RSA verify, decrypt, commit.
+// Run measures placement and callbacks over HTTP, everything on this machine: token
+// check, JSON, idempotency; RSA verify, decrypt, commit. Both sides share the pool of
+// callers and the handlers.
 func (h *httpCmd) Run(ctx context.Context, set *bench.Settings) error {
 	server, err := set.Start(ctx)
 	if err != nil {
@@ -52,10 +54,11 @@ func (h *httpCmd) Run(ctx context.Context, set *bench.Settings) error {
 	return shop.Verify(ctx)
 }
 
-// benchSecret signs the customers' tokens: as long as orderd demands.
+// benchSecret signs the customers' tokens: as long as orderd demands, 32 bytes.
 const benchSecret = "0123456789abcdef0123456789abcdef"
 
-// placements compares the two sides placing an order of one unit.
+// placements compares the two sides placing an order of one unit, by one customer, whose
+// limits are off.
 func (h *httpCmd) placements(ctx context.Context, set *bench.Settings, shop *bench.Shop,
 	naive *bench.NaiveOrders) error {
 	token, err := orderhttp.MintToken([]byte(benchSecret), "c1", time.Now(), time.Hour)
@@ -86,7 +89,8 @@ func (h *httpCmd) placements(ctx context.Context, set *bench.Settings, shop *ben
 	return err
 }
 
-// placementHandler is the customers' interface without limits of its rate.
+// placementHandler is the customers' interface without limits of its rate: they would be
+// what is measured. A negative Burst is no limit.
 func placementHandler(orders orderhttp.Orders, shop *bench.Shop) (http.Handler, error) {
 	tokens, err := orderhttp.NewSecretVerifier([]byte(benchSecret), time.Now)
 	if err != nil {
@@ -98,7 +102,7 @@ func placementHandler(orders orderhttp.Orders, shop *bench.Shop) (http.Handler, 
 }
 
 // callbacks compares the two sides taking in signed notifications, each of an order of
-// its own.
+// its own, all signed before the measurement.
 func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *bench.Shop,
 	naive *bench.NaiveOrders) error {
 	signer, gateway, err := newSigner()
@@ -120,8 +124,8 @@ func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *benc
 			if err != nil {
 				return bench.Sample{}, err
 			}
-			// A rate made of refused callbacks would be a lie; a round that ended by its time
-			// has not delivered all of them.
+			// A rate made of refused callbacks would be a lie; a round that ended by its
+			// time has not delivered all of them.
 			got, err := h.serve(ctx, handler, func(c *client) bench.Sample {
 				return bench.Drain(ctx, h.Callers, set.Length(), count, func(ctx context.Context, i int) error {
 					n := signed[i]
@@ -142,13 +146,14 @@ func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *benc
 	return err
 }
 
-// rows prints both sides.
+// rows prints both sides. The ratio is ours to the naive peer's.
 func (h *httpCmd) rows(what string, n, o bench.Sample) {
 	bench.Row(what+", a transaction each", h.Callers, n.Rate(), n.P50, n.P99, "1")
 	bench.Row(what+", **order.Service**", h.Callers, o.Rate(), o.P50, o.P99, bench.Times(o.Rate()/n.Rate()))
 }
 
-// serve runs a handler on loopback as orderd would, and measures against it.
+// serve runs a handler on loopback with the server of orderd (orderhttp.Server), measures
+// against it, and stops it.
 func (h *httpCmd) serve(ctx context.Context, handler http.Handler, measure func(*client) bench.Sample) (
 	s bench.Sample, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -179,7 +184,8 @@ type client struct {
 	http *http.Client
 }
 
-// post sends one request; any status but want is an error.
+// post sends one request; any status but want is an error, so that an answer that refused
+// does not count as one that worked.
 func (c *client) post(ctx context.Context, path string, header http.Header, body []byte, want int) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
 	if err != nil {

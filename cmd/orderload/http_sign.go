@@ -23,20 +23,25 @@ import (
 	"orderd/payment/wechatsim"
 )
 
-// signer makes payment notifications as WeChat Pay would: encrypted with the APIv3
-// key (AEAD_AES_256_GCM), signed with a key of its own (SHA-256 with RSA-2048).
+// signer makes payment notifications as WeChat Pay v3 does: encrypted with the APIv3 key
+// (AEAD_AES_256_GCM), signed with a key of its own (SHA-256 with RSA-2048). The simulator
+// sends what it signs; here both must be apart.
 type signer struct {
 	key  *rsa.PrivateKey
 	aead cipher.AEAD
 }
 
 const (
-	signerKeyID   = "PUB_KEY_ID_0000000000000001" // the form of a WeChat Pay public key's id
-	signerKeyBits = 2048                          // as WeChat Pay's: the gateway's verification takes as long
-	nonceSize     = 12                            // of AES-GCM, in bytes
+	// signerKeyID has the form of a WeChat Pay public key's id.
+	signerKeyID = "PUB_KEY_ID_0000000000000001"
+	// signerKeyBits is as WeChat Pay's: the gateway's verification takes as long.
+	signerKeyBits = 2048
+	// nonceSize is that of AES-GCM, in bytes.
+	nonceSize = 12
 )
 
-// newSigner makes a signer and the gateway that trusts it.
+// newSigner makes a signer and the gateway that trusts it: its public key is the only one
+// that the gateway verifies by.
 func newSigner() (*signer, *wechat.Gateway, error) {
 	keys, err := wechatsim.GenerateKeys(bench.MchID, bench.AppID)
 	if err != nil {
@@ -66,14 +71,16 @@ func newSigner() (*signer, *wechat.Gateway, error) {
 	return &signer{key, aead}, g, err
 }
 
-// notification is a signed request, ready to be sent.
+// notification is a signed request, ready to be sent. It is used once: WeChat Pay's
+// repeats are not what is measured.
 type notification struct {
 	header http.Header
 	body   []byte
 }
 
 // sign makes one notification per order, on all cores: a signature takes about a
-// millisecond, and none may fall into the measurement.
+// millisecond, and none may fall into the measurement. They must be sent within five
+// minutes: older ones are refused.
 func (s *signer) sign(nos []string) ([]notification, error) {
 	all := make([]notification, len(nos))
 	var g errgroup.Group
@@ -87,8 +94,8 @@ func (s *signer) sign(nos []string) ([]notification, error) {
 	return all, g.Wait()
 }
 
-// one signs the notification of a paid order. The order's number is the nonce of
-// the signature too.
+// one signs the notification of a paid order. The order's number is the nonce of the
+// signature too: it need only differ.
 func (s *signer) one(no string) (n notification, err error) {
 	t, now := bench.PaidTrade(no), time.Now()
 	plain, err := json.Marshal(map[string]any{"mchid": bench.MchID, "appid": bench.AppID,
@@ -101,6 +108,7 @@ func (s *signer) one(no string) (n notification, err error) {
 	if err != nil {
 		return n, err
 	}
+	// The associated data of AES-GCM: WeChat Pay sends the type of what is encrypted.
 	const associated = "transaction"
 	nonce := no[:nonceSize]
 	sealed := s.aead.Seal(nil, []byte(nonce), plain, []byte(associated))
@@ -113,6 +121,7 @@ func (s *signer) one(no string) (n notification, err error) {
 		return n, err
 	}
 	stamp := strconv.FormatInt(now.Unix(), 10)
+	// What is signed is time, nonce and body, each with a newline (WeChat Pay API v3).
 	sum := sha256.Sum256([]byte(stamp + "\n" + no + "\n" + string(n.body) + "\n"))
 	sig, err := rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, sum[:])
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"orderd/cmd/orderload/storm"
 )
 
-// cli is the command line: kong reads flags, defaults and help from the tags.
+// cli is the command line: kong reads flags, defaults and help from the tags. The
+// settings of package bench are flags of every command.
 type cli struct {
 	bench.Settings
 
@@ -28,12 +29,13 @@ type cli struct {
 	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
 	Verify    verifyCmd    `cmd:"" help:"Every invariant of a large world, and violations seeded in it."`
 
-	// ExpireWorker is this program again, started by expire --workers.
+	// ExpireWorker is this program again, started by expire --workers; its name there is
+	// storm's workerName.
 	ExpireWorker storm.WorkerCmd `cmd:"" hidden:""`
 }
 
-// helpTexts are those that are too long for a line with their flag; the tags name
-// them.
+// helpTexts are those that are too long for a line with their flag; the tags name them.
+// Those of expire are in package storm, beside its flags.
 var helpTexts = kong.Vars{
 	"main_expire":    "Unpaid orders that come due together: how late they are closed, beside other ways.",
 	"place_maxopen":  "Unpaid orders a customer may have, counted for each placement (default: no limit, not counted).",
@@ -48,6 +50,8 @@ var helpTexts = kong.Vars{
 // garbage more often here than in the service.
 const gcPercent = 400
 
+// main ends a command on SIGINT and SIGTERM by cancelling its context, so that private
+// servers are stopped. An error ends it with exit 1; kong prints it.
 func main() {
 	debug.SetGCPercent(gcPercent)
 	var c cli

@@ -12,7 +12,8 @@ import (
 	"orderd/stock"
 )
 
-// placeCmd is "orderload place".
+// placeCmd is "orderload place": placements without HTTP, of one hot SKU, of many, and of
+// a single caller on an idle service.
 type placeCmd struct {
 	Callers int  `default:"256" help:"Callers of order.Service."`
 	Lanes   int  `help:"Group commits under way at once (default: the service's own)."`
@@ -24,7 +25,8 @@ type placeCmd struct {
 // no index is hot by the customer.
 const placeCustomers = 1_000_000
 
-// Run measures placement: one hot SKU, 1000 SKUs, and a single caller.
+// Run measures placement: one hot SKU, 1000 SKUs, and a single caller. Afterwards every
+// invariant is verified, that nothing was oversold among them.
 func (p *placeCmd) Run(ctx context.Context, set *bench.Settings) error {
 	server, err := set.Start(ctx)
 	if err != nil {
@@ -35,6 +37,7 @@ func (p *placeCmd) Run(ctx context.Context, set *bench.Settings) error {
 		return p.hot(ctx, server, set)
 	}
 	bench.Header("placement", "callers", "orders/s", "p50", "p99", "ratio")
+	// One row of stock that everybody wants, and so many that nobody meets.
 	for _, skus := range []int{1, 1000} {
 		if err := p.compare(ctx, server, set, skus); err != nil {
 			return err
@@ -43,12 +46,12 @@ func (p *placeCmd) Run(ctx context.Context, set *bench.Settings) error {
 	return p.single(ctx, server, set)
 }
 
-// shop is a new one with so many SKUs.
+// shop is a new one with so many SKUs, on a database of its own; the caller closes it.
 func (p *placeCmd) shop(ctx context.Context, server *bench.Server, skus int) (*bench.Shop, error) {
 	return server.NewShop(ctx, bench.ShopOptions{SKUs: skus, Lanes: p.Lanes, MaxOpen: p.MaxOpen})
 }
 
-// hot runs order.Service alone.
+// hot runs order.Service alone, for profiles: the naive peer is not in them.
 func (p *placeCmd) hot(ctx context.Context, server *bench.Server, set *bench.Settings) error {
 	shop, err := p.shop(ctx, server, 1)
 	if err != nil {
@@ -61,7 +64,8 @@ func (p *placeCmd) hot(ctx context.Context, server *bench.Server, set *bench.Set
 	return shop.Verify(ctx)
 }
 
-// compare finds the naive peer's best concurrency, then lets the two take turns.
+// compare finds the naive peer's best concurrency, then lets the two take turns, so that
+// what else runs on the machine meets both. Placements that failed make the figures void.
 func (p *placeCmd) compare(ctx context.Context, server *bench.Server, set *bench.Settings, skus int) error {
 	shop, err := p.shop(ctx, server, skus)
 	if err != nil {
@@ -88,8 +92,8 @@ func (p *placeCmd) compare(ctx context.Context, server *bench.Server, set *bench
 	return shop.Verify(ctx)
 }
 
-// single compares the latency of one caller on an idle service: what the group
-// commit costs when there is no group.
+// single compares the latency of one caller on an idle service: what the group commit
+// costs when there is no group. It is the median that is compared, and not the rate.
 func (p *placeCmd) single(ctx context.Context, server *bench.Server, set *bench.Settings) error {
 	shop, err := p.shop(ctx, server, 1)
 	if err != nil {
@@ -106,7 +110,8 @@ func (p *placeCmd) single(ctx context.Context, server *bench.Server, set *bench.
 	return shop.Verify(ctx)
 }
 
-// takeTurns measures both sides with so many callers each.
+// takeTurns measures both sides with so many callers each, round after round; n is the
+// naive peer's, o is ours.
 func takeTurns(ctx context.Context, set *bench.Settings, shop *bench.Shop, skus, naiveCallers, callers int) (
 	n, o bench.Sample, err error) {
 	return bench.TakeTurns(set.Rounds, func() (bench.Sample, error) {
@@ -116,7 +121,8 @@ func takeTurns(ctx context.Context, set *bench.Settings, shop *bench.Shop, skus,
 	})
 }
 
-// servicePlace places orders of one unit over so many SKUs in turn.
+// servicePlace places orders of one unit over so many SKUs in turn. run makes the keys of
+// one measurement its own: none is a repeat of another's.
 func servicePlace(s *order.Service, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
@@ -126,7 +132,7 @@ func servicePlace(s *order.Service, skus int) func(context.Context, int64) error
 	}
 }
 
-// naivePlace does the same by the naive peer.
+// naivePlace does the same by the naive peer, with the same keys, customers and SKUs.
 func naivePlace(naive *bench.Naive, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {

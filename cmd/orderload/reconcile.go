@@ -17,21 +17,24 @@ import (
 	"orderd/payment/reconcile"
 )
 
-// reconcileCmd is "orderload reconcile".
+// reconcileCmd is "orderload reconcile": payment/reconcile over a whole day, with
+// differences whose number and place are known.
 type reconcileCmd struct {
 	Rows int    `default:"1000000" help:"Payments of the day; the bill has as many, and a refund for every fiftieth."`
 	Seed uint64 `default:"1" help:"Of the differences."`
 	Flat bool   `help:"Reconcile twice as many rows too, to show that memory stays."`
 }
 
-// Run reconciles a bill against as many payments, checks that every seeded
-// difference was found and none invented, and says how fast, beside naive ways.
+// Run reconciles a bill against as many payments, checks that every seeded difference was
+// found and none invented, and says how fast, beside naive ways. Each size has a database
+// of its own.
 func (k *reconcileCmd) Run(ctx context.Context, set *bench.Settings) error {
 	server, err := set.Start(ctx)
 	if err != nil {
 		return err
 	}
 	defer server.Stop()
+	// Memory that is the same at twice the rows is what --flat shows.
 	sizes := []int{k.Rows}
 	if k.Flat {
 		sizes = append(sizes, 2*k.Rows)
@@ -51,7 +54,7 @@ func (k *reconcileCmd) Run(ctx context.Context, set *bench.Settings) error {
 	return nil
 }
 
-// one reconciles a day of so many payments.
+// one reconciles a day of so many payments; naive adds the naive ways to the table.
 func (k *reconcileCmd) one(ctx context.Context, db *sqldb.DB, rows int, naive bool) error {
 	dir, err := os.MkdirTemp("", "orderload-bill-")
 	if err != nil {
@@ -84,6 +87,7 @@ func (k *reconcileCmd) one(ctx context.Context, db *sqldb.DB, rows int, naive bo
 	bench.Row(fmt.Sprintf("**payment/reconcile**: read, stored, matched (seed %d)", k.Seed), res.Totals.Rows,
 		float64(res.Totals.Rows)/took.Seconds(), bench.Megabytes(peak),
 		fmt.Sprintf("%d / %d / %d", len(day.seeded), found, invented))
+	// A fast reconciliation that misses one is worth nothing.
 	if found != len(day.seeded) || invented != 0 {
 		return fmt.Errorf("seed %d: %d of %d differences found, %d invented", k.Seed, found, len(day.seeded), invented)
 	}
@@ -93,7 +97,9 @@ func (k *reconcileCmd) one(ctx context.Context, db *sqldb.DB, rows int, naive bo
 	return k.naive(ctx, db, path)
 }
 
-// timeRun reconciles the bill at path: how long it took, and the peak of memory.
+// timeRun reconciles the bill at path: how long it took, and the peak of resident memory
+// in bytes. A bill is read as a stream; memory that grew with it would end a process at
+// some size.
 func timeRun(ctx context.Context, r *reconcile.Reconciler, path string) (
 	res reconcile.Result, took time.Duration, peak int64, err error) {
 	f, err := os.Open(path)
@@ -117,12 +123,14 @@ func timeRun(ctx context.Context, r *reconcile.Reconciler, path string) (
 
 // Sizes of the naive samples: nobody would wait for the whole bill.
 const (
-	queriedRows = 20_000 // looked up one by one
-	nestedRows  = 4_000  // held against one another: the square of it
+	// queriedRows are looked up one by one.
+	queriedRows = 20_000
+	// nestedRows are held against one another: the square of it.
+	nestedRows = 4_000
 )
 
-// naive does what the shops whose code was read do: a query for every row, or a
-// loop in a loop.
+// naive does what the shops whose code was read do: a query for every row, or a loop in a
+// loop. Both are samples of the same bill.
 func (k *reconcileCmd) naive(ctx context.Context, db *sqldb.DB, path string) error {
 	text, err := head(path, queriedRows)
 	if err != nil {
@@ -138,6 +146,7 @@ WHERE transaction_id = ?`, transactionIn(line)).Scan(&fen)
 			fen = 0 // in the bill only
 		}
 	}
+	// No memory for these rows: they keep nothing.
 	took := time.Since(start)
 	bench.Row(fmt.Sprintf("a query for every row (sample of %d)", queriedRows), queriedRows,
 		float64(queriedRows)/took.Seconds(), "", "")
@@ -145,8 +154,8 @@ WHERE transaction_id = ?`, transactionIn(line)).Scan(&fen)
 	for _, line := range text[:nestedRows] {
 		keys = append(keys, transactionIn(line))
 	}
-	// Each key is looked for from the start of the same list, as the nested loops of those
-	// shops do: half of the list on the average.
+	// Each key is looked for from the start of the same list, as the nested loops of
+	// those shops do: half of the list on the average.
 	start, hits := time.Now(), 0
 	for _, a := range keys {
 		for _, b := range keys {
@@ -167,10 +176,12 @@ WHERE transaction_id = ?`, transactionIn(line)).Scan(&fen)
 	return nil
 }
 
-// transactionIn is the sixth column of a row of a bill, WeChat Pay's number.
+// transactionIn is the sixth column of a row of a bill, WeChat Pay's number. Every value
+// of a bill has a backquote before it, so that spreadsheets take it as text.
 func transactionIn(line string) string { return strings.Split(line, ",`")[5] }
 
-// head gives the first rows of payments of a bill.
+// head gives the first n rows of payments of a bill, without its heads, refunds and sums;
+// an error when there are fewer.
 func head(path string, n int) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -192,12 +203,13 @@ func head(path string, n int) ([]string, error) {
 }
 
 // noOrders is the orders of a reconciliation that may heal nothing: the seeded
-// differences must stay.
+// differences must stay, to be counted.
 type noOrders struct{}
 
 // OrderNoOf knows the grammar of our numbers.
 func (noOrders) OrderNoOf(outTradeNo string) string { return order.OrderNoOf(outTradeNo) }
 
+// Settle fails like a service that gives no answer: the difference stays open.
 func (noOrders) Settle(context.Context, payment.Trade, reconcile.Cause) (string, error) {
 	return "", bench.ErrNoAnswer
 }

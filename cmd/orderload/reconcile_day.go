@@ -28,19 +28,26 @@ const (
 	seededEvery = 10_000
 	// refundEvery is how many payments there are for a refund.
 	refundEvery = 50
-	refundFen   = 50      // of the payment's 100 and more
-	maxOverFen  = 100_000 // amounts are 1 yuan and up to so much more
+	// refundFen is of the payment's 100 and more; maxOverFen: amounts are 1 yuan and up
+	// to so much more.
+	refundFen  = 50      // of the payment's 100 and more
+	maxOverFen = 100_000 // amounts are 1 yuan and up to so much more
 )
 
 // billDay is a day of payments and refunds, and a bill that differs here and there.
+// Payment i has number, amount and time by i alone: nothing has to be kept.
 type billDay struct {
-	rows       int
-	seeded     map[string]bool        // "KIND ref"
-	odd        map[int]reconcile.Kind // the difference of a payment, by its number
-	oddRefunds map[int]reconcile.Kind // of its refund, by the payment's number
+	rows int
+	// seeded has every difference as "KIND ref", the form in which judge finds it.
+	seeded map[string]bool
+	// odd is the difference of a payment by its number, oddRefunds of its refund by the
+	// payment's number.
+	odd        map[int]reconcile.Kind
+	oddRefunds map[int]reconcile.Kind
 }
 
-// newBillDay draws the differences; the same seed draws the same ones.
+// newBillDay draws the differences, as many of every kind, each in a payment of its own;
+// the same seed draws the same ones.
 func newBillDay(rows int, seed uint64) *billDay {
 	d := &billDay{rows: rows, seeded: map[string]bool{},
 		odd: map[int]reconcile.Kind{}, oddRefunds: map[int]reconcile.Kind{}}
@@ -80,7 +87,8 @@ func (d *billDay) at(i int) time.Time {
 	return billFrom.Add(time.Hour + time.Duration(i)*(22*time.Hour/time.Duration(d.rows))).Truncate(time.Second)
 }
 
-// fill writes our side.
+// fill writes our side: rows of payments and refunds, without orders, which reconciling
+// does not read.
 func (d *billDay) fill(ctx context.Context, db *sqldb.DB) error {
 	const page = 5_000 // payments of one transaction
 	for from := 0; from < d.rows; from += page {
@@ -114,20 +122,22 @@ VALUES`, 9, backs))
 
 // The head of a trade bill and of its summary, as WeChat Pay writes them.
 const (
+	// The columns, in WeChat Pay's order, begin with a byte order mark, as its files do.
 	billHead = "\ufeff交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类," +
 		"应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态,商品名称,商户数据包," +
 		"手续费,费率,订单金额,申请退款金额,费率备注\r\n"
 	summaryHead = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\r\n"
 )
 
-// bill is a bill while it is written.
+// bill is a bill while it is written, in the format that WeChat Pay documents for trade
+// bills: a head, rows, a head of the summary, the summary.
 type bill struct {
 	d                *billDay
 	w                io.Writer
 	rows, paid, back int64 // of the summary; the sums in fen
 }
 
-// pay writes a payment.
+// pay writes a payment. Bills are in yuan, with a point; fen are what we keep.
 func (b *bill) pay(i int, fen int64, state string) {
 	b.rows, b.paid = b.rows+1, b.paid+fen
 	yuan := payment.Fen(fen).String()
@@ -137,7 +147,7 @@ func (b *bill) pay(i int, fen int64, state string) {
 		state, yuan, yuan)
 }
 
-// refund writes the refund of a payment.
+// refund writes the refund of a payment. Its row has the payment's numbers too.
 func (b *bill) refund(i int, fen int64, state string) {
 	b.rows, b.back = b.rows+1, b.back+fen
 	yuan := payment.Fen(fen).String()
@@ -147,7 +157,8 @@ func (b *bill) refund(i int, fen int64, state string) {
 		yuan, state, yuan)
 }
 
-// write writes the bill, in an order that has nothing to do with ours.
+// write writes the bill, in an order that has nothing to do with ours: matching must not
+// depend on it.
 func (d *billDay) write(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -168,9 +179,11 @@ func (d *billDay) write(path string) error {
 	return errors.Join(w.Flush(), f.Close())
 }
 
-// payment writes payment i as its difference wants it.
+// payment writes payment i as its difference wants it: no row, another amount or state,
+// or two rows.
 func (b *bill) payment(i int) {
 	switch b.d.odd[i] {
+	// No row: only we have it.
 	case reconcile.LocalOnly:
 	case reconcile.AmountMismatch:
 		b.pay(i, fenOf(i)+1, "SUCCESS")
@@ -185,9 +198,10 @@ func (b *bill) payment(i int) {
 	}
 }
 
-// refundOf writes the refund of payment i as its difference wants it.
+// refundOf writes the refund of payment i as its difference wants it, likewise.
 func (b *bill) refundOf(i int) {
 	switch b.d.oddRefunds[i] {
+	// No row: only we have it.
 	case reconcile.RefundLocalOnly:
 	case reconcile.RefundAmountMismatch:
 		b.refund(i, refundFen+1, "SUCCESS")
@@ -202,8 +216,8 @@ func (b *bill) refundOf(i int) {
 	}
 }
 
-// orderInBill is the order of a payment; one that we do not have is another
-// system's, or it would be healed.
+// orderInBill is the order of a payment; one that we do not have is another system's, or
+// it would be healed. Several systems may take payments with one merchant number.
 func (d *billDay) orderInBill(i int) string {
 	if d.odd[i] == reconcile.BillOnly {
 		return fmt.Sprintf("OTHER%d", i)
@@ -211,7 +225,8 @@ func (d *billDay) orderInBill(i int) string {
 	return orderNoOf(i)
 }
 
-// judge compares what was found with what was seeded.
+// judge compares what was found with what was seeded: found once is found, anything else
+// was invented.
 func (d *billDay) judge(ctx context.Context, r *reconcile.Reconciler) (found, invented int, err error) {
 	const page = 500 // the most that Differences gives at once
 	seen := map[string]bool{}

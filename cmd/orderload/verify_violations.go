@@ -16,12 +16,15 @@ type ofKind int
 
 // The kinds, by what world.order makes of a number.
 const (
-	isPaid    ofKind = iota // without a refund
-	isPartly                // paid, one line given back
-	isClosed                // and never paid
-	isLate                  // paid after it was closed, and the money back
-	isPending               // unpaid
-	isNone                  // no order: the row is found by its key
+	// isPaid is without a refund, isPartly has one line given back.
+	isPaid ofKind = iota
+	isPartly
+	// isClosed was never paid, isLate was paid after that, and the money went back.
+	isClosed
+	isLate
+	// isPending is unpaid; isNone is no order: the row is found by its key.
+	isPending
+	isNone
 )
 
 // has reports whether world.order makes order i of this kind.
@@ -42,22 +45,27 @@ func (k ofKind) has(i int) bool {
 	return false
 }
 
-// violation is rows changed by hand. $o is an order of its kind, drawn by
-// chance. The checks named, and no others, find it, in one row or in as many as
-// stand after the colon, each with the order's number or with key in it.
+// violation is rows changed by hand. $o is an order of its kind, drawn by chance, and $on
+// what MariaDB wants after DROP INDEX. The checks named, and no others, find it, in one
+// row or in as many as stand after the colon, each with the order's number or with key in
+// it.
 type violation struct {
-	in     ofKind
-	key    string // with isNone
+	in ofKind
+	// key is what the finding must name, with isNone; else it is the order's number.
+	key string
+	// sql may be several statements, with a semicolon between; checks are ids of package
+	// audit, with a space between.
 	sql    string
 	checks string
 }
 
-// sums are the checks of which one row answers for many orders: they must fire,
-// and how many rows they have says nothing.
+// sums are the checks of which one row answers for many orders: they must fire, and how
+// many rows they have says nothing.
 var sums = map[string]bool{"stock.conserved": true, "money.total": true}
 
 // Heads of statements that several violations share.
 const (
+	// again repeats a flow of an order with another kind, reference or amount.
 	again    = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) SELECT order_no, "
 	newFlow  = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES "
 	newEvent = "INSERT INTO order_events (order_no, seq, at, event, from_state, to_state, " +
@@ -70,6 +78,7 @@ const (
 // violations has at least one for every check. Each is planted in an order of its own,
 // so that a finding has one cause.
 var violations = []violation{
+	// Stock: on the shelf, in the flows, and both against the orders.
 	{isNone, "sku0007",
 		"UPDATE skus SET available = -1 WHERE sku_id = 'sku0007'",
 		"stock.not_negative stock.conserved"},
@@ -126,6 +135,7 @@ var violations = []violation{
 	{isNone, "stray2",
 		newEvent + "VALUES ('stray2', 2, 1, 'x', 'pending', 'pending', '', '', '', '', '', 0)",
 		"events.of_an_order"},
+	// Orders, their lines and trades.
 	{isPending, "", "UPDATE order_items SET line_no = 3 WHERE order_no = '$o' AND line_no = 2", "order.lines"},
 	{isNone, "stray3",
 		"INSERT INTO order_items (order_no, line_no, sku_id, quantity, price_fen) VALUES ('stray3', 1, " +
@@ -141,6 +151,7 @@ var violations = []violation{
 			"attach, notify_url, time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, " +
 			"answered_at) VALUES ('$o-02', '$o', 2, 'live', 'APP', '', '', '', '', 300, '', '', '', '', 1, 1)",
 		"attempt.one_payable"},
+	// Money that came, and that went back.
 	{isPaid, "", "DELETE FROM payments WHERE order_no = '$o'", "money.paid_once money.refunded events.payments"},
 	{isPaid, "", "UPDATE payments SET appid = 'wx1' WHERE order_no = '$o'", "money.facts"},
 	{isPaid, "", "UPDATE payments SET out_trade_no = 'x' WHERE order_no = '$o'", "money.of_its_attempt"},
@@ -162,6 +173,7 @@ var violations = []violation{
 	{isPaid, "",
 		"UPDATE orders SET state = 'refunding' WHERE order_no = '$o'",
 		"money.refunding events.last_is_state"},
+	// Refunds by themselves.
 	{isPartly, "", "UPDATE refunds SET approvals_needed = 1 WHERE order_no = '$o'", "refund.approved"},
 	{isPartly, "", "UPDATE refunds SET total_fen = 1 WHERE order_no = '$o'", "refund.facts"},
 	{isPartly, "",
@@ -174,6 +186,7 @@ var violations = []violation{
 	{isPartly, "",
 		"UPDATE refunds SET state = 'closed' WHERE order_no = '$o'",
 		"refund.one_successor stock.return_has_refund money.no_more_back events.refunds:2"},
+	// Reconciliation.
 	{isNone, "diff1",
 		newDiff + "('diff1', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
 			"'RESOLVED', 1)",
@@ -186,6 +199,7 @@ var violations = []violation{
 		"INSERT INTO bill_files (bill_date, bill_type, sha1, source, size_bytes, chunks, received_at) VALUES " +
 			"('1999-01-02', 'ALL', 'x', 'file', 1, 2, 1)",
 		"books.bill_is_whole"},
+	// What is fine while the service works, and not when nothing is under way.
 	{isPending, "", "UPDATE orders SET due_at = 1 WHERE order_no = '$o'", "quiet.orders"},
 	{isPartly, "",
 		"UPDATE refunds SET state = 'processing' WHERE order_no = '$o'",
@@ -197,11 +211,13 @@ var violations = []violation{
 		newDiff + "('diff2', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
 			"'OPEN', 1)",
 		"quiet.books"},
+	// The schema itself.
 	{isNone, "u_attempts_order", "DROP INDEX u_attempts_order$on", "schema.guards"},
 }
 
-// seedAll plants every violation, each in an order of its own, verifies once,
-// and counts what of it was found, and what was found beside it.
+// seedAll plants every violation, each in an order of its own, verifies once, and counts
+// what of it was found, and what was found beside it. One run and not one for each: a
+// violation must not hide another.
 func (w *world) seedAll(ctx context.Context, db *sqldb.DB) (seeded, found, invented int, err error) {
 	conn, err := db.Pool().Conn(ctx)
 	if err != nil {
@@ -239,7 +255,8 @@ func (w *world) seedAll(ctx context.Context, db *sqldb.DB) (seeded, found, inven
 	return len(violations), found, invented, nil
 }
 
-// plant runs one statement, which must change a row (a DROP counts none).
+// plant runs one statement, which must change a row (a DROP counts none): a violation
+// that is none would count as one that was not found.
 func plant(ctx context.Context, conn *sql.Conn, statement string) error {
 	res, err := conn.ExecContext(ctx, statement)
 	if err != nil {
@@ -251,7 +268,8 @@ func plant(ctx context.Context, conn *sql.Conn, statement string) error {
 	return nil
 }
 
-// draw gives an order of a kind that no violation is in yet.
+// draw gives an order of a kind that no violation is in yet. A world that has fewer of a
+// kind than there are violations would never end; the default has hundreds of each.
 func (w *world) draw(k ofKind, used map[int]bool) int {
 	for {
 		if i := w.rnd.IntN(w.orders); k.has(i) && !used[i] {
@@ -261,8 +279,9 @@ func (w *world) draw(k ofKind, used map[int]bool) int {
 	}
 }
 
-// judge counts the violations that all of their checks have named, and the rows
-// that no violation explains.
+// judge counts the violations that all of their checks have named, and the rows that no
+// violation explains. keys are the order numbers, or keys, in the order of violations.
+// What is missing or too much is printed.
 func judge(r audit.Report, keys []string) (found, invented int) {
 	rows := map[string]audit.CheckResult{}
 	for _, c := range r.Checks {

@@ -11,24 +11,28 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// world is orders as a shop has them: of ten, seven paid, one of them with a refund
-// of a line, two closed, one still open; one closed one in sixty was paid late and
-// its money went back.
+// world is orders as a shop has them: of ten, seven paid, one of them with a refund of a
+// line, two closed, one still open; one closed one in sixty was paid late and its money
+// went back. It is rows and not calls of the service, which would take hours for as many.
 type world struct {
 	orders int
-	now    int64 // Unix milliseconds
-	rnd    *rand.Rand
-	stock  map[int]int64 // units that are out, by the number of the SKU
-	rows   rowSet        // not written yet
-	n      int           // rows made so far
+	// now is Unix milliseconds, as all times of the tables.
+	now int64
+	rnd *rand.Rand
+	// stock is the units that are out, by the number of the SKU.
+	stock map[int]int64
+	// rows are not written yet; n is how many were made so far.
+	rows rowSet
+	n    int
 }
 
-// newWorld is empty; its times are relative to now, its draws follow from rnd.
+// newWorld is empty; its times are relative to now, its draws follow from rnd: the same
+// seed makes the same world.
 func newWorld(orders int, rnd *rand.Rand) *world {
 	return &world{orders: orders, now: time.Now().UnixMilli(), rnd: rnd, stock: map[int]int64{}, rows: rowSet{}}
 }
 
-// rowSet is the values to insert together, by table.
+// rowSet is the values to insert together, by table: one row after the other.
 type rowSet map[*table][]any
 
 // table is the head of an INSERT, and how many columns it names.
@@ -37,13 +41,15 @@ type table struct {
 	cols int
 }
 
-// into is the table with the columns that the rows here have.
+// into is the table with the columns that the rows here have; what is left out has its
+// default of the schema.
 func into(name, columns string) *table {
 	return &table{"INSERT INTO " + name + "\n  (" + columns + ")\nVALUES", strings.Count(columns, ",") + 1}
 }
 
 // The tables, with the columns that have no default here.
 var (
+	// Most columns; what a real row would have from its default is left out.
 	ordersTable = into("orders", `order_no, customer_id, request_id, request_hash, state, version, total_fen,
    remark, attach, placed_cause, close_reason, close_tries, created_at, expire_at, due_at, updated_at`)
 	itemsTable  = into("order_items", "order_no, line_no, sku_id, quantity, price_fen")
@@ -66,17 +72,20 @@ var (
 )
 
 const (
+	// worldSKUs is how many SKUs the lines are of, drawn evenly.
 	worldSKUs = 1000
-	cameIn    = 1_000_000 // units of every SKU at the beginning: more than all orders take
+	// cameIn is units of every SKU at the beginning: more than all orders take.
+	cameIn = 1_000_000
 )
 
-// add makes one row; flush writes it.
+// add makes one row, with as many values as the table's columns; flush writes it.
 func (w *world) add(t *table, values ...any) {
 	w.rows[t] = append(w.rows[t], values...)
 	w.n++
 }
 
-// fill writes the world and gives the number of its rows.
+// fill writes the world and gives the number of its rows. Shelves are written last: only
+// then is known what is out.
 func (w *world) fill(ctx context.Context, db *sqldb.DB) (int, error) {
 	const page = 2_000 // orders inserted together
 	for i := range w.orders {
@@ -98,7 +107,8 @@ func (w *world) fill(ctx context.Context, db *sqldb.DB) (int, error) {
 	return w.n, nil
 }
 
-// flush writes what was made, a transaction for each table.
+// flush writes what was made, a transaction for each table, in the order of allTables,
+// and forgets it: memory does not grow with the world.
 func (w *world) flush(ctx context.Context, db *sqldb.DB) error {
 	defer func() { w.rows = rowSet{} }()
 	for _, t := range allTables {
@@ -115,17 +125,22 @@ func (w *world) flush(ctx context.Context, db *sqldb.DB) error {
 	return nil
 }
 
-// life is one order while its rows are made.
+// life is one order while its rows are made: each step writes the events and rows that
+// the service would have written.
 type life struct {
-	w     *world
-	no    string
-	at    int64 // of the last event, Unix milliseconds
-	seq   int   // of the last event; 1 is the placement, which writes none
+	w  *world
+	no string
+	// at is the time of the last event, in Unix milliseconds, seq its number; 1 is the
+	// placement, which writes none.
+	at    int64
+	seq   int
 	state string
-	paid  string // transaction id
+	// paid is the transaction id.
+	paid string
 }
 
-// event takes the order to a state, a millisecond later.
+// event takes the order to a state, a millisecond later; the chain of states and times is
+// what verify checks.
 func (l *life) event(name, to, detail string) {
 	const took = 3 // milliseconds, as the event says of its call
 	l.seq++
@@ -135,16 +150,22 @@ func (l *life) event(name, to, detail string) {
 }
 
 const (
-	worldTotal = 3 * bench.Fen // two lines, of one unit and of two
-	partFen    = 2 * bench.Fen // what a refund of the second line gives back
-	lateEvery  = 300           // orders, of which one was paid after it was closed
-	placedAgo  = 1_000_000     // milliseconds since the placement
-	dueIn      = 1_800_000     // milliseconds until an open order's deadline: not during the run
-	customers  = 10_000
+	// worldTotal is of two lines, of one unit and of two; in fen.
+	worldTotal = 3 * bench.Fen
+	// partFen is what a refund of the second line gives back.
+	partFen = 2 * bench.Fen
+	// lateEvery is orders of which one was paid after it was closed.
+	lateEvery = 300
+	// placedAgo is milliseconds since the placement: some seventeen minutes.
+	placedAgo = 1_000_000
+	// dueIn is milliseconds until an open order's deadline: not during the run, so that
+	// nothing is overdue.
+	dueIn     = 1_800_000
+	customers = 10_000
 )
 
-// order makes the rows of order i. The kinds of the violations (kind.has) follow
-// what it does with i.
+// order makes the rows of order i: what becomes of it follows from i alone, its SKUs from
+// rnd. The kinds of the violations (ofKind.has) follow what it does with i.
 func (w *world) order(i int) {
 	l := &life{w: w, no: orderNoOf(i), at: w.now - placedAgo, seq: 1, state: "pending"}
 	a, b := w.rnd.IntN(worldSKUs), w.rnd.IntN(worldSKUs-1)
@@ -162,11 +183,13 @@ func (w *world) order(i int) {
 	var due any
 	reason, tries := "", 0
 	switch kind := i % 10; {
+	// isPaid, isPartly.
 	case kind < 7:
 		l.pay("applied", "payment.applied", "paid", "")
 		if kind == 0 {
 			l.refundLine(b)
 		}
+	// isClosed, isLate.
 	case kind < 9:
 		reason, tries = "timeout", 1
 		l.close(a, b)
@@ -174,6 +197,7 @@ func (w *world) order(i int) {
 			l.pay("owed", "payment.late", "late", "late")
 			l.refundLate()
 		}
+	// isPending.
 	default:
 		due = w.now + dueIn
 	}
@@ -181,7 +205,8 @@ func (w *world) order(i int) {
 		"", "", "bench", reason, tries, w.now-placedAgo, w.now+dueIn, due, l.at)
 }
 
-// pay takes in a payment. Its refund_fen is what refunds will have given back.
+// pay takes in a payment. Its refund_fen is what refunds will have given back: the column
+// is written once here, and not when they end.
 func (l *life) pay(outcome, name, to, reason string) {
 	l.paid = "42" + l.no
 	back := 0
@@ -196,7 +221,7 @@ func (l *life) pay(outcome, name, to, reason string) {
 		l.at, l.at, "notification", outcome, reason, back)
 }
 
-// close closes the order, with the proof, and returns its stock.
+// close closes the order, with the proof in the event's detail, and returns its stock.
 func (l *life) close(skus ...int) {
 	l.event("close.requested", "closing", "")
 	l.event("close.accepted", "closed", `{"close":"accepted","close_status":"204","query":"CLOSED"}`)
@@ -206,7 +231,8 @@ func (l *life) close(skus ...int) {
 	}
 }
 
-// refundLine refunds the line of two units and returns them to the shelf.
+// refundLine refunds the line of two units, of SKU n, and returns them to the shelf; the
+// order is paid again after it, because a part of the money has stayed.
 func (l *life) refundLine(n int) {
 	no := l.no + "-R01"
 	l.event("refund.requested", "refunding", `{"out_refund_no":"`+no+`"}`)
@@ -216,11 +242,12 @@ func (l *life) refundLine(n int) {
 	l.w.stock[n] -= 2
 }
 
-// refundLate sends all the money of a late payment back.
+// refundLate sends all the money of a late payment back, under a number that is made of
+// the transaction's.
 func (l *life) refundLate() { l.refund("R"+l.paid, worldTotal, "late", 0, "refunded") }
 
-// refund sends an amount back and takes the order to a state. restock is 1 when the
-// goods return to the shelf.
+// refund sends an amount back and takes the order to a state. restock is 1 when the goods
+// return to the shelf. It needs no approval: such a row is right with approvals_needed 0.
 func (l *life) refund(no string, amount int, reason string, restock int, to string) {
 	l.event("refund.sent", l.state, `{"out_refund_no":"`+no+`"}`)
 	l.event("refund.succeeded", to, `{"out_refund_no":"`+no+`"}`)

@@ -30,8 +30,7 @@ const (
 	headerPatience = 10 * time.Second
 )
 
-// helpTexts are those that are too long for a line with their flag; the tags name
-// them.
+// helpTexts are those that are too long for a line with their flag; the tags name them.
 var helpTexts = kong.Vars{
 	"sim_addr": "Where to listen. The control surface answers this machine only, wherever this is.",
 	"sim_keys": "Folder of the keys of both sides; made on the first run.",
@@ -39,20 +38,27 @@ var helpTexts = kong.Vars{
 		"close=status:429:FREQUENCY_LIMITED:x3.",
 }
 
-// flags is the command line; kong reads the tags.
+// flags is the command line; kong reads the tags. None of them is a variable of the
+// environment.
 type flags struct {
-	Addr          string   `default:"127.0.0.1:7070" help:"${sim_addr}"`
-	Keys          string   `default:"wechatsim-keys" help:"${sim_keys}" placeholder:"DIR"`
-	MchID         string   `name:"mchid" default:"1900000001" help:"The merchant."`
-	AppID         string   `name:"appid" default:"wx0000000000000001" help:"The merchant's app."`
-	Fault         []string `sep:"none" help:"${sim_fault}" placeholder:"FAULT"`
-	Seed          *uint64  `help:"Of every random decision; without it one is drawn and printed."`
-	Calm          bool     `help:"Be well-behaved: no duplicates, delays, probes, lost answers."`
-	Speed         float64  `default:"1" help:"Divide the times of the callback retries by this."`
-	PublicKeyOnly bool     `help:"A merchant without platform certificates."`
-	Log           string   `help:"Write every request and effect to this file, as JSON lines." placeholder:"FILE"`
+	Addr string `default:"127.0.0.1:7070" help:"${sim_addr}"`
+	// Keys is where whoever uses the simulator finds the merchant's keys and WeChat
+	// Pay's.
+	Keys  string `default:"wechatsim-keys" help:"${sim_keys}" placeholder:"DIR"`
+	MchID string `name:"mchid" default:"1900000001" help:"The merchant."`
+	AppID string `name:"appid" default:"wx0000000000000001" help:"The merchant's app."`
+	// Fault is repeatable; sep none: one flag is one fault, whatever characters it has.
+	Fault []string `sep:"none" help:"${sim_fault}" placeholder:"FAULT"`
+	// Seed is a pointer because 0 is a seed too.
+	Seed          *uint64 `help:"Of every random decision; without it one is drawn and printed."`
+	Calm          bool    `help:"Be well-behaved: no duplicates, delays, probes, lost answers."`
+	Speed         float64 `default:"1" help:"Divide the times of the callback retries by this."`
+	PublicKeyOnly bool    `help:"A merchant without platform certificates."`
+	Log           string  `help:"Write every request and effect to this file, as JSON lines." placeholder:"FILE"`
 }
 
+// main ends on SIGINT and SIGTERM; an error is exit 1, a wrong command line what kong
+// makes of it.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -68,7 +74,9 @@ func main() {
 	}
 }
 
-// run serves until ctx ends. What it prints first tells where everything is.
+// run serves until ctx ends. What it prints first tells where everything is; tests and
+// scripts wait for that. Faults are read before the listener opens: a typing error must
+// not look like a calm day.
 func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	keys, err := wechatsim.LoadOrGenerateKeys(f.Keys, f.MchID, f.AppID)
 	if err != nil {
@@ -109,7 +117,8 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	return serve(ctx, sim, listener)
 }
 
-// serve runs the server and stops it cleanly when ctx ends.
+// serve runs the server and stops it cleanly when ctx ends; both are nil. An error is one
+// of the listener.
 func serve(ctx context.Context, sim *wechatsim.Sim, listener net.Listener) error {
 	server := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: headerPatience}
 	ended := make(chan error, 1)

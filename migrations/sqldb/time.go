@@ -1,6 +1,9 @@
 package sqldb
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Times are stored as BIGINT milliseconds since 1970, UTC: a unit that every
 // engine keeps exactly and compares as a number. 0 stands for "not yet" or
@@ -21,4 +24,17 @@ func Millis(t time.Time) int64 {
 		return 0
 	}
 	return t.UnixMilli()
+}
+
+// Sleep waits for d, and reports false when ctx ended first. It stands here because
+// this package is below all others that wait.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }

@@ -207,13 +207,5 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 // pause waits before the next try and reports false when the time is up.
 func pause(ctx context.Context, try int) bool {
 	d := min(retryPause<<min(try-1, 10), maxPause) // 10: far beyond maxPause, and no overflow
-	d = d/2 + rand.N(d)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+	return Sleep(ctx, d/2+rand.N(d))
 }

@@ -13,16 +13,29 @@ import (
 	"orderd/stock"
 )
 
-// Orders is what customers may ask of orders; *order.Service implements it. What each method promises, and its errors,
-// stand there: the errors that a request can meet have a row in problem.go.
+// Orders is what customers may ask of orders; *order.Service implements it. What each
+// method promises, and its errors, stand there: the errors that a request can meet have a
+// row in problem.go.
 type Orders interface {
+	// Place is POST /v1/orders. It is idempotent by customer and key: the same request
+	// again gives the first order.
 	Place(ctx context.Context, p order.Placement) (order.Placed, error)
+	// Prepay is POST …/prepay. An order has one payable trade at WeChat Pay at a time;
+	// another trade type closes the first.
 	Prepay(ctx context.Context, r order.PrepayRequest) (order.Prepayment, error)
+	// Cancel is POST …/cancel. The order that comes back is closing, and not an error,
+	// when WeChat Pay gave no usable answer.
 	Cancel(ctx context.Context, r order.CancelRequest) (order.Order, error)
+	// Sync is POST …/payment-query. It asks WeChat Pay for whichever customer's order it
+	// is given, so the handler looks at the owner first.
 	Sync(ctx context.Context, orderNo string, cause order.Cause) (order.Order, error)
 	// FindOwn gives ErrNotFound for an order of somebody else.
 	FindOwn(ctx context.Context, customerID, orderNo string) (order.Order, error)
+	// List gives a page and the cursor of the next one, "" on the last. Payments and
+	// refunds are not in it.
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
+	// AskRefund is POST …/refunds. It records the wish; whether money moves is decided by
+	// finance or by the limit that needs no approval.
 	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
 	// FindOwnRefund gives ErrRefundNotFound for a refund of somebody else's order.
 	FindOwnRefund(ctx context.Context, customerID, outRefundNo string) (order.Refund, error)
@@ -45,16 +58,18 @@ type Options struct {
 	Limits  Limits           // zero: the defaults
 	// OpenAPI is the document served at /openapi.yaml; nil serves none.
 	OpenAPI []byte
-	// Stopping ends the long polls when it is closed: http.Server.Shutdown waits for requests under way and does not
-	// cancel them, so that a poll would hold a stop up for MaxWait. Nil: they end by themselves.
+	// Stopping ends the long polls when it is closed: http.Server.Shutdown waits for
+	// requests under way and does not cancel them, so that a poll would hold a stop up
+	// for MaxWait. Nil: they end by themselves.
 	Stopping <-chan struct{}
 }
 
-// Budgets of a request, inside the server's WriteTimeout: when one is used up the context ends, and the client has 503
-// with Retry-After instead of a connection that breaks.
+// Budgets of a request, inside the server's WriteTimeout: when one is used up the context
+// ends, and the client has 503 with Retry-After instead of a connection that breaks.
 const (
-	// storeBudget is for requests that need only the database. Retries of a deadlock or a failover fit in; a database
-	// that stays away is a 503 within three seconds, which a person still waits for.
+	// storeBudget is for requests that need only the database. Retries of a deadlock or a
+	// failover fit in; a database that stays away is a 503 within three seconds, which a
+	// person still waits for.
 	storeBudget = 2500 * time.Millisecond
 	// wechatBudget is for requests that ask WeChat Pay: a close and a query of
 	// five seconds each, and the database around them.
@@ -85,7 +100,9 @@ func New(o Options) (*echo.Echo, error) {
 	return e, nil
 }
 
-// route is one route of the customers' listener.
+// route is one route of the customers' listener. The table of routes has the limit and
+// the budget beside the path, so that a new route cannot be added without deciding on
+// both.
 type route struct {
 	method, path string
 	handle       echo.HandlerFunc
@@ -93,12 +110,15 @@ type route struct {
 	budget       time.Duration // how long the handler may take; 0: it bounds itself
 }
 
-// routes are all addresses of the listener. docs/openapi.yaml has the same ones, and a test compares them.
+// routes are all addresses of the listener. docs/openapi.yaml has the same ones, and a
+// test compares them.
 func (a *api) routes() []route {
 	l := &a.limits
 	return []route{
 		{http.MethodPost, "/v1/orders", a.place, l.place, storeBudget},
 		{http.MethodGet, "/v1/orders", a.list, l.read, storeBudget},
+		// No budget: a long poll lasts up to MaxWait, and each of its reads has
+		// storeBudget.
 		{http.MethodGet, "/v1/orders/:order_no", a.show, l.read, 0},
 		{http.MethodPost, "/v1/orders/:order_no/prepay", a.prepay, l.pay, wechatBudget},
 		{http.MethodPost, "/v1/orders/:order_no/payment-query", a.paymentQuery, l.pay, wechatBudget},
@@ -107,16 +127,20 @@ func (a *api) routes() []route {
 		{http.MethodPost, "/v1/orders/:order_no/refunds", a.askRefund, l.pay, storeBudget},
 		{http.MethodGet, "/v1/orders/:order_no/refunds", a.listRefunds, l.read, storeBudget},
 		{http.MethodGet, "/v1/orders/:order_no/refunds/:out_refund_no", a.showRefund, l.read, storeBudget},
+		// The same refund without its order: the Location of a 201 names this address.
 		{http.MethodGet, "/v1/refunds/:out_refund_no", a.showRefund, l.read, storeBudget},
 		{http.MethodGet, "/v1/skus/:sku_id/stock", a.skuStock, l.read, storeBudget},
 		{http.MethodGet, "/v1/stock", a.manyStock, l.read, storeBudget},
+		// What follows needs no token: documents are the same for everybody, and what
+		// probes the health of a process has no token.
 		{http.MethodGet, "/openapi.yaml", a.openAPI, nil, 0},
 		{http.MethodGet, "/problems/:slug", problemPage, nil, 0},
 		{http.MethodGet, "/healthz", healthz, nil, 0},
 	}
 }
 
-// withBudget bounds the time of a handler.
+// withBudget gives a handler's context a deadline, d after the handler is called. A zero
+// d leaves the context as it is.
 func withBudget(d time.Duration, next echo.HandlerFunc) echo.HandlerFunc {
 	if d == 0 {
 		return next
@@ -130,7 +154,10 @@ func withBudget(d time.Duration, next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// authenticated lets a customer's token in, within the customer's limit.
+// authenticated wants a valid customer's token, 401 without one, and takes one call from
+// the limit that the route names, 429 when there is none left. The limit is counted after
+// the token was checked: a forged token must not use up the calls of the customer that it
+// names.
 func (a *api) authenticated(l *limiter, next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		token, ok := bearer(c.Request().Header)
@@ -162,13 +189,15 @@ func customerOf(c echo.Context) string {
 	return id
 }
 
-// causeOf says in the timeline who asked and by which request.
+// causeOf says in the timeline who asked and by which request: actor customer, cause type
+// request, id that of RequestID.
 func causeOf(c echo.Context) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request",
 		ID: RequestID(c)}
 }
 
-// openAPI serves docs/openapi.yaml as it was built in.
+// openAPI is GET /openapi.yaml: docs/openapi.yaml as it was built in, 404 when Options
+// has none.
 func (a *api) openAPI(c echo.Context) error {
 	if a.OpenAPI == nil {
 		return echo.ErrNotFound
@@ -176,7 +205,10 @@ func (a *api) openAPI(c echo.Context) error {
 	return c.Blob(http.StatusOK, "application/yaml; charset=utf-8", a.OpenAPI)
 }
 
-// healthz says that the process is alive. It depends on nothing else.
+// healthz is GET /healthz of both listeners: the process is alive and accepts requests.
+// It asks no database, or one outage of it would make Kubernetes restart every process;
+// /readyz of the admin listener is what looks at the database. "pass" is the word of the
+// IETF draft api-health-check.
 func healthz(c echo.Context) error {
 	return c.JSONBlob(http.StatusOK, []byte(`{"status":"pass"}`+"\n"))
 }

@@ -17,32 +17,36 @@ import (
 
 // Bounds of tokens.
 const (
-	// audience is the aud that a token must name: a token that the shop's login made for another service is not
-	// accepted here.
+	// audience is the aud that a token must name: a token that the shop's login made for
+	// another service is not accepted here.
 	audience = "orderd"
-	// leeway is how far the clock of whoever made a token may be off, both ways. Machines that run NTP differ by
-	// milliseconds; half a minute bears one that does not.
+	// leeway is how far the clock of whoever made a token may be off, both ways. Machines
+	// that run NTP differ by milliseconds; half a minute bears one that does not.
 	leeway = 30 * time.Second
 	// minSecret is in bytes, the output of SHA-256: RFC 7518, 3.2 demands it for HS256.
 	minSecret = 32
-	// minRSABits is what NIST SP 800-57 allows until 2030, and RFC 7518, 3.3 demands for RS256.
+	// minRSABits is what NIST SP 800-57 allows until 2030, and RFC 7518, 3.3 demands for
+	// RS256.
 	minRSABits = 2048
-	// maxToken is in bytes: a quarter of maxHeaderBytes, and twenty times what a token of three claims needs. A longer
-	// one is refused before its signature is computed.
+	// maxToken is in bytes: a quarter of maxHeaderBytes, and twenty times what a token of
+	// three claims needs. A longer one is refused before its signature is computed.
 	maxToken = 4 << 10
 	// maxCustomer is in bytes, the length of the column orders.customer_id.
 	maxCustomer = 64
 )
 
-// Verifier says which customer a token is of. It is safe for concurrent use. The algorithm is fixed by the key
-// that it was made with, never by the token: a token that names another one, or
-// "none", is not valid whatever its signature.
+// Verifier says which customer a token is of: a JWT (RFC 7519) that the shop's own login
+// made. It is safe for concurrent use. The algorithm is fixed by the key that it was made
+// with, never by the token: a token that names another one, or "none", is not valid
+// whatever its signature (RFC 8725, 3.1). Otherwise a public key, which everybody knows,
+// could be used as the secret of an HS256 token.
 type Verifier struct {
 	key    any
 	parser *jwt.Parser
 }
 
-// NewSecretVerifier accepts HS256 tokens made with this secret of 32 bytes or more.
+// NewSecretVerifier accepts HS256 tokens made with this secret, of minSecret bytes or
+// more: a shorter one is an error. now is the clock that exp and nbf are held against.
 func NewSecretVerifier(secret []byte, now func() time.Time) (*Verifier, error) {
 	if len(secret) < minSecret {
 		return nil, fmt.Errorf("the secret of customers' tokens has %d bytes, it needs %d", len(secret), minSecret)
@@ -50,8 +54,10 @@ func NewSecretVerifier(secret []byte, now func() time.Time) (*Verifier, error) {
 	return newVerifier(secret, jwt.SigningMethodHS256.Alg(), now), nil
 }
 
-// NewPublicKeyVerifier accepts tokens signed with the other half of a PEM
-// public key: RS256 for RSA, ES256 for P-256.
+// NewPublicKeyVerifier accepts tokens signed with the other half of a PEM public key
+// ("BEGIN PUBLIC KEY", RFC 5280's SubjectPublicKeyInfo): RS256 for RSA, ES256 for P-256.
+// With it orderd cannot make tokens itself, so that whoever reads its configuration
+// cannot either.
 func NewPublicKeyVerifier(pemKey []byte, now func() time.Time) (*Verifier, error) {
 	block, _ := pem.Decode(pemKey)
 	if block == nil || block.Type != "PUBLIC KEY" {
@@ -76,7 +82,8 @@ func NewPublicKeyVerifier(pemKey []byte, now func() time.Time) (*Verifier, error
 	return nil, fmt.Errorf("the key of customers' tokens is a %T; RSA and P-256 are understood", key)
 }
 
-// newVerifier fixes the algorithm, the audience, the leeway and the clock: nothing of them comes from a token.
+// newVerifier fixes the algorithm, the audience, the leeway and the clock: nothing of
+// them comes from a token.
 func newVerifier(key any, alg string, now func() time.Time) *Verifier {
 	return &Verifier{key: key, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{alg}),
@@ -87,9 +94,10 @@ func newVerifier(key any, alg string, now func() time.Time) *Verifier {
 	)}
 }
 
-// Customer gives the customer id of a valid token: signed with the key, for this service, not expired. The error is a
-// *Failure with CodeUnauthenticated that says whether the token has expired, and nothing else: why a forged one was
-// refused helps only whoever forged it.
+// Customer gives the customer id of a valid token: signed with the key, for this service,
+// not expired. The error is a *Failure with CodeUnauthenticated that says whether the
+// token has expired, and nothing else: why a forged one was refused helps only whoever
+// forged it.
 func (v *Verifier) Customer(token string) (string, error) {
 	if len(token) > maxToken {
 		return "", &Failure{Code: CodeUnauthenticated}
@@ -105,8 +113,8 @@ func (v *Verifier) Customer(token string) (string, error) {
 	return claims.Subject, nil
 }
 
-// validCustomer wants visible ASCII. Spaces above all must not pass: some collations of MySQL compare "c1 " and "c1" as
-// equal, and one customer would be another.
+// validCustomer wants visible ASCII. Spaces above all must not pass: some collations of
+// MySQL compare "c1 " and "c1" as equal, and one customer would be another.
 func validCustomer(id string) bool {
 	if id == "" || len(id) > maxCustomer {
 		return false
@@ -119,8 +127,9 @@ func validCustomer(id string) bool {
 	return true
 }
 
-// MintToken makes a token of a customer for the command line and for tests. A
-// shop makes its own with the same secret.
+// MintToken makes an HS256 token of a customer for the command line, the demo and tests;
+// it is valid from now on for the time given. A shop makes its own with the same secret:
+// sub is the customer, aud is "orderd", exp is needed.
 func MintToken(secret []byte, customerID string, now time.Time, valid time.Duration) (string, error) {
 	if len(secret) < minSecret {
 		return "", fmt.Errorf("the secret of customers' tokens has %d bytes, it needs %d", len(secret), minSecret)
@@ -139,8 +148,9 @@ func MintToken(secret []byte, customerID string, now time.Time, valid time.Durat
 	}).SignedString(secret)
 }
 
-// bearer gives the bearer token of a request. Of two Authorization headers none counts: a proxy in front may have
-// checked the other one.
+// bearer gives the bearer token of a request (RFC 6750, 2.1), never one from the query or
+// a form, where logs and histories would keep it. Of two Authorization headers none
+// counts: a proxy in front may have checked the other one.
 func bearer(h http.Header) (string, bool) {
 	values := h.Values("Authorization")
 	if len(values) != 1 {

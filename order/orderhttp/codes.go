@@ -6,25 +6,31 @@ import (
 	"time"
 )
 
-// Code names a problem for programs. Codes are a contract with clients: one that was released is never renamed, and
-// its status never changes.
+// Code names a problem for programs. Codes are a contract with clients: one that was
+// released is never renamed, and its status never changes.
 type Code string
 
-// The codes of both APIs. kinds has the status, the text and the advice of each. Those about roles, versions, stock
-// corrections and reconciliations are met by operators only.
+// The codes of both APIs. kinds has the status, the text and the advice of each. Those
+// about roles, versions, stock corrections and reconciliations are met by operators only.
 const (
-	CodeMalformed         Code = "MALFORMED_REQUEST"
-	CodeKeyRequired       Code = "IDEMPOTENCY_KEY_REQUIRED"
-	CodeUnauthenticated   Code = "UNAUTHENTICATED"
-	CodeForbidden         Code = "FORBIDDEN"
-	CodeNotFound          Code = "NOT_FOUND"
-	CodeOrderNotFound     Code = "ORDER_NOT_FOUND"
-	CodeSKUNotFound       Code = "SKU_NOT_FOUND"
-	CodeMethodNotAllowed  Code = "METHOD_NOT_ALLOWED"
+	// The request itself: nothing was looked up and nothing was done.
+	CodeMalformed   Code = "MALFORMED_REQUEST"
+	CodeKeyRequired Code = "IDEMPOTENCY_KEY_REQUIRED"
+	// Who asks.
+	CodeUnauthenticated Code = "UNAUTHENTICATED"
+	CodeForbidden       Code = "FORBIDDEN"
+	// What is asked about. Somebody else's order or refund is answered like one that does
+	// not exist, so that numbers cannot be tried out.
+	CodeNotFound         Code = "NOT_FOUND"
+	CodeOrderNotFound    Code = "ORDER_NOT_FOUND"
+	CodeSKUNotFound      Code = "SKU_NOT_FOUND"
+	CodeMethodNotAllowed Code = "METHOD_NOT_ALLOWED"
+	// The state of things refuses the request: placing, paying and closing.
 	CodeStockInsufficient Code = "STOCK_INSUFFICIENT"
 	CodePriceChanged      Code = "PRICE_CHANGED"
 	CodeOrderNotPayable   Code = "ORDER_NOT_PAYABLE"
 	CodeOrderAlreadyPaid  Code = "ORDER_ALREADY_PAID"
+	// Refunds and reconciliation.
 	CodeRefundNotFound    Code = "REFUND_NOT_FOUND"
 	CodeRefundExceeds     Code = "REFUND_EXCEEDS_PAID"
 	CodeReturnExceeds     Code = "RETURN_EXCEEDS_DEDUCTED"
@@ -32,13 +38,16 @@ const (
 	CodeRefundNotPossible Code = "REFUND_NOT_POSSIBLE"
 	CodeDifferenceUnknown Code = "DIFFERENCE_NOT_FOUND"
 	CodeRunInProgress     Code = "RUN_IN_PROGRESS"
-	CodeStockChanged      Code = "STOCK_CHANGED"
-	CodeVersionMismatch   Code = "VERSION_MISMATCH"
-	CodeBodyTooLarge      Code = "BODY_TOO_LARGE"
-	CodeUnsupportedMedia  Code = "UNSUPPORTED_MEDIA_TYPE"
-	CodeIfMatchRequired   Code = "IF_MATCH_REQUIRED"
-	CodeValidation        Code = "VALIDATION_FAILED"
-	CodeKeyReused         Code = "IDEMPOTENCY_KEY_REUSED"
+	// Somebody else was first: read again, then repeat with what is there now.
+	CodeStockChanged    Code = "STOCK_CHANGED"
+	CodeVersionMismatch Code = "VERSION_MISMATCH"
+	// The form of the request, and its values.
+	CodeBodyTooLarge     Code = "BODY_TOO_LARGE"
+	CodeUnsupportedMedia Code = "UNSUPPORTED_MEDIA_TYPE"
+	CodeIfMatchRequired  Code = "IF_MATCH_REQUIRED"
+	CodeValidation       Code = "VALIDATION_FAILED"
+	CodeKeyReused        Code = "IDEMPOTENCY_KEY_REUSED"
+	// The same request may succeed later, except after WECHAT_PAY_REJECTED and INTERNAL.
 	CodeRateLimited       Code = "RATE_LIMITED"
 	CodeWeChatRejected    Code = "WECHAT_PAY_REJECTED"
 	CodeWeChatUnavailable Code = "WECHAT_PAY_UNAVAILABLE"
@@ -47,24 +56,26 @@ const (
 	CodeInternal          Code = "INTERNAL"
 )
 
-// problemPath is below what the type of a problem stands, a page that explains it: /problems/stock-insufficient.
+// problemPath is below what the type of a problem stands, a page that explains it:
+// /problems/stock-insufficient.
 const problemPath = "/problems/"
 
 // What Retry-After says. The header has whole seconds.
 const (
 	// shortRetry is for what passes by itself: a queue that empties, a lock that ends.
 	shortRetry = time.Second
-	// outageRetry is for a database or a WeChat Pay that is away: a failover takes seconds, and every client coming
-	// back each second would delay it.
+	// outageRetry is for a database or a WeChat Pay that is away: a failover takes
+	// seconds, and every client coming back each second would delay it.
 	outageRetry = 5 * time.Second
 	// defaultRateRetry is for a limit that does not say when there is room again.
 	defaultRateRetry = time.Second
 )
 
-// Text is a sentence for a person, in both languages of the API. Zh may be empty; then English is shown to everybody.
+// Text is a sentence for a person, in both languages of the API. Zh may be empty; then
+// English is shown to everybody.
 type Text struct{ En, Zh string }
 
-// in gives the text in a language, English where it exists only there.
+// in gives the text in a language; where there is no Chinese, English.
 func (t Text) in(l language) string {
 	if l == chinese && t.Zh != "" {
 		return t.Zh
@@ -74,9 +85,13 @@ func (t Text) in(l language) string {
 
 // kind is a row of the table of problems.
 type kind struct {
+	// code is the key of the row. What a code was released with, its status above all,
+	// never changes.
 	code   Code
 	status int
-	title  string
+	// title is in English for everybody and the same in every case (RFC 9457, 3.1.3): it
+	// names the type of problem.
+	title string
 	// retry is what Retry-After says; zero means that the same request fails
 	// again, and retryable is false.
 	retry  time.Duration
@@ -87,8 +102,8 @@ type kind struct {
 // slug is the last part of the problem's type: /problems/stock-insufficient.
 func (k kind) slug() string { return strings.ToLower(strings.ReplaceAll(string(k.code), "_", "-")) }
 
-// kinds is the table code → status, title, retry, texts. Its order is that of the statuses. kindOf
-// panics for a code without a row; a test walks the table.
+// kinds is the table code → status, title, retry, texts. Its order is that of the
+// statuses. kindOf panics for a code without a row; a test walks the table.
 var kinds = []kind{
 	{CodeMalformed, http.StatusBadRequest, "Malformed request", 0,
 		Text{"The request cannot be read.", "请求无法解析。"},

@@ -17,18 +17,19 @@ import (
 
 // Bounds of a body.
 const (
-	// maxBody is in bytes, several times the largest request of a real client, an order of 50 lines. Notifications of
-	// WeChat Pay have some 2 KiB.
+	// maxBody is in bytes, several times the largest request of a real client, an order
+	// of 50 lines. Notifications of WeChat Pay have some 2 KiB.
 	maxBody = 64 << 10
-	// maxDepth is how deep JSON may be nested, twice that of the deepest request of a real client.
+	// maxDepth is how deep JSON may be nested, twice that of the deepest request of a
+	// real client.
 	maxDepth = 8
-	// maxFieldErrors bounds the answer to a body that is wrong everywhere: one error for each line of the largest
-	// order.
+	// maxFieldErrors bounds the answer to a body that is wrong everywhere: one error for
+	// each line of the largest order.
 	maxFieldErrors = 50
 )
 
-// Codes of fields that this package finds wrong, a contract like Code. Package order adds REQUIRED, AMOUNT, TOO_MUCH
-// and TOO_MANY; fieldText has all of them in Chinese.
+// Codes of fields that this package finds wrong, a contract like Code. Package order adds
+// REQUIRED, AMOUNT, TOO_MUCH and TOO_MANY; fieldText has all of them in Chinese.
 const (
 	codeUnknownField = "UNKNOWN_FIELD"
 	codeType         = "TYPE"
@@ -39,7 +40,8 @@ const (
 	codeEnum         = "ENUM"
 )
 
-// read reads the body of a request and decodes it.
+// read reads the body of a request and decodes it. The decoder of a route is a function
+// of bytes alone, so that fuzz tests can call it without HTTP.
 func read[T any](c echo.Context, decode func(body []byte) (T, error)) (got T, err error) {
 	body, err := readBody(c)
 	if err != nil {
@@ -48,8 +50,9 @@ func read[T any](c echo.Context, decode func(body []byte) (T, error)) (got T, er
 	return decode(body)
 }
 
-// readBody reads the whole body of a request, at most maxBody of it, and wants
-// it to be JSON. What is announced as larger is refused unread.
+// readBody reads the whole body of a request, at most maxBody of it, and wants it to be
+// JSON. What is announced as larger is refused unread; what is larger without saying so
+// is refused when maxBody has been read.
 func readBody(c echo.Context) ([]byte, error) {
 	r := c.Request()
 	if r.ContentLength > maxBody {
@@ -61,7 +64,9 @@ func readBody(c echo.Context) ([]byte, error) {
 	return readAll(http.MaxBytesReader(c.Response(), r.Body, maxBody), r.ContentLength)
 }
 
-// readAll reads into one allocation when the length is known.
+// readAll reads into one allocation when the length is known, which it is for nearly
+// every placement. length is Content-Length, -1 for a body sent in chunks. A body that
+// ends before its length is malformed, not short.
 func readAll(from io.Reader, length int64) ([]byte, error) {
 	var body []byte
 	var err error
@@ -108,14 +113,21 @@ func jsonMedia(h http.Header) bool {
 // this: it matches names in any case, takes the last of two equal names and
 // null for anything, and names no place when it fails.
 type decoder struct {
-	b   []byte
-	i   int
-	at  []string // the pointer's steps, unescaped
+	// b is the whole body and i the place of the next byte to read. No index needs a
+	// check of its own: json.Valid has seen the body.
+	b []byte
+	i int
+	// at are the steps of the pointer to the value that is being read, unescaped.
+	at []string
+	// bad is what was found wrong so far; reading goes on, so that one answer names all
+	// of it.
 	bad []order.FieldError
 }
 
-// decode reads exactly one JSON object into fields: each is given the decoder
-// at its value. It fails with MALFORMED_REQUEST.
+// decode reads exactly one JSON object into fields: each is given the decoder at its
+// value. Its error is a *Failure with CodeMalformed, about the form alone; values that
+// are well formed and not allowed are collected by invalid, and answered
+// VALIDATION_FAILED.
 func decode(body []byte, fields fields) error {
 	if !utf8.Valid(body) || !json.Valid(body) || depth(body) > maxDepth {
 		return &Failure{Code: CodeMalformed, Text: Text{"The body must be one JSON value in UTF-8.",
@@ -130,7 +142,8 @@ func decode(body []byte, fields fields) error {
 	return nil
 }
 
-// depth gives how deep valid JSON is nested.
+// depth gives how deep valid JSON is nested: it counts the brackets that are not within a
+// string, and parses nothing.
 func depth(b []byte) int {
 	deepest, now, quoted := 0, 0, false
 	for i := 0; i < len(b); i++ {
@@ -150,23 +163,26 @@ func depth(b []byte) int {
 	return deepest
 }
 
-// fields are the members of an object and what reads each.
+// fields are the members of an object and what reads each. At most 64: object keeps a bit
+// for each that it has seen.
 type fields []field
 
-// field is a member of an object: read is called with the decoder at its value and must step over it.
+// field is a member of an object: read is called with the decoder at its value and must
+// step over it.
 type field struct {
 	name string
 	read func(*decoder)
 }
 
-// fail records what is wrong at the place that is being read.
+// fail records what is wrong at the place that is being read, up to maxFieldErrors.
 func (d *decoder) fail(code, detail string) {
 	if len(d.bad) < maxFieldErrors {
 		d.bad = append(d.bad, order.FieldError{Pointer: pointer(d.at), Code: code, Detail: detail})
 	}
 }
 
-// pointer writes a JSON pointer as a URI fragment.
+// pointer writes a JSON pointer as a URI fragment: # for the whole body, ~ and / in a
+// name escaped (RFC 6901, 3).
 func pointer(at []string) string {
 	var s strings.Builder
 	s.WriteString("#")
@@ -177,15 +193,16 @@ func pointer(at []string) string {
 	return s.String()
 }
 
-// space steps over white space.
+// space steps over white space, the four characters of it that JSON has (RFC 8259, 2).
 func (d *decoder) space() {
 	for d.i < len(d.b) && (d.b[d.i] == ' ' || d.b[d.i] == '\t' || d.b[d.i] == '\n' || d.b[d.i] == '\r') {
 		d.i++
 	}
 }
 
-// expect reports that the value begins like the type wanted; else it records
-// the mistake and steps over the value.
+// expect reports that the value begins with the byte of the type wanted; else it records
+// the mistake, in which what names that type, and steps over the value. null is a mistake
+// like any other type: a field that has no value is left out.
 func (d *decoder) expect(first byte, what string) bool {
 	if d.b[d.i] == first {
 		return true
@@ -195,7 +212,9 @@ func (d *decoder) expect(first byte, what string) bool {
 	return false
 }
 
-// object reads an object. Unknown and repeated names are mistakes.
+// object reads an object. Unknown names are mistakes, because a misspelt optional field
+// would silently be without effect; repeated names are, because JSON leaves open which
+// one counts (RFC 8259, 4) and a proxy that checked one may have checked the other.
 func (d *decoder) object(known fields) {
 	if !d.expect('{', "an object") {
 		return
@@ -218,7 +237,8 @@ func (d *decoder) object(known fields) {
 	d.i++
 }
 
-// member reads the value of a name. seen has a bit for each known field that was read before.
+// member reads the value of a name. seen has a bit for each known field that was read
+// before.
 func (d *decoder) member(known fields, name string, seen *int) {
 	for n, f := range known {
 		if f.name != name {
@@ -267,7 +287,7 @@ func (d *decoder) array(limit int, element func(*decoder)) {
 	d.i++
 }
 
-// str reads a string.
+// str reads a string, "" when the value is none, which it records.
 func (d *decoder) str() string {
 	if !d.expect('"', "a string") {
 		return ""
@@ -275,7 +295,7 @@ func (d *decoder) str() string {
 	return d.text()
 }
 
-// boolean reads true or false.
+// boolean reads true or false, false when the value is neither, which it records.
 func (d *decoder) boolean() bool {
 	from := d.i
 	d.skip()
@@ -289,7 +309,9 @@ func (d *decoder) boolean() bool {
 	return false
 }
 
-// integer reads a whole number that fits int64, written without point or exponent.
+// integer reads a whole number that fits int64, written without point or exponent:
+// amounts are fen, and a float would round them. It gives 0 when the value is none, which
+// it records.
 func (d *decoder) integer() int64 {
 	from := d.i
 	d.skip()
@@ -303,7 +325,9 @@ func (d *decoder) integer() int64 {
 	return n
 }
 
-// text reads the string at i.
+// text reads the string at i, quotes and escapes taken away. Most strings have no escape
+// and are copied as they are, which saves a call of encoding/json for each field of a
+// placement.
 func (d *decoder) text() string {
 	from := d.i
 	d.skip()
@@ -325,7 +349,8 @@ func (d *decoder) text() string {
 	return s
 }
 
-// skip steps over one value of any kind.
+// skip steps over one value of any kind, to the byte after it. Brackets are counted and
+// strings are stepped over as a whole, so that a bracket within one does not count.
 func (d *decoder) skip() {
 	open := 0
 	for d.i < len(d.b) {

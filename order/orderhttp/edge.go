@@ -16,14 +16,15 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// Observer is called for every answer, after it was sent; console.Metrics implements it. Implementations must be quick
-// and safe for concurrent use.
+// Observer is called for every answer, after it was sent; console.Metrics implements it.
+// Implementations must be quick and safe for concurrent use.
 type Observer interface {
-	// Request is called for every request. route is the pattern of the route, never a path, so that it can be a label,
-	// and "" when no route matched. A client that hung up counts as status 499.
+	// Request is called for every request. route is the pattern of the route, never a
+	// path, so that it can be a label, and "" when no route matched. A client that hung
+	// up counts as status 499.
 	Request(route, method string, status int, took time.Duration)
-	// Notified is called for every notification, of kind payment or refund. The outcome is applied, owed, held,
-	// repeated, probe, unsigned, malformed, too_large or failed.
+	// Notified is called for every notification, of kind payment or refund. The outcome
+	// is applied, owed, held, repeated, probe, unsigned, malformed, too_large or failed.
 	Notified(kind, outcome string, took time.Duration)
 }
 
@@ -37,21 +38,25 @@ type EdgeOptions struct {
 }
 
 const (
-	// headerRequestID is taken from the request when it is well formed and is in every answer.
+	// headerRequestID is taken from the request when it is well formed and is in every
+	// answer.
 	headerRequestID = "X-Request-Id"
 	// maxRequestID is in bytes: what the column order_events.cause_id has room for.
 	maxRequestID = 64
-	// slow is when a request is worth a line in the log: four times what a placement takes on a busy day, and less than
-	// any time-out.
+	// slow is when a request is worth a line in the log: four times what a placement
+	// takes on a busy day, and less than any time-out.
 	slow = time.Second
-	// statusHungUp is nginx's number for a client that did not wait. It is counted, and never sent.
+	// statusHungUp is nginx's number for a client that did not wait. It is counted, and
+	// never sent.
 	statusHungUp = 499
-	// maxStack is how many bytes of a panic's stack are logged: the functions that matter are at its top.
+	// maxStack is how many bytes of a panic's stack are logged: the functions that matter
+	// are at its top.
 	maxStack = 4 << 10
 )
 
-// newEcho gives an echo instance without routes: nothing that prints, binds or
-// trusts a header.
+// newEcho gives an echo instance without routes: nothing that prints, binds an address or
+// trusts a header of a proxy. Its error handler gives the same answers as Edge, should
+// echo call it by itself.
 func newEcho(o EdgeOptions) *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -68,9 +73,10 @@ func writerOf(o EdgeOptions) func(echo.Context, error) {
 	return o.WriteError
 }
 
-// Edge is the outermost middleware of a listener: it gives every request an id, turns errors and panics into answers,
-// counts, and logs what failed and what was slow, once. It is one middleware and not six because a process answers
-// thousands of placements a second, and each layer costs every one of them.
+// Edge is the outermost middleware of a listener: it gives every request an id, turns
+// errors and panics into answers, counts, and logs what failed and what was slow, once.
+// It is one middleware and not six because a process answers thousands of placements a
+// second, and each layer costs every one of them.
 func Edge(o EdgeOptions) echo.MiddlewareFunc {
 	log := cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	write := writerOf(o)
@@ -100,16 +106,19 @@ func Edge(o EdgeOptions) echo.MiddlewareFunc {
 	}
 }
 
-// panicError is a handler that panicked.
+// panicError is a handler that panicked. It is answered as INTERNAL, like any error that
+// the table of problems does not know; its stack goes to the log.
 type panicError struct {
 	value any
 	stack []byte
 }
 
+// Error leaves the stack out: it is an attribute of the log line of its own.
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// safely runs a handler and makes an error of its panic: one bad request must not end the process and with it the
-// requests of others. http.ErrAbortHandler is passed on: it is the way to end a connection.
+// safely runs a handler and makes an error of its panic: one bad request must not end the
+// process and with it the requests of others. http.ErrAbortHandler is passed on: it is
+// the way to end a connection.
 func safely(c echo.Context, next echo.HandlerFunc) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -123,8 +132,10 @@ func safely(c echo.Context, next echo.HandlerFunc) (err error) {
 	return next(c)
 }
 
-// report logs what failed for a reason of ours and what was slow. Bodies,
-// tokens and personal data are never logged.
+// report logs what failed for a reason of ours (5xx) and what was slow, one line for each
+// request. A 500 is an error, because only a defect makes one; other 5xx are warnings,
+// because a dependency that is away makes many. 4xx are the client's and only counted.
+// Bodies, tokens and personal data are never logged.
 func report(log *slog.Logger, c echo.Context, status int, took time.Duration, err error) {
 	failed := status >= http.StatusInternalServerError
 	_, polled := c.Get(polledKey).(bool)
@@ -155,7 +166,8 @@ func report(log *slog.Logger, c echo.Context, status int, took time.Duration, er
 	}
 }
 
-// method keeps invented methods out of logs and labels.
+// method keeps invented methods out of logs and labels: HTTP allows any token as a method
+// (RFC 9110, 9.1), and each would be a new series in Prometheus.
 func method(m string) string {
 	switch m {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
@@ -165,11 +177,13 @@ func method(m string) string {
 	return "OTHER"
 }
 
-// RequestID gives the id of a request under Edge: the client's where it is well formed, else a ULID of ours. It is in
-// the answer, in the timeline as the cause of what the request changed, and in the log.
+// RequestID gives the id of a request under Edge: the client's where it is well formed,
+// else a ULID of ours. It is in the answer, in the timeline as the cause of what the
+// request changed, and in the log.
 func RequestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
 
-// requestIDFor gives the id that a request came with when it can be logged and stored as it is, else a new ULID.
+// requestIDFor gives the id that a request came with when it can be logged and stored as
+// it is, else a new ULID.
 func requestIDFor(given string, now time.Time) string {
 	if Plain(given, maxRequestID, "._-") {
 		return given
@@ -181,8 +195,9 @@ func requestIDFor(given string, now time.Time) string {
 	return id.String()
 }
 
-// Plain reports that s has 1 to limit bytes, each an ASCII letter, a digit or one of also. Such a name can be put into
-// a log, a header and a URL as it is, and no database takes two of them for one.
+// Plain reports that s has 1 to limit bytes, each an ASCII letter, a digit or one of
+// also. Such a name can be put into a log, a header and a URL as it is, and no database
+// takes two of them for one.
 func Plain(s string, limit int, also string) bool {
 	if s == "" || len(s) > limit {
 		return false

@@ -6,6 +6,6 @@ import (
 	"orderd/order"
 )
 
-// ViewOf shows an order as the customers' API shows it at a time, for package console, which adds to it what operators
-// see more.
+// ViewOf shows an order as the customers' API shows it at a time, for package console,
+// which adds to it what operators see more.
 func ViewOf(o *order.Order, now time.Time) OrderView { return viewOf(o, now) }

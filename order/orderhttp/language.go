@@ -6,18 +6,21 @@ import (
 	"strings"
 )
 
-// language is one of those that the details of problems are written in, as Content-Language names it.
+// language is one of those that the details of problems are written in, as
+// Content-Language names it (BCP 47). Codes and titles are the same in both.
 type language string
 
 const (
 	chinese language = "zh-CN"
 	english language = "en"
-	// maxRanges bounds the parsing of Accept-Language, whose length the client chooses; browsers send up to six ranges.
+	// maxRanges bounds the parsing of Accept-Language, whose length the client chooses;
+	// browsers send up to six ranges.
 	maxRanges = 16
 )
 
-// languageOf gives the one of our languages that Accept-Language prefers (RFC 9110, 12.5.4), Chinese when it says
-// nothing or names neither: buyers are in China. A range whose q cannot be read is passed over.
+// languageOf gives the one of our languages that Accept-Language prefers (RFC 9110,
+// 12.5.4), Chinese when it says nothing or names neither: buyers are in China. A range
+// whose q cannot be read is passed over.
 func languageOf(h http.Header) language {
 	best, quality := chinese, 0.0
 	for _, part := range strings.SplitN(h.Get("Accept-Language"), ",", maxRanges) {

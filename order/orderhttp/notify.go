@@ -17,19 +17,22 @@ import (
 	"orderd/payment"
 )
 
-// Notifications checks the signature of what WeChat Pay sends and reads it; *wechat.Gateway implements it.
+// Notifications checks the signature of what WeChat Pay sends and reads it;
+// *wechat.Gateway implements it. It gives nothing of a body whose signature is wrong:
+// whoever finds the public address of this listener can send anything to it.
 type Notifications interface {
-	// ParseNotification gives a notification of a payment only if WeChat Pay signed it. Errors: payment.ErrProbe,
-	// ErrBadSignature, ErrMalformed.
+	// ParseNotification gives a notification of a payment only if WeChat Pay signed it.
+	// Errors: payment.ErrProbe, ErrBadSignature, ErrMalformed.
 	ParseNotification(h http.Header, body []byte) (payment.Notification, error)
 	// ParseRefund is the same for refunds.
 	ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error)
 }
 
-// Settler records what WeChat Pay says of payments and refunds; *order.Service implements it.
+// Settler records what WeChat Pay says of payments and refunds; *order.Service implements
+// it.
 type Settler interface {
-	// Settle records a payment, once however often it is called. Its error is order.ErrNotPaid for a trade that is
-	// none.
+	// Settle records a payment, once however often it is called. Its error is
+	// order.ErrNotPaid for a trade that is none.
 	Settle(ctx context.Context, trade payment.Trade, cause order.Cause) (order.Settlement, error)
 	// SettleRefund records how far a refund is, likewise.
 	SettleRefund(ctx context.Context, refund payment.Refund, cause order.Cause) (order.RefundSettled, error)
@@ -39,28 +42,32 @@ type Settler interface {
 type NotifyOptions struct {
 	Notifications Notifications
 	Settler       Settler
-	Now           func() time.Time
-	Log           *slog.Logger // nil: silent
-	Observe       Observer     // nil: nothing is counted
-	// Parallel is how many notifications may be worked on at once; more wait, within notifyBudget. 0: 256, the members
-	// of two full group commits, one for each lane, beyond which more at once are no faster.
+	// Now measures durations and stamps request ids. What is too old is refused by
+	// Notifications, whose clock is its own.
+	Now     func() time.Time
+	Log     *slog.Logger // nil: silent
+	Observe Observer     // nil: nothing is counted
+	// Parallel is how many notifications may be worked on at once; more wait, within
+	// notifyBudget. 0: 256, the members of two full group commits, one for each
+	// lane, beyond which more at once are no faster.
 	Parallel int
 }
 
 // Bounds of notifications.
 const (
-	// notifyBudget is less than the five seconds that WeChat Pay waits for an answer (its documentation of payment
-	// notifications says so), by a second for the network. Past it the answer is 500, and WeChat Pay repeats the
-	// notification.
+	// notifyBudget is less than the five seconds that WeChat Pay waits for an answer (its
+	// documentation of payment notifications says so), by a second for the network. Past
+	// it the answer is 500, and WeChat Pay repeats the notification.
 	notifyBudget = 4 * time.Second
 	// defaultParallel is the default of NotifyOptions.Parallel.
 	defaultParallel = 256
-	// maxNotifyID is in bytes: what the column order_events.cause_id has room for. WeChat Pay's ids are UUIDs of 36.
+	// maxNotifyID is in bytes: what the column order_events.cause_id has room for. WeChat
+	// Pay's ids are UUIDs of 36.
 	maxNotifyID = 64
 )
 
-// Where notifications arrive. Payments and refunds have an address each because WeChat Pay allows no query in a
-// notify_url.
+// Where notifications arrive. Payments and refunds have an address each because WeChat
+// Pay allows no query in a notify_url.
 const (
 	// PathNotifyPayment is the path of the notify_url of a prepay.
 	PathNotifyPayment = "/wechat/v3/notify/payment"
@@ -70,22 +77,31 @@ const (
 
 // The outcomes of a notification that are not a settlement.
 const (
-	outcomeProbe     = "probe"
-	outcomeUnsigned  = "unsigned"
+	// outcomeProbe is WeChat Pay's own test with a wrong signature: no alarm may rise.
+	outcomeProbe = "probe"
+	// outcomeUnsigned is a wrong signature: a forger, or a key of WeChat Pay that we
+	// lack.
+	outcomeUnsigned = "unsigned"
+	// outcomeMalformed is what cannot be read, or is signed and tells of no payment.
 	outcomeMalformed = "malformed"
-	outcomeTooLarge  = "too_large"
-	outcomeFailed    = "failed"
+	// outcomeTooLarge is more than maxBody.
+	outcomeTooLarge = "too_large"
+	// outcomeFailed is a failure of ours, mostly of the database: WeChat Pay repeats it.
+	outcomeFailed = "failed"
 )
 
-// notify holds what the handlers share: one slot for each notification that may be worked on.
+// notify holds what the handlers share.
 type notify struct {
 	NotifyOptions
-	log   *slog.Logger
+	log *slog.Logger
+	// slots has room for Parallel: a handler puts one in before it works, so that a burst
+	// of notifications waits here and not in the connection pool of the database.
 	slots chan struct{}
 }
 
-// NewNotify gives the listener that WeChat Pay calls: notifications and a health check, nothing else. There is no limit
-// by address, because WeChat Pay calls from few addresses; what is worked on at once is bounded instead.
+// NewNotify gives the listener that WeChat Pay calls: notifications and a health check,
+// nothing else. There is no limit by address, because WeChat Pay calls from few
+// addresses; what is worked on at once is bounded instead.
 func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	if o.Notifications == nil || o.Settler == nil || o.Now == nil {
 		return nil, errors.New("orderhttp: NotifyOptions needs Notifications, Settler and Now")
@@ -102,12 +118,13 @@ func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	return e, nil
 }
 
-// settles reads one kind of notification and records it. The outcome is for the Observer; an error of reading is one of
-// package payment's.
+// settles reads one kind of notification and records it. The outcome is for the Observer;
+// an error of reading is one of package payment's.
 type settles func(ctx context.Context, c echo.Context, body []byte) (outcome string, err error)
 
-// handle answers 204 once a notification is committed, and never before: WeChat Pay repeats what was not acknowledged.
-// The work goes on when WeChat Pay hangs up, because the payment was made either way.
+// handle answers 204 once a notification is committed, and never before: WeChat Pay
+// repeats what was not acknowledged. The work goes on when WeChat Pay hangs up, because
+// the payment was made either way.
 func (n *notify) handle(kind string, settle settles) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := n.Now()
@@ -124,7 +141,9 @@ func (n *notify) handle(kind string, settle settles) echo.HandlerFunc {
 	}
 }
 
-// take checks the size, then the signature, then reads and settles.
+// take reads the body, at most maxBody of it, waits for a slot, and lets settle do the
+// rest. The signature is checked with the slot held: it costs more than anything before
+// it.
 func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outcome string, err error) {
 	r := c.Request()
 	if r.ContentLength > maxBody {
@@ -146,8 +165,9 @@ func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outc
 	return settle(ctx, c, body)
 }
 
-// unread gives the outcome of a notification that could not be read. Only the three errors that Notifications promises
-// are passed on: the text of another one may hold keys or personal data.
+// unread gives the outcome of a notification that could not be read. Only the three
+// errors that Notifications promises are passed on: the text of another one may hold keys
+// or personal data.
 func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 	switch {
 	case errors.Is(err, payment.ErrProbe): // WeChat tests that we look at signatures: no alarm
@@ -163,7 +183,8 @@ func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 	return outcomeFailed, fmt.Errorf("reading a notification failed with a %T", err)
 }
 
-// notified is the cause, in the timeline, of what a notification changes: its id, or ours when that is not well formed.
+// notified is the cause, in the timeline, of what a notification changes: its id, or ours
+// when that is not well formed.
 func notified(c echo.Context, id string) order.Cause {
 	if !Plain(id, maxNotifyID, "._-") {
 		id = RequestID(c)
@@ -171,13 +192,16 @@ func notified(c echo.Context, id string) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: id}
 }
 
-// payment records the payment that a notification tells of. A notification that is signed and yet no payment is
-// answered 400: repeating it would not help, and WeChat Pay ends its repeats by itself.
+// payment records the payment that a notification tells of. A notification that is signed
+// and yet no payment is answered 400: repeating it would not help, and WeChat Pay ends
+// its repeats by itself.
 func (n *notify) payment(ctx context.Context, c echo.Context, body []byte) (string, error) {
 	got, err := n.Notifications.ParseNotification(c.Request().Header, body)
 	if err != nil {
 		return n.unread(c, err, len(body))
 	}
+	// Tests kill the process here and below: before and after the commit, with no answer
+	// sent.
 	failpoint.Hit("notify.verified")
 	s, err := n.Settler.Settle(ctx, got.Trade, notified(c, got.ID))
 	switch {
@@ -208,14 +232,15 @@ func (n *notify) refund(ctx context.Context, c echo.Context, body []byte) (strin
 	return string(s.Outcome), nil
 }
 
-// refused logs that something came which is no notification of WeChat Pay. Of the body only the length is logged: it
-// may hold anything.
+// refused logs that something came which is no notification of WeChat Pay. Of the body
+// only the length is logged: it may hold anything.
 func (n *notify) refused(c echo.Context, what string, length int) {
 	n.log.Warn(what, "request_id", RequestID(c), "length", length)
 }
 
-// writeFail answers in the form that WeChat Pay documents for a notification that was not accepted. The message is one
-// of a few words of ours and says nothing that a forger could use.
+// writeFail answers in the form that WeChat Pay documents for a notification that was not
+// accepted. The message is one of a few words of ours and says nothing that a forger
+// could use.
 func writeFail(c echo.Context, err error) {
 	status, message := failStatus(err)
 	body, err := json.Marshal(struct {
@@ -225,11 +250,12 @@ func writeFail(c echo.Context, err error) {
 	if err != nil {
 		panic(err) // two strings
 	}
+	// An error means that WeChat Pay hung up; it repeats the notification.
 	_ = c.JSONBlob(status, body) // an error: WeChat Pay hung up, and repeats the notification
 }
 
-// failStatus gives the status of an error and the word of the answer. Everything that is not the sender's fault is 500:
-// WeChat Pay then repeats the notification.
+// failStatus gives the status of an error and the word of the answer. Everything that is
+// not the sender's fault is 500: WeChat Pay then repeats the notification.
 func failStatus(err error) (int, string) {
 	var failure *Failure
 	var router *echo.HTTPError

@@ -16,13 +16,16 @@ import (
 
 // Bounds of texts, in characters.
 const (
-	// maxReason is for the reason of a cancel or a refund, which stands in the timeline: two sentences.
+	// maxReason is for the reason of a cancel or a refund, which stands in the timeline:
+	// two sentences.
 	maxReason = 200
 	// maxOpenID is what WeChat Pay allows for payer.openid.
 	maxOpenID = 128
 )
 
-// prepay gives the parameters to pay with.
+// prepay is POST /v1/orders/:order_no/prepay: the parameters that the client hands to
+// WeChat Pay. The same request again is answered with the same trade, while that can
+// still be paid.
 func (a *api) prepay(c echo.Context) error {
 	no, r, err := ofOrder(c, func(c echo.Context) (order.PrepayRequest, error) { return read(c, decodePrepay) })
 	if err != nil {
@@ -62,7 +65,9 @@ func decodePrepay(body []byte) (order.PrepayRequest, error) {
 	return r, bad.err()
 }
 
-// paymentQuery asks WeChat Pay now: the buyer is back before the notification.
+// paymentQuery is POST /v1/orders/:order_no/payment-query. It asks WeChat Pay now,
+// because a buyer is often back from paying before the notification has come; a payment
+// that is there is recorded. It answers with the order, paid or not.
 func (a *api) paymentQuery(c echo.Context) error {
 	no, err := orderNo(c)
 	if err != nil {
@@ -75,7 +80,8 @@ func (a *api) paymentQuery(c echo.Context) error {
 	if _, err := a.Orders.FindOwn(ctx, customer, no); err != nil {
 		return err
 	}
-	// The limit is looked at last: whoever guesses an order number must not use up its owner's question.
+	// The limit is looked at last: whoever guesses an order number must not use up its
+	// owner's question.
 	if wait := a.limits.query.take(no); wait > 0 {
 		return &Failure{Code: CodeRateLimited, RetryAfter: wait}
 	}
@@ -86,8 +92,9 @@ func (a *api) paymentQuery(c echo.Context) error {
 	return a.showOrder(c, http.StatusOK, &o)
 }
 
-// cancel asks to close an order. 200 says how it ended, 202 that WeChat Pay has
-// not answered yet and the order is still on its way to closed.
+// cancel is POST /v1/orders/:order_no/cancel. 200 says how it ended, 202 that WeChat Pay
+// has not answered yet and the order is still on its way to closed: its stock stays
+// reserved until then. An order that is paid is 409 ORDER_ALREADY_PAID with the order.
 func (a *api) cancel(c echo.Context) error {
 	no, reason, err := ofOrder(c, readReason)
 	if err != nil {
@@ -109,7 +116,8 @@ func (a *api) cancel(c echo.Context) error {
 	return fmt.Errorf("cancel left order %s %s", no, o.State)
 }
 
-// readReason reads {"reason":"…"}; no body at all is no reason.
+// readReason reads {"reason":"…"}; no body at all is no reason. Customers need not give
+// one; operators do.
 func readReason(c echo.Context) (string, error) {
 	if c.Request().ContentLength == 0 {
 		return "", nil
@@ -130,7 +138,8 @@ func readReason(c echo.Context) (string, error) {
 	return reason, bad.err()
 }
 
-// noBody wants an empty body or an empty object.
+// noBody wants an empty body or an empty object, which some HTTP clients send with every
+// POST. A field in it is refused: it would be without effect.
 func noBody(c echo.Context) error {
 	if c.Request().ContentLength == 0 {
 		return nil
@@ -142,8 +151,10 @@ func noBody(c echo.Context) error {
 	return decode(body, nil)
 }
 
-// withOrder adds the order as it is now to an error of the state machine, so that the client can offer a refund without
-// asking again. Other errors are passed on as they are.
+// withOrder adds the order as it is now to an error of the state machine, so that the
+// client can offer a refund without asking again. Other errors are passed on as they are.
+// The read has storeBudget at most: the refusal is known, and must not wait for a slow
+// database as long as a call of WeChat Pay.
 func (a *api) withOrder(c echo.Context, no string, err error) error {
 	var refused *order.RefusedError
 	if !errors.As(err, &refused) {
@@ -161,8 +172,9 @@ func (a *api) withOrder(c echo.Context, no string, err error) error {
 	return &f
 }
 
-// qrcode draws the code_url of the order's Native payment. It opens none:
-// reading changes nothing.
+// qrcode is GET /v1/orders/:order_no/qrcode.svg: the code_url of the order's Native
+// payment as a picture. It opens no trade, because reading changes nothing: without one,
+// or after the time to pay, it is 409 ORDER_NOT_PAYABLE.
 func (a *api) qrcode(c echo.Context) error {
 	o, err := a.own(c)
 	if err != nil {
@@ -188,7 +200,8 @@ func (a *api) qrcode(c echo.Context) error {
 // quietZone is the white margin in modules that ISO/IEC 18004 demands around a QR code.
 const quietZone = 4
 
-// svg draws a code, one rectangle per run of dark modules.
+// svg draws a code, one rectangle per run of dark modules. A module is one unit of the
+// picture, which the page scales as it likes.
 func svg(code *qr.Code) []byte {
 	side := code.Size + 2*quietZone
 	var b strings.Builder

@@ -18,29 +18,32 @@ import (
 )
 
 const (
-	// headerKey names a request for ever: the same key with the same content is the same order or refund (IETF draft
-	// idempotency-key-header).
+	// headerKey names a request for ever: the same key with the same content is the same
+	// order or refund (IETF draft idempotency-key-header).
 	headerKey = "Idempotency-Key"
 	// headerReplayed is "true" in an answer that was given before.
 	headerReplayed = "Idempotent-Replayed"
-	// maxKey is the longest idempotency key in bytes, the length of the column orders.request_id.
+	// maxKey is the longest idempotency key in bytes, the length of the column
+	// orders.request_id.
 	maxKey = 64
-	// maxRemark and maxAttach are in characters. order.Place has the same bounds; they are looked at here as well, so
-	// that one answer names everything that is wrong. WeChat Pay allows 128 for attach.
+	// maxRemark and maxAttach are in characters. order.Place has the same bounds; they
+	// are looked at here as well, so that one answer names everything that is wrong.
+	// WeChat Pay allows 128 for attach.
 	maxRemark = 200
 	maxAttach = 128
 )
 
-// place places an order. The same key with the same content is answered with
-// the same status and body, also while the first request still runs: both wait
-// for the one order. That answer is not stored anywhere, it is made again from
-// what was placed, which never changes.
+// place is POST /v1/orders. The same key with the same content is answered with the same
+// status and body, also while the first request still runs: both wait for the one order.
+// That answer is not stored anywhere, it is made again from what was placed, which never
+// changes (docs/decisions/0003). A key that was refused is not used up.
 func (a *api) place(c echo.Context) error {
 	key, p, err := readKeyed(c, decodePlacement)
 	if err != nil {
 		return err
 	}
 	p.CustomerID, p.RequestID, p.Cause = customerOf(c), key, RequestID(c)
+	// A test kills the process here: nothing is written yet.
 	failpoint.Hit("place.read")
 	placed, err := a.Orders.Place(c.Request().Context(), p)
 	if err != nil {
@@ -55,7 +58,8 @@ func (a *api) place(c echo.Context) error {
 	return c.JSON(http.StatusCreated, viewOf(&placed.Order, placed.Order.CreatedAt))
 }
 
-// idempotencyKey gives the key, bare or quoted as in the IETF draft. Of two headers none counts.
+// idempotencyKey gives the key, bare or quoted, as the IETF draft has it (a string of RFC
+// 8941). Of two headers none counts: a proxy may have looked at the other one.
 func idempotencyKey(h http.Header) (string, bool) {
 	values := h.Values(headerKey)
 	if len(values) != 1 {
@@ -69,6 +73,8 @@ func idempotencyKey(h http.Header) (string, bool) {
 }
 
 // readKeyed reads a request that must not happen twice: its key, and its body by decode.
+// Without a key it is IDEMPOTENCY_KEY_REQUIRED, 400 as the IETF draft has it: a request
+// without one could not be repeated after an answer that was lost.
 func readKeyed[T any](c echo.Context, decode func(body []byte) (T, error)) (key string, got T, err error) {
 	key, ok := idempotencyKey(c.Request().Header)
 	if !ok {
@@ -78,8 +84,9 @@ func readKeyed[T any](c echo.Context, decode func(body []byte) (T, error)) (key 
 	return key, got, err
 }
 
-// decodePlacement reads the body of a placement. What is wrong with its form is found here, what is wrong with its
-// prices and stock by order.Place. The customer and the key are not in the body: they come from token and header.
+// decodePlacement reads the body of a placement. What is wrong with its form is found
+// here, what is wrong with its prices and stock by order.Place. The customer and the key
+// are not in the body: they come from token and header.
 func decodePlacement(body []byte) (order.Placement, error) {
 	var p order.Placement
 	var bad invalid
@@ -99,13 +106,15 @@ func decodePlacement(body []byte) (order.Placement, error) {
 	return p, bad.err()
 }
 
-// readLines reads at most one line more than an order may have: the caller refuses that many.
+// readLines reads at most one line more than an order may have: the caller refuses that
+// many, and a body of ten thousand lines costs no memory for them.
 func readLines(d *decoder, bad *invalid) (lines []stock.Line) {
 	d.array(order.MaxLines, func(d *decoder) { lines = append(lines, readLine(d, bad)) })
 	return lines
 }
 
-// readLine reads one line of goods and records what is not allowed in it.
+// readLine reads one line of goods and records what is not allowed in it. Whether the SKU
+// exists is not looked up here.
 func readLine(d *decoder, bad *invalid) stock.Line {
 	var l stock.Line
 	d.object(fields{
@@ -121,9 +130,11 @@ func readLine(d *decoder, bad *invalid) stock.Line {
 	return l
 }
 
-// readFen reads an amount in the shape that WeChat Pay has for it, {"total":…,"currency":"CNY"}; the first member is
-// named by the caller, and without it the amount is refused. fromLeast begins the sentence about the bounds.
+// readFen reads an amount in the shape that WeChat Pay has for it,
+// {"total":…,"currency":"CNY"}; the first member is named by the caller, and without it
+// the amount is refused. fromLeast begins the sentence about the bounds.
 func readFen(d *decoder, bad *invalid, member string, least payment.Fen, fromLeast string) *payment.Fen {
+	// -1 is no amount: it stays when the member is absent, and is refused below.
 	amount, currency := payment.Fen(-1), payment.CNY
 	d.object(fields{
 		{member, func(d *decoder) { amount = payment.Fen(d.integer()) }},
@@ -138,17 +149,20 @@ func readFen(d *decoder, bad *invalid, member string, least payment.Fen, fromLea
 	return &amount
 }
 
-// invalid collects values that are not allowed.
+// invalid collects values that are well formed and not allowed, for one VALIDATION_FAILED
+// that names all of them.
 type invalid []order.FieldError
 
-// add records a mistake at the decoder's place, or at the member below it.
+// add records a mistake at the decoder's place, or at the member below it ("/sku_id"), up
+// to maxFieldErrors.
 func (v *invalid) add(d *decoder, member, code, detail string) {
 	if len(*v) < maxFieldErrors {
 		*v = append(*v, order.FieldError{Pointer: pointer(d.at) + member, Code: code, Detail: detail})
 	}
 }
 
-// err gives all mistakes as one error, nil when there are none.
+// err gives all mistakes as one error, nil when there are none. It must not give a nil
+// *order.ValidationError: as an error that would not be nil.
 func (v *invalid) err() error {
 	if len(*v) == 0 {
 		return nil
@@ -156,8 +170,9 @@ func (v *invalid) err() error {
 	return &order.ValidationError{Fields: *v}
 }
 
-// text reads a string that people wrote, of at most limit characters. Control characters but those allowed are refused:
-// it is shown in terminals and written into files, where they could forge lines.
+// text reads a string that people wrote, of at most limit characters. Control characters
+// but those allowed are refused: it is shown in terminals and written into files, where
+// they could forge lines.
 func (v *invalid) text(d *decoder, limit int, allowed string) string {
 	s := d.str()
 	if utf8.RuneCountInString(s) > limit {
@@ -169,8 +184,8 @@ func (v *invalid) text(d *decoder, limit int, allowed string) string {
 	return s
 }
 
-// validSKU reports that id can be a sku_id of package stock. "1001 " must not find 1001, as some collations of MySQL
-// would have it.
+// validSKU reports that id can be a sku_id of package stock. "1001 " must not find 1001,
+// as some collations of MySQL would have it.
 func validSKU(id string) bool { return Plain(id, maxSKU, "._:-") }
 
 // maxSKU is in bytes, the length of the column skus.sku_id.

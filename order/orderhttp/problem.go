@@ -18,13 +18,15 @@ import (
 	"orderd/stock"
 )
 
-// Failure is an error with its answer: a problem that arises in HTTP itself, or that a handler wants answered in a
-// certain way. Errors of the domain need none; failureOf has a row for each.
+// Failure is an error with its answer: a problem that arises in HTTP itself, or that a
+// handler wants answered in a certain way. Errors of the domain need none; failureOf has
+// a row for each.
 type Failure struct {
 	Code Code
 	// Text is shown instead of the code's own detail; empty: the code's.
 	Text
-	// RetryAfter is said instead of the code's own, rounded up to seconds; only where the code has one. 0: the code's.
+	// RetryAfter is said instead of the code's own, rounded up to seconds; only where the
+	// code has one. 0: the code's.
 	RetryAfter time.Duration
 	// Fields are the places of the request that are wrong, each shown in errors.
 	Fields []order.FieldError
@@ -45,33 +47,52 @@ func (f *Failure) Error() string {
 // Unwrap gives the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Problem is the body of every error (RFC 9457). Programs go by Code and Retryable; Title and Detail are for people.
+// Problem is the body of every error (RFC 9457). Programs go by Code and Retryable; Title
+// and Detail are for people.
 type Problem struct {
-	Type      string         `json:"type"` // the path of a page that explains the code
-	Title     string         `json:"title"`
-	Status    int            `json:"status"`
-	Code      Code           `json:"code"`
-	Detail    string         `json:"detail"`   // in the language of Content-Language
-	Instance  string         `json:"instance"` // the path that was asked for
-	RequestID string         `json:"request_id"`
-	Retryable bool           `json:"retryable"`                // the same request may succeed after Retry-After
-	Errors    []FieldProblem `json:"errors,omitempty"`         // what is wrong with the request, each with its place
-	Items     []ItemProblem  `json:"items,omitempty"`          // lines that cannot be had, or cannot go back
-	Order     *OrderView     `json:"order,omitempty"`          // the order as it is, when its state is the problem
-	Expected  *Amount        `json:"expected_total,omitempty"` // of PRICE_CHANGED: the client's
-	Actual    *Amount        `json:"actual_total,omitempty"`   // of PRICE_CHANGED: ours
-	WeChat    *WeChatProblem `json:"wechat,omitempty"`
+	// Type is the path of a page that explains the code. A path and no address: RFC 9457
+	// allows a relative reference, and a service does not know its own public name.
+	Type string `json:"type"`
+	// Title is in English and the same for every problem of a code (RFC 9457, 3.1.3).
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	// Code is an extension member (RFC 9457, 3.2), shorter to compare than Type.
+	Code Code `json:"code"`
+	// Detail is about this case, in the language of Content-Language.
+	Detail string `json:"detail"`
+	// Instance is the path that was asked for, cut at maxInstance; RequestID finds the
+	// request in our log and in the timeline.
+	Instance  string `json:"instance"`
+	RequestID string `json:"request_id"`
+	// Retryable says that the same request, with the same key, may succeed after
+	// Retry-After. False: it fails again until something is changed.
+	Retryable bool `json:"retryable"`
+	// Errors is what is wrong with the request, each with its place.
+	Errors []FieldProblem `json:"errors,omitempty"`
+	// Items are the lines that cannot be had, or SKUs of which not so much can go back.
+	Items []ItemProblem `json:"items,omitempty"`
+	// Order is the order as it is, when its state is the problem.
+	Order *OrderView `json:"order,omitempty"`
+	// Expected and Actual are of PRICE_CHANGED: the client's total and ours.
+	Expected *Amount `json:"expected_total,omitempty"`
+	Actual   *Amount `json:"actual_total,omitempty"`
+	// WeChat is what WeChat Pay answered. Customers see it for a definite no alone.
+	WeChat *WeChatProblem `json:"wechat,omitempty"`
 }
 
-// FieldProblem is one thing that is wrong with a request. The pointer is a JSON
-// pointer into the body, or ?name for a query parameter.
+// FieldProblem is one thing that is wrong with a request. The pointer is a JSON pointer
+// into the body as a URI fragment, #/items/0/quantity (RFC 6901, 6), or ?name for a query
+// parameter. Its code is one of those in decode.go or of package order, a contract like
+// Code.
 type FieldProblem struct {
 	Pointer string `json:"pointer"`
 	Code    string `json:"code"`
 	Detail  string `json:"detail"`
 }
 
-// ItemProblem is one line of an order that cannot be had, or one SKU of which not so much can go back.
+// ItemProblem is one line of an order that cannot be had, or one SKU of which not so much
+// can go back. Available is a pointer because 0 left is a number that a client shows, and
+// an unknown SKU has none.
 type ItemProblem struct {
 	Pointer   string `json:"pointer"`
 	SkuID     string `json:"sku_id"`
@@ -79,8 +100,8 @@ type ItemProblem struct {
 	Available *int64 `json:"available,omitempty"`
 }
 
-// WeChatProblem is what WeChat Pay answered: its HTTP status, its error code and its Request-ID, by which its support
-// finds the call.
+// WeChatProblem is what WeChat Pay answered: its HTTP status, its error code and its
+// Request-ID, by which its support finds the call.
 type WeChatProblem struct {
 	Status    int    `json:"status"`
 	Code      string `json:"code"`
@@ -88,18 +109,21 @@ type WeChatProblem struct {
 	RequestID string `json:"request_id"`
 }
 
-// maxInstance bounds the path that a problem repeats, in bytes: our own have less than 100.
+// maxInstance bounds the path that a problem repeats, in bytes: our own have less than
+// 100.
 const maxInstance = 256
 
-// WriteProblem answers a customer for an error: the one table from error to status and code. An error that the table
-// does not know is a 500 without a reason, because its text may hold anything. It writes nothing when an answer has
-// begun.
+// WriteProblem answers a customer for an error: the one table from error to status and
+// code. An error that the table does not know is a 500 without a reason, because its text
+// may hold anything. It writes nothing when an answer has begun.
 func WriteProblem(c echo.Context, err error) { writeProblem(c, err, false) }
 
-// WriteOperatorProblem is WriteProblem for operators, who also see what WeChat Pay wrote, for every kind of its errors.
+// WriteOperatorProblem is WriteProblem for operators, who also see what WeChat Pay wrote,
+// for every kind of its errors.
 func WriteOperatorProblem(c echo.Context, err error) { writeProblem(c, err, true) }
 
-// writeProblem answers in the language of the request. operator adds what only operators may see.
+// writeProblem answers in the language of the request. operator adds what only operators
+// may see.
 func writeProblem(c echo.Context, err error, operator bool) {
 	if c.Response().Committed {
 		return // the beginning of another answer is on its way
@@ -137,7 +161,8 @@ func writeProblem(c echo.Context, err error, operator bool) {
 	_ = c.Blob(k.status, "application/problem+json", append(body, '\n')) // the client hung up; nobody is left to tell
 }
 
-// seconds gives a wait in whole seconds, rounded up: a client that comes at the time given must not come too early.
+// seconds gives a wait in whole seconds, which is all that Retry-After can say (RFC 9110,
+// 10.2.3), rounded up: a client that comes at the time given must not come too early.
 func seconds(wait, otherwise time.Duration) int {
 	if wait == 0 {
 		wait = otherwise
@@ -145,8 +170,9 @@ func seconds(wait, otherwise time.Duration) int {
 	return int((wait + time.Second - 1) / time.Second)
 }
 
-// failureOf gives the answer to an error. Every error of the domain that a request can meet has its line here or in one
-// of the functions that are called here, and nowhere else. An error without one is INTERNAL.
+// failureOf gives the answer to an error. Every error of the domain that a request can
+// meet has its line here or in one of the functions that are called here, and nowhere
+// else. An error without one is INTERNAL.
 func failureOf(err error) Failure {
 	var failure *Failure
 	var gateway *payment.GatewayError
@@ -176,7 +202,8 @@ func failureOf(err error) Failure {
 	return Failure{Code: CodeInternal}
 }
 
-// orderFailure has the errors of placing, paying and closing; a Failure without a code means that it is none of them.
+// orderFailure has the errors of placing, paying and closing; a Failure without a code
+// means that it is none of them.
 func orderFailure(err error) Failure {
 	var (
 		invalid *order.ValidationError
@@ -221,7 +248,8 @@ func orderFailure(err error) Failure {
 	return Failure{}
 }
 
-// refundFailure has the errors of refunds, likewise.
+// refundFailure has the errors of asking for and deciding refunds; a Failure without a
+// code means that it is none of them.
 func refundFailure(err error) Failure {
 	var (
 		exceeds *order.RefundExceedsError
@@ -254,7 +282,8 @@ func refundFailure(err error) Failure {
 	return Failure{}
 }
 
-// stockFailure has the errors of stock, likewise.
+// stockFailure has the errors of operators who change SKUs and shelves; a Failure without
+// a code means that it is none of them.
 func stockFailure(err error) Failure {
 	var (
 		invalid *stock.InvalidError
@@ -282,19 +311,24 @@ func stockFailure(err error) Failure {
 	return Failure{}
 }
 
-// gatewayFailure tells a client two things apart: WeChat Pay said a definite no, or it gave no usable answer, for which
-// the client cannot be blamed and may come again.
+// gatewayFailure tells a client two things apart: WeChat Pay said a definite no (502), or
+// it gave no usable answer (503), for which the client cannot be blamed and may come
+// again. That our keys are wrong is among the latter: it is for operators and not for
+// buyers.
 func gatewayFailure(g *payment.GatewayError) Failure {
 	switch g.Kind {
 	case payment.KindRejected:
 		return Failure{Code: CodeWeChatRejected}
+	// Named and not left to a default: a kind that is added must be decided on, and the
+	// linter exhaustive sees that it was.
 	case payment.KindUnknown, payment.KindRateLimited, payment.KindUserPaying, payment.KindMisconfigured:
 	}
 	return Failure{Code: CodeWeChatUnavailable}
 }
 
-// refusal answers what the state machine refused. For an order that is paid the code says so, and not only that the
-// order cannot be paid or cancelled: the client can offer a refund.
+// refusal answers what the state machine refused. For an order that is paid the code is
+// ORDER_ALREADY_PAID, and not only that it cannot be paid or cancelled: the client can
+// offer a refund. ORDER_NOT_PAYABLE says that there is no money of the buyer here.
 func refusal(r *order.RefusedError) Failure {
 	if r.Event == order.EventRefund {
 		return Failure{Code: CodeRefundNotPossible, Text: Text{En: r.Why, Zh: notRefundable(r.Order.State)}}
@@ -310,7 +344,8 @@ func refusal(r *order.RefusedError) Failure {
 	return f
 }
 
-// notRefundable says why an order in a state has nothing that could be asked back.
+// notRefundable says in Chinese why an order in a state has nothing that could be asked
+// back; in English order.RefusedError.Why says it.
 func notRefundable(s order.State) string {
 	switch s {
 	case order.StatePending, order.StateClosing, order.StateClosed:
@@ -341,7 +376,9 @@ func notPayable(e *order.NotPayableError) Text {
 	return Text{En: e.Error(), Zh: zh}
 }
 
-// routerCode gives the code of an error of echo's router, by its status.
+// routerCode gives the code of an error of echo's router, by its status: no such path, no
+// such method. Any other is INTERNAL, because our handlers give no echo.HTTPError of
+// their own.
 func routerCode(status int) Code {
 	switch status {
 	case http.StatusNotFound:
@@ -354,7 +391,8 @@ func routerCode(status int) Code {
 	return CodeInternal
 }
 
-// addFacts adds the members that only some problems have.
+// addFacts adds the members that only some problems have. They are taken from the error
+// itself and not from a Failure, so that no handler has to remember them.
 func (p *Problem) addFacts(err error, operator bool) {
 	var short *order.InsufficientError
 	var sku *order.UnknownSKUError
@@ -385,8 +423,9 @@ func (p *Problem) addFacts(err error, operator bool) {
 	}
 }
 
-// fieldText is the detail of one field. The domain speaks English; the codes
-// are few and say the same.
+// fieldText is the detail of one field in a language. The domain speaks English; the
+// codes are few and say the same, less exactly. A code without a line here is shown in
+// English.
 func fieldText(e order.FieldError, l language) string {
 	if l != chinese {
 		return e.Detail
@@ -418,7 +457,9 @@ func fieldText(e order.FieldError, l language) string {
 	return e.Detail
 }
 
-// problemPage explains a problem to whoever follows its type.
+// problemPage is GET /problems/:slug: it explains a problem to whoever follows its type,
+// in the language of the request. It has no script and no style, and its policy allows
+// none.
 func problemPage(c echo.Context) error {
 	lang := languageOf(c.Request().Header)
 	for _, k := range kinds {

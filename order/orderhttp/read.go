@@ -25,23 +25,31 @@ const (
 	// second.
 	firstLook = 100 * time.Millisecond
 	lastLook  = time.Second
-	// maxPolls bounds the long polls of one process; each costs a goroutine and one to ten indexed reads a second. One
-	// more is answered at once with the order as it is, as if the wait had ended.
+	// maxPolls bounds the long polls of one process; each costs a goroutine and one to
+	// ten indexed reads a second. One more is answered at once with the order as it is,
+	// as if the wait had ended.
 	maxPolls = 1000
-	// maxListed and defaultListed are orders per page: a screen or two, and what one indexed read gives quickly.
+	// maxListed and defaultListed are orders per page: a screen or two, and what one
+	// indexed read gives quickly.
 	maxListed     = 200
 	defaultListed = 50
-	// maxSKUs is how many SKUs one request may ask about: a page of goods, or the largest cart.
+	// maxSKUs is how many SKUs one request may ask about: a page of goods, or the largest
+	// cart.
 	maxSKUs = 50
 )
 
 // orderNoLength is that of a ULID.
 const orderNoLength = 26
 
-// polledKey marks, in the echo.Context, a request that waited on purpose: it is not logged as slow.
+// polledKey marks, in the echo.Context, a request that waited on purpose: it is not
+// logged as slow.
 const polledKey = "orderhttp.polled"
 
-// show gives an order, or waits for a version newer than ?since=.
+// show is GET /v1/orders/:order_no, with ?wait= (seconds, up to MaxWait) and ?since= (the
+// version that the client has): it then answers when the order is newer, or when the wait
+// is over, with the order as it is. A client that waits so learns of its payment without
+// asking every second. since is at most 2^53, the largest whole number that JavaScript
+// has without rounding.
 func (a *api) show(c echo.Context) error {
 	no, err := orderNo(c)
 	if err != nil {
@@ -74,8 +82,9 @@ func (a *api) look(c echo.Context, no string) (order.Order, error) {
 	return a.Orders.FindOwn(ctx, customerOf(c), no)
 }
 
-// poll looks again until the order is newer than since, the wait is over, the
-// client is gone or the service stops.
+// poll looks again until the order is newer than since, the wait is over, the client is
+// gone or the service stops. It reads the database and listens to nothing: a change may
+// be made by any process, and there is no channel between them but the database.
 func (a *api) poll(c echo.Context, o order.Order, wait time.Duration, since int64) (order.Order, error) {
 	select {
 	case a.polls <- struct{}{}:
@@ -108,8 +117,9 @@ func (a *api) poll(c echo.Context, o order.Order, wait time.Duration, since int6
 	return o, nil
 }
 
-// showOrder answers with an order and its version as ETag; a reader who has
-// that version already gets 304.
+// showOrder answers with an order and its version as ETag; a reader who has that version
+// already gets 304. The version and not a hash of the body: expires_in_seconds changes
+// every second, and is worth no new body.
 func (a *api) showOrder(c echo.Context, status int, o *order.Order) error {
 	tag := etag(o.Version)
 	c.Response().Header().Set("ETag", tag)
@@ -122,7 +132,8 @@ func (a *api) showOrder(c echo.Context, status int, o *order.Order) error {
 // etag gives the entity tag of a version, strong and quoted: "v7".
 func etag(version int64) string { return `"v` + strconv.FormatInt(version, 10) + `"` }
 
-// matches compares weakly, as If-None-Match wants.
+// matches compares weakly, as If-None-Match wants (RFC 9110, 13.1.2): W/"v7", which a
+// proxy that compresses makes of "v7", is the same order.
 func matches(header, tag string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		part = strings.TrimSpace(part)
@@ -133,7 +144,9 @@ func matches(header, tag string) bool {
 	return false
 }
 
-// list gives the customer's own orders, newest first.
+// list is GET /v1/orders: the customer's own orders, newest first, filtered by state and
+// by the time of placing. The cursor is the number of the last order shown; as numbers
+// are ULIDs, a page stays the same when orders are placed meanwhile.
 func (a *api) list(c echo.Context) error {
 	q, err := query(c, "state", "created_from", "created_to", "limit", "cursor")
 	if err != nil {
@@ -165,7 +178,8 @@ func (a *api) list(c echo.Context) error {
 	return c.JSON(http.StatusOK, PageOf(orders, next, func(o *order.Order) OrderSummary { return summaryOf(o, now) }))
 }
 
-// skuStock shows what is left of one SKU.
+// skuStock is GET /v1/skus/:sku_id/stock: what is left of one SKU, 404 when there is
+// none.
 func (a *api) skuStock(c echo.Context) error {
 	id := c.Param("sku_id")
 	if !validSKU(id) {
@@ -182,8 +196,9 @@ func (a *api) skuStock(c echo.Context) error {
 	return c.JSON(http.StatusOK, stockViewOf(skus[0], a.Now()))
 }
 
-// manyStock shows what is left of several SKUs, in the order asked. SKUs that
-// do not exist are left out.
+// manyStock is GET /v1/stock?sku_ids=a,b: what is left of up to maxSKUs SKUs, in the
+// order asked. SKUs that do not exist are left out, so that one that was withdrawn does
+// not empty a whole page of goods.
 func (a *api) manyStock(c echo.Context) error {
 	q, err := query(c, "sku_ids")
 	if err != nil {
@@ -214,11 +229,12 @@ func (a *api) manyStock(c echo.Context) error {
 	return c.JSON(http.StatusOK, page)
 }
 
-// displayed lets browsers and proxies keep a number of stock for a second: it is shown to buyers, and whether there is
-// enough is decided when the order is placed.
+// displayed lets browsers and proxies keep a number of stock for a second: it is shown to
+// buyers, and whether there is enough is decided when the order is placed.
 func displayed(c echo.Context) { c.Response().Header().Set("Cache-Control", "max-age=1") }
 
-// ofOrder reads the order number in the path and then, by read, the rest of the request.
+// ofOrder reads the order number in the path and then, by read, the rest of the request:
+// a number that cannot be one is 404 before the body is looked at.
 func ofOrder[T any](c echo.Context, read func(echo.Context) (T, error)) (no string, got T, err error) {
 	if no, err = orderNo(c); err != nil {
 		return no, got, err
@@ -227,7 +243,7 @@ func ofOrder[T any](c echo.Context, read func(echo.Context) (T, error)) (no stri
 	return no, got, err
 }
 
-// orderNo gives the order number in the path. What cannot be one is not found,
+// orderNo gives the order number in the path. What cannot be one is order.ErrNotFound,
 // without asking the database.
 func orderNo(c echo.Context) (string, error) {
 	no := c.Param("order_no")
@@ -237,7 +253,7 @@ func orderNo(c echo.Context) (string, error) {
 	return no, nil
 }
 
-// own gives the order that the path names, if it is the customer's.
+// own gives the order that the path names, order.ErrNotFound if it is not the customer's.
 func (a *api) own(c echo.Context) (order.Order, error) {
 	no, err := orderNo(c)
 	if err != nil {
@@ -246,16 +262,19 @@ func (a *api) own(c echo.Context) (order.Order, error) {
 	return a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
 }
 
-// validOrderNo reports that s may be an order number. It is no proof that it is one: the database says that.
+// validOrderNo reports that s may be an order number, a ULID in upper case. It is no
+// proof that it is one: the database says that.
 func validOrderNo(s string) bool {
 	return len(s) == orderNoLength && Plain(s, orderNoLength, "._-") && strings.ToUpper(s) == s
 }
 
-// params are the query parameters of a request.
+// params are the query parameters of a request, which query has checked.
 type params url.Values
 
-// query reads the parameters; one that the route does not know is a mistake,
-// because a filter that is silently ignored gives a wrong answer.
+// query reads the parameters; one that the route does not know is a mistake, because a
+// filter that is silently ignored gives a wrong answer. So is a name with two values. The
+// answer is VALIDATION_FAILED with ?name as the pointer, or MALFORMED_REQUEST for what is
+// no query at all.
 func query(c echo.Context, known ...string) (params, error) {
 	q, err := url.ParseQuery(c.Request().URL.RawQuery)
 	if err != nil {
@@ -280,10 +299,12 @@ func (v *invalid) query(name, code, detail string) {
 	}
 }
 
-// one gives the value of a parameter, "" when it is absent; query has refused two of one name.
+// one gives the value of a parameter, "" when it is absent; query has refused two of one
+// name.
 func (p params) one(name string) string { return url.Values(p).Get(name) }
 
-// number reads a whole number in bounds, otherwise when the parameter is absent or wrong.
+// number reads a whole number between from and to, otherwise when the parameter is absent
+// or wrong; what is wrong is recorded in bad.
 func (p params) number(bad *invalid, name string, from, to, otherwise int64) int64 {
 	s := p.one(name)
 	if s == "" {
@@ -297,7 +318,8 @@ func (p params) number(bad *invalid, name string, from, to, otherwise int64) int
 	return n
 }
 
-// time reads a time of RFC 3339, the zero time when the parameter is absent or wrong.
+// time reads a time of RFC 3339, the zero time when the parameter is absent or wrong;
+// what is wrong is recorded in bad.
 func (p params) time(bad *invalid, name string) time.Time {
 	s := p.one(name)
 	if s == "" {

@@ -10,25 +10,32 @@ import (
 	"orderd/payment"
 )
 
-// RefundView is a refund as a customer sees it. Who decided it, what WeChat Pay complained about and when it is tried
-// again are for operators (package console).
+// RefundView is a refund as a customer sees it. Who decided it, what WeChat Pay
+// complained about and when it is tried again are for operators (package console).
 type RefundView struct {
-	OutRefundNo  string           `json:"out_refund_no"`
-	OrderNo      string           `json:"order_no"`
-	RefundID     string           `json:"refund_id,omitempty"`
-	RefundStatus string           `json:"refund_status"`
-	Kind         string           `json:"kind"` // aftersale, late, duplicate or held
-	Amount       RefundAmount     `json:"amount"`
-	Items        []RefundItemView `json:"items"`
-	Restock      bool             `json:"restock"`
-	Reason       string           `json:"reason"`
+	OutRefundNo string `json:"out_refund_no"`
+	OrderNo     string `json:"order_no"`
+	// RefundID is WeChat Pay's own number, absent until it has answered.
+	RefundID string `json:"refund_id,omitempty"`
+	// RefundStatus is our state in upper case, such as PENDING_APPROVAL, PROCESSING or
+	// SUCCESS; the latter two are WeChat Pay's words too.
+	RefundStatus string `json:"refund_status"`
+	// Kind is why it exists: aftersale was asked for; late, duplicate and held are money
+	// that no order could take.
+	Kind   string           `json:"kind"`
+	Amount RefundAmount     `json:"amount"`
+	Items  []RefundItemView `json:"items"`
+	// Restock says that Items go back to the shelf when the money has gone back.
+	Restock bool   `json:"restock"`
+	Reason  string `json:"reason"`
 	// DecidedWhy is why it was rejected; no other decision is the customer's business.
 	DecidedWhy  string `json:"decided_why,omitempty"`
 	CreatedAt   string `json:"created_at"`
 	SuccessTime string `json:"success_time,omitempty"`
 }
 
-// RefundAmount is what goes back, of how much that was paid, in fen.
+// RefundAmount is what goes back, of how much that was paid, in fen. The shape is that of
+// WeChat Pay's amount of a refund.
 type RefundAmount struct {
 	Refund   payment.Fen `json:"refund"`
 	Total    payment.Fen `json:"total"`
@@ -67,8 +74,8 @@ func RefundViewOf(r *order.Refund) RefundView {
 	return v
 }
 
-// askRefund asks for a refund. The same key with the same content is answered
-// with the refund as it was when it was asked for.
+// askRefund is POST /v1/orders/:order_no/refunds. The same key with the same content is
+// answered with the refund as it was when it was asked for.
 func (a *api) askRefund(c echo.Context) error {
 	no, ask, err := ofOrder(c, ReadRefund)
 	if err != nil {
@@ -82,18 +89,20 @@ func (a *api) askRefund(c echo.Context) error {
 	return ShowAsked(c, asked, "/v1/refunds/")
 }
 
-// ReadRefund reads the key and the body of a request for a refund, for customers and operators alike. The caller fills
-// in OrderNo, CustomerID and Cause.
+// ReadRefund reads the key and the body of a request for a refund, for customers and
+// operators alike. The caller fills in OrderNo, CustomerID and Cause.
 func ReadRefund(c echo.Context) (order.AskRefund, error) {
 	key, ask, err := readKeyed(c, decodeRefund)
 	ask.RequestID = key
 	return ask, err
 }
 
-// decodeRefund reads the body of a request for a refund. Whether so much can go back is decided by order.AskRefund.
+// decodeRefund reads the body of a request for a refund. Whether so much can go back is
+// decided by order.AskRefund.
 func decodeRefund(body []byte) (order.AskRefund, error) {
 	var ask order.AskRefund
 	var bad invalid
+	// Goods that are sent back can be sold again, unless the request says otherwise.
 	restock := true
 	err := decode(body, fields{
 		{"items", func(d *decoder) { ask.Lines = readLines(d, &bad) }},
@@ -115,8 +124,8 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 	return ask, bad.err()
 }
 
-// ShowAsked answers a request for a refund with 201, also when the same key asked before. Its Location is the refund
-// number below the path given: each listener has its own.
+// ShowAsked answers a request for a refund with 201, also when the same key asked before.
+// Its Location is the refund number below the path given: each listener has its own.
 func ShowAsked(c echo.Context, asked order.AskedRefund, below string) error {
 	h := c.Response().Header()
 	h.Set("Location", below+asked.Refund.OutRefundNo)
@@ -126,7 +135,8 @@ func ShowAsked(c echo.Context, asked order.AskedRefund, below string) error {
 	return c.JSON(http.StatusCreated, RefundViewOf(&asked.Refund))
 }
 
-// listRefunds gives the refunds of an order, oldest first.
+// listRefunds is GET /v1/orders/:order_no/refunds: all of them on one page, oldest first.
+// WeChat Pay takes at most 50 refunds of a payment, so that there is no cursor.
 func (a *api) listRefunds(c echo.Context) error {
 	o, err := a.own(c)
 	if err != nil {
@@ -135,7 +145,8 @@ func (a *api) listRefunds(c echo.Context) error {
 	return c.JSON(http.StatusOK, PageOf(o.Refunds, "", RefundViewOf))
 }
 
-// showRefund gives one refund; under an order's address only that order's.
+// showRefund is GET /v1/refunds/:out_refund_no, and the same under an order's address,
+// where only that order's are found.
 func (a *api) showRefund(c echo.Context) error {
 	no := c.Param("out_refund_no")
 	if !payment.ValidOutRefundNo(no) {

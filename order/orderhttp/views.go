@@ -8,7 +8,8 @@ import (
 	"orderd/stock"
 )
 
-// Amount is a sum of money: Total in fen, Currency is CNY.
+// Amount is a sum of money in the shape of WeChat Pay's API: Total in fen, a hundredth of
+// a yuan, Currency is CNY.
 type Amount struct {
 	Total    payment.Fen `json:"total"`
 	Currency string      `json:"currency"`
@@ -17,35 +18,45 @@ type Amount struct {
 // amountOf is a pointer because a Problem has an amount or none.
 func amountOf(f payment.Fen) *Amount { return &Amount{Total: f, Currency: payment.CNY} }
 
-// OrderView is an order as its customer sees it. Openids, trade numbers of attempts, and what the scheduler plans are
-// for operators (package console). The field names are a contract; docs/openapi.yaml says what each means.
+// OrderView is an order as its customer sees it. Openids, trade numbers of attempts, and
+// what the scheduler plans are for operators (package console). The field names are a
+// contract; docs/openapi.yaml says what each means.
 type OrderView struct {
-	OrderNo          string             `json:"order_no"`
-	State            order.State        `json:"state"`
-	Version          int64              `json:"version"`
-	Amount           Amount             `json:"amount"`
-	Items            []ItemView         `json:"items"`
-	Remark           string             `json:"remark,omitempty"`
-	Attach           string             `json:"attach,omitempty"`
-	CreatedAt        string             `json:"created_at"`
-	TimeExpire       string             `json:"time_expire"`
-	ExpiresInSeconds int64              `json:"expires_in_seconds"`
-	Payment          *PaymentView       `json:"payment"`
-	Refunds          []RefundView       `json:"refunds"`
-	CloseReason      *order.CloseReason `json:"close_reason"`
+	OrderNo          string      `json:"order_no"`
+	State            order.State `json:"state"`
+	Version          int64       `json:"version"`
+	Amount           Amount      `json:"amount"`
+	Items            []ItemView  `json:"items"`
+	Remark           string      `json:"remark,omitempty"`
+	Attach           string      `json:"attach,omitempty"`
+	CreatedAt        string      `json:"created_at"`
+	TimeExpire       string      `json:"time_expire"`
+	ExpiresInSeconds int64       `json:"expires_in_seconds"`
+	// Payment is null until the order is paid; Refunds is never null.
+	Payment     *PaymentView       `json:"payment"`
+	Refunds     []RefundView       `json:"refunds"`
+	CloseReason *order.CloseReason `json:"close_reason"`
 }
 
-// OrderSummary is an order in a list: without its payment and refunds, which a list does not read from the database.
+// OrderSummary is an order in a list: without its payment and refunds, which a list does
+// not read from the database.
 type OrderSummary struct {
-	OrderNo          string             `json:"order_no"`
-	State            order.State        `json:"state"`
-	Version          int64              `json:"version"`
-	Amount           Amount             `json:"amount"`
-	Items            []ItemView         `json:"items"`
-	CreatedAt        string             `json:"created_at"`
-	TimeExpire       string             `json:"time_expire"`
-	ExpiresInSeconds int64              `json:"expires_in_seconds"`
-	CloseReason      *order.CloseReason `json:"close_reason"`
+	OrderNo string      `json:"order_no"`
+	State   order.State `json:"state"`
+	// Version counts the changes of the order from 1; it is the ETag, and the since of a
+	// long poll.
+	Version   int64      `json:"version"`
+	Amount    Amount     `json:"amount"`
+	Items     []ItemView `json:"items"`
+	CreatedAt string     `json:"created_at"`
+	// TimeExpire is until when WeChat Pay takes a payment. ExpiresInSeconds is how long
+	// that is from now, 0 unless the order is pending: a client whose clock is wrong
+	// shows the right countdown by it.
+	TimeExpire       string `json:"time_expire"`
+	ExpiresInSeconds int64  `json:"expires_in_seconds"`
+	// CloseReason is who wanted the order closed: timeout, cancel or operator; null
+	// without.
+	CloseReason *order.CloseReason `json:"close_reason"`
 }
 
 // ItemView is a line of an order, at the price in fen that it was placed for.
@@ -57,22 +68,27 @@ type ItemView struct {
 
 // PaymentView is the payment that paid an order, named as WeChat Pay names it.
 type PaymentView struct {
-	OutTradeNo    string             `json:"out_trade_no"`
-	TransactionID string             `json:"transaction_id"`
-	TradeType     string             `json:"trade_type"`
-	TradeState    payment.TradeState `json:"trade_state"`
-	Amount        PaidAmount         `json:"amount"`
-	SuccessTime   string             `json:"success_time"`
+	OutTradeNo    string `json:"out_trade_no"`
+	TransactionID string `json:"transaction_id"`
+	TradeType     string `json:"trade_type"`
+	// TradeState is SUCCESS, or REFUND when all of it went back.
+	TradeState  payment.TradeState `json:"trade_state"`
+	Amount      PaidAmount         `json:"amount"`
+	SuccessTime string             `json:"success_time"`
 }
 
-// PaidAmount is what an order cost and what the buyer paid of it after WeChat Pay's coupons, in fen.
+// PaidAmount is what an order cost and what the buyer paid of it after WeChat Pay's
+// coupons, in fen.
 type PaidAmount struct {
-	Total      payment.Fen `json:"total"`
+	Total payment.Fen `json:"total"`
+	// PayerTotal is what left the buyer's account; WeChat Pay paid the rest by a coupon.
 	PayerTotal payment.Fen `json:"payer_total"`
 	Currency   string      `json:"currency"`
 }
 
-// PrepayView is what a client needs to pay: of the last four fields the one of the trade type.
+// PrepayView is what a client needs to pay: CodeURL for NATIVE, H5URL for H5, JSAPI or
+// App for those. TimeExpire is that of the order; WeChat Pay's own limit of a prepay_id,
+// two hours, may come first.
 type PrepayView struct {
 	OrderNo    string               `json:"order_no"`
 	OutTradeNo string               `json:"out_trade_no"`
@@ -85,7 +101,8 @@ type PrepayView struct {
 	App        *payment.AppParams   `json:"app,omitempty"`
 }
 
-// StockView is what can be bought of a SKU at a moment. Available is null when it is unlimited.
+// StockView is what can be bought of a SKU at AsOf. Available is null when it is
+// unlimited. It is for showing; a placement decides by the database.
 type StockView struct {
 	SkuID     string `json:"sku_id"`
 	Available *int64 `json:"available"`
@@ -93,13 +110,15 @@ type StockView struct {
 	AsOf      string `json:"as_of"`
 }
 
-// Page is one page of a list. NextCursor is null on the last one.
+// Page is one page of a list. NextCursor is null on the last one; on the others it is
+// given back as ?cursor= for the next.
 type Page[T any] struct {
 	Data       []T     `json:"data"`
 	NextCursor *string `json:"next_cursor"`
 }
 
-// PageOf shows rows as a page, in their order; next is the cursor of the page after it, "" when there is none.
+// PageOf shows rows as a page, in their order; next is the cursor of the page after it,
+// "" when there is none.
 func PageOf[R, V any](rows []R, next string, view func(*R) V) Page[V] {
 	page := Page[V]{Data: make([]V, len(rows))} // never nil: an empty page is [], not null
 	for i := range rows {
@@ -111,8 +130,9 @@ func PageOf[R, V any](rows []R, next string, view func(*R) V) Page[V] {
 	return page
 }
 
-// FirstPageOf is PageOf for rows that were read one more than limit, so that the last one shows that there is another
-// page. The cursor of that page is what cursor gives for the last row shown.
+// FirstPageOf is PageOf for rows that were read one more than limit, so that the last one
+// shows that there is another page. The cursor of that page is what cursor gives for the
+// last row shown.
 func FirstPageOf[R, V any](rows []R, limit int, view func(*R) V, cursor func(*R) string) Page[V] {
 	if len(rows) <= limit {
 		return PageOf(rows, "", view)
@@ -165,7 +185,8 @@ func summaryOf(o *order.Order, now time.Time) OrderSummary {
 	return s
 }
 
-// prepayViewOf shows what a client needs to pay.
+// prepayViewOf shows what a client needs to pay; the parameters were signed by the
+// gateway and are passed on as they are.
 func prepayViewOf(p order.Prepayment) PrepayView {
 	return PrepayView{
 		OrderNo: p.OrderNo, OutTradeNo: p.OutTradeNo, TradeType: p.TradeType, PrepayID: p.Prepaid.PrepayID,
@@ -183,7 +204,8 @@ func stockViewOf(s stock.SKU, now time.Time) StockView {
 	return v
 }
 
-// rfc3339 writes a time in UTC, with milliseconds where it has some.
+// rfc3339 writes a time in UTC, with milliseconds where it has some: the database keeps
+// milliseconds, and WeChat Pay's own times have whole seconds.
 func rfc3339(t time.Time) string {
 	t = t.UTC()
 	if t.Nanosecond() == 0 {

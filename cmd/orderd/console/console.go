@@ -24,33 +24,49 @@ import (
 	"orderd/stock"
 )
 
-// Orders is what operators need of orders; *order.Service implements it, and documents its errors.
+// Orders is what operators need of orders; *order.Service implements it, and documents
+// its errors.
 type Orders interface {
+	// Find gives an order of whichever customer.
 	Find(ctx context.Context, orderNo string) (order.Order, error)
+	// List gives a page and the cursor of the next, "" on the last.
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
 	Timeline(ctx context.Context, orderNo string) ([]order.TimelineEvent, error)
+	// Cancel asks WeChat Pay to close the order first, also for operators: there is no
+	// way around that, or stock of an order that is just being paid would be sold twice.
 	Cancel(ctx context.Context, r order.CancelRequest) (order.Order, error)
+	// Sync asks WeChat Pay about an order and records a payment that it has.
 	Sync(ctx context.Context, orderNo string, cause order.Cause) (order.Order, error)
+	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
+	// StockAccount says where every unit of a SKU is, from its flows.
 	StockAccount(ctx context.Context, skuID string) (order.Account, error)
 }
 
-// Stock is what operators need of stock; *stock.Admin implements it, and documents its errors.
+// Stock is what operators need of stock; *stock.Admin implements it, and documents its
+// errors.
 type Stock interface {
+	// Put says by its second result that the SKU is new.
 	Put(ctx context.Context, p stock.Put) (stock.SKU, bool, error)
+	// Replenish and Adjust move stock once for each idempotency key.
 	Replenish(ctx context.Context, c stock.Change) (stock.Changed, error)
 	Adjust(ctx context.Context, c stock.Change) (stock.Changed, error)
 	Find(ctx context.Context, id string) (stock.SKU, error)
+	// List gives up to limit SKUs after the one named cursor, by their ids.
 	List(ctx context.Context, cursor string, limit int) ([]stock.SKU, error)
 }
 
 // Tasks is what operators see of the queue; *scheduler.Queue implements it.
 type Tasks interface {
+	// Depth reads Redis and not the database: what is queued there, which is only a copy
+	// of when orders are due.
 	Depth() (scheduler.Depth, error)
 }
 
-// Role is what an operator may do. Whoever may do more is a viewer too, and an admin may do everything; operators and
-// finance do not include one another, so that whoever asks for a refund is not whoever approves it.
+// Role is what an operator may do. Whoever may do more is a viewer too, and an admin may
+// do everything; operators and finance do not include one another, so that whoever asks
+// for a refund is not whoever approves it. Its text is that of the column
+// operator_tokens.role.
 type Role string
 
 // The roles, as tokens and routes have them.
@@ -61,26 +77,32 @@ const (
 	Admin    Role = "admin"    // all of that, and corrections of stock, tokens, profiles
 )
 
-// operatorOrFinance is what a route needs that both may use. Nobody has it as a role.
+// operatorOrFinance is what a route needs that both may use: sending a refund again moves
+// no more money than was approved. Nobody has it as a role.
 const operatorOrFinance Role = "operator or finance"
 
-// may reports whether a role includes what is needed.
+// may reports whether a role includes what is needed, one of the four roles or
+// operatorOrFinance.
 func (r Role) may(need Role) bool {
 	return r == Admin || r == need || need == Viewer || (need == operatorOrFinance && (r == Operator || r == Finance))
 }
 
-// Token is a bearer token, known by its hash alone.
+// Token is a bearer token, known by its hash alone: whoever reads memory, database or a
+// core dump cannot use it.
 type Token struct {
-	Name   string // who it is, in timelines, stock flows and the log
+	// Name is who it is, in timelines, stock flows and the log.
+	Name   string
 	Role   Role
 	SHA256 [sha256.Size]byte
 }
 
-// Check is one dependency that /readyz looks at.
+// Check is one dependency that GET /readyz looks at. Kubernetes and load balancers read
+// the status, people the body.
 type Check struct {
 	Name     string
 	Critical bool // without it nothing can be served: 503
-	// Ask fails when the dependency is away; detail then says what that means for the service. It has checkTimeout.
+	// Ask fails when the dependency is away; detail then says what that means for the
+	// service. It has checkTimeout.
 	Ask func(ctx context.Context) (detail string, err error)
 }
 
@@ -90,10 +112,13 @@ type Options struct {
 	Stock      Stock
 	Refunds    Refunds
 	Reconciler Reconciler
-	Tasks      Tasks // nil: the depth of the queue is not shown
+	// Tasks is nil in a process without a queue: its depth is then not shown.
+	Tasks Tasks
 	// Failures has the tasks that failed.
 	Failures *scheduler.DeadLetters
-	Tokens   []Token
+	// Tokens are those of the configuration, at least one: the bootstrap token, by which
+	// the first operator makes the others. They work without the database.
+	Tokens []Token
 	// TokenStore has the tokens that can be made and revoked; nil: only Tokens.
 	TokenStore *TokenStore
 	// Background runs what takes longer than a request and ends with the service;
@@ -103,7 +128,9 @@ type Options struct {
 	Checks     []Check
 	Now        func() time.Time
 	Log        *slog.Logger // nil: silent
-	Simulated  bool         // WeChat Pay is the simulator: the page says so
+	// Simulated says on every page that WeChat Pay is the simulator: nobody shall take
+	// what is shown for real money, or the other way around.
+	Simulated bool
 	// CloseRate is that of scheduler.Options, for the time that a backlog takes.
 	CloseRate float64
 }
@@ -111,27 +138,30 @@ type Options struct {
 const (
 	// maxBody is in bytes, as that of the customers' API. Bills have maxUpload.
 	maxBody = 64 << 10
-	// checkTimeout bounds one check of /readyz: a probe of Kubernetes or a load balancer waits a few seconds.
+	// checkTimeout bounds one check of /readyz: a probe of Kubernetes or a load balancer
+	// waits a few seconds.
 	checkTimeout = 2 * time.Second
-	// apiTimeout bounds a request: a close calls WeChat Pay twice, with five seconds for each call, and the database
-	// around them.
+	// apiTimeout bounds a request: a close calls WeChat Pay twice, with five seconds for
+	// each call, and the database around them.
 	apiTimeout = 15 * time.Second
 	// maxReason is in characters: what a timeline shows in full.
 	maxReason = 200
 )
 
-// console holds what the handlers share.
+// console holds what the handlers share: the options, which New has completed.
 type console struct{ Options }
 
-// route is a row of the table of routes; role is empty for what needs no token.
+// route is a row of the table of routes; role is empty for what needs no token. A test
+// walks the table, so that no route can be added without deciding who may use it.
 type route struct {
 	method, path string
 	role         Role
 	handle       echo.HandlerFunc
 }
 
-// New makes the admin listener's handler: every route of it, and nothing else. It also registers the gauges that are
-// read from Orders, Refunds, Reconciler, Tasks and Failures with Metrics.
+// New makes the admin listener's handler: every route of it, and nothing else. It also
+// registers the gauges that are read from Orders, Refunds, Reconciler, Tasks and Failures
+// with Metrics.
 func New(o Options) (*echo.Echo, error) {
 	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Reconciler == nil || o.Failures == nil ||
 		o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
@@ -141,6 +171,7 @@ func New(o Options) (*echo.Echo, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
 	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Tasks, o.Failures, o.CloseRate}, o.Now)
+	// The same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
@@ -163,7 +194,8 @@ func (c *console) routes() []route {
 	return all
 }
 
-// baseRoutes are health, metrics, orders and SKUs; the other files have the rest.
+// baseRoutes are health, metrics, orders and SKUs; the other files have the rest. What
+// corrects the shelf is an admin's: it makes goods out of nothing.
 func (c *console) baseRoutes() []route {
 	return []route{
 		{http.MethodGet, "/healthz", "", func(ctx echo.Context) error { return ctx.String(http.StatusOK, "ok\n") }},
@@ -184,17 +216,20 @@ func (c *console) baseRoutes() []route {
 	}
 }
 
-// operatorKey is where the name of the token is kept in the echo.Context.
+// operatorKey is where guard keeps the name of the token in the echo.Context.
 const operatorKey = "operator"
 
-// longer reports that a route sends or receives a whole bill: such a route is not bounded by apiTimeout.
+// longer reports that a route sends or receives a whole bill: such a route is not bounded
+// by apiTimeout, and neither are profiles. The time-outs of the server hold for bills all
+// the same.
 func longer(path string) bool {
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
 		strings.HasSuffix(path, "/differences")
 }
 
-// guard wants a token of the role, 401 without one and 403 for another role, and bounds the request by apiTimeout. A
-// browser that reads may send the token as the password of HTTP Basic, whatever the user.
+// guard wants a token of the role, 401 without one and 403 for another role, and bounds
+// the request by apiTimeout. A browser that reads may send the token as the password of
+// HTTP Basic, whatever the user.
 func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 	if need == "" {
 		return h
@@ -203,7 +238,8 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		header := ctx.Request().Header.Get(echo.HeaderAuthorization)
 		secret, ok := strings.CutPrefix(header, "Bearer ")
 		if _, password, basic := ctx.Request().BasicAuth(); basic {
-			// Only to read: a browser would also send Basic along with a form that another site made it post.
+			// Only to read: a browser would also send Basic along with a form that
+			// another site made it post.
 			secret, ok = password, ctx.Request().Method == http.MethodGet
 		}
 		who, err := c.who(ctx.Request().Context(), secret)
@@ -211,8 +247,8 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		if !ok || who == nil {
-			// Set just before the answer: the table of problems names Bearer, and a browser asks its user for a
-			// password only when it reads Basic.
+			// Set just before the answer: the table of problems names Bearer, and a
+			// browser asks its user for a password only when it reads Basic.
 			ctx.Response().Before(func() {
 				ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
 			})
@@ -233,8 +269,10 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// who finds the owner of a token, nil for nobody's. When the database is away the answer is an error, and the request
-// is refused.
+// who finds the owner of a secret, nil for nobody's. Tokens of the configuration are
+// compared in constant time; the others are found by their hash. When the database is
+// away the answer is an error, and the request is refused: a token that was revoked must
+// not work again because nobody can look.
 func (c *console) who(ctx context.Context, secret string) (*Token, error) {
 	sum := sha256.Sum256([]byte(secret))
 	var found *Token
@@ -249,24 +287,30 @@ func (c *console) who(ctx context.Context, secret string) (*Token, error) {
 	return c.TokenStore.find(ctx, sum)
 }
 
-// fail is a problem with a detail of its own, in English for everybody: operators read English.
+// fail is a problem with a detail of its own, in English for everybody: operators read
+// English.
 func fail(code orderhttp.Code, detail string) error {
 	return &orderhttp.Failure{Code: code, Text: orderhttp.Text{En: detail, Zh: detail}}
 }
 
-// operator gives the name of the token that guard let in.
+// operator gives the name of the token that guard let in; "" where guard was not, which
+// no route that changes something allows.
 func operator(ctx echo.Context) string {
 	name, _ := ctx.Get(operatorKey).(string)
 	return name
 }
 
-// cause says in the timeline which operator did it, and by which request.
+// cause says in the timeline which operator did it, and by which request; the id is that
+// of the log and of the answer's X-Request-Id.
 func cause(ctx echo.Context) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request",
 		ID: orderhttp.RequestID(ctx)}
 }
 
-// decode reads one JSON object and refuses fields that it does not know.
+// decode reads one JSON object of at most maxBody into a struct and refuses fields that
+// it does not know. encoding/json, which takes names in any case and stops at the first
+// mistake, is enough for operators' tools; orderhttp reads customers' bodies more
+// strictly. Errors are a *orderhttp.Failure.
 func decode(ctx echo.Context, into any) error {
 	media, _, err := mime.ParseMediaType(ctx.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
@@ -287,7 +331,9 @@ func decode(ctx echo.Context, into any) error {
 	return nil
 }
 
-// decodeReasoned is decode for what is signed with a reason; reason is the field of the body that holds it.
+// decodeReasoned is decode for what is signed with a reason; reason is the field of the
+// body that holds it. Without a reason of 1 to maxReason characters it is
+// VALIDATION_FAILED.
 func decodeReasoned(ctx echo.Context, into any, reason *string) error {
 	if err := decode(ctx, into); err != nil {
 		return err
@@ -295,7 +341,9 @@ func decodeReasoned(ctx echo.Context, into any, reason *string) error {
 	return needReason(*reason)
 }
 
-// version reads If-Match: "v7" gives 7.
+// version reads If-Match: "v7" gives 7. No header is IF_MATCH_REQUIRED (428, RFC 6585),
+// and one that is no version of ours, or a list, is VERSION_MISMATCH: it cannot be the
+// version that is there.
 func version(ctx echo.Context) (int64, error) {
 	header := ctx.Request().Header.Get("If-Match")
 	if header == "" {
@@ -311,7 +359,8 @@ func version(ctx echo.Context) (int64, error) {
 // etag gives the entity tag of a version: "v7".
 func etag(v int64) string { return `"v` + strconv.FormatInt(v, 10) + `"` }
 
-// needReason wants 1 to maxReason characters.
+// needReason wants 1 to maxReason characters. What an operator does cannot be taken back;
+// the reason is what is left to whoever asks later.
 func needReason(reason string) error {
 	if n := len([]rune(reason)); n == 0 || n > maxReason {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
@@ -321,7 +370,9 @@ func needReason(reason string) error {
 	return nil
 }
 
-// ready answers /readyz: 503 when a critical check fails, 200 with warn when another one does.
+// ready is GET /readyz: 503 when a critical check fails, 200 with warn when another one
+// does. The text of an error stays inside: /readyz needs no token, and the text may have
+// addresses or users in it. The form is that of the IETF draft api-health-check.
 func (c *console) ready(ctx echo.Context) error {
 	type light struct {
 		Name    string `json:"name"`

@@ -1,18 +1,23 @@
-// Package console is what operators use: the admin API below /admin/v1, a few HTML pages, metrics, health and profiles,
-// on a listener of its own that is loopback unless configured otherwise. cmd/orderd makes it with New and serves it.
+// Package console is what operators use: the admin API below /admin/v1, a few HTML pages,
+// metrics, health and profiles, on a listener of its own that is loopback unless
+// configured otherwise. cmd/orderd makes it with New and serves it.
 //
-// It owns operators' tokens and roles, and the metrics of the whole process. It does not own any rule about orders,
-// refunds, stock or bills: a handler decodes, calls one method and shows the answer, and errors go through the table of
-// package orderhttp, where operators see more of them than customers.
+// It owns operators' tokens and roles, and the metrics of the whole process. It does not
+// own any rule about orders, refunds, stock or bills: a handler decodes, calls one method
+// and shows the answer, and errors go through the table of package orderhttp, where
+// operators see more of them than customers.
 //
 // What holds for every route:
-//   - It names the role that it needs in one of the tables of routes; health and metrics alone need no token.
-//   - What changes something is a POST, PUT or DELETE with a bearer token, with a reason that goes into the timeline,
-//     the flows or the log, beside the name of the token. A browser's HTTP Basic is for reading only.
-//   - What would overwrite somebody else's change needs If-Match with the version that was read; what moves stock or
-//     money needs an Idempotency-Key.
+//   - It names the role that it needs in one of the tables of routes; health and metrics
+//     alone need no token.
+//   - What changes something is a POST, PUT or DELETE with a bearer token, with a reason
+//     that goes into the timeline, the flows or the log, beside the name of the token. A
+//     browser's HTTP Basic is for reading only.
+//   - What would overwrite somebody else's change needs If-Match with the version that
+//     was read; what moves stock or money needs an Idempotency-Key.
 //
-// The files in reading order: console.go (tokens, roles, routes, reading of bodies), query.go (reading of parameters),
-// orders.go, refunds.go, skus.go, reconcile.go with upload.go, tasks.go and tokens.go (the API), page.go with
-// pages.html (the pages), metrics.go (what is counted), pprof.go (profiles).
+// The files in reading order: console.go (tokens, roles, routes, reading of bodies),
+// query.go (reading of parameters), orders.go, refunds.go, skus.go, reconcile.go with
+// upload.go, tasks.go and tokens.go (the API), page.go with pages.html (the pages),
+// metrics.go (what is counted), pprof.go (profiles).
 package console

@@ -17,13 +17,14 @@ import (
 	"orderd/scheduler"
 )
 
-// other stands for a label value that is not one of the known ones. Labels are bounded here and not left to callers: an
-// order number in a label would be a series per order.
+// other stands for a label value that is not one of the known ones. Labels are bounded
+// here and not left to callers: an order number in a label would be a series per order.
 const other = "other"
 
-// Metrics counts what the parts of the service report: it is the Observer of
-// order, scheduler and orderhttp, and WeChat is the gateway's. All methods are
-// quick and safe for concurrent use.
+// Metrics counts what the parts of the service report: it is the Observer of order,
+// scheduler and orderhttp, and WeChat is the gateway's. All methods are quick and safe
+// for concurrent use. Names follow Prometheus' conventions: _total for what only grows,
+// _seconds for durations, base units and no milliseconds.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -32,15 +33,18 @@ type Metrics struct {
 	stock, idempotency, broken             *prometheus.CounterVec
 	late, alarms                           prometheus.Counter
 	refundsSettled, refundsAsked           *prometheus.CounterVec
-	batchSize, batchTook                   *prometheus.HistogramVec
+	// Of group commits: how full they are says whether the database or the callers are
+	// the limit.
+	batchSize, batchTook *prometheus.HistogramVec
 
-	// The scheduler.
+	// missing is a gauge and not a counter: it says how far behind the queue was at the
+	// last sweep that had to help.
 	wakeUps, tasks  *prometheus.CounterVec
 	redisLost, died prometheus.Counter
 	missing         prometheus.Gauge
 	lateness        prometheus.Histogram
 
-	// WeChat Pay and HTTP.
+	// Histograms, whose _count is the number of calls.
 	wechat, notify, requests *prometheus.HistogramVec
 	notifications            *prometheus.CounterVec
 }
@@ -51,14 +55,17 @@ var (
 	latenessBuckets = []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}
 	// batchSizes are members, 1 to 256: the largest batch is 128.
 	batchSizes = prometheus.ExponentialBuckets(1, 2, 9)
-	// batchSeconds are 0.5 ms, a commit on a fast disk, to 4 s, past every time-out of a request.
+	// batchSeconds are 0.5 ms, a commit on a fast disk, to 4 s, past every time-out of a
+	// request.
 	batchSeconds = prometheus.ExponentialBuckets(.0005, 2, 14)
 )
 
-// NewMetrics makes the series of the service on a registry of their own. Names and labels are a contract with
-// dashboards and alarms; docs/operations.md says what to do when one rises.
+// NewMetrics makes the series of the service on a registry of their own, so that two
+// services in one test do not meet on the global one. Names and labels are a contract
+// with dashboards and alarms; docs/operations.md says what to do when one rises.
 func NewMetrics() *Metrics {
 	r := registry{prometheus.NewRegistry()}
+	// go_… and process_…, which dashboards made for Go programs expect.
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return &Metrics{
 		registry: r.Registry,
@@ -105,7 +112,8 @@ func NewMetrics() *Metrics {
 	}
 }
 
-// registry makes series and registers them.
+// registry makes series and registers them. Two series of one name are a mistake of ours,
+// and panic at the start.
 type registry struct{ *prometheus.Registry }
 
 // counter makes a counter without labels.
@@ -115,7 +123,8 @@ func (r registry) counter(name, help string) prometheus.Counter {
 	return c
 }
 
-// counters makes a counter for each combination of labels.
+// counters makes a counter for each combination of labels, when it is first used: until
+// then the series is absent, and not 0.
 func (r registry) counters(name, help string, labels ...string) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	r.MustRegister(c)
@@ -143,7 +152,7 @@ func (r registry) histograms(name, help string, buckets []float64, labels ...str
 	return h
 }
 
-// known keeps label values to a fixed set.
+// known keeps label values to a fixed set; what is not in it is counted as other.
 func known(v string, allowed ...string) string {
 	if slices.Contains(allowed, v) {
 		return v
@@ -151,7 +160,8 @@ func known(v string, allowed ...string) string {
 	return other
 }
 
-// stateLabel gives a state of an order as a label.
+// stateLabel gives a state of an order as a label, other for one that the machine does
+// not have.
 func stateLabel(s order.State) string {
 	if slices.Contains(order.States(), s) {
 		return string(s)
@@ -159,7 +169,8 @@ func stateLabel(s order.State) string {
 	return other
 }
 
-// Transition implements order.Observer.
+// Transition implements order.Observer. A placement deducts stock and a close returns it
+// in the same transaction as the order moves, so both are counted here as well.
 func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 	was := "new"
 	if from != "" {
@@ -177,7 +188,8 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 	}
 }
 
-// Settled implements order.Observer.
+// Settled implements order.Observer. A payment that is owed back by an order that is late
+// came after the close: that is what late_payments_total counts.
 func (m *Metrics) Settled(source string, s order.Settlement) {
 	m.settled.WithLabelValues(known(source, "notification", "query", "bill"),
 		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld),
@@ -187,7 +199,8 @@ func (m *Metrics) Settled(source string, s order.Settlement) {
 	}
 }
 
-// Refused implements order.Observer.
+// Refused implements order.Observer. stock and key count twice: as a refused placement,
+// and as what became of the shelf or of the key.
 func (m *Metrics) Refused(what string) {
 	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key", "open_orders")).Inc()
 	switch what {
@@ -198,13 +211,14 @@ func (m *Metrics) Refused(what string) {
 	}
 }
 
-// Replayed implements order.Observer.
+// Replayed implements order.Observer: a repeat that was answered from the first request.
 func (m *Metrics) Replayed() { m.idempotency.WithLabelValues("replayed").Inc() }
 
 // Lateness implements order.Observer.
 func (m *Metrics) Lateness(d time.Duration) { m.lateness.Observe(d.Seconds()) }
 
-// CloseAsked implements order.Observer.
+// CloseAsked implements order.Observer. unknown is a close without a usable answer: the
+// order stays closing and is asked about again.
 func (m *Metrics) CloseAsked(verdict string) {
 	m.closes.WithLabelValues(known(verdict, "closed", "paid", "unknown")).Inc()
 }
@@ -216,7 +230,8 @@ func (m *Metrics) RefundSettled(source string, s order.RefundSettled) {
 			string(order.RefundOutcomeHeld))).Inc()
 }
 
-// RefundAsked implements order.Observer.
+// RefundAsked implements order.Observer. The outcome is WeChat Pay's status in lower
+// case, or the kind of a payment.GatewayError.
 func (m *Metrics) RefundAsked(op, outcome string) {
 	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query"),
 		known(outcome, "processing", "success", "closed", "abnormal",
@@ -231,24 +246,28 @@ func (m *Metrics) Broken(invariant string) {
 	m.broken.WithLabelValues(known(invariant, order.Invariants()...)).Inc()
 }
 
-// Batch implements order.Observer.
+// Batch implements order.Observer. place is the group of placements, change that of
+// everything that changes an order.
 func (m *Metrics) Batch(name string, size int, took time.Duration) {
 	name = known(name, "place", "change")
 	m.batchSize.WithLabelValues(name).Observe(float64(size))
 	m.batchTook.WithLabelValues(name).Observe(took.Seconds())
 }
 
-// Armed implements scheduler.Observer.
+// Armed implements scheduler.Observer. Nothing is lost with dropped and failed: the sweep
+// finds the order in the database.
 func (m *Metrics) Armed(result string) {
 	m.wakeUps.WithLabelValues(known(result, "set", "conflict", "dropped", "failed")).Inc()
 }
 
-// Fired implements scheduler.Observer.
+// Fired implements scheduler.Observer. unknown is a WeChat Pay without a usable answer,
+// throttled an order that waits for the rate of closes, poison one that fails by itself.
 func (m *Metrics) Fired(result string) {
 	m.tasks.WithLabelValues(known(result, "done", "not_due", "unknown", "throttled", "poison", "error")).Inc()
 }
 
-// Swept implements scheduler.Observer.
+// Swept implements scheduler.Observer. The gauge keeps its number until the next sweep
+// that finds an order, because the scheduler reports no empty one.
 func (m *Metrics) Swept(overdue int) { m.missing.Set(float64(overdue)) }
 
 // Died implements scheduler.Observer.
@@ -257,7 +276,8 @@ func (m *Metrics) Died() { m.died.Inc() }
 // RedisLost implements scheduler.Observer.
 func (m *Metrics) RedisLost() { m.redisLost.Inc() }
 
-// Request implements orderhttp.Observer. The route is a pattern by contract.
+// Request implements orderhttp.Observer. The route is a pattern by contract, none when no
+// route matched; the status is a class (2xx), to keep the number of series small.
 func (m *Metrics) Request(route, method string, status int, took time.Duration) {
 	if route == "" {
 		route = "none"
@@ -265,7 +285,7 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 	m.requests.WithLabelValues(route, method, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
 }
 
-// Notified implements orderhttp.Observer.
+// Notified implements orderhttp.Observer. notify_total counts the same by outcome alone.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
 	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large",
 		"failed")
@@ -278,7 +298,8 @@ func (m *Metrics) WeChat(op, outcome string, took time.Duration) {
 	m.wechat.WithLabelValues(op, outcome).Observe(took.Seconds())
 }
 
-// Stock counts an operator's change of stock: op is replenish or adjust, err is what refused it.
+// Stock counts an operator's change of stock: op is replenish or adjust, err is what
+// refused it. Package stock has no Observer, because nobody else changes shelves by hand.
 func (m *Metrics) Stock(op string, err error) {
 	result := "ok"
 	if err != nil {
@@ -287,10 +308,11 @@ func (m *Metrics) Stock(op string, err error) {
 	m.stock.WithLabelValues(known(op, "replenish", "adjust"), result).Inc()
 }
 
-// maxScrapes is how many scrapes may be under way, more are answered 503: Prometheus has one, a pair of them two.
+// maxScrapes is how many scrapes may be under way, more are answered 503: Prometheus has
+// one, a pair of them two.
 const maxScrapes = 4
 
-// Handler serves the exposition.
+// Handler serves GET /metrics in the text format of Prometheus.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 }
@@ -300,7 +322,8 @@ type backlogs interface {
 	Backlog(ctx context.Context) (order.Backlog, error)
 }
 
-// sources are what the gauges are read from; tasks may be nil.
+// sources are what the gauges are read from; tasks may be nil in a process without a
+// queue.
 type sources struct {
 	orders     backlogs
 	refunds    Refunds
@@ -312,7 +335,8 @@ type sources struct {
 	closeRate float64
 }
 
-// watch adds the gauges that need a query.
+// watch adds the gauges that need a query. It is called once, by New, because the sources
+// exist later than the counters.
 func (m *Metrics) watch(from sources, now func() time.Time) {
 	m.registry.MustRegister(&gauges{sources: from, now: now})
 }
@@ -321,15 +345,16 @@ func (m *Metrics) watch(from sources, now func() time.Time) {
 const (
 	// gaugeTimeout bounds one source; Prometheus waits ten seconds for all of them.
 	gaugeTimeout = time.Second
-	// gaugeFor is how long the numbers are kept: one query in that time, however many scrape. Prometheus usually comes
-	// every 15 seconds and so never sees old ones.
+	// gaugeFor is how long the numbers are kept: one query in that time, however many
+	// scrape. Prometheus usually comes every 15 seconds and so never sees old ones.
 	gaugeFor = 5 * time.Second
 )
 
-// gauges reads its sources at most once in gaugeFor. A source that fails shows as metrics_source_up 0 and without its
-// series: an old number would look like a good one.
+// gauges reads its sources at most once in gaugeFor. A source that fails shows as
+// metrics_source_up 0 and without its series: an old number would look like a good one.
 type gauges struct {
 	sources
+	// now is the clock of ages and of gaugeFor.
 	now func() time.Time
 
 	mu   sync.Mutex
@@ -346,7 +371,9 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // series there are depends on which sources answer.
 func (g *gauges) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. The lock is held while the sources are read:
+// scrapes at the same time wait for one reading and share it. A clock that was set back
+// reads anew.
 func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -359,12 +386,14 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// gauge is a number of this scrape.
+// gauge is a number of this scrape. It panics when labels do not fit d, which are both
+// written here.
 func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
-// up says whether a source answered, 1 or 0.
+// up says whether a source answered, 1 or 0, in the series that alarms look at before
+// they believe that a gauge is quiet.
 func up(source string, err error) prometheus.Metric {
 	v := 1.0
 	if err != nil {
@@ -373,7 +402,8 @@ func up(source string, err error) prometheus.Metric {
 	return gauge(desc("metrics_source_up", "Whether the source of the gauges answered.", "source"), v, source)
 }
 
-// ask reads a source within gaugeTimeout. It always gives the series that says whether the source answered.
+// ask reads a source within gaugeTimeout. It always gives the series that says whether
+// the source answered.
 func ask[T any](source string, read func(context.Context) (T, error)) (got T, all []prometheus.Metric, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
 	defer cancel()
@@ -381,7 +411,8 @@ func ask[T any](source string, read func(context.Context) (T, error)) (got T, al
 	return got, []prometheus.Metric{up(source, err)}, err == nil
 }
 
-// backlog is the orders that are open, and how late they are.
+// backlog is the orders that are open, and how late they are. A queue that drains at
+// closeRate takes waiting/closeRate seconds; a rate below 1 is taken for 1.
 func (g *gauges) backlog() []prometheus.Metric {
 	b, all, ok := ask("database", g.orders.Backlog)
 	if !ok {
@@ -403,7 +434,8 @@ func (g *gauges) backlog() []prometheus.Metric {
 		gauge(desc("timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
 }
 
-// owed is the money that goes back, or waits for somebody.
+// owed is the money that goes back, or waits for somebody, by state. A state without a
+// refund is 0 and not absent.
 func (g *gauges) owed() []prometheus.Metric {
 	b, all, ok := ask("refunds", g.refunds.RefundBacklog)
 	if !ok {
@@ -426,7 +458,8 @@ func (g *gauges) owed() []prometheus.Metric {
 	return all
 }
 
-// differences is what the reconciliations found and nobody has resolved.
+// differences is what the reconciliations found and nobody has resolved. Fen are counted
+// without signs, so that one too much and one too little do not make nothing.
 func (g *gauges) differences() []prometheus.Metric {
 	o, all, ok := ask("books", g.reconciler.Open)
 	if !ok {
@@ -445,7 +478,8 @@ func (g *gauges) differences() []prometheus.Metric {
 		gauge(desc("recon_last_success_timestamp", "The newest day that is reconciled, as a time; 0 for none."), last))
 }
 
-// depth is how many tasks the queue holds, by their state there.
+// depth is how many tasks the queue holds, by the states that asynq has: pending, active,
+// scheduled, retry, archived.
 func (g *gauges) depth() []prometheus.Metric {
 	if g.tasks == nil {
 		return nil

@@ -14,13 +14,18 @@ import (
 // orderView is an order as operators see it: what its customer sees, and more.
 type orderView struct {
 	orderhttp.OrderView
-	CustomerID string        `json:"customer_id"`
-	DueAt      *time.Time    `json:"due_at"`
-	CloseTries int64         `json:"close_tries"`
-	Attempts   []attemptView `json:"attempts,omitempty"`
+	// CustomerID is the subject of the customer's token.
+	CustomerID string `json:"customer_id"`
+	// DueAt is when a worker looks at the order next, null when never; CloseTries is how
+	// often WeChat Pay was asked to close it without a usable answer.
+	DueAt      *time.Time `json:"due_at"`
+	CloseTries int64      `json:"close_tries"`
+	// Attempts are all of its trades at WeChat Pay, of which one can be paid at most.
+	Attempts []attemptView `json:"attempts,omitempty"`
 }
 
-// attemptView is one trade at WeChat Pay that was opened for an order.
+// attemptView is one trade at WeChat Pay that was opened for an order. CalledAt is when
+// it was asked for, before there was an answer; State is one of order.AttemptState.
 type attemptView struct {
 	OutTradeNo string    `json:"out_trade_no"`
 	TradeType  string    `json:"trade_type"`
@@ -40,7 +45,9 @@ func (c *console) view(o *order.Order) orderView {
 	return v
 }
 
-// listOrders gives a page of the orders that all of the filters mean, newest first. Without a filter: all.
+// listOrders is GET /admin/v1/orders: a page of the orders that all of the filters mean,
+// newest first. Without a filter: all. stuck=1 means those past their due time by more
+// than order.StuckAfter. A state that does not exist finds nothing.
 func (c *console) listOrders(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := order.Filter{
@@ -69,7 +76,7 @@ func (c *console) listOrders(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(orders, next, c.view))
 }
 
-// getOrder shows one order, of whichever customer.
+// getOrder is GET /admin/v1/orders/:no, of whichever customer.
 func (c *console) getOrder(ctx echo.Context) error {
 	o, err := c.Orders.Find(ctx.Request().Context(), ctx.Param("no"))
 	if err != nil {
@@ -84,7 +91,9 @@ func (c *console) showOrder(ctx echo.Context, status int, o *order.Order) error 
 	return ctx.JSON(status, c.view(o))
 }
 
-// eventView is a line of a timeline. took_ms is how long the call took that the event is about, in milliseconds.
+// eventView is a line of a timeline, a row of the table order_events. seq counts from 1,
+// the placement; from is "" there. took_ms is how long the call took that the event is
+// about, in milliseconds.
 type eventView struct {
 	Seq    int64             `json:"seq"`
 	At     time.Time         `json:"at"`
@@ -97,13 +106,15 @@ type eventView struct {
 	TookMS int64             `json:"took_ms"`
 }
 
-// actorView is who did something: the type of actor, and the customer or the name of the operator's token.
+// actorView is who did something: the type of actor, and the customer or the name of the
+// operator's token.
 type actorView struct {
 	Type order.ActorType `json:"type"`
 	ID   string          `json:"id"`
 }
 
-// causeView is by what it was done: a request, a notification, a task, a bill, the command line.
+// causeView is by what it was done: a request, a notification, a task, a bill, the
+// command line.
 type causeView struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
@@ -121,8 +132,10 @@ func (c *console) timeline(ctx echo.Context) error {
 	}))
 }
 
-// closeOrder closes an unpaid order in the same way as its customer's cancel: WeChat Pay is asked first. 202 says that
-// it has not answered yet.
+// closeOrder is POST /admin/v1/orders/:no/close: it closes an unpaid order in the same
+// way as its customer's cancel, WeChat Pay is asked first. 202 says that it has not
+// answered yet. It needs If-Match, because whoever closes decides by what he has read; an
+// order that has changed since is 412.
 func (c *console) closeOrder(ctx echo.Context) error {
 	v, err := version(ctx)
 	if err != nil {
@@ -148,7 +161,9 @@ func (c *console) closeOrder(ctx echo.Context) error {
 	return c.showOrder(ctx, http.StatusOK, &o)
 }
 
-// syncOrder asks WeChat Pay now whether the order is paid, and applies what it says.
+// syncOrder is POST /admin/v1/orders/:no/payment-query: it asks WeChat Pay now whether
+// the order is paid, and applies what it says. Repeating it changes nothing more, so that
+// it needs neither key nor If-Match.
 func (c *console) syncOrder(ctx echo.Context) error {
 	o, err := c.Orders.Sync(ctx.Request().Context(), ctx.Param("no"), cause(ctx))
 	if err != nil {

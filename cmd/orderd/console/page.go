@@ -13,10 +13,11 @@ import (
 	"orderd/payment"
 )
 
-// fen makes an amount of what stock has as a number.
+// fen makes an amount of what package stock has as a number of fen.
 func fen(n int64) payment.Fen { return payment.Fen(n) }
 
-// strictCSP allows these pages' own style and nothing else: no script, no form, no frame, nothing from elsewhere.
+// strictCSP allows these pages' own style and nothing else: no script, no form, no frame,
+// nothing from elsewhere.
 const strictCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; " +
 	"form-action 'none'"
 
@@ -25,8 +26,8 @@ const strictCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestor
 //go:embed pages.html
 var pagesHTML string
 
-// pages are the parsed templates. html/template escapes by where a value stands: what customers wrote cannot become
-// markup.
+// pages are the parsed templates. html/template escapes by where a value stands: what
+// customers wrote cannot become markup.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"yuan": func(f payment.Fen) string { return f.String() },
 	"clock": func(t time.Time) string {
@@ -37,7 +38,9 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).Parse(pagesHTML))
 
-// page is the first page: what is open, what is late, the newest orders.
+// page is GET /: what is open, what is late, what waits for a person, the newest orders.
+// The pages only show; what changes something has the API and the command line, where a
+// reason is given.
 func (c *console) page(ctx echo.Context) error {
 	rctx := ctx.Request().Context()
 	backlog, err := c.Orders.Backlog(rctx)
@@ -77,7 +80,8 @@ func (c *console) page(ctx echo.Context) error {
 	})
 }
 
-// backlogView is order.Backlog with states as text, which a template can look up.
+// backlogView is order.Backlog with states as text: the function index of html/template
+// looks a key up only by its own type.
 type backlogView struct {
 	Open    map[string]int64
 	Overdue int64
@@ -106,7 +110,8 @@ func (c *console) orderPage(ctx echo.Context) error {
 	return show(ctx, "order", map[string]any{"Simulated": c.Simulated, "Order": o, "Events": events})
 }
 
-// show answers with a page. It is rendered first, so that an error in a template is a 500 and no half page.
+// show answers with a page. It is rendered first, so that an error in a template is a 500
+// and no half page.
 func show(ctx echo.Context, name string, data any) error {
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, name, data); err != nil {

@@ -11,14 +11,16 @@ import (
 	"orderd/order/orderhttp"
 )
 
-// maxProfileSeconds is the longest measurement that may be asked for, five minutes: a profile costs the service a few
-// per cent of its speed for as long as it runs, and a connection that drops does not end one at once.
+// maxProfileSeconds is the longest measurement that may be asked for, five minutes: a
+// profile costs the service a few per cent of its speed for as long as it runs, and a
+// connection that drops does not end one at once.
 const maxProfileSeconds = 300
 
-// profileRoutes are the handlers of net/http/pprof, for `go tool pprof http://…`, each named here so that each has a
-// role. That package also registers them on http.DefaultServeMux when it is imported; no listener serves that mux
-// (a test of cmd/orderd reads the whole tree for it). Its cmdline is left out because flags can hold secrets, and its
-// symbol because profiles of Go carry their symbols.
+// profileRoutes are the handlers of net/http/pprof, for `go tool pprof http://…`, each
+// named here so that each has a role. That package also registers them on
+// http.DefaultServeMux when it is imported; no listener serves that mux (a test of
+// cmd/orderd reads the whole tree for it). Its cmdline is left out because flags can hold
+// secrets, and its symbol because profiles of Go carry their symbols.
 func (c *console) profileRoutes() []route {
 	return []route{
 		{http.MethodGet, "/debug/pprof/", Admin, bounded(pprof.Index)},
@@ -29,8 +31,9 @@ func (c *console) profileRoutes() []route {
 	}
 }
 
-// bounded refuses a measurement without an end. net/http/pprof would take any number, and its default of thirty
-// seconds for what is no number. It extends the write time-out of the server by the seconds that were asked for.
+// bounded refuses a measurement without an end. net/http/pprof would take any number, and
+// its default of thirty seconds for what is no number. It extends the write time-out of
+// the server by the seconds that were asked for.
 func bounded(h http.HandlerFunc) echo.HandlerFunc {
 	return func(ctx echo.Context) error {
 		if text := ctx.QueryParam("seconds"); text != "" {
@@ -43,8 +46,9 @@ func bounded(h http.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// exclusive refuses a measurement while another of its kind runs: the runtime can do one at a time. Without it
-// net/http/pprof answers 500, which would be logged as a failure of the service.
+// exclusive refuses a measurement while another of its kind runs: the runtime can do one
+// at a time. Without it net/http/pprof answers 500, which would be logged as a failure of
+// the service. A profile and a trace may run together.
 func exclusive(h echo.HandlerFunc) echo.HandlerFunc {
 	var running sync.Mutex
 	return func(ctx echo.Context) error {

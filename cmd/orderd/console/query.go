@@ -19,19 +19,21 @@ const (
 	maxRows = 200
 )
 
-// query reads the parameters of a request and collects what is wrong with them, so that one answer names all of it.
-// A parameter that is absent is the zero of its type.
+// query reads the parameters of a request and collects what is wrong with them, so that
+// one answer names all of it. A parameter that is absent is the zero of its type, which
+// no filter goes by. One that is not known is ignored, other than in the customers' API.
 type query struct {
 	echo.Context
 	bad []order.FieldError
 }
 
-// wrong records what is wrong with a parameter.
+// wrong records what is wrong with a parameter; code is one of the codes of fields that
+// orderhttp has, such as FORMAT, ENUM and RANGE.
 func (q *query) wrong(name, code, detail string) {
 	q.bad = append(q.bad, order.FieldError{Pointer: "?" + name, Code: code, Detail: detail})
 }
 
-// time reads a time of RFC 3339.
+// time reads a time of RFC 3339, the zero time when it is absent or wrong.
 func (q *query) time(name string) time.Time {
 	text := q.QueryParam(name)
 	if text == "" {
@@ -44,7 +46,7 @@ func (q *query) time(name string) time.Time {
 	return t
 }
 
-// fen reads an amount in fen, 1 or more.
+// fen reads an amount in fen, 1 or more; 0 stands for no bound.
 func (q *query) fen(name string) payment.Fen {
 	text := q.QueryParam(name)
 	if text == "" {
@@ -66,7 +68,7 @@ func (q *query) limit() int {
 	return n
 }
 
-// err is nil when every parameter could be read.
+// err is nil when every parameter could be read, else VALIDATION_FAILED with all of them.
 func (q *query) err() error {
 	if q.bad == nil {
 		return nil
@@ -75,6 +77,7 @@ func (q *query) err() error {
 }
 
 // limitOf reads ?limit=, the rows of a page: 1 to maxRows, defaultRows when it is absent.
+// The number it gives with an error means nothing.
 func limitOf(ctx echo.Context) (int, error) {
 	text := ctx.QueryParam("limit")
 	if text == "" {

@@ -20,33 +20,42 @@ import (
 	"orderd/payment/reconcile"
 )
 
-// Reconciler is what finance needs of reconciliation; *reconcile.Reconciler implements it, and documents its errors.
+// Reconciler is what finance needs of reconciliation; *reconcile.Reconciler implements
+// it, and documents its errors.
 type Reconciler interface {
+	// Run reconciles one bill whole; it may be repeated at any time, and is refused with
+	// ErrRunning while another process does the same.
 	Run(ctx context.Context, q reconcile.RunRequest) (reconcile.Result, error)
+	// List and Show give what the last run of each bill found.
 	List(ctx context.Context, before string, limit int) ([]reconcile.Stored, error)
 	Show(ctx context.Context, id string) (reconcile.Stored, error)
+	// OpenBill gives the bill as WeChat Pay made it; the caller closes it.
 	OpenBill(ctx context.Context, id string) (io.ReadCloser, reconcile.Stored, error)
+	// Differences gives a page, AllDifferences everything in memory, for files.
 	Differences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
 	AllDifferences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
+	// Resolve does what a person decided. Money moves by the same methods as everywhere.
 	Resolve(ctx context.Context, q reconcile.Resolve) (reconcile.Difference, error)
+	// Open sums up what nobody has resolved, for gauges and the first page.
 	Open(ctx context.Context) (reconcile.Open, error)
 }
 
 // Bounds of reconciliation over HTTP.
 const (
-	// maxUpload bounds a bill that is uploaded, in bytes: 1 GiB is some four million rows.
+	// maxUpload bounds a bill that is uploaded, in bytes: 1 GiB is some four million
+	// rows.
 	maxUpload = 1 << 30
-	// runTimeout bounds a run that was started here. A million rows take some seconds; the rest is for a WeChat Pay
-	// that lets every call wait.
+	// runTimeout bounds a run that was started here. A million rows take some seconds;
+	// the rest is for a WeChat Pay that lets every call wait.
 	runTimeout = 2 * time.Hour
 	// daysShown is how many runs the page of reconciliations shows: a month.
 	daysShown = 31
-	// differencesShown is how many open differences that page shows. With more of them a list is of no use: one cause
-	// has many rows.
+	// differencesShown is how many open differences that page shows. With more of them a
+	// list is of no use: one cause has many rows.
 	differencesShown = 100
 )
 
-// reconcileRoutes are finance's: a bill has the turnover of the shop.
+// reconcileRoutes are finance's, reading them too: a bill has the turnover of the shop.
 func (c *console) reconcileRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/reconciliations", Finance, c.listReconciliations},
@@ -63,16 +72,21 @@ func (c *console) reconcileRoutes() []route {
 
 // reconciliationView is a day and type of bill, with the result of its last run.
 type reconciliationView struct {
-	ID         string            `json:"id"`
-	BillDate   string            `json:"bill_date"`
-	BillType   payment.BillType  `json:"bill_type"`
-	State      string            `json:"state"`
-	SHA1       string            `json:"bill_sha1,omitempty"`
-	StartedAt  *time.Time        `json:"started_at"`
-	FinishedAt *time.Time        `json:"finished_at"`
-	Problem    string            `json:"problem,omitempty"`
-	Balanced   bool              `json:"balanced"`
-	Result     *reconcile.Result `json:"result"`
+	// ID is day and type, 2026-11-19-ALL. The day is one of Beijing, as WeChat Pay's.
+	ID       string           `json:"id"`
+	BillDate string           `json:"bill_date"`
+	BillType payment.BillType `json:"bill_type"`
+	State    string           `json:"state"`
+	// SHA1 is of the bill's bytes, in hex; WeChat Pay gives it with the address of a
+	// bill.
+	SHA1       string     `json:"bill_sha1,omitempty"`
+	StartedAt  *time.Time `json:"started_at"`
+	FinishedAt *time.Time `json:"finished_at"`
+	Problem    string     `json:"problem,omitempty"`
+	// Balanced says that no difference is open; false also for a run without a result,
+	// whose Problem says why.
+	Balanced bool              `json:"balanced"`
+	Result   *reconcile.Result `json:"result"`
 }
 
 // viewReconciliation shows a stored run; one without a result is not balanced.
@@ -91,9 +105,11 @@ func viewReconciliation(s *reconcile.Stored) reconciliationView {
 	}
 }
 
-// differenceView is a difference between a bill and our records. amount_diff is bill less ours, in fen; local or bill
-// is null for the side that has no row.
+// differenceView is a difference between a bill and our records. amount_diff is bill less
+// ours, in fen; local or bill is null for the side that has no row.
 type differenceView struct {
+	// ID is the number for …/differences/:id/resolve. Ref is the number by which the two
+	// sides are matched.
 	ID            string           `json:"id"`
 	BillDate      string           `json:"bill_date"`
 	BillType      payment.BillType `json:"bill_type"`
@@ -107,14 +123,17 @@ type differenceView struct {
 	Bill          *billSideView    `json:"bill"`
 	AmountDiff    payment.Fen      `json:"amount_diff"`
 	AgeDays       int              `json:"age_days"`
-	Status        reconcile.Status `json:"status"`
-	OpenedAt      time.Time        `json:"opened_at"`
-	ProposedBy    string           `json:"proposed_by,omitempty"`
-	ProposedWhy   string           `json:"proposed_why,omitempty"`
-	Resolution    string           `json:"resolution,omitempty"`
-	ResolvedBy    string           `json:"resolved_by,omitempty"`
-	ResolvedWhy   string           `json:"resolved_why,omitempty"`
-	ResolvedAt    *time.Time       `json:"resolved_at"`
+	// Status is OPEN, PENDING_NEXT_DAY (a payment around midnight may be in the next
+	// bill), RESOLVED or WRITTEN_OFF.
+	Status   reconcile.Status `json:"status"`
+	OpenedAt time.Time        `json:"opened_at"`
+	// ProposedBy has asked for a write-off, which somebody else must ask for too.
+	ProposedBy  string     `json:"proposed_by,omitempty"`
+	ProposedWhy string     `json:"proposed_why,omitempty"`
+	Resolution  string     `json:"resolution,omitempty"`
+	ResolvedBy  string     `json:"resolved_by,omitempty"`
+	ResolvedWhy string     `json:"resolved_why,omitempty"`
+	ResolvedAt  *time.Time `json:"resolved_at"`
 }
 
 // sideView is what we have: the amount in fen and the state of the payment or refund.
@@ -123,7 +142,8 @@ type sideView struct {
 	State string      `json:"state"`
 }
 
-// billSideView is what the bill has, and in which line.
+// billSideView is what the bill has, and in which line of its file. Facts are the other
+// columns of that line, for the person who looks.
 type billSideView struct {
 	Line  int64           `json:"line"`
 	Total payment.Fen     `json:"total"`
@@ -163,7 +183,8 @@ func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 	return v
 }
 
-// reconcileError gives reconciliation's errors their codes.
+// reconcileError gives reconciliation's errors their codes; the others, those of the
+// database and of WeChat Pay, are in the table of package orderhttp.
 func reconcileError(err error) error {
 	switch {
 	case errors.Is(err, reconcile.ErrNotFound):
@@ -179,7 +200,7 @@ func reconcileError(err error) error {
 	return err
 }
 
-// listReconciliations gives a page of runs, newest day first.
+// listReconciliations is GET /admin/v1/reconciliations: a page of runs, newest day first.
 func (c *console) listReconciliations(ctx echo.Context) error {
 	limit, err := limitOf(ctx)
 	if err != nil {
@@ -202,14 +223,18 @@ func (c *console) getReconciliation(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, viewReconciliation(&s))
 }
 
-// startReconciliation starts a run and answers 202, because a day may take minutes; how far it is can be read at its
-// Location. A bill may come along as a file, instead of the one that WeChat Pay has.
+// startReconciliation is POST /admin/v1/reconciliations. It starts a run and answers 202,
+// because a day may take minutes; how far it is can be read at its Location. A bill may
+// come along as a file, instead of the one that WeChat Pay has. What fails later is in
+// the log and in the stored run.
 func (c *console) startReconciliation(ctx echo.Context) error {
 	q, file, err := c.readRun(ctx)
 	if err != nil {
 		return err
 	}
 	id := reconcile.ID(q.Date, q.Type)
+	// A courtesy, and no lock: without it a second click would have 202 for a run that is
+	// then refused, which only the log would say.
 	if s, err := c.Reconciler.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
 		discard(file)
 		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress}
@@ -225,6 +250,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 			c.Log.Warn("reconciliation", "id", id, "err", err)
 		}
 	}
+	// Not ended by the client: it has no more to do with it.
 	if c.Background == nil {
 		run(context.WithoutCancel(ctx.Request().Context()))
 	} else {
@@ -236,8 +262,9 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 		"location": at})
 }
 
-// justStarted is how long after its start a run that has not said its end is taken to be alive. An older one may have
-// died with its process: it is started again, and package reconcile refuses two at once by a lock of its own.
+// justStarted is how long after its start a run that has not said its end is taken to be
+// alive. An older one may have died with its process: it is started again, and package
+// reconcile refuses two at once by a lock of its own.
 const justStarted = 30 * time.Second
 
 // underWay reports that a run was started so lately that it surely lives.
@@ -245,7 +272,8 @@ func (c *console) underWay(s *reconcile.Stored) bool {
 	return s.State == "running" && s.FinishedAt.Before(s.StartedAt) && c.Now().Sub(s.StartedAt) < justStarted
 }
 
-// discard removes an uploaded file; nil is none.
+// discard closes and removes an uploaded file; nil is none. A file that cannot be removed
+// is left to whoever cleans the folder of temporary files.
 func discard(f *os.File) {
 	if f != nil {
 		_ = f.Close()
@@ -253,7 +281,9 @@ func discard(f *os.File) {
 	}
 }
 
-// readRun reads a request to reconcile: JSON, or a form with the file.
+// readRun reads a request to reconcile: JSON, or a form with the file, which the caller
+// discards. The day must have begun in Beijing; whether its bill is out is WeChat Pay's
+// to say. Without a type it is ALL.
 func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, error) {
 	var body struct {
 		BillDate string           `json:"bill_date"`
@@ -294,7 +324,8 @@ func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, err
 	return reconcile.RunRequest{Date: body.BillDate, Type: body.BillType}, file, nil
 }
 
-// getBill gives the bill as WeChat made it, with its SHA-1.
+// getBill is GET …/:id/bill: the bill as WeChat Pay made it, with its SHA-1, by which a
+// copy that finance has kept can be compared.
 func (c *console) getBill(ctx echo.Context) error {
 	f, s, err := c.Reconciler.OpenBill(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
@@ -307,7 +338,8 @@ func (c *console) getBill(ctx echo.Context) error {
 	return ctx.Stream(http.StatusOK, "text/csv; charset=utf-8", f)
 }
 
-// listDifferences gives a page as JSON, or all as CSV or a workbook.
+// listDifferences is GET /admin/v1/differences and GET …/reconciliations/:id/differences:
+// a page as JSON, or all as CSV or a workbook, by Accept.
 func (c *console) listDifferences(ctx echo.Context) error {
 	f := reconcile.DifferenceFilter{Status: reconcile.Status(ctx.QueryParam("status")),
 		Kind:    reconcile.Kind(ctx.QueryParam("type")),
@@ -348,7 +380,9 @@ func (c *console) listDifferences(ctx echo.Context) error {
 // xlsxType is the media type of a workbook (ECMA-376).
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
-// export sends all differences that a filter means as a file of a type, with the extension that its name has.
+// export sends all differences that a filter means as a file of a type, with the
+// extension that its name has. They are read before the status is sent; an error while
+// writing can only end the connection.
 func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
 	write func(io.Writer, []reconcile.Difference) error) error {
 	all, err := c.Reconciler.AllDifferences(ctx.Request().Context(), f)
@@ -362,7 +396,9 @@ func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, 
 	return write(ctx.Response(), all)
 }
 
-// resolveDifference records what a person decided about a difference. A write-off takes two of them.
+// resolveDifference is POST /admin/v1/differences/:id/resolve: what a person decided. A
+// write-off takes two of them; the first gets the difference back as it is, still open,
+// with his name in proposed_by.
 func (c *console) resolveDifference(ctx echo.Context) error {
 	var body struct {
 		Action reconcile.Action `json:"action"`
@@ -383,7 +419,7 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
 }
 
-// reconciliationsPage shows the last month and what is open.
+// reconciliationsPage is GET /ui/reconciliations: the last month and what is open.
 func (c *console) reconciliationsPage(ctx echo.Context) error {
 	all, err := c.Reconciler.List(ctx.Request().Context(), "", daysShown)
 	if err != nil {
@@ -397,7 +433,8 @@ func (c *console) reconciliationsPage(ctx echo.Context) error {
 	return show(ctx, "reconciliations", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
 }
 
-// dayPage shows one run, as `orderd reconcile show` prints it, and its differences.
+// dayPage is GET /ui/reconciliations/:id: one run, as `orderd reconcile show` prints it,
+// and its differences.
 func (c *console) dayPage(ctx echo.Context) error {
 	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {

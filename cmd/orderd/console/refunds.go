@@ -14,33 +14,46 @@ import (
 	"orderd/payment"
 )
 
-// Refunds is what operators need of refunds; *order.Service implements it, and documents its errors.
+// Refunds is what operators need of refunds; *order.Service implements it, and documents
+// its errors.
 type Refunds interface {
+	// AskRefund records a wish: no money moves before it is approved.
 	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
+	// DecideRefund refuses the one who asked with ErrSelfApproval.
 	DecideRefund(ctx context.Context, d order.RefundDecision) (order.Refund, error)
 	FindRefund(ctx context.Context, outRefundNo string) (order.Refund, error)
 	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.Refund, string, error)
+	// RefundBacklog counts and sums refunds by state, for gauges and the first page.
 	RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
 }
 
 // refundView is a refund as operators see it: what its customer sees, and more.
 type refundView struct {
 	orderhttp.RefundView
-	TransactionID   string         `json:"transaction_id"`
-	OutTradeNo      string         `json:"out_trade_no"`
+	// TransactionID and OutTradeNo are the numbers, WeChat Pay's and ours, of the
+	// payment.
+	TransactionID string `json:"transaction_id"`
+	OutTradeNo    string `json:"out_trade_no"`
+	// Requester is who may not approve it. ApprovalsNeeded is 0 when it was approved by
+	// itself, 2 above ORDERD_REFUND_TWO_PERSONS.
 	Requester       actorView      `json:"requester"`
 	ApprovalsNeeded int            `json:"approvals_needed"`
 	Approvals       []approvalView `json:"approvals"`
 	DecidedBy       string         `json:"decided_by,omitempty"`
 	DecidedWhy      string         `json:"decided_why,omitempty"` // of every decision, not only a rejection
-	Problem         string         `json:"problem,omitempty"`
-	Replaces        string         `json:"replaces,omitempty"`
-	Generation      int            `json:"generation"`
-	Tries           int64          `json:"tries"`
-	SentAt          *time.Time     `json:"sent_at"`
-	AcceptedAt      *time.Time     `json:"accepted_at"`
-	DueAt           *time.Time     `json:"due_at"`
-	Version         int64          `json:"version"`
+	// Problem is why the last call brought nothing, in WeChat Pay's words.
+	Problem string `json:"problem,omitempty"`
+	// Replaces is the number that WeChat Pay closed and that this refund takes the place
+	// of; Generation counts from 1. Tries are all calls about it, sends and queries.
+	Replaces   string `json:"replaces,omitempty"`
+	Generation int    `json:"generation"`
+	Tries      int64  `json:"tries"`
+	// SentAt is the first call, AcceptedAt WeChat Pay's own time of it (the day of the
+	// bill that has it), DueAt when it is looked at next; null when they are not.
+	SentAt     *time.Time `json:"sent_at"`
+	AcceptedAt *time.Time `json:"accepted_at"`
+	DueAt      *time.Time `json:"due_at"`
+	Version    int64      `json:"version"`
 }
 
 // approvalView is one approval of a refund.
@@ -50,7 +63,8 @@ type approvalView struct {
 	At       time.Time `json:"at"`
 }
 
-// optional gives nil, null in JSON, for a time that has not come.
+// optional gives nil, null in JSON, for a time that has not come: the zero time would be
+// shown as the year 1.
 func optional(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -84,7 +98,8 @@ func viewRefund(r *order.Refund) refundView {
 	return v
 }
 
-// refundRoutes: whoever asks is an operator, whoever decides is finance.
+// refundRoutes: whoever asks is an operator, whoever decides is finance, so that one
+// stolen token cannot send money out.
 func (c *console) refundRoutes() []route {
 	decide := func(e order.RefundEvent) echo.HandlerFunc {
 		return func(ctx echo.Context) error { return c.decideRefund(ctx, e) }
@@ -102,7 +117,8 @@ func (c *console) refundRoutes() []route {
 	}
 }
 
-// listRefunds gives a page of the refunds that all of the filters mean, newest first.
+// listRefunds is GET /admin/v1/refunds: a page of the refunds that all of the filters
+// mean, newest first. state may be in upper case, as the answers have it.
 func (c *console) listRefunds(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := order.RefundFilter{
@@ -130,7 +146,8 @@ func (c *console) listRefunds(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, viewRefund))
 }
 
-// getRefund shows one refund. A number that cannot be one is not found without asking the database.
+// getRefund is GET /admin/v1/refunds/:no. A number that cannot be one is not found
+// without asking the database.
 func (c *console) getRefund(ctx echo.Context) error {
 	if !payment.ValidOutRefundNo(ctx.Param("no")) {
 		return order.ErrRefundNotFound
@@ -148,9 +165,9 @@ func showRefund(ctx echo.Context, r *order.Refund) error {
 	return ctx.JSON(http.StatusOK, viewRefund(r))
 }
 
-// decideRefund applies an operator's decision. It needs no If-Match: amount and lines of a refund never change, and the
-// state that the decision is about is checked where it is written. An If-Match that is sent must be the refund's
-// version all the same.
+// decideRefund applies an operator's decision. It needs no If-Match: amount and lines of
+// a refund never change, and the state that the decision is about is checked where it is
+// written. An If-Match that is sent must be the refund's version all the same.
 func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	if !payment.ValidOutRefundNo(ctx.Param("no")) {
 		return order.ErrRefundNotFound
@@ -188,7 +205,8 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	return showRefund(ctx, &r)
 }
 
-// askRefund asks for a refund of any customer's order; somebody else approves it.
+// askRefund is POST /admin/v1/orders/:no/refunds: a refund of any customer's order;
+// somebody else approves it. Body, key and answer are those of the customers' API.
 func (c *console) askRefund(ctx echo.Context) error {
 	ask, err := orderhttp.ReadRefund(ctx)
 	if err != nil {
@@ -202,7 +220,8 @@ func (c *console) askRefund(ctx echo.Context) error {
 	return orderhttp.ShowAsked(ctx, asked, "/admin/v1/refunds/")
 }
 
-// refundsPage shows the refunds that wait for somebody.
+// refundsPage is GET /ui/refunds: the refunds that are not at an end, those that wait for
+// a person first, up to defaultRows of each state.
 func (c *console) refundsPage(ctx echo.Context) error {
 	var all []order.Refund
 	for _, s := range []order.RefundState{

@@ -12,7 +12,8 @@ import (
 	"orderd/stock"
 )
 
-// skuView is a SKU: its price in fen, and what can be bought of it now.
+// skuView is a SKU: its price in fen, and what can be bought of it now. version counts
+// changes of title and price, and not those of stock.
 type skuView struct {
 	SkuID     string           `json:"sku_id"`
 	Title     string           `json:"title"`
@@ -22,7 +23,7 @@ type skuView struct {
 	Version   int64            `json:"version"`
 }
 
-// viewSKU shows a SKU.
+// viewSKU shows a SKU as operators see it.
 func viewSKU(s *stock.SKU) skuView {
 	v := skuView{SkuID: s.SkuID, Title: s.Title, Unlimited: s.Unlimited, Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), "CNY"
@@ -32,17 +33,22 @@ func viewSKU(s *stock.SKU) skuView {
 	return v
 }
 
-// accountView is a SKU with where all its units are: total = available + reserved + sold, when conserved.
+// accountView is a SKU with where all its units are: total = available + reserved + sold,
+// when conserved.
 type accountView struct {
 	skuView
-	Total     int64 `json:"total"` // what was put in, less what was taken out by corrections
-	Reserved  int64 `json:"reserved"`
-	Sold      int64 `json:"sold"`
-	Returned  int64 `json:"returned"`
-	Conserved bool  `json:"conserved"`
+	// Total is what was put in, less what was taken out by corrections.
+	Total int64 `json:"total"`
+	// Reserved is held by orders that are not at an end, Sold by those that are paid;
+	// Returned came back, and is in Available again.
+	Reserved int64 `json:"reserved"`
+	Sold     int64 `json:"sold"`
+	Returned int64 `json:"returned"`
+	// Conserved is false only if a unit is missing or counted twice: verify says where.
+	Conserved bool `json:"conserved"`
 }
 
-// listSKUs gives a page of SKUs, by sku_id.
+// listSKUs is GET /admin/v1/skus: a page of maxRows SKUs, by sku_id.
 func (c *console) listSKUs(ctx echo.Context) error {
 	skus, err := c.Stock.List(ctx.Request().Context(), ctx.QueryParam("cursor"), maxRows+1)
 	if err != nil {
@@ -52,7 +58,8 @@ func (c *console) listSKUs(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, maxRows, viewSKU, cursor))
 }
 
-// getSKU shows a SKU with its account, read from the flows.
+// getSKU is GET /admin/v1/skus/:id: a SKU with its account, which is added up from the
+// flows and not from the number on the shelf, so that the two can differ.
 func (c *console) getSKU(ctx echo.Context) error {
 	s, err := c.Stock.Find(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
@@ -66,9 +73,10 @@ func (c *console) getSKU(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, accountView{viewSKU(&s), a.CameIn, a.Reserved, a.Sold, a.Returned, a.Conserved()})
 }
 
-// putSKU creates a SKU with its first stock, or changes title and price of an
-// existing one. Creating needs no If-Match; changing does, or two operators
-// would overwrite one another's price.
+// putSKU is PUT /admin/v1/skus/:id: it creates a SKU with its first stock (201), or
+// changes title and price of an existing one (200). Creating needs no If-Match; changing
+// does, or two operators would overwrite one another's price. The reason is for the log
+// and may be left out.
 func (c *console) putSKU(ctx echo.Context) error {
 	var body struct {
 		Title    string           `json:"title"`
@@ -109,7 +117,8 @@ func (c *console) putSKU(ctx echo.Context) error {
 	return ctx.JSON(status, viewSKU(&s))
 }
 
-// changedView is a movement of stock: the SKU after it, and what was available before and after.
+// changedView is a movement of stock: the SKU after it, the number of its row in the
+// flows, and what was available before and after.
 type changedView struct {
 	SKU    skuView `json:"sku"`
 	FlowNo string  `json:"flow_no"`
@@ -118,7 +127,9 @@ type changedView struct {
 	After  *int64  `json:"after,omitempty"`
 }
 
-// replenish needs no If-Match: additions may come in any order, and the key makes each happen once.
+// replenish is POST /admin/v1/skus/:id/replenish: goods have arrived. It needs no
+// If-Match: additions may come in any order, and the key makes each happen once.
+// reference_no, of a delivery note, becomes a part of the reason.
 func (c *console) replenish(ctx echo.Context) error {
 	var body struct {
 		Quantity    int64  `json:"quantity"`
@@ -138,7 +149,9 @@ func (c *console) replenish(ctx echo.Context) error {
 	return c.showChange(ctx, done, err)
 }
 
-// adjust takes expected_available in place of a version: orders move stock without changing the SKU's version.
+// adjust is POST /admin/v1/skus/:id/adjust: a count has found another number. It takes
+// expected_available in place of a version: orders move stock without changing the SKU's
+// version.
 func (c *console) adjust(ctx echo.Context) error {
 	var body struct {
 		Delta             int64  `json:"delta"`
@@ -155,7 +168,8 @@ func (c *console) adjust(ctx echo.Context) error {
 	return c.showChange(ctx, done, err)
 }
 
-// change reads a request to move stock: its key, its body, its reason.
+// change reads a request to move stock: its key, its body, its reason. The caller adds by
+// how much. The key's form is checked where it is stored.
 func (c *console) change(ctx echo.Context, body any, reason *string) (stock.Change, error) {
 	key := strings.Trim(ctx.Request().Header.Get("Idempotency-Key"), `"`)
 	if key == "" {
@@ -167,7 +181,8 @@ func (c *console) change(ctx echo.Context, body any, reason *string) (stock.Chan
 	return stock.Change{SkuID: ctx.Param("id"), Key: key, Actor: operator(ctx), Reason: *reason}, nil
 }
 
-// showChange answers a request to move stock; Idempotent-Replayed says that nothing moved now.
+// showChange answers a request to move stock; Idempotent-Replayed says that nothing moved
+// now.
 func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) error {
 	if err != nil {
 		return stockError(err)
@@ -178,7 +193,9 @@ func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) er
 	return ctx.JSON(http.StatusOK, changedView{viewSKU(&done.SKU), done.FlowNo, done.Delta, done.Before, done.After})
 }
 
-// stockError gives the errors of package stock their codes for operators, who see more than orderhttp shows.
+// stockError gives the errors of package stock their codes for operators, who see more
+// than orderhttp shows: every problem of a SKU as an entry of errors. An error that it
+// does not know is passed on.
 func stockError(err error) error {
 	var invalid *stock.InvalidError
 	var moved *stock.ChangedError

@@ -13,7 +13,8 @@ import (
 	"orderd/scheduler"
 )
 
-// taskRoutes are about tasks that failed: dead ones, which wait for a person, and failing ones, which are tried again.
+// taskRoutes are about tasks that failed, rows of the table failed_tasks: dead ones,
+// which wait for a person, and failing ones, which are tried again.
 func (c *console) taskRoutes() []route {
 	act := func(what taskAct, h func(echo.Context, taskAct) error) echo.HandlerFunc {
 		return func(ctx echo.Context) error { return h(ctx, what) }
@@ -31,19 +32,23 @@ func (c *console) taskRoutes() []route {
 type taskAct string
 
 const (
-	runTasks     taskAct = "failed tasks run"
+	// runTasks makes them due now, with all of their tries again.
+	runTasks taskAct = "failed tasks run"
+	// discardTasks forgets them. Orders and refunds are not touched: one that is still
+	// due is found by the sweep and tried again.
 	discardTasks taskAct = "failed tasks discarded"
 )
 
-// acted is the answer to an act: how many tasks were meant, and of how many it
-// was done, none in a dry run.
+// acted is the answer to an act: how many tasks were meant, and of how many it was done,
+// none in a dry run. Done may be less than Matched, when tasks ended well meanwhile.
 type acted struct {
 	DryRun  bool `json:"dry_run"`
 	Matched int  `json:"matched"`
 	Done    int  `json:"done"`
 }
 
-// deadTasks lists the dead, or with state=failing those that are tried again.
+// deadTasks is GET /admin/v1/tasks/dead: the dead, or with state=failing those that are
+// tried again, the one that failed last first.
 func (c *console) deadTasks(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := scheduler.Filter{
@@ -74,7 +79,9 @@ func (c *console) deadTasks(ctx echo.Context) error {
 // wantTaskState is the detail for a state that is neither.
 const wantTaskState = "a failed task is dead or failing"
 
-// actOnTask acts on one task. A failing one too: to run it now, or to give it up.
+// actOnTask is POST …/:id/run and …/:id/discard, about one task. A failing one too: to
+// run it now, or to give it up. Only a discard needs a reason: what is run again would
+// have been run anyway.
 func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
 	typ, key, err := scheduler.ParseFailedID(ctx.Param("id"))
 	if err != nil {
@@ -98,15 +105,16 @@ func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
 	return ctx.JSON(http.StatusOK, acted{Matched: n, Done: n})
 }
 
-// noSuchTask answers for a task that is not in the list, or no longer.
+// noSuchTask answers 404 for a task that is not in the list, or no longer.
 func noSuchTask() error {
 	return &orderhttp.Failure{Code: orderhttp.CodeNotFound, Text: orderhttp.Text{
 		En: "There is no such failed task: it ended well meanwhile, or somebody discarded it.",
 		Zh: "没有该失败任务：已执行成功，或已被丢弃。"}}
 }
 
-// actOnTasks acts on all tasks that a filter means. It only counts them unless
-// dry_run is false.
+// actOnTasks is POST …/run and …/discard: it acts on all tasks that a filter means. It
+// only counts them unless dry_run is false, and an empty filter needs all: true: a body
+// of {} must not discard everything.
 func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
 	var body struct {
 		Type         string    `json:"type"`
@@ -154,8 +162,9 @@ func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
 	return ctx.JSON(http.StatusOK, answer)
 }
 
-// act does it and logs who did, also when the end of it failed: the pages
-// before are done.
+// act does it and logs who did, also when the end of it failed: the pages before are
+// done. It gives how many were done, with an error too. There is no timeline for tasks;
+// the log is the record.
 func (c *console) act(ctx echo.Context, what taskAct, f *scheduler.Filter, reason string) (n int, err error) {
 	switch what {
 	case runTasks:

@@ -23,16 +23,20 @@ import (
 
 // Bounds of operators' tokens.
 const (
-	// tokenPrefix is how every secret begins, so that one that leaked can be searched for in code and logs.
+	// tokenPrefix is how every secret begins, so that one that leaked can be searched for
+	// in code and logs.
 	tokenPrefix = "ord_"
-	// tokenBytes is how many random bytes a secret has: 256 bits cannot be guessed, so its plain SHA-256 may be stored.
+	// tokenBytes is how many random bytes a secret has: 256 bits cannot be guessed, so
+	// its plain SHA-256 may be stored.
 	tokenBytes = 32
 	// maxName is in bytes, the length of the column operator_tokens.name.
 	maxName = 64
-	// tokenFor is how long a look-up is remembered: another process accepts a revoked token for no longer than this,
-	// and an operator's page costs the database one look-up.
+	// tokenFor is how long a look-up is remembered: another process accepts a revoked
+	// token for no longer than this, and an operator's page costs the database one
+	// look-up.
 	tokenFor = 2 * time.Second
-	// maxRemembered bounds how many look-ups are remembered, those of wrong secrets too: some 100 KB.
+	// maxRemembered bounds how many look-ups are remembered, those of wrong secrets too:
+	// some 100 KB.
 	maxRemembered = 1000
 )
 
@@ -40,7 +44,8 @@ const (
 var (
 	// ErrTokenName: not a name that an audit can carry.
 	ErrTokenName = errors.New("a token's name is 1 to 64 of 0-9 A-Z a-z _ . @ -, and not bootstrap")
-	// ErrTokenExists: a name is used once and never again, because timelines and flows name people by it.
+	// ErrTokenExists: a name is used once and never again, because timelines and flows
+	// name people by it.
 	ErrTokenExists = errors.New("a token of this name exists or existed; take another name")
 	// ErrTokenRole: there is no such role.
 	ErrTokenRole = errors.New("a role is viewer, operator, finance or admin")
@@ -48,7 +53,8 @@ var (
 	ErrNoToken = errors.New("no token of this name is in use")
 )
 
-// OperatorToken is a token as it is kept: never its secret.
+// OperatorToken is a token as it is listed: never its secret, of which there is no copy.
+// RevokedAt is null while it is in use.
 type OperatorToken struct {
 	Name      string     `json:"name"`
 	Role      Role       `json:"role"`
@@ -57,28 +63,33 @@ type OperatorToken struct {
 	RevokedAt *time.Time `json:"revoked_at"`
 }
 
-// TokenStore keeps operators' tokens, by the hash of their secrets. It is safe
-// for concurrent use.
+// TokenStore keeps operators' tokens in the table operator_tokens, by the hash of their
+// secrets. It is safe for concurrent use.
 type TokenStore struct {
 	db  *sqldb.DB
 	now func() time.Time
 
-	mu   sync.Mutex
+	mu sync.Mutex
+	// seen is what was looked up, by the hash of the secret, at most maxRemembered; what
+	// is older than tokenFor is not believed.
 	seen map[[sha256.Size]byte]lookedUp
 }
 
-// lookedUp is what a look-up in the database found, and when.
+// lookedUp is what a look-up in the database found, and when. Wrong secrets are
+// remembered too: whoever tries one again and again does not reach the database each
+// time.
 type lookedUp struct {
 	token *Token // nil: nobody's
 	at    time.Time
 }
 
-// NewTokenStore makes a store on a database.
+// NewTokenStore makes a store on a database, whose schema must be there.
 func NewTokenStore(db *sqldb.DB, now func() time.Time) *TokenStore {
 	return &TokenStore{db: db, now: now, seen: map[[sha256.Size]byte]lookedUp{}}
 }
 
-// Create makes a token and gives its secret, which nobody can read again.
+// Create makes a token and gives its secret, which nobody can read again. by is who made
+// it, for the audit. Errors: ErrTokenName, ErrTokenRole, ErrTokenExists, database errors.
 func (s *TokenStore) Create(ctx context.Context, name string, role Role, by string) (string, error) {
 	if name == "bootstrap" || !orderhttp.Plain(name, maxName, "_.@-") {
 		return "", ErrTokenName
@@ -107,7 +118,9 @@ VALUES (?, ?, ?, ?, ?)`, name, string(role), hex.EncodeToString(sum[:]), by, s.n
 	return secret, nil
 }
 
-// Revoke ends a token, within tokenFor everywhere.
+// Revoke ends a token: at once in this process, within tokenFor in others. The row stays,
+// because timelines name people by it. Errors: ErrNoToken, also for one that was revoked
+// before, and database errors.
 func (s *TokenStore) Revoke(ctx context.Context, name string) error {
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE operator_tokens
@@ -120,6 +133,7 @@ WHERE name = ?
 		return err
 	})
 	if err != nil {
+		// The name is what the caller sent: no more of it than a name may have.
 		return fmt.Errorf("revoke token %.64s: %w", name, err)
 	}
 	s.mu.Lock()
@@ -154,9 +168,10 @@ ORDER BY name`)
 	return all, rows.Err()
 }
 
-// find gives the owner of a secret, nil for nobody's. The secret has 256 random
-// bits and only its hash is compared, by the database's index: how long that
-// takes tells nothing of another token.
+// find gives the owner of a secret by its hash, nil for nobody's. The secret has 256
+// random bits and only its hash is compared, by the database's index: how long that takes
+// tells nothing of another token. A database that does not answer is
+// sqldb.ErrUnavailable, a 503.
 func (s *TokenStore) find(ctx context.Context, sum [sha256.Size]byte) (*Token, error) {
 	now := s.now()
 	s.mu.Lock()
@@ -177,6 +192,7 @@ WHERE sha256 = ?
 		return nil, errors.Join(fmt.Errorf("look a token up: %w", err), sqldb.ErrUnavailable)
 	}
 	s.mu.Lock()
+	// All at once: they are not believed for longer than tokenFor anyway.
 	if len(s.seen) >= maxRemembered {
 		clear(s.seen)
 	}
@@ -185,7 +201,8 @@ WHERE sha256 = ?
 	return t, nil
 }
 
-// tokenRoutes are there when there is a TokenStore.
+// tokenRoutes are there when there is a TokenStore. They are an admin's: whoever can make
+// a token can make one of any role.
 func (c *console) tokenRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/tokens", Admin, c.listTokens},
@@ -203,7 +220,8 @@ func (c *console) listTokens(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.Page[OperatorToken]{Data: all})
 }
 
-// createToken makes a token. Its secret is in this answer and can never be read again.
+// createToken is POST /admin/v1/tokens. The secret is in this answer, 201, and can never
+// be read again.
 func (c *console) createToken(ctx echo.Context) error {
 	var body struct {
 		Name   string `json:"name"`
@@ -222,7 +240,8 @@ func (c *console) createToken(ctx echo.Context) error {
 		"token": secret})
 }
 
-// revokeToken ends a token.
+// revokeToken is DELETE /admin/v1/tokens/:name, 204. An admin may revoke his own; the
+// bootstrap token is in the configuration and cannot be revoked here.
 func (c *console) revokeToken(ctx echo.Context) error {
 	if err := c.TokenStore.Revoke(ctx.Request().Context(), ctx.Param("name")); err != nil {
 		return tokenError(err)
@@ -231,7 +250,8 @@ func (c *console) revokeToken(ctx echo.Context) error {
 	return ctx.NoContent(http.StatusNoContent)
 }
 
-// tokenError gives the errors of a TokenStore their codes.
+// tokenError gives the errors of a TokenStore their codes; what it does not know is left
+// to the table of package orderhttp.
 func tokenError(err error) error {
 	invalid := func(pointer string, why error) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation,

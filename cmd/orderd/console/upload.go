@@ -15,8 +15,10 @@ import (
 // maxField bounds a form's field that is not the file, in bytes: the longest is a reason.
 const maxField = 1 << 10
 
-// upload writes the file of a form to a temporary file, and gives its other fields to the functions of their names. The
-// caller discards the file. On an error there is none.
+// upload writes the file of a form (multipart/form-data, RFC 7578) to a temporary file,
+// and gives its other fields to the functions of their names. A file and not memory: a
+// bill may have maxUpload bytes. The caller discards the file. On an error there is none
+// left.
 func (c *console) upload(ctx echo.Context, boundary string, fields map[string]func(string)) (file *os.File, err error) {
 	defer func() {
 		if err != nil {
@@ -47,6 +49,7 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 			return file, fail(orderhttp.CodeMalformed, "The form has a field that is not known here; bill_date, "+
 				"bill_type, reason and the file bill are.")
 		}
+		// What is longer is cut; that shows as a date or type that does not exist.
 		text, err := io.ReadAll(io.LimitReader(part, maxField))
 		if err != nil {
 			return file, uploadError(err)
@@ -60,7 +63,7 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 	return file, err
 }
 
-// uploadError says whether a form was too large or cannot be read.
+// uploadError says whether a form was too large (413) or cannot be read (400).
 func uploadError(err error) error {
 	if errors.As(err, new(*http.MaxBytesError)) {
 		return &orderhttp.Failure{Code: orderhttp.CodeBodyTooLarge}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
 
@@ -122,7 +123,7 @@ func TestLoops(t *testing.T) {
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if !Pause(t.Context(), time.Minute) || Pause(ended, time.Minute) {
+		if !sqldb.Sleep(t.Context(), time.Minute) || sqldb.Sleep(ended, time.Minute) {
 			t.Error("a pause that ends when it should not")
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
 
@@ -58,7 +59,7 @@ func (g *Gateway) find(outTradeNo string) *trade {
 // Close closes a trade unless it was paid.
 func (g *Gateway) Close(ctx context.Context, outTradeNo string) (payment.CloseReply, error) {
 	g.calls.Add(1)
-	if !Pause(ctx, g.o.Delay) {
+	if !sqldb.Sleep(ctx, g.o.Delay) {
 		return payment.CloseReply{}, &payment.GatewayError{Op: "close", Kind: payment.KindUnknown, Err: ctx.Err()}
 	}
 	if t := g.find(outTradeNo); t != nil {

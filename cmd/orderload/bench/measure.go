@@ -141,15 +141,3 @@ func Best(candidates []int, rate func(candidate int) (float64, error)) (int, err
 	}
 	return best, nil
 }
-
-// Pause waits for d, or until ctx ends. False when ctx has ended.
-func Pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

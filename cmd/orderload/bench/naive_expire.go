@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
 
@@ -56,7 +57,7 @@ func (n *Naive) poll(ctx context.Context, due chan<- string) {
 			}
 		}
 		if err != nil || len(page) < naivePage {
-			Pause(ctx, naiveIdle)
+			sqldb.Sleep(ctx, naiveIdle)
 		}
 	}
 }

@@ -9,28 +9,44 @@ import (
 	"path/filepath"
 	"time"
 
-	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 )
 
-// Options shape a run. The report holds them, so that it can be run again.
+// Options shape a run. The report holds them, so that it can be run again; a zero field
+// takes its default where it has one.
 type Options struct {
-	Orders  int           // that must be placed
-	Kills   int           // kill −9 of services, workers, MariaDB, Redis
-	Faults  int           // everything else that the nemesis does
-	Seed    uint64        // of every choice, default drawn; what the machine makes of it differs all the same
-	Buyers  uint64        // at once; default 128
-	APIs    int           // service processes; default 3
-	Workers int           // worker processes; default 2
-	MinRate float64       // orders a second without faults, below which the run is invalid
-	Dir     string        // for everything that the run leaves behind; default a temporary folder
-	Keep    bool          // keep the folder when all is well
-	Tags    string        // of the build
-	Mutant  string        // break the service on purpose: see Mutants
-	Warm    time.Duration // without faults at first; default 10 s
+	// Orders is how many must be placed; Kills and Faults how often the nemesis must
+	// strike, by SIGKILL (of services, workers, MariaDB, Redis) and in any other way.
+	Orders int
+	Kills  int
+	Faults int
+	// Seed is of every choice, default drawn; what the machine makes of it differs all
+	// the same: a red seed is run again to see the same faults, not the same instant.
+	Seed uint64
+	// Buyers is how many act at once; default 128.
+	Buyers uint64
+	// APIs and Workers are processes of the service; defaults 3 and 2, so that a kill
+	// leaves others that go on, and several workers meet at the same orders.
+	APIs    int
+	Workers int
+	// MinRate is orders a second without faults, below which the run is invalid.
+	MinRate float64
+	// Dir is for everything that the run leaves behind, default a temporary folder; Keep
+	// keeps it when all is well.
+	Dir  string
+	Keep bool
+	// Tags are of the build of the services, such as failpoints.
+	Tags string
+	// Mutant breaks the service on purpose, by the name of one of Mutants.
+	Mutant string
+	// Warm is the time without faults at first, in which Report.Rate is measured; default
+	// 10 s.
+	Warm time.Duration
 
 	// Say is called with progress; may be nil.
 	Say func(format string, args ...any) `json:"-"`
 
+	// overlay is the file for `go build -overlay` when there is a mutant, else "".
 	overlay string // of the build, when there is a mutant
 }
 
@@ -45,8 +61,12 @@ const (
 
 // Bounds of the phases.
 const (
-	liveness    = 60 * time.Second // everything must have ended so long after the last fault
-	safetyLimit = 60 * time.Minute // the nemesis stops then, even if orders or faults are missing
+	// liveness is when everything must have ended, counted from the last fault: the waits
+	// of the service are divided by pace, so that what it tries again comes well within.
+	liveness = 60 * time.Second
+	// safetyLimit ends the nemesis even if orders or faults are missing: the run is
+	// invalid then, and does not last for ever.
+	safetyLimit = 60 * time.Minute
 	sayEvery    = 10 * time.Second // progress while the nemesis works
 )
 
@@ -58,7 +78,9 @@ var (
 	ErrInvalid = errors.New("too little happened: the run proves nothing")
 )
 
-// Run is one run from nothing to a report.
+// Run is one run from nothing to a report. The report comes with ErrViolation and
+// ErrInvalid too; it is nil only when nothing could be started. The folder is removed
+// when all was well and Keep was not asked for: a red run is to be looked into.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	o.defaults()
 	dir, err := folder(o.Dir)
@@ -116,8 +138,8 @@ func (o *Options) defaults() {
 	}
 }
 
-// perform goes through the phases: warm, safety, heal, liveness, reconcile
-// twice, verify, cold restart, verify.
+// perform goes through the phases: warm, safety, heal, liveness, reconcile twice, verify,
+// cold restart, verify. Its error is the harness's; broken promises go into the report.
 func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	h, err := newHistory(filepath.Join(s.dir, "history.jsonl"))
 	if err != nil {
@@ -130,7 +152,8 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	meters := newMeters(s)
 	defer meters.stop()
 
-	// Services are started again for as long as there are faults; afterwards heal does it.
+	// Services are started again for as long as there are faults; afterwards heal does
+	// it.
 	supervising, unsupervise := context.WithCancel(ctx)
 	defer unsupervise()
 	n.lasting(func() {
@@ -143,6 +166,8 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	defer stopWatching()
 	go shop.watchAcks(watching)
 	begin := time.Now()
+	// The run goes on until there was enough of everything, a deadlock among it; what is
+	// broken already, a harness that failed and the limit of time end it too.
 	enough := func() bool {
 		kills, faults := n.counts()
 		done := shop.counted("placed") >= o.Orders && kills >= o.Kills && faults >= o.Faults && meters.locked() > 0
@@ -150,13 +175,16 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	}
 	o.Say("warm: %s without faults", o.Warm)
 	shop.open(shopping, enough)
-	if !bench.Pause(ctx, o.Warm) {
+	if !sqldb.Sleep(ctx, o.Warm) {
 		return ctx.Err()
 	}
+	// The rate without faults says whether this machine was fit for the run: on one that
+	// is starved, faults would find nobody at work.
 	r.Rate = float64(shop.counted("placed")) / time.Since(begin).Seconds()
 	safety(ctx, o, shop, n, r, enough)
 	unsupervise()
 	o.Say("heal")
+	// Buyers end their visits with the faults still there; then the faults are undone.
 	shop.wg.Wait()
 	closeShop()
 	healed, err := n.heal(ctx)
@@ -176,7 +204,9 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	return judgeAll(ctx, o, j, meters)
 }
 
-// judgeAll holds what is left against everything that was promised.
+// judgeAll holds what is left against everything that was promised. The order matters:
+// the bill heals before the ledgers are compared, and the cold restart comes after all
+// that reads what it must not change.
 func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
 	r := j.report
 	for _, step := range []struct {
@@ -201,8 +231,9 @@ func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
 	return nil
 }
 
-// safety lets the nemesis work until there was enough of everything. Its pace
-// follows the orders, so that faults are spread over all of them.
+// safety lets the nemesis work until there was enough of everything. Its pace follows the
+// orders, so that faults are spread over all of them and the last order meets as many as
+// the first.
 func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report, enough func() bool) {
 	o.Say("safety: %d orders, %d kills, %d other faults", o.Orders, o.Kills, o.Faults)
 	begin, said := time.Now(), time.Now()
@@ -216,21 +247,25 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report, e
 		}
 		// What is done runs ahead of the orders by a little, never far.
 		share := float64(placed) / float64(o.Orders)
+		// One kill and two faults ahead, so that the first orders meet some.
 		wantKill := float64(kills) < share*float64(o.Kills)+1
 		wantFault := float64(faults) < share*float64(o.Faults)+2
 		if wantKill || wantFault {
 			n.once(ctx, wantKill && (!wantFault || n.rnd.IntN(2) == 0))
 		} else if share >= 1 {
-			// All that is missing is a deadlock: in a short run one fault in twenty may not
-			// have met the shop.
+			// All that is missing is a deadlock: in a short run one fault in twenty may
+			// not have met the shop.
 			n.holdLocks(ctx)
 		}
-		bench.Pause(ctx, n.between(20*time.Millisecond, 400*time.Millisecond))
+		// Between two actions the services get a moment to recover in, or fail to.
+		sqldb.Sleep(ctx, n.between(20*time.Millisecond, 400*time.Millisecond))
 	}
 	r.Safety = time.Since(begin).Round(time.Millisecond)
 }
 
-// again waits once more: the bill may have brought money for closed orders.
+// again waits once more for everything to end: the bill may have brought money for closed
+// orders, whose refunds take their time. The report keeps the first waiting time, which
+// is the one after the faults.
 func (j *judge) again(ctx context.Context) error {
 	if j.report.Broken > 0 {
 		return nil // it did not end the first time

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// line is one thing that a buyer or the nemesis did: a line of history.jsonl.
+// line is one thing that a buyer or the nemesis did: a line of history.jsonl. At is when
+// it began; Status is 0 when there was no answer.
 type line struct {
 	At     time.Time     `json:"at"`
 	Took   time.Duration `json:"took_ns,omitempty"`
@@ -20,7 +21,8 @@ type line struct {
 	Result string        `json:"result,omitempty"`
 }
 
-// history is the file of all lines, for whoever has to find out what happened.
+// history is the file of all lines, for whoever has to find out what happened. Nothing is
+// judged by it.
 type history struct {
 	mu   sync.Mutex
 	file *os.File
@@ -28,7 +30,8 @@ type history struct {
 	enc  *json.Encoder
 }
 
-// newHistory makes the file; close ends it.
+// newHistory makes the file; close ends it. Lines are buffered: what the last megabyte
+// holds is lost when this process is killed.
 func newHistory(path string) (*history, error) {
 	f, err := os.Create(path)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/audit"
@@ -30,6 +29,8 @@ type judge struct {
 	shop   *shop
 	report *Report
 
+	// What read has taken from the tables, by order number, transaction id and refund
+	// number.
 	orders   map[string]orderRow
 	byKey    map[string]string // customer and key → order number
 	payments map[string]paymentRow
@@ -43,12 +44,14 @@ type orderRow struct {
 	state         order.State
 }
 
+// outcome is applied, owed or held; trade is the out_trade_no, received when we had it.
 type paymentRow struct {
 	order, trade, outcome string
 	fen                   int64
 	received              time.Time
 }
 
+// state is the text of order.RefundState.
 type refundRow struct {
 	transaction, state string
 	fen                int64
@@ -60,7 +63,8 @@ const open = `SELECT
   (SELECT COUNT(*) FROM refunds WHERE state IN ('pending_approval', 'owed', 'processing'))`
 
 const (
-	// quietEvery is the time between two looks whether everything has ended.
+	// quietEvery is the time between two looks whether everything has ended: Liveness is
+	// as exact as that.
 	quietEvery = 200 * time.Millisecond
 	// unseenEvery is the same for acknowledged callbacks that nobody has looked at.
 	unseenEvery = 10 * time.Millisecond
@@ -69,7 +73,9 @@ const (
 	ackLag = time.Second
 )
 
-// quiet waits until nothing is under way.
+// quiet waits until nothing is under way, within at most from now on; begin is when the
+// last fault was undone, for the report. What is left then is the violation "liveness":
+// stock that stays reserved for ever, or money that is never sent back.
 func (j *judge) quiet(ctx context.Context, begin time.Time, within time.Duration) error {
 	var orders, refunds int
 	for {
@@ -85,7 +91,7 @@ func (j *judge) quiet(ctx context.Context, begin time.Time, within time.Duration
 				"healed", orders, refunds, within)
 			return j.list(ctx)
 		}
-		if !bench.Pause(ctx, quietEvery) {
+		if !sqldb.Sleep(ctx, quietEvery) {
 			return ctx.Err()
 		}
 	}
@@ -108,6 +114,7 @@ LIMIT 10`, nil, func(rows *sql.Rows) error {
 }
 
 // ledgers holds every row against WeChat Pay's ledger and the answers to the buyers.
+// Nobody writes any more; it all fits into memory.
 func (j *judge) ledgers(ctx context.Context) error {
 	if err := j.read(ctx); err != nil {
 		return err
@@ -118,7 +125,8 @@ func (j *judge) ledgers(ctx context.Context) error {
 	return nil
 }
 
-// read takes in the tables, while nobody writes.
+// read takes in the tables, while nobody writes, by the harness's own connection: no
+// proxy and no service is between.
 func (j *judge) read(ctx context.Context) error {
 	j.orders, j.byKey = map[string]orderRow{}, map[string]string{}
 	j.payments, j.refunds = map[string]paymentRow{}, map[string]refundRow{}
@@ -157,7 +165,9 @@ FROM refunds`, nil, func(rows *sql.Rows) error {
 }
 
 // payment is W1 to W3 and C1: the same payments on both sides, nothing closed here that
-// can be paid there, and no callback acknowledged before its payment was taken in.
+// can be paid there, and no callback acknowledged before its payment was taken in. A
+// payment that is held is one of the harness's lies, which WeChat Pay's ledger does not
+// have.
 func (j *judge) payment() {
 	paidThere := map[string]bool{} // by transaction id
 	for _, t := range j.sim.Trades() {
@@ -171,6 +181,8 @@ func (j *judge) payment() {
 		case paid && (!held || p.fen != t.Total || p.order != no || p.outcome == "held"):
 			j.report.violated("W1: WeChat Pay was paid %d fen for %s (order %s), we hold %+v",
 				t.Total, t.OutTradeNo, o.state, p)
+		// Money that came in time must have its goods; only what came after a close may
+		// go back.
 		case paid && t.ClosedAt.IsZero() && p.outcome != "applied":
 			j.report.violated("W3: %s was paid before WeChat Pay had closed anything, and is %s here, its money %s",
 				t.OutTradeNo, o.state, p.outcome)
@@ -190,7 +202,8 @@ func (j *judge) payment() {
 	}
 }
 
-// accepted is when the first callback of a trade was acknowledged.
+// accepted is when the first callback of a trade was acknowledged, by the simulator's
+// clock; ok is false when none was.
 func (j *judge) accepted(trade string) (at time.Time, ok bool) {
 	j.truth.mu.Lock()
 	defer j.truth.mu.Unlock()
@@ -202,7 +215,7 @@ func (j *judge) accepted(trade string) (at time.Time, ok bool) {
 // the shop has seen.
 func (j *judge) noticed(ctx context.Context) error {
 	for j.truth.unseen.Load() > 0 {
-		if !bench.Pause(ctx, unseenEvery) {
+		if !sqldb.Sleep(ctx, unseenEvery) {
 			return ctx.Err()
 		}
 	}
@@ -219,7 +232,8 @@ func (j *judge) noticed(ctx context.Context) error {
 	return nil
 }
 
-// refund is W4: the same refunds on both sides, and never more than was paid.
+// refund is W4, M2 and M3: the same refunds on both sides, never more than was paid, and
+// none given up.
 func (j *judge) refund() {
 	back := map[string]int64{}
 	there := map[string]bool{}
@@ -251,8 +265,9 @@ func (j *judge) refund() {
 	}
 }
 
-// buyers is V1, V2 and V4: what they were answered is so, and nobody has an order that
-// nobody asked for.
+// buyers is V1, V2 and V4: what they were answered is so, nobody has an order that nobody
+// asked for, and every order ended in a state that its model allows. An order that nobody
+// was promised may exist: its buyer had no answer.
 func (j *judge) buyers() {
 	asked := map[string]bool{} // by order number
 	for _, v := range j.shop.visits {
@@ -282,7 +297,8 @@ func (j *judge) buyers() {
 	}
 }
 
-// verified runs the service's own command.
+// verified runs the service's own command, as an operator would after an incident. Its
+// exit code must agree with what it found: a monitor sees nothing else.
 func (j *judge) verified(ctx context.Context, when string) error {
 	out, exit, err := j.verb(ctx, "verify", "--quiescent", "-o", "json")
 	if err != nil {
@@ -311,12 +327,13 @@ func (j *judge) verified(ctx context.Context, when string) error {
 	return nil
 }
 
-// billTries is how often a bill that did not come is asked for again.
+// billTries is how often a bill that did not come is asked for again: the simulator loses
+// some answers of its own.
 const billTries = 5
 
-// reconciled runs the day twice. The only differences that may be open are
-// those of payments that WeChat Pay's signature vouched for and its ledger does
-// not have: the harness told these lies itself.
+// reconciled runs each day twice (R1, R2). The only differences that may be open are
+// those of payments that WeChat Pay's signature vouched for and its ledger does not have:
+// the harness told these lies itself.
 func (j *judge) reconciled(ctx context.Context) error {
 	for _, day := range j.days() {
 		var before string
@@ -368,7 +385,8 @@ func (j *judge) reconcileDay(ctx context.Context, day string) (out string, exit 
 	return out, exit, err
 }
 
-// money counts what a second run must not add to.
+// money counts what a second run must not add to, as a text that two runs are compared
+// by.
 func (j *judge) money(ctx context.Context) (string, error) {
 	var payments, refunds, fen, back int64
 	row := j.db.QueryRowContext(ctx, `SELECT
@@ -378,7 +396,8 @@ func (j *judge) money(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d payments of %d fen, %d refunds of %d fen", payments, fen, refunds, back), err
 }
 
-// days are the days of Beijing that the run touched.
+// days are the days of Beijing that the run touched: two when it went over midnight
+// there.
 func (j *judge) days() []string {
 	first, last := reconcile.Day(j.report.Began), reconcile.Day(time.Now())
 	if first == last {
@@ -388,7 +407,7 @@ func (j *judge) days() []string {
 }
 
 // logs looks for what must never stand in a log, panics, broken assertions and secrets
-// (S17), and counts the alarms.
+// (S17), and counts the alarms, which are no violations: a run makes what they warn of.
 func (j *judge) logs() error {
 	for _, p := range j.processes() {
 		b, err := os.ReadFile(p.log)
@@ -424,12 +443,13 @@ func around(text string, i int) string {
 	return text[i:min(len(text), i+maxQuote)]
 }
 
-// tables are those that must be the same after everything was killed and
-// started again.
+// tables are those that must be the same after everything was killed and started again:
+// all that has orders, stock or money in it.
 const tables = "orders, order_items, order_events, stock_flows, skus, payments, refunds, refund_items, " +
 	"refund_approvals, payment_attempts, reconciliations, differences, bill_files, bill_chunks"
 
-// fingerprint is MariaDB's checksum of every table.
+// fingerprint is MariaDB's checksum of every table (CHECKSUM TABLE), one text. A table
+// that does not exist has none, and is an error.
 func (j *judge) fingerprint(ctx context.Context) (string, error) {
 	var sums []string
 	err := sqldb.Each(ctx, j.db, "CHECKSUM TABLE "+tables, nil, func(rows *sql.Rows) error {
@@ -445,7 +465,8 @@ func (j *judge) fingerprint(ctx context.Context) (string, error) {
 	return strings.Join(sums, " "), err
 }
 
-// cold kills everything, starts it again and looks whether all of it is there.
+// cold kills everything, starts it again and looks whether all of it is there: what was
+// acknowledged is on disk and not in a buffer.
 func (j *judge) cold(ctx context.Context) error {
 	for _, p := range j.processes() {
 		p.kill(0)

@@ -16,8 +16,10 @@ const (
 	mutantKills  = 10
 	mutantFaults = 50
 	mutantWarm   = 4 * time.Second
-	mutantTries  = 3   // seeds, before it counts as survived
-	mutantQuote  = 140 // bytes of the first violation that the table shows
+	// mutantTries is how many seeds there are, before a mutant counts as survived: what
+	// one run misses by the luck of the machine, three do not.
+	mutantTries = 3
+	mutantQuote = 140 // bytes of the first violation that the table shows
 )
 
 // RunMutants runs each mutant until it is caught, at most with mutantTries seeds from
@@ -27,6 +29,7 @@ func RunMutants(ctx context.Context, w io.Writer, o Options) error {
 	fmt.Fprintln(w, "| mutant | the mistake | caught by | such as | seed | run |\n|---|---|---|---|---:|---:|")
 	survived := 0
 	for _, m := range Mutants {
+		// A mutant that does not build, or a harness that fails, is no catch.
 		row, caught, err := m.hunt(ctx, o)
 		if err != nil {
 			return fmt.Errorf("mutant %s: %w", m.Name, err)
@@ -42,7 +45,8 @@ func RunMutants(ctx context.Context, w io.Writer, o Options) error {
 	return nil
 }
 
-// hunt runs one mutant with seed after seed and gives its row of the table.
+// hunt runs one mutant with seed after seed and gives its row of the table. Too little
+// happened (ErrInvalid) is no catch: only a violation is.
 func (m Mutant) hunt(ctx context.Context, o Options) (row string, caught bool, err error) {
 	o.Orders, o.Kills, o.Faults, o.Warm = mutantOrders, mutantKills, mutantFaults, mutantWarm
 	o.Mutant, o.Keep = m.Name, true
@@ -67,7 +71,8 @@ func (m Mutant) hunt(ctx context.Context, o Options) (row string, caught bool, e
 	return fmt.Sprintf("| %s | %s | **nothing** | | | |", m.Name, m.What), false, nil
 }
 
-// oneLine fits the first line of a violation into a cell.
+// oneLine fits the first line of a violation into a cell of a Markdown table, where |
+// would begin another.
 func oneLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	return strings.ReplaceAll(s[:min(len(s), mutantQuote)], "|", "/")

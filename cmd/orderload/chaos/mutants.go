@@ -15,15 +15,18 @@ import (
 // must catch it. It is a change of text in the sources, built with the
 // compiler's -overlay, so that no bug stands in the tree.
 type Mutant struct {
+	// Name is what --mutant takes, What the mistake in a sentence, Edit how to make it.
 	Name string
 	What string
 	Edit []Edit
 }
 
-// Edit replaces text that stands in a file exactly once.
+// Edit replaces text that stands in a file exactly once: a source that has changed makes
+// the mutant an error and not a run without a mistake. File is from the module's root.
 type Edit struct{ File, Old, New string }
 
-// mutate writes the overlay of a mutant and gives its file.
+// mutate writes the overlay of a mutant into a folder and gives its file, which `go build
+// -overlay` takes.
 func mutate(ctx context.Context, dir, name string) (string, error) {
 	for _, m := range Mutants {
 		if m.Name == name {
@@ -33,7 +36,8 @@ func mutate(ctx context.Context, dir, name string) (string, error) {
 	return "", fmt.Errorf("there is no mutant %q", name)
 }
 
-// moduleRoot is the folder of the sources.
+// moduleRoot is the folder of the sources. The harness builds what it tests, so it has to
+// be run inside of them.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "orderd").Output()
 	if err != nil {
@@ -42,6 +46,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// overlay writes the changed files, and the JSON that tells the compiler to read them in
+// the place of the real ones. The tree itself is never touched.
 func (m Mutant) overlay(ctx context.Context, dir string) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -87,6 +93,7 @@ var commitAtOnce = []Edit{
 
 // Mutants are the mistakes.
 var Mutants = []Mutant{
+	// What shops do wrong with closes, callbacks and stock.
 	{"close-by-nil", "a close is believed when the call gave no error, whatever was answered", []Edit{
 		{"order/close.go", "		if attempt == nil && reply.Answer != payment.ClosePaid {\n",
 			"		if true {\n"}}},
@@ -106,10 +113,12 @@ var Mutants = []Mutant{
 	{"random-flow-key", "a return has a random part in its key and is not unique", []Edit{
 		{"stock/return.go", "kind: KindReturn, ref: ref, skuID: sku, delta: n})",
 			"kind: KindReturn, ref: ref + fmt.Sprint(at.UnixNano()%97), skuID: sku, delta: n})"}}},
+	// What they believe without looking.
 	{"no-amount-check", "a payment of another amount makes the order paid", []Edit{
 		{"order/command.go", "	case t.Total != e.after.Total:", "	case t.Total < 0:"}}},
 	{"no-timestamp-check", "a callback of an hour ago is believed", []Edit{
 		{"payment/wechat/keys.go", "skew > maxClockSkew || skew < -maxClockSkew", "skew > 1000*maxClockSkew"}}},
+	// What they make of a COMMIT whose answer was lost.
 	{"commit-error-new-id", "a COMMIT without an answer is done again under a new key", append([]Edit{
 		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
 			"	case errors.Is(err, sqldb.ErrUnknown):\n		p.RequestID = no\n		return s.Place(ctx, p)\n" +
@@ -120,6 +129,7 @@ var Mutants = []Mutant{
 				"		return Placed{}, &InsufficientError{Items: []stock.Short{{SkuID: p.Lines[0].SkuID, " +
 				"Requested: p.Lines[0].Quantity}}}\n" +
 				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
+	// What they do wrong with timeouts.
 	{"sweep-without-cursor", "the sweep looks at its first row only", []Edit{
 		{"scheduler/sweep.go", "		more := do(page)\n", "		more := do(page[:1]) && false\n"},
 		{"scheduler/line.go", "		if len(page) == 0 {\n			return false\n		}\n",
@@ -141,6 +151,7 @@ var Mutants = []Mutant{
 		{"stock/shelf.go", "slices.Concat(args, sqldb.Args(ids), args)...)",
 			"slices.Concat(args, sqldb.Args(ids))...)"},
 		{"stock/shelf.go", "return readShelf(ctx, tx, ids, \"\\nFOR UPDATE\")", "return s, nil"}}},
+	// What they do wrong with money that comes late, goes back or stands in a bill.
 	{"paid-over-closed", "money that comes for a closed order makes it paid", []Edit{
 		{"order/machine.go", "		return moveAnd(StateLate, EffectOweRefund)\n",
 			"		return move(StatePaid)\n"}}},
@@ -150,6 +161,7 @@ var Mutants = []Mutant{
 	{"reconcile-again", "what the bill has found is booked again at every run", []Edit{
 		{"payment/reconcile/heal.go", "TradeSuccess, TransactionID: d.Ref,",
 			"TradeSuccess, TransactionID: fmt.Sprint(d.Ref, \"-\", u.no),"}}},
+	// The replica is a map that keeps the first row it was given.
 	{"read-from-a-replica", "the door decides by what a replica says that lags behind", []Edit{
 		{"order/store_orders.go", "		entries[o.OrderNo] = &entry{before: o, after: o}\n",
 			"		if v, ok := replica.LoadOrStore(o.OrderNo, o); ok {\n			o = v.(Order)\n		}\n" +

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/payment/wechatsim"
 )
@@ -18,12 +18,16 @@ import (
 // other; what lasts overlaps with what follows.
 type nemesis struct {
 	*stage
+	// rnd makes every choice; it belongs to the goroutine that calls once.
 	rnd     *rand.Rand // of its own goroutine only
 	history *history
-	wg      sync.WaitGroup // what lasts
+	// wg has what lasts: pauses, outages, servers that are coming up.
+	wg sync.WaitGroup // what lasts
 
 	killDeck, otherDeck []action // what is dealt next
 
+	// What happened, for the report. A fault counts when it was done, not when it was
+	// dealt.
 	mu     sync.Mutex
 	kills  map[string]int // by victim
 	faults map[string]int // by action
@@ -37,7 +41,8 @@ func newNemesis(s *stage, seed uint64, h *history) *nemesis {
 		kills: map[string]int{}, faults: map[string]int{}}
 }
 
-// action is something that goes wrong, with its weight.
+// action is something that goes wrong, with its weight: how often it stands in a deck. do
+// says whether it could be done now, such as a kill of what is not down already.
 type action struct {
 	weight int
 	name   string
@@ -46,23 +51,31 @@ type action struct {
 
 // actions are all that can go wrong. A deck has each as often as its weight.
 var actions = []action{
+	// SIGKILL: nothing is drained, and what was under way has no answer.
 	{4, "kill api", func(n *nemesis, _ context.Context) bool { return n.killProcess(n.apis) }},
 	{4, "kill worker", func(n *nemesis, _ context.Context) bool { return n.killProcess(n.workers) }},
 	{3, "kill mariadb", (*nemesis).killMariaDB},
 	{3, "kill redis", (*nemesis).killRedis},
+	// Redis comes back empty, as after a fail-over to a replica that lags behind.
 	{1, "flushall", (*nemesis).flush},
+	// What stands still and goes on later, believing what it knew.
 	{2, "pause a process", (*nemesis).pauseProcess},
 	{2, "pause a server", (*nemesis).pauseServer},
+	// The proxy cuts a connection at its COMMIT, before or after the server has seen it,
+	// or delays that: the service cannot know which.
 	{3, "cut before commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.CutBefore) }},
 	{3, "cut after commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.CutAfter) }},
 	{1, "late commit", func(n *nemesis, _ context.Context) bool { return n.commits(faultproxy.Late) }},
 	{1, "stall commit", func(n *nemesis, _ context.Context) bool { n.mysqlProxy.Next(faultproxy.Stall); return true }},
+	// The network: cut, slow, or silent with connections open.
 	{2, "reset connections", func(n *nemesis, _ context.Context) bool { n.either().Reset(); return true }},
 	{2, "latency", (*nemesis).latency},
 	{2, "silence", (*nemesis).silence},
+	// WeChat Pay: wrong answers, slow ones, and an end of both.
 	{3, "wechat away", (*nemesis).wechatAway},
 	{2, "wechat slow", (*nemesis).wechatSlow},
 	{2, heals, func(n *nemesis, _ context.Context) bool { n.sim.ClearFaults(); return true }},
+	// The database as seen during a fail-over, and beside somebody's open transaction.
 	{2, "read only", (*nemesis).readOnly},
 	{2, "locks held", (*nemesis).holdLocks},
 }
@@ -102,14 +115,15 @@ func (n *nemesis) once(ctx context.Context, kill bool) {
 	}
 }
 
-// counts is how many kills and other faults there were so far.
+// counts is how many kills and other faults there were so far, all victims and all
+// actions together.
 func (n *nemesis) counts() (kills, faults int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return sum(n.kills), sum(n.faults)
 }
 
-// killed counts a kill.
+// killed counts a kill of a victim, when it has happened.
 func (n *nemesis) killed(what string) {
 	n.mu.Lock()
 	n.kills[what]++
@@ -123,7 +137,8 @@ func (n *nemesis) failure() error {
 	return n.err
 }
 
-// failed notes the first failure of the nemesis itself: the run is no verdict then.
+// failed notes the first failure of the nemesis itself, such as a MariaDB that does not
+// start again: the run is no verdict then.
 func (n *nemesis) failed(err error) {
 	n.mu.Lock()
 	if n.err == nil {
@@ -150,17 +165,20 @@ func (n *nemesis) killProcess(of []*process) bool {
 	return false
 }
 
-// killMariaDB kills the database: what it had committed must be there again.
+// killMariaDB kills the database, which comes back by its log (InnoDB's crash recovery):
+// what was acknowledged must be in it.
 func (n *nemesis) killMariaDB(ctx context.Context) bool {
 	return n.killServer(ctx, "mariadb", &n.mysqlUp, n.mariadb)
 }
 
-// killRedis kills the queue. Its log is on disk; up to a second of it may be lost.
+// killRedis kills the queue. Its log is on disk; up to a second of it may be lost, as
+// Redis' appendfsync everysec says.
 func (n *nemesis) killRedis(ctx context.Context) bool {
 	return n.killServer(ctx, "redis", &n.redisUp, n.redis)
 }
 
-// killServer kills a server and starts it again after a while.
+// killServer kills a server (SIGKILL) and starts it again after a while. up is held
+// meanwhile, so that no other action takes a server that is down; false when it was.
 func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, server interface {
 	Kill()
 	Start(ctx context.Context) error
@@ -173,7 +191,7 @@ func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, s
 	n.killed(name)
 	n.lasting(func() {
 		defer up.Unlock()
-		bench.Pause(ctx, wait)
+		sqldb.Sleep(ctx, wait)
 		if err := server.Start(context.WithoutCancel(ctx)); err != nil {
 			n.failed(fmt.Errorf("%s: %w", name, err))
 		}
@@ -181,7 +199,8 @@ func (n *nemesis) killServer(ctx context.Context, name string, up *sync.Mutex, s
 	return true
 }
 
-// flush empties Redis: the queue is lost.
+// flush empties Redis: the queue is lost, and with it every wake-up that was set. False
+// while Redis is down or reads its log.
 func (n *nemesis) flush(ctx context.Context) bool {
 	if !n.redisUp.TryLock() {
 		return false
@@ -190,7 +209,9 @@ func (n *nemesis) flush(ctx context.Context) bool {
 	return command(ctx, n.redis.Addr, "FLUSHALL") == nil // it may be reading its log still
 }
 
-// pauseProcess stops a service, which does not notice: as a long pause of a machine.
+// pauseProcess stops a service (SIGSTOP), which does not notice: as a long pause of a
+// virtual machine. It goes on believing what it knew; a lease or a lock that it held may
+// be another's by then.
 func (n *nemesis) pauseProcess(ctx context.Context) bool {
 	all := n.processes()
 	p, d := all[n.rnd.IntN(len(all))], n.between(time.Second, 6*time.Second)
@@ -198,13 +219,14 @@ func (n *nemesis) pauseProcess(ctx context.Context) bool {
 		return false
 	}
 	n.lasting(func() {
-		bench.Pause(ctx, d)
+		sqldb.Sleep(ctx, d)
 		p.signal(syscall.SIGCONT)
 	})
 	return true
 }
 
-// pauseServer stops Redis or MariaDB: connections stay, answers do not come.
+// pauseServer stops Redis or MariaDB: connections stay, answers do not come. Time-outs
+// are all that helps.
 func (n *nemesis) pauseServer(ctx context.Context) bool {
 	d := n.between(300*time.Millisecond, 2*time.Second)
 	up, stop, cont := &n.redisUp, n.redis.Pause, n.redis.Resume
@@ -215,12 +237,12 @@ func (n *nemesis) pauseServer(ctx context.Context) bool {
 		return false
 	}
 	stop()
-	n.lasting(func() { defer up.Unlock(); bench.Pause(ctx, d); cont() })
+	n.lasting(func() { defer up.Unlock(); sqldb.Sleep(ctx, d); cont() })
 	return true
 }
 
-// commits lets COMMITs meet a mode until some have, or for a while: one alone
-// meets an idle moment too easily.
+// commits lets every second to fifth COMMIT meet a mode until eight have, or for three
+// seconds: one alone meets an idle moment too easily.
 func (n *nemesis) commits(m faultproxy.Mode) bool {
 	const some, patience = 8, 3 * time.Second
 	before := n.mysqlProxy.Hits(m)
@@ -234,7 +256,7 @@ func (n *nemesis) commits(m faultproxy.Mode) bool {
 	return true
 }
 
-// either is a proxy, two times of three that of MariaDB.
+// either is a proxy, two times of three that of MariaDB: more depends on it.
 func (n *nemesis) either() *faultproxy.Proxy {
 	if n.rnd.IntN(3) == 0 {
 		return n.redisProxy
@@ -242,23 +264,27 @@ func (n *nemesis) either() *faultproxy.Proxy {
 	return n.mysqlProxy
 }
 
-// latency delays every byte of a proxy.
+// latency delays every byte of a proxy by 5 to 80 ms, for one to three seconds: a
+// database in another city.
 func (n *nemesis) latency(ctx context.Context) bool {
 	p, by, d := n.either(), n.between(5*time.Millisecond, 80*time.Millisecond), n.between(time.Second, 3*time.Second)
 	p.Latency(by)
-	n.lasting(func() { bench.Pause(ctx, d); p.Latency(0) })
+	n.lasting(func() { sqldb.Sleep(ctx, d); p.Latency(0) })
 	return true
 }
 
-// silence lets a proxy swallow everything, connections stay open.
+// silence lets a proxy swallow everything, connections stay open: what a firewall that
+// has forgotten them does. Only time-outs notice it.
 func (n *nemesis) silence(ctx context.Context) bool {
 	p, d := n.either(), n.between(300*time.Millisecond, 2*time.Second)
 	p.Silence(true)
-	n.lasting(func() { bench.Pause(ctx, d); p.Silence(false) })
+	n.lasting(func() { sqldb.Sleep(ctx, d); p.Silence(false) })
 	return true
 }
 
-// wechatAway lets calls go unanswered for as many calls as come in a few seconds.
+// wechatAway spoils the next 5 to 64 calls of every endpoint in one way that is drawn: an
+// error, a cut before or after the work, or an answer whose signature must not be
+// believed.
 func (n *nemesis) wechatAway(context.Context) (done bool) {
 	kinds := []wechatsim.Fault{{Kind: wechatsim.FaultStatus, Status: 503}, {Kind: wechatsim.FaultStatus, Status: 429},
 		{Kind: wechatsim.FaultCutBefore}, {Kind: wechatsim.FaultCutAfter}, {Kind: wechatsim.FaultBadSignature},
@@ -271,7 +297,9 @@ func (n *nemesis) wechatAway(context.Context) (done bool) {
 	return done
 }
 
-// wechatSlow lets answers and callbacks take up to 1.7 s.
+// wechatSlow lets the next answers and callbacks take 0.2 to 1.7 seconds. A call of the
+// service has a second at this pace, so that some answers come in time and others after
+// the service has given up.
 func (n *nemesis) wechatSlow(context.Context) (done bool) {
 	for _, endpoint := range []string{"prepay", "close", "query", "refund", "notify"} {
 		f := wechatsim.Fault{Endpoint: endpoint, OutTradeNo: "*", Kind: wechatsim.FaultDelay,
@@ -281,7 +309,8 @@ func (n *nemesis) wechatSlow(context.Context) (done bool) {
 	return done
 }
 
-// readOnly is what a fail-over looks like from the old primary.
+// readOnly is what a fail-over looks like from the old primary: connections stay, reads
+// work, writes are refused.
 func (n *nemesis) readOnly(ctx context.Context) bool {
 	if !n.mysqlUp.TryLock() {
 		return false
@@ -292,7 +321,7 @@ func (n *nemesis) readOnly(ctx context.Context) bool {
 	}
 	n.lasting(func() {
 		defer n.mysqlUp.Unlock()
-		bench.Pause(ctx, d)
+		sqldb.Sleep(ctx, d)
 		if err := n.mariadb.Exec(context.WithoutCancel(ctx), "SET GLOBAL read_only = 0"); err != nil {
 			n.failed(err)
 		}
@@ -329,7 +358,8 @@ func (n *nemesis) holdLocks(ctx context.Context) bool {
 	return true
 }
 
-// locked locks SKUs one after the other, holding each for a time before the next.
+// locked locks SKUs one after the other, holding each for a time before the next, and
+// rolls back: the row's own numbers stay as they are.
 func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duration) error {
 	tx, err := n.db.Pool().BeginTx(ctx, nil)
 	if err != nil {
@@ -341,13 +371,13 @@ func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duratio
 		if _, err := tx.ExecContext(ctx, touch, sku); err != nil {
 			return err
 		}
-		bench.Pause(ctx, holds[i])
+		sqldb.Sleep(ctx, holds[i])
 	}
 	return nil
 }
 
-// heal ends everything that goes wrong, waits until all is up, and says since
-// when nothing is wrong any more.
+// heal ends everything that goes wrong, waits until all is up, and says since when
+// nothing is wrong any more: the time from which liveness counts.
 func (n *nemesis) heal(ctx context.Context) (since time.Time, err error) {
 	n.wg.Wait()
 	n.sim.ClearFaults()

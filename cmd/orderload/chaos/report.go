@@ -15,35 +15,42 @@ import (
 	"sync"
 	"time"
 
-	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/order/ordertest/canary"
 )
 
 // Report is what a run says. Counters are of the whole run.
 type Report struct {
-	Options    Options        `json:"options"`
-	Commit     string         `json:"commit"` // of the working tree, "" outside of one
-	Began      time.Time      `json:"began"`
-	Ended      time.Time      `json:"ended"`
-	Rate       float64        `json:"orders_per_second_without_faults"`
-	Placed     int            `json:"placed"`
-	Safety     time.Duration  `json:"safety_ns"`   // how long there were faults
-	Liveness   time.Duration  `json:"liveness_ns"` // after them, until everything had ended
-	Kills      map[string]int `json:"kills"`       // by victim
-	Faults     map[string]int `json:"faults"`      // by action
-	Buyers     map[string]int `json:"buyers"`      // what they did and met
-	Happened   []Happened     `json:"happened"`
-	Alarms     map[string]int `json:"alarms"`
-	Healed     int            `json:"healed_by_the_bill"`
-	Invariants int            `json:"invariants"`
-	VerifyTook time.Duration  `json:"verify_ns"`
-	LogBytes   int64          `json:"log_bytes"`
-	Exits      int            `json:"exits"`    // services that ended by themselves: a server was away at their start
-	Complete   bool           `json:"complete"` // every step of the judge was done
-	Verdict    string         `json:"verdict"`
-	Violations []string       `json:"violations"`
-	Broken     int            `json:"violations_total"`
+	Options Options   `json:"options"`
+	Commit  string    `json:"commit"` // of the working tree, "" outside of one
+	Began   time.Time `json:"began"`
+	Ended   time.Time `json:"ended"`
+	// Rate is orders placed a second in the warm phase; Placed is those of the whole run.
+	Rate   float64 `json:"orders_per_second_without_faults"`
+	Placed int     `json:"placed"`
+	// The phases, by their length.
+	Safety   time.Duration `json:"safety_ns"`   // how long there were faults
+	Liveness time.Duration `json:"liveness_ns"` // after them, until everything had ended
+	// What went wrong, and what the buyers made of it.
+	Kills  map[string]int `json:"kills"`  // by victim
+	Faults map[string]int `json:"faults"` // by action
+	Buyers map[string]int `json:"buyers"` // what they did and met
+	// Happened is what the run had to meet, each with how often it had to. Alarms are
+	// counted from the logs.
+	Happened []Happened     `json:"happened"`
+	Alarms   map[string]int `json:"alarms"`
+	Healed   int            `json:"healed_by_the_bill"`
+	// Invariants is how many checks verify made; 0 says that it did not come so far.
+	Invariants int           `json:"invariants"`
+	VerifyTook time.Duration `json:"verify_ns"`
+	LogBytes   int64         `json:"log_bytes"`
+	Exits      int           `json:"exits"`    // services that ended by themselves: a server was away at their start
+	Complete   bool          `json:"complete"` // every step of the judge was done
+	// Verdict is "0 violations" or the text of ErrViolation or ErrInvalid.
+	Verdict    string   `json:"verdict"`
+	Violations []string `json:"violations"`
+	Broken     int      `json:"violations_total"`
 }
 
 // Happened is something that must happen often enough for the run to count.
@@ -53,7 +60,8 @@ type Happened struct {
 	Need int    `json:"need"`
 }
 
-// newReport begins now.
+// newReport begins now. It notes the commit and whether the tree has changes: a table
+// without them could not be made again.
 func newReport(o Options) *Report {
 	r := &Report{Options: o, Began: time.Now(),
 		Alarms: map[string]int{}, Kills: map[string]int{}, Faults: map[string]int{}}
@@ -66,11 +74,12 @@ func newReport(o Options) *Report {
 	return r
 }
 
-// maxViolations is how many are written out; the count is of all.
+// maxViolations is how many are written out; the count is of all. One broken rule often
+// has a row for each order.
 const maxViolations = 50
 
 // violated takes down a broken promise. What stands before the first colon is the name of
-// the check.
+// the check, by which docs/chaos.md and the table of mutants know it.
 func (r *Report) violated(format string, args ...any) {
 	if r.Broken++; r.Broken <= maxViolations {
 		r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
@@ -98,7 +107,8 @@ func (r *Report) CaughtBy() []string {
 	return names
 }
 
-// verdict is nil when nothing was broken and enough happened.
+// verdict is nil when nothing was broken and enough happened. A violation counts whatever
+// else is missing; a run without one that met too little proves nothing.
 func (r *Report) verdict() error {
 	if r.Broken > 0 {
 		return fmt.Errorf("%w: %d times", ErrViolation, r.Broken)
@@ -127,15 +137,20 @@ func (r *Report) verdict() error {
 	return nil
 }
 
-// needsOf is the number of orders that needs are for; smaller runs need their share.
+// needsOf is the number of orders that needs are for, those of the nightly size; smaller
+// runs need their share, and of everything at least one.
 const needsOf = 100_000
 
-// needs is what must happen in needsOf orders for a run to count.
+// needs is what must happen in needsOf orders for a run to count, by a name of the
+// report. Where there is a query the database tells; else it is a counter of the harness
+// with the same name. A run that meets none of an interesting race is a quiet day and no
+// proof.
 var needs = []struct {
 	what  string
 	of    int
 	query string // "" where the harness counts itself
 }{
+	// The race that the service was built against, by its possible ends.
 	{"paid in the instant before the close", 500, ""},
 	{"close asked, answer: paid", 500, `SELECT COUNT(*)
 FROM order_events
@@ -152,23 +167,29 @@ FROM refunds r
 JOIN payments p ON p.transaction_id = r.transaction_id AND p.source = 'notification'
 WHERE r.reason = 'late'
   AND r.state = 'success'`},
+	// What Redis forgot.
 	{"sweep found what the queue had lost", 200, `SELECT COUNT(*)
 FROM order_events
 WHERE event = 'close.requested'
   AND (cause_type = 'sweep' OR cause_id LIKE 'sweep:%')`},
+	// COMMITs without an answer, and closes.
 	{"cut before commit", 100, ""},
 	{"cut after commit", 100, ""},
 	{"close answered, answer lost", 200, ""},
+	// Callbacks that come too often or from somebody else.
 	{"callback after it was acknowledged", 5000, ""},
 	{"forged callback", 1000, ""},
+	// Contention for one row.
 	{"sold out", 1000, ""},
 	{"cancel and timeout at once", 500, ""},
 	{"task put off and delivered again", 200, ""},
 	{"partial return refused", 200, ""},
+	// One is enough: that a deadlock is retried is what has to be seen once.
 	{"deadlock", 1, ""},
 }
 
-// count fills in how often everything happened.
+// count fills in how often everything happened; own is what proxies, meters, the
+// simulator and the buyers have counted.
 func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) error {
 	r.Buyers = shop.counts
 	own := map[string]int{"cut before commit": s.mysqlProxy.Hits(faultproxy.CutBefore),
@@ -190,7 +211,8 @@ func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) err
 	return nil
 }
 
-// Write writes the report for people, as Markdown.
+// Write writes the report for people, as Markdown: docs/runs has such files. A write that
+// fails is not noticed; the JSON has the same.
 func (r *Report) Write(w io.Writer) {
 	o := r.Options
 	fmt.Fprintf(w, "# Chaos run: %d orders, seed %d: **%s**\n\n", r.Placed, o.Seed, r.Verdict)
@@ -225,7 +247,8 @@ func (r *Report) Write(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nBuyers: %s.\nAlarms: %s.\n", list(r.Buyers), list(r.Alarms))
 	if r.Broken == 0 && kills > 0 && r.Placed > 0 {
-		// The rule of three: of n tries without a failure, the rate is below 3/n with 95 %.
+		// The rule of three: of n tries without a failure, the rate is below 3/n with 95
+		// %.
 		fmt.Fprintf(w, "\nWhat zero means (rule of three, 95 %%): fewer than %.2f %% of kills and %.0f in a million "+
 			"orders violate. It does not show power loss, the live WeChat Pay or several hosts.\n",
 			300/float64(kills), 3e6/float64(r.Placed))
@@ -258,13 +281,16 @@ func list(m map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// meters adds up counters of processes and servers that die with their numbers.
+// meters adds up counters of processes and servers that die with their numbers: each is
+// read often, and only what it grew by is added.
 type meters struct {
 	stage  *stage
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu            sync.Mutex
+	mu sync.Mutex
+	// last is each process's counter at the last look; total is of all of them, ended
+	// ones too. lastDeadlocks is the same of the server.
 	last          map[string]float64 // by process: its counter at the last look
 	total         float64            // of all of them, ended ones too
 	deadlocks     int
@@ -272,16 +298,16 @@ type meters struct {
 }
 
 // metersEvery is the time between two looks: what a process counted since the last one
-// before its kill is lost.
+// before its kill is lost, so that the report says too little and never too much.
 const metersEvery = 500 * time.Millisecond
 
-// newMeters looks until stop.
+// newMeters looks every metersEvery, until stop.
 func newMeters(s *stage) *meters {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &meters{stage: s, cancel: cancel, done: make(chan struct{}), last: map[string]float64{}}
 	go func() {
 		defer close(m.done)
-		for bench.Pause(ctx, metersEvery) {
+		for sqldb.Sleep(ctx, metersEvery) {
 			m.read(ctx)
 		}
 	}()
@@ -298,15 +324,16 @@ func (m *meters) locked() int {
 	return m.deadlocks
 }
 
-// again is the tasks so far that were delivered again.
+// again is the tasks so far that were delivered again, those that died processes counted
+// included.
 func (m *meters) again() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return int(m.total)
 }
 
-// read takes the tasks that ended in something that asynq delivers again, and
-// InnoDB's deadlocks.
+// read takes the tasks that ended in something that asynq delivers again, and InnoDB's
+// deadlocks. A counter that is smaller than at the last look began anew.
 func (m *meters) read(ctx context.Context) {
 	for _, p := range m.stage.workers {
 		n, ok := scrape(ctx, "http://"+p.admin+"/metrics", canary.AdminToken)
@@ -331,7 +358,8 @@ func (m *meters) read(ctx context.Context) {
 	}
 }
 
-// deadlocks is how many InnoDB has seen since it started, -1 when it is away.
+// deadlocks is how many InnoDB has seen since it started (MariaDB's status
+// Innodb_deadlocks), -1 when it is away.
 func (s *stage) deadlocks(ctx context.Context) int {
 	var name string
 	var n int

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/order/ordertest/canary"
@@ -32,23 +32,31 @@ type shop struct {
 	started atomic.Int64 // visits
 	wg      sync.WaitGroup
 
+	// Every visit of the run, for the judge; what the report counts; promises that were
+	// seen to be broken.
 	mu         sync.Mutex
 	visits     []*visit
 	counts     map[string]int
 	violations []string
 }
 
-// visit is one order, or the attempt at one, as its buyer saw it.
+// visit is one order, or the attempt at one, as its buyer saw it. It is kept for the
+// judge after the buyer has gone.
 type visit struct {
 	customer, key string
 	orderNo       string // of the first answer
-	soldOut       bool   // answered so, for good
-	trade         string // out_trade_no of the prepay
-	doing         string
+	// soldOut is the answer STOCK_INSUFFICIENT: there must never be an order then (V2).
+	soldOut bool
+	// trade is the out_trade_no of the prepay, "" without.
+	trade string
+	// doing is the name of the card that was dealt.
+	doing string
 
-	mu       sync.Mutex
-	model    *model.Order // what the order may be, given what was asked and answered
-	expireAt time.Time    // from the placement's answer
+	mu sync.Mutex
+	// model is what the order may be, given what was asked and answered; expireAt is from
+	// the placement's answer: before it no timeout may have come.
+	model    *model.Order
+	expireAt time.Time
 }
 
 // began tells the model that a request is under way; ended must follow.
@@ -58,7 +66,9 @@ func (v *visit) began(e order.Event) model.Op {
 	return v.model.Began(e)
 }
 
-// ended tells the model of the answer to op; shown is the state in it.
+// ended tells the model of the answer to op; shown is the state in it. No answer and a
+// 5xx may have happened or not, and may still happen; a refusal did not. What the model
+// does not allow is V4.
 func (b *buyer) ended(op model.Op, a answer, shown order.State) {
 	b.visit.mu.Lock()
 	defer b.visit.mu.Unlock()
@@ -79,7 +89,8 @@ func (b *buyer) ended(op model.Op, a answer, shown order.State) {
 	}
 }
 
-// may tells the model that money can come from now on, and whether it still can.
+// may tells the model that an event can happen from now on, or can not: a payment, of
+// which orderd learns by itself.
 func (v *visit) may(e order.Event, can bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -90,10 +101,11 @@ func (v *visit) may(e order.Event, can bool) {
 	}
 }
 
-// buyerTimeout is how long a buyer waits for an answer.
+// buyerTimeout is how long a buyer waits for an answer, less than the API's longest:
+// buyers give up before a cancel of 15 seconds does.
 const buyerTimeout = 8 * time.Second
 
-// newShop has no buyers yet: see open.
+// newShop has no buyers yet: open lets them in.
 func newShop(s *stage, o Options, h *history) *shop {
 	return &shop{stage: s, o: o, history: h, counts: map[string]int{}, http: &http.Client{Timeout: buyerTimeout,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 5 * time.Second}}}
@@ -120,7 +132,7 @@ func (s *shop) violated(format string, args ...any) {
 	s.mu.Unlock()
 }
 
-// tooMuch is how many violations end a run: more only says the same again.
+// tooMuch is how many violations of buyers end a run: more only says the same again.
 const tooMuch = 20
 
 // broken says that so much is broken that the run may end.
@@ -131,10 +143,12 @@ func (s *shop) broken() bool {
 }
 
 // visitsEach is how many orders a customer places, one after the other: fewer than
-// maxOpen, so that no limit is met.
+// maxOpen, so that no limit is met, however many of them stay open.
 const visitsEach = 3
 
-// open lets the buyers in; they come until enough reports true.
+// open lets the buyers in; they come until enough reports true. Each has a stream of
+// random numbers of its own, so that what one does follows from the seed whatever the
+// others do.
 func (s *shop) open(ctx context.Context, enough func() bool) {
 	for b := range s.o.Buyers {
 		s.wg.Go(func() {
@@ -166,7 +180,9 @@ type card struct {
 }
 
 var deck = []card{
+	// The shares add up to a hundred.
 	{40, "pays", (*buyer).pays},
+	// WeChat Pay repeats a callback whose acknowledgement it did not get.
 	{4, "pays, told ten times", func(b *buyer) {
 		b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10})
 		b.await(order.StatePaid)
@@ -174,14 +190,18 @@ var deck = []card{
 	{5, "pays, the callback is lost", func(b *buyer) {
 		b.pay(wechatsim.PayOptions{Notify: true, DropNotify: true})
 	}},
+	// The timeout has to find these by itself.
 	{14, "walks away", (*buyer).walksAway},
 	{3, "pays after the close", (*buyer).paysLate},
 	{9, "cancels", func(b *buyer) { b.prepay(); b.cancel() }},
+	// Two that want to end one order at the same time.
 	{2, "cancels twice at once", (*buyer).cancelsTwice},
 	{3, "cancels as the time is up", (*buyer).cancelsAtTheDeadline},
+	// Money and the end of the order, in every order of the two.
 	{5, "pays in the last instant", (*buyer).paysInTheLastInstant},
 	{4, "cancels while paying", (*buyer).cancelsWhilePaying},
 	{3, "pays as the close is asked", (*buyer).paysBeforeTheClose},
+	// Nothing may move before it is known what WeChat Pay did.
 	{3, "the answer to the close is lost", (*buyer).closeUnanswered},
 	{5, "pays and sends back", (*buyer).returns},
 }
@@ -197,7 +217,9 @@ func (b *buyer) deal() card {
 	panic("the shares of the deck are less than a hundred")
 }
 
-// buy is one visit from beginning to end.
+// buy is one visit from beginning to end: place, do what was dealt, and sometimes lie
+// about it. It is noted before the placement: a buyer without an answer may have an order
+// all the same.
 func (s *shop) buy(ctx context.Context, b *buyer) {
 	var err error
 	if b.token, err = orderhttp.MintToken([]byte(canary.JWTSecret), b.customer, time.Now(), time.Hour); err != nil {
@@ -221,6 +243,7 @@ func (s *shop) buy(ctx context.Context, b *buyer) {
 // cart is one to three lines, hot SKUs first.
 func (b *buyer) cart() map[string]any {
 	lines := map[uint64]int{}
+	// Few goods are bought most, as in shops: s 1.3, v 4.
 	zipf := rand.NewZipf(b.rnd, 1.3, 4, skus-1)
 	for range 1 + b.rnd.IntN(3) {
 		lines[zipf.Uint64()] += 1 + b.rnd.IntN(2)
@@ -232,10 +255,12 @@ func (b *buyer) cart() map[string]any {
 	return map[string]any{"items": items}
 }
 
-// placeTries bounds how often a buyer presses the button.
+// placeTries bounds how often a buyer presses the button: with the pauses about ten
+// seconds, longer than a server is down.
 const placeTries = 60
 
-// place places the order, with the same key until there is an answer.
+// place places the order, with the same key until there is an answer. False when there is
+// none to go on with.
 func (b *buyer) place() bool {
 	cart := b.cart()
 	for range placeTries {
@@ -254,7 +279,7 @@ func (b *buyer) place() bool {
 			b.violated("placing %s/%s answered %d %s", b.customer, b.key, a.status, a.code)
 			return false
 		}
-		if !bench.Pause(b.ctx, time.Duration(50+b.rnd.IntN(200))*time.Millisecond) {
+		if !sqldb.Sleep(b.ctx, time.Duration(50+b.rnd.IntN(200))*time.Millisecond) {
 			return false
 		}
 	}
@@ -262,7 +287,8 @@ func (b *buyer) place() bool {
 	return false
 }
 
-// try is one attempt at placing; one in twenty hangs up early.
+// try is one attempt at placing; one in twenty hangs up after 50 ms, when its order may
+// be placed already. Two answers to one key must name one order (K1).
 func (b *buyer) try(cart map[string]any) answer {
 	ctx, cancel := b.ctx, context.CancelFunc(func() {})
 	if b.rnd.IntN(20) == 0 {
@@ -283,7 +309,8 @@ func (b *buyer) try(cart map[string]any) answer {
 	return a
 }
 
-// placeAgain presses the button eight times more, at once.
+// placeAgain presses the button eight times more, at once: all must get the first order,
+// also when its last unit was the last (K1).
 func (b *buyer) placeAgain(cart map[string]any) {
 	var wg sync.WaitGroup
 	answers := make([]answer, 8)
@@ -323,7 +350,7 @@ func (b *buyer) prepay() bool {
 			return false // too late
 		}
 		b.expected(a, "prepay")
-		if !bench.Pause(b.ctx, time.Duration(50+b.rnd.IntN(100))*time.Millisecond) {
+		if !sqldb.Sleep(b.ctx, time.Duration(50+b.rnd.IntN(100))*time.Millisecond) {
 			return false
 		}
 	}
@@ -338,7 +365,8 @@ func (b *buyer) pay(o wechatsim.PayOptions) bool {
 	return b.payNow(o)
 }
 
-// payNow pays the trade that prepay has opened.
+// payNow pays the trade that prepay has opened. The model hears of it before the
+// simulator: the callback may be quicker than its answer.
 func (b *buyer) payNow(o wechatsim.PayOptions) bool {
 	start := time.Now()
 	b.may(order.EventPay, true)
@@ -358,7 +386,7 @@ func (b *buyer) pays() {
 	if !b.prepay() {
 		return
 	}
-	bench.Pause(b.ctx, time.Duration(b.rnd.IntN(800))*time.Millisecond)
+	sqldb.Sleep(b.ctx, time.Duration(b.rnd.IntN(800))*time.Millisecond)
 	if b.payNow(wechatsim.PayOptions{Notify: true}) {
 		b.await(order.StatePaid)
 	}
@@ -371,7 +399,8 @@ func (b *buyer) walksAway() {
 	}
 }
 
-// cancel asks for it once, whatever the answer.
+// cancel asks for it once, whatever the answer. Only a 429 is sure not to have happened;
+// the model is told of every other answer, with the state if it shows one.
 func (b *buyer) cancel() {
 	op := b.began(order.EventCancel)
 	a := b.call(b.ctx, "cancel", http.MethodPost, "/v1/orders/"+b.orderNo+"/cancel", "",
@@ -421,7 +450,7 @@ func (b *buyer) cancelsAtTheDeadline() {
 	if o.TimeExpire.IsZero() {
 		return
 	}
-	bench.Pause(b.ctx, time.Until(o.TimeExpire.Add(grace)))
+	sqldb.Sleep(b.ctx, time.Until(o.TimeExpire.Add(grace)))
 	b.cancel()
 	b.count("cancel and timeout at once")
 }
@@ -433,7 +462,7 @@ func (b *buyer) paysInTheLastInstant() {
 		return
 	}
 	o := b.read()
-	bench.Pause(b.ctx, time.Until(o.TimeExpire.Add(-50*time.Millisecond)))
+	sqldb.Sleep(b.ctx, time.Until(o.TimeExpire.Add(-50*time.Millisecond)))
 	if b.payNow(wechatsim.PayOptions{Notify: true}) {
 		b.count("paid in the last instant")
 		b.await(order.StatePaid)
@@ -453,7 +482,8 @@ func (b *buyer) cancelsWhilePaying() {
 	b.count("cancelled while paying")
 }
 
-// paysBeforeTheClose pays in the instant before WeChat Pay handles our close.
+// paysBeforeTheClose pays in the instant before WeChat Pay handles our close: the fault
+// makes the simulator take the money first, and answer the close that it is paid.
 func (b *buyer) paysBeforeTheClose() {
 	if !b.prepay() || b.fault("close", wechatsim.FaultPaidFirst) != nil {
 		return
@@ -462,7 +492,8 @@ func (b *buyer) paysBeforeTheClose() {
 	b.cancel()
 }
 
-// closeUnanswered loses the answers to the close and to the query after it.
+// closeUnanswered loses the answers to the close and to the query after it: the trade is
+// closed at WeChat Pay, and nobody here knows.
 func (b *buyer) closeUnanswered() {
 	if !b.prepay() {
 		return
@@ -478,7 +509,8 @@ func (b *buyer) fault(endpoint, kind string) error {
 	return b.stage.sim.AddFault(wechatsim.Fault{Endpoint: endpoint, OutTradeNo: b.trade, Kind: kind, Count: 1})
 }
 
-// returns pays and sends back in parts, at the same time and once too often.
+// returns pays and sends back in parts, at the same time and once too often: of n units n
+// + 1 are asked back, each with a key of its own.
 func (b *buyer) returns() {
 	b.pays()
 	o := b.read()
@@ -490,6 +522,7 @@ func (b *buyer) returns() {
 	statuses := make([]answer, it.Quantity+1)
 	for i := range statuses {
 		wg.Go(func() {
+			// With the same key, until it was answered for good.
 			for range 10 {
 				op := b.began(order.EventRefund)
 				one := []map[string]any{{"sku_id": it.SkuID, "quantity": 1}}
@@ -501,7 +534,7 @@ func (b *buyer) returns() {
 				if s := statuses[i].status; s != 0 && s < 500 && s != http.StatusTooManyRequests {
 					return
 				}
-				bench.Pause(b.ctx, 200*time.Millisecond)
+				sqldb.Sleep(b.ctx, 200*time.Millisecond)
 			}
 		})
 	}
@@ -521,14 +554,15 @@ func (b *buyer) returns() {
 	}
 }
 
-// expected says that an answer is one of those, or one that says "later".
+// expected notes a violation unless an answer is one of those that are fine, or one that
+// says "later": none at all, 429, or 5xx. A 500 is noted by call.
 func (b *buyer) expected(a answer, op string, fine ...int) {
 	if a.status != 0 && a.status < 500 && a.status != http.StatusTooManyRequests && !slices.Contains(fine, a.status) {
 		b.violated("%s of order %s (%s) answered %d %s", op, b.orderNo, b.doing, a.status, a.code)
 	}
 }
 
-// lie sends callbacks that must not be believed.
+// lie sends callbacks that must not be believed, by way of the simulator.
 func (b *buyer) lie() {
 	modes := slices.Clone(unsigned)
 	if b.doing == "walks away" || b.doing == "cancels" {
@@ -541,7 +575,7 @@ func (b *buyer) lie() {
 	b.count("lie: " + mode)
 }
 
-// view is what the harness reads of an answer.
+// view is what the harness reads of an answer, of an order, a prepay or a problem.
 type view struct {
 	OrderNo    string         `json:"order_no"`
 	OutTradeNo string         `json:"out_trade_no"`
@@ -594,7 +628,7 @@ func (b *buyer) await(want order.State) order.State {
 		if last = b.read().State; last == want {
 			return last
 		}
-		if !bench.Pause(b.ctx, 150*time.Millisecond) {
+		if !sqldb.Sleep(b.ctx, 150*time.Millisecond) {
 			break
 		}
 	}
@@ -604,7 +638,9 @@ func (b *buyer) await(want order.State) order.State {
 // maxBody bounds an answer, in bytes.
 const maxBody = 1 << 20
 
-// call is one request to whoever answers, written into the history.
+// call is one request to whichever api process, written into the history. No answer is
+// the zero answer. An answer of 500, one without JSON and one with a secret in it are
+// violations, whatever was asked.
 func (b *buyer) call(ctx context.Context, op, method, path, key string, body any) (a answer) {
 	start := time.Now()
 	defer func() {
@@ -655,8 +691,9 @@ func (b *buyer) call(ctx context.Context, op, method, path, key string, body any
 	return a
 }
 
-// watchAcks looks, for every callback that is acknowledged, whether its payment
-// can be read at that moment: the acknowledgement comes after the commit (C4).
+// watchAcks looks, for every callback that is acknowledged, whether its payment can be
+// read at that moment, by another connection: the acknowledgement comes after the commit
+// (C4).
 func (s *shop) watchAcks(ctx context.Context) {
 	for {
 		select {
@@ -682,7 +719,7 @@ func (s *shop) countPayments(ctx context.Context, transaction string) (n int, er
 		err = s.stage.db.QueryRowContext(ctx, `SELECT COUNT(*)
 FROM payments
 WHERE transaction_id = ?`, transaction).Scan(&n)
-		if err == nil || !bench.Pause(ctx, ackRetry) {
+		if err == nil || !sqldb.Sleep(ctx, ackRetry) {
 			return n, err
 		}
 	}

@@ -27,34 +27,51 @@ import (
 
 // The times of the run: a day of a shop in minutes.
 const (
-	payWithin = 3 * time.Second        // ORDERD_PAY_WITHIN; 30 minutes by default
-	grace     = 500 * time.Millisecond // ORDERD_CLOSE_GRACE; 20 seconds by default
-	pace      = 15                     // ORDERD_PACE: the service's waits are divided by it
-	speed     = 60                     // the simulator's callback ladder goes so much faster: a minute a second
-	closeRate = 300                    // ORDERD_CLOSE_RATE: closes a second, more than buyers cause
-	maxOpen   = 5                      // ORDERD_MAX_OPEN_ORDERS of a customer
+	// payWithin is ORDERD_PAY_WITHIN, 30 minutes by default: most visits are over in it,
+	// and those who walk away come due while the run goes on.
+	payWithin = 3 * time.Second
+	// grace is ORDERD_CLOSE_GRACE, 20 seconds by default.
+	grace = 500 * time.Millisecond
+	// pace is ORDERD_PACE: the service's waits are divided by it.
+	pace = 15
+	// speed is how much faster the simulator repeats callbacks: a minute in a second, so
+	// that the last repeat of WeChat Pay, after 24 hours, comes in 24 minutes.
+	speed = 60
+	// closeRate is ORDERD_CLOSE_RATE in closes a second, more than buyers cause: what
+	// waits for the rate would hide what hangs.
+	closeRate = 300
+	// maxOpen is ORDERD_MAX_OPEN_ORDERS of a customer, its default.
+	maxOpen = 5
 
-	startPatience = time.Minute     // for a process to answer /readyz
-	readyTimeout  = 2 * time.Second // for one answer
-	notifyTimeout = 5 * time.Second // as WeChat Pay waits for the answer to a callback
+	// startPatience is for a process to answer /readyz, on a machine that is busy with
+	// everything else. readyTimeout is for one answer.
+	startPatience = time.Minute
+	readyTimeout  = 2 * time.Second
+	// notifyTimeout is as long as WeChat Pay waits for the answer to a callback.
+	notifyTimeout = 5 * time.Second
 
 	superviseEvery = 100 * time.Millisecond // between two looks for processes that have ended
 	readyEvery     = 50 * time.Millisecond  // between two looks whether one is up
 	restartHold    = time.Second            // after a start, before the next
 )
 
-// stage is everything that runs: the servers, the services, WeChat Pay.
+// stage is everything that runs: the servers, the services, WeChat Pay. WeChat Pay and
+// the judge live in this process, which nobody kills.
 type stage struct {
 	dir     string
 	mariadb *servers.MariaDB
 	redis   *servers.Redis
-	mysqlUp sync.Mutex // held while MariaDB is being taken down and brought up
+	// mysqlUp and redisUp are held while that server is being taken down and brought up.
+	mysqlUp sync.Mutex
 	redisUp sync.Mutex
-	db      *sqldb.DB // the judge's own way to the database, by the socket
+	// db is the judge's own way to the database, by the socket: no proxy can spoil it.
+	db      *sqldb.DB
 	sim     *wechatsim.Sim
 	simHTTP *httptest.Server
 	truth   *truth
 	secrets *canary.Set // none of them may ever stand in a log or in an answer
+	// binary is the program under test, built for this run, and env the configuration
+	// that all of its processes have.
 	binary  string
 	env     []string
 	apis    []*process // roles api, notify and admin
@@ -70,7 +87,8 @@ type stage struct {
 // processes are all services.
 func (s *stage) processes() []*process { return append(append([]*process{}, s.apis...), s.workers...) }
 
-// build makes the binary under test, with an overlay when it is a mutant.
+// build makes the binary under test, with an overlay when it is a mutant. It is built and
+// not run by go run, because go run would be what a kill hits.
 func build(ctx context.Context, dir, overlay, tags string) (string, error) {
 	binary := filepath.Join(dir, "orderd")
 	args := []string{"build", "-o", binary}
@@ -87,7 +105,7 @@ func build(ctx context.Context, dir, overlay, tags string) (string, error) {
 	return binary, nil
 }
 
-// newStage builds the services and starts everything.
+// newStage builds the services and starts everything. On an error nothing runs any more.
 func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) {
 	s = &stage{dir: dir}
 	defer func() {
@@ -124,8 +142,9 @@ func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) 
 	return s, s.startAll(ctx)
 }
 
-// startServers starts MariaDB with full durability and Redis with its log on
-// disk, both with a proxy before them.
+// startServers starts MariaDB with full durability (sync-binlog=1 beside what package
+// servers sets) and Redis with its log on disk, both with a proxy before them, through
+// which the services go and the judge does not.
 func (s *stage) startServers(ctx context.Context) (err error) {
 	s.mariadb, err = servers.StartMariaDB(ctx, filepath.Join(s.dir, "m"), "--innodb-buffer-pool-size=1G",
 		"--sync-binlog=1")
@@ -158,7 +177,8 @@ func (s *stage) startServers(ctx context.Context) (err error) {
 // database is the schema and the user of docs/grants.sql.
 const database = "orderd"
 
-// grant makes the services' user, with the least rights.
+// grant makes the services' user by docs/grants.sql, with the least rights: a run shows
+// that they are enough.
 func (s *stage) grant(ctx context.Context) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -179,8 +199,9 @@ func (s *stage) grant(ctx context.Context) error {
 	return nil
 }
 
-// startWeChat starts the simulator in this process, which nobody kills: its
-// ledger is the truth of the run, and is on disk as it happens.
+// startWeChat starts the simulator in this process, which nobody kills: its ledger is the
+// truth of the run, and is on disk as it happens. It loses answers, repeats callbacks and
+// delays them by its own nastiness, beside what the nemesis does.
 func (s *stage) startWeChat(seed uint64) error {
 	keys, err := wechatsim.GenerateKeys(bench.MchID, bench.AppID)
 	if err != nil {
@@ -212,8 +233,9 @@ func (s *stage) startWeChat(seed uint64) error {
 	return nil
 }
 
-// environment is the configuration of the services. verify are the keys of WeChat Pay,
-// as ORDERD_WECHAT_VERIFY_KEYS takes them.
+// environment is the configuration of the services. verify are the keys of WeChat Pay, as
+// ORDERD_WECHAT_VERIFY_KEYS takes them. Secrets are canaries: texts that can be searched
+// for in logs and answers.
 func (s *stage) environment(c wechatsim.ClientConfig, verify string) []string {
 	return []string{
 		"ORDERD_DSN=mysql:orderd:" + canary.DatabasePass + "@tcp(" + s.mysqlProxy.Addr() + ")/" + database,
@@ -240,8 +262,9 @@ func (s *stage) environment(c wechatsim.ClientConfig, verify string) []string {
 	}
 }
 
-// notifyClient delivers callbacks to the services one after the other, as a load
-// balancer does that does not know who is dead.
+// notifyClient delivers callbacks to the services one after the other, as a load balancer
+// does that does not know who is dead. The address of the notify_url does not matter to
+// it; connections are not kept, so that each callback may meet another process.
 func (s *stage) notifyClient() *http.Client {
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		s.httpMu.Lock()
@@ -256,7 +279,9 @@ func (s *stage) notifyClient() *http.Client {
 
 // The stock of the shop.
 const (
-	skus     = 200
+	skus = 200
+	// The first hot SKUs are bought most, and scarce: of hotShare orders one can have a
+	// unit of each, and hotLeast units are there in a small run too.
 	hot      = 5  // the first ones are bought most, and are scarce:
 	hotShare = 50 // of so many orders one can have a unit of each
 	hotLeast = 5  // units, in a small run too
@@ -265,7 +290,8 @@ const (
 // skuID is the id of SKU n.
 func skuID[N int | uint64](n N) string { return fmt.Sprintf("sku%03d", n) }
 
-// fill puts the stock on the shelves; every price is another one.
+// fill puts the stock on the shelves; every price is another one, so that a sum of the
+// wrong lines does not happen to be right.
 func (s *stage) fill(ctx context.Context, o Options) error {
 	admin := stock.NewAdmin(s.db, time.Now)
 	for n := range skus {
@@ -291,7 +317,7 @@ func (s *stage) startAll(ctx context.Context) error {
 	return s.ready(ctx)
 }
 
-// ready waits until every process answers.
+// ready waits until every process answers /readyz with 200, one after the other.
 func (s *stage) ready(ctx context.Context) error {
 	for _, p := range s.processes() {
 		if err := p.ready(ctx); err != nil {
@@ -301,8 +327,8 @@ func (s *stage) ready(ctx context.Context) error {
 	return nil
 }
 
-// verb runs a command of the binary under test beside the services. An exit code is
-// no error.
+// verb runs a command of the binary under test beside the services. An exit code is no
+// error. out has standard output, and after it the errors when it failed.
 func (s *stage) verb(ctx context.Context, args ...string) (out string, exit int, err error) {
 	cmd := exec.CommandContext(ctx, s.binary, args...)
 	cmd.Env = append(s.env, "PATH="+os.Getenv("PATH"), "HOME="+s.dir, "ORDERD_DATA_DIR="+filepath.Join(s.dir, "verbs"))
@@ -316,7 +342,7 @@ func (s *stage) verb(ctx context.Context, args ...string) (out string, exit int,
 	return string(b), 0, err
 }
 
-// close ends everything. The files stay.
+// close ends everything, also what only half a start has made. The files stay.
 func (s *stage) close() {
 	for _, p := range s.processes() {
 		p.kill(0)
@@ -347,18 +373,21 @@ func (s *stage) close() {
 
 // process is one orderd in a process of its own.
 type process struct {
+	// Its name is that of its log; the addresses are its own for the whole run.
 	name               string
 	api, notify, admin string
 	binary             string
 	args, env          []string
 	log                string
 
-	mu        sync.Mutex // what follows
-	cmd       *exec.Cmd
-	ended     chan struct{}
-	notBefore time.Time // when the supervisor may start it again
-	killed    bool      // its end was ours
-	exits     int       // ends that were its own
+	mu    sync.Mutex // what follows
+	cmd   *exec.Cmd
+	ended chan struct{}
+	// notBefore is when the supervisor may start it again.
+	notBefore time.Time
+	// killed says that its end was ours, exits counts those that were its own.
+	killed bool
+	exits  int
 }
 
 // newProcess makes a process with addresses of its own; start starts it.
@@ -380,7 +409,8 @@ func (s *stage) newProcess(name string, roles ...string) (*process, error) {
 	return p, nil
 }
 
-// start starts the process unless it runs.
+// start starts the process unless it runs. It dies with this process (Pdeathsig), and is
+// in a group of its own, so that Ctrl-C does not end it before the harness does.
 func (p *process) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -406,7 +436,7 @@ func (p *process) start() error {
 	return nil
 }
 
-// running needs p.mu.
+// running reports that it was started and has not ended. It needs p.mu.
 func (p *process) running() bool {
 	if p.cmd == nil {
 		return false
@@ -444,10 +474,10 @@ func (s *stage) exits() (n int) {
 	return n
 }
 
-// supervise starts what has ended, by a kill or by itself because a server was
-// away as it came up, as systemd would.
+// supervise starts what has ended, by a kill or by itself because a server was away as it
+// came up, as systemd would, until ctx ends.
 func (s *stage) supervise(ctx context.Context) error {
-	for bench.Pause(ctx, superviseEvery) {
+	for sqldb.Sleep(ctx, superviseEvery) {
 		for _, p := range s.processes() {
 			if !p.mayStart() {
 				continue
@@ -461,7 +491,8 @@ func (s *stage) supervise(ctx context.Context) error {
 	return nil
 }
 
-// hold keeps a process that ends at once from being started all the time.
+// hold keeps a process that ends at once from being started all the time: d is the least
+// time until the next start.
 func (p *process) hold(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -481,7 +512,7 @@ func (p *process) kill(down time.Duration) bool {
 	return true
 }
 
-// signal reports whether there was somebody to take it.
+// signal sends a signal, and reports whether there was somebody to take it.
 func (p *process) signal(sig syscall.Signal) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -506,7 +537,7 @@ func (p *process) ready(ctx context.Context) error {
 			}
 			err = fmt.Errorf("readyz says %d", res.StatusCode)
 		}
-		if !bench.Pause(ctx, readyEvery) {
+		if !sqldb.Sleep(ctx, readyEvery) {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}

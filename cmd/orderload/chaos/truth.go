@@ -19,20 +19,26 @@ type truth struct {
 	stop chan struct{}
 	done chan struct{}
 
-	mu       sync.Mutex
-	counts   map[string]int
-	accepted map[string]time.Time // by out_trade_no: when a callback of its payment was first acknowledged
-	forged   []string             // lies that were answered with success
+	mu     sync.Mutex
+	counts map[string]int
+	// accepted is when a callback of a payment was first acknowledged, by out_trade_no.
+	accepted map[string]time.Time
+	// forged are the lies that were answered with success: violations, as C2.
+	forged []string
 
-	acked  chan acked   // genuine payments that were just acknowledged
-	unseen atomic.Int64 // of those, the ones that nobody has looked at yet
+	// acked has genuine payments that were just acknowledged, for watchAcks; unseen
+	// counts those of them that nobody has looked at yet, so that the judge can wait for
+	// the rest.
+	acked  chan acked
+	unseen atomic.Int64
 }
 
 // acked is a payment whose callback was answered with success.
 type acked struct{ trade, transaction string }
 
 const (
-	// syncEvery is the time between two fsyncs.
+	// syncEvery is the time between two fsyncs. This process is not killed; the file is
+	// for whoever looks at a run whose machine went down.
 	syncEvery = 100 * time.Millisecond
 	// ackBacklog is how many acknowledgements may wait to be looked at, before the
 	// simulator has to: a database may be away for seconds.
@@ -78,7 +84,9 @@ func (t *truth) close() error {
 var unsigned = []string{wechatsim.ModeForged, wechatsim.ModeUnknown, wechatsim.ModeNoSignature,
 	wechatsim.ModeOldTimestamp, wechatsim.ModeSignTest, wechatsim.ModeTruncated}
 
-// Write takes one line of the simulator's log.
+// Write takes one line of the simulator's log, which the simulator makes of every
+// request, callback and effect. It may wait when ackBacklog acknowledgements have not
+// been looked at.
 func (t *truth) Write(line []byte) (int, error) {
 	var e wechatsim.Entry
 	if err := json.Unmarshal(line, &e); err != nil {
@@ -94,7 +102,8 @@ func (t *truth) Write(line []byte) (int, error) {
 	return t.file.Write(line)
 }
 
-// count reports whether e is the acknowledgement of a genuine payment.
+// count counts what the report shows, and reports whether e is the acknowledgement of a
+// genuine payment. It needs t.mu.
 func (t *truth) count(e wechatsim.Entry) (genuine bool) {
 	if isRequest(e, "close") && slices.Contains(e.Faults, wechatsim.FaultPaidFirst) {
 		t.counts["paid in the instant before the close"]++
@@ -134,7 +143,8 @@ func answered(e wechatsim.Entry) bool { return e.Kind == wechatsim.KindCallback 
 // such callbacks by itself.
 func isProbe(e wechatsim.Entry) bool { return slices.Contains(e.Faults, "signtest") }
 
-// modeOf is the first word of a callback's detail.
+// modeOf is the first word of a callback's detail: how it was told to go wrong, or
+// normal.
 func modeOf(e wechatsim.Entry) string {
 	mode, _, _ := strings.Cut(e.Detail, ":")
 	return mode

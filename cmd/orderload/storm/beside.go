@@ -11,27 +11,33 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/stock"
 )
 
-// foreground is what the shop does beside the storm: placements and callbacks
-// at a fixed rate. A call's latency counts from the moment at which it was
-// meant to begin, so that waiting for a slow call before it is not hidden.
+// foreground is what the shop does beside the storm: placements and callbacks at a fixed
+// rate. A call's latency counts from the moment at which it was meant to begin, so that
+// waiting for a slow call before it is not hidden (coordinated omission: a closed loop
+// would ask less when the service is slow, and look well).
 type foreground struct {
 	rate           int // of each, a second
 	places, settle calls
 }
 
 const (
-	besideWarm   = 5 * time.Second // placements begin so long before anything is measured
-	besideLag    = 2 * time.Second // and callbacks so long after them: they pay what was placed
-	besideFlight = 4096            // calls under way; more are refused, and count as failed
-	besideQueue  = 60              // seconds of placements that may wait for their callback
+	// besideWarm is how long placements run before anything is measured.
+	besideWarm = 5 * time.Second
+	// besideLag is how long after them callbacks begin: they pay what was placed.
+	besideLag = 2 * time.Second
+	// besideFlight is calls under way; more are refused, and count as failed.
+	besideFlight = 4096
+	// besideQueue is how many seconds of placements may wait for their callback.
+	besideQueue = 60
 )
 
-// startForeground starts both. The function that it gives waits for their end,
-// which is that of ctx.
+// startForeground starts both, besideWarm and Quiet ahead of the first deadline. The
+// function that it gives waits for their end, which is that of ctx.
 func (st *storm) startForeground(ctx context.Context, run *running) (wait func()) {
 	if st.k.Foreground == 0 {
 		return func() {}
@@ -74,6 +80,7 @@ type calls struct {
 	all []latency
 }
 
+// latency is one call: at is when it was meant to begin, took counts from there.
 type latency struct {
 	at     time.Time // when it was meant to begin
 	took   time.Duration
@@ -89,7 +96,7 @@ func (c *calls) openLoop(ctx context.Context, rate int, start time.Time, do func
 	for n := int64(0); ; n++ {
 		at := start.Add(time.Duration(n) * time.Second / time.Duration(rate))
 		if d := time.Until(at); d > 0 {
-			bench.Pause(ctx, d)
+			sqldb.Sleep(ctx, d)
 		}
 		if ctx.Err() != nil {
 			break
@@ -113,8 +120,8 @@ func (c *calls) add(l latency) {
 	c.mu.Unlock()
 }
 
-// between gives count, failures and percentiles of the calls that were meant to
-// begin from from on and before to.
+// between gives count, failures and percentiles of the calls that were meant to begin
+// from from on and before to. It is called when all have ended.
 func (c *calls) between(from, to time.Time) (s phase) {
 	var times []time.Duration
 	for _, l := range c.all {
@@ -131,20 +138,21 @@ func (c *calls) between(from, to time.Time) (s phase) {
 	return s
 }
 
-// phase is the calls of a time.
+// phase is the calls of a time. The percentiles are of those that did not fail.
 type phase struct {
 	Calls, Failed int
 	P50, P99      time.Duration
 }
 
-// besideResult is the two kinds of calls, before the storm and in it.
+// besideResult is the two kinds of calls, before the storm and in it; Rate is of each, a
+// second.
 type besideResult struct {
 	Rate                                         int
 	PlaceQuiet, PlaceStorm, PaidQuiet, PaidStorm phase
 }
 
-// judge splits the calls at the first deadline. The first besideWarm of the placements are
-// in neither part: connections and statements are made then.
+// judge splits the calls at the first deadline. The first besideWarm of the placements
+// are in neither part: connections and statements are made then.
 func (f *foreground) judge(first, drained time.Time) *besideResult {
 	from := first.Add(-time.Hour) // before everything
 	if len(f.places.all) > 0 {

@@ -11,16 +11,20 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 	"orderd/order"
 )
 
-// buyers pay orders of the crowd while they wait, from the last deadline on: those
-// have the longest to wait.
+// buyers pay orders of the crowd while they wait, from the last deadline on: those have
+// the longest to wait. They show that an order that is overdue is not lost to its buyer
+// until WeChat Pay has closed it.
 type buyers struct {
-	st      *storm
-	came    atomic.Int64
-	paid    atomic.Int64 // WeChat Pay took their money
-	settled atomic.Int64 // and orderd has taken the callback
+	st   *storm
+	came atomic.Int64
+	// paid counts those whose money WeChat Pay took, settled those whose callback orderd
+	// has taken.
+	paid    atomic.Int64
+	settled atomic.Int64
 
 	mu   sync.Mutex
 	errs []error
@@ -30,17 +34,22 @@ type buyers struct {
 type buyersResult struct{ Came, Paid int64 }
 
 const (
-	buyersAtOnce = 64              // callbacks under way
-	buyersWithin = 5 * time.Second // in which they come, without a rate of closes to wait for
-	buyersShare  = 0.8             // of the time that the closes take at their rate, with one
-	callbackMost = 10              // deliveries of a callback
-	callbackWait = 1 * time.Second // between two of them
+	// buyersAtOnce is callbacks under way.
+	buyersAtOnce = 64
+	// buyersWithin is in which they come, without a rate of closes to wait for;
+	// buyersShare is of the time that the closes take at their rate, with one.
+	buyersWithin = 5 * time.Second
+	buyersShare  = 0.8
+	// callbackMost is deliveries of a callback, callbackWait is between two of them.
+	callbackMost = 10
+	callbackWait = 1 * time.Second
 )
 
 // newBuyers is nobody yet: see run.
 func newBuyers(st *storm) *buyers { return &buyers{st: st} }
 
-// run lets them come evenly over the time in which most of them still wait.
+// run lets them come evenly over the time in which most of them still wait, and waits for
+// the last one. Those who have come are served to the end when ctx ends.
 func (b *buyers) run(ctx context.Context, s *order.Service) {
 	n := int(b.st.k.Pay * float64(b.st.crowd.n))
 	over := buyersWithin
@@ -50,7 +59,7 @@ func (b *buyers) run(ctx context.Context, s *order.Service) {
 	var g errgroup.Group
 	g.SetLimit(buyersAtOnce)
 	for i := range n {
-		if !bench.Pause(ctx, time.Until(b.st.First.Add(over*time.Duration(i)/time.Duration(n)))) {
+		if !sqldb.Sleep(ctx, time.Until(b.st.First.Add(over*time.Duration(i)/time.Duration(n)))) {
 			break
 		}
 		g.Go(func() error {
@@ -61,7 +70,8 @@ func (b *buyers) run(ctx context.Context, s *order.Service) {
 	_ = g.Wait() // what went wrong is in errs
 }
 
-// one pays order i at WeChat Pay, and delivers the callback until it is taken.
+// one pays order i at WeChat Pay, and delivers the callback until it is taken, as WeChat
+// Pay does. A buyer who comes after the close cannot pay, which is no failure.
 func (b *buyers) one(ctx context.Context, s *order.Service, i int) {
 	b.came.Add(1)
 	if !b.st.wechat.Pay(i) {
@@ -81,7 +91,7 @@ func (b *buyers) one(ctx context.Context, s *order.Service, i int) {
 			b.mu.Unlock()
 			return
 		}
-		bench.Pause(ctx, callbackWait)
+		sqldb.Sleep(ctx, callbackWait)
 	}
 }
 

@@ -25,12 +25,15 @@ type script struct {
 }
 
 const (
-	coalesceMost   = 256               // scripts of a pipeline
-	coalesceFlight = 4                 // pipelines under way
-	coalesceQueue  = 16 * coalesceMost // scripts that wait, before callers do
+	// coalesceMost is scripts of a pipeline, coalesceFlight pipelines under way.
+	coalesceMost   = 256
+	coalesceFlight = 4
+	// coalesceQueue is scripts that wait, before callers do.
+	coalesceQueue = 16 * coalesceMost
 )
 
-// newCoalesced wraps a client until its end is called.
+// newCoalesced wraps a client until its end is called. All other commands go through it
+// as they are.
 func newCoalesced(client redis.UniversalClient) *coalesced {
 	c := &coalesced{UniversalClient: client, calls: make(chan script, coalesceQueue), quit: make(chan struct{})}
 	for range coalesceFlight {
@@ -39,7 +42,8 @@ func newCoalesced(client redis.UniversalClient) *coalesced {
 	return c
 }
 
-// EvalSha queues a script and waits for its answer; every step of asynq is one.
+// EvalSha queues a script and waits for its answer; every step of asynq is one. When ctx
+// ends first the script may run all the same.
 func (c *coalesced) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	call := script{sha, keys, args, make(chan *redis.Cmd, 1)}
 	select {

@@ -28,7 +28,8 @@ var HelpTexts = kong.Vars{
 	"expire_patience": "How long after the last deadline the orders may take (default: five minutes, or by the rate).",
 }
 
-// Cmd is "orderload expire"; kong reads its tags.
+// Cmd is "orderload expire"; kong reads its tags. docs/benchmarks.md has its tables and
+// the commands that made them.
 type Cmd struct {
 	Orders  int           `help:"Unpaid orders that come due (default: 100000, with --protocol 20000)."`
 	Spread  time.Duration `default:"60s" help:"${expire_spread}"`
@@ -36,18 +37,23 @@ type Cmd struct {
 	Mode    []string      `default:"ours" enum:"ours,naive,per-order,all" help:"${expire_mode}"`
 	Gateway time.Duration `default:"1ms" help:"The scripted WeChat Pay answers a close after this time."`
 
-	Protocol   bool          `help:"${expire_protocol}"`
+	Protocol bool `help:"${expire_protocol}"`
+	// Rate, Pay and Foreground make the storm more like a day: a limit, buyers, a shop.
 	Rate       float64       `help:"WeChat's limit in closes a second (default: none). Only ours."`
 	Pay        float64       `help:"This share of the orders is paid while they wait; at most 0.5."`
 	Foreground int           `help:"So many placements and as many callbacks a second beside the storm."`
 	Quiet      time.Duration `default:"10s" help:"They are measured for so long before the storm too."`
 
+	// Workers and what follows make it worse: several processes, and something that
+	// fails.
 	Workers  int           `help:"Share the work among so many processes (default: this one). Only ours."`
 	Kill     bool          `help:"Kill the first worker after a third of the orders."`
 	Pause    bool          `help:"Stop the second worker after a third of the orders."`
 	PauseFor time.Duration `default:"20s" help:"And let it go on after this time."`
 	Flush    bool          `help:"Empty Redis two seconds before the first deadline."`
 
+	// BufferPool and LogFile are sizes of InnoDB: the tables fit into memory, and the log
+	// is not what is measured.
 	BufferPool string        `default:"4G" help:"Of the private MariaDB."`
 	LogFile    string        `default:"4G" help:"Of the private MariaDB."`
 	Patience   time.Duration `help:"${expire_patience}"`
@@ -58,6 +64,7 @@ type Cmd struct {
 
 // The modes, as --mode names them.
 const (
+	// Ours is what `orderd serve` runs; the other two are what it is compared with.
 	modeOurs     = "ours"
 	modeNaive    = "naive"
 	modePerOrder = "per-order"
@@ -93,12 +100,17 @@ func (k *Cmd) Run(ctx context.Context, set *bench.Settings) error {
 
 // Bounds and defaults of a run.
 const (
-	minStorm      = 100        // below it a percentile says nothing
-	maxStorm      = 10_000_000 // the numbers of the crowd have eight digits
+	// minStorm is the least that a percentile says something about.
+	minStorm = 100
+	// maxStorm is bounded by the numbers of the crowd, which have eight digits.
+	maxStorm      = 10_000_000
 	defaultOrders = 100_000
-	protocolSize  = 20_000 // RSA takes a millisecond and more for each
-	patience      = 5 * time.Minute
-	maxPay        = 0.5 // more buyers would leave too few orders to close
+	// protocolSize is the default with --protocol: RSA takes a millisecond and more for
+	// each.
+	protocolSize = 20_000
+	patience     = 5 * time.Minute
+	// maxPay leaves enough orders to close: the lateness is theirs.
+	maxPay = 0.5
 
 	// The lead, unless it is given: time to start the servers and the mode, and to
 	// seed and verify so many orders a second, on a busy machine.
@@ -106,7 +118,8 @@ const (
 	seedRate  = 8_000
 )
 
-// complete sets what was left out and refuses what does not fit together.
+// complete sets what was left out and refuses what does not fit together, before any
+// server is started.
 func (k *Cmd) complete() error {
 	if k.Orders == 0 && k.Protocol {
 		k.Orders = protocolSize
@@ -149,7 +162,8 @@ func (k *Cmd) complete() error {
 	return nil
 }
 
-// one runs one mode on a database of its own.
+// one runs one mode on a database of its own. The figures come only with a run that ended
+// whole; what judge refuses is an error beside them.
 func (k *Cmd) one(ctx context.Context, r *rig, mode string) (done *storm, err error) {
 	st, err := k.prepare(ctx, r, mode)
 	if err != nil {
@@ -185,7 +199,7 @@ func (k *Cmd) one(ctx context.Context, r *rig, mode string) (done *storm, err er
 	return st, st.judge(context.WithoutCancel(ctx), run) // ctx was ended by us
 }
 
-// write draws and writes what was asked for.
+// write draws and writes what was asked for; nothing when no mode came to its end.
 func (k *Cmd) write(all []*storm) error {
 	if len(all) == 0 {
 		return nil

@@ -9,18 +9,26 @@ import (
 
 // The seeded orders: one unit each, of seedSKUs SKUs in turn.
 const (
-	seedPiece     = 20_000           // orders of one statement
-	seedCustomers = 50_000           // whose orders they are, in turn
-	seedSKUs      = 1000             // SKUs
-	seedStock     = 1_000_000        // units of each at the beginning: enough for all orders and those beside them
-	seedGrace     = 20 * time.Second // order.Config's default Grace
-	seedWithin    = 30 * time.Minute // and its PayWithin
-	seedInfix     = "0ST0RM00"       // between the time and the number; all letters are of ULID's alphabet
+	// seedPiece is orders of one statement; their numbers share the time of the first.
+	seedPiece     = 20_000
+	seedCustomers = 50_000 // whose orders they are, in turn
+	seedSKUs      = 1000   // SKUs
+	// seedStock is units of each SKU at the beginning: enough for all orders and those
+	// beside them.
+	seedStock = 1_000_000
+	// seedGrace and seedWithin are order.Config's defaults of Grace and PayWithin, which
+	// the seeded rows must agree with.
+	seedGrace  = 20 * time.Second
+	seedWithin = 30 * time.Minute
+	// seedInfix stands between the time and the number; all letters are of ULID's
+	// alphabet (Crockford's base 32).
+	seedInfix = "0ST0RM00"
 )
 
 // crowd is unpaid orders that come due from first on, evenly over spread, on
 // whole seconds. They are numbered from 1 in the order of their deadlines.
 type crowd struct {
+	// n orders; spread 0 has all of them due in one second.
 	n      int
 	first  time.Time
 	spread time.Duration
@@ -34,7 +42,8 @@ func (c crowd) due(i int) time.Time {
 // last is the last due time.
 func (c crowd) last() time.Time { return c.due(c.n) }
 
-// dueBy counts the orders that are due at t.
+// dueBy counts the orders that are due at t, in closed form: it is called for every point
+// of the backlog.
 func (c crowd) dueBy(t time.Time) int {
 	switch seconds := int(c.spread / time.Second); {
 	case t.Before(c.first):
@@ -47,7 +56,8 @@ func (c crowd) dueBy(t time.Time) int {
 	}
 }
 
-// no is the number of order i: a ULID of about the time at which it was placed.
+// no is the number of order i: a ULID of about the time at which it was placed, so that
+// the primary key is filled in its order, as a shop's is.
 func (c crowd) no(i int) string { return fmt.Sprintf("%s%08d", c.prefix(i), i) }
 
 // ends are the first and the last number: arguments of BETWEEN.
@@ -69,8 +79,8 @@ const (
 	ulidLength = 26
 )
 
-// seqOf gives back the number of a seeded order from its order_no or
-// out_trade_no, 0 for any other order.
+// seqOf gives back the number of a seeded order from its order_no or out_trade_no, 0 for
+// any other order, such as one that was placed beside the storm.
 func seqOf(no string) int {
 	if len(no) < ulidLength || no[ulidTime:numberAt] != seedInfix {
 		return 0

@@ -18,25 +18,38 @@ import (
 
 // outcome is what the database says after a storm: exact, for every order.
 type outcome struct {
+	// Closed and Paid are orders of the crowd by their end; together they must be all.
 	Closed, Paid int
-	Rate         float64         // orders closed a second, from the first deadline to the last close
-	Taken        bench.Quantiles // from the deadline to closing
-	Ended        bench.Quantiles // from the deadline to closed
-	Early        int64           // taken before the deadline
-	Tries        int64           // closes asked of WeChat Pay, as they were intended
-	Twice        int             // orders that were asked about more than once
-	Late         []point         // p99 of Taken, by the second of the deadline
-	Backlog      []point         // due and open, five times a second
-	Most         int             // of the backlog
-	CPU          cpu             // seconds, during the storm
-	Memory       int64           // resident, bytes, the peak
-	Redis        int64           // used_memory, bytes, the peak
+	// Rate is orders closed a second, from the first deadline to the last close.
+	Rate float64
+	// Taken is from the deadline to closing, Ended from the deadline to closed: in
+	// between stands the call of WeChat Pay.
+	Taken bench.Quantiles
+	Ended bench.Quantiles
+	// Early were taken before the deadline, which must be none: a buyer may still pay
+	// then.
+	Early int64
+	// Tries are closes asked of WeChat Pay, as they were intended; Twice the orders that
+	// were asked about more than once.
+	Tries int64
+	Twice int
+	// Late is the 99th percentile of Taken, by the second of the deadline.
+	Late []point
+	// Backlog is due and open, five times a second; Most is its highest.
+	Backlog []point
+	Most    int
+	// CPU is in seconds, from the first deadline to the end.
+	CPU cpu
+	// Memory is resident, Redis used_memory, both the peak in bytes.
+	Memory int64
+	Redis  int64
 }
 
 // point is a value of a diagram, at a time in seconds since the first deadline.
 type point struct{ At, Value float64 }
 
-// judge reads what became of the crowd and refuses what must not be.
+// judge reads what became of the crowd and refuses what must not be. It runs after
+// everything was stopped: none of its queries is in a figure.
 func (st *storm) judge(ctx context.Context, run *running) error {
 	o := &st.Outcome
 	if err := st.countStates(ctx); err != nil {
@@ -49,8 +62,8 @@ func (st *storm) judge(ctx context.Context, run *running) error {
 	over := o.Backlog[len(o.Backlog)-1].At
 	st.Drained = st.First.Add(time.Duration(over * float64(time.Second)))
 	o.CPU, o.Memory, o.Redis = st.usage(over)
-	// close_tries counts intents; the gateway knows what was asked. Workers have one each,
-	// in their process: then the intents have to do.
+	// close_tries counts intents; the gateway knows what was asked. Workers have one
+	// each, in their process: then the intents have to do.
 	if st.wechat != nil && st.k.Workers == 0 {
 		o.Twice = st.wechat.ClosedTwice()
 	}
@@ -69,7 +82,8 @@ func (st *storm) judge(ctx context.Context, run *running) error {
 	return errors.Join(st.refuse(ctx), bench.Verify(ctx, st.db.DB, audit.VerifyOptions{Quiescent: true}))
 }
 
-// refuse says what must not be, beside the invariants of Verify.
+// refuse says what must not be, beside the invariants of Verify: a mode that is fast and
+// wrong has no figures.
 func (st *storm) refuse(ctx context.Context) error {
 	o := st.Outcome
 	var errs []error
@@ -103,7 +117,8 @@ WHERE order_no BETWEEN ? AND ?`, st.crowd.ends()...).Scan(&out)
 	return errors.Join(errs...)
 }
 
-// unproven looks for orders that are closed here and not at WeChat Pay.
+// unproven looks for orders that are closed here and not at WeChat Pay: their stock is
+// back, and they can still be paid.
 func (st *storm) unproven(ctx context.Context) error {
 	n := 0
 	err := sqldb.Each(ctx, st.db.DB, `SELECT order_no
@@ -125,7 +140,8 @@ WHERE order_no BETWEEN ? AND ?
 	return err
 }
 
-// countStates counts the orders by their state, and how often WeChat Pay was asked.
+// countStates counts the orders by their state, and how often WeChat Pay was asked about
+// them: close_tries above one is a close that was intended twice.
 func (st *storm) countStates(ctx context.Context) error {
 	return sqldb.Each(ctx, st.db.DB, `SELECT state, COUNT(*), SUM(close_tries),
   SUM(CASE WHEN close_tries > 1 THEN 1 ELSE 0 END)
@@ -173,6 +189,7 @@ GROUP BY e.event, o.expire_at, e.at - o.expire_at`, st.crowd.ends(), func(rows *
 		}
 		due, late := expire+grace-first, took-grace
 		switch event {
+		// The order is closing from here on; the stock is back at close.accepted.
 		case "close.requested":
 			taken[late] += n
 			if late < 0 {

@@ -18,7 +18,7 @@ import (
 	"orderd/scheduler"
 )
 
-// parts is what a mode is built of.
+// parts is what a mode is built of, the same for all of them.
 type parts struct {
 	db       *sqldb.DB
 	redis    redis.UniversalClient
@@ -28,7 +28,8 @@ type parts struct {
 	log      *slog.Logger
 }
 
-// running is a mode at work. orders places and settles beside it.
+// running is a mode at work. orders places and settles beside it. stop waits for what is
+// under way; it is called once.
 type running struct {
 	orders *order.Service
 	queue  *scheduler.Queue // of ours, else nil
@@ -36,7 +37,8 @@ type running struct {
 	fleet  *fleet // with workers of their own, else nil
 }
 
-// observer is orderd's own metrics, and counts the orders that were closed.
+// observer is orderd's own metrics, whose cost belongs to what is measured, and counts
+// the orders that were closed.
 type observer struct {
 	*console.Metrics
 	closed atomic.Int64
@@ -45,7 +47,7 @@ type observer struct {
 // newObserver has counted nothing.
 func newObserver() *observer { return &observer{Metrics: console.NewMetrics()} }
 
-// Transition counts.
+// Transition counts the closes, and passes on what orderd's own metrics count.
 func (w *observer) Transition(from, to order.State, by order.ActorType) {
 	if to == order.StateClosed {
 		w.closed.Add(1)
@@ -58,8 +60,8 @@ func warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// startOurs starts the queue, the service and the worker as orderd serve builds
-// them. This function alone knows how.
+// startOurs starts the queue, the service and the worker as orderd serve builds them
+// (cmd/orderd/app.go). This function alone knows how.
 func startOurs(ctx context.Context, p parts) (*running, error) {
 	run, now, err := startService(ctx, p)
 	if err != nil {
@@ -100,14 +102,15 @@ func startService(ctx context.Context, p parts) (run *running, now func() time.T
 	return &running{orders: orders, queue: queue, stop: func() { queue.Close(); orders.Close() }}, clock.Now, nil
 }
 
-// newService is the service of this process; without tasks nobody is woken for a deadline.
+// newService is the service of this process; without tasks nobody is woken for a
+// deadline.
 func newService(p parts, tasks order.Tasks, now func() time.Time) (*order.Service, error) {
 	return bench.NewService(order.Config{DB: p.db, Gateway: p.gateway, Tasks: tasks, Now: now, Log: p.log,
 		Observe: p.observer})
 }
 
-// arm sets the wake-ups that Place would have set, one for each second. What it
-// does not set the worker's look-ahead finds.
+// arm sets the wake-ups that Place would have set, one for each second
+// (docs/decisions/0006). What it does not set the worker's look-ahead finds.
 func (c crowd) arm(q *scheduler.Queue) {
 	for i := 1; i <= c.n; i++ {
 		if i == 1 || !c.due(i).Equal(c.due(i-1)) {
@@ -116,7 +119,7 @@ func (c crowd) arm(q *scheduler.Queue) {
 	}
 }
 
-// startNaive starts the naive peer with so many connections.
+// startNaive starts the naive peer with so many connections, each with a close under way.
 func startNaive(ctx context.Context, p parts, naive *bench.Naive, conns int) (*running, error) {
 	orders, err := newService(p, nil, time.Now)
 	if err != nil {

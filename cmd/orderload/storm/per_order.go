@@ -17,12 +17,19 @@ import (
 // before its deadline, over many queues with a server each, and handlers that wait
 // for a group commit.
 const (
-	perOrderQueues  = 16  // one list in Redis each: a single one is a bottleneck
-	perOrderEach    = 128 // handlers of a queue: together they fill the group commits
-	perOrderArmers  = 256 // enqueues under way while the tasks are set
+	// perOrderQueues is one list in Redis each: a single one is a bottleneck.
+	perOrderQueues = 16
+	// perOrderEach is handlers of a queue: together they fill the group commits.
+	perOrderEach = 128
+	// perOrderArmers is enqueues under way while the tasks are set, as many as coalesced
+	// puts into one pipeline.
+	perOrderArmers = 256
+	// perOrderTimeout is a handler's; a close has a call of WeChat Pay in it.
 	perOrderTimeout = 20 * time.Second
-	perOrderRetries = 40              // of a task, far more than a run needs
-	perOrderRetry   = 1 * time.Second // between two of them
+	// perOrderRetries is of a task, far more than a run needs; perOrderRetry is between
+	// two of them.
+	perOrderRetries = 40
+	perOrderRetry   = 1 * time.Second
 
 	// How often asynq looks for scheduled tasks that are due, and for work when its
 	// queues were empty: its defaults of 5 s and 1 s would be most of the lateness.
@@ -33,7 +40,8 @@ const (
 // perOrderQueue is the queue of order i.
 func perOrderQueue(i int) string { return fmt.Sprintf("storm-%02d", i%perOrderQueues) }
 
-// startPerOrder sets the task of every order and starts a server per queue.
+// startPerOrder sets the task of every order and starts a server per queue. The handlers
+// call the same order.Service: what differs is how they are woken.
 func startPerOrder(ctx context.Context, p parts, c crowd) (*running, error) {
 	orders, err := newService(p, nil, time.Now)
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// plot is one diagram: lines over seconds.
+// plot is one diagram: lines over seconds since the first deadline.
 type plot struct {
+	// title and unit are texts of the diagram; unit is that of the y axis.
 	title, unit string
 	log         bool // the y axis is logarithmic
 	lines       []line
@@ -41,7 +42,8 @@ type axis struct {
 	log      bool
 }
 
-// pixel is where a value is, from the axis' origin on.
+// pixel is where a value is, from the axis' origin on. What is below the begin of a
+// logarithmic axis stands at it.
 func (a axis) pixel(v float64) float64 {
 	if a.log {
 		return a.size * (math.Log10(max(v, a.from)) - math.Log10(a.from)) / (math.Log10(a.to) - math.Log10(a.from))
@@ -75,7 +77,8 @@ func roundStep(v float64) float64 {
 	return 10 * power
 }
 
-// axes span all lines, from zero or from logFloor on.
+// axes span all lines, from zero or from logFloor on; the upper end is a round number,
+// and never 0, so that nothing is divided by it.
 func (p plot) axes() (x, y axis) {
 	x, y = axis{size: innerWidth}, axis{size: innerHeight, log: p.log}
 	for _, l := range p.lines {
@@ -104,7 +107,8 @@ func drawStorms(all []*storm) string {
 	return draw(late, backlog)
 }
 
-// thin leaves as many points as can be told apart.
+// thin leaves as many points as can be told apart: of those that fall on one pixel the
+// highest, because peaks are what a reader looks for.
 func thin(points []point) []point {
 	step := len(points)/innerWidth + 1
 	if step == 1 {
@@ -137,7 +141,8 @@ svg { background: #111; color: #ddd } .l0 { stroke: #56b4e9 } .l1 { stroke: #e69
 </style>
 `
 
-// draw puts diagrams one below the other into one SVG that needs nothing else.
+// draw puts diagrams one below the other into one SVG that needs nothing else: no font,
+// no script, so that it shows in a README.
 func draw(plots ...plot) string {
 	var b strings.Builder
 	height := plotHeight * len(plots)
@@ -153,7 +158,8 @@ func draw(plots ...plot) string {
 	return b.String()
 }
 
-// draw draws axes, grid, legend and lines; the origin is the corner of the axes.
+// draw draws axes, grid, legend and lines; the origin is the corner of the axes, and y
+// grows downward, as in all of SVG.
 func (p plot) draw(b *strings.Builder) {
 	x, y := p.axes()
 	label := func(at, down float64, anchor, text string) {

@@ -20,24 +20,29 @@ import (
 	"orderd/payment/wechatsim"
 )
 
-// protocol is the real gateway against a simulator over loopback, both in this
-// process: a close is signed and verified twice, by us and by WeChat Pay.
+// protocol is the real gateway against a simulator over loopback, both in this process: a
+// close is signed and verified twice, by us and by WeChat Pay.
 type protocol struct {
 	gateway *wechat.Gateway
 	sim     *wechatsim.Sim
 	server  *http.Server
-	sign    time.Duration // a signature of ours takes so much of a core
-	bits    int           // of the key
+	// sign is how much of a core a signature of ours takes, bits the length of the key.
+	sign time.Duration
+	bits int
 }
 
 // protocolResult is what RSA costs.
 type protocolResult struct {
-	SignMS  float64 // of one core
-	Bits    int
-	Cores   int
-	Ceiling float64 // closes a second when the cores do nothing but our signatures
-	Both    float64 // and the simulator's
-	Share   float64 // of this process's CPU that both kinds of signatures took
+	// SignMS is milliseconds of one core for a signature with a key of so many Bits.
+	SignMS float64
+	Bits   int
+	Cores  int
+	// Ceiling is closes a second when the cores do nothing but our signatures, Both when
+	// they make the simulator's too.
+	Ceiling float64
+	Both    float64
+	// Share is the part of this process's CPU that both kinds of signatures took.
+	Share float64
 }
 
 // headerTimeout is what linters ask of a server; nobody here is slow.
@@ -74,7 +79,7 @@ func startProtocol(ctx context.Context) (p *protocol, err error) {
 	return p, nil
 }
 
-// stop ends both; there may be nothing to end.
+// stop ends both. A nil protocol has nothing to end: callers need not ask.
 func (p *protocol) stop() {
 	if p == nil {
 		return

@@ -13,7 +13,8 @@ import (
 	"orderd/scheduler"
 )
 
-// rig is the private servers of a run.
+// rig is the private servers of a run, which all modes use one after the other. The
+// process ids are for CPU and memory, which /proc has.
 type rig struct {
 	maria    *bench.Server
 	redis    *servers.Redis
@@ -26,7 +27,8 @@ type rig struct {
 // their pools, and for this process.
 const maxConnections = "--max-connections=500"
 
-// startRig starts the servers; stop ends them.
+// startRig starts the servers; stop ends them. What is missing on the machine is named in
+// the error, with the package of Debian that has it.
 func (k *Cmd) startRig(ctx context.Context, set *bench.Settings) (r *rig, err error) {
 	dir, err := set.Folder("orderload-expire-")
 	if err != nil {
@@ -83,7 +85,8 @@ func redisPID(ctx context.Context, client redis.UniversalClient) (int, error) {
 	return 0, errors.New("redis does not tell its process id")
 }
 
-// redisMemory is used_memory in bytes, 0 while Redis does not answer.
+// redisMemory is used_memory of INFO in bytes, 0 while Redis does not answer: a sample
+// with 0 raises no peak.
 func redisMemory(ctx context.Context, client redis.UniversalClient) int64 {
 	text, err := client.Info(ctx, "memory").Result()
 	if err != nil {

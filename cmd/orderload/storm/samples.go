@@ -7,15 +7,22 @@ import (
 	"time"
 
 	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 )
 
-// sample is what was seen at one moment.
+// sample is what was seen at one moment. It is for CPU and memory; lateness comes from
+// the database.
 type sample struct {
-	At      float64 // seconds since the first deadline
-	Overdue int     // due and not ended, as the processes report; exact: Outcome.Backlog
-	Memory  int64   // resident, bytes, of this process or the largest worker
-	Redis   int64   // used_memory, bytes
-	CPU     cpu     // since the start of the processes
+	// At is in seconds since the first deadline, below zero before it.
+	At float64
+	// Overdue is due and not ended, as the processes report; exact is Outcome.Backlog.
+	Overdue int
+	// Memory is resident, in bytes, of this process or the largest worker; Redis is its
+	// used_memory, in bytes.
+	Memory int64
+	Redis  int64
+	// CPU is since the start of the processes.
+	CPU cpu
 }
 
 // cpu is time on CPUs in seconds: of this process and the workers, and of the
@@ -29,14 +36,14 @@ func (c cpu) since(b cpu) cpu { return cpu{c.Own - b.Own, c.MariaDB - b.MariaDB,
 // backlog.
 const sampleEvery = 200 * time.Millisecond
 
-// startSampling samples from now until ctx ends. The function that it gives waits
-// for that, and takes the last sample.
+// startSampling samples from now until ctx ends. The function that it gives waits for
+// that, and takes the last sample.
 func (st *storm) startSampling(ctx context.Context, run *running) (wait func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			st.Samples = append(st.Samples, st.sample(ctx, run))
-			bench.Pause(ctx, sampleEvery)
+			sqldb.Sleep(ctx, sampleEvery)
 		}
 	})
 	return func() {
@@ -88,13 +95,13 @@ const (
 	hurtEvery = 20 * time.Millisecond
 )
 
-// startTrouble makes the trouble that was asked for. The function that it gives
-// waits until it is over.
+// startTrouble makes the trouble that was asked for: an empty Redis, buyers who pay,
+// workers that are killed or stopped. The function that it gives waits until it is over.
 func (st *storm) startTrouble(ctx context.Context, run *running) (wait func()) {
 	var wg sync.WaitGroup
 	if st.k.Flush {
 		wg.Go(func() {
-			if bench.Pause(ctx, time.Until(st.First.Add(-flushBefore))) {
+			if sqldb.Sleep(ctx, time.Until(st.First.Add(-flushBefore))) {
 				_ = st.rig.client.FlushAll(ctx).Err() // an empty Redis is what is seen, or not, in the lateness
 			}
 		})
@@ -105,7 +112,7 @@ func (st *storm) startTrouble(ctx context.Context, run *running) (wait func()) {
 	if run.fleet != nil && (st.k.Kill || st.k.Pause) {
 		wg.Go(func() {
 			for run.fleet.closed() < st.crowd.n/3 {
-				if !bench.Pause(ctx, hurtEvery) {
+				if !sqldb.Sleep(ctx, hurtEvery) {
 					return
 				}
 			}

@@ -10,8 +10,9 @@ import (
 	"orderd/cmd/orderload/bench"
 )
 
-// seed fills an empty MariaDB with the crowd, its stock and its flows, so that
-// every invariant holds. MariaDB makes the rows: a million take seconds.
+// seed fills an empty MariaDB with the crowd, its stock and its flows, so that every
+// invariant holds. MariaDB makes the rows: a million take seconds, where placing them
+// would take minutes.
 func (c crowd) seed(ctx context.Context, db *sql.DB) error {
 	begin := time.Now()
 	if err := c.seedStock(ctx, db); err != nil {
@@ -23,18 +24,20 @@ func (c crowd) seed(ctx context.Context, db *sql.DB) error {
 		}
 		bench.Progress("seeding %d of %d, %.0f s", min(from+seedPiece-1, c.n), c.n, time.Since(begin).Seconds())
 	}
+	// Statistics of the time when the tables were empty would choose the wrong index.
 	_, err := db.ExecContext(ctx, "ANALYZE TABLE orders, order_items, stock_flows, skus")
 	bench.EndProgress()
 	return err
 }
 
-// numbered puts a range of numbers, a table that MariaDB makes up, in the place
-// of the table numbers.
+// numbered puts a range of numbers, a table of MariaDB's SEQUENCE engine (seq_1_to_9), in
+// the place of the table numbers.
 func numbered(query string, from, to int) string {
 	return strings.Replace(query, "FROM numbers", fmt.Sprintf("FROM seq_%d_to_%d", from, to), 1)
 }
 
-// seedStock writes the shelves as they are after all orders have taken their unit.
+// seedStock writes the shelves as they are after all orders have taken their unit, each
+// with the flow by which its stock came in.
 func (c crowd) seedStock(ctx context.Context, db *sql.DB) error {
 	now := time.Now().UnixMilli()
 	// Order i takes a unit of SKU i modulo their number.
@@ -55,8 +58,9 @@ FROM numbers`, 0, seedSKUs-1), seedStock, now)
 // are that time of the first order, the spread in seconds and the number of orders.
 const secondsSQL = "? + ((seq - 1) * ? DIV ?) * 1000"
 
-// seedOrders writes the orders from and to, both inclusive, of one piece: their
-// numbers share a prefix.
+// seedOrders writes the orders from and to, both inclusive, of one piece: their numbers
+// share a prefix. Each has a line and the flow of its unit, and no trade: WeChat Pay is
+// asked to close it all the same.
 func (c crowd) seedOrders(ctx context.Context, db *sql.DB, from, to int) error {
 	prefix, seconds := c.prefix(from), int(c.spread/time.Second)
 	due := c.first.UnixMilli()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/audit"
 	"orderd/payment"
@@ -21,18 +22,25 @@ type storm struct {
 	crowd    crowd
 	db       *bench.Database
 	observer *observer
-	conns    int // of naive
+	// conns is how many connections naive does best with; 0 for the other modes.
+	conns int
 
-	wechat   *bench.Gateway // nil with the real protocol
-	protocol *protocol      // nil without
-	buyers   *buyers        // nil when nobody pays
-	beside   *foreground
+	// wechat is the scripted WeChat Pay, nil with the real protocol, which protocol then
+	// is.
+	wechat   *bench.Gateway
+	protocol *protocol
+	// buyers is nil when nobody pays, beside when nothing is placed beside the storm.
+	buyers *buyers
+	beside *foreground
 
-	Mode     string
-	Orders   int
-	First    time.Time // the first deadline
-	Last     time.Time // the last one
-	Drained  time.Time // no order was open any more
+	// What --json writes, in the order of the table.
+	Mode   string
+	Orders int
+	// First and Last are the first and the last deadline, in whole seconds.
+	First time.Time
+	Last  time.Time
+	// Drained is when no order was open any more, by the backlog: to sampleEvery.
+	Drained  time.Time
 	Samples  []sample
 	Outcome  outcome
 	Workers  []workerResult `json:",omitempty"`
@@ -41,7 +49,9 @@ type storm struct {
 	Paid     *buyersResult
 }
 
-// prepare makes a database whose first deadline is the lead ahead.
+// prepare makes a database whose first deadline is the lead ahead, each mode its own:
+// none may find rows or a warm buffer pool of another. Naive is tried with several
+// numbers of connections first, so that it is measured at its best.
 func (k *Cmd) prepare(ctx context.Context, r *rig, mode string) (*storm, error) {
 	st := &storm{k: k, rig: r, Mode: mode, Orders: k.Orders}
 	if mode == modeNaive {
@@ -59,7 +69,8 @@ func (k *Cmd) prepare(ctx context.Context, r *rig, mode string) (*storm, error) 
 	return st, nil
 }
 
-// fill makes the database, empties Redis, seeds the crowd and verifies it.
+// fill makes the database, empties Redis, seeds the crowd and verifies it: what is broken
+// afterwards was broken by the mode.
 func (st *storm) fill(ctx context.Context) (err error) {
 	if st.db, err = st.rig.maria.NewDatabase(ctx); err != nil {
 		return err
@@ -74,7 +85,7 @@ func (st *storm) fill(ctx context.Context) (err error) {
 	return bench.Verify(ctx, st.db.DB, audit.VerifyOptions{})
 }
 
-// close drops the database.
+// close drops the database, so that a run of three modes needs the disk of one.
 func (st *storm) close() error {
 	if st.db == nil {
 		return nil
@@ -82,7 +93,8 @@ func (st *storm) close() error {
 	return st.db.Drop(context.Background())
 }
 
-// begin starts the mode.
+// begin starts the mode; the caller stops it. Naive and per-order place and settle by
+// order.Service too, so that what is beside the storm is the same in all modes.
 func (st *storm) begin(ctx context.Context) (*running, error) {
 	st.observer = newObserver()
 	gateway, err := st.gateway(ctx)
@@ -123,7 +135,8 @@ func alsoStop(run *running, err error, end func()) (*running, error) {
 	return run, nil
 }
 
-// gateway is the WeChat Pay of this run.
+// gateway is the WeChat Pay of this run: scripted, with a delay and no signatures, or
+// with --protocol the real gateway against the simulator.
 func (st *storm) gateway(ctx context.Context) (payment.Gateway, error) {
 	if !st.k.Protocol {
 		st.wechat = bench.NewGateway(bench.GatewayOptions{Delay: st.k.Gateway, Trades: st.crowd.n, Number: seqOf})
@@ -142,8 +155,9 @@ func (st *storm) gateway(ctx context.Context) (payment.Gateway, error) {
 // spareLead is what the error of ready adds to the lead that would have sufficed.
 const spareLead = 10 * time.Second
 
-// ready refuses a run whose first deadline is over, or whose time before it is
-// not quiet.
+// ready refuses a run whose first deadline is over, or whose time before it is not quiet:
+// the lateness of a crowd that was overdue at the start is not that of a timeout. The
+// error names a lead that would suffice.
 func (st *storm) ready() error {
 	need := time.Duration(0)
 	if st.k.Foreground > 0 {
@@ -168,13 +182,14 @@ const (
 	nearlyShare = 50
 )
 
-// drain waits until no order of the crowd is open.
+// drain waits until no order of the crowd is open, at most Patience after the last
+// deadline. Orders that are still open then are an error, and no figures.
 func (st *storm) drain(ctx context.Context, run *running) error {
 	end := st.Last.Add(st.k.Patience)
 	defer bench.EndProgress()
 	counted, grew := 0, time.Now()
 	for {
-		if !bench.Pause(ctx, drainEvery) {
+		if !sqldb.Sleep(ctx, drainEvery) {
 			return ctx.Err()
 		}
 		if run.fleet != nil && run.fleet.alive() == 0 {
@@ -204,7 +219,8 @@ func (st *storm) drain(ctx context.Context, run *running) error {
 	}
 }
 
-// ended counts the orders of the crowd that have ended, as the processes report.
+// ended counts the orders of the crowd that have ended, as the processes report: exact
+// only when none was killed.
 func (st *storm) ended(run *running) int {
 	n := int(st.observer.closed.Load())
 	if run.fleet != nil {
@@ -251,7 +267,8 @@ func (k *Cmd) bestConns(ctx context.Context, r *rig) (int, error) {
 	})
 }
 
-// probe closes n orders that are due at once and gives the closes a second.
+// probe closes n orders that are due at once, on a database of its own, and gives the
+// closes a second.
 func (k *Cmd) probe(ctx context.Context, r *rig, conns, n int) (rate float64, err error) {
 	small := *k
 	small.Orders = n
@@ -268,7 +285,7 @@ func (k *Cmd) probe(ctx context.Context, r *rig, conns, n int) (rate float64, er
 		return 0, err
 	}
 	defer run.stop()
-	for end := begin.Add(probePatience); st.ended(run) < n; bench.Pause(ctx, probeEvery) {
+	for end := begin.Add(probePatience); st.ended(run) < n; sqldb.Sleep(ctx, probeEvery) {
 		if ctx.Err() != nil || time.Now().After(end) {
 			return 0, errors.Join(ctx.Err(), fmt.Errorf("%d of %d orders closed", st.ended(run), n))
 		}

@@ -6,8 +6,8 @@ import (
 	"orderd/cmd/orderload/bench"
 )
 
-// tables prints what was measured: a table with a row per mode, then what only some
-// runs have.
+// tables prints what was measured: a table with a row per mode, then what only some runs
+// have. It is Markdown, for docs/benchmarks.md.
 func (k *Cmd) tables(all []*storm) {
 	if len(all) == 0 {
 		return
@@ -28,7 +28,8 @@ func (k *Cmd) tables(all []*storm) {
 }
 
 // row prints the line of a mode. CPU is that of the time between the first deadline and
-// the last close, divided by the orders.
+// the last close, divided by the orders, in microseconds: it says what a timeout costs,
+// whatever the machine's speed did to the lateness.
 func (st *storm) row() {
 	o, name := st.Outcome, st.Mode
 	switch st.Mode {
@@ -47,7 +48,8 @@ func (st *storm) row() {
 		each(o.CPU.Own)+", "+each(o.CPU.MariaDB)+", "+each(o.CPU.Redis))
 }
 
-// trials names what was made hard.
+// trials names what was made hard, for the name of the row: a figure must not be read
+// without it.
 func (k *Cmd) trials() (s string) {
 	if k.Rate > 0 {
 		s += fmt.Sprintf(", %.0f closes/s", k.Rate)
@@ -67,7 +69,8 @@ func (k *Cmd) trials() (s string) {
 	return s
 }
 
-// more prints the tables and sentences that only some runs have.
+// more prints the tables and sentences that only some runs have, those beside the storm,
+// of workers, buyers, a rate and the real protocol.
 func (st *storm) more() {
 	if st.Beside != nil {
 		st.Beside.print(st.Mode)

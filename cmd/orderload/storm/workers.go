@@ -22,13 +22,15 @@ import (
 // maxWorkers is what the private MariaDB has connections for.
 const maxWorkers = 8
 
-// workerName is the hidden command of a worker process: the parent runs its own
-// program again with it. It must be the name that kong gives to WorkerCmd in main.
+// workerName is the hidden command of a worker process: the parent runs its own program
+// again with it. It must be the name that kong gives to WorkerCmd in main.
 const workerName = "expire-worker"
 
-// WorkerCmd is one of several worker processes, started by Cmd with --workers. It
-// reports on standard output and works until standard input ends.
+// WorkerCmd is one of several worker processes, started by Cmd with --workers. It reports
+// on standard output and works until standard input ends, as it does when the parent
+// dies: no worker is left behind.
 type WorkerCmd struct {
+	// The private servers of the parent; Gateway and Rate as those of Cmd.
 	DSN     string        `name:"dsn" required:""`
 	Redis   string        `required:""`
 	Gateway time.Duration `required:""`
@@ -37,15 +39,18 @@ type WorkerCmd struct {
 
 // report is what a worker writes of itself, a line of JSON at a time.
 type report struct {
-	Closed, Asked int64   // orders closed, closes asked of WeChat Pay
-	Memory        int64   // resident, bytes
-	CPU           float64 // seconds since its start
+	// Closed is orders closed, Asked the closes asked of WeChat Pay.
+	Closed, Asked int64
+	// Memory is resident, in bytes; CPU is seconds since its start.
+	Memory int64
+	CPU    float64
 }
 
 // reportEvery is the time between two reports: half of the samples'.
 const reportEvery = 100 * time.Millisecond
 
-// Run works until standard input ends: the parent has closed it, or has ended.
+// Run works until standard input ends: the parent has closed it, or has ended. It ends
+// with a last report, of what it closed while it stopped.
 func (w *WorkerCmd) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -74,28 +79,32 @@ func (w *WorkerCmd) Run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil && err == nil {
 		err = send()
-		bench.Pause(ctx, reportEvery)
+		sqldb.Sleep(ctx, reportEvery)
 	}
 	run.stop()
 	return errors.Join(err, send())
 }
 
-// fleet is the worker processes.
+// fleet is the worker processes; the first two may be disturbed.
 type fleet struct{ workers []*worker }
 
 // worker is one process, as the parent knows it.
 type worker struct {
-	cmd   *exec.Cmd
-	stdin io.Closer     // its end ends the worker
+	cmd *exec.Cmd
+	// stdin ends the worker when it is closed.
+	stdin io.Closer
 	ended chan struct{} // closed when the process has ended
 
 	mu   sync.Mutex
 	last report
-	most int64  // of its memory
-	fate string // what was done to it; "" when it was left alone
+	// most is the peak of its memory, fate what was done to it, "" when it was left
+	// alone.
+	most int64
+	fate string
 }
 
-// workerResult is what became of a worker.
+// workerResult is what became of a worker, a row of the table. Memory is the peak,
+// resident, in bytes.
 type workerResult struct {
 	Name          string
 	Closed, Asked int64
@@ -103,7 +112,8 @@ type workerResult struct {
 	Fate          string
 }
 
-// startFleet starts the workers, and beside them what places and settles here.
+// startFleet starts the workers, and beside them what places and settles here. Wake-ups
+// are set by this process, as by an api process of a service.
 func (st *storm) startFleet(ctx context.Context, p parts) (*running, error) {
 	f := &fleet{}
 	for range st.k.Workers {
@@ -152,7 +162,8 @@ func (st *storm) startWorker() (*worker, error) {
 	return w, nil
 }
 
-// listen keeps the last report until the process ends.
+// listen keeps the last report until the process ends. A line that is cut, by a kill, is
+// passed over.
 func (w *worker) listen(out io.Reader) {
 	defer close(w.ended)
 	for scan := bufio.NewScanner(out); scan.Scan(); {
@@ -194,7 +205,7 @@ func (w *worker) setFate(fate string) {
 // have begun.
 const stopWait = 30 * time.Second
 
-// stop ends the workers, by force when they do not end.
+// stop ends the workers, by force when they do not end within stopWait.
 func (f *fleet) stop() {
 	for _, w := range f.workers {
 		_ = w.stdin.Close()
@@ -216,16 +227,19 @@ func (f *fleet) stop() {
 // killedFate is the fate of the worker that was killed.
 const killedFate = "killed"
 
-// disturb kills the first worker and stops the second for a time.
+// disturb kills the first worker (SIGKILL) and stops the second for a time (SIGSTOP), as
+// a machine that fails and one that stands still. The others have to take over what both
+// had begun.
 func (f *fleet) disturb(ctx context.Context, kill, stop bool, long time.Duration) {
 	if kill {
 		_ = f.workers[0].cmd.Process.Kill()
 		f.workers[0].setFate(killedFate)
 	}
+	// SIGSTOP: the process keeps its connections and what it believed.
 	if stop {
 		_ = f.workers[1].cmd.Process.Signal(syscall.SIGSTOP)
 		begin := time.Now()
-		bench.Pause(ctx, long)
+		sqldb.Sleep(ctx, long)
 		_ = f.workers[1].cmd.Process.Signal(syscall.SIGCONT)
 		f.workers[1].setFate(fmt.Sprintf("stopped for %.0f s", time.Since(begin).Seconds()))
 	}
@@ -265,8 +279,8 @@ func (f *fleet) cpu() (sum float64) {
 	return sum
 }
 
-// results says what became of the workers that closed so many orders together.
-// One that was killed cannot report: it has closed what the others have not.
+// results says what became of the workers that closed so many orders together. One that
+// was killed cannot report: it has closed what the others have not.
 func (f *fleet) results(closed int) []workerResult {
 	all := make([]workerResult, len(f.workers))
 	killed, others := -1, int64(0)
