@@ -98,8 +98,10 @@ func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sq
 			a.alarms = append(a.alarms, "stock of a refund not returned: "+why.Error())
 		}
 	}
-	for _, c := range commands {
-		c.beforeCommit()
+	for i, c := range commands {
+		if i == 0 || !b.believed { // of a page once
+			c.beforeCommit()
+		}
 	}
 	return outcomes, nil
 }
@@ -161,7 +163,8 @@ func (s *Service) tryPage(ctx context.Context, page []pageCommand) ([]sqldb.Outc
 		dues[i], commands[i] = page[i].due, page[i].command
 	}
 	var outcomes []sqldb.Outcome[applied]
-	raced := false
+	// What somebody made up, or read in part, is not believed.
+	raced := slices.ContainsFunc(dues, func(d Due) bool { return d.Version == 0 || d.At.IsZero() })
 	err := s.inLane(ctx, len(page), func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		b := newBatch(s)
 		if raced {
@@ -387,10 +390,12 @@ type step struct {
 	reason   CloseReason // close_reason changes to this; "" when it stays
 	updated  int64       // updated_at changes to this, in milliseconds; 0 when it stays
 
-	// Of a page, whose orders were not read here:
-	version int64 // they are at this version; 0 when they were locked
-	asked   int64 // and were asked about this often; -1 when that is all the same
-	now     int64 // and are due, and not written later than this, in milliseconds
+	// Of a page, whose orders were not read here but believed; nothing of it where
+	// they were locked:
+	believed bool
+	version  int64 // they are at this version,
+	asked    int64 // and were asked about this often (-1 when that is all the same), and are due,
+	now      int64 // and were not written later than this, in milliseconds
 }
 
 // stepOf is the step that takes an order from what was loaded to what was decided.
@@ -409,7 +414,7 @@ func (b *batch) stepOf(e *entry) step {
 		st.reason = is.CloseReason
 	}
 	if b.believed {
-		st.version, st.asked, st.now = was.Version, -1, sqldb.Millis(b.now)
+		st.believed, st.version, st.asked, st.now = true, was.Version, -1, sqldb.Millis(b.now)
 		if is.State == StateClosing { // a turn at WeChat Pay is taken: is it still there to be taken?
 			st.asked = was.CloseTries
 		}
@@ -447,7 +452,18 @@ func (b *batch) writeOrders(ctx context.Context, tx *sqldb.Tx) error {
 // locks in the same order.
 func compareSteps(a, b *step) int {
 	return cmp.Or(strings.Compare(string(a.from), string(b.from)), strings.Compare(string(a.to), string(b.to)),
-		cmp.Compare(a.versions, b.versions), cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due),
+		cmp.Compare(a.versions, b.versions), cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due), boolCompare(a.setDue, b.setDue),
 		strings.Compare(string(a.reason), string(b.reason)), cmp.Compare(a.updated, b.updated),
 		cmp.Compare(a.version, b.version), cmp.Compare(a.asked, b.asked))
+}
+
+// boolCompare orders false before true.
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }

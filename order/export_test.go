@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -131,4 +132,13 @@ func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause,
 		}
 	}
 	return errs
+}
+
+// EachRow runs the reads that assertions rest on, for orders at version 2, and gives every order number that they
+// hand on.
+func EachRow(ctx context.Context, tx *sqldb.Tx, orderNos []string, do func(orderNo string)) error {
+	return errors.Join(
+		eachState(ctx, tx, 2, orderNos, func(no string, _ State) { do(no) }),
+		eachLineFlows(ctx, tx, orderNos, func(l lineFlows) { do(l.orderNo) }),
+	)
 }

@@ -34,10 +34,11 @@ var errTooMany = errors.New("too many orders for one transaction beside customer
 // customerHere notes that a customer waits for an answer of this process.
 func (s *Service) customerHere() { s.customers.Store(time.Now().UnixNano()) }
 
-// batchLimit is how many orders a transaction takes now: few while customers are
+// PageLimit is how many orders are best claimed and closed together now, and the
+// most that one transaction takes: few while customers are
 // here or at another process. Whether they place there, the newest order number
 // tells, which holds its time; it is read at most once in customersFor.
-func (s *Service) batchLimit(ctx context.Context) int {
+func (s *Service) PageLimit(ctx context.Context) int {
 	now := time.Now() // durations only, never stored
 	looked := s.looked.Load()
 	if now.UnixNano()-looked > int64(customersFor) && s.looked.CompareAndSwap(looked, now.UnixNano()) {
@@ -56,7 +57,7 @@ func (s *Service) batchLimit(ctx context.Context) int {
 // than customers have, since one waits for the other's SKUs, or a single one
 // while customers are here, which rests after each transaction.
 func (s *Service) inLane(ctx context.Context, n int, run func(ctx context.Context, tx *sqldb.Tx) error) error {
-	lane, limit := s.bulk, s.batchLimit(ctx)
+	lane, limit := s.bulk, s.PageLimit(ctx)
 	if n > limit {
 		return errTooMany
 	}

@@ -1,6 +1,7 @@
 package order_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
+	"orderd/order/ordertest"
 )
 
 // What a single order may not do, an order of a page may not do either: an order whose last event says "paid" while
@@ -152,4 +154,64 @@ func (g *guarded) wantCounted(t *testing.T, invariants ...string) {
 			t.Errorf("the metric of %s is not %d", i, g.fired[i])
 		}
 	}
+}
+
+// A transaction whose time is up in the middle of a read gets rows that cannot be scanned. What such a row says, an
+// order without a number, must not reach the assertions: they would end the process.
+func TestReadsEndWithTheirContext(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 1000)
+		nos := placeMany(t, f, 200)
+		for _, no := range nos {
+			f.Prepaid(t, no)
+		}
+		cut := 0
+		for i := range 400 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+20*i)*time.Microsecond)
+			err := db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+				return order.EachRow(ctx, tx, nos, func(no string) {
+					if no == "" {
+						t.Error("a row that could not be read was handed on")
+					}
+				})
+			})
+			cancel()
+			if err != nil {
+				cut++
+			}
+		}
+		if cut == 0 || cut == 400 {
+			t.Errorf("%d of 400 reads were cut off: nothing was tried", cut)
+		}
+	})
+}
+
+// What nobody read is not believed: a page that somebody makes up, or that lacks what the rows are held against, must
+// take nothing that is not due, and close nothing that is not closing.
+func TestMadeUpPagesTakeNothing(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 10)
+		no := f.PlaceOne(t, "r1", "mug", 1).OrderNo
+		f.Prepaid(t, no)
+		for _, d := range []order.Due{
+			{Key: no, State: order.StatePending},
+			{Key: no, State: order.StatePending, Version: 1, At: f.Clock.Now()},
+			{Key: no, State: order.StatePending, Version: 2, At: f.Clock.Now()},
+			{Key: no, State: order.StateClosing, Version: 2, Tries: 1, At: f.Clock.Now()},
+			{Key: no, State: order.StateClosing},
+			{Key: "01JE4Z6F3V8Q2N5S7T9W1X3Y5Z", State: order.StatePending, Version: 1, At: f.Clock.Now()},
+		} {
+			claims, errs := f.ClaimDue(t.Context(), []order.Due{d}, swept)
+			if len(claims) != 0 || errs[0] != nil || f.State(t, no) != order.StatePending {
+				t.Errorf("%+v took %v, %v: %s", d, claims, errs, f.State(t, no))
+			}
+		}
+		f.Clock.Advance(time.Hour)
+		claims, _ := f.ClaimDue(t.Context(), []order.Due{{Key: no, State: order.StatePending}}, swept)
+		if len(claims) != 1 {
+			t.Errorf("the order is due, and %d turns were taken", len(claims))
+		}
+	})
 }

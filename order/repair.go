@@ -72,6 +72,7 @@ func (s *Service) Repair(ctx context.Context, r RepairRequest) (done bool, err e
 		m := mending{batch: newBatch(s), key: r.Key, tx: tx, id: id, reason: r.Reason,
 			header: header{orderNo: r.OrderNo, cause: r.Cause,
 				detail: map[string]string{"reason": r.Reason, "check": r.Check}}}
+		m.now = s.cfg.Now().Truncate(time.Millisecond)
 		needed, err := mend(ctx, &m)
 		if err != nil || !needed {
 			return err
@@ -108,9 +109,15 @@ func (m *mending) load(ctx context.Context, add func(n *needs)) (*entry, error) 
 		add(n)
 	}
 	m.loaded = true
-	err := m.loadNeeds(ctx, m.tx, n)
-	m.now = m.s.cfg.Now().Truncate(time.Millisecond)
-	return m.orders[m.orderNo], err
+	if err := m.loadNeeds(ctx, m.tx, n); err != nil {
+		return nil, err
+	}
+	m.now = m.s.cfg.Now().Truncate(time.Millisecond) // under the locks: waiting for them took time
+	r, p := m.refunds.byNo[m.key], m.refunds.payments[m.key]
+	if (r != nil && r.after.OrderNo != m.orderNo) || (p != nil && p.orderNo != m.orderNo) {
+		return nil, fmt.Errorf("order: %s is not of order %q", m.key, m.orderNo)
+	}
+	return m.orders[m.orderNo], nil
 }
 
 // refund is what is to be loaded for the repair of a refund.

@@ -71,9 +71,11 @@ WHERE seq = ?
   AND order_no IN (`+sqldb.In(len(orderNos))+`)`, args, func(rows *sql.Rows) error {
 		var no string
 		var to State
-		err := rows.Scan(&no, &to)
+		if err := rows.Scan(&no, &to); err != nil {
+			return err
+		}
 		do(no, to)
-		return err
+		return nil
 	})
 }
 
@@ -96,7 +98,7 @@ ORDER BY seq`, []any{orderNo}, func(rows *sql.Rows) error {
 		e.At, e.Took, e.Cause.Actor = sqldb.FromMillis(at), time.Duration(took)*time.Millisecond, e.Actor
 		if detail != "" {
 			if err := json.Unmarshal([]byte(detail), &e.Detail); err != nil {
-				return fmt.Errorf("timeline of %s: detail of event %d: %w", orderNo, e.Seq, err)
+				return fmt.Errorf("detail of event %d of %s: %w", e.Seq, orderNo, err)
 			}
 		}
 		events = append(events, e)

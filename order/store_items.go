@@ -46,9 +46,11 @@ WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
 ORDER BY order_no, line_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
 		var no string
 		var it Item
-		err := rows.Scan(&no, &it.LineNo, &it.SkuID, &it.Quantity, &it.UnitPrice)
+		if err := rows.Scan(&no, &it.LineNo, &it.SkuID, &it.Quantity, &it.UnitPrice); err != nil {
+			return err
+		}
 		all[no] = append(all[no], it)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("find order items: %w", err)
@@ -76,8 +78,10 @@ LEFT JOIN stock_flows f ON f.order_no = i.order_no AND f.sku_id = i.sku_id
 WHERE i.order_no IN (`+sqldb.In(len(orderNos))+`)
 GROUP BY i.order_no, i.sku_id, i.quantity`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
 		var l lineFlows
-		err := rows.Scan(&l.orderNo, &l.skuID, &l.ordered, &l.deducted, &l.out, &l.closed)
+		if err := rows.Scan(&l.orderNo, &l.skuID, &l.ordered, &l.deducted, &l.out, &l.closed); err != nil {
+			return err
+		}
 		do(l)
-		return err
+		return nil
 	})
 }

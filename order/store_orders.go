@@ -77,8 +77,8 @@ func updateOrders(ctx context.Context, tx *sqldb.Tx, st *step, orderNos []string
 	add(st.reason != "", ", close_reason = ?", string(st.reason))
 	add(st.updated != 0, ", updated_at = ?", st.updated)
 	add(true, "\nWHERE state = ?", string(st.from))
-	add(st.version != 0, "\n  AND version = ?\n  AND updated_at <= ?", st.version, st.now)
-	add(st.version != 0 && st.asked >= 0, "\n  AND close_tries = ?\n  AND due_at <= ?", st.asked, st.now)
+	add(st.believed, "\n  AND version = ?\n  AND updated_at <= ?", st.version, st.now)
+	add(st.believed && st.asked >= 0, "\n  AND close_tries = ?\n  AND due_at <= ?", st.asked, st.now)
 	add(true, "\n  AND order_no IN ("+sqldb.In(len(orderNos))+")", sqldb.Args(orderNos)...)
 	n, err := tx.Update(ctx, query, args...)
 	if err != nil {
@@ -326,9 +326,11 @@ WHERE state IN ('pending', 'closing')
 GROUP BY state`, []any{sqldb.Millis(now)}, func(rows *sql.Rows) error {
 		var st State
 		var n, overdue, oldest int64
-		err := rows.Scan(&st, &n, &overdue, &oldest)
+		if err := rows.Scan(&st, &n, &overdue, &oldest); err != nil {
+			return err
+		}
 		row(st, n, overdue, sqldb.FromMillis(oldest))
-		return err
+		return nil
 	})
 }
 
@@ -345,8 +347,10 @@ GROUP BY minute_from, state
 ORDER BY minute_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, func(rows *sql.Rows) error {
 		var from, n int64
 		var state State
-		err := rows.Scan(&from, &state, &n)
+		if err := rows.Scan(&from, &state, &n); err != nil {
+			return err
+		}
 		row(sqldb.FromMillis(from), state, n)
-		return err
+		return nil
 	})
 }

@@ -336,9 +336,11 @@ GROUP BY state`, nil, func(rows *sql.Rows) error {
 		var st RefundState
 		var n, oldest int64
 		var sum payment.Fen
-		err := rows.Scan(&st, &n, &sum, &oldest)
+		if err := rows.Scan(&st, &n, &sum, &oldest); err != nil {
+			return err
+		}
 		row(st, n, sum, sqldb.FromMillis(oldest))
-		return err
+		return nil
 	})
 }
 

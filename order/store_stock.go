@@ -35,9 +35,11 @@ GROUP BY f.kind, COALESCE(o.state, '')`, []any{skuID}, func(rows *sql.Rows) erro
 		var kind stock.Kind
 		var state State
 		var delta int64
-		err := rows.Scan(&kind, &state, &delta)
+		if err := rows.Scan(&kind, &state, &delta); err != nil {
+			return err
+		}
 		row(kind, state, delta)
-		return err
+		return nil
 	})
 }
 

@@ -122,7 +122,9 @@ func (s *Service) CloseClaimed(ctx context.Context, claims []Claim, cause Cause)
 		c := &claims[closed[i]]
 		return pageCommand{c.Due, results[closed[i]].doneCommand(c.Key, cause)}
 	})
-	closeCommitted()
+	if len(closed) > 0 {
+		closeCommitted()
+	}
 	for i, at := range closed {
 		errs[at] = outcomes[i].Err
 	}
@@ -152,7 +154,7 @@ func (s *Service) lastAttempts(ctx context.Context, claims []Claim) (map[string]
 func (s *Service) applyParts(ctx context.Context, n int, at func(i int) pageCommand) []sqldb.Outcome[applied] {
 	outcomes := make([]sqldb.Outcome[applied], 0, n)
 	for len(outcomes) < n {
-		part := make([]pageCommand, min(n-len(outcomes), s.batchLimit(ctx)))
+		part := make([]pageCommand, min(n-len(outcomes), s.PageLimit(ctx)))
 		for i := range part {
 			part[i] = at(len(outcomes) + i)
 		}

@@ -239,10 +239,25 @@ func (c *closer) settle(ctx context.Context, page []order.Due, errs []error) err
 	return errors.Join(again, c.Failures.deadLetter(context.WithoutCancel(ctx), failed...))
 }
 
-// closeDue claims the orders of a page, waits with admit until the rate allows as
-// many calls as there are claims, and closes them. It returns an error, or nil,
-// for each order of the page. admit is not called when nothing was claimed.
+// closeDue brings the orders of a page to their end, in parts of as many as are best
+// taken together now: beside customers a part is closed, and its answers stored,
+// before the next one is claimed, so that no claim runs out while others are asked
+// about. It returns an error, or nil, for each order of the page.
 func (c *closer) closeDue(ctx context.Context, page []order.Due, why order.Cause,
+	admit func(ctx context.Context, n int) error) []error {
+	errs := make([]error, 0, len(page))
+	for rest := page; len(rest) > 0; {
+		n := min(len(rest), c.Orders.PageLimit(ctx))
+		errs = append(errs, c.closePart(ctx, rest[:n], why, admit)...)
+		rest = rest[n:]
+	}
+	return errs
+}
+
+// closePart claims the orders of a part, waits with admit until the rate allows as
+// many calls as there are claims, and closes them. admit is not called when nothing
+// was claimed.
+func (c *closer) closePart(ctx context.Context, page []order.Due, why order.Cause,
 	admit func(ctx context.Context, n int) error) []error {
 	claims, errs := c.Orders.ClaimDue(ctx, page, why)
 	if len(claims) == 0 {

@@ -10,6 +10,8 @@ import (
 // Orders is what the scheduler needs of orders and refunds. order.Service
 // implements it and documents each method in full.
 type Orders interface {
+	// PageLimit is how many orders are best claimed and closed together now.
+	PageLimit(ctx context.Context) int
 	// ClaimDue moves the unpaid orders of a page whose time has come to closing,
 	// and claims them, so that no other process asks WeChat Pay about them while
 	// the claim lasts. It returns the claims and an error, or nil, for each order

@@ -41,6 +41,8 @@ type shop struct {
 	refundDue map[string]time.Time
 	refundRan map[string]int
 	again     func(no string, n int) time.Time // when a refund wants to be looked at next; zero: never
+	pageLimit int                              // 0: more than any test has
+	calls     []string                         // to ClaimDue and CloseClaimed, with the number of orders
 }
 
 // Refund is scripted: whoever claims it sets the next wake-up before the call.
@@ -116,8 +118,11 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 	return nil
 }
 
+func (s *shop) PageLimit(context.Context) int { return cmp.Or(s.pageLimit, 2000) }
+
 // ClaimDue claims every order of the page: what becomes of each is said when it is closed.
 func (s *shop) ClaimDue(_ context.Context, due []order.Due, _ order.Cause) ([]order.Claim, []error) {
+	s.called("claim", len(due))
 	claims := make([]order.Claim, len(due))
 	for i := range due {
 		claims[i].Due = due[i]
@@ -125,7 +130,14 @@ func (s *shop) ClaimDue(_ context.Context, due []order.Due, _ order.Cause) ([]or
 	return claims, make([]error, len(due))
 }
 
+func (s *shop) called(what string, orders int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, fmt.Sprint(what, " ", orders))
+}
+
 func (s *shop) CloseClaimed(ctx context.Context, claims []order.Claim, why order.Cause) []error {
+	s.called("close", len(claims))
 	return expireEach(ctx, claims, why, s.Expire)
 }
 
@@ -388,4 +400,35 @@ func TestPoisonRowsDoNotHideTheNext(t *testing.T) {
 	start(t, "", s)
 	wait(t, "the good one behind a full page runs", 10*time.Second,
 		func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.ran["good"] == 1 })
+}
+
+// Beside customers a page is claimed, asked about and stored part by part: claimed whole, the claims of its first orders
+// would run out while the last ones are asked about, and somebody else would ask about them again.
+func TestPagesFollowTheirLimit(t *testing.T) {
+	s := newShop(map[string]time.Time{})
+	s.pageLimit = 3
+	var page []order.Due
+	for i := range 8 {
+		no := fmt.Sprint("o", i)
+		s.due[no] = time.Now().Add(-time.Second)
+		page = append(page, order.Due{Key: no, State: order.StatePending, Version: 1, At: s.due[no]})
+	}
+	refused := errors.New("no permit")
+	permits := 0
+	c := newCloser(closerParams{Orders: s, Now: time.Now})
+	errs := c.closeDue(t.Context(), page, order.Cause{}, func(_ context.Context, n int) error {
+		if permits += n; permits > 6 {
+			return refused
+		}
+		return nil
+	})
+	want := []string{"claim 3", "close 3", "claim 3", "close 3", "claim 2"}
+	if !slices.Equal(s.calls, want) || len(errs) != len(page) {
+		t.Fatalf("%d answers by %q, not %q", len(errs), s.calls, want)
+	}
+	for i, err := range errs {
+		if (i < 6) != (err == nil) || (i >= 6) != errors.Is(err, refused) {
+			t.Errorf("order %d: %v", i, err)
+		}
+	}
 }

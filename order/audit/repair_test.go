@@ -144,13 +144,19 @@ func (w *world) tellsOfRepairs(t *testing.T) {
 		t.Errorf("the timeline says %+v", last)
 	}
 	var actor, reason string
-	if err := w.DB.QueryRowContext(t.Context(), `SELECT actor, reason
-FROM stock_flows
-WHERE ref LIKE 'recount-%'
-  AND delta = 0
-ORDER BY created_at
-LIMIT 1`).Scan(&actor, &reason); err != nil || actor != "fin" || !strings.Contains(reason, byHand.Reason) {
+	var flowed, counted int64
+	if err := w.DB.QueryRowContext(t.Context(), `SELECT f.actor, f.reason, f.created_at, s.updated_at
+FROM stock_flows f
+JOIN skus s ON s.sku_id = f.sku_id
+WHERE f.ref LIKE 'recount-%'
+  AND f.delta = 0
+ORDER BY f.created_at
+LIMIT 1`).Scan(&actor, &reason, &flowed, &counted); err != nil || actor != "fin" ||
+		!strings.Contains(reason, byHand.Reason) {
 		t.Errorf("the flow says %s %s %v", actor, reason, err)
+	}
+	if now := w.Clock.Now().UnixMilli(); flowed == 0 || flowed > now || counted < flowed {
+		t.Errorf("recounted at %d, the counter written at %d, it is %d", flowed, counted, now)
 	}
 }
 
