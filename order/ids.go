@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"orderd/payment"
-
 	"github.com/oklog/ulid/v2"
+
+	"orderd/payment"
 )
 
 // The grammar of every number that this service makes. All of them stay within

@@ -7,9 +7,9 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"orderd/migrations/sqldb"
-
 	"github.com/hibiken/asynq"
+
+	"orderd/migrations/sqldb"
 )
 
 // When the daily reconciliation runs.

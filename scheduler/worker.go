@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"orderd/migrations/sqldb"
-
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
+
+	"orderd/migrations/sqldb"
 )
 
 // Options shape a Worker. Orders, Now and Log are required.
