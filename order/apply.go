@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sort"
@@ -48,8 +49,11 @@ func (s *Service) report(c command, done *applied) {
 	for _, what := range done.alarms {
 		s.alarm(what, h.orderNo, string(done.before))
 	}
-	if done.cell.Verdict == VerdictMove {
-		s.observe.Transition(done.before, done.order.State, h.cause.Actor.Type)
+	if done.cell.Verdict != VerdictMove {
+		return
+	}
+	s.observe.Transition(done.before, done.order.State, h.cause.Actor.Type)
+	if s.log.Enabled(context.Background(), slog.LevelDebug) { // not even its arguments are made otherwise
 		s.log.Debug("order moved", "order_no", h.orderNo,
 			"from", done.before, "to", done.order.State, "cause", h.cause.Type)
 	}
@@ -74,6 +78,7 @@ func (s *Service) applyBatch(ctx context.Context, tx *sqldb.Tx, commands []comma
 // run decides on what was loaded, asserts it and writes it.
 func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sqldb.Outcome[applied], error) {
 	b.now = b.s.cfg.Now().Truncate(time.Millisecond)
+	b.events = make([]eventRow, 0, len(commands))
 	outcomes := make([]sqldb.Outcome[applied], len(commands))
 	returnOf := make([]int, 0) // which command each partial return is of
 	for i, c := range commands {
@@ -368,7 +373,8 @@ func (b *batch) writeReturns(ctx context.Context, tx *sqldb.Tx) error {
 		for _, no := range b.returns { // not before the close that proves them
 			at = later(at, b.orders[no].after.UpdatedAt)
 		}
-		if err := stock.ReturnAll(ctx, tx, b.returns, stock.RefClose, at); err != nil {
+		var err error
+		if b.flows, err = stock.ReturnAll(ctx, tx, b.returns, stock.RefClose, at); err != nil {
 			return err
 		}
 	}
@@ -452,7 +458,8 @@ func (b *batch) writeOrders(ctx context.Context, tx *sqldb.Tx) error {
 // locks in the same order.
 func compareSteps(a, b *step) int {
 	return cmp.Or(strings.Compare(string(a.from), string(b.from)), strings.Compare(string(a.to), string(b.to)),
-		cmp.Compare(a.versions, b.versions), cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due), boolCompare(a.setDue, b.setDue),
+		cmp.Compare(a.versions, b.versions), cmp.Compare(a.tries, b.tries), cmp.Compare(a.due, b.due),
+		boolCompare(a.setDue, b.setDue),
 		strings.Compare(string(a.reason), string(b.reason)), cmp.Compare(a.updated, b.updated),
 		cmp.Compare(a.version, b.version), cmp.Compare(a.asked, b.asked))
 }

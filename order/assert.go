@@ -211,12 +211,21 @@ func (b *batch) assertEvents(found *brokenOrders) {
 }
 
 // canMove reports that some event takes an order from one state to the other.
-func canMove(from, to State) bool {
-	return slices.ContainsFunc(Events(), func(e Event) bool {
-		c := Next(from, e)
-		return c.Verdict == VerdictMove && c.To == to
-	})
-}
+func canMove(from, to State) bool { return moves[[2]State{from, to}] }
+
+// moves are the moves of the table. They are asked for with every event that is
+// written.
+var moves = func() map[[2]State]bool {
+	all := map[[2]State]bool{}
+	for _, from := range States() {
+		for _, e := range Events() {
+			if c := Next(from, e); c.Verdict == VerdictMove {
+				all[[2]State{from, c.To}] = true
+			}
+		}
+	}
+	return all
+}()
 
 // assertPayments: a payment is on its order, whole, or owed back, whole.
 func (b *batch) assertPayments(found *brokenOrders) {
@@ -423,44 +432,64 @@ func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
 	return found.err()
 }
 
-// assertFlows holds the flows of the orders whose stock moved against their
-// lines and states, by primary-key prefix, after the write. Lines that a refund
-// could not give back moved nothing.
+// assertFlows holds the flows of the orders whose stock moved against their lines
+// and states, after the write. Lines that a refund could not give back moved
+// nothing. The flows of closed orders are those that their return has read under
+// the locks and added to; the others are read again.
 func (b *batch) assertFlows(ctx context.Context, tx *sqldb.Tx, refused []error) error {
-	nos := slices.Clone(b.returns)
+	var again []string
 	for i, g := range b.partial {
 		if refused[i] == nil {
-			nos = append(nos, g.OrderNo)
+			again = append(again, g.OrderNo)
 		}
 	}
 	for no, e := range b.orders {
 		if e.walk.retaken > 0 {
-			nos = append(nos, no)
+			again = append(again, no)
 		}
 	}
-	if len(nos) == 0 {
+	if len(again)+len(b.returns) == 0 {
 		return nil
 	}
-	var found brokenOrders
-	err := eachLineFlows(ctx, tx, nos, func(l lineFlows) { found.add(b.assertLine(l)) })
+	more, err := stock.ReadFlows(ctx, tx, again)
 	if err != nil {
-		return fmt.Errorf("read the flows of orders: %w", err)
+		return err
+	}
+	flows := make(map[string][]stock.LineFlows, len(b.orders))
+	for _, lines := range [][]stock.LineFlows{b.flows, more} {
+		for len(lines) > 0 {
+			n := 1
+			for n < len(lines) && lines[n].OrderNo == lines[0].OrderNo {
+				n++
+			}
+			flows[lines[0].OrderNo], lines = lines[:n], lines[n:]
+		}
+	}
+	var found brokenOrders
+	err = eachItem(ctx, tx, slices.Concat(b.returns, again), func(no, sku string, ordered int64) {
+		var line stock.LineFlows // nothing was ever taken
+		if i := slices.IndexFunc(flows[no], func(l stock.LineFlows) bool { return l.SkuID == sku }); i >= 0 {
+			line = flows[no][i]
+		}
+		found.add(b.assertLine(no, sku, ordered, line))
+	})
+	if err != nil {
+		return fmt.Errorf("read the lines of orders: %w", err)
 	}
 	return found.err()
 }
 
 // assertLine holds the flows of one line against the state of its order.
-func (b *batch) assertLine(l lineFlows) error {
-	state := b.orders[l.orderNo].after.State
+func (b *batch) assertLine(no, sku string, ordered int64, l stock.LineFlows) error {
+	state := b.orders[no].after.State
 	held, _ := state.holding()
 	switch {
-	case l.deducted != l.ordered:
-		return broken(mustDeduct, l.orderNo, "%d of SKU %s ordered, %d deducted", l.ordered, l.skuID, l.deducted)
-	case l.out < 0:
-		return broken(mustReturn, l.orderNo, "SKU %s: %d more returned than deducted", l.skuID, -l.out)
-	case (held == 0 && l.out != 0) || (held == 1 && l.closed != 0):
-		return broken(mustHold, l.orderNo, "%s holds %d of SKU %s, its close gave back %d",
-			state, l.out, l.skuID, -l.closed)
+	case l.Deducted != ordered:
+		return broken(mustDeduct, no, "%d of SKU %s ordered, %d deducted", ordered, sku, l.Deducted)
+	case l.Out < 0:
+		return broken(mustReturn, no, "SKU %s: %d more returned than deducted", sku, -l.Out)
+	case (held == 0 && l.Out != 0) || (held == 1 && l.Closed != 0):
+		return broken(mustHold, no, "%s holds %d of SKU %s, its close gave back %d", state, l.Out, sku, -l.Closed)
 	}
 	return nil
 }

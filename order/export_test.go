@@ -139,6 +139,6 @@ func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause,
 func EachRow(ctx context.Context, tx *sqldb.Tx, orderNos []string, do func(orderNo string)) error {
 	return errors.Join(
 		eachState(ctx, tx, 2, orderNos, func(no string, _ State) { do(no) }),
-		eachLineFlows(ctx, tx, orderNos, func(l lineFlows) { do(l.orderNo) }),
+		eachItem(ctx, tx, orderNos, func(no, _ string, _ int64) { do(no) }),
 	)
 }

@@ -32,6 +32,8 @@ type batch struct {
 	answered []Attempt             // prepays that were answered
 	returns  []string              // orders whose stock comes back, whole
 	partial  []stock.PartialReturn // lines that refunds give back
+
+	flows []stock.LineFlows // of the orders in returns, once they are written
 }
 
 // entry is an order as it was loaded, and as it becomes.

@@ -6,11 +6,9 @@ import (
 	"fmt"
 
 	"orderd/migrations/sqldb"
-	"orderd/stock"
 )
 
-// All statements of this package on the table order_items, and the one that
-// holds the items of orders against the flows of their stock.
+// All statements of this package on the table order_items.
 
 // itemColumns is how many values a row of order_items has.
 const itemColumns = 5
@@ -58,30 +56,17 @@ ORDER BY order_no, line_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
 	return all, nil
 }
 
-// lineFlows is what the flows say of one line of an order, in units.
-type lineFlows struct {
-	orderNo, skuID string
-	ordered        int64 // the line's quantity
-	deducted       int64 // taken when the order was placed
-	out            int64 // taken and not given back, all flows together
-	closed         int64 // of the close and the revival together: negative when the close gave back
-}
-
-// eachLineFlows gives every line of orders with its flows, by primary-key prefix.
-func eachLineFlows(ctx context.Context, tx *sqldb.Tx, orderNos []string, do func(lineFlows)) error {
-	return sqldb.Each(ctx, tx, `SELECT i.order_no, i.sku_id, i.quantity,
-  COALESCE(SUM(CASE WHEN f.kind = 'deduct' AND f.ref = '' THEN -f.delta ELSE 0 END), 0),
-  COALESCE(SUM(-f.delta), 0),
-  COALESCE(SUM(CASE WHEN f.ref IN ('`+stock.RefClose+`', '`+stock.RefRevive+`') THEN -f.delta ELSE 0 END), 0)
-FROM order_items i
-LEFT JOIN stock_flows f ON f.order_no = i.order_no AND f.sku_id = i.sku_id
-WHERE i.order_no IN (`+sqldb.In(len(orderNos))+`)
-GROUP BY i.order_no, i.sku_id, i.quantity`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
-		var l lineFlows
-		if err := rows.Scan(&l.orderNo, &l.skuID, &l.ordered, &l.deducted, &l.out, &l.closed); err != nil {
+// eachItem gives what orders have of each SKU, by primary-key prefix.
+func eachItem(ctx context.Context, q querier, orderNos []string, do func(orderNo, skuID string, quantity int64)) error {
+	return sqldb.Each(ctx, q, `SELECT order_no, sku_id, quantity
+FROM order_items
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var no, sku string
+		var quantity int64
+		if err := rows.Scan(&no, &sku, &quantity); err != nil {
 			return err
 		}
-		do(l)
+		do(no, sku, quantity)
 		return nil
 	})
 }

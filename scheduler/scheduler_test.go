@@ -402,8 +402,8 @@ func TestPoisonRowsDoNotHideTheNext(t *testing.T) {
 		func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.ran["good"] == 1 })
 }
 
-// Beside customers a page is claimed, asked about and stored part by part: claimed whole, the claims of its first orders
-// would run out while the last ones are asked about, and somebody else would ask about them again.
+// Beside customers a page is claimed, asked about and stored part by part: claimed whole, the claims of its first
+// orders would run out while the last ones are asked about, and somebody else would ask about them again.
 func TestPagesFollowTheirLimit(t *testing.T) {
 	s := newShop(map[string]time.Time{})
 	s.pageLimit = 3

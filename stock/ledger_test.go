@@ -299,7 +299,7 @@ func returnAll(db *sqldb.DB, no string, lock bool) error {
 				return err
 			}
 		}
-		return stock.ReturnAll(ctx, tx, []string{no}, stock.RefClose, time.Now())
+		return returnHeld(ctx, tx, []string{no}, stock.RefClose, time.Now())
 	})
 }
 
@@ -430,7 +430,7 @@ func TestCrashBetweenStatementsMovesNothing(t *testing.T) {
 			if err != nil || answers[0] != nil {
 				return fmt.Errorf("deduct: %v %w", answers, err)
 			}
-			return stock.ReturnAll(ctx, tx, []string{"old"}, stock.RefClose, time.Now())
+			return returnHeld(ctx, tx, []string{"old"}, stock.RefClose, time.Now())
 		}
 		errCrash := errors.New("crash")
 		ends := map[string]func(ctx context.Context, cancel context.CancelFunc) error{

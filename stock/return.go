@@ -2,7 +2,9 @@ package stock
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -23,23 +25,76 @@ type PartialReturn struct {
 	Lines   []Line
 }
 
-// ReturnAll puts everything that the orders still hold back on the shelf, under
-// ref. An order that holds nothing is passed over, so a repeat does nothing.
-// The caller has locked the orders, so nobody else returns for them meanwhile.
-func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string, at time.Time) error {
-	held, err := readHeld(ctx, tx, orderNos)
-	if err != nil {
-		return err
+// LineFlows is what the flows of an order say of one SKU, in units.
+type LineFlows struct {
+	OrderNo, SkuID string
+	Deducted       int64 // taken when the order was placed
+	Out            int64 // taken and not given back, all flows together
+	Closed         int64 // of a close and a revival together: negative when the close gave back
+}
+
+// add counts one flow.
+func (l *LineFlows) add(kind Kind, ref string, delta int64) {
+	l.Out -= delta
+	if kind == KindDeduct && ref == "" {
+		l.Deducted -= delta
 	}
-	var flows []flow
-	for _, no := range orderNos {
-		for sku, n := range held[no].out {
-			if n > 0 {
-				flows = append(flows, flow{orderNo: no, kind: KindReturn, ref: ref, skuID: sku, delta: n})
-			}
+	if ref == RefClose || ref == RefRevive {
+		l.Closed -= delta
+	}
+}
+
+// ReadFlows sums the flows of orders by their SKUs, those of an order one after the
+// other. An order without flows has none here.
+func ReadFlows(ctx context.Context, tx *sqldb.Tx, orderNos []string) ([]LineFlows, error) {
+	lines := make([]LineFlows, 0, len(orderNos))
+	if len(orderNos) == 0 {
+		return lines, nil
+	}
+	first := 0 // of the lines of the order at hand
+	err := sqldb.Each(ctx, tx, `SELECT order_no, kind, ref, sku_id, delta
+FROM stock_flows
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
+ORDER BY order_no, kind, ref, sku_id`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var no, sku, ref string
+		var kind Kind
+		var delta int64
+		if err := rows.Scan(&no, &kind, &ref, &sku, &delta); err != nil {
+			return err
+		}
+		if first < len(lines) && lines[first].OrderNo != no {
+			first = len(lines)
+		}
+		i := slices.IndexFunc(lines[first:], func(l LineFlows) bool { return l.SkuID == sku })
+		if i < 0 {
+			i, lines = len(lines)-first, append(lines, LineFlows{OrderNo: no, SkuID: sku})
+		}
+		lines[first+i].add(kind, ref, delta)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read stock flows: %w", err)
+	}
+	return lines, nil
+}
+
+// ReturnAll puts everything that the orders still hold back on the shelf, under
+// ref, and gives their flows as they are after it. An order that holds nothing is
+// passed over, so a repeat does nothing. The caller has locked the orders, so
+// nobody else returns for them meanwhile.
+func ReturnAll(ctx context.Context, tx *sqldb.Tx, orderNos []string, ref string, at time.Time) ([]LineFlows, error) {
+	lines, err := ReadFlows(ctx, tx, orderNos)
+	if err != nil {
+		return nil, err
+	}
+	flows := make([]flow, 0, len(lines))
+	for i := range lines {
+		if l := &lines[i]; l.Out > 0 {
+			flows = append(flows, flow{orderNo: l.OrderNo, kind: KindReturn, ref: ref, skuID: l.SkuID, delta: l.Out})
+			l.add(KindReturn, ref, l.Out)
 		}
 	}
-	return returnFlows(ctx, tx, flows, at)
+	return lines, returnFlows(ctx, tx, flows, at)
 }
 
 // ReturnLines puts the named lines back, one answer per partial return: nil, also when
