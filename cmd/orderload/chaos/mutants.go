@@ -111,8 +111,8 @@ var Mutants = []Mutant{
 		{"order/store_orders.go", "\"\\nWHERE state = ?\"", "\"\\nWHERE (state = ? OR 1 = 1)\""},
 		{"order/apply.go", "		if n != int64(len(nos)) {\n", "		if n < 0 {\n"}}},
 	{"random-flow-key", "a return has a random part in its key and is not unique", []Edit{
-		{"stock/return.go", "kind: KindReturn, ref: ref, skuID: sku, delta: n})",
-			"kind: KindReturn, ref: ref + fmt.Sprint(at.UnixNano()%97), skuID: sku, delta: n})"}}},
+		{"stock/return.go", "kind: KindReturn, ref: ref, skuID: l.SkuID, delta: l.Out})",
+			"kind: KindReturn, ref: ref + fmt.Sprint(at.UnixNano()%97), skuID: l.SkuID, delta: l.Out})"}}},
 	// What they believe without looking.
 	{"no-amount-check", "a payment of another amount makes the order paid", []Edit{
 		{"order/command.go", "	case t.Total != e.after.Total:", "	case t.Total < 0:"}}},
