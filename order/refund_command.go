@@ -119,8 +119,10 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	switch {
 	case p == nil:
 		return applied{}, ErrNotFound
-	case p.outcome == SettledOwed && b.refunds.byNo[owedRefundNo(p.transactionID)] != nil:
-		return applied{}, nil // done before
+	case p.outcome == SettledOwed:
+		// Done before. Its refund was written in the transaction that made it owed,
+		// which may have committed after the refunds were read here.
+		return applied{}, nil
 	case p.outcome != SettledHeld:
 		return applied{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
 	}
