@@ -35,9 +35,9 @@ var errTooMany = errors.New("too many orders for one transaction beside customer
 func (s *Service) customerHere() { s.customers.Store(time.Now().UnixNano()) }
 
 // PageLimit is how many orders are best claimed and closed together now, and the
-// most that one transaction takes: few while customers are
-// here or at another process. Whether they place there, the newest order number
-// tells, which holds its time; it is read at most once in customersFor.
+// most that one transaction takes: few while customers are here or at another
+// process. Whether they place there, the newest order number tells, which holds its
+// time; it is read at most once in customersFor.
 func (s *Service) PageLimit(ctx context.Context) int {
 	now := time.Now() // durations only, never stored
 	looked := s.looked.Load()
