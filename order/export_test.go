@@ -142,3 +142,25 @@ func EachRow(ctx context.Context, tx *sqldb.Tx, orderNos []string, do func(order
 		eachItem(ctx, tx, orderNos, func(no, _ string, _ int64) { do(no) }),
 	)
 }
+
+// PlaceAndHold is Place in a transaction of its own, which calls hold when
+// everything is written and before it commits: an error of hold rolls back.
+func (s *Service) PlaceAndHold(ctx context.Context, p Placement, hold func() error) (Placed, error) {
+	now := s.cfg.Now()
+	no, err := s.ids.next(now)
+	if err != nil {
+		return Placed{}, err
+	}
+	mine := placing{Placement: p, orderNo: no, hash: p.hash(), at: now, expireAt: now.Add(s.cfg.PayWithin)}
+	var outcomes []sqldb.Outcome[Placed]
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if outcomes, err = s.tryPlace(ctx, tx, []placing{mine}); err != nil {
+			return err
+		}
+		return errors.Join(outcomes[0].Err, hold())
+	})
+	if err != nil {
+		return Placed{}, err
+	}
+	return outcomes[0].Answer, nil
+}

@@ -39,6 +39,13 @@ type placing struct {
 	looks int
 }
 
+// FirstTryWithin is when a placement that had no answer has happened or never
+// will, counted from its call: a refusal of its repeat is final after that. A try
+// waits for its batch, has what is left of the time of a transaction and may be
+// sent alone after its batch, and COMMIT may stall: some 6 s in all. A process or a
+// network that stands still for longer adds its time.
+const FirstTryWithin = 10 * time.Second
+
 // maxLooks bounds how often a batch is run again for a duplicate. A neighbour
 // lane may commit the same key between our look and our write, but not forever.
 const maxLooks = 5
@@ -267,20 +274,34 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 
 // answerRepeats tests the duplicate before a refusal is final: a retry of the
 // placement that took the last unit gets its order, not "sold out", and one
-// after the price rose its order at the old price.
+// after the price rose its order at the old price. The first try may be half way
+// through its transaction at another process at this moment: the look waits for
+// how that ends. Only a try that has not reached the database yet is not seen:
+// FirstTryWithin says for how long that may be.
 func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused []int,
 	outcomes []sqldb.Outcome[Placed]) error {
-	again := make([]placing, len(refused))
-	for j, i := range refused {
-		again[j] = batch[i]
+	taken, err := lockPlaced(ctx, tx, batch, refused)
+	if err != nil || len(taken) == 0 {
+		return err
+	}
+	again := make([]placing, 0, len(taken))
+	for _, i := range refused {
+		if taken[batch[i].key()] {
+			again = append(again, batch[i])
+		}
 	}
 	known, err := findPlaced(ctx, tx, again)
 	if err != nil {
 		return err
 	}
 	for _, i := range refused {
-		if before, ok := known[batch[i].key()]; ok {
+		key := batch[i].key()
+		before, ok := known[key]
+		switch {
+		case ok:
 			outcomes[i] = before.answer(&batch[i])
+		case taken[key]: // this transaction reads as of before the row was committed
+			return fmt.Errorf("%w: repeated placement", sqldb.ErrLostRace)
 		}
 	}
 	return nil

@@ -131,6 +131,40 @@ VALUES`, cols, args)
 	return insertItems(ctx, tx, items)
 }
 
+// lockPlaced gives the keys of these members of a batch that orders were placed
+// under. Under a lock, it waits for a row that a neighbour has inserted and not
+// committed; the index holds all that is read, so that it does not wait for
+// whoever changes the order. A key that nobody has is not locked (READ COMMITTED
+// takes no gap locks). SQLite has one writer, and so nothing to wait for.
+func lockPlaced(ctx context.Context, tx *sqldb.Tx, batch []placing, members []int) (map[requestKey]bool, error) {
+	var taken map[requestKey]bool // most often nothing is
+	args := make([]any, 0, 2*len(members))
+	for _, i := range members {
+		args = append(args, batch[i].CustomerID, batch[i].RequestID)
+	}
+	err := sqldb.Each(ctx, tx, `SELECT customer_id, request_id
+FROM orders /*! FORCE INDEX (u_orders_request) */
+WHERE `+byRequest(len(members))+`
+/*! LOCK IN SHARE MODE */`, args, func(rows *sql.Rows) error {
+		var k requestKey
+		err := rows.Scan(&k.customerID, &k.requestID)
+		if taken == nil {
+			taken = map[requestKey]bool{}
+		}
+		taken[k] = true
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for refused placements: %w", err)
+	}
+	return taken, nil
+}
+
+// byRequest is the condition for n keys of placements.
+func byRequest(n int) string {
+	return strings.TrimSuffix(strings.Repeat("(customer_id = ? AND request_id = ?) OR ", n), " OR ")
+}
+
 // findPlaced finds the orders that were placed under the keys of the batch, as
 // they were at their placement.
 func findPlaced(ctx context.Context, tx *sqldb.Tx, batch []placing) (map[requestKey]placedBefore, error) {
@@ -139,10 +173,9 @@ func findPlaced(ctx context.Context, tx *sqldb.Tx, batch []placing) (map[request
 	for i := range batch {
 		args = append(args, batch[i].CustomerID, batch[i].RequestID)
 	}
-	where := strings.TrimSuffix(strings.Repeat("(customer_id = ? AND request_id = ?) OR ", len(batch)), " OR ")
 	err := sqldb.Each(ctx, tx, `SELECT `+orderColumns+`, request_id, request_hash
 FROM orders
-WHERE `+where, args, func(rows *sql.Rows) error {
+WHERE `+byRequest(len(batch)), args, func(rows *sql.Rows) error {
 		var request, hash string
 		o, err := scanOrder(rows, &request, &hash)
 		known[requestKey{o.CustomerID, request}] = placedBefore{order: asPlaced(o), hash: hash}

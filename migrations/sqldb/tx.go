@@ -196,6 +196,11 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 	if err := fn(ctx, &Tx{tx: tx, engine: db.engine}); err != nil {
 		return err, false
 	}
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+		// A process that stood still goes on before its timers do: nobody waits for
+		// this transaction any more, and its caller may have been told no since.
+		return context.DeadlineExceeded, false
+	}
 	err = tx.Commit()
 	committed = true
 	if errors.Is(err, sql.ErrTxDone) { // ctx ended before COMMIT was sent, and database/sql rolled back
