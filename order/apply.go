@@ -104,6 +104,7 @@ func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sq
 		}
 	}
 	for i, c := range commands {
+		outcomes[i].Answer.turn.attempt = b.newest[c.about().orderNo]
 		if i == 0 || !b.believed { // of a page once
 			c.beforeCommit()
 		}
@@ -326,11 +327,13 @@ func encodeDetail(detail map[string]string) string {
 }
 
 // write writes what was decided, in the lock order of doc.go, and asserts what
-// only the rows can tell. It gives one answer per partial return: why its lines
-// could not come back.
+// only the rows can tell. The first statement of a page that is believed is its
+// UPDATE: whatever is read after it is read where the orders are written, and not
+// older than the change. It gives one answer per partial return: why its lines could
+// not come back.
 func (b *batch) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 	for _, part := range []func(context.Context, *sqldb.Tx) error{
-		b.assertLastEvents, b.writeOrders, b.writeRefunds, b.writeTaken, b.writeRows, b.writeReturns,
+		b.writeOrders, b.assertLastEvents, b.readAttempts, b.writeRefunds, b.writeTaken, b.writeRows, b.writeReturns,
 	} {
 		if err := part(ctx, tx); err != nil {
 			return nil, err
@@ -344,6 +347,30 @@ func (b *batch) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 		}
 	}
 	return refused, b.assertFlows(ctx, tx, refused)
+}
+
+// readAttempts reads the newest attempt of every order that is asked about from now
+// on, which is what WeChat Pay has to close, and of every order that has ended by a
+// close, whose proof must be of it. The orders are locked by their UPDATE: a prepay
+// that was before it has committed its intent, and none comes after it.
+func (b *batch) readAttempts(ctx context.Context, tx *sqldb.Tx) (err error) {
+	closed := map[string]*eventRow{}
+	for i := range b.events {
+		if v := &b.events[i]; v.from == StateClosing && v.to == StateClosed {
+			closed[v.orderNo] = v
+		}
+	}
+	var nos []string
+	for no, e := range b.orders {
+		if e.tries > 0 || closed[no] != nil {
+			nos = append(nos, no)
+		}
+	}
+	slices.Sort(nos)
+	if b.newest, err = findNewest(ctx, tx, nos); err != nil {
+		return err
+	}
+	return b.assertProofs(closed)
 }
 
 // writeRows inserts payments and events, and the answers to prepays.

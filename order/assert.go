@@ -30,7 +30,7 @@ const (
 	mustChain     = "events.chain"            // an event begins where the one before it ended
 	mustEnd       = "events.last_is_state"    // state and version are those of the last event
 	mustAllow     = "events.allowed"          // every move is one of the table
-	mustProve     = "close.proven"            // closed only with an answer of WeChat Pay
+	mustProve     = "close.proven"            // closed only with an answer of WeChat Pay, about what can be paid
 	mustBeDue     = "order.due"               // somebody looks at an open order, nobody at an ended one
 	mustTotal     = "order.total"             // an order costs what its lines cost
 	mustHold      = "stock.agrees_with_state" // stock is held while the state says so
@@ -208,6 +208,20 @@ func (b *batch) assertEvents(found *brokenOrders) {
 		}
 		e.walk.seq, e.walk.state = v.seq, v.to
 	}
+}
+
+// assertProofs: what WeChat Pay proved is that no money can come by the trade that
+// was opened last. A proof of another says nothing about it. An order without any
+// attempt is closed by the number that its first one would have had.
+func (b *batch) assertProofs(closed map[string]*eventRow) error {
+	var found brokenOrders
+	for no, v := range closed {
+		number := closableNo(no, b.newest[no])
+		if !strings.Contains(v.detail, `"out_trade_no":"`+number+`"`) {
+			found.add(broken(mustProve, no, "closed without a proof for %s: %s", number, v.detail))
+		}
+	}
+	return found.err()
 }
 
 // canMove reports that some event takes an order from one state to the other.

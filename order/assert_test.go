@@ -79,7 +79,7 @@ func (g *guarded) refunding(t *testing.T) string {
 
 // What happens to them.
 func (g *guarded) close(ctx context.Context, no string) error {
-	return g.CloseDone(ctx, no, map[string]string{"close": "accepted"})
+	return g.CloseDone(ctx, no, map[string]string{"close": "accepted", "out_trade_no": no + "-01"})
 }
 
 func (g *guarded) pay(ctx context.Context, no string) error {
@@ -203,6 +203,10 @@ func TestBrokenInvariantsAreRolledBack(t *testing.T) {
 			(*guarded).pay},
 		{"closed without proof", "close.proven", (*guarded).closing, "", "",
 			func(g *guarded, ctx context.Context, no string) error { return g.CloseDone(ctx, no, nil) }},
+		{"closed with the proof of another trade", "close.proven", (*guarded).closing, "", "",
+			func(g *guarded, ctx context.Context, no string) error {
+				return g.CloseDone(ctx, no, map[string]string{"close": "accepted", "out_trade_no": no + "-02"})
+			}},
 		{"nobody looks at an open order", "order.due", (*guarded).pending,
 			"UPDATE orders SET due_at = NULL WHERE order_no = '$'", "", (*guarded).note},
 		{"a paid order stays due", "order.due", (*guarded).pending, "", "due for ever", (*guarded).pay},

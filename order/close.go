@@ -50,7 +50,7 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 		return Order{}, err
 	}
 	if done.turn.claimed {
-		err = s.closeAtWeChat(ctx, claimOf(&done.order), r.Cause)
+		err = s.closeAtWeChat(ctx, claimOf(&done), r.Cause)
 		var closing *ClosingError
 		if err != nil && !errors.As(err, &closing) {
 			// The order is committed as closing, and somebody will ask again:
@@ -92,7 +92,7 @@ func (s *Service) Expire(ctx context.Context, orderNo string, cause Cause) error
 	if done.cell.Verdict == VerdictMove {
 		s.observe.Lateness(done.turn.late)
 	}
-	return s.closeAtWeChat(ctx, claimOf(&done.order), cause)
+	return s.closeAtWeChat(ctx, claimOf(&done), cause)
 }
 
 // closeResult is what WeChat's answers prove about one trade.
@@ -132,11 +132,7 @@ func (p closeProven) String() string {
 // stock of an unpaid order comes back.
 func (s *Service) closeAtWeChat(ctx context.Context, c Claim, cause Cause) error {
 	closeIntended()
-	attempts, err := findAttempts(ctx, s.db, c.Key)
-	if err != nil {
-		return err
-	}
-	result := s.askAbout(ctx, c.Key, lastAttempt(attempts))
+	result := s.askAbout(ctx, c)
 	// The answer is stored whoever has hung up meanwhile.
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
@@ -149,22 +145,20 @@ func (s *Service) closeAtWeChat(ctx context.Context, c Claim, cause Cause) error
 func closeIntended()  { failpoint.Hit("close.intended") }
 func closeCommitted() { failpoint.Hit("close.committed") }
 
-// lastAttempt gives the attempt that may be payable, nil without any: at most one
-// is, since the earlier ones were closed before it was opened.
-func lastAttempt(attempts []Attempt) *Attempt {
-	if len(attempts) == 0 {
-		return nil
+// closableNo is the number by which WeChat Pay closes an order: that of its newest
+// attempt, which alone may be payable, since the earlier ones were closed before it
+// was opened. Without any it is the first one's, which was never sent: the close
+// burns it.
+func closableNo(orderNo string, newest *Attempt) string {
+	if newest == nil {
+		return attemptNo(orderNo, 1)
 	}
-	return &attempts[len(attempts)-1]
+	return newest.OutTradeNo
 }
 
 // askAbout asks WeChat Pay to close an order by the number that it knows it by.
-func (s *Service) askAbout(ctx context.Context, orderNo string, last *Attempt) closeResult {
-	number := attemptNo(orderNo, 1) // never sent: the close burns it
-	if last != nil {
-		number = last.OutTradeNo
-	}
-	result := s.askClose(ctx, number, last)
+func (s *Service) askAbout(ctx context.Context, c Claim) closeResult {
+	result := s.askClose(ctx, closableNo(c.Key, c.attempt), c.attempt)
 	s.observe.CloseAsked(result.proven.String())
 	return result
 }

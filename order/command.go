@@ -60,6 +60,7 @@ type turn struct {
 	claimed bool          // it is this caller's now
 	due     time.Time     // nobody's yet: it comes then
 	late    time.Duration // with expire: how long after the due time the order moved
+	attempt *Attempt      // with cancel and expire: what WeChat Pay has to close, nil when nothing was opened
 }
 
 // refundApplied is what became of a refund.

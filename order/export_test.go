@@ -99,6 +99,13 @@ func (s *Service) CloseDone(ctx context.Context, orderNo string, proof map[strin
 	return err
 }
 
+// Forget takes away what claims know of attempts, as if nothing had been opened.
+func Forget(claims []Claim) {
+	for i := range claims {
+		claims[i].attempt = nil
+	}
+}
+
 // Turns counts the customers who are remembered because they are placing, or wait
 // to.
 func (s *Service) Turns() int {

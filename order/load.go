@@ -33,7 +33,9 @@ type batch struct {
 	returns  []string              // orders whose stock comes back, whole
 	partial  []stock.PartialReturn // lines that refunds give back
 
-	flows []stock.LineFlows // of the orders in returns, once they are written
+	// Read behind the UPDATE of their orders:
+	flows  []stock.LineFlows   // of the orders in returns
+	newest map[string]*Attempt // of the orders that are asked about or closed, where there is one
 }
 
 // entry is an order as it was loaded, and as it becomes.

@@ -44,6 +44,32 @@ ORDER BY order_no, attempt_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error
 	return all, nil
 }
 
+// findNewest gives the newest WeChat order of each order that has one, by order
+// number: what decides whether money can still come. Of an attempt there is what a
+// close needs: its numbers, its state and when it was called with last.
+func findNewest(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]*Attempt, error) {
+	newest := map[string]*Attempt{}
+	if len(orderNos) == 0 {
+		return newest, nil
+	}
+	err := sqldb.Each(ctx, tx, `SELECT order_no, attempt_no, out_trade_no, state, called_at
+FROM payment_attempts /*! FORCE INDEX (u_attempts_order) */
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var a Attempt
+		var called int64
+		err := rows.Scan(&a.OrderNo, &a.No, &a.OutTradeNo, &a.State, &called)
+		a.CalledAt = sqldb.FromMillis(called)
+		if last := newest[a.OrderNo]; last == nil || last.No < a.No {
+			newest[a.OrderNo] = &a
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find the newest payment attempts: %w", err)
+	}
+	return newest, nil
+}
+
 // insertAttempt commits the intent of a prepay. A duplicate key means that the same
 // was committed by somebody else a moment ago.
 func insertAttempt(ctx context.Context, tx *sqldb.Tx, a Attempt) error {

@@ -26,12 +26,19 @@ const (
 )
 
 // Claim is an order of which this process has taken the turn to ask WeChat Pay:
-// it is closing, and nobody else asks about it before At.
-type Claim struct{ Due }
+// it is closing, and nobody else asks about it before At. It knows what WeChat Pay has
+// to close, as it was read in the transaction that took the turn: a closing order gets
+// no other attempt.
+type Claim struct {
+	Due
+	attempt *Attempt // the newest; nil when none was opened
+}
 
 // claimOf is the claim of an order whose turn was just committed.
-func claimOf(o *Order) Claim {
-	return Claim{Due{Key: o.OrderNo, State: o.State, Version: o.Version, Tries: o.CloseTries, At: o.DueAt}}
+func claimOf(done *applied) Claim {
+	o := &done.order
+	return Claim{Due{Key: o.OrderNo, State: o.State, Version: o.Version, Tries: o.CloseTries, At: o.DueAt},
+		done.turn.attempt}
 }
 
 // ClaimDue takes the unpaid orders of a page to closing, and the turn of those
@@ -51,7 +58,7 @@ func (s *Service) ClaimDue(ctx context.Context, page []Due, cause Cause) ([]Clai
 		if errs[i] = outcomes[i].Err; errs[i] != nil || !done.turn.claimed {
 			continue
 		}
-		claims = append(claims, claimOf(&done.order))
+		claims = append(claims, claimOf(done))
 		if !done.order.DueAt.Equal(wake) { // should this process die, the turns that it took come back on time
 			wake = done.order.DueAt
 			s.cfg.Tasks.WakeAt(wake)
@@ -99,13 +106,8 @@ func (s *Service) CloseClaimed(ctx context.Context, claims []Claim, cause Cause)
 		return errs
 	}
 	closeIntended()
-	attempts, err := s.lastAttempts(ctx, claims)
-	if err != nil { // one of them cannot be read: each by itself
-		forEach(len(claims), func(i int) { errs[i] = s.closeAtWeChat(ctx, claims[i], cause) })
-		return errs
-	}
 	results := make([]closeResult, len(claims))
-	forEach(len(claims), func(i int) { results[i] = s.askAbout(ctx, claims[i].Key, attempts[claims[i].Key]) })
+	forEach(len(claims), func(i int) { results[i] = s.askAbout(ctx, claims[i]) })
 
 	// The answers are stored whoever has hung up meanwhile.
 	ctx, cancel := context.WithTimeout(detached(ctx), storeAllTimeout)
@@ -133,20 +135,6 @@ func (s *Service) CloseClaimed(ctx context.Context, claims []Claim, cause Cause)
 		errs[at] = s.recordCloseResult(ctx, claims[at], cause, results[at])
 	})
 	return errs
-}
-
-// lastAttempts finds the WeChat orders that may be payable, by order number.
-func (s *Service) lastAttempts(ctx context.Context, claims []Claim) (map[string]*Attempt, error) {
-	nos := make([]string, len(claims))
-	for i := range claims {
-		nos[i] = claims[i].Key
-	}
-	attempts, err := findAttempts(ctx, s.db, nos...)
-	last := make(map[string]*Attempt, len(attempts))
-	for i := range attempts { // of each order the oldest first
-		last[attempts[i].OrderNo] = &attempts[i]
-	}
-	return last, err
 }
 
 // applyParts applies n commands on orders of a page in parts of as many as one

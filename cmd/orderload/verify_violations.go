@@ -106,7 +106,7 @@ var violations = []violation{
 		"stock.refunded_no_more stock.return_has_refund"},
 	{isClosed, "",
 		"UPDATE order_events SET detail = '' WHERE order_no = '$o' AND event = 'close.accepted'",
-		"close.proven"},
+		"close.proven attempt.closed_newest"},
 	{isPending, "",
 		"UPDATE orders SET state = 'closing', close_reason = 'cancel' WHERE order_no = '$o'",
 		"events.last_is_state quiet.orders"},
@@ -151,6 +151,10 @@ var violations = []violation{
 			"attach, notify_url, time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, " +
 			"answered_at) VALUES ('$o-02', '$o', 2, 'live', 'APP', '', '', '', '', 300, '', '', '', '', 1, 1)",
 		"attempt.one_payable"},
+	{isClosed, "",
+		"UPDATE order_events SET detail = REPLACE(detail, '-01', '-00') WHERE order_no = '$o' AND event = " +
+			"'close.accepted'",
+		"attempt.closed_newest"},
 	// Money that came, and that went back.
 	{isPaid, "", "DELETE FROM payments WHERE order_no = '$o'", "money.paid_once money.refunded events.payments"},
 	{isPaid, "", "UPDATE payments SET appid = 'wx1' WHERE order_no = '$o'", "money.facts"},

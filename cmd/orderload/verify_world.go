@@ -224,7 +224,8 @@ func (l *life) pay(outcome, name, to, reason string) {
 // close closes the order, with the proof in the event's detail, and returns its stock.
 func (l *life) close(skus ...int) {
 	l.event("close.requested", "closing", "")
-	l.event("close.accepted", "closed", `{"close":"accepted","close_status":"204","query":"CLOSED"}`)
+	l.event("close.accepted", "closed",
+		`{"close":"accepted","close_status":"204","out_trade_no":"`+l.no+`-01","query":"CLOSED"}`)
 	for n, s := range skus {
 		l.w.add(flowsTable, l.no, "return", "close", bench.SKU(s), n+1, l.at)
 		l.w.stock[s] -= int64(n) + 1

@@ -57,6 +57,7 @@ var ErrDSN = errors.New("bad database DSN")
 // DB is an open database: a pool that writes and a pool that reads.
 type DB struct {
 	write, read *sql.DB
+	show        *sql.DB // what is shown comes from here: read, or that of another DB (ShowingFrom)
 	engine      Engine
 	connect     driver.Connector // of read; nil for SQLite
 }
@@ -102,7 +103,7 @@ func (db *DB) Close() error { return errors.Join(db.write.Close(), db.read.Close
 
 // Ping asks the database for a sign of life, through both pools.
 func (db *DB) Ping(ctx context.Context) error {
-	if err := db.read.PingContext(ctx); err != nil {
+	if err := db.show.PingContext(ctx); err != nil {
 		return unavailable(err)
 	}
 	return nil
@@ -111,7 +112,7 @@ func (db *DB) Ping(ctx context.Context) error {
 // QueryContext reads outside a transaction, what is committed now. It is for
 // showing, not for deciding: a decision is made in InTx.
 func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	rows, err := db.read.QueryContext(ctx, query, args...)
+	rows, err := db.show.QueryContext(ctx, query, args...)
 	if err != nil && Classify(err) == ClassDown {
 		err = unavailable(err)
 	}
@@ -120,7 +121,16 @@ func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql
 
 // QueryRowContext is QueryContext for at most one row.
 func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	return db.read.QueryRowContext(ctx, query, args...)
+	return db.show.QueryRowContext(ctx, query, args...)
+}
+
+// ShowingFrom gives db with another side to show from: a copy that lags behind, or a
+// server that does not lead any more. What decides goes on reading db itself. Both
+// must stay open; closing what it gives closes db alone.
+func (db *DB) ShowingFrom(other *DB) *DB {
+	behind := *db
+	behind.show = other.show
+	return &behind
 }
 
 // openSQLite opens a file, which is created when it is not there.
@@ -155,7 +165,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite %s for reading: %w", path, errors.Join(err, write.Close()))
 	}
-	return &DB{write: write, read: read, engine: SQLite}, nil
+	return &DB{write: write, read: read, show: read, engine: SQLite}, nil
 }
 
 // openMySQL opens a server's database with the settings that the DSN cannot change.
@@ -195,7 +205,7 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
-	db := &DB{write: write, read: read, engine: MySQL, connect: connect}
+	db := &DB{write: write, read: read, show: read, engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName,
 			cfg.User, unavailable(err)), db.Close())

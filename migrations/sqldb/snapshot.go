@@ -14,7 +14,7 @@ func (db *DB) Snapshot(ctx context.Context, read func(ctx context.Context, tx *T
 	if db.engine == MySQL {
 		options.Isolation = sql.LevelRepeatableRead // of this transaction only
 	}
-	tx, err := db.read.BeginTx(ctx, options)
+	tx, err := db.show.BeginTx(ctx, options)
 	if err != nil {
 		return unavailable(err)
 	}

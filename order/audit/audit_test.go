@@ -166,7 +166,7 @@ var seeds = []struct{ name, sql, checks string }{
 	{"more refunded than bought", "UPDATE refund_items SET quantity = 9 WHERE out_refund_no = '$open-R01'",
 		"stock.refunded_no_more"},
 	{"500 on close taken for success", "UPDATE order_events SET detail = '' WHERE order_no = '$closed' AND event = " +
-		"'close.accepted'", "close.proven"},
+		"'close.accepted'", "close.proven attempt.closed_newest"},
 	{"stock back before the close was answered", "UPDATE stock_flows SET created_at = 1 WHERE order_no = '$closed' " +
 		"AND kind = 'return'", "close.proven"},
 	{"paid after closed", "UPDATE orders SET state = 'paid' WHERE order_no = '$closed'",
@@ -218,6 +218,8 @@ var seeds = []struct{ name, sql, checks string }{
 		"out_trade_no = '$partly-01'", "attempt.of_an_order attempt.one_payable money.of_its_attempt"},
 	{"two payable at once", "UPDATE payment_attempts SET state = 'live' WHERE out_trade_no = '$pending-01'",
 		"attempt.one_payable"},
+	{"closed by the proof of an earlier attempt", "UPDATE order_events SET detail = REPLACE(detail, '-01', '-00') " +
+		"WHERE order_no = '$closed' AND event = 'close.accepted'", "attempt.closed_newest"},
 	{"paid without payment", "DELETE FROM payments WHERE order_no = '$asked'", "money.paid_once events.payments"},
 	{"a wrong amount applied", "UPDATE payments SET amount_fen = amount_fen + 1 WHERE order_no = '$asked'",
 		"money.paid_once money.facts"},

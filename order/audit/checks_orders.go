@@ -49,6 +49,23 @@ FROM payment_attempts a
 LEFT JOIN payment_attempts b ON b.order_no = a.order_no AND b.attempt_no = a.attempt_no - 1
 WHERE a.attempt_no <> 1
   AND (b.state IS NULL OR b.state <> 'closed')`},
+	// A close proves something only of the trade that it was asked for. The earlier ones of
+	// an order were closed before the newest was opened.
+	{"attempt.closed_newest", "an order closed by the proof of the WeChat order that was opened for it last", `
+SELECT o.order_no, o.state, a.out_trade_no, a.state AS attempt_state
+FROM orders o
+JOIN payment_attempts a ON a.order_no = o.order_no
+  AND a.state <> 'closed'
+JOIN order_events e ON e.order_no = o.order_no
+  AND e.event = 'close.accepted'
+  AND e.to_state = 'closed'
+WHERE o.state IN ('closed', 'late')
+  AND e.detail NOT LIKE CONCAT('%"out_trade_no":"', a.out_trade_no, '"%')
+  AND NOT EXISTS (
+    SELECT 1
+    FROM payment_attempts b
+    WHERE b.order_no = a.order_no
+      AND b.attempt_no > a.attempt_no)`},
 	// Without due_at an open order would never be closed, and its stock be lost to
 	// everybody.
 	{"order.due", "an open order has a time to be looked at, a finished one has none", `

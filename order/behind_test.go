@@ -1,0 +1,178 @@
+package order_test
+
+import (
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+)
+
+// behind gives a fixture and a second service beside it, whose reading side is a server that does not lead any more:
+// it is empty, so that whatever is decided by it is decided wrong.
+func behind(t *testing.T, db *sqldb.DB) (f, g *ordertest.Fixture) {
+	t.Helper()
+	empty := sqldbtest.SQLite
+	if db.Engine() == sqldb.MySQL {
+		empty = sqldbtest.MariaDB
+	}
+	f = ordertest.New(t, db)
+	g = f.Restarted(t, func(c *order.Config) { c.DB = db.ShowingFrom(empty(t)) })
+	return f, g
+}
+
+// reopened prepays an order for a QR code, and then in WeChat itself: -01 is closed and -02 can be paid.
+func reopened(t *testing.T, f *ordertest.Fixture, orderNo string) {
+	t.Helper()
+	f.Prepaid(t, orderNo)
+	p, err := f.Prepay(t.Context(), order.PrepayRequest{OrderNo: orderNo, CustomerID: "c", TradeType: payment.App,
+		Cause: ordertest.Customer})
+	if err != nil || p.OutTradeNo != orderNo+"-02" {
+		t.Fatal(p, err)
+	}
+}
+
+// shut fails the test unless an order is closed and WeChat Pay takes no money for it any more.
+func shut(t *testing.T, f *ordertest.Fixture, orderNo string) {
+	t.Helper()
+	if trade, _ := f.WeChat.Trade(orderNo + "-02"); f.State(t, orderNo) != order.StateClosed ||
+		trade.State != payment.TradeClosed {
+		t.Errorf("%s is %s, and its trade at WeChat Pay %s", orderNo, f.State(t, orderNo), trade.State)
+	}
+}
+
+// The attempts of an order, read from a server that does not know the newest one, close a trade that was closed before:
+// its stock comes back, and the buyer goes on to pay the other one. Whatever takes an order to closing has to read them
+// in the transaction that does it.
+func TestCloseIsOfTheNewestAttempt(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f, g := behind(t, db)
+		f.SKU(t, "mug", 40)
+		cancelled := f.PlaceOne(t, "a", "mug", 1)
+		reopened(t, f, cancelled.OrderNo)
+		_, _ = g.Cancel(t.Context(), order.CancelRequest{OrderNo: cancelled.OrderNo, Cause: ordertest.Customer})
+		shut(t, f, cancelled.OrderNo)
+
+		expired := f.PlaceOne(t, "b", "mug", 1)
+		reopened(t, f, expired.OrderNo)
+		var page []string
+		for _, request := range []string{"c", "d", "e", "f", "g", "h", "i", "j", "k", "l"} {
+			o := f.PlaceOne(t, request, "mug", 1)
+			reopened(t, f, o.OrderNo)
+			page = append(page, o.OrderNo)
+		}
+		// WeChat answers nothing at first: the turn that comes again is decided anew.
+		again := f.PlaceOne(t, "again", "mug", 1)
+		reopened(t, f, again.OrderNo)
+		var away atomic.Bool
+		f.WeChat.Before = func(op, _ string) error {
+			if away.Load() {
+				return ordertest.ErrLost(op)
+			}
+			return nil
+		}
+		f.Clock.Advance(31 * time.Minute)
+		if err := g.Expire(t.Context(), expired.OrderNo, ordertest.Scheduler); err != nil {
+			t.Error(err)
+		}
+		shut(t, f, expired.OrderNo)
+		away.Store(true)
+		_ = g.Expire(t.Context(), again.OrderNo, ordertest.Scheduler)
+		away.Store(false)
+		due, err := f.DueOrders(t.Context(), order.StatePending, order.DueCursor{}, f.Clock.Now(), 100)
+		if err != nil || len(due) != len(page) {
+			t.Fatal(due, err)
+		}
+		for i, err := range g.ExpireAll(t.Context(), due, ordertest.Scheduler, nil) {
+			if err != nil {
+				t.Errorf("order %d of the page: %v", i, err)
+			}
+		}
+		f.Clock.Advance(time.Minute)
+		if due, err = f.DueOrders(t.Context(), order.StateClosing, order.DueCursor{}, f.Clock.Now(), 100); err != nil {
+			t.Fatal(err)
+		}
+		if errs := g.ExpireAll(t.Context(), due, ordertest.Scheduler, nil); len(errs) != 1 || errs[0] != nil {
+			t.Error(errs)
+		}
+		for _, no := range append(page, again.OrderNo) {
+			shut(t, f, no)
+		}
+		if n := f.Available(t, "mug"); n != 40 {
+			t.Errorf("%d of 40 on the shelf", n)
+		}
+	})
+}
+
+// The proof of a close is of one trade. One that names another than the newest, whoever made it and by whatever he
+// read, must not end the order: the last hand on the door is the writer's. The others of a page go on.
+func TestCloseProofNamesTheNewestAttempt(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := newGuarded(t, db)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		reopened(t, f.Fixture, o.OrderNo)
+		bare := f.PlaceOne(t, "bare", "mug", 1)
+		f.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
+		for _, no := range []string{o.OrderNo, bare.OrderNo} {
+			got, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: no, Cause: ordertest.Customer})
+			if err != nil || got.State != order.StateClosing {
+				t.Fatal(got.State, err)
+			}
+		}
+		for no, proof := range map[string]string{o.OrderNo: o.OrderNo + "-01", bare.OrderNo: o.OrderNo + "-01"} {
+			err := f.CloseDone(t.Context(), no, map[string]string{"close": "accepted", "out_trade_no": proof})
+			if err == nil || f.State(t, no) != order.StateClosing {
+				t.Errorf("%s closed by the proof of %s: %v, %s", no, proof, err, f.State(t, no))
+			}
+		}
+		var page []string
+		for _, request := range []string{"c", "d", "e", "f", "g", "h", "i", "j", "k", "l"} {
+			page = append(page, f.PlaceOne(t, request, "mug", 1).OrderNo)
+		}
+		f.Clock.Advance(31 * time.Minute)
+		due := slices.Concat(dueOf(t, f.Fixture, order.StateClosing), dueOf(t, f.Fixture, order.StatePending))
+		f.WeChat.Before = nil
+		claims, errs := f.ClaimDue(t.Context(), due, ordertest.Scheduler)
+		if len(claims) != 12 {
+			t.Fatal(len(claims), errs)
+		}
+		order.Forget(claims) // as if they had been read where nothing is known
+		refused := 0
+		for i, err := range f.CloseClaimed(t.Context(), claims, ordertest.Scheduler) {
+			if (err != nil) != (claims[i].Key == o.OrderNo) {
+				t.Errorf("%s: %v", claims[i].Key, err)
+			}
+			if err != nil {
+				refused++
+			}
+		}
+		if n := f.Available(t, "mug"); refused != 1 || n != 999 {
+			t.Errorf("%d refused, %d of 1000 on the shelf", refused, n)
+		}
+		if !f.metric(t, `invariant_violations_total{invariant="close.proven"} 3`) {
+			t.Error("nobody was told")
+		}
+		f.Clock.Advance(time.Minute) // its turn comes again, and is asked about what can be paid
+		due = dueOf(t, f.Fixture, order.StateClosing)
+		if errs := f.ExpireAll(t.Context(), due, ordertest.Scheduler, nil); len(errs) != 1 || errs[0] != nil {
+			t.Error(errs)
+		}
+		shut(t, f.Fixture, o.OrderNo)
+		f.AssertVerified(t)
+	})
+}
+
+// dueOf gives the orders of a state that are due now.
+func dueOf(t *testing.T, f *ordertest.Fixture, state order.State) []order.Due {
+	t.Helper()
+	due, err := f.DueOrders(t.Context(), state, order.DueCursor{}, f.Clock.Now(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return due
+}
