@@ -20,7 +20,17 @@ type RepairRequest struct {
 	OrderNo string // the order that the row belongs to, "" for none
 	Reason  string // see CheckRepairReason
 	Cause   Cause  // who repairs
+	// Unsound tells why the rows that the repair rests on cannot be believed, "" when
+	// they can. It is asked in the transaction of the repair, under its locks, and
+	// whatever was written is undone when it has a reason. Nil: nobody is asked.
+	Unsound func(ctx context.Context, tx *sqldb.Tx) (why string, err error)
 }
+
+// UnsoundError is the answer to a repair that would build on rows that are broken
+// themselves. Nothing was written.
+type UnsoundError struct{ Why string }
+
+func (e *UnsoundError) Error() string { return e.Why }
 
 // CheckRepairReason gives a *ValidationError unless a reason has 1 to 200
 // characters: it stands in the timelines and flows that it explains for ever.
@@ -52,7 +62,8 @@ var mends = map[string]func(ctx context.Context, m *mending) (needed bool, err e
 
 // Repair mends one row, in a transaction of its own, through the one writer of
 // orders, and writes who did it and why. done is false, and nothing was written,
-// when the row is not broken any more. After an error that matches
+// when the row is not broken any more. An *UnsoundError means that what it rests on
+// is broken too, and that nothing was written. After an error that matches
 // sqldb.ErrUnknown it may have been written or not: to repeat it does no harm.
 // After any other error nothing was written.
 func (s *Service) Repair(ctx context.Context, r RepairRequest) (done bool, err error) {
@@ -76,6 +87,15 @@ func (s *Service) Repair(ctx context.Context, r RepairRequest) (done bool, err e
 		needed, err := mend(ctx, &m)
 		if err != nil || !needed {
 			return err
+		}
+		if r.Unsound != nil {
+			why, err := r.Unsound(ctx, tx)
+			if err != nil {
+				return err
+			}
+			if why != "" {
+				return &UnsoundError{why}
+			}
 		}
 		wrote = true
 		return m.finish(ctx)

@@ -138,6 +138,9 @@ var seeds = []struct{ name, sql, checks string }{
 		"stock.returned_no_more"},
 	{"a paid order also given back", flowInto + "('$twice', 'return', 'close', 'mug', 1, 1)",
 		"stock.agrees_with_state close.proven"},
+	{"the first stock lost", "DELETE FROM stock_flows WHERE kind = 'initial' AND sku_id = 'mug'",
+		"stock.came_in stock.conserved"},
+	{"unlimited by hand", "UPDATE skus SET unlimited = 1 WHERE sku_id = 'mug'", "stock.came_in"},
 	{"sold below zero", "UPDATE skus SET available = -1 WHERE sku_id = 'mug'", "stock.not_negative stock.conserved"},
 	{"more sold than ever came in", "UPDATE stock_flows SET delta = 5 WHERE order_no = '' AND sku_id = 'mug'",
 		"stock.not_oversold"},
@@ -536,7 +539,8 @@ func TestDocumentNamesEveryCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	table, repairs, found := strings.Cut(string(text), "## Repair")
-	if !found {
+	repairs, rests, also := strings.Cut(repairs, "### What a repair rests on")
+	if !found || !also {
 		t.Fatal("no chapter on repair")
 	}
 	named := func(text string) []string {
@@ -553,6 +557,11 @@ func TestDocumentNamesEveryCheck(t *testing.T) {
 	}
 	if got := named(repairs); !slices.Equal(got, slices.Sorted(slices.Values(audit.RepairedChecks()))) {
 		t.Errorf("the document repairs %v, the program %v", got, audit.RepairedChecks())
+	}
+	for _, row := range audit.RepairRests() {
+		if !strings.Contains(rests, row+"\n") {
+			t.Errorf("the document lacks what a repair rests on:\n%s", row)
+		}
 	}
 	for _, id := range []string{"S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "O1", "O2", "O3", "O4", "O5", "O6",
 		"O7", "O8", "O9",

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"regexp"
 	"slices"
 
 	"orderd/migrations/sqldb"
@@ -8,7 +9,39 @@ import (
 
 // check is an invariant. Its query is a SELECT that must return no row; the columns
 // of a row that it returns are what a person needs to find what is wrong.
+//
+// Marks in it, such as /*and order o.order_no*/ and /*where sku f.sku_id*/, say
+// where it is narrowed to one order or one SKU, for a repair that rests on it: one
+// text is both, so that they cannot drift apart. Whole, a mark is a comment. Marks
+// stand after the arguments of the check.
 type check struct{ id, meaning, query string }
+
+// subject is what a check can be narrowed to.
+type subject string
+
+// The subjects, as the marks name them.
+const (
+	ofOrder subject = "order"
+	ofSKU   subject = "sku"
+)
+
+// marks finds where a check is narrowed: the word that joins the condition, the
+// subject, and its column.
+var marks = regexp.MustCompile(`/\*(and|where) (order|sku) ([a-z_.]+)\*/`)
+
+// narrowed gives the query of a check for one subject, and how many times its key
+// is an argument: 0 when the check cannot be narrowed to it, and runs whole.
+func (c check) narrowed(to subject) (query string, times int) {
+	query = marks.ReplaceAllStringFunc(c.query, func(mark string) string {
+		m := marks.FindStringSubmatch(mark)
+		if subject(m[2]) != to {
+			return ""
+		}
+		times++
+		return m[1] + " " + m[3] + " = ?"
+	})
+	return query, times
+}
 
 // schemaCheck is the one check that reads the schema and not the rows: it runs
 // migrations.MissingGuards and has no query.

@@ -27,20 +27,23 @@ FROM orders o
 LEFT JOIN (
   SELECT order_no, COUNT(*) AS n, MAX(seq) AS last_seq
   FROM order_events
+  /*where order order_no*/
   GROUP BY order_no) c ON c.order_no = o.order_no
 LEFT JOIN order_events l ON l.order_no = o.order_no AND l.seq = c.last_seq
-WHERE o.version <> COALESCE(c.n, 0) + 1
-  OR o.version <> COALESCE(c.last_seq, 1)
-  OR o.state <> COALESCE(l.to_state, 'pending')`},
+WHERE (o.version <> COALESCE(c.n, 0) + 1
+    OR o.version <> COALESCE(c.last_seq, 1)
+    OR o.state <> COALESCE(l.to_state, 'pending'))
+  /*and order o.order_no*/`},
 	// A gap in the numbers is an event that was deleted; a from_state that does not
 	// fit, one that was changed by hand.
 	{"events.chain", "each event begins in the state in which the one before it ended", `
 SELECT e.order_no, e.seq, e.from_state, COALESCE(p.to_state, '') AS state_before
 FROM order_events e
 LEFT JOIN order_events p ON p.order_no = e.order_no AND p.seq = e.seq - 1
-WHERE (e.seq = 2 AND e.from_state <> 'pending')
-  OR (e.seq > 2 AND (p.order_no IS NULL OR p.to_state <> e.from_state))
-  OR (e.seq < 2)`},
+WHERE ((e.seq = 2 AND e.from_state <> 'pending')
+    OR (e.seq > 2 AND (p.order_no IS NULL OR p.to_state <> e.from_state))
+    OR e.seq < 2)
+  /*and order e.order_no*/`},
 	// An event that changes nothing, such as a note or a refund's, is no move.
 	{"events.allowed", "every change of state is one that the state machine allows", allowedQuery()},
 	// In milliseconds, as they are stored: two events may have the same time.
@@ -61,6 +64,7 @@ LEFT JOIN order_events e ON e.order_no = p.order_no
     WHEN 'late' THEN 'late' WHEN 'duplicate' THEN 'duplicate' ELSE 'held' END)
   AND INSTR(e.detail, CONCAT('"transaction_id":"', p.transaction_id, '"')) > 0
 WHERE p.order_no <> ''
+  /*and order p.order_no*/
 GROUP BY p.order_no, p.transaction_id
 HAVING COUNT(e.seq) <> 1
 UNION ALL
@@ -69,6 +73,7 @@ FROM order_events e
 LEFT JOIN payments p ON p.order_no = e.order_no
   AND INSTR(e.detail, CONCAT('"transaction_id":"', p.transaction_id, '"')) > 0
 WHERE e.event IN ('payment.applied', 'payment.revived', 'payment.late', 'payment.duplicate', 'payment.held')
+  /*and order e.order_no*/
 GROUP BY e.order_no, e.seq
 HAVING COUNT(p.transaction_id) <> 1`},
 	// Both directions, as events.payments.
@@ -80,6 +85,7 @@ LEFT JOIN order_events e ON e.order_no = r.order_no
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
 WHERE r.order_no <> ''
   AND r.state IN ('success', 'by_hand', 'closed', 'rejected', 'cancelled')
+  /*and order r.order_no*/
 GROUP BY r.order_no, r.out_refund_no
 HAVING COUNT(e.seq) <> 1
 UNION ALL
@@ -89,6 +95,7 @@ LEFT JOIN refunds r ON r.order_no = e.order_no
   AND e.event = ` + refundEnds + `
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
 WHERE e.event IN ('refund.succeeded', 'refund.by_hand', 'refund.closed', 'refund.rejected', 'refund.cancelled')
+  /*and order e.order_no*/
 GROUP BY e.order_no, e.seq
 HAVING COUNT(r.out_refund_no) <> 1`},
 	// From pending or closing alone: money that comes late moves a closed order, by an
@@ -96,7 +103,9 @@ HAVING COUNT(r.out_refund_no) <> 1`},
 	{"events.one_end", "an order is either paid or closed, once", `
 SELECT order_no, COUNT(*) AS ends
 FROM order_events
-WHERE from_state IN ('pending', 'closing') AND to_state IN ('paid', 'closed')
+WHERE from_state IN ('pending', 'closing')
+  AND to_state IN ('paid', 'closed')
+  /*and order order_no*/
 GROUP BY order_no
 HAVING COUNT(*) > 1`},
 	// No foreign key guards it: order_events is written in the transaction of its
@@ -129,5 +138,6 @@ func allowedQuery() string {
 SELECT order_no, seq, from_state, to_state
 FROM order_events
 WHERE from_state <> to_state
-  AND NOT (` + strings.Join(pairs, "\n    OR ") + `)`
+  AND NOT (` + strings.Join(pairs, "\n    OR ") + `)
+  /*and order order_no*/`
 }

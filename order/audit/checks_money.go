@@ -12,10 +12,12 @@ LEFT JOIN (
   SELECT order_no, COUNT(*) AS payments, SUM(amount_fen) AS paid_fen
   FROM payments
   WHERE outcome = 'applied'
+    /*and order order_no*/
   GROUP BY order_no) p ON p.order_no = o.order_no
-WHERE (o.state IN ('paid', 'refunding') AND (COALESCE(p.payments, 0) <> 1 OR p.paid_fen <> o.total_fen))
-  OR (o.state = 'refunded' AND (p.payments > 1 OR p.paid_fen <> o.total_fen))
-  OR (o.state IN ('pending', 'closing', 'closed', 'late') AND p.payments > 0)`},
+WHERE ((o.state IN ('paid', 'refunding') AND (COALESCE(p.payments, 0) <> 1 OR p.paid_fen <> o.total_fen))
+    OR (o.state = 'refunded' AND (p.payments > 1 OR p.paid_fen <> o.total_fen))
+    OR (o.state IN ('pending', 'closing', 'closed', 'late') AND p.payments > 0))
+  /*and order o.order_no*/`},
 	// The arguments are the app and the merchant of the configuration. A source that
 	// names no currency leaves it empty.
 	{"money.facts", "money that came for an order has its total, our currency, our app, our merchant", `
@@ -26,14 +28,16 @@ WHERE (p.outcome = 'applied' OR p.reason IN ('late', 'duplicate'))
   AND (p.amount_fen <> o.total_fen
     OR p.currency NOT IN ('CNY', '')
     OR p.appid <> ?
-    OR p.mchid <> ?)`},
+    OR p.mchid <> ?)
+  /*and order p.order_no*/`},
 	// The first 26 characters of an out_trade_no are the order number.
 	{"money.of_its_attempt", "a payment is on the order whose WeChat order it paid", `
 SELECT p.transaction_id, p.order_no, p.out_trade_no
 FROM payments p
 LEFT JOIN payment_attempts a ON a.out_trade_no = p.out_trade_no
 WHERE p.order_no <> ''
-  AND (SUBSTR(p.out_trade_no, 1, 26) <> p.order_no OR a.order_no <> p.order_no)`},
+  AND (SUBSTR(p.out_trade_no, 1, 26) <> p.order_no OR a.order_no <> p.order_no)
+  /*and order p.order_no*/`},
 	// A refund that failed for good does not count: its successor has to be there.
 	{"money.owed_back", "every payment that did not make its order paid is owed back, whole and once", `
 SELECT p.transaction_id, p.order_no, p.amount_fen, COALESCE(SUM(r.amount_fen), 0) AS owed_fen
@@ -67,7 +71,8 @@ SELECT r.out_refund_no, r.order_no, COALESCE(p.order_no, '') AS payment_of
 FROM refunds r
 LEFT JOIN payments p ON p.transaction_id = r.transaction_id
 WHERE r.state <> 'held'
-  AND (p.transaction_id IS NULL OR p.order_no <> r.order_no)`},
+  AND (p.transaction_id IS NULL OR p.order_no <> r.order_no)
+  /*and order r.order_no*/`},
 	// Money that went back for an order that was paid twice does not count: it never was
 	// the order's.
 	{"money.refunded", "an order is refunded when all its money went back, and only then", `
@@ -112,6 +117,7 @@ var outcomeChecks = []check{
 SELECT o.order_no, o.state, COUNT(p.transaction_id) AS late_payments
 FROM orders o
 JOIN payments p ON p.order_no = o.order_no AND p.reason = 'late'
+/*where order o.order_no*/
 GROUP BY o.order_no, o.state
 HAVING o.state NOT IN ('late', 'refunded')
   OR COUNT(p.transaction_id) > 1
@@ -120,13 +126,15 @@ SELECT o.order_no, o.state, 0 AS late_payments
 FROM orders o
 LEFT JOIN payments p ON p.order_no = o.order_no AND p.outcome = 'owed' AND p.reason = 'late'
 WHERE o.state = 'late'
-  AND p.transaction_id IS NULL`},
+  AND p.transaction_id IS NULL
+  /*and order o.order_no*/`},
 	// '' is a payment that arrived in time, 'revived' one that came late and found the
 	// stock again.
 	{"money.outcome", "why a payment was not applied is known, and only then", `
 SELECT transaction_id, outcome, reason
 FROM payments
-WHERE (outcome = 'applied' AND reason NOT IN ('', 'revived'))
-  OR (outcome <> 'applied' AND reason IN ('', 'revived'))
-  OR (outcome = 'held' AND reason IN ('late', 'duplicate'))`},
+WHERE ((outcome = 'applied' AND reason NOT IN ('', 'revived'))
+    OR (outcome <> 'applied' AND reason IN ('', 'revived'))
+    OR (outcome = 'held' AND reason IN ('late', 'duplicate')))
+  /*and order order_no*/`},
 }

@@ -11,11 +11,14 @@ FROM orders o
 LEFT JOIN (
   SELECT order_no, SUM(quantity * price_fen) AS lines_fen
   FROM order_items
+  /*where order order_no*/
   GROUP BY order_no) i ON i.order_no = o.order_no
-WHERE o.total_fen <> COALESCE(i.lines_fen, 0)`},
+WHERE o.total_fen <> COALESCE(i.lines_fen, 0)
+  /*and order o.order_no*/`},
 	{"order.lines", "the lines of an order are numbered from 1 without a gap, each SKU on one of them", `
 SELECT order_no, COUNT(*) AS n, MAX(line_no) AS last_line, COUNT(DISTINCT sku_id) AS skus
 FROM order_items
+/*where order order_no*/
 GROUP BY order_no
 HAVING MIN(line_no) <> 1
   OR MAX(line_no) <> COUNT(*)
@@ -29,8 +32,9 @@ WHERE o.order_no IS NULL`},
 	{"order.close_reason", "who wanted an order closed is known from the moment of asking, and not before", `
 SELECT order_no, state, close_reason
 FROM orders
-WHERE (state = 'pending' AND close_reason <> '')
-  OR (state IN ('closing', 'closed', 'late') AND close_reason NOT IN ('timeout', 'cancel', 'operator'))`},
+WHERE ((state = 'pending' AND close_reason <> '')
+    OR (state IN ('closing', 'closed', 'late') AND close_reason NOT IN ('timeout', 'cancel', 'operator')))
+  /*and order order_no*/`},
 	// An out_trade_no is the order number (26 characters), a dash, and the number of the
 	// attempt.
 	{"attempt.of_an_order", "every WeChat order is of an order of ours, has its number and asks for its total", `

@@ -22,6 +22,7 @@ LEFT JOIN refund_approvals a ON a.out_refund_no = r.out_refund_no
   AND NOT (r.requester_type = 'operator' AND a.approver = r.requester_id)
 WHERE r.generation = 1
   AND r.state NOT IN ('pending_approval', 'rejected', 'held')
+  /*and order r.order_no*/
 GROUP BY r.out_refund_no, r.state, r.approvals_needed
 HAVING COUNT(a.approver) < r.approvals_needed`},
 	// WeChat Pay refuses a refund whose total is not the payment's.
@@ -35,7 +36,8 @@ WHERE r.state <> 'held'
   AND (r.out_trade_no <> p.out_trade_no
     OR r.total_fen <> p.amount_fen
     OR (r.generation = 1 AND r.replaces <> '')
-    OR (r.generation <> 1 AND b.out_refund_no IS NULL))`},
+    OR (r.generation <> 1 AND b.out_refund_no IS NULL))
+  /*and order r.order_no*/`},
 	{"refund.states", "every refund is in a state that the state machine knows", statesQuery()},
 	{"refund.parts", "every line and every approval of a refund belongs to one", `
 SELECT i.out_refund_no, i.sku_id AS what
@@ -61,6 +63,7 @@ LEFT JOIN refunds n ON n.replaces = r.out_refund_no
   AND n.amount_fen = r.amount_fen
   AND n.transaction_id = r.transaction_id
 WHERE r.state = 'closed'
+  /*and order r.order_no*/
 GROUP BY r.out_refund_no
 HAVING COUNT(n.out_refund_no) <> 1`},
 }
@@ -76,6 +79,7 @@ func statesQuery() string {
 	return `
 SELECT out_refund_no, state, reason
 FROM refunds
-WHERE state NOT IN (` + strings.Join(states, ", ") + `)
-  OR reason NOT IN ('` + strings.Join(reasons, "', '") + `')`
+WHERE (state NOT IN (` + strings.Join(states, ", ") + `)
+    OR reason NOT IN ('` + strings.Join(reasons, "', '") + `'))
+  /*and order order_no*/`
 }

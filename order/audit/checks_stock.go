@@ -14,6 +14,19 @@ LEFT JOIN (
   GROUP BY sku_id) f ON f.sku_id = s.sku_id
 WHERE s.unlimited = 0
   AND s.available <> COALESCE(f.total, 0)`},
+	// Nothing else says what a counter began with: without this flow the sum of the
+	// others means nothing. An unlimited SKU was made without one.
+	{"stock.came_in", "a SKU has one flow of its first stock, and an unlimited one has none", `
+SELECT s.sku_id, s.unlimited, COALESCE(f.n, 0) AS first_flows
+FROM skus s
+LEFT JOIN (
+  SELECT sku_id, COUNT(*) AS n
+  FROM stock_flows
+  WHERE order_no = ''
+    AND kind = 'initial'
+  GROUP BY sku_id) f ON f.sku_id = s.sku_id
+WHERE COALESCE(f.n, 0) <> 1 - s.unlimited
+  /*and sku s.sku_id*/`},
 	// A CHECK constraint says the same; schema.guards sees whether it is there, this
 	// one what came in without it.
 	{"stock.not_negative", "no shelf holds less than nothing", `
@@ -45,7 +58,9 @@ HAVING SUM(i.quantity) - COALESCE(MAX(b.came_back), 0) > COALESCE(MAX(c.came_in)
 SELECT i.order_no, i.sku_id, i.quantity, COALESCE(-f.delta, 0) AS deducted
 FROM order_items i
 LEFT JOIN stock_flows f ON f.order_no = i.order_no AND f.kind = 'deduct' AND f.ref = '' AND f.sku_id = i.sku_id
-WHERE f.delta IS NULL OR -f.delta <> i.quantity`},
+WHERE (f.delta IS NULL OR -f.delta <> i.quantity)
+  /*and order i.order_no*/
+  /*and sku i.sku_id*/`},
 	// A deduction with a ref is the one for money that came late: it undoes, line by line,
 	// the return of the close before it.
 	{"stock.revived_once", "stock was taken again only for an order that had given it back, all of it", `
@@ -54,12 +69,17 @@ FROM stock_flows d
 LEFT JOIN stock_flows r ON r.order_no = d.order_no AND r.kind = 'return' AND r.ref = 'close' AND r.sku_id = d.sku_id
 WHERE d.kind = 'deduct'
   AND d.ref <> ''
-  AND (d.ref <> 'revive' OR r.delta IS NULL OR r.delta <> -d.delta)`},
+  AND (d.ref <> 'revive' OR r.delta IS NULL OR r.delta <> -d.delta)
+  /*and order d.order_no*/
+  /*and sku d.sku_id*/`},
 	{"stock.no_stray_flow", "every deduction belongs to a line of an order", `
 SELECT f.order_no, f.sku_id, f.kind
 FROM stock_flows f
 LEFT JOIN order_items i ON i.order_no = f.order_no AND i.sku_id = f.sku_id
-WHERE f.order_no <> '' AND i.order_no IS NULL`},
+WHERE f.order_no <> ''
+  AND i.order_no IS NULL
+  /*and order f.order_no*/
+  /*and sku f.sku_id*/`},
 	{"stock.flow_of_a_sku", "every flow is of a SKU that exists", `
 SELECT f.order_no, f.kind, f.ref, f.sku_id
 FROM stock_flows f
@@ -71,8 +91,10 @@ SELECT f.order_no, f.sku_id, SUM(f.delta) AS too_much
 FROM (
   SELECT DISTINCT order_no
   FROM stock_flows
-  WHERE kind = 'return') r
+  WHERE kind = 'return'
+    /*and order order_no*/) r
 JOIN stock_flows f ON f.order_no = r.order_no
+/*where sku f.sku_id*/
 GROUP BY f.order_no, f.sku_id
 HAVING SUM(f.delta) > 0`},
 	// net is what the order has returned less what it took, 0 when all is back;
@@ -84,6 +106,8 @@ FROM (
     SUM(CASE WHEN ref = 'close' THEN 1 WHEN ref = 'revive' THEN -1 ELSE 0 END) AS close_returns
   FROM stock_flows
   WHERE order_no <> ''
+    /*and order order_no*/
+    /*and sku sku_id*/
   GROUP BY order_no
   HAVING SUM(delta) <> 0
     OR SUM(CASE WHEN ref = 'close' THEN 1 WHEN ref = 'revive' THEN -1 ELSE 0 END) <> 0) f
@@ -102,7 +126,9 @@ LEFT JOIN refunds r ON r.out_refund_no = f.ref
 LEFT JOIN refund_items i ON i.out_refund_no = r.out_refund_no AND i.sku_id = f.sku_id
 WHERE f.kind = 'return'
   AND f.ref <> 'close'
-  AND (i.quantity IS NULL OR i.quantity <> f.delta)`},
+  AND (i.quantity IS NULL OR i.quantity <> f.delta)
+  /*and order f.order_no*/
+  /*and sku f.sku_id*/`},
 	{"stock.refund_returned", "a refund that has paid gave its lines back, unless it says not to", `
 SELECT r.out_refund_no, i.sku_id, i.quantity
 FROM refunds r
@@ -113,12 +139,15 @@ LEFT JOIN stock_flows f ON f.order_no = r.order_no
   AND f.sku_id = i.sku_id
 WHERE r.state IN ('success', 'by_hand')
   AND r.restock = 1
-  AND f.order_no IS NULL`},
+  AND f.order_no IS NULL
+  /*and order r.order_no*/
+  /*and sku i.sku_id*/`},
 	{"stock.refunded_no_more", "refunds give no more of a line back than the order has", `
 SELECT r.order_no, i.sku_id, SUM(i.quantity) AS refunded, COALESCE(MAX(o.quantity), 0) AS ordered
 FROM refund_items i
 JOIN refunds r ON r.out_refund_no = i.out_refund_no AND r.state NOT IN (` + deadRefunds + `)
 LEFT JOIN order_items o ON o.order_no = r.order_no AND o.sku_id = i.sku_id
+/*where order r.order_no*/
 GROUP BY r.order_no, i.sku_id
 HAVING SUM(i.quantity) > COALESCE(MAX(o.quantity), 0)`},
 	// The timeline has the answer of WeChat Pay's close in the detail of close.accepted,
@@ -133,5 +162,7 @@ LEFT JOIN order_events e ON e.order_no = o.order_no
 LEFT JOIN stock_flows f ON f.order_no = o.order_no AND f.kind = 'return' AND f.ref = 'close'
 WHERE (o.state IN ('closed', 'late') OR f.order_no IS NOT NULL)
   AND (e.order_no IS NULL OR e.at > f.created_at)
+  /*and order o.order_no*/
+  /*and sku f.sku_id*/
 GROUP BY o.order_no, o.state`},
 }

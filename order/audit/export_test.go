@@ -2,6 +2,8 @@ package audit
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"orderd/migrations/sqldb"
 )
@@ -29,6 +31,35 @@ func (a *Auditor) VerifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 
 // NextStep is what a person does about a check.
 func NextStep(check string) string { return nextStep(check) }
+
+// RepairRests are the rows of the document on what repairs rest on.
+func RepairRests() []string {
+	var rows []string
+	for _, k := range repairKinds {
+		rows = append(rows, "| `"+k.check+"` | `"+strings.Join(k.rests, "` `")+"` |")
+	}
+	return rows
+}
+
+// NotNarrowed are the checks that repairs rest on and that run whole for them, as
+// "REPAIR CHECK"; one that does not exist is among them.
+func NotNarrowed() []string {
+	var whole []string
+	for _, k := range repairKinds {
+		for _, id := range k.rests {
+			i := slices.IndexFunc(checks, func(c check) bool { return c.id == id })
+			if i >= 0 {
+				c := checks[i]
+				_, times := c.narrowed(k.of)
+				if times > 0 && strings.LastIndex(c.query, "?") < marks.FindStringIndex(c.query)[0] {
+					continue // and its own arguments come first
+				}
+			}
+			whole = append(whole, k.check+" "+id)
+		}
+	}
+	return whole
+}
 
 // RepairedChecks are the checks whose rows are repaired.
 func RepairedChecks() []string {

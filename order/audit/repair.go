@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"orderd/migrations/sqldb"
@@ -27,7 +29,8 @@ type Repair struct {
 	Key   string `json:"key"`   // its order, refund, transaction or SKU
 	Do    string `json:"do"`    // what is done about it
 	Why   string `json:"why"`   // why that makes nothing up
-	// Outcome is "" for a plan, "done", "no longer needed", or why it failed.
+	// Outcome is "" for a plan, "done", "no longer needed", "not repairable" and why,
+	// also in a plan, or why it failed.
 	Outcome string `json:"outcome"`
 }
 
@@ -49,7 +52,33 @@ type Repairs struct {
 // repairKind finds the rows of one check that can be repaired: find gives the key
 // of each and the number of its order. What is done about a row is decided again,
 // and done, by order.Service.Repair.
-type repairKind struct{ check, do, why, find string }
+type repairKind struct {
+	check, do, why, find string
+	// rests are the checks of the rows that the repair believes, narrowed to the
+	// order or the SKU of its row: where one of them finds something the repair would
+	// build on it, and is not done. A check that cannot be narrowed must find nothing
+	// anywhere.
+	rests []string
+	of    subject
+}
+
+// What most repairs believe.
+var (
+	// wholeTimeline: the state of an order is that which its events led to.
+	wholeTimeline = []string{"events.last_is_state", "events.chain", "events.allowed", "events.one_end"}
+	// wholeFlows: what an order took and gave back is what its lines, its state, its
+	// close and its refunds say.
+	wholeFlows = []string{"order.total", "order.lines", "stock.deducted_once", "stock.revived_once",
+		"stock.no_stray_flow", "stock.returned_no_more", "stock.return_has_refund"}
+	// wholeMoney: what came for an order is what its events and its attempt say.
+	wholeMoney = []string{"money.paid_once", "money.facts", "money.of_its_attempt", "money.outcome",
+		"events.payments"}
+	// wholeRefunds: the refunds of an order are what its payments and its events say.
+	wholeRefunds = []string{"refund.facts", "refund.states", "refund.approved", "money.refund_of_order",
+		"events.refunds"}
+	// unnamedSKU: what is lost of an order may have been units of any SKU.
+	unnamedSKU = []string{"order.line_of_an_order", "events.of_an_order", "attempt.of_an_order", "money.accounted"}
+)
 
 // broken is a row that a repairKind has found. orderNo is "" where the row is of no
 // order, such as a SKU's.
@@ -71,7 +100,8 @@ WHERE p.outcome = 'owed'
     FROM order_events e
     WHERE e.order_no = p.order_no
       AND e.event IN ('refund.succeeded', 'refund.by_hand')
-      AND INSTR(e.detail, p.transaction_id) > 0)`},
+      AND INSTR(e.detail, p.transaction_id) > 0)`,
+		slices.Concat(wholeTimeline, wholeMoney, wholeRefunds, []string{"money.late"}), ofOrder},
 	{"refund.one_successor", "make the refund that takes the place of the closed one",
 		"WeChat Pay has closed the first number for good and the money is still here; the next number is " +
 			"made from it", `
@@ -79,7 +109,8 @@ SELECT r.out_refund_no, r.order_no
 FROM refunds r
 WHERE r.state = 'closed'
   AND r.reason <> 'aftersale'
-  AND NOT EXISTS (SELECT 1 FROM refunds n WHERE n.replaces = r.out_refund_no)`},
+  AND NOT EXISTS (SELECT 1 FROM refunds n WHERE n.replaces = r.out_refund_no)`,
+		slices.Concat(wholeTimeline, wholeMoney, wholeRefunds, []string{"stock.return_has_refund"}), ofOrder},
 	{"money.no_more_back", "raise what the payment says is taken to the sum of its refunds",
 		"the refunds are the record, their sum on the payment only repeats it, and raising it lets nothing " +
 			"more go back", `
@@ -88,19 +119,23 @@ FROM payments p
 JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)
 GROUP BY p.transaction_id, p.order_no, p.refund_fen, p.amount_fen
 HAVING SUM(r.amount_fen) > p.refund_fen
-  AND SUM(r.amount_fen) <= p.amount_fen`},
+  AND SUM(r.amount_fen) <= p.amount_fen`,
+		slices.Concat(wholeMoney, wholeRefunds, []string{"refund.one_successor", "stock.refunded_no_more"}), ofOrder},
 	{"refund.due", "set when the refund is looked at, now for one under way and never for one that ended",
 		"a look at it only asks WeChat Pay how far it is, or sends the same number again", `
 SELECT out_refund_no, order_no
 FROM refunds
 WHERE (state IN ('owed', 'processing', 'abnormal') AND due_at IS NULL)
-  OR (state NOT IN ('owed', 'processing', 'abnormal') AND due_at IS NOT NULL)`},
+  OR (state NOT IN ('owed', 'processing', 'abnormal') AND due_at IS NOT NULL)`,
+		slices.Concat(wholeTimeline, wholeMoney, wholeRefunds), ofOrder},
 	{"order.due", "set when the order is looked at, after its deadline for an open one and never for a finished one",
 		"a look at it only asks WeChat Pay, and closes what is proven unpaid", `
 SELECT order_no, order_no AS of_order
 FROM orders
 WHERE (state IN ('pending', 'closing') AND due_at IS NULL)
-  OR (state NOT IN ('pending', 'closing') AND due_at IS NOT NULL)`},
+  OR (state NOT IN ('pending', 'closing') AND due_at IS NOT NULL)`,
+		slices.Concat(wholeTimeline, []string{"money.paid_once", "events.payments", "order.close_reason",
+			"stock.agrees_with_state"}), ofOrder},
 	{"stock.agrees_with_state", "give everything back that the closed order still holds",
 		"WeChat Pay's close was proven before the order closed, and the timeline has the proof", `
 SELECT o.order_no, o.order_no AS of_order
@@ -115,7 +150,8 @@ WHERE o.state IN ('closed', 'late')
       AND e.to_state = 'closed'
       AND e.detail LIKE '%"close":%')
 GROUP BY o.order_no
-HAVING SUM(f.delta) < 0`},
+HAVING SUM(f.delta) < 0`,
+		slices.Concat(wholeTimeline, wholeMoney, wholeFlows, []string{"close.proven"}), ofOrder},
 	{"stock.refund_returned", "give the lines of the refund back",
 		"the refund has paid and says that its lines return; their flow carries its number, so that they return once", `
 SELECT r.out_refund_no, r.order_no
@@ -128,7 +164,9 @@ WHERE r.state IN ('success', 'by_hand')
     FROM stock_flows f
     WHERE f.order_no = r.order_no
       AND f.kind = 'return'
-      AND f.ref = r.out_refund_no)`},
+      AND f.ref = r.out_refund_no)`,
+		slices.Concat(wholeTimeline, wholeMoney, wholeRefunds, wholeFlows,
+			[]string{"stock.refunded_no_more"}), ofOrder},
 	{"stock.conserved", "set the counter to the sum of its flows, with a flow of nothing that says so",
 		"every flow has an order or a person behind it and the counter only repeats their sum; goods that " +
 			"did come in are replenished after this", `
@@ -140,7 +178,9 @@ LEFT JOIN (
   GROUP BY sku_id) f ON f.sku_id = s.sku_id
 WHERE s.unlimited = 0
   AND s.available <> COALESCE(f.total, 0)
-  AND COALESCE(f.total, 0) >= 0`},
+  AND COALESCE(f.total, 0) >= 0`,
+		slices.Concat(wholeFlows, unnamedSKU, []string{"stock.came_in", "stock.agrees_with_state",
+			"stock.refund_returned", "close.proven"}), ofSKU},
 }
 
 // Repair finds what can be repaired honestly and has it repaired by the service of
@@ -160,7 +200,12 @@ func (a *Auditor) Repair(ctx context.Context, o RepairOptions) (Repairs, error) 
 	if err != nil {
 		return done, err
 	}
-	mended := map[string]int{}
+	left := map[string]int{} // rows that are broken, less those that are or would be mended
+	for _, c := range before.Broken() {
+		left[c.ID] = c.Count
+	}
+	// What is planned for before a row counts as done, as it is when the plan is applied.
+	planned := func(id string, _ bool) bool { return left[id] <= 0 }
 	for _, k := range repairKinds {
 		found, err := a.findRepairs(ctx, k)
 		if err != nil {
@@ -170,19 +215,67 @@ func (a *Auditor) Repair(ctx context.Context, o RepairOptions) (Repairs, error) 
 			r := Repair{Check: k.check, Key: row.key, Do: k.do, Why: k.why}
 			if o.Apply {
 				r.Outcome = a.applyRepair(ctx, k, row, o)
+			} else if r.Outcome, err = a.unsoundNow(ctx, k, row, planned); err != nil {
+				return done, sqldb.Wrap("repair "+k.check, err)
 			}
-			if !strings.HasPrefix(r.Outcome, notRepaired) {
-				mended[k.check]++
+			if !strings.HasPrefix(r.Outcome, notRepaired) && !strings.HasPrefix(r.Outcome, notRepairable) {
+				left[k.check]--
 			}
 			done.Repairs = append(done.Repairs, r)
 		}
 	}
 	for _, c := range before.Broken() {
-		if left := c.Count - mended[c.ID]; left > 0 {
-			done.Left = append(done.Left, LeftOver{Check: c.ID, Count: left, Next: nextStep(c.ID)})
+		if n := left[c.ID]; n > 0 {
+			done.Left = append(done.Left, LeftOver{Check: c.ID, Count: n, Next: nextStep(c.ID)})
 		}
 	}
 	return done, ctx.Err()
+}
+
+// unsound tells which of the checks that a repair rests on finds something about its
+// row, and what: "" when all that the repair believes is whole. skip leaves checks out,
+// narrow says whether one is narrowed to the row.
+func (a *Auditor) unsound(
+	ctx context.Context, tx *sqldb.Tx, k repairKind, row broken, skip func(id string, narrow bool) bool,
+) (string, error) {
+	key := row.orderNo
+	if k.of == ofSKU {
+		key = row.key
+	}
+	for _, c := range checks {
+		query, times := c.narrowed(k.of)
+		if !slices.Contains(k.rests, c.id) || skip(c.id, times > 0) {
+			continue
+		}
+		args := a.args(c)
+		for range times {
+			args = append(args, key)
+		}
+		first := ""
+		err := eachRow(ctx, tx, strings.TrimSpace(query), args, func(row string) {
+			if first == "" {
+				first = row
+			}
+		})
+		if err != nil {
+			return "", sqldb.Wrap("check "+c.id, err)
+		}
+		if first != "" {
+			return fmt.Sprintf("%s: what it rests on is broken itself, see %s: %s", notRepairable, c.id, first), nil
+		}
+	}
+	return "", nil
+}
+
+// unsoundNow is unsound without locks.
+func (a *Auditor) unsoundNow(
+	ctx context.Context, k repairKind, row broken, skip func(id string, narrow bool) bool,
+) (why string, err error) {
+	err = a.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		why, err = a.unsound(ctx, tx, k, row, skip)
+		return err
+	})
+	return why, err
 }
 
 // findRepairs gives the rows that a repair is planned for, at most maxRepairs. It reads
@@ -199,15 +292,33 @@ func (a *Auditor) findRepairs(ctx context.Context, k repairKind) ([]broken, erro
 	return found, err
 }
 
-// notRepaired begins the outcome of a repair that was not done.
-const notRepaired = "not repaired"
+// What begins the outcome of a repair that was not done: it failed, or it must not be
+// done because the rows that it rests on are broken themselves.
+const (
+	notRepaired   = "not repaired"
+	notRepairable = "not repairable"
+)
 
 // applyRepair says what became of one repair. One that fails leaves its row as
-// it was, and the others go on.
+// it was, and the others go on. Checks that read all orders are asked before the
+// locks: a transaction has no time for them.
 func (a *Auditor) applyRepair(ctx context.Context, k repairKind, row broken, o RepairOptions) string {
-	done, err := a.cfg.Orders.Repair(ctx, order.RepairRequest{
-		Check: k.check, Key: row.key, OrderNo: row.orderNo, Reason: o.Reason, Cause: o.Cause})
+	why, err := a.unsoundNow(ctx, k, row, func(_ string, narrow bool) bool { return narrow })
 	switch {
+	case err != nil:
+		return notRepaired + ", nothing changed: " + err.Error()
+	case why != "":
+		return why
+	}
+	done, err := a.cfg.Orders.Repair(ctx, order.RepairRequest{
+		Check: k.check, Key: row.key, OrderNo: row.orderNo, Reason: o.Reason, Cause: o.Cause,
+		Unsound: func(ctx context.Context, tx *sqldb.Tx) (string, error) {
+			return a.unsound(ctx, tx, k, row, func(_ string, narrow bool) bool { return !narrow })
+		}})
+	var unsound *order.UnsoundError
+	switch {
+	case errors.As(err, &unsound):
+		return unsound.Why
 	case errors.Is(err, sqldb.ErrUnknown):
 		return notRepaired + " for certain, run it again: " + err.Error()
 	case err != nil:
