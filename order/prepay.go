@@ -95,8 +95,12 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (a Attempt, other
 		if err != nil {
 			return err
 		}
-		if n := len(attempts); n > 0 && attempts[n-1].State != AttemptClosed {
-			last := attempts[n-1]
+		n := 0 // the newest
+		if len(attempts) > 0 {
+			n = attempts[len(attempts)-1].No
+		}
+		if n > 0 && attempts[len(attempts)-1].State != AttemptClosed {
+			last := attempts[len(attempts)-1]
 			if last.State == AttemptRefused || last.TradeType != r.TradeType || last.OpenID != r.OpenID ||
 				last.H5Type != r.H5Type {
 				other = &last
@@ -105,15 +109,12 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (a Attempt, other
 			a = last
 			return nil
 		}
-		if len(attempts) >= maxAttempts {
+		if n >= maxAttempts {
 			return &NotPayableError{State: o.State}
 		}
-		a = s.newAttempt(o, r, len(attempts)+1, now)
+		a = s.newAttempt(o, r, n+1, now)
 		return insertAttempt(ctx, tx, a)
 	})
-	if sqldb.IsDuplicate(err) { // the same click twice: the other one's attempt is there now
-		return s.intend(ctx, r)
-	}
 	return a, other, err
 }
 

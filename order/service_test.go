@@ -710,3 +710,27 @@ func TestDatabaseAway(t *testing.T) {
 		t.Fatal("the key did not keep the three tries to one order")
 	}
 }
+
+// A row of an attempt that was lost leaves a gap, and the number of the next one is that of a row that is there: a prepay
+// that begins again at every duplicate never ends. The next number is the one after the newest.
+func TestPrepayBesideALostAttempt(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.NewUnverified(t, db, func(*order.Config) {})
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		reopened(t, f, o.OrderNo)
+		if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.Update(ctx, "DELETE FROM payment_attempts WHERE out_trade_no = ?", o.OrderNo+"-01")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		p, err := f.Prepay(ctx, order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.Native,
+			Cause: ordertest.Customer})
+		if err != nil || p.OutTradeNo != o.OrderNo+"-03" {
+			t.Errorf("%q, %v", p.OutTradeNo, err)
+		}
+	})
+}

@@ -70,8 +70,8 @@ WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(row
 	return newest, nil
 }
 
-// insertAttempt commits the intent of a prepay. A duplicate key means that the same
-// was committed by somebody else a moment ago.
+// insertAttempt commits the intent of a prepay. Where the same was committed by somebody
+// else a moment ago, the transaction is run again and finds it.
 func insertAttempt(ctx context.Context, tx *sqldb.Tx, a Attempt) error {
 	const cols = 16
 	err := tx.InsertRows(ctx, `INSERT INTO payment_attempts
@@ -81,6 +81,9 @@ VALUES`, cols, []any{
 		a.OutTradeNo, a.OrderNo, int64(a.No), string(a.State), string(a.TradeType), a.Description, a.Attempt.Attach,
 		a.NotifyURL, a.TimeExpire, int64(a.Amount), a.OpenID, a.ClientIP, a.H5Type, "",
 		sqldb.Millis(a.CalledAt), int64(0)})
+	if sqldb.IsDuplicate(err) {
+		return fmt.Errorf("%w: %w", sqldb.ErrLostRace, err)
+	}
 	if err != nil {
 		return fmt.Errorf("insert payment attempt: %w", err)
 	}
