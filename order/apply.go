@@ -350,27 +350,18 @@ func (b *batch) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 }
 
 // readAttempts reads the newest attempt of every order that is asked about from now
-// on, which is what WeChat Pay has to close, and of every order that has ended by a
-// close, whose proof must be of it. The orders are locked by their UPDATE: a prepay
-// that was before it has committed its intent, and none comes after it.
+// on, which is what WeChat Pay has to close. The orders are locked by their UPDATE: a
+// prepay that was before it has committed its intent, and none comes after it.
 func (b *batch) readAttempts(ctx context.Context, tx *sqldb.Tx) (err error) {
-	closed := map[string]*eventRow{}
-	for i := range b.events {
-		if v := &b.events[i]; v.from == StateClosing && v.to == StateClosed {
-			closed[v.orderNo] = v
-		}
-	}
 	var nos []string
 	for no, e := range b.orders {
-		if e.tries > 0 || closed[no] != nil {
+		if e.tries > 0 {
 			nos = append(nos, no)
 		}
 	}
 	slices.Sort(nos)
-	if b.newest, err = findNewest(ctx, tx, nos); err != nil {
-		return err
-	}
-	return b.assertProofs(closed)
+	b.newest, err = findNewest(ctx, tx, nos)
+	return err
 }
 
 // writeRows inserts payments and events, and the answers to prepays.

@@ -113,6 +113,7 @@ func (c *brokenOrders) err() error { return errors.Join(c.all...) }
 // walk is what a batch does to one order.
 type walk struct {
 	seq                       int64 // of its last event
+	newest                    int   // number of its newest attempt, read with that event; 0 without
 	state                     State
 	returned, retaken         int // whole orders' worth of stock
 	applied, late             int // payments
@@ -213,15 +214,17 @@ func (b *batch) assertEvents(found *brokenOrders) {
 // assertProofs: what WeChat Pay proved is that no money can come by the trade that
 // was opened last. A proof of another says nothing about it. An order without any
 // attempt is closed by the number that its first one would have had.
-func (b *batch) assertProofs(closed map[string]*eventRow) error {
-	var found brokenOrders
-	for no, v := range closed {
-		number := closableNo(no, b.newest[no])
+func (b *batch) assertProofs(found *brokenOrders) {
+	for i := range b.events {
+		v := &b.events[i]
+		if v.from != StateClosing || v.to != StateClosed {
+			continue
+		}
+		number := attemptNo(v.orderNo, max(b.orders[v.orderNo].walk.newest, 1))
 		if !strings.Contains(v.detail, `"out_trade_no":"`+number+`"`) {
-			found.add(broken(mustProve, no, "closed without a proof for %s: %s", number, v.detail))
+			found.add(broken(mustProve, v.orderNo, "closed without a proof for %s: %s", number, v.detail))
 		}
 	}
-	return found.err()
 }
 
 // canMove reports that some event takes an order from one state to the other.
@@ -413,8 +416,8 @@ func (b *batch) assertMoney(no string) error {
 }
 
 // assertLastEvents holds the orders as they were loaded, or believed, against
-// their last events, by primary key. A fresh order has none, its placement is the
-// row.
+// their last events, by primary key, and the proofs of those that were closed against
+// their attempts. A fresh order has no event, its placement is the row.
 func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
 	at := map[int64][]string{} // orders by their version, which is the number of their last event
 	for no, e := range b.orders {
@@ -427,8 +430,8 @@ func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
 		nos := at[version]
 		slices.Sort(nos)
 		there := make(map[string]bool, len(nos))
-		err := eachState(ctx, tx, version, nos, func(no string, to State) {
-			there[no] = true
+		err := eachState(ctx, tx, version, nos, func(no string, to State, newest int) {
+			there[no], b.orders[no].walk.newest = true, newest
 			if was := b.orders[no].before.State; to != was {
 				found.add(broken(mustEnd, no, "%s at version %d, its last event says %s", was, version, to))
 			}
@@ -443,6 +446,7 @@ func (b *batch) assertLastEvents(ctx context.Context, tx *sqldb.Tx) error {
 			}
 		}
 	}
+	b.assertProofs(&found)
 	return found.err()
 }
 

@@ -145,7 +145,7 @@ func (s *Service) ExpireAll(ctx context.Context, page []Due, cause Cause,
 // hand on.
 func EachRow(ctx context.Context, tx *sqldb.Tx, orderNos []string, do func(orderNo string)) error {
 	return errors.Join(
-		eachState(ctx, tx, 2, orderNos, func(no string, _ State) { do(no) }),
+		eachState(ctx, tx, 2, orderNos, func(no string, _ State, _ int) { do(no) }),
 		eachItem(ctx, tx, orderNos, func(no, _ string, _ int64) { do(no) }),
 	)
 }

@@ -35,7 +35,7 @@ type batch struct {
 
 	// Read behind the UPDATE of their orders:
 	flows  []stock.LineFlows   // of the orders in returns
-	newest map[string]*Attempt // of the orders that are asked about or closed, where there is one
+	newest map[string]*Attempt // of the orders that are asked about, where there is one
 }
 
 // entry is an order as it was loaded, and as it becomes.

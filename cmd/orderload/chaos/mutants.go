@@ -161,10 +161,11 @@ var Mutants = []Mutant{
 	{"reconcile-again", "what the bill has found is booked again at every run", []Edit{
 		{"payment/reconcile/heal.go", "TradeSuccess, TransactionID: d.Ref,",
 			"TradeSuccess, TransactionID: fmt.Sprint(d.Ref, \"-\", u.no),"}}},
-	{"attempts-from-the-reading-pool", "what is to be closed is read outside the transaction that closes", []Edit{
+	{"attempts-from-the-reading-pool", "what is to be closed is read elsewhere, and nobody holds the proof against it", []Edit{
 		{"order/store_attempts.go", "func findNewest(ctx context.Context, tx *sqldb.Tx, ",
 			"func findNewest(ctx context.Context, tx querier, "},
-		{"order/apply.go", "findNewest(ctx, tx, nos)", "findNewest(ctx, b.s.db, nos)"}}},
+		{"order/apply.go", "findNewest(ctx, tx, nos)", "findNewest(ctx, b.s.db, nos)"},
+		{"order/assert.go", "	b.assertProofs(&found)\n", ""}}},
 	// The replica is a map that keeps the first row it was given.
 	{"read-from-a-replica", "the door decides by what a replica says that lags behind", []Edit{
 		{"order/store_orders.go", "		entries[o.OrderNo] = &entry{before: o, after: o}\n",
