@@ -711,8 +711,8 @@ func TestDatabaseAway(t *testing.T) {
 	}
 }
 
-// A row of an attempt that was lost leaves a gap, and the number of the next one is that of a row that is there: a prepay
-// that begins again at every duplicate never ends. The next number is the one after the newest.
+// A row of an attempt that was lost leaves a gap, and the number of the next one is that of a row that is there: a
+// prepay that begins again at every duplicate never ends. The next number is the one after the newest.
 func TestPrepayBesideALostAttempt(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		f := ordertest.NewUnverified(t, db, func(*order.Config) {})

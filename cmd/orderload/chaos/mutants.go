@@ -161,7 +161,7 @@ var Mutants = []Mutant{
 	{"reconcile-again", "what the bill has found is booked again at every run", []Edit{
 		{"payment/reconcile/heal.go", "TradeSuccess, TransactionID: d.Ref,",
 			"TradeSuccess, TransactionID: fmt.Sprint(d.Ref, \"-\", u.no),"}}},
-	{"attempts-from-the-reading-pool", "what is to be closed is read elsewhere, and nobody holds the proof against it", []Edit{
+	{"attempts-from-the-reading-pool", "what is to be closed is read elsewhere, and its proof is believed", []Edit{
 		{"order/store_attempts.go", "func findNewest(ctx context.Context, tx *sqldb.Tx, ",
 			"func findNewest(ctx context.Context, tx querier, "},
 		{"order/apply.go", "findNewest(ctx, tx, nos)", "findNewest(ctx, b.s.db, nos)"},
