@@ -2,8 +2,9 @@
 // and dying servers do: latency, resets, nobody there, silence, another server
 // behind the same address. In front of MySQL it also knows the COMMIT packet:
 // it can cut the connection before COMMIT reaches the server or after the server
-// has done it, never deliver the answer, or deliver the COMMIT when its sender
-// has given up. To the client these four look the same, which is what it is for.
+// has done it, never deliver the answer, deliver the COMMIT when its sender has
+// given up, or let the sender die in silence. To the client these look the same,
+// which is what it is for.
 //
 // The methods may be called at any time, from anywhere.
 package faultproxy
@@ -34,6 +35,10 @@ const (
 	Stall Mode = "stall COMMIT"
 	// Late: the server gets it lateBy after the client has given up.
 	Late Mode = "late COMMIT"
+	// Dead: the host of the client loses its power with the COMMIT on its lips. The
+	// server never gets it and hears nothing more, no FIN and no RST: it keeps the
+	// transaction, with its locks, until a time-out of its own.
+	Dead Mode = "dead before COMMIT"
 )
 
 // lateBy is how long after its sender has gone a late COMMIT arrives: long
@@ -64,6 +69,11 @@ type Proxy struct {
 	silent bool
 	closed bool
 
+	// talks are the conversations that are open, without those of dead hosts, whose
+	// connections are in graves until Close.
+	talks  map[*conversation]bool
+	graves []net.Conn
+
 	done sync.WaitGroup
 }
 
@@ -80,7 +90,8 @@ func start(server string, commits bool) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{listener: l, commits: commits, server: server, hits: map[Mode]int{}, conns: map[net.Conn]bool{}}
+	p := &Proxy{listener: l, commits: commits, server: server, hits: map[Mode]int{}, conns: map[net.Conn]bool{},
+		talks: map[*conversation]bool{}}
 	p.open.L = &p.mu
 	p.done.Go(p.accept)
 	return p, nil
@@ -109,6 +120,42 @@ func (p *Proxy) Latency(d time.Duration) { p.set(func() { p.latency = d }) }
 // does: connections stay, new ones are taken and get no byte. When it ends, what was
 // sent meanwhile arrives, also what its sender has given up.
 func (p *Proxy) Silence(on bool) { p.set(func() { p.silent = on }) }
+
+// Abandon is the death of the host behind the connections that are open now: they carry
+// nothing more, in either direction, and neither side hears of it, no FIN and no RST,
+// before Close. New connections are as before. Call it in the middle of a transaction,
+// and the server keeps its locks; Next(Dead) does it at a COMMIT.
+func (p *Proxy) Abandon() {
+	p.set(func() {
+		for c := range p.talks {
+			p.bury(c)
+		}
+	})
+}
+
+// bury takes a conversation out of all that may end it. Called with mu locked.
+func (p *Proxy) bury(c *conversation) {
+	c.dead = true
+	delete(p.talks, c)
+	for _, conn := range []net.Conn{c.client, c.server} {
+		delete(p.conns, conn)
+		p.graves = append(p.graves, conn)
+	}
+}
+
+// rest reports that a conversation is that of a dead host, and then returns only when
+// the proxy ends.
+func (p *Proxy) rest(c *conversation) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !c.dead {
+		return false
+	}
+	for !p.closed {
+		p.open.Wait()
+	}
+	return true
+}
 
 // Down ends all connections and resets every new one, until it is called with false.
 func (p *Proxy) Down(on bool) {
@@ -142,6 +189,11 @@ func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.set(func() { p.closed = true })
 	p.Reset()
+	p.mu.Lock()
+	for _, c := range p.graves {
+		reset(c)
+	}
+	p.mu.Unlock()
 	p.done.Wait()
 }
 
@@ -211,6 +263,7 @@ func (p *Proxy) pass() (server string, latency time.Duration) {
 // conversation is one connection in both directions.
 type conversation struct {
 	client, server net.Conn
+	dead           bool // see Abandon; guarded by Proxy.mu
 
 	mu   sync.Mutex
 	mode Mode // what its last COMMIT met
@@ -241,6 +294,7 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	c := &conversation{client: client, server: server}
+	p.set(func() { p.talks[c] = true })
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
@@ -252,6 +306,7 @@ func (p *Proxy) serve(client net.Conn) {
 	_ = client.Close()
 	_ = server.Close()
 	<-back
+	p.set(func() { delete(p.talks, c) })
 	p.forget(client, server)
 }
 
@@ -262,12 +317,19 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 	for {
 		packet, commit, err := p.read(c.client, buf)
 		p.pass()
+		if p.rest(c) {
+			return false
+		}
 		if len(packet) > 0 && commit {
 			m := p.take()
 			c.set(m)
 			switch m {
 			case Pass, CutAfter, Stall:
 			case CutBefore:
+				return false
+			case Dead:
+				p.set(func() { p.bury(c) })
+				p.rest(c)
 				return false
 			case Late:
 				_, _ = io.Copy(io.Discard, c.client)
@@ -296,6 +358,9 @@ func (p *Proxy) answers(c *conversation) {
 		n, err := c.server.Read(buf)
 		if _, latency := p.pass(); latency > 0 {
 			time.Sleep(latency)
+		}
+		if p.rest(c) {
+			return
 		}
 		m := c.met()
 		if n > 0 && m == Pass {

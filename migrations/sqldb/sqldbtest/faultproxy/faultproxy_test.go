@@ -178,3 +178,72 @@ func TestWhichCommitsAreMet(t *testing.T) {
 		}
 	}
 }
+
+// A dead host that is told of, by a FIN or a reset, is no dead host: its server would give its locks back at once and
+// every test of them would be green for nothing.
+func TestADeadHostIsNotHeardOf(t *testing.T) {
+	heard := make(chan error, 2)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, err := c.Read(make([]byte, 64))
+				fmt.Fprintln(c, "here")
+				for err == nil {
+					_, err = c.Read(make([]byte, 64))
+				}
+				heard <- err
+			}()
+		}
+	}()
+	p, err := faultproxy.NewMySQL(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	greeting := append([]byte{3, 0, 0, 0, 3}, "hi"...)
+	for name, die := range map[string]func(c *client){
+		"at a COMMIT": func(c *client) {
+			p.Next(faultproxy.Dead)
+			if _, err := c.Write(commit); err != nil {
+				t.Error(err)
+			}
+		},
+		"between two statements": func(*client) { p.Abandon() },
+	} {
+		c := dial(t, p)
+		if _, err := c.Write(greeting); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.hear(soon); err != nil {
+			t.Fatal(err)
+		}
+		die(c)
+		if got, err := c.hear(beat); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s, the client: %q, %v", name, got, err)
+		}
+		_ = c.Close()
+		p.Reset() // ends the connections of the living
+		select {
+		case err := <-heard:
+			t.Errorf("%s: the server has heard of it: %v", name, err)
+		case <-time.After(beat):
+		}
+	}
+	p.Close()
+	for range 2 {
+		select {
+		case <-heard:
+		case <-time.After(soon):
+			t.Fatal("the proxy has ended, and its graves are open")
+		}
+	}
+}
