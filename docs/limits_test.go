@@ -32,6 +32,7 @@ var limits = []struct {
 		"order.politeLimit", "order.politePause", "order.customersFor", "order.minPage", "order.askedAtOnce",
 		"stock.tight",
 		"sqldb.maxWait", "sqldb.lastChance", "sqldb.txBudget", "sqldb.ioTimeout",
+		"sqldb.deadAfter",
 	}},
 	{"Orders and payments", []string{
 		"order.defaultPayWithin", "order.defaultGrace", "order.MaxLines", "order.MaxQuantity", "order.maxAttempts",

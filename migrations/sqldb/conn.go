@@ -144,6 +144,10 @@ func (r resuming) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, err = conn.(driver.ExecerContext).ExecContext(ctx, "SET SESSION wait_timeout = "+seconds(migrateDeadAfter), nil)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return resumingConn{conn.(fullConn)}, nil
 }
 

@@ -6,9 +6,11 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,11 +43,34 @@ const (
 	// defaultConns is how many connections a pool of MySQL has at most: where MariaDB
 	// on a small machine stops gaining from more.
 	defaultConns = 16
-	// connIdle is how long a connection is kept without work.
+	// connIdle is how long a connection that reads is kept without work.
 	connIdle = 5 * time.Minute
 	// connLife bounds how long a connection stays at a server that the address
 	// does not lead to any more: an old primary that only reads says nothing.
 	connLife = time.Minute
+	// deadAfter is when the server ends a connection that writes and says nothing
+	// (wait_timeout, dev.mysql.com and mariadb.com/kb, "Server System Variables"). A
+	// host that died in a transaction sends no FIN: by default, the server would keep
+	// its locks for 8 hours. Our own longest silence in a transaction is below
+	// txBudget, 2.3 s, whose end is a ROLLBACK. MariaDB's idle_transaction_timeout would
+	// spare idle connections, but MySQL has none, and one rule is tested on both.
+	deadAfter = 5 * time.Second
+	// writeIdle is how long a connection that writes is kept without work. The pool
+	// looks once a second, and is to be first: deadAfter is well above it.
+	writeIdle = 3 * time.Second
+	// readDeadAfter is deadAfter for connections that read: a little above connLife, so
+	// that the pool is first. A dead report's snapshot keeps what others overwrite.
+	// Between two statements of a snapshot, a check of ours works for seconds at most.
+	readDeadAfter = connLife + 30*time.Second
+	// readStall is how long a reader may leave its rows lying before the server ends the
+	// connection (net_write_timeout): MySQL's and MariaDB's own default.
+	readStall = time.Minute
+	// migrateDeadAfter is deadAfter for a schema change: its connection lies idle while
+	// another process has the turn, for as long as goose waits for it, 5 minutes.
+	migrateDeadAfter = 10 * time.Minute
+	// silence is when a connection whose other end does not answer any more is given
+	// up: packets in flight by TCP_USER_TIMEOUT, an idle wait by keep-alive.
+	silence = 15 * time.Second
 	// sqliteReaders is how many connections read an SQLite file beside the one that
 	// writes.
 	sqliteReaders = 8
@@ -185,6 +210,14 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	cfg.RejectReadOnly = true
 	cfg.Timeout, cfg.WriteTimeout = dialTimeout, ioTimeout
 	cfg.Logger = &mysql.NopLogger{} // its lines repeat errors that we return
+	dialer := net.Dialer{Control: endSilence, KeepAliveConfig: net.KeepAliveConfig{Enable: true,
+		Idle: silence / 3, Interval: silence / 3, Count: 2}}
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if !strings.HasPrefix(network, "tcp") {
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+		return dialer.DialContext(ctx, network, addr)
+	}
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin")); err != nil {
 		return nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
 	}
@@ -195,12 +228,16 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 	cfg.Params["time_zone"] = "'+00:00'"
 
+	cfg.Params["wait_timeout"], cfg.Params["net_write_timeout"] = seconds(readDeadAfter), seconds(readStall)
 	read, connect, err := mysqlPool(cfg, false) // no read time-out: reports run as long as their ctx lets them
 	if err != nil {
 		return nil, err
 	}
 	cfg.ReadTimeout = ioTimeout
-	cfg.Params["autocommit"] = "0" // see writeConn
+	cfg.Params["autocommit"] = "0"  // see writeConn
+	for _, name := range silences { // before a statement, in the middle of one, in the middle of its answer
+		cfg.Params[name] = seconds(deadAfter)
+	}
 	write, _, err := mysqlPool(cfg, true)
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
@@ -213,6 +250,13 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	return db, nil
 }
 
+// silences are the session variables that say how long the server bears a client that
+// says nothing: between two statements, within one, and while its answer is sent.
+var silences = []string{"wait_timeout", "net_read_timeout", "net_write_timeout"}
+
+// seconds gives a duration as MySQL's variables have it.
+func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+
 // mysqlPool makes a pool; writes says that its connections are writeConns.
 func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error) {
 	c, err := mysql.NewConnector(cfg.Clone())
@@ -224,6 +268,9 @@ func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error
 	pool.SetMaxOpenConns(defaultConns)
 	pool.SetMaxIdleConns(defaultConns)
 	pool.SetConnMaxIdleTime(connIdle)
+	if writes {
+		pool.SetConnMaxIdleTime(writeIdle)
+	}
 	pool.SetConnMaxLifetime(connLife)
 	return pool, connect, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Level is how bad a finding is.
@@ -68,7 +69,39 @@ WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read the server's settings: %w", err)
 	}
-	return judge(v), nil
+	dead, err := db.deadHosts(ctx)
+	return append(judge(v), dead), err
+}
+
+// deadHosts says how long the server keeps the locks of a host that died in a
+// transaction, by what is in force on a connection that writes: a proxy between may
+// swallow what was set there, or hold the server's connections by times of its own.
+func (db *DB) deadHosts(ctx context.Context) (Finding, error) {
+	f := Finding{ID: "mysql.dead_hosts", Level: LevelOK}
+	err := db.InTx(ctx, func(ctx context.Context, tx *Tx) error {
+		var found []string
+		f.Level = LevelOK
+		for _, name := range silences {
+			var n int64
+			if err := tx.QueryRowContext(ctx, "SELECT @@SESSION."+name).Scan(&n); err != nil {
+				return err
+			}
+			if n > int64(deadAfter/time.Second) {
+				f.Level = LevelWarn
+			}
+			found = append(found, fmt.Sprintf("%s=%d", name, n))
+		}
+		f.Found = strings.Join(found, " ")
+		return nil
+	})
+	if err != nil {
+		return f, fmt.Errorf("read the settings of a connection: %w", err)
+	}
+	if f.Level == LevelWarn {
+		f.Why = "a host that dies in a transaction keeps its rows locked for so many seconds: nobody sells those SKUs"
+		f.Fix = "have the proxy between pass on SET SESSION wait_timeout, or connect without it"
+	}
+	return f, nil
 }
 
 // judge turns settings into findings.

@@ -1,0 +1,7 @@
+package sqldb
+
+// For tests.
+const (
+	DeadAfter = deadAfter
+	WriteIdle = writeIdle
+)
