@@ -33,6 +33,7 @@ var Guards = map[string]string{
 	"operator_tokens.PRIMARY":           "name",
 	"operator_tokens.u_operator_tokens": "sha256",
 	"bill_files.PRIMARY":                "bill_date,bill_type,sha1",
+	"bill_hands.PRIMARY":                "bill_date,bill_type,sha1,act,who",
 	"bill_chunks.PRIMARY":               "bill_date,bill_type,sha1,seq",
 	"reconciliations.PRIMARY":           "bill_date,bill_type",
 	"differences.PRIMARY":               "id",

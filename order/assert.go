@@ -360,6 +360,22 @@ func refundCanBecome(from, to RefundState) bool {
 	return slices.Contains(seen, to)
 }
 
+// goesOut reports that this batch asks for a refund of a payment, or takes the first
+// turn to send one: what of it went back elsewhere counts from then on. Of those that
+// are at WeChat Pay already, and of a payment that is owed back whole, WeChat Pay
+// decides.
+func (b *batch) goesOut(transactionID string) bool {
+	for _, r := range b.refunds.byNo {
+		n := &r.after
+		asked := r.before.Version == 0 && n.Reason == ReasonAftersale && n.Generation == 1
+		sent := r.before.SentAt.IsZero() && !n.SentAt.IsZero()
+		if n.TransactionID == transactionID && n.State.Committed() && (asked || sent) {
+			return true
+		}
+	}
+	return false
+}
+
 // assertMoney holds an order against all its payments and refunds, which a batch
 // with refund changes has read.
 func (b *batch) assertMoney(no string) error {
@@ -397,6 +413,10 @@ func (b *batch) assertMoney(no string) error {
 		if taken := p.taken + p.adds; taken != given[id] || taken < 0 || taken > p.amount {
 			return broken(mustNotExceed, no, "payment %s of %d fen has %d taken, its refunds take %d",
 				id, p.amount, taken, given[id])
+		}
+		if back, _ := b.refunds.elsewhere(id); b.goesOut(id) && given[id]+back > p.amount {
+			return broken(mustNotExceed, no, "payment %s of %d fen has %d back elsewhere, its refunds take %d",
+				id, p.amount, back, given[id])
 		}
 		if p.outcome == SettledApplied {
 			applied, paid, backOfPaid = applied+1, paid+int(p.amount), back[id]

@@ -192,7 +192,13 @@ func refundsDoc(b *strings.Builder) {
 	}
 	b.WriteString("\nA refund counts against its payment in every state but rejected, closed, cancelled and held; " +
 		"a closed one is replaced by another number with the same amount. " +
-		"Its stock comes back in success and by_hand.\n")
+		"Its stock comes back in success and by_hand.\n\n" +
+		"A held one was made elsewhere (the merchant platform, another system). It is not among payments.refund_fen, " +
+		"but it counts all the same until WeChat Pay says that it closed it: nobody asks for, approves or sends more " +
+		"than what is left beside it. While no person has looked (approve of the held one), nothing of that payment " +
+		"goes back by itself, and what was not sent yet becomes refused; retry asks WeChat Pay how far it is. Where " +
+		"WeChat Pay says REFUND of a trade and nothing here explains it, every refund of that payment needs a " +
+		"person.\n")
 }
 
 // A missing cell of the refund table would be a panic in the middle of somebody's money.

@@ -56,6 +56,9 @@ type Payment struct {
 	ReceivedAt    time.Time // ours
 	Outcome       Settled
 	Reason        string // why it was not applied
+	// RefundTold: WeChat Pay said that some of it went back when nothing here knew of a
+	// refund, nor how much. The zero time when it never did.
+	RefundTold time.Time
 }
 
 // Refund is a refund: asked for by somebody, or owed because money came that
@@ -77,7 +80,13 @@ type Refund struct {
 
 	ApprovalsNeeded       int
 	Approvals             []Approval
-	DecidedBy, DecidedWhy string // of a rejection, a cancellation, a settlement by hand
+	DecidedBy, DecidedWhy string // of a rejection, a cancellation, a settlement by hand, a held one that was looked at
+
+	// Told is what WeChat Pay said last of a refund that is held, "" of any other.
+	Told payment.RefundStatus
+	// Elsewhere is what of the same payment went back elsewhere, in refunds that are held:
+	// it counts before this refund does. Read, never written.
+	Elsewhere payment.Fen
 
 	Replaces   string // the closed number whose place it takes
 	Generation int    // 1 for a first number

@@ -31,6 +31,12 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 		s.customerHere()
 	}
 	done, err := s.apply(ctx, newSettle(trade, cause))
+	if err == nil && trade.State == payment.TradeRefund && done.settlement.Settled == SettledRepeated &&
+		done.settlement.OrderNo != "" { // a new one was recorded with it; without an order nothing goes by itself
+		_, err = s.apply(ctx, &tellRefunded{transactionID: trade.TransactionID,
+			header: header{orderNo: done.settlement.OrderNo, cause: cause,
+				detail: map[string]string{"transaction_id": trade.TransactionID}}})
+	}
 	if err != nil {
 		return Settlement{}, fmt.Errorf("settle %s: %w", trade.OutTradeNo, err)
 	}

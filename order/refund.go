@@ -124,6 +124,9 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 	if err != nil {
 		return Refund{}, err
 	}
+	if row.State == RefundStateHeld && d.Event == RefundEventRetry {
+		return s.askAboutHeld(ctx, row, d.Cause)
+	}
 	c := &decideRefund{ofRefund: ofRefundRow(row, d.Cause), event: d.Event, why: d.Reason}
 	c.detail = map[string]string{"reason": d.Reason}
 	done, err := s.apply(ctx, c)
@@ -132,6 +135,24 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 	}
 	s.wakeRefund(done.refund.row)
 	return done.refund.row, nil
+}
+
+// askAboutHeld asks WeChat Pay how far a refund is that was made elsewhere: nobody else
+// does, and one that was closed counts no more.
+func (s *Service) askAboutHeld(ctx context.Context, row Refund, cause Cause) (Refund, error) {
+	answer, err := s.cfg.Gateway.QueryRefund(ctx, row.OutRefundNo)
+	s.observe.RefundAsked("refund_query", outcomeOf(err, answer.Status))
+	if err != nil {
+		return row, err
+	}
+	if answer.Status == payment.RefundNotFound {
+		return row, &RefundRefusedError{Refund: row, Event: RefundEventRetry,
+			Why: "WeChat Pay does not know this number now; it counts until WeChat Pay says that it closed the refund"}
+	}
+	if err := s.takeAnswer(ctx, answer, "query", cause); err != nil {
+		return row, err
+	}
+	return s.FindRefund(ctx, row.OutRefundNo)
 }
 
 // SettleRefund takes in what WeChat says of a refund, whatever it came by: an

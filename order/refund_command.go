@@ -91,7 +91,7 @@ func (c *askRefund) newRefund(b *batch, paid *paidEntry) (Refund, error) {
 		TransactionID: paid.transactionID, OutTradeNo: paid.outTradeNo, PaymentTotal: paid.amount,
 		Amount: amount, Items: lines, Restock: !c.ask.NoRestock,
 		Reason: ReasonAftersale, Note: c.ask.Reason, Requester: c.cause.Actor, Generation: 1,
-		ApprovalsNeeded: b.s.approvals(paid.taken + paid.adds + amount),
+		ApprovalsNeeded: b.approvals(paid, amount),
 		CreatedAt:       b.now, UpdatedAt: b.now, Version: 1, requestID: c.ask.RequestID, requestHash: c.hash}
 	r.State = askedState(r.ApprovalsNeeded)
 	if r.State == RefundStateOwed {
@@ -202,8 +202,11 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	if err != nil {
 		return applied{}, err
 	}
-	if c.event == RefundEventApprove && r.after.State == RefundStatePending {
+	switch {
+	case c.event == RefundEventApprove && r.after.State == RefundStatePending:
 		return c.approve(b, e, r)
+	case c.event == RefundEventApprove && r.after.State == RefundStateHeld:
+		return c.lookedAt(b, e, r), nil
 	}
 	return b.refundEvent(e, r, &c.header, c.event, c.allowed(b, &r.after), func() {
 		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
@@ -233,6 +236,21 @@ func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
 	return cell
 }
 
+// lookedAt notes that a person has looked at a refund that was made elsewhere. It counts
+// against its payment as before, and no longer keeps what is left from going back by
+// itself.
+func (c *decideRefund) lookedAt(b *batch, e *entry, r *refundEntry) applied {
+	done := applied{refund: &refundApplied{}}
+	if r.after.DecidedBy == "" {
+		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
+		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
+		r.touched = true
+		b.applyToOrder(e, &c.header, r, "", "refund.looked_at", &done)
+	}
+	done.refund.row = r.after
+	return done
+}
+
 // approve counts one person once; the last one needed sends the refund.
 func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, error) {
 	who := c.cause.Actor
@@ -241,6 +259,11 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	}
 	if slices.ContainsFunc(r.after.Approvals, func(a Approval) bool { return a.Approver == who.ID }) {
 		return applied{refund: &refundApplied{row: r.after}}, nil
+	}
+	if paid := b.refunds.payments[r.after.TransactionID]; paid != nil {
+		if why := b.refunds.tooMuch(paid); why != "" {
+			return applied{}, &RefundRefusedError{Refund: r.after, Event: c.event, Why: why + "; reject it"}
+		}
 	}
 	a := Approval{Approver: who.ID, Reason: c.why, At: b.now}
 	r.after.Approvals = append(slices.Clone(r.after.Approvals), a)
@@ -329,6 +352,12 @@ func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *appl
 		r.DueAt, done.turn.due = free, free
 		return
 	}
+	if why := b.heldBack(r); why != "" {
+		r.Problem = payment.CutBytes(why, maxProblem)
+		b.moveRefund(e, row, &c.header, NextRefund(r.State, RefundEventRefused).To, done)
+		done.alarms = append(done.alarms, "a refund is held back: "+why)
+		return
+	}
 	if paid := b.refunds.payments[r.TransactionID]; paid != nil && !b.now.Before(paid.paidAt.Add(refundWithin)) {
 		r.Problem = ErrRefundTooOld.Error()
 		b.moveRefund(e, row, &c.header, NextRefund(r.State, RefundEventRefused).To, done)
@@ -341,6 +370,24 @@ func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *appl
 		b.applyToOrder(e, &c.header, row, "", "refund.sent", done)
 	}
 	done.turn.claimed = true
+}
+
+// heldBack says why a refund that was never sent must not be sent now, "" when it may:
+// some of its payment went back elsewhere, more than both can have, or so that a person
+// has to look before it goes out by itself. One that was sent before may be at WeChat
+// Pay already; its second call brings the same answer.
+func (b *batch) heldBack(r *Refund) string {
+	paid := b.refunds.payments[r.TransactionID]
+	if paid == nil || !r.SentAt.IsZero() {
+		return ""
+	}
+	if why := b.refunds.tooMuch(paid); why != "" {
+		return why
+	}
+	if r.Reason == ReasonAftersale && r.ApprovalsNeeded == 0 && r.DecidedBy == "" {
+		return b.refunds.unclear(paid)
+	}
+	return ""
 }
 
 // abnormalPoll is how often a refund that a person has to mend is asked about.
@@ -385,7 +432,8 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 	settled := &done.refund.settled
 	if r.after.State == RefundStateHeld {
 		settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, "unknown_refund", r.after.State
-		return done // a repeat: it is held already, and was alarmed about
+		c.tellHeld(b, e, r, &done)
+		return done
 	}
 	if reason := b.refundMisfit(r, &c.status); reason != "" {
 		c.doubt(b, e, r, reason, &done)
@@ -406,6 +454,20 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 	}
 	done.refund.row, settled.State = r.after, r.after.State
 	return done
+}
+
+// tellHeld takes news of a refund that is held: it was alarmed about already. What paid
+// out is not taken back by an older word, and what was closed takes nothing more.
+func (c *refundStatus) tellHeld(b *batch, e *entry, row *refundEntry, done *applied) {
+	r, t := &row.after, &c.status
+	done.refund.row = *r
+	if b.refundMisfit(row, t) != "" || r.Told == t.Status || r.Told == payment.RefundSuccess {
+		return
+	}
+	r.Told, row.touched = t.Status, true
+	b.copyWeChatFacts(row, t)
+	b.applyToOrder(e, &c.header, row, "", "refund.held", done)
+	done.refund.row = *r
 }
 
 // copyWeChatFacts keeps WeChat's number and times, which the bill is matched by.
@@ -445,6 +507,39 @@ func (b *batch) refundMisfit(row *refundEntry, t *payment.Refund) string {
 	return ""
 }
 
+// tellRefunded: WeChat Pay says of a payment that is recorded that some of it went back.
+type tellRefunded struct {
+	header
+	transactionID string
+}
+
+// needs adds everything that can explain it.
+func (c *tellRefunded) needs(n *needs) {
+	n.refundsOfOrder(c.orderNo)
+	n.refunded[c.transactionID] = true
+}
+
+// decide notes it once, when no refund that is known here, sent or held, explains it:
+// WeChat Pay does not say how much went back, nor under which number.
+func (c *tellRefunded) decide(b *batch) (applied, error) {
+	p := b.refunds.payments[c.transactionID]
+	if p == nil || !p.told.IsZero() {
+		return applied{}, nil
+	}
+	for _, r := range b.refunds.byNo {
+		if r.after.TransactionID == c.transactionID && (!r.after.SentAt.IsZero() || r.after.countsElsewhere()) {
+			return applied{}, nil
+		}
+	}
+	p.told, p.tell = b.now, true
+	done := applied{alarms: []string{"a payment was refunded elsewhere: " + c.transactionID}}
+	if e := b.orders[c.orderNo]; e != nil {
+		b.record(e, &c.header, "payment.refund_told", e.after.State, nil)
+		done.order = e.after
+	}
+	return done, nil
+}
+
 // doubt keeps word of WeChat Pay that cannot be about this refund, once: a repeat
 // of it is no news.
 func (c *refundStatus) doubt(b *batch, e *entry, r *refundEntry, reason string, done *applied) {
@@ -470,7 +565,7 @@ func (c *refundStatus) hold(b *batch, e *entry) applied {
 	}
 	row := Refund{OutRefundNo: t.OutRefundNo, OrderNo: c.orderNo, TransactionID: t.TransactionID,
 		OutTradeNo: payment.CutBytes(t.OutTradeNo, maxOutTradeLen), RefundID: t.RefundID,
-		Amount: t.Amount, PaymentTotal: t.Total, State: foreignState(), Reason: ReasonHeld,
+		Amount: t.Amount, PaymentTotal: t.Total, State: foreignState(), Told: t.Status, Reason: ReasonHeld,
 		Generation: 1, Version: 1, Requester: Actor{Type: ActorWeChat},
 		CreatedAt: b.now, UpdatedAt: b.now, AcceptedAt: t.CreateTime, SucceededAt: t.SuccessTime}
 	if e == nil {
@@ -506,7 +601,8 @@ func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payme
 			waiting += r.after.Amount
 		}
 	}
-	lines, amount := ask.Lines, paid.left()
+	elsewhere, _ := b.refunds.elsewhere(paid.transactionID)
+	lines, amount := ask.Lines, b.refunds.left(paid)
 	if len(lines) == 0 && ask.Amount == nil { // everything that is left
 		for _, it := range items {
 			if n := left[it.SkuID]; n > 0 {
@@ -529,11 +625,22 @@ func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payme
 		}
 		amount = *ask.Amount
 	}
-	if amount < 1 || amount > paid.left() {
-		return nil, 0, &RefundExceedsError{Asked: amount, Left: paid.left(),
-			InProgress: waiting > 0 && amount <= paid.amount-back}
+	if left := b.refunds.left(paid); amount < 1 || amount > left {
+		return nil, 0, &RefundExceedsError{Asked: amount, Left: left,
+			InProgress: waiting > 0 && amount <= paid.amount-back-elsewhere}
 	}
 	return lines, amount, nil
+}
+
+// approvals is how many people have to agree to a refund of so much more of a payment.
+// What went back elsewhere is of the sum, and what is not clear is for a person.
+func (b *batch) approvals(paid *paidEntry, amount payment.Fen) int {
+	back, _ := b.refunds.elsewhere(paid.transactionID)
+	n := b.s.approvals(paid.taken + paid.adds + amount + back)
+	if n == 0 && b.refunds.unclear(paid) != "" {
+		return 1
+	}
+	return n
 }
 
 // approvals is how many people have to agree to a refund that makes the sum of
@@ -552,7 +659,7 @@ func (s *Service) approvals(sum payment.Fen) int {
 func asAsked(r Refund) Refund {
 	a, never := r, time.Time{}
 	a.State, a.DueAt, a.Version, a.Tries, a.UpdatedAt = askedState(r.ApprovalsNeeded), never, 1, 0, r.CreatedAt
-	a.RefundID, a.Approvals, a.DecidedBy, a.DecidedWhy, a.Problem = "", nil, "", "", ""
+	a.RefundID, a.Approvals, a.DecidedBy, a.DecidedWhy, a.Problem, a.Elsewhere = "", nil, "", "", "", 0
 	a.SentAt, a.AskedAt, a.AcceptedAt, a.SucceededAt = never, never, never, never
 	return a
 }
@@ -684,6 +791,9 @@ func (b *batch) applyToOrder(e *entry, h *header, r *refundEntry, event Event, n
 	}
 	if r.after.Replaces != "" {
 		extra["replaces"] = r.after.Replaces
+	}
+	if r.after.Told != "" {
+		extra["wechat"] = string(r.after.Told)
 	}
 	if len(r.after.Items) > 0 && name == "refund.requested" {
 		extra["items"] = strings.Trim(fmt.Sprint(r.after.Items), "[]")

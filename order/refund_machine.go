@@ -18,7 +18,7 @@ const (
 	RefundStateRefused    RefundState = "refused"          // WeChat's definite no: a person decides
 	RefundStateCancelled  RefundState = "cancelled"        // refused, and given up
 	RefundStateByHand     RefundState = "by_hand"          // paid back outside WeChat Pay, a person vouches for it
-	RefundStateHeld       RefundState = "held"             // WeChat tells of a refund that we never asked for
+	RefundStateHeld       RefundState = "held"             // WeChat tells of a refund that we never asked for, see Told
 )
 
 // RefundStates lists all states of a refund.
@@ -92,7 +92,7 @@ const (
 	refundUnderWay  = "this refund is on its way; it can be given up only after WeChat Pay has refused it"
 	refundUnasked   = "WeChat Pay answers a refund that was never sent"
 	refundRevoked   = "WeChat Pay has changed its mind about a refund that had ended"
-	refundForeign   = "this refund was not made here; settle the difference it makes in the reconciliation"
+	refundForeign   = "this refund was not made here; approve it when you have looked, retry it to ask WeChat Pay"
 	refundNotBroken = "only a refund that WeChat Pay has refused or cannot pay out is settled by hand"
 )
 

@@ -2,8 +2,12 @@ package order
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 
 	"orderd/migrations/sqldb"
+	"orderd/payment"
 )
 
 // refundSet is the refunds and payments that the commands of a batch need.
@@ -52,6 +56,16 @@ func loadRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) (*refundSet, error
 	if set.payments, err = findPaid(ctx, tx, n.refundsOf, n.refunded); err != nil {
 		return nil, err
 	}
+	// One that was told before its payment was known has no order.
+	stray, err := findStray(ctx, tx, slices.Sorted(maps.Keys(set.payments)))
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range stray {
+		if set.byNo[r.OutRefundNo] == nil {
+			set.add(&refundEntry{before: r, after: r})
+		}
+	}
 	if len(n.asks) == 0 {
 		return set, nil
 	}
@@ -60,6 +74,54 @@ func loadRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) (*refundSet, error
 	}
 	set.items, err = findItems(ctx, tx, sorted(n.refundsOf))
 	return set, err
+}
+
+// elsewhere is what of a payment went back elsewhere, by WeChat Pay's word, in refunds
+// that are held; undecided reports that no person has looked at one of them.
+func (s *refundSet) elsewhere(transactionID string) (back payment.Fen, undecided bool) {
+	for _, r := range s.byNo {
+		if r.after.TransactionID == transactionID && r.after.countsElsewhere() {
+			back += r.after.Amount
+			undecided = undecided || r.after.DecidedBy == ""
+		}
+	}
+	return back, undecided
+}
+
+// countsElsewhere reports that a refund was not made here and takes of its payment all
+// the same: WeChat Pay gives the money back, or may, unless it closed it.
+func (r *Refund) countsElsewhere() bool {
+	return r.State == RefundStateHeld && r.Told != payment.RefundClosed
+}
+
+// left is what no refund of a payment has taken yet, here or elsewhere, and 0 when they
+// take more than all.
+func (s *refundSet) left(p *paidEntry) payment.Fen {
+	back, _ := s.elsewhere(p.transactionID)
+	return max(p.left()-back, 0)
+}
+
+// unclear says why nothing of a payment may go back without a person, "" when it may:
+// some of it went back elsewhere, and nobody has looked, or nobody can say how much.
+func (s *refundSet) unclear(p *paidEntry) string {
+	switch back, undecided := s.elsewhere(p.transactionID); {
+	case undecided:
+		return fmt.Sprintf("%s yuan of this payment went back elsewhere, and nobody has looked at that yet", back)
+	case back == 0 && !p.told.IsZero():
+		return "WeChat Pay says that some of this payment went back elsewhere, and not how much"
+	}
+	return ""
+}
+
+// tooMuch says that the refunds of a payment take more than it has with what went back
+// elsewhere, "" when they do not.
+func (s *refundSet) tooMuch(p *paidEntry) string {
+	back, _ := s.elsewhere(p.transactionID)
+	if back == 0 || p.left() >= back {
+		return ""
+	}
+	return fmt.Sprintf("%s yuan of this payment went back elsewhere: with its refunds here that is %s yuan too much",
+		back, back-p.left())
 }
 
 // add puts a refund where it is looked for: by its number, and by its order.

@@ -28,6 +28,15 @@ type paymentRow struct {
 	refund  payment.Fen // of it that is owed back from the start
 }
 
+// refundTold is when WeChat Pay said that some of a payment went back that was not even
+// known here: how much, and under which number, it does not say of a trade.
+func (p *paymentRow) refundTold() time.Time {
+	if p.State == payment.TradeRefund {
+		return p.at
+	}
+	return time.Time{}
+}
+
 // Widths of payments, in characters. What is longer explains and never decides.
 const (
 	maxCurrency    = 16
@@ -64,7 +73,7 @@ WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)`, sqldb.Args(transacti
 // that two callbacks bring at once is recorded by one of them.
 func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) error {
 	sort.Slice(payments, func(i, j int) bool { return payments[i].TransactionID < payments[j].TransactionID })
-	const cols = 15
+	const cols = 16
 	args := make([]any, 0, cols*len(payments))
 	for i := range payments {
 		p := &payments[i]
@@ -72,11 +81,12 @@ func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) er
 			payment.CutBytes(p.Currency, maxCurrency), payment.CutBytes(p.TradeType, maxTradeType),
 			payment.CutBytes(p.AppID, maxAppID), payment.CutBytes(p.MchID, maxMchID),
 			sqldb.Millis(p.SuccessTime), sqldb.Millis(p.at),
-			payment.CutBytes(p.source, maxPaidFrom), string(p.settled), p.reason, int64(p.refund))
+			payment.CutBytes(p.source, maxPaidFrom), string(p.settled), p.reason, int64(p.refund),
+			sqldb.Millis(p.refundTold()))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO payments
   (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency, trade_type, appid, mchid,
-   paid_at, received_at, source, outcome, reason, refund_fen)
+   paid_at, received_at, source, outcome, reason, refund_fen, refund_told)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("insert payments: %w", err)
@@ -88,19 +98,20 @@ VALUES`, cols, args)
 // that is owed back, nil without.
 func findPayment(ctx context.Context, q querier, orderNo string) (*Payment, error) {
 	var p Payment
-	var paid, received int64
+	var paid, received, told int64
 	err := q.QueryRowContext(ctx, `SELECT transaction_id, out_trade_no, trade_type, amount_fen, payer_fen, currency,
-  paid_at, received_at, outcome, reason
+  paid_at, received_at, outcome, reason, refund_told
 FROM payments
 WHERE order_no = ?
   AND outcome <> 'held'
 ORDER BY CASE outcome WHEN 'applied' THEN 0 ELSE 1 END, received_at, transaction_id
 LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total, &p.PayerTotal, &p.Currency,
-		&paid, &received, &p.Outcome, &p.Reason)
+		&paid, &received, &p.Outcome, &p.Reason, &told)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	p.SuccessTime, p.ReceivedAt = sqldb.FromMillis(paid), sqldb.FromMillis(received)
+	p.RefundTold = sqldb.FromMillis(told)
 	return &p, err
 }
 
@@ -112,7 +123,9 @@ type paidEntry struct {
 	adds                               payment.Fen // what this batch adds to it
 	paidAt                             time.Time
 	outcome                            Settled
-	owe                                bool // this batch takes it from held to owed
+	owe                                bool      // this batch takes it from held to owed
+	told                               time.Time // Payment.RefundTold
+	tell                               bool      // this batch sets it
 }
 
 // left is what no refund has taken yet.
@@ -126,13 +139,13 @@ func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string
 			continue
 		}
 		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no,
-  amount_fen, refund_fen, paid_at, outcome
+  amount_fen, refund_fen, paid_at, outcome, refund_told
 FROM payments
 WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			p := new(paidEntry)
-			var paid int64
-			err := rows.Scan(&p.transactionID, &p.orderNo, &p.outTradeNo, &p.amount, &p.taken, &paid, &p.outcome)
-			p.paidAt = sqldb.FromMillis(paid)
+			var paid, told int64
+			err := rows.Scan(&p.transactionID, &p.orderNo, &p.outTradeNo, &p.amount, &p.taken, &paid, &p.outcome, &told)
+			p.paidAt, p.told = sqldb.FromMillis(paid), sqldb.FromMillis(told)
 			if found[p.transactionID] == nil {
 				found[p.transactionID] = p
 			}
@@ -150,6 +163,14 @@ WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql
 func (b *batch) writeTaken(ctx context.Context, tx *sqldb.Tx) error {
 	for _, id := range slices.Sorted(maps.Keys(b.refunds.payments)) {
 		p := b.refunds.payments[id]
+		if p.tell {
+			if _, err := tx.Update(ctx, `UPDATE payments
+SET refund_told = ?
+WHERE transaction_id = ?
+  AND refund_told = 0`, sqldb.Millis(p.told), id); err != nil {
+				return fmt.Errorf("write that %s was refunded elsewhere: %w", id, err)
+			}
+		}
 		if p.adds == 0 && !p.owe {
 			continue
 		}

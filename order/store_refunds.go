@@ -24,7 +24,7 @@ import (
 const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen,
   state, reason, note, restock, requester_type, requester_id, request_id, request_hash,
   approvals_needed, decided_by, decided_why, replaces, generation, tries, notify_url, problem,
-  created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version`
+  created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version, told`
 
 // scanRefund reads refundColumns.
 func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
@@ -36,7 +36,7 @@ func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
 		&r.Amount, &r.PaymentTotal, &r.State, &r.Reason, &r.Note, &r.Restock, &r.Requester.Type,
 		&r.Requester.ID, &request, &r.requestHash,
 		&r.ApprovalsNeeded, &r.DecidedBy, &r.DecidedWhy, &r.Replaces, &r.Generation, &r.Tries, &r.NotifyURL, &r.Problem,
-		&created, &sent, &asked, &accepted, &succeeded, &due, &updated, &r.Version)
+		&created, &sent, &asked, &accepted, &succeeded, &due, &updated, &r.Version, &r.Told)
 	r.requestID = request.String
 	r.CreatedAt, r.SentAt, r.AskedAt = sqldb.FromMillis(created), sqldb.FromMillis(sent), sqldb.FromMillis(asked)
 	r.AcceptedAt, r.SucceededAt = sqldb.FromMillis(accepted), sqldb.FromMillis(succeeded)
@@ -81,6 +81,51 @@ FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
 	return all, fillRefunds(ctx, tx, all)
 }
 
+// findStray reads the refunds of payments that are held and have no order: WeChat Pay
+// told of them before it told of their payment.
+func findStray(ctx context.Context, tx *sqldb.Tx, transactions []string) ([]Refund, error) {
+	if len(transactions) == 0 {
+		return nil, nil
+	}
+	stray, err := queryRefunds(ctx, tx, `WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)
+  AND state = 'held'
+  AND order_no = ''
+ORDER BY out_refund_no`, sqldb.Args(transactions)...)
+	if err != nil {
+		return nil, fmt.Errorf("find refunds made elsewhere: %w", err)
+	}
+	return stray, nil
+}
+
+// fillElsewhere adds to refunds what of their payments went back elsewhere, in refunds
+// that are held and that WeChat Pay has not closed.
+func fillElsewhere(ctx context.Context, q querier, all []Refund) error {
+	of := map[string]bool{}
+	for i := range all {
+		of[all[i].TransactionID] = true
+	}
+	back := map[string]payment.Fen{}
+	err := sqldb.Each(ctx, q, `SELECT transaction_id, SUM(amount_fen)
+FROM refunds
+WHERE transaction_id IN (`+sqldb.In(len(of))+`)
+  AND state = 'held'
+  AND told <> '`+string(payment.RefundClosed)+`'
+GROUP BY transaction_id`, sqldb.Args(sorted(of)), func(rows *sql.Rows) error {
+		var id string
+		var fen payment.Fen
+		err := rows.Scan(&id, &fen)
+		back[id] = fen
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("find what went back elsewhere: %w", err)
+	}
+	for i := range all {
+		all[i].Elsewhere = back[all[i].TransactionID]
+	}
+	return nil
+}
+
 // fillRefunds adds lines and approvals.
 func fillRefunds(ctx context.Context, q querier, all []Refund) error {
 	if len(all) == 0 {
@@ -90,6 +135,9 @@ func fillRefunds(ctx context.Context, q querier, all []Refund) error {
 	nos := make([]string, len(all))
 	for i := range all {
 		nos[i], at[all[i].OutRefundNo] = all[i].OutRefundNo, &all[i]
+	}
+	if err := fillElsewhere(ctx, q, all); err != nil {
+		return err
 	}
 	err := sqldb.Each(ctx, q, `SELECT out_refund_no, sku_id, quantity
 FROM refund_items
@@ -176,7 +224,7 @@ func (b *batch) writeRefunds(ctx context.Context, tx *sqldb.Tx) error {
 // insertRefunds writes new refunds. Their numbers are unique, and made so that
 // one payment is owed back once whatever happens.
 func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
-	const cols, itemCols = 26, 3
+	const cols, itemCols = 27, 3
 	args := make([]any, 0, cols*len(refunds))
 	var items []any
 	for i := range refunds {
@@ -187,7 +235,7 @@ func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
 			sql.NullString{String: r.requestID, Valid: r.requestID != ""}, r.requestHash,
 			int64(r.ApprovalsNeeded), r.Replaces, int64(r.Generation), r.Problem,
 			sqldb.Millis(r.CreatedAt), sqldb.Millis(r.AcceptedAt), sqldb.Millis(r.SucceededAt), nullMillis(r.DueAt),
-			sqldb.Millis(r.UpdatedAt), r.DecidedBy, r.DecidedWhy)
+			sqldb.Millis(r.UpdatedAt), r.DecidedBy, r.DecidedWhy, string(r.Told))
 		for _, l := range r.Items {
 			items = append(items, r.OutRefundNo, l.SkuID, l.Quantity)
 		}
@@ -195,7 +243,7 @@ func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
 	err := tx.InsertRows(ctx, `INSERT INTO refunds
   (out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen, state, reason, note,
    restock, requester_type, requester_id, request_id, request_hash, approvals_needed, replaces, generation, problem,
-   created_at, accepted_at, succeeded_at, due_at, updated_at, decided_by, decided_why)
+   created_at, accepted_at, succeeded_at, due_at, updated_at, decided_by, decided_why, told)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("insert refunds: %w", err)
@@ -227,12 +275,13 @@ func (b *batch) updateRefund(ctx context.Context, tx *sqldb.Tx, r *refundEntry) 
 	n := &r.after
 	rows, err := tx.Update(ctx, `UPDATE refunds
 SET state = ?, version = version + 1, refund_id = ?, decided_by = ?, decided_why = ?, tries = ?,
-  notify_url = ?, problem = ?, sent_at = ?, asked_at = ?, accepted_at = ?, succeeded_at = ?, due_at = ?, updated_at = ?
+  notify_url = ?, problem = ?, sent_at = ?, asked_at = ?, accepted_at = ?, succeeded_at = ?, due_at = ?, updated_at = ?,
+  told = ?
 WHERE out_refund_no = ?
   AND state = ?
   AND version = ?`, string(n.State), n.RefundID, n.DecidedBy, n.DecidedWhy, n.Tries, n.NotifyURL, n.Problem,
 		sqldb.Millis(n.SentAt), sqldb.Millis(n.AskedAt), sqldb.Millis(n.AcceptedAt), sqldb.Millis(n.SucceededAt),
-		nullMillis(n.DueAt), sqldb.Millis(b.now),
+		nullMillis(n.DueAt), sqldb.Millis(b.now), string(n.Told),
 		n.OutRefundNo, string(r.before.State), r.before.Version)
 	if err != nil {
 		return fmt.Errorf("write refund %s: %w", n.OutRefundNo, err)

@@ -62,7 +62,7 @@ func (c oneOrder) showOrder(t *terminal, o order.Order) error {
 			fmt.Fprintf(w, "payment\t%s %s %s %s\n", p.TransactionID, p.Total, p.Outcome, p.Reason)
 		}
 		for _, r := range o.Refunds {
-			fmt.Fprintf(w, "owed back\t%s %s (%s, %s)\n", r.OutRefundNo, r.Amount, r.Reason, r.State)
+			fmt.Fprintf(w, "owed back\t%s %s (%s, %s) %s\n", r.OutRefundNo, r.Amount, r.Reason, r.State, r.Told)
 		}
 	})
 }

@@ -104,6 +104,12 @@ func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 		if !r.DueAt.IsZero() {
 			fmt.Fprintf(w, "looked at\t%s\n", stamp(r.DueAt))
 		}
+		if r.Elsewhere > 0 {
+			fmt.Fprintf(w, "elsewhere\t%s yuan of this payment went back in refunds that are held\n", r.Elsewhere)
+		}
+		if r.Told != "" {
+			fmt.Fprintf(w, "WeChat Pay\t%s\n", r.Told)
+		}
 		if r.Problem != "" {
 			fmt.Fprintf(w, "problem\t%s\n", r.Problem)
 		}
@@ -125,7 +131,8 @@ func nextStep(s order.RefundState) string {
 		return "see the problem; 'orderd refund retry NO' when it is mended, 'cancel' to give it up, 'by-hand' when " +
 			"it was paid another way"
 	case order.RefundStateHeld:
-		return "it was not made here: settle the difference it makes in the reconciliation"
+		return "it was not made here, and counts against its payment: 'orderd refund retry NO' asks WeChat Pay how " +
+			"far it is, 'approve' notes that you have looked; settle the difference that the bill makes of it"
 	case order.RefundStateOwed, order.RefundStateProcessing, order.RefundStateSucceeded, order.RefundStateClosed,
 		order.RefundStateRejected, order.RefundStateCancelled, order.RefundStateByHand:
 	}

@@ -180,6 +180,11 @@ var violations = []violation{
 	{isPaid, "",
 		"UPDATE orders SET state = 'refunding' WHERE order_no = '$o'",
 		"money.refunding events.last_is_state"},
+	{isPartly, "",
+		"INSERT INTO refunds (out_refund_no, order_no, transaction_id, amount_fen, state, reason, created_at, " +
+			"updated_at, told) SELECT 'elsewhere-$o', order_no, transaction_id, 1, 'held', 'held', 1, 1, 'SUCCESS' " +
+			"FROM payments WHERE order_no = '$o'",
+		"money.elsewhere"},
 	// Refunds by themselves.
 	{isPartly, "", "UPDATE refunds SET approvals_needed = 1 WHERE order_no = '$o'", "refund.approved"},
 	{isPartly, "", "UPDATE refunds SET total_fen = 1 WHERE order_no = '$o'", "refund.facts"},

@@ -246,6 +246,9 @@ var seeds = []struct{ name, sql, checks string }{
 		"money.no_more_back"},
 	{"refunds above the payment", "UPDATE refunds SET amount_fen = 999 WHERE order_no = '$partly'",
 		"money.no_more_back"},
+	{"sent beside what went back elsewhere", "INSERT INTO refunds (out_refund_no, order_no, transaction_id, " +
+		"amount_fen, state, reason, created_at, updated_at, told) SELECT 'elsewhere', order_no, transaction_id, 1, " +
+		"'held', 'held', 1, 1, 'SUCCESS' FROM payments WHERE order_no = '$partly'", "money.elsewhere"},
 	{"the sum of refunds lost", "UPDATE payments SET refund_fen = 0 WHERE order_no = '$whole'", "money.no_more_back"},
 	{"money of nobody", "UPDATE payments SET refund_fen = refund_fen - 1 WHERE order_no = '$partly'", "money.total"},
 	{"all went back, the order is paid", "UPDATE orders SET state = 'paid' WHERE order_no = '$whole'",
@@ -492,6 +495,12 @@ func TestVerifyWithWeChat(t *testing.T) {
 		trade, _ := w.WeChat.Trade(out)
 		trade.State = payment.TradeNotPay
 		w.WeChat.Put(trade)
+		elsewhere, ok := w.WeChat.Trade(w.PaidOne(t, "elsewhere", "mug", 1).OrderNo + "-01")
+		if !ok {
+			t.Fatal("not paid")
+		}
+		elsewhere.State = payment.TradeRefund // on the merchant platform
+		w.WeChat.Put(elsewhere)
 		err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 			_, err := tx.Update(ctx, "UPDATE refunds SET state = 'cancelled' WHERE order_no = ?", w.whole)
 			return err
@@ -501,7 +510,7 @@ func TestVerifyWithWeChat(t *testing.T) {
 		}
 		found := broken()
 		for _, id := range []string{"wechat.paid_is_held", "wechat.held_is_paid", "wechat.closed_takes_nothing",
-			"wechat.refunds_agree"} {
+			"wechat.refunds_agree", "wechat.refunds_known"} {
 			if found[id] != 1 {
 				t.Errorf("%s: %d", id, found[id])
 			}
@@ -551,7 +560,7 @@ func TestDocumentNamesEveryCheck(t *testing.T) {
 		return slices.Sorted(maps.Keys(ids))
 	}
 	all := append(audit.CheckIDs(), "wechat.paid_is_held", "wechat.held_is_paid", "wechat.closed_takes_nothing",
-		"wechat.refunds_agree")
+		"wechat.refunds_agree", "wechat.refunds_known")
 	if got := named(table); !slices.Equal(got, slices.Sorted(slices.Values(all))) {
 		t.Errorf("the document names %v, the checks are %v", got, all)
 	}

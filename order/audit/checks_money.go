@@ -59,6 +59,20 @@ LEFT JOIN (
 WHERE p.refund_fen <> COALESCE(r.total, 0)
   OR p.refund_fen > p.amount_fen
   OR p.refund_fen < 0`},
+	// A refund that was made elsewhere is held. What a program before migration 7 wrote of
+	// one does not say whether WeChat Pay closed it.
+	{"money.elsewhere", "what went back elsewhere counted before more was sent, and nothing went by itself after it", `
+SELECT r.out_refund_no, p.amount_fen, p.refund_fen, SUM(h.amount_fen) AS elsewhere_fen
+FROM refunds r
+JOIN payments p ON p.transaction_id = r.transaction_id
+JOIN refunds h ON h.transaction_id = r.transaction_id
+  AND h.state = 'held'
+  AND h.told NOT IN ('', 'CLOSED')
+  AND h.created_at < r.sent_at
+WHERE r.state NOT IN (` + deadRefunds + `)
+GROUP BY r.out_refund_no, r.reason, r.approvals_needed, r.decided_by, p.amount_fen, p.refund_fen
+HAVING p.refund_fen + SUM(h.amount_fen) > p.amount_fen
+  OR (r.reason = 'aftersale' AND r.approvals_needed = 0 AND r.decided_by = '' AND MIN(h.decided_by) = '')`},
 	// owed and held are looked at by money.owed_back and by people.
 	{"money.accounted", "every payment is on an order of ours, owed back, or held for a person", `
 SELECT p.transaction_id, p.order_no, p.outcome

@@ -42,6 +42,7 @@ func (a *Auditor) VerifyWeChat(
 		{ID: "wechat.held_is_paid", Meaning: "what is booked here is paid at WeChat Pay"},
 		{ID: "wechat.closed_takes_nothing", Meaning: "an order that is closed here can take no money at WeChat Pay"},
 		{ID: "wechat.refunds_agree", Meaning: "a refund is paid back on both sides, or on neither"},
+		{ID: "wechat.refunds_known", Meaning: "what WeChat Pay calls refunded is explained here, or is a person's"},
 	}}
 	for i := range v.checks {
 		v.checks[i].Violations = []string{}
@@ -70,6 +71,7 @@ const (
 	heldIsPaid
 	closedTakesNothing
 	refundsAgree
+	refundsKnown
 )
 
 // broke records a violation of a check, which is given by its place.
@@ -155,8 +157,24 @@ LIMIT 1`, no).Scan(&transaction, &amount)
 		v.broke(heldIsPaid, "out_trade_no=%s transaction_id=%s wechat=%s", no, transaction, trade.State)
 	case (state == order.StateClosed || state == order.StateLate) && open:
 		v.broke(closedTakesNothing, "out_trade_no=%s order=%s wechat=%s", no, state, trade.State)
+	case trade.State == payment.TradeRefund:
+		return v.refundKnown(ctx, no, transaction)
 	}
 	return nil
+}
+
+// refundKnown looks for what explains that WeChat Pay calls a trade refunded: a refund of
+// ours that was sent, one that is held, or the note that a person has to look.
+func (v *wechatVerifier) refundKnown(ctx context.Context, no, transaction string) error {
+	var known int64
+	err := v.a.db.QueryRowContext(ctx, `SELECT
+  (SELECT COUNT(*) FROM refunds WHERE transaction_id = ? AND (sent_at > 0 OR state = 'held')) +
+  (SELECT COUNT(*) FROM payments WHERE transaction_id = ? AND refund_told > 0)`,
+		transaction, transaction).Scan(&known)
+	if err == nil && known == 0 {
+		v.broke(refundsKnown, "out_trade_no=%s transaction_id=%s wechat=%s", no, transaction, payment.TradeRefund)
+	}
+	return err
 }
 
 // refunds asks about every refund that was made since a time and sent. One that is

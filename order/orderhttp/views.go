@@ -36,6 +36,9 @@ type OrderView struct {
 	Payment     *PaymentView       `json:"payment"`
 	Refunds     []RefundView       `json:"refunds"`
 	CloseReason *order.CloseReason `json:"close_reason"`
+	// RefundedElsewhere is what of the payment went back by refunds that are HELD, in fen:
+	// it counts against what can still go back.
+	RefundedElsewhere payment.Fen `json:"refunded_elsewhere,omitempty"`
 }
 
 // OrderSummary is an order in a list: without its payment and refunds, which a list does
@@ -71,7 +74,8 @@ type PaymentView struct {
 	OutTradeNo    string `json:"out_trade_no"`
 	TransactionID string `json:"transaction_id"`
 	TradeType     string `json:"trade_type"`
-	// TradeState is SUCCESS, or REFUND when all of it went back.
+	// TradeState is SUCCESS, or REFUND when all of it went back, or some of it elsewhere:
+	// not by a refund of this service.
 	TradeState  payment.TradeState `json:"trade_state"`
 	Amount      PaidAmount         `json:"amount"`
 	SuccessTime string             `json:"success_time"`
@@ -157,12 +161,15 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 			Amount:      PaidAmount{Total: p.Total, PayerTotal: p.PayerTotal, Currency: p.Currency},
 			SuccessTime: rfc3339(p.SuccessTime),
 		}
-		if o.State == order.StateRefunded {
+		if o.State == order.StateRefunded || !p.RefundTold.IsZero() {
 			v.Payment.TradeState = payment.TradeRefund
 		}
 	}
 	for i := range o.Refunds {
 		v.Refunds[i] = RefundViewOf(&o.Refunds[i])
+		if p := o.Payment; p != nil && o.Refunds[i].TransactionID == p.TransactionID {
+			v.RefundedElsewhere = o.Refunds[i].Elsewhere // the same in every refund of a payment
+		}
 	}
 	return v
 }

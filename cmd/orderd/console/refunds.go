@@ -41,6 +41,10 @@ type refundView struct {
 	Approvals       []approvalView `json:"approvals"`
 	DecidedBy       string         `json:"decided_by,omitempty"`
 	DecidedWhy      string         `json:"decided_why,omitempty"` // of every decision, not only a rejection
+	// RefundedElsewhere is what of the same payment went back by refunds that are HELD, in
+	// fen; who approves should know. Told is WeChat Pay's last word on a HELD one.
+	RefundedElsewhere payment.Fen          `json:"refunded_elsewhere,omitempty"`
+	Told              payment.RefundStatus `json:"wechat_status,omitempty"`
 	// Problem is why the last call brought nothing, in WeChat Pay's words.
 	Problem string `json:"problem,omitempty"`
 	// Replaces is the number that WeChat Pay closed and that this refund takes the place
@@ -83,14 +87,18 @@ func viewRefund(r *order.Refund) refundView {
 		Approvals:       []approvalView{},
 		DecidedBy:       r.DecidedBy,
 		DecidedWhy:      r.DecidedWhy,
-		Problem:         r.Problem,
-		Replaces:        r.Replaces,
-		Generation:      r.Generation,
-		Tries:           r.Tries,
-		SentAt:          optional(r.SentAt),
-		AcceptedAt:      optional(r.AcceptedAt),
-		DueAt:           optional(r.DueAt),
-		Version:         r.Version,
+
+		RefundedElsewhere: r.Elsewhere,
+		Told:              r.Told,
+
+		Problem:    r.Problem,
+		Replaces:   r.Replaces,
+		Generation: r.Generation,
+		Tries:      r.Tries,
+		SentAt:     optional(r.SentAt),
+		AcceptedAt: optional(r.AcceptedAt),
+		DueAt:      optional(r.DueAt),
+		Version:    r.Version,
 	}
 	for _, a := range r.Approvals {
 		v.Approvals = append(v.Approvals, approvalView(a))

@@ -1,0 +1,273 @@
+package order_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+)
+
+// onThePlatform refunds so much of a payment on the merchant platform, and gives what WeChat Pay says of it.
+func onThePlatform(t *testing.T, f *ordertest.Fixture, o order.Order, no string, amount payment.Fen) payment.Refund {
+	t.Helper()
+	if o.Payment == nil {
+		var err error
+		if o, err = f.Find(t.Context(), o.OrderNo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := f.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: no,
+		TransactionID: o.Payment.TransactionID, Amount: amount, Total: o.Payment.Total})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.MchID = ordertest.MchID
+	return r
+}
+
+// Half of a payment is refunded on the merchant platform, and then the customer asks for one of his two units: both
+// together are the whole payment for half of the goods, and nobody has looked.
+func TestMoneyRefundedElsewhereStopsWhatGoesByItself(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		f.MustSettleRefund(t, onThePlatform(t, f, o, "PLATFORM1", 100))
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 1))
+		if r.State != order.RefundStatePending || r.ApprovalsNeeded != 1 {
+			t.Fatalf("it went out by itself: %+v", r)
+		}
+		f.MustLookAtRefund(t, r.OutRefundNo)
+		if f.WeChat.Refunded != 1 {
+			t.Fatal("sent")
+		}
+		if r, err := f.FindRefund(t.Context(), r.OutRefundNo); err != nil || r.Elsewhere != 100 {
+			t.Errorf("who approves does not see it: %+v, %v", r, err)
+		}
+		if o, err := f.Find(t.Context(), o.OrderNo); err != nil || !slices.ContainsFunc(o.Refunds,
+			func(r order.Refund) bool {
+				return r.State == order.RefundStateHeld && r.Told == payment.RefundProcessing
+			}) {
+			t.Errorf("the order does not show it: %+v, %v", o.Refunds, err)
+		}
+		f.MustDecide(t, r.OutRefundNo, order.RefundEventReject, ordertest.Finance)
+
+		// A person has looked: what is left goes by itself again, and no more than that.
+		if held := f.MustDecide(t, "PLATFORM1", order.RefundEventApprove, ordertest.Finance); held.DecidedBy != "fin" ||
+			held.State != order.RefundStateHeld {
+			t.Errorf("%+v", held)
+		}
+		ask := ordertest.Ask(o.OrderNo, "k2", 0)
+		ask.Amount = fen(101)
+		var exceeds *order.RefundExceedsError
+		if _, err := f.AskRefund(t.Context(), ask); !errors.As(err, &exceeds) || exceeds.Left != 100 {
+			t.Errorf("more than is left: %v", err)
+		}
+		if rest := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k3", 0)); rest.Amount != 100 ||
+			rest.State != order.RefundStateOwed {
+			t.Errorf("what is left: %+v", rest)
+		}
+		if _, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k4", 1)); err == nil {
+			t.Error("nothing is left")
+		}
+		events, err := f.Timeline(t.Context(), o.OrderNo)
+		if err != nil || !strings.Contains(namesOf(events), "refund.held") ||
+			!strings.Contains(namesOf(events), "refund.looked_at") {
+			t.Errorf("%s, %v", namesOf(events), err)
+		}
+	})
+}
+
+func namesOf(events []order.TimelineEvent) string {
+	var names []string
+	for _, e := range events {
+		names = append(names, e.Event)
+	}
+	return strings.Join(names, " ")
+}
+
+// What was approved by itself before WeChat Pay told of the other refund must not be sent after it; a person who
+// wants it sent all the same says so, and can never send more than the payment has.
+func TestARefundThatWaitsIsHeldBackWhenMoneyWentElsewhere(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 3)
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 1))
+		f.MustSettleRefund(t, onThePlatform(t, f, o, "PLATFORM1", 200))
+		f.MustLookAtRefund(t, r.OutRefundNo)
+		if r, err := f.FindRefund(t.Context(), r.OutRefundNo); err != nil || f.WeChat.Refunded != 1 ||
+			r.State != order.RefundStateRefused || !strings.Contains(r.Problem, "went back elsewhere") {
+			t.Fatalf("%+v, %v, %d calls", r, err, f.WeChat.Refunded)
+		}
+		f.MustDecide(t, r.OutRefundNo, order.RefundEventRetry, ordertest.Finance)
+		f.MustLookAtRefund(t, r.OutRefundNo)
+		if f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing {
+			t.Errorf("a person wants it sent: %s", f.RefundState(t, r.OutRefundNo))
+		}
+
+		over := f.PaidOne(t, "r2", "mug", 3)
+		r = f.MustAsk(t, ordertest.Ask(over.OrderNo, "k2", 2))
+		f.MustSettleRefund(t, onThePlatform(t, f, over, "PLATFORM2", 200))
+		for range 2 {
+			f.MustLookAtRefund(t, r.OutRefundNo)
+			if f.RefundState(t, r.OutRefundNo) != order.RefundStateRefused {
+				t.Fatalf("more than the payment: %s", f.RefundState(t, r.OutRefundNo))
+			}
+			f.MustDecide(t, r.OutRefundNo, order.RefundEventRetry, ordertest.Finance)
+		}
+		f.MustLookAtRefund(t, r.OutRefundNo)
+		f.Clock.Advance(2 * time.Minute)
+		f.MustDecide(t, r.OutRefundNo, order.RefundEventCancel, ordertest.Finance)
+	})
+}
+
+// An approval is of what was to be seen: a refund that no longer fits beside what went back elsewhere is not approved.
+func TestNobodyApprovesMoreThanIsLeft(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 2))
+		f.MustSettleRefund(t, onThePlatform(t, f, o, "PLATFORM1", 100))
+		var refused *order.RefundRefusedError
+		_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo,
+			Event: order.RefundEventApprove, Reason: "ok", Cause: ordertest.Finance})
+		if !errors.As(err, &refused) || f.RefundState(t, r.OutRefundNo) != order.RefundStatePending {
+			t.Errorf("approved: %v", err)
+		}
+		f.MustDecide(t, r.OutRefundNo, order.RefundEventReject, ordertest.Finance)
+	})
+}
+
+// A refund that WeChat Pay closed gave nothing back: it must not keep the customer from his money for ever. Nobody
+// asks about a refund that was made elsewhere unless a person wants it asked.
+func TestWhatWasClosedElsewhereCountsNoMore(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 1)
+		f.MustSettleRefund(t, onThePlatform(t, f, o, "PLATFORM1", 100))
+		if _, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k1", 1)); err == nil {
+			t.Fatal("all of it went back elsewhere")
+		}
+		f.WeChat.EndRefund("PLATFORM1", payment.RefundClosed)
+		r := f.MustDecide(t, "PLATFORM1", order.RefundEventRetry, ordertest.Finance)
+		if r.Told != payment.RefundClosed {
+			t.Errorf("%+v", r)
+		}
+		if r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k2", 1)); r.State != order.RefundStateOwed {
+			t.Errorf("%+v", r)
+		}
+		// Word that comes twice and in the wrong order: what paid out is not undone.
+		paid := f.PaidOne(t, "r2", "mug", 1)
+		w := onThePlatform(t, f, paid, "PLATFORM2", 100)
+		for _, status := range []payment.RefundStatus{payment.RefundSuccess, payment.RefundProcessing,
+			payment.RefundClosed} {
+			w.Status = status
+			f.MustSettleRefund(t, w)
+		}
+		if r, err := f.FindRefund(t.Context(), "PLATFORM2"); err != nil || r.Told != payment.RefundSuccess ||
+			r.Elsewhere != 100 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
+// WeChat Pay says REFUND of a trade and not how much: until a person has looked nothing of that payment may go back
+// by itself, whether it is known by a late query or by the first word of the payment.
+func TestATradeThatWasRefundedElsewhereWaitsForAPerson(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		known, fresh := f.PaidOne(t, "r1", "mug", 2), f.PlaceOne(t, "r2", "mug", 2)
+		ours := f.PaidOne(t, "r3", "mug", 2)
+		onThePlatform(t, f, known, "PLATFORM1", 50)
+		if _, err := f.Sync(t.Context(), known.OrderNo, ordertest.Customer); err != nil {
+			t.Fatal(err)
+		}
+		trade, err := f.WeChat.Pay(f.Prepaid(t, fresh.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trade.State = payment.TradeRefund
+		s, err := f.Settle(t.Context(), trade, ordertest.Notified)
+		if err != nil || s.Settled != order.SettledApplied {
+			t.Fatal(s, err)
+		}
+		for _, no := range []string{known.OrderNo, fresh.OrderNo} {
+			if r := f.MustAsk(t, ordertest.Ask(no, "k"+no, 1)); r.State != order.RefundStatePending {
+				t.Errorf("it went out by itself: %+v", r)
+			}
+			if o, err := f.Find(t.Context(), no); err != nil || o.Payment.RefundTold.IsZero() {
+				t.Errorf("%+v, %v", o.Payment, err)
+			}
+		}
+		r := f.MustAsk(t, ordertest.Ask(ours.OrderNo, "k", 1)) // REFUND that is explained by ours says nothing
+		f.MustLookAtRefund(t, r.OutRefundNo)
+		if _, err := f.Sync(t.Context(), ours.OrderNo, ordertest.Customer); err != nil {
+			t.Fatal(err)
+		}
+		f.Clock.Advance(2 * time.Minute)
+		if r := f.MustAsk(t, ordertest.Ask(ours.OrderNo, "k2", 1)); r.State != order.RefundStateOwed {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// Told of before its payment, a refund has no order; it counts all the same when the payment is there.
+func TestARefundElsewhereThatCameBeforeItsPaymentCounts(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PlaceOne(t, "r1", "mug", 2)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := onThePlatform(t, f, order.Order{Payment: &order.Payment{TransactionID: trade.TransactionID,
+			Total: trade.Total}}, "PLATFORM1", 150)
+		f.MustSettleRefund(t, w)
+		s, err := f.Settle(t.Context(), trade, ordertest.Notified)
+		if err != nil || s.Settled != order.SettledApplied {
+			t.Fatal(s, err)
+		}
+		var exceeds *order.RefundExceedsError
+		if _, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k", 1)); !errors.As(err, &exceeds) ||
+			exceeds.Left != 50 {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Asked for and told of at the same moment, at every isolation level: whichever comes first, what goes out with what
+// went back elsewhere never exceeds the payment, nor does it go out by itself.
+func TestRefundsHereAndElsewhereAtOnce(t *testing.T) {
+	races(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 90)
+		for i := range 6 {
+			o := f.PaidOne(t, "r"+string(rune('a'+i)), "mug", 2)
+			w := onThePlatform(t, f, o, "PLATFORM"+string(rune('a'+i)), 150)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if _, err := f.SettleRefund(t.Context(), w, ordertest.Notified); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Go(func() { _, _ = f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k", 1)) })
+			wg.Wait()
+			got, err := f.Find(t.Context(), o.OrderNo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range got.Refunds {
+				if r.State == order.RefundStateOwed {
+					f.MustLookAtRefund(t, r.OutRefundNo)
+				}
+			}
+		}
+		if f.WeChat.Refunded != 6 {
+			t.Errorf("%d refunds were sent beside those of the platform", f.WeChat.Refunded-6)
+		}
+	})
+}
