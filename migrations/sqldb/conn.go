@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -16,7 +18,7 @@ import (
 // runs with autocommit off, so that a transaction begins with its first
 // statement and not with a round trip of its own.
 type writeConn struct {
-	fullConn
+	*ledConn
 	stmts map[bulkSize]driver.Stmt
 	named []driver.NamedValue // scratch of execBulk; a connection has one user at a time
 }
@@ -107,15 +109,80 @@ func (c *writeConn) execBulk(ctx context.Context, head string, b bulk) (driver.R
 	return res, err
 }
 
-// BeginTx says nothing to the server: see writeConn.
-func (c *writeConn) BeginTx(_ context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	if opts != (driver.TxOptions{}) {
-		return nil, errors.New("sqldb: a transaction has no options")
+// BeginTx says nothing to the server: see writeConn. A transaction that only reads
+// (Decide) is said, so that a proxy sees it, and makes sure that the server leads:
+// no write of its own would.
+func (c *writeConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if opts != (driver.TxOptions{ReadOnly: opts.ReadOnly}) {
+		return nil, errors.New("sqldb: a transaction has no other options")
 	}
 	if !c.IsValid() {
 		return nil, driver.ErrBadConn
 	}
+	if opts.ReadOnly {
+		if _, err := c.fullConn.ExecContext(ctx, startTransaction, nil); err != nil {
+			return nil, err
+		}
+		if err := c.look(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return openTx{c.fullConn}, nil
+}
+
+// startTransaction begins a transaction in words.
+const startTransaction = "START TRANSACTION"
+
+// ledConn is a MySQL connection that leaves a server which does not lead any more. After
+// a switchover the old primary lives on with its connections and answers reads; only
+// writes fail there.
+type ledConn struct {
+	fullConn
+	looked time.Time // when the server took writes
+}
+
+// BeginTx is the driver's own, which database/sql must see.
+func (c *ledConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	return c.fullConn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+}
+
+// ResetSession looks at the server before the connection is used again, at most once
+// in lookAgain. driver.ErrBadConn makes database/sql take another one.
+func (c *ledConn) ResetSession(ctx context.Context) error {
+	if err := c.fullConn.ResetSession(ctx); err != nil || time.Since(c.looked) < lookAgain {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	return c.look(ctx)
+}
+
+// look asks the server whether it takes writes: driver.ErrBadConn when it does not, or
+// does not answer. A server that does not know the question takes them.
+func (c *ledConn) look(ctx context.Context) error {
+	now := time.Now()
+	rows, err := c.QueryContext(ctx, "SELECT @@read_only", nil)
+	if errors.As(err, new(*mysql.MySQLError)) {
+		c.looked = now
+		return nil
+	}
+	if err != nil {
+		return driver.ErrBadConn
+	}
+	defer func() { _ = rows.Close() }()
+	value := make([]driver.Value, len(rows.Columns()))
+	if err := rows.Next(value); err != nil {
+		return driver.ErrBadConn
+	}
+	answer := fmt.Sprint(value[0])
+	if text, ok := value[0].([]byte); ok {
+		answer = string(text)
+	}
+	if answer != "0" && !strings.EqualFold(answer, "OFF") {
+		return driver.ErrBadConn
+	}
+	c.looked = now
+	return nil
 }
 
 // openTx ends the transaction that is open on a connection. As in the driver's

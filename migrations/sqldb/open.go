@@ -46,7 +46,7 @@ const (
 	// connIdle is how long a connection that reads is kept without work.
 	connIdle = 5 * time.Minute
 	// connLife bounds how long a connection stays at a server that the address
-	// does not lead to any more: an old primary that only reads says nothing.
+	// does not lead to any more, where nothing else shows it.
 	connLife = time.Minute
 	// deadAfter is when the server ends a connection that writes and says nothing
 	// (wait_timeout, dev.mysql.com and mariadb.com/kb, "Server System Variables"). A
@@ -71,6 +71,10 @@ const (
 	// silence is when a connection whose other end does not answer any more is given
 	// up: packets in flight by TCP_USER_TIMEOUT, an idle wait by keep-alive.
 	silence = 15 * time.Second
+	// lookAgain is how long a connection is believed to be at a server that writes: an
+	// old primary that lives on answers reads and pings, and says nothing. One look
+	// costs a round trip.
+	lookAgain = time.Second
 	// sqliteReaders is how many connections read an SQLite file beside the one that
 	// writes.
 	sqliteReaders = 8
@@ -134,8 +138,10 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// QueryContext reads outside a transaction, what is committed now. It is for
-// showing, not for deciding: a decision is made in InTx.
+// QueryContext reads outside a transaction, what is committed now. It is the door for
+// showing: the server that answers may have led a second ago and may lag behind. What
+// decides something, not found included, is read in InTx or by Decide, which give a Tx;
+// a function that decides takes a Tx, and no DB fits there.
 func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	rows, err := db.show.QueryContext(ctx, query, args...)
 	if err != nil && Classify(err) == ClassDown {
@@ -294,8 +300,9 @@ func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	at := &ledConn{fullConn: conn.(fullConn), looked: time.Now()}
 	if !c.writes {
-		return conn, nil
+		return at, nil
 	}
-	return &writeConn{fullConn: conn.(fullConn), stmts: map[bulkSize]driver.Stmt{}}, nil
+	return &writeConn{ledConn: at, stmts: map[bulkSize]driver.Stmt{}}, nil
 }

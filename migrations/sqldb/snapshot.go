@@ -19,7 +19,7 @@ func (db *DB) Snapshot(ctx context.Context, read func(ctx context.Context, tx *T
 		return unavailable(err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	return read(ctx, &Tx{tx: tx, engine: db.engine})
+	return read(ctx, &Tx{tx: tx, engine: db.engine, begun: true})
 }
 
 // Engine tells which family the transaction's database belongs to.

@@ -33,20 +33,49 @@ const forUpdate = "FOR UPDATE"
 type Tx struct {
 	tx     *sql.Tx
 	engine Engine
+	begun  bool // the server knows that it is a transaction
+	unsure bool
+}
+
+// MayBeDone reports that the same work may have been committed a moment ago: an earlier
+// run of the same call ended in a COMMIT without an answer. Whoever finds it done then
+// has to take it for his own.
+func (tx *Tx) MayBeDone() bool { return tx.unsure }
+
+// begin says that a transaction begins, before a read that says so neither by a lock
+// nor by a change: a proxy that sends reads elsewhere would send it there. All others
+// begin with their first statement, which saves them a round trip.
+func (tx *Tx) begin(ctx context.Context, query string) error {
+	if tx.begun || tx.engine != MySQL {
+		return nil
+	}
+	tx.begun = true
+	if strings.HasSuffix(query, forUpdate) {
+		return nil
+	}
+	_, err := tx.tx.ExecContext(ctx, startTransaction)
+	return err
 }
 
 // ExecContext runs a statement that returns no rows.
 func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	tx.begun = true
 	return tx.tx.ExecContext(ctx, query, args...)
 }
 
 // QueryContext runs a statement that returns rows.
 func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := tx.begin(ctx, query); err != nil {
+		return nil, err
+	}
 	return tx.tx.QueryContext(ctx, tx.text(query), args...)
 }
 
 // QueryRowContext runs a statement that returns at most one row.
 func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if err := tx.begin(ctx, query); err != nil { // whatever it is, the query meets it too
+		return tx.tx.QueryRowContext(ctx, query, args...)
+	}
 	return tx.tx.QueryRowContext(ctx, tx.text(query), args...)
 }
 
@@ -151,18 +180,42 @@ func Args[T any](values []T) []any {
 // transaction is run again, and after a COMMIT whose answer was lost too. So fn
 // must be repeatable by its keys: ids are made before InTx, unique rows are
 // looked for before they are written, and what an earlier run of itself
-// committed is a success. It must not call the network and must not keep
-// anything of a run that did not commit.
+// committed is a success: MayBeDone says when that can be. It must not call the
+// network and must not keep anything of a run that did not commit.
 //
 // The error is fn's own, or matches ErrUnavailable (nothing happened) or
 // ErrUnknown (ask again with the same keys). ctx ends the waiting, not a COMMIT
 // that is under way.
 func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	return again(ctx, func(ctx context.Context, unsure bool) (error, bool) { return db.once(ctx, unsure, fn) })
+}
+
+// Decide is InTx for what is only read and decides something: what is due, whose turn
+// it is, whether a thing exists. It reads where InTx writes, on a server that leads at
+// that moment, and writes nothing. Like fn of InTx, fn may run several times.
+func (db *DB) Decide(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	pool := db.write
+	if db.engine == SQLite {
+		pool = db.read // the same file, and nobody waits for the one that writes
+	}
+	return again(ctx, func(ctx context.Context, _ bool) (error, bool) {
+		tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			return err, false
+		}
+		defer func() { _ = tx.Rollback() }() // nothing was written
+		return fn(ctx, &Tx{tx: tx, engine: db.engine, begun: true}), false
+	})
+}
+
+// again runs a transaction until it has an answer, or the time is up. unsure tells it
+// that an earlier run may have been committed.
+func again(ctx context.Context, once func(ctx context.Context, unsure bool) (err error, atCommit bool)) error {
 	ctx, cancel := context.WithTimeout(ctx, txBudget)
 	defer cancel()
 	unknown := false // a COMMIT of ours is out there
 	for try := 1; ; try++ {
-		err, atCommit := db.once(ctx, fn)
+		err, atCommit := once(ctx, unknown)
 		class := Classify(err)
 		unknown = unknown || (atCommit && class == ClassDown)
 		if err == nil || (class != ClassRetry && class != ClassDown) {
@@ -179,7 +232,8 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 
 // once is one try of InTx. atCommit says that the error came from COMMIT, so that
 // the transaction may be done.
-func (db *DB) once(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (err error, atCommit bool) {
+func (db *DB) once(ctx context.Context, unsure bool, fn func(ctx context.Context, tx *Tx) error) (err error,
+	atCommit bool) {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err, false
@@ -193,7 +247,7 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 			_ = tx.Rollback()
 		}
 	}()
-	if err := fn(ctx, &Tx{tx: tx, engine: db.engine}); err != nil {
+	if err := fn(ctx, &Tx{tx: tx, engine: db.engine, unsure: unsure}); err != nil {
 		return err, false
 	}
 	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
