@@ -40,6 +40,7 @@ var limits = []struct {
 		"order.StuckAfter",
 	}},
 	{"Refunds", []string{
+		"operators.FreshFor",
 		"order.MaxRefunds", "order.refundWithin", "order.defaultSpacing", "order.setWaits/RefundRetry",
 		"order.setWaits/RefundPoll",
 	}},
@@ -69,7 +70,8 @@ var limits = []struct {
 
 // folders of the packages above, by name.
 var folders = map[string]string{
-	"sqldb": "migrations/sqldb", "order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp",
+	"sqldb": "migrations/sqldb", "operators": "operators",
+	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp",
 	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "wechat": "payment/wechat",
 	"reconcile": "payment/reconcile", "stock": "stock", "wechatsim": "payment/wechatsim",
 }

@@ -30,6 +30,8 @@ var Guards = map[string]string{
 	"refunds.u_refunds_request":         "requester_type,requester_id,request_id?", // what is owed has no request
 	"refund_items.PRIMARY":              "out_refund_no,sku_id",
 	"refund_approvals.PRIMARY":          "out_refund_no,approver",
+	"operators.PRIMARY":                 "name",
+	"operators.u_operators_key":         "name_key?", // names from before accounts have none
 	"operator_tokens.PRIMARY":           "name",
 	"operator_tokens.u_operator_tokens": "sha256",
 	"bill_files.PRIMARY":                "bill_date,bill_type,sha1",

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/operators"
 	"orderd/stock"
 )
 
@@ -25,6 +26,7 @@ type batch struct {
 	refunds  *refundSet
 	shelf    *stock.Shelf      // stock of closed orders that late money may revive; nil without
 	lines    map[string][]Item // of those orders
+	people   operators.Known   // where somebody decides about a refund
 
 	// Decided, to be written:
 	events   []eventRow
@@ -61,6 +63,8 @@ type needs struct {
 	refunds   map[string]bool // refunds by number, also those without an order
 	refunded  map[string]bool // payments that refunds are of
 	asks      []askKey        // requests for refunds: repeated?
+	// people are the operators who decide about the refunds of this batch; nil: nobody does.
+	people map[string]bool
 }
 
 // newNeeds needs nothing yet.
@@ -74,6 +78,14 @@ func (n *needs) order(no string) {
 	if no != "" {
 		n.orders[no] = true
 	}
+}
+
+// person asks for an operator who decides about a refund.
+func (n *needs) person(who Actor) {
+	if n.people == nil {
+		n.people = map[string]bool{}
+	}
+	n.people[who.ID] = true
 }
 
 // refundsOfOrder asks for an order with every refund and payment of it.
@@ -111,7 +123,26 @@ func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err erro
 	if b.recorded, err = findRecorded(ctx, tx, sorted(n.transactions)); err != nil {
 		return err
 	}
-	b.refunds, err = loadRefunds(ctx, tx, n)
+	if b.refunds, err = loadRefunds(ctx, tx, n); err != nil {
+		return err
+	}
+	return b.loadPeople(ctx, tx, n)
+}
+
+// loadPeople reads who stands behind those who decide here, and behind those who have asked
+// for or approved the same refunds before.
+func (b *batch) loadPeople(ctx context.Context, tx *sqldb.Tx, n *needs) (err error) {
+	if n.people == nil {
+		return nil
+	}
+	for no := range n.refunds {
+		if r := b.refunds.byNo[no]; r != nil {
+			for _, who := range r.after.actedBefore() {
+				n.people[who] = true
+			}
+		}
+	}
+	b.people, err = operators.Find(ctx, tx, sorted(n.people)...)
 	return err
 }
 

@@ -111,6 +111,8 @@ type Approval struct {
 	Approver string
 	Reason   string
 	At       time.Time
+	// Fresh: the approver's account or a token of it was younger than operators.FreshFor.
+	Fresh bool
 }
 
 // Why a refund exists.

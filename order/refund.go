@@ -114,7 +114,8 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 // nothing.
 //
 // Errors: ErrRefundNotFound, ErrSelfApproval, *RefundRefusedError,
-// *ValidationError, database errors.
+// *ValidationError, *operators.SameError, operators.ErrShell and
+// operators.ErrNoLonger, database errors.
 func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, error) {
 	if n := utf8.RuneCountInString(d.Reason); n == 0 || n > maxDecision {
 		return Refund{}, &ValidationError{Fields: []FieldError{

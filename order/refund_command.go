@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb/failpoint"
+	"orderd/operators"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -196,11 +197,20 @@ type decideRefund struct {
 	why   string // the person's words
 }
 
+// needs adds who decides.
+func (c *decideRefund) needs(n *needs) {
+	c.ofRefund.needs(n)
+	n.person(c.cause.Actor)
+}
+
 // decide counts an approval, or takes the refund through its table.
 func (c *decideRefund) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
 		return applied{}, err
+	}
+	if c.event != RefundEventRetry && !b.people.May(c.cause.Actor.ID, operators.Finance) {
+		return applied{}, operators.ErrNoLonger
 	}
 	switch {
 	case c.event == RefundEventApprove && r.after.State == RefundStatePending:
@@ -251,7 +261,21 @@ func (c *decideRefund) lookedAt(b *batch, e *entry, r *refundEntry) applied {
 	return done
 }
 
-// approve counts one person once; the last one needed sends the refund.
+// actedBefore are the operators who have asked for a refund or approved it.
+func (r *Refund) actedBefore() []string {
+	var all []string
+	if r.Requester.Type == ActorOperator {
+		all = append(all, r.Requester.ID)
+	}
+	for _, a := range r.Approvals {
+		all = append(all, a.Approver)
+	}
+	return all
+}
+
+// approve counts one person once; the last one needed sends the refund. What takes two
+// operators takes two people by the rule of package operators: the one who asked, if it was
+// one, and everybody who approves. Who has lost account or role since counts no more.
 func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, error) {
 	who := c.cause.Actor
 	if who.ID == r.after.Requester.ID && who.Type == r.after.Requester.Type {
@@ -260,21 +284,56 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	if slices.ContainsFunc(r.after.Approvals, func(a Approval) bool { return a.Approver == who.ID }) {
 		return applied{refund: &refundApplied{row: r.after}}, nil
 	}
+	if err := b.mayApprove(who, &r.after); err != nil {
+		return applied{}, err
+	}
 	if paid := b.refunds.payments[r.after.TransactionID]; paid != nil {
 		if why := b.refunds.tooMuch(paid); why != "" {
 			return applied{}, &RefundRefusedError{Refund: r.after, Event: c.event, Why: why + "; reject it"}
 		}
 	}
-	a := Approval{Approver: who.ID, Reason: c.why, At: b.now}
+	a := Approval{Approver: who.ID, Reason: c.why, At: b.now, Fresh: b.people.Fresh(who.ID, b.now)}
 	r.after.Approvals = append(slices.Clone(r.after.Approvals), a)
 	r.approvals, r.touched = append(r.approvals, a), true
 	done := applied{refund: &refundApplied{}}
-	if len(r.after.Approvals) >= r.after.ApprovalsNeeded {
+	if a.Fresh {
+		done.alarms = append(done.alarms, "a refund was approved by an account or token of less than a day: "+who.ID)
+	}
+	if b.counted(&r.after) >= r.after.ApprovalsNeeded {
 		r.after.State, r.after.DueAt = NextRefund(r.after.State, RefundEventApprove).To, b.now
 	}
 	b.applyToOrder(e, &c.header, r, "", "refund.approved", &done)
 	done.refund.row = r.after
 	return done, nil
+}
+
+// mayApprove says why an operator's approval of a refund does not count; nil: it does. The
+// shell may approve alone what a customer asked for and one approval suffices for: that
+// takes no second person.
+func (b *batch) mayApprove(who Actor, r *Refund) error {
+	if r.ApprovalsNeeded > 1 && operators.Shell(who.ID) {
+		return operators.ErrShell
+	}
+	for _, other := range r.actedBefore() {
+		if other != r.Requester.ID && !b.people.May(other, operators.Finance) {
+			continue // an approval that counts no more is in nobody's way
+		}
+		if err := b.people.Second(who.ID, other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counted is how many approvals of a refund count now.
+func (b *batch) counted(r *Refund) int {
+	n := 0
+	for _, a := range r.Approvals {
+		if b.people.May(a.Approver, operators.Finance) {
+			n++
+		}
+	}
+	return n
 }
 
 // refundEvent takes a refund through one cell of its table. moving is called

@@ -154,14 +154,14 @@ ORDER BY out_refund_no, sku_id`, sqldb.Args(nos), func(rows *sql.Rows) error {
 	if err != nil {
 		return fmt.Errorf("find refund items: %w", err)
 	}
-	err = sqldb.Each(ctx, q, `SELECT out_refund_no, approver, reason, at
+	err = sqldb.Each(ctx, q, `SELECT out_refund_no, approver, reason, at, fresh
 FROM refund_approvals
 WHERE out_refund_no IN (`+sqldb.In(len(nos))+`)
 ORDER BY out_refund_no, at, approver`, sqldb.Args(nos), func(rows *sql.Rows) error {
 		var no string
 		var a Approval
 		var ms int64
-		err := rows.Scan(&no, &a.Approver, &a.Reason, &ms)
+		err := rows.Scan(&no, &a.Approver, &a.Reason, &ms, &a.Fresh)
 		if err == nil {
 			a.At = sqldb.FromMillis(ms)
 			at[no].Approvals = append(at[no].Approvals, a)
@@ -291,8 +291,8 @@ WHERE out_refund_no = ?
 	}
 	for _, a := range r.approvals {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO refund_approvals
-  (out_refund_no, approver, reason, at)
-VALUES (?, ?, ?, ?)`, n.OutRefundNo, a.Approver, a.Reason, sqldb.Millis(a.At)); err != nil {
+  (out_refund_no, approver, reason, at, fresh)
+VALUES (?, ?, ?, ?, ?)`, n.OutRefundNo, a.Approver, a.Reason, sqldb.Millis(a.At), flag(a.Fresh)); err != nil {
 			return fmt.Errorf("write the approval of %s: %w", n.OutRefundNo, err)
 		}
 	}

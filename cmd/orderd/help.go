@@ -51,10 +51,12 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 		"newest refund).",
 	"trigger_event_enum": "payment.success,payment.duplicate,payment.late,payment.wrong_amount," +
 		"payment.bad_signature,refund.success,refund.abnormal,refund.closed",
-	"stock_import":         "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
-	"stock_import_mode":    "What the quantity of an existing SKU means: set the shelf to it, or add it.",
-	"failed_filter_state":  "dead, which wait for a person, or failing, which are tried again.",
-	"token_create_role":    "Of an operator: viewer, operator, finance or admin.",
+	"stock_import":        "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
+	"stock_import_mode":   "What the quantity of an existing SKU means: set the shelf to it, or add it.",
+	"failed_filter_state": "dead, which wait for a person, or failing, which are tried again.",
+	"token_create_role":   "Of an operator: viewer, operator, finance or admin.",
+	"token_file": "File with an operator's token: the verb is done in that person's name, with their role. Without " +
+		"it the shell acts, which is nobody's second person.",
 	"token_create_expires": "How long a customer's token is valid; an operator's is until it is revoked.",
 	"verify_quiescent": "Check too what holds only when nothing is under way: nothing overdue, on its way or " +
 		"waiting for a person.",

@@ -49,6 +49,7 @@ type root struct {
 	Tasks     tasksCmd     `cmd:"" help:"Look at what comes due, and at the tasks that failed; run or discard those."`
 	Reconcile reconcileCmd `cmd:"" help:"${reconcile}"`
 	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`
+	Operator  operatorCmd  `cmd:"" help:"The accounts of the people who work at the shop."`
 	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
 	Doctor    doctorCmd    `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
 	// Print is called so because Config is taken; its verb is `orderd config`.

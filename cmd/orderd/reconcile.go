@@ -247,20 +247,25 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 type reconcileResolve struct {
 	output
 	confirm
+	person
 	ID     string           `arg:"" help:"Of the difference."`
 	Action reconcile.Action `required:"" enum:"${reconcile_resolve_action_enum}" help:"${reconcile_resolve_action}"`
 	Reason string           `required:"" help:"Why."`
 }
 
-// Run resolves a difference as the person at this machine. A write-off is proposed by the
-// first person and done by the second: byWhom must differ.
+// Run resolves a difference as the person of the token, or as the shell. A write-off is
+// proposed by the first person and done by the second; the shell can only propose.
 func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, fmt.Sprintf("%s of %s?", c.Action, c.ID)); err != nil {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
+		cause, err := c.reconcileCause(ctx, co)
+		if err != nil {
+			return err
+		}
 		d, err := co.reconciler.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
-			Cause: reconcile.ByOperator(byWhom(), "cli", "")})
+			Cause: cause})
 		if err != nil {
 			return err
 		}

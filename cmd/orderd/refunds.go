@@ -11,13 +11,14 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"orderd/operators"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/stock"
 )
 
-// refundCmd is `orderd refund …`. Whoever asks here cannot approve here: both go by
-// byWhom.
+// refundCmd is `orderd refund …`. Without a person's token it is the shell that asks and
+// decides: it cannot approve what it or another operator asked for.
 type refundCmd struct {
 	List    refundList    `cmd:"" help:"List refunds."`
 	Get     refundGet     `cmd:"" help:"Show a refund."`
@@ -87,7 +88,11 @@ func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 			fmt.Fprintf(w, "item\t%s × %d, %s\n", it.SkuID, it.Quantity, back)
 		}
 		for _, a := range r.Approvals {
-			fmt.Fprintf(w, "approved\t%s by %s: %s\n", stamp(a.At), a.Approver, a.Reason)
+			fresh := ""
+			if a.Fresh {
+				fresh = " (account or token of less than a day)"
+			}
+			fmt.Fprintf(w, "approved\t%s by %s%s: %s\n", stamp(a.At), a.Approver, fresh, a.Reason)
 		}
 		if r.State == order.RefundStatePending {
 			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", r.ApprovalsNeeded-len(r.Approvals))
@@ -158,6 +163,7 @@ func (c *refundGet) Run(ctx context.Context, s *settings, t *terminal) error {
 type refundAsk struct {
 	output
 	confirm
+	person
 	No string `arg:"" name:"order-no" help:"Order number."`
 	// Item names goods; without it and without Amount all that is left is asked back.
 	Item      map[string]int `help:"SKU=QUANTITY, repeatable; without items and amount: everything that is left."`
@@ -171,7 +177,7 @@ type refundAsk struct {
 // Run asks for a refund. An amount that cannot be read is errUsage; yuan are read as
 // decimal text, never as a float.
 func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
-	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, NoRestock: c.NoRestock, Reason: c.Reason, Cause: cliCause()}
+	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, NoRestock: c.NoRestock, Reason: c.Reason}
 	for sku, n := range c.Item {
 		r.Lines = append(r.Lines, stock.Line{SkuID: sku, Quantity: int64(n)})
 	}
@@ -191,6 +197,10 @@ func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
+		var err error
+		if r.Cause, err = c.cause(ctx, co, operators.Operator); err != nil {
+			return err
+		}
 		asked, err := co.orders.AskRefund(ctx, r)
 		if err != nil {
 			return err
@@ -204,6 +214,7 @@ func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
 type refundDecision struct {
 	oneRefund
 	confirm
+	person
 	Reason string `required:"" help:"Why, for the timeline."`
 }
 
@@ -215,8 +226,16 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
+		need := operators.Finance
+		if event == order.RefundEventRetry {
+			need = operators.OperatorOrFinance
+		}
+		cause, err := c.cause(ctx, co, need)
+		if err != nil {
+			return err
+		}
 		r, err := co.orders.DecideRefund(ctx, order.RefundDecision{OutRefundNo: c.No, Event: event, Reason: c.Reason,
-			Cause: cliCause()})
+			Cause: cause})
 		var refused *order.RefundRefusedError
 		if errors.As(err, &refused) {
 			return fmt.Errorf("refund %s is %s: %s", c.No, refused.Refund.State, refused.Why)
@@ -225,7 +244,7 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 			return err
 		}
 		if event == order.RefundEventRetry { // here and now, whether or not a worker runs
-			if err := co.orders.Refund(ctx, c.No, cliCause()); err != nil {
+			if err := co.orders.Refund(ctx, c.No, cause); err != nil {
 				return err
 			}
 			if r, err = co.orders.FindRefund(ctx, c.No); err != nil {

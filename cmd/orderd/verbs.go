@@ -150,10 +150,12 @@ type tokenCmd struct {
 }
 
 // tokenCreate is `orderd token create`: for a customer, signed here and stored nowhere,
-// or for an operator, whose hash is stored.
+// or for an operator, whose hash is stored; --operator makes the account too.
 type tokenCreate struct {
 	Customer string        `xor:"who" required:"" help:"Customer id."`
 	Operator string        `xor:"who" required:"" help:"Operator's name, used once and for ever in audits."`
+	Person   string        `xor:"who" required:"" help:"Name of an operator who has an account: another token of it."`
+	Label    string        `help:"With --person: what the token is for, such as laptop; its first token needs none."`
 	Role     console.Role  `enum:"viewer,operator,finance,admin" default:"viewer" help:"${token_create_role}"`
 	Expires  time.Duration `default:"24h" help:"${token_create_expires}"`
 }
@@ -162,9 +164,15 @@ type tokenCreate struct {
 // …) works. A customer's needs ORDERD_CUSTOMER_JWT_SECRET, or the simulator; with a
 // public key orderd cannot make any.
 func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
-	if c.Operator != "" {
+	if c.Operator != "" || c.Person != "" {
 		return withCore(ctx, s, func(co *core) error {
-			secret, err := console.NewTokenStore(co.db, time.Now).Create(ctx, c.Operator, c.Role, byWhom())
+			var secret string
+			var err error
+			if store := console.NewTokenStore(co.db, time.Now); c.Person != "" {
+				_, secret, err = store.CreateFor(ctx, c.Person, c.Label, byWhom())
+			} else {
+				secret, err = store.Create(ctx, c.Operator, c.Role, byWhom())
+			}
 			if err != nil {
 				return err
 			}
@@ -196,13 +204,14 @@ func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			fmt.Fprintln(w, "NAME\tROLE\tCREATED\tBY\tREVOKED")
+			fmt.Fprintln(w, "NAME\tPERSON\tROLE\tCREATED\tBY\tREVOKED")
 			for _, x := range all {
 				revoked := ""
 				if x.RevokedAt != nil {
 					revoked = stamp(*x.RevokedAt)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.Name, x.Role, stamp(x.CreatedAt), x.CreatedBy, revoked)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, x.Person, x.Role, stamp(x.CreatedAt),
+					x.CreatedBy, revoked)
 			}
 		})
 	})
@@ -212,7 +221,7 @@ func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 // revoked: it ends by itself, and the login that made it decides for how long.
 type tokenRevoke struct {
 	confirm
-	Name string `arg:"" help:"Operator's name."`
+	Name string `arg:"" help:"Of the token: the operator's name, or NAME:LABEL."`
 }
 
 // Run revokes.

@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/migrations/sqldb"
+	"orderd/operators"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/stock"
@@ -278,6 +279,25 @@ func refundFailure(err error) Failure {
 		return Failure{Code: CodeRefundNotFound}
 	case errors.Is(err, order.ErrSelfApproval):
 		return Failure{Code: CodeForbidden, Text: Text{order.ErrSelfApproval.Error(), "退款须由申请人以外的人员审批"}}
+	}
+	if f := peopleFailure(err); f.Code != "" {
+		return f
+	}
+	return Failure{}
+}
+
+// peopleFailure has the errors of what takes two people; a Failure without a code means
+// that it is none of them.
+func peopleFailure(err error) Failure {
+	var same *operators.SameError
+	switch {
+	case errors.As(err, &same):
+		return Failure{Code: CodeForbidden, Text: Text{same.Error(), "此操作须由两个人完成：" + same.Acting + " 与 " +
+			same.Other + " 不能算作两个人(同一个人,或账号、令牌由对方创建)"}}
+	case errors.Is(err, operators.ErrShell):
+		return Failure{Code: CodeForbidden, Text: Text{operators.ErrShell.Error(), "此操作须由两个人完成,命令行本身不算其中一人"}}
+	case errors.Is(err, operators.ErrNoLonger):
+		return Failure{Code: CodeForbidden, Text: Text{operators.ErrNoLonger.Error(), "该账号已停用,或不再具有所需角色"}}
 	}
 	return Failure{}
 }

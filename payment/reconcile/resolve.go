@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
+	"orderd/operators"
 	"orderd/payment"
 )
 
@@ -111,7 +112,7 @@ func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, err
 
 // Resolve does what a person decided; money moves by the same methods as everywhere
 // (Orders). It gives the difference as it is then. Errors: ErrNotFound, ErrResolved,
-// ErrSecondPerson, ErrRequest with a reason, those of Orders and of WeChat. Money moves
+// ErrSecondPerson, those of operators.Second, ErrRequest with a reason, those of Orders and of WeChat. Money moves
 // before the difference is closed: a crash in between leaves it open, and the same
 // action again finds the money moved, once, and closes it.
 func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error) {
@@ -170,7 +171,7 @@ func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve)
 	return r.close(ctx, d, q, StatusResolved, "payment "+outcome)
 }
 
-// writeOff needs two people: the first proposes, another confirms. The proposal is
+// writeOff needs two people, by the rule of package operators: the first proposes, another confirms. The proposal is
 // stored in the row, and the UPDATE demands that it is still that one, so that two who
 // propose at once do not become two who confirm.
 func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) error {
@@ -180,6 +181,14 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 		return r.update(ctx, d, `proposed_by = ?, proposed_why = ?`, `proposed_by = ''`, who, q.Reason)
 	case who:
 		return ErrSecondPerson
+	}
+	fresh, err := operators.Second(ctx, r.db, r.cfg.Now(), who, d.ProposedBy)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		r.log.Error("a write-off was confirmed by an account or token of less than a day", "difference", d.ID,
+			"by", who)
 	}
 	return r.close(ctx, d, q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/operators"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/scheduler"
@@ -63,34 +64,23 @@ type Tasks interface {
 	Depth() (scheduler.Depth, error)
 }
 
-// Role is what an operator may do. Whoever may do more is a viewer too, and an admin may
-// do everything; operators and finance do not include one another, so that whoever asks
-// for a refund is not whoever approves it. Its text is that of the column
-// operator_tokens.role.
-type Role string
+// Role is what an operator may do: see package operators.
+type Role = operators.Role
 
-// The roles, as tokens and routes have them.
+// The roles, as routes have them.
 const (
-	Viewer   Role = "viewer"   // reads orders, refunds, SKUs and failed tasks
-	Operator Role = "operator" // closes orders, asks for refunds, changes SKUs, runs failed tasks
-	Finance  Role = "finance"  // approves and rejects refunds, reconciles
-	Admin    Role = "admin"    // all of that, and corrections of stock, tokens, profiles
+	Viewer            = operators.Viewer
+	Operator          = operators.Operator
+	Finance           = operators.Finance
+	Admin             = operators.Admin
+	operatorOrFinance = operators.OperatorOrFinance
 )
-
-// operatorOrFinance is what a route needs that both may use: sending a refund again moves
-// no more money than was approved. Nobody has it as a role.
-const operatorOrFinance Role = "operator or finance"
-
-// may reports whether a role includes what is needed, one of the four roles or
-// operatorOrFinance.
-func (r Role) may(need Role) bool {
-	return r == Admin || r == need || need == Viewer || (need == operatorOrFinance && (r == Operator || r == Finance))
-}
 
 // Token is a bearer token, known by its hash alone: whoever reads memory, database or a
 // core dump cannot use it.
 type Token struct {
-	// Name is who it is, in timelines, stock flows and the log.
+	// Name is whose it is, in timelines, stock flows and the log: a person's name, whichever
+	// token of theirs it was.
 	Name   string
 	Role   Role
 	SHA256 [sha256.Size]byte
@@ -255,7 +245,7 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			return fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as "+
 				"the password of HTTP Basic.")
 		}
-		if !who.Role.may(need) {
+		if !who.Role.May(need) {
 			return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
 		}
 		ctx.Set(operatorKey, who.Name)

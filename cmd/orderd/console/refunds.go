@@ -65,6 +65,8 @@ type approvalView struct {
 	Approver string    `json:"approver"`
 	Reason   string    `json:"reason"`
 	At       time.Time `json:"at"`
+	// Fresh: the approver's account, or a token of it, was younger than a day.
+	Fresh bool `json:"fresh,omitempty"`
 }
 
 // optional gives nil, null in JSON, for a time that has not come: the zero time would be

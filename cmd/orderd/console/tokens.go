@@ -10,14 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"orderd/migrations/sqldb"
-	"orderd/order"
+	"orderd/operators"
 	"orderd/order/orderhttp"
 )
 
@@ -29,8 +28,6 @@ const (
 	// tokenBytes is how many random bytes a secret has: 256 bits cannot be guessed, so
 	// its plain SHA-256 may be stored.
 	tokenBytes = 32
-	// maxName is in bytes, the length of the column operator_tokens.name.
-	maxName = 64
 	// tokenFor is how long a look-up is remembered: another process accepts a revoked
 	// token for no longer than this, and an operator's page costs the database one
 	// look-up.
@@ -42,21 +39,20 @@ const (
 
 // Errors of tokens.
 var (
-	// ErrTokenName: not a name that an audit can carry.
-	ErrTokenName = errors.New("a token's name is 1 to 64 of 0-9 A-Z a-z _ . @ -, and not bootstrap")
-	// ErrTokenExists: a name is used once and never again, because timelines and flows
-	// name people by it.
+	// ErrTokenExists: a token's name is used once and never again, because the log names
+	// tokens by it.
 	ErrTokenExists = errors.New("a token of this name exists or existed; take another name")
-	// ErrTokenRole: there is no such role.
-	ErrTokenRole = errors.New("a role is viewer, operator, finance or admin")
 	// ErrNoToken: no token of this name is in use.
 	ErrNoToken = errors.New("no token of this name is in use")
 )
 
 // OperatorToken is a token as it is listed: never its secret, of which there is no copy.
 // RevokedAt is null while it is in use.
+//
+// Person is whose it is. Role is that person's.
 type OperatorToken struct {
 	Name      string     `json:"name"`
+	Person    string     `json:"person"`
 	Role      Role       `json:"role"`
 	CreatedBy string     `json:"created_by"`
 	CreatedAt time.Time  `json:"created_at"`
@@ -88,15 +84,29 @@ func NewTokenStore(db *sqldb.DB, now func() time.Time) *TokenStore {
 	return &TokenStore{db: db, now: now, seen: map[[sha256.Size]byte]lookedUp{}}
 }
 
-// Create makes a token and gives its secret, which nobody can read again. by is who made
-// it, for the audit. Errors: ErrTokenName, ErrTokenRole, ErrTokenExists, database errors.
+// Create makes the account of a person and its first token, which has the person's name,
+// and gives its secret, which nobody can read again. by is who made it: see
+// operators.Second. Errors: operators.ErrName, operators.ErrRole, operators.ErrExists,
+// database errors.
 func (s *TokenStore) Create(ctx context.Context, name string, role Role, by string) (string, error) {
-	if name == "bootstrap" || !orderhttp.Plain(name, maxName, "_.@-") {
-		return "", ErrTokenName
+	return s.insert(ctx, name, name, by, func(ctx context.Context, tx *sqldb.Tx) error {
+		return operators.Insert(ctx, tx, name, role, by, s.now())
+	})
+}
+
+// CreateFor makes a token of a person who has an account, named person:label, or as the
+// person for their first one, with label "". Errors: operators.ErrNoAccount,
+// operators.ErrName, ErrTokenExists, database errors.
+func (s *TokenStore) CreateFor(ctx context.Context, person, label, by string) (name, secret string, err error) {
+	if name, err = operators.TokenName(person, label); err == nil {
+		secret, err = s.insert(ctx, name, person, by, func(context.Context, *sqldb.Tx) error { return nil })
 	}
-	if !slices.Contains([]Role{Viewer, Operator, Finance, Admin}, role) {
-		return "", ErrTokenRole
-	}
+	return name, secret, err
+}
+
+// insert writes a token of a person, after what has to be written before.
+func (s *TokenStore) insert(ctx context.Context, name, person, by string,
+	before func(ctx context.Context, tx *sqldb.Tx) error) (string, error) {
 	random := make([]byte, tokenBytes)
 	if _, err := rand.Read(random); err != nil {
 		return "", fmt.Errorf("make a token: %w", err)
@@ -104,16 +114,33 @@ func (s *TokenStore) Create(ctx context.Context, name string, role Role, by stri
 	secret := tokenPrefix + base64.RawURLEncoding.EncodeToString(random)
 	sum := sha256.Sum256([]byte(secret))
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO operator_tokens
-  (name, role, sha256, created_by, created_at)
-VALUES (?, ?, ?, ?, ?)`, name, string(role), hex.EncodeToString(sum[:]), by, s.now().UnixMilli())
+		if err := before(ctx, tx); err != nil {
+			return err
+		}
+		// Locked: an account that is being disabled gets no token any more.
+		role := Role("")
+		err := sqldb.Each(ctx, tx, `SELECT role
+FROM operators
+WHERE name = ?
+  AND disabled_at = 0
+FOR UPDATE`, []any{person}, func(rows *sql.Rows) error { return rows.Scan(&role) })
+		if err == nil && role == "" {
+			err = operators.ErrNoAccount
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO operator_tokens
+  (name, person, role, sha256, created_by, created_at)
+VALUES (?, ?, ?, ?, ?, ?)`, name, person, string(role), hex.EncodeToString(sum[:]), by, s.now().UnixMilli())
 		if sqldb.IsDuplicate(err) {
 			return ErrTokenExists
 		}
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("create token %s: %w", name, err)
+		// The name is what the caller sent: no more of it than a name may have.
+		return "", fmt.Errorf("create token %.64s: %w", name, err)
 	}
 	return secret, nil
 }
@@ -136,15 +163,21 @@ WHERE name = ?
 		// The name is what the caller sent: no more of it than a name may have.
 		return fmt.Errorf("revoke token %.64s: %w", name, err)
 	}
+	s.Forget()
+	return nil
+}
+
+// Forget lets the next use of every token be looked up: after an account was changed.
+func (s *TokenStore) Forget() {
 	s.mu.Lock()
 	clear(s.seen)
 	s.mu.Unlock()
-	return nil
 }
 
 // List gives all tokens, revoked ones too, by name.
 func (s *TokenStore) List(ctx context.Context) ([]OperatorToken, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT name, role, created_by, created_at, revoked_at
+	rows, err := s.db.QueryContext(ctx, `SELECT name, CASE person WHEN '' THEN name ELSE person END, role, created_by,
+  created_at, revoked_at
 FROM operator_tokens
 ORDER BY name`)
 	if err != nil {
@@ -155,7 +188,7 @@ ORDER BY name`)
 	for rows.Next() {
 		var t OperatorToken
 		var created, revoked int64
-		if err := rows.Scan(&t.Name, &t.Role, &t.CreatedBy, &created, &revoked); err != nil {
+		if err := rows.Scan(&t.Name, &t.Person, &t.Role, &t.CreatedBy, &created, &revoked); err != nil {
 			return nil, fmt.Errorf("list tokens: %w", err)
 		}
 		t.CreatedAt = time.UnixMilli(created).UTC()
@@ -166,6 +199,11 @@ ORDER BY name`)
 		all = append(all, t)
 	}
 	return all, rows.Err()
+}
+
+// Who gives the person of a secret, nil for nobody's: for verbs that act in a person's name.
+func (s *TokenStore) Who(ctx context.Context, secret string) (*Token, error) {
+	return s.find(ctx, sha256.Sum256([]byte(secret)))
 }
 
 // find gives the owner of a secret by its hash, nil for nobody's. The secret has 256
@@ -181,12 +219,19 @@ func (s *TokenStore) find(ctx context.Context, sum [sha256.Size]byte) (*Token, e
 		return known.token, nil
 	}
 	t := &Token{SHA256: sum}
-	err := s.db.QueryRowContext(ctx, `SELECT name, role
-FROM operator_tokens
-WHERE sha256 = ?
-  AND revoked_at = 0`, hex.EncodeToString(sum[:])).Scan(&t.Name, &t.Role)
+	var disabled int64
+	// A token without a person is of the program before accounts: its person has its name.
+	err := s.db.QueryRowContext(ctx, `SELECT CASE t.person WHEN '' THEN t.name ELSE t.person END,
+  COALESCE(o.role, t.role), COALESCE(o.disabled_at, 0)
+FROM operator_tokens t
+LEFT JOIN operators o ON o.name = CASE t.person WHEN '' THEN t.name ELSE t.person END
+WHERE t.sha256 = ?
+  AND t.revoked_at = 0`, hex.EncodeToString(sum[:])).Scan(&t.Name, &t.Role, &disabled)
+	if errors.Is(err, sql.ErrNoRows) || disabled != 0 {
+		t = nil
+	}
 	if errors.Is(err, sql.ErrNoRows) {
-		t, err = nil, nil
+		err = nil
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("look a token up: %w", err), sqldb.ErrUnavailable)
@@ -208,6 +253,10 @@ func (c *console) tokenRoutes() []route {
 		{http.MethodGet, "/admin/v1/tokens", Admin, c.listTokens},
 		{http.MethodPost, "/admin/v1/tokens", Admin, c.createToken},
 		{http.MethodDelete, "/admin/v1/tokens/:name", Admin, c.revokeToken},
+		{http.MethodGet, "/admin/v1/operators", Admin, c.listAccounts},
+		{http.MethodPost, "/admin/v1/operators", Admin, c.createAccount},
+		{http.MethodPost, "/admin/v1/operators/:name/disable", Admin, c.disableAccount},
+		{http.MethodPost, "/admin/v1/operators/:name/role", Admin, c.changeRole},
 	}
 }
 
@@ -220,52 +269,49 @@ func (c *console) listTokens(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.Page[OperatorToken]{Data: all})
 }
 
-// createToken is POST /admin/v1/tokens. The secret is in this answer, 201, and can never
-// be read again.
+// createToken is POST /admin/v1/tokens. With name and role it makes a person's account and
+// its first token; with person it makes a token of an account that there is, whose name is
+// then the label, such as laptop, "" for the first. The secret is in this answer, 201, and
+// can never be read again.
 func (c *console) createToken(ctx echo.Context) error {
 	var body struct {
 		Name   string `json:"name"`
 		Role   Role   `json:"role"`
+		Person string `json:"person"`
 		Reason string `json:"reason"`
 	}
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	secret, err := c.TokenStore.Create(ctx.Request().Context(), body.Name, body.Role, operator(ctx))
-	if err != nil {
-		return tokenError(err)
+	var err error
+	name, person, secret := body.Name, body.Name, ""
+	switch {
+	case body.Person == "":
+		secret, err = c.TokenStore.Create(ctx.Request().Context(), name, body.Role, operator(ctx))
+	case body.Role != "":
+		return invalidField("#/role", "a token has the role of its person; leave it out")
+	default:
+		person = body.Person
+		name, secret, err = c.TokenStore.CreateFor(ctx.Request().Context(), person, body.Name, operator(ctx))
 	}
-	c.Log.Info("token created", "name", body.Name, "role", body.Role, "by", operator(ctx), "reason", body.Reason)
-	return ctx.JSON(http.StatusCreated, map[string]string{"name": body.Name, "role": string(body.Role),
-		"token": secret})
+	if err != nil {
+		return accountError(err)
+	}
+	c.Log.Info("token created", "name", name, "person", person, "role", body.Role, "by", operator(ctx),
+		"reason", body.Reason)
+	answer := map[string]string{"name": name, "person": person, "token": secret}
+	if body.Role != "" {
+		answer["role"] = string(body.Role)
+	}
+	return ctx.JSON(http.StatusCreated, answer)
 }
 
 // revokeToken is DELETE /admin/v1/tokens/:name, 204. An admin may revoke his own; the
 // bootstrap token is in the configuration and cannot be revoked here.
 func (c *console) revokeToken(ctx echo.Context) error {
 	if err := c.TokenStore.Revoke(ctx.Request().Context(), ctx.Param("name")); err != nil {
-		return tokenError(err)
+		return accountError(err)
 	}
 	c.Log.Info("token revoked", "name", ctx.Param("name"), "by", operator(ctx))
 	return ctx.NoContent(http.StatusNoContent)
-}
-
-// tokenError gives the errors of a TokenStore their codes; what it does not know is left
-// to the table of package orderhttp.
-func tokenError(err error) error {
-	invalid := func(pointer string, why error) error {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
-			Fields: []order.FieldError{{Pointer: pointer, Code: "INVALID", Detail: why.Error()}}}
-	}
-	switch {
-	case errors.Is(err, ErrTokenName):
-		return invalid("#/name", ErrTokenName)
-	case errors.Is(err, ErrTokenExists):
-		return invalid("#/name", ErrTokenExists)
-	case errors.Is(err, ErrTokenRole):
-		return invalid("#/role", ErrTokenRole)
-	case errors.Is(err, ErrNoToken):
-		return &orderhttp.Failure{Code: orderhttp.CodeNotFound}
-	}
-	return err
 }

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"orderd/cmd/orderd/console"
+	"orderd/operators"
+	"orderd/order"
+	"orderd/payment/reconcile"
+)
+
+// operatorCmd is `orderd operator …`: the accounts of the people who work at the shop.
+type operatorCmd struct {
+	Create  operatorCreate  `cmd:"" help:"Make a person's account; 'token create --person' makes its token."`
+	List    operatorList    `cmd:"" help:"List everybody who works here or did."`
+	Role    operatorRole    `cmd:"" help:"Give a person another role."`
+	Disable operatorDisable `cmd:"" help:"End a person's account and tokens, for good."`
+}
+
+// operatorCreate is `orderd operator create`.
+type operatorCreate struct {
+	Name string       `arg:"" help:"Used once and for ever in audits."`
+	Role console.Role `enum:"viewer,operator,finance,admin" default:"viewer" help:"viewer, operator, finance or admin."`
+}
+
+// Run makes an account, made by the shell: it is no second person beside the shell.
+func (c *operatorCreate) Run(ctx context.Context, s *settings) error {
+	return withCore(ctx, s, func(co *core) error {
+		return operators.Create(ctx, co.db, c.Name, c.Role, byWhom(), time.Now())
+	})
+}
+
+// operatorList is `orderd operator list`.
+type operatorList struct{ output }
+
+// Run lists accounts.
+func (c *operatorList) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		all, err := operators.List(ctx, co.db)
+		if err != nil {
+			return err
+		}
+		return c.show(t, all, func(w io.Writer) {
+			fmt.Fprintln(w, "NAME\tROLE\tCREATED\tBY\tDISABLED")
+			for _, a := range all {
+				ended := ""
+				if a.DisabledAt != nil {
+					ended = stamp(*a.DisabledAt) + " by " + a.DisabledBy
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.Name, a.Role, stamp(a.CreatedAt), a.CreatedBy, ended)
+			}
+		})
+	})
+}
+
+// operatorRole is `orderd operator role`.
+type operatorRole struct {
+	confirm
+	Name string       `arg:"" help:"Of the person."`
+	Role console.Role `required:"" enum:"viewer,operator,finance,admin" help:"viewer, operator, finance or admin."`
+}
+
+// Run changes the role of the account and of its tokens.
+func (c *operatorRole) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, fmt.Sprintf("Make %s a %s?", c.Name, c.Role)); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error { return operators.SetRole(ctx, co.db, c.Name, c.Role) })
+}
+
+// operatorDisable is `orderd operator disable`.
+type operatorDisable struct {
+	confirm
+	Name string `arg:"" help:"Of the person."`
+}
+
+// Run disables.
+func (c *operatorDisable) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, "End the account of "+c.Name+" for good?"); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		return operators.Disable(ctx, co.db, c.Name, byWhom(), time.Now())
+	})
+}
+
+// person is for verbs that can be done in a person's name; they embed it. Without a token it
+// is the shell of this machine that acts, which is nobody's second person.
+type person struct {
+	TokenFile string `type:"existingfile" env:"ORDERD_OPERATOR_TOKEN_FILE" help:"${token_file}"`
+}
+
+// errToken: the token is nobody's, or its person may not do this.
+var errToken = errors.New("the token is nobody's, or was revoked")
+
+// who gives the name to act in: that of the token's person, who must have the role, as on
+// the admin listener, or the shell's.
+func (p person) who(ctx context.Context, co *core, need operators.Role) (string, error) {
+	if p.TokenFile == "" {
+		return byWhom(), nil
+	}
+	secret, err := os.ReadFile(p.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errUsage, err)
+	}
+	token, err := console.NewTokenStore(co.db, time.Now).Who(ctx, strings.TrimSpace(string(secret)))
+	switch {
+	case err != nil:
+		return "", err
+	case token == nil:
+		return "", errToken
+	case !token.Role.May(need):
+		return "", fmt.Errorf("%s is a %s, and this takes %s", token.Name, token.Role, need)
+	}
+	return token.Name, nil
+}
+
+// cause says in the timeline who did it at this machine.
+func (p person) cause(ctx context.Context, co *core, need operators.Role) (order.Cause, error) {
+	name, err := p.who(ctx, co, need)
+	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: name}, Type: "cli"}, err
+}
+
+// reconcileCause is cause for what is done about a bill.
+func (p person) reconcileCause(ctx context.Context, co *core) (reconcile.Cause, error) {
+	name, err := p.who(ctx, co, operators.Finance)
+	return reconcile.ByOperator(name, "cli", ""), err
+}

@@ -1,0 +1,82 @@
+package operators
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// maxName is in bytes, the width of the columns that hold a person's name: operators.name,
+// operator_tokens.name, order_events.actor_id, refunds.requester_id and their like.
+const maxName = 64
+
+// ErrName: not a name that an audit can carry.
+var ErrName = errors.New("a name is 1 to 64 of 0-9 A-Z a-z _ . @ -, begins and ends with a letter or a digit, and " +
+	"is not one that the service has for itself, such as bootstrap, cli, scheduler, reconciler or wechat")
+
+// reserved are the keys of names that timelines and accounts have for what is no person.
+var reserved = func() map[string]bool {
+	all := map[string]bool{}
+	for _, name := range []string{Bootstrap, shell, "shell", "system", "root", "scheduler", "reconciler", "wechat",
+		"wechatpay", "customer", "orderd", "simulator", "nobody", "unknown", "anonymous", "null"} {
+		all[Key(name)] = true
+	}
+	return all
+}()
+
+// CheckName judges the name of a new person: nil, or ErrName. It is the one grammar of such
+// names. They are ASCII, so that no letter of another alphabet, no width, no space and no
+// mark of direction can make one look like another; what looks alike within ASCII has one
+// Key. Names that are older than this rule are not judged by it.
+func CheckName(name string) error {
+	if len(name) > maxName || name == "" || reserved[Key(name)] {
+		return ErrName
+	}
+	for i := range len(name) {
+		switch b := name[i]; {
+		case b >= '0' && b <= '9', b >= 'A' && b <= 'Z', b >= 'a' && b <= 'z':
+		case strings.IndexByte("_.@-", b) >= 0 && i > 0 && i < len(name)-1:
+		default:
+			return ErrName
+		}
+	}
+	return nil
+}
+
+// Key is what two names have in common that a person may take for one another: upper and
+// lower case, separators, and letters and digits that look alike are the same.
+func Key(name string) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(name) {
+		switch r {
+		case '_', '.', '@', '-':
+		case '0':
+			b.WriteByte('o')
+		case '1', 'i', '|':
+			b.WriteByte('l')
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return pairs.Replace(b.String())
+}
+
+// pairs are two letters that look like one.
+var pairs = strings.NewReplacer("rn", "m", "vv", "w")
+
+// labelSign stands between the name of a person and the label of one token of theirs. It is
+// no sign of a name, so that no token's name is another person's.
+const labelSign = ":"
+
+// TokenName gives the name of a token: that of its person for the first one, and for
+// another one person:label. A label obeys the grammar of names. Errors: ErrName.
+func TokenName(person, label string) (string, error) {
+	if label == "" {
+		return person, nil
+	}
+	name := person + labelSign + label
+	if err := CheckName(label); err != nil || len(name) > maxName {
+		return "", fmt.Errorf("the label of a token: %w", ErrName)
+	}
+	return name, nil
+}

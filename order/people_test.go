@@ -1,0 +1,214 @@
+package order_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"orderd/operators"
+	"orderd/order"
+	"orderd/order/ordertest"
+)
+
+// twoPeople makes every refund above one yuan wait for one approval, and above two for two.
+func twoPeople(c *order.Config) { c.RefundAutoApprove, c.RefundTwoPersons = 100, 200 }
+
+// person makes the account of somebody who works here, long ago, and gives what they do its name.
+func person(t *testing.T, f *ordertest.Fixture, name, by string) order.Cause {
+	t.Helper()
+	err := operators.Create(t.Context(), f.DB, name, operators.Finance, by, f.Clock.Now().Add(-2*operators.FreshFor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return as(name)
+}
+
+func as(name string) order.Cause {
+	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: name}, Type: "request", ID: "r"}
+}
+
+func approve(t *testing.T, f *ordertest.Fixture, no string, who order.Cause) (order.Refund, error) {
+	t.Helper()
+	return f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no, Event: order.RefundEventApprove,
+		Reason: "seen", Cause: who})
+}
+
+// An admin who makes an account and approves with it what he has asked for, or what he has approved before, is one
+// person who does what takes two. None of these may send money.
+func TestApproverMadeByAnotherIsNoSecondPerson(t *testing.T) {
+	eachWith(t, twoPeople, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o := f.PaidOne(t, "r1", "mug", 6)
+		boss := person(t, f, "boss", operators.Bootstrap)
+		made := person(t, f, "made", "boss")
+		other := person(t, f, "other", operators.Bootstrap)
+		shell := order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: "cli:root"}, Type: "cli"}
+
+		own := ordertest.Ask(o.OrderNo, "own", 2)
+		own.CustomerID, own.Cause = "", boss
+		r := f.MustAsk(t, own)
+		large := f.MustAsk(t, ordertest.Ask(o.OrderNo, "large", 3))
+		if large.ApprovalsNeeded != 2 {
+			t.Fatalf("%+v", large)
+		}
+		refused := func(no string, who order.Cause, what string) {
+			t.Helper()
+			r, err := approve(t, f, no, who)
+			var same *operators.SameError
+			if !errors.As(err, &same) && !errors.Is(err, operators.ErrShell) {
+				t.Errorf("%s: %v %+v", what, err, r)
+			}
+			if r, err = f.FindRefund(t.Context(), no); err != nil || r.State != order.RefundStatePending {
+				t.Errorf("%s, and it moved: %s %v", what, r.State, err)
+			}
+		}
+		refused(r.OutRefundNo, made, "made by the asker")
+		refused(r.OutRefundNo, shell, "the shell, for what an operator asked")
+		refused(large.OutRefundNo, shell, "the shell, first of two")
+		if _, err := approve(t, f, large.OutRefundNo, made); err != nil {
+			t.Fatal(err)
+		}
+		refused(large.OutRefundNo, boss, "has made the other approver")
+		refused(large.OutRefundNo, shell, "the shell, second of two")
+		if r, err := approve(t, f, large.OutRefundNo, other); err != nil || r.State != order.RefundStateOwed {
+			t.Errorf("two people did not suffice: %v %+v", err, r)
+		}
+		if r, err := approve(t, f, r.OutRefundNo, other); err != nil || r.State != order.RefundStateOwed {
+			t.Errorf("somebody else did not suffice: %v %+v", err, r)
+		}
+	})
+}
+
+// The shell may decide alone what one person may, and propose what another confirms; whom it has made is no other.
+func TestShellProposesAndConfirmsNothing(t *testing.T) {
+	eachWith(t, twoPeople, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o := f.PaidOne(t, "r1", "mug", 6)
+		fin := person(t, f, "fin-from-shell", "cli:lena")
+		other := person(t, f, "other", operators.Bootstrap)
+		shell := order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: "cli:root"}, Type: "cli"}
+		ask := ordertest.Ask(o.OrderNo, "k1", 2)
+		ask.CustomerID, ask.Cause = "", shell
+		r := f.MustAsk(t, ask)
+		var same *operators.SameError
+		if _, err := approve(t, f, r.OutRefundNo, fin); !errors.As(err, &same) {
+			t.Errorf("the shell asked, and approves by a token that it made: %v", err)
+		}
+		if r, err := approve(t, f, r.OutRefundNo, other); err != nil || r.State != order.RefundStateOwed {
+			t.Errorf("%v %+v", err, r)
+		}
+		small := f.PaidOne(t, "r2", "mug", 2)
+		c := f.MustAsk(t, ordertest.Ask(small.OrderNo, "k2", 0))
+		if r, err := approve(t, f, c.OutRefundNo, shell); err != nil || r.State != order.RefundStateOwed {
+			t.Errorf("one approval of what a customer asked: %v %+v", err, r)
+		}
+	})
+}
+
+// An approval of somebody who was let go before the money moved, or who is no finance any more, counts no more.
+func TestApprovalCountsWhileItsPersonMayApprove(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, f *ordertest.Fixture) error{
+		"disabled": func(t *testing.T, f *ordertest.Fixture) error {
+			return operators.Disable(t.Context(), f.DB, "anna", "boss", f.Clock.Now())
+		},
+		"another role": func(t *testing.T, f *ordertest.Fixture) error {
+			return operators.SetRole(t.Context(), f.DB, "anna", operators.Operator)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachWith(t, twoPeople, func(t *testing.T, f *ordertest.Fixture) {
+				f.SKU(t, "mug", 50)
+				o := f.PaidOne(t, "r1", "mug", 6)
+				anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+				carl := person(t, f, "carl", operators.Bootstrap)
+				r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 5))
+				if _, err := approve(t, f, r.OutRefundNo, anna); err != nil {
+					t.Fatal(err)
+				}
+				if err := end(t, f); err != nil {
+					t.Fatal(err)
+				}
+				for _, event := range []order.RefundEvent{order.RefundEventApprove, order.RefundEventReject} {
+					_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: event,
+						Reason: "x", Cause: anna})
+					if event == order.RefundEventReject && !errors.Is(err, operators.ErrNoLonger) {
+						t.Errorf("%s by one who may no longer: %v", event, err)
+					}
+				}
+				if r, err := approve(t, f, r.OutRefundNo, bea); err != nil || r.State != order.RefundStatePending {
+					t.Fatalf("one of two approvals counts: %v %+v", err, r)
+				}
+				if r, err := approve(t, f, r.OutRefundNo, carl); err != nil || r.State != order.RefundStateOwed {
+					t.Errorf("two that count: %v %+v", err, r)
+				}
+			})
+		})
+	}
+}
+
+// What an approval by an account or token of today is worth is for people to say: they have to hear of it.
+func TestFreshApprovalRaisesAnAlarm(t *testing.T) {
+	var log *bytes.Buffer
+	eachWith(t, func(c *order.Config) {
+		twoPeople(c)
+		log = new(bytes.Buffer)
+		c.Log = slog.New(slog.NewTextHandler(log, nil))
+	}, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o := f.PaidOne(t, "r1", "mug", 6)
+		old := person(t, f, "old", operators.Bootstrap)
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 5))
+		if err := operators.Create(t.Context(), f.DB, "new", operators.Finance, operators.Bootstrap,
+			f.Clock.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for _, who := range []order.Cause{old, as("new")} {
+			if _, err := approve(t, f, r.OutRefundNo, who); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := f.FindRefund(t.Context(), r.OutRefundNo)
+		if err != nil || len(r.Approvals) != 2 {
+			t.Fatalf("%v %+v", err, r)
+		}
+		for _, a := range r.Approvals {
+			if a.Fresh != (a.Approver == "new") {
+				t.Errorf("%+v", a)
+			}
+		}
+		if text := log.String(); !strings.Contains(text, "less than a day: new") ||
+			strings.Contains(text, "less than a day: old") {
+			t.Errorf("alarms: %s", log)
+		}
+	})
+}
+
+// One person who clicks twice, in two windows and by two processes, is one person.
+func TestOnePersonAtOnceIsOneApproval(t *testing.T) {
+	races(t, twoPeople, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		o := f.PaidOne(t, "r1", "mug", 6)
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		r := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 5))
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if _, err := approve(t, f, r.OutRefundNo, anna); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		r, err := f.FindRefund(t.Context(), r.OutRefundNo)
+		if err != nil || r.State != order.RefundStatePending || len(r.Approvals) != 1 {
+			t.Fatalf("%v %+v", err, r)
+		}
+		if r, err = approve(t, f, r.OutRefundNo, bea); err != nil || r.State != order.RefundStateOwed {
+			t.Errorf("%v %+v", err, r)
+		}
+	})
+}
