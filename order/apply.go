@@ -364,7 +364,7 @@ func (b *batch) readAttempts(ctx context.Context, tx *sqldb.Tx) (err error) {
 	return err
 }
 
-// writeRows inserts payments and events, and the answers to prepays.
+// writeRows inserts payments and events, and writes attempts.
 func (b *batch) writeRows(ctx context.Context, tx *sqldb.Tx) error {
 	if err := insertPayments(ctx, tx, b.payments); err != nil {
 		return err
@@ -375,8 +375,13 @@ func (b *batch) writeRows(ctx context.Context, tx *sqldb.Tx) error {
 	if err := insertEvents(ctx, tx, b.events); err != nil {
 		return err
 	}
-	for _, a := range b.answered {
-		if err := setAttempt(ctx, tx, a); err != nil {
+	return b.writeAttempts(ctx, tx)
+}
+
+// writeAttempts writes the attempts that changed.
+func (b *batch) writeAttempts(ctx context.Context, tx *sqldb.Tx) error {
+	for _, no := range slices.Sorted(maps.Keys(b.attempts)) {
+		if err := updateAttempt(ctx, tx, b.attempts[no]); err != nil {
 			return err
 		}
 	}

@@ -254,8 +254,8 @@ func (s *Service) decideByQuery(ctx context.Context, r *closeResult, outTradeNo 
 }
 
 // missing says why "no such trade" proves nothing, nil when it proves that no
-// money can come: no prepay was ever sent, or its call ended without an answer
-// so long ago that it cannot arrive any more.
+// money can come: no prepay was ever sent, or each call of it has ended without an
+// effect, or began so long ago that it cannot arrive any more.
 func (s *Service) missing(outTradeNo string, attempt *Attempt) error {
 	switch {
 	case attempt == nil:
@@ -263,7 +263,7 @@ func (s *Service) missing(outTradeNo string, attempt *Attempt) error {
 	case attempt.State == AttemptLive:
 		s.alarm("wechat does not know a trade that it opened", attempt.OrderNo, outTradeNo)
 		return errors.New("WeChat Pay does not know a trade that it opened: wrong merchant or key?")
-	case s.cfg.Now().Before(attempt.CalledAt.Add(s.cfg.PrepayInFlight)):
+	case attempt.open.underWay(s.cfg.Now(), s.cfg.PrepayInFlight):
 		return errors.New("a prepay is still on its way to WeChat Pay")
 	}
 	return nil

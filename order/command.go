@@ -51,6 +51,7 @@ type applied struct {
 	alarms     []string       // for an operator, once it is committed
 	turn       turn           // of cancel, expire and claimRefund
 	settlement Settlement     // of settle
+	attempt    Attempt        // of endCall: as it is now
 	refund     *refundApplied // of whatever made or changed a refund; nil otherwise
 }
 
@@ -164,35 +165,6 @@ func (c *note) decide(b *batch) (applied, error) {
 	}
 	b.record(e, &c.header, c.event, e.after.State, nil)
 	return applied{order: e.after, before: e.after.State}, nil
-}
-
-// storePrepay stores WeChat's answer to a prepay. An order that left pending
-// meanwhile keeps the answer for the record; it must not be handed out, which a
-// refusing cell says.
-type storePrepay struct {
-	header
-	attempt Attempt
-}
-
-// decide keeps the answer with its attempt. It does not move the order: one that
-// can be paid stays pending.
-func (c *storePrepay) decide(b *batch) (applied, error) {
-	e, err := b.find(&c.header)
-	if err != nil {
-		return applied{}, err
-	}
-	b.answered = append(b.answered, c.attempt)
-	detail := map[string]string{"out_trade_no": c.attempt.OutTradeNo}
-	done := applied{before: e.after.State, cell: same()}
-	name := "prepay.opened"
-	if e.after.State == StatePending {
-		detail["trade_type"] = string(c.attempt.TradeType)
-	} else {
-		name, done.cell = "prepay.too_late", refuse("the order left pending before WeChat Pay answered")
-	}
-	b.record(e, &c.header, name, e.after.State, detail)
-	done.order = e.after
-	return done, nil
 }
 
 // settle takes one payment in: it makes its order paid, or it is owed back, or

@@ -24,14 +24,14 @@ type batch struct {
 	believed bool
 	recorded map[string]recorded // payments that the journal has, by transaction id
 	refunds  *refundSet
-	shelf    *stock.Shelf      // stock of closed orders that late money may revive; nil without
-	lines    map[string][]Item // of those orders
-	people   operators.Known   // where somebody decides about a refund
+	attempts map[string]*attemptEntry // by out_trade_no
+	shelf    *stock.Shelf             // stock of closed orders that late money may revive; nil without
+	lines    map[string][]Item        // of those orders
+	people   operators.Known          // where somebody decides about a refund
 
 	// Decided, to be written:
 	events   []eventRow
 	payments []paymentRow
-	answered []Attempt             // prepays that were answered
 	returns  []string              // orders whose stock comes back, whole
 	partial  []stock.PartialReturn // lines that refunds give back
 
@@ -54,10 +54,14 @@ type recorded struct {
 	reason  string
 }
 
+// attemptEntry is an attempt as it was loaded, and as it becomes.
+type attemptEntry struct{ before, after Attempt }
+
 // needs is what the commands of a batch want to have loaded.
 type needs struct {
 	orders       map[string]bool
 	transactions map[string]bool // is this payment recorded already?
+	attempts     map[string]bool // by out_trade_no
 
 	refundsOf map[string]bool // orders of which every refund and payment is needed
 	refunds   map[string]bool // refunds by number, also those without an order
@@ -69,8 +73,9 @@ type needs struct {
 
 // newNeeds needs nothing yet.
 func newNeeds() *needs {
-	return &needs{orders: map[string]bool{}, transactions: map[string]bool{}, refundsOf: map[string]bool{},
-		refunds: map[string]bool{}, refunded: map[string]bool{}}
+	return &needs{orders: map[string]bool{}, transactions: map[string]bool{}, attempts: map[string]bool{},
+		refundsOf: map[string]bool{},
+		refunds:   map[string]bool{}, refunded: map[string]bool{}}
 }
 
 // order asks for an order; none for "".
@@ -124,6 +129,9 @@ func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err erro
 		return err
 	}
 	if b.refunds, err = loadRefunds(ctx, tx, n); err != nil {
+		return err
+	}
+	if b.attempts, err = loadAttempts(ctx, tx, sorted(n.attempts)); err != nil {
 		return err
 	}
 	return b.loadPeople(ctx, tx, n)

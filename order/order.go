@@ -129,9 +129,14 @@ type Attempt struct {
 	payment.Attempt
 	No         int
 	State      AttemptState
-	CalledAt   time.Time       // committed before the call
+	CallNo     int64           // of the newest prepay call, from 1 on; 0 when a program that did not count made it
+	CalledAt   time.Time       // of that call, committed before it
+	AnswerNo   int64           // of the call whose answer is kept, 0 without
 	AnsweredAt time.Time       // zero without an answer
 	Answer     payment.Prepaid // what the client pays with
+
+	open  openCalls // prepay calls whose end is not known
+	calls string    // open as it was read, for the UPDATE to name
 }
 
 // AttemptState is what we know of an attempt.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -18,6 +19,7 @@ const (
 	prepayValid   = 2 * time.Hour   // of code_url and prepay_id, WeChat's documents
 	h5Valid       = 5 * time.Minute // of h5_url, same
 	maxOpenID     = 128
+	maxLot        = 1 << 31 // of openCall.by: two of one order's calls have the same once in a hundred million
 )
 
 // beijing is the zone in which WeChat writes its own times; any offset would do.
@@ -25,9 +27,10 @@ var beijing = time.FixedZone("CST", 8*3600)
 
 // Prepay gives the parameters to pay an order with. One payable trade per order
 // exists at a time: the same request again gives the same answer while that is
-// valid, another trade type closes the earlier trade first. The parameters are
-// committed before WeChat is called, and a repeat uses the committed ones. An
-// answer that comes after the order has left Pending is not handed out.
+// valid, another trade type closes the earlier trade first. The parameters and the
+// call are committed before WeChat is called, and a repeat uses the committed ones
+// (prepay_calls.go). An answer that comes after the order has left Pending is not
+// handed out.
 //
 // Errors: *ValidationError, ErrNotFound, *NotPayableError, *RefusedError (it is
 // paid), *payment.GatewayError (KindRejected: WeChat said no; otherwise ask
@@ -37,20 +40,18 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 		return Prepayment{}, err
 	}
 	for range maxPrepaySwap {
-		a, other, err := s.intend(ctx, r)
-		if err != nil {
+		what, err := s.intend(ctx, r)
+		switch {
+		case err != nil:
+			return Prepayment{}, err
+		case what.answered:
+			return prepayment(what.attempt), nil
+		case !what.close:
+			return s.callPrepay(ctx, what.attempt, r)
+		}
+		if err := s.closeAttempt(ctx, what.attempt, r.Cause); err != nil {
 			return Prepayment{}, err
 		}
-		if other != nil {
-			if err := s.closeAttempt(ctx, *other); err != nil {
-				return Prepayment{}, err
-			}
-			continue
-		}
-		if a.State == AttemptLive && s.cfg.Now().Before(validUntil(a)) {
-			return prepayment(a), nil
-		}
-		return s.callPrepay(ctx, a, r)
 	}
 	return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown,
 		Err: errors.New("other payments of this order keep being opened")}
@@ -81,12 +82,19 @@ func (r *PrepayRequest) validate() error {
 	return nil
 }
 
-// intend commits the intent of a prepay. It gives the attempt to call with (or
-// whose answer still holds), or another one that must be closed first.
-func (s *Service) intend(ctx context.Context, r PrepayRequest) (a Attempt, other *Attempt, err error) {
+// intent is what a prepay does next with an attempt: call with it, unless its answer
+// still holds, or it must be closed first.
+type intent struct {
+	attempt         Attempt
+	answered, close bool
+}
+
+// intend commits the intent of a prepay call.
+func (s *Service) intend(ctx context.Context, r PrepayRequest) (what intent, err error) {
 	now := s.cfg.Now().Truncate(time.Millisecond)
+	by := rand.Int64N(maxLot) + 1
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		a, other = Attempt{}, nil
+		what = intent{}
 		o, err := lockPending(ctx, tx, r, now)
 		if err != nil {
 			return err
@@ -103,19 +111,26 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (a Attempt, other
 			last := attempts[len(attempts)-1]
 			if last.State == AttemptRefused || last.TradeType != r.TradeType || last.OpenID != r.OpenID ||
 				last.H5Type != r.H5Type {
-				other = &last
+				what = intent{attempt: last, close: true}
 				return nil
 			}
-			a = last
-			return nil
+			if what = (intent{attempt: last, answered: last.handsOut(now)}); what.answered {
+				return nil
+			}
+			begun, err := what.attempt.begin(now, s.cfg.PrepayInFlight, by)
+			if err != nil || !begun {
+				return err
+			}
+			return beginCall(ctx, tx, &last, &what.attempt)
 		}
 		if n >= maxAttempts {
 			return &NotPayableError{State: o.State}
 		}
-		a = s.newAttempt(o, r, n+1, now)
-		return insertAttempt(ctx, tx, a)
+		what = intent{attempt: s.newAttempt(o, r, n+1, now)}
+		what.attempt.open = openCalls{1: {now, by}}
+		return insertAttempt(ctx, tx, what.attempt)
 	})
-	return a, other, err
+	return what, err
 }
 
 // lockPending makes sure that the order can be paid now and stays so until the
@@ -151,7 +166,7 @@ func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Att
 			TimeExpire: o.ExpireAt.In(beijing).Format(time.RFC3339), Amount: o.Total,
 			OpenID: r.OpenID, ClientIP: r.ClientIP, H5Type: r.H5Type,
 		},
-		No: n, State: AttemptCalling, CalledAt: now,
+		No: n, State: AttemptCalling, CallNo: 1, CalledAt: now,
 	}
 }
 
@@ -167,59 +182,66 @@ func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (P
 	failpoint.Hit("prepay.answered")
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	a.State, a.Answer, a.AnsweredAt = AttemptLive, prepaid, s.cfg.Now().Truncate(time.Millisecond)
-	done, err := s.apply(ctx, &storePrepay{attempt: a,
-		header: header{orderNo: a.OrderNo, cause: r.Cause, took: a.AnsweredAt.Sub(start)}})
+	done, err := s.apply(ctx, &endCall{call: a, end: callAnswered, answer: prepaid,
+		header: header{orderNo: a.OrderNo, cause: r.Cause, took: s.cfg.Now().Sub(start)}})
 	if err != nil {
 		return Prepayment{}, fmt.Errorf("store the prepay answer: %w", err)
 	}
 	if done.cell.Verdict == VerdictRefuse {
-		// The order is being closed. Its closing may have asked WeChat before
-		// this trade was opened there, so it is closed once more; nobody has
+		// The order, or this trade of it, was closed, and that may have asked WeChat
+		// before this call opened the trade there: it is closed once more. Nobody has
 		// seen these parameters.
 		if _, err := s.cfg.Gateway.Close(ctx, a.OutTradeNo); err != nil {
 			s.alarm("a trade opened too late may be payable", a.OrderNo, err.Error())
 		}
+		if done.order.State == StatePending {
+			return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown,
+				Err: errors.New("another payment of this order was opened meanwhile")}
+		}
 		return Prepayment{}, &NotPayableError{State: done.order.State}
 	}
-	return prepayment(a), nil
+	return prepayment(done.attempt), nil // of a newer call, when that was answered first
 }
 
-// prepayFailed sorts a failed call: a definite no is written down, and when
-// WeChat says that the trade is paid, the money is taken in.
+// prepayFailed sorts a failed call. One that is proven to have ended without an effect
+// is not waited for any more; a definite no is written down, and when WeChat says that
+// the trade is paid, the money is taken in.
 func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, failure error) error {
-	if payment.KindOf(failure) != payment.KindRejected {
+	if !payment.Ended(failure) {
 		return failure // it may have been opened: the same parameters are sent again next time
 	}
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	o, err := s.Sync(ctx, a.OrderNo, r.Cause)
-	if err == nil && o.Payment != nil {
-		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
+	end := callVoid
+	var g *payment.GatewayError
+	if payment.KindOf(failure) == payment.KindRejected {
+		end = callRefused
+		if errors.As(failure, &g) && !g.NotSent {
+			o, err := s.Sync(ctx, a.OrderNo, r.Cause)
+			if err == nil && o.Payment != nil {
+				return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
+			}
+		}
 	}
-	a.State = AttemptRefused
-	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return setAttempt(ctx, tx, a) })
-	if err != nil {
-		s.log.Warn("refused prepay not stored", "out_trade_no", a.OutTradeNo, "err", err)
+	_, err := s.apply(ctx, &endCall{call: a, end: end, header: header{orderNo: a.OrderNo, cause: r.Cause}})
+	if err != nil { // the call counts as under way for a while
+		s.log.Warn("end of a prepay call not stored", "out_trade_no", a.OutTradeNo, "err", err)
 	}
 	return failure
 }
 
 // closeAttempt makes an earlier attempt unpayable, proven, so that another may
 // be opened.
-func (s *Service) closeAttempt(ctx context.Context, a Attempt) error {
+func (s *Service) closeAttempt(ctx context.Context, a Attempt, cause Cause) error {
 	result := s.askClose(ctx, a.OutTradeNo, &a)
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
 	switch result.proven {
 	case closeClosed:
-		a.State = AttemptClosed
-		return s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-			if err := setAttempt(ctx, tx, a); err != nil && !errors.Is(err, ErrNotFound) { // closed by a neighbour
-				return err
-			}
-			return nil
-		})
+		done, err := s.apply(ctx, &closeTrade{attempt: a, header: header{orderNo: a.OrderNo, cause: cause}})
+		if err != nil || done.cell.Verdict != VerdictRefuse {
+			return err
+		}
 	case closePaid:
 		_, err := s.Settle(ctx, result.trade,
 			Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: result.trade.RequestID})

@@ -87,7 +87,7 @@ type Config struct {
 	// CloseRetry is the ladder of waits after a close without a usable answer;
 	// its last step repeats. Default 5 s, 15 s, 30 s, 1 m, 2 m, 5 m.
 	CloseRetry []time.Duration
-	// PrepayInFlight is how long after a prepay call without an answer WeChat
+	// PrepayInFlight is how long after a prepay call whose end is not known WeChat
 	// may still open the trade; until then "no such trade" proves nothing.
 	// It must exceed the gateway's time-out. Default 30 s.
 	PrepayInFlight time.Duration

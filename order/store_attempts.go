@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
@@ -13,30 +14,39 @@ import (
 // All statements of this package on the table payment_attempts: the WeChat
 // orders that were opened for an order.
 
+// attemptColumns are the columns that scanAttempt reads, in its order.
+const attemptColumns = `out_trade_no, order_no, attempt_no, state, trade_type, description, attach,
+  notify_url, time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at,
+  call_no, answer_no, open_calls`
+
+// scanAttempt reads attemptColumns.
+func scanAttempt(rows *sql.Rows) (a Attempt, err error) {
+	var answer, open string
+	var called, answered int64
+	if err = rows.Scan(&a.OutTradeNo, &a.OrderNo, &a.No, &a.State, &a.TradeType, &a.Description, &a.Attempt.Attach,
+		&a.NotifyURL, &a.TimeExpire, &a.Amount, &a.OpenID, &a.ClientIP, &a.H5Type,
+		&answer, &called, &answered, &a.CallNo, &a.AnswerNo, &open); err != nil {
+		return a, err
+	}
+	a.CalledAt, a.AnsweredAt = sqldb.FromMillis(called), sqldb.FromMillis(answered)
+	if answer != "" {
+		if err = json.Unmarshal([]byte(answer), &a.Answer); err != nil {
+			return a, fmt.Errorf("stored answer of attempt %s: %w", a.OutTradeNo, err)
+		}
+	}
+	return a, a.readCalls(open)
+}
+
 // findAttempts gives the WeChat orders of orders, of each the oldest first.
 func findAttempts(ctx context.Context, q querier, orderNos ...string) ([]Attempt, error) {
 	var all []Attempt
-	err := sqldb.Each(ctx, q, `SELECT out_trade_no, order_no, attempt_no, state, trade_type, description, attach,
-  notify_url, time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at
+	err := sqldb.Each(ctx, q, `SELECT `+attemptColumns+`
 FROM payment_attempts
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
 ORDER BY order_no, attempt_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
-		var a Attempt
-		var answer string
-		var called, answered int64
-		if err := rows.Scan(&a.OutTradeNo, &a.OrderNo, &a.No, &a.State, &a.TradeType, &a.Description, &a.Attempt.Attach,
-			&a.NotifyURL, &a.TimeExpire, &a.Amount, &a.OpenID, &a.ClientIP, &a.H5Type,
-			&answer, &called, &answered); err != nil {
-			return err
-		}
-		if answer != "" {
-			if err := json.Unmarshal([]byte(answer), &a.Answer); err != nil {
-				return fmt.Errorf("stored answer of attempt %s: %w", a.OutTradeNo, err)
-			}
-		}
-		a.CalledAt, a.AnsweredAt = sqldb.FromMillis(called), sqldb.FromMillis(answered)
+		a, err := scanAttempt(rows)
 		all = append(all, a)
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, sqldb.Wrap("find payment attempts", err)
@@ -44,25 +54,50 @@ ORDER BY order_no, attempt_no`, sqldb.Args(orderNos), func(rows *sql.Rows) error
 	return all, nil
 }
 
+// loadAttempts reads attempts by their numbers. Their orders are locked, and whoever
+// changes an attempt holds its order.
+func loadAttempts(ctx context.Context, tx *sqldb.Tx, outTradeNos []string) (map[string]*attemptEntry, error) {
+	if len(outTradeNos) == 0 {
+		return nil, nil
+	}
+	entries := make(map[string]*attemptEntry, len(outTradeNos))
+	err := sqldb.Each(ctx, tx, `SELECT `+attemptColumns+`
+FROM payment_attempts
+WHERE out_trade_no IN (`+sqldb.In(len(outTradeNos))+`)`, sqldb.Args(outTradeNos), func(rows *sql.Rows) error {
+		a, err := scanAttempt(rows)
+		after := a
+		after.open = maps.Clone(a.open)
+		entries[a.OutTradeNo] = &attemptEntry{before: a, after: after}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load payment attempts: %w", err)
+	}
+	return entries, nil
+}
+
 // findNewest gives the newest WeChat order of each order that has one, by order
 // number: what decides whether money can still come. Of an attempt there is what a
-// close needs: its numbers, its state and when it was called with last.
+// close needs: its numbers, its state and which calls are open.
 func findNewest(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]*Attempt, error) {
 	newest := map[string]*Attempt{}
 	if len(orderNos) == 0 {
 		return newest, nil
 	}
-	err := sqldb.Each(ctx, tx, `SELECT order_no, attempt_no, out_trade_no, state, called_at
+	err := sqldb.Each(ctx, tx, `SELECT order_no, attempt_no, out_trade_no, state, called_at, call_no, open_calls
 FROM payment_attempts /*! FORCE INDEX (u_attempts_order) */
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
 		var a Attempt
 		var called int64
-		err := rows.Scan(&a.OrderNo, &a.No, &a.OutTradeNo, &a.State, &called)
+		var open string
+		if err := rows.Scan(&a.OrderNo, &a.No, &a.OutTradeNo, &a.State, &called, &a.CallNo, &open); err != nil {
+			return err
+		}
 		a.CalledAt = sqldb.FromMillis(called)
 		if last := newest[a.OrderNo]; last == nil || last.No < a.No {
 			newest[a.OrderNo] = &a
 		}
-		return err
+		return a.readCalls(open)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("find the newest payment attempts: %w", err)
@@ -70,17 +105,17 @@ WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(row
 	return newest, nil
 }
 
-// insertAttempt commits the intent of a prepay. Where the same was committed by somebody
-// else a moment ago, the transaction is run again and finds it.
+// insertAttempt commits the intent of the first prepay call of an attempt. Where the same
+// was committed by somebody else a moment ago, the transaction is run again and finds it.
 func insertAttempt(ctx context.Context, tx *sqldb.Tx, a Attempt) error {
-	const cols = 16
+	const cols = 18
 	err := tx.InsertRows(ctx, `INSERT INTO payment_attempts
   (out_trade_no, order_no, attempt_no, state, trade_type, description, attach, notify_url,
-   time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at)
+   time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, answered_at, call_no, open_calls)
 VALUES`, cols, []any{
 		a.OutTradeNo, a.OrderNo, int64(a.No), string(a.State), string(a.TradeType), a.Description, a.Attempt.Attach,
 		a.NotifyURL, a.TimeExpire, int64(a.Amount), a.OpenID, a.ClientIP, a.H5Type, "",
-		sqldb.Millis(a.CalledAt), int64(0)})
+		sqldb.Millis(a.CalledAt), int64(0), a.CallNo, a.open.encode()})
 	if sqldb.IsDuplicate(err) {
 		return fmt.Errorf("%w: %w", sqldb.ErrLostRace, err)
 	}
@@ -90,26 +125,54 @@ VALUES`, cols, []any{
 	return nil
 }
 
-// setAttempt writes the state of an attempt that is not closed yet, and its
-// answer when there is one. ErrNotFound when it is closed or gone.
-func setAttempt(ctx context.Context, tx *sqldb.Tx, a Attempt) error {
+// beginCall commits the intent of the next prepay call of an attempt: a as its begin
+// made it of before. sqldb.ErrLostRace when it is not as before any more.
+func beginCall(ctx context.Context, tx *sqldb.Tx, before, a *Attempt) error {
+	n, err := tx.Update(ctx, `UPDATE payment_attempts
+SET call_no = ?, open_calls = ?, called_at = ?
+WHERE out_trade_no = ?
+  AND state = ?
+  AND call_no = ?
+  AND open_calls = ?`, a.CallNo, a.open.encode(), sqldb.Millis(a.CalledAt),
+		a.OutTradeNo, string(before.State), before.CallNo, before.calls)
+	if err != nil {
+		return fmt.Errorf("begin a prepay call: %w", err)
+	}
+	if n != 1 {
+		return sqldb.ErrLostRace
+	}
+	return nil
+}
+
+// updateAttempt writes an attempt as it was decided, if that changed anything.
+// sqldb.ErrLostRace when the row is not as it was loaded.
+func updateAttempt(ctx context.Context, tx *sqldb.Tx, e *attemptEntry) error {
+	was, is := &e.before, &e.after
+	calls := is.open.encode()
+	if is.State == was.State && is.AnswerNo == was.AnswerNo && calls == was.calls {
+		return nil
+	}
 	answer := ""
-	if a.Answer != (payment.Prepaid{}) {
-		b, err := json.Marshal(a.Answer)
+	if is.Answer != (payment.Prepaid{}) {
+		b, err := json.Marshal(is.Answer)
 		if err != nil {
-			return fmt.Errorf("encode the answer of attempt %s: %w", a.OutTradeNo, err)
+			return fmt.Errorf("encode the answer of attempt %s: %w", is.OutTradeNo, err)
 		}
 		answer = string(b)
 	}
 	n, err := tx.Update(ctx, `UPDATE payment_attempts
-SET state = ?, answer = ?, called_at = ?, answered_at = ?
+SET state = ?, answer = ?, answered_at = ?, answer_no = ?, open_calls = ?
 WHERE out_trade_no = ?
-  AND state <> 'closed'`, string(a.State), answer, sqldb.Millis(a.CalledAt), sqldb.Millis(a.AnsweredAt), a.OutTradeNo)
+  AND state = ?
+  AND call_no = ?
+  AND answer_no = ?
+  AND open_calls = ?`, string(is.State), answer, sqldb.Millis(is.AnsweredAt), is.AnswerNo, calls,
+		is.OutTradeNo, string(was.State), was.CallNo, was.AnswerNo, was.calls)
 	if err != nil {
 		return fmt.Errorf("update payment attempt: %w", err)
 	}
 	if n != 1 {
-		return fmt.Errorf("attempt %s is closed or gone: %w", a.OutTradeNo, ErrNotFound)
+		return sqldb.ErrLostRace
 	}
 	return nil
 }

@@ -89,10 +89,11 @@ func updateOrders(ctx context.Context, tx *sqldb.Tx, st *step, orderNos []string
 
 // holdPending makes sure that an order is pending and stays so until the
 // transaction ends: the guarded UPDATE conflicts with every change of state. The
-// state itself stays.
+// state itself stays. From here on the order may be paid, and stands in line for its
+// close before those that never could.
 func holdPending(ctx context.Context, tx *sqldb.Tx, orderNo string, now time.Time) error {
 	n, err := tx.Update(ctx, `UPDATE orders
-SET updated_at = ?
+SET updated_at = ?, prepaid = 1
 WHERE order_no = ?
   AND state = 'pending'`, sqldb.Millis(now), orderNo)
 	if err != nil {

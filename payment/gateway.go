@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -220,7 +221,10 @@ type GatewayError struct {
 	Code      string // WeChat's code as sent
 	Message   string // WeChat's message: operators only
 	RequestID string
-	Err       error // a safe cause such as context.DeadlineExceeded, may be nil
+	// NotSent: nothing of the request left this machine, so that nothing can come of
+	// it, whatever the Kind.
+	NotSent bool
+	Err     error // a safe cause such as context.DeadlineExceeded, may be nil
 }
 
 // Error names the operation, what is known and WeChat's request id.
@@ -249,6 +253,24 @@ func KindOf(err error) Kind {
 		return g.Kind
 	}
 	return KindUnknown
+}
+
+// Ended reports that a call which failed with err has come to its end at WeChat Pay,
+// without any effect there: a definite no, or nothing was sent. After any other error
+// the request may still be on its way. A 401 is not signed, and so proves nothing.
+func Ended(err error) bool {
+	var g *GatewayError
+	if !errors.As(err, &g) {
+		return false
+	}
+	switch g.Kind {
+	case KindRejected:
+		return true
+	case KindMisconfigured:
+		return g.NotSent || g.Status != http.StatusUnauthorized
+	case KindUnknown, KindRateLimited, KindUserPaying:
+	}
+	return g.NotSent
 }
 
 // Errors of a notification before it may be believed. None of them changes anything.

@@ -212,7 +212,8 @@ func (r rule) fits(op string, f *facts, code string) bool {
 // are reported only of an answer that WeChat signed, except on 401, where
 // WeChat cannot sign and the message says which of our settings is wrong.
 func errorOf(op string, k payment.Kind, f *facts, cause error) *payment.GatewayError {
-	e := &payment.GatewayError{Op: op, Kind: k, Status: f.status, RequestID: f.requestID, Err: cause}
+	e := &payment.GatewayError{Op: op, Kind: k, Status: f.status, RequestID: f.requestID, Err: cause,
+		NotSent: f.status == 0 && (errors.Is(cause, errNoConnection) || errors.Is(cause, errTLS))}
 	if f.distrust != nil {
 		e.Err = safeCause(f.distrust)
 		if errors.Is(f.distrust, payment.ErrProbe) {
@@ -228,5 +229,6 @@ func errorOf(op string, k payment.Kind, f *facts, cause error) *payment.GatewayE
 // refusal is the error of a request that was never sent, because WeChat would
 // refuse it or understand another one.
 func refusal(op, format string, args ...any) *payment.GatewayError {
-	return &payment.GatewayError{Op: op, Kind: payment.KindRejected, Err: fmt.Errorf("not sent: "+format, args...)}
+	return &payment.GatewayError{Op: op, Kind: payment.KindRejected, NotSent: true,
+		Err: fmt.Errorf("not sent: "+format, args...)}
 }

@@ -162,7 +162,7 @@ func TestCloseWithoutServer(t *testing.T) {
 	g, s := against(t, reply{status: 204})
 	s.Close()
 	_, err := g.Close(t.Context(), testNo)
-	if payment.KindOf(err) != payment.KindUnknown || !errors.Is(err, errNoConnection) {
+	if payment.KindOf(err) != payment.KindUnknown || !errors.Is(err, errNoConnection) || !payment.Ended(err) {
 		t.Errorf("got %v", err)
 	}
 	if strings.Contains(err.Error(), "127.0.0.1") {

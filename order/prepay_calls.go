@@ -1,0 +1,238 @@
+package order
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"orderd/payment"
+)
+
+// Every prepay call, first and repeat, is committed before it is made: it gets the
+// next number of its attempt, and is open until its end is known. Several may be
+// under way, of several clicks and processes, and their ends come in any order. What
+// follows from them:
+//
+//   - The answer of the newest call is kept: WeChat Pay's documents say that a repeat
+//     gives a new code and makes the one before it invalid.
+//   - A kept answer is handed out again only while no call is open: one that may
+//     still arrive, or has arrived unheard, may have made it invalid.
+//   - "No such trade" proves nothing while a call may still arrive.
+//
+// Only what was committed counts: a call whose end could not be stored is open.
+
+// maxOpenCalls bounds the calls of one attempt whose end is not known: more than a
+// buyer clicks in PrepayInFlight, and they fit their column.
+const maxOpenCalls = 20
+
+// openCalls are the prepay calls of an attempt whose end is not known, by number.
+type openCalls map[int64]openCall
+
+// openCall is one of them.
+type openCall struct {
+	at time.Time // when it was committed
+	by int64     // drawn by lot: whose it is, should its COMMIT get no answer and be run again
+}
+
+// underWay reports that one of them may still arrive at WeChat Pay.
+func (c openCalls) underWay(now time.Time, within time.Duration) bool {
+	for _, call := range c {
+		if now.Before(call.at.Add(within)) {
+			return true
+		}
+	}
+	return false
+}
+
+// begin adds the next call of an attempt, at now; false when by has begun it already.
+// Calls that are too old to arrive
+// any more are forgotten, unless they came after the answer that is kept: it is not
+// to be taken for the newest should this call be refused.
+func (a *Attempt) begin(now time.Time, within time.Duration, by int64) (bool, error) {
+	kept := openCalls{}
+	for no, call := range a.open {
+		if call.by == by {
+			a.CallNo = no
+			return false, nil
+		}
+		if now.Before(call.at.Add(within)) || no == a.CallNo && no > a.AnswerNo {
+			kept[no] = call
+		}
+	}
+	if len(kept) >= maxOpenCalls {
+		return false, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown, NotSent: true,
+			Err: errors.New("too many prepays of this order are on their way")}
+	}
+	a.CallNo++
+	kept[a.CallNo] = openCall{now, by}
+	a.open, a.CalledAt = kept, now
+	return true, nil
+}
+
+// handsOut reports that the answer that is kept may be given to a client at now.
+func (a *Attempt) handsOut(now time.Time) bool {
+	return a.State == AttemptLive && len(a.open) == 0 && now.Before(validUntil(*a))
+}
+
+// encode gives the calls for their column, "" for none.
+func (c openCalls) encode() string {
+	if len(c) == 0 {
+		return ""
+	}
+	all := make(map[int64][2]int64, len(c))
+	for no, call := range c {
+		all[no] = [2]int64{call.at.UnixMilli(), call.by}
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		panic(err) // numbers are always JSON
+	}
+	return string(b)
+}
+
+// readCalls takes the open calls of an attempt from their column. A program that did
+// not count its calls had the one that made the attempt.
+func (a *Attempt) readCalls(column string) error {
+	a.calls, a.open = column, openCalls{}
+	if a.CallNo == 0 && a.State == AttemptCalling {
+		a.open[0] = openCall{at: a.CalledAt}
+	}
+	if column == "" {
+		return nil
+	}
+	var all map[int64][2]int64
+	if err := json.Unmarshal([]byte(column), &all); err != nil {
+		return fmt.Errorf("open calls of attempt %s: %w", a.OutTradeNo, err)
+	}
+	for no, call := range all {
+		a.open[no] = openCall{time.UnixMilli(call[0]).UTC(), call[1]}
+	}
+	return nil
+}
+
+// callEnd is how a prepay call ended.
+type callEnd int
+
+const (
+	callAnswered callEnd = iota // WeChat Pay opened the trade, or gave the open one again
+	callRefused                 // it said a definite no to these parameters
+	callVoid                    // nothing came of it, and the same may be sent again
+)
+
+// endCall: a prepay call has ended, and how is known.
+type endCall struct {
+	header
+	call   Attempt // as the call was committed
+	end    callEnd
+	answer payment.Prepaid // with callAnswered
+
+	first bool // it was open until now: not when a COMMIT without an answer is run again
+}
+
+// needs adds the attempt.
+func (c *endCall) needs(n *needs) {
+	n.order(c.orderNo)
+	n.attempts[c.call.OutTradeNo] = true
+}
+
+// decide takes the call off the open ones. It does not move the order. A refusing cell
+// says that an answer must not be handed out.
+func (c *endCall) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	entry := b.attempts[c.call.OutTradeNo]
+	if entry == nil {
+		return applied{}, ErrNotFound
+	}
+	a := &entry.after
+	_, open := a.open[c.call.CallNo]
+	delete(a.open, c.call.CallNo)
+	done := applied{before: e.after.State, cell: same()}
+	c.first = open
+	switch c.end {
+	case callAnswered:
+		done.cell = c.keep(b, e, a)
+	case callRefused:
+		c.refused(b, e, a)
+	case callVoid:
+	}
+	done.order, done.attempt = e.after, *a
+	return done, nil
+}
+
+// keep keeps the answer, unless a newer call was answered before it. An order that
+// left pending meanwhile keeps it for the record.
+func (c *endCall) keep(b *batch, e *entry, a *Attempt) Cell {
+	detail := map[string]string{"out_trade_no": a.OutTradeNo}
+	cell := same()
+	switch {
+	case e.after.State != StatePending:
+		cell = refuse("the order left pending before WeChat Pay answered")
+	case a.State == AttemptClosed:
+		cell = refuse("another payment of the order was opened before WeChat Pay answered")
+	}
+	if a.State != AttemptClosed && c.call.CallNo > a.AnswerNo {
+		a.State, a.Answer, a.AnswerNo, a.AnsweredAt = AttemptLive, c.answer, c.call.CallNo, b.now
+	}
+	if cell.Verdict == VerdictRefuse {
+		c.tell(b, e, "prepay.too_late", detail)
+		return cell
+	}
+	detail["trade_type"] = string(a.TradeType)
+	c.tell(b, e, "prepay.opened", detail)
+	return cell
+}
+
+// tell writes the end of the call into the timeline, once.
+func (c *endCall) tell(b *batch, e *entry, event string, detail map[string]string) {
+	if c.first {
+		b.record(e, &c.header, event, e.after.State, detail)
+	}
+}
+
+// refused writes a definite no down. It ends the attempt only when it is the newest
+// word on it: not when a call was made after this one, nor when another was answered
+// while this one was under way.
+func (c *endCall) refused(b *batch, e *entry, a *Attempt) {
+	newest := a.CallNo == c.call.CallNo && a.AnswerNo == c.call.AnswerNo
+	if newest && a.State != AttemptClosed {
+		a.State = AttemptRefused
+	}
+	c.tell(b, e, "prepay.refused", map[string]string{"out_trade_no": a.OutTradeNo})
+}
+
+// closeTrade: nobody can pay this attempt any more, which WeChat Pay's answers have
+// proven of the calls up to the one that it names.
+type closeTrade struct {
+	header
+	attempt Attempt // as it was when WeChat Pay was asked
+}
+
+// needs adds the attempt.
+func (c *closeTrade) needs(n *needs) {
+	n.order(c.orderNo)
+	n.attempts[c.attempt.OutTradeNo] = true
+}
+
+// decide closes the attempt. A refusing cell says that a prepay of it was sent after
+// WeChat Pay was asked, so that nothing is proven.
+func (c *closeTrade) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	entry := b.attempts[c.attempt.OutTradeNo]
+	if entry == nil {
+		return applied{}, ErrNotFound
+	}
+	done := applied{order: e.after, before: e.after.State, cell: same()}
+	if entry.after.State != AttemptClosed && entry.after.CallNo != c.attempt.CallNo {
+		done.cell = refuse("a prepay was sent meanwhile")
+		return done, nil
+	}
+	entry.after.State = AttemptClosed
+	return done, nil
+}

@@ -1,0 +1,373 @@
+package order_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+)
+
+// native asks for a QR code of the customer "c".
+func native(orderNo string) order.PrepayRequest {
+	return order.PrepayRequest{OrderNo: orderNo, CustomerID: "c", TradeType: payment.Native, Cause: ordertest.Customer}
+}
+
+// jsapi asks to pay inside WeChat, as the customer "c".
+func jsapi(orderNo, openID string) order.PrepayRequest {
+	return order.PrepayRequest{OrderNo: orderNo, CustomerID: "c", TradeType: payment.JSAPI, OpenID: openID,
+		Cause: ordertest.Customer}
+}
+
+// inOrder scripts two prepays of one order that are under way at once: the first is held, with what becomes of it
+// (nil: its answer), until the second has come to its end, and its answer was stored.
+func inOrder(t *testing.T, f *ordertest.Fixture, orderNo string, first, second error) (errs [2]error,
+	got [2]order.Prepayment) {
+	t.Helper()
+	var mu sync.Mutex
+	calls := 0
+	arrived, stored := make(chan struct{}), make(chan struct{})
+	f.WeChat.After = func(op, _ string) error {
+		if op != "prepay" {
+			return nil
+		}
+		mu.Lock()
+		calls++
+		n := calls
+		mu.Unlock()
+		if n == 1 {
+			close(arrived)
+			<-stored
+			return first
+		}
+		return second
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { got[0], errs[0] = f.Prepay(context.WithoutCancel(t.Context()), native(orderNo)) })
+	<-arrived
+	got[1], errs[1] = f.Prepay(t.Context(), native(orderNo))
+	close(stored)
+	wg.Wait()
+	f.WeChat.After = nil
+	return errs, got
+}
+
+// attemptOf gives an attempt of an order as it is committed.
+func attemptOf(t *testing.T, f *ordertest.Fixture, orderNo string, n int) order.Attempt {
+	t.Helper()
+	o, err := f.Find(t.Context(), orderNo)
+	if err != nil || len(o.Attempts) < n {
+		t.Fatal(o.Attempts, err)
+	}
+	return o.Attempts[n-1]
+}
+
+// refusal is a definite no of WeChat Pay to the parameters of a prepay.
+func refusal() error {
+	return &payment.GatewayError{Op: "prepay", Kind: payment.KindRejected, Status: 400, Code: "PARAM_ERROR"}
+}
+
+// Of two clicks at once the older answer, which WeChat Pay made invalid by the newer, was stored last and handed
+// out for two hours: nobody could pay the order.
+func TestStalePrepayAnswerIsNotKept(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		errs, got := inOrder(t, f, o.OrderNo, nil, nil)
+		if errs != [2]error{} {
+			t.Fatal(errs)
+		}
+		third, err := f.Prepay(t.Context(), native(o.OrderNo))
+		if err != nil || third.Prepaid != got[1].Prepaid || f.WeChat.Prepays != 2 {
+			t.Errorf("handed out %s of %s and %s, %d calls, %v", third.Prepaid.PrepayID, got[0].Prepaid.PrepayID,
+				got[1].Prepaid.PrepayID, f.WeChat.Prepays, err)
+		}
+		if got[0].Prepaid != got[1].Prepaid {
+			t.Errorf("the older click was given %s, which is invalid by then", got[0].Prepaid.PrepayID)
+		}
+	})
+}
+
+// A definite no to one of two calls at once must not end the trade that the other one opened, whichever is the
+// older.
+func TestLateRefusalKeepsTheOpenTrade(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 10)
+		for _, refused := range []int{0, 1} {
+			o := f.PlaceOne(t, string(rune('a'+refused)), "mug", 1)
+			var want [2]error
+			want[refused] = refusal()
+			errs, got := inOrder(t, f, o.OrderNo, want[0], want[1])
+			if errs[1-refused] != nil || payment.KindOf(errs[refused]) != payment.KindRejected {
+				t.Fatal(errs)
+			}
+			before := f.WeChat.Prepays
+			again, err := f.Prepay(t.Context(), native(o.OrderNo))
+			if err != nil || again.Prepaid != got[1-refused].Prepaid || f.WeChat.Prepays != before {
+				t.Errorf("call %d was refused: %+v is handed out, %v", refused+1, again, err)
+			}
+			if a := attemptOf(t, f, o.OrderNo, 1); a.State != order.AttemptLive {
+				t.Errorf("call %d was refused: the attempt is %s", refused+1, a.State)
+			}
+		}
+	})
+}
+
+// A repeat that WeChat Pay refuses, of a code that is too old, must end the attempt: the next prepay gets another
+// number.
+func TestRefusedRepeatEndsTheAttempt(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := placeLong(t, f)
+		f.Prepaid(t, o.OrderNo)
+		f.Clock.Advance(3 * time.Hour)
+		f.WeChat.Before = func(op, no string) error {
+			if op == "prepay" && strings.HasSuffix(no, "-01") {
+				return refusal()
+			}
+			return nil
+		}
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); payment.KindOf(err) != payment.KindRejected {
+			t.Fatal(err)
+		}
+		p, err := f.Prepay(t.Context(), native(o.OrderNo))
+		if err != nil || p.OutTradeNo != o.OrderNo+"-02" {
+			t.Errorf("%+v %v", p, err)
+		}
+	})
+}
+
+// placeLong places an order of a service that gives a day to pay.
+func placeLong(t *testing.T, f *ordertest.Fixture) order.Order {
+	t.Helper()
+	return f.Restarted(t, func(c *order.Config) { c.PayWithin = 24 * time.Hour }).PlaceOne(t, "long", "mug", 1)
+}
+
+// A wrong openid, or a call that never left the machine, kept the corrected prepay waiting for half a minute with
+// "unavailable", and a close as well: nothing can come of a call whose end is known.
+func TestEndedPrepayBlocksNothing(t *testing.T) {
+	failures := map[string]error{
+		"wrong openid": refusal(),
+		"not sent":     &payment.GatewayError{Op: "prepay", Kind: payment.KindRejected, NotSent: true},
+		"no connection": &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown, NotSent: true,
+			Err: errors.New("no connection")},
+		"no permission": &payment.GatewayError{Op: "prepay", Kind: payment.KindMisconfigured, Status: 403},
+	}
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 10)
+		for name, failure := range failures {
+			key := strings.ReplaceAll(name, " ", "_")
+			o, closed := f.PlaceOne(t, key, "mug", 1), f.PlaceOne(t, key+"_closed", "mug", 1)
+			f.WeChat.Before = func(op, _ string) error {
+				if op == "prepay" {
+					return failure
+				}
+				return nil
+			}
+			for _, no := range []string{o.OrderNo, closed.OrderNo} {
+				if _, err := f.Prepay(t.Context(), jsapi(no, "wrong")); !errors.Is(err, failure) {
+					t.Fatal(err)
+				}
+			}
+			f.WeChat.Before = nil
+			if _, err := f.Prepay(t.Context(), jsapi(o.OrderNo, "right")); err != nil {
+				t.Errorf("%s: the corrected prepay: %v", name, err)
+			}
+			if got, err := f.Cancel(t.Context(), cancel(closed.OrderNo)); err != nil ||
+				got.State != order.StateClosed {
+				t.Errorf("%s: cancelled: %s %v", name, got.State, err)
+			}
+		}
+	})
+}
+
+// lateGateway answers a close of a number that it does not know, without burning it: so a prepay that comes later
+// opens a trade.
+type lateGateway struct{ *ordertest.WeChat }
+
+func (w lateGateway) Close(ctx context.Context, no string) (payment.CloseReply, error) {
+	if _, ok := w.Trade(no); !ok {
+		return payment.CloseReply{Answer: payment.CloseNotFound, Status: 404, Code: "ORDER_NOT_EXIST"}, nil
+	}
+	return w.WeChat.Close(ctx, no)
+}
+
+// The time of an attempt's first call decided whether one may still arrive: while a repeat was on its way, ten
+// minutes later, the order was closed and its stock sold again, and the repeat then opened a trade that nobody
+// closed.
+func TestCloseWaitsForARepeatedPrepay(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f = f.Restarted(t, func(c *order.Config) { c.Gateway = lateGateway{f.WeChat} })
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.Before = loseAll("prepay")
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.Clock.Advance(10 * time.Minute)
+		f.WeChat.Before = func(op, _ string) error {
+			if op != "prepay" {
+				return nil
+			}
+			f.WeChat.Before = nil
+			got, err := f.Cancel(t.Context(), cancel(o.OrderNo)) // while the repeat is on its way
+			if err != nil || got.State != order.StateClosing || f.Available(t, "mug") != 0 {
+				t.Errorf("cancelled beside the repeat: %s, %d on the shelf, %v", got.State, f.Available(t, "mug"), err)
+			}
+			return nil
+		}
+		f.WeChat.After = loseAll("prepay") // WeChat Pay opens the trade, and nobody hears of it
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.WeChat.After = nil
+		f.Clock.Advance(time.Minute)
+		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil {
+			t.Fatal(err)
+		}
+		if tr, _ := f.WeChat.Trade(o.OrderNo + "-01"); tr.State != payment.TradeClosed ||
+			f.State(t, o.OrderNo) != order.StateClosed {
+			t.Errorf("the trade is %s, the order %s", tr.State, f.State(t, o.OrderNo))
+		}
+	})
+}
+
+// A call whose end is known must not hide an older one that may still arrive, nor keep the close waiting for longer
+// than that one may take.
+func TestOlderCallIsWaitedFor(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.Before = loseAll("prepay")
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.Clock.Advance(20 * time.Second)
+		f.WeChat.Before = func(op, _ string) error {
+			if op == "prepay" {
+				return refusal()
+			}
+			return nil
+		}
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.WeChat.Before = nil
+		if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.StateClosing {
+			t.Fatalf("closed while the first call was on its way: %s %v", got.State, err)
+		}
+		f.Clock.Advance(11 * time.Second) // 31 s after the first call, 11 s after the second
+		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil ||
+			f.State(t, o.OrderNo) != order.StateClosed {
+			t.Error(err, f.State(t, o.OrderNo))
+		}
+	})
+}
+
+// An answer is not handed out again while another call may have made it invalid unheard: one more call, alone,
+// gives one that is certain.
+func TestUncertainAnswerIsAskedAgain(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.After = loseAll("prepay")
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.WeChat.After = nil
+		f.Prepaid(t, o.OrderNo) // 2: beside the first, which may still arrive
+		f.Clock.Advance(time.Minute)
+		f.Prepaid(t, o.OrderNo) // 3: alone
+		last := f.WeChat.Prepays
+		f.Prepaid(t, o.OrderNo)
+		if last != 3 || f.WeChat.Prepays != last {
+			t.Errorf("%d calls, %d after one more click", last, f.WeChat.Prepays)
+		}
+	})
+}
+
+// A trade type that another one replaces is closed by what WeChat Pay says of the calls that it was asked about. A
+// repeat that is sent meanwhile is not among them: closing it on that word left a trade open beside the new one.
+func TestTradeWithANewerCallIsNotClosed(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f = f.Restarted(t, func(c *order.Config) { c.Gateway = lateGateway{f.WeChat} })
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.Before = loseAll("prepay")
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.WeChat.Before = nil
+		f.Clock.Advance(time.Minute)
+		f.WeChat.After = func(op, no string) error {
+			if op != "query" {
+				return nil
+			}
+			f.WeChat.After = loseAll("prepay")
+			_, _ = f.Prepay(t.Context(), native(o.OrderNo)) // opened, and nobody hears of it
+			f.WeChat.After = nil
+			return nil
+		}
+		if _, err := f.Prepay(t.Context(), jsapi(o.OrderNo, "o")); payment.KindOf(err) != payment.KindUnknown {
+			t.Fatal(err)
+		}
+		first, _ := f.WeChat.Trade(o.OrderNo + "-01")
+		if second, ok := f.WeChat.Trade(o.OrderNo + "-02"); ok && first.State == second.State {
+			t.Fatal("two payable trades of one order")
+		}
+		if p, err := f.Prepay(t.Context(), jsapi(o.OrderNo, "o")); err != nil || p.OutTradeNo != o.OrderNo+"-02" {
+			t.Errorf("%+v %v", p, err)
+		}
+	})
+}
+
+// The answer of a trade type that was replaced meanwhile must not be handed out, nor stay payable: and the order,
+// which is the customer's own, is not "not found".
+func TestReplacedPrepayIsNotHandedOut(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.After = func(op, _ string) error {
+			if op != "prepay" {
+				return nil
+			}
+			f.WeChat.After = nil
+			_, err := f.Prepay(t.Context(), jsapi(o.OrderNo, "o"))
+			return err
+		}
+		if p, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil || errors.Is(err, order.ErrNotFound) {
+			t.Errorf("%+v %v", p, err)
+		}
+		first, _ := f.WeChat.Trade(o.OrderNo + "-01")
+		second, _ := f.WeChat.Trade(o.OrderNo + "-02")
+		if first.State != payment.TradeClosed || second.State != payment.TradeNotPay {
+			t.Errorf("at WeChat Pay: %s, %s", first.State, second.State)
+		}
+	})
+}
+
+// A client that asks again and again while WeChat Pay is away must not grow a row without bound, nor be shut out
+// for ever.
+func TestOpenPrepaysAreBounded(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.After = loseAll("prepay")
+		for range 50 {
+			if _, err := f.Prepay(t.Context(), native(o.OrderNo)); payment.KindOf(err) != payment.KindUnknown {
+				t.Fatal(err)
+			}
+		}
+		if f.WeChat.Prepays != 20 {
+			t.Errorf("%d calls in one moment", f.WeChat.Prepays)
+		}
+		f.WeChat.After = nil
+		f.Clock.Advance(time.Minute)
+		f.Prepaid(t, o.OrderNo)
+	})
+}
