@@ -1,6 +1,8 @@
 package order_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -175,4 +177,83 @@ func dueOf(t *testing.T, f *ordertest.Fixture, state order.State) []order.Due {
 		t.Fatal(err)
 	}
 	return due
+}
+
+// What a customer, an operator or a task does to an order or a refund is decided where they are written, and "not
+// found" is the answer of nobody else: the side that shows may not know yet what was committed a moment ago. A cancel
+// that was committed must not be told as 404, and a refund that is owed must not be given up as unknown.
+func TestNothingIsDecidedBehind(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f, g := behind(t, db)
+		f.SKU(t, "mug", 9)
+		a, b := f.PlaceOne(t, "a", "mug", 1), f.PlaceOne(t, "b", "mug", 2)
+		if got, err := g.FindOwn(t.Context(), "c", a.OrderNo); err != nil || got.State != order.StatePending {
+			t.Errorf("his own order: %s, %v", got.State, err)
+		}
+		if _, err := g.FindOwn(t.Context(), "eve", a.OrderNo); !errors.Is(err, order.ErrNotFound) {
+			t.Errorf("somebody else's: %v", err)
+		}
+		if got, err := g.Timeline(t.Context(), a.OrderNo); err != nil || len(got) != 1 {
+			t.Error(got, err)
+		}
+		if got, err := g.Cancel(t.Context(), cancel(a.OrderNo)); err != nil || got.State != order.StateClosed {
+			t.Errorf("cancel: %s, %v", got.State, err)
+		}
+		if _, err := f.WeChat.Pay(g.Prepaid(t, b.OrderNo), false); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := g.Sync(t.Context(), b.OrderNo, ordertest.Customer); err != nil || got.State != order.StatePaid {
+			t.Errorf("asked about: %s, %v", got.State, err)
+		}
+		row := g.MustAsk(t, ordertest.Ask(b.OrderNo, "back", 1))
+		if got, err := g.FindOwnRefund(t.Context(), "c", row.OutRefundNo); err != nil || got.OrderNo != b.OrderNo {
+			t.Error(got, err)
+		}
+		if _, err := g.FindOwnRefund(t.Context(), "eve", row.OutRefundNo); !errors.Is(err, order.ErrRefundNotFound) {
+			t.Errorf("somebody else's refund: %v", err)
+		}
+		g.MustDecide(t, row.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
+		if due, err := g.DueRefunds(t.Context(), order.DueCursor{}, g.Clock.Now(), 10); err != nil || len(due) != 1 {
+			t.Error(due, err)
+		}
+		if err := g.Refund(t.Context(), row.OutRefundNo, ordertest.Scheduler); err != nil || g.WeChat.Refunded != 1 {
+			t.Errorf("sent %d times: %v", g.WeChat.Refunded, err)
+		}
+		ended := g.WeChat.EndRefund(row.OutRefundNo, payment.RefundSuccess)
+		if got, err := g.SettleRefund(t.Context(), ended, ordertest.Notified); err != nil ||
+			got.Outcome != order.RefundOutcomeApplied {
+			t.Error(got, err)
+		}
+		g.PlaceOne(t, "c", "mug", 1)
+		g.Clock.Advance(time.Hour)
+		if due := dueOf(t, g, order.StatePending); len(due) != 1 {
+			t.Errorf("%d due", len(due))
+		}
+	})
+}
+
+// An open order without a due time, by a hand in the table, must not make the numbers of all others unreadable: the
+// dashboard, the metrics and the doctor show them, and verify says which order it is.
+func TestBacklogWithAnOrderThatIsNeverDue(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.NewUnverified(t, db, func(*order.Config) {})
+		f.SKU(t, "mug", 9)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.Update(ctx, "UPDATE orders SET due_at = NULL WHERE order_no = ?", o.OrderNo)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			b, err := f.Backlog(t.Context())
+			if err != nil || b.Open[order.StatePending] < 1 || b.Overdue != 0 || !b.Oldest.IsZero() {
+				t.Errorf("%+v, %v", b, err)
+			}
+			if _, err := f.DueByMinute(t.Context(), time.Hour); err != nil {
+				t.Error(err)
+			}
+			f.PlaceOne(t, "b", "mug", 1)
+		}
+	})
 }

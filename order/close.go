@@ -60,7 +60,7 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 	}
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	o, err := s.Find(ctx, r.OrderNo)
+	o, err := s.findNow(ctx, r.OrderNo, "")
 	if errors.Is(err, sqldb.ErrUnavailable) { // it is closing at least, and cannot be shown
 		return Order{}, fmt.Errorf("%w: %w", sqldb.ErrUnknown, err)
 	}

@@ -51,7 +51,7 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 // holds. An order that was never prepaid is not asked about. It never closes
 // anything. Errors: ErrNotFound, *payment.GatewayError, database errors.
 func (s *Service) Sync(ctx context.Context, orderNo string, cause Cause) (Order, error) {
-	o, err := s.Find(ctx, orderNo)
+	o, err := s.findNow(ctx, orderNo, "")
 	if err != nil {
 		return Order{}, err
 	}
@@ -68,7 +68,7 @@ func (s *Service) Sync(ctx context.Context, orderNo string, cause Cause) (Order,
 		if _, err := s.Settle(ctx, trade, Cause{Actor: cause.Actor, Type: "query", ID: cause.ID}); err != nil {
 			return o, err
 		}
-		return s.Find(ctx, orderNo)
+		return s.findNow(ctx, orderNo, "")
 	}
 	return o, nil
 }

@@ -248,7 +248,7 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt, cause Cause) erro
 		if err != nil {
 			return err
 		}
-		o, err := s.Find(ctx, a.OrderNo)
+		o, err := s.findNow(ctx, a.OrderNo, "")
 		if err != nil {
 			return err
 		}

@@ -121,7 +121,7 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 		return Refund{}, &ValidationError{Fields: []FieldError{
 			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
 	}
-	row, err := s.FindRefund(ctx, d.OutRefundNo)
+	row, err := s.refundNow(ctx, d.OutRefundNo, "")
 	if err != nil {
 		return Refund{}, err
 	}
@@ -153,7 +153,7 @@ func (s *Service) askAboutHeld(ctx context.Context, row Refund, cause Cause) (Re
 	if err := s.takeAnswer(ctx, answer, "query", cause); err != nil {
 		return row, err
 	}
-	return s.FindRefund(ctx, row.OutRefundNo)
+	return s.refundNow(ctx, row.OutRefundNo, "")
 }
 
 // SettleRefund takes in what WeChat says of a refund, whatever it came by: an
@@ -190,11 +190,15 @@ func ofRefundRow(r Refund, cause Cause) ofRefund {
 
 // orderOf finds the order of a refund: our own row's, else that of the payment
 // it names, else none. Both are written once and never change.
-func (s *Service) orderOf(ctx context.Context, outRefundNo, transactionID string) (string, error) {
-	no, found, err := orderOfRefund(ctx, s.db, outRefundNo)
-	if err == nil && !found {
-		no, err = orderOfPayment(ctx, s.db, transactionID)
-	}
+func (s *Service) orderOf(ctx context.Context, outRefundNo, transactionID string) (no string, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		var found bool
+		no, found, err = orderOfRefund(ctx, tx, outRefundNo)
+		if err == nil && !found {
+			no, err = orderOfPayment(ctx, tx, transactionID)
+		}
+		return err
+	})
 	return no, sqldb.Wrap("find the order of a refund", err)
 }
 
@@ -211,7 +215,7 @@ func (s *Service) wakeRefund(r Refund) {
 // do before the next time, which is set. A *NotDueError says when to come back;
 // ErrRefundNotFound that there is no such refund.
 func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) error {
-	row, err := s.FindRefund(ctx, outRefundNo)
+	row, err := s.refundNow(ctx, outRefundNo, "")
 	if err != nil {
 		return err
 	}
@@ -394,7 +398,26 @@ func refundEventOf(s payment.RefundStatus) RefundEvent {
 
 // FindRefund gives a refund, whoever's it is.
 func (s *Service) FindRefund(ctx context.Context, outRefundNo string) (Refund, error) {
-	return findRefund(ctx, s.db, outRefundNo, "")
+	return s.showRefund(ctx, outRefundNo, "")
+}
+
+// showRefund gives a refund as it is shown. That there is none is said only where
+// refunds are written.
+func (s *Service) showRefund(ctx context.Context, outRefundNo, customerID string) (Refund, error) {
+	r, err := findRefund(ctx, s.db, outRefundNo, customerID)
+	if errors.Is(err, ErrRefundNotFound) {
+		return s.refundNow(ctx, outRefundNo, customerID)
+	}
+	return r, err
+}
+
+// refundNow gives a refund where refunds are written: for what decides.
+func (s *Service) refundNow(ctx context.Context, outRefundNo, customerID string) (r Refund, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		r, err = findRefund(ctx, tx, outRefundNo, customerID)
+		return err
+	})
+	return r, err
 }
 
 // FindOwnRefund gives a refund of this customer's order; another's is
@@ -403,7 +426,7 @@ func (s *Service) FindOwnRefund(ctx context.Context, customerID, outRefundNo str
 	if customerID == "" {
 		return Refund{}, ErrRefundNotFound
 	}
-	return findRefund(ctx, s.db, outRefundNo, customerID)
+	return s.showRefund(ctx, outRefundNo, customerID)
 }
 
 // RefundFilter selects refunds, newest numbers first. Zero fields do not select.
@@ -433,8 +456,12 @@ func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]Refund, st
 
 // DueRefunds pages through the refunds that somebody has to look at, in the
 // order of their due time: those after the cursor and due by until.
-func (s *Service) DueRefunds(ctx context.Context, after DueCursor, until time.Time, limit int) ([]Due, error) {
-	due, err := findDueRefunds(ctx, s.db, after, until, limit)
+func (s *Service) DueRefunds(ctx context.Context, after DueCursor, until time.Time, limit int) (due []Due,
+	err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		due, err = findDueRefunds(ctx, tx, after, until, limit)
+		return err
+	})
 	return due, sqldb.Wrap("find due refunds", err)
 }
 

@@ -294,12 +294,12 @@ func (f *Filter) where(now time.Time) (string, []any) {
 
 // findDueOrders gives up to limit orders of a state that are due after a place
 // and by until.
-func findDueOrders(ctx context.Context, q querier, state State, after DueCursor, until time.Time,
+func findDueOrders(ctx context.Context, tx *sqldb.Tx, state State, after DueCursor, until time.Time,
 	limit int) ([]Due, error) {
 	var due []Due
 	what := dueQuery{"SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?",
 		[]any{string(state)}, "order_no"}
-	err := eachDue(ctx, q, what, after, until, limit, func(rows *sql.Rows) error {
+	err := eachDue(ctx, tx, what, after, until, limit, func(rows *sql.Rows) error {
 		d := Due{State: state}
 		var at int64
 		err := rows.Scan(&d.Key, &d.Version, &at, &d.Tries)
@@ -323,7 +323,7 @@ type dueQuery struct {
 // millisecond, and then for what is due later. Asked for in one query, a database
 // finds the place by the time alone and reads past all rows of that millisecond,
 // for every page of a herd.
-func eachDue(ctx context.Context, q querier, what dueQuery, after DueCursor, until time.Time, limit int,
+func eachDue(ctx context.Context, tx *sqldb.Tx, what dueQuery, after DueCursor, until time.Time, limit int,
 	row func(*sql.Rows) error) error {
 	from, to := sqldb.Millis(after.At), sqldb.Millis(until)
 	for _, part := range []struct {
@@ -337,7 +337,7 @@ func eachDue(ctx context.Context, q querier, what dueQuery, after DueCursor, unt
 			break
 		}
 		args := append(append(slices.Clone(what.args), part.args...), limit)
-		if err := sqldb.Each(ctx, q, what.query+`
+		if err := sqldb.Each(ctx, tx, what.query+`
   AND `+part.where+`
 ORDER BY due_at, `+what.key+`
 LIMIT ?`, args, func(rows *sql.Rows) error {
@@ -351,10 +351,12 @@ LIMIT ?`, args, func(rows *sql.Rows) error {
 }
 
 // countOpen counts the open orders by state, and those that were due before now,
-// through the index on the due time.
+// through the index on the due time. An open order without one is counted: verify finds
+// it (order.due).
 func countOpen(ctx context.Context, q querier, now time.Time,
 	row func(state State, orders, overdue int64, oldest time.Time)) error {
-	return sqldb.Each(ctx, q, `SELECT state, COUNT(*), SUM(CASE WHEN due_at < ? THEN 1 ELSE 0 END), MIN(due_at)
+	return sqldb.Each(ctx, q, `SELECT state, COUNT(*), SUM(CASE WHEN due_at < ? THEN 1 ELSE 0 END),
+  COALESCE(MIN(due_at), 0)
 FROM orders
 WHERE state IN ('pending', 'closing')
 GROUP BY state`, []any{sqldb.Millis(now)}, func(rows *sql.Rows) error {

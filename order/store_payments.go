@@ -191,8 +191,8 @@ WHERE transaction_id = ?
 
 // orderOfPayment gives the order of a payment, "" when it has none or is not
 // recorded. It is written once and never changes.
-func orderOfPayment(ctx context.Context, q querier, transactionID string) (no string, err error) {
-	err = q.QueryRowContext(ctx, `SELECT order_no
+func orderOfPayment(ctx context.Context, tx *sqldb.Tx, transactionID string) (no string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT order_no
 FROM payments
 WHERE transaction_id = ?`, transactionID).Scan(&no)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -360,10 +360,10 @@ LIMIT ?`, append(args, limit)...)
 }
 
 // findDueRefunds gives up to limit refunds that are due after a place and by until.
-func findDueRefunds(ctx context.Context, q querier, after DueCursor, until time.Time, limit int) ([]Due, error) {
+func findDueRefunds(ctx context.Context, tx *sqldb.Tx, after DueCursor, until time.Time, limit int) ([]Due, error) {
 	var due []Due
 	query := "SELECT out_refund_no, version, due_at FROM refunds WHERE due_at > 0"
-	err := eachDue(ctx, q, dueQuery{query, nil, "out_refund_no"}, after, until, limit, func(rows *sql.Rows) error {
+	err := eachDue(ctx, tx, dueQuery{query, nil, "out_refund_no"}, after, until, limit, func(rows *sql.Rows) error {
 		var d Due
 		var at int64
 		err := rows.Scan(&d.Key, &d.Version, &at)
@@ -395,8 +395,8 @@ GROUP BY state`, nil, func(rows *sql.Rows) error {
 
 // orderOfRefund gives the order of a refund and whether there is such a refund.
 // The order is written once and never changes.
-func orderOfRefund(ctx context.Context, q querier, outRefundNo string) (no string, found bool, err error) {
-	err = q.QueryRowContext(ctx, `SELECT order_no
+func orderOfRefund(ctx context.Context, tx *sqldb.Tx, outRefundNo string) (no string, found bool, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT order_no
 FROM refunds
 WHERE out_refund_no = ?`, outRefundNo).Scan(&no)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -30,35 +30,60 @@ func (s *Service) FindOwn(ctx context.Context, customerID, orderNo string) (Orde
 	return s.find(ctx, orderNo, customerID)
 }
 
-// find gives an order whole; customerID "" is for those who may see everybody's.
+// find gives an order whole; customerID "" is for those who may see everybody's. That
+// there is none is said only where orders are written: one that was placed a moment
+// ago may not be there yet where it is shown from.
 func (s *Service) find(ctx context.Context, orderNo, customerID string) (Order, error) {
-	o, err := findOrder(ctx, s.db, orderNo)
-	switch {
-	case errors.Is(err, ErrNotFound), err == nil && customerID != "" && o.CustomerID != customerID:
-		return Order{}, ErrNotFound
-	case err != nil:
-		return Order{}, sqldb.Wrap("find order", err)
+	o, err := wholeOrder(ctx, s.db, orderNo, customerID)
+	if errors.Is(err, ErrNotFound) {
+		return s.findNow(ctx, orderNo, customerID)
 	}
-	if err := s.fill(ctx, &o); err != nil {
-		return Order{}, sqldb.Wrap("find order", err)
+	return o, sqldb.Wrap("find order", err)
+}
+
+// findNow is find where orders are written: for what decides, and for those who have
+// just changed it.
+func (s *Service) findNow(ctx context.Context, orderNo, customerID string) (o Order, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		o, err = wholeOrder(ctx, tx, orderNo, customerID)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return Order{}, ErrNotFound
+	}
+	return o, sqldb.Wrap("find order", err)
+}
+
+// wholeOrder reads an order with everything that belongs to it. ErrNotFound when there
+// is none, or when it is not this customer's ("" for anybody).
+func wholeOrder(ctx context.Context, q querier, orderNo, customerID string) (Order, error) {
+	o, err := findOrder(ctx, q, orderNo)
+	if err != nil {
+		return Order{}, err
+	}
+	if customerID != "" && o.CustomerID != customerID {
+		return Order{}, ErrNotFound
+	}
+	if err := fill(ctx, q, &o); err != nil {
+		return Order{}, err
 	}
 	return o, nil
 }
 
 // fill adds everything that belongs to an order.
-func (s *Service) fill(ctx context.Context, o *Order) error {
-	items, err := findItems(ctx, s.db, []string{o.OrderNo})
+func fill(ctx context.Context, q querier, o *Order) error {
+	items, err := findItems(ctx, q, []string{o.OrderNo})
 	if err != nil {
 		return err
 	}
 	o.Items = items[o.OrderNo]
-	if o.Attempts, err = findAttempts(ctx, s.db, o.OrderNo); err != nil {
+	if o.Attempts, err = findAttempts(ctx, q, o.OrderNo); err != nil {
 		return err
 	}
-	if o.Payment, err = findPayment(ctx, s.db, o.OrderNo); err != nil {
+	if o.Payment, err = findPayment(ctx, q, o.OrderNo); err != nil {
 		return err
 	}
-	o.Refunds, err = refundsOf(ctx, s.db, o.OrderNo)
+	o.Refunds, err = refundsOf(ctx, q, o.OrderNo)
 	return err
 }
 
@@ -100,14 +125,16 @@ func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
 // Timeline gives everything that happened to an order, in order. The first
 // event is the placement, which the order's own row records.
 func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent, error) {
-	o, err := findOrder(ctx, s.db, orderNo)
+	o, events, err := orderAndEvents(ctx, s.db, orderNo)
+	if errors.Is(err, ErrNotFound) { // said only where orders are written
+		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			o, events, err = orderAndEvents(ctx, tx, orderNo)
+			return err
+		})
+	}
 	if errors.Is(err, ErrNotFound) {
 		return nil, err
 	} else if err != nil {
-		return nil, sqldb.Wrap("timeline", err)
-	}
-	events, err := findEvents(ctx, s.db, orderNo)
-	if err != nil {
 		return nil, sqldb.Wrap("timeline", err)
 	}
 	customer := Actor{Type: ActorCustomer, ID: o.CustomerID}
@@ -117,14 +144,27 @@ func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent
 	return append([]TimelineEvent{placed}, events...), nil
 }
 
+// orderAndEvents reads the row of an order and its events.
+func orderAndEvents(ctx context.Context, q querier, orderNo string) (Order, []TimelineEvent, error) {
+	o, err := findOrder(ctx, q, orderNo)
+	if err != nil {
+		return Order{}, nil, err
+	}
+	events, err := findEvents(ctx, q, orderNo)
+	return o, events, err
+}
+
 // DueOrders pages through the orders of one state, pending or closing, that
 // somebody has to look at, in the order of their due time: those after the
 // cursor and due by until. A page full of orders that cannot be helped does not
 // hide the next one. Of the closing, those that wait for their first turn at
 // WeChat Pay have their deadline as due time.
 func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, until time.Time,
-	limit int) ([]Due, error) {
-	due, err := findDueOrders(ctx, s.db, state, after, until, limit)
+	limit int) (due []Due, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		due, err = findDueOrders(ctx, tx, state, after, until, limit)
+		return err
+	})
 	return due, sqldb.Wrap("find due orders", err)
 }
 
@@ -206,6 +246,12 @@ func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, erro
 	a := Account{SkuID: skuID}
 	var err error
 	a.Available, a.Unlimited, err = findSKU(ctx, s.db, skuID)
+	if errors.Is(err, ErrNotFound) { // said only where SKUs are written
+		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			a.Available, a.Unlimited, err = findSKU(ctx, tx, skuID)
+			return err
+		})
+	}
 	if errors.Is(err, ErrNotFound) {
 		return a, err
 	}
