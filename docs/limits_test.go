@@ -38,7 +38,8 @@ var limits = []struct {
 		"order.defaultPayWithin", "order.defaultGrace", "order.MaxLines", "order.MaxQuantity", "order.maxAttempts",
 		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.prepayValid", "order.h5Valid",
 		"order.setWaits/CloseRetry",
-		"order.StuckAfter",
+		"order.StuckAfter", "order.defaultCloseUnprepaid",
+		"order.unknownAfter", "order.selfClosed", "order.vouchAfter",
 	}},
 	{"Refunds", []string{
 		"operators.FreshFor",

@@ -249,6 +249,12 @@ func (b *batch) assertPayments(found *brokenOrders) {
 	for i := range b.payments {
 		found.add(b.assertPayment(&b.payments[i]))
 	}
+	for id, p := range b.refunds.payments {
+		if p.judged {
+			found.add(b.assertPayment(&paymentRow{Trade: payment.Trade{TransactionID: id, Total: p.amount},
+				orderNo: p.orderNo, settled: p.outcome, reason: p.reason, refund: p.taken + p.adds}))
+		}
+	}
 }
 
 // assertPayment holds one new payment against its order and its refund, and counts
@@ -418,7 +424,7 @@ func (b *batch) assertMoney(no string) error {
 			return broken(mustNotExceed, no, "payment %s of %d fen has %d back elsewhere, its refunds take %d",
 				id, p.amount, back, given[id])
 		}
-		if p.outcome == SettledApplied {
+		if p.outcome == SettledApplied && !p.judged { // what this batch has applied is counted already
 			applied, paid, backOfPaid = applied+1, paid+int(p.amount), back[id]
 		}
 	}

@@ -170,6 +170,7 @@ func (r *closeResult) doneCommand(orderNo string, cause Cause) command {
 
 // recordCloseResult writes what WeChat's answers prove about a closing order.
 func (s *Service) recordCloseResult(ctx context.Context, c Claim, cause Cause, r closeResult) error {
+	held := "" // money that WeChat Pay holds for it and that is not its payment
 	switch r.proven {
 	case closeClosed:
 		_, err := s.apply(ctx, r.doneCommand(c.Key, cause))
@@ -180,17 +181,11 @@ func (s *Service) recordCloseResult(ctx context.Context, c Claim, cause Cause, r
 		if err != nil || settled.State != StateClosing {
 			return err
 		}
+		held = r.trade.TransactionID
 		r.err = fmt.Errorf("WeChat Pay holds a payment that does not fit this order (%s)", settled.Reason)
 	case closeUnknown:
 	}
-	r.proof["error"] = r.err.Error()
-	_, err := s.apply(ctx, &note{event: "close.unknown",
-		header: header{orderNo: c.Key, cause: cause, detail: r.proof, took: r.took}})
-	if err != nil {
-		return err
-	}
-	s.cfg.Tasks.WakeAt(c.At)
-	return &ClosingError{At: c.At, Err: r.err}
+	return s.recordUnanswered(ctx, c, cause, r, held)
 }
 
 // askClose asks WeChat to close a trade and decides what the answer proves, by

@@ -151,27 +151,13 @@ func (c *closeDone) decide(b *batch) (applied, error) {
 
 func (c *closeDone) beforeCommit() { failpoint.Hit("close.written") }
 
-// note writes an event that moves nothing, such as close.unknown.
-type note struct {
-	header
-	event string // for the timeline
-}
-
-// decide adds the event, whatever the order's state.
-func (c *note) decide(b *batch) (applied, error) {
-	e, err := b.find(&c.header)
-	if err != nil {
-		return applied{}, err
-	}
-	b.record(e, &c.header, c.event, e.after.State, nil)
-	return applied{order: e.after, before: e.after.State}, nil
-}
-
 // settle takes one payment in: it makes its order paid, or it is owed back, or
 // it fits no order and is held for a person. It is recorded in every case.
 type settle struct {
 	header
 	trade payment.Trade // what WeChat Pay says that it holds
+	// again: it is recorded as held, and judged once more by the configuration as it is.
+	again bool
 }
 
 // newSettle makes the command for a payment. Which order it is for, its number
@@ -186,6 +172,10 @@ func newSettle(trade payment.Trade, cause Cause) *settle {
 func (c *settle) needs(n *needs) {
 	n.order(c.orderNo)
 	n.transactions[c.trade.TransactionID] = true
+	if c.again {
+		n.refundsOfOrder(c.orderNo)
+		n.refunded[c.trade.TransactionID], n.refundsOfPayment[c.trade.TransactionID] = true, true
+	}
 }
 
 func (c *settle) beforeCommit() { failpoint.Hit("notify.written") }
@@ -194,7 +184,12 @@ func (c *settle) beforeCommit() { failpoint.Hit("notify.written") }
 // be for this order at all? What does the table say of the order's state?
 func (c *settle) decide(b *batch) (applied, error) {
 	e := b.orders[c.orderNo] // nil for a number that is not one of ours
-	if before, ok := b.recorded[c.trade.TransactionID]; ok {
+	before, ok := b.recorded[c.trade.TransactionID]
+	if c.again {
+		if err := c.mayJudge(b, e, before); err != nil {
+			return applied{}, err
+		}
+	} else if ok {
 		done := applied{settlement: Settlement{
 			OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
 		if e != nil {
@@ -202,7 +197,7 @@ func (c *settle) decide(b *batch) (applied, error) {
 		}
 		return done, nil
 	}
-	if reason := b.misfit(e, &c.trade); reason != "" {
+	if reason := b.misfit(e, &c.trade); reason != "" { // not again: mayJudge has looked
 		return c.hold(b, e, reason), nil
 	}
 	done := applied{before: e.after.State, cell: Next(e.after.State, EventPay),
@@ -233,6 +228,24 @@ func (c *settle) decide(b *batch) (applied, error) {
 	c.journal(b, *s)
 	done.order, s.State = e.after, e.after.State
 	return done, nil
+}
+
+// mayJudge says why a payment is not judged again: only one that is held and still
+// here is, and only when it can be for its order by now.
+func (c *settle) mayJudge(b *batch, e *entry, before recorded) error {
+	p := b.refunds.payments[c.trade.TransactionID]
+	switch {
+	case p == nil:
+		return ErrNotFound
+	case before.settled != SettledHeld, p.outcome != SettledHeld:
+		return &JudgedError{Reason: before.reason, Why: "only a payment that is held is judged again"}
+	case b.wentBack(c.trade.TransactionID) > 0:
+		return &JudgedError{Reason: before.reason, Why: "money of this payment has gone back to its buyer already"}
+	}
+	if reason := b.misfit(e, &c.trade); reason != "" {
+		return &JudgedError{Reason: reason, Why: "the payment does not fit its order: " + reason}
+	}
+	return nil
 }
 
 // misfit says why a payment cannot be for this order, "" when it can.
@@ -273,6 +286,12 @@ func (c *settle) journal(b *batch, s Settlement) {
 		owed = c.trade.Total
 	}
 	b.recorded[c.trade.TransactionID] = recorded{orderNo: s.OrderNo, settled: s.Settled, reason: s.Reason}
+	if c.again {
+		p := b.refunds.payments[c.trade.TransactionID]
+		p.judged, p.orderNo, p.outcome, p.reason = true, s.OrderNo, s.Settled, s.Reason
+		p.adds += owed
+		return
+	}
 	b.payments = append(b.payments, paymentRow{Trade: c.trade, orderNo: s.OrderNo, at: b.now,
 		source: c.cause.Type, settled: s.Settled, reason: s.Reason, refund: owed})
 }

@@ -62,14 +62,26 @@ func (e *PriceChangedError) Error() string {
 type NotPayableError struct {
 	State   State
 	Expired bool // still pending, but its time to pay is over
+	// Held: it has a payment that does not fit it, which a person has to look at; until
+	// then the buyer is not asked to pay once more.
+	Held bool
 }
 
 func (e *NotPayableError) Error() string {
+	if e.Held {
+		return "a payment of this order is being looked into"
+	}
 	if e.Expired {
 		return "the time to pay this order is over"
 	}
 	return fmt.Sprintf("an order that is %s cannot be paid", e.State)
 }
+
+// JudgedError: a held payment stays held. Reason is why it does not fit its order, as
+// Settlement has it.
+type JudgedError struct{ Reason, Why string }
+
+func (e *JudgedError) Error() string { return e.Why }
 
 // RefusedError: the state machine says no. Order is the order as it is.
 type RefusedError struct {

@@ -87,6 +87,22 @@ func paymentOf(b *batch, e *entry) *paymentRow {
 // refundOf gives the oldest refund of the order, which has one or is asked for one.
 func refundOf(b *batch, e *entry) *refundEntry { return b.refunds.ofOrder[e.after.OrderNo][0] }
 
+// note writes an event that moves nothing, such as close.unknown.
+type note struct {
+	header
+	event string // for the timeline
+}
+
+// decide adds the event, whatever the order's state.
+func (c *note) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	b.record(e, &c.header, c.event, e.after.State, nil)
+	return applied{order: e.after, before: e.after.State}, nil
+}
+
 // Note writes an event that moves nothing.
 func (s *Service) Note(ctx context.Context, orderNo string) error {
 	_, err := s.apply(ctx, &note{event: "close.unknown", header: header{orderNo: orderNo}})

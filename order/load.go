@@ -28,6 +28,7 @@ type batch struct {
 	shelf    *stock.Shelf             // stock of closed orders that late money may revive; nil without
 	lines    map[string][]Item        // of those orders
 	people   operators.Known          // where somebody decides about a refund
+	silences map[string]*silence      // what WeChat Pay's answers did not prove, by order number
 
 	// Decided, to be written:
 	events   []eventRow
@@ -63,10 +64,14 @@ type needs struct {
 	transactions map[string]bool // is this payment recorded already?
 	attempts     map[string]bool // by out_trade_no
 
+	silent map[string]bool // orders about which WeChat Pay gave no usable answer
+
 	refundsOf map[string]bool // orders of which every refund and payment is needed
 	refunds   map[string]bool // refunds by number, also those without an order
 	refunded  map[string]bool // payments that refunds are of
-	asks      []askKey        // requests for refunds: repeated?
+	// refundsOfPayment are payments of which every refund is needed, whatever order it has.
+	refundsOfPayment map[string]bool
+	asks             []askKey // requests for refunds: repeated?
 	// people are the operators who decide about the refunds of this batch; nil: nobody does.
 	people map[string]bool
 }
@@ -74,8 +79,9 @@ type needs struct {
 // newNeeds needs nothing yet.
 func newNeeds() *needs {
 	return &needs{orders: map[string]bool{}, transactions: map[string]bool{}, attempts: map[string]bool{},
-		refundsOf: map[string]bool{},
-		refunds:   map[string]bool{}, refunded: map[string]bool{}}
+		silent:    map[string]bool{},
+		refundsOf: map[string]bool{}, refunds: map[string]bool{}, refunded: map[string]bool{},
+		refundsOfPayment: map[string]bool{}}
 }
 
 // order asks for an order; none for "".
@@ -128,6 +134,9 @@ func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err erro
 	if b.recorded, err = findRecorded(ctx, tx, sorted(n.transactions)); err != nil {
 		return err
 	}
+	if b.silences, err = loadSilences(ctx, tx, sorted(n.silent)); err != nil {
+		return err
+	}
 	if b.refunds, err = loadRefunds(ctx, tx, n); err != nil {
 		return err
 	}
@@ -148,6 +157,11 @@ func (b *batch) loadPeople(ctx context.Context, tx *sqldb.Tx, n *needs) (err err
 			for _, who := range r.after.actedBefore() {
 				n.people[who] = true
 			}
+		}
+	}
+	for _, s := range b.silences {
+		for _, who := range s.vouched {
+			n.people[who.ID] = true
 		}
 	}
 	b.people, err = operators.Find(ctx, tx, sorted(n.people)...)

@@ -3,7 +3,10 @@ package order
 import (
 	"context"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
+	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
 
@@ -45,6 +48,61 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 		s.wakeRefund(done.refund.row)
 	}
 	return done.settlement, nil
+}
+
+// JudgeHeld judges a payment that is held once more, after what did not fit was mended:
+// the app id or the merchant number of the configuration, or an order that was lost and
+// is there again. One that fits goes the way of every payment: it makes its order paid,
+// or goes back because the order has ended.
+//
+// Errors: *ValidationError (no reason), ErrNotFound, *JudgedError (it is not held, has
+// gone back, or still does not fit), database errors.
+func (s *Service) JudgeHeld(ctx context.Context, transactionID, why string, cause Cause) (Settlement, error) {
+	if n := utf8.RuneCountInString(strings.TrimSpace(why)); n == 0 || n > maxNote {
+		return Settlement{}, &ValidationError{Fields: []FieldError{
+			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+	}
+	var trade payment.Trade
+	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		trade, err = findHeld(ctx, tx, transactionID)
+		return err
+	})
+	if err != nil {
+		return Settlement{}, sqldb.Wrap("find the held payment", err)
+	}
+	c := newSettle(trade, cause)
+	c.again, c.detail["reason"] = true, why
+	done, err := s.apply(ctx, c)
+	if err != nil {
+		return Settlement{}, err
+	}
+	s.observe.Settled("judged", done.settlement)
+	if done.refund != nil {
+		s.wakeRefund(done.refund.row)
+	}
+	return done.settlement, nil
+}
+
+// HeldPayment is a payment that fits no order of ours and waits for a person.
+type HeldPayment struct {
+	Payment
+	OrderNo string // of the order that its number names, "" when there is none
+	AppID   string
+	MchID   string
+}
+
+// ListHeld gives held payments by their numbers, and the cursor of the next page, ""
+// at the end; cursor is "" for the first page.
+func (s *Service) ListHeld(ctx context.Context, cursor string, limit int) ([]HeldPayment, string, error) {
+	limit = pageSize(limit)
+	all, err := listHeld(ctx, s.db, cursor, limit+1)
+	if err != nil {
+		return nil, "", sqldb.Wrap("list held payments", err)
+	}
+	if len(all) <= limit {
+		return all, "", nil
+	}
+	return all[:limit], all[limit-1].TransactionID, nil
 }
 
 // Sync asks WeChat now what it knows of an order and takes in a payment that it

@@ -217,9 +217,12 @@ func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, 
 	if payment.KindOf(failure) == payment.KindRejected {
 		end = callRefused
 		if errors.As(failure, &g) && !g.NotSent {
-			o, err := s.Sync(ctx, a.OrderNo, r.Cause)
-			if err == nil && o.Payment != nil {
-				return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
+			err := s.afterRefusal(ctx, a.OrderNo, r.Cause)
+			var held *NotPayableError
+			if errors.As(err, &held) && held.Held {
+				failure = err // and the number is used up: the next call has it closed
+			} else if err != nil {
+				return err
 			}
 		}
 	}
@@ -228,6 +231,16 @@ func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, 
 		s.log.Warn("end of a prepay call not stored", "out_trade_no", a.OutTradeNo, "err", err)
 	}
 	return failure
+}
+
+// afterRefusal asks whether a prepay was refused because money is here, and says so. When
+// that cannot be found out, WeChat Pay's refusal is the answer: nil.
+func (s *Service) afterRefusal(ctx context.Context, orderNo string, cause Cause) error {
+	o, err := s.Sync(ctx, orderNo, cause)
+	if err != nil {
+		return nil
+	}
+	return s.unpayable(ctx, o)
 }
 
 // closeAttempt makes an earlier attempt unpayable, proven, so that another may
@@ -243,20 +256,84 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt, cause Cause) erro
 			return err
 		}
 	case closePaid:
-		_, err := s.Settle(ctx, result.trade,
+		settled, err := s.Settle(ctx, result.trade,
 			Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: result.trade.RequestID})
 		if err != nil {
 			return err
 		}
-		o, err := s.findNow(ctx, a.OrderNo, "")
-		if err != nil {
-			return err
+		if settled.State == StatePending {
+			return s.usedUp(ctx, a, result.trade.TransactionID)
 		}
-		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
+		o, err := s.findNow(ctx, a.OrderNo, "")
+		if err == nil {
+			err = s.unpayable(ctx, o)
+		}
+		return err
 	case closeUnknown:
 	}
 	return &payment.GatewayError{Op: "close", Kind: payment.KindUnknown,
 		Err: errors.New("the earlier payment of this order could not be closed yet")}
+}
+
+// unpayable says what keeps an order, as it is after WeChat Pay was asked about its
+// payment, from being paid: nil when nothing does. Money that is held is not the
+// order's: its buyer is not told that the order is paid.
+func (s *Service) unpayable(ctx context.Context, o Order) error {
+	switch {
+	case Next(o.State, EventCancel).Verdict == VerdictRefuse:
+		return &RefusedError{Order: o, Event: EventPay, Why: "the order is paid already"}
+	case o.State != StatePending:
+		return &NotPayableError{State: o.State}
+	}
+	held := false
+	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		held, err = hasHeld(ctx, tx, o.OrderNo)
+		return err
+	})
+	if err == nil && held {
+		return &NotPayableError{State: o.State, Held: true}
+	}
+	return sqldb.Wrap("look for held payments", err)
+}
+
+// usedUp is for an attempt that has taken money which could not be its order's: no more
+// can come by it. Another is opened once the buyer has that money again.
+func (s *Service) usedUp(ctx context.Context, a Attempt, transactionID string) error {
+	done, err := s.apply(ctx, &useUp{outTradeNo: a.OutTradeNo, transactionID: transactionID,
+		header: header{orderNo: a.OrderNo, cause: Cause{Actor: Actor{Type: ActorWeChat}, Type: "query"}}})
+	if err == nil && done.cell.Verdict == VerdictRefuse {
+		return &NotPayableError{State: done.order.State, Held: true}
+	}
+	return err
+}
+
+// useUp closes an attempt whose money has gone back.
+type useUp struct {
+	header
+	outTradeNo, transactionID string
+}
+
+// needs adds all that went back of the payment.
+func (c *useUp) needs(n *needs) {
+	n.order(c.orderNo)
+	n.attempts[c.outTradeNo] = true
+	n.refunded[c.transactionID], n.refundsOfPayment[c.transactionID] = true, true
+}
+
+// decide refuses as long as the money is here.
+func (c *useUp) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	done := applied{order: e.after, before: e.after.State, cell: same()}
+	entry, p := b.attempts[c.outTradeNo], b.refunds.payments[c.transactionID]
+	if entry == nil || p == nil || !p.isOf(c.orderNo) || b.wentBack(c.transactionID) < p.amount {
+		done.cell = refuse("a payment of this order is being looked into")
+		return done, nil
+	}
+	entry.after.State = AttemptClosed // whatever calls of it are under way: a paid trade is not opened again
+	return done, nil
 }
 
 // validUntil is how long an answer may be handed out again. After it the same

@@ -42,10 +42,10 @@ func newRefundSet() *refundSet {
 func loadRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) (*refundSet, error) {
 	set := newRefundSet()
 	set.whole = n.refundsOf
-	if len(n.refundsOf)+len(n.refunds)+len(n.refunded) == 0 {
+	if len(n.refundsOf)+len(n.refunds)+len(n.refunded)+len(n.refundsOfPayment) == 0 {
 		return set, nil
 	}
-	rows, err := lockRefunds(ctx, tx, n.refundsOf, n.refunds)
+	rows, err := lockRefunds(ctx, tx, n)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,7 @@ const (
 	defaultPayWithin      = 30 * time.Minute
 	defaultGrace          = 20 * time.Second
 	defaultPrepayInFlight = 30 * time.Second
+	defaultCloseUnprepaid = 10 * time.Minute
 	defaultLanes          = 2
 	defaultSpacing        = time.Minute + time.Second // WeChat's minute, and its clock is not ours
 )
@@ -91,6 +92,11 @@ type Config struct {
 	// may still open the trade; until then "no such trade" proves nothing.
 	// It must exceed the gateway's time-out. Default 30 s.
 	PrepayInFlight time.Duration
+	// CloseUnprepaid is how long WeChat Pay may give no usable answer about a closing
+	// order that was never prepaid: after it the order is closed without one, because
+	// nothing was opened that could be paid (decision 8). Default 10 minutes, negative:
+	// it waits for WeChat Pay.
+	CloseUnprepaid time.Duration
 	// RefundNotifyURL is where WeChat sends refund notifications; "" for none,
 	// then refunds are polled only.
 	RefundNotifyURL string
@@ -212,6 +218,7 @@ func (c *Config) setWaits() {
 		}
 	}
 	wait(&c.PrepayInFlight, defaultPrepayInFlight)
+	wait(&c.CloseUnprepaid, defaultCloseUnprepaid)
 	wait(&c.RefundSpacing, defaultSpacing)
 	ladder(&c.CloseRetry, 5*s, 15*s, 30*s, m, 2*m, 5*m)
 	ladder(&c.RefundRetry, 15*s, 30*s, m, 2*m, 5*m, 10*m, 30*m)

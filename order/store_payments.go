@@ -94,8 +94,9 @@ VALUES`, cols, args)
 	return nil
 }
 
-// findPayment gives the payment that made an order paid, else the oldest one
-// that is owed back, nil without.
+// findPayment gives the payment that made an order paid, else the oldest one that came
+// too late or twice and is owed back, nil without. Money that could not be the order's
+// is none of its payments, also on its way back.
 func findPayment(ctx context.Context, q querier, orderNo string) (*Payment, error) {
 	var p Payment
 	var paid, received, told int64
@@ -103,7 +104,7 @@ func findPayment(ctx context.Context, q querier, orderNo string) (*Payment, erro
   paid_at, received_at, outcome, reason, refund_told
 FROM payments
 WHERE order_no = ?
-  AND outcome <> 'held'
+  AND (outcome = 'applied' OR reason IN ('late', 'duplicate'))
 ORDER BY CASE outcome WHEN 'applied' THEN 0 ELSE 1 END, received_at, transaction_id
 LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total, &p.PayerTotal, &p.Currency,
 		&paid, &received, &p.Outcome, &p.Reason, &told)
@@ -126,6 +127,8 @@ type paidEntry struct {
 	owe                                bool      // this batch takes it from held to owed
 	told                               time.Time // Payment.RefundTold
 	tell                               bool      // this batch sets it
+	judged                             bool      // this batch has judged it again, and by its reason
+	reason                             string
 }
 
 // left is what no refund has taken yet.
@@ -171,14 +174,22 @@ WHERE transaction_id = ?
 				return fmt.Errorf("write that %s was refunded elsewhere: %w", id, err)
 			}
 		}
-		if p.adds == 0 && !p.owe {
+		if p.adds == 0 && !p.owe && !p.judged {
 			continue
 		}
-		n, err := tx.Update(ctx, `UPDATE payments
-SET refund_fen = refund_fen + ?, outcome = ?
+		query, args := "UPDATE payments\nSET refund_fen = refund_fen + ?, outcome = ?",
+			[]any{int64(p.adds), string(p.outcome)}
+		if p.judged {
+			query, args = query+", order_no = ?, reason = ?", append(args, p.orderNo, p.reason)
+		}
+		query += `
 WHERE transaction_id = ?
   AND refund_fen = ?
-  AND refund_fen + ? BETWEEN 0 AND amount_fen`, int64(p.adds), string(p.outcome), id, int64(p.taken), int64(p.adds))
+  AND refund_fen + ? BETWEEN 0 AND amount_fen`
+		if p.judged {
+			query += "\n  AND outcome = 'held'"
+		}
+		n, err := tx.Update(ctx, query, append(args, id, int64(p.taken), int64(p.adds))...)
 		if err != nil {
 			return fmt.Errorf("write what is refunded of %s: %w", id, err)
 		}
@@ -199,6 +210,55 @@ WHERE transaction_id = ?`, transactionID).Scan(&no)
 		err = nil
 	}
 	return no, err
+}
+
+// findHeld gives a recorded payment that is held, as WeChat Pay told it: ErrNotFound
+// without. What it was told is written once and never changes.
+func findHeld(ctx context.Context, q querier, transactionID string) (t payment.Trade, err error) {
+	var paid int64
+	t.TransactionID, t.State = transactionID, payment.TradeSuccess
+	err = q.QueryRowContext(ctx, `SELECT out_trade_no, amount_fen, payer_fen, currency, trade_type, appid, mchid,
+  paid_at
+FROM payments
+WHERE transaction_id = ?`, transactionID).Scan(&t.OutTradeNo, &t.Total, &t.PayerTotal, &t.Currency, &t.TradeType,
+		&t.AppID, &t.MchID, &paid)
+	t.SuccessTime = sqldb.FromMillis(paid)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return t, err
+}
+
+// hasHeld reports that a payment of an order is held, or was and is on its way back.
+func hasHeld(ctx context.Context, q querier, orderNo string) (held bool, err error) {
+	err = q.QueryRowContext(ctx, `SELECT COUNT(*) > 0
+FROM payments
+WHERE order_no = ?
+  AND outcome <> 'applied'
+  AND reason NOT IN ('late', 'duplicate')`, orderNo).Scan(&held)
+	return held, err
+}
+
+// listHeld gives up to limit held payments by their numbers, those after cursor. Few
+// are held; an index of the table has the column, so that no row is read for the rest.
+func listHeld(ctx context.Context, q querier, cursor string, limit int) ([]HeldPayment, error) {
+	var all []HeldPayment
+	err := sqldb.Each(ctx, q, `SELECT transaction_id, order_no, out_trade_no, trade_type, amount_fen, payer_fen,
+  currency, appid, mchid, paid_at, received_at, outcome, reason
+FROM payments
+WHERE outcome = 'held'
+  AND transaction_id > ?
+ORDER BY transaction_id
+LIMIT ?`, []any{cursor, limit}, func(rows *sql.Rows) error {
+		var h HeldPayment
+		var paid, received int64
+		err := rows.Scan(&h.TransactionID, &h.OrderNo, &h.OutTradeNo, &h.TradeType, &h.Total, &h.PayerTotal,
+			&h.Currency, &h.AppID, &h.MchID, &paid, &received, &h.Outcome, &h.Reason)
+		h.SuccessTime, h.ReceivedAt = sqldb.FromMillis(paid), sqldb.FromMillis(received)
+		all = append(all, h)
+		return err
+	})
+	return all, err
 }
 
 // reasonOfPayment gives why a recorded payment was not applied.

@@ -44,9 +44,9 @@ func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
 	return r, err
 }
 
-// lockRefunds reads and locks the refunds of orders, and those of the numbers,
-// oldest first.
-func lockRefunds(ctx context.Context, tx *sqldb.Tx, orders, numbers map[string]bool) ([]Refund, error) {
+// lockRefunds reads and locks the refunds of orders, those of the numbers and those of
+// payments, oldest first.
+func lockRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) ([]Refund, error) {
 	seen := map[string]bool{}
 	var all []Refund
 	read := func(column string, keys []string) error {
@@ -70,7 +70,8 @@ FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
 		}
 		return nil
 	}
-	if err := errors.Join(read("order_no", sorted(orders)), read("out_refund_no", sorted(numbers))); err != nil {
+	if err := errors.Join(read("order_no", sorted(n.refundsOf)), read("out_refund_no", sorted(n.refunds)),
+		read("transaction_id", sorted(n.refundsOfPayment))); err != nil {
 		return nil, err
 	}
 	// Package sort: an instance of slices.SortFunc for rows this wide is 20 kB of binary.

@@ -150,6 +150,10 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 	if grace == 0 {
 		grace = -1 // none, where zero would mean the default
 	}
+	alone := s.CloseUnprepaid / time.Duration(max(s.Pace, 1))
+	if alone == 0 {
+		alone = -1 // never, where zero would mean the default
+	}
 	return order.Config{
 		DB:      c.db,
 		Gateway: c.gateway,
@@ -169,6 +173,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		LatePayment:    order.LatePolicy(s.LatePayment),
 		CloseRetry:     sh.closeRetry,
 		PrepayInFlight: sh.prepayInFlight,
+		CloseUnprepaid: alone,
 		Pace:           s.Pace,
 
 		RefundAutoApprove: payment.Fen(s.AutoApprove),

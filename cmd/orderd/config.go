@@ -48,6 +48,8 @@ type settings struct {
 	// CloseRate is of all workers together, in orders a second; WeChat Pay limits each
 	// merchant's calls. What comes faster waits, its stock reserved.
 	CloseRate float64 `name:"close-rate" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
+	// CloseUnprepaid is for abandoned carts while WeChat Pay is away; 0 is never.
+	CloseUnprepaid time.Duration `name:"close-unprepaid-after" default:"10m" help:"${close_unprepaid_after}"`
 	// SweepEvery bounds how late an order is closed when Redis has lost its task.
 	SweepEvery time.Duration `name:"sweep-every" default:"5s" help:"${sweep_every}"`
 	// AutoApprove and TwoPersons are in fen, and hold against the refunds of a payment
@@ -244,6 +246,8 @@ func (s *settings) check() error {
 	switch {
 	case s.PayWithin < time.Second:
 		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, it must be at least 1s", s.PayWithin)
+	case s.CloseUnprepaid < 0:
+		return errors.New("ORDERD_CLOSE_UNPREPAID_AFTER must not be negative; 0: such orders wait for WeChat Pay")
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:
 		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep " +
 			"at least 100ms)")

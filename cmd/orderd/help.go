@@ -19,11 +19,13 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",
 	"pace": "Divide the waits between calls to WeChat Pay by this. For tests against a simulator of " +
 		"the same speed.",
-	"log_level":                "debug, info, warn or error.",
-	"serve":                    "Run the service. With nothing configured it runs on embedded parts and says so.",
-	"reconcile":                "Hold WeChat Pay's bills against our books; look at differences and resolve them.",
-	"config":                   "File of NAME=VALUE lines with ORDERD_… names.",
-	"close_grace":              "How long after the deadline WeChat Pay is asked to close.",
+	"log_level":   "debug, info, warn or error.",
+	"serve":       "Run the service. With nothing configured it runs on embedded parts and says so.",
+	"reconcile":   "Hold WeChat Pay's bills against our books; look at differences and resolve them.",
+	"config":      "File of NAME=VALUE lines with ORDERD_… names.",
+	"close_grace": "How long after the deadline WeChat Pay is asked to close.",
+	"close_unprepaid_after": "How long WeChat Pay may give no usable answer before an order that was never prepaid " +
+		"is closed without one; 0: it waits.",
 	"sweep_every":              "How often the database is looked through for what Redis forgot.",
 	"customer_jwt_secret":      "HS256 secret of customers' tokens, at least 32 bytes.",
 	"customer_jwt_public_key":  "Public key of customers' tokens instead (RS256 or ES256).",

@@ -45,6 +45,7 @@ type root struct {
 	Migrate   migrateCmd   `cmd:"" help:"Bring the database schema up or down."`
 	Stock     stockCmd     `cmd:"" help:"SKUs and what is on the shelf."`
 	Order     orderCmd     `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
+	Payments  paymentsCmd  `cmd:"" help:"Look at payments that fit no order, judge them again."`
 	Refund    refundCmd    `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
 	Tasks     tasksCmd     `cmd:"" help:"Look at what comes due, and at the tasks that failed; run or discard those."`
 	Reconcile reconcileCmd `cmd:"" help:"${reconcile}"`

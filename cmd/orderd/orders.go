@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/operators"
 	"orderd/order"
 )
 
@@ -20,6 +21,7 @@ type orderCmd struct {
 	Timeline orderTimeline `cmd:"" help:"Show everything that happened to an order."`
 	Close    orderClose    `cmd:"" help:"Close an unpaid order; stock returns only if WeChat Pay agrees."`
 	Sync     orderSync     `cmd:"" help:"Ask WeChat Pay what it knows of an order and apply it."`
+	Vouch    orderVouch    `cmd:"" help:"Say that nothing was paid for a closing order; two people close it."`
 }
 
 // oneOrder is what verbs about one order have in common. kong takes embedded structs as
@@ -182,5 +184,39 @@ func (c *orderSync) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		return c.showOrder(t, o)
+	})
+}
+
+// orderVouch is `orderd order vouch`: one of the two words that close an order which
+// WeChat Pay gives no usable answer about. The shell's is only ever the first.
+type orderVouch struct {
+	oneOrder
+	confirm
+	person
+	Reason string `required:"" help:"How it was found out, for the timeline."`
+}
+
+// Run vouches.
+func (c *orderVouch) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, "Have you looked on the merchant platform, and "+c.No+" is not paid?"); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		why, err := c.cause(ctx, co, operators.OperatorOrFinance)
+		if err != nil {
+			return err
+		}
+		v, err := co.orders.VouchUnpaid(ctx, order.VouchRequest{OrderNo: c.No, Reason: c.Reason, Cause: why})
+		var refused *order.RefusedError
+		if errors.As(err, &refused) {
+			return fmt.Errorf("order %s is %s: %s", c.No, refused.Order.State, refused.Why)
+		}
+		if err != nil {
+			return err
+		}
+		if !v.Closed {
+			fmt.Fprintln(t.Err, "noted: a second person has to say so too, with a token of their own (--token-file)")
+		}
+		return c.showOrder(t, v.Order)
 	})
 }

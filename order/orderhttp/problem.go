@@ -214,6 +214,7 @@ func orderFailure(err error) Failure {
 		payable *order.NotPayableError
 		refused *order.RefusedError
 		open    *order.TooManyOpenError
+		judged  *order.JudgedError
 	)
 	switch {
 	case errors.As(err, &open):
@@ -239,6 +240,8 @@ func orderFailure(err error) Failure {
 		return Failure{Code: CodeOrderNotPayable, Text: notPayable(payable)}
 	case errors.As(err, &refused):
 		return refusal(refused)
+	case errors.As(err, &judged):
+		return Failure{Code: CodeOrderNotPayable, Text: Text{"It stays held: " + judged.Why, "该付款仍待核实"}}
 	case errors.Is(err, order.ErrNotFound):
 		return Failure{Code: CodeOrderNotFound}
 	case errors.Is(err, order.ErrRequestReused):
@@ -386,6 +389,8 @@ func notPayable(e *order.NotPayableError) Text {
 	case order.StatePending:
 		if e.Expired {
 			zh = "订单已超过支付时间"
+		} else if e.Held {
+			zh = "该订单有一笔付款正在核实,请稍后再试"
 		}
 	case order.StateClosing:
 		zh = "订单正在关闭,不可支付"

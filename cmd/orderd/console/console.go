@@ -38,6 +38,11 @@ type Orders interface {
 	Cancel(ctx context.Context, r order.CancelRequest) (order.Order, error)
 	// Sync asks WeChat Pay about an order and records a payment that it has.
 	Sync(ctx context.Context, orderNo string, cause order.Cause) (order.Order, error)
+	// VouchUnpaid needs two people: what WeChat Pay does not say, they do.
+	VouchUnpaid(ctx context.Context, r order.VouchRequest) (order.Vouched, error)
+	// ListHeld and JudgeHeld are of payments that fit no order and wait for a person.
+	ListHeld(ctx context.Context, cursor string, limit int) ([]order.HeldPayment, string, error)
+	JudgeHeld(ctx context.Context, transactionID, why string, cause order.Cause) (order.Settlement, error)
 	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
 	// StockAccount says where every unit of a SKU is, from its flows.
@@ -198,6 +203,9 @@ func (c *console) baseRoutes() []route {
 		{http.MethodGet, "/admin/v1/orders/:no/timeline", Viewer, c.timeline},
 		{http.MethodPost, "/admin/v1/orders/:no/close", Operator, c.closeOrder},
 		{http.MethodPost, "/admin/v1/orders/:no/payment-query", Operator, c.syncOrder},
+		{http.MethodPost, "/admin/v1/orders/:no/vouch-unpaid", operatorOrFinance, c.vouchUnpaid},
+		{http.MethodGet, "/admin/v1/payments/held", Viewer, c.listHeld},
+		{http.MethodPost, "/admin/v1/payments/held/:id/judge-again", Finance, c.judgeHeld},
 		{http.MethodGet, "/admin/v1/skus", Viewer, c.listSKUs},
 		{http.MethodGet, "/admin/v1/skus/:id", Viewer, c.getSKU},
 		{http.MethodPut, "/admin/v1/skus/:id", Operator, c.putSKU},

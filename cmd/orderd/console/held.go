@@ -1,0 +1,88 @@
+package console
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment"
+)
+
+// heldView is a payment that fits no order of ours; reason says what does not fit.
+type heldView struct {
+	TransactionID string      `json:"transaction_id"`
+	OrderNo       string      `json:"order_no"` // "" when its number names none of ours
+	OutTradeNo    string      `json:"out_trade_no"`
+	Amount        payment.Fen `json:"amount_fen"`
+	Reason        string      `json:"reason"`
+	AppID         string      `json:"appid"`
+	MchID         string      `json:"mchid"`
+	PaidAt        time.Time   `json:"paid_at"`
+	ReceivedAt    time.Time   `json:"received_at"`
+}
+
+// listHeld is GET /admin/v1/payments/held: a page of held payments by their numbers.
+func (c *console) listHeld(ctx echo.Context) error {
+	q := query{Context: ctx}
+	limit := q.limit()
+	if err := q.err(); err != nil {
+		return err
+	}
+	rows, next, err := c.Orders.ListHeld(ctx.Request().Context(), ctx.QueryParam("cursor"), limit)
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, func(h *order.HeldPayment) heldView {
+		return heldView{h.TransactionID, h.OrderNo, h.OutTradeNo, h.Total, h.Reason, h.AppID, h.MchID,
+			h.SuccessTime, h.ReceivedAt}
+	}))
+}
+
+// settlementView is what became of a payment that was judged again.
+type settlementView struct {
+	OrderNo string        `json:"order_no"`
+	Outcome order.Settled `json:"outcome"` // applied, or owed: it goes back
+	Reason  string        `json:"reason,omitempty"`
+	State   order.State   `json:"state"` // of the order
+}
+
+// judgeHeld is POST /admin/v1/payments/held/:id/judge-again: once the configuration is
+// mended, a payment that was held goes the way of every payment. It moves no money out;
+// a payment that still does not fit is refused and stays held.
+func (c *console) judgeHeld(ctx echo.Context) error {
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
+		return err
+	}
+	s, err := c.Orders.JudgeHeld(ctx.Request().Context(), ctx.Param("id"), body.Reason, cause(ctx))
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, settlementView{s.OrderNo, s.Settled, s.Reason, s.State})
+}
+
+// vouchUnpaid is POST /admin/v1/orders/:no/vouch-unpaid: a person says that nothing was
+// paid for an order which WeChat Pay gives no usable answer about. 202 says that a second
+// person has to say so too.
+func (c *console) vouchUnpaid(ctx echo.Context) error {
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
+		return err
+	}
+	v, err := c.Orders.VouchUnpaid(ctx.Request().Context(), order.VouchRequest{
+		OrderNo: ctx.Param("no"), Reason: body.Reason, Cause: cause(ctx)})
+	switch {
+	case err != nil:
+		return err
+	case !v.Closed:
+		return c.showOrder(ctx, http.StatusAccepted, &v.Order)
+	}
+	return c.showOrder(ctx, http.StatusOK, &v.Order)
+}

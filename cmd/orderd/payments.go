@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"orderd/operators"
+	"orderd/order"
+)
+
+// paymentsCmd is `orderd payments …`.
+type paymentsCmd struct {
+	Held heldCmd `cmd:"" help:"Payments that fit no order and wait for a person."`
+}
+
+// heldCmd is `orderd payments held …`. To send one back is a decision of the
+// reconciliation: `orderd reconcile resolve --action REFUND`.
+type heldCmd struct {
+	List       heldList       `cmd:"" default:"withargs" help:"List them."`
+	JudgeAgain heldJudgeAgain `cmd:"" help:"Judge one again, after the configuration was mended."`
+}
+
+// heldList is `orderd payments held list`.
+type heldList struct {
+	output
+	Limit  int    `default:"50" help:"1 to 200."`
+	Cursor string `help:"Go on after this transaction."`
+}
+
+// Run lists held payments.
+func (c *heldList) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		rows, next, err := co.orders.ListHeld(ctx, c.Cursor, c.Limit)
+		if err != nil {
+			return err
+		}
+		if next != "" {
+			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+		}
+		return c.show(t, append([]order.HeldPayment{}, rows...), func(w io.Writer) {
+			fmt.Fprintln(w, "TRANSACTION\tAMOUNT\tDOES NOT FIT\tORDER\tOUT TRADE NO\tAPP\tPAID")
+			for _, h := range rows {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.TransactionID, h.Total, h.Reason, h.OrderNo,
+					h.OutTradeNo, h.AppID, stamp(h.SuccessTime))
+			}
+		})
+	})
+}
+
+// heldJudgeAgain is `orderd payments held judge-again`.
+type heldJudgeAgain struct {
+	output
+	confirm
+	person
+	ID     string `arg:"" name:"transaction-id" help:"Transaction of WeChat Pay."`
+	Reason string `required:"" help:"What was mended, for the timeline."`
+}
+
+// Run judges a payment again. One that still does not fit is an error that says why.
+func (c *heldJudgeAgain) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, "Judge "+c.ID+" again? One that fits makes its order paid, or goes back."); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		why, err := c.cause(ctx, co, operators.Finance)
+		if err != nil {
+			return err
+		}
+		done, err := co.orders.JudgeHeld(ctx, c.ID, c.Reason, why)
+		if err != nil {
+			return err
+		}
+		return c.show(t, done, func(w io.Writer) {
+			fmt.Fprintf(w, "%s\t%s %s\torder %s is %s\n", c.ID, done.Settled, done.Reason, done.OrderNo, done.State)
+		})
+	})
+}

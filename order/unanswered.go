@@ -1,0 +1,336 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"orderd/migrations/sqldb"
+	"orderd/operators"
+	"orderd/payment"
+)
+
+// What becomes of a closing order about which WeChat Pay gives no usable answer: it
+// is asked again, and what such answers prove together, or with what we know, ends
+// it. Whatever else holds it up, two people can (docs/states.md, "How it ends").
+
+// Bounds of waiting for an answer.
+const (
+	// unknownAfter is how long after its last moment to pay a trade that WeChat Pay
+	// does not know is proven unpayable. WeChat repeats a notification for 24 h 4 min
+	// ("支付通知"): had it been paid at the last moment, we would know.
+	unknownAfter = 25 * time.Hour
+	// selfClosed is when WeChat Pay closes a trade by itself (its documents of
+	// "关闭订单"), whatever time_expire we have on record.
+	selfClosed = 7 * 24 * time.Hour
+	// vouchAfter is how long after the last moment to pay people may vouch that nothing
+	// was paid: WeChat's clock is not ours.
+	vouchAfter = time.Minute
+	// maxVouchReason is in characters.
+	maxVouchReason = 200
+)
+
+// silence is what is known of an order about which WeChat Pay gave no usable answer.
+type silence struct {
+	newest *Attempt        // nil when nothing was ever opened
+	since  time.Time       // when the first such answer was written down; zero without
+	heard  map[string]bool // the different ones that are in the timeline
+	// vouched are the people who said that nothing was paid, oldest first.
+	vouched []Actor
+}
+
+// loadSilences reads them for orders that are locked: no attempt and no event comes
+// beside it.
+func loadSilences(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]*silence, error) {
+	all := make(map[string]*silence, len(orderNos))
+	if len(orderNos) == 0 {
+		return all, nil
+	}
+	for _, no := range orderNos {
+		all[no] = &silence{heard: map[string]bool{}}
+	}
+	attempts, err := findAttempts(ctx, tx, orderNos...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range attempts { // of each order the oldest first
+		all[attempts[i].OrderNo].newest = &attempts[i]
+	}
+	err = eachSilence(ctx, tx, orderNos, func(no string, v *TimelineEvent) {
+		s := all[no]
+		if v.Event == eventVouched {
+			s.vouched = append(s.vouched, v.Actor)
+			return
+		}
+		if s.heard[answerKey(v.Detail)] = true; s.since.IsZero() {
+			s.since = v.At
+		}
+	})
+	return all, err
+}
+
+// The events of the timeline that this file writes and reads.
+const (
+	eventUnknown = "close.unknown"
+	eventVouched = "close.vouched"
+)
+
+// eachSilence gives the events of orders that tell of answers without use and of
+// people who vouched, of each order the oldest first.
+func eachSilence(ctx context.Context, tx *sqldb.Tx, orderNos []string,
+	do func(orderNo string, v *TimelineEvent)) error {
+	err := sqldb.Each(ctx, tx, `SELECT order_no, at, event, actor_type, actor_id, detail
+FROM order_events
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
+  AND event IN ('`+eventUnknown+`', '`+eventVouched+`')
+ORDER BY order_no, seq`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var no, detail string
+		var at int64
+		var v TimelineEvent
+		if err := rows.Scan(&no, &at, &v.Event, &v.Actor.Type, &v.Actor.ID, &detail); err != nil {
+			return err
+		}
+		v.At = sqldb.FromMillis(at)
+		_ = json.Unmarshal([]byte(detail), &v.Detail) // one that cannot be read is like none
+		do(no, &v)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read what WeChat Pay answered: %w", err)
+	}
+	return nil
+}
+
+// answerKey tells answers apart: what was asked about, and what came. There are few
+// of them, so that the timeline of an order that is asked about for ever does not grow.
+func answerKey(detail map[string]string) string {
+	return strings.Join([]string{detail["out_trade_no"], detail["close"], detail["query"], detail["held"]}, " ")
+}
+
+// unanswered brings an ask that proved nothing by itself. It is written into the
+// timeline when it says something new; how often was asked is orders.close_tries.
+type unanswered struct {
+	header
+	// held is the transaction that WeChat Pay holds for the order and that could not
+	// be its payment; "" without.
+	held string
+}
+
+// needs adds what was answered before, and of held money all that went back of it.
+func (c *unanswered) needs(n *needs) {
+	n.order(c.orderNo)
+	n.silent[c.orderNo] = true
+	if c.held != "" {
+		n.refunded[c.held], n.refundsOfPayment[c.held] = true, true
+	}
+}
+
+// decide closes the order when the answers, with what we know, prove that no money
+// can come; otherwise it notes what is new.
+func (c *unanswered) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	if e.after.State != StateClosing {
+		return applied{order: e.after, before: e.after.State, cell: same()}, nil
+	}
+	s := b.silences[c.orderNo]
+	if proof := c.proof(b, e, s); proof != nil {
+		h := c.header
+		h.detail = maps.Clone(c.detail)
+		maps.Copy(h.detail, proof)
+		return b.event(e, &h, EventCloseDone), nil
+	}
+	if key := answerKey(c.detail); !s.heard[key] {
+		s.heard[key] = true
+		b.record(e, &c.header, eventUnknown, StateClosing, nil)
+	}
+	return applied{order: e.after, before: e.after.State, cell: same()}, nil
+}
+
+// proof says by what an order ends of which WeChat Pay did not say that it is
+// closed, nil when nothing proves it.
+func (c *unanswered) proof(b *batch, e *entry, s *silence) map[string]string {
+	about := c.detail["out_trade_no"] == closableNo(c.orderNo, s.newest)
+	switch {
+	case !about: // it says nothing about what can be paid now
+	case c.held != "":
+		// A trade takes money once: with this money back with the buyer there is none.
+		if p := b.refunds.payments[c.held]; p != nil && p.isOf(c.orderNo) && b.wentBack(c.held) >= p.amount {
+			return map[string]string{"held_back": c.held}
+		}
+	case s.newest == nil || s.newest.State == AttemptClosed:
+		// A prepay commits its attempt before WeChat Pay hears of it, and a closing order
+		// gets none: there is nothing that could be paid.
+		if wait := b.s.cfg.CloseUnprepaid; wait > 0 && !s.since.IsZero() && !b.now.Before(s.since.Add(wait)) {
+			return map[string]string{"close": "never_prepaid", "answer": c.detail["close"],
+				"without_answer_since": s.since.Format(time.RFC3339)}
+		}
+	case c.detail["query"] == string(payment.TradeNotFound):
+		if end := payableUntil(e, s.newest); !b.now.Before(end.Add(unknownAfter)) {
+			return map[string]string{"payable_until": end.Format(time.RFC3339)}
+		}
+	}
+	return nil
+}
+
+// payableUntil is the last moment at which a buyer can pay an attempt: what WeChat Pay
+// was told, and never later than its own seven days.
+func payableUntil(e *entry, a *Attempt) time.Time {
+	end := later(a.CalledAt, e.before.CreatedAt).Add(selfClosed)
+	if told, err := time.Parse(time.RFC3339, a.TimeExpire); err == nil && told.Before(end) {
+		end = told.UTC()
+	}
+	return later(end, e.before.ExpireAt)
+}
+
+// isOf reports that a payment was made for this order, also when it was recorded
+// before the order was there.
+func (p *paidEntry) isOf(orderNo string) bool {
+	return p.orderNo == orderNo || p.orderNo == "" && OrderNoOf(p.outTradeNo) == orderNo
+}
+
+// wentBack is how much of a payment its buyer has again: by our refunds, and by those
+// that were made elsewhere and that WeChat Pay told us of.
+func (b *batch) wentBack(transactionID string) payment.Fen {
+	back := payment.Fen(0)
+	for _, r := range b.refunds.byNo {
+		n := &r.after
+		if n.TransactionID == transactionID &&
+			(n.State.PaidBack() || n.State == RefundStateHeld && n.Told == payment.RefundSuccess) {
+			back += n.Amount
+		}
+	}
+	return back
+}
+
+// recordUnanswered writes down what an ask brought that proved nothing, and gives a
+// *ClosingError, or nil when the order has ended all the same.
+func (s *Service) recordUnanswered(ctx context.Context, c Claim, cause Cause, r closeResult, held string) error {
+	r.proof["error"] = r.err.Error()
+	if held != "" {
+		r.proof["held"] = held
+	}
+	done, err := s.apply(ctx, &unanswered{held: held,
+		header: header{orderNo: c.Key, cause: cause, detail: r.proof, took: r.took}})
+	if err != nil || done.order.State != StateClosing {
+		return err
+	}
+	s.cfg.Tasks.WakeAt(c.At)
+	return &ClosingError{At: c.At, Err: r.err}
+}
+
+// VouchRequest is a person's word that nothing was paid for an order.
+type VouchRequest struct {
+	OrderNo string
+	Reason  string // 1–200 characters: how it was found out
+	Cause   Cause
+}
+
+// Vouched is what became of it.
+type Vouched struct {
+	Order  Order
+	Closed bool // the second person said so: the order is closed
+}
+
+// VouchUnpaid is the way out of an order that stays closing because WeChat Pay gives
+// no usable answer: two people who have looked on the merchant platform say that
+// nothing was paid. The first word is noted, the second, by somebody else, closes the
+// order and gives its stock back. Repeating one's own word changes nothing, and who is
+// no second person beside the first (package operators) is a first one.
+//
+// Errors: *ValidationError, ErrNotFound, operators.ErrShell and
+// operators.ErrNoLonger, *RefusedError (it is not closing, WeChat Pay has not been asked, or the
+// buyer could still pay), database errors. Money that comes all the same is late.
+func (s *Service) VouchUnpaid(ctx context.Context, r VouchRequest) (Vouched, error) {
+	if n := utf8.RuneCountInString(strings.TrimSpace(r.Reason)); n == 0 || n > maxVouchReason {
+		return Vouched{}, &ValidationError{Fields: []FieldError{
+			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+	}
+	done, err := s.apply(ctx, &vouch{header: header{orderNo: r.OrderNo, cause: r.Cause,
+		detail: map[string]string{"reason": r.Reason}}})
+	if err != nil {
+		return Vouched{}, err
+	}
+	if done.cell.Verdict == VerdictRefuse {
+		return Vouched{}, &RefusedError{Order: done.order, Event: EventCloseDone, Why: done.cell.Why}
+	}
+	o, err := s.findNow(ctx, r.OrderNo, "")
+	return Vouched{Order: o, Closed: done.order.State == StateClosed}, err
+}
+
+// vouch: a person says that nothing was paid for an order.
+type vouch struct{ header }
+
+// needs adds who said so before.
+func (c *vouch) needs(n *needs) {
+	n.order(c.orderNo)
+	n.silent[c.orderNo] = true
+	n.person(c.cause.Actor)
+}
+
+// Why people cannot vouch.
+const (
+	vouchNotClosing = "only an order that is closing, and that WeChat Pay gives no usable answer about, is vouched for"
+	vouchUnasked    = "WeChat Pay has not been asked yet, or has not been asked in vain: wait for its answer"
+	vouchPayable    = "the buyer can still pay: wait until a minute after the time to pay"
+)
+
+// decide notes the first person's word, and closes by the second's.
+func (c *vouch) decide(b *batch) (applied, error) {
+	e, err := b.find(&c.header)
+	if err != nil {
+		return applied{}, err
+	}
+	s := b.silences[c.orderNo]
+	done := applied{order: e.after, before: e.after.State, cell: same()}
+	end := e.before.ExpireAt
+	if s.newest != nil {
+		end = payableUntil(e, s.newest)
+	}
+	switch {
+	case e.after.State != StateClosing:
+		done.cell = refuse(vouchNotClosing)
+		return done, nil
+	case s.since.IsZero():
+		done.cell = refuse(vouchUnasked)
+		return done, nil
+	case b.now.Before(end.Add(vouchAfter)):
+		done.cell = refuse(vouchPayable)
+		return done, nil
+	}
+	return c.word(b, e, s)
+}
+
+// word notes a person's word, or closes by it when somebody else has given theirs.
+func (c *vouch) word(b *batch, e *entry, s *silence) (applied, error) {
+	who := c.cause.Actor
+	if !b.people.May(who.ID, operators.Operator) && !b.people.May(who.ID, operators.Finance) {
+		return applied{}, operators.ErrNoLonger
+	}
+	said := false
+	for _, other := range s.vouched {
+		said = said || strings.EqualFold(other.ID, who.ID)
+		if b.people.Second(who.ID, other.ID) != nil {
+			continue
+		}
+		h := c.header
+		h.detail = map[string]string{"close": "vouched", "vouched_by": other.ID,
+			"out_trade_no": closableNo(c.orderNo, s.newest), "reason": c.detail["reason"]}
+		return b.event(e, &h, EventCloseDone), nil
+	}
+	if operators.Shell(who.ID) && len(s.vouched) > 0 && !said {
+		return applied{}, operators.ErrShell
+	}
+	if !said {
+		s.vouched = append(s.vouched, who)
+		b.record(e, &c.header, eventVouched, StateClosing, nil)
+	}
+	return applied{order: e.after, before: e.after.State, cell: same()}, nil
+}
