@@ -42,6 +42,8 @@ var helpTexts = kong.Vars{
 	"http_callbacks": "Callbacks per round of order.Service; signing them beforehand takes a millisecond each.",
 	"chaos_size": "smoke (2,000 orders, 10 kills, 50 other faults), pr (10,000, 50, 300) " +
 		"or nightly (100,000, 500, 5,000).",
+	"chaos_trials": "How often each of the faults comes that are alone and measured, instead of the size's; " +
+		"-1 for none.",
 	"chaos_mutant": "Break the service on purpose; the run must be red. 'list' lists the mutants, " +
 		"'all' runs each and prints the table of docs/runs/mutants.md.",
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -20,6 +21,13 @@ type Options struct {
 	Orders int
 	Kills  int
 	Faults int
+	// Trials is how often each of the faults comes that are alone and measured.
+	Trials int
+	// All has the faults too that the service does not survive yet.
+	All bool
+	// Limit ends the faults even if something is missing, which makes the run invalid;
+	// default an hour.
+	Limit time.Duration
 	// Seed is of every choice, default drawn; what the machine makes of it differs all
 	// the same: a red seed is run again to see the same faults, not the same instant.
 	Seed uint64
@@ -56,6 +64,7 @@ const (
 	usualAPIs    = 3
 	usualWorkers = 2
 	usualWarm    = 10 * time.Second
+	usualLimit   = time.Hour
 	maxSeed      = 1_000_000 // of a drawn seed: short enough to type again
 )
 
@@ -64,10 +73,7 @@ const (
 	// liveness is when everything must have ended, counted from the last fault: the waits
 	// of the service are divided by pace, so that what it tries again comes well within.
 	liveness = 60 * time.Second
-	// safetyLimit ends the nemesis even if orders or faults are missing: the run is
-	// invalid then, and does not last for ever.
-	safetyLimit = 60 * time.Minute
-	sayEvery    = 10 * time.Second // progress while the nemesis works
+	sayEvery = 10 * time.Second // progress while the nemesis works
 )
 
 // Errors of a run. Anything else means that the harness itself failed.
@@ -132,6 +138,8 @@ func (o *Options) defaults() {
 	o.APIs = cmp.Or(o.APIs, usualAPIs)
 	o.Workers = cmp.Or(o.Workers, usualWorkers)
 	o.Warm = cmp.Or(o.Warm, usualWarm)
+	o.Limit = cmp.Or(o.Limit, usualLimit)
+	o.Trials = max(o.Trials, 0)
 	o.Seed = cmp.Or(o.Seed, uint64(time.Now().UnixNano())%maxSeed)
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
@@ -146,7 +154,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 		return err
 	}
 	defer func() { _ = h.close() }()
-	shop, n := newShop(s, o, h), newNemesis(s, o.Seed, h)
+	shop, n := newShop(s, o, h), newNemesis(s, o, h)
 	shopping, closeShop := context.WithCancel(ctx)
 	defer closeShop()
 	meters := newMeters(s)
@@ -156,7 +164,8 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	// it.
 	supervising, unsupervise := context.WithCancel(ctx)
 	defer unsupervise()
-	n.lasting(func() {
+	var supervisor sync.WaitGroup
+	supervisor.Go(func() {
 		if err := s.supervise(supervising); err != nil {
 			n.failed(err)
 		}
@@ -165,13 +174,15 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go shop.watchAcks(watching)
+	go shop.watchCloses(watching)
 	begin := time.Now()
 	// The run goes on until there was enough of everything, a deadlock among it; what is
 	// broken already, a harness that failed and the limit of time end it too.
 	enough := func() bool {
 		kills, faults := n.counts()
-		done := shop.counted("placed") >= o.Orders && kills >= o.Kills && faults >= o.Faults && meters.locked() > 0
-		return done || shop.broken() || n.failure() != nil || time.Since(begin) > safetyLimit
+		done := shop.counted("placed") >= o.Orders && kills >= o.Kills && faults >= o.Faults && meters.locked() > 0 &&
+			n.trialsLeft(o) == 0
+		return done || shop.broken() || n.failure() != nil || time.Since(begin) > o.Limit
 	}
 	o.Say("warm: %s without faults", o.Warm)
 	shop.open(shopping, enough)
@@ -181,8 +192,15 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	// The rate without faults says whether this machine was fit for the run: on one that
 	// is starved, faults would find nobody at work.
 	r.Rate = float64(shop.counted("placed")) / time.Since(begin).Seconds()
+	if n.usual, err = s.late(ctx, begin, time.Now(), ""); err != nil {
+		return err
+	}
 	safety(ctx, o, shop, n, r, enough)
+	if r.Late = n.usual; time.Since(begin) > o.Limit {
+		r.Cut = o.Limit
+	}
 	unsupervise()
+	supervisor.Wait()
 	o.Say("heal")
 	// Buyers end their visits with the faults still there; then the faults are undone.
 	shop.wg.Wait()
@@ -193,9 +211,10 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	}
 	r.Placed = shop.counted("placed")
 	r.Kills, r.Faults, r.Exits = n.kills, n.faults, s.exits()
+	r.Trials = n.tried
 
 	// Nothing goes wrong any more: from here on everything that is open is a finding.
-	j := &judge{stage: s, shop: shop, report: r}
+	j := &judge{stage: s, shop: shop, report: r, found: map[string]string{}, healed: map[string]int64{}}
 	o.Say("liveness: everything must find its end within %s", liveness)
 	if err := j.quiet(ctx, healed, liveness); err != nil {
 		return err
@@ -213,8 +232,7 @@ func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
 		name string
 		do   func(context.Context) error
 	}{
-		{"reconcile the day twice", j.reconciled},
-		{"the end of what the bill has found", j.again},
+		{"reconcile the day, wait for the end of what the bill has found, reconcile twice more", j.reconciled},
 		{"hold WeChat Pay's ledger and the buyers' words against the books", j.ledgers},
 		{"verify", func(ctx context.Context) error { return j.verified(ctx, "verify") }},
 		{"kill everything, start cold, verify", j.cold},
@@ -247,6 +265,10 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report, e
 		}
 		// What is done runs ahead of the orders by a little, never far.
 		share := float64(placed) / float64(o.Orders)
+		if t, ok := n.nextTrial(o, share, kills+faults); ok {
+			n.try(ctx, shop, t)
+			continue
+		}
 		// One kill and two faults ahead, so that the first orders meet some.
 		wantKill := float64(kills) < share*float64(o.Kills)+1
 		wantFault := float64(faults) < share*float64(o.Faults)+2

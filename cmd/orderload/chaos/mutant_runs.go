@@ -15,6 +15,7 @@ const (
 	mutantOrders = 1_000
 	mutantKills  = 10
 	mutantFaults = 50
+	mutantTrials = 1
 	mutantWarm   = 4 * time.Second
 	// mutantTries is how many seeds there are, before a mutant counts as survived: what
 	// one run misses by the luck of the machine, three do not.
@@ -49,7 +50,7 @@ func RunMutants(ctx context.Context, w io.Writer, o Options) error {
 // happened (ErrInvalid) is no catch: only a violation is.
 func (m Mutant) hunt(ctx context.Context, o Options) (row string, caught bool, err error) {
 	o.Orders, o.Kills, o.Faults, o.Warm = mutantOrders, mutantKills, mutantFaults, mutantWarm
-	o.Mutant, o.Keep = m.Name, true
+	o.Trials, o.Mutant, o.Keep = mutantTrials, m.Name, true
 	for range mutantTries {
 		begin := time.Now()
 		if o.Dir, err = os.MkdirTemp("", "mutant-"); err != nil {

@@ -26,19 +26,24 @@ type nemesis struct {
 
 	killDeck, otherDeck []action // what is dealt next
 
+	all   bool          // also what the service does not survive yet
+	usual time.Duration // by which timeouts come late without faults
+
 	// What happened, for the report. A fault counts when it was done, not when it was
 	// dealt.
 	mu     sync.Mutex
 	kills  map[string]int // by victim
 	faults map[string]int // by action
-	err    error          // the first failure of the nemesis itself
+	tried  map[string]Trial
+	trials int   // begun
+	err    error // the first failure of the nemesis itself
 }
 
 // newNemesis has done nothing yet; all its choices follow from the seed.
-func newNemesis(s *stage, seed uint64, h *history) *nemesis {
+func newNemesis(s *stage, o Options, h *history) *nemesis {
 	const stream = 666 // apart from the buyers', which have their number
-	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(seed, stream)), history: h,
-		kills: map[string]int{}, faults: map[string]int{}}
+	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(o.Seed, stream)), history: h, all: o.All,
+		kills: map[string]int{}, faults: map[string]int{}, tried: map[string]Trial{}}
 }
 
 // action is something that goes wrong, with its weight: how often it stands in a deck. do
@@ -78,6 +83,13 @@ var actions = []action{
 	// The database as seen during a fail-over, and beside somebody's open transaction.
 	{2, "read only", (*nemesis).readOnly},
 	{2, "locks held", (*nemesis).holdLocks},
+	// The faults of the trials, beside all others and without a stopwatch.
+	{2, "row locked", (*nemesis).rowLocked},
+	{1, "host dead in a transaction", func(n *nemesis, _ context.Context) bool {
+		n.mysqlProxy.Next(faultproxy.Dead)
+		return true
+	}},
+	{1, "redis refuses writes", (*nemesis).refusing},
 }
 
 // heals is the one action that is no fault: what buyers and outages have armed
@@ -98,7 +110,7 @@ func (n *nemesis) once(ctx context.Context, kill bool) {
 	if len(*deck) == 0 {
 		for _, a := range actions {
 			for range a.weight {
-				if a.kills() == kill {
+				if a.kills() == kill && (n.all || !off[a.name]) {
 					*deck = append(*deck, a)
 				}
 			}
@@ -209,12 +221,15 @@ func (n *nemesis) flush(ctx context.Context) bool {
 	return command(ctx, n.redis.Addr, "FLUSHALL") == nil // it may be reading its log still
 }
 
+// maxPause is the longest time for which a service is stopped.
+const maxPause = 6 * time.Second
+
 // pauseProcess stops a service (SIGSTOP), which does not notice: as a long pause of a
 // virtual machine. It goes on believing what it knew; a lease or a lock that it held may
 // be another's by then.
 func (n *nemesis) pauseProcess(ctx context.Context) bool {
 	all := n.processes()
-	p, d := all[n.rnd.IntN(len(all))], n.between(time.Second, 6*time.Second)
+	p, d := all[n.rnd.IntN(len(all))], n.between(time.Second, maxPause)
 	if !p.signal(syscall.SIGSTOP) {
 		return false
 	}
@@ -358,6 +373,43 @@ func (n *nemesis) holdLocks(ctx context.Context) bool {
 	return true
 }
 
+// rowLocked is somebody at a console who holds an open order for a while: one that
+// timeouts, callbacks and cancels come to.
+func (n *nemesis) rowLocked(ctx context.Context) bool {
+	if !n.mysqlUp.TryLock() {
+		return false
+	}
+	d := n.between(500*time.Millisecond, 4*time.Second)
+	n.lasting(func() {
+		defer n.mysqlUp.Unlock()
+		tx, err := n.console.BeginTx(ctx, nil)
+		if err != nil {
+			return
+		}
+		defer func() { _ = tx.Rollback() }()
+		var no string
+		if tx.QueryRowContext(ctx, `SELECT order_no
+FROM orders
+WHERE state IN ('pending', 'closing')
+ORDER BY due_at
+LIMIT 1
+FOR UPDATE`).Scan(&no) == nil {
+			sqldb.Sleep(ctx, d)
+		}
+	})
+	return true
+}
+
+// refusing lets Redis refuse writes for a while.
+func (n *nemesis) refusing(ctx context.Context) bool {
+	end, ok := n.refuse(ctx)
+	if ok {
+		d := n.between(time.Second, 4*time.Second)
+		n.lasting(func() { defer end(); sqldb.Sleep(ctx, d) })
+	}
+	return ok
+}
+
 // locked locks SKUs one after the other, holding each for a time before the next, and
 // rolls back: the row's own numbers stay as they are.
 func (n *nemesis) locked(ctx context.Context, ids []string, holds []time.Duration) error {
@@ -388,6 +440,7 @@ func (n *nemesis) heal(ctx context.Context) (since time.Time, err error) {
 		p.Silence(false)
 		p.Down(false)
 	}
+	n.mysqlProxy.EndDead()
 	for _, p := range n.processes() {
 		p.signal(syscall.SIGCONT)
 	}

@@ -36,6 +36,12 @@ type Report struct {
 	Kills  map[string]int `json:"kills"`  // by victim
 	Faults map[string]int `json:"faults"` // by action
 	Buyers map[string]int `json:"buyers"` // what they did and met
+	// Trials is what the faults that come alone have measured, by check. Late is by how
+	// much the timeouts of orders came late at most without faults.
+	Trials map[string]Trial `json:"trials"`
+	Late   time.Duration    `json:"late_without_faults_ns"`
+	// Cut is Options.Limit when it has ended the run before there was enough, else 0.
+	Cut time.Duration `json:"cut_short_after_ns,omitempty"`
 	// Happened is what the run had to meet, each with how often it had to. Alarms are
 	// counted from the logs.
 	Happened []Happened     `json:"happened"`
@@ -47,10 +53,12 @@ type Report struct {
 	LogBytes   int64         `json:"log_bytes"`
 	Exits      int           `json:"exits"`    // services that ended by themselves: a server was away at their start
 	Complete   bool          `json:"complete"` // every step of the judge was done
-	// Verdict is "0 violations" or the text of ErrViolation or ErrInvalid.
-	Verdict    string   `json:"verdict"`
-	Violations []string `json:"violations"`
-	Broken     int      `json:"violations_total"`
+	// Verdict is "0 violations" or the text of ErrViolation or ErrInvalid. Violations has
+	// some of each kind, ByKind counts all of them.
+	Verdict    string         `json:"verdict"`
+	Violations []string       `json:"violations"`
+	ByKind     map[string]int `json:"violations_by_kind"`
+	Broken     int            `json:"violations_total"`
 }
 
 // Happened is something that must happen often enough for the run to count.
@@ -63,7 +71,7 @@ type Happened struct {
 // newReport begins now. It notes the commit and whether the tree has changes: a table
 // without them could not be made again.
 func newReport(o Options) *Report {
-	r := &Report{Options: o, Began: time.Now(),
+	r := &Report{Options: o, Began: time.Now(), ByKind: map[string]int{},
 		Alarms: map[string]int{}, Kills: map[string]int{}, Faults: map[string]int{}}
 	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
 		r.Commit = strings.TrimSpace(string(out))
@@ -74,33 +82,57 @@ func newReport(o Options) *Report {
 	return r
 }
 
-// maxViolations is how many are written out; the count is of all. One broken rule often
-// has a row for each order.
-const maxViolations = 50
+// maxOfKind is how many violations of a kind are written out; the counts are of all. One
+// broken rule often has a row for each order, and must not hide the others.
+const maxOfKind = 10
 
 // violated takes down a broken promise. What stands before the first colon is the name of
 // the check, by which docs/chaos.md and the table of mutants know it.
 func (r *Report) violated(format string, args ...any) {
-	if r.Broken++; r.Broken <= maxViolations {
-		r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
+	v := fmt.Sprintf(format, args...)
+	kind := kindOf(v)
+	r.Broken++
+	if r.ByKind[kind]++; r.ByKind[kind] <= maxOfKind {
+		r.Violations = append(r.Violations, v)
 	}
 }
+
+// maxKind is how long the name of a check is at most, in bytes: a longer text before a
+// colon is a sentence.
+const maxKind = 40
+
+// kindOf names the check that a violation is of: what stands before its first colon, of
+// verify the invariant, of a difference its kind too.
+func kindOf(v string) string {
+	name, rest, found := strings.Cut(v, ":")
+	rest = strings.TrimSpace(rest)
+	switch {
+	case strings.Contains(v, "answered 500"):
+		return "answer 500"
+	case strings.HasPrefix(name, "log of"):
+		return "assertion in the log"
+	case !found, len(name) >= maxKind:
+		return "other"
+	case strings.HasPrefix(name, "verify"), strings.HasPrefix(name, "after"):
+		name, _, _ = strings.Cut(rest, ":")
+	case strings.HasPrefix(rest, openDifference):
+		name += " " + strings.Fields(rest[len(openDifference):])[0]
+	}
+	return name
+}
+
+// openDifference is followed by the kind of a difference and what it is about.
+const openDifference = "an open difference: "
 
 // CaughtBy names the checks that found something, in the order in which they did.
 func (r *Report) CaughtBy() []string {
 	var names []string
 	for _, v := range r.Violations {
-		name, rest, _ := strings.Cut(v, ":")
-		if strings.HasPrefix(name, "verify") || strings.HasPrefix(name, "after") { // the name of the invariant follows
-			name, _, _ = strings.Cut(strings.TrimSpace(rest), ":")
+		name, _, _ := strings.Cut(kindOf(v), " ") // of a difference the check alone
+		if kind := kindOf(v); !strings.HasPrefix(kind, "R1 ") {
+			name = kind
 		}
-		if strings.HasPrefix(name, "log of") {
-			name = "assertion in the log"
-		}
-		if strings.Contains(v, "answered 500") {
-			name = "answer 500"
-		}
-		if !slices.Contains(names, name) && len(name) < 40 {
+		if !slices.Contains(names, name) && name != "other" {
 			names = append(names, name)
 		}
 	}
@@ -110,10 +142,23 @@ func (r *Report) CaughtBy() []string {
 // verdict is nil when nothing was broken and enough happened. A violation counts whatever
 // else is missing; a run without one that met too little proves nothing.
 func (r *Report) verdict() error {
-	if r.Broken > 0 {
+	short := r.short()
+	switch {
+	case r.Broken > 0 && r.Cut > 0: // what is missing is missing from the proof too
+		return fmt.Errorf("%w: %d times; and %s", ErrViolation, r.Broken, strings.Join(short, "; "))
+	case r.Broken > 0:
 		return fmt.Errorf("%w: %d times", ErrViolation, r.Broken)
+	case len(short) > 0:
+		return fmt.Errorf("%w: %s", ErrInvalid, strings.Join(short, "; "))
 	}
-	var short []string
+	return nil
+}
+
+// short says what was missing.
+func (r *Report) short() (short []string) {
+	if r.Cut > 0 {
+		short = append(short, fmt.Sprintf("it was cut short by its limit of %s", r.Cut))
+	}
 	if !r.Complete || len(r.Happened) < len(needs) || r.Invariants == 0 {
 		short = append(short, "it ended before everything was judged")
 	}
@@ -131,10 +176,12 @@ func (r *Report) verdict() error {
 	if r.Rate < r.Options.MinRate {
 		short = append(short, fmt.Sprintf("%.0f orders/s without faults, of %.0f", r.Rate, r.Options.MinRate))
 	}
-	if len(short) > 0 {
-		return fmt.Errorf("%w: %s", ErrInvalid, strings.Join(short, "; "))
+	for _, t := range dealt(r.Options.All) {
+		if n := r.Trials[t.check].Times; n < r.Options.Trials {
+			short = append(short, fmt.Sprintf("%d of %d trials of %s", n, r.Options.Trials, t.name))
+		}
 	}
-	return nil
+	return short
 }
 
 // needsOf is the number of orders that needs are for, those of the nightly size; smaller
@@ -216,8 +263,9 @@ func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) err
 func (r *Report) Write(w io.Writer) {
 	o := r.Options
 	fmt.Fprintf(w, "# Chaos run: %d orders, seed %d: **%s**\n\n", r.Placed, o.Seed, r.Verdict)
-	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --seed %d --min-rate %.0f`",
-		o.Orders, o.Kills, o.Faults, o.Seed, o.MinRate)
+	fmt.Fprintf(w, "`go run ./cmd/orderload chaos --orders %d --kills %d --faults %d --trials %d --seed %d "+
+		"--min-rate %.0f`",
+		o.Orders, o.Kills, o.Faults, o.Trials, o.Seed, o.MinRate)
 	if o.Mutant != "" {
 		fmt.Fprintf(w, " `--mutant %s`", o.Mutant)
 	}
@@ -237,6 +285,7 @@ func (r *Report) Write(w io.Writer) {
 		r.Healed, r.Exits, float64(r.LogBytes)/1e6)
 	kills, faults := sum(r.Kills), sum(r.Faults)
 	fmt.Fprintf(w, "%d kills with SIGKILL: %s.\n%d other faults: %s.\n\n", kills, list(r.Kills), faults, list(r.Faults))
+	r.writeTrials(w)
 	fmt.Fprintf(w, "| happened | times | needed |\n|---|---:|---:|\n")
 	for _, h := range r.Happened {
 		mark := ""
@@ -253,11 +302,36 @@ func (r *Report) Write(w io.Writer) {
 			"orders violate. It does not show power loss, the live WeChat Pay or several hosts.\n",
 			300/float64(kills), 3e6/float64(r.Placed))
 	}
-	if r.Broken > 0 {
-		fmt.Fprintf(w, "\n## %d violations\n\n", r.Broken)
-		for _, v := range r.Violations {
-			fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(v, "\n", "\n  "))
-		}
+	r.writeViolations(w)
+}
+
+// writeTrials writes what the faults that came alone have measured.
+func (r *Report) writeTrials(w io.Writer) {
+	if len(r.Trials) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "Alone, with a stopwatch (without faults timeouts came %s late at most):\n\n", r.Late)
+	fmt.Fprintf(w, "| check | fault | times | measured | worst | at most |\n|---|---|---:|---|---:|---:|\n")
+	for _, check := range slices.Sorted(maps.Keys(r.Trials)) {
+		t := r.Trials[check]
+		fmt.Fprintf(w, "| %s | %s | %d | %s | %s | %s |\n", t.Check, t.Name, t.Times, t.What,
+			t.Worst.Round(10*time.Millisecond), t.Bound.Round(10*time.Millisecond))
+	}
+	fmt.Fprintln(w)
+}
+
+// writeViolations counts the broken promises by kind and quotes some of each.
+func (r *Report) writeViolations(w io.Writer) {
+	if r.Broken == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n## %d violations\n\n| check | times |\n|---|---:|\n", r.Broken)
+	for _, kind := range slices.Sorted(maps.Keys(r.ByKind)) {
+		fmt.Fprintf(w, "| %s | %d |\n", kind, r.ByKind[kind])
+	}
+	fmt.Fprintf(w, "\nUp to %d of each:\n\n", maxOfKind)
+	for _, v := range r.Violations {
+		fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(v, "\n", "\n  "))
 	}
 }
 

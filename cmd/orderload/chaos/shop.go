@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,8 +46,10 @@ type shop struct {
 type visit struct {
 	customer, key string
 	orderNo       string // of the first answer
-	// soldOut is the answer STOCK_INSUFFICIENT: there must never be an order then (V2).
-	soldOut bool
+	// soldOut is the answer STOCK_INSUFFICIENT, when it was final: there must never be an
+	// order then (V2). unanswered is when the last try was sent that had no answer.
+	soldOut    bool
+	unanswered time.Time
 	// trade is the out_trade_no of the prepay, "" without.
 	trade string
 	// doing is the name of the card that was dealt.
@@ -181,7 +184,7 @@ type card struct {
 
 var deck = []card{
 	// The shares add up to a hundred.
-	{40, "pays", (*buyer).pays},
+	{36, "pays", (*buyer).pays},
 	// WeChat Pay repeats a callback whose acknowledgement it did not get.
 	{4, "pays, told ten times", func(b *buyer) {
 		b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10})
@@ -194,6 +197,7 @@ var deck = []card{
 	{14, "walks away", (*buyer).walksAway},
 	{3, "pays after the close", (*buyer).paysLate},
 	{9, "cancels", func(b *buyer) { b.prepay(); b.cancel() }},
+	{4, "changes the way to pay", (*buyer).changesItsMind},
 	// Two that want to end one order at the same time.
 	{2, "cancels twice at once", (*buyer).cancelsTwice},
 	{3, "cancels as the time is up", (*buyer).cancelsAtTheDeadline},
@@ -221,15 +225,9 @@ func (b *buyer) deal() card {
 // about it. It is noted before the placement: a buyer without an answer may have an order
 // all the same.
 func (s *shop) buy(ctx context.Context, b *buyer) {
-	var err error
-	if b.token, err = orderhttp.MintToken([]byte(canary.JWTSecret), b.customer, time.Now(), time.Hour); err != nil {
-		panic(err) // our own secret is long enough
-	}
 	c := b.deal()
 	b.doing = c.name
-	s.mu.Lock()
-	s.visits = append(s.visits, b.visit)
-	s.mu.Unlock()
+	b.enter()
 	if !b.place() {
 		return
 	}
@@ -238,6 +236,17 @@ func (s *shop) buy(ctx context.Context, b *buyer) {
 	if b.trade != "" && b.rnd.IntN(12) == 0 {
 		b.lie()
 	}
+}
+
+// enter gives the buyer a token and notes the visit.
+func (b *buyer) enter() {
+	var err error
+	if b.token, err = orderhttp.MintToken([]byte(canary.JWTSecret), b.customer, time.Now(), time.Hour); err != nil {
+		panic(err) // our own secret is long enough
+	}
+	b.shop.mu.Lock()
+	b.visits = append(b.visits, b.visit)
+	b.shop.mu.Unlock()
 }
 
 // cart is one to three lines, hot SKUs first.
@@ -259,8 +268,13 @@ func (b *buyer) cart() map[string]any {
 // seconds, longer than a server is down.
 const placeTries = 60
 
+// finalAfter is when a refusal is final, counted from the last try that had no answer:
+// what the API promises, and the longest time for which the nemesis stops a process.
+const finalAfter = order.FirstTryWithin + maxPause
+
 // place places the order, with the same key until there is an answer. False when there is
-// none to go on with.
+// none to go on with. A refusal after a try without an answer is not the last word: as
+// the API says, the buyer waits and asks once more.
 func (b *buyer) place() bool {
 	cart := b.cart()
 	for range placeTries {
@@ -272,8 +286,15 @@ func (b *buyer) place() bool {
 			}
 			return true
 		case a.code == orderhttp.CodeStockInsufficient:
-			b.soldOut = true
 			b.count("sold out")
+			if wait := time.Until(b.unanswered.Add(finalAfter)); wait > 0 {
+				b.count("sold out, and asked again")
+				if !sqldb.Sleep(b.ctx, wait) {
+					return false
+				}
+				continue
+			}
+			b.soldOut = true
 			return false
 		case a.status != 0 && a.status < 500 && a.status != http.StatusTooManyRequests:
 			b.violated("placing %s/%s answered %d %s", b.customer, b.key, a.status, a.code)
@@ -288,16 +309,25 @@ func (b *buyer) place() bool {
 }
 
 // try is one attempt at placing; one in twenty hangs up after 50 ms, when its order may
-// be placed already. Two answers to one key must name one order (K1).
+// be placed already.
 func (b *buyer) try(cart map[string]any) answer {
 	ctx, cancel := b.ctx, context.CancelFunc(func() {})
 	if b.rnd.IntN(20) == 0 {
 		ctx, cancel = context.WithTimeout(b.ctx, 50*time.Millisecond)
 	}
 	defer cancel()
+	return b.ask(ctx, cart)
+}
+
+// ask asks for the order once. Two answers to one key must name one order (K1).
+func (b *buyer) ask(ctx context.Context, cart map[string]any) answer {
+	began := time.Now()
 	op := b.began(model.Place)
 	a := b.call(ctx, "place", http.MethodPost, "/v1/orders", b.key, cart)
 	a.refused = a.status != http.StatusCreated
+	if a.status == 0 || a.status >= 500 {
+		b.unanswered = began
+	}
 	b.ended(op, a, model.Untold)
 	if a.status == http.StatusCreated {
 		b.expireAt = a.body.TimeExpire
@@ -336,12 +366,13 @@ func (b *buyer) placeAgain(cart map[string]any) {
 
 // prepay asks for the QR code until there is an answer.
 func (b *buyer) prepay() bool {
-	if b.trade != "" {
-		return true
-	}
+	return b.trade != "" || b.prepayAs(map[string]any{"trade_type": "NATIVE"})
+}
+
+// prepayAs asks for a way to pay until there is an answer.
+func (b *buyer) prepayAs(how map[string]any) bool {
 	for range placeTries / 2 {
-		a := b.call(b.ctx, "prepay", http.MethodPost, "/v1/orders/"+b.orderNo+"/prepay", "",
-			map[string]any{"trade_type": "NATIVE"})
+		a := b.call(b.ctx, "prepay", http.MethodPost, "/v1/orders/"+b.orderNo+"/prepay", "", how)
 		switch {
 		case a.status == http.StatusOK:
 			b.trade = a.body.OutTradeNo
@@ -355,6 +386,24 @@ func (b *buyer) prepay() bool {
 		}
 	}
 	return false
+}
+
+// changesItsMind asks for the QR code and then for the mini program's way to pay: the
+// first trade is closed, and from then on the second one is what can be paid and what
+// has to be closed.
+func (b *buyer) changesItsMind() {
+	openid := map[string]any{"openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"}
+	if !b.prepay() || !b.prepayAs(map[string]any{"trade_type": "JSAPI", "payer": openid}) {
+		return
+	}
+	b.count("two ways to pay")
+	if b.rnd.IntN(3) == 0 {
+		if b.payNow(wechatsim.PayOptions{Notify: true}) {
+			b.await(order.StatePaid)
+		}
+		return
+	}
+	b.cancel()
 }
 
 // pay asks for the QR code and pays. False when WeChat Pay did not take the money.
@@ -600,9 +649,15 @@ type answer struct {
 
 // read reads the order once; a zero view when there is no answer.
 func (b *buyer) read() view {
-	op := b.began(model.Get)
+	op, began := b.began(model.Get), time.Now()
 	a := b.call(b.ctx, "get", http.MethodGet, "/v1/orders/"+b.orderNo, "", nil)
 	shown := a.body.State
+	if a.status == http.StatusNotFound {
+		b.stage.stale.notFound()
+	}
+	if b.stage.stale.excuses(began) {
+		a.status = 0
+	}
 	switch a.status {
 	case http.StatusNotFound:
 		shown = model.Absent
@@ -690,6 +745,62 @@ func (b *buyer) call(ctx context.Context, op, method, path, key string, body any
 	}
 	return a
 }
+
+// watchCloses looks, again and again, whether an order is closed whose trade was open
+// before that and still is: the end alone would not show a trade that somebody could
+// have paid for a while (W3).
+func (s *shop) watchCloses(ctx context.Context) {
+	told := map[string]bool{}
+	before := map[string]time.Time{} // at the last look: what is noted lags behind what happens
+	for sqldb.Sleep(ctx, closesEvery) {
+		now := map[string]time.Time{}
+		for trades := range slices.Chunk(s.stage.truth.payable(), closesAtOnce) {
+			closed := s.closed(ctx, trades)
+			for _, t := range trades {
+				at, is := closed[order.OrderNoOf(t.no)]
+				if !is || !t.opened.Before(at) || told[t.no] {
+					continue
+				}
+				if now[t.no] = t.opened; !t.opened.Equal(before[t.no]) {
+					continue
+				}
+				told[t.no] = true
+				s.violated("W3: %s, opened at %s, could still be paid %s after its order was closed here", t.no,
+					t.opened.UTC().Format(time.TimeOnly), time.Since(at).Round(time.Millisecond))
+			}
+		}
+		before = now
+	}
+}
+
+// closed gives those orders of some trades that are closed, with when they were. A
+// database that is away has none: it is asked again at the next look.
+func (s *shop) closed(ctx context.Context, trades []openTrade) map[string]time.Time {
+	nos := make([]string, len(trades))
+	for i, t := range trades {
+		nos[i] = order.OrderNoOf(t.no)
+	}
+	closed := map[string]time.Time{}
+	_ = sqldb.Each(ctx, s.stage.db, `SELECT order_no, updated_at
+FROM orders
+WHERE state = 'closed'
+  AND order_no IN (`+sqldb.In(len(nos))+`)`, sqldb.Args(nos), func(rows *sql.Rows) error {
+		var no string
+		var at int64
+		err := rows.Scan(&no, &at)
+		closed[no] = sqldb.FromMillis(at)
+		return err
+	})
+	return closed
+}
+
+const (
+	// closesEvery is the time between two looks of watchCloses; what it tells was so at
+	// two of them.
+	closesEvery = time.Second
+	// closesAtOnce is how many orders one query asks about.
+	closesAtOnce = 500
+)
 
 // watchAcks looks, for every callback that is acknowledged, whether its payment can be
 // read at that moment, by another connection: the acknowledgement comes after the commit

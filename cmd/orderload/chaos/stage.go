@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -64,8 +65,11 @@ type stage struct {
 	// mysqlUp and redisUp are held while that server is being taken down and brought up.
 	mysqlUp sync.Mutex
 	redisUp sync.Mutex
-	// db is the judge's own way to the database, by the socket: no proxy can spoil it.
+	// db is the judge's own way to the database: no fault is in it, only the address of
+	// whichever server is the primary. console is the same, as a person comes to it who
+	// has none of the service's settings.
 	db      *sqldb.DB
+	console *sql.DB
 	sim     *wechatsim.Sim
 	simHTTP *httptest.Server
 	truth   *truth
@@ -79,6 +83,9 @@ type stage struct {
 
 	mysqlProxy *faultproxy.Proxy // between the services and MariaDB
 	redisProxy *faultproxy.Proxy // between the services and Redis
+	judgeProxy *faultproxy.Proxy // between the judge and MariaDB: switched over, never spoilt
+	primaries  int               // switchovers so far
+	stale      stale
 
 	httpMu sync.Mutex
 	next   int // the api process that gets the next callback, modulo their number
@@ -162,10 +169,17 @@ func (s *stage) startServers(ctx context.Context) (err error) {
 	if s.redisProxy, err = faultproxy.New(s.redis.Addr); err != nil {
 		return err
 	}
+	if s.judgeProxy, err = faultproxy.New(s.mariadb.Addr); err != nil {
+		return err
+	}
 	if err := s.mariadb.Create(ctx, database); err != nil {
 		return err
 	}
-	if s.db, err = sqldb.Open(ctx, s.mariadb.DSN(database)); err != nil {
+	dsn := s.mariadb.TCPDSN(s.judgeProxy.Addr(), database)
+	if s.db, err = sqldb.Open(ctx, dsn); err != nil {
+		return err
+	}
+	if s.console, err = sql.Open("mysql", strings.TrimPrefix(dsn, "mysql:")); err != nil {
 		return err
 	}
 	if _, err := migrations.Up(ctx, s.db); err != nil {
@@ -304,7 +318,10 @@ func (s *stage) fill(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	return nil
+	plenty := int64(1_000_000)
+	_, _, err := admin.Put(ctx, stock.Put{SkuID: trialSKU, Title: "Thing", PriceFen: 1, Quantity: &plenty,
+		Actor: "chaos"})
+	return err
 }
 
 // startAll starts every process that does not run, and waits for all.
@@ -352,13 +369,16 @@ func (s *stage) close() {
 		s.simHTTP.Close()
 		s.sim.Close()
 	}
-	for _, p := range []*faultproxy.Proxy{s.mysqlProxy, s.redisProxy} {
+	if s.db != nil {
+		_ = s.db.Close()
+	}
+	if s.console != nil {
+		_ = s.console.Close()
+	}
+	for _, p := range []*faultproxy.Proxy{s.mysqlProxy, s.redisProxy, s.judgeProxy} {
 		if p != nil {
 			p.Close()
 		}
-	}
-	if s.db != nil {
-		_ = s.db.Close()
 	}
 	if s.mariadb != nil { // their files stay: a red run is to be looked into
 		s.mariadb.Kill()

@@ -23,6 +23,8 @@ type truth struct {
 	counts map[string]int
 	// accepted is when a callback of a payment was first acknowledged, by out_trade_no.
 	accepted map[string]time.Time
+	// open are the trades that can be paid, with when they were opened, by out_trade_no.
+	open map[string]time.Time
 	// forged are the lies that were answered with success: violations, as C2.
 	forged []string
 
@@ -52,7 +54,7 @@ func newTruth(path string) (*truth, error) {
 		return nil, err
 	}
 	t := &truth{file: f, stop: make(chan struct{}), done: make(chan struct{}), counts: map[string]int{},
-		accepted: map[string]time.Time{}, acked: make(chan acked, ackBacklog)}
+		accepted: map[string]time.Time{}, open: map[string]time.Time{}, acked: make(chan acked, ackBacklog)}
 	go t.sync()
 	return t, nil
 }
@@ -105,6 +107,9 @@ func (t *truth) Write(line []byte) (int, error) {
 // count counts what the report shows, and reports whether e is the acknowledgement of a
 // genuine payment. It needs t.mu.
 func (t *truth) count(e wechatsim.Entry) (genuine bool) {
+	if e.Kind == wechatsim.KindEffect && e.OutRefundNo == "" {
+		t.opened(e)
+	}
 	if isRequest(e, "close") && slices.Contains(e.Faults, wechatsim.FaultPaidFirst) {
 		t.counts["paid in the instant before the close"]++
 	}
@@ -129,6 +134,34 @@ func (t *truth) count(e wechatsim.Entry) (genuine bool) {
 		return e.Status/100 == 2
 	}
 	return false
+}
+
+// opened keeps the trades that can be paid. It needs t.mu.
+func (t *truth) opened(e wechatsim.Entry) {
+	_, was := t.open[e.OutTradeNo]
+	switch {
+	case e.State != wechatsim.StateNotPay:
+		delete(t.open, e.OutTradeNo)
+	case !was:
+		t.open[e.OutTradeNo] = e.At
+	}
+}
+
+// openTrade is a trade that can be paid.
+type openTrade struct {
+	no     string
+	opened time.Time
+}
+
+// payable are the trades that can be paid now, as far as was noted.
+func (t *truth) payable() []openTrade {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]openTrade, 0, len(t.open))
+	for no, at := range t.open {
+		all = append(all, openTrade{no, at})
+	}
+	return all
 }
 
 // isRequest reports whether e is a call of orderd to an endpoint.

@@ -58,7 +58,8 @@ type Proxy struct {
 	// next is for one COMMIT, often for one in every, counted by seen from the last
 	// call of Every on. hits counts those that met each mode.
 	next     Mode
-	every    int // of the COMMITs, one in so many meets often
+	about    []byte // next is for a COMMIT of a transaction that has spoken of this
+	every    int    // of the COMMITs, one in so many meets often
 	often    Mode
 	seen     int
 	hits     map[Mode]int
@@ -101,7 +102,11 @@ func start(server string, commits bool) (*Proxy, error) {
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Next sets what happens to the next COMMIT; it wins over Every.
-func (p *Proxy) Next(m Mode) { p.set(func() { p.next = m }) }
+func (p *Proxy) Next(m Mode) { p.NextAbout("", m) }
+
+// NextAbout sets what happens to the next COMMIT of a transaction in which a
+// statement had this text, such as a key that only one caller uses.
+func (p *Proxy) NextAbout(text string, m Mode) { p.set(func() { p.next, p.about = m, []byte(text) }) }
 
 // Every lets one COMMIT in n meet a mode from now on; Every(0, Pass) ends it.
 func (p *Proxy) Every(n int, m Mode) { p.set(func() { p.every, p.often, p.seen = n, m, 0 }) }
@@ -131,6 +136,16 @@ func (p *Proxy) Abandon() {
 			p.bury(c)
 		}
 	})
+}
+
+// EndDead tells the servers of dead hosts that they are gone, after all.
+func (p *Proxy) EndDead() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.graves {
+		reset(c)
+	}
+	p.graves = nil
 }
 
 // bury takes a conversation out of all that may end it. Called with mu locked.
@@ -189,11 +204,7 @@ func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.set(func() { p.closed = true })
 	p.Reset()
-	p.mu.Lock()
-	for _, c := range p.graves {
-		reset(c)
-	}
-	p.mu.Unlock()
+	p.EndDead()
 	p.done.Wait()
 }
 
@@ -264,6 +275,7 @@ func (p *Proxy) pass() (server string, latency time.Duration) {
 type conversation struct {
 	client, server net.Conn
 	dead           bool // see Abandon; guarded by Proxy.mu
+	about          bool // a statement since the last COMMIT had the text of NextAbout; of questions only
 
 	mu   sync.Mutex
 	mode Mode // what its last COMMIT met
@@ -320,8 +332,10 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 		if p.rest(c) {
 			return false
 		}
+		p.listen(c, packet)
 		if len(packet) > 0 && commit {
-			m := p.take()
+			m := p.take(c.about)
+			c.about = false
 			c.set(m)
 			switch m {
 			case Pass, CutAfter, Stall:
@@ -349,6 +363,13 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 	}
 }
 
+// listen notes that a statement has the text that the next COMMIT is chosen by.
+func (p *Proxy) listen(c *conversation, packet []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.about = c.about || (len(p.about) > 0 && bytes.Contains(packet, p.about))
+}
+
 // answers forwards what the server says, unless it is the answer to a COMMIT that the
 // client must not get.
 func (p *Proxy) answers(c *conversation) {
@@ -374,13 +395,15 @@ func (p *Proxy) answers(c *conversation) {
 	}
 }
 
-// take gives what the COMMIT that has just come meets. Next wins over Every; the COMMIT
-// is counted for both.
-func (p *Proxy) take() Mode {
+// take gives what the COMMIT that has just come meets; about: its transaction has spoken
+// of what NextAbout waits for. Next wins over Every; the COMMIT is counted for both.
+func (p *Proxy) take(about bool) Mode {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := p.next
-	p.next = Pass
+	m := Pass
+	if about || len(p.about) == 0 {
+		m, p.next, p.about = p.next, Pass, nil
+	}
 	if p.seen++; m == Pass && p.every > 0 && p.seen%p.every == 0 {
 		m = p.often
 	}

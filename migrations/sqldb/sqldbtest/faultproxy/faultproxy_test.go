@@ -247,3 +247,28 @@ func TestADeadHostIsNotHeardOf(t *testing.T) {
 		}
 	}
 }
+
+// A COMMIT of somebody else's would meet the fault, and the one that was meant would pass: what the test then measures
+// is nothing.
+func TestTheCommitThatIsMeant(t *testing.T) {
+	p, err := faultproxy.NewMySQL(server(t, "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.NextAbout("mug", faultproxy.CutBefore)
+	for i, about := range []string{"cup", "mug", "mug"} {
+		c := dial(t, p)
+		statement := append([]byte{byte(len(about) + 1), 0, 0, 0, 3}, about...)
+		if _, err := c.Write(append(append(statement, commit...), 1, 0, 0, 0, '\n')); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.hear(soon); (err != nil) != (i == 1) {
+			t.Errorf("transaction %d, of a %s: %v", i, about, err)
+		}
+		_ = c.Close()
+	}
+	if n := p.Hits(faultproxy.CutBefore); n != 1 {
+		t.Errorf("%d hits", n)
+	}
+}

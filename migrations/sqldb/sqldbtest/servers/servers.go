@@ -142,8 +142,9 @@ func (c *child) signal(s syscall.Signal) { _ = c.cmd.Process.Signal(s) }
 // answered, and a benchmark pays for it.
 type MariaDB struct {
 	child
-	Addr string // loopback host:port
-	sock string
+	Addr    string // loopback host:port
+	sock    string
+	options []string // those of StartMariaDB
 }
 
 // StartMariaDB makes a data directory below dir and starts a server on it.
@@ -157,7 +158,7 @@ func StartMariaDB(ctx context.Context, dir string, options ...string) (*MariaDB,
 	if err != nil {
 		return nil, err
 	}
-	m := &MariaDB{child: child{dir: dir}}
+	m := &MariaDB{child: child{dir: dir}, options: options}
 	data, tmp := filepath.Join(dir, "data"), filepath.Join(dir, "tmp")
 	for _, d := range []string{data, tmp} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -170,15 +171,44 @@ func StartMariaDB(ctx context.Context, dir string, options ...string) (*MariaDB,
 	if err != nil {
 		return nil, fmt.Errorf("create a data directory: %w: %s", err, out)
 	}
-	if m.Addr, err = FreeAddr(); err != nil {
+	return m, m.serve(ctx, server)
+}
+
+// Clone starts another server on a copy of this one's data, with the same options: what
+// was committed when it was called, as a replica that has all of it. Nobody may write
+// to this one any more: its threads stand still while the files are copied, and it goes
+// on alone, with what it has in hand.
+func (m *MariaDB) Clone(ctx context.Context, dir string) (*MariaDB, error) {
+	server, err := find("mariadbd", "mysqld")
+	if err != nil {
 		return nil, err
 	}
+	c := &MariaDB{child: child{dir: dir}, options: m.options}
+	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o700); err != nil {
+		return nil, err
+	}
+	m.Pause()
+	err = os.CopyFS(filepath.Join(dir, "data"), os.DirFS(filepath.Join(m.dir, "data")))
+	m.Resume()
+	if err != nil {
+		return nil, fmt.Errorf("copy a data directory: %w", err)
+	}
+	return c, c.serve(ctx, server)
+}
+
+// serve starts a server on the data directory below its folder.
+func (m *MariaDB) serve(ctx context.Context, server string) (err error) {
+	if m.Addr, err = FreeAddr(); err != nil {
+		return err
+	}
+	dir, user := m.dir, "--user="+userName()
+	data, tmp := filepath.Join(dir, "data"), filepath.Join(dir, "tmp")
 	m.sock = filepath.Join(dir, "s")
 	_, port, _ := net.SplitHostPort(m.Addr)
 	args := append([]string{"--no-defaults", user, "--datadir=" + data, "--tmpdir=" + tmp, "--socket=" + m.sock,
 		"--bind-address=127.0.0.1", "--port=" + port, "--pid-file=" + filepath.Join(dir, "pid"),
 		"--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M",
-		"--max-connections=200", "--skip-name-resolve"}, options...)
+		"--max-connections=200", "--skip-name-resolve"}, m.options...)
 	m.start = func() *exec.Cmd { return exec.Command(server, args...) }
 	m.ready = func(ctx context.Context) error {
 		db, err := sql.Open("mysql", "root@unix("+m.sock+")/mysql")
@@ -188,7 +218,7 @@ func StartMariaDB(ctx context.Context, dir string, options ...string) (*MariaDB,
 		defer db.Close()
 		return db.PingContext(ctx)
 	}
-	return m, m.Start(ctx)
+	return m.Start(ctx)
 }
 
 // DSN gives the DSN of a database over the server's socket.

@@ -1,0 +1,433 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+	"orderd/migrations/sqldb/sqldbtest/servers"
+	"orderd/order/ordertest/model"
+)
+
+// trial is a fault that comes alone, with a stopwatch: nothing else is wrong meanwhile,
+// so that what the neighbours of the fault have to wait has a bound.
+type trial struct {
+	// check names the bound in reports and in docs/chaos.md.
+	check string
+	name  string
+	// what is measured, for the report; it may be at most bound. usual says that what the
+	// same took without faults is added to the bound: the machine may be busy.
+	what  string
+	bound time.Duration
+	usual bool
+	// do makes the fault, measures the worst and ends the fault.
+	do func(n *nemesis, ctx context.Context, shop *shop) (worst time.Duration, err error)
+}
+
+// off are the faults and trials that the service does not survive yet. Options.All has
+// them all the same.
+var off = map[string]bool{
+	"a locked order": true, "a locked SKU": true, "a host dead in a transaction": true,
+	"redis refuses writes": true, "a stale primary": true,
+	"row locked": true, "host dead in a transaction": true,
+}
+
+// trials are dealt one after the other.
+var trials = []trial{
+	// A person at a console, or a report, that holds a row.
+	{check: "B1", name: "a locked order", what: "timeouts of its neighbours come late by", bound: 3 * time.Second,
+		usual: true, do: (*nemesis).lockedOrder},
+	{check: "B2", name: "a locked SKU", what: "another SKU is not sold for", bound: 4 * time.Second,
+		do: (*nemesis).lockedSKU},
+	// The host of an api process, whose connections nobody closes.
+	{check: "B3", name: "a host dead in a transaction", what: "its SKU is sold again after", bound: 10 * time.Second,
+		do: (*nemesis).deadHost},
+	// Redis after a fail-over, without its replicas, or with its memory full.
+	{check: "B4", name: "redis refuses writes", what: "timeouts come late by", bound: 2 * time.Second, usual: true,
+		do: (*nemesis).redisRefuses},
+	// A planned switchover, after which the old primary goes on answering reads.
+	{check: "B5", name: "a stale primary", what: "own orders are not found until", bound: staleFor,
+		do: (*nemesis).stalePrimary},
+}
+
+// staleFor is for how long after a switchover a reader may still be told what was so
+// before it; what is decided may never rest on it.
+const staleFor = 5 * time.Second
+
+// Bounds of trials.
+const (
+	// hold is how long a lock is held, or writes are refused: longer than the service
+	// tries one transaction.
+	trialHold = 6 * time.Second
+	// deadlineIn is how far before the end of a fault an order must be due to be
+	// measured: it gets at least this much of the fault.
+	deadlineIn = 3 * time.Second
+	// sellEvery is the time between two probes of a SKU, sellWithin the patience of one.
+	sellEvery  = 200 * time.Millisecond
+	sellWithin = 4 * time.Second
+	// deadWatch is how long a dead host's SKU is probed: more than its bound.
+	deadWatch = 15 * time.Second
+	// oldWatch is how long the old primary lives on after a switchover.
+	oldWatch = 10 * time.Second
+	// calmWithin is how long the service has to make good what earlier faults delayed,
+	// before a trial: it is not measured.
+	calmWithin = 20 * time.Second
+)
+
+// trialSKU is bought by nobody but the trials.
+const trialSKU = "trial"
+
+// Trial is what the trials of one kind have measured, for the report.
+type Trial struct {
+	Check string        `json:"check"`
+	Name  string        `json:"name"`
+	What  string        `json:"what"`
+	Times int           `json:"times"`
+	Worst time.Duration `json:"worst_ns"`
+	Bound time.Duration `json:"bound_ns"`
+}
+
+// dealt are the trials of a run, those that are off only with all.
+func dealt(all bool) (ts []trial) {
+	for _, t := range trials {
+		if all || !off[t.name] {
+			ts = append(ts, t)
+		}
+	}
+	return ts
+}
+
+// trialsLeft is how many trials have not been made yet.
+func (n *nemesis) trialsLeft(o Options) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return o.Trials*len(dealt(n.all)) - n.trials
+}
+
+// nextTrial is the trial that is due when so large a share of the orders is placed, and so
+// many kills and other faults are done: trials are spread over both.
+func (n *nemesis) nextTrial(o Options, share float64, done int) (t trial, ok bool) {
+	if all := o.Kills + o.Faults; all > 0 {
+		share = min(share, float64(done)/float64(all))
+	}
+	ts, left := dealt(n.all), n.trialsLeft(o)
+	made := o.Trials*len(ts) - left
+	if left <= 0 || share < (float64(made)+0.5)/float64(o.Trials*len(ts)) {
+		return trial{}, false
+	}
+	return ts[made%len(ts)], true
+}
+
+// try makes one trial, when all that went wrong before is over, and notes what it has
+// measured. More than the bound is a violation.
+func (n *nemesis) try(ctx context.Context, shop *shop, t trial) {
+	n.mu.Lock()
+	n.trials++
+	n.mu.Unlock()
+	if !n.calm(ctx) {
+		return
+	}
+	n.history.add(line{At: time.Now(), Op: "nemesis: trial: " + t.name})
+	worst, err := t.do(n, ctx, shop)
+	if err != nil {
+		if ctx.Err() == nil {
+			n.failed(fmt.Errorf("%s: %w", t.name, err))
+		}
+		return
+	}
+	bound := t.bound
+	if t.usual {
+		bound += n.usual
+	}
+	n.mu.Lock()
+	r := n.tried[t.check]
+	r.Check, r.Name, r.What = t.check, t.name, t.what
+	r.Times, r.Worst, r.Bound = r.Times+1, max(r.Worst, worst), cmp.Or(r.Bound, bound)
+	n.tried[t.check] = r
+	n.mu.Unlock()
+	n.history.add(line{At: time.Now(), Op: "nemesis: end of trial: " + t.name, Result: worst.String()})
+	if worst > bound {
+		shop.violated("%s: %s: %s %s, of %s", t.check, t.name, t.what, worst.Round(10*time.Millisecond), bound)
+	}
+}
+
+// calm waits for the end of what lasts, until all processes are up and nothing is
+// overdue. False when ctx has ended.
+func (n *nemesis) calm(ctx context.Context) bool {
+	n.wg.Wait()
+	n.sim.ClearFaults()
+	n.mysqlProxy.EndDead()
+	if err := n.ready(ctx); err != nil {
+		n.failed(err)
+		return false
+	}
+	for end := time.Now().Add(calmWithin); time.Now().Before(end); {
+		var overdue int
+		err := n.db.QueryRowContext(ctx, `SELECT COUNT(*)
+FROM orders
+WHERE state IN ('pending', 'closing')
+  AND due_at < ?`, sqldb.Millis(time.Now().Add(-time.Second))).Scan(&overdue)
+		if err == nil && overdue == 0 {
+			break
+		}
+		if !sqldb.Sleep(ctx, quietEvery) {
+			break
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// late gives by how much the timeouts of orders came late that were due between two
+// times; those that have not come yet are as late as they are now.
+func (s *stage) late(ctx context.Context, from, until time.Time, except string) (worst time.Duration, err error) {
+	var ms int64
+	err = s.db.QueryRowContext(ctx, `SELECT COALESCE(MAX(COALESCE((
+  SELECT MIN(e.at)
+  FROM order_events e
+  WHERE e.order_no = o.order_no
+    AND e.event IN ('close.requested', 'payment.applied')), ?) - o.expire_at - ?), 0)
+FROM orders o
+WHERE o.expire_at BETWEEN ? AND ?
+  AND o.order_no <> ?`, sqldb.Millis(time.Now()), grace.Milliseconds(), sqldb.Millis(from.Add(-grace)),
+		sqldb.Millis(until.Add(-grace)), except).Scan(&ms)
+	return max(time.Duration(ms)*time.Millisecond, 0), err
+}
+
+// lockedOrder holds the row of an order that comes due, as a page of timeouts meets it.
+func (n *nemesis) lockedOrder(ctx context.Context, _ *shop) (worst time.Duration, err error) {
+	from := time.Now()
+	no, err := n.holdRow(ctx, `SELECT order_no
+FROM orders
+WHERE state = 'pending'
+  AND due_at > ?
+ORDER BY due_at
+LIMIT 1
+FOR UPDATE`, sqldb.Millis(from.Add(300*time.Millisecond)))
+	if err != nil {
+		return 0, err
+	}
+	return n.late(ctx, from, time.Now().Add(-deadlineIn), no)
+}
+
+// holdRow locks the row that a query gives, holds it for trialHold and gives its key.
+func (n *nemesis) holdRow(ctx context.Context, query string, args ...any) (key string, err error) {
+	tx, err := n.console.BeginTx(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := tx.QueryRowContext(ctx, query, args...).Scan(&key); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", err
+	}
+	sqldb.Sleep(ctx, trialHold)
+	return key, nil
+}
+
+// lockedSKU holds the row of a SKU that many buy, and sells another.
+func (n *nemesis) lockedSKU(ctx context.Context, shop *shop) (worst time.Duration, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err = n.holdRow(ctx, "SELECT sku_id FROM skus WHERE sku_id = ? FOR UPDATE", skuID(hot))
+	}()
+	last := time.Now()
+	n.sell(ctx, shop, done, func(_, sold time.Time) bool {
+		worst, last = max(worst, sold.Sub(last)), sold
+		return true
+	})
+	<-done
+	return max(worst, time.Since(last)-sellEvery), err
+}
+
+// sell buys the trial's SKU again and again, each time as another customer, until done is
+// closed or sold returns false. sold is told when a placement began and was answered.
+func (n *nemesis) sell(ctx context.Context, shop *shop, done <-chan struct{}, sold func(began, at time.Time) bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	for {
+		began := time.Now()
+		all.Go(func() {
+			if !shop.probe(ctx) {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if ctx.Err() == nil && !sold(began, time.Now()) {
+				cancel()
+			}
+		})
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(sellEvery):
+		}
+	}
+}
+
+// probe places an order for the trial's SKU, once; true when it was answered with one.
+func (s *shop) probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, sellWithin)
+	defer cancel()
+	i := s.started.Add(1)
+	v := &visit{model: model.New(), key: fmt.Sprintf("v%d", i), customer: fmt.Sprintf("trial-%d", i), doing: "trial"}
+	b := &buyer{shop: s, ctx: ctx, visit: v}
+	b.enter()
+	a := b.ask(ctx, map[string]any{"items": []map[string]any{{"sku_id": trialSKU, "quantity": 1}}})
+	return a.status == http.StatusCreated
+}
+
+// deadHost lets a host vanish in the transaction that sells the trial's SKU: the server
+// hears nothing, and keeps its locks for as long as it believes in the connection.
+func (n *nemesis) deadHost(ctx context.Context, shop *shop) (worst time.Duration, err error) {
+	before := n.mysqlProxy.Hits(faultproxy.Dead)
+	n.mysqlProxy.NextAbout(trialSKU, faultproxy.Dead)
+	dying, cancel := context.WithTimeout(ctx, sellWithin)
+	defer cancel()
+	shop.wg.Go(func() { shop.probe(dying) })
+	for n.mysqlProxy.Hits(faultproxy.Dead) == before {
+		if !sqldb.Sleep(dying, time.Millisecond) {
+			n.mysqlProxy.Next(faultproxy.Pass)
+			return 0, errors.New("nobody bought the SKU in whose transaction the host was to die")
+		}
+	}
+	died := time.Now()
+	watch, stop := context.WithTimeout(ctx, deadWatch)
+	defer stop()
+	worst = deadWatch
+	n.sell(watch, shop, watch.Done(), func(began, at time.Time) bool {
+		if began.Before(died) {
+			return true
+		}
+		worst = at.Sub(died)
+		return false
+	})
+	n.mysqlProxy.EndDead()
+	return worst, nil
+}
+
+// refusals are ways in which Redis goes on answering and takes nothing, each with what
+// ends it: READONLY, NOREPLICAS, OOM.
+var refusals = [][2]string{
+	{"REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"},
+	{"CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"},
+	{"CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"},
+}
+
+// refuse lets Redis refuse writes, until end is called. False while Redis is down.
+func (n *nemesis) refuse(ctx context.Context) (end func(), ok bool) {
+	how := refusals[n.rnd.IntN(len(refusals))]
+	if !n.redisUp.TryLock() {
+		return nil, false
+	}
+	if command(ctx, n.redis.Addr, how[0]) != nil { // it may be reading its log still
+		n.redisUp.Unlock()
+		return nil, false
+	}
+	return func() {
+		defer n.redisUp.Unlock()
+		if err := command(context.WithoutCancel(ctx), n.redis.Addr, how[1]); err != nil {
+			n.failed(fmt.Errorf("%s: %w", how[1], err))
+		}
+	}, true
+}
+
+// redisRefuses measures the timeouts while Redis takes no task.
+func (n *nemesis) redisRefuses(ctx context.Context, _ *shop) (worst time.Duration, err error) {
+	end, ok := n.refuse(ctx)
+	if !ok {
+		return 0, errors.New("redis does not take the command")
+	}
+	defer end()
+	from := time.Now()
+	if !sqldb.Sleep(ctx, trialHold) {
+		return 0, ctx.Err()
+	}
+	return n.late(ctx, from, time.Now().Add(-deadlineIn), "")
+}
+
+// stalePrimary switches over to a copy of the database that has everything, and leaves
+// the old one alive, read-only and behind: connections that were open to it go on being
+// answered there.
+func (n *nemesis) stalePrimary(ctx context.Context, _ *shop) (worst time.Duration, err error) {
+	n.mysqlUp.Lock()
+	defer n.mysqlUp.Unlock()
+	old, err := n.switchOver(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sqldb.Sleep(ctx, oldWatch)
+	old.Stop()
+	return n.stale.end(), nil
+}
+
+// switchOver makes a copy of MariaDB the primary. Nobody waits for it: writes are refused
+// until it is up.
+func (s *stage) switchOver(ctx context.Context) (old *servers.MariaDB, err error) {
+	old = s.mariadb
+	if err := old.Exec(ctx, "SET GLOBAL read_only = 1"); err != nil {
+		return nil, err
+	}
+	s.primaries++
+	next, err := old.Clone(ctx, filepath.Join(s.dir, fmt.Sprint("m", s.primaries)))
+	if err != nil {
+		return nil, err
+	}
+	s.stale.begin()
+	s.mariadb = next
+	s.mysqlProxy.Switch(next.Addr)
+	s.judgeProxy.Switch(next.Addr)
+	s.judgeProxy.Reset()
+	return old, nil
+}
+
+// stale knows how long ago a switchover was whose old primary is still there.
+type stale struct {
+	mu    sync.Mutex
+	at    time.Time     // zero: there is none
+	worst time.Duration // after it, until somebody was last told that his order does not exist
+}
+
+// begin notes the switchover, before anything is written to the new primary.
+func (s *stale) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.worst = time.Now(), 0
+}
+
+// end gives what was worst since begin.
+func (s *stale) end() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Time{}
+	return s.worst
+}
+
+// notFound notes that somebody was told so now, about an order that he has.
+func (s *stale) notFound() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.at.IsZero() {
+		s.worst = max(s.worst, time.Since(s.at))
+	}
+}
+
+// excuses reports that a read which began then may have been answered as of before the
+// switchover.
+func (s *stale) excuses(began time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.at.IsZero() && began.Sub(s.at) < staleFor
+}
