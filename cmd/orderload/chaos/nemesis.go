@@ -89,7 +89,7 @@ var actions = []action{
 		n.mysqlProxy.Next(faultproxy.Dead)
 		return true
 	}},
-	{1, "redis refuses writes", (*nemesis).refusing},
+	{1, "redis refuses", (*nemesis).refusing},
 }
 
 // heals is the one action that is no fault: what buyers and outages have armed
