@@ -131,6 +131,8 @@ var (
 	ErrRefundNotFound = errors.New("refund not found")
 	// ErrSelfApproval: the approver asked for this refund himself.
 	ErrSelfApproval = errors.New("a refund is approved by somebody else than the one who asked for it")
+	// ErrRefundWaits: it is asked for, and waits for the approval of somebody else.
+	ErrRefundWaits = errors.New("the refund waits for the approval of a second person")
 	// ErrRefundTooOld: WeChat Pay sends money back within a year of its payment.
 	ErrRefundTooOld = errors.New("the payment is more than a year old: WeChat Pay refunds it no more")
 	// ErrTooManyRefunds: WeChat Pay takes 50 refunds of one payment.

@@ -12,6 +12,7 @@ import (
 	"orderd/operators"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/payment"
 )
 
 // twoPeople makes every refund above one yuan wait for one approval, and above two for two.
@@ -210,5 +211,135 @@ func TestOnePersonAtOnceIsOneApproval(t *testing.T) {
 		if r, err = approve(t, f, r.OutRefundNo, bea); err != nil || r.State != order.RefundStateOwed {
 			t.Errorf("%v %+v", err, r)
 		}
+	})
+}
+
+// held makes a payment that fits no order, of so many fen; with an order it has its number and another sum.
+func held(t *testing.T, f *ordertest.Fixture, id string, fen payment.Fen, outTradeNo string) {
+	t.Helper()
+	trade := payment.Trade{OutTradeNo: outTradeNo, State: payment.TradeSuccess, TransactionID: id,
+		AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
+		Total: fen, PayerTotal: fen, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+	f.WeChat.Put(trade)
+	if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+		t.Fatal(s, err)
+	}
+}
+
+// A hundred thousand yuan that fit no order were sent back by one token, and nobody's name stood anywhere. Sending back
+// is a refund that a person decides: the limit holds, and the names are on it.
+func TestHeldMoneyGoesBackByPeople(t *testing.T) {
+	const lots = 10_000_000
+	eachWith(t, func(c *order.Config) { c.RefundTwoPersons = 500_000 }, func(t *testing.T, f *ordertest.Fixture) {
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		made := person(t, f, "made", "anna")
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		held(t, f, "4290", lots, o.OrderNo+"-01")
+		wait := func(who order.Cause) {
+			t.Helper()
+			if err := f.RefundHeld(t.Context(), "4290", who); !errors.Is(err, order.ErrRefundWaits) {
+				t.Fatal(err)
+			}
+			r, err := f.FindRefund(t.Context(), "R4290")
+			if err != nil || r.State != order.RefundStatePending || !r.DueAt.IsZero() || r.Requester != anna.Actor ||
+				r.ApprovalsNeeded != 1 {
+				t.Fatalf("%v %+v", err, r)
+			}
+		}
+		wait(anna)
+		wait(anna) // the same person again is no second one
+		var same *operators.SameError
+		if err := f.RefundHeld(t.Context(), "4290", made); !errors.As(err, &same) {
+			t.Errorf("confirmed by an account of the same person: %v", err)
+		}
+		if _, err := approve(t, f, "R4290", anna); !errors.Is(err, order.ErrSelfApproval) {
+			t.Errorf("approved by the one who sends it back: %v", err)
+		}
+		f.AssertVerified(t)
+
+		// Rejected it is held again, and can be decided again, under another number.
+		reject := order.RefundDecision{OutRefundNo: "R4290", Event: order.RefundEventReject, Reason: "whose is it?",
+			Cause: bea}
+		if _, err := f.DecideRefund(t.Context(), reject); err != nil {
+			t.Fatal(err)
+		}
+		f.AssertVerified(t)
+		if err := f.RefundHeld(t.Context(), "4290", bea); !errors.Is(err, order.ErrRefundWaits) {
+			t.Fatal(err)
+		}
+		if f.RefundState(t, "R4290") != order.RefundStateRejected {
+			t.Error(f.RefundState(t, "R4290"))
+		}
+		if err := f.RefundHeld(t.Context(), "4290", anna); err != nil { // the same act by another is the second word
+			t.Fatal(err)
+		}
+		r, err := f.FindRefund(t.Context(), "R4290-2")
+		if err != nil || r.State != order.RefundStateOwed || r.Requester != bea.Actor || len(r.Approvals) != 1 ||
+			r.Approvals[0].Approver != "anna" {
+			t.Fatalf("%v %+v", err, r)
+		}
+		if err := f.RefundHeld(t.Context(), "4290", made); err != nil { // done: nothing is asked of anybody
+			t.Error(err)
+		}
+		names := map[string]string{}
+		events, err := f.Timeline(t.Context(), o.OrderNo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			names[e.Event] = e.Actor.ID
+		}
+		if names["refund.requested"] != "bea" || names["refund.approved"] != "anna" ||
+			names["refund.rejected"] != "bea" {
+			t.Errorf("the timeline names %v", names)
+		}
+
+		// Below the limit one person suffices, by name; nobody else does.
+		held(t, f, "4291", 500_000, "01JD4Z0000000000000000000X-01")
+		if err := f.RefundHeld(t.Context(), "4291", ordertest.Scheduler); err == nil {
+			t.Error("the scheduler decides")
+		}
+		if err := operators.SetRole(t.Context(), f.DB, "made", operators.Operator); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.RefundHeld(t.Context(), "4291", made); !errors.Is(err, operators.ErrNoLonger) {
+			t.Errorf("no finance: %v", err)
+		}
+		if err := f.RefundHeld(t.Context(), "4291", anna); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := f.FindRefund(t.Context(), "R4291"); err != nil || r.State != order.RefundStateOwed ||
+			r.Requester != anna.Actor {
+			t.Errorf("%v %+v", err, r)
+		}
+	})
+}
+
+// Without an order nothing is locked: several who send the same money back at once are still one refund, and the number
+// of people counts.
+func TestHeldMoneyWithoutAnOrderTakesTwoAtOnce(t *testing.T) {
+	races(t, func(c *order.Config) { c.RefundTwoPersons = 500_000 }, func(t *testing.T, f *ordertest.Fixture) {
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		held(t, f, "4292", 600_000, "01JD4Z0000000000000000000X-01")
+		var all sync.WaitGroup
+		for range 6 {
+			all.Go(func() {
+				if err := f.RefundHeld(t.Context(), "4292", anna); !errors.Is(err, order.ErrRefundWaits) {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if f.RefundState(t, "R4292") != order.RefundStatePending {
+			t.Fatal("one person sent it")
+		}
+		if err := f.RefundHeld(t.Context(), "4292", bea); err != nil ||
+			f.RefundState(t, "R4292") != order.RefundStateOwed {
+			t.Error(err)
+		}
+		f.MustLookAtRefund(t, "R4292")
+		f.MustSettleRefund(t, f.WeChat.EndRefund("R4292", payment.RefundSuccess))
 	})
 }

@@ -318,7 +318,13 @@ func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused
 }
 
 // RefundHeld sends back a payment that fits no order of ours: the way out of a
-// payment that is held. It is owed from then on and goes like every other.
+// payment that is held. Nil: it is owed from then on and goes like every other.
+// The operator in cause is its requester, and the first of those who have to agree:
+// where the limits ask for two it is ErrRefundWaits until somebody else has done the
+// same, or approved the refund. If that is rejected the payment is held again.
+//
+// Errors: ErrNotFound, ErrRefundWaits, *RefundRefusedError, *operators.SameError,
+// operators.ErrShell, operators.ErrNoLonger, database errors.
 func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Cause) error {
 	// Under its order, when it has one: whoever has loaded the order's payments and
 	// refunds must not see the payment taken and no refund of it.
@@ -330,8 +336,16 @@ func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Ca
 	if err != nil {
 		return err
 	}
-	if done.refund != nil {
-		s.wakeRefund(done.refund.row)
+	if done.refund == nil {
+		waits, _, err := s.ListRefunds(ctx, RefundFilter{TransactionID: transactionID, State: RefundStatePending})
+		if err == nil && len(waits) > 0 {
+			err = ErrRefundWaits
+		}
+		return err
+	}
+	s.wakeRefund(done.refund.row)
+	if done.refund.row.State == RefundStatePending {
+		return ErrRefundWaits
 	}
 	return nil
 }

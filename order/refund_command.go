@@ -3,6 +3,7 @@ package order
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,7 +102,9 @@ func (c *askRefund) newRefund(b *batch, paid *paidEntry) (Refund, error) {
 	return r, nil
 }
 
-// sendBackHeld: a payment that fits no order goes back.
+// sendBackHeld: a person sends a payment back that fits no order. It is a refund like
+// every other that a person decides: above the limit somebody else has to agree, by the
+// same act or by approving it.
 type sendBackHeld struct {
 	header
 	transactionID string
@@ -111,6 +114,7 @@ type sendBackHeld struct {
 func (c *sendBackHeld) needs(n *needs) {
 	n.refundsOfOrder(c.orderNo)
 	n.refunded[c.transactionID], n.refunds[owedRefundNo(c.transactionID)] = true, true
+	n.person(c.cause.Actor)
 }
 
 // decide owes the payment back, once: the number of the refund is made from the
@@ -120,17 +124,63 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	switch {
 	case p == nil:
 		return applied{}, ErrNotFound
+	case c.cause.Actor.Type != ActorOperator:
+		return applied{}, &RefundRefusedError{Why: "a person decides whether money that is held goes back"}
+	case !b.people.May(c.cause.Actor.ID, operators.Finance):
+		return applied{}, operators.ErrNoLonger
 	case p.outcome == SettledOwed:
-		// Done before. Its refund was written in the transaction that made it owed,
-		// which may have committed after the refunds were read here.
-		return applied{}, nil
+		return c.again(b)
 	case p.outcome != SettledHeld:
 		return applied{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
 	}
 	row := b.owedRefund(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
+	if n := b.rejectedOf(p.transactionID); n > 0 {
+		row.OutRefundNo += "-" + strconv.Itoa(n+1)
+	}
+	row.Requester = c.cause.Actor
+	// Whoever sends it back is the first of those who have to agree.
+	if row.ApprovalsNeeded = max(b.approvals(p, p.amount)-1, 0); row.ApprovalsNeeded > 0 {
+		row.State, row.DueAt = askedState(row.ApprovalsNeeded), time.Time{}
+	}
 	p.adds, p.owe, p.outcome = p.adds+p.amount, true, SettledOwed
-	b.refunds.add(&refundEntry{after: row, touched: true})
-	return applied{refund: &refundApplied{row: row}}, nil
+	fresh := &refundEntry{after: row, touched: true}
+	b.refunds.add(fresh)
+	done := applied{refund: &refundApplied{row: row}}
+	if b.people.Fresh(c.cause.Actor.ID, b.now) {
+		done.alarms = append(done.alarms, freshAlarm+c.cause.Actor.ID)
+	}
+	b.applyToOrder(b.orders[c.orderNo], &c.header, fresh, "", "refund.requested", &done)
+	return done, nil
+}
+
+// again is the same act by somebody: another person's is the approval that the refund
+// waits for, everything else changes nothing. The refund was written in the transaction
+// that made its payment owed, which may have committed after the refunds were read here:
+// then there is none.
+func (c *sendBackHeld) again(b *batch) (applied, error) {
+	for _, r := range b.refunds.byNo {
+		switch {
+		case r.after.TransactionID != c.transactionID || !r.after.State.Committed():
+		case r.after.State == RefundStatePending && r.after.Requester != c.cause.Actor:
+			approval := decideRefund{ofRefund: ofRefund{header: c.header, outRefundNo: r.after.OutRefundNo},
+				event: RefundEventApprove, why: "agrees that it goes back"}
+			return approval.approve(b, b.orders[c.orderNo], r)
+		default:
+			return applied{refund: &refundApplied{row: r.after}}, nil
+		}
+	}
+	return applied{}, nil
+}
+
+// rejectedOf counts the refunds of a payment that were rejected: their numbers are used.
+func (b *batch) rejectedOf(transactionID string) int {
+	n := 0
+	for _, r := range b.refunds.byNo {
+		if r.after.TransactionID == transactionID && r.after.State == RefundStateRejected {
+			n++
+		}
+	}
+	return n
 }
 
 // ofRefund is the header of a command on a refund that is there already.
@@ -297,7 +347,7 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	r.approvals, r.touched = append(r.approvals, a), true
 	done := applied{refund: &refundApplied{}}
 	if a.Fresh {
-		done.alarms = append(done.alarms, "a refund was approved by an account or token of less than a day: "+who.ID)
+		done.alarms = append(done.alarms, freshAlarm+who.ID)
 	}
 	if b.counted(&r.after) >= r.after.ApprovalsNeeded {
 		r.after.State, r.after.DueAt = NextRefund(r.after.State, RefundEventApprove).To, b.now
@@ -306,6 +356,9 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	done.refund.row = r.after
 	return done, nil
 }
+
+// freshAlarm tells of an approval that may be one person's second.
+const freshAlarm = "a refund was approved by an account or token of less than a day: "
 
 // mayApprove says why an operator's approval of a refund does not count; nil: it does. The
 // shell may approve alone what a customer asked for and one approval suffices for: that
@@ -775,6 +828,9 @@ func (b *batch) moveRefund(e *entry, row *refundEntry, h *header, to RefundState
 	}
 	if paid := b.refunds.payments[r.TransactionID]; paid != nil && was.Committed() && !to.Committed() {
 		paid.adds -= r.Amount
+		if to == RefundStateRejected && r.Reason == ReasonHeld { // somebody has to decide again
+			paid.outcome, paid.owe = SettledHeld, true
+		}
 	}
 	b.applyToOrder(e, h, row, b.endEvent(e, row), refundNames[to], done)
 }

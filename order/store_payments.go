@@ -124,7 +124,7 @@ type paidEntry struct {
 	adds                               payment.Fen // what this batch adds to it
 	paidAt                             time.Time
 	outcome                            Settled
-	owe                                bool      // this batch takes it from held to owed
+	owe                                bool      // this batch takes it from held to owed, or back
 	told                               time.Time // Payment.RefundTold
 	tell                               bool      // this batch sets it
 	judged                             bool      // this batch has judged it again, and by its reason

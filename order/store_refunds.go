@@ -82,14 +82,13 @@ FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
 	return all, fillRefunds(ctx, tx, all)
 }
 
-// findStray reads the refunds of payments that are held and have no order: WeChat Pay
-// told of them before it told of their payment.
+// findStray reads the refunds of payments that have no order, and those that WeChat Pay
+// told of before it told of their payment.
 func findStray(ctx context.Context, tx *sqldb.Tx, transactions []string) ([]Refund, error) {
 	if len(transactions) == 0 {
 		return nil, nil
 	}
 	stray, err := queryRefunds(ctx, tx, `WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)
-  AND state = 'held'
   AND order_no = ''
 ORDER BY out_refund_no`, sqldb.Args(transactions)...)
 	if err != nil {

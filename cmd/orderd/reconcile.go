@@ -273,6 +273,9 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 		if d.Status == reconcile.StatusOpen && d.ProposedBy != "" {
 			fmt.Fprintf(t.Err, "proposed by %s: a second person has to write it off too\n", d.ProposedBy)
 		}
+		if c.Action == reconcile.RefundPayment && d.Status == reconcile.StatusOpen {
+			fmt.Fprintln(t.Err, "proposed: a second person has to do the same, or 'orderd refund approve'")
+		}
 		return reconcileDiffs{Output: c.Output}.write(t, reconcile.Result{}, []reconcile.Difference{d})
 	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"orderd/order"
 	"orderd/payment"
@@ -35,7 +36,11 @@ func (r reconcileOrders) SettleRefund(ctx context.Context, refund payment.Refund
 
 // RefundHeld sends a payment back that fits no order.
 func (r reconcileOrders) RefundHeld(ctx context.Context, transactionID string, c reconcile.Cause) error {
-	return r.orders.RefundHeld(ctx, transactionID, orderCause(c))
+	err := r.orders.RefundHeld(ctx, transactionID, orderCause(c))
+	if errors.Is(err, order.ErrRefundWaits) {
+		return reconcile.ErrRefundWaits
+	}
+	return err
 }
 
 // orderCause keeps all four words: timelines store them, and reconcile has types of its

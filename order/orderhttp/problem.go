@@ -280,6 +280,8 @@ func refundFailure(err error) Failure {
 		return Failure{Code: CodeRefundNotPossible, Text: Text{order.ErrTooManyRefunds.Error(), "同一笔支付最多退款 50 次"}}
 	case errors.Is(err, order.ErrRefundNotFound):
 		return Failure{Code: CodeRefundNotFound}
+	case errors.Is(err, order.ErrRefundWaits):
+		return Failure{Code: CodeRefundInProgress, Text: Text{order.ErrRefundWaits.Error(), "退款须由第二人审批"}}
 	case errors.Is(err, order.ErrSelfApproval):
 		return Failure{Code: CodeForbidden, Text: Text{order.ErrSelfApproval.Error(), "退款须由申请人以外的人员审批"}}
 	}

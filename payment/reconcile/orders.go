@@ -24,7 +24,9 @@ type Orders interface {
 	// status. applied is false when it changed nothing: it was known before, or it
 	// fits no refund of ours and waits for a person.
 	SettleRefund(ctx context.Context, refund payment.Refund, cause Cause) (applied bool, err error)
-	// RefundHeld sends a payment back to its buyer that fits no order of ours.
+	// RefundHeld sends a payment back to its buyer that fits no order of ours. Nil: it
+	// goes. ErrRefundWaits: the person of cause has proposed it, and somebody else has to
+	// agree, by the same call or by approving the refund.
 	RefundHeld(ctx context.Context, transactionID string, cause Cause) error
 }
 

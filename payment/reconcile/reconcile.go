@@ -81,6 +81,8 @@ var (
 	// ErrSecondPerson: writing off takes two people, and the one who confirms is the
 	// one who proposed.
 	ErrSecondPerson = errors.New("a write-off needs a second person: somebody else has to confirm it")
+	// ErrRefundWaits: the refund is proposed, and somebody else has to agree.
+	ErrRefundWaits = errors.New("the refund waits for the approval of a second person")
 	// ErrResolved: the difference is resolved already.
 	ErrResolved = errors.New("this difference is resolved already")
 )

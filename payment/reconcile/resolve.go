@@ -134,8 +134,11 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the "+
 				"others by their orders", ErrRequest)
 		}
-		if err = r.cfg.Orders.RefundHeld(ctx, d.Ref, q.Cause); err == nil {
+		switch err = r.cfg.Orders.RefundHeld(ctx, d.Ref, q.Cause); {
+		case err == nil:
 			err = r.close(ctx, &d, q, StatusResolved, "refunded")
+		case errors.Is(err, ErrRefundWaits):
+			err = nil // proposed: the difference stays open until somebody else agrees
 		}
 	case MarkPending:
 		err = r.close(ctx, &d, q, StatusPending, "")

@@ -4,6 +4,7 @@ package reconciletest
 
 import (
 	"context"
+	"errors"
 
 	"orderd/order"
 	"orderd/payment"
@@ -32,7 +33,11 @@ func (o Orders) SettleRefund(ctx context.Context, refund payment.Refund, c recon
 
 // RefundHeld sends a held payment back.
 func (o Orders) RefundHeld(ctx context.Context, transactionID string, c reconcile.Cause) error {
-	return o.Service.RefundHeld(ctx, transactionID, Cause(c))
+	err := o.Service.RefundHeld(ctx, transactionID, Cause(c))
+	if errors.Is(err, order.ErrRefundWaits) {
+		return reconcile.ErrRefundWaits
+	}
+	return err
 }
 
 // Cause turns a cause of reconciliation into one of orders. All four words are kept.
