@@ -280,8 +280,8 @@ func (j *judge) buyers() {
 		switch {
 		case v.orderNo != "" && no != v.orderNo:
 			j.report.violated("V1: %s/%s was promised order %s and has %q", v.customer, v.key, v.orderNo, no)
-		case v.soldOut && no != "":
-			j.report.violated("V2: %s/%s was told sold out and has order %s", v.customer, v.key, no)
+		case v.refused != "" && no != "":
+			j.report.violated("V2: %s/%s was told %s and has order %s", v.customer, v.key, v.refused, no)
 		}
 		v.mu.Lock()
 		v.model.May(order.EventExpire) // everybody's time is up

@@ -91,6 +91,10 @@ var commitAtOnce = []Edit{
 		"len(batch) == 1 || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown)"},
 }
 
+// staysBehind takes away that connections leave a server that does not lead any more.
+var staysBehind = Edit{"migrations/sqldb/conn.go", "err != nil || time.Since(c.looked) < lookAgain {",
+	"err != nil || time.Since(c.looked) >= 0 {"}
+
 // Mutants are the mistakes.
 var Mutants = []Mutant{
 	// What shops do wrong with closes, callbacks and stock.
@@ -123,6 +127,8 @@ var Mutants = []Mutant{
 		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
 			"	case errors.Is(err, sqldb.ErrUnknown):\n		p.RequestID = no\n		return s.Place(ctx, p)\n" +
 				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
+	{"refused-without-lock", "a repeat is refused while its first try is half written", []Edit{
+		{"order/store_orders.go", "\n/*! LOCK IN SHARE MODE */`", "`"}}},
 	{"commit-error-failure", "a COMMIT without an answer is told as a refusal", append([]Edit{
 		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
 			"	case errors.Is(err, sqldb.ErrUnknown):\n" +
@@ -165,7 +171,12 @@ var Mutants = []Mutant{
 		{"order/store_attempts.go", "func findNewest(ctx context.Context, tx *sqldb.Tx, ",
 			"func findNewest(ctx context.Context, tx querier, "},
 		{"order/apply.go", "findNewest(ctx, tx, nos)", "findNewest(ctx, b.s.db, nos)"},
-		{"order/assert.go", "	b.assertProofs(&found)\n", ""}}},
+		{"order/assert.go", "	b.assertProofs(&found)\n", ""}, staysBehind}},
+	// What they make of a server that is not the one any more, or a client that is not there.
+	{"reads-stay-behind", "after a switchover what is shown comes from the old primary", []Edit{staysBehind}},
+	{"no-session-timeout", "the locks of a host that died stay for the server's eight hours", []Edit{
+		{"migrations/sqldb/open.go", "		cfg.Params[name] = seconds(deadAfter)\n",
+			"		cfg.Params[name] = seconds(8 * time.Hour)\n"}}},
 	// The replica is a map that keeps the first row it was given.
 	{"read-from-a-replica", "the door decides by what a replica says that lags behind", []Edit{
 		{"order/store_orders.go", "		entries[o.OrderNo] = &entry{before: o, after: o}\n",

@@ -46,9 +46,9 @@ type shop struct {
 type visit struct {
 	customer, key string
 	orderNo       string // of the first answer
-	// soldOut is the answer STOCK_INSUFFICIENT, when it was final: there must never be an
+	// refused is the code of a refusal that was final, "" without: there must never be an
 	// order then (V2). unanswered is when the last try was sent that had no answer.
-	soldOut    bool
+	refused    orderhttp.Code
 	unanswered time.Time
 	// trade is the out_trade_no of the prepay, "" without.
 	trade string
@@ -173,6 +173,7 @@ type buyer struct {
 	ctx   context.Context
 	rnd   *rand.Rand
 	token string
+	via   *process // which api process is asked; nil for any
 }
 
 // card is something that buyers do, and how many of a hundred do it.
@@ -294,7 +295,7 @@ func (b *buyer) place() bool {
 				}
 				continue
 			}
-			b.soldOut = true
+			b.visit.refused = a.code
 			return false
 		case a.status != 0 && a.status < 500 && a.status != http.StatusTooManyRequests:
 			b.violated("placing %s/%s answered %d %s", b.customer, b.key, a.status, a.code)
@@ -706,7 +707,10 @@ func (b *buyer) call(ctx context.Context, op, method, path, key string, body any
 	if err != nil {
 		panic(err) // maps of strings and numbers
 	}
-	p := b.stage.apis[rand.IntN(len(b.stage.apis))]
+	p := b.via
+	if p == nil {
+		p = b.stage.apis[rand.IntN(len(b.stage.apis))]
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.api+path, bytes.NewReader(text))
 	if err != nil {
 		panic(err)

@@ -318,9 +318,13 @@ func (s *stage) fill(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	plenty := int64(1_000_000)
+	plenty, unlimited := int64(1_000_000), int64(-1)
 	_, _, err := admin.Put(ctx, stock.Put{SkuID: trialSKU, Title: "Thing", PriceFen: 1, Quantity: &plenty,
 		Actor: "chaos"})
+	if err == nil {
+		_, _, err = admin.Put(ctx, stock.Put{SkuID: trialFree, Title: "Thing", PriceFen: 1, Quantity: &unlimited,
+			Actor: "chaos"})
+	}
 	return err
 }
 

@@ -15,6 +15,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/migrations/sqldb/sqldbtest/servers"
 	"orderd/order/ordertest/model"
+	"orderd/stock"
 )
 
 // trial is a fault that comes alone, with a stopwatch: nothing else is wrong meanwhile,
@@ -52,6 +53,9 @@ var trials = []trial{
 	// A planned switchover, after which the old primary goes on answering reads.
 	{check: "B5", name: "a stale primary", what: "own orders are not found until", bound: staleFor,
 		do: (*nemesis).stalePrimary},
+	// A buyer who had no answer asks again, while his first try waits for its COMMIT.
+	{check: "B6", name: "a repeat beside its first try", what: "is answered after", bound: 5 * time.Second,
+		do: (*nemesis).halfWritten},
 }
 
 // staleFor is for how long after a switchover a reader may still be told what was so
@@ -78,8 +82,12 @@ const (
 	calmWithin = 20 * time.Second
 )
 
-// trialSKU is bought by nobody but the trials.
-const trialSKU = "trial"
+// What nobody buys but the trials: a SKU of which there is plenty, and one without a
+// counter, whose row no placement locks.
+const (
+	trialSKU  = "trial"
+	trialFree = "gratis"
+)
 
 // Trial is what the trials of one kind have measured, for the report.
 type Trial struct {
@@ -277,12 +285,68 @@ func (n *nemesis) sell(ctx context.Context, shop *shop, done <-chan struct{}, so
 func (s *shop) probe(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, sellWithin)
 	defer cancel()
-	i := s.started.Add(1)
-	v := &visit{model: model.New(), key: fmt.Sprintf("v%d", i), customer: fmt.Sprintf("trial-%d", i), doing: "trial"}
-	b := &buyer{shop: s, ctx: ctx, visit: v}
-	b.enter()
-	a := b.ask(ctx, map[string]any{"items": []map[string]any{{"sku_id": trialSKU, "quantity": 1}}})
+	a := s.stranger(ctx).ask(ctx, map[string]any{"items": []map[string]any{{"sku_id": trialSKU, "quantity": 1}}})
 	return a.status == http.StatusCreated
+}
+
+// stranger is a buyer of a trial, who comes once.
+func (s *shop) stranger(ctx context.Context) *buyer {
+	i := s.started.Add(1)
+	b := &buyer{shop: s, ctx: ctx, visit: &visit{model: model.New(), key: fmt.Sprintf("v%d", i),
+		customer: fmt.Sprintf("trial-%d", i), doing: "trial"}}
+	b.enter()
+	return b
+}
+
+// halfWritten lets the COMMIT of a first try stand still, and meanwhile raises the price
+// and sends its repeat to another process: told that the price has changed, the buyer
+// must not have the order after all (V2).
+func (n *nemesis) halfWritten(ctx context.Context, shop *shop) (worst time.Duration, err error) {
+	admin := stock.NewAdmin(n.db, time.Now)
+	sku, err := admin.Find(ctx, trialFree)
+	if err != nil {
+		return 0, err
+	}
+	cart := map[string]any{"items": []map[string]any{{"sku_id": trialFree, "quantity": 1}},
+		"expected_total": map[string]any{"total": sku.PriceFen, "currency": "CNY"}}
+	b := shop.stranger(ctx)
+	first := *b // asks beside the repeats
+	b.via, first.via = n.apis[0], n.apis[len(n.apis)-1]
+	before := n.mysqlProxy.Hits(faultproxy.Late)
+	n.mysqlProxy.NextAbout(trialFree, faultproxy.Late)
+	trying, hangUp := context.WithTimeout(ctx, sellWithin)
+	defer hangUp()
+	var tried sync.WaitGroup
+	defer tried.Wait()
+	defer hangUp()
+	tried.Go(func() { first.call(trying, "place", http.MethodPost, "/v1/orders", first.key, cart) })
+	b.model.Unknown(b.model.Began(model.Place))
+	for n.mysqlProxy.Hits(faultproxy.Late) == before {
+		if !sqldb.Sleep(trying, time.Millisecond) {
+			n.mysqlProxy.Next(faultproxy.Pass)
+			return 0, errors.New("no first try came to its COMMIT")
+		}
+	}
+	if _, _, err := admin.Put(ctx, stock.Put{SkuID: trialFree, Title: "Thing", PriceFen: sku.PriceFen + 1,
+		Actor: "chaos"}); err != nil {
+		return 0, err
+	}
+	hangUp()
+	begin := time.Now()
+	for {
+		a := b.ask(ctx, cart)
+		switch a.status {
+		case http.StatusConflict:
+			b.visit.refused = a.code
+			fallthrough
+		case http.StatusCreated:
+			return time.Since(begin), nil
+		}
+		b.expected(a, "repeat")
+		if time.Since(begin) > deadWatch || !sqldb.Sleep(ctx, sellEvery) {
+			return deadWatch, ctx.Err()
+		}
+	}
 }
 
 // deadHost lets a host vanish in the transaction that sells the trial's SKU: the server
