@@ -69,6 +69,17 @@ VALUES (?, ?, ?, ?, ?)`, name, Key(name), string(role), by, now.UnixMilli())
 // Create makes an account without a token. Errors: those of Insert.
 func Create(ctx context.Context, db *sqldb.DB, name string, role Role, by string, now time.Time) error {
 	err := db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if tx.MayBeDone() {
+			done, err := sqldb.Known(ctx, tx, `SELECT name
+FROM operators
+WHERE name = ?
+  AND role = ?
+  AND created_by = ?
+  AND created_at = ?`, name, string(role), by, now.UnixMilli())
+			if err != nil || done {
+				return err
+			}
+		}
 		return Insert(ctx, tx, name, role, by, now)
 	})
 	if err != nil {
@@ -88,6 +99,16 @@ func Disable(ctx context.Context, db *sqldb.DB, name, by string, now time.Time) 
 SET disabled_at = ?, disabled_by = ?
 WHERE name = ?
   AND disabled_at = 0`, now.UnixMilli(), by, name)
+		if err == nil && n == 0 && tx.MayBeDone() {
+			done, err := sqldb.Known(ctx, tx, `SELECT name
+FROM operators
+WHERE name = ?
+  AND disabled_at = ?
+  AND disabled_by = ?`, name, now.UnixMilli(), by)
+			if err != nil || done {
+				return err
+			}
+		}
 		if err == nil && n == 0 {
 			err = ErrNoAccount
 		}

@@ -82,6 +82,10 @@ func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sq
 	outcomes := make([]sqldb.Outcome[applied], len(commands))
 	returnOf := make([]int, 0) // which command each partial return is of
 	for i, c := range commands {
+		if did := c.about().did; did != nil && tx.MayBeDone() && b.isDone(did) {
+			outcomes[i].Answer = *did
+			continue
+		}
 		outcomes[i].Answer, outcomes[i].Err = c.decide(b)
 		for len(returnOf) < len(b.partial) {
 			returnOf = append(returnOf, i)
@@ -104,12 +108,42 @@ func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sq
 		}
 	}
 	for i, c := range commands {
-		outcomes[i].Answer.turn.attempt = b.newest[c.about().orderNo]
+		h, done := c.about(), &outcomes[i].Answer
+		if a := b.newest[h.orderNo]; a != nil {
+			done.turn.attempt = a
+		}
+		h.did = done
 		if i == 0 || !b.believed { // of a page once
 			c.beforeCommit()
 		}
 	}
 	return outcomes, nil
+}
+
+// isDone reports that what an earlier run of this transaction made of an order, or of a
+// refund, is what was loaded now: that run was committed, and its answer was lost. It is
+// told as it was; decided again it would find its own work and take it for somebody
+// else's.
+func (b *batch) isDone(did *applied) bool {
+	if b.believed {
+		return false // nothing was loaded; such a page is loaded and asked again
+	}
+	same, changed := true, false
+	if e := b.orders[did.order.OrderNo]; e != nil {
+		was, is := &did.order, &e.before
+		changed = true
+		same = was.State == is.State && was.Version == is.Version && was.CloseTries == is.CloseTries &&
+			was.UpdatedAt.Equal(is.UpdatedAt) && was.DueAt.Equal(is.DueAt)
+	}
+	if did.refund != nil {
+		if r := b.refunds.byNo[did.refund.row.OutRefundNo]; r != nil {
+			was, is := &did.refund.row, &r.before
+			changed = true
+			same = same && was.State == is.State && is.Version == was.Version+1 && was.Tries == is.Tries &&
+				was.DueAt.Equal(is.DueAt)
+		}
+	}
+	return same && changed
 }
 
 // minPage orders are not worth another try in one transaction when their page

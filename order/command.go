@@ -37,6 +37,7 @@ type header struct {
 	cause      Cause
 	detail     map[string]string // for the timeline
 	took       time.Duration     // of the call to WeChat Pay whose answer this is, for the timeline
+	did        *applied          // what the last run of its transaction made of it, committed or not
 }
 
 func (h *header) about() *header { return h }

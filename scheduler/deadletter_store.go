@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ func NewDeadLetters(db *sqldb.DB, now func() time.Time) *DeadLetters {
 type failedRow struct {
 	typ, key, state, cause, payload string
 	tries                           int64 // runs that failed
-	first, next                     int64 // Unix time in milliseconds
+	first, last, next               int64 // Unix time in milliseconds
 }
 
 // Record counts failed runs, also several of one task, and sets when each task is
@@ -53,22 +54,43 @@ type failedRow struct {
 // Failure with Poison, and those whose runs reached maxFailures. A dead one stays
 // dead. An error means that none was counted.
 func (f *DeadLetters) Record(ctx context.Context, failed []Failure) (died int, err error) {
-	err = f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		died, err = f.record(ctx, tx, failed)
+	rows, now := gather(failed), f.now().UnixMilli()
+	var wrote []failedRow // by the run before this one, of the same transaction
+	err = f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if tx.MayBeDone() && len(wrote) > 0 {
+			if done, err := isRecorded(ctx, tx, &wrote[0], now); err != nil || done {
+				return err // it was counted once, and died is of that run
+			}
+		}
+		wrote = slices.Clone(rows)
+		var err error
+		died, err = record(ctx, tx, wrote, now)
 		return err
 	})
 	return died, err
 }
 
-// record writes failures, in statements of one type and of failedPage rows at most.
-func (f *DeadLetters) record(ctx context.Context, tx *sqldb.Tx, failed []Failure) (died int, err error) {
-	rows := gather(failed)
+// isRecorded reports that a row is as a run of Record wrote it at now: its COMMIT had no
+// answer, and was done.
+func isRecorded(ctx context.Context, tx *sqldb.Tx, r *failedRow, now int64) (bool, error) {
+	return sqldb.Known(ctx, tx, `SELECT state
+FROM failed_tasks
+WHERE task_type = ?
+  AND task_key = ?
+  AND state = ?
+  AND tries = ?
+  AND last_at = ?`, r.typ, r.key, r.state, r.tries, now)
+}
+
+// record writes rows, in statements of one type and of failedPage rows at most, and
+// makes them what it has written.
+func record(ctx context.Context, tx *sqldb.Tx, rows []failedRow, now int64) (died int, err error) {
 	for len(rows) > 0 {
 		n := 1
 		for n < min(len(rows), failedPage) && rows[n].typ == rows[0].typ {
 			n++
 		}
-		d, err := recordRows(ctx, tx, rows[:n], f.now().UnixMilli())
+		d, err := recordRows(ctx, tx, rows[:n], now)
 		if err != nil {
 			return died, fmt.Errorf("record failed tasks: %w", err)
 		}
@@ -149,7 +171,8 @@ FOR UPDATE`, keyArgs(rows), func(r *sql.Rows) error {
   (task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at)
 VALUES`
 	var fresh, again []any
-	for _, r := range rows {
+	for i := range rows {
+		r := &rows[i]
 		b, known := before[r.key]
 		if r.first = now; known {
 			r.first, r.tries = b.first, r.tries+b.tries
@@ -210,24 +233,23 @@ WHERE task_type = ?
 func (f *DeadLetters) Known(ctx context.Context, typ string, keys []string) (map[string]time.Time, error) {
 	known := map[string]time.Time{}
 	for _, page := range pagesOf(keys) {
-		at := map[string]time.Time{}
-		err := sqldb.Each(ctx, f.db, `SELECT task_key, state, next_at
+		rows, err := sqldb.Decided(ctx, f.db, `SELECT task_key, state, next_at
 FROM failed_tasks
 WHERE task_type = ?
-  AND task_key IN (`+sqldb.In(len(page))+`)`, boundedArgs(typ, page), func(r *sql.Rows) error {
-			var key, state string
-			var next int64
-			err := r.Scan(&key, &state, &next)
-			if at[key] = time.UnixMilli(next).UTC(); state == StateDead {
-				at[key] = never
-			}
-			return err
+  AND task_key IN (`+sqldb.In(len(page))+`)`, boundedArgs(typ, page), func(r *sql.Rows) (x failedRow, err error) {
+			return x, r.Scan(&x.key, &x.state, &x.next)
 		})
 		if err != nil {
 			return nil, sqldb.Wrap("look for failed tasks", err)
 		}
-		if len(at) == 0 {
+		if len(rows) == 0 {
 			continue
+		}
+		at := map[string]time.Time{}
+		for _, x := range rows {
+			if at[x.key] = time.UnixMilli(x.next).UTC(); x.state == StateDead {
+				at[x.key] = never
+			}
 		}
 		for _, k := range page {
 			if t, ok := at[bounded(k, maxKeyLength)]; ok {
@@ -262,17 +284,12 @@ func boundedArgs(typ string, keys []string) []any {
 // longest ago first. That is the order of the index, and nearly that of their
 // times.
 func (f *DeadLetters) Due(ctx context.Context, limit int) ([]FailedTask, error) {
-	var due []FailedTask
-	err := sqldb.Each(ctx, f.db, `SELECT `+failedColumns+`
+	due, err := sqldb.Decided(ctx, f.db, `SELECT `+failedColumns+`
 FROM failed_tasks
 WHERE state = 'failing'
   AND next_at <= ?
 ORDER BY last_at, task_type, task_key
-LIMIT ?`, []any{f.now().UnixMilli(), limit}, func(r *sql.Rows) error {
-		x, err := scanFailed(r)
-		due = append(due, x)
-		return err
-	})
+LIMIT ?`, []any{f.now().UnixMilli(), limit}, scanFailed)
 	if err != nil {
 		return nil, sqldb.Wrap("look for failed tasks that are due", err)
 	}
@@ -282,14 +299,15 @@ LIMIT ?`, []any{f.now().UnixMilli(), limit}, func(r *sql.Rows) error {
 // Empty reports that no task has failed. It reads one row at most, however many
 // have.
 func (f *DeadLetters) Empty(ctx context.Context) (bool, error) {
-	empty := true
-	err := sqldb.Each(ctx, f.db, `SELECT state
-FROM failed_tasks
-LIMIT 1`, nil, func(*sql.Rows) error { empty = false; return nil })
+	failed := false
+	err := f.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		failed, err = sqldb.Known(ctx, tx, "SELECT state FROM failed_tasks LIMIT 1")
+		return err
+	})
 	if err != nil {
 		return false, sqldb.Wrap("look for failed tasks", err)
 	}
-	return empty, nil
+	return !failed, nil
 }
 
 // Count counts all failed tasks by state. It reads a row of the index for each.
@@ -456,30 +474,34 @@ func (f *DeadLetters) walkState(ctx context.Context, filter *Filter, statement s
 	where, args := filter.where()
 	var at int64
 	for typ, key, n := "", "", failedPage; n == failedPage; {
-		n = 0
-		keys := map[string][]string{} // by type
-		err := sqldb.Each(ctx, f.db, `SELECT last_at, task_type, task_key
+		rows, err := sqldb.Decided(ctx, f.db, `SELECT last_at, task_type, task_key
 FROM failed_tasks
 WHERE `+where+`
   AND last_at >= ?
   AND (last_at > ? OR task_type > ? OR (task_type = ? AND task_key > ?))
 ORDER BY last_at, task_type, task_key
-LIMIT ?`, append(append([]any{}, args...), at, at, typ, typ, key, failedPage), func(r *sql.Rows) error {
-			n++
-			err := r.Scan(&at, &typ, &key)
-			keys[typ] = append(keys[typ], key)
-			return err
-		})
+LIMIT ?`, append(append([]any{}, args...), at, at, typ, typ, key, failedPage),
+			func(r *sql.Rows) (x failedRow, err error) { return x, r.Scan(&x.last, &x.typ, &x.key) })
 		if err != nil {
 			return total, err
+		}
+		n = len(rows)
+		keys := map[string][]string{} // by type
+		for _, x := range rows {
+			at, typ, key = x.last, x.typ, x.key
+			keys[typ] = append(keys[typ], key)
 		}
 		for typ, keys := range keys {
 			var did int64
 			err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 				all := append(append(append([]any{}, set...), args...), boundedArgs(typ, keys)...)
+				before := did
 				did, err = tx.Update(ctx, statement+where+`
   AND task_type = ?
   AND task_key IN (`+sqldb.In(len(keys))+`)`, all...)
+				if tx.MayBeDone() { // the run before has done the others
+					did = max(did, before)
+				}
 				return err
 			})
 			if err != nil {

@@ -90,22 +90,36 @@ func (a *Admin) Put(ctx context.Context, p Put) (sku SKU, created bool, err erro
 	if err := p.validate(); err != nil {
 		return SKU{}, false, err
 	}
-	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		var err error
-		created, err = a.put(ctx, tx, p)
+	now := a.now()
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if tx.MayBeDone() {
+			if sku, err = lockSKU(ctx, tx, p.SkuID); err == nil && p.made(&sku, now) {
+				return nil // by the run before this one, created or not
+			}
+			if err != nil && !errors.Is(err, ErrSKUNotFound) {
+				return err
+			}
+		}
+		if created, err = put(ctx, tx, p, now); err == nil {
+			sku, err = lockSKU(ctx, tx, p.SkuID)
+		}
 		return err
 	})
 	if err != nil {
 		return SKU{}, false, err
 	}
-	sku, err = a.Find(ctx, p.SkuID)
-	return sku, created, err
+	return sku, created, nil
+}
+
+// made reports that a SKU is as this very Put made it at now.
+func (p *Put) made(sku *SKU, now time.Time) bool {
+	return sku.Title == p.Title && sku.PriceFen == p.PriceFen && sqldb.Millis(sku.UpdatedAt) == sqldb.Millis(now) &&
+		(p.IfVersion == 0 || sku.Version == p.IfVersion+1)
 }
 
 // put is Put in its transaction. The UPDATE comes first: most calls are about a SKU
 // that exists, and it is the one statement that decides so without a race.
-func (a *Admin) put(ctx context.Context, tx *sqldb.Tx, p Put) (created bool, err error) {
-	now := a.now()
+func put(ctx context.Context, tx *sqldb.Tx, p Put, now time.Time) (created bool, err error) {
 	n, err := tx.Update(ctx, `UPDATE skus
 SET title = ?, price_fen = ?, version = version + 1, updated_at = ?
 WHERE sku_id = ?
@@ -211,14 +225,15 @@ func (a *Admin) Adjust(ctx context.Context, c Change) (Changed, error) {
 	return a.change(ctx, KindAdjust, c)
 }
 
-// change makes one change of a shelf, once per kind and key. The SKU that it gives is
-// read after the COMMIT: others may have moved it further by then.
+// change makes one change of a shelf, once per kind and key. A run that was committed
+// without an answer is known by what it left on the shelf, and told as the change.
 func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error) {
 	if err := c.validate(); err != nil {
 		return Changed{}, err
 	}
 	var done Changed
 	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		before := done // of the run before, which may have been committed
 		done = Changed{FlowNo: string(kind) + ":" + c.Key, Delta: c.Delta}
 		// The lock comes first and the repeat is looked for before the shelf is
 		// judged: a double click that waited for its twin must find the twin's
@@ -227,24 +242,36 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 		if err != nil {
 			return err
 		}
-		if done.Replayed, err = replayed(ctx, tx, kind, c); err != nil || done.Replayed {
+		if done.Replayed, err = replayed(ctx, tx, kind, c); err != nil {
 			return err
 		}
-		return a.move(ctx, tx, kind, c, sku, &done)
+		switch {
+		case done.Replayed && tx.MayBeDone() && before.After != nil && *before.After == sku.Available:
+			done = before
+		case !done.Replayed:
+			if err := a.move(ctx, tx, kind, c, sku, &done); err != nil {
+				return err
+			}
+		}
+		done.SKU, err = lockSKU(ctx, tx, c.SkuID)
+		return err
 	})
 	if err != nil {
 		return Changed{}, err
 	}
-	done.SKU, err = a.Find(ctx, c.SkuID)
-	return done, err
+	return done, nil
 }
 
 // lockSKU reads a SKU and locks it until the transaction ends.
 func lockSKU(ctx context.Context, tx *sqldb.Tx, id string) (SKU, error) {
+	return readSKU(ctx, tx, id, "\nFOR UPDATE")
+}
+
+// readSKU reads a SKU, or ErrSKUNotFound; lock is the end of the statement.
+func readSKU(ctx context.Context, tx *sqldb.Tx, id, lock string) (SKU, error) {
 	sku, err := scanSKU(tx.QueryRowContext(ctx, `SELECT `+skuColumns+`
 FROM skus
-WHERE sku_id = ?
-FOR UPDATE`, id))
+WHERE sku_id = ?`+lock, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrSKUNotFound
 	}
@@ -337,16 +364,17 @@ func scanSKU(row interface{ Scan(...any) error }) (SKU, error) {
 	return s, err
 }
 
-// Find gives a SKU, or ErrSKUNotFound.
-func (a *Admin) Find(ctx context.Context, id string) (SKU, error) {
+// Find gives a SKU, or ErrSKUNotFound, which is said only where SKUs are written.
+func (a *Admin) Find(ctx context.Context, id string) (sku SKU, err error) {
 	found, err := a.FindMany(ctx, []string{id})
-	if err == nil && len(found) == 0 {
-		err = ErrSKUNotFound
+	if err != nil || len(found) > 0 {
+		return append(found, SKU{})[0], err
 	}
-	if err != nil {
-		return SKU{}, err
-	}
-	return found[0], nil
+	err = a.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		sku, err = readSKU(ctx, tx, id, "")
+		return err
+	})
+	return sku, err
 }
 
 // FindMany gives the SKUs that exist, by ascending id; an id that does not is left out.

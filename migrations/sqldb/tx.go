@@ -157,6 +157,28 @@ func Each(ctx context.Context, q Querier, query string, args []any, do func(*sql
 	return rows.Err()
 }
 
+// Decided gives every row of a query that decides something, as scan reads it: see
+// DB.Decide.
+func Decided[T any](ctx context.Context, db *DB, query string, args []any,
+	scan func(*sql.Rows) (T, error)) (all []T, err error) {
+	err = db.Decide(ctx, func(ctx context.Context, tx *Tx) error {
+		all = nil // of a run that was cut off
+		return Each(ctx, tx, query, args, func(rows *sql.Rows) error {
+			row, err := scan(rows)
+			all = append(all, row)
+			return err
+		})
+	})
+	return all, err
+}
+
+// Known reports that a query finds a row: for a repeat that looks for its own work.
+func Known(ctx context.Context, tx *Tx, query string, args ...any) (bool, error) {
+	found := false
+	err := Each(ctx, tx, query, args, func(*sql.Rows) error { found = true; return nil })
+	return found, err
+}
+
 // In gives n placeholders, "?,?,?", for the list of an IN.
 func In(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -215,7 +216,16 @@ SET `+set+`
 WHERE id = ?
   AND status = ?
   AND proposed_by = ?
-  AND `+and, append(args, d.ID, string(d.Status), d.ProposedBy)...)
+  AND `+and, append(slices.Clone(args), d.ID, string(d.Status), d.ProposedBy)...)
+		if err == nil && n == 0 && tx.MayBeDone() { // by the run before this one
+			done, err := sqldb.Known(ctx, tx, `SELECT id
+FROM differences
+WHERE `+strings.ReplaceAll(set, ",", "\n  AND")+`
+  AND id = ?`, append(slices.Clone(args), d.ID)...)
+			if err != nil || done {
+				return err
+			}
+		}
 		if err == nil && n == 0 {
 			return ErrResolved // somebody was faster
 		}

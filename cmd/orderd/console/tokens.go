@@ -114,6 +114,15 @@ func (s *TokenStore) insert(ctx context.Context, name, person, by string,
 	secret := tokenPrefix + base64.RawURLEncoding.EncodeToString(random)
 	sum := sha256.Sum256([]byte(secret))
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if tx.MayBeDone() { // by the run before this one: nobody else has its secret
+			done, err := sqldb.Known(ctx, tx, `SELECT name
+FROM operator_tokens
+WHERE name = ?
+  AND sha256 = ?`, name, hex.EncodeToString(sum[:]))
+			if err != nil || done {
+				return err
+			}
+		}
 		if err := before(ctx, tx); err != nil {
 			return err
 		}
@@ -149,11 +158,21 @@ VALUES (?, ?, ?, ?, ?, ?)`, name, person, string(role), hex.EncodeToString(sum[:
 // because timelines name people by it. Errors: ErrNoToken, also for one that was revoked
 // before, and database errors.
 func (s *TokenStore) Revoke(ctx context.Context, name string) error {
+	now := s.now().UnixMilli()
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE operator_tokens
 SET revoked_at = ?
 WHERE name = ?
-  AND revoked_at = 0`, s.now().UnixMilli(), name)
+  AND revoked_at = 0`, now, name)
+		if err == nil && n == 0 && tx.MayBeDone() {
+			done, err := sqldb.Known(ctx, tx, `SELECT name
+FROM operator_tokens
+WHERE name = ?
+  AND revoked_at = ?`, name, now)
+			if err != nil || done {
+				return err
+			}
+		}
 		if err == nil && n == 0 {
 			err = ErrNoToken
 		}
@@ -221,12 +240,14 @@ func (s *TokenStore) find(ctx context.Context, sum [sha256.Size]byte) (*Token, e
 	t := &Token{SHA256: sum}
 	var disabled int64
 	// A token without a person is of the program before accounts: its person has its name.
-	err := s.db.QueryRowContext(ctx, `SELECT CASE t.person WHEN '' THEN t.name ELSE t.person END,
+	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT CASE t.person WHEN '' THEN t.name ELSE t.person END,
   COALESCE(o.role, t.role), COALESCE(o.disabled_at, 0)
 FROM operator_tokens t
 LEFT JOIN operators o ON o.name = CASE t.person WHEN '' THEN t.name ELSE t.person END
 WHERE t.sha256 = ?
   AND t.revoked_at = 0`, hex.EncodeToString(sum[:])).Scan(&t.Name, &t.Role, &disabled)
+	})
 	if errors.Is(err, sql.ErrNoRows) || disabled != 0 {
 		t = nil
 	}

@@ -1,0 +1,139 @@
+package order_test
+
+import (
+	"errors"
+	"testing"
+
+	"orderd/cmd/orderd/console"
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
+	"orderd/operators"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/scheduler"
+	"orderd/stock"
+)
+
+// lossy gives a database whose next COMMIT is done and not answered, after lose.
+func lossy(t *testing.T) (db *sqldb.DB, lose func()) {
+	t.Helper()
+	server := sqldbtest.MariaDBServer(t)
+	if err := server.Create(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := faultproxy.NewMySQL(server.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	return sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop")), func() { proxy.Next(faultproxy.CutAfter) }
+}
+
+// A COMMIT whose answer was lost is run again, and finds its own work. Taken for somebody else's, an operator is told
+// that the SKU was changed meanwhile or that the name is taken (and never sees the token's secret), a failure counts
+// twice, a cancel with If-Match is refused, and nobody asks WeChat Pay although this caller has the turn.
+func TestRepeatsKnowTheirOwnWork(t *testing.T) {
+	db, lose := lossy(t)
+	f := ordertest.NewUnverified(t, db, byItself)
+	now := f.Clock.Now
+	f.SKU(t, "mug", 9)
+
+	lose()
+	sku, created, err := f.Admin.Put(t.Context(), stock.Put{SkuID: "mug", Title: "new", PriceFen: 100, IfVersion: 1})
+	if err != nil || created || sku.Version != 2 || sku.Title != "new" {
+		t.Errorf("put: %+v, %v", sku, err)
+	}
+	lose()
+	five := int64(5)
+	sku, created, err = f.Admin.Put(t.Context(), stock.Put{SkuID: "cup", Title: "cup", PriceFen: 100, Quantity: &five})
+	if err != nil || !created || sku.Version != 1 || sku.Available != 5 {
+		t.Errorf("made: %+v, %t, %v", sku, created, err)
+	}
+	lose()
+	moved, err := f.Admin.Replenish(t.Context(), stock.Change{SkuID: "cup", Delta: 2, Key: "k", Reason: "x"})
+	if err != nil || moved.Replayed || moved.After == nil || *moved.After != 7 || moved.SKU.Available != 7 {
+		t.Errorf("replenish: %+v, %v", moved, err)
+	}
+
+	dead := scheduler.NewDeadLetters(db, now)
+	lose()
+	if _, err := dead.Record(t.Context(), []scheduler.Failure{
+		{Type: "order:expire", Key: "x", Cause: errors.New("c")}}); err != nil {
+		t.Error(err)
+	}
+	if page, _, err := dead.List(t.Context(), scheduler.Filter{}, "", 9); err != nil || len(page) != 1 ||
+		page[0].Tried != 1 {
+		t.Errorf("one failure is counted as %+v, %v", page, err)
+	}
+	lose()
+	if n, err := dead.Discard(t.Context(), scheduler.Filter{}); n != 1 || err != nil {
+		t.Errorf("discard: %d, %v", n, err)
+	}
+
+	tokens := console.NewTokenStore(db, now)
+	for what, do := range map[string]func() error{
+		"token": func() error { _, err := tokens.Create(t.Context(), "ann", operators.Viewer, "root"); return err },
+		"account": func() error {
+			return operators.Create(t.Context(), db, "bob", operators.Viewer, "root", now())
+		},
+	} {
+		if lose(); do() != nil {
+			t.Errorf("%s: taken for somebody else's", what)
+		}
+	}
+	if lose(); tokens.Revoke(t.Context(), "ann") != nil {
+		t.Error("revoke: taken for somebody else's")
+	}
+	if lose(); operators.Disable(t.Context(), db, "bob", "root", now()) != nil {
+		t.Error("disable: taken for somebody else's")
+	}
+}
+
+// The same for orders: the turn that was committed without an answer is this caller's.
+func TestRepeatsKnowTheirOwnOrders(t *testing.T) {
+	db, lose := lossy(t)
+	f := ordertest.NewWith(t, db, byItself)
+	f.SKU(t, "mug", 90)
+	a, b, c := f.PlaceOne(t, "a", "mug", 1), f.PlaceOne(t, "b", "mug", 1), f.PlaceOne(t, "c", "mug", 1)
+	reopened(t, f, a.OrderNo)
+	lose()
+	got, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: a.OrderNo, IfVersion: version(t, f, a.OrderNo),
+		Cause: ordertest.Customer})
+	if err != nil || got.State != order.StateClosed {
+		t.Errorf("cancel: %s, %v", got.State, err)
+	}
+	shut(t, f, a.OrderNo)
+	f.Clock.Set(b.DueAt)
+	lose()
+	if err := f.Expire(t.Context(), b.OrderNo, ordertest.Scheduler); err != nil ||
+		f.State(t, b.OrderNo) != order.StateClosed {
+		t.Errorf("expire: %s, %v", f.State(t, b.OrderNo), err)
+	}
+	lose()
+	claims, errs := f.ClaimDue(t.Context(), dueOf(t, f, order.StatePending), ordertest.Scheduler)
+	if len(claims) != 1 || claims[0].Key != c.OrderNo {
+		t.Fatal(claims, errs)
+	}
+	lose()
+	if errs := f.CloseClaimed(t.Context(), claims, ordertest.Scheduler); errs[0] != nil ||
+		f.State(t, c.OrderNo) != order.StateClosed {
+		t.Errorf("page: %s, %v", f.State(t, c.OrderNo), errs)
+	}
+	paid := f.PaidOne(t, "d", "mug", 2)
+	row := f.MustAsk(t, ordertest.Ask(paid.OrderNo, "back", 1))
+	lose()
+	err = f.Service.Refund(t.Context(), row.OutRefundNo, ordertest.Scheduler)
+	if err != nil || f.WeChat.Refunded != 1 {
+		t.Errorf("sent %d times, %v", f.WeChat.Refunded, err)
+	}
+}
+
+func version(t *testing.T, f *ordertest.Fixture, orderNo string) int64 {
+	t.Helper()
+	o, err := f.Find(t.Context(), orderNo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Version
+}
