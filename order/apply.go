@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -67,10 +66,8 @@ func (s *Service) applyBatch(ctx context.Context, tx *sqldb.Tx, commands []comma
 		return nil, err
 	}
 	outcomes, err := b.run(ctx, tx, commands)
-	if sqldb.IsDuplicate(err) && len(commands) == 1 {
-		// The row came between our read and our write, on an engine whose locks
-		// did not keep it out. What it did is found on the next run.
-		return nil, fmt.Errorf("%w: %w", sqldb.ErrLostRace, err)
+	if len(commands) == 1 && (sqldb.IsDuplicate(err) || errors.Is(err, sqldb.ErrLostRace)) {
+		return nil, commands[0].about().lost(err)
 	}
 	return outcomes, err
 }
@@ -157,16 +154,50 @@ type pageCommand struct {
 }
 
 // applyPage applies a command to each order of a page, in as few transactions as
-// it can, and gives an answer for each. What was read of the orders is believed
-// at first; when a row is not as it was read, the page is run again under locks.
-// An order that would break an invariant leaves the page with its error and an
-// alarm. A page that cannot be written otherwise is halved, so that a row that
-// cannot be written is soon alone.
+// it can, and gives an answer for each. Orders whose row somebody else was found to
+// hold go by themselves, without waiting, so that the others do not wait for them;
+// one of them that was just tried is not tried at all.
 func (s *Service) applyPage(ctx context.Context, page []pageCommand) []sqldb.Outcome[applied] {
+	outcomes := make([]sqldb.Outcome[applied], len(page))
+	locked := s.commands.Locked()
+	rest, at := make([]pageCommand, 0, len(page)), make([]int, 0, len(page))
+	for i := range page {
+		no := page[i].due.Key
+		switch {
+		case !locked.Any(no):
+			rest, at = append(rest, page[i]), append(at, i)
+		case locked.Due(no):
+			outcomes[i] = s.applySome(ctx, page[i:i+1], &pageTry{noWait: true})[0]
+		default:
+			outcomes[i].Err = sqldb.ErrLocked
+		}
+	}
+	for i, o := range s.applySome(ctx, rest, new(pageTry)) {
+		outcomes[at[i]] = o
+	}
+	return outcomes
+}
+
+// pageTry is how a page, or a part of one, is tried.
+type pageTry struct {
+	noWait bool // a locked row was found in it: it waits for no lock
+	found  int  // locked orders, of the page
+}
+
+// mostLocked is how many locked orders are looked for in one page. When there are
+// more, as when a SKU of many is locked, the rest comes at the next pass.
+const mostLocked = 64
+
+// applySome applies a command to each order of a part of a page. What was read of the
+// orders is believed at first; when a row is not as it was read, the page is run again
+// under locks. An order that would break an invariant leaves the page with its error
+// and an alarm. A page that cannot be written otherwise is halved, so that a row that
+// cannot be written, or is locked, is soon alone.
+func (s *Service) applySome(ctx context.Context, page []pageCommand, try *pageTry) []sqldb.Outcome[applied] {
 	if len(page) == 0 {
 		return nil
 	}
-	outcomes, err := s.tryPage(ctx, page)
+	outcomes, err := s.tryPage(ctx, page, try.noWait)
 	switch {
 	case err == nil:
 		for i := range outcomes {
@@ -174,20 +205,20 @@ func (s *Service) applyPage(ctx context.Context, page []pageCommand) []sqldb.Out
 				s.report(page[i].command, &outcomes[i].Answer)
 			}
 		}
-		return outcomes
-	case errors.Is(err, sqldb.ErrUnavailable), ctx.Err() != nil:
-		outcomes = make([]sqldb.Outcome[applied], len(page))
-		for i := range outcomes {
-			outcomes[i].Err = err
+		if try.noWait && len(page) == 1 {
+			s.commands.Locked().Free(page[0].due.Key)
 		}
 		return outcomes
+	case errors.Is(err, sqldb.ErrLocked):
+		return s.withoutLocked(ctx, page, try, err)
+	case errors.Is(err, sqldb.ErrUnavailable), ctx.Err() != nil:
+		return allFailed(len(page), err)
 	}
 	if outcomes := s.withoutBroken(ctx, page, err); outcomes != nil {
 		return outcomes
 	}
 	if len(page) > minPage {
-		half := len(page) / 2
-		return append(s.applyPage(ctx, page[:half]), s.applyPage(ctx, page[half:])...)
+		return s.applyHalves(ctx, page, try)
 	}
 	outcomes = make([]sqldb.Outcome[applied], len(page))
 	forEach(len(page), func(i int) {
@@ -196,16 +227,50 @@ func (s *Service) applyPage(ctx context.Context, page []pageCommand) []sqldb.Out
 	return outcomes
 }
 
-// tryPage runs a page in one transaction.
-func (s *Service) tryPage(ctx context.Context, page []pageCommand) ([]sqldb.Outcome[applied], error) {
+// applyHalves applies the halves of a page by themselves.
+func (s *Service) applyHalves(ctx context.Context, page []pageCommand, try *pageTry) []sqldb.Outcome[applied] {
+	half := len(page) / 2
+	return append(s.applySome(ctx, page[:half], try), s.applySome(ctx, page[half:], try)...)
+}
+
+// allFailed gives n orders the same error.
+func allFailed(n int, err error) []sqldb.Outcome[applied] {
+	outcomes := make([]sqldb.Outcome[applied], n)
+	for i := range outcomes {
+		outcomes[i].Err = err
+	}
+	return outcomes
+}
+
+// withoutLocked applies a page in which a row is locked by somebody else. From here on
+// nothing of it waits for a lock: the time of the others is not his.
+func (s *Service) withoutLocked(ctx context.Context, page []pageCommand, try *pageTry,
+	err error) []sqldb.Outcome[applied] {
+	switch {
+	case len(page) == 1:
+		try.found++
+		if no := page[0].due.Key; s.commands.Locked().Found(no) {
+			s.log.Warn("a row of this order is locked by another session of the database; it is tried again",
+				"order_no", no, "err", err)
+		}
+		return allFailed(1, err)
+	case try.found >= mostLocked:
+		return allFailed(len(page), err)
+	}
+	try.noWait = true
+	return s.applyHalves(ctx, page, try)
+}
+
+// tryPage runs a page in one transaction. With noWait it waits for no lock.
+func (s *Service) tryPage(ctx context.Context, page []pageCommand, noWait bool) ([]sqldb.Outcome[applied], error) {
 	dues, commands := make([]Due, len(page)), make([]command, len(page))
 	for i := range page {
 		dues[i], commands[i] = page[i].due, page[i].command
 	}
 	var outcomes []sqldb.Outcome[applied]
 	// What somebody made up, or read in part, is not believed.
-	raced := slices.ContainsFunc(dues, func(d Due) bool { return d.Version == 0 || d.At.IsZero() })
-	err := s.inLane(ctx, len(page), func(ctx context.Context, tx *sqldb.Tx) (err error) {
+	raced := noWait || slices.ContainsFunc(dues, func(d Due) bool { return d.Version == 0 || d.At.IsZero() })
+	err := s.inLane(ctx, len(page), noWait, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		b := newBatch(s)
 		if raced {
 			err = b.load(ctx, tx, commands)
@@ -238,7 +303,7 @@ func (s *Service) withoutBroken(ctx context.Context, page []pageCommand, err err
 		return nil
 	}
 	s.reportBroken(err)
-	others := s.applyPage(ctx, rest)
+	others := s.applySome(ctx, rest, new(pageTry))
 	outcomes := make([]sqldb.Outcome[applied], len(page))
 	for i := range page {
 		if why := broken[page[i].due.Key]; why != nil {

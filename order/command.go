@@ -1,8 +1,10 @@
 package order
 
 import (
+	"fmt"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
@@ -36,8 +38,19 @@ type header struct {
 	ifVersion  int64  // the command is for this version only; 0 for any
 	cause      Cause
 	detail     map[string]string // for the timeline
+	looks      int               // runs of it alone that met another row than it had read; see lost
 	took       time.Duration     // of the call to WeChat Pay whose answer this is, for the timeline
 	did        *applied          // what the last run of its transaction made of it, committed or not
+}
+
+// lost says what becomes of a command that was alone in its transaction, under locks,
+// and met a row that it had not read: it looks again, and after maxLooks of them, when
+// nobody can be between its look and its write so often, its rows are damaged.
+func (h *header) lost(err error) error {
+	if h.looks++; h.looks < maxLooks {
+		return fmt.Errorf("%w: %w", sqldb.ErrLostRace, err)
+	}
+	return &DamagedError{OrderNo: h.orderNo, Err: err}
 }
 
 func (h *header) about() *header { return h }

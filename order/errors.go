@@ -169,6 +169,19 @@ type RefundRefusedError struct {
 
 func (e *RefundRefusedError) Error() string { return e.Why }
 
+// DamagedError: the rows of an order contradict one another, so that nothing can be
+// written for it: a row that would be new is there already, or one that was read under
+// a lock is not the one that is written. Nothing was done, a repeat fails the same way,
+// and a person has to look (orderd verify).
+type DamagedError struct {
+	OrderNo string // "" for money that fits no order
+	Err     error  // what the database refuses
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("order %s: its rows contradict one another, nothing can be written for it: %v", e.OrderNo, e.Err)
+}
+
 // BrokenError: a transaction would have broken an invariant and was rolled back.
 type BrokenError struct {
 	Invariant string // one of Invariants()

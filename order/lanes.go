@@ -55,8 +55,10 @@ func (s *Service) PageLimit(ctx context.Context) int {
 
 // inLane runs a transaction over n orders when there is a lane for it: one more
 // than customers have, since one waits for the other's SKUs, or a single one
-// while customers are here, which rests after each transaction.
-func (s *Service) inLane(ctx context.Context, n int, run func(ctx context.Context, tx *sqldb.Tx) error) error {
+// while customers are here, which rests after each transaction. noWait: see
+// sqldb.DB.InTxOfMany.
+func (s *Service) inLane(ctx context.Context, n int, noWait bool,
+	run func(ctx context.Context, tx *sqldb.Tx) error) error {
 	lane, limit := s.bulk, s.PageLimit(ctx)
 	if n > limit {
 		return errTooMany
@@ -71,7 +73,7 @@ func (s *Service) inLane(ctx context.Context, n int, run func(ctx context.Contex
 	}
 	defer func() { <-lane }()
 	start := time.Now() // a duration only, never stored
-	err := s.db.InTx(ctx, run)
+	err := s.db.InTxOfMany(ctx, noWait, run)
 	if lane == s.polite {
 		sqldb.Sleep(ctx, politePause*time.Since(start))
 	}

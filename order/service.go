@@ -197,9 +197,20 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.bulk, s.polite = make(chan struct{}, cfg.Lanes+1), make(chan struct{}, 1)
 	group := sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}
-	s.placements = sqldb.NewGroup(s.db, group, s.placeBatch)
+	s.placements = sqldb.NewGroup(s.db, group, s.placeBatch).KeyedBy(func(p placing) []string {
+		skus := make([]string, len(p.Lines))
+		for i, l := range p.Lines {
+			skus[i] = l.SkuID
+		}
+		return skus
+	})
 	group.Name = "change"
-	s.commands = sqldb.NewGroup(s.db, group, s.applyBatch)
+	s.commands = sqldb.NewGroup(s.db, group, s.applyBatch).KeyedBy(func(c command) []string {
+		if no := c.about().orderNo; no != "" {
+			return []string{no}
+		}
+		return nil // money that fits no order
+	})
 	return s, nil
 }
 

@@ -208,6 +208,7 @@ func (c *closer) run(ctx context.Context, page []order.Due, do func([]order.Due)
 	err := c.settle(ctx, page, do(page))
 	size, took := c.size.Load(), time.Since(start)
 	switch {
+	case errors.Is(err, sqldb.ErrLocked): // somebody holds a row: that says nothing of the database
 	case took > slowPage, errors.Is(err, sqldb.ErrUnavailable):
 		c.size.CompareAndSwap(size, max(int64(len(page)/2), leastPage))
 	case took < quickPage && int64(len(page)) >= size:
@@ -232,7 +233,7 @@ func (c *closer) settle(ctx context.Context, page []order.Due, errs []error) err
 		}
 		if isFailure(err) {
 			failed = append(failed, Failure{Type: TypeExpire, Key: page[i].Key, Cause: err})
-		} else {
+		} else if again == nil || !errors.Is(err, sqldb.ErrLocked) { // what concerns all of them is told first
 			again = err
 		}
 	}

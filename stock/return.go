@@ -193,6 +193,11 @@ func returnFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) 
 		back[f.skuID] += f.delta
 	}
 	return eachChunk(back, func(ids []string, sum string, args []any) error {
+		if tx.NoWait() {
+			if _, err := readShelf(ctx, tx, ids, "\nFOR UPDATE"); err != nil {
+				return err
+			}
+		}
 		// No guard on the number: a sold-out shelf takes its unit back. An
 		// unlimited SKU matches too, so that the rows can be counted.
 		n, err := tx.Update(ctx, `UPDATE skus

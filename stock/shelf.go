@@ -59,10 +59,12 @@ func Open(ctx context.Context, tx *sqldb.Tx, demand map[string]int64) (*Shelf, e
 	if err != nil {
 		return nil, err
 	}
+	lock := tx.NoWait() // the decrement at the end would wait
 	for id, it := range s.skus {
-		if !it.Unlimited && it.left > 0 && it.left < tight*demand[id] {
-			return readShelf(ctx, tx, ids, "\nFOR UPDATE")
-		}
+		lock = lock || !it.Unlimited && it.left > 0 && it.left < tight*demand[id]
+	}
+	if lock {
+		return readShelf(ctx, tx, ids, "\nFOR UPDATE")
 	}
 	return s, nil
 }

@@ -23,6 +23,10 @@ var (
 	// could not be asked again in time. The work is done or not done; a repeat
 	// with the same keys finds out. It also matches ErrUnavailable.
 	ErrUnknown = fmt.Errorf("outcome of the commit unknown: %w", ErrUnavailable)
+	// ErrLocked: another transaction holds a row for longer than one waits for it, and
+	// nothing was committed. The database is well: others are served meanwhile, whoever
+	// needs that row comes again. It also matches ErrUnavailable.
+	ErrLocked = fmt.Errorf("a row is locked by another transaction: %w", ErrUnavailable)
 	// ErrLostRace is for the functions that InTx runs: a guarded write found
 	// another row than it had read. The transaction is rolled back and run again.
 	ErrLostRace = errors.New("a row changed between reading and writing it")
@@ -122,6 +126,13 @@ func classifySQLite(code int) Class {
 		return ClassDown
 	}
 	return ClassOther
+}
+
+// isLockWait reports that a lock of somebody else was not waited for any longer.
+// SQLite's one lock is that of the whole file: there nobody is a neighbour.
+func isLockWait(err error) bool {
+	var my *mysql.MySQLError
+	return errors.As(err, &my) && (my.Number == mysqlLockWait || my.Number == mysqlNoWait)
 }
 
 // IsDuplicate reports that a unique key refused a row.

@@ -86,7 +86,12 @@ type Group[R, A any] struct {
 	work   sync.Cond // signalled when queue grows or the group closes
 	queue  []*member[R, A]
 	closed bool
-	lanes  sync.WaitGroup
+	lanes  sync.WaitGroup // and the goroutine that runs aside
+
+	keys   func(R) []string // see KeyedBy
+	locked Locked           // of those keys
+	aside  []*member[R, A]  // those that wait for a row that another transaction holds
+	waits  bool             // a goroutine looks after them
 }
 
 // member is one call that waits for its outcome.
@@ -106,13 +111,24 @@ func NewGroup[R, A any](
 		opt.Lanes = 1
 	}
 	opt.MaxQueue = cmp.Or(opt.MaxQueue, defaultMaxQueue)
-	g := &Group[R, A]{db: db, opt: opt, run: run}
+	g := &Group[R, A]{db: db, opt: opt, run: run, keys: func(R) []string { return nil }}
 	g.work.L = &g.mu
 	for range opt.Lanes {
 		g.lanes.Go(g.lane)
 	}
 	return g
 }
+
+// KeyedBy says which rows a request may have to wait for, by keys of the caller's
+// choice, and returns the group. It is called before the first Do.
+func (g *Group[R, A]) KeyedBy(keys func(R) []string) *Group[R, A] {
+	g.keys = keys
+	return g
+}
+
+// Locked is what the group knows of its keys. Whoever writes the same rows another way
+// shares it.
+func (g *Group[R, A]) Locked() *Locked { return &g.locked }
 
 // Do hands in one request and waits for its outcome. When ctx ends while the
 // request still waits for a batch, it is withdrawn: the error is ctx's and
@@ -181,13 +197,13 @@ func (g *Group[R, A]) lane() {
 		if batch = refuseLate(batch); len(batch) == 0 {
 			continue
 		}
+		if batch = g.setAside(batch); len(batch) == 0 {
+			continue
+		}
 		start := time.Now() // a duration only, never stored
 		g.commit(batch)
 		if g.opt.Observe != nil {
 			g.opt.Observe(g.opt.Name, len(batch), time.Since(start))
-		}
-		for _, m := range batch {
-			close(m.done)
 		}
 	}
 }
@@ -240,28 +256,163 @@ func (g *Group[R, A]) gather() {
 	}
 }
 
-// commit runs the batch and writes every member's outcome. When the batch fails for
-// a reason that may be one member's, each is run again alone.
+// commit runs the batch and answers every member, or sets it aside. When the batch
+// fails for a reason that may be one member's, it is looked for.
 func (g *Group[R, A]) commit(batch []*member[R, A]) {
-	err := g.transact(batch)
-	if err == nil {
-		return
+	p := patience{tries: maxTries, oneWait: true}
+	if len(batch) > 1 {
+		p.tries = sharedTries
 	}
-	if len(batch) == 1 || errors.Is(err, ErrUnavailable) {
-		for _, m := range batch {
-			m.outcome = Outcome[A]{Err: err}
+	err := g.transact(batch, p)
+	switch {
+	case err == nil:
+		answer(batch)
+	case errors.Is(err, ErrLocked):
+		g.halve(batch, err, time.Now().Add(lastChance))
+	case len(batch) == 1 || errors.Is(err, ErrUnavailable):
+		refuse(batch, err)
+	default:
+		g.halve(batch, err, time.Now().Add(lastChance))
+	}
+}
+
+// halve runs the halves of a batch that has failed with err, and their halves, until
+// whoever fails is alone, and has no patience meanwhile: the time is the others'. A
+// member that is alone with a locked row, or needs more tries, is set aside.
+func (g *Group[R, A]) halve(batch []*member[R, A], err error, end time.Time) {
+	if len(batch) == 1 {
+		if m := batch[0]; errors.Is(err, ErrLocked) {
+			g.locked.Found(g.keys(m.request)...)
+			g.wait(batch)
+		} else {
+			refuse(batch, err)
 		}
 		return
 	}
-	for i := range batch {
-		err := errWaited // the database went away between them
-		if !batch[i].waited(txBudget) {
-			err = g.transact(batch[i : i+1])
+	for _, half := range [][]*member[R, A]{batch[:len(batch)/2], batch[len(batch)/2:]} {
+		if half = g.setAside(half); len(half) == 0 { // those of a row that was just found locked
+			continue
 		}
-		if err != nil {
-			batch[i].outcome = Outcome[A]{Err: err}
+		if time.Now().After(end) {
+			refuse(half, errWaited)
+			continue
+		}
+		err := g.transact(half, patience{tries: sharedTries, oneWait: true, noWait: true})
+		switch {
+		case err == nil:
+			answer(half)
+		case errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrLocked):
+			refuse(half, err) // the database went away between them
+		default:
+			g.halve(half, err, end)
 		}
 	}
+}
+
+// answer tells the members of a batch that their outcomes are committed.
+func answer[R, A any](batch []*member[R, A]) {
+	for _, m := range batch {
+		close(m.done)
+	}
+}
+
+// refuse tells the members of a batch that nothing was done.
+func refuse[R, A any](batch []*member[R, A], err error) {
+	for _, m := range batch {
+		m.outcome = Outcome[A]{Err: err}
+		close(m.done)
+	}
+}
+
+// setAside takes those out of a batch that need a row that was found locked: they
+// would hold up the others.
+func (g *Group[R, A]) setAside(batch []*member[R, A]) []*member[R, A] {
+	var wait, rest []*member[R, A]
+	for _, m := range batch {
+		if g.locked.Any(g.keys(m.request)...) {
+			wait = append(wait, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	if len(wait) == 0 {
+		return batch
+	}
+	g.wait(wait)
+	return rest
+}
+
+// asideEvery is the pause between two tries at rows that are locked.
+const asideEvery = 20 * time.Millisecond
+
+// wait has members wait aside for the rows that they need.
+func (g *Group[R, A]) wait(members []*member[R, A]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.aside = append(g.aside, members...)
+	if !g.waits {
+		g.waits = true
+		g.lanes.Go(g.tryAside)
+	}
+}
+
+// tryAside tries those who wait for locked rows, round after round, until nobody does.
+// One of those who need the same row stands for all: no connection waits for a lock.
+func (g *Group[R, A]) tryAside() {
+	for {
+		g.mu.Lock()
+		round := g.aside
+		g.aside = nil
+		g.waits = len(round) > 0
+		g.mu.Unlock()
+		if len(round) == 0 {
+			return
+		}
+		// Who needs one row first: it says most about that row.
+		slices.SortStableFunc(round, func(a, b *member[R, A]) int {
+			return cmp.Compare(len(g.keys(a.request)), len(g.keys(b.request)))
+		})
+		var still []*member[R, A]
+		locked := map[string]bool{} // in this round
+		for _, m := range round {
+			keys := g.keys(m.request)
+			if !slices.ContainsFunc(keys, func(k string) bool { return locked[k] }) && g.tryAlone(m, keys) {
+				continue
+			}
+			for _, k := range keys {
+				locked[k] = true
+			}
+			if m.waited(txBudget) {
+				refuse([]*member[R, A]{m}, ErrLocked)
+			} else {
+				still = append(still, m)
+			}
+		}
+		if len(still) > 0 {
+			g.mu.Lock()
+			g.aside = append(still, g.aside...)
+			g.mu.Unlock()
+			time.Sleep(asideEvery)
+		}
+	}
+}
+
+// tryAlone runs one member without waiting for a lock, and reports that it has its
+// answer.
+func (g *Group[R, A]) tryAlone(m *member[R, A], keys []string) bool {
+	alone := []*member[R, A]{m}
+	err := g.transact(alone, patience{tries: maxTries, oneWait: true, noWait: true})
+	if errors.Is(err, ErrLocked) {
+		g.locked.Found(keys...)
+		return false
+	}
+	g.locked.Free(keys...)
+	if err != nil {
+		refuse(alone, err)
+	} else {
+		answer(alone)
+	}
+	return true
 }
 
 // refuseLate tells those who have waited too long so, at once, and gives the
@@ -280,7 +431,7 @@ func (m *member[R, A]) waited(limit time.Duration) bool { return time.Since(m.ar
 
 // transact runs members in one transaction and gives them their outcomes, none of
 // them after an error.
-func (g *Group[R, A]) transact(batch []*member[R, A]) error {
+func (g *Group[R, A]) transact(batch []*member[R, A], p patience) error {
 	requests := make([]R, len(batch))
 	for i, m := range batch {
 		requests[i] = m.request
@@ -291,7 +442,7 @@ func (g *Group[R, A]) transact(batch []*member[R, A]) error {
 	left := max(txBudget-time.Since(batch[0].arrived), lastChance)
 	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
-	err := g.db.InTx(ctx, func(ctx context.Context, tx *Tx) error {
+	err := g.db.inTx(ctx, p, func(ctx context.Context, tx *Tx) error {
 		var err error
 		outcomes, err = g.run(ctx, tx, requests)
 		return err

@@ -17,6 +17,9 @@ const (
 	txBudget = 2300 * time.Millisecond
 	// maxTries: a hot row that deadlocks twenty times is a bug, not bad luck.
 	maxTries = 20
+	// sharedTries is maxTries for a transaction of many: what keeps failing is soon
+	// looked for among them.
+	sharedTries = 5
 	// retryPause is the first pause; each is twice the one before, and jittered by
 	// half of it in both directions so that two transactions do not meet again.
 	retryPause = 2 * time.Millisecond
@@ -35,6 +38,7 @@ type Tx struct {
 	engine Engine
 	begun  bool // the server knows that it is a transaction
 	unsure bool
+	noWait bool
 }
 
 // MayBeDone reports that the same work may have been committed a moment ago: an earlier
@@ -56,6 +60,11 @@ func (tx *Tx) begin(ctx context.Context, query string) error {
 	_, err := tx.tx.ExecContext(ctx, startTransaction)
 	return err
 }
+
+// NoWait reports that the transaction must not wait for a row that another holds. A
+// statement that ends in "FOR UPDATE" sees to that by itself; what would change rows
+// without having locked them locks them so first.
+func (tx *Tx) NoWait() bool { return tx.noWait }
 
 // ExecContext runs a statement that returns no rows.
 func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -81,8 +90,11 @@ func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *s
 
 // text gives the statement as the engine reads it.
 func (tx *Tx) text(query string) string {
-	if tx.engine == SQLite {
+	switch {
+	case tx.engine == SQLite:
 		return strings.TrimSuffix(query, forUpdate)
+	case tx.noWait && strings.HasSuffix(query, forUpdate):
+		return query + " NOWAIT" // MariaDB 10.3, MySQL 8.0
 	}
 	return query
 }
@@ -205,11 +217,33 @@ func Args[T any](values []T) []any {
 // committed is a success: MayBeDone says when that can be. It must not call the
 // network and must not keep anything of a run that did not commit.
 //
-// The error is fn's own, or matches ErrUnavailable (nothing happened) or
-// ErrUnknown (ask again with the same keys). ctx ends the waiting, not a COMMIT
-// that is under way.
+// The error is fn's own, or matches ErrUnavailable (nothing happened; ErrLocked when
+// it was another's lock) or ErrUnknown (ask again with the same keys). ctx ends the
+// waiting, not a COMMIT that is under way.
 func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
-	return again(ctx, func(ctx context.Context, unsure bool) (error, bool) { return db.once(ctx, unsure, fn) })
+	return db.inTx(ctx, patience{tries: maxTries}, fn)
+}
+
+// InTxOfMany is InTx for rows of many, who could be written apart as well: it gives
+// up, with ErrLocked, after waiting a second for one lock or failing a few times, so
+// that the others do not wait for one of them. With noWait it waits for no lock at
+// all (see Tx.NoWait): so the one is found among them.
+func (db *DB) InTxOfMany(ctx context.Context, noWait bool, fn func(ctx context.Context, tx *Tx) error) error {
+	return db.inTx(ctx, patience{tries: sharedTries, oneWait: true, noWait: noWait}, fn)
+}
+
+// patience says how long a transaction is tried.
+type patience struct {
+	tries   int  // that the server undoes
+	oneWait bool // the first lock that is waited for in vain ends it
+	noWait  bool // see Tx.NoWait
+}
+
+// inTx is InTx with some patience.
+func (db *DB) inTx(ctx context.Context, p patience, fn func(ctx context.Context, tx *Tx) error) error {
+	return again(ctx, p, func(ctx context.Context, unsure bool) (error, bool) {
+		return db.once(ctx, unsure, p.noWait, fn)
+	})
 }
 
 // Decide is InTx for what is only read and decides something: what is due, whose turn
@@ -220,7 +254,7 @@ func (db *DB) Decide(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	if db.engine == SQLite {
 		pool = db.read // the same file, and nobody waits for the one that writes
 	}
-	return again(ctx, func(ctx context.Context, _ bool) (error, bool) {
+	return again(ctx, patience{tries: maxTries}, func(ctx context.Context, _ bool) (error, bool) {
 		tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 		if err != nil {
 			return err, false
@@ -232,10 +266,13 @@ func (db *DB) Decide(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 
 // again runs a transaction until it has an answer, or the time is up. unsure tells it
 // that an earlier run may have been committed.
-func again(ctx context.Context, once func(ctx context.Context, unsure bool) (err error, atCommit bool)) error {
+func again(ctx context.Context, p patience,
+	once func(ctx context.Context, unsure bool) (err error, atCommit bool)) error {
 	ctx, cancel := context.WithTimeout(ctx, txBudget)
 	defer cancel()
 	unknown := false // a COMMIT of ours is out there
+	locked := false  // the server's last word was that somebody holds a row
+	raced := 0       // tries that the server has undone
 	for try := 1; ; try++ {
 		err, atCommit := once(ctx, unknown)
 		class := Classify(err)
@@ -243,18 +280,27 @@ func again(ctx context.Context, once func(ctx context.Context, unsure bool) (err
 		if err == nil || (class != ClassRetry && class != ClassDown) {
 			return err
 		}
-		if try == maxTries || !pause(ctx, try) {
-			if unknown {
-				return fmt.Errorf("%w: %w", ErrUnknown, err)
-			}
-			return unavailable(err)
+		if class == ClassRetry {
+			locked = isLockWait(err)
+			raced++
 		}
+		over := raced == p.tries || locked && p.oneWait
+		if !over && try < maxTries && pause(ctx, try) {
+			continue
+		}
+		switch {
+		case unknown:
+			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		case locked, over && p.tries == sharedTries: // somebody's, among many
+			return fmt.Errorf("%w: %w", ErrLocked, err)
+		}
+		return unavailable(err)
 	}
 }
 
 // once is one try of InTx. atCommit says that the error came from COMMIT, so that
 // the transaction may be done.
-func (db *DB) once(ctx context.Context, unsure bool, fn func(ctx context.Context, tx *Tx) error) (err error,
+func (db *DB) once(ctx context.Context, unsure, noWait bool, fn func(ctx context.Context, tx *Tx) error) (err error,
 	atCommit bool) {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -269,7 +315,7 @@ func (db *DB) once(ctx context.Context, unsure bool, fn func(ctx context.Context
 			_ = tx.Rollback()
 		}
 	}()
-	if err := fn(ctx, &Tx{tx: tx, engine: db.engine, unsure: unsure}); err != nil {
+	if err := fn(ctx, &Tx{tx: tx, engine: db.engine, unsure: unsure, noWait: noWait}); err != nil {
 		return err, false
 	}
 	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {

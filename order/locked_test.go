@@ -1,0 +1,176 @@
+package order_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+	"orderd/stock"
+)
+
+// hold changes rows in a transaction of another session, which stays open until release is called: a forgotten BEGIN,
+// or a host that died.
+func hold(t *testing.T, db *sqldb.DB, statement string) (release func()) {
+	t.Helper()
+	raw, err := db.Pool().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{"BEGIN", statement} {
+		if _, err := raw.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release = sync.OnceFunc(func() {
+		_, _ = raw.ExecContext(context.Background(), "ROLLBACK")
+		_ = raw.Close()
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// holdOrder holds the row of an order.
+func holdOrder(t *testing.T, db *sqldb.DB, no string) (release func()) {
+	t.Helper()
+	return hold(t, db, "UPDATE orders SET remark = 'x' WHERE order_no = '"+no+"'")
+}
+
+// together calls do for 0 to n-1 at once and gives the errors, and how long the slowest took of those of others.
+func together(n int, others func(i int) bool, do func(i int) error) (errs []error, slowest time.Duration) {
+	errs = make([]error, n)
+	took := make([]time.Duration, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			begin := time.Now()
+			errs[i] = do(i)
+			took[i] = time.Since(begin)
+		})
+	}
+	wg.Wait()
+	for i, d := range took {
+		if others(i) {
+			slowest = max(slowest, d)
+		}
+	}
+	return errs, slowest
+}
+
+// One order whose row somebody else holds once failed every callback that shared its batch. Its neighbours may wait
+// for the lock once, and never again while it is held; when it is free, it is served at once.
+func TestNeighboursOfALockedOrder(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(c *order.Config) { byItself(c); c.Lanes = 1 })
+	f.SKU(t, "mug", 1000)
+	pay := func(prefix string) (trades []payment.Trade) {
+		for i := range 21 {
+			tr, err := f.WeChat.Pay(f.Prepaid(t, f.PlaceOne(t, fmt.Sprint(prefix, i), "mug", 1).OrderNo), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			trades = append(trades, tr)
+		}
+		return trades
+	}
+	rounds := [][]payment.Trade{pay("a"), pay("b"), pay("c")}
+	victim := rounds[0][0]
+	release := holdOrder(t, f.DB, order.OrderNoOf(victim.OutTradeNo))
+	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond, 900 * time.Millisecond} {
+		trades := rounds[r]
+		trades[0] = victim
+		errs, slowest := together(len(trades), func(i int) bool { return i > 0 }, func(i int) error {
+			_, err := f.Settle(t.Context(), trades[i], ordertest.Notified)
+			return err
+		})
+		for i, err := range errs {
+			if locked := errors.Is(err, sqldb.ErrLocked); locked != (i == 0) || i > 0 && err != nil {
+				t.Errorf("round %d, callback %d of 21: %v", r, i, err)
+			}
+		}
+		t.Logf("round %d: the slowest neighbour took %s", r, slowest.Round(time.Millisecond))
+		if slowest > within {
+			t.Errorf("round %d: a neighbour waited %s for the row of another", r, slowest)
+		}
+	}
+	release()
+	begin := time.Now()
+	if _, err := f.Settle(t.Context(), victim, ordertest.Notified); err != nil || time.Since(begin) > time.Second {
+		t.Errorf("released, after %s: %v", time.Since(begin), err)
+	}
+}
+
+// A SKU whose row somebody holds must not keep the others from being sold, neither once nor for long.
+func TestNeighboursOfALockedSKU(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(c *order.Config) { byItself(c); c.Lanes = 1 })
+	f.SKU(t, "mug", 1000)
+	f.SKU(t, "tee", 1000)
+	hold(t, f.DB, "UPDATE skus SET title = 'x' WHERE sku_id = 'mug'")
+	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond} {
+		errs, slowest := together(40, func(i int) bool { return i%2 == 1 }, func(i int) error {
+			_, err := f.Place(t.Context(), order.Placement{CustomerID: fmt.Sprint("c", i),
+				RequestID: fmt.Sprint("r", r), Lines: []stock.Line{{SkuID: []string{"mug", "tee"}[i%2], Quantity: 1}}})
+			return err
+		})
+		for i, err := range errs {
+			if errors.Is(err, sqldb.ErrLocked) != (i%2 == 0) || i%2 == 1 && err != nil {
+				t.Errorf("round %d, placement %d: %v", r, i, err)
+			}
+		}
+		t.Logf("round %d: the slowest of another SKU took %s", r, slowest.Round(time.Millisecond))
+		if slowest > within {
+			t.Errorf("round %d: a placement of another SKU waited %s", r, slowest)
+		}
+	}
+}
+
+// A page of timeouts with a row that somebody holds once failed as a whole, pass after pass.
+func TestPageWithALockedRow(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), byItself)
+	f.SKU(t, "mug", 1000)
+	nos := placeMany(t, f, 30)
+	more := func(prefix string) {
+		for i := range 10 {
+			nos = append(nos, f.PlaceOne(t, fmt.Sprint(prefix, i), "mug", 1).OrderNo)
+		}
+	}
+	release := holdOrder(t, f.DB, nos[7])
+	pass := func(within time.Duration) {
+		t.Helper()
+		f.Clock.Advance(time.Hour)
+		page := due(t, f, order.StatePending)
+		begin := time.Now()
+		for i, err := range f.ExpireAll(t.Context(), page, swept, nil) {
+			held := page[i].Key == nos[7]
+			if errors.Is(err, sqldb.ErrLocked) != held || !held && err != nil {
+				t.Errorf("%s: %v", page[i].Key, err)
+			}
+		}
+		if took := time.Since(begin); took > within {
+			t.Errorf("the page took %s", took)
+		}
+		for _, no := range nos {
+			if state := f.State(t, no); (state == order.StateClosed) != (no != nos[7]) {
+				t.Errorf("%s is %s", no, state)
+			}
+		}
+	}
+	pass(4 * time.Second)
+	for i := range 3 {
+		more(fmt.Sprint("m", i))
+		pass(900 * time.Millisecond)
+	}
+	release()
+	for end := time.Now().Add(10 * time.Second); f.State(t, nos[7]) != order.StateClosed; {
+		f.ExpireAll(t.Context(), due(t, f, order.StatePending), swept, nil)
+		if time.Now().After(end) {
+			t.Fatal("the row is free, and its order is not taken")
+		}
+	}
+}
