@@ -37,7 +37,7 @@ var limits = []struct {
 	{"Orders and payments", []string{
 		"order.defaultPayWithin", "order.defaultGrace", "order.MaxLines", "order.MaxQuantity", "order.maxAttempts",
 		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.prepayValid", "order.h5Valid",
-		"order.setWaits/CloseRetry",
+		"order.setWaits/CloseRetry", "order.defaultAskEvery",
 		"order.StuckAfter", "order.defaultCloseUnprepaid",
 		"order.unknownAfter", "order.selfClosed", "order.vouchAfter",
 	}},
@@ -53,7 +53,8 @@ var limits = []struct {
 		"scheduler.enqueueTimeout", "scheduler.partTimeout", "scheduler.maxRetry", "scheduler.maxBackoff",
 		"scheduler.lookAhead",
 		"scheduler.lookAheadAfterLoss", "scheduler.sweepPage", "scheduler.sweepMaxRows", "scheduler.maxFailures",
-		"scheduler.longestPause",
+		"scheduler.longestPause", "scheduler.askEvery", "scheduler.askPage", "scheduler.asksTogether",
+		"scheduler.askPagesAtOnce", "scheduler.askReadFor", "scheduler.askPause",
 	}},
 	{"HTTP", []string{
 		"orderhttp.maxBody", "orderhttp.maxDepth", "orderhttp.maxHeaderBytes", "orderhttp.MaxWait",

@@ -56,7 +56,10 @@ type recorded struct {
 }
 
 // attemptEntry is an attempt as it was loaded, and as it becomes.
-type attemptEntry struct{ before, after Attempt }
+type attemptEntry struct {
+	before, after Attempt
+	ask           time.Time // WeChat Pay is asked about it then; zero when that stays
+}
 
 // needs is what the commands of a batch want to have loaded.
 type needs struct {

@@ -154,7 +154,7 @@ func (c *endCall) decide(b *batch) (applied, error) {
 	c.first = open
 	switch c.end {
 	case callAnswered:
-		done.cell = c.keep(b, e, a)
+		done.cell = c.keep(b, e, entry)
 	case callRefused:
 		c.refused(b, e, a)
 	case callVoid:
@@ -165,7 +165,8 @@ func (c *endCall) decide(b *batch) (applied, error) {
 
 // keep keeps the answer, unless a newer call was answered before it. An order that
 // left pending meanwhile keeps it for the record.
-func (c *endCall) keep(b *batch, e *entry, a *Attempt) Cell {
+func (c *endCall) keep(b *batch, e *entry, kept *attemptEntry) Cell {
+	a := &kept.after
 	detail := map[string]string{"out_trade_no": a.OutTradeNo}
 	cell := same()
 	switch {
@@ -176,6 +177,9 @@ func (c *endCall) keep(b *batch, e *entry, a *Attempt) Cell {
 	}
 	if a.State != AttemptClosed && c.call.CallNo > a.AnswerNo {
 		a.State, a.Answer, a.AnswerNo, a.AnsweredAt = AttemptLive, c.answer, c.call.CallNo, b.now
+		if wait, asks := b.s.cfg.askAfter(0); asks && e.after.State == StatePending {
+			kept.ask = b.now.Add(wait)
+		}
 	}
 	if cell.Verdict == VerdictRefuse {
 		c.tell(b, e, "prepay.too_late", detail)

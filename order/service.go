@@ -61,8 +61,11 @@ const (
 	defaultGrace          = 20 * time.Second
 	defaultPrepayInFlight = 30 * time.Second
 	defaultCloseUnprepaid = 10 * time.Minute
-	defaultLanes          = 2
-	defaultSpacing        = time.Minute + time.Second // WeChat's minute, and its clock is not ours
+	// defaultAskEvery has a payment known within a minute of it, at the default rate with
+	// up to 2,000 open trades.
+	defaultAskEvery = 40 * time.Second
+	defaultLanes    = 2
+	defaultSpacing  = time.Minute + time.Second // WeChat's minute, and its clock is not ours
 )
 
 // Config shapes a Service. DB, Gateway, Now, MchID, AppID and NotifyURL are required.
@@ -88,6 +91,10 @@ type Config struct {
 	// CloseRetry is the ladder of waits after a close without a usable answer;
 	// its last step repeats. Default 5 s, 15 s, 30 s, 1 m, 2 m, 5 m.
 	CloseRetry []time.Duration
+	// AskEvery is the longest time between two looks at an open trade at WeChat Pay,
+	// whether it is paid, should its notification be lost. The first come sooner, on
+	// askLadder. Default 40 s, negative for never.
+	AskEvery time.Duration
 	// PrepayInFlight is how long after a prepay call whose end is not known WeChat
 	// may still open the trade; until then "no such trade" proves nothing.
 	// It must exceed the gateway's time-out. Default 30 s.
@@ -125,6 +132,19 @@ type Config struct {
 	MaxOpenOrders int
 	// Lanes is how many group commits may be under way at once. Default 2.
 	Lanes int
+}
+
+// askLadder is when an open trade is asked about first, each step from the one before it,
+// as far as they are below AskEvery: most buyers pay within the first minute, and whose
+// notification came is not asked about.
+var askLadder = [...]time.Duration{10 * time.Second, 15 * time.Second, 20 * time.Second, 30 * time.Second}
+
+// askAfter is the wait before the n-th ask about a trade, from 0; false for no ask.
+func (c *Config) askAfter(n int64) (time.Duration, bool) {
+	if n < int64(len(askLadder)) {
+		return min(askLadder[n]/time.Duration(c.Pace), c.AskEvery), c.AskEvery > 0
+	}
+	return c.AskEvery, c.AskEvery > 0
 }
 
 // LatePolicy is what becomes of money that comes for a closed order.
@@ -230,6 +250,7 @@ func (c *Config) setWaits() {
 	}
 	wait(&c.PrepayInFlight, defaultPrepayInFlight)
 	wait(&c.CloseUnprepaid, defaultCloseUnprepaid)
+	wait(&c.AskEvery, defaultAskEvery)
 	wait(&c.RefundSpacing, defaultSpacing)
 	ladder(&c.CloseRetry, 5*s, 15*s, 30*s, m, 2*m, 5*m)
 	ladder(&c.RefundRetry, 15*s, 30*s, m, 2*m, 5*m, 10*m, 30*m)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"time"
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
@@ -160,14 +162,18 @@ func updateAttempt(ctx context.Context, tx *sqldb.Tx, e *attemptEntry) error {
 		}
 		answer = string(b)
 	}
-	n, err := tx.Update(ctx, `UPDATE payment_attempts
-SET state = ?, answer = ?, answered_at = ?, answer_no = ?, open_calls = ?
+	set := "state = ?, answer = ?, answered_at = ?, answer_no = ?, open_calls = ?"
+	args := []any{string(is.State), answer, sqldb.Millis(is.AnsweredAt), is.AnswerNo, calls}
+	if !e.ask.IsZero() || is.State == AttemptClosed {
+		set += ", ask_at = ?, asks = 0"
+		args = append(args, sql.NullInt64{Int64: sqldb.Millis(e.ask), Valid: !e.ask.IsZero()})
+	}
+	n, err := tx.Update(ctx, "UPDATE payment_attempts\nSET "+set+`
 WHERE out_trade_no = ?
   AND state = ?
   AND call_no = ?
   AND answer_no = ?
-  AND open_calls = ?`, string(is.State), answer, sqldb.Millis(is.AnsweredAt), is.AnswerNo, calls,
-		is.OutTradeNo, string(was.State), was.CallNo, was.AnswerNo, was.calls)
+  AND open_calls = ?`, append(args, is.OutTradeNo, string(was.State), was.CallNo, was.AnswerNo, was.calls)...)
 	if err != nil {
 		return fmt.Errorf("update payment attempt: %w", err)
 	}
@@ -175,4 +181,80 @@ WHERE out_trade_no = ?
 		return sqldb.ErrLostRace
 	}
 	return nil
+}
+
+// findDueAsks gives up to limit attempts that WeChat Pay is to be asked about by until,
+// through the index on that time. Of each it says whether its order waits for money.
+func findDueAsks(ctx context.Context, q querier, until time.Time, limit int) ([]Ask, error) {
+	var asks []Ask
+	err := sqldb.Each(ctx, q, `SELECT a.out_trade_no, a.order_no, a.ask_at, a.asks, a.call_no, o.state
+FROM payment_attempts a
+LEFT JOIN orders o ON o.order_no = a.order_no
+WHERE a.ask_at <= ?
+ORDER BY a.ask_at, a.out_trade_no
+LIMIT ?`, []any{sqldb.Millis(until), limit}, func(rows *sql.Rows) error {
+		var a Ask
+		var at int64
+		var state sql.NullString
+		err := rows.Scan(&a.OutTradeNo, &a.OrderNo, &at, &a.Asks, &a.callNo, &state)
+		a.At, a.Waits = sqldb.FromMillis(at), State(state.String) == StatePending
+		asks = append(asks, a)
+		return err
+	})
+	return asks, err
+}
+
+// lockAsks gives those of asks whose order waits and whose turn nobody has taken since
+// they were read, and locks them.
+func lockAsks(ctx context.Context, tx *sqldb.Tx, asks []Ask) ([]Ask, error) {
+	byNo := make(map[string]*Ask, len(asks))
+	nos := make([]string, 0, len(asks))
+	for i := range asks {
+		if asks[i].Waits {
+			byNo[asks[i].OutTradeNo] = &asks[i]
+			nos = append(nos, asks[i].OutTradeNo)
+		}
+	}
+	if len(nos) == 0 {
+		return nil, nil
+	}
+	locked := make([]Ask, 0, len(nos))
+	err := sqldb.Each(ctx, tx, `SELECT out_trade_no, ask_at
+FROM payment_attempts
+WHERE out_trade_no IN (`+sqldb.In(len(nos))+`)
+  AND ask_at IS NOT NULL
+ORDER BY out_trade_no
+FOR UPDATE`, sqldb.Args(nos), func(rows *sql.Rows) error {
+		var no string
+		var at int64
+		err := rows.Scan(&no, &at)
+		if a := byNo[no]; a != nil && sqldb.Millis(a.At) == at {
+			locked = append(locked, *a)
+		}
+		return err
+	})
+	return locked, err
+}
+
+// moveAsks sets the next time of locked asks, given by that time in milliseconds, and
+// takes those off the list whose order is pending no more.
+func moveAsks(ctx context.Context, tx *sqldb.Tx, byNext map[int64][]string, gone []string) error {
+	for _, next := range slices.Sorted(maps.Keys(byNext)) {
+		nos := byNext[next]
+		if _, err := tx.Update(ctx, `UPDATE payment_attempts
+SET ask_at = ?, asks = asks + 1
+WHERE out_trade_no IN (`+sqldb.In(len(nos))+`)`, append([]any{next}, sqldb.Args(nos)...)...); err != nil {
+			return err
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	_, err := tx.Update(ctx, `UPDATE payment_attempts
+SET ask_at = NULL
+WHERE out_trade_no IN (`+sqldb.In(len(gone))+`)
+  AND NOT EXISTS (
+    SELECT 1 FROM orders o WHERE o.order_no = payment_attempts.order_no AND o.state = 'pending')`,
+		sqldb.Args(gone)...)
+	return err
 }

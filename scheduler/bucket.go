@@ -55,6 +55,27 @@ func NewBucket(db *sqldb.DB, name string, perSecond float64, burst int, now func
 // than the time of one permit. The errors are those of sqldb.DB.InTx, and no
 // permit was got.
 func (b *Bucket) Take(ctx context.Context, n int) (got int, wait time.Duration, err error) {
+	return b.take(ctx, n, 0)
+}
+
+// Spare is the same rate for whoever comes last: it leaves half of the burst to those
+// who Take, who so go first also when it takes all that it gets.
+func (b *Bucket) Spare() Limiter { return spare{b.take, b.burst / 2} }
+
+// spare is a rate of which some permits are always left to others. It implements
+// Limiter.
+type spare struct {
+	take  func(ctx context.Context, n, leave int) (got int, wait time.Duration, err error)
+	leave int // permits
+}
+
+// Take implements Limiter.
+func (s spare) Take(ctx context.Context, n int) (got int, wait time.Duration, err error) {
+	return s.take(ctx, n, s.leave)
+}
+
+// take is Take that leaves so many permits of the burst.
+func (b *Bucket) take(ctx context.Context, n, leave int) (got int, wait time.Duration, err error) {
 	switch {
 	case n <= 0:
 		return 0, 0, nil
@@ -72,7 +93,7 @@ FOR UPDATE`, b.name).Scan(&next)
 			return err
 		}
 		// The clock is read under the lock: whoever waited for it sees a later time.
-		got, wait, after = b.share(n, next, b.now().UnixMicro())
+		got, wait, after = b.share(n, leave, next, b.now().UnixMicro())
 		switch {
 		case isNew:
 			err = tx.InsertRows(ctx, "INSERT INTO rate_limits (name, next_at) VALUES", 2, []any{b.name, after})
@@ -106,14 +127,16 @@ WHERE name = ?
 }
 
 // share decides how many of n permits are free at now, when permits are given away
-// up to next, and up to when they are then. Times are in microseconds.
-func (b *Bucket) share(n int, next, now int64) (got int, wait time.Duration, after int64) {
+// up to next and so many of the burst are left, and up to when they are given away
+// then. Times are in microseconds.
+func (b *Bucket) share(n, leave int, next, now int64) (got int, wait time.Duration, after int64) {
 	full := now + b.cost(b.burst)
 	if next > full+clockSlack.Microseconds() {
 		// A wrong clock wrote this, or a much lower rate. Nobody waits for that time
 		// to come: from here on one permit after the other, without a burst.
 		next = full
 	}
+	full -= b.cost(leave)
 	begin := max(next, now)
 	if room := full - begin; room > 0 {
 		got = int(min(float64(n), float64(room)*b.perSecond/second))
@@ -141,9 +164,17 @@ type localBucket struct {
 }
 
 // Take implements Limiter.
-func (l *localBucket) Take(_ context.Context, n int) (got int, wait time.Duration, err error) {
+func (l *localBucket) Take(ctx context.Context, n int) (got int, wait time.Duration, err error) {
+	return l.take(ctx, n, 0)
+}
+
+// Spare is that of Bucket.
+func (l *localBucket) Spare() Limiter { return spare{l.take, l.burst / 2} }
+
+// take is Take that leaves so many permits of the burst.
+func (l *localBucket) take(_ context.Context, n, leave int) (got int, wait time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	got, wait, l.next = l.share(n, l.next, l.now().UnixMicro())
+	got, wait, l.next = l.share(n, leave, l.next, l.now().UnixMicro())
 	return got, wait, nil
 }

@@ -124,7 +124,7 @@ func TestBucketKeepsTheRateInEveryWindow(t *testing.T) {
 		var sum [steps + 1]int
 		next, now := int64(0), int64(1_800_000_000_000_000)
 		for i := range steps {
-			got, wait, after := b.share(1+r.IntN(12), next, now)
+			got, wait, after := b.share(1+r.IntN(12), 0, next, now)
 			at[i], sum[i+1], next = now, sum[i]+got, after
 			switch r.IntN(4) {
 			case 0: // at once

@@ -20,6 +20,7 @@
 //	Worker ---> runner --------> closer ---> order, Queue
 //	       ---> sweep ---------> runner, closer, Queue
 //	       ---> line ----------> closer
+//	       ---> asker ---------> order
 //	       ---> daily ---------> package reconcile
 //
 //	runner, closer, line, sweep ---> failureTracker ---> DeadLetters
@@ -41,6 +42,10 @@
 //
 // The sweep runs what is overdue, sets lost wake-ups again, and tries failed tasks
 // again.
+//
+// The asker asks WeChat Pay whether open trades are paid, at the times that package
+// order has set for them, so that a lost notification is made up for. It takes of the
+// rate only what closes leave.
 //
 // The failureTracker keeps failed tasks apart from the others. DeadLetters is
 // their table, which operators list, run again and discard.

@@ -27,6 +27,15 @@ type Orders interface {
 	// time, at most limit of them, by (due time, order number).
 	DueOrders(ctx context.Context, state order.State, after order.DueCursor, until time.Time,
 		limit int) ([]order.Due, error)
+	// DueAsks lists up to limit open trades that WeChat Pay is to be asked about by a
+	// time, the oldest first.
+	DueAsks(ctx context.Context, until time.Time, limit int) ([]order.Ask, error)
+	// ClaimAsks takes the turn of asks, so that no other process asks at once, and gives
+	// those that it got.
+	ClaimAsks(ctx context.Context, asks []order.Ask) ([]order.Ask, error)
+	// AskPaid asks WeChat Pay about claimed trades, takes in what is paid, and gives an
+	// outcome for each.
+	AskPaid(ctx context.Context, asks []order.Ask, cause order.Cause) []order.AskOutcome
 	// Refund sends a refund whose time has come to WeChat Pay, or asks how far it
 	// is.
 	Refund(ctx context.Context, outRefundNo string, cause order.Cause) error
@@ -41,6 +50,13 @@ type Limiter interface {
 	// Take takes up to n permits without waiting. When it got fewer, wait is how
 	// long until the next one is free. With an error, none was taken.
 	Take(ctx context.Context, n int) (got int, wait time.Duration, err error)
+}
+
+// sparing is a Limiter that others share who go first.
+type sparing interface {
+	// Spare is the same rate for whoever comes last: it gives permits only while more
+	// are free than the others take at once.
+	Spare() Limiter
 }
 
 // Daily is the reconciliation of a day with WeChat Pay's bills.
@@ -64,6 +80,9 @@ type Observer interface {
 	// Swept: one pass of the sweep found so many orders, at least one, whose task
 	// had not come.
 	Swept(overdue int)
+	// Asked: WeChat Pay was asked whether an open trade is paid, so long after the ask
+	// came due.
+	Asked(outcome order.AskOutcome, late time.Duration)
 	// Died: a task is not tried again by itself; a person has to look at it.
 	Died()
 	// RedisLost: Redis is new, or came back without its data.
@@ -77,7 +96,10 @@ func (nobody) Armed(string) {}
 func (nobody) Fired(string) {}
 func (nobody) Swept(int)    {}
 func (nobody) Died()        {}
-func (nobody) RedisLost()   {}
+
+func (nobody) Asked(order.AskOutcome, time.Duration) {}
+
+func (nobody) RedisLost() {}
 
 // cause is what the timeline of an order or a refund says about who changed it:
 // kind is "task", "line" or "sweep", id is that of the task, if there is one.

@@ -42,7 +42,10 @@ type shop struct {
 	refundRan map[string]int
 	again     func(no string, n int) time.Time // when a refund wants to be looked at next; zero: never
 	pageLimit int                              // 0: more than any test has
-	calls     []string                         // to ClaimDue and CloseClaimed, with the number of orders
+	asks      []order.Ask
+	asked     []string         // to AskPaid
+	askAnswer order.AskOutcome // of AskPaid; "" for open
+	calls     []string         // to ClaimDue and CloseClaimed, with the number of orders
 }
 
 // Refund is scripted: whoever claims it sets the next wake-up before the call.
@@ -116,6 +119,48 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 	}
 	delete(s.due, no)
 	return nil
+}
+
+// DueAsks gives the trades that are due, the oldest first.
+func (s *shop) DueAsks(_ context.Context, until time.Time, limit int) ([]order.Ask, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var due []order.Ask
+	for _, a := range s.asks {
+		if len(due) < limit && !a.At.After(until) {
+			due = append(due, a)
+		}
+	}
+	return due, nil
+}
+
+// ClaimAsks gives those that are still as they were read, and has them asked again much later.
+func (s *shop) ClaimAsks(_ context.Context, asks []order.Ask) (got []order.Ask, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range asks {
+		for i := range s.asks {
+			if s.asks[i] != a {
+				continue
+			}
+			if s.asks[i].At = a.At.Add(time.Hour); a.Waits {
+				got = append(got, a)
+			}
+		}
+	}
+	return got, nil
+}
+
+// AskPaid notes who was asked about, and gives the answer of the test.
+func (s *shop) AskPaid(_ context.Context, asks []order.Ask, _ order.Cause) []order.AskOutcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	outcomes := make([]order.AskOutcome, len(asks))
+	for i, a := range asks {
+		s.asked = append(s.asked, a.OutTradeNo)
+		outcomes[i] = cmp.Or(s.askAnswer, order.AskOpen)
+	}
+	return outcomes
 }
 
 func (s *shop) PageLimit(context.Context) int { return cmp.Or(s.pageLimit, 2000) }

@@ -33,10 +33,10 @@ type Options struct {
 	// Concurrency is how many tasks run at once; default 32. They mostly wait, for
 	// WeChat Pay or for a database connection.
 	Concurrency int
-	// CloseRate is how many orders a second are closed at WeChat Pay, by all
-	// replicas that share Closes; default 50, negative for no limit. WeChat
-	// publishes no limit for its close call and has answered FREQUENCY_LIMITED at
-	// low volume. When more orders are due, they wait in state closing.
+	// CloseRate is how many orders a second are closed at WeChat Pay, and open trades
+	// asked about as far as closes leave it, by all replicas that share Closes;
+	// default 50, negative for no limit. WeChat publishes no limit for its close call
+	// and has answered FREQUENCY_LIMITED at low volume. When more orders are due, they wait in state closing.
 	CloseRate float64
 	// Closes keeps CloseRate; nil: this worker keeps it alone.
 	Closes Limiter
@@ -73,7 +73,7 @@ const (
 )
 
 // Worker runs what is due: the asynq tasks, when there is a queue, the waiting
-// line, the sweep and the daily reconciliation. It only starts and stops them and
+// line, the sweep, the asker and the daily reconciliation. It only starts and stops them and
 // routes tasks; the work is the closer's and the runner's.
 type Worker struct {
 	queue      *Queue // nil without Redis
@@ -85,6 +85,7 @@ type Worker struct {
 	runner   *runner
 	line     *line
 	sweep    *sweep
+	asker    *asker
 	daily    *daily // nil: never
 	failures *failureTracker
 
@@ -113,6 +114,8 @@ func NewWorker(o Options) (*Worker, error) {
 	signal := newLineSignal()
 	closer := newCloser(closerParams{Orders: o.Orders, Queue: o.Queue, Failures: w.failures, Line: signal,
 		Limiter: closeLimiter(o), CloseRate: o.CloseRate, Observe: o.Observe, Now: o.Now})
+	w.asker = newAsker(askerParams{Orders: o.Orders, Limiter: spareOf(closer.Limiter), Observe: o.Observe, Log: o.Log,
+		Now: o.Now})
 	w.line = newLine(lineParams{Orders: o.Orders, Closer: closer, Failures: w.failures, Signal: signal, Log: o.Log,
 		Now: o.Now})
 	if o.Daily != nil {
@@ -138,6 +141,14 @@ func closeLimiter(o Options) Limiter {
 		return &localBucket{Bucket: NewBucket(nil, "", o.CloseRate, Burst(o.CloseRate), o.Now)}
 	}
 	return o.Closes
+}
+
+// spareOf is what closes leave of their rate; nil for no limit.
+func spareOf(l Limiter) Limiter {
+	if shared, ok := l.(sparing); ok {
+		return shared.Spare()
+	}
+	return l
 }
 
 // addServers prepares the asynq server of the queues. On a Redis Cluster each
@@ -170,6 +181,7 @@ func (w *Worker) Start() error {
 	ctx := w.stopping
 	w.loops.Go(func() { w.sweep.run(ctx) })
 	w.loops.Go(func() { w.line.run(ctx) })
+	w.loops.Go(func() { w.asker.run(ctx) })
 	if w.daily != nil {
 		w.loops.Go(func() { w.daily.catchUp(ctx) })
 	}

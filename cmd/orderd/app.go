@@ -174,6 +174,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		CloseRetry:     sh.closeRetry,
 		PrepayInFlight: sh.prepayInFlight,
 		CloseUnprepaid: alone,
+		AskEvery:       askEvery(s),
 		Pace:           s.Pace,
 
 		RefundAutoApprove: payment.Fen(s.AutoApprove),
@@ -182,6 +183,14 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		RefundRetry:       sh.refundRetry,
 		RefundPoll:        sh.refundPoll,
 	}
+}
+
+// askEvery is order.Config's: there zero is its default, here a choice.
+func askEvery(s *settings) time.Duration {
+	if s.AskEvery == 0 {
+		return -1 // never
+	}
+	return s.AskEvery / time.Duration(s.Pace)
 }
 
 // reconcilesDaily is true with a merchant, unless ORDERD_RECONCILE_DAILY switched it off.

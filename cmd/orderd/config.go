@@ -50,6 +50,8 @@ type settings struct {
 	CloseRate float64 `name:"close-rate" default:"50" help:"Orders a second that timeouts take to WeChat Pay."`
 	// CloseUnprepaid is for abandoned carts while WeChat Pay is away; 0 is never.
 	CloseUnprepaid time.Duration `name:"close-unprepaid-after" default:"10m" help:"${close_unprepaid_after}"`
+	// AskEvery bounds how long a payment stays unknown whose notification was lost.
+	AskEvery time.Duration `name:"ask-every" default:"40s" help:"${ask_every}"`
 	// SweepEvery bounds how late an order is closed when Redis has lost its task.
 	SweepEvery time.Duration `name:"sweep-every" default:"5s" help:"${sweep_every}"`
 	// AutoApprove and TwoPersons are in fen, and hold against the refunds of a payment
@@ -251,6 +253,8 @@ func (s *settings) check() error {
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:
 		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep " +
 			"at least 100ms)")
+	case s.AskEvery != 0 && s.AskEvery < time.Second:
+		return fmt.Errorf("ORDERD_ASK_EVERY is %s, it must be at least 1s, or 0 for never", s.AskEvery)
 	case s.AutoApprove < 0 || s.TwoPersons < 0 || (s.TwoPersons > 0 && s.TwoPersons < s.AutoApprove):
 		return errors.New("ORDERD_REFUND_AUTO_APPROVE and ORDERD_REFUND_TWO_PERSONS are fen, not negative, and what " +
 			"needs two persons cannot be approved by itself")

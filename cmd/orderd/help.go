@@ -26,6 +26,7 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"close_grace": "How long after the deadline WeChat Pay is asked to close.",
 	"close_unprepaid_after": "How long WeChat Pay may give no usable answer before an order that was never prepaid " +
 		"is closed without one; 0: it waits.",
+	"ask_every":                "How often WeChat Pay is asked whether an open trade is paid; 0: never.",
 	"sweep_every":              "How often the database is looked through for what Redis forgot.",
 	"customer_jwt_secret":      "HS256 secret of customers' tokens, at least 32 bytes.",
 	"customer_jwt_public_key":  "Public key of customers' tokens instead (RS256 or ES256).",

@@ -126,6 +126,7 @@ func (k *killer) scene(t *testing.T, p failpoint.Point, round int) *scene {
 		url: strings.TrimSuffix(k.redis.URL(), "/0") + fmt.Sprintf("/%d", k.next.Add(1)%1024)}
 	v.env = append(v.env, "ORDERD_DATA_DIR="+dir, "ORDERD_REDIS="+s.url, "ORDERD_SWEEP_EVERY=500ms",
 		"ORDERD_CLOSE_GRACE=0s",
+		"ORDERD_ASK_EVERY=0", // what nobody tells of waits for the close, and the bill
 		"ORDERD_RECONCILE_DAILY=false", "ORDERD_REFUND_AUTO_APPROVE=1000000", "ORDERD_REFUND_TWO_PERSONS=0",
 		"ORDERD_FAILPOINTS_LOG="+s.log)
 	opt, err := redis.ParseURL(s.url)

@@ -12,6 +12,10 @@ type callbackCmd struct {
 	Callers int `default:"256" help:"Concurrent callbacks."`
 	Lanes   int `help:"Group commits under way at once (default: the service's own)."`
 	Orders  int `default:"60000" help:"Orders placed to be paid, per side and round."`
+
+	// Lost measures something else: what becomes of payments whose callback never comes.
+	Lost bool `help:"How long until payments are known whose callback never comes."`
+	lostOptions
 }
 
 // The naive peer is slower, so it needs fewer orders for the same time: this share
@@ -31,6 +35,9 @@ func (k *callbackCmd) Run(ctx context.Context, set *bench.Settings) error {
 		return err
 	}
 	defer server.Stop()
+	if k.Lost {
+		return k.lost(ctx, server)
+	}
 	shop, err := server.NewShop(ctx, bench.ShopOptions{SKUs: 1, Lanes: k.Lanes})
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@
 // and a broken one fails the command.
 //
 //	place      order.Service.Place against a transaction per order
-//	callback   order.Service.Settle against a transaction per callback
+//	callback   order.Service.Settle against a transaction per callback; --lost: none comes
 //	http       both of them over HTTP, with token, JSON and RSA
 //	reconcile  a bill of a day against as many payments, with seeded differences
 //	verify     every invariant of a large world, with seeded violations

@@ -422,6 +422,8 @@ func TestMetrics(t *testing.T) {
 	m.Lateness(time.Second)
 	m.Broken("order.due")
 	m.Swept(3)
+	m.Asked(order.AskPaid, time.Second)
+	m.Asked(order.AskOutcome(customer), time.Second)
 	m.WeChat("close", "accepted", time.Millisecond)
 	d.ask(Viewer, "GET", "/admin/v1/orders/01JD4ZORDER?x="+customer, "")
 	problems, err := testutil.GatherAndLint(m.registry)
@@ -435,7 +437,8 @@ func TestMetrics(t *testing.T) {
 	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`,
 		`orders_open{status="pending"} 0`,
 		"timeouts_overdue 0", "closes_waiting 0", "closes_waiting_drain_seconds 0", "timeout_oldest_overdue_seconds 0",
-		"timeouts_missing_in_redis 3", "late_payments_total 2",
+		`trade_asks_total{outcome="paid"} 1`, `trade_asks_total{outcome="other"} 1`,
+		"trade_ask_lateness_seconds_count 2", "timeouts_missing_in_redis 3", "late_payments_total 2",
 		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`,
 		`notify_seconds_count{outcome="applied",type="refund"} 2`,
 		`notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",

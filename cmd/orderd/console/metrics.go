@@ -43,6 +43,8 @@ type Metrics struct {
 	redisLost, died prometheus.Counter
 	missing         prometheus.Gauge
 	lateness        prometheus.Histogram
+	asks            *prometheus.CounterVec
+	askLateness     prometheus.Histogram
 
 	// Histograms, whose _count is the number of calls.
 	wechat, notify, requests *prometheus.HistogramVec
@@ -100,6 +102,11 @@ func NewMetrics() *Metrics {
 			"Orders whose task had not come, helped by the last sweep that found any."),
 		lateness: r.histogram("timeout_lateness_seconds",
 			"How long after its due time an unpaid order was taken to closing.", latenessBuckets),
+
+		asks: r.counters("trade_asks_total",
+			"Times that WeChat Pay was asked whether an open trade is paid, by what it said.", "outcome"),
+		askLateness: r.histogram("trade_ask_lateness_seconds",
+			"How long after its time WeChat Pay was asked about an open trade.", latenessBuckets),
 
 		wechat: r.histograms("wechat_request_seconds", "Calls to WeChat Pay.",
 			prometheus.DefBuckets, "op", "outcome"),
@@ -264,6 +271,16 @@ func (m *Metrics) Armed(result string) {
 // throttled an order that waits for the rate of closes, poison one that fails by itself.
 func (m *Metrics) Fired(result string) {
 	m.tasks.WithLabelValues(known(result, "done", "not_due", "unknown", "throttled", "poison", "error")).Inc()
+}
+
+// Asked implements scheduler.Observer.
+func (m *Metrics) Asked(outcome order.AskOutcome, late time.Duration) {
+	label := other
+	if slices.Contains(order.AskOutcomes(), outcome) {
+		label = string(outcome)
+	}
+	m.asks.WithLabelValues(label).Inc()
+	m.askLateness.Observe(late.Seconds())
 }
 
 // Swept implements scheduler.Observer. The gauge keeps its number until the next sweep

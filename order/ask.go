@@ -1,0 +1,132 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+)
+
+// A payment whose notification is lost was known at the deadline only, when the order
+// was to be closed. So WeChat Pay is asked about every open trade, soon after its
+// prepay and then more rarely (Config.AskEvery). When is a column of the attempt; it
+// is moved before the call, so that no two processes ask at once, and taken away by
+// whoever finds that the order is pending no more. What was learned is settled as a
+// notification is; an ask that learned nothing leaves no trace but its time.
+
+// Ask is an open trade that WeChat Pay is to be asked about.
+type Ask struct {
+	OutTradeNo, OrderNo string
+	At                  time.Time // when it came due
+	Asks                int64     // how often it was asked about
+	Waits               bool      // its order is pending: the others are only taken off the list
+	callNo              int64     // the newest prepay call of it
+}
+
+// AskOutcome is what an ask came to: the label of a metric.
+type AskOutcome string
+
+// The outcomes.
+const (
+	AskPaid        AskOutcome = "paid"         // the money was there, and is taken in
+	AskOpen        AskOutcome = "open"         // not paid yet
+	AskClosed      AskOutcome = "closed"       // nobody can pay it any more: the next prepay gets another number
+	AskNotFound    AskOutcome = "not_found"    // WeChat Pay does not know it: the close alarms
+	AskRateLimited AskOutcome = "rate_limited" // too many calls
+	AskUnknown     AskOutcome = "unknown"      // no usable answer
+	AskError       AskOutcome = "error"        // the answer could not be stored
+)
+
+// AskOutcomes lists them.
+func AskOutcomes() []AskOutcome {
+	return []AskOutcome{AskPaid, AskOpen, AskClosed, AskNotFound, AskRateLimited, AskUnknown, AskError}
+}
+
+// DueAsks gives up to limit asks that are due by until, the oldest first.
+func (s *Service) DueAsks(ctx context.Context, until time.Time, limit int) ([]Ask, error) {
+	asks, err := findDueAsks(ctx, s.db, until, limit)
+	return asks, sqldb.Wrap("find due asks", err)
+}
+
+// ClaimAsks takes the turn of the asks whose order waits for money, and the others off
+// the list. It gives those whose turn this process has now; the next turn of each is
+// committed with it. Errors are the database's: the turn of none was got.
+func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
+	if len(asks) == 0 {
+		return nil, nil
+	}
+	var claimed []Ask
+	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		claimed, err = lockAsks(ctx, tx, asks)
+		if err != nil {
+			return err
+		}
+		now := s.cfg.Now()
+		byNext := map[int64][]string{}
+		var gone []string
+		for i := range asks {
+			if !asks[i].Waits {
+				gone = append(gone, asks[i].OutTradeNo)
+			}
+		}
+		for i := range claimed {
+			a := &claimed[i]
+			wait, asks := s.cfg.askAfter(a.Asks + 1)
+			if !asks { // another process still has them asked about
+				wait = defaultAskEvery
+			}
+			next := sqldb.Millis(now.Add(wait))
+			byNext[next] = append(byNext[next], a.OutTradeNo)
+		}
+		return moveAsks(ctx, tx, byNext, gone)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim %d asks: %w", len(asks), err)
+	}
+	return claimed, nil
+}
+
+// AskPaid asks WeChat Pay about claimed trades and takes in what is paid. It gives an
+// outcome for each, in their order.
+func (s *Service) AskPaid(ctx context.Context, asks []Ask, cause Cause) []AskOutcome {
+	outcomes := make([]AskOutcome, len(asks))
+	forEach(len(asks), func(i int) { outcomes[i] = s.askOne(ctx, &asks[i], cause) })
+	return outcomes
+}
+
+// askOne asks about one trade.
+func (s *Service) askOne(ctx context.Context, a *Ask, cause Cause) AskOutcome {
+	trade, err := s.cfg.Gateway.Query(ctx, a.OutTradeNo)
+	if err != nil {
+		if payment.KindOf(err) == payment.KindRateLimited {
+			return AskRateLimited
+		}
+		return AskUnknown
+	}
+	// The answer is stored whoever stops meanwhile.
+	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
+	defer cancel()
+	outcome := AskOpen
+	switch trade.State {
+	case payment.TradeSuccess, payment.TradeRefund:
+		outcome = AskPaid
+		_, err = s.Settle(ctx, trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: trade.RequestID})
+	case payment.TradeClosed:
+		if trade.MchID == s.cfg.MchID && trade.AppID == s.cfg.AppID {
+			outcome = AskClosed
+			_, err = s.apply(ctx, &closeTrade{header: header{orderNo: a.OrderNo, cause: cause},
+				attempt: Attempt{Attempt: payment.Attempt{OutTradeNo: a.OutTradeNo}, CallNo: a.callNo}})
+		}
+	case payment.TradeNotFound:
+		outcome = AskNotFound
+	case payment.TradeNotPay, payment.TradeUserPaying, payment.TradeRevoked, payment.TradePayError:
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		s.log.Warn("answer of an ask not stored", "out_trade_no", a.OutTradeNo, "err", err)
+		return AskError
+	}
+	return outcome
+}

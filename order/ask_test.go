@@ -1,0 +1,203 @@
+package order_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+)
+
+// dueAsks gives whom to ask about now.
+func dueAsks(t *testing.T, f *ordertest.Fixture) []order.Ask {
+	t.Helper()
+	asks, err := f.DueAsks(t.Context(), f.Clock.Now(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return asks
+}
+
+// askDue claims and asks whatever is due, and gives what came of it.
+func askDue(t *testing.T, f *ordertest.Fixture) []order.AskOutcome {
+	t.Helper()
+	claimed, err := f.ClaimAsks(t.Context(), dueAsks(t, f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.AskPaid(t.Context(), claimed, ordertest.Scheduler)
+}
+
+// wantOutcomes fails the test unless the outcomes are these.
+func wantOutcomes(t *testing.T, got []order.AskOutcome, want ...order.AskOutcome) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+}
+
+// A buyer had paid, the notification was lost, and the page said "unpaid" for half an hour, until the deadline.
+func TestLostNotificationIsFoundByAsking(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		no := f.Prepaid(t, o.OrderNo)
+		if _, err := f.WeChat.Pay(no, false); err != nil {
+			t.Fatal(err)
+		}
+		if asks := dueAsks(t, f); len(asks) != 0 {
+			t.Fatalf("asked in the moment of the prepay: %+v", asks)
+		}
+		f.Clock.Advance(10 * time.Second)
+		wantOutcomes(t, askDue(t, f), order.AskPaid)
+		if f.State(t, o.OrderNo) != order.StatePaid {
+			t.Errorf("the order is %s", f.State(t, o.OrderNo))
+		}
+	})
+}
+
+// An open trade is asked about more and more rarely, once at a time, and an ask that learned nothing leaves no event:
+// 45 of an order's half hour would be its history. When the order is pending no more, nobody asks.
+func TestAsksOnALadder(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		before, err := f.Timeline(t.Context(), o.OrderNo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, wait := range []time.Duration{10, 15, 20, 30, 40, 40, 40} {
+			f.Clock.Advance(wait*time.Second - time.Millisecond)
+			if asks := dueAsks(t, f); len(asks) != 0 {
+				t.Fatalf("asked before %d s: %+v", wait, asks)
+			}
+			f.Clock.Advance(time.Millisecond)
+			wantOutcomes(t, askDue(t, f), order.AskOpen)
+		}
+		if after, err := f.Timeline(t.Context(), o.OrderNo); err != nil || len(after) != len(before) {
+			t.Errorf("%d events, %d before the asks, %v", len(after), len(before), err)
+		}
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		queries := f.WeChat.Queries
+		f.Clock.Advance(time.Minute)
+		for range 2 { // the first takes it off the list
+			wantOutcomes(t, askDue(t, f))
+		}
+		if asks := dueAsks(t, f); len(asks) != 0 || f.WeChat.Queries != queries {
+			t.Errorf("still on the list: %+v, asked %d times", asks, f.WeChat.Queries-queries)
+		}
+	})
+}
+
+// Two workers that read the same list must not both ask: WeChat Pay's rate is for all of them together.
+func TestAskIsClaimedOnce(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 100)
+		for i := range 20 {
+			f.Prepaid(t, f.PlaceOne(t, string(rune('a'+i)), "mug", 1).OrderNo)
+		}
+		f.Clock.Advance(time.Minute)
+		due := dueAsks(t, f)
+		var mu sync.Mutex
+		claims := map[string]int{}
+		var workers sync.WaitGroup
+		for range 4 {
+			workers.Go(func() {
+				got, err := f.ClaimAsks(t.Context(), due)
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, a := range got {
+					claims[a.OutTradeNo]++
+				}
+			})
+		}
+		workers.Wait()
+		if len(claims) != 20 {
+			t.Errorf("%d of 20 trades were claimed", len(claims))
+		}
+		for no, n := range claims {
+			if n != 1 {
+				t.Errorf("%s was claimed %d times", no, n)
+			}
+		}
+	})
+}
+
+// A list that was read while the order was being paid elsewhere must not take a pending order off it: what a read says
+// of the state is checked where it is written.
+func TestPendingOrderStaysOnTheList(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		f.Clock.Advance(time.Minute)
+		wrong := dueAsks(t, f)
+		wrong[0].Waits = false
+		if got, err := f.ClaimAsks(t.Context(), wrong); err != nil || len(got) != 0 {
+			t.Fatal(got, err)
+		}
+		if asks := dueAsks(t, f); len(asks) != 1 {
+			t.Error("a pending order is asked about no more")
+		}
+	})
+}
+
+// A trade that WeChat Pay has closed by itself was handed out as payable until its code was two hours old.
+// A "closed" of another merchant says nothing of it.
+func TestAskFindsAClosedTrade(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		no := f.Prepaid(t, o.OrderNo)
+		f.WeChat.Put(payment.Trade{OutTradeNo: no, State: payment.TradeClosed, MchID: "1900000009",
+			AppID: ordertest.AppID})
+		f.Clock.Advance(10 * time.Second)
+		wantOutcomes(t, askDue(t, f), order.AskOpen)
+		if again := f.Prepaid(t, o.OrderNo); again != no {
+			t.Errorf("closed on another merchant's word: %s", again)
+		}
+		f.WeChat.Put(payment.Trade{OutTradeNo: no, State: payment.TradeClosed, MchID: ordertest.MchID,
+			AppID: ordertest.AppID})
+		f.Clock.Advance(15 * time.Second)
+		wantOutcomes(t, askDue(t, f), order.AskClosed)
+		if again := f.Prepaid(t, o.OrderNo); again != o.OrderNo+"-02" {
+			t.Errorf("handed out %s", again)
+		}
+	})
+}
+
+// WeChat Pay away, or without an answer: nothing moves, and it is asked again at the next step.
+func TestAskWithoutAnAnswer(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		f.WeChat.Before = func(op, _ string) error {
+			return &payment.GatewayError{Op: op, Kind: payment.KindRateLimited}
+		}
+		f.Clock.Advance(10 * time.Second)
+		wantOutcomes(t, askDue(t, f), order.AskRateLimited)
+		f.WeChat.Before = loseAll("query")
+		f.Clock.Advance(15 * time.Second)
+		wantOutcomes(t, askDue(t, f), order.AskUnknown)
+		f.WeChat.Before = nil
+		f.Clock.Advance(20 * time.Second)
+		wantOutcomes(t, askDue(t, f), order.AskOpen)
+		if f.State(t, o.OrderNo) != order.StatePending {
+			t.Error(f.State(t, o.OrderNo))
+		}
+	})
+}

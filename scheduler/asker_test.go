@@ -1,0 +1,118 @@
+package scheduler
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+)
+
+// shopWithAsks has n open trades that are due for an ask, and as many that are not open any more.
+func shopWithAsks(n int) *shop {
+	s := newShop(map[string]time.Time{})
+	for i := range n {
+		at := time.Now().Add(-time.Minute).Add(time.Duration(i) * time.Millisecond)
+		s.asks = append(s.asks, order.Ask{OutTradeNo: fmt.Sprint("open", i), At: at, Waits: true},
+			order.Ask{OutTradeNo: fmt.Sprint("gone", i), At: at})
+	}
+	return s
+}
+
+// askedNow gives how often WeChat Pay was asked so far.
+func (s *shop) askedNow() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked)
+}
+
+// Each open trade that is due must be asked about once, within the rate, by two workers without Redis; and nobody who
+// is not open any more.
+func TestAskerAsksWhatIsDue(t *testing.T) {
+	const rate = 50
+	s := shopWithAsks(60)
+	shared := &localBucket{Bucket: NewBucket(nil, "", rate, Burst(rate), time.Now)}
+	begin := time.Now()
+	for range 2 {
+		w, err := NewWorker(Options{Orders: s, Now: time.Now, Log: slog.New(slog.DiscardHandler), SweepEvery: time.Hour,
+			CloseRate: rate, Closes: shared})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer w.Stop()
+	}
+	wait(t, "all are asked about", 20*time.Second, func() bool { return len(s.askedNow()) >= 60 })
+	if took := time.Since(begin); took < time.Second {
+		t.Errorf("60 asks in %s at %d a second", took, rate)
+	}
+	asked := s.askedNow()
+	slices.Sort(asked)
+	if got := len(slices.Compact(asked)); got != 60 || slices.ContainsFunc(asked, func(no string) bool {
+		return no[:4] == "gone"
+	}) {
+		t.Errorf("%d of 60 open trades were asked about: %v", got, asked)
+	}
+}
+
+// WeChat Pay that is asked too often must be left alone, for its closes: a worker asked on at full rate.
+func TestAskerPauses(t *testing.T) {
+	for _, answer := range []order.AskOutcome{order.AskRateLimited, order.AskUnknown} {
+		s := shopWithAsks(1000)
+		s.askAnswer = answer
+		a := newAsker(askerParams{Orders: s, Observe: nobody{}, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+		a.pass(t.Context())
+		if n := len(s.askedNow()); n == 0 || n > (askPagesAtOnce+1)*asksTogether {
+			t.Errorf("%s: %d asks", answer, n)
+		}
+		before := len(s.askedNow())
+		a.pass(t.Context())
+		if n := len(s.askedNow()); n != before {
+			t.Errorf("%s: %d more asks in the pause", answer, n-before)
+		}
+	}
+}
+
+// Ten thousand open trades take all of the rate that they get; a close that comes due must not wait behind them.
+// Whoever comes last leaves half of the burst, and gets nothing while closes take what there is.
+func TestClosesGoBeforeAsks(t *testing.T) {
+	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {
+		const rate, burst = 100, 20
+		c := newHandClock()
+		closes := NewBucket(db, "close", rate, burst, c.at(0))
+		asks := closes.Spare()
+		take := func(l Limiter, n int) int {
+			t.Helper()
+			got, wait, err := l.Take(t.Context(), n)
+			if err != nil || got < n && wait <= 0 {
+				t.Fatal(got, wait, err)
+			}
+			return got
+		}
+		if got := take(asks, 1000); got != burst/2 {
+			t.Errorf("asks got %d of a burst of %d", got, burst)
+		}
+		if got := take(closes, 1000); got != burst/2 {
+			t.Errorf("closes got %d after asks had taken all that they get", got)
+		}
+		for range 50 { // closes take all that comes
+			c.move(50 * time.Millisecond)
+			if got := take(asks, 1000); got != 0 {
+				t.Fatalf("asks got %d before closes that wait", got)
+			}
+			if got := take(closes, 1000); got != 5 {
+				t.Fatalf("closes got %d of 5", got)
+			}
+		}
+		c.move(time.Second)
+		if got := take(asks, 1000); got != burst/2 {
+			t.Errorf("asks got %d after a rest", got)
+		}
+	})
+}
