@@ -654,7 +654,7 @@ func (b *buyer) read() view {
 	a := b.call(b.ctx, "get", http.MethodGet, "/v1/orders/"+b.orderNo, "", nil)
 	shown := a.body.State
 	if a.status == http.StatusNotFound {
-		b.stage.stale.notFound()
+		b.stage.stale.told()
 	}
 	if b.stage.stale.excuses(began) {
 		a.status = 0

@@ -14,6 +14,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/migrations/sqldb/sqldbtest/servers"
+	"orderd/order"
 	"orderd/order/ordertest/model"
 	"orderd/stock"
 )
@@ -51,7 +52,7 @@ var trials = []trial{
 	{check: "B4", name: "redis refuses writes", what: "timeouts come late by", bound: 2 * time.Second, usual: true,
 		do: (*nemesis).redisRefuses},
 	// A planned switchover, after which the old primary goes on answering reads.
-	{check: "B5", name: "a stale primary", what: "own orders are not found until", bound: staleFor,
+	{check: "B5", name: "a stale primary", what: "own orders are shown as before it until", bound: staleFor,
 		do: (*nemesis).stalePrimary},
 	// A buyer who had no answer asks again, while his first try waits for its COMMIT.
 	{check: "B6", name: "a repeat beside its first try", what: "is answered after", bound: 5 * time.Second,
@@ -420,17 +421,63 @@ func (n *nemesis) redisRefuses(ctx context.Context, _ *shop) (worst time.Duratio
 
 // stalePrimary switches over to a copy of the database that has everything, and leaves
 // the old one alive, read-only and behind: connections that were open to it go on being
-// answered there.
-func (n *nemesis) stalePrimary(ctx context.Context, _ *shop) (worst time.Duration, err error) {
+// answered there. Strangers have orders from before it, and change them after it: the
+// others read their orders too seldom.
+func (n *nemesis) stalePrimary(ctx context.Context, shop *shop) (worst time.Duration, err error) {
 	n.mysqlUp.Lock()
 	defer n.mysqlUp.Unlock()
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	switched := make(chan struct{})
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop()
+	for range watchers {
+		b := shop.stranger(watch)
+		b.ask(watch, map[string]any{"items": []map[string]any{{"sku_id": trialSKU, "quantity": 1}}})
+		all.Go(func() {
+			select {
+			case <-switched:
+				b.watchCancelled(watch)
+			case <-watch.Done():
+			}
+		})
+	}
 	old, err := n.switchOver(ctx)
 	if err != nil {
 		return 0, err
 	}
+	close(switched)
 	sqldb.Sleep(ctx, oldWatch)
 	old.Stop()
 	return n.stale.end(), nil
+}
+
+const (
+	// watchers is how many strangers read their order after a switchover, and watchEvery
+	// how often each does: so that all connections for reading are met.
+	watchers   = 32
+	watchEvery = 100 * time.Millisecond
+)
+
+// watchCancelled cancels the order, and from the moment at which it has moved looks
+// whether it is shown as it was before.
+func (b *buyer) watchCancelled(ctx context.Context) {
+	if b.orderNo == "" {
+		return
+	}
+	b.cancel()
+	for moved := false; sqldb.Sleep(ctx, watchEvery); {
+		if !moved {
+			var state order.State
+			err := b.stage.db.QueryRowContext(ctx, "SELECT state FROM orders WHERE order_no = ?", b.orderNo).Scan(&state)
+			moved = err == nil && state != order.StatePending
+			continue
+		}
+		if b.call(ctx, "get", http.MethodGet, "/v1/orders/"+b.orderNo, "", nil).body.State == order.StatePending {
+			b.stage.stale.told()
+		}
+	}
 }
 
 // switchOver makes a copy of MariaDB the primary. Nobody waits for it: writes are refused
@@ -457,7 +504,7 @@ func (s *stage) switchOver(ctx context.Context) (old *servers.MariaDB, err error
 type stale struct {
 	mu    sync.Mutex
 	at    time.Time     // zero: there is none
-	worst time.Duration // after it, until somebody was last told that his order does not exist
+	worst time.Duration // after it, until somebody was last told what was so before it
 }
 
 // begin notes the switchover, before anything is written to the new primary.
@@ -475,8 +522,9 @@ func (s *stale) end() time.Duration {
 	return s.worst
 }
 
-// notFound notes that somebody was told so now, about an order that he has.
-func (s *stale) notFound() {
+// told notes that somebody was told now what was so before the switchover: that his
+// order does not exist, or is unpaid.
+func (s *stale) told() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.at.IsZero() {
