@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"orderd/cmd/orderload/chaos"
@@ -56,6 +57,9 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 		return nil
 	case "all":
 		return chaos.RunMutants(ctx, os.Stdout, o)
+	}
+	if names := strings.Split(c.Mutant, ","); len(names) > 1 {
+		return chaos.RunMutants(ctx, os.Stdout, o, names...)
 	}
 	size := sizes[c.Size]
 	for i, own := range []int{c.Orders, c.Kills, c.Faults, c.Trials} {

@@ -45,7 +45,7 @@ var helpTexts = kong.Vars{
 	"chaos_trials": "How often each of the faults comes that are alone and measured, instead of the size's; " +
 		"-1 for none.",
 	"chaos_mutant": "Break the service on purpose; the run must be red. 'list' lists the mutants, " +
-		"'all' runs each and prints the table of docs/runs/mutants.md.",
+		"'all' runs each and prints the table of docs/runs/mutants.md, 'a,b' prints the rows of these.",
 }
 
 // gcPercent is orderd's own (cmd/orderd): the code under test must not collect

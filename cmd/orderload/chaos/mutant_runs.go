@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,13 +24,17 @@ const (
 	mutantQuote = 140 // bytes of the first violation that the table shows
 )
 
-// RunMutants runs each mutant until it is caught, at most with mutantTries seeds from
-// o.Seed on, and prints which check caught it: the table of docs/runs/mutants.md. Of
-// o it takes Seed, Buyers, Tags and Say. A mutant that survived is an error.
-func RunMutants(ctx context.Context, w io.Writer, o Options) error {
+// RunMutants runs each of the named mutants, all without names, until it is caught, at
+// most with mutantTries seeds from o.Seed on, and prints which check caught it: the table
+// of docs/runs/mutants.md. Of o it takes Seed, Buyers, Tags, All and Say. A mutant that
+// survived is an error.
+func RunMutants(ctx context.Context, w io.Writer, o Options, names ...string) error {
 	fmt.Fprintln(w, "| mutant | the mistake | caught by | such as | seed | run |\n|---|---|---|---|---:|---:|")
 	survived := 0
 	for _, m := range Mutants {
+		if len(names) > 0 && !slices.Contains(names, m.Name) {
+			continue
+		}
 		// A mutant that does not build, or a harness that fails, is no catch.
 		row, caught, err := m.hunt(ctx, o)
 		if err != nil {

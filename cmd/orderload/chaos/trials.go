@@ -470,7 +470,9 @@ func (b *buyer) watchCancelled(ctx context.Context) {
 	for moved := false; sqldb.Sleep(ctx, watchEvery); {
 		if !moved {
 			var state order.State
-			err := b.stage.db.QueryRowContext(ctx, "SELECT state FROM orders WHERE order_no = ?", b.orderNo).Scan(&state)
+			err := b.stage.db.QueryRowContext(ctx, `SELECT state
+FROM orders
+WHERE order_no = ?`, b.orderNo).Scan(&state)
 			moved = err == nil && state != order.StatePending
 			continue
 		}
