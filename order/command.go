@@ -306,6 +306,20 @@ func (c *settle) journal(b *batch, s Settlement) {
 		p.adds += owed
 		return
 	}
-	b.payments = append(b.payments, paymentRow{Trade: c.trade, orderNo: s.OrderNo, at: b.now,
+	trade := c.trade
+	if trade.SuccessTime.IsZero() {
+		trade.SuccessTime = b.paidBy(s.OrderNo)
+	}
+	b.payments = append(b.payments, paymentRow{Trade: trade, orderNo: s.OrderNo, at: b.now,
 		source: c.cause.Type, settled: s.Settled, reason: s.Reason, refund: owed})
+}
+
+// paidBy is when a payment was made at the latest, for a trade without success_time:
+// WeChat Pay's answer about one that was refunded need not have it. Nobody pays after
+// the deadline. Its day, and how old it is, are taken from this.
+func (b *batch) paidBy(orderNo string) time.Time {
+	if e := b.orders[orderNo]; e != nil && e.after.ExpireAt.Before(b.now) {
+		return e.after.ExpireAt
+	}
+	return b.now
 }

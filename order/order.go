@@ -52,7 +52,7 @@ type Payment struct {
 	Total         payment.Fen // what the order cost
 	PayerTotal    payment.Fen // what the buyer paid after WeChat's coupons
 	Currency      string
-	SuccessTime   time.Time // WeChat's: its day in the bill
+	SuccessTime   time.Time // WeChat's: its day in the bill. Where WeChat does not say it, the latest that it can be
 	ReceivedAt    time.Time // ours
 	Outcome       Settled
 	Reason        string // why it was not applied

@@ -1054,3 +1054,35 @@ func TestRefundSurvivesLostCommits(t *testing.T) {
 		}
 	}
 }
+
+// A trade that was refunded elsewhere before its payment was heard of comes without success_time. Its payment was a
+// moment ago, and must not be "more than a year old", nor of no day at all, which no bill is held against.
+func TestPaymentWithoutItsTime(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		for name, heard := range map[string]time.Duration{"at once": time.Minute, "after days": 72 * time.Hour} {
+			f.Clock.Set(ordertest.Began())
+			o := f.PlaceOne(t, strings.ReplaceAll(name, " ", "-"), "mug", 2)
+			trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Clock.Advance(heard)
+			want := f.Clock.Now()
+			if want.After(o.ExpireAt) {
+				want = o.ExpireAt // nobody pays later, so that its day is known
+			}
+			trade.State, trade.SuccessTime = payment.TradeRefund, time.Time{}
+			if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+				t.Fatal(err)
+			}
+			got, err := f.Find(t.Context(), o.OrderNo)
+			if err != nil || got.Payment == nil || !got.Payment.SuccessTime.Equal(want) {
+				t.Errorf("heard of %s: paid %+v, %v", name, got.Payment, err)
+			}
+			if _, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, o.OrderNo, 1)); err != nil {
+				t.Errorf("heard of %s: %v", name, err)
+			}
+		}
+	})
+}

@@ -122,7 +122,7 @@ type paidEntry struct {
 	amount                             payment.Fen
 	taken                              payment.Fen // refund_fen: what its refunds take, as read
 	adds                               payment.Fen // what this batch adds to it
-	paidAt                             time.Time
+	paidAt                             time.Time   // at the latest, where an earlier program did not know it
 	outcome                            Settled
 	owe                                bool      // this batch takes it from held to owed, or back
 	told                               time.Time // Payment.RefundTold
@@ -142,7 +142,7 @@ func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string
 			continue
 		}
 		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no,
-  amount_fen, refund_fen, paid_at, outcome, refund_told
+  amount_fen, refund_fen, CASE WHEN paid_at > 0 THEN paid_at ELSE received_at END, outcome, refund_told
 FROM payments
 WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			p := new(paidEntry)
