@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,15 +36,21 @@ type AskRefund struct {
 	CustomerID string
 	// RequestID is the asker's idempotency key, 1–64 of [0-9A-Za-z_-].
 	RequestID string
-	// Lines go back to the shelf when the money has gone back, unless NoRestock.
-	// Without lines and amount everything that is left is asked for.
+	// Lines go back to the shelf when the money has gone back, if the shop says so: see
+	// Restock. Without lines, and without amount or with all that is left, everything
+	// that is left is asked for.
 	Lines []stock.Line
 	// Amount is what goes back; nil for what the lines cost. With lines it may be
 	// less than they cost, never more.
-	Amount    *payment.Fen
-	NoRestock bool
-	Reason    string // ≤ 200 characters; the buyer sees the first 80 bytes
-	Cause     Cause
+	Amount *payment.Fen
+	// Restock and NoRestock are the shop's word for whether the lines go back to the
+	// shelf, at most one of them; with neither it is Config.RefundNoRestock. Whoever
+	// approves can say otherwise. A customer's request has neither.
+	Restock, NoRestock bool
+	// NeedsPerson: it is approved by a person whatever its amount.
+	NeedsPerson bool
+	Reason      string // ≤ 200 characters; the buyer sees the first 80 bytes
+	Cause       Cause
 }
 
 // AskedRefund is the answer to AskRefund: the refund as it was when it was
@@ -58,7 +65,10 @@ type RefundDecision struct {
 	OutRefundNo string
 	Event       RefundEvent // ApproveRefund, RejectRefund, RetryRefund, CancelRefund or SettleByHand
 	Reason      string      // 1–200 characters
-	Cause       Cause
+	// Restock says whether the lines go back to the shelf; nil leaves it as it is. Only
+	// with RefundEventApprove and RefundEventByHand.
+	Restock *bool
+	Cause   Cause
 }
 
 // RefundOutcome is what became of WeChat's word on a refund.
@@ -121,6 +131,10 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 		return Refund{}, &ValidationError{Fields: []FieldError{
 			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
 	}
+	if d.Restock != nil && d.Event != RefundEventApprove && d.Event != RefundEventByHand {
+		return Refund{}, &ValidationError{Fields: []FieldError{
+			{"#/restock", "INVALID", "only an approval, or what is settled by hand, says whether goods go back"}}}
+	}
 	row, err := s.refundNow(ctx, d.OutRefundNo, "")
 	if err != nil {
 		return Refund{}, err
@@ -128,8 +142,11 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 	if row.State == RefundStateHeld && d.Event == RefundEventRetry {
 		return s.askAboutHeld(ctx, row, d.Cause)
 	}
-	c := &decideRefund{ofRefund: ofRefundRow(row, d.Cause), event: d.Event, why: d.Reason}
+	c := &decideRefund{ofRefund: ofRefundRow(row, d.Cause), event: d.Event, why: d.Reason, restock: d.Restock}
 	c.detail = map[string]string{"reason": d.Reason}
+	if d.Restock != nil {
+		c.detail["restock"] = strconv.FormatBool(*d.Restock)
+	}
 	done, err := s.apply(ctx, c)
 	if err != nil {
 		return Refund{}, err
@@ -385,6 +402,9 @@ func (r *AskRefund) validate() error {
 func (r *AskRefund) hash() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%t\n%q\n", r.OrderNo, r.NoRestock, r.Reason)
+	if r.Restock {
+		fmt.Fprintln(h, "restock")
+	}
 	if r.Amount != nil {
 		fmt.Fprintf(h, "%d\n", *r.Amount)
 	}

@@ -50,7 +50,9 @@ func (c *askRefund) decide(b *batch) (applied, error) {
 		if r == nil || r.after.requestHash != c.hash {
 			return applied{}, ErrRequestReused // of another order, or of other content
 		}
-		return applied{refund: &refundApplied{row: asAsked(r.after), replayed: true}}, nil
+		row := asAsked(r.after)
+		row.Restock = b.s.restocks(c.ask)
+		return applied{refund: &refundApplied{row: row, replayed: true}}, nil
 	}
 	e, err := b.find(&c.header)
 	if err != nil {
@@ -91,10 +93,13 @@ func (c *askRefund) newRefund(b *batch, paid *paidEntry) (Refund, error) {
 	}
 	r := Refund{OutRefundNo: refundNo(c.orderNo, len(b.refunds.ofOrder[c.orderNo])+1), OrderNo: c.orderNo,
 		TransactionID: paid.transactionID, OutTradeNo: paid.outTradeNo, PaymentTotal: paid.amount,
-		Amount: amount, Items: lines, Restock: !c.ask.NoRestock,
+		Amount: amount, Items: lines, Restock: b.s.restocks(c.ask),
 		Reason: ReasonAftersale, Note: c.ask.Reason, Requester: c.cause.Actor, Generation: 1,
 		ApprovalsNeeded: b.approvals(paid, amount),
 		CreatedAt:       b.now, UpdatedAt: b.now, Version: 1, requestID: c.ask.RequestID, requestHash: c.hash}
+	if c.ask.NeedsPerson {
+		r.ApprovalsNeeded = max(r.ApprovalsNeeded, 1)
+	}
 	r.State = askedState(r.ApprovalsNeeded)
 	if r.State == RefundStateOwed {
 		r.DueAt = b.now
@@ -245,6 +250,8 @@ type decideRefund struct {
 	ofRefund
 	event RefundEvent
 	why   string // the person's words
+	// restock is the person's word for whether goods go back to the shelf; nil: none.
+	restock *bool
 }
 
 // needs adds who decides.
@@ -259,6 +266,10 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	if err != nil {
 		return applied{}, err
 	}
+	if c.event == RefundEventApprove && c.restock != nil && *c.restock != r.after.Restock &&
+		(r.after.State != RefundStatePending || r.after.approvedBy(c.cause.Actor.ID)) {
+		return applied{}, &RefundRefusedError{Refund: r.after, Event: c.event, Why: refundDecided}
+	}
 	if c.event != RefundEventRetry && !b.people.May(c.cause.Actor.ID, operators.Finance) {
 		return applied{}, operators.ErrNoLonger
 	}
@@ -269,6 +280,7 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 		return c.lookedAt(b, e, r), nil
 	}
 	return b.refundEvent(e, r, &c.header, c.event, c.allowed(b, &r.after), func() {
+		c.sayRestock(r)
 		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
 		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
 	})
@@ -311,6 +323,20 @@ func (c *decideRefund) lookedAt(b *batch, e *entry, r *refundEntry) applied {
 	return done
 }
 
+// sayRestock takes the person's word for the goods. It is written with the approval or the
+// end that it came with; the last word counts.
+func (c *decideRefund) sayRestock(r *refundEntry) {
+	if c.restock != nil {
+		r.after.Restock = *c.restock
+	}
+}
+
+// restocks is whether the goods of a request go back to the shelf, as long as whoever
+// approves it says nothing else.
+func (s *Service) restocks(ask *AskRefund) bool {
+	return ask.Restock || (!ask.NoRestock && !s.cfg.RefundNoRestock)
+}
+
 // actedBefore are the operators who have asked for a refund or approved it.
 func (r *Refund) actedBefore() []string {
 	var all []string
@@ -323,6 +349,11 @@ func (r *Refund) actedBefore() []string {
 	return all
 }
 
+// approvedBy reports that an operator has approved it.
+func (r *Refund) approvedBy(name string) bool {
+	return slices.ContainsFunc(r.Approvals, func(a Approval) bool { return a.Approver == name })
+}
+
 // approve counts one person once; the last one needed sends the refund. What takes two
 // operators takes two people by the rule of package operators: the one who asked, if it was
 // one, and everybody who approves. Who has lost account or role since counts no more.
@@ -331,7 +362,7 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	if who.ID == r.after.Requester.ID && who.Type == r.after.Requester.Type {
 		return applied{}, ErrSelfApproval
 	}
-	if slices.ContainsFunc(r.after.Approvals, func(a Approval) bool { return a.Approver == who.ID }) {
+	if r.after.approvedBy(who.ID) {
 		return applied{refund: &refundApplied{row: r.after}}, nil
 	}
 	if err := b.mayApprove(who, &r.after); err != nil {
@@ -343,6 +374,7 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 		}
 	}
 	a := Approval{Approver: who.ID, Reason: c.why, At: b.now, Fresh: b.people.Fresh(who.ID, b.now)}
+	c.sayRestock(r)
 	r.after.Approvals = append(slices.Clone(r.after.Approvals), a)
 	r.approvals, r.touched = append(r.approvals, a), true
 	done := applied{refund: &refundApplied{}}
@@ -715,7 +747,7 @@ func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payme
 	}
 	elsewhere, _ := b.refunds.elsewhere(paid.transactionID)
 	lines, amount := ask.Lines, b.refunds.left(paid)
-	if len(lines) == 0 && ask.Amount == nil { // everything that is left
+	if len(lines) == 0 && (ask.Amount == nil || *ask.Amount == amount) { // everything that is left
 		for _, it := range items {
 			if n := left[it.SkuID]; n > 0 {
 				lines = append(lines, stock.Line{SkuID: it.SkuID, Quantity: n})

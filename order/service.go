@@ -116,6 +116,9 @@ type Config struct {
 	// RefundTwoPersons asks for two approvals when the refunds of a payment are
 	// above this amount together; 0: never.
 	RefundTwoPersons payment.Fen
+	// RefundNoRestock leaves the goods of a refund off the shelf unless a person of the
+	// shop says that they go back; without it they go back unless one says otherwise.
+	RefundNoRestock bool
 	// RefundSpacing is the least time between two refunds of one order at
 	// WeChat. Default one minute and a second, negative for none.
 	RefundSpacing time.Duration

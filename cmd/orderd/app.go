@@ -179,6 +179,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 
 		RefundAutoApprove: payment.Fen(s.AutoApprove),
 		RefundTwoPersons:  payment.Fen(s.TwoPersons),
+		RefundNoRestock:   s.Restock == "false",
 		RefundSpacing:     sh.refundSpacing,
 		RefundRetry:       sh.refundRetry,
 		RefundPoll:        sh.refundPoll,

@@ -59,6 +59,9 @@ type settings struct {
 	// 5,000 yuan.
 	AutoApprove int64 `name:"refund-auto-approve" default:"0" help:"${refund_auto_approve}"`
 	TwoPersons  int64 `name:"refund-two-persons" default:"500000" help:"${refund_two_persons}"`
+	// Restock is the shop's word for the goods of every refund, until whoever approves it
+	// says otherwise.
+	Restock string `name:"refund-restock" default:"true" enum:"true,false" help:"${refund_restock}"`
 	// MaxOpen is the unpaid orders of one customer: without it one customer could reserve
 	// a whole hot SKU and never pay. 0 is no limit.
 	MaxOpen int `name:"max-open-orders" default:"5" help:"${max_open_orders}"`

@@ -13,6 +13,8 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 		"every refund does.",
 	"refund_two_persons": "Refunds of an order above this many fen together need two approvals; 0: one always " +
 		"suffices.",
+	"refund_restock": "true or false: do the goods of a refund go back to the shelf with the money, unless whoever " +
+		"asks or approves for the shop says otherwise?",
 	"max_open_orders": "Unpaid orders that one customer may have, each holds stock; 0: no limit.",
 	"late_payment": "Money that comes for a closed order: refund it, or revive the order if all of its stock " +
 		"is there.",
@@ -56,6 +58,7 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 		"payment.bad_signature,refund.success,refund.abnormal,refund.closed",
 	"stock_import":        "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
 	"stock_import_mode":   "What the quantity of an existing SKU means: set the shelf to it, or add it.",
+	"refund_says_restock": "Whether the goods go back to the shelf (default: as was asked, or ORDERD_REFUND_RESTOCK).",
 	"failed_filter_state": "dead, which wait for a person, or failing, which are tried again.",
 	"token_create_role":   "Of an operator: viewer, operator, finance or admin.",
 	"token_file": "File with an operator's token: the verb is done in that person's name, with their role. Without " +

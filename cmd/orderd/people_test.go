@@ -92,6 +92,10 @@ func TestTwoPeopleOverHTTPAndTheShell(t *testing.T) {
 	}
 	at := "/refunds/" + order.OutRefundNo
 	reason := `{"reason":"ok"}`
+	if st := buy(t, a, "/v1/orders/"+order.OrderNo+"/refunds", "r2", map[string]any{"reason": "x", "restock": false},
+		&struct{}{}); st != http.StatusBadRequest {
+		t.Errorf("a customer says whether goods come back: %d", st)
+	}
 	file := func(secret string) string {
 		t.Helper()
 		name := filepath.Join(t.TempDir(), "token")
@@ -111,10 +115,15 @@ func TestTwoPeopleOverHTTPAndTheShell(t *testing.T) {
 	verb(exitFailed, "nobody's", append(shell, "--token-file", file("ord_wrong"))...)
 	viewer := verb(exitOK, "ord_", "token", "create", "--operator", "viv", "--role", "viewer")
 	verb(exitFailed, "viv is a viewer", append(shell, "--token-file", file(viewer))...)
-	if out := verb(exitOK, "approved", append(shell, "--token-file", file(other))...); strings.Contains(out,
-		"pending_approval") || !strings.Contains(out, "by other (account or token of less than a day)") {
+	t.Setenv("ORDERD_OPERATOR_TOKEN_FILE", file(other))
+	if out := verb(exitOK, "approved", append(shell, "--no-restock")...); strings.Contains(out, "pending_approval") ||
+		!strings.Contains(out, "by other (account or token of less than a day)") ||
+		!strings.Contains(out, "does not go back to the shelf") {
 		t.Errorf("two people: %s", out)
 	}
+	t.Setenv("ORDERD_OPERATOR_TOKEN_FILE", "")
+	verb(exitOK, "restock=false", "order", "timeline", order.OrderNo)
+	admin(a.AdminToken, "POST", at+"/reject", `{"reason":"x","restock":true}`, 422, "#/restock")
 
 	// Accounts from the shell, and what is left of one that is disabled.
 	verb(exitOK, "", "operator", "create", "Zoe", "--role", "finance")

@@ -166,10 +166,10 @@ type refundAsk struct {
 	person
 	No string `arg:"" name:"order-no" help:"Order number."`
 	// Item names goods; without it and without Amount all that is left is asked back.
-	Item      map[string]int `help:"SKU=QUANTITY, repeatable; without items and amount: everything that is left."`
-	Amount    string         `help:"Yuan, such as 12.50; at most what the items cost."`
-	NoRestock bool           `help:"The goods do not go back to the shelf."`
-	Reason    string         `required:"" help:"Why; the buyer sees its beginning."`
+	Item    map[string]int `help:"SKU=QUANTITY, repeatable; without items and amount: everything that is left."`
+	Amount  string         `help:"Yuan, such as 12.50; at most what the items cost."`
+	Restock *bool          `negatable:"" help:"${refund_says_restock}"`
+	Reason  string         `required:"" help:"Why; the buyer sees its beginning."`
 	// Key binds the request: with it, a command that was cut can be given again.
 	Key string `help:"Idempotency key: the same key again is the same refund."`
 }
@@ -177,7 +177,10 @@ type refundAsk struct {
 // Run asks for a refund. An amount that cannot be read is errUsage; yuan are read as
 // decimal text, never as a float.
 func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
-	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, NoRestock: c.NoRestock, Reason: c.Reason}
+	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, Reason: c.Reason}
+	if c.Restock != nil {
+		r.Restock, r.NoRestock = *c.Restock, !*c.Restock
+	}
 	for sku, n := range c.Item {
 		r.Lines = append(r.Lines, stock.Line{SkuID: sku, Quantity: int64(n)})
 	}
@@ -221,7 +224,7 @@ type refundDecision struct {
 // decide asks the person, applies the decision, and for a retry calls WeChat Pay here and
 // now. What the refund's state does not allow is an error that names the state.
 func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, event order.RefundEvent,
-	question string) error {
+	restock *bool, question string) error {
 	if err := c.ask(t, question); err != nil {
 		return err
 	}
@@ -235,7 +238,7 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 			return err
 		}
 		r, err := co.orders.DecideRefund(ctx, order.RefundDecision{OutRefundNo: c.No, Event: event, Reason: c.Reason,
-			Cause: cause})
+			Restock: restock, Cause: cause})
 		var refused *order.RefundRefusedError
 		if errors.As(err, &refused) {
 			return fmt.Errorf("refund %s is %s: %s", c.No, refused.Refund.State, refused.Why)
@@ -256,33 +259,44 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 }
 
 // The verbs that decide, one for each event that a person may cause.
-type refundApprove struct{ refundDecision }
+type refundApprove struct {
+	refundDecision
+	goods
+}
 type refundReject struct{ refundDecision }
 type refundRetry struct{ refundDecision }
 type refundCancel struct{ refundDecision }
-type refundByHand struct{ refundDecision }
+type refundByHand struct {
+	refundDecision
+	goods
+}
+
+// goods are what the two verbs say about them by which goods can come back.
+type goods struct {
+	Restock *bool `negatable:"" help:"${refund_says_restock}"`
+}
 
 // Run approves.
 func (c *refundApprove) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RefundEventApprove, "Send the money of "+c.No+" back?")
+	return c.decide(ctx, s, t, order.RefundEventApprove, c.Restock, "Send the money of "+c.No+" back?")
 }
 
 // Run rejects.
 func (c *refundReject) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RefundEventReject, "Reject "+c.No+"?")
+	return c.decide(ctx, s, t, order.RefundEventReject, nil, "Reject "+c.No+"?")
 }
 
 // Run asks WeChat Pay again.
 func (c *refundRetry) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RefundEventRetry, "Ask WeChat Pay again about "+c.No+"?")
+	return c.decide(ctx, s, t, order.RefundEventRetry, nil, "Ask WeChat Pay again about "+c.No+"?")
 }
 
 // Run gives a refund up.
 func (c *refundCancel) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RefundEventCancel, "Give "+c.No+" up? The buyer keeps nothing of it.")
+	return c.decide(ctx, s, t, order.RefundEventCancel, nil, "Give "+c.No+" up? The buyer keeps nothing of it.")
 }
 
 // Run books what a person vouches for.
 func (c *refundByHand) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RefundEventByHand, "Book "+c.No+" as paid back outside WeChat Pay?")
+	return c.decide(ctx, s, t, order.RefundEventByHand, c.Restock, "Book "+c.No+" as paid back outside WeChat Pay?")
 }

@@ -75,9 +75,15 @@ func RefundViewOf(r *order.Refund) RefundView {
 }
 
 // askRefund is POST /v1/orders/:order_no/refunds. The same key with the same content is
-// answered with the refund as it was when it was asked for.
+// answered with the refund as it was when it was asked for. Whether goods come back is the
+// shop's word: a customer cannot say it, and one who wants money and names no goods is
+// answered by a person, whatever the amount.
 func (a *api) askRefund(c echo.Context) error {
-	no, ask, err := ofOrder(c, ReadRefund)
+	no, ask, err := ofOrder(c, func(c echo.Context) (order.AskRefund, error) {
+		key, ask, err := readKeyed(c, decodeRefund)
+		ask.RequestID, ask.NeedsPerson = key, ask.Amount != nil && len(ask.Lines) == 0
+		return ask, err
+	})
 	if err != nil {
 		return err
 	}
@@ -89,31 +95,38 @@ func (a *api) askRefund(c echo.Context) error {
 	return ShowAsked(c, asked, "/v1/refunds/")
 }
 
-// ReadRefund reads the key and the body of a request for a refund, for customers and
-// operators alike. The caller fills in OrderNo, CustomerID and Cause.
+// ReadRefund reads the key and the body of an operator's request for a refund: that of a
+// customer, and whether the goods go back to the shelf. The caller fills in OrderNo and
+// Cause.
 func ReadRefund(c echo.Context) (order.AskRefund, error) {
-	key, ask, err := readKeyed(c, decodeRefund)
+	key, ask, err := readKeyed(c, func(body []byte) (order.AskRefund, error) {
+		var ask order.AskRefund
+		return readRefund(body, &ask, fields{{"restock", func(d *decoder) {
+			ask.Restock = d.boolean()
+			ask.NoRestock = !ask.Restock
+		}}})
+	})
 	ask.RequestID = key
 	return ask, err
 }
 
-// decodeRefund reads the body of a request for a refund. Whether so much can go back is
-// decided by order.AskRefund.
+// decodeRefund reads the body of a customer's request for a refund. Whether so much can go
+// back is decided by order.AskRefund.
 func decodeRefund(body []byte) (order.AskRefund, error) {
-	var ask order.AskRefund
+	return readRefund(body, new(order.AskRefund), nil)
+}
+
+// readRefund reads a request for a refund into ask, with the fields that only operators have.
+func readRefund(body []byte, ask *order.AskRefund, more fields) (order.AskRefund, error) {
 	var bad invalid
-	// Goods that are sent back can be sold again, unless the request says otherwise.
-	restock := true
-	err := decode(body, fields{
+	err := decode(body, append(fields{
 		{"items", func(d *decoder) { ask.Lines = readLines(d, &bad) }},
 		{"amount", func(d *decoder) { ask.Amount = readFen(d, &bad, "refund", 1, "a refund is 1 fen") }},
-		{"restock", func(d *decoder) { restock = d.boolean() }},
 		{"reason", func(d *decoder) { ask.Reason = bad.text(d, maxReason, "") }},
-	})
+	}, more...))
 	if err != nil {
-		return ask, err
+		return *ask, err
 	}
-	ask.NoRestock = !restock
 	if strings.TrimSpace(ask.Reason) == "" {
 		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: "REQUIRED",
 			Detail: "a reason of 1 to 200 characters is needed"})
@@ -121,7 +134,7 @@ func decodeRefund(body []byte) (order.AskRefund, error) {
 	if len(ask.Lines) > order.MaxLines {
 		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength, Detail: "too many lines"})
 	}
-	return ask, bad.err()
+	return *ask, bad.err()
 }
 
 // ShowAsked answers a request for a refund with 201, also when the same key asked before.

@@ -184,6 +184,8 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	}
 	var body struct {
 		Reason string `json:"reason"`
+		// Restock says whether the goods go back to the shelf: of approve and by-hand alone.
+		Restock *bool `json:"restock"`
 	}
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
@@ -203,7 +205,7 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 		}
 	}
 	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{
-		OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Cause: cause(ctx),
+		OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Restock: body.Restock, Cause: cause(ctx),
 	})
 	if err != nil {
 		return err
@@ -216,7 +218,8 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 }
 
 // askRefund is POST /admin/v1/orders/:no/refunds: a refund of any customer's order;
-// somebody else approves it. Body, key and answer are those of the customers' API.
+// somebody else approves it. Key and answer are those of the customers' API, and the body
+// too, but for restock, which only the shop may say.
 func (c *console) askRefund(ctx echo.Context) error {
 	ask, err := orderhttp.ReadRefund(ctx)
 	if err != nil {
