@@ -51,7 +51,7 @@ var limits = []struct {
 		"scheduler.partSize", "scheduler.firstPage", "scheduler.pagesAtOnce", "scheduler.linePagesAtOnce",
 		"scheduler.ratePages", "scheduler.leastBurst", "scheduler.rememberFor", "scheduler.taskTimeout",
 		"scheduler.enqueueTimeout", "scheduler.partTimeout", "scheduler.maxRetry", "scheduler.maxBackoff",
-		"scheduler.lookAhead",
+		"scheduler.lookAhead", "scheduler.lookEvery",
 		"scheduler.lookAheadAfterLoss", "scheduler.sweepPage", "scheduler.sweepMaxRows", "scheduler.maxFailures",
 		"scheduler.longestPause", "scheduler.askEvery", "scheduler.askPage", "scheduler.asksTogether",
 		"scheduler.askPagesAtOnce", "scheduler.askReadFor", "scheduler.askPause",

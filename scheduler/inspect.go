@@ -16,6 +16,8 @@ type Depth struct {
 	States map[string]int
 	// Latency is the age of the oldest task that is due and waits to run.
 	Latency time.Duration
+	// Done is how many tasks were run, ever, with whatever result.
+	Done int
 	// Paused: an operator told asynq to hand out no tasks. The sweep goes on.
 	Paused bool
 }
@@ -31,6 +33,7 @@ func (q *Queue) Depth() (Depth, error) {
 		for state, n := range d.States {
 			sum.States[state] += n
 		}
+		sum.Done += d.Done
 		sum.Latency, sum.Paused = max(sum.Latency, d.Latency), sum.Paused || d.Paused
 	}
 	return sum, nil
@@ -53,7 +56,7 @@ func (q *Queue) DepthOf(queue string) (Depth, error) {
 	}
 	d.States = map[string]int{"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled,
 		"retry": info.Retry, "archived": info.Archived}
-	d.Latency, d.Paused = info.Latency, info.Paused
+	d.Latency, d.Paused, d.Done = info.Latency, info.Paused, info.ProcessedTotal
 	return d, nil
 }
 

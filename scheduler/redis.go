@@ -116,6 +116,77 @@ func (r rediscover) after(ctx context.Context, err error) error {
 	return err
 }
 
+// aliveFor is how long the key of a write that proves that Redis takes writes is kept.
+const aliveFor = time.Minute
+
+// errForgets: a Redis that takes a write and has lost it a moment later.
+var errForgets = errors.New("Redis has forgotten what it took a moment ago")
+
+// aliveKey is the key of such a write, on the node that has the queue.
+func aliveKey(queue string) string { return "orderd:alive:{" + queue + "}" }
+
+// Writable writes a small key on each node that has a queue, and gives what Redis says
+// against it: a PING is answered as well by a read-only replica, by a Redis that is
+// full, and by one that has lost its replicas or its disk, and none of them hands out
+// a task. It takes redisPatience at most.
+func Writable(ctx context.Context, client redis.UniversalClient) error {
+	_, err := writeAll(ctx, client)
+	return err
+}
+
+// writeAll does that, and reports whether the keys of an earlier write were there, all
+// of them.
+func writeAll(ctx context.Context, client redis.UniversalClient) (kept bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	pipe := client.Pipeline()
+	var were []*redis.IntCmd
+	var writes []*redis.StatusCmd
+	for queue := range queues() {
+		were = append(were, pipe.Exists(ctx, aliveKey(queue)))
+		writes = append(writes, pipe.Set(ctx, aliveKey(queue), "1", aliveFor))
+	}
+	_, err = pipe.Exec(ctx)
+	kept = true
+	for i := range were {
+		kept = kept && were[i].Val() == 1
+		if err == nil {
+			err = writes[i].Err()
+		}
+	}
+	return kept, err
+}
+
+// refusals are what Redis says when it takes no writes (redis.io, "Error replies"; the
+// texts of Redis 7), and what to do about it.
+var refusals = []struct{ prefix, fix string }{
+	{"READONLY", "it is a replica: point ORDERD_REDIS at the master"},
+	{"OOM", "it is full: raise maxmemory"},
+	{"NOREPLICAS", "bring its replicas back, or lower min-replicas-to-write"},
+	{"MISCONF", "it cannot write its snapshot: free its disk, see its log (stop-writes-on-bgsave-error)"},
+	{"MASTERDOWN", "it is a replica without its master: point ORDERD_REDIS at the master"},
+	{"CLUSTERDOWN", "bring the missing nodes of the cluster back"},
+	{"NOPERM", "give the user of ORDERD_REDIS the right to write the keys asynq:* and orderd:*"},
+}
+
+// writeFinding says whether Redis takes writes.
+func writeFinding(ctx context.Context, client redis.UniversalClient) sqldb.Finding {
+	f := sqldb.Finding{ID: "redis.write", Level: sqldb.LevelOK, Found: "taken"}
+	err := Writable(ctx, client)
+	if err == nil {
+		return f
+	}
+	f.Level, f.Found = sqldb.LevelWarn, err.Error()
+	f.Why = "it answers and hands out no tasks: timeouts run from the database, up to two seconds late"
+	f.Fix = "see the log of Redis"
+	for _, r := range refusals {
+		if strings.HasPrefix(err.Error(), r.prefix) {
+			f.Fix = r.fix
+		}
+	}
+	return f
+}
+
 // Safety looks at the Redis settings that the queue relies on: that no key is
 // evicted, and that a restart keeps the data. A Redis that is away is a warning:
 // orders go on without it.
@@ -143,7 +214,7 @@ func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
 		aof.Why, aof.Fix = "a restart of Redis forgets the wake-ups; the sweep re-arms them",
 			"redis-cli CONFIG SET appendonly yes, and the same in redis.conf, on every node"
 	}
-	return []sqldb.Finding{f, aof}
+	return []sqldb.Finding{f, aof, writeFinding(ctx, client)}
 }
 
 // config reads a setting of Redis; "" when it cannot. All nodes of a cluster should

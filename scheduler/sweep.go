@@ -34,8 +34,11 @@ const (
 	// lookAheadAfterLoss is the same after Redis lost its data. It costs a query
 	// for each second that has orders: 600 of each state at most.
 	lookAheadAfterLoss = 10 * time.Minute
-	// redisPatience is how long Redis has to answer a PING.
+	// redisPatience is how long Redis has to take a small write.
 	redisPatience = 500 * time.Millisecond
+	// lookEvery is how often Redis is asked to take one. As long as it does not, the
+	// sweep makes a pass as often: no timeout is later than that and redisPatience.
+	lookEvery = time.Second
 	// leastPatience is the least time that a healthy queue needs to run an order
 	// after it came due: due times are rounded up to the second, and then looked
 	// for every Options.Poll.
@@ -43,6 +46,9 @@ const (
 	// maxExplained is how long a backlog of the queue is taken as the reason for
 	// an order being late. Past it the sweep runs the order beside the queue.
 	maxExplained = 10 * time.Minute
+	// movesFor is for how many intervals of the sweep a queue counts as one that moves
+	// after it last ran a task.
+	movesFor = 2
 	// failedPerPass is how many failed tasks are read, and tried again, at once.
 	// Each may take taskTimeout; the others are read at the next pass.
 	failedPerPass = 200
@@ -72,12 +78,23 @@ type sweep struct {
 	// goes on.
 	cursor, refundCursor order.DueCursor
 	// up is since when Redis has answered; zero while it does not.
-	up       time.Time
-	retrying atomic.Bool    // failed tasks are being tried again
-	retries  sync.WaitGroup // the goroutine that does
+	up time.Time
+	// took is when Redis last took a write of ours; refuses says that it does not.
+	took     time.Time
+	refuses  bool
+	moves    map[string]moving // by queue
+	retrying atomic.Bool       // failed tasks are being tried again
+	retries  sync.WaitGroup    // the goroutine that does
 }
 
-func newSweep(p sweepParams) *sweep { return &sweep{sweepParams: p} }
+// moving is how many tasks a queue has run, and when that last changed, on the
+// monotonic clock.
+type moving struct {
+	done int
+	at   time.Time
+}
+
+func newSweep(p sweepParams) *sweep { return &sweep{sweepParams: p, moves: map[string]moving{}} }
 
 // run makes a pass every interval until ctx ends, and returns when what it began
 // has ended.
@@ -88,10 +105,25 @@ func (s *sweep) run(ctx context.Context) {
 	}
 	for {
 		s.pass(ctx)
-		if !sqldb.Sleep(ctx, s.Every*8/10+rand.N(s.Every*4/10+1)) {
+		if !s.rest(ctx) {
 			return
 		}
 	}
+}
+
+// rest waits for the next pass, and cuts that short when Redis takes no writes: nobody
+// but the sweep wakes anybody then. False: ctx has ended.
+func (s *sweep) rest(ctx context.Context) bool {
+	left := s.Every*8/10 + rand.N(s.Every*4/10+1)
+	for s.Queue != nil && left > lookEvery {
+		if left -= lookEvery; !sqldb.Sleep(ctx, lookEvery) {
+			return false
+		}
+		if !s.redisTakes(ctx) {
+			return true
+		}
+	}
+	return sqldb.Sleep(ctx, left)
 }
 
 // pass looks once at everything that is overdue. Without Redis, that is whatever
@@ -100,7 +132,7 @@ func (s *sweep) pass(ctx context.Context) {
 	now := s.Now()
 	s.Line.notify()
 	s.retryFailed(ctx)
-	if !s.redisAlive(ctx) {
+	if !s.redisTakes(ctx) {
 		s.up = time.Time{}
 		s.overdue(ctx, now)
 		s.refunds(ctx, now)
@@ -126,23 +158,51 @@ func (s *sweep) pass(ctx context.Context) {
 
 // explained is how late an order may be only because its task waits behind others.
 // A sweep that ran those itself would do so beside the workers, one by one after
-// them. A paused queue explains nothing: its tasks will not run.
+// them. A queue that does not move explains nothing, however old its tasks grow:
+// nobody takes them. Nor does a paused one.
 func (s *sweep) explained() time.Duration {
-	d, err := s.Queue.Depth()
-	if err != nil || d.Paused {
-		return 0
+	var late time.Duration
+	now := time.Now() // durations only, never stored
+	for _, queue := range append(slotQueues[:], QueueExpire) {
+		d, err := s.Queue.DepthOf(queue)
+		if err != nil || d.Paused {
+			return 0
+		}
+		was, seen := s.moves[queue]
+		if seen && was.done != d.Done {
+			was.at = now
+		}
+		was.done = d.Done
+		s.moves[queue] = was
+		if !was.at.IsZero() && now.Sub(was.at) < movesFor*max(s.Every, leastPatience) {
+			late = max(late, d.Latency)
+		}
 	}
-	return min(d.Latency, maxExplained)
+	return min(late, maxExplained)
 }
 
-// redisAlive reports that Redis answers.
-func (s *sweep) redisAlive(ctx context.Context) bool {
+// redisTakes reports that Redis takes a write, and has kept the last one.
+func (s *sweep) redisTakes(ctx context.Context) bool {
 	if s.Queue == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisPatience)
-	defer cancel()
-	return s.Queue.redis.Ping(ctx).Err() == nil
+	kept, err := writeAll(ctx, s.Queue.redis)
+	now := time.Now() // durations only, never stored
+	if err == nil && !kept && !s.took.IsZero() && now.Sub(s.took) < aliveFor/2 {
+		err = errForgets
+	}
+	if s.took = now; err != nil && !errors.Is(err, errForgets) {
+		s.took = time.Time{}
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && !s.refuses:
+		s.Log.Warn("Redis takes no tasks, the sweep runs without", "err", err)
+	case err == nil && s.refuses:
+		s.Log.Info("Redis takes tasks again")
+	}
+	s.refuses = err != nil
+	return err == nil
 }
 
 // redisLost reports that Redis has lost data, or is new to us: a key of ours is

@@ -630,7 +630,7 @@ func (a *app) checks() []console.Check {
 			return "", a.db.Ping(ctx)
 		}},
 		{Name: "redis", Ask: func(ctx context.Context) (string, error) {
-			return "timeouts run from the database while it is away", a.redis.Ping(ctx).Err()
+			return "timeouts run from the database while it takes no writes", scheduler.Writable(ctx, a.redis)
 		}},
 	}
 }
