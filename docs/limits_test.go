@@ -53,7 +53,8 @@ var limits = []struct {
 		"scheduler.enqueueTimeout", "scheduler.partTimeout", "scheduler.maxRetry", "scheduler.maxBackoff",
 		"scheduler.lookAhead", "scheduler.lookEvery",
 		"scheduler.lookAheadAfterLoss", "scheduler.sweepPage", "scheduler.sweepMaxRows", "scheduler.maxFailures",
-		"scheduler.longestPause", "scheduler.askEvery", "scheduler.askPage", "scheduler.asksTogether",
+		"scheduler.longestPause", "scheduler.lineShare",
+		"scheduler.askEvery", "scheduler.askPage", "scheduler.asksTogether",
 		"scheduler.askPagesAtOnce", "scheduler.askReadFor", "scheduler.askPause",
 	}},
 	{"HTTP", []string{

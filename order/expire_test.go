@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -190,6 +191,57 @@ VALUES (?, 2, 1, 'x', 'pending', 'pending', 'system', '', '', '', '', 0)`, nos[1
 			no := page[i].Key
 			if (err != nil) != broken[no] || (f.State(t, no) == order.StateClosed) == broken[no] {
 				t.Errorf("%s, broken %v: %s, %v", no, broken[no], f.State(t, no), err)
+			}
+		}
+	})
+}
+
+// Ten thousand abandoned carts stood in line before the orders that money can still come for: these are found apart
+// from one another, each page by page, and a prepay that was sent counts, whatever became of it.
+func TestWaitingOrdersThatMayBePaid(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		var never, prepaid []string
+		for i := range 20 {
+			no := f.PlaceOne(t, fmt.Sprint("r", i), "mug", 1).OrderNo
+			switch {
+			case i%5 != 4:
+				never = append(never, no)
+				continue
+			case i == 9:
+				f.WeChat.Before = loseAll("prepay")
+				if _, err := f.Prepay(t.Context(), native(no)); err == nil {
+					t.Fatal("prepaid")
+				}
+				f.WeChat.Before = nil
+			default:
+				f.Prepaid(t, no)
+			}
+			prepaid = append(prepaid, no)
+		}
+		f.Clock.Advance(time.Hour)
+		for i, err := range f.AwaitClose(t.Context(), due(t, f, order.StatePending), swept) {
+			if err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		for which, want := range map[bool][]string{true: prepaid, false: never} {
+			var got []string
+			for cursor := (order.DueCursor{}); ; {
+				page, err := f.WaitingOrders(t.Context(), which, cursor, f.Clock.Now(), 3)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page) == 0 {
+					break
+				}
+				for _, d := range page {
+					got = append(got, d.Key)
+				}
+				cursor = order.DueCursor{At: page[len(page)-1].At, Key: page[len(page)-1].Key}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("prepaid %t: %v, want %v", which, got, want)
 			}
 		}
 	})

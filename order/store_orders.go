@@ -296,9 +296,29 @@ func (f *Filter) where(now time.Time) (string, []any) {
 // and by until.
 func findDueOrders(ctx context.Context, tx *sqldb.Tx, state State, after DueCursor, until time.Time,
 	limit int) ([]Due, error) {
+	return scanDueOrders(ctx, tx, state, dueQuery{
+		"SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?",
+		[]any{string(state)}, "order_no"}, after, until, limit)
+}
+
+// findWaiting gives up to limit closing orders that are due after a place and by until,
+// either those that a prepay was sent for or the others, by ix_orders_line.
+func findWaiting(ctx context.Context, tx *sqldb.Tx, prepaid bool, after DueCursor, until time.Time,
+	limit int) ([]Due, error) {
+	which := 0
+	if prepaid {
+		which = 1
+	}
+	return scanDueOrders(ctx, tx, StateClosing, dueQuery{
+		"SELECT order_no, version, due_at, close_tries FROM orders /*! FORCE INDEX (ix_orders_line) */\n" +
+			"WHERE state = 'closing'\n  AND prepaid = ?",
+		[]any{which}, "order_no"}, after, until, limit)
+}
+
+// scanDueOrders reads a query of orders of a state.
+func scanDueOrders(ctx context.Context, tx *sqldb.Tx, state State, what dueQuery, after DueCursor, until time.Time,
+	limit int) ([]Due, error) {
 	var due []Due
-	what := dueQuery{"SELECT order_no, version, due_at, close_tries FROM orders WHERE state = ?",
-		[]any{string(state)}, "order_no"}
 	err := eachDue(ctx, tx, what, after, until, limit, func(rows *sql.Rows) error {
 		d := Due{State: state}
 		var at int64

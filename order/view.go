@@ -168,6 +168,17 @@ func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, u
 	return due, sqldb.Wrap("find due orders", err)
 }
 
+// WaitingOrders is DueOrders for the closing orders, either those that may be paid,
+// because a prepay was sent for them, or the others.
+func (s *Service) WaitingOrders(ctx context.Context, prepaid bool, after DueCursor, until time.Time,
+	limit int) (due []Due, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		due, err = findWaiting(ctx, tx, prepaid, after, until, limit)
+		return err
+	})
+	return due, sqldb.Wrap("find waiting orders", err)
+}
+
 // Backlog counts the open orders: by state, and how many are past their due
 // time since when.
 type Backlog struct {

@@ -36,9 +36,10 @@
 // allows, it lets them wait: they are in state closing then and keep their due
 // time.
 //
-// The line serves those that wait, in the order of their due times, and has the
-// closer close their pages. What the closer has to know of it, whether somebody
-// waits, stands in a lineSignal that both hold.
+// The line serves those that wait, in the order of their due times, but those that may
+// be paid before those that never could, and has the closer close their pages. What the
+// closer has to know of it, whether somebody waits, stands in a lineSignal that both
+// hold.
 //
 // The sweep runs what is overdue, sets lost wake-ups again, and tries failed tasks
 // again.

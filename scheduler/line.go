@@ -23,6 +23,10 @@ const (
 	// has passed, because they were not due again or had to be left, are seen
 	// only by the next walk.
 	lineTime = 30 * time.Second
+	// lineShare: of as many pages one is of orders that nobody can pay, because no
+	// prepay was sent for them, while others wait that may be paid. Abandoned carts must
+	// not hold up what money can still come for, nor wait for ever behind it.
+	lineShare = 4
 )
 
 // lineSignal is what closer and line know of each other, so that neither holds
@@ -54,9 +58,10 @@ type lineParams struct {
 
 // line serves the orders that wait to be closed: those in state closing whose due
 // time has come. They wait for the rate, or WeChat Pay gave no usable answer the
-// last time, or the worker that had claimed them is gone. The order of their due
-// times is their order in the line. Every worker serves it; claims keep them from
-// one another.
+// last time, or the worker that had claimed them is gone. Those that may be paid go
+// before those that never could, but for one page in lineShare; among each the order of
+// their due times is their order in the line. Every worker serves it; claims keep them
+// from one another.
 type line struct {
 	lineParams
 	lineSlots *group        // the pages under way
@@ -88,8 +93,9 @@ func (l *line) walk(ctx context.Context) (more bool) {
 	defer l.lineSlots.Wait()
 	defer l.Signal.open.Store(false)
 	end := time.Now().Add(lineTime) // a duration only, never stored
-	for after := (order.DueCursor{}); ctx.Err() == nil; {
-		page, err := l.Orders.DueOrders(ctx, order.StateClosing, after, l.Now(), l.Closer.most())
+	var places linePlaces
+	for n := 1; ctx.Err() == nil; n++ {
+		page, err := l.next(ctx, &places, n%lineShare != 0)
 		if err != nil {
 			if ctx.Err() == nil {
 				l.Log.Warn("cannot read who waits to be closed", "err", err)
@@ -100,13 +106,37 @@ func (l *line) walk(ctx context.Context) (more bool) {
 			return false
 		}
 		l.Signal.open.Store(true)
-		after = placeOf(page[len(page)-1])
 		l.startPage(ctx, page)
 		if time.Now().After(end) {
 			return true
 		}
 	}
 	return false
+}
+
+// linePlaces are how far a walk is among the orders that cannot be paid, and among
+// those that may be.
+type linePlaces struct{ never, prepaid order.DueCursor }
+
+// next reads the next page of those that may be paid, or of the others, and where there
+// is none of these, of those. Orders that come due while a walk is under way are behind
+// its places, and so are found by it.
+func (l *line) next(ctx context.Context, places *linePlaces, prepaid bool) ([]order.Due, error) {
+	for _, prepaid := range []bool{prepaid, !prepaid} {
+		place := &places.never
+		if prepaid {
+			place = &places.prepaid
+		}
+		page, err := l.Orders.WaitingOrders(ctx, prepaid, *place, l.Now(), l.Closer.most())
+		if err != nil {
+			return nil, err
+		}
+		if len(page) > 0 {
+			*place = placeOf(page[len(page)-1])
+			return page, nil
+		}
+	}
+	return nil, nil
 }
 
 // startPage begins to close a page beside others. It returns when the page is one

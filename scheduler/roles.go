@@ -27,6 +27,10 @@ type Orders interface {
 	// time, at most limit of them, by (due time, order number).
 	DueOrders(ctx context.Context, state order.State, after order.DueCursor, until time.Time,
 		limit int) ([]order.Due, error)
+	// WaitingOrders lists as DueOrders does the closing orders, either those that may be
+	// paid, because a prepay was sent for them, or the others.
+	WaitingOrders(ctx context.Context, prepaid bool, after order.DueCursor, until time.Time,
+		limit int) ([]order.Due, error)
 	// DueAsks lists up to limit open trades that WeChat Pay is to be asked about by a
 	// time, the oldest first.
 	DueAsks(ctx context.Context, until time.Time, limit int) ([]order.Ask, error)

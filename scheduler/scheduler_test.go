@@ -42,6 +42,7 @@ type shop struct {
 	refundRan map[string]int
 	again     func(no string, n int) time.Time // when a refund wants to be looked at next; zero: never
 	pageLimit int                              // 0: more than any test has
+	prepaid   map[string]bool                  // a prepay was sent for these
 	asks      []order.Ask
 	asked     []string         // to AskPaid
 	askAnswer order.AskOutcome // of AskPaid; "" for open
@@ -225,6 +226,24 @@ func (s *shop) DueOrders(_ context.Context, state order.State, after order.DueCu
 	due := page(in, after, until, limit)
 	for i := range due {
 		due[i].State = state
+	}
+	return due, nil
+}
+
+// WaitingOrders gives the closing ones, by what prepaid says of them.
+func (s *shop) WaitingOrders(_ context.Context, prepaid bool, after order.DueCursor, until time.Time,
+	limit int) ([]order.Due, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := map[string]time.Time{}
+	for no, at := range s.due {
+		if s.closing[no] && s.prepaid[no] == prepaid {
+			in[no] = at
+		}
+	}
+	due := page(in, after, until, limit)
+	for i := range due {
+		due[i].State = order.StateClosing
 	}
 	return due, nil
 }
