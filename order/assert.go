@@ -268,9 +268,7 @@ func (b *batch) assertPayment(p *paymentRow) error {
 		}
 		e.walk.applied++
 	case SettledOwed:
-		r := b.refunds.byNo[owedRefundNo(p.TransactionID)]
-		if e == nil || r == nil || p.refund != p.Total ||
-			!r.after.State.Committed() || r.after.Amount != p.Total || r.after.OrderNo != p.orderNo {
+		if e == nil || p.refund != p.Total || !b.owes(p) {
 			return broken(mustOwe, p.orderNo, "payment %s of %d fen is owed and has no such refund",
 				p.TransactionID, p.Total)
 		}
@@ -284,6 +282,17 @@ func (b *batch) assertPayment(p *paymentRow) error {
 		}
 	}
 	return nil
+}
+
+// owes reports that a payment has the refund that gives it back whole.
+func (b *batch) owes(p *paymentRow) bool {
+	for _, r := range b.refunds.byNo {
+		if n := &r.after; n.TransactionID == p.TransactionID && n.Reason == p.reason && n.State.Committed() &&
+			n.Amount == p.Total && n.OrderNo == p.orderNo {
+			return true
+		}
+	}
+	return false
 }
 
 // assertOrder holds a state against what the batch did to stock and money.

@@ -186,6 +186,7 @@ func newSettle(trade payment.Trade, cause Cause) *settle {
 func (c *settle) needs(n *needs) {
 	n.order(c.orderNo)
 	n.transactions[c.trade.TransactionID] = true
+	n.mayOwe[c.orderNo] = append(n.mayOwe[c.orderNo], c.trade.TransactionID)
 	if c.again {
 		n.refundsOfOrder(c.orderNo)
 		n.refunded[c.trade.TransactionID], n.refundsOfPayment[c.trade.TransactionID] = true, true
@@ -235,9 +236,8 @@ func (c *settle) decide(b *batch) (applied, error) {
 	}
 	if s.Settled == SettledOwed {
 		done.alarms = append(done.alarms, s.Reason+" payment, owed back")
-		row := b.owedRefund(c.trade.TransactionID, c.orderNo, c.trade.OutTradeNo, c.trade.Total, s.Reason)
-		b.refunds.add(&refundEntry{after: row, touched: true})
-		done.refund = &refundApplied{row: row}
+		row := b.owe(c.trade.TransactionID, c.orderNo, c.trade.OutTradeNo, c.trade.Total, s.Reason)
+		done.refund = &refundApplied{row: row.after}
 	}
 	c.journal(b, *s)
 	done.order, s.State = e.after, e.after.State

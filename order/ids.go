@@ -19,8 +19,9 @@ import (
 //
 //	order_no       01JE4Z6F3V8Q2N5S7T9W1X3Y5Z             a ULID: its first ten characters are its time
 //	out_trade_no   ORDER_NO-01 … ORDER_NO-99               the n-th WeChat order of an order
-//	out_refund_no  ORDER_NO-R01                            the n-th refund that was asked for
+//	out_refund_no  ORDER_NO-R + a ULID                     a refund that was asked for; ORDER_NO-R01 … before schema 9
 //	               R + transaction_id                      the refund of a payment that is owed back
+//	               R + transaction_id + - + a ULID         the same, when WeChat has that number of another refund
 //	               either of them + -G2, -G3 …             what takes the place of one that WeChat closed
 const (
 	orderNoLen = 26 // characters of a ULID
@@ -51,6 +52,16 @@ func (i *idSource) next(now time.Time) (string, error) {
 	return id.String(), nil
 }
 
+// must is next for numbers that are made while a batch is decided: the entropy of one
+// millisecond does not run out in it.
+func (i *idSource) must(now time.Time) string {
+	id, err := i.next(now)
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
 // placedAfter is below every order number that is given at or after t.
 func placedAfter(t time.Time) string {
 	var id ulid.ULID
@@ -69,12 +80,18 @@ func OrderNoOf(outTradeNo string) string {
 	return outTradeNo[:orderNoLen]
 }
 
-// refundNo is the number of an order's n-th refund.
-func refundNo(orderNo string, n int) string { return fmt.Sprintf("%s-R%02d", orderNo, n) }
+// refundNo is the number of a refund that is asked for. It is drawn and not counted: a
+// counted one would come again after rows were lost with a restore from a backup, and
+// WeChat Pay has it of another refund then. What makes a request the same request is the
+// row's own key (u_refunds_request), not this number.
+func refundNo(orderNo, ulid string) string { return orderNo + "-R" + ulid }
 
 // owedRefundNo is the number of the refund of a payment that is owed back. It is
 // made from the transaction's, so that it is owed once whatever happens.
 func owedRefundNo(transactionID string) string { return "R" + transactionID }
+
+// otherOwedNo is such a number when WeChat Pay has the first one of another refund.
+func otherOwedNo(transactionID, ulid string) string { return owedRefundNo(transactionID) + "-" + ulid }
 
 // successorNo is the number that takes the place of a refund that WeChat Pay
 // has closed.

@@ -67,6 +67,8 @@ type needs struct {
 	transactions map[string]bool // is this payment recorded already?
 	attempts     map[string]bool // by out_trade_no
 
+	// mayOwe are payments of an order that are owed back if it cannot keep them.
+	mayOwe map[string][]string
 	silent map[string]bool // orders about which WeChat Pay gave no usable answer
 
 	refundsOf map[string]bool // orders of which every refund and payment is needed
@@ -82,9 +84,8 @@ type needs struct {
 // newNeeds needs nothing yet.
 func newNeeds() *needs {
 	return &needs{orders: map[string]bool{}, transactions: map[string]bool{}, attempts: map[string]bool{},
-		silent:    map[string]bool{},
-		refundsOf: map[string]bool{}, refunds: map[string]bool{}, refunded: map[string]bool{},
-		refundsOfPayment: map[string]bool{}}
+		silent: map[string]bool{}, mayOwe: map[string][]string{}, refundsOf: map[string]bool{},
+		refunds: map[string]bool{}, refunded: map[string]bool{}, refundsOfPayment: map[string]bool{}}
 }
 
 // order asks for an order; none for "".
@@ -136,6 +137,14 @@ func (b *batch) loadNeeds(ctx context.Context, tx *sqldb.Tx, n *needs) (err erro
 	}
 	if b.recorded, err = findRecorded(ctx, tx, sorted(n.transactions)); err != nil {
 		return err
+	}
+	// WeChat Pay may have told of the refund before it told of the payment.
+	for no, ids := range n.mayOwe {
+		if e := b.orders[no]; e != nil && (e.before.State != StatePending || len(ids) > 1) {
+			for _, id := range ids {
+				n.refunds[owedRefundNo(id)] = true
+			}
+		}
 	}
 	if b.silences, err = loadSilences(ctx, tx, sorted(n.silent)); err != nil {
 		return err

@@ -106,7 +106,11 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 		return AskedRefund{}, err
 	}
 	r.Lines = stock.Merge(r.Lines)
-	done, err := s.apply(ctx, &askRefund{ask: &r, hash: r.hash(),
+	id, err := s.ids.next(s.cfg.Now())
+	if err != nil {
+		return AskedRefund{}, err
+	}
+	done, err := s.apply(ctx, &askRefund{ask: &r, number: refundNo(r.OrderNo, id), hash: r.hash(),
 		header: header{orderNo: r.OrderNo, customerID: r.CustomerID, cause: r.Cause}})
 	if err != nil {
 		return AskedRefund{}, err
@@ -192,6 +196,9 @@ func (s *Service) SettleRefund(ctx context.Context, r payment.Refund, cause Caus
 	}
 	done, err := s.apply(ctx, &refundStatus{status: r,
 		ofRefund: ofRefund{header: header{orderNo: orderNo, cause: cause}, outRefundNo: r.OutRefundNo}})
+	if errors.Is(err, errOtherOrder) { // once: it has an order from now on
+		return s.SettleRefund(ctx, r, cause)
+	}
 	if err != nil {
 		return RefundSettled{}, fmt.Errorf("settle refund %s: %w", r.OutRefundNo, err)
 	}
@@ -289,6 +296,9 @@ func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error
 	return s.noteRefund(ctx, row, err, true, cause)
 }
 
+// errRefundForgotten is the problem of a refund that people may settle by hand.
+var errRefundForgotten = errors.New("WeChat Pay does not know a refund that it had accepted")
+
 // askAboutRefund asks how far a refund is that WeChat has accepted.
 func (s *Service) askAboutRefund(ctx context.Context, row Refund, cause Cause) error {
 	answer, err := s.cfg.Gateway.QueryRefund(ctx, row.OutRefundNo)
@@ -298,7 +308,7 @@ func (s *Service) askAboutRefund(ctx context.Context, row Refund, cause Cause) e
 		return s.noteRefund(ctx, row, err, false, cause)
 	case answer.Status == payment.RefundNotFound:
 		s.alarm("wechat does not know a refund that it accepted", row.OrderNo, row.OutRefundNo)
-		return nil
+		return s.noteRefund(ctx, row, errRefundForgotten, false, cause)
 	}
 	return s.takeAnswer(ctx, answer, "query", cause)
 }

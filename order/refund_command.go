@@ -1,6 +1,7 @@
 package order
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,8 +21,9 @@ import (
 // askRefund: a customer or an operator wants money back.
 type askRefund struct {
 	header
-	ask  *AskRefund
-	hash string // tells two requests under one key apart
+	ask    *AskRefund
+	number string // of the refund, should it be a new one
+	hash   string // tells two requests under one key apart
 }
 
 // needs adds everything that the request counts against: the order's refunds and
@@ -91,7 +93,7 @@ func (c *askRefund) newRefund(b *batch, paid *paidEntry) (Refund, error) {
 	case b.numbersOf(paid.transactionID) >= MaxRefunds:
 		return Refund{}, ErrTooManyRefunds
 	}
-	r := Refund{OutRefundNo: refundNo(c.orderNo, len(b.refunds.ofOrder[c.orderNo])+1), OrderNo: c.orderNo,
+	r := Refund{OutRefundNo: c.number, OrderNo: c.orderNo,
 		TransactionID: paid.transactionID, OutTradeNo: paid.outTradeNo, PaymentTotal: paid.amount,
 		Amount: amount, Items: lines, Restock: b.s.restocks(c.ask),
 		Reason: ReasonAftersale, Note: c.ask.Reason, Requester: c.cause.Actor, Generation: 1,
@@ -138,19 +140,22 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	case p.outcome != SettledHeld:
 		return applied{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
 	}
-	row := b.owedRefund(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
-	if n := b.rejectedOf(p.transactionID); n > 0 {
-		row.OutRefundNo += "-" + strconv.Itoa(n+1)
-	}
-	row.Requester = c.cause.Actor
-	// Whoever sends it back is the first of those who have to agree.
-	if row.ApprovalsNeeded = max(b.approvals(p, p.amount)-1, 0); row.ApprovalsNeeded > 0 {
-		row.State, row.DueAt = askedState(row.ApprovalsNeeded), time.Time{}
+	fresh := b.owe(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
+	if !fresh.owned { // else WeChat Pay has it already: it was agreed to before the restore
+		b.refunds.drop(fresh)
+		row := &fresh.after
+		if n := b.rejectedOf(p.transactionID); n > 0 {
+			row.OutRefundNo += "-" + strconv.Itoa(n+1)
+		}
+		row.Requester = c.cause.Actor
+		// Whoever sends it back is the first of those who have to agree.
+		if row.ApprovalsNeeded = max(b.approvals(p, p.amount)-1, 0); row.ApprovalsNeeded > 0 {
+			row.State, row.DueAt = askedState(row.ApprovalsNeeded), time.Time{}
+		}
+		b.refunds.add(fresh)
 	}
 	p.adds, p.owe, p.outcome = p.adds+p.amount, true, SettledOwed
-	fresh := &refundEntry{after: row, touched: true}
-	b.refunds.add(fresh)
-	done := applied{refund: &refundApplied{row: row}}
+	done := applied{refund: &refundApplied{row: fresh.after}}
 	if b.people.Fresh(c.cause.Actor.ID, b.now) {
 		done.alarms = append(done.alarms, freshAlarm+c.cause.Actor.ID)
 	}
@@ -298,8 +303,11 @@ func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
 		return cell
 	}
 	cancels := c.event == RefundEventCancel
-	ends := cancels || (c.event == RefundEventByHand && r.State == RefundStateRefused)
+	onItsWay := r.State == RefundStateOwed || r.State == RefundStateProcessing
+	ends := cancels || (c.event == RefundEventByHand && (r.State == RefundStateRefused || onItsWay))
 	switch {
+	case c.event == RefundEventByHand && onItsWay && (r.Problem == "" || r.SentAt.IsZero()):
+		return refuseRefundCell(refundNotBroken)
 	case ends && b.now.Before(r.AskedAt.Add(answerWait)):
 		return refuseRefundCell("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
 	case cancels && r.Reason != ReasonAftersale:
@@ -560,11 +568,17 @@ func (c *refundStatus) beforeCommit() {
 	}
 }
 
+// errOtherOrder: the refund has another order than a moment ago.
+var errOtherOrder = errors.New("the refund has been given its order meanwhile")
+
 // decide takes WeChat's word on a refund of ours, and holds that on any other.
 func (c *refundStatus) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
-	if err != nil {
+	switch {
+	case err != nil:
 		return c.hold(b, b.orders[c.orderNo]), nil
+	case r.after.OrderNo != c.orderNo: // its payment came meanwhile, and gave it its order
+		return applied{}, errOtherOrder
 	}
 	return c.applyWeChatStatus(b, e, r), nil
 }
@@ -580,7 +594,11 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 		return done
 	}
 	if reason := b.refundMisfit(r, &c.status); reason != "" {
-		c.doubt(b, e, r, reason, &done)
+		if c.burnt(&r.after, reason) {
+			c.burn(b, e, r, reason, &done)
+		} else {
+			c.doubt(b, e, r, reason, &done)
+		}
 		return done
 	}
 	cell := NextRefund(r.after.State, refundEventOf(c.status.Status))
@@ -588,6 +606,9 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 	b.copyWeChatFacts(r, &c.status)
 	switch cell.Verdict {
 	case VerdictSame:
+		if r.after.Problem != "" && r.after.State.Open() { // WeChat Pay has a usable answer again
+			r.after.Problem, r.touched = "", true
+		}
 	case VerdictRefuse, VerdictAlarm:
 		done.alarms = append(done.alarms, cell.Why)
 		settled.Outcome, settled.Reason = RefundOutcomeHeld, "contradicts"
@@ -682,6 +703,26 @@ func (c *tellRefunded) decide(b *batch) (applied, error) {
 		done.order = e.after
 	}
 	return done, nil
+}
+
+// burnt reports that WeChat Pay, asked about the number of a refund that it never took,
+// has another refund under it: one of before a restore from a backup. This one can never
+// be sent under it. What a notification or a bill says is only doubted.
+func (c *refundStatus) burnt(r *Refund, reason string) bool {
+	asked := c.cause.Type == "answer" || c.cause.Type == "query"
+	other := reason == "transaction" || reason == "amount" || reason == "total"
+	return asked && other && r.State == RefundStateOwed && r.RefundID == ""
+}
+
+// burn closes a refund whose number is another's; its successor goes out under one that
+// was never used.
+func (c *refundStatus) burn(b *batch, e *entry, r *refundEntry, reason string, done *applied) {
+	settled := &done.refund.settled
+	r.after.Problem = "WeChat Pay has another refund under this number: " + reason
+	b.moveRefund(e, r, &c.header, NextRefund(r.after.State, RefundEventClosed).To, done)
+	done.alarms = append(done.alarms, r.after.Problem)
+	settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, reason, r.after.State
+	done.refund.row = r.after
 }
 
 // doubt keeps word of WeChat Pay that cannot be about this refund, once: a repeat
@@ -818,6 +859,27 @@ func (b *batch) numbersOf(transactionID string) int {
 		}
 	}
 	return n
+}
+
+// owe makes the refund of a payment that goes back whole, once. After a restore from a
+// backup WeChat Pay may have told of it before its payment was known here: then it waits
+// as held under the same number, and becomes this refund. It is sent again under that
+// number, and WeChat Pay answers how far it is.
+func (b *batch) owe(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) *refundEntry {
+	row := b.owedRefund(transactionID, orderNo, outTradeNo, amount, reason)
+	fresh := &refundEntry{after: row, touched: true}
+	if told := b.refunds.byNo[row.OutRefundNo]; told != nil && told.after.State == RefundStateHeld {
+		if was := &told.after; was.TransactionID == transactionID && was.Amount == amount {
+			row.RefundID, row.CreatedAt, row.Version = was.RefundID, was.CreatedAt, was.Version
+			row.State = NextRefund(RefundStateHeld, RefundEventOwned).To
+			fresh.before, fresh.after, fresh.owned = told.before, row, true
+			b.refunds.drop(told)
+		} else { // the number is another refund's at WeChat Pay: it can never send this one
+			fresh.after.OutRefundNo = otherOwedNo(transactionID, b.s.ids.must(b.now))
+		}
+	}
+	b.refunds.add(fresh)
+	return fresh
 }
 
 // owedRefund is the refund of a payment that is owed back, whole.

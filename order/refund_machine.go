@@ -62,12 +62,14 @@ const (
 	RefundEventClosed    RefundEvent = "closed"    // CLOSED
 	RefundEventAbnormal  RefundEvent = "abnormal"  // ABNORMAL
 	RefundEventRefused   RefundEvent = "refused"   // a definite no, and WeChat does not know the number
+	RefundEventOwned     RefundEvent = "owned"     // the payment of a held one came: it is ours, from before a restore
 )
 
 // RefundEvents lists all events of a refund.
 func RefundEvents() []RefundEvent {
 	return []RefundEvent{RefundEventApprove, RefundEventReject, RefundEventRetry, RefundEventCancel, RefundEventByHand,
-		RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal, RefundEventRefused}
+		RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal, RefundEventRefused,
+		RefundEventOwned}
 }
 
 // RefundCell is one decision on a refund. Only Verdict, To and Why are used.
@@ -93,7 +95,9 @@ const (
 	refundUnasked   = "WeChat Pay answers a refund that was never sent"
 	refundRevoked   = "WeChat Pay has changed its mind about a refund that had ended"
 	refundForeign   = "this refund was not made here; approve it when you have looked, retry it to ask WeChat Pay"
-	refundNotBroken = "only a refund that WeChat Pay has refused or cannot pay out is settled by hand"
+	refundNotBroken = "only a refund that WeChat Pay has refused, cannot pay out or gives no usable answer about is " +
+		"settled by hand"
+	refundOurs = "this refund was made here"
 )
 
 // A refund begins in one of these states; every later one comes from NextRefund.
@@ -136,6 +140,9 @@ func NextRefund(s RefundState, e RefundEvent) RefundCell {
 	case RefundStateRejected, RefundStateCancelled, RefundStateByHand:
 		return nextEnded(s, e)
 	case RefundStateHeld:
+		if e == RefundEventOwned {
+			return moveRefundTo(RefundStateOwed)
+		}
 		return refuseRefundCell(refundForeign)
 	}
 	panic(fmt.Sprintf("order: no such refund state %q", s))
@@ -153,6 +160,8 @@ func nextUndecided(e RefundEvent) RefundCell {
 		return refuseRefundCell(refundNotYet)
 	case RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal, RefundEventRefused:
 		return alarmRefundCell(refundUnasked)
+	case RefundEventOwned:
+		return refuseRefundCell(refundOurs)
 	}
 	panic(unknownRefundEvent(e))
 }
@@ -178,15 +187,14 @@ func nextSent(s RefundState, e RefundEvent) RefundCell {
 		}
 		return refuseRefundCell(refundUnderWay)
 	case RefundEventByHand:
-		if s == RefundStateRefused || s == RefundStateAbnormal {
-			return moveRefundTo(RefundStateByHand)
-		}
-		return refuseRefundCell(refundNotBroken)
+		return moveRefundTo(RefundStateByHand) // one on its way only when it is stuck: decideRefund.allowed
 	case RefundEventRefused:
 		if s == RefundStateProcessing || s == RefundStateAbnormal {
 			return alarmRefundCell("WeChat Pay refuses a refund that it had accepted")
 		}
 	case RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal:
+	case RefundEventOwned:
+		return refuseRefundCell(refundOurs)
 	default:
 		panic(unknownRefundEvent(e))
 	}
@@ -218,6 +226,8 @@ func nextAnswered(s RefundState, e RefundEvent) RefundCell {
 		return alarmRefundCell(refundRevoked)
 	case RefundEventRefused:
 		return alarmRefundCell(refundRevoked)
+	case RefundEventOwned:
+		return refuseRefundCell(refundOurs)
 	}
 	panic(unknownRefundEvent(e))
 }
@@ -246,6 +256,8 @@ func nextEnded(s RefundState, e RefundEvent) RefundCell {
 		return alarmRefundCell("WeChat Pay pays back a refund that was ended here")
 	case RefundEventClosed, RefundEventRefused:
 		return sameRefundCell()
+	case RefundEventOwned:
+		return refuseRefundCell(refundOurs)
 	}
 	panic(unknownRefundEvent(e))
 }

@@ -27,6 +27,7 @@ type refundSet struct {
 type refundEntry struct {
 	before, after Refund
 	touched       bool       // it has to be written
+	owned         bool       // WeChat Pay told of it first, and it is known by now to be ours
 	approvals     []Approval // to be added
 }
 
@@ -130,6 +131,13 @@ func (s *refundSet) add(r *refundEntry) {
 	if no := r.after.OrderNo; no != "" {
 		s.ofOrder[no] = append(s.ofOrder[no], r)
 	}
+}
+
+// drop takes a refund out that another row replaces.
+func (s *refundSet) drop(r *refundEntry) {
+	delete(s.byNo, r.after.OutRefundNo)
+	no := r.after.OrderNo
+	s.ofOrder[no] = slices.DeleteFunc(s.ofOrder[no], func(e *refundEntry) bool { return e == r })
 }
 
 // applied gives the payment that made an order paid, nil without.

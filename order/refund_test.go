@@ -168,7 +168,7 @@ func TestRefundRequestIsIdempotent(t *testing.T) {
 		if replayed.Load() != 15 {
 			t.Fatalf("%d replays of 16", replayed.Load())
 		}
-		no := o.OrderNo + "-R01"
+		no := f.FirstRefund(t, o.OrderNo)
 		f.MustLookAtRefund(t, no)
 		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
 		a, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k", 1))
@@ -552,7 +552,8 @@ func TestClosedRefundGetsANewNumber(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 5)
 		o := f.PaidOne(t, "r1", "mug", 1)
-		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
+		first := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
+		no := first
 		for generation := 2; generation <= 4; generation++ {
 			f.MustLookAtRefund(t, no)
 			closed := f.WeChat.EndRefund(no, payment.RefundClosed)
@@ -562,7 +563,7 @@ func TestClosedRefundGetsANewNumber(t *testing.T) {
 			if f.RefundState(t, no) != order.RefundStateClosed || f.State(t, o.OrderNo) != order.StateRefunding {
 				t.Fatalf("%s, order %s", f.RefundState(t, no), f.State(t, o.OrderNo))
 			}
-			no = fmt.Sprintf("%s-R01-G%d", o.OrderNo, generation)
+			no = fmt.Sprintf("%s-G%d", first, generation)
 		}
 		f.MustLookAtRefund(t, no)
 		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))

@@ -273,6 +273,11 @@ func flag(b bool) int64 {
 // updateRefund writes one refund, if it is still the one that was read.
 func (b *batch) updateRefund(ctx context.Context, tx *sqldb.Tx, r *refundEntry) error {
 	n := &r.after
+	if r.owned {
+		if err := ownRefund(ctx, tx, n); err != nil {
+			return err
+		}
+	}
 	rows, err := tx.Update(ctx, `UPDATE refunds
 SET state = ?, version = version + 1, refund_id = ?, decided_by = ?, decided_why = ?, tries = ?,
   notify_url = ?, problem = ?, sent_at = ?, asked_at = ?, accepted_at = ?, succeeded_at = ?, due_at = ?, updated_at = ?,
@@ -295,6 +300,20 @@ WHERE out_refund_no = ?
 VALUES (?, ?, ?, ?, ?)`, n.OutRefundNo, a.Approver, a.Reason, sqldb.Millis(a.At), flag(a.Fresh)); err != nil {
 			return fmt.Errorf("write the approval of %s: %w", n.OutRefundNo, err)
 		}
+	}
+	return nil
+}
+
+// ownRefund gives a refund that WeChat Pay told of first what only its payment says. The
+// guarded UPDATE after it holds the row to what was read.
+func ownRefund(ctx context.Context, tx *sqldb.Tx, n *Refund) error {
+	_, err := tx.Update(ctx, `UPDATE refunds
+SET order_no = ?, out_trade_no = ?, total_fen = ?, reason = ?, note = ?, requester_type = ?, requester_id = ?
+WHERE out_refund_no = ?
+  AND state = 'held'`, n.OrderNo, n.OutTradeNo, int64(n.PaymentTotal), n.Reason, n.Note,
+		string(n.Requester.Type), n.Requester.ID, n.OutRefundNo)
+	if err != nil {
+		return fmt.Errorf("own refund %s: %w", n.OutRefundNo, err)
 	}
 	return nil
 }

@@ -601,7 +601,7 @@ func (b *buyer) returnsUnheard() error {
 
 // refund pays and asks for all of it back; unheard loses WeChat Pay's answer and its
 // notification. It gives the refund's number, "" when the order was not paid. The fault
-// names the number that the refund will have, ORDER-R01, before it is made.
+// names the trade, whose payment was notified: the refund has no number yet.
 func (b *buyer) refund(unheard bool) (string, error) {
 	if err := b.pays(); err != nil {
 		return "", err
@@ -609,7 +609,7 @@ func (b *buyer) refund(unheard bool) (string, error) {
 	if unheard {
 		for _, f := range []wechatsim.Fault{{Endpoint: "refund", Kind: "cut_after"},
 			{Endpoint: "notify", Kind: "drop"}} {
-			f.OutTradeNo, f.Count = b.no+"-R01", 1
+			f.OutTradeNo, f.Count = b.trade, 1
 			if err := b.a.sim.AddFault(f); err != nil {
 				return "", err
 			}

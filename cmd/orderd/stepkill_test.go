@@ -521,14 +521,9 @@ func killRefunding(s *scene) {
 	again := s.point.No == "22" || s.point.No == "23"
 	s.startArmed("ORDERD_PAY_WITHIN=5m")
 	o := s.opened("k")
-	no, ask := o.OrderNo+"-R01", `{"items":[{"sku_id":"1001","quantity":1}],"reason":"chipped"}`
+	no, ask := "", `{"items":[{"sku_id":"1001","quantity":1}],"reason":"chipped"}`
 	if late {
 		s.post("/v1/orders/"+o.OrderNo+"/cancel", "", `{"reason":"x"}`, http.StatusOK)
-	} else if again { // nobody tells of it: only the same number again can find out
-		if err := s.sim.AddFault(wechatsim.Fault{Endpoint: "notify", OutTradeNo: no, Kind: wechatsim.FaultDrop,
-			Count: 1}); err != nil {
-			s.t.Fatal(err)
-		}
 	}
 	if err := s.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true, Force: late}); err != nil {
 		s.t.Fatal(err)
@@ -538,9 +533,18 @@ func killRefunding(s *scene) {
 		no = "R" + trade.TransactionID
 	} else {
 		s.is(o.OrderNo, order.StatePaid)
+		if again { // nobody tells of it: only the same number again can find out
+			if err := s.sim.AddFault(wechatsim.Fault{Endpoint: "notify", OutTradeNo: o.OutTradeNo,
+				Kind: wechatsim.FaultDrop, Count: 1}); err != nil {
+				s.t.Fatal(err)
+			}
+		}
 		s.asks("/v1/orders/"+o.OrderNo+"/refunds", "r", ask)
 	}
 	s.dies()
+	if !late {
+		no = s.find(o.OrderNo).Refunds[0].OutRefundNo
+	}
 	asked := map[string]int{"21": 0, "21b": 0, "22": 1, "23": 1, "24": 1}[s.point.No]
 	want(s, "refunds at WeChat Pay after the kill", len(s.sim.Refunds()), asked)
 	want(s, "refunds of ours after the kill",

@@ -26,6 +26,7 @@ type world struct {
 	*ordertest.Fixture
 	// order numbers
 	partly, whole, late, open, pending, closed, closing, asked, twice string
+	refunds                                                           map[string]string // the oldest of each
 }
 
 func newWorld(t *testing.T, db *sqldb.DB) *world {
@@ -69,6 +70,10 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w.closing = w.cancelled(t, "i")
 	w.WeChat.Before = nil
 	w.AssertVerified(t)
+	w.refunds = map[string]string{}
+	for _, no := range []string{w.partly, w.whole, w.open, w.asked} {
+		w.refunds[no] = w.FirstRefund(t, no)
+	}
 	return w
 }
 
@@ -109,7 +114,9 @@ func (w *world) pay(t *testing.T, outTradeNo string) {
 
 // sql fills the names of orders in.
 func (w *world) sql(text string) []string {
-	text = strings.NewReplacer("$partly", w.partly, "$whole", w.whole, "$late", w.late, "$open", w.open, "$pending",
+	text = strings.NewReplacer("$partly-R01", w.refunds[w.partly], "$whole-R01", w.refunds[w.whole],
+		"$open-R01", w.refunds[w.open], "$asked-R01", w.refunds[w.asked],
+		"$partly", w.partly, "$whole", w.whole, "$late", w.late, "$open", w.open, "$pending",
 		w.pending,
 		"$closed", w.closed, "$closing", w.closing, "$asked", w.asked, "$twice", w.twice).Replace(text)
 	return strings.Split(text, ";")

@@ -277,6 +277,13 @@ func (w *WeChat) EndRefund(no string, status payment.RefundStatus) payment.Refun
 	return *r
 }
 
+// Forget makes WeChat Pay not know a refund, as after a change of the merchant number.
+func (w *WeChat) Forget(outRefundNo string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.refunds, outRefundNo)
+}
+
 // Refunds gives all refunds that WeChat Pay took, by out_refund_no.
 func (w *WeChat) Refunds() map[string]payment.Refund {
 	w.mu.Lock()

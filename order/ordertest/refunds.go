@@ -29,6 +29,19 @@ func (f *Fixture) MustAsk(t testing.TB, r order.AskRefund) order.Refund {
 	return asked.Refund
 }
 
+// FirstRefund gives the number of an order's oldest refund, "" without.
+func (f *Fixture) FirstRefund(t testing.TB, orderNo string) string {
+	t.Helper()
+	o, err := f.Find(t.Context(), orderNo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Refunds) == 0 {
+		return ""
+	}
+	return o.Refunds[0].OutRefundNo
+}
+
 // MustDecide makes somebody's decision on a refund.
 func (f *Fixture) MustDecide(t testing.TB, no string, e order.RefundEvent, who order.Cause) order.Refund {
 	t.Helper()

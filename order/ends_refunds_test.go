@@ -1,0 +1,243 @@
+package order_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+)
+
+// Refunds end as orders do. These tests are of refunds after a restore from a backup, or a fail-over that lost rows:
+// WeChat Pay knows more than we do.
+
+// lose deletes what we know of something, as a restore does.
+func lose(t *testing.T, f *ordertest.Fixture, query string, args ...any) {
+	t.Helper()
+	if _, err := f.DB.Pool().ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A number that was counted from the rows came again after a row was lost: WeChat Pay has it of another amount, and the
+// refund was owed for ever.
+func TestRefundNumbersNeverRepeat(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 3)
+		o := f.PaidOne(t, "a", "mug", 3)
+		lost := f.MustAsk(t, ordertest.Ask(o.OrderNo, "lost", 2)).OutRefundNo
+		f.MustLookAtRefund(t, lost)
+		f.WeChat.EndRefund(lost, payment.RefundSuccess)
+		for _, query := range []string{"DELETE FROM refund_items", "DELETE FROM refunds",
+			"UPDATE payments SET refund_fen = 0", "UPDATE orders SET state = 'paid', version = 3",
+			"DELETE FROM order_events WHERE seq > 3"} {
+			lose(t, f, query)
+		}
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
+		if no == lost || !strings.HasPrefix(no, o.OrderNo+"-R") || !payment.ValidOutRefundNo(no+"-G99") {
+			t.Errorf("the number is %s, the lost one %s", no, lost)
+		}
+		f.MustLookAtRefund(t, no)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		if f.RefundState(t, no) != order.RefundStateSucceeded {
+			t.Errorf("it is %s", f.RefundState(t, no))
+		}
+	})
+}
+
+// WeChat Pay has another refund under the number of one that is owed: it was sent again for ever. The number is given
+// up, and the money goes back under one that was never used.
+func TestNumberOfAnotherRefundIsGivenUp(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 3)
+		o := f.PaidOne(t, "a", "mug", 3)
+		trade, _ := f.WeChat.Trade(o.OrderNo + "-01")
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
+		if _, err := f.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: no,
+			TransactionID: trade.TransactionID, Amount: 200, Total: 300}); err != nil {
+			t.Fatal(err)
+		}
+		told := f.WeChat.EndRefund(no, payment.RefundSuccess)
+		f.MustSettleRefund(t, told) // a notification alone gives no number up: our own call may be under way
+		if f.RefundState(t, no) != order.RefundStateOwed {
+			t.Fatalf("it is %s", f.RefundState(t, no))
+		}
+		f.MustLookAtRefund(t, no)
+		next := no + "-G2"
+		if f.RefundState(t, no) != order.RefundStateClosed || f.RefundState(t, next) != order.RefundStateOwed {
+			t.Fatalf("%s, then %s", f.RefundState(t, no), f.RefundState(t, next))
+		}
+		f.MustLookAtRefund(t, next)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(next, payment.RefundSuccess))
+		if f.State(t, o.OrderNo) != order.StatePaid || f.Available(t, "mug") != 1 {
+			t.Errorf("%s, %d on the shelf", f.State(t, o.OrderNo), f.Available(t, "mug"))
+		}
+	})
+}
+
+// A refund that is owed while WeChat Pay refuses our keys, or that WeChat Pay has forgotten, had no exit for a person.
+func TestStuckRefundIsSettledByHand(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 4)
+		owed, forgotten := f.PaidOne(t, "a", "mug", 1), f.PaidOne(t, "b", "mug", 1)
+		byHand := func(no string) error {
+			_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no,
+				Event: order.RefundEventByHand, Reason: "paid by bank", Cause: ordertest.Finance})
+			return err
+		}
+		refused := new(*order.RefundRefusedError)
+		first := f.MustAsk(t, ordertest.Ask(owed.OrderNo, "k", 1)).OutRefundNo
+		if err := byHand(first); !errors.As(err, refused) {
+			t.Errorf("before it was sent: %v", err)
+		}
+		f.WeChat.Before = func(op, _ string) error {
+			return &payment.GatewayError{Op: op, Kind: payment.KindMisconfigured, Err: errors.New("401")}
+		}
+		f.MustLookAtRefund(t, first)
+		if err := byHand(first); !errors.As(err, refused) {
+			t.Errorf("while an answer may be on its way: %v", err)
+		}
+		f.Clock.Advance(time.Minute)
+		if err := byHand(first); err != nil || f.RefundState(t, first) != order.RefundStateByHand {
+			t.Errorf("%s: %v", f.RefundState(t, first), err)
+		}
+		f.WeChat.Before = nil
+
+		second := f.MustAsk(t, ordertest.Ask(forgotten.OrderNo, "l", 1)).OutRefundNo
+		f.MustLookAtRefund(t, second)
+		f.Clock.Advance(time.Minute)
+		if err := byHand(second); !errors.As(err, refused) {
+			t.Errorf("on its way: %v", err)
+		}
+		f.WeChat.Forget(second)
+		f.MustLookAtRefund(t, second)
+		if r, err := f.FindRefund(t.Context(), second); err != nil || r.Problem == "" {
+			t.Errorf("the problem is %q: %v", r.Problem, err)
+		}
+		if err := byHand(second); err != nil || f.RefundState(t, second) != order.RefundStateByHand {
+			t.Errorf("%s: %v", f.RefundState(t, second), err)
+		}
+		for _, no := range []string{owed.OrderNo, forgotten.OrderNo} {
+			if f.State(t, no) != order.StateRefunded {
+				t.Errorf("%s is %s", no, f.State(t, no))
+			}
+		}
+	})
+}
+
+// After a restore WeChat Pay tells of our refund before it tells of its payment: the payment could never be recorded,
+// and its callback was 500 for ever.
+func TestPaymentAfterItsOwnRefund(t *testing.T) {
+	for name, c := range map[string]struct {
+		word   func(trade payment.Trade) payment.Refund
+		number func(transactionID string) string // of the refund that then ends
+	}{
+		"its own": {
+			word: func(trade payment.Trade) payment.Refund {
+				return payment.Refund{Status: payment.RefundSuccess, Amount: trade.Total}
+			},
+			number: func(id string) string { return "R" + id },
+		},
+		"under way": {
+			word: func(trade payment.Trade) payment.Refund {
+				return payment.Refund{Status: payment.RefundProcessing, Amount: trade.Total}
+			},
+			number: func(id string) string { return "R" + id },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+				f.SKU(t, "mug", 1)
+				o := f.PlaceOne(t, "a", "mug", 1)
+				f.Prepaid(t, o.OrderNo)
+				if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+					t.Fatal(err)
+				}
+				trade, err := f.WeChat.Pay(o.OrderNo+"-01", true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				no := c.number(trade.TransactionID)
+				word := c.word(trade)
+				if _, err := f.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: no,
+					TransactionID: trade.TransactionID, Amount: word.Amount, Total: trade.Total}); err != nil {
+					t.Fatal(err)
+				}
+				told := f.WeChat.EndRefund(no, word.Status)
+				told.MchID = ordertest.MchID
+				f.MustSettleRefund(t, told)
+				s, err := f.Settle(t.Context(), trade, ordertest.Notified)
+				if err != nil || s.Settled != order.SettledOwed {
+					t.Fatalf("the payment is not taken in: %+v %v", s, err)
+				}
+				f.MustLookAtRefund(t, no)
+				f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+				if f.State(t, o.OrderNo) != order.StateRefunded || len(f.WeChat.Refunds()) != 1 {
+					t.Errorf("%s, %d refunds at WeChat Pay", f.State(t, o.OrderNo), len(f.WeChat.Refunds()))
+				}
+			})
+		})
+	}
+}
+
+// The same of a payment that fits no order and is sent back by a person.
+func TestHeldPaymentGoesBackAfterItsOwnRefund(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trade.AppID = "wx_old"
+		f.WeChat.Put(trade)
+		no := "R" + trade.TransactionID
+		if _, err := f.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: no,
+			TransactionID: trade.TransactionID, Amount: trade.Total, Total: trade.Total}); err != nil {
+			t.Fatal(err)
+		}
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundProcessing))
+		if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.RefundHeld(t.Context(), trade.TransactionID, ordertest.Finance); err != nil {
+			t.Fatal(err)
+		}
+		f.MustLookAtRefund(t, no)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		f.Clock.Advance(31 * time.Minute)
+		expireUntil(t, f, o.OrderNo, order.StateClosed, time.Hour)
+	})
+}
+
+// A number that belongs to a late payment's refund, and that WeChat Pay has of another amount, kept the payment out.
+func TestPaymentWhoseRefundNumberIsAnothers(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		trade, err := f.WeChat.Pay(o.OrderNo+"-01", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.MustSettleRefund(t, payment.Refund{OutRefundNo: "R" + trade.TransactionID, RefundID: "5001",
+			TransactionID: "4299", Status: payment.RefundSuccess, Amount: 1, Total: 1, MchID: ordertest.MchID,
+			SuccessTime: f.Clock.Now()})
+		s, err := f.Settle(t.Context(), trade, ordertest.Notified)
+		if err != nil || s.Settled != order.SettledOwed {
+			t.Fatalf("%+v %v", s, err)
+		}
+		no := f.FirstRefund(t, o.OrderNo)
+		f.MustLookAtRefund(t, no)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		if f.State(t, o.OrderNo) != order.StateRefunded {
+			t.Errorf("%s", f.State(t, o.OrderNo))
+		}
+	})
+}
