@@ -141,16 +141,14 @@ const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_tr
 // queryDifferences reads differences; tail is everything after FROM. It never gives nil: an
 // empty list is [] in JSON.
 func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...any) ([]Difference, error) {
-	all := []Difference{}
-	err := sqldb.Each(ctx, r.db, `SELECT `+differenceColumns+`
+	all, err := sqldb.Decided(ctx, r.db, `SELECT `+differenceColumns+`
 FROM differences
-`+tail, args, func(rows *sql.Rows) error {
-		d, err := scanDifference(rows)
-		all = append(all, d)
-		return err
-	})
+`+tail, args, func(rows *sql.Rows) (Difference, error) { return scanDifference(rows) })
 	if err != nil {
 		return nil, fmt.Errorf("read differences: %w", err)
+	}
+	if all == nil {
+		all = []Difference{}
 	}
 	return all, nil
 }
@@ -209,10 +207,14 @@ func (r *Reconciler) Show(ctx context.Context, id string) (Stored, error) {
 	if len(id) < 12 || id[10] != '-' {
 		return Stored{}, ErrNotFound
 	}
-	s, err := scanStored(r.db.QueryRowContext(ctx, `SELECT `+storedColumns+`
+	var s Stored
+	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		s, err = scanStored(tx.QueryRowContext(ctx, `SELECT `+storedColumns+`
 FROM reconciliations
 WHERE bill_date = ?
   AND bill_type = ?`, id[:10], id[11:]))
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, ErrNotFound
 	} else if err != nil {

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
@@ -171,18 +172,19 @@ func (p *pass) page(ctx context.Context, refund bool, from, to time.Time, query 
 	at, after := from.UnixMilli(), ""
 	side := p.side(refund)
 	for {
-		rows, err := p.r.db.QueryContext(ctx, query, at, to.UnixMilli(), at, after, oursPage)
-		if err != nil {
-			return err
-		}
-		n, err := func() (int, error) {
+		n := 0
+		err := p.r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			n = 0 // a page that was cut off goes on after its last row
+			rows, err := tx.QueryContext(ctx, query, at, to.UnixMilli(), at, after, oursPage)
+			if err != nil {
+				return err
+			}
 			defer rows.Close()
-			n := 0
 			var key, state sql.RawBytes
 			var amount int64
 			for rows.Next() {
 				if err := rows.Scan(&at, &key, &amount, &state); err != nil {
-					return n, err
+					return err
 				}
 				if refund && string(state) == "held" {
 					after = string(key) // a refund of WeChat's that we never asked for is not ours
@@ -190,15 +192,15 @@ func (p *pass) page(ctx context.Context, refund bool, from, to time.Time, query 
 					continue
 				}
 				if err := p.ours.addOurs(refund, key, state, amount, at); err != nil {
-					return n, err
+					return err
 				}
 				side.OursCount++
 				side.OursFen += payment.Fen(amount)
 				after = string(key)
 				n++
 			}
-			return n, rows.Err()
-		}()
+			return rows.Err()
+		})
 		if err != nil {
 			return err
 		}

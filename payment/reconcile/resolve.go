@@ -186,7 +186,11 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 	case who:
 		return ErrSecondPerson
 	}
-	fresh, err := operators.Second(ctx, r.db, r.cfg.Now(), who, d.ProposedBy)
+	var fresh bool
+	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		fresh, err = operators.Second(ctx, tx, r.cfg.Now(), who, d.ProposedBy)
+		return err
+	})
 	if err != nil {
 		return err
 	}

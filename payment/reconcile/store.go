@@ -169,11 +169,11 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 // the reconciliation names the one that its last run read.
 func (r *Reconciler) saveBill(ctx context.Context, u *run, bill *os.File) error {
 	var known int
-	err := r.db.QueryRowContext(ctx, `SELECT COUNT(*)
+	err := r.decideRow(ctx, `SELECT COUNT(*)
 FROM bill_files
 WHERE bill_date = ?
   AND bill_type = ?
-  AND sha1 = ?`, u.date, string(u.kind), u.sha1).Scan(&known)
+  AND sha1 = ?`, []any{u.date, string(u.kind), u.sha1}, &known)
 	if err != nil || known > 0 {
 		return err
 	}
@@ -289,12 +289,12 @@ func (b *billReader) Close() error { return errors.Join(b.Reader.Close(), b.from
 func (r *Reconciler) copyBill(ctx context.Context, s Stored, to io.Writer) error {
 	for seq := 0; ; seq++ {
 		var body []byte
-		err := r.db.QueryRowContext(ctx, `SELECT body
+		err := r.decideRow(ctx, `SELECT body
 FROM bill_chunks
 WHERE bill_date = ?
   AND bill_type = ?
   AND sha1 = ?
-  AND seq = ?`, s.Date, string(s.Type), s.SHA1, seq).Scan(&body)
+  AND seq = ?`, []any{s.Date, string(s.Type), s.SHA1, seq}, &body)
 		if errors.Is(err, sql.ErrNoRows) {
 			return io.EOF
 		}
@@ -324,7 +324,7 @@ WHERE state <> 'held'
 		if len(keys) == 0 {
 			continue
 		}
-		err := sqldb.Each(ctx, r.db, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+		err := r.decide(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			it := item{refund: refund}
 			err := rows.Scan(&it.key, &it.amount, &it.state, &it.at)
 			found[sideKey{refund, it.key}] = it
@@ -393,7 +393,7 @@ func (r *Reconciler) findAcross(ctx context.Context, rows []item) (map[sideKey]b
 		if len(keys) == 0 {
 			continue
 		}
-		err := sqldb.Each(ctx, r.db, `SELECT ref
+		err := r.decide(ctx, `SELECT ref
 FROM matched_across
 WHERE kind = ?
   AND ref IN (`+sqldb.In(len(keys))+`)`, append([]any{sideName(refund)}, sqldb.Args(keys)...),
@@ -534,7 +534,7 @@ func (r *Reconciler) fillOrders(ctx context.Context, found []Difference) error {
 		if len(keys) == 0 {
 			return nil
 		}
-		return sqldb.Each(ctx, r.db, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+		return r.decide(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			var key, orderNo, trade, transaction string
 			err := rows.Scan(&key, &orderNo, &trade, &transaction)
 			for _, d := range at[key] {
@@ -588,39 +588,56 @@ WHERE bill_type = ?
 	}, r.cfg.Now().Add(leaseFor).UnixMilli())
 }
 
+// decide gives every row of a query to do, where our rows are written: what a bill is held
+// against, and what is done about it, is not decided by a copy. do may be given a row
+// twice, when the database goes away in between.
+func (r *Reconciler) decide(ctx context.Context, query string, args []any, do func(*sql.Rows) error) error {
+	return r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		return sqldb.Each(ctx, tx, query, args, do)
+	})
+}
+
+// decideRow is decide for one row, into one value; sql.ErrNoRows without.
+func (r *Reconciler) decideRow(ctx context.Context, query string, args []any, into any) error {
+	return r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		return tx.QueryRowContext(ctx, query, args...).Scan(into)
+	})
+}
+
 // countOpen counts the differences of a bill by where they stand now: what is left from
 // earlier runs counts as what this one found.
 func (r *Reconciler) countOpen(ctx context.Context, u *run, res *Result) error {
-	err := sqldb.Each(ctx, r.db, `SELECT kind, status, resolution, COUNT(*)
+	type count struct {
+		kind       Kind
+		status     Status
+		resolution string
+		n          int64
+	}
+	all, err := sqldb.Decided(ctx, r.db, `SELECT kind, status, resolution, COUNT(*)
 FROM differences
 WHERE bill_date = ?
   AND bill_type = ?
 GROUP BY kind, status, resolution
-ORDER BY kind, status, resolution`, []any{u.date, string(u.kind)}, func(rows *sql.Rows) error {
-		var kind Kind
-		var status Status
-		var resolution string
-		var n int64
-		if err := rows.Scan(&kind, &status, &resolution, &n); err != nil {
-			return err
-		}
-		switch status {
-		case StatusOpen:
-			res.Open += n
-			res.Differences[kind] += n
-		case StatusPending:
-			res.Pending += n
-			res.Differences[kind] += n
-		case StatusResolved:
-			if resolution == healed {
-				res.Healed += n
-			}
-		case StatusWrittenOff:
-		}
-		return nil
+ORDER BY kind, status, resolution`, []any{u.date, string(u.kind)}, func(rows *sql.Rows) (c count, err error) {
+		return c, rows.Scan(&c.kind, &c.status, &c.resolution, &c.n)
 	})
 	if err != nil {
 		return fmt.Errorf("count differences: %w", err)
+	}
+	for _, c := range all {
+		switch c.status {
+		case StatusOpen:
+			res.Open += c.n
+			res.Differences[c.kind] += c.n
+		case StatusPending:
+			res.Pending += c.n
+			res.Differences[c.kind] += c.n
+		case StatusResolved:
+			if c.resolution == healed {
+				res.Healed += c.n
+			}
+		case StatusWrittenOff:
+		}
 	}
 	return nil
 }
@@ -629,9 +646,9 @@ ORDER BY kind, status, resolution`, []any{u.date, string(u.kind)}, func(rows *sq
 // have nothing of ours to compare.
 func (r *Reconciler) firstDay(ctx context.Context) (time.Time, bool, error) {
 	var first sql.NullInt64
-	err := r.db.QueryRowContext(ctx, `SELECT MIN(paid_at)
+	err := r.decideRow(ctx, `SELECT MIN(paid_at)
 FROM payments
-WHERE paid_at > 0`).Scan(&first)
+WHERE paid_at > 0`, nil, &first)
 	if err != nil {
 		return time.Time{}, false, fmt.Errorf("find the first payment: %w", err)
 	}
@@ -644,7 +661,7 @@ WHERE paid_at > 0`).Scan(&first)
 // are days of Beijing, as Day gives them.
 func (r *Reconciler) doneDays(ctx context.Context, from, recent string) (map[string]bool, error) {
 	done := map[string]bool{}
-	err := sqldb.Each(ctx, r.db, `SELECT r.bill_date
+	err := r.decide(ctx, `SELECT r.bill_date
 FROM reconciliations r
 WHERE r.bill_type = 'ALL'
   AND r.state = 'done'
