@@ -85,6 +85,12 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 	if err != nil {
 		return nil, err
 	}
+	db.OnTrouble(func(advice string, err error) {
+		log.Error("alarm", "what", "the database refuses", "fix", advice, "err", err)
+		if sh.observe != nil {
+			sh.observe.Alarm("the database refuses", "", advice)
+		}
+	})
 	c := &core{db: db, stock: stock.NewAdmin(db, time.Now)}
 	c.close = append(c.close, func() { _ = db.Close() })
 	if err := c.build(ctx, s, sh, log); err != nil {

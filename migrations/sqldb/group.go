@@ -267,7 +267,7 @@ func (g *Group[R, A]) commit(batch []*member[R, A]) {
 	switch {
 	case err == nil:
 		answer(batch)
-	case errors.Is(err, ErrLocked):
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrRefused): // a right that one of them needs
 		g.halve(batch, err, time.Now().Add(lastChance))
 	case len(batch) == 1 || errors.Is(err, ErrUnavailable):
 		refuse(batch, err)
@@ -301,7 +301,7 @@ func (g *Group[R, A]) halve(batch []*member[R, A], err error, end time.Time) {
 		switch {
 		case err == nil:
 			answer(half)
-		case errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrLocked):
+		case errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrLocked) && !errors.Is(err, ErrRefused):
 			refuse(half, err) // the database went away between them
 		default:
 			g.halve(half, err, end)

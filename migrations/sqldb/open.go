@@ -89,6 +89,7 @@ type DB struct {
 	show        *sql.DB // what is shown comes from here: read, or that of another DB (ShowingFrom)
 	engine      Engine
 	connect     driver.Connector // of read; nil for SQLite
+	troubles    *troubles
 }
 
 // Open opens dsn, "sqlite:PATH" or "mysql:USER:PASS@tcp(HOST:PORT)/DB" or
@@ -144,8 +145,8 @@ func (db *DB) Ping(ctx context.Context) error {
 // a function that decides takes a Tx, and no DB fits there.
 func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	rows, err := db.show.QueryContext(ctx, query, args...)
-	if err != nil && Classify(err) == ClassDown {
-		err = unavailable(err)
+	if class := Classify(err); class == ClassDown || class == ClassRefused {
+		err = db.tell(unavailable(err))
 	}
 	return rows, err
 }
@@ -196,7 +197,7 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite %s for reading: %w", path, errors.Join(err, write.Close()))
 	}
-	return &DB{write: write, read: read, show: read, engine: SQLite}, nil
+	return &DB{troubles: new(troubles), write: write, read: read, show: read, engine: SQLite}, nil
 }
 
 // openMySQL opens a server's database with the settings that the DSN cannot change.
@@ -248,7 +249,7 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
-	db := &DB{write: write, read: read, show: read, engine: MySQL, connect: connect}
+	db := &DB{troubles: new(troubles), write: write, read: read, show: read, engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName,
 			cfg.User, unavailable(err)), db.Close())

@@ -1,12 +1,15 @@
 package sqldb_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -518,6 +521,72 @@ func TestClassify(t *testing.T) {
 		if got := sqldb.Classify(c.err); got != c.want {
 			t.Errorf("%s: class %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// An error that every order meets is the database's: were it the orders', a slow server or a forgotten GRANT would bury
+// all of them after two hours, and a person would have to dig them out. Where waiting does not help, it says what does.
+// The numbers are those of dev.mysql.com/doc/mysql-errors/8.4 and of mariadb.com/kb/en/mariadb-error-code-reference.
+func TestErrorsOfTheServerAreNobodysOwn(t *testing.T) {
+	for want, numbers := range map[sqldb.Class][]uint16{
+		sqldb.ClassRetry: {1020, 1205, 1213, 1412, 1615, 1637, 3101, 3572},
+		sqldb.ClassDown: {1021, 1026, 1030, 1037, 1038, 1040, 1041, 1047, 1053, 1114, 1129, 1152, 1158, 1159, 1160,
+			1161, 1180, 1184, 1203, 1206, 1226, 1290, 1317, 1792, 1836, 1927, 1969, 3024, 3032, 3100, 3168, 3169, 4031},
+		sqldb.ClassRefused: {1044, 1045, 1046, 1049, 1054, 1130, 1142, 1143, 1146, 1194, 1195, 1227, 1712, 1820, 1862,
+			1877, 3098, 3118},
+		// Of the row: too long, out of range, NULL, a CHECK (of either), a foreign key, our own text. And a
+		// packet that is too large, which half of a page is not.
+		sqldb.ClassOther: {1406, 1264, 1048, 3819, 4025, 1452, 1064, 1153},
+	} {
+		for _, n := range numbers {
+			err := fmt.Errorf("wrapped: %w", &mysql.MySQLError{Number: n, Message: "m"})
+			if got := sqldb.Classify(err); got != want {
+				t.Errorf("%d: class %d, want %d", n, got, want)
+			}
+			if advice := sqldb.Advice(err); want == sqldb.ClassRefused && advice == "" ||
+				want != sqldb.ClassRefused && want != sqldb.ClassDown && advice != "" {
+				t.Errorf("%d: a person is told %q", n, advice)
+			}
+			if want == sqldb.ClassRefused && !errors.Is(sqldb.Wrap("x", err), sqldb.ErrRefused) {
+				t.Errorf("%d: %v", n, sqldb.Wrap("x", err))
+			}
+		}
+	}
+	for _, n := range []uint16{1969, 3024, 1317, 1040, 1021, 1114, 1290} {
+		if sqldb.Advice(&mysql.MySQLError{Number: n}) == "" {
+			t.Errorf("%d: nobody says what to do", n)
+		}
+	}
+}
+
+// The same for SQLite, by its files: one that is none, one that may not be written, one without our tables.
+func TestErrorsOfAFileAreNobodysOwn(t *testing.T) {
+	dir := t.TempDir()
+	none := filepath.Join(dir, "none.db")
+	if err := os.WriteFile(none, bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqldb.Open(t.Context(), "sqlite:"+none); sqldb.Classify(err) != sqldb.ClassRefused {
+		t.Errorf("a file that is no database: %v", err)
+	}
+	empty, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(dir, "empty.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = empty.Close() })
+	var told []string
+	empty.OnTrouble(func(advice string, _ error) { told = append(told, advice) })
+	for range 3 {
+		err := empty.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.Update(ctx, "UPDATE skus SET available = 0")
+			return err
+		})
+		if !errors.Is(err, sqldb.ErrRefused) || !errors.Is(err, sqldb.ErrUnavailable) {
+			t.Errorf("no tables: %v", err)
+		}
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "migrate up") {
+		t.Errorf("a person is told %q", told)
 	}
 }
 

@@ -241,9 +241,9 @@ type patience struct {
 
 // inTx is InTx with some patience.
 func (db *DB) inTx(ctx context.Context, p patience, fn func(ctx context.Context, tx *Tx) error) error {
-	return again(ctx, p, func(ctx context.Context, unsure bool) (error, bool) {
+	return db.tell(again(ctx, p, func(ctx context.Context, unsure bool) (error, bool) {
 		return db.once(ctx, unsure, p.noWait, fn)
-	})
+	}))
 }
 
 // Decide is InTx for what is only read and decides something: what is due, whose turn
@@ -254,14 +254,14 @@ func (db *DB) Decide(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	if db.engine == SQLite {
 		pool = db.read // the same file, and nobody waits for the one that writes
 	}
-	return again(ctx, patience{tries: maxTries}, func(ctx context.Context, _ bool) (error, bool) {
+	return db.tell(again(ctx, patience{tries: maxTries}, func(ctx context.Context, _ bool) (error, bool) {
 		tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 		if err != nil {
 			return err, false
 		}
 		defer func() { _ = tx.Rollback() }() // nothing was written
 		return fn(ctx, &Tx{tx: tx, engine: db.engine, begun: true}), false
-	})
+	}))
 }
 
 // again runs a transaction until it has an answer, or the time is up. unsure tells it
@@ -277,7 +277,7 @@ func again(ctx context.Context, p patience,
 		err, atCommit := once(ctx, unknown)
 		class := Classify(err)
 		unknown = unknown || (atCommit && class == ClassDown)
-		if err == nil || (class != ClassRetry && class != ClassDown) {
+		if err == nil || (class != ClassRetry && class != ClassDown && class != ClassRefused) {
 			return err
 		}
 		if class == ClassRetry {
@@ -285,12 +285,14 @@ func again(ctx context.Context, p patience,
 			raced++
 		}
 		over := raced == p.tries || locked && p.oneWait
-		if !over && try < maxTries && pause(ctx, try) {
+		if !over && class != ClassRefused && try < maxTries && pause(ctx, try) {
 			continue
 		}
 		switch {
 		case unknown:
 			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		case class == ClassRefused:
+			return unavailable(err)
 		case locked, over && p.tries == sharedTries: // somebody's, among many
 			return fmt.Errorf("%w: %w", ErrLocked, err)
 		}
