@@ -226,6 +226,7 @@ var access = map[string]string{
 	"admin POST /admin/v1/reconciliations":                finance,
 	"admin GET /admin/v1/reconciliations/:id":             finance,
 	"admin GET /admin/v1/reconciliations/:id/bill":        finance,
+	"admin POST /admin/v1/reconciliations/:id/confirm":    finance,
 	"admin GET /admin/v1/reconciliations/:id/differences": finance,
 	"admin GET /admin/v1/differences":                     finance,
 	"admin POST /admin/v1/differences/:id/resolve":        finance,

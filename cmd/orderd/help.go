@@ -42,8 +42,9 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"wechat_base_url":          "WeChat Pay's address, if not the usual one.",
 	"reconcile_run":            "Hold WeChat Pay's bill of a day against our books; exit 3 when differences are open.",
 	"reconcile_run_type":       "ALL, SUCCESS, REFUND or FUNDFLOW.",
-	"reconcile_run_bill": "A bill downloaded by hand instead, plain or gzip; money is booked only where WeChat Pay," +
-		" asked, agrees.",
+	"reconcile_run_bill": "A bill downloaded by hand instead, plain or gzip; it adds differences and ends none until " +
+		"a second person confirms it; money is booked only where WeChat Pay, asked, agrees.",
+	"reconcile_confirm": "Say as a second person that a file that was given is WeChat Pay's: it counts for its day.",
 	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, " +
 		"all of one day).",
 	"reconcile_resolve_action": "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type reconcileCmd struct {
 	Show    reconcileShow    `cmd:"" help:"Show the result of a day: the bridge from our books to the bill."`
 	Diffs   reconcileDiffs   `cmd:"" help:"List differences, as a table, JSON, CSV or a workbook."`
 	Resolve reconcileResolve `cmd:"" help:"Resolve a difference; a write-off takes two people."`
-	Bill    reconcileBill    `cmd:"" help:"Print the bill of a day as WeChat Pay made it."`
+	Confirm reconcileConfirm `cmd:"" help:"${reconcile_confirm}"`
+	Bill    reconcileBill    `cmd:"" help:"Print the bill of a day that counts, or the file that was given."`
 }
 
 // errOpen marks differences that are open: exit 3, which a daily job can alarm by. The
@@ -32,6 +34,7 @@ var errOpen = errors.New("differences are open")
 // does it by itself every day.
 type reconcileRun struct {
 	output
+	person
 	// Date is the day of the bill. WeChat Pay makes it the next morning, and keeps it
 	// three months; today's is the simulator's alone.
 	Date string           `default:"yesterday" help:"Day of Beijing: YYYY-MM-DD, yesterday or today."`
@@ -63,6 +66,9 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 			}
 			defer f.Close()
 			q.File = f
+			if q.By, err = c.reconcileCause(ctx, co); err != nil {
+				return err
+			}
 		}
 		res, err := co.reconciler.Run(ctx, q)
 		if t.TTY {
@@ -75,7 +81,37 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 	})
 }
 
-// report prints a result; open differences are errOpen, after the result was printed.
+// reconcileConfirm is `orderd reconcile confirm`: a second person's word on a file.
+type reconcileConfirm struct {
+	output
+	confirm
+	person
+	ID     string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
+	SHA1   string `arg:"" name:"sha1" help:"Of the file, as 'reconcile show' prints it."`
+	Reason string `required:"" help:"Why, such as what it was compared with."`
+}
+
+// Run confirms a file as the person of the token; the shell is nobody's second person.
+func (c *reconcileConfirm) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, fmt.Sprintf("Let the file %s count for %s?", c.SHA1, c.ID)); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		cause, err := c.reconcileCause(ctx, co)
+		if err != nil {
+			return err
+		}
+		res, err := co.reconciler.Confirm(ctx, reconcile.Confirmation{ID: reconciliationID(c.ID), SHA1: c.SHA1,
+			Reason: c.Reason, Cause: cause})
+		if err != nil {
+			return err
+		}
+		return c.report(t, res)
+	})
+}
+
+// report prints a result; open differences, and those of an old day that still wait for
+// the bill of another, are errOpen, after the result was printed.
 func (c output) report(t *terminal, res reconcile.Result) error {
 	if c.Output == "json" {
 		if err := c.show(t, res, nil); err != nil {
@@ -85,6 +121,14 @@ func (c output) report(t *terminal, res reconcile.Result) error {
 		return err
 	}
 	// Not an error of the run: the exit code says that somebody has to look.
+	if res.Uncounted {
+		fmt.Fprintf(t.Err, "a file ends no difference until a second person confirms it: 'orderd reconcile confirm "+
+			"%s %s'\n", reconcile.ID(res.Date, res.Type), res.SHA1)
+	}
+	if n := res.Waiting(time.Now()); n > 0 && res.Balanced() {
+		return fmt.Errorf("%w: %d wait for the bill of another day, which should be here; see 'orderd reconcile list'",
+			errOpen, n)
+	}
 	if !res.Balanced() {
 		return fmt.Errorf("%w: %d; see 'orderd reconcile diffs %s', resolve them with 'orderd reconcile resolve'",
 			errOpen, res.Open, reconcile.ID(res.Date, res.Type))
@@ -124,7 +168,7 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			fmt.Fprintln(w, "DAY\tTYPE\tSTATE\tBILL\tOURS\tOPEN\tPENDING\tHEALED\tPROBLEM")
+			fmt.Fprintln(w, "DAY\tTYPE\tSTATE\tSOURCE\tBILL\tOURS\tOPEN\tPENDING\tHEALED\tPROBLEM")
 			for _, x := range all {
 				// A run that did not end well has no result, and shows zeros beside its
 				// problem.
@@ -132,7 +176,7 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 				if r == nil {
 					r = &reconcile.Result{}
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State, x.Hands(),
 					r.Payments.BillFen-r.Refunds.BillFen,
 					r.Payments.OursFen-r.Refunds.OursFen, r.Open, r.Pending, r.Healed, x.Problem)
 			}
@@ -164,6 +208,16 @@ func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error
 		}
 		if x.Result == nil {
 			return fmt.Errorf("%s is %s: %s", x.ID(), x.State, x.Problem)
+		}
+		files, err := co.reconciler.Files(ctx, x.ID())
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if f.Source == reconcile.SourceFile {
+				fmt.Fprintf(t.Err, "file %s of %s, given by %s, confirmed by %s\n", f.SHA1, stamp(f.ReceivedAt),
+					strings.Join(f.GivenBy, ", "), cmp.Or(f.ConfirmedBy, "nobody"))
+			}
 		}
 		return c.report(t, *x.Result)
 	})
@@ -232,13 +286,13 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 		return reconcile.WriteXLSX(t.Out, res, all)
 	}
 	return output{Output: c.Output}.show(t, append([]reconcile.Difference{}, all...), func(w io.Writer) {
-		fmt.Fprintln(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tRESOLUTION")
+		fmt.Fprintln(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tSOURCE\tRESOLUTION")
 		for _, d := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),
 				d.Status, d.OrderNo, d.Ref,
 				strings.TrimSpace(d.OursFen.String()+" "+d.OursState),
 				strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
-				strings.TrimSpace(d.Resolution+" "+d.ResolvedBy))
+				strings.TrimSpace(string(d.Source)+" "+d.GivenBy), strings.TrimSpace(d.Resolution+" "+d.ResolvedBy))
 		}
 	})
 }

@@ -23,15 +23,20 @@ ALTER TABLE differences ADD COLUMN source VARCHAR(8) NOT NULL DEFAULT '';
 ALTER TABLE differences ADD COLUMN given_by VARCHAR(64) NOT NULL DEFAULT '';
 ALTER TABLE differences ADD COLUMN waits_for VARCHAR(10) NOT NULL DEFAULT '';
 ALTER TABLE differences ADD COLUMN pending_until BIGINT NOT NULL DEFAULT 0;
+UPDATE differences
+SET pending_until = opened_at + 259200000
+WHERE status = 'PENDING_NEXT_DAY';
 CREATE INDEX ix_differences_pending ON differences (status, pending_until);
 
 -- Which bill has the row of another day.
 ALTER TABLE matched_across ADD COLUMN sha1 VARCHAR(40) NOT NULL DEFAULT '';
 ALTER TABLE matched_across ADD COLUMN source VARCHAR(8) NOT NULL DEFAULT '';
+ALTER TABLE matched_across ADD COLUMN run_no BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX ix_matched_across ON matched_across (bill_date, kind);
 
 -- +goose Down
 DROP INDEX ix_matched_across /*! ON matched_across */;
+ALTER TABLE matched_across DROP COLUMN run_no;
 ALTER TABLE matched_across DROP COLUMN source;
 ALTER TABLE matched_across DROP COLUMN sha1;
 DROP INDEX ix_differences_pending /*! ON differences */;

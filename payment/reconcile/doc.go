@@ -4,8 +4,8 @@
 // notification is; the rest is kept as differences until a person has resolved
 // them.
 //
-// It owns the tables bill_files, bill_chunks, reconciliations, differences and
-// matched_across. It reads payments and refunds and writes neither: money and
+// It owns the tables bill_files, bill_chunks, bill_hands, reconciliations, differences
+// and matched_across. It reads payments and refunds and writes neither: money and
 // orders are moved by package order alone, which this package does not import.
 // What it needs of orders it declares itself, as the interface Orders.
 //
@@ -16,7 +16,8 @@
 //
 // reconcile.go (a run from end to end, and the daily catch-up), bill.go (reading
 // a trade bill), spill.go and match.go (meeting the two sides in little memory),
-// heal.go and orders.go (recording what was missed), store.go (the tables),
+// across.go (midnight), hands.go (bills that people give), heal.go and orders.go
+// (recording what was missed), store.go (the tables),
 // result.go (what a run found, and the bridge that proves it), resolve.go (what
 // people decide), fundflow.go and export.go.
 package reconcile

@@ -26,7 +26,7 @@ type cell struct {
 func exportHeader() []string {
 	return []string{"bill_date", "bill_type", "type", "label", "status", "order_no", "out_trade_no", "transaction_id",
 		"ref", "bill_line", "bill_yuan", "ours_yuan", "difference_yuan", "bill_state", "ours_state", "opened_at",
-		"resolution", "resolved_by", "resolved_why", "resolved_at", "id"}
+		"resolution", "resolved_by", "resolved_why", "resolved_at", "id", "source", "given_by", "waits_for"}
 }
 
 // exportRow gives the cells of a difference, in the order of exportHeader.
@@ -36,7 +36,7 @@ func exportRow(d *Difference) []cell {
 	return []cell{t(d.Date), t(string(d.Type)), t(string(d.Kind)), t(d.Kind.Label()), t(string(d.Status)),
 		t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID), t(d.Ref), {count: &d.Line}, y(d.BillFen), y(d.OursFen),
 		y(d.Diff()), t(d.BillState), t(d.OursState), t(stamp(d.OpenedAt)), t(d.Resolution), t(d.ResolvedBy),
-		t(d.ResolvedWhy), t(stamp(d.ResolvedAt)), t(d.ID)}
+		t(d.ResolvedWhy), t(stamp(d.ResolvedAt)), t(d.ID), t(string(d.Source)), t(d.GivenBy), t(d.WaitsFor)}
 }
 
 // stamp prints a time, "" for none.
@@ -182,7 +182,8 @@ func summaryRows(r Result) func(yield func([]cell) bool) {
 	}
 	p, f := r.Payments, r.Refunds
 	rows := [][]cell{
-		{{text: r.Date + " " + string(r.Type)}, {text: "sha1 " + r.SHA1}},
+		{{text: r.Date + " " + string(r.Type)}, {text: "sha1 " + r.SHA1}, {text: "source " + string(r.Source)},
+			{text: "given by " + r.GivenBy}, {text: "confirmed by " + r.ConfirmedBy}},
 		row("ours", Sum{p.OursCount, p.OursFen}, Sum{f.OursCount, f.OursFen}),
 		row("+ 长款", p.BillOnly, f.BillOnly),
 		row("- 短款", p.LocalOnly, f.LocalOnly),
@@ -194,6 +195,7 @@ func summaryRows(r Result) func(yield func([]cell) bool) {
 		{{text: "matched"}, {count: &p.Matched}, {}, {count: &f.Matched}},
 		{{text: "healed"}, {count: &r.Healed}},
 		{{text: "open"}, {count: &r.Open}},
+		{{text: "waiting"}, {count: &r.Pending}},
 		{{text: "fees"}, {text: decimal(r.Totals.FeeX100000, 5)}},
 	}
 	return func(yield func([]cell) bool) {

@@ -44,9 +44,10 @@ func (f *FundFlow) Net() payment.Fen { return f.In.Fen - f.Out.Fen }
 // bill of the day. It records no payment and makes no difference: its rows are
 // movements of money, without the states and totals that a payment is recorded by.
 func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Result, error) {
-	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Differences: map[Kind]int64{},
-		FundFlow: &FundFlow{By: []FlowGroup{}}}
+	res := u.newResult()
+	res.FundFlow = &FundFlow{By: []FlowGroup{}}
 	if u.sha1 == "" {
+		u.counts = true
 		return res, nil
 	}
 	if _, err := bill.Seek(0, io.SeekStart); err != nil {
@@ -59,14 +60,22 @@ func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Resul
 	res.FundFlow = flow
 	trade, err := r.Show(ctx, ID(u.date, payment.BillAll))
 	switch {
-	case err == nil && trade.Result != nil:
+	case err == nil && trade.Result != nil && !trade.Result.Uncounted:
 		t := &trade.Result.Totals
 		net := t.PaidFen - t.RefundFen - payment.Fen((t.FeeX100000+500)/1000) // fees rounded to fen
 		flow.Trade = &net
 	case err != nil && !errors.Is(err, ErrNotFound):
 		return res, err
 	}
-	return res, r.saveBill(ctx, u, bill)
+	if err := r.saveBill(ctx, u, bill); err != nil {
+		return res, err
+	}
+	if err := r.weigh(ctx, u); err != nil {
+		return res, err
+	}
+	counted := u.newResult()
+	counted.FundFlow = flow
+	return counted, nil
 }
 
 // readFlow reads a fund-flow bill and checks its rows against its last line. Of
@@ -189,7 +198,7 @@ func writeFlow(out io.Writer, r Result) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintf(w, "%s fund flow\tbill %s\n", r.Date, r.SHA1)
+	fmt.Fprintf(w, "%s fund flow\tbill %s\n", r.Date, r.billText())
 	for _, g := range f.By {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", g.Direction, g.Business, g.Count, g.Fen)
 	}

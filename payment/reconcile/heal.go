@@ -20,6 +20,12 @@ import (
 // gone.
 const healed = "healed"
 
+// agreed and acrossDays are the other resolutions of a run, stored and compared too.
+const (
+	agreed     = "bill and books agree now"
+	acrossDays = "in the bill of another day"
+)
+
 // healable reports that a difference can be recorded without a person: a payment of an
 // order of ours that we have not heard of, or the end of a refund of ours. The state
 // words are those of the two tables: WeChat's in the bill, ours in table refunds.
@@ -29,11 +35,15 @@ func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
 	switch kind {
 	case BillOnly:
 		return bill.state == "SUCCESS" && r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo) != ""
+	case RefundBillOnly:
+		// It is told, never healed: what went back elsewhere counts against its payment
+		// from then on, and the difference stays open for a person.
+		return r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo) != ""
 	case RefundStateMismatch:
 		return slices.Contains([]string{"SUCCESS", "FAIL", "CHANGE"}, bill.state) &&
 			slices.Contains([]string{"owed", "processing", "abnormal", "refused"}, ours.state)
-	case LocalOnly, AmountMismatch, StateMismatch, Duplicate, RefundBillOnly, RefundLocalOnly, RefundAmountMismatch,
-		DuplicateRefund:
+	case LocalOnly, AmountMismatch, StateMismatch, Duplicate, RefundLocalOnly, RefundAmountMismatch, DuplicateRefund,
+		OtherDay, RefundOtherDay, TwoBills, RefundTwoBills:
 	}
 	return false
 }
@@ -54,10 +64,13 @@ func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 			if ctx.Err() != nil {
 				return done, ctx.Err()
 			}
-			if err != nil {
+			switch {
+			case err != nil:
 				r.log.Warn("not healed", "difference", page[i].ID, "kind", page[i].Kind, "ref", page[i].Ref, "err", err)
-			}
-			if ok {
+			case ok:
+				if err := r.endHealed(ctx, u, page[i].ID); err != nil {
+					return done, err
+				}
 				done++
 				failpoint.Hit("recon.healed")
 			}
@@ -67,6 +80,21 @@ func (r *Reconciler) heal(ctx context.Context, u *run) (done int, err error) {
 			return done, nil
 		}
 	}
+}
+
+// endHealed ends a difference that a file has, and that WeChat Pay, asked, has confirmed.
+// A bill that counts ends it by not having it any more; a file ends nothing by itself.
+func (r *Reconciler) endHealed(ctx context.Context, u *run, id string) error {
+	if u.counts {
+		return nil
+	}
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE differences
+SET status = 'RESOLVED', resolution = '`+healed+`', resolved_by = 'reconciler', resolved_at = ?
+WHERE id = ?
+  AND status = 'OPEN'`, r.cfg.Now().UnixMilli(), id)
+		return err
+	})
 }
 
 // openOf reads a page of the differences of this pass that can be healed.
@@ -86,7 +114,7 @@ LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
 // without an error: nothing was done and nothing went wrong.
 func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
 	cause := Cause{ActorType: ActorReconciler, ActorID: ID(u.date, u.kind), Type: causeBill, ID: d.ID}
-	if d.Kind == RefundStateMismatch {
+	if d.Kind == RefundStateMismatch || d.Kind == RefundBillOnly {
 		return r.healRefund(ctx, u, d, cause)
 	}
 	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref,
@@ -110,7 +138,7 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 // the bill become those of the API: FAIL is CLOSED, CHANGE is ABNORMAL.
 func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause Cause) (bool, error) {
 	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed,
-		"CHANGE": payment.RefundAbnormal}[d.BillState]
+		"CHANGE": payment.RefundAbnormal, "PROCESSING": payment.RefundProcessing}[d.BillState]
 	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID,
 		OutTradeNo: d.Facts.OutTradeNo, Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
 	if status == payment.RefundSuccess {
@@ -136,7 +164,7 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 // them: it is only asked for in SQL.
 const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
   bill_fen, ours_fen, bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution,
-  resolved_by, resolved_why, resolved_at`
+  resolved_by, resolved_why, resolved_at, source, given_by, waits_for, pending_until`
 
 // queryDifferences reads differences; tail is everything after FROM. It never gives nil: an
 // empty list is [] in JSON.
@@ -157,14 +185,15 @@ FROM differences
 func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	var d Difference
 	var facts string
-	var opened, resolved int64
+	var opened, resolved, until int64
 	err := rows.Scan(&d.ID, &d.Date, &d.Type, &d.Kind, &d.Ref, &d.OrderNo, &d.OutTradeNo, &d.TransactionID, &d.Line,
 		&d.BillFen, &d.OursFen, &d.BillState, &d.OursState, &facts, &d.Status, &opened, &d.ProposedBy, &d.ProposedWhy,
-		&d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved)
+		&d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved, &d.Source, &d.GivenBy, &d.WaitsFor, &until)
 	if err != nil {
 		return d, err
 	}
 	d.OpenedAt, d.ResolvedAt = sqldb.FromMillis(opened), sqldb.FromMillis(resolved)
+	d.PendingUntil = sqldb.FromMillis(until)
 	return d, json.Unmarshal([]byte(facts), &d.Facts)
 }
 
@@ -179,24 +208,32 @@ type Stored struct {
 	FinishedAt time.Time
 	Problem    string  // of the last run that did not end well
 	Result     *Result // nil until a run has ended well
+	// Source is where the bill of Result came from, "" without one. Counts says that it
+	// counts for the day: it is WeChat Pay's, or two people stand behind it.
+	Source Source
+	Counts bool
 }
 
 // ID is the name of the reconciliation.
 func (s *Stored) ID() string { return ID(s.Date, s.Type) }
 
 // storedColumns are those of scanStored, in its order.
-const storedColumns = `bill_date, bill_type, state, sha1, started_at, finished_at, problem, result`
+const storedColumns = `r.bill_date, r.bill_type, r.state, r.sha1, r.started_at, r.finished_at, r.problem, r.result,
+  CASE WHEN r.result = '' THEN '' WHEN ` + signedRow + ` THEN 'wechat' ELSE 'file' END,
+  CASE WHEN ` + countingRow + ` THEN 1 ELSE 0 END`
 
 // scanStored reads one row of storedColumns.
 func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
 	var s Stored
 	var started, finished int64
 	var result string
-	err := rows.Scan(&s.Date, &s.Type, &s.State, &s.SHA1, &started, &finished, &s.Problem, &result)
+	err := rows.Scan(&s.Date, &s.Type, &s.State, &s.SHA1, &started, &finished, &s.Problem, &result, &s.Source,
+		&s.Counts)
 	s.StartedAt, s.FinishedAt = sqldb.FromMillis(started), sqldb.FromMillis(finished)
 	if err == nil && result != "" {
 		s.Result = new(Result)
 		err = json.Unmarshal([]byte(result), s.Result)
+		s.Result.Source, s.Result.Uncounted = s.Source, !s.Counts
 	}
 	return s, err
 }
@@ -210,9 +247,9 @@ func (r *Reconciler) Show(ctx context.Context, id string) (Stored, error) {
 	var s Stored
 	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		s, err = scanStored(tx.QueryRowContext(ctx, `SELECT `+storedColumns+`
-FROM reconciliations
-WHERE bill_date = ?
-  AND bill_type = ?`, id[:10], id[11:]))
+FROM reconciliations r
+WHERE r.bill_date = ?
+  AND r.bill_type = ?`, id[:10], id[11:]))
 		return err
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -228,6 +265,9 @@ func (r *Reconciler) recount(ctx context.Context, s *Stored) error {
 	if s.Result == nil {
 		return nil
 	}
+	if err := r.endWaiting(ctx); err != nil {
+		return err
+	}
 	s.Result.Open, s.Result.Pending, s.Result.Healed, s.Result.Differences = 0, 0, 0, map[Kind]int64{}
 	return r.countOpen(ctx, &run{date: s.Date, kind: s.Type}, s.Result)
 }
@@ -242,10 +282,10 @@ func (r *Reconciler) List(ctx context.Context, before string, limit int) ([]Stor
 	}
 	all := []Stored{}
 	err := sqldb.Each(ctx, r.db, `SELECT `+storedColumns+`
-FROM reconciliations
-WHERE bill_date < ?
-  OR (bill_date = ? AND bill_type > ?)
-ORDER BY bill_date DESC, bill_type
+FROM reconciliations r
+WHERE r.bill_date < ?
+  OR (r.bill_date = ? AND r.bill_type > ?)
+ORDER BY r.bill_date DESC, r.bill_type
 LIMIT ?`, []any{date, date, kind, limit}, func(rows *sql.Rows) error {
 		s, err := scanStored(rows)
 		all = append(all, s)

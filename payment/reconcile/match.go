@@ -47,12 +47,21 @@ const (
 	RefundStateMismatch Kind = "REFUND_STATE_MISMATCH"
 	// DuplicateRefund: the bill has one out_refund_no twice.
 	DuplicateRefund Kind = "DUPLICATE_REFUND"
+
+	// OtherDay, 日期不符: a row of the bill is ours, of another day, and too far from
+	// midnight for two clocks. The payment is missed in the bill of its own day too.
+	OtherDay       Kind = "OTHER_DAY"
+	RefundOtherDay Kind = "REFUND_OTHER_DAY"
+	// TwoBills, 跨日重复: one number stands in the bills of two days.
+	TwoBills       Kind = "IN_TWO_BILLS"
+	RefundTwoBills Kind = "REFUND_IN_TWO_BILLS"
 )
 
 // Kinds lists all kinds of differences.
 func Kinds() []Kind {
 	return []Kind{BillOnly, LocalOnly, AmountMismatch, StateMismatch, Duplicate,
-		RefundBillOnly, RefundLocalOnly, RefundAmountMismatch, RefundStateMismatch, DuplicateRefund}
+		RefundBillOnly, RefundLocalOnly, RefundAmountMismatch, RefundStateMismatch, DuplicateRefund,
+		OtherDay, RefundOtherDay, TwoBills, RefundTwoBills}
 }
 
 // Label is the kind's name as finance departments and WeChat's own texts have it; a
@@ -79,6 +88,14 @@ func (k Kind) Label() string {
 		return "退款状态不符"
 	case DuplicateRefund:
 		return "退款重复"
+	case OtherDay:
+		return "日期不符"
+	case RefundOtherDay:
+		return "退款日期不符"
+	case TwoBills:
+		return "跨日重复"
+	case RefundTwoBills:
+		return "退款跨日重复"
 	}
 	return string(k)
 }
@@ -89,7 +106,7 @@ const (
 	// million rows are fifty short queries instead of one that holds a snapshot for long.
 	oursPage = 20_000
 	// lookups is how many numbers stand in one IN list, and how many differences in
-	// one INSERT: 18 columns of 500 rows stay below the 32,766 parameters of SQLite.
+	// one INSERT: 22 columns of 500 rows stay below the 32,766 parameters of SQLite.
 	lookups = 500
 )
 
@@ -116,8 +133,12 @@ type pass struct {
 	pending  []Difference // not yet written
 	billOnly []item       // not yet looked up under other days
 	oursOnly []item
+	edges    []pair // matched, not yet looked up in the bills of other days
 	found    int64
 }
+
+// pair is a row of the bill and the one of ours that it is.
+type pair struct{ bill, ours item }
 
 // side is the tally of refunds or of payments.
 func (p *pass) side(refund bool) *tally {
@@ -300,6 +321,9 @@ func (p *pass) kindOf(refund bool, ofPayment, ofRefund Kind) Kind {
 func (p *pass) compare(bill, ours *item) {
 	s := p.side(bill.refund)
 	s.Matched++
+	if bill.refund || p.neighbour(ours.at) != "" {
+		p.edges = append(p.edges, pair{*bill, *ours})
+	}
 	s.matchedBill += bill.amount
 	s.matchedOurs += ours.amount
 	if bill.amount != ours.amount {
@@ -354,38 +378,106 @@ func (p *pass) lookUp(ctx context.Context, all bool) error {
 		}
 		p.oursOnly = slices.Delete(p.oursOnly, 0, n)
 	}
+	for len(p.edges) >= lookups || all && len(p.edges) > 0 {
+		n := min(lookups, len(p.edges))
+		if err := p.twice(ctx, p.edges[:n]); err != nil {
+			return err
+		}
+		p.edges = slices.Delete(p.edges, 0, n)
+	}
 	return nil
 }
 
-// elsewhere finds rows of the bill among ours of any day. Those that are ours are
-// remembered in matched_across, so that the run of their own day does not miss them,
-// whichever of the two runs comes first.
+// twice finds rows that met in this bill and that the bill of another day has had too.
+func (p *pass) twice(ctx context.Context, pairs []pair) error {
+	rows := make([]item, len(pairs))
+	for i := range pairs {
+		rows[i] = pairs[i].ours
+	}
+	had, err := p.r.findAcross(ctx, rows)
+	if err != nil {
+		return err
+	}
+	for i := range pairs {
+		b, o := &pairs[i].bill, &pairs[i].ours
+		if date := had[sideKey{b.refund, b.key}]; date != p.run.date && p.mayHave(o, date) {
+			p.differ(p.kindOf(b.refund, TwoBills, RefundTwoBills), b, o, o.amount)
+		}
+	}
+	return nil
+}
+
+// mayHave reports that the bill of another day can have a row of ours by right. A match
+// of a program before migration 7 may be of any day: it is not believed.
+func (p *pass) mayHave(ours *item, date string) bool {
+	return date != "" && (ours.refund || date == p.neighbour(ours.at))
+}
+
+// elsewhere finds rows of the bill among ours of any day. Those that two clocks may have
+// put on two days are remembered in matched_across, so that the run of their own day does
+// not miss them, whichever of the two runs comes first.
 func (p *pass) elsewhere(ctx context.Context, rows []item) error {
 	known, err := p.r.findOurs(ctx, rows)
 	if err != nil {
 		return err
 	}
-	var across []item
+	var near []item
 	for i := range rows {
 		it := &rows[i]
 		s := p.side(it.refund)
 		ours, ok := known[sideKey{it.refund, it.key}]
-		if !ok {
+		switch {
+		case !ok:
 			s.BillOnly.add(it.amount)
 			p.differ(p.kindOf(it.refund, BillOnly, RefundBillOnly), it, nil, 0)
+		case !p.near(it, &ours):
+			s.AcrossBill.add(it.amount)
+			p.differ(p.kindOf(it.refund, OtherDay, RefundOtherDay), it, &ours.item, ours.amount)
+		default:
+			s.AcrossBill.add(it.amount)
+			near = append(near, *it)
+		}
+	}
+	return p.across(ctx, near, known)
+}
+
+// near reports that the time of a row of the bill can be that of ours, on two clocks.
+func (p *pass) near(bill *item, ours *ownRow) bool {
+	at, window := bill.facts.At.UnixMilli(), p.r.cfg.BoundaryWindow.Milliseconds()
+	return at+window >= ours.since && at-window <= ours.until
+}
+
+// across decides on rows of the bill that are ours, of another day near by. One that a
+// bill has had before is in two bills; of the others, amounts and states are compared.
+func (p *pass) across(ctx context.Context, near []item, known map[sideKey]ownRow) error {
+	if len(near) == 0 {
+		return nil
+	}
+	had, err := p.r.inOtherBills(ctx, p.run, near, known)
+	if err != nil {
+		return err
+	}
+	var across []item
+	for i := range near {
+		it := &near[i]
+		ours := known[sideKey{it.refund, it.key}]
+		if had[sideKey{it.refund, it.key}] {
+			p.differ(p.kindOf(it.refund, TwoBills, RefundTwoBills), it, &ours.item, ours.amount)
 			continue
 		}
-		s.AcrossBill.add(it.amount)
 		across = append(across, *it)
 		switch {
 		case ours.amount != it.amount:
 			// Of the other day's bridge; here the row is across as a whole.
-			p.differ(p.kindOf(it.refund, AmountMismatch, RefundAmountMismatch), it, &ours, ours.amount)
-		case !agree(it, &ours):
-			p.differ(p.kindOf(it.refund, StateMismatch, RefundStateMismatch), it, &ours, ours.amount)
+			p.differ(p.kindOf(it.refund, AmountMismatch, RefundAmountMismatch), it, &ours.item, ours.amount)
+		case !agree(it, &ours.item):
+			p.differ(p.kindOf(it.refund, StateMismatch, RefundStateMismatch), it, &ours.item, ours.amount)
 		}
 	}
-	return p.r.saveAcross(ctx, p.run.date, across)
+	if !p.run.counts {
+		return nil // a file proves nothing to the run of another day
+	}
+	return p.r.saveAcross(ctx, p.run, across)
 }
 
 // earlier finds rows of ours that another day's bill has had.
@@ -397,7 +489,7 @@ func (p *pass) earlier(ctx context.Context, rows []item) error {
 	for i := range rows {
 		it := &rows[i]
 		s := p.side(it.refund)
-		if had[sideKey{it.refund, it.key}] {
+		if p.mayHave(it, had[sideKey{it.refund, it.key}]) {
 			s.AcrossOurs.add(it.amount)
 			continue
 		}
@@ -419,9 +511,12 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 	d := Difference{Date: p.run.date, Type: p.run.kind, Kind: kind, Status: StatusOpen, OursFen: oursFen}
 	if ours != nil {
 		d.Ref, d.OursState = ours.key, ours.state
-		if bill == nil && p.nearEdge(ours.at) {
-			d.Status = StatusPending
+		if bill == nil {
+			d.WaitsFor = p.neighbour(ours.at)
 		}
+	}
+	if until, ok := p.r.mayWait(&d, p.run.other); ok {
+		d.Status, d.PendingUntil = StatusPending, until
 	}
 	if bill != nil {
 		d.Ref, d.BillFen, d.BillState, d.Line, d.Facts = bill.key, bill.amount, bill.state, bill.line, bill.facts
@@ -434,15 +529,21 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 	p.found++
 }
 
-// nearEdge reports that a moment of ours, in milliseconds since 1970, is so near to
-// midnight that WeChat may have it on the other side.
-func (p *pass) nearEdge(ms int64) bool {
+// neighbour gives the day that WeChat Pay may have a row of ours on instead, by its time
+// in milliseconds since 1970: the one before or after, near midnight, and "" else.
+func (p *pass) neighbour(ms int64) string {
 	from, err := dayStart(p.run.date)
 	if err != nil {
-		return false
+		return ""
 	}
-	at := time.UnixMilli(ms)
-	return at.Sub(from) < p.r.cfg.BoundaryWindow || from.AddDate(0, 0, 1).Sub(at) < p.r.cfg.BoundaryWindow
+	to, at := from.AddDate(0, 0, 1), time.UnixMilli(ms)
+	switch {
+	case at.Sub(from) < p.r.cfg.BoundaryWindow:
+		return from.AddDate(0, 0, -1).Format(time.DateOnly)
+	case to.Sub(at) < p.r.cfg.BoundaryWindow:
+		return to.Format(time.DateOnly)
+	}
+	return ""
 }
 
 // flush writes the differences that were found: full batches, and with all the rest

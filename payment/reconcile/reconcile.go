@@ -63,7 +63,7 @@ type Config struct {
 	// waits for the next bill before it alarms: two clocks may put one payment on two
 	// days. Default ten minutes.
 	BoundaryWindow time.Duration
-	// Finished is called after every run that ended well, on the goroutine of Run, when
+	// Finished is called after every run that ended well with a bill that counts, on the goroutine of Run, when
 	// the result is committed: for metrics and alarms. May be nil.
 	Finished func(Result)
 }
@@ -145,8 +145,11 @@ type RunRequest struct {
 	Type payment.BillType // default BillAll
 	// File is a bill that a person gives, plain or gzip; nil fetches it. It
 	// carries no signature: what it has and we lack is recorded only after WeChat
-	// itself, asked, says the same.
+	// itself, asked, says the same, and it ends no difference unless a second person
+	// confirms it (Confirm).
 	File io.Reader
+	// By is who gives File: ByOperator. Required with it.
+	By Cause
 	// Progress is called with how far a stage is; total is 0 when it is not known.
 	// May be nil.
 	Progress func(stage string, done, total int64)
@@ -160,9 +163,16 @@ type run struct {
 	holder   string                                // of the lease: a name that no other run has
 	no       int64                                 // run_no of this pass: what it sees is marked with it
 	fromFile bool                                  // a person gave the bill: it proves nothing by itself
+	by       Cause                                 // who gave it
+	was      standing                              // how the day stood before
+	counts   bool                                  // the bill counts for its day: weigh
 	sha1     string                                // of the bill, "" when the day has none
 	onStage  func(stage string, done, total int64) // RunRequest.Progress
-	pass     int                                   // from 1; only the first heals
+	// confirmedBy is who confirmed a bill from a file, "" for nobody.
+	confirmedBy string
+	// other is whether the bill of the day before and of the day after counts and is done.
+	other map[string]bool
+	pass  int // from 1; only the first heals
 }
 
 // progress reports how far a stage is, to whoever wants to know.
@@ -194,7 +204,14 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if q.Date > Day(r.cfg.Now()) {
 		return Result{}, fmt.Errorf("%w: %s has not come yet in Beijing", ErrRequest, q.Date)
 	}
-	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, onStage: q.Progress}
+	if q.File != nil && q.By.ActorID == "" {
+		return Result{}, fmt.Errorf("%w: who gives the file has to be known", ErrRequest)
+	}
+	if err := r.endWaiting(ctx); err != nil {
+		return Result{}, err
+	}
+	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, by: q.By,
+		onStage: q.Progress}
 	if err := r.acquire(ctx, u); err != nil {
 		return Result{}, err
 	}
@@ -209,7 +226,7 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if err := r.finish(ctx, u, result); err != nil {
 		return Result{}, err
 	}
-	if r.cfg.Finished != nil {
+	if r.cfg.Finished != nil && u.counts {
 		r.cfg.Finished(result)
 	}
 	return result, nil
@@ -255,6 +272,9 @@ func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (res
 			return Result{}, err
 		}
 		failpoint.Hit("recon.saved")
+	}
+	if err := r.weigh(ctx, u); err != nil {
+		return Result{}, err
 	}
 	return r.match(ctx, u, dir, seed, rows, totals)
 }
@@ -317,6 +337,9 @@ func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed mapha
 	defer func() { _ = ours.close() }() // files that are thrown away
 	p := &pass{r: r, run: u, bill: rows, ours: ours}
 	if err := r.nextRun(ctx, u); err != nil {
+		return nil, err
+	}
+	if u.other, err = r.doneNear(ctx, u.date, u.kind); err != nil {
 		return nil, err
 	}
 	if err := p.spillOurs(ctx); err != nil {
@@ -418,17 +441,30 @@ func (g *gunzipped) Read(p []byte) (int, error) {
 
 // result counts what is open now and puts all together.
 func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments, refunds Bridge) (Result, error) {
-	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Totals: totals, Payments: payments, Refunds: refunds,
-		Differences: map[Kind]int64{}}
+	res := u.newResult()
+	res.Totals, res.Payments, res.Refunds = totals, payments, refunds
 	return res, r.countOpen(ctx, u, &res)
 }
 
-// CatchUp reconciles every day whose bill is out and that is not done, from the first
+// newResult is the result of a run with what is known before it has compared anything.
+func (u *run) newResult() Result {
+	res := Result{Date: u.date, Type: u.kind, SHA1: u.sha1, Source: SourceWeChat, Differences: map[Kind]int64{}}
+	if u.fromFile {
+		res.Source, res.GivenBy, res.ConfirmedBy = SourceFile, u.by.ActorID, u.confirmedBy
+		res.Uncounted = !u.counts
+	}
+	return res
+}
+
+// CatchUp reconciles every day whose bill is out and that is not done by WeChat Pay's own bill, from the first
 // payment on, three months back at most; a day of the last week is done again when a
 // payment of it was recorded since. A bill that is not ready is no error. Only the bill
 // of all transactions is fetched. A day that fails does not hold back the others; all
 // their errors come back joined.
 func (r *Reconciler) CatchUp(ctx context.Context) error {
+	if err := r.endWaiting(ctx); err != nil {
+		return err
+	}
 	now := r.cfg.Now().In(beijing)
 	last := now.AddDate(0, 0, -1)
 	if now.Hour() < billHour {

@@ -185,7 +185,7 @@ func TestGivenFileIsBelievedOnlyWithWeChatsWord(t *testing.T) {
 		d.Prepaid(t, fake.OrderNo)
 		bill := billOf(payRow(missed), billRow{at: noon, transaction: "4277", trade: fake.OrderNo + "-01", amount: 100})
 		for _, file := range [][]byte{bill, zipped(bill)} {
-			res, err := d.Run(t.Context(), reconcile.RunRequest{Date: day, File: bytes.NewReader(file)})
+			res, err := d.Run(t.Context(), reconcile.RunRequest{Date: day, By: fin, File: bytes.NewReader(file)})
 			if err != nil || res.Open != 1 || res.Healed != 1 {
 				t.Fatalf("%+v, %v", res, err)
 			}
@@ -240,7 +240,7 @@ func TestBadFilesChangeNothing(t *testing.T) {
 			"more after it": {append(bytes.Clone(good), "`1\r\n"...), "after the summary"},
 			"empty":         {nil, "empty"},
 		} {
-			_, err := d.Run(t.Context(), reconcile.RunRequest{Date: day, File: bytes.NewReader(c.file)})
+			_, err := d.Run(t.Context(), reconcile.RunRequest{Date: day, By: fin, File: bytes.NewReader(c.file)})
 			if !errors.Is(err, reconcile.ErrBadBill) || !strings.Contains(fmt.Sprint(err), c.says) {
 				t.Errorf("%s: %v, want %q", name, err, c.says)
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
@@ -26,13 +27,42 @@ const (
 	// RefundPayment sends a payment back that fits no order of ours, all of it. Only
 	// for one that is held; others are refunded by their orders.
 	RefundPayment Action = "REFUND"
-	// MarkPending lets it wait for the next bill, whose run opens it again unless that
-	// bill has it.
+	// MarkPending lets it wait for the bill of the day before or after, near midnight and
+	// only while that bill is not here. Its run opens it again unless that bill has it, and
+	// so does a date.
 	MarkPending Action = "MARK_PENDING"
 	// WriteOff ends it without money: a second person has to confirm, by the same
 	// action.
 	WriteOff Action = "WRITE_OFF"
 )
+
+// Actions lists what people can do about differences.
+func Actions() []Action { return []Action{ApplyPayment, RefundPayment, MarkPending, WriteOff} }
+
+// People is how many people an action takes: where WeChat Pay, asked, or a later bill
+// decides, one; what ends a difference by somebody's word alone, two.
+func (a Action) People() int {
+	if a == WriteOff {
+		return 2
+	}
+	return 1
+}
+
+// Actions gives what people may do about a kind of difference: the one table of it, which
+// docs/reconciliation.md shows. What each of them demands besides is said at Action.
+func (k Kind) Actions() []Action {
+	switch k {
+	case BillOnly:
+		return []Action{ApplyPayment, WriteOff}
+	case LocalOnly, RefundLocalOnly:
+		return []Action{MarkPending, WriteOff}
+	case StateMismatch:
+		return []Action{RefundPayment, WriteOff}
+	case AmountMismatch, Duplicate, RefundBillOnly, RefundAmountMismatch, RefundStateMismatch, DuplicateRefund,
+		OtherDay, RefundOtherDay, TwoBills, RefundTwoBills:
+	}
+	return []Action{WriteOff}
+}
 
 // Bounds of texts: the widths of their columns in table differences.
 const (
@@ -64,6 +94,9 @@ type DifferenceFilter struct {
 // Differences gives differences in the order of their IDs, at most Limit, after Cursor.
 // Fewer than Limit are the last ones.
 func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
+	if err := r.endWaiting(ctx); err != nil {
+		return nil, err
+	}
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
 	for _, t := range []struct{ column, value string }{
 		{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
@@ -101,6 +134,9 @@ func (r *Reconciler) AllDifferences(ctx context.Context, f DifferenceFilter) ([]
 
 // Difference gives one difference, or ErrNotFound.
 func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, error) {
+	if err := r.endWaiting(ctx); err != nil {
+		return Difference{}, err
+	}
 	found, err := r.queryDifferences(ctx, `WHERE id = ?`, id)
 	if err == nil && len(found) == 0 {
 		err = ErrNotFound
@@ -113,7 +149,8 @@ func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, err
 
 // Resolve does what a person decided; money moves by the same methods as everywhere
 // (Orders). It gives the difference as it is then. Errors: ErrNotFound, ErrResolved,
-// ErrSecondPerson, those of operators.Second, ErrRequest with a reason, those of Orders and of WeChat. Money moves
+// ErrSecondPerson, those of operators.Second, ErrRequest with a reason, those of Orders
+// and of WeChat. Money moves
 // before the difference is closed: a crash in between leaves it open, and the same
 // action again finds the money moved, once, and closes it.
 func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error) {
@@ -124,14 +161,20 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 	if err != nil {
 		return d, err
 	}
-	if d.Status == StatusResolved || d.Status == StatusWrittenOff {
+	switch {
+	case !slices.Contains(Actions(), q.Action):
+		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF",
+			ErrRequest, q.Action)
+	case d.Status == StatusResolved || d.Status == StatusWrittenOff:
 		return d, ErrResolved
+	case !slices.Contains(d.Kind.Actions(), q.Action):
+		return d, fmt.Errorf("%w: %s cannot be done about %s; %s can", ErrRequest, q.Action, d.Kind, d.Kind.Actions())
 	}
 	switch q.Action {
 	case ApplyPayment:
 		err = r.applyPayment(ctx, &d, q)
 	case RefundPayment:
-		if d.Kind != StateMismatch && d.Kind != BillOnly || d.OursState != "held" {
+		if d.OursState != "held" {
 			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the "+
 				"others by their orders", ErrRequest)
 		}
@@ -142,12 +185,9 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 			err = nil // proposed: the difference stays open until somebody else agrees
 		}
 	case MarkPending:
-		err = r.close(ctx, &d, q, StatusPending, "")
+		err = r.markPending(ctx, &d, q)
 	case WriteOff:
 		err = r.writeOff(ctx, &d, q)
-	default:
-		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF",
-			ErrRequest, q.Action)
 	}
 	if err != nil {
 		return d, err
@@ -158,7 +198,7 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 // applyPayment asks WeChat about the payment and records its answer: the bill alone is not
 // enough where a person could not tell why it was missed.
 func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve) error {
-	if d.Kind != BillOnly || r.cfg.Orders.OrderNoOf(d.OutTradeNo) == "" {
+	if r.cfg.Orders.OrderNoOf(d.OutTradeNo) == "" {
 		return fmt.Errorf("%w: only a payment of one of our orders that we lack can be applied", ErrRequest)
 	}
 	trade, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
@@ -175,9 +215,29 @@ func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve)
 	return r.close(ctx, d, q, StatusResolved, "payment "+outcome)
 }
 
-// writeOff needs two people, by the rule of package operators: the first proposes, another confirms. The proposal is
-// stored in the row, and the UPDATE demands that it is still that one, so that two who
-// propose at once do not become two who confirm.
+// markPending lets one person put a difference off, as a run does by itself: only near
+// midnight, only while the bill that may explain it is not here, and not beyond its date.
+func (r *Reconciler) markPending(ctx context.Context, d *Difference, q Resolve) error {
+	done, err := r.doneNear(ctx, d.Date, d.Type)
+	if err != nil {
+		return err
+	}
+	until, ok := r.mayWait(d, done)
+	switch {
+	case d.WaitsFor == "":
+		return fmt.Errorf("%w: only a row near midnight can be in the bill of another day", ErrRequest)
+	case done[d.WaitsFor]:
+		return fmt.Errorf("%w: the bill of %s is here, and does not explain it", ErrRequest, d.WaitsFor)
+	case !ok:
+		return fmt.Errorf("%w: it has waited long enough for the bill of %s", ErrRequest, d.WaitsFor)
+	}
+	return r.update(ctx, d, `status = ?, resolved_by = ?, resolved_why = ?, pending_until = ?`, `1 = 1`,
+		string(StatusPending), q.Cause.ActorID, q.Reason, until.UnixMilli())
+}
+
+// writeOff needs two people, by the rule of package operators: the first proposes, another
+// confirms. The proposal is stored in the row, and the UPDATE demands that it is still that
+// one, so that two who propose at once do not become two who confirm.
 func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) error {
 	who := q.Cause.ActorID
 	switch d.ProposedBy {
@@ -201,14 +261,11 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 	return r.close(ctx, d, q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
 }
 
-// close ends a difference, or lets it wait: then it has no time of resolution.
+// close ends a difference.
 func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
-	at := r.cfg.Now().UnixMilli()
-	if to == StatusPending {
-		at = 0
-	}
-	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?`, `1 = 1`,
-		string(to), payment.CutBytes(resolution, maxResolution), q.Cause.ActorID, q.Reason, at)
+	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?,
+  pending_until = 0`, `1 = 1`, string(to), payment.CutBytes(resolution, maxResolution), q.Cause.ActorID, q.Reason,
+		r.cfg.Now().UnixMilli())
 }
 
 // update changes a difference that is still as it was read, else ErrResolved. set and
@@ -242,22 +299,40 @@ type Open struct {
 	Count  map[Kind]int64
 	Fen    payment.Fen // what the bill and our rows differ by, without signs
 	Oldest string      // bill date of the oldest, "" without
-	// LastDone is the newest day that is reconciled, "" for none.
+	// Pending are those that wait for the bill of another day; OldestPending is when the
+	// oldest of them was found, the zero time without one.
+	Pending       map[Kind]int64
+	PendingFen    payment.Fen
+	OldestPending time.Time
+	// LastDone is the newest day that is reconciled with WeChat Pay's own bill, "" for none.
 	LastDone string
 }
 
 // Open reads the open differences through the index on their status.
 func (r *Reconciler) Open(ctx context.Context) (Open, error) {
-	o := Open{Count: map[Kind]int64{}}
-	err := sqldb.Each(ctx, r.db, `SELECT kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date)
+	o := Open{Count: map[Kind]int64{}, Pending: map[Kind]int64{}}
+	if err := r.endWaiting(ctx); err != nil {
+		return o, err
+	}
+	err := sqldb.Each(ctx, r.db, `SELECT status, kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date),
+  MIN(opened_at)
 FROM differences
-WHERE status = 'OPEN'
-GROUP BY kind`, nil, func(rows *sql.Rows) error {
+WHERE status IN ('OPEN', 'PENDING_NEXT_DAY')
+GROUP BY status, kind`, nil, func(rows *sql.Rows) error {
+		var status Status
 		var kind Kind
-		var n int64
+		var n, opened int64
 		var fen payment.Fen
 		var oldest string
-		err := rows.Scan(&kind, &n, &fen, &oldest)
+		err := rows.Scan(&status, &kind, &n, &fen, &oldest, &opened)
+		if at := sqldb.FromMillis(opened); status == StatusPending {
+			o.Pending[kind] = n
+			o.PendingFen += fen
+			if o.OldestPending.IsZero() || at.Before(o.OldestPending) {
+				o.OldestPending = at
+			}
+			return err
+		}
 		o.Count[kind] = n
 		o.Fen += fen
 		if o.Oldest == "" || oldest < o.Oldest {
@@ -266,10 +341,11 @@ GROUP BY kind`, nil, func(rows *sql.Rows) error {
 		return err
 	})
 	var last sql.NullString
-	err = errors.Join(err, r.db.QueryRowContext(ctx, `SELECT MAX(bill_date)
-FROM reconciliations
-WHERE bill_type = 'ALL'
-  AND state = 'done'`).Scan(&last))
+	err = errors.Join(err, r.db.QueryRowContext(ctx, `SELECT MAX(r.bill_date)
+FROM reconciliations r
+WHERE r.bill_type = 'ALL'
+  AND r.state = 'done'
+  AND `+signedRow).Scan(&last))
 	o.LastDone = last.String
 	if err != nil {
 		return o, fmt.Errorf("count open differences: %w", err)

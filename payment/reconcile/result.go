@@ -56,10 +56,27 @@ type Result struct {
 	Open        int64            `json:"open"`
 	Pending     int64            `json:"pending_next_day"`
 	FundFlow    *FundFlow        `json:"fund_flow,omitempty"`
+	// Source is where the bill came from; of a file, who gave it and who confirmed it.
+	Source      Source `json:"source,omitempty"`
+	GivenBy     string `json:"given_by,omitempty"`
+	ConfirmedBy string `json:"confirmed_by,omitempty"`
+	// Uncounted: the bill is a file that does not count for its day. It has added
+	// differences and ended none.
+	Uncounted bool `json:"uncounted,omitempty"`
 }
 
-// Balanced reports that nothing is open. What waits for the next bill does not count,
-// nor what was written off.
+// Waiting is what of a day waits for a bill of another day that should have been here by
+// now: it is as good as open.
+func (r *Result) Waiting(now time.Time) int64 {
+	from, err := dayStart(r.Date)
+	if err != nil || now.Before(from.AddDate(0, 0, 2).Add(billHour*time.Hour)) {
+		return 0
+	}
+	return r.Pending
+}
+
+// Balanced reports that nothing is open. What waits for the next bill does not count
+// (Waiting does), nor what was written off.
 func (r *Result) Balanced() bool { return r.Open == 0 }
 
 // Status is where a difference stands. It is stored in differences.status, whose values
@@ -69,7 +86,7 @@ type Status string
 // The states of a difference.
 const (
 	StatusOpen       Status = "OPEN"             // somebody has to look
-	StatusPending    Status = "PENDING_NEXT_DAY" // near midnight: the next bill may have it
+	StatusPending    Status = "PENDING_NEXT_DAY" // near midnight: the bill of WaitsFor may have it, until PendingUntil
 	StatusResolved   Status = "RESOLVED"         // by a run that found it gone, or by a person
 	StatusWrittenOff Status = "WRITTEN_OFF"      // by two persons
 )
@@ -92,13 +109,19 @@ type Difference struct {
 	OursState     string      // of payments.outcome or refunds.state
 	Facts         Facts       // what else the bill says of it
 	Status        Status
-	OpenedAt      time.Time
-	ProposedBy    string // who wants it written off, "" when nobody does
-	ProposedWhy   string
-	Resolution    string // how it ended, a text for people; "" while it is open
-	ResolvedBy    string // a person, or "reconciler"
-	ResolvedWhy   string // a person's reason; "" marks what a run resolved by itself
-	ResolvedAt    time.Time
+	Source        Source // of the bill that it was found in first
+	GivenBy       string // who gave that bill, "" for WeChat Pay's
+	// WaitsFor is the day whose bill may have the row, of a row of ours near midnight; ""
+	// of any other. PendingUntil is when waiting for it ends.
+	WaitsFor     string
+	PendingUntil time.Time
+	OpenedAt     time.Time
+	ProposedBy   string // who wants it written off, "" when nobody does
+	ProposedWhy  string
+	Resolution   string // how it ended, a text for people; "" while it is open
+	ResolvedBy   string // a person, or "reconciler"
+	ResolvedWhy  string // a person's reason; "" marks what a run resolved by itself
+	ResolvedAt   time.Time
 
 	healable bool // it can be recorded without a person
 }
@@ -123,6 +146,19 @@ func idOf(d Difference) string {
 // ID is the name of a reconciliation: day and bill type.
 func ID(date string, t payment.BillType) string { return date + "-" + string(t) }
 
+// billText says which bill a result rests on, and how it came here.
+func (r *Result) billText() string {
+	switch {
+	case r.SHA1 == "":
+		return "none: nothing happened on that day"
+	case r.Source != SourceFile:
+		return r.SHA1
+	case r.ConfirmedBy != "":
+		return r.SHA1 + ", a file: given by " + r.GivenBy + ", confirmed by " + r.ConfirmedBy
+	}
+	return r.SHA1 + ", a file that ends no difference: given by " + r.GivenBy + ", nobody has confirmed it"
+}
+
 // WriteText prints a result as a person reads it, with the bridge in the order in which
 // it is added up. The text is for people and may change; programs read the JSON.
 func WriteText(out io.Writer, r Result) error {
@@ -130,11 +166,7 @@ func WriteText(out io.Writer, r Result) error {
 	if r.Type == payment.BillFundFlow {
 		return writeFlow(out, r)
 	}
-	bill := r.SHA1
-	if bill == "" {
-		bill = "none: nothing happened on that day"
-	}
-	fmt.Fprintf(out, "%s %s   bill %s\n\n", r.Date, r.Type, bill)
+	fmt.Fprintf(out, "%s %s   bill %s\n\n", r.Date, r.Type, r.billText())
 	fmt.Fprintln(w, "\tpayments\tyuan\trefunds\tyuan\t")
 	p, f := &r.Payments, &r.Refunds
 	line := func(name string, n1 int64, f1 payment.Fen, n2 int64, f2 payment.Fen) {

@@ -49,6 +49,13 @@ VALUES (?, ?, 'new', '')`, u.date, string(u.kind))
 	}
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		now := r.cfg.Now().UnixMilli()
+		was, holder, err := standingOf(ctx, tx, u)
+		if err != nil {
+			return fmt.Errorf("take the bill: %w", err)
+		}
+		if holder != u.holder { // not the repeat of a transaction that was committed
+			u.was = was
+		}
 		n, err := tx.Update(ctx, `UPDATE reconciliations
 SET state = 'running', run_no = run_no + 1, holder = ?, lease_until = ?, started_at = ?, problem = ''
 WHERE bill_date = ?
@@ -132,8 +139,12 @@ func (r *Reconciler) renew(ctx context.Context, u *run) (context.Context, func()
 
 // finish records the result. It is written even when the caller has gone: the work is
 // done. day_from, day_to and ours_fen say what the run has seen of our payments, for
-// doneDays and for the check books.day_is_whole of package audit.
+// doneDays and for the check books.day_is_whole of package audit. A file that does not
+// count leaves a day as it stood when a bill that counts is there.
 func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
+	if u.was.counts && !u.counts {
+		return r.restore(context.WithoutCancel(ctx), u)
+	}
 	text, err := encode(res)
 	if err != nil {
 		return err
@@ -149,6 +160,12 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 		int64(res.Payments.OursFen))
 }
 
+// restore gives a day back as it stood before a file was held against it.
+func (r *Reconciler) restore(ctx context.Context, u *run) error {
+	return r.updateRun(ctx, u, `state = ?, started_at = ?, finished_at = ?, problem = ?`, nil, u.was.state,
+		u.was.started, u.was.finished, u.was.problem)
+}
+
 // fail keeps why a run ended. What it wrote is right and stays. A bill that is not made
 // yet is waiting and not failed: nobody has to do anything.
 func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
@@ -157,8 +174,14 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 		state = "waiting"
 	}
 	problem := payment.CutBytes(why.Error(), maxProblem)
-	if err := r.updateRun(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(),
-		problem); err != nil {
+	keep := func() error {
+		if u.fromFile && u.was.counts {
+			return r.restore(ctx, u) // the file was bad, not the bill of the day
+		}
+		return r.updateRun(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(),
+			problem)
+	}
+	if err := keep(); err != nil {
 		r.log.Warn("the end of a reconciliation is not recorded", "bill_date", u.date, "err", err)
 	}
 }
@@ -189,14 +212,10 @@ WHERE bill_date = ?
 	if err = errors.Join(err, z.Close(), w.flush()); err != nil {
 		return fmt.Errorf("store the bill: %w", err)
 	}
-	source := "wechat"
-	if u.fromFile {
-		source = "file"
-	}
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO bill_files
   (bill_date, bill_type, sha1, source, size_bytes, chunks, received_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, source, size, w.seq, r.cfg.Now().UnixMilli())
+VALUES (?, ?, ?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, string(u.source()), size, w.seq, r.cfg.Now().UnixMilli())
 		if sqldb.IsDuplicate(err) {
 			return nil
 		}
@@ -265,15 +284,21 @@ func (r *Reconciler) OpenBill(ctx context.Context, id string) (io.ReadCloser, St
 	if s.SHA1 == "" {
 		return nil, s, ErrNotFound
 	}
+	f, err := r.openStored(ctx, s)
+	return f, s, err
+}
+
+// openStored gives a stored bill by its day, type and hash, as OpenBill does.
+func (r *Reconciler) openStored(ctx context.Context, s Stored) (io.ReadCloser, error) {
 	from, to := io.Pipe()
 	go func() {
 		_ = to.CloseWithError(r.copyBill(ctx, s, to)) // the reader gets the error
 	}()
 	z, err := gzip.NewReader(from)
 	if err != nil {
-		return nil, s, errors.Join(fmt.Errorf("stored bill: %w", err), from.Close())
+		return nil, errors.Join(fmt.Errorf("stored bill: %w", err), from.Close())
 	}
-	return &billReader{z, from}, s, nil
+	return &billReader{z, from}, nil
 }
 
 // billReader unpacks a stored bill while it is read.
@@ -307,16 +332,26 @@ WHERE bill_date = ?
 	}
 }
 
+// ownRow is a row of ours as it is looked for by its number. Between since and until, in
+// milliseconds, WeChat Pay took it: a refund between our first call and our last one, or
+// the word that it was taken. recorded is when it came here.
+type ownRow struct {
+	item
+	since, until, recorded int64
+}
+
 // findOurs finds payments and refunds of ours by number, whatever their day, at most
 // lookups of them. A held refund is not ours: it is WeChat's word about one that we
 // never asked for.
-func (r *Reconciler) findOurs(ctx context.Context, rows []item) (map[sideKey]item, error) {
-	found := make(map[sideKey]item, len(rows))
+func (r *Reconciler) findOurs(ctx context.Context, rows []item) (map[sideKey]ownRow, error) {
+	found := make(map[sideKey]ownRow, len(rows))
 	for refund, query := range map[bool]string{
-		false: `SELECT transaction_id, amount_fen, outcome, paid_at
+		false: `SELECT transaction_id, amount_fen, outcome, paid_at, paid_at, paid_at, received_at
 FROM payments
 WHERE transaction_id IN (`,
-		true: `SELECT out_refund_no, amount_fen, state, accepted_at
+		true: `SELECT out_refund_no, amount_fen, state, accepted_at,
+  CASE WHEN sent_at > 0 AND sent_at < accepted_at THEN sent_at ELSE accepted_at END,
+  CASE WHEN asked_at > accepted_at THEN asked_at ELSE accepted_at END, created_at
 FROM refunds
 WHERE state <> 'held'
   AND out_refund_no IN (`} {
@@ -325,8 +360,8 @@ WHERE state <> 'held'
 			continue
 		}
 		err := r.decide(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
-			it := item{refund: refund}
-			err := rows.Scan(&it.key, &it.amount, &it.state, &it.at)
+			it := ownRow{item: item{refund: refund}}
+			err := rows.Scan(&it.key, &it.amount, &it.state, &it.at, &it.since, &it.until, &it.recorded)
 			found[sideKey{refund, it.key}] = it
 			return err
 		})
@@ -348,72 +383,10 @@ func keysOf(rows []item, refund bool) []string {
 	return keys
 }
 
-// sideName is the word for a side in table matched_across.
-func sideName(refund bool) string {
-	if refund {
-		return "refund"
-	}
-	return "payment"
-}
-
-// saveAcross remembers rows of this bill that are ours of another day, so that
-// day does not miss them, and settles what that day's run has noted of them.
-func (r *Reconciler) saveAcross(ctx context.Context, date string, rows []item) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		for _, it := range rows {
-			_, err := tx.ExecContext(ctx, `INSERT INTO matched_across
-  (kind, ref, bill_date)
-VALUES (?, ?, ?)`, sideName(it.refund), it.key, date)
-			if err != nil && !sqldb.IsDuplicate(err) {
-				return fmt.Errorf("remember rows of another day: %w", err)
-			}
-		}
-		keys := make([]string, len(rows))
-		for i, it := range rows {
-			keys[i] = it.key
-		}
-		args := append([]any{r.cfg.Now().UnixMilli()}, sqldb.Args(keys)...)
-		_, err := tx.Update(ctx, `UPDATE differences
-SET status = 'RESOLVED', resolution = 'in the bill of another day', resolved_by = 'reconciler', resolved_at = ?
-WHERE kind IN ('LOCAL_ONLY', 'REFUND_LOCAL_ONLY')
-  AND status IN ('OPEN', 'PENDING_NEXT_DAY')
-  AND ref IN (`+sqldb.In(len(keys))+`)`, args...)
-		return err
-	})
-}
-
-// findAcross tells which rows of ours were in another day's bill.
-func (r *Reconciler) findAcross(ctx context.Context, rows []item) (map[sideKey]bool, error) {
-	had := map[sideKey]bool{}
-	for _, refund := range []bool{false, true} {
-		keys := keysOf(rows, refund)
-		if len(keys) == 0 {
-			continue
-		}
-		err := r.decide(ctx, `SELECT ref
-FROM matched_across
-WHERE kind = ?
-  AND ref IN (`+sqldb.In(len(keys))+`)`, append([]any{sideName(refund)}, sqldb.Args(keys)...),
-			func(rows *sql.Rows) error {
-				var ref string
-				err := rows.Scan(&ref)
-				had[sideKey{refund, ref}] = true
-				return err
-			})
-		if err != nil {
-			return nil, fmt.Errorf("find rows of another day's bill: %w", err)
-		}
-	}
-	return had, nil
-}
-
 // saveDifferences inserts what is new and marks what was seen again with the
-// number of this pass. What a person resolved stays resolved; what only a run
-// resolved opens again. The known rows are locked first, so that a person who
-// resolves one at the same moment is not overwritten.
+// number of this pass. What two people wrote off stays so; whatever else was called
+// resolved and is found again by a bill that counts opens again. The known rows are
+// locked first, so that a person who resolves one at the same moment is not overwritten.
 func (r *Reconciler) saveDifferences(ctx context.Context, u *run, found []Difference) error {
 	if err := r.fillOrders(ctx, found); err != nil {
 		return err
@@ -448,8 +421,10 @@ SET run_no = ?
 WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)...); err != nil {
 				return fmt.Errorf("mark differences: %w", err)
 			}
-			if err := reopen(ctx, tx, found, known); err != nil {
-				return err
+			if u.counts {
+				if err := reopen(ctx, tx, found, known); err != nil {
+					return err
+				}
 			}
 		}
 		err = r.insertDifferences(ctx, tx, u, found, known)
@@ -458,24 +433,38 @@ WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)..
 	})
 }
 
-// reopen opens what an earlier run resolved by itself and this one found again:
-// a bill that was short, then whole, then short once more.
+// reopen goes by what this bill, which counts, has: what was resolved, by whomever, and is
+// found again is open again (a bill that was short, then whole, then short once more),
+// and what waited for another bill and may not wait any longer is open too.
 func reopen(ctx context.Context, tx *sqldb.Tx, found []Difference, known map[string]bool) error {
-	back := map[Status][]string{}
-	for _, d := range found {
-		if known[d.ID] {
-			back[d.Status] = append(back[d.Status], d.ID)
+	for i := range found {
+		d := &found[i]
+		if d.Status != StatusPending || !known[d.ID] {
+			continue
 		}
-	}
-	for status, ids := range back {
 		if _, err := tx.Update(ctx, `UPDATE differences
-SET status = ?, resolution = '', resolved_by = '', resolved_at = 0
-WHERE status = 'RESOLVED'
-  AND resolved_by = 'reconciler'
-  AND resolved_why = ''
-  AND id IN (`+sqldb.In(len(ids))+`)`, append([]any{string(status)}, sqldb.Args(ids)...)...); err != nil {
+SET status = ?, resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0, waits_for = ?, pending_until = ?
+WHERE id = ?
+  AND status IN ('RESOLVED', 'PENDING_NEXT_DAY')`, string(d.Status), d.WaitsFor, sqldb.Millis(d.PendingUntil),
+			d.ID); err != nil {
 			return fmt.Errorf("open differences again: %w", err)
 		}
+	}
+	var ids []string
+	for i := range found {
+		if known[found[i].ID] && found[i].Status == StatusOpen {
+			ids = append(ids, found[i].ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.Update(ctx, `UPDATE differences
+SET status = 'OPEN', resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0, pending_until = 0
+WHERE status IN ('RESOLVED', 'PENDING_NEXT_DAY')
+  AND id IN (`+sqldb.In(len(ids))+`)`, sqldb.Args(ids)...)
+	if err != nil {
+		return fmt.Errorf("open differences again: %w", err)
 	}
 	return nil
 }
@@ -483,7 +472,7 @@ WHERE status = 'RESOLVED'
 // insertDifferences writes the differences that are not known, many rows at once.
 func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run, found []Difference,
 	known map[string]bool) error {
-	const cols = 18 // of the INSERT below
+	const cols = 22 // of the INSERT below
 	var args []any
 	for _, d := range found {
 		if known[d.ID] {
@@ -500,11 +489,13 @@ func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run
 		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo,
 			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), payment.CutBytes(d.BillState, maxState),
 			payment.CutBytes(d.OursState, maxState),
-			string(facts), can, string(d.Status), r.cfg.Now().UnixMilli())
+			string(facts), can, string(d.Status), r.cfg.Now().UnixMilli(), string(u.source()),
+			payment.CutBytes(u.giver(), maxWho), d.WaitsFor, sqldb.Millis(d.PendingUntil))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO differences
   (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
-   bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, opened_at)
+   bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, opened_at, source, given_by, waits_for,
+   pending_until)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("write differences: %w", err)
@@ -555,37 +546,33 @@ WHERE out_refund_no IN (`, refunds))
 // settleSeen resolves what this pass did not find any more (its run_no is an older
 // one), and opens what waited for this bill. It renews the lease with the statement
 // that proves that the run still has it, in the same transaction: a run that another
-// has taken over resolves nothing.
+// has taken over resolves nothing. A file that does not count ends nothing.
 func (r *Reconciler) settleSeen(ctx context.Context, u *run) error {
-	return r.updateRun(ctx, u, `lease_until = ?`, func(tx *sqldb.Tx) error {
+	then := func(tx *sqldb.Tx) error {
 		if _, err := tx.Update(ctx, `UPDATE differences
-SET status = 'RESOLVED', resolved_by = 'reconciler', resolved_at = ?,
-  resolution = CASE WHEN healable = 1 THEN '`+healed+`' ELSE 'bill and books agree now' END
+SET status = 'RESOLVED', resolved_by = 'reconciler', resolved_at = ?, pending_until = 0,
+  resolution = CASE WHEN healable = 1 THEN '`+healed+`' ELSE '`+agreed+`' END
 WHERE bill_date = ?
   AND bill_type = ?
   AND run_no < ?
   AND status IN ('OPEN', 'PENDING_NEXT_DAY')`, r.cfg.Now().UnixMilli(), u.date, string(u.kind), u.no); err != nil {
 			return fmt.Errorf("resolve differences: %w", err)
 		}
-		from, err := dayStart(u.date)
-		if err != nil {
+		if err := r.forgetAcross(ctx, tx, u); err != nil {
 			return err
 		}
-		// What the day before waited for was this bill; what this day would wait
-		// for may have been reconciled already.
-		_, err = tx.Update(ctx, `UPDATE differences
-SET status = 'OPEN'
+		// What waited for this bill and is not in it.
+		_, err := tx.Update(ctx, `UPDATE differences
+SET status = 'OPEN', pending_until = 0
 WHERE bill_type = ?
   AND status = 'PENDING_NEXT_DAY'
-  AND (bill_date = ? OR (bill_date = ? AND EXISTS (
-    SELECT 1
-    FROM reconciliations n
-    WHERE n.bill_date = ?
-      AND n.bill_type = ?
-      AND n.state = 'done')))`, string(u.kind), from.AddDate(0, 0, -1).Format(time.DateOnly), u.date,
-			from.AddDate(0, 0, 1).Format(time.DateOnly), string(u.kind))
+  AND waits_for = ?`, string(u.kind), u.date)
 		return err
-	}, r.cfg.Now().Add(leaseFor).UnixMilli())
+	}
+	if !u.counts {
+		then = nil
+	}
+	return r.updateRun(ctx, u, `lease_until = ?`, then, r.cfg.Now().Add(leaseFor).UnixMilli())
 }
 
 // decide gives every row of a query to do, where our rows are written: what a bill is held
@@ -655,8 +642,8 @@ WHERE paid_at > 0`, nil, &first)
 	return time.UnixMilli(first.Int64).In(beijing), first.Valid, nil
 }
 
-// doneDays are the days from a date on that need no other run: their run came after
-// their end and, for those from recent on, no payment of that day was recorded since.
+// doneDays are the days from a date on that need no other run: their run had WeChat Pay's
+// own bill, came after their end and, for those from recent on, no payment of that day was recorded since.
 // Older days are left to verify, so that a run does not read months. from and recent
 // are days of Beijing, as Day gives them.
 func (r *Reconciler) doneDays(ctx context.Context, from, recent string) (map[string]bool, error) {
@@ -665,6 +652,7 @@ func (r *Reconciler) doneDays(ctx context.Context, from, recent string) (map[str
 FROM reconciliations r
 WHERE r.bill_type = 'ALL'
   AND r.state = 'done'
+  AND `+signedRow+`
   AND r.finished_at >= r.day_to
   AND r.bill_date >= ?
   AND (r.bill_date < ? OR r.ours_fen = (

@@ -157,6 +157,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/reconciliations":                Finance,
 		"GET /admin/v1/reconciliations/:id":             Finance,
 		"GET /admin/v1/reconciliations/:id/bill":        Finance,
+		"POST /admin/v1/reconciliations/:id/confirm":    Finance,
 		"GET /admin/v1/reconciliations/:id/differences": Finance,
 		"GET /admin/v1/differences":                     Finance,
 		"POST /admin/v1/differences/:id/resolve":        Finance,

@@ -486,13 +486,27 @@ func (g *gauges) differences() []prometheus.Metric {
 	for _, k := range reconcile.Kinds() {
 		all = append(all, gauge(open, float64(o.Count[k]), string(k)))
 	}
+	pending := desc("recon_pending_differences", "Differences that wait for the bill of another day.", "type")
+	for _, k := range reconcile.Kinds() {
+		if slices.Contains(k.Actions(), reconcile.MarkPending) {
+			all = append(all, gauge(pending, float64(o.Pending[k]), string(k)))
+		}
+	}
+	age := 0.0
+	if !o.OldestPending.IsZero() {
+		age = max(g.now().Sub(o.OldestPending).Seconds(), 0)
+	}
+	all = append(all, gauge(desc("recon_pending_amount_fen", "What those that wait are worth, without signs."),
+		float64(o.PendingFen)),
+		gauge(desc("recon_pending_oldest_seconds", "Age of the oldest that waits; 0 for none."), age))
 	last := 0.0
 	if t, err := time.Parse(time.DateOnly, o.LastDone); err == nil {
 		last = float64(t.Unix())
 	}
 	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."),
 		float64(o.Fen)),
-		gauge(desc("recon_last_success_timestamp", "The newest day that is reconciled, as a time; 0 for none."), last))
+		gauge(desc("recon_last_success_timestamp",
+			"The newest day that is reconciled with WeChat Pay's own bill, as a time; 0 for none."), last))
 }
 
 // depth is how many tasks the queue holds, by the states that asynq has: pending, active,

@@ -29,6 +29,10 @@ type Reconciler interface {
 	// List and Show give what the last run of each bill found.
 	List(ctx context.Context, before string, limit int) ([]reconcile.Stored, error)
 	Show(ctx context.Context, id string) (reconcile.Stored, error)
+	// Confirm lets a file that somebody gave count, by a second person's word; Files tells of
+	// the bills of a day and who gave them.
+	Confirm(ctx context.Context, q reconcile.Confirmation) (reconcile.Result, error)
+	Files(ctx context.Context, id string) ([]reconcile.BillFile, error)
 	// OpenBill gives the bill as WeChat Pay made it; the caller closes it.
 	OpenBill(ctx context.Context, id string) (io.ReadCloser, reconcile.Stored, error)
 	// Differences gives a page, AllDifferences everything in memory, for files.
@@ -61,6 +65,7 @@ func (c *console) reconcileRoutes() []route {
 		{http.MethodGet, "/admin/v1/reconciliations", Finance, c.listReconciliations},
 		{http.MethodPost, "/admin/v1/reconciliations", Finance, c.startReconciliation},
 		{http.MethodGet, "/admin/v1/reconciliations/:id", Finance, c.getReconciliation},
+		{http.MethodPost, "/admin/v1/reconciliations/:id/confirm", Finance, c.confirmBill},
 		{http.MethodGet, "/admin/v1/reconciliations/:id/bill", Finance, c.getBill},
 		{http.MethodGet, "/admin/v1/reconciliations/:id/differences", Finance, c.listDifferences},
 		{http.MethodGet, "/admin/v1/differences", Finance, c.listDifferences},
@@ -83,6 +88,11 @@ type reconciliationView struct {
 	StartedAt  *time.Time `json:"started_at"`
 	FinishedAt *time.Time `json:"finished_at"`
 	Problem    string     `json:"problem,omitempty"`
+	// Source is wechat or file; Counts says that the bill counts for the day. Files are all
+	// bills that came for it; of one day only, not in lists.
+	Source reconcile.Source     `json:"source"`
+	Counts bool                 `json:"counts"`
+	Files  []reconcile.BillFile `json:"files,omitempty"`
 	// Balanced says that no difference is open; false also for a run without a result,
 	// whose Problem says why.
 	Balanced bool              `json:"balanced"`
@@ -100,6 +110,8 @@ func viewReconciliation(s *reconcile.Stored) reconciliationView {
 		StartedAt:  optional(s.StartedAt),
 		FinishedAt: optional(s.FinishedAt),
 		Problem:    s.Problem,
+		Source:     s.Source,
+		Counts:     s.Counts,
 		Balanced:   s.Result != nil && s.Result.Balanced(),
 		Result:     s.Result,
 	}
@@ -127,6 +139,14 @@ type differenceView struct {
 	// bill), RESOLVED or WRITTEN_OFF.
 	Status   reconcile.Status `json:"status"`
 	OpenedAt time.Time        `json:"opened_at"`
+	// Source is where the bill came from that it was found in first, GivenBy who gave a file.
+	Source  reconcile.Source `json:"source,omitempty"`
+	GivenBy string           `json:"given_by,omitempty"`
+	// WaitsFor is the day whose bill may have it, of a row near midnight; PendingUntil is
+	// until when a pending one waits. Actions are what can be done about its kind.
+	WaitsFor     string             `json:"waits_for,omitempty"`
+	PendingUntil *time.Time         `json:"pending_until,omitempty"`
+	Actions      []reconcile.Action `json:"actions"`
 	// ProposedBy has asked for a write-off, which somebody else must ask for too.
 	ProposedBy  string     `json:"proposed_by,omitempty"`
 	ProposedWhy string     `json:"proposed_why,omitempty"`
@@ -167,6 +187,11 @@ func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 		AgeDays:       int(c.Now().Sub(d.OpenedAt).Hours() / 24),
 		Status:        d.Status,
 		OpenedAt:      d.OpenedAt,
+		Source:        d.Source,
+		GivenBy:       d.GivenBy,
+		WaitsFor:      d.WaitsFor,
+		PendingUntil:  optional(d.PendingUntil),
+		Actions:       d.Kind.Actions(),
 		ProposedBy:    d.ProposedBy,
 		ProposedWhy:   d.ProposedWhy,
 		Resolution:    d.Resolution,
@@ -220,7 +245,30 @@ func (c *console) getReconciliation(ctx echo.Context) error {
 	if err != nil {
 		return reconcileError(err)
 	}
-	return ctx.JSON(http.StatusOK, viewReconciliation(&s))
+	v := viewReconciliation(&s)
+	if v.Files, err = c.Reconciler.Files(ctx.Request().Context(), s.ID()); err != nil {
+		return reconcileError(err)
+	}
+	return ctx.JSON(http.StatusOK, v)
+}
+
+// confirmBill is POST …/:id/confirm: a second person says that a file that somebody gave is
+// WeChat Pay's. It reconciles the day with it and answers with the result.
+func (c *console) confirmBill(ctx echo.Context) error {
+	var body struct {
+		SHA1   string `json:"sha1"`
+		Reason string `json:"reason"`
+	}
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
+		return err
+	}
+	res, err := c.Reconciler.Confirm(ctx.Request().Context(), reconcile.Confirmation{ID: ctx.Param("id"),
+		SHA1: body.SHA1, Reason: body.Reason,
+		Cause: reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx))})
+	if err != nil {
+		return reconcileError(err)
+	}
+	return ctx.JSON(http.StatusOK, res)
 }
 
 // startReconciliation is POST /admin/v1/reconciliations. It starts a run and answers 202,
@@ -233,6 +281,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 		return err
 	}
 	id := reconcile.ID(q.Date, q.Type)
+	by := reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx))
 	// A courtesy, and no lock: without it a second click would have 202 for a run that is
 	// then refused, which only the log would say.
 	if s, err := c.Reconciler.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
@@ -244,7 +293,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, runTimeout)
 		defer cancel()
 		if file != nil {
-			q.File = file
+			q.File, q.By = file, by
 		}
 		if _, err := c.Reconciler.Run(ctx, q); err != nil {
 			c.Log.Warn("reconciliation", "id", id, "err", err)
@@ -451,6 +500,10 @@ func (c *console) dayPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
+	files, err := c.Reconciler.Files(ctx.Request().Context(), s.ID())
+	if err != nil {
+		return err
+	}
 	return show(ctx, "day", map[string]any{"Simulated": c.Simulated, "Day": &s, "Text": text.String(),
-		"Differences": all})
+		"Differences": all, "Files": files})
 }
