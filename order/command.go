@@ -218,7 +218,7 @@ func (c *settle) decide(b *batch) (applied, error) {
 	done := applied{before: e.after.State, cell: Next(e.after.State, EventPay),
 		settlement: Settlement{OrderNo: c.orderNo, Settled: SettledApplied}}
 	s := &done.settlement
-	revived := e.after.State == StateClosed && b.revive(c.orderNo)
+	revived := e.after.State == StateClosed && b.revive(e)
 	if revived {
 		done.cell, s.Reason = Next(StateClosed, EventRevive), "revived"
 	}

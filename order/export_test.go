@@ -3,9 +3,11 @@ package order
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/payment"
 	"orderd/stock"
 )
 
@@ -186,4 +188,25 @@ func (s *Service) PlaceAndHold(ctx context.Context, p Placement, hold func() err
 		return Placed{}, err
 	}
 	return outcomes[0].Answer, nil
+}
+
+// CloseAndSettle brings the end of a close and a payment to an order in one transaction, the payment first or last.
+func (s *Service) CloseAndSettle(ctx context.Context, trade payment.Trade, payFirst bool) (end Settlement, err error) {
+	no := OrderNoOf(trade.OutTradeNo)
+	commands := []command{&closeDone{header{orderNo: no,
+		detail: map[string]string{"close": "accepted", "out_trade_no": trade.OutTradeNo}}}, newSettle(trade, Cause{})}
+	if payFirst {
+		slices.Reverse(commands)
+	}
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		outcomes, err := s.applyBatch(ctx, tx, commands)
+		for i, o := range outcomes {
+			err = errors.Join(err, o.Err)
+			if _, ok := commands[i].(*settle); ok {
+				end = o.Answer.settlement
+			}
+		}
+		return err
+	})
+	return end, err
 }

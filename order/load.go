@@ -195,16 +195,25 @@ func (b *batch) believe(page []Due) {
 	}
 }
 
-// openShelf reads the stock of the closed orders that money has come for, when
-// the policy is to revive them.
+// openShelf reads the stock of the orders that money may revive, when the policy is to:
+// those that are closed because their time was over, or that a command of this batch may
+// close before the money is taken in.
 func (b *batch) openShelf(ctx context.Context, tx *sqldb.Tx, commands []command) error {
 	if b.s.cfg.LatePayment != LatePolicyRevive {
 		return nil
 	}
+	closing := map[string]bool{}
+	for _, c := range commands {
+		switch c.(type) {
+		case *closeDone, *unanswered, *vouch:
+			closing[c.about().orderNo] = true
+		}
+	}
 	var nos []string
 	for _, c := range commands {
 		if paid, ok := c.(*settle); ok {
-			if e := b.orders[paid.orderNo]; e != nil && e.after.State == StateClosed {
+			e := b.orders[paid.orderNo]
+			if e != nil && (e.after.State == StateClosed || e.after.State == StateClosing && closing[paid.orderNo]) {
 				nos = append(nos, e.after.OrderNo)
 			}
 		}
@@ -226,15 +235,19 @@ func (b *batch) openShelf(ctx context.Context, tx *sqldb.Tx, commands []command)
 	return err
 }
 
-// revive takes the stock of a closed order again and reports whether all of it
-// was there.
-func (b *batch) revive(orderNo string) bool {
-	if b.shelf == nil {
+// revive takes the stock of a closed order again and reports whether all of it was
+// there. Only an order that ran out of time is revived: of one that its customer or an
+// operator has closed, nobody waits for the goods.
+func (b *batch) revive(e *entry) bool {
+	if b.shelf == nil || e.after.CloseReason != CloseReasonTimeout {
 		return false
 	}
 	var lines []stock.Line
-	for _, it := range b.lines[orderNo] {
+	for _, it := range b.lines[e.after.OrderNo] {
 		lines = append(lines, stock.Line{SkuID: it.SkuID, Quantity: it.Quantity})
 	}
-	return lines != nil && b.shelf.TakeAgain(orderNo, lines) == nil
+	if slices.Contains(b.returns, e.after.OrderNo) { // this batch has closed it, and puts its lines back first
+		b.shelf.PutBack(lines)
+	}
+	return lines != nil && b.shelf.TakeAgain(e.after.OrderNo, lines) == nil
 }

@@ -731,7 +731,8 @@ func TestLatePaymentRevivesWhenStockIsThere(t *testing.T) {
 		for i := range 2 {
 			o := f.PlaceOne(t, fmt.Sprint("r", i), "mug", 1)
 			out := f.Prepaid(t, o.OrderNo)
-			if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			f.Clock.Advance(31 * time.Minute)
+			if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil {
 				t.Fatal(err)
 			}
 			trade, err := f.WeChat.Pay(out, true)

@@ -158,7 +158,8 @@ const (
 	// LatePolicyRefund sends it back.
 	LatePolicyRefund LatePolicy = "refund"
 	// LatePolicyRevive takes the stock again, in the transaction that takes the money
-	// in, and makes the order paid; when a line is short it is sent back.
+	// in, and makes the order paid; when a line is short it is sent back. It is sent back
+	// too when the order did not run out of time but was closed by somebody.
 	LatePolicyRevive LatePolicy = "revive"
 )
 

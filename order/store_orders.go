@@ -410,3 +410,25 @@ ORDER BY minute_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, fun
 		return nil
 	})
 }
+
+// findEndedOrders gives those of the orders that are never due.
+func findEndedOrders(ctx context.Context, q querier, orderNos []string) ([]string, error) {
+	return findKeys(ctx, q, `SELECT order_no
+FROM orders
+WHERE due_at IS NULL
+  AND order_no IN (`+sqldb.In(len(orderNos))+`)`, orderNos)
+}
+
+// findKeys runs a query that gives one column of those of the keys that it selects.
+func findKeys(ctx context.Context, q querier, query string, keys []string) (found []string, err error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	err = sqldb.Each(ctx, q, query, sqldb.Args(keys), func(rows *sql.Rows) error {
+		var key string
+		err := rows.Scan(&key)
+		found = append(found, key)
+		return err
+	})
+	return found, err
+}

@@ -423,3 +423,12 @@ WHERE out_refund_no = ?`, outRefundNo).Scan(&no)
 	}
 	return no, err == nil, err
 }
+
+// findEndedRefunds gives those of the refunds that are never due: they have ended, or
+// wait for a person.
+func findEndedRefunds(ctx context.Context, q querier, numbers []string) ([]string, error) {
+	return findKeys(ctx, q, `SELECT out_refund_no
+FROM refunds
+WHERE due_at IS NULL
+  AND out_refund_no IN (`+sqldb.In(len(numbers))+`)`, numbers)
+}

@@ -179,6 +179,20 @@ func (s *Service) WaitingOrders(ctx context.Context, prepaid bool, after DueCurs
 	return due, sqldb.Wrap("find waiting orders", err)
 }
 
+// Ended gives those of the numbers, of orders or of refunds, that are there and that
+// nobody has to look at any more. Numbers that are not there are left out.
+func (s *Service) Ended(ctx context.Context, refunds bool, numbers []string) (ended []string, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if refunds {
+			ended, err = findEndedRefunds(ctx, tx, numbers)
+		} else {
+			ended, err = findEndedOrders(ctx, tx, numbers)
+		}
+		return err
+	})
+	return ended, sqldb.Wrap("find what has ended", err)
+}
+
 // Backlog counts the open orders: by state, and how many are past their due
 // time since when.
 type Backlog struct {

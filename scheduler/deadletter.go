@@ -34,6 +34,9 @@ const (
 	// pauseDoublings is how often the first pause, a second, is doubled at most. It
 	// only keeps the shift from running over: 2¹⁰ s is above longestPause.
 	pauseDoublings = 10
+	// rememberUnreadable is how long a dead task that this program cannot read is kept: a
+	// month is time to look. It did nothing that the database does not know of.
+	rememberUnreadable = 30 * 24 * time.Hour
 	// memoryOfFailures is how long a look at whether anything has failed is
 	// believed. The table is mostly empty, and this keeps a storm of timeouts from
 	// asking it about every page.

@@ -228,6 +228,43 @@ WHERE task_type = ?
 	return nil
 }
 
+// dead returns the keys of at most limit dead tasks of a type, those after a key.
+func (f *DeadLetters) dead(ctx context.Context, typ, after string, limit int) ([]string, error) {
+	var keys []string
+	err := sqldb.Each(ctx, f.db, `SELECT task_key
+FROM failed_tasks
+WHERE task_type = ?
+  AND task_key > ?
+  AND state = 'dead'
+  AND payload = ''
+ORDER BY task_key
+LIMIT ?`, []any{typ, after, limit}, func(r *sql.Rows) error {
+		var key string
+		err := r.Scan(&key)
+		keys = append(keys, key)
+		return err
+	})
+	if err != nil {
+		return nil, sqldb.Wrap("look for dead tasks", err)
+	}
+	return keys, nil
+}
+
+// forgetUnreadable forgets the dead tasks that nobody can run: of a content that cannot
+// be read, or of a type that this program does not have, once they are old.
+func (f *DeadLetters) forgetUnreadable(ctx context.Context) (n int, err error) {
+	err = f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		did, err := tx.Update(ctx, `DELETE FROM failed_tasks
+WHERE state = 'dead'
+  AND last_at < ?
+  AND (payload <> '' OR task_type NOT IN (?, ?))`, f.now().Add(-rememberUnreadable).UnixMilli(),
+			TypeExpire, TypeRefund)
+		n = int(did)
+		return err
+	})
+	return n, sqldb.Wrap("forget tasks that cannot be read", err)
+}
+
 // Known returns those of the keys of a type that failed, and the time before which
 // each must not be tried: in the year 9999 for a dead one.
 func (f *DeadLetters) Known(ctx context.Context, typ string, keys []string) (map[string]time.Time, error) {

@@ -23,6 +23,9 @@ type Orders interface {
 	// AwaitClose moves a page of unpaid orders to closing without asking WeChat
 	// Pay: they wait for the rate.
 	AwaitClose(ctx context.Context, page []order.Due, cause order.Cause) []error
+	// Ended returns those of the numbers, of orders or of refunds, that are there and
+	// for which nothing is to be done any more.
+	Ended(ctx context.Context, refunds bool, numbers []string) ([]string, error)
 	// DueOrders lists the orders of a state that are due after a place and by a
 	// time, at most limit of them, by (due time, order number).
 	DueOrders(ctx context.Context, state order.State, after order.DueCursor, until time.Time,

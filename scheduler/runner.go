@@ -45,7 +45,11 @@ func newRunner(p runnerParams) *runner {
 // run runs a task by its type and content. An error that is errPoison means that
 // the task cannot be understood.
 func (r *runner) run(ctx context.Context, typ string, content []byte, id string) error {
-	if typ == TypeReconcile && r.Daily != nil {
+	if typ == TypeReconcile && r.Daily == nil { // who reconciles catches up with the day by itself
+		r.Log.Info("the daily reconciliation is not this replica's")
+		return nil
+	}
+	if typ == TypeReconcile {
 		if err := r.Daily.reconcile(ctx); err != nil { // not kept as failed: catchUp repeats it
 			r.Log.Warn("daily reconciliation", "err", err)
 		}

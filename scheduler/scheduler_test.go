@@ -73,6 +73,22 @@ func (s *shop) Refund(_ context.Context, no string, _ order.Cause) error {
 	return nil
 }
 
+// Ended: what this shop knows and what is not due any more.
+func (s *shop) Ended(_ context.Context, refunds bool, numbers []string) (ended []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	due, ran := s.due, s.ran
+	if refunds {
+		due, ran = s.refundDue, s.refundRan
+	}
+	for _, no := range numbers {
+		if _, open := due[no]; !open && ran[no] > 0 {
+			ended = append(ended, no)
+		}
+	}
+	return ended, nil
+}
+
 func (s *shop) DueRefunds(_ context.Context, after order.DueCursor, until time.Time, limit int) ([]order.Due, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

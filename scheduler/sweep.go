@@ -52,6 +52,9 @@ const (
 	// failedPerPass is how many failed tasks are read, and tried again, at once.
 	// Each may take taskTimeout; the others are read at the next pass.
 	failedPerPass = 200
+	// forgetEvery is how often dead tasks are held against the orders and refunds that
+	// they are of.
+	forgetEvery = time.Minute
 )
 
 // sweepParams is what a sweep needs.
@@ -83,6 +86,7 @@ type sweep struct {
 	took     time.Time
 	refuses  bool
 	moves    map[string]moving // by queue
+	forgot   time.Time         // when dead tasks of what has ended were last forgotten
 	retrying atomic.Bool       // failed tasks are being tried again
 	retries  sync.WaitGroup    // the goroutine that does
 }
@@ -132,6 +136,7 @@ func (s *sweep) pass(ctx context.Context) {
 	now := s.Now()
 	s.Line.notify()
 	s.retryFailed(ctx)
+	s.forgetEnded(ctx, now)
 	if !s.redisTakes(ctx) {
 		s.up = time.Time{}
 		s.overdue(ctx, now)
@@ -293,6 +298,35 @@ func (s *sweep) retryFailed(ctx context.Context) {
 		defer s.retrying.Store(false)
 		s.failed(ctx)
 	})
+}
+
+// forgetEnded forgets, now and then, the dead tasks for which nothing is left to do: their
+// order or refund ended another way, such as by a payment or by people.
+func (s *sweep) forgetEnded(ctx context.Context, now time.Time) {
+	if s.Failures.DeadLetters == nil || now.Sub(s.forgot) < forgetEvery {
+		return
+	}
+	s.forgot = now
+	n, err := s.Failures.DeadLetters.forgetUnreadable(ctx)
+	for _, typ := range []string{TypeExpire, TypeRefund} {
+		for after, more := "", true; more && err == nil; {
+			var keys, ended []string
+			if keys, err = s.Failures.DeadLetters.dead(ctx, typ, after, failedPage); err != nil || len(keys) == 0 {
+				break
+			}
+			after, more = keys[len(keys)-1], len(keys) == failedPage
+			if ended, err = s.Orders.Ended(ctx, typ == TypeRefund, keys); err == nil && len(ended) > 0 {
+				err = s.Failures.DeadLetters.Done(ctx, typ, ended)
+				n += len(ended)
+			}
+		}
+	}
+	if n > 0 {
+		s.Log.Info("dead tasks forgotten, nothing is left to do for them", "tasks", n)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("sweep: dead tasks of what has ended", "err", err)
+	}
 }
 
 // failed tries the failed tasks again whose time has come, and returns when all

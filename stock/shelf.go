@@ -110,6 +110,16 @@ func (s *Shelf) SKU(id string) (SKU, bool) {
 // all of them exist.
 func (s *Shelf) Take(orderNo string, lines []Line) []Short { return s.take(orderNo, "", lines) }
 
+// PutBack counts units that this transaction returns before Commit takes. The SKUs that
+// the shelf does not have are passed over.
+func (s *Shelf) PutBack(lines []Line) {
+	for _, l := range lines {
+		if it := s.skus[l.SkuID]; it != nil {
+			it.left += l.Quantity
+		}
+	}
+}
+
 // TakeAgain is Take for an order whose stock had been returned by a close: its
 // flows have a ref of their own, so that it can happen once.
 func (s *Shelf) TakeAgain(orderNo string, lines []Line) []Short {
