@@ -119,7 +119,9 @@ func TestUnknownTradeEndsAfterWeChatsOwnLimits(t *testing.T) {
 		f.SKU(t, "mug", 1)
 		o := f.PlaceOne(t, "a", "mug", 1)
 		f.Prepaid(t, o.OrderNo)
-		g := ordertest.New(t, db) // another WeChat, which knows nothing
+		// Another WeChat, which knows nothing.
+		g := ordertest.NewWith(t, db, func(c *order.Config) { c.Now = f.Clock.Now })
+		g.Clock = f.Clock
 		g.Clock.Advance(31 * time.Minute)
 		for g.Clock.Now().Before(o.ExpireAt.Add(25 * time.Hour)) {
 			_ = g.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)

@@ -113,7 +113,8 @@ func (s *Service) Note(ctx context.Context, orderNo string) error {
 
 // CloseDone applies the end of a close, with proof as the answer of WeChat Pay.
 func (s *Service) CloseDone(ctx context.Context, orderNo string, proof map[string]string) error {
-	_, err := s.apply(ctx, &closeDone{header{orderNo: orderNo, detail: proof}})
+	cause := Cause{Actor: Actor{Type: ActorScheduler}}
+	_, err := s.apply(ctx, &closeDone{header{orderNo: orderNo, detail: proof, cause: cause}})
 	return err
 }
 

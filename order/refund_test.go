@@ -706,7 +706,7 @@ func TestLateAndDuplicatePaymentsGoBackByThemselves(t *testing.T) {
 
 		paid := f.PaidOne(t, "r2", "mug", 1)
 		second := trade
-		second.OutTradeNo, second.TransactionID = paid.OrderNo+"-02", "4299"
+		second.OutTradeNo, second.TransactionID = paid.OrderNo+"-01", "4299"
 		f.WeChat.Put(second)
 		if s, err := f.Settle(t.Context(), second, ordertest.Notified); err != nil ||
 			s.Reason != order.ReasonDuplicate {

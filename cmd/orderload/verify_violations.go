@@ -65,13 +65,16 @@ var sums = map[string]bool{"stock.conserved": true, "money.total": true}
 
 // Heads of statements that several violations share.
 const (
+	// never is in the year 2286, in milliseconds.
+	never = "9999999999999"
 	// again repeats a flow of an order with another kind, reference or amount.
 	again    = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) SELECT order_no, "
 	newFlow  = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES "
 	newEvent = "INSERT INTO order_events (order_no, seq, at, event, from_state, to_state, " +
 		"actor_type, actor_id, cause_type, cause_id, detail, took_ms) "
 	newDiff = "INSERT INTO differences (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, " +
-		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, opened_at) " +
+		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, " +
+		"opened_at) " +
 		"VALUES "
 )
 
@@ -89,6 +92,10 @@ var violations = []violation{
 	{isNone, "sku0011",
 		"DELETE FROM stock_flows WHERE order_no = '' AND sku_id = 'sku0011'",
 		"stock.came_in stock.not_oversold stock.conserved"},
+	{isNone, "sku0012", "UPDATE skus SET title = '' WHERE sku_id = 'sku0012'", "stock.sku_facts"},
+	{isNone, "sku0013", "UPDATE skus SET unlimited = 1 WHERE sku_id = 'sku0013'", "stock.sku_facts stock.came_in"},
+	{isNone, "sku0014", newFlow + "('', 'adjust', 'y', 'sku0014', 0, 1)", "stock.flow_facts"},
+	{isPaid, "", "UPDATE stock_flows SET created_at = 1 WHERE order_no = '$o'", "stock.flow_facts:2"},
 	{isPending, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND delta = -2", "stock.deducted_once"},
 	{isPaid, "",
 		again + "'deduct', 'again', sku_id, -1, created_at FROM stock_flows WHERE order_no = '$o' AND delta = -2",
@@ -101,7 +108,7 @@ var violations = []violation{
 		"stock.returned_no_more stock.agrees_with_state stock.return_has_refund"},
 	{isClosed, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND kind = 'return'", "stock.agrees_with_state"},
 	{isNone, "stray1", newFlow + "('stray1', 'deduct', '', 'sku0010', -1, 1)", "stock.no_stray_flow"},
-	{isNone, "ghost1", newFlow + "('', 'adjust', 'x', 'ghost1', 1, 1)", "stock.flow_of_a_sku"},
+	{isNone, "ghost1", newFlow + "('', 'adjust', 'x', 'ghost1', 1, 1)", "stock.flow_of_a_sku stock.flow_facts"},
 	{isPartly, "", "UPDATE refunds SET restock = 0 WHERE order_no = '$o'", "stock.return_has_refund"},
 	{isPartly, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND kind = 'return'", "stock.refund_returned"},
 	{isPartly, "",
@@ -120,21 +127,21 @@ var violations = []violation{
 		newEvent + "SELECT order_no, version + 1, updated_at, 'x', state, 'pending', '', '', '', '', '', 0 FROM " +
 			"orders WHERE order_no = '$o';UPDATE orders SET version = version + 1, state = 'pending' WHERE " +
 			"order_no = '$o'",
-		"events.allowed money.paid_once order.due"},
+		"events.allowed events.named events.facts money.paid_once order.due"},
 	{isClosed, "",
 		"UPDATE order_events SET at = 1 WHERE order_no = '$o' AND event = 'close.accepted'",
 		"events.time"},
 	{isClosed, "",
 		newEvent + "SELECT order_no, version + 1, updated_at, 'x', 'closing', 'paid', '', '', '', '', '', 0 FROM " +
 			"orders WHERE order_no = '$o'",
-		"events.one_end events.chain events.last_is_state"},
+		"events.one_end events.chain events.last_is_state events.named events.facts"},
 	{isPaid, "",
 		newEvent + "SELECT order_no, 4, at, event, 'paid', 'paid', '', '', '', '', detail, 0 FROM order_events " +
 			"WHERE order_no = '$o' AND event = 'payment.applied'",
-		"events.payments events.last_is_state"},
+		"events.payments events.last_is_state events.facts"},
 	{isPartly, "",
 		"UPDATE order_events SET event = 'x' WHERE order_no = '$o' AND event = 'refund.succeeded'",
-		"events.refunds"},
+		"events.refunds events.named"},
 	{isNone, "stray2",
 		newEvent + "VALUES ('stray2', 2, 1, 'x', 'pending', 'pending', '', '', '', '', '', 0)",
 		"events.of_an_order"},
@@ -153,15 +160,48 @@ var violations = []violation{
 		"INSERT INTO payment_attempts (out_trade_no, order_no, attempt_no, state, trade_type, description, " +
 			"attach, notify_url, time_expire, amount_fen, openid, client_ip, h5_type, answer, called_at, " +
 			"answered_at) VALUES ('$o-02', '$o', 2, 'live', 'APP', '', '', '', '', 300, '', '', '', '', 1, 1)",
-		"attempt.one_payable"},
+		"attempt.one_payable attempt.facts attempt.times"},
 	{isClosed, "",
 		"UPDATE order_events SET detail = REPLACE(detail, '-01', '-00') WHERE order_no = '$o' AND event = " +
 			"'close.accepted'",
 		"attempt.closed_newest"},
+	// What a row decides by.
+	{isPaid, "", "UPDATE orders SET customer_id = '' WHERE order_no = '$o'", "order.facts"},
+	{isPaid, "", "UPDATE orders SET request_hash = 'x' WHERE order_no = '$o'", "order.facts"},
+	{isPending, "", "UPDATE orders SET close_tries = 3 WHERE order_no = '$o'", "order.facts"},
+	{isPaid, "", "UPDATE orders SET created_at = created_at - 1 WHERE order_no = '$o'", "order.times"},
+	{isPaid, "", "UPDATE orders SET updated_at = " + never + " WHERE order_no = '$o'", "order.times"},
+	{isPending, "",
+		"UPDATE orders SET expire_at = " + never + " WHERE order_no = '$o'",
+		"order.times order.due_soon attempt.facts"},
+	{isPending, "", "UPDATE orders SET due_at = " + never + " WHERE order_no = '$o'", "order.due_soon"},
+	{isClosed, "", "UPDATE orders SET close_reason = 'cancel' WHERE order_no = '$o'", "close.asked"},
+	{isPaid, "",
+		"UPDATE order_events SET actor_type = 'operator' WHERE order_no = '$o' AND seq = 2",
+		"events.facts"},
+	{isClosed, "",
+		"UPDATE order_events SET event = 'x' WHERE order_no = '$o' AND event = 'close.requested'",
+		"events.named"},
+	{isPending, "",
+		"UPDATE payment_attempts SET time_expire = '2099-01-01T00:00:00+08:00' WHERE order_no = '$o'",
+		"attempt.facts"},
+	{isPending, "", "UPDATE payment_attempts SET called_at = " + never + " WHERE order_no = '$o'", "attempt.times"},
+	{isPending, "", "UPDATE payment_attempts SET answer = '' WHERE order_no = '$o'", "attempt.times"},
 	// Money that came, and that went back.
+	{isPaid, "", "UPDATE payments SET payer_fen = payer_fen + 1 WHERE order_no = '$o'", "money.payer"},
+	{isPaid, "", "UPDATE payments SET paid_at = 0 WHERE order_no = '$o'", "money.when"},
+	{isPaid, "", "UPDATE payments SET paid_at = paid_at - 86400000 WHERE order_no = '$o'", "money.when"},
+	{isPaid, "", "UPDATE payments SET received_at = " + never + " WHERE order_no = '$o'", "money.when"},
+	{isPaid, "", "DELETE FROM payment_attempts WHERE order_no = '$o'", "attempt.told"},
+	{isLate, "",
+		"UPDATE orders SET state = 'late' WHERE order_no = '$o';UPDATE order_events SET to_state = 'late' WHERE " +
+			"order_no = '$o' AND to_state = 'refunded'",
+		"money.refunded"},
 	{isPaid, "", "DELETE FROM payments WHERE order_no = '$o'", "money.paid_once money.refunded events.payments"},
 	{isPaid, "", "UPDATE payments SET appid = 'wx1' WHERE order_no = '$o'", "money.facts"},
-	{isPaid, "", "UPDATE payments SET out_trade_no = 'x' WHERE order_no = '$o'", "money.of_its_attempt"},
+	{isPaid, "",
+		"UPDATE payments SET out_trade_no = 'x' WHERE order_no = '$o'",
+		"money.of_its_attempt events.payments"},
 	{isPaid, "",
 		"UPDATE payments SET order_no = '' WHERE order_no = '$o'",
 		"money.accounted money.paid_once money.refunded events.payments"},
@@ -173,7 +213,7 @@ var violations = []violation{
 		"money.owed_back money.no_more_back money.refunded events.refunds money.total"},
 	{isPartly, "",
 		"UPDATE refunds SET amount_fen = 999 WHERE order_no = '$o'",
-		"money.no_more_back money.refunded"},
+		"money.no_more_back money.refunded events.refunds refund.told"},
 	{isPartly, "",
 		"UPDATE refunds SET transaction_id = 'x' WHERE order_no = '$o'",
 		"money.refund_of_order money.no_more_back money.total"},
@@ -184,8 +224,27 @@ var violations = []violation{
 		"INSERT INTO refunds (out_refund_no, order_no, transaction_id, amount_fen, state, reason, created_at, " +
 			"updated_at, told) SELECT 'elsewhere-$o', order_no, transaction_id, 1, 'held', 'held', 1, 1, 'SUCCESS' " +
 			"FROM payments WHERE order_no = '$o'",
-		"money.elsewhere"},
+		"money.elsewhere quiet.people"},
 	// Refunds by themselves.
+	{isPartly, "", "UPDATE refunds SET requester_id = 'eve' WHERE order_no = '$o'", "refund.asker"},
+	{isLate, "", "UPDATE refunds SET reason = 'duplicate' WHERE order_no = '$o'", "refund.reason"},
+	{isPartly, "", "UPDATE refunds SET asked_at = " + never + " WHERE order_no = '$o'", "refund.times"},
+	{isPartly, "", "UPDATE refunds SET accepted_at = 0 WHERE order_no = '$o'", "refund.times"},
+	{isPartly, "", "UPDATE refunds SET tries = -1 WHERE order_no = '$o'", "refund.counts"},
+	{isPartly, "",
+		"UPDATE refunds SET state = 'by_hand' WHERE order_no = '$o'",
+		"refund.decided events.refunds:2"},
+	{isPartly, "",
+		"UPDATE refunds SET due_at = " + never + " WHERE order_no = '$o'",
+		"refund.due refund.due_soon"},
+	{isPartly, "",
+		"INSERT INTO refund_approvals (out_refund_no, approver, reason, at) VALUES ('$o-R01', 'eve', 'x', 1)",
+		"refund.approvals refund.approvals_told"},
+	{isPartly, "",
+		"INSERT INTO refunds (out_refund_no, order_no, transaction_id, refund_id, amount_fen, state, reason, " +
+			"created_at, updated_at) SELECT CONCAT(out_refund_no, 'x'), '', '42', refund_id, 1, 'held', 'held', " +
+			"created_at, updated_at FROM refunds WHERE order_no = '$o'",
+		"refund.one_number quiet.people"},
 	{isPartly, "", "UPDATE refunds SET approvals_needed = 1 WHERE order_no = '$o'", "refund.approved"},
 	{isPartly, "", "UPDATE refunds SET total_fen = 1 WHERE order_no = '$o'", "refund.facts"},
 	{isPartly, "",
@@ -202,17 +261,42 @@ var violations = []violation{
 	{isNone, "diff1",
 		newDiff + "('diff1', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
 			"'RESOLVED', 1)",
-		"books.resolved_have_owners"},
+		"books.resolved_have_owners books.differences"},
 	{isNone, "1999-01-01",
 		"INSERT INTO reconciliations (bill_date, bill_type, state, day_from, day_to, finished_at, ours_fen, " +
 			"result) VALUES ('1999-01-01', 'ALL', 'done', 1, 2, 3, 5, '')",
-		"books.day_is_whole"},
+		"books.day_is_whole books.runs"},
 	{isNone, "1999-01-02",
 		"INSERT INTO bill_files (bill_date, bill_type, sha1, source, size_bytes, chunks, received_at) VALUES " +
 			"('1999-01-02', 'ALL', 'x', 'file', 1, 2, 1)",
-		"books.bill_is_whole"},
+		"books.bill_is_whole books.bills"},
+	{isNone, "1999-01-03",
+		"INSERT INTO reconciliations (bill_date, bill_type, state, run_no, holder, lease_until, started_at, " +
+			"result) " +
+			"VALUES ('1999-01-03', 'ALL', 'failed', 1, 'x', " + never + ", 1, '')",
+		"books.runs quiet.books"},
+	{isNone, "ghost3",
+		"INSERT INTO matched_across (kind, ref, bill_date) VALUES ('payment', 'ghost3', '1999-01-03')",
+		"books.across"},
+	// People, and what waits for them.
+	{isNone, "eve",
+		"INSERT INTO operator_tokens (name, role, sha256, created_by, created_at) VALUES ('eve', 'root', 'x', " +
+			"'eve', 1)",
+		"people.tokens"},
+	{isNone, "adam",
+		"INSERT INTO operators (name, role, created_by, created_at) VALUES ('adam', 'root', 'cli:root', 1)",
+		"people.operators"},
+	{isNone, "1999-01-04",
+		"INSERT INTO bill_hands (bill_date, bill_type, sha1, act, who, how, why, at) VALUES ('1999-01-04', 'ALL', " +
+			"'x', 'gave', 'eve', '', '', 1)",
+		"books.hands"},
+	{isPending, "", "UPDATE payment_attempts SET call_no = -1, answer_no = -1 WHERE order_no = '$o'", "attempt.calls"},
+	{isNone, "ghost4",
+		"INSERT INTO failed_tasks (task_type, task_key, state, tries, cause, payload, first_at, last_at, next_at) " +
+			"VALUES ('order:expire', 'ghost4', 'failing', 1, 'x', '', 1, 1, " + never + ")",
+		"people.failed_tasks"},
 	// What is fine while the service works, and not when nothing is under way.
-	{isPending, "", "UPDATE orders SET due_at = 1 WHERE order_no = '$o'", "quiet.orders"},
+	{isPending, "", "UPDATE orders SET due_at = 1 WHERE order_no = '$o'", "quiet.orders order.due_soon"},
 	{isPartly, "",
 		"UPDATE refunds SET state = 'processing' WHERE order_no = '$o'",
 		"quiet.refunds refund.due money.refunding stock.return_has_refund events.refunds"},
@@ -222,7 +306,7 @@ var violations = []violation{
 	{isNone, "diff2",
 		newDiff + "('diff2', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
 			"'OPEN', 1)",
-		"quiet.books"},
+		"quiet.books books.differences"},
 	// The schema itself.
 	{isNone, "u_attempts_order", "DROP INDEX u_attempts_order$on", "schema.guards"},
 }
@@ -248,7 +332,7 @@ func (w *world) seedAll(ctx context.Context, db *sqldb.DB) (seeded, found, inven
 	used := map[int]bool{}
 	for i, v := range violations {
 		if keys[i] = v.key; v.in != isNone {
-			keys[i] = orderNoOf(w.draw(v.in, used))
+			keys[i] = w.orderNo(w.draw(v.in, used))
 		}
 		for _, one := range strings.Split(strings.NewReplacer("$on", on, "$o", keys[i]).Replace(v.sql), ";") {
 			if err := plant(ctx, conn, one); err != nil {

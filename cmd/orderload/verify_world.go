@@ -7,8 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb"
+	"orderd/payment"
 )
 
 // world is orders as a shop has them: of ten, seven paid, one of them with a refund of a
@@ -16,9 +19,12 @@ import (
 // went back. It is rows and not calls of the service, which would take hours for as many.
 type world struct {
 	orders int
-	// now is Unix milliseconds, as all times of the tables.
-	now int64
-	rnd *rand.Rand
+	// now is Unix milliseconds, as all times of the tables; orders were placed placedAgo
+	// before it, which their numbers say, and can be paid until expireAt.
+	now, expireAt int64
+	// placed is the begin of every order's number.
+	placed string
+	rnd    *rand.Rand
 	// stock is the units that are out, by the number of the SKU.
 	stock map[int]int64
 	// rows are not written yet; n is how many were made so far.
@@ -29,8 +35,18 @@ type world struct {
 // newWorld is empty; its times are relative to now, its draws follow from rnd: the same
 // seed makes the same world.
 func newWorld(orders int, rnd *rand.Rand) *world {
-	return &world{orders: orders, now: time.Now().UnixMilli(), rnd: rnd, stock: map[int]int64{}, rows: rowSet{}}
+	const second = 1000
+	w := &world{orders: orders, now: time.Now().UnixMilli(), rnd: rnd, stock: map[int]int64{}, rows: rowSet{}}
+	w.expireAt = (w.now + dueIn) / second * second
+	var id ulid.ULID
+	_ = id.SetTime(uint64(w.now - placedAgo)) // cannot fail before the year 10889
+	const timeLen = 10
+	w.placed = id.String()[:timeLen]
+	return w
 }
+
+// orderNo is the number of order i: a ULID of the time of its placement.
+func (w *world) orderNo(i int) string { return fmt.Sprintf("%s%016d", w.placed, i) }
 
 // rowSet is the values to insert together, by table: one row after the other.
 type rowSet map[*table][]any
@@ -61,7 +77,7 @@ var (
 	paymentsTable = into("payments", `transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency,
    trade_type, appid, mchid, paid_at, received_at, source, outcome, reason, refund_fen`)
 	refundsTable = into("refunds", `out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen,
-   total_fen, state, reason, note, restock, requester_type, requester_id, request_id, approvals_needed,
+   total_fen, state, reason, note, restock, requester_type, requester_id, request_id, request_hash, approvals_needed,
    created_at, sent_at, accepted_at, succeeded_at, updated_at`)
 	refundItemsTable = into("refund_items", "out_refund_no, sku_id, quantity")
 	skusTable        = into("skus", "sku_id, title, price_fen, available, unlimited, version, created_at, updated_at")
@@ -128,8 +144,8 @@ func (w *world) flush(ctx context.Context, db *sqldb.DB) error {
 // life is one order while its rows are made: each step writes the events and rows that
 // the service would have written.
 type life struct {
-	w  *world
-	no string
+	w            *world
+	no, customer string
 	// at is the time of the last event, in Unix milliseconds, seq its number; 1 is the
 	// placement, which writes none.
 	at    int64
@@ -167,7 +183,8 @@ const (
 // order makes the rows of order i: what becomes of it follows from i alone, its SKUs from
 // rnd. The kinds of the violations (ofKind.has) follow what it does with i.
 func (w *world) order(i int) {
-	l := &life{w: w, no: orderNoOf(i), at: w.now - placedAgo, seq: 1, state: "pending"}
+	l := &life{w: w, no: w.orderNo(i), customer: fmt.Sprint("c", i%customers), at: w.now - placedAgo, seq: 1,
+		state: "pending"}
 	a, b := w.rnd.IntN(worldSKUs), w.rnd.IntN(worldSKUs-1)
 	if b >= a { // two different ones
 		b++
@@ -177,9 +194,10 @@ func (w *world) order(i int) {
 		w.add(flowsTable, l.no, "deduct", "", bench.SKU(s), -n-1, l.at)
 		w.stock[s] += int64(n) + 1
 	}
-	w.add(attemptsTable, l.no+"-01", l.no, 1, "live", "NATIVE", "x", "", "https://shop.example/n", "", worldTotal,
-		"", "", "", "", l.at, l.at)
-	l.event("prepay.opened", "pending", "")
+	w.add(attemptsTable, l.no+"-01", l.no, 1, "live", "NATIVE", "x", "", "https://shop.example/n",
+		time.UnixMilli(w.expireAt).In(beijing).Format(time.RFC3339), worldTotal, "", "", "",
+		`{"code_url":"weixin://x"}`, l.at, l.at)
+	l.event("prepay.opened", "pending", `{"out_trade_no":"`+l.no+`-01","trade_type":"NATIVE"}`)
 	var due any
 	reason, tries := "", 0
 	switch kind := i % 10; {
@@ -199,10 +217,10 @@ func (w *world) order(i int) {
 		}
 	// isPending.
 	default:
-		due = w.now + dueIn
+		due = w.now + dueIn // a part of a second after the deadline
 	}
-	w.add(ordersTable, l.no, fmt.Sprint("c", i%customers), fmt.Sprint("r", i), "h", l.state, l.seq, worldTotal,
-		"", "", "bench", reason, tries, w.now-placedAgo, w.now+dueIn, due, l.at)
+	w.add(ordersTable, l.no, l.customer, fmt.Sprint("r", i), hash, l.state, l.seq, worldTotal,
+		"", "", "bench", reason, tries, w.now-placedAgo, w.expireAt, due, l.at)
 }
 
 // pay takes in a payment. Its refund_fen is what refunds will have given back: the column
@@ -232,11 +250,22 @@ func (l *life) close(skus ...int) {
 	}
 }
 
+// hash stands for the hash of a request, in its length.
+var hash = strings.Repeat("h", 43)
+
+// beijing is the zone of WeChat Pay's own times.
+var beijing = time.FixedZone("CST", 8*3600)
+
+// refundDetail is the detail of a refund's events.
+func refundDetail(no string, amount int) string {
+	return fmt.Sprintf(`{"out_refund_no":"%s","refund":"%s"}`, no, payment.Fen(amount))
+}
+
 // refundLine refunds the line of two units, of SKU n, and returns them to the shelf; the
 // order is paid again after it, because a part of the money has stayed.
 func (l *life) refundLine(n int) {
 	no := l.no + "-R01"
-	l.event("refund.requested", "refunding", `{"out_refund_no":"`+no+`"}`)
+	l.event("refund.requested", "refunding", refundDetail(no, partFen))
 	l.refund(no, partFen, "aftersale", 1, "paid")
 	l.w.add(refundItemsTable, no, bench.SKU(n), 2)
 	l.w.add(flowsTable, l.no, "return", no, bench.SKU(n), 2, l.at)
@@ -250,8 +279,13 @@ func (l *life) refundLate() { l.refund("R"+l.paid, worldTotal, "late", 0, "refun
 // refund sends an amount back and takes the order to a state. restock is 1 when the goods
 // return to the shelf. It needs no approval: such a row is right with approvals_needed 0.
 func (l *life) refund(no string, amount int, reason string, restock int, to string) {
-	l.event("refund.sent", l.state, `{"out_refund_no":"`+no+`"}`)
-	l.event("refund.succeeded", to, `{"out_refund_no":"`+no+`"}`)
+	l.event("refund.sent", l.state, refundDetail(no, amount))
+	l.event("refund.succeeded", to, refundDetail(no, amount))
+	asker, id, requestHash := "scheduler", "", ""
+	var request any
+	if reason == "aftersale" {
+		asker, id, request, requestHash = "customer", l.customer, "r"+l.no, hash
+	}
 	l.w.add(refundsTable, no, l.no, l.paid, l.no+"-01", "5"+no, amount, worldTotal, "success", reason, "x", restock,
-		"scheduler", "", nil, 0, l.at, l.at, l.at, l.at, l.at)
+		asker, id, request, requestHash, 0, l.at, l.at, l.at, l.at, l.at)
 }

@@ -172,7 +172,7 @@ func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, 
 	if c.id == schemaCheck {
 		err = migrations.MissingGuards(ctx, tx, found)
 	} else {
-		err = eachRow(ctx, tx, strings.TrimSpace(c.query), a.args(c), found)
+		err = eachRow(ctx, tx, a.text(tx.Engine(), c.query), a.args(c), found)
 	}
 	result.Took = a.cfg.Now().Sub(start)
 	return result, err

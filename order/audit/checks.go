@@ -51,7 +51,8 @@ const schemaCheck = "schema.guards"
 // each of them, and reports list them in this order.
 var checks = slices.Concat([]check{
 	{schemaCheck, "the keys and bounds that guard the books are there, as they were made", ""},
-}, stockChecks, eventChecks, orderChecks, moneyChecks, refundChecks, bookChecks, outcomeChecks)
+}, stockChecks, eventChecks, orderChecks, moneyChecks, refundChecks, rowChecks, refundRowChecks, bookChecks,
+	peopleChecks, outcomeChecks)
 
 // args are the arguments of a check's query.
 func (a *Auditor) args(c check) []any {

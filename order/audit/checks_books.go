@@ -30,4 +30,132 @@ FROM bill_files b
 LEFT JOIN bill_chunks c ON c.bill_date = b.bill_date AND c.bill_type = b.bill_type AND c.sha1 = b.sha1
 GROUP BY b.bill_date, b.bill_type, b.sha1, b.chunks
 HAVING b.chunks <> COUNT(c.seq)`},
+	// lease_until keeps other runs away, finished_at and the day's times say what need not
+	// be run again.
+	{"books.runs", "a reconciliation is of a day that has been, has its lease and times, and a bill that is stored", `
+SELECT r.bill_date, r.bill_type, r.state, r.sha1, r.holder, r.lease_until, r.started_at, r.finished_at, r.day_from,
+  r.day_to
+FROM reconciliations r
+LEFT JOIN bill_files b ON b.bill_date = r.bill_date AND b.bill_type = r.bill_type AND b.sha1 = r.sha1
+WHERE r.bill_type NOT IN ('ALL', 'SUCCESS', 'REFUND', 'FUNDFLOW')
+  OR COALESCE($day(r.bill_date), $latest) >= $latest
+  OR r.run_no < 0
+  OR r.ours_fen < 0
+  OR r.lease_until > $latest
+  OR r.started_at > $latest
+  OR r.finished_at > $latest
+  OR (r.state = 'running' AND (r.holder = '' OR r.started_at = 0))
+  OR (r.state = 'done' AND (
+    r.result = ''
+    OR r.finished_at < r.started_at - $slack
+    OR r.day_from <> $day(r.bill_date)
+    OR r.day_to <> r.day_from + 86400000
+    OR (r.sha1 <> '' AND b.sha1 IS NULL)))`},
+	// 524288 is the size of all pieces but the last.
+	{"books.bills", "a stored bill has its hash, its source, its size, and pieces that were cut where they are cut", `
+SELECT b.bill_date, b.bill_type, b.sha1, b.source, b.size_bytes, b.chunks, b.received_at, SUM(LENGTH(c.body)) AS found
+FROM bill_files b
+LEFT JOIN bill_chunks c ON c.bill_date = b.bill_date AND c.bill_type = b.bill_type AND c.sha1 = b.sha1
+GROUP BY b.bill_date, b.bill_type, b.sha1, b.source, b.size_bytes, b.chunks, b.received_at
+HAVING LENGTH(b.sha1) <> 40
+  OR b.bill_type NOT IN ('ALL', 'SUCCESS', 'REFUND', 'FUNDFLOW')
+  OR b.source NOT IN ('wechat', 'file')
+  OR b.size_bytes < 1
+  OR b.received_at > $latest
+  OR b.received_at < COALESCE($day(b.bill_date), $latest + 1)
+  OR MIN(c.seq) <> 0
+  OR MAX(c.seq) <> b.chunks - 1
+  OR MIN(LENGTH(c.body)) < 1
+  OR MAX(LENGTH(c.body)) > 524288
+  OR SUM(LENGTH(c.body)) <= (b.chunks - 1) * 524288`},
+	{"books.differences", "a difference was found by a run, and stands where its texts and times say", `
+SELECT d.id, d.bill_date, d.bill_type, d.kind, d.status, d.opened_at, d.proposed_by, d.resolution, d.resolved_by,
+  d.resolved_at
+FROM differences d
+LEFT JOIN reconciliations r ON r.bill_date = d.bill_date AND r.bill_type = d.bill_type
+WHERE r.bill_date IS NULL
+  OR d.run_no NOT BETWEEN 0 AND r.run_no
+  OR d.kind NOT IN (` + differenceKinds + `)
+  OR d.ref = ''
+  OR d.healable NOT IN (0, 1)
+  OR d.opened_at < 1
+  OR d.opened_at > $latest
+  OR (d.proposed_by = '') <> (d.proposed_why = '')
+  OR d.source NOT IN ('', 'wechat', 'file')
+  OR d.pending_until > $day(d.bill_date) + 2678400000
+  OR (d.status <> 'PENDING_NEXT_DAY' AND d.pending_until <> 0)
+  OR (d.status IN ('OPEN', 'PENDING_NEXT_DAY') AND (d.resolved_at <> 0 OR d.resolution <> ''))
+  OR (d.status IN ('RESOLVED', 'WRITTEN_OFF') AND (
+    d.resolution = ''
+    OR d.resolved_at < d.opened_at - $slack
+    OR d.resolved_at > $latest
+    OR (d.resolved_by <> 'reconciler' AND d.resolved_why = '')))`},
+	// A bill that a person gave counts when another says so.
+	{"books.hands", "who gave a bill and who confirmed it are known, and are not one", `
+SELECT h.bill_date, h.bill_type, h.sha1, h.act, h.who, h.at
+FROM bill_hands h
+LEFT JOIN bill_hands g ON g.bill_date = h.bill_date
+  AND g.bill_type = h.bill_type
+  AND g.sha1 = h.sha1
+  AND g.act = 'gave'
+  AND g.who = h.who
+WHERE h.act NOT IN ('fetched', 'gave', 'confirmed')
+  OR h.who = ''
+  OR (LENGTH(h.sha1) <> 40 AND (h.sha1 <> '' OR h.act <> 'fetched'))
+  OR h.at < 1
+  OR h.at > $latest
+  OR $day(h.bill_date) IS NULL
+  OR (h.act = 'confirmed' AND g.who IS NOT NULL)`},
+	// A row there hides a payment or refund from the run of its own day, when that is near.
+	{"books.across", "what was matched across midnight is ours, and in a bill that was reconciled", `
+SELECT m.kind, m.ref, m.bill_date
+FROM matched_across m
+LEFT JOIN payments p ON m.kind = 'payment' AND p.transaction_id = m.ref
+LEFT JOIN refunds r ON m.kind = 'refund' AND r.out_refund_no = m.ref
+LEFT JOIN (SELECT DISTINCT bill_date FROM reconciliations) d ON d.bill_date = m.bill_date
+WHERE d.bill_date IS NULL
+  OR (p.transaction_id IS NULL AND r.out_refund_no IS NULL)`},
+}
+
+// differenceKinds are those of package reconcile, which this package must not import.
+const differenceKinds = `'BILL_ONLY', 'LOCAL_ONLY', 'AMOUNT_MISMATCH', 'STATE_MISMATCH', 'DUPLICATE_PAYMENT',
+    'REFUND_BILL_ONLY', 'REFUND_LOCAL_ONLY', 'REFUND_AMOUNT_MISMATCH', 'REFUND_STATE_MISMATCH', 'DUPLICATE_REFUND',
+    'OTHER_DAY', 'REFUND_OTHER_DAY', 'IN_TWO_BILLS', 'REFUND_IN_TWO_BILLS'`
+
+// peopleChecks: who may decide, and what waits for somebody.
+var peopleChecks = []check{
+	{"people.operators", "an operator has a role that there is, and somebody who made it and ended it", `
+SELECT name, role, created_by, created_at, disabled_at, disabled_by
+FROM operators
+WHERE name = ''
+  OR role NOT IN ('viewer', 'operator', 'finance', 'admin')
+  OR created_by = ''
+  OR created_at < 1
+  OR created_at > $latest
+  OR (disabled_at <> 0 AND disabled_at < created_at - $slack)
+  OR disabled_at > $latest
+  OR (disabled_by <> '' AND disabled_at = 0)`},
+	// The program before migration 6 makes tokens without a person.
+	{"people.tokens", "an operator's token has a role that there is, a hash, who made it, and the person it is of", `
+SELECT t.name, t.role, t.person, t.created_by, t.created_at, t.revoked_at
+FROM operator_tokens t
+LEFT JOIN operators o ON o.name = t.person
+WHERE t.name = ''
+  OR t.role NOT IN ('viewer', 'operator', 'finance', 'admin')
+  OR LENGTH(t.sha256) <> 64
+  OR t.created_by = ''
+  OR (t.person <> '' AND o.name IS NULL)
+  OR t.created_at < 1
+  OR t.created_at > $latest
+  OR (t.revoked_at <> 0 AND t.revoked_at < t.created_at - $slack)
+  OR t.revoked_at > $latest`},
+	{"people.failed_tasks", "a task that failed says when and why, and is tried again soon or waits for a person", `
+SELECT task_type, task_key, state, tries, first_at, last_at, next_at
+FROM failed_tasks
+WHERE tries < 0
+  OR cause = ''
+  OR first_at < 1
+  OR last_at < first_at - $slack
+  OR last_at > $latest
+  OR (state = 'failing' AND next_at > $ahead)`},
 }

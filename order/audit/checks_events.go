@@ -56,13 +56,15 @@ WHERE e.at < COALESCE(p.at, o.created_at)
   OR e.at > o.updated_at`},
 	// Both directions: each payment has one event that names it, and each such event has
 	// its payment.
-	{"events.payments", "a payment is one event of its order, the one that its outcome says", `
+	{"events.payments", "a payment is one event of its order, the one that its outcome says, with its amount", `
 SELECT p.order_no, p.transaction_id AS what, COUNT(e.seq) AS found
 FROM payments p
 LEFT JOIN order_events e ON e.order_no = p.order_no
   AND e.event = CONCAT('payment.', CASE p.reason WHEN '' THEN 'applied' WHEN 'revived' THEN 'revived'
     WHEN 'late' THEN 'late' WHEN 'duplicate' THEN 'duplicate' ELSE 'held' END)
   AND INSTR(e.detail, CONCAT('"transaction_id":"', p.transaction_id, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"out_trade_no":"', p.out_trade_no, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"total":"', $yuan(p.amount_fen), '"')) > 0
 WHERE p.order_no <> ''
   /*and order p.order_no*/
 GROUP BY p.order_no, p.transaction_id
@@ -77,12 +79,13 @@ WHERE e.event IN ('payment.applied', 'payment.revived', 'payment.late', 'payment
 GROUP BY e.order_no, e.seq
 HAVING COUNT(p.transaction_id) <> 1`},
 	// Both directions, as events.payments.
-	{"events.refunds", "the end of a refund is one event of its order", `
+	{"events.refunds", "the end of a refund is one event of its order, with its amount", `
 SELECT r.order_no, r.out_refund_no AS what, COUNT(e.seq) AS found
 FROM refunds r
 LEFT JOIN order_events e ON e.order_no = r.order_no
   AND e.event = ` + refundEnds + `
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
 WHERE r.order_no <> ''
   AND r.state IN ('success', 'by_hand', 'closed', 'rejected', 'cancelled')
   /*and order r.order_no*/

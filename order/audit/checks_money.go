@@ -98,7 +98,7 @@ LEFT JOIN (
   FROM refunds
   WHERE state IN ('success', 'by_hand')
   GROUP BY transaction_id) r ON r.transaction_id = p.transaction_id
-WHERE o.state IN ('paid', 'refunding', 'refunded')
+WHERE o.state IN ('paid', 'refunding', 'refunded', 'late')
 GROUP BY o.order_no, o.state
 HAVING (o.state = 'refunded') <> (COALESCE(SUM(r.back), 0) >= COALESCE(SUM(p.amount_fen), 0))
   OR (o.state = 'refunded' AND COUNT(p.transaction_id) = 0)`},

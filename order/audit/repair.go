@@ -252,7 +252,7 @@ func (a *Auditor) unsound(
 			args = append(args, key)
 		}
 		first := ""
-		err := eachRow(ctx, tx, strings.TrimSpace(query), args, func(row string) {
+		err := eachRow(ctx, tx, a.text(tx.Engine(), query), args, func(row string) {
 			if first == "" {
 				first = row
 			}
@@ -348,8 +348,9 @@ var nextSteps = map[string]string{
 		"WeChat Pay holds: its word is the truth of money; neither deliver nor refund until they agree",
 	"refund": "'orderd refund get NO' and 'orderd verify --wechat' tell how far it is at WeChat Pay; then retry, " +
 		"cancel or settle it by hand",
-	"books": "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
-	"quiet": "let the service run until nothing is under way, and decide what waits for a person",
+	"books":  "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
+	"people": "'orderd token list' and 'orderd tasks list': revoke what nobody knows, and run what waits again",
+	"quiet":  "let the service run until nothing is under way, and decide what waits for a person",
 }
 
 // nextStep gives it for a check, whose id begins with that word; "" for a word that is

@@ -75,8 +75,9 @@ var repairable = []struct{ name, sql, check, key string }{
 	{"a second payment without its refund", "DELETE FROM refunds WHERE order_no = '$twice'", "money.owed_back", "42"},
 	{"a closed refund without a successor", "UPDATE refunds SET state = 'closed', due_at = NULL WHERE order_no = " +
 		"'$late';" + eventInto +
-		"SELECT order_no, version + 1, updated_at, 'refund.closed', state, state, '', '', '', '', " +
-		"CONCAT('{\"out_refund_no\":\"', (SELECT out_refund_no FROM refunds WHERE order_no = '$late'), '\"}'), " +
+		"SELECT order_no, version + 1, updated_at, 'refund.closed', state, state, 'wechat', '', '', '', " +
+		"CONCAT('{\"out_refund_no\":\"', (SELECT out_refund_no FROM refunds WHERE order_no = '$late'), " +
+		"'\",\"refund\":\"1.00\"}'), " +
 		"0 FROM orders WHERE order_no = '$late';" +
 		"UPDATE orders SET version = version + 1 WHERE order_no = '$late'", "refund.one_successor", "R42"},
 	{"the sum of refunds too low", "UPDATE payments SET refund_fen = 0 WHERE order_no = '$partly'",

@@ -86,7 +86,7 @@ type WeChat struct {
 	Refuse string
 	// Refunded counts the calls that asked for a refund, repeats included.
 	Refunded int
-	// Now stamps refunds; NewWeChat sets it.
+	// Now stamps payments and refunds; NewWeChat sets it.
 	Now func() time.Time
 
 	// Before runs before a call is handled, outside the lock: a test lets
@@ -309,7 +309,7 @@ func (w *WeChat) Pay(no string, force bool) (payment.Trade, error) {
 	w.paid++
 	t.State, t.TransactionID, t.Currency, t.PayerTotal = payment.TradeSuccess, fmt.Sprintf("42%08d", w.paid),
 		payment.CNY, t.Total
-	t.SuccessTime = Began()
+	t.SuccessTime = w.Now()
 	return t.Trade, nil
 }
 
@@ -460,6 +460,7 @@ func (f *Fixture) serve(shape func(*order.Config)) error {
 		return err
 	}
 	f.Service = s
+	f.Admin, f.WeChat.Now = stock.NewAdmin(f.DB, cfg.Now), cfg.Now
 	f.Audit, err = audit.New(audit.Config{DB: f.DB, Orders: s, Gateway: f.WeChat, Now: cfg.Now,
 		MchID: MchID, AppID: AppID})
 	return err

@@ -143,8 +143,8 @@ func newDesk(t *testing.T, db *sqldb.DB) *desk {
 		t.Fatal(err)
 	}
 	d.Reconciler = r
-	d.SKU(t, "mug", 10_000)
 	d.Clock.Set(noon)
+	d.SKU(t, "mug", 10_000)
 	d.WeChat.Now = d.Clock.Now
 	return d
 }

@@ -400,6 +400,7 @@ func TestCatchUp(t *testing.T) {
 			t.Fatalf("nothing was ever paid, yet %d bills were asked for: %v", d.bills.asked, err)
 		}
 		trade := d.paid(t)
+		_, grown := d.unheard(t)
 		d.bills.bills[day] = billOf(payRow(trade))
 		d.Clock.Set(time.Date(2026, 11, 23, 1, 59, 0, 0, time.UTC)) // 9:59 in Beijing of the 23rd
 		d.bills.err = payment.ErrBillNotReady
@@ -433,7 +434,6 @@ func TestCatchUp(t *testing.T) {
 			t.Errorf("done days are asked for again: %d, %v", d.bills.asked-asked, err)
 		}
 
-		_, grown := d.unheard(t)
 		grown.SuccessTime = noon.Add(time.Hour)
 		if s, err := d.Settle(t.Context(), grown, ordertest.Notified); err != nil || s.Settled != order.SettledApplied {
 			t.Fatal(s, err)

@@ -65,14 +65,15 @@ func (c crowd) seedOrders(ctx context.Context, db *sql.DB, from, to int) error {
 	prefix, seconds := c.prefix(from), int(c.spread/time.Second)
 	due := c.first.UnixMilli()
 	expire := due - seedGrace.Milliseconds()
-	created := expire - seedWithin.Milliseconds()
+	// All of a piece were placed together: their numbers share that time.
+	created := c.due(from).Add(-seedGrace - seedWithin).UnixMilli()
 	if _, err := db.ExecContext(ctx, numbered(`INSERT INTO orders
   (order_no, customer_id, request_id, request_hash, state, version, total_fen, remark, attach, placed_cause,
    close_reason, close_tries, created_at, expire_at, due_at, updated_at)
 SELECT CONCAT(?, LPAD(seq, 8, '0')), CONCAT('c', seq MOD ?), CONCAT('r', seq), REPEAT('0', 43), 'pending', 1, ?,
-  '', '', 'storm', '', 0, `+secondsSQL+`, `+secondsSQL+`, `+secondsSQL+`, `+secondsSQL+`
+  '', '', 'storm', '', 0, ?, `+secondsSQL+`, `+secondsSQL+`, ?
 FROM numbers`, from, to), prefix, seedCustomers, bench.Fen,
-		created, seconds, c.n, expire, seconds, c.n, due, seconds, c.n, created, seconds, c.n); err != nil {
+		created, expire, seconds, c.n, due, seconds, c.n, created); err != nil {
 		return err
 	}
 	if _, err := db.ExecContext(ctx, numbered(`INSERT INTO order_items
@@ -83,7 +84,7 @@ FROM numbers`, from, to), prefix, seedSKUs, bench.Fen); err != nil {
 	}
 	_, err := db.ExecContext(ctx, numbered(`INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, created_at)
-SELECT CONCAT(?, LPAD(seq, 8, '0')), 'deduct', '', CONCAT('sku', LPAD(seq MOD ?, 4, '0')), -1, `+secondsSQL+`
-FROM numbers`, from, to), prefix, seedSKUs, created, seconds, c.n)
+SELECT CONCAT(?, LPAD(seq, 8, '0')), 'deduct', '', CONCAT('sku', LPAD(seq MOD ?, 4, '0')), -1, ?
+FROM numbers`, from, to), prefix, seedSKUs, created)
 	return err
 }

@@ -147,7 +147,7 @@ func TestSeed(t *testing.T) {
 	for _, i := range []int{1, 669, 670, 2007} {
 		o, err := s.Find(t.Context(), c.no(i))
 		if err != nil || !o.DueAt.Equal(c.due(i)) || o.State != order.StatePending || len(o.Items) != 1 ||
-			!o.ExpireAt.Equal(c.due(i).Add(-seedGrace)) || !o.CreatedAt.Equal(o.ExpireAt.Add(-seedWithin)) {
+			!o.ExpireAt.Equal(c.due(i).Add(-seedGrace)) || !o.CreatedAt.Equal(c.due(1).Add(-seedGrace-seedWithin)) {
 			t.Errorf("order %d, due %s: %+v %v", i, c.due(i), o, err)
 		}
 	}

@@ -1,0 +1,273 @@
+package audit
+
+import (
+	"strings"
+
+	"orderd/order"
+)
+
+// rowChecks: what a row decides by is within what the service ever writes there,
+// and agrees with the rows that say the same. A hand that changes one of them moves
+// no money and no unit by itself, but the service believes it.
+var rowChecks = []check{
+	{"stock.sku_facts", "a SKU can be sold: title, price, version, and a counter only where there is one", `
+SELECT sku_id, title, price_fen, available, unlimited, version, created_at, updated_at
+FROM skus
+WHERE title = ''
+  OR price_fen > 100000000
+  OR version < 1
+  OR unlimited NOT IN (0, 1)
+  OR (unlimited = 1 AND available <> 0)
+  OR created_at < 1
+  OR updated_at < created_at - $slack
+  OR created_at > $latest
+  OR updated_at > $latest`},
+	// An order's flow has no actor and no reason: its order tells.
+	{"stock.flow_facts", "a flow is of a kind that there is, with a reason or an order, and of the order's time", `
+SELECT f.order_no, f.kind, f.ref, f.sku_id, f.actor, f.reason, f.created_at
+FROM stock_flows f
+LEFT JOIN orders o ON o.order_no = f.order_no
+WHERE f.kind NOT IN ('initial', 'replenish', 'adjust', 'deduct', 'return')
+  OR (f.kind = 'initial' AND f.ref <> '')
+  OR (f.kind IN ('replenish', 'adjust') AND (f.ref = '' OR f.reason = ''))
+  OR (f.order_no <> '' AND (f.actor <> '' OR f.reason <> ''))
+  OR f.created_at < 1
+  OR f.created_at > $latest
+  OR f.created_at < o.created_at - $slack
+  OR f.created_at > o.updated_at + $slack`},
+	// The hash of a request is a SHA-256 in base64: a repeat is told by it.
+	{"order.facts", "an order has its customer and its request, and was asked about only when it was to be closed", `
+SELECT order_no, state, customer_id, request_id, request_hash, close_tries
+FROM orders
+WHERE customer_id = ''
+  OR request_id = ''
+  OR LENGTH(request_hash) <> 43
+  OR close_tries < 0
+  OR (state = 'pending' AND close_tries <> 0)`},
+	// 2678400000: a deadline may be 31 days away at most.
+	{"order.times", "an order was placed at the time in its number, its deadline is a whole second after that, and " +
+		"it changed since", `
+SELECT order_no, created_at, expire_at, updated_at
+FROM orders
+WHERE LENGTH(order_no) <> 26
+  OR created_at <> $ulid(order_no)
+  OR expire_at <= created_at
+  OR expire_at > created_at + 2678400000
+  OR expire_at % 1000 <> 0
+  OR updated_at < created_at
+  OR updated_at > $latest`},
+	// 90000000 is lookAhead: that long after the deadline a grace may end. A repair sets
+	// the time of the repair, which has been.
+	{"order.due_soon", "an unpaid order is looked at soon after its deadline and not before, a closing one soon", `
+SELECT order_no, state, expire_at, due_at
+FROM orders
+WHERE (state = 'pending' AND (due_at < expire_at OR (due_at > expire_at + 90000000 AND due_at > $latest)))
+  OR (state = 'closing' AND due_at > $ahead)`},
+	// Whether money that comes late revives an order may depend on it.
+	{"close.asked", "who asked for the close is who the order says", `
+SELECT o.order_no, o.close_reason, e.actor_type
+FROM order_events e
+JOIN orders o ON o.order_no = e.order_no
+WHERE e.event = 'close.requested'
+  AND ((o.close_reason = 'cancel' AND e.actor_type <> 'customer')
+    OR (o.close_reason = 'operator' AND e.actor_type <> 'operator')
+    OR (o.close_reason = 'timeout' AND e.actor_type = 'customer')
+    OR o.close_reason = '')`},
+	{"events.facts", "an event says what happened and by whom, and a customer's is by the order's", eventFacts()},
+	{"events.named", "a move has the name of what it is", `
+SELECT order_no, seq, event, from_state, to_state
+FROM order_events
+WHERE from_state <> to_state
+  AND event <> CASE to_state
+    WHEN 'closing' THEN 'close.requested'
+    WHEN 'closed' THEN 'close.accepted'
+    WHEN 'late' THEN 'payment.late'
+    WHEN 'refunding' THEN 'refund.requested'
+    WHEN 'refunded' THEN CASE event WHEN 'refund.by_hand' THEN event ELSE 'refund.succeeded' END
+    WHEN 'paid' THEN CASE from_state
+      WHEN 'closed' THEN 'payment.revived'
+      WHEN 'refunding' THEN CASE WHEN event LIKE 'refund.%' THEN event ELSE '' END
+      ELSE 'payment.applied' END
+    ELSE '' END`},
+	// WeChat Pay was sent these, and a repeat sends them again. From the deadline on it
+	// refuses payers by itself.
+	{"attempt.facts", "a WeChat order was asked for with what its order and its kind of payment need, up to the " +
+		"order's deadline", `
+SELECT a.out_trade_no, a.trade_type, a.attach, a.notify_url, a.time_expire, o.expire_at
+FROM payment_attempts a
+JOIN orders o ON o.order_no = a.order_no
+WHERE a.trade_type NOT IN ('JSAPI', 'NATIVE', 'H5', 'APP')
+  OR (a.trade_type = 'JSAPI' AND a.openid = '')
+  OR (a.trade_type = 'H5' AND (a.client_ip = '' OR a.h5_type = ''))
+  OR a.description = ''
+  OR a.notify_url = ''
+  OR a.attach <> o.attach
+  OR COALESCE($moment(a.time_expire), 0) <> o.expire_at
+  OR a.attempt_no < 1
+  OR a.attempt_no > 99`},
+	// Until some time after called_at WeChat Pay may still open it: the close waits.
+	{"attempt.times", "WeChat Pay was asked while the order could be paid, and an answer that is handed out is " +
+		"there", `
+SELECT a.out_trade_no, a.state, a.called_at, a.answered_at, o.created_at, o.expire_at
+FROM payment_attempts a
+JOIN orders o ON o.order_no = a.order_no
+WHERE a.called_at < o.created_at - $slack
+  OR a.called_at > o.expire_at + $slack
+  OR a.called_at > $latest
+  OR a.answered_at > $latest
+  OR (a.answered_at <> 0 AND a.answered_at < o.created_at - $slack)
+  OR (a.state = 'live' AND (a.answered_at = 0 OR SUBSTR(a.answer, 1, 1) <> '{'))`},
+	// 90000000 is lookAhead.
+	{"attempt.calls", "calls of an attempt are numbered, its newest answer is kept, and it is asked about in time", `
+SELECT a.out_trade_no, a.call_no, a.answer_no, a.open_calls, a.asks, a.ask_at, o.expire_at
+FROM payment_attempts a
+JOIN orders o ON o.order_no = a.order_no
+WHERE a.call_no < 0
+  OR a.answer_no < 0
+  OR a.answer_no > a.call_no
+  OR a.asks < 0
+  OR a.ask_at > o.expire_at + 90000000
+  OR (a.open_calls <> '' AND (SUBSTR(a.open_calls, 1, 1) <> '{' OR SUBSTR(a.open_calls, -1) <> '}'))`},
+	// What the buyer was given is in the timeline: an attempt that is gone may be paid.
+	{"attempt.told", "a WeChat order that the timeline has is there", `
+SELECT e.order_no, e.seq, e.detail
+FROM order_events e
+LEFT JOIN payment_attempts a ON a.order_no = e.order_no
+  AND INSTR(e.detail, CONCAT('"out_trade_no":"', a.out_trade_no, '"')) > 0
+WHERE e.event = 'prepay.opened'
+  AND a.out_trade_no IS NULL`},
+	{"money.payer", "the buyer paid no more than the order cost", `
+SELECT transaction_id, order_no, amount_fen, payer_fen
+FROM payments
+WHERE amount_fen < 1
+  OR payer_fen < 0
+  OR (outcome <> 'held' AND payer_fen > amount_fen)`},
+	// paid_at is the day of the bill.
+	{"money.when", "a payment was made after its order was placed and before it was heard of", `
+SELECT p.transaction_id, p.order_no, p.paid_at, p.received_at, o.created_at
+FROM payments p
+LEFT JOIN orders o ON o.order_no = p.order_no
+WHERE p.paid_at < 1
+  OR p.paid_at > p.received_at + $slack
+  OR p.paid_at < o.created_at - $slack
+  OR p.received_at > $latest`},
+}
+
+// eventFacts lists the actors, from package order, for the reason of allowedQuery.
+func eventFacts() string {
+	actors := []string{string(order.ActorCustomer), string(order.ActorScheduler), string(order.ActorWeChat),
+		string(order.ActorOperator), string(order.ActorReconciler)}
+	return `
+SELECT e.order_no, e.seq, e.event, e.actor_type, e.actor_id, o.customer_id
+FROM order_events e
+JOIN orders o ON o.order_no = e.order_no
+WHERE e.event = ''
+  OR e.actor_type NOT IN ('` + strings.Join(actors, "', '") + `')
+  OR (e.actor_type = 'customer' AND e.actor_id <> o.customer_id)
+  OR (e.actor_type = 'operator' AND e.actor_id = '')
+  OR e.took_ms < 0
+  OR (e.detail <> '' AND (SUBSTR(e.detail, 1, 1) <> '{' OR SUBSTR(e.detail, -1) <> '}'))`
+}
+
+// refundRowChecks are rowChecks of refunds.
+var refundRowChecks = []check{
+	{"refund.asker", "a refund that was asked for has its asker and request, and a customer's is of the own order", `
+SELECT r.out_refund_no, r.requester_type, r.requester_id, o.customer_id, r.request_id, r.request_hash
+FROM refunds r
+JOIN orders o ON o.order_no = r.order_no
+WHERE r.reason = 'aftersale'
+  AND (r.requester_type NOT IN ('customer', 'operator')
+    OR r.requester_id = ''
+    OR (r.requester_type = 'customer' AND r.requester_id <> o.customer_id)
+    OR (r.generation = 1 AND COALESCE(r.request_id, '') = '')
+    OR (r.generation = 1 AND LENGTH(r.request_hash) <> 43))`},
+	// What a payment is owed back for is what the payment says; goods come back with what
+	// was asked for alone.
+	{"refund.reason", "why a refund exists is what its payment says, and goods return only with what was asked for", `
+SELECT r.out_refund_no, r.reason, p.outcome, p.reason AS payment_reason, r.restock
+FROM refunds r
+JOIN payments p ON p.transaction_id = r.transaction_id
+LEFT JOIN (SELECT DISTINCT out_refund_no FROM refund_items) i ON i.out_refund_no = r.out_refund_no
+WHERE r.state NOT IN (` + deadRefunds + `)
+  AND ((r.reason = 'aftersale' AND p.outcome <> 'applied')
+    OR (r.reason IN ('late', 'duplicate') AND (p.outcome <> 'owed' OR p.reason <> r.reason))
+    OR (r.reason = 'held' AND (p.outcome = 'applied' OR p.reason IN ('late', 'duplicate')))
+    OR (r.reason <> 'aftersale' AND (r.restock <> 0 OR i.out_refund_no IS NOT NULL))
+    OR r.restock NOT IN (0, 1))`},
+	// The timeline has the amount that was asked for.
+	{"refund.told", "a refund that was asked for is one event of its order, with its amount", `
+SELECT r.out_refund_no, r.order_no, r.amount_fen, COUNT(e.seq) AS found
+FROM refunds r
+LEFT JOIN order_events e ON e.order_no = r.order_no
+  AND e.event = 'refund.requested'
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
+WHERE r.reason = 'aftersale'
+  AND r.generation = 1
+GROUP BY r.out_refund_no, r.order_no, r.amount_fen
+HAVING COUNT(e.seq) <> 1`},
+	// asked_at keeps other refunds of the payment waiting, accepted_at is the day of the
+	// bill.
+	{"refund.times", "a refund came after its payment, was sent after it came, and ended after it was accepted", `
+SELECT r.out_refund_no, r.state, p.received_at, r.created_at, r.sent_at, r.asked_at, r.accepted_at, r.succeeded_at,
+  r.updated_at
+FROM refunds r
+LEFT JOIN payments p ON p.transaction_id = r.transaction_id AND r.state <> 'held'
+WHERE r.created_at < COALESCE(p.received_at, 1) - $slack
+  OR r.created_at > $latest
+  OR r.updated_at < r.created_at - $slack
+  OR r.updated_at > $latest
+  OR (r.sent_at <> 0 AND r.sent_at < r.created_at - $slack)
+  OR r.sent_at > $latest
+  OR (r.asked_at <> 0 AND r.asked_at < r.sent_at - $slack)
+  OR r.asked_at > $latest
+  OR (r.accepted_at <> 0 AND r.state <> 'held' AND r.accepted_at < r.created_at - $slack)
+  OR r.accepted_at > $latest
+  OR (r.succeeded_at <> 0 AND r.succeeded_at < r.accepted_at - $slack)
+  OR r.succeeded_at > $latest
+  OR (r.state = 'success' AND r.accepted_at = 0)`},
+	{"refund.counts", "a refund has a version, no fewer tries than none, and zero to two approvals to wait for", `
+SELECT out_refund_no, version, tries, generation, approvals_needed
+FROM refunds
+WHERE version < 1
+  OR tries < 0
+  OR generation < 1
+  OR approvals_needed NOT IN (0, 1, 2)`},
+	{"refund.one_number", "no two refunds have one number of WeChat Pay", `
+SELECT refund_id, COUNT(*) AS refunds, MIN(out_refund_no) AS one, MAX(out_refund_no) AS other
+FROM refunds
+WHERE refund_id <> ''
+GROUP BY refund_id
+HAVING COUNT(*) > 1`},
+	// refund.approved counts them. There may be more than are needed: that of a person who
+	// may not approve any more does not count.
+	{"refund.approvals", "approvals came before the refund was sent, with a reason, and only where some are needed", `
+SELECT r.out_refund_no, r.state, r.approvals_needed, COUNT(a.approver) AS approvals, MAX(a.at) AS last_at, r.sent_at
+FROM refunds r
+LEFT JOIN refund_approvals a ON a.out_refund_no = r.out_refund_no
+GROUP BY r.out_refund_no, r.state, r.approvals_needed, r.created_at, r.sent_at
+HAVING (r.approvals_needed = 0 AND (r.state = 'pending_approval' OR COUNT(a.approver) > 0))
+  OR MIN(a.at) < r.created_at - $slack
+  OR MAX(a.at) > $latest
+  OR (r.sent_at <> 0 AND MAX(a.at) > r.sent_at + $slack)
+  OR MIN(a.approver) = ''
+  OR MIN(a.reason) = ''`},
+	{"refund.approvals_told", "an approval is an event of the order, by who approved", `
+SELECT a.out_refund_no, a.approver, r.order_no
+FROM refund_approvals a
+JOIN refunds r ON r.out_refund_no = a.out_refund_no AND r.order_no <> ''
+LEFT JOIN order_events e ON e.order_no = r.order_no
+  AND e.event = 'refund.approved'
+  AND e.actor_id = a.approver
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', a.out_refund_no, '"')) > 0
+WHERE e.order_no IS NULL`},
+	{"refund.decided", "what a person ended has who and why", `
+SELECT out_refund_no, state, decided_by, decided_why
+FROM refunds
+WHERE state IN ('rejected', 'cancelled', 'by_hand')
+  AND (decided_by = '' OR decided_why = '')`},
+	{"refund.due_soon", "a refund that is under way is looked at within a day", `
+SELECT out_refund_no, state, due_at
+FROM refunds
+WHERE due_at > $ahead`},
+}
