@@ -45,9 +45,9 @@ func AskOutcomes() []AskOutcome {
 	return []AskOutcome{AskPaid, AskOpen, AskClosed, AskNotFound, AskRateLimited, AskUnknown, AskError}
 }
 
-// DueAsks gives up to limit asks that are due by until, the oldest first.
-func (s *Service) DueAsks(ctx context.Context, until time.Time, limit int) ([]Ask, error) {
-	asks, err := findDueAsks(ctx, s.db, until, limit)
+// DueAsks gives up to limit asks that are due now, the oldest first.
+func (s *Service) DueAsks(ctx context.Context, limit int) ([]Ask, error) {
+	asks, err := findDueAsks(ctx, s.db, s.cfg.Now(), limit)
 	return asks, sqldb.Wrap("find due asks", err)
 }
 

@@ -13,7 +13,7 @@ import (
 // dueAsks gives whom to ask about now.
 func dueAsks(t *testing.T, f *ordertest.Fixture) []order.Ask {
 	t.Helper()
-	asks, err := f.DueAsks(t.Context(), f.Clock.Now(), 100)
+	asks, err := f.DueAsks(t.Context(), 100)
 	if err != nil {
 		t.Fatal(err)
 	}

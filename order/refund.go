@@ -335,10 +335,10 @@ func (s *Service) takeAnswer(ctx context.Context, r payment.Refund, kind string,
 func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused bool, cause Cause) error {
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
 	defer cancel()
-	var c command = &noteProblem{ofRefund: ofRefundRow(row, cause), problem: why.Error()}
+	var c command = &noteProblem{ofRefund: ofRefundRow(row, cause), problem: why.Error(), turn: row}
 	if refused {
 		cause.Actor = Actor{Type: ActorWeChat}
-		c = &refuseRefund{ofRefund: ofRefundRow(row, cause), problem: why.Error()}
+		c = &refuseRefund{ofRefund: ofRefundRow(row, cause), problem: why.Error(), turn: row}
 	}
 	_, err := s.apply(ctx, c)
 	return err

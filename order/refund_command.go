@@ -218,6 +218,7 @@ func (c *ofRefund) find(b *batch) (*entry, *refundEntry, error) {
 type noteProblem struct {
 	ofRefund
 	problem string
+	turn    Refund // as the turn was committed whose call it was
 }
 
 // decide changes nothing but the words: the refund stays due.
@@ -226,8 +227,16 @@ func (c *noteProblem) decide(b *batch) (applied, error) {
 	if err != nil {
 		return applied{}, err
 	}
-	r.after.Problem, r.touched = payment.CutBytes(c.problem, maxProblem), true
+	if r.after.hasTurn(&c.turn) { // a newer call has its own word
+		r.after.Problem, r.touched = payment.CutBytes(c.problem, maxProblem), true
+	}
 	return applied{refund: &refundApplied{row: r.after}}, nil
+}
+
+// hasTurn reports that nothing has happened to a refund since a turn of it was
+// committed: neither an answer came, nor was it anybody else's turn.
+func (r *Refund) hasTurn(turn *Refund) bool {
+	return r.State == turn.State && r.Tries == turn.Tries && r.AskedAt.Equal(turn.AskedAt)
 }
 
 // maxProblem is the width of refunds.problem, in characters.
@@ -237,6 +246,7 @@ const maxProblem = 200
 type refuseRefund struct {
 	ofRefund
 	problem string
+	turn    Refund // as the turn was committed whose call it was
 }
 
 // decide takes the refund to refused: it is not sent again until a person says so.
@@ -244,6 +254,9 @@ func (c *refuseRefund) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
 		return applied{}, err
+	}
+	if !r.after.hasTurn(&c.turn) { // a newer call is under way, or was answered: its word counts
+		return applied{refund: &refundApplied{row: r.after}}, nil
 	}
 	return b.refundEvent(e, r, &c.header, RefundEventRefused, NextRefund(r.after.State, RefundEventRefused), func() {
 		r.after.Problem = payment.CutBytes(c.problem, maxProblem)

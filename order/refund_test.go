@@ -604,6 +604,47 @@ func TestAbnormalRefundHasWaysOut(t *testing.T) {
 	})
 }
 
+// A refund whose turn came again while the first call was under way: what that one brings, when it comes last, must not be
+// written over what the newer call has settled, nor be taken for WeChat Pay refusing what it had accepted.
+func TestStaleRefundCallChangesNothing(t *testing.T) {
+	ends := map[string]func() error{ // of the first call, once the second was answered
+		"no answer": func() error { return ordertest.ErrLost("refund") },
+		"refused":   func() error { return nil }, // the number was unknown, when it was asked about
+	}
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 5)
+		for name, end := range ends {
+			no := f.MustAsk(t, ordertest.Ask(f.PaidOne(t, "r"+name[:2], "mug", 1).OrderNo, "k"+name[:2], 1)).OutRefundNo
+			held := "refund"
+			if name == "refused" {
+				f.WeChat.Refuse, held = "PARAM_ERROR", "refund_query"
+			}
+			hold := func(op string) error {
+				if op != held {
+					return nil
+				}
+				f.WeChat.After, f.WeChat.Before, f.WeChat.Refuse = nil, nil, ""
+				f.Clock.Advance(time.Minute)
+				f.MustLookAtRefund(t, no)
+				if state := f.RefundState(t, no); state != order.RefundStateProcessing {
+					t.Fatalf("the second call: %s", state)
+				}
+				return end()
+			}
+			if name == "refused" {
+				f.WeChat.After = func(op, _ string) error { return hold(op) }
+			} else {
+				f.WeChat.Before = func(op, _ string) error { return hold(op) }
+			}
+			f.MustLookAtRefund(t, no)
+			row, err := f.FindRefund(t.Context(), no)
+			if err != nil || row.State != order.RefundStateProcessing || row.Problem != "" {
+				t.Errorf("%s: %s %q, %v", name, row.State, row.Problem, err)
+			}
+		}
+	})
+}
+
 // NOT_ENOUGH is not a no: the refund waits for the money. Any other definite no ends in a person's hands, and may be
 // given up.
 func TestNotEnoughWaitsAndRefusalGoesToAPerson(t *testing.T) {

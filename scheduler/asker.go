@@ -67,7 +67,7 @@ func (a *asker) pass(ctx context.Context) {
 	running := newGroup(askPagesAtOnce, shutdownWait)
 	defer running.Wait()
 	for ctx.Err() == nil && time.Now().UnixNano() >= a.paused.Load() {
-		due, err := a.Orders.DueAsks(ctx, a.Now(), askPage)
+		due, err := a.Orders.DueAsks(ctx, askPage)
 		if err != nil {
 			if ctx.Err() == nil {
 				a.Log.Warn("cannot read whom to ask about", "err", err)

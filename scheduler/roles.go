@@ -34,9 +34,9 @@ type Orders interface {
 	// paid, because a prepay was sent for them, or the others.
 	WaitingOrders(ctx context.Context, prepaid bool, after order.DueCursor, until time.Time,
 		limit int) ([]order.Due, error)
-	// DueAsks lists up to limit open trades that WeChat Pay is to be asked about by a
-	// time, the oldest first.
-	DueAsks(ctx context.Context, until time.Time, limit int) ([]order.Ask, error)
+	// DueAsks lists up to limit open trades that WeChat Pay is to be asked about now,
+	// the oldest first.
+	DueAsks(ctx context.Context, limit int) ([]order.Ask, error)
 	// ClaimAsks takes the turn of asks, so that no other process asks at once, and gives
 	// those that it got.
 	ClaimAsks(ctx context.Context, asks []order.Ask) ([]order.Ask, error)

@@ -139,12 +139,12 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 }
 
 // DueAsks gives the trades that are due, the oldest first.
-func (s *shop) DueAsks(_ context.Context, until time.Time, limit int) ([]order.Ask, error) {
+func (s *shop) DueAsks(_ context.Context, limit int) ([]order.Ask, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var due []order.Ask
 	for _, a := range s.asks {
-		if len(due) < limit && !a.At.After(until) {
+		if len(due) < limit && !a.At.After(time.Now()) {
 			due = append(due, a)
 		}
 	}

@@ -139,7 +139,7 @@ var Mutants = []Mutant{
 	{"sweep-without-cursor", "the sweep looks at its first row only", []Edit{
 		{"scheduler/sweep.go", "		more := do(page)\n", "		more := do(page[:1]) && false\n"},
 		{"scheduler/line.go", "		if len(page) == 0 {\n			return false\n		}\n",
-			"		if len(page) == 0 || after.Key != \"\" {\n" +
+			"		if len(page) == 0 || n > 1 {\n" +
 				"			return false\n		}\n		page = page[:1]\n"}}},
 	{"page-not-counted", "a page of timeouts is written without counting its rows", []Edit{
 		{"order/apply.go", "		if n != int64(len(nos)) {\n", "		if n != int64(len(nos)) && !b.believed {\n"},
