@@ -148,8 +148,8 @@ var Mutants = []Mutant{
 		{"order/timeout.go", "		if results[i].proven == closeClosed {\n",
 			"		if results[i].proven != closePaid {\n"}}},
 	{"rely-on-the-queue", "there is no sweep: what the queue loses is lost", []Edit{
-		{"scheduler/sweep.go", "	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n",
-			"	if true {\n		return\n	}\n	if !s.redisAlive(ctx) {\n		s.up = time.Time{}\n"}}},
+		{"scheduler/sweep.go", "	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n",
+			"	if true {\n		return\n	}\n	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n"}}},
 	{"stock-read-modify-write", "the shelf is written as it was read, less what was taken", []Edit{
 		{"stock/shelf.go", "			taken[id] = it.taken\n", "			taken[id] = it.left\n"},
 		{"stock/shelf.go", "SET available = available - ` + sum", "SET available = ` + sum"},
