@@ -604,8 +604,8 @@ func TestAbnormalRefundHasWaysOut(t *testing.T) {
 	})
 }
 
-// A refund whose turn came again while the first call was under way: what that one brings, when it comes last, must not be
-// written over what the newer call has settled, nor be taken for WeChat Pay refusing what it had accepted.
+// A refund whose turn came again while the first call was under way: what that one brings, when it comes last, must not
+// be written over what the newer call has settled, nor be taken for WeChat Pay refusing what it had accepted.
 func TestStaleRefundCallChangesNothing(t *testing.T) {
 	ends := map[string]func() error{ // of the first call, once the second was answered
 		"no answer": func() error { return ordertest.ErrLost("refund") },
