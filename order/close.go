@@ -183,6 +183,9 @@ func (s *Service) recordCloseResult(ctx context.Context, c Claim, cause Cause, r
 		}
 		held = r.trade.TransactionID
 		r.err = fmt.Errorf("WeChat Pay holds a payment that does not fit this order (%s)", settled.Reason)
+		if settled.OrderNo != "" && settled.OrderNo != c.Key {
+			r.err = fmt.Errorf("WeChat Pay tells a payment that is recorded for order %s", settled.OrderNo)
+		}
 	case closeUnknown:
 	}
 	return s.recordUnanswered(ctx, c, cause, r, held)

@@ -209,6 +209,9 @@ func (c *settle) decide(b *batch) (applied, error) {
 			OrderNo: before.orderNo, Settled: SettledRepeated, Reason: before.reason}}
 		if e != nil {
 			done.order, done.before, done.settlement.State = e.after, e.after.State, e.after.State
+			if before.orderNo != "" && before.orderNo != c.orderNo {
+				done.alarms = append(done.alarms, "a payment is told for two orders: "+c.trade.TransactionID)
+			}
 		}
 		return done, nil
 	}

@@ -396,3 +396,31 @@ func TestHeldMoneyIsNotAlreadyPaid(t *testing.T) {
 		}
 	})
 }
+
+// A transaction that is recorded for another order (rows that were mended by hand, two databases made one) kept the
+// order closing, and nobody could end it.
+func TestPaymentOfAnotherOrderEndsByPeople(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 2)
+		paid, other := f.PaidOne(t, "a", "mug", 1), f.PlaceOne(t, "b", "mug", 1)
+		trade, _ := f.WeChat.Trade(paid.OrderNo + "-01")
+		trade.OutTradeNo = f.Prepaid(t, other.OrderNo)
+		f.WeChat.Put(trade)
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil ||
+			s.Settled != order.SettledRepeated || s.OrderNo != paid.OrderNo {
+			t.Fatal(s, err)
+		}
+		f.Clock.Advance(32 * time.Minute)
+		expired(t, f, trade, order.StateClosing)
+		for _, who := range []order.Cause{ordertest.Finance, ordertest.Finance2} {
+			if _, err := f.VouchUnpaid(t.Context(), order.VouchRequest{OrderNo: other.OrderNo, Reason: "not its money",
+				Cause: who}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f.State(t, other.OrderNo) != order.StateClosed || f.State(t, paid.OrderNo) != order.StatePaid {
+			t.Errorf("%s, %s", f.State(t, other.OrderNo), f.State(t, paid.OrderNo))
+		}
+		atMostEvents(t, f, other.OrderNo, 6)
+	})
+}
