@@ -70,7 +70,8 @@ type importLine struct {
 // every bad one is reported; then nothing is written. Lines are applied 500 a
 // transaction. The same file may be imported again, also after a crash in the
 // middle: a line's stock moves once per file, recognised by the file's SHA-256.
-// To apply the same numbers twice on purpose, change a byte.
+// To apply the same numbers twice on purpose, change a byte. A line whose SKU somebody
+// else holds locked is passed by: the error names it and is sqldb.ErrLocked.
 func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (ImportReport, error) {
 	var report ImportReport
 	if o.Mode != ModeSet && o.Mode != ModeAdd {
@@ -101,24 +102,57 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 	}
 	sum := sha256.Sum256(file)
 	ref := "import-" + hex.EncodeToString(sum[:16])
+	var locked []error
 	for batch := range slices.Chunk(lines, importLines) {
-		var part ImportReport
-		err := a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-			var err error
-			part, err = a.importBatch(ctx, tx, batch, o, ref)
-			return err
+		err := a.importPart(ctx, batch, o, ref, false, func(part ImportReport) {
+			report.Created += part.Created
+			report.Updated += part.Updated
+			report.Repeated += part.Repeated
+			if o.Progress != nil {
+				o.Progress(report.Created+report.Updated+report.Repeated, len(lines))
+			}
 		})
-		if err != nil {
-			return report, err
+		if err == nil {
+			continue
 		}
-		report.Created += part.Created
-		report.Updated += part.Updated
-		report.Repeated += part.Repeated
-		if o.Progress != nil {
-			o.Progress(report.Created+report.Updated+report.Repeated, len(lines))
+		if locked = append(locked, err); !errors.Is(err, sqldb.ErrLocked) || len(locked) > maxLockedParts {
+			break
 		}
 	}
-	return report, nil
+	return report, errors.Join(locked...)
+}
+
+// maxLockedParts is in how many parts of a file a locked line is passed by; beyond it
+// somebody works on all of them, and the import ends there.
+const maxLockedParts = 10
+
+// importPart applies lines in one transaction, and tells done of each that was
+// committed. Where a SKU is locked by somebody else, as by a forgotten session, its
+// halves are applied by themselves and wait for nobody: at the end all lines are in but
+// those, whose error names them.
+func (a *Admin) importPart(ctx context.Context, batch []importLine, o ImportOptions, ref string, noWait bool,
+	done func(ImportReport)) error {
+	var part ImportReport
+	err := a.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		part, err = a.importBatch(ctx, tx, batch, o, ref)
+		return err
+	})
+	switch {
+	case err == nil:
+		done(part)
+		return nil
+	case !errors.Is(err, sqldb.ErrLocked):
+		return err
+	case len(batch) == 1:
+		return fmt.Errorf("line %d is not imported, import the same file again: SKU %s: %w", batch[0].line,
+			batch[0].SkuID, err)
+	}
+	half := len(batch) / 2
+	err = a.importPart(ctx, batch[:half], o, ref, true, done)
+	if err != nil && !errors.Is(err, sqldb.ErrLocked) {
+		return err
+	}
+	return errors.Join(err, a.importPart(ctx, batch[half:], o, ref, true, done))
 }
 
 // importBatch applies lines in one transaction. It reads and inserts by the set, so

@@ -206,3 +206,32 @@ func TestExportImportsAsItWas(t *testing.T) {
 		conserved(t, db)
 	})
 }
+
+// One SKU that somebody holds locked must not keep the other lines of a file out, nor be left out without a word.
+func TestImportPassesALockedSKUBy(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	if _, err := importText(t.Context(), db, stockedFile(60, 1), stock.ImportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := db.Pool().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	for _, q := range []string{"BEGIN", "UPDATE skus SET title = 'x' WHERE sku_id = 's0017'"} {
+		if _, err := raw.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := importText(t.Context(), db, stockedFile(60, 5), stock.ImportOptions{})
+	if !errors.Is(err, sqldb.ErrLocked) || !strings.Contains(err.Error(), "line 19 ") || r.Updated != 59 {
+		t.Errorf("%d of 59 lines are in: %v", r.Updated, err)
+	}
+	if _, err := raw.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	r, err = importText(t.Context(), db, stockedFile(60, 5), stock.ImportOptions{})
+	if err != nil || r.Updated != 1 || r.Repeated != 59 {
+		t.Errorf("again: %+v, %v", r, err)
+	}
+}
