@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -79,6 +80,18 @@ func TestADayOfSweeps(t *testing.T) {
 	})
 }
 
+// eachPass tells of each pass of the sweep, which looks for refunds once, and nobody else does.
+type eachPass struct {
+	*shop
+	tell func()
+}
+
+func (p *eachPass) DueRefunds(ctx context.Context, after order.DueCursor, until time.Time,
+	limit int) ([]order.Due, error) {
+	p.tell()
+	return p.shop.DueRefunds(ctx, after, until, limit)
+}
+
 // Two replicas that sweep in step would double every query for nothing; one that never jitters would stay in step.
 func TestSweepsJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -87,14 +100,9 @@ func TestSweepsJitter(t *testing.T) {
 		var workers []*Worker
 		for i := range passes {
 			s := newShop(map[string]time.Time{})
-			var mu sync.Mutex // the sweep looks, and whoever serves the line
-			now := func() time.Time {
-				mu.Lock()
-				defer mu.Unlock()
+			_, w := newWorker(t, "", s, Options{SweepEvery: every, Orders: &eachPass{s, func() {
 				passes[i] = append(passes[i], time.Now())
-				return time.Now()
-			}
-			_, w := newWorker(t, "", s, Options{SweepEvery: every, Now: now})
+			}}})
 			s.due["always"] = time.Now() // gives each pass something to do
 			s.answer = func(string, int) error {
 				return &order.ClosingError{At: time.Now(), Err: errors.New("no answer")}
