@@ -125,6 +125,19 @@ func (e *TooManyOpenError) Error() string {
 	return fmt.Sprintf("the customer has %d unpaid orders", e.Open)
 }
 
+// TooManyUnitsError: with this placement the customer's unpaid orders would hold more
+// units of a SKU than one customer's may. Nothing was placed.
+type TooManyUnitsError struct {
+	Index              int // of the line, from 0
+	SkuID              string
+	Asked, Held, Limit int64 // units: of the line, of the unpaid orders, and at most
+}
+
+func (e *TooManyUnitsError) Error() string {
+	return fmt.Sprintf("the customer's unpaid orders hold %d of SKU %s, with %d more it would be above %d",
+		e.Held, e.SkuID, e.Asked, e.Limit)
+}
+
 // Errors of refunds.
 var (
 	// ErrRefundNotFound: no such refund, or it is of another customer's order.

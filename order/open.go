@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/stock"
 )
 
-// How many unpaid orders one customer may have: unpaid orders hold stock, and
-// without a limit one customer takes a hot SKU off the shelf for nothing.
+// How many unpaid orders one customer may have, and how many units of a SKU they may
+// hold together: unpaid orders hold stock, and without a limit one customer takes a hot
+// SKU off the shelf for nothing.
 
 // openOrders is what a batch knows of the unpaid orders of its customers, of whom it
 // has one placement each. Nil: there is no limit.
@@ -19,13 +21,18 @@ type openOrders map[string]openCount
 // openCount is what one customer has.
 type openCount struct {
 	count int
-	first time.Time // the earliest time at which one of them is looked at
+	first time.Time        // the earliest time at which one of them is looked at
+	units map[string]int64 // that they hold, by SKU; only where units are limited
 }
 
+// limitsOpen reports that a customer's unpaid orders are limited, or their units.
+func (s *Service) limitsOpen() bool { return s.cfg.MaxOpenOrders > 0 || s.cfg.MaxOpenUnits > 0 }
+
 // openOf counts the unpaid orders of the customers of a batch: nil when they are
-// not limited.
+// not limited. Their units are read only of customers who have such orders: most have
+// none, and a batch of those costs one query.
 func (s *Service) openOf(ctx context.Context, tx *sqldb.Tx, batch []placing) (openOrders, error) {
-	if s.cfg.MaxOpenOrders <= 0 {
+	if !s.limitsOpen() {
 		return nil, nil
 	}
 	who := make([]string, len(batch))
@@ -33,24 +40,42 @@ func (s *Service) openOf(ctx context.Context, tx *sqldb.Tx, batch []placing) (op
 		who[i] = batch[i].CustomerID
 	}
 	slices.Sort(who)
-	return findOpen(ctx, tx, slices.Compact(who), batch[0].at.Add(-max(openHorizon, 2*s.cfg.PayWithin)))
+	since := batch[0].at.Add(-max(openHorizon, 2*s.cfg.PayWithin))
+	open, err := findOpen(ctx, tx, slices.Compact(who), since)
+	if err != nil || s.cfg.MaxOpenUnits <= 0 || len(open) == 0 {
+		return open, err
+	}
+	return open, findOpenUnits(ctx, tx, open, since)
 }
 
-// refuses gives the refusal of a placement that would be one too many.
-func (o openOrders) refuses(p *placing, limit int) error {
-	if has := o[p.CustomerID]; o != nil && has.count >= limit {
-		return &TooManyOpenError{Open: has.count, Wait: max(has.first.Sub(p.at), 0)}
+// refuses gives the refusal of a placement that would be one order or one unit too
+// many. Of a SKU without a limit nobody can take anything away.
+func (o openOrders) refuses(s *Service, p *placing, shelf *stock.Shelf) error {
+	if o == nil {
+		return nil
+	}
+	has := o[p.CustomerID]
+	wait := max(has.first.Sub(p.at), 0)
+	if s.cfg.MaxOpenOrders > 0 && has.count >= s.cfg.MaxOpenOrders {
+		return &TooManyOpenError{Open: has.count, Wait: wait}
+	}
+	limit := s.cfg.MaxOpenUnits
+	for i, l := range p.Lines {
+		sku, _ := shelf.SKU(l.SkuID)
+		if held := has.units[l.SkuID]; limit > 0 && !sku.Unlimited && held+l.Quantity > limit {
+			return &TooManyUnitsError{Index: i, SkuID: l.SkuID, Asked: l.Quantity, Held: held, Limit: limit}
+		}
 	}
 	return nil
 }
 
-// placeInTurn places within the limit of unpaid orders. A batch sees what was
+// placeInTurn places within the limits of unpaid orders. A batch sees what was
 // committed before it, not what is decided beside it; so the placements of one
 // customer take turns in this process. Processes do not know of one another: n
-// of them may together exceed the limit by n − 1.
+// of them may together exceed the limits by n − 1 placements.
 func (s *Service) placeInTurn(ctx context.Context, p placing) (Placed, error) {
 	s.customerHere()
-	if s.cfg.MaxOpenOrders > 0 {
+	if s.limitsOpen() {
 		unlock, err := s.placing.lock(ctx, p.CustomerID)
 		if err != nil {
 			return Placed{}, err

@@ -140,3 +140,92 @@ func TestTurnsEnd(t *testing.T) {
 		t.Errorf("%d turns are remembered", n)
 	}
 }
+
+// Five unpaid orders of ten thousand units each take a hot SKU off the shelf as surely as a thousand orders do. The
+// limit is of units of a SKU and a customer, in one order or in several, under whatever keys, at once or not.
+func TestOneCustomerCannotHoardUnits(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		const limit, stocked = 10, 1000
+		shape := func(c *order.Config) { c.MaxOpenUnits = limit }
+		f := ordertest.NewWith(t, db, shape)
+		f.SKU(t, "hot", stocked)
+		f.SKU(t, "other", stocked)
+		f.SKU(t, "free", -1)
+		place := func(f *ordertest.Fixture, customer, key string, lines ...stock.Line) error {
+			_, err := f.Place(t.Context(), order.Placement{CustomerID: customer, RequestID: key, Lines: lines})
+			return err
+		}
+		full := func(err error, held int64) {
+			t.Helper()
+			var units *order.TooManyUnitsError
+			if !errors.As(err, &units) || units.SkuID != "hot" || units.Held != held || units.Limit != limit {
+				t.Errorf("%v: %+v", err, units)
+			}
+		}
+		full(place(f, "c", "a", stock.Line{SkuID: "hot", Quantity: 11}), 0)
+		full(place(f, "c", "b", stock.Line{SkuID: "other", Quantity: 1}, stock.Line{SkuID: "hot", Quantity: 6},
+			stock.Line{SkuID: "hot", Quantity: 5}), 0) // two lines of one SKU are one
+		first := f.PlaceOne(t, "k1", "hot", 6)
+		second := f.PlaceOne(t, "k2", "hot", 4)
+		full(place(f, "c", "k3", stock.Line{SkuID: "hot", Quantity: 1}), 10)
+		if f.Available(t, "hot") != stocked-10 || f.Available(t, "other") != stocked {
+			t.Error("a refusal took stock")
+		}
+		for _, other := range []error{
+			place(f, "c", "k4", stock.Line{SkuID: "other", Quantity: 10}),
+			place(f, "c", "k5", stock.Line{SkuID: "free", Quantity: 5000}), // nobody can take that away
+			place(f, "d", "k1", stock.Line{SkuID: "hot", Quantity: 10}),
+			place(f, "c", "k1", stock.Line{SkuID: "hot", Quantity: 6}), // a repeat at the limit
+		} {
+			if other != nil {
+				t.Error(other)
+			}
+		}
+		// What is being closed holds its stock; what is paid is no hoard any more.
+		f.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
+		_, _ = f.Cancel(t.Context(), order.CancelRequest{OrderNo: first.OrderNo, CustomerID: "c",
+			Cause: ordertest.Customer})
+		f.WeChat.Before = nil
+		if f.State(t, first.OrderNo) != order.StateClosing {
+			t.Fatal(f.State(t, first.OrderNo))
+		}
+		full(place(f, "c", "k6", stock.Line{SkuID: "hot", Quantity: 1}), 10)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, second.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+			t.Fatal(err)
+		}
+		full(place(f, "c", "k6", stock.Line{SkuID: "hot", Quantity: 5}), 6)
+		if err := place(f, "c", "k6", stock.Line{SkuID: "hot", Quantity: 4}); err != nil {
+			t.Errorf("the refused key is as good as new: %v", err)
+		}
+
+		// At once, and by two processes: each lets one at a time through.
+		at := func(customer string, fs ...*ordertest.Fixture) (units int64) {
+			var all sync.WaitGroup
+			var mu sync.Mutex
+			for i := range 40 {
+				all.Go(func() {
+					err := place(fs[i%len(fs)], customer, fmt.Sprint("at", i), stock.Line{SkuID: "hot", Quantity: 3})
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						units += 3
+					} else if !errors.As(err, new(*order.TooManyUnitsError)) {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			return units
+		}
+		if got := at("many", f); got != 9 {
+			t.Errorf("%d units at once, 9 fit", got)
+		}
+		if got := at("both", f, f.Restarted(t, shape)); got < 9 || got > 12 {
+			t.Errorf("%d units through two processes: one placement too many at most", got)
+		}
+	})
+}

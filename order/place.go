@@ -62,7 +62,7 @@ func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID
 // same key with another content is ErrRequestReused.
 //
 // Errors: *ValidationError, *UnknownSKUError, *PriceChangedError,
-// *InsufficientError, *TooManyOpenError, ErrRequestReused (nothing was placed), or one that
+// *InsufficientError, *TooManyOpenError, *TooManyUnitsError, ErrRequestReused (nothing was placed), or one that
 // matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
 func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if err := p.validate(); err != nil {
@@ -104,9 +104,12 @@ func (s *Service) observeRefusal(err error) {
 	var sku *UnknownSKUError
 	var price *PriceChangedError
 	var open *TooManyOpenError
+	var units *TooManyUnitsError
 	switch {
 	case errors.As(err, &open):
 		s.observe.Refused("open_orders")
+	case errors.As(err, &units):
+		s.observe.Refused("open_units")
 	case errors.As(err, &short):
 		s.observe.Refused("stock")
 	case errors.As(err, &sku):
@@ -338,7 +341,7 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, open openOrders) (Order
 	if p.ExpectedTotal != nil && *p.ExpectedTotal != total {
 		return Order{}, &PriceChangedError{Expected: *p.ExpectedTotal, Actual: total}
 	}
-	if err := open.refuses(p, s.cfg.MaxOpenOrders); err != nil {
+	if err := open.refuses(s, p, shelf); err != nil {
 		return Order{}, err
 	}
 	if short := shelf.Take(p.orderNo, p.Lines); short != nil {

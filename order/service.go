@@ -30,7 +30,7 @@ type Observer interface {
 	Transition(from, to State, by ActorType)
 	// Settled: a payment was taken in from notify, query or bill.
 	Settled(source string, s Settlement)
-	// Refused: a placement was refused: stock, price, sku, key, open_orders.
+	// Refused: a placement was refused: stock, price, sku, key, open_orders, open_units.
 	Refused(what string)
 	// Replayed: a placement was answered from an earlier one.
 	Replayed()
@@ -133,6 +133,9 @@ type Config struct {
 	// MaxOpenOrders is how many unpaid orders one customer may have: each holds
 	// stock. 0 or less: no limit.
 	MaxOpenOrders int
+	// MaxOpenUnits is how many units of one SKU the unpaid orders of one customer may
+	// hold together, unless the SKU is unlimited. 0 or less: no limit.
+	MaxOpenUnits int64
 	// Lanes is how many group commits may be under way at once. Default 2.
 	Lanes int
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -228,6 +229,33 @@ GROUP BY customer_id`, append(sqldb.Args(customers), placedAfter(since)), func(r
 		return nil, fmt.Errorf("count unpaid orders: %w", err)
 	}
 	return open, nil
+}
+
+// findOpenUnits adds to open the units that those orders hold, by SKU.
+func findOpenUnits(ctx context.Context, tx *sqldb.Tx, open openOrders, since time.Time) error {
+	who := slices.Sorted(maps.Keys(open))
+	err := sqldb.Each(ctx, tx, `SELECT o.customer_id, i.sku_id, SUM(i.quantity)
+FROM orders o /*! FORCE INDEX (ix_orders_open) */
+JOIN order_items i ON i.order_no = o.order_no
+WHERE o.customer_id IN (`+sqldb.In(len(who))+`)
+  AND o.order_no > ?
+  AND o.due_at > 0
+GROUP BY o.customer_id, i.sku_id`, append(sqldb.Args(who), placedAfter(since)), func(rows *sql.Rows) error {
+		var id, sku string
+		var n int64
+		err := rows.Scan(&id, &sku, &n)
+		has := open[id]
+		if has.units == nil {
+			has.units = map[string]int64{}
+		}
+		has.units[sku] = n
+		open[id] = has
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("count the units of unpaid orders: %w", err)
+	}
+	return nil
 }
 
 // newestOrderNo gives the number of the order that was placed last, which holds

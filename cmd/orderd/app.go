@@ -176,6 +176,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		PayWithin:      s.PayWithin,
 		Grace:          grace,
 		MaxOpenOrders:  s.MaxOpen,
+		MaxOpenUnits:   s.MaxUnits,
 		LatePayment:    order.LatePolicy(s.LatePayment),
 		CloseRetry:     sh.closeRetry,
 		PrepayInFlight: sh.prepayInFlight,

@@ -65,6 +65,9 @@ type settings struct {
 	// MaxOpen is the unpaid orders of one customer: without it one customer could reserve
 	// a whole hot SKU and never pay. 0 is no limit.
 	MaxOpen int `name:"max-open-orders" default:"5" help:"${max_open_orders}"`
+	// MaxUnits is the units of one SKU in them together: five orders of ten thousand each
+	// empty a shelf too. 0 is no limit.
+	MaxUnits int64 `name:"max-open-units" default:"1000" help:"${max_open_units}"`
 	// LatePayment is what becomes of money that comes after the close: sent back, or the
 	// order brought to life again when all of its goods are still there.
 	LatePayment string `name:"late-payment" default:"refund" enum:"refund,revive" help:"${late_payment}"`

@@ -38,6 +38,7 @@ type cli struct {
 // Those of expire are in package storm, beside its flags.
 var helpTexts = kong.Vars{
 	"main_expire":    "Unpaid orders that come due together: how late they are closed, beside other ways.",
+	"place_maxunits": "Units of a SKU that a customer's unpaid orders may hold (default: no limit, not counted).",
 	"place_maxopen":  "Unpaid orders a customer may have, counted for each placement (default: no limit, not counted).",
 	"http_callbacks": "Callbacks per round of order.Service; signing them beforehand takes a millisecond each.",
 	"chaos_size": "smoke (2,000 orders, 10 kills, 50 other faults), pr (10,000, 50, 300) " +

@@ -15,10 +15,11 @@ import (
 // placeCmd is "orderload place": placements without HTTP, of one hot SKU, of many, and of
 // a single caller on an idle service.
 type placeCmd struct {
-	Callers int  `default:"256" help:"Callers of order.Service."`
-	Lanes   int  `help:"Group commits under way at once (default: the service's own)."`
-	MaxOpen int  `help:"${place_maxopen}"`
-	OnlyHot bool `help:"Only one hot SKU, and only order.Service: for profiles."`
+	Callers  int   `default:"256" help:"Callers of order.Service."`
+	Lanes    int   `help:"Group commits under way at once (default: the service's own)."`
+	MaxOpen  int   `help:"${place_maxopen}"`
+	MaxUnits int64 `help:"${place_maxunits}"`
+	OnlyHot  bool  `help:"Only one hot SKU, and only order.Service: for profiles."`
 }
 
 // placeCustomers is how many customers the placements come from in turn, so that
@@ -48,7 +49,7 @@ func (p *placeCmd) Run(ctx context.Context, set *bench.Settings) error {
 
 // shop is a new one with so many SKUs, on a database of its own; the caller closes it.
 func (p *placeCmd) shop(ctx context.Context, server *bench.Server, skus int) (*bench.Shop, error) {
-	return server.NewShop(ctx, bench.ShopOptions{SKUs: skus, Lanes: p.Lanes, MaxOpen: p.MaxOpen})
+	return server.NewShop(ctx, bench.ShopOptions{SKUs: skus, Lanes: p.Lanes, MaxOpen: p.MaxOpen, MaxUnits: p.MaxUnits})
 }
 
 // hot runs order.Service alone, for profiles: the naive peer is not in them.

@@ -27,6 +27,7 @@ const (
 	CodeMethodNotAllowed Code = "METHOD_NOT_ALLOWED"
 	// The state of things refuses the request: placing, paying and closing.
 	CodeStockInsufficient Code = "STOCK_INSUFFICIENT"
+	CodeCustomerLimit     Code = "CUSTOMER_LIMIT"
 	CodePriceChanged      Code = "PRICE_CHANGED"
 	CodeOrderNotPayable   Code = "ORDER_NOT_PAYABLE"
 	CodeOrderAlreadyPaid  Code = "ORDER_ALREADY_PAID"
@@ -139,6 +140,10 @@ var kinds = []kind{
 	{CodeStockInsufficient, http.StatusConflict, "Stock insufficient", 0,
 		Text{"There is not enough stock. Nothing was taken.", "库存不足,未扣减任何库存。"},
 		Text{"Offer the buyer what is left: items says how much.", "请按 items 中的剩余数量提示买家。"}},
+	{CodeCustomerLimit, http.StatusConflict, "Limit per customer", 0,
+		Text{"One customer's unpaid orders may hold only so much of this.", "单个顾客的待支付订单可占用的数量已达上限。"},
+		Text{"Take fewer, or pay or cancel an order that holds some: items says how many are left.",
+			"请减少数量,或先支付、取消占用该商品的订单;items 中为剩余可购数量。"}},
 	{CodePriceChanged, http.StatusConflict, "Price changed", 0,
 		Text{"The price has changed.", "价格已变动。"},
 		Text{"Show the buyer the new price and ask again.", "请向买家展示新价格并重新确认。"}},

@@ -214,6 +214,7 @@ func orderFailure(err error) Failure {
 		payable *order.NotPayableError
 		refused *order.RefusedError
 		open    *order.TooManyOpenError
+		units   *order.TooManyUnitsError
 		judged  *order.JudgedError
 	)
 	switch {
@@ -222,6 +223,12 @@ func orderFailure(err error) Failure {
 			fmt.Sprintf("You have %d unpaid orders, as many as one may have. Pay or cancel one of them, then send "+
 				"this request again with the same key.", open.Open),
 			fmt.Sprintf("您已有 %d 笔待支付订单,已达上限。请先支付或取消其中一笔,再使用相同的键重试。", open.Open)}}
+	case errors.As(err, &units):
+		return Failure{Code: CodeCustomerLimit, Text: Text{
+			fmt.Sprintf("Your unpaid orders hold %d of SKU %s, and may hold %d; %d asked.", units.Held, units.SkuID,
+				units.Limit, units.Asked),
+			fmt.Sprintf("您的待支付订单已占用商品 %s 共 %d 件,上限 %d 件,本次需要 %d 件。", units.SkuID, units.Held, units.Limit,
+				units.Asked)}}
 	case errors.As(err, &invalid):
 		return Failure{Code: CodeValidation, Fields: invalid.Fields}
 	case errors.As(err, &short):
@@ -422,6 +429,7 @@ func routerCode(status int) Code {
 // itself and not from a Failure, so that no handler has to remember them.
 func (p *Problem) addFacts(err error, operator bool) {
 	var short *order.InsufficientError
+	var units *order.TooManyUnitsError
 	var sku *order.UnknownSKUError
 	var price *order.PriceChangedError
 	var gateway *payment.GatewayError
@@ -437,6 +445,10 @@ func (p *Problem) addFacts(err error, operator bool) {
 				SkuID:   s.SkuID, Requested: s.Requested, Available: &s.Available,
 			})
 		}
+	case errors.As(err, &units):
+		left := max(units.Limit-units.Held, 0)
+		p.Items = []ItemProblem{{Pointer: "#/items/" + strconv.Itoa(units.Index) + "/quantity", SkuID: units.SkuID,
+			Requested: units.Asked, Available: &left}}
 	case errors.As(err, &sku):
 		p.Items = []ItemProblem{{Pointer: "#/items/" + strconv.Itoa(sku.Index) + "/sku_id", SkuID: sku.SkuID}}
 	case errors.As(err, &price):

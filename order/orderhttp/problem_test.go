@@ -40,6 +40,8 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 		{"sold out", &order.InsufficientError{Items: []stock.Short{{SkuID: "1001", Requested: 3, Available: 2}}}, 409,
 			CodeStockInsufficient, false},
 		{"too many unpaid", &order.TooManyOpenError{Open: 5}, 429, CodeRateLimited, true},
+		{"too many units", &order.TooManyUnitsError{SkuID: "1001", Asked: 2, Held: 9, Limit: 10}, 409,
+			CodeCustomerLimit, false},
 		{"unknown SKU", &order.UnknownSKUError{SkuID: "1001"}, 404, CodeSKUNotFound, false},
 		{"price", &order.PriceChangedError{Expected: 1, Actual: 2}, 409, CodePriceChanged, false},
 		{"key reused", order.ErrRequestReused, 422, CodeKeyReused, false},

@@ -209,7 +209,7 @@ func (m *Metrics) Settled(source string, s order.Settlement) {
 // Refused implements order.Observer. stock and key count twice: as a refused placement,
 // and as what became of the shelf or of the key.
 func (m *Metrics) Refused(what string) {
-	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key", "open_orders")).Inc()
+	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key", "open_orders", "open_units")).Inc()
 	switch what {
 	case "stock":
 		m.stock.WithLabelValues("deduct", "short").Inc()

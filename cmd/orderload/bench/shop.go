@@ -77,6 +77,7 @@ type ShopOptions struct {
 	// Lanes and MaxOpen are order.Config's Lanes and MaxOpenOrders; 0 for its
 	// default and for no limit.
 	Lanes, MaxOpen int
+	MaxUnits       int64 // MaxOpenUnits
 }
 
 // NewShop makes a shop in a database of its own.
@@ -90,7 +91,8 @@ func (s *Server) NewShop(ctx context.Context, o ShopOptions) (_ *Shop, err error
 	if shop.DB, err = s.NewDatabase(ctx); err != nil {
 		return nil, err
 	}
-	shop.Orders, err = NewService(order.Config{DB: shop.DB.DB, Lanes: o.Lanes, MaxOpenOrders: o.MaxOpen})
+	shop.Orders, err = NewService(order.Config{DB: shop.DB.DB, Lanes: o.Lanes, MaxOpenOrders: o.MaxOpen,
+		MaxOpenUnits: o.MaxUnits})
 	if err != nil {
 		return nil, err
 	}
