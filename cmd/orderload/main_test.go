@@ -10,7 +10,6 @@ import (
 
 	"orderd/cmd/orderload/bench"
 	"orderd/cmd/orderload/storm"
-	"orderd/payment/reconcile"
 )
 
 // The documents quote these command lines, and the workers of a storm are started by the last one.
@@ -62,8 +61,8 @@ func TestSigner(t *testing.T) {
 // A difference that is seeded and not written would be called missed.
 func TestBillHasItsDifferences(t *testing.T) {
 	d := newBillDay(1000, 1)
-	if len(d.seeded) != len(reconcile.Kinds()) {
-		t.Errorf("%d differences of %d kinds", len(d.seeded), len(reconcile.Kinds()))
+	if len(d.seeded) != len(kindsOfOneBill()) {
+		t.Errorf("%d differences of %d kinds", len(d.seeded), len(kindsOfOneBill()))
 	}
 	path := filepath.Join(t.TempDir(), "bill.csv")
 	if err := d.write(path); err != nil {

@@ -112,7 +112,8 @@ func timeRun(ctx context.Context, r *reconcile.Reconciler, path string) (
 	}
 	start := time.Now()
 	progress := func(stage string, done, total int64) { bench.Progress("%-9s %d", stage, done) }
-	res, err = r.Run(ctx, reconcile.RunRequest{Date: billDate, File: f, Progress: progress})
+	res, err = r.Run(ctx, reconcile.RunRequest{Date: billDate, File: f, Progress: progress,
+		By: reconcile.ByOperator("orderload", "cli", "")})
 	took = time.Since(start)
 	bench.EndProgress()
 	if err == nil {

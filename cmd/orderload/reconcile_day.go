@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ const billDate = "2026-11-20"
 var billFrom = time.Date(2026, 11, 20, 0, 0, 0, 0, time.FixedZone("Beijing", 8*60*60))
 
 const (
-	// seededEvery is how many rows there are for a difference of each kind: with ten
+	// seededEvery is how many rows there are for a difference of each kind: with twelve
 	// kinds a thousandth of the rows differs.
 	seededEvery = 10_000
 	// refundEvery is how many payments there are for a refund.
@@ -32,6 +33,8 @@ const (
 	// to so much more.
 	refundFen  = 50      // of the payment's 100 and more
 	maxOverFen = 100_000 // amounts are 1 yuan and up to so much more
+	// otherDay is how much earlier ours is of a row that is in the bill of a distant day.
+	otherDay = 72 * time.Hour
 )
 
 // billDay is a day of payments and refunds, and a bill that differs here and there.
@@ -53,7 +56,7 @@ func newBillDay(rows int, seed uint64) *billDay {
 		odd: map[int]reconcile.Kind{}, oddRefunds: map[int]reconcile.Kind{}}
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	each := max(rows/seededEvery, 1)
-	for _, kind := range reconcile.Kinds() {
+	for _, kind := range kindsOfOneBill() {
 		for range each {
 			i := rnd.IntN(rows)
 			if strings.Contains(string(kind), "REFUND") {
@@ -75,6 +78,14 @@ func newBillDay(rows int, seed uint64) *billDay {
 	return d
 }
 
+// kindsOfOneBill are the kinds of differences that one bill can show: for the others a
+// number has to stand in two.
+func kindsOfOneBill() []reconcile.Kind {
+	return slices.DeleteFunc(reconcile.Kinds(), func(k reconcile.Kind) bool {
+		return k == reconcile.TwoBills || k == reconcile.RefundTwoBills
+	})
+}
+
 // The numbers of payment i, of the length of real ones.
 func transactionOf(i int) string { return fmt.Sprintf("42000012342026112%011d", i) }
 func orderNoOf(i int) string     { return fmt.Sprintf("01JD4Z%020d", i) }
@@ -94,10 +105,16 @@ func (d *billDay) fill(ctx context.Context, db *sqldb.DB) error {
 	for from := 0; from < d.rows; from += page {
 		var pays, backs []any
 		for i := from; i < min(from+page, d.rows); i++ {
-			at := d.at(i).UnixMilli()
+			at, paid := d.at(i).UnixMilli(), d.at(i).UnixMilli()
+			if d.odd[i] == reconcile.OtherDay {
+				paid -= otherDay.Milliseconds()
+			}
 			if d.odd[i] != reconcile.BillOnly {
 				pays = append(pays, transactionOf(i), orderNoOf(i), orderNoOf(i)+"-01", fenOf(i), fenOf(i), "CNY",
-					"NATIVE", bench.AppID, bench.MchID, at, at, "notification", "applied", "")
+					"NATIVE", bench.AppID, bench.MchID, paid, paid, "notification", "applied", "")
+			}
+			if d.oddRefunds[i] == reconcile.RefundOtherDay {
+				at -= otherDay.Milliseconds()
 			}
 			if i%refundEvery == 0 && d.oddRefunds[i] != reconcile.RefundBillOnly {
 				backs = append(backs, refundNoOf(i), orderNoOf(i), transactionOf(i), refundFen, "success", "aftersale",
@@ -193,7 +210,8 @@ func (b *bill) payment(i int) {
 		b.pay(i, fenOf(i), "SUCCESS")
 		b.pay(i, fenOf(i), "SUCCESS")
 	case "", reconcile.BillOnly, reconcile.RefundBillOnly, reconcile.RefundLocalOnly, reconcile.RefundAmountMismatch,
-		reconcile.RefundStateMismatch, reconcile.DuplicateRefund:
+		reconcile.RefundStateMismatch, reconcile.DuplicateRefund, reconcile.OtherDay, reconcile.RefundOtherDay,
+		reconcile.TwoBills, reconcile.RefundTwoBills:
 		b.pay(i, fenOf(i), "SUCCESS")
 	}
 }
@@ -211,7 +229,8 @@ func (b *bill) refundOf(i int) {
 		b.refund(i, refundFen, "SUCCESS")
 		b.refund(i, refundFen, "SUCCESS")
 	case "", reconcile.RefundBillOnly, reconcile.BillOnly, reconcile.LocalOnly, reconcile.AmountMismatch,
-		reconcile.StateMismatch, reconcile.Duplicate:
+		reconcile.StateMismatch, reconcile.Duplicate, reconcile.OtherDay, reconcile.RefundOtherDay,
+		reconcile.TwoBills, reconcile.RefundTwoBills:
 		b.refund(i, refundFen, "SUCCESS")
 	}
 }
