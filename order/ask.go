@@ -46,8 +46,11 @@ func AskOutcomes() []AskOutcome {
 }
 
 // DueAsks gives up to limit asks that are due now, the oldest first.
-func (s *Service) DueAsks(ctx context.Context, limit int) ([]Ask, error) {
-	asks, err := findDueAsks(ctx, s.db, s.cfg.Now(), limit)
+func (s *Service) DueAsks(ctx context.Context, limit int) (asks []Ask, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		asks, err = findDueAsks(ctx, tx, s.cfg.Now(), limit)
+		return err
+	})
 	return asks, sqldb.Wrap("find due asks", err)
 }
 

@@ -185,9 +185,9 @@ WHERE out_trade_no = ?
 
 // findDueAsks gives up to limit attempts that WeChat Pay is to be asked about by until,
 // through the index on that time. Of each it says whether its order waits for money.
-func findDueAsks(ctx context.Context, q querier, until time.Time, limit int) ([]Ask, error) {
+func findDueAsks(ctx context.Context, tx *sqldb.Tx, until time.Time, limit int) ([]Ask, error) {
 	var asks []Ask
-	err := sqldb.Each(ctx, q, `SELECT a.out_trade_no, a.order_no, a.ask_at, a.asks, a.call_no, o.state
+	err := sqldb.Each(ctx, tx, `SELECT a.out_trade_no, a.order_no, a.ask_at, a.asks, a.call_no, o.state
 FROM payment_attempts a
 LEFT JOIN orders o ON o.order_no = a.order_no
 WHERE a.ask_at <= ?

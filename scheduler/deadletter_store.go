@@ -230,20 +230,14 @@ WHERE task_type = ?
 
 // dead returns the keys of at most limit dead tasks of a type, those after a key.
 func (f *DeadLetters) dead(ctx context.Context, typ, after string, limit int) ([]string, error) {
-	var keys []string
-	err := sqldb.Each(ctx, f.db, `SELECT task_key
+	keys, err := sqldb.Decided(ctx, f.db, `SELECT task_key
 FROM failed_tasks
 WHERE task_type = ?
   AND task_key > ?
   AND state = 'dead'
   AND payload = ''
 ORDER BY task_key
-LIMIT ?`, []any{typ, after, limit}, func(r *sql.Rows) error {
-		var key string
-		err := r.Scan(&key)
-		keys = append(keys, key)
-		return err
-	})
+LIMIT ?`, []any{typ, after, limit}, func(r *sql.Rows) (key string, err error) { return key, r.Scan(&key) })
 	if err != nil {
 		return nil, sqldb.Wrap("look for dead tasks", err)
 	}

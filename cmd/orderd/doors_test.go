@@ -1,0 +1,142 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// shows lists every function that reads by the door for showing, and why nothing is decided by what it reads.
+var shows = map[string]string{
+	"cmd/orderd.Run":                  "verbs show, or hand the database on",
+	"cmd/orderd.examine":              "doctor shows",
+	"cmd/orderd.checkClock":           "doctor shows the difference between two clocks",
+	"cmd/orderd.summarize":            "the demo tells what it has done",
+	"cmd/orderd/console.List":         "the list of tokens; who a token is, find decides",
+	"cmd/orderd/console.listAccounts": "the list of accounts",
+	"operators.List":                  "the list of accounts",
+	"migrations.Check":                "the pool that migrates, of a program that has just started",
+	"migrations.Down":                 "the pool that migrates",
+	"migrations.Status":               "the pool that migrates",
+	"migrations.Up":                   "the pool that migrates, under goose's lock",
+	"migrations.begin":                "the pool that migrates, under goose's lock",
+	"migrations.resumable":            "the pool that migrates, under goose's lock",
+	"migrations/sqldb.Sync":           "the clock of a server of the cluster: which one is all the same",
+	"migrations/sqldb.mysqlSafety":    "doctor shows settings",
+	"migrations/sqldb.sqliteSafety":   "doctor shows settings",
+	"order.Backlog":                   "numbers for people and metrics",
+	"order.DueByMinute":               "numbers for people",
+	"order.List":                      "a list for people",
+	"order.ListHeld":                  "a list for people; what is done about one is decided under its lock",
+	"order.ListRefunds":               "a list for people; decisions are made under the lock of the order",
+	"order.PageLimit":                 "are customers here: a wrong guess costs speed",
+	"order.RefundBacklog":             "numbers for people and metrics",
+	"order.StockAccount":              "numbers for people; that there is no such SKU is decided",
+	"order.Timeline":                  "shown; that there is no such order is decided",
+	"order.find":                      "shown; that there is no such order is decided (findNow)",
+	"order.showRefund":                "shown; that there is no such refund is decided (refundNow)",
+	"order/audit.VerifyWith":          "a report; repairs are decided again, under locks",
+	"order/audit.attempt":             "a report",
+	"order/audit.attempts":            "a report",
+	"order/audit.refundKnown":         "a report",
+	"order/audit.refunds":             "a report",
+	"order/audit.findRepairs":         "a plan: each repair is decided again, under locks",
+	"order/audit.unsoundNow":          "long checks before the locks: they can only forbid a repair",
+	"payment/reconcile.List":          "a list for people",
+	"payment/reconcile.Open":          "numbers for people and metrics",
+	"scheduler.Count":                 "numbers for people and metrics",
+	"scheduler.List":                  "a list for people",
+	"scheduler.Match":                 "how many a person would act on; walkState reads again and decides",
+	"stock.query":                     "SKUs as they are shown; that there is no such SKU is decided (Find)",
+}
+
+// takesIt are calls that are given the database itself and read by its other doors, or are in the table themselves, as
+// the methods are of what New… makes.
+var takesIt = []string{"Decided", "Create", "Disable", "SetRole", "Check", "Up", "do"}
+
+// What is read where it is shown from may be a second old, or of a server that does not lead any more: a decision by it
+// is wrong at any switchover. Every read by that door is in the table, with the reason why it only shows.
+func TestReadsThatOnlyShow(t *testing.T) {
+	found := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		rel := strings.TrimPrefix(filepath.ToSlash(path), "../../")
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || slices.Contains(
+			[]string{"cmd/orderload", "migrations/sqldb/sqldbtest", "order/ordertest"}, rel)):
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go"):
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, decl := range file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && f.Body != nil && readsToShow(f.Body) {
+				found[filepath.ToSlash(filepath.Dir(rel))+"."+f.Name.Name] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range found {
+		if shows[name] == "" {
+			t.Errorf("%s reads by the door for showing. Does it decide? Then InTx or Decide; else say why not", name)
+		}
+	}
+	for name := range shows {
+		if !found[name] {
+			t.Errorf("%s reads nothing by the door for showing any more", name)
+		}
+	}
+}
+
+// readsToShow reports that a function calls a query of a database itself, or gives a database to a call that may.
+func readsToShow(body ast.Node) (found bool) {
+	ast.Inspect(body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		name := ""
+		switch f := call.Fun.(type) {
+		case *ast.SelectorExpr:
+			name = f.Sel.Name
+			if isDB(f.X) {
+				found = found || slices.Contains([]string{"QueryContext", "QueryRowContext", "Snapshot", "Pool"}, name)
+			}
+		case *ast.Ident:
+			name = f.Name
+		case *ast.IndexExpr: // a generic function
+			name = "generic"
+		}
+		if slices.Contains(takesIt, name) || strings.HasPrefix(name, "New") {
+			return true
+		}
+		for _, arg := range call.Args {
+			found = found || isDB(arg)
+		}
+		return true
+	})
+	return found
+}
+
+// isDB reports that an expression is called as a database is: db, or a field db or DB.
+func isDB(e ast.Expr) bool {
+	switch x := e.(type) {
+	case *ast.Ident:
+		return x.Name == "db"
+	case *ast.SelectorExpr:
+		return x.Sel.Name == "db" || x.Sel.Name == "DB"
+	}
+	return false
+}
