@@ -303,10 +303,31 @@ func (s *shop) stranger(ctx context.Context) *buyer {
 // and sends its repeat to another process: told that the price has changed, the buyer
 // must not have the order after all (V2).
 func (n *nemesis) halfWritten(ctx context.Context, shop *shop) (worst time.Duration, err error) {
+	for range halfTries {
+		done := false
+		if worst, done, err = n.half(ctx, shop); done || err != nil {
+			return worst, err
+		}
+	}
+	return 0, errors.New("whenever a first try stood still, the price did too")
+}
+
+const (
+	// halfTries is how often halfWritten tries: when stock is tight for a neighbour in its
+	// batch, the first try locks the price.
+	halfTries = 10
+	// halfFor is how long the COMMIT stands still at least, and halfOver when it has
+	// happened: the service gives up a connection after two seconds.
+	halfFor, halfOver = 1500 * time.Millisecond, 3 * time.Second
+)
+
+// half is one try of halfWritten; done is false when the price could not be raised in
+// time.
+func (n *nemesis) half(ctx context.Context, shop *shop) (took time.Duration, done bool, err error) {
 	admin := stock.NewAdmin(n.db, time.Now)
 	sku, err := admin.Find(ctx, trialFree)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	cart := map[string]any{"items": []map[string]any{{"sku_id": trialFree, "quantity": 1}},
 		"expected_total": map[string]any{"total": sku.PriceFen, "currency": "CNY"}}
@@ -317,24 +338,31 @@ func (n *nemesis) halfWritten(ctx context.Context, shop *shop) (worst time.Durat
 	n.mysqlProxy.NextAbout(trialFree, faultproxy.Late)
 	trying, hangUp := context.WithTimeout(ctx, sellWithin)
 	defer hangUp()
-	var tried sync.WaitGroup
-	defer tried.Wait()
-	defer hangUp()
-	tried.Go(func() { first.call(trying, "place", http.MethodPost, "/v1/orders", first.key, cart) })
 	b.model.Unknown(b.model.Began(model.Place))
+	shop.wg.Go(func() { first.call(trying, "place", http.MethodPost, "/v1/orders", first.key, cart) })
 	for n.mysqlProxy.Hits(faultproxy.Late) == before {
 		if !sqldb.Sleep(trying, time.Millisecond) {
 			n.mysqlProxy.Next(faultproxy.Pass)
-			return 0, errors.New("no first try came to its COMMIT")
+			return 0, false, errors.New("no first try came to its COMMIT")
 		}
 	}
+	hit := time.Now()
+	defer func() { sqldb.Sleep(ctx, time.Until(hit.Add(halfOver))) }()
 	if _, _, err := admin.Put(ctx, stock.Put{SkuID: trialFree, Title: "Thing", PriceFen: sku.PriceFen + 1,
 		Actor: "chaos"}); err != nil {
-		return 0, err
+		return 0, false, err
+	}
+	if time.Since(hit) > halfFor {
+		return 0, false, nil
 	}
 	hangUp()
-	begin := time.Now()
-	for {
+	took, err = b.repeat(ctx, cart)
+	return took, true, err
+}
+
+// repeat asks with the same key until there is an answer, and keeps a refusal as final.
+func (b *buyer) repeat(ctx context.Context, cart map[string]any) (took time.Duration, err error) {
+	for begin := time.Now(); ; {
 		a := b.ask(ctx, cart)
 		switch a.status {
 		case http.StatusConflict:
