@@ -211,3 +211,16 @@ func (s *Service) CloseAndSettle(ctx context.Context, trade payment.Trade, payFi
 	})
 	return end, err
 }
+
+// PlaceWithoutWaiting is Place in a transaction that waits for no lock.
+func (s *Service) PlaceWithoutWaiting(ctx context.Context, p Placement) error {
+	now := s.cfg.Now()
+	mine := placing{Placement: p, orderNo: "never", hash: p.hash(), at: now, expireAt: now.Add(s.cfg.PayWithin)}
+	return s.db.InTxOfMany(ctx, true, func(ctx context.Context, tx *sqldb.Tx) error {
+		outcomes, err := s.tryPlace(ctx, tx, []placing{mine})
+		if err == nil {
+			err = outcomes[0].Err
+		}
+		return err
+	})
+}

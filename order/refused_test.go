@@ -115,3 +115,27 @@ func waitsForLock[A any](t *testing.T, db *sqldb.DB, answered <-chan A) bool {
 	t.Fatal("nobody waits, and nobody answers")
 	return false
 }
+
+// Beside a locked row a batch is tried without any waiting: a repeat that waited there all the same, for its first
+// try, would hold up whoever is in the batch with it.
+func TestRefusalDoesNotWaitWhereNobodyMay(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	a := ordertest.NewUnverified(t, db, func(*order.Config) {})
+	b := a.Restarted(t, func(*order.Config) {})
+	a.SKU(t, "mug", -1)
+	p := one("c", "k", "mug")
+	_, err := a.PlaceAndHold(t.Context(), p, func() error {
+		exec(t, db, "UPDATE skus SET unlimited = 0, available = 0")
+		begin := time.Now()
+		if err := b.PlaceWithoutWaiting(t.Context(), p); !errors.Is(err, sqldb.ErrLocked) {
+			t.Errorf("the first try was under way, the repeat was told %v", err)
+		}
+		if took := time.Since(begin); took > 500*time.Millisecond {
+			t.Errorf("it waited for %s", took)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -144,10 +144,13 @@ func lockPlaced(ctx context.Context, tx *sqldb.Tx, batch []placing, members []in
 	for _, i := range members {
 		args = append(args, batch[i].CustomerID, batch[i].RequestID)
 	}
+	lock := "\n/*! LOCK IN SHARE MODE */"
+	if tx.NoWait() { // MariaDB and MySQL have no common words for it; neither runs the other's
+		lock = "\n/*M! LOCK IN SHARE MODE NOWAIT */ /*!80000 FOR SHARE NOWAIT */"
+	}
 	err := sqldb.Each(ctx, tx, `SELECT customer_id, request_id
 FROM orders /*! FORCE INDEX (u_orders_request) */
-WHERE `+byRequest(len(members))+`
-/*! LOCK IN SHARE MODE */`, args, func(rows *sql.Rows) error {
+WHERE `+byRequest(len(members))+lock, args, func(rows *sql.Rows) error {
 		var k requestKey
 		err := rows.Scan(&k.customerID, &k.requestID)
 		if taken == nil {

@@ -21,7 +21,6 @@ type chaosCmd struct {
 	Kills   int           `help:"Kills instead of the size's."`
 	Faults  int           `help:"Other faults instead of the size's."`
 	Trials  int           `help:"${chaos_trials}"`
-	All     bool          `help:"Also the faults that the service is not known to survive."`
 	Seed    uint64        `help:"Of every choice (default: drawn and printed)."`
 	Buyers  uint64        `default:"128" help:"Buyers at once."`
 	MinRate float64       `default:"50" help:"Orders a second without faults, below which the run is invalid."`
@@ -47,7 +46,7 @@ var limits = map[string]time.Duration{"smoke": time.Hour, "pr": time.Hour, "nigh
 // Run tries to break the service. It fails on a violation and on a run that proves
 // nothing: a program that runs it needs the exit code alone.
 func (c *chaosCmd) Run(ctx context.Context) error {
-	o := chaos.Options{Seed: c.Seed, Buyers: c.Buyers, Tags: c.Tags, All: c.All, Say: sayToStderr()}
+	o := chaos.Options{Seed: c.Seed, Buyers: c.Buyers, Tags: c.Tags, Say: sayToStderr()}
 	switch c.Mutant {
 	// Without a run: nothing is started.
 	case "list":

@@ -23,8 +23,6 @@ type Options struct {
 	Faults int
 	// Trials is how often each of the faults comes that are alone and measured.
 	Trials int
-	// All has the faults too that the service does not survive yet.
-	All bool
 	// Limit ends the faults even if something is missing, which makes the run invalid;
 	// default an hour.
 	Limit time.Duration

@@ -17,7 +17,7 @@ import (
 // A thin run that passes for green is worse than none: whatever is short must make it invalid, and a violation red.
 func TestVerdict(t *testing.T) {
 	full := func() *Report {
-		return &Report{Options: Options{Orders: 10, Kills: 1, Faults: 2, MinRate: 50, All: true, Trials: 1}, Placed: 10,
+		return &Report{Options: Options{Orders: 10, Kills: 1, Faults: 2, MinRate: 50, Trials: 1}, Placed: 10,
 			Rate: 50, ByKind: map[string]int{}, Trials: map[string]Trial{"B1": {Times: 1}, "B2": {Times: 1},
 				"B3": {Times: 1}, "B4": {Times: 1}, "B5": {Times: 1}, "B6": {Times: 1}},
 			Kills:    map[string]int{"api": 1},
@@ -108,7 +108,7 @@ func TestTruthKnowsWhatCanBePaid(t *testing.T) {
 
 // Trials are spread over orders and faults, and all of them come.
 func TestTrialsAreSpread(t *testing.T) {
-	o := Options{Orders: 100, Kills: 10, Faults: 90, Trials: 2, All: true}
+	o := Options{Orders: 100, Kills: 10, Faults: 90, Trials: 2}
 	n := newNemesis(nil, o, nil)
 	var at []int
 	for share := range 101 {

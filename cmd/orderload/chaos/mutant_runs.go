@@ -26,7 +26,7 @@ const (
 
 // RunMutants runs each of the named mutants, all without names, until it is caught, at
 // most with mutantTries seeds from o.Seed on, and prints which check caught it: the table
-// of docs/runs/mutants.md. Of o it takes Seed, Buyers, Tags, All and Say. A mutant that
+// of docs/runs/mutants.md. Of o it takes Seed, Buyers, Tags and Say. A mutant that
 // survived is an error.
 func RunMutants(ctx context.Context, w io.Writer, o Options, names ...string) error {
 	fmt.Fprintln(w, "| mutant | the mistake | caught by | such as | seed | run |\n|---|---|---|---|---:|---:|")

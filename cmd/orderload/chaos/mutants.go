@@ -128,13 +128,15 @@ var Mutants = []Mutant{
 			"	case errors.Is(err, sqldb.ErrUnknown):\n		p.RequestID = no\n		return s.Place(ctx, p)\n" +
 				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
 	{"refused-without-lock", "a repeat is refused while its first try is half written", []Edit{
-		{"order/store_orders.go", "\n/*! LOCK IN SHARE MODE */`", "`"}}},
+		{"order/store_orders.go", "byRequest(len(members))+lock, args", "byRequest(len(members))+lock[:0], args"}}},
 	{"commit-error-failure", "a COMMIT without an answer is told as a refusal", append([]Edit{
 		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
 			"	case errors.Is(err, sqldb.ErrUnknown):\n" +
 				"		return Placed{}, &InsufficientError{Items: []stock.Short{{SkuID: p.Lines[0].SkuID, " +
 				"Requested: p.Lines[0].Quantity}}}\n" +
 				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
+	{"page-fails-together", "a locked row fails the batch or page that meets it", []Edit{
+		{"migrations/sqldb/errors.go", "(my.Number == mysqlLockWait || my.Number == mysqlNoWait)", "my.Number == 0"}}},
 	// What they do wrong with timeouts.
 	{"sweep-without-cursor", "the sweep looks at its first row only", []Edit{
 		{"scheduler/sweep.go", "		more := do(page)\n", "		more := do(page[:1]) && false\n"},
@@ -150,6 +152,12 @@ var Mutants = []Mutant{
 	{"rely-on-the-queue", "there is no sweep: what the queue loses is lost", []Edit{
 		{"scheduler/sweep.go", "	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n",
 			"	if true {\n		return\n	}\n	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n"}}},
+	{"sweep-trusts-redis", "a Redis that answers takes tasks, and the age of a task explains why it waits", []Edit{
+		{"scheduler/sweep.go", "	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n		s.overdue",
+			"	if s.Queue == nil || s.Queue.redis.Ping(ctx).Err() != nil {\n" +
+				"		s.up = time.Time{}\n		s.overdue"},
+		{"scheduler/sweep.go", "		if !was.at.IsZero() && now.Sub(was.at)",
+			"		if was.at.IsZero() || now.Sub(was.at)"}}},
 	{"stock-read-modify-write", "the shelf is written as it was read, less what was taken", []Edit{
 		{"stock/shelf.go", "			taken[id] = it.taken\n", "			taken[id] = it.left\n"},
 		{"stock/shelf.go", "SET available = available - ` + sum", "SET available = ` + sum"},

@@ -26,7 +26,6 @@ type nemesis struct {
 
 	killDeck, otherDeck []action // what is dealt next
 
-	all   bool          // also what the service does not survive yet
 	usual time.Duration // by which timeouts come late without faults
 
 	// What happened, for the report. A fault counts when it was done, not when it was
@@ -42,7 +41,7 @@ type nemesis struct {
 // newNemesis has done nothing yet; all its choices follow from the seed.
 func newNemesis(s *stage, o Options, h *history) *nemesis {
 	const stream = 666 // apart from the buyers', which have their number
-	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(o.Seed, stream)), history: h, all: o.All,
+	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(o.Seed, stream)), history: h,
 		kills: map[string]int{}, faults: map[string]int{}, tried: map[string]Trial{}}
 }
 
@@ -110,7 +109,7 @@ func (n *nemesis) once(ctx context.Context, kill bool) {
 	if len(*deck) == 0 {
 		for _, a := range actions {
 			for range a.weight {
-				if a.kills() == kill && (n.all || !off[a.name]) {
+				if a.kills() == kill {
 					*deck = append(*deck, a)
 				}
 			}
@@ -382,19 +381,9 @@ func (n *nemesis) rowLocked(ctx context.Context) bool {
 	d := n.between(500*time.Millisecond, 4*time.Second)
 	n.lasting(func() {
 		defer n.mysqlUp.Unlock()
-		tx, err := n.console.BeginTx(ctx, nil)
-		if err != nil {
-			return
-		}
-		defer func() { _ = tx.Rollback() }()
-		var no string
-		if tx.QueryRowContext(ctx, `SELECT order_no
-FROM orders
-WHERE state IN ('pending', 'closing')
-ORDER BY due_at
-LIMIT 1
-FOR UPDATE`).Scan(&no) == nil {
-			sqldb.Sleep(ctx, d)
+		no, err := n.openOrder(ctx, time.Now())
+		if err == nil && no != "" { // an error is fine: the server may be away
+			_ = n.holdRow(ctx, d, "SELECT order_no FROM orders WHERE order_no = ? FOR UPDATE", no)
 		}
 	})
 	return true

@@ -176,7 +176,7 @@ func (r *Report) short() (short []string) {
 	if r.Rate < r.Options.MinRate {
 		short = append(short, fmt.Sprintf("%.0f orders/s without faults, of %.0f", r.Rate, r.Options.MinRate))
 	}
-	for _, t := range dealt(r.Options.All) {
+	for _, t := range trials {
 		if n := r.Trials[t.check].Times; n < r.Options.Trials {
 			short = append(short, fmt.Sprintf("%d of %d trials of %s", n, r.Options.Trials, t.name))
 		}

@@ -34,10 +34,6 @@ type trial struct {
 	do func(n *nemesis, ctx context.Context, shop *shop) (worst time.Duration, err error)
 }
 
-// off are the faults and trials that the service does not survive yet. Options.All has
-// them all the same.
-var off = map[string]bool{"a locked order": true, "redis refuses writes": true}
-
 // trials are dealt one after the other.
 var trials = []trial{
 	// A person at a console, or a report, that holds a row.
@@ -100,21 +96,11 @@ type Trial struct {
 	Bound time.Duration `json:"bound_ns"`
 }
 
-// dealt are the trials of a run, those that are off only with all.
-func dealt(all bool) (ts []trial) {
-	for _, t := range trials {
-		if all || !off[t.name] {
-			ts = append(ts, t)
-		}
-	}
-	return ts
-}
-
 // trialsLeft is how many trials have not been made yet.
 func (n *nemesis) trialsLeft(o Options) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return o.Trials*len(dealt(n.all)) - n.trials
+	return o.Trials*len(trials) - n.trials
 }
 
 // nextTrial is the trial that is due when so large a share of the orders is placed, and so
@@ -123,12 +109,12 @@ func (n *nemesis) nextTrial(o Options, share float64, done int) (t trial, ok boo
 	if all := o.Kills + o.Faults; all > 0 {
 		share = min(share, float64(done)/float64(all))
 	}
-	ts, left := dealt(n.all), n.trialsLeft(o)
-	made := o.Trials*len(ts) - left
-	if left <= 0 || share < (float64(made)+0.5)/float64(o.Trials*len(ts)) {
+	left := n.trialsLeft(o)
+	made := o.Trials*len(trials) - left
+	if left <= 0 || share < (float64(made)+0.5)/float64(o.Trials*len(trials)) {
 		return trial{}, false
 	}
-	return ts[made%len(ts)], true
+	return trials[made%len(trials)], true
 }
 
 // try makes one trial, when all that went wrong before is over, and notes what it has
@@ -209,31 +195,43 @@ WHERE o.expire_at BETWEEN ? AND ?
 // lockedOrder holds the row of an order that comes due, as a page of timeouts meets it.
 func (n *nemesis) lockedOrder(ctx context.Context, _ *shop) (worst time.Duration, err error) {
 	from := time.Now()
-	no, err := n.holdRow(ctx, `SELECT order_no
-FROM orders
-WHERE state = 'pending'
-  AND due_at > ?
-ORDER BY due_at
-LIMIT 1
-FOR UPDATE`, sqldb.Millis(from.Add(300*time.Millisecond)))
+	no, err := n.openOrder(ctx, from.Add(300*time.Millisecond))
 	if err != nil {
+		return 0, err
+	}
+	if err := n.holdRow(ctx, trialHold, "SELECT order_no FROM orders WHERE order_no = ? FOR UPDATE", no); err != nil {
 		return 0, err
 	}
 	return n.late(ctx, from, time.Now().Add(-deadlineIn), no)
 }
 
-// holdRow locks the row that a query gives, holds it for trialHold and gives its key.
-func (n *nemesis) holdRow(ctx context.Context, query string, args ...any) (key string, err error) {
+// openOrder is the order that is due first after a time, "" without any.
+func (n *nemesis) openOrder(ctx context.Context, after time.Time) (no string, err error) {
+	err = n.db.QueryRowContext(ctx, `SELECT order_no
+FROM orders
+WHERE state IN ('pending', 'closing')
+  AND due_at > ?
+ORDER BY due_at
+LIMIT 1`, sqldb.Millis(after)).Scan(&no)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return no, err
+}
+
+// holdRow is somebody at a console who locks the row that a query finds by its key, for a
+// time.
+func (n *nemesis) holdRow(ctx context.Context, d time.Duration, query, key string) error {
 	tx, err := n.console.BeginTx(ctx, nil)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := tx.QueryRowContext(ctx, query, args...).Scan(&key); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", err
+	if err := tx.QueryRowContext(ctx, query, key).Scan(&key); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
 	}
-	sqldb.Sleep(ctx, trialHold)
-	return key, nil
+	sqldb.Sleep(ctx, d)
+	return nil
 }
 
 // lockedSKU holds the row of a SKU that many buy, and sells another.
@@ -241,7 +239,7 @@ func (n *nemesis) lockedSKU(ctx context.Context, shop *shop) (worst time.Duratio
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, err = n.holdRow(ctx, "SELECT sku_id FROM skus WHERE sku_id = ? FOR UPDATE", skuID(hot))
+		err = n.holdRow(ctx, trialHold, "SELECT sku_id FROM skus WHERE sku_id = ? FOR UPDATE", skuID(hot))
 	}()
 	last := time.Now()
 	n.sell(ctx, shop, done, func(_, sold time.Time) bool {
