@@ -5,3 +5,6 @@ const (
 	DeadAfter = deadAfter
 	WriteIdle = writeIdle
 )
+
+// ConnectError is what Connect makes of an error of the driver's.
+var ConnectError = connectError

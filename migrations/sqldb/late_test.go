@@ -3,8 +3,12 @@ package sqldb_test
 import (
 	"context"
 	"errors"
+	"net"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
@@ -31,4 +35,35 @@ func TestNoCommitAfterItsTime(t *testing.T) {
 			t.Errorf("%d rows, %v", n, err)
 		}
 	})
+}
+
+// mute is a connection that hears and cannot speak: one that was reset behind the greeting.
+type mute struct{ net.Conn }
+
+func (mute) Write([]byte) (int, error) { return 0, syscall.ECONNRESET }
+
+// A connection that is reset in the middle of being made was an error without a name, which a buyer got as 500: a
+// database that is away must be 503, whenever the network goes.
+func TestResetWhileConnectingIsAway(t *testing.T) {
+	server := sqldbtest.MariaDBServer(t)
+	cfg, err := mysql.ParseDSN("root@tcp(" + server.Addr + ")/mysql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Logger = &mysql.NopLogger{}
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, network, addr)
+		return mute{conn}, err
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = connector.Connect(t.Context()); err == nil {
+		t.Fatal("connected without a word")
+	}
+	if got := sqldb.Classify(sqldb.ConnectError(err)); got != sqldb.ClassDown {
+		t.Errorf("%v is of class %v", err, got)
+	}
 }

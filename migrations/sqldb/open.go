@@ -291,11 +291,21 @@ type readCommitted struct {
 	writes bool
 }
 
+// connectError names the one error of the driver's Connect that nobody else can: when the
+// connection ends between the server's greeting and our answer to it, its own error of a
+// connection that is bad comes out as it is (v1.10.1, connector.go).
+func connectError(err error) error {
+	if err.Error() == "bad connection" {
+		return fmt.Errorf("%w: it ended while it was made", mysql.ErrInvalidConn)
+	}
+	return err
+}
+
 // Connect makes a connection.
 func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, connectError(err)
 	}
 	_, err = conn.(driver.ExecerContext).ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", nil)
 	if err != nil {
