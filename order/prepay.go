@@ -92,7 +92,7 @@ type intent struct {
 // intend commits the intent of a prepay call.
 func (s *Service) intend(ctx context.Context, r PrepayRequest) (what intent, err error) {
 	now := s.cfg.Now().Truncate(time.Millisecond)
-	by := rand.Int64N(maxLot) + 1
+	by := rand.Int64N(maxLot) + 1 //nolint:gosec // a lot, not a secret
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		what = intent{}
 		o, err := lockPending(ctx, tx, r, now)
