@@ -3,7 +3,6 @@ package order
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"orderd/migrations/sqldb"
@@ -13,34 +12,35 @@ import (
 // Statements that hold the tables of package stock, skus and stock_flows, against
 // orders. Package stock knows no orders, so they are here.
 
-// findSKU gives what is on the shelf. ErrNotFound when there is no such SKU.
-func findSKU(ctx context.Context, q querier, skuID string) (available int64, unlimited bool, err error) {
-	err = q.QueryRowContext(ctx, `SELECT available, unlimited
-FROM skus
-WHERE sku_id = ?`, skuID).Scan(&available, &unlimited)
-	if errors.Is(err, sql.ErrNoRows) {
+// sumFlows gives what is on the shelf, and sums the flows of a SKU by their kind and
+// the state of their order, "" without one; in one statement, so that both are of one
+// moment. ErrNotFound when there is no such SKU.
+func sumFlows(ctx context.Context, q querier, a *Account) error {
+	found := false
+	err := sqldb.Each(ctx, q, `SELECT s.available, s.unlimited, COALESCE(f.kind, ''), COALESCE(o.state, ''),
+  COALESCE(SUM(f.delta), 0)
+FROM skus s
+LEFT JOIN stock_flows f ON f.sku_id = s.sku_id
+LEFT JOIN orders o ON o.order_no = f.order_no
+WHERE s.sku_id = ?
+GROUP BY s.available, s.unlimited, COALESCE(f.kind, ''), COALESCE(o.state, '')`, []any{a.SkuID},
+		func(rows *sql.Rows) error {
+			var kind stock.Kind
+			var state State
+			var delta int64
+			if err := rows.Scan(&a.Available, &a.Unlimited, &kind, &state, &delta); err != nil {
+				return err
+			}
+			found = true
+			if kind != "" {
+				a.add(kind, state, delta)
+			}
+			return nil
+		})
+	if err == nil && !found {
 		err = ErrNotFound
 	}
-	return available, unlimited, err
-}
-
-// sumFlows sums the flows of a SKU by their kind and the state of their order,
-// "" without one.
-func sumFlows(ctx context.Context, q querier, skuID string, row func(kind stock.Kind, state State, delta int64)) error {
-	return sqldb.Each(ctx, q, `SELECT f.kind, COALESCE(o.state, ''), SUM(f.delta)
-FROM stock_flows f
-LEFT JOIN orders o ON o.order_no = f.order_no
-WHERE f.sku_id = ?
-GROUP BY f.kind, COALESCE(o.state, '')`, []any{skuID}, func(rows *sql.Rows) error {
-		var kind stock.Kind
-		var state State
-		var delta int64
-		if err := rows.Scan(&kind, &state, &delta); err != nil {
-			return err
-		}
-		row(kind, state, delta)
-		return nil
-	})
+	return err
 }
 
 // heldByOrder gives how many units the flows of an order have taken and not

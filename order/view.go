@@ -266,22 +266,18 @@ func (a Account) Conserved() bool {
 }
 
 // StockAccount accounts for every unit of one SKU from its flows and the states
-// of the orders that hold them.
+// of the orders that hold them, all at one moment.
 func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, error) {
 	a := Account{SkuID: skuID}
-	var err error
-	a.Available, a.Unlimited, err = findSKU(ctx, s.db, skuID)
+	err := sumFlows(ctx, s.db, &a)
 	if errors.Is(err, ErrNotFound) { // said only where SKUs are written
-		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-			a.Available, a.Unlimited, err = findSKU(ctx, tx, skuID)
-			return err
+		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			a = Account{SkuID: skuID}
+			return sumFlows(ctx, tx, &a)
 		})
 	}
 	if errors.Is(err, ErrNotFound) {
-		return a, err
-	}
-	if err == nil {
-		err = sumFlows(ctx, s.db, skuID, a.add)
+		return a, ErrNotFound
 	}
 	return a, sqldb.Wrap("account for stock", err)
 }

@@ -140,6 +140,7 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	k.Available = a.Available // of the moment of the others, so that they add up
 	return c.show(t, struct {
 		stock.SKU
 		order.Account

@@ -13,6 +13,8 @@ const (
 	DeadRefunds = deadRefunds
 	RefundEnds  = refundEnds
 	SchemaCheck = schemaCheck
+	// AttemptQuery is what VerifyWeChat runs for every attempt.
+	AttemptQuery = attemptQuery
 )
 
 // CheckIDs are the ids of all checks.

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -124,38 +123,49 @@ LIMIT ?`, []any{after, sqldb.Millis(since), askPage}, func(rows *sql.Rows) error
 	}
 }
 
-// attempt asks WeChat Pay first and reads the order after, see VerifyWeChat. Of several
-// payments of one WeChat order the one that came first is compared.
+// attemptQuery reads what is known of a WeChat order, by its order: payments have no
+// index on out_trade_no. Of several payments of one the one that came first is compared.
+const attemptQuery = `SELECT COALESCE(o.state, ''), a.state, COALESCE(p.transaction_id, ''), COALESCE(p.amount_fen, 0)
+FROM payment_attempts a
+LEFT JOIN orders o ON o.order_no = a.order_no
+LEFT JOIN payments p ON p.order_no = a.order_no AND p.out_trade_no = a.out_trade_no
+WHERE a.out_trade_no = ?
+ORDER BY p.received_at
+LIMIT 1`
+
+// attempt asks WeChat Pay first and reads the order after, see VerifyWeChat: all of it in
+// one statement, where orders are written.
 func (v *wechatVerifier) attempt(ctx context.Context, no string) error {
+	return v.askAttempt(ctx, no, true)
+}
+
+// askAttempt is attempt; again says that it may be asked once more.
+func (v *wechatVerifier) askAttempt(ctx context.Context, no string, again bool) error {
 	trade, err := v.a.cfg.Gateway.Query(ctx, no)
 	if err != nil {
 		return err
 	}
 	var state order.State
-	err = v.a.db.QueryRowContext(ctx, `SELECT state
-FROM orders
-WHERE order_no = ?`, order.OrderNoOf(no)).Scan(&state)
+	var attempt order.AttemptState
+	var transaction string
+	var amount payment.Fen
+	err = v.a.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		return tx.QueryRowContext(ctx, attemptQuery, no).Scan(&state, &attempt, &transaction, &amount)
+	})
 	if err != nil {
 		return err
 	}
+	held := transaction != ""
 	open := trade.State == payment.TradeNotPay || trade.State == payment.TradeUserPaying
-	var transaction string
-	var amount payment.Fen
-	err = v.a.db.QueryRowContext(ctx, `SELECT transaction_id, amount_fen
-FROM payments
-WHERE out_trade_no = ?
-ORDER BY received_at
-LIMIT 1`, no).Scan(&transaction, &amount)
-	held := err == nil
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return err
-	}
+	closed := state == order.StateClosed || state == order.StateLate || attempt == order.AttemptClosed
 	switch {
 	case trade.Paid() && (!held || transaction != trade.TransactionID || amount != trade.Total):
 		v.broke(paidIsHeld, "out_trade_no=%s order=%s paid=%s held=%s %s", no, state, trade.Total, transaction, amount)
 	case held && !trade.Paid():
 		v.broke(heldIsPaid, "out_trade_no=%s transaction_id=%s wechat=%s", no, transaction, trade.State)
-	case (state == order.StateClosed || state == order.StateLate) && open:
+	case closed && open && again: // it was asked about while it was being closed
+		return v.askAttempt(ctx, no, false)
+	case closed && open:
 		v.broke(closedTakesNothing, "out_trade_no=%s order=%s wechat=%s", no, state, trade.State)
 	case trade.State == payment.TradeRefund:
 		return v.refundKnown(ctx, no, transaction)

@@ -69,6 +69,7 @@ func (c *console) getSKU(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
+	s.Available = a.Available // of the moment of the others, so that they add up
 	ctx.Response().Header().Set("ETag", etag(s.Version))
 	return ctx.JSON(http.StatusOK, accountView{viewSKU(&s), a.CameIn, a.Reserved, a.Sold, a.Returned, a.Conserved()})
 }
