@@ -240,6 +240,8 @@ func TestBrokenInvariantsAreRolledBack(t *testing.T) {
 		{"more refunds than payment", "money.no_more_back", (*guarded).refunding,
 			"UPDATE refunds SET amount_fen = 999 WHERE order_no = '$'; " +
 				"UPDATE payments SET refund_fen = 999 WHERE order_no = '$'", "", (*guarded).look},
+		{"more back with what went elsewhere", "money.no_more_back", (*guarded).paid, "", "all back elsewhere",
+			(*guarded).ask},
 		{"refunding, and the order is paid", "money.refunding", (*guarded).refunding,
 			"UPDATE orders SET state = 'paid' WHERE order_no = '$'", "", (*guarded).look},
 		{"all went back, and it is paid", "money.refunded", (*guarded).refunding, "", "all back, and paid", nil},

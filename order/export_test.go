@@ -58,6 +58,12 @@ var spoilers = map[string]func(b *batch, e *entry){
 	"more back than ordered": func(b *batch, e *entry) {
 		refundOf(b, e).after.Items = []stock.Line{{SkuID: "mug", Quantity: 9}}
 	},
+	"all back elsewhere": func(b *batch, e *entry) {
+		r := refundOf(b, e).after
+		held := Refund{OutRefundNo: "PLATFORM", OrderNo: r.OrderNo, TransactionID: r.TransactionID,
+			Amount: r.PaymentTotal, State: RefundStateHeld, Told: payment.RefundSuccess, Version: 1}
+		b.refunds.add(&refundEntry{before: held, after: held})
+	},
 	"all back, and paid":         func(b *batch, e *entry) { e.after.State, last(b, e).to = StatePaid, StatePaid },
 	"nobody looks at the refund": func(b *batch, e *entry) { refundOf(b, e).after.DueAt = time.Time{} },
 	"a refund that goes back": func(b *batch, e *entry) {

@@ -378,9 +378,34 @@ func TestBillUpload(t *testing.T) {
 	}
 	want(t, send("bill", bill(payment.Trade{TransactionID: "42009", OutTradeNo: "OTHERSHOP1", Total: 5})), 202,
 		"2027-01-15-ALL")
-	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 200, `"open":1`)
+	w := d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", "")
+	want(t, w, 200, `"open":1`)
+	want(t, w, 200, `"source":"file","counts":false`)
+	want(t, w, 200, `"given_by":["the-finance"]`)
+	want(t, d.ask(Finance, "GET", "/admin/v1/differences", ""), 200, `"source":"file","given_by":"the-finance"`)
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, "file by the-finance, not confirmed")
+	var v struct {
+		SHA1 string `json:"bill_sha1"`
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatal(err)
+	}
+	// What one person gave counts by another's word.
+	confirm := func(who Role, status int, says string) {
+		t.Helper()
+		want(t, d.ask(who, "POST", "/admin/v1/reconciliations/2027-01-15-ALL/confirm",
+			`{"sha1":"`+v.SHA1+`","reason":"compared"}`), status, says)
+	}
+	confirm(Finance, 403, "FORBIDDEN")
+	confirm(Viewer, 403, "FORBIDDEN")
+	confirm(Admin, 200, `"confirmed_by":"the-admin"`)
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, "file by the-finance, confirmed by the-admin")
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `recon_pending_differences{type="LOCAL_ONLY"} 0`)
 	want(t, send("bill", "<html>"), 202, "")
-	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""), 200, "a web page, not a bill")
+	if w := d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""); !strings.Contains(w.Body.String(),
+		`"state":"done"`) {
+		t.Errorf("a bad file ended a day that counts: %s", w.Body)
+	}
 	want(t, send("file", "x"), 400, "not known here")
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", "--x", "Content-Type",
 		"multipart/form-data; boundary=x"), 400, "MALFORMED_REQUEST")
