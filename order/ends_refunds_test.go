@@ -241,3 +241,32 @@ func TestPaymentWhoseRefundNumberIsAnothers(t *testing.T) {
 		}
 	})
 }
+
+// A held payment whose return was rejected could never be sent back: the number was used.
+func TestHeldPaymentIsSentBackAfterARejection(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.RefundTwoPersons = 1 }, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		trade := heldPayment(t, f, o.OrderNo)
+		for i := range 3 {
+			err := f.RefundHeld(t.Context(), trade.TransactionID, ordertest.Finance)
+			if !errors.Is(err, order.ErrRefundWaits) {
+				t.Fatalf("time %d: %v", i, err)
+			}
+			all, _, err := f.ListRefunds(t.Context(), order.RefundFilter{State: order.RefundStatePending})
+			if err != nil || len(all) != 1 {
+				t.Fatalf("time %d: %d wait for the second person: %v", i, len(all), err)
+			}
+			if i < 2 {
+				f.MustDecide(t, all[0].OutRefundNo, order.RefundEventReject, ordertest.Finance2)
+				continue
+			}
+			no := all[0].OutRefundNo
+			f.MustDecide(t, no, order.RefundEventApprove, ordertest.Finance2)
+			f.MustLookAtRefund(t, no)
+			f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		}
+		f.Clock.Advance(31 * time.Minute)
+		expireUntil(t, f, o.OrderNo, order.StateClosed, time.Hour)
+	})
+}

@@ -114,7 +114,7 @@ func (w *walk) step() {
 		w.place()
 		return
 	}
-	no := w.nos[w.rnd.IntN(len(w.nos))]
+	no := w.nos[max(w.rnd.IntN(len(w.nos)), len(w.nos)-1-w.rnd.IntN(4))] // the young ones more often
 	s := w.Service
 	if w.rnd.IntN(8) == 0 {
 		s = w.wrong.Service
@@ -136,8 +136,11 @@ func (w *walk) step() {
 	case 5:
 		w.people(no)
 	case 6:
-		w.Clock.Advance([]time.Duration{time.Second, 20 * time.Second, time.Minute, 10 * time.Minute,
-			time.Hour}[w.rnd.IntN(5)])
+		d := time.Duration(w.rnd.IntN(60)) * time.Second
+		if w.rnd.IntN(8) == 0 { // most of what happens to an order happens in its time to pay
+			d = []time.Duration{10 * time.Minute, 40 * time.Minute, 30 * time.Hour}[w.rnd.IntN(3)]
+		}
+		w.Clock.Advance(d)
 		if w.rnd.IntN(3) == 0 {
 			w.fault = []string{"before", "after"}[w.rnd.IntN(2)]
 		}

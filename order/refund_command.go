@@ -142,17 +142,12 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	}
 	fresh := b.owe(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
 	if !fresh.owned { // else WeChat Pay has it already: it was agreed to before the restore
-		b.refunds.drop(fresh)
 		row := &fresh.after
-		if n := b.rejectedOf(p.transactionID); n > 0 {
-			row.OutRefundNo += "-" + strconv.Itoa(n+1)
-		}
 		row.Requester = c.cause.Actor
 		// Whoever sends it back is the first of those who have to agree.
 		if row.ApprovalsNeeded = max(b.approvals(p, p.amount)-1, 0); row.ApprovalsNeeded > 0 {
 			row.State, row.DueAt = askedState(row.ApprovalsNeeded), time.Time{}
 		}
-		b.refunds.add(fresh)
 	}
 	p.adds, p.owe, p.outcome = p.adds+p.amount, true, SettledOwed
 	done := applied{refund: &refundApplied{row: fresh.after}}
@@ -881,15 +876,19 @@ func (b *batch) numbersOf(transactionID string) int {
 func (b *batch) owe(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) *refundEntry {
 	row := b.owedRefund(transactionID, orderNo, outTradeNo, amount, reason)
 	fresh := &refundEntry{after: row, touched: true}
-	if told := b.refunds.byNo[row.OutRefundNo]; told != nil && told.after.State == RefundStateHeld {
-		if was := &told.after; was.TransactionID == transactionID && was.Amount == amount {
-			row.RefundID, row.CreatedAt, row.Version = was.RefundID, was.CreatedAt, was.Version
-			row.State = NextRefund(RefundStateHeld, RefundEventOwned).To
-			fresh.before, fresh.after, fresh.owned = told.before, row, true
-			b.refunds.drop(told)
-		} else { // the number is another refund's at WeChat Pay: it can never send this one
-			fresh.after.OutRefundNo = otherOwedNo(transactionID, b.s.ids.must(b.now))
-		}
+	told := b.refunds.byNo[row.OutRefundNo]
+	switch {
+	case told == nil:
+	case told.after.State == RefundStateRejected: // people said no once, and its number is used
+		fresh.after.OutRefundNo += "-" + strconv.Itoa(b.rejectedOf(transactionID)+1)
+	case told.after.State == RefundStateHeld && told.after.TransactionID == transactionID &&
+		told.after.Amount == amount:
+		row.RefundID, row.CreatedAt, row.Version = told.after.RefundID, told.after.CreatedAt, told.after.Version
+		row.State = NextRefund(RefundStateHeld, RefundEventOwned).To
+		fresh.before, fresh.after, fresh.owned = told.before, row, true
+		b.refunds.drop(told)
+	default: // the number is another refund's at WeChat Pay: it can never send this one
+		fresh.after.OutRefundNo = otherOwedNo(transactionID, b.s.ids.must(b.now))
 	}
 	b.refunds.add(fresh)
 	return fresh
