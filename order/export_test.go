@@ -200,8 +200,9 @@ func (s *Service) PlaceAndHold(ctx context.Context, p Placement, hold func() err
 // CloseAndSettle brings the end of a close and a payment to an order in one transaction, the payment first or last.
 func (s *Service) CloseAndSettle(ctx context.Context, trade payment.Trade, payFirst bool) (end Settlement, err error) {
 	no := OrderNoOf(trade.OutTradeNo)
-	commands := []command{&closeDone{header{orderNo: no,
-		detail: map[string]string{"close": "accepted", "out_trade_no": trade.OutTradeNo}}}, newSettle(trade, Cause{})}
+	cause := Cause{Actor: Actor{Type: ActorWeChat}}
+	commands := []command{&closeDone{header{orderNo: no, cause: cause,
+		detail: map[string]string{"close": "accepted", "out_trade_no": trade.OutTradeNo}}}, newSettle(trade, cause)}
 	if payFirst {
 		slices.Reverse(commands)
 	}
