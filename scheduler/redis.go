@@ -120,7 +120,7 @@ func (r rediscover) after(ctx context.Context, err error) error {
 const aliveFor = time.Minute
 
 // errForgets: a Redis that takes a write and has lost it a moment later.
-var errForgets = errors.New("Redis has forgotten what it took a moment ago")
+var errForgets = errors.New("what Redis took a moment ago is gone")
 
 // aliveKey is the key of such a write, on the node that has the queue.
 func aliveKey(queue string) string { return "orderd:alive:{" + queue + "}" }
