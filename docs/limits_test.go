@@ -74,7 +74,7 @@ var limits = []struct {
 
 // folders of the packages above, by name.
 var folders = map[string]string{
-	"sqldb": "migrations/sqldb", "operators": "operators",
+	"sqldb": "migrations/sqldb", "operators": "payment/operators",
 	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp",
 	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "wechat": "payment/wechat",
 	"reconcile": "payment/reconcile", "stock": "stock", "wechatsim": "payment/wechatsim",

@@ -8,10 +8,10 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
-	"orderd/operators"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // Everything ends: by itself, or by people. These tests are of orders that stayed where they were for ever.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
-	"orderd/operators"
+	"orderd/payment/operators"
 	"orderd/stock"
 )
 

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"orderd/operators"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // twoPeople makes every refund above one yuan wait for one approval, and above two for two.

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb/failpoint"
-	"orderd/operators"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/stock"
 )
 

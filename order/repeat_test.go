@@ -8,9 +8,9 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
-	"orderd/operators"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/payment/operators"
 	"orderd/scheduler"
 	"orderd/stock"
 )

@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
-	"orderd/operators"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // What becomes of a closing order about which WeChat Pay gives no usable answer: it

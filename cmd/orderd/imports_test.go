@@ -67,7 +67,7 @@ var importRules = []importRule{
 	{folder: "scheduler", below: true,
 		deny: []string{"github.com/go-pay"},
 		why:  "the scheduler calls orders when their time has come, and nobody else"},
-	{folder: "operators", below: true,
+	{folder: "payment/operators", below: true,
 		deny: []string{"orderd/order", "orderd/stock", "orderd/payment", "orderd/scheduler"},
 		why:  "who is whom is asked by everybody who needs two people, so it knows none of their business"},
 	{folder: "migrations", below: true,

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"orderd/cmd/orderd/console"
-	"orderd/operators"
 	"orderd/order"
+	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 )
 

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"orderd/operators"
 	"orderd/order"
+	"orderd/payment/operators"
 )
 
 // orderCmd is `orderd order …`.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 
-	"orderd/operators"
 	"orderd/order"
+	"orderd/payment/operators"
 )
 
 // paymentsCmd is `orderd payments …`.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"orderd/operators"
 	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/stock"
 )
 

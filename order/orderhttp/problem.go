@@ -13,9 +13,9 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/migrations/sqldb"
-	"orderd/operators"
 	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/stock"
 )
 

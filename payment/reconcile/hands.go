@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
-	"orderd/operators"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // A bill that WeChat Pay gives is proven by a signed hash. A bill that a person gives is

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
-	"orderd/operators"
 	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 )
 

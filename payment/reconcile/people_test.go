@@ -4,10 +4,10 @@ import (
 	"errors"
 	"testing"
 
-	"orderd/operators"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/reconcile/reconciletest"
 )

@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
-	"orderd/operators"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // Action is what a person does about a difference: a word of the API and of the CLI.

@@ -6,9 +6,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"orderd/operators"
 	"orderd/order"
 	"orderd/order/orderhttp"
+	"orderd/payment/operators"
 )
 
 // listAccounts is GET /admin/v1/operators: everybody who works here or did, by name.

@@ -18,9 +18,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"orderd/operators"
 	"orderd/order"
 	"orderd/order/orderhttp"
+	"orderd/payment/operators"
 	"orderd/scheduler"
 	"orderd/stock"
 )

@@ -16,8 +16,8 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/migrations/sqldb"
-	"orderd/operators"
 	"orderd/order/orderhttp"
+	"orderd/payment/operators"
 )
 
 // Bounds of operators' tokens.

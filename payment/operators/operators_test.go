@@ -11,7 +11,7 @@ import (
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
-	"orderd/operators"
+	"orderd/payment/operators"
 )
 
 var now = time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
