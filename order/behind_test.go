@@ -132,9 +132,8 @@ func TestCloseProofNamesTheNewestAttempt(t *testing.T) {
 				t.Errorf("%s closed by the proof of %s: %v, %s", no, proof, err, f.State(t, no))
 			}
 		}
-		var page []string
 		for _, request := range []string{"c", "d", "e", "f", "g", "h", "i", "j", "k", "l"} {
-			page = append(page, f.PlaceOne(t, request, "mug", 1).OrderNo)
+			f.PlaceOne(t, request, "mug", 1)
 		}
 		f.Clock.Advance(31 * time.Minute)
 		due := slices.Concat(dueOf(t, f.Fixture, order.StateClosing), dueOf(t, f.Fixture, order.StatePending))

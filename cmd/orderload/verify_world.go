@@ -39,7 +39,7 @@ func newWorld(orders int, rnd *rand.Rand) *world {
 	w := &world{orders: orders, now: time.Now().UnixMilli(), rnd: rnd, stock: map[int]int64{}, rows: rowSet{}}
 	w.expireAt = (w.now + dueIn) / second * second
 	var id ulid.ULID
-	_ = id.SetTime(uint64(w.now - placedAgo)) // cannot fail before the year 10889
+	_ = id.SetTime(ulid.Timestamp(time.UnixMilli(w.now - placedAgo))) // cannot fail before the year 10889
 	const timeLen = 10
 	w.placed = id.String()[:timeLen]
 	return w
