@@ -169,3 +169,18 @@ func TestTruthTakesNote(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// The simulator loses some answers on purpose, of the bill and of its file: a person would ask again, and a judge that
+// does not calls that a difference.
+func TestLostBillsAreAskedForAgain(t *testing.T) {
+	for text, again := range map[string]bool{
+		"orderd: wechat pay bill: unknown: no usable answer":      true,
+		"orderd: wechat pay bill_file: unknown: no usable answer": true,
+		"orderd: wechat pay bill: rejected":                       false,
+		"orderd: database unavailable: unknown":                   false,
+	} {
+		if billUnknown.MatchString(text) != again {
+			t.Errorf("%q", text)
+		}
+	}
+}
