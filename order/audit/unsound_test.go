@@ -88,7 +88,7 @@ var unsound = []struct{ check, name, sql, key, because string }{
 		"refund_fen = 0 WHERE order_no = '$asked';DELETE FROM refunds WHERE order_no = '$asked'",
 		"42", "events.payments"},
 	{"money.owed_back", "of another amount", "DELETE FROM refunds WHERE order_no = '$late';UPDATE payments SET " +
-		"amount_fen = amount_fen + 100 WHERE order_no = '$late'", "42", "money.facts"},
+		"amount_fen = amount_fen + 100 WHERE order_no = '$late'", "42", "events.payments"},
 	{"refund.one_successor", "closed by hand after it was paid", "UPDATE refunds SET state = 'closed', due_at = " +
 		"NULL " +
 		"WHERE order_no = '$late'", "R42", "events.refunds"},
