@@ -15,8 +15,8 @@ import (
 // the tables of machine.go and refund_machine.go; it reads and writes nothing
 // itself, and may be decided several times when its transaction is run again.
 //
-// The commands of orders are in this file, those of refunds in
-// refund_command.go. A new one is a type with a decide method: the compiler asks
+// The commands of orders are in this file and in unanswered.go, those of refunds in
+// refund_command.go, refund_decide.go and refund_status.go. A new one is a type with a decide method: the compiler asks
 // for it, and the header brings the rest.
 type command interface {
 	// about gives what every command has.

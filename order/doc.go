@@ -10,7 +10,9 @@
 // Read in this order:
 //
 //	machine.go, refund_machine.go   the two tables: what an event is to a state
-//	command.go, refund_command.go   what can be done to an order, each a type
+//	command.go, refund_command.go   what can be done to an order or a refund, each a type
+//	refund_decide.go, refund_status.go   people's decisions on refunds; WeChat Pay's word on them
+//	unanswered.go, ask.go           WeChat Pay has no word: what ends a closing order, who asks again
 //	load.go, apply.go               the one way to an order's state: load, decide, assert, write
 //	assert.go                       what must always hold, checked before COMMIT
 //	close.go, timeout.go            WeChat Pay is asked first: for one order, for a page

@@ -2,9 +2,6 @@ package order
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -79,32 +76,6 @@ const (
 	eventUnknown = "close.unknown"
 	eventVouched = "close.vouched"
 )
-
-// eachSilence gives the events of orders that tell of answers without use and of
-// people who vouched, of each order the oldest first.
-func eachSilence(ctx context.Context, tx *sqldb.Tx, orderNos []string,
-	do func(orderNo string, v *TimelineEvent)) error {
-	err := sqldb.Each(ctx, tx, `SELECT order_no, at, event, actor_type, actor_id, detail
-FROM order_events
-WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
-  AND event IN ('`+eventUnknown+`', '`+eventVouched+`')
-ORDER BY order_no, seq`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
-		var no, detail string
-		var at int64
-		var v TimelineEvent
-		if err := rows.Scan(&no, &at, &v.Event, &v.Actor.Type, &v.Actor.ID, &detail); err != nil {
-			return err
-		}
-		v.At = sqldb.FromMillis(at)
-		_ = json.Unmarshal([]byte(detail), &v.Detail) // one that cannot be read is like none
-		do(no, &v)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read what WeChat Pay answered: %w", err)
-	}
-	return nil
-}
 
 // answerKey tells answers apart: what was asked about, and what came. There are few
 // of them, so that the timeline of an order that is asked about for ever does not grow.

@@ -1,0 +1,189 @@
+package order
+
+import (
+	"slices"
+
+	"orderd/payment"
+	"orderd/payment/operators"
+)
+
+// What people decide about refunds.
+
+// decideRefund is a person's decision.
+type decideRefund struct {
+	ofRefund
+	event RefundEvent
+	why   string // the person's words
+	// restock is the person's word for whether goods go back to the shelf; nil: none.
+	restock *bool
+}
+
+// needs adds who decides.
+func (c *decideRefund) needs(n *needs) {
+	c.ofRefund.needs(n)
+	n.person(c.cause.Actor)
+}
+
+// decide counts an approval, or takes the refund through its table.
+func (c *decideRefund) decide(b *batch) (applied, error) {
+	e, r, err := c.find(b)
+	if err != nil {
+		return applied{}, err
+	}
+	if c.event == RefundEventApprove && c.restock != nil && *c.restock != r.after.Restock &&
+		(r.after.State != RefundStatePending || r.after.approvedBy(c.cause.Actor.ID)) {
+		return applied{}, &RefundRefusedError{Refund: r.after, Event: c.event, Why: refundDecided}
+	}
+	if c.event != RefundEventRetry && !b.people.May(c.cause.Actor.ID, operators.Finance) {
+		return applied{}, operators.ErrNoLonger
+	}
+	switch {
+	case c.event == RefundEventApprove && r.after.State == RefundStatePending:
+		return c.approve(b, e, r)
+	case c.event == RefundEventApprove && r.after.State == RefundStateHeld:
+		return c.lookedAt(b, e, r), nil
+	}
+	return b.refundEvent(e, r, &c.header, c.event, c.allowed(b, &r.after), func() {
+		c.sayRestock(r)
+		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
+		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
+	})
+}
+
+// maxDecidedWhy is the width of refunds.decided_why, in bytes: maxDecision
+// characters of up to four.
+const maxDecidedWhy = 4 * maxDecision
+
+// allowed is what the table says, and what it cannot know: an answer of WeChat
+// Pay may still be on its way, and money that is owed is nobody's to keep.
+func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
+	cell := NextRefund(r.State, c.event)
+	if cell.Verdict != VerdictMove {
+		return cell
+	}
+	cancels := c.event == RefundEventCancel
+	onItsWay := r.State == RefundStateOwed || r.State == RefundStateProcessing
+	ends := cancels || (c.event == RefundEventByHand && (r.State == RefundStateRefused || onItsWay))
+	switch {
+	case c.event == RefundEventByHand && onItsWay && (r.Problem == "" || r.SentAt.IsZero()):
+		return refuseRefundCell(refundNotBroken)
+	case ends && b.now.Before(r.AskedAt.Add(answerWait)):
+		return refuseRefundCell("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
+	case cancels && r.Reason != ReasonAftersale:
+		return refuseRefundCell("this money is owed back whoever wants it; retry it, or settle it by hand")
+	}
+	return cell
+}
+
+// lookedAt notes that a person has looked at a refund that was made elsewhere. It counts
+// against its payment as before, and no longer keeps what is left from going back by
+// itself.
+func (c *decideRefund) lookedAt(b *batch, e *entry, r *refundEntry) applied {
+	done := applied{refund: &refundApplied{}}
+	if r.after.DecidedBy == "" {
+		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
+		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
+		r.touched = true
+		b.applyToOrder(e, &c.header, r, "", "refund.looked_at", &done)
+	}
+	done.refund.row = r.after
+	return done
+}
+
+// sayRestock takes the person's word for the goods. It is written with the approval or the
+// end that it came with; the last word counts.
+func (c *decideRefund) sayRestock(r *refundEntry) {
+	if c.restock != nil {
+		r.after.Restock = *c.restock
+	}
+}
+
+// restocks is whether the goods of a request go back to the shelf, as long as whoever
+// approves it says nothing else.
+func (s *Service) restocks(ask *AskRefund) bool {
+	return ask.Restock || (!ask.NoRestock && !s.cfg.RefundNoRestock)
+}
+
+// actedBefore are the operators who have asked for a refund or approved it.
+func (r *Refund) actedBefore() []string {
+	var all []string
+	if r.Requester.Type == ActorOperator {
+		all = append(all, r.Requester.ID)
+	}
+	for _, a := range r.Approvals {
+		all = append(all, a.Approver)
+	}
+	return all
+}
+
+// approvedBy reports that an operator has approved it.
+func (r *Refund) approvedBy(name string) bool {
+	return slices.ContainsFunc(r.Approvals, func(a Approval) bool { return a.Approver == name })
+}
+
+// approve counts one person once; the last one needed sends the refund. What takes two
+// operators takes two people by the rule of package operators: the one who asked, if it was
+// one, and everybody who approves. Who has lost account or role since counts no more.
+func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, error) {
+	who := c.cause.Actor
+	if who.ID == r.after.Requester.ID && who.Type == r.after.Requester.Type {
+		return applied{}, ErrSelfApproval
+	}
+	if r.after.approvedBy(who.ID) {
+		return applied{refund: &refundApplied{row: r.after}}, nil
+	}
+	if err := b.mayApprove(who, &r.after); err != nil {
+		return applied{}, err
+	}
+	if paid := b.refunds.payments[r.after.TransactionID]; paid != nil {
+		if why := b.refunds.tooMuch(paid); why != "" {
+			return applied{}, &RefundRefusedError{Refund: r.after, Event: c.event, Why: why + "; reject it"}
+		}
+	}
+	a := Approval{Approver: who.ID, Reason: c.why, At: b.now, Fresh: b.people.Fresh(who.ID, b.now)}
+	c.sayRestock(r)
+	r.after.Approvals = append(slices.Clone(r.after.Approvals), a)
+	r.approvals, r.touched = append(r.approvals, a), true
+	done := applied{refund: &refundApplied{}}
+	if a.Fresh {
+		done.alarms = append(done.alarms, freshAlarm+who.ID)
+	}
+	if b.counted(&r.after) >= r.after.ApprovalsNeeded {
+		r.after.State, r.after.DueAt = NextRefund(r.after.State, RefundEventApprove).To, b.now
+	}
+	b.applyToOrder(e, &c.header, r, "", "refund.approved", &done)
+	done.refund.row = r.after
+	return done, nil
+}
+
+// freshAlarm tells of an approval that may be one person's second.
+const freshAlarm = "a refund was approved by an account or token of less than a day: "
+
+// mayApprove says why an operator's approval of a refund does not count; nil: it does. The
+// shell may approve alone what a customer asked for and one approval suffices for: that
+// takes no second person.
+func (b *batch) mayApprove(who Actor, r *Refund) error {
+	if r.ApprovalsNeeded > 1 && operators.Shell(who.ID) {
+		return operators.ErrShell
+	}
+	for _, other := range r.actedBefore() {
+		if other != r.Requester.ID && !b.people.May(other, operators.Finance) {
+			continue // an approval that counts no more is in nobody's way
+		}
+		if err := b.people.Second(who.ID, other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counted is how many approvals of a refund count now.
+func (b *batch) counted(r *Refund) int {
+	n := 0
+	for _, a := range r.Approvals {
+		if b.people.May(a.Approver, operators.Finance) {
+			n++
+		}
+	}
+	return n
+}

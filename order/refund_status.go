@@ -1,0 +1,219 @@
+package order
+
+import (
+	"errors"
+
+	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
+)
+
+// What WeChat Pay says of refunds: ours, and those that were made elsewhere.
+
+// refundStatus is what WeChat Pay says of a refund.
+type refundStatus struct {
+	ofRefund
+	status payment.Refund
+}
+
+func (c *refundStatus) beforeCommit() {
+	if c.status.Status == payment.RefundSuccess {
+		failpoint.Hit("refund.written")
+	}
+}
+
+// errOtherOrder: the refund has another order than a moment ago.
+var errOtherOrder = errors.New("the refund has been given its order meanwhile")
+
+// decide takes WeChat's word on a refund of ours, and holds that on any other.
+func (c *refundStatus) decide(b *batch) (applied, error) {
+	e, r, err := c.find(b)
+	switch {
+	case err != nil:
+		return c.hold(b, b.orders[c.orderNo]), nil
+	case r.after.OrderNo != c.orderNo: // its payment came meanwhile, and gave it its order
+		return applied{}, errOtherOrder
+	}
+	return c.applyWeChatStatus(b, e, r), nil
+}
+
+// applyWeChatStatus takes WeChat's word on a refund of ours.
+func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) applied {
+	done := applied{refund: &refundApplied{
+		settled: RefundSettled{OutRefundNo: c.outRefundNo, OrderNo: r.after.OrderNo}}}
+	settled := &done.refund.settled
+	if r.after.State == RefundStateHeld {
+		settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, "unknown_refund", r.after.State
+		c.tellHeld(b, e, r, &done)
+		return done
+	}
+	if reason := b.refundMisfit(r, &c.status); reason != "" {
+		if c.burnt(&r.after, reason) {
+			c.burn(b, e, r, reason, &done)
+		} else {
+			c.doubt(b, e, r, reason, &done)
+		}
+		return done
+	}
+	cell := NextRefund(r.after.State, refundEventOf(c.status.Status))
+	settled.Outcome = RefundOutcomeRepeated
+	b.copyWeChatFacts(r, &c.status)
+	switch cell.Verdict {
+	case VerdictSame:
+		if r.after.Problem != "" && r.after.State.Open() { // WeChat Pay has a usable answer again
+			r.after.Problem, r.touched = "", true
+		}
+	case VerdictRefuse, VerdictAlarm:
+		done.alarms = append(done.alarms, cell.Why)
+		settled.Outcome, settled.Reason = RefundOutcomeHeld, "contradicts"
+	case VerdictMove:
+		settled.Outcome = RefundOutcomeApplied
+		r.after.Problem = ""
+		b.moveRefund(e, r, &c.header, cell.To, &done)
+	}
+	done.refund.row, settled.State = r.after, r.after.State
+	return done
+}
+
+// tellHeld takes news of a refund that is held: it was alarmed about already. What paid
+// out is not taken back by an older word, and what was closed takes nothing more.
+func (c *refundStatus) tellHeld(b *batch, e *entry, row *refundEntry, done *applied) {
+	r, t := &row.after, &c.status
+	done.refund.row = *r
+	if b.refundMisfit(row, t) != "" || r.Told == t.Status || r.Told == payment.RefundSuccess {
+		return
+	}
+	r.Told, row.touched = t.Status, true
+	b.copyWeChatFacts(row, t)
+	b.applyToOrder(e, &c.header, row, "", "refund.held", done)
+	done.refund.row = *r
+}
+
+// copyWeChatFacts keeps WeChat's number and times, which the bill is matched by.
+func (b *batch) copyWeChatFacts(row *refundEntry, t *payment.Refund) {
+	r := &row.after
+	before := *r
+	if r.RefundID == "" {
+		r.RefundID = t.RefundID
+	}
+	if !t.CreateTime.IsZero() && (r.AcceptedAt.IsZero() || r.AcceptedAt.Equal(r.SentAt)) {
+		r.AcceptedAt = t.CreateTime
+	}
+	if r.AcceptedAt.IsZero() {
+		r.AcceptedAt = r.SentAt // a notification does not tell: the call's time until an answer does
+	}
+	if t.Status == payment.RefundSuccess && r.SucceededAt.IsZero() {
+		r.SucceededAt = t.SuccessTime
+	}
+	row.touched = row.touched || before.RefundID != r.RefundID ||
+		!before.AcceptedAt.Equal(r.AcceptedAt) || !before.SucceededAt.Equal(r.SucceededAt)
+}
+
+// refundMisfit says why WeChat's word cannot be about this refund of ours.
+func (b *batch) refundMisfit(row *refundEntry, t *payment.Refund) string {
+	switch {
+	case t.MchID != "" && t.MchID != b.s.cfg.MchID:
+		return "mchid"
+	case t.TransactionID != row.after.TransactionID:
+		return "transaction"
+	case t.Amount != row.after.Amount:
+		return "amount"
+	case t.Total != 0 && row.after.PaymentTotal != 0 && t.Total != row.after.PaymentTotal:
+		return "total"
+	case row.after.RefundID != "" && t.RefundID != "" && t.RefundID != row.after.RefundID:
+		return "refund_id"
+	}
+	return ""
+}
+
+// tellRefunded: WeChat Pay says of a payment that is recorded that some of it went back.
+type tellRefunded struct {
+	header
+	transactionID string
+}
+
+// needs adds everything that can explain it.
+func (c *tellRefunded) needs(n *needs) {
+	n.refundsOfOrder(c.orderNo)
+	n.refunded[c.transactionID] = true
+}
+
+// decide notes it once, when no refund that is known here, sent or held, explains it:
+// WeChat Pay does not say how much went back, nor under which number.
+func (c *tellRefunded) decide(b *batch) (applied, error) {
+	p := b.refunds.payments[c.transactionID]
+	if p == nil || !p.told.IsZero() {
+		return applied{}, nil
+	}
+	for _, r := range b.refunds.byNo {
+		if r.after.TransactionID == c.transactionID && (!r.after.SentAt.IsZero() || r.after.countsElsewhere()) {
+			return applied{}, nil
+		}
+	}
+	p.told, p.tell = b.now, true
+	done := applied{alarms: []string{"a payment was refunded elsewhere: " + c.transactionID}}
+	if e := b.orders[c.orderNo]; e != nil {
+		b.record(e, &c.header, "payment.refund_told", e.after.State, nil)
+		done.order = e.after
+	}
+	return done, nil
+}
+
+// burnt reports that WeChat Pay, asked about the number of a refund that it never took,
+// has another refund under it: one of before a restore from a backup. This one can never
+// be sent under it. What a notification or a bill says is only doubted.
+func (c *refundStatus) burnt(r *Refund, reason string) bool {
+	asked := c.cause.Type == "answer" || c.cause.Type == "query"
+	other := reason == "transaction" || reason == "amount" || reason == "total"
+	return asked && other && r.State == RefundStateOwed && r.RefundID == ""
+}
+
+// burn closes a refund whose number is another's; its successor goes out under one that
+// was never used.
+func (c *refundStatus) burn(b *batch, e *entry, r *refundEntry, reason string, done *applied) {
+	settled := &done.refund.settled
+	r.after.Problem = "WeChat Pay has another refund under this number: " + reason
+	b.moveRefund(e, r, &c.header, NextRefund(r.after.State, RefundEventClosed).To, done)
+	done.alarms = append(done.alarms, r.after.Problem)
+	settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, reason, r.after.State
+	done.refund.row = r.after
+}
+
+// doubt keeps word of WeChat Pay that cannot be about this refund, once: a repeat
+// of it is no news.
+func (c *refundStatus) doubt(b *batch, e *entry, r *refundEntry, reason string, done *applied) {
+	settled := &done.refund.settled
+	settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, reason, r.after.State
+	done.alarms = append(done.alarms, "word on a refund held: "+reason)
+	if problem := "WeChat Pay tells something else: " + reason; r.after.Problem != problem {
+		r.after.Problem, r.touched = problem, true
+		b.applyToOrder(e, &c.header, r, "", "refund.held", done)
+	}
+	done.refund.row = r.after
+}
+
+// hold keeps a refund that WeChat Pay tells of and that we never asked for, such
+// as one that was made on the merchant platform. Nothing moves: whether it
+// belongs to an order is for a person to say.
+func (c *refundStatus) hold(b *batch, e *entry) applied {
+	t := &c.status
+	settled := RefundSettled{OutRefundNo: t.OutRefundNo, Outcome: RefundOutcomeHeld,
+		Reason: "unknown_refund", State: foreignState()}
+	if t.MchID != "" && t.MchID != b.s.cfg.MchID {
+		settled.Reason = "mchid"
+	}
+	row := Refund{OutRefundNo: t.OutRefundNo, OrderNo: c.orderNo, TransactionID: t.TransactionID,
+		OutTradeNo: payment.CutBytes(t.OutTradeNo, maxOutTradeLen), RefundID: t.RefundID,
+		Amount: t.Amount, PaymentTotal: t.Total, State: foreignState(), Told: t.Status, Reason: ReasonHeld,
+		Generation: 1, Version: 1, Requester: Actor{Type: ActorWeChat},
+		CreatedAt: b.now, UpdatedAt: b.now, AcceptedAt: t.CreateTime, SucceededAt: t.SuccessTime}
+	if e == nil {
+		row.OrderNo = ""
+	}
+	fresh := &refundEntry{after: row, touched: true}
+	b.refunds.add(fresh)
+	settled.OrderNo = row.OrderNo
+	done := applied{refund: &refundApplied{row: row, settled: settled},
+		alarms: []string{"refund held: " + settled.Reason}}
+	b.applyToOrder(e, &c.header, fresh, "", "refund.held", &done)
+	return done
+}
