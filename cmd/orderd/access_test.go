@@ -364,7 +364,7 @@ func TestEveryRouteAndPrincipal(t *testing.T) {
 
 // strange is an answer without what differs between any two requests.
 func strange(rec *httptest.ResponseRecorder, used ids) string {
-	body := strings.NewReplacer(used.order, "ORDER", used.refund, "REFUND").Replace(rec.Body.String())
+	body := strings.NewReplacer(used.refund, "REFUND", used.order, "ORDER").Replace(rec.Body.String())
 	header := rec.Header().Clone()
 	header.Del("Date")
 	return fmt.Sprint(rec.Code, header, body)
