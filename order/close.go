@@ -253,12 +253,13 @@ func (s *Service) decideByQuery(ctx context.Context, r *closeResult, outTradeNo 
 
 // missing says why "no such trade" proves nothing, nil when it proves that no
 // money can come: no prepay was ever sent, or each call of it has ended without an
-// effect, or began so long ago that it cannot arrive any more.
+// effect, or began so long ago that it cannot arrive any more. A trade that was opened
+// once is not unopened by the refusal of a repeat.
 func (s *Service) missing(outTradeNo string, attempt *Attempt) error {
 	switch {
 	case attempt == nil:
 		return nil
-	case attempt.State == AttemptLive:
+	case attempt.State != AttemptClosed && attempt.opened():
 		s.alarm("wechat does not know a trade that it opened", attempt.OrderNo, outTradeNo)
 		return errors.New("WeChat Pay does not know a trade that it opened: wrong merchant or key?")
 	case attempt.open.underWay(s.cfg.Now(), s.cfg.PrepayInFlight):

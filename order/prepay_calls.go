@@ -75,6 +75,12 @@ func (a *Attempt) handsOut(now time.Time) bool {
 	return a.State == AttemptLive && len(a.open) == 0 && now.Before(validUntil(*a))
 }
 
+// opened reports that WeChat Pay has opened this trade by one of its calls, whatever it
+// said to a later one. A program that does not count its calls writes the time alone.
+func (a *Attempt) opened() bool {
+	return a.State == AttemptLive || a.AnswerNo > 0 || !a.AnsweredAt.IsZero()
+}
+
 // encode gives the calls for their column, "" for none.
 func (c openCalls) encode() string {
 	if len(c) == 0 {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
@@ -369,5 +370,94 @@ func TestOpenPrepaysAreBounded(t *testing.T) {
 		f.WeChat.After = nil
 		f.Clock.Advance(time.Minute)
 		f.Prepaid(t, o.OrderNo)
+	})
+}
+
+// wrongMerchant is WeChat Pay asked with the wrong merchant number or app id: a prepay is refused, a close is answered
+// as for a number that nobody has, and a query says "no such trade".
+type wrongMerchant struct{ *ordertest.WeChat }
+
+func (w wrongMerchant) Prepay(context.Context, payment.Attempt) (payment.Prepaid, error) {
+	return payment.Prepaid{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindRejected, Status: 400,
+		Code: "PARAM_ERROR"}
+}
+
+func (w wrongMerchant) Query(_ context.Context, no string) (payment.Trade, error) {
+	return payment.Trade{OutTradeNo: no, State: payment.TradeNotFound}, nil
+}
+
+func (w wrongMerchant) Close(context.Context, string) (payment.CloseReply, error) {
+	return payment.CloseReply{Answer: payment.CloseAccepted, Status: 204, RequestID: "req"}, nil
+}
+
+// A trade that WeChat Pay opened and does not know now pins its order (E2), and that is right. But where its code had
+// grown old and the repeat was refused, "no such trade" closed the order: its stock came back while its buyer could pay.
+func TestRefusedRepeatDoesNotUnopenTheTrade(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 2)
+		h5 := func(no string) order.PrepayRequest {
+			return order.PrepayRequest{OrderNo: no, CustomerID: "c", TradeType: payment.H5, ClientIP: "203.0.113.7",
+				H5Type: "Wap", Cause: ordertest.Customer}
+		}
+		for _, way := range []string{"cancel", "swap"} {
+			o := f.PlaceOne(t, way, "mug", 1)
+			if _, err := f.Prepay(t.Context(), h5(o.OrderNo)); err != nil {
+				t.Fatal(err)
+			}
+			f.Clock.Advance(6 * time.Minute) // an h5_url is good for five
+			g := f.Restarted(t, func(c *order.Config) { c.Gateway = wrongMerchant{f.WeChat} })
+			if _, err := g.Prepay(t.Context(), h5(o.OrderNo)); payment.KindOf(err) != payment.KindRejected {
+				t.Fatal(err)
+			}
+			if way == "cancel" {
+				_, _ = g.Cancel(t.Context(), cancel(o.OrderNo))
+			} else {
+				_, _ = g.Prepay(t.Context(), native(o.OrderNo))
+			}
+			trade, err := f.WeChat.Pay(o.OrderNo+"-01", false)
+			if err != nil {
+				continue // nobody could pay: all is well
+			}
+			if state := f.State(t, o.OrderNo); state == order.StateClosed {
+				t.Errorf("%s: the order is %s, %d on the shelf, and its buyer paid %s", way, state,
+					f.Available(t, "mug"), trade.TransactionID)
+			}
+			if a := attemptOf(t, f, o.OrderNo, 1); a.State == order.AttemptClosed {
+				t.Errorf("%s: the attempt is proven closed, and was paid", way)
+			}
+			_, _ = f.Settle(t.Context(), trade, ordertest.Notified)
+		}
+	})
+}
+
+// previous runs a statement of the program before this one.
+func previous(t *testing.T, f *ordertest.Fixture, statement string, args ...any) {
+	t.Helper()
+	err := f.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(ctx, statement, args...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A late refusal that the program before this one stores wipes the answer of an open trade: state refused, and no
+// answer. answer_no still says that WeChat Pay opened it.
+func TestLateRefusalOfThePreviousProgram(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		no := f.Prepaid(t, o.OrderNo)
+		a := attemptOf(t, f, o.OrderNo, 1)
+		previous(t, f, `UPDATE payment_attempts
+SET state = ?, answer = ?, called_at = ?, answered_at = ?
+WHERE out_trade_no = ?
+  AND state <> 'closed'`, "refused", "", sqldb.Millis(a.CalledAt), 0, no)
+		g := f.Restarted(t, func(c *order.Config) { c.Gateway = wrongMerchant{f.WeChat} })
+		_, _ = g.Cancel(t.Context(), cancel(o.OrderNo))
+		if _, err := f.WeChat.Pay(no, false); err == nil && f.State(t, o.OrderNo) == order.StateClosed {
+			t.Error("closed, and paid")
+		}
 	})
 }

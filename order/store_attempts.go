@@ -80,22 +80,24 @@ WHERE out_trade_no IN (`+sqldb.In(len(outTradeNos))+`)`, sqldb.Args(outTradeNos)
 
 // findNewest gives the newest WeChat order of each order that has one, by order
 // number: what decides whether money can still come. Of an attempt there is what a
-// close needs: its numbers, its state and which calls are open.
+// close needs: its numbers, its state, whether it was answered and which calls are open.
 func findNewest(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[string]*Attempt, error) {
 	newest := map[string]*Attempt{}
 	if len(orderNos) == 0 {
 		return newest, nil
 	}
-	err := sqldb.Each(ctx, tx, `SELECT order_no, attempt_no, out_trade_no, state, called_at, call_no, open_calls
+	err := sqldb.Each(ctx, tx, `SELECT order_no, attempt_no, out_trade_no, state, called_at, answered_at,
+  call_no, answer_no, open_calls
 FROM payment_attempts /*! FORCE INDEX (u_attempts_order) */
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
 		var a Attempt
-		var called int64
+		var called, answered int64
 		var open string
-		if err := rows.Scan(&a.OrderNo, &a.No, &a.OutTradeNo, &a.State, &called, &a.CallNo, &open); err != nil {
+		if err := rows.Scan(&a.OrderNo, &a.No, &a.OutTradeNo, &a.State, &called, &answered,
+			&a.CallNo, &a.AnswerNo, &open); err != nil {
 			return err
 		}
-		a.CalledAt = sqldb.FromMillis(called)
+		a.CalledAt, a.AnsweredAt = sqldb.FromMillis(called), sqldb.FromMillis(answered)
 		if last := newest[a.OrderNo]; last == nil || last.No < a.No {
 			newest[a.OrderNo] = &a
 		}
