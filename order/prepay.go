@@ -222,7 +222,7 @@ func (s *Service) prepayFailed(ctx context.Context, a Attempt, r PrepayRequest, 
 			if errors.As(err, &held) && held.Held {
 				failure = err // and the number is used up: the next call has it closed
 			} else if err != nil {
-				return err
+				failure, end = err, callVoid // the order is paid or being closed; the call has ended all the same
 			}
 		}
 	}

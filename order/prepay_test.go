@@ -461,3 +461,31 @@ WHERE out_trade_no = ?
 		}
 	})
 }
+
+// The end of a call that WeChat Pay refused is known, also when its order was cancelled while it was on its way: it kept
+// the close waiting for half a minute all the same.
+func TestRefusedCallOfACancelledOrderIsNotInFlight(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f = f.Restarted(t, func(c *order.Config) { c.Gateway = lateGateway{f.WeChat} })
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.Before = func(op, _ string) error {
+			if op != "prepay" {
+				return nil
+			}
+			f.WeChat.Before = nil
+			if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.StateClosing {
+				t.Errorf("cancelled beside the call: %s %v", got.State, err)
+			}
+			return refusal()
+		}
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.Clock.Advance(6 * time.Second)
+		err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)
+		if f.State(t, o.OrderNo) != order.StateClosed {
+			t.Errorf("%s: %v", f.State(t, o.OrderNo), err)
+		}
+	})
+}
