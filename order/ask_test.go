@@ -201,3 +201,27 @@ func TestAskWithoutAnAnswer(t *testing.T) {
 		}
 	})
 }
+
+// The program before this one closes an attempt and does not take it off the list: it is asked about until the deadline.
+func TestTradeClosedByThePreviousProgramIsNotAskedAbout(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		no := f.Prepaid(t, o.OrderNo)
+		if _, err := f.WeChat.Close(t.Context(), no); err != nil {
+			t.Fatal(err)
+		}
+		previous(t, f, `UPDATE payment_attempts
+SET state = 'closed'
+WHERE out_trade_no = ?
+  AND state <> 'closed'`, no)
+		before := f.WeChat.Queries
+		for range 10 {
+			f.Clock.Advance(time.Minute)
+			askDue(t, f)
+		}
+		if n := f.WeChat.Queries - before; n > 1 {
+			t.Errorf("a closed trade was asked about %d times", n)
+		}
+	})
+}

@@ -186,10 +186,11 @@ WHERE out_trade_no = ?
 }
 
 // findDueAsks gives up to limit attempts that WeChat Pay is to be asked about by until,
-// through the index on that time. Of each it says whether its order waits for money.
+// through the index on that time. Of each it says whether its order waits for money by
+// it. The program before this one leaves those on the list that it closes.
 func findDueAsks(ctx context.Context, tx *sqldb.Tx, until time.Time, limit int) ([]Ask, error) {
 	var asks []Ask
-	err := sqldb.Each(ctx, tx, `SELECT a.out_trade_no, a.order_no, a.ask_at, a.asks, a.call_no, o.state
+	err := sqldb.Each(ctx, tx, `SELECT a.out_trade_no, a.order_no, a.ask_at, a.asks, a.call_no, a.state, o.state
 FROM payment_attempts a
 LEFT JOIN orders o ON o.order_no = a.order_no
 WHERE a.ask_at <= ?
@@ -197,9 +198,11 @@ ORDER BY a.ask_at, a.out_trade_no
 LIMIT ?`, []any{sqldb.Millis(until), limit}, func(rows *sql.Rows) error {
 		var a Ask
 		var at int64
+		var attempt AttemptState
 		var state sql.NullString
-		err := rows.Scan(&a.OutTradeNo, &a.OrderNo, &at, &a.Asks, &a.callNo, &state)
-		a.At, a.Waits = sqldb.FromMillis(at), State(state.String) == StatePending
+		err := rows.Scan(&a.OutTradeNo, &a.OrderNo, &at, &a.Asks, &a.callNo, &attempt, &state)
+		a.At = sqldb.FromMillis(at)
+		a.Waits = attempt != AttemptClosed && State(state.String) == StatePending
 		asks = append(asks, a)
 		return err
 	})
@@ -255,8 +258,8 @@ WHERE out_trade_no IN (`+sqldb.In(len(nos))+`)`, append([]any{next}, sqldb.Args(
 	_, err := tx.Update(ctx, `UPDATE payment_attempts
 SET ask_at = NULL
 WHERE out_trade_no IN (`+sqldb.In(len(gone))+`)
-  AND NOT EXISTS (
-    SELECT 1 FROM orders o WHERE o.order_no = payment_attempts.order_no AND o.state = 'pending')`,
+  AND (state = 'closed' OR NOT EXISTS (
+    SELECT 1 FROM orders o WHERE o.order_no = payment_attempts.order_no AND o.state = 'pending'))`,
 		sqldb.Args(gone)...)
 	return err
 }
