@@ -3,9 +3,12 @@ package order_test
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
@@ -269,4 +272,57 @@ func TestHeldPaymentIsSentBackAfterARejection(t *testing.T) {
 		f.Clock.Advance(31 * time.Minute)
 		expireUntil(t, f, o.OrderNo, order.StateClosed, time.Hour)
 	})
+}
+
+// A held payment that was recorded before its order was there is judged again by one person while another sends it back,
+// who knows of no order to lock. Both were told that it was done: the order was paid, and its money went back.
+func TestHeldPaymentIsNotAppliedAndSentBack(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	f := ordertest.NewUnverified(t, db, func(*order.Config) {})
+	f.SKU(t, "mug", 1)
+	o := f.PlaceOne(t, "a", "mug", 1)
+	trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := f.Restarted(t, func(c *order.Config) { c.AppID = "wx0000000000000009" })
+	if s, err := wrong.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+		t.Fatal(s, err)
+	}
+	previous(t, f, "UPDATE payments SET order_no = '', reason = 'unknown_order' WHERE transaction_id = ?",
+		trade.TransactionID)
+	release := hold(t, db, "SELECT 1 FROM payments WHERE transaction_id = '"+trade.TransactionID+"' FOR UPDATE")
+	var judged, sent error
+	var both sync.WaitGroup
+	both.Go(func() {
+		_, judged = f.JudgeHeld(t.Context(), trade.TransactionID, "restored", ordertest.Finance)
+	})
+	lockWaits(t, db, 1)
+	other := f.Restarted(t, func(*order.Config) {}) // another process
+	both.Go(func() { sent = other.RefundHeld(t.Context(), trade.TransactionID, ordertest.Finance2) })
+	lockWaits(t, db, 2)
+	release()
+	both.Wait()
+	if t.Logf("judged: %v, sent back: %v", judged, sent); judged == nil && sent == nil {
+		p, err := f.Find(t.Context(), o.OrderNo)
+		t.Errorf("judged and sent back: %s with payment %+v, %v", p.State, p.Payment, err)
+	}
+}
+
+// lockWaits waits until so many transactions wait for a lock.
+func lockWaits(t *testing.T, db *sqldb.DB, n int) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+		var name string
+		var waiting int
+		err := db.QueryRowContext(t.Context(),
+			"SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'").Scan(&name, &waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waiting >= n {
+			return
+		}
+	}
+	t.Logf("fewer than %d transactions wait", n)
 }

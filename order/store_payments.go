@@ -124,6 +124,7 @@ type paidEntry struct {
 	adds                               payment.Fen // what this batch adds to it
 	paidAt                             time.Time   // at the latest, where an earlier program did not know it
 	outcome                            Settled
+	was                                Settled   // outcome as it was read
 	owe                                bool      // this batch takes it from held to owed, or back
 	told                               time.Time // Payment.RefundTold
 	tell                               bool      // this batch sets it
@@ -148,6 +149,7 @@ WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql
 			p := new(paidEntry)
 			var paid, told int64
 			err := rows.Scan(&p.transactionID, &p.orderNo, &p.outTradeNo, &p.amount, &p.taken, &paid, &p.outcome, &told)
+			p.was = p.outcome
 			p.paidAt, p.told = sqldb.FromMillis(paid), sqldb.FromMillis(told)
 			if found[p.transactionID] == nil {
 				found[p.transactionID] = p
@@ -186,10 +188,11 @@ WHERE transaction_id = ?
 WHERE transaction_id = ?
   AND refund_fen = ?
   AND refund_fen + ? BETWEEN 0 AND amount_fen`
-		if p.judged {
-			query += "\n  AND outcome = 'held'"
+		args = append(args, id, int64(p.taken), int64(p.adds))
+		if p.judged || p.owe { // one without an order is under no lock
+			query, args = query+"\n  AND outcome = ?", append(args, string(p.was))
 		}
-		n, err := tx.Update(ctx, query, append(args, id, int64(p.taken), int64(p.adds))...)
+		n, err := tx.Update(ctx, query, args...)
 		if err != nil {
 			return fmt.Errorf("write what is refunded of %s: %w", id, err)
 		}
