@@ -424,3 +424,48 @@ func TestPaymentOfAnotherOrderEndsByPeople(t *testing.T) {
 		atMostEvents(t, f, other.OrderNo, 6)
 	})
 }
+
+// The word of somebody whose account was disabled since, because it was stolen, closes an order together with one more.
+func TestVouchOfADisabledAccountCountsNoMore(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		thief, honest := person(t, f, "thief", operators.Bootstrap), person(t, f, "honest", operators.Bootstrap)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		f.WeChat.Before = loseAll("close", "query")
+		f.Clock.Advance(32 * time.Minute)
+		_ = f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)
+		say := func(who order.Cause) (order.Vouched, error) {
+			return f.VouchUnpaid(t.Context(), order.VouchRequest{OrderNo: o.OrderNo, Reason: "looked", Cause: who})
+		}
+		if _, err := say(thief); err != nil {
+			t.Fatal(err)
+		}
+		previous(t, f, "UPDATE operators SET disabled_at = ?, disabled_by = 'boss' WHERE name = 'thief'",
+			sqldb.Millis(f.Clock.Now()))
+		if v, err := say(honest); err != nil || v.Closed {
+			t.Errorf("closed by one who works here and one who does not any more: %+v %v", v.Order.State, err)
+		}
+	})
+}
+
+// Whoever is at the shell has a name and a token, too. The shell's word and then the person's own closed an order: one
+// person did what takes two, because the shell was refused as the second of them only.
+func TestShellIsNotTheFirstOfTwoWhoVouch(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		f.WeChat.Before = loseAll("close", "query")
+		f.Clock.Advance(32 * time.Minute)
+		_ = f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)
+		ann := person(t, f, "ann", operators.Bootstrap)
+		var last order.Vouched
+		for _, who := range []order.Cause{as("cli:ann"), ann} {
+			last, _ = f.VouchUnpaid(t.Context(), order.VouchRequest{OrderNo: o.OrderNo, Reason: "looked", Cause: who})
+		}
+		if last.Closed {
+			t.Errorf("the shell and ann have closed it, %d on the shelf", f.Available(t, "mug"))
+		}
+	})
+}

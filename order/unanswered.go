@@ -282,13 +282,16 @@ func (c *vouch) decide(b *batch) (applied, error) {
 // word notes a person's word, or closes by it when somebody else has given theirs.
 func (c *vouch) word(b *batch, e *entry, s *silence) (applied, error) {
 	who := c.cause.Actor
-	if !b.people.May(who.ID, operators.Operator) && !b.people.May(who.ID, operators.Finance) {
+	switch {
+	case operators.Shell(who.ID):
+		return applied{}, operators.ErrShell
+	case !b.mayVouch(who):
 		return applied{}, operators.ErrNoLonger
 	}
 	said := false
 	for _, other := range s.vouched {
 		said = said || strings.EqualFold(other.ID, who.ID)
-		if b.people.Second(who.ID, other.ID) != nil {
+		if !b.mayVouch(other) || b.people.Second(who.ID, other.ID) != nil {
 			continue
 		}
 		h := c.header
@@ -296,12 +299,16 @@ func (c *vouch) word(b *batch, e *entry, s *silence) (applied, error) {
 			"out_trade_no": closableNo(c.orderNo, s.newest), "reason": c.detail["reason"]}
 		return b.event(e, &h, EventCloseDone), nil
 	}
-	if operators.Shell(who.ID) && len(s.vouched) > 0 && !said {
-		return applied{}, operators.ErrShell
-	}
 	if !said {
 		s.vouched = append(s.vouched, who)
 		b.record(e, &c.header, eventVouched, StateClosing, nil)
 	}
 	return applied{order: e.after, before: e.after.State, cell: same()}, nil
+}
+
+// mayVouch reports that a person's word counts now: that of the shell never does, and who
+// has lost account or role since it was given counts no more.
+func (b *batch) mayVouch(who Actor) bool {
+	return !operators.Shell(who.ID) && (b.people.May(who.ID, operators.Operator) ||
+		b.people.May(who.ID, operators.Finance))
 }
