@@ -425,6 +425,20 @@ func TestPaymentOfAnotherOrderEndsByPeople(t *testing.T) {
 	})
 }
 
+// An open order without a due time is damaged, and holds stock. Its dead task, the one thing that names it, was taken
+// for one of an order that has ended, and forgotten.
+func TestOpenOrderWithoutDueTimeHasNotEnded(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.NewUnverified(t, db, func(*order.Config) {})
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		previous(t, f, "UPDATE orders SET due_at = NULL WHERE order_no = ?", o.OrderNo)
+		if ended, err := f.Ended(t.Context(), false, []string{o.OrderNo}); err != nil || len(ended) != 0 {
+			t.Errorf("a pending order has ended: %v %v", ended, err)
+		}
+	})
+}
+
 // The word of somebody whose account was disabled since, because it was stolen, closes an order together with one more.
 func TestVouchOfADisabledAccountCountsNoMore(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {

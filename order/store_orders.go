@@ -442,11 +442,13 @@ ORDER BY minute_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, fun
 	})
 }
 
-// findEndedOrders gives those of the orders that are never due.
+// findEndedOrders gives those of the orders that have ended. An open one without a due
+// time is damaged.
 func findEndedOrders(ctx context.Context, q querier, orderNos []string) ([]string, error) {
 	return findKeys(ctx, q, `SELECT order_no
 FROM orders
 WHERE due_at IS NULL
+  AND state NOT IN ('pending', 'closing')
   AND order_no IN (`+sqldb.In(len(orderNos))+`)`, orderNos)
 }
 
