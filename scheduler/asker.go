@@ -104,7 +104,8 @@ func (a *asker) page(ctx context.Context, running *group, due []order.Ask) bool 
 				return false
 			}
 			if n = got; n == 0 {
-				if time.Now().Add(wait).After(end) || !sqldb.Sleep(ctx, max(wait, leastWait)) {
+				late := time.Now().Add(wait).After(end)
+				if !sqldb.Sleep(ctx, min(max(wait, leastWait), askEvery)) || late {
 					return ctx.Err() == nil
 				}
 				continue

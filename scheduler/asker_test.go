@@ -1,9 +1,11 @@
 package scheduler
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,4 +117,34 @@ func TestClosesGoBeforeAsks(t *testing.T) {
 			t.Errorf("asks got %d after a rest", got)
 		}
 	})
+}
+
+// shopThatCounts is a shop that counts how often it is asked whom to ask about.
+type shopThatCounts struct {
+	*shop
+	reads atomic.Int64
+}
+
+func (s *shopThatCounts) DueAsks(ctx context.Context, limit int) ([]order.Ask, error) {
+	s.reads.Add(1)
+	return s.shop.DueAsks(ctx, limit)
+}
+
+// At a rate of one close a second, of which closes have just taken all, the asker gets nothing for six seconds. It did
+// not wait for them: it read the list and the rate again and again, as fast as the database answers.
+func TestAskerWaitsForALowRate(t *testing.T) {
+	s := &shopThatCounts{shop: shopWithAsks(3)}
+	const rate = 1
+	closes := &localBucket{Bucket: NewBucket(nil, "", rate, Burst(rate), time.Now)}
+	if got, _, err := closes.Take(t.Context(), Burst(rate)); got != Burst(rate) || err != nil {
+		t.Fatal(got, err)
+	}
+	a := newAsker(askerParams{Orders: s, Limiter: closes.Spare(), Observe: nobody{},
+		Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	a.pass(ctx)
+	if n := s.reads.Load(); n > 5 {
+		t.Errorf("the list was read %d times in half a second", n)
+	}
 }
