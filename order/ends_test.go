@@ -430,11 +430,17 @@ func TestPaymentOfAnotherOrderEndsByPeople(t *testing.T) {
 func TestOpenOrderWithoutDueTimeHasNotEnded(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		f := ordertest.NewUnverified(t, db, func(*order.Config) {})
-		f.SKU(t, "mug", 1)
+		f.SKU(t, "mug", 2)
 		o := f.PlaceOne(t, "a", "mug", 1)
 		previous(t, f, "UPDATE orders SET due_at = NULL WHERE order_no = ?", o.OrderNo)
 		if ended, err := f.Ended(t.Context(), false, []string{o.OrderNo}); err != nil || len(ended) != 0 {
 			t.Errorf("a pending order has ended: %v %v", ended, err)
+		}
+		r := f.MustAsk(t, ordertest.Ask(f.PaidOne(t, "b", "mug", 1).OrderNo, "k", 1))
+		f.MustDecide(t, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
+		previous(t, f, "UPDATE refunds SET due_at = NULL WHERE out_refund_no = ?", r.OutRefundNo)
+		if ended, err := f.Ended(t.Context(), true, []string{r.OutRefundNo}); err != nil || len(ended) != 0 {
+			t.Errorf("a refund that is owed has ended: %v %v", ended, err)
 		}
 	})
 }

@@ -425,10 +425,11 @@ WHERE out_refund_no = ?`, outRefundNo).Scan(&no)
 }
 
 // findEndedRefunds gives those of the refunds that are never due: they have ended, or
-// wait for a person.
+// wait for a person. One that somebody is to look at and that has no due time is damaged.
 func findEndedRefunds(ctx context.Context, q querier, numbers []string) ([]string, error) {
 	return findKeys(ctx, q, `SELECT out_refund_no
 FROM refunds
 WHERE due_at IS NULL
+  AND state NOT IN ('owed', 'processing', 'abnormal')
   AND out_refund_no IN (`+sqldb.In(len(numbers))+`)`, numbers)
 }
