@@ -205,9 +205,10 @@ func (c *endCall) tell(b *batch, e *entry, event string, detail map[string]strin
 
 // refused writes a definite no down. It ends the attempt only when it is the newest
 // word on it: not when a call was made after this one, nor when another was answered
-// while this one was under way.
+// while this one was under way, also by the program before this one, which writes the
+// time of an answer and not its number.
 func (c *endCall) refused(b *batch, e *entry, a *Attempt) {
-	newest := a.CallNo == c.call.CallNo && a.AnswerNo == c.call.AnswerNo
+	newest := a.CallNo == c.call.CallNo && a.AnswerNo == c.call.AnswerNo && a.AnsweredAt.Equal(c.call.AnsweredAt)
 	if newest && a.State != AttemptClosed {
 		a.State = AttemptRefused
 	}

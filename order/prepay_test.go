@@ -489,3 +489,34 @@ func TestRefusedCallOfACancelledOrderIsNotInFlight(t *testing.T) {
 		}
 	})
 }
+
+// Beside the program before this one: its answer opens the trade and is not numbered; a call of this program that began
+// before it and is refused after it wrote "refused" over the open trade, which the buyer can pay by that answer.
+func TestLateRefusalBesideThePreviousProgram(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.Before = loseAll("prepay")
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		previous(t, f, "UPDATE payment_attempts SET call_no = 0, open_calls = '' WHERE order_no = ?", o.OrderNo)
+		f.WeChat.Before = func(op, no string) error { // meanwhile the other program is answered
+			if op != "prepay" {
+				return nil
+			}
+			previous(t, f, `UPDATE payment_attempts
+SET state = ?, answer = ?, called_at = ?, answered_at = ?
+WHERE out_trade_no = ?
+  AND state <> 'closed'`, "live", `{"PrepayID":"good"}`, sqldb.Millis(f.Clock.Now()), sqldb.Millis(f.Clock.Now()), no)
+			return refusal()
+		}
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.WeChat.Before = nil
+		if a := attemptOf(t, f, o.OrderNo, 1); a.State != order.AttemptLive {
+			t.Errorf("the attempt is %s, and was opened by a call that came after the refused one", a.State)
+		}
+	})
+}
