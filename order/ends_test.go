@@ -489,3 +489,42 @@ func TestShellIsNotTheFirstOfTwoWhoVouch(t *testing.T) {
 		}
 	})
 }
+
+// The configuration names the wrong merchant: the notification of a payment is held for that (and is in our own rows),
+// and a query says "no such trade". 25 hours later that is taken for a proof that nothing was paid.
+func TestHeldPaymentOutweighsNoSuchTrade(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := f.Restarted(t, func(c *order.Config) {
+			c.Gateway, c.MchID = wrongMerchant{f.WeChat}, "1900000009"
+		})
+		if s, err := g.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Reason != "mchid" {
+			t.Fatal(s, err)
+		}
+		f.Clock.Advance(31 * time.Minute)
+		for range 30 {
+			_ = g.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)
+			f.Clock.Advance(time.Hour)
+		}
+		if state := f.State(t, o.OrderNo); state != order.StateClosing {
+			t.Errorf("%s, %d on the shelf, and we hold payment %s of it", state, f.Available(t, "mug"),
+				trade.TransactionID)
+		}
+		// It ends all the same: with the money back there is none.
+		if err := f.RefundHeld(t.Context(), trade.TransactionID, ordertest.Finance); err != nil {
+			t.Fatal(err)
+		}
+		f.MustLookAtRefund(t, "R"+trade.TransactionID)
+		f.MustSettleRefund(t, f.WeChat.EndRefund("R"+trade.TransactionID, payment.RefundSuccess))
+		f.Clock.Advance(time.Hour)
+		_ = g.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)
+		if state := f.State(t, o.OrderNo); state != order.StateClosed {
+			t.Errorf("the money is back, and it is %s", state)
+		}
+	})
+}

@@ -92,9 +92,10 @@ type unanswered struct {
 	held string
 }
 
-// needs adds what was answered before, and of held money all that went back of it.
+// needs adds what was answered before, the payments of the order that are here and, of
+// held money, all that went back of it.
 func (c *unanswered) needs(n *needs) {
-	n.order(c.orderNo)
+	n.refundsOfOrder(c.orderNo)
 	n.silent[c.orderNo] = true
 	if c.held != "" {
 		n.refunded[c.held], n.refundsOfPayment[c.held] = true, true
@@ -144,7 +145,8 @@ func (c *unanswered) proof(b *batch, e *entry, s *silence) map[string]string {
 				"without_answer_since": s.since.Format(time.RFC3339)}
 		}
 	case c.detail["query"] == string(payment.TradeNotFound):
-		if end := payableUntil(e, s.newest); !b.now.Before(end.Add(unknownAfter)) {
+		// Money that is here and held was paid for some trade of it, whatever is said now.
+		if end := payableUntil(e, s.newest); !b.now.Before(end.Add(unknownAfter)) && !b.holds(c.orderNo) {
 			return map[string]string{"payable_until": end.Format(time.RFC3339)}
 		}
 	}
@@ -165,6 +167,16 @@ func payableUntil(e *entry, a *Attempt) time.Time {
 // before the order was there.
 func (p *paidEntry) isOf(orderNo string) bool {
 	return p.orderNo == orderNo || p.orderNo == "" && OrderNoOf(p.outTradeNo) == orderNo
+}
+
+// holds reports that money for this order is here and not wholly back with its buyer.
+func (b *batch) holds(orderNo string) bool {
+	for id, p := range b.refunds.payments {
+		if p.isOf(orderNo) && b.wentBack(id) < p.amount {
+			return true
+		}
+	}
+	return false
 }
 
 // wentBack is how much of a payment its buyer has again: by our refunds, and by those
