@@ -202,7 +202,8 @@ func TestAskWithoutAnAnswer(t *testing.T) {
 	})
 }
 
-// The program before this one closes an attempt and does not take it off the list: it is asked about until the deadline.
+// The program before this one closes an attempt and does not take it off the list: it was asked about until the
+// deadline.
 func TestTradeClosedByThePreviousProgramIsNotAskedAbout(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 1)

@@ -274,8 +274,8 @@ func TestHeldPaymentIsSentBackAfterARejection(t *testing.T) {
 	})
 }
 
-// A held payment that was recorded before its order was there is judged again by one person while another sends it back,
-// who knows of no order to lock. Both were told that it was done: the order was paid, and its money went back.
+// A held payment that was recorded before its order was there is judged again by one person while another sends it
+// back, who knows of no order to lock. Both were told that it was done: the order was paid, and its money went back.
 func TestHeldPaymentIsNotAppliedAndSentBack(t *testing.T) {
 	db := sqldbtest.MariaDB(t)
 	f := ordertest.NewUnverified(t, db, func(*order.Config) {})

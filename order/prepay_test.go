@@ -391,7 +391,8 @@ func (w wrongMerchant) Close(context.Context, string) (payment.CloseReply, error
 }
 
 // A trade that WeChat Pay opened and does not know now pins its order (E2), and that is right. But where its code had
-// grown old and the repeat was refused, "no such trade" closed the order: its stock came back while its buyer could pay.
+// grown old and the repeat was refused, "no such trade" closed the order: its stock came back while its buyer could
+// pay.
 func TestRefusedRepeatDoesNotUnopenTheTrade(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 2)
@@ -462,8 +463,8 @@ WHERE out_trade_no = ?
 	})
 }
 
-// The end of a call that WeChat Pay refused is known, also when its order was cancelled while it was on its way: it kept
-// the close waiting for half a minute all the same.
+// The end of a call that WeChat Pay refused is known, also when its order was cancelled while it was on its way: it
+// kept the close waiting for half a minute all the same.
 func TestRefusedCallOfACancelledOrderIsNotInFlight(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		f = f.Restarted(t, func(c *order.Config) { c.Gateway = lateGateway{f.WeChat} })
