@@ -130,6 +130,41 @@ func TestNeighboursOfALockedSKU(t *testing.T) {
 	}
 }
 
+// A cart with a SKU whose row somebody holds waits for it. Whoever wanted another SKU of that cart, and none that is
+// held, waited behind it and was refused with it: 29 of 30.
+func TestCartsWithoutALockedSKUDoNotWaitForCartsWithIt(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(c *order.Config) { byItself(c); c.Lanes = 1 })
+	for _, sku := range []string{"mug", "tee", "pen"} {
+		f.SKU(t, sku, 100_000)
+	}
+	hold(t, f.DB, "UPDATE skus SET title = 'x' WHERE sku_id = 'mug'")
+	place := func(customer string, round int, skus ...string) error {
+		p := order.Placement{CustomerID: customer, RequestID: fmt.Sprint("r", round)}
+		for _, s := range skus {
+			p.Lines = append(p.Lines, stock.Line{SkuID: s, Quantity: 1})
+		}
+		_, err := f.Place(t.Context(), p)
+		return err
+	}
+	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond, 900 * time.Millisecond} {
+		errs, slowest := together(40, func(i int) bool { return i%4 > 0 }, func(i int) error {
+			if i%4 == 0 {
+				return place(fmt.Sprint("cart", i), r, "mug", "tee")
+			}
+			return place(fmt.Sprint("c", i), r, "tee", "pen")
+		})
+		for i, err := range errs {
+			if errors.Is(err, sqldb.ErrLocked) != (i%4 == 0) || i%4 > 0 && err != nil {
+				t.Errorf("round %d, cart %d: %v", r, i, err)
+			}
+		}
+		t.Logf("round %d: the slowest without the locked SKU took %s", r, slowest.Round(time.Millisecond))
+		if slowest > within {
+			t.Errorf("round %d: one who wants nothing that is locked waited %s", r, slowest)
+		}
+	}
+}
+
 // A page of timeouts with a row that somebody holds once failed as a whole, pass after pass.
 func TestPageWithALockedRow(t *testing.T) {
 	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), byItself)

@@ -373,14 +373,17 @@ func (g *Group[R, A]) tryAside() {
 			return cmp.Compare(len(g.keys(a.request)), len(g.keys(b.request)))
 		})
 		var still []*member[R, A]
-		locked := map[string]bool{} // in this round
+		var locked [][]string // the keys of those who have met a locked row in this round
 		for _, m := range round {
 			keys := g.keys(m.request)
-			if !slices.ContainsFunc(keys, func(k string) bool { return locked[k] }) && g.tryAlone(m, keys) {
+			// One of several keys is locked, and which is not known: whoever has not all of
+			// them may need none that is.
+			blocked := slices.ContainsFunc(locked, func(of []string) bool { return hasAll(keys, of) })
+			if !blocked && g.tryAlone(m, keys) {
 				continue
 			}
-			for _, k := range keys {
-				locked[k] = true
+			if !blocked && len(keys) > 0 {
+				locked = append(locked, keys)
 			}
 			if m.waited(txBudget) {
 				refuse([]*member[R, A]{m}, ErrLocked)
@@ -395,6 +398,11 @@ func (g *Group[R, A]) tryAside() {
 			time.Sleep(asideEvery)
 		}
 	}
+}
+
+// hasAll reports that every key of some is among keys.
+func hasAll(keys, some []string) bool {
+	return !slices.ContainsFunc(some, func(k string) bool { return !slices.Contains(keys, k) })
 }
 
 // tryAlone runs one member without waiting for a lock, and reports that it has its
