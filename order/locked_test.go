@@ -165,6 +165,32 @@ func TestCartsWithoutALockedSKUDoNotWaitForCartsWithIt(t *testing.T) {
 	}
 }
 
+// One payment whose row somebody else holds failed every refund that was asked for beside its own: 20 of 20.
+func TestNeighboursOfALockedPayment(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(c *order.Config) { byItself(c); c.Lanes = 1 })
+	f.SKU(t, "mug", 1000)
+	var nos []string
+	for i := range 21 {
+		nos = append(nos, f.PaidOne(t, fmt.Sprint("o", i), "mug", 9).OrderNo)
+	}
+	hold(t, f.DB, "UPDATE payments SET trade_type = 'X' WHERE order_no = '"+nos[0]+"'")
+	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond, 900 * time.Millisecond} {
+		errs, slowest := together(len(nos), func(i int) bool { return i > 0 }, func(i int) error {
+			_, err := f.AskRefund(t.Context(), ordertest.Ask(nos[i], fmt.Sprint("r", r, "-", i), 1))
+			return err
+		})
+		for i, err := range errs {
+			if errors.Is(err, sqldb.ErrLocked) != (i == 0) || i > 0 && err != nil {
+				t.Errorf("round %d, refund %d of 21: %v", r, i, err)
+			}
+		}
+		t.Logf("round %d: the slowest neighbour took %s", r, slowest.Round(time.Millisecond))
+		if slowest > within {
+			t.Errorf("round %d: a neighbour waited %s for the payment of another", r, slowest)
+		}
+	}
+}
+
 // A page of timeouts with a row that somebody holds once failed as a whole, pass after pass.
 func TestPageWithALockedRow(t *testing.T) {
 	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), byItself)

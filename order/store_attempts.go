@@ -63,9 +63,13 @@ func loadAttempts(ctx context.Context, tx *sqldb.Tx, outTradeNos []string) (map[
 		return nil, nil
 	}
 	entries := make(map[string]*attemptEntry, len(outTradeNos))
+	lock := ""
+	if tx.NoWait() { // writeAttempts would wait
+		lock = "\nFOR UPDATE"
+	}
 	err := sqldb.Each(ctx, tx, `SELECT `+attemptColumns+`
 FROM payment_attempts
-WHERE out_trade_no IN (`+sqldb.In(len(outTradeNos))+`)`, sqldb.Args(outTradeNos), func(rows *sql.Rows) error {
+WHERE out_trade_no IN (`+sqldb.In(len(outTradeNos))+`)`+lock, sqldb.Args(outTradeNos), func(rows *sql.Rows) error {
 		a, err := scanAttempt(rows)
 		after := a
 		after.open = maps.Clone(a.open)

@@ -138,6 +138,10 @@ func (p *paidEntry) left() payment.Fen { return p.amount - p.taken - p.adds }
 // findPaid reads the payments of orders and those of the transaction ids.
 func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string]bool) (map[string]*paidEntry, error) {
 	found := map[string]*paidEntry{}
+	lock := ""
+	if tx.NoWait() { // writeTaken would wait
+		lock = "\nFOR UPDATE"
+	}
 	for column, keys := range map[string][]string{"order_no": sorted(orders), "transaction_id": sorted(transactions)} {
 		if len(keys) == 0 {
 			continue
@@ -145,7 +149,7 @@ func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string
 		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no,
   amount_fen, refund_fen, CASE WHEN paid_at > 0 THEN paid_at ELSE received_at END, outcome, refund_told
 FROM payments
-WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
+WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`+lock, sqldb.Args(keys), func(rows *sql.Rows) error {
 			p := new(paidEntry)
 			var paid, told int64
 			err := rows.Scan(&p.transactionID, &p.orderNo, &p.outTradeNo, &p.amount, &p.taken, &paid, &p.outcome, &told)
