@@ -397,29 +397,33 @@ func (r *Reconciler) saveDifferences(ctx context.Context, u *run, found []Differ
 	}
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		known := map[string]bool{}
-		rows, err := tx.QueryContext(ctx, `SELECT id
+		given := map[string]said{} // known from a file alone, or from nobody knows what
+		err := sqldb.Each(ctx, tx, `SELECT id, source, out_trade_no, transaction_id, bill_state, facts
 FROM differences
 WHERE id IN (`+sqldb.In(len(ids))+`)
-FOR UPDATE`, sqldb.Args(ids)...)
+FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
+			var id string
+			var source Source
+			var f said
+			err := rows.Scan(&id, &source, &f.outTradeNo, &f.transactionID, &f.state, &f.facts)
+			if known[id] = true; source != SourceWeChat {
+				given[id] = f
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("find differences: %w", err)
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id string
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			known[id] = true
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
 		}
 		if len(known) > 0 {
 			if _, err := tx.Update(ctx, `UPDATE differences
 SET run_no = ?
 WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)...); err != nil {
 				return fmt.Errorf("mark differences: %w", err)
+			}
+			if !u.fromFile {
+				if err := takeOver(ctx, tx, found, given); err != nil {
+					return err
+				}
 			}
 			if u.counts {
 				if err := reopen(ctx, tx, found, known); err != nil {
@@ -431,6 +435,46 @@ WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)..
 		failpoint.Hit("recon.written")
 		return err
 	})
+}
+
+// said is what a bill says of a difference beside what its number is made of.
+type said struct{ outTradeNo, transactionID, state, facts string }
+
+// takeOver lets WeChat Pay's own bill speak for differences that are known from a file
+// alone: healing goes by what is stored, so that a made-up state, time or order of the
+// file would be recorded in the signed bill's name. Where the file had said something
+// else, what people decided about it was about something else, too.
+func takeOver(ctx context.Context, tx *sqldb.Tx, found []Difference, given map[string]said) error {
+	for i := range found {
+		d := &found[i]
+		was, ok := given[d.ID]
+		if !ok {
+			continue
+		}
+		facts, err := json.Marshal(d.Facts)
+		if err != nil {
+			return fmt.Errorf("encode a difference: %w", err)
+		}
+		can := 0
+		if d.healable {
+			can = 1
+		}
+		is := said{d.OutTradeNo, d.TransactionID, payment.CutBytes(d.BillState, maxState), string(facts)}
+		set, args := `order_no = ?, out_trade_no = ?, transaction_id = ?, bill_line = ?, bill_state = ?, facts = ?,
+  healable = ?, source = ?, given_by = ''`, []any{d.OrderNo, is.outTradeNo, is.transactionID, d.Line, is.state,
+			is.facts, can, string(SourceWeChat)}
+		if was != is {
+			set += `, status = ?, waits_for = ?, pending_until = ?, proposed_by = '', proposed_why = '',
+  resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0`
+			args = append(args, string(d.Status), d.WaitsFor, sqldb.Millis(d.PendingUntil))
+		}
+		if _, err := tx.Update(ctx, `UPDATE differences
+SET `+set+`
+WHERE id = ?`, append(args, d.ID)...); err != nil {
+			return fmt.Errorf("take differences of a file over: %w", err)
+		}
+	}
+	return nil
 }
 
 // reopen goes by what this bill, which counts, has: what was resolved, by whomever, and is
