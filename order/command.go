@@ -7,6 +7,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // command is one thing that is done to one order. Whoever wants an order changed
@@ -188,6 +189,7 @@ func (c *settle) needs(n *needs) {
 	n.transactions[c.trade.TransactionID] = true
 	n.mayOwe[c.orderNo] = append(n.mayOwe[c.orderNo], c.trade.TransactionID)
 	if c.again {
+		n.person(c.cause.Actor)
 		n.refundsOfOrder(c.orderNo)
 		n.refunded[c.trade.TransactionID], n.refundsOfPayment[c.trade.TransactionID] = true, true
 	}
@@ -252,6 +254,8 @@ func (c *settle) decide(b *batch) (applied, error) {
 func (c *settle) mayJudge(b *batch, e *entry, before recorded) error {
 	p := b.refunds.payments[c.trade.TransactionID]
 	switch {
+	case !b.people.May(c.cause.Actor.ID, operators.Finance):
+		return operators.ErrNoLonger
 	case p == nil:
 		return ErrNotFound
 	case before.settled != SettledHeld, p.outcome != SettledHeld:

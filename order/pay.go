@@ -55,8 +55,8 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 // is there again. One that fits goes the way of every payment: it makes its order paid,
 // or goes back because the order has ended.
 //
-// Errors: *ValidationError (no reason), ErrNotFound, *JudgedError (it is not held, has
-// gone back, or still does not fit), database errors.
+// Errors: *ValidationError (no reason), operators.ErrNoLonger, ErrNotFound, *JudgedError (it
+// is not held, has gone back, or still does not fit), database errors.
 func (s *Service) JudgeHeld(ctx context.Context, transactionID, why string, cause Cause) (Settlement, error) {
 	if n := utf8.RuneCountInString(strings.TrimSpace(why)); n == 0 || n > maxNote {
 		return Settlement{}, &ValidationError{Fields: []FieldError{

@@ -343,3 +343,21 @@ func TestHeldMoneyWithoutAnOrderTakesTwoAtOnce(t *testing.T) {
 		f.MustSettleRefund(t, f.WeChat.EndRefund("R4292", payment.RefundSuccess))
 	})
 }
+
+// Whoever was let go judged held money again, and it went to an order or back: every other decision looked the account
+// up where it was written.
+func TestWhoWasLetGoJudgesNoHeldMoney(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		held(t, f, "4290", 7, "01JD4Z0000000000000000000X-01")
+		if err := operators.Disable(t.Context(), f.DB, "anna", "boss", f.Clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := f.JudgeHeld(t.Context(), "4290", "mended", anna); !errors.Is(err, operators.ErrNoLonger) {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if s, err := f.JudgeHeld(t.Context(), "4290", "mended", bea); !errors.As(err, new(*order.JudgedError)) {
+			t.Errorf("by one who may: %+v, %v", s, err)
+		}
+	})
+}
