@@ -164,8 +164,8 @@ func (b *batch) loadPeople(ctx context.Context, tx *sqldb.Tx, n *needs) (err err
 	if n.people == nil {
 		return nil
 	}
-	for no := range n.refunds {
-		if r := b.refunds.byNo[no]; r != nil {
+	for _, r := range b.refunds.byNo { // held money that is sent back once more has another number
+		if n.refunds[r.after.OutRefundNo] || r.after.State == RefundStatePending {
 			for _, who := range r.after.actedBefore() {
 				n.people[who] = true
 			}

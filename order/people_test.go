@@ -361,3 +361,37 @@ func TestWhoWasLetGoJudgesNoHeldMoney(t *testing.T) {
 		}
 	})
 }
+
+// Sent back once more after a rejection, held money has another number, and whoever had sent it was not looked up: the
+// maker of that account agreed with it, and one person did what takes two.
+func TestHeldMoneySentBackAgainTakesTwoPeople(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.RefundTwoPersons = 500_000 }, func(t *testing.T, f *ordertest.Fixture) {
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		made, carl := person(t, f, "made", "anna"), person(t, f, "carl", operators.Bootstrap)
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		for id, out := range map[string]string{"4290": o.OrderNo + "-01", "4291": "01JD4Z0000000000000000000X-01"} {
+			held(t, f, id, 600_000, out)
+			wait := func(no string, who order.Cause) {
+				t.Helper()
+				if err := f.RefundHeld(t.Context(), id, who); !errors.Is(err, order.ErrRefundWaits) {
+					t.Fatal(err)
+				}
+				if s := f.RefundState(t, no); s != order.RefundStatePending {
+					t.Fatalf("%s is %s", no, s)
+				}
+			}
+			wait("R"+id, carl)
+			f.MustDecide(t, "R"+id, order.RefundEventReject, bea)
+			wait("R"+id+"-2", made)
+			var same *operators.SameError
+			if err := f.RefundHeld(t.Context(), id, anna); !errors.As(err, &same) {
+				t.Errorf("agreed to by who made the account that asks: %v", err)
+			}
+			if s := f.RefundState(t, "R"+id+"-2"); s != order.RefundStatePending {
+				t.Errorf("sent by one person: %s", s)
+			}
+		}
+	})
+}
