@@ -395,3 +395,61 @@ func TestHeldMoneySentBackAgainTakesTwoPeople(t *testing.T) {
 		}
 	})
 }
+
+// Who sends held money back is the first of the two. Let go before the other agrees, they count no more.
+func TestWhoSendsHeldMoneyBackCountsWhileTheyMay(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, f *ordertest.Fixture) error{
+		"disabled": func(t *testing.T, f *ordertest.Fixture) error {
+			return operators.Disable(t.Context(), f.DB, "anna", "boss", f.Clock.Now())
+		},
+		"another role": func(t *testing.T, f *ordertest.Fixture) error {
+			return operators.SetRole(t.Context(), f.DB, "anna", operators.Operator)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachWith(t, func(c *order.Config) { c.RefundTwoPersons = 500_000 },
+				func(t *testing.T, f *ordertest.Fixture) {
+					anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+					held(t, f, "4292", 600_000, "01JD4Z0000000000000000000X-01")
+					if err := f.RefundHeld(t.Context(), "4292", anna); !errors.Is(err, order.ErrRefundWaits) {
+						t.Fatal(err)
+					}
+					if err := end(t, f); err != nil {
+						t.Fatal(err)
+					}
+					err := f.RefundHeld(t.Context(), "4292", bea)
+					if s := f.RefundState(t, "R4292"); s != order.RefundStatePending {
+						t.Errorf("sent by one who may: %s, %v", s, err)
+					}
+				})
+		})
+	}
+}
+
+// The first word that nothing was paid was of somebody who was let go before the second was said.
+func TestTheWordOfOneWhoWasLetGoVouchesForNothing(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		carl := person(t, f, "carl", operators.Bootstrap)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		f.WeChat.Before = loseAll("close", "query")
+		_, _ = f.Cancel(t.Context(), cancel(o.OrderNo))
+		f.Clock.Advance(32 * time.Minute)
+		for _, c := range []struct {
+			who    order.Cause
+			closes bool
+		}{{anna, false}, {bea, false}, {carl, true}} {
+			v, err := f.VouchUnpaid(t.Context(), order.VouchRequest{OrderNo: o.OrderNo, Reason: "looked", Cause: c.who})
+			if err != nil || v.Closed != c.closes {
+				t.Errorf("%s: %v %v", c.who.Actor.ID, v.Closed, err)
+			}
+			if c.who == anna {
+				if err := operators.Disable(t.Context(), f.DB, "anna", "boss", f.Clock.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}

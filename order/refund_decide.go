@@ -148,7 +148,7 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	if a.Fresh {
 		done.alarms = append(done.alarms, freshAlarm+who.ID)
 	}
-	if b.counted(&r.after) >= r.after.ApprovalsNeeded {
+	if b.counted(&r.after) >= b.needed(&r.after) {
 		r.after.State, r.after.DueAt = NextRefund(r.after.State, RefundEventApprove).To, b.now
 	}
 	b.applyToOrder(e, &c.header, r, "", "refund.approved", &done)
@@ -186,4 +186,14 @@ func (b *batch) counted(r *Refund) int {
 		}
 	}
 	return n
+}
+
+// needed is how many approvals a refund needs now. Whoever sent held money back was the
+// first of those who agree, as long as they may.
+func (b *batch) needed(r *Refund) int {
+	if r.Reason == ReasonHeld && r.Requester.Type == ActorOperator &&
+		!b.people.May(r.Requester.ID, operators.Finance) {
+		return r.ApprovalsNeeded + 1
+	}
+	return r.ApprovalsNeeded
 }

@@ -107,6 +107,13 @@ func (r *Reconciler) confirm(ctx context.Context, u *run, givers []string, q Con
 		if err != nil {
 			return err
 		}
+		known, err := operators.Find(ctx, tx, givers...)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(givers, func(who string) bool { return known.May(who, operators.Finance) }) {
+			return fmt.Errorf("%w: whoever gave this file was let go since; give it again", ErrRequest)
+		}
 		if fresh {
 			r.log.Error("a bill was confirmed by an account or token of less than a day", "bill_date", u.date,
 				"sha1", u.sha1, "by", q.Cause.ActorID)

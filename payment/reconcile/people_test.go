@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"orderd/order"
 	"orderd/order/ordertest"
@@ -73,6 +74,69 @@ func TestWhatTakesTwoPeopleAtTheDesk(t *testing.T) {
 		if x, err := do(held, reconcile.RefundPayment, "bea"); err != nil || x.Status != reconcile.StatusResolved ||
 			d.RefundState(t, "R4266") != order.RefundStateOwed {
 			t.Errorf("two people: %+v %v", x, err)
+		}
+	})
+}
+
+// A proposal of a person who was let go before anybody agreed counts, for a write-off.
+func TestAProposalOfOneWhoWasLetGoCountsNoMore(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, d *desk) error{
+		"disabled": func(t *testing.T, d *desk) error {
+			return operators.Disable(t.Context(), d.DB, "anna", "boss", d.Clock.Now())
+		},
+		"another role": func(t *testing.T, d *desk) error {
+			return operators.SetRole(t.Context(), d.DB, "anna", operators.Viewer)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachDesk(t, func(t *testing.T, d *desk) {
+				for _, who := range []string{"anna", "bea"} {
+					if err := operators.Create(t.Context(), d.DB, who, operators.Finance, operators.Bootstrap,
+						noon.Add(-2*operators.FreshFor)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				short := d.paid(t)
+				d.bills.bills[day] = billOf()
+				d.Clock.Set(noon.Add(24 * time.Hour))
+				d.run(t, day)
+				id := d.diffs(t, day)["LOCAL_ONLY "+short.TransactionID].ID
+				do := func(who string) (reconcile.Difference, error) {
+					return d.Resolve(t.Context(), reconcile.Resolve{ID: id, Action: reconcile.WriteOff, Reason: "seen",
+						Cause: reconcile.ByOperator(who, "request", "r")})
+				}
+				if _, err := do("anna"); err != nil {
+					t.Fatal(err)
+				}
+				if err := end(t, d); err != nil {
+					t.Fatal(err)
+				}
+				if x, err := do("bea"); err == nil && x.Status == reconcile.StatusWrittenOff {
+					t.Errorf("written off by one who works here: %+v", x)
+				}
+			})
+		})
+	}
+}
+
+// A bill file whose giver was let go before anybody confirmed it.
+func TestAFileOfOneWhoWasLetGoIsNotConfirmed(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		for _, who := range []string{"fin", "fin2"} {
+			if err := operators.Create(t.Context(), d.DB, who, operators.Finance, operators.Bootstrap,
+				noon.Add(-2*operators.FreshFor)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := d.paid(t)
+		d.Clock.Set(noon.Add(24 * time.Hour))
+		d.give(t, fin, billOf())
+		_ = a
+		if err := operators.Disable(t.Context(), d.DB, "fin", "boss", d.Clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if res, err := d.confirm(t, fin2, billOf()); err == nil {
+			t.Errorf("%+v", res)
 		}
 	})
 }

@@ -246,13 +246,20 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 	case who:
 		return ErrSecondPerson
 	}
-	var fresh bool
+	var fresh, stands bool
 	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		fresh, err = operators.Second(ctx, tx, r.cfg.Now(), who, d.ProposedBy)
+		if fresh, err = operators.Second(ctx, tx, r.cfg.Now(), who, d.ProposedBy); err != nil {
+			return err
+		}
+		known, err := operators.Find(ctx, tx, d.ProposedBy)
+		stands = known.May(d.ProposedBy, operators.Finance)
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !stands: // who proposed it was let go since: this is the first word
+		return r.update(ctx, d, `proposed_by = ?, proposed_why = ?`, `1 = 1`, who, q.Reason)
 	}
 	if fresh {
 		r.log.Error("a write-off was confirmed by an account or token of less than a day", "difference", d.ID,
