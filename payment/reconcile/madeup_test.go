@@ -55,8 +55,8 @@ func TestAMadeUpFileGivesAPaymentToAnotherOrder(t *testing.T) {
 	})
 }
 
-// One person gives a file in which a refund that was made elsewhere is of another payment. The signed bill has it right,
-// and it counts against the payment of the file.
+// One person gives a file in which a refund that was made elsewhere is of another payment. The signed bill has it
+// right, and it counts against the payment of the file.
 func TestAMadeUpFileMovesARefundElsewhereToAnotherPayment(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		a, b := d.paid(t), d.paid(t)
@@ -83,8 +83,8 @@ func TestAMadeUpFileMovesARefundElsewhereToAnotherPayment(t *testing.T) {
 	})
 }
 
-// A difference of a made-up file is written off by two people, who believe the file. The signed bill has the same number
-// and amount, of an order of ours: it is never recorded.
+// A difference of a made-up file is written off by two people, who believe the file. The signed bill has the same
+// number and amount, of an order of ours: it is never recorded.
 func TestAMadeUpFileHidesAPaymentFromTheSignedBill(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		_, trade := d.unheard(t)
