@@ -56,6 +56,7 @@ var limits = []struct {
 		"scheduler.longestPause", "scheduler.lineShare",
 		"scheduler.askEvery", "scheduler.askPage", "scheduler.asksTogether",
 		"scheduler.askPagesAtOnce", "scheduler.askReadFor", "scheduler.askPause",
+		"scheduler.askUnknowns",
 	}},
 	{"HTTP", []string{
 		"orderhttp.maxBody", "orderhttp.maxDepth", "orderhttp.maxHeaderBytes", "orderhttp.MaxWait",

@@ -26,8 +26,13 @@ const (
 	// askReadFor is how long what was read is believed to be the oldest that is due.
 	askReadFor = 5 * time.Second
 	// askPause is how long a worker asks nobody after WeChat Pay said that it is asked
-	// too often, or answered none of a page: closes have more to say to it.
+	// too often, or gave no usable answer askUnknowns times in a row: closes have more to
+	// say to it.
 	askPause = 10 * time.Second
+	// askUnknowns is how many asks in a row have no usable answer before the worker
+	// pauses. Under a rate asks go one by one, and one trade that WeChat Pay never answers
+	// about must not stop the others; WeChat Pay that is away is found out at this price.
+	askUnknowns = 8
 )
 
 // askerParams is what an asker needs.
@@ -46,7 +51,8 @@ type askerParams struct {
 // that it gets is what they leave.
 type asker struct {
 	askerParams
-	paused atomic.Int64 // until then, in nanoseconds of the wall clock; a duration only, never stored
+	paused  atomic.Int64 // until then, in nanoseconds of the wall clock; a duration only, never stored
+	unknown atomic.Int64 // asks without a usable answer since the last one
 }
 
 func newAsker(p askerParams) *asker { return &asker{askerParams: p} }
@@ -127,7 +133,8 @@ func (a *asker) page(ctx context.Context, running *group, due []order.Ask) bool 
 	return true
 }
 
-// ask asks about claimed trades, and pauses when that had no use.
+// ask asks about claimed trades, and pauses when that had no use. An answer that could
+// not be stored says nothing of WeChat Pay: it answers.
 func (a *asker) ask(ctx context.Context, claimed []order.Ask) {
 	now := a.Now()
 	unknown, limited := 0, false
@@ -136,14 +143,22 @@ func (a *asker) ask(ctx context.Context, claimed []order.Ask) {
 		switch outcome {
 		case order.AskRateLimited:
 			limited = true
-		case order.AskUnknown, order.AskError:
+		case order.AskUnknown:
 			unknown++
 		case order.AskPaid:
 			a.Log.Info("a payment was found whose notification had not come", "order_no", claimed[i].OrderNo)
-		case order.AskOpen, order.AskClosed, order.AskNotFound:
+		case order.AskOpen, order.AskClosed, order.AskNotFound, order.AskError:
 		}
 	}
-	if limited || unknown == len(claimed) {
+	inRow := int64(0)
+	if unknown == len(claimed) {
+		inRow = a.unknown.Add(int64(unknown))
+	}
+	if pauses := limited || inRow >= askUnknowns; pauses {
 		a.paused.Store(time.Now().Add(askPause).UnixNano())
+		inRow = 0
+	}
+	if inRow == 0 {
+		a.unknown.Store(0)
 	}
 }

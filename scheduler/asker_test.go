@@ -148,3 +148,77 @@ func TestAskerWaitsForALowRate(t *testing.T) {
 		t.Errorf("the list was read %d times in half a second", n)
 	}
 }
+
+// shopWithABadAsk is a shop in which asks about one trade always come to the same.
+type shopWithABadAsk struct {
+	*shop
+	bad     string
+	outcome order.AskOutcome
+}
+
+func (s shopWithABadAsk) AskPaid(ctx context.Context, asks []order.Ask, why order.Cause) []order.AskOutcome {
+	outcomes := s.shop.AskPaid(ctx, asks, why)
+	for i := range asks {
+		if asks[i].OutTradeNo == s.bad {
+			outcomes[i] = s.outcome
+		}
+	}
+	return outcomes
+}
+
+// One damaged order, or one trade about which WeChat Pay gives no usable answer, stopped the asks about all others for
+// ten seconds whenever its turn came alone, which under the rate is the rule.
+func TestOneBadAskDoesNotPauseTheOthers(t *testing.T) {
+	for _, outcome := range []order.AskOutcome{order.AskError, order.AskUnknown} {
+		t.Run(string(outcome), func(t *testing.T) { t.Parallel(); oneBadAsk(t, outcome) })
+	}
+}
+
+// oneBadAsk asks about twenty trades, and among them about one that comes to that.
+func oneBadAsk(t *testing.T, outcome order.AskOutcome) {
+	s := shopWithABadAsk{shop: newShop(map[string]time.Time{}), bad: "bad", outcome: outcome}
+	at := time.Now().Add(-time.Minute)
+	for i := range 20 { // the burst is for the first of them; from then on it is one by one
+		s.asks = append(s.asks, order.Ask{OutTradeNo: fmt.Sprint("open", i), Waits: true,
+			At: at.Add(time.Duration(i-10) * time.Millisecond)})
+		if i == 10 {
+			s.asks = append(s.asks, order.Ask{OutTradeNo: "bad", At: at, Waits: true})
+		}
+	}
+	const rate = 50 // the default
+	spared := (&localBucket{Bucket: NewBucket(nil, "", rate, Burst(rate), time.Now)}).Spare()
+	a := newAsker(askerParams{Orders: s, Limiter: spared, Observe: nobody{},
+		Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	a.run(ctx)
+	if n := len(s.askedNow()); n != 21 {
+		t.Errorf("%d of 21 were asked about in 4 s", n)
+	}
+}
+
+// WeChat Pay that is away is found out under a rate too, where asks go one by one; and what was answered between says
+// that it is not away.
+func TestAskerPausesAfterSeveralUnknown(t *testing.T) {
+	a := newAsker(askerParams{Observe: nobody{}, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	ask := func(outcome order.AskOutcome, n int) {
+		for range n {
+			s := shopWithAsks(1)
+			s.askAnswer = outcome
+			a.Orders = s
+			a.ask(t.Context(), s.asks[:1])
+		}
+	}
+	ask(order.AskUnknown, askUnknowns-1)
+	ask(order.AskOpen, 1)
+	ask(order.AskUnknown, askUnknowns-1)
+	ask(order.AskError, 1)
+	ask(order.AskUnknown, askUnknowns-1)
+	if a.paused.Load() != 0 {
+		t.Fatal("paused, and WeChat Pay had answered between")
+	}
+	ask(order.AskUnknown, 1)
+	if a.paused.Load() == 0 {
+		t.Errorf("%d asks without an answer, and no pause", askUnknowns)
+	}
+}
