@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -45,36 +46,100 @@ func AskOutcomes() []AskOutcome {
 	return []AskOutcome{AskPaid, AskOpen, AskClosed, AskNotFound, AskRateLimited, AskUnknown, AskError}
 }
 
-// DueAsks gives up to limit asks that are due now, the oldest first.
+// DueAsks gives up to limit asks that are due now, the oldest first, without those whose
+// row somebody was just found to hold.
 func (s *Service) DueAsks(ctx context.Context, limit int) (asks []Ask, err error) {
 	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		asks, err = findDueAsks(ctx, tx, s.cfg.Now(), limit)
 		return err
+	})
+	asks = slices.DeleteFunc(asks, func(a Ask) bool {
+		return s.asksLocked.Any(a.OutTradeNo) && !s.asksLocked.Due(a.OutTradeNo)
 	})
 	return asks, sqldb.Wrap("find due asks", err)
 }
 
 // ClaimAsks takes the turn of the asks whose order waits for money, and the others off
 // the list. It gives those whose turn this process has now; the next turn of each is
-// committed with it. Errors are the database's: the turn of none was got.
+// committed with it. Those whose row somebody else holds are left for later, so that the
+// others do not wait for them. Errors are the database's: the turn of none was got.
 func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
+	var claimed []Ask
+	var failed error
+	try := func(asks []Ask, try *pageTry) {
+		got, err := s.claimSome(ctx, asks, try)
+		claimed = append(claimed, got...)
+		if failed == nil {
+			failed = err
+		}
+	}
+	rest := make([]Ask, 0, len(asks))
+	for i, a := range asks {
+		switch {
+		case !s.asksLocked.Any(a.OutTradeNo):
+			rest = append(rest, a)
+		case s.asksLocked.Due(a.OutTradeNo):
+			try(asks[i:i+1], &pageTry{noWait: true})
+		}
+	}
+	try(rest, new(pageTry))
+	if failed != nil && len(claimed) == 0 {
+		return nil, fmt.Errorf("claim %d asks: %w", len(asks), failed)
+	}
+	if failed != nil { // what was claimed is asked; the rest is still due
+		s.log.Warn("asks not claimed", "err", failed)
+	}
+	return claimed, nil
+}
+
+// claimSome claims a part of a page, as applySome applies one: halved as long as a row in
+// it is locked, without waiting from there on.
+func (s *Service) claimSome(ctx context.Context, asks []Ask, try *pageTry) ([]Ask, error) {
 	if len(asks) == 0 {
 		return nil, nil
 	}
-	var claimed []Ask
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+	claimed, err := s.claimTogether(ctx, asks, try.noWait)
+	switch {
+	case err == nil:
+		if try.noWait && len(asks) == 1 {
+			s.asksLocked.Free(asks[0].OutTradeNo)
+		}
+		return claimed, nil
+	case !errors.Is(err, sqldb.ErrLocked), try.found >= mostLocked:
+		return nil, err
+	case len(asks) == 1:
+		try.found++
+		if no := asks[0].OutTradeNo; s.asksLocked.Found(no) {
+			s.log.Warn("the row of this trade is locked by another session of the database; it is asked about later",
+				"out_trade_no", no, "err", err)
+		}
+		return nil, nil
+	}
+	try.noWait = true
+	half := len(asks) / 2
+	first, err := s.claimSome(ctx, asks[:half], try)
+	if err != nil {
+		return first, err
+	}
+	second, err := s.claimSome(ctx, asks[half:], try)
+	return append(first, second...), err
+}
+
+// claimTogether claims asks in one transaction. With noWait it waits for no lock.
+func (s *Service) claimTogether(ctx context.Context, asks []Ask, noWait bool) (claimed []Ask, err error) {
+	var gone []string
+	for i := range asks {
+		if !asks[i].Waits {
+			gone = append(gone, asks[i].OutTradeNo)
+		}
+	}
+	err = s.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		claimed, err = lockAsks(ctx, tx, asks)
 		if err != nil {
 			return err
 		}
 		now := s.cfg.Now()
 		byNext := map[int64][]string{}
-		var gone []string
-		for i := range asks {
-			if !asks[i].Waits {
-				gone = append(gone, asks[i].OutTradeNo)
-			}
-		}
 		for i := range claimed {
 			a := &claimed[i]
 			wait, asks := s.cfg.askAfter(a.Asks + 1)
@@ -87,7 +152,7 @@ func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
 		return moveAsks(ctx, tx, byNext, gone)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("claim %d asks: %w", len(asks), err)
+		return nil, err
 	}
 	return claimed, nil
 }

@@ -235,3 +235,63 @@ func TestPageWithALockedRow(t *testing.T) {
 		}
 	}
 }
+
+// One attempt whose row somebody else holds must not keep the others from being asked about.
+func TestNeighboursOfALockedAttemptAreAskedAbout(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(*order.Config) {})
+	f.SKU(t, "mug", 10)
+	locked := f.Prepaid(t, f.PlaceOne(t, "locked", "mug", 1).OrderNo)
+	paid := f.PlaceOne(t, "paid", "mug", 1)
+	if _, err := f.WeChat.Pay(f.Prepaid(t, paid.OrderNo), false); err != nil {
+		t.Fatal(err)
+	}
+	hold(t, f.DB, "UPDATE payment_attempts SET description = 'x' WHERE out_trade_no = '"+locked+"'")
+	f.Clock.Advance(time.Minute)
+	var err error
+	for begin := time.Now(); time.Since(begin) < 12*time.Second; {
+		var claimed []order.Ask
+		if claimed, err = f.ClaimAsks(t.Context(), dueAsks(t, f)); err == nil {
+			f.AskPaid(t.Context(), claimed, ordertest.Scheduler)
+		}
+		if f.State(t, paid.OrderNo) == order.StatePaid {
+			return
+		}
+	}
+	t.Errorf("not asked about while a neighbour is locked: %v", err)
+}
+
+// The same of an attempt that is only to be taken off the list: its neighbours are asked about all the same, and it is
+// off the list soon after it is free.
+func TestNeighboursOfALockedAttemptOffTheList(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(*order.Config) {})
+	f.SKU(t, "mug", 10)
+	gone := f.PlaceOne(t, "gone", "mug", 1)
+	no := f.Prepaid(t, gone.OrderNo)
+	paid := f.PlaceOne(t, "paid", "mug", 1)
+	if _, err := f.WeChat.Pay(f.Prepaid(t, paid.OrderNo), false); err != nil {
+		t.Fatal(err)
+	}
+	previous(t, f, "UPDATE payment_attempts SET state = 'closed' WHERE out_trade_no = ? AND state <> 'closed'", no)
+	release := hold(t, f.DB, "UPDATE payment_attempts SET description = 'x' WHERE out_trade_no = '"+no+"'")
+	f.Clock.Advance(time.Minute)
+	wantOutcomes(t, askDue(t, f), order.AskPaid)
+	if begin := time.Now(); len(dueAsks(t, f)) != 0 || time.Since(begin) > time.Second {
+		t.Errorf("the locked one is read again at once, or waited for: %s", time.Since(begin))
+	}
+	release()
+	for end := time.Now().Add(10 * time.Second); ; {
+		askDue(t, f)
+		var left int
+		if err := f.DB.Pool().QueryRowContext(t.Context(),
+			"SELECT COUNT(*) FROM payment_attempts WHERE out_trade_no = ? AND ask_at IS NOT NULL",
+			no).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("still on the list")
+		}
+	}
+}

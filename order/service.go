@@ -176,6 +176,7 @@ type Service struct {
 	placements *sqldb.Group[placing, Placed]
 	commands   *sqldb.Group[command, applied]
 	placing    customerLocks // held while a customer places, where unpaid orders are limited
+	asksLocked sqldb.Locked  // trades, by their number, whose row somebody was found to hold
 
 	// Places for transactions over many orders (inLane): bulk while no customer is
 	// here, polite beside customers.

@@ -213,19 +213,14 @@ LIMIT ?`, []any{sqldb.Millis(until), limit}, func(rows *sql.Rows) error {
 	return asks, err
 }
 
-// lockAsks gives those of asks whose order waits and whose turn nobody has taken since
-// they were read, and locks them.
+// lockAsks locks asks, and gives those whose order waits and whose turn nobody has taken
+// since they were read.
 func lockAsks(ctx context.Context, tx *sqldb.Tx, asks []Ask) ([]Ask, error) {
 	byNo := make(map[string]*Ask, len(asks))
-	nos := make([]string, 0, len(asks))
+	nos := make([]string, len(asks))
 	for i := range asks {
-		if asks[i].Waits {
-			byNo[asks[i].OutTradeNo] = &asks[i]
-			nos = append(nos, asks[i].OutTradeNo)
-		}
-	}
-	if len(nos) == 0 {
-		return nil, nil
+		nos[i] = asks[i].OutTradeNo
+		byNo[nos[i]] = &asks[i]
 	}
 	locked := make([]Ask, 0, len(nos))
 	err := sqldb.Each(ctx, tx, `SELECT out_trade_no, ask_at
@@ -237,7 +232,7 @@ FOR UPDATE`, sqldb.Args(nos), func(rows *sql.Rows) error {
 		var no string
 		var at int64
 		err := rows.Scan(&no, &at)
-		if a := byNo[no]; a != nil && sqldb.Millis(a.At) == at {
+		if a := byNo[no]; a != nil && a.Waits && sqldb.Millis(a.At) == at {
 			locked = append(locked, *a)
 		}
 		return err
