@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
@@ -450,6 +451,48 @@ func TestTheWordOfOneWhoWasLetGoVouchesForNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+		}
+	})
+}
+
+// Whoever sends held money back above the limit of two is the first of them. That is a person, and one who still may
+// when the other agrees: the shell is none, and whoever was dismissed meanwhile needs another in their place.
+func TestFirstOfTwoWhoSendBackIsAPerson(t *testing.T) {
+	eachWith(t, twoPeople, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 50)
+		wrong := f.Restarted(t, func(c *order.Config) { twoPeople(c); c.AppID = "wx0000000000000009" })
+		held := func(customer string, n int64) string {
+			t.Helper()
+			trade, err := f.WeChat.Pay(f.Prepaid(t, f.PlaceOne(t, customer, "mug", n).OrderNo), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := wrong.Settle(t.Context(), trade, ordertest.Notified)
+			if err != nil || s.Settled != order.SettledHeld {
+				t.Fatal(s, err)
+			}
+			return trade.TransactionID
+		}
+		ann, thief := person(t, f, "ann", operators.Bootstrap), person(t, f, "thief", operators.Bootstrap)
+		bob := person(t, f, "bob", operators.Bootstrap)
+
+		large := held("large", 6)
+		if err := f.RefundHeld(t.Context(), large, as("cli:ann")); !errors.Is(err, operators.ErrShell) {
+			t.Errorf("the shell first: %v", err)
+		}
+		if err := f.RefundHeld(t.Context(), large, thief); !errors.Is(err, order.ErrRefundWaits) {
+			t.Errorf("a person first: %v", err)
+		}
+		previous(t, f, "UPDATE operators SET disabled_at = ?, disabled_by = 'boss' WHERE name = 'thief'",
+			sqldb.Millis(f.Clock.Now()))
+		if err := f.RefundHeld(t.Context(), large, ann); !errors.Is(err, order.ErrRefundWaits) {
+			t.Errorf("with one who was dismissed: %v", err)
+		}
+		if err := f.RefundHeld(t.Context(), large, bob); err != nil {
+			t.Errorf("two who may: %v", err)
+		}
+		if err := f.RefundHeld(t.Context(), held("small", 2), as("cli:ann")); err != nil {
+			t.Errorf("the shell, where one suffices: %v", err)
 		}
 	})
 }

@@ -137,12 +137,16 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	case p.outcome != SettledHeld:
 		return applied{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
 	}
+	needed := b.approvals(p, p.amount)
+	if needed > 1 && operators.Shell(c.cause.Actor.ID) {
+		return applied{}, operators.ErrShell
+	}
 	fresh := b.owe(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
 	if !fresh.owned { // else WeChat Pay has it already: it was agreed to before the restore
 		row := &fresh.after
 		row.Requester = c.cause.Actor
 		// Whoever sends it back is the first of those who have to agree.
-		if row.ApprovalsNeeded = max(b.approvals(p, p.amount)-1, 0); row.ApprovalsNeeded > 0 {
+		if row.ApprovalsNeeded = max(needed-1, 0); row.ApprovalsNeeded > 0 {
 			row.State, row.DueAt = askedState(row.ApprovalsNeeded), time.Time{}
 		}
 	}

@@ -95,7 +95,7 @@ func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 			fmt.Fprintf(w, "approved\t%s by %s%s: %s\n", stamp(a.At), a.Approver, fresh, a.Reason)
 		}
 		if r.State == order.RefundStatePending {
-			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", r.ApprovalsNeeded-len(r.Approvals))
+			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", max(r.ApprovalsNeeded-len(r.Approvals), 1))
 		}
 		if r.DecidedBy != "" {
 			fmt.Fprintf(w, "decided\tby %s: %s\n", r.DecidedBy, r.DecidedWhy)
