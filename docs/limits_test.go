@@ -36,7 +36,8 @@ var limits = []struct {
 	}},
 	{"Orders and payments", []string{
 		"order.defaultPayWithin", "order.defaultGrace", "order.MaxLines", "order.MaxQuantity", "order.maxAttempts",
-		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.prepayValid", "order.h5Valid",
+		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.maxPrepayRounds",
+		"order.prepayValid", "order.h5Valid",
 		"order.setWaits/CloseRetry", "order.defaultAskEvery",
 		"order.StuckAfter", "order.defaultCloseUnprepaid",
 		"order.unknownAfter", "order.selfClosed", "order.vouchAfter",

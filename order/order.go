@@ -135,8 +135,9 @@ type Attempt struct {
 	AnsweredAt time.Time       // zero without an answer
 	Answer     payment.Prepaid // what the client pays with
 
-	open  openCalls // prepay calls whose end is not known
-	calls string    // open as it was read, for the UPDATE to name
+	kept  keptAnswer // what is stored with Answer
+	open  openCalls  // prepay calls whose end is not known
+	calls string     // open as it was read, for the UPDATE to name
 }
 
 // AttemptState is what we know of an attempt.

@@ -15,11 +15,11 @@ import (
 
 // Bounds of prepay.
 const (
-	maxPrepaySwap = 3               // rounds of "close the other trade type first" in one call
-	prepayValid   = 2 * time.Hour   // of code_url and prepay_id, WeChat's documents
-	h5Valid       = 5 * time.Minute // of h5_url, same
-	maxOpenID     = 128
-	maxLot        = 1 << 31 // of openCall.by: two of one order's calls have the same once in a hundred million
+	maxPrepayRounds = 3               // in one call: the other trade type is closed, or a call was not alone
+	prepayValid     = 2 * time.Hour   // of code_url and prepay_id, WeChat's documents
+	h5Valid         = 5 * time.Minute // of h5_url, same
+	maxOpenID       = 128
+	maxLot          = 1 << 31 // of openCall.by: two of one order's calls have the same once in a hundred million
 )
 
 // beijing is the zone in which WeChat writes its own times; any offset would do.
@@ -29,8 +29,8 @@ var beijing = time.FixedZone("CST", 8*3600)
 // exists at a time: the same request again gives the same answer while that is
 // valid, another trade type closes the earlier trade first. The parameters and the
 // call are committed before WeChat is called, and a repeat uses the committed ones
-// (prepay_calls.go). An answer that comes after the order has left Pending is not
-// handed out.
+// (prepay_calls.go). Where two calls were answered side by side, one more decides. An
+// answer that comes after the order has left Pending is not handed out.
 //
 // Errors: *ValidationError, ErrNotFound, *NotPayableError, *RefusedError (it is
 // paid), *payment.GatewayError (KindRejected: WeChat said no; otherwise ask
@@ -39,7 +39,7 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 	if err := r.validate(); err != nil {
 		return Prepayment{}, err
 	}
-	for range maxPrepaySwap {
+	for range maxPrepayRounds {
 		what, err := s.intend(ctx, r)
 		switch {
 		case err != nil:
@@ -47,14 +47,17 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 		case what.answered:
 			return prepayment(what.attempt), nil
 		case !what.close:
-			return s.callPrepay(ctx, what.attempt, r)
-		}
-		if err := s.closeAttempt(ctx, what.attempt, r.Cause); err != nil {
-			return Prepayment{}, err
+			if p, sure, err := s.callPrepay(ctx, what.attempt, r); err != nil || sure {
+				return p, err
+			}
+		default:
+			if err := s.closeAttempt(ctx, what.attempt, r.Cause); err != nil {
+				return Prepayment{}, err
+			}
 		}
 	}
 	return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown,
-		Err: errors.New("other payments of this order keep being opened")}
+		Err: errors.New("this order keeps being prepaid at the same time")}
 }
 
 // validate checks what each trade type needs (WeChat Pay, "JSAPI/APP/H5/Native
@@ -127,7 +130,7 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (what intent, err
 			return &NotPayableError{State: o.State}
 		}
 		what = intent{attempt: s.newAttempt(o, r, n+1, now)}
-		what.attempt.open = openCalls{1: {now, by}}
+		what.attempt.open = openCalls{1: {at: now, by: by}}
 		return insertAttempt(ctx, tx, what.attempt)
 	})
 	return what, err
@@ -170,14 +173,16 @@ func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Att
 	}
 }
 
-// callPrepay calls WeChat with a committed attempt and stores the answer.
-func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (Prepayment, error) {
+// callPrepay calls WeChat with a committed attempt and stores the answer. It is not sure
+// when another call was answered beside it and all have ended, so that one more can be
+// alone. While one is on its way, its answer is as good as another.
+func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (p Prepayment, sure bool, err error) {
 	s.customerHere()
 	start := s.cfg.Now()
 	failpoint.Hit("prepay.intended")
 	prepaid, err := s.cfg.Gateway.Prepay(ctx, a.Attempt)
 	if err != nil {
-		return Prepayment{}, s.prepayFailed(ctx, a, r, err)
+		return p, false, s.prepayFailed(ctx, a, r, err)
 	}
 	failpoint.Hit("prepay.answered")
 	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
@@ -185,7 +190,7 @@ func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (P
 	done, err := s.apply(ctx, &endCall{call: a, end: callAnswered, answer: prepaid,
 		header: header{orderNo: a.OrderNo, cause: r.Cause, took: s.cfg.Now().Sub(start)}})
 	if err != nil {
-		return Prepayment{}, fmt.Errorf("store the prepay answer: %w", err)
+		return p, false, fmt.Errorf("store the prepay answer: %w", err)
 	}
 	if done.cell.Verdict == VerdictRefuse {
 		// The order, or this trade of it, was closed, and that may have asked WeChat
@@ -195,12 +200,13 @@ func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (P
 			s.alarm("a trade opened too late may be payable", a.OrderNo, err.Error())
 		}
 		if done.order.State == StatePending {
-			return Prepayment{}, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown,
+			return p, false, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown,
 				Err: errors.New("another payment of this order was opened meanwhile")}
 		}
-		return Prepayment{}, &NotPayableError{State: done.order.State}
+		return p, false, &NotPayableError{State: done.order.State}
 	}
-	return prepayment(done.attempt), nil // of a newer call, when that was answered first
+	sure = done.attempt.sure() || done.attempt.open.underWay(s.cfg.Now(), s.cfg.PrepayInFlight)
+	return prepayment(done.attempt), sure, nil // of a newer call, when that was answered first
 }
 
 // prepayFailed sorts a failed call. One that is proven to have ended without an effect

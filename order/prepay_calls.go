@@ -18,6 +18,9 @@ import (
 //     gives a new code and makes the one before it invalid.
 //   - A kept answer is handed out again only while no call is open: one that may
 //     still arrive, or has arrived unheard, may have made it invalid.
+//   - Calls that are under way at once may overtake one another, so that which answer
+//     is the newest is not certain when two of them were answered. One more call,
+//     alone, decides.
 //   - "No such trade" proves nothing while a call may still arrive.
 //
 // Only what was committed counts: a call whose end could not be stored is open.
@@ -33,6 +36,17 @@ type openCalls map[int64]openCall
 type openCall struct {
 	at time.Time // when it was committed
 	by int64     // drawn by lot: whose it is, should its COMMIT get no answer and be run again
+
+	beside bool // another call was answered while this one was open
+}
+
+// keptAnswer is what is stored with the answer of an attempt. The program before this
+// one stores neither, whatever it stores its answer over.
+type keptAnswer struct {
+	Call int64 `json:",omitempty"` // whose answer it is
+	// Sure: no other call that was answered, or whose end is not known, was under way
+	// at the same time.
+	Sure bool `json:",omitempty"`
 }
 
 // underWay reports that one of them may still arrive at WeChat Pay.
@@ -46,9 +60,9 @@ func (c openCalls) underWay(now time.Time, within time.Duration) bool {
 }
 
 // begin adds the next call of an attempt, at now; false when by has begun it already.
-// Calls that are too old to arrive
-// any more are forgotten, unless they came after the answer that is kept: it is not
-// to be taken for the newest should this call be refused.
+// Calls that are too old to arrive any more are forgotten, and leave the answer that is
+// kept uncertain, unless they came after it: it is not to be taken for the newest should
+// this call be refused.
 func (a *Attempt) begin(now time.Time, within time.Duration, by int64) (bool, error) {
 	kept := openCalls{}
 	for no, call := range a.open {
@@ -58,22 +72,27 @@ func (a *Attempt) begin(now time.Time, within time.Duration, by int64) (bool, er
 		}
 		if now.Before(call.at.Add(within)) || no == a.CallNo && no > a.AnswerNo {
 			kept[no] = call
+			continue
 		}
+		a.kept.Sure = false
 	}
 	if len(kept) >= maxOpenCalls {
 		return false, &payment.GatewayError{Op: "prepay", Kind: payment.KindUnknown, NotSent: true,
 			Err: errors.New("too many prepays of this order are on their way")}
 	}
 	a.CallNo++
-	kept[a.CallNo] = openCall{now, by}
+	kept[a.CallNo] = openCall{at: now, by: by}
 	a.open, a.CalledAt = kept, now
 	return true, nil
 }
 
 // handsOut reports that the answer that is kept may be given to a client at now.
 func (a *Attempt) handsOut(now time.Time) bool {
-	return a.State == AttemptLive && len(a.open) == 0 && now.Before(validUntil(*a))
+	return a.State == AttemptLive && len(a.open) == 0 && a.sure() && now.Before(validUntil(*a))
 }
+
+// sure reports that the answer that is kept is the newest one of those that were heard.
+func (a *Attempt) sure() bool { return a.kept.Sure && a.kept.Call == a.AnswerNo }
 
 // opened reports that WeChat Pay has opened this trade by one of its calls, whatever it
 // said to a later one. A program that does not count its calls writes the time alone.
@@ -86,9 +105,12 @@ func (c openCalls) encode() string {
 	if len(c) == 0 {
 		return ""
 	}
-	all := make(map[int64][2]int64, len(c))
+	all := make(map[int64][3]int64, len(c))
 	for no, call := range c {
-		all[no] = [2]int64{call.at.UnixMilli(), call.by}
+		all[no] = [3]int64{call.at.UnixMilli(), call.by}
+		if call.beside {
+			all[no] = [3]int64{call.at.UnixMilli(), call.by, 1}
+		}
 	}
 	b, err := json.Marshal(all)
 	if err != nil {
@@ -107,12 +129,12 @@ func (a *Attempt) readCalls(column string) error {
 	if column == "" {
 		return nil
 	}
-	var all map[int64][2]int64
+	var all map[int64][3]int64
 	if err := json.Unmarshal([]byte(column), &all); err != nil {
 		return fmt.Errorf("open calls of attempt %s: %w", a.OutTradeNo, err)
 	}
 	for no, call := range all {
-		a.open[no] = openCall{time.UnixMilli(call[0]).UTC(), call[1]}
+		a.open[no] = openCall{time.UnixMilli(call[0]).UTC(), call[1], call[2] != 0}
 	}
 	return nil
 }
@@ -154,13 +176,14 @@ func (c *endCall) decide(b *batch) (applied, error) {
 		return applied{}, ErrNotFound
 	}
 	a := &entry.after
-	_, open := a.open[c.call.CallNo]
+	call, open := a.open[c.call.CallNo]
 	delete(a.open, c.call.CallNo)
 	done := applied{before: e.after.State, cell: same()}
 	c.first = open
 	switch c.end {
 	case callAnswered:
-		done.cell = c.keep(b, e, entry)
+		a.overlapped()
+		done.cell = c.keep(b, e, entry, open && !call.beside)
 	case callRefused:
 		c.refused(b, e, a)
 	case callVoid:
@@ -169,9 +192,17 @@ func (c *endCall) decide(b *batch) (applied, error) {
 	return done, nil
 }
 
-// keep keeps the answer, unless a newer call was answered before it. An order that
-// left pending meanwhile keeps it for the record.
-func (c *endCall) keep(b *batch, e *entry, kept *attemptEntry) Cell {
+// overlapped notes with the open calls that another was answered beside them.
+func (a *Attempt) overlapped() {
+	for no, call := range a.open {
+		call.beside = true
+		a.open[no] = call
+	}
+}
+
+// keep keeps the answer, unless a newer call was answered before it, and whether it was
+// alone. An order that left pending meanwhile keeps it for the record.
+func (c *endCall) keep(b *batch, e *entry, kept *attemptEntry, alone bool) Cell {
 	a := &kept.after
 	detail := map[string]string{"out_trade_no": a.OutTradeNo}
 	cell := same()
@@ -181,7 +212,13 @@ func (c *endCall) keep(b *batch, e *entry, kept *attemptEntry) Cell {
 	case a.State == AttemptClosed:
 		cell = refuse("another payment of the order was opened before WeChat Pay answered")
 	}
-	if a.State != AttemptClosed && c.call.CallNo > a.AnswerNo {
+	switch {
+	case c.call.CallNo < a.AnswerNo:
+		a.kept.Sure = false
+	case a.State != AttemptClosed && c.call.CallNo > a.AnswerNo:
+		// The program before this one writes the time of its answer and no number.
+		a.kept.Sure = alone && (c.call.AnswerNo != a.AnswerNo || c.call.AnsweredAt.Equal(a.AnsweredAt))
+		a.kept.Call = c.call.CallNo
 		a.State, a.Answer, a.AnswerNo, a.AnsweredAt = AttemptLive, c.answer, c.call.CallNo, b.now
 		if wait, asks := b.s.cfg.askAfter(0); asks && e.after.State == StatePending {
 			kept.ask = b.now.Add(wait)

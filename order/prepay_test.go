@@ -3,8 +3,10 @@ package order_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,11 +86,11 @@ func TestStalePrepayAnswerIsNotKept(t *testing.T) {
 			t.Fatal(errs)
 		}
 		third, err := f.Prepay(t.Context(), native(o.OrderNo))
-		if err != nil || third.Prepaid != got[1].Prepaid || f.WeChat.Prepays != 2 {
-			t.Errorf("handed out %s of %s and %s, %d calls, %v", third.Prepaid.PrepayID, got[0].Prepaid.PrepayID,
+		if err != nil || third.Prepaid.PrepayID != "wx000003" || f.WeChat.Prepays != 3 { // one more call, alone
+			t.Errorf("handed out %s after %s and %s, %d calls, %v", third.Prepaid.PrepayID, got[0].Prepaid.PrepayID,
 				got[1].Prepaid.PrepayID, f.WeChat.Prepays, err)
 		}
-		if got[0].Prepaid != got[1].Prepaid {
+		if got[0].Prepaid != third.Prepaid {
 			t.Errorf("the older click was given %s, which is invalid by then", got[0].Prepaid.PrepayID)
 		}
 	})
@@ -518,6 +520,123 @@ WHERE out_trade_no = ?
 		f.WeChat.Before = nil
 		if a := attemptOf(t, f, o.OrderNo, 1); a.State != order.AttemptLive {
 			t.Errorf("the attempt is %s, and was opened by a call that came after the refused one", a.State)
+		}
+	})
+}
+
+// Two clicks overtake one another on their way: WeChat Pay gave the older call the newer code, and the code that
+// it made invalid by it was handed out for two hours. Only a call that was alone says which code can be paid.
+func TestOvertakenPrepayIsNotHandedOutAgain(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		var calls atomic.Int64
+		arrived, goOn := make(chan struct{}), make(chan struct{})
+		f.WeChat.Before = func(op, _ string) error {
+			if op == "prepay" && calls.Add(1) == 1 { // on its way for a while
+				close(arrived)
+				<-goOn
+			}
+			return nil
+		}
+		var first order.Prepayment
+		var firstErr error
+		var wg sync.WaitGroup
+		wg.Go(func() { first, firstErr = f.Prepay(context.WithoutCancel(t.Context()), native(o.OrderNo)) })
+		<-arrived
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		close(goOn)
+		wg.Wait()
+		again, err := f.Prepay(t.Context(), native(o.OrderNo))
+		if err != nil || firstErr != nil || f.WeChat.Prepays != 3 {
+			t.Fatal(err, firstErr, f.WeChat.Prepays)
+		}
+		for who, got := range map[string]string{"the one that was overtaken": first.Prepaid.PrepayID,
+			"the next click": again.Prepaid.PrepayID} {
+			if want := fmt.Sprintf("wx%06d", f.WeChat.Prepays); got != want {
+				t.Errorf("%s was given %s, which WeChat Pay made invalid by %s", who, got, want)
+			}
+		}
+	})
+}
+
+// A call that nobody heard of is forgotten when it is too old to arrive. The answer that it was beside did not become
+// certain by that, should the call that forgot it come to nothing.
+func TestForgottenPrepayLeavesDoubt(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.WeChat.After = loseAll("prepay")
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.WeChat.After = nil
+		f.Prepaid(t, o.OrderNo) // 2: beside the first
+		f.Clock.Advance(time.Minute)
+		f.WeChat.Before = func(op, _ string) error {
+			return &payment.GatewayError{Op: op, Kind: payment.KindUnknown, NotSent: true,
+				Err: errors.New("no network")}
+		}
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err == nil {
+			t.Fatal("prepaid")
+		}
+		f.WeChat.Before = nil
+		before := f.WeChat.Prepays
+		f.Prepaid(t, o.OrderNo)
+		if f.WeChat.Prepays != before+1 {
+			t.Error("the second answer was handed out, and the first call may have come after it")
+		}
+	})
+}
+
+// Prepays of which every call is beside another come to an end: the client is told to ask again.
+func TestPrepayRoundsAreBounded(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		nested := false
+		f.WeChat.After = func(op, _ string) error {
+			if op != "prepay" || nested {
+				return nil
+			}
+			nested = true
+			defer func() { nested = false }()
+			if _, err := f.Prepay(t.Context(), native(o.OrderNo)); err != nil { // another click beside each call
+				t.Error(err)
+			}
+			return nil
+		}
+		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); payment.KindOf(err) != payment.KindUnknown {
+			t.Error(err)
+		}
+		if f.WeChat.Prepays != 6 {
+			t.Errorf("%d calls", f.WeChat.Prepays)
+		}
+		f.WeChat.After = nil
+		f.Prepaid(t, o.OrderNo)
+	})
+}
+
+// The program before this one does not number its calls: its late answer is stored over the newest one, and answer_no
+// goes on to name the newest. It was handed out for two hours.
+func TestLateAnswerOfThePreviousProgram(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		no := f.Prepaid(t, o.OrderNo)
+		a := attemptOf(t, f, o.OrderNo, 1)
+		previous(t, f, `UPDATE payment_attempts
+SET state = ?, answer = ?, called_at = ?, answered_at = ?
+WHERE out_trade_no = ?
+  AND state <> 'closed'`, "live", `{"PrepayID":"stale","CodeURL":"weixin://stale"}`, sqldb.Millis(a.CalledAt),
+			sqldb.Millis(f.Clock.Now()), no)
+		for range 2 {
+			got, err := f.Prepay(t.Context(), native(o.OrderNo))
+			if err != nil || got.Prepaid.PrepayID == "stale" || f.WeChat.Prepays != 2 {
+				t.Errorf("handed out %+v, %d calls, %v", got.Prepaid, f.WeChat.Prepays, err)
+			}
 		}
 	})
 }

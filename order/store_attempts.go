@@ -32,11 +32,30 @@ func scanAttempt(rows *sql.Rows) (a Attempt, err error) {
 	}
 	a.CalledAt, a.AnsweredAt = sqldb.FromMillis(called), sqldb.FromMillis(answered)
 	if answer != "" {
-		if err = json.Unmarshal([]byte(answer), &a.Answer); err != nil {
+		stored := storedAnswer{&a.Answer, &a.kept}
+		if err = json.Unmarshal([]byte(answer), &stored); err != nil {
 			return a, fmt.Errorf("stored answer of attempt %s: %w", a.OutTradeNo, err)
 		}
 	}
 	return a, a.readCalls(open)
+}
+
+// storedAnswer is the column answer: the program before this one reads the first part.
+type storedAnswer struct {
+	*payment.Prepaid
+	*keptAnswer
+}
+
+// encodeAnswer gives the answer of an attempt for its column, "" for none.
+func encodeAnswer(a *Attempt) (string, error) {
+	if a.Answer == (payment.Prepaid{}) {
+		return "", nil
+	}
+	b, err := json.Marshal(storedAnswer{&a.Answer, &a.kept})
+	if err != nil {
+		return "", fmt.Errorf("encode the answer of attempt %s: %w", a.OutTradeNo, err)
+	}
+	return string(b), nil
 }
 
 // findAttempts gives the WeChat orders of orders, of each the oldest first.
@@ -136,12 +155,16 @@ VALUES`, cols, []any{
 // beginCall commits the intent of the next prepay call of an attempt: a as its begin
 // made it of before. sqldb.ErrLostRace when it is not as before any more.
 func beginCall(ctx context.Context, tx *sqldb.Tx, before, a *Attempt) error {
+	answer, err := encodeAnswer(a)
+	if err != nil {
+		return err
+	}
 	n, err := tx.Update(ctx, `UPDATE payment_attempts
-SET call_no = ?, open_calls = ?, called_at = ?
+SET call_no = ?, open_calls = ?, called_at = ?, answer = ?
 WHERE out_trade_no = ?
   AND state = ?
   AND call_no = ?
-  AND open_calls = ?`, a.CallNo, a.open.encode(), sqldb.Millis(a.CalledAt),
+  AND open_calls = ?`, a.CallNo, a.open.encode(), sqldb.Millis(a.CalledAt), answer,
 		a.OutTradeNo, string(before.State), before.CallNo, before.calls)
 	if err != nil {
 		return fmt.Errorf("begin a prepay call: %w", err)
@@ -157,16 +180,12 @@ WHERE out_trade_no = ?
 func updateAttempt(ctx context.Context, tx *sqldb.Tx, e *attemptEntry) error {
 	was, is := &e.before, &e.after
 	calls := is.open.encode()
-	if is.State == was.State && is.AnswerNo == was.AnswerNo && calls == was.calls {
+	if is.State == was.State && is.AnswerNo == was.AnswerNo && is.kept == was.kept && calls == was.calls {
 		return nil
 	}
-	answer := ""
-	if is.Answer != (payment.Prepaid{}) {
-		b, err := json.Marshal(is.Answer)
-		if err != nil {
-			return fmt.Errorf("encode the answer of attempt %s: %w", is.OutTradeNo, err)
-		}
-		answer = string(b)
+	answer, err := encodeAnswer(is)
+	if err != nil {
+		return err
 	}
 	set := "state = ?, answer = ?, answered_at = ?, answer_no = ?, open_calls = ?"
 	args := []any{string(is.State), answer, sqldb.Millis(is.AnsweredAt), is.AnswerNo, calls}

@@ -1,7 +1,8 @@
 -- +goose Up
 -- The calls of a prepay are numbered when they are committed. call_no is the
 -- newest, answer_no the one whose answer is kept, and open_calls has those whose
--- end is not known, with when each was committed and by whom: {"2":[1764403200000,7]}.
+-- end is not known, with when each was committed, by whom, and whether another was
+-- answered beside it: {"2":[1764403200000,7,1]}.
 ALTER TABLE payment_attempts ADD COLUMN call_no BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE payment_attempts ADD COLUMN answer_no BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE payment_attempts ADD COLUMN open_calls VARCHAR(1000) NOT NULL DEFAULT '';
