@@ -22,6 +22,9 @@ const (
 	// second is a second in microseconds, the unit of rate_limits.next_at: at
 	// thousands of calls a second, a permit is a fraction of a millisecond.
 	second = float64(time.Second / time.Microsecond)
+	// heldShare is which part of the rate each process takes by itself while somebody
+	// holds the row, a fourth: that many processes keep the rate together.
+	heldShare = 4
 )
 
 // Bucket is a rate that all replicas keep together, by a row of the table
@@ -35,24 +38,32 @@ const (
 // In any time t no more than perSecond × t + burst permits are taken, as long as
 // the replicas' clocks agree; clocks that are d apart cost up to 2 × perSecond × d
 // once. A permit whose commit got no answer is lost, not given twice.
+//
+// While another session holds the row, a forgotten BEGIN, each process goes on with
+// a share of the rate and of the burst, heldShare, of its own: orders are closed, if
+// slowly. More processes than that exceed the rate while it lasts, and its beginning
+// costs up to one more burst, once.
 type Bucket struct {
 	db        *sqldb.DB
 	name      string // of the row
 	perSecond float64
 	burst     int // permits
 	now       func() time.Time
+	held      sqldb.Locked // the name, while somebody was found to hold the row
+	alone     *localBucket // the share of this process meanwhile
 }
 
 // NewBucket returns the rate of that name: at most perSecond permits a second, and
 // burst (at least one) together after a rest. A perSecond of zero or less is no
 // limit. now is the database's clock (sqldb.Clock).
 func NewBucket(db *sqldb.DB, name string, perSecond float64, burst int, now func() time.Time) *Bucket {
-	return &Bucket{db: db, name: name, perSecond: perSecond, burst: max(burst, 1), now: now}
+	alone := &localBucket{Bucket: &Bucket{perSecond: perSecond / heldShare, burst: max(burst/heldShare, 1), now: now}}
+	return &Bucket{db: db, name: name, perSecond: perSecond, burst: max(burst, 1), now: now, alone: alone}
 }
 
 // Take takes up to n permits at once, maybe none. Where it got fewer, wait is how
 // long until the next one is free, if nobody is quicker; it is never much more
-// than the time of one permit. The errors are those of sqldb.DB.InTx, and no
+// than the time of one permit, of the share while the row is held. The errors are those of sqldb.DB.InTx, and no
 // permit was got.
 func (b *Bucket) Take(ctx context.Context, n int) (got int, wait time.Duration, err error) {
 	return b.take(ctx, n, 0)
@@ -82,7 +93,29 @@ func (b *Bucket) take(ctx context.Context, n, leave int) (got int, wait time.Dur
 	case b.perSecond <= 0:
 		return n, 0, nil
 	}
-	err = b.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	found := b.held.Any(b.name)
+	if !found || b.held.Due(b.name) {
+		got, wait, err = b.takeRow(ctx, n, leave, found)
+		switch {
+		case errors.Is(err, errHeld):
+			b.held.Found(b.name)
+		case err == nil && found:
+			b.held.Free(b.name)
+			return got, wait, nil
+		default:
+			return got, wait, err
+		}
+	}
+	return b.alone.take(ctx, n, leave/heldShare)
+}
+
+// errHeld: another session holds the row of a rate.
+var errHeld = errors.New("the row of the rate is held")
+
+// takeRow takes permits by the row. With noWait it does not wait for whoever holds it.
+func (b *Bucket) takeRow(ctx context.Context, n, leave int, noWait bool) (got int, wait time.Duration, err error) {
+	had := false // the row was locked here, or is not there: nobody holds it
+	run := func(ctx context.Context, tx *sqldb.Tx) error {
 		var next, after int64
 		err := tx.QueryRowContext(ctx, `SELECT next_at
 FROM rate_limits
@@ -92,6 +125,7 @@ FOR UPDATE`, b.name).Scan(&next)
 		if err != nil && !isNew {
 			return err
 		}
+		had = true
 		// The clock is read under the lock: whoever waited for it sees a later time.
 		got, wait, after = b.share(n, leave, next, b.now().UnixMicro())
 		switch {
@@ -105,7 +139,15 @@ FOR UPDATE`, b.name).Scan(&next)
 			return nil
 		}
 		return b.move(ctx, tx, next, after)
-	})
+	}
+	err = b.db.InTxOfMany(ctx, noWait, run)
+	switch {
+	case !errors.Is(err, sqldb.ErrLocked) || errors.Is(err, sqldb.ErrUnknown):
+	case had: // others took at the same moment, again and again
+		err = b.db.InTx(ctx, run)
+	default:
+		err = fmt.Errorf("%w: %w", errHeld, err)
+	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("take %d turns of %s: %w", n, b.name, err)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
@@ -69,4 +71,70 @@ func TestLockedRowDoesNotStarveItsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed(n, 15*time.Second)
+}
+
+// holdRow changes rows in a transaction of another session, which stays open until release is called.
+func holdRow(t *testing.T, db *sqldb.DB, statement string) (release func()) {
+	t.Helper()
+	raw, err := db.Pool().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{"BEGIN", statement} {
+		if _, err := raw.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release = sync.OnceFunc(func() {
+		_, _ = raw.ExecContext(context.Background(), "ROLLBACK")
+		_ = raw.Close()
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// Somebody held the one row of the rate, and no timeout was closed as long as that lasted. A process goes on with its
+// share, and no more, leaves half of it to closes as ever, and is back at the row soon after it is free.
+func TestALockedRateDoesNotStopTimeouts(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	const rate, burst = 100, 40
+	c := newHandClock()
+	b := NewBucket(db, "close", rate, burst, c.at(0))
+	take := func(l Limiter, n, want int, within time.Duration) {
+		t.Helper()
+		begin := time.Now()
+		got, wait, err := l.Take(t.Context(), n)
+		if got != want || err != nil || got < n && wait <= 0 || time.Since(begin) > within {
+			t.Fatalf("%d of %d permits, want %d, wait %s after %s: %v", got, n, want, wait, time.Since(begin), err)
+		}
+	}
+	take(b, 1, 1, 10*time.Second)
+	release := holdRow(t, db, "UPDATE rate_limits SET next_at = next_at + 1")
+	take(b, 1, 1, 5*time.Second) // one waits for the lock
+	begin := c.us.Load()
+	take(b.Spare(), burst, burst/heldShare/2-1, 900*time.Millisecond)
+	for taken := burst/heldShare/2 - 1; taken < 3*rate/heldShare; {
+		got, wait, err := b.Take(t.Context(), 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken += got
+		c.move(wait)
+		took := (time.Duration(c.us.Load()-begin) * time.Microsecond).Seconds()
+		if most := took*rate/heldShare + burst/heldShare; float64(taken) > most {
+			t.Fatalf("%d permits in %g s, the share is %d a second", taken, took, rate/heldShare)
+		}
+	}
+	release()
+	c.move(time.Minute)
+	end := time.Now().Add(20 * time.Second)
+	for got := 0; got != burst; c.move(time.Minute) { // the whole burst is only to be had by the row
+		var err error
+		if got, _, err = b.Take(t.Context(), 2*burst); err != nil || time.Now().After(end) {
+			t.Fatal(got, err)
+		}
+		if got != burst {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }
