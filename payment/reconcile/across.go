@@ -64,31 +64,68 @@ WHERE r.bill_date IN (?, ?)
 }
 
 // endWaiting opens what has waited long enough for the bill of another day. It runs before
-// whatever counts or resolves differences; when nothing waits too long, it only reads.
+// whatever counts or resolves differences; when nothing waits too long, it only reads. A
+// row that somebody holds is left to the next call, and the others do not wait for it.
 func (r *Reconciler) endWaiting(ctx context.Context) error {
 	now := r.cfg.Now().UnixMilli()
-	var one int64
-	err := r.decideRow(ctx, `SELECT 1
+	for after := ""; ; {
+		ids, err := sqldb.Decided(ctx, r.db, `SELECT id
 FROM differences
 WHERE status = 'PENDING_NEXT_DAY'
   AND pending_until <= ?
-LIMIT 1`, []any{now}, &one)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+  AND id > ?
+ORDER BY id
+LIMIT ?`, []any{now, after, lookups}, func(rows *sql.Rows) (id string, err error) { return id, rows.Scan(&id) })
+		if err == nil && len(ids) > 0 {
+			err = r.openWaited(ctx, now, ids)
+		}
+		if err != nil {
+			return fmt.Errorf("open what has waited too long: %w", err)
+		}
+		if len(ids) < lookups {
+			return nil
+		}
+		after = ids[len(ids)-1]
 	}
-	if err == nil {
-		err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-			_, err := tx.Update(ctx, `UPDATE differences
+}
+
+// openWaited opens differences that are not held by somebody; who holds one is found by
+// halves.
+func (r *Reconciler) openWaited(ctx context.Context, now int64, ids []string) error {
+	err := r.db.InTxOfMany(ctx, true, func(ctx context.Context, tx *sqldb.Tx) error {
+		args := sqldb.Args(ids)
+		if _, err := sqldb.Known(ctx, tx, `SELECT id
+FROM differences
+WHERE id IN (`+sqldb.In(len(ids))+`)
+FOR UPDATE`, args...); err != nil {
+			return err
+		}
+		_, err := tx.Update(ctx, `UPDATE differences
 SET status = 'OPEN', pending_until = 0
 WHERE status = 'PENDING_NEXT_DAY'
-  AND pending_until <= ?`, now)
+  AND pending_until <= ?
+  AND id IN (`+sqldb.In(len(ids))+`)`, append([]any{now}, args...)...)
+		return err
+	})
+	switch n := len(ids) / 2; {
+	case !errors.Is(err, sqldb.ErrLocked):
+		return err
+	case n == 0:
+		return nil
+	default:
+		if err := r.openWaited(ctx, now, ids[:n]); err != nil {
 			return err
-		})
+		}
+		return r.openWaited(ctx, now, ids[n:])
 	}
-	if err != nil {
-		return fmt.Errorf("open what has waited too long: %w", err)
+}
+
+// endWaitingIfCan is endWaiting before a read, which shows what is there and does not
+// fail because a status could not be brought up to date.
+func (r *Reconciler) endWaitingIfCan(ctx context.Context) {
+	if err := r.endWaiting(ctx); err != nil && ctx.Err() == nil {
+		r.log.Warn("differences may have waited too long", "err", err)
 	}
-	return nil
 }
 
 // inOtherBills tells which rows of this bill, which are ours of a day near by, another

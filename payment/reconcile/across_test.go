@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/payment"
 	"orderd/payment/reconcile"
 )
@@ -314,5 +315,43 @@ func TestDocumentIsTheTableOfActions(t *testing.T) {
 		if row := fmt.Sprintf("| `%s` | %d | ", a, a.People()); !strings.Contains(string(text), row) {
 			t.Errorf("docs/reconciliation.md lacks %s", row)
 		}
+	}
+}
+
+// Differences have waited long enough, and somebody holds the row of one: finance sees all, the metrics count, the day
+// runs, and the other one is open.
+func TestALockedDifferenceHidesNoOther(t *testing.T) {
+	d := newDesk(t, sqldbtest.MariaDB(t))
+	d.Clock.Set(time.Date(2026, 11, 20, 15, 58, 0, 0, time.UTC)) // two minutes to midnight
+	a := d.paid(t)
+	d.paid(t)
+	d.bills.bills[day] = billOf()
+	d.Clock.Set(noon.Add(24 * time.Hour))
+	if res := d.run(t, day); res.Pending != 2 {
+		t.Fatalf("%+v", res)
+	}
+	d.Clock.Advance(72 * time.Hour)
+	raw, err := d.DB.Pool().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	for _, q := range []string{"BEGIN", "UPDATE differences SET resolved_why = 'x' WHERE ref = '" + a.TransactionID +
+		"'"} {
+		if _, err := raw.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { _, _ = raw.ExecContext(context.Background(), "ROLLBACK") }()
+	o, err := d.Open(t.Context())
+	if err != nil || o.Count[reconcile.LocalOnly] != 1 || o.Pending[reconcile.LocalOnly] != 1 {
+		t.Errorf("metrics: %+v, %v", o, err)
+	}
+	all, err := d.Differences(t.Context(), reconcile.DifferenceFilter{Limit: 10})
+	if err != nil || len(all) != 2 {
+		t.Errorf("list: %+v, %v", all, err)
+	}
+	if _, err := d.Show(t.Context(), reconcile.ID(day, payment.BillAll)); err != nil {
+		t.Errorf("the day: %v", err)
 	}
 }

@@ -92,7 +92,7 @@ func (r *Reconciler) Confirm(ctx context.Context, q Confirmation) (Result, error
 		return Result{}, err
 	}
 	res, err := r.Run(ctx, RunRequest{Date: s.Date, Type: s.Type, File: file,
-		By: Cause{ActorType: ActorOperator, ActorID: f.GivenBy[0]}})
+		By: Cause{ActorType: ActorOperator, ActorID: f.GivenBy[0]}, confirmedBy: q.Cause.ActorID})
 	return res, errors.Join(err, file.Close())
 }
 
@@ -244,6 +244,7 @@ const countingRow = `r.result <> ''
 
 // standing is how a day stands before a run.
 type standing struct {
+	sha1              string // of the bill that its result rests on
 	signed, counts    bool
 	state, problem    string
 	started, finished int64
@@ -251,12 +252,12 @@ type standing struct {
 
 // standingOf reads how the day of a run stands.
 func standingOf(ctx context.Context, tx *sqldb.Tx, u *run) (s standing, holder string, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT r.state, r.problem, r.started_at, r.finished_at, r.holder,
+	err = tx.QueryRowContext(ctx, `SELECT r.sha1, r.state, r.problem, r.started_at, r.finished_at, r.holder,
   CASE WHEN `+signedRow+` THEN 1 ELSE 0 END, CASE WHEN `+countingRow+` THEN 1 ELSE 0 END
 FROM reconciliations r
 WHERE r.bill_date = ?
-  AND r.bill_type = ?`, u.date, string(u.kind)).Scan(&s.state, &s.problem, &s.started, &s.finished, &holder,
-		&s.signed, &s.counts)
+  AND r.bill_type = ?`, u.date, string(u.kind)).Scan(&s.sha1, &s.state, &s.problem, &s.started, &s.finished,
+		&holder, &s.signed, &s.counts)
 	if err == nil && s.state == "running" {
 		s.state, s.problem = "failed", "the run before did not end"
 	}
@@ -264,7 +265,9 @@ WHERE r.bill_date = ?
 }
 
 // weigh says whether a bill counts for its day: WeChat Pay's does, a file when two people
-// stand behind it and WeChat Pay's is not here.
+// stand behind it and WeChat Pay's is not here. That is the file which this run is the
+// confirmation of, or the one that the day rests on already: one that was confirmed and
+// then replaced by another takes two people again, or one could go back to it.
 func (r *Reconciler) weigh(ctx context.Context, u *run) error {
 	if !u.fromFile {
 		u.counts = true
@@ -273,21 +276,28 @@ func (r *Reconciler) weigh(ctx context.Context, u *run) error {
 	if err := r.saveHand(ctx, u, actGave, u.by); err != nil {
 		return err
 	}
-	err := r.decideRow(ctx, `SELECT who
+	if u.was.signed {
+		return nil
+	}
+	if u.confirmedBy == "" {
+		if u.was.sha1 != u.sha1 {
+			return nil
+		}
+		err := r.decideRow(ctx, `SELECT who
 FROM bill_hands
 WHERE bill_date = ?
   AND bill_type = ?
   AND sha1 = ?
   AND act = 'confirmed'
-ORDER BY at
+ORDER BY at DESC
 LIMIT 1`, []any{u.date, string(u.kind), u.sha1}, &u.confirmedBy)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("find who confirmed the bill: %w", err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("find who confirmed the bill: %w", err)
-	}
-	u.counts = !u.was.signed
+	u.counts = true
 	return nil
 }
 

@@ -233,3 +233,55 @@ func TestARefundThatOnlyTheBillHasCounts(t *testing.T) {
 		}
 	})
 }
+
+// Two people confirmed a file; then two people confirmed a better one, which opens a difference. One person gives the
+// first file again: it ends nothing. Two people may go back to it.
+func TestOnePersonGoesBackToNoOlderConfirmedFile(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		a, b := d.paid(t), d.paid(t)
+		d.Clock.Set(noon.Add(24 * time.Hour))
+		wrong, right := billOf(payRow(a), payRow(b)), billOf(payRow(a))
+		for _, file := range [][]byte{wrong, right} {
+			d.give(t, fin, file)
+			d.Clock.Advance(time.Minute)
+			if _, err := d.confirm(t, fin2, file); err != nil {
+				t.Fatal(err)
+			}
+			d.Clock.Advance(time.Minute)
+		}
+		id := "LOCAL_ONLY " + b.TransactionID
+		if x := d.diffs(t, day)[id]; x.Status != reconcile.StatusOpen {
+			t.Fatalf("%+v", x)
+		}
+		before := d.shown(t)
+		res := d.give(t, fin, wrong)
+		if x := d.diffs(t, day)[id]; x.Status != reconcile.StatusOpen || !res.Uncounted {
+			t.Errorf("ended by one person: %s %s, open %d", x.Status, x.Resolution, res.Open)
+		}
+		if after := d.shown(t); after.SHA1 != before.SHA1 || !after.Counts {
+			t.Errorf("the day rests on another file: %+v", after)
+		}
+		if res, err := d.confirm(t, fin2, wrong); err != nil || res.Open != 0 || res.ConfirmedBy != "fin2" {
+			t.Errorf("two people: %+v, %v", res, err)
+		}
+		if res := d.give(t, fin, wrong); res.Uncounted || res.ConfirmedBy != "fin2" {
+			t.Errorf("the file that the day rests on: %+v", res)
+		}
+	})
+}
+
+// Two people stand behind a file; then the second one gives the same file again, because WeChat Pay is still away and
+// the day has to run again. Nothing is wrong.
+func TestWhoConfirmedAFileMayGiveIt(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		bill := billOf(payRow(d.paid(t)))
+		d.Clock.Set(noon.Add(24 * time.Hour))
+		d.give(t, fin, bill)
+		if _, err := d.confirm(t, fin2, bill); err != nil {
+			t.Fatal(err)
+		}
+		d.AssertVerified(t)
+		d.give(t, fin2, bill)
+		d.AssertVerified(t)
+	})
+}

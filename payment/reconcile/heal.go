@@ -265,9 +265,7 @@ func (r *Reconciler) recount(ctx context.Context, s *Stored) error {
 	if s.Result == nil {
 		return nil
 	}
-	if err := r.endWaiting(ctx); err != nil {
-		return err
-	}
+	r.endWaitingIfCan(ctx)
 	s.Result.Open, s.Result.Pending, s.Result.Healed, s.Result.Differences = 0, 0, 0, map[Kind]int64{}
 	return r.countOpen(ctx, &run{date: s.Date, kind: s.Type}, s.Result)
 }

@@ -150,6 +150,8 @@ type RunRequest struct {
 	File io.Reader
 	// By is who gives File: ByOperator. Required with it.
 	By Cause
+	// confirmedBy is whose confirmation of File this run is: Confirm.
+	confirmedBy string
 	// Progress is called with how far a stage is; total is 0 when it is not known.
 	// May be nil.
 	Progress func(stage string, done, total int64)
@@ -211,7 +213,7 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 		return Result{}, err
 	}
 	u := &run{date: q.Date, kind: q.Type, holder: ulid.Make().String(), fromFile: q.File != nil, by: q.By,
-		onStage: q.Progress}
+		confirmedBy: q.confirmedBy, onStage: q.Progress}
 	if err := r.acquire(ctx, u); err != nil {
 		return Result{}, err
 	}
