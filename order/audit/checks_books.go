@@ -90,22 +90,26 @@ WHERE r.bill_date IS NULL
     OR d.resolved_at < d.opened_at - $slack
     OR d.resolved_at > $latest
     OR (d.resolved_by <> 'reconciler' AND d.resolved_why = '')))`},
-	// A bill that a person gave counts when another says so.
-	{"books.hands", "who gave a bill and who confirmed it are known, and are not one", `
+	// A bill that a person gave counts when another says so: another than one of those who
+	// gave it. Who confirmed it may give it, too, when the day has to run again.
+	{"books.hands", "a bill that was confirmed was given by somebody else", `
 SELECT h.bill_date, h.bill_type, h.sha1, h.act, h.who, h.at
 FROM bill_hands h
-LEFT JOIN bill_hands g ON g.bill_date = h.bill_date
-  AND g.bill_type = h.bill_type
-  AND g.sha1 = h.sha1
-  AND g.act = 'gave'
-  AND g.who = h.who
+LEFT JOIN bill_files b ON b.bill_date = h.bill_date AND b.bill_type = h.bill_type AND b.sha1 = h.sha1
 WHERE h.act NOT IN ('fetched', 'gave', 'confirmed')
   OR h.who = ''
   OR (LENGTH(h.sha1) <> 40 AND (h.sha1 <> '' OR h.act <> 'fetched'))
   OR h.at < 1
   OR h.at > $latest
   OR $day(h.bill_date) IS NULL
-  OR (h.act = 'confirmed' AND g.who IS NOT NULL)`},
+  OR (h.act = 'confirmed' AND (b.sha1 IS NULL OR NOT EXISTS (
+    SELECT 1
+    FROM bill_hands g
+    WHERE g.bill_date = h.bill_date
+      AND g.bill_type = h.bill_type
+      AND g.sha1 = h.sha1
+      AND g.act = 'gave'
+      AND g.who <> h.who)))`},
 	// A row there hides a payment or refund from the run of its own day, when that is near.
 	{"books.across", "what was matched across midnight is ours, and in a bill that was reconciled", `
 SELECT m.kind, m.ref, m.bill_date
