@@ -271,3 +271,111 @@ func TestRefundsHereAndElsewhereAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// WeChat Pay tells of our refund an hour before it tells of its payment, after a restore: a clean database, and
+// verify must say so.
+func TestVerifyInventsNothingAboutAnOwnedRefund(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PlaceOne(t, "r1", "mug", 2)
+		out := f.Prepaid(t, o.OrderNo)
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		trade, err := f.WeChat.Pay(out, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := onThePlatform(t, f, order.Order{Payment: &order.Payment{TransactionID: trade.TransactionID,
+			Total: trade.Total}}, "R"+trade.TransactionID, trade.Total)
+		f.MustSettleRefund(t, w)
+		f.Clock.Advance(time.Hour)
+		s, err := f.Settle(t.Context(), trade, ordertest.Notified)
+		if err != nil || s.Settled != order.SettledOwed {
+			t.Fatal(s, err)
+		}
+		f.AssertVerified(t)
+	})
+}
+
+// A restore lost a payment and its refund. The payment is told of again, owed back under the number that it always
+// had, and WeChat Pay answers with the refund that it took yesterday.
+func TestVerifyInventsNothingAboutARefundOfBeforeARestore(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PlaceOne(t, "r1", "mug", 2)
+		out := f.Prepaid(t, o.OrderNo)
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		trade, err := f.WeChat.Pay(out, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WeChat.Now = f.Clock.Now
+		w := onThePlatform(t, f, order.Order{Payment: &order.Payment{TransactionID: trade.TransactionID,
+			Total: trade.Total}}, "R"+trade.TransactionID, trade.Total)
+		if w.CreateTime.IsZero() {
+			t.Fatal("WeChat Pay says no time")
+		}
+		f.Clock.Advance(24 * time.Hour)
+		s, err := f.Settle(t.Context(), trade, ordertest.Notified)
+		if err != nil || s.Settled != order.SettledOwed {
+			t.Fatal(s, err)
+		}
+		f.MustLookAtRefund(t, "R"+trade.TransactionID)
+		f.MustSettleRefund(t, f.WeChat.EndRefund("R"+trade.TransactionID, payment.RefundSuccess))
+		if s := f.RefundState(t, "R"+trade.TransactionID); s != order.RefundStateSucceeded {
+			t.Fatal(s)
+		}
+		f.AssertVerified(t)
+	})
+}
+
+// WeChat Pay's first word on a refund that it took before the restore may be the notification that it has paid, which
+// has no create_time: then it ended before the call of ours by which its day goes.
+func TestVerifyInventsNothingAboutARefundThatHadEndedBeforeItsCall(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PlaceOne(t, "r1", "mug", 2)
+		out := f.Prepaid(t, o.OrderNo)
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Fatal(err)
+		}
+		trade, err := f.WeChat.Pay(out, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WeChat.Now = f.Clock.Now
+		no := "R" + trade.TransactionID
+		onThePlatform(t, f, order.Order{Payment: &order.Payment{TransactionID: trade.TransactionID,
+			Total: trade.Total}}, no, trade.Total)
+		ended := f.WeChat.EndRefund(no, payment.RefundSuccess)
+		ended.CreateTime, ended.MchID = time.Time{}, ordertest.MchID
+		f.Clock.Advance(24 * time.Hour)
+		if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+			t.Fatal(err)
+		}
+		f.WeChat.Before = loseAll("refund")
+		f.MustLookAtRefund(t, no)
+		f.WeChat.Before = nil
+		f.MustSettleRefund(t, ended)
+		if s := f.RefundState(t, no); s != order.RefundStateSucceeded {
+			t.Fatal(s)
+		}
+		f.AssertVerified(t)
+	})
+}
+
+// The previous program wrote 0 where WeChat Pay did not say when a trade that was refunded was paid. It is refunded
+// here as one that was paid when it was heard of, and verify must not call it broken for ever.
+func TestVerifyInventsNothingAboutAPaymentWithoutItsTime(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		for _, set := range []string{"payment_attempts SET call_no = 0, answer_no = 0", "payments SET paid_at = 0"} {
+			lose(t, f, "UPDATE "+set+" WHERE order_no = ?", o.OrderNo)
+		}
+		f.AssertVerified(t)
+	})
+}

@@ -142,15 +142,19 @@ FROM payments
 WHERE amount_fen < 1
   OR payer_fen < 0
   OR (outcome <> 'held' AND payer_fen > amount_fen)`},
-	// paid_at is the day of the bill.
+	// paid_at is the day of the bill. The program before migration 8 wrote 0 where WeChat
+	// Pay did not say it, of a trade that was refunded; it counted no calls.
 	{"money.when", "a payment was made after its order was placed and before it was heard of", `
 SELECT p.transaction_id, p.order_no, p.paid_at, p.received_at, o.created_at
 FROM payments p
 LEFT JOIN orders o ON o.order_no = p.order_no
-WHERE p.paid_at < 1
+LEFT JOIN payment_attempts a ON a.out_trade_no = p.out_trade_no
+WHERE p.paid_at < 0
+  OR (p.paid_at = 0 AND (a.call_no > 0 OR p.refund_told <> 0))
   OR p.paid_at > p.received_at + $slack
-  OR p.paid_at < o.created_at - $slack
-  OR p.received_at > $latest`},
+  OR (p.paid_at <> 0 AND p.paid_at < o.created_at - $slack)
+  OR p.received_at > $latest
+  OR p.received_at < 1`},
 }
 
 // eventFacts lists the actors, from package order, for the reason of allowedQuery.
@@ -207,13 +211,16 @@ WHERE r.reason = 'aftersale'
 GROUP BY r.out_refund_no, r.order_no, r.amount_fen
 HAVING COUNT(e.seq) <> 1`},
 	// asked_at keeps other refunds of the payment waiting, accepted_at is the day of the
-	// bill.
+	// bill. After a restore from a backup WeChat Pay may tell of a refund before its
+	// payment, and has taken it before the row was made again: only the order is older for
+	// certain. An accepted_at that is sent_at is ours, succeeded_at never is.
 	{"refund.times", "a refund came after its payment, was sent after it came, and ended after it was accepted", `
 SELECT r.out_refund_no, r.state, p.received_at, r.created_at, r.sent_at, r.asked_at, r.accepted_at, r.succeeded_at,
   r.updated_at
 FROM refunds r
 LEFT JOIN payments p ON p.transaction_id = r.transaction_id AND r.state <> 'held'
-WHERE r.created_at < COALESCE(p.received_at, 1) - $slack
+LEFT JOIN orders o ON o.order_no = p.order_no
+WHERE r.created_at < COALESCE(CASE r.reason WHEN 'aftersale' THEN p.received_at ELSE o.created_at END, 1) - $slack
   OR r.created_at > $latest
   OR r.updated_at < r.created_at - $slack
   OR r.updated_at > $latest
@@ -221,9 +228,10 @@ WHERE r.created_at < COALESCE(p.received_at, 1) - $slack
   OR r.sent_at > $latest
   OR (r.asked_at <> 0 AND r.asked_at < r.sent_at - $slack)
   OR r.asked_at > $latest
-  OR (r.accepted_at <> 0 AND r.state <> 'held' AND r.accepted_at < r.created_at - $slack)
+  OR (r.accepted_at <> 0 AND r.accepted_at < o.created_at - $slack)
   OR r.accepted_at > $latest
-  OR (r.succeeded_at <> 0 AND r.succeeded_at < r.accepted_at - $slack)
+  OR (r.succeeded_at <> 0 AND r.accepted_at <> r.sent_at AND r.succeeded_at < r.accepted_at - $slack)
+  OR (r.succeeded_at <> 0 AND r.succeeded_at < o.created_at - $slack)
   OR r.succeeded_at > $latest
   OR (r.state = 'success' AND r.accepted_at = 0)`},
 	{"refund.counts", "a refund has a version, no fewer tries than none, and zero to two approvals to wait for", `
