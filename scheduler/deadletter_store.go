@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -25,6 +26,8 @@ const (
 	// failedPage is how many rows one transaction takes: locks are held for
 	// milliseconds, however many tasks failed.
 	failedPage = 1000
+	// mostHeld is how many rows that others hold are looked for in one call.
+	mostHeld = 64
 	// maxListed is how many tasks one page of a list has at most.
 	maxListed = 200
 )
@@ -52,22 +55,74 @@ type failedRow struct {
 // Record counts failed runs, also several of one task, and sets when each task is
 // tried next (pauseAfter). It returns how many tasks died by it: those of a
 // Failure with Poison, and those whose runs reached maxFailures. A dead one stays
-// dead. An error means that none was counted.
+// dead. With an error, those whose rows somebody else holds (sqldb.ErrLocked) were
+// not counted, the others were; with any other, some may not have been.
 func (f *DeadLetters) Record(ctx context.Context, failed []Failure) (died int, err error) {
-	rows, now := gather(failed), f.now().UnixMilli()
+	now := f.now().UnixMilli()
+	held, err := apart(gather(failed), func(part []failedRow, noWait bool) error {
+		return f.recordPart(ctx, part, now, &died, func(ctx context.Context, run txFunc) error {
+			return f.db.InTxOfMany(ctx, noWait, run)
+		})
+	})
+	if err == nil && len(held) > 0 { // last, and with patience: nobody waits for them any more
+		err = f.recordPart(ctx, held, now, &died, f.db.InTx)
+	}
+	return died, err
+}
+
+// txFunc is what runs in a transaction.
+type txFunc = func(ctx context.Context, tx *sqldb.Tx) error
+
+// recordPart is Record for some rows in one transaction of inTx, and adds those that
+// died by it.
+func (f *DeadLetters) recordPart(ctx context.Context, rows []failedRow, now int64, died *int,
+	inTx func(ctx context.Context, run txFunc) error) error {
 	var wrote []failedRow // by the run before this one, of the same transaction
-	err = f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	dead := 0
+	err := inTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if tx.MayBeDone() && len(wrote) > 0 {
 			if done, err := isRecorded(ctx, tx, &wrote[0], now); err != nil || done {
-				return err // it was counted once, and died is of that run
+				return err // it was counted once, and dead is of that run
 			}
 		}
 		wrote = slices.Clone(rows)
 		var err error
-		died, err = record(ctx, tx, wrote, now)
+		dead, err = record(ctx, tx, wrote, now)
 		return err
 	})
-	return died, err
+	if err == nil {
+		*died += dead
+	}
+	return err
+}
+
+// apart has write write all rows together. Where somebody else holds one of them, the
+// halves are written by themselves, without waiting, until it is alone: held are those
+// that are left. Past mostHeld the rest is left unsought. Any other error ends it.
+func apart[T any](rows []T, write func(part []T, noWait bool) error) (held []T, err error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	alone := 0
+	var try func(part []T, noWait bool) error
+	try = func(part []T, noWait bool) error {
+		err := write(part, noWait)
+		switch {
+		case !errors.Is(err, sqldb.ErrLocked):
+			return err
+		case len(part) == 1 || alone >= mostHeld:
+			alone++
+			held = append(held, part...)
+			return nil
+		}
+		half := len(part) / 2
+		if err := try(part[:half], true); err != nil {
+			return err
+		}
+		return try(part[half:], true)
+	}
+	err = try(rows, false)
+	return held, err
 }
 
 // isRecorded reports that a row is as a run of Record wrote it at now: its COMMIT had no
@@ -212,20 +267,41 @@ func keyArgs(rows []failedRow) []any {
 }
 
 // Done forgets tasks of a type that ended well. Keys that are not kept are passed
-// over.
+// over, and so are those whose rows somebody else holds: such a task is run again at
+// its time, finds nothing to do, and is forgotten then.
 func (f *DeadLetters) Done(ctx context.Context, typ string, keys []string) error {
 	for _, page := range pagesOf(keys) {
-		err := f.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-			_, err := tx.ExecContext(ctx, `DELETE FROM failed_tasks
-WHERE task_type = ?
-  AND task_key IN (`+sqldb.In(len(page))+`)`, boundedArgs(typ, page)...)
-			return err
+		_, err := apart(page, func(part []string, noWait bool) error {
+			return f.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) error {
+				return forget(ctx, tx, typ, part)
+			})
 		})
 		if err != nil {
 			return sqldb.Wrap("forget failed tasks", err)
 		}
 	}
 	return nil
+}
+
+// forget deletes tasks of a type.
+func forget(ctx context.Context, tx *sqldb.Tx, typ string, keys []string) error {
+	const of = `
+FROM failed_tasks
+WHERE task_type = ?
+  AND task_key IN (`
+	args := boundedArgs(typ, keys)
+	if tx.NoWait() { // a DELETE would wait
+		err := sqldb.Each(ctx, tx, "SELECT task_key"+of+sqldb.In(len(keys))+`)
+FOR UPDATE`, args, func(r *sql.Rows) error {
+			var key string
+			return r.Scan(&key)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	_, err := tx.ExecContext(ctx, "DELETE"+of+sqldb.In(len(keys))+")", args...)
+	return err
 }
 
 // dead returns the keys of at most limit dead tasks of a type, those after a key.

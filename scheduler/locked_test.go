@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -136,5 +137,48 @@ func TestALockedRateDoesNotStopTimeouts(t *testing.T) {
 		if got != burst {
 			time.Sleep(10 * time.Millisecond)
 		}
+	}
+}
+
+// Somebody held the row of one failed task: none that failed in the same call was counted, so that its page was taken
+// again and again, and none that ended was forgotten.
+func TestNeighboursOfALockedFailedTask(t *testing.T) {
+	b := newBook(sqldbtest.MariaDB(t))
+	b.record(t, fails(TypeExpire, "o07", "x"), fails(TypeRefund, "o07", "x"))
+	release := holdRow(t, b.db,
+		"UPDATE failed_tasks SET cause = 'y' WHERE task_type = '"+TypeExpire+"' AND task_key = 'o07'")
+	var failed []Failure
+	var keys []string
+	for i := range 30 {
+		key := fmt.Sprintf("o%02d", i)
+		failed, keys = append(failed, fails(TypeExpire, key, "x")), append(keys, key)
+	}
+	failed = append(failed, fails(TypeRefund, "o07", "x"), Failure{Type: TypeRefund, Key: "p", Poison: true})
+	begin := time.Now()
+	died, err := b.Record(t.Context(), failed)
+	if !errors.Is(err, sqldb.ErrLocked) || died != 1 || time.Since(begin) > 8*time.Second {
+		t.Errorf("%d died, after %s: %v", died, time.Since(begin), err)
+	}
+	if failing, dead, err := b.Count(t.Context()); failing != 31 || dead != 1 || err != nil {
+		t.Errorf("%d failing and %d dead of 31 and 1: %v", failing, dead, err)
+	}
+	if got := b.one(t, TypeRefund, "o07"); got.Tried != 2 {
+		t.Errorf("a neighbour was counted %d times of 2", got.Tried)
+	}
+	if got := b.one(t, TypeExpire, "o07"); got.Tried != 1 || got.Error != "x" {
+		t.Errorf("the one that is held: %+v", got)
+	}
+	if err := b.Done(t.Context(), TypeExpire, keys); err != nil {
+		t.Error(err)
+	}
+	if failing, _, err := b.Count(t.Context()); failing != 2 || err != nil {
+		t.Errorf("%d are left of the held one and the refund: %v", failing, err)
+	}
+	release()
+	if err := b.Done(t.Context(), TypeExpire, keys); err != nil {
+		t.Error(err)
+	}
+	if failing, _, err := b.Count(t.Context()); failing != 1 || err != nil {
+		t.Errorf("released, %d are left of 1: %v", failing, err)
 	}
 }

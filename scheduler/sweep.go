@@ -308,6 +308,9 @@ func (s *sweep) forgetEnded(ctx context.Context, now time.Time) {
 	}
 	s.forgot = now
 	n, err := s.Failures.DeadLetters.forgetUnreadable(ctx)
+	if errors.Is(err, sqldb.ErrLocked) { // they are forgotten another time, the others now
+		err = nil
+	}
 	for _, typ := range []string{TypeExpire, TypeRefund} {
 		for after, more := "", true; more && err == nil; {
 			var keys, ended []string
