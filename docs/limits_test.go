@@ -38,7 +38,7 @@ var limits = []struct {
 		"order.defaultPayWithin", "order.defaultGrace", "order.MaxLines", "order.MaxQuantity", "order.maxAttempts",
 		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.maxPrepayRounds",
 		"order.prepayValid", "order.h5Valid",
-		"order.setWaits/CloseRetry", "order.defaultAskEvery",
+		"order.setWaits/CloseRetry", "order.defaultAskEvery", "order.adoptEvery", "order.adoptPage",
 		"order.StuckAfter", "order.defaultCloseUnprepaid",
 		"order.unknownAfter", "order.selfClosed", "order.vouchAfter",
 	}},

@@ -49,6 +49,7 @@ func AskOutcomes() []AskOutcome {
 // DueAsks gives up to limit asks that are due now, the oldest first, without those whose
 // row somebody was just found to hold.
 func (s *Service) DueAsks(ctx context.Context, limit int) (asks []Ask, err error) {
+	s.adoptPrepaid(ctx)
 	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		asks, err = findDueAsks(ctx, tx, s.cfg.Now(), limit)
 		return err
@@ -67,8 +68,14 @@ func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
 	var claimed []Ask
 	var failed error
 	try := func(asks []Ask, try *pageTry) {
-		got, err := s.claimSome(ctx, asks, try)
-		claimed = append(claimed, got...)
+		err := inParts(asks, try, func(asks []Ask, noWait bool) error {
+			got, err := s.claimTogether(ctx, asks, noWait)
+			claimed = append(claimed, got...)
+			if err == nil && noWait && len(asks) == 1 {
+				s.asksLocked.Free(asks[0].OutTradeNo)
+			}
+			return err
+		}, s.askLocked)
 		if failed == nil {
 			failed = err
 		}
@@ -92,37 +99,36 @@ func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
 	return claimed, nil
 }
 
-// claimSome claims a part of a page, as applySome applies one: halved as long as a row in
-// it is locked, without waiting from there on.
-func (s *Service) claimSome(ctx context.Context, asks []Ask, try *pageTry) ([]Ask, error) {
-	if len(asks) == 0 {
-		return nil, nil
+// askLocked notes that somebody holds the row of an ask.
+func (s *Service) askLocked(a Ask, err error) {
+	if s.asksLocked.Found(a.OutTradeNo) {
+		s.log.Warn("the row of this trade is locked by another session of the database; it is asked about later",
+			"out_trade_no", a.OutTradeNo, "err", err)
 	}
-	claimed, err := s.claimTogether(ctx, asks, try.noWait)
+}
+
+// inParts does a page in one transaction, as applySome does: halved as long as a row in
+// it is locked, without waiting from there on. Those that are locked are told to locked,
+// and left out.
+func inParts[T any](page []T, try *pageTry, do func(page []T, noWait bool) error, locked func(T, error)) error {
+	if len(page) == 0 {
+		return nil
+	}
+	err := do(page, try.noWait)
 	switch {
-	case err == nil:
-		if try.noWait && len(asks) == 1 {
-			s.asksLocked.Free(asks[0].OutTradeNo)
-		}
-		return claimed, nil
 	case !errors.Is(err, sqldb.ErrLocked), try.found >= mostLocked:
-		return nil, err
-	case len(asks) == 1:
+		return err
+	case len(page) == 1:
 		try.found++
-		if no := asks[0].OutTradeNo; s.asksLocked.Found(no) {
-			s.log.Warn("the row of this trade is locked by another session of the database; it is asked about later",
-				"out_trade_no", no, "err", err)
-		}
-		return nil, nil
+		locked(page[0], err)
+		return nil
 	}
 	try.noWait = true
-	half := len(asks) / 2
-	first, err := s.claimSome(ctx, asks[:half], try)
-	if err != nil {
-		return first, err
+	half := len(page) / 2
+	if err := inParts(page[:half], try, do, locked); err != nil {
+		return err
 	}
-	second, err := s.claimSome(ctx, asks[half:], try)
-	return append(first, second...), err
+	return inParts(page[half:], try, do, locked)
 }
 
 // claimTogether claims asks in one transaction. With noWait it waits for no lock.

@@ -1,6 +1,7 @@
 package order_test
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -223,6 +224,77 @@ WHERE out_trade_no = ?
 		}
 		if n := f.WeChat.Queries - before; n > 1 {
 			t.Errorf("a closed trade was asked about %d times", n)
+		}
+	})
+}
+
+// Trades that the program before this one opened, before the migration or beside it, have no time to be asked at: a
+// lost notification of one is found at the deadline only.
+func TestTradeOfThePreviousProgramIsAskedAbout(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		no := f.Prepaid(t, o.OrderNo)
+		previous(t, f, `UPDATE payment_attempts
+SET call_no = 0, answer_no = 0, open_calls = '', ask_at = NULL, asks = 0
+WHERE out_trade_no = ?`, no)
+		previous(t, f, `UPDATE orders SET prepaid = 0 WHERE order_no = ?`, o.OrderNo)
+		if _, err := f.WeChat.Pay(no, false); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			f.Clock.Advance(time.Minute)
+			askDue(t, f)
+		}
+		if got := f.State(t, o.OrderNo); got != order.StatePaid {
+			t.Errorf("paid 20 minutes ago, and %s", got)
+		}
+	})
+}
+
+// An order that the program before this one has prepaid may be paid as any other: it must not wait in the line behind
+// those, among the carts that nobody can pay.
+func TestOrderPrepaidByThePreviousProgramIsNoAbandonedCart(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		previous(t, f, `UPDATE orders SET prepaid = 0 WHERE order_no = ?`, o.OrderNo)
+		f.WeChat.Before = loseAll("close", "query")
+		f.Clock.Advance(31 * time.Minute)
+		_ = f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler)
+		f.Clock.Advance(time.Minute)
+		for _, prepaid := range []bool{true, false} {
+			page, err := f.WaitingOrders(t.Context(), prepaid, order.DueCursor{}, f.Clock.Now(), 10)
+			if err != nil || (len(page) == 1) != prepaid {
+				t.Errorf("among those that may be paid (%t): %d, %v", prepaid, len(page), err)
+			}
+		}
+	})
+}
+
+// It goes on beside this program until its last process is gone: what it prepays a minute later is found as well, also
+// where this program has prepaid the same order before, and with more open orders than one page has.
+func TestPrepaysBesideThePreviousProgramAreAdopted(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.AdoptPages(3)
+		f.SKU(t, "mug", 100)
+		for i := range 8 {
+			f.PlaceOne(t, fmt.Sprint("cart", i), "mug", 1)
+		}
+		askDue(t, f)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		no := f.Prepaid(t, o.OrderNo)
+		previous(t, f, `UPDATE payment_attempts SET ask_at = NULL WHERE out_trade_no = ?`, no)
+		if _, err := f.WeChat.Pay(no, false); err != nil {
+			t.Fatal(err)
+		}
+		for range 12 {
+			f.Clock.Advance(15 * time.Second)
+			askDue(t, f)
+		}
+		if got := f.State(t, o.OrderNo); got != order.StatePaid {
+			t.Errorf("paid three minutes ago, and %s", got)
 		}
 	})
 }

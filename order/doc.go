@@ -13,6 +13,7 @@
 //	command.go, refund_command.go   what can be done to an order or a refund, each a type
 //	refund_decide.go, refund_status.go   people's decisions on refunds; WeChat Pay's word on them
 //	unanswered.go, ask.go           WeChat Pay has no word: what ends a closing order, who asks again
+//	adopt.go                        what an earlier program has prepaid is noted
 //	load.go, apply.go               the one way to an order's state: load, decide, assert, write
 //	assert.go                       what must always hold, checked before COMMIT
 //	close.go, timeout.go            WeChat Pay is asked first: for one order, for a page

@@ -231,3 +231,6 @@ func (s *Service) PlaceWithoutWaiting(ctx context.Context, p Placement) error {
 		return err
 	})
 }
+
+// AdoptPages has the walk for prepays of an earlier program read n orders at a time.
+func (s *Service) AdoptPages(n int) { s.adopting.page = n }

@@ -177,6 +177,7 @@ type Service struct {
 	commands   *sqldb.Group[command, applied]
 	placing    customerLocks // held while a customer places, where unpaid orders are limited
 	asksLocked sqldb.Locked  // trades, by their number, whose row somebody was found to hold
+	adopting   adopting      // of what the program before this one has prepaid
 
 	// Places for transactions over many orders (inLane): bulk while no customer is
 	// here, polite beside customers.

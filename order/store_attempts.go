@@ -281,3 +281,30 @@ WHERE out_trade_no IN (`+sqldb.In(len(gone))+`)
 		sqldb.Args(gone)...)
 	return err
 }
+
+// listAsks has the open trades of pending orders, which are locked, asked about at a
+// time, where none is set.
+func listAsks(ctx context.Context, tx *sqldb.Tx, orderNos []string, at time.Time) error {
+	var nos []string
+	err := sqldb.Each(ctx, tx, `SELECT out_trade_no
+FROM payment_attempts
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
+  AND state = 'live'
+  AND ask_at IS NULL
+ORDER BY out_trade_no
+FOR UPDATE`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var no string
+		err := rows.Scan(&no)
+		nos = append(nos, no)
+		return err
+	})
+	if err != nil || len(nos) == 0 {
+		return err
+	}
+	_, err = tx.Update(ctx, `UPDATE payment_attempts
+SET ask_at = ?, asks = 0
+WHERE state = 'live'
+  AND ask_at IS NULL
+  AND out_trade_no IN (`+sqldb.In(len(nos))+`)`, append([]any{sqldb.Millis(at)}, sqldb.Args(nos)...)...)
+	return err
+}

@@ -346,6 +346,66 @@ func findWaiting(ctx context.Context, tx *sqldb.Tx, prepaid bool, after DueCurso
 		[]any{which}, "order_no"}, after, until, limit)
 }
 
+// unnoted is an open order, and whether a prepay was sent for it of which something that
+// a prepay notes is missing.
+type unnoted struct {
+	at      DueCursor
+	unnoted bool
+}
+
+// findUnnoted gives up to limit orders of a state that a prepay was noted for, or was
+// not, and that are due after a place and by until, by ix_orders_line.
+func findUnnoted(ctx context.Context, tx *sqldb.Tx, state State, prepaid bool, after DueCursor, until time.Time,
+	limit int) ([]unnoted, error) {
+	which, missing := 0, ""
+	if prepaid {
+		which, missing = 1, "\n    AND a.state = 'live' AND a.ask_at IS NULL"
+	}
+	var page []unnoted
+	err := eachDue(ctx, tx, dueQuery{`SELECT order_no, due_at, EXISTS (
+    SELECT 1 FROM payment_attempts a WHERE a.order_no = orders.order_no` + missing + `)
+FROM orders /*! FORCE INDEX (ix_orders_line) */
+WHERE state = ?
+  AND prepaid = ?`, []any{string(state), which}, "order_no"}, after, until, limit, func(rows *sql.Rows) error {
+		var o unnoted
+		var at int64
+		err := rows.Scan(&o.at.Key, &at, &o.unnoted)
+		o.at.At = sqldb.FromMillis(at)
+		page = append(page, o)
+		return err
+	})
+	return page, err
+}
+
+// setPrepaid locks those of the orders that are open, notes that they may be paid, and
+// gives the pending ones.
+func setPrepaid(ctx context.Context, tx *sqldb.Tx, orderNos []string) (pending []string, err error) {
+	var open []string
+	err = sqldb.Each(ctx, tx, `SELECT order_no, state
+FROM orders
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
+  AND state IN ('pending', 'closing')
+ORDER BY orders.order_no
+FOR UPDATE`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var no string
+		var state State
+		err := rows.Scan(&no, &state)
+		open = append(open, no)
+		if state == StatePending {
+			pending = append(pending, no)
+		}
+		return err
+	})
+	if err != nil || len(open) == 0 {
+		return nil, err
+	}
+	_, err = tx.Update(ctx, `UPDATE orders
+SET prepaid = 1
+WHERE prepaid = 0
+  AND order_no IN (`+sqldb.In(len(open))+`)`, sqldb.Args(open)...)
+	return pending, err
+}
+
 // scanDueOrders reads a query of orders of a state.
 func scanDueOrders(ctx context.Context, tx *sqldb.Tx, state State, what dueQuery, after DueCursor, until time.Time,
 	limit int) ([]Due, error) {

@@ -172,6 +172,7 @@ func (s *Service) DueOrders(ctx context.Context, state State, after DueCursor, u
 // because a prepay was sent for them, or the others.
 func (s *Service) WaitingOrders(ctx context.Context, prepaid bool, after DueCursor, until time.Time,
 	limit int) (due []Due, err error) {
+	s.adoptPrepaid(ctx)
 	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		due, err = findWaiting(ctx, tx, prepaid, after, until, limit)
 		return err

@@ -7,7 +7,8 @@ ALTER TABLE payment_attempts ADD COLUMN call_no BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE payment_attempts ADD COLUMN answer_no BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE payment_attempts ADD COLUMN open_calls VARCHAR(1000) NOT NULL DEFAULT '';
 -- When WeChat Pay is asked next whether an open trade is paid, should its
--- notification be lost, and how often it was asked.
+-- notification be lost, and how often it was asked. Rows of the program before this
+-- one get theirs, and orders.prepaid, from the workers (order/adopt.go).
 ALTER TABLE payment_attempts ADD COLUMN ask_at BIGINT;
 ALTER TABLE payment_attempts ADD COLUMN asks BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX ix_attempts_ask ON payment_attempts (ask_at, out_trade_no);
