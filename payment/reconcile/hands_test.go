@@ -285,3 +285,34 @@ func TestWhoConfirmedAFileMayGiveIt(t *testing.T) {
 		d.AssertVerified(t)
 	})
 }
+
+// A day has its signed bill. Weeks later a file has a payment besides that WeChat Pay, asked, confirms: it is booked,
+// and the signed bill is held against it by itself, and lacks it.
+func TestWhatAFileBooksIsHeldAgainstTheSignedBill(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		a := d.paid(t)
+		_, b := d.unheard(t)
+		d.bills.bills[day] = billOf(payRow(a))
+		d.Clock.Set(noon.Add(24 * time.Hour))
+		d.run(t, day)
+		d.AssertVerified(t)
+		d.Clock.Set(noon.Add(20 * 24 * time.Hour))
+		if res := d.give(t, fin, billOf(payRow(a), payRow(b))); res.Healed != 1 || !res.Uncounted {
+			t.Fatalf("%+v", res)
+		}
+		d.AssertVerified(t)
+		if s := d.shown(t); s.State != "waiting" || s.Source != reconcile.SourceWeChat || !s.Counts {
+			t.Errorf("%+v", s)
+		}
+		if err := d.CatchUp(t.Context()); err != nil {
+			t.Error(err)
+		}
+		d.AssertVerified(t)
+		if x := d.diffs(t, day)["LOCAL_ONLY "+b.TransactionID]; x.Status != reconcile.StatusOpen {
+			t.Errorf("WeChat Pay's bill lacks it: %+v", x)
+		}
+		if s := d.shown(t); s.State != "done" || s.Problem != "" {
+			t.Errorf("%+v", s)
+		}
+	})
+}

@@ -175,6 +175,8 @@ type run struct {
 	// other is whether the bill of the day before and of the day after counts and is done.
 	other map[string]bool
 	pass  int // from 1; only the first heals
+	// healed is how many differences the first pass has recorded.
+	healed int
 }
 
 // progress reports how far a stage is, to whoever wants to know.
@@ -316,13 +318,12 @@ func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash
 		if err := r.settleSeen(ctx, u); err != nil {
 			return Result{}, err
 		}
-		healed := 0
 		if u.pass == 1 {
-			if healed, err = r.heal(ctx, u); err != nil {
+			if u.healed, err = r.heal(ctx, u); err != nil {
 				return Result{}, err
 			}
 		}
-		if healed == 0 {
+		if u.pass > 1 || u.healed == 0 {
 			return r.result(ctx, u, totals, payments, refunds)
 		}
 	}

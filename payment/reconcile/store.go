@@ -160,8 +160,13 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 		int64(res.Payments.OursFen))
 }
 
-// restore gives a day back as it stood before a file was held against it.
+// restore gives a day back as it stood before a file was held against it. When the file
+// has added to our side, the day waits for its own bill once more: that has not been held
+// against what is new, and CatchUp looks at no old day that is done.
 func (r *Reconciler) restore(ctx context.Context, u *run) error {
+	if u.healed > 0 {
+		u.was.state, u.was.problem = "waiting", "a file has added to it: run it again with WeChat Pay's bill"
+	}
 	return r.updateRun(ctx, u, `state = ?, started_at = ?, finished_at = ?, problem = ?`, nil, u.was.state,
 		u.was.started, u.was.finished, u.was.problem)
 }
