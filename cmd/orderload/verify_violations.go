@@ -278,6 +278,17 @@ var violations = []violation{
 	{isNone, "ghost3",
 		"INSERT INTO matched_across (kind, ref, bill_date) VALUES ('payment', 'ghost3', '1999-01-03')",
 		"books.across"},
+	{isNone, "1999-01-05",
+		"INSERT INTO bill_files (bill_date, bill_type, sha1, source, size_bytes, chunks, received_at) VALUES " +
+			"('1999-01-05', 'ALL', 'x', 'wechat', 1, 1, 1);INSERT INTO bill_hands (bill_date, bill_type, sha1, act, " +
+			"who, how, why, at) VALUES ('1999-01-05', 'ALL', 'x', 'gave', 'eve', '', '', 1)",
+		"books.signed books.bill_is_whole books.bills books.hands"},
+	{isNone, "diff3",
+		newDiff + "('diff3', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
+			"'RESOLVED', 1);INSERT INTO reconciliations (bill_date, bill_type, state, result) VALUES ('1999-01-06', " +
+			"'ALL', 'new', '');UPDATE differences SET bill_date = '1999-01-06', run_no = 0, resolved_by = " +
+			"'reconciler', resolved_at = 2, resolution = 'in the bill of another day' WHERE id = 'diff3'",
+		"books.ended"},
 	// People, and what waits for them.
 	{isNone, "eve",
 		"INSERT INTO operator_tokens (name, role, sha256, created_by, created_at) VALUES ('eve', 'root', 'x', " +

@@ -233,6 +233,23 @@ var rowSeeds = []seed{
 		"'2027-01-15' FROM payments WHERE order_no = '$asked'", "books.across"},
 	{"matched across, and not ours", runInto + "('2027-01-14', 'ALL', 'failed', 1, 'x', 1, 1, '');INSERT INTO " +
 		"matched_across (kind, ref, bill_date) VALUES ('payment', '43', '2027-01-14')", "books.across"},
+	{"matched across to a day far away", runInto + "('2027-01-14', 'ALL', 'failed', 1, 'x', 1, 1, '');INSERT INTO " +
+		"matched_across (kind, ref, bill_date, sha1) SELECT 'payment', transaction_id, '2027-01-14', '$sha' FROM " +
+		"payments WHERE order_no = '$asked'", "books.across"},
+	{"a file is called WeChat Pay's", givenFile + ";UPDATE bill_files SET source = 'wechat'", "books.signed"},
+	{"a day is said to have no bill", givenFile + doneDay + ";UPDATE reconciliations SET sha1 = ''", "books.signed"},
+	{"a bill that nobody gave is confirmed", givenFile + ";" + handInto + "('2027-01-14', 'ALL', '$sha', " +
+		"'confirmed', 'bea', 'request', 'x', 1800000000000);DELETE FROM bill_hands WHERE act = 'gave'",
+		"books.hands"},
+	{"a bill that there is not is confirmed", handInto + "('2027-01-14', 'ALL', '$sha', 'gave', 'fin', '', '', 1);" +
+		handInto + "('2027-01-14', 'ALL', '$sha', 'confirmed', 'bea', '', 'x', 1)", "books.hands"},
+	{"ended by the run that saw it", seenDiff + ";UPDATE differences SET status = 'RESOLVED', resolution = " +
+		"'bill and books agree now', resolved_by = 'reconciler', resolved_at = 1800000000000", "books.ended"},
+	{"in the bill of another day, which has it not", seenDiff + ";UPDATE differences SET status = 'RESOLVED', " +
+		"resolution = 'in the bill of another day', resolved_by = 'reconciler', resolved_at = 1800000000000",
+		"books.ended"},
+	{"waits, and for no day", seenDiff + ";UPDATE differences SET status = 'PENDING_NEXT_DAY', pending_until = " +
+		"1800100000000", "books.differences"},
 
 	{"a token of a role that there is not", tokenInto + "('eve', 'root', '$sha012345678901234567890123', " +
 		"'cli:root', 1, 0)", "people.tokens"},
@@ -282,6 +299,17 @@ const (
 	pieceInto = "INSERT INTO bill_chunks (bill_date, bill_type, sha1, seq, body) SELECT bill_date, bill_type, " +
 		"sha1, 0, " +
 		"'x' FROM bill_files"
+	// givenFile is a bill of a day that one person gave, doneDay a run of it, and seenDiff
+	// what the last run of a signed bill has seen.
+	givenFile = billInto + "('2027-01-14', 'ALL', '$sha', 'file', 1, 1, 1800000000000);" + pieceInto + ";" +
+		handInto + "('2027-01-14', 'ALL', '$sha', 'gave', 'fin', 'request', '', 1800000000000)"
+	doneDay = ";INSERT INTO reconciliations (bill_date, bill_type, state, run_no, holder, lease_until, started_at, " +
+		"finished_at, sha1, day_from, day_to, ours_fen, result) VALUES ('2027-01-14', 'ALL', 'done', 3, 'x', " +
+		"1800000000000, 1800000000000, 1800000000000, '$sha', 1799856000000, 1799942400000, 0, '{}')"
+	seenDiff = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 1, 1, 1800000000000);" + pieceInto + ";" +
+		handInto + "('2027-01-14', 'ALL', '$sha', 'fetched', 'wechat', '', '', 1800000000000)" + doneDay + ";" +
+		diffInto + "('x', '2027-01-14', 'ALL', 3, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 100, '', 'applied', " +
+		"'{}', 0, 'OPEN', 1800000000000, '', '', '')"
 	personInto = "INSERT INTO operators (name, role, created_by, created_at) VALUES "
 	handInto   = "INSERT INTO bill_hands (bill_date, bill_type, sha1, act, who, how, why, at) VALUES "
 	tokenInto  = "INSERT INTO operator_tokens (name, role, sha256, created_by, created_at, revoked_at) VALUES "
