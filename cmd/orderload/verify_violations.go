@@ -224,7 +224,7 @@ var violations = []violation{
 		"INSERT INTO refunds (out_refund_no, order_no, transaction_id, amount_fen, state, reason, created_at, " +
 			"updated_at, told) SELECT 'elsewhere-$o', order_no, transaction_id, 1, 'held', 'held', 1, 1, 'SUCCESS' " +
 			"FROM payments WHERE order_no = '$o'",
-		"money.elsewhere quiet.people"},
+		"money.elsewhere refund.told quiet.people"},
 	// Refunds by themselves.
 	{isPartly, "", "UPDATE refunds SET requester_id = 'eve' WHERE order_no = '$o'", "refund.asker"},
 	{isLate, "", "UPDATE refunds SET reason = 'duplicate' WHERE order_no = '$o'", "refund.reason"},

@@ -127,7 +127,8 @@ WHERE a.call_no < 0
   OR a.answer_no > a.call_no
   OR a.asks < 0
   OR a.ask_at > o.expire_at + 90000000
-  OR (a.open_calls <> '' AND (SUBSTR(a.open_calls, 1, 1) <> '{' OR SUBSTR(a.open_calls, -1) <> '}'))`},
+  OR (a.open_calls <> '' AND (SUBSTR(a.open_calls, 1, 1) <> '{' OR SUBSTR(a.open_calls, -1) <> '}'))
+  OR (a.open_calls <> '' AND a.open_calls NOT LIKE '{"%":[%,%]}')`},
 	// What the buyer was given is in the timeline: an attempt that is gone may be paid.
 	{"attempt.told", "a WeChat order that the timeline has is there", `
 SELECT e.order_no, e.seq, e.detail
@@ -154,7 +155,8 @@ WHERE p.paid_at < 0
   OR p.paid_at > p.received_at + $slack
   OR (p.paid_at <> 0 AND p.paid_at < o.created_at - $slack)
   OR p.received_at > $latest
-  OR p.received_at < 1`},
+  OR p.received_at < 1
+  OR p.refund_told > $latest`},
 }
 
 // eventFacts lists the actors, from package order, for the reason of allowedQuery.
@@ -198,18 +200,50 @@ WHERE r.state NOT IN (` + deadRefunds + `)
     OR (r.reason = 'held' AND (p.outcome = 'applied' OR p.reason IN ('late', 'duplicate')))
     OR (r.reason <> 'aftersale' AND (r.restock <> 0 OR i.out_refund_no IS NOT NULL))
     OR r.restock NOT IN (0, 1))`},
-	// The timeline has the amount that was asked for.
-	{"refund.told", "a refund that was asked for is one event of its order, with its amount", `
+	// The timeline has who asked for what, and what WeChat Pay told of refunds that are not
+	// ours: those keep others from going out by themselves.
+	{"refund.told", "what was asked for and what went back elsewhere is in the timeline as the refund says", `
 SELECT r.out_refund_no, r.order_no, r.amount_fen, COUNT(e.seq) AS found
 FROM refunds r
 LEFT JOIN order_events e ON e.order_no = r.order_no
   AND e.event = 'refund.requested'
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
   AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
+  AND e.actor_type = r.requester_type
 WHERE r.reason = 'aftersale'
   AND r.generation = 1
 GROUP BY r.out_refund_no, r.order_no, r.amount_fen
-HAVING COUNT(e.seq) <> 1`},
+HAVING COUNT(e.seq) <> 1
+UNION ALL
+SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(r.out_refund_no) AS found
+FROM order_events e
+LEFT JOIN refunds r ON r.order_no IN (e.order_no, '')
+  AND (r.order_no <> '' OR r.state <> 'held')
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
+WHERE e.event = 'refund.held'
+GROUP BY e.order_no, e.seq
+HAVING COUNT(r.out_refund_no) <> 1
+UNION ALL
+SELECT r.out_refund_no, r.order_no, r.amount_fen, 0 AS found
+FROM refunds r
+WHERE r.state = 'held'
+  AND r.order_no <> ''
+  AND r.told <> ''
+  AND NOT EXISTS (
+    SELECT 1
+    FROM order_events e
+    WHERE e.order_no = r.order_no
+      AND e.event = 'refund.held'
+      AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+      AND INSTR(e.detail, CONCAT('"wechat":"', r.told, '"')) > 0)
+UNION ALL
+SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(p.transaction_id) AS found
+FROM order_events e
+LEFT JOIN payments p ON p.order_no = e.order_no AND p.refund_told <> 0
+WHERE e.event = 'payment.refund_told'
+GROUP BY e.order_no, e.seq
+HAVING COUNT(p.transaction_id) = 0`},
 	// asked_at keeps other refunds of the payment waiting, accepted_at is the day of the
 	// bill. After a restore from a backup WeChat Pay may tell of a refund before its
 	// payment, and has taken it before the row was made again: only the order is older for
