@@ -80,7 +80,7 @@ func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sq
 	returnOf := make([]int, 0) // which command each partial return is of
 	for i, c := range commands {
 		if did := c.about().did; did != nil && tx.MayBeDone() && b.isDone(did) {
-			outcomes[i].Answer = *did
+			outcomes[i].Answer = did.answer
 			continue
 		}
 		outcomes[i].Answer, outcomes[i].Err = c.decide(b)
@@ -109,7 +109,9 @@ func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sq
 		if a := b.newest[h.orderNo]; a != nil {
 			done.turn.attempt = a
 		}
-		h.did = done
+		if h.did = nil; outcomes[i].Err == nil {
+			h.did = b.made(done)
+		}
 		if i == 0 || !b.believed { // of a page once
 			c.beforeCommit()
 		}
@@ -117,30 +119,80 @@ func (b *batch) run(ctx context.Context, tx *sqldb.Tx, commands []command) ([]sq
 	return outcomes, nil
 }
 
-// isDone reports that what an earlier run of this transaction made of an order, or of a
-// refund, is what was loaded now: that run was committed, and its answer was lost. It is
-// told as it was; decided again it would find its own work and take it for somebody
-// else's.
-func (b *batch) isDone(did *applied) bool {
+// made is what a run of a transaction made of a command, and what the whole batch left of
+// the rows that it was about.
+type made struct {
+	answer                 applied
+	order, refund, payment rowLeft
+}
+
+// rowLeft is by what a row is known again.
+type rowLeft struct {
+	version, tries int64
+	state          string
+	due, at        time.Time
+}
+
+// made notes what was written for a command.
+func (b *batch) made(done *applied) *made {
+	m := &made{answer: *done}
+	if e := b.orders[done.order.OrderNo]; e != nil {
+		m.order = leftOf(&e.after)
+	}
+	if done.refund != nil {
+		if r := b.refunds.byNo[done.refund.row.OutRefundNo]; r != nil {
+			m.refund = leftOfRefund(&r.after, r.before.Version)
+			if r.touched { // a new one had version 0
+				m.refund.version++
+			}
+		}
+	}
+	if done.journalled != "" {
+		m.payment = leftOfPayment(b.recorded[done.journalled])
+	}
+	return m
+}
+
+func leftOf(o *Order) rowLeft {
+	return rowLeft{version: o.Version, tries: o.CloseTries, state: string(o.State), due: o.DueAt, at: o.UpdatedAt}
+}
+
+func leftOfRefund(r *Refund, version int64) rowLeft {
+	return rowLeft{version: version, tries: r.Tries, state: string(r.State), due: r.DueAt}
+}
+
+func leftOfPayment(p recorded) rowLeft {
+	return rowLeft{state: p.orderNo + " " + string(p.settled) + " " + p.reason, at: p.at}
+}
+
+// is reports that a row is as it was left.
+func (l *rowLeft) is(now rowLeft) bool {
+	return l.version == now.version && l.tries == now.tries && l.state == now.state && l.due.Equal(now.due) &&
+		l.at.Equal(now.at)
+}
+
+// isDone reports that what an earlier run of this transaction made of an order, of a refund
+// or of a payment, new ones too, is what was loaded now: that run was committed, and its
+// answer was lost. It is told as it was; decided again it would find its own work and take
+// it for somebody else's.
+func (b *batch) isDone(did *made) bool {
 	if b.believed {
 		return false // nothing was loaded; such a page is loaded and asked again
 	}
-	same, changed := true, false
-	if e := b.orders[did.order.OrderNo]; e != nil {
-		was, is := &did.order, &e.before
-		changed = true
-		same = was.State == is.State && was.Version == is.Version && was.CloseTries == is.CloseTries &&
-			was.UpdatedAt.Equal(is.UpdatedAt) && was.DueAt.Equal(is.DueAt)
+	same, found := true, false
+	if e := b.orders[did.answer.order.OrderNo]; e != nil {
+		found, same = true, did.order.is(leftOf(&e.before))
 	}
-	if did.refund != nil {
-		if r := b.refunds.byNo[did.refund.row.OutRefundNo]; r != nil {
-			was, is := &did.refund.row, &r.before
-			changed = true
-			same = same && was.State == is.State && is.Version == was.Version+1 && was.Tries == is.Tries &&
-				was.DueAt.Equal(is.DueAt)
+	if did.answer.refund != nil {
+		if r := b.refunds.byNo[did.answer.refund.row.OutRefundNo]; r != nil {
+			found, same = true, same && did.refund.is(leftOfRefund(&r.before, r.before.Version))
 		}
 	}
-	return same && changed
+	if id := did.answer.journalled; id != "" {
+		p, ok := b.recorded[id]
+		found, same = found || ok, same && ok && did.payment.is(leftOfPayment(p))
+	}
+	return same && found
 }
 
 // minPage orders are not worth another try in one transaction when their page

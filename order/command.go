@@ -41,7 +41,7 @@ type header struct {
 	detail     map[string]string // for the timeline
 	looks      int               // runs of it alone that met another row than it had read; see lost
 	took       time.Duration     // of the call to WeChat Pay whose answer this is, for the timeline
-	did        *applied          // what the last run of its transaction made of it, committed or not
+	did        *made             // what the last run of its transaction made of it, committed or not
 }
 
 // lost says what becomes of a command that was alone in its transaction, under locks,
@@ -68,6 +68,7 @@ type applied struct {
 	settlement Settlement     // of settle
 	attempt    Attempt        // of endCall: as it is now
 	refund     *refundApplied // of whatever made or changed a refund; nil otherwise
+	journalled string         // of settle: the transaction that it has recorded; "" otherwise
 }
 
 // turn is the right to ask WeChat Pay about an order or a refund: one caller
@@ -245,6 +246,7 @@ func (c *settle) decide(b *batch) (applied, error) {
 		done.refund = &refundApplied{row: row.after}
 	}
 	c.journal(b, *s)
+	done.journalled = c.trade.TransactionID
 	done.order, s.State = e.after, e.after.State
 	return done, nil
 }
@@ -289,7 +291,7 @@ func (b *batch) misfit(e *entry, t *payment.Trade) string {
 // hold keeps a payment that cannot be for this order until a person has looked.
 func (c *settle) hold(b *batch, e *entry, reason string) applied {
 	done := applied{settlement: Settlement{OrderNo: c.orderNo, Settled: SettledHeld, Reason: reason},
-		alarms: []string{"payment held: " + reason}}
+		alarms: []string{"payment held: " + reason}, journalled: c.trade.TransactionID}
 	if e == nil {
 		done.settlement.OrderNo = ""
 	} else {
@@ -306,7 +308,11 @@ func (c *settle) journal(b *batch, s Settlement) {
 	if s.Settled == SettledOwed {
 		owed = c.trade.Total
 	}
-	b.recorded[c.trade.TransactionID] = recorded{orderNo: s.OrderNo, settled: s.Settled, reason: s.Reason}
+	at := b.now
+	if c.again { // when it came stays
+		at = b.recorded[c.trade.TransactionID].at
+	}
+	b.recorded[c.trade.TransactionID] = recorded{orderNo: s.OrderNo, settled: s.Settled, reason: s.Reason, at: at}
 	if c.again {
 		p := b.refunds.payments[c.trade.TransactionID]
 		p.judged, p.orderNo, p.outcome, p.reason = true, s.OrderNo, s.Settled, s.Reason

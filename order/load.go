@@ -53,6 +53,7 @@ type recorded struct {
 	orderNo string
 	settled Settled
 	reason  string
+	at      time.Time // it came
 }
 
 // attemptEntry is an attempt as it was loaded, and as it becomes.

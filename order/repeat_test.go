@@ -2,7 +2,9 @@ package order_test
 
 import (
 	"errors"
+	"sync"
 	"testing"
+	"time"
 
 	"orderd/cmd/orderd/console"
 	"orderd/migrations/sqldb"
@@ -10,6 +12,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/payment"
 	"orderd/payment/operators"
 	"orderd/scheduler"
 	"orderd/stock"
@@ -136,4 +139,77 @@ func version(t *testing.T, f *ordertest.Fixture, orderNo string) int64 {
 		t.Fatal(err)
 	}
 	return o.Version
+}
+
+// alarms remembers what an operator is told.
+type alarms struct {
+	order.Observer
+	mu  sync.Mutex
+	all []string
+}
+
+func (a *alarms) Alarm(what, _, _ string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = append(a.all, what)
+}
+func (a *alarms) Transition(order.State, order.State, order.ActorType) {}
+func (a *alarms) Settled(string, order.Settlement)                     {}
+func (a *alarms) Batch(string, int, time.Duration)                     {}
+func (a *alarms) RefundSettled(string, order.RefundSettled)            {}
+
+// Money that fits no order is held, and an operator is told. When the COMMIT got no answer, the repeat found its own
+// row, took it for one told before, and told nobody.
+func TestHeldPaymentAlarmsAfterALostCommit(t *testing.T) {
+	db, lose := lossy(t)
+	f := ordertest.NewUnverified(t, db, byItself)
+	a := &alarms{}
+	g := f.Restarted(t, func(c *order.Config) { byItself(c); c.Observe = a })
+	lose()
+	s, err := g.Settle(t.Context(), payment.Trade{OutTradeNo: "somebody-elses", TransactionID: "4200000099",
+		State: payment.TradeSuccess, MchID: ordertest.MchID, AppID: ordertest.AppID, Total: 100, Currency: payment.CNY,
+		SuccessTime: f.Clock.Now()}, ordertest.Notified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Settled != order.SettledHeld || len(a.all) != 1 {
+		t.Errorf("%+v, and an operator was told %q", s, a.all)
+	}
+}
+
+// The same of late money, which is owed back, and of a refund that was made elsewhere: both make a refund's row, which
+// the repeat did not take for its own.
+func TestOwedAndForeignRefundsAlarmAfterALostCommit(t *testing.T) {
+	db, lose := lossy(t)
+	f := ordertest.NewUnverified(t, db, byItself)
+	a := &alarms{}
+	g := f.Restarted(t, func(c *order.Config) { byItself(c); c.Observe = a })
+	f.SKU(t, "mug", 9)
+	o := f.PlaceOne(t, "late", "mug", 1)
+	no := f.Prepaid(t, o.OrderNo)
+	if got, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil || got.State != order.StateClosed {
+		t.Fatal(got.State, err)
+	}
+	trade, err := f.WeChat.Pay(no, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose()
+	if s, err := g.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledOwed ||
+		len(a.all) != 1 {
+		t.Errorf("late: %+v %v, and an operator was told %q", s, err, a.all)
+	}
+	paid := f.PaidOne(t, "paid", "mug", 1)
+	p, err := f.Find(t.Context(), paid.OrderNo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.all = nil
+	lose()
+	s, err := g.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "PLATFORM", TransactionID: p.Payment.TransactionID,
+		OutTradeNo: paid.OrderNo + "-01", Status: payment.RefundSuccess, Amount: 50, Total: 100,
+		SuccessTime: f.Clock.Now()}, ordertest.Notified)
+	if err != nil || s.Outcome != order.RefundOutcomeHeld || len(a.all) != 1 {
+		t.Errorf("elsewhere: %+v %v, and an operator was told %q", s, err, a.all)
+	}
 }

@@ -54,12 +54,14 @@ func findRecorded(ctx context.Context, tx *sqldb.Tx, transactions []string) (map
 	if len(transactions) == 0 {
 		return found, nil
 	}
-	err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, outcome, reason
+	err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, outcome, reason, received_at
 FROM payments
 WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)`, sqldb.Args(transactions), func(rows *sql.Rows) error {
 		var id string
 		var r recorded
-		err := rows.Scan(&id, &r.orderNo, &r.settled, &r.reason)
+		var at int64
+		err := rows.Scan(&id, &r.orderNo, &r.settled, &r.reason, &at)
+		r.at = sqldb.FromMillis(at)
 		found[id] = r
 		return err
 	})
