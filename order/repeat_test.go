@@ -206,9 +206,9 @@ func TestOwedAndForeignRefundsAlarmAfterALostCommit(t *testing.T) {
 	}
 	a.all = nil
 	lose()
-	s, err := g.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "PLATFORM", TransactionID: p.Payment.TransactionID,
-		OutTradeNo: paid.OrderNo + "-01", Status: payment.RefundSuccess, Amount: 50, Total: 100,
-		SuccessTime: f.Clock.Now()}, ordertest.Notified)
+	s, err := g.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "PLATFORM",
+		TransactionID: p.Payment.TransactionID, OutTradeNo: paid.OrderNo + "-01", Status: payment.RefundSuccess,
+		Amount: 50, Total: 100, SuccessTime: f.Clock.Now()}, ordertest.Notified)
 	if err != nil || s.Outcome != order.RefundOutcomeHeld || len(a.all) != 1 {
 		t.Errorf("elsewhere: %+v %v, and an operator was told %q", s, err, a.all)
 	}
