@@ -33,6 +33,7 @@ type AskOutcome string
 // The outcomes.
 const (
 	AskPaid        AskOutcome = "paid"         // the money was there, and is taken in
+	AskKnown       AskOutcome = "known"        // the money is here: it is held, or its notification was quicker
 	AskOpen        AskOutcome = "open"         // not paid yet
 	AskClosed      AskOutcome = "closed"       // nobody can pay it any more: the next prepay gets another number
 	AskNotFound    AskOutcome = "not_found"    // WeChat Pay does not know it: the close alarms
@@ -43,7 +44,7 @@ const (
 
 // AskOutcomes lists them.
 func AskOutcomes() []AskOutcome {
-	return []AskOutcome{AskPaid, AskOpen, AskClosed, AskNotFound, AskRateLimited, AskUnknown, AskError}
+	return []AskOutcome{AskPaid, AskKnown, AskOpen, AskClosed, AskNotFound, AskRateLimited, AskUnknown, AskError}
 }
 
 // DueAsks gives up to limit asks that are due now, the oldest first, without those whose
@@ -187,7 +188,11 @@ func (s *Service) askOne(ctx context.Context, a *Ask, cause Cause) AskOutcome {
 	switch trade.State {
 	case payment.TradeSuccess, payment.TradeRefund:
 		outcome = AskPaid
-		_, err = s.Settle(ctx, trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: trade.RequestID})
+		var settled Settlement
+		settled, err = s.Settle(ctx, trade, Cause{Actor: Actor{Type: ActorWeChat}, Type: "query", ID: trade.RequestID})
+		if settled.Settled == SettledRepeated {
+			outcome = AskKnown
+		}
 	case payment.TradeClosed:
 		if trade.MchID == s.cfg.MchID && trade.AppID == s.cfg.AppID {
 			outcome = AskClosed

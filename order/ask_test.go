@@ -298,3 +298,29 @@ func TestPrepaysBesideThePreviousProgramAreAdopted(t *testing.T) {
 		}
 	})
 }
+
+// A held payment was found once. Every later ask found it again: in the log, and in the metric of lost notifications.
+func TestHeldPaymentIsFoundOnce(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trade.AppID = "wx0000000000000009"
+		f.WeChat.Put(trade)
+		found := 0
+		for range 20 {
+			f.Clock.Advance(time.Minute)
+			for _, outcome := range askDue(t, f) {
+				if outcome == order.AskPaid {
+					found++
+				}
+			}
+		}
+		if found != 1 {
+			t.Errorf("found %d times", found)
+		}
+	})
+}

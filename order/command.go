@@ -262,7 +262,7 @@ func (c *settle) mayJudge(b *batch, e *entry, before recorded) error {
 		return ErrNotFound
 	case before.settled != SettledHeld, p.outcome != SettledHeld:
 		return &JudgedError{Reason: before.reason, Why: "only a payment that is held is judged again"}
-	case b.wentBack(c.trade.TransactionID) > 0:
+	case b.wentBack(c.trade.TransactionID) > 0, !p.told.IsZero(): // of what was told nobody knows how much it was
 		return &JudgedError{Reason: before.reason, Why: "money of this payment has gone back to its buyer already"}
 	}
 	if reason := b.misfit(e, &c.trade); reason != "" {

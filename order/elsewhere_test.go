@@ -379,3 +379,25 @@ func TestVerifyInventsNothingAboutAPaymentWithoutItsTime(t *testing.T) {
 		f.AssertVerified(t)
 	})
 }
+
+// WeChat Pay said of a held payment that money of it went back, and not how much: it may be all. Judged again, it makes
+// its order paid, and nobody is told.
+func TestHeldPaymentThatWasRefundedElsewhereIsNotApplied(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trade.State = payment.TradeRefund // all of it, on the merchant platform
+		g := f.Restarted(t, func(c *order.Config) { c.AppID = "wx0000000000000009" })
+		if s, err := g.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+			t.Fatal(s, err)
+		}
+		s, err := f.JudgeHeld(t.Context(), trade.TransactionID, "the app id was wrong", ordertest.Finance)
+		if !errors.As(err, new(*order.JudgedError)) {
+			t.Errorf("%+v %v", s, err)
+		}
+	})
+}

@@ -118,7 +118,10 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (what intent, err
 				return nil
 			}
 			if what = (intent{attempt: last, answered: last.handsOut(now)}); what.answered {
-				return nil
+				// A trade takes money once. The close finds out whether that is back with its buyer.
+				what.close, err = hasHeld(ctx, tx, o.OrderNo, last.OutTradeNo)
+				what.answered = !what.close
+				return err
 			}
 			begun, err := what.attempt.begin(now, s.cfg.PrepayInFlight, by)
 			if err != nil || !begun {
@@ -293,7 +296,7 @@ func (s *Service) unpayable(ctx context.Context, o Order) error {
 	}
 	held := false
 	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		held, err = hasHeld(ctx, tx, o.OrderNo)
+		held, err = hasHeld(ctx, tx, o.OrderNo, "")
 		return err
 	})
 	if err == nil && held {

@@ -640,3 +640,25 @@ WHERE out_trade_no = ?
 		}
 	})
 }
+
+// docs/states.md: money that does not fit is held, "and the buyer is told that a payment is looked into". He was handed
+// the code that he had paid, for as long as it is good.
+func TestPaidCodeOfHeldMoneyIsNotHandedOut(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trade.AppID = "wx0000000000000009"
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+			t.Fatal(s, err)
+		}
+		p, err := f.Prepay(t.Context(), native(o.OrderNo))
+		var held *order.NotPayableError
+		if !errors.As(err, &held) || !held.Held {
+			t.Errorf("handed out %s, which is paid: %v", p.Prepaid.CodeURL, err)
+		}
+	})
+}

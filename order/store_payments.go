@@ -238,13 +238,15 @@ WHERE transaction_id = ?`, transactionID).Scan(&t.OutTradeNo, &t.Total, &t.Payer
 	return t, err
 }
 
-// hasHeld reports that a payment of an order is held, or was and is on its way back.
-func hasHeld(ctx context.Context, q querier, orderNo string) (held bool, err error) {
+// hasHeld reports that a payment of an order is held, or was and is on its way back or
+// there; with outTradeNo, one that came by this attempt.
+func hasHeld(ctx context.Context, q querier, orderNo, outTradeNo string) (held bool, err error) {
 	err = q.QueryRowContext(ctx, `SELECT COUNT(*) > 0
 FROM payments
 WHERE order_no = ?
   AND outcome <> 'applied'
-  AND reason NOT IN ('late', 'duplicate')`, orderNo).Scan(&held)
+  AND reason NOT IN ('late', 'duplicate')
+  AND (? = '' OR out_trade_no = ?)`, orderNo, outTradeNo, outTradeNo).Scan(&held)
 	return held, err
 }
 

@@ -147,7 +147,7 @@ func (a *asker) ask(ctx context.Context, claimed []order.Ask) {
 			unknown++
 		case order.AskPaid:
 			a.Log.Info("a payment was found whose notification had not come", "order_no", claimed[i].OrderNo)
-		case order.AskOpen, order.AskClosed, order.AskNotFound, order.AskError:
+		case order.AskKnown, order.AskOpen, order.AskClosed, order.AskNotFound, order.AskError:
 		}
 	}
 	inRow := int64(0)
