@@ -15,7 +15,7 @@ import (
 
 // Bounds of prepay.
 const (
-	maxPrepayRounds = 3               // in one call: the other trade type is closed, or a call was not alone
+	maxPrepayRounds = 5               // in one call: the other trade type is closed, or a call was not alone
 	prepayValid     = 2 * time.Hour   // of code_url and prepay_id, WeChat's documents
 	h5Valid         = 5 * time.Minute // of h5_url, same
 	maxOpenID       = 128

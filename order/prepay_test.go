@@ -611,7 +611,7 @@ func TestPrepayRoundsAreBounded(t *testing.T) {
 		if _, err := f.Prepay(t.Context(), native(o.OrderNo)); payment.KindOf(err) != payment.KindUnknown {
 			t.Error(err)
 		}
-		if f.WeChat.Prepays != 6 {
+		if f.WeChat.Prepays != 10 {
 			t.Errorf("%d calls", f.WeChat.Prepays)
 		}
 		f.WeChat.After = nil
