@@ -224,10 +224,61 @@ func (s *Service) applyPage(ctx context.Context, page []pageCommand) []sqldb.Out
 			outcomes[i].Err = sqldb.ErrLocked
 		}
 	}
-	for i, o := range s.applySome(ctx, rest, new(pageTry)) {
+	try := new(pageTry)
+	done := s.applySome(ctx, rest, try)
+	if try.found >= mostLocked {
+		s.applyUnheld(ctx, rest, done)
+	}
+	for i, o := range done {
 		outcomes[at[i]] = o
 	}
 	return outcomes
+}
+
+// applyUnheld applies a page again in which too many orders were locked to seek them
+// all: most likely a SKU of many is held. Those that have a held SKU wait for it, the
+// others, which were failed with them, are applied and get their outcomes.
+func (s *Service) applyUnheld(ctx context.Context, page []pageCommand, outcomes []sqldb.Outcome[applied]) {
+	var nos []string
+	locked := map[string]bool{}
+	for i := range page {
+		if errors.Is(outcomes[i].Err, sqldb.ErrLocked) {
+			nos = append(nos, page[i].due.Key)
+			locked[page[i].due.Key] = true
+		}
+	}
+	items, err := findItems(ctx, s.db, nos)
+	if err != nil {
+		return // they come again
+	}
+	wanted := map[string]int{} // orders by SKU
+	for _, of := range items {
+		for _, it := range of {
+			wanted[it.SkuID]++
+		}
+	}
+	// Those that most of them have come first.
+	skus := slices.SortedFunc(maps.Keys(wanted), func(a, b string) int {
+		return cmp.Or(wanted[b]-wanted[a], strings.Compare(a, b))
+	})
+	held := stock.Held(ctx, s.db, skus[:min(len(skus), mostLocked)])
+	if len(held) == 0 {
+		return // the rows of the orders are: the rest comes at the next pass
+	}
+	var rest []pageCommand
+	var at []int
+	for i := range page {
+		no := page[i].due.Key
+		waits := slices.ContainsFunc(items[no], func(it Item) bool { return held[it.SkuID] })
+		if locked[no] && !waits && !s.commands.Locked().Any(no) {
+			rest, at = append(rest, page[i]), append(at, i)
+		}
+	}
+	s.log.Warn("rows of SKUs are locked by another session of the database; their orders are tried again",
+		"skus", slices.Sorted(maps.Keys(held)), "orders", len(nos)-len(rest))
+	for i, o := range s.applySome(ctx, rest, &pageTry{noWait: true}) {
+		outcomes[at[i]] = o
+	}
 }
 
 // pageTry is how a page, or a part of one, is tried.
@@ -236,8 +287,8 @@ type pageTry struct {
 	found  int  // locked orders, of the page
 }
 
-// mostLocked is how many locked orders are looked for in one page. When there are
-// more, as when a SKU of many is locked, the rest comes at the next pass.
+// mostLocked is how many locked orders are looked for in one page, and SKUs when there
+// are more: those who have no locked SKU are applied, the rest comes at the next pass.
 const mostLocked = 64
 
 // applySome applies a command to each order of a part of a page. What was read of the

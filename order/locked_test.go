@@ -295,3 +295,45 @@ func TestNeighboursOfALockedAttemptOffTheList(t *testing.T) {
 		}
 	}
 }
+
+// The row of one SKU is held, and nine of ten orders of a page have it. The others were once failed with them, pass
+// after pass, behind the first that were found locked.
+func TestPageOfManyWithALockedSKU(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), byItself)
+	f.SKU(t, "mug", 10_000)
+	f.SKU(t, "tee", 10_000)
+	of := map[string]string{}
+	for i := range 1000 {
+		sku := "mug"
+		if i%10 == 9 {
+			sku = "tee"
+		}
+		of[f.PlaceOne(t, fmt.Sprint("o", i), sku, 1).OrderNo] = sku
+	}
+	release := hold(t, f.DB, "UPDATE skus SET title = 'x' WHERE sku_id = 'mug'")
+	f.Clock.Advance(time.Hour)
+	page := due(t, f, order.StatePending)
+	begin := time.Now()
+	for i, err := range f.ExpireAll(t.Context(), page, swept, nil) {
+		if held := of[page[i].Key] == "mug"; errors.Is(err, sqldb.ErrLocked) != held || !held && err != nil {
+			t.Errorf("%s, a %s: %v", page[i].Key, of[page[i].Key], err)
+		}
+	}
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("the page took %s", took)
+	}
+	for no, sku := range of {
+		if state := f.State(t, no); (state == order.StateClosed) != (sku == "tee") {
+			t.Errorf("%s, a %s, is %s", no, sku, state)
+		}
+	}
+	release()
+	f.Clock.Advance(time.Hour)
+	open := func() []order.Due { return append(due(t, f, order.StatePending), due(t, f, order.StateClosing)...) }
+	for end := time.Now().Add(30 * time.Second); len(open()) > 0; {
+		f.ExpireAll(t.Context(), open(), swept, nil)
+		if f.Clock.Advance(time.Hour); time.Now().After(end) {
+			t.Fatalf("the SKU is free, and %d orders are not taken", len(open()))
+		}
+	}
+}
