@@ -496,3 +496,35 @@ func TestFirstOfTwoWhoSendBackIsAPerson(t *testing.T) {
 		}
 	})
 }
+
+// The second word that nothing was paid comes from an account of today: it stands, and people have to hear of it.
+func TestFreshVouchRaisesAnAlarm(t *testing.T) {
+	var log *bytes.Buffer
+	eachWith(t, func(c *order.Config) {
+		log = new(bytes.Buffer)
+		c.Log = slog.New(slog.NewTextHandler(log, nil))
+	}, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		old := person(t, f, "old", operators.Bootstrap)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		f.Prepaid(t, o.OrderNo)
+		f.WeChat.Before = loseAll("close", "query")
+		if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+			t.Log(err)
+		}
+		f.Clock.Advance(32 * time.Minute)
+		if err := operators.Create(t.Context(), f.DB, "new", operators.Finance, operators.Bootstrap,
+			f.Clock.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for i, who := range []order.Cause{old, as("new")} {
+			v, err := f.VouchUnpaid(t.Context(), order.VouchRequest{OrderNo: o.OrderNo, Reason: "looked", Cause: who})
+			if err != nil || v.Closed != (i == 1) {
+				t.Fatal(v.Closed, err)
+			}
+		}
+		if !strings.Contains(log.String(), "less than a day: new") {
+			t.Errorf("nobody hears of it")
+		}
+	})
+}

@@ -2,6 +2,7 @@ package order
 
 import (
 	"errors"
+	"fmt"
 
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
@@ -137,15 +138,15 @@ func (c *tellRefunded) needs(n *needs) {
 	n.refunded[c.transactionID] = true
 }
 
-// decide notes it once, when no refund that is known here, sent or held, explains it:
-// WeChat Pay does not say how much went back, nor under which number.
+// decide notes it once, when no refund that is known here explains it: WeChat Pay does
+// not say how much went back, nor under which number.
 func (c *tellRefunded) decide(b *batch) (applied, error) {
 	p := b.refunds.payments[c.transactionID]
 	if p == nil || !p.told.IsZero() {
 		return applied{}, nil
 	}
 	for _, r := range b.refunds.byNo {
-		if r.after.TransactionID == c.transactionID && (!r.after.SentAt.IsZero() || r.after.countsElsewhere()) {
+		if r.after.TransactionID == c.transactionID && r.after.explainsRefund() {
 			return applied{}, nil
 		}
 	}
@@ -156,6 +157,25 @@ func (c *tellRefunded) decide(b *batch) (applied, error) {
 		done.order = e.after
 	}
 	return done, nil
+}
+
+// explainsRefund reports that WeChat Pay may call a trade refunded because of this refund:
+// it is held, WeChat Pay has it, or it was sent and its answer is out. Of one that was
+// refused or closed nothing went back.
+func (r *Refund) explainsRefund() bool {
+	switch r.State {
+	case RefundStateProcessing, RefundStateAbnormal, RefundStateSucceeded:
+		return true
+	case RefundStateOwed:
+		return !r.SentAt.IsZero()
+	case RefundStateByHand: // WeChat Pay had it before it was settled by hand
+		return r.RefundID != ""
+	case RefundStateHeld:
+		return r.countsElsewhere()
+	case RefundStatePending, RefundStateRejected, RefundStateClosed, RefundStateRefused, RefundStateCancelled:
+		return false
+	}
+	panic(fmt.Sprintf("order: no such refund state %q", r.State))
 }
 
 // burnt reports that WeChat Pay, asked about the number of a refund that it never took,

@@ -168,7 +168,8 @@ func (m *mending) tell(e *entry, r *refundEntry, event string) {
 	m.applyToOrder(e, &m.header, r, "", event, &applied{})
 }
 
-// mendOwed makes the lost refund of a payment that is owed back.
+// mendOwed makes the lost refund of a payment that is owed back. That of money that was
+// held waits for people once more, however many had agreed.
 func mendOwed(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, m.payment)
 	p := m.refunds.payments[m.key]
@@ -188,6 +189,11 @@ func mendOwed(ctx context.Context, m *mending) (bool, error) {
 		reason = ReasonHeld
 	}
 	fresh := &refundEntry{after: m.owedRefund(p.transactionID, p.orderNo, p.outTradeNo, p.amount, reason)}
+	if reason == ReasonHeld { // people decide about it, and their approvals were lost with it
+		row := &fresh.after
+		row.ApprovalsNeeded, row.DueAt = max(1, m.s.approvals(p.amount)), time.Time{}
+		row.State = askedState(row.ApprovalsNeeded)
+	}
 	m.refunds.add(fresh)
 	p.adds = p.amount - p.taken
 	m.tell(e, fresh, "repair.refund_owed")

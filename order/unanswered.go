@@ -309,7 +309,13 @@ func (c *vouch) word(b *batch, e *entry, s *silence) (applied, error) {
 		h := c.header
 		h.detail = map[string]string{"close": "vouched", "vouched_by": other.ID,
 			"out_trade_no": closableNo(c.orderNo, s.newest), "reason": c.detail["reason"]}
-		return b.event(e, &h, EventCloseDone), nil
+		done := b.event(e, &h, EventCloseDone)
+		for _, a := range []Actor{other, who} {
+			if b.people.Fresh(a.ID, b.now) {
+				done.alarms = append(done.alarms, freshVouch+a.ID)
+			}
+		}
+		return done, nil
 	}
 	if !said {
 		s.vouched = append(s.vouched, who)
@@ -317,6 +323,9 @@ func (c *vouch) word(b *batch, e *entry, s *silence) (applied, error) {
 	}
 	return applied{order: e.after, before: e.after.State, cell: same()}, nil
 }
+
+// freshVouch tells of a word that may be one person's second.
+const freshVouch = "an order was closed by the word of an account or token of less than a day: "
 
 // mayVouch reports that a person's word counts now: that of the shell never does, and who
 // has lost account or role since it was given counts no more.

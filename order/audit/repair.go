@@ -89,7 +89,7 @@ type broken struct{ key, orderNo string }
 var repairKinds = []repairKind{
 	{"money.owed_back", "owe the payment back, under the number it always had",
 		"the payment says that it is owed back; its refund's number is made from the transaction's, and " +
-			"WeChat Pay pays a number once", `
+			"WeChat Pay pays a number once; that of held money waits for its approvals again", `
 SELECT p.transaction_id, p.order_no
 FROM payments p
 WHERE p.outcome = 'owed'

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -283,4 +284,38 @@ func TestEveryPlannedRepairCanBeDone(t *testing.T) {
 		Cause: ordertest.Finance}); err == nil {
 		t.Error("what no program can repair was repaired")
 	}
+}
+
+// Money that fits no order waits for its second person, and a hand deletes the refund that waits. The repair makes it
+// again, and it has to wait for people again.
+func TestRepairSendsNothingThatWaitsForASecondPerson(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		two := w.Restarted(t, func(c *order.Config) { c.RefundTwoPersons = 50 })
+		o := w.PlaceOne(t, "held", "mug", 1)
+		w.Prepaid(t, o.OrderNo)
+		trade := payment.Trade{OutTradeNo: o.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4290",
+			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 99, PayerTotal: 99,
+			Currency: payment.CNY, SuccessTime: w.Clock.Now()}
+		if s, err := two.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+			t.Fatal(s, err)
+		}
+		if err := two.RefundHeld(t.Context(), "4290", ordertest.Finance); !errors.Is(err, order.ErrRefundWaits) {
+			t.Fatal(err)
+		}
+		w.AssertVerified(t)
+		w.seed(t, "DELETE FROM refunds WHERE out_refund_no = 'R4290';UPDATE payments SET refund_fen = 0 WHERE "+
+			"transaction_id = '4290'")
+		r, err := two.Audit.Repair(t.Context(), byHand)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := two.FindRefund(t.Context(), "R4290"); err != nil || got.State != order.RefundStatePending ||
+			got.ApprovalsNeeded != 2 {
+			t.Errorf("it goes out by one person: %+v, %v; %+v", got, err, r.Repairs)
+		}
+		if left := w.report(t); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
 }
