@@ -101,10 +101,10 @@ func TestARefundThatWaitsIsHeldBackWhenMoneyWentElsewhere(t *testing.T) {
 		f.MustSettleRefund(t, onThePlatform(t, f, o, "PLATFORM1", 200))
 		f.MustLookAtRefund(t, r.OutRefundNo)
 		if r, err := f.FindRefund(t.Context(), r.OutRefundNo); err != nil || f.WeChat.Refunded != 1 ||
-			r.State != order.RefundStateRefused || !strings.Contains(r.Problem, "went back elsewhere") {
+			r.State != order.RefundStatePending || !strings.Contains(r.Problem, "went back elsewhere") {
 			t.Fatalf("%+v, %v, %d calls", r, err, f.WeChat.Refunded)
 		}
-		f.MustDecide(t, r.OutRefundNo, order.RefundEventRetry, ordertest.Finance)
+		f.MustDecide(t, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
 		f.MustLookAtRefund(t, r.OutRefundNo)
 		if f.RefundState(t, r.OutRefundNo) != order.RefundStateProcessing {
 			t.Errorf("a person wants it sent: %s", f.RefundState(t, r.OutRefundNo))

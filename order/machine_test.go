@@ -232,7 +232,8 @@ func refundsDoc(b *strings.Builder) {
 		"A held one was made elsewhere (the merchant platform, another system). It is not among payments.refund_fen, " +
 		"but it counts all the same until WeChat Pay says that it closed it: nobody asks for, approves or sends more " +
 		"than what is left beside it. While no person has looked (approve of the held one), nothing of that payment " +
-		"goes back by itself, and what was not sent yet becomes refused; retry asks WeChat Pay how far it is. Where " +
+		"goes back by itself, and what was not sent yet waits for its approvals again; retry asks WeChat Pay how far " +
+		"it is. What is more than the payment has left becomes refused. Where " +
 		"WeChat Pay says REFUND of a trade and nothing here explains it, every refund of that payment needs a " +
 		"person.\n")
 }

@@ -291,7 +291,7 @@ var refundNames = map[RefundState]string{
 	RefundStateSucceeded: "refund.succeeded", RefundStateClosed: "refund.closed",
 	RefundStateAbnormal: "refund.abnormal",
 	RefundStateRefused:  "refund.refused", RefundStateCancelled: "refund.cancelled",
-	RefundStateByHand: "refund.by_hand",
+	RefundStateByHand: "refund.by_hand", RefundStatePending: "refund.held_back",
 }
 
 // claimRefund takes the turn to ask WeChat Pay about a refund, and sets the next
@@ -340,6 +340,12 @@ func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *appl
 		done.alarms = append(done.alarms, "a refund is held back: "+why)
 		return
 	}
+	if n := b.asksFor(r); n > r.ApprovalsNeeded {
+		r.ApprovalsNeeded, r.Problem = n, "some of this payment went back elsewhere: it takes more approvals"
+		b.moveRefund(e, row, &c.header, NextRefund(r.State, RefundEventHeldBack).To, done)
+		done.alarms = append(done.alarms, "a refund is held back: "+r.Problem)
+		return
+	}
 	if paid := b.refunds.payments[r.TransactionID]; paid != nil && !b.now.Before(paid.paidAt.Add(refundWithin)) {
 		r.Problem = ErrRefundTooOld.Error()
 		b.moveRefund(e, row, &c.header, NextRefund(r.State, RefundEventRefused).To, done)
@@ -355,21 +361,38 @@ func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *appl
 }
 
 // heldBack says why a refund that was never sent must not be sent now, "" when it may:
-// some of its payment went back elsewhere, more than both can have, or so that a person
-// has to look before it goes out by itself. One that was sent before may be at WeChat
-// Pay already; its second call brings the same answer.
+// some of its payment went back elsewhere, more than both can have. One that was sent
+// before may be at WeChat Pay already; its second call brings the same answer.
 func (b *batch) heldBack(r *Refund) string {
 	paid := b.refunds.payments[r.TransactionID]
 	if paid == nil || !r.SentAt.IsZero() {
 		return ""
 	}
-	if why := b.refunds.tooMuch(paid); why != "" {
-		return why
+	return b.refunds.tooMuch(paid)
+}
+
+// asksFor is how many people have to agree to a refund by what is known now, never fewer
+// than when it was asked for: what went back elsewhere meanwhile is of the sum. It does not
+// look at one that was sent, nor at money that is owed back whole.
+func (b *batch) asksFor(r *Refund) int {
+	paid := b.refunds.payments[r.TransactionID]
+	if paid == nil || r.Reason != ReasonAftersale || !r.SentAt.IsZero() {
+		return r.ApprovalsNeeded
 	}
-	if r.Reason == ReasonAftersale && r.ApprovalsNeeded == 0 && r.DecidedBy == "" {
-		return b.refunds.unclear(paid)
+	n := 0
+	if sum, _ := b.refunds.elsewhere(r.TransactionID); sum > 0 {
+		for _, other := range b.refunds.byNo { // r too
+			o := &other.after
+			if o.TransactionID == r.TransactionID && o.State.Committed() && !o.CreatedAt.After(r.CreatedAt) {
+				sum += o.Amount
+			}
+		}
+		n = b.s.approvals(sum)
 	}
-	return ""
+	if n == 0 && b.refunds.unclear(paid) != "" {
+		n = 1
+	}
+	return max(r.ApprovalsNeeded, n)
 }
 
 // abnormalPoll is how often a refund that a person has to mend is asked about.

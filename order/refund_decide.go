@@ -132,6 +132,7 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	if r.after.approvedBy(who.ID) {
 		return applied{refund: &refundApplied{row: r.after}}, nil
 	}
+	r.after.ApprovalsNeeded = b.asksFor(&r.after)
 	if err := b.mayApprove(who, &r.after); err != nil {
 		return applied{}, err
 	}
@@ -150,6 +151,7 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	}
 	if b.counted(&r.after) >= b.needed(&r.after) {
 		r.after.State, r.after.DueAt = NextRefund(r.after.State, RefundEventApprove).To, b.now
+		r.after.Problem = "" // what it was held back for
 	}
 	b.applyToOrder(e, &c.header, r, "", "refund.approved", &done)
 	done.refund.row = r.after
@@ -177,11 +179,12 @@ func (b *batch) mayApprove(who Actor, r *Refund) error {
 	return nil
 }
 
-// counted is how many approvals of a refund count now.
+// counted is how many approvals of a refund count now. That of the shell counts as long as
+// one suffices.
 func (b *batch) counted(r *Refund) int {
 	n := 0
 	for _, a := range r.Approvals {
-		if b.people.May(a.Approver, operators.Finance) {
+		if b.people.May(a.Approver, operators.Finance) && (r.ApprovalsNeeded < 2 || !operators.Shell(a.Approver)) {
 			n++
 		}
 	}

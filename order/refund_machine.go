@@ -63,13 +63,14 @@ const (
 	RefundEventAbnormal  RefundEvent = "abnormal"  // ABNORMAL
 	RefundEventRefused   RefundEvent = "refused"   // a definite no, and WeChat does not know the number
 	RefundEventOwned     RefundEvent = "owned"     // the payment of a held one came: it is ours, from before a restore
+	RefundEventHeldBack  RefundEvent = "held_back" // money went back elsewhere before it was sent: people decide again
 )
 
 // RefundEvents lists all events of a refund.
 func RefundEvents() []RefundEvent {
 	return []RefundEvent{RefundEventApprove, RefundEventReject, RefundEventRetry, RefundEventCancel, RefundEventByHand,
 		RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal, RefundEventRefused,
-		RefundEventOwned}
+		RefundEventOwned, RefundEventHeldBack}
 }
 
 // RefundCell is one decision on a refund. Only Verdict, To and Why are used.
@@ -162,6 +163,8 @@ func nextUndecided(e RefundEvent) RefundCell {
 		return alarmRefundCell(refundUnasked)
 	case RefundEventOwned:
 		return refuseRefundCell(refundOurs)
+	case RefundEventHeldBack:
+		return sameRefundCell()
 	}
 	panic(unknownRefundEvent(e))
 }
@@ -195,6 +198,11 @@ func nextSent(s RefundState, e RefundEvent) RefundCell {
 	case RefundEventAccepted, RefundEventSucceeded, RefundEventClosed, RefundEventAbnormal:
 	case RefundEventOwned:
 		return refuseRefundCell(refundOurs)
+	case RefundEventHeldBack:
+		if s == RefundStateOwed { // and never sent: claimRefund.claimSend
+			return moveRefundTo(RefundStatePending)
+		}
+		return refuseRefundCell(refundDecided)
 	default:
 		panic(unknownRefundEvent(e))
 	}
@@ -228,6 +236,8 @@ func nextAnswered(s RefundState, e RefundEvent) RefundCell {
 		return alarmRefundCell(refundRevoked)
 	case RefundEventOwned:
 		return refuseRefundCell(refundOurs)
+	case RefundEventHeldBack:
+		return refuseRefundCell(refundEnded)
 	}
 	panic(unknownRefundEvent(e))
 }
@@ -258,6 +268,8 @@ func nextEnded(s RefundState, e RefundEvent) RefundCell {
 		return sameRefundCell()
 	case RefundEventOwned:
 		return refuseRefundCell(refundOurs)
+	case RefundEventHeldBack:
+		return refuseRefundCell(refundEnded)
 	}
 	panic(unknownRefundEvent(e))
 }

@@ -281,12 +281,12 @@ func (b *batch) updateRefund(ctx context.Context, tx *sqldb.Tx, r *refundEntry) 
 	rows, err := tx.Update(ctx, `UPDATE refunds
 SET state = ?, version = version + 1, refund_id = ?, decided_by = ?, decided_why = ?, tries = ?,
   notify_url = ?, problem = ?, sent_at = ?, asked_at = ?, accepted_at = ?, succeeded_at = ?, due_at = ?, updated_at = ?,
-  told = ?, restock = ?
+  told = ?, restock = ?, approvals_needed = ?
 WHERE out_refund_no = ?
   AND state = ?
   AND version = ?`, string(n.State), n.RefundID, n.DecidedBy, n.DecidedWhy, n.Tries, n.NotifyURL, n.Problem,
 		sqldb.Millis(n.SentAt), sqldb.Millis(n.AskedAt), sqldb.Millis(n.AcceptedAt), sqldb.Millis(n.SucceededAt),
-		nullMillis(n.DueAt), sqldb.Millis(b.now), string(n.Told), flag(n.Restock),
+		nullMillis(n.DueAt), sqldb.Millis(b.now), string(n.Told), flag(n.Restock), n.ApprovalsNeeded,
 		n.OutRefundNo, string(r.before.State), r.before.Version)
 	if err != nil {
 		return fmt.Errorf("write refund %s: %w", n.OutRefundNo, err)
