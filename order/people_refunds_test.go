@@ -2,6 +2,7 @@ package order_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,51 @@ func TestMoneyElsewhereAfterTheAskTakesItsApprovals(t *testing.T) {
 		f.MustSettleRefund(t, onThePlatform(t, f, after, "PLATFORM2", 100))
 		if r, err := approve(t, f, r.OutRefundNo, anna); err == nil && r.State != order.RefundStatePending {
 			t.Errorf("250 of 400 by one person: %+v", r)
+		}
+	})
+}
+
+// A refund of lots of money, approved by two and stuck, is not called paid by one person's word alone: a second person
+// has to say so as well, and nobody whom the first has made.
+func TestTwoPeopleCallALargeRefundPaid(t *testing.T) {
+	eachWith(t, twoPeople, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		carl := person(t, f, "carl", operators.Bootstrap)
+		o := f.PaidOne(t, "r1", "mug", 5)
+		ask := ordertest.Ask(o.OrderNo, "k", 5)
+		ask.CustomerID, ask.Cause = "", anna
+		r := f.MustAsk(t, ask)
+		for _, who := range []order.Cause{bea, carl} {
+			if _, err := approve(t, f, r.OutRefundNo, who); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.WeChat.Refuse = "PARAM_ERROR"
+		f.MustLookAtRefund(t, r.OutRefundNo)
+		f.Clock.Advance(2 * time.Minute)
+		made := person(t, f, "made", "anna")
+		var same *operators.SameError
+		for _, c := range []struct {
+			who  order.Cause
+			want order.RefundState
+			err  any
+		}{{as("cli:root"), order.RefundStateRefused, nil}, {anna, order.RefundStateRefused, nil},
+			{anna, order.RefundStateRefused, nil}, {made, order.RefundStateRefused, &same},
+			{bea, order.RefundStateByHand, nil}} {
+			_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo,
+				Event: order.RefundEventByHand, Reason: "cash", Cause: c.who})
+			if s := f.RefundState(t, r.OutRefundNo); s != c.want || (c.err != nil && !errors.As(err, c.err)) {
+				t.Errorf("500 fen, above the limit of two, by %s: %s, %v", c.who.Actor.ID, s, err)
+			}
+		}
+		got, err := f.FindRefund(t.Context(), r.OutRefundNo)
+		if err != nil || got.DecidedBy != "bea" || got.DecidedWhy != "with anna: cash" {
+			t.Errorf("%+v, %v", got, err)
+		}
+		events, err := f.Timeline(t.Context(), o.OrderNo)
+		if err != nil || !strings.Contains(namesOf(events), "refund.by_hand_said") {
+			t.Errorf("%s, %v", namesOf(events), err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package order
 
 import (
 	"slices"
+	"strings"
 
 	"orderd/payment"
 	"orderd/payment/operators"
@@ -43,11 +44,54 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	case c.event == RefundEventApprove && r.after.State == RefundStateHeld:
 		return c.lookedAt(b, e, r), nil
 	}
-	return b.refundEvent(e, r, &c.header, c.event, c.allowed(b, &r.after), func() {
+	cell := c.allowed(b, &r.after)
+	if c.event == RefundEventByHand && cell.Verdict == VerdictMove && b.byHandTakesTwo(&r.after) {
+		if done, noted, err := c.firstOfTwo(b, e, r); noted || err != nil {
+			return done, err
+		}
+	}
+	return b.refundEvent(e, r, &c.header, c.event, cell, func() {
 		c.sayRestock(r)
 		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
 		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
 	})
+}
+
+// byHandTakesTwo reports that a refund is settled by hand by two people: it is a sum that
+// two have to approve, and nobody but they can say that it went back.
+func (b *batch) byHandTakesTwo(r *Refund) bool {
+	return r.ApprovalsNeeded > 1 || b.s.approvals(r.Amount) > 1
+}
+
+// byHandFirst begins the reason of a refund that one of the two people has settled by hand.
+// Another decision about it takes its place.
+const byHandFirst = "by hand, first of two: "
+
+// firstOfTwo notes the first person's word that a refund was paid back outside WeChat Pay. It
+// gives noted false when this is the second's, and adds the first to the reason.
+func (c *decideRefund) firstOfTwo(b *batch, e *entry, r *refundEntry) (done applied, noted bool, err error) {
+	who, first := c.cause.Actor.ID, r.after.DecidedBy
+	said := strings.HasPrefix(r.after.DecidedWhy, byHandFirst) && b.people.May(first, operators.Finance)
+	switch {
+	case operators.Shell(who):
+		return applied{}, false, operators.ErrShell
+	case said && first == who:
+		return applied{refund: &refundApplied{row: r.after}}, true, nil
+	case said:
+		c.why = "with " + first + ": " + c.why
+		return applied{}, false, b.people.Second(who, first)
+	}
+	c.sayRestock(r)
+	r.after.DecidedBy = payment.CutBytes(who, maxActorID)
+	r.after.DecidedWhy = payment.CutBytes(byHandFirst+c.why, maxDecidedWhy)
+	r.touched = true
+	done = applied{refund: &refundApplied{}}
+	if b.people.Fresh(who, b.now) {
+		done.alarms = append(done.alarms, freshAlarm+who)
+	}
+	b.applyToOrder(e, &c.header, r, "", "refund.by_hand_said", &done)
+	done.refund.row = r.after
+	return done, true, nil
 }
 
 // maxDecidedWhy is the width of refunds.decided_why, in bytes: maxDecision
