@@ -247,7 +247,11 @@ func (s *Service) applyUnheld(ctx context.Context, page []pageCommand, outcomes 
 			locked[page[i].due.Key] = true
 		}
 	}
-	items, err := findItems(ctx, s.db, nos)
+	var items map[string][]Item
+	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		items, err = findItems(ctx, tx, nos)
+		return err
+	})
 	if err != nil {
 		return // they come again
 	}
