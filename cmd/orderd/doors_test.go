@@ -56,7 +56,7 @@ var shows = map[string]string{
 
 // takesIt are calls that are given the database itself and read by its other doors, or are in the table themselves, as
 // the methods are of what New… makes.
-var takesIt = []string{"Decided", "Create", "Disable", "SetRole", "Check", "Up", "do"}
+var takesIt = []string{"Decided", "Create", "Disable", "SetRole", "Check", "Held", "Up", "do"}
 
 // What is read where it is shown from may be a second old, or of a server that does not lead any more: a decision by it
 // is wrong at any switchover. Every read by that door is in the table, with the reason why it only shows.
