@@ -45,7 +45,7 @@ var trials = []trial{
 	{check: "B3", name: "a host dead in a transaction", what: "its SKU is sold again after", bound: 10 * time.Second,
 		do: (*nemesis).deadHost},
 	// Redis after a fail-over, without its replicas, or with its memory full.
-	{check: "B4", name: "redis refuses writes", what: "timeouts come late by", bound: 2 * time.Second, usual: true,
+	{check: "B4", name: "redis refuses writes", what: "timeouts come late by", bound: lockedLate, usual: true,
 		do: (*nemesis).redisRefuses},
 	// A planned switchover, after which the old primary goes on answering reads.
 	{check: "B5", name: "a stale primary", what: "own orders are shown as before it until", bound: staleFor,
@@ -450,7 +450,7 @@ func (n *nemesis) redisRefuses(ctx context.Context, _ *shop) (worst time.Duratio
 	}
 	defer end()
 	from := time.Now()
-	if !sqldb.Sleep(ctx, trialHold) {
+	if !sqldb.Sleep(ctx, lockedHold) {
 		return 0, ctx.Err()
 	}
 	return n.late(ctx, from, time.Now().Add(-deadlineIn), "")
