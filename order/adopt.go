@@ -88,7 +88,7 @@ func (s *Service) notePrepaid(ctx context.Context, page []unnoted, now time.Time
 			orderNos = append(orderNos, o.at.Key)
 		}
 	}
-	return inParts(orderNos, new(pageTry), func(orderNos []string, noWait bool) error {
+	return sqldb.Apart(orderNos, false, mostLocked, func(orderNos []string, noWait bool) error {
 		return s.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) error {
 			pending, err := setPrepaid(ctx, tx, orderNos)
 			wait, asks := s.cfg.askAfter(0)
@@ -97,5 +97,10 @@ func (s *Service) notePrepaid(ctx context.Context, page []unnoted, now time.Time
 			}
 			return listAsks(ctx, tx, pending, now.Add(wait))
 		})
-	}, func(string, error) {})
+	}, func(left []string, err error) error {
+		if len(left) > 1 {
+			return err
+		}
+		return nil
+	})
 }

@@ -68,15 +68,15 @@ func (s *Service) DueAsks(ctx context.Context, limit int) (asks []Ask, err error
 func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
 	var claimed []Ask
 	var failed error
-	try := func(asks []Ask, try *pageTry) {
-		err := inParts(asks, try, func(asks []Ask, noWait bool) error {
+	try := func(asks []Ask, noWait bool) {
+		err := sqldb.Apart(asks, noWait, mostLocked, func(asks []Ask, noWait bool) error {
 			got, err := s.claimTogether(ctx, asks, noWait)
 			claimed = append(claimed, got...)
 			if err == nil && noWait && len(asks) == 1 {
 				s.asksLocked.Free(asks[0].OutTradeNo)
 			}
 			return err
-		}, s.askLocked)
+		}, s.asksHeld)
 		if failed == nil {
 			failed = err
 		}
@@ -87,10 +87,10 @@ func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
 		case !s.asksLocked.Any(a.OutTradeNo):
 			rest = append(rest, a)
 		case s.asksLocked.Due(a.OutTradeNo):
-			try(asks[i:i+1], &pageTry{noWait: true})
+			try(asks[i:i+1], true)
 		}
 	}
-	try(rest, new(pageTry))
+	try(rest, false)
 	if failed != nil && len(claimed) == 0 {
 		return nil, fmt.Errorf("claim %d asks: %w", len(asks), failed)
 	}
@@ -100,36 +100,17 @@ func (s *Service) ClaimAsks(ctx context.Context, asks []Ask) ([]Ask, error) {
 	return claimed, nil
 }
 
-// askLocked notes that somebody holds the row of an ask.
-func (s *Service) askLocked(a Ask, err error) {
-	if s.asksLocked.Found(a.OutTradeNo) {
+// asksHeld notes that somebody holds the row of an ask. Of more than one, which were not
+// sought, the error is that of the page.
+func (s *Service) asksHeld(asks []Ask, err error) error {
+	if len(asks) > 1 {
+		return err
+	}
+	if s.asksLocked.Found(asks[0].OutTradeNo) {
 		s.log.Warn("the row of this trade is locked by another session of the database; it is asked about later",
-			"out_trade_no", a.OutTradeNo, "err", err)
+			"out_trade_no", asks[0].OutTradeNo, "err", err)
 	}
-}
-
-// inParts does a page in one transaction, as applySome does: halved as long as a row in
-// it is locked, without waiting from there on. Those that are locked are told to locked,
-// and left out.
-func inParts[T any](page []T, try *pageTry, do func(page []T, noWait bool) error, locked func(T, error)) error {
-	if len(page) == 0 {
-		return nil
-	}
-	err := do(page, try.noWait)
-	switch {
-	case !errors.Is(err, sqldb.ErrLocked), try.found >= mostLocked:
-		return err
-	case len(page) == 1:
-		try.found++
-		locked(page[0], err)
-		return nil
-	}
-	try.noWait = true
-	half := len(page) / 2
-	if err := inParts(page[:half], try, do, locked); err != nil {
-		return err
-	}
-	return inParts(page[half:], try, do, locked)
+	return nil
 }
 
 // claimTogether claims asks in one transaction. With noWait it waits for no lock.

@@ -3,7 +3,6 @@ package scheduler
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -96,32 +95,13 @@ func (f *DeadLetters) recordPart(ctx context.Context, rows []failedRow, now int6
 	return err
 }
 
-// apart has write write all rows together. Where somebody else holds one of them, the
-// halves are written by themselves, without waiting, until it is alone: held are those
-// that are left. Past mostHeld the rest is left unsought. Any other error ends it.
+// apart is sqldb.Apart for rows that wait for nobody in the end: it gives those that
+// somebody else holds, and past mostHeld those that were not sought.
 func apart[T any](rows []T, write func(part []T, noWait bool) error) (held []T, err error) {
-	if len(rows) == 0 {
-		return nil, nil
-	}
-	alone := 0
-	var try func(part []T, noWait bool) error
-	try = func(part []T, noWait bool) error {
-		err := write(part, noWait)
-		switch {
-		case !errors.Is(err, sqldb.ErrLocked):
-			return err
-		case len(part) == 1 || alone >= mostHeld:
-			alone++
-			held = append(held, part...)
-			return nil
-		}
-		half := len(part) / 2
-		if err := try(part[:half], true); err != nil {
-			return err
-		}
-		return try(part[half:], true)
-	}
-	err = try(rows, false)
+	err = sqldb.Apart(rows, false, mostHeld, write, func(part []T, _ error) error {
+		held = append(held, part...)
+		return nil
+	})
 	return held, err
 }
 

@@ -104,7 +104,7 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 	ref := "import-" + hex.EncodeToString(sum[:16])
 	var locked []error
 	for batch := range slices.Chunk(lines, importLines) {
-		err := a.importPart(ctx, batch, o, ref, false, func(part ImportReport) {
+		err := a.importPart(ctx, batch, o, ref, func(part ImportReport) {
 			report.Created += part.Created
 			report.Updated += part.Updated
 			report.Repeated += part.Repeated
@@ -130,29 +130,28 @@ const maxLockedParts = 10
 // committed. Where a SKU is locked by somebody else, as by a forgotten session, its
 // halves are applied by themselves and wait for nobody: at the end all lines are in but
 // those, whose error names them.
-func (a *Admin) importPart(ctx context.Context, batch []importLine, o ImportOptions, ref string, noWait bool,
+func (a *Admin) importPart(ctx context.Context, batch []importLine, o ImportOptions, ref string,
 	done func(ImportReport)) error {
-	var part ImportReport
-	err := a.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		part, err = a.importBatch(ctx, tx, batch, o, ref)
+	var locked []error
+	err := sqldb.Apart(batch, false, 0, func(batch []importLine, noWait bool) error {
+		var part ImportReport
+		err := a.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			part, err = a.importBatch(ctx, tx, batch, o, ref)
+			return err
+		})
+		if err == nil {
+			done(part)
+		}
 		return err
-	})
-	switch {
-	case err == nil:
-		done(part)
+	}, func(alone []importLine, err error) error {
+		locked = append(locked, fmt.Errorf("line %d is not imported, import the same file again: SKU %s: %w",
+			alone[0].line, alone[0].SkuID, err))
 		return nil
-	case !errors.Is(err, sqldb.ErrLocked):
-		return err
-	case len(batch) == 1:
-		return fmt.Errorf("line %d is not imported, import the same file again: SKU %s: %w", batch[0].line,
-			batch[0].SkuID, err)
+	})
+	if err != nil {
+		return err // of the database: what is locked counts no more
 	}
-	half := len(batch) / 2
-	err = a.importPart(ctx, batch[:half], o, ref, true, done)
-	if err != nil && !errors.Is(err, sqldb.ErrLocked) {
-		return err
-	}
-	return errors.Join(err, a.importPart(ctx, batch[half:], o, ref, true, done))
+	return errors.Join(locked...)
 }
 
 // importBatch applies lines in one transaction. It reads and inserts by the set, so

@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"errors"
 	"sync"
 	"time"
 )
@@ -82,4 +83,35 @@ func (l *Locked) Due(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !time.Now().Before(l.keys[key].next)
+}
+
+// Apart has write write all rows together, in a transaction of InTxOfMany. Where somebody
+// else holds one of them (ErrLocked), the halves are written by themselves, without
+// waiting, until it is alone: held is told of it. When most rows were found so (0: there
+// is no bound), the parts that are left are not halved, and held is told of each whole.
+// Any other error of write, or one of held, ends it. With noWait the first try waits for
+// no lock either.
+func Apart[T any](rows []T, noWait bool, most int, write func(part []T, noWait bool) error,
+	held func(part []T, err error) error) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	found := 0
+	var try func(part []T, noWait bool) error
+	try = func(part []T, noWait bool) error {
+		err := write(part, noWait)
+		switch {
+		case !errors.Is(err, ErrLocked):
+			return err
+		case len(part) == 1 || most > 0 && found >= most:
+			found++
+			return held(part, err)
+		}
+		half := len(part) / 2
+		if err := try(part[:half], true); err != nil {
+			return err
+		}
+		return try(part[half:], true)
+	}
+	return try(rows, noWait)
 }

@@ -92,32 +92,23 @@ LIMIT ?`, []any{now, after, lookups}, func(rows *sql.Rows) (id string, err error
 // openWaited opens differences that are not held by somebody; who holds one is found by
 // halves.
 func (r *Reconciler) openWaited(ctx context.Context, now int64, ids []string) error {
-	err := r.db.InTxOfMany(ctx, true, func(ctx context.Context, tx *sqldb.Tx) error {
-		args := sqldb.Args(ids)
-		if _, err := sqldb.Known(ctx, tx, `SELECT id
+	return sqldb.Apart(ids, true, 0, func(ids []string, noWait bool) error {
+		return r.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) error {
+			args := sqldb.Args(ids)
+			if _, err := sqldb.Known(ctx, tx, `SELECT id
 FROM differences
 WHERE id IN (`+sqldb.In(len(ids))+`)
 FOR UPDATE`, args...); err != nil {
-			return err
-		}
-		_, err := tx.Update(ctx, `UPDATE differences
+				return err
+			}
+			_, err := tx.Update(ctx, `UPDATE differences
 SET status = 'OPEN', pending_until = 0
 WHERE status = 'PENDING_NEXT_DAY'
   AND pending_until <= ?
   AND id IN (`+sqldb.In(len(ids))+`)`, append([]any{now}, args...)...)
-		return err
-	})
-	switch n := len(ids) / 2; {
-	case !errors.Is(err, sqldb.ErrLocked):
-		return err
-	case n == 0:
-		return nil
-	default:
-		if err := r.openWaited(ctx, now, ids[:n]); err != nil {
 			return err
-		}
-		return r.openWaited(ctx, now, ids[n:])
-	}
+		})
+	}, func([]string, error) error { return nil }) // a locked one stays for the next call
 }
 
 // endWaitingIfCan is endWaiting before a read, which shows what is there and does not
