@@ -57,7 +57,7 @@ func TestLockedRowDoesNotStarveItsPage(t *testing.T) {
 			if time.Since(begin) > within {
 				t.Fatalf("%d of %d orders are closed after %s", got, want, within)
 			}
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) // polling, not timing
 		}
 		t.Logf("%d closed after %s", want, time.Since(begin).Round(10*time.Millisecond))
 	}
@@ -135,7 +135,7 @@ func TestALockedRateDoesNotStopTimeouts(t *testing.T) {
 			t.Fatal(got, err)
 		}
 		if got != burst {
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) // polling, not timing
 		}
 	}
 }

@@ -168,11 +168,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 			n.failed(err)
 		}
 	})
-	// Acknowledgements are watched to the end: callbacks come during reconciliation too.
-	watching, stopWatching := context.WithCancel(ctx)
-	defer stopWatching()
-	go shop.watchAcks(watching)
-	go shop.watchCloses(watching)
+	defer shop.watch(ctx)()
 	begin := time.Now()
 	// The run goes on until there was enough of everything, a deadlock among it; what is
 	// broken already, a harness that failed and the limit of time end it too.

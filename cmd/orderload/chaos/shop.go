@@ -806,6 +806,15 @@ const (
 	closesAtOnce = 500
 )
 
+// watch watches acknowledgements and closes until stop is called, to the end of the run:
+// callbacks come during reconciliation too.
+func (s *shop) watch(ctx context.Context) (stop func()) {
+	ctx, stop = context.WithCancel(ctx)
+	go s.watchAcks(ctx)
+	go s.watchCloses(ctx)
+	return stop
+}
+
 // watchAcks looks, for every callback that is acknowledged, whether its payment can be
 // read at that moment, by another connection: the acknowledgement comes after the commit
 // (C4).
