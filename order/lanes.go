@@ -23,6 +23,9 @@ const (
 	// politePause is how long a page rests beside customers, as a multiple of the
 	// time that its transaction took: they have two thirds of the database.
 	politePause = 2
+	// mostRest is the longest rest. So few orders are work of some milliseconds; a
+	// transaction that took much longer has waited, which took nothing from anybody.
+	mostRest = 200 * time.Millisecond
 	// customersFor is how long after the last placement or payment customers are
 	// taken to be here.
 	customersFor = 250 * time.Millisecond
@@ -75,7 +78,17 @@ func (s *Service) inLane(ctx context.Context, n int, noWait bool,
 	start := time.Now() // a duration only, never stored
 	err := s.db.InTxOfMany(ctx, noWait, run)
 	if lane == s.polite {
-		sqldb.Sleep(ctx, politePause*time.Since(start))
+		sqldb.Sleep(ctx, restAfter(time.Since(start), err))
 	}
 	return err
+}
+
+// restAfter is how long the lane beside customers rests after a transaction. One that
+// waited for somebody's lock has done nothing to rest from: its neighbours, who are
+// written next, would wait for him once more.
+func restAfter(took time.Duration, err error) time.Duration {
+	if errors.Is(err, sqldb.ErrLocked) {
+		return 0
+	}
+	return min(politePause*took, mostRest)
 }

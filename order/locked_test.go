@@ -236,6 +236,57 @@ func TestPageWithALockedRow(t *testing.T) {
 	}
 }
 
+// Beside customers pages go one at a time and rest after it. The second that one of them
+// waits for somebody's lock is no work to rest from: its own neighbours and the next page
+// would have to wait for three times as long.
+func TestPageWithALockedRowBesideCustomers(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), byItself)
+	f.SKU(t, "mug", 1000)
+	nos := placeMany(t, f, 40)
+	holdOrder(t, f.DB, nos[3])
+	f.Clock.Advance(time.Hour)
+	page := due(t, f, order.StatePending)
+	customers(t, f)
+
+	begin := time.Now() // durations only
+	var wg sync.WaitGroup
+	for i, part := range [][]order.Due{page[:20], page[20:]} {
+		wg.Go(func() {
+			time.Sleep(time.Duration(i) * 100 * time.Millisecond) // the locked one is in the first
+			f.ExpireAll(t.Context(), part, swept, nil)
+			if took := time.Since(begin); took > 2500*time.Millisecond {
+				t.Errorf("page %d took %s", i, took)
+			}
+		})
+	}
+	wg.Wait()
+	for _, no := range nos {
+		if state := f.State(t, no); (state == order.StateClosed) != (no != nos[3]) {
+			t.Errorf("%s is %s", no, state)
+		}
+	}
+}
+
+// customers lets somebody place all the time, until the test ends.
+func customers(t *testing.T, f *ordertest.Fixture) {
+	t.Helper()
+	f.SKU(t, "tee", 1000)
+	f.PlaceOne(t, "first", "tee", 1)
+	var wg sync.WaitGroup
+	end := make(chan struct{})
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			case <-time.After(50 * time.Millisecond):
+				f.PlaceOne(t, fmt.Sprint("customer", i), "tee", 1)
+			}
+		}
+	})
+	t.Cleanup(func() { close(end); wg.Wait() })
+}
+
 // One attempt whose row somebody else holds must not keep the others from being asked about.
 func TestNeighboursOfALockedAttemptAreAskedAbout(t *testing.T) {
 	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(*order.Config) {})
