@@ -87,7 +87,7 @@ func loadAttempts(ctx context.Context, tx *sqldb.Tx, outTradeNos []string) (map[
 		lock = "\nFOR UPDATE"
 	}
 	err := sqldb.Each(ctx, tx, `SELECT `+attemptColumns+`
-FROM payment_attempts
+FROM payment_attempts /*! FORCE INDEX (PRIMARY) */
 WHERE out_trade_no IN (`+sqldb.In(len(outTradeNos))+`)`+lock, sqldb.Args(outTradeNos), func(rows *sql.Rows) error {
 		a, err := scanAttempt(rows)
 		after := a
@@ -243,7 +243,7 @@ func lockAsks(ctx context.Context, tx *sqldb.Tx, asks []Ask) ([]Ask, error) {
 	}
 	locked := make([]Ask, 0, len(nos))
 	err := sqldb.Each(ctx, tx, `SELECT out_trade_no, ask_at
-FROM payment_attempts
+FROM payment_attempts /*! FORCE INDEX (PRIMARY) */
 WHERE out_trade_no IN (`+sqldb.In(len(nos))+`)
   AND ask_at IS NOT NULL
 ORDER BY out_trade_no
@@ -287,7 +287,7 @@ WHERE out_trade_no IN (`+sqldb.In(len(gone))+`)
 func listAsks(ctx context.Context, tx *sqldb.Tx, orderNos []string, at time.Time) error {
 	var nos []string
 	err := sqldb.Each(ctx, tx, `SELECT out_trade_no
-FROM payment_attempts
+FROM payment_attempts /*! FORCE INDEX (u_attempts_order) */
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
   AND state = 'live'
   AND ask_at IS NULL

@@ -49,7 +49,7 @@ func lockOrders(ctx context.Context, tx *sqldb.Tx, orderNos []string) (map[strin
 		return entries, nil
 	}
 	err := sqldb.Each(ctx, tx, `SELECT `+orderColumns+`
-FROM orders
+FROM orders /*! FORCE INDEX (PRIMARY) */
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
 ORDER BY order_no
 FOR UPDATE`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
@@ -382,7 +382,7 @@ WHERE state = ?
 func setPrepaid(ctx context.Context, tx *sqldb.Tx, orderNos []string) (pending []string, err error) {
 	var open []string
 	err = sqldb.Each(ctx, tx, `SELECT order_no, state
-FROM orders
+FROM orders /*! FORCE INDEX (PRIMARY) */
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
   AND state IN ('pending', 'closing')
 ORDER BY orders.order_no

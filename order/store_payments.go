@@ -144,14 +144,20 @@ func findPaid(ctx context.Context, tx *sqldb.Tx, orders, transactions map[string
 	if tx.NoWait() { // writeTaken would wait
 		lock = "\nFOR UPDATE"
 	}
-	for column, keys := range map[string][]string{"order_no": sorted(orders), "transaction_id": sorted(transactions)} {
-		if len(keys) == 0 {
+	for _, by := range []struct {
+		column, index string
+		keys          []string
+	}{
+		{"order_no", "ix_payments_order", sorted(orders)},
+		{"transaction_id", "PRIMARY", sorted(transactions)},
+	} {
+		if len(by.keys) == 0 {
 			continue
 		}
 		err := sqldb.Each(ctx, tx, `SELECT transaction_id, order_no, out_trade_no,
   amount_fen, refund_fen, CASE WHEN paid_at > 0 THEN paid_at ELSE received_at END, outcome, refund_told
-FROM payments
-WHERE `+column+` IN (`+sqldb.In(len(keys))+`)`+lock, sqldb.Args(keys), func(rows *sql.Rows) error {
+FROM payments /*! FORCE INDEX (`+by.index+`) */
+WHERE `+by.column+` IN (`+sqldb.In(len(by.keys))+`)`+lock, sqldb.Args(by.keys), func(rows *sql.Rows) error {
 			p := new(paidEntry)
 			var paid, told int64
 			err := rows.Scan(&p.transactionID, &p.orderNo, &p.outTradeNo, &p.amount, &p.taken, &paid, &p.outcome, &told)

@@ -45,19 +45,28 @@ func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
 }
 
 // lockRefunds reads and locks the refunds of orders, those of the numbers and those of
-// payments, oldest first.
+// payments, oldest first. Each by its index: a database that reads a small table whole
+// waits for every row that somebody holds. After a wait in vain nothing more is read,
+// since the next would wait for the same row.
 func lockRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) ([]Refund, error) {
 	seen := map[string]bool{}
 	var all []Refund
-	read := func(column string, keys []string) error {
-		if len(keys) == 0 {
-			return nil
+	for _, by := range []struct {
+		column, index string
+		keys          []string
+	}{
+		{"order_no", "ix_refunds_order", sorted(n.refundsOf)},
+		{"out_refund_no", "PRIMARY", sorted(n.refunds)},
+		{"transaction_id", "ix_refunds_transaction", sorted(n.refundsOfPayment)},
+	} {
+		if len(by.keys) == 0 {
+			continue
 		}
 		err := sqldb.Each(ctx, tx, `SELECT `+refundColumns+`
-FROM refunds
-WHERE `+column+` IN (`+sqldb.In(len(keys))+`)
+FROM refunds /*! FORCE INDEX (`+by.index+`) */
+WHERE `+by.column+` IN (`+sqldb.In(len(by.keys))+`)
 ORDER BY out_refund_no
-FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
+FOR UPDATE`, sqldb.Args(by.keys), func(rows *sql.Rows) error {
 			r, err := scanRefund(rows)
 			if err == nil && !seen[r.OutRefundNo] {
 				seen[r.OutRefundNo] = true
@@ -66,13 +75,8 @@ FOR UPDATE`, sqldb.Args(keys), func(rows *sql.Rows) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("lock refunds: %w", err)
+			return nil, fmt.Errorf("lock refunds: %w", err)
 		}
-		return nil
-	}
-	if err := errors.Join(read("order_no", sorted(n.refundsOf)), read("out_refund_no", sorted(n.refunds)),
-		read("transaction_id", sorted(n.refundsOfPayment))); err != nil {
-		return nil, err
 	}
 	// Package sort: an instance of slices.SortFunc for rows this wide is 20 kB of binary.
 	sort.SliceStable(all, func(i, j int) bool {

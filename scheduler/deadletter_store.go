@@ -189,7 +189,7 @@ func bounded(s string, n int) string {
 func recordRows(ctx context.Context, tx *sqldb.Tx, rows []failedRow, now int64) (died int, err error) {
 	before := make(map[string]failedRow, len(rows))
 	err = sqldb.Each(ctx, tx, `SELECT task_key, state, tries, first_at
-FROM failed_tasks
+FROM failed_tasks /*! FORCE INDEX (PRIMARY) */
 WHERE task_type = ?
   AND task_key IN (`+sqldb.In(len(rows))+`)
 FOR UPDATE`, keyArgs(rows), func(r *sql.Rows) error {
@@ -265,13 +265,13 @@ func (f *DeadLetters) Done(ctx context.Context, typ string, keys []string) error
 
 // forget deletes tasks of a type.
 func forget(ctx context.Context, tx *sqldb.Tx, typ string, keys []string) error {
-	const of = `
-FROM failed_tasks
+	const where = `
 WHERE task_type = ?
   AND task_key IN (`
 	args := boundedArgs(typ, keys)
 	if tx.NoWait() { // a DELETE would wait
-		err := sqldb.Each(ctx, tx, "SELECT task_key"+of+sqldb.In(len(keys))+`)
+		err := sqldb.Each(ctx, tx, `SELECT task_key
+FROM failed_tasks /*! FORCE INDEX (PRIMARY) */`+where+sqldb.In(len(keys))+`)
 FOR UPDATE`, args, func(r *sql.Rows) error {
 			var key string
 			return r.Scan(&key)
@@ -280,7 +280,8 @@ FOR UPDATE`, args, func(r *sql.Rows) error {
 			return err
 		}
 	}
-	_, err := tx.ExecContext(ctx, "DELETE"+of+sqldb.In(len(keys))+")", args...)
+	_, err := tx.ExecContext(ctx, `DELETE /*! failed_tasks */
+FROM failed_tasks /*! FORCE INDEX (PRIMARY) */`+where+sqldb.In(len(keys))+")", args...)
 	return err
 }
 

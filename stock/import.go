@@ -255,7 +255,7 @@ func (l importLine) delta(mode Mode, sku SKU) int64 {
 // as everywhere in this package.
 func lockSKUs(ctx context.Context, tx *sqldb.Tx, batch []importLine) (map[string]SKU, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT `+skuColumns+`
-FROM skus
+FROM skus /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(batch))+`)
 ORDER BY sku_id
 FOR UPDATE`, sqldb.Args(idsOf(batch))...)

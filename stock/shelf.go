@@ -96,7 +96,7 @@ func readShelf(ctx context.Context, tx *sqldb.Tx, ids []string, lock string) (*S
 		return s, nil
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT sku_id, price_fen, available, unlimited
-FROM skus
+FROM skus /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 ORDER BY sku_id`+lock, sqldb.Args(ids)...)
 	if err != nil {

@@ -96,7 +96,7 @@ func (r *Reconciler) openWaited(ctx context.Context, now int64, ids []string) er
 		return r.db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *sqldb.Tx) error {
 			args := sqldb.Args(ids)
 			if _, err := sqldb.Known(ctx, tx, `SELECT id
-FROM differences
+FROM differences /*! FORCE INDEX (PRIMARY) */
 WHERE id IN (`+sqldb.In(len(ids))+`)
 FOR UPDATE`, args...); err != nil {
 				return err

@@ -404,7 +404,7 @@ func (r *Reconciler) saveDifferences(ctx context.Context, u *run, found []Differ
 		known := map[string]bool{}
 		given := map[string]said{} // known from a file alone, or from nobody knows what
 		err := sqldb.Each(ctx, tx, `SELECT id, source, out_trade_no, transaction_id, bill_state, facts
-FROM differences
+FROM differences /*! FORCE INDEX (PRIMARY) */
 WHERE id IN (`+sqldb.In(len(ids))+`)
 FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
 			var id string
