@@ -83,12 +83,13 @@ type sweep struct {
 	// up is since when Redis has answered; zero while it does not.
 	up time.Time
 	// took is when Redis last took a write of ours; refuses says that it does not.
-	took     time.Time
-	refuses  bool
-	moves    map[string]moving // by queue
-	forgot   time.Time         // when dead tasks of what has ended were last forgotten
-	retrying atomic.Bool       // failed tasks are being tried again
-	retries  sync.WaitGroup    // the goroutine that does
+	took    time.Time
+	refuses bool
+	moves   map[string]moving // by queue
+	forgot  time.Time         // when dead tasks of what has ended were last forgotten
+	// What runs beside the passes, and its goroutines.
+	retrying, refunding atomic.Bool
+	others              sync.WaitGroup
 }
 
 // moving is how many tasks a queue has run, and when that last changed, on the
@@ -103,7 +104,7 @@ func newSweep(p sweepParams) *sweep { return &sweep{sweepParams: p, moves: map[s
 // run makes a pass every interval until ctx ends, and returns when what it began
 // has ended.
 func (s *sweep) run(ctx context.Context) {
-	defer s.retries.Wait()
+	defer s.others.Wait()
 	if !sqldb.Sleep(ctx, rand.N(s.Every/4+1)) { // replicas do not sweep in step
 		return
 	}
@@ -135,15 +136,22 @@ func (s *sweep) rest(ctx context.Context) bool {
 func (s *sweep) pass(ctx context.Context) {
 	now := s.Now()
 	s.Line.notify()
-	s.retryFailed(ctx)
-	s.forgetEnded(ctx, now)
-	if !s.redisTakes(ctx) {
+	if s.Failures.DeadLetters != nil {
+		s.beside(&s.retrying, func() {
+			s.failed(ctx)
+			s.forgetEnded(ctx, now)
+		})
+	}
+	takes, patience := s.redisTakes(ctx), time.Duration(0)
+	if takes {
+		patience = max(s.Every, leastPatience)
+	}
+	s.beside(&s.refunding, func() { s.refunds(ctx, now.Add(-patience)) })
+	if !takes {
 		s.up = time.Time{}
 		s.overdue(ctx, now)
-		s.refunds(ctx, now)
 		return
 	}
-	s.refunds(ctx, now.Add(-max(s.Every, leastPatience)))
 	if s.up.IsZero() {
 		s.up = now
 	}
@@ -154,7 +162,7 @@ func (s *sweep) pass(ctx context.Context) {
 		return
 	}
 	s.schedule(ctx, lookAhead)
-	patience := max(s.Every, leastPatience) + s.explained()
+	patience += s.explained()
 	if now.Sub(s.up) < patience {
 		return // the tasks that waited for Redis, or for us, are running now
 	}
@@ -288,22 +296,22 @@ func (s *sweep) overdue(ctx context.Context, until time.Time) {
 	failed.log(s.Log, "sweep: orders not done")
 }
 
-// retryFailed tries the failed tasks again whose time has come. It does so beside
-// the passes: they may take long, and nothing waits for them.
-func (s *sweep) retryFailed(ctx context.Context) {
-	if s.Failures.DeadLetters == nil || !s.retrying.CompareAndSwap(false, true) {
+// beside runs do beside the passes, unless it still runs for an earlier one: it may take
+// long, or wait for a row that somebody holds, and timeouts do not wait for it.
+func (s *sweep) beside(busy *atomic.Bool, do func()) {
+	if !busy.CompareAndSwap(false, true) {
 		return
 	}
-	s.retries.Go(func() {
-		defer s.retrying.Store(false)
-		s.failed(ctx)
+	s.others.Go(func() {
+		defer busy.Store(false)
+		do()
 	})
 }
 
 // forgetEnded forgets, now and then, the dead tasks for which nothing is left to do: their
 // order or refund ended another way, such as by a payment or by people.
 func (s *sweep) forgetEnded(ctx context.Context, now time.Time) {
-	if s.Failures.DeadLetters == nil || now.Sub(s.forgot) < forgetEvery {
+	if now.Sub(s.forgot) < forgetEvery {
 		return
 	}
 	s.forgot = now

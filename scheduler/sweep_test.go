@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
@@ -223,4 +224,50 @@ func askBack(t *testing.T, f *ordertest.Fixture) {
 		Reason: "small", Cause: ordertest.Customer}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// heldRefunds is orders whose refunds somebody holds: each is waited for, and fails.
+type heldRefunds struct{ *shop }
+
+func (h *heldRefunds) Refund(_ context.Context, no string, _ order.Cause) error {
+	time.Sleep(2 * time.Second)
+	h.shop.mu.Lock()
+	defer h.shop.mu.Unlock()
+	h.shop.refundRan[no]++
+	return sqldb.ErrLocked
+}
+
+// Refunds that wait for a row that somebody holds were run in the pass of the sweep before its timeouts: without Redis
+// every order was closed as late as they took.
+func TestHeldRefundsDoNotHoldTimeoutsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(map[string]time.Time{})
+		due := map[string]time.Time{}
+		var late time.Duration
+		s.answer = func(no string, _ int) error {
+			late = max(late, time.Since(due[no]))
+			return nil
+		}
+		const every = 5 * time.Second
+		for i := range 4 * sweepAtOnce {
+			s.refundDue[fmt.Sprint("r", i)] = time.Now()
+		}
+		for i := range 300 {
+			no := fmt.Sprint("o", i)
+			due[no] = time.Now().Add(time.Duration(i) * time.Second)
+			s.due[no] = due[no]
+		}
+		_, w := newWorker(t, "", s, Options{SweepEvery: every, RefundRate: 1000, Orders: &heldRefunds{s}})
+		if err := w.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		w.Stop()
+		if s.left() != 0 || late > every*13/10 {
+			t.Errorf("%d orders left, the latest came after %s", s.left(), late)
+		}
+		if s.refundRan["r0"] < 50 { // once in a pass, the eight seconds that they take apart
+			t.Errorf("a held refund had %d turns", s.refundRan["r0"])
+		}
+	})
 }
