@@ -137,6 +137,12 @@ var Mutants = []Mutant{
 				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
 	{"page-fails-together", "a locked row fails the batch or page that meets it", []Edit{
 		{"migrations/sqldb/errors.go", "(my.Number == mysqlLockWait || my.Number == mysqlNoWait)", "my.Number == 0"}}},
+	{"rest-counts-waits", "a page beside customers rests from waiting for a lock, as long as that took", []Edit{
+		{"order/lanes.go", "	if errors.Is(err, sqldb.ErrLocked) {\n		return 0\n	}\n", ""},
+		{"order/lanes.go", "min(politePause*took, mostRest)", "politePause * took"},
+		{"order/lanes.go", "	\"errors\"\n", ""},
+		{"order/lanes.go", "var errTooMany = errors.New(", "var errTooMany = fmt.Errorf("},
+		{"order/lanes.go", "import (\n	\"context\"\n", "import (\n	\"context\"\n	\"fmt\"\n"}}},
 	// What they do wrong with timeouts.
 	{"sweep-without-cursor", "the sweep looks at its first row only", []Edit{
 		{"scheduler/sweep.go", "		more := do(page)\n", "		more := do(page[:1]) && false\n"},
@@ -150,12 +156,11 @@ var Mutants = []Mutant{
 		{"order/timeout.go", "		if results[i].proven == closeClosed {\n",
 			"		if results[i].proven != closePaid {\n"}}},
 	{"rely-on-the-queue", "there is no sweep: what the queue loses is lost", []Edit{
-		{"scheduler/sweep.go", "	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n",
-			"	if true {\n		return\n	}\n	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n"}}},
+		{"scheduler/sweep.go", "	takes, patience := s.redisTakes(ctx), time",
+			"	if true {\n		return\n	}\n	takes, patience := s.redisTakes(ctx), time"}}},
 	{"sweep-trusts-redis", "a Redis that answers takes tasks, and the age of a task explains why it waits", []Edit{
-		{"scheduler/sweep.go", "	if !s.redisTakes(ctx) {\n		s.up = time.Time{}\n		s.overdue",
-			"	if s.Queue == nil || s.Queue.redis.Ping(ctx).Err() != nil {\n" +
-				"		s.up = time.Time{}\n		s.overdue"},
+		{"scheduler/sweep.go", "takes, patience := s.redisTakes(ctx), time",
+			"takes, patience := s.Queue != nil && s.Queue.redis.Ping(ctx).Err() == nil, time"},
 		{"scheduler/sweep.go", "		if !was.at.IsZero() && now.Sub(was.at)",
 			"		if was.at.IsZero() || now.Sub(was.at)"}}},
 	{"stock-read-modify-write", "the shelf is written as it was read, less what was taken", []Edit{
