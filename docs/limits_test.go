@@ -29,8 +29,8 @@ var limits = []struct {
 }{
 	{"Transactions and pages", []string{
 		"sqldb.defaultMaxBatch", "sqldb.defaultMaxQueue", "order.defaultLanes", "order.pageLimit",
-		"order.politeLimit", "order.politePause", "order.mostRest", "order.customersFor", "order.minPage", "order.askedAtOnce",
-		"stock.tight",
+		"order.politeLimit", "order.politePause", "order.mostRest", "order.customersFor", "order.minPage",
+		"order.askedAtOnce", "stock.tight",
 		"sqldb.maxWait", "sqldb.lastChance", "sqldb.txBudget", "sqldb.ioTimeout",
 		"sqldb.deadAfter",
 	}},
