@@ -265,8 +265,8 @@ func (s *Service) applyUnheld(ctx context.Context, page []pageCommand, outcomes 
 	skus := slices.SortedFunc(maps.Keys(wanted), func(a, b string) int {
 		return cmp.Or(wanted[b]-wanted[a], strings.Compare(a, b))
 	})
-	held := stock.Held(ctx, s.db, skus[:min(len(skus), mostLocked)])
-	if len(held) == 0 {
+	held, err := stock.Held(ctx, s.db, skus[:min(len(skus), mostLocked)])
+	if err != nil || len(held) == 0 {
 		return // the rows of the orders are: the rest comes at the next pass
 	}
 	var rest []pageCommand
@@ -350,22 +350,57 @@ func allFailed(n int, err error) []sqldb.Outcome[applied] {
 }
 
 // withoutLocked applies a page in which a row is locked by somebody else. From here on
-// nothing of it waits for a lock: the time of the others is not his.
+// nothing of it waits for a lock: the time of the others is not his. Orders whose own rows
+// are held are found by one question; what holds another row of theirs, by halves.
 func (s *Service) withoutLocked(ctx context.Context, page []pageCommand, try *pageTry,
 	err error) []sqldb.Outcome[applied] {
 	switch {
 	case len(page) == 1:
-		try.found++
-		if no := page[0].due.Key; s.commands.Locked().Found(no) {
-			s.log.Warn("a row of this order is locked by another session of the database; it is tried again",
-				"order_no", no, "err", err)
-		}
+		s.foundLocked(page[0].due.Key, try, err)
 		return allFailed(1, err)
 	case try.found >= mostLocked:
 		return allFailed(len(page), err)
 	}
 	try.noWait = true
-	return s.applyHalves(ctx, page, try)
+	held, _ := s.db.Held(ctx, `SELECT order_no
+FROM orders
+WHERE order_no IN (`+sqldb.In(len(page))+`)
+FOR UPDATE`, sqldb.Args(keysOf(page))...)
+	if len(held) == 0 { // a row of another table is, or it was so a moment ago
+		return s.applyHalves(ctx, page, try)
+	}
+	outcomes := allFailed(len(page), err)
+	var rest []pageCommand
+	var at []int
+	for i := range page {
+		if no := page[i].due.Key; held[no] {
+			s.foundLocked(no, try, err)
+		} else {
+			rest, at = append(rest, page[i]), append(at, i)
+		}
+	}
+	for i, o := range s.applySome(ctx, rest, try) {
+		outcomes[at[i]] = o
+	}
+	return outcomes
+}
+
+// foundLocked notes that the row of an order is held by somebody else.
+func (s *Service) foundLocked(no string, try *pageTry, err error) {
+	try.found++
+	if s.commands.Locked().Found(no) {
+		s.log.Warn("a row of this order is locked by another session of the database; it is tried again",
+			"order_no", no, "err", err)
+	}
+}
+
+// keysOf gives the numbers of the orders of a page.
+func keysOf(page []pageCommand) []string {
+	keys := make([]string, len(page))
+	for i := range page {
+		keys[i] = page[i].due.Key
+	}
+	return keys
 }
 
 // tryPage runs a page in one transaction. With noWait it waits for no lock.

@@ -287,6 +287,36 @@ func customers(t *testing.T, f *ordertest.Fixture) {
 	t.Cleanup(func() { close(end); wg.Wait() })
 }
 
+// Whose rows are held is one question: it names them, and neither waits nor takes one that is not there for held.
+func TestHeldRowsAreNamed(t *testing.T) {
+	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), byItself)
+	f.SKU(t, "mug", 1000)
+	nos := placeMany(t, f, 5)
+	ask := func() string {
+		t.Helper()
+		held, err := f.DB.Held(t.Context(), `SELECT order_no
+FROM orders
+WHERE order_no IN (?, ?, ?)
+FOR UPDATE`, nos[1], nos[3], "NOT-THERE")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(held)
+	}
+	release := holdOrder(t, f.DB, nos[3])
+	begin := time.Now() // a duration only
+	if got, want := ask(), fmt.Sprint(map[string]bool{nos[3]: true}); got != want {
+		t.Errorf("held are %s, want %s", got, want)
+	}
+	if took := time.Since(begin); took > 900*time.Millisecond {
+		t.Errorf("it waited: %s", took)
+	}
+	release()
+	if got := ask(); got != "map[]" {
+		t.Errorf("held are %s", got)
+	}
+}
+
 // One attempt whose row somebody else holds must not keep the others from being asked about.
 func TestNeighboursOfALockedAttemptAreAskedAbout(t *testing.T) {
 	f := ordertest.NewUnverified(t, sqldbtest.MariaDB(t), func(*order.Config) {})

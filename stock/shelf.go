@@ -3,7 +3,6 @@ package stock
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -71,22 +70,12 @@ func Open(ctx context.Context, tx *sqldb.Tx, demand map[string]int64) (*Shelf, e
 }
 
 // Held says which of the SKUs have a row that another session holds at this moment. It
-// waits for none of them, and says nothing of those that it cannot ask about.
-func Held(ctx context.Context, db *sqldb.DB, ids []string) map[string]bool {
-	held := map[string]bool{}
-	for _, id := range ids {
-		err := db.InTxOfMany(ctx, true, func(ctx context.Context, tx *sqldb.Tx) error {
-			_, err := readShelf(ctx, tx, []string{id}, "\nFOR UPDATE")
-			return err
-		})
-		switch {
-		case errors.Is(err, sqldb.ErrLocked):
-			held[id] = true
-		case err != nil:
-			return held
-		}
-	}
-	return held
+// waits for none of them.
+func Held(ctx context.Context, db *sqldb.DB, ids []string) (map[string]bool, error) {
+	return db.Held(ctx, `SELECT sku_id
+FROM skus
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+FOR UPDATE`, sqldb.Args(ids)...)
 }
 
 // readShelf reads SKUs, in ascending order; lock is "" or a FOR UPDATE.

@@ -39,6 +39,7 @@ type Tx struct {
 	begun  bool // the server knows that it is a transaction
 	unsure bool
 	noWait bool
+	skip   bool // what is locked is left out
 }
 
 // MayBeDone reports that the same work may have been committed a moment ago: an earlier
@@ -93,6 +94,8 @@ func (tx *Tx) text(query string) string {
 	switch {
 	case tx.engine == SQLite:
 		return strings.TrimSuffix(query, forUpdate)
+	case tx.skip && strings.HasSuffix(query, forUpdate):
+		return query + " SKIP LOCKED" // MariaDB 10.6, MySQL 8.0
 	case tx.noWait && strings.HasSuffix(query, forUpdate):
 		return query + " NOWAIT" // MariaDB 10.3, MySQL 8.0
 	}
@@ -230,6 +233,32 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) err
 // all (see Tx.NoWait): so the one is found among them.
 func (db *DB) InTxOfMany(ctx context.Context, noWait bool, fn func(ctx context.Context, tx *Tx) error) error {
 	return db.inTx(ctx, patience{tries: sharedTries, oneWait: true, noWait: noWait}, fn)
+}
+
+// Held gives the keys, of those that query finds, whose rows another session holds at
+// this moment, and waits for none. query selects the key and ends in "FOR UPDATE".
+func (db *DB) Held(ctx context.Context, query string, args ...any) (map[string]bool, error) {
+	var held map[string]bool
+	err := db.InTx(ctx, func(ctx context.Context, tx *Tx) error {
+		held = map[string]bool{}
+		key := ""
+		err := Each(ctx, tx, strings.TrimSuffix(query, forUpdate), args, func(rows *sql.Rows) error {
+			err := rows.Scan(&key)
+			held[key] = true
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		skips := *tx
+		skips.skip = true
+		return Each(ctx, &skips, query, args, func(rows *sql.Rows) error {
+			err := rows.Scan(&key)
+			delete(held, key)
+			return err
+		})
+	})
+	return held, err
 }
 
 // patience says how long a transaction is tried.
