@@ -502,6 +502,24 @@ ORDER BY minute_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, fun
 	})
 }
 
+// findVersions reads the versions of those orders that are there.
+func findVersions(ctx context.Context, q sqldb.Querier, orderNos []string) (map[string]int64, error) {
+	versions := make(map[string]int64, len(orderNos))
+	if len(orderNos) == 0 {
+		return versions, nil
+	}
+	err := sqldb.Each(ctx, q, `SELECT order_no, version
+FROM orders
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
+		var no string
+		var version int64
+		err := rows.Scan(&no, &version)
+		versions[no] = version
+		return err
+	})
+	return versions, err
+}
+
 // findEndedOrders gives those of the orders that have ended. An open one without a due
 // time is damaged.
 func findEndedOrders(ctx context.Context, q querier, orderNos []string) ([]string, error) {

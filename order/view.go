@@ -54,6 +54,13 @@ func (s *Service) findNow(ctx context.Context, orderNo, customerID string) (o Or
 	return o, sqldb.Wrap("find order", err)
 }
 
+// Versions gives the versions of those orders that are there, whoever's they are, in one
+// read: for showing, as QueryContext of sqldb is. Orders that are not there are left out.
+func (s *Service) Versions(ctx context.Context, orderNos []string) (map[string]int64, error) {
+	versions, err := findVersions(ctx, s.db, orderNos)
+	return versions, sqldb.Wrap("find versions", err)
+}
+
 // wholeOrder reads an order with everything that belongs to it. ErrNotFound when there
 // is none, or when it is not this customer's ("" for anybody).
 func wholeOrder(ctx context.Context, q querier, orderNo, customerID string) (Order, error) {

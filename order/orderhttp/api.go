@@ -31,6 +31,9 @@ type Orders interface {
 	Sync(ctx context.Context, orderNo string, cause order.Cause) (order.Order, error)
 	// FindOwn gives ErrNotFound for an order of somebody else.
 	FindOwn(ctx context.Context, customerID, orderNo string) (order.Order, error)
+	// Versions gives the versions of the orders that are there, for all long polls in one
+	// read. It is asked about orders that FindOwn has given.
+	Versions(ctx context.Context, orderNos []string) (map[string]int64, error)
 	// List gives a page and the cursor of the next one, "" on the last. Payments and
 	// refunds are not in it.
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
@@ -79,8 +82,9 @@ const (
 // api holds what the handlers share.
 type api struct {
 	Options
-	limits limiters
-	polls  chan struct{} // one token per long poll under way
+	limits  limiters
+	polls   chan struct{} // one token per long poll under way
+	watcher *watcher
 }
 
 // New gives the customers' listener: every route of it, and nothing else.
@@ -88,7 +92,8 @@ func New(o Options) (*echo.Echo, error) {
 	if o.Orders == nil || o.SKUs == nil || o.Tokens == nil || o.Now == nil {
 		return nil, errors.New("orderhttp: Options needs Orders, SKUs, Tokens and Now")
 	}
-	a := &api{Options: o, limits: newLimiters(o.Limits, o.Now), polls: make(chan struct{}, maxPolls)}
+	a := &api{Options: o, limits: newLimiters(o.Limits, o.Now), polls: make(chan struct{}, maxPolls),
+		watcher: newWatcher(o.Orders.Versions)}
 	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe})
 	for _, r := range a.routes() {
 		h := withBudget(r.budget, r.handle)

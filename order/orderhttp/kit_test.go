@@ -114,6 +114,23 @@ func (s *script) FindOwn(ctx context.Context, customer, no string) (order.Order,
 	return s.found(customer, no)
 }
 
+// Versions are those of the scripted orders; it is no call of a customer.
+func (s *script) Versions(ctx context.Context, nos []string) (map[string]int64, error) {
+	s.called("versions")
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	versions := map[string]int64{}
+	for _, no := range nos {
+		o, err := s.found("", no)
+		if err != nil {
+			return nil, err
+		}
+		versions[no] = o.Version
+	}
+	return versions, nil
+}
+
 func (s *script) List(_ context.Context, f order.Filter) ([]order.Order, string, error) {
 	s.called("list")
 	if s.listed == nil {

@@ -20,14 +20,9 @@ const (
 	// MaxWait is the longest long poll, short of the idle time-outs of usual
 	// proxies (60 s).
 	MaxWait = 30 * time.Second
-	// firstLook and lastLook are the pauses between two looks of a long poll: a
-	// payment that comes at once is seen at once, a long wait costs one look a
-	// second.
-	firstLook = 100 * time.Millisecond
-	lastLook  = time.Second
-	// maxPolls bounds the long polls of one process; each costs a goroutine and one to
-	// ten indexed reads a second. One more is answered at once with the order as it is,
-	// as if the wait had ended.
+	// maxPolls bounds the long polls of one process: each costs a connection and a
+	// goroutine, and the watcher names each of their orders in its one read. One more is
+	// answered at once with the order as it is, as if the wait had ended.
 	maxPolls = 1000
 	// maxListed and defaultListed are orders per page: a screen or two, and what one
 	// indexed read gives quickly.
@@ -82,9 +77,9 @@ func (a *api) look(c echo.Context, no string) (order.Order, error) {
 	return a.Orders.FindOwn(ctx, customerOf(c), no)
 }
 
-// poll looks again until the order is newer than since, the wait is over, the client is
-// gone or the service stops. It reads the database and listens to nothing: a change may
-// be made by any process, and there is no channel between them but the database.
+// poll waits until the order is newer than since, the wait is over, the client is gone or
+// the service stops. The watcher looks for all polls together; only an order that is newer
+// is read here, and looked at again where the one that answers lags behind.
 func (a *api) poll(c echo.Context, o order.Order, wait time.Duration, since int64) (order.Order, error) {
 	select {
 	case a.polls <- struct{}{}:
@@ -95,26 +90,31 @@ func (a *api) poll(c echo.Context, o order.Order, wait time.Duration, since int6
 	c.Set(polledKey, true)
 	end := time.NewTimer(wait)
 	defer end.Stop()
-	pause := time.NewTicker(firstLook)
-	defer pause.Stop()
-	for every := firstLook; o.Version <= since; {
-		select {
-		case <-pause.C:
-		case <-end.C:
-			return o, nil
-		case <-a.Stopping:
-			return o, nil
-		case <-c.Request().Context().Done():
-			return o, c.Request().Context().Err()
+	for o.Version <= since {
+		newer, err := a.newer(c.Request().Context(), o.OrderNo, since, end.C)
+		if err != nil || !newer {
+			return o, err
 		}
-		var err error
 		if o, err = a.look(c, o.OrderNo); err != nil {
 			return o, err
 		}
-		every = min(2*every, lastLook)
-		pause.Reset(every)
 	}
 	return o, nil
+}
+
+// newer reports that the watcher saw a newer version before the wait ended.
+func (a *api) newer(ctx context.Context, orderNo string, since int64, end <-chan time.Time) (bool, error) {
+	told, leave := a.watcher.wait(orderNo, since)
+	defer leave()
+	select {
+	case err := <-told:
+		return err == nil, err
+	case <-end:
+	case <-a.Stopping:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	return false, nil
 }
 
 // showOrder answers with an order and its version as ETag; a reader who has that version
