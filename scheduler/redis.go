@@ -187,13 +187,34 @@ func writeFinding(ctx context.Context, client redis.UniversalClient) sqldb.Findi
 	return f
 }
 
+// pingFinding says why a PING failed: nobody answered, or Redis did and let us not in.
+func pingFinding(err error) sqldb.Finding {
+	f := sqldb.Finding{ID: "redis.ping", Level: sqldb.LevelWarn, Found: "no answer",
+		Why: "timeouts run from the database, late by the sweep's interval", Fix: "start Redis"}
+	var answer redis.Error
+	if errors.As(err, &answer) {
+		f.Found, f.Fix = err.Error(), "see the log of Redis"
+	}
+	for _, r := range append([]struct{ prefix, fix string }{
+		{"WRONGPASS", "correct user and password in ORDERD_REDIS"},
+		{"NOAUTH", "Redis wants a password: put it into ORDERD_REDIS, redis://:PASSWORD@HOST:PORT/DB"},
+		{"ERR AUTH", "Redis has no password: take it out of ORDERD_REDIS"},
+		{"ERR invalid password", "correct the password in ORDERD_REDIS"},
+		{"ERR DB index", "Redis has no database of that number: correct the one in ORDERD_REDIS"},
+	}, refusals...) {
+		if strings.HasPrefix(f.Found, r.prefix) {
+			f.Fix = r.fix
+		}
+	}
+	return f
+}
+
 // Safety looks at the Redis settings that the queue relies on: that no key is
 // evicted, and that a restart keeps the data. A Redis that is away is a warning:
 // orders go on without it.
 func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
 	if err := client.Ping(ctx).Err(); err != nil {
-		return []sqldb.Finding{{ID: "redis.ping", Level: sqldb.LevelWarn, Found: "no answer",
-			Why: "timeouts run from the database, late by the sweep's interval", Fix: "start Redis"}}
+		return []sqldb.Finding{pingFinding(err)}
 	}
 	policy := config(ctx, client, "maxmemory-policy")
 	f := sqldb.Finding{ID: "redis.maxmemory_policy", Level: sqldb.LevelOK, Found: policy}

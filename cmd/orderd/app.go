@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -81,7 +82,11 @@ type shape struct {
 // openCore opens the database and makes the service on it; the caller closes it. A
 // database that lacks a migration of this program is migrations.ErrSchemaBehind.
 func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*core, error) {
-	db, err := sqldb.Open(ctx, s.dsn())
+	open := sqldb.OpenExisting // a verb in the wrong folder must not make a database there
+	if sh.migrate {
+		open = sqldb.Open
+	}
+	db, err := open(ctx, s.dsn())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +123,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	c.failures = scheduler.NewDeadLetters(c.db, c.clock.Now)
 	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
 	if err != nil {
-		return err
+		return misconfigured(err)
 	}
 	// This machine's clock, not the database's: WeChat Pay compares a signature's time
 	// with the world's.
@@ -129,7 +134,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		gc.Timeout = max(usualTimeout/time.Duration(s.Pace), time.Second)
 	}
 	if c.gateway, err = wechat.New(gc); err != nil {
-		return err
+		return misconfigured(err)
 	}
 	c.close = append(c.close, c.gateway.CloseIdleConnections)
 	if c.orders, err = order.New(c.orderConfig(s, sh, log, gc, notifyURL)); err != nil {
@@ -493,7 +498,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 	if o.has("api") {
 		tokens, err := a.verifier()
 		if err != nil {
-			return err
+			return misconfigured(err)
 		}
 		e, err := orderhttp.New(orderhttp.Options{
 			Orders:   a.orders,
@@ -537,7 +542,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 // The bootstrap token is an admin's, for making the first tokens.
 func (a *app) startConsole(ctx context.Context) error {
 	if err := a.adminToken(); err != nil {
-		return err
+		return misconfigured(err)
 	}
 	bootstrap := console.Token{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}
 	e, err := console.New(console.Options{
@@ -570,7 +575,7 @@ func (a *app) verifier() (*orderhttp.Verifier, error) {
 	if a.s.JWTPublicKey != "" {
 		return orderhttp.NewPublicKeyVerifier([]byte(a.s.JWTPublicKey), time.Now)
 	}
-	secret, err := a.s.jwtSecret()
+	secret, err := a.s.jwtSecret(true)
 	if err != nil {
 		return nil, err
 	}
@@ -583,8 +588,9 @@ func (a *app) verifier() (*orderhttp.Verifier, error) {
 
 // jwtSecret gives the configured secret, or the generated one when WeChat Pay is
 // simulated: a service that takes real money has its keys configured, and one that
-// several processes made up would differ between them.
-func (s *settings) jwtSecret() (string, error) {
+// several processes made up would differ between them. Only who serves makes one: a token
+// of a secret that a verb made in the wrong folder would open nothing.
+func (s *settings) jwtSecret(mayMake bool) (string, error) {
 	if s.JWTSecret != "" {
 		return s.JWTSecret, nil
 	}
@@ -592,7 +598,16 @@ func (s *settings) jwtSecret() (string, error) {
 		return "", errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY: customers' tokens " +
 			"cannot be checked without")
 	}
-	secret, _, err := s.secretInDataDir("customer-jwt.secret")
+	const name = "customer-jwt.secret"
+	if mayMake {
+		secret, _, err := s.secretInDataDir(name)
+		return secret, err
+	}
+	secret, err := readSecretFile(filepath.Join(s.DataDir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("there is no secret of customers' tokens in %s yet: 'orderd serve' makes it; or set "+
+			"ORDERD_CUSTOMER_JWT_SECRET", s.DataDir)
+	}
 	return secret, err
 }
 
@@ -634,7 +649,7 @@ func (a *app) listen(ctx context.Context, name, addr, setting string, h http.Han
 func (a *app) checks() []console.Check {
 	return []console.Check{
 		{Name: "database", Critical: true, Ask: func(ctx context.Context) (string, error) {
-			return "", a.db.Ping(ctx)
+			return "", a.db.Writable(ctx)
 		}},
 		{Name: "redis", Ask: func(ctx context.Context) (string, error) {
 			return "timeouts run from the database while it takes no writes", scheduler.Writable(ctx, a.redis)

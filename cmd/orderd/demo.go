@@ -60,7 +60,7 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	// What goes wrong on purpose would fill the screen: the log goes to a file.
-	logFile, err := os.Create(filepath.Join(s.DataDir, "demo.log"))
+	logFile, err := os.OpenFile(filepath.Join(s.DataDir, "demo.log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

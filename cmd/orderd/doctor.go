@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"orderd/migrations"
@@ -32,75 +31,163 @@ const (
 	doctorLimit = 30 * time.Second
 )
 
-// Run looks at everything that orderd depends on. It ends with an error, exit 1, when
-// something must be mended; a warning alone is exit 0.
+// diagnosis is a finding, and the error behind it, which decides the exit code.
+type diagnosis struct {
+	sqldb.Finding
+	err error
+}
+
+// patient is what the checks look at. Those before fill in what they could open, and what
+// they could not is nil: the checks that need it have nothing to say.
+type patient struct {
+	s       *settings
+	gateway *wechat.Gateway
+	db      *sqldb.DB
+}
+
+// checks are what doctor looks at, in their order; docs/operations.md says what to do.
+var checks = []func(context.Context, *patient) []diagnosis{
+	checkKeys, checkWeChat, checkNotifyURLs, checkDatabase, checkRedis, checkOrders,
+}
+
+// Run looks at everything that orderd depends on. When something must be mended it ends
+// with the code of the first such thing: see exitCodes. A warning alone is exit 0.
 func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
 	defer cancel()
-	found := c.examine(ctx, s)
-	worst := sqldb.LevelOK
-	for _, f := range found {
-		if f.Level == sqldb.LevelFail || worst == sqldb.LevelOK {
-			worst = f.Level
+	p := &patient{s: s}
+	defer p.close()
+	found := []sqldb.Finding{}
+	var worst error
+	for _, check := range checks {
+		for _, d := range check(ctx, p) {
+			found = append(found, d.Finding)
+			if d.Level == sqldb.LevelFail && worst == nil {
+				worst = mend{d.err}
+			}
 		}
 	}
-	err := c.show(t, found, func(w io.Writer) {
+	return errors.Join(c.show(t, found, func(w io.Writer) {
 		for _, f := range found {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Level, f.ID, f.Found)
 			if f.Level != sqldb.LevelOK {
 				fmt.Fprintf(w, "\t\t  why: %s\n\t\t  fix: %s\n", f.Why, f.Fix)
 			}
 		}
-	})
-	if err == nil && worst == sqldb.LevelFail {
-		err = errors.New("something must be mended, see above")
-	}
-	return err
+	}), worst)
 }
 
-// examine looks at keys, database, schema, clock, Redis and orders, in that order, as far
-// as it comes: what cannot be looked at without the one before is left out.
-func (c doctorCmd) examine(ctx context.Context, s *settings) []sqldb.Finding {
-	found := checkKeys(s)
-	db, err := sqldb.Open(ctx, s.dsn())
-	if err != nil {
-		return append(found, sqldb.Finding{ID: "database.open", Level: sqldb.LevelFail, Found: err.Error(),
-			Why: "nothing works without it", Fix: "start the database, set ORDERD_DSN"})
+// mend is what doctor ends with: the error behind the first thing that must be mended,
+// which may be nil. Its text has been said.
+type mend struct{ err error }
+
+// Error points at what was printed.
+func (mend) Error() string { return "something must be mended, see above" }
+
+// Unwrap gives the error, for its exit code.
+func (m mend) Unwrap() error { return m.err }
+
+// close closes what the checks have opened.
+func (p *patient) close() {
+	if p.gateway != nil {
+		p.gateway.CloseIdleConnections()
 	}
-	defer db.Close()
-	found = append(found, sqldb.Finding{ID: "database.open", Level: sqldb.LevelOK, Found: string(db.Engine())})
-	// Without its tables nothing below but Redis can be looked at.
+	if p.db != nil {
+		_ = p.db.Close()
+	}
+}
+
+// plain are findings without an error behind them.
+func plain(found ...sqldb.Finding) []diagnosis {
+	var all []diagnosis
+	for _, f := range found {
+		all = append(all, diagnosis{Finding: f})
+	}
+	return all
+}
+
+// failed is a finding that must be mended.
+func failed(id string, err error, found, why, fix string) []diagnosis {
+	return []diagnosis{{sqldb.Finding{ID: id, Level: sqldb.LevelFail, Found: found, Why: why, Fix: fix}, err}}
+}
+
+// checkDatabase opens the database, which must be there, and looks at its schema, its
+// settings and its clock.
+func checkDatabase(ctx context.Context, p *patient) []diagnosis {
+	db, err := sqldb.OpenExisting(ctx, p.s.dsn())
+	switch {
+	case errors.Is(err, sqldb.ErrNoDatabase):
+		return failed("database.open", err, err.Error(), "nothing works without it",
+			"is --data-dir right? 'orderd serve' makes a database there, 'orderd migrate up' too")
+	case errors.Is(err, sqldb.ErrDSN):
+		return failed("database.open", err, err.Error(), "nothing works without it", "set ORDERD_DSN")
+	case err != nil:
+		return failed("database.open", err, err.Error(), "nothing works without it",
+			"start the database, set ORDERD_DSN")
+	}
+	found := plain(sqldb.Finding{ID: "database.open", Level: sqldb.LevelOK, Found: string(db.Engine())})
 	if err := migrations.Check(ctx, db); err != nil {
-		found = append(found, sqldb.Finding{ID: "database.schema", Level: sqldb.LevelFail, Found: err.Error(),
-			Why: "serve refuses an older schema", Fix: "orderd migrate up"})
-		return append(found, checkRedis(ctx, s)...)
+		return append(found, failed("database.schema", errors.Join(err, db.Close()), err.Error(),
+			"serve refuses an older schema", "orderd migrate up")...)
 	}
-	found = append(found, sqldb.Finding{ID: "database.schema", Level: sqldb.LevelOK, Found: "up to date"})
+	p.db = db
+	found = append(found, plain(sqldb.Finding{ID: "database.schema", Level: sqldb.LevelOK, Found: "up to date"})...)
+	if err := db.Writable(ctx); err != nil {
+		found = append(found, failed("database.write", err, err.Error(), "no order can be placed and no payment booked",
+			"is its disk full, or is it read-only?")...)
+	}
 	if safety, err := db.Safety(ctx); err == nil {
-		found = append(found, safety...)
+		found = append(found, plain(safety...)...)
 	}
-	found = append(found, checkClock(ctx, db))
-	found = append(found, checkRedis(ctx, s)...)
-	return append(found, checkOrders(ctx, s)...)
+	return append(found, plain(checkClock(ctx, db))...)
 }
 
-// checkKeys loads the merchant's keys as serve would. It asks WeChat Pay nothing: that
-// the keys are those of the merchant shows at the first call.
-func checkKeys(s *settings) []sqldb.Finding {
-	if s.simulated() {
-		return []sqldb.Finding{{ID: "wechat.merchant", Level: sqldb.LevelWarn, Found: "simulator",
-			Why: "no real money can be taken", Fix: "set ORDERD_WECHAT_MCHID and its keys"}}
+// checkKeys loads the merchant's keys as serve would. Whether they are those of the
+// merchant says checkWeChat.
+func checkKeys(_ context.Context, p *patient) []diagnosis {
+	if p.s.simulated() {
+		return plain(sqldb.Finding{ID: "wechat.merchant", Level: sqldb.LevelWarn, Found: "simulator",
+			Why: "no real money can be taken", Fix: "set ORDERD_WECHAT_MCHID and its keys"})
 	}
-	gc, notify, err := s.gatewayConfig("")
+	gc, _, err := p.s.gatewayConfig("")
 	if err == nil {
 		gc.Now = time.Now
-		var g *wechat.Gateway
-		if g, err = wechat.New(gc); err == nil {
-			return append(keyFindings(g), checkNotifyURL(notify))
-		}
+		p.gateway, err = wechat.New(gc)
 	}
-	return []sqldb.Finding{{ID: "wechat.keys", Level: sqldb.LevelFail, Found: err.Error(),
-		Why: "no payment can be made or believed", Fix: "correct the setting that is named"}}
+	if err != nil {
+		return failed("wechat.keys", misconfigured(err), err.Error(), "no payment can be made or believed",
+			"correct the setting that is named")
+	}
+	return plain(keyFindings(p.gateway)...)
+}
+
+// checkWeChat asks WeChat Pay about a trade that there is none of, and what time it is
+// there: that costs nothing and moves nothing.
+func checkWeChat(ctx context.Context, p *patient) []diagnosis {
+	if p.gateway == nil {
+		return nil
+	}
+	var found []diagnosis
+	if at, err := p.gateway.Clock(ctx); err == nil {
+		f := sqldb.Finding{ID: "clock.wechat", Level: sqldb.LevelOK}
+		off := time.Since(at).Round(time.Second)
+		f.Found = "differs by " + off.String()
+		if off.Abs() > maxSkew {
+			f.Level, f.Why, f.Fix = sqldb.LevelFail, "WeChat Pay refuses signatures five minutes off",
+				"run NTP on this machine"
+		}
+		found = plain(f)
+	}
+	err := p.gateway.Look(ctx)
+	if err == nil {
+		return append(found, plain(sqldb.Finding{ID: "wechat.answer", Level: sqldb.LevelOK,
+			Found: "it knows the merchant, and its answer verifies"})...)
+	}
+	d := wechat.Diagnose(err)
+	if d.Ours {
+		err = misconfigured(err)
+	}
+	return append(found, failed("wechat.answer", err, d.Found, d.Why, d.Fix)...)
 }
 
 // keyFindings says how long WeChat Pay's certificates are valid; a public key has no end.
@@ -117,17 +204,6 @@ func keyFindings(g *wechat.Gateway) []sqldb.Finding {
 		found = append(found, f)
 	}
 	return found
-}
-
-// checkNotifyURL refuses what WeChat Pay's documentation of notify_url refuses. That it
-// can be reached from outside cannot be seen from here.
-func checkNotifyURL(url string) sqldb.Finding {
-	f := sqldb.Finding{ID: "wechat.notify_url", Level: sqldb.LevelOK, Found: url}
-	if !strings.HasPrefix(url, "https://") || strings.ContainsAny(url, "?#") {
-		f.Level, f.Why, f.Fix = sqldb.LevelFail, "WeChat Pay wants HTTPS and no query string",
-			"set ORDERD_WECHAT_NOTIFY_URL"
-	}
-	return f
 }
 
 // checkClock compares our clock with the database's; SQLite has none of its own. NOW(3)
@@ -154,24 +230,26 @@ func checkClock(ctx context.Context, db *sqldb.DB) sqldb.Finding {
 
 // checkRedis looks at the settings of Redis that can lose tasks: maxmemory-policy, and
 // whether it writes to disk.
-func checkRedis(ctx context.Context, s *settings) []sqldb.Finding {
-	if s.embeddedRedis() {
-		return []sqldb.Finding{{ID: "redis", Level: sqldb.LevelOK, Found: "embedded in serve"}}
+func checkRedis(ctx context.Context, p *patient) []diagnosis {
+	if p.s.embeddedRedis() {
+		return plain(sqldb.Finding{ID: "redis", Level: sqldb.LevelOK, Found: "embedded in serve"})
 	}
-	client, err := scheduler.Connect(s.Redis)
+	client, err := scheduler.Connect(p.s.Redis)
 	if err != nil {
-		return []sqldb.Finding{{ID: "redis", Level: sqldb.LevelFail, Found: err.Error(), Why: "serve cannot start",
-			Fix: "correct ORDERD_REDIS"}}
+		return failed("redis", err, err.Error(), "serve cannot start", "correct ORDERD_REDIS")
 	}
 	defer client.Close()
-	return scheduler.Safety(ctx, client)
+	return plain(scheduler.Safety(ctx, client)...)
 }
 
 // checkOrders looks at what is overdue by more than a minute, and runs verify. When the
 // database does not answer that is a warning: the lines above have said why.
-func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
-	var found []sqldb.Finding
-	err := withCore(ctx, s, func(co *core) error {
+func checkOrders(ctx context.Context, p *patient) []diagnosis {
+	if p.db == nil {
+		return nil
+	}
+	var found []diagnosis
+	err := withCore(ctx, p.s, func(co *core) error {
 		b, err := co.orders.Backlog(ctx)
 		if err != nil {
 			return err
@@ -183,19 +261,26 @@ func checkOrders(ctx context.Context, s *settings) []sqldb.Finding {
 			f.Level, f.Why, f.Fix = sqldb.LevelWarn, "their stock is reserved for longer than it should be; the "+
 				"oldest waits since "+stamp(b.Oldest), "is a worker running ('orderd serve') and WeChat Pay reachable?"
 		}
+		found = append(found, plain(f)...)
 		r, err := co.audit.Verify(ctx, nil)
-		v := sqldb.Finding{ID: "books", Level: sqldb.LevelOK,
-			Found: fmt.Sprintf("%d invariants hold over %d orders", len(r.Checks), r.Orders)}
-		if err == nil && !r.OK() {
-			v.Level, v.Found, v.Why, v.Fix = sqldb.LevelFail, "an invariant is broken",
-				"stock or money is not accounted for", "orderd verify"
+		switch {
+		case err != nil:
+			return err
+		case !r.OK():
+			found = append(found, failed("books", errBroken, "an invariant is broken",
+				"stock or money is not accounted for", "orderd verify")...)
+		default:
+			found = append(found, plain(sqldb.Finding{ID: "books", Level: sqldb.LevelOK,
+				Found: fmt.Sprintf("%d invariants hold over %d orders", len(r.Checks), r.Orders)})...)
 		}
-		found = append(found, f, v)
-		return err
+		return nil
 	})
+	if err != nil && p.gateway == nil && !p.s.simulated() {
+		return found // the keys, which were told of
+	}
 	if err != nil {
-		found = append(found, sqldb.Finding{ID: "orders", Level: sqldb.LevelWarn, Found: err.Error(),
-			Why: "they could not be looked at", Fix: "see the lines above"})
+		found = append(found, plain(sqldb.Finding{ID: "orders", Level: sqldb.LevelWarn, Found: err.Error(),
+			Why: "they could not be looked at", Fix: "see the lines above"})...)
 	}
 	return found
 }

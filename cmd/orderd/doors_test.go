@@ -14,7 +14,7 @@ import (
 // shows lists every function that reads by the door for showing, and why nothing is decided by what it reads.
 var shows = map[string]string{
 	"cmd/orderd.Run":                  "verbs show, or hand the database on",
-	"cmd/orderd.examine":              "doctor shows",
+	"cmd/orderd.checkDatabase":        "doctor shows",
 	"cmd/orderd.checkClock":           "doctor shows the difference between two clocks",
 	"cmd/orderd.summarize":            "the demo tells what it has done",
 	"cmd/orderd/console.List":         "the list of tokens; who a token is, find decides",
@@ -38,6 +38,7 @@ var shows = map[string]string{
 	"order.RefundBacklog":             "numbers for people and metrics",
 	"order.StockAccount":              "numbers for people; that there is no such SKU is decided",
 	"order.Timeline":                  "shown; that there is no such order is decided",
+	"order.Versions":                  "wakes those who wait; what they are shown is read by find",
 	"order.find":                      "shown; that there is no such order is decided (findNow)",
 	"order.showRefund":                "shown; that there is no such refund is decided (refundNow)",
 	"order/audit.VerifyWith":          "a report; repairs are decided again, under locks",

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,24 +10,6 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
-
-	"orderd/migrations"
-	"orderd/migrations/sqldb"
-	"orderd/order"
-	"orderd/payment"
-	"orderd/payment/reconcile"
-	"orderd/scheduler"
-	"orderd/stock"
-)
-
-// Exit codes, a contract with scripts.
-const (
-	exitOK        = 0
-	exitFailed    = 1 // anything that has no number of its own
-	exitUsage     = 2 // the command line or the configuration is wrong; nothing was done
-	exitOpen      = 3 // reconcile: differences are open
-	exitInvariant = 4 // verify, demo: an invariant is broken
-	exitDown      = 5 // a database or a simulator is away; the same again later may work
 )
 
 // root is the command line; kong reads names, flags and help from its tags. A verb is a
@@ -52,7 +33,7 @@ type root struct {
 	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`
 	Operator  operatorCmd  `cmd:"" help:"The accounts of the people who work at the shop."`
 	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
-	Doctor    doctorCmd    `cmd:"" help:"Look at database, Redis, keys and clocks: what is wrong and how to mend it."`
+	Doctor    doctorCmd    `cmd:"" help:"Look at all that orderd depends on: what is wrong and how to mend it."`
 	// Print is called so because Config is taken; its verb is `orderd config`.
 	Print   configCmd  `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
 	Version versionCmd `cmd:"" help:"Show the version."`
@@ -70,17 +51,6 @@ type terminal struct {
 	// Ask says that In is a terminal: questions can be answered.
 	Ask bool
 }
-
-// errUsage marks mistakes of the caller, wrapped with what is wrong: exit 2. Nothing was
-// changed.
-var errUsage = errors.New("usage")
-
-// errBroken marks a broken invariant: exit 4. A monitor that runs verify tells it so from
-// a database that is away.
-var errBroken = errors.New("an invariant is broken")
-
-// errDown marks a dependency that is away: exit 5. A script may run the same verb again.
-var errDown = errors.New("a dependency is down")
 
 // gcPercent is GOGC, whose default is 100: a few megabytes for time. The heap is small,
 // so the collector would run often and scan the stack of every waiting caller each time,
@@ -149,51 +119,4 @@ func run(ctx context.Context, args []string, io *terminal) int {
 		fmt.Fprintln(io.Err, "orderd:", hint(err))
 	}
 	return exitCode(err)
-}
-
-// exitCode gives the number of an error. Where an error matches two of them the caller's
-// own mistake comes first: running the same again would not help.
-func exitCode(err error) int {
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.Is(err, errUsage):
-		return exitUsage
-	case errors.Is(err, errOpen):
-		return exitOpen
-	case errors.Is(err, reconcile.ErrRequest):
-		return exitUsage
-	case errors.Is(err, errBroken):
-		return exitInvariant
-	case errors.Is(err, errDown), errors.Is(err, sqldb.ErrUnavailable):
-		return exitDown
-	}
-	return exitFailed
-}
-
-// hint adds the next step to errors that people meet in their first hours. It is for
-// people alone: the exit code is what scripts go by.
-func hint(err error) string {
-	text := err.Error()
-	switch {
-	case errors.Is(err, sqldb.ErrDSN):
-		return text + "\nSet ORDERD_DSN or --dsn."
-	case errors.Is(err, sqldb.ErrUnavailable):
-		return text + "\nIs the database running, and ORDERD_DSN right? 'orderd doctor' looks."
-	case errors.Is(err, order.ErrNotFound):
-		return text + "\n'orderd order list' shows what there is."
-	case errors.Is(err, reconcile.ErrNotFound):
-		return text + "\n'orderd reconcile list' shows what there is."
-	case errors.Is(err, payment.ErrBillNotReady):
-		return text + "\nA running 'orderd serve' asks again by itself."
-	case errors.Is(err, scheduler.ErrNoFailedTask):
-		return text + "\n'orderd tasks dead list' shows what there is."
-	case errors.Is(err, order.ErrRefundNotFound):
-		return text + "\n'orderd refund list' shows what there is."
-	case errors.Is(err, stock.ErrSKUNotFound):
-		return text + "\n'orderd stock show' lists the SKUs, 'orderd stock import FILE.csv' makes them."
-	case errors.Is(err, migrations.ErrSchemaBehind):
-		return text
-	}
-	return text
 }

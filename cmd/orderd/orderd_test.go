@@ -173,7 +173,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{[]string{"stock", "import", bad, "--yes"}, exitFailed, "problems"},
 		{[]string{"stock", "import", bad}, exitUsage, "--yes"},
 		{[]string{"verify", "--dsn", "mysql:u:hunter2@tcp(127.0.0.1:1)/d"}, exitDown, "doctor"},
-		{[]string{"verify", "--dsn", "postgres://x"}, exitFailed, "mysql:"},
+		{[]string{"verify", "--dsn", "postgres://x"}, exitUsage, "mysql:"},
 		{[]string{"serve", "--role", "x"}, exitUsage, "worker"},
 		{[]string{"verify", "--pay-within", "1ms"}, exitUsage, "at least 1s"},
 		{[]string{"order", "close", "x", "--reason", "r"}, exitUsage, "--yes"},
@@ -185,7 +185,7 @@ func TestExitCodesAndHints(t *testing.T) {
 			t.Errorf("%v: exit %d, want %d\n%s", c.args, code, c.code, errs)
 		}
 	}
-	if code, _, errs := words(t, "verify", "--data-dir", t.TempDir()); code != exitFailed ||
+	if code, _, errs := words(t, "verify", "--data-dir", t.TempDir()); code != exitUsage ||
 		!strings.Contains(errs, "migrate up") {
 		t.Errorf("an empty database: %d %s", code, errs)
 	}

@@ -89,9 +89,11 @@ type migrateUp struct{}
 type migrateDown struct{ confirm }
 type migrateStatus struct{ output }
 
-// withDB opens the database alone, whatever its schema, and closes it again.
-func withDB(ctx context.Context, s *settings, do func(db *sqldb.DB) error) error {
-	db, err := sqldb.Open(ctx, s.dsn())
+// withDB opens the database alone, whatever its schema, and closes it again. open is
+// sqldb.Open for the one verb that may make it, else sqldb.OpenExisting.
+func withDB(ctx context.Context, s *settings, open func(context.Context, string) (*sqldb.DB, error),
+	do func(db *sqldb.DB) error) error {
+	db, err := open(ctx, s.dsn())
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func withDB(ctx context.Context, s *settings, do func(db *sqldb.DB) error) error
 
 // Run applies migrations and names each. It says so of those before an error too.
 func (*migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
-	return withDB(ctx, s, func(db *sqldb.DB) error {
+	return withDB(ctx, s, sqldb.Open, func(db *sqldb.DB) error {
 		applied, err := migrations.Up(ctx, db)
 		for _, m := range applied {
 			fmt.Fprintln(t.Err, "applied", m.Name)
@@ -117,7 +119,7 @@ func (c *migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.ask(t, "Take the newest migration back? Its tables and their data are dropped."); err != nil {
 		return err
 	}
-	return withDB(ctx, s, func(db *sqldb.DB) error {
+	return withDB(ctx, s, sqldb.OpenExisting, func(db *sqldb.DB) error {
 		m, err := migrations.Down(ctx, db)
 		if err == nil {
 			fmt.Fprintln(t.Err, "took back", m.Name)
@@ -128,7 +130,7 @@ func (c *migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // Run lists migrations.
 func (c *migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error {
-	return withDB(ctx, s, func(db *sqldb.DB) error {
+	return withDB(ctx, s, sqldb.OpenExisting, func(db *sqldb.DB) error {
 		all, err := migrations.Status(ctx, db)
 		if err != nil {
 			return err
@@ -181,9 +183,9 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 			return nil
 		})
 	}
-	secret, err := s.jwtSecret()
+	secret, err := s.jwtSecret(false)
 	if err != nil {
-		return err
+		return misconfigured(err)
 	}
 	token, err := orderhttp.MintToken([]byte(secret), c.Customer, time.Now(), c.Expires)
 	if err != nil {
@@ -270,7 +272,7 @@ func (c *configPrint) Run(s *settings, t *terminal) error {
 func (*configCheck) Run(s *settings, t *terminal) error {
 	if !s.simulated() {
 		if _, _, err := s.gatewayConfig(""); err != nil {
-			return err
+			return misconfigured(err)
 		}
 	}
 	fmt.Fprintln(t.Err, "the configuration can be used; 'orderd doctor' asks the servers too")

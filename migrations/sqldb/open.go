@@ -83,11 +83,15 @@ const (
 // ErrDSN marks a DSN that cannot be used; the text says what is allowed.
 var ErrDSN = errors.New("bad database DSN")
 
+// ErrNoDatabase: there is no SQLite file where one has to be already.
+var ErrNoDatabase = errors.New("there is no database")
+
 // DB is an open database: a pool that writes and a pool that reads.
 type DB struct {
 	write, read *sql.DB
 	show        *sql.DB // what is shown comes from here: read, or that of another DB (ShowingFrom)
 	engine      Engine
+	path        string           // of SQLite's file
 	connect     driver.Connector // of read; nil for SQLite
 	troubles    *troubles
 }
@@ -97,10 +101,28 @@ type DB struct {
 // The settings that correctness needs (isolation, strict mode, time-outs) are
 // set here and cannot be overridden by the DSN. An error never holds the
 // password.
-func Open(ctx context.Context, dsn string) (*DB, error) {
+func Open(ctx context.Context, dsn string) (*DB, error) { return open(ctx, dsn, makeFile) }
+
+// OpenExisting is Open for whoever must not make a database: an SQLite file that is not
+// there is ErrNoDatabase, and no file or folder is made.
+func OpenExisting(ctx context.Context, dsn string) (*DB, error) {
+	return open(ctx, dsn, func(path string) error {
+		_, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%w at %s", ErrNoDatabase, path)
+		}
+		return err
+	})
+}
+
+// open opens dsn; prepare sees to the file of SQLite before.
+func open(ctx context.Context, dsn string, prepare func(path string) error) (*DB, error) {
 	kind, rest, found := strings.Cut(dsn, ":")
 	switch {
 	case found && kind == "sqlite" && rest != "":
+		if err := prepare(rest); err != nil {
+			return nil, err
+		}
 		return openSQLite(ctx, rest)
 	case found && kind == "mysql" && rest != "":
 		return openMySQL(ctx, rest)
@@ -139,6 +161,36 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
+// probeBytes is what has to find room beside an SQLite file: sixteen of its pages, more
+// than a transaction of an order writes.
+const probeBytes = 64 << 10
+
+// Writable asks the database whether it takes writes; a server that writes is pinged where
+// it writes. An SQLite file is written and committed, and a file beside it: a full disk
+// answers reads and pings.
+func (db *DB) Writable(ctx context.Context) error {
+	if db.engine == MySQL {
+		if err := db.write.PingContext(ctx); err != nil {
+			return unavailable(err)
+		}
+		return db.Ping(ctx)
+	}
+	// The same number once more is written all the same: nobody uses it (sqlite.org,
+	// "PRAGMA user_version").
+	if _, err := db.write.ExecContext(ctx, "PRAGMA user_version = 0"); err != nil {
+		return unavailable(err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(db.path), ".room-*")
+	if err != nil {
+		return unavailable(err)
+	}
+	_, err = f.Write(make([]byte, probeBytes))
+	if err = errors.Join(err, f.Close(), os.Remove(f.Name())); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
 // QueryContext reads outside a transaction, what is committed now. It is the door for
 // showing: the server that answers may have led a second ago and may lag behind. What
 // decides something, not found included, is read in InTx or by Decide, which give a Tx;
@@ -165,39 +217,60 @@ func (db *DB) ShowingFrom(other *DB) *DB {
 	return &behind
 }
 
-// openSQLite opens a file, which is created when it is not there.
-func openSQLite(ctx context.Context, path string) (*DB, error) {
+// makeFile makes the file of an SQLite database that is not there, for its owner alone:
+// it has who bought what, and SQLite gives the files beside it the same permissions. One
+// that everybody can read, of an earlier program, is closed to others.
+func makeFile(path string) error {
 	if dir := filepath.Dir(path); dir != "." {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("create the folder of the database: %w", err)
+			return fmt.Errorf("create the folder of the database: %w", err)
 		}
 	}
-	open := func(conns int, extra ...string) (*sql.DB, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		if st, err := os.Stat(name); err == nil && st.Mode().Perm()&0o007 != 0 {
+			if err := os.Chmod(name, st.Mode().Perm()&^0o007); err != nil {
+				return fmt.Errorf("close the database to others: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// openSQLite opens a file.
+func openSQLite(ctx context.Context, path string) (*DB, error) {
+	pool := func(conns int, extra ...string) (*sql.DB, error) {
 		q := url.Values{"_pragma": {
 			"busy_timeout(" + busyTimeout + ")", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
 		}}
 		q["_pragma"] = append(q["_pragma"], extra...)
 		q.Set("_txlock", "immediate") // a deferred one gets SQLITE_BUSY_SNAPSHOT, which no busy time-out cures
-		pool, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+		db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 		if err != nil {
 			return nil, err
 		}
-		pool.SetMaxOpenConns(conns)
-		pool.SetMaxIdleConns(conns)
-		if err := pool.PingContext(ctx); err != nil {
-			return nil, errors.Join(err, pool.Close())
+		db.SetMaxOpenConns(conns)
+		db.SetMaxIdleConns(conns)
+		if err := db.PingContext(ctx); err != nil {
+			return nil, errors.Join(err, db.Close())
 		}
-		return pool, nil
+		return db, nil
 	}
-	write, err := open(1) // one writing connection: faster and fairer than SQLite's own waiting
+	write, err := pool(1) // one writing connection: faster and fairer than SQLite's own waiting
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite %s: %w", path, err)
 	}
-	read, err := open(sqliteReaders, "query_only(1)")
+	read, err := pool(sqliteReaders, "query_only(1)")
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite %s for reading: %w", path, errors.Join(err, write.Close()))
 	}
-	return &DB{troubles: new(troubles), write: write, read: read, show: read, engine: SQLite}, nil
+	return &DB{troubles: new(troubles), write: write, read: read, show: read, engine: SQLite, path: path}, nil
 }
 
 // openMySQL opens a server's database with the settings that the DSN cannot change.

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"orderd/order/orderhttp"
+	"orderd/payment/wechatsim"
+)
+
+// fakeMerchant is a simulator that takes the place of WeChat Pay, and the settings of its merchant as flags.
+type fakeMerchant struct {
+	sim  *wechatsim.Sim
+	http *httptest.Server
+	dir  string
+	set  map[string]string
+}
+
+func newFakeMerchant(t *testing.T) *fakeMerchant {
+	t.Helper()
+	keys, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &fakeMerchant{dir: t.TempDir()}
+	if m.sim, err = wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now}); err != nil {
+		t.Fatal(err)
+	}
+	m.http = httptest.NewServer(m.sim.Handler())
+	t.Cleanup(func() { m.sim.Close(); m.http.Close() })
+	c := keys.Client()
+	m.set = map[string]string{"wechat-mchid": c.MchID, "wechat-appid": c.AppID, "wechat-serial-no": c.SerialNo,
+		"wechat-private-key": c.PrivateKeyPEM, "wechat-apiv3-key": c.APIv3Key, "wechat-base-url": m.http.URL,
+		"wechat-notify-url":   "https://192.0.2.1" + orderhttp.PathNotifyPayment,
+		"wechat-verify-keys":  m.files(t, c.VerifyKeys),
+		"customer-jwt-secret": strings.Repeat("s", 32)}
+	if code, _, errs := words(t, "migrate", "up", "--data-dir", m.dir); code != exitOK {
+		t.Fatal(errs)
+	}
+	return m
+}
+
+// files writes keys and gives them as the setting has them.
+func (m *fakeMerchant) files(t *testing.T, keys map[string][]byte) string {
+	t.Helper()
+	var all []string
+	dir := t.TempDir()
+	for id, pem := range keys {
+		path := filepath.Join(dir, id)
+		if err := os.WriteFile(path, pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, id+"="+path)
+	}
+	return strings.Join(all, ",")
+}
+
+// verb runs a verb with the settings, some of them changed.
+func (m *fakeMerchant) verb(t *testing.T, change map[string]string, args ...string) (int, string) {
+	t.Helper()
+	args = append(args, "--data-dir", m.dir)
+	for name, value := range m.set {
+		if v, ok := change[name]; ok {
+			value = v
+		}
+		args = append(args, "--"+name+"="+value)
+	}
+	code, out, errs := words(t, args...)
+	return code, out + errs
+}
+
+// The first day of a shop goes wrong in its keys, and doctor is who is asked. One that says ok of a wrong serial
+// number, of the key of somebody else or of a WeChat Pay that is away sends its reader to look elsewhere.
+func TestDoctorSaysWhatWeChatPaySays(t *testing.T) {
+	m := newFakeMerchant(t)
+	foreign, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Their keys under the ids of ours.
+	theirs := map[string][]byte{}
+	for _, pair := range strings.Split(m.set["wechat-verify-keys"], ",") {
+		id, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(id, "PUB_KEY_ID_") {
+			theirs[id] = foreign.Client().VerifyKeys[foreign.Client().PublicKeyID]
+		}
+	}
+	away, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := "http://" + away.Addr().String()
+	_ = away.Close()
+	path := orderhttp.PathNotifyPayment
+	for _, c := range []struct {
+		name, setting, value, fault string
+		code                        int
+		want                        string
+	}{
+		{name: "all right", code: exitOK, want: "ok    wechat.answer"},
+		{name: "serial", setting: "wechat-serial-no", value: "AAAAAAAAAA", code: exitUsage,
+			want: "ORDERD_WECHAT_SERIAL_NO"},
+		{name: "private key", setting: "wechat-private-key", value: foreign.Client().PrivateKeyPEM, code: exitUsage,
+			want: "ORDERD_WECHAT_PRIVATE_KEY"},
+		{name: "down", setting: "wechat-base-url", value: gone, code: exitDown, want: "way out of this network"},
+		{name: "key file", setting: "wechat-verify-keys", value: m.files(t, theirs), code: exitUsage,
+			want: "not the key of its id"},
+		{name: "unknown key", fault: "query=unknown_serial", code: exitUsage, want: "does not have"},
+		{name: "clock", fault: "query=old_timestamp", code: exitUsage, want: "NTP"},
+		{name: "no income", fault: "query=status:403:NO_AUTH", code: exitUsage, want: "merchant platform"},
+		{name: "failing", fault: "query=status:500:SYSTEM_ERROR", code: exitDown, want: "Ask again"},
+		{name: "at home", setting: "wechat-notify-url", value: "https://192.168.1.7" + path, code: exitUsage,
+			want: "private address"},
+		{name: "here", setting: "wechat-notify-url", value: "https://localhost" + path, code: exitUsage,
+			want: "private address"},
+		{name: "plain", setting: "wechat-notify-url", value: "http://192.0.2.1/x", code: exitUsage,
+			want: "wants HTTPS"},
+	} {
+		if c.fault != "" {
+			f, err := wechatsim.ParseFault(c.fault)
+			if err == nil {
+				err = m.sim.AddFault(f)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		code, said := m.verb(t, map[string]string{c.setting: c.value}, "doctor")
+		if code != c.code || !strings.Contains(said, c.want) {
+			t.Errorf("%s: exit %d, want %d and %q\n%s", c.name, code, c.code, c.want, said)
+		}
+		m.sim.ClearFaults()
+	}
+}
+
+// A job asks about an order while WeChat Pay is away: it shall come again, and not call a person.
+func TestVerbsThatAskWeChatPayWhenItIsDown(t *testing.T) {
+	m := newFakeMerchant(t)
+	for _, args := range [][]string{{"reconcile", "run", "--date", "yesterday"}} {
+		code, said := m.verb(t, map[string]string{"wechat-base-url": "http://127.0.0.1:1"}, args...)
+		if code != exitDown || !strings.Contains(said, "doctor") {
+			t.Errorf("%v: exit %d\n%s", args, code, said)
+		}
+	}
+}
+
+// A notify_url that leads to another program loses every notification, and each is answered as if it were taken.
+func TestWhoAnswersAtTheNotifyURL(t *testing.T) {
+	ours, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Notifications: nobodyNotifies{}, Settler: nobodyNotifies{},
+		Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		handler http.Handler
+		want    string
+	}{
+		"orderd":    {ours, ""},
+		"web page":  {says(200, "<html>"), "200 OK"},
+		"redirect":  {http.RedirectHandler("https://example.com/", http.StatusFound), "302"},
+		"other api": {says(404, `{"type":"about:blank"}`), "404"},
+	} {
+		s := httptest.NewServer(c.handler)
+		who, err := whoAnswers(t.Context(), s.URL+orderhttp.PathNotifyPayment)
+		s.Close()
+		if err != nil || (who == "") != (c.want == "") || !strings.Contains(who, c.want) {
+			t.Errorf("%s: %q %v", name, who, err)
+		}
+	}
+}
+
+// says answers everything alike.
+func says(status int, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	})
+}
+
+// nobodyNotifies is never asked.
+type nobodyNotifies struct {
+	orderhttp.Notifications
+	orderhttp.Settler
+}
