@@ -319,20 +319,14 @@ WHERE outcome = 'applied'
 func (s *summary) count(o order.Order) {
 	s.placed++
 	s.refunds += int64(len(o.Refunds))
-	switch o.State {
-	case order.StatePaid:
+	switch {
+	case o.State == order.StatePending || o.State == order.StateClosing: // no end
+	case o.Payment != nil && o.Payment.Outcome == order.SettledApplied: // also when it was to be closed first
 		s.paid++
-	case order.StateClosed, order.StateLate:
-		if o.CloseReason == order.CloseReasonTimeout {
-			s.byTimeout++
-		} else {
-			s.byCancel++
-		}
-	case order.StateRefunded:
-		if o.CloseReason == "" { // paid, and the money went back
-			s.paid++
-		}
-	case order.StatePending, order.StateClosing, order.StateRefunding:
+	case o.CloseReason == order.CloseReasonTimeout:
+		s.byTimeout++
+	default:
+		s.byCancel++
 	}
 }
 
