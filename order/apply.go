@@ -509,11 +509,21 @@ var eventNames = map[State]string{
 	StateRefunded:  "refund.succeeded",
 }
 
+// eventWanted tells that a person wants an order closed whose time was over.
+const eventWanted = "close.wanted"
+
 // claimClose gives the caller the first turn to ask WeChat Pay to close an order
 // that has moved to closing.
 func (b *batch) claimClose(e *entry, reason CloseReason) {
-	e.after.CloseReason = reason
+	b.wantClosed(e, reason)
 	b.nextAsk(e)
+}
+
+// wantClosed writes down who wants an order closed, and reports whether that is news.
+func (b *batch) wantClosed(e *entry, by CloseReason) bool {
+	was := e.after.CloseReason
+	e.after.CloseReason = was.then(by)
+	return e.after.CloseReason != was
 }
 
 // nextAsk sets when WeChat Pay is asked again if this ask stays without an answer.

@@ -30,7 +30,9 @@ const storeTimeout = 5 * time.Second
 // Cancel closes an unpaid order: it asks WeChat Pay to close it and gives the
 // stock back only when that is proven. The order that comes back is Closed, or
 // Closing when WeChat gave no usable answer (it is asked again by itself, and
-// the stock stays reserved), or Late when it was closed and paid afterwards.
+// the stock stays reserved), or Late when it was closed and paid afterwards. Of an
+// order whose time was over it notes who wants it closed, once: late money does not
+// revive it any more.
 //
 // A *RefusedError carries the order when money is here: ask for a refund.
 // ErrNotFound, ErrVersion and database errors mean that nothing changed, except

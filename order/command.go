@@ -95,18 +95,22 @@ type cancel struct {
 }
 
 // decide moves a pending order to closing, and gives the caller the turn to ask
-// WeChat Pay. A cancel of an order that is closing changes nothing: somebody asks
-// already.
+// WeChat Pay. Of an order whose time was over it only notes, once, who wants it closed
+// now: somebody asks already, or has asked.
 func (c *cancel) decide(b *batch) (applied, error) {
 	e, err := b.find(&c.header)
 	if err != nil {
 		return applied{}, err
 	}
 	done := b.event(e, &c.header, EventCancel)
-	if done.cell.Verdict == VerdictMove {
+	switch {
+	case done.cell.Verdict == VerdictMove:
 		b.claimClose(e, c.reason)
-		done.turn.claimed, done.order = true, e.after
+		done.turn.claimed = true
+	case done.cell.Effect == EffectCloseReason && b.wantClosed(e, c.reason):
+		b.record(e, &c.header, eventWanted, e.after.State, nil)
 	}
+	done.order = e.after
 	return done, nil
 }
 
@@ -138,7 +142,8 @@ func (c *expire) decide(b *batch) (applied, error) {
 	moved := done.cell.Verdict == VerdictMove
 	switch {
 	case c.queued && moved:
-		e.after.CloseReason, e.after.DueAt = CloseReasonTimeout, due
+		b.wantClosed(e, CloseReasonTimeout)
+		e.after.DueAt = due
 	case c.queued: // it is in the queue already
 	case moved:
 		b.claimClose(e, CloseReasonTimeout)

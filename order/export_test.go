@@ -199,25 +199,59 @@ func (s *Service) PlaceAndHold(ctx context.Context, p Placement, hold func() err
 
 // CloseAndSettle brings the end of a close and a payment to an order in one transaction, the payment first or last.
 func (s *Service) CloseAndSettle(ctx context.Context, trade payment.Trade, payFirst bool) (end Settlement, err error) {
-	no := OrderNoOf(trade.OutTradeNo)
-	cause := Cause{Actor: Actor{Type: ActorWeChat}}
-	commands := []command{&closeDone{header{orderNo: no, cause: cause,
-		detail: map[string]string{"close": "accepted", "out_trade_no": trade.OutTradeNo}}}, newSettle(trade, cause)}
+	what := []string{"closed", "paid"}
 	if payFirst {
-		slices.Reverse(commands)
+		slices.Reverse(what)
+	}
+	o, err := s.InOneBatch(ctx, trade, what...)
+	return Settlement{State: o.State}, err
+}
+
+// InOneBatch brings to the order of a trade, in one transaction and in this order: "cancel" by its customer, "close"
+// by an operator, "word" of a person (the shell's is none) that nothing was paid, "closed" as WeChat Pay's answer, and
+// "paid". The order is as it was committed then.
+func (s *Service) InOneBatch(ctx context.Context, trade payment.Trade, what ...string) (end Order, err error) {
+	no := OrderNoOf(trade.OutTradeNo)
+	by := func(t ActorType, id string) header {
+		return header{orderNo: no, cause: Cause{Actor: Actor{Type: t, ID: id}, Type: "request"}}
+	}
+	var commands []command
+	for _, w := range what {
+		var c command
+		switch w {
+		case "cancel":
+			c = &cancel{header: by(ActorCustomer, "c"), reason: CloseReasonCancel}
+		case "close":
+			c = &cancel{header: by(ActorOperator, "fin"), reason: CloseReasonOperator}
+		case "word":
+			c = &vouch{by(ActorOperator, "fin2")}
+		case "closed":
+			done := &closeDone{by(ActorWeChat, "")}
+			done.detail = map[string]string{"close": "accepted", "out_trade_no": trade.OutTradeNo}
+			c = done
+		case "paid":
+			c = newSettle(trade, Cause{Actor: Actor{Type: ActorWeChat}})
+		default:
+			return Order{}, errors.New("order: no such command " + w)
+		}
+		commands = append(commands, c)
 	}
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		outcomes, err := s.applyBatch(ctx, tx, commands)
-		for i, o := range outcomes {
+		for _, o := range outcomes {
 			err = errors.Join(err, o.Err)
-			if _, ok := commands[i].(*settle); ok {
-				end = o.Answer.settlement
-			}
+			end = o.Answer.order
 		}
 		return err
 	})
 	return end, err
 }
+
+// Then is who wanted an order closed when somebody else wants it too.
+func (r CloseReason) Then(by CloseReason) CloseReason { return r.then(by) }
+
+// Revivable reports that late money may revive an order closed for r.
+func (r CloseReason) Revivable() bool { return r.revivable() }
 
 // PlaceWithoutWaiting is Place in a transaction that waits for no lock.
 func (s *Service) PlaceWithoutWaiting(ctx context.Context, p Placement) error {

@@ -239,9 +239,9 @@ func (b *batch) openShelf(ctx context.Context, tx *sqldb.Tx, commands []command)
 
 // revive takes the stock of a closed order again and reports whether all of it was
 // there. Only an order that ran out of time is revived: of one that its customer or an
-// operator has closed, nobody waits for the goods.
+// operator wanted closed, nobody waits for the goods.
 func (b *batch) revive(e *entry) bool {
-	if b.shelf == nil || e.after.CloseReason != CloseReasonTimeout {
+	if b.shelf == nil || !e.after.CloseReason.revivable() {
 		return false
 	}
 	var lines []stock.Line

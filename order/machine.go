@@ -83,6 +83,9 @@ const (
 	EffectOweRefund
 	// EffectDeductStock: the lines of the order are taken from the shelf again.
 	EffectDeductStock
+	// EffectCloseReason: who wants the order closed is written down, if that is news
+	// (CloseReason.then).
+	EffectCloseReason
 )
 
 // Cell is one decision.
@@ -161,7 +164,9 @@ func nextPending(e Event) Cell {
 // a proof (close_done) gives the stock back.
 func nextClosing(e Event) Cell {
 	switch e {
-	case EventCancel, EventExpire:
+	case EventCancel:
+		return sameAnd(EffectCloseReason)
+	case EventExpire:
 		return same()
 	case EventCloseDone:
 		return moveAnd(StateClosed, EffectReturnStock)
@@ -181,7 +186,9 @@ func nextClosing(e Event) Cell {
 // back, or takes the stock again if the policy says so and all of it is there.
 func nextClosed(e Event) Cell {
 	switch e {
-	case EventCancel, EventExpire, EventCloseDone:
+	case EventCancel:
+		return sameAnd(EffectCloseReason)
+	case EventExpire, EventCloseDone:
 		return same()
 	case EventPay:
 		return moveAnd(StateLate, EffectOweRefund)

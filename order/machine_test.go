@@ -104,6 +104,27 @@ func TestEveryPathKeepsStockAndMoneyTrue(t *testing.T) {
 	}
 }
 
+// A customer's cancel that a later word, or the clock, took away would have the goods sent. Written out once more, so
+// that the rule does not excuse itself.
+func TestFirstPersonWantedItClosed(t *testing.T) {
+	clock, buyer, here := order.CloseReasonTimeout, order.CloseReasonCancel, order.CloseReasonOperator
+	want := map[[2]order.CloseReason]order.CloseReason{
+		{"", clock}: clock, {"", buyer}: buyer, {"", here}: here,
+		{clock, clock}: clock, {clock, buyer}: buyer, {clock, here}: here,
+		{buyer, clock}: buyer, {buyer, buyer}: buyer, {buyer, here}: buyer,
+		{here, clock}: here, {here, buyer}: here, {here, here}: here}
+	for _, first := range append(order.CloseReasons(), "") {
+		for _, then := range order.CloseReasons() {
+			if got := first.Then(then); got != want[[2]order.CloseReason{first, then}] {
+				t.Errorf("%q, then %s: %q", first, then, got)
+			}
+		}
+		if first.Revivable() != (first == clock) {
+			t.Errorf("%q revives: %v", first, first.Revivable())
+		}
+	}
+}
+
 const howItEnds = "# How it ends\n"
 
 // A state without a way out is a state for ever: whoever adds one says how it ends.
@@ -187,6 +208,8 @@ func statesDoc() string {
 				cell += " + owe refund"
 			case order.EffectDeductStock:
 				cell += " + deduct stock"
+			case order.EffectCloseReason:
+				cell += " + close reason"
 			}
 			b.WriteString(" | " + cell)
 		}
@@ -195,10 +218,34 @@ func statesDoc() string {
 	b.WriteString("\nWhat holds on every path (a test walks them all): " +
 		"pending, closing: stock held, no money · closed: neither · paid, refunding: both · " +
 		"late: money, no stock · refunded: no money.\n")
+	reasonsDoc(&b)
 	refundsDoc(&b)
 	b.WriteString("\n## Why it is refused\n\n| state | event | | reason |\n|---|---|---|---|\n" +
 		strings.Join(reasons, "\n") + "\n")
 	return b.String()
+}
+
+func reasonsDoc(b *strings.Builder) {
+	b.WriteString("\n## Who wanted it closed\n\n" +
+		"`orders.close_reason`, by who wanted it first and who wants it then, while it is closing or when it is " +
+		"closed. What is in bold changes the reason and is one event, `close.wanted`; two people's word that " +
+		"nothing was paid counts as the operator's, and its event is the close. Anything else, and anything once " +
+		"more, adds nothing. The first of two words is no wish yet.\n\n| first \\ then |")
+	for _, then := range order.CloseReasons() {
+		fmt.Fprintf(b, " %s |", then)
+	}
+	b.WriteString(" late money may revive it |\n|" + strings.Repeat("---|", len(order.CloseReasons())+2) + "\n")
+	for _, first := range order.CloseReasons() {
+		fmt.Fprintf(b, "| **%s** |", first)
+		for _, then := range order.CloseReasons() {
+			cell := string(first.Then(then))
+			if first.Then(then) != first {
+				cell = "**" + cell + "**"
+			}
+			b.WriteString(" " + cell + " |")
+		}
+		fmt.Fprintf(b, " %s |\n", map[bool]string{true: "yes", false: "no"}[first.Revivable()])
+	}
 }
 
 func refundsDoc(b *strings.Builder) {

@@ -18,7 +18,7 @@ type Order struct {
 	Remark      string
 	Attach      string
 	Items       []Item
-	CloseReason CloseReason // why it was asked to close, "" if never
+	CloseReason CloseReason // who wanted it closed, "" if nobody did
 	CloseTries  int64       // how often WeChat was asked
 	CreatedAt   time.Time
 	ExpireAt    time.Time // whole seconds: the last moment to pay
@@ -151,15 +151,39 @@ const (
 	AttemptClosed  AttemptState = "closed"  // proven unpayable
 )
 
-// CloseReason says who wanted an order closed.
+// CloseReason says who wanted an order closed: of several, the first person.
 type CloseReason string
 
 // The reasons.
 const (
-	CloseReasonTimeout  CloseReason = "timeout"
-	CloseReasonCancel   CloseReason = "cancel"
+	// CloseReasonTimeout: its time was over, and nobody has asked for the close. It is
+	// the only one that money which comes late may revive (LatePolicyRevive).
+	CloseReasonTimeout CloseReason = "timeout"
+	// CloseReasonCancel: its customer.
+	CloseReasonCancel CloseReason = "cancel"
+	// CloseReasonOperator: a person here, or two whose word that nothing was paid has
+	// closed it.
 	CloseReasonOperator CloseReason = "operator"
 )
+
+// CloseReasons lists the reasons.
+func CloseReasons() []CloseReason {
+	return []CloseReason{CloseReasonTimeout, CloseReasonCancel, CloseReasonOperator}
+}
+
+// then is who wanted an order closed when somebody else wants it too, while it is
+// closing or when it is closed already: a person's wish takes the place of the clock's,
+// and among people the first one stays. r is "" when nobody has wanted it so far.
+func (r CloseReason) then(by CloseReason) CloseReason {
+	if r == "" || r == CloseReasonTimeout {
+		return by
+	}
+	return r
+}
+
+// revivable reports that money which comes late may revive an order closed for r: nobody
+// has said that the goods are not wanted, or that there is no money.
+func (r CloseReason) revivable() bool { return r == CloseReasonTimeout }
 
 // Actor is who did something.
 type Actor struct {

@@ -58,7 +58,7 @@ func (p *paper) event(t *rapid.T, e order.Event) {
 		p.state = c.To
 	}
 	switch c.Effect {
-	case order.EffectNone:
+	case order.EffectNone, order.EffectCloseReason:
 	case order.EffectReturnStock:
 		p.stock--
 		p.closed++

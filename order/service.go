@@ -162,7 +162,7 @@ const (
 	LatePolicyRefund LatePolicy = "refund"
 	// LatePolicyRevive takes the stock again, in the transaction that takes the money
 	// in, and makes the order paid; when a line is short it is sent back. It is sent back
-	// too when the order did not run out of time but was closed by somebody.
+	// too when anybody but the clock wanted the order closed (CloseReason).
 	LatePolicyRevive LatePolicy = "revive"
 )
 

@@ -291,7 +291,8 @@ func (c *vouch) decide(b *batch) (applied, error) {
 	return c.word(b, e, s)
 }
 
-// word notes a person's word, or closes by it when somebody else has given theirs.
+// word notes a person's word, or closes by it when somebody else has given theirs: from
+// then on it is they who wanted the order closed, unless its customer had.
 func (c *vouch) word(b *batch, e *entry, s *silence) (applied, error) {
 	who := c.cause.Actor
 	switch {
@@ -309,6 +310,7 @@ func (c *vouch) word(b *batch, e *entry, s *silence) (applied, error) {
 		h := c.header
 		h.detail = map[string]string{"close": "vouched", "vouched_by": other.ID,
 			"out_trade_no": closableNo(c.orderNo, s.newest), "reason": c.detail["reason"]}
+		b.wantClosed(e, CloseReasonOperator)
 		done := b.event(e, &h, EventCloseDone)
 		for _, a := range []Actor{other, who} {
 			if b.people.Fresh(a.ID, b.now) {

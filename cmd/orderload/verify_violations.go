@@ -119,10 +119,10 @@ var violations = []violation{
 		"close.proven attempt.closed_newest"},
 	{isPending, "",
 		"UPDATE orders SET state = 'closing', close_reason = 'cancel' WHERE order_no = '$o'",
-		"events.last_is_state quiet.orders"},
+		"events.last_is_state quiet.orders close.asked"},
 	{isClosed, "",
 		"DELETE FROM order_events WHERE order_no = '$o' AND event = 'close.requested'",
-		"events.chain events.last_is_state"},
+		"events.chain events.last_is_state close.asked"},
 	{isPaid, "",
 		newEvent + "SELECT order_no, version + 1, updated_at, 'x', state, 'pending', '', '', '', '', '', 0 FROM " +
 			"orders WHERE order_no = '$o';UPDATE orders SET version = version + 1, state = 'pending' WHERE " +
@@ -154,7 +154,8 @@ var violations = []violation{
 	{isPaid, "",
 		"UPDATE orders SET total_fen = total_fen + 1 WHERE order_no = '$o'",
 		"order.total attempt.of_an_order money.paid_once money.facts"},
-	{isPending, "", "UPDATE orders SET close_reason = 'cancel' WHERE order_no = '$o'", "order.close_reason"},
+	{isPending, "", "UPDATE orders SET close_reason = 'cancel' WHERE order_no = '$o'",
+		"order.close_reason close.asked"},
 	{isPending, "", "UPDATE orders SET due_at = NULL WHERE order_no = '$o'", "order.due"},
 	{isPending, "",
 		"INSERT INTO payment_attempts (out_trade_no, order_no, attempt_no, state, trade_type, description, " +
@@ -176,12 +177,18 @@ var violations = []violation{
 		"order.times order.due_soon attempt.facts"},
 	{isPending, "", "UPDATE orders SET due_at = " + never + " WHERE order_no = '$o'", "order.due_soon"},
 	{isClosed, "", "UPDATE orders SET close_reason = 'cancel' WHERE order_no = '$o'", "close.asked"},
+	{isPaid, "", "UPDATE orders SET close_reason = 'timeout' WHERE order_no = '$o'", "close.asked"},
+	{isClosed, "",
+		newEvent + "SELECT order_no, version + 1, updated_at, 'close.wanted', state, state, 'customer', " +
+			"customer_id, '', '', '', 0 FROM orders WHERE order_no = '$o';UPDATE orders SET version = version + 1 " +
+			"WHERE order_no = '$o'",
+		"close.asked"},
 	{isPaid, "",
 		"UPDATE order_events SET actor_type = 'operator' WHERE order_no = '$o' AND seq = 2",
 		"events.facts"},
 	{isClosed, "",
 		"UPDATE order_events SET event = 'x' WHERE order_no = '$o' AND event = 'close.requested'",
-		"events.named"},
+		"events.named close.asked"},
 	{isPending, "",
 		"UPDATE payment_attempts SET time_expire = '2099-01-01T00:00:00+08:00' WHERE order_no = '$o'",
 		"attempt.facts"},

@@ -26,6 +26,7 @@ type world struct {
 	*ordertest.Fixture
 	// order numbers
 	partly, whole, late, open, pending, closed, closing, asked, twice string
+	wanted, vouched                                                   string
 	refunds                                                           map[string]string // the oldest of each
 }
 
@@ -34,6 +35,7 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w := &world{Fixture: ordertest.NewUnverified(t, db, byItself)}
 	w.SKU(t, "mug", 100)
 	w.SKU(t, "cup", 100)
+	w.outOfTime(t)
 	back := func(key, no string, quantity int64) {
 		r := w.Fixture.MustAsk(t, ordertest.Ask(no, key, quantity))
 		w.Fixture.MustLookAtRefund(t, r.OutRefundNo)
@@ -75,6 +77,38 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 		w.refunds[no] = w.FirstRefund(t, no)
 	}
 	return w
+}
+
+// outOfTime makes two orders whose time was over and that somebody wanted closed then, and leaves the clock where both
+// have ended: one's customer, and of the other two people say that nothing was paid.
+func (w *world) outOfTime(t *testing.T) {
+	t.Helper()
+	w.wanted, w.vouched = w.PlaceOne(t, "w", "mug", 1).OrderNo, w.PlaceOne(t, "v", "mug", 1).OrderNo
+	w.Clock.Advance(32 * time.Minute)
+	w.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
+	for _, no := range []string{w.wanted, w.vouched} {
+		_ = w.Expire(t.Context(), no, ordertest.Scheduler)
+	}
+	w.WeChat.Before = nil
+	if _, err := w.Cancel(t.Context(), cancel(w.wanted)); err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []order.Cause{ordertest.Finance, ordertest.Finance2} {
+		if _, err := w.VouchUnpaid(t.Context(), order.VouchRequest{OrderNo: w.vouched, Reason: "looked",
+			Cause: who}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Clock.Advance(time.Hour)
+	if err := w.Expire(t.Context(), w.wanted, ordertest.Scheduler); err != nil {
+		t.Fatal(err)
+	}
+	for no, by := range map[string]order.CloseReason{w.wanted: order.CloseReasonCancel,
+		w.vouched: order.CloseReasonOperator} {
+		if o, err := w.Find(t.Context(), no); err != nil || o.State != order.StateClosed || o.CloseReason != by {
+			t.Fatalf("%s by %s: %v", o.State, o.CloseReason, err)
+		}
+	}
 }
 
 // cancelled is an order that was prepaid and then cancelled.
@@ -119,7 +153,7 @@ func (w *world) sql(text string) []string {
 		"$partly", w.partly, "$whole", w.whole, "$late", w.late, "$open", w.open, "$pending",
 		w.pending,
 		"$sha", strings.Repeat("5a", 20), "$closed", w.closed, "$closing", w.closing, "$asked", w.asked,
-		"$twice", w.twice).Replace(text)
+		"$twice", w.twice, "$wanted", w.wanted, "$vouched", w.vouched).Replace(text)
 	return strings.Split(text, ";")
 }
 

@@ -63,16 +63,31 @@ SELECT order_no, state, expire_at, due_at
 FROM orders
 WHERE (state = 'pending' AND (due_at < expire_at OR (due_at > expire_at + 90000000 AND due_at > $latest)))
   OR (state = 'closing' AND due_at > $ahead)`},
-	// Whether money that comes late revives an order may depend on it.
-	{"close.asked", "who asked for the close is who the order says", `
-SELECT o.order_no, o.close_reason, e.actor_type
+	// Whether money that comes late revives an order depends on it. It is the first person
+	// of whom the timeline says so: who asked for the close (e), who wanted it when its time
+	// was over (w), or the second who vouched that nothing was paid (v).
+	{"close.asked", "who wanted the order closed is who the timeline says", `
+SELECT o.order_no, o.close_reason, e.actor_type AS asked_by, COALESCE(w.actor_type, '') AS wanted_by,
+  COALESCE(v.actor_type, '') AS vouched_by
 FROM order_events e
 JOIN orders o ON o.order_no = e.order_no
+LEFT JOIN order_events w ON w.order_no = e.order_no
+  AND w.event = 'close.wanted'
+LEFT JOIN order_events v ON v.order_no = e.order_no
+  AND v.event = 'close.accepted'
+  AND INSTR(v.detail, '"close":"vouched"') > 0
 WHERE e.event = 'close.requested'
-  AND ((o.close_reason = 'cancel' AND e.actor_type <> 'customer')
-    OR (o.close_reason = 'operator' AND e.actor_type <> 'operator')
-    OR (o.close_reason = 'timeout' AND e.actor_type = 'customer')
-    OR o.close_reason = '')`},
+  AND o.close_reason <> CASE
+    WHEN e.actor_type = 'customer' OR (e.actor_type <> 'operator' AND w.actor_type = 'customer') THEN 'cancel'
+    WHEN e.actor_type = 'operator' OR w.actor_type = 'operator' OR v.actor_type = 'operator' THEN 'operator'
+    ELSE 'timeout' END
+UNION ALL
+SELECT o.order_no, o.close_reason, '', '', ''
+FROM orders o
+LEFT JOIN order_events e ON e.order_no = o.order_no
+  AND e.event = 'close.requested'
+WHERE o.close_reason <> ''
+  AND e.order_no IS NULL`},
 	{"events.facts", "an event says what happened and by whom, and a customer's is by the order's", eventFacts()},
 	{"events.named", "a move has the name of what it is", `
 SELECT order_no, seq, event, from_state, to_state

@@ -56,6 +56,25 @@ var rowSeeds = []seed{
 	{"paid, and nobody knows who had wanted it closed", "UPDATE orders SET close_reason = '' WHERE order_no = " +
 		"'$late'",
 		"close.asked"},
+	{"a timeout again that its customer cancelled then", "UPDATE orders SET close_reason = 'timeout' WHERE " +
+		"order_no = '$wanted'", "close.asked"},
+	{"an operator cancelled it then", "UPDATE orders SET close_reason = 'operator' WHERE order_no = '$wanted'",
+		"close.asked"},
+	{"nobody but the clock wanted it then", "UPDATE order_events SET actor_type = 'scheduler' WHERE order_no = " +
+		"'$wanted' AND event = 'close.wanted'", "close.asked"},
+	{"the customer's wish under another name", "UPDATE order_events SET event = 'order.note' WHERE order_no = " +
+		"'$wanted' AND event = 'close.wanted'", "close.asked"},
+	{"a timeout again that two people vouched for", "UPDATE orders SET close_reason = 'timeout' WHERE order_no = " +
+		"'$vouched'", "close.asked"},
+	{"the customer wanted it, and two people closed it", "UPDATE orders SET close_reason = 'cancel' WHERE " +
+		"order_no = '$vouched'", "close.asked"},
+	{"WeChat Pay closed what two people did", "UPDATE order_events SET detail = REPLACE(detail, 'vouched\"', " +
+		"'closed\"') WHERE order_no = '$vouched' AND event = 'close.accepted'", "close.asked"},
+	{"an operator's close that was the clock's", "UPDATE order_events SET actor_type = 'operator', actor_id = " +
+		"'fin' WHERE order_no = '$closed' AND event = 'close.requested';UPDATE orders SET close_reason = 'timeout' " +
+		"WHERE order_no = '$closed'", "close.asked"},
+	{"sold, and the clock had wanted it closed", "UPDATE orders SET close_reason = 'timeout' WHERE order_no = " +
+		"'$open'", "close.asked"},
 	{"an event by nobody that there is", "UPDATE order_events SET actor_type = 'root' WHERE order_no = '$open' AND " +
 		"seq = 2", "events.facts"},
 	{"an event by an operator without a name", "UPDATE order_events SET actor_type = 'operator', actor_id = '' " +

@@ -57,8 +57,8 @@ type OrderSummary struct {
 	// shows the right countdown by it.
 	TimeExpire       string `json:"time_expire"`
 	ExpiresInSeconds int64  `json:"expires_in_seconds"`
-	// CloseReason is who wanted the order closed: timeout, cancel or operator; null
-	// without.
+	// CloseReason is who wanted the order closed, of several the first person: timeout
+	// (nobody but the clock), cancel (its customer) or operator; null without.
 	CloseReason *order.CloseReason `json:"close_reason"`
 }
 
