@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"orderd/migrations/bounds"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/limits.md")
@@ -35,7 +37,7 @@ var limits = []struct {
 		"sqldb.deadAfter",
 	}},
 	{"Orders and payments", []string{
-		"order.defaultPayWithin", "order.defaultGrace", "order.MaxLines", "order.MaxQuantity", "order.maxAttempts",
+		"order.defaultPayWithin", "order.defaultGrace", "order.maxAttempts",
 		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.maxPrepayRounds",
 		"order.prepayValid", "order.h5Valid",
 		"order.setWaits/CloseRetry", "order.defaultAskEvery", "order.adoptEvery", "order.adoptPage",
@@ -66,7 +68,6 @@ var limits = []struct {
 	}},
 	{"WeChat Pay", []string{
 		"wechat.defaultTimeout", "wechat.maxClockSkew", "wechat.MaxNotification", "wechat.maxAnswer",
-		"wechat.maxDescription", "wechat.maxAttach",
 	}},
 	{"Reconciliation", []string{
 		"reconcile.billHour", "reconcile.catchUpDays", "reconcile.chunkSize", "reconcile.healPage",
@@ -104,6 +105,7 @@ func TestLimitsAreTheProgrammes(t *testing.T) {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, value, comment)
 		}
 	}
+	b.WriteString(fieldsTable())
 	b.WriteString("\n## Settings\n\nA flag has a variable of the same name: `--pay-within` is " +
 		"`ORDERD_PAY_WITHIN`.\n\n| setting | default | what it is |\n|---|---|---|\n")
 	for _, s := range settings(t, c) {
@@ -117,6 +119,59 @@ func TestLimitsAreTheProgrammes(t *testing.T) {
 	}
 	if have, err := os.ReadFile(filepath.Join(root, file)); err != nil || string(have) != b.String() {
 		t.Errorf("%s is not what the sources say (%v): go test ./docs -run Limits -update", file, err)
+	}
+}
+
+// fieldsTable shows the table of package bounds.
+func fieldsTable() string {
+	var b strings.Builder
+	b.WriteString("\n## Fields\n\nWhat a field may hold on its way into the database or to WeChat Pay, from " +
+		"`migrations/bounds`: decoders, services, the configuration, the gateway and the simulator ask this one " +
+		"table. A value that does not fit is refused with the name of its field (422 over HTTP), unless the table " +
+		"says that it is cut, replaced, not believed (what WeChat Pay says) or never made (what this service makes " +
+		"itself). A test holds the table against the columns of the schema.\n\n" +
+		"| field | how long | of what | else | at WeChat Pay | columns | why |\n|---|---|---|---|---|---|---|\n")
+	cell := func(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+	for _, f := range bounds.Fields {
+		over := string(f.Over)
+		if f.Over == bounds.Refused {
+			over = "refused"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", f.Name, f.Rule(), cell(f.Of.String()), over, f.WeChat,
+			strings.ReplaceAll(f.Columns, " ", ", "), cell(f.Why))
+	}
+	b.WriteString("\n| number | bounds | columns | why |\n|---|---|---|---|\n")
+	for _, n := range bounds.Numbers {
+		fmt.Fprintf(&b, "| %s | %d to %d %s | %s | %s |\n", n.Name, n.Least, n.Most, n.Unit,
+			strings.ReplaceAll(n.Columns, " ", ", "), n.Why)
+	}
+	return b.String()
+}
+
+// A client that is written by openapi.yaml must not be refused, nor learn of a bound by a 422 in production.
+func TestOpenAPIHasTheBounds(t *testing.T) {
+	doc := strings.Join(strings.Fields(read(t, "docs/openapi.yaml")), " ")
+	for _, want := range []string{
+		fmt.Sprintf("attach: type: string maxLength: %d description: >- At most %[1]d bytes in UTF-8",
+			bounds.Attach.Most),
+		fmt.Sprintf("which is %d Chinese characters", bounds.Attach.Most/len("字")),
+		fmt.Sprintf("remark: {type: string, maxLength: %d}", bounds.Remark.Most),
+		fmt.Sprintf("openid: {type: string, minLength: 1, maxLength: %d, pattern: '^[0-9A-Za-z_.-]+$'}",
+			bounds.OpenID.Most),
+		fmt.Sprintf("payer_client_ip: {type: string, maxLength: %d,", bounds.PayerIP.Most),
+		fmt.Sprintf("type: {type: string, enum: [%s]}",
+			strings.ReplaceAll(bounds.H5Kind.String(), " or ", ", ")),
+		fmt.Sprintf("reason: {type: string, maxLength: %d}", bounds.Note.Most),
+		fmt.Sprintf("reason: {type: string, minLength: 1, maxLength: %d}", bounds.Reason.Most),
+		fmt.Sprintf("SkuID: {type: string, pattern: '^[0-9A-Za-z_.:-]{1,%d}$'}", bounds.SkuID.Most),
+		fmt.Sprintf(`schema: {type: string, pattern: '^"?[0-9A-Za-z_-]{1,%d}"?$'}`, bounds.IdempotencyKey.Most),
+		fmt.Sprintf("maxItems: %d ", bounds.Lines.Most),
+		fmt.Sprintf("quantity: {type: integer, minimum: 1, maximum: %d}", bounds.Quantity.Most),
+		fmt.Sprintf("maximum: %d, description: Fen.}", bounds.TotalFen.Most),
+	} {
+		if !strings.Contains(doc, want) {
+			t.Errorf("docs/openapi.yaml does not say %q", want)
+		}
 	}
 }
 

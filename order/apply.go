@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
@@ -553,19 +554,21 @@ func (b *batch) record(e *entry, h *header, name string, from State, extra map[s
 		name: name, from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took})
 }
 
-// maxDetail is the width of order_events.detail, in characters.
-const maxDetail = 1000
-
 // encodeDetail gives a detail as JSON. Values are cut to fit the column, since a
-// detail explains and never decides.
+// detail explains and never decides. <, > and & stay as they are: as \u003c a reason of
+// them would not fit.
 func encodeDetail(detail map[string]string) string {
 	if len(detail) == 0 {
 		return ""
 	}
-	for limit := maxDetail / 2; ; limit /= 2 {
-		b, err := json.Marshal(detail)
-		if err == nil && len(b) <= maxDetail {
-			return string(b)
+	for limit := bounds.Detail.Most / 2; ; limit /= 2 {
+		var b strings.Builder
+		to := json.NewEncoder(&b)
+		to.SetEscapeHTML(false)
+		if err := to.Encode(detail); err == nil {
+			if text := strings.TrimSuffix(b.String(), "\n"); bounds.Detail.Cut(text) == text {
+				return text
+			}
 		}
 		if limit == 0 {
 			return ""

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -30,6 +31,41 @@ type ValidationError struct{ Fields []FieldError }
 
 // FieldError is one thing that is wrong, with a JSON pointer to it.
 type FieldError struct{ Pointer, Code, Detail string }
+
+// invalid collects what is wrong with a request, by the table of package bounds.
+type invalid []FieldError
+
+// text notes what is wrong with a text.
+func (v *invalid) text(pointer string, f *bounds.Field, s string) {
+	if wrong := f.Check(s); wrong != nil {
+		*v = append(*v, FieldError{pointer, wrong.Code, wrong.Detail})
+	}
+}
+
+// number notes what is wrong with a number, and reports that nothing is.
+func (v *invalid) number(pointer string, n *bounds.Number, value int64) bool {
+	wrong := n.Check(value)
+	if wrong != nil {
+		*v = append(*v, FieldError{pointer, wrong.Code, wrong.Detail})
+	}
+	return wrong == nil
+}
+
+// err gives a *ValidationError with all of it, nil when nothing is wrong.
+func (v *invalid) err() error {
+	if len(*v) == 0 {
+		return nil
+	}
+	return &ValidationError{Fields: *v}
+}
+
+// checkReason gives a *ValidationError unless a reason fits: it stands in the timelines,
+// flows and refunds that it explains for ever.
+func checkReason(reason string) error {
+	var bad invalid
+	bad.text("#/reason", &bounds.Reason, reason)
+	return bad.err()
+}
 
 func (e *ValidationError) Error() string {
 	return fmt.Sprintf("%s: %s (%d in all)", e.Fields[0].Pointer, e.Fields[0].Detail, len(e.Fields))

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-
-	"orderd/payment"
 )
 
 // The grammar of every number that this service makes. All of them stay within
@@ -101,15 +99,6 @@ func successorNo(r Refund) string {
 		base = strings.TrimSuffix(base, "-G"+strconv.Itoa(r.Generation))
 	}
 	return base + "-G" + strconv.Itoa(r.Generation+1)
-}
-
-// maxRequestID is the length of an idempotency key: the width of
-// orders.request_id and refunds.request_id, in characters.
-const maxRequestID = 64
-
-// validRequestID reports that an idempotency key is 1 to 64 of [0-9A-Za-z_-].
-func validRequestID(s string) bool {
-	return s != "" && len(s) <= maxRequestID && payment.MadeOf(s, payment.Word)
 }
 
 // later gives the later of two times.

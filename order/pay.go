@@ -3,9 +3,8 @@ package order
 import (
 	"context"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
@@ -14,7 +13,7 @@ import (
 // characters by its documents, 28 digits so far. It becomes part of the number of
 // a refund and must stay within that one's alphabet.
 func validTransactionID(id string) bool {
-	return id != "" && len(id) <= maxWeChatNo && payment.MadeOf(id, payment.Word)
+	return bounds.WeChatNo.Fits(id)
 }
 
 // Settle takes in what WeChat says it holds, whatever it came by: a notification,
@@ -26,7 +25,7 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 	if !trade.Paid() {
 		return Settlement{}, fmt.Errorf("settle %s: %w (%s)", trade.OutTradeNo, ErrNotPaid, trade.State)
 	}
-	if !validTransactionID(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > maxOutTradeLen {
+	if !validTransactionID(trade.TransactionID) || trade.Total <= 0 || len(trade.OutTradeNo) > bounds.OutTradeNo.Most {
 		return Settlement{}, fmt.Errorf("settle: %w: transaction id, total or out_trade_no out of bounds",
 			payment.ErrMalformed)
 	}
@@ -58,9 +57,8 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 // Errors: *ValidationError (no reason), operators.ErrNoLonger, ErrNotFound, *JudgedError (it
 // is not held, has gone back, or still does not fit), database errors.
 func (s *Service) JudgeHeld(ctx context.Context, transactionID, why string, cause Cause) (Settlement, error) {
-	if n := utf8.RuneCountInString(strings.TrimSpace(why)); n == 0 || n > maxNote {
-		return Settlement{}, &ValidationError{Fields: []FieldError{
-			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+	if err := checkReason(why); err != nil {
+		return Settlement{}, err
 	}
 	var trade payment.Trade
 	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {

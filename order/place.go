@@ -8,22 +8,12 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 	"orderd/stock"
-)
-
-// Bounds of a placement.
-const (
-	MaxLines    = 50     // of one order: a cart, not a warehouse
-	MaxQuantity = 10_000 // of one line
-	maxRemark   = 200    // characters
-	maxAttach   = 128    // characters, WeChat's own limit
-	maxSKU      = 64
-	maxCustomer = 64
 )
 
 // placing is a Placement with everything decided before its transaction, above
@@ -133,42 +123,30 @@ func ceilSecond(t time.Time) time.Time {
 // validate gives a *ValidationError with everything that is wrong, nil when it can
 // be placed as far as its own content goes. Codes and pointers are the API's.
 func (p *Placement) validate() error {
-	var bad []FieldError
+	var bad invalid
 	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
-	if !payment.Visible(p.CustomerID, maxCustomer) {
-		add("", "CUSTOMER", "the customer id must have 1 to 64 visible ASCII characters")
+	if wrong := bounds.CustomerID.Check(p.CustomerID); wrong != nil {
+		add("", "CUSTOMER", wrong.Detail)
 	}
-	if !validRequestID(p.RequestID) {
-		add("", "IDEMPOTENCY_KEY", "the idempotency key must be 1 to 64 of 0-9 A-Z a-z _ -")
+	if wrong := bounds.IdempotencyKey.Check(p.RequestID); wrong != nil {
+		add("", "IDEMPOTENCY_KEY", wrong.Detail)
 	}
-	if n := len(p.Lines); n == 0 || n > MaxLines {
-		add("#/items", "LENGTH", fmt.Sprintf("an order has 1 to %d lines", MaxLines))
-	}
+	bad.number("#/items", &bounds.Lines, int64(len(p.Lines)))
 	var total int64
 	for i, l := range p.Lines {
-		if !payment.Visible(l.SkuID, maxSKU) {
-			add("#/items/"+strconv.Itoa(i)+"/sku_id", "LENGTH", "a sku_id has 1 to 64 visible ASCII characters")
-		}
-		if l.Quantity < 1 || l.Quantity > MaxQuantity {
-			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE", fmt.Sprintf("a quantity is 1 to %d", MaxQuantity))
+		at := "#/items/" + strconv.Itoa(i)
+		bad.text(at+"/sku_id", &bounds.SkuID, l.SkuID)
+		if !bad.number(at+"/quantity", &bounds.Quantity, l.Quantity) {
 			continue
 		}
-		if total += l.Quantity; total > MaxQuantity {
-			add("#/items/"+strconv.Itoa(i)+"/quantity", "RANGE",
-				fmt.Sprintf("an order holds at most %d units", MaxQuantity))
+		if total += l.Quantity; total > bounds.Quantity.Most {
+			add(at+"/quantity", bounds.CodeRange, fmt.Sprintf("an order holds at most %d units", bounds.Quantity.Most))
 			break
 		}
 	}
-	if n := utf8.RuneCountInString(p.Remark); n > maxRemark || !utf8.ValidString(p.Remark) {
-		add("#/remark", "LENGTH", "a remark has at most 200 characters")
-	}
-	if n := utf8.RuneCountInString(p.Attach); n > maxAttach || !utf8.ValidString(p.Attach) {
-		add("#/attach", "LENGTH", "attach has at most 128 characters")
-	}
-	if len(bad) > 0 {
-		return &ValidationError{Fields: bad}
-	}
-	return nil
+	bad.text("#/remark", &bounds.Remark, p.Remark)
+	bad.text("#/attach", &bounds.Attach, p.Attach)
+	return bad.err()
 }
 
 // hash is the fingerprint that tells a repeat from another request under the

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
@@ -18,8 +19,8 @@ const (
 	maxPrepayRounds = 5               // in one call: the other trade type is closed, or a call was not alone
 	prepayValid     = 2 * time.Hour   // of code_url and prepay_id, WeChat's documents
 	h5Valid         = 5 * time.Minute // of h5_url, same
-	maxOpenID       = 128
-	maxLot          = 1 << 31 // of openCall.by: two of one order's calls have the same once in a hundred million
+	// maxLot is of openCall.by: two of one order's calls have the same once in a hundred million.
+	maxLot = 1 << 31
 )
 
 // beijing is the zone in which WeChat writes its own times; any offset would do.
@@ -63,26 +64,28 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 // validate checks what each trade type needs (WeChat Pay, "JSAPI/APP/H5/Native
 // 下单"): JSAPI the payer's openid, H5 the payer's address and kind of client.
 func (r *PrepayRequest) validate() error {
-	bad := func(pointer, code, detail string) error {
-		return &ValidationError{Fields: []FieldError{{pointer, code, detail}}}
-	}
+	var bad invalid
+	need := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
 	switch r.TradeType {
 	case payment.Native, payment.App:
 	case payment.JSAPI:
-		if r.OpenID == "" || len(r.OpenID) > maxOpenID {
-			return bad("#/payer/openid", "REQUIRED", "JSAPI needs the payer's openid")
-		}
+		bad.text("#/payer/openid", &bounds.OpenID, r.OpenID)
 	case payment.H5:
-		if ip := net.ParseIP(r.ClientIP); ip == nil || ip.IsLoopback() {
-			return bad("#/scene_info/payer_client_ip", "REQUIRED", "H5 needs the payer's public IP address")
+		if ip := net.ParseIP(r.ClientIP); r.ClientIP == "" || ip.IsLoopback() {
+			need("#/scene_info/payer_client_ip", bounds.CodeRequired, "H5 needs the payer's public IP address")
 		}
-		if r.H5Type != "iOS" && r.H5Type != "Android" && r.H5Type != "Wap" {
-			return bad("#/scene_info/h5_info/type", "ENUM", "H5 needs a type: iOS, Android or Wap")
+		if r.H5Type == "" {
+			need("#/scene_info/h5_info/type", bounds.CodeEnum, "H5 needs a type: iOS, Android or Wap")
 		}
 	default:
-		return bad("#/trade_type", "ENUM", "trade_type is JSAPI, NATIVE, H5 or APP")
+		need("#/trade_type", bounds.CodeEnum, "trade_type is JSAPI, NATIVE, H5 or APP")
 	}
-	return nil
+	if r.TradeType != payment.JSAPI && r.OpenID != "" {
+		bad.text("#/payer/openid", &bounds.OpenID, r.OpenID)
+	}
+	bad.text("#/scene_info/payer_client_ip", &bounds.PayerIP, r.ClientIP)
+	bad.text("#/scene_info/h5_info/type", &bounds.H5Type, r.H5Type)
+	return bad.err()
 }
 
 // intent is what a prepay does next with an attempt: call with it, unless its answer

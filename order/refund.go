@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
@@ -23,9 +23,6 @@ import (
 const (
 	MaxRefunds   = 50                   // numbers per payment
 	refundWithin = 365 * 24 * time.Hour // after the payment
-	maxSentNote  = 80                   // bytes of the reason that the buyer sees
-	maxNote      = 200                  // characters of a reason here
-	maxDecision  = 200                  // characters of a decision's reason
 	answerWait   = time.Minute          // after the last call: only then may a refused refund be given up
 )
 
@@ -131,9 +128,8 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 // *ValidationError, *operators.SameError, operators.ErrShell and
 // operators.ErrNoLonger, database errors.
 func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, error) {
-	if n := utf8.RuneCountInString(d.Reason); n == 0 || n > maxDecision {
-		return Refund{}, &ValidationError{Fields: []FieldError{
-			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+	if err := checkReason(d.Reason); err != nil {
+		return Refund{}, err
 	}
 	if d.Restock != nil && d.Event != RefundEventApprove && d.Event != RefundEventByHand {
 		return Refund{}, &ValidationError{Fields: []FieldError{
@@ -182,8 +178,8 @@ func (s *Service) askAboutHeld(ctx context.Context, row Refund, cause Cause) (Re
 // goes back, idempotent by its number. When it returns nil the word is
 // committed, or needs no committing; the caller may acknowledge.
 func (s *Service) SettleRefund(ctx context.Context, r payment.Refund, cause Cause) (RefundSettled, error) {
-	if !payment.ValidOutRefundNo(r.OutRefundNo) || r.Amount <= 0 || len(r.TransactionID) > maxWeChatNo ||
-		len(r.RefundID) > maxWeChatNo {
+	if !payment.ValidOutRefundNo(r.OutRefundNo) || r.Amount <= 0 || len(r.TransactionID) > bounds.WeChatNo.Most ||
+		len(r.RefundID) > bounds.WeChatNo.Most {
 		return RefundSettled{}, fmt.Errorf("settle refund: %w: number or amount out of bounds", payment.ErrMalformed)
 	}
 	if refundEventOf(r.Status) == "" {
@@ -266,7 +262,7 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error {
 	answer, err := s.cfg.Gateway.Refund(ctx, payment.RefundRequest{
 		OutRefundNo: row.OutRefundNo, TransactionID: row.TransactionID, Amount: row.Amount, Total: row.PaymentTotal,
-		Reason: payment.CutBytes(row.Note, maxSentNote), NotifyURL: row.NotifyURL})
+		Reason: bounds.RefundReason.Cut(row.Note), NotifyURL: row.NotifyURL})
 	failpoint.Hit("refund.answered")
 	s.observe.RefundAsked("refund", outcomeOf(err, answer.Status))
 	if err == nil {
@@ -380,32 +376,20 @@ func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Ca
 // validate gives a *ValidationError with everything that is wrong. What the order
 // and its payment allow is decided under the order's lock.
 func (r *AskRefund) validate() error {
-	var bad []FieldError
-	add := func(pointer, code, detail string) { bad = append(bad, FieldError{pointer, code, detail}) }
-	if !validRequestID(r.RequestID) {
-		add("#/request_id", "FORMAT", "1 to 64 of 0-9 A-Z a-z _ - are needed")
-	}
-	if n := utf8.RuneCountInString(r.Reason); n == 0 || n > maxNote {
-		add("#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed")
-	}
-	if len(r.Lines) > MaxLines {
-		add("#/items", "TOO_MANY", fmt.Sprintf("at most %d lines", MaxLines))
+	var bad invalid
+	bad.text("#/request_id", &bounds.IdempotencyKey, r.RequestID)
+	bad.text("#/reason", &bounds.Reason, r.Reason)
+	if n := int64(len(r.Lines)); n > bounds.Lines.Most {
+		bad = append(bad, FieldError{"#/items", "TOO_MANY", fmt.Sprintf("at most %d lines", bounds.Lines.Most)})
 	}
 	for i, l := range r.Lines {
-		if !payment.Visible(l.SkuID, maxSKU) {
-			add(fmt.Sprintf("#/items/%d/sku_id", i), "FORMAT", "1 to 64 visible ASCII characters are needed")
-		}
-		if l.Quantity < 1 || l.Quantity > MaxQuantity {
-			add(fmt.Sprintf("#/items/%d/quantity", i), "RANGE", fmt.Sprintf("1 to %d", MaxQuantity))
-		}
+		bad.text(fmt.Sprintf("#/items/%d/sku_id", i), &bounds.SkuID, l.SkuID)
+		bad.number(fmt.Sprintf("#/items/%d/quantity", i), &bounds.Quantity, l.Quantity)
 	}
-	if r.Amount != nil && (*r.Amount < 1 || *r.Amount > payment.MaxFen) {
-		add("#/amount/refund", "RANGE", fmt.Sprintf("1 to %d fen", payment.MaxFen))
+	if r.Amount != nil {
+		bad.number("#/amount/refund", &bounds.TotalFen, int64(*r.Amount))
 	}
-	if bad != nil {
-		return &ValidationError{Fields: bad}
-	}
-	return nil
+	return bad.err()
 }
 
 // hash tells two requests under one key apart.

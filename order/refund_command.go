@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 	"orderd/payment/operators"
 	"orderd/stock"
@@ -224,7 +225,7 @@ func (c *noteProblem) decide(b *batch) (applied, error) {
 		return applied{}, err
 	}
 	if r.after.hasTurn(&c.turn) { // a newer call has its own word
-		r.after.Problem, r.touched = payment.CutBytes(c.problem, maxProblem), true
+		r.after.Problem, r.touched = bounds.Problem.Cut(c.problem), true
 	}
 	return applied{refund: &refundApplied{row: r.after}}, nil
 }
@@ -234,9 +235,6 @@ func (c *noteProblem) decide(b *batch) (applied, error) {
 func (r *Refund) hasTurn(turn *Refund) bool {
 	return r.State == turn.State && r.Tries == turn.Tries && r.AskedAt.Equal(turn.AskedAt)
 }
-
-// maxProblem is the width of refunds.problem, in characters.
-const maxProblem = 200
 
 // refuseRefund: WeChat Pay says no for good, and does not know the number.
 type refuseRefund struct {
@@ -255,7 +253,7 @@ func (c *refuseRefund) decide(b *batch) (applied, error) {
 		return applied{refund: &refundApplied{row: r.after}}, nil
 	}
 	return b.refundEvent(e, r, &c.header, RefundEventRefused, NextRefund(r.after.State, RefundEventRefused), func() {
-		r.after.Problem = payment.CutBytes(c.problem, maxProblem)
+		r.after.Problem = bounds.Problem.Cut(c.problem)
 	})
 }
 
@@ -335,7 +333,7 @@ func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *appl
 		return
 	}
 	if why := b.heldBack(r); why != "" {
-		r.Problem = payment.CutBytes(why, maxProblem)
+		r.Problem = bounds.Problem.Cut(why)
 		b.moveRefund(e, row, &c.header, NextRefund(r.State, RefundEventRefused).To, done)
 		done.alarms = append(done.alarms, "a refund is held back: "+why)
 		return

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"orderd/payment"
+	"orderd/migrations/bounds"
 	"orderd/payment/operators"
 )
 
@@ -52,8 +52,8 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	}
 	return b.refundEvent(e, r, &c.header, c.event, cell, func() {
 		c.sayRestock(r)
-		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
-		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
+		r.after.DecidedBy = bounds.Operator.Cut(c.cause.Actor.ID)
+		r.after.DecidedWhy = bounds.Reason.Cut(c.why)
 	})
 }
 
@@ -82,8 +82,8 @@ func (c *decideRefund) firstOfTwo(b *batch, e *entry, r *refundEntry) (done appl
 		return applied{}, false, b.people.Second(who, first)
 	}
 	c.sayRestock(r)
-	r.after.DecidedBy = payment.CutBytes(who, maxActorID)
-	r.after.DecidedWhy = payment.CutBytes(byHandFirst+c.why, maxDecidedWhy)
+	r.after.DecidedBy = bounds.Operator.Cut(who)
+	r.after.DecidedWhy = bounds.Reason.Cut(byHandFirst + c.why)
 	r.touched = true
 	done = applied{refund: &refundApplied{}}
 	if b.people.Fresh(who, b.now) {
@@ -93,10 +93,6 @@ func (c *decideRefund) firstOfTwo(b *batch, e *entry, r *refundEntry) (done appl
 	done.refund.row = r.after
 	return done, true, nil
 }
-
-// maxDecidedWhy is the width of refunds.decided_why, in bytes: maxDecision
-// characters of up to four.
-const maxDecidedWhy = 4 * maxDecision
 
 // allowed is what the table says, and what it cannot know: an answer of WeChat
 // Pay may still be on its way, and money that is owed is nobody's to keep.
@@ -125,8 +121,8 @@ func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
 func (c *decideRefund) lookedAt(b *batch, e *entry, r *refundEntry) applied {
 	done := applied{refund: &refundApplied{}}
 	if r.after.DecidedBy == "" {
-		r.after.DecidedBy = payment.CutBytes(c.cause.Actor.ID, maxActorID)
-		r.after.DecidedWhy = payment.CutBytes(c.why, maxDecidedWhy)
+		r.after.DecidedBy = bounds.Operator.Cut(c.cause.Actor.ID)
+		r.after.DecidedWhy = bounds.Reason.Cut(c.why)
 		r.touched = true
 		b.applyToOrder(e, &c.header, r, "", "refund.looked_at", &done)
 	}

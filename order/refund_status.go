@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
@@ -222,7 +223,7 @@ func (c *refundStatus) hold(b *batch, e *entry) applied {
 		settled.Reason = "mchid"
 	}
 	row := Refund{OutRefundNo: t.OutRefundNo, OrderNo: c.orderNo, TransactionID: t.TransactionID,
-		OutTradeNo: payment.CutBytes(t.OutTradeNo, maxOutTradeLen), RefundID: t.RefundID,
+		OutTradeNo: bounds.OutTradeNo.Cut(t.OutTradeNo), RefundID: t.RefundID,
 		Amount: t.Amount, PaymentTotal: t.Total, State: foreignState(), Told: t.Status, Reason: ReasonHeld,
 		Generation: 1, Version: 1, Requester: Actor{Type: ActorWeChat},
 		CreatedAt: b.now, UpdatedAt: b.now, AcceptedAt: t.CreateTime, SucceededAt: t.SuccessTime}

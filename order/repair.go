@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 	"orderd/stock"
@@ -35,11 +35,7 @@ func (e *UnsoundError) Error() string { return e.Why }
 // CheckRepairReason gives a *ValidationError unless a reason has 1 to 200
 // characters: it stands in the timelines and flows that it explains for ever.
 func CheckRepairReason(reason string) error {
-	if n := utf8.RuneCountInString(reason); n == 0 || n > maxDecision {
-		return &ValidationError{Fields: []FieldError{
-			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
-	}
-	return nil
+	return checkReason(reason)
 }
 
 // RefundEventName names the event of an order that tells that a refund of it came
@@ -163,7 +159,7 @@ func (m *mending) finish(ctx context.Context) error {
 func (m *mending) tell(e *entry, r *refundEntry, event string) {
 	r.touched = true
 	if e == nil {
-		r.after.DecidedBy, r.after.DecidedWhy = payment.CutBytes(m.cause.Actor.ID, maxActorID), m.reason
+		r.after.DecidedBy, r.after.DecidedWhy = bounds.Actor.Cut(m.cause.Actor.ID), m.reason
 	}
 	m.applyToOrder(e, &m.header, r, "", event, &applied{})
 }
@@ -337,6 +333,6 @@ func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 
 // mendCounter sets the counter of a SKU to the sum of its flows.
 func mendCounter(ctx context.Context, m *mending) (bool, error) {
-	r, err := stock.Recount(ctx, m.tx, m.key, m.id, payment.CutBytes(m.cause.Actor.ID, maxActorID), m.reason, m.now)
+	r, err := stock.Recount(ctx, m.tx, m.key, m.id, bounds.Actor.Cut(m.cause.Actor.ID), m.reason, m.now)
 	return r.Was != r.Now, err
 }

@@ -8,8 +8,8 @@ import (
 	"sort"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
-	"orderd/payment"
 )
 
 // All statements of this package on the table order_events.
@@ -26,13 +26,6 @@ type eventRow struct {
 	took     time.Duration
 }
 
-// Widths of order_events, in characters.
-const (
-	maxActorID   = 64
-	maxCauseType = 16
-	maxCauseID   = 64
-)
-
 // insertEvents adds events. (order_no, seq) is the primary key: two writers of the
 // same version cannot both commit.
 func insertEvents(ctx context.Context, tx *sqldb.Tx, events []eventRow) error {
@@ -46,8 +39,8 @@ func insertEvents(ctx context.Context, tx *sqldb.Tx, events []eventRow) error {
 	for i := range events {
 		e := &events[i]
 		args = append(args, e.orderNo, e.seq, sqldb.Millis(e.at), e.name, string(e.from), string(e.to),
-			string(e.cause.Actor.Type), payment.CutBytes(e.cause.Actor.ID, maxActorID),
-			payment.CutBytes(e.cause.Type, maxCauseType), payment.CutBytes(e.cause.ID, maxCauseID),
+			string(e.cause.Actor.Type), bounds.Actor.Cut(e.cause.Actor.ID),
+			bounds.CauseType.Cut(e.cause.Type), bounds.CauseID.Cut(e.cause.ID),
 			e.detail, e.took.Milliseconds())
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO order_events

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
@@ -36,17 +37,6 @@ func (p *paymentRow) refundTold() time.Time {
 	}
 	return time.Time{}
 }
-
-// Widths of payments, in characters. What is longer explains and never decides.
-const (
-	maxCurrency    = 16
-	maxTradeType   = 16
-	maxAppID       = 32
-	maxMchID       = 32
-	maxPaidFrom    = 12 // source
-	maxWeChatNo    = 32 // transaction_id and refund_id, as WeChat documents them
-	maxOutTradeLen = 32 // out_trade_no, as WeChat documents it
-)
 
 // findRecorded finds which transactions are in the journal already.
 func findRecorded(ctx context.Context, tx *sqldb.Tx, transactions []string) (map[string]recorded, error) {
@@ -80,10 +70,10 @@ func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) er
 	for i := range payments {
 		p := &payments[i]
 		args = append(args, p.TransactionID, p.orderNo, p.OutTradeNo, int64(p.Total), int64(p.PayerTotal),
-			payment.CutBytes(p.Currency, maxCurrency), payment.CutBytes(p.TradeType, maxTradeType),
-			payment.CutBytes(p.AppID, maxAppID), payment.CutBytes(p.MchID, maxMchID),
+			bounds.Currency.Cut(p.Currency), bounds.PaidBy.Cut(p.TradeType), bounds.AppID.Cut(p.AppID),
+			bounds.MchID.Cut(p.MchID),
 			sqldb.Millis(p.SuccessTime), sqldb.Millis(p.at),
-			payment.CutBytes(p.source, maxPaidFrom), string(p.settled), p.reason, int64(p.refund),
+			bounds.PaidFrom.Cut(p.source), string(p.settled), p.reason, int64(p.refund),
 			sqldb.Millis(p.refundTold()))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO payments

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
@@ -28,8 +27,6 @@ const (
 	// vouchAfter is how long after the last moment to pay people may vouch that nothing
 	// was paid: WeChat's clock is not ours.
 	vouchAfter = time.Minute
-	// maxVouchReason is in characters.
-	maxVouchReason = 200
 )
 
 // silence is what is known of an order about which WeChat Pay gave no usable answer.
@@ -232,9 +229,8 @@ type Vouched struct {
 // operators.ErrNoLonger, *RefusedError (it is not closing, WeChat Pay has not been asked, or the
 // buyer could still pay), database errors. Money that comes all the same is late.
 func (s *Service) VouchUnpaid(ctx context.Context, r VouchRequest) (Vouched, error) {
-	if n := utf8.RuneCountInString(strings.TrimSpace(r.Reason)); n == 0 || n > maxVouchReason {
-		return Vouched{}, &ValidationError{Fields: []FieldError{
-			{"#/reason", "REQUIRED", "a reason of 1 to 200 characters is needed"}}}
+	if err := checkReason(r.Reason); err != nil {
+		return Vouched{}, err
 	}
 	done, err := s.apply(ctx, &vouch{header: header{orderNo: r.OrderNo, cause: r.Cause,
 		detail: map[string]string{"reason": r.Reason}}})

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"orderd/migrations/bounds"
 )
 
 // Fen is an amount of money in fen, a hundredth of a yuan. Money is never a float.
@@ -11,7 +13,7 @@ type Fen int64
 
 // MaxFen bounds one order: ten million yuan. WeChat's own limit per payment is
 // far lower; the bound exists so that sums of lines can never overflow.
-const MaxFen Fen = 1_000_000_000
+const MaxFen Fen = bounds.MostFen
 
 // CNY is the only currency that mainland WeChat Pay settles in.
 const CNY = "CNY"

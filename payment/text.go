@@ -1,6 +1,10 @@
 package payment
 
-import "strings"
+import (
+	"strings"
+
+	"orderd/migrations/bounds"
+)
 
 // Classes of characters, for MadeOf. All are ASCII, so bytes and characters are the same.
 const (
@@ -42,8 +46,8 @@ func CutBytes(s string, n int) string {
 // ValidOutTradeNo reports whether a number may be put into a URL path at WeChat
 // Pay: 6 to 32 characters (its documents of out_trade_no), all of them Word. Any
 // other could name another URL.
-func ValidOutTradeNo(s string) bool { return len(s) >= 6 && len(s) <= 32 && MadeOf(s, Word) }
+func ValidOutTradeNo(s string) bool { return bounds.OutTradeNo.Fits(s) }
 
 // ValidOutRefundNo is the same for a refund number: 1 to 64 characters (its
 // documents of out_refund_no), all of them Word.
-func ValidOutRefundNo(s string) bool { return len(s) >= 1 && len(s) <= 64 && MadeOf(s, Word) }
+func ValidOutRefundNo(s string) bool { return bounds.OutRefundNo.Fits(s) }

@@ -11,17 +11,12 @@ import (
 	"time"
 	"unicode"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 )
 
 // Bounds of what is kept of failed tasks.
 const (
-	// The widths of the columns task_type, task_key, cause and payload, in
-	// characters. What is longer is cut.
-	maxTypeLength    = 32
-	maxKeyLength     = 64
-	maxCauseLength   = 500
-	maxPayloadLength = 1000
 	// failedPage is how many rows one transaction takes: locks are held for
 	// milliseconds, however many tasks failed.
 	failedPage = 1000
@@ -140,13 +135,13 @@ func gather(failed []Failure) []failedRow {
 	var rows []failedRow
 	at := make(map[[2]string]int, len(failed))
 	for _, x := range failed {
-		r := failedRow{typ: bounded(x.Type, maxTypeLength), key: bounded(x.Key, maxKeyLength),
+		r := failedRow{typ: bounded(x.Type, &bounds.TaskType), key: bounded(x.Key, &bounds.TaskKey),
 			state: StateFailing, cause: "no cause was given"}
 		if x.Cause != nil {
-			r.cause = bounded(x.Cause.Error(), maxCauseLength)
+			r.cause = bounded(x.Cause.Error(), &bounds.TaskCause)
 		}
 		if x.Payload != nil {
-			r.payload = bounded(strconv.Quote(string(x.Payload)), maxPayloadLength)
+			r.payload = bounded(strconv.Quote(string(x.Payload)), &bounds.TaskPayload)
 		}
 		i, ok := at[[2]string{r.typ, r.key}]
 		if !ok {
@@ -168,12 +163,9 @@ func gather(failed []Failure) []failedRow {
 // bounded makes text that every engine keeps as it is and that is safe to print:
 // n characters at most, a space in place of each that cannot be seen, and no
 // spaces at its end, which MySQL ignores when it compares.
-func bounded(s string, n int) string {
+func bounded(s string, f *bounds.Field) string {
 	var b strings.Builder
-	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
-		if n--; n < 0 {
-			break
-		}
+	for _, r := range f.Cut(strings.ToValidUTF8(s, "\uFFFD")) {
 		if !unicode.IsPrint(r) {
 			r = ' '
 		}
@@ -340,7 +332,7 @@ WHERE task_type = ?
 			}
 		}
 		for _, k := range page {
-			if t, ok := at[bounded(k, maxKeyLength)]; ok {
+			if t, ok := at[bounded(k, &bounds.TaskKey)]; ok {
 				known[k] = t
 			}
 		}
@@ -361,9 +353,9 @@ func pagesOf(keys []string) [][]string {
 // boundedArgs are the arguments for task_type = ? and task_key IN (…), as the
 // columns have them.
 func boundedArgs(typ string, keys []string) []any {
-	args := []any{bounded(typ, maxTypeLength)}
+	args := []any{bounded(typ, &bounds.TaskType)}
 	for _, k := range keys {
-		args = append(args, bounded(k, maxKeyLength))
+		args = append(args, bounded(k, &bounds.TaskKey))
 	}
 	return args
 }

@@ -5,41 +5,19 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 )
 
-// Bounds of a SKU and of a change.
 const (
-	// maxTitle is in characters: WeChat Pay's description of an order, which the
-	// title may become, has at most 127.
-	maxTitle = 127
-	// maxPriceFen is a million yuan for one unit: far above any, and low enough that
-	// the total of an order cannot overflow.
-	maxPriceFen = 100_000_000
-	// MaxStock bounds one change of a shelf in units, so that sums never overflow.
-	MaxStock = 1_000_000_000
-	// maxReason is in characters, the width of its column.
-	maxReason = 200
-	// maxActor is in bytes, within the width of its column.
-	maxActor = 64
 	// maxPage is how many SKUs List gives at most: one answer of a few ten kB.
 	maxPage = 500
 	// unlimitedQuantity as a quantity makes an unlimited SKU.
 	unlimitedQuantity = -1
 )
-
-// skuID is what a SKU may be called: safe in a URL and in a list with commas, and no
-// wider than its column.
-var skuID = regexp.MustCompile(`^[0-9A-Za-z_.:-]{1,64}$`)
-
-// changeKey is what an idempotency key may be. It becomes the ref of a flow, and is as
-// long as that column is wide.
-var changeKey = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 
 // InvalidError lists everything that is wrong with a SKU or a change, in words for the
 // person who sent it. Nothing was written.
@@ -150,26 +128,29 @@ VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0)
 // validate refuses with an *InvalidError what the columns cannot hold or an order could
 // not be placed with.
 func (p *Put) validate() error {
-	var bad []string
-	if !skuID.MatchString(p.SkuID) {
-		bad = append(bad, "sku_id must be 1 to 64 of 0-9 A-Z a-z _ . : -")
+	bad := wrongs(bounds.SkuID.Check(p.SkuID), bounds.Title.Check(p.Title), bounds.PriceFen.Check(p.PriceFen))
+	if p.Quantity != nil && *p.Quantity != unlimitedQuantity {
+		if wrong := bounds.Stock.Check(*p.Quantity); wrong != nil {
+			bad = append(bad, wrong.Detail+", or -1 for unlimited")
+		}
 	}
-	if n := utf8.RuneCountInString(p.Title); n == 0 || n > maxTitle || !utf8.ValidString(p.Title) {
-		bad = append(bad, "title must have 1 to 127 characters")
-	}
-	if p.PriceFen < 1 || p.PriceFen > maxPriceFen {
-		bad = append(bad, fmt.Sprintf("price_fen must be 1 to %d", maxPriceFen))
-	}
-	if p.Quantity != nil && (*p.Quantity < unlimitedQuantity || *p.Quantity > MaxStock) {
-		bad = append(bad, fmt.Sprintf("quantity must be 0 to %d, or -1 for unlimited", MaxStock))
-	}
-	if len(p.Actor) > maxActor {
-		bad = append(bad, "actor has at most 64 bytes")
+	if p.Actor != "" {
+		bad = append(bad, wrongs(bounds.Operator.Check(p.Actor))...)
 	}
 	if bad != nil {
 		return &InvalidError{bad}
 	}
 	return nil
+}
+
+// wrongs gives the words for what is wrong, nil when nothing is.
+func wrongs(found ...*bounds.Wrong) (bad []string) {
+	for _, wrong := range found {
+		if wrong != nil {
+			bad = append(bad, wrong.Detail)
+		}
+	}
+	return bad
 }
 
 // insertOperatorFlow writes a flow of an operator, with who and why. Orders' flows are
@@ -330,21 +311,12 @@ WHERE order_no = ''
 // validate refuses with an *InvalidError. Whether Delta may be below zero, Replenish
 // and Adjust decide.
 func (c *Change) validate() error {
-	var bad []string
-	if !skuID.MatchString(c.SkuID) {
-		bad = append(bad, "sku_id must be 1 to 64 of 0-9 A-Z a-z _ . : -")
+	bad := wrongs(bounds.SkuID.Check(c.SkuID), bounds.IdempotencyKey.Check(c.Key), bounds.Reason.Check(c.Reason))
+	if most := bounds.Stock.Most; c.Delta < -most || c.Delta > most {
+		bad = append(bad, fmt.Sprintf("a change must be within ±%d", most))
 	}
-	if c.Delta < -MaxStock || c.Delta > MaxStock {
-		bad = append(bad, fmt.Sprintf("a change must be within ±%d", MaxStock))
-	}
-	if !changeKey.MatchString(c.Key) {
-		bad = append(bad, "the idempotency key must be 1 to 64 of 0-9 A-Z a-z _ -")
-	}
-	if n := utf8.RuneCountInString(c.Reason); n == 0 || n > maxReason || !utf8.ValidString(c.Reason) {
-		bad = append(bad, "reason must have 1 to 200 characters")
-	}
-	if len(c.Actor) > maxActor {
-		bad = append(bad, "actor has at most 64 bytes")
+	if c.Actor != "" {
+		bad = append(bad, wrongs(bounds.Operator.Check(c.Actor))...)
 	}
 	if bad != nil {
 		return &InvalidError{bad}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/stock"
@@ -141,7 +142,7 @@ func TestBadInputIsRefusedWithEveryReason(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		put(t, db, "mug", 5)
 		a := admin(db)
-		below, above := int64(-2), int64(stock.MaxStock+1)
+		below, above := int64(-2), bounds.Stock.Most+1
 		wantProblems := func(name string, want int, err error) {
 			t.Helper()
 			var invalid *stock.InvalidError
@@ -167,7 +168,7 @@ func TestBadInputIsRefusedWithEveryReason(t *testing.T) {
 		wantProblems("replenish nothing", 1, err)
 		_, err = a.Replenish(t.Context(), stock.Change{SkuID: "mug", Delta: -1, Key: "k", Reason: "x"})
 		wantProblems("replenish less", 1, err)
-		_, err = a.Adjust(t.Context(), stock.Change{SkuID: "a b", Delta: stock.MaxStock + 1,
+		_, err = a.Adjust(t.Context(), stock.Change{SkuID: "a b", Delta: bounds.Stock.Most + 1,
 			Key: strings.Repeat("k", 65), Actor: strings.Repeat("a", 65), Reason: strings.Repeat("因", 201)})
 		wantProblems("adjust, everything", 5, err)
 
@@ -177,7 +178,7 @@ func TestBadInputIsRefusedWithEveryReason(t *testing.T) {
 			s.Available != 0 {
 			t.Errorf("the longest that is allowed: %+v %v", s, err)
 		}
-		c := stock.Change{SkuID: full.SkuID, Delta: stock.MaxStock, Key: strings.Repeat("k", 64), Actor: full.Actor,
+		c := stock.Change{SkuID: full.SkuID, Delta: bounds.Stock.Most, Key: strings.Repeat("k", 64), Actor: full.Actor,
 			Reason: strings.Repeat("因", 200)}
 		if _, err := a.Replenish(t.Context(), c); err != nil {
 			t.Error("the longest that is allowed:", err)

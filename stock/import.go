@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 )
 
@@ -77,8 +78,8 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 	if o.Mode != ModeSet && o.Mode != ModeAdd {
 		return report, &InvalidError{[]string{"mode must be set or add"}}
 	}
-	if len(o.Actor) > maxActor {
-		return report, &InvalidError{[]string{"actor has at most 64 bytes"}}
+	if o.Actor != "" && !bounds.Operator.Fits(o.Actor) {
+		return report, &InvalidError{wrongs(bounds.Operator.Check(o.Actor))}
 	}
 	file, err := io.ReadAll(io.LimitReader(r, maxImport+1))
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 )
 
@@ -51,14 +52,6 @@ WHERE sku_id = ?
 		return r, sqldb.ErrLostRace
 	}
 	err = insertOperatorFlow(ctx, tx, flow{kind: KindAdjust, ref: "recount-" + key, skuID: id}, actor,
-		cutRunes(fmt.Sprintf("the counter said %d, the flows %d: %s", r.Was, r.Now, reason), maxReason), at)
+		bounds.Reason.Cut(fmt.Sprintf("the counter said %d, the flows %d: %s", r.Was, r.Now, reason)), at)
 	return r, err
-}
-
-// cutRunes shortens a text to n characters, for a column whose width counts them.
-func cutRunes(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n])
-	}
-	return s
 }

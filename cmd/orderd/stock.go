@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"strings"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/stock"
@@ -30,7 +32,13 @@ func byWhom() string {
 	if err != nil {
 		return "cli"
 	}
-	return "cli:" + u.Username
+	name := strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '_'
+		}
+		return r
+	}, u.Username)
+	return bounds.Operator.Cut("cli:" + name)
 }
 
 // stockImport is `orderd stock import`. The same file again moves no stock a second time.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"orderd/migrations/bounds"
 )
 
 // Bounds of tokens.
@@ -31,8 +33,6 @@ const (
 	// maxToken is in bytes: a quarter of maxHeaderBytes, and twenty times what a token of
 	// three claims needs. A longer one is refused before its signature is computed.
 	maxToken = 4 << 10
-	// maxCustomer is in bytes, the length of the column orders.customer_id.
-	maxCustomer = 64
 )
 
 // Verifier says which customer a token is of: a JWT (RFC 7519) that the shop's own login
@@ -116,15 +116,7 @@ func (v *Verifier) Customer(token string) (string, error) {
 // validCustomer wants visible ASCII. Spaces above all must not pass: some collations of
 // MySQL compare "c1 " and "c1" as equal, and one customer would be another.
 func validCustomer(id string) bool {
-	if id == "" || len(id) > maxCustomer {
-		return false
-	}
-	for i := range len(id) {
-		if id[i] <= ' ' || id[i] > '~' {
-			return false
-		}
-	}
-	return true
+	return bounds.CustomerID.Fits(id)
 }
 
 // MintToken makes an HS256 token of a customer for the command line, the demo and tests;
@@ -135,7 +127,7 @@ func MintToken(secret []byte, customerID string, now time.Time, valid time.Durat
 		return "", fmt.Errorf("the secret of customers' tokens has %d bytes, it needs %d", len(secret), minSecret)
 	}
 	if !validCustomer(customerID) {
-		return "", fmt.Errorf("a customer id has 1 to %d visible ASCII characters", maxCustomer)
+		return "", errors.New(bounds.CustomerID.Check(customerID).Detail)
 	}
 	if valid <= 0 {
 		return "", errors.New("a token must be valid for some time")

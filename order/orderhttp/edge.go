@@ -9,11 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/oklog/ulid/v2"
+
+	"orderd/migrations/bounds"
 )
 
 // Observer is called for every answer, after it was sent; console.Metrics implements it.
@@ -41,8 +42,6 @@ const (
 	// headerRequestID is taken from the request when it is well formed and is in every
 	// answer.
 	headerRequestID = "X-Request-Id"
-	// maxRequestID is in bytes: what the column order_events.cause_id has room for.
-	maxRequestID = 64
 	// slow is when a request is worth a line in the log: four times what a placement
 	// takes on a busy day, and less than any time-out.
 	slow = time.Second
@@ -185,7 +184,7 @@ func RequestID(c echo.Context) string { return c.Response().Header().Get(headerR
 // requestIDFor gives the id that a request came with when it can be logged and stored as
 // it is, else a new ULID.
 func requestIDFor(given string, now time.Time) string {
-	if Plain(given, maxRequestID, "._-") {
+	if given != "" && bounds.RequestID.Fits(given) {
 		return given
 	}
 	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
@@ -193,21 +192,4 @@ func requestIDFor(given string, now time.Time) string {
 		panic(err)
 	}
 	return id.String()
-}
-
-// Plain reports that s has 1 to limit bytes, each an ASCII letter, a digit or one of
-// also. Such a name can be put into a log, a header and a URL as it is, and no database
-// takes two of them for one.
-func Plain(s string, limit int, also string) bool {
-	if s == "" || len(s) > limit {
-		return false
-	}
-	for i := range len(s) {
-		switch b := s[i]; {
-		case b >= '0' && b <= '9', b >= 'A' && b <= 'Z', b >= 'a' && b <= 'z', strings.IndexByte(also, b) >= 0:
-		default:
-			return false
-		}
-	}
-	return true
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 	"orderd/payment"
@@ -61,9 +62,6 @@ const (
 	notifyBudget = 4 * time.Second
 	// defaultParallel is the default of NotifyOptions.Parallel.
 	defaultParallel = 256
-	// maxNotifyID is in bytes: what the column order_events.cause_id has room for. WeChat
-	// Pay's ids are UUIDs of 36.
-	maxNotifyID = 64
 )
 
 // Where notifications arrive. Payments and refunds have an address each because WeChat
@@ -186,7 +184,7 @@ func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 // notified is the cause, in the timeline, of what a notification changes: its id, or ours
 // when that is not well formed.
 func notified(c echo.Context, id string) order.Cause {
-	if !Plain(id, maxNotifyID, "._-") {
+	if !bounds.NotificationID.Fits(id) {
 		id = RequestID(c)
 	}
 	return order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: id}

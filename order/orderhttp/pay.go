@@ -10,17 +10,9 @@ import (
 	"github.com/labstack/echo/v4"
 	"rsc.io/qr"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/payment"
-)
-
-// Bounds of texts, in characters.
-const (
-	// maxReason is for the reason of a cancel or a refund, which stands in the timeline:
-	// two sentences.
-	maxReason = 200
-	// maxOpenID is what WeChat Pay allows for payer.openid.
-	maxOpenID = 128
 )
 
 // prepay is POST /v1/orders/:order_no/prepay: the parameters that the client hands to
@@ -48,13 +40,13 @@ func decodePrepay(body []byte) (order.PrepayRequest, error) {
 	err := decode(body, fields{
 		{"trade_type", func(d *decoder) { r.TradeType = payment.TradeType(d.str()) }},
 		{"payer", func(d *decoder) {
-			d.object(fields{{"openid", func(d *decoder) { r.OpenID = bad.text(d, maxOpenID, "") }}})
+			d.object(fields{{"openid", func(d *decoder) { r.OpenID = bad.text(d, &bounds.OpenID) }}})
 		}},
 		{"scene_info", func(d *decoder) {
 			d.object(fields{
-				{"payer_client_ip", func(d *decoder) { r.ClientIP = d.str() }},
+				{"payer_client_ip", func(d *decoder) { r.ClientIP = bad.text(d, &bounds.PayerIP) }},
 				{"h5_info", func(d *decoder) {
-					d.object(fields{{"type", func(d *decoder) { r.H5Type = d.str() }}})
+					d.object(fields{{"type", func(d *decoder) { r.H5Type = bad.text(d, &bounds.H5Type) }}})
 				}},
 			})
 		}},
@@ -131,7 +123,7 @@ func readReason(c echo.Context) (string, error) {
 	}
 	var reason string
 	var bad invalid
-	err = decode(body, fields{{"reason", func(d *decoder) { reason = bad.text(d, maxReason, "") }}})
+	err = decode(body, fields{{"reason", func(d *decoder) { reason = bad.text(d, &bounds.Note) }}})
 	if err != nil {
 		return "", err
 	}

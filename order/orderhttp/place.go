@@ -4,13 +4,10 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 	"orderd/payment"
@@ -23,14 +20,6 @@ const (
 	headerKey = "Idempotency-Key"
 	// headerReplayed is "true" in an answer that was given before.
 	headerReplayed = "Idempotent-Replayed"
-	// maxKey is the longest idempotency key in bytes, the length of the column
-	// orders.request_id.
-	maxKey = 64
-	// maxRemark and maxAttach are in characters. order.Place has the same bounds; they
-	// are looked at here as well, so that one answer names everything that is wrong.
-	// WeChat Pay allows 128 for attach.
-	maxRemark = 200
-	maxAttach = 128
 )
 
 // place is POST /v1/orders. The same key with the same content is answered with the same
@@ -69,7 +58,7 @@ func idempotencyKey(h http.Header) (string, bool) {
 	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
 		key = key[1 : n-1]
 	}
-	return key, Plain(key, maxKey, "_-")
+	return key, bounds.IdempotencyKey.Fits(key)
 }
 
 // readKeyed reads a request that must not happen twice: its key, and its body by decode.
@@ -93,15 +82,14 @@ func decodePlacement(body []byte) (order.Placement, error) {
 	err := decode(body, fields{
 		{"items", func(d *decoder) { p.Lines = readLines(d, &bad) }},
 		{"expected_total", func(d *decoder) { p.ExpectedTotal = readFen(d, &bad, "total", 0, "an amount is 0") }},
-		{"remark", func(d *decoder) { p.Remark = bad.text(d, maxRemark, "\n\t") }},
-		{"attach", func(d *decoder) { p.Attach = bad.text(d, maxAttach, "") }},
+		{"remark", func(d *decoder) { p.Remark = bad.text(d, &bounds.Remark) }},
+		{"attach", func(d *decoder) { p.Attach = bad.text(d, &bounds.Attach) }},
 	})
 	if err != nil {
 		return p, err
 	}
-	if len(p.Lines) == 0 || len(p.Lines) > order.MaxLines {
-		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength,
-			Detail: "an order has 1 to " + strconv.Itoa(order.MaxLines) + " lines"})
+	if wrong := bounds.Lines.Check(int64(len(p.Lines))); wrong != nil {
+		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength, Detail: wrong.Detail})
 	}
 	return p, bad.err()
 }
@@ -109,7 +97,7 @@ func decodePlacement(body []byte) (order.Placement, error) {
 // readLines reads at most one line more than an order may have: the caller refuses that
 // many, and a body of ten thousand lines costs no memory for them.
 func readLines(d *decoder, bad *invalid) (lines []stock.Line) {
-	d.array(order.MaxLines, func(d *decoder) { lines = append(lines, readLine(d, bad)) })
+	d.array(int(bounds.Lines.Most), func(d *decoder) { lines = append(lines, readLine(d, bad)) })
 	return lines
 }
 
@@ -121,12 +109,8 @@ func readLine(d *decoder, bad *invalid) stock.Line {
 		{"sku_id", func(d *decoder) { l.SkuID = d.str() }},
 		{"quantity", func(d *decoder) { l.Quantity = d.integer() }},
 	})
-	if !validSKU(l.SkuID) {
-		bad.add(d, "/sku_id", codeFormat, "a sku_id is 1 to 64 of 0-9 A-Z a-z _ . : -")
-	}
-	if l.Quantity < 1 || l.Quantity > order.MaxQuantity {
-		bad.add(d, "/quantity", codeRange, "a quantity is 1 to "+strconv.Itoa(order.MaxQuantity))
-	}
+	bad.wrong(d, "/sku_id", bounds.SkuID.Check(l.SkuID))
+	bad.wrong(d, "/quantity", bounds.Quantity.Check(l.Quantity))
 	return l
 }
 
@@ -170,26 +154,25 @@ func (v *invalid) err() error {
 	return &order.ValidationError{Fields: *v}
 }
 
-// text reads a string that people wrote, of at most limit characters. Control characters
-// but those allowed are refused: it is shown in terminals and written into files, where
-// they could forge lines.
-func (v *invalid) text(d *decoder, limit int, allowed string) string {
+// wrong records what is wrong with a value at the member below the decoder's place, ""
+// for its place; nil is nothing.
+func (v *invalid) wrong(d *decoder, member string, wrong *bounds.Wrong) {
+	if wrong != nil {
+		v.add(d, member, wrong.Code, wrong.Detail)
+	}
+}
+
+// text reads a string and holds it against the table of bounds, as the services do: here,
+// so that one answer names everything that is wrong with a body.
+func (v *invalid) text(d *decoder, f *bounds.Field) string {
 	s := d.str()
-	if utf8.RuneCountInString(s) > limit {
-		v.add(d, "", codeLength, "has at most "+strconv.Itoa(limit)+" characters")
-	}
-	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune(allowed, r) }) {
-		v.add(d, "", codeFormat, "must not contain control characters")
-	}
+	v.wrong(d, "", f.Check(s))
 	return s
 }
 
 // validSKU reports that id can be a sku_id of package stock. "1001 " must not find 1001,
 // as some collations of MySQL would have it.
-func validSKU(id string) bool { return Plain(id, maxSKU, "._:-") }
-
-// maxSKU is in bytes, the length of the column skus.sku_id.
-const maxSKU = 64
+func validSKU(id string) bool { return bounds.SkuID.Fits(id) }
 
 // pointAt makes an error point at the lines that the client wrote: the service
 // merges lines of one SKU, and its own indexes count the merged ones.

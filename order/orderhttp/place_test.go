@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/stock"
@@ -150,8 +151,8 @@ func TestValuesThatAreNotAllowed(t *testing.T) {
 	for body, pointers := range map[string]string{
 		`{}`:           "#/items",
 		`{"items":[]}`: "#/items",
-		`{"items":[` + strings.Repeat(line+",", order.MaxLines) + line + `]}`: "#/items",
-		`{"items":[` + strings.Repeat(line+",", 500) + line + `]}`:            "#/items",
+		`{"items":[` + strings.Repeat(line+",", int(bounds.Lines.Most)) + line + `]}`: "#/items",
+		`{"items":[` + strings.Repeat(line+",", 500) + line + `]}`:                    "#/items",
 		`{"items":[{}]}`:                "#/items/0/sku_id #/items/0/quantity",
 		`{"items":[{"sku_id":"1001"}]}`: "#/items/0/quantity",
 		`{"items":[{"quantity":1}]}`:    "#/items/0/sku_id",

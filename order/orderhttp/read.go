@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/stock"
 )
@@ -32,9 +33,6 @@ const (
 	// cart.
 	maxSKUs = 50
 )
-
-// orderNoLength is that of a ULID.
-const orderNoLength = 26
 
 // polledKey marks, in the echo.Context, a request that waited on purpose: it is not
 // logged as slow.
@@ -265,7 +263,7 @@ func (a *api) own(c echo.Context) (order.Order, error) {
 // validOrderNo reports that s may be an order number, a ULID in upper case. It is no
 // proof that it is one: the database says that.
 func validOrderNo(s string) bool {
-	return len(s) == orderNoLength && Plain(s, orderNoLength, "._-") && strings.ToUpper(s) == s
+	return bounds.OrderNo.Fits(s) && strings.ToUpper(s) == s
 }
 
 // params are the query parameters of a request, which query has checked.

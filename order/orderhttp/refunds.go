@@ -6,6 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/payment"
 )
@@ -122,16 +123,15 @@ func readRefund(body []byte, ask *order.AskRefund, more fields) (order.AskRefund
 	err := decode(body, append(fields{
 		{"items", func(d *decoder) { ask.Lines = readLines(d, &bad) }},
 		{"amount", func(d *decoder) { ask.Amount = readFen(d, &bad, "refund", 1, "a refund is 1 fen") }},
-		{"reason", func(d *decoder) { ask.Reason = bad.text(d, maxReason, "") }},
+		{"reason", func(d *decoder) { ask.Reason = d.str() }},
 	}, more...))
 	if err != nil {
 		return *ask, err
 	}
-	if strings.TrimSpace(ask.Reason) == "" {
-		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: "REQUIRED",
-			Detail: "a reason of 1 to 200 characters is needed"})
+	if wrong := bounds.Reason.Check(ask.Reason); wrong != nil {
+		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: wrong.Code, Detail: wrong.Detail})
 	}
-	if len(ask.Lines) > order.MaxLines {
+	if int64(len(ask.Lines)) > bounds.Lines.Most {
 		bad = append(bad, order.FieldError{Pointer: "#/items", Code: codeLength, Detail: "too many lines"})
 	}
 	return *ask, bad.err()

@@ -29,7 +29,12 @@ type shop struct {
 
 func newShop(t *testing.T, db *sqldb.DB) *shop {
 	t.Helper()
-	s := &shop{Fixture: ordertest.New(t, db)}
+	return newShopWith(t, db, func(*order.Config) {})
+}
+
+func newShopWith(t *testing.T, db *sqldb.DB, shape func(*order.Config)) *shop {
+	t.Helper()
+	s := &shop{Fixture: ordertest.NewWith(t, db, shape)}
 	v, err := NewSecretVerifier(secret, s.Clock.Now)
 	if err != nil {
 		t.Fatal(err)

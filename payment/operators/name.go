@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-)
 
-// maxName is in bytes, the width of the columns that hold a person's name: operators.name,
-// operator_tokens.name, order_events.actor_id, refunds.requester_id and their like.
-const maxName = 64
+	"orderd/migrations/bounds"
+)
 
 // ErrName: not a name that an audit can carry.
 var ErrName = errors.New("a name is 1 to 64 of 0-9 A-Z a-z _ . @ -, begins and ends with a letter or a digit, and " +
@@ -29,7 +27,7 @@ var reserved = func() map[string]bool {
 // mark of direction can make one look like another; what looks alike within ASCII has one
 // Key. Names that are older than this rule are not judged by it.
 func CheckName(name string) error {
-	if len(name) > maxName || name == "" || reserved[Key(name)] {
+	if !bounds.Operator.Fits(name) || reserved[Key(name)] {
 		return ErrName
 	}
 	for i := range len(name) {
@@ -75,7 +73,7 @@ func TokenName(person, label string) (string, error) {
 		return person, nil
 	}
 	name := person + labelSign + label
-	if err := CheckName(label); err != nil || len(name) > maxName {
+	if err := CheckName(label); err != nil || !bounds.Operator.Fits(name) {
 		return "", fmt.Errorf("the label of a token: %w", ErrName)
 	}
 	return name, nil

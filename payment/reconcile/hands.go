@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
-	"orderd/payment"
 	"orderd/payment/operators"
 )
 
@@ -66,8 +65,8 @@ type Confirmation struct {
 // those of operators.Second, ErrRequest with a reason (such as that WeChat Pay's own bill is here, which counts),
 // and those of Run.
 func (r *Reconciler) Confirm(ctx context.Context, q Confirmation) (Result, error) {
-	if n := utf8.RuneCountInString(q.Reason); n == 0 || n > maxReason {
-		return Result{}, fmt.Errorf("%w: a reason of 1 to %d characters is needed", ErrRequest, maxReason)
+	if wrong := bounds.Reason.Check(q.Reason); wrong != nil {
+		return Result{}, fmt.Errorf("%w: %s", ErrRequest, wrong.Detail)
 	}
 	s, err := r.Show(ctx, q.ID)
 	if err != nil {
@@ -203,16 +202,13 @@ func (r *Reconciler) saveHand(ctx context.Context, u *run, act string, who Cause
 func (r *Reconciler) insertHand(ctx context.Context, tx *sqldb.Tx, u *run, act string, who Cause, why string) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO bill_hands
   (bill_date, bill_type, sha1, act, who, how, why, at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, act, payment.CutBytes(who.ActorID, maxWho),
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, u.date, string(u.kind), u.sha1, act, bounds.Operator.Cut(who.ActorID),
 		who.Type, why, r.cfg.Now().UnixMilli())
 	if err != nil && !sqldb.IsDuplicate(err) {
 		return fmt.Errorf("write down who a bill is from: %w", err)
 	}
 	return nil
 }
-
-// maxWho is the width of bill_hands.who and differences.given_by, in bytes.
-const maxWho = 64
 
 // signedRow is the condition that the result of a row of reconciliations, here r, rests
 // on WeChat Pay's word: a bill that was fetched, or the word that there is none.

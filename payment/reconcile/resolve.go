@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 	"orderd/payment/operators"
@@ -63,12 +63,6 @@ func (k Kind) Actions() []Action {
 	}
 	return []Action{WriteOff}
 }
-
-// Bounds of texts: the widths of their columns in table differences.
-const (
-	maxReason     = 200 // characters of a person's reason; a longer one is refused
-	maxResolution = 64  // bytes of our own word for how it ended; a longer one is cut
-)
 
 // Resolve is a person's word on a difference. The reason and the person are stored with
 // it.
@@ -150,8 +144,8 @@ func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, err
 // before the difference is closed: a crash in between leaves it open, and the same
 // action again finds the money moved, once, and closes it.
 func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error) {
-	if n := utf8.RuneCountInString(q.Reason); n == 0 || n > maxReason {
-		return Difference{}, fmt.Errorf("%w: a reason of 1 to %d characters is needed", ErrRequest, maxReason)
+	if wrong := bounds.Reason.Check(q.Reason); wrong != nil {
+		return Difference{}, fmt.Errorf("%w: %s", ErrRequest, wrong.Detail)
 	}
 	d, err := r.Difference(ctx, q.ID)
 	if err != nil {
@@ -267,7 +261,7 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 // close ends a difference.
 func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
 	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?,
-  pending_until = 0`, `1 = 1`, string(to), payment.CutBytes(resolution, maxResolution), q.Cause.ActorID, q.Reason,
+  pending_until = 0`, `1 = 1`, string(to), bounds.Resolution.Cut(resolution), q.Cause.ActorID, q.Reason,
 		r.cfg.Now().UnixMilli())
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
@@ -22,11 +23,6 @@ const (
 	// chunkSize is a part of a stored bill, in compressed bytes. It stays far below
 	// max_allowed_packet: by default 4 MiB in MySQL 5.7, 16 MiB in MariaDB, 64 MiB in MySQL 8.
 	chunkSize = 512 << 10
-	// maxProblem is the width of reconciliations.problem, in bytes: a longer text is cut.
-	maxProblem = 500
-	// maxState is the width of bill_state and ours_state, in bytes: a bill may
-	// hold any word there.
-	maxState = 16
 )
 
 // acquire takes the lease of the bill for this run, or says that somebody has it.
@@ -178,7 +174,7 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	if errors.Is(why, payment.ErrBillNotReady) {
 		state = "waiting"
 	}
-	problem := payment.CutBytes(why.Error(), maxProblem)
+	problem := bounds.DayProblem.Cut(why.Error())
 	keep := func() error {
 		if u.fromFile && u.was.counts {
 			return r.restore(ctx, u) // the file was bad, not the bill of the day
@@ -464,7 +460,7 @@ func takeOver(ctx context.Context, tx *sqldb.Tx, found []Difference, given map[s
 		if d.healable {
 			can = 1
 		}
-		is := said{d.OutTradeNo, d.TransactionID, payment.CutBytes(d.BillState, maxState), string(facts)}
+		is := said{d.OutTradeNo, d.TransactionID, bounds.BillState.Cut(d.BillState), string(facts)}
 		set, args := `order_no = ?, out_trade_no = ?, transaction_id = ?, bill_line = ?, bill_state = ?, facts = ?,
   healable = ?, source = ?, given_by = ''`, []any{d.OrderNo, is.outTradeNo, is.transactionID, d.Line, is.state,
 			is.facts, can, string(SourceWeChat)}
@@ -536,10 +532,10 @@ func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run
 			can = 1
 		}
 		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo,
-			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), payment.CutBytes(d.BillState, maxState),
-			payment.CutBytes(d.OursState, maxState),
+			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), bounds.BillState.Cut(d.BillState),
+			bounds.BillState.Cut(d.OursState),
 			string(facts), can, string(d.Status), r.cfg.Now().UnixMilli(), string(u.source()),
-			payment.CutBytes(u.giver(), maxWho), d.WaitsFor, sqldb.Millis(d.PendingUntil))
+			bounds.Operator.Cut(u.giver()), d.WaitsFor, sqldb.Millis(d.PendingUntil))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO differences
   (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, transaction_id, bill_line,

@@ -20,6 +20,7 @@ import (
 	"github.com/go-pay/gopay/pkg/xhttp"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -131,10 +132,10 @@ func New(c Config) (*Gateway, error) {
 // pasted into the wrong setting.
 func (c *Config) checkNames() error {
 	switch {
-	case len(c.MchID) < 6 || len(c.MchID) > 32 || !payment.MadeOf(c.MchID, payment.Digits):
+	case !bounds.MchID.Fits(c.MchID) || !payment.MadeOf(c.MchID, payment.Digits):
 		return errors.New("wechat MchID: must be the merchant number, digits only; it is on the merchant " +
 			"platform's account page")
-	case c.AppID == "" || len(c.AppID) > 32 || !payment.MadeOf(c.AppID, payment.Word):
+	case !bounds.AppID.Fits(c.AppID):
 		return errors.New("wechat AppID: must be the app id that is bound to the merchant number, wx…")
 	case len(c.SerialNo) < 8 || len(c.SerialNo) > 64 || !payment.MadeOf(c.SerialNo, payment.HexDigits):
 		return errors.New("wechat SerialNo: must be the hexadecimal serial number of the merchant's own " +

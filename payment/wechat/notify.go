@@ -12,6 +12,7 @@ import (
 
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -25,8 +26,6 @@ const (
 	originalPayment = "transaction"
 	resourceType    = "encrypt-resource"
 	algorithm       = "AEAD_AES_256_GCM"
-	// maxNotificationN bounds the notification's id, in characters; WeChat documents 36.
-	maxNotificationN = 64
 )
 
 // ParseNotification believes a payment notification or says why not. h and
@@ -109,7 +108,7 @@ func (g *Gateway) open(body []byte, original string, events ...string) (e *envel
 		return nil, nil, malformed("original_type is not " + original)
 	case e.Resource.Algorithm != algorithm:
 		return nil, nil, malformed("algorithm is not " + algorithm)
-	case e.ID == "" || plainToken(e.ID, maxNotificationN) == "":
+	case !bounds.NotificationID.Fits(e.ID):
 		return nil, nil, malformed("id is not a plain word")
 	}
 	plain, err = g.decrypt(e)

@@ -2,8 +2,6 @@ package wechat
 
 import (
 	"context"
-	"net"
-	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -12,20 +10,13 @@ import (
 	"github.com/go-pay/gopay"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
-// WeChat's limits of the fields of a prepay, from its documents of the prepay.
+// Bounds of what comes back, our own: it is stored and handed to the client. Those of what
+// is sent are in the table of package bounds.
 const (
-	// Characters here, as the documents have it. Refusals that were captured in 2022
-	// and 2025 count bytes, so WeChat takes no more than 42 Chinese characters: such
-	// an attempt is refused by WeChat, not here.
-	maxDescription = 127
-	maxAttach      = 128
-	maxNotifyURL   = 255 // bytes; some pages say 256
-	maxOpenID      = 128 // bytes
-
-	// Bounds of what comes back, our own: it is stored and handed to the client.
 	maxCodeURL  = 512  // bytes; codes of WeChat's are about 40
 	maxH5URL    = 2048 // bytes; addresses of WeChat's are about 150
 	maxPrepayID = 64   // bytes; ids of WeChat's have 36
@@ -163,57 +154,38 @@ func (g *Gateway) prepayBody(a *payment.Attempt) gopay.BodyMap {
 // names the field and the rule, not the value.
 func (g *Gateway) unsendable(a *payment.Attempt) string {
 	expire, err := time.Parse(time.RFC3339, a.TimeExpire)
-	switch {
-	case !payment.ValidOutTradeNo(a.OutTradeNo):
-		return "the order number is not 6 to 32 of 0-9 A-Z a-z _ -"
-	case a.Amount < 1 || a.Amount > payment.MaxFen:
-		return "the amount is not between 1 fen and the limit of one order"
-	case strings.TrimSpace(a.Description) == "" || utf8.RuneCountInString(a.Description) > maxDescription:
-		return "the description must have 1 to 127 characters"
-	case utf8.RuneCountInString(a.Attach) > maxAttach || !threeByteText(a.Attach):
-		return "attach must have at most 128 characters, without emoji and control characters"
-	case err != nil || expire.IsZero():
-		// Without one WeChat would take money for seven days.
-		return "time_expire must be RFC 3339 with an offset"
-	case !g.notifiable(a.NotifyURL):
-		return "notify_url must be a public https URL of at most 255 bytes, without a query"
-	case a.ClientIP != "" && net.ParseIP(a.ClientIP) == nil:
-		return "the client's address is not an IP address"
+	for _, wrong := range []*bounds.Wrong{
+		bounds.OutTradeNo.Check(a.OutTradeNo),
+		bounds.TotalFen.Check(int64(a.Amount)),
+		bounds.Description.Check(plainDescription(a.Description)),
+		bounds.Attach.Check(a.Attach),
+		bounds.CheckNotifyURL(a.NotifyURL, g.loopback),
+		bounds.PayerIP.Check(a.ClientIP),
+	} {
+		if wrong != nil {
+			return wrong.Detail
+		}
 	}
+	if err != nil || expire.IsZero() {
+		return "time_expire must be RFC 3339 with an offset" // without one WeChat would take money for seven days
+	}
+	var wrong *bounds.Wrong
 	switch a.TradeType {
 	case payment.Native, payment.App:
-		return ""
 	case payment.JSAPI:
-		if a.OpenID == "" || plainToken(a.OpenID, maxOpenID) == "" {
-			return "JSAPI needs the buyer's openid"
-		}
-		return ""
+		wrong = bounds.OpenID.Check(a.OpenID)
 	case payment.H5:
-		if a.ClientIP == "" {
-			return "H5 needs the client's address"
+		if a.ClientIP == "" || a.H5Type == "" {
+			return "H5 needs the client's address, and a type of iOS, Android or Wap"
 		}
-		if a.H5Type != "iOS" && a.H5Type != "Android" && a.H5Type != "Wap" {
-			return "H5 needs a type of iOS, Android or Wap"
-		}
-		return ""
+		wrong = bounds.H5Type.Check(a.H5Type)
+	default:
+		return "the trade type is not NATIVE, JSAPI, H5 or APP"
 	}
-	return "the trade type is not NATIVE, JSAPI, H5 or APP"
-}
-
-// notifiable checks WeChat's rules for notify_url. A simulator on this machine
-// may call back to this machine without TLS; WeChat Pay never could.
-func (g *Gateway) notifiable(raw string) bool {
-	u, err := url.Parse(raw)
-	if err != nil || len(raw) > maxNotifyURL || u.Host == "" || u.User != nil ||
-		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !threeByteText(raw) {
-		return false
+	if wrong != nil {
+		return wrong.Detail
 	}
-	if g.loopback {
-		return u.Scheme == "https" || u.Scheme == "http"
-	}
-	ip := net.ParseIP(u.Hostname())
-	inside := isLoopback(u.Hostname()) || ip != nil && (ip.IsPrivate() || ip.IsUnspecified() || ip.IsLinkLocalUnicast())
-	return u.Scheme == "https" && !inside
+	return ""
 }
 
 // plainDescription replaces what WeChat would refuse the whole request for, in
@@ -228,20 +200,6 @@ func plainDescription(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// threeByteText reports whether text is valid UTF-8 without four-byte and
-// control characters.
-func threeByteText(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if utf8.RuneLen(r) > 3 || unicode.IsControl(r) {
-			return false
-		}
-	}
-	return true
 }
 
 // plainURL reports whether an answer's URL has the scheme it must have and

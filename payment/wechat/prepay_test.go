@@ -215,15 +215,17 @@ func TestPrepayRefusesBeforeSending(t *testing.T) {
 		t.Errorf("%d requests were sent", n)
 	}
 	// Towards WeChat itself the callback must come back over https from outside.
+	a := testAttempt(payment.Native)
 	for url, want := range map[string]bool{
 		"https://pay.example.com/n": true, "http://pay.example.com/n": false, "https://127.0.0.1/n": false,
 		"https://localhost/n": false, "https://10.0.0.1/n": false, "https://192.168.1.1:8081/n": false,
+		"https://203.0.113.7/n": false, "https://pay.example.com": false,
 	} {
-		if live.notifiable(url) != want {
+		if a.NotifyURL = url; (live.unsendable(&a) == "") != want {
 			t.Errorf("notify_url %s towards WeChat: %t, want %t", url, !want, want)
 		}
 	}
-	if !local.notifiable("http://127.0.0.1:8081/wechat/v3/notify/payment") {
+	if a.NotifyURL = "http://127.0.0.1:8081/wechat/v3/notify/payment"; local.unsendable(&a) != "" {
 		t.Error("a simulator cannot call back")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/go-pay/gopay"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -17,11 +18,6 @@ const (
 	eventAbnormal  = "REFUND.ABNORMAL"
 	eventClosed    = "REFUND.CLOSED"
 	originalRefund = "refund"
-	// maxRefundReason is WeChat's limit of reason, in bytes.
-	maxRefundReason = 80
-	// maxRefundIDBytes bounds the numbers of WeChat's own (transaction_id,
-	// refund_id, mchid) as its documents do, and the columns that keep them.
-	maxRefundIDBytes = 32
 )
 
 // Refund asks WeChat to send money back, or repeats that: the number is the key
@@ -65,17 +61,19 @@ func (g *Gateway) Refund(ctx context.Context, q payment.RefundRequest) (payment.
 // unrefundable says why a request must not be sent, "" if it may. The reason
 // names the field and the rule, not the value.
 func (g *Gateway) unrefundable(q *payment.RefundRequest) string {
-	switch {
-	case !payment.ValidOutRefundNo(q.OutRefundNo):
-		return "the refund number is not 1 to 64 of 0-9 A-Z a-z _ -"
-	case plainToken(q.TransactionID, maxRefundIDBytes) == "":
-		return "the transaction id is not a plain word"
-	case q.Amount < 1 || q.Amount > q.Total || q.Total > payment.MaxFen:
+	for _, wrong := range []*bounds.Wrong{
+		bounds.OutRefundNo.Check(q.OutRefundNo), bounds.WeChatNo.Check(q.TransactionID),
+		bounds.TotalFen.Check(int64(q.Total)), bounds.RefundReason.Check(q.Reason),
+	} {
+		if wrong != nil {
+			return wrong.Detail
+		}
+	}
+	if q.Amount < 1 || q.Amount > q.Total {
 		return "the amount is not between 1 fen and the total of the payment"
-	case len(q.Reason) > maxRefundReason:
-		return "the reason has more than 80 bytes"
-	case q.NotifyURL != "" && !g.notifiable(q.NotifyURL):
-		return "notify_url must be a public https URL of at most 255 bytes, without a query"
+	}
+	if wrong := bounds.CheckNotifyURL(q.NotifyURL, g.loopback); wrong != nil && q.NotifyURL != "" {
+		return wrong.Detail
 	}
 	return ""
 }
@@ -139,9 +137,9 @@ func refundOf(a refundAnswer) (payment.Refund, error) {
 	switch {
 	case !payment.ValidOutRefundNo(a.OutRefundNo):
 		return r, badAnswer("out_refund_no is not one of ours")
-	case plainToken(a.RefundId, maxRefundIDBytes) == "", plainToken(a.TransactionId, maxRefundIDBytes) == "":
+	case !bounds.WeChatNo.Fits(a.RefundId), !bounds.WeChatNo.Fits(a.TransactionId):
 		return r, badAnswer("refund_id or transaction_id is not a plain word")
-	case a.OutTradeNo != "" && plainToken(a.OutTradeNo, maxRefundIDBytes) == "":
+	case a.OutTradeNo != "" && !bounds.OutTradeNo.Fits(a.OutTradeNo):
 		return r, badAnswer("out_trade_no is not a plain word")
 	case a.Amount == nil || a.Amount.Refund < 1 || int64(a.Amount.Refund) > int64(payment.MaxFen):
 		return r, badAnswer("without a possible amount")
@@ -198,7 +196,7 @@ func (g *Gateway) readRefund(body []byte) (payment.RefundNotification, error) {
 		return payment.RefundNotification{}, malformed("the decrypted resource is not the JSON of a refund")
 	}
 	n.Status = n.RefundStatus
-	if n.MchID == "" || plainToken(n.MchID, maxRefundIDBytes) == "" {
+	if !bounds.MchID.Fits(n.MchID) {
 		return payment.RefundNotification{}, malformed("mchid is not a plain word")
 	}
 	r, err := refundOf(n.refundAnswer)

@@ -3,6 +3,7 @@ package wechat
 import (
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -17,10 +18,13 @@ func tradeOf(q *wechatv3.QueryOrder) (payment.Trade, error) {
 	if !payment.ValidOutTradeNo(q.OutTradeNo) {
 		return payment.Trade{}, badAnswer("out_trade_no is not one of ours")
 	}
-	for name, v := range map[string]string{"transaction_id": q.TransactionId, "appid": q.Appid, "mchid": q.Mchid,
-		"trade_type": q.TradeType} {
-		if plainToken(v, 64) != v {
-			return payment.Trade{}, badAnswer(name + " is not a plain word")
+	for _, v := range []struct {
+		f *bounds.Field
+		s string
+	}{{&bounds.WeChatNo, q.TransactionId}, {&bounds.AppID, q.Appid}, {&bounds.MchID, q.Mchid},
+		{&bounds.PaidBy, q.TradeType}} {
+		if wrong := v.f.Check(v.s); wrong != nil && v.s != "" {
+			return payment.Trade{}, badAnswer(wrong.Detail)
 		}
 	}
 	t := payment.Trade{

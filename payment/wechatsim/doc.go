@@ -21,8 +21,6 @@
 //   - notify_url may be http and loopback.
 //   - payer_client_ip may be loopback unless Options.StrictClientIP is set.
 //   - A bill of today may be asked for unless Options.StrictBillTime is set.
-//   - The length of description and attach is counted in characters, as WeChat's
-//     documents have it; refusals that were captured count bytes.
 //   - Between a password and its payment there is no moment: a close meets a trade
 //     that is open or paid, never the 429 that WeChat answers in between.
 //
@@ -35,8 +33,6 @@
 //     have detail.location and say the rest in the message.
 //   - A 401 has a Request-ID, and an unknown path a signed body; probes of the real one
 //     found neither.
-//   - A time_expire too far ahead is cut to 15 days in all four ways to pay; newer
-//     documents have seven for Native.
 //   - Fields that WeChat does not know are taken; it refuses them.
 //   - A callback always has a Wechatpay-Signature-Type and associated_data; WeChat's may
 //     lack both.

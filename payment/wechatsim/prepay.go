@@ -12,12 +12,14 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"orderd/migrations/bounds"
 )
 
 // Times and bounds of WeChat's documents of the prepay.
 const (
 	minExpire      = time.Minute         // a nearer time_expire is raised to it (StrictExpire)
-	maxExpire      = 15 * 24 * time.Hour // a farther one is cut to it
+	maxExpire      = 15 * 24 * time.Hour // a farther one is cut to it; that of Native to bounds.PayWithin
 	prepayLifetime = 2 * time.Hour       // of code_url and prepay_id
 	h5Lifetime     = 5 * time.Minute     // of h5_url
 	maxFen         = 10_000_000_000      // a hundred million yuan, beyond anything that WeChat takes
@@ -106,15 +108,18 @@ func reentry() answer {
 }
 
 // openLocked makes a trade of a number, with a time_expire within WeChat's bounds. A
-// farther one is cut in silence, as WeChat cuts it: the merchant is not told. Newer
-// sources give seven days for Native; fifteen is used for all.
+// farther one is cut in silence, as WeChat cuts it: the merchant is not told.
 func (s *Sim) openLocked(t *trade, p *prepayRequest) {
 	now := s.o.Now()
 	if !p.expire.IsZero() {
 		if s.o.StrictExpire && p.expire.Before(now.Add(minExpire)) {
 			p.expire = now.Add(minExpire)
 		}
-		if latest := now.Add(maxExpire); p.expire.After(latest) {
+		latest := now.Add(maxExpire)
+		if p.tradeType == "NATIVE" {
+			latest = now.Add(bounds.PayWithin)
+		}
+		if p.expire.After(latest) {
 			p.expire = latest
 		}
 	}
@@ -180,9 +185,8 @@ func (s *Sim) readPrepay(tradeType string, body []byte) (*prepayRequest, *answer
 	return nil, &a
 }
 
-// wrongField returns the first field that breaks WeChat's rules; issue is empty when
-// none does. The texts name the rules of WeChat's document of the prepay; what is
-// counted there in characters is counted so here, see the differences in doc.go.
+// wrongField returns the first field that breaks WeChat's rules; issue is empty when none
+// does. Lengths are in bytes, as refusals that were captured count them.
 func (s *Sim) wrongField(p *prepayRequest) (field string, value any, issue string, tail int) {
 	total, totalErr := p.Amount.Total.Int64()
 	p.total = total
@@ -195,26 +199,33 @@ func (s *Sim) wrongField(p *prepayRequest) (field string, value any, issue strin
 		return "/appid", p.AppID, "appid与商户号不匹配", tailParam
 	case p.MchID != s.o.Keys.MchID:
 		return "/mchid", p.MchID, "mchid与签名的商户号不一致", tailParam
-	case p.Description == "" || utf8.RuneCountInString(p.Description) > 127:
-		return "/description", p.Description, "商品描述必填，最长127个字符", tailParam
+	case p.Description == "" || len(p.Description) > bounds.Description.Most:
+		return "/description", p.Description, tooLong("/body/description", "商品描述", p.Description,
+			bounds.Description.Most), tailParam
 	case !validOutTradeNo(p.OutTradeNo):
 		return "/out_trade_no", p.OutTradeNo, "商户订单号须为6-32位数字、大小写字母或_-|*", tailParam
 	case expireErr != nil:
 		return "/time_expire", p.TimeExpire, "time_expire须为带时区的rfc3339格式", tailParam
-	case utf8.RuneCountInString(p.Attach) > 128:
-		return "/attach", p.Attach, "附加数据最长128个字符", tailParam
+	case len(p.Attach) > bounds.Attach.Most:
+		return "/attach", p.Attach, tooLong("/body/attach", "附加数据", p.Attach, bounds.Attach.Most), tailParam
 	case !validNotifyURL(p.NotifyURL):
-		return "/notify_url", p.NotifyURL, "通知地址须为不带参数的完整URL，最长256个字符", tailParam
+		return "/notify_url", p.NotifyURL, "通知地址须为不带参数的完整URL，最长255个字符", tailParam
 	case totalErr != nil || total < 1 || total > maxFen:
 		return "/amount/total", p.Amount.Total.String(), "订单金额须为大于0的整数，单位为分", tailParam
 	case p.Amount.Currency != "" && p.Amount.Currency != "CNY":
 		return "/amount/currency", p.Amount.Currency, "币种只支持CNY", tailParam
-	case p.tradeType == "JSAPI" && (p.Payer.OpenID == "" || len(p.Payer.OpenID) > 128):
+	case p.tradeType == "JSAPI" && (p.Payer.OpenID == "" || len(p.Payer.OpenID) > bounds.OpenID.Most):
 		return "/payer/openid", p.Payer.OpenID, "openid必填", tailNoOpenID
 	case p.SceneInfo.PayerClientIP != "" || p.tradeType == "MWEB":
 		return s.wrongScene(p)
 	}
 	return "", nil, "", tailOK
+}
+
+// tooLong is WeChat's sentence about a text with too many bytes, as it was captured in 2025
+// (easywechat#2954).
+func tooLong(path, name, value string, most int) string {
+	return fmt.Sprintf("输入源“%s”映射到值字段“%s”字符串规则校验失败，字节数 %d，大于最大值 %d", path, name, len(value), most)
 }
 
 // wrongScene is wrongField for scene_info, which H5 needs and the others may have.
@@ -281,7 +292,7 @@ func wrongValue(path string, v any) (where, issue string) {
 // validOutTradeNo is WeChat's own rule, which is wider than what orderd sends: | and *
 // have to be escaped in a path, and not every client does it.
 func validOutTradeNo(s string) bool {
-	return len(s) >= 6 && len(s) <= 32 &&
+	return len(s) >= bounds.OutTradeNo.Least && len(s) <= bounds.OutTradeNo.Most &&
 		strings.Trim(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-|*") == ""
 }
 
@@ -289,8 +300,8 @@ func validOutTradeNo(s string) bool {
 // on this machine.
 func validNotifyURL(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && len(s) <= 256 && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
-		u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && u.User == nil
+	return err == nil && len(s) <= bounds.NotifyURL.Most && (u.Scheme == "http" || u.Scheme == "https") &&
+		u.Host != "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && u.User == nil
 }
 
 // beijing is the zone of every time that WeChat writes. RFC 3339 allows others, and

@@ -117,6 +117,44 @@ func TestPrepayRefusesWhatWeChatRefuses(t *testing.T) {
 	}
 }
 
+// WeChat's documents say characters and WeChat counts bytes: a simulator that counts characters lets a shop go live
+// whose orders cannot be paid. 203 of at most 128 and 145 of at most 127 are what captured refusals said.
+func TestLengthsAreInBytes(t *testing.T) {
+	b := start(t, wechatsim.Options{})
+	for i, test := range []struct {
+		field, value string
+		refused      string // what the message says
+	}{
+		{"attach", strings.Repeat("a", 128), ""}, {"attach", strings.Repeat("a", 129), "字节数 129，大于最大值 128"},
+		{"attach", strings.Repeat("é", 64), ""}, {"attach", strings.Repeat("é", 65), "字节数 130，大于最大值 128"},
+		{"attach", strings.Repeat("字", 42), ""}, {"attach", strings.Repeat("字", 43), "字节数 129，大于最大值 128"},
+		{"attach", strings.Repeat("字", 67) + "aa", "字节数 203，大于最大值 128"},
+		{"description", strings.Repeat("a", 127), ""}, {"description", strings.Repeat("a", 128), "字节数 128，大于最大值 127"},
+		{"description", strings.Repeat("字", 42) + "a", ""},
+		{"description", strings.Repeat("字", 48) + "a", "字节数 145，大于最大值 127"},
+	} {
+		r := b.prepay(fmt.Sprintf("BYTES-%03d", i), func(p map[string]any) { p[test.field] = test.value })
+		if test.refused == "" {
+			r.want(t, 200, "")
+			continue
+		}
+		if r.want(t, 400, "PARAM_ERROR"); !strings.Contains(string(r.body), test.refused) {
+			t.Errorf("%s of %d bytes: %s", test.field, len(test.value), r.body)
+		}
+	}
+}
+
+// A Native payment that the shop wants open for longer ends after seven days.
+func TestNativeExpiresWithinSevenDays(t *testing.T) {
+	b := start(t, wechatsim.Options{})
+	b.prepay("SEVEN001", func(p map[string]any) {
+		p["time_expire"] = time.Now().Add(8 * 24 * time.Hour).Format(time.RFC3339)
+	}).want(t, 200, "")
+	if left := time.Until(b.trade("SEVEN001").TimeExpire); left > 7*24*time.Hour || left < 7*24*time.Hour-time.Minute {
+		t.Errorf("it can be paid for %s", left)
+	}
+}
+
 // Without a lock per trade a payment and a close could both win, and the
 // merchant's whole design rests on WeChat never letting that happen.
 func TestPayAgainstClose(t *testing.T) {

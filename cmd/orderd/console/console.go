@@ -18,6 +18,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment/operators"
@@ -139,8 +140,6 @@ const (
 	// apiTimeout bounds a request: a close calls WeChat Pay twice, with five seconds for
 	// each call, and the database around them.
 	apiTimeout = 15 * time.Second
-	// maxReason is in characters: what a timeline shows in full.
-	maxReason = 200
 )
 
 // console holds what the handlers share: the options, which New has completed.
@@ -330,7 +329,7 @@ func decode(ctx echo.Context, into any) error {
 }
 
 // decodeReasoned is decode for what is signed with a reason; reason is the field of the
-// body that holds it. Without a reason of 1 to maxReason characters it is
+// body that holds it. Without a reason that fits it is
 // VALIDATION_FAILED.
 func decodeReasoned(ctx echo.Context, into any, reason *string) error {
 	if err := decode(ctx, into); err != nil {
@@ -357,13 +356,12 @@ func version(ctx echo.Context) (int64, error) {
 // etag gives the entity tag of a version: "v7".
 func etag(v int64) string { return `"v` + strconv.FormatInt(v, 10) + `"` }
 
-// needReason wants 1 to maxReason characters. What an operator does cannot be taken back;
+// needReason wants a reason that fits. What an operator does cannot be taken back;
 // the reason is what is left to whoever asks later.
 func needReason(reason string) error {
-	if n := len([]rune(reason)); n == 0 || n > maxReason {
+	if wrong := bounds.Reason.Check(reason); wrong != nil {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
-			Fields: []order.FieldError{{Pointer: "#/reason", Code: "REQUIRED",
-				Detail: "a reason of 1 to 200 characters is needed"}}}
+			Fields: []order.FieldError{{Pointer: "#/reason", Code: wrong.Code, Detail: wrong.Detail}}}
 	}
 	return nil
 }

@@ -1,0 +1,193 @@
+package bounds
+
+import "time"
+
+// What customers send.
+var (
+	CustomerID = Field{Name: "the customer id", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
+		Columns: "orders.customer_id", Why: "the width of its column"}
+	IdempotencyKey = Field{Name: "the idempotency key", Least: 1, Most: 64, Unit: Bytes, Of: Word,
+		Columns: "orders.request_id refunds.request_id stock_flows.ref", Why: "the width of its columns"}
+	RequestID = Field{Name: "X-Request-Id", Most: 64, Unit: Bytes, Of: Dotted, Over: Replaced,
+		Columns: "orders.placed_cause", Why: "the width of its column; another id is made instead"}
+	SkuID = Field{Name: "sku_id", Least: 1, Most: 64, Unit: Bytes, Of: Code,
+		Columns: "skus.sku_id order_items.sku_id stock_flows.sku_id refund_items.sku_id",
+		Why:     "the width of its columns"}
+	Remark = Field{Name: "remark", Most: 200, Unit: Characters, Of: Text, Columns: "orders.remark",
+		Why: "the width of its column"}
+	Attach = Field{Name: "attach", Most: 128, Unit: Bytes, Of: Short, WeChat: "attach",
+		Columns: "orders.attach payment_attempts.attach",
+		Why:     "WeChat Pay counts bytes: \"输入源“/body/attach”…字节数 203，大于最大值 128\", easywechat#2954"}
+	OpenID = Field{Name: "openid", Least: 1, Most: 128, Unit: Bytes, Of: Dotted, WeChat: "payer.openid",
+		Columns: "payment_attempts.openid", Why: "WeChat Pay's document of the JSAPI prepay"}
+	PayerIP = Field{Name: "payer_client_ip", Most: 45, Unit: Bytes, Of: Address,
+		WeChat: "scene_info.payer_client_ip", Columns: "payment_attempts.client_ip",
+		Why: "the longest text of an IPv6 address, and WeChat Pay's document of the H5 prepay"}
+	H5Type = Field{Name: "type", Most: 7, Unit: Bytes, Of: H5Kind, WeChat: "scene_info.h5_info.type",
+		Columns: "payment_attempts.h5_type", Why: "WeChat Pay's document of the H5 prepay"}
+)
+
+// What people of the shop send, and reasons, which customers send too.
+var (
+	Title = Field{Name: "title", Least: 1, Most: 127, Unit: Characters, Of: Text, Columns: "skus.title",
+		Why: "the width of its column; WeChat Pay's description is made of it and cut"}
+	Reason = Field{Name: "reason", Least: 1, Most: 200, Unit: Characters, Of: Line,
+		Columns: "refunds.note refunds.decided_why refund_approvals.reason stock_flows.reason " +
+			"differences.proposed_why differences.resolved_why bill_hands.why",
+		Why: "the width of the narrowest of its columns"}
+	// Note is Reason where none need be given.
+	Note = Field{Name: "reason", Most: Reason.Most, Unit: Characters, Of: Line, Columns: "refunds.note",
+		Why: "two sentences in the timeline"}
+	ReferenceNo = Field{Name: "reference_no", Most: 64, Unit: Characters, Of: Line, Columns: "stock_flows.reason",
+		Why: "the number of a delivery note; with the reason it has one column"}
+	Operator = Field{Name: "the name of an operator", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
+		Columns: "operators.name operators.name_key operators.created_by operators.disabled_by operator_tokens.name " +
+			"operator_tokens.person operator_tokens.created_by stock_flows.actor refunds.requester_id " +
+			"refunds.decided_by refund_approvals.approver differences.proposed_by differences.resolved_by " +
+			"differences.given_by bill_hands.who",
+		Why: "the width of its columns; package operators has a narrower grammar for new names"}
+)
+
+// What goes to WeChat Pay and is not sent by anybody.
+var (
+	OrderNo = Field{Name: "order_no", Least: 26, Most: 26, Unit: Bytes, Of: Word, Over: Ours,
+		Columns: "orders.order_no order_items.order_no order_events.order_no stock_flows.order_no " +
+			"payment_attempts.order_no payments.order_no refunds.order_no differences.order_no", Why: "a ULID"}
+	Description = Field{Name: "description", Least: 1, Most: 127, Unit: Bytes, Of: Short, Over: Cut,
+		WeChat: "description", Columns: "payment_attempts.description",
+		Why: "WeChat Pay counts bytes: \"字节数 145，大于最大值 127\", developers.weixin.qq.com, 2022"}
+	OutTradeNo = Field{Name: "out_trade_no", Least: 6, Most: 32, Unit: Bytes, Of: Word, Over: Ours,
+		WeChat:  "out_trade_no",
+		Columns: "payment_attempts.out_trade_no payments.out_trade_no refunds.out_trade_no differences.out_trade_no",
+		Why:     "WeChat Pay's documents; \"字节数 35，大于最大值 32\""}
+	OutRefundNo = Field{Name: "out_refund_no", Least: 1, Most: 64, Unit: Bytes, Of: Word, Over: Ours,
+		WeChat: "out_refund_no", Columns: "refunds.out_refund_no refunds.replaces refund_items.out_refund_no " +
+			"refund_approvals.out_refund_no", Why: "WeChat Pay's document of the refund"}
+	NotifyURL = Field{Name: "notify_url", Least: 1, Most: 255, Unit: Bytes, Of: Visible, WeChat: "notify_url",
+		Columns: "payment_attempts.notify_url refunds.notify_url",
+		Why: "WeChat Pay's documents: 255 or 256; https, a host name and no address, a path, no query " +
+			"(see CheckNotifyURL)"}
+	TimeExpire = Field{Name: "time_expire", Least: 25, Most: 32, Unit: Bytes, Of: Visible, Over: Ours,
+		WeChat: "time_expire", Columns: "payment_attempts.time_expire", Why: "RFC 3339 with an offset"}
+	RefundReason = Field{Name: "reason", Most: 80, Unit: Bytes, Of: Short, Over: Cut, WeChat: "reason",
+		Why: "WeChat Pay's document of the refund: bytes; what the buyer reads of the reason"}
+)
+
+// What WeChat Pay says.
+var (
+	WeChatNo = Field{Name: "transaction_id, refund_id", Least: 1, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved,
+		WeChat:  "transaction_id",
+		Columns: "payments.transaction_id refunds.transaction_id refunds.refund_id differences.transaction_id",
+		Why:     "WeChat Pay's documents of payment and refund"}
+	MchID = Field{Name: "mchid", Least: 6, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved, WeChat: "mchid",
+		Columns: "payments.mchid", Why: "WeChat Pay's documents; numbers of ten digits are issued"}
+	AppID = Field{Name: "appid", Least: 1, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved, WeChat: "appid",
+		Columns: "payments.appid", Why: "WeChat Pay's documents; ids of 18 characters are issued"}
+	PaidBy = Field{Name: "trade_type of a payment", Most: 16, Unit: Bytes, Of: Dotted, Over: Cut,
+		Columns: "payments.trade_type", Why: "the width of its column; the longest word of WeChat Pay has 8"}
+	Currency = Field{Name: "currency", Most: 16, Unit: Bytes, Of: Dotted, Over: Cut, WeChat: "amount.currency",
+		Columns: "payments.currency", Why: "the width of its column; only CNY is applied"}
+	NotificationID = Field{Name: "the id of a notification", Least: 1, Most: 64, Unit: Bytes, Of: Dotted,
+		Over: Unbelieved, Columns: "order_events.cause_id", Why: "the width of its column"}
+	BillState = Field{Name: "the state in a bill", Most: 16, Unit: Bytes, Of: Line, Over: Cut,
+		Columns: "differences.bill_state differences.ours_state", Why: "the width of its columns"}
+)
+
+// What explains.
+var (
+	Actor = Field{Name: "who did it", Most: 64, Unit: Bytes, Of: Visible, Over: Cut, Columns: "order_events.actor_id",
+		Why: "the width of its column"}
+	CauseType = Field{Name: "what brought it", Most: 16, Unit: Bytes, Of: Dotted, Over: Cut,
+		Columns: "order_events.cause_type", Why: "the width of its column"}
+	CauseID = Field{Name: "its id", Most: 64, Unit: Bytes, Of: Visible, Over: Cut, Columns: "order_events.cause_id",
+		Why: "the width of its column"}
+	PaidFrom = Field{Name: "where a payment was heard of", Most: 12, Unit: Bytes, Of: Dotted, Over: Cut,
+		Columns: "payments.source", Why: "the width of its column"}
+	Detail = Field{Name: "the detail of an event", Most: 1000, Unit: Characters, Of: Text, Over: Cut,
+		Columns: "order_events.detail",
+		Why:     "the width of its column, in JSON; room for a reason of 200 characters with every one escaped"}
+	Problem = Field{Name: "why a refund call failed", Most: 200, Unit: Bytes, Of: Line, Over: Cut,
+		Columns: "refunds.problem", Why: "the width of its column"}
+	DayProblem = Field{Name: "why a reconciliation failed", Most: 500, Unit: Bytes, Of: Line, Over: Cut,
+		Columns: "reconciliations.problem", Why: "the width of its column"}
+	Resolution = Field{Name: "how a difference ended", Most: 64, Unit: Bytes, Of: Line, Over: Cut,
+		Columns: "differences.resolution", Why: "the width of its column"}
+	TaskCause = Field{Name: "why a task failed", Most: 500, Unit: Characters, Of: Line, Over: Cut,
+		Columns: "failed_tasks.cause", Why: "the width of its column"}
+	TaskType = Field{Name: "the type of a task", Most: 32, Unit: Characters, Of: Visible, Over: Cut,
+		Columns: "failed_tasks.task_type", Why: "the width of its column"}
+	TaskKey = Field{Name: "what a task is about", Most: 64, Unit: Characters, Of: Visible, Over: Cut,
+		Columns: "failed_tasks.task_key", Why: "the width of its column"}
+	TaskPayload = Field{Name: "the payload of a task", Most: 1000, Unit: Characters, Of: Line, Over: Cut,
+		Columns: "failed_tasks.payload", Why: "the width of its column"}
+)
+
+// Fields are the whole table, in the order in which docs/limits.md shows it.
+var Fields = []*Field{
+	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
+	&Title, &Reason, &Note, &ReferenceNo, &Operator,
+	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
+	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &BillState,
+	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution,
+	&TaskCause, &TaskType, &TaskKey, &TaskPayload,
+}
+
+// Own are the columns of text that only this service fills, by what stands in them: their
+// values are words and numbers of its own, and none of them is as long as what a person
+// could send.
+var Own = []struct{ What, Columns string }{
+	{"a hash",
+		"orders.request_hash refunds.request_hash operator_tokens.sha256 bill_files.sha1 bill_chunks.sha1 " +
+			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1 differences.id"},
+	{"a word of a list in the program",
+		"orders.state orders.close_reason order_events.event order_events.from_state order_events.to_state " +
+			"order_events.actor_type payment_attempts.state payment_attempts.trade_type payments.outcome " +
+			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told stock_flows.kind " +
+			"operators.role operator_tokens.role bill_files.bill_type bill_files.source bill_chunks.bill_type " +
+			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
+			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +
+			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name"},
+	{"a day, YYYY-MM-DD",
+		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +
+			"differences.bill_date matched_across.bill_date"},
+	{"a number of a trade or refund that was read from a bill, or of a process",
+		"differences.ref matched_across.ref reconciliations.holder"},
+	{"what is put together of fields that have bounds of their own",
+		"payment_attempts.answer payment_attempts.open_calls reconciliations.result differences.facts " +
+			"bill_chunks.body"},
+}
+
+// MostFen bounds what an order may cost, in fen.
+const MostFen = 1_000_000_000
+
+// Numbers that people send.
+var (
+	Lines = Number{Name: "an order", Least: 1, Most: 50, Unit: "lines", Why: "a cart, not a warehouse"}
+	// Quantity is of one line, and of all lines of an order together.
+	Quantity = Number{Name: "quantity", Least: 1, Most: 10_000, Unit: "units", Columns: "order_items.quantity",
+		Why: "of one line, and of an order: a customer's, not a dealer's"}
+	PriceFen = Number{Name: "price_fen", Least: 1, Most: 100_000_000, Unit: "fen",
+		Columns: "skus.price_fen order_items.price_fen",
+		Why:     "a million yuan for one unit: the total of an order cannot overflow"}
+	TotalFen = Number{Name: "total", Least: 1, Most: MostFen, Unit: "fen",
+		Columns: "orders.total_fen payment_attempts.amount_fen payments.amount_fen refunds.amount_fen",
+		Why:     "ten million yuan; WeChat Pay's own limit of a payment is far lower"}
+	Stock = Number{Name: "quantity", Least: 0, Most: 1_000_000_000, Unit: "units",
+		Columns: "skus.available stock_flows.delta", Why: "of one change of a shelf, so that sums never overflow"}
+)
+
+// Numbers are the whole table of numbers.
+var Numbers = []*Number{&Lines, &Quantity, &PriceFen, &TotalFen, &Stock}
+
+// Times of a payment at WeChat Pay.
+const (
+	// PayWithin is the longest time to pay, with the grace before the close: WeChat Pay
+	// closes a trade by itself after seven days (its document of the close), whatever
+	// time_expire says, and cuts that of a Native payment to them.
+	PayWithin = 7 * 24 * time.Hour
+	// CodeValid is how long code_url and prepay_id can be paid with, from the call that gave
+	// them (WeChat Pay's documents of the prepay).
+	CodeValid = 2 * time.Hour
+	// H5Valid is the same of h5_url.
+	H5Valid = 5 * time.Minute
+)
