@@ -54,3 +54,41 @@ func TestAccountIsOfOneMoment(t *testing.T) {
 		}
 	})
 }
+
+// The row of an order and what belongs to it were read one after the other: who looked while the money came was shown
+// an unpaid order with its payment.
+func TestOrderIsOfOneMoment(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 1000)
+		for i := range 60 {
+			o := f.PlaceOne(t, fmt.Sprint("k", i), "mug", 1)
+			trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+					t.Error(err)
+				}
+			})
+			for range 3 {
+				wg.Go(func() {
+					for n := 0; n < 10_000; n++ {
+						o, err := f.Find(t.Context(), o.OrderNo)
+						if err != nil || (o.State == order.StatePaid) != (o.Payment != nil) {
+							t.Errorf("%s with the payment %+v: %v", o.State, o.Payment, err)
+							return
+						}
+						if o.State == order.StatePaid {
+							return
+						}
+					}
+					t.Error("it is never paid")
+				})
+			}
+			wg.Wait()
+		}
+	})
+}

@@ -429,10 +429,14 @@ func (s *Service) FindRefund(ctx context.Context, outRefundNo string) (Refund, e
 	return s.showRefund(ctx, outRefundNo, "")
 }
 
-// showRefund gives a refund as it is shown. That there is none is said only where
+// showRefund gives a refund as it is shown, all of it as of one moment. That there is none is said only where
 // refunds are written.
 func (s *Service) showRefund(ctx context.Context, outRefundNo, customerID string) (Refund, error) {
-	r, err := findRefund(ctx, s.db, outRefundNo, customerID)
+	var r Refund
+	err := s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		r, err = findRefund(ctx, tx, outRefundNo, customerID)
+		return err
+	})
 	if errors.Is(err, ErrRefundNotFound) {
 		return s.refundNow(ctx, outRefundNo, customerID)
 	}
@@ -470,7 +474,11 @@ type RefundFilter struct {
 // ListRefunds gives refunds and the cursor of the next page, "" at the end.
 func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]Refund, string, error) {
 	limit := pageSize(f.Limit)
-	rows, err := listRefunds(ctx, s.db, &f, limit+1)
+	var rows []Refund
+	err := s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		rows, err = listRefunds(ctx, tx, &f, limit+1)
+		return err
+	})
 	if err != nil {
 		return nil, "", sqldb.Wrap("list refunds", err)
 	}

@@ -30,11 +30,16 @@ func (s *Service) FindOwn(ctx context.Context, customerID, orderNo string) (Orde
 	return s.find(ctx, orderNo, customerID)
 }
 
-// find gives an order whole; customerID "" is for those who may see everybody's. That
+// find gives an order whole, as it was at one moment; customerID "" is for those who may
+// see everybody's. That
 // there is none is said only where orders are written: one that was placed a moment
 // ago may not be there yet where it is shown from.
 func (s *Service) find(ctx context.Context, orderNo, customerID string) (Order, error) {
-	o, err := wholeOrder(ctx, s.db, orderNo, customerID)
+	var o Order
+	err := s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		o, err = wholeOrder(ctx, tx, orderNo, customerID)
+		return err
+	})
 	if errors.Is(err, ErrNotFound) {
 		return s.findNow(ctx, orderNo, customerID)
 	}

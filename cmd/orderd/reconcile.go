@@ -238,24 +238,20 @@ type reconcileDiffs struct {
 func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) (err error) {
 		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
-		var res reconcile.Result
-		// A day has its result in the first sheet of a workbook.
+		id := ""
 		if c.ID != "" {
-			x, err := co.reconciler.Show(ctx, reconciliationID(c.ID))
-			if err != nil {
-				return err
-			}
-			f.Date, f.Type, f.Status = x.Date, x.Type, ""
-			if x.Result != nil {
-				res = *x.Result
-			}
+			id, f.Status = reconciliationID(c.ID), ""
 		}
 		if c.Status != nil {
 			f.Status = *c.Status
 		}
-		all, err := co.reconciler.AllDifferences(ctx, f)
+		x, all, err := co.reconciler.Export(ctx, id, f)
 		if err != nil {
 			return err
+		}
+		var res reconcile.Result
+		if x.Result != nil { // a day has it in the first sheet of a workbook
+			res = *x.Result
 		}
 		out := t.Out
 		if c.File != "" {

@@ -19,7 +19,11 @@ func (db *DB) Snapshot(ctx context.Context, read func(ctx context.Context, tx *T
 		return unavailable(err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	return read(ctx, &Tx{tx: tx, engine: db.engine, begun: true})
+	err = read(ctx, &Tx{tx: tx, engine: db.engine, begun: true})
+	if class := Classify(err); class == ClassDown || class == ClassRefused {
+		err = db.tell(unavailable(err))
+	}
+	return err
 }
 
 // Engine tells which family the transaction's database belongs to.

@@ -58,7 +58,7 @@ func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Resul
 		return res, err
 	}
 	res.FundFlow = flow
-	trade, err := r.Show(ctx, ID(u.date, payment.BillAll))
+	trade, err := r.showNow(ctx, ID(u.date, payment.BillAll))
 	switch {
 	case err == nil && trade.Result != nil && !trade.Result.Uncounted:
 		t := &trade.Result.Totals

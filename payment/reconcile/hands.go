@@ -68,7 +68,7 @@ func (r *Reconciler) Confirm(ctx context.Context, q Confirmation) (Result, error
 	if wrong := bounds.Reason.Check(q.Reason); wrong != nil {
 		return Result{}, fmt.Errorf("%w: %s", ErrRequest, wrong.Detail)
 	}
-	s, err := r.Show(ctx, q.ID)
+	s, err := r.showNow(ctx, q.ID)
 	if err != nil {
 		return Result{}, err
 	}

@@ -169,14 +169,26 @@ const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_tr
 // queryDifferences reads differences; tail is everything after FROM. It never gives nil: an
 // empty list is [] in JSON.
 func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...any) ([]Difference, error) {
-	all, err := sqldb.Decided(ctx, r.db, `SELECT `+differenceColumns+`
+	var all []Difference
+	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		all, err = readDifferences(ctx, tx, tail, args...)
+		return err
+	})
+	return all, err
+}
+
+// readDifferences gives the differences that the end of a query selects.
+func readDifferences(ctx context.Context, tx *sqldb.Tx, tail string, args ...any) ([]Difference, error) {
+	all := []Difference{}
+	err := sqldb.Each(ctx, tx, `SELECT `+differenceColumns+`
 FROM differences
-`+tail, args, func(rows *sql.Rows) (Difference, error) { return scanDifference(rows) })
+`+tail, args, func(rows *sql.Rows) error {
+		d, err := scanDifference(rows)
+		all = append(all, d)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read differences: %w", err)
-	}
-	if all == nil {
-		all = []Difference{}
 	}
 	return all, nil
 }
@@ -238,48 +250,128 @@ func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
 	return s, err
 }
 
-// Show gives one reconciliation by its ID, or ErrNotFound. The ID is YYYY-MM-DD-TYPE:
-// ten characters, a dash, and the type.
-func (r *Reconciler) Show(ctx context.Context, id string) (Stored, error) {
+// Show gives one reconciliation by its ID, or ErrNotFound, which is said only where
+// reconciliations are written. The ID is YYYY-MM-DD-TYPE: ten characters, a dash, and the
+// type. What is open is counted at the moment at which the rest is read.
+func (r *Reconciler) Show(ctx context.Context, id string) (s Stored, err error) {
+	r.endWaitingIfCan(ctx)
+	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		s, err = findStored(ctx, tx, id)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return r.showNow(ctx, id)
+	}
+	return s, err
+}
+
+// showNow is Show where reconciliations are written: for what decides.
+func (r *Reconciler) showNow(ctx context.Context, id string) (s Stored, err error) {
+	r.endWaitingIfCan(ctx)
+	err = r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		s, err = findStored(ctx, tx, id)
+		return err
+	})
+	return s, err
+}
+
+// findStored reads one reconciliation, and counts what is open now: people have resolved
+// some since the run.
+func findStored(ctx context.Context, tx *sqldb.Tx, id string) (Stored, error) {
 	if len(id) < 12 || id[10] != '-' {
 		return Stored{}, ErrNotFound
 	}
-	var s Stored
-	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		s, err = scanStored(tx.QueryRowContext(ctx, `SELECT `+storedColumns+`
+	s, err := scanStored(tx.QueryRowContext(ctx, `SELECT `+storedColumns+`
 FROM reconciliations r
 WHERE r.bill_date = ?
   AND r.bill_type = ?`, id[:10], id[11:]))
-		return err
-	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, ErrNotFound
 	} else if err != nil {
 		return s, fmt.Errorf("read a reconciliation: %w", err)
 	}
-	return s, r.recount(ctx, &s)
+	if s.Result != nil {
+		err = countOpen(ctx, tx, s.Result)
+	}
+	return s, err
 }
 
-// recount counts what is open now: people have resolved some since the run.
-func (r *Reconciler) recount(ctx context.Context, s *Stored) error {
-	if s.Result == nil {
-		return nil
-	}
+// Export gives a reconciliation and the differences that a filter selects, from its cursor
+// on, all as of one moment: their number is that of the sums. With the ID "" there is no
+// reconciliation, and they are of all days; with the Limit 0 they are all. They are held
+// in memory: files are whole or not made.
+func (r *Reconciler) Export(ctx context.Context, id string, f DifferenceFilter) (s Stored, all []Difference,
+	err error) {
 	r.endWaitingIfCan(ctx)
-	s.Result.Open, s.Result.Pending, s.Result.Healed, s.Result.Differences = 0, 0, 0, map[Kind]int64{}
-	return r.countOpen(ctx, &run{date: s.Date, kind: s.Type}, s.Result)
+	if id != "" {
+		f.Date, f.Type = id[:min(len(id), 10)], payment.BillType(id[min(len(id), 11):])
+	}
+	read := func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if id != "" {
+			if s, err = findStored(ctx, tx, id); err != nil {
+				return err
+			}
+		}
+		all, err = exported(ctx, tx, f)
+		return err
+	}
+	if err = r.db.Snapshot(ctx, read); errors.Is(err, ErrNotFound) { // said only where it is written
+		err = r.db.Decide(ctx, read)
+	}
+	return s, all, err
+}
+
+// exported reads the differences of a filter, page by page.
+func exported(ctx context.Context, tx *sqldb.Tx, f DifferenceFilter) ([]Difference, error) {
+	all, limit := []Difference{}, f.Limit
+	for f.Limit = differencesPage; ; {
+		if limit > 0 {
+			f.Limit = min(differencesPage, limit-len(all))
+		}
+		page, err := findDifferences(ctx, tx, &f)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page...); len(page) < f.Limit || len(all) == limit {
+			return all, nil
+		}
+		f.Cursor = page[len(page)-1].ID
+	}
 }
 
 // List gives at most limit reconciliations, newest day first and types of a day in
 // their order: those after the ID before in that order, or from the first on when
-// before is "".
-func (r *Reconciler) List(ctx context.Context, before string, limit int) ([]Stored, error) {
+// before is "". All are as of one moment.
+func (r *Reconciler) List(ctx context.Context, before string, limit int) (all []Stored, err error) {
+	r.endWaitingIfCan(ctx)
+	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		all, err = listStored(ctx, tx, before, limit)
+		return err
+	})
+	return all, err
+}
+
+// Recent gives the newest reconciliations and what is open, as of one moment: at most so
+// many of each.
+func (r *Reconciler) Recent(ctx context.Context, days, differences int) (all []Stored, open []Difference, err error) {
+	r.endWaitingIfCan(ctx)
+	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if all, err = listStored(ctx, tx, "", days); err == nil {
+			open, err = findDifferences(ctx, tx, &DifferenceFilter{Status: StatusOpen, Limit: differences})
+		}
+		return err
+	})
+	return all, open, err
+}
+
+// listStored is List in a transaction.
+func listStored(ctx context.Context, tx *sqldb.Tx, before string, limit int) ([]Stored, error) {
 	date, kind := "9999-99-99", ""
 	if len(before) > 11 {
 		date, kind = before[:10], before[11:]
 	}
 	all := []Stored{}
-	err := sqldb.Each(ctx, r.db, `SELECT `+storedColumns+`
+	err := sqldb.Each(ctx, tx, `SELECT `+storedColumns+`
 FROM reconciliations r
 WHERE r.bill_date < ?
   OR (r.bill_date = ? AND r.bill_type > ?)
@@ -293,7 +385,10 @@ LIMIT ?`, []any{date, date, kind, limit}, func(rows *sql.Rows) error {
 		return nil, fmt.Errorf("list reconciliations: %w", err)
 	}
 	for i := range all {
-		if err := r.recount(ctx, &all[i]); err != nil {
+		if all[i].Result == nil {
+			continue
+		}
+		if err := countOpen(ctx, tx, all[i].Result); err != nil {
 			return nil, err
 		}
 	}

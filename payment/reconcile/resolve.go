@@ -87,8 +87,17 @@ type DifferenceFilter struct {
 
 // Differences gives differences in the order of their IDs, at most Limit, after Cursor.
 // Fewer than Limit are the last ones.
-func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
+func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) (all []Difference, err error) {
 	r.endWaitingIfCan(ctx)
+	err = r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		all, err = findDifferences(ctx, tx, &f)
+		return err
+	})
+	return all, err
+}
+
+// findDifferences reads the differences of a filter.
+func findDifferences(ctx context.Context, tx *sqldb.Tx, f *DifferenceFilter) ([]Difference, error) {
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
 	for _, t := range []struct{ column, value string }{
 		{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
@@ -98,31 +107,13 @@ func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) ([]Dif
 			terms, args = append(terms, t.column+" = ?"), append(args, t.value)
 		}
 	}
-	return r.queryDifferences(ctx, `WHERE `+strings.Join(terms, "\n  AND ")+`
+	return readDifferences(ctx, tx, `WHERE `+strings.Join(terms, "\n  AND ")+`
 ORDER BY id
 LIMIT ?`, append(args, f.Limit)...)
 }
 
 // differencesPage is how many differences are read at once where all are wanted.
 const differencesPage = 500
-
-// AllDifferences gives all that a filter selects, from its cursor on; its limit
-// does not count. They are held in memory: for exports, which are whole or not made.
-func (r *Reconciler) AllDifferences(ctx context.Context, f DifferenceFilter) ([]Difference, error) {
-	f.Limit = differencesPage
-	var all []Difference
-	for {
-		page, err := r.Differences(ctx, f)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page...)
-		if len(page) < f.Limit {
-			return all, nil
-		}
-		f.Cursor = page[len(page)-1].ID
-	}
-}
 
 // Difference gives one difference, or ErrNotFound.
 func (r *Reconciler) Difference(ctx context.Context, id string) (Difference, error) {
@@ -305,11 +296,33 @@ type Open struct {
 	LastDone string
 }
 
-// Open reads the open differences through the index on their status.
-func (r *Reconciler) Open(ctx context.Context) (Open, error) {
-	o := Open{Count: map[Kind]int64{}, Pending: map[Kind]int64{}}
+// Open reads the open differences through the index on their status, and the newest day
+// that is done, as of one moment.
+func (r *Reconciler) Open(ctx context.Context) (o Open, err error) {
 	r.endWaitingIfCan(ctx)
-	err := sqldb.Each(ctx, r.db, `SELECT status, kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date),
+	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		o = Open{Count: map[Kind]int64{}, Pending: map[Kind]int64{}}
+		if err := o.count(ctx, tx); err != nil {
+			return err
+		}
+		var last sql.NullString
+		err := tx.QueryRowContext(ctx, `SELECT MAX(r.bill_date)
+FROM reconciliations r
+WHERE r.bill_type = 'ALL'
+  AND r.state = 'done'
+  AND `+signedRow).Scan(&last)
+		o.LastDone = last.String
+		return err
+	})
+	if err != nil {
+		return o, fmt.Errorf("count open differences: %w", err)
+	}
+	return o, nil
+}
+
+// count adds what is open and what waits.
+func (o *Open) count(ctx context.Context, tx *sqldb.Tx) error {
+	return sqldb.Each(ctx, tx, `SELECT status, kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date),
   MIN(opened_at)
 FROM differences
 WHERE status IN ('OPEN', 'PENDING_NEXT_DAY')
@@ -335,15 +348,4 @@ GROUP BY status, kind`, nil, func(rows *sql.Rows) error {
 		}
 		return err
 	})
-	var last sql.NullString
-	err = errors.Join(err, r.db.QueryRowContext(ctx, `SELECT MAX(r.bill_date)
-FROM reconciliations r
-WHERE r.bill_type = 'ALL'
-  AND r.state = 'done'
-  AND `+signedRow).Scan(&last))
-	o.LastDone = last.String
-	if err != nil {
-		return o, fmt.Errorf("count open differences: %w", err)
-	}
-	return o, nil
 }

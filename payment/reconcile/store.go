@@ -278,7 +278,7 @@ func (c *chunks) flush() error {
 // ErrNotFound when there was none. The caller closes it, whole or not: until then a
 // goroutine waits to give the next piece.
 func (r *Reconciler) OpenBill(ctx context.Context, id string) (io.ReadCloser, Stored, error) {
-	s, err := r.Show(ctx, id)
+	s, err := r.showNow(ctx, id)
 	if err != nil {
 		return nil, s, err
 	}
@@ -638,38 +638,38 @@ func (r *Reconciler) decideRow(ctx context.Context, query string, args []any, in
 
 // countOpen counts the differences of a bill by where they stand now: what is left from
 // earlier runs counts as what this one found.
-func (r *Reconciler) countOpen(ctx context.Context, u *run, res *Result) error {
-	type count struct {
-		kind       Kind
-		status     Status
-		resolution string
-		n          int64
-	}
-	all, err := sqldb.Decided(ctx, r.db, `SELECT kind, status, resolution, COUNT(*)
+func countOpen(ctx context.Context, q sqldb.Querier, res *Result) error {
+	res.Open, res.Pending, res.Healed, res.Differences = 0, 0, 0, map[Kind]int64{}
+	err := sqldb.Each(ctx, q, `SELECT kind, status, resolution, COUNT(*)
 FROM differences
 WHERE bill_date = ?
   AND bill_type = ?
 GROUP BY kind, status, resolution
-ORDER BY kind, status, resolution`, []any{u.date, string(u.kind)}, func(rows *sql.Rows) (c count, err error) {
-		return c, rows.Scan(&c.kind, &c.status, &c.resolution, &c.n)
-	})
-	if err != nil {
-		return fmt.Errorf("count differences: %w", err)
-	}
-	for _, c := range all {
-		switch c.status {
+ORDER BY kind, status, resolution`, []any{res.Date, string(res.Type)}, func(rows *sql.Rows) error {
+		var kind Kind
+		var status Status
+		var resolution string
+		var n int64
+		if err := rows.Scan(&kind, &status, &resolution, &n); err != nil {
+			return err
+		}
+		switch status {
 		case StatusOpen:
-			res.Open += c.n
-			res.Differences[c.kind] += c.n
+			res.Open += n
+			res.Differences[kind] += n
 		case StatusPending:
-			res.Pending += c.n
-			res.Differences[c.kind] += c.n
+			res.Pending += n
+			res.Differences[kind] += n
 		case StatusResolved:
-			if c.resolution == healed {
-				res.Healed += c.n
+			if resolution == healed {
+				res.Healed += n
 			}
 		case StatusWrittenOff:
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("count differences: %w", err)
 	}
 	return nil
 }

@@ -35,9 +35,12 @@ type Reconciler interface {
 	Files(ctx context.Context, id string) ([]reconcile.BillFile, error)
 	// OpenBill gives the bill as WeChat Pay made it; the caller closes it.
 	OpenBill(ctx context.Context, id string) (io.ReadCloser, reconcile.Stored, error)
-	// Differences gives a page, AllDifferences everything in memory, for files.
+	// Differences gives a page. Export gives a reconciliation with its differences, and Recent
+	// what the first page shows, each as of one moment.
 	Differences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
-	AllDifferences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
+	Export(ctx context.Context, id string, f reconcile.DifferenceFilter) (reconcile.Stored, []reconcile.Difference,
+		error)
+	Recent(ctx context.Context, days, differences int) ([]reconcile.Stored, []reconcile.Difference, error)
 	// Resolve does what a person decided. Money moves by the same methods as everywhere.
 	Resolve(ctx context.Context, q reconcile.Resolve) (reconcile.Difference, error)
 	// Open sums up what nobody has resolved, for gauges and the first page.
@@ -393,34 +396,24 @@ func (c *console) listDifferences(ctx echo.Context) error {
 	f := reconcile.DifferenceFilter{Status: reconcile.Status(ctx.QueryParam("status")),
 		Kind:    reconcile.Kind(ctx.QueryParam("type")),
 		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
-	var res reconcile.Result
-	if id := ctx.Param("id"); id != "" {
-		s, err := c.Reconciler.Show(ctx.Request().Context(), id)
-		if err != nil {
-			return reconcileError(err)
-		}
-		f.Date, f.Type = s.Date, s.Type
-		if s.Result != nil {
-			res = *s.Result
-		}
-	}
 	accept := ctx.Request().Header.Get(echo.HeaderAccept)
 	switch {
 	case strings.Contains(accept, "text/csv"):
-		return c.export(ctx, f, "text/csv; charset=utf-8", "csv", reconcile.WriteCSV)
+		return c.export(ctx, f, "text/csv; charset=utf-8", "csv",
+			func(w io.Writer, _ reconcile.Result, all []reconcile.Difference) error {
+				return reconcile.WriteCSV(w, all)
+			})
 	case strings.Contains(accept, xlsxType):
-		return c.export(ctx, f, xlsxType, "xlsx", func(w io.Writer, all []reconcile.Difference) error {
-			return reconcile.WriteXLSX(w, res, all)
-		})
+		return c.export(ctx, f, xlsxType, "xlsx", reconcile.WriteXLSX)
 	}
 	limit, err := limitOf(ctx)
 	if err != nil {
 		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
 	}
 	f.Limit = limit + 1
-	all, err := c.Reconciler.Differences(ctx.Request().Context(), f)
+	_, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"), f)
 	if err != nil {
-		return err
+		return reconcileError(err)
 	}
 	cursor := func(d *reconcile.Difference) string { return d.ID }
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, c.viewDifference, cursor))
@@ -433,16 +426,20 @@ const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sh
 // extension that its name has. They are read before the status is sent; an error while
 // writing can only end the connection.
 func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
-	write func(io.Writer, []reconcile.Difference) error) error {
-	all, err := c.Reconciler.AllDifferences(ctx.Request().Context(), f)
+	write func(io.Writer, reconcile.Result, []reconcile.Difference) error) error {
+	s, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"), f)
 	if err != nil {
-		return err
+		return reconcileError(err)
+	}
+	var res reconcile.Result
+	if s.Result != nil {
+		res = *s.Result
 	}
 	h := ctx.Response().Header()
 	h.Set(echo.HeaderContentType, media)
 	h.Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="differences.%s"`, ext))
 	ctx.Response().WriteHeader(http.StatusOK)
-	return write(ctx.Response(), all)
+	return write(ctx.Response(), res, all)
 }
 
 // resolveDifference is POST /admin/v1/differences/:id/resolve: what a person decided. A
@@ -470,12 +467,7 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 
 // reconciliationsPage is GET /ui/reconciliations: the last month and what is open.
 func (c *console) reconciliationsPage(ctx echo.Context) error {
-	all, err := c.Reconciler.List(ctx.Request().Context(), "", daysShown)
-	if err != nil {
-		return err
-	}
-	open, err := c.Reconciler.Differences(ctx.Request().Context(),
-		reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Limit: differencesShown})
+	all, open, err := c.Reconciler.Recent(ctx.Request().Context(), daysShown, differencesShown)
 	if err != nil {
 		return err
 	}
@@ -485,7 +477,8 @@ func (c *console) reconciliationsPage(ctx echo.Context) error {
 // dayPage is GET /ui/reconciliations/:id: one run, as `orderd reconcile show` prints it,
 // and its differences.
 func (c *console) dayPage(ctx echo.Context) error {
-	s, err := c.Reconciler.Show(ctx.Request().Context(), ctx.Param("id"))
+	s, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"),
+		reconcile.DifferenceFilter{Limit: maxRows})
 	if err != nil {
 		return reconcileError(err)
 	}
@@ -494,11 +487,6 @@ func (c *console) dayPage(ctx echo.Context) error {
 		if err := reconcile.WriteText(&text, *s.Result); err != nil {
 			return err
 		}
-	}
-	all, err := c.Reconciler.Differences(ctx.Request().Context(),
-		reconcile.DifferenceFilter{Date: s.Date, Type: s.Type, Limit: maxRows})
-	if err != nil {
-		return err
 	}
 	files, err := c.Reconciler.Files(ctx.Request().Context(), s.ID())
 	if err != nil {
