@@ -71,8 +71,12 @@ func (o openOrders) refuses(s *Service, p *placing, shelf *stock.Shelf) error {
 
 // placeInTurn places within the limits of unpaid orders. A batch sees what was
 // committed before it, not what is decided beside it; so the placements of one
-// customer take turns in this process. Processes do not know of one another: n
-// of them may together exceed the limits by n − 1 placements.
+// customer take turns in this process. Processes do not know of one another: of n of
+// them each may let one placement through that does not see the others', so that a
+// customer has at the worst n − 1 orders too many and n times as many units, and gets
+// nothing more before they are paid or closed. To be exact, every batch would have to
+// lock all its customers: a lock near the limit alone does not see a placement that was
+// far from it when it began.
 func (s *Service) placeInTurn(ctx context.Context, p placing) (Placed, error) {
 	s.customerHere()
 	if s.limitsOpen() {

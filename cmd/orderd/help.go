@@ -15,8 +15,10 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 		"suffices.",
 	"refund_restock": "true or false: do the goods of a refund go back to the shelf with the money, unless whoever " +
 		"asks or approves for the shop says otherwise?",
-	"max_open_orders": "Unpaid orders that one customer may have, each holds stock; 0: no limit.",
-	"max_open_units":  "Units of one SKU that the unpaid orders of one customer may hold together; 0: no limit.",
+	"max_open_orders": "Unpaid orders that one customer may have, each holds stock; 0: no limit. n API " +
+		"processes at the same moment: n − 1 more.",
+	"max_open_units": "Units of one SKU that the unpaid orders of one customer may hold together; 0: no limit. n API " +
+		"processes at the same moment: n times as many.",
 	"late_payment": "Money that comes for a closed order: refund it, or revive an order that ran out of time " +
 		"if all of its stock is there.",
 	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",
@@ -45,7 +47,10 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"reconcile_run_type":       "ALL, SUCCESS, REFUND or FUNDFLOW.",
 	"reconcile_run_bill": "A bill downloaded by hand instead, plain or gzip; it adds differences and ends none until " +
 		"a second person confirms it; money is booked only where WeChat Pay, asked, agrees.",
-	"reconcile_confirm": "Say as a second person that a file that was given is WeChat Pay's: it counts for its day.",
+	"reconcile_confirm": "Say, as a second person beside whoever gave the file, with a token of your own, that it is " +
+		"WeChat Pay's: it counts for its day from then on.",
+	"reconcile_resolve": "Resolve a difference. A write-off, and money of a sum for two that is sent back, are " +
+		"proposed by the first person and done by the second, who gives the same command with a token of their own.",
 	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, " +
 		"all of one day).",
 	"reconcile_resolve_action": "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",
@@ -53,6 +58,12 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"reconcile_resolve_action_enum": "APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF",
 	"refund_list_state": "pending_approval, rejected, owed, processing, success, closed, abnormal, refused, " +
 		"cancelled, by_hand or held.",
+	"refund_approve": "Approve a refund. A sum for two people is sent when a second one, with a token of their own, " +
+		"has approved it too; until then it waits.",
+	"refund_by_hand": "Say that a refund that cannot end was paid back another way. A sum for two people is settled " +
+		"when a second one, with a token of their own, has said the same; until then it is only noted.",
+	"order_vouch": "Say that nothing was paid for a closing order. It is closed when a second person, with a token " +
+		"of their own, has said the same; until then it is only noted.",
 	"trigger_event": "payment.success, payment.duplicate, payment.late, payment.wrong_amount, " +
 		"payment.bad_signature, refund.success, refund.abnormal or refund.closed (of the order's " +
 		"newest refund).",
