@@ -67,6 +67,15 @@ func (b *batch) byHandTakesTwo(r *Refund) bool {
 // Another decision about it takes its place.
 const byHandFirst = "by hand, first of two: "
 
+// SaidByHand is the first of the two people who settle a refund by hand, as long as the
+// second is waited for; "" for nobody.
+func (r *Refund) SaidByHand() string {
+	if NextRefund(r.State, RefundEventByHand).Verdict != VerdictMove || !strings.HasPrefix(r.DecidedWhy, byHandFirst) {
+		return ""
+	}
+	return r.DecidedBy
+}
+
 // firstOfTwo notes the first person's word that a refund was paid back outside WeChat Pay. It
 // gives noted false when this is the second's, and adds the first to the reason.
 func (c *decideRefund) firstOfTwo(b *batch, e *entry, r *refundEntry) (done applied, noted bool, err error) {

@@ -21,7 +21,7 @@ type orderCmd struct {
 	Timeline orderTimeline `cmd:"" help:"Show everything that happened to an order."`
 	Close    orderClose    `cmd:"" help:"Close an unpaid order; stock returns only if WeChat Pay agrees."`
 	Sync     orderSync     `cmd:"" help:"Ask WeChat Pay what it knows of an order and apply it."`
-	Vouch    orderVouch    `cmd:"" help:"Say that nothing was paid for a closing order; two people close it."`
+	Vouch    orderVouch    `cmd:"" help:"${order_vouch}"`
 }
 
 // oneOrder is what verbs about one order have in common. kong takes embedded structs as
@@ -215,7 +215,7 @@ func (c *orderVouch) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		if !v.Closed {
-			fmt.Fprintln(t.Err, "noted: a second person has to say so too, with a token of their own (--token-file)")
+			fmt.Fprintf(t.Err, "noted, and not closed yet: %s\n", sameByAnother("order vouch "+c.No))
 		}
 		return c.showOrder(t, v.Order)
 	})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,39 @@ func TestTwoPeopleOverHTTPAndTheShell(t *testing.T) {
 	verb(exitOK, "", "operator", "disable", "ann", "--yes")
 	verb(exitOK, "", "token", "revoke", "boss:laptop", "--yes")
 	admin(a.AdminToken, "DELETE", "/tokens/made", "", 204, "")
+}
+
+// Somebody who gives a command that takes two people must learn from its help, and from the document, that nothing is
+// done before a second one has given it too.
+func TestBothStepsAreTold(t *testing.T) {
+	text, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "## What takes two people\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	verbs := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\|.*`orderd ([a-z]+ [a-z-]+)`").FindAllStringSubmatch(section, -1) {
+		verbs[m[1]] = true
+	}
+	for verb := range verbs {
+		code, out, errs := words(t, append(strings.Fields(verb), "--help")...)
+		if code != exitOK || !strings.Contains(out, "second") {
+			t.Errorf("orderd %s --help: exit %d, and no word of the second person:\n%s%s", verb, code, out, errs)
+		}
+	}
+	if len(verbs) != 5 {
+		t.Errorf("%v: the table of what takes two people is not read", verbs)
+	}
+	routes := regexp.MustCompile("`(POST /admin/v1/[^`]+)`").FindAllStringSubmatch(section, -1)
+	for _, m := range routes {
+		if _, ok := access["admin "+m[1]]; !ok {
+			t.Errorf("there is no route %s", m[1])
+		}
+	}
+	if len(routes) != 6 {
+		t.Errorf("%d routes", len(routes))
+	}
 }
 
 func firstErr(errs ...error) error {

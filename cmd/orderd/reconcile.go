@@ -21,7 +21,7 @@ type reconcileCmd struct {
 	List    reconcileList    `cmd:"" help:"List the days that were reconciled, newest first."`
 	Show    reconcileShow    `cmd:"" help:"Show the result of a day: the bridge from our books to the bill."`
 	Diffs   reconcileDiffs   `cmd:"" help:"List differences, as a table, JSON, CSV or a workbook."`
-	Resolve reconcileResolve `cmd:"" help:"Resolve a difference; a write-off takes two people."`
+	Resolve reconcileResolve `cmd:"" help:"${reconcile_resolve}"`
 	Confirm reconcileConfirm `cmd:"" help:"${reconcile_confirm}"`
 	Bill    reconcileBill    `cmd:"" help:"Print the bill of a day that counts, or the file that was given."`
 }
@@ -288,9 +288,17 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 				d.Status, d.OrderNo, d.Ref,
 				strings.TrimSpace(d.OursFen.String()+" "+d.OursState),
 				strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
-				strings.TrimSpace(string(d.Source)+" "+d.GivenBy), strings.TrimSpace(d.Resolution+" "+d.ResolvedBy))
+				strings.TrimSpace(string(d.Source)+" "+d.GivenBy), resolutionOf(&d))
 		}
 	})
+}
+
+// resolutionOf says how a difference ended, or who waits for a second person to end it.
+func resolutionOf(d *reconcile.Difference) string {
+	if d.Status == reconcile.StatusOpen && d.ProposedBy != "" {
+		return "proposed by " + d.ProposedBy + ", waits for a second person"
+	}
+	return strings.TrimSpace(d.Resolution + " " + d.ResolvedBy)
 }
 
 // reconcileResolve is `orderd reconcile resolve`.
@@ -321,10 +329,12 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 		}
 		// Half of a write-off; the same command by another person is the other half.
 		if d.Status == reconcile.StatusOpen && d.ProposedBy != "" {
-			fmt.Fprintf(t.Err, "proposed by %s: a second person has to write it off too\n", d.ProposedBy)
+			fmt.Fprintf(t.Err, "proposed by %s, and not written off yet: %s\n", d.ProposedBy,
+				sameByAnother("reconcile resolve "+d.ID+" --action "+string(c.Action)))
 		}
 		if c.Action == reconcile.RefundPayment && d.Status == reconcile.StatusOpen {
-			fmt.Fprintln(t.Err, "proposed: a second person has to do the same, or 'orderd refund approve'")
+			fmt.Fprintf(t.Err, "proposed, and not sent yet: %s, or approves the refund\n",
+				sameByAnother("reconcile resolve "+d.ID+" --action "+string(c.Action)))
 		}
 		return reconcileDiffs{Output: c.Output}.write(t, reconcile.Result{}, []reconcile.Difference{d})
 	})

@@ -23,12 +23,12 @@ type refundCmd struct {
 	List    refundList    `cmd:"" help:"List refunds."`
 	Get     refundGet     `cmd:"" help:"Show a refund."`
 	Ask     refundAsk     `cmd:"" help:"Ask for a refund of a paid order."`
-	Approve refundApprove `cmd:"" help:"Approve a refund; it is sent when enough people have."`
+	Approve refundApprove `cmd:"" help:"${refund_approve}"`
 	Reject  refundReject  `cmd:"" help:"Reject a refund that waits for approval."`
 	// Retry, Cancel and ByHand are for refunds that cannot end by themselves.
 	Retry  refundRetry  `cmd:"" help:"Send a refund again, or ask WeChat Pay how far it is, now."`
 	Cancel refundCancel `cmd:"" help:"Give up a refund that WeChat Pay has refused."`
-	ByHand refundByHand `cmd:"" help:"Vouch that a refused or abnormal refund was paid back another way."`
+	ByHand refundByHand `cmd:"" help:"${refund_by_hand}"`
 }
 
 // refundList is `orderd refund list`: newest first, a page at a time.
@@ -96,6 +96,9 @@ func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 		}
 		if r.State == order.RefundStatePending {
 			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", max(r.ApprovalsNeeded-len(r.Approvals), 1))
+		}
+		if who := r.SaidByHand(); who != "" {
+			fmt.Fprintf(w, "waits for\tanother beside %s: %s\n", who, sameByAnother("refund by-hand "+r.OutRefundNo))
 		}
 		if r.DecidedBy != "" {
 			fmt.Fprintf(w, "decided\tby %s: %s\n", r.DecidedBy, r.DecidedWhy)
@@ -254,8 +257,19 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 				return err
 			}
 		}
+		if event == order.RefundEventByHand && r.SaidByHand() != "" {
+			fmt.Fprintf(t.Err, "noted, and not settled yet: %s\n", sameByAnother("refund by-hand "+c.No))
+		}
+		if event == order.RefundEventApprove && r.State == order.RefundStatePending {
+			fmt.Fprintf(t.Err, "noted, and not sent yet: %s\n", sameByAnother("refund approve "+c.No))
+		}
 		return c.showRefund(t, r)
 	})
+}
+
+// sameByAnother is the second step of what takes two people.
+func sameByAnother(verb string) string {
+	return "a second person does the same, 'orderd " + verb + " --reason …', with a token of their own (--token-file)"
 }
 
 // The verbs that decide, one for each event that a person may cause.

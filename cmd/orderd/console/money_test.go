@@ -122,6 +122,41 @@ func TestTwoPersonsApprove(t *testing.T) {
 	}
 }
 
+// One person who said that a stuck refund was paid by hand saw it unchanged, on every face, and did not know that a
+// second one was waited for.
+func TestTwoPersonsSettleByHand(t *testing.T) {
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 150 }),
+		nil)
+	d.SKU(t, "a", 5)
+	no := d.pendingRefund(t, "k1").OutRefundNo
+	path := "/admin/v1/refunds/" + no
+	second, err := d.tokens.Create(t.Context(), "second", Finance, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := func(act, body string) *httptest.ResponseRecorder {
+		return d.ask("", "POST", path+act, body, "Authorization", "Bearer "+second, "Content-Type", "application/json")
+	}
+	want(t, d.ask(Finance, "POST", path+"/approve", `{"reason":"ok"}`), 200, "PENDING_APPROVAL")
+	want(t, other("/approve", `{"reason":"ok"}`), 200, `"refund_status":"OWED"`)
+	d.WeChat.Refuse = "INVALID_REQUEST"
+	if err := d.Refund(t.Context(), no, ordertest.Finance); err != nil {
+		t.Fatal(err)
+	}
+	d.Clock.Advance(2 * time.Minute)
+	for range 2 { // one person, once or twice
+		w := d.ask(Finance, "POST", path+"/by-hand", `{"reason":"by bank"}`)
+		want(t, w, 200, `"said_by_hand":"the-finance"`)
+		want(t, w, 200, `"refund_status":"REFUSED"`)
+	}
+	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, "by hand, says the-finance: waits for a second person")
+	w := other("/by-hand", `{"reason":"seen"}`)
+	want(t, w, 200, `"refund_status":"BY_HAND"`)
+	if strings.Contains(w.Body.String(), "said_by_hand") {
+		t.Errorf("nobody is waited for any more: %s", w.Body)
+	}
+}
+
 // A refund that WeChat Pay refused must show its problem, and leave by the two ways out only.
 func TestRefusedRefundOnTheDesk(t *testing.T) {
 	d := newDesk(t)

@@ -41,6 +41,9 @@ type refundView struct {
 	Approvals       []approvalView `json:"approvals"`
 	DecidedBy       string         `json:"decided_by,omitempty"`
 	DecidedWhy      string         `json:"decided_why,omitempty"` // of every decision, not only a rejection
+	// SaidByHand is the first of the two people who settle it by hand, while the second is
+	// waited for: the same call by somebody else.
+	SaidByHand string `json:"said_by_hand,omitempty"`
 	// RefundedElsewhere is what of the same payment went back by refunds that are HELD, in
 	// fen; who approves should know. Told is WeChat Pay's last word on a HELD one.
 	RefundedElsewhere payment.Fen          `json:"refunded_elsewhere,omitempty"`
@@ -89,6 +92,7 @@ func viewRefund(r *order.Refund) refundView {
 		Approvals:       []approvalView{},
 		DecidedBy:       r.DecidedBy,
 		DecidedWhy:      r.DecidedWhy,
+		SaidByHand:      r.SaidByHand(),
 
 		RefundedElsewhere: r.Elsewhere,
 		Told:              r.Told,
