@@ -73,7 +73,7 @@ func Open(ctx context.Context, tx *sqldb.Tx, demand map[string]int64) (*Shelf, e
 // waits for none of them.
 func Held(ctx context.Context, db *sqldb.DB, ids []string) (map[string]bool, error) {
 	return db.Held(ctx, `SELECT sku_id
-FROM skus
+FROM skus /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 FOR UPDATE`, sqldb.Args(ids)...)
 }
