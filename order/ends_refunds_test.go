@@ -326,3 +326,62 @@ func lockWaits(t *testing.T, db *sqldb.DB, n int) {
 	}
 	t.Logf("fewer than %d transactions wait", n)
 }
+
+// The late money of an order was back, and the order stayed late as long as a refund of other money was under way, and
+// for ever when that one was rejected: other money that came for it is not what it waits for.
+func TestLateOrderWaitsForItsOwnMoneyAlone(t *testing.T) {
+	twoPeople := func(c *order.Config) { c.RefundTwoPersons = 1 }
+	for name, other := range map[string]struct {
+		appID string
+		begin func(t *testing.T, f *ordertest.Fixture, trade payment.Trade) // of its refund
+		end   func(t *testing.T, f *ordertest.Fixture, no string)
+	}{
+		"a second payment": {ordertest.AppID, func(*testing.T, *ordertest.Fixture, payment.Trade) {},
+			func(t *testing.T, f *ordertest.Fixture, no string) {
+				f.MustLookAtRefund(t, no)
+				f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+			}},
+		"held money, whose refund is rejected": {"wx_other",
+			func(t *testing.T, f *ordertest.Fixture, trade payment.Trade) {
+				_ = f.RefundHeld(t.Context(), trade.TransactionID, ordertest.Finance) // it waits for a second person
+				if s := f.RefundState(t, "R"+trade.TransactionID); s != order.RefundStatePending {
+					t.Fatal(s)
+				}
+			},
+			func(t *testing.T, f *ordertest.Fixture, no string) {
+				f.MustDecide(t, no, order.RefundEventReject, ordertest.Finance2)
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachWith(t, twoPeople, func(t *testing.T, f *ordertest.Fixture) {
+				f.SKU(t, "mug", 1)
+				o := f.PlaceOne(t, "a", "mug", 1)
+				out := f.Prepaid(t, o.OrderNo)
+				if _, err := f.Cancel(t.Context(), cancel(o.OrderNo)); err != nil {
+					t.Fatal(err)
+				}
+				paid := func(appID string) payment.Trade {
+					trade, err := f.WeChat.Pay(out, true)
+					if err != nil {
+						t.Fatal(err)
+					}
+					trade.AppID = appID
+					settled(t, f, trade)
+					return trade
+				}
+				late := "R" + paid(ordertest.AppID).TransactionID
+				f.MustLookAtRefund(t, late)
+				trade := paid(other.appID)
+				other.begin(t, f, trade)
+				f.MustSettleRefund(t, f.WeChat.EndRefund(late, payment.RefundSuccess))
+				if s := f.State(t, o.OrderNo); s != order.StateRefunded {
+					t.Errorf("%s, and its money is back", s)
+				}
+				other.end(t, f, "R"+trade.TransactionID)
+				if s := f.State(t, o.OrderNo); s != order.StateRefunded {
+					t.Errorf("%s in the end", s)
+				}
+			})
+		})
+	}
+}

@@ -600,33 +600,47 @@ func (b *batch) succeed(row *refundEntry) Refund {
 	return next
 }
 
+// waitsFor is why the refunds exist that an order in this state waits for: those of its
+// own money. What goes back of other money that came for it (a second payment, one that
+// was held) is none of its business. "" for a state that waits for none.
+func (s State) waitsFor() string {
+	switch s {
+	case StateRefunding:
+		return ReasonAftersale
+	case StateLate:
+		return ReasonLate
+	case StatePending, StateClosing, StateClosed, StatePaid, StateRefunded:
+	}
+	return ""
+}
+
 // endEvent is what the end of a refund is to its order; "" when it has not
 // ended, or is none of the order's business.
 func (b *batch) endEvent(e *entry, row *refundEntry) Event {
 	if e == nil || row.after.State.Open() {
 		return ""
 	}
+	why := e.after.State.waitsFor()
 	open, back := false, payment.Fen(0)
 	for _, r := range b.refunds.ofOrder[e.after.OrderNo] {
-		if e.after.State == StateRefunding && r.after.Reason != ReasonAftersale {
-			continue // a duplicate payment's refund
+		if r.after.Reason != why {
+			continue
 		}
 		open = open || r.after.State.Open()
 		if r.after.State.PaidBack() {
 			back += r.after.Amount
 		}
 	}
-	switch {
-	case e.after.State == StateRefunding && row.after.Reason == ReasonAftersale:
-	case e.after.State == StateLate:
-	default:
+	switch all := back >= e.after.Total; {
+	case why == "":
 		return ""
-	}
-	switch {
+	case e.after.State == StateLate && all: // also when it was back before, and an earlier program waited for others
+		return EventRefundAll
+	case row.after.Reason != why:
+		return ""
 	case open:
 		return EventRefundNext
-	case e.after.State == StateLate && row.after.State.PaidBack(),
-		e.after.State == StateRefunding && back >= e.after.Total:
+	case all:
 		return EventRefundAll
 	case row.after.State.PaidBack():
 		return EventRefundPart

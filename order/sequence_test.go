@@ -48,6 +48,7 @@ type slip struct {
 	state  order.RefundState
 	amount int
 	owed   bool
+	late   bool // of the money that made the order late
 }
 
 const cost = 6 // fen, so that refunds of one to three fill it
@@ -67,7 +68,8 @@ func (p *paper) event(t *rapid.T, e order.Event) {
 		p.revived++
 	case order.EffectOweRefund:
 		p.owed += cost
-		p.refunds = append(p.refunds, slip{order.RefundStateOwed, cost, true})
+		late := c.Verdict == order.VerdictMove
+		p.refunds = append(p.refunds, slip{order.RefundStateOwed, cost, true, late})
 	}
 	if (e == order.EventPay && c.Verdict == order.VerdictMove && c.Effect == order.EffectNone) ||
 		(e == order.EventRevive && c.Verdict == order.VerdictMove) {
@@ -77,13 +79,15 @@ func (p *paper) event(t *rapid.T, e order.Event) {
 
 // end applies the end of one of its refunds to the order, as batch.moveRefund does.
 func (p *paper) end(t *rapid.T, s slip) {
-	if s.state.Open() || (p.state == order.StateRefunding && s.owed) ||
-		(p.state != order.StateRefunding && p.state != order.StateLate) {
+	own := func(r slip) bool { // those that the order waits for
+		return p.state == order.StateRefunding && !r.owed || p.state == order.StateLate && r.late
+	}
+	if s.state.Open() || !own(s) {
 		return
 	}
 	open, back := false, 0
 	for _, r := range p.refunds {
-		if p.state == order.StateRefunding && r.owed {
+		if !own(r) {
 			continue
 		}
 		open = open || r.state.Open()
@@ -163,7 +167,7 @@ func TestMachineKeepsStockAndMoney(t *testing.T) {
 				amount := 1 + which%3
 				if order.Next(p.state, order.EventRefund).Verdict != order.VerdictRefuse &&
 					p.sum(false, order.RefundState.Committed)+amount <= p.paid {
-					p.refunds = append(p.refunds, slip{order.RefundStatePending, amount, false})
+					p.refunds = append(p.refunds, slip{order.RefundStatePending, amount, false, false})
 					p.event(t, order.EventRefund)
 				}
 			case len(p.refunds) > 0: // something happens to a refund
@@ -179,7 +183,7 @@ func TestMachineKeepsStockAndMoney(t *testing.T) {
 					t.Fatalf("money that went back moves on %s", e)
 				}
 				if r.state = c.To; r.state == order.RefundStateClosed { // another number takes its place
-					p.refunds = append(p.refunds, slip{order.RefundStateOwed, r.amount, r.owed})
+					p.refunds = append(p.refunds, slip{order.RefundStateOwed, r.amount, r.owed, r.late})
 				}
 				p.end(t, p.refunds[i])
 			}
