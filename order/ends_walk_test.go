@@ -488,6 +488,7 @@ func seeds(t *testing.T, n, more int, do func(t *testing.T, w *walk, seed uint64
 					db = sqldbtest.MariaDB(t)
 				}
 			}
+			t.Log("ORDERD_TEST_SEED", seed) // how far a long run is
 			w := newWalk(t, db, seed)
 			if do(t, w, seed); !t.Failed() {
 				w.drain()
