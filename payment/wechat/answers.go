@@ -19,7 +19,7 @@ const (
 	opRefund      = "refund"       // POST /v3/refund/domestic/refunds
 	opRefundQuery = "refund_query" // GET  /v3/refund/domestic/refunds/{out_refund_no}
 	opBill        = "bill"         // GET  /v3/bill/tradebill, /v3/bill/fundflowbill
-	opBillFile    = "bill_file"    // GET  /v3/billdownload/file
+	opBillFile    = "bill_file"    // GET  /v3/billdownload/file, /v3/bill/downloadurl
 )
 
 // verdict is what an answer means. Exactly one of its fields is set.

@@ -17,6 +17,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +29,6 @@ import (
 )
 
 const (
-	// billPath is the only path that a bill is fetched from, whatever the answer says.
-	billPath = "/v3/billdownload/file"
 	// stallTimeout ends a download in which nothing comes: a bill may take
 	// minutes, a pause in it may not. Time that w takes does not count.
 	stallTimeout = 30 * time.Second
@@ -42,11 +41,20 @@ const (
 	billUA = "orderd"
 )
 
+// The addresses that a bill is fetched from, whatever the answer says: the two hosts of
+// every page of WeChat's API, and the two paths of its pages (pay.weixin.qq.com/doc/v3/
+// merchant/4012084430 of 2024-09-19 has billdownload/file, and so have captured answers;
+// the newest example of the application for a trade bill has bill/downloadurl).
+var (
+	billHosts = []string{"api.mch.weixin.qq.com", "api2.mch.weixin.qq.com"}
+	billPaths = []string{"/v3/billdownload/file", "/v3/bill/downloadurl"}
+)
+
 // FetchBill asks for the bill of a day of Beijing (YYYY-MM-DD) and writes it to
 // w as it comes, uncompressed and whole. The file itself carries no signature:
 // its SHA-1 came in a signed answer, and only a nil error means that it fits, so
-// that nothing may be done with what was written before. The host of the
-// download address is not believed; it is the configured one.
+// that nothing may be done with what was written before. A file is fetched from
+// WeChat's two hosts only; with another host configured, a simulator, from that one.
 //
 // Errors: payment.ErrNoBill, ErrBillNotReady, ErrBillDamaged, those of w, or a
 // *payment.GatewayError.
@@ -76,7 +84,7 @@ func (g *Gateway) FetchBill(ctx context.Context, date string, t payment.BillType
 // askBill is one of the two calls by which a bill is asked for.
 type askBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
 
-// applyBill asks where the bill is. "Nothing happened" and "not made yet" are
+// applyBill asks where the bill is and gives its address and hash. "Nothing happened" and "not made yet" are
 // believed only where the table believes them: signed, and at a 4xx.
 func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query gopay.BodyMap) (target, hash string,
 	err error) {
@@ -91,7 +99,7 @@ func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query
 			!payment.MadeOf(bill.HashValue, payment.HexDigits) {
 			return badAnswer("it has no SHA-1 of the bill")
 		}
-		target, err = billTarget(bill.DownloadUrl)
+		target, err = g.billTarget(bill.DownloadUrl)
 		return err
 	})
 	switch {
@@ -105,13 +113,20 @@ func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query
 	return "", "", err
 }
 
-// billTarget takes path and query out of a download address.
-func billTarget(address string) (string, error) {
+// billTarget checks a download address and gives the one to ask, which keeps the host that
+// WeChat Pay gave.
+func (g *Gateway) billTarget(address string) (string, error) {
+	address = strings.TrimSpace(address) // the documents' example has a space before it
 	u, err := url.Parse(address)
-	if err != nil || u.EscapedPath() != billPath || u.RawQuery == "" || !plainURL(address, "https://", maxBillURL) {
+	if err != nil || !plainURL(address, "https://", maxBillURL) || u.RawQuery == "" || u.User != nil ||
+		!slices.Contains(billHosts, u.Host) || !slices.Contains(billPaths, u.EscapedPath()) {
 		return "", badAnswer("its download_url is not that of a bill")
 	}
-	return billPath + "?" + u.RawQuery, nil
+	base := g.base
+	if slices.Contains(billHosts, strings.TrimPrefix(base, "https://")) {
+		base = "https://" + u.Host
+	}
+	return base + u.EscapedPath() + "?" + u.RawQuery, nil
 }
 
 // download fetches the file, unpacks it and compares its hash.
@@ -133,11 +148,11 @@ func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (
 	defer cancel(nil)
 	stalled := time.AfterFunc(g.stall, func() { cancel(errTimeout) })
 	defer stalled.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.base+target, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return 0, refusal(opBillFile, "the address cannot be used")
 	}
-	if err := g.authorize(req, target); err != nil {
+	if err := g.authorize(req, req.URL.RequestURI()); err != nil {
 		return 0, err
 	}
 	res, err := g.files.Do(req)

@@ -298,7 +298,7 @@ func billSham(t *testing.T, apply reply, file func(w http.ResponseWriter, r *htt
 	inner := s.Config.Handler
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.RequestURI)
-		if strings.HasPrefix(r.URL.Path, "/v3/bill/") {
+		if strings.HasPrefix(r.URL.Path, "/v3/bill/") && r.URL.Path != "/v3/bill/downloadurl" {
 			inner.ServeHTTP(w, r)
 			return
 		}
@@ -403,6 +403,41 @@ func TestFetchBillWholeOrNotAtAll(t *testing.T) {
 			if u != "/v3/billdownload/file?token=abc.com%2Bx&tartype=gzip" {
 				t.Errorf("%s: fetched %s", name, u)
 			}
+		}
+	}
+}
+
+// A download address has one of WeChat's two hosts and one of two paths, by its pages; no other place gets the
+// merchant's signature. The file is asked of the host that was given.
+func TestDownloadAddressesAreWeChats(t *testing.T) {
+	file := []byte("x")
+	for address, want := range map[string]string{
+		"https://api.mch.weixin.qq.com/v3/billdownload/file?token=a":             "/v3/billdownload/file?token=a",
+		" https://api.mch.weixin.qq.com/v3/billdownload/file?token=a":            "/v3/billdownload/file?token=a",
+		"https://api2.mch.weixin.qq.com/v3/billdownload/file?token=a":            "/v3/billdownload/file?token=a",
+		"https://api.mch.weixin.qq.com/v3/bill/downloadurl?token=a":              "/v3/bill/downloadurl?token=a",
+		"https://api2.mch.weixin.qq.com/v3/bill/downloadurl?token=a":             "/v3/bill/downloadurl?token=a",
+		"http://api.mch.weixin.qq.com/v3/bill/downloadurl?token=a":               "",
+		"https://api.mch.weixin.qq.com.evil.example/v3/bill/downloadurl?token=a": "",
+		"https://evil.example/v3/billdownload/file?token=a":                      "",
+		"https://api3.mch.weixin.qq.com/v3/billdownload/file?token=a":            "",
+		"https://x@api.mch.weixin.qq.com/v3/billdownload/file?token=a":           "",
+		"https://api.mch.weixin.qq.com:8443/v3/billdownload/file?token=a":        "",
+		"https://api.mch.weixin.qq.com/v3/bill/downloadurl/../x?token=a":         "",
+		"https://api.mch.weixin.qq.com/v3/bill/%64ownloadurl?token=a":            "",
+		"https://api.mch.weixin.qq.com/v3/bill/downloadurl":                      "",
+	} {
+		g, asked := billSham(t, applied(sha1Hex(file), address), func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(file)
+		})
+		_, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, io.Discard)
+		if (err == nil) != (want != "") || want != "" && (*asked)[1] != want || want == "" && len(*asked) != 1 {
+			t.Errorf("%s: %v, %s", address, err, *asked)
+		}
+		g.base = productionURL
+		whole, err := g.billTarget(address)
+		if (err == nil) != (want != "") || err == nil && whole != strings.TrimSpace(address) {
+			t.Errorf("in production %s: %s %v", address, whole, err)
 		}
 	}
 }

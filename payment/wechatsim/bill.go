@@ -2,6 +2,7 @@ package wechatsim
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha1" //nolint:gosec // WeChat's choice
 	"encoding/hex"
@@ -24,6 +25,9 @@ const (
 	// simulator listens: a client has to ask the host that it was configured with, and
 	// take path and query alone from the answer.
 	billHost = "https://api.mch.weixin.qq.com"
+	// otherAddress is the second host of every page of the API, and the path that the
+	// example of the newest page of the application has.
+	otherAddress = "https://api2.mch.weixin.qq.com/v3/bill/downloadurl"
 	// billToken is how long a download address lives, billMonths how far back bills
 	// go: both from WeChat's document of the application for a trade bill.
 	billToken  = 5 * time.Minute
@@ -45,9 +49,10 @@ const (
 )
 
 // The columns of the bills, in their order, and of their last line: from WeChat's
-// documents of the formats of trade bill and fund-flow bill. headOld and sumOld
-// lack the last three columns, as some merchants report; WeChat documents no such
-// layout, so clients must read columns by their names.
+// documents of the formats of trade bill and fund-flow bill. headLost and sumLost
+// lack the last three columns, which no document of WeChat's has: a client must not guess
+// what an order cost. headEarly and sumEarly are the early layout of the same document,
+// as bills that were captured in 2017 and 2018 have it.
 const (
 	// 交易时间 is the success of a payment; of a refund its acceptance, and only a bill
 	// of refunds has the success beside it.
@@ -57,15 +62,19 @@ const (
 	// head… is the first line, sum… the names above the sums, of the types ALL, SUCCESS
 	// and REFUND, and of the fund-flow bill; what refunds add stands in billRefund.
 	headAll     = billFirst + "," + billRefund + "," + billLast + ",订单金额,申请退款金额,费率备注"
-	headOld     = billFirst + "," + billRefund + "," + billLast
+	headLost    = billFirst + "," + billRefund + "," + billLast
 	headSuccess = billFirst + "," + billLast + ",订单金额,费率备注"
 	headRefund  = billFirst + ",退款申请时间,退款成功时间," + billRefund + "," + billLast + ",订单金额,申请退款金额,费率备注"
 	sumAll      = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额"
-	sumOld      = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额"
+	sumLost     = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额"
+	sumEarly    = "总交易单数,总交易额,总退款金额,总企业红包退款金额,手续费总金额"
 	sumSuccess  = "总交易单数,应结订单总金额,手续费总金额,订单总金额"
 	headFlow    = "记账时间,微信支付业务单号,资金流水单号,业务名称,业务类型,收支类型,收支金额(元),账户结余(元),资金变更提交申请人,备注,业务凭证号"
 	sumFlow     = "资金流水总笔数,收入笔数,收入金额,支出笔数,支出金额"
 )
+
+// headEarly is the first line of the early layout, of the type ALL.
+var headEarly = strings.NewReplacer("应结订单金额", "总金额", "代金券", "企业红包", "充值券", "企业红包").Replace(headLost)
 
 // billFiles are the bills that can be fetched, by token: an address is a secret of five
 // minutes, as WeChat's.
@@ -96,6 +105,8 @@ type line struct {
 	title   string
 	attach  string
 	success time.Time // of a refund
+	// state is 交易状态 of a row of other business, "" for the usual ones.
+	state string
 	// place is where the row stands among the others: see shuffleKey.
 	place uint64
 }
@@ -203,6 +214,14 @@ func spoilLines(lines []line, faults []string) []line {
 			extra.refund, extra.amount = nil, 1
 			extra.trade.TransactionID, extra.trade.OutTradeNo = "4200"+randomDigits(24), "SOMEBODYELSE01"
 			lines = append(lines, extra)
+		case FaultOtherBusiness:
+			till := lines[0]
+			till.refund, till.amount = nil, 1200
+			till.trade.TransactionID, till.trade.OutTradeNo = "4200"+randomDigits(24), "TILL-"+randomDigits(10)
+			till.trade.TradeType, till.state = "MICROPAY", "SUCCESS"
+			back := till
+			back.state = "REVOKED"
+			lines = append(lines, till, back)
 		case FaultOtherDay:
 			for i := range lines {
 				lines[i].at = lines[i].at.AddDate(0, 0, -1)
@@ -232,11 +251,14 @@ type totals struct{ n, paid, refunded, fee int64 }
 // every value, no quoting. A captured bill gives the hash that WeChat named for it in
 // this form only. The first line and the names above the sums have no back-ticks.
 func printBill(lines []line, kind string, faults []string) []byte {
-	old := kind == "ALL" && slices.Contains(faults, FaultOldColumns)
 	head, sums := headAll, sumAll
+	early, lost := slices.Contains(faults, FaultEarlyColumns), slices.Contains(faults, FaultLostColumns)
+	old := kind == "ALL" && (early || lost)
 	switch {
+	case old && early:
+		head, sums = headEarly, sumEarly
 	case old:
-		head, sums = headOld, sumOld
+		head, sums = headLost, sumLost
 	case kind == "SUCCESS":
 		head, sums = headSuccess, sumSuccess
 	case kind == "REFUND":
@@ -288,7 +310,7 @@ func writeRow(b *bytes.Buffer, values ...string) {
 // values gives the cells of a row, in the columns of its bill type. In a refund's row the
 // payment's own amounts are 0, and the fee that WeChat gives back is negative.
 func (l line) values(kind string, old bool) []string {
-	t, paid, state := l.trade, yuan(l.amount), "SUCCESS"
+	t, paid, state := l.trade, yuan(l.amount), cmp.Or(l.state, "SUCCESS")
 	refund := []string{"0", "0", yuan(0), yuan(0), "", ""}
 	fee, back := feeText(l.amount*feeRate/10), yuan(0)
 	if r := l.refund; r != nil {
@@ -419,6 +441,9 @@ func (s *Sim) offer(x *exchange, plain []byte) answer {
 	s.files.byToken[token] = file
 	s.files.mu.Unlock()
 	url := billHost + "/v3/billdownload/file?token=" + token
+	if slices.Contains(x.plan.bill, FaultOtherAddress) {
+		url = otherAddress + "?token=" + token
+	}
 	if packed {
 		url += "&tartype=gzip"
 	}

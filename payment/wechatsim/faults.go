@@ -49,12 +49,15 @@ const (
 	FaultWrongHash     = "wrong_hash"      // the hash of another file
 	FaultTruncated     = "truncated"       // the file ends in the middle
 	FaultBig           = "big"             // more than 12 MiB, all of it right
-	FaultOldColumns    = "missing_columns" // the older layout without the last three columns
+	FaultLostColumns   = "missing_columns" // without the last three columns: no layout of WeChat's
+	FaultEarlyColumns  = "early_columns"   // ALL: the early layout, with 总金额 and 企业红包金额
 	FaultCommas        = "commas"          // commas, quotes and back-ticks in the free text
 	FaultDuplicateRow  = "duplicate_row"   // one row twice; the summary follows
 	FaultMissingRow    = "missing_row"     // one row less; the summary follows
 	FaultOneFenOff     = "one_fen_off"     // one row a fen more; the summary follows
-	FaultExtraRow      = "extra_row"       // a payment that nobody made
+	FaultExtraRow      = "extra_row"       // a payment under a number that is not the client's
+	FaultOtherBusiness = "other_business"  // two rows more, of a payment code that was paid and reversed
+	FaultOtherAddress  = "other_address"   // the download's other host and path
 	FaultEmptyDay      = "empty_day"       // NO_STATEMENT_EXIST
 	FaultNotReady      = "not_ready"       // STATEMENT_CREATING
 	FaultHTML          = "html"            // a web page instead of the file
@@ -66,9 +69,9 @@ const (
 
 // billKinds lists the faults of a bill's file.
 func billKinds() []string {
-	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultOldColumns, FaultCommas, FaultDuplicateRow,
-		FaultMissingRow, FaultOneFenOff, FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML, FaultBomb,
-		FaultOtherMerchant, FaultOtherDay, FaultBadSummary}
+	return []string{FaultWrongHash, FaultTruncated, FaultBig, FaultLostColumns, FaultEarlyColumns, FaultCommas,
+		FaultDuplicateRow, FaultMissingRow, FaultOneFenOff, FaultExtraRow, FaultEmptyDay, FaultNotReady, FaultHTML,
+		FaultBomb, FaultOtherMerchant, FaultOtherDay, FaultBadSummary, FaultOtherBusiness, FaultOtherAddress}
 }
 
 // Fault is one thing to do wrong, for requests of one endpoint that name one trade (or

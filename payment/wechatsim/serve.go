@@ -50,6 +50,7 @@ func (s *Sim) Handler() http.Handler {
 	mux.Handle("GET /v3/bill/tradebill", s.api("bill", s.tradeBill))
 	mux.Handle("GET /v3/bill/fundflowbill", s.api("bill", s.fundFlowBill))
 	mux.Handle("GET /v3/billdownload/file", s.api(endpointFile, s.billFile))
+	mux.Handle("GET /v3/bill/downloadurl", s.api(endpointFile, s.billFile))
 	mux.Handle("/v3/", s.api("other", func(*exchange) answer {
 		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "请求的资源不存在", tailNotSpecified)
 	}))
