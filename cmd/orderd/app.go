@@ -148,7 +148,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	}
 	c.reconciler, err = reconcile.New(reconcile.Config{
 		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
-		Now: time.Now, Log: log, MchID: gc.MchID,
+		Now: time.Now, Log: log, MchID: gc.MchID, AppIDs: []string{gc.AppID},
 	})
 	return err
 }

@@ -160,7 +160,7 @@ func (b *bill) pay(i int, fen int64, state string) {
 	yuan := payment.Fen(fen).String()
 	fmt.Fprintf(b.w, "`%s,`%s,`%s,`0,`,`%s,`%s-01,`oUpF8uMuAJO_M2pxb1Q9zNjWeS6o,`NATIVE,`%s,`OTHERS,`CNY,"+
 		"`%s,`0.00,`0,`0,`0.00,`0.00,`,`,`Blue mug, large,`shop-7,`0.00000,`0.60%%,`%s,`0.00,`\r\n",
-		b.d.at(i).Format(time.DateTime), bench.AppID, bench.MchID, transactionOf(i), b.d.orderInBill(i),
+		b.d.at(i).Format(time.DateTime), bench.AppID, bench.MchID, transactionOf(i), orderNoOf(i),
 		state, yuan, yuan)
 }
 
@@ -233,15 +233,6 @@ func (b *bill) refundOf(i int) {
 		reconcile.TwoBills, reconcile.RefundTwoBills:
 		b.refund(i, refundFen, "SUCCESS")
 	}
-}
-
-// orderInBill is the order of a payment; one that we do not have is another system's, or
-// it would be healed. Several systems may take payments with one merchant number.
-func (d *billDay) orderInBill(i int) string {
-	if d.odd[i] == reconcile.BillOnly {
-		return fmt.Sprintf("OTHER%d", i)
-	}
-	return orderNoOf(i)
 }
 
 // judge compares what was found with what was seeded: found once is found, anything else

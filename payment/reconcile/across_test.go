@@ -221,7 +221,7 @@ func TestMarkPendingIsNoWriteOff(t *testing.T) {
 		fen := at(payRow(d.paid(t)), midnight.Add(-time.Second))
 		fen.amount++
 		d.Clock.Set(midnight.Add(11 * time.Hour))
-		d.bills.bills[day] = billOf(fen, billRow{at: noon, transaction: "429", trade: "OTHER", amount: 5})
+		d.bills.bills[day] = billOf(fen, revoked("429", 5))
 		d.run(t, day)
 		mark := func(of string) error {
 			x, ok := d.diffs(t, day)[of]

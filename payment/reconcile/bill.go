@@ -34,9 +34,13 @@ func badLine(line int, format string, args ...any) error {
 type row struct {
 	line int // in the file, from 1
 	// at is 交易时间: of a payment its success, of a refund the moment at which WeChat
-	// accepted it.
-	at            time.Time
-	appID, mchID  []byte
+	// accepted it. A bill of refunds has 退款申请时间 for that; there 交易时间 is of the
+	// payment, by a captured bill of 2018-08-21, and may be of any day.
+	at           time.Time
+	appID, mchID []byte
+	// subMch is 特约商户号: the merchant for whom mchID, then a partner, took the payment; 0
+	// for none.
+	subMch        []byte
 	transactionID []byte
 	outTradeNo    []byte
 	// tradeType (交易类型) and state (交易状态) are WeChat's words. A refund repeats
@@ -44,7 +48,8 @@ type row struct {
 	tradeType []byte
 	state     []byte
 	currency  []byte
-	// coupon is 代金券金额: what the buyer did not pay himself.
+	// coupon is 代金券金额, 企业红包金额 in the early layout: what the buyer did not pay
+	// himself.
 	coupon payment.Fen
 	// refund: it has a refund number; payments have "0" or nothing there.
 	refund      bool
@@ -56,9 +61,9 @@ type row struct {
 	// amount is what is compared with our row: the total of a payment, or what a refund
 	// was asked for. check makes it of the columns that the layout has.
 	amount     payment.Fen
-	settled    payment.Fen // 应结订单金额
+	settled    payment.Fen // 应结订单金额; 总金额 in the early layout
 	back       payment.Fen // 退款金额
-	backCoupon payment.Fen // 充值券退款金额
+	backCoupon payment.Fen // 充值券退款金额; 企业红包退款金额 in the early layout
 	asked      payment.Fen // 申请退款金额
 	total      payment.Fen // 订单金额
 	// fee is 手续费 in 1/100000 yuan, as bills print it with five decimals; a refund's
@@ -80,27 +85,8 @@ type Totals struct {
 	settled, back, backCoupon, total, asked payment.Fen
 }
 
-// The columns that are read, by their names in WeChat's document of the format of
-// trade bills. 订单金额 and 申请退款金额 are missing in the older layout.
-const (
-	// In the older layout what an order cost is 应结订单金额 plus 代金券金额, and what
-	// was refunded 退款金额 plus 充值券退款金额. Only a bill of refunds has
-	// 退款申请时间, and a bill of payments has no column of refunds: so a file of
-	// another type is recognised.
-	colTime, colApp, colMch        = "交易时间", "公众账号ID", "商户号"
-	colTransaction, colTrade       = "微信订单号", "商户订单号"
-	colType, colState, colCurrency = "交易类型", "交易状态", "货币种类"
-	colSettled, colCoupon          = "应结订单金额", "代金券金额"
-	colRefundID, colRefundNo       = "微信退款单号", "商户退款单号"
-	colBack, colBackCoupon         = "退款金额", "充值券退款金额"
-	colRefundState, colRefundAt    = "退款状态", "退款申请时间"
-	colFee, colTotal, colAsked     = "手续费", "订单金额", "申请退款金额"
-	// The free texts begin with 商品名称: split puts the rest of a cut one there.
-	colRefundType, colTitle, colRate = "退款类型", "商品名称", "费率"
-)
-
-// columns is where each column of a bill stands. Bills are read by the names of their columns,
-// because WeChat gives some merchants fewer of them and may add others.
+// columns is where each column of a bill stands, by its name here:
+// WeChat gives some merchants an early layout.
 type columns struct {
 	count int
 	at    map[string]int
@@ -119,6 +105,8 @@ type tradeBill struct {
 	mchID string
 	kind  payment.BillType
 	cols  columns
+	// form is the layout of the file.
+	form *layout
 	// line is the number of the line in hand, from 1, for errors and for
 	// Difference.Line.
 	line   int
@@ -148,9 +136,7 @@ func readTrade(r io.Reader, date string, kind payment.BillType, mchID string, ea
 			return Totals{}, badLine(b.line, "the file ends without its summary: it is cut")
 		case err != nil:
 			return Totals{}, err
-		case len(text) == 0:
-			return Totals{}, badLine(b.line, "is empty")
-		case text[0] != '`':
+		case len(text) == 0 || text[0] != '`':
 			return b.totals, b.summary(text)
 		}
 		if err := b.read(text); err != nil {
@@ -179,36 +165,40 @@ func (b *tradeBill) next() ([]byte, error) {
 	return bytes.TrimSuffix(text[:len(text)-1], []byte("\r")), nil
 }
 
-// header reads the first line, and refuses what is no bill at all, or one of another type: a
-// refund bill that is read as a bill of everything would make every payment of ours 短款.
-func (b *tradeBill) header() error {
-	text, err := b.next()
+// firstLine gives the names of the columns, and refuses what is no bill of any kind by what
+// it is.
+func (b *tradeBill) firstLine() ([]string, error) {
+	begin, err := b.in.Peek(maxLine / 2)
 	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if is := noBill(begin); is != "" {
+		return nil, badLine(1, "%s", is)
+	}
+	text, err := b.next()
+	if err != nil {
+		return nil, err
+	}
+	names := strings.Split(string(bytes.TrimPrefix(text, []byte("\ufeff"))), ",")
+	for i, n := range names {
+		names[i] = strings.TrimSpace(strings.TrimPrefix(n, "`"))
+	}
+	if names[len(names)-1] == "" {
+		return nil, badLine(1, "has empty columns, as a spreadsheet saves them: %s", asDownloaded)
+	}
+	return names, nil
+}
+
+// header reads the first line, and refuses another layout or type: a refund bill that is read
+// as a bill of everything would make every payment of ours 短款.
+func (b *tradeBill) header() error {
+	names, err := b.firstLine()
+	if err != nil {
 		return err
 	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	if lower := bytes.ToLower(bytes.TrimSpace(text)); bytes.HasPrefix(lower, []byte("<")) {
-		return badLine(1, "a web page, not a bill")
-	} else if bytes.HasPrefix(lower, []byte("{")) {
-		return badLine(1, "a JSON answer, not a bill")
-	}
-	b.cols = columns{at: map[string]int{}}
-	for i, name := range strings.Split(string(text), ",") {
-		b.cols.at[strings.TrimSpace(strings.TrimPrefix(name, "`"))] = i
-		b.cols.count++
-	}
-	need := []string{colTime, colApp, colMch, colTransaction, colTrade, colState, colSettled, colFee}
-	if b.kind != payment.BillSuccess {
-		need = append(need, colRefundID, colRefundNo, colBack, colRefundState)
-	}
-	for _, name := range need {
-		if !b.cols.has(name) {
-			return badLine(1, "the column %s is missing; is this a trade bill of type %s?", name, b.kind)
-		}
-	}
-	if b.kind == payment.BillSuccess && b.cols.has(colRefundID) ||
-		b.kind == payment.BillAll && b.cols.has(colRefundAt) {
-		return badLine(1, "the columns are those of another bill type than %s", b.kind)
+	is := ""
+	if b.form, b.cols, is = recognise(names, b.kind); b.form == nil {
+		return badLine(1, "%s", is)
 	}
 	return nil
 }
@@ -258,13 +248,18 @@ func (b *tradeBill) read(text []byte) (err error) {
 		return err
 	}
 	r := &b.row
-	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), transactionID: b.cell(colTransaction),
-		outTradeNo: b.cell(colTrade), tradeType: b.cell(colType), state: b.cell(colState),
-		currency: b.cell(colCurrency), refundID: b.cell(colRefundID), outRefundNo: b.cell(colRefundNo),
-		refundState: b.cell(colRefundState)}
+	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), subMch: b.cell(colSub),
+		transactionID: b.cell(colTransaction), outTradeNo: b.cell(colTrade), tradeType: b.cell(colType),
+		state: b.cell(colState), currency: b.cell(colCurrency), refundID: b.cell(colRefundID),
+		outRefundNo: b.cell(colRefundNo), refundState: b.cell(colRefundState)}
 	r.refund = len(r.refundID) > 1 || len(r.refundID) == 1 && r.refundID[0] != '0'
 	if r.at, err = parseTime(b.cell(colTime)); err != nil {
 		return badLine(b.line, "%s: %v", colTime, err)
+	}
+	if b.cols.has(colRefundAt) {
+		if r.at, err = parseTime(b.cell(colRefundAt)); err != nil {
+			return badLine(b.line, "%s: %v", colRefundAt, err)
+		}
 	}
 	for _, m := range []struct {
 		name string
@@ -292,14 +287,21 @@ func (b *tradeBill) read(text []byte) (err error) {
 func (b *tradeBill) check() error {
 	r := &b.row
 	switch {
-	case string(r.mchID) != b.mchID:
+	// A merchant's own bill also has what a partner took for it, under the partner's number.
+	case string(r.mchID) != b.mchID && string(r.subMch) != b.mchID:
 		return badLine(b.line, "is of merchant %.32s, not of %s", r.mchID, b.mchID)
 	case r.at.Before(b.from) || !r.at.Before(b.from.AddDate(0, 0, 1)):
 		return badLine(b.line, "is of %s, the bill should be of %s", r.at.In(beijing).Format(time.DateOnly), b.date)
+	case badNumber(r.transactionID) != "":
+		return badLine(b.line, "%s: %s", colTransaction, badNumber(r.transactionID))
+	case r.refund && badNumber(r.refundID) != "":
+		return badLine(b.line, "%s: %s", colRefundID, badNumber(r.refundID))
+	case scientific(r.outTradeNo) || scientific(r.outRefundNo):
+		return badLine(b.line, "has a number that was made by a spreadsheet, which has lost its digits: %s",
+			asDownloaded)
 	// The widths of the numbers in WeChat's documents, and of the columns that keep them.
-	case len(r.transactionID) == 0 || len(r.transactionID) > 32 || len(r.outTradeNo) > 32 ||
-		len(r.outRefundNo) > 64 || len(r.refundID) > 32:
-		return badLine(b.line, "has a number that is missing or too long")
+	case len(r.outTradeNo) > 32 || len(r.outRefundNo) > 64:
+		return badLine(b.line, "has a number that is too long")
 	case r.refund && b.kind == payment.BillSuccess || !r.refund && b.kind == payment.BillRefund:
 		return badLine(b.line, "does not belong into a bill of type %s", b.kind)
 	case r.refund && len(r.outRefundNo) == 0:
@@ -310,72 +312,96 @@ func (b *tradeBill) check() error {
 	t.settled, t.back, t.backCoupon, t.total, t.asked, t.FeeX100000 =
 		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked,
 		t.FeeX100000+r.fee
+	r.amount = b.form.amount(r)
 	if r.refund {
-		// What was asked for is what we know; the older layout splits it.
-		if r.amount = r.asked; !b.cols.has(colAsked) {
-			r.amount = r.back + r.backCoupon
-		}
 		t.Refunds++
 		t.RefundFen += r.amount
 		return nil
-	}
-	if r.amount = r.total; !b.cols.has(colTotal) {
-		r.amount = r.settled + r.coupon
 	}
 	t.Payments++
 	t.PaidFen += r.amount
 	return nil
 }
 
-// summary holds the last line against what was read: the count and every sum whose name
-// is known. This is what finds rows that were cut out or changed in a file without a
-// signature.
+// summary holds the last line against what was read: the count and every sum. This is what
+// finds rows that were cut out or changed in a file without a signature.
 func (b *tradeBill) summary(header []byte) error {
-	names := strings.Split(string(header), ",")
-	if len(names) < 4 || !strings.HasPrefix(names[0], "总交易单数") {
-		return badLine(b.line, "is neither a row nor the summary")
+	cells, values, err := b.lastLine(header, sumRows.name)
+	if err != nil {
+		return err
+	}
+	var seen []string
+	for i, name := range cells {
+		at := slices.IndexFunc(b.form.sums, func(s sum) bool { return s.name == name })
+		if at < 0 || slices.Contains(seen, name) {
+			return badLine(b.line, "the sum %.40q is not one of %s, or stands there twice", name, b.form.name)
+		}
+		s := &b.form.sums[at]
+		if err := b.compare(name, values[i], s.of(&b.totals), s.digits); err != nil {
+			return err
+		}
+		seen = append(seen, name)
+	}
+	for _, name := range b.form.needed(b.kind) {
+		if !slices.Contains(seen, name) {
+			return badLine(b.line, "the summary lacks %s", name)
+		}
+	}
+	return b.end()
+}
+
+// lastLine reads the values under the names of the sums, and the line of the names itself,
+// whose first one is given.
+func (b *tradeBill) lastLine(header []byte, first string) (names, values []string, err error) {
+	names = strings.Split(string(header), ",")
+	if names[0] != first {
+		return nil, nil, badLine(b.line, "%s", strangeLine(header))
+	}
+	if names[len(names)-1] == "" {
+		return nil, nil, badLine(b.line, "ends in empty columns: it is cut, or a spreadsheet saved it; %s",
+			asDownloaded)
 	}
 	text, err := b.next()
-	if err != nil || len(text) == 0 || text[0] != '`' {
-		return badLine(b.line, "the summary is missing: the file is cut")
+	if err != nil || len(text) == 0 {
+		return nil, nil, badLine(b.line, "the summary is missing: the file is cut")
 	}
-	values := strings.Split(string(text[1:]), ",`")
+	if text[0] != '`' {
+		return nil, nil, badLine(b.line, "%s", strangeLine(text))
+	}
+	values = strings.Split(string(text[1:]), ",`")
 	if len(values) != len(names) {
-		return badLine(b.line, "has %d cells, its header has %d", len(values), len(names))
+		return nil, nil, badLine(b.line, "has %d cells, its header has %d: the file is cut", len(values), len(names))
 	}
-	t := &b.totals
-	for i, name := range names {
-		want, digits := int64(0), 2
-		switch name {
-		case "总交易单数":
-			want, digits = t.Rows, 0
-		case "应结订单总金额":
-			want = int64(t.settled)
-		case "退款总金额":
-			want = int64(t.back)
-		case "充值券退款总金额":
-			want = int64(t.backCoupon)
-		case "手续费总金额":
-			want, digits = t.FeeX100000, 5
-		case "订单总金额":
-			want = int64(t.total)
-		case "申请退款总金额":
-			want = int64(t.asked)
-		default:
-			continue // a sum that we do not know yet
-		}
-		got, err := parseDecimal([]byte(values[i]), digits)
-		if err != nil {
-			return badLine(b.line, "%s: %v", name, err)
-		}
-		if got != want {
-			return badLine(b.line, "%s is %s, the rows make %s", name, values[i], decimal(want, digits))
-		}
+	return names, values, nil
+}
+
+// compare holds one sum of the last line against what the rows make.
+func (b *tradeBill) compare(name, value string, want int64, digits int) error {
+	got, err := parseDecimal([]byte(value), digits)
+	if err != nil {
+		return badLine(b.line, "%s: %v", name, err)
 	}
-	if rest, err := b.next(); err == nil && len(rest) > 0 {
-		return badLine(b.line, "comes after the summary")
+	if got != want {
+		return badLine(b.line, "%s is %s, the rows make %s", name, value, decimal(want, digits))
 	}
 	return nil
+}
+
+// end demands that nothing follows but the ends of empty lines.
+func (b *tradeBill) end() error {
+	for {
+		text, err := b.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case isHead(text):
+			return badLine(b.line, "comes after the summary: a second bill begins; give one file a day")
+		case len(text) > 0:
+			return badLine(b.line, "comes after the summary, which ends a bill: %s", asDownloaded)
+		}
+	}
 }
 
 // parseDecimal reads a decimal exactly, as so many of its smallest units (digits 2: fen
@@ -385,6 +411,10 @@ func parseDecimal(text []byte, digits int) (int64, error) {
 	s, neg := bytes.CutPrefix(text, []byte("-"))
 	if len(s) == 0 || len(s) > 18 { // 18 digits always fit an int64
 		return 0, fmt.Errorf("%.32q is not an amount", text)
+	}
+	if bytes.ContainsAny(s, ",，") || scientific(s) {
+		return 0, fmt.Errorf("%.32q is not an amount as a bill has it, but as a spreadsheet does: %s", text,
+			asDownloaded)
 	}
 	var n int64
 	seen, after := false, -1
@@ -467,6 +497,10 @@ func parseTime(b []byte) (time.Time, error) {
 			n = n*10 + int(c-'0')
 		}
 		return n, true
+	}
+	if bytes.IndexByte(b, '/') >= 0 {
+		return time.Time{}, fmt.Errorf("%.32q is not a time as a bill has it, but as a spreadsheet does: %s", b,
+			asDownloaded)
 	}
 	if len(b) != len(time.DateTime) || b[4] != '-' || b[7] != '-' || b[10] != ' ' || b[13] != ':' || b[16] != ':' {
 		return time.Time{}, fmt.Errorf("%.32q is not a time", b)

@@ -191,6 +191,7 @@ func summaryRows(r Result) func(yield func([]cell) bool) {
 		row("+ 重复", p.Duplicates, f.Duplicates),
 		row("+ 日切", p.AcrossBill, f.AcrossBill),
 		row("- 日切", p.AcrossOurs, f.AcrossOurs),
+		row("+ 其他业务", p.Other, f.Other),
 		row("= bill", Sum{p.BillCount, p.BillFen}, Sum{f.BillCount, f.BillFen}),
 		{{text: "matched"}, {count: &p.Matched}, {}, {count: &f.Matched}},
 		{{text: "healed"}, {count: &r.Healed}},

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"orderd/payment"
 )
@@ -78,28 +79,31 @@ func (r *Reconciler) fundFlow(ctx context.Context, u *run, bill *os.File) (Resul
 	return counted, nil
 }
 
+// The columns and sums of a fund-flow bill, from WeChat's document of its format
+// (pay.weixin.qq.com/docs/merchant/products/bill-download/format-fundflow.html of
+// 2024-11-25; the v2 API's 下载资金账单 has the same). Captured bills have the brackets of
+// the two amounts in either width, and counts as 20 and as 20.0.
+const (
+	flowHead = "记账时间,微信支付业务单号,资金流水单号,业务名称,业务类型,收支类型,收支金额(元),账户结余(元),资金变更提交申请人,备注,业务凭证号"
+	flowSums = "资金流水总笔数,收入笔数,收入金额,支出笔数,支出金额"
+	// The places of the columns that are read.
+	flowAt, flowNumber, flowBusiness, flowDirection, flowAmount = 0, 1, 3, 5, 6
+)
+
 // readFlow reads a fund-flow bill and checks its rows against its last line. Of
-// tradeBill it uses the reading of lines alone. Columns are found by the begin of their
-// names, because amounts have their unit behind it: 收支金额(元).
+// tradeBill it uses the reading of lines alone.
 func readFlow(in io.Reader, date string) (*FundFlow, error) {
 	from, err := dayStart(date)
 	if err != nil {
 		return nil, err
 	}
-	b := &tradeBill{in: bufio.NewReaderSize(in, maxLine)}
-	head, err := b.next()
-	if err != nil && !errors.Is(err, io.EOF) {
+	b := &tradeBill{in: bufio.NewReaderSize(in, maxLine), kind: payment.BillFundFlow}
+	names, err := b.firstLine()
+	if err != nil {
 		return nil, err
 	}
-	names := strings.Split(strings.TrimPrefix(string(head), "\ufeff"), ",")
-	at := func(name string) int {
-		return slices.IndexFunc(names, func(n string) bool {
-			return strings.HasPrefix(strings.TrimPrefix(n, "`"), name)
-		})
-	}
-	when, business, direction, amount := at("记账时间"), at("业务名称"), at("收支类型"), at("收支金额")
-	if min(when, business, direction, amount) < 0 {
-		return nil, badLine(1, "is not the header of a fund-flow bill")
+	if err := flowHeader(names); err != nil {
+		return nil, err
 	}
 	f := &FundFlow{By: []FlowGroup{}}
 	for {
@@ -110,24 +114,55 @@ func readFlow(in io.Reader, date string) (*FundFlow, error) {
 		case err != nil:
 			return nil, err
 		case len(text) == 0 || text[0] != '`':
-			return f, f.check(b, string(text))
+			return f, f.check(b, text)
 		}
 		cells := bytes.Split(text[1:], cellEnd)
 		if len(cells) < len(names) {
 			return nil, badLine(b.line, "has %d cells, the header has %d", len(cells), len(names))
 		}
-		t, err := parseTime(cells[when])
-		if err != nil || t.Before(from) || !t.Before(from.AddDate(0, 0, 1)) {
-			return nil, badLine(b.line, "is not of %s: %.32s", date, cells[when])
-		}
-		fen, err := parseDecimal(cells[amount], 2)
-		if err != nil {
-			return nil, badLine(b.line, "%v", err)
-		}
-		if err := f.add(string(cells[business]), string(cells[direction]), payment.Fen(fen)); err != nil {
+		if err := f.read(cells, date, from); err != nil {
 			return nil, badLine(b.line, "%v", err)
 		}
 	}
+}
+
+// flowHeader refuses another first line than that of a fund-flow bill.
+func flowHeader(names []string) error {
+	plain := strings.NewReplacer("（", "(", "）", ")").Replace(strings.Join(names, ","))
+	switch want := strings.Split(flowHead, ","); {
+	case plain == flowHead:
+		return nil
+	case names[0] == colTime:
+		return badLine(1, "it is not the header of a fund-flow bill but of a trade bill: give it as type ALL, "+
+			"SUCCESS or REFUND")
+	default:
+		for _, n := range want {
+			if !slices.Contains(strings.Split(plain, ","), n) {
+				return badLine(1, "is not the header of a fund-flow bill: the column %s is missing", n)
+			}
+		}
+		return badLine(1, "is not the header of a fund-flow bill: other columns, or another order, than in WeChat "+
+			"Pay's document")
+	}
+}
+
+// read takes in one movement of a day that begins at from.
+func (f *FundFlow) read(cells [][]byte, date string, from time.Time) error {
+	t, err := parseTime(cells[flowAt])
+	if err != nil {
+		return err
+	}
+	if t.Before(from) || !t.Before(from.AddDate(0, 0, 1)) {
+		return fmt.Errorf("is not of %s: %.32s", date, cells[flowAt])
+	}
+	if scientific(cells[flowNumber]) || scientific(cells[flowNumber+1]) {
+		return fmt.Errorf("has a number that was made by a spreadsheet, which has lost its digits: %s", asDownloaded)
+	}
+	fen, err := parseDecimal(cells[flowAmount], 2)
+	if err != nil {
+		return err
+	}
+	return f.add(string(cells[flowBusiness]), string(cells[flowDirection]), payment.Fen(fen))
 }
 
 // maxGroups bounds the kinds of business that one bill may have. A real bill has
@@ -162,32 +197,25 @@ func (f *FundFlow) add(business, direction string, fen payment.Fen) error {
 }
 
 // check compares the last line of the bill with what was read.
-func (f *FundFlow) check(b *tradeBill, header string) error {
-	names := strings.Split(header, ",")
-	text, err := b.next()
-	if err != nil || len(text) == 0 || text[0] != '`' || !strings.HasPrefix(header, "资金流水总笔数") {
-		return badLine(b.line, "the summary is missing: the file is cut")
+func (f *FundFlow) check(b *tradeBill, header []byte) error {
+	want := []int64{f.Rows, f.In.Count, int64(f.In.Fen), f.Out.Count, int64(f.Out.Fen)}
+	names, values, err := b.lastLine(header, "资金流水总笔数")
+	if err != nil {
+		return err
 	}
-	values := strings.Split(string(text[1:]), ",`")
-	if len(values) != len(names) {
-		return badLine(b.line, "has %d cells, its header has %d", len(values), len(names))
+	if strings.Join(names, ",") != flowSums {
+		return badLine(b.line-1, "is not the summary of a fund-flow bill")
 	}
-	want := map[string]int64{"资金流水总笔数": f.Rows, "收入笔数": f.In.Count, "收入金额": int64(f.In.Fen), "支出笔数": f.Out.Count,
-		"支出金额": int64(f.Out.Fen)}
 	for i, name := range names {
-		n, known := want[name]
-		if !known {
-			continue
-		}
 		digits := 2
 		if strings.HasSuffix(name, "笔数") {
 			digits = 0 // counts may be printed as 20.0
 		}
-		if got, err := parseDecimal([]byte(values[i]), digits); err != nil || got != n {
-			return badLine(b.line, "%s is %.32s, the rows make %s", name, values[i], decimal(n, digits))
+		if err := b.compare(name, values[i], want[i], digits); err != nil {
+			return err
 		}
 	}
-	return nil
+	return b.end()
 }
 
 // writeFlow prints a fund flow as a person reads it.

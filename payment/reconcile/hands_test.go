@@ -82,7 +82,7 @@ func TestAFileEndsNothingThatASignedBillOpened(t *testing.T) {
 			t.Errorf("a file beside the signed bill was confirmed: %v", err)
 		}
 		// What a file has besides is added, names its source, and the signed bill decides about it.
-		stranger := billRow{at: noon, transaction: "429", trade: "OTHER", amount: 7}
+		stranger := revoked("429", 7)
 		d.give(t, fin2, billOf(payRow(a), stranger))
 		if x := d.diffs(t, day)["BILL_ONLY 429"]; x.Status != reconcile.StatusOpen ||
 			x.Source != reconcile.SourceFile || x.GivenBy != "fin2" {

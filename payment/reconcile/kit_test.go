@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
@@ -38,6 +39,7 @@ type billRow struct {
 	amount, coupon             payment.Fen
 	refundID, refundNo, status string
 	mchID, title, state        string
+	app, sub, kind             string // "" for ours, none, NATIVE
 }
 
 const headAll = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额," +
@@ -70,9 +72,10 @@ func billOf(rows ...billRow) []byte {
 		if title == "" {
 			title = "mug"
 		}
-		cells := []string{r.at.In(beijing).Format(time.DateTime), ordertest.AppID, mch, "0", "", r.transaction,
-			r.trade, "openid", "NATIVE", state, "OTHERS", "CNY", settled.String(), r.coupon.String(), refundID,
-			refundNo, refunded.String(), "0.00", kind, r.status, title, "shop-7", "0.00000", "0.60%", total.String(),
+		cells := []string{r.at.In(beijing).Format(time.DateTime), cmp.Or(r.app, ordertest.AppID), mch,
+			cmp.Or(r.sub, "0"), "", r.transaction, r.trade, "openid", cmp.Or(r.kind, "NATIVE"),
+			state, "OTHERS", "CNY", settled.String(), r.coupon.String(), refundID, refundNo,
+			refunded.String(), "0.00", kind, r.status, title, "shop-7", "0.00000", "0.60%", total.String(),
 			refunded.String(), ""}
 		b.WriteString("`" + strings.Join(cells, ",`") + "\r\n")
 	}
@@ -138,7 +141,7 @@ func newDesk(t *testing.T, db *sqldb.DB) *desk {
 		bills: &mailbox{bills: map[string][]byte{}}}
 	d.shop = &hookedOrders{Orders: reconciletest.Orders{Service: d.Service}}
 	r, err := reconcile.New(reconcile.Config{DB: db, Orders: d.shop, Gateway: d.WeChat, Bills: d.bills,
-		Now: d.Clock.Now, MchID: ordertest.MchID, TempDir: t.TempDir()})
+		Now: d.Clock.Now, MchID: ordertest.MchID, AppIDs: []string{ordertest.AppID}, TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +156,14 @@ func newDesk(t *testing.T, db *sqldb.DB) *desk {
 var noon = time.Date(2026, 11, 20, 4, 0, 0, 0, time.UTC)
 
 const day = "2026-11-20"
+
+// nobodys is a number of an order that could be ours, and that nobody has placed.
+const nobodys = "01JD4ZKX0000000000000000AB-01"
+
+// revoked is a row of the bill that nothing can be booked by: no healing ends it.
+func revoked(transaction string, amount payment.Fen) billRow {
+	return billRow{at: noon, transaction: transaction, trade: nobodys, amount: amount, state: "REVOKED"}
+}
 
 // fin and fin2 are two people of the finance desk.
 var fin, fin2 = reconcile.ByOperator("fin", "request", "r"), reconcile.ByOperator("fin2", "request", "r")

@@ -89,7 +89,7 @@ func TestAMadeUpFileHidesAPaymentFromTheSignedBill(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		_, trade := d.unheard(t)
 		row := payRow(trade)
-		row.trade = "OTHER"
+		row.trade = nobodys
 		d.Clock.Set(noon.Add(24 * time.Hour))
 		d.give(t, fin, billOf(row))
 		id := d.diffs(t, day)["BILL_ONLY "+trade.TransactionID].ID

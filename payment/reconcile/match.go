@@ -261,6 +261,7 @@ type sideKey struct {
 // order of its lines, because a map has none.
 func (p *pass) joinPart(ctx context.Context, i int) error {
 	bill := map[sideKey]item{}
+	var again []item // second rows of numbers that are perhaps not ours at all
 	err := p.bill.each(i, true, func(it item) error {
 		k := sideKey{it.refund, it.key}
 		if first, twice := bill[k]; twice {
@@ -270,8 +271,11 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 				first, it = it, first
 				bill[k] = first
 			}
-			p.differ(p.kindOf(it.refund, Duplicate, DuplicateRefund), &it, nil, 0)
-			p.side(it.refund).Duplicates.add(it.amount)
+			if p.r.foreign(&it) {
+				again = append(again, it)
+				return nil
+			}
+			p.duplicate(&it)
 			return nil
 		}
 		bill[k] = it
@@ -295,9 +299,17 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	rest := make([]item, 0, len(bill))
+	rest := make([]item, 0, len(bill)+len(again))
 	for _, it := range bill {
 		rest = append(rest, it)
+	}
+	for _, it := range again {
+		if _, other := bill[sideKey{it.refund, it.key}]; other {
+			it.again = true
+			rest = append(rest, it)
+			continue
+		}
+		p.duplicate(&it) // the first one was ours
 	}
 	// package sort: an instance of slices.Sort for rows this wide is 20 kB of binary
 	sort.Slice(rest, func(i, j int) bool { return rest[i].line < rest[j].line })
@@ -306,6 +318,12 @@ func (p *pass) joinPart(ctx context.Context, i int) error {
 		return err
 	}
 	return p.flush(ctx, false)
+}
+
+// duplicate counts a second row of the bill under one number.
+func (p *pass) duplicate(it *item) {
+	p.differ(p.kindOf(it.refund, Duplicate, DuplicateRefund), it, nil, 0)
+	p.side(it.refund).Duplicates.add(it.amount)
 }
 
 // kindOf picks the kind of a difference for a payment or for a refund.
@@ -421,12 +439,20 @@ func (p *pass) elsewhere(ctx context.Context, rows []item) error {
 	if err != nil {
 		return err
 	}
+	others, err := p.r.otherBusiness(ctx, rows)
+	if err != nil {
+		return err
+	}
 	var near []item
 	for i := range rows {
 		it := &rows[i]
 		s := p.side(it.refund)
 		ours, ok := known[sideKey{it.refund, it.key}]
 		switch {
+		case ok && it.again:
+			p.duplicate(it)
+		case !ok && others[it.line]:
+			s.Other.add(it.amount)
 		case !ok:
 			s.BillOnly.add(it.amount)
 			p.differ(p.kindOf(it.refund, BillOnly, RefundBillOnly), it, nil, 0)
@@ -570,9 +596,9 @@ func (p *pass) bridge(t Totals) (payments, refunds Bridge, err error) {
 	for name, s := range map[string]*tally{"payments": &p.payments, "refunds": &p.refunds} {
 		b := &s.Bridge
 		made := b.OursFen + b.BillOnly.Fen - b.LocalOnly.Fen + b.Amounts.Fen + b.Duplicates.Fen +
-			b.AcrossBill.Fen - b.AcrossOurs.Fen
+			b.AcrossBill.Fen - b.AcrossOurs.Fen + b.Other.Fen
 		count := b.OursCount + b.BillOnly.Count - b.LocalOnly.Count + b.Duplicates.Count +
-			b.AcrossBill.Count - b.AcrossOurs.Count
+			b.AcrossBill.Count - b.AcrossOurs.Count + b.Other.Count
 		if made != b.BillFen || count != b.BillCount || s.matchedBill-s.matchedOurs != b.Amounts.Fen {
 			err = errors.Join(err, fmt.Errorf("the bridge of %s does not close: %s yuan in %d rows by matching, "+
 				"the bill has %s in %d", name, made, count, b.BillFen, b.BillCount))

@@ -55,6 +55,10 @@ type Config struct {
 	Now   func() time.Time
 	Log   *slog.Logger // nil for silence
 	MchID string       // the merchant whose bills these are; rows of another are refused
+	// AppIDs are the app ids that orders are paid in. A row of another is of another business
+	// of the same merchant number, unless its number is one that was sent from here. Nil:
+	// app ids are not looked at.
+	AppIDs []string
 	// TempDir is where bill and partitions are while a run works; "" for the system's.
 	// It needs about twice the size of the bill. What lies there has the openids of
 	// buyers; a run removes it at its end, a killed one leaves it behind.

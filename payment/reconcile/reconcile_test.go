@@ -53,7 +53,7 @@ func TestABalancedDay(t *testing.T) {
 func TestEveryKindOfDifference(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		good, twice, short, fen, state := d.paid(t), d.paid(t), d.paid(t), d.paid(t), d.paid(t)
-		foreign := payment.Trade{SuccessTime: noon, TransactionID: "429900", OutTradeNo: "OTHERSYSTEM-1", Total: 555}
+		foreign := revoked("429900", 555)
 		okRefund, noRefund, fenRefund, goneRefund := d.refunded(t, good, 1, payment.RefundSuccess),
 			d.refunded(t, good, 2, payment.RefundSuccess),
 			d.refunded(t, good, 3, payment.RefundSuccess), d.refunded(t, good, 4, payment.RefundSuccess)
@@ -61,7 +61,7 @@ func TestEveryKindOfDifference(t *testing.T) {
 			OutTradeNo: good.OutTradeNo, Amount: 7, CreateTime: noon}
 		fenRow, stateRow, fenBack := payRow(fen), payRow(state), refundRow(fenRefund, "SUCCESS")
 		fenRow.amount, fenBack.amount, stateRow.state = 101, 4, "REVOKED"
-		d.bills.bills[day] = billOf(payRow(good), payRow(twice), payRow(twice), fenRow, stateRow, payRow(foreign),
+		d.bills.bills[day] = billOf(payRow(good), payRow(twice), payRow(twice), fenRow, stateRow, foreign,
 			refundRow(okRefund, "SUCCESS"), refundRow(okRefund, "SUCCESS"), fenBack, refundRow(goneRefund, "FAIL"),
 			refundRow(byHand, "SUCCESS"))
 		res := d.run(t, day)
@@ -311,8 +311,7 @@ func TestKilledRunsEndLikeACleanOne(t *testing.T) {
 				r.amount++
 				rows = append(rows, r)
 			case 3:
-				rows = append(rows, billRow{at: noon, transaction: fmt.Sprint("42990", i), trade: "OTHER" +
-					fmt.Sprint(i), amount: 5})
+				rows = append(rows, revoked(fmt.Sprint("42990", i), 5))
 			default:
 				r := payRow(d.paid(t))
 				rows = append(rows, r, r)

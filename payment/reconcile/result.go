@@ -21,8 +21,8 @@ type Sum struct {
 func (s *Sum) add(f payment.Fen) { s.Count++; s.Fen += f }
 
 // Bridge leads from our rows to the bill: ours + bill only − ours only ± amounts +
-// duplicates + of other days − in other days' bills = bill. The count goes the same
-// way. A bridge that does not close ends the run (pass.bridge), so that one that is
+// duplicates + of other days − in other days' bills + other business = bill. The count
+// goes the same way. A bridge that does not close ends the run (pass.bridge), so that one that is
 // stored can be believed.
 type Bridge struct {
 	BillCount  int64       `json:"bill_count"`
@@ -37,6 +37,9 @@ type Bridge struct {
 	Duplicates Sum         `json:"duplicates"`  // 重复
 	AcrossBill Sum         `json:"across_bill"` // in this bill, of another day of ours
 	AcrossOurs Sum         `json:"across_ours"` // ours of this day, in another day's bill
+	// Other is other business of the same merchant number (其他业务): no difference, and
+	// nothing of ours. A reversal (REVOKED) counts as a row of its own, as the bill has it.
+	Other Sum `json:"other_business"`
 }
 
 // Result is what a run found, after healing. It holds nothing of when and how
@@ -179,6 +182,7 @@ func WriteText(out io.Writer, r Result) error {
 	line("+ 重复 duplicates", p.Duplicates.Count, p.Duplicates.Fen, f.Duplicates.Count, f.Duplicates.Fen)
 	line("+ 日切 of other days", p.AcrossBill.Count, p.AcrossBill.Fen, f.AcrossBill.Count, f.AcrossBill.Fen)
 	line("− 日切 in other bills", p.AcrossOurs.Count, p.AcrossOurs.Fen, f.AcrossOurs.Count, f.AcrossOurs.Fen)
+	line("+ 其他业务 other business", p.Other.Count, p.Other.Fen, f.Other.Count, f.Other.Fen)
 	line("= bill", p.BillCount, p.BillFen, f.BillCount, f.BillFen)
 	if err := w.Flush(); err != nil {
 		return err

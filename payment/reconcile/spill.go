@@ -42,6 +42,7 @@ type item struct {
 	line   int64 // of the bill; 0 of ours
 	at     int64 // milliseconds
 	facts  Facts // of the bill
+	again  bool  // of the bill: an earlier row has its number
 }
 
 // Facts is what a bill says of a row, beside its amount and state: what it is shown and
@@ -53,6 +54,7 @@ type Facts struct {
 	TransactionID string      `json:"transaction_id,omitempty"`
 	AppID         string      `json:"appid,omitempty"`
 	MchID         string      `json:"mchid,omitempty"`
+	SubMchID      string      `json:"sub_mchid,omitempty"` // for whom MchID, then a partner, took it
 	TradeType     string      `json:"trade_type,omitempty"`
 	Currency      string      `json:"currency,omitempty"`
 	Coupon        payment.Fen `json:"coupon_fen,omitempty"`
@@ -66,7 +68,7 @@ type Facts struct {
 // partition and not on that of the day (a grace hash join).
 //
 // A record is its length and then, in order: kind (0 payment, 1 refund), key,
-// amount, state, line, time, and, of the bill, coupon and seven texts. Numbers
+// amount, state, line, time, and, of the bill, coupon and eight texts. Numbers
 // are varints, texts have their length before them. Only the process that wrote
 // a file reads it, so the form may change at any time.
 type spill struct {
@@ -147,7 +149,11 @@ func (s *spill) addRow(r *row) error {
 		b = binary.AppendVarint(b, int64(r.line))
 		b = binary.AppendVarint(b, r.at.UnixMilli())
 		b = binary.AppendVarint(b, int64(r.coupon))
-		for _, v := range [][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, r.tradeType, r.currency,
+		sub := r.subMch
+		if len(sub) == 1 && sub[0] == '0' { // a bill's word for none
+			sub = nil
+		}
+		for _, v := range [][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, sub, r.tradeType, r.currency,
 			r.refundID} {
 			b = text(b, v)
 		}
@@ -220,8 +226,8 @@ func decodeItem(b []byte, bill bool) item {
 	}
 	f := &it.facts
 	f.Coupon = payment.Fen(number())
-	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.TradeType, f.Currency, f.RefundID = word(), word(), word(),
-		word(), word(), word(), word()
+	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.SubMchID = word(), word(), word(), word(), word()
+	f.TradeType, f.Currency, f.RefundID = word(), word(), word()
 	f.At = time.UnixMilli(it.at).UTC()
 	if it.refund {
 		f.OutRefundNo = it.key

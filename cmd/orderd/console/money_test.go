@@ -310,9 +310,9 @@ func TestTokensAreLookedUpAgain(t *testing.T) {
 	}
 }
 
-const billHead = "交易时间,公众账号ID,商户号,微信订单号,商户订单号,交易类型,交易状态,货币种类," +
-	"应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,充值券退款金额,退款状态," +
-	"商品名称,商户数据包,手续费,费率,订单金额,申请退款金额"
+const billHead = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类," +
+	"应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态," +
+	"商品名称,商户数据包,手续费,费率,订单金额,申请退款金额,费率备注"
 
 func bill(trades ...payment.Trade) string {
 	var b strings.Builder
@@ -321,12 +321,12 @@ func bill(trades ...payment.Trade) string {
 	for _, t := range trades {
 		sum += t.Total
 		fmt.Fprintf(&b,
-			"`2027-01-15 16:00:00,`%s,`%s,`%s,`%s,`NATIVE,`SUCCESS,`CNY,`%s,`0.00,"+
-				"`0,`0,`0.00,`0.00,`,`mug,`,`0.00000,`0.60%%,`%s,`0.00\n",
+			"`2027-01-15 16:00:00,`%s,`%s,`0,`,`%s,`%s,`o,`NATIVE,`SUCCESS,`OTHERS,`CNY,`%s,`0.00,"+
+				"`0,`0,`0.00,`0.00,`,`,`mug,`,`0.00000,`0.60%%,`%s,`0.00,`\n",
 			ordertest.AppID, ordertest.MchID, t.TransactionID, t.OutTradeNo, t.Total, t.Total)
 	}
-	fmt.Fprintf(&b, "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\n`%d,`%s,`0.00,`0.00,`0.00000,`%s,`0.00\n",
-		len(trades), sum, sum)
+	fmt.Fprintf(&b, "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额\n"+
+		"`%d,`%s,`0.00,`0.00,`0.00000,`%s,`0.00\n", len(trades), sum, sum)
 	return b.String()
 }
 
@@ -341,7 +341,7 @@ func TestReconciliationOverHTTP(t *testing.T) {
 	}
 	foreign := payment.Trade{TransactionID: "4200009999999999999999999999", OutTradeNo: "OTHERSHOP1", Total: 555}
 	const day = "2027-01-15" // of the fixture's clock, 16:00 in Beijing
-	d.bills[day] = bill(trade, foreign)
+	d.bills[day] = bill(trade, trade, foreign)
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"15.1.2027"}`), 422, "#/bill_date")
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15","bill_type":"SOME"}`), 422,
 		"#/bill_type")
@@ -360,7 +360,7 @@ func TestReconciliationOverHTTP(t *testing.T) {
 		t.Errorf("the bill is another: %.200s", got.Body)
 	}
 	list := d.ask(Finance, "GET", at+"/differences?status=OPEN", "")
-	want(t, list, 200, `"label":"长款"`)
+	want(t, list, 200, `"label":"重复"`)
 	var page struct {
 		Data []struct {
 			ID   string
@@ -370,12 +370,14 @@ func TestReconciliationOverHTTP(t *testing.T) {
 		}
 	}
 	if err := json.Unmarshal(list.Body.Bytes(), &page); err != nil || len(page.Data) != 1 ||
-		page.Data[0].Type != "BILL_ONLY" || page.Data[0].Bill.Line != 3 || page.Data[0].Diff != 555 {
+		page.Data[0].Type != "DUPLICATE_PAYMENT" || page.Data[0].Bill.Line != 3 ||
+		page.Data[0].Diff != int64(trade.Total) {
 		t.Fatalf("%v %s", err, list.Body)
 	}
 	csv := d.ask(Finance, "GET", at+"/differences", "", "Accept", "text/csv")
 	want(t, csv, 200, "\ufeffbill_date")
-	want(t, csv, 200, "\t4200009999999999999999999999")
+	want(t, csv, 200, "DUPLICATE_PAYMENT,重复,OPEN,"+o.OrderNo)
+	want(t, d.ask(Finance, "GET", at, ""), 200, `"other_business":{"count":1,"fen":555}`)
 	if x := d.ask(Finance, "GET", at+"/differences", "", "Accept", xlsxType); x.Code != 200 ||
 		!bytes.HasPrefix(x.Body.Bytes(), []byte("PK")) {
 		t.Errorf("%d %.20q", x.Code, x.Body)
@@ -383,14 +385,15 @@ func TestReconciliationOverHTTP(t *testing.T) {
 	resolve := "/admin/v1/differences/" + page.Data[0].ID + "/resolve"
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF"}`), 422, "#/reason")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"FORGET","reason":"x"}`), 422, "WRITE_OFF")
-	want(t, d.ask(Finance, "POST", resolve, `{"action":"APPLY_PAYMENT","reason":"x"}`), 422, "one of our orders")
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"APPLY_PAYMENT","reason":"x"}`), 422,
+		"cannot be done about")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 200,
 		`"proposed_by":"the-finance"`)
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 403, "second person")
 	want(t, d.ask(Admin, "POST", resolve, `{"action":"WRITE_OFF","reason":"yes"}`), 200, `"status":"WRITTEN_OFF"`)
 	want(t, d.ask(Finance, "POST", "/admin/v1/differences/none/resolve", `{"action":"WRITE_OFF","reason":"x"}`), 404,
 		"DIFFERENCE_NOT_FOUND")
-	want(t, d.ask("", "GET", "/metrics", ""), 200, `recon_open_differences{type="BILL_ONLY"} 0`)
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `recon_open_differences{type="DUPLICATE_PAYMENT"} 0`)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, day)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200, "balanced")
 }
@@ -411,7 +414,8 @@ func TestBillUpload(t *testing.T) {
 		return d.ask(Finance, "POST", "/admin/v1/reconciliations", b.String(), "Content-Type",
 			form.FormDataContentType())
 	}
-	want(t, send("bill", bill(payment.Trade{TransactionID: "42009", OutTradeNo: "OTHERSHOP1", Total: 5})), 202,
+	want(t, send("bill", bill(payment.Trade{TransactionID: "42009",
+		OutTradeNo: "01JD4ZKX0000000000000000AB-01", Total: 5})), 202,
 		"2027-01-15-ALL")
 	w := d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", "")
 	want(t, w, 200, `"open":1`)
