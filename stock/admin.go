@@ -2,7 +2,9 @@ package stock
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,6 +15,8 @@ import (
 )
 
 const (
+	// ownRefBytes of a hash tell the keys of any number of people apart.
+	ownRefBytes = 16
 	// maxPage is how many SKUs List gives at most: one answer of a few ten kB.
 	maxPage = 500
 	// unlimitedQuantity as a quantity makes an unlimited SKU.
@@ -166,7 +170,7 @@ VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, acto
 }
 
 // Change moves the stock of one SKU by an operator's hand. The same Change may be sent
-// again: its Key moves stock once per SKU and kind.
+// again: its Key moves stock once per SKU, kind and actor.
 type Change struct {
 	SkuID string
 	Delta int64 // what comes in; below zero only with Adjust
@@ -215,7 +219,7 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 	var done Changed
 	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		before := done // of the run before, which may have been committed
-		done = Changed{FlowNo: string(kind) + ":" + c.Key, Delta: c.Delta}
+		done = Changed{Delta: c.Delta}
 		// The lock comes first and the repeat is looked for before the shelf is
 		// judged: a double click that waited for its twin must find the twin's
 		// flow, not a shelf that its twin has changed.
@@ -223,14 +227,16 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 		if err != nil {
 			return err
 		}
-		if done.Replayed, err = replayed(ctx, tx, kind, c); err != nil {
+		ref := ""
+		if ref, done.Replayed, err = replayed(ctx, tx, kind, c); err != nil {
 			return err
 		}
+		done.FlowNo = string(kind) + ":" + ref
 		switch {
 		case done.Replayed && tx.MayBeDone() && before.After != nil && *before.After == sku.Available:
 			done = before
 		case !done.Replayed:
-			if err := a.move(ctx, tx, kind, c, sku, &done); err != nil {
+			if err := a.move(ctx, tx, kind, ref, c, sku, &done); err != nil {
 				return err
 			}
 		}
@@ -262,7 +268,8 @@ WHERE sku_id = ?`+lock, id))
 // move changes the shelf, which was read as sku, and writes the flow. The UPDATE
 // demands the number that was read, although the row is locked, and its rows are
 // counted: so it is right on every engine and under every isolation level.
-func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change, sku SKU, done *Changed) error {
+func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, ref string, c Change, sku SKU,
+	done *Changed) error {
 	switch {
 	case sku.Unlimited:
 		return ErrUnlimited
@@ -283,29 +290,44 @@ WHERE sku_id = ?
 	}
 	before, after := sku.Available, sku.Available+c.Delta
 	done.Before, done.After = &before, &after
-	return insertOperatorFlow(ctx, tx, flow{kind: kind, ref: c.Key, skuID: c.SkuID, delta: c.Delta}, c.Actor,
+	return insertOperatorFlow(ctx, tx, flow{kind: kind, ref: ref, skuID: c.SkuID, delta: c.Delta}, c.Actor,
 		c.Reason, a.now())
 }
 
-// replayed reports that this very change was made before; ErrKeyReused when the key
-// stands for another number of units.
-func replayed(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change) (bool, error) {
-	var delta int64
-	err := tx.QueryRowContext(ctx, `SELECT delta
+// replayed gives the ref of the flow of a change, and reports that this very change was
+// made before; ErrKeyReused when its actor has used the key for something else. A key is
+// its actor's: two people who count their deliveries with the same numbers have two.
+func replayed(ctx context.Context, tx *sqldb.Tx, kind Kind, c Change) (ref string, before bool, err error) {
+	ref = c.Key
+	err = sqldb.Each(ctx, tx, `SELECT ref, actor, delta, reason
 FROM stock_flows
 WHERE order_no = ''
   AND kind = ?
-  AND ref = ?
-  AND sku_id = ?`, string(kind), c.Key, c.SkuID).Scan(&delta)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return false, nil
-	case err != nil:
-		return false, err
-	case delta != c.Delta:
-		return false, ErrKeyReused
-	}
-	return true, nil
+  AND ref IN (?, ?)
+  AND sku_id = ?`, []any{string(kind), c.Key, c.ownRef(), c.SkuID}, func(rows *sql.Rows) error {
+		var found, actor, reason string
+		var delta int64
+		if err := rows.Scan(&found, &actor, &delta, &reason); err != nil {
+			return err
+		}
+		switch {
+		case actor == c.Actor && (delta != c.Delta || reason != c.Reason):
+			return ErrKeyReused
+		case actor == c.Actor:
+			ref, before = found, true
+		case !before:
+			ref = c.ownRef() // the key itself is somebody else's
+		}
+		return nil
+	})
+	return ref, before, err
+}
+
+// ownRef is the ref of a change whose key somebody else has used before: of key and actor,
+// and with a sign that no key has.
+func (c *Change) ownRef() string {
+	sum := sha256.Sum256([]byte(c.Actor + "\x00" + c.Key))
+	return "~" + hex.EncodeToString(sum[:ownRefBytes])
 }
 
 // validate refuses with an *InvalidError. Whether Delta may be below zero, Replenish

@@ -98,7 +98,7 @@ func New(o Options) (*echo.Echo, error) {
 	for _, r := range a.routes() {
 		h := withBudget(r.budget, r.handle)
 		if r.limit != nil {
-			h = a.authenticated(r.limit, h)
+			h = a.authenticated(r.limit, strict(r, h))
 		}
 		e.Add(r.method, r.path, h)
 	}
@@ -141,6 +141,25 @@ func (a *api) routes() []route {
 		{http.MethodGet, "/openapi.yaml", a.openAPI, nil, 0},
 		{http.MethodGet, "/problems/:slug", problemPage, nil, 0},
 		{http.MethodGet, "/healthz", healthz, nil, 0},
+	}
+}
+
+// strict refuses what reads with a parameter that the route does not have: a filter that is
+// silently ignored shows more than was asked for. The handlers of those that have some
+// check them by themselves.
+func strict(r route, next echo.HandlerFunc) echo.HandlerFunc {
+	switch r.path {
+	case "/v1/orders", "/v1/orders/:order_no", "/v1/stock":
+		return next
+	}
+	if r.method != http.MethodGet {
+		return next
+	}
+	return func(c echo.Context) error {
+		if err := CheckQuery(c); err != nil {
+			return err
+		}
+		return next(c)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"html"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -477,7 +478,7 @@ func fieldText(e order.FieldError, l language) string {
 	case "REQUIRED":
 		return "必填"
 	case "ENUM":
-		return "不是允许的值"
+		return "不是允许的值" + allowed(e.Detail, WantOneOf)
 	case "AMOUNT":
 		return "金额超出上限"
 	case "TOO_MUCH":
@@ -485,7 +486,7 @@ func fieldText(e order.FieldError, l language) string {
 	case "TOO_MANY":
 		return "数量过多"
 	case codeUnknownField:
-		return "未知字段"
+		return "未知字段" + allowed(e.Detail, theseAre)
 	case codeType:
 		return "类型不正确"
 	case codeDuplicate:
@@ -494,6 +495,21 @@ func fieldText(e order.FieldError, l language) string {
 		return "格式不正确"
 	}
 	return e.Detail
+}
+
+// What stands before the words that are allowed, in the details that name them.
+const (
+	// WantOneOf is of values, theseAre of the names of parameters.
+	WantOneOf = "want one of "
+	theseAre  = "is not a parameter here; these are: "
+)
+
+// allowed gives the words that a detail names, for the text in Chinese; "" for none.
+func allowed(detail, before string) string {
+	if words, ok := strings.CutPrefix(detail, before); ok {
+		return "，可用：" + words
+	}
+	return ""
 }
 
 // problemPage is GET /problems/:slug: it explains a problem to whoever follows its type,

@@ -48,7 +48,7 @@ func (a *api) show(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	q, err := query(c, "wait", "since")
+	q, err := query(c, paramsOrder...)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func matches(header, tag string) bool {
 // by the time of placing. The cursor is the number of the last order shown; as numbers
 // are ULIDs, a page stays the same when orders are placed meanwhile.
 func (a *api) list(c echo.Context) error {
-	q, err := query(c, "state", "created_from", "created_to", "limit", "cursor")
+	q, err := query(c, paramsOrders...)
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (a *api) skuStock(c echo.Context) error {
 // order asked. SKUs that do not exist are left out, so that one that was withdrawn does
 // not empty a whole page of goods.
 func (a *api) manyStock(c echo.Context) error {
-	q, err := query(c, "sku_ids")
+	q, err := query(c, paramsStock...)
 	if err != nil {
 		return err
 	}
@@ -266,6 +266,13 @@ func validOrderNo(s string) bool {
 	return bounds.OrderNo.Fits(s) && strings.ToUpper(s) == s
 }
 
+// The parameters of the routes that have some; all others that read have none.
+var (
+	paramsOrder  = []string{"wait", "since"}
+	paramsOrders = []string{"state", "created_from", "created_to", "limit", "cursor"}
+	paramsStock  = []string{"sku_ids"}
+)
+
 // params are the query parameters of a request, which query has checked.
 type params url.Values
 
@@ -282,12 +289,26 @@ func query(c echo.Context, known ...string) (params, error) {
 	for name, values := range q {
 		switch {
 		case !slices.Contains(known, name):
-			bad.query(name[:min(len(name), maxUnknownName)], codeUnknownField, "is not a parameter here")
+			bad.query(name[:min(len(name), maxUnknownName)], codeUnknownField, notAParameter(known))
 		case len(values) > 1:
 			bad.query(name, codeDuplicate, "is given twice")
 		}
 	}
 	return params(q), bad.err()
+}
+
+// notAParameter names those that there are.
+func notAParameter(known []string) string {
+	if len(known) == 0 {
+		return "is not a parameter here; there are none"
+	}
+	return theseAre + strings.Join(known, ", ")
+}
+
+// CheckQuery refuses parameters that a route does not have, for package console; see query.
+func CheckQuery(c echo.Context, known ...string) error {
+	_, err := query(c, known...)
+	return err
 }
 
 // query records a mistake in a query parameter.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -153,6 +155,25 @@ type route struct {
 	handle       echo.HandlerFunc
 }
 
+// parameters are those of the routes that read and have some. What reads with another one
+// is refused: a filter that is silently ignored shows, and may then act on, all there is.
+var parameters = map[string][]string{
+	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
+		"sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "limit", "cursor"},
+	"/admin/v1/payments/held": {"limit", "cursor"},
+	"/admin/v1/skus":          {"limit", "cursor"},
+	"/admin/v1/refunds":       {"state", "order_no", "transaction_id", "reason", "limit", "cursor"},
+	"/admin/v1/tasks/dead": {"type", "state", "cause", "failed_before", "failed_after", "limit",
+		"cursor"},
+	"/admin/v1/reconciliations":                 {"limit", "cursor"},
+	"/admin/v1/reconciliations/:id/differences": {"status", "type", "order_no", "limit", "cursor"},
+	"/admin/v1/differences":                     {"status", "type", "order_no", "limit", "cursor"},
+	"/debug/pprof/":                             {"debug"},
+	"/debug/pprof/profile":                      {"seconds"},
+	"/debug/pprof/trace":                        {"seconds"},
+	"/debug/pprof/:name":                        {"debug", "gc", "seconds"},
+}
+
 // New makes the admin listener's handler: every route of it, and nothing else. It also
 // registers the gauges that are read from Orders, Refunds, Reconciler, Tasks and Failures
 // with Metrics.
@@ -255,6 +276,11 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		if !who.Role.May(need) {
 			return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
 		}
+		if ctx.Request().Method == http.MethodGet {
+			if err := orderhttp.CheckQuery(ctx, parameters[ctx.Path()]...); err != nil {
+				return err
+			}
+		}
 		ctx.Set(operatorKey, who.Name)
 		ctx.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 		bounded, cancel := context.WithTimeout(ctx.Request().Context(), apiTimeout)
@@ -304,28 +330,68 @@ func cause(ctx echo.Context) order.Cause {
 		ID: orderhttp.RequestID(ctx)}
 }
 
-// decode reads one JSON object of at most maxBody into a struct and refuses fields that
-// it does not know. encoding/json, which takes names in any case and stops at the first
-// mistake, is enough for operators' tools; orderhttp reads customers' bodies more
-// strictly. Errors are a *orderhttp.Failure.
+// decode reads one JSON object of at most maxBody into a struct. Fields that it does not
+// know, names in another case and names given twice are refused, as on the customers'
+// side: which of two counts is nobody's to guess. Errors are a *orderhttp.Failure.
 func decode(ctx echo.Context, into any) error {
 	media, _, err := mime.ParseMediaType(ctx.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
 		return &orderhttp.Failure{Code: orderhttp.CodeUnsupportedMedia}
 	}
-	d := json.NewDecoder(http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	body, err := io.ReadAll(http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxBody))
+	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			return &orderhttp.Failure{Code: orderhttp.CodeBodyTooLarge}
 		}
+		return fail(orderhttp.CodeMalformed, "The body cannot be read to its end.")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
 		return fail(orderhttp.CodeMalformed, "The body cannot be read: "+strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fail(orderhttp.CodeMalformed, "The body must be one JSON object.")
 	}
+	if name := misnamed(json.NewDecoder(bytes.NewReader(body)), reflect.TypeOf(into).Elem()); name != "" {
+		return fail(orderhttp.CodeMalformed, "The body cannot be read: the field "+strconv.Quote(name)+
+			" is unknown, or given twice.")
+	}
 	return nil
+}
+
+// misnamed gives a name of the JSON value that d is at, which is known to fit t, that is
+// not exactly a field's or is given twice; "" for none. encoding/json takes names in any
+// case, and the last of two.
+func misnamed(d *json.Decoder, t reflect.Type) string {
+	start, err := d.Token()
+	if err != nil || start != json.Delim('{') || t.Kind() != reflect.Struct {
+		return ""
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, _ := d.Token()
+		name, _ := token.(string)
+		var inner reflect.Type
+		for i := range t.NumField() {
+			if tag, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); tag == name {
+				inner = t.Field(i).Type
+			}
+		}
+		if inner == nil || seen[name] {
+			return name
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return ""
+		}
+		if bad := misnamed(json.NewDecoder(bytes.NewReader(value)), inner); bad != "" {
+			return name + "." + bad
+		}
+	}
+	return ""
 }
 
 // decodeReasoned is decode for what is signed with a reason; reason is the field of the

@@ -47,18 +47,18 @@ func (c *console) view(o *order.Order) orderView {
 
 // listOrders is GET /admin/v1/orders: a page of the orders that all of the filters mean,
 // newest first. Without a filter: all. stuck=1 means those past their due time by more
-// than order.StuckAfter. A state that does not exist finds nothing.
+// than order.StuckAfter.
 func (c *console) listOrders(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := order.Filter{
 		OrderNo:       q.QueryParam("order_no"),
 		CustomerID:    q.QueryParam("customer_id"),
-		State:         order.State(q.QueryParam("state")),
+		State:         oneOf(&q, "state", order.States()),
 		OutTradeNo:    q.QueryParam("out_trade_no"),
 		TransactionID: q.QueryParam("transaction_id"),
 		OutRefundNo:   q.QueryParam("out_refund_no"),
 		SkuID:         q.QueryParam("sku_id"),
-		Stuck:         q.QueryParam("stuck") == "1",
+		Stuck:         q.yes("stuck"),
 		Cursor:        q.QueryParam("cursor"),
 		CreatedFrom:   q.time("created_from"),
 		CreatedTo:     q.time("created_to"),

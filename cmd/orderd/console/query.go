@@ -1,7 +1,9 @@
 package console
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -21,7 +23,7 @@ const (
 
 // query reads the parameters of a request and collects what is wrong with them, so that
 // one answer names all of it. A parameter that is absent is the zero of its type, which
-// no filter goes by. One that is not known is ignored, other than in the customers' API.
+// no filter goes by. One that is not known, or given twice, guard has refused.
 type query struct {
 	echo.Context
 	bad []order.FieldError
@@ -57,6 +59,31 @@ func (q *query) fen(name string) payment.Fen {
 		q.wrong(name, "FORMAT", "want an amount in fen")
 	}
 	return payment.Fen(n)
+}
+
+// yes reads a switch: 1 or true, 0 or false; absent is no.
+func (q *query) yes(name string) bool {
+	switch q.QueryParam(name) {
+	case "1", "true":
+		return true
+	case "", "0", "false":
+	default:
+		q.wrong(name, "ENUM", "want 1 or true, 0 or false")
+	}
+	return false
+}
+
+// oneOf reads a word that is one of those, "" when it is absent.
+func oneOf[T ~string](q *query, name string, those []T) T {
+	v := T(q.QueryParam(name))
+	if v != "" && !slices.Contains(those, v) {
+		var words []string
+		for _, w := range those {
+			words = append(words, string(w))
+		}
+		q.wrong(name, "ENUM", orderhttp.WantOneOf+strings.Join(words, ", "))
+	}
+	return v
 }
 
 // limit reads how many rows the page shall have.

@@ -393,9 +393,16 @@ func (c *console) getBill(ctx echo.Context) error {
 // listDifferences is GET /admin/v1/differences and GET …/reconciliations/:id/differences:
 // a page as JSON, or all as CSV or a workbook, by Accept.
 func (c *console) listDifferences(ctx echo.Context) error {
-	f := reconcile.DifferenceFilter{Status: reconcile.Status(ctx.QueryParam("status")),
-		Kind:    reconcile.Kind(ctx.QueryParam("type")),
+	q := query{Context: ctx}
+	f := reconcile.DifferenceFilter{
+		Status: oneOf(&q, "status", []reconcile.Status{reconcile.StatusOpen, reconcile.StatusPending,
+			reconcile.StatusResolved, reconcile.StatusWrittenOff}),
+		Kind:    oneOf(&q, "type", reconcile.Kinds()),
 		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
+	limit := q.limit()
+	if err := q.err(); err != nil {
+		return err
+	}
 	accept := ctx.Request().Header.Get(echo.HeaderAccept)
 	switch {
 	case strings.Contains(accept, "text/csv"):
@@ -405,10 +412,6 @@ func (c *console) listDifferences(ctx echo.Context) error {
 			})
 	case strings.Contains(accept, xlsxType):
 		return c.export(ctx, f, xlsxType, "xlsx", reconcile.WriteXLSX)
-	}
-	limit, err := limitOf(ctx)
-	if err != nil {
-		return fail(orderhttp.CodeValidation, "limit is 1 to 200")
 	}
 	f.Limit = limit + 1
 	_, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"), f)

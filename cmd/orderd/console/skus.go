@@ -9,6 +9,7 @@ import (
 
 	"orderd/order"
 	"orderd/order/orderhttp"
+	"orderd/payment"
 	"orderd/stock"
 )
 
@@ -26,7 +27,7 @@ type skuView struct {
 // viewSKU shows a SKU as operators see it.
 func viewSKU(s *stock.SKU) skuView {
 	v := skuView{SkuID: s.SkuID, Title: s.Title, Unlimited: s.Unlimited, Version: s.Version}
-	v.Price.Total, v.Price.Currency = fen(s.PriceFen), "CNY"
+	v.Price.Total, v.Price.Currency = fen(s.PriceFen), payment.CNY
 	if !s.Unlimited {
 		v.Available = &s.Available
 	}
@@ -48,14 +49,21 @@ type accountView struct {
 	Conserved bool `json:"conserved"`
 }
 
-// listSKUs is GET /admin/v1/skus: a page of maxRows SKUs, by sku_id.
+// listSKUs is GET /admin/v1/skus: a page of SKUs, maxRows unless limit says less, by sku_id.
 func (c *console) listSKUs(ctx echo.Context) error {
-	skus, err := c.Stock.List(ctx.Request().Context(), ctx.QueryParam("cursor"), maxRows+1)
+	q, limit := query{Context: ctx}, maxRows
+	if ctx.QueryParam("limit") != "" {
+		limit = q.limit()
+	}
+	if err := q.err(); err != nil {
+		return err
+	}
+	skus, err := c.Stock.List(ctx.Request().Context(), ctx.QueryParam("cursor"), limit+1)
 	if err != nil {
 		return err
 	}
 	cursor := func(s *stock.SKU) string { return s.SkuID }
-	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, maxRows, viewSKU, cursor))
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, limit, viewSKU, cursor))
 }
 
 // getSKU is GET /admin/v1/skus/:id: a SKU with its account, which is added up from the
@@ -87,6 +95,10 @@ func (c *console) putSKU(ctx echo.Context) error {
 	}
 	if err := decode(ctx, &body); err != nil {
 		return err
+	}
+	if body.Price.Currency != "" && body.Price.Currency != payment.CNY {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{
+			Pointer: "#/price/currency", Code: "ENUM", Detail: "the currency is CNY"}}}
 	}
 	p := stock.Put{
 		SkuID:    ctx.Param("id"),

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -52,7 +54,7 @@ type acted struct {
 func (c *console) deadTasks(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := scheduler.Filter{
-		Type:  q.QueryParam("type"),
+		Type:  oneOf(&q, "type", taskTypes),
 		State: cmp.Or(q.QueryParam("state"), scheduler.StateDead),
 		Cause: q.QueryParam("cause"),
 	}
@@ -75,6 +77,9 @@ func (c *console) deadTasks(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(tasks, next,
 		func(t *scheduler.FailedTask) scheduler.FailedTask { return *t }))
 }
+
+// taskTypes are those that a failed task can have.
+var taskTypes = []string{scheduler.TypeExpire, scheduler.TypeRefund, scheduler.TypeReconcile}
 
 // wantTaskState is the detail for a state that is neither.
 const wantTaskState = "a failed task is dead or failing"
@@ -139,6 +144,10 @@ func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
 	if f.State = cmp.Or(body.State, scheduler.StateDead); f.State != scheduler.StateDead &&
 		f.State != scheduler.StateFailing {
 		bad = append(bad, order.FieldError{Pointer: "#/state", Code: "ENUM", Detail: wantTaskState})
+	}
+	if body.Type != "" && !slices.Contains(taskTypes, body.Type) {
+		bad = append(bad, order.FieldError{Pointer: "#/type", Code: "ENUM",
+			Detail: orderhttp.WantOneOf + strings.Join(taskTypes, ", ")})
 	}
 	if bad != nil {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
