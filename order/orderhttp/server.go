@@ -10,8 +10,7 @@ const (
 	// readHeaderTimeout ends clients that trickle their headers.
 	readHeaderTimeout = 5 * time.Second
 	// readTimeout is for headers and body: the 64 KiB of the largest body take two
-	// seconds at 256 kbit/s, a bad mobile connection. It bounds the upload of a bill too:
-	// one that takes longer goes in by `orderd reconcile run --bill`.
+	// seconds at 256 kbit/s, a bad mobile connection. The upload of a bill moves it.
 	readTimeout = 10 * time.Second
 	// writeTimeout is from the end of the headers to the end of the answer: the longest
 	// poll, and the longest call of WeChat Pay on top, so that no handler is cut before

@@ -135,7 +135,9 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 }
 
 // healRefund records the end of a refund of ours, with the same caution. The words of
-// the bill become those of the API: FAIL is CLOSED, CHANGE is ABNORMAL.
+// the bill become those of the API: FAIL is CLOSED, CHANGE is ABNORMAL. A bill is a snapshot
+// of the night: what it says of a refund that did not reach its buyer makes another one go
+// out, so that WeChat Pay is asked, and what it says now is recorded.
 func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, cause Cause) (bool, error) {
 	status := map[string]payment.RefundStatus{"SUCCESS": payment.RefundSuccess, "FAIL": payment.RefundClosed,
 		"CHANGE": payment.RefundAbnormal, "PROCESSING": payment.RefundProcessing}[d.BillState]
@@ -146,13 +148,14 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 		// acceptance, which is earlier by minutes, or by days for a bank card.
 		refund.SuccessTime = d.Facts.At
 	}
-	if u.fromFile {
+	if u.fromFile || d.Kind == RefundStateMismatch && status != payment.RefundSuccess {
 		asked, err := r.cfg.Gateway.QueryRefund(ctx, d.Ref)
-		if err != nil {
+		switch {
+		case err != nil:
 			return false, err
-		}
-		if asked.Status != status || asked.Amount != d.BillFen {
-			return false, fmt.Errorf("WeChat Pay does not say what the file says: %s", asked.Status)
+		case asked.Status == payment.RefundNotFound || asked.Amount != d.BillFen ||
+			u.fromFile && asked.Status != status:
+			return false, fmt.Errorf("WeChat Pay does not say what the bill says: %s", asked.Status)
 		}
 		refund = asked
 	}

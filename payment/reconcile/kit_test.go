@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -117,6 +118,7 @@ type desk struct {
 	*reconcile.Reconciler
 	bills *mailbox
 	shop  *hookedOrders
+	log   *bytes.Buffer
 }
 
 // hookedOrders are the shop's orders; before is called ahead of every payment.
@@ -138,10 +140,11 @@ func newDesk(t *testing.T, db *sqldb.DB) *desk {
 	t.Helper()
 	d := &desk{Fixture: ordertest.NewWith(t, db,
 		func(c *order.Config) { c.RefundAutoApprove, c.RefundSpacing = payment.MaxFen, -1 }),
-		bills: &mailbox{bills: map[string][]byte{}}}
+		bills: &mailbox{bills: map[string][]byte{}}, log: new(bytes.Buffer)}
 	d.shop = &hookedOrders{Orders: reconciletest.Orders{Service: d.Service}}
 	r, err := reconcile.New(reconcile.Config{DB: db, Orders: d.shop, Gateway: d.WeChat, Bills: d.bills,
-		Now: d.Clock.Now, MchID: ordertest.MchID, AppIDs: []string{ordertest.AppID}, TempDir: t.TempDir()})
+		Now: d.Clock.Now, MchID: ordertest.MchID, AppIDs: []string{ordertest.AppID}, TempDir: t.TempDir(),
+		Log: slog.New(slog.NewTextHandler(d.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

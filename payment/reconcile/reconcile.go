@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha1" //nolint:gosec // WeChat's choice of a hash
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -111,6 +112,13 @@ const (
 	// billHour is when yesterday's bill is out, in Beijing: WeChat begins to make
 	// bills at 9:00 and says to fetch them after 10:00.
 	billHour = 10
+	// billLate is how long after billHour a bill may still be in the making; then it is an
+	// alarm, as often as it is asked for.
+	billLate = 4 * time.Hour
+	// askSoonest and askLatest bound the time between two questions for a bill that is in the
+	// making, which grows with the time that it is late: WeChat says to ask every half hour.
+	askSoonest = 30 * time.Minute
+	askLatest  = 6 * time.Hour
 	// healPage is how many differences are read at once while healing: each of them
 	// is a transaction of its own, so a larger page saves nothing.
 	healPage = 200
@@ -488,14 +496,24 @@ func (r *Reconciler) CatchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	making, err := r.inTheMaking(ctx, Day(first))
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for day := first; Day(day) <= Day(last); day = day.AddDate(0, 0, 1) {
-		if done[Day(day)] {
+		if done[Day(day)] || now.Before(making[Day(day)]) {
 			continue
 		}
 		_, err := r.Run(ctx, RunRequest{Date: Day(day)})
 		switch {
-		case errors.Is(err, payment.ErrBillNotReady), errors.Is(err, ErrRunning):
+		case errors.Is(err, payment.ErrBillNotReady):
+			if late := now.Sub(billDue(day)); late >= billLate {
+				r.log.Error("alarm", "what", "WeChat Pay does not make the bill of a day", "bill_date", Day(day),
+					"late", late.Round(time.Minute).String())
+			}
+			continue
+		case errors.Is(err, ErrRunning):
 			continue
 		case ctx.Err() != nil:
 			return errors.Join(append(errs, ctx.Err())...)
@@ -506,6 +524,38 @@ func (r *Reconciler) CatchUp(ctx context.Context) error {
 		r.log.Info("reconciled", "bill_date", Day(day))
 	}
 	return errors.Join(errs...)
+}
+
+// billDue is when the bill of a day should be out.
+func billDue(day time.Time) time.Time {
+	y, m, d := day.In(beijing).Date()
+	return time.Date(y, m, d+1, billHour, 0, 0, 0, beijing)
+}
+
+// inTheMaking tells of the days from a date on whose bill was in the making when it was last
+// asked for, when to ask again.
+func (r *Reconciler) inTheMaking(ctx context.Context, from string) (map[string]time.Time, error) {
+	next := map[string]time.Time{}
+	err := r.decide(ctx, `SELECT bill_date, finished_at
+FROM reconciliations
+WHERE bill_type = 'ALL'
+  AND state = 'waiting'
+  AND problem = ?
+  AND bill_date >= ?`, []any{payment.ErrBillNotReady.Error(), from}, func(rows *sql.Rows) error {
+		var date string
+		var asked int64
+		if err := rows.Scan(&date, &asked); err != nil {
+			return err
+		}
+		day, err := dayStart(date)
+		at := time.UnixMilli(asked)
+		next[date] = at.Add(min(max(at.Sub(billDue(day)), askSoonest), askLatest))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find the bills that are in the making: %w", err)
+	}
+	return next, nil
 }
 
 // encode writes a result so that equal ones are equal bytes: encoding/json sorts the

@@ -401,7 +401,8 @@ func TestCatchUp(t *testing.T) {
 		trade := d.paid(t)
 		_, grown := d.unheard(t)
 		d.bills.bills[day] = billOf(payRow(trade))
-		d.Clock.Set(time.Date(2026, 11, 23, 1, 59, 0, 0, time.UTC)) // 9:59 in Beijing of the 23rd
+		before := time.Date(2026, 11, 23, 1, 59, 0, 0, time.UTC) // 9:59 in Beijing of the 23rd
+		d.Clock.Set(before.Add(-6 * time.Hour))
 		d.bills.err = payment.ErrBillNotReady
 		if err := d.CatchUp(t.Context()); err != nil {
 			t.Fatal(err)
@@ -410,6 +411,7 @@ func TestCatchUp(t *testing.T) {
 			t.Errorf("%+v, %v", s, err)
 		}
 		d.bills.err = nil
+		d.Clock.Set(before)
 		for range 2 {
 			if err := d.CatchUp(t.Context()); err != nil {
 				t.Fatal(err)

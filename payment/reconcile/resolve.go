@@ -292,8 +292,10 @@ type Open struct {
 	Pending       map[Kind]int64
 	PendingFen    payment.Fen
 	OldestPending time.Time
-	// LastDone is the newest day that is reconciled with WeChat Pay's own bill, "" for none.
-	LastDone string
+	// LastDone is the newest day that is over and reconciled with WeChat Pay's own bill, "" for
+	// none; LastDoneAt is when that was, the zero time for none.
+	LastDone   string
+	LastDoneAt time.Time
 }
 
 // Open reads the open differences through the index on their status, and the newest day
@@ -305,14 +307,19 @@ func (r *Reconciler) Open(ctx context.Context) (o Open, err error) {
 		if err := o.count(ctx, tx); err != nil {
 			return err
 		}
-		var last sql.NullString
-		err := tx.QueryRowContext(ctx, `SELECT MAX(r.bill_date)
+		return sqldb.Each(ctx, tx, `SELECT r.bill_date, r.finished_at
 FROM reconciliations r
 WHERE r.bill_type = 'ALL'
   AND r.state = 'done'
-  AND `+signedRow).Scan(&last)
-		o.LastDone = last.String
-		return err
+  AND r.finished_at >= r.day_to
+  AND `+signedRow+`
+ORDER BY r.bill_date DESC
+LIMIT 1`, nil, func(rows *sql.Rows) error {
+			var at int64
+			err := rows.Scan(&o.LastDone, &at)
+			o.LastDoneAt = sqldb.FromMillis(at)
+			return err
+		})
 	})
 	if err != nil {
 		return o, fmt.Errorf("count open differences: %w", err)

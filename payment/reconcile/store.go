@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"database/sql"
@@ -139,7 +140,7 @@ func (r *Reconciler) renew(ctx context.Context, u *run) (context.Context, func()
 // count leaves a day as it stood when a bill that counts is there.
 func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 	if u.was.counts && !u.counts {
-		return r.restore(context.WithoutCancel(ctx), u)
+		return r.restore(context.WithoutCancel(ctx), u, "")
 	}
 	text, err := encode(res)
 	if err != nil {
@@ -156,10 +157,12 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 		int64(res.Payments.OursFen))
 }
 
-// restore gives a day back as it stood before a file was held against it. When the file
-// has added to our side, the day waits for its own bill once more: that has not been held
-// against what is new, and CatchUp looks at no old day that is done.
-func (r *Reconciler) restore(ctx context.Context, u *run) error {
+// restore gives a day back as it stood before a bill was held against it that does not count,
+// or could not be read; problem says why, "" for none. When a file has added to our side,
+// the day waits for its own bill once more: that has not been held against what is new, and
+// CatchUp looks at no old day that is done.
+func (r *Reconciler) restore(ctx context.Context, u *run, problem string) error {
+	u.was.problem = cmp.Or(problem, u.was.problem)
 	if u.healed > 0 {
 		u.was.state, u.was.problem = "waiting", "a file has added to it: run it again with WeChat Pay's bill"
 	}
@@ -168,7 +171,8 @@ func (r *Reconciler) restore(ctx context.Context, u *run) error {
 }
 
 // fail keeps why a run ended. What it wrote is right and stays. A bill that is not made
-// yet is waiting and not failed: nobody has to do anything.
+// yet is waiting and not failed: nobody has to do anything. A day that was done stays done
+// when the run has compared nothing: the bill that it rests on is as good as before.
 func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	state := "failed"
 	if errors.Is(why, payment.ErrBillNotReady) {
@@ -176,8 +180,8 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	}
 	problem := bounds.DayProblem.Cut(why.Error())
 	keep := func() error {
-		if u.fromFile && u.was.counts {
-			return r.restore(ctx, u) // the file was bad, not the bill of the day
+		if u.fromFile && u.was.counts || u.pass == 0 && u.was.state == "done" {
+			return r.restore(ctx, u, problem) // the new bill was bad, not that of the day
 		}
 		return r.updateRun(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(),
 			problem)

@@ -500,13 +500,13 @@ func (g *gauges) differences() []prometheus.Metric {
 		float64(o.PendingFen)),
 		gauge(desc("recon_pending_oldest_seconds", "Age of the oldest that waits; 0 for none."), age))
 	last := 0.0
-	if t, err := time.Parse(time.DateOnly, o.LastDone); err == nil {
-		last = float64(t.Unix())
+	if !o.LastDoneAt.IsZero() {
+		last = float64(min(o.LastDoneAt.Unix(), g.now().Unix())) // another machine's clock wrote it
 	}
 	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."),
 		float64(o.Fen)),
 		gauge(desc("recon_last_success_timestamp",
-			"The newest day that is reconciled with WeChat Pay's own bill, as a time; 0 for none."), last))
+			"When the newest day was reconciled that is, with WeChat Pay's own bill; 0 for none."), last))
 }
 
 // depth is how many tasks the queue holds, by the states that asynq has: pending, active,

@@ -6,6 +6,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -14,6 +15,41 @@ import (
 
 // maxField bounds a form's field that is not the file, in bytes: the longest is a reason.
 const maxField = 1 << 10
+
+// Bounds of an upload, beside those of every connection.
+const (
+	// uploadTimeout is for the whole file: maxUpload at 5 Mbit/s.
+	uploadTimeout = 30 * time.Minute
+	// uploadStall ends an upload in which nothing comes.
+	uploadStall = 30 * time.Second
+	// uploadAnswer is how long the answer may take once the file is here.
+	uploadAnswer = time.Minute
+)
+
+// slowBody is a body that may take longer than the server lets others: as long as something
+// comes, until a time.
+type slowBody struct {
+	r     io.Reader
+	conn  *http.ResponseController
+	until time.Time
+}
+
+// Read moves the deadline of the connection before it waits. A connection without deadlines
+// has nothing to be moved.
+func (b *slowBody) Read(p []byte) (int, error) {
+	at := time.Now().Add(uploadStall)
+	if at.After(b.until) {
+		at = b.until
+	}
+	_ = b.conn.SetReadDeadline(at)
+	_ = b.conn.SetWriteDeadline(at.Add(uploadAnswer))
+	return b.r.Read(p)
+}
+
+// end leaves time for the answer.
+func (b *slowBody) end() {
+	_ = b.conn.SetWriteDeadline(time.Now().Add(uploadAnswer))
+}
 
 // upload writes the file of a form (multipart/form-data, RFC 7578) to a temporary file,
 // and gives its other fields to the functions of their names. A file and not memory: a
@@ -26,7 +62,10 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 			file = nil
 		}
 	}()
-	form := multipart.NewReader(http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxUpload), boundary)
+	body := &slowBody{r: http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxUpload),
+		conn: http.NewResponseController(ctx.Response()), until: time.Now().Add(uploadTimeout)}
+	defer body.end()
+	form := multipart.NewReader(body, boundary)
 	for {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
