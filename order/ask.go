@@ -175,11 +175,9 @@ func (s *Service) askOne(ctx context.Context, a *Ask, cause Cause) AskOutcome {
 			outcome = AskKnown
 		}
 	case payment.TradeClosed:
-		if trade.MchID == s.cfg.MchID && trade.AppID == s.cfg.AppID {
-			outcome = AskClosed
-			_, err = s.apply(ctx, &closeTrade{header: header{orderNo: a.OrderNo, cause: cause},
-				attempt: Attempt{Attempt: payment.Attempt{OutTradeNo: a.OutTradeNo}, CallNo: a.callNo}})
-		}
+		outcome = AskClosed
+		_, err = s.apply(ctx, &closeTrade{header: header{orderNo: a.OrderNo, cause: cause},
+			attempt: Attempt{Attempt: payment.Attempt{OutTradeNo: a.OutTradeNo}, CallNo: a.callNo}})
 	case payment.TradeNotFound:
 		outcome = AskNotFound
 	case payment.TradeNotPay, payment.TradeUserPaying, payment.TradeRevoked, payment.TradePayError:

@@ -166,7 +166,7 @@ func TestAskFindsAClosedTrade(t *testing.T) {
 		f.WeChat.Put(payment.Trade{OutTradeNo: no, State: payment.TradeClosed, MchID: "1900000009",
 			AppID: ordertest.AppID})
 		f.Clock.Advance(10 * time.Second)
-		wantOutcomes(t, askDue(t, f), order.AskOpen)
+		wantOutcomes(t, askDue(t, f), order.AskUnknown)
 		if again := f.Prepaid(t, o.OrderNo); again != no {
 			t.Errorf("closed on another merchant's word: %s", again)
 		}

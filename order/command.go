@@ -251,6 +251,10 @@ func (c *settle) decide(b *batch) (applied, error) {
 		done.refund = &refundApplied{row: row.after}
 	}
 	c.journal(b, *s)
+	if c.trade.State == payment.TradeRefund && !c.again { // some went back that nobody here has sent
+		done.alarms = append(done.alarms, refundedElsewhere+c.trade.TransactionID)
+		b.record(e, &c.header, eventRefundTold, e.after.State, nil)
+	}
 	done.journalled = c.trade.TransactionID
 	done.order, s.State = e.after, e.after.State
 	return done, nil
@@ -281,7 +285,7 @@ func (b *batch) misfit(e *entry, t *payment.Trade) string {
 	switch {
 	case t.MchID != b.s.cfg.MchID:
 		return "mchid"
-	case t.AppID != b.s.cfg.AppID:
+	case !b.s.cfg.ourApp(t.AppID):
 		return "appid"
 	case e == nil:
 		return "unknown_order"

@@ -127,6 +127,13 @@ func (b *batch) refundMisfit(row *refundEntry, t *payment.Refund) string {
 	return ""
 }
 
+// refundedElsewhere begins the alarm of a payment of which some went back that nobody here has
+// sent; eventRefundTold is its event.
+const (
+	refundedElsewhere = "a payment was refunded elsewhere: "
+	eventRefundTold   = "payment.refund_told"
+)
+
 // tellRefunded: WeChat Pay says of a payment that is recorded that some of it went back.
 type tellRefunded struct {
 	header
@@ -152,9 +159,9 @@ func (c *tellRefunded) decide(b *batch) (applied, error) {
 		}
 	}
 	p.told, p.tell = b.now, true
-	done := applied{alarms: []string{"a payment was refunded elsewhere: " + c.transactionID}}
+	done := applied{alarms: []string{refundedElsewhere + c.transactionID}}
 	if e := b.orders[c.orderNo]; e != nil {
-		b.record(e, &c.header, "payment.refund_told", e.after.State, nil)
+		b.record(e, &c.header, eventRefundTold, e.after.State, nil)
 		done.order = e.after
 	}
 	return done, nil

@@ -79,6 +79,9 @@ type Config struct {
 
 	// MchID and AppID are what a payment must carry to be ours.
 	MchID, AppID string
+	// OtherAppIDs are further app ids of this shop: payments of them are ours too, such as of
+	// trades that were opened before AppID was changed. Prepays carry AppID.
+	OtherAppIDs []string
 	// NotifyURL is where WeChat sends payment notifications.
 	NotifyURL string
 	// PayWithin is how long a buyer has; at least MinPayWithin. Default 30 minutes.
@@ -221,6 +224,7 @@ func New(cfg Config) (*Service, error) {
 	if s.observe == nil {
 		s.observe = nobody{}
 	}
+	s.cfg.Gateway = asked{cfg.Gateway, s}
 	if s.cfg.Tasks == nil {
 		s.cfg.Tasks = noTasks{}
 	}

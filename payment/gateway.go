@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -173,6 +174,27 @@ type Trade struct {
 	Currency      string
 	SuccessTime   time.Time // zero unless paid
 	RequestID     string
+}
+
+// ErrOtherAnswer: an answer of WeChat Pay is about something else than was asked. It proves
+// nothing.
+var ErrOtherAnswer = errors.New("the answer is about something else than was asked")
+
+// OtherThan names the field by which a trade is not the one that was asked for, "" when it can
+// be. Fields are compared where the answer has them, merchant and app id not of a trade that
+// is paid: money is held for a person, and not passed over.
+func (t *Trade) OtherThan(outTradeNo, mchID string, appIDs []string) string {
+	switch {
+	case t.OutTradeNo != "" && t.OutTradeNo != outTradeNo:
+		return "out_trade_no"
+	case t.Paid():
+		return ""
+	case t.MchID != "" && t.MchID != mchID:
+		return "mchid"
+	case t.AppID != "" && !slices.Contains(appIDs, t.AppID):
+		return "appid"
+	}
+	return ""
 }
 
 // Paid reports that WeChat holds (or held, before a refund) the buyer's money.

@@ -142,13 +142,13 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	}
 	c.close = append(c.close, c.orders.Close)
 	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
-		MchID: gc.MchID, AppID: gc.AppID})
+		MchID: gc.MchID, AppID: gc.AppID, OtherAppIDs: s.OtherAppIDs})
 	if err != nil {
 		return err
 	}
 	c.reconciler, err = reconcile.New(reconcile.Config{
 		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
-		Now: time.Now, Log: log, MchID: gc.MchID, AppIDs: []string{gc.AppID},
+		Now: time.Now, Log: log, MchID: gc.MchID, AppIDs: append([]string{gc.AppID}, s.OtherAppIDs...),
 	})
 	return err
 }
@@ -175,6 +175,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 
 		MchID:           gc.MchID,
 		AppID:           gc.AppID,
+		OtherAppIDs:     s.OtherAppIDs,
 		NotifyURL:       notifyURL,
 		RefundNotifyURL: s.refundNotifyURL(notifyURL),
 

@@ -11,10 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"orderd/payment"
 )
 
 // settings is the configuration: flag > environment > file > default. This is the only
@@ -90,6 +93,8 @@ type settings struct {
 	MchID string `name:"wechat-mchid" placeholder:"ID" help:"${wechat_mchid}"`
 	// AppID is of the app or mini program that buyers pay in (wx…), bound to MchID.
 	AppID string `name:"wechat-appid" placeholder:"ID" help:"App id bound to the merchant."`
+	// OtherAppIDs are accepted in payments and bills, and never sent.
+	OtherAppIDs []string `name:"wechat-other-appids" placeholder:"ID,…" help:"${wechat_other_appids}"`
 	// SerialNo and PrivateKey belong together: requests are signed with the key, and
 	// carry the serial number of its certificate.
 	SerialNo   string `name:"wechat-serial-no" placeholder:"HEX" help:"${wechat_serial_no}"`
@@ -273,6 +278,11 @@ func (s *settings) check() error {
 	case s.AdminToken != "" && len(s.AdminToken) < minToken:
 		return fmt.Errorf("ORDERD_BOOTSTRAP_ADMIN_TOKEN has %d bytes, it needs %d: make one with 'openssl "+
 			"rand -hex 32'", len(s.AdminToken), minToken)
+	case len(s.OtherAppIDs) > maxOtherAppIDs || slices.ContainsFunc(s.OtherAppIDs, func(id string) bool {
+		return id == "" || len(id) > 32 || !payment.MadeOf(id, payment.Word)
+	}):
+		return fmt.Errorf("ORDERD_WECHAT_OTHER_APPIDS is a list of at most %d app ids (wx…), separated by commas",
+			maxOtherAppIDs)
 	case s.MchID == "" && (s.AppID != "" || s.SerialNo != "" || s.PrivateKey != "" || s.APIv3Key != ""):
 		return errors.New("some ORDERD_WECHAT_… settings are there but ORDERD_WECHAT_MCHID is not: set it, or none " +
 			"of them to use the simulator")
@@ -291,6 +301,9 @@ const (
 	// maxPace keeps the time in which a prepay may still arrive at WeChat Pay, 30 s
 	// divided by it, above the time-out of a call, which is never below a second.
 	maxPace = 20
+	// maxOtherAppIDs is what the check of a payment's facts has room for (package audit),
+	// beside ORDERD_WECHAT_APPID.
+	maxOtherAppIDs = 7
 )
 
 // readSecretFile gives the content of a file without white space around it, which editors

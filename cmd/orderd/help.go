@@ -36,6 +36,7 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"customer_jwt_secret":      "HS256 secret of customers' tokens, at least 32 bytes.",
 	"customer_jwt_public_key":  "Public key of customers' tokens instead (RS256 or ES256).",
 	"bootstrap_admin_token":    "Bearer token of an administrator, at least 32 bytes.",
+	"wechat_other_appids":      "Further app ids of this shop, whose payments are ours too.",
 	"wechat_mchid":             "Merchant number; without it the simulator is used.",
 	"wechat_serial_no":         "Serial number of the merchant's certificate.",
 	"wechat_private_key":       "The merchant's private key.",

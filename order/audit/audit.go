@@ -93,6 +93,8 @@ type Config struct {
 	Now func() time.Time
 	// MchID and AppID are the merchant and the app that money must have come to.
 	MchID, AppID string
+	// OtherAppIDs are further app ids of the shop, fewer than appIDs.
+	OtherAppIDs []string
 }
 
 // Auditor checks the database against its invariants and plans its repair. All
@@ -106,6 +108,9 @@ type Auditor struct {
 func New(cfg Config) (*Auditor, error) {
 	if cfg.DB == nil || cfg.Now == nil || cfg.MchID == "" || cfg.AppID == "" {
 		return nil, errors.New("audit: Config needs DB, Now, MchID and AppID")
+	}
+	if len(cfg.OtherAppIDs) >= appIDs {
+		return nil, errors.New("audit: too many app ids")
 	}
 	return &Auditor{cfg: cfg, db: cfg.DB}, nil
 }

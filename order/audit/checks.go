@@ -54,11 +54,21 @@ var checks = slices.Concat([]check{
 }, stockChecks, eventChecks, orderChecks, moneyChecks, refundChecks, rowChecks, refundRowChecks, bookChecks,
 	peopleChecks, outcomeChecks)
 
+// appIDs is how many app ids the check of a payment's facts asks about; the first one stands
+// for those that are not configured.
+const appIDs = 8
+
 // args are the arguments of a check's query.
 func (a *Auditor) args(c check) []any {
 	switch c.id {
 	case "money.facts":
-		return []any{a.cfg.AppID, a.cfg.MchID}
+		args := make([]any, appIDs+1)
+		for i := range appIDs {
+			args[i] = a.cfg.AppID
+		}
+		copy(args, sqldb.Args(a.cfg.OtherAppIDs))
+		args[appIDs] = a.cfg.MchID
+		return args
 	case "quiet.orders":
 		return []any{sqldb.Millis(a.cfg.Now().Add(-overdueAfter))}
 	}

@@ -18,8 +18,8 @@ WHERE ((o.state IN ('paid', 'refunding') AND (COALESCE(p.payments, 0) <> 1 OR p.
     OR (o.state = 'refunded' AND (p.payments > 1 OR p.paid_fen <> o.total_fen))
     OR (o.state IN ('pending', 'closing', 'closed', 'late') AND p.payments > 0))
   /*and order o.order_no*/`},
-	// The arguments are the app and the merchant of the configuration. A source that
-	// names no currency leaves it empty.
+	// The arguments are the apps, appIDs of them, and the merchant of the configuration. A
+	// source that names no currency leaves it empty.
 	{"money.facts", "money that came for an order has its total, our currency, our app, our merchant", `
 SELECT p.transaction_id, p.order_no, p.amount_fen, p.currency, p.appid, p.mchid
 FROM payments p
@@ -27,7 +27,7 @@ LEFT JOIN orders o ON o.order_no = p.order_no
 WHERE (p.outcome = 'applied' OR p.reason IN ('late', 'duplicate'))
   AND (p.amount_fen <> o.total_fen
     OR p.currency NOT IN ('CNY', '')
-    OR p.appid <> ?
+    OR p.appid NOT IN (?, ?, ?, ?, ?, ?, ?, ?)
     OR p.mchid <> ?)
   /*and order p.order_no*/`},
 	// The first 26 characters of an out_trade_no are the order number.

@@ -99,7 +99,7 @@ func (g *Gateway) Query(ctx context.Context, outTradeNo string) (payment.Trade, 
 			return err
 		}
 		if rsp.Response.OutTradeNo != outTradeNo {
-			return badAnswer("it is about another order number")
+			return otherAnswer("order number")
 		}
 		trade, err = tradeOf(rsp.Response)
 		return err

@@ -82,11 +82,11 @@ func (g *Gateway) unrefundable(q *payment.RefundRequest) string {
 func fits(r payment.Refund, q payment.RefundRequest) error {
 	switch {
 	case r.OutRefundNo != q.OutRefundNo:
-		return badAnswer("it is about another refund number")
+		return otherAnswer("refund number")
 	case r.TransactionID != q.TransactionID:
-		return badAnswer("it is about another payment")
+		return otherAnswer("payment")
 	case r.Amount != q.Amount || r.Total != q.Total:
-		return badAnswer("its amounts are not those asked for")
+		return otherAnswer("amount")
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (g *Gateway) QueryRefund(ctx context.Context, outRefundNo string) (payment.
 			return err
 		}
 		if refund, err = refundOf(refundAnswer(*rsp.Response)); err == nil && refund.OutRefundNo != outRefundNo {
-			err = badAnswer("it is about another refund number")
+			err = otherAnswer("refund number")
 		}
 		return err
 	})

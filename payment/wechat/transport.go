@@ -196,6 +196,15 @@ type badAnswer string
 // Error says what is wrong with the answer.
 func (b badAnswer) Error() string { return "answer is not usable: " + string(b) }
 
+// otherAnswer is the cause when a signed success is about something else than was asked.
+type otherAnswer string
+
+// Error says what it is about.
+func (o otherAnswer) Error() string { return "answer is not usable: it is about another " + string(o) }
+
+// Is makes it a payment.ErrOtherAnswer.
+func (o otherAnswer) Is(target error) bool { return target == payment.ErrOtherAnswer }
+
 // safeCause replaces an error of the network or of gopay by one whose text is
 // safe to log. Errors that callers test for, and our own, are kept.
 func safeCause(err error) error {
@@ -208,14 +217,17 @@ func safeCause(err error) error {
 		}
 	}
 	var (
-		bad  badAnswer
-		dial *net.OpError
-		cert *tls.CertificateVerificationError
-		wait net.Error
+		bad   badAnswer
+		about otherAnswer
+		dial  *net.OpError
+		cert  *tls.CertificateVerificationError
+		wait  net.Error
 	)
 	switch {
 	case errors.As(err, &bad):
 		return bad
+	case errors.As(err, &about):
+		return about
 	case errors.As(err, &cert):
 		return errTLS
 	case errors.As(err, &dial) && dial.Op == "dial":
