@@ -626,6 +626,11 @@ func (b *batch) writeRows(ctx context.Context, tx *sqldb.Tx) error {
 	if len(b.payments) > 0 {
 		failpoint.Hit("notify.journalled")
 	}
+	if b.s.cfg.Shipments != nil && len(b.paid) > 0 {
+		if err := b.s.cfg.Shipments.Expect(ctx, tx, b.paid); err != nil {
+			return err
+		}
+	}
 	if err := insertEvents(ctx, tx, b.events); err != nil {
 		return err
 	}

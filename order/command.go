@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -318,6 +319,11 @@ func (c *settle) journal(b *batch, s Settlement) {
 		owed = c.trade.Total
 	}
 	at := b.now
+	if s.Settled == SettledApplied {
+		b.paid = append(b.paid, PaidTrade{OrderNo: s.OrderNo, OutTradeNo: c.trade.OutTradeNo,
+			TransactionID: c.trade.TransactionID, TradeType: c.trade.TradeType, AppID: c.trade.AppID,
+			PaidAt: cmp.Or(c.trade.SuccessTime, b.paidBy(s.OrderNo))})
+	}
 	if c.again { // when it came stays
 		at = b.recorded[c.trade.TransactionID].at
 	}

@@ -33,6 +33,7 @@ type batch struct {
 	// Decided, to be written:
 	events   []eventRow
 	payments []paymentRow
+	paid     []PaidTrade           // what orders keep, for Config.Shipments
 	returns  []string              // orders whose stock comes back, whole
 	partial  []stock.PartialReturn // lines that refunds give back
 

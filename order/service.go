@@ -10,6 +10,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
+	"orderd/payment/shipping"
 )
 
 // Tasks is what orders need of a queue: to be woken at a time. It is an alarm
@@ -67,6 +68,14 @@ const (
 	defaultLanes    = 2
 	defaultSpacing  = time.Minute + time.Second // WeChat's minute, and its clock is not ours
 )
+
+// Shipments notes which orders are owed a shipment; shipping.Service implements it.
+type Shipments interface {
+	Expect(ctx context.Context, tx *sqldb.Tx, paid []PaidTrade) error
+}
+
+// PaidTrade is a payment that its order keeps.
+type PaidTrade = shipping.Paid
 
 // Config shapes a Service. DB, Gateway, Now, MchID, AppID and NotifyURL are required.
 type Config struct {
@@ -129,6 +138,9 @@ type Config struct {
 	// answer, RefundPoll that between queries of an accepted one; the last steps
 	// repeat. Defaults: 15 s to 30 m; WeChat's five times 1 m, then 5, 10, 20, 30 m.
 	RefundRetry, RefundPoll []time.Duration
+	// Shipments is told of every payment that its order keeps, in the transaction that
+	// applies it; nil: nobody is. See package shipping.
+	Shipments Shipments
 	// Pace divides the waits above that were left to their defaults, for tests
 	// and demonstrations against a simulator whose own times are divided too.
 	// Default 1, the pace of WeChat Pay.

@@ -92,7 +92,7 @@ type Fault struct {
 // faultEndpoints lists where faults can be armed. certificates and the control surface have
 // none.
 func faultEndpoints() []string {
-	return []string{"prepay", "query", "close", "refund", "refund_query", "bill", "notify"}
+	return []string{"prepay", "query", "close", "refund", "refund_query", "bill", "notify", shippingEndpoint}
 }
 
 // faultKinds lists what can be done to an endpoint. A callback has no timeout: who
@@ -101,6 +101,8 @@ func faultKinds(endpoint string) []string {
 	common := []string{FaultDelay, FaultCutBefore, FaultCutAfter, FaultStatus, FaultBadSignature, FaultNoSignature,
 		FaultOldTimestamp, FaultUnknownSerial}
 	switch endpoint {
+	case shippingEndpoint: // nothing there is signed; the code of a status is its errcode
+		return []string{FaultDelay, FaultCutBefore, FaultCutAfter, FaultStatus, FaultTimeout}
 	case "notify":
 		return append(common, FaultDrop)
 	case "bill":

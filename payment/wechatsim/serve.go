@@ -34,7 +34,8 @@ const (
 	tailNotSpecified = 268435456 // ours: the documents name no tail for it
 )
 
-// Handler serves WeChat's API under /v3/ and the control surface under /control/.
+// Handler serves WeChat's API under /v3/, that of mini programs under /cgi-bin/ and /wxa/,
+// and the control surface under /control/.
 func (s *Sim) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for path, kind := range map[string]string{"native": "NATIVE", "jsapi": "JSAPI", "app": "APP", "h5": "MWEB"} {
@@ -54,6 +55,9 @@ func (s *Sim) Handler() http.Handler {
 	mux.Handle("/v3/", s.api("other", func(*exchange) answer {
 		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "请求的资源不存在", tailNotSpecified)
 	}))
+	mux.Handle("POST /cgi-bin/stable_token", s.miniProgram(s.stableToken))
+	mux.Handle("POST /wxa/sec/order/upload_shipping_info", s.miniProgram(s.uploadShipping))
+	mux.Handle("POST /wxa/sec/order/get_order", s.miniProgram(s.shippingStatus))
 	mux.Handle("/control/", s.control())
 	return mux
 }

@@ -70,6 +70,7 @@ type Options struct {
 	PaidCode             string // code of a call on a paid trade; empty: ORDERPAID
 	PaidStatus           int    // status of close on a paid trade; 0: 400
 	ControlAnywhere      bool   // let others than loopback addresses use /control
+	AppSecret            string // of the mini program; empty: there is none, its server answers 404
 }
 
 // Sim is one simulated WeChat Pay with one merchant. All methods may be called at the
@@ -94,6 +95,8 @@ type Sim struct {
 	ends     ends
 	broke    atomic.Bool // the merchant's account has no money for refunds
 	files    billFiles
+
+	shippings shippings
 
 	strayRolls atomic.Uint64 // counts decisions about numbers that have no trade
 
