@@ -40,6 +40,7 @@ var Guards = map[string]string{
 	"reconciliations.PRIMARY":           "bill_date,bill_type",
 	"differences.PRIMARY":               "id",
 	"matched_across.PRIMARY":            "kind,ref",
+	"shipments.PRIMARY":                 "order_no",
 	"failed_tasks.PRIMARY":              "task_type,task_key",
 	"rate_limits.PRIMARY":               "name",
 }
@@ -52,6 +53,7 @@ var Bounds = []string{
 	"ck_skus_available", "ck_skus_price", "ck_flows_kind", "ck_orders_total", "ck_orders_state", "ck_items",
 	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items",
 	"ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state",
+	"ck_shipments_state",
 }
 
 // MissingGuards tells found of every key and constraint of Guards and Bounds that the

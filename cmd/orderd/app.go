@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	"orderd/order/orderhttp"
 	"orderd/payment"
 	"orderd/payment/reconcile"
+	"orderd/payment/shipping"
 	"orderd/payment/wechat"
 	"orderd/scheduler"
 	"orderd/stock"
@@ -52,6 +54,8 @@ type core struct {
 	// clock is the database's clock, so that all processes agree on what is due.
 	// Deadlines go by it; tokens and logs go by this machine's.
 	clock *sqldb.Clock
+	// shipping is nil unless a mini program's shop has configured it.
+	shipping *shipping.Service
 	// failures has the tasks that failed; they are rows, so verbs need no Redis for them.
 	failures *scheduler.DeadLetters
 	// close ends the parts, in the order in which they were made; Close goes backward.
@@ -137,6 +141,9 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return misconfigured(err)
 	}
 	c.close = append(c.close, c.gateway.CloseIdleConnections)
+	if err := c.startShipping(s, gc.AppID, cmp.Or(sh.simAddr, s.SimAddr), sh.observe, log); err != nil {
+		return err
+	}
 	if c.orders, err = order.New(c.orderConfig(s, sh, log, gc, notifyURL)); err != nil {
 		return err
 	}
@@ -165,7 +172,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 	if alone == 0 {
 		alone = -1 // never, where zero would mean the default
 	}
-	return order.Config{
+	oc := order.Config{
 		DB:      c.db,
 		Gateway: c.gateway,
 		Tasks:   sh.tasks,
@@ -197,6 +204,10 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		RefundRetry:       sh.refundRetry,
 		RefundPoll:        sh.refundPoll,
 	}
+	if c.shipping != nil {
+		oc.Shipments = c.shipping
+	}
+	return oc
 }
 
 // askEvery is order.Config's: there zero is its default, here a choice.
@@ -490,6 +501,9 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if a.worker, err = scheduler.NewWorker(so); err != nil {
 		return err
 	}
+	if a.shipping != nil {
+		a.background(a.shipping.Run)
+	}
 	return a.worker.Start()
 }
 
@@ -546,7 +560,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		return misconfigured(err)
 	}
 	bootstrap := console.Token{Name: "bootstrap", Role: console.Admin, SHA256: sha256.Sum256([]byte(a.AdminToken))}
-	e, err := console.New(console.Options{
+	co := console.Options{
 		Orders:     a.orders,
 		Stock:      a.stock,
 		Refunds:    a.orders,
@@ -562,7 +576,11 @@ func (a *app) startConsole(ctx context.Context) error {
 		Log:        a.log,
 		Simulated:  a.sim != nil,
 		CloseRate:  a.s.CloseRate,
-	})
+	}
+	if a.shipping != nil {
+		co.Shipments = a.shipping
+	}
+	e, err := console.New(co)
 	if err != nil {
 		return err
 	}

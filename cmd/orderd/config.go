@@ -111,6 +111,12 @@ type settings struct {
 	// BaseURL is another address of WeChat Pay, such as that of a simulator elsewhere.
 	BaseURL string `name:"wechat-base-url" placeholder:"URL" help:"${wechat_base_url}"`
 
+	// A mini program under WeChat's shipping management has to report what it sends. One of
+	// the first two switches it on: where access tokens come from.
+	ShippingSecret   string `name:"shipping-app-secret" placeholder:"SECRET" help:"${shipping_app_secret}" secret:"yes"`
+	ShippingTokenURL string `name:"shipping-token-url" placeholder:"URL" help:"${shipping_token_url}" secret:"dsn"`
+	ShippingBaseURL  string `name:"shipping-base-url" placeholder:"URL" help:"${shipping_base_url}"`
+
 	// origins says where each value came from, by variable: "flag --dsn", "environment",
 	// "file F" or "default".
 	origins map[string]string
@@ -256,6 +262,9 @@ func hasFlag(args []string, flag string) bool {
 // check refuses values that contradict one another or themselves, with the name of the
 // setting and a way out: here and not at the first order that meets them.
 func (s *settings) check() error {
+	if err := s.checkShipping(); err != nil {
+		return err
+	}
 	switch {
 	case s.PayWithin < time.Second:
 		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, it must be at least 1s", s.PayWithin)

@@ -78,7 +78,7 @@ func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *s
 		return nil, err
 	}
 	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Log: log, Seed: seed, Speed: speed,
-		Nasty: nasty})
+		Nasty: nasty, AppSecret: s.ShippingSecret})
 	if err != nil {
 		return nil, err
 	}

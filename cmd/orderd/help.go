@@ -44,6 +44,10 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"wechat_notify_url":        "Public HTTPS address of /wechat/v3/notify/payment.",
 	"wechat_refund_notify_url": "Public HTTPS address of /wechat/v3/notify/refund (default: beside the payments').",
 	"wechat_base_url":          "WeChat Pay's address, if not the usual one.",
+	"shipping_app_secret":      "AppSecret of the mini program: what was sent is reported to WeChat (发货信息管理).",
+	"shipping_token_url":       "The shop's own service of access tokens, instead of the AppSecret.",
+	"shipping_base_url":        "WeChat's server for mini programs, if not the usual one.",
+	"shipment_parcel":          "CARRIER:NUMBER:GOODS[:189****1234], or GOODS alone without a carrier; repeatable.",
 	"reconcile_run":            "Hold WeChat Pay's bill of a day against our books; exit 3 when differences are open.",
 	"reconcile_run_type":       "ALL, SUCCESS, REFUND or FUNDFLOW.",
 	"reconcile_run_bill": "A bill downloaded by hand instead, plain or gzip; it adds differences and ends none until " +

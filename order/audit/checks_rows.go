@@ -323,6 +323,29 @@ SELECT out_refund_no, state, decided_by, decided_why
 FROM refunds
 WHERE state IN ('rejected', 'cancelled', 'by_hand')
   AND (decided_by = '' OR decided_why = '')`},
+	// 216000000 is 60 hours: nobody is told of what is owed later than that.
+	{"shipment.facts", "a shipment is of a payment that its order kept, and is looked at while it is open", `
+SELECT s.order_no, s.state, s.transaction_id, s.version, s.tries, s.due_at
+FROM shipments s
+LEFT JOIN payments p ON p.transaction_id = s.transaction_id
+  AND p.order_no = s.order_no
+  AND p.outcome = 'applied'
+WHERE p.transaction_id IS NULL
+  OR s.out_trade_no <> p.out_trade_no
+  OR s.paid_at <> p.paid_at
+  OR s.version < 0
+  OR s.tries < 0
+  OR s.reships < 0
+  OR s.reships > 1
+  OR (s.state = 'due' AND s.due_at IS NULL)
+  OR (s.state IN ('reported', 'refused', 'void') AND s.due_at IS NOT NULL)
+  OR (s.state IN ('due', 'reported', 'refused') AND (s.version < 1 OR s.content = '' OR s.put_at < 1))
+  OR (s.state = 'owed' AND (s.version <> 0 OR s.content <> '' OR s.put_at <> 0))
+  OR s.due_at > $latest + 216000000
+  OR s.put_at > $latest
+  OR s.created_at > $latest
+  OR s.updated_at > $latest
+  OR s.updated_at < s.created_at`},
 	{"refund.due_soon", "a refund that is under way is looked at within a day", `
 SELECT out_refund_no, state, due_at
 FROM refunds

@@ -39,6 +39,8 @@ const (
 	CodeRefundNotPossible Code = "REFUND_NOT_POSSIBLE"
 	CodeDifferenceUnknown Code = "DIFFERENCE_NOT_FOUND"
 	CodeRunInProgress     Code = "RUN_IN_PROGRESS"
+	// CodeShipmentNotPossible is of a mini program's shop.
+	CodeShipmentNotPossible Code = "SHIPMENT_NOT_POSSIBLE"
 	// Somebody else was first: read again, then repeat with what is there now.
 	CodeStockChanged    Code = "STOCK_CHANGED"
 	CodeVersionMismatch Code = "VERSION_MISMATCH"
@@ -164,6 +166,9 @@ var kinds = []kind{
 		Text{"Wait for their end; ask again if they fail.", "请等待处理中的退款完成。"}},
 	{CodeRefundNotPossible, http.StatusConflict, "Refund not possible", 0,
 		Text{"This cannot be refunded, or not so.", "无法退款。"},
+		Text{"detail says why.", "原因见 detail。"}},
+	{CodeShipmentNotPossible, http.StatusConflict, "Shipment not possible", 0,
+		Text{"There is no shipment to report for this order, or not this one.", "无法为该订单录入发货信息。"},
 		Text{"detail says why.", "原因见 detail。"}},
 	{CodeRunInProgress, http.StatusConflict, "A reconciliation is running", 0,
 		Text{"This bill is being reconciled now.", "该账单正在对账。"},

@@ -1,5 +1,10 @@
 package shipping
 
+import (
+	"maps"
+	"slices"
+)
+
 // Verdict is what an answer of WeChat to a report means.
 type Verdict struct {
 	Code    int64 // errcode, 0 for ok
@@ -56,13 +61,18 @@ var answers = map[int64]Meaning{
 	89507:    Setting,
 }
 
-// Outcomes are the words by which calls are counted, by Meaning and for no answer.
+// outcomes are the words by which calls are counted.
 var outcomes = map[Meaning]string{
 	Taken: "taken", Look: "look", Later: "later", Setting: "setting", Stale: "stale", Refused: "refused",
 }
 
 // outcomeUnknown counts a call without an answer.
 const outcomeUnknown = "unknown"
+
+// Outcomes are all words that Observer.Shipping is given.
+func Outcomes() []string {
+	return append(slices.Sorted(maps.Values(outcomes)), outcomeUnknown)
+}
 
 // Status is what WeChat has of a payment (order_state of get_order).
 type Status int

@@ -64,7 +64,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 		c.BaseURL = DefaultBaseURL
 	}
 	if c.HTTP == nil {
-		c.HTTP = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+		c.HTTP = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone(), CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // a token is for one server
 		}}
 	}
@@ -74,6 +74,9 @@ func NewClient(c ClientConfig) (*Client, error) {
 	c.BaseURL = strings.TrimRight(c.BaseURL, "/")
 	return &Client{c: c}, nil
 }
+
+// CloseIdleConnections ends connections that nobody uses.
+func (c *Client) CloseIdleConnections() { c.c.HTTP.CloseIdleConnections() }
 
 // uploadBody is upload_shipping_info's, as its document names the fields.
 type uploadBody struct {

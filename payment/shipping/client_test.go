@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"orderd/order/ordertest"
+	"orderd/payment"
 	"orderd/payment/shipping"
+	"orderd/payment/wechat"
 	"orderd/payment/wechatsim"
 )
 
@@ -66,16 +69,16 @@ func (s *server) client(t *testing.T, change func(*shipping.ClientConfig)) *ship
 func (s *server) paid(t *testing.T) string {
 	t.Helper()
 	keys, _ := makeKeys()
-	g, err := wechat.New(wechat.Config{MchID: keys.MchID, AppID: keys.AppID, SerialNo: keys.MerchantSerial(),
-		PrivateKeyPEM: keys.MerchantPEM(), APIv3Key: keys.APIv3Key, VerifyKeys: keys.VerifyKeys(), BaseURL: s.url,
-		Now: time.Now})
+	k := keys.Client()
+	g, err := wechat.New(wechat.Config{MchID: k.MchID, AppID: k.AppID, SerialNo: k.SerialNo, APIv3Key: k.APIv3Key,
+		PrivateKeyPEM: k.PrivateKeyPEM, VerifyKeys: k.VerifyKeys, BaseURL: s.url, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.CloseIdleConnections)
 	const no = "ORDER1-01"
 	if _, err = g.Prepay(t.Context(), payment.Attempt{OutTradeNo: no, TradeType: payment.JSAPI, Description: "杯",
-		Total: 100, OpenID: "buyer", NotifyURL: "https://shop.example/notify",
+		Amount: 100, OpenID: "buyer", NotifyURL: "https://shop.example/notify",
 		TimeExpire: s.now.Add(time.Hour).Format(time.RFC3339)}); err == nil {
 		err = s.Pay(no, wechatsim.PayOptions{})
 	}

@@ -122,7 +122,7 @@ func (s *Service) report(ctx context.Context, r *row) (Meaning, error) {
 			state = StateRefused
 		}
 	case Setting:
-		s.cfg.Observe.Alarm("shipping: WeChat refuses this account", r.OrderNo, fmt.Sprintf("%d %s", v.Code, v.Message))
+		s.alarm("shipping: WeChat refuses this account", r.OrderNo, fmt.Sprintf("%d %s", v.Code, v.Message))
 	case Later, Stale:
 	}
 	return v.Means, s.settle(ctx, r, state, v)
@@ -203,7 +203,7 @@ WHERE order_no = ?
 		return fmt.Errorf("store the answer about a shipment: %w", err)
 	}
 	if n == 1 && state == StateRefused {
-		s.cfg.Observe.Alarm("shipping: a report is refused, a person has to mend it", r.OrderNo,
+		s.alarm("shipping: a report is refused, a person has to mend it", r.OrderNo,
 			fmt.Sprintf("%d %s", v.Code, v.Message))
 	}
 	return nil
@@ -262,7 +262,7 @@ WHERE order_no = ?
 		return fmt.Errorf("tell of a shipment that is owed: %w", err)
 	}
 	if told == 1 {
-		s.cfg.Observe.Alarm("shipping: a paid order is not sent", r.OrderNo,
+		s.alarm("shipping: a paid order is not sent", r.OrderNo,
 			fmt.Sprintf("paid at %s; WeChat wants it within 48 hours", r.PaidAt.UTC().Format(time.RFC3339)))
 	}
 	return nil

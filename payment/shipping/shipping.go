@@ -268,6 +268,12 @@ type silent struct{}
 func (silent) Shipping(string)              {}
 func (silent) Alarm(string, string, string) {}
 
+// alarm tells operators, by the log and by the count of alarms.
+func (s *Service) alarm(what, orderNo, detail string) {
+	s.cfg.Log.Error("alarm", "what", what, "order_no", orderNo, "detail", detail)
+	s.cfg.Observe.Alarm(what, orderNo, detail)
+}
+
 // wait is a wait at the configured pace.
 func (s *Service) wait(d time.Duration) time.Duration { return d / time.Duration(s.cfg.Pace) }
 

@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { sqldbtest.NoLeaks(m) }
 
-// wechat is a Reporter that answers what a test wants.
-type wechat struct {
+// reporter is a Reporter that answers what a test wants.
+type reporter struct {
 	mu      sync.Mutex
 	uploads []shipping.Upload
 	answers []any // shipping.Verdict or error, one a call; the last one again
@@ -28,7 +28,7 @@ type wechat struct {
 	before  func()
 }
 
-func (w *wechat) Upload(_ context.Context, u shipping.Upload) (shipping.Verdict, error) {
+func (w *reporter) Upload(_ context.Context, u shipping.Upload) (shipping.Verdict, error) {
 	if w.before != nil {
 		w.before()
 	}
@@ -45,7 +45,7 @@ func (w *wechat) Upload(_ context.Context, u shipping.Upload) (shipping.Verdict,
 	return shipping.Verdict{}, answer.(error)
 }
 
-func (w *wechat) Status(context.Context, string) (shipping.Status, error) { return w.status, nil }
+func (w *reporter) Status(context.Context, string) (shipping.Status, error) { return w.status, nil }
 
 // alarms remembers what operators were told.
 type alarms struct {
@@ -65,13 +65,13 @@ func (a *alarms) Alarm(what, orderNo, _ string) {
 type shop struct {
 	*ordertest.Fixture
 	*shipping.Service
-	w *wechat
+	w *reporter
 	a *alarms
 }
 
 func open(t *testing.T, db *sqldb.DB) *shop {
 	t.Helper()
-	s := &shop{w: &wechat{answers: []any{shipping.Verdict{Means: shipping.Taken}}}, a: &alarms{}}
+	s := &shop{w: &reporter{answers: []any{shipping.Verdict{Means: shipping.Taken}}}, a: &alarms{}}
 	s.Fixture = ordertest.NewWith(t, db, func(c *order.Config) {
 		var err error
 		s.Service, err = shipping.New(shipping.Config{DB: db, Reporter: s.w, AppID: c.AppID, Now: c.Now, Observe: s.a})

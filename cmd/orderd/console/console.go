@@ -110,6 +110,8 @@ type Options struct {
 	Stock      Stock
 	Refunds    Refunds
 	Reconciler Reconciler
+	// Shipments is nil unless the shop is a mini program's that reports them.
+	Shipments Shipments
 	// Tasks is nil in a process without a queue: its depth is then not shown.
 	Tasks Tasks
 	// Failures has the tasks that failed.
@@ -185,7 +187,7 @@ func New(o Options) (*echo.Echo, error) {
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Tasks, o.Failures, o.CloseRate}, o.Now)
+	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Shipments, o.Tasks, o.Failures, o.CloseRate}, o.Now)
 	// The same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -203,6 +205,9 @@ func New(o Options) (*echo.Echo, error) {
 // is loopback by default, and what scrapes and probes has none.
 func (c *console) routes() []route {
 	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(), c.profileRoutes())
+	if c.Shipments != nil {
+		all = append(all, c.shipmentRoutes()...)
+	}
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)
 	}

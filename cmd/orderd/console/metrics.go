@@ -14,6 +14,7 @@ import (
 
 	"orderd/order"
 	"orderd/payment/reconcile"
+	"orderd/payment/shipping"
 	"orderd/scheduler"
 )
 
@@ -49,6 +50,8 @@ type Metrics struct {
 	// Histograms, whose _count is the number of calls.
 	wechat, notify, requests *prometheus.HistogramVec
 	notifications            *prometheus.CounterVec
+
+	shipping *prometheus.CounterVec
 }
 
 // Upper bounds of histograms.
@@ -116,6 +119,8 @@ func NewMetrics() *Metrics {
 		requests: r.histograms("http_request_seconds", "HTTP requests, by the pattern of the route.",
 			prometheus.DefBuckets, "route", "method", "status_class"),
 		notifications: r.counters("notify_total", "Payment notifications answered.", "outcome"),
+
+		shipping: r.counters("shipping_reports_total", "Shipments reported to WeChat, by what it answered.", "outcome"),
 	}
 }
 
@@ -325,6 +330,11 @@ func (m *Metrics) Stock(op string, err error) {
 	m.stock.WithLabelValues(known(op, "replenish", "adjust"), result).Inc()
 }
 
+// Shipping implements shipping.Observer.
+func (m *Metrics) Shipping(outcome string) {
+	m.shipping.WithLabelValues(known(outcome, shipping.Outcomes()...)).Inc()
+}
+
 // maxScrapes is how many scrapes may be under way, more are answered 503: Prometheus has
 // one, a pair of them two.
 const maxScrapes = 4
@@ -345,6 +355,7 @@ type sources struct {
 	orders     backlogs
 	refunds    Refunds
 	reconciler Reconciler
+	shipments  Shipments // nil: there are none
 	tasks      Tasks
 	failures   *scheduler.DeadLetters
 	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
@@ -395,7 +406,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
-		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.depth(), g.failed())
+		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.shipped(), g.depth(), g.failed())
 		g.at = g.now()
 	}
 	for _, m := range g.last {
@@ -507,6 +518,26 @@ func (g *gauges) differences() []prometheus.Metric {
 		float64(o.Fen)),
 		gauge(desc("recon_last_success_timestamp",
 			"When the newest day was reconciled that is, with WeChat Pay's own bill; 0 for none."), last))
+}
+
+// shipped is what a mini program's shop has to send, or to mend.
+func (g *gauges) shipped() []prometheus.Metric {
+	if g.shipments == nil {
+		return nil
+	}
+	b, all, ok := ask("shipments", g.shipments.Backlog)
+	if !ok {
+		return all
+	}
+	oldest := 0.0
+	if !b.OldestOwed.IsZero() {
+		oldest = max(g.now().Sub(b.OldestOwed).Seconds(), 0)
+	}
+	open := desc("shipments_open", "Shipments that are owed, due at WeChat, or refused by it.", "state")
+	return append(all, gauge(open, float64(b.Owed), string(shipping.StateOwed)),
+		gauge(open, float64(b.Due), string(shipping.StateDue)),
+		gauge(open, float64(b.Refused), string(shipping.StateRefused)),
+		gauge(desc("shipment_oldest_owed_seconds", "Since when the oldest order is paid that nobody has sent."), oldest))
 }
 
 // depth is how many tasks the queue holds, by the states that asynq has: pending, active,

@@ -11,6 +11,7 @@ import (
 
 	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/shipping"
 )
 
 // fen makes an amount of what package stock has as a number of fen.
@@ -67,7 +68,14 @@ func (c *console) page(ctx echo.Context) error {
 	for _, n := range open.Count {
 		differences += n
 	}
+	var ship shipping.Backlog
+	if c.Shipments != nil {
+		if ship, err = c.Shipments.Backlog(rctx); err != nil {
+			return err
+		}
+	}
 	return show(ctx, "index", map[string]any{
+		"Ships": c.Shipments != nil, "Ship": ship,
 		"Simulated":   c.Simulated,
 		"Backlog":     backlogView{openCounts(backlog), backlog.Overdue, backlog.Oldest},
 		"Orders":      orders,

@@ -1,0 +1,158 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/payment/shipping"
+)
+
+// Shipments is what operators need of shipments; *shipping.Service implements it, and
+// documents its errors.
+type Shipments interface {
+	// Put says what was sent; a worker reports it.
+	Put(ctx context.Context, p shipping.Put) (shipping.Shipment, error)
+	Find(ctx context.Context, orderNo string) (shipping.Shipment, bool, error)
+	List(ctx context.Context, s shipping.State, cursor string, limit int) ([]shipping.Shipment, string, error)
+	// Backlog counts what is open: for gauges and the first page.
+	Backlog(ctx context.Context) (shipping.Backlog, error)
+}
+
+// shipmentView is a shipment as operators see it.
+type shipmentView struct {
+	OrderNo       string            `json:"order_no"`
+	State         string            `json:"state"` // in capitals, as those of orders
+	TransactionID string            `json:"transaction_id"`
+	PaidAt        time.Time         `json:"paid_at"`
+	LeftSeconds   int64             `json:"left_seconds"` // of the 48 hours, below 0 when they are over
+	Way           string            `json:"way,omitempty"`
+	Parcels       []shipping.Parcel `json:"parcels"`
+	Partial       bool              `json:"partial"`
+	PutAt         *time.Time        `json:"put_at"`
+	PutBy         string            `json:"put_by,omitempty"`
+	Tries         int64             `json:"tries"`
+	DueAt         *time.Time        `json:"due_at"`
+	// Code and Message are WeChat's last answer; 0 is ok, or none yet.
+	Code    int64  `json:"wechat_code"`
+	Message string `json:"wechat_message,omitempty"`
+	Version int64  `json:"version"`
+}
+
+// viewShipment shows a shipment to operators.
+func (c *console) viewShipment(s *shipping.Shipment) shipmentView {
+	return shipmentView{
+		OrderNo: s.OrderNo, State: strings.ToUpper(string(s.State)), TransactionID: s.TransactionID, PaidAt: s.PaidAt,
+		LeftSeconds: int64(s.Left(c.Now()).Seconds()), Way: s.Content.Way.String(),
+		Parcels: append([]shipping.Parcel{}, s.Content.Parcels...), Partial: s.Content.Partial, PutAt: optional(s.PutAt),
+		PutBy: s.By, Tries: s.Tries, DueAt: optional(s.DueAt), Code: s.Code, Message: s.Message, Version: s.Version,
+	}
+}
+
+// shipmentRoutes are those of a mini program's shop.
+func (c *console) shipmentRoutes() []route {
+	return []route{
+		{http.MethodGet, "/admin/v1/shipments", Viewer, c.listShipments},
+		{http.MethodGet, "/admin/v1/orders/:no/shipment", Viewer, c.getShipment},
+		{http.MethodPost, "/admin/v1/orders/:no/shipment", Operator, c.putShipment},
+		{http.MethodGet, "/ui/shipments", Viewer, c.shipmentsPage},
+	}
+}
+
+// listShipments is GET /admin/v1/shipments: a page of those of one state, OWED without
+// one, the longest paid first.
+func (c *console) listShipments(ctx echo.Context) error {
+	q := query{Context: ctx}
+	state := shipping.State(strings.ToLower(q.QueryParam("state")))
+	if state == "" {
+		state = shipping.StateOwed
+	}
+	if !slices.Contains(shipping.States, state) {
+		q.wrong("state", "ENUM", "a shipment is OWED, DUE, REPORTED, REFUSED or VOID")
+	}
+	limit := q.limit()
+	if err := q.err(); err != nil {
+		return err
+	}
+	rows, next, err := c.Shipments.List(ctx.Request().Context(), state, q.QueryParam("cursor"), limit)
+	if errors.Is(err, shipping.ErrCursor) {
+		q.wrong("cursor", "FORMAT", err.Error())
+		return q.err()
+	}
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, c.viewShipment))
+}
+
+// getShipment is GET /admin/v1/orders/:no/shipment.
+func (c *console) getShipment(ctx echo.Context) error {
+	s, ok, err := c.Shipments.Find(ctx.Request().Context(), ctx.Param("no"))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &orderhttp.Failure{Code: orderhttp.CodeNotFound,
+			Text: orderhttp.Text{En: "No shipment is owed for this order, or nothing was sent for it."}}
+	}
+	return ctx.JSON(http.StatusOK, c.viewShipment(&s))
+}
+
+// putShipment is POST /admin/v1/orders/:no/shipment: what was sent. The same again is the
+// same; 202, because WeChat is told after it.
+func (c *console) putShipment(ctx echo.Context) error {
+	var body struct {
+		Way     string            `json:"way"`
+		Parcels []shipping.Parcel `json:"parcels"`
+		Partial bool              `json:"partial"`
+	}
+	if err := decode(ctx, &body); err != nil {
+		return err
+	}
+	s, err := c.Shipments.Put(ctx.Request().Context(), shipping.Put{OrderNo: ctx.Param("no"), By: operator(ctx),
+		Content: shipping.Content{Way: shipping.ParseWay(body.Way), Parcels: body.Parcels, Partial: body.Partial}})
+	var bad *shipping.InvalidError
+	switch {
+	case errors.As(err, &bad):
+		pointer := "#/" + strings.NewReplacer("[", "/", "].", "/").Replace(bad.Field)
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
+			Fields: []order.FieldError{{Pointer: pointer, Code: "FORMAT", Detail: bad.Why}}}
+	case errors.Is(err, shipping.ErrNotOwed), errors.Is(err, shipping.ErrReshipped):
+		return &orderhttp.Failure{Code: orderhttp.CodeShipmentNotPossible, Text: orderhttp.Text{En: err.Error()}}
+	case err != nil:
+		return err
+	}
+	return ctx.JSON(http.StatusAccepted, c.viewShipment(&s))
+}
+
+// shipmentsPage is GET /ui/shipments: what nobody has sent, what WeChat refuses and what
+// it is told next, up to defaultRows of each.
+func (c *console) shipmentsPage(ctx echo.Context) error {
+	var all []shipmentView
+	for _, s := range []shipping.State{shipping.StateRefused, shipping.StateOwed, shipping.StateDue} {
+		rows, _, err := c.Shipments.List(ctx.Request().Context(), s, "", defaultRows)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			all = append(all, c.viewShipment(&rows[i]))
+		}
+	}
+	return show(ctx, "shipments", map[string]any{"Simulated": c.Simulated, "Shipments": all})
+}
+
+// Left says for a page how long there is to send it, in hours.
+func (v shipmentView) Left() string {
+	d := time.Duration(v.LeftSeconds) * time.Second
+	if d < 0 {
+		return "over since " + (-d).Round(time.Hour).String()
+	}
+	return d.Round(time.Hour).String()
+}
