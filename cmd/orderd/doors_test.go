@@ -52,6 +52,8 @@ var shows = map[string]string{
 	"payment/reconcile.Open":          "numbers for people and metrics",
 	"payment/reconcile.Recent":        "a page for people",
 	"payment/reconcile.Show":          "shown; that there is no such day is decided (showNow)",
+	"payment/shipping.Backlog":        "numbers for people and metrics",
+	"payment/shipping.List":           "a list for people",
 	"scheduler.Count":                 "numbers for people and metrics",
 	"scheduler.List":                  "a list for people",
 	"scheduler.Match":                 "how many a person would act on; walkState reads again and decides",
