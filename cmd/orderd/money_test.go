@@ -120,7 +120,7 @@ func TestMoneyEndToEnd(t *testing.T) {
 		"gzip_bomb":      {exitFailed, "beyond all measure"},
 		"other_merchant": {exitFailed, "of merchant 1999999999"}, "other_day": {exitFailed, "the bill should be of"},
 		"bad_summary": {exitFailed, "the rows make"},
-		"not_ready":   {exitFailed, "asks again by itself"}, "duplicate_row": {exitOpen, "reconcile diffs"},
+		"not_ready":   {exitDown, "asks again by itself"}, "duplicate_row": {exitOpen, "reconcile diffs"},
 		"missing_row": {exitOpen, "reconcile resolve"},
 		"one_fen_off": {exitOpen, "1 differences are open"}, "extra_row": {exitOK, "balanced"},
 		"empty_day": {exitOpen, "none: nothing happened"},
