@@ -11,6 +11,9 @@ import (
 	"orderd/stock"
 )
 
+// Describe writes the description of a payment.
+var Describe = describe
+
 // Spoil changes what a batch with this order has decided before it is asserted;
 // how "" spoils nothing and still tells seen how many orders the batch has. It
 // must be called while nothing is under way.

@@ -135,7 +135,12 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (what intent, err
 		if n >= maxAttempts {
 			return &NotPayableError{State: o.State}
 		}
+		title, sku, units, err := goodsOf(ctx, tx, o.OrderNo)
+		if err != nil {
+			return err
+		}
 		what = intent{attempt: s.newAttempt(o, r, n+1, now)}
+		what.attempt.Description = describe(s.cfg.PayDescription, title, sku, units)
 		what.attempt.open = openCalls{1: {at: now, by: by}}
 		return insertAttempt(ctx, tx, what.attempt)
 	})
@@ -171,7 +176,7 @@ func (s *Service) newAttempt(o Order, r PrepayRequest, n int, now time.Time) Att
 	return Attempt{
 		Attempt: payment.Attempt{
 			OutTradeNo: attemptNo(o.OrderNo, n), OrderNo: o.OrderNo, TradeType: r.TradeType,
-			Description: "Order " + o.OrderNo, Attach: o.Attach, NotifyURL: s.cfg.NotifyURL,
+			Attach: o.Attach, NotifyURL: s.cfg.NotifyURL,
 			TimeExpire: o.ExpireAt.In(beijing).Format(time.RFC3339), Amount: o.Total,
 			OpenID: r.OpenID, ClientIP: r.ClientIP, H5Type: r.H5Type,
 		},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -93,6 +94,10 @@ type Config struct {
 	OtherAppIDs []string
 	// NotifyURL is where WeChat sends payment notifications.
 	NotifyURL string
+	// PayDescription is what the buyer reads in WeChat Pay's bill: text with {goods} once,
+	// which becomes the title of the first goods and, of more than one piece, their number.
+	// Default {goods}.
+	PayDescription string
 	// PayWithin is how long a buyer has; at least MinPayWithin. Default 30 minutes.
 	PayWithin time.Duration
 	// Grace is how long after the deadline WeChat is asked to close: WeChat
@@ -228,6 +233,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.PayWithin < MinPayWithin {
 		return nil, errors.New("order: PayWithin must be at least one second")
+	}
+	if err := CheckPayDescription(cfg.PayDescription); err != nil {
+		return nil, fmt.Errorf("order: %w", err)
 	}
 	s := &Service{cfg: cfg, db: cfg.DB, log: cfg.Log, observe: cfg.Observe, ids: newIDSource()}
 	if s.log == nil {

@@ -43,6 +43,31 @@ GROUP BY s.available, s.unlimited, COALESCE(f.kind, ''), COALESCE(o.state, '')`,
 	return err
 }
 
+// goodsOf gives the first goods of an order, by title ("" without one) and id, and how many
+// pieces all of its lines have.
+func goodsOf(ctx context.Context, q querier, orderNo string) (title, skuID string, units int64, err error) {
+	err = sqldb.Each(ctx, q, `SELECT i.sku_id, COALESCE(s.title, ''), i.quantity
+FROM order_items i
+LEFT JOIN skus s ON s.sku_id = i.sku_id
+WHERE i.order_no = ?
+ORDER BY i.line_no`, []any{orderNo}, func(rows *sql.Rows) error {
+		var id, name string
+		var quantity int64
+		if err := rows.Scan(&id, &name, &quantity); err != nil {
+			return err
+		}
+		if units == 0 {
+			skuID, title = id, name
+		}
+		units += quantity
+		return nil
+	})
+	if err != nil {
+		return "", "", 0, fmt.Errorf("goods of %s: %w", orderNo, err)
+	}
+	return title, skuID, units, nil
+}
+
 // heldByOrder gives how many units the flows of an order have taken and not
 // given back.
 func heldByOrder(ctx context.Context, q querier, orderNo string) (int64, error) {

@@ -2,6 +2,8 @@ package payment
 
 import (
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"orderd/migrations/bounds"
 )
@@ -41,6 +43,26 @@ func CutBytes(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "")
+}
+
+// placeholder stands for what WeChat Pay refuses in text that only the buyer reads
+// (four-byte UTF-8, emoji above all): a title with an emoji must not make an order
+// unpayable.
+const placeholder = '□'
+
+// PlainText replaces what WeChat Pay would refuse a whole request for, in text that only the
+// buyer reads: the description of a payment, and the reason of a refund. The result depends
+// on the text alone, so that a repeat sends the same.
+func PlainText(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsControl(r):
+			return ' '
+		case utf8.RuneLen(r) > 3 || r == utf8.RuneError:
+			return placeholder
+		}
+		return r
+	}, s)
 }
 
 // ValidOutTradeNo reports whether a number may be put into a URL path at WeChat

@@ -200,6 +200,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		RefundAutoApprove: payment.Fen(s.AutoApprove),
 		RefundTwoPersons:  payment.Fen(s.TwoPersons),
 		RefundNoRestock:   s.Restock == "false",
+		PayDescription:    s.PayDescription,
 		RefundSpacing:     sh.refundSpacing,
 		RefundRetry:       sh.refundRetry,
 		RefundPoll:        sh.refundPoll,

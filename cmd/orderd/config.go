@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"orderd/order"
 	"orderd/payment"
 )
 
@@ -45,6 +46,8 @@ type settings struct {
 	SimAddr    string `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
 	// PayWithin is from the placement to the time_expire that WeChat Pay is given.
 	PayWithin time.Duration `name:"pay-within" default:"30m" help:"Time to pay."`
+	// PayDescription is shown in the buyer's WeChat Pay bill, which wants to know the goods.
+	PayDescription string `name:"pay-description" default:"{goods}" help:"${pay_description}"`
 	// CloseGrace is from that deadline to the close: WeChat Pay refuses late payers by
 	// itself, and answers FREQUENCY_LIMITED to closes that come right at it. 0 is none.
 	CloseGrace time.Duration `name:"close-grace" default:"20s" help:"${close_grace}"`
@@ -273,6 +276,8 @@ func (s *settings) check() error {
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:
 		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep " +
 			"at least 100ms)")
+	case order.CheckPayDescription(s.PayDescription) != nil:
+		return fmt.Errorf("ORDERD_PAY_DESCRIPTION: %w", order.CheckPayDescription(s.PayDescription))
 	case s.AskEvery != 0 && s.AskEvery < time.Second:
 		return fmt.Errorf("ORDERD_ASK_EVERY is %s, it must be at least 1s, or 0 for never", s.AskEvery)
 	case s.AutoApprove < 0 || s.TwoPersons < 0 || (s.TwoPersons > 0 && s.TwoPersons < s.AutoApprove):

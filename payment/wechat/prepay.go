@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-pay/gopay"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
@@ -21,13 +19,6 @@ const (
 	maxH5URL    = 2048 // bytes; addresses of WeChat's are about 150
 	maxPrepayID = 64   // bytes; ids of WeChat's have 36
 )
-
-// placeholder stands for what WeChat refuses in a description (four-byte
-// UTF-8, emoji above all). The description is shown to the buyer and read by
-// no program, and a title with an emoji must not make an order unpayable. The
-// replacement depends on the stored text alone, so a repeat sends the same.
-// Attach comes back to us and must be what it was, so there it is refused.
-const placeholder = '□'
 
 // Prepay opens a payable trade, or repeats an opening with the same
 // parameters, which WeChat answers with a new code or id. Everything sent
@@ -128,7 +119,7 @@ func (g *Gateway) prepayBody(a *payment.Attempt) gopay.BodyMap {
 	body := gopay.BodyMap{
 		"appid":        g.appID,
 		"mchid":        g.mchID,
-		"description":  plainDescription(a.Description),
+		"description":  payment.PlainText(a.Description),
 		"out_trade_no": a.OutTradeNo,
 		"time_expire":  a.TimeExpire,
 		"notify_url":   a.NotifyURL,
@@ -157,7 +148,7 @@ func (g *Gateway) unsendable(a *payment.Attempt) string {
 	for _, wrong := range []*bounds.Wrong{
 		bounds.OutTradeNo.Check(a.OutTradeNo),
 		bounds.TotalFen.Check(int64(a.Amount)),
-		bounds.Description.Check(plainDescription(a.Description)),
+		bounds.Description.Check(payment.PlainText(a.Description)),
 		bounds.Attach.Check(a.Attach),
 		bounds.CheckNotifyURL(a.NotifyURL, g.loopback),
 		bounds.PayerIP.Check(a.ClientIP),
@@ -186,20 +177,6 @@ func (g *Gateway) unsendable(a *payment.Attempt) string {
 		return wrong.Detail
 	}
 	return ""
-}
-
-// plainDescription replaces what WeChat would refuse the whole request for, in
-// text that only the buyer reads: the description, and the reason of a refund.
-func plainDescription(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsControl(r):
-			return ' '
-		case utf8.RuneLen(r) > 3 || r == utf8.RuneError:
-			return placeholder
-		}
-		return r
-	}, s)
 }
 
 // plainURL reports whether an answer's URL has the scheme it must have and

@@ -28,7 +28,7 @@ const (
 // without a call (KindRejected, no status). The reason is for the buyer to read,
 // so that characters WeChat refuses are replaced in it, as in a description.
 func (g *Gateway) Refund(ctx context.Context, q payment.RefundRequest) (payment.Refund, error) {
-	q.Reason = plainDescription(q.Reason)
+	q.Reason = payment.PlainText(q.Reason)
 	if why := g.unrefundable(&q); why != "" {
 		return payment.Refund{}, refusal(opRefund, "%s", why)
 	}
