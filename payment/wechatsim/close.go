@@ -52,6 +52,9 @@ func (s *Sim) closeLocked(t *trade, leaveOpen bool) answer {
 		}
 		return done
 	case StateNotPay:
+		if t.v.Paying { // payment and close have collided
+			return refuse(http.StatusTooManyRequests, "FREQUENCY_LIMITED", "频率超限", tailFrequency)
+		}
 		if leaveOpen {
 			return done
 		}

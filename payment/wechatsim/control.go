@@ -71,6 +71,8 @@ func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
 		PayerTotal    int64     `json:"payer_total"`
 		At            time.Time `json:"at"`
 		Force         bool      `json:"force"`
+		TakesMS       int       `json:"takes_ms"`
+		Fails         bool      `json:"fails"`
 	}{Notify: true}
 	if !read(w, r, &body) {
 		return
@@ -79,7 +81,7 @@ func (s *Sim) controlPay(w http.ResponseWriter, r *http.Request) {
 	err := s.Pay(no, PayOptions{
 		Notify: body.Notify, NotifyDelay: time.Duration(body.NotifyDelayMS) * time.Millisecond,
 		NotifyCount: body.NotifyCount, DropNotify: body.DropNotify, PayerTotal: body.PayerTotal, At: body.At,
-		Force: body.Force,
+		Force: body.Force, Takes: time.Duration(body.TakesMS) * time.Millisecond, Fails: body.Fails,
 	})
 	if err != nil {
 		complain(w, controlStatus(err), err)
@@ -228,8 +230,8 @@ func controlStatus(err error) int {
 	switch {
 	case errors.Is(err, ErrUnknownTrade), errors.Is(err, ErrUnknownRefund):
 		return http.StatusNotFound
-	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrClosed), errors.Is(err, ErrExpired),
-		errors.Is(err, ErrNotPaid):
+	case errors.Is(err, ErrAlreadyPaid), errors.Is(err, ErrPaying), errors.Is(err, ErrClosed),
+		errors.Is(err, ErrExpired), errors.Is(err, ErrNotPaid):
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest

@@ -40,6 +40,7 @@ const (
 	FaultOldTimestamp  = "old_timestamp"  // sign rightly, with a time-stamp an hour old
 	FaultUnknownSerial = "unknown_serial" // sign with a key that nobody has heard of
 	FaultPaidFirst     = "paid_first"     // close, query: the buyer pays in the instant before
+	FaultPaying        = "paying"         // close: the password was given just before, the payment takes delay_ms
 	FaultNotClosed     = "not_closed"     // close: answer 204 and leave the trade open
 	FaultDrop          = "drop"           // notify: the callback is lost with all its repeats
 )
@@ -82,7 +83,7 @@ type Fault struct {
 	Endpoint   string  `json:"endpoint"`           // prepay, query, close, refund, refund_query, bill, notify
 	OutTradeNo string  `json:"out_trade_no"`       // "*" or empty: every trade; a refund's number is matched too
 	Kind       string  `json:"kind"`               // see the Fault… constants
-	DelayMS    int     `json:"delay_ms,omitempty"` // delay (required) and timeout (0: until the client gives up)
+	DelayMS    int     `json:"delay_ms,omitempty"` // delay, paying (required), timeout (0: until the client gives up)
 	Status     int     `json:"status,omitempty"`   // status (required): 202 or 400 to 599; 502 and 503 come as HTML
 	Code       string  `json:"code,omitempty"`     // status: WeChat's code; empty: the usual one of the status
 	Count      int     `json:"count,omitempty"`    // how many times; 0: until cleared
@@ -108,7 +109,7 @@ func faultKinds(endpoint string) []string {
 	case "bill":
 		return append(append(common, FaultTimeout), billKinds()...)
 	case "close":
-		return append(common, FaultTimeout, FaultPaidFirst, FaultNotClosed)
+		return append(common, FaultTimeout, FaultPaidFirst, FaultPaying, FaultNotClosed)
 	case "query":
 		return append(common, FaultTimeout, FaultPaidFirst)
 	}
@@ -125,7 +126,7 @@ func (f Fault) check() error {
 		return fmt.Errorf("fault: %s cannot do %q, one of %s is needed", f.Endpoint, f.Kind, strings.Join(kinds, ", "))
 	}
 	delay := time.Duration(f.DelayMS) * time.Millisecond
-	if delay < 0 || delay > maxFaultDelay || (f.Kind == FaultDelay && delay == 0) {
+	if delay < 0 || delay > maxFaultDelay || ((f.Kind == FaultDelay || f.Kind == FaultPaying) && delay == 0) {
 		return fmt.Errorf("fault %s=%s: a delay above 0 and up to %v is needed", f.Endpoint, f.Kind, maxFaultDelay)
 	}
 	if f.Kind == FaultStatus && f.Status != http.StatusAccepted && (f.Status < 400 || f.Status > 599) {
@@ -141,7 +142,7 @@ func (f Fault) check() error {
 //
 //	ENDPOINT=KIND[:PART]...
 //
-// where the parts, in any order, are a duration (250ms, 3s: for delay and
+// where the parts, in any order, are a duration (250ms, 3s: for delay, paying and
 // timeout), a status (429: for status), a WeChat code in capitals
 // (FREQUENCY_LIMITED: for status), a share (10%), a count (x3) and a number
 // of a trade (@ORDER1-01). Examples: close=timeout:10%, notify=drop:5%,
@@ -190,7 +191,8 @@ func (f *Fault) parsePart(part string) error {
 		f.Status = n
 		return nil
 	}
-	if d, err := time.ParseDuration(part); err == nil && (f.Kind == FaultDelay || f.Kind == FaultTimeout) {
+	timed := f.Kind == FaultDelay || f.Kind == FaultTimeout || f.Kind == FaultPaying
+	if d, err := time.ParseDuration(part); err == nil && timed {
 		f.DelayMS = int(d.Milliseconds())
 		return nil
 	}
@@ -256,8 +258,10 @@ type plan struct {
 	code   string
 	// seal is how the answer or callback is signed; sealGood is 0.
 	seal sealMode
-	// paidFirst, notClosed and drop: see FaultPaidFirst, FaultNotClosed, FaultDrop.
+	// paidFirst, paying, notClosed and drop: see FaultPaidFirst, FaultPaying,
+	// FaultNotClosed, FaultDrop.
 	paidFirst bool
+	paying    time.Duration
 	notClosed bool
 	drop      bool
 	bill      []string // what is wrong with the bill
@@ -325,6 +329,8 @@ func (p *plan) apply(f Fault) {
 		p.seal = sealUnknown
 	case FaultPaidFirst:
 		p.paidFirst = true
+	case FaultPaying:
+		p.paying = delay
 	case FaultNotClosed:
 		p.notClosed = true
 	case FaultDrop:

@@ -66,8 +66,15 @@ func (s *Sim) query(x *exchange, t *trade) answer {
 	if v.State == StateNone {
 		return unknownTrade() // burned by a close: WeChat has no trade of it
 	}
-	return ok(describe(v))
+	b := describe(v)
+	if v.Paying && s.o.UserPaying {
+		b.TradeState, b.TradeStateDesc = stateUserPaying, "用户支付中，需要输入密码"
+	}
+	return ok(b)
 }
+
+// stateUserPaying is what the documents give to payment codes alone.
+const stateUserPaying State = "USERPAYING"
 
 // unknownTrade is 404 ORDER_NOT_EXIST.
 func unknownTrade() answer {

@@ -135,9 +135,9 @@ func (s *Sim) decide(x *exchange, handle func(*exchange) answer) answer {
 	if refusal := s.authenticate(x); refusal != nil {
 		return *refusal
 	}
-	if x.plan.paidFirst {
-		if err := s.Pay(x.outTradeNo, PayOptions{Notify: true}); err != nil {
-			s.o.Log.Debug("paid_first: the buyer could not pay", "out_trade_no", x.outTradeNo, "error", err)
+	if x.plan.paidFirst || x.plan.paying > 0 {
+		if err := s.Pay(x.outTradeNo, PayOptions{Notify: true, Takes: x.plan.paying}); err != nil {
+			s.o.Log.Debug("the buyer could not pay", "out_trade_no", x.outTradeNo, "error", err)
 		}
 	}
 	if x.plan.status != 0 {

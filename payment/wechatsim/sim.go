@@ -66,6 +66,7 @@ type Options struct {
 	StrictExpire         bool   // raise a time_expire less than a minute ahead to one minute, as WeChat does
 	StrictClientIP       bool   // refuse a loopback payer_client_ip in H5, as WeChat does
 	RefuseReplay         bool   // refuse a nonce that was seen before (not known of WeChat)
+	UserPaying           bool   // a query says USERPAYING, not NOTPAY, while a payment takes its time
 	UnknownCloseNotFound bool   // close of an unseen number answers 404 instead of 204
 	PaidCode             string // code of a call on a paid trade; empty: ORDERPAID
 	PaidStatus           int    // status of close on a paid trade; 0: 400

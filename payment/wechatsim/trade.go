@@ -29,6 +29,7 @@ const selfCloseAfter = 7 * 24 * time.Hour
 var (
 	ErrUnknownTrade = errors.New("no such trade at the simulator")
 	ErrAlreadyPaid  = errors.New("the trade is paid already")
+	ErrPaying       = errors.New("the trade is being paid at this moment")
 	ErrClosed       = errors.New("the trade is closed")
 	ErrExpired      = errors.New("the time to pay is over") // 订单已超过商户设置的最晚支付成功时间
 	ErrNotPaid      = errors.New("the trade is not paid")
@@ -53,6 +54,7 @@ type Trade struct {
 	CodeURL       string `json:"code_url,omitempty"`
 	H5URL         string `json:"h5_url,omitempty"`
 	Burned        bool   `json:"burned,omitempty"` // closed before the first prepay
+	Paying        bool   `json:"paying,omitempty"` // the password was given, the bank is at it
 
 	CreatedAt   time.Time `json:"created_at,omitzero"`
 	TimeExpire  time.Time `json:"time_expire,omitzero"` // last moment to pay; zero: none was given
@@ -129,7 +131,8 @@ func (t *trade) snapshot(s *Sim) Trade {
 // ageLocked closes a trade that WeChat would have closed by itself by now.
 func (t *trade) ageLocked(s *Sim) {
 	now := s.o.Now()
-	if t.v.State != StateNotPay || !now.After(t.v.CreatedAt.Add(selfCloseAfter)) || now.Before(t.v.TimeExpire) {
+	if t.v.State != StateNotPay || t.v.Paying || !now.After(t.v.CreatedAt.Add(selfCloseAfter)) ||
+		now.Before(t.v.TimeExpire) {
 		return
 	}
 	t.v.State, t.v.ClosedAt = StateClosed, now
@@ -148,6 +151,9 @@ func (t *trade) payableLocked(at time.Time) error {
 	case StateClosed:
 		return ErrClosed
 	case StateNotPay:
+		if t.v.Paying {
+			return ErrPaying
+		}
 		if !t.v.TimeExpire.IsZero() && at.After(t.v.TimeExpire) || at.After(t.payableUntil) {
 			return ErrExpired
 		}

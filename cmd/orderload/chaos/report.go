@@ -199,6 +199,7 @@ var needs = []struct {
 }{
 	// The race that the service was built against, by its possible ends.
 	{"paid in the instant before the close", 500, ""},
+	{"close refused while the buyer pays", 300, ""},
 	{"close asked, answer: paid", 500, `SELECT COUNT(*)
 FROM order_events
 WHERE event = 'payment.applied'

@@ -185,7 +185,7 @@ type card struct {
 
 var deck = []card{
 	// The shares add up to a hundred.
-	{36, "pays", (*buyer).pays},
+	{34, "pays", (*buyer).pays},
 	// WeChat Pay repeats a callback whose acknowledgement it did not get.
 	{4, "pays, told ten times", func(b *buyer) {
 		b.pay(wechatsim.PayOptions{Notify: true, NotifyCount: 10})
@@ -206,6 +206,7 @@ var deck = []card{
 	{5, "pays in the last instant", (*buyer).paysInTheLastInstant},
 	{4, "cancels while paying", (*buyer).cancelsWhilePaying},
 	{3, "pays as the close is asked", (*buyer).paysBeforeTheClose},
+	{2, "is paying as the close is asked", (*buyer).isPayingAtTheClose},
 	// Nothing may move before it is known what WeChat Pay did.
 	{3, "the answer to the close is lost", (*buyer).closeUnanswered},
 	{5, "pays and sends back", (*buyer).returns},
@@ -536,6 +537,17 @@ func (b *buyer) cancelsWhilePaying() {
 // makes the simulator take the money first, and answer the close that it is paid.
 func (b *buyer) paysBeforeTheClose() {
 	if !b.prepay() || b.fault("close", wechatsim.FaultPaidFirst) != nil {
+		return
+	}
+	b.may(order.EventPay, true)
+	b.cancel()
+}
+
+// isPayingAtTheClose gives the password in the instant before WeChat Pay handles our close:
+// the close is refused with 429, and the money comes a moment later.
+func (b *buyer) isPayingAtTheClose() {
+	if !b.prepay() || b.stage.sim.AddFault(wechatsim.Fault{Endpoint: "close", OutTradeNo: b.trade,
+		Kind: wechatsim.FaultPaying, DelayMS: 1 + b.rnd.IntN(2_000), Count: 1}) != nil {
 		return
 	}
 	b.may(order.EventPay, true)

@@ -113,6 +113,9 @@ func (t *truth) count(e wechatsim.Entry) (genuine bool) {
 	if isRequest(e, "close") && slices.Contains(e.Faults, wechatsim.FaultPaidFirst) {
 		t.counts["paid in the instant before the close"]++
 	}
+	if isRequest(e, "close") && slices.Contains(e.Faults, wechatsim.FaultPaying) {
+		t.counts["close refused while the buyer pays"]++
+	}
 	lost := slices.Contains(e.Faults, wechatsim.FaultCutAfter) || slices.Contains(e.Faults, wechatsim.FaultTimeout) ||
 		slices.Contains(e.Faults, "lost_answer")
 	switch {
