@@ -44,16 +44,22 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	case c.event == RefundEventApprove && r.after.State == RefundStateHeld:
 		return c.lookedAt(b, e, r), nil
 	}
-	cell := c.allowed(b, &r.after)
+	cell, why := c.allowed(b, &r.after), c.why
 	if c.event == RefundEventByHand && cell.Verdict == VerdictMove && b.byHandTakesTwo(&r.after) {
-		if done, noted, err := c.firstOfTwo(b, e, r); noted || err != nil {
+		done, both, noted, err := b.firstOfTwo(e, r, &c.header, c.why, byHandFirst, "refund.by_hand_said")
+		if noted && r.touched { // not for a repeat
+			c.sayRestock(r)
+			done.refund.row = r.after
+		}
+		if noted || err != nil {
 			return done, err
 		}
+		why = both
 	}
 	return b.refundEvent(e, r, &c.header, c.event, cell, func() {
 		c.sayRestock(r)
 		r.after.DecidedBy = bounds.Operator.Cut(c.cause.Actor.ID)
-		r.after.DecidedWhy = bounds.Reason.Cut(c.why)
+		r.after.DecidedWhy = bounds.Reason.Cut(why)
 	})
 }
 
@@ -76,31 +82,31 @@ func (r *Refund) SaidByHand() string {
 	return r.DecidedBy
 }
 
-// firstOfTwo notes the first person's word that a refund was paid back outside WeChat Pay. It
-// gives noted false when this is the second's, and adds the first to the reason.
-func (c *decideRefund) firstOfTwo(b *batch, e *entry, r *refundEntry) (done applied, noted bool, err error) {
-	who, first := c.cause.Actor.ID, r.after.DecidedBy
-	said := strings.HasPrefix(r.after.DecidedWhy, byHandFirst) && b.people.May(first, operators.Finance)
+// firstOfTwo notes the first person's word about a refund, under a mark that its reason
+// begins with. It gives noted false when this is the second's, and then why is the reason
+// with the first person's name.
+func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, mark, event string) (done applied, both string,
+	noted bool, err error) {
+	who, first := h.cause.Actor.ID, r.after.DecidedBy
+	said := strings.HasPrefix(r.after.DecidedWhy, mark) && b.people.May(first, operators.Finance)
 	switch {
 	case operators.Shell(who):
-		return applied{}, false, operators.ErrShell
+		return applied{}, "", false, operators.ErrShell
 	case said && first == who:
-		return applied{refund: &refundApplied{row: r.after}}, true, nil
+		return applied{refund: &refundApplied{row: r.after}}, "", true, nil
 	case said:
-		c.why = "with " + first + ": " + c.why
-		return applied{}, false, b.people.Second(who, first)
+		return applied{}, "with " + first + ": " + why, false, b.people.Second(who, first)
 	}
-	c.sayRestock(r)
 	r.after.DecidedBy = bounds.Operator.Cut(who)
-	r.after.DecidedWhy = bounds.Reason.Cut(byHandFirst + c.why)
+	r.after.DecidedWhy = bounds.Reason.Cut(mark + why)
 	r.touched = true
 	done = applied{refund: &refundApplied{}}
 	if b.people.Fresh(who, b.now) {
 		done.alarms = append(done.alarms, freshAlarm+who)
 	}
-	b.applyToOrder(e, &c.header, r, "", "refund.by_hand_said", &done)
+	b.applyToOrder(e, h, r, "", event, &done)
 	done.refund.row = r.after
-	return done, true, nil
+	return done, "", true, nil
 }
 
 // allowed is what the table says, and what it cannot know: an answer of WeChat

@@ -71,9 +71,27 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 		settled.Outcome = RefundOutcomeApplied
 		r.after.Problem = ""
 		b.moveRefund(e, r, &c.header, cell.To, &done)
+		done.alarms = append(done.alarms, alarmOfEnd(&r.after, &done.refund.successor)...)
 	}
 	done.refund.row, settled.State = r.after, r.after.State
 	return done
+}
+
+// alarmOfEnd is what a person has to do although WeChat Pay has ended a refund. WeChat Pay
+// closes one after seven days without money for it in the merchant's account (its page
+// "退款常见问题", merchant/4013071200), so that its successor waits for the same.
+func alarmOfEnd(r, successor *Refund) []string {
+	switch {
+	case r.State == RefundStateClosed && successor.State == RefundStateRefused:
+		return []string{"WeChat Pay has closed a refund, and takes no more of this payment: " + successor.OutRefundNo}
+	case r.State == RefundStateClosed:
+		return []string{"WeChat Pay has closed a refund; is there money in the merchant's account? It goes out again " +
+			"as " + successor.OutRefundNo}
+	case r.State == RefundStateSucceeded && r.ownAccount():
+		return []string{"the money of a refund is in the merchant's own bank account, pay the buyer from there: " +
+			r.OutRefundNo}
+	}
+	return nil
 }
 
 // tellHeld takes news of a refund that is held: it was alarmed about already. What paid

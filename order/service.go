@@ -43,7 +43,7 @@ type Observer interface {
 	// RefundSettled: WeChat's word on a refund was taken in from an answer, a
 	// notification, a query or a bill.
 	RefundSettled(source string, s RefundSettled)
-	// RefundAsked: WeChat was called, op is refund or refund_query; the outcome
+	// RefundAsked: WeChat was called, op is refund, refund_query or abnormal_refund; the outcome
 	// is its status in lower case or the kind of the error.
 	RefundAsked(op, outcome string)
 	// Alarm: something that must not happen, for an operator.

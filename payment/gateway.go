@@ -30,6 +30,9 @@ type Gateway interface {
 	// has never seen is an answer, RefundNotFound, and proves nothing while a
 	// call with it may still be on its way.
 	QueryRefund(ctx context.Context, outRefundNo string) (Refund, error)
+	// AbnormalRefund asks WeChat to send the money of a refund that is RefundAbnormal to
+	// a bank card. A nil error means accepted, not done: Status says.
+	AbnormalRefund(ctx context.Context, r AbnormalRequest) (Refund, error)
 }
 
 // CloseAnswer is what WeChat said to a close. Only a query makes "closed"
@@ -237,7 +240,7 @@ func (k Kind) String() string {
 // GatewayError is the only error type that a Gateway returns. Its text is safe to
 // log: it never holds a body, a key or personal data.
 type GatewayError struct {
-	Op        string // prepay, query, close, refund, refund_query, bill, bill_file
+	Op        string // prepay, query, close, refund, refund_query, abnormal_refund, bill, bill_file
 	Kind      Kind
 	Status    int    // HTTP status, 0 without an answer
 	Code      string // WeChat's code as sent

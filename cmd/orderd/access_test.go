@@ -221,6 +221,7 @@ var access = map[string]string{
 	"admin POST /admin/v1/refunds/:no/reject":             finance,
 	"admin POST /admin/v1/refunds/:no/cancel":             finance,
 	"admin POST /admin/v1/refunds/:no/by-hand":            finance,
+	"admin POST /admin/v1/refunds/:no/to-card":            finance,
 	"admin POST /admin/v1/refunds/:no/retry":              either,
 	"admin GET /admin/v1/reconciliations":                 finance,
 	"admin POST /admin/v1/reconciliations":                finance,

@@ -79,6 +79,8 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"stock_import":        "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
 	"stock_import_mode":   "What the quantity of an existing SKU means: set the shelf to it, or add it.",
 	"refund_says_restock": "Whether the goods go back to the shelf (default: as was asked, or ORDERD_REFUND_RESTOCK).",
+	"refund_card": "With --to buyer: file of JSON with bank_type (such as ICBC_DEBIT), bank_account and real_name, " +
+		"or - for standard input. It is sent encrypted and kept nowhere.",
 	"failed_filter_state": "dead, which wait for a person, or failing, which are tried again.",
 	"token_create_role":   "Of an operator: viewer, operator, finance or admin.",
 	"token_file": "File with an operator's token: the verb is done in that person's name, with their role. Without " +

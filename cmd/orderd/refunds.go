@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ type refundCmd struct {
 	Retry  refundRetry  `cmd:"" help:"Send a refund again, or ask WeChat Pay how far it is, now."`
 	Cancel refundCancel `cmd:"" help:"Give up a refund that WeChat Pay has refused."`
 	ByHand refundByHand `cmd:"" help:"${refund_by_hand}"`
+	ToCard refundToCard `cmd:"" help:"Send an abnormal refund to a bank card, the merchant's or the buyer's."`
 }
 
 // refundList is `orderd refund list`: newest first, a page at a time.
@@ -133,8 +135,8 @@ func nextStep(s order.RefundState) string {
 	case order.RefundStatePending:
 		return "orderd refund approve NO --reason …, or reject"
 	case order.RefundStateAbnormal:
-		return "the buyer's account takes no money: handle it on the merchant platform, then 'orderd refund retry " +
-			"NO'; or pay it another way, then 'orderd refund by-hand NO'"
+		return "the buyer's account takes no money: 'orderd refund to-card NO' sends it to a bank card; or handle it " +
+			"on the merchant platform, then 'retry'; or pay it another way, then 'by-hand'"
 	case order.RefundStateRefused:
 		return "see the problem; 'orderd refund retry NO' when it is mended, 'cancel' to give it up, 'by-hand' when " +
 			"it was paid another way"
@@ -284,6 +286,84 @@ type refundByHand struct {
 	refundDecision
 	goods
 }
+
+// refundToCard is `orderd refund to-card`. The buyer's card comes from a file or standard
+// input, never from the command line, which everybody on the machine can read.
+type refundToCard struct {
+	oneRefund
+	confirm
+	person
+	To     string `default:"merchant" enum:"merchant,buyer" help:"Whose bank card: merchant or buyer."`
+	Card   string `placeholder:"FILE" help:"${refund_card}"`
+	Reason string `required:"" help:"Why, for the timeline."`
+}
+
+// Run sends it, or notes the first of two people's word.
+func (c *refundToCard) Run(ctx context.Context, s *settings, t *terminal) error {
+	r := order.RefundToCard{OutRefundNo: c.No, To: payment.CardOfMerchant, Reason: c.Reason}
+	switch {
+	case c.To == "buyer":
+		r.To = payment.CardOfUser
+		var err error
+		if r.Card, err = readCard(c.Card, t.In); err != nil {
+			return fmt.Errorf("%w: --card: %w", errUsage, err)
+		}
+	case c.Card != "":
+		return fmt.Errorf("%w: --card is of --to buyer; the merchant's account is known to WeChat Pay", errUsage)
+	}
+	if err := c.ask(t, "Send the money of "+c.No+" to a bank card of the "+c.To+"'s?"); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		var err error
+		if r.Cause, err = c.cause(ctx, co, operators.Finance); err != nil {
+			return err
+		}
+		sent, err := co.orders.SendToCard(ctx, r)
+		var refused *order.RefundRefusedError
+		switch {
+		case errors.As(err, &refused):
+			return fmt.Errorf("refund %s is %s: %s", c.No, refused.Refund.State, refused.Why)
+		case err != nil:
+			return err
+		case sent.State == order.RefundStateAbnormal:
+			fmt.Fprintln(t.Err, "noted; a second person gives the same command, with the card")
+		}
+		return c.showRefund(t, sent)
+	})
+}
+
+// readCard reads a card: JSON with bank_type, bank_account and real_name. Errors name no
+// part of it.
+func readCard(path string, stdin io.Reader) (payment.BankCard, error) {
+	if path == "" {
+		return payment.BankCard{}, errors.New("the buyer's card is needed: a file of JSON, or - for standard input")
+	}
+	var text []byte
+	var err error
+	if path == "-" {
+		text, err = io.ReadAll(io.LimitReader(stdin, maxCardFile))
+	} else {
+		var secret string
+		secret, err = readSecretFile(path)
+		text = []byte(secret)
+	}
+	if err != nil {
+		return payment.BankCard{}, err
+	}
+	var card struct {
+		BankType string `json:"bank_type"`
+		Account  string `json:"bank_account"`
+		RealName string `json:"real_name"`
+	}
+	if json.Unmarshal(text, &card) != nil {
+		return payment.BankCard{}, errors.New(`it must be {"bank_type": …, "bank_account": …, "real_name": …}`)
+	}
+	return payment.BankCard{BankType: card.BankType, Account: card.Account, RealName: card.RealName}, nil
+}
+
+// maxCardFile is in bytes: three short fields.
+const maxCardFile = 4 << 10
 
 // goods are what the two verbs say about them by which goods can come back.
 type goods struct {

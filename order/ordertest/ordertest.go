@@ -86,13 +86,16 @@ type WeChat struct {
 	Refuse string
 	// Refunded counts the calls that asked for a refund, repeats included.
 	Refunded int
+	// Cards are the requests to send an abnormal refund to a bank card that were taken, by
+	// out_refund_no.
+	Cards map[string]payment.AbnormalRequest
 	// Now stamps payments and refunds; NewWeChat sets it.
 	Now func() time.Time
 
 	// Before runs before a call is handled, outside the lock: a test lets
 	// things happen there. An error is the call's answer, and nothing happened.
-	// op is prepay, query, close, refund or refund_query; no is the
-	// out_trade_no, of the last two the out_refund_no.
+	// op is prepay, query, close, refund, refund_query or abnormal_refund; no is the
+	// out_trade_no, of the last three the out_refund_no.
 	Before func(op, no string) error
 	// After runs after a call was handled: an error loses the answer.
 	After func(op, no string) error
@@ -110,7 +113,8 @@ var _ payment.Gateway = (*WeChat)(nil)
 // NewWeChat gives a WeChat Pay that knows no trade yet; now stamps its refunds.
 func NewWeChat(now func() time.Time) *WeChat {
 	return &WeChat{Now: now, trades: map[string]*trade{}, burned: map[string]bool{},
-		refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{}}
+		refunds: map[string]*payment.Refund{}, asked: map[string]payment.RefundRequest{},
+		Cards: map[string]payment.AbnormalRequest{}}
 }
 
 // ErrLost is a gateway error that says nothing about what happened: the call was
@@ -256,6 +260,21 @@ func (w *WeChat) QueryRefund(_ context.Context, no string) (r payment.Refund, er
 		if known := w.refunds[no]; known != nil {
 			r = *known
 		}
+		return nil
+	})
+	return r, err
+}
+
+// AbnormalRefund sends the money of an abnormal refund to a card.
+func (w *WeChat) AbnormalRefund(_ context.Context, q payment.AbnormalRequest) (r payment.Refund, err error) {
+	err = w.call("abnormal_refund", q.OutRefundNo, func() error {
+		known := w.refunds[q.OutRefundNo]
+		if known == nil || known.RefundID != q.RefundID || known.Status != payment.RefundAbnormal {
+			return rejected("abnormal_refund", "INVALID_REQUEST")
+		}
+		known.Status = payment.RefundProcessing
+		w.Cards[q.OutRefundNo] = q
+		r = *known
 		return nil
 	})
 	return r, err

@@ -18,8 +18,10 @@ const (
 	opClose       = "close"        // POST /v3/pay/transactions/out-trade-no/{out_trade_no}/close
 	opRefund      = "refund"       // POST /v3/refund/domestic/refunds
 	opRefundQuery = "refund_query" // GET  /v3/refund/domestic/refunds/{out_refund_no}
-	opBill        = "bill"         // GET  /v3/bill/tradebill, /v3/bill/fundflowbill
-	opBillFile    = "bill_file"    // GET  /v3/billdownload/file, /v3/bill/downloadurl
+	// POST /v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund
+	opAbnormal = "abnormal_refund"
+	opBill     = "bill"      // GET  /v3/bill/tradebill, /v3/bill/fundflowbill
+	opBillFile = "bill_file" // GET  /v3/billdownload/file, /v3/bill/downloadurl
 )
 
 // verdict is what an answer means. Exactly one of its fields is set.
@@ -86,6 +88,7 @@ var answerRules = []rule{
 	{opQuery, 200, 200, nil, signed, success, "the present state of the trade"},
 	{opRefund, 200, 200, nil, signed, success, "taken, not done: status says how far it is"},
 	{opRefundQuery, 200, 200, nil, signed, success, "the present state of the refund"},
+	{opAbnormal, 200, 200, nil, signed, success, "taken, not done: the money is on its way to the card"},
 	{opBill, 200, 200, nil, signed, success, "where the bill is and what its SHA-1 must be"},
 	{opClose, 204, 204, nil, signed, closedAs(payment.CloseAccepted),
 		"open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},

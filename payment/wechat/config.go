@@ -62,7 +62,7 @@ type Config struct {
 	Now func() time.Time
 	Log *slog.Logger // may be nil; one debug line per call
 	// Observe is called after each call: op is prepay, query, close, refund,
-	// refund_query, bill or bill_file, outcome one of a closed set of words (see
+	// refund_query, abnormal_refund, bill or bill_file, outcome one of a closed set of words (see
 	// docs/wechat.md). May be nil; called concurrently.
 	Observe func(op, outcome string, took time.Duration)
 }

@@ -51,6 +51,7 @@ type calls struct {
 	query        func(context.Context, wechatv3.OrderNoType, string) (*wechatv3.QueryOrderRsp, error)
 	close        func(context.Context, string) (*wechatv3.EmptyRsp, error)
 	refund       func(context.Context, gopay.BodyMap) (*wechatv3.RefundRsp, error)
+	abnormal     func(context.Context, string, gopay.BodyMap) (*wechatv3.RefundRsp, error)
 	refundQuery  func(context.Context, string, gopay.BodyMap) (*wechatv3.RefundQueryRsp, error)
 	tradeBill    func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
 	fundFlowBill func(context.Context, gopay.BodyMap) (*wechatv3.BillRsp, error)
@@ -62,7 +63,7 @@ func callsOf(c *wechatv3.ClientV3) calls {
 		native: c.V3TransactionNative, h5: c.V3TransactionH5, jsapi: c.V3TransactionJsapi, app: c.V3TransactionApp,
 		signJSAPI: c.PaySignOfJSAPI, signApp: c.PaySignOfApp, query: c.V3TransactionQueryOrder,
 		close: c.V3TransactionCloseOrder, refund: c.V3Refund, refundQuery: c.V3RefundQuery,
-		tradeBill: c.V3BillTradeBill, fundFlowBill: c.V3BillFundFlowBill,
+		abnormal: c.V3AbnormalRefund, tradeBill: c.V3BillTradeBill, fundFlowBill: c.V3BillFundFlowBill,
 	}
 }
 

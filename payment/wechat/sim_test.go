@@ -388,3 +388,60 @@ func TestSimulatorPayAgainstClose(t *testing.T) {
 	}
 	t.Logf("seed 11: %v", seen)
 }
+
+// A card that WeChat cannot decrypt, or one in the clear, would only show with a buyer's money: the simulator decrypts
+// under the key that the request names, in both kinds of keys.
+func TestSimulatorAbnormalRefund(t *testing.T) {
+	k := simKeys().Client()
+	for id := range k.VerifyKeys {
+		s := newStage(t, wechatsim.Options{NoSpacing: true}, func(c *Config) { c.ResponseKeyID = id })
+		a := s.prepaid(t, "ABNORMAL-01")
+		if err := s.sim.Pay(a.OutTradeNo, wechatsim.PayOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		paid, err := s.gateway.Query(t.Context(), a.OutTradeNo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		card := payment.BankCard{BankType: "ICBC_DEBIT", Account: "6222020000000000403", RealName: "张三"}
+		for no, to := range map[string]payment.CardOwner{"RA1": payment.CardOfMerchant, "RA2": payment.CardOfUser} {
+			q := payment.RefundRequest{OutRefundNo: no, TransactionID: paid.TransactionID, Amount: 100,
+				Total: paid.Total}
+			if err := s.sim.SetRefundOutcome(no, wechatsim.StateAbnormal, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.gateway.Refund(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ask := payment.AbnormalRequest{OutRefundNo: no, RefundID: r.RefundID, TransactionID: paid.TransactionID,
+				Amount: 100, Total: paid.Total, To: to}
+			if to == payment.CardOfUser {
+				ask.Card = card
+			}
+			_, err = s.gateway.AbnormalRefund(t.Context(), ask)
+			wantRejected(t, "one that is under way", err, "INVALIDREQUEST")
+			if err := s.sim.SetRefundOutcome(no, wechatsim.StateAbnormal, 0); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.gateway.AbnormalRefund(t.Context(), ask)
+			v, _ := s.sim.Refund(no)
+			if err != nil || got.Status != payment.RefundProcessing || got.RequestID == "" || v.Card != string(to) {
+				t.Errorf("%s under %s: %+v, %v; the simulator has %q", to, id, got, err, v.Card)
+			}
+			for name, wrong := range map[string]func(*payment.AbnormalRequest){
+				"no card":   func(q *payment.AbnormalRequest) { q.To, q.Card = payment.CardOfUser, payment.BankCard{} },
+				"no number": func(q *payment.AbnormalRequest) { q.RefundID = "" },
+				"a path":    func(q *payment.AbnormalRequest) { q.RefundID = "1/../2" },
+				"nowhere":   func(q *payment.AbnormalRequest) { q.To = "" },
+			} {
+				bad := ask
+				wrong(&bad)
+				if _, err := s.gateway.AbnormalRefund(t.Context(), bad); payment.KindOf(err) != payment.KindRejected ||
+					!payment.Ended(err) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+	}
+}

@@ -68,13 +68,11 @@ func (s *Sim) query(x *exchange, t *trade) answer {
 	}
 	b := describe(v)
 	if v.Paying && s.o.UserPaying {
-		b.TradeState, b.TradeStateDesc = stateUserPaying, "用户支付中，需要输入密码"
+		// The documents give it to payment codes alone, so that it is no state of a trade here.
+		b.TradeState, b.TradeStateDesc = "USERPAYING", "用户支付中，需要输入密码"
 	}
 	return ok(b)
 }
-
-// stateUserPaying is what the documents give to payment codes alone.
-const stateUserPaying State = "USERPAYING"
 
 // unknownTrade is 404 ORDER_NOT_EXIST.
 func unknownTrade() answer {

@@ -48,6 +48,10 @@ type Refund struct {
 	CreateTime    time.Time `json:"create_time"`
 	SuccessTime   time.Time `json:"success_time,omitzero"`
 	Requests      int       `json:"requests"` // accepted ones, repeats included
+	// Card is where an abnormal refund was sent, MERCHANT_BANK_CARD or USER_BANK_CARD, and
+	// Account what user_received_account says of it: bank, kind, and the last four digits.
+	Card    string `json:"card,omitempty"`
+	Account string `json:"account,omitempty"`
 }
 
 // refund is the live record, under the lock of its trade. Its number, id, url and trade
@@ -372,31 +376,6 @@ func (s *Sim) queryRefund(x *exchange) answer {
 	return ok(describeRefund(v))
 }
 
-// applyAbnormal is what a merchant does about an abnormal refund
-// (apply-abnormal-refund): it is under way again and finds another end. WeChat's
-// document wants a bank card in the body, encrypted; here the body is not looked at.
-func (s *Sim) applyAbnormal(x *exchange) answer {
-	id := x.r.PathValue("refund")
-	s.refundMu.RLock()
-	var r *refund
-	for _, other := range s.refunds {
-		if other.v.RefundID == id { // set once
-			r = other
-		}
-	}
-	s.refundMu.RUnlock()
-	if r == nil {
-		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "退款单不存在", tailNotSpecified)
-	}
-	if v, _ := s.Refund(r.v.OutRefundNo); v.State != StateAbnormal {
-		return refuse(http.StatusBadRequest, "INVALID_REQUEST", "退款单状态不是异常", tailNotSpecified)
-	}
-	s.endRefund(r, StateProcessing)
-	s.scheduleEnd(r)
-	v, _ := s.Refund(r.v.OutRefundNo)
-	return ok(describeRefund(v))
-}
-
 // refundBody is a refund as its answers tell it. Its state is called status here, and
 // refund_status in a notification.
 type refundBody struct {
@@ -437,6 +416,9 @@ func describeRefund(v Refund) refundBody {
 		Status: v.State, Transaction: v.TransactionID, Account: "支付用户零钱", Amount: refundAmount{Currency: "CNY",
 			From: []struct{}{}, PayerRefund: v.Amount, PayerTotal: v.Total, Refund: v.Amount,
 			SettlementRefund: v.Amount, SettlementTotal: v.Total, Total: v.Total}}
+	if v.Card != "" {
+		b.Channel, b.Account = "OTHER_BANKCARD", v.Account
+	}
 	if v.State == StateSuccess {
 		b.SuccessTime = wechatTime(v.SuccessTime)
 	}
@@ -475,6 +457,9 @@ func (s *Sim) composeRefund(mode string, v Refund) (plain []byte, event, summary
 	n := refundNotice{MchID: s.o.Keys.MchID, OutTradeNo: v.OutTradeNo, Transaction: v.TransactionID,
 		OutRefundNo: v.OutRefundNo, RefundID: v.RefundID, RefundStatus: v.State, Account: "支付用户零钱",
 		Amount: refundNoticeAmount{v.Total, v.Amount, v.Total, v.Amount}}
+	if v.Card != "" {
+		n.Account = v.Account
+	}
 	switch mode {
 	case ModeWrongAmount:
 		n.Amount.Refund++

@@ -151,6 +151,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/refunds/:no/reject":             Finance,
 		"POST /admin/v1/refunds/:no/cancel":             Finance,
 		"POST /admin/v1/refunds/:no/by-hand":            Finance,
+		"POST /admin/v1/refunds/:no/to-card":            Finance,
 		"POST /admin/v1/refunds/:no/retry":              operatorOrFinance,
 		"POST /admin/v1/orders/:no/refunds":             Operator,
 		"GET /admin/v1/reconciliations":                 Finance,

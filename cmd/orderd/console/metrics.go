@@ -245,7 +245,7 @@ func (m *Metrics) RefundSettled(source string, s order.RefundSettled) {
 // RefundAsked implements order.Observer. The outcome is WeChat Pay's status in lower
 // case, or the kind of a payment.GatewayError.
 func (m *Metrics) RefundAsked(op, outcome string) {
-	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query"),
+	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query", "abnormal_refund"),
 		known(outcome, "processing", "success", "closed", "abnormal",
 			"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured")).Inc()
 }

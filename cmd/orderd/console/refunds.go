@@ -21,6 +21,8 @@ type Refunds interface {
 	AskRefund(ctx context.Context, r order.AskRefund) (order.AskedRefund, error)
 	// DecideRefund refuses the one who asked with ErrSelfApproval.
 	DecideRefund(ctx context.Context, d order.RefundDecision) (order.Refund, error)
+	// SendToCard sends an abnormal refund to a bank card, which is kept nowhere.
+	SendToCard(ctx context.Context, c order.RefundToCard) (order.Refund, error)
 	FindRefund(ctx context.Context, outRefundNo string) (order.Refund, error)
 	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.Refund, string, error)
 	// RefundBacklog counts and sums refunds by state, for gauges and the first page.
@@ -125,6 +127,7 @@ func (c *console) refundRoutes() []route {
 		{http.MethodPost, "/admin/v1/refunds/:no/reject", Finance, decide(order.RefundEventReject)},
 		{http.MethodPost, "/admin/v1/refunds/:no/cancel", Finance, decide(order.RefundEventCancel)},
 		{http.MethodPost, "/admin/v1/refunds/:no/by-hand", Finance, decide(order.RefundEventByHand)},
+		{http.MethodPost, "/admin/v1/refunds/:no/to-card", Finance, c.refundToCard},
 		{http.MethodPost, "/admin/v1/refunds/:no/retry", operatorOrFinance, decide(order.RefundEventRetry)},
 		{http.MethodPost, "/admin/v1/orders/:no/refunds", Operator, c.askRefund},
 		{http.MethodGet, "/ui/refunds", Viewer, c.refundsPage},
@@ -215,6 +218,32 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 		return err
 	}
 	r, err := c.Refunds.FindRefund(ctx.Request().Context(), ctx.Param("no"))
+	if err != nil {
+		return err
+	}
+	return showRefund(ctx, &r)
+}
+
+// refundToCard is POST /admin/v1/refunds/:no/to-card: the money of an abnormal refund goes
+// to the merchant's bank account, or to a debit card of the buyer's that the body names.
+// Where two people are needed, the first's word leaves the refund ABNORMAL.
+func (c *console) refundToCard(ctx echo.Context) error {
+	if !payment.ValidOutRefundNo(ctx.Param("no")) {
+		return order.ErrRefundNotFound
+	}
+	var body struct {
+		Reason   string            `json:"reason"`
+		Type     payment.CardOwner `json:"type"`
+		BankType string            `json:"bank_type"`
+		Account  string            `json:"bank_account"`
+		RealName string            `json:"real_name"`
+	}
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
+		return err
+	}
+	r, err := c.Refunds.SendToCard(ctx.Request().Context(), order.RefundToCard{OutRefundNo: ctx.Param("no"),
+		To: body.Type, Reason: body.Reason, Cause: cause(ctx),
+		Card: payment.BankCard{BankType: body.BankType, Account: body.Account, RealName: body.RealName}})
 	if err != nil {
 		return err
 	}

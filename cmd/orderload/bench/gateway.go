@@ -94,6 +94,11 @@ func (*Gateway) QueryRefund(context.Context, string) (payment.Refund, error) {
 	return payment.Refund{}, ErrNoAnswer
 }
 
+// AbnormalRefund is not played.
+func (*Gateway) AbnormalRefund(context.Context, payment.AbnormalRequest) (payment.Refund, error) {
+	return payment.Refund{}, ErrNoAnswer
+}
+
 // FetchBill is not played: bills come from files.
 func (*Gateway) FetchBill(context.Context, string, payment.BillType, io.Writer) (payment.Bill, error) {
 	return payment.Bill{}, ErrNoAnswer
