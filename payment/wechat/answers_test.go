@@ -259,8 +259,9 @@ func TestAnswerTableIsDocumented(t *testing.T) {
 // answerTable prints the rules as the page shows them.
 func answerTable() string {
 	var b strings.Builder
-	b.WriteString("| # | call | HTTP status | code (underscores ignored) | signed by WeChat | outcome | why |\n| " +
-		"---: | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| # | call | HTTP status | code (underscores ignored) | signed by WeChat | outcome | why | " +
+		"source |\n" +
+		"| ---: | --- | --- | --- | --- | --- | --- | --- |\n")
 	for i, r := range answerRules {
 		op, codes := r.op, "any"
 		if op == "" {
@@ -272,12 +273,17 @@ func answerTable() string {
 				codes = "`" + strings.Join(r.codes, "` `") + "`"
 			}
 		}
-		status := fmt.Sprintf("%d–%d", r.from, r.to)
-		if r.from == r.to {
-			status = fmt.Sprint(r.from)
-		}
 		mark := map[signing]string{signed: "yes", unsigned: "no", either: "either"}[r.signing]
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | `%s` | %s |\n", i+1, op, status, codes, mark, r.verdict, r.why)
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | `%s` | %s | %s |\n", i+1, op, statuses(r), codes, mark, r.verdict,
+			r.why, sourceOf(r))
 	}
 	return b.String()
+}
+
+// statuses are those of a rule, as the page shows them.
+func statuses(r rule) string {
+	if r.from == r.to {
+		return fmt.Sprint(r.from)
+	}
+	return fmt.Sprintf("%d–%d", r.from, r.to)
 }

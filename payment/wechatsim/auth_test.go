@@ -47,8 +47,7 @@ func TestRequestsAreAuthenticated(t *testing.T) {
 				r.target = "/v3/pay/transactions/native"
 			}
 			got := b.do(r).want(t, 401, "SIGN_ERROR")
-			if got.header.Get("Wechatpay-Signature") != "" || !strings.HasSuffix(got.header.Get("Request-Id"),
-				"-268443699") {
+			if got.header.Get("Wechatpay-Signature") != "" || got.header.Get("Request-Id") != "" {
 				t.Errorf("headers of a 401: %v", got.header)
 			}
 		})

@@ -21,8 +21,6 @@
 //   - notify_url may be http and loopback.
 //   - payer_client_ip may be loopback unless Options.StrictClientIP is set.
 //   - A bill of today may be asked for unless Options.StrictBillTime is set.
-//   - Between a password and its payment there is no moment: a close meets a trade
-//     that is open or paid, never the 429 that WeChat answers in between.
 //
 // # Known differences that nobody wanted
 //
@@ -31,13 +29,10 @@
 //
 //   - A 400 PARAM_ERROR names the field in detail.field and detail.issue; captured ones
 //     have detail.location and say the rest in the message.
-//   - A 401 has a Request-ID, and an unknown path a signed body; probes of the real one
-//     found neither.
-//   - Fields that WeChat does not know are taken; it refuses them.
-//   - A callback always has a Wechatpay-Signature-Type and associated_data; WeChat's may
-//     lack both.
+//   - A callback always has a Wechatpay-Signature-Type; WeChat's may lack it.
+//   - CLOSED has no cause here: at WeChat it is seven days without money in the merchant's
+//     account. The statuses of TRADE_OVERDUE and REFUND_FEE_MISMATCH have no source.
 //   - There is one host; WeChat has a second one, api2.mch.weixin.qq.com.
-//   - An abnormal refund is sent again without the bank card that WeChat demands.
 //
 // # Reading order
 //

@@ -164,6 +164,7 @@ func (b *bench) do(r request) reply {
 	must(b.t, err)
 	req.Header.Set("Authorization", header)
 	req.Header.Set("Wechatpay-Serial", r.serialWanted)
+	req.Header.Set("Accept", "*/*")
 	if r.afterSigning != nil {
 		r.afterSigning(req)
 	}

@@ -334,7 +334,11 @@ func (s *Sim) compose(c callback, v Trade) ([]byte, sealMode) {
 		kind = "refund"
 		plain, event, summary = s.composeRefund(c.mode, r)
 	}
-	resource := s.encrypt(plain, kind)
+	associated := kind
+	if s.o.NoAssociatedData {
+		associated = ""
+	}
+	resource := s.encrypt(plain, associated)
 	resource.OriginalType = kind
 	body := mustJSON(notifyBody{
 		ID: c.id, CreateTime: wechatTime(s.o.Now()), EventType: event,

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -57,6 +58,20 @@ type prepayRequest struct {
 	hash string
 }
 
+// unknownField refuses a field that the documents of the prepay do not have, with the tail
+// that WeChat's guide to finding errors gives to it.
+func unknownField(all map[string]any) *answer {
+	known := []string{"appid", "mchid", "description", "out_trade_no", "time_expire", "attach", "notify_url",
+		"goods_tag", "support_fapiao", "amount", "payer", "detail", "scene_info", "settle_info", "limit_pay"}
+	for name := range all {
+		if !slices.Contains(known, name) {
+			a := wrongParam("/"+name, nil, "请求中含有未定义的参数", tailUnknownField)
+			return &a
+		}
+	}
+	return nil
+}
+
 // prepay opens a trade or repeats its opening. tradeType is the word of bills and
 // queries (NATIVE, JSAPI, APP, MWEB), not that of the path.
 func (s *Sim) prepay(tradeType string) func(*exchange) answer {
@@ -90,6 +105,9 @@ func (s *Sim) prepayLocked(t *trade, p *prepayRequest) answer {
 		return s.issueLocked(t, "created")
 	case StateNotPay:
 		if t.hash != p.hash {
+			if s.o.OutTradeNoUsed {
+				return refuse(http.StatusForbidden, "OUT_TRADE_NO_USED", "商户订单号重复", tailReentry)
+			}
 			return reentry()
 		}
 		return s.issueLocked(t, "reissued")
@@ -162,6 +180,9 @@ func (s *Sim) issueLocked(t *trade, event string) answer {
 func (s *Sim) readPrepay(tradeType string, body []byte) (*prepayRequest, *answer) {
 	var all map[string]any
 	if refusal := decodeObject(body, &all); refusal != nil {
+		return nil, refusal
+	}
+	if refusal := unknownField(all); refusal != nil {
 		return nil, refusal
 	}
 	p := &prepayRequest{tradeType: tradeType}

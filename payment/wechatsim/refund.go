@@ -178,6 +178,10 @@ func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 	for _, r := range t.refunds {
 		if r.v.OutRefundNo == q.OutRefundNo {
 			if r.hash != q.hash {
+				if s.o.RefundCodes && (r.v.Amount != q.refund || r.v.Total != q.total) {
+					return refuse(http.StatusBadRequest, "REFUND_FEE_MISMATCH",
+						"订单金额或退款金额与之前请求不一致，请核实后再试", tailReentry)
+				}
 				return reentry()
 			}
 			r.v.Requests++
@@ -195,6 +199,8 @@ func (s *Sim) refundLocked(t *trade, q *refundRequest) answer {
 		return refuse(http.StatusForbidden, "TRADE_ERROR", "订单未支付", tailNotSpecified)
 	case q.total != t.v.Total:
 		return invalid("订单金额与原订单不一致")
+	case now.After(t.v.SuccessTime.Add(refundWithin)) && s.o.RefundCodes:
+		return refuse(http.StatusBadRequest, "TRADE_OVERDUE", "订单已超过可退款期限", tailNotSpecified)
 	case now.After(t.v.SuccessTime.Add(refundWithin)):
 		return invalid("订单已超过可退款期限")
 	case len(t.refunds) >= maxRefunds:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,7 @@ const (
 	tailSignature    = 268443699 // the merchant's signature is wrong
 	tailReentry      = 268498688 // a repeat with other parameters
 	tailParam        = 268435461 // a parameter is not allowed
+	tailUnknownField = 270924358 // a field that the documents do not have
 	tailNoOpenID     = 268501013 // JSAPI without the buyer's openid
 	tailFrequency    = 268447840 // too often
 	tailNotSpecified = 268435456 // ours: the documents name no tail for it
@@ -38,28 +40,41 @@ const (
 // and the control surface under /control/.
 func (s *Sim) Handler() http.Handler {
 	mux := http.NewServeMux()
+	routes := map[string]http.Handler{}
 	for path, kind := range map[string]string{"native": "NATIVE", "jsapi": "JSAPI", "app": "APP", "h5": "MWEB"} {
-		mux.Handle("POST /v3/pay/transactions/"+path, s.api("prepay", s.prepay(kind)))
+		routes["POST /v3/pay/transactions/"+path] = s.api("prepay", s.prepay(kind))
 	}
-	mux.Handle("GET /v3/pay/transactions/out-trade-no/{no}", s.api("query", s.queryByNumber))
-	mux.Handle("GET /v3/pay/transactions/id/{id}", s.api("query", s.queryByTransaction))
-	mux.Handle("POST /v3/pay/transactions/out-trade-no/{no}/close", s.api("close", s.closeTrade))
-	mux.Handle("GET /v3/certificates", s.api("certificates", s.certificates))
-	mux.Handle("POST /v3/refund/domestic/refunds", s.api("refund", s.askRefund))
-	mux.Handle("POST /v3/refund/domestic/refunds/{refund}/apply-abnormal-refund", s.api("refund", s.applyAbnormal))
-	mux.Handle("GET /v3/refund/domestic/refunds/{refund}", s.api("refund_query", s.queryRefund))
-	mux.Handle("GET /v3/bill/tradebill", s.api("bill", s.tradeBill))
-	mux.Handle("GET /v3/bill/fundflowbill", s.api("bill", s.fundFlowBill))
-	mux.Handle("GET /v3/billdownload/file", s.api(endpointFile, s.billFile))
-	mux.Handle("GET /v3/bill/downloadurl", s.api(endpointFile, s.billFile))
-	mux.Handle("/v3/", s.api("other", func(*exchange) answer {
-		return refuse(http.StatusNotFound, "RESOURCE_NOT_EXISTS", "请求的资源不存在", tailNotSpecified)
-	}))
+	routes["GET /v3/pay/transactions/out-trade-no/{no}"] = s.api("query", s.queryByNumber)
+	routes["GET /v3/pay/transactions/id/{id}"] = s.api("query", s.queryByTransaction)
+	routes["POST /v3/pay/transactions/out-trade-no/{no}/close"] = s.api("close", s.closeTrade)
+	routes["GET /v3/certificates"] = s.api("certificates", s.certificates)
+	routes["POST /v3/refund/domestic/refunds"] = s.api("refund", s.askRefund)
+	routes["POST /v3/refund/domestic/refunds/{refund}/apply-abnormal-refund"] = s.api("refund", s.applyAbnormal)
+	routes["GET /v3/refund/domestic/refunds/{refund}"] = s.api("refund_query", s.queryRefund)
+	routes["GET /v3/bill/tradebill"] = s.api("bill", s.tradeBill)
+	routes["GET /v3/bill/fundflowbill"] = s.api("bill", s.fundFlowBill)
+	routes["GET /v3/billdownload/file"] = s.api(endpointFile, s.billFile)
+	routes["GET /v3/bill/downloadurl"] = s.api(endpointFile, s.billFile)
+	for pattern, handler := range routes {
+		_, path, _ := strings.Cut(pattern, " ")
+		mux.Handle(pattern, handler)
+		mux.Handle(path, s.nothing(http.StatusMethodNotAllowed))
+	}
+	mux.Handle("/v3/", s.nothing(http.StatusNotFound))
 	mux.Handle("POST /cgi-bin/stable_token", s.miniProgram(s.stableToken))
 	mux.Handle("POST /wxa/sec/order/upload_shipping_info", s.miniProgram(s.uploadShipping))
 	mux.Handle("POST /wxa/sec/order/get_order", s.miniProgram(s.shippingStatus))
 	mux.Handle("/control/", s.control())
 	return mux
+}
+
+// nothing answers what no API is at: an empty body that nobody signs, without a
+// Request-ID. Probes of the real one, of 2026-09-11, found 404 and 405 so.
+func (s *Sim) nothing(status int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.logRequest(&exchange{r: r, endpoint: "other"}, answer{status: status}, r.Method+" "+r.URL.Path)
+		w.WriteHeader(status)
+	})
 }
 
 // exchange is one request on its way through. It belongs to the goroutine of the
@@ -132,6 +147,9 @@ func (s *Sim) api(endpoint string, handle func(*exchange) answer) http.Handler {
 // forged request meets the 401 first, and a call that is answered with the fault has
 // not happened.
 func (s *Sim) decide(x *exchange, handle func(*exchange) answer) answer {
+	if refusal := checkHeaders(x); refusal != nil {
+		return *refusal
+	}
 	if refusal := s.authenticate(x); refusal != nil {
 		return *refusal
 	}
@@ -150,6 +168,18 @@ func (s *Sim) decide(x *exchange, handle func(*exchange) answer) answer {
 		}
 	}
 	return a
+}
+
+// checkHeaders refuses a request without Accept or User-Agent, before it looks at the
+// signature and so unsigned, as probes of 2026-09-11 were. A bill's file is downloaded
+// without them.
+func checkHeaders(x *exchange) *answer {
+	if x.endpoint == endpointFile || x.r.Header.Get("Accept") != "" && x.r.Header.Get("User-Agent") != "" {
+		return nil
+	}
+	a := refuse(http.StatusBadRequest, "PARAM_ERROR", "Http头缺少Accept或User-Agent", tailParam)
+	a.unsigned = true
+	return &a
 }
 
 // addNastiness adds what the simulator does on its own to the armed faults.
@@ -208,7 +238,10 @@ func (s *Sim) write(w http.ResponseWriter, x *exchange, a answer) {
 	if x.requestID == "" {
 		x.requestID = newRequestID(a.tail)
 	}
-	h.Set("Request-ID", x.requestID)
+	// Probes of 2026-09-11: a 401 of the payments' addresses has none.
+	if a.status != http.StatusUnauthorized || !strings.HasPrefix(x.r.URL.Path, "/v3/pay/transactions/") {
+		h.Set("Request-ID", x.requestID)
+	}
 	if a.file != nil {
 		h.Set("Content-Type", "application/octet-stream")
 		if a.html {

@@ -66,6 +66,9 @@ type Options struct {
 	StrictExpire         bool   // raise a time_expire less than a minute ahead to one minute, as WeChat does
 	StrictClientIP       bool   // refuse a loopback payer_client_ip in H5, as WeChat does
 	RefuseReplay         bool   // refuse a nonce that was seen before (not known of WeChat)
+	OutTradeNoUsed       bool   // a repeat with other parameters: 403 OUT_TRADE_NO_USED, not 400 INVALID_REQUEST
+	RefundCodes          bool   // of refunds: TRADE_OVERDUE and REFUND_FEE_MISMATCH, not INVALID_REQUEST
+	NoAssociatedData     bool   // callbacks with an empty associated_data
 	UserPaying           bool   // a query says USERPAYING, not NOTPAY, while a payment takes its time
 	UnknownCloseNotFound bool   // close of an unseen number answers 404 instead of 204
 	PaidCode             string // code of a call on a paid trade; empty: ORDERPAID
