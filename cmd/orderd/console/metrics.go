@@ -537,7 +537,8 @@ func (g *gauges) shipped() []prometheus.Metric {
 	return append(all, gauge(open, float64(b.Owed), string(shipping.StateOwed)),
 		gauge(open, float64(b.Due), string(shipping.StateDue)),
 		gauge(open, float64(b.Refused), string(shipping.StateRefused)),
-		gauge(desc("shipment_oldest_owed_seconds", "Since when the oldest order is paid that nobody has sent."), oldest))
+		gauge(desc("shipment_oldest_owed_seconds", "Since when the oldest order is paid that nobody has sent."),
+			oldest))
 }
 
 // depth is how many tasks the queue holds, by the states that asynq has: pending, active,
