@@ -172,7 +172,7 @@ type shipmentSend struct {
 	output
 	person
 	No  string `arg:"" name:"order-no" help:"Order number."`
-	Way string `default:"express" enum:"express,city,virtual,pickup" help:"How it goes: express, city, virtual or pickup."`
+	Way string `default:"express" enum:"express,city,virtual,pickup" help:"express, city, virtual or pickup."`
 	// Parcel is repeatable; sep none: goods may have commas.
 	Parcel  []string `required:"" sep:"none" help:"${shipment_parcel}"`
 	Partial bool     `help:"More is to come."`

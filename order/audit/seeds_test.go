@@ -125,11 +125,16 @@ var rowSeeds = []seed{
 		"'$asked-01'", "attempt.told"},
 	{"a payment of another attempt", "UPDATE payments SET out_trade_no = '$asked-09' WHERE order_no = '$asked'",
 		"events.payments"},
-	{"a shipment of a payment that is none", shipmentOf("'due', 'made-up', out_trade_no, paid_at, 'x', received_at, 1, received_at"), "shipment.facts"},
-	{"a shipment paid on another day", shipmentOf("'due', transaction_id, out_trade_no, paid_at - 86400000, 'x', received_at, 1, received_at"), "shipment.facts"},
-	{"a shipment that nobody reports", shipmentOf("'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, NULL"), "shipment.facts"},
-	{"a shipment to be reported in a year", shipmentOf("'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, received_at + 31536000000"), "shipment.facts"},
-	{"a reported shipment of nothing", shipmentOf("'reported', transaction_id, out_trade_no, paid_at, '', 0, 0, NULL"), "shipment.facts"},
+	{"a shipment of a payment that is none", shipmentOf(
+		"'due', 'made-up', out_trade_no, paid_at, 'x', received_at, 1, received_at"), "shipment.facts"},
+	{"a shipment paid on another day", shipmentOf(
+		"'due', transaction_id, out_trade_no, paid_at - 86400000, 'x', received_at, 1, received_at"), "shipment.facts"},
+	{"a shipment that nobody reports", shipmentOf(
+		"'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, NULL"), "shipment.facts"},
+	{"a shipment to be reported in a year", shipmentOf(
+		"'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, received_at + 31536000000"), "shipment.facts"},
+	{"a reported shipment of nothing", shipmentOf(
+		"'reported', transaction_id, out_trade_no, paid_at, '', 0, 0, NULL"), "shipment.facts"},
 	{"the buyer paid more than the total", "UPDATE payments SET payer_fen = amount_fen + 1 WHERE order_no = '$asked'",
 		"money.payer"},
 	{"the buyer paid less than nothing", "UPDATE payments SET payer_fen = -1 WHERE order_no = " +

@@ -64,9 +64,12 @@ func NewClient(c ClientConfig) (*Client, error) {
 		c.BaseURL = DefaultBaseURL
 	}
 	if c.HTTP == nil {
-		c.HTTP = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone(), CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // a token is for one server
-		}}
+		c.HTTP = &http.Client{
+			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment},
+			CheckRedirect: func(*http.Request, []*http.Request) error {
+				return http.ErrUseLastResponse // a token is for one server
+			},
+		}
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -182,7 +185,8 @@ func (c *Client) call(ctx context.Context, path string, body, answer any) error 
 	if err != nil {
 		return err
 	}
-	return c.exchange(ctx, http.MethodPost, c.c.BaseURL+path+"?access_token="+url.QueryEscape(token), path, body, answer)
+	address := c.c.BaseURL + path + "?access_token=" + url.QueryEscape(token)
+	return c.exchange(ctx, http.MethodPost, address, path, body, answer)
 }
 
 // exchange makes a request and reads its JSON. name stands for the address in errors: the

@@ -1,7 +1,7 @@
 // Package shipping tells a mini program's operator that goods were sent (发货信息录入).
 // WeChat freezes what such a shop was paid until it has been told, and may stop its
-// payments when it is not told in time:
-// developers.weixin.qq.com/miniprogram/dev/platform-capabilities/business-capabilities/order-shipping/order-shipping.html.
+// payments when it is not told in time: developers.weixin.qq.com, 小程序发货信息管理服务
+// (business-capabilities/order-shipping/order-shipping.html).
 //
 // A paid order of the mini program is owed a shipment; the shop says what it has sent
 // (Put), and a worker reports it until WeChat has an answer for it (Run). Nothing of it

@@ -193,7 +193,8 @@ func TestAnswersOfAReport(t *testing.T) {
 		no := s.paid(t, "a")
 		s.put(t, no, "YT1")
 		s.w.answers = []any{errors.New("cut"), shipping.Verdict{Code: 10060001, Means: shipping.Later},
-			shipping.Verdict{Code: 40001, Means: shipping.Stale}, shipping.Verdict{Code: 10060012, Means: shipping.Later},
+			shipping.Verdict{Code: 40001, Means: shipping.Stale},
+			shipping.Verdict{Code: 10060012, Means: shipping.Later},
 			shipping.Verdict{Code: 10060009, Message: "商品描述太长", Means: shipping.Refused},
 			shipping.Verdict{Means: shipping.Taken}}
 		for i, want := range []int{1, 2, 4, 5} { // the third token is fetched again at once
@@ -278,7 +279,8 @@ func TestAnswerAboutAnOlderContent(t *testing.T) {
 		}
 		s.Clock.Advance(time.Minute)
 		s.pass(t)
-		if sh := s.find(t, no); sh.State != shipping.StateReported || s.w.uploads[1].Content.Parcels[0].Number != "YT2" {
+		sent := s.w.uploads[1].Content.Parcels[0].Number
+		if sh := s.find(t, no); sh.State != shipping.StateReported || sent != "YT2" {
 			t.Errorf("%+v, %+v", sh, s.w.uploads)
 		}
 	})
@@ -384,7 +386,8 @@ func TestListPages(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
-		if _, _, err := s.Service.List(t.Context(), shipping.StateOwed, "nonsense", 2); !errors.Is(err, shipping.ErrCursor) {
+		_, _, err := s.Service.List(t.Context(), shipping.StateOwed, "nonsense", 2)
+		if !errors.Is(err, shipping.ErrCursor) {
 			t.Error(err)
 		}
 		b, err := s.Service.Backlog(t.Context())

@@ -51,7 +51,8 @@ func (c *console) viewShipment(s *shipping.Shipment) shipmentView {
 	return shipmentView{
 		OrderNo: s.OrderNo, State: strings.ToUpper(string(s.State)), TransactionID: s.TransactionID, PaidAt: s.PaidAt,
 		LeftSeconds: int64(s.Left(c.Now()).Seconds()), Way: s.Content.Way.String(),
-		Parcels: append([]shipping.Parcel{}, s.Content.Parcels...), Partial: s.Content.Partial, PutAt: optional(s.PutAt),
+		Parcels: append([]shipping.Parcel{}, s.Content.Parcels...), Partial: s.Content.Partial,
+		PutAt: optional(s.PutAt),
 		PutBy: s.By, Tries: s.Tries, DueAt: optional(s.DueAt), Code: s.Code, Message: s.Message, Version: s.Version,
 	}
 }

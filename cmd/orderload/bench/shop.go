@@ -98,7 +98,7 @@ func (s *Server) NewShop(ctx context.Context, o ShopOptions) (_ *Shop, err error
 		return nil, err
 	}
 	admin := stock.NewAdmin(shop.DB.DB, time.Now)
-	many := int64(bounds.Stock.Most)
+	many := bounds.Stock.Most
 	for i := range o.SKUs {
 		put := stock.Put{SkuID: SKU(i), Title: "bench", PriceFen: Fen, Quantity: &many}
 		if _, _, err := admin.Put(ctx, put); err != nil {
