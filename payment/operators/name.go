@@ -3,6 +3,7 @@ package operators
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"orderd/migrations/bounds"
@@ -15,7 +16,7 @@ var ErrName = errors.New("a name is 1 to 64 of 0-9 A-Z a-z _ . @ -, begins and e
 // reserved are the keys of names that timelines and accounts have for what is no person.
 var reserved = func() map[string]bool {
 	all := map[string]bool{}
-	for _, name := range []string{Bootstrap, shell, "shell", "system", "root", "scheduler", "reconciler", "wechat",
+	for _, name := range []string{Bootstrap, "shell", "system", "root", "scheduler", "reconciler", "wechat",
 		"wechatpay", "customer", "orderd", "simulator", "nobody", "unknown", "anonymous", "null"} {
 		all[Key(name)] = true
 	}
@@ -27,7 +28,7 @@ var reserved = func() map[string]bool {
 // mark of direction can make one look like another; what looks alike within ASCII has one
 // Key. Names that are older than this rule are not judged by it.
 func CheckName(name string) error {
-	if !bounds.Operator.Fits(name) || reserved[Key(name)] {
+	if !bounds.Operator.Fits(name) || reserved[Key(name)] || looksLikeShell(name) {
 		return ErrName
 	}
 	for i := range len(name) {
@@ -43,24 +44,36 @@ func CheckName(name string) error {
 
 // Key is what two names have in common that a person may take for one another: upper and
 // lower case, separators, and letters and digits that look alike are the same.
-func Key(name string) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(name) {
-		switch r {
-		case '_', '.', '@', '-':
-		case '0':
-			b.WriteByte('o')
-		case '1', 'i', '|':
-			b.WriteByte('l')
-		default:
-			b.WriteRune(r)
-		}
+func Key(name string) string { return fold(fold(strings.ToLower(name), firstFolds), laterFolds) }
+
+// fold applies folds, one after the other.
+func fold(name string, folds []Fold) string {
+	for _, f := range folds {
+		name = strings.ReplaceAll(name, f.From, f.To)
 	}
-	return pairs.Replace(b.String())
+	return name
 }
 
-// pairs are two letters that look like one.
-var pairs = strings.NewReplacer("rn", "m", "vv", "w")
+// looksLikeShell is by the first folds alone: Di is a name.
+func looksLikeShell(name string) bool {
+	return fold(strings.ToLower(name), firstFolds) == fold(shell, firstFolds)
+}
+
+// Fold is a step of Key, after the name is in lower case: From counts as To.
+type Fold struct{ From, To string }
+
+// The folds, in the order in which they are applied. An account's stored key is of the
+// folds that its program had; nothing but the unique index goes by it, which keeps two
+// accounts that are made at the same moment apart.
+var (
+	firstFolds = []Fold{{"_", ""}, {".", ""}, {"@", ""}, {"-", ""}, {"0", "o"}, {"1", "l"}, {"i", "l"}, {"|", "l"},
+		{"rn", "m"}, {"vv", "w"}}
+	laterFolds = []Fold{{"5", "s"}, {"2", "z"}, {"8", "b"}, {"cl", "d"}}
+)
+
+// Folds gives those of the first program that had keys, and those that came later, which
+// are applied after them.
+func Folds() (first, later []Fold) { return slices.Clone(firstFolds), slices.Clone(laterFolds) }
 
 // labelSign stands between the name of a person and the label of one token of theirs. It is
 // no sign of a name, so that no token's name is another person's.

@@ -166,12 +166,12 @@ func TestNamesThatLookAlikeAreRefused(t *testing.T) {
 		"an\x00na", "\u202eanna", "café", "anna:x", strings.Repeat("a", 65),
 		"bootstrap", "Bootstrap", "BOOTSTRAP", "b00tstrap", "boot-strap", "cli", "CLI", "c1i", "Reconciler",
 		"reconci1er", "SCHEDULER", "schedu1er", "WeChat", "we.chat", "vvechat", "system",
-		"customer", "orderd", "nu11"} {
+		"customer", "orderd", "nu11", "5cheduler", "5y5tem", "8ootstrap"} {
 		if err := operators.CheckName(name); !errors.Is(err, operators.ErrName) {
 			t.Errorf("%q is a name: %v", name, err)
 		}
 	}
-	for _, name := range []string{"a", "7", "li.na", "Anna_B", "anna@shop.cn", "finance", "admin", "operator",
+	for _, name := range []string{"a", "7", "li.na", "Di", "Anna_B", "anna@shop.cn", "finance", "admin", "operator",
 		strings.Repeat("a", 64)} {
 		if err := operators.CheckName(name); err != nil {
 			t.Errorf("%q is none: %v", name, err)
@@ -179,27 +179,32 @@ func TestNamesThatLookAlikeAreRefused(t *testing.T) {
 	}
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		account(t, db, "Arni.Moll-10", operators.Bootstrap)
+		account(t, db, "Cleo.Sz-8", operators.Bootstrap)
 		// One from before the rule of names has no key, and its name all the same.
 		if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO operators (name, role, created_by, created_at)
 VALUES ('Old', 'finance', 'x', 1)`)
+			if err == nil { // and this one the key of the program that made it
+				_, err = tx.ExecContext(ctx, `INSERT INTO operators (name, name_key, role, created_by, created_at)
+VALUES ('Bob5', 'bob5', 'finance', 'x', 1)`)
+			}
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"Arni.Moll-10", "arni.moll-10", "ARNIMOLL10", "ami.moll-10", "arnl.moii-lo",
 			"old",
-			"o1d", "o.l.d"} {
+			"o1d", "o.l.d", "c1eo52B", "deo.sz.8", "CLEO5Z8", "bobs", "Bob5"} {
 			err := operators.Create(t.Context(), db, name, operators.Viewer, "x", now)
 			if !errors.Is(err, operators.ErrExists) {
-				t.Errorf("%s beside Arni.Moll-10 and Old: %v", name, err)
+				t.Errorf("%s beside Arni.Moll-10, Cleo.Sz-8, Bob5 and Old: %v", name, err)
 			}
 		}
 		if err := operators.Create(t.Context(), db, "x", "root", "x", now); !errors.Is(err, operators.ErrRole) {
 			t.Errorf("role root: %v", err)
 		}
 		all, err := operators.List(t.Context(), db)
-		if err != nil || len(all) != 2 || all[0].Name != "Arni.Moll-10" || all[0].CreatedBy != operators.Bootstrap {
+		if err != nil || len(all) != 4 || all[0].Name != "Arni.Moll-10" || all[0].CreatedBy != operators.Bootstrap {
 			t.Errorf("%+v %v", all, err)
 		}
 	})

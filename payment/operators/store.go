@@ -41,20 +41,20 @@ func Insert(ctx context.Context, tx *sqldb.Tx, name string, role Role, by string
 	if !slices.Contains(Roles(), role) {
 		return ErrRole
 	}
-	// Accounts from before the rule of names have no key: they are few, and none is added.
-	old := false
+	// By their names and not by the stored keys: those are of the rule of the program that
+	// made the account, and accounts from before the rule have none. They are few.
+	alike := false
 	err := sqldb.Each(ctx, tx, `SELECT name
-FROM operators
-WHERE name_key IS NULL`, nil, func(rows *sql.Rows) error {
+FROM operators`, nil, func(rows *sql.Rows) error {
 		var other string
 		err := rows.Scan(&other)
-		old = old || Key(other) == Key(name)
+		alike = alike || Key(other) == Key(name)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("find names that look alike: %w", err)
 	}
-	if old {
+	if alike {
 		return ErrExists
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO operators
