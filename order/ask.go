@@ -176,7 +176,8 @@ func (s *Service) askOne(ctx context.Context, a *Ask, cause Cause) AskOutcome {
 		}
 	case payment.TradeClosed:
 		outcome = AskClosed
-		_, err = s.apply(ctx, &closeTrade{header: header{orderNo: a.OrderNo, cause: cause},
+		_, err = s.apply(ctx, &closeTrade{header: header{orderNo: a.OrderNo, cause: cause,
+			detail: map[string]string{"query": string(trade.State), "query_request": trade.RequestID}},
 			attempt: Attempt{Attempt: payment.Attempt{OutTradeNo: a.OutTradeNo}, CallNo: a.callNo}})
 	case payment.TradeNotFound:
 		outcome = AskNotFound

@@ -268,7 +268,8 @@ func (s *Service) closeAttempt(ctx context.Context, a Attempt, cause Cause) erro
 	defer cancel()
 	switch result.proven {
 	case closeClosed:
-		done, err := s.apply(ctx, &closeTrade{attempt: a, header: header{orderNo: a.OrderNo, cause: cause}})
+		done, err := s.apply(ctx, &closeTrade{attempt: a,
+			header: header{orderNo: a.OrderNo, cause: cause, detail: result.proof, took: result.took}})
 		if err != nil || done.cell.Verdict != VerdictRefuse {
 			return err
 		}
@@ -317,7 +318,8 @@ func (s *Service) unpayable(ctx context.Context, o Order) error {
 // can come by it. Another is opened once the buyer has that money again.
 func (s *Service) usedUp(ctx context.Context, a Attempt, transactionID string) error {
 	done, err := s.apply(ctx, &useUp{outTradeNo: a.OutTradeNo, transactionID: transactionID,
-		header: header{orderNo: a.OrderNo, cause: Cause{Actor: Actor{Type: ActorWeChat}, Type: "query"}}})
+		header: header{orderNo: a.OrderNo, cause: Cause{Actor: Actor{Type: ActorWeChat}, Type: "query"},
+			detail: map[string]string{"transaction_id": transactionID}}})
 	if err == nil && done.cell.Verdict == VerdictRefuse {
 		return &NotPayableError{State: done.order.State, Held: true}
 	}
@@ -349,7 +351,8 @@ func (c *useUp) decide(b *batch) (applied, error) {
 		done.cell = refuse("a payment of this order is being looked into")
 		return done, nil
 	}
-	entry.after.State = AttemptClosed // whatever calls of it are under way: a paid trade is not opened again
+	entry.close(b, e, &c.header) // whatever calls of it are under way: a paid trade is not opened again
+	done.order = e.after
 	return done, nil
 }
 

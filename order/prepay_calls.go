@@ -281,6 +281,17 @@ func (c *closeTrade) decide(b *batch) (applied, error) {
 		done.cell = refuse("a prepay was sent meanwhile")
 		return done, nil
 	}
-	entry.after.State = AttemptClosed
+	entry.close(b, e, &c.header)
+	done.order = e.after
 	return done, nil
+}
+
+// close takes an attempt that is not closed yet off the payable ones, and writes down what
+// has proven it: of a closed attempt nobody asks WeChat Pay any more.
+func (a *attemptEntry) close(b *batch, e *entry, h *header) {
+	if a.after.State == AttemptClosed {
+		return
+	}
+	a.after.State = AttemptClosed
+	b.record(e, h, "prepay.closed", e.after.State, map[string]string{"out_trade_no": a.after.OutTradeNo})
 }

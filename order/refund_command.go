@@ -667,6 +667,10 @@ func (b *batch) applyToOrder(e *entry, h *header, r *refundEntry, event Event, n
 	if len(r.after.Items) > 0 && name == "refund.requested" {
 		extra["items"] = strings.Trim(fmt.Sprint(r.after.Items), "[]")
 	}
+	if r.after.Reason == ReasonAftersale { // what people have to agree to: verify holds the row to the newest of these
+		extra["approvals"] = strconv.Itoa(r.after.ApprovalsNeeded)
+		extra["restock"] = strconv.FormatInt(flag(r.after.Restock), 10)
+	}
 	from := e.after.State
 	if event != "" {
 		cell := Next(from, event)

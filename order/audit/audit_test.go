@@ -18,6 +18,7 @@ import (
 	"orderd/order/audit"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/stock"
 )
 
@@ -27,6 +28,7 @@ type world struct {
 	// order numbers
 	partly, whole, late, open, pending, closed, closing, asked, twice string
 	wanted, vouched                                                   string
+	waits, calling, noted                                             string
 	refunds                                                           map[string]string // the oldest of each
 }
 
@@ -70,10 +72,18 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 		ordertest.Finance)
 	w.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
 	w.closing = w.cancelled(t, "i")
+	w.calling = w.PlaceOne(t, "k", "mug", 1).OrderNo
+	if _, err := w.Prepay(t.Context(), order.PrepayRequest{OrderNo: w.calling, CustomerID: "c",
+		TradeType: payment.App, Cause: ordertest.Customer}); err == nil {
+		t.Fatal("answered")
+	}
 	w.WeChat.Before = nil
+	w.waitsForTwo(t)
+	w.refundedElsewhere(t)
+	w.staff(t)
 	w.AssertVerified(t)
 	w.refunds = map[string]string{}
-	for _, no := range []string{w.partly, w.whole, w.open, w.asked} {
+	for _, no := range []string{w.partly, w.whole, w.open, w.asked, w.waits} {
 		w.refunds[no] = w.FirstRefund(t, no)
 	}
 	return w
@@ -107,6 +117,67 @@ func (w *world) outOfTime(t *testing.T) {
 		w.vouched: order.CloseReasonOperator} {
 		if o, err := w.Find(t.Context(), no); err != nil || o.State != order.StateClosed || o.CloseReason != by {
 			t.Fatalf("%s by %s: %v", o.State, o.CloseReason, err)
+		}
+	}
+}
+
+// waitsForTwo has a refund of two lines that two people have to approve, and none has.
+func (w *world) waitsForTwo(t *testing.T) {
+	t.Helper()
+	placed, err := w.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: "l",
+		Lines: []stock.Line{{SkuID: "cup", Quantity: 3}, {SkuID: "mug", Quantity: 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.waits = placed.Order.OrderNo
+	w.Prepaid(t, w.waits)
+	w.pay(t, w.waits+"-01")
+	ask := ordertest.Ask(w.waits, "l", 1)
+	ask.Lines = []stock.Line{{SkuID: "cup", Quantity: 2}, {SkuID: "mug", Quantity: 1}}
+	w.Restarted(t, func(c *order.Config) { c.RefundTwoPersons = 1 }).MustAsk(t, ask)
+}
+
+// refundedElsewhere has a refund of the merchant platform that nobody has looked at.
+func (w *world) refundedElsewhere(t *testing.T) {
+	t.Helper()
+	w.noted = w.PaidOne(t, "m", "mug", 2).OrderNo
+	o, err := w.Find(t.Context(), w.noted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: "MADE-ELSEWHERE",
+		TransactionID: o.Payment.TransactionID, Amount: 100, Total: o.Payment.Total})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.MchID = ordertest.MchID
+	w.MustSettleRefund(t, r)
+}
+
+// staff are an admin whom the shell made and two whom he made, each with a token, and one who has left.
+func (w *world) staff(t *testing.T) {
+	t.Helper()
+	now := w.Clock.Now()
+	for _, p := range []struct {
+		name string
+		role operators.Role
+		by   string
+	}{{"adam", operators.Admin, "cli:root"}, {"flora", operators.Finance, "adam"},
+		{"gone", operators.Viewer, "adam"}, {"olga", operators.Operator, operators.Bootstrap}} {
+		err := operators.Create(t.Context(), w.DB, p.name, p.role, p.by, now)
+		if err == nil {
+			err = w.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+				_, err := tx.Update(ctx, `INSERT INTO operator_tokens
+  (name, person, role, sha256, created_by, created_at)
+VALUES (?, ?, ?, ?, ?, ?)`, p.name, p.name, string(p.role), fmt.Sprintf("%064s", p.name), p.by, now.UnixMilli())
+				return err
+			})
+		}
+		if err == nil && p.name == "gone" {
+			err = operators.Disable(t.Context(), w.DB, p.name, "adam", now)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -150,6 +221,7 @@ func (w *world) pay(t *testing.T, outTradeNo string) {
 func (w *world) sql(text string) []string {
 	text = strings.NewReplacer("$partly-R01", w.refunds[w.partly], "$whole-R01", w.refunds[w.whole],
 		"$open-R01", w.refunds[w.open], "$asked-R01", w.refunds[w.asked],
+		"$waits-R01", w.refunds[w.waits], "$waits", w.waits, "$calling", w.calling, "$noted", w.noted,
 		"$partly", w.partly, "$whole", w.whole, "$late", w.late, "$open", w.open, "$pending",
 		w.pending,
 		"$sha", strings.Repeat("5a", 20), "$closed", w.closed, "$closing", w.closing, "$asked", w.asked,
@@ -173,7 +245,7 @@ const (
 type seed struct{ name, sql, checks string }
 
 // seeds are all kinds of violations; those of single rows are in seeds_test.go.
-var seeds = slices.Concat(rowSeeds, []seed{
+var seeds = slices.Concat(rowSeeds, handSeeds, []seed{
 	{"counter moved by hand", "UPDATE skus SET available = available + 1 WHERE sku_id = 'mug'", "stock.conserved"},
 	{"return row without counter", flowInto + "('$partly', 'return', 'x', 'mug', 1, 1)",
 		"stock.conserved stock.return_has_refund"},
@@ -617,6 +689,14 @@ func TestDocumentNamesEveryCheck(t *testing.T) {
 		if !strings.Contains(rests, row+"\n") {
 			t.Errorf("the document lacks what a repair rests on:\n%s", row)
 		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("verify: %[1]d of %[1]d invariants hold", audit.AlwaysChecks()); !strings.Contains(
+		string(readme), want) {
+		t.Errorf("the README's demo does not say %q", want)
 	}
 	for _, id := range []string{"S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "O1", "O2", "O3", "O4", "O5", "O6",
 		"O7", "O8", "O9",

@@ -52,7 +52,7 @@ const schemaCheck = "schema.guards"
 var checks = slices.Concat([]check{
 	{schemaCheck, "the keys and bounds that guard the books are there, as they were made", ""},
 }, stockChecks, eventChecks, orderChecks, moneyChecks, refundChecks, rowChecks, refundRowChecks, bookChecks,
-	peopleChecks, outcomeChecks)
+	peopleChecks, taskChecks, outcomeChecks)
 
 // appIDs is how many app ids the check of a payment's facts asks about; the first one stands
 // for those that are not configured.

@@ -26,6 +26,9 @@ func CheckIDs() []string {
 	return ids
 }
 
+// AlwaysChecks is how many checks hold at every moment.
+func AlwaysChecks() int { return len(checks) }
+
 // VerifyIn verifies what a transaction sees.
 func (a *Auditor) VerifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
 	return a.verifyIn(ctx, tx, o)

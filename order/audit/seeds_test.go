@@ -283,7 +283,7 @@ var rowSeeds = []seed{
 	{"a token of a role that there is not", tokenInto + "('eve', 'root', '$sha012345678901234567890123', " +
 		"'cli:root', 1, 0)", "people.tokens"},
 	{"a token of nobody", tokenInto + "('eve', 'admin', '$sha012345678901234567890123', 'cli:root', 1, 0);UPDATE " +
-		"operator_tokens SET person = 'adam'", "people.tokens"},
+		"operator_tokens SET person = 'nobody-here'", "people.tokens"},
 	{"an operator of a role that there is not", personInto + "('eve', 'root', 'cli:root', 1)", "people.operators"},
 	{"an operator that nobody made", personInto + "('eve', 'admin', '', 1)", "people.operators"},
 	{"an operator of the future", personInto + "('eve', 'admin', 'cli:root', " + never + ")", "people.operators"},

@@ -25,7 +25,7 @@ const (
 
 // functions are what checks are written with that the engines do not share, or that
 // is too long to repeat: $NAME(COLUMN).
-var functions = regexp.MustCompile(`\$(moment|day|ulid|yuan)\(([a-z_.]+)\)`)
+var functions = regexp.MustCompile(`\$(moment|day|ulid|yuan|lastcall)\(([a-z_.]+)\)`)
 
 // text gives a query as an engine reads it: with the times of this moment, in
 // milliseconds, and with the functions.
@@ -37,6 +37,7 @@ var functions = regexp.MustCompile(`\$(moment|day|ulid|yuan)\(([a-z_.]+)\)`)
 //	$day(c)      those at which a day of Beijing begins, YYYY-MM-DD
 //	$ulid(c)     those in the first ten characters of a ULID
 //	$yuan(c)     an amount in fen as payment.Fen prints it
+//	$lastcall(c) those of the newest of the open calls of an attempt
 func (a *Auditor) text(e sqldb.Engine, query string) string {
 	now := a.cfg.Now()
 	query = functions.ReplaceAllStringFunc(query, func(call string) string {
@@ -64,6 +65,13 @@ func function(e sqldb.Engine, name, column string) string {
 	case "yuan":
 		return fmt.Sprintf("CONCAT(CAST((%[1]s - %[1]s %% 100) / 100 AS SIGNED), '.', "+
 			"SUBSTR(CONCAT('0', %[1]s %% 100), -2))", column)
+	case "lastcall":
+		if mysql {
+			return fmt.Sprintf("(SELECT MAX(c.at) FROM JSON_TABLE(CASE WHEN JSON_VALID(%[1]s) THEN %[1]s ELSE '{}' END, "+
+				"'$.*' COLUMNS (at BIGINT PATH '$[0]')) c)", column)
+		}
+		return fmt.Sprintf("(SELECT MAX(JSON_EXTRACT(c.value, '$[0]')) "+
+			"FROM JSON_EACH(CASE WHEN JSON_VALID(%[1]s) THEN %[1]s ELSE '{}' END) c)", column)
 	case "day":
 		if mysql {
 			return fmt.Sprintf("(TIMESTAMPDIFF(SECOND, '1970-01-01', STR_TO_DATE(%s, '%%Y-%%m-%%d')) - %d) * 1000",

@@ -1,0 +1,75 @@
+package audit_test
+
+// handSeeds are what somebody with the database's prompt does to what people have to agree to, and to the people.
+var handSeeds = []seed{
+	{"a line of a refund lost", "DELETE FROM refund_items WHERE out_refund_no = '$waits-R01' AND sku_id = 'cup'",
+		"refund.lines_told"},
+	{"all lines of a refund lost", "DELETE FROM refund_items WHERE out_refund_no = '$open-R01'", "refund.lines_told"},
+	{"a line of a refund that paid lost", "DELETE FROM refund_items WHERE out_refund_no = '$whole-R01'",
+		"refund.lines_told"},
+	{"more goods come back than were asked for", "UPDATE refund_items SET quantity = 3 WHERE out_refund_no = " +
+		"'$waits-R01' AND sku_id = 'cup'", "refund.lines_told"},
+	{"goods come back that nobody asked for", "INSERT INTO refund_items (out_refund_no, sku_id, quantity) VALUES " +
+		"('$open-R01', 'cup', 1)", "refund.lines_told"},
+	{"a refund that one may approve", "UPDATE refunds SET approvals_needed = 1 WHERE out_refund_no = '$waits-R01'",
+		"refund.terms_told"},
+	{"a refund that nobody has to approve", "UPDATE refunds SET approvals_needed = 0, state = 'owed', due_at = " +
+		"created_at WHERE out_refund_no = '$waits-R01'", "refund.terms_told"},
+	{"goods that stay with the buyer", "UPDATE refunds SET restock = 0 WHERE out_refund_no = '$waits-R01'",
+		"refund.terms_told"},
+	{"a successor with other terms", closedWaits + ", 'owed', created_at, 1, restock, out_refund_no, 2 FROM refunds " +
+		"WHERE out_refund_no = '$waits-R01'", "refund.terms_told"},
+	{"a successor without its lines", closedWaits + ", 'owed', created_at, approvals_needed, restock, " +
+		"out_refund_no, 2 FROM refunds WHERE out_refund_no = '$waits-R01'", "refund.lines_told"},
+	{"a refund made elsewhere that nobody looked at", "UPDATE refunds SET decided_by = 'fin', decided_why = 'x' " +
+		"WHERE out_refund_no = 'MADE-ELSEWHERE'", "refund.decided"},
+	{"rejected by another", "UPDATE refunds SET decided_by = 'eve' WHERE out_refund_no = '$asked-R01'",
+		"refund.decided"},
+	{"settled by hand by the first of two, who said nothing", "UPDATE refunds SET decided_by = 'fin', decided_why = " +
+		"'by hand, first of two: x' WHERE out_refund_no = '$waits-R01'", "refund.decided"},
+	{"a call that is always on its way", "UPDATE payment_attempts SET open_calls = REPLACE(open_calls, '[18', " +
+		"'[99') WHERE order_no = '$calling'", "attempt.calls"},
+	{"a call after the newest", "UPDATE payment_attempts SET open_calls = REPLACE(open_calls, '[18000', " +
+		"'[18001') WHERE order_no = '$calling'", "attempt.calls"},
+	{"calls that are no JSON", "UPDATE payment_attempts SET open_calls = '{\"1\":[1,2]]}' WHERE order_no = " +
+		"'$calling'", "attempt.calls"},
+	{"closed by hand", "UPDATE payment_attempts SET state = 'closed', ask_at = NULL, asks = 0 WHERE out_trade_no = " +
+		"'$pending-02'", "attempt.closed_told"},
+	{"closed by hand, and it is being asked for", "UPDATE payment_attempts SET state = 'closed' WHERE order_no = " +
+		"'$calling'", "attempt.closed_told"},
+	{"an operator under the key of another name", "UPDATE operators SET name_key = 'x' WHERE name = 'flora'",
+		"people.operators"},
+	{"an operator made by nobody who was here", "UPDATE operators SET created_by = 'eve' WHERE name = 'flora'",
+		"people.operators"},
+	{"an operator who made the own account", "UPDATE operators SET created_by = 'flora' WHERE name = 'flora'",
+		"people.operators"},
+	{"an operator made by somebody who came later", "UPDATE operators SET created_at = created_at - 86400000 WHERE " +
+		"name = 'flora'", "people.operators"},
+	{"an operator made by somebody who had left", "UPDATE operators SET created_by = 'gone', created_at = created_at " +
+		"+ 100000 WHERE name = 'flora';UPDATE operators SET created_at = 1000, disabled_at = 2000 WHERE name = 'gone'",
+		"people.operators"},
+	{"an account that is in use again", "UPDATE operators SET disabled_at = 0 WHERE name = 'gone'",
+		"people.operators"},
+	{"a token that does more than its person may", "UPDATE operator_tokens SET role = 'admin' WHERE name = 'flora'",
+		"people.tokens"},
+	{"a token of somebody who has left", "UPDATE operator_tokens SET revoked_at = 0 WHERE name = 'gone'",
+		"people.tokens"},
+	{"a token that speaks for another", "UPDATE operator_tokens SET person = 'adam', role = 'admin' WHERE name = " +
+		"'flora'", "people.tokens"},
+	{"a token made by nobody who was here", "UPDATE operator_tokens SET created_by = 'eve' WHERE name = 'flora'",
+		"people.tokens"},
+	{"a refund matched across to a day far away", runInto + "('2027-01-10', 'ALL', 'failed', 1, 'x', 1, 1, '');" +
+		billInto + "('2027-01-10', 'ALL', '$sha', 'wechat', 1, 1, 1800000000000);" + pieceInto + ";INSERT INTO " +
+		"matched_across (kind, ref, bill_date, sha1) VALUES ('refund', '$whole-R01', '2027-01-10', '$sha')",
+		"books.across"},
+	{"matched across to a bill that is not there", runInto + "('2027-01-15', 'ALL', 'failed', 1, 'x', 1, 1, '');" +
+		"INSERT INTO matched_across (kind, ref, bill_date, sha1) VALUES ('refund', '$whole-R01', '2027-01-15', '$sha')",
+		"books.across"},
+}
+
+// closedWaits closes the waiting refund and puts a successor there; its columns end with replaces and generation.
+const closedWaits = "UPDATE refunds SET state = 'closed', due_at = NULL WHERE out_refund_no = '$waits-R01';" +
+	"INSERT INTO refunds (out_refund_no, order_no, transaction_id, amount_fen, reason, created_at, updated_at, " +
+	"out_trade_no, total_fen, requester_type, requester_id, state, due_at, approvals_needed, restock, replaces, " +
+	"generation) SELECT CONCAT(out_refund_no, '-2'), order_no, transaction_id, amount_fen, reason, created_at, " +
+	"updated_at, out_trade_no, total_fen, requester_type, requester_id"
