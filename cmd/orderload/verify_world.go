@@ -157,11 +157,14 @@ type life struct {
 
 // event takes the order to a state, a millisecond later; the chain of states and times is
 // what verify checks.
-func (l *life) event(name, to, detail string) {
+func (l *life) event(name, to, detail string) { l.eventBy("wechat", "", name, to, detail) }
+
+// eventBy is event with who did it.
+func (l *life) eventBy(actor, id, name, to, detail string) {
 	const took = 3 // milliseconds, as the event says of its call
 	l.seq++
 	l.at++
-	l.w.add(eventsTable, l.no, l.seq, l.at, name, l.state, to, "wechat", "", "notification", l.no, detail, took)
+	l.w.add(eventsTable, l.no, l.seq, l.at, name, l.state, to, actor, id, "notification", l.no, detail, took)
 	l.state = to
 }
 
@@ -265,7 +268,8 @@ func refundDetail(no string, amount int) string {
 // order is paid again after it, because a part of the money has stayed.
 func (l *life) refundLine(n int) {
 	no := l.no + "-R01"
-	l.event("refund.requested", "refunding", refundDetail(no, partFen))
+	l.eventBy("customer", l.customer, "refund.requested", "refunding", fmt.Sprintf(`{"approvals":"0","items":"{%s 2}","out_refund_no":"%s",`+
+		`"refund":"%s","restock":"1"}`, bench.SKU(n), no, payment.Fen(partFen)))
 	l.refund(no, partFen, "aftersale", 1, "paid")
 	l.w.add(refundItemsTable, no, bench.SKU(n), 2)
 	l.w.add(flowsTable, l.no, "return", no, bench.SKU(n), 2, l.at)
