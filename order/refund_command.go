@@ -662,7 +662,7 @@ func (b *batch) applyToOrder(e *entry, h *header, r *refundEntry, event Event, n
 		extra["replaces"] = r.after.Replaces
 	}
 	if r.after.Told != "" {
-		extra["wechat"] = string(r.after.Told)
+		extra["wechat"], extra["transaction_id"] = string(r.after.Told), r.after.TransactionID
 	}
 	if len(r.after.Items) > 0 && name == "refund.requested" {
 		extra["items"] = strings.Trim(fmt.Sprint(r.after.Items), "[]")

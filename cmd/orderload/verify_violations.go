@@ -109,7 +109,9 @@ var violations = []violation{
 	{isClosed, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND kind = 'return'", "stock.agrees_with_state"},
 	{isNone, "stray1", newFlow + "('stray1', 'deduct', '', 'sku0010', -1, 1)", "stock.no_stray_flow"},
 	{isNone, "ghost1", newFlow + "('', 'adjust', 'x', 'ghost1', 1, 1)", "stock.flow_of_a_sku stock.flow_facts"},
-	{isPartly, "", "UPDATE refunds SET restock = 0 WHERE order_no = '$o'", "stock.return_has_refund refund.terms_told"},
+	{isPartly, "",
+		"UPDATE refunds SET restock = 0 WHERE order_no = '$o'",
+		"stock.return_has_refund refund.terms_told"},
 	{isPartly, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND kind = 'return'", "stock.refund_returned"},
 	{isPartly, "",
 		"UPDATE refund_items SET quantity = 9 WHERE out_refund_no = '$o-R01'",
@@ -119,7 +121,7 @@ var violations = []violation{
 			"'refund.requested'",
 		"refund.lines_told"},
 	{isPartly, "",
-		"UPDATE order_events SET detail = REPLACE(detail, '\"approvals\":\"0\"', '\"approvals\":\"2\"') WHERE order_no = " +
+		"UPDATE order_events SET detail = REPLACE(detail, 'approvals\":\"0', 'approvals\":\"2') WHERE order_no = " +
 			"'$o' AND event = 'refund.requested'",
 		"refund.terms_told"},
 	{isPending, "",
@@ -208,8 +210,8 @@ var violations = []violation{
 	// Money that came, and that went back.
 	{isPaid, "", "UPDATE payments SET payer_fen = payer_fen + 1 WHERE order_no = '$o'", "money.payer"},
 	{isPaid, "",
-		"UPDATE payments SET paid_at = 0 WHERE order_no = '$o';UPDATE payment_attempts SET call_no = 1, answer_no = 1 " +
-			"WHERE order_no = '$o'",
+		"UPDATE payments SET paid_at = 0 WHERE order_no = '$o';UPDATE payment_attempts SET call_no = 1, " +
+			"answer_no = 1 WHERE order_no = '$o'",
 		"money.when"},
 	{isPaid, "", "UPDATE payments SET paid_at = paid_at - 86400000 WHERE order_no = '$o'", "money.when"},
 	{isPaid, "", "UPDATE payments SET received_at = " + never + " WHERE order_no = '$o'", "money.when"},
@@ -231,7 +233,7 @@ var violations = []violation{
 		"money.outcome money.late events.payments"},
 	{isLate, "",
 		"DELETE FROM refunds WHERE order_no = '$o'",
-		"money.owed_back money.no_more_back money.refunded events.refunds money.total"},
+		"money.owed_back money.no_more_back money.refunded events.refunds money.total refund.told"},
 	{isPartly, "",
 		"UPDATE refunds SET amount_fen = 999 WHERE order_no = '$o'",
 		"money.no_more_back money.refunded events.refunds refund.told"},
@@ -247,7 +249,7 @@ var violations = []violation{
 			"FROM payments WHERE order_no = '$o'",
 		"money.elsewhere refund.told quiet.people"},
 	// Refunds by themselves.
-	{isPartly, "", "UPDATE refunds SET requester_id = 'eve' WHERE order_no = '$o'", "refund.asker"},
+	{isPartly, "", "UPDATE refunds SET requester_id = 'eve' WHERE order_no = '$o'", "refund.asker refund.told"},
 	{isLate, "", "UPDATE refunds SET reason = 'duplicate' WHERE order_no = '$o'", "refund.reason"},
 	{isPartly, "", "UPDATE refunds SET asked_at = " + never + " WHERE order_no = '$o'", "refund.times"},
 	{isPartly, "", "UPDATE refunds SET accepted_at = 0 WHERE order_no = '$o'", "refund.times"},
@@ -266,7 +268,9 @@ var violations = []violation{
 			"created_at, updated_at) SELECT CONCAT(out_refund_no, 'x'), '', '42', refund_id, 1, 'held', 'held', " +
 			"created_at, updated_at FROM refunds WHERE order_no = '$o'",
 		"refund.one_number quiet.people"},
-	{isPartly, "", "UPDATE refunds SET approvals_needed = 1 WHERE order_no = '$o'", "refund.approved refund.terms_told"},
+	{isPartly, "",
+		"UPDATE refunds SET approvals_needed = 1 WHERE order_no = '$o'",
+		"refund.approved refund.terms_told"},
 	{isPartly, "", "UPDATE refunds SET total_fen = 1 WHERE order_no = '$o'", "refund.facts"},
 	{isPartly, "",
 		"UPDATE refunds SET state = 'lost' WHERE order_no = '$o'",
@@ -331,7 +335,7 @@ var violations = []violation{
 	{isPending, "", "UPDATE orders SET due_at = 1 WHERE order_no = '$o'", "quiet.orders order.due_soon"},
 	{isPartly, "",
 		"UPDATE refunds SET state = 'processing' WHERE order_no = '$o'",
-		"quiet.refunds refund.due money.refunding stock.return_has_refund events.refunds"},
+		"quiet.refunds refund.due money.refunding stock.return_has_refund events.refunds refund.told"},
 	{isPaid, "",
 		"UPDATE payments SET outcome = 'held', reason = 'amount' WHERE order_no = '$o'",
 		"quiet.people money.paid_once money.refunded events.payments"},

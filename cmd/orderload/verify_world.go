@@ -268,8 +268,9 @@ func refundDetail(no string, amount int) string {
 // order is paid again after it, because a part of the money has stayed.
 func (l *life) refundLine(n int) {
 	no := l.no + "-R01"
-	l.eventBy("customer", l.customer, "refund.requested", "refunding", fmt.Sprintf(`{"approvals":"0","items":"{%s 2}","out_refund_no":"%s",`+
-		`"refund":"%s","restock":"1"}`, bench.SKU(n), no, payment.Fen(partFen)))
+	asked := fmt.Sprintf(`{"approvals":"0","items":"{%s 2}","out_refund_no":"%s","refund":"%s","restock":"1"}`,
+		bench.SKU(n), no, payment.Fen(partFen))
+	l.eventBy("customer", l.customer, "refund.requested", "refunding", asked)
 	l.refund(no, partFen, "aftersale", 1, "paid")
 	l.w.add(refundItemsTable, no, bench.SKU(n), 2)
 	l.w.add(flowsTable, l.no, "return", no, bench.SKU(n), 2, l.at)

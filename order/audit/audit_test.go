@@ -56,6 +56,7 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w.prepaidByApp(t, w.twice)
 	w.pay(t, w.twice+"-02")
 	w.pay(t, w.twice+"-01")
+	w.MustLookAtRefund(t, w.FirstRefund(t, w.twice))
 	placed, err := w.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: "g",
 		Lines: []stock.Line{{SkuID: "cup", Quantity: 1}, {SkuID: "mug", Quantity: 2}}})
 	if err != nil {
@@ -137,7 +138,7 @@ func (w *world) waitsForTwo(t *testing.T) {
 	w.Restarted(t, func(c *order.Config) { c.RefundTwoPersons = 1 }).MustAsk(t, ask)
 }
 
-// refundedElsewhere has a refund of the merchant platform that nobody has looked at.
+// refundedElsewhere has a refund of the merchant platform that nobody has looked at, and one that an operator asks for.
 func (w *world) refundedElsewhere(t *testing.T) {
 	t.Helper()
 	w.noted = w.PaidOne(t, "m", "mug", 2).OrderNo
@@ -152,6 +153,10 @@ func (w *world) refundedElsewhere(t *testing.T) {
 	}
 	r.MchID = ordertest.MchID
 	w.MustSettleRefund(t, r)
+	ask := ordertest.Ask(w.noted, "m", 1)
+	ask.CustomerID, ask.Cause = "", order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: "olga"},
+		Type: "request", ID: "r"}
+	w.MustAsk(t, ask)
 }
 
 // staff are an admin whom the shell made and two whom he made, each with a token, and one who has left.

@@ -46,7 +46,7 @@ WHERE r.bill_type NOT IN ('ALL', 'SUCCESS', 'REFUND', 'FUNDFLOW')
   OR r.finished_at > $latest
   OR (r.state = 'running' AND (r.holder = '' OR r.started_at = 0))
   OR (r.state = 'done' AND (
-    r.result = ''
+    JSON_VALID(r.result) = 0
     OR r.finished_at < r.started_at - $slack
     OR r.day_from <> $day(r.bill_date)
     OR r.day_to <> r.day_from + 86400000
@@ -79,6 +79,7 @@ WHERE r.bill_date IS NULL
   OR d.kind NOT IN (` + differenceKinds + `)
   OR d.ref = ''
   OR d.healable NOT IN (0, 1)
+  OR (d.healable = 1 AND d.kind NOT IN ('BILL_ONLY', 'REFUND_BILL_ONLY', 'REFUND_STATE_MISMATCH'))
   OR d.opened_at < 1
   OR d.opened_at > $latest
   OR (d.proposed_by = '') <> (d.proposed_why = '')
@@ -99,6 +100,7 @@ SELECT h.bill_date, h.bill_type, h.sha1, h.act, h.who, h.at
 FROM bill_hands h
 LEFT JOIN bill_files b ON b.bill_date = h.bill_date AND b.bill_type = h.bill_type AND b.sha1 = h.sha1
 WHERE h.act NOT IN ('fetched', 'gave', 'confirmed')
+  OR h.bill_type NOT IN ('ALL', 'SUCCESS', 'REFUND', 'FUNDFLOW')
   OR h.who = ''
   OR (LENGTH(h.sha1) <> 40 AND (h.sha1 <> '' OR h.act <> 'fetched'))
   OR h.at < 1

@@ -161,14 +161,20 @@ WHERE o.state IN ('pending', 'closing')
   AND a.state = 'closed'
   AND a.call_no > 0
   AND e.order_no IS NULL`},
-	// What the buyer was given is in the timeline: an attempt that is gone may be paid.
-	{"attempt.told", "a WeChat order that the timeline has is there", `
+	// What the buyer was given is in the timeline, and that something was sent is on the order:
+	// an attempt that is gone may be paid, and the close would ask nobody.
+	{"attempt.told", "a WeChat order that the timeline has is there, and one of every order that was prepaid", `
 SELECT e.order_no, e.seq, e.detail
 FROM order_events e
 LEFT JOIN payment_attempts a ON a.order_no = e.order_no
   AND INSTR(e.detail, CONCAT('"out_trade_no":"', a.out_trade_no, '"')) > 0
 WHERE e.event = 'prepay.opened'
-  AND a.out_trade_no IS NULL`},
+  AND a.out_trade_no IS NULL
+UNION ALL
+SELECT o.order_no, 0 AS seq, 'prepaid' AS detail
+FROM orders o
+WHERE o.prepaid <> 0
+  AND NOT EXISTS (SELECT 1 FROM payment_attempts a WHERE a.order_no = o.order_no)`},
 	{"money.payer", "the buyer paid no more than the order cost", `
 SELECT transaction_id, order_no, amount_fen, payer_fen
 FROM payments
@@ -232,50 +238,8 @@ WHERE r.state NOT IN (` + deadRefunds + `)
     OR (r.reason = 'held' AND (p.outcome = 'applied' OR p.reason IN ('late', 'duplicate')))
     OR (r.reason <> 'aftersale' AND (r.restock <> 0 OR i.out_refund_no IS NOT NULL))
     OR r.restock NOT IN (0, 1))`},
-	// The timeline has who asked for what, and what WeChat Pay told of refunds that are not
-	// ours: those keep others from going out by themselves.
-	{"refund.told", "what was asked for and what went back elsewhere is in the timeline as the refund says", `
-SELECT r.out_refund_no, r.order_no, r.amount_fen, COUNT(e.seq) AS found
-FROM refunds r
-LEFT JOIN order_events e ON e.order_no = r.order_no
-  AND e.event = 'refund.requested'
-  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
-  AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
-  AND e.actor_type = r.requester_type
-WHERE r.reason = 'aftersale'
-  AND r.generation = 1
-GROUP BY r.out_refund_no, r.order_no, r.amount_fen
-HAVING COUNT(e.seq) <> 1
-UNION ALL
-SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(r.out_refund_no) AS found
-FROM order_events e
-LEFT JOIN refunds r ON r.order_no IN (e.order_no, '')
-  AND (r.order_no <> '' OR r.state <> 'held')
-  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
-  AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
-WHERE e.event = 'refund.held'
-GROUP BY e.order_no, e.seq
-HAVING COUNT(r.out_refund_no) <> 1
-UNION ALL
-SELECT r.out_refund_no, r.order_no, r.amount_fen, 0 AS found
-FROM refunds r
-WHERE r.state = 'held'
-  AND r.order_no <> ''
-  AND r.told <> ''
-  AND NOT EXISTS (
-    SELECT 1
-    FROM order_events e
-    WHERE e.order_no = r.order_no
-      AND e.event = 'refund.held'
-      AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
-      AND INSTR(e.detail, CONCAT('"wechat":"', r.told, '"')) > 0)
-UNION ALL
-SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(p.transaction_id) AS found
-FROM order_events e
-LEFT JOIN payments p ON p.order_no = e.order_no AND p.refund_told <> 0
-WHERE e.event = 'payment.refund_told'
-GROUP BY e.order_no, e.seq
-HAVING COUNT(p.transaction_id) = 0`},
+	{"refund.told", "what was asked for, sent, accepted and went back elsewhere is in the timeline as the refund says",
+		refundTold},
 	// asked_at keeps other refunds of the payment waiting, accepted_at is the day of the
 	// bill. After a restore from a backup WeChat Pay may tell of a refund before its
 	// payment, and has taken it before the row was made again: only the order is older for
@@ -286,7 +250,8 @@ SELECT r.out_refund_no, r.state, p.received_at, r.created_at, r.sent_at, r.asked
 FROM refunds r
 LEFT JOIN payments p ON p.transaction_id = r.transaction_id AND r.state <> 'held'
 LEFT JOIN orders o ON o.order_no = p.order_no
-WHERE r.created_at < COALESCE(CASE r.reason WHEN 'aftersale' THEN p.received_at ELSE o.created_at END, 1) - $slack
+WHERE r.created_at < 1
+  OR r.created_at < COALESCE(CASE r.reason WHEN 'aftersale' THEN p.received_at ELSE o.created_at END, 1) - $slack
   OR r.created_at > $latest
   OR r.updated_at < r.created_at - $slack
   OR r.updated_at > $latest
@@ -326,7 +291,7 @@ HAVING (r.approvals_needed = 0 AND (r.state = 'pending_approval' OR COUNT(a.appr
   OR (r.sent_at <> 0 AND MAX(a.at) > r.sent_at + $slack)
   OR MIN(a.approver) = ''
   OR MIN(a.reason) = ''`},
-	{"refund.approvals_told", "an approval is an event of the order, by who approved", `
+	{"refund.approvals_told", "an approval is an event of the order, by who approved, and the other way round", `
 SELECT a.out_refund_no, a.approver, r.order_no
 FROM refund_approvals a
 JOIN refunds r ON r.out_refund_no = a.out_refund_no AND r.order_no <> ''
@@ -334,7 +299,15 @@ LEFT JOIN order_events e ON e.order_no = r.order_no
   AND e.event = 'refund.approved'
   AND e.actor_id = a.approver
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', a.out_refund_no, '"')) > 0
-WHERE e.order_no IS NULL`},
+WHERE e.order_no IS NULL
+UNION ALL
+SELECT r.out_refund_no, e.actor_id AS approver, r.order_no
+FROM order_events e
+JOIN refunds r ON r.order_no = e.order_no
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+LEFT JOIN refund_approvals a ON a.out_refund_no = r.out_refund_no AND a.approver = e.actor_id
+WHERE e.event = 'refund.approved'
+  AND a.approver IS NULL`},
 	// One of another state was retried, or by_hand has the first of two people. What was made
 	// elsewhere and has no order has no timeline.
 	{"refund.decided", "what a person ended or looked at has who and why, and so has the timeline", `
@@ -365,7 +338,7 @@ JOIN refunds r ON r.order_no = e.order_no
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
 WHERE e.event = 'refund.looked_at'`},
 	{"refund.lines_told", "what goods a refund gives back is in the timeline as its lines are", linesTold},
-	{"refund.terms_told", "who has to agree to a refund, and whether its goods come back, is as the timeline has it last",
+	{"refund.terms_told", "who has to agree to a refund, and whether goods come back, is as the timeline has it last",
 		termsTold},
 	// 216000000 is 60 hours: nobody is told of what is owed later than that.
 	{"shipment.facts", "a shipment is of a payment that its order kept, and is looked at while it is open", `
@@ -395,6 +368,84 @@ SELECT out_refund_no, state, due_at
 FROM refunds
 WHERE due_at > $ahead`},
 }
+
+// refundTold: the timeline has who asked for what, also who sent held money back and so was
+// the first to agree; what went out under which number (one that a repair made again may
+// not have been sent since) and that it was taken; and what WeChat Pay told of refunds that
+// are not ours: those keep others from going out by themselves.
+const refundTold = `
+SELECT r.out_refund_no, r.order_no, r.amount_fen, COUNT(e.seq) AS found
+FROM refunds r
+LEFT JOIN order_events e ON e.order_no = r.order_no
+  AND e.event = 'refund.requested'
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
+  AND e.actor_type = r.requester_type
+  AND e.actor_id = r.requester_id
+WHERE (r.reason = 'aftersale'
+    OR (r.reason = 'held' AND r.state <> 'held' AND r.requester_type = 'operator' AND r.order_no <> ''))
+  AND r.generation = 1
+GROUP BY r.out_refund_no, r.order_no, r.amount_fen
+HAVING COUNT(e.seq) <> 1
+UNION ALL
+SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(r.out_refund_no) AS found
+FROM order_events e
+LEFT JOIN refunds r ON r.order_no = e.order_no
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+  AND (r.sent_at > 0 OR EXISTS (
+    SELECT 1
+    FROM order_events f
+    WHERE f.order_no = e.order_no
+      AND f.seq > e.seq
+      AND f.event = 'repair.refund_owed'
+      AND INSTR(f.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0))
+WHERE e.event = 'refund.sent'
+GROUP BY e.order_no, e.seq
+HAVING COUNT(r.out_refund_no) <> 1
+UNION ALL
+SELECT r.out_refund_no, r.order_no, r.amount_fen, 0 AS found
+FROM refunds r
+LEFT JOIN order_events e ON e.order_no = r.order_no
+  AND e.event = CASE r.state
+    WHEN 'processing' THEN 'refund.accepted'
+    WHEN 'abnormal' THEN 'refund.abnormal'
+    ELSE 'refund.sent' END
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+WHERE r.order_no <> ''
+  AND (r.sent_at <> 0 OR r.state IN ('processing', 'abnormal'))
+  AND e.order_no IS NULL
+UNION ALL
+SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(r.out_refund_no) AS found
+FROM order_events e
+LEFT JOIN refunds r ON r.order_no IN (e.order_no, '')
+  AND (r.order_no <> '' OR r.state <> 'held')
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
+WHERE e.event = 'refund.held'
+GROUP BY e.order_no, e.seq
+HAVING COUNT(r.out_refund_no) <> 1
+UNION ALL
+SELECT r.out_refund_no, r.order_no, r.amount_fen, 0 AS found
+FROM refunds r
+WHERE r.state = 'held'
+  AND r.order_no <> ''
+  AND r.told <> ''
+  AND NOT EXISTS (
+    SELECT 1
+    FROM order_events e
+    WHERE e.order_no = r.order_no
+      AND e.event = 'refund.held'
+      AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+      AND INSTR(e.detail, CONCAT('"wechat":"', r.told, '"')) > 0
+      AND (INSTR(e.detail, '"transaction_id":"') = 0
+        OR INSTR(e.detail, CONCAT('"transaction_id":"', r.transaction_id, '"')) > 0))
+UNION ALL
+SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(p.transaction_id) AS found
+FROM order_events e
+LEFT JOIN payments p ON p.order_no = e.order_no AND p.refund_told <> 0
+WHERE e.event = 'payment.refund_told'
+GROUP BY e.order_no, e.seq
+HAVING COUNT(p.transaction_id) = 0`
 
 // linesTold: the event that asked for a refund has its lines, "{mug 1} {cup 2}", and what
 // takes the place of a closed refund has the same. A text that order.encodeDetail has cut is

@@ -33,6 +33,28 @@ var handSeeds = []seed{
 		"'[18001') WHERE order_no = '$calling'", "attempt.calls"},
 	{"calls that are no JSON", "UPDATE payment_attempts SET open_calls = '{\"1\":[1,2]]}' WHERE order_no = " +
 		"'$calling'", "attempt.calls"},
+	{"an attempt lost whose call is on its way", "DELETE FROM payment_attempts WHERE order_no = '$calling'",
+		"attempt.told"},
+	{"an approval lost", "DELETE FROM refund_approvals", "refund.approvals_told"},
+	{"an operator's refund of another operator, who may then approve", "UPDATE refunds SET requester_id = 'eve' " +
+		"WHERE order_no = '$noted' AND requester_type = 'operator'", "refund.told"},
+	{"a refund that was sent, under a number that was not", "UPDATE refunds SET out_refund_no = CONCAT(" +
+		"out_refund_no, '9') WHERE order_no = '$twice'", "refund.told"},
+	{"sent, and called never sent", "UPDATE refunds SET sent_at = 0 WHERE order_no = '$twice'", "refund.told"},
+	{"never sent, and called sent", "UPDATE refunds SET sent_at = created_at WHERE order_no = '$late'", "refund.told"},
+	{"never sent, and called taken", "UPDATE refunds SET state = 'processing' WHERE order_no = '$open'",
+		"refund.told"},
+	{"taken, and called not payable", "UPDATE refunds SET state = 'abnormal' WHERE order_no = '$twice'",
+		"refund.told"},
+	{"made elsewhere, of another payment", "UPDATE refunds SET transaction_id = 'x' WHERE out_refund_no = " +
+		"'MADE-ELSEWHERE'", "refund.told"},
+	{"a refund of no time", "UPDATE refunds SET created_at = 0 WHERE out_refund_no = 'MADE-ELSEWHERE'",
+		"refund.times"},
+	{"a bill of a kind that is none, given", handInto + "('2027-01-14', 'COUPONS', '$sha', 'gave', 'fin', '', '', " +
+		"1800000000000)", "books.hands"},
+	{"a day whose result nobody can read", seenDiff + ";UPDATE reconciliations SET result = '{'", "books.runs"},
+	{"a payment that is missing, healed by itself", seenDiff + ";UPDATE differences SET healable = 1",
+		"books.differences"},
 	{"closed by hand", "UPDATE payment_attempts SET state = 'closed', ask_at = NULL, asks = 0 WHERE out_trade_no = " +
 		"'$pending-02'", "attempt.closed_told"},
 	{"closed by hand, and it is being asked for", "UPDATE payment_attempts SET state = 'closed' WHERE order_no = " +

@@ -67,7 +67,8 @@ func function(e sqldb.Engine, name, column string) string {
 			"SUBSTR(CONCAT('0', %[1]s %% 100), -2))", column)
 	case "lastcall":
 		if mysql {
-			return fmt.Sprintf("(SELECT MAX(c.at) FROM JSON_TABLE(CASE WHEN JSON_VALID(%[1]s) THEN %[1]s ELSE '{}' END, "+
+			return fmt.Sprintf("(SELECT MAX(c.at) FROM JSON_TABLE("+
+				"CASE WHEN JSON_VALID(%[1]s) THEN %[1]s ELSE '{}' END, "+
 				"'$.*' COLUMNS (at BIGINT PATH '$[0]')) c)", column)
 		}
 		return fmt.Sprintf("(SELECT MAX(JSON_EXTRACT(c.value, '$[0]')) "+
