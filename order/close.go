@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -208,9 +209,8 @@ func (s *Service) askClose(ctx context.Context, outTradeNo string, attempt *Atte
 	failpoint.Hit("close.answered")
 	if err != nil {
 		r.proof["close"] = payment.KindOf(err).String()
-		if payment.KindOf(err) == payment.KindMisconfigured {
-			s.alarm("wechat refuses our credentials", OrderNoOf(outTradeNo), err.Error())
-			r.err = err
+		if g := (*payment.GatewayError)(nil); errors.As(err, &g) && g.Status == http.StatusUnauthorized {
+			r.err = err // a query would be refused alike; who may not close any more may still ask
 			return r
 		}
 	} else {
@@ -244,9 +244,13 @@ func (s *Service) decideByQuery(ctx context.Context, r *closeResult, outTradeNo 
 	case payment.TradeClosed:
 		r.proven, r.err = closeClosed, nil
 	case payment.TradeNotFound:
-		r.err = errors.Join(closeErr, s.missing(outTradeNo, attempt))
-		if r.err == nil {
-			r.proven = closeClosed
+		missing := s.missing(outTradeNo, attempt)
+		if missing == nil && payment.KindOf(closeErr) == payment.KindMisconfigured && closeErr != nil {
+			missing = errors.New("the merchant may be the wrong one, whose word proves nothing")
+		}
+		r.err = errors.Join(closeErr, missing)
+		if missing == nil {
+			r.proven, r.err = closeClosed, nil
 		}
 	case payment.TradeNotPay, payment.TradeUserPaying, payment.TradeRevoked, payment.TradePayError:
 		r.err = errors.Join(closeErr, fmt.Errorf("WeChat Pay says %s", trade.State))

@@ -270,9 +270,6 @@ func (s *Service) sendRefund(ctx context.Context, row Refund, cause Cause) error
 	}
 	var g *payment.GatewayError
 	if !errors.As(err, &g) || g.Kind != payment.KindRejected {
-		if payment.KindOf(err) == payment.KindMisconfigured {
-			s.alarm("wechat refuses our credentials", row.OrderNo, err.Error())
-		}
 		return s.noteRefund(ctx, row, err, false, cause)
 	}
 	if strings.ReplaceAll(g.Code, "_", "") == payment.CodeNotEnough {

@@ -244,7 +244,7 @@ type GatewayError struct {
 	Kind      Kind
 	Status    int    // HTTP status, 0 without an answer
 	Code      string // WeChat's code as sent
-	Message   string // WeChat's message: operators only
+	Message   string // WeChat's message, cleaned (payment/wechat): operators only
 	RequestID string
 	// NotSent: nothing of the request left this machine, so that nothing can come of
 	// it, whatever the Kind.
@@ -252,11 +252,14 @@ type GatewayError struct {
 	Err     error // a safe cause such as context.DeadlineExceeded, may be nil
 }
 
-// Error names the operation, what is known and WeChat's request id.
+// Error names the operation, what is known, WeChat's own words and its request id.
 func (e *GatewayError) Error() string {
 	s := fmt.Sprintf("wechat pay %s: %s", e.Op, e.Kind)
 	if e.Status != 0 {
 		s += fmt.Sprintf(" (status %d %s)", e.Status, e.Code)
+	}
+	if e.Message != "" {
+		s += fmt.Sprintf(" %q", e.Message)
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
@@ -309,6 +312,24 @@ var (
 	// ErrMalformed: signed, but not a notification of this kind. Answer 400.
 	ErrMalformed = errors.New("notification is malformed")
 )
+
+// UnknownKeyError says that a message names a key as its signer's that is not configured:
+// a forger's, or one of WeChat Pay's that is new here. It matches ErrBadSignature.
+type UnknownKeyError struct {
+	// Serial is the id of that key, as WeChat Pay's ids look, so that it may be logged.
+	Serial string
+}
+
+// Error names the key.
+func (e *UnknownKeyError) Error() string {
+	return "signed with key " + e.Serial + ", which is not configured"
+}
+
+// Is makes it an ErrBadSignature, and equal to another of the same key.
+func (e *UnknownKeyError) Is(target error) bool {
+	other, ok := target.(*UnknownKeyError)
+	return target == ErrBadSignature || ok && *other == *e
+}
 
 // Notification is a verified, decrypted payment notification.
 type Notification struct {

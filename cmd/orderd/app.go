@@ -71,6 +71,8 @@ type shape struct {
 	tasks         order.Tasks
 	observe       order.Observer
 	wechatObserve func(op, outcome string, took time.Duration)
+	// wechatSignature is wechat.Config.Signature.
+	wechatSignature func(on, result string)
 	// simAddr is where the embedded simulator really listens, when its port was drawn.
 	simAddr        string
 	closeRetry     []time.Duration
@@ -132,13 +134,21 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	// This machine's clock, not the database's: WeChat Pay compares a signature's time
 	// with the world's.
 	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
+	gc.Signature = sh.wechatSignature
+	gc.Alarm = func(what, detail string) {
+		detail = inSettings(detail)
+		log.Error("alarm", "what", what, "detail", detail)
+		if sh.observe != nil {
+			sh.observe.Alarm(what, "", detail)
+		}
+	}
 	// Not below a second: then a loaded test machine would time calls out that the
 	// simulator has answered.
 	if s.Pace > 1 && gc.Timeout == 0 {
 		gc.Timeout = max(usualTimeout/time.Duration(s.Pace), time.Second)
 	}
 	if c.gateway, err = wechat.New(gc); err != nil {
-		return misconfigured(err)
+		return misconfigured(errors.New(inSettings(err.Error())))
 	}
 	c.close = append(c.close, c.gateway.CloseIdleConnections)
 	if err := c.startShipping(s, gc.AppID, cmp.Or(sh.simAddr, s.SimAddr), sh.observe, log); err != nil {
@@ -261,18 +271,9 @@ func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) 
 		return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_NOTIFY_URL to the public address of " +
 			"/wechat/v3/notify/payment")
 	}
-	keys := map[string][]byte{}
-	for _, pair := range strings.Split(s.VerifyKeys, ",") {
-		id, path, ok := strings.Cut(strings.TrimSpace(pair), "=")
-		if !ok {
-			return wechat.Config{}, "", errors.New("set ORDERD_WECHAT_VERIFY_KEYS to id=PEM file pairs, separated " +
-				"by commas")
-		}
-		pem, err := os.ReadFile(path)
-		if err != nil {
-			return wechat.Config{}, "", fmt.Errorf("ORDERD_WECHAT_VERIFY_KEYS: %w", err)
-		}
-		keys[id] = pem
+	keys, first, err := s.verifyKeys()
+	if err != nil {
+		return wechat.Config{}, "", err
 	}
 	return wechat.Config{
 		MchID:         s.MchID,
@@ -281,6 +282,7 @@ func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) 
 		PrivateKeyPEM: s.PrivateKey,
 		APIv3Key:      s.APIv3Key,
 		VerifyKeys:    keys,
+		ResponseKeyID: cmp.Or(s.ResponseKey, first),
 		BaseURL:       s.BaseURL,
 	}, s.NotifyURL, nil
 }
@@ -441,6 +443,7 @@ func (a *app) startSim(_ context.Context, o options) (err error) {
 func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
 	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
+	sh.wechatSignature = a.metrics.Signature
 	sh.migrate = o.migrate || a.s.DSN == ""
 	if a.sim != nil {
 		sh.simAddr = a.sim.addr
@@ -591,9 +594,12 @@ func (a *app) startConsole(ctx context.Context) error {
 
 // verifier checks customers' tokens: by the configured public key, else by the secret;
 // embedded, with a secret that is generated.
-func (a *app) verifier() (*orderhttp.Verifier, error) {
+func (a *app) verifier() (v *orderhttp.Verifier, err error) {
 	if a.s.JWTPublicKey != "" {
-		return orderhttp.NewPublicKeyVerifier([]byte(a.s.JWTPublicKey), time.Now)
+		if v, err = orderhttp.NewPublicKeyVerifier([]byte(a.s.JWTPublicKey), time.Now); err != nil {
+			err = fmt.Errorf("ORDERD_CUSTOMER_JWT_PUBLIC_KEY: %w", err)
+		}
+		return v, err
 	}
 	secret, err := a.s.jwtSecret(true)
 	if err != nil {
@@ -603,7 +609,10 @@ func (a *app) verifier() (*orderhttp.Verifier, error) {
 	if a.s.JWTSecret == "" {
 		a.announce("customers' tokens: generated secret in %s (set ORDERD_CUSTOMER_JWT_SECRET)", a.s.DataDir)
 	}
-	return orderhttp.NewSecretVerifier([]byte(secret), time.Now)
+	if v, err = orderhttp.NewSecretVerifier([]byte(secret), time.Now); err != nil {
+		err = fmt.Errorf("ORDERD_CUSTOMER_JWT_SECRET: %w", err)
+	}
+	return v, err
 }
 
 // jwtSecret gives the configured secret, or the generated one when WeChat Pay is
@@ -672,8 +681,28 @@ func (a *app) checks() []console.Check {
 			return "", a.db.Writable(ctx)
 		}},
 		{Name: "redis", Ask: func(ctx context.Context) (string, error) {
-			return "timeouts run from the database while it takes no writes", scheduler.Writable(ctx, a.redis)
+			if err := scheduler.Writable(ctx, a.redis); err != nil {
+				return "timeouts run from the database while it takes no writes", err
+			}
+			return "", nil
 		}},
+		{Name: "wechat", Ask: a.trusted},
+	}
+}
+
+// errDistrust is that WeChat Pay's answers are not believed.
+var errDistrust = errors.New("wechat pay's answers are not believed")
+
+// trusted says whether WeChat Pay's answers are believed, by what the calls of this
+// process have shown: ids of keys are no secret. It asks nobody.
+func (a *app) trusted(context.Context) (string, error) {
+	switch w := a.gateway.Trust(); {
+	case w.Trouble != "":
+		return inSettings(w.Trouble) + "; since " + stamp(w.Since.UTC()), errDistrust
+	case w.Verified.IsZero():
+		return "no answer yet", nil
+	default:
+		return "last verified answer at " + stamp(w.Verified.UTC()) + " under key " + w.Serial, nil
 	}
 }
 

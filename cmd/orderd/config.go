@@ -107,6 +107,8 @@ type settings struct {
 	// VerifyKeys are WeChat Pay's own: ids of public keys or serial numbers of platform
 	// certificates, each with its PEM file. While one replaces another both are given.
 	VerifyKeys string `name:"wechat-verify-keys" placeholder:"ID=FILE,…" help:"${wechat_verify_keys}"`
+	// ResponseKey is the one of them that answers are asked for under.
+	ResponseKey string `name:"wechat-response-key" placeholder:"ID" help:"${wechat_response_key}"`
 	// NotifyURL and RefundNotifyURL are public HTTPS addresses without a query, which
 	// WeChat Pay demands.
 	NotifyURL       string `name:"wechat-notify-url" placeholder:"URL" help:"${wechat_notify_url}"`

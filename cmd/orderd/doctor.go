@@ -149,12 +149,8 @@ func checkKeys(_ context.Context, p *patient) []diagnosis {
 		return plain(sqldb.Finding{ID: "wechat.merchant", Level: sqldb.LevelWarn, Found: "simulator",
 			Why: "no real money can be taken", Fix: "set ORDERD_WECHAT_MCHID and its keys"})
 	}
-	gc, _, err := p.s.gatewayConfig("")
-	if err == nil {
-		gc.Now = time.Now
-		p.gateway, err = wechat.New(gc)
-	}
-	if err != nil {
+	var err error
+	if p.gateway, err = p.s.merchant(); err != nil {
 		return failed("wechat.keys", misconfigured(err), err.Error(), "no payment can be made or believed",
 			"correct the setting that is named")
 	}

@@ -111,7 +111,7 @@ func TestDoctorSaysWhatWeChatPaySays(t *testing.T) {
 		{name: "down", setting: "wechat-base-url", value: gone, code: exitDown, want: "way out of this network"},
 		{name: "key file", setting: "wechat-verify-keys", value: m.files(t, theirs), code: exitUsage,
 			want: "not the key of its id"},
-		{name: "unknown key", fault: "query=unknown_serial", code: exitUsage, want: "does not have"},
+		{name: "unknown key", fault: "query=unknown_serial", code: exitUsage, want: "lacks that key"},
 		{name: "clock", fault: "query=old_timestamp", code: exitUsage, want: "NTP"},
 		{name: "no income", fault: "query=status:403:NO_AUTH", code: exitUsage, want: "merchant platform"},
 		{name: "failing", fault: "query=status:500:SYSTEM_ERROR", code: exitDown, want: "Ask again"},

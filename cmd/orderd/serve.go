@@ -28,10 +28,8 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	if len(roles) == 0 {
 		roles = allRoles
 	}
-	for _, r := range roles {
-		if !(options{roles: allRoles}).has(r) {
-			return fmt.Errorf("%w: there is no role %q; roles are api, notify, worker, admin", errUsage, r)
-		}
+	if err := s.usable(roles); err != nil {
+		return err
 	}
 	a, err := start(ctx, s, options{roles: roles, migrate: c.AutoMigrate, allowUnsafe: c.AllowUnsafe,
 		simNasty: c.SimNasty,

@@ -244,7 +244,9 @@ type configCmd struct {
 
 // The verbs of config.
 type configPrint struct{ output }
-type configCheck struct{}
+type configCheck struct {
+	Role []string `help:"What serve shall run: api, notify, worker, admin (default: all)." placeholder:"ROLE"`
+}
 
 // Run shows the configuration, each value with where it came from; secrets are masked in
 // every form.
@@ -267,13 +269,10 @@ func (c *configPrint) Run(s *settings, t *terminal) error {
 	})
 }
 
-// Run checks that keys and addresses are there and can be read; settings themselves were
-// checked before, when the command line was read.
-func (*configCheck) Run(s *settings, t *terminal) error {
-	if !s.simulated() {
-		if _, _, err := s.gatewayConfig(""); err != nil {
-			return misconfigured(err)
-		}
+// Run refuses what serve would refuse before it connects to anything, with the same words.
+func (c *configCheck) Run(s *settings, t *terminal) error {
+	if err := s.usable(c.Role); err != nil {
+		return err
 	}
 	fmt.Fprintln(t.Err, "the configuration can be used; 'orderd doctor' asks the servers too")
 	return nil

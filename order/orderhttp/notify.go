@@ -77,9 +77,11 @@ const (
 const (
 	// outcomeProbe is WeChat Pay's own test with a wrong signature: no alarm may rise.
 	outcomeProbe = "probe"
-	// outcomeUnsigned is a wrong signature: a forger, or a key of WeChat Pay that we
-	// lack.
+	// outcomeUnsigned is a wrong signature: a forger.
 	outcomeUnsigned = "unsigned"
+	// outcomeUnknownKey is signed with a key that we lack, or by a forger who names one as
+	// WeChat Pay names its own.
+	outcomeUnknownKey = "unknown_key"
 	// outcomeMalformed is what cannot be read, or is signed and tells of no payment.
 	outcomeMalformed = "malformed"
 	// outcomeTooLarge is more than maxBody.
@@ -167,11 +169,15 @@ func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outc
 // errors that Notifications promises are passed on: the text of another one may hold keys
 // or personal data.
 func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
+	var unknown *payment.UnknownKeyError
 	switch {
 	case errors.Is(err, payment.ErrProbe): // WeChat tests that we look at signatures: no alarm
 		return outcomeProbe, err
+	case errors.As(err, &unknown):
+		n.refused(c, "notification refused: "+unknown.Error(), length)
+		return outcomeUnknownKey, err
 	case errors.Is(err, payment.ErrBadSignature):
-		n.refused(c, "unsigned notification refused", length)
+		n.refused(c, "unsigned notification refused: "+err.Error(), length)
 		return outcomeUnsigned, err
 	case errors.Is(err, payment.ErrMalformed):
 		n.refused(c, "malformed notification refused", length)

@@ -65,6 +65,13 @@ type Config struct {
 	// refund_query, abnormal_refund, bill or bill_file, outcome one of a closed set of words (see
 	// docs/wechat.md). May be nil; called concurrently.
 	Observe func(op, outcome string, took time.Duration)
+	// Signature is called after each check of a signature: on is answer or callback,
+	// result one of SignatureResults. May be nil; called concurrently.
+	Signature func(on, result string)
+	// Alarm is called, at most once an hour for the same thing, when answers or callbacks
+	// are not believed for a reason that somebody has to mend, and when WeChat Pay refuses
+	// our credentials or the merchant. detail says what to do. May be nil; must be quick.
+	Alarm func(what, detail string)
 }
 
 // New checks the whole configuration and builds the gateway. It makes no
@@ -105,6 +112,13 @@ func New(c Config) (*Gateway, error) {
 	if c.Observe == nil {
 		c.Observe = func(string, string, time.Duration) {}
 	}
+	if c.Signature == nil {
+		c.Signature = func(string, string) {}
+	}
+	if c.Alarm == nil {
+		c.Alarm = func(string, string) {}
+	}
+	watch := &watcher{keys: ring, now: c.Now, alarm: c.Alarm, result: c.Signature, raised: map[string]time.Time{}}
 	pool := newTransport()
 	// Both are set once, before the first call, and only read from then on.
 	client.WxSerialNo = response
@@ -113,12 +127,12 @@ func New(c Config) (*Gateway, error) {
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.SetHttpClient(&xhttp.Client{HttpClient: &http.Client{
 		// No Timeout here: every call's context has one.
-		Transport:     &verifyingTransport{next: pool, keys: ring, now: c.Now},
+		Transport:     &verifyingTransport{next: pool, keys: ring, now: c.Now, watch: watch},
 		CheckRedirect: noRedirect,
 	}})
 	client.SetBodySize(maxAnswer >> 20)
 	return &Gateway{
-		client: callsOf(client), pool: pool, keys: ring,
+		client: callsOf(client), pool: pool, keys: ring, watch: watch,
 		files: &http.Client{Transport: pool, CheckRedirect: noRedirect},
 		base:  base, merchantKey: merchantKey, serialNo: c.SerialNo, responseKey: response, aead: aead,
 		mchID: c.MchID, appID: c.AppID, loopback: loopback,

@@ -24,6 +24,7 @@ type Gateway struct {
 	merchantKey *rsa.PrivateKey // signs what gopay does not
 	serialNo    string
 	keys        keyRing
+	watch       *watcher
 	responseKey string
 	aead        cipher.AEAD // under the APIv3 key, for notifications
 	mchID       string
@@ -119,6 +120,14 @@ func (g *Gateway) Query(ctx context.Context, outTradeNo string) (payment.Trade, 
 // and readyz.
 func (g *Gateway) Keys() []KeyState { return g.keys.states(g.responseKey) }
 
+// Trust says whether WeChat Pay's answers are believed, and if not what to do. It asks
+// nobody: it is what the calls so far have shown.
+func (g *Gateway) Trust() Trust {
+	g.watch.mu.Lock()
+	defer g.watch.mu.Unlock()
+	return g.watch.trust
+}
+
 // CloseIdleConnections ends the connections that no call is using. Call it
 // after the last call; the gateway has nothing else to release.
 func (g *Gateway) CloseIdleConnections() { g.pool.CloseIdleConnections() }
@@ -149,7 +158,11 @@ func (g *Gateway) call(ctx context.Context, op, number string, send func(context
 	g.log.DebugContext(ctx, "wechat pay call", "op", op, "number", number, "outcome", v.String(),
 		"status", f.status, "code", f.code, "request_id", f.requestID, "took", took)
 	if v.kind != 0 {
-		return f, v, errorOf(op, v.kind, f, cause)
+		err := errorOf(op, v.kind, f, cause)
+		if v.kind == payment.KindMisconfigured {
+			g.watch.refused(err)
+		}
+		return f, v, err
 	}
 	return f, v, nil
 }

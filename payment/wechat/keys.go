@@ -23,7 +23,7 @@ import (
 const (
 	headerSerial        = "Wechatpay-Serial"         // id of the key that signed
 	headerSignature     = "Wechatpay-Signature"      // base64, PKCS #1 v1.5 over SHA-256
-	headerSignatureType = "Wechatpay-Signature-Type" // the scheme, signatureType
+	headerSignatureType = "Wechatpay-Signature-Type" // the scheme, signatureType; may be absent
 	headerTimestamp     = "Wechatpay-Timestamp"      // seconds since 1970
 	headerNonce         = "Wechatpay-Nonce"          // part of the text that is signed
 
@@ -33,9 +33,9 @@ const (
 	// probePrefix begins the deliberately wrong signatures by which WeChat
 	// tests whether a merchant verifies at all.
 	probePrefix = "WECHATPAY/SIGNTEST/"
-	// publicKeyPrefix begins the id of a WeChat Pay public key; any other id
+	// PublicKeyPrefix begins the id of a WeChat Pay public key; any other id
 	// is the serial number of a platform certificate.
-	publicKeyPrefix = "PUB_KEY_ID_"
+	PublicKeyPrefix = "PUB_KEY_ID_"
 
 	// maxClockSkew is WeChat's own rule for requests, and the one that its document
 	// of verifying signatures asks of merchants. Older messages may be replays.
@@ -53,7 +53,6 @@ var (
 	errHeaders  = errors.New("signature headers are missing, repeated or malformed")
 	errSigType  = errors.New("signature type is not " + signatureType)
 	errSkew     = errors.New("time-stamp is more than 5 minutes off")
-	errSerial   = errors.New("signed with a key that is not configured")
 	errKeyDates = errors.New("signed with a certificate outside its validity")
 	errBadSig   = errors.New("signature does not verify")
 )
@@ -80,12 +79,19 @@ type keyRing map[string]verifyKey
 
 // verify checks that a message was signed by WeChat Pay, now, with a known
 // key. body is the raw message. The checks are in the order of their cost.
+//
+// A message without a signature type is RSA with SHA-256, which is checked anyway:
+// WeChat's pages of callbacks list four headers, and its own SDK takes an absent fifth
+// so (wechatpay-go v0.2.21, core/notify). Another type is refused.
 func (r keyRing) verify(h http.Header, body []byte, now time.Time) error {
 	serial, ok1 := only(h, headerSerial)
 	signature, ok2 := only(h, headerSignature)
-	kind, ok3 := only(h, headerSignatureType)
-	stamp, ok4 := only(h, headerTimestamp)
-	nonce, ok5 := only(h, headerNonce)
+	stamp, ok3 := only(h, headerTimestamp)
+	nonce, ok4 := only(h, headerNonce)
+	kind, ok5 := only(h, headerSignatureType)
+	if untyped(h) {
+		kind, ok5 = signatureType, true
+	}
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(nonce) > maxNonce {
 		return errHeaders
 	}
@@ -100,8 +106,10 @@ func (r keyRing) verify(h http.Header, body []byte, now time.Time) error {
 		return errSkew
 	}
 	key, ok := r[serial]
-	if !ok {
-		return errSerial
+	if !ok && !validID(serial) {
+		return errHeaders
+	} else if !ok {
+		return &payment.UnknownKeyError{Serial: serial}
 	}
 	if key.state.Certificate && (now.Before(key.state.NotBefore) || now.After(key.state.NotAfter)) {
 		return errKeyDates
@@ -132,6 +140,9 @@ func (k verifyKey) check(signature, stamp, nonce string, body []byte) error {
 	}
 	return nil
 }
+
+// untyped reports that a message does not say how it was signed.
+func untyped(h http.Header) bool { return len(h.Values(headerSignatureType)) == 0 }
 
 // only returns a header that was sent exactly once and is not empty. Two
 // values would let two readers see two messages.
@@ -182,7 +193,7 @@ func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 		err    error
 	)
 	k.state.ID = id
-	if !strings.HasPrefix(id, publicKeyPrefix) {
+	if !strings.HasPrefix(id, PublicKeyPrefix) {
 		k.state.ID = strings.ToUpper(id) // a serial number, which WeChat sends in upper case
 	}
 	switch block.Type {
@@ -233,7 +244,7 @@ func certificateState(id string, cert *x509.Certificate) (KeyState, error) {
 // valid longest.
 func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 	if configured != "" {
-		if !strings.HasPrefix(configured, publicKeyPrefix) {
+		if !strings.HasPrefix(configured, PublicKeyPrefix) {
 			configured = strings.ToUpper(configured) // as certificates are filed
 		}
 		if _, ok := r[configured]; !ok {
@@ -291,7 +302,7 @@ func (r keyRing) states(response string) []KeyState {
 // with up to 64 letters and digits, or a serial number of up to 40 hexadecimal digits (20
 // bytes, the most that RFC 5280 allows).
 func validID(id string) bool {
-	rest, isPublic := strings.CutPrefix(id, publicKeyPrefix)
+	rest, isPublic := strings.CutPrefix(id, PublicKeyPrefix)
 	if isPublic {
 		return len(rest) > 0 && len(rest) <= 64 && payment.MadeOf(rest, payment.Digits+payment.Letters)
 	}

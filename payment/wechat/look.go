@@ -55,8 +55,10 @@ func Diagnose(err error) Diagnosis {
 		return Diagnosis{}
 	}
 	d := Diagnosis{Found: err.Error(), Why: "no payment can be made or believed"}
-	if g.Message != "" {
-		d.Found += ": " + g.Message
+	if unknown := (*payment.UnknownKeyError)(nil); errors.As(err, &unknown) {
+		d.Fix, d.Ours = fmt.Sprintf("ORDERD_WECHAT_VERIFY_KEYS lacks that key: download %s from the merchant platform "+
+			"(API security) and add it as %s=FILE, beside the others", kindOfKey(unknown.Serial), unknown.Serial), true
+		return d
 	}
 	for _, c := range diagnoses {
 		if c.cause != nil && errors.Is(err, c.cause) || c.cause == nil && g.Kind == c.kind && (c.status == 0 ||
@@ -77,8 +79,6 @@ var diagnoses = []struct {
 	fix    string
 	ours   bool
 }{
-	{cause: errSerial, ours: true, fix: "its answers are signed with a key that ORDERD_WECHAT_VERIFY_KEYS does not " +
-		"have: download the key in use from the merchant platform (API security) and add it"},
 	{cause: errBadSig, ours: true, fix: "a file in ORDERD_WECHAT_VERIFY_KEYS is not the key of its id: download it " +
 		"again from the merchant platform (API security)"},
 	{cause: errKeyDates, ours: true, fix: "a certificate in ORDERD_WECHAT_VERIFY_KEYS has ended: add the new one, or " +

@@ -34,7 +34,8 @@ const (
 // The order is fixed: length, headers, time-stamp, key, signature, and only
 // then the content. The error is one of payment.ErrBadSignature, ErrProbe
 // (which is also ErrBadSignature) and ErrMalformed, with a fixed text that
-// holds nothing of the message. Parsing changes nothing and may be repeated;
+// holds nothing of the message but the id of a key (*payment.UnknownKeyError, which is an
+// ErrBadSignature too). Parsing changes nothing and may be repeated;
 // a replay within five minutes is believed again, and the caller's unique
 // transaction_id makes it harmless. Merchant, app id, currency and amount are
 // the caller's to compare with the order.
@@ -51,6 +52,7 @@ func (g *Gateway) believe(h http.Header, body []byte) error {
 		return malformed("longer than 64 KiB")
 	}
 	err := g.keys.verify(h, body, g.now())
+	g.watch.heard(h, err)
 	if err == nil || errors.Is(err, payment.ErrProbe) {
 		return err
 	}

@@ -127,7 +127,10 @@ func TestNotificationSignature(t *testing.T) {
 		"padded time":     {with(headerTimestamp, "+"+strconv.FormatInt(now.Unix(), 10)), errHeaders},
 		"no headers":      {http.Header{}, errHeaders},
 		"other type":      {with(headerSignatureType, "WECHATPAY2-SM2-WITH-SM3"), errSigType},
-		"unknown key":     {with(headerSerial, "PUB_KEY_ID_1"), errSerial},
+		"unknown key":     {with(headerSerial, "PUB_KEY_ID_1"), &payment.UnknownKeyError{Serial: "PUB_KEY_ID_1"}},
+		"no key's name":   {with(headerSerial, "PUB_KEY_ID_1\x1b[2J"), errHeaders},
+		"empty type":      {with(headerSignatureType, ""), errHeaders},
+		"type twice":      {with(headerSignatureType, signatureType, signatureType), errHeaders},
 		"other known key": {with(headerSerial, testSerial), errBadSig},
 		"signature twice": {with(headerSignature, sign(now).Get(headerSignature), "x"), errHeaders},
 		"long nonce":      {with(headerNonce, strings.Repeat("n", maxNonce+1)), errHeaders},
@@ -137,7 +140,7 @@ func TestNotificationSignature(t *testing.T) {
 		"probe":     {with(headerSignature, "WECHATPAY/SIGNTEST/MqyH0kLcUVtVYS1qSv"), payment.ErrProbe},
 		"old probe": {probe(sign(now.Add(-time.Hour))), errSkew},
 	}
-	for _, name := range []string{headerSerial, headerSignature, headerSignatureType, headerTimestamp, headerNonce} {
+	for _, name := range []string{headerSerial, headerSignature, headerTimestamp, headerNonce} {
 		cases["without "+name] = struct {
 			header http.Header
 			want   error

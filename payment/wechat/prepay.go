@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -177,6 +178,15 @@ func (g *Gateway) unsendable(a *payment.Attempt) string {
 		return wrong.Detail
 	}
 	return ""
+}
+
+// CheckNotifyURL refuses an address that no prepay or refund of this gateway could name as
+// its notify_url.
+func (g *Gateway) CheckNotifyURL(raw string) error {
+	if wrong := bounds.CheckNotifyURL(raw, g.loopback); wrong != nil {
+		return errors.New(wrong.Detail)
+	}
+	return nil
 }
 
 // plainURL reports whether an answer's URL has the scheme it must have and

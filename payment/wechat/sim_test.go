@@ -299,8 +299,9 @@ func TestSimulatorNotifications(t *testing.T) {
 	for mode, want := range map[string]error{
 		wechatsim.ModeNormal: nil, wechatsim.ModeWrongAmount: nil, wechatsim.ModeWrongMchID: nil,
 		wechatsim.ModeWrongAppID: nil, wechatsim.ModeSignTest: payment.ErrProbe, wechatsim.ModeOldTimestamp: errSkew,
-		wechatsim.ModeForged: errBadSig, wechatsim.ModeUnknown: errSerial, wechatsim.ModeNoSignature: errHeaders,
-		wechatsim.ModeTruncated: payment.ErrMalformed,
+		wechatsim.ModeForged: errBadSig, wechatsim.ModeUnknown: payment.ErrBadSignature,
+		wechatsim.ModeNoSignature: errHeaders,
+		wechatsim.ModeTruncated:   payment.ErrMalformed,
 	} {
 		if err := s.sim.Notify("NOTIFY-01", wechatsim.NotifyOptions{Mode: mode}); err != nil {
 			t.Fatal(err)

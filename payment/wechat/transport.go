@@ -39,7 +39,10 @@ const (
 	// the other side is an unknown outcome.
 	idleTimeout = 30 * time.Second
 	// maxMessage bounds WeChat's message for operators, in characters.
-	maxMessage = 200
+	maxMessage = 120
+	// maxWord is the longest word of a message that is shown: what is longer may be a key,
+	// an openid or an address that it repeats. WeChat's own words and field names are shorter.
+	maxWord = 24
 	// maxCode and maxRequestID bound the two tokens that get into logs and errors,
 	// in bytes: WeChat's longest codes have some 30, its request ids some 60.
 	maxCode      = 64
@@ -68,9 +71,10 @@ type factsKey struct{}
 // Error answers count as much as success: a forged "order does not exist"
 // would give stock back for an order that can still be paid.
 type verifyingTransport struct {
-	next http.RoundTripper
-	keys keyRing
-	now  func() time.Time
+	next  http.RoundTripper
+	keys  keyRing
+	now   func() time.Time
+	watch *watcher
 }
 
 // RoundTrip sends the request once, reads the whole answer, verifies it, and
@@ -97,6 +101,7 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 	}
 	if err == nil {
 		err = t.keys.verify(res.Header, body, t.now())
+		t.watch.answered(res.Header, err)
 	}
 	if res.StatusCode >= http.StatusBadRequest {
 		learnt.code, learnt.message = errorWords(body)
@@ -132,7 +137,7 @@ func errorWords(body []byte) (code, message string) {
 	if json.Unmarshal(body, &e) != nil {
 		return "", ""
 	}
-	return plainToken(e.Code, maxCode), oneLine(e.Message, maxMessage)
+	return plainToken(e.Code, maxCode), cleaned(e.Message)
 }
 
 // plainToken returns s if it is a short word that may stand in a log, else "".
@@ -143,20 +148,30 @@ func plainToken(s string, limit int) string {
 	return s
 }
 
-// oneLine shortens text and takes out what could forge a second log line.
-func oneLine(s string, limit int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
-		if n++; n > limit {
-			break
+// cleaned makes a message of WeChat's fit for logs and terminals: one line of at most
+// maxMessage characters that are seen, without what it may repeat of our request.
+func cleaned(message string) string {
+	var out []rune
+	word := 0 // where the present word begins: ASCII without a space; Chinese has neither
+	end := func() {
+		if len(out)-word > maxWord {
+			out = append(out[:word], '…')
 		}
-		if unicode.IsControl(r) {
+	}
+	for _, r := range message {
+		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar { // control, bidi, joiners, broken
 			r = ' '
 		}
-		b.WriteRune(r)
+		if r > unicode.MaxASCII || r == ' ' {
+			end()
+			out = append(out, r)
+			word = len(out)
+			continue
+		}
+		out = append(out, r)
 	}
-	return b.String()
+	end()
+	return strings.TrimSpace(string(out[:min(len(out), maxMessage)]))
 }
 
 // newTransport is the connection pool below the verification.
@@ -210,11 +225,14 @@ func (o otherAnswer) Is(target error) bool { return target == payment.ErrOtherAn
 func safeCause(err error) error {
 	for _, known := range []error{
 		context.DeadlineExceeded, context.Canceled, errTooLong,
-		errHeaders, errSigType, errSkew, errSerial, errKeyDates, errBadSig,
+		errHeaders, errSigType, errSkew, errKeyDates, errBadSig,
 	} {
 		if errors.Is(err, known) {
 			return known
 		}
+	}
+	if unknown := (*payment.UnknownKeyError)(nil); errors.As(err, &unknown) {
+		return unknown
 	}
 	var (
 		bad   badAnswer

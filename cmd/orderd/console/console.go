@@ -99,8 +99,8 @@ type Token struct {
 type Check struct {
 	Name     string
 	Critical bool // without it nothing can be served: 503
-	// Ask fails when the dependency is away; detail then says what that means for the
-	// service. It has checkTimeout.
+	// Ask fails when the dependency is away. Unless it is critical, detail says what that
+	// means for the service; a Check that passes may have one too. It has checkTimeout.
 	Ask func(ctx context.Context) (detail string, err error)
 }
 
@@ -457,6 +457,9 @@ func (c *console) ready(ctx echo.Context) error {
 		detail, err := check.Ask(bounded)
 		cancel()
 		l := light{Name: check.Name, Status: "pass", Latency: c.Now().Sub(start).Milliseconds()}
+		if err == nil {
+			l.Detail = detail
+		}
 		switch {
 		case err != nil && check.Critical:
 			l.Status, l.Detail, answer.Status, status = "fail", "does not answer", "fail", http.StatusServiceUnavailable

@@ -50,6 +50,7 @@ type Metrics struct {
 	// Histograms, whose _count is the number of calls.
 	wechat, notify, requests *prometheus.HistogramVec
 	notifications            *prometheus.CounterVec
+	signatures               *prometheus.CounterVec
 
 	shipping *prometheus.CounterVec
 }
@@ -119,6 +120,8 @@ func NewMetrics() *Metrics {
 		requests: r.histograms("http_request_seconds", "HTTP requests, by the pattern of the route.",
 			prometheus.DefBuckets, "route", "method", "status_class"),
 		notifications: r.counters("notify_total", "Payment notifications answered.", "outcome"),
+		signatures: r.counters("wechat_signatures_total",
+			"Signatures that were looked at, of WeChat Pay's answers and of callbacks.", "on", "result"),
 
 		shipping: r.counters("shipping_reports_total", "Shipments reported to WeChat, by what it answered.", "outcome"),
 	}
@@ -309,8 +312,8 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 
 // Notified implements orderhttp.Observer. notify_total counts the same by outcome alone.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
-	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "malformed", "too_large",
-		"failed")
+	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "unknown_key", "malformed",
+		"too_large", "failed")
 	m.notify.WithLabelValues(known(kind, "payment", "refund"), outcome).Observe(took.Seconds())
 	m.notifications.WithLabelValues(outcome).Inc()
 }
@@ -319,6 +322,10 @@ func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
 func (m *Metrics) WeChat(op, outcome string, took time.Duration) {
 	m.wechat.WithLabelValues(op, outcome).Observe(took.Seconds())
 }
+
+// Signature counts a signature that was looked at; on and result are constants of package
+// wechat.
+func (m *Metrics) Signature(on, result string) { m.signatures.WithLabelValues(on, result).Inc() }
 
 // Stock counts an operator's change of stock: op is replenish or adjust, err is what
 // refused it. Package stock has no Observer, because nobody else changes shelves by hand.
