@@ -216,7 +216,8 @@ func (s *Service) callPrepay(ctx context.Context, a Attempt, r PrepayRequest) (p
 		}
 		return p, false, &NotPayableError{State: done.order.State}
 	}
-	sure = done.attempt.sure() || done.attempt.open.underWay(s.cfg.Now(), s.cfg.PrepayInFlight)
+	// One in doubt is handed out to this client, and asked for anew by the next.
+	sure = prepaid.Doubt || done.attempt.sure() || done.attempt.open.underWay(s.cfg.Now(), s.cfg.PrepayInFlight)
 	return prepayment(done.attempt), sure, nil // of a newer call, when that was answered first
 }
 

@@ -183,7 +183,7 @@ func (c *endCall) decide(b *batch) (applied, error) {
 	switch c.end {
 	case callAnswered:
 		a.overlapped()
-		done.cell = c.keep(b, e, entry, open && !call.beside)
+		done.cell = c.keep(b, e, entry, open && !call.beside && !c.answer.Doubt)
 	case callRefused:
 		c.refused(b, e, a)
 	case callVoid:
@@ -220,6 +220,7 @@ func (c *endCall) keep(b *batch, e *entry, kept *attemptEntry, alone bool) Cell 
 		a.kept.Sure = alone && (c.call.AnswerNo != a.AnswerNo || c.call.AnsweredAt.Equal(a.AnsweredAt))
 		a.kept.Call = c.call.CallNo
 		a.State, a.Answer, a.AnswerNo, a.AnsweredAt = AttemptLive, c.answer, c.call.CallNo, b.now
+		a.Answer.Doubt = false // kept.Sure has it
 		if wait, asks := b.s.cfg.askAfter(0); asks && e.after.State == StatePending {
 			kept.ask = b.now.Add(wait)
 		}

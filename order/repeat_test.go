@@ -1,6 +1,7 @@
 package order_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -212,4 +213,28 @@ func TestOwedAndForeignRefundsAlarmAfterALostCommit(t *testing.T) {
 	if err != nil || s.Outcome != order.RefundOutcomeHeld || len(a.all) != 1 {
 		t.Errorf("elsewhere: %+v %v, and an operator was told %q", s, err, a.all)
 	}
+}
+
+// The answer of a prepay whose first try may still arrive is the buyer's now, and not the next click's: by then the
+// late try may have made it invalid.
+func TestDoubtfulAnswerIsHandedOutOnce(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 10)
+		s := f.Restarted(t, func(c *order.Config) { c.Gateway = doubtful{f.WeChat} })
+		o := s.PlaceOne(t, "k", "mug", 1)
+		for i := 1; i <= 2; i++ {
+			if _, err := s.Prepay(t.Context(), jsapi(o.OrderNo, "openid")); err != nil || f.WeChat.Prepays != i {
+				t.Fatalf("prepay %d: %v after %d calls", i, err, f.WeChat.Prepays)
+			}
+		}
+	})
+}
+
+// doubtful answers each prepay from the other entry.
+type doubtful struct{ *ordertest.WeChat }
+
+func (w doubtful) Prepay(ctx context.Context, a payment.Attempt) (payment.Prepaid, error) {
+	p, err := w.WeChat.Prepay(ctx, a)
+	p.Doubt = true
+	return p, err
 }

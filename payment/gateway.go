@@ -140,6 +140,9 @@ type Prepaid struct {
 	H5URL    string
 	JSAPI    *JSAPIParams
 	App      *AppParams
+	// Doubt: the same call was sent elsewhere before, without an answer, and may still
+	// arrive and make this one invalid. It may be handed out once, and not again.
+	Doubt bool `json:"-"`
 }
 
 // JSAPIParams are the arguments of wx.requestPayment, named as WeChat names them.
@@ -249,7 +252,10 @@ type GatewayError struct {
 	// NotSent: nothing of the request left this machine, so that nothing can come of
 	// it, whatever the Kind.
 	NotSent bool
-	Err     error // a safe cause such as context.DeadlineExceeded, may be nil
+	// Doubt: before this answer the same was sent elsewhere and not answered, so that it
+	// may still arrive, whatever the Kind.
+	Doubt bool
+	Err   error // a safe cause such as context.DeadlineExceeded, may be nil
 }
 
 // Error names the operation, what is known, WeChat's own words and its request id.
@@ -288,7 +294,7 @@ func KindOf(err error) Kind {
 // the request may still be on its way. A 401 is not signed, and so proves nothing.
 func Ended(err error) bool {
 	var g *GatewayError
-	if !errors.As(err, &g) {
+	if !errors.As(err, &g) || g.Doubt {
 		return false
 	}
 	switch g.Kind {

@@ -71,8 +71,8 @@ type shape struct {
 	tasks         order.Tasks
 	observe       order.Observer
 	wechatObserve func(op, outcome string, took time.Duration)
-	// wechatSignature is wechat.Config.Signature.
-	wechatSignature func(on, result string)
+	// wechatSignature and wechatTried are those of wechat.Config.
+	wechatSignature, wechatTried func(what, result string)
 	// simAddr is where the embedded simulator really listens, when its port was drawn.
 	simAddr        string
 	closeRetry     []time.Duration
@@ -134,7 +134,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	// This machine's clock, not the database's: WeChat Pay compares a signature's time
 	// with the world's.
 	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
-	gc.Signature = sh.wechatSignature
+	gc.Signature, gc.Tried = sh.wechatSignature, sh.wechatTried
 	gc.Alarm = func(what, detail string) {
 		detail = inSettings(detail)
 		log.Error("alarm", "what", what, "detail", detail)
@@ -275,6 +275,7 @@ func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) 
 	if err != nil {
 		return wechat.Config{}, "", err
 	}
+	base, second, _ := strings.Cut(s.BaseURL, ",")
 	return wechat.Config{
 		MchID:         s.MchID,
 		AppID:         s.AppID,
@@ -283,7 +284,8 @@ func (s *settings) gatewayConfig(simAddr string) (wechat.Config, string, error) 
 		APIv3Key:      s.APIv3Key,
 		VerifyKeys:    keys,
 		ResponseKeyID: cmp.Or(s.ResponseKey, first),
-		BaseURL:       s.BaseURL,
+		BaseURL:       base,
+		SecondURL:     second,
 	}, s.NotifyURL, nil
 }
 
@@ -443,7 +445,7 @@ func (a *app) startSim(_ context.Context, o options) (err error) {
 func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
 	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
-	sh.wechatSignature = a.metrics.Signature
+	sh.wechatSignature, sh.wechatTried = a.metrics.Signature, a.metrics.Tried
 	sh.migrate = o.migrate || a.s.DSN == ""
 	if a.sim != nil {
 		sh.simAddr = a.sim.addr

@@ -67,6 +67,7 @@ type simulator struct {
 	*wechatsim.Sim
 	server *http.Server
 	addr   string
+	second *http.Server // of its other entry, nil without
 }
 
 // startSimulator runs the simulator on ORDERD_SIM_ADDR. seed decides its random choices,
@@ -96,10 +97,24 @@ func (s *settings) startSimulator(seed uint64, speed float64, nasty bool, log *s
 	return &simulator{Sim: sim, server: srv, addr: l.Addr().String()}, nil
 }
 
+// listen serves the simulator's other entry.
+func (s *simulator) listen(addr string, h http.Handler) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("second listener of the simulator: %w", err)
+	}
+	s.second = &http.Server{Handler: h, ReadHeaderTimeout: simHeaders}
+	go func() { _ = s.second.Serve(l) }() // until stop
+	return nil
+}
+
 // stop ends the simulator and closes its listener; a call that a fault holds back is cut
 // when ctx ends.
 func (s *simulator) stop(ctx context.Context) error {
 	s.Sim.Close()
+	if s.second != nil {
+		_ = s.second.Close() // a call that is cut was not answered; the main entry drains
+	}
 	if err := s.server.Shutdown(ctx); err != nil {
 		return s.server.Close()
 	}

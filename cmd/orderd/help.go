@@ -47,7 +47,7 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"wechat_other_appids":      "Further app ids of this shop, whose payments are ours too.",
 	"wechat_notify_url":        "Public HTTPS address of /wechat/v3/notify/payment.",
 	"wechat_refund_notify_url": "Public HTTPS address of /wechat/v3/notify/refund (default: beside the payments').",
-	"wechat_base_url":          "WeChat Pay's address, if not the usual one.",
+	"wechat_base_url":          "WeChat Pay's address, or its two, divided by a comma, if not the usual ones.",
 	"shipping_app_secret":      "AppSecret of the mini program: what was sent is reported to WeChat (发货信息管理).",
 	"shipping_token_url":       "The shop's own service of access tokens, instead of the AppSecret.",
 	"shipping_base_url":        "WeChat's server for mini programs, if not the usual one.",

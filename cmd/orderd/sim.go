@@ -22,7 +22,9 @@ type simCmd struct {
 	Fault []string `sep:"none" help:"What to do wrong, such as close=timeout:10% or notify=drop:5%; repeatable."`
 	Seed  uint64   `help:"Of every random decision (default: drawn)."`
 	Calm  bool     `help:"Be well-behaved."`
-	Speed float64  `default:"1" help:"Divide the times of the callback retries by this."`
+	// SecondAddr is WeChat Pay's other entry, of the same trades.
+	SecondAddr string  `placeholder:"ADDR" help:"Listen here too, as WeChat Pay's second entry."`
+	Speed      float64 `default:"1" help:"Divide the times of the callback retries by this."`
 }
 
 // Run runs the simulator until a signal. A fault that cannot be read is errUsage.
@@ -33,6 +35,11 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	sim, err := s.startSimulator(c.Seed, c.Speed, !c.Calm, s.logger(t))
 	if err != nil {
 		return err
+	}
+	if c.SecondAddr != "" {
+		if err := sim.listen(c.SecondAddr, sim.SecondHandler()); err != nil {
+			return err
+		}
 	}
 	for _, text := range c.Fault {
 		f, err := wechatsim.ParseFault(text)

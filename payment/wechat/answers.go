@@ -216,7 +216,7 @@ func (r rule) fits(op string, f *facts, code string) bool {
 // WeChat cannot sign and the message says which of our settings is wrong.
 func errorOf(op string, k payment.Kind, f *facts, cause error) *payment.GatewayError {
 	e := &payment.GatewayError{Op: op, Kind: k, Status: f.status, RequestID: f.requestID, Err: cause,
-		NotSent: f.status == 0 && (errors.Is(cause, errNoConnection) || errors.Is(cause, errTLS))}
+		NotSent: f.status == 0 && notSent(cause) && !f.doubt, Doubt: f.doubt}
 	if f.distrust != nil {
 		e.Err = safeCause(f.distrust)
 		if errors.Is(f.distrust, payment.ErrProbe) {

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -90,7 +91,7 @@ func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query
 	err error) {
 	var bill *wechatv3.TradeBill
 	f, v, err := g.call(ctx, opBill, date, func(ctx context.Context) error {
-		rsp, err := ask(ctx, query)
+		rsp, err := ask(ctx, maps.Clone(query)) // gopay writes into the one it is given
 		if err != nil || rsp.Code != wechatv3.Success {
 			return err
 		}
@@ -122,7 +123,7 @@ func (g *Gateway) billTarget(address string) (string, error) {
 		!slices.Contains(billHosts, u.Host) || !slices.Contains(billPaths, u.EscapedPath()) {
 		return "", badAnswer("its download_url is not that of a bill")
 	}
-	base := g.base
+	base := g.hosts.of(address, g.hosts.list[0])
 	if slices.Contains(billHosts, strings.TrimPrefix(base, "https://")) {
 		base = "https://" + u.Host
 	}

@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rsa"
@@ -25,9 +26,9 @@ import (
 )
 
 const (
-	// productionURL is WeChat Pay's host; api2.mch.weixin.qq.com is its twin
-	// in another data centre and takes the same keys.
+	// productionURL is WeChat Pay's main entry, secondURL its other one (hosts.go).
 	productionURL = "https://api.mch.weixin.qq.com"
+	secondURL     = "https://api2.mch.weixin.qq.com"
 	// defaultTimeout bounds one call: WeChat answers in well under a second,
 	// and whoever waits longer keeps a worker from other orders.
 	defaultTimeout = 5 * time.Second
@@ -54,8 +55,11 @@ type Config struct {
 	// public key if there is one, else the certificate that is valid longest.
 	ResponseKeyID string
 
-	BaseURL string        // "" = WeChat Pay itself; http:// only for a loopback address
-	Timeout time.Duration // of one call; 0 = 5 s
+	BaseURL string // "" = WeChat Pay itself; http:// only for a loopback address
+	// SecondURL is the entry for calls that BaseURL does not answer; "" = WeChat Pay's when
+	// BaseURL is, else none.
+	SecondURL string
+	Timeout   time.Duration // of one call, at one entry or two; 0 = 5 s
 
 	// Now is the clock for time-stamps of answers, notifications and downloads
 	// of bills. All other requests are stamped by gopay, from the machine's clock.
@@ -68,6 +72,10 @@ type Config struct {
 	// Signature is called after each check of a signature: on is answer or callback,
 	// result one of SignatureResults. May be nil; called concurrently.
 	Signature func(on, result string)
+	// Tried is called after each request of a call: host is the scheme and host of its
+	// entry, result answered, unreachable, unanswered or failed. May be nil; called
+	// concurrently.
+	Tried func(host, result string)
 	// Alarm is called, at most once an hour for the same thing, when answers or callbacks
 	// are not believed for a reason that somebody has to mend, and when WeChat Pay refuses
 	// our credentials or the merchant. detail says what to do. May be nil; must be quick.
@@ -81,7 +89,7 @@ func New(c Config) (*Gateway, error) {
 	if err := c.checkNames(); err != nil {
 		return nil, err
 	}
-	base, loopback, err := checkBaseURL(c.BaseURL)
+	entries, loopback, err := c.entries()
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +123,9 @@ func New(c Config) (*Gateway, error) {
 	if c.Signature == nil {
 		c.Signature = func(string, string) {}
 	}
+	if c.Tried == nil {
+		c.Tried = func(string, string) {}
+	}
 	if c.Alarm == nil {
 		c.Alarm = func(string, string) {}
 	}
@@ -122,7 +133,7 @@ func New(c Config) (*Gateway, error) {
 	pool := newTransport()
 	// Both are set once, before the first call, and only read from then on.
 	client.WxSerialNo = response
-	client.SetProxyHost(base)
+	client.SetProxyHost(entries[0]) // the transport sends it to the entry whose turn it is
 	// A redirected POST would be signed for one place and sent to another.
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.SetHttpClient(&xhttp.Client{HttpClient: &http.Client{
@@ -133,8 +144,9 @@ func New(c Config) (*Gateway, error) {
 	client.SetBodySize(maxAnswer >> 20)
 	return &Gateway{
 		client: callsOf(client), pool: pool, keys: ring, watch: watch,
-		files: &http.Client{Transport: pool, CheckRedirect: noRedirect},
-		base:  base, merchantKey: merchantKey, serialNo: c.SerialNo, responseKey: response, aead: aead,
+		files:       &http.Client{Transport: pool, CheckRedirect: noRedirect},
+		hosts:       &hosts{list: entries, now: c.Now, log: c.Log, tried: c.Tried},
+		merchantKey: merchantKey, serialNo: c.SerialNo, responseKey: response, aead: aead,
 		mchID: c.MchID, appID: c.AppID, loopback: loopback,
 		timeout: c.Timeout, stall: stallTimeout, now: c.Now, log: c.Log, observe: c.Observe,
 	}, nil
@@ -163,6 +175,29 @@ func (c *Config) checkNames() error {
 		c.Timeout = defaultTimeout
 	}
 	return nil
+}
+
+// entries gives the addresses of WeChat Pay, the main one first, and whether they are on
+// this machine.
+func (c *Config) entries() (list []string, loopback bool, err error) {
+	second := c.SecondURL
+	if c.BaseURL == "" {
+		second = cmp.Or(second, secondURL)
+	}
+	for _, address := range []string{c.BaseURL, second} {
+		if address == "" && len(list) > 0 {
+			break
+		}
+		base, local, err := checkBaseURL(address)
+		if err != nil {
+			return nil, false, err
+		}
+		if len(list) > 0 && local != loopback {
+			return nil, false, errors.New("wechat BaseURL: one entry is on this machine and the other is not")
+		}
+		list, loopback = append(list, base), local
+	}
+	return list, loopback, nil
 }
 
 // checkBaseURL returns the base without a trailing slash and whether it is a

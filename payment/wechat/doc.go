@@ -7,9 +7,10 @@
 //
 // It does not own what an order does with an answer (package order), the
 // payment attempts and refunds that are stored (package order), or the HTTP
-// route of a notification (package order/orderhttp). It keeps no state between calls and
-// repeats nothing by itself: a repeat is the caller's decision, because only
-// the caller knows whether the order still wants it.
+// route of a notification (package order/orderhttp). Between calls it remembers only which
+// of WeChat Pay's two entries is well (hosts.go), and repeats a call only at the other one:
+// any other repeat is the caller's decision, because only the caller knows whether the
+// order still wants it.
 //
 // gopay builds, signs and sends the requests and decodes the answers. What it
 // leaves open is closed in transport.go: gopay verifies no error answer and no

@@ -19,8 +19,8 @@ import (
 type Gateway struct {
 	client      calls
 	pool        *http.Transport
-	files       *http.Client    // for bills, which are not signed and have no size
-	base        string          // scheme and host
+	files       *http.Client // for bills, which are not signed and have no size
+	hosts       *hosts
 	merchantKey *rsa.PrivateKey // signs what gopay does not
 	serialNo    string
 	keys        keyRing
@@ -135,23 +135,26 @@ func (g *Gateway) CloseIdleConnections() { g.pool.CloseIdleConnections() }
 // String names the gateway without its keys.
 func (g *Gateway) String() string { return "wechat pay gateway of merchant " + g.mchID }
 
-// call makes one network call within the time-out and judges the answer. send
-// runs gopay and decodes a success; its error counts only as "the success
+// call makes one network call within the time-out, at one or both entries, and judges
+// the answer. send runs gopay and decodes a success, each time anew; its error counts only as "the success
 // could not be used", for everything else the facts decide. A nil error means
 // a verdict that is not an error kind.
 func (g *Gateway) call(ctx context.Context, op, number string, send func(context.Context) error) (*facts, verdict,
 	error) {
-	f := &facts{op: op}
 	began := g.now()
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, factsKey{}, f), g.timeout)
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
-	cause := send(ctx)
+	a := g.send(ctx, op, send)
+	f, cause := a.facts, a.cause
 	v := judge(op, f)
 	if cause != nil {
 		cause = safeCause(cause)
 		if v.done || v.closed == payment.CloseAccepted {
 			v = verdict{kind: payment.KindUnknown}
 		}
+	}
+	if f.doubt && v.kind == payment.KindRejected {
+		v = verdict{kind: payment.KindUnknown} // no to this try is not no to the one before
 	}
 	took := g.now().Sub(began)
 	g.observe(op, v.String(), took)

@@ -24,7 +24,7 @@ func (g *Gateway) Look(ctx context.Context) error {
 // Clock gives the time that WeChat Pay's server says in its Date header (RFC 9110, 6.6.1),
 // in seconds. It is not signed: for people, never for a decision.
 func (g *Gateway) Clock(ctx context.Context) (time.Time, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, g.base+"/", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, g.hosts.list[0]+"/", nil)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -33,7 +33,7 @@ func (g *Gateway) Prepay(ctx context.Context, a payment.Attempt) (payment.Prepai
 		return payment.Prepaid{}, refusal(opPrepay, "%s", why)
 	}
 	var out payment.Prepaid
-	_, _, err := g.call(ctx, opPrepay, a.OutTradeNo, func(ctx context.Context) error {
+	f, _, err := g.call(ctx, opPrepay, a.OutTradeNo, func(ctx context.Context) error {
 		var err error
 		// A fresh map: gopay writes into the one it is given.
 		out, err = g.sendPrepay(ctx, a.TradeType, g.prepayBody(&a))
@@ -42,6 +42,7 @@ func (g *Gateway) Prepay(ctx context.Context, a payment.Attempt) (payment.Prepai
 	if err != nil {
 		return payment.Prepaid{}, err
 	}
+	out.Doubt = f.doubt
 	return out, nil
 }
 

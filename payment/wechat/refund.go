@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // see seal
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"time"
 
@@ -46,7 +47,7 @@ func (g *Gateway) Refund(ctx context.Context, q payment.RefundRequest) (payment.
 	}
 	var refund payment.Refund
 	f, _, err := g.call(ctx, opRefund, q.OutRefundNo, func(ctx context.Context) error {
-		rsp, err := g.client.refund(ctx, body)
+		rsp, err := g.client.refund(ctx, maps.Clone(body)) // gopay writes into the one it is given
 		if err != nil || rsp.Code != wechatv3.Success {
 			return err
 		}

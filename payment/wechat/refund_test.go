@@ -434,7 +434,7 @@ func TestDownloadAddressesAreWeChats(t *testing.T) {
 		if (err == nil) != (want != "") || want != "" && (*asked)[1] != want || want == "" && len(*asked) != 1 {
 			t.Errorf("%s: %v, %s", address, err, *asked)
 		}
-		g.base = productionURL
+		g.hosts.list = []string{productionURL, secondURL}
 		whole, err := g.billTarget(address)
 		if (err == nil) != (want != "") || err == nil && whole != strings.TrimSpace(address) {
 			t.Errorf("in production %s: %s %v", address, whole, err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -60,6 +61,9 @@ type facts struct {
 	status    int    // 0: no answer came
 	requestID string // WeChat's, "" if absent or not a plain token
 	distrust  error  // why the answer is not believed, nil if WeChat signed it
+	cut       bool   // the answer ended before its end
+	host      string // scheme and host that it is sent to
+	doubt     bool   // an earlier try of the same call may still arrive elsewhere
 	code      string // of an error answer
 	message   string // of an error answer
 }
@@ -85,6 +89,10 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if !ok {
 		learnt = new(facts) // verified all the same, only nobody asks
 	}
+	if u, err := url.Parse(learnt.host); err == nil && learnt.host != "" {
+		req = req.Clone(req.Context()) // a RoundTripper leaves its argument alone
+		req.URL.Scheme, req.URL.Host, req.Host = u.Scheme, u.Host, u.Host
+	}
 	res, err := t.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -94,6 +102,7 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if closeErr := res.Body.Close(); err == nil {
 		err = closeErr
 	}
+	learnt.cut = err != nil
 	learnt.status = res.StatusCode
 	learnt.requestID = plainToken(res.Header.Get("Request-ID"), maxRequestID)
 	if err == nil && len(body) > maxAnswer {

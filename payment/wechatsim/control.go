@@ -38,6 +38,7 @@ func (s *Sim) control() http.Handler {
 		s.ClearFaults()
 		w.WriteHeader(http.StatusNoContent)
 	})
+	mux.HandleFunc("POST /control/entries/{n}", s.controlEntry)
 	mux.HandleFunc("GET /control/log", s.controlLog)
 	mux.HandleFunc("POST /control/clock", s.controlClock)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -186,6 +187,25 @@ func (s *Sim) controlAddFault(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, http.StatusCreated, f)
+}
+
+// controlEntry says what is wrong with an entry, 1 or 2; an empty fault mends it.
+func (s *Sim) controlEntry(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Fault string `json:"fault"`
+	}
+	if !read(w, r, &body) {
+		return
+	}
+	n, err := strconv.Atoi(r.PathValue("n"))
+	if err == nil {
+		err = s.SetEntry(n, body.Fault)
+	}
+	if err != nil {
+		complain(w, http.StatusBadRequest, err)
+		return
+	}
+	reply(w, http.StatusOK, body)
 }
 
 // controlLog writes JSON lines. A first line of kind "truncated" says that

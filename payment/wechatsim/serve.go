@@ -37,8 +37,14 @@ const (
 )
 
 // Handler serves WeChat's API under /v3/, that of mini programs under /cgi-bin/ and /wxa/,
-// and the control surface under /control/.
-func (s *Sim) Handler() http.Handler {
+// and the control surface under /control/, as the main entry; SecondHandler serves the same trades as the other one.
+func (s *Sim) Handler() http.Handler { return s.entry(0, s.routes()) }
+
+// SecondHandler is WeChat's other entry (api2.mch.weixin.qq.com).
+func (s *Sim) SecondHandler() http.Handler { return s.entry(1, s.routes()) }
+
+// routes are the addresses of both entries.
+func (s *Sim) routes() http.Handler {
 	mux := http.NewServeMux()
 	routes := map[string]http.Handler{}
 	for path, kind := range map[string]string{"native": "NATIVE", "jsapi": "JSAPI", "app": "APP", "h5": "MWEB"} {

@@ -102,7 +102,8 @@ type Sim struct {
 
 	shippings shippings
 
-	strayRolls atomic.Uint64 // counts decisions about numbers that have no trade
+	entries    [2]atomic.Value // what is wrong with each entry, a string
+	strayRolls atomic.Uint64   // counts decisions about numbers that have no trade
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc

@@ -50,7 +50,7 @@ type Metrics struct {
 	// Histograms, whose _count is the number of calls.
 	wechat, notify, requests *prometheus.HistogramVec
 	notifications            *prometheus.CounterVec
-	signatures               *prometheus.CounterVec
+	signatures, tries        *prometheus.CounterVec
 
 	shipping *prometheus.CounterVec
 }
@@ -122,6 +122,9 @@ func NewMetrics() *Metrics {
 		notifications: r.counters("notify_total", "Payment notifications answered.", "outcome"),
 		signatures: r.counters("wechat_signatures_total",
 			"Signatures that were looked at, of WeChat Pay's answers and of callbacks.", "on", "result"),
+		tries: r.counters("wechat_tries_total",
+			"Requests to WeChat Pay by entry; a call makes a second one where the first was not answered.",
+			"host", "result"),
 
 		shipping: r.counters("shipping_reports_total", "Shipments reported to WeChat, by what it answered.", "outcome"),
 	}
@@ -326,6 +329,9 @@ func (m *Metrics) WeChat(op, outcome string, took time.Duration) {
 // Signature counts a signature that was looked at; on and result are constants of package
 // wechat.
 func (m *Metrics) Signature(on, result string) { m.signatures.WithLabelValues(on, result).Inc() }
+
+// Tried counts a request to an entry of WeChat Pay: its address is the configuration's.
+func (m *Metrics) Tried(host, result string) { m.tries.WithLabelValues(host, result).Inc() }
 
 // Stock counts an operator's change of stock: op is replenish or adjust, err is what
 // refused it. Package stock has no Observer, because nobody else changes shelves by hand.
