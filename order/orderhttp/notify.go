@@ -27,6 +27,9 @@ type Notifications interface {
 	ParseNotification(h http.Header, body []byte) (payment.Notification, error)
 	// ParseRefund is the same for refunds.
 	ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error)
+	// IsV2Refund reports a notification of a refund that was made on the merchant platform,
+	// in the form of WeChat Pay's older API. It is not signed and proves nothing.
+	IsV2Refund(body []byte) bool
 }
 
 // Settler records what WeChat Pay says of payments and refunds; *order.Service implements
@@ -84,6 +87,8 @@ const (
 	outcomeUnknownKey = "unknown_key"
 	// outcomeMalformed is what cannot be read, or is signed and tells of no payment.
 	outcomeMalformed = "malformed"
+	// outcomeV2 is a refund made on the merchant platform, told in the older API's form.
+	outcomeV2 = "v2_refund"
 	// outcomeTooLarge is more than maxBody.
 	outcomeTooLarge = "too_large"
 	// outcomeFailed is a failure of ours, mostly of the database: WeChat Pay repeats it.
@@ -137,9 +142,16 @@ func (n *notify) handle(kind string, settle settles) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
+		if outcome == outcomeV2 {
+			return c.Blob(http.StatusOK, echo.MIMETextXML, []byte(v2Taken))
+		}
 		return c.NoContent(http.StatusNoContent)
 	}
 }
+
+// v2Taken is what the older API wants to hear, else it repeats for a day (WeChat's document
+// of the refund notification, wiki/doc/api/app/app.php?chapter=9_16).
+const v2Taken = "<xml><return_code><![CDATA[SUCCESS]]></return_code><return_msg><![CDATA[OK]]></return_msg></xml>"
 
 // take reads the body, at most maxBody of it, waits for a slot, and lets settle do the
 // rest. The signature is checked with the slot held: it costs more than anything before
@@ -161,6 +173,12 @@ func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outc
 		defer func() { <-n.slots }()
 	case <-ctx.Done():
 		return outcomeFailed, ctx.Err()
+	}
+	// Before any signature, which it has not: it changes nothing but a counter.
+	if n.Notifications.IsV2Refund(body) {
+		n.log.Info("a refund was made on the merchant platform; the day's bill will book it",
+			"request_id", RequestID(c))
+		return outcomeV2, nil
 	}
 	return settle(ctx, c, body)
 }

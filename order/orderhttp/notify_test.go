@@ -49,6 +49,8 @@ func (f *till) Settle(ctx context.Context, trade payment.Trade, cause order.Caus
 	return f.settled(ctx, trade, cause)
 }
 
+func (f *till) IsV2Refund([]byte) bool { return false }
+
 func (f *till) ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error) {
 	f.parses.Add(1)
 	if f.refund != nil {

@@ -59,6 +59,9 @@ func (h *hosts) sequence(op string) []int {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if op == opAbnormal { // no page says what a repeat of it does: a person looks first
+		return []int{h.first}
+	}
 	if at := h.now(); h.first != 0 && op == opQuery && !at.Before(h.probeAt) {
 		h.probeAt = at.Add(probeEvery)
 		return []int{0, 1}
@@ -155,4 +158,6 @@ func (g *Gateway) try(ctx context.Context, op string, host int, another bool, se
 func notSent(cause error) bool { return errors.Is(cause, errNoConnection) || errors.Is(cause, errTLS) }
 
 // changes reports that a call can change something at WeChat Pay.
-func changes(op string) bool { return op == opPrepay || op == opClose || op == opRefund }
+func changes(op string) bool {
+	return op == opPrepay || op == opClose || op == opRefund || op == opAbnormal
+}
