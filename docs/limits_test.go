@@ -39,7 +39,7 @@ var limits = []struct {
 	{"Orders and payments", []string{
 		"order.defaultPayWithin", "order.defaultGrace", "order.maxAttempts",
 		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.maxPrepayRounds",
-		"order.prepayValid", "order.h5Valid",
+		"bounds.PayWithin", "bounds.CodeValid", "bounds.H5Valid", "order.payMargin",
 		"order.setWaits/CloseRetry", "order.defaultAskEvery", "order.adoptEvery", "order.adoptPage",
 		"order.StuckAfter", "order.defaultCloseUnprepaid",
 		"order.unknownAfter", "order.selfClosed", "order.vouchAfter",
@@ -80,7 +80,7 @@ var folders = map[string]string{
 	"sqldb": "migrations/sqldb", "operators": "payment/operators",
 	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp",
 	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "wechat": "payment/wechat",
-	"reconcile": "payment/reconcile", "stock": "stock", "wechatsim": "payment/wechatsim",
+	"reconcile": "payment/reconcile", "stock": "stock", "bounds": "migrations/bounds", "wechatsim": "payment/wechatsim",
 }
 
 // A number in a document that is no longer the program's sends whoever tunes it the wrong way: decisions once said 64

@@ -284,7 +284,9 @@ type Prepayment struct {
 	OutTradeNo string
 	TradeType  payment.TradeType
 	TimeExpire time.Time
-	Prepaid    payment.Prepaid
+	// PayableUntil is until when it can be paid with; after it Prepay gives another one.
+	PayableUntil time.Time
+	Prepaid      payment.Prepaid
 }
 
 // Filter selects orders, newest first. Zero fields do not select.

@@ -16,9 +16,7 @@ import (
 
 // Bounds of prepay.
 const (
-	maxPrepayRounds = 5               // in one call: the other trade type is closed, or a call was not alone
-	prepayValid     = 2 * time.Hour   // of code_url and prepay_id, WeChat's documents
-	h5Valid         = 5 * time.Minute // of h5_url, same
+	maxPrepayRounds = 5 // in one call: the other trade type is closed, or a call was not alone
 	// maxLot is of openCall.by: two of one order's calls have the same once in a hundred million.
 	maxLot = 1 << 31
 )
@@ -28,7 +26,7 @@ var beijing = time.FixedZone("CST", 8*3600)
 
 // Prepay gives the parameters to pay an order with. One payable trade per order
 // exists at a time: the same request again gives the same answer while that is
-// valid, another trade type closes the earlier trade first. The parameters and the
+// payable, one with another trade type, payer or app closes the earlier trade first. The parameters and the
 // call are committed before WeChat is called, and a repeat uses the committed ones
 // (prepay_calls.go). Where two calls were answered side by side, one more decides. An
 // answer that comes after the order has left Pending is not handed out.
@@ -40,6 +38,7 @@ func (s *Service) Prepay(ctx context.Context, r PrepayRequest) (Prepayment, erro
 	if err := r.validate(); err != nil {
 		return Prepayment{}, err
 	}
+	r.plain()
 	for range maxPrepayRounds {
 		what, err := s.intend(ctx, r)
 		switch {
@@ -115,12 +114,11 @@ func (s *Service) intend(ctx context.Context, r PrepayRequest) (what intent, err
 		}
 		if n > 0 && attempts[len(attempts)-1].State != AttemptClosed {
 			last := attempts[len(attempts)-1]
-			if last.State == AttemptRefused || last.TradeType != r.TradeType || last.OpenID != r.OpenID ||
-				last.H5Type != r.H5Type {
+			if last.State == AttemptRefused || !last.serves(&r, s.cfg.AppID) {
 				what = intent{attempt: last, close: true}
 				return nil
 			}
-			if what = (intent{attempt: last, answered: last.handsOut(now)}); what.answered {
+			if what = (intent{attempt: last, answered: last.payable(now)}); what.answered {
 				// A trade takes money once. The close finds out whether that is back with its buyer.
 				what.close, err = hasHeld(ctx, tx, o.OrderNo, last.OutTradeNo)
 				what.answered = !what.close
@@ -357,18 +355,9 @@ func (c *useUp) decide(b *batch) (applied, error) {
 	return done, nil
 }
 
-// validUntil is how long an answer may be handed out again. After it the same
-// parameters are sent once more, under the same number.
-func validUntil(a Attempt) time.Time {
-	if a.TradeType == payment.H5 {
-		return a.AnsweredAt.Add(h5Valid)
-	}
-	return a.AnsweredAt.Add(prepayValid)
-}
-
 // prepayment is what the client gets of an attempt.
 func prepayment(a Attempt) Prepayment {
 	expire, _ := time.Parse(time.RFC3339, a.TimeExpire) // we wrote it
 	return Prepayment{OrderNo: a.OrderNo, OutTradeNo: a.OutTradeNo, TradeType: a.TradeType,
-		TimeExpire: expire.UTC(), Prepaid: a.Answer}
+		TimeExpire: expire.UTC(), PayableUntil: a.PayableUntil(), Prepaid: a.Answer}
 }

@@ -47,6 +47,8 @@ type keptAnswer struct {
 	// Sure: no other call that was answered, or whose end is not known, was under way
 	// at the same time.
 	Sure bool `json:",omitempty"`
+	// AppID is what the trade was opened for. Not App: payment.Prepaid has that beside it.
+	AppID string `json:",omitempty"`
 }
 
 // underWay reports that one of them may still arrive at WeChat Pay.
@@ -84,11 +86,6 @@ func (a *Attempt) begin(now time.Time, within time.Duration, by int64) (bool, er
 	kept[a.CallNo] = openCall{at: now, by: by}
 	a.open, a.CalledAt = kept, now
 	return true, nil
-}
-
-// handsOut reports that the answer that is kept may be given to a client at now.
-func (a *Attempt) handsOut(now time.Time) bool {
-	return a.State == AttemptLive && len(a.open) == 0 && a.sure() && now.Before(validUntil(*a))
 }
 
 // sure reports that the answer that is kept is the newest one of those that were heard.
@@ -218,7 +215,7 @@ func (c *endCall) keep(b *batch, e *entry, kept *attemptEntry, alone bool) Cell 
 	case a.State != AttemptClosed && c.call.CallNo > a.AnswerNo:
 		// The program before this one writes the time of its answer and no number.
 		a.kept.Sure = alone && (c.call.AnswerNo != a.AnswerNo || c.call.AnsweredAt.Equal(a.AnsweredAt))
-		a.kept.Call = c.call.CallNo
+		a.kept.Call, a.kept.AppID = c.call.CallNo, b.s.cfg.AppID
 		a.State, a.Answer, a.AnswerNo, a.AnsweredAt = AttemptLive, c.answer, c.call.CallNo, b.now
 		a.Answer.Doubt = false // kept.Sure has it
 		if wait, asks := b.s.cfg.askAfter(0); asks && e.after.State == StatePending {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 	"orderd/payment/shipping"
@@ -98,7 +99,8 @@ type Config struct {
 	// which becomes the title of the first goods and, of more than one piece, their number.
 	// Default {goods}.
 	PayDescription string
-	// PayWithin is how long a buyer has; at least MinPayWithin. Default 30 minutes.
+	// PayWithin is how long a buyer has; at least MinPayWithin, and with Grace at most
+	// bounds.PayWithin. Default 30 minutes.
 	PayWithin time.Duration
 	// Grace is how long after the deadline WeChat is asked to close: WeChat
 	// refuses late payers by itself from the deadline on, and answers
@@ -231,8 +233,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.LatePayment != LatePolicyRefund && cfg.LatePayment != LatePolicyRevive {
 		return nil, errors.New("order: LatePayment must be refund or revive")
 	}
-	if cfg.PayWithin < MinPayWithin {
-		return nil, errors.New("order: PayWithin must be at least one second")
+	if cfg.PayWithin < MinPayWithin || cfg.PayWithin > bounds.PayWithin-cfg.Grace {
+		return nil, errors.New("order: PayWithin must be at least one second, and with Grace at most seven days")
 	}
 	if err := CheckPayDescription(cfg.PayDescription); err != nil {
 		return nil, fmt.Errorf("order: %w", err)

@@ -521,6 +521,10 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 		if err != nil {
 			return misconfigured(err)
 		}
+		proxies, err := orderhttp.ParseProxies(a.s.TrustedProxies)
+		if err != nil {
+			return err
+		}
 		e, err := orderhttp.New(orderhttp.Options{
 			Orders:   a.orders,
 			SKUs:     a.stock,
@@ -530,6 +534,8 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			Observe:  a.metrics,
 			OpenAPI:  docs.OpenAPI,
 			Stopping: a.stopping,
+
+			TrustedProxies: proxies,
 		})
 		if err != nil {
 			return err

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -17,7 +19,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
+	"orderd/order/orderhttp"
 	"orderd/payment"
 )
 
@@ -44,6 +48,8 @@ type settings struct {
 	NotifyAddr string `name:"notify-addr" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
 	AdminAddr  string `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
 	SimAddr    string `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
+	// TrustedProxies are the proxies in front of APIAddr, whose X-Forwarded-For is believed.
+	TrustedProxies string `name:"trusted-proxies" placeholder:"NET,…" help:"${trusted_proxies}"`
 	// PayWithin is from the placement to the time_expire that WeChat Pay is given.
 	PayWithin time.Duration `name:"pay-within" default:"30m" help:"Time to pay."`
 	// PayDescription is shown in the buyer's WeChat Pay bill, which wants to know the goods.
@@ -273,6 +279,9 @@ func (s *settings) check() error {
 	switch {
 	case s.PayWithin < time.Second:
 		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, it must be at least 1s", s.PayWithin)
+	case s.PayWithin > bounds.PayWithin-s.CloseGrace:
+		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, and with ORDERD_CLOSE_GRACE it may be at most %s: WeChat Pay "+
+			"closes a payment by itself after seven days", s.PayWithin, bounds.PayWithin)
 	case s.CloseUnprepaid < 0:
 		return errors.New("ORDERD_CLOSE_UNPREPAID_AFTER must not be negative; 0: such orders wait for WeChat Pay")
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:
@@ -302,6 +311,23 @@ func (s *settings) check() error {
 	case s.MchID == "" && (s.AppID != "" || s.SerialNo != "" || s.PrivateKey != "" || s.APIv3Key != ""):
 		return errors.New("some ORDERD_WECHAT_… settings are there but ORDERD_WECHAT_MCHID is not: set it, or none " +
 			"of them to use the simulator")
+	}
+	if _, err := orderhttp.ParseProxies(s.TrustedProxies); err != nil {
+		return fmt.Errorf("ORDERD_TRUSTED_PROXIES: %w", err)
+	}
+	return s.checkNotifyURLs()
+}
+
+// checkNotifyURLs refuses addresses that WeChat Pay refuses, before an order meets them. A
+// simulator on this machine may be told another one.
+func (s *settings) checkNotifyURLs() error {
+	base, err := url.Parse(s.BaseURL)
+	here := err == nil && (base.Hostname() == "localhost" || net.ParseIP(base.Hostname()).IsLoopback())
+	for _, u := range []struct{ env, url string }{{"ORDERD_WECHAT_NOTIFY_URL", s.NotifyURL},
+		{"ORDERD_WECHAT_REFUND_NOTIFY_URL", s.RefundNotifyURL}} {
+		if wrong := bounds.CheckNotifyURL(u.url, here); u.url != "" && wrong != nil {
+			return fmt.Errorf("%s: %s", u.env, wrong.Detail)
+		}
 	}
 	return nil
 }

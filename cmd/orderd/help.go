@@ -31,6 +31,8 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"pay_description": "What the buyer reads in WeChat Pay's bill; {goods} becomes the title of the first goods and " +
 		"the number of pieces.",
 	"close_grace": "How long after the deadline WeChat Pay is asked to close.",
+	"trusted_proxies": "Proxies in front, as addresses or networks: the address of a payer by H5 is taken from " +
+		"their X-Forwarded-For; empty: the request has to say it.",
 	"close_unprepaid_after": "How long WeChat Pay may give no usable answer before an order that was never prepaid " +
 		"is closed without one; 0: it waits.",
 	"ask_every":               "How often WeChat Pay is asked whether an open trade is paid; 0: never.",

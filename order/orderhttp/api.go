@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -59,6 +60,9 @@ type Options struct {
 	Log     *slog.Logger     // nil: silent
 	Observe Observer         // nil: nothing is counted
 	Limits  Limits           // zero: the defaults
+	// TrustedProxies may say in X-Forwarded-For where an H5 payer is, who has not said so
+	// in the request; none: the request has to say it.
+	TrustedProxies []netip.Prefix
 	// OpenAPI is the document served at /openapi.yaml; nil serves none.
 	OpenAPI []byte
 	// Stopping ends the long polls when it is closed: http.Server.Shutdown waits for

@@ -24,6 +24,9 @@ func (a *api) prepay(c echo.Context) error {
 		return err
 	}
 	r.OrderNo, r.CustomerID, r.Cause = no, customerOf(c), causeOf(c)
+	if r.TradeType == payment.H5 && r.ClientIP == "" {
+		r.ClientIP = payerIP(c.Request(), a.TrustedProxies)
+	}
 	p, err := a.Orders.Prepay(c.Request().Context(), r)
 	if err != nil {
 		return a.withOrder(c, no, err)
@@ -32,8 +35,7 @@ func (a *api) prepay(c echo.Context) error {
 }
 
 // decodePrepay reads the body of a prepay: trade_type, payer.openid for JSAPI,
-// scene_info for H5, named as WeChat names them. The payer's address is not
-// taken from the connection: that one may be a gateway's.
+// scene_info for H5, named as WeChat names them.
 func decodePrepay(body []byte) (order.PrepayRequest, error) {
 	var r order.PrepayRequest
 	var bad invalid
@@ -165,8 +167,8 @@ func (a *api) withOrder(c echo.Context, no string, err error) error {
 }
 
 // qrcode is GET /v1/orders/:order_no/qrcode.svg: the code_url of the order's Native
-// payment as a picture. It opens no trade, because reading changes nothing: without one,
-// or after the time to pay, it is 409 ORDER_NOT_PAYABLE.
+// payment as a picture. It opens no trade, because reading changes nothing: without one
+// that is payable now it is 409 ORDER_NOT_PAYABLE.
 func (a *api) qrcode(c echo.Context) error {
 	o, err := a.own(c)
 	if err != nil {
@@ -176,14 +178,12 @@ func (a *api) qrcode(c echo.Context) error {
 	if o.State != order.StatePending || !now.Before(o.ExpireAt) {
 		return &order.NotPayableError{State: o.State, Expired: o.State == order.StatePending}
 	}
-	for _, t := range o.Attempts {
-		if t.State == order.AttemptLive && t.TradeType == payment.Native && t.Answer.CodeURL != "" {
-			code, err := qr.Encode(t.Answer.CodeURL, qr.M)
-			if err != nil {
-				return fmt.Errorf("draw the code of %s: %w", t.OutTradeNo, err)
-			}
-			return c.Blob(http.StatusOK, "image/svg+xml", svg(code))
+	if t := o.Payable(now); t != nil && t.TradeType == payment.Native && t.Answer.CodeURL != "" {
+		code, err := qr.Encode(t.Answer.CodeURL, qr.M)
+		if err != nil {
+			return fmt.Errorf("draw the code of %s: %w", t.OutTradeNo, err)
 		}
+		return c.Blob(http.StatusOK, "image/svg+xml", svg(code))
 	}
 	return &Failure{Code: CodeOrderNotPayable, Text: Text{
 		"No Native payment of this order is open: ask prepay for one first.", "该订单没有可用的 Native 支付,请先调用 prepay。"}}

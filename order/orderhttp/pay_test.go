@@ -3,10 +3,13 @@ package orderhttp
 import (
 	"encoding/json"
 	"encoding/xml"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/payment"
 )
@@ -169,18 +172,28 @@ func TestPaymentQueryIsRare(t *testing.T) {
 	wantProblem(t, w.ask(t, "POST", path, `{"x":1}`), 400, CodeMalformed)
 }
 
-// A code of a dead payment sends the buyer into an error; reading must not open one.
+// A code of a dead payment sends the buyer into an error; reading must not open one. One that is two hours old is dead
+// at WeChat Pay, whatever is stored of it.
 func TestQRCode(t *testing.T) {
-	path := "/v1/orders/" + someOrder + "/qrcode.svg"
-	w := newWorld(t)
-	o := pendingOrder()
-	w.found = func(string, string) (order.Order, error) { return o, nil }
-	wantProblem(t, w.ask(t, "GET", path, ""), 409, CodeOrderNotPayable)
-	attempt := order.Attempt{Attempt: payment.Attempt{OutTradeNo: someOrder + "-01", TradeType: payment.Native},
-		State:  order.AttemptLive,
-		Answer: payment.Prepaid{CodeURL: "weixin://wxpay/bizpayurl?pr=abc"}}
-	o.Attempts = []order.Attempt{attempt}
-	rec := w.ask(t, "GET", path, "")
+	s := newShopWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.PayWithin = 3 * time.Hour })
+	s.SKU(t, "1001", 10)
+	path, n := "", 0
+	fresh := func(prepay string) {
+		t.Helper()
+		n++
+		path = "/v1/orders/" + s.place(t, "c", strconv.Itoa(n), goodBody).OrderNo
+		if prepay == "none" {
+			return
+		}
+		if rec := s.ask(t, "c", "POST", path+"/prepay", prepay); rec.Code != 200 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+	}
+	draw := func() *httptest.ResponseRecorder { return s.ask(t, "c", "GET", path+"/qrcode.svg", "") }
+	fresh("none")
+	wantProblem(t, draw(), 409, CodeOrderNotPayable)
+	fresh(`{"trade_type":"NATIVE"}`)
+	rec := draw()
 	if rec.Code != 200 || rec.Header().Get("Content-Type") != "image/svg+xml" {
 		t.Fatalf("%d %s", rec.Code, rec.Body)
 	}
@@ -194,17 +207,23 @@ func TestQRCode(t *testing.T) {
 		!strings.HasPrefix(drawn.Path.D, "M4 4h7v1h-7z") {
 		t.Errorf("not a QR code (its corner is seven dark modules): %v %.200s", err, rec.Body)
 	}
-	for name, change := range map[string]func(){
-		"closed attempt": func() { o.Attempts[0].State = order.AttemptClosed },
-		"JSAPI":          func() { o.Attempts[0].TradeType = payment.JSAPI },
-		"paid":           func() { o.State = order.StatePaid },
-		"expired":        func() { o.ExpireAt = epoch },
-	} {
-		o = pendingOrder()
-		o.Attempts = []order.Attempt{attempt}
-		change()
-		if rec := w.ask(t, "GET", path, ""); rec.Code != 409 || !json.Valid(rec.Body.Bytes()) {
-			t.Errorf("%s: %d", name, rec.Code)
-		}
+	s.Clock.Advance(2 * time.Hour)
+	if rec := draw(); rec.Code != 409 || !json.Valid(rec.Body.Bytes()) {
+		t.Errorf("a code of two hours: %d", rec.Code)
+	}
+	if rec := s.ask(t, "c", "POST", path+"/prepay", `{"trade_type":"NATIVE"}`); rec.Code != 200 || draw().Code != 200 {
+		t.Errorf("a new code: %d, %d", rec.Code, draw().Code)
+	}
+	s.Clock.Advance(time.Hour)
+	if rec := draw(); rec.Code != 409 {
+		t.Errorf("after the order's time: %d", rec.Code)
+	}
+	fresh(`{"trade_type":"APP"}`)
+	if rec := draw(); rec.Code != 409 {
+		t.Errorf("of an APP payment: %d", rec.Code)
+	}
+	fresh(`{"trade_type":"NATIVE"}`)
+	if rec := s.ask(t, "c", "POST", path+"/cancel", ""); rec.Code != 200 || draw().Code != 409 {
+		t.Errorf("of a closed order: %d, %d", rec.Code, draw().Code)
 	}
 }

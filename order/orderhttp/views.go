@@ -91,18 +91,19 @@ type PaidAmount struct {
 }
 
 // PrepayView is what a client needs to pay: CodeURL for NATIVE, H5URL for H5, JSAPI or
-// App for those. TimeExpire is that of the order; WeChat Pay's own limit of a prepay_id,
-// two hours, may come first.
+// App for those. TimeExpire is that of the order; PayableUntil is that of these parameters,
+// whose own time at WeChat Pay may end first.
 type PrepayView struct {
-	OrderNo    string               `json:"order_no"`
-	OutTradeNo string               `json:"out_trade_no"`
-	TradeType  payment.TradeType    `json:"trade_type"`
-	PrepayID   string               `json:"prepay_id,omitempty"`
-	TimeExpire string               `json:"time_expire"`
-	CodeURL    string               `json:"code_url,omitempty"`
-	H5URL      string               `json:"h5_url,omitempty"`
-	JSAPI      *payment.JSAPIParams `json:"jsapi,omitempty"`
-	App        *payment.AppParams   `json:"app,omitempty"`
+	OrderNo      string               `json:"order_no"`
+	OutTradeNo   string               `json:"out_trade_no"`
+	TradeType    payment.TradeType    `json:"trade_type"`
+	PrepayID     string               `json:"prepay_id,omitempty"`
+	TimeExpire   string               `json:"time_expire"`
+	PayableUntil string               `json:"payable_until,omitempty"`
+	CodeURL      string               `json:"code_url,omitempty"`
+	H5URL        string               `json:"h5_url,omitempty"`
+	JSAPI        *payment.JSAPIParams `json:"jsapi,omitempty"`
+	App          *payment.AppParams   `json:"app,omitempty"`
 }
 
 // StockView is what can be bought of a SKU at AsOf. Available is null when it is
@@ -195,11 +196,15 @@ func summaryOf(o *order.Order, now time.Time) OrderSummary {
 // prepayViewOf shows what a client needs to pay; the parameters were signed by the
 // gateway and are passed on as they are.
 func prepayViewOf(p order.Prepayment) PrepayView {
-	return PrepayView{
+	v := PrepayView{
 		OrderNo: p.OrderNo, OutTradeNo: p.OutTradeNo, TradeType: p.TradeType, PrepayID: p.Prepaid.PrepayID,
 		TimeExpire: rfc3339(p.TimeExpire), CodeURL: p.Prepaid.CodeURL, H5URL: p.Prepaid.H5URL,
 		JSAPI: p.Prepaid.JSAPI, App: p.Prepaid.App,
 	}
+	if !p.PayableUntil.IsZero() {
+		v.PayableUntil = rfc3339(p.PayableUntil)
+	}
+	return v
 }
 
 // stockViewOf shows what can be bought of a SKU, as of a time.

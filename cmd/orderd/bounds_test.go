@@ -1,0 +1,40 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A setting that WeChat Pay refuses, or ends by itself, must be named before the first order meets it.
+func TestSettingsThatWeChatPayRefuses(t *testing.T) {
+	day := 24 * time.Hour
+	for _, tt := range []struct {
+		name string
+		set  func(*settings)
+		says string // "" for a setting that may be
+	}{
+		{"seven days", func(s *settings) { s.PayWithin = 7*day - s.CloseGrace }, ""},
+		{"a second less", func(s *settings) { s.PayWithin = 7*day - s.CloseGrace - time.Second }, ""},
+		{"a second more", func(s *settings) { s.PayWithin = 7*day - s.CloseGrace + time.Second }, "ORDERD_PAY_WITHIN"},
+		{"twenty days", func(s *settings) { s.PayWithin = 20 * day }, "ORDERD_PAY_WITHIN"},
+		{"a name and a path", func(s *settings) { s.NotifyURL = "https://pay.example.com/wechat/v3/notify" }, ""},
+		{"an address", func(s *settings) { s.NotifyURL = "https://203.0.113.7/n" }, "ORDERD_WECHAT_NOTIFY_URL"},
+		{"no path", func(s *settings) { s.NotifyURL = "https://pay.example.com" }, "ORDERD_WECHAT_NOTIFY_URL"},
+		{"a query", func(s *settings) { s.NotifyURL = "https://pay.example.com/n?a=1" }, "ORDERD_WECHAT_NOTIFY_URL"},
+		{"http", func(s *settings) { s.RefundNotifyURL = "http://a.example/n" }, "ORDERD_WECHAT_REFUND_NOTIFY_URL"},
+		{"http to a simulator here", func(s *settings) {
+			s.NotifyURL, s.BaseURL = "http://127.0.0.1:8081/n", "http://127.0.0.1:7070"
+		}, ""},
+		{"a network", func(s *settings) { s.TrustedProxies = "10.0.0.0/8, 192.0.2.1" }, ""},
+		{"everybody", func(s *settings) { s.TrustedProxies = "0.0.0.0/0" }, "ORDERD_TRUSTED_PROXIES"},
+		{"a name", func(s *settings) { s.TrustedProxies = "proxy.example" }, "ORDERD_TRUSTED_PROXIES"},
+	} {
+		s := settings{PayWithin: 30 * time.Minute, CloseGrace: 20 * time.Second, SweepEvery: time.Second, CloseRate: 1,
+			AskEvery: time.Minute, Pace: 1, origins: map[string]string{}}
+		tt.set(&s)
+		if err := s.check(); (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
