@@ -44,7 +44,7 @@ var (
 		Columns: "operators.name operators.name_key operators.created_by operators.disabled_by operator_tokens.name " +
 			"operator_tokens.person operator_tokens.created_by stock_flows.actor refunds.requester_id " +
 			"refunds.decided_by refund_approvals.approver differences.proposed_by differences.resolved_by " +
-			"differences.given_by bill_hands.who",
+			"differences.given_by bill_hands.who shipments.put_by",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
 )
 
@@ -52,14 +52,16 @@ var (
 var (
 	OrderNo = Field{Name: "order_no", Least: 26, Most: 26, Unit: Bytes, Of: Word, Over: Ours,
 		Columns: "orders.order_no order_items.order_no order_events.order_no stock_flows.order_no " +
-			"payment_attempts.order_no payments.order_no refunds.order_no differences.order_no", Why: "a ULID"}
+			"payment_attempts.order_no payments.order_no refunds.order_no differences.order_no " +
+			"shipments.order_no", Why: "a ULID"}
 	Description = Field{Name: "description", Least: 1, Most: 127, Unit: Bytes, Of: Short, Over: Cut,
 		WeChat: "description", Columns: "payment_attempts.description",
 		Why: "WeChat Pay counts bytes: \"字节数 145，大于最大值 127\", developers.weixin.qq.com, 2022"}
 	OutTradeNo = Field{Name: "out_trade_no", Least: 6, Most: 32, Unit: Bytes, Of: Word, Over: Ours,
-		WeChat:  "out_trade_no",
-		Columns: "payment_attempts.out_trade_no payments.out_trade_no refunds.out_trade_no differences.out_trade_no",
-		Why:     "WeChat Pay's documents; \"字节数 35，大于最大值 32\""}
+		WeChat: "out_trade_no",
+		Columns: "payment_attempts.out_trade_no payments.out_trade_no refunds.out_trade_no differences.out_trade_no " +
+			"shipments.out_trade_no",
+		Why: "WeChat Pay's documents; \"字节数 35，大于最大值 32\""}
 	OutRefundNo = Field{Name: "out_refund_no", Least: 1, Most: 64, Unit: Bytes, Of: Word, Over: Ours,
 		WeChat: "out_refund_no", Columns: "refunds.out_refund_no refunds.replaces refund_items.out_refund_no " +
 			"refund_approvals.out_refund_no", Why: "WeChat Pay's document of the refund"}
@@ -76,9 +78,10 @@ var (
 // What WeChat Pay says.
 var (
 	WeChatNo = Field{Name: "transaction_id, refund_id", Least: 1, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved,
-		WeChat:  "transaction_id",
-		Columns: "payments.transaction_id refunds.transaction_id refunds.refund_id differences.transaction_id",
-		Why:     "WeChat Pay's documents of payment and refund"}
+		WeChat: "transaction_id",
+		Columns: "payments.transaction_id refunds.transaction_id refunds.refund_id differences.transaction_id " +
+			"shipments.transaction_id",
+		Why: "WeChat Pay's documents of payment and refund"}
 	MchID = Field{Name: "mchid", Least: 6, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved, WeChat: "mchid",
 		Columns: "payments.mchid", Why: "WeChat Pay's documents; numbers of ten digits are issued"}
 	AppID = Field{Name: "appid", Least: 1, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved, WeChat: "appid",
@@ -89,6 +92,8 @@ var (
 		Columns: "payments.currency", Why: "the width of its column; only CNY is applied"}
 	NotificationID = Field{Name: "the id of a notification", Least: 1, Most: 64, Unit: Bytes, Of: Dotted,
 		Over: Unbelieved, Columns: "order_events.cause_id", Why: "the width of its column"}
+	ShipmentWord = Field{Name: "what WeChat says to a shipment", Most: 255, Unit: Bytes, Of: Line, Over: Cut,
+		Columns: "shipments.message", Why: "the width of its column"}
 	BillState = Field{Name: "the state in a bill", Most: 16, Unit: Bytes, Of: Line, Over: Cut,
 		Columns: "differences.bill_state differences.ours_state", Why: "the width of its columns"}
 )
@@ -127,7 +132,7 @@ var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
 	&Title, &Reason, &Note, &ReferenceNo, &Operator,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
-	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &BillState,
+	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution,
 	&TaskCause, &TaskType, &TaskKey, &TaskPayload,
 }
@@ -140,7 +145,8 @@ var Own = []struct{ What, Columns string }{
 		"orders.request_hash refunds.request_hash operator_tokens.sha256 bill_files.sha1 bill_chunks.sha1 " +
 			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1 differences.id"},
 	{"a word of a list in the program",
-		"orders.state orders.close_reason order_events.event order_events.from_state order_events.to_state " +
+		"shipments.state orders.state orders.close_reason order_events.event order_events.from_state " +
+			"order_events.to_state " +
 			"order_events.actor_type payment_attempts.state payment_attempts.trade_type payments.outcome " +
 			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told stock_flows.kind " +
 			"operators.role operator_tokens.role bill_files.bill_type bill_files.source bill_chunks.bill_type " +
@@ -153,7 +159,8 @@ var Own = []struct{ What, Columns string }{
 	{"a number of a trade or refund that was read from a bill, or of a process",
 		"differences.ref matched_across.ref reconciliations.holder"},
 	{"what is put together of fields that have bounds of their own",
-		"payment_attempts.answer payment_attempts.open_calls reconciliations.result differences.facts " +
+		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
+			"differences.facts " +
 			"bill_chunks.body"},
 }
 
