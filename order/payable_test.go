@@ -53,7 +53,10 @@ func TestChangedPrepayIsAnotherAttempt(t *testing.T) {
 				first := ask(f, tt.first)
 				g := f
 				if tt.app != "" {
-					g = f.Restarted(t, func(c *order.Config) { c.AppID = tt.app })
+					// The old app stays known: what WeChat Pay says of a stranger's trade proves nothing.
+					g = f.Restarted(t, func(c *order.Config) {
+						c.AppID, c.OtherAppIDs = tt.app, []string{ordertest.AppID}
+					})
 				}
 				r := tt.first
 				tt.change(&r)
