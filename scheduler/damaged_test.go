@@ -19,6 +19,13 @@ func TestDamagedRowAmongGoodOnes(t *testing.T) {
 	for name, row := range map[string]struct{ damage, mend string }{
 		"cannot be read": {"UPDATE payment_attempts SET open_calls = '{' WHERE order_no = ?",
 			"UPDATE payment_attempts SET open_calls = '' WHERE order_no = ?"},
+		"contradicts": {`INSERT INTO order_events
+  (order_no, seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms)
+SELECT order_no, MAX(seq) + 1, 1, 'x', 'pending', 'pending', 'system', '', '', '', '', 0
+FROM order_events
+WHERE order_no = ?
+GROUP BY order_no`,
+			"DELETE FROM order_events WHERE order_no = ? AND event = 'x'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) { damagedAmongGood(t, db, row.damage, row.mend) })
