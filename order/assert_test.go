@@ -3,6 +3,7 @@ package order_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -133,18 +134,13 @@ func (g *guarded) rows(t *testing.T, no string) string {
 		"SELECT out_refund_no, state, version, amount_fen FROM refunds WHERE order_no = ? ORDER BY out_refund_no",
 		"SELECT kind, ref, sku_id, delta FROM stock_flows WHERE order_no = ? ORDER BY kind, ref, sku_id",
 	} {
-		rows, err := g.DB.QueryContext(t.Context(), q, no)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
+		err := sqldb.Each(t.Context(), g.DB, q, []any{no}, func(rows *sql.Rows) error {
 			var v [4]any
-			if err := rows.Scan(&v[0], &v[1], &v[2], &v[3]); err != nil {
-				t.Fatal(err)
-			}
+			err := rows.Scan(&v[0], &v[1], &v[2], &v[3])
 			fmt.Fprintf(&all, "%s\n", v)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

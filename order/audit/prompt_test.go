@@ -82,8 +82,8 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	"INSERT INTO matched_across (kind, ref, bill_date, sha1, source, run_no) SELECT 'payment', transaction_id, " +
 	"'2027-01-15', '$sha', 'wechat', 3 FROM payments WHERE order_no = '$asked';" +
 	"INSERT INTO shipments (order_no, state, transaction_id, out_trade_no, paid_at, content, put_at, version, " +
-	"due_at, message, put_by, created_at, updated_at) SELECT order_no, 'due', transaction_id, out_trade_no, paid_at, '{}', " +
-	"paid_at, 1, paid_at, '', 'adam', paid_at, paid_at FROM payments WHERE order_no = '$asked';" +
+	"due_at, message, put_by, created_at, updated_at) SELECT order_no, 'due', transaction_id, out_trade_no, paid_at, " +
+	"'{}', paid_at, 1, paid_at, '', 'adam', paid_at, paid_at FROM payments WHERE order_no = '$asked';" +
 	taskInto + "'failing', 1, 'x', 1800000000000, 1800000000000, 1800000000000);" +
 	"INSERT INTO rate_limits (name, next_at) VALUES ('close', 1800000000000000)"
 
