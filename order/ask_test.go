@@ -225,6 +225,11 @@ WHERE out_trade_no = ?
 		if n := f.WeChat.Queries - before; n > 1 {
 			t.Errorf("a closed trade was asked about %d times", n)
 		}
+		// That program does not say in the timeline why it closed: verify names the trade until its order ends.
+		_, err := f.Cancel(t.Context(), cancel(o.OrderNo))
+		if got := f.State(t, o.OrderNo); err != nil || got != order.StateClosed {
+			t.Errorf("%s: %v", got, err)
+		}
 	})
 }
 

@@ -348,6 +348,8 @@ var nextSteps = map[string]string{
 		"WeChat Pay holds: its word is the truth of money; neither deliver nor refund until they agree",
 	"refund": "'orderd refund get NO' and 'orderd verify --wechat' tell how far it is at WeChat Pay; then retry, " +
 		"cancel or settle it by hand",
+	"shipment": "'orderd order get NO' and the mini program's page of deliveries tell what was reported; say it " +
+		"again there, or here with what the parcel's paper says",
 	"books":  "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
 	"people": "'orderd token list' and 'orderd tasks list': revoke what nobody knows, and run what waits again",
 	"quiet":  "let the service run until nothing is under way, and decide what waits for a person",
