@@ -64,7 +64,7 @@ func newHouseIn(t *testing.T, a *app) *house {
 		if !ok {
 			last = role
 		}
-		secret, err := store.Create(t.Context(), strings.ReplaceAll(role, " ", "-"), console.Role(last), "test")
+		secret, err := store.Create(t.Context(), strings.ReplaceAll(role, " ", "-"), console.Role(last), "bootstrap")
 		if err != nil {
 			t.Fatal(err)
 		}

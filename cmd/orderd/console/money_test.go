@@ -19,6 +19,7 @@ import (
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 func (d *desk) pendingRefund(t *testing.T, key string) order.Refund {
@@ -104,7 +105,7 @@ func TestTwoPersonsApprove(t *testing.T) {
 		nil)
 	d.SKU(t, "a", 5)
 	path := "/admin/v1/refunds/" + d.pendingRefund(t, "k1").OutRefundNo
-	second, err := d.tokens.Create(t.Context(), "second", Finance, "test")
+	second, err := d.tokens.Create(t.Context(), "second", Finance, operators.Bootstrap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestTwoPersonsSettleByHand(t *testing.T) {
 	d.SKU(t, "a", 5)
 	no := d.pendingRefund(t, "k1").OutRefundNo
 	path := "/admin/v1/refunds/" + no
-	second, err := d.tokens.Create(t.Context(), "second", Finance, "test")
+	second, err := d.tokens.Create(t.Context(), "second", Finance, operators.Bootstrap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +284,7 @@ func TestOperatorTokens(t *testing.T) {
 // A token that another process revokes must stop here too, soon, and a database that is away must not let anybody in.
 func TestTokensAreLookedUpAgain(t *testing.T) {
 	d := newDesk(t)
-	secret, err := d.tokens.Create(t.Context(), "x", Viewer, "test")
+	secret, err := d.tokens.Create(t.Context(), "x", Viewer, operators.Bootstrap)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,9 +103,9 @@ var Mutants = []Mutant{
 			"		if true {\n"}}},
 	{"ack-before-commit", "a callback is acknowledged although its payment could not be written", []Edit{
 		{"order/orderhttp/notify.go",
-			"		if err != nil {\n			return err\n		}\n		return c.NoContent",
+			"		if err != nil {\n			return err\n		}\n		if outcome == outcomeV2 {",
 			"		if errors.Is(err, payment.ErrBadSignature) || errors.Is(err, payment.ErrMalformed) {\n" +
-				"			return err\n		}\n		return c.NoContent"}}},
+				"			return err\n		}\n		if outcome == outcomeV2 {"}}},
 	{"stock-before-proof", "stock comes back when the close is asked for, not when it is proven", []Edit{
 		{"order/apply.go", "	if cell.Effect == EffectReturnStock {\n",
 			"	if cell.Effect == EffectReturnStock || cell.To == StateClosing {\n"}}},
