@@ -516,6 +516,7 @@ func TestResolutions(t *testing.T) {
 			x.ResolvedBy != "fin2" {
 			t.Errorf("written off: %+v, %v", x, err)
 		}
+		d.Clock.Advance(24 * time.Hour) // the day is over
 		if res := d.run(t, day); res.Open != 0 {
 			t.Errorf("what people resolved was opened again: %+v", res)
 		}

@@ -180,8 +180,11 @@ func (r *Reconciler) fail(ctx context.Context, u *run, why error) {
 	}
 	problem := bounds.DayProblem.Cut(why.Error())
 	keep := func() error {
-		if u.fromFile && u.was.counts || u.pass == 0 && u.was.state == "done" {
-			return r.restore(ctx, u, problem) // the new bill was bad, not that of the day
+		switch { // the new bill was bad, not that of the day
+		case u.fromFile && u.was.counts:
+			return r.restore(ctx, u, "") // who gave it was told
+		case u.pass == 0 && u.was.state == "done":
+			return r.restore(ctx, u, problem)
 		}
 		return r.updateRun(ctx, u, `state = ?, finished_at = ?, problem = ?`, nil, state, r.cfg.Now().UnixMilli(),
 			problem)
