@@ -146,7 +146,8 @@ func (s *sweep) pass(ctx context.Context) {
 	if takes {
 		patience = max(s.Every, leastPatience)
 	}
-	s.beside(&s.refunding, func() { s.refunds(ctx, now.Add(-patience)) })
+	refundable := now.Add(-patience) // by value: patience grows below, while the refunds run beside
+	s.beside(&s.refunding, func() { s.refunds(ctx, refundable) })
 	if !takes {
 		s.up = time.Time{}
 		s.overdue(ctx, now)
