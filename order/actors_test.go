@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +20,7 @@ import (
 // closed wins, the one that won at WeChat, and everybody else is refused with a reason (reliability T2, W7).
 func TestSixtyFourActorsOnOneOrder(t *testing.T) {
 	orders := 25 // 100 over the four
-	if os.Getenv("ORDERD_TEST_LONG") == "1" {
+	if longRun() {
 		orders = 1000
 	}
 	sqldbtest.Races(t, func(t *testing.T, db *sqldb.DB) {

@@ -3,7 +3,6 @@ package order_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -89,7 +88,7 @@ type wreck struct {
 // its COMMITs: nothing twice, nothing lost, what the caller was told is true, and the same call again finds out.
 func TestEveryFlowSurvivesLostCommits(t *testing.T) {
 	server := sqldbtest.MariaDBServer(t)
-	long, shops := os.Getenv("ORDERD_TEST_LONG") == "1", 16 // they mostly wait: for COMMITs that are never answered
+	long, shops := longRun(), 16 // they mostly wait: for COMMITs that are never answered
 	if long {
 		shops = 40
 	}

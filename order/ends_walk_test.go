@@ -477,7 +477,7 @@ func (w *walk) ended() {
 func seeds(t *testing.T, n, more int, do func(t *testing.T, w *walk, seed uint64)) {
 	n = long(n, more)
 	base := uint64(20261129) // the same walks in every short run; a long one goes elsewhere each time
-	if long(0, 1) == 1 {
+	if longRun() {
 		base = uint64(time.Now().UnixNano())
 	}
 	if s := os.Getenv("ORDERD_TEST_SEED"); s != "" {
@@ -542,7 +542,7 @@ func TestEverythingEndsInACrowd(t *testing.T) {
 	for engine, events := range ends {
 		t.Log(engine, events)
 		for _, must := range []string{"payment.applied", "close.accepted", "refund.requested", "close.wanted"} {
-			if os.Getenv("ORDERD_TEST_LONG") == "1" && events[must] == 0 {
+			if longRun() && events[must] == 0 {
 				t.Errorf("%s: no %s in all crowds: they do not get there", engine, must)
 			}
 		}
@@ -583,7 +583,7 @@ func (w *walk) crowd(seed uint64, beats int) {
 			})
 		}
 		if beat%10 == 9 {
-			if long(0, 1) == 1 { // a clock that jumps by days beside a call is no clock that verify knows
+			if longRun() { // a clock that jumps by days beside a call is no clock that verify knows
 				all.Go(w.verify)
 			}
 		}

@@ -11,11 +11,14 @@ import (
 	"orderd/order"
 )
 
-// long is more with ORDERD_TEST_LONG, else n, or a quarter of it under the race
+// longRun says that this is a long run, by hand.
+func longRun() bool { return os.Getenv("ORDERD_TEST_LONG") == "1" }
+
+// long is more in a long run, else n, or a quarter of it (1 at least) under the race
 // detector.
 func long(n, more int) int {
 	switch {
-	case os.Getenv("ORDERD_TEST_LONG") == "1":
+	case longRun():
 		return more
 	case raced:
 		return max(n/4, 1)
