@@ -43,7 +43,8 @@ func embeddedWith(t *testing.T, dir string, log *slog.Logger, change func(*setti
 	}
 	s := &settings{DataDir: dir, APIAddr: "127.0.0.1:0", NotifyAddr: notify, AdminAddr: "127.0.0.1:0",
 		SimAddr:   "127.0.0.1:0",
-		PayWithin: time.Minute, CloseGrace: time.Second, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error"}
+		PayWithin: time.Minute, CloseGrace: time.Second, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error",
+		ShippingSecret: "app-secret"}
 	change(s)
 	a, err := start(t.Context(), s, options{roles: allRoles, simSpeed: 30, migrate: true}, log)
 	if err != nil {

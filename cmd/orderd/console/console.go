@@ -163,6 +163,7 @@ var parameters = map[string][]string{
 	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
 		"sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "limit", "cursor"},
 	"/admin/v1/payments/held": {"limit", "cursor"},
+	"/admin/v1/shipments":     {"state", "limit", "cursor"},
 	"/admin/v1/skus":          {"limit", "cursor"},
 	"/admin/v1/refunds":       {"state", "order_no", "transaction_id", "reason", "limit", "cursor"},
 	"/admin/v1/tasks/dead": {"type", "state", "cause", "failed_before", "failed_after", "limit",

@@ -21,6 +21,7 @@ import (
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/reconcile/reconciletest"
+	"orderd/payment/shipping"
 	"orderd/scheduler"
 )
 
@@ -77,8 +78,12 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	d.books = books
 	d.failures = scheduler.NewDeadLetters(d.DB, d.Clock.Now)
 	d.tokens = NewTokenStore(d.DB, d.Clock.Now)
+	ships, err := shipping.New(shipping.Config{DB: d.DB, AppID: ordertest.AppID, Now: d.Clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: books,
-		Failures:   d.failures,
+		Failures: d.failures, Shipments: ships,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: log})
 	if err != nil {
@@ -145,6 +150,10 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"PUT /admin/v1/skus/:id":                        Operator,
 		"POST /admin/v1/skus/:id/replenish":             Operator,
 		"POST /admin/v1/skus/:id/adjust":                Admin,
+		"GET /admin/v1/shipments":                       Viewer,
+		"GET /admin/v1/orders/:no/shipment":             Viewer,
+		"POST /admin/v1/orders/:no/shipment":            Operator,
+		"GET /ui/shipments":                             Viewer,
 		"GET /admin/v1/tasks/dead":                      Viewer,
 		"POST /admin/v1/tasks/dead/run":                 Operator,
 		"POST /admin/v1/tasks/dead/discard":             Operator,

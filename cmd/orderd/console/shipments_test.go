@@ -1,0 +1,69 @@
+package console
+
+import (
+	"testing"
+
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+	"orderd/payment/shipping"
+)
+
+// newShippingDesk is a desk of a mini program's shop, and an order that was paid there.
+func newShippingDesk(t *testing.T) (d *desk, no string) {
+	t.Helper()
+	db := sqldbtest.SQLite(t)
+	f := ordertest.NewWith(t, db, func(c *order.Config) {
+		ships, err := shipping.New(shipping.Config{DB: db, AppID: c.AppID, Now: c.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Shipments = ships
+	})
+	d = newDeskOf(t, f, nil)
+	d.SKU(t, "mug", 100)
+	o := d.PlaceOne(t, "a", "mug", 1)
+	p, err := d.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c", TradeType: payment.JSAPI,
+		OpenID: "buyer", Cause: ordertest.Customer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trade, err := d.WeChat.Pay(p.OutTradeNo, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+		t.Fatal(err)
+	}
+	return d, o.OrderNo
+}
+
+// A shipment that cannot be listed, or whose refusal does not say which field is wrong, is reported late: WeChat then
+// keeps the shop's money.
+func TestShipments(t *testing.T) {
+	d, no := newShippingDesk(t)
+	one, all := "/admin/v1/orders/"+no+"/shipment", "/admin/v1/shipments"
+	want(t, d.ask(Viewer, "GET", all, ""), 200, no)
+	want(t, d.ask(Viewer, "GET", all+"?state=OWED", ""), 200, no)
+	want(t, d.ask(Viewer, "GET", all+"?state=DUE", ""), 200, "[]")
+	want(t, d.ask(Viewer, "GET", all+"?state=LATE", ""), 422, `"?state"`)
+	want(t, d.ask(Viewer, "GET", all+"?cursor=x", ""), 422, "cursor")
+	want(t, d.ask(Viewer, "GET", "/admin/v1/orders/01NONE/shipment", ""), 404, "NOT_FOUND")
+	want(t, d.ask(Viewer, "GET", one, ""), 200, `"state":"OWED"`)
+	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, no)
+
+	good := `{"way":"express","parcels":[{"carrier":"YTO","number":"YT1","goods":"a mug"}]}`
+	want(t, d.ask(Viewer, "POST", one, good), 403, "FORBIDDEN")
+	want(t, d.ask(Operator, "POST", one, `{"way":"express","parcels":[{"carrier":"YTO","number":"YT1","goods":""}]}`),
+		422, "#/parcels/0/goods")
+	want(t, d.ask(Operator, "POST", one, `{"way":"pigeon","parcels":[]}`), 422, "#/way")
+	want(t, d.ask(Operator, "POST", one, `{"weigh":"express"}`), 400, "weigh")
+	want(t, d.ask(Operator, "POST", "/admin/v1/orders/01NONE/shipment", good), 409, "SHIPMENT_NOT_POSSIBLE")
+	want(t, d.ask(Operator, "POST", one, good), 202, `"state":"DUE"`)
+	want(t, d.ask(Operator, "POST", one, good), 202, `"version":1`) // the same again is the same
+	want(t, d.ask(Viewer, "GET", all+"?state=DUE&limit=1", ""), 200, "YT1")
+	want(t, d.ask(Viewer, "GET", all, ""), 200, "[]")
+	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "DUE")
+	want(t, d.ask(Viewer, "GET", "/", ""), 200, "/ui/shipments")
+}
