@@ -85,7 +85,8 @@ func merchantHouse(t *testing.T, log *lockedBuffer) (*house, *canary.Set) {
 		t.Fatal(err)
 	}
 	keys.APIv3Key = canary.APIv3Key
-	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Speed: 60})
+	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Speed: 60,
+		AppSecret: canary.AppSecret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +109,7 @@ func merchantHouse(t *testing.T, log *lockedBuffer) (*house, *canary.Set) {
 				canary.JWTSecret, canary.AdminToken
 			s.MchID, s.AppID, s.SerialNo, s.PrivateKey, s.APIv3Key = c.MchID, c.AppID, c.SerialNo, c.PrivateKeyPEM,
 				c.APIv3Key
+			s.ShippingSecret, s.ShippingBaseURL = canary.AppSecret, api.URL
 			s.VerifyKeys, s.BaseURL, s.NotifyURL = strings.Join(verify, ","), api.URL,
 				"http://"+s.NotifyAddr+"/wechat/v3/notify/payment"
 			s.origins = map[string]string{}
@@ -140,6 +142,10 @@ func TestLeastGrantsAndNoSecretLeaks(t *testing.T) {
 				return next(c)
 			}
 		})
+	}
+	if rec := h.ask("admin", "operator", "POST", "/admin/v1/orders/"+h.ids["customer B"].order+"/shipment",
+		`{"way":"express","parcels":[{"carrier":"YTO","number":"YT1","goods":"a mug"}]}`); rec.Code != http.StatusAccepted {
+		t.Errorf("a shipment: %d %s", rec.Code, rec.Body)
 	}
 	h.flows(t)
 	if text := log.String(); strings.Contains(text, "denied") {

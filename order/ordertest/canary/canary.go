@@ -23,6 +23,7 @@ const (
 	APIv3Key     = "canary-apiv3-key-0123456789abcde"    // ORDERD_WECHAT_APIV3_KEY, 32 bytes
 	DatabasePass = "canary-database-password"            // in ORDERD_DSN
 	RedisPass    = "canary-redis-password"               //nolint:gosec // no secret: in ORDERD_REDIS
+	AppSecret    = "canary-app-secret-0123456789abcdef"  //nolint:gosec // no secret: ORDERD_SHIPPING_APP_SECRET
 	OpenID       = "o6_canary_openid_of_a_buyer"         // personal data, from a request
 )
 
@@ -39,7 +40,8 @@ func New(privateKeyPEM []byte) *Set {
 	s := &Set{words: map[string]string{}}
 	for name, secret := range map[string]string{
 		"customers' JWT secret": JWTSecret, "admin token": AdminToken, "APIv3 key": APIv3Key,
-		"database password": DatabasePass, "Redis password": RedisPass, "openid": OpenID} {
+		"database password": DatabasePass, "Redis password": RedisPass, "app secret": AppSecret,
+		"openid": OpenID} {
 		s.Add(name, secret)
 	}
 	if block, _ := pem.Decode(privateKeyPEM); block != nil {
