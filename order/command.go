@@ -9,6 +9,7 @@ import (
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 	"orderd/payment/operators"
+	"orderd/payment/shipping"
 )
 
 // command is one thing that is done to one order. Whoever wants an order changed
@@ -320,7 +321,7 @@ func (c *settle) journal(b *batch, s Settlement) {
 	}
 	at := b.now
 	if s.Settled == SettledApplied {
-		b.paid = append(b.paid, PaidTrade{OrderNo: s.OrderNo, OutTradeNo: c.trade.OutTradeNo,
+		b.paid = append(b.paid, shipping.Paid{OrderNo: s.OrderNo, OutTradeNo: c.trade.OutTradeNo,
 			TransactionID: c.trade.TransactionID, TradeType: c.trade.TradeType, AppID: c.trade.AppID,
 			PaidAt: cmp.Or(c.trade.SuccessTime, b.paidBy(s.OrderNo))})
 	}

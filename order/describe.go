@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -18,9 +19,6 @@ const (
 	DefaultPayDescription = goodsMark
 	// goodsMark is the place of the goods in a template.
 	goodsMark = "{goods}"
-	// maxDescribed is in bytes. WeChat Pay's documents say characters; refusals that were
-	// captured count bytes ("字节数 145，大于最大值 127", developers.weixin.qq.com, 2022).
-	maxDescribed = 127
 	// maxAroundGoods leaves the goods half of it.
 	maxAroundGoods = 60
 )
@@ -53,7 +51,7 @@ func describe(template, title, skuID string, units int64) string {
 		after = fmt.Sprintf(" 等 %d 件", units) + after
 	}
 	title = cmp.Or(tidy(title), skuID)
-	return before + strings.TrimSpace(payment.CutBytes(title, maxDescribed-len(before)-len(after))) + after
+	return before + strings.TrimSpace(payment.CutBytes(title, bounds.Description.Most-len(before)-len(after))) + after
 }
 
 // tidy makes one plain line of a title: no emoji, which WeChat Pay refuses, no controls, nor

@@ -8,6 +8,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/payment/operators"
+	"orderd/payment/shipping"
 	"orderd/stock"
 )
 
@@ -33,7 +34,7 @@ type batch struct {
 	// Decided, to be written:
 	events   []eventRow
 	payments []paymentRow
-	paid     []PaidTrade           // what orders keep, for Config.Shipments
+	paid     []shipping.Paid       // what orders keep, for Config.Shipments
 	returns  []string              // orders whose stock comes back, whole
 	partial  []stock.PartialReturn // lines that refunds give back
 

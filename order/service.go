@@ -73,11 +73,8 @@ const (
 
 // Shipments notes which orders are owed a shipment; shipping.Service implements it.
 type Shipments interface {
-	Expect(ctx context.Context, tx *sqldb.Tx, paid []PaidTrade) error
+	Expect(ctx context.Context, tx *sqldb.Tx, paid []shipping.Paid) error
 }
-
-// PaidTrade is a payment that its order keeps.
-type PaidTrade = shipping.Paid
 
 // Config shapes a Service. DB, Gateway, Now, MchID, AppID and NotifyURL are required.
 type Config struct {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,7 +21,6 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/order/orderhttp"
-	"orderd/payment"
 )
 
 // settings is the configuration: flag > environment > file > default. This is the only
@@ -304,7 +302,7 @@ func (s *settings) check() error {
 		return fmt.Errorf("ORDERD_BOOTSTRAP_ADMIN_TOKEN has %d bytes, it needs %d: make one with 'openssl "+
 			"rand -hex 32'", len(s.AdminToken), minToken)
 	case len(s.OtherAppIDs) > maxOtherAppIDs || slices.ContainsFunc(s.OtherAppIDs, func(id string) bool {
-		return id == "" || len(id) > 32 || !payment.MadeOf(id, payment.Word)
+		return !bounds.AppID.Fits(id)
 	}):
 		return fmt.Errorf("ORDERD_WECHAT_OTHER_APPIDS is a list of at most %d app ids (wx…), separated by commas",
 			maxOtherAppIDs)
@@ -322,7 +320,7 @@ func (s *settings) check() error {
 // simulator on this machine may be told another one.
 func (s *settings) checkNotifyURLs() error {
 	base, err := url.Parse(s.BaseURL)
-	here := err == nil && (base.Hostname() == "localhost" || net.ParseIP(base.Hostname()).IsLoopback())
+	here := err == nil && loopback(base.Hostname())
 	for _, u := range []struct{ env, url string }{{"ORDERD_WECHAT_NOTIFY_URL", s.NotifyURL},
 		{"ORDERD_WECHAT_REFUND_NOTIFY_URL", s.RefundNotifyURL}} {
 		if wrong := bounds.CheckNotifyURL(u.url, here); u.url != "" && wrong != nil {

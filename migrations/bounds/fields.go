@@ -46,6 +46,16 @@ var (
 			"refunds.decided_by refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
+	Goods = Field{Name: "goods", Least: 1, Most: 120, Unit: Characters, Of: Line, WeChat: "shipping_list.item_desc",
+		Why: "WeChat's document of upload_shipping_info"}
+	Carrier = Field{Name: "carrier", Least: 1, Most: 128, Unit: Bytes, Of: Word,
+		WeChat: "shipping_list.express_company",
+		Why:    "WeChat's document of upload_shipping_info: an id of get_delivery_list, such as SF"}
+	ParcelNo = Field{Name: "number", Least: 1, Most: 128, Unit: Bytes, Of: Word,
+		WeChat: "shipping_list.tracking_no", Why: "WeChat's document of upload_shipping_info"}
+	// Contact is masked but for its last four digits (package shipping).
+	Contact = Field{Name: "contact", Least: 5, Most: 64, Unit: Bytes, Of: Visible,
+		WeChat: "shipping_list.contact.receiver_contact", Why: "ours: WeChat's document has no bound"}
 )
 
 // What goes to WeChat Pay and is not sent by anybody.
@@ -130,7 +140,7 @@ var (
 // Fields are the whole table, in the order in which docs/limits.md shows it.
 var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
-	&Title, &Reason, &Note, &ReferenceNo, &Operator,
+	&Title, &Reason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution,

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"orderd/payment"
+	"orderd/migrations/bounds"
 )
 
 // DefaultBaseURL is WeChat's server for mini programs.
@@ -147,7 +147,7 @@ func (c *Client) Upload(ctx context.Context, u Upload) (Verdict, error) {
 
 // verdict reads an answer. A token that has ended is fetched again with the next call.
 func (c *Client) verdict(a answerBody) Verdict {
-	v := Verdict{Code: a.ErrCode, Message: payment.CutBytes(strings.ToValidUTF8(a.ErrMsg, "?"), maxMessage),
+	v := Verdict{Code: a.ErrCode, Message: bounds.ShipmentWord.Cut(strings.ToValidUTF8(a.ErrMsg, "?")),
 		Means: answers[a.ErrCode]}
 	if v.Means == Stale {
 		c.mu.Lock()
@@ -252,7 +252,7 @@ func (c *Client) accessToken(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case a.AccessToken == "":
-		return "", &TokenError{Code: a.ErrCode, Message: payment.CutBytes(a.ErrMsg, maxMessage)}
+		return "", &TokenError{Code: a.ErrCode, Message: bounds.ShipmentWord.Cut(a.ErrMsg)}
 	}
 	kept := max(time.Duration(a.ExpiresIn)*time.Second-tokenEarly, tokenLeast)
 	c.token, c.until = a.AccessToken, c.c.Now().Add(kept)

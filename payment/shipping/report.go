@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
-	"orderd/payment"
 )
 
 // Bounds of the reporter.
@@ -57,14 +57,9 @@ func (s *Service) Pass(ctx context.Context) (wrong bool, err error) {
 	if err := s.tell(ctx, now); err != nil {
 		return false, err
 	}
-	due, err := sqldb.Decided(ctx, s.cfg.DB, `SELECT `+columns+`
-FROM shipments
-WHERE state = 'due'
-  AND due_at <= ?
-ORDER BY due_at, order_no
-LIMIT ?`, []any{sqldb.Millis(now), pageSize}, scan)
+	due, err := s.comeDue(ctx, StateDue, now)
 	if err != nil {
-		return false, fmt.Errorf("read due shipments: %w", err)
+		return false, err
 	}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -195,7 +190,7 @@ SET state = ?, code = ?, message = ?, updated_at = ?`+end+`
 WHERE order_no = ?
   AND state = 'due'
   AND version = ?
-  AND tries = ?`, string(state), v.Code, payment.CutBytes(v.Message, maxMessage), sqldb.Millis(now), r.OrderNo,
+  AND tries = ?`, string(state), v.Code, bounds.ShipmentWord.Cut(v.Message), sqldb.Millis(now), r.OrderNo,
 			r.Version, r.Tries+1)
 		return err
 	})
@@ -212,14 +207,9 @@ WHERE order_no = ?
 // tell ends what is owed for orders whose money went back, and tells operators of the
 // others that nobody has sent in time, again and again until giveUpAfter.
 func (s *Service) tell(ctx context.Context, now time.Time) error {
-	late, err := sqldb.Decided(ctx, s.cfg.DB, `SELECT `+columns+`
-FROM shipments
-WHERE state = 'owed'
-  AND due_at <= ?
-ORDER BY due_at, order_no
-LIMIT ?`, []any{sqldb.Millis(now), pageSize}, scan)
+	late, err := s.comeDue(ctx, StateOwed, now)
 	if err != nil {
-		return fmt.Errorf("read shipments nobody has sent: %w", err)
+		return err
 	}
 	for i := range late {
 		if err := s.tellOf(ctx, &late[i], now); err != nil {
@@ -237,10 +227,7 @@ func (s *Service) tellOf(ctx context.Context, r *row, now time.Time) error {
 	}
 	told := int64(0)
 	err := s.cfg.DB.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		gone, err := sqldb.Known(ctx, tx, `SELECT 1
-FROM orders
-WHERE order_no = ?
-  AND state = 'refunded'`, r.OrderNo)
+		gone, err := wentBack(ctx, tx, r.OrderNo)
 		if err != nil {
 			return err
 		}

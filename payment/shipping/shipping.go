@@ -9,9 +9,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
@@ -107,11 +106,7 @@ func (s *Shipment) Left(now time.Time) time.Duration { return s.PaidAt.Add(shipW
 
 // Bounds, all of WeChat's document unless said otherwise.
 const (
-	maxParcels = 10  // 10060024
-	maxGoods   = 120 // characters
-	maxCarrier = 128 // bytes
-	maxNumber  = 128 // bytes
-	maxContact = 64  // bytes; ours
+	maxParcels = 10 // 10060024
 	// shipWithin: "48 小时内发货".
 	shipWithin = 48 * time.Hour
 	// tellAfter is when operators are told of a paid order that nobody has sent, counted
@@ -158,13 +153,17 @@ func (c *Content) Check() error {
 	}
 	for i, p := range c.Parcels {
 		field := func(name string) string { return fmt.Sprintf("parcels[%d].%s", i, name) }
-		switch n := utf8.RuneCountInString(p.Goods); {
-		case n == 0 || n > maxGoods || !printable(p.Goods):
-			return &InvalidError{field("goods"), fmt.Sprintf("want 1 to %d printable characters", maxGoods)}
-		case c.Way == Express && !word(p.Carrier, maxCarrier):
-			return &InvalidError{field("carrier"), "want WeChat's id of the express company, such as SF"}
-		case c.Way == Express && !word(p.Number, maxNumber):
-			return &InvalidError{field("number"), fmt.Sprintf("want 1 to %d letters, digits and -_*", maxNumber)}
+		parts := []part{{"goods", p.Goods, &bounds.Goods}}
+		if c.Way == Express {
+			parts = append(parts, part{"carrier", p.Carrier, &bounds.Carrier},
+				part{"number", p.Number, &bounds.ParcelNo})
+		}
+		for _, part := range parts {
+			if wrong := part.of.Check(part.text); wrong != nil {
+				return &InvalidError{field(part.name), wrong.Detail}
+			}
+		}
+		switch {
 		case c.Way != Express && (p.Carrier != "" || p.Number != ""):
 			return &InvalidError{field("carrier"), "only express parcels have a carrier and a number"}
 		case !contact(p.Contact):
@@ -176,15 +175,10 @@ func (c *Content) Check() error {
 	return nil
 }
 
-// printable is text that shows as it is: no control character, nothing that turns a line
-// around.
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-// word is 1 to most bytes of what WeChat's numbers are made of.
-func word(s string, most int) bool {
-	return s != "" && len(s) <= most && payment.MadeOf(s, payment.Word)
+// part is one text of a parcel, and its bound.
+type part struct {
+	name, text string
+	of         *bounds.Field
 }
 
 // contact is "", or digits, +, - and stars that end in four digits and hide something: a
@@ -193,7 +187,7 @@ func contact(s string) bool {
 	if s == "" {
 		return true
 	}
-	if len(s) <= 4 || len(s) > maxContact {
+	if !bounds.Contact.Fits(s) {
 		return false
 	}
 	masked, last := s[:len(s)-4], s[len(s)-4:]

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
@@ -436,6 +437,54 @@ func TestContentCheck(t *testing.T) {
 		var bad *shipping.InvalidError
 		if !errors.As(err, &bad) || bad.Field != strings.TrimSpace(name) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What WeChat would refuse is refused when it is said, by the field, and nothing that it takes is.
+func TestParcelsAreWithinTheirBounds(t *testing.T) {
+	said := func(change func(p *shipping.Parcel)) string {
+		c := shipping.Content{Way: shipping.Express, Parcels: []shipping.Parcel{{Carrier: "YTO", Number: "YT1",
+			Goods: "mug"}}}
+		change(&c.Parcels[0])
+		var bad *shipping.InvalidError
+		if err := c.Check(); errors.As(err, &bad) {
+			return bad.Field
+		} else if err != nil {
+			t.Error(err)
+		}
+		return ""
+	}
+	for _, f := range []struct {
+		name  string
+		of    bounds.Field
+		runes []string
+		set   func(p *shipping.Parcel, s string)
+	}{
+		{"goods", bounds.Goods, []string{"a", "é", "杯", "🏺"}, func(p *shipping.Parcel, s string) { p.Goods = s }},
+		{"carrier", bounds.Carrier, []string{"A"}, func(p *shipping.Parcel, s string) { p.Carrier = s }},
+		{"number", bounds.ParcelNo, []string{"1"}, func(p *shipping.Parcel, s string) { p.Number = s }},
+	} {
+		wrong := "parcels[0]." + f.name
+		for _, r := range f.runes {
+			for n, want := range map[int]string{0: wrong, 1: "", f.of.Most - 1: "", f.of.Most: "",
+				f.of.Most + 1: wrong} {
+				if got := said(func(p *shipping.Parcel) { f.set(p, strings.Repeat(r, n)) }); got != want {
+					t.Errorf("%s of %d %q: %q, want %q", f.name, n, r, got, want)
+				}
+			}
+		}
+		for _, bad := range []string{"a\x1b[2J", "a\u202eb", "a\nb", "\xff"} {
+			if got := said(func(p *shipping.Parcel) { f.set(p, bad) }); got != wrong {
+				t.Errorf("%s %q: %q", f.name, bad, got)
+			}
+		}
+	}
+	for contact, want := range map[string]string{"": "", "189****1234": "", "1*1234": "",
+		"18912341234": "parcels[0].contact", "189****12*4": "parcels[0].contact", "1234": "parcels[0].contact",
+		strings.Repeat("*", bounds.Contact.Most-3) + "1234": "parcels[0].contact"} {
+		if got := said(func(p *shipping.Parcel) { p.Contact = contact }); got != want {
+			t.Errorf("contact %q: %q, want %q", contact, got, want)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
-	"orderd/payment"
 )
 
 // row is a shipment with what only its writers need.
@@ -93,7 +93,11 @@ FOR UPDATE`, orderNo)
 			return row{}, err
 		}
 		if len(rows) == 1 {
-			return rows[0], back(ctx, tx, orderNo)
+			gone, err := wentBack(ctx, tx, orderNo)
+			if err == nil && gone {
+				err = ErrNotOwed
+			}
+			return rows[0], err
 		}
 		if made {
 			return row{}, ErrNotOwed
@@ -118,16 +122,26 @@ LIMIT 1`, orderNo).Scan(&p.OrderNo, &p.OutTradeNo, &p.TransactionID, &p.TradeTyp
 	}
 }
 
-// back is ErrNotOwed when the money of an order went back whole.
-func back(ctx context.Context, tx *sqldb.Tx, orderNo string) error {
-	gone, err := sqldb.Known(ctx, tx, `SELECT 1
+// wentBack reports that the money of an order went back whole: nothing is owed for it.
+func wentBack(ctx context.Context, tx *sqldb.Tx, orderNo string) (bool, error) {
+	return sqldb.Known(ctx, tx, `SELECT 1
 FROM orders
 WHERE order_no = ?
   AND state = 'refunded'`, orderNo)
-	if err == nil && gone {
-		return ErrNotOwed
+}
+
+// comeDue reads a page of a state whose time has come, the longest due first.
+func (s *Service) comeDue(ctx context.Context, state State, now time.Time) ([]row, error) {
+	rows, err := sqldb.Decided(ctx, s.cfg.DB, `SELECT `+columns+`
+FROM shipments
+WHERE state = ?
+  AND due_at <= ?
+ORDER BY due_at, order_no
+LIMIT ?`, []any{string(state), sqldb.Millis(now), pageSize}, scan)
+	if err != nil {
+		return nil, fmt.Errorf("read the shipments that are %s: %w", state, err)
 	}
-	return err
+	return rows, nil
 }
 
 // find reads rows in a transaction.
@@ -149,18 +163,12 @@ func store(ctx context.Context, tx *sqldb.Tx, r *row, content string) error {
 SET state = ?, content = ?, put_at = ?, version = ?, reships = ?, tries = 0, due_at = ?, code = 0, message = '',
     put_by = ?, updated_at = ?
 WHERE order_no = ?`, string(r.State), content, sqldb.Millis(r.PutAt), r.Version, r.reships,
-		sqldb.Millis(r.DueAt), payment.CutBytes(r.By, maxBy), sqldb.Millis(r.UpdatedAt), r.OrderNo)
+		sqldb.Millis(r.DueAt), bounds.Operator.Cut(r.By), sqldb.Millis(r.UpdatedAt), r.OrderNo)
 	if err != nil {
 		return fmt.Errorf("update shipment: %w", err)
 	}
 	return nil
 }
-
-// Widths of columns, in bytes.
-const (
-	maxBy      = 64
-	maxMessage = 255
-)
 
 // Find gives the shipment of an order; false without one.
 func (s *Service) Find(ctx context.Context, orderNo string) (Shipment, bool, error) {

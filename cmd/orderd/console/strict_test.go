@@ -34,14 +34,16 @@ func TestFiltersThatAreNotThereAreRefused(t *testing.T) {
 		"orders?limit=x",
 		"orders?amount_min=1.5", "orders?created_from=yesterday", "refunds?state=nonsense", "refunds?why=late",
 		"differences?status=open", "differences?type=x", "differences?limit=201", "reconciliations?before=x",
-		"tasks/dead?type=x", "tasks/dead?state=x", "skus?limit=201", "skus?sku_id=1", "payments/held?reason=x", "shipments?state=x",
+		"tasks/dead?type=x", "tasks/dead?state=x", "skus?limit=201", "skus?sku_id=1", "payments/held?reason=x",
+		"shipments?state=x",
 	} {
 		if w := d.ask(Admin, "GET", "/admin/v1/"+query, ""); w.Code != http.StatusUnprocessableEntity {
 			t.Errorf("%s: %d %.200s", query, w.Code, w.Body)
 		}
 	}
 	for _, query := range []string{"orders?stuck=true", "orders?stuck=1&state=paid&limit=1", "orders?stuck=false",
-		"differences?status=OPEN", "skus?limit=1", "shipments", "shipments?state=DUE&limit=1", "tasks/dead?type=order:expire"} {
+		"differences?status=OPEN", "skus?limit=1", "shipments", "shipments?state=DUE&limit=1",
+		"tasks/dead?type=order:expire"} {
 		want(t, d.ask(Admin, "GET", "/admin/v1/"+query, ""), 200, "[]")
 	}
 }
