@@ -176,9 +176,9 @@ func (p *population) progress(what string) {
 	done := p.show.done
 	p.show.mu.Unlock()
 	full := width * done / p.n
-	p.show.step(fmt.Sprintf("%-9s [%s%s] %3d/%d  placed %d · paid %d · cancelled %d · sold out %d", what,
+	p.show.line.Show("%-9s [%s%s] %3d/%d  placed %d · paid %d · cancelled %d · sold out %d", what,
 		strings.Repeat("█", full), strings.Repeat("·", width-full), done, p.n, p.placed.Load(), p.paid.Load(),
-		p.closed.Load(), p.soldOut.Load()))
+		p.closed.Load(), p.soldOut.Load())
 }
 
 // settle waits until every order has found its end and every refund has ended, demoSettle
@@ -198,7 +198,7 @@ func (p *population) settle(ctx context.Context) error {
 			refunds.Count[order.RefundStateOwed] + refunds.Count[order.RefundStateProcessing]
 		if open == 0 {
 			p.progress("done")
-			fmt.Fprintln(p.show.t.Err)
+			p.show.line.Keep()
 			return nil
 		}
 		if time.Now().After(end) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/payment/reconcile"
@@ -378,21 +378,22 @@ func compare(o order.Order, sim *simulator) (wrong []string) {
 // show is the screen: a line that moves, and lines for the races, a few of each kind. It
 // is safe for concurrent use. All of it goes to standard error; the summary is the data.
 type show struct {
-	// seen counts all races, printed or not; done are buyers who have gone; last is the
-	// moving line, drawn again after each print.
-	t     *terminal
+	// seen counts all races, printed or not; done are buyers who have gone.
+	color bool
+	line  *screen.Progress
 	total int
 	mu    sync.Mutex
 	seen  map[race]int
 	done  int
-	last  string
 }
 
 // perRace is how many of a kind are printed.
 const perRace = 2
 
 // newShow makes the screen for so many buyers.
-func newShow(t *terminal, total int) *show { return &show{t: t, total: total, seen: map[race]int{}} }
+func newShow(t *terminal, total int) *show {
+	return &show{color: t.Color, line: t.progress(), total: total, seen: map[race]int{}}
+}
 
 // tell counts a race and prints its first few times. The yellow dot is for terminals with
 // colours.
@@ -402,36 +403,11 @@ func (s *show) tell(r race, orderNo, text string) {
 	if s.seen[r]++; s.seen[r] > perRace {
 		return
 	}
-	s.clear()
-	mark := "•"
-	if s.t.Color {
-		mark = "\033[33m•\033[0m"
+	format := "• %s  %s\n"
+	if s.color {
+		format = screen.Yellow("•") + " %s  %s\n"
 	}
-	fmt.Fprintf(s.t.Err, "%s %s  %s\n", mark, orderNo, text)
-	s.draw()
-}
-
-// step moves the bar.
-func (s *show) step(line string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last = line
-	s.clear()
-	s.draw()
-}
-
-// clear empties the moving line, where there is one.
-func (s *show) clear() {
-	if s.t.TTY {
-		_, _ = io.WriteString(s.t.Err, "\r\033[K")
-	}
-}
-
-// draw writes the moving line again.
-func (s *show) draw() {
-	if s.t.TTY && s.last != "" {
-		_, _ = io.WriteString(s.t.Err, s.last)
-	}
+	s.line.Print(format, orderNo, text)
 }
 
 // finished counts a buyer who has gone.

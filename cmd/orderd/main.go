@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"orderd/cmd/screen"
 )
 
 // root is the command line; kong reads names, flags and help from its tags. A verb is a
@@ -45,7 +47,7 @@ type root struct {
 type terminal struct {
 	In       io.Reader
 	Out, Err io.Writer
-	// TTY says that Err is a terminal: progress may move the cursor.
+	// TTY says that Err is a terminal: progress may move the cursor (progress).
 	TTY bool
 	// Color allows colours: on a terminal without NO_COLOR (no-color.org).
 	Color bool
@@ -64,20 +66,21 @@ func main() {
 		debug.SetGCPercent(gcPercent)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	tty := isTerminal(os.Stderr)
-	code := run(ctx, os.Args[1:], &terminal{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, TTY: tty,
-		Color: tty && os.Getenv("NO_COLOR") == "", Ask: isTerminal(os.Stdin)})
+	code := run(ctx, os.Args[1:], newTerminal(os.Stdin, os.Stdout, os.Stderr))
 	stop()
 	os.Exit(code)
 }
 
-// isTerminal reports that a file is a terminal and neither a file nor a pipe. /dev/null
-// counts as one, being a character device; a question asked there is answered by its end,
-// which is no.
-func isTerminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+// newTerminal is what a verb reads and writes, of the files of a process.
+func newTerminal(in, out, errs *os.File) *terminal {
+	tty := screen.IsTerminal(errs)
+	return &terminal{In: in, Out: out, Err: errs, TTY: tty, Color: tty && os.Getenv("NO_COLOR") == "",
+		Ask: screen.IsTerminal(in)}
 }
+
+// progress is the one way to say how far a verb is: a line that moves on a terminal, plain
+// lines every few seconds elsewhere.
+func (t *terminal) progress() *screen.Progress { return screen.NewProgress(t.Err, t.TTY) }
 
 // run is main without the process, for tests: it parses, runs a verb and gives the exit
 // code. The configuration file is read before the command line is parsed, because kong

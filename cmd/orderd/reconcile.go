@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/payment"
 	"orderd/payment/reconcile"
 )
@@ -58,7 +59,8 @@ func billDay(text string) string {
 // Run reconciles one bill, that of WeChat Pay or the file that was given.
 func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		q := reconcile.RunRequest{Date: billDay(c.Date), Type: c.Type, Progress: progressBar(t)}
+		p := t.progress()
+		q := reconcile.RunRequest{Date: billDay(c.Date), Type: c.Type, Progress: stages(p)}
 		if c.Bill != "" {
 			f, err := openFile(c.Bill)
 			if err != nil {
@@ -71,9 +73,7 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 			}
 		}
 		res, err := co.reconciler.Run(ctx, q)
-		if t.TTY {
-			fmt.Fprint(t.Err, "\r\033[K")
-		}
+		p.End()
 		if err != nil {
 			return err
 		}
@@ -136,21 +136,17 @@ func (c output) report(t *terminal, res reconcile.Result) error {
 	return nil
 }
 
-// progressBar draws a line that moves, where somebody looks; nil where nobody does. A
-// stage whose length is not known, total 0, shows its number alone.
-func progressBar(t *terminal) func(stage string, done, total int64) {
-	if !t.TTY {
-		return nil
-	}
+// stages shows the stages of a reconciliation: a bar, or the number alone where the length
+// is not known, total 0.
+func stages(p *screen.Progress) func(stage string, done, total int64) {
 	const width = 24
 	return func(stage string, done, total int64) {
 		if total == 0 {
-			fmt.Fprintf(t.Err, "\r\033[K%-9s %d", stage, done)
+			p.Show("%-9s %d", stage, done)
 			return
 		}
 		full := int(min(width*done/total, width))
-		fmt.Fprintf(t.Err, "\r\033[K%-9s [%s%s] %d/%d", stage, strings.Repeat("█", full),
-			strings.Repeat("·", width-full), done, total)
+		p.Show("%-9s [%s%s] %d/%d", stage, strings.Repeat("█", full), strings.Repeat("·", width-full), done, total)
 	}
 }
 

@@ -67,15 +67,10 @@ func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 	}
 	return withCore(ctx, s, func(co *core) error {
+		p := t.progress()
 		r, err := co.stock.Import(ctx, f, stock.ImportOptions{Mode: c.Mode, DryRun: c.DryRun, Actor: byWhom(),
-			Progress: func(done, total int) {
-				if t.TTY {
-					fmt.Fprintf(t.Err, "\r%d of %d lines", done, total)
-				}
-			}})
-		if t.TTY {
-			fmt.Fprint(t.Err, "\r\033[K")
-		}
+			Progress: func(done, total int) { p.Show("%d of %d lines", done, total) }})
+		p.End()
 		show := c.show(t, r, func(w io.Writer) {
 			for _, p := range r.Problems {
 				fmt.Fprintln(w, p)

@@ -69,24 +69,20 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
-// check verifies, with a progress line where a person watches, and with --wechat asks
+// check verifies, says how far it is, and with --wechat asks
 // WeChat Pay too: its checks are appended to those of the database.
 func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Report, error) {
-	progress := func(format string, args ...any) {
-		if t.TTY {
-			fmt.Fprintf(t.Err, "\r\033[K"+format, args...)
-		}
-	}
-	defer progress("")
+	p := t.progress()
+	defer p.End()
 	r, err := co.audit.VerifyWith(ctx, audit.VerifyOptions{Quiescent: c.Quiescent,
 		Progress: func(done, total int, id string) {
-			progress("%d of %d  %s", done+1, total, id)
+			p.Show("%d of %d  %s", done+1, total, id)
 		}})
 	if err != nil || !c.WeChat {
 		return r, err
 	}
 	w, err := co.audit.VerifyWeChat(ctx, time.Now().Add(-c.Since), func(done int64, id string) {
-		progress("WeChat Pay %d  %s", done, id)
+		p.Show("WeChat Pay %d  %s", done, id)
 	})
 	r.Checks, r.Took = append(r.Checks, w.Checks...), r.Took+w.Took
 	return r, err

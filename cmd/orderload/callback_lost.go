@@ -158,7 +158,7 @@ func (k *callbackCmd) payAndWait(ctx context.Context, shop *bench.Shop, g *lostG
 		})
 	}
 	buyers.Wait()
-	defer bench.EndProgress()
+	defer bench.Progress.End()
 	for end := time.Now().Add(lostPatience); ; {
 		h := bench.Histogram{}
 		const known = "SELECT order_no, received_at FROM payments"
@@ -179,7 +179,7 @@ func (k *callbackCmd) payAndWait(ctx context.Context, shop *bench.Shop, g *lostG
 		case time.Now().After(end):
 			return h, errors.New("payments are still unknown: asking does not find them")
 		}
-		bench.Progress("%d of %d payments are known", found, len(g.paid))
+		bench.Progress.Show("%d of %d payments are known", found, len(g.paid))
 		if !sqldb.Sleep(ctx, time.Second) {
 			return h, ctx.Err()
 		}

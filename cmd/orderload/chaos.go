@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/orderload/bench"
 	"orderd/cmd/orderload/chaos"
 )
 
@@ -101,6 +102,6 @@ func (c *chaosCmd) write(r *chaos.Report) error {
 func sayToStderr() func(format string, args ...any) {
 	begin := time.Now()
 	return func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
+		bench.Progress.Print("%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
 	}
 }

@@ -111,11 +111,11 @@ func timeRun(ctx context.Context, r *reconcile.Reconciler, path string) (
 		return res, 0, 0, err
 	}
 	start := time.Now()
-	progress := func(stage string, done, total int64) { bench.Progress("%-9s %d", stage, done) }
+	progress := func(stage string, done, total int64) { bench.Progress.Show("%-9s %d", stage, done) }
 	res, err = r.Run(ctx, reconcile.RunRequest{Date: billDate, File: f, Progress: progress,
 		By: reconcile.ByOperator("orderload", "cli", "")})
 	took = time.Since(start)
-	bench.EndProgress()
+	bench.Progress.End()
 	if err == nil {
 		peak, err = bench.PeakMemory()
 	}

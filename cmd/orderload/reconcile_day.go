@@ -132,7 +132,7 @@ VALUES`, 9, backs))
 		if err != nil {
 			return err
 		}
-		bench.Progress("filling %d of %d", from, d.rows)
+		bench.Progress.Show("filling %d of %d", from, d.rows)
 	}
 	return nil
 }

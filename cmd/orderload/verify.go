@@ -103,8 +103,8 @@ func (k *verifyCmd) one(ctx context.Context, engine string, db *sqldb.DB) error 
 // verifyAll runs every check; nothing is under way in these worlds, so the quiescent ones
 // too.
 func verifyAll(ctx context.Context, db *sqldb.DB) (audit.Report, error) {
-	defer bench.EndProgress()
+	defer bench.Progress.End()
 	return bench.Report(ctx, db, audit.VerifyOptions{Quiescent: true, Progress: func(done, total int, id string) {
-		bench.Progress("%d of %d  %s", done+1, total, id)
+		bench.Progress.Show("%d of %d  %s", done+1, total, id)
 	}})
 }

@@ -118,7 +118,7 @@ func (w *world) fill(ctx context.Context, db *sqldb.DB) (int, error) {
 		if err := w.flush(ctx, db); err != nil {
 			return 0, err
 		}
-		bench.Progress("filling %d of %d", i, w.orders)
+		bench.Progress.Show("filling %d of %d", i, w.orders)
 	}
 	return w.n, nil
 }

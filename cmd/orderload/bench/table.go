@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"orderd/cmd/screen"
 )
 
 // Header prints the head of a Markdown table to standard output.
@@ -52,12 +54,5 @@ func Times(ratio float64) string { return fmt.Sprintf("**%.1f ×**", ratio) }
 // Megabytes is a number of bytes as the tables write it: "80 MB", of 2^20 bytes.
 func Megabytes(bytes int64) string { return fmt.Sprintf("%d MB", bytes>>20) }
 
-// clearLine takes the cursor to the start of the terminal's line and empties it.
-const clearLine = "\r\033[K"
-
-// Progress replaces the progress line on standard error. Tables are on standard
-// output and stay whole.
-func Progress(format string, args ...any) { fmt.Fprintf(os.Stderr, clearLine+format, args...) }
-
-// EndProgress removes the progress line.
-func EndProgress() { fmt.Fprint(os.Stderr, clearLine) }
+// Progress is on standard error: tables are on standard output and stay whole.
+var Progress = screen.NewProgress(os.Stderr, screen.IsTerminal(os.Stderr))

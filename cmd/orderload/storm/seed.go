@@ -22,11 +22,11 @@ func (c crowd) seed(ctx context.Context, db *sql.DB) error {
 		if err := c.seedOrders(ctx, db, from, min(from+seedPiece-1, c.n)); err != nil {
 			return fmt.Errorf("seed orders from %d: %w", from, err)
 		}
-		bench.Progress("seeding %d of %d, %.0f s", min(from+seedPiece-1, c.n), c.n, time.Since(begin).Seconds())
+		bench.Progress.Show("seeding %d of %d, %.0f s", min(from+seedPiece-1, c.n), c.n, time.Since(begin).Seconds())
 	}
 	// Statistics of the time when the tables were empty would choose the wrong index.
 	_, err := db.ExecContext(ctx, "ANALYZE TABLE orders, order_items, stock_flows, skus")
-	bench.EndProgress()
+	bench.Progress.End()
 	return err
 }
 

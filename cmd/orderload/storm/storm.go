@@ -186,7 +186,7 @@ const (
 // deadline. Orders that are still open then are an error, and no figures.
 func (st *storm) drain(ctx context.Context, run *running) error {
 	end := st.Last.Add(st.k.Patience)
-	defer bench.EndProgress()
+	defer bench.Progress.End()
 	counted, grew := 0, time.Now()
 	for {
 		if !sqldb.Sleep(ctx, drainEvery) {
@@ -197,7 +197,7 @@ func (st *storm) drain(ctx context.Context, run *running) error {
 		}
 		now := time.Now()
 		due, ended := st.crowd.dueBy(now), st.ended(run)
-		bench.Progress("%s: %+6.0f s  due %d, ended %d", st.Mode, now.Sub(st.First).Seconds(), due, ended)
+		bench.Progress.Show("%s: %+6.0f s  due %d, ended %d", st.Mode, now.Sub(st.First).Seconds(), due, ended)
 		if ended > counted {
 			counted, grew = ended, now
 		}
