@@ -72,6 +72,8 @@ const (
 	newFlow  = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES "
 	newEvent = "INSERT INTO order_events (order_no, seq, at, event, from_state, to_state, " +
 		"actor_type, actor_id, cause_type, cause_id, detail, took_ms) "
+	newShipment = "INSERT INTO shipments (order_no, state, transaction_id, out_trade_no, paid_at, content, put_at, " +
+		"version, due_at, message, put_by, created_at, updated_at) "
 	newDiff = "INSERT INTO differences (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, " +
 		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, " +
 		"opened_at) " +
@@ -124,6 +126,13 @@ var violations = []violation{
 		"UPDATE order_events SET detail = REPLACE(detail, 'approvals\":\"0', 'approvals\":\"2') WHERE order_no = " +
 			"'$o' AND event = 'refund.requested'",
 		"refund.terms_told"},
+	// Goods that nobody reports, and a report about money that never came.
+	{isPaid, "",
+		newShipment + "SELECT order_no, 'due', transaction_id, out_trade_no, paid_at, '{}', paid_at, 1, NULL, '', '', " +
+			"received_at, received_at FROM payments WHERE order_no = '$o'", "shipment.facts"},
+	{isPending, "",
+		newShipment + "SELECT order_no, 'owed', 'none', out_trade_no, 1, '', 0, 0, 1, '', '', 1, 1 FROM payment_attempts " +
+			"WHERE order_no = '$o'", "shipment.facts"},
 	{isPending, "",
 		"UPDATE payment_attempts SET state = 'closed', call_no = 1, answer_no = 1 WHERE order_no = '$o'",
 		"attempt.closed_told"},
