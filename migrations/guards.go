@@ -43,6 +43,7 @@ var Guards = map[string]string{
 	"shipments.PRIMARY":                 "order_no",
 	"failed_tasks.PRIMARY":              "task_type,task_key",
 	"rate_limits.PRIMARY":               "name",
+	"echoes.PRIMARY":                    "id",
 }
 
 // Bounds are the names of the CHECK constraints of the schema: the values that a

@@ -6,8 +6,8 @@
 // keeps no state. The tables payments, refunds and payment_attempts are written
 // by package order, in the transactions that move the order. The gateway itself
 // is package payment/wechat, its stand-in for tests and demonstrations is
-// payment/wechatsim, and payment/reconcile compares WeChat Pay's bills with what
-// we recorded.
+// payment/wechatsim, payment/reconcile compares WeChat Pay's bills with what
+// we recorded, and payment/echoes notes the callbacks of tests that moved nothing.
 //
 // # Reading order
 //

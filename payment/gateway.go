@@ -243,7 +243,7 @@ func (k Kind) String() string {
 // GatewayError is the only error type that a Gateway returns. Its text is safe to
 // log: it never holds a body, a key or personal data.
 type GatewayError struct {
-	Op        string // prepay, query, close, refund, refund_query, abnormal_refund, bill, bill_file
+	Op        string // prepay, query, close, refund, refund_query, abnormal_refund, bill, bill_file, echo
 	Kind      Kind
 	Status    int    // HTTP status, 0 without an answer
 	Code      string // WeChat's code as sent
@@ -341,4 +341,11 @@ func (e *UnknownKeyError) Is(target error) bool {
 type Notification struct {
 	ID    string // WeChat's id; not an idempotency key (not known to be stable over repeats)
 	Trade Trade
+}
+
+// Echo is a verified callback of WeChat Pay's test of signatures: a message that somebody
+// had it say again.
+type Echo struct {
+	ID      string // WeChat's id of the notification
+	Message string // "" when it does not decrypt
 }

@@ -26,6 +26,7 @@ import (
 	"orderd/order/audit"
 	"orderd/order/orderhttp"
 	"orderd/payment"
+	"orderd/payment/echoes"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
 	"orderd/payment/wechat"
@@ -548,6 +549,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 		e, err := orderhttp.NewNotify(orderhttp.NotifyOptions{
 			Settler:       a.orders,
 			Notifications: a.gateway,
+			Echoes:        echoes.New(a.db, time.Now),
 			Now:           time.Now,
 			Log:           a.log,
 			Observe:       a.metrics,

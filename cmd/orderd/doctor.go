@@ -15,8 +15,12 @@ import (
 )
 
 // doctorCmd is `orderd doctor`: every dependency, what is wrong with it, why that matters
-// and how to mend it. It changes nothing.
-type doctorCmd struct{ output }
+// and how to mend it. It changes nothing; with Live the service notes that a callback came.
+type doctorCmd struct {
+	output
+	Live     bool          `help:"${doctor_live}"`
+	LiveWait time.Duration `default:"20s" help:"How long --live waits for the callback (1s to 5m)."`
+}
 
 const (
 	// maxSkew is how far our clock may be off the database's. WeChat Pay refuses
@@ -29,6 +33,8 @@ const (
 	// doctorLimit bounds all checks together: servers that do not answer must not keep a
 	// person waiting.
 	doctorLimit = 30 * time.Second
+	// maxLiveWait is enough for the first four repeats of a callback.
+	maxLiveWait = 5 * time.Minute
 )
 
 // diagnosis is a finding, and the error behind it, which decides the exit code.
@@ -41,21 +47,29 @@ type diagnosis struct {
 // they could not is nil: the checks that need it have nothing to say.
 type patient struct {
 	s       *settings
+	wait    time.Duration // for the callbacks of a live check; 0: none is wanted
 	gateway *wechat.Gateway
 	db      *sqldb.DB
 }
 
 // checks are what doctor looks at, in their order; docs/operations.md says what to do.
 var checks = []func(context.Context, *patient) []diagnosis{
-	checkKeys, checkWeChat, checkNotifyURLs, checkDatabase, checkRedis, checkOrders,
+	checkKeys, checkWeChat, checkNotifyURLs, checkDatabase, checkRedis, checkOrders, checkLive,
 }
 
 // Run looks at everything that orderd depends on. When something must be mended it ends
 // with the code of the first such thing: see exitCodes. A warning alone is exit 0.
 func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
+	p, limit := &patient{s: s}, doctorLimit
+	if c.Live {
+		if c.LiveWait < time.Second || c.LiveWait > maxLiveWait {
+			return fmt.Errorf("%w: --live-wait is 1s to %s", errUsage, maxLiveWait)
+		}
+		p.wait = c.LiveWait
+		limit += doctorLimit + c.LiveWait // as long again for the questions
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	p := &patient{s: s}
 	defer p.close()
 	found := []sqldb.Finding{}
 	var worst error

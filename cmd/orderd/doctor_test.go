@@ -153,7 +153,7 @@ func TestVerbsThatAskWeChatPayWhenItIsDown(t *testing.T) {
 // A notify_url that leads to another program loses every notification, and each is answered as if it were taken.
 func TestWhoAnswersAtTheNotifyURL(t *testing.T) {
 	ours, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Notifications: nobodyNotifies{}, Settler: nobodyNotifies{},
-		Now: time.Now})
+		Echoes: nobodyNotifies{}, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,4 +187,5 @@ func says(status int, body string) http.Handler {
 type nobodyNotifies struct {
 	orderhttp.Notifications
 	orderhttp.Settler
+	orderhttp.Echoes
 }

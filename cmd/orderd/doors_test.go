@@ -52,6 +52,7 @@ var shows = map[string]string{
 	"payment/reconcile.Open":          "numbers for people and metrics",
 	"payment/reconcile.Recent":        "a page for people",
 	"payment/reconcile.Show":          "shown; that there is no such day is decided (showNow)",
+	"payment/echoes.Count":            "doctor shows what came",
 	"payment/shipping.Backlog":        "numbers for people and metrics",
 	"payment/shipping.List":           "a list for people",
 	"scheduler.Count":                 "numbers for people and metrics",

@@ -90,6 +90,8 @@ var helpTexts = kong.Vars{ //nolint:gosec // G101: sentences about secrets, none
 	"token_file": "File with an operator's token: the verb is done in that person's name, with their role. Without " +
 		"it the shell acts, which is nobody's second person.",
 	"token_create_expires": "How long a customer's token is valid; an operator's is until it is revoked.",
+	"doctor_live": "Have WeChat Pay say something again, under each key and with a callback to each address; it " +
+		"costs no money and opens no trade. orderd serve has to run, to take the callbacks.",
 	"verify_quiescent": "Check too what holds only when nothing is under way: nothing overdue, on its way or " +
 		"waiting for a person.",
 	"verify_repair": "Say what of it can be repaired honestly, which rows, and why; changes nothing without " +

@@ -14,6 +14,7 @@ import (
 
 	"orderd/cmd/orderload/bench"
 	"orderd/order/orderhttp"
+	"orderd/payment/echoes"
 	"orderd/stock"
 )
 
@@ -120,7 +121,7 @@ func (h *httpCmd) callbacks(ctx context.Context, set *bench.Settings, shop *benc
 				return bench.Sample{}, err
 			}
 			handler, err := orderhttp.NewNotify(orderhttp.NotifyOptions{Settler: settler, Notifications: gateway,
-				Now: time.Now})
+				Echoes: echoes.New(shop.DB.DB, time.Now), Now: time.Now})
 			if err != nil {
 				return bench.Sample{}, err
 			}

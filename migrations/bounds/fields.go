@@ -101,7 +101,9 @@ var (
 	Currency = Field{Name: "currency", Most: 16, Unit: Bytes, Of: Dotted, Over: Cut, WeChat: "amount.currency",
 		Columns: "payments.currency", Why: "the width of its column; only CNY is applied"}
 	NotificationID = Field{Name: "the id of a notification", Least: 1, Most: 64, Unit: Bytes, Of: Dotted,
-		Over: Unbelieved, Columns: "order_events.cause_id", Why: "the width of its column"}
+		Over: Unbelieved, Columns: "order_events.cause_id echoes.id", Why: "the width of its columns"}
+	Echo = Field{Name: "echo_message", Least: 26, Most: 26, Unit: Bytes, Of: Word, Over: Ours,
+		WeChat: "echo_message", Columns: "echoes.message", Why: "a random word; WeChat Pay says it again"}
 	ShipmentWord = Field{Name: "what WeChat says to a shipment", Most: 255, Unit: Bytes, Of: Line, Over: Cut,
 		Columns: "shipments.message", Why: "the width of its column"}
 	BillState = Field{Name: "the state in a bill", Most: 16, Unit: Bytes, Of: Line, Over: Cut,
@@ -142,7 +144,7 @@ var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
 	&Title, &Reason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
-	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &ShipmentWord, &BillState,
+	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution,
 	&TaskCause, &TaskType, &TaskKey, &TaskPayload,
 }

@@ -85,7 +85,8 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	"due_at, message, put_by, created_at, updated_at) SELECT order_no, 'due', transaction_id, out_trade_no, paid_at, " +
 	"'{}', paid_at, 1, paid_at, '', 'adam', paid_at, paid_at FROM payments WHERE order_no = '$asked';" +
 	taskInto + "'failing', 1, 'x', 1800000000000, 1800000000000, 1800000000000);" +
-	"INSERT INTO rate_limits (name, next_at) VALUES ('close', 1800000000000000)"
+	"INSERT INTO rate_limits (name, next_at) VALUES ('close', 1800000000000000);" +
+	"INSERT INTO echoes (id, message, heard_at) VALUES ('n1', '', 1800000000000)"
 
 func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 	t.Helper()

@@ -30,6 +30,18 @@ type Notifications interface {
 	// IsV2Refund reports a notification of a refund that was made on the merchant platform,
 	// in the form of WeChat Pay's older API. It is not signed and proves nothing.
 	IsV2Refund(body []byte) bool
+	// IsEcho reports a body that calls itself the callback of WeChat Pay's test of
+	// signatures. It proves nothing: ParseEcho does.
+	IsEcho(body []byte) bool
+	// ParseEcho is ParseNotification for such a callback. With an ErrMalformed the Echo has
+	// its ID when WeChat Pay signed it and it does not decrypt.
+	ParseEcho(h http.Header, body []byte) (payment.Echo, error)
+}
+
+// Echoes remembers the callbacks of WeChat Pay's test of signatures, for doctor --live;
+// *echoes.Store implements it.
+type Echoes interface {
+	Heard(ctx context.Context, e payment.Echo) error
 }
 
 // Settler records what WeChat Pay says of payments and refunds; *order.Service implements
@@ -42,10 +54,12 @@ type Settler interface {
 	SettleRefund(ctx context.Context, refund payment.Refund, cause order.Cause) (order.RefundSettled, error)
 }
 
-// NotifyOptions shape WeChat Pay's listener. Notifications, Settler and Now are required.
+// NotifyOptions shape WeChat Pay's listener. Notifications, Settler, Echoes and Now are
+// required.
 type NotifyOptions struct {
 	Notifications Notifications
 	Settler       Settler
+	Echoes        Echoes
 	// Now measures durations and stamps request ids. What is too old is refused by
 	// Notifications, whose clock is its own.
 	Now     func() time.Time
@@ -89,6 +103,8 @@ const (
 	outcomeMalformed = "malformed"
 	// outcomeV2 is a refund made on the merchant platform, told in the older API's form.
 	outcomeV2 = "v2_refund"
+	// outcomeEcho is WeChat Pay's test of signatures, which this merchant has asked for.
+	outcomeEcho = "echo"
 	// outcomeTooLarge is more than maxBody.
 	outcomeTooLarge = "too_large"
 	// outcomeFailed is a failure of ours, mostly of the database: WeChat Pay repeats it.
@@ -108,8 +124,8 @@ type notify struct {
 // nothing else. There is no limit by address, because WeChat Pay calls from few
 // addresses; what is worked on at once is bounded instead.
 func NewNotify(o NotifyOptions) (*echo.Echo, error) {
-	if o.Notifications == nil || o.Settler == nil || o.Now == nil {
-		return nil, errors.New("orderhttp: NotifyOptions needs Notifications, Settler and Now")
+	if o.Notifications == nil || o.Settler == nil || o.Echoes == nil || o.Now == nil {
+		return nil, errors.New("orderhttp: NotifyOptions needs Notifications, Settler, Echoes and Now")
 	}
 	if o.Parallel <= 0 {
 		o.Parallel = defaultParallel
@@ -179,6 +195,9 @@ func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outc
 		n.log.Info("a refund was made on the merchant platform; the day's bill will book it",
 			"request_id", RequestID(c))
 		return outcomeV2, nil
+	}
+	if n.Notifications.IsEcho(body) {
+		settle = n.echo
 	}
 	return settle(ctx, c, body)
 }
@@ -252,6 +271,21 @@ func (n *notify) refund(ctx context.Context, c echo.Context, body []byte) (strin
 		return outcomeFailed, err
 	}
 	return string(s.Outcome), nil
+}
+
+// echo records that the callback of a test came, at whichever address it was sent to. One
+// that does not decrypt is recorded too, before it is refused: doctor then knows why.
+func (n *notify) echo(ctx context.Context, c echo.Context, body []byte) (string, error) {
+	got, err := n.Notifications.ParseEcho(c.Request().Header, body)
+	if err == nil || got.ID != "" {
+		if err := n.Echoes.Heard(ctx, got); err != nil {
+			return outcomeFailed, err
+		}
+	}
+	if err != nil {
+		return n.unread(c, err, len(body))
+	}
+	return outcomeEcho, nil
 }
 
 // refused logs that something came which is no notification of WeChat Pay. Of the body

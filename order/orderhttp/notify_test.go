@@ -28,6 +28,9 @@ type till struct {
 	settled  func(context.Context, payment.Trade, order.Cause) (order.Settlement, error)
 	refunded func(context.Context, payment.Refund, order.Cause) (order.RefundSettled, error)
 	refund   func([]byte) (payment.RefundNotification, error)
+	echo     func() (payment.Echo, error)
+	forgets  error
+	heard    []payment.Echo
 	parses   atomic.Int64
 	settles  atomic.Int64
 }
@@ -50,6 +53,17 @@ func (f *till) Settle(ctx context.Context, trade payment.Trade, cause order.Caus
 }
 
 func (f *till) IsV2Refund([]byte) bool { return false }
+
+func (f *till) IsEcho(body []byte) bool {
+	return f.echo != nil && bytes.HasPrefix(body, []byte("echo"))
+}
+
+func (f *till) ParseEcho(http.Header, []byte) (payment.Echo, error) { return f.echo() }
+
+func (f *till) Heard(_ context.Context, e payment.Echo) error {
+	f.heard = append(f.heard, e)
+	return f.forgets
+}
 
 func (f *till) ParseRefund(h http.Header, body []byte) (payment.RefundNotification, error) {
 	f.parses.Add(1)
@@ -75,7 +89,7 @@ func (f *till) SettleRefund(ctx context.Context, r payment.Refund, cause order.C
 func newTill(t testing.TB, f *till, change ...func(*NotifyOptions)) (*echo.Echo, *counted, *bytes.Buffer) {
 	t.Helper()
 	seen, log := &counted{}, &bytes.Buffer{}
-	o := NotifyOptions{Notifications: f, Settler: f, Now: time.Now, Observe: seen,
+	o := NotifyOptions{Notifications: f, Settler: f, Echoes: f, Now: time.Now, Observe: seen,
 		Log: slog.New(slog.NewTextHandler(log, nil))}
 	for _, c := range change {
 		c(&o)
@@ -400,5 +414,38 @@ func TestRefundNotificationsShareTheSlots(t *testing.T) {
 	}
 	if most.Load() != 1 {
 		t.Errorf("%d at once", most.Load())
+	}
+}
+
+// A callback of a test is acknowledged when it is noted and not before: else doctor never sees what came. One that does
+// not decrypt is noted too, and refused as every other is.
+func TestEchoIsNotedBeforeItIsAnswered(t *testing.T) {
+	good := payment.Echo{ID: "n-1", Message: "m"}
+	for name, c := range map[string]struct {
+		echo    payment.Echo
+		parse   error
+		forgets error
+		status  int
+		outcome string
+		heard   []payment.Echo
+	}{
+		"taken": {echo: good, status: 204, outcome: "echo", heard: []payment.Echo{good}},
+		"database away": {echo: good, forgets: sqldb.ErrUnavailable, status: 500, outcome: "failed",
+			heard: []payment.Echo{good}},
+		"another key": {echo: payment.Echo{ID: "n-1"}, parse: payment.ErrMalformed, status: 400, outcome: "malformed",
+			heard: []payment.Echo{{ID: "n-1"}}},
+		"no envelope": {parse: payment.ErrMalformed, status: 400, outcome: "malformed"},
+		"forged":      {parse: payment.ErrBadSignature, status: 401, outcome: "unsigned"},
+		"probe":       {parse: payment.ErrProbe, status: 401, outcome: "probe"},
+	} {
+		for _, path := range []string{PathNotifyPayment, PathNotifyRefund} {
+			f := &till{echo: func() (payment.Echo, error) { return c.echo, c.parse }, forgets: c.forgets}
+			e, seen, _ := newTill(t, f)
+			got := postTo(e, path, "echo")
+			if got.Code != c.status || !slices.Equal(f.heard, c.heard) || f.settles.Load() != 0 ||
+				!slices.Equal(seen.outcomes(), []string{c.outcome}) {
+				t.Errorf("%s at %s: %d, %v, %v", name, path, got.Code, f.heard, seen.outcomes())
+			}
+		}
 	}
 }

@@ -57,7 +57,7 @@ func newShopWith(t *testing.T, db *sqldb.DB, shape func(*order.Config)) *shop {
 		return n, nil
 	}
 	if s.notify, err = NewNotify(NotifyOptions{Notifications: &till{parse: parse, refund: parseRefund},
-		Settler: s.Service, Now: s.Clock.Now}); err != nil {
+		Settler: s.Service, Echoes: &till{}, Now: s.Clock.Now}); err != nil {
 		t.Fatal(err)
 	}
 	return s

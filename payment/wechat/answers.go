@@ -22,6 +22,7 @@ const (
 	opAbnormal = "abnormal_refund"
 	opBill     = "bill"      // GET  /v3/bill/tradebill, /v3/bill/fundflowbill
 	opBillFile = "bill_file" // GET  /v3/billdownload/file, /v3/bill/downloadurl
+	opEcho     = "echo"      // POST /v3/security/echo
 )
 
 // verdict is what an answer means. Exactly one of its fields is set.
@@ -90,6 +91,7 @@ var answerRules = []rule{
 	{opRefundQuery, 200, 200, nil, signed, success, "the present state of the refund"},
 	{opAbnormal, 200, 200, nil, signed, success, "taken, not done: the money is on its way to the card"},
 	{opBill, 200, 200, nil, signed, success, "where the bill is and what its SHA-1 must be"},
+	{opEcho, 200, 200, nil, signed, success, "our key, its answer's key and both clocks are right; nothing was moved"},
 	{opClose, 204, 204, nil, signed, closedAs(payment.CloseAccepted),
 		"open, closed before, or never seen: not payable from now on; confirm by query if a prepay was ever sent"},
 	{"", 202, 202, nil, signed, failure(payment.KindUserPaying),

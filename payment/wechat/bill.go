@@ -4,13 +4,8 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // WeChat's choice of a hash; the file comes over TLS and its hash in a signed answer
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,7 +14,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -38,8 +32,6 @@ const (
 	// maxErrorBody bounds what is read of an answer that is no file: its code is
 	// all that is wanted.
 	maxErrorBody = 64 << 10
-	// billUA is the User-Agent of a download: WeChat's rules of the API demand one.
-	billUA = "orderd"
 )
 
 // The addresses that a bill is fetched from, whatever the answer says: the two hosts of
@@ -153,7 +145,8 @@ func (g *Gateway) fetch(ctx context.Context, target, hash string, w io.Writer) (
 	if err != nil {
 		return 0, refusal(opBillFile, "the address cannot be used")
 	}
-	if err := g.authorize(req, req.URL.RequestURI()); err != nil {
+	req.Header.Set("Accept", "*/*")
+	if err := g.authorize(opBillFile, req, ""); err != nil {
 		return 0, err
 	}
 	res, err := g.files.Do(req)
@@ -270,26 +263,4 @@ func unpack(packed *meter, w io.Writer) (size int64, sum string, err error) {
 			return size, "", readErr
 		}
 	}
-}
-
-// authorize signs a request as the merchant, as WeChat's document of the request
-// signature says. gopay cannot be used for this call: its own download cuts at
-// 10 MiB without an error and believes any host.
-func (g *Gateway) authorize(req *http.Request, target string) error {
-	nonce := make([]byte, 16)
-	if _, err := rand.Read(nonce); err != nil {
-		return refusal(opBillFile, "no random numbers")
-	}
-	stamp, word := strconv.FormatInt(g.now().Unix(), 10), hex.EncodeToString(nonce)
-	digest := sha256.Sum256([]byte(req.Method + "\n" + target + "\n" + stamp + "\n" + word + "\n\n"))
-	signature, err := rsa.SignPKCS1v15(rand.Reader, g.merchantKey, crypto.SHA256, digest[:])
-	if err != nil {
-		return refusal(opBillFile, "the merchant key does not sign")
-	}
-	req.Header.Set("Authorization", fmt.Sprintf(`WECHATPAY2-SHA256-RSA2048 mchid="%s",nonce_str="%s",`+
-		`timestamp="%s",serial_no="%s",signature="%s"`,
-		g.mchID, word, stamp, g.serialNo, base64.StdEncoding.EncodeToString(signature)))
-	req.Header.Set("Accept", "*/*")
-	req.Header.Set("User-Agent", billUA)
-	return nil
 }

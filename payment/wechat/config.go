@@ -66,8 +66,8 @@ type Config struct {
 	Now func() time.Time
 	Log *slog.Logger // may be nil; one debug line per call
 	// Observe is called after each call: op is prepay, query, close, refund,
-	// refund_query, abnormal_refund, bill or bill_file, outcome one of a closed set of words (see
-	// docs/wechat.md). May be nil; called concurrently.
+	// refund_query, abnormal_refund, bill, bill_file or echo, outcome one of a closed set of words
+	// (see docs/wechat.md). May be nil; called concurrently.
 	Observe func(op, outcome string, took time.Duration)
 	// Signature is called after each check of a signature: on is answer or callback,
 	// result one of SignatureResults. May be nil; called concurrently.
@@ -136,15 +136,17 @@ func New(c Config) (*Gateway, error) {
 	client.SetProxyHost(entries[0]) // the transport sends it to the entry whose turn it is
 	// A redirected POST would be signed for one place and sent to another.
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	client.SetHttpClient(&xhttp.Client{HttpClient: &http.Client{
+	signed := &http.Client{
 		// No Timeout here: every call's context has one.
 		Transport:     &verifyingTransport{next: pool, keys: ring, now: c.Now, watch: watch},
 		CheckRedirect: noRedirect,
-	}})
+	}
+	client.SetHttpClient(&xhttp.Client{HttpClient: signed})
 	client.SetBodySize(maxAnswer >> 20)
 	return &Gateway{
 		client: callsOf(client), pool: pool, keys: ring, watch: watch,
 		files:       &http.Client{Transport: pool, CheckRedirect: noRedirect},
+		signed:      signed,
 		hosts:       &hosts{list: entries, now: c.Now, log: c.Log, tried: c.Tried},
 		merchantKey: merchantKey, serialNo: c.SerialNo, responseKey: response, aead: aead,
 		mchID: c.MchID, appID: c.AppID, loopback: loopback,

@@ -20,6 +20,7 @@ type Gateway struct {
 	client      calls
 	pool        *http.Transport
 	files       *http.Client // for bills, which are not signed and have no size
+	signed      *http.Client // for what WeChat Pay signs and gopay does not have
 	hosts       *hosts
 	merchantKey *rsa.PrivateKey // signs what gopay does not
 	serialNo    string

@@ -14,7 +14,7 @@ import (
 var answerSources = map[string]string{
 	"any 401": "rules, captured-401", "any 429": "rules, staff-429", "any 100 unsigned": "rules, probes",
 	"prepay 200": "prepay", "query 200": "query", "refund 200": "refund", "refund_query 200": "refund",
-	"abnormal_refund 200": "abnormal", "bill 200": "bill", "close 204": "close, community-204",
+	"abnormal_refund 200": "abnormal", "bill 200": "bill", "echo 200": "echo", "close 204": "close, community-204",
 	"any 202": "close-table",
 	"any 100": "ours", "close ORDERPAID": "captured-paid, guide", "any USERPAYING": "close-table",
 	"any FREQUENCYLIMITED": "close-table, staff-429", "any SYSTEMERROR": "close-table, refund",

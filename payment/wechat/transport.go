@@ -60,6 +60,7 @@ type facts struct {
 	op        string // which call it answers
 	status    int    // 0: no answer came
 	requestID string // WeChat's, "" if absent or not a plain token
+	serial    string // of the key that signed it, when it is believed
 	distrust  error  // why the answer is not believed, nil if WeChat signed it
 	cut       bool   // the answer ended before its end
 	host      string // scheme and host that it is sent to
@@ -119,6 +120,7 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 		learnt.distrust = err
 		return nil, err
 	}
+	learnt.serial = res.Header.Get(headerSerial)
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	res.ContentLength = int64(len(body))
 	return res, nil

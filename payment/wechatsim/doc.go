@@ -1,9 +1,10 @@
 // Package wechatsim is a stand-in for WeChat Pay (API v3) over HTTP: prepay,
-// query, close, refunds, bills, platform certificates and the notifications of
-// payments and refunds, signed and encrypted as WeChat signs and encrypts. No
+// query, close, refunds, bills, platform certificates, the test of signatures and the
+// notifications of all of them, signed and encrypted as WeChat signs and encrypts. No
 // real money is anywhere in it.
 //
-// It exists because WeChat Pay v3 has no sandbox. It shares no code with the
+// It exists because WeChat Pay v3 has no sandbox, and the one call that can be tried there
+// for nothing (echo.go) opens no trade. It shares no code with the
 // client that it judges and imports the standard library only, so that a
 // misunderstanding on one side cannot hide on the other; its tests use
 // Tencent's own SDK as a second client.
@@ -38,7 +39,7 @@
 //
 // sim.go (options, life), trade.go (what a trade may do: all state changes),
 // serve.go (a request's way through), prepay.go, query.go, close.go, refund.go,
-// bill.go, certificates.go, then notify.go (callbacks), pay.go (the buyer), faults.go and
+// bill.go, certificates.go, echo.go, then notify.go (callbacks), pay.go (the buyer), faults.go and
 // nasty.go (misbehaviour), control.go (the /control surface), log.go (the
 // oracle), auth.go and sign.go (the cryptography), keys.go (both sides' keys).
 package wechatsim

@@ -80,7 +80,7 @@ func billKinds() []string {
 // used up in the order in which they were armed. The JSON is that of POST
 // /control/faults.
 type Fault struct {
-	Endpoint   string  `json:"endpoint"`           // prepay, query, close, refund, refund_query, bill, notify
+	Endpoint   string  `json:"endpoint"`           // prepay, query, close, refund, refund_query, bill, echo, notify
 	OutTradeNo string  `json:"out_trade_no"`       // "*" or empty: every trade; a refund's number is matched too
 	Kind       string  `json:"kind"`               // see the Fault… constants
 	DelayMS    int     `json:"delay_ms,omitempty"` // delay, paying (required), timeout (0: until the client gives up)
@@ -93,7 +93,7 @@ type Fault struct {
 // faultEndpoints lists where faults can be armed. certificates and the control surface have
 // none.
 func faultEndpoints() []string {
-	return []string{"prepay", "query", "close", "refund", "refund_query", "bill", "notify", shippingEndpoint}
+	return []string{"prepay", "query", "close", "refund", "refund_query", "bill", "echo", "notify", shippingEndpoint}
 }
 
 // faultKinds lists what can be done to an endpoint. A callback has no timeout: who

@@ -73,6 +73,17 @@ func (d Delivery) Accepted() bool {
 	return d.Status == http.StatusOK || d.Status == http.StatusNoContent
 }
 
+// event is the word of the log for it.
+func (d Delivery) event() string {
+	switch {
+	case d.Accepted():
+		return "accepted"
+	case d.Status == 0:
+		return "unanswered"
+	}
+	return "refused"
+}
+
 // Notify sends callbacks of a trade now and waits for the merchant's answers,
 // without repeats, faults or nastiness. A normal callback needs a paid trade
 // (ErrNotPaid); the lying modes do not. A refusal by the merchant is no error;
@@ -223,12 +234,10 @@ func (s *Sim) deliver(c callback, probe bool) {
 // the first one's time-stamp would be refused for its age. It waits for one of
 // maxInFlight slots.
 func (s *Sim) post(c callback, attempt int, names []string) Delivery {
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-s.ctx.Done():
+	if !s.takeSlot() {
 		return Delivery{Error: "the simulator is closed"}
 	}
+	defer func() { <-s.slots }()
 	v := c.t.snapshot(s)
 	url, entry := v.NotifyURL, Entry{OutRefundNo: c.number(), State: v.State, TransactionID: v.TransactionID,
 		Amount: v.Total}
@@ -237,10 +246,7 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 		url, entry.State, entry.Amount = r.NotifyURL, r.State, r.Amount
 	}
 	body, seal := s.compose(c, v)
-	ctx, cancel := context.WithTimeout(s.ctx, deliveryTimeout)
-	defer cancel()
-	d := s.send(ctx, url, v.OutTradeNo, body, seal)
-
+	d := s.send(url, v.OutTradeNo, body, seal)
 	if c.r == nil {
 		c.t.mu.Lock()
 		c.t.v.CallbacksSent++
@@ -249,26 +255,31 @@ func (s *Sim) post(c callback, attempt int, names []string) Delivery {
 		}
 		c.t.mu.Unlock()
 	}
-	event := "refused"
-	switch {
-	case d.Accepted():
-		event = "accepted"
-	case d.Status == 0:
-		event = "unanswered"
-	}
 	detail := c.mode
 	if d.Error != "" {
 		detail += ": " + d.Error
 	}
-	entry.Event, entry.Status, entry.Attempt, entry.Faults, entry.Detail = event, d.Status, attempt, names, detail
+	entry.Event, entry.Status, entry.Attempt, entry.Faults, entry.Detail = d.event(), d.Status, attempt, names, detail
 	s.logCallback(v.OutTradeNo, entry)
 	s.goneOut()
 	return d
 }
 
+// takeSlot waits for one of maxInFlight slots; false means that the simulator was closed.
+func (s *Sim) takeSlot() bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
 // send makes one request of a callback, as WeChat makes it: with the headers of a
 // signed answer, no login and no cookie.
-func (s *Sim) send(ctx context.Context, url, outTradeNo string, body []byte, seal sealMode) Delivery {
+func (s *Sim) send(url, outTradeNo string, body []byte, seal sealMode) Delivery {
+	ctx, cancel := context.WithTimeout(s.ctx, deliveryTimeout)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return Delivery{Error: err.Error()}

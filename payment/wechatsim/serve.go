@@ -54,6 +54,7 @@ func (s *Sim) routes() http.Handler {
 	routes["GET /v3/pay/transactions/id/{id}"] = s.api("query", s.queryByTransaction)
 	routes["POST /v3/pay/transactions/out-trade-no/{no}/close"] = s.api("close", s.closeTrade)
 	routes["GET /v3/certificates"] = s.api("certificates", s.certificates)
+	routes["POST /v3/security/echo"] = s.api("echo", s.echo)
 	routes["POST /v3/refund/domestic/refunds"] = s.api("refund", s.askRefund)
 	routes["POST /v3/refund/domestic/refunds/{refund}/apply-abnormal-refund"] = s.api("refund", s.applyAbnormal)
 	routes["GET /v3/refund/domestic/refunds/{refund}"] = s.api("refund_query", s.queryRefund)

@@ -316,7 +316,7 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 // Notified implements orderhttp.Observer. notify_total counts the same by outcome alone.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
 	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "unknown_key", "v2_refund",
-		"malformed", "too_large", "failed")
+		"echo", "malformed", "too_large", "failed")
 	m.notify.WithLabelValues(known(kind, "payment", "refund"), outcome).Observe(took.Seconds())
 	m.notifications.WithLabelValues(outcome).Inc()
 }
