@@ -128,11 +128,11 @@ var violations = []violation{
 		"refund.terms_told"},
 	// Goods that nobody reports, and a report about money that never came.
 	{isPaid, "",
-		newShipment + "SELECT order_no, 'due', transaction_id, out_trade_no, paid_at, '{}', paid_at, 1, NULL, '', '', " +
-			"received_at, received_at FROM payments WHERE order_no = '$o'", "shipment.facts"},
+		newShipment + "SELECT order_no, 'due', transaction_id, out_trade_no, paid_at, '{}', paid_at, 1, NULL, '', " +
+			"'', received_at, received_at FROM payments WHERE order_no = '$o'", "shipment.facts"},
 	{isPending, "",
-		newShipment + "SELECT order_no, 'owed', 'none', out_trade_no, 1, '', 0, 0, 1, '', '', 1, 1 FROM payment_attempts " +
-			"WHERE order_no = '$o'", "shipment.facts"},
+		newShipment + "SELECT order_no, 'owed', 'none', out_trade_no, 1, '', 0, 0, 1, '', '', 1, 1 " +
+			"FROM payment_attempts WHERE order_no = '$o'", "shipment.facts"},
 	{isPending, "",
 		"UPDATE payment_attempts SET state = 'closed', call_no = 1, answer_no = 1 WHERE order_no = '$o'",
 		"attempt.closed_told"},
