@@ -244,8 +244,8 @@ func (c *console) baseRoutes() []route {
 const operatorKey = "operator"
 
 // longer reports that a route sends or receives a whole bill: such a route is not bounded
-// by apiTimeout, and neither are profiles. The time-outs of the server hold for bills all
-// the same.
+// by apiTimeout, and neither are profiles. A bill may take as long as something of it moves
+// (slowBody, slowAnswer).
 func longer(path string) bool {
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
 		strings.HasSuffix(path, "/differences")
@@ -291,7 +291,10 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		ctx.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 		bounded, cancel := context.WithTimeout(ctx.Request().Context(), apiTimeout)
 		defer cancel()
-		if !strings.HasPrefix(ctx.Path(), "/debug/") && !longer(ctx.Path()) {
+		switch {
+		case longer(ctx.Path()):
+			ctx.Response().Writer = newSlowAnswer(ctx.Response().Writer)
+		case !strings.HasPrefix(ctx.Path(), "/debug/"):
 			ctx.SetRequest(ctx.Request().WithContext(bounded))
 		}
 		return h(ctx)

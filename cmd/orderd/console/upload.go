@@ -16,12 +16,12 @@ import (
 // maxField bounds a form's field that is not the file, in bytes: the longest is a reason.
 const maxField = 1 << 10
 
-// Bounds of an upload, beside those of every connection.
+// Bounds of a bill on its way here or there, beside those of every connection.
 const (
-	// uploadTimeout is for the whole file: maxUpload at 5 Mbit/s.
-	uploadTimeout = 30 * time.Minute
-	// uploadStall ends an upload in which nothing comes.
-	uploadStall = 30 * time.Second
+	// billTimeout is for the whole file: maxUpload at 5 Mbit/s.
+	billTimeout = 30 * time.Minute
+	// billStall ends what does not move.
+	billStall = 30 * time.Second
 	// uploadAnswer is how long the answer may take once the file is here.
 	uploadAnswer = time.Minute
 )
@@ -37,7 +37,7 @@ type slowBody struct {
 // Read moves the deadline of the connection before it waits. A connection without deadlines
 // has nothing to be moved.
 func (b *slowBody) Read(p []byte) (int, error) {
-	at := time.Now().Add(uploadStall)
+	at := time.Now().Add(billStall)
 	if at.After(b.until) {
 		at = b.until
 	}
@@ -45,6 +45,40 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	_ = b.conn.SetWriteDeadline(at.Add(uploadAnswer))
 	return b.r.Read(p)
 }
+
+// slowAnswer is an answer that may take longer than the server lets others: as long as the
+// client takes something of it, until a time.
+type slowAnswer struct {
+	http.ResponseWriter
+	conn  *http.ResponseController
+	until time.Time
+}
+
+func newSlowAnswer(w http.ResponseWriter) *slowAnswer {
+	return &slowAnswer{w, http.NewResponseController(w), time.Now().Add(billTimeout)}
+}
+
+// slowPiece is how much is written under one deadline, in bytes: a client at 10 kbit/s is
+// too slow.
+const slowPiece = 32 << 10
+
+// Write writes piece by piece, each with a deadline of its own.
+func (a *slowAnswer) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		at := time.Now().Add(billStall)
+		if at.After(a.until) {
+			at = a.until
+		}
+		_ = a.conn.SetWriteDeadline(at)
+		var m int
+		m, err = a.ResponseWriter.Write(p[:min(len(p), slowPiece)])
+		n, p = n+m, p[m:]
+	}
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (a *slowAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // end leaves time for the answer.
 func (b *slowBody) end() {
@@ -63,7 +97,7 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 		}
 	}()
 	body := &slowBody{r: http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxUpload),
-		conn: http.NewResponseController(ctx.Response()), until: time.Now().Add(uploadTimeout)}
+		conn: http.NewResponseController(ctx.Response()), until: time.Now().Add(billTimeout)}
 	defer body.end()
 	form := multipart.NewReader(body, boundary)
 	for {

@@ -1,15 +1,19 @@
 package console
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
 	"orderd/order/orderhttp"
+	"orderd/payment"
 )
 
 // A bill that takes longer to come than any other body may is not cut, as long as something comes.
@@ -57,5 +61,48 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 	defer res.Body.Close()
 	if text, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusAccepted {
 		t.Errorf("%d %s", res.StatusCode, text)
+	}
+}
+
+// A bill that takes longer to go than any other answer may is not cut, as long as its reader reads.
+func TestASlowDownloadIsNotCut(t *testing.T) {
+	d := newDesk(t)
+	var trades []payment.Trade
+	for i := range 800 { // more than the kernel keeps for a reader
+		trades = append(trades, payment.Trade{TransactionID: fmt.Sprintf("42000099999999999999%08d", i),
+			OutTradeNo: fmt.Sprintf("OTHERSHOP%d", i), Total: 555})
+	}
+	d.bills["2027-01-15"] = bill(trades...)
+	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15"}`), 202, "2027-01-15-ALL")
+	server := httptest.NewUnstartedServer(d)
+	server.Config = orderhttp.Server(d)
+	server.Config.WriteTimeout = 300 * time.Millisecond
+	server.Config.ConnState = func(c net.Conn, s http.ConnState) {
+		if s == http.StateNew { // so that what was not read yet waits in the handler and not in the kernel
+			_ = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String()) //nolint:noctx // of this process
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "GET /admin/v1/reconciliations/2027-01-15-ALL/bill HTTP/1.1\r\nHost: here\r\n"+
+		"Authorization: Bearer %s\r\nConnection: close\r\n\r\n", secret(Finance)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // the reader does something else for a while
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if text, err := io.ReadAll(res.Body); err != nil || string(text) != d.bills["2027-01-15"] {
+		t.Errorf("%d, %d bytes of %d, %v", res.StatusCode, len(text), len(d.bills["2027-01-15"]), err)
 	}
 }
