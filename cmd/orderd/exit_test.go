@@ -53,7 +53,7 @@ var verbs = map[string]struct {
 func leaves(t *testing.T) (all []string) {
 	t.Helper()
 	var r root
-	parser, err := kong.New(&r, helpTexts)
+	parser, err := kong.New(&r, kong.PostBuild(putHelpTexts))
 	if err != nil {
 		t.Fatal(err)
 	}

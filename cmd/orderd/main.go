@@ -92,7 +92,7 @@ func run(ctx context.Context, args []string, io *terminal) int {
 	parser, err := kong.New(&r, kong.Name("orderd"), kong.Writers(io.Out, io.Err),
 		kong.Description("Order lifecycle and payment reconciliation for WeChat Pay. Start with: orderd demo"),
 		kong.Exit(func(c int) { code = c }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.PostBuild(envNames), helpTexts)
+		kong.PostBuild(envNames), kong.PostBuild(putHelpTexts))
 	if err != nil {
 		fmt.Fprintln(io.Err, "orderd:", err)
 		return exitFailed
