@@ -244,15 +244,19 @@ var moves = func() map[[2]State]bool {
 	return all
 }()
 
-// assertPayments: a payment is on its order, whole, or owed back, whole.
+// assertPayments: a payment is on its order, whole, or owed back, whole. What was held
+// went back in part elsewhere, and is owed at least what is left.
 func (b *batch) assertPayments(found *brokenOrders) {
 	for i := range b.payments {
 		found.add(b.assertPayment(&b.payments[i]))
 	}
 	for id, p := range b.refunds.payments {
+		row := &paymentRow{Trade: payment.Trade{TransactionID: id, Total: p.amount},
+			orderNo: p.orderNo, settled: p.outcome, reason: p.reason, refund: p.taken + p.adds}
 		if p.judged {
-			found.add(b.assertPayment(&paymentRow{Trade: payment.Trade{TransactionID: id, Total: p.amount},
-				orderNo: p.orderNo, settled: p.outcome, reason: p.reason, refund: p.taken + p.adds}))
+			found.add(b.assertPayment(row))
+		} else if p.owe {
+			found.add(b.assertSentBack(row))
 		}
 	}
 }
@@ -284,11 +288,26 @@ func (b *batch) assertPayment(p *paymentRow) error {
 	return nil
 }
 
-// owes reports that a payment has the refund that gives it back whole.
+// assertSentBack holds a payment that a person sends back, or keeps here after all, against
+// its refund and what went back elsewhere.
+func (b *batch) assertSentBack(p *paymentRow) error {
+	p.reason = ReasonHeld
+	gone := b.refunds.goneElsewhere(p.TransactionID)
+	switch {
+	case p.settled == SettledHeld && p.refund != 0:
+		return broken(mustOwe, p.orderNo, "payment %s is held and takes %d fen back", p.TransactionID, p.refund)
+	case p.settled == SettledOwed && (p.refund > p.Total || p.refund+gone < p.Total || !b.owes(p)):
+		return broken(mustOwe, p.orderNo, "payment %s of %d fen is owed, %d went back elsewhere, its refund takes %d",
+			p.TransactionID, p.Total, gone, p.refund)
+	}
+	return nil
+}
+
+// owes reports that a payment has the refund that gives back what it says is taken of it.
 func (b *batch) owes(p *paymentRow) bool {
 	for _, r := range b.refunds.byNo {
 		if n := &r.after; n.TransactionID == p.TransactionID && n.Reason == p.reason && n.State.Committed() &&
-			n.Amount == p.Total && n.OrderNo == p.orderNo {
+			n.Amount == p.refund && n.OrderNo == p.orderNo {
 			return true
 		}
 	}

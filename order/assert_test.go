@@ -69,6 +69,14 @@ func (g *guarded) closed(t *testing.T) string {
 	return no
 }
 
+// held is an order for which money came that cannot be its own.
+func (g *guarded) held(t *testing.T) string {
+	t.Helper()
+	no := g.pending(t)
+	heldPayment(t, g.Fixture, no)
+	return no
+}
+
 func (g *guarded) paid(t *testing.T) string { return g.PaidOne(t, g.key(), "mug", 2).OrderNo }
 
 func (g *guarded) refunding(t *testing.T) string {
@@ -100,6 +108,11 @@ func (g *guarded) pay(ctx context.Context, no string) error {
 func (g *guarded) ask(ctx context.Context, no string) error {
 	_, err := g.AskRefund(ctx, ordertest.Ask(no, "ask"+no, 1))
 	return err
+}
+
+func (g *guarded) sendBack(ctx context.Context, no string) error {
+	trade, _ := g.WeChat.Trade(no + "-01")
+	return g.RefundHeld(ctx, trade.TransactionID, ordertest.Finance)
 }
 
 func (g *guarded) end(status payment.RefundStatus) func(context.Context, string) error {
@@ -231,6 +244,8 @@ func TestBrokenInvariantsAreRolledBack(t *testing.T) {
 		{"the applied payment is gone", "money.paid_once", (*guarded).refunding,
 			"UPDATE payments SET outcome = 'owed' WHERE order_no = '$'", "", (*guarded).look},
 		{"late money not owed", "money.owed_back", (*guarded).closed, "", "a late payment without row", (*guarded).pay},
+		{"held money sent back, not all", "money.owed_back", (*guarded).held, "", "a fen less sent back",
+			(*guarded).sendBack},
 		{"the sum of refunds is lost", "money.no_more_back", (*guarded).refunding,
 			"UPDATE payments SET refund_fen = 0 WHERE order_no = '$'", "", (*guarded).look},
 		{"more refunds than payment", "money.no_more_back", (*guarded).refunding,

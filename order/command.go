@@ -249,7 +249,8 @@ func (c *settle) decide(b *batch) (applied, error) {
 	}
 	if s.Settled == SettledOwed {
 		done.alarms = append(done.alarms, s.Reason+" payment, owed back")
-		row := b.owe(c.trade.TransactionID, c.orderNo, c.trade.OutTradeNo, c.trade.Total, s.Reason)
+		row := b.owe(owing{transactionID: c.trade.TransactionID, orderNo: c.orderNo, outTradeNo: c.trade.OutTradeNo,
+			total: c.trade.Total, amount: c.trade.Total, reason: s.Reason})
 		done.refund = &refundApplied{row: row.after}
 	}
 	c.journal(b, *s)

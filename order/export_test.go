@@ -67,6 +67,11 @@ var spoilers = map[string]func(b *batch, e *entry){
 			Amount: r.PaymentTotal, State: RefundStateHeld, Told: payment.RefundSuccess, Version: 1}
 		b.refunds.add(&refundEntry{before: held, after: held})
 	},
+	"a fen less sent back": func(b *batch, e *entry) {
+		r := &refundOf(b, e).after
+		r.Amount--
+		b.refunds.payments[r.TransactionID].adds--
+	},
 	"all back, and paid":         func(b *batch, e *entry) { e.after.State, last(b, e).to = StatePaid, StatePaid },
 	"nobody looks at the refund": func(b *batch, e *entry) { refundOf(b, e).after.DueAt = time.Time{} },
 	"a refund that goes back": func(b *batch, e *entry) {

@@ -115,15 +115,16 @@ type sendBackHeld struct {
 	transactionID string
 }
 
-// needs adds the payment and the refund that it may have already.
+// needs adds the payment and everything that went back of it already, whatever order that has.
 func (c *sendBackHeld) needs(n *needs) {
 	n.refundsOfOrder(c.orderNo)
 	n.refunded[c.transactionID], n.refunds[owedRefundNo(c.transactionID)] = true, true
+	n.refundsOfPayment[c.transactionID] = true
 	n.person(c.cause.Actor)
 }
 
-// decide owes the payment back, once: the number of the refund is made from the
-// transaction's.
+// decide owes back what is left of the payment, once: the number of the refund is made
+// from the transaction's.
 func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	p := b.refunds.payments[c.transactionID]
 	switch {
@@ -138,11 +139,16 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	case p.outcome != SettledHeld:
 		return applied{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
 	}
-	needed := b.approvals(p, p.amount)
+	left, err := b.refunds.sendable(p)
+	if err != nil {
+		return applied{}, err
+	}
+	needed := b.s.approvals(p.amount) // all of it has gone back then, here and elsewhere
 	if needed > 1 && operators.Shell(c.cause.Actor.ID) {
 		return applied{}, operators.ErrShell
 	}
-	fresh := b.owe(p.transactionID, p.orderNo, p.outTradeNo, p.amount, ReasonHeld)
+	fresh := b.owe(owing{transactionID: p.transactionID, orderNo: p.orderNo, outTradeNo: p.outTradeNo,
+		total: p.amount, amount: left, reason: ReasonHeld})
 	if !fresh.owned { // else WeChat Pay has it already: it was agreed to before the restore
 		row := &fresh.after
 		row.Requester = c.cause.Actor
@@ -151,7 +157,7 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 			row.State, row.DueAt = askedState(row.ApprovalsNeeded), time.Time{}
 		}
 	}
-	p.adds, p.owe, p.outcome = p.adds+p.amount, true, SettledOwed
+	p.adds, p.owe, p.outcome = p.adds+left, true, SettledOwed
 	done := applied{refund: &refundApplied{row: fresh.after}}
 	if b.people.Fresh(c.cause.Actor.ID, b.now) {
 		done.alarms = append(done.alarms, freshAlarm+c.cause.Actor.ID)
@@ -179,16 +185,19 @@ func (c *sendBackHeld) again(b *batch) (applied, error) {
 	return applied{}, nil
 }
 
-// rejectedOf counts the refunds of a payment that were rejected: their numbers are used.
-func (b *batch) rejectedOf(transactionID string) int {
+// givenUp counts the refunds of a payment that people have given up: their numbers are used.
+func (b *batch) givenUp(transactionID string) int {
 	n := 0
 	for _, r := range b.refunds.byNo {
-		if r.after.TransactionID == transactionID && r.after.State == RefundStateRejected {
+		if r.after.TransactionID == transactionID && r.after.State.givenUp() {
 			n++
 		}
 	}
 	return n
 }
+
+// givenUp reports that a person ended a refund of which nothing went back.
+func (s RefundState) givenUp() bool { return s == RefundStateRejected || s == RefundStateCancelled }
 
 // ofRefund is the header of a command on a refund that is there already.
 type ofRefund struct {
@@ -503,36 +512,44 @@ func (b *batch) numbersOf(transactionID string) int {
 	return n
 }
 
-// owe makes the refund of a payment that goes back whole, once. After a restore from a
+// owing is a payment that is owed back.
+type owing struct {
+	transactionID, orderNo, outTradeNo string
+	total, amount                      payment.Fen // of the payment, and of it what goes back now
+	reason                             string
+}
+
+// owe makes the refund of a payment that is owed back, once. After a restore from a
 // backup WeChat Pay may have told of it before its payment was known here: then it waits
 // as held under the same number, and becomes this refund. It is sent again under that
 // number, and WeChat Pay answers how far it is.
-func (b *batch) owe(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) *refundEntry {
-	row := b.owedRefund(transactionID, orderNo, outTradeNo, amount, reason)
+func (b *batch) owe(o owing) *refundEntry {
+	row := b.owedRefund(o)
 	fresh := &refundEntry{after: row, touched: true}
 	told := b.refunds.byNo[row.OutRefundNo]
 	switch {
 	case told == nil:
-	case told.after.State == RefundStateRejected: // people said no once, and its number is used
-		fresh.after.OutRefundNo += "-" + strconv.Itoa(b.rejectedOf(transactionID)+1)
-	case told.after.State == RefundStateHeld && told.after.TransactionID == transactionID &&
-		told.after.Amount == amount:
+	case told.after.State.givenUp(): // and its number is used
+		fresh.after.OutRefundNo += "-" + strconv.Itoa(b.givenUp(o.transactionID)+1)
+	case told.after.State == RefundStateHeld && told.after.TransactionID == o.transactionID &&
+		told.after.Amount == o.amount:
 		row.RefundID, row.CreatedAt, row.Version = told.after.RefundID, told.after.CreatedAt, told.after.Version
 		row.State = NextRefund(RefundStateHeld, RefundEventOwned).To
 		fresh.before, fresh.after, fresh.owned = told.before, row, true
 		b.refunds.drop(told)
 	default: // the number is another refund's at WeChat Pay: it can never send this one
-		fresh.after.OutRefundNo = otherOwedNo(transactionID, b.s.ids.must(b.now))
+		fresh.after.OutRefundNo = otherOwedNo(o.transactionID, b.s.ids.must(b.now))
 	}
 	b.refunds.add(fresh)
 	return fresh
 }
 
-// owedRefund is the refund of a payment that is owed back, whole.
-func (b *batch) owedRefund(transactionID, orderNo, outTradeNo string, amount payment.Fen, reason string) Refund {
-	return Refund{OutRefundNo: owedRefundNo(transactionID), OrderNo: orderNo, TransactionID: transactionID,
-		OutTradeNo: outTradeNo, Amount: amount, PaymentTotal: amount, State: owedState(),
-		Reason: reason, Note: owedNotes[reason], Generation: 1, Version: 1, Requester: Actor{Type: ActorScheduler},
+// owedRefund is the refund of a payment that is owed back.
+func (b *batch) owedRefund(o owing) Refund {
+	return Refund{OutRefundNo: owedRefundNo(o.transactionID), OrderNo: o.orderNo, TransactionID: o.transactionID,
+		OutTradeNo: o.outTradeNo, Amount: o.amount, PaymentTotal: o.total, State: owedState(),
+		Reason: o.reason, Note: owedNotes[o.reason], Generation: 1, Version: 1,
+		Requester: Actor{Type: ActorScheduler},
 		CreatedAt: b.now, UpdatedAt: b.now, DueAt: b.now}
 }
 
@@ -568,7 +585,7 @@ func (b *batch) moveRefund(e *entry, row *refundEntry, h *header, to RefundState
 	}
 	if paid := b.refunds.payments[r.TransactionID]; paid != nil && was.Committed() && !to.Committed() {
 		paid.adds -= r.Amount
-		if to == RefundStateRejected && r.Reason == ReasonHeld { // somebody has to decide again
+		if to.givenUp() && r.Reason == ReasonHeld { // somebody has to decide again
 			paid.outcome, paid.owe = SettledHeld, true
 		}
 	}

@@ -110,7 +110,8 @@ func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, mark, event
 }
 
 // allowed is what the table says, and what it cannot know: an answer of WeChat
-// Pay may still be on its way, and money that is owed is nobody's to keep.
+// Pay may still be on its way, and money that is owed is nobody's to keep. That of a
+// payment that is held is decided about again.
 func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
 	cell := NextRefund(r.State, c.event)
 	if cell.Verdict != VerdictMove {
@@ -124,7 +125,7 @@ func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
 		return refuseRefundCell(refundNotBroken)
 	case ends && b.now.Before(r.AskedAt.Add(answerWait)):
 		return refuseRefundCell("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
-	case cancels && r.Reason != ReasonAftersale:
+	case cancels && (r.Reason == ReasonLate || r.Reason == ReasonDuplicate):
 		return refuseRefundCell("this money is owed back whoever wants it; retry it, or settle it by hand")
 	}
 	return cell

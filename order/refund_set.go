@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -93,6 +94,47 @@ func (s *refundSet) elsewhere(transactionID string) (back payment.Fen, undecided
 // the same: WeChat Pay gives the money back, or may, unless it closed it.
 func (r *Refund) countsElsewhere() bool {
 	return r.State == RefundStateHeld && r.Told != payment.RefundClosed
+}
+
+// wentElsewhere reports that a refund that was not made here has paid out: no later word
+// takes that back (refundStatus.tellHeld).
+func (r *Refund) wentElsewhere() bool {
+	return r.State == RefundStateHeld && r.Told == payment.RefundSuccess
+}
+
+// goneElsewhere is what of a payment its buyer has by refunds that were not made here.
+func (s *refundSet) goneElsewhere(transactionID string) (gone payment.Fen) {
+	for _, r := range s.byNo {
+		if r.after.TransactionID == transactionID && r.after.wentElsewhere() {
+			gone += r.after.Amount
+		}
+	}
+	return gone
+}
+
+// sendable is what of a held payment is left to be sent back. It waits for what is on its
+// way elsewhere: WeChat Pay may close that yet. What was told under our own number, and is
+// all the rest, is our refund of before a restore: it is not elsewhere, and owe takes it up.
+func (s *refundSet) sendable(p *paidEntry) (payment.Fen, error) {
+	back, _ := s.elsewhere(p.transactionID)
+	own := owedRefundNo(p.transactionID)
+	ours := payment.Fen(0)
+	for _, r := range s.byNo {
+		n := &r.after
+		switch {
+		case n.TransactionID != p.transactionID || !n.countsElsewhere():
+		case n.OutRefundNo == own && back == p.amount:
+			ours = n.Amount
+		case !n.wentElsewhere():
+			return 0, &RefundRefusedError{Why: "refund " + n.OutRefundNo + " of this payment was made elsewhere and " +
+				"has not ended; retry it to ask WeChat Pay, and send the rest back when it has"}
+		}
+	}
+	left := cmp.Or(ours, s.left(p))
+	if left < 1 {
+		return 0, &RefundRefusedError{Why: "all of this payment went back elsewhere: nothing is left to send back"}
+	}
+	return left, nil
 }
 
 // left is what no refund of a payment has taken yet, here or elsewhere, and 0 when they

@@ -184,7 +184,8 @@ func mendOwed(ctx context.Context, m *mending) (bool, error) {
 	if reason != ReasonLate && reason != ReasonDuplicate {
 		reason = ReasonHeld
 	}
-	fresh := &refundEntry{after: m.owedRefund(p.transactionID, p.orderNo, p.outTradeNo, p.amount, reason)}
+	fresh := &refundEntry{after: m.owedRefund(owing{transactionID: p.transactionID, orderNo: p.orderNo,
+		outTradeNo: p.outTradeNo, total: p.amount, amount: p.amount, reason: reason})}
 	if reason == ReasonHeld { // people decide about it, and their approvals were lost with it
 		row := &fresh.after
 		row.ApprovalsNeeded, row.DueAt = max(1, m.s.approvals(p.amount)), time.Time{}

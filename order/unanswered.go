@@ -182,8 +182,7 @@ func (b *batch) wentBack(transactionID string) payment.Fen {
 	back := payment.Fen(0)
 	for _, r := range b.refunds.byNo {
 		n := &r.after
-		if n.TransactionID == transactionID &&
-			(n.State.PaidBack() || n.State == RefundStateHeld && n.Told == payment.RefundSuccess) {
+		if n.TransactionID == transactionID && (n.State.PaidBack() || n.wentElsewhere()) {
 			back += n.Amount
 		}
 	}

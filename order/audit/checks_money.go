@@ -1,5 +1,21 @@
 package audit
 
+// owedPayments are the payments that are owed back, each with the sum of its refunds and
+// with what of it went back elsewhere for certain. That counts where people decided about
+// money that was held; late money and a second payment are owed whole.
+const owedPayments = `(
+  SELECT p.transaction_id, p.order_no, p.amount_fen,
+    COALESCE((
+      SELECT SUM(r.amount_fen)
+      FROM refunds r
+      WHERE r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)), 0) AS owed_fen,
+    CASE WHEN p.reason IN ('late', 'duplicate') THEN 0 ELSE COALESCE((
+      SELECT SUM(h.amount_fen)
+      FROM refunds h
+      WHERE h.transaction_id = p.transaction_id AND h.state = 'held' AND h.told = 'SUCCESS'), 0) END AS elsewhere_fen
+  FROM payments p
+  WHERE p.outcome = 'owed')`
+
 // moneyChecks: every fen that came in is on an order, went back, goes back, or
 // waits for a person.
 var moneyChecks = []check{
@@ -38,14 +54,13 @@ LEFT JOIN payment_attempts a ON a.out_trade_no = p.out_trade_no
 WHERE p.order_no <> ''
   AND (SUBSTR(p.out_trade_no, 1, 26) <> p.order_no OR a.order_no <> p.order_no)
   /*and order p.order_no*/`},
-	// A refund that failed for good does not count: its successor has to be there.
+	// A refund that failed for good does not count: its successor has to be there. Of money
+	// that was held a part may have gone back elsewhere, before or after it was owed.
 	{"money.owed_back", "every payment that did not make its order paid is owed back, whole and once", `
-SELECT p.transaction_id, p.order_no, p.amount_fen, COALESCE(SUM(r.amount_fen), 0) AS owed_fen
-FROM payments p
-LEFT JOIN refunds r ON r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)
-WHERE p.outcome = 'owed'
-GROUP BY p.transaction_id, p.order_no, p.amount_fen
-HAVING p.amount_fen <> COALESCE(SUM(r.amount_fen), 0)`},
+SELECT p.transaction_id, p.order_no, p.amount_fen, p.owed_fen, p.elsewhere_fen
+FROM ` + owedPayments + ` p
+WHERE p.owed_fen > p.amount_fen
+  OR p.owed_fen + p.elsewhere_fen < p.amount_fen`},
 	// refund_fen repeats the sum of the refunds that count, so that a guarded UPDATE can
 	// refuse one too many.
 	{"money.no_more_back", "refunds never exceed their payment, and the payment knows their sum", `
@@ -115,13 +130,15 @@ HAVING (o.state = 'refunding') <> (COUNT(r.out_refund_no) > 0)`},
 	// The sums of all of the above: what each row hides from its own check would be
 	// missing here.
 	{"money.total", "all money taken in is kept on orders, went back or goes back, or is held", `
-SELECT t.taken_in, t.kept, t.back
+SELECT t.taken_in, t.kept, t.back, t.elsewhere
 FROM (
   SELECT
     (SELECT COALESCE(SUM(amount_fen), 0) FROM payments WHERE outcome <> 'held') AS taken_in,
     (SELECT COALESCE(SUM(amount_fen - refund_fen), 0) FROM payments WHERE outcome = 'applied') AS kept,
-    (SELECT COALESCE(SUM(r.amount_fen), 0) FROM refunds r WHERE r.state NOT IN (` + deadRefunds + `)) AS back) t
-WHERE t.taken_in <> t.kept + t.back`},
+    (SELECT COALESCE(SUM(r.amount_fen), 0) FROM refunds r WHERE r.state NOT IN (` + deadRefunds + `)) AS back,
+    (SELECT COALESCE(SUM(p.amount_fen - p.owed_fen), 0) FROM ` + owedPayments + ` p
+      WHERE p.owed_fen BETWEEN p.amount_fen - p.elsewhere_fen AND p.amount_fen) AS elsewhere) t
+WHERE t.taken_in <> t.kept + t.back + t.elsewhere`},
 }
 
 // outcomeChecks: why a payment did not make its order paid is known. Reports list

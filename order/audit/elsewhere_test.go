@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"orderd/migrations/sqldb"
@@ -53,6 +54,57 @@ func TestVerifyFindsHandsOnWhatWentBackElsewhere(t *testing.T) {
 		} {
 			if n := w.broken(t, h.hand)[h.check]; n == 0 {
 				t.Errorf("%s: %s finds nothing", h.name, h.check)
+			}
+		}
+	})
+}
+
+// Of money that was held a part may have gone back elsewhere, so that its refund takes less than all. That must not
+// hide a fen that nobody gives back, of that payment and of one that is owed whole.
+func TestVerifyFindsHeldMoneyThatIsNotAllBack(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		o := w.PlaceOne(t, "part", "mug", 3)
+		trade, err := w.WeChat.Pay(w.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trade.AppID = "wx_old"
+		w.WeChat.Put(trade)
+		if _, err := w.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: "PLATFORM1",
+			TransactionID: trade.TransactionID, Amount: 100, Total: trade.Total}); err != nil {
+			t.Fatal(err)
+		}
+		w.MustSettleRefund(t, w.WeChat.EndRefund("PLATFORM1", payment.RefundSuccess))
+		if err := w.RefundHeld(t.Context(), trade.TransactionID, ordertest.Finance); err != nil {
+			t.Fatal(err)
+		}
+		w.AssertVerified(t)
+		both := []string{"money.owed_back", "money.total"}
+		fenLess := "UPDATE refunds SET amount_fen = amount_fen - 1 WHERE out_refund_no = 'R$'; " +
+			"UPDATE payments SET refund_fen = refund_fen - 1 WHERE transaction_id = '$'"
+		late := "SELECT transaction_id FROM payments WHERE order_no = '$late'"
+		for _, h := range []struct {
+			name, hand string
+			checks     []string
+		}{
+			{"a fen less", strings.ReplaceAll(fenLess, "$", trade.TransactionID), both},
+			{"the refund is gone", "DELETE FROM refunds WHERE out_refund_no = 'R" + trade.TransactionID + "'; " +
+				"UPDATE payments SET refund_fen = 0 WHERE transaction_id = '" + trade.TransactionID + "'", both},
+			{"what went elsewhere is gone", "DELETE FROM refunds WHERE out_refund_no = 'PLATFORM1'", both},
+			{"it went nowhere", "UPDATE refunds SET told = 'CLOSED' WHERE out_refund_no = 'PLATFORM1'", both},
+			{"late money, a part of it elsewhere", "UPDATE refunds SET amount_fen = amount_fen - 1 WHERE order_no = " +
+				"'$late'; UPDATE payments SET refund_fen = refund_fen - 1 WHERE order_no = '$late'; " +
+				"UPDATE refunds SET transaction_id = (" + late + ") WHERE out_refund_no = 'PLATFORM1'", both},
+		} {
+			found := w.broken(t, h.hand)
+			for _, check := range h.checks {
+				if found[check] == 0 {
+					t.Errorf("%s: %s finds nothing", h.name, check)
+				}
 			}
 		}
 	})
