@@ -329,3 +329,21 @@ func TestHeldPaymentIsFoundOnce(t *testing.T) {
 		}
 	})
 }
+
+// orderd was away for more than a day, and asks about a trade before it closes its order: a clean database, and verify
+// must say so.
+func TestVerifyInventsNothingAboutAnAskAfterALongOutage(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		f.Prepaid(t, f.PlaceOne(t, "a", "mug", 1).OrderNo)
+		f.Clock.Advance(30 * time.Hour)
+		asks, err := f.DueAsks(t.Context(), 10)
+		if err == nil {
+			asks, err = f.ClaimAsks(t.Context(), asks)
+		}
+		if err != nil || len(asks) != 1 {
+			t.Fatalf("%+v, %v", asks, err)
+		}
+		f.AssertVerified(t)
+	})
+}

@@ -132,7 +132,8 @@ WHERE a.called_at < o.created_at - $slack
   OR a.answered_at > $latest
   OR (a.answered_at <> 0 AND a.answered_at < o.created_at - $slack)
   OR (a.state = 'live' AND (a.answered_at = 0 OR SUBSTR(a.answer, 1, 1) <> '{'))`},
-	// 90000000 is lookAhead. A call is committed with called_at, by the clock of its process.
+	// 90000000 is lookAhead; after an outage the next ask counts from now. A call is committed
+	// with called_at, by the clock of its process.
 	{"attempt.calls", "calls of an attempt are numbered, its newest answer is kept, and it is asked about in time", `
 SELECT a.out_trade_no, a.call_no, a.answer_no, a.open_calls, a.asks, a.ask_at, o.expire_at
 FROM payment_attempts a
@@ -141,7 +142,7 @@ WHERE a.call_no < 0
   OR a.answer_no < 0
   OR a.answer_no > a.call_no
   OR a.asks < 0
-  OR a.ask_at > o.expire_at + 90000000
+  OR (a.ask_at > o.expire_at + 90000000 AND a.ask_at > $ahead)
   OR (a.open_calls <> '' AND (SUBSTR(a.open_calls, 1, 1) <> '{' OR SUBSTR(a.open_calls, -1) <> '}'))
   OR (a.open_calls <> '' AND a.open_calls NOT LIKE '{"%":[%,%]}')
   OR (a.open_calls <> '' AND (
