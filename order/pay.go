@@ -93,6 +93,9 @@ type HeldPayment struct {
 // at the end; cursor is "" for the first page.
 func (s *Service) ListHeld(ctx context.Context, cursor string, limit int) ([]HeldPayment, string, error) {
 	limit = pageSize(limit)
+	if err := bounds.WeChatNo.Cursor(cursor); err != nil {
+		return nil, "", err
+	}
 	all, err := listHeld(ctx, s.db, cursor, limit+1)
 	if err != nil {
 		return nil, "", sqldb.Wrap("list held payments", err)

@@ -471,6 +471,9 @@ type RefundFilter struct {
 // ListRefunds gives refunds and the cursor of the next page, "" at the end.
 func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]Refund, string, error) {
 	limit := pageSize(f.Limit)
+	if err := bounds.OutRefundNo.Cursor(f.Cursor); err != nil {
+		return nil, "", err
+	}
 	var rows []Refund
 	err := s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		rows, err = listRefunds(ctx, tx, &f, limit+1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/stock"
 )
@@ -111,6 +112,9 @@ func pageSize(n int) int {
 // page, "" at the end. Payments and attempts are not loaded.
 func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
 	limit := pageSize(f.Limit)
+	if err := bounds.OrderNo.Cursor(f.Cursor); err != nil {
+		return nil, "", err
+	}
 	orders, err := listOrders(ctx, s.db, &f, s.cfg.Now(), limit+1)
 	if err != nil {
 		return nil, "", sqldb.Wrap("list orders", err)

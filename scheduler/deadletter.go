@@ -50,8 +50,6 @@ var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 var (
 	// ErrNoFailedTask: there is no failed task of this id.
 	ErrNoFailedTask = errors.New("no such failed task")
-	// ErrFailedCursor: the cursor is not one that DeadLetters.List returned.
-	ErrFailedCursor = errors.New("this is no cursor of a list of failed tasks")
 )
 
 // Failure is one run of a task that failed by the task's own fault, while

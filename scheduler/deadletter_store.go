@@ -432,7 +432,7 @@ func (f *Filter) where() (string, []any) {
 
 // List returns a page of failed tasks, the one that failed last first, and the
 // cursor of the next page, "" at the end. cursor is "" for the first page; one that
-// List did not return is ErrFailedCursor. limit is 1 to 200, and is brought into
+// List did not return is bounds.ErrCursor. limit is 1 to 200, and is brought into
 // that range.
 func (f *DeadLetters) List(ctx context.Context, filter Filter, cursor string, limit int) ([]FailedTask, string, error) {
 	limit = min(max(limit, 1), maxListed)
@@ -442,7 +442,7 @@ func (f *DeadLetters) List(ctx context.Context, filter Filter, cursor string, li
 		at, err := strconv.ParseInt(ms, 10, 64)
 		typ, key, err2 := ParseFailedID(id)
 		if err != nil || err2 != nil {
-			return nil, "", ErrFailedCursor
+			return nil, "", bounds.ErrCursor
 		}
 		where += "\n  AND last_at <= ?\n  AND (last_at < ? OR task_type < ? OR (task_type = ? AND task_key < ?))"
 		args = append(args, at, at, typ, typ, key)

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 )
@@ -290,7 +291,7 @@ func TestListAndFilter(t *testing.T) {
 			t.Errorf("seen %v", seen)
 		}
 		for _, bad := range []string{"x", "1", "x.a~b", "1.a", "1." + strings.Repeat("~", 3)} {
-			if _, _, err := b.List(t.Context(), Filter{}, bad, 7); !errors.Is(err, ErrFailedCursor) {
+			if _, _, err := b.List(t.Context(), Filter{}, bad, 7); !errors.Is(err, bounds.ErrCursor) {
 				t.Errorf("cursor %q: %v", bad, err)
 			}
 		}

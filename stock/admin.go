@@ -385,6 +385,9 @@ ORDER BY sku_id`, sqldb.Args(ids)...)
 // List gives the SKUs after cursor, by ascending id, at most limit and never more than
 // maxPage. "" begins at the first; the id of the last one is the next cursor.
 func (a *Admin) List(ctx context.Context, cursor string, limit int) ([]SKU, error) {
+	if err := bounds.SkuID.Cursor(cursor); err != nil {
+		return nil, err
+	}
 	return a.query(ctx, `SELECT `+skuColumns+`
 FROM skus
 WHERE sku_id > ?

@@ -4,10 +4,12 @@ import (
 	"errors"
 
 	"orderd/migrations"
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/payment/reconcile"
+	"orderd/payment/shipping"
 	"orderd/scheduler"
 	"orderd/stock"
 )
@@ -54,12 +56,22 @@ var exitCodes = []struct {
 	fits func(error) bool
 	code int
 }{
-	{is(errUsage, sqldb.ErrDSN, sqldb.ErrNoDatabase, scheduler.ErrRedisURL, reconcile.ErrRequest), exitUsage},
+	{is(errUsage, sqldb.ErrDSN, sqldb.ErrNoDatabase, scheduler.ErrRedisURL, reconcile.ErrRequest,
+		bounds.ErrCursor), exitUsage},
+	{refused, exitUsage},
 	{answered(payment.KindMisconfigured), exitUsage}, // our keys, or our merchant
 	{is(errOpen), exitOpen},
 	{is(errBroken), exitInvariant},
-	{is(errDown, sqldb.ErrUnavailable, sqldb.ErrOverloaded, payment.ErrBillNotReady), exitDown},
+	{is(errDown, sqldb.ErrUnavailable, sqldb.ErrOverloaded, sqldb.ErrLostRace, payment.ErrBillNotReady,
+		payment.ErrBillDamaged, reconcile.ErrRunning), exitDown},
 	{answered(payment.KindUnknown, payment.KindRateLimited, payment.KindUserPaying), exitDown},
+}
+
+// refused fits what a package says of a value that it does not take: a reason, a quantity, a
+// parcel. Nothing was done.
+func refused(err error) bool {
+	return errors.As(err, new(*order.ValidationError)) || errors.As(err, new(*stock.InvalidError)) ||
+		errors.As(err, new(*shipping.InvalidError))
 }
 
 // is fits an error that is one of those.

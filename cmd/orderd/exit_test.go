@@ -12,9 +12,14 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
+	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/reconcile"
+	"orderd/payment/shipping"
 	"orderd/scheduler"
+	"orderd/stock"
 )
 
 // verbs is every verb with arguments that it takes, and what it needs: a verb that is not here fails the test.
@@ -134,10 +139,14 @@ func TestTheTableOfExitCodes(t *testing.T) {
 		exitOK:     {nil},
 		exitFailed: {errors.New("x"), call(payment.KindRejected)},
 		exitUsage: {errUsage, misconfigured(errors.New("x")), sqldb.ErrDSN, scheduler.ErrRedisURL,
-			call(payment.KindMisconfigured)},
+			call(payment.KindMisconfigured), fmt.Errorf("x: %w", bounds.ErrCursor),
+			&order.ValidationError{Fields: []order.FieldError{{}}}, &stock.InvalidError{Problems: []string{"x"}},
+			&shipping.InvalidError{}},
 		exitOpen:      {errOpen},
 		exitInvariant: {errBroken},
-		exitDown: {errDown, sqldb.ErrUnavailable, sqldb.ErrLocked, payment.ErrBillNotReady, call(payment.KindUnknown),
+		exitDown: {errDown, sqldb.ErrUnavailable, sqldb.ErrLocked, sqldb.ErrUnknown, sqldb.ErrLostRace,
+			payment.ErrBillNotReady, fmt.Errorf("x: %w", payment.ErrBillDamaged), reconcile.ErrRunning,
+			call(payment.KindUnknown),
 			call(payment.KindRateLimited), call(payment.KindUserPaying)},
 	} {
 		for _, err := range all {
@@ -226,5 +235,25 @@ func TestFilesOfTheDataDirectoryAreTheOwners(t *testing.T) {
 	}
 	if st, err := os.Stat(filepath.Join(fresh, "orderd.db")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", st, err)
+	}
+}
+
+// A word that is none shows nothing, and a daily job reads exit 0 as "no difference is open".
+func TestFiltersOfVerbsAreStrict(t *testing.T) {
+	dir := t.TempDir()
+	if code, _, errs := words(t, "migrate", "up", "--data-dir", dir); code != exitOK {
+		t.Fatal(errs)
+	}
+	for _, line := range []string{"reconcile diffs --status open", "reconcile diffs --status WRONG",
+		"reconcile list --limit 0", "reconcile list --limit=-5", "order list --limit 0", "order list --limit 201",
+		"order list --cursor garbage", "order list --state PAID", "refund list --limit 0", "refund list --cursor ü",
+		"refund list --state x", "payments held list --limit 0", "payments held list --cursor ü",
+		"tasks dead list --limit 0", "tasks dead list --cursor x", "shipment list --limit 0 --shipping-app-secret s",
+		"shipment list --cursor x --shipping-app-secret s", "shipment list --state x --shipping-app-secret s",
+		"stock replenish mug 0 --reason x --key k --yes", "stock adjust mug --delta 1 --reason x --key ü --yes"} {
+		code, out, errs := words(t, append(strings.Fields(line), "--data-dir", dir)...)
+		if code != exitUsage {
+			t.Errorf("%s: exit %d\n%s%s", line, code, out, errs)
+		}
 	}
 }

@@ -79,9 +79,9 @@ type orderList struct {
 	State    order.State `help:"pending, closing, closed, paid, refunding, refunded or late."`
 	Customer string      `help:"Customer id."`
 	// Stuck is order.StuckAfter past the time at which somebody should have looked.
-	Stuck  bool   `help:"Only orders overdue by more than five minutes."`
-	Limit  int    `default:"50" help:"1 to 200."`
-	Cursor string `help:"Go on after this order number."`
+	Stuck  bool     `help:"Only orders overdue by more than five minutes."`
+	Limit  pageRows `default:"50" help:"1 to 200."`
+	Cursor string   `help:"Go on after this order number."`
 }
 
 // Run lists orders.
@@ -91,7 +91,7 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	return withCore(ctx, s, func(co *core) error {
 		orders, next, err := co.orders.List(ctx, order.Filter{State: c.State, CustomerID: c.Customer, Stuck: c.Stuck,
-			Limit: c.Limit, Cursor: c.Cursor})
+			Limit: int(c.Limit), Cursor: c.Cursor})
 		if err != nil {
 			return err
 		}

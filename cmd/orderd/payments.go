@@ -24,14 +24,14 @@ type heldCmd struct {
 // heldList is `orderd payments held list`.
 type heldList struct {
 	output
-	Limit  int    `default:"50" help:"1 to 200."`
-	Cursor string `help:"Go on after this transaction."`
+	Limit  pageRows `default:"50" help:"1 to 200."`
+	Cursor string   `help:"Go on after this transaction."`
 }
 
 // Run lists held payments.
 func (c *heldList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		rows, next, err := co.orders.ListHeld(ctx, c.Cursor, c.Limit)
+		rows, next, err := co.orders.ListHeld(ctx, c.Cursor, int(c.Limit))
 		if err != nil {
 			return err
 		}

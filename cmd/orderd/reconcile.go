@@ -153,13 +153,13 @@ func stages(p *screen.Progress) func(stage string, done, total int64) {
 // reconcileList is `orderd reconcile list`.
 type reconcileList struct {
 	output
-	Limit int `default:"31" help:"How many."`
+	Limit pageRows `default:"31" help:"1 to 200."`
 }
 
 // Run lists days.
 func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		all, err := co.reconciler.List(ctx, "", c.Limit)
+		all, err := co.reconciler.List(ctx, "", int(c.Limit))
 		if err != nil {
 			return err
 		}
@@ -232,6 +232,10 @@ type reconcileDiffs struct {
 // Run lists differences: of a day all of them, of all days the open ones, unless --status
 // says otherwise. An open one among them is errOpen.
 func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) error {
+	if st := c.Status; st != nil && *st != "" && !slices.Contains(reconcile.Statuses(), *st) {
+		return fmt.Errorf("%w: there is no status %q; OPEN, PENDING_NEXT_DAY, RESOLVED, WRITTEN_OFF, or \"\" for all",
+			errUsage, *st)
+	}
 	return withCore(ctx, s, func(co *core) (err error) {
 		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
 		id := ""

@@ -39,7 +39,7 @@ type refundList struct {
 	// State is in lower case here, as in the database.
 	State  order.RefundState `help:"${refund_list_state}"`
 	Order  string            `help:"Order number."`
-	Limit  int               `default:"50" help:"1 to 200."`
+	Limit  pageRows          `default:"50" help:"1 to 200."`
 	Cursor string            `help:"Go on after this refund number."`
 }
 
@@ -50,7 +50,7 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	return withCore(ctx, s, func(co *core) error {
 		rows, next, err := co.orders.ListRefunds(ctx,
-			order.RefundFilter{State: c.State, OrderNo: c.Order, Limit: c.Limit, Cursor: c.Cursor})
+			order.RefundFilter{State: c.State, OrderNo: c.Order, Limit: int(c.Limit), Cursor: c.Cursor})
 		if err != nil {
 			return err
 		}

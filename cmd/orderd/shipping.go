@@ -93,17 +93,17 @@ type shipmentCmd struct {
 type shipmentList struct {
 	output
 	State  shipping.State `default:"owed" help:"owed, due, reported, refused or void."`
-	Limit  int            `default:"50" help:"1 to 200."`
+	Limit  pageRows       `default:"50" help:"1 to 200."`
 	Cursor string         `help:"Go on after this cursor."`
 }
 
 // Run lists shipments.
 func (c *shipmentList) Run(ctx context.Context, s *settings, t *terminal) error {
-	if !slices.Contains(shipping.States, c.State) || c.Limit < 1 || c.Limit > 200 {
-		return fmt.Errorf("%w: --state is owed, due, reported, refused or void, --limit 1 to 200", errUsage)
+	if !slices.Contains(shipping.States, c.State) {
+		return fmt.Errorf("%w: --state is owed, due, reported, refused or void", errUsage)
 	}
 	return withShipping(ctx, s, func(co *core) error {
-		rows, next, err := co.shipping.List(ctx, c.State, c.Cursor, c.Limit)
+		rows, next, err := co.shipping.List(ctx, c.State, c.Cursor, int(c.Limit))
 		if err != nil {
 			return err
 		}

@@ -44,8 +44,8 @@ func (f failedFilter) filter() scheduler.Filter {
 type deadList struct {
 	output
 	failedFilter
-	Limit  int    `default:"50" help:"1 to 200."`
-	Cursor string `help:"Go on where a page ended."`
+	Limit  pageRows `default:"50" help:"1 to 200."`
+	Cursor string   `help:"Go on where a page ended."`
 }
 
 // Run lists failed tasks.
@@ -53,10 +53,7 @@ func (c *deadList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		f := c.filter()
 		f.State = c.State
-		tasks, next, err := co.failures.List(ctx, f, c.Cursor, c.Limit)
-		if errors.Is(err, scheduler.ErrFailedCursor) {
-			return fmt.Errorf("%w: --cursor: %w", errUsage, err)
-		}
+		tasks, next, err := co.failures.List(ctx, f, c.Cursor, int(c.Limit))
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,21 @@ type output struct {
 	Output string `short:"o" enum:"table,json" default:"table" help:"table or json."`
 }
 
+// pageRows is how many rows a list shows. One that showed none, or all, would be taken for
+// what there is.
+type pageRows int
+
+// Validate is kong's, for what was given.
+func (n pageRows) Validate() error {
+	if n < 1 || n > maxPageRows {
+		return fmt.Errorf("a list shows 1 to %d rows; --cursor goes on where it ended", maxPageRows)
+	}
+	return nil
+}
+
+// maxPageRows is that of the operators' API.
+const maxPageRows = 200
+
 // show writes v as JSON, or a table by write, whose columns are separated by tabs.
 func (o output) show(t *terminal, v any, write func(w io.Writer)) error {
 	if o.Output == "json" {

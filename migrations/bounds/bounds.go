@@ -12,6 +12,7 @@
 package bounds
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -185,6 +186,19 @@ func (f *Field) Check(s string) *Wrong {
 
 // Fits reports that nothing is wrong with a value.
 func (f *Field) Fits(s string) bool { return f.Check(s) == nil }
+
+// ErrCursor: no page of the list ended there. A reader that went on from it would be shown
+// the first page again, or none.
+var ErrCursor = errors.New("this is no cursor of this list; begin without one")
+
+// Cursor is ErrCursor for a cursor that is not of this field, the last key of a page; ""
+// begins a list.
+func (f *Field) Cursor(cursor string) error {
+	if cursor == "" || f.Fits(cursor) {
+		return nil
+	}
+	return ErrCursor
+}
 
 // Rule says how long the field may be.
 func (f *Field) Rule() string {

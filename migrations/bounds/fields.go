@@ -129,6 +129,8 @@ var (
 		Columns: "reconciliations.problem", Why: "the width of its column"}
 	Resolution = Field{Name: "how a difference ended", Most: 64, Unit: Bytes, Of: Line, Over: Cut,
 		Columns: "differences.resolution", Why: "the width of its column"}
+	DifferenceID = Field{Name: "the id of a difference", Least: 32, Most: 32, Unit: Bytes, Of: Word, Over: Ours,
+		Columns: "differences.id", Why: "128 bits of a hash, in hex"}
 	TaskCause = Field{Name: "why a task failed", Most: 500, Unit: Characters, Of: Line, Over: Cut,
 		Columns: "failed_tasks.cause", Why: "the width of its column"}
 	TaskType = Field{Name: "the type of a task", Most: 32, Unit: Characters, Of: Visible, Over: Cut,
@@ -145,7 +147,7 @@ var Fields = []*Field{
 	&Title, &Reason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
-	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution,
+	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution, &DifferenceID,
 	&TaskCause, &TaskType, &TaskKey, &TaskPayload,
 }
 
@@ -155,7 +157,7 @@ var Fields = []*Field{
 var Own = []struct{ What, Columns string }{
 	{"a hash",
 		"orders.request_hash refunds.request_hash operator_tokens.sha256 bill_files.sha1 bill_chunks.sha1 " +
-			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1 differences.id"},
+			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1"},
 	{"a word of a list in the program",
 		"shipments.state orders.state orders.close_reason order_events.event order_events.from_state " +
 			"order_events.to_state " +

@@ -67,7 +67,7 @@ func (a *api) paymentQuery(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := noBody(c); err != nil {
+	if err := NoBody(c); err != nil {
 		return err
 	}
 	ctx, customer := c.Request().Context(), customerOf(c)
@@ -132,9 +132,9 @@ func readReason(c echo.Context) (string, error) {
 	return reason, bad.err()
 }
 
-// noBody wants an empty body or an empty object, which some HTTP clients send with every
+// NoBody wants an empty body or an empty object, which some HTTP clients send with every
 // POST. A field in it is refused: it would be without effect.
-func noBody(c echo.Context) error {
+func NoBody(c echo.Context) error {
 	if c.Request().ContentLength == 0 {
 		return nil
 	}

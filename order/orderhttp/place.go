@@ -47,14 +47,14 @@ func (a *api) place(c echo.Context) error {
 	return c.JSON(http.StatusCreated, viewOf(&placed.Order, placed.Order.CreatedAt))
 }
 
-// idempotencyKey gives the key, bare or quoted, as the IETF draft has it (a string of RFC
+// IdempotencyKey gives the key, bare or quoted, as the IETF draft has it (a string of RFC
 // 8941). Of two headers none counts: a proxy may have looked at the other one.
-func idempotencyKey(h http.Header) (string, bool) {
+func IdempotencyKey(h http.Header) (key string, ok bool) {
 	values := h.Values(headerKey)
 	if len(values) != 1 {
 		return "", false
 	}
-	key := values[0]
+	key = values[0]
 	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
 		key = key[1 : n-1]
 	}
@@ -65,7 +65,7 @@ func idempotencyKey(h http.Header) (string, bool) {
 // Without a key it is IDEMPOTENCY_KEY_REQUIRED, 400 as the IETF draft has it: a request
 // without one could not be repeated after an answer that was lost.
 func readKeyed[T any](c echo.Context, decode func(body []byte) (T, error)) (key string, got T, err error) {
-	key, ok := idempotencyKey(c.Request().Header)
+	key, ok := IdempotencyKey(c.Request().Header)
 	if !ok {
 		return key, got, &Failure{Code: CodeKeyRequired}
 	}

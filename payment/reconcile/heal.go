@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
@@ -370,8 +371,15 @@ func (r *Reconciler) Recent(ctx context.Context, days, differences int) (all []S
 // listStored is List in a transaction.
 func listStored(ctx context.Context, tx *sqldb.Tx, before string, limit int) ([]Stored, error) {
 	date, kind := "9999-99-99", ""
-	if len(before) > 11 {
+	if before != "" {
+		if len(before) < len(time.DateOnly)+len("-X") || before[10] != '-' {
+			return nil, bounds.ErrCursor
+		}
 		date, kind = before[:10], before[11:]
+		if _, err := time.Parse(time.DateOnly, date); err != nil ||
+			!slices.Contains(billTypes, payment.BillType(kind)) {
+			return nil, bounds.ErrCursor
+		}
 	}
 	all := []Stored{}
 	err := sqldb.Each(ctx, tx, `SELECT `+storedColumns+`

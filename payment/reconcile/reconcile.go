@@ -198,6 +198,9 @@ func (u *run) progress(stage string, done, total int64) {
 	}
 }
 
+// billTypes are the bills that can be reconciled.
+var billTypes = []payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund, payment.BillFundFlow}
+
 // Run reconciles one bill, whole. It may be repeated at any time, also after it was
 // killed: it goes by what is there. A bad bill changes nothing but the state of its row
 // in reconciliations.
@@ -209,8 +212,7 @@ func (r *Reconciler) Run(ctx context.Context, q RunRequest) (Result, error) {
 	if q.Type == "" {
 		q.Type = payment.BillAll
 	}
-	if !slices.Contains([]payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund,
-		payment.BillFundFlow}, q.Type) {
+	if !slices.Contains(billTypes, q.Type) {
 		return Result{}, fmt.Errorf("%w: there is no bill type %.20q; ALL, SUCCESS, REFUND or FUNDFLOW", ErrRequest,
 			q.Type)
 	}

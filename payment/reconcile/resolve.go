@@ -98,6 +98,9 @@ func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) (all [
 
 // findDifferences reads the differences of a filter.
 func findDifferences(ctx context.Context, tx *sqldb.Tx, f *DifferenceFilter) ([]Difference, error) {
+	if err := bounds.DifferenceID.Cursor(f.Cursor); err != nil {
+		return nil, err
+	}
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
 	for _, t := range []struct{ column, value string }{
 		{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},

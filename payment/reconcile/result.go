@@ -94,6 +94,11 @@ const (
 	StatusWrittenOff Status = "WRITTEN_OFF"      // by two persons
 )
 
+// Statuses are all of them.
+func Statuses() []Status {
+	return []Status{StatusOpen, StatusPending, StatusResolved, StatusWrittenOff}
+}
+
 // Difference is one thing in which the bill and our rows differ: a row of table
 // differences. Amounts are in fen.
 type Difference struct {

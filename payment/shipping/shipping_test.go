@@ -388,7 +388,7 @@ func TestListPages(t *testing.T) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 		_, _, err := s.Service.List(t.Context(), shipping.StateOwed, "nonsense", 2)
-		if !errors.Is(err, shipping.ErrCursor) {
+		if !errors.Is(err, bounds.ErrCursor) {
 			t.Error(err)
 		}
 		b, err := s.Service.Backlog(t.Context())

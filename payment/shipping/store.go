@@ -210,15 +210,12 @@ LIMIT ?`, string(state), after, after, no, limit+1)
 	return all, next, nil
 }
 
-// ErrCursor is a cursor that List did not make.
-var ErrCursor = errors.New("this cursor is of no page of shipments; begin without one")
-
 func parseCursor(text string) (after int64, no string, err error) {
 	if text == "" {
 		return 0, "", nil
 	}
-	if _, err := fmt.Sscanf(text, "%d-%s", &after, &no); err != nil {
-		return 0, "", ErrCursor
+	if _, err := fmt.Sscanf(text, "%d-%s", &after, &no); err != nil || !bounds.OrderNo.Fits(no) {
+		return 0, "", bounds.ErrCursor
 	}
 	return after, no, nil
 }

@@ -282,10 +282,8 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		if !who.Role.May(need) {
 			return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
 		}
-		if ctx.Request().Method == http.MethodGet {
-			if err := orderhttp.CheckQuery(ctx, parameters[ctx.Path()]...); err != nil {
-				return err
-			}
+		if err := checkQuery(ctx); err != nil {
+			return err
 		}
 		ctx.Set(operatorKey, who.Name)
 		ctx.Response().Header().Set(echo.HeaderCacheControl, "no-store")
@@ -297,8 +295,33 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		case !strings.HasPrefix(ctx.Path(), "/debug/"):
 			ctx.SetRequest(ctx.Request().WithContext(bounded))
 		}
-		return h(ctx)
+		err = h(ctx)
+		if errors.Is(err, bounds.ErrCursor) {
+			return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: "?cursor",
+				Code: bounds.CodeFormat, Detail: bounds.ErrCursor.Error()}}}
+		}
+		return err
 	}
+}
+
+// checkQuery refuses parameters that a route does not have, names given twice and, in the
+// API, names without a value: a filter that is ignored shows everything, and whoever acts
+// on it acts on everything. What acts has no parameters: its body says all.
+func checkQuery(ctx echo.Context) error {
+	var known []string
+	if ctx.Request().Method == http.MethodGet {
+		known = parameters[ctx.Path()]
+	}
+	if err := orderhttp.CheckQuery(ctx, known...); err != nil || !strings.HasPrefix(ctx.Path(), "/admin/") {
+		return err
+	}
+	q := query{Context: ctx}
+	for name, values := range ctx.QueryParams() {
+		if values[0] == "" && name != "cursor" { // without one a list begins
+			q.wrong(name, bounds.CodeRequired, "it has no value; leave it out")
+		}
+	}
+	return q.err()
 }
 
 // who finds the owner of a secret, nil for nobody's. Tokens of the configuration are
@@ -375,7 +398,19 @@ func decode(ctx echo.Context, into any) error {
 // case, and the last of two.
 func misnamed(d *json.Decoder, t reflect.Type) string {
 	start, err := d.Token()
-	if err != nil || start != json.Delim('{') || t.Kind() != reflect.Struct {
+	if err != nil {
+		return ""
+	}
+	for start == json.Delim('[') && t.Kind() == reflect.Slice && d.More() {
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return ""
+		}
+		if bad := misnamed(json.NewDecoder(bytes.NewReader(value)), t.Elem()); bad != "" {
+			return bad
+		}
+	}
+	if start != json.Delim('{') || t.Kind() != reflect.Struct {
 		return ""
 	}
 	seen := map[string]bool{}
@@ -417,7 +452,7 @@ func decodeReasoned(ctx echo.Context, into any, reason *string) error {
 // and one that is no version of ours, or a list, is VERSION_MISMATCH: it cannot be the
 // version that is there.
 func version(ctx echo.Context) (int64, error) {
-	header := ctx.Request().Header.Get("If-Match")
+	header := strings.Join(ctx.Request().Header.Values("If-Match"), ", ")
 	if header == "" {
 		return 0, &orderhttp.Failure{Code: orderhttp.CodeIfMatchRequired}
 	}

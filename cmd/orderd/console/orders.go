@@ -165,6 +165,9 @@ func (c *console) closeOrder(ctx echo.Context) error {
 // the order is paid, and applies what it says. Repeating it changes nothing more, so that
 // it needs neither key nor If-Match.
 func (c *console) syncOrder(ctx echo.Context) error {
+	if err := orderhttp.NoBody(ctx); err != nil {
+		return err
+	}
 	o, err := c.Orders.Sync(ctx.Request().Context(), ctx.Param("no"), cause(ctx))
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment"
@@ -360,6 +361,9 @@ func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, err
 		body.BillType = payment.BillAll
 	}
 	var bad []order.FieldError
+	if wrong := bounds.Note.Check(body.Reason); wrong != nil {
+		bad = append(bad, order.FieldError{Pointer: "#/reason", Code: wrong.Code, Detail: wrong.Detail})
+	}
 	if _, err := time.Parse(time.DateOnly, body.BillDate); err != nil || body.BillDate > reconcile.Day(c.Now()) {
 		bad = append(bad, order.FieldError{Pointer: "#/bill_date", Code: "FORMAT",
 			Detail: "a day of Beijing that has begun is needed, YYYY-MM-DD"})
@@ -373,6 +377,8 @@ func (c *console) readRun(ctx echo.Context) (reconcile.RunRequest, *os.File, err
 		discard(file)
 		return reconcile.RunRequest{}, nil, &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: bad}
 	}
+	c.Log.Info("reconciliation asked for", "id", reconcile.ID(body.BillDate, body.BillType), "by", operator(ctx),
+		"reason", body.Reason)
 	return reconcile.RunRequest{Date: body.BillDate, Type: body.BillType}, file, nil
 }
 
@@ -395,8 +401,7 @@ func (c *console) getBill(ctx echo.Context) error {
 func (c *console) listDifferences(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := reconcile.DifferenceFilter{
-		Status: oneOf(&q, "status", []reconcile.Status{reconcile.StatusOpen, reconcile.StatusPending,
-			reconcile.StatusResolved, reconcile.StatusWrittenOff}),
+		Status:  oneOf(&q, "status", reconcile.Statuses()),
 		Kind:    oneOf(&q, "type", reconcile.Kinds()),
 		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
 	limit := q.limit()

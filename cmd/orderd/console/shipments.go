@@ -83,10 +83,6 @@ func (c *console) listShipments(ctx echo.Context) error {
 		return err
 	}
 	rows, next, err := c.Shipments.List(ctx.Request().Context(), state, q.QueryParam("cursor"), limit)
-	if errors.Is(err, shipping.ErrCursor) {
-		q.wrong("cursor", "FORMAT", err.Error())
-		return q.err()
-	}
 	if err != nil {
 		return err
 	}

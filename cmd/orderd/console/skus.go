@@ -2,11 +2,13 @@ package console
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment"
@@ -96,6 +98,10 @@ func (c *console) putSKU(ctx echo.Context) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
+	if wrong := bounds.Note.Check(body.Reason); wrong != nil {
+		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{
+			Pointer: "#/reason", Code: wrong.Code, Detail: wrong.Detail}}}
+	}
 	if body.Price.Currency != "" && body.Price.Currency != payment.CNY {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{
 			Pointer: "#/price/currency", Code: "ENUM", Detail: "the currency is CNY"}}}
@@ -154,12 +160,34 @@ func (c *console) replenish(ctx echo.Context) error {
 		return err
 	}
 	change.Delta = body.Quantity
-	if body.ReferenceNo != "" {
-		change.Reason = body.ReferenceNo + ": " + change.Reason
+	if change.Reason, err = withReference(change.Reason, body.ReferenceNo); err != nil {
+		return err
 	}
 	done, err := c.Stock.Replenish(ctx.Request().Context(), change)
 	c.Metrics.Stock("replenish", err)
 	return c.showChange(ctx, done, err)
+}
+
+// withReference puts the number of a delivery note before a reason. Both have one column.
+func withReference(reason, no string) (string, error) {
+	if no == "" {
+		return reason, nil
+	}
+	wrong := bounds.ReferenceNo.Check(no)
+	if wrong == nil && strings.TrimSpace(no) == "" {
+		wrong = &bounds.Wrong{Code: bounds.CodeFormat, Detail: "it is blank; leave it out"}
+	}
+	pointer, both := "#/reference_no", no+": "+reason
+	if wrong == nil && !bounds.Reason.Fits(both) {
+		pointer, wrong = "#/reason", &bounds.Wrong{Code: bounds.CodeLength,
+			Detail: fmt.Sprintf("reason and reference_no together have at most %d %s", bounds.Reason.Most-len(": "),
+				bounds.Reason.Unit)}
+	}
+	if wrong != nil {
+		return "", &orderhttp.Failure{Code: orderhttp.CodeValidation,
+			Fields: []order.FieldError{{Pointer: pointer, Code: wrong.Code, Detail: wrong.Detail}}}
+	}
+	return both, nil
 }
 
 // adjust is POST /admin/v1/skus/:id/adjust: a count has found another number. It takes
@@ -184,8 +212,8 @@ func (c *console) adjust(ctx echo.Context) error {
 // change reads a request to move stock: its key, its body, its reason. The caller adds by
 // how much. The key's form is checked where it is stored.
 func (c *console) change(ctx echo.Context, body any, reason *string) (stock.Change, error) {
-	key := strings.Trim(ctx.Request().Header.Get("Idempotency-Key"), `"`)
-	if key == "" {
+	key, ok := orderhttp.IdempotencyKey(ctx.Request().Header)
+	if !ok {
 		return stock.Change{}, &orderhttp.Failure{Code: orderhttp.CodeKeyRequired}
 	}
 	if err := decodeReasoned(ctx, body, reason); err != nil {

@@ -1,7 +1,12 @@
 package console
 
 import (
+	"bytes"
+	"fmt"
+	"io"
+	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -117,4 +122,132 @@ func TestTwoPeopleWithOneKeyAreTwoDeliveries(t *testing.T) {
 	deliver("li", `{"quantity":6,"reason":"truck"}`, 422, "")
 	deliver("wang", `{"quantity":5,"reason":"another truck"}`, 422, "")
 	d.AssertVerified(t)
+}
+
+// A body has one reading: what is given twice, in another case or without effect is refused, in a list too.
+func TestBodiesAreReadStrictly(t *testing.T) {
+	d, no := newShippingDesk(t)
+	o := "/admin/v1/orders/" + no
+	for _, parcel := range []string{`{"carrier":"YTO","number":"YT1","number":"YT2","goods":"a mug"}`,
+		`{"Carrier":"YTO","NUMBER":"YT3","goods":"a mug"}`} {
+		want(t, d.ask(Operator, "POST", o+"/shipment", `{"way":"express","parcels":[`+parcel+`]}`), 400,
+			"MALFORMED_REQUEST")
+	}
+	for _, r := range []struct {
+		role       Role
+		path, body string
+	}{
+		{Operator, "/admin/v1/tasks/dead/run?type=order:expire&dry_run=true", `{"all":true,"dry_run":false}`},
+		{Operator, o + "/payment-query?dry_run=1", ""},
+		{Finance, "/admin/v1/reconciliations?bill_date=2020-01-01", `{"bill_date":"2020-01-02"}`},
+	} {
+		want(t, d.ask(r.role, "POST", r.path, r.body), 422, "UNKNOWN_FIELD")
+	}
+	for _, body := range []string{`{"dry_run":true}`, `x`} {
+		want(t, d.ask(Operator, "POST", o+"/payment-query", body), 400, "MALFORMED_REQUEST")
+	}
+}
+
+// A cursor that no page ended with shows the first page again, and who goes by it reads that for ever.
+func TestCursorsAreOfTheirList(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	d.PlaceOne(t, "a", "mug", 1)
+	for _, list := range []string{"orders", "skus", "refunds", "payments/held", "differences", "reconciliations",
+		"shipments", "tasks/dead"} {
+		for _, cursor := range []string{"%F0%9F%8E%81", "a%20b", "%0A", "2026-13-01-ALL", "2026-01-01-SOME",
+			"2026-01-01"} {
+			if list == "skus" && strings.HasPrefix(cursor, "2026") || list == "refunds" && cursor[0] == '2' ||
+				list == "payments/held" && cursor[0] == '2' {
+				continue // may be the id of one
+			}
+			want(t, d.ask(Admin, "GET", "/admin/v1/"+list+"?cursor="+cursor, ""), 422, `"?cursor"`)
+		}
+		want(t, d.ask(Admin, "GET", "/admin/v1/"+list+"?limit=1&cursor=", ""), 200, "next_cursor")
+	}
+	for _, q := range []string{"orders?stuck=", "orders?state=", "orders?limit=", "differences?status="} {
+		want(t, d.ask(Admin, "GET", "/admin/v1/"+q, ""), 422, "REQUIRED")
+	}
+}
+
+// Two values of one header are two readers' two requests.
+func TestHeadersThatDecideAreGivenOnce(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 1)
+	o := d.PlaceOne(t, "a", "mug", 1)
+	for _, r := range []struct {
+		path, body, name string
+		values           []string
+		status           int
+	}{
+		{"/admin/v1/skus/mug/replenish", `{"quantity":1,"reason":"truck"}`, "Idempotency-Key",
+			[]string{"one", "two"}, 400},
+		{"/admin/v1/orders/" + o.OrderNo + "/close", `{"reason":"x"}`, "If-Match", []string{`"v1"`, `"v9"`}, 412},
+	} {
+		req := httptest.NewRequest(http.MethodPost, r.path, strings.NewReader(r.body))
+		req.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + secret(Operator)},
+			r.name: r.values}
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, req)
+		if w.Code != r.status {
+			t.Errorf("two %s: %d %s", r.name, w.Code, w.Body)
+		}
+	}
+}
+
+// Of two fields of a form nobody knows which counts, and one that is cut is another.
+func TestFormFieldsAreGivenOnce(t *testing.T) {
+	d := newDesk(t)
+	for _, fields := range [][][2]string{
+		{{"bill_date", "2027-01-14"}, {"bill_date", "2027-01-15"}},
+		{{"bill_date", "2027-01-15"}, {"reason", strings.Repeat("a", 5000)}},
+		{{"bill_date", "2027-01-15"}, {"reason", strings.Repeat("a", 201)}},
+	} {
+		var b bytes.Buffer
+		form := multipart.NewWriter(&b)
+		for _, f := range fields {
+			if err := form.WriteField(f[0], f[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file, err := form.CreateFormFile("bill", "a.csv")
+		if err == nil {
+			_, err = io.WriteString(file, bill())
+		}
+		if err != nil || form.Close() != nil {
+			t.Fatal(err)
+		}
+		if w := d.ask(Finance, "POST", "/admin/v1/reconciliations", b.String(), "Content-Type",
+			form.FormDataContentType()); w.Code != 400 && w.Code != 422 {
+			t.Errorf("%.40v: %d %s", fields, w.Code, w.Body)
+		}
+	}
+}
+
+// What a person writes into a book has its bound at every door, and the refusal names the field.
+func TestReasonsAndReferencesAreWithinTheirBounds(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 1)
+	n := 0
+	for _, tt := range []struct {
+		ref, reason int
+		wrong       string // the field, "" for none
+	}{{63, 100, ""}, {64, 100, ""}, {65, 100, "#/reference_no"}, {64, 134, ""}, {64, 135, "#/reason"}, {0, 200, ""},
+		{0, 201, "#/reason"}, {1, 0, "#/reason"}} {
+		for _, r := range []string{"a", "é", "字", "🎁"} {
+			n++
+			w := d.ask(Operator, "POST", "/admin/v1/skus/mug/replenish", `{"quantity":1,"reference_no":"`+
+				strings.Repeat(r, tt.ref)+`","reason":"`+strings.Repeat(r, tt.reason)+`"}`, "Idempotency-Key",
+				fmt.Sprint(n))
+			if (w.Code == 200) != (tt.wrong == "") || !strings.Contains(w.Body.String(), tt.wrong) {
+				t.Errorf("reference_no of %d, reason of %d of %q: %d %s", tt.ref, tt.reason, r, w.Code, w.Body)
+			}
+		}
+	}
+	want(t, d.ask(Operator, "POST", "/admin/v1/skus/mug/replenish",
+		`{"quantity":1,"reference_no":"  ","reason":"truck"}`, "Idempotency-Key", "blank"), 422, "#/reference_no")
+	for _, reason := range []string{strings.Repeat("a", 201), `\u202eevil`, `a\nlevel=ERROR`} {
+		want(t, d.ask(Operator, "PUT", "/admin/v1/skus/new",
+			`{"title":"Mug","price":{"total":100},"quantity":1,"reason":"`+reason+`"}`), 422, "#/reason")
+	}
 }

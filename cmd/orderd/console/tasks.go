@@ -2,7 +2,6 @@ package console
 
 import (
 	"cmp"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -67,10 +66,6 @@ func (c *console) deadTasks(ctx echo.Context) error {
 		return err
 	}
 	tasks, next, err := c.Failures.List(ctx.Request().Context(), f, q.QueryParam("cursor"), limit)
-	if errors.Is(err, scheduler.ErrFailedCursor) {
-		q.wrong("cursor", "FORMAT", err.Error())
-		return q.err()
-	}
 	if err != nil {
 		return err
 	}
@@ -96,9 +91,12 @@ func (c *console) actOnTask(ctx echo.Context, what taskAct) error {
 		Reason string `json:"reason"`
 	}
 	if what == discardTasks {
-		if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
-			return err
-		}
+		err = decodeReasoned(ctx, &body, &body.Reason)
+	} else {
+		err = orderhttp.NoBody(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	n, err := c.act(ctx, what, &scheduler.Filter{Type: typ, Keys: []string{key}}, body.Reason)
 	if err != nil {

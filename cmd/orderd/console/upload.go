@@ -119,13 +119,16 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 		}
 		set, known := fields[part.FormName()]
 		if !known {
-			return file, fail(orderhttp.CodeMalformed, "The form has a field that is not known here; bill_date, "+
-				"bill_type, reason and the file bill are.")
+			return file, fail(orderhttp.CodeMalformed, "The form has a field that is not known here, or one twice; "+
+				"bill_date, bill_type, reason and the file bill are known.")
 		}
-		// What is longer is cut; that shows as a date or type that does not exist.
-		text, err := io.ReadAll(io.LimitReader(part, maxField))
+		delete(fields, part.FormName()) // which of two counts is nobody's to guess
+		text, err := io.ReadAll(io.LimitReader(part, maxField+1))
 		if err != nil {
 			return file, uploadError(err)
+		}
+		if len(text) > maxField {
+			return file, fail(orderhttp.CodeMalformed, "The field "+part.FormName()+" of the form is too long.")
 		}
 		set(string(text))
 	}
