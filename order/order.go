@@ -49,8 +49,8 @@ type Payment struct {
 	TransactionID string
 	OutTradeNo    string
 	TradeType     string
-	Total         payment.Fen // what the order cost
-	PayerTotal    payment.Fen // what the buyer paid after WeChat's coupons
+	Total         payment.Fen      // what the order cost
+	PayerTotal    payment.MaybeFen // what the buyer paid after WeChat's coupons
 	Currency      string
 	SuccessTime   time.Time // WeChat's: its day in the bill. Where WeChat does not say it, the latest that it can be
 	ReceivedAt    time.Time // ours
@@ -70,7 +70,7 @@ type Refund struct {
 	OutTradeNo    string
 	RefundID      string // WeChat's number, "" until it has answered
 	Amount        payment.Fen
-	PaymentTotal  payment.Fen
+	PaymentTotal  payment.Fen `json:",omitzero"` // 0: not known, of a refund that was made elsewhere
 	State         RefundState
 	Reason        string       // why it exists: aftersale, late, duplicate, held
 	Note          string       // the asker's words

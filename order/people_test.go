@@ -220,7 +220,7 @@ func held(t *testing.T, f *ordertest.Fixture, id string, fen payment.Fen, outTra
 	t.Helper()
 	trade := payment.Trade{OutTradeNo: outTradeNo, State: payment.TradeSuccess, TransactionID: id,
 		AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
-		Total: fen, PayerTotal: fen, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+		Total: fen, PayerTotal: payment.Said(fen), Currency: payment.CNY, SuccessTime: f.Clock.Now()}
 	f.WeChat.Put(trade)
 	if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 		t.Fatal(s, err)

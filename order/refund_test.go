@@ -852,7 +852,7 @@ func TestHeldPaymentGoesBackUnderItsOrder(t *testing.T) {
 		f.Prepaid(t, o.OrderNo)
 		trade := payment.Trade{OutTradeNo: o.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4299",
 			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
-			Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+			Total: 700, PayerTotal: payment.Said(700), Currency: payment.CNY, SuccessTime: f.Clock.Now()}
 		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 			t.Fatal(s, err)
 		}
@@ -884,7 +884,7 @@ func TestHeldPaymentGoesBack(t *testing.T) {
 	each(t, func(t *testing.T, f *ordertest.Fixture) {
 		trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess,
 			TransactionID: "4288", AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
-			Total: 700, PayerTotal: 700, Currency: payment.CNY, SuccessTime: f.Clock.Now()}
+			Total: 700, PayerTotal: payment.Said(700), Currency: payment.CNY, SuccessTime: f.Clock.Now()}
 		f.WeChat.Put(trade)
 		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 			t.Fatal(s, err)

@@ -402,7 +402,7 @@ func TestPaymentFacts(t *testing.T) {
 		if f.State(t, o.OrderNo) != order.StatePending {
 			t.Fatal("a payment that does not fit moved the order")
 		}
-		good.PayerTotal = 1
+		good.PayerTotal = payment.Said(1)
 		if s, err := f.Settle(t.Context(), good, ordertest.Notified); err != nil || s.Settled != order.SettledApplied {
 			t.Fatalf("coupon: %+v %v", s, err)
 		}

@@ -38,6 +38,24 @@ func (p *paymentRow) refundTold() time.Time {
 	return time.Time{}
 }
 
+// payerOf is what the buyer paid, by its two columns. The programs before payer_said wrote 0
+// where WeChat Pay had not said it: of their rows 0 is not known.
+func payerOf(fen, said int64) payment.MaybeFen {
+	if said == 0 && fen == 0 {
+		return payment.MaybeFen{}
+	}
+	return payment.Said(payment.Fen(fen))
+}
+
+// paidAt is when a payment was made, at the latest: the programs before migration 8 wrote 0
+// where WeChat Pay had not said it.
+func paidAt(paid, received int64) time.Time {
+	if paid == 0 {
+		paid = received
+	}
+	return sqldb.FromMillis(paid)
+}
+
 // findRecorded finds which transactions are in the journal already.
 func findRecorded(ctx context.Context, tx *sqldb.Tx, transactions []string) (map[string]recorded, error) {
 	found := make(map[string]recorded, len(transactions))
@@ -65,11 +83,12 @@ WHERE transaction_id IN (`+sqldb.In(len(transactions))+`)`, sqldb.Args(transacti
 // that two callbacks bring at once is recorded by one of them.
 func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) error {
 	sort.Slice(payments, func(i, j int) bool { return payments[i].TransactionID < payments[j].TransactionID })
-	const cols = 16
+	const cols = 17
 	args := make([]any, 0, cols*len(payments))
 	for i := range payments {
 		p := &payments[i]
-		args = append(args, p.TransactionID, p.orderNo, p.OutTradeNo, int64(p.Total), int64(p.PayerTotal),
+		payer, said := p.PayerTotal.Fen()
+		args = append(args, p.TransactionID, p.orderNo, p.OutTradeNo, int64(p.Total), int64(payer), flag(said),
 			bounds.Currency.Cut(p.Currency), bounds.PaidBy.Cut(p.TradeType), bounds.AppID.Cut(p.AppID),
 			bounds.MchID.Cut(p.MchID),
 			sqldb.Millis(p.SuccessTime), sqldb.Millis(p.at),
@@ -77,7 +96,7 @@ func insertPayments(ctx context.Context, tx *sqldb.Tx, payments []paymentRow) er
 			sqldb.Millis(p.refundTold()))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO payments
-  (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency, trade_type, appid, mchid,
+  (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, payer_said, currency, trade_type, appid, mchid,
    paid_at, received_at, source, outcome, reason, refund_fen, refund_told)
 VALUES`, cols, args)
 	if err != nil {
@@ -91,19 +110,20 @@ VALUES`, cols, args)
 // is none of its payments, also on its way back.
 func findPayment(ctx context.Context, q querier, orderNo string) (*Payment, error) {
 	var p Payment
-	var paid, received, told int64
-	err := q.QueryRowContext(ctx, `SELECT transaction_id, out_trade_no, trade_type, amount_fen, payer_fen, currency,
-  paid_at, received_at, outcome, reason, refund_told
+	var payer, said, paid, received, told int64
+	err := q.QueryRowContext(ctx, `SELECT transaction_id, out_trade_no, trade_type, amount_fen, payer_fen, payer_said,
+  currency, paid_at, received_at, outcome, reason, refund_told
 FROM payments
 WHERE order_no = ?
   AND (outcome = 'applied' OR reason IN ('late', 'duplicate'))
 ORDER BY CASE outcome WHEN 'applied' THEN 0 ELSE 1 END, received_at, transaction_id
-LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total, &p.PayerTotal, &p.Currency,
+LIMIT 1`, orderNo).Scan(&p.TransactionID, &p.OutTradeNo, &p.TradeType, &p.Total, &payer, &said, &p.Currency,
 		&paid, &received, &p.Outcome, &p.Reason, &told)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	p.SuccessTime, p.ReceivedAt = sqldb.FromMillis(paid), sqldb.FromMillis(received)
+	p.PayerTotal = payerOf(payer, said)
+	p.SuccessTime, p.ReceivedAt = paidAt(paid, received), sqldb.FromMillis(received)
 	p.RefundTold = sqldb.FromMillis(told)
 	return &p, err
 }
@@ -220,14 +240,14 @@ WHERE transaction_id = ?`, transactionID).Scan(&no)
 // findHeld gives a recorded payment that is held, as WeChat Pay told it: ErrNotFound
 // without. What it was told is written once and never changes.
 func findHeld(ctx context.Context, q querier, transactionID string) (t payment.Trade, err error) {
-	var paid int64
+	var payer, said, paid int64
 	t.TransactionID, t.State = transactionID, payment.TradeSuccess
-	err = q.QueryRowContext(ctx, `SELECT out_trade_no, amount_fen, payer_fen, currency, trade_type, appid, mchid,
-  paid_at
+	err = q.QueryRowContext(ctx, `SELECT out_trade_no, amount_fen, payer_fen, payer_said, currency, trade_type, appid,
+  mchid, paid_at
 FROM payments
-WHERE transaction_id = ?`, transactionID).Scan(&t.OutTradeNo, &t.Total, &t.PayerTotal, &t.Currency, &t.TradeType,
+WHERE transaction_id = ?`, transactionID).Scan(&t.OutTradeNo, &t.Total, &payer, &said, &t.Currency, &t.TradeType,
 		&t.AppID, &t.MchID, &paid)
-	t.SuccessTime = sqldb.FromMillis(paid)
+	t.PayerTotal, t.SuccessTime = payerOf(payer, said), sqldb.FromMillis(paid)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -251,17 +271,18 @@ WHERE order_no = ?
 func listHeld(ctx context.Context, q querier, cursor string, limit int) ([]HeldPayment, error) {
 	var all []HeldPayment
 	err := sqldb.Each(ctx, q, `SELECT transaction_id, order_no, out_trade_no, trade_type, amount_fen, payer_fen,
-  currency, appid, mchid, paid_at, received_at, outcome, reason
+  payer_said, currency, appid, mchid, paid_at, received_at, outcome, reason
 FROM payments
 WHERE outcome = 'held'
   AND transaction_id > ?
 ORDER BY transaction_id
 LIMIT ?`, []any{cursor, limit}, func(rows *sql.Rows) error {
 		var h HeldPayment
-		var paid, received int64
-		err := rows.Scan(&h.TransactionID, &h.OrderNo, &h.OutTradeNo, &h.TradeType, &h.Total, &h.PayerTotal,
+		var payer, said, paid, received int64
+		err := rows.Scan(&h.TransactionID, &h.OrderNo, &h.OutTradeNo, &h.TradeType, &h.Total, &payer, &said,
 			&h.Currency, &h.AppID, &h.MchID, &paid, &received, &h.Outcome, &h.Reason)
-		h.SuccessTime, h.ReceivedAt = sqldb.FromMillis(paid), sqldb.FromMillis(received)
+		h.PayerTotal = payerOf(payer, said)
+		h.SuccessTime, h.ReceivedAt = paidAt(paid, received), sqldb.FromMillis(received)
 		all = append(all, h)
 		return err
 	})

@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -54,4 +55,49 @@ func ParseYuan(s string) (Fen, error) {
 		n = -n
 	}
 	return Fen(n), nil
+}
+
+// MaybeFen is an amount that WeChat Pay may not have said. The zero value is one that it did
+// not say, which is another thing than 0.
+type MaybeFen struct {
+	fen  Fen
+	said bool
+}
+
+// Said is an amount that was said.
+func Said(f Fen) MaybeFen { return MaybeFen{f, true} }
+
+// Fen gives the amount, and whether it was said.
+func (m MaybeFen) Fen() (Fen, bool) { return m.fen, m.said }
+
+// String renders the amount as Fen does, and a dash for one that was not said.
+func (m MaybeFen) String() string {
+	if !m.said {
+		return "–"
+	}
+	return m.fen.String()
+}
+
+// IsZero lets omitzero leave out what was not said.
+func (m MaybeFen) IsZero() bool { return !m.said }
+
+// MarshalJSON gives the number of fen, and null for one that was not said.
+func (m MaybeFen) MarshalJSON() ([]byte, error) {
+	if !m.said {
+		return []byte("null"), nil
+	}
+	return json.Marshal(int64(m.fen))
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *MaybeFen) UnmarshalJSON(text []byte) error {
+	var fen *int64
+	if err := json.Unmarshal(text, &fen); err != nil {
+		return err
+	}
+	*m = MaybeFen{}
+	if fen != nil {
+		*m = Said(Fen(*fen))
+	}
+	return nil
 }

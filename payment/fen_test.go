@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -61,4 +62,32 @@ func FuzzParseYuan(f *testing.F) {
 			t.Fatalf("%q is %d, written %s, read %d (%v)", s, n, n, again, err)
 		}
 	})
+}
+
+// An amount that was not said is another thing than 0, for programs and for people, and stays so through JSON.
+func TestAnAmountThatWasNotSaid(t *testing.T) {
+	for text, c := range map[string]struct {
+		want MaybeFen
+		seen string
+	}{`{}`: {MaybeFen{}, "–"}, `{"a":null}`: {MaybeFen{}, "–"}, `{"a":0}`: {Said(0), "0.00"},
+		`{"a":39700}`: {Said(39700), "397.00"}} {
+		var got struct{ A MaybeFen }
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got.A != c.want || got.A.String() != c.seen {
+			t.Errorf("%s: %v %v", text, got.A, err)
+		}
+		raw, err := json.Marshal(got.A)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again MaybeFen
+		if err := json.Unmarshal(raw, &again); err != nil || again != c.want {
+			t.Errorf("%s was written as %s", text, raw)
+		}
+	}
+	for _, bad := range []string{`"1"`, `1.5`, `9223372036854775808`, `{}`} {
+		var m MaybeFen
+		if err := json.Unmarshal([]byte(bad), &m); err == nil {
+			t.Errorf("%s was read as %v", bad, m)
+		}
+	}
 }

@@ -174,9 +174,9 @@ type Trade struct {
 	State         TradeState
 	TransactionID string // empty unless paid
 	AppID, MchID  string
-	TradeType     string // WeChat's spelling: JSAPI, NATIVE, APP, MWEB …
-	Total         Fen    // amount.total: what the order cost
-	PayerTotal    Fen    // amount.payer_total: less when a coupon paid part of it
+	TradeType     string   // WeChat's spelling: JSAPI, NATIVE, APP, MWEB …
+	Total         Fen      // amount.total: what the order cost
+	PayerTotal    MaybeFen // amount.payer_total: less than Total when a coupon paid part of it
 	Currency      string
 	SuccessTime   time.Time // zero unless paid
 	RequestID     string

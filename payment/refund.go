@@ -105,7 +105,7 @@ type Refund struct {
 	OutTradeNo    string
 	Status        RefundStatus
 	Amount        Fen       // amount.refund
-	Total         Fen       // amount.total of the payment
+	Total         Fen       // amount.total of the payment; 0: not said
 	MchID         string    // in notifications only; "" elsewhere
 	CreateTime    time.Time // when WeChat accepted it, which is its day in the bill; zero in notifications
 	SuccessTime   time.Time // zero unless Status is RefundSuccess

@@ -60,12 +60,21 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 		return c.show(t, append([]order.Refund{}, rows...), func(w io.Writer) {
 			fmt.Fprintln(w, "REFUND\tSTATE\tAMOUNT\tOF\tWHY\tASKED BY\tASKED\tPROBLEM")
 			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r),
 					r.Reason,
 					strings.TrimSpace(string(r.Requester.Type)+" "+r.Requester.ID), stamp(r.CreatedAt), r.Problem)
 			}
 		})
 	})
+}
+
+// paidTotal is the total of a refund's payment, which WeChat Pay need not have said of one
+// that was made elsewhere.
+func paidTotal(r *order.Refund) payment.MaybeFen {
+	if r.PaymentTotal == 0 {
+		return payment.MaybeFen{}
+	}
+	return payment.Said(r.PaymentTotal)
 }
 
 // oneRefund is what verbs about one refund have in common.
@@ -78,7 +87,7 @@ type oneRefund struct {
 // one refund usually has to do something about it.
 func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 	return c.show(t, r, func(w io.Writer) {
-		fmt.Fprintf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, r.PaymentTotal, r.Reason)
+		fmt.Fprintf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r), r.Reason)
 		fmt.Fprintf(w, "order\t%s\n", r.OrderNo)
 		fmt.Fprintf(w, "payment\t%s\n", r.TransactionID)
 		fmt.Fprintf(w, "asked\t%s by %s %s: %s\n", stamp(r.CreatedAt), r.Requester.Type, r.Requester.ID, r.Note)

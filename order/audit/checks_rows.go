@@ -177,10 +177,11 @@ FROM orders o
 WHERE o.prepaid <> 0
   AND NOT EXISTS (SELECT 1 FROM payment_attempts a WHERE a.order_no = o.order_no)`},
 	{"money.payer", "the buyer paid no more than the order cost", `
-SELECT transaction_id, order_no, amount_fen, payer_fen
+SELECT transaction_id, order_no, amount_fen, payer_fen, payer_said
 FROM payments
 WHERE amount_fen < 1
   OR payer_fen < 0
+  OR payer_said NOT IN (0, 1)
   OR (outcome <> 'held' AND payer_fen > amount_fen)`},
 	// paid_at is the day of the bill. The program before migration 8 wrote 0 where WeChat
 	// Pay did not say it, of a trade that was refunded; it counted no calls.

@@ -295,7 +295,8 @@ func TestRepairSendsNothingThatWaitsForASecondPerson(t *testing.T) {
 		o := w.PlaceOne(t, "held", "mug", 1)
 		w.Prepaid(t, o.OrderNo)
 		trade := payment.Trade{OutTradeNo: o.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4290",
-			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 99, PayerTotal: 99,
+			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
+			Total: 99, PayerTotal: payment.Said(99),
 			Currency: payment.CNY, SuccessTime: w.Clock.Now()}
 		if s, err := two.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
 			t.Fatal(s, err)

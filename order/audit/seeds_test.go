@@ -140,6 +140,8 @@ var rowSeeds = []seed{
 		"money.payer"},
 	{"the buyer paid less than nothing", "UPDATE payments SET payer_fen = -1 WHERE order_no = " +
 		"'$asked'", "money.payer"},
+	{"what the buyer paid was said twice", "UPDATE payments SET payer_said = 2 WHERE order_no = '$asked'",
+		"money.payer"},
 	{"a payment of no day", "UPDATE payments SET paid_at = 0 WHERE order_no = '$asked'", "money.when"},
 	{"a payment of the day before", "UPDATE payments SET paid_at = paid_at - 86400000 WHERE order_no = '$asked'",
 		"money.when"},

@@ -20,7 +20,7 @@ func TestOrderAnswer(t *testing.T) {
 	o := pendingOrder()
 	o.State, o.Version, o.CloseReason = order.StateLate, 6, order.CloseReasonTimeout
 	o.Payment = &order.Payment{TransactionID: "4200", OutTradeNo: someOrder + "-01", TradeType: "JSAPI", Total: 29800,
-		PayerTotal: 29700,
+		PayerTotal: payment.Said(29700),
 		Currency:   "CNY", SuccessTime: epoch, ReceivedAt: epoch, Outcome: order.SettledOwed, Reason: "late"}
 	o.Refunds = []order.Refund{{OutRefundNo: "R1", OrderNo: someOrder, TransactionID: "4200", Amount: 29800,
 		PaymentTotal: 29800, State: order.RefundStateOwed, Reason: "late",

@@ -38,8 +38,9 @@ type RefundView struct {
 // RefundAmount is what goes back, of how much that was paid, in fen. The shape is that of
 // WeChat Pay's amount of a refund.
 type RefundAmount struct {
-	Refund   payment.Fen `json:"refund"`
-	Total    payment.Fen `json:"total"`
+	Refund payment.Fen `json:"refund"`
+	// Total is absent of a refund that was made elsewhere, where WeChat Pay did not say it.
+	Total    payment.Fen `json:"total,omitzero"`
 	Currency string      `json:"currency"`
 }
 

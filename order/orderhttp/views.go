@@ -85,9 +85,10 @@ type PaymentView struct {
 // coupons, in fen.
 type PaidAmount struct {
 	Total payment.Fen `json:"total"`
-	// PayerTotal is what left the buyer's account; WeChat Pay paid the rest by a coupon.
-	PayerTotal payment.Fen `json:"payer_total"`
-	Currency   string      `json:"currency"`
+	// PayerTotal is what left the buyer's account; WeChat Pay paid the rest by a coupon. It
+	// is absent where WeChat Pay did not say it.
+	PayerTotal payment.MaybeFen `json:"payer_total,omitzero"`
+	Currency   string           `json:"currency"`
 }
 
 // PrepayView is what a client needs to pay: CodeURL for NATIVE, H5URL for H5, JSAPI or

@@ -327,7 +327,7 @@ func (w *WeChat) Pay(no string, force bool) (payment.Trade, error) {
 	}
 	w.paid++
 	t.State, t.TransactionID, t.Currency, t.PayerTotal = payment.TradeSuccess, fmt.Sprintf("42%08d", w.paid),
-		payment.CNY, t.Total
+		payment.CNY, payment.Said(t.Total)
 	t.SuccessTime = w.Now()
 	return t.Trade, nil
 }

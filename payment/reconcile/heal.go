@@ -120,7 +120,7 @@ func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, 
 	}
 	trade := payment.Trade{OutTradeNo: d.OutTradeNo, State: payment.TradeSuccess, TransactionID: d.Ref,
 		AppID: d.Facts.AppID, MchID: d.Facts.MchID, TradeType: d.Facts.TradeType, Total: d.BillFen,
-		PayerTotal: d.BillFen - d.Facts.Coupon, Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
+		PayerTotal: payment.Said(d.BillFen - d.Facts.Coupon), Currency: d.Facts.Currency, SuccessTime: d.Facts.At}
 	if u.fromFile {
 		asked, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
 		if err != nil {

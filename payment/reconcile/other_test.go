@@ -48,8 +48,8 @@ func TestOtherBusinessOfTheMerchantIsNoDifference(t *testing.T) {
 func TestAHeldPaymentOfAnotherAppIsOurs(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
 		held := payment.Trade{OutTradeNo: "TILL-9", TransactionID: "4299", State: payment.TradeSuccess, Total: 500,
-			PayerTotal: 500, Currency: payment.CNY, AppID: "wxother", MchID: ordertest.MchID, TradeType: "NATIVE",
-			SuccessTime: noon}
+			PayerTotal: payment.Said(500), Currency: payment.CNY, AppID: "wxother", MchID: ordertest.MchID,
+			TradeType: "NATIVE", SuccessTime: noon}
 		if _, err := d.Settle(t.Context(), held, ordertest.Notified); err != nil {
 			t.Fatal(err)
 		}

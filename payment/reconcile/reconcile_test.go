@@ -469,7 +469,8 @@ func TestResolutions(t *testing.T) {
 		odd := d.PlaceOne(t, "odd", "mug", 1)
 		d.Prepaid(t, odd.OrderNo)
 		wrong := payment.Trade{OutTradeNo: odd.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4266",
-			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 99, PayerTotal: 99,
+			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
+			Total: 99, PayerTotal: payment.Said(99),
 			Currency: payment.CNY, SuccessTime: noon}
 		d.WeChat.Put(wrong)
 		short := d.paid(t)

@@ -101,10 +101,14 @@ func (g *Gateway) Query(ctx context.Context, outTradeNo string) (payment.Trade, 
 		if err != nil || rsp.Code != wechatv3.Success {
 			return err
 		}
-		if rsp.Response.OutTradeNo != outTradeNo {
+		var q tradeAnswer
+		switch {
+		case !decodeOne(answerOf(ctx), &q):
+			return badAnswer("it is not the JSON of a trade")
+		case q.OutTradeNo != outTradeNo:
 			return otherAnswer("order number")
 		}
-		trade, err = tradeOf(rsp.Response)
+		trade, err = tradeOf(&q)
 		return err
 	})
 	if err != nil {

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"slices"
 
-	wechatv3 "github.com/go-pay/gopay/wechat/v3"
-
 	"orderd/migrations/bounds"
 	"orderd/payment"
 )
@@ -65,7 +63,7 @@ func (g *Gateway) readPayment(body []byte) (payment.Notification, error) {
 	if err != nil {
 		return payment.Notification{}, err
 	}
-	var q wechatv3.QueryOrder
+	var q tradeAnswer
 	if !decodeOne(plain, &q) {
 		return payment.Notification{}, malformed("the decrypted resource is not the JSON of a trade")
 	}

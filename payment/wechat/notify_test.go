@@ -30,8 +30,9 @@ func TestNotificationIsRead(t *testing.T) {
 		}
 		want := payment.Trade{
 			OutTradeNo: testNo, State: payment.TradeSuccess, TransactionID: "4200001234202611201234567890",
-			AppID: "wxd678efh567hg6787", MchID: "1900007291", TradeType: "JSAPI", Total: 39800, PayerTotal: 39700,
-			Currency: "CNY", SuccessTime: time.Date(2026, 11, 20, 14, 1, 5, 0, time.UTC),
+			AppID: "wxd678efh567hg6787", MchID: "1900007291", TradeType: "JSAPI",
+			Total: 39800, PayerTotal: payment.Said(39700), Currency: "CNY",
+			SuccessTime: time.Date(2026, 11, 20, 14, 1, 5, 0, time.UTC),
 		}
 		if got.ID != "1f0b3203-e4b1-5385-82f1-f773da9d4e5d" || got.Trade != want {
 			t.Errorf("%s: %+v", name, got)

@@ -99,7 +99,7 @@ func TestQueryAnswers(t *testing.T) {
 				t.Fatalf("got %+v, %v; want %s", got, err, tc.want)
 			}
 			if got.State == payment.TradeSuccess && (got.TransactionID != "4200001234202611201234567890" ||
-				got.Total != 39800 || got.PayerTotal != 39700 ||
+				got.Total != 39800 || got.PayerTotal != payment.Said(39700) ||
 				got.Currency != "CNY" || got.MchID != "1900007291" || got.AppID != "wxd678efh567hg6787" ||
 				got.TradeType != "JSAPI" || !got.SuccessTime.Equal(paid)) {
 				t.Errorf("misread: %+v", got)
@@ -155,5 +155,28 @@ func TestConnectionsAreReused(t *testing.T) {
 	}
 	if len(from) != 1 {
 		t.Errorf("10 calls one after the other used %d connections", len(from))
+	}
+}
+
+// payer_total need not be there: absent, it was read as 0, and the buyer was shown to have paid nothing.
+func TestPayerTotalThatIsNotSaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		amount map[string]any
+		want   payment.MaybeFen
+	}{
+		"absent": {map[string]any{"total": 39800, "currency": "CNY"}, payment.MaybeFen{}},
+		"null":   {map[string]any{"total": 39800, "currency": "CNY", "payer_total": nil}, payment.MaybeFen{}},
+		"0":      {map[string]any{"total": 39800, "currency": "CNY", "payer_total": 0}, payment.Said(0)},
+		"all":    {map[string]any{"total": 39800, "currency": "CNY", "payer_total": 39800}, payment.Said(39800)},
+	} {
+		body := tradeBody(map[string]any{"amount": c.amount})
+		g, _ := against(t, reply{status: 200, body: body})
+		if got, err := g.Query(t.Context(), testNo); err != nil || got.PayerTotal != c.want || got.Total != 39800 {
+			t.Errorf("%s, asked: %+v %v", name, got, err)
+		}
+		n := notice(body, nil)
+		if got, err := g.ParseNotification(signedHeader(n), []byte(n)); err != nil || got.Trade.PayerTotal != c.want {
+			t.Errorf("%s, told: %+v %v", name, got, err)
+		}
 	}
 }

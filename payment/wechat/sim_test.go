@@ -135,7 +135,7 @@ func TestSimulatorLife(t *testing.T) {
 			}
 			asked.RequestID = ""
 			if told.n.Trade != asked || asked.State != payment.TradeSuccess || asked.Total != 39800 ||
-				asked.PayerTotal != 39000 || asked.MchID != "1900007291" {
+				asked.PayerTotal != payment.Said(39000) || asked.MchID != "1900007291" {
 				t.Errorf("callback %+v\nquery    %+v", told.n.Trade, asked)
 			}
 			if r, err := s.gateway.Close(t.Context(), no); err != nil || r.Answer != payment.ClosePaid {

@@ -65,12 +65,23 @@ type facts struct {
 	cut       bool   // the answer ended before its end
 	host      string // scheme and host that it is sent to
 	doubt     bool   // an earlier try of the same call may still arrive elsewhere
+	body      []byte // of an answer that is believed
 	code      string // of an error answer
 	message   string // of an error answer
 }
 
 // factsKey is the key of a call's facts in its context.
 type factsKey struct{}
+
+// answerOf gives the body of the answer that a call has just had, where gopay's type of it
+// leaves something out.
+func answerOf(ctx context.Context) []byte {
+	f, ok := ctx.Value(factsKey{}).(*facts)
+	if !ok {
+		return nil
+	}
+	return f.body
+}
 
 // verifyingTransport lets an answer through only when WeChat Pay signed it.
 // Error answers count as much as success: a forged "order does not exist"
@@ -120,6 +131,7 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 		learnt.distrust = err
 		return nil, err
 	}
+	learnt.body = body
 	learnt.serial = res.Header.Get(headerSerial)
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	res.ContentLength = int64(len(body))

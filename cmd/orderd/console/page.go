@@ -31,6 +31,13 @@ var pagesHTML string
 // customers wrote cannot become markup.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"yuan": func(f payment.Fen) string { return f.String() },
+	// of a refund's payment, which WeChat Pay need not have said of one made elsewhere
+	"total": func(f payment.Fen) string {
+		if f == 0 {
+			return payment.MaybeFen{}.String()
+		}
+		return f.String()
+	},
 	"clock": func(t time.Time) string {
 		if t.IsZero() {
 			return "–"

@@ -152,8 +152,8 @@ func (s *Shop) PlaceMany(ctx context.Context, n int) ([]string, error) {
 // by its first attempt.
 func PaidTrade(orderNo string) payment.Trade {
 	return payment.Trade{OutTradeNo: outTradeNo(orderNo), State: payment.TradeSuccess, TransactionID: "42" + orderNo,
-		AppID: AppID, MchID: MchID, TradeType: "NATIVE", Total: Fen, PayerTotal: Fen, Currency: payment.CNY,
-		SuccessTime: time.Now()}
+		AppID: AppID, MchID: MchID, TradeType: "NATIVE", Total: Fen, PayerTotal: payment.Said(Fen),
+		Currency: payment.CNY, SuccessTime: time.Now()}
 }
 
 // firstAttempt is what orderd adds to an order's number for the out_trade_no of
