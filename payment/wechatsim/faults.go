@@ -32,8 +32,9 @@ const (
 	// its answer lost.
 	FaultCutAfter = "cut_after"
 	// FaultStatus: answer status and code, nothing happens; take a callback's answer
-	// for that status.
+	// for that status. The code CodeNone is an error without a code.
 	FaultStatus = "status"
+	CodeNone    = "_"
 
 	FaultBadSignature  = "bad_signature"  // sign another text
 	FaultNoSignature   = "no_signature"   // leave the signature headers out
@@ -84,7 +85,7 @@ type Fault struct {
 	OutTradeNo string  `json:"out_trade_no"`       // "*" or empty: every trade; a refund's number is matched too
 	Kind       string  `json:"kind"`               // see the Fault… constants
 	DelayMS    int     `json:"delay_ms,omitempty"` // delay, paying (required), timeout (0: until the client gives up)
-	Status     int     `json:"status,omitempty"`   // status (required): 202 or 400 to 599; 502 and 503 come as HTML
+	Status     int     `json:"status,omitempty"`   // status (required): 201 to 599, no 204; 502 and 503 come as HTML
 	Code       string  `json:"code,omitempty"`     // status: WeChat's code; empty: the usual one of the status
 	Count      int     `json:"count,omitempty"`    // how many times; 0: until cleared
 	Percent    float64 `json:"percent,omitempty"`  // share of the matching requests; 0: all
@@ -129,8 +130,9 @@ func (f Fault) check() error {
 	if delay < 0 || delay > maxFaultDelay || ((f.Kind == FaultDelay || f.Kind == FaultPaying) && delay == 0) {
 		return fmt.Errorf("fault %s=%s: a delay above 0 and up to %v is needed", f.Endpoint, f.Kind, maxFaultDelay)
 	}
-	if f.Kind == FaultStatus && f.Status != http.StatusAccepted && (f.Status < 400 || f.Status > 599) {
-		return fmt.Errorf("fault %s=status: status 202 or 400 to 599 is needed, not %d", f.Endpoint, f.Status)
+	// 200 and 204 would be success without its content: of that there are faults of their own.
+	if f.Kind == FaultStatus && (f.Status <= http.StatusOK || f.Status == http.StatusNoContent || f.Status > 599) {
+		return fmt.Errorf("fault %s=status: status 201 to 599 but 204 is needed, not %d", f.Endpoint, f.Status)
 	}
 	if f.Count < 0 || f.Percent < 0 || f.Percent > 100 {
 		return fmt.Errorf("fault %s=%s: count cannot be negative, percent is 0 to 100", f.Endpoint, f.Kind)

@@ -343,6 +343,9 @@ func statusFault(status int, code string) answer {
 		return answer{status: status, code: code, tail: tailNotSpecified, body: []byte(page), html: true,
 			unsigned: true}
 	}
+	if code == CodeNone {
+		return answer{status: status, tail: tailNotSpecified, body: []byte("{}")}
+	}
 	if code == "" {
 		code = usualCode(status)
 	}
