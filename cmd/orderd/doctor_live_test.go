@@ -207,6 +207,16 @@ func TestLiveCheckAsksUnderEveryKey(t *testing.T) {
 	}
 }
 
+// "Public key configured, switch not started" is the commonest first day: it works as long as both keys are there, and
+// doctor says so.
+func TestLiveCheckBeforeTheSwitch(t *testing.T) {
+	m := newFakeMerchant(t, func(o *wechatsim.Options) { o.BeforeSwitch = true })
+	_, out := m.verb(t, nil, "doctor", "--live", "--live-wait", "1s")
+	if !strings.Contains(out, "asked under PUB_KEY_ID_") || !strings.Contains(out, "leave both in") {
+		t.Errorf("%s", out)
+	}
+}
+
 // A live check without a merchant has asked nobody, and must not be read as a good one.
 func TestLiveCheckNeedsAMerchant(t *testing.T) {
 	dir := t.TempDir()

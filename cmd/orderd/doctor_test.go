@@ -22,14 +22,18 @@ type fakeMerchant struct {
 	set  map[string]string
 }
 
-func newFakeMerchant(t *testing.T) *fakeMerchant {
+func newFakeMerchant(t *testing.T, change ...func(*wechatsim.Options)) *fakeMerchant {
 	t.Helper()
 	keys, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := &fakeMerchant{dir: t.TempDir()}
-	if m.sim, err = wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now}); err != nil {
+	o := wechatsim.Options{Keys: keys, Now: time.Now}
+	for _, c := range change {
+		c(&o)
+	}
+	if m.sim, err = wechatsim.New(o); err != nil {
 		t.Fatal(err)
 	}
 	m.http = httptest.NewServer(m.sim.Handler())

@@ -121,7 +121,7 @@ func (s *Sim) tradeBill(x *exchange) answer {
 		kind = "ALL"
 	}
 	if !slices.Contains([]string{"ALL", "SUCCESS", "REFUND"}, kind) {
-		return wrongParam("bill_type", kind, "账单类型不正确", tailParam)
+		return wrongIn(inQuery, "bill_type", kind, "账单类型不正确")
 	}
 	day, refusal := s.billDay(x, q.Get("bill_date"))
 	if refusal != nil {

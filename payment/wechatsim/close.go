@@ -16,7 +16,7 @@ func (s *Sim) closeTrade(x *exchange) answer {
 	}
 	no := x.r.PathValue("no")
 	if !validOutTradeNo(no) {
-		return wrongParam("out_trade_no", no, "商户订单号须为6-32位数字、大小写字母或_-|*", tailParam)
+		return wrongIn(inURL, "out_trade_no", no, "商户订单号须为6-32位数字、大小写字母或_-|*")
 	}
 	if s.o.UnknownCloseNotFound && s.find(no) == nil {
 		return unknownTrade()

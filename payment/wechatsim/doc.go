@@ -25,15 +25,22 @@
 //
 // # Known differences that nobody wanted
 //
-// They were found by comparing with WeChat's documents and captured answers; a test
-// against the simulator says nothing about them.
+// What is known to differ from WeChat Pay, or cannot be known, and by what each is judged.
+// A test against the simulator says nothing about them.
 //
-//   - A 400 PARAM_ERROR names the field in detail.field and detail.issue; captured ones
-//     have detail.location and say the rest in the message.
-//   - A callback always has a Wechatpay-Signature-Type; WeChat's may lack it.
+//   - What it plays after notes and captures alone, because no client library reads it: the
+//     order of checks, the messages, the tails of Request-ID. Judged by captured bodies
+//     (captured_test.go) and by probes of others (true_test.go).
+//   - 400 PARAM_ERROR: detail as the documents have it, but of a text with too many bytes, as
+//     captured. Which of the two forms WeChat uses for which field is known of those alone.
 //   - CLOSED has no cause here: at WeChat it is seven days without money in the merchant's
-//     account. The statuses of TRADE_OVERDUE and REFUND_FEE_MISMATCH have no source.
-//   - There is one host; WeChat has a second one, api2.mch.weixin.qq.com.
+//     account. Judged by nobody; SetRefundOutcome makes it.
+//   - The statuses of TRADE_OVERDUE and REFUND_FEE_MISMATCH have no source (Options.RefundCodes).
+//   - The moment at which a payment that collides with a close becomes NOTPAY again is
+//     inferred, the 429 before it is WeChat's staff's word.
+//   - The echo's encrypted_echo_message is refused; its summary is ours. The rest is judged by
+//     the official SDK.
+//   - Rates are not limited, but for what a fault or a collision answers.
 //
 // # Reading order
 //

@@ -30,7 +30,7 @@ func (s *Sim) echo(x *exchange) answer {
 	switch err := json.Unmarshal(x.body, &q); {
 	case err != nil:
 		return wrongParam("", nil, "字段类型不正确", tailParam)
-	case !slices.ContainsFunc(s.ring, func(k signer) bool { return k.id == asked }):
+	case asked != s.o.Keys.PublicKeyID && !slices.ContainsFunc(s.ring, func(k signer) bool { return k.id == asked }):
 		return refuse(http.StatusBadRequest, "PARAM_ERROR", "Wechatpay-Serial有误", tailParam)
 	case q.Message == "" || len(q.Message) > maxEcho:
 		return wrongParam("/echo_message", q.Message, "回显信息必填", tailParam)

@@ -288,6 +288,9 @@ func (s *Sim) send(url, outTradeNo string, body []byte, seal sealMode) Delivery 
 	req.Header.Set("User-Agent", "Mozilla/4.0")
 	req.Header.Set("Request-ID", newRequestID(tailOK))
 	s.seal(req.Header, body, s.usualSigner(outTradeNo), seal)
+	if s.o.NoSignatureType {
+		req.Header.Del("Wechatpay-Signature-Type")
+	}
 	res, err := s.o.NotifyClient.Do(req)
 	if err != nil {
 		return Delivery{Error: err.Error()}

@@ -200,6 +200,9 @@ func (s *Sim) readPrepay(tradeType string, body []byte) (*prepayRequest, *answer
 		return p, nil
 	}
 	a := wrongParam(field, value, issue, tail)
+	if text, ok := value.(string); ok && strings.HasPrefix(issue, lengthSource) {
+		a = wrongLength(len(text), issue)
+	}
 	if field == "/appid" && p.AppID != "" {
 		a = refuse(http.StatusBadRequest, "APPID_MCHID_NOT_MATCH", "商户号mchid与appid不匹配", tailNotSpecified)
 	}
@@ -243,10 +246,13 @@ func (s *Sim) wrongField(p *prepayRequest) (field string, value any, issue strin
 	return "", nil, "", tailOK
 }
 
+// lengthSource begins WeChat's sentence about the length of a text.
+const lengthSource = "输入源"
+
 // tooLong is WeChat's sentence about a text with too many bytes, as it was captured in 2025
 // (easywechat#2954).
 func tooLong(path, name, value string, most int) string {
-	return fmt.Sprintf("输入源“%s”映射到值字段“%s”字符串规则校验失败，字节数 %d，大于最大值 %d", path, name, len(value), most)
+	return fmt.Sprintf(lengthSource+"“%s”映射到值字段“%s”字符串规则校验失败，字节数 %d，大于最大值 %d", path, name, len(value), most)
 }
 
 // wrongScene is wrongField for scene_info, which H5 needs and the others may have.

@@ -57,7 +57,7 @@ func (s *Sim) queryByTransaction(x *exchange) answer {
 // query answers with the trade, or that there is none.
 func (s *Sim) query(x *exchange, t *trade) answer {
 	if mchID := x.r.URL.Query().Get("mchid"); mchID != s.o.Keys.MchID {
-		return wrongParam("mchid", mchID, "mchid与签名的商户号不一致", tailParam)
+		return wrongIn(inQuery, "mchid", mchID, "mchid与签名的商户号不一致")
 	}
 	if t == nil {
 		return unknownTrade()

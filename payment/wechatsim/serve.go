@@ -294,8 +294,16 @@ func cut(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// detail of an error body says which field was wrong. Captured errors name the field in
-// location and message; clients should read code alone.
+// Where a parameter that is wrong stood, in WeChat's words.
+const (
+	inBody  = "body"
+	inURL   = "url"
+	inQuery = "query"
+)
+
+// detail of an error body says which field was wrong, as WeChat's rules of the API have it
+// (doc/v3/merchant/4012081709): a JSON pointer into the body, or the name of a parameter of
+// the address. Clients should read code alone.
 type detail struct {
 	Field    string `json:"field,omitempty"`
 	Value    any    `json:"value,omitempty"`
@@ -315,10 +323,25 @@ func refuse(status int, code, message string, tail int) answer {
 	return answer{status: status, code: code, tail: tail, body: mustJSON(errorBody{Code: code, Message: message})}
 }
 
-// wrongParam is 400 PARAM_ERROR with the field that is wrong.
+// wrongParam is 400 PARAM_ERROR with the field of the body that is wrong.
 func wrongParam(field string, value any, issue string, tail int) answer {
-	body := errorBody{Code: "PARAM_ERROR", Message: "参数错误: " + issue, Detail: &detail{Field: field, Value: value,
-		Issue: issue, Location: "body"}}
+	return paramError("参数错误", detail{Field: field, Value: value, Issue: issue, Location: inBody}, tail)
+}
+
+// wrongIn is the same of a parameter of the address.
+func wrongIn(location, name, value, issue string) answer {
+	return paramError("参数错误", detail{Field: name, Value: value, Issue: issue, Location: location}, tailParam)
+}
+
+// wrongLength is the same of a text with too many bytes, as it was captured: the sentence is
+// the message, and detail has the number of bytes.
+func wrongLength(bytes int, sentence string) answer {
+	return paramError(sentence, detail{Value: bytes, Location: inBody}, tailParam)
+}
+
+// paramError is 400 PARAM_ERROR.
+func paramError(message string, d detail, tail int) answer {
+	body := errorBody{Code: "PARAM_ERROR", Message: message, Detail: &d}
 	return answer{status: http.StatusBadRequest, code: body.Code, tail: tail, body: mustJSON(body)}
 }
 

@@ -43,6 +43,9 @@ type Options struct {
 	// PublicKeyOnly: no platform certificates, /v3/certificates is 404, as for a
 	// merchant who joined when there were none any more.
 	PublicKeyOnly bool
+	// BeforeSwitch: answers and callbacks come under platform certificates alone, also when the
+	// request names the public key, as before a merchant has started the switch (开启公钥切换).
+	BeforeSwitch bool
 	// GreyRatio is the share of callbacks signed by another key than the usual one, 0
 	// to 1: a change of keys in progress. In a move from certificates to the public key
 	// WeChat goes from 0.1 to 100 % within a week.
@@ -69,6 +72,7 @@ type Options struct {
 	OutTradeNoUsed       bool   // a repeat with other parameters: 403 OUT_TRADE_NO_USED, not 400 INVALID_REQUEST
 	RefundCodes          bool   // of refunds: TRADE_OVERDUE and REFUND_FEE_MISMATCH, not INVALID_REQUEST
 	NoAssociatedData     bool   // callbacks with an empty associated_data
+	NoSignatureType      bool   // callbacks without Wechatpay-Signature-Type, as that of wechatpay-go#28
 	UserPaying           bool   // a query says USERPAYING, not NOTPAY, while a payment takes its time
 	UnknownCloseNotFound bool   // close of an unseen number answers 404 instead of 204
 	PaidCode             string // code of a call on a paid trade; empty: ORDERPAID
@@ -174,8 +178,13 @@ func newRing(o Options) ([]signer, error) {
 		{o.Keys.newCert.serial, o.Keys.newCert.key},
 		{o.Keys.oldCert.serial, o.Keys.oldCert.key},
 	}
-	if o.PublicKeyOnly {
+	switch {
+	case o.PublicKeyOnly && o.BeforeSwitch:
+		return nil, errors.New("simulator options: PublicKeyOnly has no certificates to sign with BeforeSwitch")
+	case o.PublicKeyOnly:
 		all = all[:1]
+	case o.BeforeSwitch:
+		all = all[1:]
 	}
 	if o.CallbackSerial == "" {
 		return all, nil
