@@ -251,9 +251,9 @@ func TestReadmeSetsUpWithTwoCommands(t *testing.T) {
 		t.Errorf("set-up commands are %v, want %v", got, want)
 	}
 	gate := read(t, ".ci/run")
-	for _, command := range []string{"/orderd\" demo", "go test -race -timeout 20m ./..."} {
-		if !strings.Contains(gate, command) {
-			t.Errorf(".ci/run does not run %q", command)
+	for _, command := range []string{`/orderd" demo`, `(?m)^go test -race .*\./\.\.\.$`} {
+		if !regexp.MustCompile(command).MatchString(gate) {
+			t.Errorf(".ci/run does not run %s", command)
 		}
 	}
 }
