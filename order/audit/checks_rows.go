@@ -49,13 +49,14 @@ WHERE customer_id = ''
 		"it changed since", `
 SELECT order_no, created_at, expire_at, updated_at
 FROM orders
-WHERE LENGTH(order_no) <> 26
-  OR created_at <> $ulid(order_no)
-  OR expire_at <= created_at
-  OR expire_at > created_at + 2678400000
-  OR expire_at % 1000 <> 0
-  OR updated_at < created_at
-  OR updated_at > $latest`},
+WHERE (LENGTH(order_no) <> 26
+    OR created_at <> $ulid(order_no)
+    OR expire_at <= created_at
+    OR expire_at > created_at + 2678400000
+    OR expire_at % 1000 <> 0
+    OR updated_at < created_at
+    OR updated_at > $latest)
+  /*and order order_no*/`},
 	// 90000000 is lookAhead: that long after the deadline a grace may end. A repair sets
 	// the time of the repair, which has been.
 	{"order.due_soon", "an unpaid order is looked at soon after its deadline and not before, a closing one soon", `
@@ -111,15 +112,16 @@ WHERE from_state <> to_state
 SELECT a.out_trade_no, a.trade_type, a.attach, a.notify_url, a.time_expire, o.expire_at
 FROM payment_attempts a
 JOIN orders o ON o.order_no = a.order_no
-WHERE a.trade_type NOT IN ('JSAPI', 'NATIVE', 'H5', 'APP')
-  OR (a.trade_type = 'JSAPI' AND a.openid = '')
-  OR (a.trade_type = 'H5' AND (a.client_ip = '' OR a.h5_type = ''))
-  OR a.description = ''
-  OR a.notify_url = ''
-  OR a.attach <> o.attach
-  OR COALESCE($moment(a.time_expire), 0) <> o.expire_at
-  OR a.attempt_no < 1
-  OR a.attempt_no > 99`},
+WHERE (a.trade_type NOT IN ('JSAPI', 'NATIVE', 'H5', 'APP')
+    OR (a.trade_type = 'JSAPI' AND a.openid = '')
+    OR (a.trade_type = 'H5' AND (a.client_ip = '' OR a.h5_type = ''))
+    OR a.description = ''
+    OR a.notify_url = ''
+    OR a.attach <> o.attach
+    OR COALESCE($moment(a.time_expire), 0) <> o.expire_at
+    OR a.attempt_no < 1
+    OR a.attempt_no > 99)
+  /*and order a.order_no*/`},
 	// Until some time after called_at WeChat Pay may still open it: the close waits.
 	{"attempt.times", "WeChat Pay was asked while the order could be paid, and an answer that is handed out is " +
 		"there", `
@@ -387,6 +389,7 @@ LEFT JOIN order_events e ON e.order_no = r.order_no
 WHERE (r.reason = 'aftersale'
     OR (r.reason = 'held' AND r.state <> 'held' AND r.requester_type = 'operator' AND r.order_no <> ''))
   AND r.generation = 1
+  /*and order r.order_no*/
 GROUP BY r.out_refund_no, r.order_no, r.amount_fen
 HAVING COUNT(e.seq) <> 1
 UNION ALL
@@ -402,6 +405,7 @@ LEFT JOIN refunds r ON r.order_no = e.order_no
       AND f.event = 'repair.refund_owed'
       AND INSTR(f.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0))
 WHERE e.event = 'refund.sent'
+  /*and order e.order_no*/
 GROUP BY e.order_no, e.seq
 HAVING COUNT(r.out_refund_no) <> 1
 UNION ALL
@@ -416,6 +420,7 @@ LEFT JOIN order_events e ON e.order_no = r.order_no
 WHERE r.order_no <> ''
   AND (r.sent_at <> 0 OR r.state IN ('processing', 'abnormal'))
   AND e.order_no IS NULL
+  /*and order r.order_no*/
 UNION ALL
 SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(r.out_refund_no) AS found
 FROM order_events e
@@ -424,6 +429,7 @@ LEFT JOIN refunds r ON r.order_no IN (e.order_no, '')
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
   AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
 WHERE e.event = 'refund.held'
+  /*and order e.order_no*/
 GROUP BY e.order_no, e.seq
 HAVING COUNT(r.out_refund_no) <> 1
 UNION ALL
@@ -441,11 +447,13 @@ WHERE r.state = 'held'
       AND INSTR(e.detail, CONCAT('"wechat":"', r.told, '"')) > 0
       AND (INSTR(e.detail, '"transaction_id":"') = 0
         OR INSTR(e.detail, CONCAT('"transaction_id":"', r.transaction_id, '"')) > 0))
+  /*and order r.order_no*/
 UNION ALL
 SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(p.transaction_id) AS found
 FROM order_events e
 LEFT JOIN payments p ON p.order_no = e.order_no AND p.refund_told <> 0
 WHERE e.event = 'payment.refund_told'
+  /*and order e.order_no*/
 GROUP BY e.order_no, e.seq
 HAVING COUNT(p.transaction_id) = 0`
 
@@ -463,7 +471,8 @@ FROM (
   JOIN order_events e ON e.order_no = r.order_no
     AND e.event = 'refund.requested'
     AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
-  WHERE r.reason = 'aftersale') t
+  WHERE r.reason = 'aftersale'
+    /*and order r.order_no*/) t
 LEFT JOIN refund_items i ON i.out_refund_no = t.out_refund_no
 GROUP BY t.out_refund_no, t.order_no, t.items
 HAVING COUNT(i.sku_id) < LENGTH(t.items) - LENGTH(REPLACE(t.items, '{', ''))
@@ -477,13 +486,15 @@ JOIN refund_items i ON i.out_refund_no = r.replaces
 LEFT JOIN refund_items j ON j.out_refund_no = r.out_refund_no AND j.sku_id = i.sku_id
 WHERE r.replaces <> ''
   AND (j.quantity IS NULL OR j.quantity <> i.quantity)
+  /*and order r.order_no*/
 UNION ALL
 SELECT r.out_refund_no, r.order_no, j.sku_id AS items, j.quantity AS found
 FROM refunds r
 JOIN refund_items j ON j.out_refund_no = r.out_refund_no
 LEFT JOIN refund_items i ON i.out_refund_no = r.replaces AND i.sku_id = j.sku_id
 WHERE r.replaces <> ''
-  AND i.out_refund_no IS NULL`
+  AND i.out_refund_no IS NULL
+  /*and order r.order_no*/`
 
 // termsTold: every event of a refund that was asked for has them as they are after it. What
 // takes the place of a closed refund begins with the same.
@@ -497,6 +508,7 @@ FROM (
     AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
     AND INSTR(e.detail, '"restock":"') > 0
   WHERE r.reason = 'aftersale'
+    /*and order r.order_no*/
   GROUP BY r.out_refund_no) l
 JOIN refunds r ON r.out_refund_no = l.out_refund_no
 JOIN order_events e ON e.order_no = r.order_no AND e.seq = l.seq
@@ -506,5 +518,6 @@ UNION ALL
 SELECT r.out_refund_no, r.state, r.approvals_needed, r.restock, 0 AS seq, '' AS detail
 FROM refunds r
 JOIN refunds b ON b.out_refund_no = r.replaces
-WHERE r.approvals_needed < b.approvals_needed
-  OR (r.restock <> b.restock AND r.decided_by = '')`
+WHERE (r.approvals_needed < b.approvals_needed
+    OR (r.restock <> b.restock AND r.decided_by = ''))
+  /*and order r.order_no*/`

@@ -73,9 +73,13 @@ var (
 	// wholeMoney: what came for an order is what its events and its attempt say.
 	wholeMoney = []string{"money.paid_once", "money.facts", "money.of_its_attempt", "money.outcome",
 		"events.payments"}
-	// wholeRefunds: the refunds of an order are what its payments and its events say.
-	wholeRefunds = []string{"refund.facts", "refund.states", "refund.approved", "money.refund_of_order",
+	// wholePast: the refunds of an order are of its payments and in the states of its events.
+	// One that is lost may be among what was sent.
+	wholePast = []string{"refund.facts", "refund.states", "refund.approved", "money.refund_of_order",
 		"events.refunds"}
+	// wholeRefunds: and what each of them gives back, money and goods, is what was asked for,
+	// agreed to and sent. It is what a repair of a refund's row takes from that row.
+	wholeRefunds = append([]string{"refund.told", "refund.lines_told", "refund.terms_told"}, wholePast...)
 	// unnamedSKU: what is lost of an order may have been units of any SKU.
 	unnamedSKU = []string{"order.line_of_an_order", "events.of_an_order", "attempt.of_an_order", "money.accounted"}
 )
@@ -101,7 +105,7 @@ WHERE p.outcome = 'owed'
     WHERE e.order_no = p.order_no
       AND e.event IN ('refund.succeeded', 'refund.by_hand')
       AND INSTR(e.detail, p.transaction_id) > 0)`,
-		slices.Concat(wholeTimeline, wholeMoney, wholeRefunds, []string{"money.late"}), ofOrder},
+		slices.Concat(wholeTimeline, wholeMoney, wholePast, []string{"money.late"}), ofOrder},
 	{"refund.one_successor", "make the refund that takes the place of the closed one",
 		"WeChat Pay has closed the first number for good and the money is still here; the next number is " +
 			"made from it", `
@@ -135,7 +139,7 @@ FROM orders
 WHERE (state IN ('pending', 'closing') AND due_at IS NULL)
   OR (state NOT IN ('pending', 'closing') AND due_at IS NOT NULL)`,
 		slices.Concat(wholeTimeline, []string{"money.paid_once", "events.payments", "order.close_reason",
-			"stock.agrees_with_state"}), ofOrder},
+			"stock.agrees_with_state", "order.times", "attempt.facts"}), ofOrder},
 	{"stock.agrees_with_state", "give everything back that the closed order still holds",
 		"WeChat Pay's close was proven before the order closed, and the timeline has the proof", `
 SELECT o.order_no, o.order_no AS of_order

@@ -100,6 +100,21 @@ var unsound = []struct{ check, name, sql, key, because string }{
 	{"refund.due", "sent without approval", "UPDATE refunds SET state = 'owed', approvals_needed = 2, due_at = " +
 		"NULL " +
 		"WHERE order_no = '$open'", "$open-R01", "refund.approved"},
+	{"refund.due", "its amount raised", "UPDATE refunds SET amount_fen = amount_fen + 50, due_at = NULL WHERE " +
+		"order_no = '$open'", "$open-R01", "refund.told"},
+	{"money.no_more_back", "its amount raised", "UPDATE refunds SET amount_fen = amount_fen + 50 WHERE order_no = " +
+		"'$open'", "42", "refund.told"},
+	{"stock.refund_returned", "its lines raised", "DELETE FROM stock_flows WHERE order_no = '$partly' AND kind = " +
+		"'return';UPDATE refund_items SET quantity = 3 WHERE out_refund_no = '$partly-R01'", "$partly-R01",
+		"refund.lines_told"},
+	{"stock.refund_returned", "of goods that stay with the buyer",
+		"DELETE FROM stock_flows WHERE order_no = '$partly' AND " +
+			"kind = 'return';UPDATE order_events SET detail = REPLACE(detail, '\"restock\":\"1\"', " +
+			"'\"restock\":\"0\"') WHERE order_no = '$partly'", "$partly-R01", "refund.terms_told"},
+	{"order.due", "its deadline moved to 2286", "UPDATE orders SET due_at = NULL, expire_at = " + never +
+		" WHERE order_no = '$pending'", "$pending", "order.times"},
+	{"order.due", "its deadline moved by a day", "UPDATE orders SET due_at = NULL, expire_at = expire_at + 86400000 " +
+		"WHERE order_no = '$pending'", "$pending", "attempt.facts"},
 	{"order.due", "open by hand after it was paid", "UPDATE orders SET state = 'pending', due_at = NULL WHERE " +
 		"order_no " +
 		"= '$asked'", "$asked", "events.last_is_state"},
