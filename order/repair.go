@@ -332,8 +332,8 @@ func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 	return true, nil
 }
 
-// mendCounter sets the counter of a SKU to the sum of its flows.
+// mendCounter makes the counter of a SKU and the sum of its flows agree on the smaller one.
 func mendCounter(ctx context.Context, m *mending) (bool, error) {
 	r, err := stock.Recount(ctx, m.tx, m.key, m.id, bounds.Actor.Cut(m.cause.Actor.ID), m.reason, m.now)
-	return r.Was != r.Now, err
+	return r.Was != r.Flows, err
 }

@@ -4,7 +4,7 @@
 //   - Shelf takes stock for a batch of new orders (shelf.go).
 //   - ReturnAll and ReturnLines put it back (return.go).
 //   - Admin is the operators' side: SKUs and what comes in (admin.go, import.go).
-//   - Recount sets a counter right that was moved by hand (recount.go).
+//   - Recount makes a counter and its flows agree again on the smaller of the two (recount.go).
 //
 // It owns the tables skus and stock_flows. It does not own orders: it is told
 // an order number and lines, inside the caller's transaction, and makes sure

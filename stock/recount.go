@@ -10,22 +10,23 @@ import (
 	"orderd/migrations/sqldb"
 )
 
-// Recounted is what Recount did to a counter, in units; Was and Now are equal when
-// there was nothing to do.
-type Recounted struct{ Was, Now int64 }
+// Recounted is what Recount found and left, in units: what the counter said, what its flows
+// add up to, and what both say now. Was and Flows are equal when there was nothing to do.
+type Recounted struct{ Was, Flows, Now int64 }
 
-// Recount sets the counter of a SKU to the sum of its flows. The flows are the truth:
-// every one of them was written once, with an order or a person behind it, and the
-// counter only repeats their sum. A flow that made them follow a counter moved by hand
-// would invent goods that nobody has seen; goods that did come in are replenished, with
-// a reason, after this. The correction itself leaves a flow of 0 units that says what
-// the counter was, who set it right and why; key makes it unique and, with the prefix
-// that it gets here, must fit into the 64 characters of stock_flows.ref. Errors:
-// ErrSKUNotFound, *BelowZeroError when the flows themselves are below zero.
+// Recount makes the counter of a SKU and the sum of its flows agree again, on the smaller of
+// the two and never below zero: nobody but a person who has counted the shelf knows which
+// of them is right. A hand may have moved the counter, or lost or changed a flow, such as a
+// count downwards, and what was raised then would be sold without being there. Goods that
+// are there are put back by 'stock adjust' or 'stock replenish', with a reason, after this.
+// A flow says what both were, who made them agree and why: its units are what the flows
+// said too much, 0 when it was the counter. key makes it unique and, with the prefix that
+// it gets here, must fit into the 64 characters of stock_flows.ref. Errors: ErrSKUNotFound,
+// *BelowZeroError when the flows themselves are below zero.
 func Recount(ctx context.Context, tx *sqldb.Tx, id, key, actor, reason string, at time.Time) (Recounted, error) {
 	sku, err := lockSKU(ctx, tx, id) // whoever moves it has committed flow and counter, or neither
 	if err != nil || sku.Unlimited {
-		return Recounted{sku.Available, sku.Available}, err
+		return Recounted{sku.Available, sku.Available, sku.Available}, err
 	}
 	var sum sql.NullInt64
 	err = tx.QueryRowContext(ctx, `SELECT SUM(delta)
@@ -34,11 +35,11 @@ WHERE sku_id = ?`, id).Scan(&sum)
 	if err != nil {
 		return Recounted{}, fmt.Errorf("add up the flows of %s: %w", id, err)
 	}
-	r := Recounted{Was: sku.Available, Now: sum.Int64}
+	r := Recounted{Was: sku.Available, Flows: sum.Int64, Now: max(0, min(sku.Available, sum.Int64))}
 	switch {
-	case r.Now < 0:
-		return r, &BelowZeroError{Available: 0, Delta: r.Now}
-	case r.Was == r.Now:
+	case r.Flows < 0:
+		return r, &BelowZeroError{Available: 0, Delta: r.Flows}
+	case r.Was == r.Flows:
 		return r, nil
 	}
 	n, err := tx.Update(ctx, `UPDATE skus
@@ -51,7 +52,7 @@ WHERE sku_id = ?
 	if n != 1 {
 		return r, sqldb.ErrLostRace
 	}
-	err = insertOperatorFlow(ctx, tx, flow{kind: KindAdjust, ref: "recount-" + key, skuID: id}, actor,
-		bounds.Reason.Cut(fmt.Sprintf("the counter said %d, the flows %d: %s", r.Was, r.Now, reason)), at)
+	err = insertOperatorFlow(ctx, tx, flow{kind: KindAdjust, ref: "recount-" + key, skuID: id, delta: r.Now - r.Flows},
+		actor, bounds.Reason.Cut(fmt.Sprintf("the counter said %d, the flows %d: %s", r.Was, r.Flows, reason)), at)
 	return r, err
 }

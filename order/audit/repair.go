@@ -171,9 +171,10 @@ WHERE r.state IN ('success', 'by_hand')
       AND f.ref = r.out_refund_no)`,
 		slices.Concat(wholeTimeline, wholeMoney, wholeRefunds, wholeFlows,
 			[]string{"stock.refunded_no_more"}), ofOrder},
-	{"stock.conserved", "set the counter to the sum of its flows, with a flow of nothing that says so",
-		"every flow has an order or a person behind it and the counter only repeats their sum; goods that " +
-			"did come in are replenished after this", `
+	{"stock.conserved", "lower the counter, or the sum of its flows, to the smaller of the two, with a flow that " +
+		"says so",
+		"which of them is right only a count of the shelf tells, and what was raised would be sold without being " +
+			"there; goods that are there are put back by 'stock adjust' after this", `
 SELECT s.sku_id, '' AS of_order
 FROM skus s
 LEFT JOIN (
@@ -183,8 +184,8 @@ LEFT JOIN (
 WHERE s.unlimited = 0
   AND s.available <> COALESCE(f.total, 0)
   AND COALESCE(f.total, 0) >= 0`,
-		slices.Concat(wholeFlows, unnamedSKU, []string{"stock.came_in", "stock.agrees_with_state",
-			"stock.refund_returned", "close.proven"}), ofSKU},
+		slices.Concat(wholeFlows, unnamedSKU, []string{"stock.came_in", "stock.flow_facts",
+			"stock.agrees_with_state", "stock.refund_returned", "close.proven"}), ofSKU},
 }
 
 // Repair finds what can be repaired honestly and has it repaired by the service of
