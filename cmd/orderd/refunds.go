@@ -396,7 +396,8 @@ func (c *refundRetry) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // Run gives a refund up.
 func (c *refundCancel) Run(ctx context.Context, s *settings, t *terminal) error {
-	return c.decide(ctx, s, t, order.RefundEventCancel, nil, "Give "+c.No+" up? The buyer keeps nothing of it.")
+	return c.decide(ctx, s, t, order.RefundEventCancel, nil,
+		"Give "+c.No+" up? Nothing of it goes back; held money is held again.")
 }
 
 // Run books what a person vouches for.
