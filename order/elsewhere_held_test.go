@@ -2,6 +2,7 @@ package order_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,4 +193,30 @@ func (h *heldRest) refusedApproval(r order.Refund) {
 	if !errors.As(err, new(*order.RefundRefusedError)) {
 		h.t.Errorf("approved beside what went back elsewhere: %v", err)
 	}
+}
+
+// WeChat Pay told of a refund under our number before it told of the payment: the row has no order, the payment has.
+// The payment was sent back under the row's, which is none: its order was not locked, and its timeline had nothing.
+func TestHeldMoneyGoesBackUnderTheOrderOfItsPayment(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 3)
+		o := f.PlaceOne(t, "a", "mug", 3)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trade.AppID = "wx_old"
+		f.WeChat.Put(trade)
+		h := &heldRest{Fixture: f, t: t, order: o.OrderNo, trade: trade}
+		h.elsewhere("R"+trade.TransactionID, 100, payment.RefundSuccess)
+		if _, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil {
+			t.Fatal(err)
+		}
+		h.paidBack(h.sendBack(ordertest.Finance, false), 200)
+		events, err := f.Timeline(t.Context(), o.OrderNo)
+		if err != nil || !strings.Contains(namesOf(events), "refund.requested") {
+			t.Errorf("%s, %v", namesOf(events), err)
+		}
+		f.AssertVerified(t)
+	})
 }

@@ -348,11 +348,19 @@ func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused
 func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Cause) error {
 	// Under its order, when it has one: whoever has loaded the order's payments and
 	// refunds must not see the payment taken and no refund of it.
-	no, err := s.orderOf(ctx, owedRefundNo(transactionID), transactionID)
-	if err != nil {
+	// The payment says which: what was told under its refund's number may have none.
+	var no string
+	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		no, err = orderOfPayment(ctx, tx, transactionID)
 		return err
+	})
+	if err != nil {
+		return sqldb.Wrap("find the order of a held payment", err)
 	}
 	done, err := s.apply(ctx, &sendBackHeld{header: header{orderNo: no, cause: cause}, transactionID: transactionID})
+	if errors.Is(err, errOtherOrder) { // it came a moment ago, or got its order: once
+		return s.RefundHeld(ctx, transactionID, cause)
+	}
 	if err != nil {
 		return err
 	}

@@ -130,6 +130,8 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	switch {
 	case p == nil:
 		return applied{}, ErrNotFound
+	case p.orderNo != c.orderNo: // recorded meanwhile: its order is not locked, and would not hear of it
+		return applied{}, errOtherOrder
 	case c.cause.Actor.Type != ActorOperator:
 		return applied{}, &RefundRefusedError{Why: "a person decides whether money that is held goes back"}
 	case !b.people.May(c.cause.Actor.ID, operators.Finance):

@@ -23,8 +23,8 @@ func (c *refundStatus) beforeCommit() {
 	}
 }
 
-// errOtherOrder: the refund has another order than a moment ago.
-var errOtherOrder = errors.New("the refund has been given its order meanwhile")
+// errOtherOrder: the refund, or the payment that is sent back, has another order than a moment ago.
+var errOtherOrder = errors.New("it has been given its order meanwhile; do it again")
 
 // decide takes WeChat's word on a refund of ours, and holds that on any other.
 func (c *refundStatus) decide(b *batch) (applied, error) {
