@@ -68,7 +68,7 @@ func TestMoneyRefundedElsewhereStopsWhatGoesByItself(t *testing.T) {
 		if _, err := f.AskRefund(t.Context(), ask); !errors.As(err, &exceeds) || exceeds.Left != 100 {
 			t.Errorf("more than is left: %v", err)
 		}
-		if rest := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k3", 0)); rest.Amount != 100 ||
+		if rest := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k3", 1)); rest.Amount != 100 ||
 			rest.State != order.RefundStateOwed {
 			t.Errorf("what is left: %+v", rest)
 		}

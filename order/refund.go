@@ -38,7 +38,8 @@ type AskRefund struct {
 	// that is left is asked for.
 	Lines []stock.Line
 	// Amount is what goes back; nil for what the lines cost. With lines it may be
-	// less than they cost, never more.
+	// less than they cost, which a person has to approve when they go back to the
+	// shelf, never more.
 	Amount *payment.Fen
 	// Restock and NoRestock are the shop's word for whether the lines go back to the
 	// shelf, at most one of them; with neither it is Config.RefundNoRestock. Whoever

@@ -97,7 +97,9 @@ func (c *askRefund) newRefund(b *batch, paid *paidEntry) (Refund, error) {
 		Reason: ReasonAftersale, Note: c.ask.Reason, Requester: c.cause.Actor, Generation: 1,
 		ApprovalsNeeded: b.approvals(paid, amount),
 		CreatedAt:       b.now, UpdatedAt: b.now, Version: 1, requestID: c.ask.RequestID, requestHash: c.hash}
-	if c.ask.NeedsPerson {
+	// Goods that go back to the shelf for less than they cost are for a person: else whoever keeps them has them
+	// for sale again for a fen.
+	if c.ask.NeedsPerson || r.Restock && amount < b.refunds.price(c.orderNo, lines) {
 		r.ApprovalsNeeded = max(r.ApprovalsNeeded, 1)
 	}
 	r.State = askedState(r.ApprovalsNeeded)
@@ -420,10 +422,10 @@ func (b *batch) lastCall(row *refundEntry) time.Time {
 
 // refundable gives the lines and the amount of a request, or says what is too much.
 func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payment.Fen, error) {
-	left, price := map[string]int64{}, map[string]payment.Fen{}
+	left := map[string]int64{}
 	items := b.refunds.items[ask.OrderNo]
 	for _, it := range items {
-		left[it.SkuID], price[it.SkuID] = it.Quantity, it.UnitPrice
+		left[it.SkuID] = it.Quantity
 	}
 	back, waiting := payment.Fen(0), payment.Fen(0)
 	for _, r := range b.refunds.ofOrder[ask.OrderNo] {
@@ -448,13 +450,12 @@ func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payme
 			}
 		}
 	} else if len(lines) > 0 {
-		amount = 0
 		for _, line := range lines {
 			if line.Quantity > left[line.SkuID] {
 				return nil, 0, &ReturnExceedsError{SkuID: line.SkuID, Asked: line.Quantity, Left: left[line.SkuID]}
 			}
-			amount += price[line.SkuID] * payment.Fen(line.Quantity)
 		}
+		amount = b.refunds.price(ask.OrderNo, lines)
 	}
 	if ask.Amount != nil {
 		if len(lines) > 0 && *ask.Amount > amount {

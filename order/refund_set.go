@@ -9,6 +9,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
+	"orderd/stock"
 )
 
 // refundSet is the refunds and payments that the commands of a batch need.
@@ -142,6 +143,18 @@ func (s *refundSet) sendable(p *paidEntry) (payment.Fen, error) {
 func (s *refundSet) left(p *paidEntry) payment.Fen {
 	back, _ := s.elsewhere(p.transactionID)
 	return max(p.left()-back, 0)
+}
+
+// price is what lines of an order cost when it was placed.
+func (s *refundSet) price(orderNo string, lines []stock.Line) (sum payment.Fen) {
+	for _, it := range s.items[orderNo] {
+		for _, l := range lines {
+			if l.SkuID == it.SkuID {
+				sum += it.UnitPrice * payment.Fen(l.Quantity)
+			}
+		}
+	}
+	return sum
 }
 
 // unclear says why nothing of a payment may go back without a person, "" when it may:

@@ -102,3 +102,34 @@ func TestMoneyWithoutGoodsIsForAPerson(t *testing.T) {
 		}
 	})
 }
+
+// Who names goods and asks for less than they cost has them at home, maybe, and puts them back on the shelf: a person
+// looks, whatever the sum. Nor is it otherwise of all that is left after a part of the money went back without goods.
+// What stays away from the shelf harms nobody.
+func TestGoodsForLessThanTheyCostNeedAPerson(t *testing.T) {
+	auto := func(c *order.Config) { c.RefundAutoApprove = 1000 }
+	eachWith(t, auto, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 14)
+		named, left, whole := f.PaidOne(t, "r1", "mug", 5), f.PaidOne(t, "r2", "mug", 3), f.PaidOne(t, "r3", "mug", 1)
+		other := f.PaidOne(t, "r4", "mug", 5)
+		ask := ordertest.Ask(named.OrderNo, "k1", 5)
+		ask.Amount = fen(1)
+		part := ordertest.Ask(left.OrderNo, "k2", 0)
+		part.Amount = fen(299)
+		f.MustAsk(t, part)
+		rest := ordertest.Ask(left.OrderNo, "k3", 0)
+		for _, a := range []order.AskRefund{ask, rest} {
+			r := f.MustAsk(t, a)
+			if r.State != order.RefundStatePending || r.ApprovalsNeeded != 1 || len(r.Items) != 1 {
+				t.Errorf("%s for %v: %s, %d approvals", r.Amount, r.Items, r.State, r.ApprovalsNeeded)
+			}
+		}
+		full, broken := ordertest.Ask(whole.OrderNo, "k4", 1), ordertest.Ask(other.OrderNo, "k5", 5)
+		broken.Amount, broken.NoRestock = fen(1), true
+		for _, a := range []order.AskRefund{full, broken} {
+			if r := f.MustAsk(t, a); r.State != order.RefundStateOwed {
+				t.Errorf("%s for %v, to the shelf %t: %s", r.Amount, r.Items, r.Restock, r.State)
+			}
+		}
+	})
+}

@@ -127,7 +127,8 @@ type Config struct {
 	// LatePolicyRefund (the default) or LatePolicyRevive.
 	LatePayment LatePolicy
 	// RefundAutoApprove approves refunds by itself as long as those of a payment
-	// are up to this amount together; 0: none.
+	// are up to this amount together; 0: none. Goods that go back to
+	// the shelf for less than they cost are for a person whatever the sum.
 	RefundAutoApprove payment.Fen
 	// RefundTwoPersons asks for two approvals when the refunds of a payment are
 	// above this amount together; 0: never.

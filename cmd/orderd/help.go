@@ -44,8 +44,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"dsn":      "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory).",
 	"redis":    "embedded, redis://…, rediss://… or redis+cluster://… (default: embedded).",
 	"data_dir": "Where the embedded parts keep their files.",
-	"refund_auto_approve": "Refunds of an order that are up to this many fen together need nobody's approval; 0: " +
-		"every refund does.",
+	"refund_auto_approve": "Refunds of an order that are up to this many fen together need nobody's approval, " +
+		"unless goods go back to the shelf for less than they cost; 0: every refund does.",
 	"refund_two_persons": "Refunds of an order above this many fen together need two approvals; 0: one always " +
 		"suffices.",
 	"refund_restock": "true or false: do the goods of a refund go back to the shelf with the money, unless whoever " +
