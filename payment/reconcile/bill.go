@@ -34,8 +34,9 @@ func badLine(line int, format string, args ...any) error {
 type row struct {
 	line int // in the file, from 1
 	// at is 交易时间: of a payment its success, of a refund the moment at which WeChat
-	// accepted it. A bill of refunds has 退款申请时间 for that; there 交易时间 is of the
-	// payment, by a captured bill of 2018-08-21, and may be of any day.
+	// accepted it, or in an early layout that of its success (tradeBill.ofDay). A bill of
+	// refunds has 退款申请时间 for that; there 交易时间 is of the payment, by a captured bill
+	// of 2018-08-21, and may be of any day.
 	at           time.Time
 	appID, mchID []byte
 	// subMch is 特约商户号: the merchant for whom mchID, then a partner, took the payment; 0
@@ -59,8 +60,10 @@ type row struct {
 	// the API.
 	refundState []byte
 	// amount is what is compared with our row: the total of a payment, or what a refund
-	// was asked for. check makes it of the columns that the layout has.
+	// was asked for. check makes it of the columns that the layout has. 0 in a row that is
+	// not in yuan: foreign is then what it says, in hundredths of its currency.
 	amount     payment.Fen
+	foreign    payment.Fen
 	settled    payment.Fen // 应结订单金额; 总金额 in the early layout
 	back       payment.Fen // 退款金额
 	backCoupon payment.Fen // 充值券退款金额; 企业红包退款金额 in the early layout
@@ -71,8 +74,9 @@ type row struct {
 	fee int64
 }
 
-// Totals are the sums of a bill's rows, which its last line repeats. Payments and
-// refunds are in fen. The JSON is part of the stored Result.
+// Totals are the sums of a bill's rows. Payments and refunds are in fen, and a row in
+// another currency than the yuan is counted and not added. The JSON is part of the stored
+// Result.
 type Totals struct {
 	Rows       int64       `json:"rows"`
 	Payments   int64       `json:"payments"`
@@ -81,8 +85,10 @@ type Totals struct {
 	RefundFen  payment.Fen `json:"refund_fen"`
 	FeeX100000 int64       `json:"fee_x100000"` // 1/100000 yuan, as bills print fees
 
-	// Sums of single columns, kept only to be compared with the last line.
+	// Sums of single columns, kept only to be compared with the last line, which adds the
+	// rows up whatever their currency is.
 	settled, back, backCoupon, total, asked payment.Fen
+	fee                                     int64
 }
 
 // columns is where each column of a bill stands, by its name here:
@@ -95,16 +101,26 @@ type columns struct {
 // has reports that the bill has a column.
 func (c *columns) has(name string) bool { _, ok := c.at[name]; return ok }
 
+// wanted is what a file should be.
+type wanted struct {
+	date  string
+	kind  payment.BillType
+	mchID string
+	// own tells by its out_trade_no whether a row can be of an order of ours.
+	own func(outTradeNo string) bool
+	// window is Config.BoundaryWindow.
+	window time.Duration
+}
+
 // tradeBill reads a trade bill row by row. Its row and cells are used again for every
 // line.
 type tradeBill struct {
-	in   *bufio.Reader
-	date string
-	// from is the first moment of date; every row is of the 24 hours that follow.
-	from  time.Time
-	mchID string
-	kind  payment.BillType
-	cols  columns
+	wanted
+
+	in *bufio.Reader
+	// from is the first moment of the day, to that of the next: see ofDay.
+	from, to time.Time
+	cols     columns
 	// form is the layout of the file.
 	form *layout
 	// line is the number of the line in hand, from 1, for errors and for
@@ -119,12 +135,12 @@ type tradeBill struct {
 // longer than the call. It checks that every row is of this merchant and day, and
 // counts and sums against the last line: an error means that the file as a whole must
 // not be used. The rows before a bad one have gone to each by then.
-func readTrade(r io.Reader, date string, kind payment.BillType, mchID string, each func(*row) error) (Totals, error) {
-	from, err := dayStart(date)
+func readTrade(r io.Reader, w wanted, each func(*row) error) (Totals, error) {
+	from, err := dayStart(w.date)
 	if err != nil {
 		return Totals{}, err
 	}
-	b := &tradeBill{in: bufio.NewReaderSize(r, maxLine), date: date, from: from, mchID: mchID, kind: kind,
+	b := &tradeBill{wanted: w, in: bufio.NewReaderSize(r, maxLine), from: from, to: from.AddDate(0, 0, 1),
 		cells: make([][]byte, 0, 32)}
 	if err := b.header(); err != nil {
 		return Totals{}, err
@@ -179,7 +195,7 @@ func (b *tradeBill) firstLine() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := strings.Split(string(bytes.TrimPrefix(text, []byte("\ufeff"))), ",")
+	names := strings.Split(string(withoutMark(text)), ",")
 	for i, n := range names {
 		names[i] = strings.TrimSpace(strings.TrimPrefix(n, "`"))
 	}
@@ -266,17 +282,20 @@ func (b *tradeBill) read(text []byte) (err error) {
 		into *payment.Fen
 	}{{colSettled, &r.settled}, {colCoupon, &r.coupon}, {colBack, &r.back}, {colBackCoupon, &r.backCoupon},
 		{colTotal, &r.total}, {colAsked, &r.asked}} {
-		if !b.cols.has(m.name) {
+		cell := b.cell(m.name)
+		if len(cell) == 0 { // no such column, or nothing in it: the sums prove that it is nothing
 			continue
 		}
-		n, err := parseDecimal(b.cell(m.name), 2)
+		n, err := parseDecimal(cell, 2)
 		if err != nil {
 			return badLine(b.line, "%s: %v", m.name, err)
 		}
 		*m.into = payment.Fen(n)
 	}
-	if r.fee, err = parseDecimal(b.cell(colFee), 5); err != nil {
-		return badLine(b.line, "%s: %v", colFee, err)
+	if cell := b.cell(colFee); len(cell) > 0 {
+		if r.fee, err = parseDecimal(cell, 5); err != nil {
+			return badLine(b.line, "%s: %v", colFee, err)
+		}
 	}
 	return b.check()
 }
@@ -290,37 +309,88 @@ func (b *tradeBill) check() error {
 	// A merchant's own bill also has what a partner took for it, under the partner's number.
 	case string(r.mchID) != b.mchID && string(r.subMch) != b.mchID:
 		return badLine(b.line, "is of merchant %.32s, not of %s", r.mchID, b.mchID)
-	case r.at.Before(b.from) || !r.at.Before(b.from.AddDate(0, 0, 1)):
+	case !b.ofDay():
 		return badLine(b.line, "is of %s, the bill should be of %s", r.at.In(beijing).Format(time.DateOnly), b.date)
-	case badNumber(r.transactionID) != "":
-		return badLine(b.line, "%s: %s", colTransaction, badNumber(r.transactionID))
-	case r.refund && badNumber(r.refundID) != "":
-		return badLine(b.line, "%s: %s", colRefundID, badNumber(r.refundID))
-	case scientific(r.outTradeNo) || scientific(r.outRefundNo):
-		return badLine(b.line, "has a number that was made by a spreadsheet, which has lost its digits: %s",
-			asDownloaded)
-	// The widths of the numbers in WeChat's documents, and of the columns that keep them.
-	case len(r.outTradeNo) > 32 || len(r.outRefundNo) > 64:
-		return badLine(b.line, "has a number that is too long")
 	case r.refund && b.kind == payment.BillSuccess || !r.refund && b.kind == payment.BillRefund:
 		return badLine(b.line, "does not belong into a bill of type %s", b.kind)
-	case r.refund && len(r.outRefundNo) == 0:
-		return badLine(b.line, "is a refund without its number")
 	}
-	t := &b.totals
+	if err := b.numbers(); err != nil {
+		return err
+	}
+	b.add()
+	return nil
+}
+
+// ofDay reports that the row is of the day of the bill. In an early bill of everything the
+// 交易时间 of a refund may be that of its success (captured: a second or two after
+// 退款申请时间), so that one of the last seconds of a day has a time of the next.
+func (b *tradeBill) ofDay() bool {
+	r, to := &b.row, b.to
+	if r.refund && b.kind == payment.BillAll && b.form.early() {
+		to = to.Add(b.window)
+	}
+	return !r.at.Before(b.from) && r.at.Before(to)
+}
+
+// The widths of the numbers in WeChat's documents, in bytes, and of the columns that keep
+// them.
+const (
+	maxNumber   = 32 // 微信订单号, 微信退款单号, 商户订单号
+	maxRefundNo = 64 // 商户退款单号
+)
+
+// numbers holds the numbers of a row against WeChat's documents. In other business of the
+// merchant number they may be anything that no spreadsheet has made: it must not spoil the
+// day of what is ours. A refund whose own number cannot be one goes by WeChat's.
+func (b *tradeBill) numbers() error {
+	r := &b.row
+	for _, n := range []struct {
+		name string
+		of   *[]byte
+	}{{colTransaction, &r.transactionID}, {colRefundID, &r.refundID}} {
+		if !r.refund && n.name == colRefundID {
+			continue
+		}
+		wrong := badNumber(*n.of)
+		if wrong == "" {
+			continue
+		}
+		if madeBySpreadsheet(*n.of) || b.own(string(r.outTradeNo)) {
+			return badLine(b.line, "%s %s", n.name, wrong)
+		}
+		*n.of = keptNumber(*n.of)
+	}
+	if scientific(r.outTradeNo) || scientific(r.outRefundNo) {
+		return badLine(b.line, "has a number that was made by a spreadsheet, which has lost its digits: %s",
+			asDownloaded)
+	}
+	if !kept(r.outTradeNo, maxNumber) {
+		r.outTradeNo = keptNumber(r.outTradeNo)
+	}
+	if !kept(r.outRefundNo, maxRefundNo) {
+		r.outRefundNo = nil
+	}
+	return nil
+}
+
+// add adds a row up.
+func (b *tradeBill) add() {
+	r, t := &b.row, &b.totals
 	t.Rows++
-	t.settled, t.back, t.backCoupon, t.total, t.asked, t.FeeX100000 =
-		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked,
-		t.FeeX100000+r.fee
+	t.settled, t.back, t.backCoupon, t.total, t.asked, t.fee =
+		t.settled+r.settled, t.back+r.back, t.backCoupon+r.backCoupon, t.total+r.total, t.asked+r.asked, t.fee+r.fee
 	r.amount = b.form.amount(r)
+	if len(r.currency) > 0 && string(r.currency) != payment.CNY { // 默认人民币: WeChat's document
+		r.foreign, r.amount, r.coupon, r.fee = r.amount, 0, 0, 0
+	}
+	t.FeeX100000 += r.fee
 	if r.refund {
 		t.Refunds++
 		t.RefundFen += r.amount
-		return nil
+		return
 	}
 	t.Payments++
 	t.PaidFen += r.amount
-	return nil
 }
 
 // summary holds the last line against what was read: the count and every sum. This is what

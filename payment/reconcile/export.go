@@ -26,7 +26,8 @@ type cell struct {
 func exportHeader() []string {
 	return []string{"bill_date", "bill_type", "type", "label", "status", "order_no", "out_trade_no", "transaction_id",
 		"ref", "bill_line", "bill_yuan", "ours_yuan", "difference_yuan", "bill_state", "ours_state", "opened_at",
-		"resolution", "resolved_by", "resolved_why", "resolved_at", "id", "source", "given_by", "waits_for"}
+		"resolution", "resolved_by", "resolved_why", "resolved_at", "id", "source", "given_by", "waits_for",
+		"other_currency"}
 }
 
 // exportRow gives the cells of a difference, in the order of exportHeader.
@@ -36,7 +37,16 @@ func exportRow(d *Difference) []cell {
 	return []cell{t(d.Date), t(string(d.Type)), t(string(d.Kind)), t(d.Kind.Label()), t(string(d.Status)),
 		t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID), t(d.Ref), {count: &d.Line}, y(d.BillFen), y(d.OursFen),
 		y(d.Diff()), t(d.BillState), t(d.OursState), t(stamp(d.OpenedAt)), t(d.Resolution), t(d.ResolvedBy),
-		t(d.ResolvedWhy), t(stamp(d.ResolvedAt)), t(d.ID), t(string(d.Source)), t(d.GivenBy), t(d.WaitsFor)}
+		t(d.ResolvedWhy), t(stamp(d.ResolvedAt)), t(d.ID), t(string(d.Source)), t(d.GivenBy), t(d.WaitsFor),
+		t(otherCurrency(&d.Facts))}
+}
+
+// otherCurrency is what a row of the bill says that is not in yuan, "398.00 HKD".
+func otherCurrency(f *Facts) string {
+	if f.Foreign == 0 {
+		return ""
+	}
+	return f.Foreign.String() + " " + f.Currency
 }
 
 // stamp prints a time, "" for none.

@@ -97,7 +97,7 @@ func readFlow(in io.Reader, date string) (*FundFlow, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &tradeBill{in: bufio.NewReaderSize(in, maxLine), kind: payment.BillFundFlow}
+	b := &tradeBill{in: bufio.NewReaderSize(in, maxLine), wanted: wanted{kind: payment.BillFundFlow}}
 	names, err := b.firstLine()
 	if err != nil {
 		return nil, err

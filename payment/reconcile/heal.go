@@ -33,6 +33,9 @@ const (
 // Everything else is a person's: money that we have and WeChat has not, an amount that
 // is not ours, a refund that nobody here decided.
 func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
+	if bill.amount == 0 || bill.refund && bill.facts.OutRefundNo == "" {
+		return false // in another currency, or without the number by which it would be recorded
+	}
 	switch kind {
 	case BillOnly:
 		return bill.state == "SUCCESS" && r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo) != ""
@@ -145,8 +148,8 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 	refund := payment.Refund{OutRefundNo: d.Ref, RefundID: d.Facts.RefundID, TransactionID: d.Facts.TransactionID,
 		OutTradeNo: d.Facts.OutTradeNo, Status: status, Amount: d.BillFen, MchID: d.Facts.MchID, CreateTime: d.Facts.At}
 	if status == payment.RefundSuccess {
-		// The bill of all transactions has no time of success: its time is that of the
-		// acceptance, which is earlier by minutes, or by days for a bank card.
+		// The present bill of all transactions has no time of success: its time is that of
+		// the acceptance, which is earlier by minutes, or by days for a bank card.
 		refund.SuccessTime = d.Facts.At
 	}
 	if u.fromFile || d.Kind == RefundStateMismatch && status != payment.RefundSuccess {

@@ -40,7 +40,7 @@ type billRow struct {
 	amount, coupon             payment.Fen
 	refundID, refundNo, status string
 	mchID, title, state        string
-	app, sub, kind             string // "" for ours, none, NATIVE
+	app, sub, kind, currency   string // "" for ours, none, NATIVE, CNY
 }
 
 const headAll = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额," +
@@ -75,7 +75,7 @@ func billOf(rows ...billRow) []byte {
 		}
 		cells := []string{r.at.In(beijing).Format(time.DateTime), cmp.Or(r.app, ordertest.AppID), mch,
 			cmp.Or(r.sub, "0"), "", r.transaction, r.trade, "openid", cmp.Or(r.kind, "NATIVE"),
-			state, "OTHERS", "CNY", settled.String(), r.coupon.String(), refundID, refundNo,
+			state, "OTHERS", cmp.Or(r.currency, payment.CNY), settled.String(), r.coupon.String(), refundID, refundNo,
 			refunded.String(), "0.00", kind, r.status, title, "shop-7", "0.00000", "0.60%", total.String(),
 			refunded.String(), ""}
 		b.WriteString("`" + strings.Join(cells, ",`") + "\r\n")

@@ -46,7 +46,7 @@ type sum struct {
 // The sums that all layouts have.
 var (
 	sumRows = sum{"总交易单数", 0, func(t *Totals) int64 { return t.Rows }}
-	sumFee  = sum{"手续费总金额", 5, func(t *Totals) int64 { return t.FeeX100000 }}
+	sumFee  = sum{"手续费总金额", 5, func(t *Totals) int64 { return t.fee }}
 )
 
 // yuanSum is a sum of money.
@@ -222,7 +222,7 @@ func noBill(begin []byte) string {
 			return m.is
 		}
 	}
-	text := bytes.TrimPrefix(begin, []byte("\ufeff"))
+	text := withoutMark(begin)
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	start := bytes.TrimSpace(text)
 	for _, g := range gbkHeads {
@@ -266,9 +266,18 @@ func strangeLine(text []byte) string {
 	return "is neither a row nor the summary"
 }
 
+// withoutMark takes the marks of UTF-8 (BOM) from the beginning of a file: WeChat puts one
+// there, and a program that saves it again a second one.
+func withoutMark(b []byte) []byte {
+	for bytes.HasPrefix(b, []byte("\ufeff")) {
+		b = b[len("\ufeff"):]
+	}
+	return b
+}
+
 // isHead reports that a line is the first line of a bill.
 func isHead(line []byte) bool {
-	line = bytes.TrimLeft(bytes.TrimPrefix(line, []byte("\ufeff")), "`\"")
+	line = bytes.TrimLeft(withoutMark(line), "`\"")
 	return bytes.HasPrefix(line, []byte(colTime+",")) || bytes.HasPrefix(line, []byte(flowColumn+","))
 }
 
@@ -291,16 +300,45 @@ func rounded(v []byte) bool {
 	return len(bytes.TrimRight(v[kept:], "0")) == 0 && len(bytes.TrimRight(v[:kept], "0")) > kept/2
 }
 
+// madeBySpreadsheet reports that a number has lost its digits.
+func madeBySpreadsheet(v []byte) bool { return scientific(v) || len(v) <= maxNumber && rounded(v) }
+
+// kept reports that a number of the merchant's fits into its column, as it is or missing.
+func kept(v []byte, most int) bool {
+	if len(v) > most {
+		return false
+	}
+	for _, c := range v {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// keptNumber is a number of other business as it can be kept and shown: of maxNumber bytes at
+// most, with a question mark for the rest and for what is no visible ASCII. No number of
+// ours, and none of WeChat Pay's, has one.
+func keptNumber(v []byte) []byte {
+	short := bytes.Clone(v[:min(len(v), maxNumber)])
+	for i, c := range short {
+		if c <= ' ' || c > '~' || i == maxNumber-1 && len(v) > maxNumber {
+			short[i] = '?'
+		}
+	}
+	return short
+}
+
 // badNumber says what is wrong with a number of WeChat's own, transaction id or refund id:
 // digits, up to 32 of them by its documents.
 func badNumber(v []byte) string {
 	switch {
-	case len(v) == 0 || len(v) > 32:
-		return "is missing or too long"
+	case len(v) == 0 || len(v) > maxNumber:
+		return "is missing or too long: " + asDownloaded
 	case scientific(v):
 		return fmt.Sprintf("%.40q was made by a spreadsheet, which has lost its digits: %s", v, asDownloaded)
 	case !payment.MadeOf(string(v), payment.Digits):
-		return fmt.Sprintf("%.40q is not a number of WeChat Pay's, which has digits only", v)
+		return fmt.Sprintf("%.40q is not a number of WeChat Pay's, which has digits only: %s", v, asDownloaded)
 	case rounded(v):
 		return fmt.Sprintf("%.40q was rounded by a spreadsheet: %s", v, asDownloaded)
 	}

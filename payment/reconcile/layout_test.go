@@ -64,6 +64,81 @@ func TestEveryLayoutWithASource(t *testing.T) {
 	}
 }
 
+// A refund that is accepted in the last seconds of a day and succeeds in the first of the next stands in an early
+// bill of everything with the time of its success: it must not spoil that day for good. No other row is of another day.
+func TestEarlyRefundThatSucceedsAfterMidnight(t *testing.T) {
+	at := func(text, from, to string) string {
+		return strings.Replace(text, "`2026-11-20 "+from, "`2026-11-21 "+to, 1)
+	}
+	rows, _, err := readAll(t, at(early, "11:00:00", "00:00:01"), payment.BillAll)
+	if err != nil || len(rows) != 2 || !rows[1].at.Equal(time.Date(2026, 11, 20, 16, 0, 1, 0, time.UTC)) {
+		t.Errorf("%+v %v", rows, err)
+	}
+	for name, text := range map[string]string{
+		"a payment":                         at(early, "10:00:00", "00:00:01"),
+		"a refund far from midnight":        at(early, "11:00:00", "00:10:00"),
+		"a refund of the present layout":    at(allBill(), "11:00:00", "00:00:01"),
+		"a refund of the day before":        strings.Replace(early, "11-20 11:00:00", "11-19 23:59:59", 1),
+		"a payment of the day before, then": strings.Replace(early, "11-20 10:00:00", "11-19 23:59:59", 1),
+	} {
+		if _, _, err := readAll(t, text, payment.BillAll); !errors.Is(err, ErrBadBill) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What another business of the merchant number calls its trades, and what WeChat leaves out of its rows, must not
+// spoil the day of our orders; a row of ours that cannot be read is named with its line and what to do.
+func TestOtherBusinessSpoilsNoBill(t *testing.T) {
+	const shop = "TILL-1-20261120-7"
+	good := strings.ReplaceAll(allBill(), "01JD4ZKX0000000000000000AB-01", shop)
+	in := func(old, with string) string { return strings.Replace(good, old, with, 1) }
+	sums := func(text, settled, fee, total string) string {
+		return strings.NewReplacer("`2,`9.50,", "`2,`"+settled+",", "`0.05000,`10.00,`2.00",
+			"`"+fee+",`"+total+",`2.00").Replace(text)
+	}
+	unpriced := strings.Replace(in("`9.50", "`"), "`10.00,`0.00,", "`,`,", 1)
+	for name, text := range map[string]string{
+		"a trade number of 33":        in("`"+shop, "`"+strings.Repeat("9", 33)),
+		"a trade number in Chinese":   in("`"+shop, "`收银台7"),
+		"a trade number of no text":   in("`"+shop, "`\xff\x1b"),
+		"no trade number":             in("`"+shop, "`"),
+		"an id of a bank":             in("`4200009001202611200000000001", "`YL4200009001202611200000000001"),
+		"an id that is long":          in("`4200009001202611200000000001", "`"+strings.Repeat("4", 33)),
+		"no id":                       in("`4200009001202611200000000001", "`"),
+		"a refund's id of a bank":     in("`50300009001202611200000000007", "`YL50300009"),
+		"a refund without a number":   in("`R1", "`"),
+		"a refund's number of 65":     in("`R1", "`"+strings.Repeat("R", 65)),
+		"an empty fee":                sums(in("`0.06000", "`"), "9.50", "-0.01000", "10.00"),
+		"an empty coupon":             in("`0.50,`0,", "`,`0,"),
+		"no amounts of what it costs": sums(unpriced, "0.00", "0.05000", "0.00"),
+		"a doubled mark of UTF-8":     "\ufeff" + good,
+		"three of them":               "\ufeff\ufeff" + good,
+	} {
+		rows, _, err := readAll(t, text, payment.BillAll)
+		if err != nil || len(rows) != 2 {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, r := range rows {
+			if len(r.transactionID) > maxNumber || len(r.outTradeNo) > maxNumber || len(r.outRefundNo) > maxRefundNo ||
+				!kept(r.outTradeNo, maxNumber) || !kept(r.transactionID, maxNumber) {
+				t.Errorf("%s: %q %q %q does not fit its column", name, r.transactionID, r.outTradeNo, r.outRefundNo)
+			}
+		}
+	}
+	for name, text := range map[string]string{
+		"our row with an id of a bank": strings.Replace(allBill(), "`42000", "`YL42000", 1),
+		"our refund with an id of one": strings.Replace(allBill(), "`50300", "`YL50300", 1),
+		"an id of a spreadsheet":       in("`4200009001202611200000000001", "`4.2E+27"),
+	} {
+		_, _, err := readAll(t, text, payment.BillAll)
+		if !errors.Is(err, ErrBadBill) || !strings.Contains(err.Error(), "line ") ||
+			!strings.Contains(err.Error(), asDownloaded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // A file that is not as WeChat Pay made it is refused by what happened to it and what to do, whoever saved it.
 func TestEachWrongFileIsNamed(t *testing.T) {
 	good := allBill()

@@ -346,13 +346,31 @@ func (p *pass) compare(bill, ours *item) {
 	s.matchedOurs += ours.amount
 	if bill.amount != ours.amount {
 		s.Amounts.add(bill.amount - ours.amount)
-		p.differ(p.kindOf(bill.refund, AmountMismatch, RefundAmountMismatch), bill, ours, ours.amount)
+	}
+	kind := p.mismatch(bill, ours)
+	if kind == "" {
 		return
 	}
-	if !agree(bill, ours) {
+	if kind == StateMismatch || kind == RefundStateMismatch {
 		s.States++
-		p.differ(p.kindOf(bill.refund, StateMismatch, RefundStateMismatch), bill, ours, ours.amount)
 	}
+	p.differ(kind, bill, ours, ours.amount)
+}
+
+// mismatch is what is wrong with a pair, "" for nothing. A row in another currency has no
+// amount in fen, and differs from every payment in yuan. What we hold came in that currency
+// as the bill has it, and is refunded by its state.
+func (p *pass) mismatch(bill, ours *item) Kind {
+	foreign := bill.facts.Foreign != 0
+	switch {
+	case foreign && ours.state == "held" && bill.facts.Foreign == ours.amount:
+		return p.kindOf(bill.refund, StateMismatch, RefundStateMismatch)
+	case foreign || bill.amount != ours.amount:
+		return p.kindOf(bill.refund, AmountMismatch, RefundAmountMismatch)
+	case !agree(bill, ours):
+		return p.kindOf(bill.refund, StateMismatch, RefundStateMismatch)
+	}
+	return ""
 }
 
 // agree reports that the two states can be of one thing: WeChat's words of the bill on
@@ -492,12 +510,9 @@ func (p *pass) across(ctx context.Context, near []item, known map[sideKey]ownRow
 			continue
 		}
 		across = append(across, *it)
-		switch {
-		case ours.amount != it.amount:
-			// Of the other day's bridge; here the row is across as a whole.
-			p.differ(p.kindOf(it.refund, AmountMismatch, RefundAmountMismatch), it, &ours.item, ours.amount)
-		case !agree(it, &ours.item):
-			p.differ(p.kindOf(it.refund, StateMismatch, RefundStateMismatch), it, &ours.item, ours.amount)
+		// An amount is of the other day's bridge; here the row is across as a whole.
+		if kind := p.mismatch(it, &ours.item); kind != "" {
+			p.differ(kind, it, &ours.item, ours.amount)
 		}
 	}
 	if !p.run.counts {

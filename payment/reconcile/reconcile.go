@@ -306,7 +306,9 @@ func (r *Reconciler) read(u *run, bill *os.File, rows *spill) (Totals, error) {
 		return Totals{}, fmt.Errorf("read the bill: %w", err)
 	}
 	n := int64(0)
-	return readTrade(bill, u.date, u.kind, r.cfg.MchID, func(line *row) error {
+	w := wanted{date: u.date, kind: u.kind, mchID: r.cfg.MchID, window: r.cfg.BoundaryWindow,
+		own: func(outTradeNo string) bool { return r.cfg.Orders.OrderNoOf(outTradeNo) != "" }}
+	return readTrade(bill, w, func(line *row) error {
 		if n++; n%progressEvery == 0 {
 			u.progress("bill", n, 0)
 		}

@@ -146,8 +146,11 @@ func idOf(d Difference) string {
 	if d.Kind == Duplicate || d.Kind == DuplicateRefund {
 		line = d.Line // the second and the third copy are two differences
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line,
-		d.BillFen, d.OursFen))
+	is := fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%d\n%d\n%d", d.Date, d.Type, d.Kind, d.Ref, line, d.BillFen, d.OursFen)
+	if d.Facts.Foreign != 0 {
+		is = fmt.Appendf(is, "\n%d %s", d.Facts.Foreign, d.Facts.Currency)
+	}
+	sum := sha256.Sum256(is)
 	return hex.EncodeToString(sum[:16]) // 128 bits: no two differences of one merchant meet
 }
 

@@ -35,7 +35,8 @@ const (
 // that a difference says of it; of ours, only key, amount, state and time.
 type item struct {
 	refund bool
-	// key is the transaction id of a payment, the out_refund_no of a refund.
+	// key is the transaction id of a payment, the out_refund_no of a refund, and the refund
+	// id of one that has none.
 	key    string
 	amount payment.Fen
 	state  string
@@ -49,17 +50,20 @@ type item struct {
 // healed by. It is stored as JSON in differences.facts, so a field may be added, none
 // renamed. The openid is left out: nobody needs it there, and it is personal data.
 type Facts struct {
-	At            time.Time   `json:"at,omitzero"`
-	OutTradeNo    string      `json:"out_trade_no,omitempty"`
-	TransactionID string      `json:"transaction_id,omitempty"`
-	AppID         string      `json:"appid,omitempty"`
-	MchID         string      `json:"mchid,omitempty"`
-	SubMchID      string      `json:"sub_mchid,omitempty"` // for whom MchID, then a partner, took it
-	TradeType     string      `json:"trade_type,omitempty"`
-	Currency      string      `json:"currency,omitempty"`
-	Coupon        payment.Fen `json:"coupon_fen,omitempty"`
-	RefundID      string      `json:"refund_id,omitempty"`
-	OutRefundNo   string      `json:"out_refund_no,omitempty"`
+	At            time.Time `json:"at,omitzero"`
+	OutTradeNo    string    `json:"out_trade_no,omitempty"`
+	TransactionID string    `json:"transaction_id,omitempty"`
+	AppID         string    `json:"appid,omitempty"`
+	MchID         string    `json:"mchid,omitempty"`
+	SubMchID      string    `json:"sub_mchid,omitempty"` // for whom MchID, then a partner, took it
+	TradeType     string    `json:"trade_type,omitempty"`
+	Currency      string    `json:"currency,omitempty"`
+	// Foreign is the amount of a row whose Currency is not the yuan, in hundredths of it; its
+	// amount in fen is 0.
+	Foreign     payment.Fen `json:"foreign_amount,omitempty"`
+	Coupon      payment.Fen `json:"coupon_fen,omitempty"`
+	RefundID    string      `json:"refund_id,omitempty"`
+	OutRefundNo string      `json:"out_refund_no,omitempty"`
 }
 
 // spill keeps the rows of one side on disk, in partitions by the hash of their
@@ -68,7 +72,7 @@ type Facts struct {
 // partition and not on that of the day (a grace hash join).
 //
 // A record is its length and then, in order: kind (0 payment, 1 refund), key,
-// amount, state, line, time, and, of the bill, coupon and eight texts. Numbers
+// amount, state, line, time, and, of the bill, coupon, foreign amount and eight texts. Numbers
 // are varints, texts have their length before them. Only the process that wrote
 // a file reads it, so the form may change at any time.
 type spill struct {
@@ -142,6 +146,9 @@ func (s *spill) addRow(r *row) error {
 	key, state := r.transactionID, r.state
 	if r.refund {
 		key, state = r.outRefundNo, r.refundState
+		if len(key) == 0 { // made without one, at the merchant platform
+			key = r.refundID
+		}
 	}
 	return s.add(r.refund, key, func(b []byte) []byte {
 		b = binary.AppendVarint(b, int64(r.amount))
@@ -149,6 +156,7 @@ func (s *spill) addRow(r *row) error {
 		b = binary.AppendVarint(b, int64(r.line))
 		b = binary.AppendVarint(b, r.at.UnixMilli())
 		b = binary.AppendVarint(b, int64(r.coupon))
+		b = binary.AppendVarint(b, int64(r.foreign))
 		sub := r.subMch
 		if len(sub) == 1 && sub[0] == '0' { // a bill's word for none
 			sub = nil
@@ -225,11 +233,11 @@ func decodeItem(b []byte, bill bool) item {
 		return it
 	}
 	f := &it.facts
-	f.Coupon = payment.Fen(number())
+	f.Coupon, f.Foreign = payment.Fen(number()), payment.Fen(number())
 	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.SubMchID = word(), word(), word(), word(), word()
 	f.TradeType, f.Currency, f.RefundID = word(), word(), word()
 	f.At = time.UnixMilli(it.at).UTC()
-	if it.refund {
+	if it.refund && it.key != f.RefundID {
 		f.OutRefundNo = it.key
 	}
 	return it
