@@ -115,11 +115,20 @@ func (c *shipmentList) Run(ctx context.Context, s *settings, t *terminal) error 
 			fmt.Fprintln(w, "ORDER\tSTATE\tPAID\tLEFT\tPARCELS\tTRIES\tNEXT\tWECHAT")
 			for i := range rows {
 				r := &rows[i]
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", r.OrderNo, r.State, stamp(r.PaidAt),
-					r.Left(now).Round(time.Minute), len(r.Content.Parcels), r.Tries, stamp(r.DueAt), said(r))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.OrderNo, r.State, stamp(r.PaidAt),
+					r.Left(now).Round(time.Minute), parcels(&r.Content), r.Tries, stamp(r.DueAt), said(r))
 			}
 		})
 	})
+}
+
+// parcels is how many there are, with a plus sign when more are to come.
+func parcels(c *shipping.Content) string {
+	more := ""
+	if c.Partial {
+		more = "+"
+	}
+	return fmt.Sprintf("%d%s", len(c.Parcels), more)
 }
 
 // said is WeChat's last answer about a shipment, for a table.
@@ -157,6 +166,9 @@ func (o output) showShipment(t *terminal, sh *shipping.Shipment) error {
 		fmt.Fprintf(w, "payment\t%s of %s\n", sh.TransactionID, stamp(sh.PaidAt))
 		for _, p := range sh.Content.Parcels {
 			fmt.Fprintf(w, "%s\t%s %s  %s\n", sh.Content.Way, p.Carrier, p.Number, p.Goods)
+		}
+		if sh.Content.Partial {
+			fmt.Fprintln(w, "\tmore is to come")
 		}
 		if !sh.DueAt.IsZero() {
 			fmt.Fprintf(w, "next\t%s, after %d calls\n", stamp(sh.DueAt), sh.Tries)

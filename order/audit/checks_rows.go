@@ -345,7 +345,8 @@ WHERE e.event = 'refund.looked_at'`},
 	{"refund.lines_told", "what goods a refund gives back is in the timeline as its lines are", linesTold},
 	{"refund.terms_told", "who has to agree to a refund, and whether goods come back, is as the timeline has it last",
 		termsTold},
-	// 216000000 is 60 hours: nobody is told of what is owed later than that.
+	// 216000000 is 60 hours: nobody is told of what is owed later than that. What is owed and
+	// has a content is partial: its rest is. No text in its JSON has these quotes bare.
 	{"shipment.facts", "a shipment is of a payment that its order kept, and is looked at while it is open", `
 SELECT s.order_no, s.state, s.transaction_id, s.version, s.tries, s.due_at
 FROM shipments s
@@ -362,7 +363,8 @@ WHERE p.transaction_id IS NULL
   OR (s.state = 'due' AND s.due_at IS NULL)
   OR (s.state IN ('reported', 'refused', 'void') AND s.due_at IS NOT NULL)
   OR (s.state IN ('due', 'reported', 'refused') AND (s.version < 1 OR s.content = '' OR s.put_at < 1))
-  OR (s.state = 'owed' AND (s.version <> 0 OR s.content <> '' OR s.put_at <> 0))
+  OR (s.state = 'owed' AND s.version = 0 AND (s.content <> '' OR s.put_at <> 0))
+  OR (s.state = 'owed' AND s.version > 0 AND (s.put_at < 1 OR INSTR(s.content, '"partial":true') = 0))
   OR s.due_at > $latest + 216000000
   OR s.put_at > $latest
   OR s.created_at > $latest

@@ -134,6 +134,8 @@ var rowSeeds = []seed{
 	{"a shipment to be reported in a year", shipmentOf(
 		"'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, received_at + 31536000000"),
 		"shipment.facts"},
+	{"a whole shipment that is owed again", shipmentOf(
+		"'owed', transaction_id, out_trade_no, paid_at, '{}', received_at, 1, received_at"), "shipment.facts"},
 	{"a reported shipment of nothing", shipmentOf(
 		"'reported', transaction_id, out_trade_no, paid_at, '', 0, 0, NULL"), "shipment.facts"},
 	{"the buyer paid more than the total", "UPDATE payments SET payer_fen = amount_fen + 1 WHERE order_no = '$asked'",

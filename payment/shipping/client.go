@@ -126,7 +126,7 @@ func (c *Client) Upload(ctx context.Context, u Upload) (Verdict, error) {
 	var b uploadBody
 	b.OrderKey.Type, b.OrderKey.TransactionID = 2, u.TransactionID
 	b.LogisticsType, b.DeliveryMode = u.Content.Way, 1
-	if len(u.Content.Parcels) > 1 || u.Content.Partial {
+	if u.Content.split() {
 		all := !u.Content.Partial
 		b.DeliveryMode, b.IsAllDelivered = 2, &all
 	}

@@ -96,6 +96,26 @@ func (s *server) upload(id, number string) shipping.Upload {
 
 func as(*shipping.ClientConfig) {}
 
+// The server takes part after part up to 15 parcels, and then one replacement of the whole and no second.
+func TestClientReportsParts(t *testing.T) {
+	s := serve(t)
+	c := s.client(t, as)
+	id := s.paid(t)
+	for i, step := range []struct {
+		content shipping.Content
+		code    int64
+	}{
+		{parts(1, true), 0}, {parts(2, true), 0}, {parts(2, true), 10060023}, {parts(3, true), 0},
+		{parts(16, false), 10060024}, {parts(15, false), 0}, {parts(14, false), 0}, {parts(13, false), 10060003},
+	} {
+		v, err := c.Upload(t.Context(), shipping.Upload{TransactionID: id, OpenID: "buyer", At: s.now,
+			Content: step.content})
+		if err != nil || v.Code != step.code {
+			t.Errorf("step %d: %+v, %v, want %d", i, v, err, step.code)
+		}
+	}
+}
+
 // The server takes a report, knows it again, takes one replacement and no second.
 func TestClientReports(t *testing.T) {
 	s := serve(t)

@@ -7,7 +7,8 @@
 // (Put), and a worker reports it until WeChat has an answer for it (Run). Nothing of it
 // moves an order, its money or its stock: a shipment is a row beside them.
 //
-//	owed      paid, and the shop has not said that it was sent
+//	owed      paid, and the shop has not said that it was sent; or WeChat has a part of it
+//	          (Content.Partial), and the rest is to come
 //	due       the shop has said so; WeChat is told, and told again while it gives no answer
 //	reported  WeChat has it
 //	refused   WeChat does not take it as it is: a person mends it, and it is due again

@@ -101,7 +101,9 @@ func (s *Service) report(ctx context.Context, r *row) (Meaning, error) {
 	state := StateDue
 	switch v.Means {
 	case Taken:
-		state = StateReported
+		if state = StateReported; r.Content.Partial {
+			state = StateOwed
+		}
 	case Refused:
 		state = StateRefused
 	case Look:
@@ -160,6 +162,7 @@ WHERE order_no = ?
 		if turn = n == 1; !turn {
 			return nil
 		}
+		r.DueAt = next
 		err = tx.QueryRowContext(ctx, `SELECT openid
 FROM payment_attempts
 WHERE out_trade_no = ?`, r.OutTradeNo).Scan(&r.openID)
@@ -179,19 +182,23 @@ func (s *Service) settle(ctx context.Context, r *row, state State, v Verdict) er
 	if state == StateDue && over {
 		state = StateRefused
 	}
-	end := ""
-	if state != StateDue {
-		end = ", due_at = NULL"
+	due := any(nil)
+	switch state {
+	case StateDue:
+		due = sqldb.Millis(r.DueAt) // its next turn, as claim has set it
+	case StateOwed: // the rest
+		due = sqldb.Millis(later(r.PaidAt.Add(s.wait(tellAfter)), now.Add(s.wait(tellEvery))))
+	case StateReported, StateRefused, StateVoid:
 	}
 	n := int64(0)
 	err := s.cfg.DB.InTx(context.WithoutCancel(ctx), func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		n, err = tx.Update(ctx, `UPDATE shipments
-SET state = ?, code = ?, message = ?, updated_at = ?`+end+`
+SET state = ?, code = ?, message = ?, updated_at = ?, due_at = ?
 WHERE order_no = ?
   AND state = 'due'
   AND version = ?
-  AND tries = ?`, string(state), v.Code, bounds.ShipmentWord.Cut(v.Message), sqldb.Millis(now), r.OrderNo,
-			r.Version, r.Tries+1)
+  AND tries = ?`, string(state), v.Code, bounds.ShipmentWord.Cut(v.Message), sqldb.Millis(now), due,
+			r.OrderNo, r.Version, r.Tries+1)
 		return err
 	})
 	if err != nil {
@@ -219,7 +226,7 @@ func (s *Service) tell(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// tellOf tells of one order that nobody has sent.
+// tellOf tells of one order that nobody has sent, or of which the rest is to come.
 func (s *Service) tellOf(ctx context.Context, r *row, now time.Time) error {
 	var due any = sqldb.Millis(now.Add(s.wait(tellEvery)))
 	if now.Sub(r.PaidAt) > s.wait(giveUpAfter) {
@@ -249,7 +256,11 @@ WHERE order_no = ?
 		return fmt.Errorf("tell of a shipment that is owed: %w", err)
 	}
 	if told == 1 {
-		s.alarm("shipping: a paid order is not sent", r.OrderNo,
+		what := "shipping: a paid order is not sent"
+		if r.Content.Partial {
+			what = "shipping: the rest of a paid order is not sent"
+		}
+		s.alarm(what, r.OrderNo,
 			fmt.Sprintf("paid at %s; WeChat wants it within 48 hours", r.PaidAt.UTC().Format(time.RFC3339)))
 	}
 	return nil

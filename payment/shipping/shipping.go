@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
@@ -74,9 +75,14 @@ type Parcel struct {
 type Content struct {
 	Way     Way      `json:"way"`
 	Parcels []Parcel `json:"parcels"`
-	// Partial says that more is to come: only with several parcels (分拆发货).
+	// Partial says that more is to come (分拆发货). Only express goods come in parts, and
+	// WeChat has the order sent when a content has come that is not partial; each one has
+	// the parcels of those before it, too.
 	Partial bool `json:"partial,omitempty"`
 }
+
+// split is WeChat's delivery_mode SPLIT_DELIVERY: in several parcels, sooner or later.
+func (c *Content) split() bool { return len(c.Parcels) > 1 || c.Partial }
 
 // Shipment is a row. Times that have not come are zero.
 type Shipment struct {
@@ -87,10 +93,10 @@ type Shipment struct {
 	PaidAt        time.Time
 	Content       Content
 	PutAt         time.Time // when the shop said so; WeChat puts contents in order by it
-	Version       int64     // of the content: 0 while it is owed
+	Version       int64     // of the content: 0 while there is none
 	Tries         int64     // calls for this content
-	// DueAt is when WeChat is told (due), or when operators are told that nothing was sent
-	// (owed); zero: never again.
+	// DueAt is when WeChat is told (due), or when operators are told that nothing was sent,
+	// or not all of it (owed); zero: never again.
 	DueAt time.Time
 	// Code and Message are WeChat's last answer, 0 without one.
 	Code      int64
@@ -106,7 +112,10 @@ func (s *Shipment) Left(now time.Time) time.Duration { return s.PaidAt.Add(shipW
 
 // Bounds, all of WeChat's document unless said otherwise.
 const (
-	maxParcels = 10 // 10060024
+	// maxParcels: "一笔支付单最多分拆成 15 个包裹" (10060024); it was 10 until 2025.
+	maxParcels = 15
+	// maxContent is the width of shipments.content, in characters of its JSON: ours.
+	maxContent = 8000
 	// shipWithin: "48 小时内发货".
 	shipWithin = 48 * time.Hour
 	// tellAfter is when operators are told of a paid order that nobody has sent, counted
@@ -117,7 +126,7 @@ const (
 	// giveUpAfter ends the tries of a content, and the telling of what nobody sends, counted
 	// from the payment: by then WeChat has refused the shop's money for weeks.
 	giveUpAfter = 30 * 24 * time.Hour
-	// maxReships is how often what WeChat has may be replaced (10060003).
+	// maxReships is how often a content may be 重新发货 (10060003; see reship).
 	maxReships = 1
 )
 
@@ -172,7 +181,11 @@ func (c *Content) Check() error {
 			return &InvalidError{field("contact"), "SF parcels need the receiver's masked telephone number"}
 		}
 	}
-	return nil
+	text, err := c.encode()
+	if n := utf8.RuneCountInString(text); err == nil && n > maxContent {
+		err = &InvalidError{"parcels", fmt.Sprintf("they have %d characters together, want at most %d", n, maxContent)}
+	}
+	return err
 }
 
 // part is one text of a parcel, and its bound.
@@ -199,6 +212,13 @@ func contact(s string) bool {
 func (c *Content) encode() (string, error) {
 	b, err := json.Marshal(c)
 	return string(b), err
+}
+
+// reship reports that c, reported after what WeChat has, is 重新发货 by WeChat's document:
+// that was the whole of it (已完成发货), or the way or the delivery mode is another one.
+// Another part is none.
+func (c *Content) reship(has *Content) bool {
+	return !has.Partial || c.Way != has.Way || c.split() != has.split()
 }
 
 // Reporter is WeChat's side; *Client implements it.
@@ -280,7 +300,8 @@ type Put struct {
 
 // Put stores what was sent for an order; a worker reports it. The same content again is
 // the same shipment, and changes nothing. Another content replaces one that WeChat does
-// not have yet, and once one that it has. Errors: *InvalidError, ErrNotOwed, ErrReshipped.
+// not have yet, goes on with one that is partial, and once replaces one that is whole or
+// goes another way. Errors: *InvalidError, ErrNotOwed, ErrReshipped.
 func (s *Service) Put(ctx context.Context, p Put) (Shipment, error) {
 	if err := p.Content.Check(); err != nil {
 		return Shipment{}, err
@@ -313,15 +334,17 @@ func (s *Service) put(ctx context.Context, tx *sqldb.Tx, p Put, content string) 
 	if err != nil {
 		return Shipment{}, err
 	}
+	there := r.State == StateReported || r.State == StateOwed && r.Version > 0 // WeChat has it
+	again := there && p.Content.reship(&r.Content)
 	switch {
-	case r.Version > 0 && had == content && (r.State == StateDue || r.State == StateReported):
+	case had == content && (r.State == StateDue || there):
 		return r.Shipment, nil
 	case r.State == StateVoid:
 		return Shipment{}, ErrNotOwed
-	case r.State == StateReported && r.reships >= maxReships:
+	case again && r.reships >= maxReships:
 		return Shipment{}, ErrReshipped
 	}
-	if r.State == StateReported {
+	if again {
 		r.reships++
 	}
 	due := later(now, r.PaidAt.Add(s.wait(knownAfter)))

@@ -263,6 +263,112 @@ func TestReplacedContents(t *testing.T) {
 	})
 }
 
+// parts is a content of so many parcels; partial: more is to come.
+func parts(n int, partial bool) shipping.Content {
+	c := shipping.Content{Way: shipping.Express, Partial: partial}
+	for i := range n {
+		c.Parcels = append(c.Parcels, shipping.Parcel{Carrier: "YTO", Number: fmt.Sprint("YT", i), Goods: "杯"})
+	}
+	return c
+}
+
+// WeChat counts as 重新发货 what comes after the whole, and another way or mode: the parts of an order are none, however
+// many there are.
+func TestPartsAreNoReplacement(t *testing.T) {
+	for name, c := range map[string]struct {
+		contents []shipping.Content
+		last     error
+	}{
+		"five parts": {[]shipping.Content{parts(1, true), parts(2, true), parts(3, true), parts(4, true),
+			parts(5, false)}, nil},
+		"one of several": {[]shipping.Content{parts(1, true)}, nil},
+		"and one replacement": {[]shipping.Content{parts(1, true), parts(2, true), parts(3, false), parts(4, false)},
+			nil},
+		"and a second one": {[]shipping.Content{parts(1, true), parts(2, false), parts(3, false), parts(4, false)},
+			shipping.ErrReshipped},
+		"a part that is all, which is another mode, and a replacement": {[]shipping.Content{parts(1, true),
+			parts(1, false), parts(2, false)}, shipping.ErrReshipped},
+		"another way, and a replacement": {[]shipping.Content{parts(2, true),
+			{Way: shipping.City, Parcels: []shipping.Parcel{{Goods: "杯"}}}, parts(2, false)}, shipping.ErrReshipped},
+	} {
+		s := open(t, sqldbtest.SQLite(t))
+		no := s.paid(t, "a")
+		s.Clock.Advance(time.Minute)
+		for i, content := range c.contents {
+			_, err := s.Put(t.Context(), shipping.Put{OrderNo: no, Content: content, By: "olga"})
+			if last := i == len(c.contents)-1; !last && err != nil || last && !errors.Is(err, c.last) {
+				t.Errorf("%s: content %d: %v", name, i+1, err)
+			}
+			s.pass(t)
+			if _, err := s.Put(t.Context(), shipping.Put{OrderNo: no, Content: content}); err != nil && c.last == nil {
+				t.Errorf("%s: content %d again: %v", name, i+1, err)
+			}
+			s.pass(t)
+		}
+		want := len(c.contents)
+		if c.last != nil {
+			want--
+		}
+		if len(s.w.uploads) != want {
+			t.Errorf("%s: %d calls, want %d", name, len(s.w.uploads), want)
+		}
+	}
+}
+
+// An order of which more is to come is not sent: it stays owed, is listed and counted, and operators hear of it, at
+// 36 hours after the payment, or when that is over six hours after its part.
+func TestTheRestIsOwed(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s := open(t, db)
+		no := s.paid(t, "a")
+		put := func(content shipping.Content) {
+			t.Helper()
+			if _, err := s.Put(t.Context(), shipping.Put{OrderNo: no, Content: content, By: "olga"}); err != nil {
+				t.Fatal(err)
+			}
+			s.pass(t)
+		}
+		listed := func() int {
+			t.Helper()
+			rows, _, err := s.Service.List(t.Context(), shipping.StateOwed, "", 10)
+			b, e := s.Backlog(t.Context())
+			if err != nil || e != nil || b.Owed != int64(len(rows)) {
+				t.Fatal(b, err, e)
+			}
+			return len(rows)
+		}
+		s.Clock.Advance(time.Minute)
+		put(parts(1, true))
+		if sh := s.find(t, no); sh.State != shipping.StateOwed || listed() != 1 ||
+			!sh.DueAt.Equal(sh.PaidAt.Add(36*time.Hour)) {
+			t.Fatalf("after the first part: %+v", sh)
+		}
+		s.Clock.Advance(36 * time.Hour)
+		s.pass(t)
+		s.pass(t)
+		if len(s.a.all) != 1 || s.a.all[0] != "shipping: the rest of a paid order is not sent "+no {
+			t.Errorf("%q", s.a.all)
+		}
+		put(parts(2, true))
+		s.Clock.Advance(6*time.Hour - time.Second)
+		s.pass(t)
+		if len(s.a.all) != 1 {
+			t.Errorf("too early: %q", s.a.all)
+		}
+		s.Clock.Advance(time.Second)
+		s.pass(t)
+		if len(s.a.all) != 2 {
+			t.Errorf("%q", s.a.all)
+		}
+		put(parts(3, false))
+		s.Clock.Advance(24 * time.Hour)
+		s.pass(t)
+		if sh := s.find(t, no); sh.State != shipping.StateReported || listed() != 0 || len(s.a.all) != 2 {
+			t.Errorf("%+v, %q", sh, s.a.all)
+		}
+	})
+}
+
 // A content that is put while an older one is under way is reported after it, and the answer about the older one says
 // nothing of it.
 func TestAnswerAboutAnOlderContent(t *testing.T) {
@@ -414,6 +520,7 @@ func TestContentCheck(t *testing.T) {
 		"120 characters":  with(goods(120)),
 		"a masked number": with(contact("SF", "189****1234")),
 		"as it is":        with(func(*shipping.Content) {}),
+		"15 parcels":      with(func(c *shipping.Content) { *c = parts(15, false) }),
 		"picked up": with(func(c *shipping.Content) {
 			c.Way, c.Parcels = shipping.PickUp, []shipping.Parcel{{Goods: "杯"}}
 		}),
@@ -423,8 +530,17 @@ func TestContentCheck(t *testing.T) {
 		}
 	}
 	for name, err := range map[string]error{
-		"way":                 with(func(c *shipping.Content) { c.Way = 5 }),
-		"parcels":             with(func(c *shipping.Content) { c.Parcels = nil }),
+		"way":      with(func(c *shipping.Content) { c.Way = 5 }),
+		"parcels":  with(func(c *shipping.Content) { c.Parcels = nil }),
+		"parcels ": with(func(c *shipping.Content) { *c = parts(16, false) }),
+		"parcels  ": with(func(c *shipping.Content) { // more than the column has room for
+			*c = parts(15, false)
+			for i := range c.Parcels {
+				c.Parcels[i].Goods = strings.Repeat(`"`, 120)
+				c.Parcels[i].Number, c.Parcels[i].Carrier = strings.Repeat("1", 128), strings.Repeat("A", 128)
+				c.Parcels[i].Contact = strings.Repeat("*", 60) + "1234"
+			}
+		}),
 		"parcels[0].goods":    with(goods(121)),
 		"parcels[0].number":   with(func(c *shipping.Content) { c.Parcels[0].Number = "a b" }),
 		"parcels[0].carrier":  with(func(c *shipping.Content) { c.Parcels[0].Carrier = "" }),

@@ -35,6 +35,8 @@ const (
 	errNoCarrier     = 268485227
 	knownToShipping  = time.Minute
 	shippingTokenFor = 7200 // seconds
+	// "一笔支付单最多分拆成 15 个包裹"
+	maxShippingParcels = 15
 )
 
 // ShippingParcel is a parcel as it was reported.
@@ -64,8 +66,21 @@ type Shipping struct {
 	Payer          struct {
 		OpenID string `json:"openid"`
 	} `json:"payer"`
-	// Uploads counts what was taken: 1, and 2 after it was replaced.
+	// Uploads counts what was taken: 1, and more after it went on or was replaced. Reships
+	// counts what of that was 重新发货: 1 at most.
 	Uploads int `json:"-"`
+	Reships int `json:"-"`
+}
+
+// whole reports that all was delivered with it.
+func (b *Shipping) whole() bool {
+	return b.DeliveryMode == 1 || b.IsAllDelivered != nil && *b.IsAllDelivered
+}
+
+// reship reports that b, after had, is 重新发货 by the document: a call for a payment whose
+// delivery is complete, or another mode of delivery or logistics.
+func (b *Shipping) reship(had *Shipping) bool {
+	return had.whole() || b.DeliveryMode != had.DeliveryMode || b.LogisticsType != had.LogisticsType
 }
 
 // shippings is the server of mini programs: its token, and what was sent.
@@ -214,12 +229,16 @@ func (s *Sim) uploadShipping(r *http.Request, body []byte) (int64, any) {
 	had, ok := s.shippings.by[v.TransactionID]
 	if ok {
 		same := had
-		same.UploadTime, same.Uploads = b.UploadTime, 0
+		same.UploadTime, same.Uploads, same.Reships = b.UploadTime, 0, 0
+		again := b.reship(&had)
 		switch {
 		case reflect.DeepEqual(same, b):
 			return errSame, nil
-		case had.Uploads > 1:
+		case again && had.Reships > 0:
 			return errSpent, nil
+		}
+		if b.Reships = had.Reships; again {
+			b.Reships++
 		}
 	}
 	b.Uploads = had.Uploads + 1
@@ -238,7 +257,7 @@ func (b *Shipping) refusal() int64 {
 	switch {
 	case b.LogisticsType < 1 || b.LogisticsType > 4:
 		return errWay
-	case len(b.ShippingList) > 10:
+	case len(b.ShippingList) > maxShippingParcels:
 		return errTooMany
 	case b.DeliveryMode == 1 && len(b.ShippingList) != 1:
 		return errOneParcel

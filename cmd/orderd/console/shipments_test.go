@@ -1,6 +1,7 @@
 package console
 
 import (
+	"strings"
 	"testing"
 
 	"orderd/migrations/sqldb/sqldbtest"
@@ -66,4 +67,9 @@ func TestShipments(t *testing.T) {
 	want(t, d.ask(Viewer, "GET", all, ""), 200, "[]")
 	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "DUE")
 	want(t, d.ask(Viewer, "GET", "/", ""), 200, "/ui/shipments")
+	if strings.Contains(d.ask(Viewer, "GET", "/ui/shipments", "").Body.String(), "<b>more is to come") {
+		t.Error("the page says of all that more is to come")
+	}
+	want(t, d.ask(Operator, "POST", one, strings.Replace(good, "{", `{"partial":true,`, 1)), 202, `"partial":true`)
+	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "<b>more is to come")
 }
