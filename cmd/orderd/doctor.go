@@ -54,7 +54,7 @@ type patient struct {
 
 // checks are what doctor looks at, in their order; docs/operations.md says what to do.
 var checks = []func(context.Context, *patient) []diagnosis{
-	checkKeys, checkWeChat, checkNotifyURLs, checkDatabase, checkRedis, checkOrders, checkLive,
+	checkKeys, checkWeChat, checkNotifyURLs, checkShipments, checkDatabase, checkRedis, checkOrders, checkLive,
 }
 
 // Run looks at everything that orderd depends on. When something must be mended it ends

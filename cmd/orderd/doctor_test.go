@@ -22,6 +22,9 @@ type fakeMerchant struct {
 	set  map[string]string
 }
 
+// fakeSecret is the secret of the fake merchant's mini program.
+const fakeSecret = "shipping-secret-canary"
+
 func newFakeMerchant(t *testing.T, change ...func(*wechatsim.Options)) *fakeMerchant {
 	t.Helper()
 	keys, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
@@ -29,7 +32,7 @@ func newFakeMerchant(t *testing.T, change ...func(*wechatsim.Options)) *fakeMerc
 		t.Fatal(err)
 	}
 	m := &fakeMerchant{dir: t.TempDir()}
-	o := wechatsim.Options{Keys: keys, Now: time.Now}
+	o := wechatsim.Options{Keys: keys, Now: time.Now, AppSecret: fakeSecret}
 	for _, c := range change {
 		c(&o)
 	}
@@ -138,6 +141,50 @@ func TestDoctorSaysWhatWeChatPaySays(t *testing.T) {
 		code, said := m.verb(t, map[string]string{c.setting: c.value}, "doctor")
 		if code != c.code || !strings.Contains(said, c.want) {
 			t.Errorf("%s: exit %d, want %d and %q\n%s", c.name, code, c.code, c.want, said)
+		}
+		m.sim.ClearFaults()
+	}
+}
+
+// A secret or a service of access tokens that is wrong is found by who asks, and not 36 hours after the first payment.
+func TestDoctorTriesTheShippingToken(t *testing.T) {
+	m := newFakeMerchant(t)
+	tokens := httptest.NewServer(says(200, `{"access_token":"of-another-app-canary","expires_in":7200}`))
+	defer tokens.Close()
+	m.set["shipping-base-url"] = m.http.URL
+	const secret, service = "shipping-app-secret", "shipping-token-url"
+	for name, c := range map[string]struct {
+		setting, value string
+		status         int // of the server for mini programs, 0: its own
+		wechat         string
+		code           int
+		want           string
+	}{
+		"off":         {code: exitOK},
+		"all right":   {setting: secret, value: fakeSecret, code: exitOK, want: "ok    shipping.token"},
+		"wrong":       {setting: secret, value: "canary", code: exitUsage, want: "ORDERD_SHIPPING_APP_SECRET"},
+		"another app": {setting: service, value: tokens.URL, code: exitUsage, want: "ORDERD_SHIPPING_TOKEN_URL"},
+		"no right": {setting: secret, value: fakeSecret, status: 500, wechat: "48001", code: exitUsage,
+			want: "management of shipments"},
+		"busy": {setting: secret, value: fakeSecret, status: 500, wechat: "45011", code: exitDown,
+			want: "Ask again"},
+		"failing": {setting: secret, value: fakeSecret, status: 500, code: exitDown, want: "way out"},
+		"down":    {setting: service, value: "http://127.0.0.1:1/canary", code: exitDown, want: "way out"},
+	} {
+		if c.status != 0 {
+			if err := m.sim.AddFault(wechatsim.Fault{Endpoint: "shipping", Kind: wechatsim.FaultStatus,
+				Status: c.status, Code: c.wechat}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args := []string{"doctor"}
+		if c.setting != "" {
+			args = append(args, "--"+c.setting+"="+c.value)
+		}
+		code, said := m.verb(t, nil, args...)
+		if code != c.code || !strings.Contains(said, c.want) || strings.Contains(said, "canary") ||
+			c.setting == "" && strings.Contains(said, "shipping") {
+			t.Errorf("%s: exit %d, want %d and %q\n%s", name, code, c.code, c.want, said)
 		}
 		m.sim.ClearFaults()
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment/operators"
 	"orderd/payment/shipping"
@@ -52,12 +53,7 @@ func (c *core) startShipping(s *settings, appID, simAddr string, observe order.O
 	if !s.ships() {
 		return nil
 	}
-	base := s.ShippingBaseURL
-	if base == "" && s.simulated() {
-		base = "http://" + simAddr
-	}
-	client, err := shipping.NewClient(shipping.ClientConfig{AppID: appID, AppSecret: s.ShippingSecret,
-		TokenURL: s.ShippingTokenURL, BaseURL: base, Now: time.Now})
+	client, err := s.shippingClient(appID, simAddr)
 	if err != nil {
 		return err
 	}
@@ -68,6 +64,53 @@ func (c *core) startShipping(s *settings, appID, simAddr string, observe order.O
 	}
 	c.shipping, err = shipping.New(sc)
 	return err
+}
+
+// shippingClient makes the client of WeChat's server for mini programs, or of the simulator.
+func (s *settings) shippingClient(appID, simAddr string) (*shipping.Client, error) {
+	base := s.ShippingBaseURL
+	if base == "" && s.simulated() {
+		base = "http://" + simAddr
+	}
+	return shipping.NewClient(shipping.ClientConfig{AppID: appID, AppSecret: s.ShippingSecret,
+		TokenURL: s.ShippingTokenURL, BaseURL: base, Now: time.Now})
+}
+
+// checkShipments is doctor's: it tries the access token of a mini program's shop. The
+// simulator's may not be there yet, and proves nothing.
+func checkShipments(ctx context.Context, p *patient) []diagnosis {
+	if !p.s.ships() || p.s.simulated() {
+		return nil
+	}
+	const id, why = "shipping.token", "what was sent is not reported, and WeChat keeps the shop's money"
+	client, err := p.s.shippingClient(p.s.AppID, "")
+	if err != nil {
+		return failed(id, misconfigured(err), err.Error(), why, "set ORDERD_WECHAT_APPID")
+	}
+	defer client.CloseIdleConnections()
+	v, err := client.Look(ctx)
+	var refused *shipping.TokenError
+	switch {
+	case errors.As(err, &refused) && !refused.Passing():
+		return failed(id, misconfigured(err), err.Error(), why, p.s.tokenFix())
+	case err != nil:
+		return failed(id, errors.Join(errDown, err), err.Error(), why, "is there a way out of this network to "+
+			"WeChat's server for mini programs, and to ORDERD_SHIPPING_TOKEN_URL if it is set? Ask again")
+	case v.Means == shipping.Setting || v.Means == shipping.Stale:
+		found := fmt.Sprintf("WeChat refuses the account or its access token: %d %s", v.Code, v.Message)
+		return failed(id, misconfigured(errors.New(found)), found, why, p.s.tokenFix())
+	}
+	return plain(sqldb.Finding{ID: id, Level: sqldb.LevelOK, Found: "WeChat's server for mini programs takes it"})
+}
+
+// tokenFix is what to do when WeChat refuses an access token.
+func (s *settings) tokenFix() string {
+	if s.ShippingTokenURL != "" {
+		return "does the service at ORDERD_SHIPPING_TOKEN_URL give tokens of the mini program of " +
+			"ORDERD_WECHAT_APPID, and may that one call the management of shipments?"
+	}
+	return "compare ORDERD_SHIPPING_APP_SECRET and ORDERD_WECHAT_APPID with the mini program's settings, put this " +
+		"machine's address on its list, and see that it has the management of shipments"
 }
 
 // errNoShipping: the verbs of shipments need the settings.

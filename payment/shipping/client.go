@@ -179,6 +179,21 @@ func (c *Client) Status(ctx context.Context, transactionID string) (Status, erro
 	return a.Order.State, nil
 }
 
+// nobodys is a transaction id that no payment has.
+const nobodys = "4200000000000000000000000000"
+
+// Look fetches an access token and asks about a payment that there is none of: it moves
+// nothing, and says whether the app id, the secret or the service of access tokens, and the
+// right to call are in order. The error is a call without an answer, or a *TokenError; a
+// Verdict of Setting or Stale means that WeChat refuses the account or the token.
+func (c *Client) Look(ctx context.Context) (Verdict, error) {
+	var a answerBody
+	if err := c.call(ctx, "/wxa/sec/order/get_order", map[string]string{"transaction_id": nobodys}, &a); err != nil {
+		return Verdict{}, err
+	}
+	return c.verdict(a), nil
+}
+
 // call posts a body with the token, and reads the answer.
 func (c *Client) call(ctx context.Context, path string, body, answer any) error {
 	token, err := c.accessToken(ctx)
@@ -265,6 +280,10 @@ type TokenError struct {
 	Code    int64
 	Message string
 }
+
+// Passing reports that nothing is wrong with the settings: WeChat is busy, or was asked too
+// often.
+func (e *TokenError) Passing() bool { return answers[e.Code] == Later }
 
 func (e *TokenError) Error() string {
 	return fmt.Sprintf("no access token: %d %s; check the mini program's app id, its secret, and the list of "+

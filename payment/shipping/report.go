@@ -135,9 +135,9 @@ func (s *Service) upload(ctx context.Context, r *row) (Verdict, error) {
 	}
 	var t *TokenError
 	if errors.As(err, &t) {
-		v = Verdict{Code: t.Code, Message: t.Error(), Means: answers[t.Code]}
-		if v.Means != Later {
-			v.Means = Setting
+		v = Verdict{Code: t.Code, Message: t.Error(), Means: Setting}
+		if t.Passing() {
+			v.Means = Later
 		}
 		return v, nil
 	}
