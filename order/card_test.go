@@ -163,7 +163,7 @@ func TestACardOfTheBuyerTakesTwoPeople(t *testing.T) {
 		}
 		for range 2 { // one person counts once
 			r, err := send(anna, buyersCard)
-			if err != nil || r.State != order.RefundStateAbnormal || r.DecidedBy != "anna" {
+			if err != nil || r.State != order.RefundStateAbnormal || r.Said.By != "anna" {
 				t.Fatalf("%+v, %v", r, err)
 			}
 		}

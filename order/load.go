@@ -172,7 +172,7 @@ func (b *batch) loadPeople(ctx context.Context, tx *sqldb.Tx, n *needs) (err err
 			for _, who := range r.after.actedBefore() {
 				n.people[who] = true
 			}
-			n.people[r.after.DecidedBy] = true // the first of two who settle it by hand
+			n.people[r.after.Said.By] = true // the first of two
 		}
 	}
 	for _, s := range b.silences {

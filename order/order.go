@@ -82,6 +82,9 @@ type Refund struct {
 	Approvals             []Approval
 	DecidedBy, DecidedWhy string // of a rejection, a cancellation, a settlement by hand, a held one that was looked at
 
+	Said   RefundWord        // the first of two people's, while the second's is waited for
+	SentTo payment.CardOwner // whose bank card people have sent the money to; "" for none
+
 	// Told is what WeChat Pay said last of a refund that is held, "" of any other.
 	Told payment.RefundStatus
 	// Elsewhere is what of the same payment went back elsewhere, in refunds that are held:
@@ -105,6 +108,18 @@ type Refund struct {
 
 	requestID, requestHash string
 }
+
+// RefundWord is what the first of two people has said of a refund. Whatever moves the refund
+// takes it back, and so does the next word of another kind.
+type RefundWord struct {
+	What string // saidByHand, or whose bank card: a payment.CardOwner; "" for no word
+	By   string
+	Why  string // the person's own words, which decide nothing
+	At   time.Time
+}
+
+// saidByHand is the word that the money went back another way.
+const saidByHand = "by_hand"
 
 // Approval is one person's consent to a refund.
 type Approval struct {

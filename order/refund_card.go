@@ -3,7 +3,6 @@ package order
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"orderd/migrations/bounds"
 	"orderd/payment"
@@ -20,12 +19,6 @@ type RefundToCard struct {
 	Reason      string           // 1–200 characters
 	Cause       Cause
 }
-
-// Marks of a refund that was sent to a card, before the reason that is kept with it.
-const (
-	cardFirst  = ", first of two: " // after the word of the card; nothing is sent yet
-	cardSentTo = "sent to "
-)
 
 // SendToCard asks WeChat Pay to send the money of an abnormal refund to a bank card. The
 // refund comes back processing when WeChat Pay has taken it; abnormal as before when this
@@ -124,19 +117,20 @@ func (c *sendToCard) decide(b *batch) (applied, error) {
 		return refuse("only a refund that WeChat Pay cannot pay out goes to a bank card")
 	case r.after.RefundID == "":
 		return refuse("WeChat Pay's number of this refund is not known yet; retry it first")
-	case strings.HasPrefix(r.after.DecidedWhy, cardSentTo) && b.now.Before(r.after.AskedAt.Add(answerWait)):
+	case r.after.SentTo != "" && b.now.Before(r.after.AskedAt.Add(answerWait)):
 		return refuse("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
 	}
 	why := c.why
 	if c.to == payment.CardOfUser || b.byHandTakesTwo(&r.after) {
-		done, both, noted, err := b.firstOfTwo(e, r, &c.header, why, string(c.to)+cardFirst, "refund.to_card_said")
+		done, both, noted, err := b.firstOfTwo(e, r, &c.header, why, string(c.to), "refund.to_card_said")
 		if noted || err != nil {
 			return done, err
 		}
 		why = both
 	}
 	r.after.DecidedBy = bounds.Operator.Cut(who.ID)
-	r.after.DecidedWhy = bounds.Reason.Cut(cardSentTo + string(c.to) + ": " + why)
+	r.after.DecidedWhy = bounds.Reason.Cut("sent to " + string(c.to) + ": " + why)
+	r.after.SentTo, r.after.Said = c.to, RefundWord{}
 	r.after.AskedAt, r.after.DueAt, r.touched = b.now, b.now.Add(b.s.cfg.RefundPoll[0]), true
 	r.after.Tries++
 	done := applied{refund: &refundApplied{}, turn: turn{claimed: true}}
@@ -147,5 +141,5 @@ func (c *sendToCard) decide(b *batch) (applied, error) {
 
 // ownAccount reports that the money of a refund went to the merchant's own bank account.
 func (r *Refund) ownAccount() bool {
-	return strings.HasPrefix(r.DecidedWhy, cardSentTo+string(payment.CardOfMerchant))
+	return r.SentTo == payment.CardOfMerchant
 }

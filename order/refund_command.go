@@ -500,6 +500,7 @@ func asAsked(r Refund) Refund {
 	a.State, a.DueAt, a.Version, a.Tries, a.UpdatedAt = askedState(r.ApprovalsNeeded), never, 1, 0, r.CreatedAt
 	a.RefundID, a.Approvals, a.DecidedBy, a.DecidedWhy, a.Problem, a.Elsewhere = "", nil, "", "", "", 0
 	a.SentAt, a.AskedAt, a.AcceptedAt, a.SucceededAt = never, never, never, never
+	a.Said, a.SentTo = RefundWord{}, ""
 	return a
 }
 
@@ -568,6 +569,7 @@ func (b *batch) moveRefund(e *entry, row *refundEntry, h *header, to RefundState
 	r := &row.after
 	was := r.State
 	r.State, r.DueAt, row.touched = to, time.Time{}, true
+	r.Said = RefundWord{} // it was about the refund as it stood then
 	switch to {
 	case RefundStateOwed: // again, after a no: WeChat does not know the number, so there is nothing to repeat
 		r.DueAt, r.NotifyURL = b.now, b.s.cfg.RefundNotifyURL

@@ -2,7 +2,6 @@ package order
 
 import (
 	"slices"
-	"strings"
 
 	"orderd/migrations/bounds"
 	"orderd/payment/operators"
@@ -46,7 +45,7 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	}
 	cell, why := c.allowed(b, &r.after), c.why
 	if c.event == RefundEventByHand && cell.Verdict == VerdictMove && b.byHandTakesTwo(&r.after) {
-		done, both, noted, err := b.firstOfTwo(e, r, &c.header, c.why, byHandFirst, "refund.by_hand_said")
+		done, both, noted, err := b.firstOfTwo(e, r, &c.header, c.why, saidByHand, "refund.by_hand_said")
 		if noted && r.touched { // not for a repeat
 			c.sayRestock(r)
 			done.refund.row = r.after
@@ -69,26 +68,22 @@ func (b *batch) byHandTakesTwo(r *Refund) bool {
 	return r.ApprovalsNeeded > 1 || b.s.approvals(r.Amount) > 1
 }
 
-// byHandFirst begins the reason of a refund that one of the two people has settled by hand.
-// Another decision about it takes its place.
-const byHandFirst = "by hand, first of two: "
-
 // SaidByHand is the first of the two people who settle a refund by hand, as long as the
 // second is waited for; "" for nobody.
 func (r *Refund) SaidByHand() string {
-	if NextRefund(r.State, RefundEventByHand).Verdict != VerdictMove || !strings.HasPrefix(r.DecidedWhy, byHandFirst) {
+	if NextRefund(r.State, RefundEventByHand).Verdict != VerdictMove || r.Said.What != saidByHand {
 		return ""
 	}
-	return r.DecidedBy
+	return r.Said.By
 }
 
-// firstOfTwo notes the first person's word about a refund, under a mark that its reason
-// begins with. It gives noted false when this is the second's, and then why is the reason
+// firstOfTwo notes the first person's word about a refund: what they say, one of those of
+// RefundWord. It gives noted false when this is the second's, and then both is the reason
 // with the first person's name.
-func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, mark, event string) (done applied, both string,
+func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, what, event string) (done applied, both string,
 	noted bool, err error) {
-	who, first := h.cause.Actor.ID, r.after.DecidedBy
-	said := strings.HasPrefix(r.after.DecidedWhy, mark) && b.people.May(first, operators.Finance)
+	who, first := h.cause.Actor.ID, r.after.Said.By
+	said := r.after.Said.What == what && !operators.Shell(first) && b.people.May(first, operators.Finance)
 	switch {
 	case operators.Shell(who):
 		return applied{}, "", false, operators.ErrShell
@@ -97,8 +92,7 @@ func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, mark, event
 	case said:
 		return applied{}, "with " + first + ": " + why, false, b.people.Second(who, first)
 	}
-	r.after.DecidedBy = bounds.Operator.Cut(who)
-	r.after.DecidedWhy = bounds.Reason.Cut(mark + why)
+	r.after.Said = RefundWord{What: what, By: bounds.Operator.Cut(who), Why: bounds.Reason.Cut(why), At: b.now}
 	r.touched = true
 	done = applied{refund: &refundApplied{}}
 	if b.people.Fresh(who, b.now) {

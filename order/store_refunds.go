@@ -24,23 +24,26 @@ import (
 const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen,
   state, reason, note, restock, requester_type, requester_id, request_id, request_hash,
   approvals_needed, decided_by, decided_why, replaces, generation, tries, notify_url, problem,
-  created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version, told`
+  created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version, told,
+  said_what, said_by, said_why, said_at, sent_to`
 
 // scanRefund reads refundColumns.
 func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
 	var r Refund
-	var created, sent, asked, accepted, succeeded, updated int64
+	var created, sent, asked, accepted, succeeded, updated, said int64
 	var due sql.NullInt64
 	var request sql.NullString
 	err := row.Scan(&r.OutRefundNo, &r.OrderNo, &r.TransactionID, &r.OutTradeNo, &r.RefundID,
 		&r.Amount, &r.PaymentTotal, &r.State, &r.Reason, &r.Note, &r.Restock, &r.Requester.Type,
 		&r.Requester.ID, &request, &r.requestHash,
 		&r.ApprovalsNeeded, &r.DecidedBy, &r.DecidedWhy, &r.Replaces, &r.Generation, &r.Tries, &r.NotifyURL, &r.Problem,
-		&created, &sent, &asked, &accepted, &succeeded, &due, &updated, &r.Version, &r.Told)
+		&created, &sent, &asked, &accepted, &succeeded, &due, &updated, &r.Version, &r.Told,
+		&r.Said.What, &r.Said.By, &r.Said.Why, &said, &r.SentTo)
 	r.requestID = request.String
 	r.CreatedAt, r.SentAt, r.AskedAt = sqldb.FromMillis(created), sqldb.FromMillis(sent), sqldb.FromMillis(asked)
 	r.AcceptedAt, r.SucceededAt = sqldb.FromMillis(accepted), sqldb.FromMillis(succeeded)
 	r.DueAt, r.UpdatedAt = sqldb.FromMillis(due.Int64), sqldb.FromMillis(updated)
+	r.Said.At = sqldb.FromMillis(said)
 	return r, err
 }
 
@@ -285,12 +288,13 @@ func (b *batch) updateRefund(ctx context.Context, tx *sqldb.Tx, r *refundEntry) 
 	rows, err := tx.Update(ctx, `UPDATE refunds
 SET state = ?, version = version + 1, refund_id = ?, decided_by = ?, decided_why = ?, tries = ?,
   notify_url = ?, problem = ?, sent_at = ?, asked_at = ?, accepted_at = ?, succeeded_at = ?, due_at = ?, updated_at = ?,
-  told = ?, restock = ?, approvals_needed = ?
+  told = ?, restock = ?, approvals_needed = ?, said_what = ?, said_by = ?, said_why = ?, said_at = ?, sent_to = ?
 WHERE out_refund_no = ?
   AND state = ?
   AND version = ?`, string(n.State), n.RefundID, n.DecidedBy, n.DecidedWhy, n.Tries, n.NotifyURL, n.Problem,
 		sqldb.Millis(n.SentAt), sqldb.Millis(n.AskedAt), sqldb.Millis(n.AcceptedAt), sqldb.Millis(n.SucceededAt),
 		nullMillis(n.DueAt), sqldb.Millis(b.now), string(n.Told), flag(n.Restock), n.ApprovalsNeeded,
+		n.Said.What, n.Said.By, n.Said.Why, sqldb.Millis(n.Said.At), string(n.SentTo),
 		n.OutRefundNo, string(r.before.State), r.before.Version)
 	if err != nil {
 		return fmt.Errorf("write refund %s: %w", n.OutRefundNo, err)

@@ -108,6 +108,9 @@ func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 		if r.State == order.RefundStatePending {
 			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", max(r.ApprovalsNeeded-len(r.Approvals), 1))
 		}
+		if r.Said.By != "" {
+			fmt.Fprintf(w, "first of two\t%s says %s by %s: %s\n", stamp(r.Said.At), r.Said.What, r.Said.By, r.Said.Why)
+		}
 		if who := r.SaidByHand(); who != "" {
 			fmt.Fprintf(w, "waits for\tanother beside %s: %s\n", who, sameByAnother("refund by-hand "+r.OutRefundNo))
 		}

@@ -32,7 +32,7 @@ var (
 	Title = Field{Name: "title", Least: 1, Most: 127, Unit: Characters, Of: Text, Columns: "skus.title",
 		Why: "the width of its column; WeChat Pay's description is made of it and cut"}
 	Reason = Field{Name: "reason", Least: 1, Most: 200, Unit: Characters, Of: Line,
-		Columns: "refunds.note refunds.decided_why refund_approvals.reason stock_flows.reason " +
+		Columns: "refunds.note refunds.decided_why refunds.said_why refund_approvals.reason stock_flows.reason " +
 			"differences.proposed_why differences.resolved_why bill_hands.why",
 		Why: "the width of the narrowest of its columns"}
 	// Note is Reason where none need be given.
@@ -43,7 +43,8 @@ var (
 	Operator = Field{Name: "the name of an operator", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
 		Columns: "operators.name operators.name_key operators.created_by operators.disabled_by operator_tokens.name " +
 			"operator_tokens.person operator_tokens.created_by stock_flows.actor refunds.requester_id " +
-			"refunds.decided_by refund_approvals.approver differences.proposed_by differences.resolved_by " +
+			"refunds.decided_by refunds.said_by " +
+			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
 	Goods = Field{Name: "goods", Least: 1, Most: 120, Unit: Characters, Of: Line, WeChat: "shipping_list.item_desc",
@@ -162,7 +163,8 @@ var Own = []struct{ What, Columns string }{
 		"shipments.state orders.state orders.close_reason order_events.event order_events.from_state " +
 			"order_events.to_state " +
 			"order_events.actor_type payment_attempts.state payment_attempts.trade_type payments.outcome " +
-			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told stock_flows.kind " +
+			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told refunds.said_what " +
+			"refunds.sent_to stock_flows.kind " +
 			"operators.role operator_tokens.role bill_files.bill_type bill_files.source bill_chunks.bill_type " +
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
 			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +

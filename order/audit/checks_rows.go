@@ -313,7 +313,7 @@ JOIN refunds r ON r.order_no = e.order_no
 LEFT JOIN refund_approvals a ON a.out_refund_no = r.out_refund_no AND a.approver = e.actor_id
 WHERE e.event = 'refund.approved'
   AND a.approver IS NULL`},
-	// One of another state was retried, or by_hand has the first of two people. What was made
+	// One of another state was retried, or sent to a card. What was made
 	// elsewhere and has no order has no timeline.
 	{"refund.decided", "what a person ended or looked at has who and why, and so has the timeline", `
 SELECT out_refund_no, state, decided_by, decided_why
@@ -329,7 +329,6 @@ LEFT JOIN order_events e ON e.order_no = r.order_no
   AND CASE
     WHEN r.state IN ('rejected', 'cancelled', 'by_hand') THEN e.event = ` + refundEnds + `
     WHEN r.state = 'held' THEN e.event = 'refund.looked_at'
-    WHEN r.decided_why LIKE 'by hand, first of two: %' THEN e.event = 'refund.by_hand_said'
     ELSE e.event LIKE 'refund.%' END
 WHERE r.decided_by <> ''
   AND r.order_no <> ''
@@ -342,6 +341,7 @@ JOIN refunds r ON r.order_no = e.order_no
   AND r.decided_by = ''
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
 WHERE e.event = 'refund.looked_at'`},
+	{"refund.said", "the first of two people's word has what, who, why and when, and so has the timeline", refundSaid},
 	{"refund.lines_told", "what goods a refund gives back is in the timeline as its lines are", linesTold},
 	{"refund.terms_told", "who has to agree to a refund, and whether goods come back, is as the timeline has it last",
 		termsTold},
@@ -459,6 +459,38 @@ WHERE e.event = 'payment.refund_told'
   /*and order e.order_no*/
 GROUP BY e.order_no, e.seq
 HAVING COUNT(p.transaction_id) = 0`
+
+// refundSaid: the word that waits for a second person's.
+const refundSaid = `
+SELECT out_refund_no, state, said_what, said_by, said_why, said_at
+FROM refunds
+WHERE (said_what = '') <> (said_by = '')
+  OR (said_what = '') <> (said_why = '')
+  OR (said_what = '') <> (said_at = 0)
+  OR said_at > $latest
+  OR said_what NOT IN ('', 'by_hand', 'MERCHANT_BANK_CARD', 'USER_BANK_CARD')
+  OR sent_to NOT IN ('', 'MERCHANT_BANK_CARD', 'USER_BANK_CARD')
+UNION ALL
+SELECT r.out_refund_no, r.state, r.said_what, r.said_by, r.said_why, r.said_at
+FROM refunds r
+LEFT JOIN order_events e ON e.order_no = r.order_no
+  AND e.actor_id = r.said_by
+  AND e.event = CASE r.said_what WHEN 'by_hand' THEN 'refund.by_hand_said' ELSE 'refund.to_card_said' END
+  AND e.at BETWEEN r.said_at - $slack AND r.said_at + $slack
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+WHERE r.said_what <> ''
+  AND r.order_no <> ''
+  AND e.order_no IS NULL
+UNION ALL
+SELECT r.out_refund_no, r.state, r.sent_to, '' AS said_by, '' AS said_why, 0 AS said_at
+FROM refunds r
+LEFT JOIN order_events e ON e.order_no = r.order_no
+  AND e.event = 'refund.to_card'
+  AND INSTR(e.detail, CONCAT('"to":"', r.sent_to, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+WHERE r.sent_to <> ''
+  AND r.order_no <> ''
+  AND e.order_no IS NULL`
 
 // linesTold: the event that asked for a refund has its lines, "{mug 1} {cup 2}", and what
 // takes the place of a closed refund has the same. A text that order.encodeDetail has cut is

@@ -25,8 +25,10 @@ var handSeeds = []seed{
 		"WHERE out_refund_no = 'MADE-ELSEWHERE'", "refund.decided"},
 	{"rejected by another", "UPDATE refunds SET decided_by = 'eve' WHERE out_refund_no = '$asked-R01'",
 		"refund.decided"},
-	{"settled by hand by the first of two, who said nothing", "UPDATE refunds SET decided_by = 'fin', decided_why = " +
-		"'by hand, first of two: x' WHERE out_refund_no = '$waits-R01'", "refund.decided"},
+	{"settled by hand by the first of two, who said nothing", "UPDATE refunds SET said_what = 'by_hand', said_by = " +
+		"'fin', said_why = 'x', said_at = created_at WHERE out_refund_no = '$waits-R01'", "refund.said"},
+	{"sent to a card, and nobody said so", "UPDATE refunds SET sent_to = 'MERCHANT_BANK_CARD' WHERE out_refund_no = " +
+		"'$waits-R01'", "refund.said"},
 	{"a call that is always on its way", "UPDATE payment_attempts SET open_calls = REPLACE(open_calls, '[18', " +
 		"'[99') WHERE order_no = '$calling'", "attempt.calls"},
 	{"a call after the newest", "UPDATE payment_attempts SET open_calls = REPLACE(open_calls, '[18000', " +
