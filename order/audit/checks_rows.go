@@ -358,6 +358,7 @@ WHERE p.transaction_id IS NULL
   OR s.paid_at <> p.paid_at
   OR s.version < 0
   OR s.tries < 0
+  OR (s.content <> '' AND NOT JSON_VALID(s.content))
   OR s.reships < 0
   OR s.reships > 1
   OR (s.state = 'due' AND s.due_at IS NULL)

@@ -126,14 +126,16 @@ var rowSeeds = []seed{
 	{"a payment of another attempt", "UPDATE payments SET out_trade_no = '$asked-09' WHERE order_no = '$asked'",
 		"events.payments"},
 	{"a shipment of a payment that is none", shipmentOf(
-		"'due', 'made-up', out_trade_no, paid_at, 'x', received_at, 1, received_at"), "shipment.facts"},
+		"'due', 'made-up', out_trade_no, paid_at, '{}', received_at, 1, received_at"), "shipment.facts"},
 	{"a shipment paid on another day", shipmentOf(
-		"'due', transaction_id, out_trade_no, paid_at - 86400000, 'x', received_at, 1, received_at"), "shipment.facts"},
+		"'due', transaction_id, out_trade_no, paid_at - 86400000, '{}', received_at, 1, received_at"), "shipment.facts"},
 	{"a shipment that nobody reports", shipmentOf(
-		"'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, NULL"), "shipment.facts"},
+		"'due', transaction_id, out_trade_no, paid_at, '{}', received_at, 1, NULL"), "shipment.facts"},
 	{"a shipment to be reported in a year", shipmentOf(
-		"'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, received_at + 31536000000"),
+		"'due', transaction_id, out_trade_no, paid_at, '{}', received_at, 1, received_at + 31536000000"),
 		"shipment.facts"},
+	{"a shipment whose content cannot be read", shipmentOf(
+		"'due', transaction_id, out_trade_no, paid_at, 'x', received_at, 1, received_at"), "shipment.facts"},
 	{"a whole shipment that is owed again", shipmentOf(
 		"'owed', transaction_id, out_trade_no, paid_at, '{}', received_at, 1, received_at"), "shipment.facts"},
 	{"a reported shipment of nothing", shipmentOf(

@@ -54,12 +54,10 @@ func (s *Service) Run(ctx context.Context) {
 // of use for a while.
 func (s *Service) Pass(ctx context.Context) (wrong bool, err error) {
 	now := s.cfg.Now()
-	if err := s.tell(ctx, now); err != nil {
-		return false, err
-	}
+	told := s.tell(ctx, now) // whatever it finds, what is due is reported
 	due, err := s.comeDue(ctx, StateDue, now)
 	if err != nil {
-		return false, err
+		return false, cmp.Or(told, err)
 	}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -81,7 +79,7 @@ func (s *Service) Pass(ctx context.Context) (wrong bool, err error) {
 		})
 	}
 	all.Wait()
-	return wrong, err
+	return wrong, cmp.Or(err, told)
 }
 
 // report takes the turn of one shipment, makes the call and writes its answer.
@@ -89,6 +87,9 @@ func (s *Service) report(ctx context.Context, r *row) (Meaning, error) {
 	turn, err := s.claim(ctx, r)
 	if err != nil || !turn {
 		return Later, err
+	}
+	if r.damaged != nil {
+		return Refused, s.settle(ctx, r, StateRefused, Verdict{Message: "what was sent cannot be read: send it again"})
 	}
 	call, cancel := context.WithTimeout(ctx, max(s.wait(callTimeout), time.Second))
 	defer cancel()
@@ -149,7 +150,7 @@ func (s *Service) upload(ctx context.Context, r *row) (Verdict, error) {
 func (s *Service) claim(ctx context.Context, r *row) (turn bool, err error) {
 	now := s.cfg.Now().Truncate(time.Millisecond)
 	next := now.Add(s.wait(retry[min(r.Tries, int64(len(retry)-1))]))
-	err = s.cfg.DB.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err = s.alone(ctx, r, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE shipments
 SET tries = tries + 1, due_at = ?
 WHERE order_no = ?
@@ -219,11 +220,28 @@ func (s *Service) tell(ctx context.Context, now time.Time) error {
 		return err
 	}
 	for i := range late {
-		if err := s.tellOf(ctx, &late[i], now); err != nil {
+		err = cmp.Or(err, s.tellOf(ctx, &late[i], now))
+	}
+	return err
+}
+
+// alone is a transaction that begins with the lock of a shipment and waits for none: what
+// another holds is left to the next pass.
+func (s *Service) alone(ctx context.Context, r *row, do func(ctx context.Context, tx *sqldb.Tx) error) error {
+	err := s.cfg.DB.InTxOfMany(ctx, true, func(ctx context.Context, tx *sqldb.Tx) error {
+		there, err := sqldb.Known(ctx, tx, `SELECT 1
+FROM shipments
+WHERE order_no = ?
+FOR UPDATE`, r.OrderNo)
+		if err != nil || !there {
 			return err
 		}
+		return do(ctx, tx)
+	})
+	if errors.Is(err, sqldb.ErrLocked) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // tellOf tells of one order that nobody has sent, or of which the rest is to come.
@@ -233,7 +251,7 @@ func (s *Service) tellOf(ctx context.Context, r *row, now time.Time) error {
 		due = nil
 	}
 	told := int64(0)
-	err := s.cfg.DB.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err := s.alone(ctx, r, func(ctx context.Context, tx *sqldb.Tx) error {
 		gone, err := wentBack(ctx, tx, r.OrderNo)
 		if err != nil {
 			return err

@@ -604,3 +604,93 @@ func TestParcelsAreWithinTheirBounds(t *testing.T) {
 		}
 	}
 }
+
+// hand changes rows as a person at the prompt does.
+func hand(t *testing.T, db *sqldb.DB, query string, args ...any) {
+	t.Helper()
+	if _, err := db.Pool().ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// One row whose content nobody can read must not keep the others from being reported, and is a person's.
+func TestNeighboursOfADamagedShipment(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s := open(t, db)
+		bad, good := s.paid(t, "a"), s.paid(t, "b")
+		s.put(t, bad, "YT1111111111")
+		s.put(t, good, "YT2222222222")
+		hand(t, db, "UPDATE shipments SET content = '{' WHERE order_no = ?", bad)
+		s.Clock.Advance(2 * time.Minute)
+		s.pass(t)
+		if a, b := s.find(t, bad), s.find(t, good); a.State != shipping.StateRefused || b.State != shipping.StateReported {
+			t.Errorf("the damaged one is %s (%s), its neighbour %s", a.State, a.Message, b.State)
+		}
+		if all, _, err := s.Service.List(t.Context(), shipping.StateRefused, "", 10); err != nil || len(all) != 1 {
+			t.Errorf("%d in the list, %v", len(all), err)
+		}
+		s.put(t, bad, "YT3333333333") // the way out
+		s.pass(t)
+		if st := s.find(t, bad).State; st != shipping.StateReported {
+			t.Errorf("mended, it is %s", st)
+		}
+	})
+}
+
+// Nor may the locked row of another order, be it due or not sent by anybody.
+func TestNeighboursOfALockedShipment(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	s := open(t, db)
+	unsent, locked := s.paid(t, "a"), s.paid(t, "b")
+	s.Clock.Advance(40 * time.Hour)
+	good := s.paid(t, "c")
+	s.put(t, locked, "YT1111111111")
+	s.put(t, good, "YT2222222222")
+	s.Clock.Advance(2 * time.Minute)
+	held, err := db.Pool().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := held.ExecContext(t.Context(), "UPDATE shipments SET code = 1 WHERE order_no IN (?, ?)", unsent,
+		locked); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now() // durations only
+	s.pass(t)
+	if st, took := s.find(t, good).State, time.Since(begin); st != shipping.StateReported || took > 2*time.Second {
+		t.Errorf("%s after %s, because its neighbours are locked", st, took)
+	}
+	if err := held.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	s.pass(t)
+	if st := s.find(t, locked).State; st != shipping.StateReported || len(s.a.all) != 1 {
+		t.Errorf("once it is free: %s, %q", st, s.a.all)
+	}
+}
+
+// A shipment that is there before its order is paid (a restore, a hand) must not keep money from being recorded.
+func TestAShipmentKeepsNoMoneyOut(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s := open(t, db)
+		o := s.PlaceOne(t, "a", "mug", 1)
+		p, err := s.Prepay(t.Context(), order.PrepayRequest{OrderNo: o.OrderNo, CustomerID: "c",
+			TradeType: payment.JSAPI, OpenID: "buyer", Cause: ordertest.Customer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hand(t, db, `INSERT INTO shipments
+  (order_no, state, transaction_id, out_trade_no, paid_at, content, put_at, due_at, message, put_by, created_at,
+   updated_at)
+VALUES (?, 'void', '42', ?, 1, '', 0, NULL, '', '', 1, 1)`, o.OrderNo, p.OutTradeNo)
+		trade, err := s.WeChat.Pay(p.OutTradeNo, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Settle(t.Context(), trade, ordertest.Notified)
+		if st := s.State(t, o.OrderNo); st != order.StatePaid || len(s.a.all) == 0 {
+			t.Errorf("%s: %v, %q", st, err, s.a.all)
+		}
+		hand(t, db, "DELETE FROM shipments WHERE transaction_id = '42'")
+	})
+}
