@@ -200,20 +200,30 @@ func checkWeChat(ctx context.Context, p *patient) []diagnosis {
 	return append(found, failed("wechat.answer", err, d.Found, d.Why, d.Fix)...)
 }
 
-// keyFindings says how long WeChat Pay's certificates are valid; a public key has no end.
+// keyFindings says from when to when WeChat Pay's keys are valid.
 func keyFindings(g *wechat.Gateway) []sqldb.Finding {
 	found := []sqldb.Finding{{ID: "wechat.keys", Level: sqldb.LevelOK, Found: g.String()}}
 	for _, k := range g.Keys() {
-		f := sqldb.Finding{ID: "wechat.key." + k.ID, Level: sqldb.LevelOK, Found: "valid"}
-		if !k.NotAfter.IsZero() && time.Until(k.NotAfter) < keyWarning {
-			f.Level, f.Found = sqldb.LevelWarn, "ends "+k.NotAfter.Format(time.DateOnly)
-			f.Why, f.Fix = "after that its answers and notifications are not believed",
-				"download the new certificate, or move to WeChat Pay's public key, and add it to "+
-					"ORDERD_WECHAT_VERIFY_KEYS"
-		}
-		found = append(found, f)
+		found = append(found, keyFinding(k, time.Now()))
 	}
 	return found
+}
+
+// keyFinding says it of one. A public key has no dates; the next certificate may be there
+// before it begins, beside the present one.
+func keyFinding(k wechat.KeyState, now time.Time) sqldb.Finding {
+	f := sqldb.Finding{ID: "wechat.key." + k.ID, Level: sqldb.LevelOK, Found: "valid"}
+	switch {
+	case now.Before(k.NotBefore):
+		f.Found = "not valid before " + k.NotBefore.Format(time.DateOnly)
+	case k.NotAfter.IsZero():
+	case k.NotAfter.Sub(now) < keyWarning:
+		f.Level, f.Found = sqldb.LevelWarn, "ends "+k.NotAfter.Format(time.DateOnly)
+		f.Why, f.Fix = "after that its answers and notifications are not believed",
+			"download the new certificate, or move to WeChat Pay's public key, and add it to "+
+				"ORDERD_WECHAT_VERIFY_KEYS"
+	}
+	return f
 }
 
 // checkClock compares our clock with the database's; SQLite has none of its own. NOW(3)

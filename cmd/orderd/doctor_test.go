@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/order/orderhttp"
+	"orderd/payment/wechat"
 	"orderd/payment/wechatsim"
 )
 
@@ -239,4 +241,26 @@ type nobodyNotifies struct {
 	orderhttp.Notifications
 	orderhttp.Settler
 	orderhttp.Echoes
+}
+
+// A certificate that is not in force yet is no "valid" one: with it alone nothing is believed.
+func TestDoctorSaysWhenAKeyIsValid(t *testing.T) {
+	now := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		from, to time.Time
+		level    sqldb.Level
+		found    string
+	}{
+		"public key":  {level: sqldb.LevelOK, found: "valid"},
+		"in force":    {now.Add(-time.Hour), now.AddDate(1, 0, 0), sqldb.LevelOK, "valid"},
+		"the next":    {now.AddDate(0, 0, 3), now.AddDate(5, 0, 0), sqldb.LevelOK, "not valid before 2026-11-23"},
+		"ends soon":   {now.AddDate(-1, 0, 0), now.AddDate(0, 0, 3), sqldb.LevelWarn, "ends 2026-11-23"},
+		"ended":       {now.AddDate(-1, 0, 0), now.AddDate(0, 0, -3), sqldb.LevelWarn, "ends 2026-11-17"},
+		"soon, brief": {now.AddDate(0, 0, 3), now.AddDate(0, 0, 4), sqldb.LevelOK, "not valid before 2026-11-23"},
+	} {
+		got := keyFinding(wechat.KeyState{ID: "X", NotBefore: c.from, NotAfter: c.to}, now)
+		if got.Level != c.level || got.Found != c.found {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
 }

@@ -105,6 +105,9 @@ func New(c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := ring.notOurs(&merchantKey.PublicKey, c.SerialNo); err != nil {
+		return nil, err
+	}
 	response, err := ring.responseKey(c.ResponseKeyID, c.Now())
 	if err != nil {
 		return nil, err
@@ -268,6 +271,10 @@ func newAEAD(apiV3Key string) (cipher.AEAD, error) {
 	if len(apiV3Key) != apiV3KeyBytes {
 		return nil, fmt.Errorf("wechat APIv3Key: has %d bytes and must have %d; it is set on the merchant platform "+
 			"under API security", len(apiV3Key), apiV3KeyBytes)
+	}
+	if !payment.Visible(apiV3Key, apiV3KeyBytes) {
+		return nil, errors.New("wechat APIv3Key: has a blank, a line end or a character that is not ASCII; it is the " +
+			"32 letters and digits that are set on the merchant platform under API security")
 	}
 	block, err := aes.NewCipher([]byte(apiV3Key))
 	if err != nil {

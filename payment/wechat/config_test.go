@@ -32,21 +32,30 @@ func TestNewNamesTheWrongSetting(t *testing.T) {
 		change func(*Config)
 		says   string
 	}{
-		"no mchid":           {func(c *Config) { c.MchID = "" }, "MchID"},
-		"mchid with letters": {func(c *Config) { c.MchID = "19000x7291" }, "MchID"},
-		"no appid":           {func(c *Config) { c.AppID = "" }, "AppID"},
-		"appid with a space": {func(c *Config) { c.AppID = "wx d678" }, "AppID"},
-		"no serial":          {func(c *Config) { c.SerialNo = "" }, "SerialNo"},
-		"serial with colons": {func(c *Config) { c.SerialNo = "40:8B:07:E7:9B" }, "SerialNo"},
-		"key is not PEM":     {func(c *Config) { c.PrivateKeyPEM = "canary" }, "PrivateKeyPEM"},
-		"key is broken PEM":  {func(c *Config) { c.PrivateKeyPEM = canaryPEM }, "PrivateKeyPEM"},
-		"key is public":      {func(c *Config) { c.PrivateKeyPEM = string(w.publicPEM) }, "PrivateKeyPEM"},
-		"key is small":       {func(c *Config) { c.PrivateKeyPEM = pkcs1PEM(small) }, "PrivateKeyPEM"},
-		"APIv3 key short":    {func(c *Config) { c.APIv3Key = testAPIKey[1:] }, "APIv3Key"},
-		"no keys":            {func(c *Config) { c.VerifyKeys = nil }, "VerifyKeys"},
-		"key text as id":     {keys(w.merchantPEM, w.publicPEM), "VerifyKeys"},
-		"empty key":          {keys(testPubID, nil), "VerifyKeys"},
-		"private key there":  {keys(testPubID, []byte(w.merchantPEM)), "VerifyKeys"},
+		"no mchid":              {func(c *Config) { c.MchID = "" }, "MchID"},
+		"mchid with letters":    {func(c *Config) { c.MchID = "19000x7291" }, "MchID"},
+		"no appid":              {func(c *Config) { c.AppID = "" }, "AppID"},
+		"appid with a space":    {func(c *Config) { c.AppID = "wx d678" }, "AppID"},
+		"no serial":             {func(c *Config) { c.SerialNo = "" }, "SerialNo"},
+		"serial with colons":    {func(c *Config) { c.SerialNo = "40:8B:07:E7:9B" }, "SerialNo"},
+		"key is not PEM":        {func(c *Config) { c.PrivateKeyPEM = "canary" }, "PrivateKeyPEM"},
+		"key is broken PEM":     {func(c *Config) { c.PrivateKeyPEM = canaryPEM }, "PrivateKeyPEM"},
+		"key is public":         {func(c *Config) { c.PrivateKeyPEM = string(w.publicPEM) }, "PrivateKeyPEM"},
+		"key is small":          {func(c *Config) { c.PrivateKeyPEM = pkcs1PEM(small) }, "PrivateKeyPEM"},
+		"APIv3 key short":       {func(c *Config) { c.APIv3Key = testAPIKey[1:] }, "APIv3Key"},
+		"APIv3 key and a blank": {func(c *Config) { c.APIv3Key = testAPIKey[1:] + " " }, "APIv3Key"},
+		"APIv3 key and a line":  {func(c *Config) { c.APIv3Key = testAPIKey[1:] + "\n" }, "APIv3Key"},
+		"APIv3 key in Chinese":  {func(c *Config) { c.APIv3Key = strings.Repeat("密", 10) + "xx" }, "APIv3Key"},
+		"our own certificate": {func(c *Config) {
+			c.VerifyKeys = map[string][]byte{c.SerialNo: certificatePEM(w.merchant, c.SerialNo,
+				time.Now().Add(-time.Hour), time.Now().Add(time.Hour))}
+		}, "VerifyKeys: 408B07E79B8269FEC3D5D3E6AB8ED163A6A380DB is the merchant's own"},
+		"our own public key":   {keys(testPubID, publicPEM(&w.merchant.PublicKey)), "VerifyKeys: " + testPubID},
+		"a serial of WeChat's": {func(c *Config) { c.SerialNo = strings.ToLower(testSerial) }, "SerialNo"},
+		"no keys":              {func(c *Config) { c.VerifyKeys = nil }, "VerifyKeys"},
+		"key text as id":       {keys(w.merchantPEM, w.publicPEM), "VerifyKeys"},
+		"empty key":            {keys(testPubID, nil), "VerifyKeys"},
+		"private key there":    {keys(testPubID, []byte(w.merchantPEM)), "VerifyKeys"},
 		"broken public key": {keys(testPubID, []byte(strings.ReplaceAll(canaryPEM, "PRIVATE", "PUBLIC"))),
 			"VerifyKeys"},
 		"two blocks":          {keys(testPubID, append(slices.Clone(w.publicPEM), w.publicPEM...)), "VerifyKeys"},
@@ -196,5 +205,58 @@ func TestResponseKey(t *testing.T) {
 	c.Now = func() time.Time { return time.Now().Add(2000 * time.Hour) }
 	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "valid from") {
 		t.Errorf("an ended response key: %v", err)
+	}
+}
+
+// In a change of certificates the next one is configured before it is in force. Taken for answers, it kept the service
+// from starting.
+func TestNextCertificateBesideThePresentOne(t *testing.T) {
+	w, now := theWorld(), time.Now()
+	const next = "6132D72A03E93CDDF8C03BBD1F37EEDF5A4F5E6B"
+	coming := certificatePEM(w.public, next, now.Add(24*time.Hour), now.Add(5*365*24*time.Hour))
+	c := testConfig()
+	c.VerifyKeys = map[string][]byte{testSerial: w.certPEM, next: coming}
+	if g := mustNew(t, c); g.responseKey != testSerial {
+		t.Errorf("answers are asked for under %s", g.responseKey)
+	}
+	for name, keys := range map[string]map[string][]byte{
+		"none is in force": {next: coming},
+		"none is any more": {testSerial: certificatePEM(w.cert, testSerial, now.Add(-2*time.Hour), now.Add(-time.Hour)),
+			next: coming},
+	} {
+		c.VerifyKeys = keys
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), next+" is valid from") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A serial number is bytes: openssl writes 40 digits of twenty also when the first digit is 0, some programs drop it.
+// Filed as 39, no message that names 40 was ever believed.
+func TestSerialNumberWithALeadingZero(t *testing.T) {
+	w := theWorld()
+	const serial = "0132D72A03E93CDDF8C03BBD1F37EEDF5A4F5E6A"
+	text := certificatePEM(w.cert, serial, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	for _, id := range []string{serial, serial[1:], strings.ToLower(serial), "00" + serial[2:]} {
+		c := testConfig()
+		c.VerifyKeys = map[string][]byte{id: text}
+		if id == "00"+serial[2:] { // another number: the advice names one that works
+			if _, err := New(c); err == nil || !strings.Contains(err.Error(), "serial number "+serial) {
+				t.Errorf("%s: %v", id, err)
+			}
+			continue
+		}
+		for _, said := range []string{serial, serial[1:]} {
+			s := newSham(t, func(seen) reply {
+				return reply{status: 200, key: w.cert, serial: said, body: tradeBody(nil)}
+			})
+			c.BaseURL, c.ResponseKeyID = s.URL, id
+			if _, err := mustNew(t, c).Query(t.Context(), testNo); err != nil {
+				t.Errorf("configured as %s, signed as %s: %v", id, said, err)
+			}
+			if got := s.requests()[0].header.Get(headerSerial); got != serial {
+				t.Errorf("configured as %s, answers are asked for under %s", id, got)
+			}
+		}
 	}
 }

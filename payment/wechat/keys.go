@@ -105,7 +105,7 @@ func (r keyRing) verify(h http.Header, body []byte, now time.Time) error {
 	if skew := now.Sub(time.Unix(seconds, 0)); skew > maxClockSkew || skew < -maxClockSkew {
 		return errSkew
 	}
-	key, ok := r[serial]
+	key, ok := r[wholeID(serial)]
 	if !ok && !validID(serial) {
 		return errHeaders
 	} else if !ok {
@@ -192,10 +192,7 @@ func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 		public any
 		err    error
 	)
-	k.state.ID = id
-	if !strings.HasPrefix(id, PublicKeyPrefix) {
-		k.state.ID = strings.ToUpper(id) // a serial number, which WeChat sends in upper case
-	}
+	k.state.ID = fileID(id)
 	switch block.Type {
 	case "PUBLIC KEY":
 		public, err = x509.ParsePKIXPublicKey(block.Bytes)
@@ -226,27 +223,48 @@ func parseVerifyKey(id string, text []byte) (verifyKey, error) {
 // certificateState checks that a certificate stands under its own serial
 // number: under another one, no message would ever be believed.
 func certificateState(id string, cert *x509.Certificate) (KeyState, error) {
-	serial := fmt.Sprintf("%X", cert.SerialNumber)
-	if strings.TrimLeft(strings.ToUpper(id), "0") != serial {
+	serial := fileID(cert.SerialNumber.Text(16))
+	if fileID(id) != serial {
 		return KeyState{}, fmt.Errorf("wechat VerifyKeys: the certificate given as %s has the serial number %s; "+
 			"use that as its id", id, serial)
 	}
 	return KeyState{
-		ID:          strings.ToUpper(id),
+		ID:          serial,
 		Certificate: true,
 		NotBefore:   cert.NotBefore,
 		NotAfter:    cert.NotAfter,
 	}, nil
 }
 
+// fileID is the form in which a configured id is filed: a serial number in upper case, as
+// WeChat sends it.
+func fileID(id string) string {
+	if strings.HasPrefix(id, PublicKeyPrefix) {
+		return id
+	}
+	return wholeID(strings.ToUpper(id))
+}
+
+// wholeID gives an id that a message names, or that is filed, its zeros. A serial number is
+// bytes: openssl and WeChat's own SDK write two digits of each, and other programs leave a
+// leading 0 out.
+func wholeID(id string) string {
+	if strings.HasPrefix(id, PublicKeyPrefix) {
+		return id
+	}
+	id = strings.TrimLeft(id, "0")
+	if len(id)%2 == 1 {
+		id = "0" + id
+	}
+	return id
+}
+
 // responseKey chooses the key under which answers are asked for: the
-// configured one, else the only public key, else the certificate that is
-// valid longest.
+// configured one, else the only public key, else of the certificates in force the one that
+// is valid longest. The next certificate may stand beside the present one.
 func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 	if configured != "" {
-		if !strings.HasPrefix(configured, PublicKeyPrefix) {
-			configured = strings.ToUpper(configured) // as certificates are filed
-		}
+		configured = fileID(configured)
 		if _, ok := r[configured]; !ok {
 			return "", errors.New("wechat ResponseKeyID: is not one of VerifyKeys; answers signed with it could " +
 				"not be verified")
@@ -254,10 +272,13 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 		return configured, r.inForce(configured, now)
 	}
 	var public, newest string
+	var none error // what is wrong with a certificate, where none is in force
 	for _, s := range r.states("") {
 		switch {
 		case s.Certificate:
-			if newest == "" || s.NotAfter.After(r[newest].state.NotAfter) {
+			if err := r.inForce(s.ID, now); err != nil {
+				none = errors.Join(none, err)
+			} else if newest == "" || s.NotAfter.After(r[newest].state.NotAfter) {
 				newest = s.ID
 			}
 		case public != "":
@@ -267,10 +288,13 @@ func (r keyRing) responseKey(configured string, now time.Time) (string, error) {
 			public = s.ID
 		}
 	}
-	if public != "" {
+	switch {
+	case public != "":
 		return public, nil
+	case newest != "":
+		return newest, nil
 	}
-	return newest, r.inForce(newest, now)
+	return "", none
 }
 
 // inForce refuses to start with a certificate that is not valid now: no answer could be
@@ -282,6 +306,23 @@ func (r keyRing) inForce(id string, now time.Time) error {
 			"configure the new certificate or the WeChat Pay public key",
 			id, s.NotBefore.UTC().Format(time.DateOnly), s.NotAfter.UTC().Format(time.DateOnly),
 			now.UTC().Format(time.DateOnly))
+	}
+	return nil
+}
+
+// notOurs refuses the merchant's own key in the place of WeChat Pay's, and the serial number
+// of a certificate of WeChat Pay's in the place of the merchant's: the two are mixed up
+// easily, and then nothing that WeChat Pay says is believed, or nothing of ours by it.
+func (r keyRing) notOurs(own *rsa.PublicKey, ownSerial string) error {
+	for _, s := range r.states("") {
+		if r[s.ID].public.Equal(own) {
+			return fmt.Errorf("wechat VerifyKeys: %s is the merchant's own key; the public key or certificate of "+
+				"WeChat Pay belongs there, download it from the merchant platform (API security)", s.ID)
+		}
+		if s.ID == fileID(ownSerial) {
+			return errors.New("wechat SerialNo: is that of a key in VerifyKeys; it must be of the merchant's own " +
+				"certificate: openssl x509 -in apiclient_cert.pem -noout -serial prints it")
+		}
 	}
 	return nil
 }

@@ -132,7 +132,7 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 		return nil, err
 	}
 	learnt.body = body
-	learnt.serial = res.Header.Get(headerSerial)
+	learnt.serial = wholeID(res.Header.Get(headerSerial))
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	res.ContentLength = int64(len(body))
 	return res, nil

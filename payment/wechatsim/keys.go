@@ -332,7 +332,7 @@ func readPlatformCert(dir, certName, keyName string) (platformCert, error) {
 	if !c.key.PublicKey.Equal(c.cert.PublicKey) {
 		return c, badKeyFile(dir, certName, errors.New("it does not belong to "+keyName))
 	}
-	c.serial = strings.ToUpper(c.cert.SerialNumber.Text(16))
+	c.serial = fmt.Sprintf("%X", c.cert.SerialNumber.Bytes())
 	return c, nil
 }
 
