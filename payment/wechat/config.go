@@ -77,7 +77,7 @@ type Config struct {
 	// concurrently.
 	Tried func(host, result string)
 	// Alarm is called, at most once an hour for the same thing, when answers or callbacks
-	// are not believed for a reason that somebody has to mend, and when WeChat Pay refuses
+	// are not believed or not readable, for a reason to be mended, and when WeChat Pay refuses
 	// our credentials or the merchant. detail says what to do. May be nil; must be quick.
 	Alarm func(what, detail string)
 }

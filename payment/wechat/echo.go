@@ -107,6 +107,13 @@ func (g *Gateway) ParseEcho(h http.Header, body []byte) (payment.Echo, error) {
 	if err := g.believe(h, body); err != nil {
 		return payment.Echo{}, err
 	}
+	said, err := g.readEcho(body)
+	g.watch.read(err)
+	return said, err
+}
+
+// readEcho reads a believed body as the callback of an echo.
+func (g *Gateway) readEcho(body []byte) (payment.Echo, error) {
 	e, plain, err := g.open(body, originalEcho, eventEcho)
 	if err != nil && e != nil {
 		return payment.Echo{ID: e.ID}, err

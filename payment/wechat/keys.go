@@ -141,8 +141,12 @@ func (k verifyKey) check(signature, stamp, nonce string, body []byte) error {
 	return nil
 }
 
-// untyped reports that a message does not say how it was signed.
-func untyped(h http.Header) bool { return len(h.Values(headerSignatureType)) == 0 }
+// untyped reports that a message does not say how it was signed: by no header, or by the
+// empty one that a proxy may make of none.
+func untyped(h http.Header) bool {
+	v := h.Values(headerSignatureType)
+	return len(v) == 0 || len(v) == 1 && v[0] == ""
+}
 
 // only returns a header that was sent exactly once and is not empty. Two
 // values would let two readers see two messages.

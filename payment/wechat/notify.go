@@ -41,7 +41,9 @@ func (g *Gateway) ParseNotification(h http.Header, body []byte) (payment.Notific
 	if err := g.believe(h, body); err != nil {
 		return payment.Notification{}, err
 	}
-	return g.readPayment(body)
+	n, err := g.readPayment(body)
+	g.watch.read(err)
+	return n, err
 }
 
 // believe checks length and signature. Payments and refunds share it.
@@ -104,7 +106,7 @@ func (g *Gateway) open(body []byte, original string, events ...string) (e *envel
 		return nil, nil, malformed("event_type is not expected at this address")
 	case e.ResourceType != resourceType:
 		return nil, nil, malformed("resource_type is not " + resourceType)
-	case e.Resource.OriginalType != original:
+	case e.Resource.OriginalType != "" && e.Resource.OriginalType != original: // optional; the event says it
 		return nil, nil, malformed("original_type is not " + original)
 	case e.Resource.Algorithm != algorithm:
 		return nil, nil, malformed("algorithm is not " + algorithm)
@@ -125,10 +127,13 @@ func (g *Gateway) decrypt(e *envelope) ([]byte, error) {
 	}
 	plain, err := g.aead.Open(nil, []byte(e.Resource.Nonce), sealed, []byte(e.Resource.AssociatedData))
 	if err != nil {
-		return nil, malformed("the resource does not decrypt; the APIv3 key configured here may not be the merchant's")
+		return nil, fmt.Errorf("%w: %w", payment.ErrMalformed, errSealed)
 	}
 	return plain, nil
 }
+
+// errSealed, of a message that WeChat Pay signed, proves that our APIv3 key is wrong.
+var errSealed = errors.New("the resource does not decrypt; the APIv3 key configured here may not be the merchant's")
 
 // decodeOne decodes exactly one JSON value. It returns no error, because the
 // decoder's errors quote the text.

@@ -116,6 +116,7 @@ func TestNotificationSignature(t *testing.T) {
 		want   error // nil = believed
 	}{
 		"now":             {sign(now), nil},
+		"empty type":      {with(headerSignatureType, ""), nil}, // as a proxy may make of an absent one
 		"5 minutes old":   {sign(now.Add(-5 * time.Minute)), nil},
 		"5 minutes ahead": {sign(now.Add(5 * time.Minute)), nil},
 		"5:01 old":        {sign(now.Add(-301 * time.Second)), errSkew},
@@ -130,7 +131,6 @@ func TestNotificationSignature(t *testing.T) {
 		"other type":      {with(headerSignatureType, "WECHATPAY2-SM2-WITH-SM3"), errSigType},
 		"unknown key":     {with(headerSerial, "PUB_KEY_ID_1"), &payment.UnknownKeyError{Serial: "PUB_KEY_ID_1"}},
 		"no key's name":   {with(headerSerial, "PUB_KEY_ID_1\x1b[2J"), errHeaders},
-		"empty type":      {with(headerSignatureType, ""), errHeaders},
 		"type twice":      {with(headerSignatureType, signatureType, signatureType), errHeaders},
 		"other known key": {with(headerSerial, testSerial), errBadSig},
 		"signature twice": {with(headerSignature, sign(now).Get(headerSignature), "x"), errHeaders},
@@ -232,17 +232,91 @@ func TestMalformedNotifications(t *testing.T) {
 	}
 }
 
-// Resource sealed under another APIv3 key: the operator must learn which
-// setting to look at, and neither key may be in the text.
+// Resource sealed under another APIv3 key: every payment callback is lost, and nobody but WeChat Pay can cause it. The
+// operator must learn which setting to look at, and neither key may be in the text.
 func TestWrongAPIv3Key(t *testing.T) {
+	var alarms []string
 	c := testConfig()
 	c.APIv3Key = strings.Repeat("k", 32)
+	c.Alarm = func(what, detail string) { alarms = append(alarms, what+": "+detail) }
+	now := time.Now()
+	c.Now = func() time.Time { return now }
 	g := mustNew(t, c)
-	n := notice(tradeBody(nil), nil)
-	_, err := g.ParseNotification(signedHeader(n), []byte(n))
-	if !errors.Is(err, payment.ErrMalformed) || !strings.Contains(err.Error(), "APIv3 key") ||
-		strings.Contains(err.Error(), c.APIv3Key) {
-		t.Errorf("got %v", err)
+	ask := func() {
+		n := notice(tradeBody(nil), nil)
+		h := http.Header{}
+		signInto(h, theWorld().public, testPubID, now, n)
+		_, err := g.ParseNotification(h, []byte(n))
+		if !errors.Is(err, payment.ErrMalformed) || !strings.Contains(err.Error(), "APIv3 key") ||
+			strings.Contains(err.Error(), c.APIv3Key) {
+			t.Errorf("got %v", err)
+		}
+	}
+	ask()
+	ask()
+	if len(alarms) != 1 || !strings.Contains(alarms[0], "wechat APIv3Key") || strings.Contains(alarms[0], c.APIv3Key) {
+		t.Errorf("alarms %q, want one that names the setting", alarms)
+	}
+	now = now.Add(alarmEvery)
+	if ask(); len(alarms) != 2 {
+		t.Errorf("alarms %q, want one an hour", alarms)
+	}
+}
+
+// What WeChat Pay signed and cannot be read is lost: of a refund, a test and a payment alike somebody is told. What is
+// not signed can be anybody's, and says nothing.
+func TestSignedCallbacksThatCannotBeReadAlarm(t *testing.T) {
+	alarms := 0
+	c := testConfig()
+	c.Alarm = func(string, string) { alarms++ }
+	g := mustNew(t, c)
+	payments := func(h http.Header, n []byte) error { _, err := g.ParseNotification(h, n); return err }
+	refunds := func(h http.Header, n []byte) error { _, err := g.ParseRefund(h, n); return err }
+	echoes := func(h http.Header, n []byte) error { _, err := g.ParseEcho(h, n); return err }
+	good, event := notice(tradeBody(nil), nil), func(event, original string) func(top, res map[string]any) {
+		return func(top, res map[string]any) { top["event_type"], res["original_type"] = event, original }
+	}
+	for i, tc := range []struct {
+		name   string
+		parse  func(http.Header, []byte) error
+		n      string
+		alarms int // at the end of this case
+	}{
+		{"good", payments, good, 0},
+		{"a payment at the address of refunds", refunds, good, 1},
+		{"the same once more", refunds, good, 1},
+		{"a trade that is none", payments, notice("[]", nil), 2},
+		{"a refund that is none", refunds, notice("[]", event(eventRefunded, originalRefund)), 3},
+		{"a test that is none", echoes, notice("[]", event(eventEcho, originalEcho)), 4},
+	} {
+		h := signedHeader(tc.n)
+		if err := tc.parse(h, []byte(tc.n)); (err == nil) != (i == 0) || alarms != tc.alarms {
+			t.Errorf("%s: %v, %d alarms, want %d", tc.name, err, alarms, tc.alarms)
+		}
+		h.Set(headerSignature, rsaSign(theWorld().stranger, tc.n))
+		if err := tc.parse(h, []byte(tc.n+" ")); err == nil || alarms != tc.alarms {
+			t.Errorf("%s, not signed: %v, %d alarms, want %d", tc.name, err, alarms, tc.alarms)
+		}
+	}
+}
+
+// WeChat's documents call these fields optional; event_type says what a callback is.
+func TestOptionalFieldsOfAnEnvelope(t *testing.T) {
+	g := mustNew(t, testConfig())
+	for name, change := range map[string]func(top, res map[string]any){
+		"no original_type":    func(_, res map[string]any) { delete(res, "original_type") },
+		"empty original_type": func(_, res map[string]any) { res["original_type"] = "" },
+		"no create_time":      func(top, _ map[string]any) { delete(top, "create_time") },
+		"no summary":          func(top, _ map[string]any) { delete(top, "summary") },
+		"no associated_data": func(_, res map[string]any) {
+			delete(res, "associated_data")
+			res["ciphertext"] = seal(tradeBody(nil), "fdasfjihihih", "")
+		},
+	} {
+		n := notice(tradeBody(nil), change)
+		if _, err := g.ParseNotification(signedHeader(n), []byte(n)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -231,7 +231,9 @@ func (g *Gateway) ParseRefund(h http.Header, body []byte) (payment.RefundNotific
 	if err := g.believe(h, body); err != nil {
 		return payment.RefundNotification{}, err
 	}
-	return g.readRefund(body)
+	n, err := g.readRefund(body)
+	g.watch.read(err)
+	return n, err
 }
 
 // readRefund reads a believed body as a refund.

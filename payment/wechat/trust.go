@@ -103,6 +103,23 @@ func (w *watcher) heard(h http.Header, err error) {
 	w.raise("callbacks are not believed", onCallback, w.advice(err, at, h), at)
 }
 
+// read notes whether a callback that WeChat Pay signed could be read. Nobody else can cause
+// that it cannot, and what it told is lost: each reason, a fixed text, is an alarm.
+func (w *watcher) read(err error) {
+	if err == nil {
+		return
+	}
+	detail := "WeChat Pay signed a callback that cannot be used: " + err.Error() + ". Are the addresses of payments " +
+		"and refunds swapped? What it told is found by queries, later"
+	if errors.Is(err, errSealed) {
+		detail = "WeChat Pay signed a callback that wechat APIv3Key does not open: set the merchant's key there " +
+			"(merchant platform, API security) and restart. Until then payments are found by queries alone, later"
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.raise("callbacks cannot be opened", err.Error(), detail, w.now())
+}
+
 // refused raises the alarm of a call that WeChat Pay refuses to this merchant, whatever
 // it is about: with WeChat's own words.
 func (w *watcher) refused(e *payment.GatewayError) {
