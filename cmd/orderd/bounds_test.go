@@ -26,12 +26,41 @@ func TestSettingsThatWeChatPayRefuses(t *testing.T) {
 		{"http to a simulator here", func(s *settings) {
 			s.NotifyURL, s.BaseURL = "http://127.0.0.1:8081/n", "http://127.0.0.1:7070"
 		}, ""},
+		{"the payments' address for refunds", func(s *settings) {
+			s.RefundNotifyURL = "https://pay.example.com/shop/wechat/v3/notify/payment"
+		}, "ORDERD_WECHAT_REFUND_NOTIFY_URL"},
+		{"the refunds' address for payments", func(s *settings) {
+			s.NotifyURL = "https://pay.example.com/wechat/v3/notify/refund/"
+		}, "ORDERD_WECHAT_NOTIFY_URL"},
+		{"one address for both", func(s *settings) {
+			s.NotifyURL, s.RefundNotifyURL = "https://pay.example.com/n", "https://PAY.example.com:443/n/"
+		}, "ORDERD_WECHAT_REFUND_NOTIFY_URL"},
+		{"each its own", func(s *settings) {
+			s.NotifyURL = "https://pay.example.com/wechat/v3/notify/payment"
+			s.RefundNotifyURL = "https://pay.example.com/wechat/v3/notify/refund"
+		}, ""},
+		{"keys of WeChat Pay's without a merchant", func(s *settings) {
+			s.MchID, s.VerifyKeys = "", "PUB_KEY_ID_01=k.pem"
+		}, "ORDERD_WECHAT_VERIFY_KEYS"},
+		{"an address without a merchant", func(s *settings) { s.MchID, s.NotifyURL = "", "https://a.example/n" },
+			"ORDERD_WECHAT_NOTIFY_URL"},
+		{"an address for refunds without one", func(s *settings) {
+			s.MchID, s.RefundNotifyURL = "", "https://a.example/n"
+		}, "ORDERD_WECHAT_REFUND_NOTIFY_URL"},
+		{"a response key without one", func(s *settings) { s.MchID, s.ResponseKey = "", "PUB_KEY_ID_01" },
+			"ORDERD_WECHAT_RESPONSE_KEY"},
+		{"other app ids without one", func(s *settings) { s.MchID, s.OtherAppIDs = "", []string{"wx1"} },
+			"ORDERD_WECHAT_OTHER_APPIDS"},
+		{"WeChat Pay's address without one", func(s *settings) {
+			s.MchID, s.BaseURL = "", "https://api2.mch.weixin.qq.com"
+		}, "ORDERD_WECHAT_BASE_URL"},
+		{"nothing of WeChat Pay's", func(s *settings) { s.MchID, s.OtherAppIDs = "", []string{} }, ""},
 		{"a network", func(s *settings) { s.TrustedProxies = "10.0.0.0/8, 192.0.2.1" }, ""},
 		{"everybody", func(s *settings) { s.TrustedProxies = "0.0.0.0/0" }, "ORDERD_TRUSTED_PROXIES"},
 		{"a name", func(s *settings) { s.TrustedProxies = "proxy.example" }, "ORDERD_TRUSTED_PROXIES"},
 	} {
-		s := settings{PayWithin: 30 * time.Minute, CloseGrace: 20 * time.Second, SweepEvery: time.Second, CloseRate: 1,
-			AskEvery: time.Minute, Pace: 1, origins: map[string]string{}}
+		s := settings{MchID: "1900000001", PayWithin: 30 * time.Minute, CloseGrace: 20 * time.Second,
+			SweepEvery: time.Second, CloseRate: 1, AskEvery: time.Minute, Pace: 1, origins: map[string]string{}}
 		tt.set(&s)
 		if err := s.check(); (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v", tt.name, err)

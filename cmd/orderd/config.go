@@ -306,14 +306,25 @@ func (s *settings) check() error {
 	}):
 		return fmt.Errorf("ORDERD_WECHAT_OTHER_APPIDS is a list of at most %d app ids (wx…), separated by commas",
 			maxOtherAppIDs)
-	case s.MchID == "" && (s.AppID != "" || s.SerialNo != "" || s.PrivateKey != "" || s.APIv3Key != ""):
-		return errors.New("some ORDERD_WECHAT_… settings are there but ORDERD_WECHAT_MCHID is not: set it, or none " +
-			"of them to use the simulator")
+	case s.MchID == "" && s.ofMerchant() != "":
+		return fmt.Errorf("%s is there but ORDERD_WECHAT_MCHID is not: set it, or no ORDERD_WECHAT_… setting to use "+
+			"the simulator", s.ofMerchant())
 	}
 	if _, err := orderhttp.ParseProxies(s.TrustedProxies); err != nil {
 		return fmt.Errorf("ORDERD_TRUSTED_PROXIES: %w", err)
 	}
 	return s.checkNotifyURLs()
+}
+
+// ofMerchant gives the first setting of a merchant that is there, "" for none: each says that
+// the simulator is not what is wanted.
+func (s *settings) ofMerchant() string {
+	for _, f := range s.fields() {
+		if strings.HasPrefix(f.flag, "--wechat-") && f.value.Len() > 0 { // all are texts or lists
+			return f.env
+		}
+	}
+	return ""
 }
 
 // checkNotifyURLs refuses addresses that WeChat Pay refuses, before an order meets them. A
@@ -327,7 +338,35 @@ func (s *settings) checkNotifyURLs() error {
 			return fmt.Errorf("%s: %s", u.env, wrong.Detail)
 		}
 	}
+	return s.checkSwapped()
+}
+
+// checkSwapped refuses the address of payments for refunds, and the other way round: each
+// would refuse what the other has to take. A proxy may change the paths; what still ends in
+// one of ours is that.
+func (s *settings) checkSwapped() error {
+	payments, refunds := placeOf(s.NotifyURL), placeOf(s.RefundNotifyURL)
+	switch {
+	case strings.HasSuffix(payments, orderhttp.PathNotifyRefund):
+		return errors.New("ORDERD_WECHAT_NOTIFY_URL is the address of refunds; that of payments ends in " +
+			orderhttp.PathNotifyPayment)
+	case strings.HasSuffix(refunds, orderhttp.PathNotifyPayment):
+		return errors.New("ORDERD_WECHAT_REFUND_NOTIFY_URL is the address of payments; that of refunds ends in " +
+			orderhttp.PathNotifyRefund)
+	case payments != "" && payments == refunds:
+		return errors.New("ORDERD_WECHAT_REFUND_NOTIFY_URL is ORDERD_WECHAT_NOTIFY_URL: payments and refunds need an " +
+			"address each")
+	}
 	return nil
+}
+
+// placeOf gives an address in one form, for comparing.
+func placeOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || address == "" {
+		return ""
+	}
+	return bounds.Origin(u) + strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
 // Bounds of settings.

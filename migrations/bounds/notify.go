@@ -38,6 +38,16 @@ func CheckNotifyURL(raw string, here bool) *Wrong {
 	return nil
 }
 
+// Origin gives scheme and host of an address in one form: in lower case, and without the port
+// that the scheme has anyway.
+func Origin(u *url.URL) string {
+	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if port := map[string]string{"https": ":443", "http": ":80"}[scheme]; port != "" {
+		host = strings.TrimSuffix(host, port)
+	}
+	return scheme + "://" + host
+}
+
 // publicName reports that a host can be a name of the public DNS: it has a dot, and its last
 // label a letter, which no IPv4 address has in any spelling of it.
 func publicName(host string) bool {

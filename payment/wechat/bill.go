@@ -20,6 +20,7 @@ import (
 	"github.com/go-pay/gopay"
 	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -39,7 +40,7 @@ const (
 // merchant/4012084430 of 2024-09-19 has billdownload/file, and so have captured answers;
 // the newest example of the application for a trade bill has bill/downloadurl).
 var (
-	billHosts = []string{"api.mch.weixin.qq.com", "api2.mch.weixin.qq.com"}
+	billHosts = []string{productionURL, secondURL}
 	billPaths = []string{"/v3/billdownload/file", "/v3/bill/downloadurl"}
 )
 
@@ -111,13 +112,13 @@ func (g *Gateway) applyBill(ctx context.Context, date string, ask askBill, query
 func (g *Gateway) billTarget(address string) (string, error) {
 	address = strings.TrimSpace(address) // the documents' example has a space before it
 	u, err := url.Parse(address)
-	if err != nil || !plainURL(address, "https://", maxBillURL) || u.RawQuery == "" || u.User != nil ||
-		!slices.Contains(billHosts, u.Host) || !slices.Contains(billPaths, u.EscapedPath()) {
+	if err != nil || !payment.Visible(address, maxBillURL) || u.RawQuery == "" || u.User != nil ||
+		!slices.Contains(billHosts, bounds.Origin(u)) || !slices.Contains(billPaths, u.EscapedPath()) {
 		return "", badAnswer("its download_url is not that of a bill")
 	}
 	base := g.hosts.of(address, g.hosts.list[0])
-	if slices.Contains(billHosts, strings.TrimPrefix(base, "https://")) {
-		base = "https://" + u.Host
+	if slices.Contains(billHosts, base) {
+		base = bounds.Origin(u)
 	}
 	return base + u.EscapedPath() + "?" + u.RawQuery, nil
 }

@@ -200,6 +200,10 @@ func (c *Config) entries() (list []string, loopback bool, err error) {
 		if len(list) > 0 && local != loopback {
 			return nil, false, errors.New("wechat BaseURL: one entry is on this machine and the other is not")
 		}
+		if slices.Contains(list, base) {
+			return nil, false, errors.New("wechat BaseURL: both entries are the same; give WeChat Pay's two " +
+				"addresses, or one alone")
+		}
 		list, loopback = append(list, base), local
 	}
 	return list, loopback, nil
@@ -229,7 +233,7 @@ func checkBaseURL(base string) (clean string, loopback bool, err error) {
 	default:
 		return "", false, errors.New("wechat BaseURL: must begin with https://")
 	}
-	return u.Scheme + "://" + u.Host, loopback, nil
+	return bounds.Origin(u), loopback, nil
 }
 
 // isLoopback reports that a host name can only be this machine.

@@ -76,9 +76,12 @@ func TestNewNamesTheWrongSetting(t *testing.T) {
 		"password in base":     {func(c *Config) { c.BaseURL = "https://u:canary@example.com" }, "BaseURL"},
 		"ftp":                  {func(c *Config) { c.BaseURL = "ftp://127.0.0.1" }, "BaseURL"},
 		"no scheme":            {func(c *Config) { c.BaseURL = "127.0.0.1:7070" }, "BaseURL"},
-		"negative time-out":    {func(c *Config) { c.Timeout = -1 }, "Timeout"},
-		"long time-out":        {func(c *Config) { c.Timeout = time.Hour }, "Timeout"},
-		"no clock":             {func(c *Config) { c.Now = nil }, "Now"},
+		"one entry twice": {func(c *Config) {
+			c.BaseURL, c.SecondURL = "https://api.mch.weixin.qq.com", "https://API.mch.weixin.qq.com:443/"
+		}, "BaseURL"},
+		"negative time-out": {func(c *Config) { c.Timeout = -1 }, "Timeout"},
+		"long time-out":     {func(c *Config) { c.Timeout = time.Hour }, "Timeout"},
+		"no clock":          {func(c *Config) { c.Now = nil }, "Now"},
 	} {
 		c := testConfig()
 		tc.change(&c)

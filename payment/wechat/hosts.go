@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"orderd/migrations/bounds"
 )
 
 // WeChat Pay has two entries for the same merchants, keys and trades, in different data
@@ -101,8 +103,8 @@ func (h *hosts) change(to int) {
 
 // of gives the entry of an address that WeChat Pay named, or else the given one.
 func (h *hosts) of(address, given string) string {
-	if u, err := url.Parse(address); err == nil && slices.Contains(h.list, u.Scheme+"://"+u.Host) {
-		return u.Scheme + "://" + u.Host
+	if u, err := url.Parse(address); err == nil && slices.Contains(h.list, bounds.Origin(u)) {
+		return bounds.Origin(u)
 	}
 	return given
 }
