@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"time"
 
 	"orderd/migrations/bounds"
@@ -70,7 +69,7 @@ func (r *PrepayRequest) validate() error {
 	case payment.JSAPI:
 		bad.text("#/payer/openid", &bounds.OpenID, r.OpenID)
 	case payment.H5:
-		if ip := net.ParseIP(r.ClientIP); r.ClientIP == "" || ip.IsLoopback() {
+		if !bounds.PublicAddress(r.ClientIP) {
 			need("#/scene_info/payer_client_ip", bounds.CodeRequired, "H5 needs the payer's public IP address")
 		}
 		if r.H5Type == "" {

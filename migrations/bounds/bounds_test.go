@@ -124,3 +124,17 @@ func TestNumbersAtTheBound(t *testing.T) {
 		}
 	}
 }
+
+// WeChat Pay compares an H5 payer's address with the one that it sees: one that the internet has not is refused there.
+func TestPublicAddress(t *testing.T) {
+	for s, want := range map[string]bool{"203.0.113.9": true, "2001:db8::1": true, "::ffff:8.8.8.8": true,
+		"100.63.255.255": true, "100.128.0.1": true, "": false, "x": false, "203.0.113.9:80": false, "127.0.0.1": false,
+		"::1": false, "0.0.0.0": false, "0.1.2.3": false, "::": false, "10.1.2.3": false, "172.16.0.1": false,
+		"192.168.1.7": false, "100.64.0.9": false, "100.127.255.255": false, "169.254.1.1": false, "fe80::1": false,
+		"fe80::1%eth0": false, "2001:db8::1%eth0": false, "fc00::1": false, "224.0.0.1": false, "ff02::1": false,
+		"240.0.0.1": false, "255.255.255.255": false, "::ffff:10.0.0.1": false, "::ffff:127.0.0.1": false} {
+		if got := PublicAddress(s); got != want {
+			t.Errorf("%q: %v", s, got)
+		}
+	}
+}

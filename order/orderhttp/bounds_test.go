@@ -174,6 +174,12 @@ func TestBoundsOfWhatCustomersSend(t *testing.T) {
 				t.Errorf("%v: %d %s", ok, rec.Code, rec.Body)
 			}
 		}
+		for _, ip := range []string{"192.168.1.7", "0.0.0.0", "fe80::1", "100.64.0.9", "::ffff:10.0.0.1"} {
+			rec := prepaid(t, h5("H5", ip, "Wap"))
+			if rec.Code != 422 || pointersOf(t, rec) != "#/scene_info/payer_client_ip" {
+				t.Errorf("a payer at %s: %d %s", ip, rec.Code, rec.Body)
+			}
+		}
 		for pointer, wrong := range map[string]object{
 			"#/payer/openid":               jsapi(""),
 			"#/scene_info/payer_client_ip": h5("H5", "127.0.0.1", "Wap"),

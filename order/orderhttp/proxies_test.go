@@ -31,6 +31,15 @@ func TestPayerAddressFromTrustedProxiesOnly(t *testing.T) {
 		{proxies, "10.0.0.1:5", []string{"::ffff:203.0.113.7"}, "203.0.113.7"},
 		{proxies, "10.0.0.1:5", []string{"2001:db8::7"}, "2001:db8::7"},
 		{proxies, "[::ffff:10.0.0.1]:5", []string{"203.0.113.7"}, "203.0.113.7"},
+		{"::ffff:10.0.0.0/104", "10.0.0.1:5", []string{"203.0.113.7"}, "203.0.113.7"},
+		{"::ffff:10.0.0.1", "10.0.0.1:5", []string{"203.0.113.7"}, "203.0.113.7"},
+		{proxies, "10.0.0.1:5", []string{"203.0.113.7:4711"}, "203.0.113.7"},
+		{proxies, "10.0.0.1:5", []string{"[2001:db8::7]:4711"}, "2001:db8::7"},
+		{proxies, "10.0.0.1:5", []string{"[2001:db8::7]"}, "2001:db8::7"},
+		{proxies, "10.0.0.1:5", []string{"203.0.113.7, "}, "203.0.113.7"},
+		{proxies, "10.0.0.1:5", []string{"203.0.113.7", ""}, "203.0.113.7"},
+		{proxies, "10.0.0.1:5", []string{"198.51.100.1, 192.168.1.7"}, ""}, // not WeChat Pay's view of anybody
+		{proxies, "192.168.1.9:5", nil, ""},
 	} {
 		w := newWorld(t, func(o *Options) {
 			var err error
@@ -67,12 +76,14 @@ func TestPayerAddressFromTrustedProxiesOnly(t *testing.T) {
 
 // A list that trusts everybody, or nobody by a slip, is not a list.
 func TestParseProxies(t *testing.T) {
-	for list, n := range map[string]int{"": 0, "10.0.0.0/8": 1, "10.0.0.1,::1": 2, " 10.0.0.1 , 10.0.0.2 ": 2} {
+	for list, n := range map[string]int{"": 0, "10.0.0.0/8": 1, "10.0.0.1,::1": 2, "fc00::/7": 1,
+		"::ffff:10.0.0.0/104": 1, " 10.0.0.1 , 10.0.0.2 ": 2} {
 		if got, err := ParseProxies(list); err != nil || len(got) != n {
 			t.Errorf("%q: %v %v", list, got, err)
 		}
 	}
-	for _, list := range []string{"0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy.example", "10.0.0", "fe80::1%eth0"} {
+	for _, list := range []string{"0.0.0.0/0", "::/0", "0.0.0.0/1,128.0.0.0/1", "::ffff:0.0.0.0/96", "2000::/3",
+		"10.0.0.0/33", "proxy.example", "10.0.0", "fe80::1%eth0"} {
 		if got, err := ParseProxies(list); err == nil {
 			t.Errorf("%q: %v", list, got)
 		}
