@@ -229,6 +229,17 @@ func (f *Field) Cut(s string) string {
 	return strings.ToValidUTF8(s[:f.Most], "")
 }
 
+// Fitted gives the nearest value that the field may have: with _ for characters that it may
+// not have, and cut.
+func (f *Field) Fitted(s string) string {
+	return f.Cut(strings.Map(func(r rune) rune {
+		if !f.Of.hasAll(string(r)) {
+			return '_'
+		}
+		return r
+	}, s))
+}
+
 // Number is a line of the table of numbers.
 type Number struct {
 	Name        string

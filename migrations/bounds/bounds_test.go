@@ -39,6 +39,9 @@ func TestCheckAtTheBound(t *testing.T) {
 					f.measure(cut) < min(f.measure(s), f.Most-size+1) {
 					t.Errorf("%s: %d of %q are cut to %d bytes", f.Name, n, r, len(cut))
 				}
+				if fitted := f.Fitted(s); n > f.Least && !f.Fits(fitted) || f.Fits(s) && fitted != s {
+					t.Errorf("%s: %q is not %q made to fit", f.Name, fitted, s)
+				}
 			}
 		}
 	}

@@ -97,15 +97,12 @@ func (g *Gateway) Query(ctx context.Context, outTradeNo string) (payment.Trade, 
 	}
 	var trade payment.Trade
 	f, v, err := g.call(ctx, opQuery, outTradeNo, func(ctx context.Context) error {
-		rsp, err := g.client.query(ctx, wechatv3.OutTradeNo, outTradeNo)
-		if err != nil || rsp.Code != wechatv3.Success {
+		_, err := g.client.query(ctx, wechatv3.OutTradeNo, outTradeNo)
+		var q tradeAnswer
+		if ok, err := readAnswer(ctx, err, &q); !ok {
 			return err
 		}
-		var q tradeAnswer
-		switch {
-		case !decodeOne(answerOf(ctx), &q):
-			return badAnswer("it is not the JSON of a trade")
-		case q.OutTradeNo != outTradeNo:
+		if q.OutTradeNo != outTradeNo {
 			return otherAnswer("order number")
 		}
 		trade, err = tradeOf(&q)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/go-pay/gopay"
-	wechatv3 "github.com/go-pay/gopay/wechat/v3"
 
 	"orderd/migrations/bounds"
 	"orderd/payment"
@@ -47,11 +46,12 @@ func (g *Gateway) Refund(ctx context.Context, q payment.RefundRequest) (payment.
 	}
 	var refund payment.Refund
 	f, _, err := g.call(ctx, opRefund, q.OutRefundNo, func(ctx context.Context) error {
-		rsp, err := g.client.refund(ctx, maps.Clone(body)) // gopay writes into the one it is given
-		if err != nil || rsp.Code != wechatv3.Success {
+		_, err := g.client.refund(ctx, maps.Clone(body)) // gopay writes into the one it is given
+		var a refundAnswer
+		if ok, err := readAnswer(ctx, err, &a); !ok {
 			return err
 		}
-		if refund, err = refundOf(refundAnswer(*rsp.Response)); err != nil {
+		if refund, err = refundOf(&a); err != nil {
 			return err
 		}
 		return fits(refund, q)
@@ -120,11 +120,12 @@ func (g *Gateway) AbnormalRefund(ctx context.Context, q payment.AbnormalRequest)
 	}
 	var refund payment.Refund
 	f, _, err := g.call(ctx, opAbnormal, q.OutRefundNo, func(ctx context.Context) error {
-		rsp, err := g.client.abnormal(ctx, q.RefundID, body)
-		if err != nil || rsp.Code != wechatv3.Success {
+		_, err := g.client.abnormal(ctx, q.RefundID, body)
+		var a refundAnswer
+		if ok, err := readAnswer(ctx, err, &a); !ok {
 			return err
 		}
-		if refund, err = refundOf(refundAnswer(*rsp.Response)); err != nil {
+		if refund, err = refundOf(&a); err != nil {
 			return err
 		}
 		return fits(refund, payment.RefundRequest{OutRefundNo: q.OutRefundNo, TransactionID: q.TransactionID,
@@ -152,11 +153,12 @@ func (g *Gateway) QueryRefund(ctx context.Context, outRefundNo string) (payment.
 	}
 	var refund payment.Refund
 	f, v, err := g.call(ctx, opRefundQuery, outRefundNo, func(ctx context.Context) error {
-		rsp, err := g.client.refundQuery(ctx, outRefundNo, nil) // a map, even an empty one, changes what is signed
-		if err != nil || rsp.Code != wechatv3.Success {
+		_, err := g.client.refundQuery(ctx, outRefundNo, nil) // a map, even an empty one, changes what is signed
+		var a refundAnswer
+		if ok, err := readAnswer(ctx, err, &a); !ok {
 			return err
 		}
-		if refund, err = refundOf(refundAnswer(*rsp.Response)); err == nil && refund.OutRefundNo != outRefundNo {
+		if refund, err = refundOf(&a); err == nil && refund.OutRefundNo != outRefundNo {
 			err = otherAnswer("refund number")
 		}
 		return err
@@ -171,14 +173,27 @@ func (g *Gateway) QueryRefund(ctx context.Context, outRefundNo string) (payment.
 	return refund, nil
 }
 
-// refundAnswer is the body that a refund, a query of it and (with other names
-// for two fields) a notification carry.
-type refundAnswer wechatv3.RefundOrderResponse
+// refundAnswer is what is read of the body that a refund, a query of it and (with another name
+// for the status) a notification carry. What is not read may be of any type.
+type refundAnswer struct {
+	RefundID      string `json:"refund_id"`
+	OutRefundNo   string `json:"out_refund_no"`
+	TransactionID string `json:"transaction_id"`
+	OutTradeNo    string `json:"out_trade_no"`
+	Status        string `json:"status"`
+	CreateTime    string `json:"create_time"`
+	SuccessTime   string `json:"success_time"`
+	Amount        struct {
+		Refund   payment.Fen `json:"refund"`
+		Total    payment.Fen `json:"total"`
+		Currency string      `json:"currency"`
+	} `json:"amount"`
+}
 
 // refundOf turns the body of a refund into ours. WeChat signed it, and still its fields are
 // stored and shown, so their bounds are checked, as tradeOf does for a trade.
-func refundOf(a refundAnswer) (payment.Refund, error) {
-	r := payment.Refund{OutRefundNo: a.OutRefundNo, RefundID: a.RefundId, TransactionID: a.TransactionId,
+func refundOf(a *refundAnswer) (payment.Refund, error) {
+	r := payment.Refund{OutRefundNo: a.OutRefundNo, RefundID: a.RefundID, TransactionID: a.TransactionID,
 		OutTradeNo: a.OutTradeNo, Status: payment.RefundStatus(a.Status)}
 	switch r.Status {
 	case payment.RefundProcessing, payment.RefundSuccess, payment.RefundClosed, payment.RefundAbnormal:
@@ -190,18 +205,18 @@ func refundOf(a refundAnswer) (payment.Refund, error) {
 	switch {
 	case !payment.ValidOutRefundNo(a.OutRefundNo):
 		return r, badAnswer("out_refund_no is not one of ours")
-	case !bounds.WeChatNo.Fits(a.RefundId), !bounds.WeChatNo.Fits(a.TransactionId):
+	case !bounds.WeChatNo.Fits(a.RefundID), !bounds.WeChatNo.Fits(a.TransactionID):
 		return r, badAnswer("refund_id or transaction_id is not a plain word")
 	case a.OutTradeNo != "" && !bounds.OutTradeNo.Fits(a.OutTradeNo):
 		return r, badAnswer("out_trade_no is not a plain word")
-	case a.Amount == nil || a.Amount.Refund < 1 || int64(a.Amount.Refund) > int64(payment.MaxFen):
+	case a.Amount.Refund < 1 || a.Amount.Refund > payment.MaxFen:
 		return r, badAnswer("without a possible amount")
-	case a.Amount.Total != 0 && a.Amount.Total < a.Amount.Refund || int64(a.Amount.Total) > int64(payment.MaxFen):
+	case a.Amount.Total != 0 && a.Amount.Total < a.Amount.Refund || a.Amount.Total > payment.MaxFen:
 		return r, badAnswer("without a possible total")
 	case a.Amount.Currency != "" && a.Amount.Currency != payment.CNY: // absent in notifications
 		return r, badAnswer("its currency is not CNY")
 	}
-	r.Amount, r.Total = payment.Fen(a.Amount.Refund), payment.Fen(a.Amount.Total)
+	r.Amount, r.Total = a.Amount.Refund, a.Amount.Total
 	var err error
 	if r.CreateTime, err = timeOf(a.CreateTime, "create_time"); err != nil {
 		return r, err
@@ -254,7 +269,7 @@ func (g *Gateway) readRefund(body []byte) (payment.RefundNotification, error) {
 	if !bounds.MchID.Fits(n.MchID) {
 		return payment.RefundNotification{}, malformed("mchid is not a plain word")
 	}
-	r, err := refundOf(n.refundAnswer)
+	r, err := refundOf(&n.refundAnswer)
 	if err != nil {
 		return payment.RefundNotification{}, malformed(err.Error())
 	}

@@ -73,14 +73,18 @@ type facts struct {
 // factsKey is the key of a call's facts in its context.
 type factsKey struct{}
 
-// answerOf gives the body of the answer that a call has just had, where gopay's type of it
-// leaves something out.
-func answerOf(ctx context.Context) []byte {
-	f, ok := ctx.Value(factsKey{}).(*facts)
-	if !ok {
-		return nil
+// readAnswer reads the success that a call of gopay's has just had into a type of ours. ok is
+// false without one; then err is gopay's. What gopay made of the answer is left aside: its
+// types have every field, so that one which nobody reads could spoil all.
+func readAnswer(ctx context.Context, err error, into any) (ok bool, _ error) {
+	f, _ := ctx.Value(factsKey{}).(*facts)
+	if f == nil || f.status != http.StatusOK || f.body == nil {
+		return false, err
 	}
-	return f.body
+	if !decodeOne(f.body, into) {
+		return false, badAnswer("it is not the JSON that was asked for")
+	}
+	return true, nil
 }
 
 // verifyingTransport lets an answer through only when WeChat Pay signed it.
@@ -154,13 +158,16 @@ func unread(op string) {
 // (detail may hold what we sent) is dropped here and reaches no log.
 func errorWords(body []byte) (code, message string) {
 	var e struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
+		Code    string          `json:"code"`
+		Message json.RawMessage `json:"message"` // explains and never decides
 	}
 	if json.Unmarshal(body, &e) != nil {
 		return "", ""
 	}
-	return plainToken(e.Code, maxCode), cleaned(e.Message)
+	if json.Unmarshal(e.Message, &message) != nil {
+		message = "" // no text
+	}
+	return plainToken(e.Code, maxCode), cleaned(message)
 }
 
 // plainToken returns s if it is a short word that may stand in a log, else "".
