@@ -78,7 +78,7 @@ type Config struct {
 	Tried func(host, result string)
 	// Alarm is called, at most once an hour for the same thing, when answers or callbacks
 	// are not believed or not readable, for a reason to be mended, and when WeChat Pay refuses
-	// our credentials or the merchant. detail says what to do. May be nil; must be quick.
+	// our credentials, the merchant or every prepay. detail says what to do. May be nil; must be quick.
 	Alarm func(what, detail string)
 }
 
@@ -132,7 +132,8 @@ func New(c Config) (*Gateway, error) {
 	if c.Alarm == nil {
 		c.Alarm = func(string, string) {}
 	}
-	watch := &watcher{keys: ring, now: c.Now, alarm: c.Alarm, result: c.Signature, raised: map[string]time.Time{}}
+	watch := &watcher{keys: ring, now: c.Now, alarm: c.Alarm, result: c.Signature, raised: map[string]time.Time{},
+		unsold: map[string]bool{}}
 	pool := newTransport()
 	// Both are set once, before the first call, and only read from then on.
 	client.WxSerialNo = response

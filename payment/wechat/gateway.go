@@ -164,10 +164,11 @@ func (g *Gateway) call(ctx context.Context, op, number string, send func(context
 		"status", f.status, "code", f.code, "request_id", f.requestID, "took", took)
 	if v.kind != 0 {
 		err := errorOf(op, v.kind, f, cause)
-		if v.kind == payment.KindMisconfigured {
-			g.watch.refused(err)
-		}
+		g.watch.failed(number, err)
 		return f, v, err
+	}
+	if op == opPrepay {
+		g.watch.sold()
 	}
 	return f, v, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,9 @@ const (
 	// maxAlarms bounds the alarms that are remembered for that. Answers come from WeChat
 	// Pay alone, by TLS, and whatever else sends callbacks has one between them.
 	maxAlarms = 64
+	// refusedOrders is how many different orders in a row are refused their prepay before it
+	// is taken for everybody's trouble and not for theirs.
+	refusedOrders = 5
 )
 
 // Where a message comes from, as a label.
@@ -68,6 +72,8 @@ type watcher struct {
 	mu     sync.Mutex
 	trust  Trust
 	raised map[string]time.Time // when an alarm was raised last
+	// unsold are the trades whose prepay was refused since one was taken.
+	unsold map[string]bool
 }
 
 // answered notes an answer that was believed (err is nil) or not. Whatever is wrong with
@@ -118,6 +124,42 @@ func (w *watcher) read(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.raise("callbacks cannot be opened", err.Error(), detail, w.now())
+}
+
+// failed notes a call about a trade that was no success, and raises an alarm where that is
+// not the trade's own trouble.
+func (w *watcher) failed(number string, e *payment.GatewayError) {
+	switch {
+	case e.Kind == payment.KindMisconfigured:
+		w.refused(e)
+	case e.Op == opPrepay && e.Kind == payment.KindRejected && !slices.Contains(ofOneTrade, spelling(e.Code)):
+		w.unpaid(number, e)
+	}
+}
+
+// ofOneTrade are the refusals of a prepay that say nothing of other trades.
+var ofOneTrade = []string{"ORDERPAID", "ORDERCLOSED", "OUTTRADENOUSED"}
+
+// unpaid notes a trade whose prepay was refused. Codes such as RULE_LIMIT and PARAM_ERROR may
+// be its own fault or everybody's (a limit of the merchant, a notify_url): many in a row are
+// the latter.
+func (w *watcher) unpaid(number string, e *payment.GatewayError) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.unsold) < refusedOrders {
+		w.unsold[number] = true
+	}
+	if len(w.unsold) == refusedOrders {
+		w.raise("wechat refuses every prepay", "", fmt.Sprintf("the last %d orders were all refused, and with them "+
+			"all income: mend what WeChat Pay says, %s", refusedOrders, e.Error()), w.now())
+	}
+}
+
+// sold notes that a prepay was taken.
+func (w *watcher) sold() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.unsold)
 }
 
 // refused raises the alarm of a call that WeChat Pay refuses to this merchant, whatever

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,6 +191,55 @@ func TestSeveralKeysAtOnce(t *testing.T) {
 				if _, err := g.ParseNotification(h, []byte(n)); err != nil {
 					t.Errorf("callback under %s: %v", id, err)
 				}
+			}
+		})
+	}
+}
+
+// A notify_url that WeChat Pay does not take, or a limit of the merchant's, is refused prepay by prepay under codes
+// that are a buyer's fault otherwise: no income, and nobody was told. One order's own trouble is none of everybody's.
+func TestPrepaysThatAreAllRefusedAlarm(t *testing.T) {
+	const limit = `{"code":"RULE_LIMIT","message":"业务规则限制"}`
+	no := func(body string) reply { return reply{status: 403, body: body} }
+	yes := reply{status: 200, body: `{"code_url":"weixin://wxpay/bizpayurl?pr=x"}`}
+	for name, tc := range map[string]struct {
+		say    func(i int) reply // to the i-th prepay
+		orders int               // that they are of, in turn
+		alarms int
+	}{
+		"all of them":  {func(int) reply { return no(limit) }, 100, 1},
+		"one order's":  {func(int) reply { return no(limit) }, 1, 0},
+		"four orders'": {func(int) reply { return no(limit) }, refusedOrders - 1, 0},
+		"every fifth is good": {func(i int) reply {
+			if i%5 == 4 {
+				return yes
+			}
+			return no(limit)
+		}, 100, 0},
+		"good ones": {func(int) reply { return yes }, 100, 0},
+		"paid, closed, used": {func(i int) reply {
+			code := []string{"ORDERPAID", "ORDER_CLOSED", "OUT_TRADE_NO_USED"}[i%3]
+			return no(`{"code":"` + code + `","message":"x"}`)
+		}, 100, 0},
+		"not known": {func(int) reply {
+			return reply{status: 500, body: `{"code":"SYSTEM_ERROR","message":"x"}`}
+		}, 100, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var alarms []string
+			var asked atomic.Int64
+			c := testConfig()
+			c.BaseURL = newSham(t, func(seen) reply { return tc.say(int(asked.Add(1)) - 1) }).URL
+			c.Alarm = func(what, detail string) { alarms = append(alarms, what+": "+detail) }
+			g := mustNew(t, c)
+			for i := range 20 {
+				a := testAttempt(payment.Native)
+				a.OutTradeNo = fmt.Sprintf("01JD4ZKX00000000000000%04d-01", i%tc.orders)
+				_, _ = g.Prepay(t.Context(), a)
+			}
+			if len(alarms) != tc.alarms || tc.alarms > 0 && !strings.Contains(alarms[0], "业务规则限制") {
+				t.Errorf("alarms %q, want %d", alarms, tc.alarms)
 			}
 		})
 	}
