@@ -623,7 +623,8 @@ func TestNeighboursOfADamagedShipment(t *testing.T) {
 		hand(t, db, "UPDATE shipments SET content = '{' WHERE order_no = ?", bad)
 		s.Clock.Advance(2 * time.Minute)
 		s.pass(t)
-		if a, b := s.find(t, bad), s.find(t, good); a.State != shipping.StateRefused || b.State != shipping.StateReported {
+		a, b := s.find(t, bad), s.find(t, good)
+		if a.State != shipping.StateRefused || b.State != shipping.StateReported {
 			t.Errorf("the damaged one is %s (%s), its neighbour %s", a.State, a.Message, b.State)
 		}
 		if all, _, err := s.Service.List(t.Context(), shipping.StateRefused, "", 10); err != nil || len(all) != 1 {
