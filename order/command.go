@@ -231,7 +231,8 @@ func (c *settle) decide(b *batch) (applied, error) {
 	done := applied{before: e.after.State, cell: Next(e.after.State, EventPay),
 		settlement: Settlement{OrderNo: c.orderNo, Settled: SettledApplied}}
 	s := &done.settlement
-	revived := e.after.State == StateClosed && b.revive(e)
+	// Of money that WeChat Pay calls refunded its buyer has some, or all: nobody waits for the goods.
+	revived := e.after.State == StateClosed && c.trade.State != payment.TradeRefund && b.revive(e)
 	if revived {
 		done.cell, s.Reason = Next(StateClosed, EventRevive), "revived"
 	}

@@ -319,3 +319,31 @@ func TestWhoClosedItInOneBatch(t *testing.T) {
 		})
 	}
 }
+
+// Late money revived an order of which WeChat Pay said in the same answer that it was refunded: goods were taken off the
+// shelf for money that is with its buyer.
+func TestMoneyThatWentBackRevivesNothing(t *testing.T) {
+	eachWith(t, reviving, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PlaceOne(t, "r1", "mug", 2)
+		no := f.Prepaid(t, o.OrderNo)
+		f.Clock.Advance(time.Hour)
+		if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err != nil {
+			t.Fatal(err)
+		}
+		trade, err := f.WeChat.Pay(no, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: "PLATFORM",
+			TransactionID: trade.TransactionID, Amount: trade.Total, Total: trade.Total}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Sync(t.Context(), o.OrderNo, ordertest.Finance); err != nil {
+			t.Fatal(err)
+		}
+		if s := f.State(t, o.OrderNo); s != order.StateLate || f.Available(t, "mug") != 9 {
+			t.Errorf("%s, %d of 9 left", s, f.Available(t, "mug"))
+		}
+	})
+}
