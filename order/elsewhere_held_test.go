@@ -220,3 +220,33 @@ func TestHeldMoneyGoesBackUnderTheOrderOfItsPayment(t *testing.T) {
 		f.AssertVerified(t)
 	})
 }
+
+// A payment is held without an order, whose row was lost, and WeChat Pay says that it was refunded. That was forgotten,
+// so that the order, restored, was paid by money that is with its buyer.
+func TestHeldMoneyThatWentBackPaysNoRestoredOrder(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PlaceOne(t, "r1", "mug", 2)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		previous(t, f, `UPDATE orders SET order_no = 'LOST' WHERE order_no = ?`, o.OrderNo)
+		if s, err := f.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+			t.Fatal(s, err)
+		}
+		if _, err := f.WeChat.Refund(t.Context(), payment.RefundRequest{OutRefundNo: "PLATFORM",
+			TransactionID: trade.TransactionID, Amount: trade.Total, Total: trade.Total}); err != nil {
+			t.Fatal(err)
+		}
+		previous(t, f, `UPDATE orders SET order_no = ? WHERE order_no = 'LOST'`, o.OrderNo)
+		if _, err := f.Sync(t.Context(), o.OrderNo, ordertest.Finance); err != nil {
+			t.Fatal(err)
+		}
+		var judged *order.JudgedError
+		_, err = f.JudgeHeld(t.Context(), trade.TransactionID, "restored", ordertest.Finance)
+		if s := f.State(t, o.OrderNo); !errors.As(err, &judged) || s != order.StatePending {
+			t.Errorf("%s: %v", s, err)
+		}
+	})
+}

@@ -33,8 +33,8 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 		s.customerHere()
 	}
 	done, err := s.apply(ctx, newSettle(trade, cause))
-	if err == nil && trade.State == payment.TradeRefund && done.settlement.Settled == SettledRepeated &&
-		done.settlement.OrderNo != "" { // a new one was recorded with it; without an order nothing goes by itself
+	if err == nil && trade.State == payment.TradeRefund && done.settlement.Settled == SettledRepeated {
+		// A new one was recorded with it. One without an order is held: its order may be found yet.
 		_, err = s.apply(ctx, &tellRefunded{transactionID: trade.TransactionID,
 			header: header{orderNo: done.settlement.OrderNo, cause: cause,
 				detail: map[string]string{"transaction_id": trade.TransactionID}}})
