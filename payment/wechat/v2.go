@@ -3,6 +3,7 @@ package wechat
 import (
 	"bytes"
 	"encoding/xml"
+	"strings"
 
 	"orderd/payment"
 )
@@ -23,10 +24,25 @@ type v2Refund struct {
 // names our merchant number. It proves nothing, since anybody can write one: it is a hint
 // that a refund was made elsewhere, which the day's bill books.
 func (g *Gateway) IsV2Refund(body []byte) bool {
-	if len(body) > MaxNotification || !bytes.HasPrefix(bytes.TrimSpace(body), []byte("<xml>")) {
+	if len(body) > MaxNotification {
+		return false
+	}
+	body = afterDeclaration(body)
+	if !bytes.HasPrefix(body, []byte("<xml>")) && !bytes.HasPrefix(body, []byte("<xml ")) {
 		return false
 	}
 	var n v2Refund
 	return xml.Unmarshal(body, &n) == nil && n.ReturnCode == "SUCCESS" && n.MchID == g.mchID &&
-		n.ReqInfo != "" && payment.Visible(n.ReqInfo, MaxNotification)
+		payment.Visible(strings.Join(strings.Fields(n.ReqInfo), ""), MaxNotification) // base64, perhaps in lines
+}
+
+// afterDeclaration gives the root of an XML document and what follows: without the mark of
+// UTF-8 and the declaration that writers of XML may put before it.
+func afterDeclaration(body []byte) []byte {
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff")))
+	if !bytes.HasPrefix(body, []byte("<?xml ")) {
+		return body
+	}
+	_, root, _ := bytes.Cut(body, []byte("?>"))
+	return bytes.TrimSpace(root)
 }
