@@ -167,6 +167,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	c.reconciler, err = reconcile.New(reconcile.Config{
 		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
 		Now: time.Now, Log: log, MchID: gc.MchID, AppIDs: append([]string{gc.AppID}, s.OtherAppIDs...),
+		Alarm: func(what, detail string) {
+			if sh.observe != nil {
+				sh.observe.Alarm(what, "", detail)
+			}
+		},
 	})
 	return err
 }

@@ -70,8 +70,9 @@ type person struct {
 
 // Second looks names up and judges, in one call, whether acting is a person of its own
 // beside each of the others, who have acted before: nil, or a *SameError, ErrShell,
-// ErrNoLonger or an error of the database. fresh says that the account of acting, or a token
-// of it, is younger than FreshFor: the act stands, and an alarm is raised.
+// ErrNoLonger or an error of the database. fresh says that the account of acting or of one
+// of the others, or a token of it, is younger than FreshFor, in whatever order they acted:
+// the act stands, and an alarm is raised.
 //
 // Names are those of order.Actor and of columns such as proposed_by. A name that the
 // database does not know stands for itself alone. It is called in the transaction that
@@ -85,12 +86,14 @@ func Second(ctx context.Context, q sqldb.Querier, now time.Time, acting string,
 	if !known.May(acting, Finance) {
 		return false, ErrNoLonger
 	}
+	fresh = known.Fresh(acting, now)
 	for _, other := range others {
 		if err := known.Second(acting, other); err != nil {
 			return false, err
 		}
+		fresh = fresh || known.Fresh(other, now)
 	}
-	return known.Fresh(acting, now), nil
+	return fresh, nil
 }
 
 // Find reads what there is about operators and about everybody behind them, by a query for

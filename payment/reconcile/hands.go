@@ -101,9 +101,9 @@ func (r *Reconciler) confirm(ctx context.Context, u *run, givers []string, q Con
 	if slices.Contains(givers, q.Cause.ActorID) {
 		return ErrSecondPerson
 	}
-	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		fresh, err := operators.Second(ctx, tx, r.cfg.Now(), q.Cause.ActorID, givers...)
-		if err != nil {
+	var fresh bool
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if fresh, err = operators.Second(ctx, tx, r.cfg.Now(), q.Cause.ActorID, givers...); err != nil {
 			return err
 		}
 		known, err := operators.Find(ctx, tx, givers...)
@@ -113,12 +113,12 @@ func (r *Reconciler) confirm(ctx context.Context, u *run, givers []string, q Con
 		if !slices.ContainsFunc(givers, func(who string) bool { return known.May(who, operators.Finance) }) {
 			return fmt.Errorf("%w: whoever gave this file was let go since; give it again", ErrRequest)
 		}
-		if fresh {
-			r.log.Error("a bill was confirmed by an account or token of less than a day", "bill_date", u.date,
-				"sha1", u.sha1, "by", q.Cause.ActorID)
-		}
 		return r.insertHand(ctx, tx, u, actConfirmed, q.Cause, q.Reason)
 	})
+	if err == nil && fresh {
+		r.freshActed("a bill was confirmed", u.date+", "+u.sha1, q.Cause.ActorID, givers...)
+	}
+	return err
 }
 
 // given finds a bill of a day by its hash.

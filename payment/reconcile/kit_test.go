@@ -119,6 +119,7 @@ type desk struct {
 	bills *mailbox
 	shop  *hookedOrders
 	log   *bytes.Buffer
+	heard []string // alarms
 }
 
 // hookedOrders are the shop's orders; before is called ahead of every payment.
@@ -144,7 +145,8 @@ func newDesk(t *testing.T, db *sqldb.DB) *desk {
 	d.shop = &hookedOrders{Orders: reconciletest.Orders{Service: d.Service}}
 	r, err := reconcile.New(reconcile.Config{DB: db, Orders: d.shop, Gateway: d.WeChat, Bills: d.bills,
 		Now: d.Clock.Now, MchID: ordertest.MchID, AppIDs: []string{ordertest.AppID}, TempDir: t.TempDir(),
-		Log: slog.New(slog.NewTextHandler(d.log, nil))})
+		Log:   slog.New(slog.NewTextHandler(d.log, nil)),
+		Alarm: func(what, detail string) { d.heard = append(d.heard, what+"; "+detail) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,9 @@ type Config struct {
 	// Finished is called after every run that ended well with a bill that counts, on the goroutine of Run, when
 	// the result is committed: for metrics and alarms. May be nil.
 	Finished func(Result)
+	// Alarm is called with what must not happen unseen, for an operator, beside the log: such as
+	// a word of a second person who is new. May be nil.
+	Alarm func(what, detail string)
 }
 
 // Errors of reconciliation; ErrBadBill, payment.ErrBillNotReady and the

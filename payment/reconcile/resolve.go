@@ -215,74 +215,104 @@ func (r *Reconciler) markPending(ctx context.Context, d *Difference, q Resolve) 
 	case !ok:
 		return fmt.Errorf("%w: it has waited long enough for the bill of %s", ErrRequest, d.WaitsFor)
 	}
-	return r.update(ctx, d, `status = ?, resolved_by = ?, resolved_why = ?, pending_until = ?`, `1 = 1`,
-		string(StatusPending), q.Cause.ActorID, q.Reason, until.UnixMilli())
+	return r.update(ctx, d, assign{`status = ?, resolved_by = ?, resolved_why = ?, pending_until = ?`,
+		[]any{string(StatusPending), q.Cause.ActorID, q.Reason, until.UnixMilli()}})
 }
 
 // writeOff needs two people, by the rule of package operators: the first proposes, another
 // confirms. The proposal is stored in the row, and the UPDATE demands that it is still that
-// one, so that two who propose at once do not become two who confirm.
+// one, so that two who propose at once do not become two who confirm. Who may is read
+// behind the lock of the row, in the transaction that writes.
 func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) error {
 	who := q.Cause.ActorID
+	propose := assign{`proposed_by = ?, proposed_why = ?`, []any{who, q.Reason}}
 	switch d.ProposedBy {
 	case "":
-		return r.update(ctx, d, `proposed_by = ?, proposed_why = ?`, `proposed_by = ''`, who, q.Reason)
+		return r.update(ctx, d, propose)
 	case who:
 		return ErrSecondPerson
 	}
-	var fresh, stands bool
-	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+	end := r.ending(q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
+	var fresh bool
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if _, err = sqldb.Known(ctx, tx, `SELECT id
+FROM differences
+WHERE id = ?
+FOR UPDATE`, d.ID); err != nil {
+			return err
+		}
 		if fresh, err = operators.Second(ctx, tx, r.cfg.Now(), who, d.ProposedBy); err != nil {
 			return err
 		}
 		known, err := operators.Find(ctx, tx, d.ProposedBy)
-		stands = known.May(d.ProposedBy, operators.Finance)
-		return err
+		switch {
+		case err != nil:
+			return err
+		case !known.May(d.ProposedBy, operators.Finance): // let go since: this is the first word
+			fresh = false
+			return updateIn(ctx, tx, d, propose)
+		}
+		return updateIn(ctx, tx, d, end)
 	})
-	switch {
-	case err != nil:
-		return err
-	case !stands: // who proposed it was let go since: this is the first word
-		return r.update(ctx, d, `proposed_by = ?, proposed_why = ?`, `1 = 1`, who, q.Reason)
+	if err == nil && fresh {
+		r.freshActed("a difference was written off", d.ID, who, d.ProposedBy)
 	}
-	if fresh {
-		r.log.Error("a write-off was confirmed by an account or token of less than a day", "difference", d.ID,
-			"by", who)
+	return err
+}
+
+// freshActed tells of an act of two people of whom one is new, and so may be the other.
+func (r *Reconciler) freshActed(what, of, who string, others ...string) {
+	what += " by two of whom one has an account or token of less than a day"
+	detail := of + ": " + who + ", after " + strings.Join(others, ", ")
+	r.log.Error("alarm", "what", what, "detail", detail)
+	if r.cfg.Alarm != nil {
+		r.cfg.Alarm(what, detail)
 	}
-	return r.close(ctx, d, q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
 }
 
 // close ends a difference.
 func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
-	return r.update(ctx, d, `status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?,
-  pending_until = 0`, `1 = 1`, string(to), bounds.Resolution.Cut(resolution), q.Cause.ActorID, q.Reason,
-		r.cfg.Now().UnixMilli())
+	return r.update(ctx, d, r.ending(q, to, resolution))
 }
 
-// update changes a difference that is still as it was read, else ErrResolved. set and
-// and are pieces of SQL of this package with placeholders, never a person's text.
-func (r *Reconciler) update(ctx context.Context, d *Difference, set, and string, args ...any) error {
-	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		n, err := tx.Update(ctx, `UPDATE differences
-SET `+set+`
+// ending is what the end of a difference changes of it.
+func (r *Reconciler) ending(q Resolve, to Status, resolution string) assign {
+	return assign{`status = ?, resolution = ?, resolved_by = ?, resolved_why = ?, resolved_at = ?, pending_until = 0`,
+		[]any{string(to), bounds.Resolution.Cut(resolution), q.Cause.ActorID, q.Reason, r.cfg.Now().UnixMilli()}}
+}
+
+// assign is the SET of an UPDATE: SQL of this package with placeholders, never a person's
+// text, and what is put into them.
+type assign struct {
+	set  string
+	args []any
+}
+
+// update is updateIn in a transaction of its own.
+func (r *Reconciler) update(ctx context.Context, d *Difference, a assign) error {
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return updateIn(ctx, tx, d, a) })
+}
+
+// updateIn changes a difference that is still as it was read, else ErrResolved.
+func updateIn(ctx context.Context, tx *sqldb.Tx, d *Difference, a assign) error {
+	n, err := tx.Update(ctx, `UPDATE differences
+SET `+a.set+`
 WHERE id = ?
   AND status = ?
-  AND proposed_by = ?
-  AND `+and, append(slices.Clone(args), d.ID, string(d.Status), d.ProposedBy)...)
-		if err == nil && n == 0 && tx.MayBeDone() { // by the run before this one
-			done, err := sqldb.Known(ctx, tx, `SELECT id
+  AND proposed_by = ?`, append(slices.Clone(a.args), d.ID, string(d.Status), d.ProposedBy)...)
+	if err == nil && n == 0 && tx.MayBeDone() { // by the run before this one
+		done, err := sqldb.Known(ctx, tx, `SELECT id
 FROM differences
-WHERE `+strings.ReplaceAll(set, ",", "\n  AND")+`
-  AND id = ?`, append(slices.Clone(args), d.ID)...)
-			if err != nil || done {
-				return err
-			}
+WHERE `+strings.ReplaceAll(a.set, ",", "\n  AND")+`
+  AND id = ?`, append(slices.Clone(a.args), d.ID)...)
+		if err != nil || done {
+			return err
 		}
-		if err == nil && n == 0 {
-			return ErrResolved // somebody was faster
-		}
-		return err
-	})
+	}
+	if err == nil && n == 0 {
+		return ErrResolved // somebody was faster
+	}
+	return err
 }
 
 // Open counts the open differences of all days, for metrics and alarms.

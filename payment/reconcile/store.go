@@ -485,6 +485,13 @@ WHERE id = ?`, append(args, d.ID)...); err != nil {
 	return nil
 }
 
+// forgotten is the SET of what was decided about a difference that is open again. Who had
+// proposed to write it off spoke of what has ended since; what only waited is the same. It
+// comes before the status is set: MySQL sets from left to right.
+const forgotten = `proposed_by = CASE status WHEN 'RESOLVED' THEN '' ELSE proposed_by END,
+  proposed_why = CASE status WHEN 'RESOLVED' THEN '' ELSE proposed_why END,
+  resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0`
+
 // reopen goes by what this bill, which counts, has: what was resolved, by whomever, and is
 // found again is open again (a bill that was short, then whole, then short once more),
 // and what waited for another bill and may not wait any longer is open too.
@@ -495,7 +502,7 @@ func reopen(ctx context.Context, tx *sqldb.Tx, found []Difference, known map[str
 			continue
 		}
 		if _, err := tx.Update(ctx, `UPDATE differences
-SET status = ?, resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0, waits_for = ?, pending_until = ?
+SET `+forgotten+`, status = ?, waits_for = ?, pending_until = ?
 WHERE id = ?
   AND status IN ('RESOLVED', 'PENDING_NEXT_DAY')`, string(d.Status), d.WaitsFor, sqldb.Millis(d.PendingUntil),
 			d.ID); err != nil {
@@ -512,7 +519,7 @@ WHERE id = ?
 		return nil
 	}
 	_, err := tx.Update(ctx, `UPDATE differences
-SET status = 'OPEN', resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0, pending_until = 0
+SET `+forgotten+`, status = 'OPEN', pending_until = 0
 WHERE status IN ('RESOLVED', 'PENDING_NEXT_DAY')
   AND id IN (`+sqldb.In(len(ids))+`)`, sqldb.Args(ids)...)
 	if err != nil {
