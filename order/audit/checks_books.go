@@ -78,6 +78,8 @@ WHERE r.bill_date IS NULL
   OR d.run_no NOT BETWEEN 0 AND r.run_no
   OR d.kind NOT IN (` + differenceKinds + `)
   OR d.ref = ''
+  OR JSON_VALID(d.facts) = 0
+  OR SUBSTR(d.facts, 1, 1) <> '{'
   OR d.healable NOT IN (0, 1)
   OR (d.healable = 1 AND d.kind NOT IN ('BILL_ONLY', 'REFUND_BILL_ONLY', 'REFUND_STATE_MISMATCH'))
   OR d.opened_at < 1

@@ -55,6 +55,8 @@ var handSeeds = []seed{
 	{"a bill of a kind that is none, given", handInto + "('2027-01-14', 'COUPONS', '$sha', 'gave', 'fin', '', '', " +
 		"1800000000000)", "books.hands"},
 	{"a day whose result nobody can read", seenDiff + ";UPDATE reconciliations SET result = '{'", "books.runs"},
+	{"a difference whose facts nobody can read", seenDiff + ";UPDATE differences SET facts = '{'",
+		"books.differences"},
 	{"a payment that is missing, healed by itself", seenDiff + ";UPDATE differences SET healable = 1",
 		"books.differences"},
 	{"closed by hand", "UPDATE payment_attempts SET state = 'closed', ask_at = NULL, asks = 0 WHERE out_trade_no = " +

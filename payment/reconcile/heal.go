@@ -117,6 +117,9 @@ LIMIT ?`, u.date, string(u.kind), u.no, after, healPage)
 // that a person gave, only what WeChat says of the same number when it is asked. false
 // without an error: nothing was done and nothing went wrong.
 func (r *Reconciler) healOne(ctx context.Context, u *run, d *Difference) (bool, error) {
+	if d.FactsProblem != "" {
+		return false, errors.New(d.FactsProblem)
+	}
 	cause := Cause{ActorType: ActorReconciler, ActorID: ID(u.date, u.kind), Type: causeBill, ID: d.ID}
 	if d.Kind == RefundStateMismatch || d.Kind == RefundBillOnly {
 		return r.healRefund(ctx, u, d, cause)
@@ -213,8 +216,15 @@ func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	}
 	d.OpenedAt, d.ResolvedAt = sqldb.FromMillis(opened), sqldb.FromMillis(resolved)
 	d.PendingUntil = sqldb.FromMillis(until)
-	return d, json.Unmarshal([]byte(facts), &d.Facts)
+	if err := json.Unmarshal([]byte(facts), &d.Facts); err != nil { // one row must not hide the others
+		d.Facts, d.FactsProblem = Facts{}, unreadable+err.Error()
+	}
+	return d, nil
 }
+
+// unreadable begins what is said of a text of JSON that somebody has damaged. A run of the day
+// with WeChat Pay's bill writes it again.
+const unreadable = "what is stored cannot be read, run the day again: "
 
 // Stored is a row of table reconciliations: a reconciliation as it is kept, with its
 // differences counted now.
@@ -226,7 +236,7 @@ type Stored struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Problem    string  // of the last run that did not end well
-	Result     *Result // nil until a run has ended well
+	Result     *Result // nil until a run has ended well, and where Problem says that it cannot be read
 	// Source is where the bill of Result came from, "" without one. Counts says that it
 	// counts for the day: it is WeChat Pay's, or two people stand behind it.
 	Source Source
@@ -251,7 +261,10 @@ func scanStored(rows interface{ Scan(...any) error }) (Stored, error) {
 	s.StartedAt, s.FinishedAt = sqldb.FromMillis(started), sqldb.FromMillis(finished)
 	if err == nil && result != "" {
 		s.Result = new(Result)
-		err = json.Unmarshal([]byte(result), s.Result)
+		if wrong := json.Unmarshal([]byte(result), s.Result); wrong != nil { // one day must not hide the others
+			s.Result, s.Problem = nil, unreadable+wrong.Error()
+			return s, nil
+		}
 		s.Result.Source, s.Result.Uncounted = s.Source, !s.Counts
 	}
 	return s, err

@@ -116,6 +116,7 @@ type Difference struct {
 	BillState     string      // WeChat's word
 	OursState     string      // of payments.outcome or refunds.state
 	Facts         Facts       // what else the bill says of it
+	FactsProblem  string      // why Facts could not be read and are empty, "" when they are what is stored
 	Status        Status
 	Source        Source // of the bill that it was found in first
 	GivenBy       string // who gave that bill, "" for WeChat Pay's

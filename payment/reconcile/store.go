@@ -405,18 +405,17 @@ func (r *Reconciler) saveDifferences(ctx context.Context, u *run, found []Differ
 	}
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		known := map[string]bool{}
-		given := map[string]said{} // known from a file alone, or from nobody knows what
-		err := sqldb.Each(ctx, tx, `SELECT id, source, out_trade_no, transaction_id, bill_state, facts
+		stored := map[string]said{}
+		err := sqldb.Each(ctx, tx, `SELECT id, source, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
+  bill_fen, ours_fen, bill_state, facts, healable
 FROM differences /*! FORCE INDEX (PRIMARY) */
 WHERE id IN (`+sqldb.In(len(ids))+`)
 FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
 			var id string
-			var source Source
-			var f said
-			err := rows.Scan(&id, &source, &f.outTradeNo, &f.transactionID, &f.state, &f.facts)
-			if known[id] = true; source != SourceWeChat {
-				given[id] = f
-			}
+			var is said
+			err := rows.Scan(&id, &is.source, &is.kind, &is.ref, &is.orderNo, &is.outTradeNo, &is.transactionID,
+				&is.line, &is.billFen, &is.oursFen, &is.state, &is.facts, &is.healable)
+			known[id], stored[id] = true, is
 			return err
 		})
 		if err != nil {
@@ -429,7 +428,7 @@ WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)..
 				return fmt.Errorf("mark differences: %w", err)
 			}
 			if !u.fromFile {
-				if err := takeOver(ctx, tx, found, given); err != nil {
+				if err := takeOver(ctx, tx, found, stored); err != nil {
 					return err
 				}
 			}
@@ -445,33 +444,52 @@ WHERE id IN (`+sqldb.In(len(ids))+`)`, append([]any{u.no}, sqldb.Args(ids)...)..
 	})
 }
 
-// said is what a bill says of a difference beside what its number is made of.
-type said struct{ outTradeNo, transactionID, state, facts string }
+// said is what a difference says of the bill and of our row, and from which bill.
+type said struct {
+	source                             Source
+	kind                               Kind
+	ref                                string
+	orderNo, outTradeNo, transactionID string
+	line, billFen, oursFen             int64
+	state, facts                       string
+	healable                           int64 // 0 or 1
+}
 
-// takeOver lets WeChat Pay's own bill speak for differences that are known from a file
-// alone: healing goes by what is stored, so that a made-up state, time or order of the
-// file would be recorded in the signed bill's name. Where the file had said something
-// else, what people decided about it was about something else, too.
-func takeOver(ctx context.Context, tx *sqldb.Tx, found []Difference, given map[string]said) error {
+// saidBy is what the bill of a pass says of a difference, as WeChat Pay's own.
+func saidBy(d *Difference) (said, error) {
+	facts, err := json.Marshal(d.Facts)
+	if err != nil {
+		return said{}, fmt.Errorf("encode a difference: %w", err)
+	}
+	is := said{SourceWeChat, d.Kind, d.Ref, d.OrderNo, d.OutTradeNo, d.TransactionID, d.Line, int64(d.BillFen),
+		int64(d.OursFen), bounds.BillState.Cut(d.BillState), string(facts), 0}
+	if d.healable {
+		is.healable = 1
+	}
+	return is, nil
+}
+
+// takeOver lets WeChat Pay's own bill speak for the differences that are known: healing goes
+// by what is stored, so that a made-up state, time or order of a file, or of a hand on the
+// row, would be recorded in the signed bill's name. Where a file had said something else of
+// what is behind the number, what people decided was about something else, too.
+func takeOver(ctx context.Context, tx *sqldb.Tx, found []Difference, stored map[string]said) error {
 	for i := range found {
 		d := &found[i]
-		was, ok := given[d.ID]
-		if !ok {
+		was, ok := stored[d.ID]
+		is, err := saidBy(d)
+		switch {
+		case err != nil:
+			return err
+		case !ok || was == is:
 			continue
 		}
-		facts, err := json.Marshal(d.Facts)
-		if err != nil {
-			return fmt.Errorf("encode a difference: %w", err)
-		}
-		can := 0
-		if d.healable {
-			can = 1
-		}
-		is := said{d.OutTradeNo, d.TransactionID, bounds.BillState.Cut(d.BillState), string(facts)}
-		set, args := `order_no = ?, out_trade_no = ?, transaction_id = ?, bill_line = ?, bill_state = ?, facts = ?,
-  healable = ?, source = ?, given_by = ''`, []any{d.OrderNo, is.outTradeNo, is.transactionID, d.Line, is.state,
-			is.facts, can, string(SourceWeChat)}
-		if was != is {
+		set := `kind = ?, ref = ?, order_no = ?, out_trade_no = ?, transaction_id = ?, bill_line = ?, bill_fen = ?,
+  ours_fen = ?, bill_state = ?, facts = ?, healable = ?, source = ?, given_by = ''`
+		args := []any{string(is.kind), is.ref, is.orderNo, is.outTradeNo, is.transactionID, is.line, is.billFen,
+			is.oursFen, is.state, is.facts, is.healable, string(is.source)}
+		if was.source != SourceWeChat && (was.outTradeNo != is.outTradeNo || was.transactionID != is.transactionID ||
+			was.state != is.state || was.facts != is.facts) {
 			set += `, status = ?, waits_for = ?, pending_until = ?, proposed_by = '', proposed_why = '',
   resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0`
 			args = append(args, string(d.Status), d.WaitsFor, sqldb.Millis(d.PendingUntil))
@@ -479,7 +497,7 @@ func takeOver(ctx context.Context, tx *sqldb.Tx, found []Difference, given map[s
 		if _, err := tx.Update(ctx, `UPDATE differences
 SET `+set+`
 WHERE id = ?`, append(args, d.ID)...); err != nil {
-			return fmt.Errorf("take differences of a file over: %w", err)
+			return fmt.Errorf("take over what the bill says of differences: %w", err)
 		}
 	}
 	return nil
@@ -537,18 +555,13 @@ func (r *Reconciler) insertDifferences(ctx context.Context, tx *sqldb.Tx, u *run
 		if known[d.ID] {
 			continue
 		}
-		facts, err := json.Marshal(d.Facts)
+		is, err := saidBy(&d)
 		if err != nil {
-			return fmt.Errorf("encode a difference: %w", err)
-		}
-		can := 0
-		if d.healable {
-			can = 1
+			return err
 		}
 		args = append(args, d.ID, d.Date, string(d.Type), u.no, string(d.Kind), d.Ref, d.OrderNo, d.OutTradeNo,
-			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), bounds.BillState.Cut(d.BillState),
-			bounds.BillState.Cut(d.OursState),
-			string(facts), can, string(d.Status), r.cfg.Now().UnixMilli(), string(u.source()),
+			d.TransactionID, d.Line, int64(d.BillFen), int64(d.OursFen), is.state, bounds.BillState.Cut(d.OursState),
+			is.facts, is.healable, string(d.Status), r.cfg.Now().UnixMilli(), string(u.source()),
 			bounds.Operator.Cut(u.giver()), d.WaitsFor, sqldb.Millis(d.PendingUntil))
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO differences

@@ -173,6 +173,8 @@ type billSideView struct {
 	Total payment.Fen     `json:"total"`
 	State string          `json:"state"`
 	Facts reconcile.Facts `json:"facts"`
+	// FactsProblem says why the facts could not be read, and are empty.
+	FactsProblem string `json:"facts_problem,omitempty"`
 }
 
 // viewDifference shows a difference, with its age in whole days.
@@ -207,7 +209,7 @@ func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 		v.Local = &sideView{d.OursFen, d.OursState}
 	}
 	if d.Line > 0 {
-		v.Bill = &billSideView{d.Line, d.BillFen, d.BillState, d.Facts}
+		v.Bill = &billSideView{d.Line, d.BillFen, d.BillState, d.Facts, d.FactsProblem}
 	}
 	return v
 }
