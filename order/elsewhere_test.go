@@ -401,3 +401,124 @@ func TestHeldPaymentThatWasRefundedElsewhereIsNotApplied(t *testing.T) {
 		}
 	})
 }
+
+// waitsForPeople fails the test unless the next refund of a payment, which would go by itself, waits for a person, and
+// the rows are whole.
+func waitsForPeople(t *testing.T, f *ordertest.Fixture, o order.Order, key string) {
+	t.Helper()
+	if r := f.MustAsk(t, ordertest.Ask(o.OrderNo, key, 1)); r.State != order.RefundStatePending {
+		t.Errorf("the next goes by itself: %+v", r)
+	}
+	f.AssertVerified(t)
+}
+
+// WeChat Pay refused a refund, did not know its number, and a person gave it up; then WeChat Pay says that it has paid
+// it. That counted nowhere, and as much went out once more. The same of a number that it had closed.
+func TestMoneyOfARefundThatEndedHereCounts(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 3)
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 1)).OutRefundNo
+		f.WeChat.Refuse = "PARAM_ERROR"
+		f.MustLookAtRefund(t, no)
+		f.WeChat.Refuse = ""
+		f.Clock.Advance(2 * time.Minute)
+		f.MustDecide(t, no, order.RefundEventCancel, ordertest.Finance)
+		f.MustSettleRefund(t, onThePlatform(t, f, o, no, 100)) // WeChat Pay has it all the same
+		waitsForPeople(t, f, o, "k2")
+		f.MustSettleRefund(t, f.WeChat.EndRefund(no, payment.RefundSuccess))
+		var exceeds *order.RefundExceedsError
+		if _, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, "k3", 2)); !errors.As(err, &exceeds) ||
+			exceeds.Left != 100 {
+			t.Errorf("200 of 300 are gone, or asked for: %v", err)
+		}
+		f.AssertVerified(t)
+	})
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 3)
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 1)).OutRefundNo
+		f.MustLookAtRefund(t, no)
+		closed := f.WeChat.EndRefund(no, payment.RefundClosed)
+		f.MustSettleRefund(t, closed)
+		closed.Status, closed.SuccessTime = payment.RefundSuccess, f.Clock.Now()
+		f.MustSettleRefund(t, closed)
+		whole, err := f.Find(t.Context(), o.OrderNo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := whole.Refunds[len(whole.Refunds)-1].OutRefundNo
+		f.Clock.Advance(2 * time.Minute)
+		f.MustLookAtRefund(t, next)
+		if s := f.RefundState(t, next); next == no || s != order.RefundStatePending {
+			t.Errorf("what takes the place of one that paid after all is %s", s)
+		}
+		f.AssertVerified(t)
+	})
+}
+
+// WeChat Pay says that it has paid a refund that waits for its approval here (the rows are of a backup). It was
+// rejected, and the money forgotten; what WeChat Pay then says of a closed number is taken in, too.
+func TestARefundThatWeChatPayHasIsNotRejected(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.RefundAutoApprove = 100 }, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 6)
+		reject := func(no string) error {
+			_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no,
+				Event: order.RefundEventReject, Reason: "no", Cause: ordertest.Finance})
+			return err
+		}
+		var refused *order.RefundRefusedError
+		paid := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 2)).OutRefundNo
+		onThePlatform(t, f, o, paid, 200)
+		f.MustSettleRefund(t, f.WeChat.EndRefund(paid, payment.RefundSuccess))
+		if err := reject(paid); !errors.As(err, &refused) {
+			t.Errorf("rejected, with its money gone: %v", err)
+		}
+		f.MustDecide(t, paid, order.RefundEventApprove, ordertest.Finance)
+		f.MustLookAtRefund(t, paid)
+		if r, err := f.FindRefund(t.Context(), paid); err != nil || r.State != order.RefundStateSucceeded ||
+			r.Told != "" {
+			t.Errorf("%+v, %v", r, err)
+		}
+		closed := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k2", 2)).OutRefundNo
+		f.MustSettleRefund(t, onThePlatform(t, f, o, closed, 200))
+		if err := reject(closed); !errors.As(err, &refused) {
+			t.Errorf("rejected while WeChat Pay has it: %v", err)
+		}
+		f.MustSettleRefund(t, f.WeChat.EndRefund(closed, payment.RefundClosed))
+		if err := reject(closed); err != nil {
+			t.Errorf("WeChat Pay has closed it: %v", err)
+		}
+		f.AssertVerified(t)
+	})
+}
+
+// After rows were lost WeChat Pay has another refund of the same payment under the number. What it took was forgotten,
+// and the next number went out by itself.
+func TestMoneyUnderABurntNumberIsForAPerson(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 3)
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k1", 1)).OutRefundNo
+		onThePlatform(t, f, o, no, 150)
+		f.MustLookAtRefund(t, no)
+		whole, err := f.Find(t.Context(), o.OrderNo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := whole.Refunds[len(whole.Refunds)-1].OutRefundNo
+		f.Clock.Advance(2 * time.Minute)
+		f.MustLookAtRefund(t, next)
+		if s := f.RefundState(t, no); s != order.RefundStateClosed {
+			t.Fatalf("%s is %s", no, s)
+		}
+		if s := f.RefundState(t, next); s != order.RefundStatePending {
+			t.Errorf("150 of 300 had gone back, and 100 more is %s: %+v", s, f.WeChat.Refunds())
+		}
+		// That another one was looked at says nothing of this.
+		f.MustSettleRefund(t, onThePlatform(t, f, o, "PLATFORM1", 10))
+		f.MustDecide(t, "PLATFORM1", order.RefundEventApprove, ordertest.Finance)
+		waitsForPeople(t, f, o, "k2")
+	})
+}

@@ -52,7 +52,7 @@ func TestRefundNumbersNeverRepeat(t *testing.T) {
 }
 
 // WeChat Pay has another refund under the number of one that is owed: it was sent again for ever. The number is given
-// up, and the money goes back under one that was never used.
+// up, and the money goes back under one that was never used, once a person agrees.
 func TestNumberOfAnotherRefundIsGivenUp(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 3)
@@ -73,6 +73,8 @@ func TestNumberOfAnotherRefundIsGivenUp(t *testing.T) {
 		if f.RefundState(t, no) != order.RefundStateClosed || f.RefundState(t, next) != order.RefundStateOwed {
 			t.Fatalf("%s, then %s", f.RefundState(t, no), f.RefundState(t, next))
 		}
+		f.MustLookAtRefund(t, next) // 200 of 300 went back under the other one: a person has to agree
+		f.MustDecide(t, next, order.RefundEventApprove, ordertest.Finance)
 		f.MustLookAtRefund(t, next)
 		f.MustSettleRefund(t, f.WeChat.EndRefund(next, payment.RefundSuccess))
 		if f.State(t, o.OrderNo) != order.StatePaid || f.Available(t, "mug") != 1 {

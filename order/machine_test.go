@@ -281,8 +281,11 @@ func refundsDoc(b *strings.Builder) {
 		"than what is left beside it. While no person has looked (approve of the held one), nothing of that payment " +
 		"goes back by itself, and what was not sent yet waits for its approvals again; retry asks WeChat Pay how far " +
 		"it is. What is more than the payment has left becomes refused. Where " +
-		"WeChat Pay says REFUND of a trade and nothing here explains it, every refund of that payment needs a " +
-		"person.\n")
+		"WeChat Pay says REFUND of a trade and nothing here explains it, or has another refund of the payment under " +
+		"a number of ours, every refund of that payment needs a person.\n\n" +
+		"One that is rejected, cancelled or closed here counts as a held one does from the moment when WeChat Pay " +
+		"says that it pays it, until it says that it closed it, and every other refund of that payment needs a " +
+		"person. One that waits for its approval and that WeChat Pay says it has cannot be rejected.\n")
 }
 
 // A missing cell of the refund table would be a panic in the middle of somebody's money.

@@ -85,9 +85,10 @@ type Refund struct {
 	Said   RefundWord        // the first of two people's, while the second's is waited for
 	SentTo payment.CardOwner // whose bank card people have sent the money to; "" for none
 
-	// Told is what WeChat Pay said last of a refund that is held, "" of any other.
+	// Told is what WeChat Pay said last of a refund that is held, and what it said of one against what is known
+	// here: that it pays one that was never sent, or that has ended. "" of any other.
 	Told payment.RefundStatus
-	// Elsewhere is what of the same payment went back elsewhere, in refunds that are held:
+	// Elsewhere is what of the same payment went back elsewhere, in refunds that count nowhere else (Told):
 	// it counts before this refund does. Read, never written.
 	Elsewhere payment.Fen
 

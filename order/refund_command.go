@@ -498,7 +498,7 @@ func (s *Service) approvals(sum payment.Fen) int {
 func asAsked(r Refund) Refund {
 	a, never := r, time.Time{}
 	a.State, a.DueAt, a.Version, a.Tries, a.UpdatedAt = askedState(r.ApprovalsNeeded), never, 1, 0, r.CreatedAt
-	a.RefundID, a.Approvals, a.DecidedBy, a.DecidedWhy, a.Problem, a.Elsewhere = "", nil, "", "", "", 0
+	a.RefundID, a.Approvals, a.DecidedBy, a.DecidedWhy, a.Problem, a.Told, a.Elsewhere = "", nil, "", "", "", "", 0
 	a.SentAt, a.AskedAt, a.AcceptedAt, a.SucceededAt = never, never, never, never
 	a.Said, a.SentTo = RefundWord{}, ""
 	return a
@@ -509,7 +509,8 @@ func asAsked(r Refund) Refund {
 func (b *batch) numbersOf(transactionID string) int {
 	n := 0
 	for _, r := range b.refunds.byNo {
-		if r.after.TransactionID == transactionID && r.after.State != RefundStateRejected {
+		if r.after.TransactionID == transactionID &&
+			(r.after.State != RefundStateRejected || r.after.toldPaid()) {
 			n++
 		}
 	}

@@ -121,6 +121,9 @@ func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
 		return refuseRefundCell("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
 	case cancels && (r.Reason == ReasonLate || r.Reason == ReasonDuplicate):
 		return refuseRefundCell("this money is owed back whoever wants it; retry it, or settle it by hand")
+	case c.event == RefundEventReject && r.toldPaid():
+		return refuseRefundCell("WeChat Pay says that it has this refund (" + string(r.Told) +
+			"): approve it, then its word is taken in")
 	}
 	return cell
 }
@@ -186,7 +189,8 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	if err := b.mayApprove(who, &r.after); err != nil {
 		return applied{}, err
 	}
-	if paid := b.refunds.payments[r.after.TransactionID]; paid != nil {
+	// One that WeChat Pay has takes nothing more by being approved.
+	if paid := b.refunds.payments[r.after.TransactionID]; paid != nil && !r.after.toldPaid() {
 		if why := b.refunds.tooMuch(paid); why != "" {
 			return applied{}, &RefundRefusedError{Refund: r.after, Event: c.event, Why: why + "; reject it"}
 		}

@@ -80,30 +80,48 @@ func loadRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) (*refundSet, error
 }
 
 // elsewhere is what of a payment went back elsewhere, by WeChat Pay's word, in refunds
-// that are held; undecided reports that no person has looked at one of them.
+// that count nowhere else; undecided reports that no person has looked at one of them. Of
+// our own nobody has: whoever ended it did not know what WeChat Pay says.
 func (s *refundSet) elsewhere(transactionID string) (back payment.Fen, undecided bool) {
 	for _, r := range s.byNo {
 		if r.after.TransactionID == transactionID && r.after.countsElsewhere() {
 			back += r.after.Amount
-			undecided = undecided || r.after.DecidedBy == ""
+			undecided = undecided || r.after.DecidedBy == "" || r.after.State != RefundStateHeld
 		}
 	}
 	return back, undecided
 }
 
-// countsElsewhere reports that a refund was not made here and takes of its payment all
-// the same: WeChat Pay gives the money back, or may, unless it closed it.
+// countsElsewhere reports that a refund was not made here, or has ended here, and takes of
+// its payment all the same: WeChat Pay gives the money back, or may, unless it closed it.
 func (r *Refund) countsElsewhere() bool {
-	return r.State == RefundStateHeld && r.Told != payment.RefundClosed
+	switch r.State {
+	case RefundStateHeld:
+		return r.Told != payment.RefundClosed
+	case RefundStateRejected, RefundStateCancelled, RefundStateClosed:
+		return r.toldPaid()
+	case RefundStatePending, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateAbnormal,
+		RefundStateRefused, RefundStateByHand: // its amount is among payments.refund_fen
+	}
+	return false
 }
 
-// wentElsewhere reports that a refund that was not made here has paid out: no later word
-// takes that back (refundStatus.tellHeld).
+// toldPaid reports that WeChat Pay says of a refund, against what is known here, that it
+// gives the money back, or may.
+func (r *Refund) toldPaid() bool { return toldPaid(r.Told) }
+
+// toldPaid is that of WeChat Pay's word; "" for none.
+func toldPaid(s payment.RefundStatus) bool {
+	return s == payment.RefundProcessing || s == payment.RefundSuccess || s == payment.RefundAbnormal
+}
+
+// wentElsewhere reports that a refund that counts elsewhere has paid out: no later word
+// takes that back (refundStatus.tellHeld, tellEnded).
 func (r *Refund) wentElsewhere() bool {
-	return r.State == RefundStateHeld && r.Told == payment.RefundSuccess
+	return r.countsElsewhere() && r.Told == payment.RefundSuccess
 }
 
-// goneElsewhere is what of a payment its buyer has by refunds that were not made here.
+// goneElsewhere is what of a payment its buyer has by refunds that count elsewhere.
 func (s *refundSet) goneElsewhere(transactionID string) (gone payment.Fen) {
 	for _, r := range s.byNo {
 		if r.after.TransactionID == transactionID && r.after.wentElsewhere() {
@@ -124,7 +142,7 @@ func (s *refundSet) sendable(p *paidEntry) (payment.Fen, error) {
 		n := &r.after
 		switch {
 		case n.TransactionID != p.transactionID || !n.countsElsewhere():
-		case n.OutRefundNo == own && back == p.amount:
+		case n.State == RefundStateHeld && n.OutRefundNo == own && back == p.amount:
 			ours = n.Amount
 		case !n.wentElsewhere():
 			return 0, &RefundRefusedError{Why: "refund " + n.OutRefundNo + " of this payment was made elsewhere and " +
@@ -163,10 +181,21 @@ func (s *refundSet) unclear(p *paidEntry) string {
 	switch back, undecided := s.elsewhere(p.transactionID); {
 	case undecided:
 		return fmt.Sprintf("%s yuan of this payment went back elsewhere, and nobody has looked at that yet", back)
-	case back == 0 && !p.told.IsZero():
+	case !p.told.IsZero() && (back == 0 || s.burnt(p.transactionID)):
 		return "WeChat Pay says that some of this payment went back elsewhere, and not how much"
 	}
 	return ""
+}
+
+// burnt reports that WeChat Pay has another refund under the number of one of this payment
+// (refundStatus.burn): the only way to closed without WeChat Pay's own number.
+func (s *refundSet) burnt(transactionID string) bool {
+	for _, r := range s.byNo {
+		if n := &r.after; n.TransactionID == transactionID && n.State == RefundStateClosed && n.RefundID == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // tooMuch says that the refunds of a payment take more than it has with what went back

@@ -59,6 +59,7 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 	cell := NextRefund(r.after.State, refundEventOf(c.status.Status))
 	settled.Outcome = RefundOutcomeRepeated
 	b.copyWeChatFacts(r, &c.status)
+	c.tellEnded(b, e, r, cell, &done)
 	switch cell.Verdict {
 	case VerdictSame:
 		if r.after.Problem != "" && r.after.State.Open() { // WeChat Pay has a usable answer again
@@ -69,7 +70,7 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 		settled.Outcome, settled.Reason = RefundOutcomeHeld, "contradicts"
 	case VerdictMove:
 		settled.Outcome = RefundOutcomeApplied
-		r.after.Problem = ""
+		r.after.Problem, r.after.Told = "", ""
 		b.moveRefund(e, r, &c.header, cell.To, &done)
 		done.alarms = append(done.alarms, alarmOfEnd(&r.after, &done.refund.successor)...)
 	}
@@ -106,6 +107,25 @@ func (c *refundStatus) tellHeld(b *batch, e *entry, row *refundEntry, done *appl
 	b.copyWeChatFacts(row, t)
 	b.applyToOrder(e, &c.header, row, "", "refund.held", done)
 	done.refund.row = *r
+}
+
+// tellEnded keeps what WeChat Pay says, against the table, of a refund that was not sent yet
+// or that counts no more: that it pays it, and then that it closed it. Until then it takes
+// of its payment all the same (countsElsewhere). What paid out is not taken back.
+func (c *refundStatus) tellEnded(b *batch, e *entry, row *refundEntry, cell RefundCell, done *applied) {
+	r, says := &row.after, c.status.Status
+	pays := toldPaid(says) && cell.Verdict == VerdictAlarm
+	closes := says == payment.RefundClosed && r.toldPaid()
+	switch {
+	case cell.Verdict == VerdictMove || !pays && !closes:
+		return
+	case r.State.Committed() && r.State != RefundStatePending:
+		return
+	case r.Told == says || r.Told == payment.RefundSuccess:
+		return
+	}
+	r.Told, row.touched = says, true
+	b.applyToOrder(e, &c.header, row, "", "refund.held", done)
 }
 
 // copyWeChatFacts keeps WeChat's number and times, which the bill is matched by.
@@ -167,27 +187,33 @@ func (c *tellRefunded) needs(n *needs) {
 // decide notes it once, when no refund that is known here explains it: WeChat Pay does
 // not say how much went back, nor under which number.
 func (c *tellRefunded) decide(b *batch) (applied, error) {
-	p := b.refunds.payments[c.transactionID]
-	if p == nil || !p.told.IsZero() {
-		return applied{}, nil
-	}
 	for _, r := range b.refunds.byNo {
 		if r.after.TransactionID == c.transactionID && r.after.explainsRefund() {
 			return applied{}, nil
 		}
 	}
+	done := applied{}
+	b.tellPayment(b.orders[c.orderNo], &c.header, c.transactionID, &done)
+	return done, nil
+}
+
+// tellPayment notes, once, that some of a payment went back and nobody can say how much.
+func (b *batch) tellPayment(e *entry, h *header, transactionID string, done *applied) {
+	p := b.refunds.payments[transactionID]
+	if p == nil || !p.told.IsZero() {
+		return
+	}
 	p.told, p.tell = b.now, true
-	done := applied{alarms: []string{refundedElsewhere + c.transactionID}}
-	if e := b.orders[c.orderNo]; e != nil {
-		b.record(e, &c.header, eventRefundTold, e.after.State, nil)
+	done.alarms = append(done.alarms, refundedElsewhere+transactionID)
+	if e != nil {
+		b.record(e, h, eventRefundTold, e.after.State, nil)
 		done.order = e.after
 	}
-	return done, nil
 }
 
 // explainsRefund reports that WeChat Pay may call a trade refunded because of this refund:
 // it is held, WeChat Pay has it, or it was sent and its answer is out. Of one that was
-// refused or closed nothing went back.
+// refused nothing went back, nor of one that has ended here, unless WeChat Pay says so.
 func (r *Refund) explainsRefund() bool {
 	switch r.State {
 	case RefundStateProcessing, RefundStateAbnormal, RefundStateSucceeded:
@@ -196,9 +222,11 @@ func (r *Refund) explainsRefund() bool {
 		return !r.SentAt.IsZero()
 	case RefundStateByHand: // WeChat Pay had it before it was settled by hand
 		return r.RefundID != ""
-	case RefundStateHeld:
+	case RefundStateHeld, RefundStateRejected, RefundStateClosed, RefundStateCancelled:
 		return r.countsElsewhere()
-	case RefundStatePending, RefundStateRejected, RefundStateClosed, RefundStateRefused, RefundStateCancelled:
+	case RefundStatePending:
+		return r.toldPaid()
+	case RefundStateRefused:
 		return false
 	}
 	panic(fmt.Sprintf("order: no such refund state %q", r.State))
@@ -214,12 +242,16 @@ func (c *refundStatus) burnt(r *Refund, reason string) bool {
 }
 
 // burn closes a refund whose number is another's; its successor goes out under one that
-// was never used.
+// was never used. What went back under it is of the same payment, or of another: of the
+// same it counts, and how much it was is in no row (see unclear).
 func (c *refundStatus) burn(b *batch, e *entry, r *refundEntry, reason string, done *applied) {
 	settled := &done.refund.settled
 	r.after.Problem = "WeChat Pay has another refund under this number: " + reason
 	b.moveRefund(e, r, &c.header, NextRefund(r.after.State, RefundEventClosed).To, done)
 	done.alarms = append(done.alarms, r.after.Problem)
+	if c.status.TransactionID == r.after.TransactionID && toldPaid(c.status.Status) {
+		b.tellPayment(e, &c.header, r.after.TransactionID, done)
+	}
 	settled.Outcome, settled.Reason, settled.State = RefundOutcomeHeld, reason, r.after.State
 	done.refund.row = r.after
 }

@@ -320,8 +320,8 @@ func TestWhoClosedItInOneBatch(t *testing.T) {
 	}
 }
 
-// Late money revived an order of which WeChat Pay said in the same answer that it was refunded: goods were taken off the
-// shelf for money that is with its buyer.
+// Late money revived an order of which WeChat Pay said in the same answer that it was refunded: goods were taken off
+// the shelf for money that is with its buyer.
 func TestMoneyThatWentBackRevivesNothing(t *testing.T) {
 	eachWith(t, reviving, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 9)

@@ -104,8 +104,8 @@ ORDER BY out_refund_no`, sqldb.Args(transactions)...)
 	return stray, nil
 }
 
-// fillElsewhere adds to refunds what of their payments went back elsewhere, in refunds
-// that are held and that WeChat Pay has not closed.
+// fillElsewhere adds to refunds what of their payments went back elsewhere, by the rule of
+// Refund.countsElsewhere.
 func fillElsewhere(ctx context.Context, q querier, all []Refund) error {
 	of := map[string]bool{}
 	for i := range all {
@@ -115,7 +115,8 @@ func fillElsewhere(ctx context.Context, q querier, all []Refund) error {
 	err := sqldb.Each(ctx, q, `SELECT transaction_id, SUM(amount_fen)
 FROM refunds
 WHERE transaction_id IN (`+sqldb.In(len(of))+`)
-  AND state = 'held'
+  AND state IN ('held', 'rejected', 'cancelled', 'closed')
+  AND (told <> '' OR state = 'held')
   AND told <> '`+string(payment.RefundClosed)+`'
 GROUP BY transaction_id`, sqldb.Args(sorted(of)), func(rows *sql.Rows) error {
 		var id string

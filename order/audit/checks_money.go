@@ -12,7 +12,9 @@ const owedPayments = `(
     CASE WHEN p.reason IN ('late', 'duplicate') THEN 0 ELSE COALESCE((
       SELECT SUM(h.amount_fen)
       FROM refunds h
-      WHERE h.transaction_id = p.transaction_id AND h.state = 'held' AND h.told = 'SUCCESS'), 0) END AS elsewhere_fen
+      WHERE h.transaction_id = p.transaction_id
+        AND h.state IN (` + deadRefunds + `)
+        AND h.told = 'SUCCESS'), 0) END AS elsewhere_fen
   FROM payments p
   WHERE p.outcome = 'owed')`
 

@@ -439,7 +439,7 @@ HAVING COUNT(r.out_refund_no) <> 1
 UNION ALL
 SELECT r.out_refund_no, r.order_no, r.amount_fen, 0 AS found
 FROM refunds r
-WHERE r.state = 'held'
+WHERE r.state IN (` + deadRefunds + `)
   AND r.order_no <> ''
   AND r.told <> ''
   AND NOT EXISTS (

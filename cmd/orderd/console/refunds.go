@@ -47,7 +47,7 @@ type refundView struct {
 	// waited for: the same call by somebody else.
 	SaidByHand string `json:"said_by_hand,omitempty"`
 	// RefundedElsewhere is what of the same payment went back by refunds that are HELD, in
-	// fen; who approves should know. Told is WeChat Pay's last word on a HELD one.
+	// fen, or that had ended here; who approves should know. Told is WeChat Pay's last word on such a one.
 	RefundedElsewhere payment.Fen          `json:"refunded_elsewhere,omitempty"`
 	Told              payment.RefundStatus `json:"wechat_status,omitempty"`
 	// Problem is why the last call brought nothing, in WeChat Pay's words.
