@@ -46,8 +46,8 @@ var limits = []struct {
 	}},
 	{"Refunds", []string{
 		"operators.FreshFor",
-		"order.MaxRefunds", "order.refundWithin", "order.defaultSpacing", "order.setWaits/RefundRetry",
-		"order.setWaits/RefundPoll",
+		"order.MaxRefunds", "order.refundWithin", "order.processingFor", "order.defaultSpacing",
+		"order.setWaits/RefundRetry", "order.setWaits/RefundPoll",
 	}},
 	{"Timeouts and tasks", []string{
 		"scheduler.slotQueues", "scheduler.QueueRefund", "scheduler.QueueReconcile", "scheduler.QueueExpire",

@@ -387,3 +387,34 @@ func TestLateOrderWaitsForItsOwnMoneyAlone(t *testing.T) {
 		})
 	}
 }
+
+// WeChat Pay took a refund and said PROCESSING for ever: every answer was a usable one, so that no person had a way out.
+func TestRefundThatIsProcessingForWeeksIsSettledByHand(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 4)
+		o := f.PaidOne(t, "a", "mug", 1)
+		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo
+		f.MustLookAtRefund(t, no)
+		byHand := func() error {
+			_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: no,
+				Event: order.RefundEventByHand, Reason: "paid by bank", Cause: ordertest.Finance})
+			return err
+		}
+		f.Clock.Advance(14 * 24 * time.Hour)
+		f.MustLookAtRefund(t, no)
+		var refused *order.RefundRefusedError
+		if err := byHand(); !errors.As(err, &refused) {
+			t.Errorf("after two weeks: %v", err)
+		}
+		f.Clock.Advance(2 * 24 * time.Hour)
+		f.MustLookAtRefund(t, no)
+		f.MustLookAtRefund(t, no)
+		if r, err := f.FindRefund(t.Context(), no); err != nil || !strings.Contains(r.Problem, "PROCESSING") {
+			t.Errorf("%q, %v", r.Problem, err)
+		}
+		if err := byHand(); err != nil || f.RefundState(t, no) != order.RefundStateByHand {
+			t.Errorf("%s, %v", f.RefundState(t, no), err)
+		}
+		f.AssertVerified(t)
+	})
+}

@@ -96,8 +96,8 @@ const (
 	refundUnasked   = "WeChat Pay answers a refund that was never sent"
 	refundRevoked   = "WeChat Pay has changed its mind about a refund that had ended"
 	refundForeign   = "this refund was not made here; approve it when you have looked, retry it to ask WeChat Pay"
-	refundNotBroken = "only a refund that WeChat Pay has refused, cannot pay out or gives no usable answer about is " +
-		"settled by hand"
+	refundNotBroken = "only a refund that WeChat Pay has refused, cannot pay out, says PROCESSING of for weeks or " +
+		"gives no usable answer about is settled by hand"
 	refundOurs = "this refund was made here"
 )
 

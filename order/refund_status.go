@@ -3,6 +3,7 @@ package order
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb/failpoint"
@@ -62,9 +63,7 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 	c.tellEnded(b, e, r, cell, &done)
 	switch cell.Verdict {
 	case VerdictSame:
-		if r.after.Problem != "" && r.after.State.Open() { // WeChat Pay has a usable answer again
-			r.after.Problem, r.touched = "", true
-		}
+		c.noNews(b, r, &done)
 	case VerdictRefuse, VerdictAlarm:
 		done.alarms = append(done.alarms, cell.Why)
 		settled.Outcome, settled.Reason = RefundOutcomeHeld, "contradicts"
@@ -76,6 +75,32 @@ func (c *refundStatus) applyWeChatStatus(b *batch, e *entry, r *refundEntry) app
 	}
 	done.refund.row, settled.State = r.after, r.after.State
 	return done
+}
+
+// processingFor is how long after WeChat Pay took a refund, or a card for it, PROCESSING is
+// an answer: then it is a problem, and people may settle the refund by hand. Its documents
+// say three working days to a bank card, and that it closes after seven days what finds no
+// money in the merchant's account.
+const processingFor = 15 * 24 * time.Hour
+
+// errRefundStuck is the problem of a refund that is PROCESSING for longer.
+var errRefundStuck = fmt.Errorf("WeChat Pay says PROCESSING for more than %d days", processingFor/(24*time.Hour))
+
+// noNews takes a repeated answer: WeChat Pay has a usable one again, unless it is
+// PROCESSING for too long.
+func (c *refundStatus) noNews(b *batch, row *refundEntry, done *applied) {
+	r, problem := &row.after, ""
+	if r.State == RefundStateProcessing && c.status.Status == payment.RefundProcessing &&
+		!b.now.Before(r.AcceptedAt.Add(processingFor)) && !b.now.Before(r.AskedAt.Add(processingFor)) {
+		problem = errRefundStuck.Error()
+	}
+	if !r.State.Open() || r.Problem == problem {
+		return
+	}
+	if r.Problem, row.touched = problem, true; problem != "" {
+		done.alarms = append(done.alarms, problem+": ask its support, or pay the buyer another way and settle it by "+
+			"hand: "+r.OutRefundNo)
+	}
 }
 
 // alarmOfEnd is what a person has to do although WeChat Pay has ended a refund. WeChat Pay
