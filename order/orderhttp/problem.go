@@ -308,7 +308,7 @@ func peopleFailure(err error) Failure {
 		return Failure{Code: CodeForbidden, Text: Text{same.Error(), "此操作须由两个人完成：" + same.Acting + " 与 " +
 			same.Other + " 不能算作两个人(同一个人,或账号、令牌由对方创建)"}}
 	case errors.Is(err, operators.ErrShell):
-		return Failure{Code: CodeForbidden, Text: Text{operators.ErrShell.Error(), "此操作须由两个人完成,命令行本身不算其中一人"}}
+		return Failure{Code: CodeForbidden, Text: Text{operators.ErrShell.Error(), "此操作须由两个人完成,命令行本身和初始令牌不算其中一人"}}
 	case errors.Is(err, operators.ErrNoLonger):
 		return Failure{Code: CodeForbidden, Text: Text{operators.ErrNoLonger.Error(), "该账号已停用,或不再具有所需角色"}}
 	}

@@ -72,6 +72,10 @@ func TestWhoMadeTheOtherIsNoSecondPerson(t *testing.T) {
 			{"boss", "fin3", false},
 			{"fin3", operators.Bootstrap, false},
 			{operators.Bootstrap, "fin3", false},
+			{operators.Bootstrap, "cli:root", false}, // whoever has the machine has its configuration
+			{operators.Bootstrap, "anna", false},
+			{"anna", operators.Bootstrap, false},
+			{operators.Bootstrap, "never heard of", false},
 			{"old", "boss", false},
 			{"old", "fin1", true},
 			{"carl", "carl:laptop", false}, // one person with two tokens

@@ -42,9 +42,10 @@ func (e *SameError) Error() string {
 	return fmt.Sprintf("this takes two people, and %s is no second one beside %s: %s", e.Acting, e.Other, e.Why)
 }
 
-// ErrShell: the shell of the machine is nobody's second person.
-var ErrShell = errors.New("this takes two people, and the shell is none of them: give a person's token " +
-	"(--token-file or ORDERD_OPERATOR_TOKEN_FILE)")
+// ErrShell: neither the shell of the machine nor the bootstrap token, which can be read there,
+// is anybody's second person.
+var ErrShell = errors.New("this takes two people, and neither the shell nor the bootstrap token is one of them: " +
+	"give a person's token (--token-file or ORDERD_OPERATOR_TOKEN_FILE)")
 
 // ErrNoLonger: the account was disabled, or has lost the role that this takes.
 var ErrNoLonger = errors.New("this person's account is disabled or no longer has the role that this takes")
@@ -198,14 +199,18 @@ func (k Known) of(name string) string {
 
 // Second reports that acting is a person of its own beside other: nil, or why not.
 func (k Known) Second(acting, other string) error {
-	if Shell(acting) {
+	if Shell(acting) || acting == Bootstrap {
 		return ErrShell
 	}
 	a, b := k.of(acting), k.of(other)
+	made := k.behind(a)
 	switch {
 	case Key(a) == Key(b):
 		return &SameError{acting, other, "they are the same person"}
-	case k.behind(a)[Key(b)]:
+	case b == Bootstrap && made[Key(shell)]:
+		return &SameError{acting, other, fmt.Sprintf("%s's account or a token of it comes from the shell, where the "+
+			"bootstrap token can be read", a)}
+	case made[Key(b)]:
 		return &SameError{acting, other, fmt.Sprintf("%s's account or a token of it comes from %s", a, b)}
 	case k.behind(b)[Key(a)]:
 		return &SameError{acting, other, fmt.Sprintf("%s's account or a token of it comes from %s", b, a)}
