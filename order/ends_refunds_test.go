@@ -388,7 +388,7 @@ func TestLateOrderWaitsForItsOwnMoneyAlone(t *testing.T) {
 	}
 }
 
-// WeChat Pay took a refund and said PROCESSING for ever: every answer was a usable one, so that no person had a way out.
+// WeChat Pay took a refund and said PROCESSING for ever: every answer was usable, so that no person had a way out.
 func TestRefundThatIsProcessingForWeeksIsSettledByHand(t *testing.T) {
 	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
 		f.SKU(t, "mug", 4)

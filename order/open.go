@@ -12,7 +12,9 @@ import (
 
 // How many unpaid orders one customer may have, and how many units of a SKU they may
 // hold together: unpaid orders hold stock, and without a limit one customer takes a hot
-// SKU off the shelf for nothing.
+// SKU off the shelf for nothing. An order that stays closing because WeChat Pay gives no
+// answer counts until openHorizon: its customer has the limits again then, beside the stock
+// that it holds.
 
 // openOrders is what a batch knows of the unpaid orders of its customers, of whom it
 // has one placement each. Nil: there is no limit.

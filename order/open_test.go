@@ -229,3 +229,31 @@ func TestOneCustomerCannotHoardUnits(t *testing.T) {
 		}
 	})
 }
+
+// An order that WeChat Pay keeps closing holds its units: for a day its customer gets no more of them, and then as many
+// again, since it is not the customer who keeps them.
+func TestUnprovenOrdersCountForADay(t *testing.T) {
+	eachWith(t, func(c *order.Config) { c.MaxOpenOrders, c.MaxOpenUnits = 1, 5 },
+		func(t *testing.T, f *ordertest.Fixture) {
+			f.SKU(t, "mug", 50)
+			o := f.PlaceOne(t, "r0", "mug", 5)
+			f.Prepaid(t, o.OrderNo)
+			f.WeChat.Before = func(op, _ string) error { return ordertest.ErrLost(op) }
+			f.Clock.Advance(time.Hour)
+			if err := f.Expire(t.Context(), o.OrderNo, ordertest.Scheduler); err == nil {
+				t.Fatal("it was closed without an answer")
+			}
+			again := order.Placement{CustomerID: "c", RequestID: "r1",
+				Lines: []stock.Line{{SkuID: "mug", Quantity: 5}}}
+			var tooMany *order.TooManyOpenError
+			f.Clock.Advance(22*time.Hour + 50*time.Minute)
+			if _, err := f.Place(t.Context(), again); !errors.As(err, &tooMany) {
+				t.Errorf("within a day: %v", err)
+			}
+			f.Clock.Advance(20 * time.Minute)
+			_, err := f.Place(t.Context(), again)
+			if s := f.State(t, o.OrderNo); err != nil || s != order.StateClosing || f.Available(t, "mug") != 40 {
+				t.Errorf("after a day: %v, %s, %d on the shelf", err, s, f.Available(t, "mug"))
+			}
+		})
+}

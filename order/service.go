@@ -151,7 +151,8 @@ type Config struct {
 	// Default 1, the pace of WeChat Pay.
 	Pace int
 	// MaxOpenOrders is how many unpaid orders one customer may have: each holds
-	// stock. 0 or less: no limit.
+	// stock. 0 or less: no limit. One that stays unpaid for more than a day, or twice
+	// the time to pay, waits for WeChat Pay and counts no more.
 	MaxOpenOrders int
 	// MaxOpenUnits is how many units of one SKU the unpaid orders of one customer may
 	// hold together, unless the SKU is unlimited. 0 or less: no limit.

@@ -204,9 +204,10 @@ WHERE `+byRequest(len(batch)), args, func(rows *sql.Rows) error {
 	return known, nil
 }
 
-// openHorizon bounds the orders that are looked at for unpaid ones: a customer
-// with thousands of old orders places as fast as a new one. What is unpaid for
-// longer waits for WeChat Pay, not for its buyer.
+// openHorizon is for how long after its placement an unpaid order counts, at least: twice
+// the time to pay where that is more. It bounds the orders that are looked at, so that a
+// customer with thousands of old orders places as fast as a new one. What is unpaid for
+// longer waits for WeChat Pay, not for its buyer; it holds its stock all the same.
 const openHorizon = 24 * time.Hour
 
 // findOpen counts the unpaid orders of customers that were placed since a time.

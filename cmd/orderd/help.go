@@ -50,10 +50,10 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"suffices.",
 	"refund_restock": "true or false: do the goods of a refund go back to the shelf with the money, unless whoever " +
 		"asks or approves for the shop says otherwise?",
-	"max_open_orders": "Unpaid orders that one customer may have, each holds stock; 0: no limit. n API " +
-		"processes at the same moment: n − 1 more.",
-	"max_open_units": "Units of one SKU that the unpaid orders of one customer may hold together; 0: no limit. n API " +
-		"processes at the same moment: n times as many.",
+	"max_open_orders": "Unpaid orders of the last day that one customer may have, each holds stock; 0: no " +
+		"limit. n API processes at the same moment: n − 1 more.",
+	"max_open_units": "Units of one SKU that the unpaid orders of the last day of one customer may hold together; 0: " +
+		"no limit. n API processes at the same moment: n times as many.",
 	"late_payment": "Money that comes for a closed order: refund it, or revive an order that ran out of time " +
 		"if all of its stock is there.",
 	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",
