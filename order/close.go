@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
@@ -20,7 +21,7 @@ type CancelRequest struct {
 	CustomerID string
 	// IfVersion refuses with ErrVersion unless the order has this version; 0 for any.
 	IfVersion int64
-	Reason    string // ≤ 200 characters, for the timeline
+	Reason    string // bounds.Reason, for the timeline; a customer's may be left out (bounds.Note)
 	Cause     Cause
 }
 
@@ -36,12 +37,16 @@ const storeTimeout = 5 * time.Second
 // revive it any more.
 //
 // A *RefusedError carries the order when money is here: ask for a refund.
-// ErrNotFound, ErrVersion and database errors mean that nothing changed, except
-// sqldb.ErrUnknown: asked again, it says.
+// *ValidationError (the reason), ErrNotFound, ErrVersion and database errors mean that
+// nothing changed, except sqldb.ErrUnknown: asked again, it says.
 func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
-	reason := CloseReasonCancel
+	reason, bound := CloseReasonCancel, &bounds.Note
 	if r.Cause.Actor.Type == ActorOperator {
-		reason = CloseReasonOperator
+		reason, bound = CloseReasonOperator, &bounds.Reason
+	}
+	var bad invalid
+	if bad.text("#/reason", bound, r.Reason); len(bad) > 0 {
+		return Order{}, bad.err()
 	}
 	c := &cancel{reason: reason,
 		header: header{orderNo: r.OrderNo, customerID: r.CustomerID, ifVersion: r.IfVersion, cause: r.Cause}}

@@ -129,7 +129,7 @@ func (c *sendToCard) decide(b *batch) (applied, error) {
 		why = both
 	}
 	r.after.DecidedBy = bounds.Operator.Cut(who.ID)
-	r.after.DecidedWhy = bounds.Reason.Cut("sent to " + string(c.to) + ": " + why)
+	r.after.DecidedWhy = bounds.Reason.Shorten("sent to " + string(c.to) + ": " + why)
 	r.after.SentTo, r.after.Said = c.to, RefundWord{}
 	r.after.AskedAt, r.after.DueAt, r.touched = b.now, b.now.Add(b.s.cfg.RefundPoll[0]), true
 	r.after.Tries++

@@ -58,7 +58,7 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	return b.refundEvent(e, r, &c.header, c.event, cell, func() {
 		c.sayRestock(r)
 		r.after.DecidedBy = bounds.Operator.Cut(c.cause.Actor.ID)
-		r.after.DecidedWhy = bounds.Reason.Cut(why)
+		r.after.DecidedWhy = bounds.Reason.Shorten(why)
 	})
 }
 
@@ -135,7 +135,7 @@ func (c *decideRefund) lookedAt(b *batch, e *entry, r *refundEntry) applied {
 	done := applied{refund: &refundApplied{}}
 	if r.after.DecidedBy == "" {
 		r.after.DecidedBy = bounds.Operator.Cut(c.cause.Actor.ID)
-		r.after.DecidedWhy = bounds.Reason.Cut(c.why)
+		r.after.DecidedWhy = bounds.Reason.Shorten(c.why)
 		r.touched = true
 		b.applyToOrder(e, &c.header, r, "", "refund.looked_at", &done)
 	}

@@ -32,10 +32,12 @@ type UnsoundError struct{ Why string }
 
 func (e *UnsoundError) Error() string { return e.Why }
 
-// CheckRepairReason gives a *ValidationError unless a reason has 1 to 200
-// characters: it stands in the timelines and flows that it explains for ever.
+// CheckRepairReason gives a *ValidationError unless a reason fits (bounds.RepairReason): it
+// stands in the timelines and flows that it explains for ever.
 func CheckRepairReason(reason string) error {
-	return checkReason(reason)
+	var bad invalid
+	bad.text("#/reason", &bounds.RepairReason, reason)
+	return bad.err()
 }
 
 // RefundEventName names the event of an order that tells that a refund of it came

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 )
 
@@ -53,6 +52,12 @@ WHERE sku_id = ?
 		return r, sqldb.ErrLostRace
 	}
 	err = insertOperatorFlow(ctx, tx, flow{kind: KindAdjust, ref: "recount-" + key, skuID: id, delta: r.Now - r.Flows},
-		actor, bounds.Reason.Cut(fmt.Sprintf("the counter said %d, the flows %d: %s", r.Was, r.Flows, reason)), at)
+		actor, recountReason(r, reason), at)
 	return r, err
+}
+
+// recountReason is the reason of the flow: what was said before, and a reason of
+// bounds.RepairReason, which always fits behind it.
+func recountReason(r Recounted, reason string) string {
+	return fmt.Sprintf("the counter said %d, the flows %d: %s", r.Was, r.Flows, reason)
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"orderd/cmd/screen"
@@ -80,12 +80,12 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.Err, "orderd demo: %d buyers, %s to pay, a WeChat Pay that loses answers; seed %d\n"+
+	screen.Printf(t.Err, "orderd demo: %d buyers, %s to pay, a WeChat Pay that loses answers; seed %d\n"+
 		"data in %s, kept for 'orderd verify --data-dir %s' and the other verbs\n\n",
 		c.Orders, demoPayWithin, c.Seed, s.DataDir, s.DataDir)
 	err = c.run(ctx, a, t)
 	if c.KeepRunning && err == nil {
-		fmt.Fprintf(t.Err, "\nstill running: api http://%s  operators http://%s (user any, password in "+
+		screen.Printf(t.Err, "\nstill running: api http://%s  operators http://%s (user any, password in "+
 			"%s/admin.token);"+
 			" Ctrl-C ends it\n", dialable(a.API), dialable(a.Admin), s.DataDir)
 		<-ctx.Done()
@@ -154,8 +154,47 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(t.Out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w)
+	if err := screen.Table(t.Out, func(w io.Writer) { p.summary(w, sum) }); err != nil {
+		return err
+	}
+	// Before verify: what reconciling heals is verified too.
+	day, open, err := reconcileDemo(ctx, a)
+	if err != nil {
+		return err
+	}
+	screen.Printf(t.Out, "\n%s\n", screen.Lines(day))
+	r, err := a.audit.Verify(ctx, nil)
+	if err != nil {
+		return err
+	}
+	// Nil: every check, with no progress line between the demo's own.
+	broken := 0
+	for _, check := range r.Checks {
+		if check.Count > 0 {
+			broken++
+			screen.Printf(t.Out, "BROKEN %s: %s %v\n", check.ID, check.Meaning, check.Violations)
+		}
+	}
+	for _, line := range wrong {
+		screen.Printf(t.Out, "WRONG %s\n", line)
+	}
+	screen.Printf(t.Out, "\nverify: %d of %d invariants hold; WeChat Pay's ledger and ours %s\n", len(r.Checks)-broken,
+		len(r.Checks), agree(len(wrong)))
+	// An oversold unit and an open difference are as bad as a broken check.
+	if broken > 0 || len(wrong) > 0 || sum.oversold != 0 || open > 0 {
+		return fmt.Errorf("%w: the books do not balance (seed %d)", errBroken, c.Seed)
+	}
+	if missing := p.show.missing(); len(missing) > 0 {
+		return fmt.Errorf("the books balance, but these races did not happen, so the run shows less than it should: "+
+			"%v (seed %d)", missing, c.Seed)
+	}
+	screen.Printf(t.Out, "the books balance\n")
+	return nil
+}
+
+// summary prints what happened, as rows of a table.
+func (p *population) summary(w io.Writer, sum summary) {
+	screen.Printf(w, "\n")
 	for _, line := range []struct {
 		name string
 		n    int64
@@ -170,44 +209,8 @@ func (c demoCmd) judge(ctx context.Context, a *app, p *population, t *terminal) 
 		{"refunds, late payments among them", sum.refunds},
 		{"oversold", sum.oversold},
 	} {
-		fmt.Fprintf(w, "%s:\t%d\n", line.name, line.n)
+		screen.Printf(w, "%s:\t%d\n", line.name, line.n)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	// Before verify: what reconciling heals is verified too.
-	day, open, err := reconcileDemo(ctx, a)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(t.Out, "\n%s\n", day)
-	r, err := a.audit.Verify(ctx, nil)
-	if err != nil {
-		return err
-	}
-	// Nil: every check, with no progress line between the demo's own.
-	broken := 0
-	for _, check := range r.Checks {
-		if check.Count > 0 {
-			broken++
-			fmt.Fprintf(t.Out, "BROKEN %s: %s %v\n", check.ID, check.Meaning, check.Violations)
-		}
-	}
-	for _, line := range wrong {
-		fmt.Fprintln(t.Out, "WRONG", line)
-	}
-	fmt.Fprintf(t.Out, "\nverify: %d of %d invariants hold; WeChat Pay's ledger and ours %s\n", len(r.Checks)-broken,
-		len(r.Checks), agree(len(wrong)))
-	// An oversold unit and an open difference are as bad as a broken check.
-	if broken > 0 || len(wrong) > 0 || sum.oversold != 0 || open > 0 {
-		return fmt.Errorf("%w: the books do not balance (seed %d)", errBroken, c.Seed)
-	}
-	if missing := p.show.missing(); len(missing) > 0 {
-		return fmt.Errorf("the books balance, but these races did not happen, so the run shows less than it should: "+
-			"%v (seed %d)", missing, c.Seed)
-	}
-	fmt.Fprintln(t.Out, "the books balance")
-	return nil
 }
 
 // reconcileDemo reconciles WeChat Pay's bills of the demo's days, two when it ran over

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/order"
@@ -83,9 +84,9 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	return errors.Join(c.show(t, found, func(w io.Writer) {
 		for _, f := range found {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Level, f.ID, f.Found)
+			screen.Printf(w, "%s\t%s\t%s\n", f.Level, f.ID, f.Found)
 			if f.Level != sqldb.LevelOK {
-				fmt.Fprintf(w, "\t\t  why: %s\n\t\t  fix: %s\n", f.Why, f.Fix)
+				screen.Printf(w, "\t\t  why: %s\n\t\t  fix: %s\n", f.Why, f.Fix)
 			}
 		}
 	}), worst)

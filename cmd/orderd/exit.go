@@ -137,15 +137,12 @@ var hints = []struct {
 		"WeChat Pay gave no usable answer and nothing moved: the same again later may work; 'orderd doctor' looks."},
 }
 
-// hint adds the next step to the text of an error.
+// hint is the next step after an error, "" where the error says it or nobody knows one.
 func hint(err error) string {
 	for _, h := range hints {
 		if h.fits(err) {
-			if h.next == "" {
-				break
-			}
-			return err.Error() + "\n" + h.next
+			return h.next
 		}
 	}
-	return err.Error()
+	return ""
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -49,6 +48,8 @@ type terminal struct {
 	Out, Err io.Writer
 	// TTY says that Err is a terminal: progress may move the cursor (progress).
 	TTY bool
+	// OutTTY says that Out is a terminal, on which a file could move the cursor too.
+	OutTTY bool
 	// Color allows colours: on a terminal without NO_COLOR (no-color.org).
 	Color bool
 	// Ask says that In is a terminal: questions can be answered.
@@ -74,8 +75,8 @@ func main() {
 // newTerminal is what a verb reads and writes, of the files of a process.
 func newTerminal(in, out, errs *os.File) *terminal {
 	tty := screen.IsTerminal(errs)
-	return &terminal{In: in, Out: out, Err: errs, TTY: tty, Color: tty && os.Getenv("NO_COLOR") == "",
-		Ask: screen.IsTerminal(in)}
+	return &terminal{In: in, Out: out, Err: errs, TTY: tty,
+		OutTTY: screen.IsTerminal(out), Color: tty && os.Getenv("NO_COLOR") == "", Ask: screen.IsTerminal(in)}
 }
 
 // progress is the one way to say how far a verb is: a line that moves on a terminal, plain
@@ -94,7 +95,7 @@ func run(ctx context.Context, args []string, io *terminal) int {
 		kong.Exit(func(c int) { code = c }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.PostBuild(envNames), kong.PostBuild(putHelpTexts))
 	if err != nil {
-		fmt.Fprintln(io.Err, "orderd:", err)
+		screen.Printf(io.Err, "orderd: %v\n", err)
 		return exitFailed
 	}
 	file, err := envFile(args)
@@ -102,7 +103,7 @@ func run(ctx context.Context, args []string, io *terminal) int {
 		err = r.Config.fromFile(file)
 	}
 	if err != nil {
-		fmt.Fprintln(io.Err, "orderd:", err)
+		screen.Printf(io.Err, "orderd: %v\n", err)
 		return exitUsage
 	}
 	k, err := parser.Parse(args)
@@ -110,17 +111,20 @@ func run(ctx context.Context, args []string, io *terminal) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(io.Err, "orderd: %v\nRun 'orderd --help' for what there is.\n", err)
+		screen.Printf(io.Err, "orderd: %v\nRun 'orderd --help' for what there is.\n", err)
 		return exitUsage
 	}
 	if err := r.Config.complete(args); err != nil {
-		fmt.Fprintln(io.Err, "orderd:", err)
+		screen.Printf(io.Err, "orderd: %v\n", err)
 		return exitUsage
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
 	err = k.Run(&r.Config, io)
 	if err != nil {
-		fmt.Fprintln(io.Err, "orderd:", hint(err))
+		screen.Printf(io.Err, "orderd: %v\n", err)
+		if next := hint(err); next != "" {
+			screen.Printf(io.Err, "%s\n", next)
+		}
 	}
 	return exitCode(err)
 }

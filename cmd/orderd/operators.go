@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"orderd/cmd/orderd/console"
+	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
@@ -47,13 +48,13 @@ func (c *operatorList) Run(ctx context.Context, s *settings, t *terminal) error 
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			fmt.Fprintln(w, "NAME\tROLE\tCREATED\tBY\tDISABLED")
+			screen.Printf(w, "NAME\tROLE\tCREATED\tBY\tDISABLED\n")
 			for _, a := range all {
 				ended := ""
 				if a.DisabledAt != nil {
 					ended = stamp(*a.DisabledAt) + " by " + a.DisabledBy
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.Name, a.Role, stamp(a.CreatedAt), a.CreatedBy, ended)
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\n", a.Name, a.Role, stamp(a.CreatedAt), a.CreatedBy, ended)
 			}
 		})
 	})

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment/operators"
 )
@@ -48,23 +49,23 @@ func (c *orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
 // showOrder prints an order with its lines, trades, payment and refunds.
 func (c oneOrder) showOrder(t *terminal, o order.Order) error {
 	return c.show(t, o, func(w io.Writer) {
-		fmt.Fprintf(w, "%s  %s  %s yuan  v%d  customer %s\n", o.OrderNo, o.State, o.Total, o.Version, o.CustomerID)
-		fmt.Fprintf(w, "placed\t%s\n", stamp(o.CreatedAt))
-		fmt.Fprintf(w, "pay until\t%s\n", stamp(o.ExpireAt))
+		screen.Printf(w, "%s  %s  %s yuan  v%d  customer %s\n", o.OrderNo, o.State, o.Total, o.Version, o.CustomerID)
+		screen.Printf(w, "placed\t%s\n", stamp(o.CreatedAt))
+		screen.Printf(w, "pay until\t%s\n", stamp(o.ExpireAt))
 		if !o.DueAt.IsZero() {
-			fmt.Fprintf(w, "looked at\t%s (asked WeChat Pay %d times)\n", stamp(o.DueAt), o.CloseTries)
+			screen.Printf(w, "looked at\t%s (asked WeChat Pay %d times)\n", stamp(o.DueAt), o.CloseTries)
 		}
 		for _, it := range o.Items {
-			fmt.Fprintf(w, "item\t%s × %d at %s\n", it.SkuID, it.Quantity, it.UnitPrice)
+			screen.Printf(w, "item\t%s × %d at %s\n", it.SkuID, it.Quantity, it.UnitPrice)
 		}
 		for _, a := range o.Attempts {
-			fmt.Fprintf(w, "attempt\t%s %s %s\n", a.OutTradeNo, a.TradeType, a.State)
+			screen.Printf(w, "attempt\t%s %s %s\n", a.OutTradeNo, a.TradeType, a.State)
 		}
 		if p := o.Payment; p != nil {
-			fmt.Fprintf(w, "payment\t%s %s %s %s\n", p.TransactionID, p.Total, p.Outcome, p.Reason)
+			screen.Printf(w, "payment\t%s %s %s %s\n", p.TransactionID, p.Total, p.Outcome, p.Reason)
 		}
 		for _, r := range o.Refunds {
-			fmt.Fprintf(w, "owed back\t%s %s (%s, %s) %s\n", r.OutRefundNo, r.Amount, r.Reason, r.State, r.Told)
+			screen.Printf(w, "owed back\t%s %s (%s, %s) %s\n", r.OutRefundNo, r.Amount, r.Reason, r.State, r.Told)
 		}
 	})
 }
@@ -97,13 +98,13 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		// On standard error: the data of -o json stays one value.
 		if next != "" {
-			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
 		// A copy, because an empty list shall be [] in JSON and not null.
 		return c.show(t, append([]order.Order{}, orders...), func(w io.Writer) {
-			fmt.Fprintln(w, "ORDER\tSTATE\tTOTAL\tPLACED\tPAY UNTIL\tWHY CLOSED")
+			screen.Printf(w, "ORDER\tSTATE\tTOTAL\tPLACED\tPAY UNTIL\tWHY CLOSED\n")
 			for _, o := range orders {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", o.OrderNo, o.State, o.Total, stamp(o.CreatedAt),
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", o.OrderNo, o.State, o.Total, stamp(o.CreatedAt),
 					stamp(o.ExpireAt), o.CloseReason)
 			}
 		})
@@ -122,20 +123,24 @@ func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error
 			return err
 		}
 		return c.show(t, events, func(w io.Writer) {
-			fmt.Fprintln(w, "#\tAT\tACTOR\tEVENT\tFROM → TO\tCAUSE\tTOOK\tDETAIL")
+			screen.Printf(w, "#\tAT\tACTOR\tEVENT\tFROM → TO\tCAUSE\tTOOK\tDETAIL\n")
 			for _, e := range events {
 				var detail []string
 				// Sorted, so that two lines of one kind can be compared.
 				for _, k := range slices.Sorted(maps.Keys(e.Detail)) {
 					detail = append(detail, k+"="+e.Detail[k])
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s → %s\t%s %s\t%s\t%s\n", e.Seq, stamp(e.At), e.Actor.Type, e.Event,
-					e.From, e.To,
-					e.Cause.Type, e.Cause.ID, e.Took, strings.Join(detail, " "))
+				who, cause := kindAndName(string(e.Actor.Type), e.Actor.ID), kindAndName(e.Cause.Type, e.Cause.ID)
+				screen.Printf(w, "%d\t%s\t%s\t%s\t%s → %s\t%s\t%s\t%s\n", e.Seq, stamp(e.At), who, e.Event, e.From,
+					e.To, cause, e.Took, strings.Join(detail, " "))
 			}
 		})
 	})
 }
+
+// kindAndName is who did something, or what brought it: the kind of it, and its name where it has
+// one.
+func kindAndName(kind, name string) string { return strings.TrimSpace(kind + " " + name) }
 
 // cliCause says in the timeline that the person at this machine did it: actor operator,
 // by the name that byWhom gives, cause type cli.
@@ -147,7 +152,7 @@ func cliCause() order.Cause {
 type orderClose struct {
 	oneOrder
 	confirm
-	Reason string `required:"" help:"Why, for the timeline."`
+	Reason reason `required:"" help:"Why, for the timeline."`
 }
 
 // Run closes an order by the same way as everybody: there is no flag to skip WeChat Pay.
@@ -157,7 +162,7 @@ func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		o, err := co.orders.Cancel(ctx, order.CancelRequest{OrderNo: c.No, Reason: c.Reason, Cause: cliCause()})
+		o, err := co.orders.Cancel(ctx, order.CancelRequest{OrderNo: c.No, Reason: string(c.Reason), Cause: cliCause()})
 		var refused *order.RefusedError
 		if errors.As(err, &refused) {
 			return fmt.Errorf("order %s is %s: %s", c.No, refused.Order.State, refused.Why)
@@ -166,7 +171,8 @@ func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		if o.State == order.StateClosing {
-			fmt.Fprintln(t.Err, "WeChat Pay gave no usable answer: nothing moved, a running 'orderd serve' asks again")
+			screen.Printf(t.Err, "WeChat Pay gave no usable answer: nothing moved, a running 'orderd serve' "+
+				"asks again\n")
 		}
 		return c.showOrder(t, o)
 	})
@@ -193,7 +199,7 @@ type orderVouch struct {
 	oneOrder
 	confirm
 	person
-	Reason string `required:"" help:"How it was found out, for the timeline."`
+	Reason reason `required:"" help:"How it was found out, for the timeline."`
 }
 
 // Run vouches.
@@ -206,7 +212,7 @@ func (c *orderVouch) Run(ctx context.Context, s *settings, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		v, err := co.orders.VouchUnpaid(ctx, order.VouchRequest{OrderNo: c.No, Reason: c.Reason, Cause: why})
+		v, err := co.orders.VouchUnpaid(ctx, order.VouchRequest{OrderNo: c.No, Reason: string(c.Reason), Cause: why})
 		var refused *order.RefusedError
 		if errors.As(err, &refused) {
 			return fmt.Errorf("order %s is %s: %s", c.No, refused.Order.State, refused.Why)
@@ -215,7 +221,7 @@ func (c *orderVouch) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		if !v.Closed {
-			fmt.Fprintf(t.Err, "noted, and not closed yet: %s\n", sameByAnother("order vouch "+c.No))
+			screen.Printf(t.Err, "noted, and not closed yet: %s\n", sameByAnother("order vouch "+c.No))
 		}
 		return c.showOrder(t, v.Order)
 	})

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 
+	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment/operators"
 )
@@ -36,12 +36,12 @@ func (c *heldList) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		if next != "" {
-			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
 		return c.show(t, append([]order.HeldPayment{}, rows...), func(w io.Writer) {
-			fmt.Fprintln(w, "TRANSACTION\tAMOUNT\tDOES NOT FIT\tORDER\tOUT TRADE NO\tAPP\tPAID")
+			screen.Printf(w, "TRANSACTION\tAMOUNT\tDOES NOT FIT\tORDER\tOUT TRADE NO\tAPP\tPAID\n")
 			for _, h := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.TransactionID, h.Total, h.Reason, h.OrderNo,
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.TransactionID, h.Total, h.Reason, h.OrderNo,
 					h.OutTradeNo, h.AppID, stamp(h.SuccessTime))
 			}
 		})
@@ -54,7 +54,7 @@ type heldJudgeAgain struct {
 	confirm
 	person
 	ID     string `arg:"" name:"transaction-id" help:"Transaction of WeChat Pay."`
-	Reason string `required:"" help:"What was mended, for the timeline."`
+	Reason reason `required:"" help:"What was mended, for the timeline."`
 }
 
 // Run judges a payment again. One that still does not fit is an error that says why.
@@ -67,12 +67,12 @@ func (c *heldJudgeAgain) Run(ctx context.Context, s *settings, t *terminal) erro
 		if err != nil {
 			return err
 		}
-		done, err := co.orders.JudgeHeld(ctx, c.ID, c.Reason, why)
+		done, err := co.orders.JudgeHeld(ctx, c.ID, string(c.Reason), why)
 		if err != nil {
 			return err
 		}
 		return c.show(t, done, func(w io.Writer) {
-			fmt.Fprintf(w, "%s\t%s %s\torder %s is %s\n", c.ID, done.Settled, done.Reason, done.OrderNo, done.State)
+			screen.Printf(w, "%s\t%s %s\torder %s is %s\n", c.ID, done.Settled, done.Reason, done.OrderNo, done.State)
 		})
 	})
 }

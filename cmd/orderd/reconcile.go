@@ -88,7 +88,7 @@ type reconcileConfirm struct {
 	person
 	ID     string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
 	SHA1   string `arg:"" name:"sha1" help:"Of the file, as 'reconcile show' prints it."`
-	Reason string `required:"" help:"Why, such as what it was compared with."`
+	Reason reason `required:"" help:"Why, such as what it was compared with."`
 }
 
 // Run confirms a file as the person of the token; the shell is nobody's second person.
@@ -102,7 +102,7 @@ func (c *reconcileConfirm) Run(ctx context.Context, s *settings, t *terminal) er
 			return err
 		}
 		res, err := co.reconciler.Confirm(ctx, reconcile.Confirmation{ID: reconciliationID(c.ID), SHA1: c.SHA1,
-			Reason: c.Reason, Cause: cause})
+			Reason: string(c.Reason), Cause: cause})
 		if err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (c output) report(t *terminal, res reconcile.Result) error {
 	}
 	// Not an error of the run: the exit code says that somebody has to look.
 	if res.Uncounted {
-		fmt.Fprintf(t.Err, "a file ends no difference until a second person confirms it: 'orderd reconcile confirm "+
+		screen.Printf(t.Err, "a file ends no difference until a second person confirms it: 'orderd reconcile confirm "+
 			"%s %s'\n", reconcile.ID(res.Date, res.Type), res.SHA1)
 	}
 	if n := res.Waiting(time.Now()); n > 0 && res.Balanced() {
@@ -164,7 +164,7 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			fmt.Fprintln(w, "DAY\tTYPE\tSTATE\tSOURCE\tBILL\tOURS\tOPEN\tPENDING\tHEALED\tPROBLEM")
+			screen.Printf(w, "DAY\tTYPE\tSTATE\tSOURCE\tBILL\tOURS\tOPEN\tPENDING\tHEALED\tPROBLEM\n")
 			for _, x := range all {
 				// A run that did not end well has no result, and shows zeros beside its
 				// problem.
@@ -172,7 +172,7 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 				if r == nil {
 					r = &reconcile.Result{}
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State, x.Hands(),
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State, x.Hands(),
 					r.Payments.BillFen-r.Refunds.BillFen,
 					r.Payments.OursFen-r.Refunds.OursFen, r.Open, r.Pending, r.Healed, x.Problem)
 			}
@@ -211,7 +211,7 @@ func (c *reconcileShow) Run(ctx context.Context, s *settings, t *terminal) error
 		}
 		for _, f := range files {
 			if f.Source == reconcile.SourceFile {
-				fmt.Fprintf(t.Err, "file %s of %s, given by %s, confirmed by %s\n", f.SHA1, stamp(f.ReceivedAt),
+				screen.Printf(t.Err, "file %s of %s, given by %s, confirmed by %s\n", f.SHA1, stamp(f.ReceivedAt),
 					strings.Join(f.GivenBy, ", "), cmp.Or(f.ConfirmedBy, "nobody"))
 			}
 		}
@@ -282,9 +282,9 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 		return reconcile.WriteXLSX(t.Out, res, all)
 	}
 	return output{Output: c.Output}.show(t, append([]reconcile.Difference{}, all...), func(w io.Writer) {
-		fmt.Fprintln(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tSOURCE\tRESOLUTION")
+		screen.Printf(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tSOURCE\tRESOLUTION\n")
 		for _, d := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),
+			screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),
 				d.Status, d.OrderNo, d.Ref,
 				strings.TrimSpace(d.OursFen.String()+" "+d.OursState),
 				strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
@@ -308,7 +308,7 @@ type reconcileResolve struct {
 	person
 	ID     string           `arg:"" help:"Of the difference."`
 	Action reconcile.Action `required:"" enum:"${reconcile_resolve_action_enum}" help:"${reconcile_resolve_action}"`
-	Reason string           `required:"" help:"Why."`
+	Reason reason           `required:"" help:"Why."`
 }
 
 // Run resolves a difference as the person of the token, or as the shell. A write-off is
@@ -322,25 +322,26 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 		if err != nil {
 			return err
 		}
-		d, err := co.reconciler.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: c.Reason,
+		d, err := co.reconciler.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: string(c.Reason),
 			Cause: cause})
 		if err != nil {
 			return err
 		}
 		// Half of a write-off; the same command by another person is the other half.
 		if d.Status == reconcile.StatusOpen && d.ProposedBy != "" {
-			fmt.Fprintf(t.Err, "proposed by %s, and not written off yet: %s\n", d.ProposedBy,
+			screen.Printf(t.Err, "proposed by %s, and not written off yet: %s\n", d.ProposedBy,
 				sameByAnother("reconcile resolve "+d.ID+" --action "+string(c.Action)))
 		}
 		if c.Action == reconcile.RefundPayment && d.Status == reconcile.StatusOpen {
-			fmt.Fprintf(t.Err, "proposed, and not sent yet: %s, or approves the refund\n",
+			screen.Printf(t.Err, "proposed, and not sent yet: %s, or approves the refund\n",
 				sameByAnother("reconcile resolve "+d.ID+" --action "+string(c.Action)))
 		}
 		return reconcileDiffs{Output: c.Output}.write(t, reconcile.Result{}, []reconcile.Difference{d})
 	})
 }
 
-// reconcileBill is `orderd reconcile bill`: the stored file, byte for byte, uncompressed.
+// reconcileBill is `orderd reconcile bill`: the stored file, byte for byte, uncompressed; on
+// a terminal what cannot be seen of it is written out.
 type reconcileBill struct {
 	ID string `arg:"" help:"Day and type, such as 2026-11-19-ALL; a day alone means ALL."`
 }
@@ -352,7 +353,6 @@ func (c *reconcileBill) Run(ctx context.Context, s *settings, t *terminal) error
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(t.Out, f)
-		return errors.Join(err, f.Close())
+		return errors.Join(screen.Copy(t.Out, t.OutTTY, f), f.Close())
 	})
 }

@@ -8,10 +8,10 @@ import (
 	"io"
 	"slices"
 	"sort"
-	"strings"
 
 	"github.com/oklog/ulid/v2"
 
+	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/payment/operators"
@@ -55,14 +55,14 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		if next != "" {
-			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
 		return c.show(t, append([]order.Refund{}, rows...), func(w io.Writer) {
-			fmt.Fprintln(w, "REFUND\tSTATE\tAMOUNT\tOF\tWHY\tASKED BY\tASKED\tPROBLEM")
+			screen.Printf(w, "REFUND\tSTATE\tAMOUNT\tOF\tWHY\tASKED BY\tASKED\tPROBLEM\n")
 			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r),
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r),
 					r.Reason,
-					strings.TrimSpace(string(r.Requester.Type)+" "+r.Requester.ID), stamp(r.CreatedAt), r.Problem)
+					kindAndName(string(r.Requester.Type), r.Requester.ID), stamp(r.CreatedAt), r.Problem)
 			}
 		})
 	})
@@ -87,56 +87,57 @@ type oneRefund struct {
 // one refund usually has to do something about it.
 func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 	return c.show(t, r, func(w io.Writer) {
-		fmt.Fprintf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r), r.Reason)
-		fmt.Fprintf(w, "order\t%s\n", r.OrderNo)
-		fmt.Fprintf(w, "payment\t%s\n", r.TransactionID)
-		fmt.Fprintf(w, "asked\t%s by %s %s: %s\n", stamp(r.CreatedAt), r.Requester.Type, r.Requester.ID, r.Note)
+		screen.Printf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r), r.Reason)
+		screen.Printf(w, "order\t%s\n", r.OrderNo)
+		screen.Printf(w, "payment\t%s\n", r.TransactionID)
+		screen.Printf(w, "asked\t%s by %s %s: %s\n", stamp(r.CreatedAt), r.Requester.Type, r.Requester.ID, r.Note)
 		for _, it := range r.Items {
 			back := "goes back to the shelf"
 			if !r.Restock {
 				back = "does not go back to the shelf"
 			}
-			fmt.Fprintf(w, "item\t%s × %d, %s\n", it.SkuID, it.Quantity, back)
+			screen.Printf(w, "item\t%s × %d, %s\n", it.SkuID, it.Quantity, back)
 		}
 		for _, a := range r.Approvals {
 			fresh := ""
 			if a.Fresh {
 				fresh = " (account or token of less than a day)"
 			}
-			fmt.Fprintf(w, "approved\t%s by %s%s: %s\n", stamp(a.At), a.Approver, fresh, a.Reason)
+			screen.Printf(w, "approved\t%s by %s%s: %s\n", stamp(a.At), a.Approver, fresh, a.Reason)
 		}
 		if r.State == order.RefundStatePending {
-			fmt.Fprintf(w, "waits for\t%d more approval(s)\n", max(r.ApprovalsNeeded-len(r.Approvals), 1))
+			screen.Printf(w, "waits for\t%d more approval(s)\n", max(r.ApprovalsNeeded-len(r.Approvals), 1))
 		}
 		if r.Said.By != "" {
-			fmt.Fprintf(w, "first of two\t%s says %s by %s: %s\n", stamp(r.Said.At), r.Said.What, r.Said.By, r.Said.Why)
+			screen.Printf(w, "first of two\t%s says %s by %s: %s\n", stamp(r.Said.At), r.Said.What, r.Said.By,
+				r.Said.Why)
 		}
 		if who := r.SaidByHand(); who != "" {
-			fmt.Fprintf(w, "waits for\tanother beside %s: %s\n", who, sameByAnother("refund by-hand "+r.OutRefundNo))
+			screen.Printf(w, "waits for\tanother beside %s: %s\n", who, sameByAnother("refund by-hand "+r.OutRefundNo))
 		}
 		if r.DecidedBy != "" {
-			fmt.Fprintf(w, "decided\tby %s: %s\n", r.DecidedBy, r.DecidedWhy)
+			screen.Printf(w, "decided\tby %s: %s\n", r.DecidedBy, r.DecidedWhy)
 		}
 		if !r.SentAt.IsZero() {
-			fmt.Fprintf(w, "sent\t%s, WeChat Pay's number %s\n", stamp(r.SentAt), r.RefundID)
+			screen.Printf(w, "sent\t%s, WeChat Pay's number %s\n", stamp(r.SentAt), r.RefundID)
 		}
 		if !r.SucceededAt.IsZero() {
-			fmt.Fprintf(w, "paid back\t%s\n", stamp(r.SucceededAt))
+			screen.Printf(w, "paid back\t%s\n", stamp(r.SucceededAt))
 		}
 		if !r.DueAt.IsZero() {
-			fmt.Fprintf(w, "looked at\t%s\n", stamp(r.DueAt))
+			screen.Printf(w, "looked at\t%s\n", stamp(r.DueAt))
 		}
 		if r.Elsewhere > 0 {
-			fmt.Fprintf(w, "elsewhere\t%s yuan of this payment went back in refunds that are held\n", r.Elsewhere)
+			screen.Printf(w, "elsewhere\t%s yuan of this payment went back in refunds that are held\n", r.Elsewhere)
 		}
 		if r.Told != "" {
-			fmt.Fprintf(w, "WeChat Pay\t%s\n", r.Told)
+			screen.Printf(w, "WeChat Pay\t%s\n", r.Told)
 		}
 		if r.Problem != "" {
-			fmt.Fprintf(w, "problem\t%s\n", r.Problem)
+			screen.Printf(w, "problem\t%s\n", r.Problem)
 		}
 		if help := nextStep(r.State); help != "" {
-			fmt.Fprintf(w, "next\t%s\n", help)
+			screen.Printf(w, "next\t%s\n", help)
 		}
 	})
 }
@@ -186,7 +187,7 @@ type refundAsk struct {
 	Item    map[string]int `help:"SKU=QUANTITY, repeatable; without items and amount: everything that is left."`
 	Amount  string         `help:"Yuan, such as 12.50; at most what the items cost."`
 	Restock *bool          `negatable:"" help:"${refund_says_restock}"`
-	Reason  string         `required:"" help:"Why; the buyer sees its beginning."`
+	Reason  reason         `required:"" help:"Why; the buyer sees its beginning."`
 	// Key binds the request: with it, a command that was cut can be given again.
 	Key string `help:"Idempotency key: the same key again is the same refund."`
 }
@@ -194,7 +195,7 @@ type refundAsk struct {
 // Run asks for a refund. An amount that cannot be read is errUsage; yuan are read as
 // decimal text, never as a float.
 func (c *refundAsk) Run(ctx context.Context, s *settings, t *terminal) error {
-	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, Reason: c.Reason}
+	r := order.AskRefund{OrderNo: c.No, RequestID: c.Key, Reason: string(c.Reason)}
 	if c.Restock != nil {
 		r.Restock, r.NoRestock = *c.Restock, !*c.Restock
 	}
@@ -235,7 +236,7 @@ type refundDecision struct {
 	oneRefund
 	confirm
 	person
-	Reason string `required:"" help:"Why, for the timeline."`
+	Reason reason `required:"" help:"Why, for the timeline."`
 }
 
 // decide asks the person, applies the decision, and for a retry calls WeChat Pay here and
@@ -254,8 +255,8 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 		if err != nil {
 			return err
 		}
-		r, err := co.orders.DecideRefund(ctx, order.RefundDecision{OutRefundNo: c.No, Event: event, Reason: c.Reason,
-			Restock: restock, Cause: cause})
+		r, err := co.orders.DecideRefund(ctx, order.RefundDecision{OutRefundNo: c.No, Event: event,
+			Reason: string(c.Reason), Restock: restock, Cause: cause})
 		var refused *order.RefundRefusedError
 		if errors.As(err, &refused) {
 			return fmt.Errorf("refund %s is %s: %s", c.No, refused.Refund.State, refused.Why)
@@ -272,10 +273,10 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 			}
 		}
 		if event == order.RefundEventByHand && r.SaidByHand() != "" {
-			fmt.Fprintf(t.Err, "noted, and not settled yet: %s\n", sameByAnother("refund by-hand "+c.No))
+			screen.Printf(t.Err, "noted, and not settled yet: %s\n", sameByAnother("refund by-hand "+c.No))
 		}
 		if event == order.RefundEventApprove && r.State == order.RefundStatePending {
-			fmt.Fprintf(t.Err, "noted, and not sent yet: %s\n", sameByAnother("refund approve "+c.No))
+			screen.Printf(t.Err, "noted, and not sent yet: %s\n", sameByAnother("refund approve "+c.No))
 		}
 		return c.showRefund(t, r)
 	})
@@ -307,12 +308,12 @@ type refundToCard struct {
 	person
 	To     string `default:"merchant" enum:"merchant,buyer" help:"Whose bank card: merchant or buyer."`
 	Card   string `placeholder:"FILE" help:"${refund_card}"`
-	Reason string `required:"" help:"Why, for the timeline."`
+	Reason reason `required:"" help:"Why, for the timeline."`
 }
 
 // Run sends it, or notes the first of two people's word.
 func (c *refundToCard) Run(ctx context.Context, s *settings, t *terminal) error {
-	r := order.RefundToCard{OutRefundNo: c.No, To: payment.CardOfMerchant, Reason: c.Reason}
+	r := order.RefundToCard{OutRefundNo: c.No, To: payment.CardOfMerchant, Reason: string(c.Reason)}
 	switch {
 	case c.To == "buyer":
 		r.To = payment.CardOfUser
@@ -339,7 +340,7 @@ func (c *refundToCard) Run(ctx context.Context, s *settings, t *terminal) error 
 		case err != nil:
 			return err
 		case sent.State == order.RefundStateAbnormal:
-			fmt.Fprintln(t.Err, "noted; a second person gives the same command, with the card")
+			screen.Printf(t.Err, "noted; a second person gives the same command, with the card\n")
 		}
 		return c.showRefund(t, sent)
 	})

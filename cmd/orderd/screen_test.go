@@ -1,10 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"go/ast"
 	"go/token"
+	"go/types"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,6 +48,46 @@ func TestOnlyScreenMovesTheCursor(t *testing.T) {
 		t.Errorf("only %d files were looked at", looked)
 	}
 }
+
+// printers are the functions that print past bounds.Shown. Into a builder of its own text a function may print.
+var printers = regexp.MustCompile(`^(fmt\.F?[Pp]rint.*|tabwriter\..*|json\.NewEncoder)$`)
+
+// A word of somebody else forges rows by any printer but those of package screen.
+func TestOnlyScreenPrints(t *testing.T) {
+	looked := 0
+	eachFile(t, func(path string, files *token.FileSet, f *ast.File) {
+		if dir := filepath.Dir(path); dir != "cmd/orderd" && dir != "cmd/wechatsim" {
+			return
+		}
+		looked++
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			name := types.ExprString(call.Fun)
+			built := len(call.Args) > 0 && strings.HasPrefix(types.ExprString(call.Args[0]), "&")
+			if printers.MatchString(name) && !built {
+				t.Errorf("%s: %s: use package screen", files.Position(call.Pos()), name)
+			}
+			// The output is handed to what writes files for programs, and to nobody else.
+			for _, arg := range call.Args {
+				out := types.ExprString(arg)
+				if (out == "t.Out" || out == "t.Err") && !strings.HasPrefix(name, "screen.") &&
+					!slices.Contains(writers, name) {
+					t.Errorf("%s: %s prints by itself", files.Position(call.Pos()), name)
+				}
+			}
+			return true
+		})
+	})
+	if looked < 20 {
+		t.Errorf("only %d files were looked at", looked)
+	}
+}
+
+// writers write files whose form is a contract, or text in which every word is shown.
+var writers = []string{"reconcile.WriteText", "reconcile.WriteCSV", "reconcile.WriteXLSX", "c.stock.Export"}
 
 // movesCursor reports that a text has a control character that is not the end of a line or a tab.
 func movesCursor(text string) bool {
@@ -94,5 +141,72 @@ func TestNoControlCodeReachesAFileOrAPipe(t *testing.T) {
 	n, err := r.Read(b)
 	if err != nil || movesCursor(string(b[:n])) {
 		t.Errorf("the pipe got %q, %v", b[:n], err)
+	}
+}
+
+// The database has words of years, of bills and of customers: none of them makes a row of its own, and who did a thing
+// stands there by name.
+func TestForeignWordsForgeNothing(t *testing.T) {
+	dir := t.TempDir()
+	a := embedded(t, dir)
+	defer func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var placed struct {
+		OrderNo string `json:"order_no"`
+	}
+	if code := buy(t, a, "/v1/orders", "k1", json.RawMessage(`{"items":[{"sku_id":"1001","quantity":1}]}`),
+		&placed); code != http.StatusCreated {
+		t.Fatal(code)
+	}
+	if code, out, errs := words(t, "order", "close", "--yes", "--reason", "sold elsewhere", "--data-dir", dir,
+		placed.OrderNo); code != exitOK {
+		t.Fatal(code, out, errs)
+	}
+	if _, out, _ := words(t, "order", "timeline", "--data-dir", dir, placed.OrderNo); !strings.Contains(out,
+		"operator "+byWhom()) || !strings.Contains(out, "reason=sold elsewhere") {
+		t.Errorf("who closed it, or why, is not shown:\n%s", out)
+	}
+	const evil = "x\n99  now  admin\x1b[2J\u202e\u200b"
+	const tame = `x\n99  now  admin\x1b[2J\u202e\u200b`
+	for _, q := range []string{
+		"UPDATE order_events SET actor_id = ?, cause_id = ?", "UPDATE orders SET customer_id = ?, remark = ?",
+		"UPDATE skus SET title = ?, updated_at = updated_at + length(?)",
+	} {
+		if _, err := a.db.Pool().ExecContext(t.Context(), q, evil, evil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range []string{"order timeline " + placed.OrderNo, "order get " + placed.OrderNo, "stock show",
+		"verify"} {
+		for _, form := range []string{"table", "json"} {
+			_, out, errs := words(t, append(strings.Fields(args), "-o", form, "--data-dir", dir)...)
+			want := tame
+			if form == "json" {
+				want = `\u202e\u200b`
+			}
+			if movesCursor(out+errs) || strings.ContainsAny(out+errs, "\u202e\u200b") ||
+				!strings.Contains(out, want) && args != "verify" {
+				t.Errorf("%s -o %s:\n%s\n%s", args, form, out, errs)
+			}
+		}
+	}
+	if code, _, errs := words(t, "order", "get", "--data-dir", dir, evil); code == exitOK ||
+		strings.Contains(errs, "\n99") ||
+		movesCursor(errs) {
+		t.Errorf("an error says %q", errs)
+	}
+}
+
+// slog's text is one line per record, whatever the words in it.
+func TestLogIsOneLine(t *testing.T) {
+	var b bytes.Buffer
+	log := (&settings{LogLevel: "info"}).logger(&terminal{Err: &b})
+	log.Info("x", "error", errors.New("a\nlevel=ERROR\x1b[2J\u202e\u200b\x9b"))
+	if got := b.String(); strings.Count(got, "\n") != 1 || movesCursor(got) ||
+		strings.ContainsAny(got, "\u202e\u200b") {
+		t.Errorf("%q", got)
 	}
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/stock"
 )
 
@@ -39,7 +39,7 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	}
 	// First what is not real, then where everything is.
 	for _, line := range a.Announced {
-		fmt.Fprintln(io.Err, " ", line)
+		screen.Printf(io.Err, "  %s\n", line)
 	}
 	if s.DSN == "" {
 		if err := sampleSKU(ctx, a.stock); err != nil {
@@ -52,12 +52,12 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 		{"admin", a.Admin, "operators: /admin/v1, /metrics, /readyz"},
 	} {
 		if l.addr != "" {
-			fmt.Fprintf(io.Err, "%-8s http://%s  %s\n", l.name, dialable(l.addr), l.what)
+			screen.Printf(io.Err, "%-8s http://%s  %s\n", l.name, dialable(l.addr), l.what)
 		}
 	}
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(io.Err, "stopping: requests and callbacks under way finish first")
+		screen.Printf(io.Err, "stopping: requests and callbacks under way finish first\n")
 	case err = <-a.failed:
 	}
 	if stop := a.Close(); err == nil {

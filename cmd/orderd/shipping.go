@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment/operators"
@@ -151,14 +152,14 @@ func (c *shipmentList) Run(ctx context.Context, s *settings, t *terminal) error 
 			return err
 		}
 		if next != "" {
-			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
 		now := co.clock.Now()
 		return c.show(t, append([]shipping.Shipment{}, rows...), func(w io.Writer) {
-			fmt.Fprintln(w, "ORDER\tSTATE\tPAID\tLEFT\tPARCELS\tTRIES\tNEXT\tWECHAT")
+			screen.Printf(w, "ORDER\tSTATE\tPAID\tLEFT\tPARCELS\tTRIES\tNEXT\tWECHAT\n")
 			for i := range rows {
 				r := &rows[i]
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.OrderNo, r.State, stamp(r.PaidAt),
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.OrderNo, r.State, stamp(r.PaidAt),
 					r.Left(now).Round(time.Minute), parcels(&r.Content), r.Tries, stamp(r.DueAt), said(r))
 			}
 		})
@@ -205,19 +206,19 @@ func (c *shipmentGet) Run(ctx context.Context, s *settings, t *terminal) error {
 // showShipment prints a shipment.
 func (o output) showShipment(t *terminal, sh *shipping.Shipment) error {
 	return o.show(t, sh, func(w io.Writer) {
-		fmt.Fprintf(w, "%s  %s\n", sh.OrderNo, sh.State)
-		fmt.Fprintf(w, "payment\t%s of %s\n", sh.TransactionID, stamp(sh.PaidAt))
+		screen.Printf(w, "%s  %s\n", sh.OrderNo, sh.State)
+		screen.Printf(w, "payment\t%s of %s\n", sh.TransactionID, stamp(sh.PaidAt))
 		for _, p := range sh.Content.Parcels {
-			fmt.Fprintf(w, "%s\t%s %s  %s\n", sh.Content.Way, p.Carrier, p.Number, p.Goods)
+			screen.Printf(w, "%s\t%s %s  %s\n", sh.Content.Way, p.Carrier, p.Number, p.Goods)
 		}
 		if sh.Content.Partial {
-			fmt.Fprintln(w, "\tmore is to come")
+			screen.Printf(w, "\tmore is to come\n")
 		}
 		if !sh.DueAt.IsZero() {
-			fmt.Fprintf(w, "next\t%s, after %d calls\n", stamp(sh.DueAt), sh.Tries)
+			screen.Printf(w, "next\t%s, after %d calls\n", stamp(sh.DueAt), sh.Tries)
 		}
 		if text := said(sh); text != "" {
-			fmt.Fprintf(w, "WeChat\t%s\n", text)
+			screen.Printf(w, "WeChat\t%s\n", text)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment/wechatsim"
 )
@@ -50,7 +51,7 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 	}
-	fmt.Fprintf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  "+
+	screen.Printf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  "+
 		"keys: %s  seed: %d\n",
 		sim.addr, sim.addr, s.simKeysDir(), c.Seed)
 	<-ctx.Done()
@@ -130,9 +131,9 @@ func (c triggerCmd) report(ctx context.Context, co *core, t *terminal) error {
 			break
 		}
 	}
-	fmt.Fprintf(t.Out, "%s is %s, version %d\n", o.OrderNo, o.State, o.Version)
+	screen.Printf(t.Out, "%s is %s, version %d\n", o.OrderNo, o.State, o.Version)
 	for _, r := range o.Refunds {
-		fmt.Fprintf(t.Out, "refund %s is %s\n", r.OutRefundNo, r.State)
+		screen.Printf(t.Out, "refund %s is %s\n", r.OutRefundNo, r.State)
 	}
 	return nil
 }

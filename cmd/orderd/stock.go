@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"strings"
 
+	"orderd/cmd/screen"
 	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/payment"
@@ -73,10 +74,10 @@ func (c *stockImport) Run(ctx context.Context, s *settings, t *terminal) error {
 		p.End()
 		show := c.show(t, r, func(w io.Writer) {
 			for _, p := range r.Problems {
-				fmt.Fprintln(w, p)
+				screen.Printf(w, "%s\n", p)
 			}
-			fmt.Fprintf(w, "%d lines: %d SKUs created, %d updated, %d applied before\n", r.Lines, r.Created, r.Updated,
-				r.Repeated)
+			screen.Printf(w, "%d lines: %d SKUs created, %d updated, %d applied before\n", r.Lines, r.Created,
+				r.Updated, r.Repeated)
 		})
 		return errors.Join(err, show)
 	})
@@ -117,9 +118,9 @@ func (c *stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
 			cursor = page[len(page)-1].SkuID
 		}
 		return c.show(t, skus, func(w io.Writer) {
-			fmt.Fprintln(w, "SKU\tTITLE\tPRICE\tAVAILABLE")
+			screen.Printf(w, "SKU\tTITLE\tPRICE\tAVAILABLE\n")
 			for _, k := range skus {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.SkuID, k.Title, payment.Fen(k.PriceFen), shelf(k))
+				screen.Printf(w, "%s\t%s\t%s\t%s\n", k.SkuID, k.Title, payment.Fen(k.PriceFen), shelf(k))
 			}
 		})
 	})
@@ -149,12 +150,12 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 		order.Account
 		Conserved bool
 	}{k, a, a.Conserved()}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s %s, %s yuan\n", k.SkuID, k.Title, payment.Fen(k.PriceFen))
+		screen.Printf(w, "%s %s, %s yuan\n", k.SkuID, k.Title, payment.Fen(k.PriceFen))
 		if k.Unlimited {
-			fmt.Fprintf(w, "unlimited; reserved %d, sold %d\n", a.Reserved, a.Sold)
+			screen.Printf(w, "unlimited; reserved %d, sold %d\n", a.Reserved, a.Sold)
 			return
 		}
-		fmt.Fprintf(w, "came in %d = available %d + reserved %d + sold %d   conserved: %v\n", a.CameIn, a.Available,
+		screen.Printf(w, "came in %d = available %d + reserved %d + sold %d   conserved: %v\n", a.CameIn, a.Available,
 			a.Reserved, a.Sold, a.Conserved())
 	})
 }
@@ -164,7 +165,7 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 type stockChange struct {
 	confirm
 	SKU    string `arg:"" help:"The SKU."`
-	Reason string `required:"" help:"Why, 1 to 200 characters."`
+	Reason reason `required:"" help:"Why."`
 	Key    string `required:"" help:"Idempotency key: the same key moves stock once."`
 }
 
@@ -209,14 +210,14 @@ func (c stockChange) apply(ctx context.Context, s *settings, t *terminal, questi
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		done, err := do(co.stock, stock.Change{SkuID: c.SKU, Key: c.Key, Actor: byWhom(), Reason: c.Reason})
+		done, err := do(co.stock, stock.Change{SkuID: c.SKU, Key: c.Key, Actor: byWhom(), Reason: string(c.Reason)})
 		if err != nil {
 			return err
 		}
 		if done.Replayed {
-			fmt.Fprintln(t.Err, "this key was applied before; nothing moved now")
+			screen.Printf(t.Err, "this key was applied before; nothing moved now\n")
 		}
-		fmt.Fprintf(t.Out, "%s: %+d, now %s\n", c.SKU, done.Delta, shelf(done.SKU))
+		screen.Printf(t.Out, "%s: %+d, now %s\n", c.SKU, done.Delta, shelf(done.SKU))
 		return nil
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/scheduler"
 )
@@ -58,7 +59,7 @@ func (c *deadList) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		if next != "" {
-			defer fmt.Fprintf(t.Err, "more: --cursor %s\n", next)
+			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
 		return c.show(t, append([]scheduler.FailedTask{}, tasks...), func(w io.Writer) { writeFailed(w, tasks) })
 	})
@@ -66,10 +67,10 @@ func (c *deadList) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // writeFailed prints failed tasks as a table.
 func writeFailed(w io.Writer, tasks []scheduler.FailedTask) {
-	fmt.Fprintln(w, "ID\tSTATE\tTRIED\tFIRST\tLAST\tERROR\tPAYLOAD")
+	screen.Printf(w, "ID\tSTATE\tTRIED\tFIRST\tLAST\tERROR\tPAYLOAD\n")
 	for i := range tasks {
 		x := &tasks[i]
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.State, x.Tried, stamp(x.FirstAt), stamp(x.LastAt),
+		screen.Printf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.State, x.Tried, stamp(x.FirstAt), stamp(x.LastAt),
 			x.Error, x.Payload)
 	}
 }
@@ -139,7 +140,7 @@ func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string,
 			answer.Done, err = do(co, f)
 		}
 		return errors.Join(err, c.show(t, answer, func(w io.Writer) {
-			fmt.Fprintf(w, "%d matched, %d done\n",
+			screen.Printf(w, "%d matched, %d done\n",
 				answer.Matched, answer.Done)
 		}))
 	})
@@ -152,7 +153,7 @@ func (c deadAct) preview(ctx context.Context, co *core, t *terminal, f scheduler
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.Err, "%d failed task(s) match; the last to fail are:\n", n)
+	screen.Printf(t.Err, "%d failed task(s) match; the last to fail are:\n", n)
 	return output{}.show(&terminal{Out: t.Err}, nil, func(w io.Writer) { writeFailed(w, first) })
 }
 
@@ -167,7 +168,7 @@ func (c *deadRun) Run(ctx context.Context, s *settings, t *terminal) error {
 // deadDiscard is `orderd tasks dead discard`.
 type deadDiscard struct {
 	deadAct
-	Reason string `required:"" help:"Why; printed with your name, for the record of the shell."`
+	Reason reason `required:"" help:"Why; printed with your name, for the record of the shell."`
 }
 
 // Run forgets failed tasks. It prints who did it and why, because the rows are gone then
@@ -175,7 +176,7 @@ type deadDiscard struct {
 func (c *deadDiscard) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.act(ctx, s, t, "Discard", func(co *core, f scheduler.Filter) (int, error) {
 		n, err := co.failures.Discard(ctx, f)
-		fmt.Fprintf(t.Err, "%s %s discarded %d failed task(s): %s\n", stamp(co.clock.Now().UTC()), byWhom(), n,
+		screen.Printf(t.Err, "%s %s discarded %d failed task(s): %s\n", stamp(co.clock.Now().UTC()), byWhom(), n,
 			c.Reason)
 		return n, err
 	})
@@ -206,14 +207,14 @@ func (c *tasksDue) Run(ctx context.Context, s *settings, t *terminal) error {
 			for _, m := range due {
 				most = max(most, m.Pending+m.Closing)
 			}
-			fmt.Fprintln(w, "MINUTE\tUNPAID\tCLOSING\t")
+			screen.Printf(w, "MINUTE\tUNPAID\tCLOSING\t\n")
 			for _, m := range due {
 				from := "overdue"
 				if m.From != nil {
 					from = m.From.Format("2006-01-02 15:04Z")
 				}
 				n := m.Pending + m.Closing
-				fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", from, m.Pending, m.Closing,
+				screen.Printf(w, "%s\t%d\t%d\t%s\n", from, m.Pending, m.Closing,
 					strings.Repeat("#", int((n*barWidth+most-1)/most)))
 			}
 		})

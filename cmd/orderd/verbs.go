@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,11 +10,12 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"orderd/cmd/orderd/console"
+	"orderd/cmd/screen"
 	"orderd/migrations"
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order/orderhttp"
 )
@@ -41,16 +41,12 @@ func (n pageRows) Validate() error {
 // maxPageRows is that of the operators' API.
 const maxPageRows = 200
 
-// show writes v as JSON, or a table by write, whose columns are separated by tabs.
+// show writes v as JSON, or a table by write (screen.Table).
 func (o output) show(t *terminal, v any, write func(w io.Writer)) error {
 	if o.Output == "json" {
-		e := json.NewEncoder(t.Out)
-		e.SetIndent("", "  ")
-		return e.Encode(v)
+		return screen.JSON(t.Out, v)
 	}
-	w := tabwriter.NewWriter(t.Out, 0, 4, 2, ' ', 0)
-	write(w)
-	return w.Flush()
+	return screen.Table(t.Out, write)
 }
 
 // confirm is for verbs that change something; they embed it and call ask first.
@@ -67,11 +63,23 @@ func (c confirm) ask(t *terminal, question string) error {
 	if !t.Ask {
 		return fmt.Errorf("%w: this changes something and nobody can be asked: add --yes", errUsage)
 	}
-	fmt.Fprintf(t.Err, "%s [y/N] ", question)
+	screen.Printf(t.Err, "%s [y/N] ", question)
 	// The end of the input is an empty answer, which is no.
 	line, _ := bufio.NewReader(t.In).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
 		return errors.New("not done")
+	}
+	return nil
+}
+
+// reason is why a person does what cannot be taken back. kong calls Validate while it reads
+// the command line, so that nothing is done, and nobody asked, without one that fits.
+type reason string
+
+// Validate gives what is wrong with it, nil for one that fits.
+func (r reason) Validate() error {
+	if wrong := bounds.Reason.Check(string(r)); wrong != nil {
+		return errors.New(wrong.Detail)
 	}
 	return nil
 }
@@ -120,10 +128,10 @@ func (*migrateUp) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withDB(ctx, s, sqldb.Open, func(db *sqldb.DB) error {
 		applied, err := migrations.Up(ctx, db)
 		for _, m := range applied {
-			fmt.Fprintln(t.Err, "applied", m.Name)
+			screen.Printf(t.Err, "applied %s\n", m.Name)
 		}
 		if err == nil && len(applied) == 0 {
-			fmt.Fprintln(t.Err, "the schema is up to date")
+			screen.Printf(t.Err, "the schema is up to date\n")
 		}
 		return err
 	})
@@ -137,7 +145,7 @@ func (c *migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withDB(ctx, s, sqldb.OpenExisting, func(db *sqldb.DB) error {
 		m, err := migrations.Down(ctx, db)
 		if err == nil {
-			fmt.Fprintln(t.Err, "took back", m.Name)
+			screen.Printf(t.Err, "took back %s\n", m.Name)
 		}
 		return err
 	})
@@ -151,9 +159,9 @@ func (c *migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			fmt.Fprintln(w, "VERSION\tNAME\tAPPLIED")
+			screen.Printf(w, "VERSION\tNAME\tAPPLIED\n")
 			for _, m := range all {
-				fmt.Fprintf(w, "%d\t%s\t%v\n", m.Version, m.Name, m.Applied)
+				screen.Printf(w, "%d\t%s\t%v\n", m.Version, m.Name, m.Applied)
 			}
 		})
 	})
@@ -193,8 +201,8 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(t.Err, "this is the only time that the secret is shown:")
-			fmt.Fprintln(t.Out, secret)
+			screen.Printf(t.Err, "this is the only time that the secret is shown:\n")
+			screen.Printf(t.Out, "%s\n", secret)
 			return nil
 		})
 	}
@@ -206,7 +214,7 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(t.Out, token)
+	screen.Printf(t.Out, "%s\n", token)
 	return nil
 }
 
@@ -221,13 +229,13 @@ func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			fmt.Fprintln(w, "NAME\tPERSON\tROLE\tCREATED\tBY\tREVOKED")
+			screen.Printf(w, "NAME\tPERSON\tROLE\tCREATED\tBY\tREVOKED\n")
 			for _, x := range all {
 				revoked := ""
 				if x.RevokedAt != nil {
 					revoked = stamp(*x.RevokedAt)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, x.Person, x.Role, stamp(x.CreatedAt),
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, x.Person, x.Role, stamp(x.CreatedAt),
 					x.CreatedBy, revoked)
 			}
 		})
@@ -277,9 +285,9 @@ func (c *configPrint) Run(s *settings, t *terminal) error {
 		all = append(all, setting{f.env, f.flag, f.masked(), s.origins[f.env]})
 	}
 	return c.show(t, all, func(w io.Writer) {
-		fmt.Fprintln(w, "NAME\tVALUE\tFROM")
+		screen.Printf(w, "NAME\tVALUE\tFROM\n")
 		for _, f := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, f.Value, f.Origin)
+			screen.Printf(w, "%s\t%s\t%s\n", f.Name, f.Value, f.Origin)
 		}
 	})
 }
@@ -289,7 +297,7 @@ func (c *configCheck) Run(s *settings, t *terminal) error {
 	if err := s.usable(c.Role); err != nil {
 		return err
 	}
-	fmt.Fprintln(t.Err, "the configuration can be used; 'orderd doctor' asks the servers too")
+	screen.Printf(t.Err, "the configuration can be used; 'orderd doctor' asks the servers too\n")
 	return nil
 }
 
@@ -298,7 +306,7 @@ type versionCmd struct{}
 
 // Run prints the version.
 func (*versionCmd) Run(t *terminal) error {
-	fmt.Fprintln(t.Out, "orderd", version())
+	screen.Printf(t.Out, "orderd %s\n", version())
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"time"
 
+	"orderd/cmd/screen"
+	"orderd/order"
 	"orderd/order/audit"
 )
 
@@ -24,7 +26,7 @@ type verifyCmd struct {
 	// in the timelines.
 	Repair bool   `help:"${verify_repair}"`
 	Apply  bool   `help:"With --repair: do it, then verify again. Needs --reason."`
-	Reason string `help:"With --apply: why, for the timelines and the flows."`
+	Reason reason `help:"With --apply: why, for the timelines and the flows."`
 }
 
 // verified is what verify shows: the result of the checks, and with --repair what was or
@@ -42,11 +44,16 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return fmt.Errorf("%w: --apply goes with --repair", errUsage)
 	case c.Apply && c.Reason == "":
 		return fmt.Errorf("%w: --apply needs --reason: it stands in the timelines for ever", errUsage)
+	case c.Apply:
+		if err := order.CheckRepairReason(string(c.Reason)); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
 	}
 	return withCore(ctx, s, func(co *core) error {
 		v := verified{}
 		if c.Repair {
-			r, err := co.audit.Repair(ctx, audit.RepairOptions{Apply: c.Apply, Reason: c.Reason, Cause: cliCause()})
+			r, err := co.audit.Repair(ctx, audit.RepairOptions{Apply: c.Apply, Reason: string(c.Reason),
+				Cause: cliCause()})
 			if err != nil {
 				return err
 			}
@@ -96,15 +103,15 @@ func (v verified) table(w io.Writer) {
 		if check.Count > 0 {
 			mark = "BROKEN"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, check.ID, check.Meaning)
+		screen.Printf(w, "%s\t%s\t%s\n", mark, check.ID, check.Meaning)
 		for _, row := range check.Violations {
-			fmt.Fprintf(w, "\t\t  %s\n", row)
+			screen.Printf(w, "\t\t  %s\n", row)
 		}
 		if more := check.Count - len(check.Violations); more > 0 {
-			fmt.Fprintf(w, "\t\t  … and %d more\n", more)
+			screen.Printf(w, "\t\t  … and %d more\n", more)
 		}
 	}
-	fmt.Fprintf(w, "\n%d orders, %d payments, %d of them held for a person; %d checks in %s\n",
+	screen.Printf(w, "\n%d orders, %d payments, %d of them held for a person; %d checks in %s\n",
 		v.Orders, v.Payments, v.Held, len(v.Checks), v.Took.Round(time.Millisecond))
 	if v.Repairs == nil {
 		return
@@ -112,22 +119,22 @@ func (v verified) table(w io.Writer) {
 	last := ""
 	for _, r := range v.Repairs.Repairs {
 		if r.Check != last {
-			fmt.Fprintf(w, "\n%s: %s\n  because %s\n", r.Check, r.Do, r.Why)
+			screen.Printf(w, "\n%s: %s\n  because %s\n", r.Check, r.Do, r.Why)
 			last = r.Check
 		}
 		outcome := r.Outcome
 		if outcome == "" {
 			outcome = "planned"
 		}
-		fmt.Fprintf(w, "  %s  %s\n", r.Key, outcome)
+		screen.Printf(w, "  %s  %s\n", r.Key, outcome)
 	}
 	for _, l := range v.Repairs.Left {
-		fmt.Fprintf(w, "\n%s (%d): for a person\n  %s\n", l.Check, l.Count, l.Next)
+		screen.Printf(w, "\n%s (%d): for a person\n  %s\n", l.Check, l.Count, l.Next)
 	}
 	switch {
 	case len(v.Repairs.Repairs) == 0:
-		fmt.Fprintln(w, "\nthere is nothing that a program can repair")
+		screen.Printf(w, "\nthere is nothing that a program can repair\n")
 	case !v.Repairs.Applied:
-		fmt.Fprintln(w, "\nnothing was changed; 'orderd verify --repair --apply --reason …' does it")
+		screen.Printf(w, "\nnothing was changed; 'orderd verify --repair --apply --reason …' does it\n")
 	}
 }

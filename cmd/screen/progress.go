@@ -1,7 +1,6 @@
 package screen
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -47,11 +46,11 @@ func (p *Progress) Show(format string, args ...any) {
 	if !p.moves {
 		if now := p.now(); now.Sub(p.said) >= plainEvery {
 			p.said = now
-			p.write(fmt.Sprintf(format, args...) + "\n")
+			p.write(sprintf(format, args) + "\n")
 		}
 		return
 	}
-	p.last = fmt.Sprintf(format, args...)
+	p.last = sprintf(format, args)
 	p.write(clearLine + p.last)
 }
 
@@ -59,7 +58,7 @@ func (p *Progress) Show(format string, args ...any) {
 func (p *Progress) Print(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	line := fmt.Sprintf(format, args...)
+	line := sprintf(format, args)
 	if p.last != "" {
 		line = clearLine + line + p.last
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"orderd/cmd/screen"
 	"orderd/payment/wechatsim"
 )
 
@@ -68,7 +69,7 @@ func main() {
 	_, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 	if err := run(ctx, f, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "wechatsim:", err)
+		screen.Printf(os.Stderr, "wechatsim: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
@@ -147,7 +148,7 @@ func announce(out io.Writer, f flags, o wechatsim.Options, addr string) {
 		mood = "calm"
 	}
 	client := o.Keys.Client()
-	_, _ = fmt.Fprintf(out, `wechatsim: simulated WeChat Pay v3, no real money anywhere
+	screen.Printf(out, `wechatsim: simulated WeChat Pay v3, no real money anywhere
   api       http://%[1]s
   control   http://%[1]s/control
   merchant  %[2]s, app %[3]s, certificate %[4]s
@@ -155,7 +156,7 @@ func announce(out io.Writer, f flags, o wechatsim.Options, addr string) {
   seed      %[7]d (%[8]s)
 `, addr, client.MchID, client.AppID, client.SerialNo, f.Keys, client.PublicKeyID, o.Seed, mood)
 	for _, fault := range f.Fault {
-		_, _ = fmt.Fprintf(out, "  fault     %s\n", fault)
+		screen.Printf(out, "  fault     %s\n", fault)
 	}
 }
 

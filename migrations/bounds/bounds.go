@@ -159,7 +159,7 @@ type Wrong struct{ Code, Detail string }
 
 // Codes of Wrong, a contract of the API.
 const (
-	CodeRequired = "REQUIRED" // nothing was given, or nothing but blanks
+	CodeRequired = "REQUIRED" // nothing was given, or nothing that is seen
 	CodeLength   = "LENGTH"
 	CodeFormat   = "FORMAT"
 	CodeEnum     = "ENUM"
@@ -170,7 +170,7 @@ const (
 func (f *Field) Check(s string) *Wrong {
 	n := f.measure(s)
 	switch {
-	case f.Least > 0 && strings.TrimSpace(s) == "":
+	case f.Least > 0 && blank(s):
 		return &Wrong{CodeRequired, fmt.Sprintf("%s is needed: %s", f.Name, f.Rule())}
 	case s == "":
 		return nil
@@ -238,6 +238,19 @@ func (f *Field) Fitted(s string) string {
 		}
 		return r
 	}, s))
+}
+
+// Shorten is Cut for text that somebody reads where it stands: what is missing is marked by
+// an ellipsis.
+func (f *Field) Shorten(s string) string {
+	const mark = "…"
+	cut := f.Cut(s)
+	if cut == s {
+		return s
+	}
+	room := *f
+	room.Most -= f.measure(mark)
+	return room.Cut(s) + mark
 }
 
 // Number is a line of the table of numbers.

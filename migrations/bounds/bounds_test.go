@@ -78,15 +78,6 @@ func TestAlphabets(t *testing.T) {
 	}
 }
 
-// A blank is no reason, and no name.
-func TestBlankIsNothing(t *testing.T) {
-	for _, s := range []string{"", " ", "\n\t", "\u3000"} {
-		if wrong := Reason.Check(s); wrong == nil || wrong.Code != CodeRequired {
-			t.Errorf("%q: %v", s, wrong)
-		}
-	}
-}
-
 // An address that WeChat Pay refuses makes every prepay fail, and one that it cannot reach loses every notification.
 func TestNotifyURL(t *testing.T) {
 	long := "https://pay.example.com/" + strings.Repeat("a", NotifyURL.Most-len("https://pay.example.com/"))

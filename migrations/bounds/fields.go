@@ -35,6 +35,9 @@ var (
 		Columns: "refunds.note refunds.decided_why refunds.said_why refund_approvals.reason stock_flows.reason " +
 			"differences.proposed_why differences.resolved_why bill_hands.why",
 		Why: "the width of the narrowest of its columns"}
+	// RepairReason is Reason of what verify repairs.
+	RepairReason = Field{Name: "reason of a repair", Least: 1, Most: 120, Unit: Characters, Of: Line,
+		Why: "a recount of a SKU puts what the counter and the flows said before it, in the one column of Reason"}
 	// Note is Reason where none need be given.
 	Note = Field{Name: "reason", Most: Reason.Most, Unit: Characters, Of: Line, Columns: "refunds.note",
 		Why: "two sentences in the timeline"}
@@ -145,7 +148,7 @@ var (
 // Fields are the whole table, in the order in which docs/limits.md shows it.
 var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
-	&Title, &Reason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
+	&Title, &Reason, &RepairReason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution, &DifferenceID,

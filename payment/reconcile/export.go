@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -89,10 +90,11 @@ func WriteCSV(w io.Writer, all []Difference) error {
 	return out.Error()
 }
 
-// csvText keeps a spreadsheet from misreading text: a formula gets an apostrophe before it, a
-// number of more than 15 digits (all that a spreadsheet keeps) a tab.
+// csvText keeps a spreadsheet from misreading text, and its reader too (bounds.Shown): a
+// formula gets an apostrophe before it, a number of more than 15 digits (all that a
+// spreadsheet keeps) a tab.
 func csvText(s string) string {
-	switch {
+	switch s = bounds.Shown(s); {
 	case s == "":
 		return s
 	case strings.ContainsRune("=+-@\t\r", rune(s[0])):
@@ -260,10 +262,10 @@ func writeSheet(z *zip.Writer, name string, header []string, rows func(yield fun
 
 // writeText writes a cell of text. style is the place of its format in xlsxStyles. The
 // text stands in the cell (inlineStr) and not in the table of shared strings, which
-// would have to be known before the first row is written. EscapeText replaces
-// characters that XML cannot have.
+// would have to be known before the first row is written. What cannot be seen, and what XML
+// cannot have, is written out (bounds.Shown).
 func writeText(b *strings.Builder, s string, style int) {
 	fmt.Fprintf(b, `<c s="%d" t="inlineStr"><is><t xml:space="preserve">`, style)
-	_ = xml.EscapeText(b, []byte(s)) // a Builder does not fail
+	_ = xml.EscapeText(b, []byte(bounds.Shown(s))) // a Builder does not fail
 	b.WriteString(`</t></is></c>`)
 }

@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -228,7 +229,7 @@ func writeFlow(out io.Writer, r Result) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(w, "%s fund flow\tbill %s\n", r.Date, r.billText())
 	for _, g := range f.By {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", g.Direction, g.Business, g.Count, g.Fen)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", bounds.Shown(g.Direction), bounds.Shown(g.Business), g.Count, g.Fen)
 	}
 	fmt.Fprintf(w, "net\t\t%d\t%s\n", f.Rows, f.Net())
 	if f.Trade != nil {

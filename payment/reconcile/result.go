@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"orderd/migrations/bounds"
 	"orderd/payment"
 )
 
@@ -166,9 +167,11 @@ func (r *Result) billText() string {
 	case r.Source != SourceFile:
 		return r.SHA1
 	case r.ConfirmedBy != "":
-		return r.SHA1 + ", a file: given by " + r.GivenBy + ", confirmed by " + r.ConfirmedBy
+		return r.SHA1 + ", a file: given by " + bounds.Shown(r.GivenBy) + ", confirmed by " +
+			bounds.Shown(r.ConfirmedBy)
 	}
-	return r.SHA1 + ", a file that ends no difference: given by " + r.GivenBy + ", nobody has confirmed it"
+	return r.SHA1 + ", a file that ends no difference: given by " + bounds.Shown(r.GivenBy) +
+		", nobody has confirmed it"
 }
 
 // WriteText prints a result as a person reads it, with the bridge in the order in which

@@ -468,8 +468,11 @@ func etag(v int64) string { return `"v` + strconv.FormatInt(v, 10) + `"` }
 
 // needReason wants a reason that fits. What an operator does cannot be taken back;
 // the reason is what is left to whoever asks later.
-func needReason(reason string) error {
-	if wrong := bounds.Reason.Check(reason); wrong != nil {
+func needReason(reason string) error { return checkReason(&bounds.Reason, reason) }
+
+// checkReason refuses a reason that does not fit: VALIDATION_FAILED.
+func checkReason(f *bounds.Field, reason string) error {
+	if wrong := f.Check(reason); wrong != nil {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
 			Fields: []order.FieldError{{Pointer: "#/reason", Code: wrong.Code, Detail: wrong.Detail}}}
 	}

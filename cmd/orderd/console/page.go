@@ -3,12 +3,15 @@ package console
 import (
 	"bytes"
 	_ "embed"
+	"fmt"
 	"html/template"
 	"net/http"
+	"text/template/parse"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/payment"
 	"orderd/payment/shipping"
@@ -28,9 +31,11 @@ const strictCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestor
 var pagesHTML string
 
 // pages are the parsed templates. html/template escapes by where a value stands: what
-// customers wrote cannot become markup.
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"yuan": func(f payment.Fen) string { return f.String() },
+// customers wrote cannot become markup. Every value passes shown, because what is no markup
+// can still turn a line around.
+var pages = allShown(template.Must(template.New("").Funcs(template.FuncMap{
+	"shown": shown,
+	"yuan":  func(f payment.Fen) string { return f.String() },
 	// of a refund's payment, which WeChat Pay need not have said of one made elsewhere
 	"total": func(f payment.Fen) string {
 		if f == 0 {
@@ -44,7 +49,58 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 		}
 		return t.Format("01-02 15:04:05.000")
 	},
-}).Parse(pagesHTML))
+}).Parse(pagesHTML)))
+
+// lines is text of several lines, for a page to show as they are.
+type lines string
+
+// shown is a value as a page shows it.
+func shown(v any) string {
+	if text, ok := v.(lines); ok {
+		return bounds.ShownLines(string(text), "")
+	}
+	return bounds.Shown(fmt.Sprint(v))
+}
+
+// allShown puts every value that the templates write through shown, so that none of them can
+// forget to.
+func allShown(all *template.Template) *template.Template {
+	for _, t := range all.Templates() {
+		if t.Tree != nil {
+			showNodes(t.Tree.Root)
+		}
+	}
+	return all
+}
+
+// showNodes adds shown to the end of each action below a node that writes something.
+func showNodes(n parse.Node) {
+	var branch *parse.BranchNode
+	switch n := n.(type) {
+	case *parse.ListNode:
+		if n != nil {
+			for _, inner := range n.Nodes {
+				showNodes(inner)
+			}
+		}
+	case *parse.ActionNode:
+		if len(n.Pipe.Decl) == 0 {
+			last := parse.NewIdentifier("shown").SetPos(n.Pos)
+			n.Pipe.Cmds = append(n.Pipe.Cmds, &parse.CommandNode{NodeType: parse.NodeCommand, Pos: n.Pos,
+				Args: []parse.Node{last}})
+		}
+	case *parse.IfNode:
+		branch = &n.BranchNode
+	case *parse.RangeNode:
+		branch = &n.BranchNode
+	case *parse.WithNode:
+		branch = &n.BranchNode
+	}
+	if branch != nil {
+		showNodes(branch.List)
+		showNodes(branch.ElseList)
+	}
+}
 
 // page is GET /: what is open, what is late, what waits for a person, the newest orders.
 // The pages only show; what changes something has the API and the command line, where a

@@ -502,6 +502,6 @@ func (c *console) dayPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return show(ctx, "day", map[string]any{"Simulated": c.Simulated, "Day": &s, "Text": text.String(),
+	return show(ctx, "day", map[string]any{"Simulated": c.Simulated, "Day": &s, "Text": lines(text.String()),
 		"Differences": all, "Files": files})
 }

@@ -106,6 +106,9 @@ func (c *console) putSKU(ctx echo.Context) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{
 			Pointer: "#/price/currency", Code: "ENUM", Detail: "the currency is CNY"}}}
 	}
+	if err := checkReason(&bounds.Note, body.Reason); err != nil {
+		return err
+	}
 	p := stock.Put{
 		SkuID:    ctx.Param("id"),
 		Title:    body.Title,
