@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,7 @@ type core struct {
 	audit      *audit.Auditor
 	stock      *stock.Admin
 	reconciler *reconcile.Reconciler
+	tokens     *console.TokenStore // the operators'
 	// clock is the database's clock, so that all processes agree on what is due.
 	// Deadlines go by it; tokens and logs go by this machine's.
 	clock *sqldb.Clock
@@ -103,7 +105,8 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 			sh.observe.Alarm("the database refuses", "", advice)
 		}
 	})
-	c := &core{db: db, stock: stock.NewAdmin(db, time.Now)}
+	c := &core{db: db, stock: stock.NewAdmin(db, time.Now),
+		tokens: console.NewTokenStore(db, time.Now).Bound(s.OperatorTokenLife)}
 	c.close = append(c.close, func() { _ = db.Close() })
 	if err := c.build(ctx, s, sh, log); err != nil {
 		c.Close()
@@ -316,7 +319,9 @@ type app struct {
 	log *slog.Logger
 	// redis is the only thing beside the database that processes share.
 	redis redis.UniversalClient
-	mini  interface { // the embedded Redis
+	// miniURL is where mini is, with its password.
+	miniURL string
+	mini    interface { // the embedded Redis
 		Addr() string
 		Close()
 	}
@@ -411,12 +416,12 @@ func (a *app) startQueue(ctx context.Context, o options) (err error) {
 	a.metrics = console.NewMetrics()
 	url := a.s.Redis
 	if a.s.embeddedRedis() {
-		m, err := startRedis()
+		m, address, err := startRedis()
 		if err != nil {
 			return err
 		}
-		a.mini = m
-		url = "redis://" + a.mini.Addr()
+		a.mini, url = m, address
+		a.miniURL = address
 		a.announce("queue: embedded Redis in this process (set ORDERD_REDIS)")
 	}
 	if a.redis, err = scheduler.Connect(url); err != nil {
@@ -542,6 +547,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			Stopping: a.stopping,
 
 			TrustedProxies: proxies,
+			WrongTokens:    a.wrongTokens("api", proxies),
 		})
 		if err != nil {
 			return err
@@ -572,6 +578,12 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 	return a.startConsole(ctx)
 }
 
+// wrongTokens counts what is nobody's token at a listener, and bounds it.
+func (a *app) wrongTokens(listener string, proxies []netip.Prefix) *orderhttp.WrongTokens {
+	return orderhttp.NewWrongTokens(a.s.WrongTokens, proxies, time.Now,
+		func(held bool) { a.metrics.WrongToken(listener, held) })
+}
+
 // startConsole opens the operators' listener, on loopback unless configured otherwise.
 // The bootstrap token is an admin's, for making the first tokens.
 func (a *app) startConsole(ctx context.Context) error {
@@ -587,7 +599,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Tasks:      a.queue,
 		Failures:   a.failures,
 		Tokens:     []console.Token{bootstrap},
-		TokenStore: console.NewTokenStore(a.db, time.Now),
+		TokenStore: a.tokens,
 		Background: a.background,
 		Metrics:    a.metrics,
 		Checks:     a.checks(),
@@ -596,6 +608,11 @@ func (a *app) startConsole(ctx context.Context) error {
 		Simulated:  a.sim != nil,
 		CloseRate:  a.s.CloseRate,
 	}
+	proxies, err := orderhttp.ParseProxies(a.s.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	co.WrongTokens = a.wrongTokens("admin", proxies)
 	if a.shipping != nil {
 		co.Shipments = a.shipping
 	}
@@ -614,7 +631,7 @@ func (a *app) verifier() (v *orderhttp.Verifier, err error) {
 		if v, err = orderhttp.NewPublicKeyVerifier([]byte(a.s.JWTPublicKey), time.Now); err != nil {
 			err = fmt.Errorf("ORDERD_CUSTOMER_JWT_PUBLIC_KEY: %w", err)
 		}
-		return v, err
+		return bound(v, a.s, err)
 	}
 	secret, err := a.s.jwtSecret(true)
 	if err != nil {
@@ -627,7 +644,15 @@ func (a *app) verifier() (v *orderhttp.Verifier, err error) {
 	if v, err = orderhttp.NewSecretVerifier([]byte(secret), time.Now); err != nil {
 		err = fmt.Errorf("ORDERD_CUSTOMER_JWT_SECRET: %w", err)
 	}
-	return v, err
+	return bound(v, a.s, err)
+}
+
+// bound gives a verifier of tokens the settings' bound, or the error of its making.
+func bound(v *orderhttp.Verifier, s *settings, err error) (*orderhttp.Verifier, error) {
+	if err != nil {
+		return nil, err
+	}
+	return v.Bound(s.CustomerTokenLife), nil
 }
 
 // jwtSecret gives the configured secret, or the generated one when WeChat Pay is

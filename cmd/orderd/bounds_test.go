@@ -58,6 +58,16 @@ func TestSettingsThatWeChatPayRefuses(t *testing.T) {
 		{"a network", func(s *settings) { s.TrustedProxies = "10.0.0.0/8, 192.0.2.1" }, ""},
 		{"everybody", func(s *settings) { s.TrustedProxies = "0.0.0.0/0" }, "ORDERD_TRUSTED_PROXIES"},
 		{"a name", func(s *settings) { s.TrustedProxies = "proxy.example" }, "ORDERD_TRUSTED_PROXIES"},
+		{"tokens of a minute", func(s *settings) {
+			s.CustomerTokenLife, s.OperatorTokenLife = minTokenLife, minTokenLife
+		}, ""},
+		{"tokens of a year", func(s *settings) {
+			s.CustomerTokenLife, s.OperatorTokenLife = maxTokenLife, maxTokenLife
+		}, ""},
+		{"longer", func(s *settings) { s.CustomerTokenLife = maxTokenLife + 1 }, "ORDERD_CUSTOMER_TOKEN_LIFE"},
+		{"ended before", func(s *settings) { s.OperatorTokenLife = -time.Hour }, "ORDERD_OPERATOR_TOKEN_LIFE"},
+		{"no wrong token at all", func(s *settings) { s.WrongTokens = -1 }, "ORDERD_WRONG_TOKENS"},
+		{"more than anybody sends", func(s *settings) { s.WrongTokens = maxWrongTokens + 1 }, "ORDERD_WRONG_TOKENS"},
 	} {
 		s := settings{MchID: "1900000001", PayWithin: 30 * time.Minute, CloseGrace: 20 * time.Second,
 			SweepEvery: time.Second, CloseRate: 1, AskEvery: time.Minute, Pace: 1, origins: map[string]string{}}

@@ -95,6 +95,13 @@ type settings struct {
 	// AdminToken is the first administrator's, by which the other operators' are made.
 	AdminToken string `name:"bootstrap-admin-token" placeholder:"TOKEN" help:"${bootstrap_admin_token}" secret:"yes"`
 
+	// Tokens end by themselves: whoever has one that leaked has it for no longer. An
+	// operator's counts from its making, and a change holds for those that there are.
+	CustomerTokenLife time.Duration `name:"customer-token-life" default:"744h" help:"${customer_token_life}"`
+	OperatorTokenLife time.Duration `name:"operator-token-life" default:"2160h" help:"${operator_token_life}"`
+	// WrongTokens is of one address, in a minute; 0 is no limit.
+	WrongTokens int `name:"wrong-tokens" default:"30" help:"${wrong_tokens}"`
+
 	// The merchant at WeChat Pay, as the merchant platform shows it. MchID decides:
 	// without it the simulator is used, and the others must be empty.
 	MchID string `name:"wechat-mchid" placeholder:"ID" help:"${wechat_mchid}"`
@@ -301,6 +308,11 @@ func (s *settings) check() error {
 	case s.AdminToken != "" && len(s.AdminToken) < minToken:
 		return fmt.Errorf("ORDERD_BOOTSTRAP_ADMIN_TOKEN has %d bytes, it needs %d: make one with 'openssl "+
 			"rand -hex 32'", len(s.AdminToken), minToken)
+	case !tokenLife(s.CustomerTokenLife) || !tokenLife(s.OperatorTokenLife):
+		return fmt.Errorf("ORDERD_CUSTOMER_TOKEN_LIFE and ORDERD_OPERATOR_TOKEN_LIFE are %s to %s", minTokenLife,
+			maxTokenLife)
+	case s.WrongTokens < 0 || s.WrongTokens > maxWrongTokens:
+		return fmt.Errorf("ORDERD_WRONG_TOKENS is 0 to %d a minute; 0 is no limit", maxWrongTokens)
 	case len(s.OtherAppIDs) > maxOtherAppIDs || slices.ContainsFunc(s.OtherAppIDs, func(id string) bool {
 		return !bounds.AppID.Fits(id)
 	}):
@@ -326,6 +338,17 @@ func (s *settings) ofMerchant() string {
 	}
 	return ""
 }
+
+// Bounds of the settings of tokens: a token of a minute is for tests, and one of more than a
+// year is one that never ends.
+const (
+	minTokenLife   = time.Minute
+	maxTokenLife   = 366 * 24 * time.Hour
+	maxWrongTokens = 10_000
+)
+
+// tokenLife reports that a token may live so long; 0 stands for the default.
+func tokenLife(d time.Duration) bool { return d == 0 || d >= minTokenLife && d <= maxTokenLife }
 
 // checkNotifyURLs refuses addresses that WeChat Pay refuses, before an order meets them. A
 // simulator on this machine may be told another one.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -49,12 +51,20 @@ func lockDataDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// startRedis runs a Redis in this process, on a port of loopback that is drawn. It
-// forgets everything at the end; the sweep sets the wake-ups again.
-func startRedis() (*miniredis.Miniredis, error) {
-	m := miniredis.NewMiniRedis()
+// startRedis runs a Redis in this process, on a port of loopback that is drawn, and gives its
+// URL. The password is drawn too: every user of this machine reaches the port, and whoever
+// writes to the queue gives the service its tasks. It forgets everything at the end; the
+// sweep sets the wake-ups again.
+func startRedis() (m *miniredis.Miniredis, address string, err error) {
+	m = miniredis.NewMiniRedis()
 	m.ClockTTL(true) // else keys never expire: miniredis has a clock that tests move
-	return m, m.Start()
+	password := rand.Text()
+	m.RequireAuth(password)
+	if err := m.Start(); err != nil {
+		return nil, "", err
+	}
+	u := url.URL{Scheme: "redis", User: url.UserPassword("", password), Host: m.Addr()}
+	return m, u.String(), nil
 }
 
 // simKeysDir is where the keys of the simulated merchant are. They are kept, so that a

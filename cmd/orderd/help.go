@@ -75,10 +75,15 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"customer_jwt_secret":     "HS256 secret of customers' tokens, at least 32 bytes.",
 	"customer_jwt_public_key": "Public key of customers' tokens instead (RS256 or ES256).",
 	"bootstrap_admin_token":   "Bearer token of an administrator, at least 32 bytes.",
-	"wechat_mchid":            "Merchant number; without it the simulator is used.",
-	"wechat_serial_no":        "Serial number of the merchant's certificate.",
-	"wechat_private_key":      "The merchant's private key.",
-	"wechat_verify_keys":      "WeChat Pay's public keys and certificates; several during a change of keys.",
+	"customer_token_life": "How long a customer's token may still be valid; one whose exp is further away is " +
+		"refused.",
+	"operator_token_life": "How long an operator's token lets in, from its making.",
+	"wrong_tokens": "Tokens of nobody's that an address may send in a minute before it is answered 429; " +
+		"0: no limit.",
+	"wechat_mchid":       "Merchant number; without it the simulator is used.",
+	"wechat_serial_no":   "Serial number of the merchant's certificate.",
+	"wechat_private_key": "The merchant's private key.",
+	"wechat_verify_keys": "WeChat Pay's public keys and certificates; several during a change of keys.",
 	"wechat_response_key": "Which of them answers are asked for under (default: the public key, of several the first " +
 		"one listed, else the certificate that is valid longest).",
 	"wechat_other_appids":      "Further app ids of this shop, whose payments are ours too.",

@@ -98,7 +98,8 @@ type person struct {
 }
 
 // errToken: the token is nobody's, or its person may not do this.
-var errToken = errors.New("the token is nobody's, or was revoked")
+var errToken = errors.New("the token is nobody's, was revoked, or has expired: 'orderd token create " +
+	"--person NAME --label …' makes another")
 
 // who gives the name to act in: that of the token's person, who must have the role, as on
 // the admin listener, or the shell's.
@@ -110,7 +111,7 @@ func (p person) who(ctx context.Context, co *core, need operators.Role) (string,
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errUsage, err)
 	}
-	token, err := console.NewTokenStore(co.db, time.Now).Who(ctx, strings.TrimSpace(string(secret)))
+	token, err := co.tokens.Who(ctx, strings.TrimSpace(string(secret)))
 	switch {
 	case err != nil:
 		return "", err

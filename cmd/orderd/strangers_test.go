@@ -29,7 +29,7 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 	}
 	paid := h.ids["customer A"]
 	before := sqldbtest.Contents(t, h.db)
-	client := asynq.NewClient(asynq.RedisClientOpt{Addr: h.mini.Addr()})
+	client := asynq.NewClient(redisOf(t, h.miniURL))
 	defer client.Close()
 	sent := 0
 	for _, no := range []string{open.OrderNo, paid.order, "01JD4ZABCDEFGHJKMNPQRSTVWX", paid.refund,
@@ -50,7 +50,7 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 			}
 		}
 	}
-	inspector := asynq.NewInspector(asynq.RedisClientOpt{Addr: h.mini.Addr()})
+	inspector := asynq.NewInspector(redisOf(t, h.miniURL))
 	defer inspector.Close()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
 		left := 0
@@ -198,5 +198,40 @@ func TestInjections(t *testing.T) {
 			}
 			t.Logf("%d requests", tried)
 		})
+	}
+}
+
+// redisOf is a Redis as asynq connects to it.
+func redisOf(t *testing.T, url string) asynq.RedisConnOpt {
+	t.Helper()
+	o, err := asynq.ParseRedisURI(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// Whoever writes to the queue gives the service its tasks, and every user of the machine reaches its port.
+func TestEmbeddedRedisHasAPassword(t *testing.T) {
+	m, address, err := startRedis()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	second, other, err := startRedis()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	for url, lets := range map[string]bool{address: true, "redis://" + m.Addr(): false,
+		"redis://:guess@" + m.Addr(): false, strings.Replace(other, second.Addr(), m.Addr(), 1): false} {
+		client, err := scheduler.Connect(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Set(t.Context(), "asynq:x", "y", 0).Err(); (err == nil) != lets {
+			t.Errorf("a write with %s: %v", url, err)
+		}
+		_ = client.Close()
 	}
 }

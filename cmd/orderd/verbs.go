@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -193,7 +194,7 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 		return withCore(ctx, s, func(co *core) error {
 			var secret string
 			var err error
-			if store := console.NewTokenStore(co.db, time.Now); c.Person != "" {
+			if store := co.tokens; c.Person != "" {
 				_, secret, err = store.CreateFor(ctx, c.Person, c.Label, byWhom())
 			} else {
 				secret, err = store.Create(ctx, c.Operator, c.Role, byWhom())
@@ -210,6 +211,9 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return misconfigured(err)
 	}
+	if most := cmp.Or(s.CustomerTokenLife, orderhttp.DefaultTokenLife); c.Expires > most {
+		return fmt.Errorf("%w: --expires is at most ORDERD_CUSTOMER_TOKEN_LIFE, %s", errUsage, most)
+	}
 	token, err := orderhttp.MintToken([]byte(secret), c.Customer, time.Now(), c.Expires)
 	if err != nil {
 		return err
@@ -224,19 +228,19 @@ type tokenList struct{ output }
 // Run lists operators' tokens.
 func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		all, err := console.NewTokenStore(co.db, time.Now).List(ctx)
+		all, err := co.tokens.List(ctx)
 		if err != nil {
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			screen.Printf(w, "NAME\tPERSON\tROLE\tCREATED\tBY\tREVOKED\n")
+			screen.Printf(w, "NAME\tPERSON\tROLE\tCREATED\tBY\tEXPIRES\tREVOKED\n")
 			for _, x := range all {
 				revoked := ""
 				if x.RevokedAt != nil {
 					revoked = stamp(*x.RevokedAt)
 				}
-				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, x.Person, x.Role, stamp(x.CreatedAt),
-					x.CreatedBy, revoked)
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, x.Person, x.Role, stamp(x.CreatedAt),
+					x.CreatedBy, stamp(x.ExpiresAt), revoked)
 			}
 		})
 	})
@@ -255,7 +259,7 @@ func (c *tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		return console.NewTokenStore(co.db, time.Now).Revoke(ctx, c.Name)
+		return co.tokens.Revoke(ctx, c.Name)
 	})
 }
 

@@ -63,6 +63,8 @@ type Options struct {
 	// TrustedProxies may say in X-Forwarded-For where an H5 payer is, who has not said so
 	// in the request; none: the request has to say it.
 	TrustedProxies []netip.Prefix
+	// WrongTokens bounds the tokens that the shop's login never made; nil: nothing does.
+	WrongTokens *WrongTokens
 	// OpenAPI is the document served at /openapi.yaml; nil serves none.
 	OpenAPI []byte
 	// Stopping ends the long polls when it is closed: http.Server.Shutdown waits for
@@ -192,7 +194,10 @@ func (a *api) authenticated(l *limiter, next echo.HandlerFunc) echo.HandlerFunc 
 		if !ok {
 			return &Failure{Code: CodeUnauthenticated}
 		}
-		customer, err := a.Tokens.Customer(token)
+		customer, ours, err := a.Tokens.check(token)
+		if err != nil && !ours {
+			return a.WrongTokens.Refuse(c.Request(), err)
+		}
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,9 @@ const (
 	// minRSABits is what NIST SP 800-57 allows until 2030, and RFC 7518, 3.3 demands for
 	// RS256.
 	minRSABits = 2048
+	// DefaultTokenLife is how long a customer's token may still be valid where nothing else
+	// is set: a month of a shop that asks its customers to log in once a month.
+	DefaultTokenLife = 31 * 24 * time.Hour
 	// maxToken is in bytes: a quarter of maxHeaderBytes, and twenty times what a token of
 	// three claims needs. A longer one is refused before its signature is computed.
 	maxToken = 4 << 10
@@ -43,6 +46,18 @@ const (
 type Verifier struct {
 	key    any
 	parser *jwt.Parser
+	now    func() time.Time
+	life   time.Duration
+}
+
+// Bound refuses tokens that are still valid for longer than life: one that leaks cannot be
+// revoked, and ends by itself alone. 0 leaves DefaultTokenLife. It gives v, and is called
+// before v is used.
+func (v *Verifier) Bound(life time.Duration) *Verifier {
+	if life != 0 {
+		v.life = life
+	}
+	return v
 }
 
 // NewSecretVerifier accepts HS256 tokens made with this secret, of minSecret bytes or
@@ -85,7 +100,7 @@ func NewPublicKeyVerifier(pemKey []byte, now func() time.Time) (*Verifier, error
 // newVerifier fixes the algorithm, the audience, the leeway and the clock: nothing of
 // them comes from a token.
 func newVerifier(key any, alg string, now func() time.Time) *Verifier {
-	return &Verifier{key: key, parser: jwt.NewParser(
+	return &Verifier{key: key, now: now, life: DefaultTokenLife, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{alg}),
 		jwt.WithAudience(audience),
 		jwt.WithExpirationRequired(),
@@ -95,22 +110,32 @@ func newVerifier(key any, alg string, now func() time.Time) *Verifier {
 }
 
 // Customer gives the customer id of a valid token: signed with the key, for this service,
-// not expired. The error is a *Failure with CodeUnauthenticated that says whether the
-// token has expired, and nothing else: why a forged one was refused helps only whoever
-// forged it.
+// neither expired nor valid for too long (Bound). The error is a *Failure with
+// CodeUnauthenticated that says which of the two it is, and nothing else: why a forged one
+// was refused helps only whoever forged it.
 func (v *Verifier) Customer(token string) (string, error) {
+	customer, _, err := v.check(token)
+	return customer, err
+}
+
+// check is Customer, and reports whether the token is one of the shop's login, which made it
+// for too long or too long ago: whoever sends such a token guesses nothing.
+func (v *Verifier) check(token string) (customer string, ours bool, err error) {
 	if len(token) > maxToken {
-		return "", &Failure{Code: CodeUnauthenticated}
+		return "", false, &Failure{Code: CodeUnauthenticated}
 	}
 	var claims jwt.RegisteredClaims
-	_, err := v.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return v.key, nil })
+	_, err = v.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return v.key, nil })
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return "", &Failure{Code: CodeUnauthenticated, Text: Text{En: "The token has expired.", Zh: "令牌已过期。"}}
+		return "", true, &Failure{Code: CodeUnauthenticated, Text: Text{En: "The token has expired.", Zh: "令牌已过期。"}}
 	case err != nil || !validCustomer(claims.Subject):
-		return "", &Failure{Code: CodeUnauthenticated}
+		return "", false, &Failure{Code: CodeUnauthenticated}
+	case claims.ExpiresAt.Sub(v.now()) > v.life+leeway:
+		return "", true, &Failure{Code: CodeUnauthenticated, Text: Text{
+			En: "The token is valid for too long: its exp must be nearer.", Zh: "令牌有效期过长，exp 须更近。"}}
 	}
-	return claims.Subject, nil
+	return claims.Subject, true, nil
 }
 
 // validCustomer wants visible ASCII. Spaces above all must not pass: some collations of

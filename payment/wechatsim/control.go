@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // control serves /control: JSON in, JSON out, an error as {"error": "…"}. Callers from
-// another machine are refused unless Options.ControlAnywhere: whoever may call it may
-// make any trade paid. Nothing here is WeChat's; no merchant's code may use it.
+// another machine are refused unless Options.ControlAnywhere, and pages of other sites
+// always (fromAPage): whoever may call it may make any trade paid. Nothing here is WeChat's;
+// no merchant's code may use it.
 func (s *Sim) control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /control/trades/{no}/pay", s.controlPay)
@@ -42,12 +45,43 @@ func (s *Sim) control() http.Handler {
 	mux.HandleFunc("GET /control/log", s.controlLog)
 	mux.HandleFunc("POST /control/clock", s.controlClock)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.o.ControlAnywhere && !fromLoopback(r.RemoteAddr) {
+		switch {
+		case !s.o.ControlAnywhere && !fromLoopback(r.RemoteAddr):
 			complain(w, http.StatusForbidden, errors.New("the control surface answers this machine only"))
-			return
+		case !s.o.ControlAnywhere && !namesLoopback(r.Host):
+			complain(w, http.StatusForbidden, fmt.Errorf("the control surface is called 127.0.0.1 or localhost, not %q",
+				r.Host))
+		case fromAPage(r.Header):
+			complain(w, http.StatusForbidden, errors.New("the control surface answers no page of a browser"))
+		case r.ContentLength != 0 && !saysJSON(r.Header):
+			complain(w, http.StatusUnsupportedMediaType, errors.New("send Content-Type: application/json"))
+		default:
+			mux.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
+}
+
+// namesLoopback reports that a Host names this machine to itself. Any other name is one that
+// somebody's DNS has turned to this machine, so that a page of theirs is of the same origin.
+func namesLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+// fromAPage reports that a page in a browser made a request: those have an Origin, or say in
+// Sec-Fetch-Site where they come from. What somebody types into the address bar is none.
+func fromAPage(h http.Header) bool {
+	site := h.Get("Sec-Fetch-Site")
+	return h.Get("Origin") != "" || site != "" && site != "none"
+}
+
+// saysJSON reports that a body is said to be JSON, which a form of another site cannot say.
+func saysJSON(h http.Header) bool {
+	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && media == "application/json"
 }
 
 // fromLoopback reports that a request came from this machine. remote is host:port as

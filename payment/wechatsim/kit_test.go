@@ -245,6 +245,7 @@ func (b *bench) control(method, path, body string) reply {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+"/control"+path, strings.NewReader(body))
 	must(b.t, err)
+	req.Header.Set("Content-Type", "application/json")
 	return b.send(req)
 }
 

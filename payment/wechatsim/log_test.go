@@ -147,7 +147,7 @@ func TestControlIsForThisMachine(t *testing.T) {
 		for remote, wantLocal := range map[string]bool{"127.0.0.1:4000": true, "[::1]:4000": true,
 			"192.0.2.7:4000": false, "nonsense": false} {
 			r := httptest.NewRequest(http.MethodGet, "/control/faults", nil)
-			r.RemoteAddr = remote
+			r.RemoteAddr, r.Host = remote, "127.0.0.1"
 			w := httptest.NewRecorder()
 			b.sim.Handler().ServeHTTP(w, r)
 			if got := w.Code == http.StatusOK; got != (wantLocal || open) {

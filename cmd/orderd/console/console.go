@@ -121,6 +121,8 @@ type Options struct {
 	Tokens []Token
 	// TokenStore has the tokens that can be made and revoked; nil: only Tokens.
 	TokenStore *TokenStore
+	// WrongTokens bounds the tokens that are nobody's; nil: nothing does.
+	WrongTokens *orderhttp.WrongTokens
 	// Background runs what takes longer than a request and ends with the service;
 	// nil: the request waits for it.
 	Background func(func(context.Context))
@@ -271,13 +273,7 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		if !ok || who == nil {
-			// Set just before the answer: the table of problems names Bearer, and a
-			// browser asks its user for a password only when it reads Basic.
-			ctx.Response().Before(func() {
-				ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
-			})
-			return fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as "+
-				"the password of HTTP Basic.")
+			return c.unauthenticated(ctx, ok && secret != "")
 		}
 		if !who.Role.May(need) {
 			return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
@@ -322,6 +318,24 @@ func checkQuery(ctx echo.Context) error {
 		}
 	}
 	return q.err()
+}
+
+// unauthenticated is the answer to whoever is nobody: 401, or 429 for an address that has sent
+// too many tokens of nobody's; wrong says that there was one.
+func (c *console) unauthenticated(ctx echo.Context, wrong bool) error {
+	err := fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as "+
+		"the password of HTTP Basic.")
+	if wrong {
+		err = c.WrongTokens.Refuse(ctx.Request(), err)
+	}
+	// Set just before the answer: the table of problems names Bearer, and a browser asks
+	// its user for a password only when it reads Basic.
+	ctx.Response().Before(func() {
+		if ctx.Response().Status == http.StatusUnauthorized {
+			ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
+		}
+	})
+	return err
 }
 
 // who finds the owner of a secret, nil for nobody's. Tokens of the configuration are

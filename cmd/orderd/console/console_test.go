@@ -434,6 +434,7 @@ func TestMetrics(t *testing.T) {
 		m.Broken(id)
 		m.Batch(id, 3, time.Millisecond)
 		m.Armed(id)
+		m.WrongToken(id, true)
 		m.Fired(id)
 		m.Notified(id, id, time.Millisecond)
 		m.Notified("refund", "applied", time.Millisecond)
@@ -441,6 +442,7 @@ func TestMetrics(t *testing.T) {
 	}
 	m.Transition("", order.StatePending, order.ActorCustomer)
 	m.Lateness(time.Second)
+	m.WrongToken("admin", false)
 	m.Broken("order.due")
 	m.Swept(3)
 	m.Asked(order.AskPaid, time.Second)
@@ -461,6 +463,8 @@ func TestMetrics(t *testing.T) {
 		`trade_asks_total{outcome="paid"} 1`, `trade_asks_total{outcome="other"} 1`,
 		"trade_ask_lateness_seconds_count 2", "timeouts_missing_in_redis 3", "late_payments_total 2",
 		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`,
+		`wrong_tokens_total{listener="other",result="held"} 2`,
+		`wrong_tokens_total{listener="admin",result="refused"} 1`,
 		`notify_seconds_count{outcome="applied",type="refund"} 2`,
 		`notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
 		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{",

@@ -50,6 +50,7 @@ type Metrics struct {
 	// Histograms, whose _count is the number of calls.
 	wechat, notify, requests *prometheus.HistogramVec
 	notifications            *prometheus.CounterVec
+	wrongTokens              *prometheus.CounterVec
 	signatures, tries        *prometheus.CounterVec
 
 	shipping *prometheus.CounterVec
@@ -119,6 +120,8 @@ func NewMetrics() *Metrics {
 			prometheus.DefBuckets, "type", "outcome"),
 		requests: r.histograms("http_request_seconds", "HTTP requests, by the pattern of the route.",
 			prometheus.DefBuckets, "route", "method", "status_class"),
+		wrongTokens: r.counters("wrong_tokens_total",
+			"Tokens that are nobody's; held were answered 429.", "listener", "result"),
 		notifications: r.counters("notify_total", "Payment notifications answered.", "outcome"),
 		signatures: r.counters("wechat_signatures_total",
 			"Signatures that were looked at, of WeChat Pay's answers and of callbacks.", "on", "result"),
@@ -319,6 +322,15 @@ func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
 		"echo", "malformed", "too_large", "failed")
 	m.notify.WithLabelValues(known(kind, "payment", "refund"), outcome).Observe(took.Seconds())
 	m.notifications.WithLabelValues(outcome).Inc()
+}
+
+// WrongToken counts a token that is nobody's; held says that it was answered 429.
+func (m *Metrics) WrongToken(listener string, held bool) {
+	result := "refused"
+	if held {
+		result = "held"
+	}
+	m.wrongTokens.WithLabelValues(known(listener, "api", "admin"), result).Inc()
 }
 
 // WeChat counts a call to WeChat Pay; op and outcome are constants of package wechat.

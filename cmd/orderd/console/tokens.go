@@ -28,6 +28,9 @@ const (
 	// tokenBytes is how many random bytes a secret has: 256 bits cannot be guessed, so
 	// its plain SHA-256 may be stored.
 	tokenBytes = 32
+	// DefaultTokenLife is how long an operator's token lets in from its making, where nothing
+	// else is set: a quarter of a year, as long as people remember that they have one.
+	DefaultTokenLife = 90 * 24 * time.Hour
 	// tokenFor is how long a look-up is remembered: another process accepts a revoked
 	// token for no longer than this, and an operator's page costs the database one
 	// look-up.
@@ -57,13 +60,15 @@ type OperatorToken struct {
 	CreatedBy string     `json:"created_by"`
 	CreatedAt time.Time  `json:"created_at"`
 	RevokedAt *time.Time `json:"revoked_at"`
+	ExpiresAt time.Time  `json:"expires_at"`
 }
 
 // TokenStore keeps operators' tokens in the table operator_tokens, by the hash of their
 // secrets. It is safe for concurrent use.
 type TokenStore struct {
-	db  *sqldb.DB
-	now func() time.Time
+	db   *sqldb.DB
+	now  func() time.Time
+	life time.Duration
 
 	mu sync.Mutex
 	// seen is what was looked up, by the hash of the secret, at most maxRemembered; what
@@ -81,7 +86,16 @@ type lookedUp struct {
 
 // NewTokenStore makes a store on a database, whose schema must be there.
 func NewTokenStore(db *sqldb.DB, now func() time.Time) *TokenStore {
-	return &TokenStore{db: db, now: now, seen: map[[sha256.Size]byte]lookedUp{}}
+	return &TokenStore{db: db, now: now, life: DefaultTokenLife, seen: map[[sha256.Size]byte]lookedUp{}}
+}
+
+// Bound ends every token so long after it was made, those of before too; 0 leaves
+// DefaultTokenLife. It gives s, and is called before s is used.
+func (s *TokenStore) Bound(life time.Duration) *TokenStore {
+	if life != 0 {
+		s.life = life
+	}
+	return s
 }
 
 // Create makes the account of a person and its first token, which has the person's name,
@@ -211,6 +225,7 @@ ORDER BY name`)
 			return nil, fmt.Errorf("list tokens: %w", err)
 		}
 		t.CreatedAt = time.UnixMilli(created).UTC()
+		t.ExpiresAt = t.CreatedAt.Add(s.life)
 		if revoked != 0 {
 			at := time.UnixMilli(revoked).UTC()
 			t.RevokedAt = &at
@@ -225,7 +240,8 @@ func (s *TokenStore) Who(ctx context.Context, secret string) (*Token, error) {
 	return s.find(ctx, sha256.Sum256([]byte(secret)))
 }
 
-// find gives the owner of a secret by its hash, nil for nobody's. The secret has 256
+// find gives the owner of a secret by its hash, nil for nobody's and for one that is too old
+// (Bound). The secret has 256
 // random bits and only its hash is compared, by the database's index: how long that takes
 // tells nothing of another token. A database that does not answer is
 // sqldb.ErrUnavailable, a 503.
@@ -246,7 +262,8 @@ func (s *TokenStore) find(ctx context.Context, sum [sha256.Size]byte) (*Token, e
 FROM operator_tokens t
 LEFT JOIN operators o ON o.name = CASE t.person WHEN '' THEN t.name ELSE t.person END
 WHERE t.sha256 = ?
-  AND t.revoked_at = 0`, hex.EncodeToString(sum[:])).Scan(&t.Name, &t.Role, &disabled)
+  AND t.revoked_at = 0
+  AND t.created_at > ?`, hex.EncodeToString(sum[:]), now.Add(-s.life).UnixMilli()).Scan(&t.Name, &t.Role, &disabled)
 	})
 	if errors.Is(err, sql.ErrNoRows) || disabled != 0 {
 		t = nil
