@@ -97,7 +97,7 @@ type Config struct {
 	// Default {goods}.
 	PayDescription string
 	// PayWithin is how long a buyer has; at least MinPayWithin, and with Grace at most
-	// bounds.PayWithin. Default 30 minutes.
+	// bounds.PayWithin. Default 30 m.
 	PayWithin time.Duration
 	// Grace is how long after the deadline WeChat is asked to close: WeChat
 	// refuses late payers by itself from the deadline on, and answers
@@ -117,7 +117,7 @@ type Config struct {
 	PrepayInFlight time.Duration
 	// CloseUnprepaid is how long WeChat Pay may give no usable answer about a closing
 	// order that was never prepaid: after it the order is closed without one, because
-	// nothing was opened that could be paid (decision 8). Default 10 minutes, negative:
+	// nothing was opened that could be paid (decision 8). Default 10 m, negative:
 	// it waits for WeChat Pay.
 	CloseUnprepaid time.Duration
 	// RefundNotifyURL is where WeChat sends refund notifications; "" for none,
@@ -137,12 +137,14 @@ type Config struct {
 	// shop says that they go back; without it they go back unless one says otherwise.
 	RefundNoRestock bool
 	// RefundSpacing is the least time between two refunds of one order at
-	// WeChat. Default one minute and a second, negative for none.
+	// WeChat. Default 61 s, negative for none: its minute, and a second for its clock.
 	RefundSpacing time.Duration
-	// RefundRetry is the ladder of waits after a refund call without a usable
-	// answer, RefundPoll that between queries of an accepted one; the last steps
-	// repeat. Defaults: 15 s to 30 m; WeChat's five times 1 m, then 5, 10, 20, 30 m.
-	RefundRetry, RefundPoll []time.Duration
+	// RefundRetry is the ladder of waits after a refund call without a usable answer;
+	// its last step repeats. Default 15 s, 30 s, 1 m, 2 m, 5 m, 10 m, 30 m.
+	RefundRetry []time.Duration
+	// RefundPoll is that between queries of an accepted refund, WeChat's own. Default 1 m,
+	// 1 m, 1 m, 1 m, 1 m, 5 m, 10 m, 20 m, 30 m.
+	RefundPoll []time.Duration
 	// Shipments is told of every payment that its order keeps, in the transaction that
 	// applies it; nil: nobody is. See package shipping.
 	Shipments Shipments
