@@ -128,7 +128,8 @@ var rowSeeds = []seed{
 	{"a shipment of a payment that is none", shipmentOf(
 		"'due', 'made-up', out_trade_no, paid_at, '{}', received_at, 1, received_at"), "shipment.facts"},
 	{"a shipment paid on another day", shipmentOf(
-		"'due', transaction_id, out_trade_no, paid_at - 86400000, '{}', received_at, 1, received_at"), "shipment.facts"},
+		"'due', transaction_id, out_trade_no, paid_at - 86400000, '{}', received_at, 1, received_at"),
+		"shipment.facts"},
 	{"a shipment that nobody reports", shipmentOf(
 		"'due', transaction_id, out_trade_no, paid_at, '{}', received_at, 1, NULL"), "shipment.facts"},
 	{"a shipment to be reported in a year", shipmentOf(
