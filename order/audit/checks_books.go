@@ -8,7 +8,8 @@ var bookChecks = []check{
 SELECT id, kind, ref, status
 FROM differences
 WHERE (status IN ('RESOLVED', 'WRITTEN_OFF') AND resolved_by = '')
-  OR (status = 'WRITTEN_OFF' AND (resolved_why = '' OR proposed_by = '' OR proposed_by = resolved_by))`},
+  OR (status = 'WRITTEN_OFF' AND (resolved_why = '' OR proposed_by = '' OR proposed_by = resolved_by))
+  OR (status = 'WRITTEN_OFF' AND ` + onePerson("resolved_by", "proposed_by", "resolved_at") + `)`},
 	// ours_fen is what the reconciliation of a day has seen of our payments. Days that
 	// were reconciled before they were over are left out.
 	{"books.day_is_whole",
@@ -115,7 +116,8 @@ WHERE h.act NOT IN ('fetched', 'gave', 'confirmed')
       AND g.bill_type = h.bill_type
       AND g.sha1 = h.sha1
       AND g.act = 'gave'
-      AND g.who <> h.who)))`},
+      AND g.who <> h.who
+      AND NOT ` + onePerson("h.who", "g.who", "h.at") + `)))`},
 	// Whoever fetches a bill says so, also of one that a person gave before. A bill that was
 	// fetched by the program before migration 7 came long before somebody gave it, too; a
 	// file is given within the same minute in which it is stored.

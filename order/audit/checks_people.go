@@ -2,7 +2,6 @@ package audit
 
 import (
 	"fmt"
-	"strings"
 
 	"orderd/payment/operators"
 )
@@ -19,7 +18,7 @@ FROM operators o
 LEFT JOIN operators m ON m.name = o.created_by
 LEFT JOIN operator_tokens k ON k.name = o.created_by
 WHERE o.name = ''
-  OR o.name_key NOT IN (` + nameKeys("o.name") + `)
+  OR o.name_key NOT IN (` + keysOf("o.name") + `)
   OR o.role NOT IN ('viewer', 'operator', 'finance', 'admin')
   OR (` + noMaker("o.created_by") + ` AND m.name IS NULL AND k.name IS NULL)
   OR o.created_by = o.name
@@ -60,16 +59,51 @@ func noMaker(column string) string {
 	return fmt.Sprintf("%[1]s NOT IN ('%[2]s', 'cli') AND %[1]s NOT LIKE 'cli:%%'", column, operators.Bootstrap)
 }
 
+// isShell is the condition that a name is the shell's.
+func isShell(column string) string {
+	return fmt.Sprintf("(%[1]s = 'cli' OR %[1]s LIKE 'cli:%%')", column)
+}
+
+// onePerson is the condition that acting, at a time, was no second person beside other, by the
+// rule of package operators: the shell, a name that looks alike, or the maker of the other's
+// account or of a token of it, either way round. It goes back one generation, where the
+// service goes back all. It judges nothing from before the first account with a key: the
+// program then went by names alone.
+func onePerson(acting, other, at string) string {
+	made := func(who, by string) string {
+		from := fmt.Sprintf("(m.created_by = %[1]s OR %[2]s AND %[3]s) AND m.created_at <= %[4]s", by,
+			isShell("m.created_by"), isShell(by), at)
+		return fmt.Sprintf(`EXISTS (SELECT 1 FROM operators m WHERE m.name = %[1]s AND %[2]s)
+    OR EXISTS (SELECT 1 FROM operator_tokens m WHERE m.person = %[1]s AND %[2]s)`, who, from)
+	}
+	_, actingKey := nameKeys(acting)
+	_, otherKey := nameKeys(other)
+	return fmt.Sprintf(`(%[1]s >= COALESCE((
+    SELECT MIN(k.created_at)
+    FROM operators k
+    WHERE k.name_key IS NOT NULL), %[1]s + 1)
+  AND (%[2]s
+    OR %[3]s = %[4]s
+    OR %[5]s
+    OR %[6]s))`, at, isShell(acting), actingKey, otherKey, made(acting, other), made(other, acting))
+}
+
 // nameKeys are the keys of a name, of the first folds and of all, from package operators for
 // the reason of allowedQuery.
-func nameKeys(column string) string {
-	first, later := operators.Folds()
+func nameKeys(column string) (first, all string) {
+	firstFolds, laterFolds := operators.Folds()
 	fold := func(text string, folds []operators.Fold) string {
 		for _, f := range folds {
 			text = fmt.Sprintf("REPLACE(%s, '%s', '%s')", text, f.From, f.To)
 		}
 		return text
 	}
-	key := fold("LOWER("+column+")", first)
-	return strings.Join([]string{key, fold(key, later)}, ", ")
+	first = fold("LOWER("+column+")", firstFolds)
+	return first, fold(first, laterFolds)
+}
+
+// keysOf lists both keys of a name.
+func keysOf(column string) string {
+	first, all := nameKeys(column)
+	return first + ", " + all
 }

@@ -19,7 +19,8 @@ var refundChecks = []check{
 SELECT r.out_refund_no, r.state, r.approvals_needed, COUNT(a.approver) AS approvals
 FROM refunds r
 LEFT JOIN refund_approvals a ON a.out_refund_no = r.out_refund_no
-  AND NOT (r.requester_type = 'operator' AND a.approver = r.requester_id)
+  AND NOT (r.requester_type = 'operator'
+    AND (a.approver = r.requester_id OR ` + onePerson("a.approver", "r.requester_id", "a.at") + `))
 WHERE r.generation = 1
   AND r.state NOT IN ('pending_approval', 'rejected', 'held')
   /*and order r.order_no*/

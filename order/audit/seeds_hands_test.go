@@ -57,6 +57,26 @@ var handSeeds = []seed{
 	{"a day whose result nobody can read", seenDiff + ";UPDATE reconciliations SET result = '{'", "books.runs"},
 	{"a difference whose facts nobody can read", seenDiff + ";UPDATE differences SET facts = '{'",
 		"books.differences"},
+	{"written off by whom he made", seenDiff + ";" + writtenOff + "'flora', proposed_by = 'adam'",
+		"books.resolved_have_owners"},
+	{"written off by who made him", seenDiff + ";" + writtenOff + "'adam', proposed_by = 'flora'",
+		"books.resolved_have_owners"},
+	{"written off by the shell", seenDiff + ";" + writtenOff + "'cli:root', proposed_by = 'flora'",
+		"books.resolved_have_owners"},
+	{"written off by one whom the shell made, after the shell", seenDiff + ";" + writtenOff +
+		"'adam', proposed_by = 'cli:lena'", "books.resolved_have_owners"},
+	{"written off by the same in other letters", seenDiff + ";" + writtenOff + "'F1ora', proposed_by = 'flora'",
+		"books.resolved_have_owners"},
+	{"a bill confirmed by the shell", givenFile + ";" + confirmedBy + "'cli:root', 'cli', 'x', " + afterStaff + ")",
+		"books.hands"},
+	{"a bill confirmed by the same in other letters", givenFile + ";UPDATE bill_hands SET who = 'flora';" +
+		confirmedBy + "'FLORA', '', 'x', " + afterStaff + ")", "books.hands"},
+	{"approved by the shell, after an operator asked", "UPDATE refund_approvals SET approver = 'cli:root', at = " +
+		afterStaff + ";UPDATE refunds SET requester_type = 'operator', requester_id = 'olga' WHERE out_refund_no = " +
+		"(SELECT out_refund_no FROM refund_approvals)", "refund.approved"},
+	{"approved by whom the asker made", "UPDATE refund_approvals SET approver = 'flora', at = " + afterStaff +
+		";UPDATE refunds SET requester_type = 'operator', requester_id = 'adam' WHERE out_refund_no = " +
+		"(SELECT out_refund_no FROM refund_approvals)", "refund.approved"},
 	{"a payment that is missing, healed by itself", seenDiff + ";UPDATE differences SET healable = 1",
 		"books.differences"},
 	{"closed by hand", "UPDATE payment_attempts SET state = 'closed', ask_at = NULL, asks = 0 WHERE out_trade_no = " +
@@ -99,3 +119,11 @@ const closedWaits = "UPDATE refunds SET state = 'closed', due_at = NULL WHERE ou
 	"out_trade_no, total_fen, requester_type, requester_id, state, due_at, approvals_needed, restock, replaces, " +
 	"generation) SELECT CONCAT(out_refund_no, '-2'), order_no, transaction_id, amount_fen, reason, created_at, " +
 	"updated_at, out_trade_no, total_fen, requester_type, requester_id"
+
+// What is done by people who are there: a second after the staff of the world was made.
+const (
+	afterStaff = "(SELECT MAX(created_at) + 1000 FROM operators)"
+	writtenOff = "UPDATE differences SET status = 'WRITTEN_OFF', resolution = 'written off', resolved_why = 'x', " +
+		"proposed_why = 'x', resolved_at = " + afterStaff + ", resolved_by = "
+	confirmedBy = handInto + "('2027-01-14', 'ALL', '$sha', 'confirmed', "
+)
