@@ -66,7 +66,10 @@ type RefundDecision struct {
 	// Restock says whether the lines go back to the shelf; nil leaves it as it is. Only
 	// with RefundEventApprove and RefundEventByHand.
 	Restock *bool
-	Cause   Cause
+	// IfVersion refuses with ErrVersion unless the refund has this version when it is decided
+	// about; 0 for any.
+	IfVersion int64
+	Cause     Cause
 }
 
 // RefundOutcome is what became of WeChat's word on a refund.
@@ -125,7 +128,7 @@ func (s *Service) AskRefund(ctx context.Context, r AskRefund) (AskedRefund, erro
 // other than the asker have approved; repeating one's own approval changes
 // nothing.
 //
-// Errors: ErrRefundNotFound, ErrSelfApproval, *RefundRefusedError,
+// Errors: ErrRefundNotFound, ErrVersion, ErrSelfApproval, *RefundRefusedError,
 // *ValidationError, *operators.SameError, operators.ErrShell and
 // operators.ErrNoLonger, database errors.
 func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, error) {
@@ -141,9 +144,13 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 		return Refund{}, err
 	}
 	if row.State == RefundStateHeld && d.Event == RefundEventRetry {
+		if d.IfVersion != 0 && d.IfVersion != row.Version { // a question, which decides nothing
+			return Refund{}, ErrVersion
+		}
 		return s.askAboutHeld(ctx, row, d.Cause)
 	}
-	c := &decideRefund{ofRefund: ofRefundRow(row, d.Cause), event: d.Event, why: d.Reason, restock: d.Restock}
+	c := &decideRefund{ofRefund: ofRefundRow(row, d.Cause), event: d.Event, why: d.Reason, restock: d.Restock,
+		version: d.IfVersion}
 	c.detail = map[string]string{"reason": d.Reason}
 	if d.Restock != nil {
 		c.detail["restock"] = strconv.FormatBool(*d.Restock)

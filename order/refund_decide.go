@@ -16,6 +16,7 @@ type decideRefund struct {
 	why   string // the person's words
 	// restock is the person's word for whether goods go back to the shelf; nil: none.
 	restock *bool
+	version int64 // the decision is about this version only; 0 for any
 }
 
 // needs adds who decides.
@@ -29,6 +30,9 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	e, r, err := c.find(b)
 	if err != nil {
 		return applied{}, err
+	}
+	if c.version != 0 && (c.version != r.after.Version || r.touched) { // touched: by another command of this batch
+		return applied{}, ErrVersion
 	}
 	if c.event == RefundEventApprove && c.restock != nil && *c.restock != r.after.Restock &&
 		(r.after.State != RefundStatePending || r.after.approvedBy(c.cause.Actor.ID)) {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -449,4 +450,60 @@ func TestBillUpload(t *testing.T) {
 	want(t, send("file", "x"), 400, "not known here")
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", "--x", "Content-Type",
 		"multipart/form-data; boundary=x"), 400, "MALFORMED_REQUEST")
+}
+
+// between are refunds of which somebody decides between a request's look and its decision.
+type between struct {
+	Refunds
+	then func()
+}
+
+func (b *between) FindRefund(ctx context.Context, no string) (order.Refund, error) {
+	r, err := b.Refunds.FindRefund(ctx, no)
+	b.now()
+	return r, err
+}
+
+func (b *between) DecideRefund(ctx context.Context, d order.RefundDecision) (order.Refund, error) {
+	b.now()
+	return b.Refunds.DecideRefund(ctx, d)
+}
+
+func (b *between) now() {
+	if then := b.then; then != nil {
+		b.then = nil
+		then()
+	}
+}
+
+// Whether a refund is as it was seen is decided where the decision is: the first of two has said meanwhile that the
+// goods do not come back.
+func TestIfMatchHoldsWhereARefundIsDecided(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		d := newDeskOf(t, ordertest.NewWith(t, db, func(c *order.Config) { c.RefundTwoPersons = 150 }), nil)
+		d.SKU(t, "a", 50)
+		if err := operators.Create(t.Context(), d.DB, "bea", operators.Finance, operators.Bootstrap,
+			d.Clock.Now().Add(-2*operators.FreshFor)); err != nil {
+			t.Fatal(err)
+		}
+		r := d.pendingRefund(t, "k1")
+		no := false
+		b := &between{Refunds: d.Service, then: func() {
+			if _, err := d.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: r.OutRefundNo, Event: "approve",
+				Reason: "broken goods", Restock: &no, Cause: order.Cause{Actor: order.Actor{Type: order.ActorOperator,
+					ID: "bea"}, Type: "request"}}); err != nil {
+				t.Error(err)
+			}
+		}}
+		e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: b, Reconciler: d.books, Failures: d.failures,
+			TokenStore: d.tokens, Tokens: []Token{{Name: "the-finance", Role: Finance,
+				SHA256: sha256.Sum256([]byte(secret(Finance)))}}, Metrics: NewMetrics(), Now: d.Clock.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Handler = e
+		path := "/admin/v1/refunds/" + r.OutRefundNo + "/approve"
+		want(t, d.ask(Finance, "POST", path, `{"reason":"x"}`, "If-Match", `"v1"`), 412, "VERSION_MISMATCH")
+		want(t, d.ask(Finance, "POST", path, `{"reason":"x"}`, "If-Match", `"v2"`), 200, `"refund_status":"OWED"`)
+	})
 }

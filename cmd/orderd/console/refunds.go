@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,7 +54,8 @@ type refundView struct {
 	// Problem is why the last call brought nothing, in WeChat Pay's words.
 	Problem string `json:"problem,omitempty"`
 	// Replaces is the number that WeChat Pay closed and that this refund takes the place
-	// of; Generation counts from 1. Tries are all calls about it, sends and queries.
+	// of; Generation counts from 1. Tries are calls about it, sends and queries, since it
+	// was sent, or sent anew after WeChat Pay's no.
 	Replaces   string `json:"replaces,omitempty"`
 	Generation int    `json:"generation"`
 	Tries      int64  `json:"tries"`
@@ -197,23 +199,19 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
+	d := order.RefundDecision{OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Restock: body.Restock,
+		Cause: cause(ctx)}
 	if ctx.Request().Header.Get("If-Match") != "" {
-		v, err := version(ctx)
-		if err != nil {
+		var err error
+		if d.IfVersion, err = version(ctx); err != nil {
 			return err
-		}
-		r, err := c.Refunds.FindRefund(ctx.Request().Context(), ctx.Param("no"))
-		if err != nil {
-			return err
-		}
-		if r.Version != v {
-			return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch,
-				Text: orderhttp.Text{En: "The refund has changed since it was read.", Zh: "退款单已发生变化。"}}
 		}
 	}
-	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), order.RefundDecision{
-		OutRefundNo: ctx.Param("no"), Event: e, Reason: body.Reason, Restock: body.Restock, Cause: cause(ctx),
-	})
+	_, err := c.Refunds.DecideRefund(ctx.Request().Context(), d)
+	if errors.Is(err, order.ErrVersion) {
+		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch,
+			Text: orderhttp.Text{En: "The refund has changed since it was read.", Zh: "退款单已发生变化。"}}
+	}
 	if err != nil {
 		return err
 	}
