@@ -236,6 +236,11 @@ func (c *settle) decide(b *batch) (applied, error) {
 	if revived {
 		done.cell, s.Reason = Next(StateClosed, EventRevive), "revived"
 	}
+	back := !revived && (done.cell.Verdict != VerdictMove || done.cell.Effect == EffectOweRefund)
+	if c.again && back && b.s.approvals(c.trade.Total) > 1 {
+		return applied{}, &JudgedError{Reason: before.reason, Why: "its order has no use for it, and to give so " +
+			"much back takes two people: send it back as money that is held"}
+	}
 	switch {
 	case revived:
 		b.moveAs(e, &c.header, done.cell, "payment.revived")

@@ -100,10 +100,15 @@ func (n *needs) order(no string) {
 
 // person asks for an operator who decides about a refund.
 func (n *needs) person(who Actor) {
+	n.approvers()
+	n.people[who.ID] = true
+}
+
+// approvers asks for who has acted on the refunds that are asked for.
+func (n *needs) approvers() {
 	if n.people == nil {
 		n.people = map[string]bool{}
 	}
-	n.people[who.ID] = true
 }
 
 // refundsOfOrder asks for an order with every refund and payment of it.
@@ -169,7 +174,7 @@ func (b *batch) loadPeople(ctx context.Context, tx *sqldb.Tx, n *needs) (err err
 	}
 	for _, r := range b.refunds.byNo { // held money that is sent back once more has another number
 		if n.refunds[r.after.OutRefundNo] || r.after.State == RefundStatePending {
-			for _, who := range r.after.actedBefore() {
+			for _, who := range b.refunds.actedBefore(&r.after) {
 				n.people[who] = true
 			}
 			n.people[r.after.Said.By] = true // the first of two

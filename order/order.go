@@ -94,7 +94,7 @@ type Refund struct {
 
 	Replaces   string // the closed number whose place it takes
 	Generation int    // 1 for a first number
-	Tries      int64  // calls, sends and queries together
+	Tries      int64  // calls, sends and queries; 0 until it is sent, and when it is to be anew after a no
 	NotifyURL  string // as sent
 	Problem    string // why the last call had no usable answer
 

@@ -55,7 +55,8 @@ func (s *Service) Settle(ctx context.Context, trade payment.Trade, cause Cause) 
 // or goes back because the order has ended.
 //
 // Errors: *ValidationError (no reason), operators.ErrNoLonger, ErrNotFound, *JudgedError (it
-// is not held, has gone back, or still does not fit), database errors.
+// is not held, has gone back, still does not fit, or would go back and takes two people to),
+// database errors.
 func (s *Service) JudgeHeld(ctx context.Context, transactionID, why string, cause Cause) (Settlement, error) {
 	if err := checkReason(why); err != nil {
 		return Settlement{}, err

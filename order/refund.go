@@ -247,7 +247,7 @@ func (s *Service) Refund(ctx context.Context, outRefundNo string, cause Cause) e
 	if err != nil {
 		return err
 	}
-	done, err := s.apply(ctx, &claimRefund{ofRefundRow(row, cause)})
+	done, err := s.apply(ctx, &claimRefund{ofRefundRow(row, cause), row.TransactionID})
 	if err != nil {
 		return err
 	}

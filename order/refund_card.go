@@ -121,19 +121,20 @@ func (c *sendToCard) decide(b *batch) (applied, error) {
 		return refuse("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
 	}
 	why := c.why
-	if c.to == payment.CardOfUser || b.byHandTakesTwo(&r.after) {
+	var alarms []string
+	if c.to == payment.CardOfUser || b.takesTwo(&r.after, who.ID) {
 		done, both, noted, err := b.firstOfTwo(e, r, &c.header, why, string(c.to), "refund.to_card_said")
 		if noted || err != nil {
 			return done, err
 		}
-		why = both
+		why, alarms = both, done.alarms
 	}
 	r.after.DecidedBy = bounds.Operator.Cut(who.ID)
 	r.after.DecidedWhy = bounds.Reason.Shorten("sent to " + string(c.to) + ": " + why)
 	r.after.SentTo, r.after.Said = c.to, RefundWord{}
 	r.after.AskedAt, r.after.DueAt, r.touched = b.now, b.now.Add(b.s.cfg.RefundPoll[0]), true
 	r.after.Tries++
-	done := applied{refund: &refundApplied{}, turn: turn{claimed: true}}
+	done := applied{refund: &refundApplied{}, turn: turn{claimed: true}, alarms: alarms}
 	b.applyToOrder(e, &c.header, r, "", "refund.to_card", &done)
 	done.refund.row = r.after
 	return done, nil

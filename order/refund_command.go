@@ -163,9 +163,7 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	}
 	p.adds, p.owe, p.outcome = p.adds+left, true, SettledOwed
 	done := applied{refund: &refundApplied{row: fresh.after}}
-	if b.people.Fresh(c.cause.Actor.ID, b.now) {
-		done.alarms = append(done.alarms, freshAlarm+c.cause.Actor.ID)
-	}
+	b.actsFresh(c.cause.Actor.ID, &done)
 	b.applyToOrder(b.orders[c.orderNo], &c.header, fresh, "", "refund.requested", &done)
 	return done, nil
 }
@@ -307,7 +305,19 @@ var refundNames = map[RefundState]string{
 
 // claimRefund takes the turn to ask WeChat Pay about a refund, and sets the next
 // turn before the call is made: who dies in it is followed by another.
-type claimRefund struct{ ofRefund }
+type claimRefund struct {
+	ofRefund
+	transactionID string
+}
+
+// needs adds who has agreed, and the closed refunds that they have agreed to.
+func (c *claimRefund) needs(n *needs) {
+	c.ofRefund.needs(n)
+	n.approvers()
+	if c.orderNo == "" {
+		n.refundsOfPayment[c.transactionID] = true
+	}
+}
 
 // decide gives the turn to one caller. A refund that is owed is sent, one that is
 // processing or abnormal is asked about.
@@ -357,6 +367,10 @@ func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *appl
 		done.alarms = append(done.alarms, "a refund is held back: "+r.Problem)
 		return
 	}
+	if r.Tries == 0 && !b.agreed(r) {
+		c.holdBack(b, e, row, done)
+		return
+	}
 	if paid := b.refunds.payments[r.TransactionID]; paid != nil && !b.now.Before(paid.paidAt.Add(refundWithin)) {
 		r.Problem = ErrRefundTooOld.Error()
 		b.moveRefund(e, row, &c.header, NextRefund(r.State, RefundEventRefused).To, done)
@@ -369,6 +383,20 @@ func (c *claimRefund) claimSend(b *batch, e *entry, row *refundEntry, done *appl
 		b.applyToOrder(e, &c.header, row, "", "refund.sent", done)
 	}
 	done.turn.claimed = true
+}
+
+// holdBack keeps a refund from being sent of which WeChat Pay knows nothing, because too few
+// of those who agreed to it still may. One that was never sent waits for others; what is
+// sent again after WeChat Pay's no, or by the word of one person, is for people to give up.
+func (c *claimRefund) holdBack(b *batch, e *entry, row *refundEntry, done *applied) {
+	r, event := &row.after, RefundEventHeldBack
+	r.Problem = "somebody who agreed to it has lost account or role: it takes another approval"
+	if !r.SentAt.IsZero() || r.ApprovalsNeeded == 0 {
+		r.Problem = "somebody who agreed to it has lost account or role: cancel it, and have it asked for again"
+		event = RefundEventRefused
+	}
+	b.moveRefund(e, row, &c.header, NextRefund(r.State, event).To, done)
+	done.alarms = append(done.alarms, "a refund is held back: "+r.Problem)
 }
 
 // heldBack says why a refund that was never sent must not be sent now, "" when it may:
@@ -527,7 +555,8 @@ type owing struct {
 // owe makes the refund of a payment that is owed back, once. After a restore from a
 // backup WeChat Pay may have told of it before its payment was known here: then it waits
 // as held under the same number, and becomes this refund. It is sent again under that
-// number, and WeChat Pay answers how far it is.
+// number, and WeChat Pay answers how far it is. One that WeChat Pay has closed is none: what
+// goes back is a new refund, under another number, and people agree to it anew.
 func (b *batch) owe(o owing) *refundEntry {
 	row := b.owedRefund(o)
 	fresh := &refundEntry{after: row, touched: true}
@@ -537,12 +566,12 @@ func (b *batch) owe(o owing) *refundEntry {
 	case told.after.State.givenUp(): // and its number is used
 		fresh.after.OutRefundNo += "-" + strconv.Itoa(b.givenUp(o.transactionID)+1)
 	case told.after.State == RefundStateHeld && told.after.TransactionID == o.transactionID &&
-		told.after.Amount == o.amount:
+		told.after.Amount == o.amount && told.after.countsElsewhere():
 		row.RefundID, row.CreatedAt, row.Version = told.after.RefundID, told.after.CreatedAt, told.after.Version
 		row.State = NextRefund(RefundStateHeld, RefundEventOwned).To
 		fresh.before, fresh.after, fresh.owned = told.before, row, true
 		b.refunds.drop(told)
-	default: // the number is another refund's at WeChat Pay: it can never send this one
+	default: // the number is another refund's at WeChat Pay, or closed there: it can never send this one
 		fresh.after.OutRefundNo = otherOwedNo(o.transactionID, b.s.ids.must(b.now))
 	}
 	b.refunds.add(fresh)
@@ -573,7 +602,7 @@ func (b *batch) moveRefund(e *entry, row *refundEntry, h *header, to RefundState
 	r.Said = RefundWord{} // it was about the refund as it stood then
 	switch to {
 	case RefundStateOwed: // again, after a no: WeChat does not know the number, so there is nothing to repeat
-		r.DueAt, r.NotifyURL = b.now, b.s.cfg.RefundNotifyURL
+		r.DueAt, r.NotifyURL, r.Tries = b.now, b.s.cfg.RefundNotifyURL, 0
 	case RefundStateProcessing:
 		r.DueAt = b.now.Add(b.s.cfg.RefundPoll[0])
 		r.Tries = 1

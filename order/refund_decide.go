@@ -48,7 +48,8 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 		return c.lookedAt(b, e, r), nil
 	}
 	cell, why := c.allowed(b, &r.after), c.why
-	if c.event == RefundEventByHand && cell.Verdict == VerdictMove && b.byHandTakesTwo(&r.after) {
+	var alarms []string
+	if c.event == RefundEventByHand && cell.Verdict == VerdictMove && b.takesTwo(&r.after, c.cause.Actor.ID) {
 		done, both, noted, err := b.firstOfTwo(e, r, &c.header, c.why, saidByHand, "refund.by_hand_said")
 		if noted && r.touched { // not for a repeat
 			c.sayRestock(r)
@@ -57,19 +58,23 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 		if noted || err != nil {
 			return done, err
 		}
-		why = both
+		why, alarms = both, done.alarms
 	}
-	return b.refundEvent(e, r, &c.header, c.event, cell, func() {
+	done, err := b.refundEvent(e, r, &c.header, c.event, cell, func() {
 		c.sayRestock(r)
 		r.after.DecidedBy = bounds.Operator.Cut(c.cause.Actor.ID)
 		r.after.DecidedWhy = bounds.Reason.Shorten(why)
 	})
+	done.alarms = append(alarms, done.alarms...)
+	return done, err
 }
 
-// byHandTakesTwo reports that a refund is settled by hand by two people: it is a sum that
-// two have to approve, and nobody but they can say that it went back.
-func (b *batch) byHandTakesTwo(r *Refund) bool {
-	return r.ApprovalsNeeded > 1 || b.s.approvals(r.Amount) > 1
+// takesTwo reports that it takes a second person beside who to settle a refund by hand, or
+// to send it to another account. It does of a sum that two have to approve, since nobody but
+// they can say that it went back; and of what who has asked for, or somebody who is no other.
+func (b *batch) takesTwo(r *Refund, who string) bool {
+	asked := r.Requester.Type == ActorOperator && b.people.Second(who, r.Requester.ID) != nil
+	return asked || r.ApprovalsNeeded > 1 || b.s.approvals(r.Amount) > 1
 }
 
 // SaidByHand is the first of the two people who settle a refund by hand, as long as the
@@ -94,14 +99,15 @@ func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, what, event
 	case said && first == who:
 		return applied{refund: &refundApplied{row: r.after}}, "", true, nil
 	case said:
-		return applied{}, "with " + first + ": " + why, false, b.people.Second(who, first)
+		if err = b.people.Second(who, first); err == nil {
+			b.actsFresh(who, &done)
+		}
+		return done, "with " + first + ": " + why, false, err
 	}
 	r.after.Said = RefundWord{What: what, By: bounds.Operator.Cut(who), Why: bounds.Reason.Cut(why), At: b.now}
 	r.touched = true
 	done = applied{refund: &refundApplied{}}
-	if b.people.Fresh(who, b.now) {
-		done.alarms = append(done.alarms, freshAlarm+who)
-	}
+	b.actsFresh(who, &done)
 	b.applyToOrder(e, h, r, "", event, &done)
 	done.refund.row = r.after
 	return done, "", true, nil
@@ -161,13 +167,23 @@ func (s *Service) restocks(ask *AskRefund) bool {
 	return ask.Restock || (!ask.NoRestock && !s.cfg.RefundNoRestock)
 }
 
+// approvals are those of a refund and of the closed ones whose place it takes: people agreed
+// to the money, not to a number.
+func (s *refundSet) approvals(r *Refund) []Approval {
+	all := slices.Clone(r.Approvals)
+	for old := s.byNo[r.Replaces]; old != nil; old = s.byNo[old.after.Replaces] {
+		all = append(all, old.after.Approvals...)
+	}
+	return all
+}
+
 // actedBefore are the operators who have asked for a refund or approved it.
-func (r *Refund) actedBefore() []string {
+func (s *refundSet) actedBefore(r *Refund) []string {
 	var all []string
 	if r.Requester.Type == ActorOperator {
 		all = append(all, r.Requester.ID)
 	}
-	for _, a := range r.Approvals {
+	for _, a := range s.approvals(r) {
 		all = append(all, a.Approver)
 	}
 	return all
@@ -204,9 +220,7 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	r.after.Approvals = append(slices.Clone(r.after.Approvals), a)
 	r.approvals, r.touched = append(r.approvals, a), true
 	done := applied{refund: &refundApplied{}}
-	if a.Fresh {
-		done.alarms = append(done.alarms, freshAlarm+who.ID)
-	}
+	b.actsFresh(who.ID, &done)
 	if b.counted(&r.after) >= b.needed(&r.after) {
 		r.after.State, r.after.DueAt = NextRefund(r.after.State, RefundEventApprove).To, b.now
 		r.after.Problem = "" // what it was held back for
@@ -216,8 +230,13 @@ func (c *decideRefund) approve(b *batch, e *entry, r *refundEntry) (applied, err
 	return done, nil
 }
 
-// freshAlarm tells of an approval that may be one person's second.
-const freshAlarm = "a refund was approved by an account or token of less than a day: "
+// actsFresh raises the alarm of what takes two people and was done by an account or token so
+// young that it may be one person's second.
+func (b *batch) actsFresh(who string, done *applied) {
+	if b.people.Fresh(who, b.now) {
+		done.alarms = append(done.alarms, "a refund was approved by an account or token of less than a day: "+who)
+	}
+}
 
 // mayApprove says why an operator's approval of a refund does not count; nil: it does. The
 // shell may approve alone what a customer asked for and one approval suffices for: that
@@ -226,7 +245,7 @@ func (b *batch) mayApprove(who Actor, r *Refund) error {
 	if r.ApprovalsNeeded > 1 && operators.Shell(who.ID) {
 		return operators.ErrShell
 	}
-	for _, other := range r.actedBefore() {
+	for _, other := range b.refunds.actedBefore(r) {
 		if other != r.Requester.ID && !b.people.May(other, operators.Finance) {
 			continue // an approval that counts no more is in nobody's way
 		}
@@ -240,13 +259,23 @@ func (b *batch) mayApprove(who Actor, r *Refund) error {
 // counted is how many approvals of a refund count now. That of the shell counts as long as
 // one suffices.
 func (b *batch) counted(r *Refund) int {
-	n := 0
-	for _, a := range r.Approvals {
+	who := map[string]bool{}
+	for _, a := range b.refunds.approvals(r) {
 		if b.people.May(a.Approver, operators.Finance) && (r.ApprovalsNeeded < 2 || !operators.Shell(a.Approver)) {
-			n++
+			who[a.Approver] = true
 		}
 	}
-	return n
+	return len(who)
+}
+
+// agreed reports that enough of those who have agreed to a refund still may. One that needs
+// no approval was sent by a rule, or by one person alone, who may be the shell.
+func (b *batch) agreed(r *Refund) bool {
+	if r.ApprovalsNeeded == 0 {
+		return r.Reason != ReasonHeld || r.Requester.Type != ActorOperator ||
+			b.people.May(r.Requester.ID, operators.Finance)
+	}
+	return b.counted(r) >= b.needed(r)
 }
 
 // needed is how many approvals a refund needs now. Whoever sent held money back was the
