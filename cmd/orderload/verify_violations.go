@@ -318,7 +318,7 @@ var violations = []violation{
 			"who, how, why, at) VALUES ('1999-01-05', 'ALL', 'x', 'gave', 'eve', '', '', 1)",
 		"books.signed books.bill_is_whole books.bills books.hands"},
 	{isNone, "diff3",
-		newDiff + "('diff3', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
+		newDiff + "('diff3', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '{}', 0, " +
 			"'RESOLVED', 1);INSERT INTO reconciliations (bill_date, bill_type, state, result) VALUES ('1999-01-06', " +
 			"'ALL', 'new', '');UPDATE differences SET bill_date = '1999-01-06', run_no = 0, resolved_by = " +
 			"'reconciler', resolved_at = 2, resolution = 'in the bill of another day' WHERE id = 'diff3'",
