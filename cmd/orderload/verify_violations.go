@@ -293,7 +293,7 @@ var violations = []violation{
 		"refund.one_successor stock.return_has_refund money.no_more_back events.refunds:2"},
 	// Reconciliation.
 	{isNone, "diff1",
-		newDiff + "('diff1', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
+		newDiff + "('diff1', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '{}', 0, " +
 			"'RESOLVED', 1)",
 		"books.resolved_have_owners books.differences"},
 	{isNone, "1999-01-01",
@@ -349,7 +349,7 @@ var violations = []violation{
 		"UPDATE payments SET outcome = 'held', reason = 'amount' WHERE order_no = '$o'",
 		"quiet.people money.paid_once money.refunded events.payments"},
 	{isNone, "diff2",
-		newDiff + "('diff2', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '', 0, " +
+		newDiff + "('diff2', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '{}', 0, " +
 			"'OPEN', 1)",
 		"quiet.books books.differences"},
 	// The schema itself.
