@@ -11,6 +11,7 @@ import (
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // onThePlatform refunds so much of a payment on the merchant platform, and gives what WeChat Pay says of it.
@@ -520,5 +521,69 @@ func TestMoneyUnderABurntNumberIsForAPerson(t *testing.T) {
 		f.MustSettleRefund(t, onThePlatform(t, f, o, "PLATFORM1", 10))
 		f.MustDecide(t, "PLATFORM1", order.RefundEventApprove, ordertest.Finance)
 		waitsForPeople(t, f, o, "k2")
+	})
+}
+
+// A refund that was made elsewhere and that WeChat Pay does not know any more counted against its payment for ever: the
+// buyer got nothing of what is left, and nobody had a way out.
+func TestHeldRefundThatNobodyKnowsIsGivenUpByTwo(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		anna, bea := person(t, f, "anna", operators.Bootstrap), person(t, f, "bea", operators.Bootstrap)
+		told := onThePlatform(t, f, o, "PLATFORM", 200)
+		f.MustSettleRefund(t, told)
+		cancel := func(who order.Cause) error {
+			_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: "PLATFORM",
+				Event: order.RefundEventCancel, Reason: "lost", Cause: who})
+			return err
+		}
+		ask := func(key string) error {
+			_, err := f.AskRefund(t.Context(), ordertest.Ask(o.OrderNo, key, 2))
+			return err
+		}
+		f.Clock.Advance(30 * 24 * time.Hour)
+		var refused *order.RefundRefusedError
+		if err := cancel(anna); !errors.As(err, &refused) {
+			t.Errorf("WeChat Pay knows it: %v", err)
+		}
+		f.WeChat.Forget("PLATFORM")
+		for range 2 { // one person twice is one
+			if err := cancel(anna); err != nil {
+				t.Error(err)
+			}
+			f.AssertVerified(t)
+		}
+		var exceeds *order.RefundExceedsError
+		if err := ask("k1"); !errors.As(err, &exceeds) {
+			t.Errorf("after the first of two: %v", err)
+		}
+		if err := cancel(bea); err != nil {
+			t.Error(err)
+		}
+		f.AssertVerified(t)
+		if err := ask("k2"); err != nil {
+			t.Errorf("after the second: %v", err)
+		}
+		// Should WeChat Pay tell of it again, it counts again.
+		f.MustSettleRefund(t, told)
+		if r, err := f.FindRefund(t.Context(), "PLATFORM"); err != nil || r.Told != payment.RefundProcessing {
+			t.Errorf("%+v, %v", r, err)
+		}
+		f.AssertVerified(t)
+	})
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 9)
+		o := f.PaidOne(t, "r1", "mug", 2)
+		onThePlatform(t, f, o, "PLATFORM", 200)
+		f.MustSettleRefund(t, f.WeChat.EndRefund("PLATFORM", payment.RefundSuccess))
+		f.WeChat.Forget("PLATFORM")
+		f.Clock.Advance(30 * 24 * time.Hour)
+		var refused *order.RefundRefusedError
+		_, err := f.DecideRefund(t.Context(), order.RefundDecision{OutRefundNo: "PLATFORM",
+			Event: order.RefundEventCancel, Reason: "lost", Cause: person(t, f, "anna", operators.Bootstrap)})
+		if !errors.As(err, &refused) {
+			t.Errorf("WeChat Pay said that it paid it: %v", err)
+		}
 	})
 }

@@ -280,7 +280,8 @@ func refundsDoc(b *strings.Builder) {
 		"but it counts all the same until WeChat Pay says that it closed it: nobody asks for, approves or sends more " +
 		"than what is left beside it. While no person has looked (approve of the held one), nothing of that payment " +
 		"goes back by itself, and what was not sent yet waits for its approvals again; retry asks WeChat Pay how far " +
-		"it is. What is more than the payment has left becomes refused. Where " +
+		"it is. One that WeChat Pay does not know counts no more once two people cancel it, as long as it never " +
+		"said that it paid it. What is more than the payment has left becomes refused. Where " +
 		"WeChat Pay says REFUND of a trade and nothing here explains it, or has another refund of the payment under " +
 		"a number of ours, every refund of that payment needs a person.\n\n" +
 		"One that is rejected, cancelled or closed here counts as a held one does from the moment when WeChat Pay " +

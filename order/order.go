@@ -113,14 +113,18 @@ type Refund struct {
 // RefundWord is what the first of two people has said of a refund. Whatever moves the refund
 // takes it back, and so does the next word of another kind.
 type RefundWord struct {
-	What string // saidByHand, or whose bank card: a payment.CardOwner; "" for no word
+	What string // saidByHand, saidUnknown, or whose bank card: a payment.CardOwner; "" for no word
 	By   string
 	Why  string // the person's own words, which decide nothing
 	At   time.Time
 }
 
-// saidByHand is the word that the money went back another way.
-const saidByHand = "by_hand"
+// saidByHand is the word that the money went back another way, saidUnknown that a refund
+// which was made elsewhere, and which WeChat Pay does not know, did not happen.
+const (
+	saidByHand  = "by_hand"
+	saidUnknown = "unknown"
+)
 
 // Approval is one person's consent to a refund.
 type Approval struct {

@@ -149,6 +149,9 @@ func (s *Service) DecideRefund(ctx context.Context, d RefundDecision) (Refund, e
 		}
 		return s.askAboutHeld(ctx, row, d.Cause)
 	}
+	if row.State == RefundStateHeld && d.Event == RefundEventCancel {
+		return s.giveUpHeld(ctx, row, d)
+	}
 	c := &decideRefund{ofRefund: ofRefundRow(row, d.Cause), event: d.Event, why: d.Reason, restock: d.Restock,
 		version: d.IfVersion}
 	c.detail = map[string]string{"reason": d.Reason}
@@ -173,7 +176,8 @@ func (s *Service) askAboutHeld(ctx context.Context, row Refund, cause Cause) (Re
 	}
 	if answer.Status == payment.RefundNotFound {
 		return row, &RefundRefusedError{Refund: row, Event: RefundEventRetry,
-			Why: "WeChat Pay does not know this number now; it counts until WeChat Pay says that it closed the refund"}
+			Why: "WeChat Pay does not know this number now; it counts until WeChat Pay says that it closed " +
+				"the refund, or two people cancel it"}
 	}
 	if err := s.takeAnswer(ctx, answer, "query", cause); err != nil {
 		return row, err

@@ -89,13 +89,14 @@ func alarmRefundCell(why string) RefundCell  { return RefundCell{Verdict: Verdic
 // Why the table says no, for the person who asked; why it raises an alarm, for an
 // operator.
 const (
-	refundDecided   = "this refund has been decided already"
-	refundEnded     = "this refund has ended"
-	refundNotYet    = "this refund waits for its approval"
-	refundUnderWay  = "this refund is on its way; it can be given up only after WeChat Pay has refused it"
-	refundUnasked   = "WeChat Pay answers a refund that was never sent"
-	refundRevoked   = "WeChat Pay has changed its mind about a refund that had ended"
-	refundForeign   = "this refund was not made here; approve it when you have looked, retry it to ask WeChat Pay"
+	refundDecided  = "this refund has been decided already"
+	refundEnded    = "this refund has ended"
+	refundNotYet   = "this refund waits for its approval"
+	refundUnderWay = "this refund is on its way; it can be given up only after WeChat Pay has refused it"
+	refundUnasked  = "WeChat Pay answers a refund that was never sent"
+	refundRevoked  = "WeChat Pay has changed its mind about a refund that had ended"
+	refundForeign  = "this refund was not made here; approve it when you have looked, retry it to ask WeChat Pay, " +
+		"cancel it with a second person when WeChat Pay does not know it"
 	refundNotBroken = "only a refund that WeChat Pay has refused, cannot pay out, says PROCESSING of for weeks or " +
 		"gives no usable answer about is settled by hand"
 	refundOurs = "this refund was made here"

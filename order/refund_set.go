@@ -97,7 +97,7 @@ func (s *refundSet) elsewhere(transactionID string) (back payment.Fen, undecided
 func (r *Refund) countsElsewhere() bool {
 	switch r.State {
 	case RefundStateHeld:
-		return r.Told != payment.RefundClosed
+		return r.Told != payment.RefundClosed && r.Told != payment.RefundNotFound // by two people's word
 	case RefundStateRejected, RefundStateCancelled, RefundStateClosed:
 		return r.toldPaid()
 	case RefundStatePending, RefundStateOwed, RefundStateProcessing, RefundStateSucceeded, RefundStateAbnormal,

@@ -128,7 +128,7 @@ func (c *refundStatus) tellHeld(b *batch, e *entry, row *refundEntry, done *appl
 	if b.refundMisfit(row, t) != "" || r.Told == t.Status || r.Told == payment.RefundSuccess {
 		return
 	}
-	r.Told, row.touched = t.Status, true
+	r.Told, r.Said, row.touched = t.Status, RefundWord{}, true
 	b.copyWeChatFacts(row, t)
 	b.applyToOrder(e, &c.header, row, "", "refund.held", done)
 	done.refund.row = *r

@@ -117,7 +117,7 @@ FROM refunds
 WHERE transaction_id IN (`+sqldb.In(len(of))+`)
   AND state IN ('held', 'rejected', 'cancelled', 'closed')
   AND (told <> '' OR state = 'held')
-  AND told <> '`+string(payment.RefundClosed)+`'
+  AND told NOT IN ('`+string(payment.RefundClosed)+`', '`+string(payment.RefundNotFound)+`')
 GROUP BY transaction_id`, sqldb.Args(sorted(of)), func(rows *sql.Rows) error {
 		var id string
 		var fen payment.Fen

@@ -28,7 +28,7 @@ type refundCmd struct {
 	Reject  refundReject  `cmd:"" help:"Reject a refund that waits for approval."`
 	// Retry, Cancel and ByHand are for refunds that cannot end by themselves.
 	Retry  refundRetry  `cmd:"" help:"Send a refund again, or ask WeChat Pay how far it is, now."`
-	Cancel refundCancel `cmd:"" help:"Give up a refund that WeChat Pay has refused."`
+	Cancel refundCancel `cmd:"" help:"Give up a refund that WeChat Pay has refused or, by two people, a held one unknown to it."`
 	ByHand refundByHand `cmd:"" help:"${refund_by_hand}"`
 	ToCard refundToCard `cmd:"" help:"Send an abnormal refund to a bank card, the merchant's or the buyer's."`
 }
@@ -275,6 +275,9 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 		if event == order.RefundEventByHand && r.SaidByHand() != "" {
 			screen.Printf(t.Err, "noted, and not settled yet: %s\n", sameByAnother("refund by-hand "+c.No))
 		}
+		if event == order.RefundEventCancel && r.SaidUnknown() != "" {
+			fmt.Fprintf(t.Err, "noted, and it counts as before: %s\n", sameByAnother("refund cancel "+c.No))
+		}
 		if event == order.RefundEventApprove && r.State == order.RefundStatePending {
 			screen.Printf(t.Err, "noted, and not sent yet: %s\n", sameByAnother("refund approve "+c.No))
 		}
@@ -401,7 +404,7 @@ func (c *refundRetry) Run(ctx context.Context, s *settings, t *terminal) error {
 // Run gives a refund up.
 func (c *refundCancel) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.decide(ctx, s, t, order.RefundEventCancel, nil,
-		"Give "+c.No+" up? Nothing of it goes back; held money is held again.")
+		"Give "+c.No+" up? Nothing of it goes back; held money is held again, one made elsewhere counts no more.")
 }
 
 // Run books what a person vouches for.

@@ -84,7 +84,7 @@ FROM refunds r
 JOIN payments p ON p.transaction_id = r.transaction_id
 JOIN refunds h ON h.transaction_id = r.transaction_id
   AND h.state = 'held'
-  AND h.told NOT IN ('', 'CLOSED')
+  AND h.told NOT IN ('', 'CLOSED', 'NOTFOUND')
   AND h.created_at < r.sent_at
 WHERE r.state NOT IN (` + deadRefunds + `)
 GROUP BY r.out_refund_no, r.reason, r.approvals_needed, r.decided_by, p.amount_fen, p.refund_fen

@@ -469,14 +469,17 @@ WHERE (said_what = '') <> (said_by = '')
   OR (said_what = '') <> (said_why = '')
   OR (said_what = '') <> (said_at = 0)
   OR said_at > $latest
-  OR said_what NOT IN ('', 'by_hand', 'MERCHANT_BANK_CARD', 'USER_BANK_CARD')
+  OR said_what NOT IN ('', 'by_hand', 'unknown', 'MERCHANT_BANK_CARD', 'USER_BANK_CARD')
   OR sent_to NOT IN ('', 'MERCHANT_BANK_CARD', 'USER_BANK_CARD')
 UNION ALL
 SELECT r.out_refund_no, r.state, r.said_what, r.said_by, r.said_why, r.said_at
 FROM refunds r
 LEFT JOIN order_events e ON e.order_no = r.order_no
   AND e.actor_id = r.said_by
-  AND e.event = CASE r.said_what WHEN 'by_hand' THEN 'refund.by_hand_said' ELSE 'refund.to_card_said' END
+  AND e.event = CASE r.said_what
+    WHEN 'by_hand' THEN 'refund.by_hand_said'
+    WHEN 'unknown' THEN 'refund.unknown_said'
+    ELSE 'refund.to_card_said' END
   AND e.at BETWEEN r.said_at - $slack AND r.said_at + $slack
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
 WHERE r.said_what <> ''

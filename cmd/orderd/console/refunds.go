@@ -47,6 +47,8 @@ type refundView struct {
 	// SaidByHand is the first of the two people who settle it by hand, while the second is
 	// waited for: the same call by somebody else.
 	SaidByHand string `json:"said_by_hand,omitempty"`
+	// SaidUnknown is the same of a HELD one that did not happen: WeChat Pay does not know it.
+	SaidUnknown string `json:"said_unknown,omitempty"`
 	// RefundedElsewhere is what of the same payment went back by refunds that are HELD, in
 	// fen, or that had ended here; who approves should know. Told is WeChat Pay's last word on such a one.
 	RefundedElsewhere payment.Fen          `json:"refunded_elsewhere,omitempty"`
@@ -97,6 +99,7 @@ func viewRefund(r *order.Refund) refundView {
 		DecidedBy:       r.DecidedBy,
 		DecidedWhy:      r.DecidedWhy,
 		SaidByHand:      r.SaidByHand(),
+		SaidUnknown:     r.SaidUnknown(),
 
 		RefundedElsewhere: r.Elsewhere,
 		Told:              r.Told,
