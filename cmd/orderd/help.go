@@ -120,8 +120,10 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"newest refund).",
 	"trigger_event_enum": "payment.success,payment.duplicate,payment.late,payment.wrong_amount," +
 		"payment.bad_signature,refund.success,refund.abnormal,refund.closed",
-	"stock_import":        "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
-	"stock_import_mode":   "What the quantity of an existing SKU means: set the shelf to it, or add it.",
+	"stock_import":      "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
+	"stock_import_mode": "What the quantity of an existing SKU means: set the shelf to it, or add it.",
+	"refund_cancel": "Give up a refund that WeChat Pay has refused or, by two people, a held one that it does not " +
+		"know.",
 	"refund_says_restock": "Whether the goods go back to the shelf (default: as was asked, or ORDERD_REFUND_RESTOCK).",
 	"refund_card": "With --to buyer: file of JSON with bank_type (such as ICBC_DEBIT), bank_account and real_name, " +
 		"or - for standard input. It is sent encrypted and kept nowhere.",

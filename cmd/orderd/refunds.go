@@ -28,7 +28,7 @@ type refundCmd struct {
 	Reject  refundReject  `cmd:"" help:"Reject a refund that waits for approval."`
 	// Retry, Cancel and ByHand are for refunds that cannot end by themselves.
 	Retry  refundRetry  `cmd:"" help:"Send a refund again, or ask WeChat Pay how far it is, now."`
-	Cancel refundCancel `cmd:"" help:"Give up a refund that WeChat Pay has refused or, by two people, a held one unknown to it."`
+	Cancel refundCancel `cmd:"" help:"${refund_cancel}"`
 	ByHand refundByHand `cmd:"" help:"${refund_by_hand}"`
 	ToCard refundToCard `cmd:"" help:"Send an abnormal refund to a bank card, the merchant's or the buyer's."`
 }

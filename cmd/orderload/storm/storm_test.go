@@ -165,7 +165,7 @@ func storms(t *testing.T, k Cmd) []*storm {
 	t.Helper()
 	sqldbtest.MariaDBDSN(t) // skips where there is none
 	dir := t.TempDir()
-	k.Lead, k.PauseFor, k.Quiet, k.Gateway = 12*time.Second, 2*time.Second, time.Second, time.Millisecond
+	k.Lead, k.PauseFor, k.Quiet, k.Gateway = 20*time.Second, 2*time.Second, time.Second, time.Millisecond
 	k.BufferPool, k.LogFile = "256M", "256M"
 	k.JSON, k.SVG = filepath.Join(dir, "run.json"), filepath.Join(dir, "run.svg")
 	if err := k.Run(t.Context(), &bench.Settings{Dir: filepath.Join(dir, "servers")}); err != nil {
