@@ -276,7 +276,7 @@ func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, ev
 			screen.Printf(t.Err, "noted, and not settled yet: %s\n", sameByAnother("refund by-hand "+c.No))
 		}
 		if event == order.RefundEventCancel && r.SaidUnknown() != "" {
-			fmt.Fprintf(t.Err, "noted, and it counts as before: %s\n", sameByAnother("refund cancel "+c.No))
+			screen.Printf(t.Err, "noted, and it counts as before: %s\n", sameByAnother("refund cancel "+c.No))
 		}
 		if event == order.RefundEventApprove && r.State == order.RefundStatePending {
 			screen.Printf(t.Err, "noted, and not sent yet: %s\n", sameByAnother("refund approve "+c.No))
