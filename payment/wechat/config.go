@@ -117,21 +117,7 @@ func New(c Config) (*Gateway, error) {
 		// gopay's text would hold the whole private key.
 		return nil, errors.New("wechat PrivateKeyPEM: gopay cannot read it; export the merchant key again as PKCS #8")
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Observe == nil {
-		c.Observe = func(string, string, time.Duration) {}
-	}
-	if c.Signature == nil {
-		c.Signature = func(string, string) {}
-	}
-	if c.Tried == nil {
-		c.Tried = func(string, string) {}
-	}
-	if c.Alarm == nil {
-		c.Alarm = func(string, string) {}
-	}
+	c.silence()
 	watch := &watcher{keys: ring, now: c.Now, alarm: c.Alarm, result: c.Signature, raised: map[string]time.Time{},
 		unsold: map[string]bool{}}
 	pool := newTransport()
@@ -156,6 +142,25 @@ func New(c Config) (*Gateway, error) {
 		mchID: c.MchID, appID: c.AppID, loopback: loopback,
 		timeout: c.Timeout, stall: stallTimeout, now: c.Now, log: c.Log, observe: c.Observe,
 	}, nil
+}
+
+// silence puts one who hears nothing wherever nobody wants to be told.
+func (c *Config) silence() {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(string, string, time.Duration) {}
+	}
+	if c.Signature == nil {
+		c.Signature = func(string, string) {}
+	}
+	if c.Tried == nil {
+		c.Tried = func(string, string) {}
+	}
+	if c.Alarm == nil {
+		c.Alarm = func(string, string) {}
+	}
 }
 
 // checkNames checks the plain settings and fills in the time-out's default. The

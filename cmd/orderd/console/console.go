@@ -293,8 +293,7 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		}
 		err = h(ctx)
 		if errors.Is(err, bounds.ErrCursor) {
-			return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{Pointer: "?cursor",
-				Code: bounds.CodeFormat, Detail: bounds.ErrCursor.Error()}}}
+			return invalid("?cursor", bounds.CodeFormat, bounds.ErrCursor.Error())
 		}
 		return err
 	}
@@ -487,10 +486,15 @@ func needReason(reason string) error { return checkReason(&bounds.Reason, reason
 // checkReason refuses a reason that does not fit: VALIDATION_FAILED.
 func checkReason(f *bounds.Field, reason string) error {
 	if wrong := f.Check(reason); wrong != nil {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
-			Fields: []order.FieldError{{Pointer: "#/reason", Code: wrong.Code, Detail: wrong.Detail}}}
+		return invalid("#/reason", wrong.Code, wrong.Detail)
 	}
 	return nil
+}
+
+// invalid is VALIDATION_FAILED for one field, or ?parameter.
+func invalid(pointer, code, detail string) error {
+	return &orderhttp.Failure{Code: orderhttp.CodeValidation,
+		Fields: []order.FieldError{{Pointer: pointer, Code: code, Detail: detail}}}
 }
 
 // ready is GET /readyz: 503 when a critical check fails, 200 with warn when another one

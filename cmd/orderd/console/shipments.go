@@ -10,7 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"orderd/order"
+	"orderd/migrations/bounds"
 	"orderd/order/orderhttp"
 	"orderd/payment/shipping"
 )
@@ -119,8 +119,7 @@ func (c *console) putShipment(ctx echo.Context) error {
 	switch {
 	case errors.As(err, &bad):
 		pointer := "#/" + strings.NewReplacer("[", "/", "].", "/").Replace(bad.Field)
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation,
-			Fields: []order.FieldError{{Pointer: pointer, Code: "FORMAT", Detail: bad.Why}}}
+		return invalid(pointer, bounds.CodeFormat, bad.Why)
 	case errors.Is(err, shipping.ErrNotOwed), errors.Is(err, shipping.ErrReshipped):
 		return &orderhttp.Failure{Code: orderhttp.CodeShipmentNotPossible, Text: orderhttp.Text{En: err.Error()}}
 	case err != nil:

@@ -98,13 +98,8 @@ func (c *console) putSKU(ctx echo.Context) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	if wrong := bounds.Note.Check(body.Reason); wrong != nil {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{
-			Pointer: "#/reason", Code: wrong.Code, Detail: wrong.Detail}}}
-	}
 	if body.Price.Currency != "" && body.Price.Currency != payment.CNY {
-		return &orderhttp.Failure{Code: orderhttp.CodeValidation, Fields: []order.FieldError{{
-			Pointer: "#/price/currency", Code: "ENUM", Detail: "the currency is CNY"}}}
+		return invalid("#/price/currency", bounds.CodeEnum, "the currency is CNY")
 	}
 	if err := checkReason(&bounds.Note, body.Reason); err != nil {
 		return err
@@ -187,8 +182,7 @@ func withReference(reason, no string) (string, error) {
 				bounds.Reason.Unit)}
 	}
 	if wrong != nil {
-		return "", &orderhttp.Failure{Code: orderhttp.CodeValidation,
-			Fields: []order.FieldError{{Pointer: pointer, Code: wrong.Code, Detail: wrong.Detail}}}
+		return "", invalid(pointer, wrong.Code, wrong.Detail)
 	}
 	return both, nil
 }

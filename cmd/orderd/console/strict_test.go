@@ -1,10 +1,7 @@
 package console
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -203,22 +200,9 @@ func TestFormFieldsAreGivenOnce(t *testing.T) {
 		{{"bill_date", "2027-01-15"}, {"reason", strings.Repeat("a", 5000)}},
 		{{"bill_date", "2027-01-15"}, {"reason", strings.Repeat("a", 201)}},
 	} {
-		var b bytes.Buffer
-		form := multipart.NewWriter(&b)
-		for _, f := range fields {
-			if err := form.WriteField(f[0], f[1]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		file, err := form.CreateFormFile("bill", "a.csv")
-		if err == nil {
-			_, err = io.WriteString(file, bill())
-		}
-		if err != nil || form.Close() != nil {
-			t.Fatal(err)
-		}
-		if w := d.ask(Finance, "POST", "/admin/v1/reconciliations", b.String(), "Content-Type",
-			form.FormDataContentType()); w.Code != 400 && w.Code != 422 {
+		body, media := billForm(t, fields...)
+		if w := d.ask(Finance, "POST", "/admin/v1/reconciliations", string(body), "Content-Type",
+			media); w.Code != 400 && w.Code != 422 {
 			t.Errorf("%.40v: %d %s", fields, w.Code, w.Body)
 		}
 	}

@@ -16,18 +16,15 @@ import (
 	"orderd/payment"
 )
 
-// A bill that takes longer to come than any other body may is not cut, as long as something comes.
-func TestASlowUploadIsNotCut(t *testing.T) {
-	d := newDesk(t)
-	server := httptest.NewUnstartedServer(d)
-	server.Config = orderhttp.Server(d)
-	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 300*time.Millisecond
-	server.Start()
-	defer server.Close()
+// billForm is a form with an empty bill and such fields, and its media type.
+func billForm(t *testing.T, fields ...[2]string) (body []byte, media string) {
+	t.Helper()
 	var b bytes.Buffer
 	form := multipart.NewWriter(&b)
-	if err := form.WriteField("bill_date", "2027-01-15"); err != nil {
-		t.Fatal(err)
+	for _, f := range fields {
+		if err := form.WriteField(f[0], f[1]); err != nil {
+			t.Fatal(err)
+		}
 	}
 	file, err := form.CreateFormFile("bill", "a.csv")
 	if err == nil {
@@ -36,7 +33,18 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 	if err != nil || form.Close() != nil {
 		t.Fatal(err)
 	}
-	whole := b.Bytes()
+	return b.Bytes(), form.FormDataContentType()
+}
+
+// A bill that takes longer to come than any other body may is not cut, as long as something comes.
+func TestASlowUploadIsNotCut(t *testing.T) {
+	d := newDesk(t)
+	server := httptest.NewUnstartedServer(d)
+	server.Config = orderhttp.Server(d)
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 300*time.Millisecond
+	server.Start()
+	defer server.Close()
+	whole, media := billForm(t, [2]string{"bill_date", "2027-01-15"})
 	from, to := io.Pipe()
 	go func() {
 		for i := range 4 { // a second in all
@@ -52,7 +60,7 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", form.FormDataContentType())
+	req.Header.Set("Content-Type", media)
 	req.Header.Set("Authorization", "Bearer "+secret(Finance))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
