@@ -41,17 +41,27 @@ func ParseProxies(list string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// payerIP gives the address that a request came from, "" when it is not known or none of the
-// internet. A proxy that is trusted says it in X-Forwarded-For, at whose right end each proxy
-// writes its client: the last address there that is no trusted proxy's is believed, and what
-// stands left of it is the client's own word. Whoever is no trusted proxy is the client.
-// Without any trusted proxy nothing is known: the connection may be that of a gateway.
+// payerIP gives the payer's address for WeChat Pay, "" when it is not known or none of the
+// internet. Without any trusted proxy nothing is known: the connection may be that of a
+// gateway.
 func payerIP(r *http.Request, trusted []netip.Prefix) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || len(trusted) == 0 {
+	at, ok := clientOf(r, trusted)
+	if !ok || len(trusted) == 0 || !bounds.PublicAddress(at.String()) {
 		return ""
 	}
-	at := peer.Addr().Unmap()
+	return at.String()
+}
+
+// clientOf gives the address that a request came from; not ok when it is not known. A proxy
+// that is trusted says it in X-Forwarded-For, at whose right end each proxy writes its
+// client: the last address there that is no trusted proxy's is believed, and what stands left
+// of it is the client's own word. Whoever is no trusted proxy is the client.
+func clientOf(r *http.Request, trusted []netip.Prefix) (at netip.Addr, ok bool) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return at, false
+	}
+	at = peer.Addr().Unmap()
 	isProxy := func() bool {
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(at) })
 	}
@@ -64,13 +74,10 @@ func payerIP(r *http.Request, trusted []netip.Prefix) string {
 			continue
 		}
 		if at, err = forwarded(next); err != nil {
-			return ""
+			return at, false
 		}
 	}
-	if isProxy() || !bounds.PublicAddress(at.String()) { // nobody but proxies, or somebody in our own network
-		return ""
-	}
-	return at.String()
+	return at, !isProxy() // else nobody but proxies
 }
 
 // forwarded reads an address as proxies write it: some add the port, and brackets then.

@@ -52,15 +52,16 @@ const clientNet = 64
 // addressOf is where a request came from: what trusted proxies say, or else the other end of
 // the connection.
 func addressOf(r *http.Request, proxies []netip.Prefix) string {
-	text := payerIP(r, proxies)
-	if text == "" {
-		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-			text = peer.Addr().Unmap().WithZone("").String()
+	at, ok := clientOf(r, proxies)
+	if !ok {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			return ""
 		}
+		at = peer.Addr().Unmap()
 	}
-	at, err := netip.ParseAddr(text)
-	if err != nil || at.Is4() {
-		return text
+	if at.Is4() {
+		return at.String()
 	}
-	return netip.PrefixFrom(at, clientNet).Masked().String()
+	return netip.PrefixFrom(at.WithZone(""), clientNet).Masked().String()
 }
