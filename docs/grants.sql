@@ -1,8 +1,8 @@
 -- The least that orderd serve needs on MariaDB or MySQL, as user orderd on the
 -- schema orderd. Migrations (orderd migrate up) are another user's, with ALL on
 -- the schema. What happened stays: no UPDATE and no DELETE on order_events,
--- stock_flows, order_items, refund_items, refund_approvals, bill_files
--- and bill_hands.
+-- stock_flows, stock_moves, order_items, refund_items, refund_approvals,
+-- bill_files and bill_hands.
 -- A test runs the service's flows with exactly these.
 CREATE USER 'orderd'@'127.0.0.1' IDENTIFIED BY 'PASSWORD';
 GRANT SELECT ON orderd.* TO 'orderd'@'127.0.0.1';
@@ -17,6 +17,10 @@ GRANT INSERT, DELETE ON orderd.matched_across TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.bill_chunks TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.echoes TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.orders TO 'orderd'@'127.0.0.1';
+GRANT INSERT ON orderd.stock_moves TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE ON orderd.stock_gates TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE ON orderd.stock_buckets TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE ON orderd.sale_buyers TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.skus TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.payments TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.payment_attempts TO 'orderd'@'127.0.0.1';

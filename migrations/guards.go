@@ -44,6 +44,10 @@ var Guards = map[string]string{
 	"failed_tasks.PRIMARY":              "task_type,task_key",
 	"rate_limits.PRIMARY":               "name",
 	"echoes.PRIMARY":                    "id",
+	"stock_gates.PRIMARY":               "sku_id",
+	"stock_buckets.PRIMARY":             "bucket_id",
+	"stock_moves.PRIMARY":               "bucket_id,seq",
+	"sale_buyers.PRIMARY":               "sale,customer_id,slot",
 }
 
 // Bounds are the names of the CHECK constraints of the schema: the values that a
@@ -54,7 +58,8 @@ var Bounds = []string{
 	"ck_skus_available", "ck_skus_price", "ck_flows_kind", "ck_orders_total", "ck_orders_state", "ck_items",
 	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items",
 	"ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state",
-	"ck_shipments_state",
+	"ck_shipments_state", "ck_gates_mode", "ck_gates_state", "ck_buckets_remaining", "ck_buckets_state",
+	"ck_moves_cause",
 }
 
 // MissingGuards tells found of every key and constraint of Guards and Bounds that the

@@ -197,7 +197,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			return nil, err
 		}
 	}
-	shelf, err := stock.Open(ctx, tx, demandOf(batch))
+	shelf, err := stock.Open(ctx, tx, wantOf(batch, s.cfg.Now()))
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +238,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		}
 	}
 	if len(fresh) == 0 {
-		return outcomes, nil
+		return outcomes, shelf.Commit(ctx, tx, batch[0].at)
 	}
 	if s.spoilPlaced != nil {
 		s.spoilPlaced(outcomes)
@@ -288,15 +288,15 @@ func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused [
 	return nil
 }
 
-// demandOf is how much of each SKU a batch asks for, all members together.
-func demandOf(batch []placing) map[string]int64 {
-	demand := make(map[string]int64, len(batch))
+// wantOf is how much of each SKU a batch asks for, all members together.
+func wantOf(batch []placing, now time.Time) stock.Want {
+	want := stock.Want{Units: make(map[string]int64, len(batch)), At: now}
 	for i := range batch {
 		for _, l := range batch[i].Lines {
-			demand[l.SkuID] += l.Quantity
+			want.Units[l.SkuID] += l.Quantity
 		}
 	}
-	return demand
+	return want
 }
 
 // decide prices the lines and takes them from the shelf, all or none.
@@ -322,7 +322,7 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, open openOrders) (Order
 	if err := open.refuses(s, p, shelf); err != nil {
 		return Order{}, err
 	}
-	if short := shelf.Take(p.orderNo, p.Lines); short != nil {
+	if short := shelf.Take(p.orderNo, p.Lines, nil); short != nil {
 		return Order{}, &InsufficientError{Items: short}
 	}
 	return Order{

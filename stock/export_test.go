@@ -34,7 +34,7 @@ func Deduct(ctx context.Context, tx *sqldb.Tx, batch []Deduction, at time.Time) 
 	if err != nil {
 		return nil, err
 	}
-	shelf, err := Open(ctx, tx, demand)
+	shelf, err := Open(ctx, tx, Want{Units: demand, At: at})
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func Deduct(ctx context.Context, tx *sqldb.Tx, batch []Deduction, at time.Time) 
 			answers[i] = missing
 			continue
 		}
-		if answers[i] = shelf.Take(d.OrderNo, lines); answers[i] == nil {
+		if answers[i] = shelf.Take(d.OrderNo, lines, nil); answers[i] == nil {
 			done[d.OrderNo] = held{}
 		}
 	}

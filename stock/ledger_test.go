@@ -89,7 +89,7 @@ func TestStaleShelfIsRefused(t *testing.T) {
 		demand := map[string]int64{"mug": 2}
 		var stale *stock.Shelf
 		err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) (err error) {
-			stale, err = stock.Open(ctx, tx, demand)
+			stale, err = stock.Open(ctx, tx, stock.Want{Units: demand, At: time.Now()})
 			return err
 		})
 		if err != nil {
@@ -98,7 +98,7 @@ func TestStaleShelfIsRefused(t *testing.T) {
 		if short, err := deduct(db, "first", line("mug", 9)); short != nil || err != nil {
 			t.Fatal(short, err)
 		}
-		if short := stale.Take("second", []stock.Line{line("mug", 2)}); short != nil {
+		if short := stale.Take("second", []stock.Line{line("mug", 2)}, nil); short != nil {
 			t.Fatal("the shelf of this test is not stale", short)
 		}
 		errStop := errors.New("stop")

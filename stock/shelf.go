@@ -3,8 +3,10 @@ package stock
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -29,16 +31,34 @@ const tight = 4
 // and holds it against the table: a decrement that would go below zero fails
 // the transaction, whatever was read.
 type Shelf struct {
-	skus  map[string]*item
-	flows []flow
+	now     int64 // see Want
+	skus    map[string]*item
+	flows   []flow
+	buckets map[int64]int64   // what was taken from them, units by id
+	held    map[int64]*Bucket // of a batch that was fenced: what they hold, read under locks; nil for unread
+	gated   map[string]bool   // those of the short ones that have a gate
+	news    News
+}
+
+// News is what a batch has learned of gates, to be believed when its transaction is committed.
+type News struct {
+	Closed []string // SKUs whose pool is not sold now
+	Fenced []int64  // buckets that hold nothing any more, or less than their homes gave out
 }
 
 // item is one SKU of a Shelf, of whose columns only those that an order needs are read.
 type item struct {
 	SKU
-	left  int64 // Available less what this batch took
-	taken int64
+	left        int64 // Available less what this batch took; 0 while the pool is not sold
+	taken       int64
+	opensAt     int64 // milliseconds of the database's clock
+	closedUntil int64
+	short       bool // somebody was refused
 }
+
+// closed reports that the pool is not sold at this time, in milliseconds: the sale has not
+// begun, or the SKU is sold out.
+func (i *item) closed(now int64) bool { return max(i.opensAt, i.closedUntil) > now }
 
 // flow is one row of stock_flows: so many units, moved by this order or operator. Flows
 // are written and never changed.
@@ -48,25 +68,149 @@ type flow struct {
 	ref     string
 	skuID   string
 	delta   int64 // units, negative for what was taken
+	bucket  int64 // that it was taken from; 0: the pool
 }
 
-// Open reads the SKUs that a batch asks for; demand is the quantity per SKU of
-// all its lines together. Where stock is tight the rows are locked, in
-// ascending order, until the transaction ends.
-func Open(ctx context.Context, tx *sqldb.Tx, demand map[string]int64) (*Shelf, error) {
-	ids := slices.Sorted(maps.Keys(demand))
+// Want is what a batch needs of the shelf.
+type Want struct {
+	// Units are asked of the pool, by SKU, all members together. A SKU whose units are
+	// taken from buckets alone stands here with 0: its price is read.
+	Units map[string]int64
+	// Buckets are those that members take from.
+	Buckets []int64
+	// Fenced says that this batch has met ErrFenced: the buckets are read under locks.
+	Fenced bool
+	// At is now, by the database's clock.
+	At time.Time
+	// Again says that orders which exist take again what they have given back: what is not
+	// sold to anybody new is sold to them.
+	Again bool
+}
+
+// now is At in milliseconds, or for Again a time at which everything is sold.
+func (w *Want) now() int64 {
+	if w.Again {
+		return math.MaxInt64
+	}
+	return sqldb.Millis(w.At)
+}
+
+// Open reads the SKUs that a batch asks for. Where stock is tight the rows are locked, in
+// ascending order, until the transaction ends. Where the pool is short and processes hold
+// buckets of the SKU, they are recalled: so the last unit is sold exactly, and nobody is
+// told sold out while another process has one.
+func Open(ctx context.Context, tx *sqldb.Tx, want Want) (*Shelf, error) {
+	ids := slices.Sorted(maps.Keys(want.Units))
 	s, err := readShelf(ctx, tx, ids, "")
 	if err != nil {
 		return nil, err
 	}
-	lock := tx.NoWait() // the decrement at the end would wait
+	// The decrement at the end would wait, and locks are taken in one order: SKUs, buckets.
+	lock := tx.NoWait() || want.Fenced
 	for id, it := range s.skus {
-		lock = lock || !it.Unlimited && it.left > 0 && it.left < tight*demand[id]
+		lock = lock || !it.Unlimited && it.Available > 0 && it.Available < tight*want.Units[id] && !it.closed(want.now())
+	}
+	if !lock { // a gate that is short is looked at under its lock: units move between the two reads
+		if _, err := s.holders(ctx, tx, want); err != nil {
+			return nil, err
+		}
+		lock = len(s.gated) > 0
 	}
 	if lock {
-		return readShelf(ctx, tx, ids, "\nFOR UPDATE")
+		if s, err = readShelf(ctx, tx, ids, "\nFOR UPDATE"); err != nil {
+			return nil, err
+		}
+		if err := s.recall(ctx, tx, want); err != nil {
+			return nil, err
+		}
 	}
-	return s, nil
+	for _, it := range s.skus {
+		it.left = it.Available
+		if it.closed(want.now()) && !it.Unlimited {
+			it.left = 0
+		}
+	}
+	s.now, s.buckets = want.now(), make(map[int64]int64, len(want.Buckets))
+	if len(want.Buckets) > 0 && (want.Fenced || tx.NoWait()) {
+		err = s.holdBuckets(ctx, tx, want.Buckets)
+	}
+	return s, err
+}
+
+// holders gives the SKUs of which the pool has less than is asked for while processes
+// hold more, and notes which of the short ones have a gate: buckets are of gates alone.
+func (s *Shelf) holders(ctx context.Context, tx *sqldb.Tx, want Want) (ids []string, err error) {
+	short := make([]any, 0)
+	for id, it := range s.skus {
+		if !it.Unlimited && it.Available < want.Units[id] && !it.closed(want.now()) {
+			short = append(short, id)
+		}
+	}
+	if len(short) == 0 {
+		return nil, nil
+	}
+	s.gated = map[string]bool{}
+	err = sqldb.Each(ctx, tx, `SELECT g.sku_id, EXISTS (
+  SELECT 1
+  FROM stock_buckets b
+  WHERE b.sku_id = g.sku_id
+    AND b.state = 'open'
+    AND b.home <> 'redis')
+FROM stock_gates g
+WHERE g.sku_id IN (`+sqldb.In(len(short))+`)
+  AND g.mode <> 'off'
+ORDER BY g.sku_id`, short, func(rows *sql.Rows) error {
+		id, held := "", false
+		err := rows.Scan(&id, &held)
+		if s.gated[id] = true; held {
+			ids = append(ids, id)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for buckets: %w", err)
+	}
+	return ids, nil
+}
+
+// recall takes the buckets of the short SKUs back into the pool. The rows of the SKUs are
+// locked.
+func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
+	ids, err := s.holders(ctx, tx, want)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	buckets, err := Recall(ctx, tx, ids, want.At)
+	if err != nil {
+		return err
+	}
+	s.held = make(map[int64]*Bucket, len(buckets))
+	for _, b := range buckets {
+		if it := s.skus[b.SkuID]; it != nil {
+			it.Available += b.Remaining
+		}
+		s.held[b.ID] = &Bucket{ID: b.ID, SkuID: b.SkuID, State: BucketClosed}
+		s.news.Fenced = append(s.news.Fenced, b.ID)
+	}
+	return nil
+}
+
+// holdBuckets reads buckets and locks them: what they hold, and not what their homes believe,
+// is given out.
+func (s *Shelf) holdBuckets(ctx context.Context, tx *sqldb.Tx, ids []int64) error {
+	buckets, err := lockBuckets(ctx, tx, `bucket_id IN (`+sqldb.In(len(ids))+`)
+  AND state <> 'closed'`, sqldb.Args(ids))
+	if err != nil {
+		return err
+	}
+	s.held = make(map[int64]*Bucket, len(ids))
+	for _, id := range ids {
+		s.held[id] = &Bucket{ID: id, State: BucketClosed}
+	}
+	for i := range buckets {
+		s.held[buckets[i].ID] = &buckets[i]
+	}
+	return nil
 }
 
 // Held says which of the SKUs have a row that another session holds at this moment. It
@@ -84,7 +228,7 @@ func readShelf(ctx context.Context, tx *sqldb.Tx, ids []string, lock string) (*S
 	if len(ids) == 0 {
 		return s, nil
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT sku_id, price_fen, available, unlimited
+	rows, err := tx.QueryContext(ctx, `SELECT sku_id, price_fen, available, unlimited, opens_at, closed_until, per_customer
 FROM skus /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 ORDER BY sku_id`+lock, sqldb.Args(ids)...)
@@ -94,7 +238,8 @@ ORDER BY sku_id`+lock, sqldb.Args(ids)...)
 	defer rows.Close()
 	for rows.Next() {
 		it := new(item)
-		if err := rows.Scan(&it.SkuID, &it.PriceFen, &it.Available, &it.Unlimited); err != nil {
+		if err := rows.Scan(&it.SkuID, &it.PriceFen, &it.Available, &it.Unlimited, &it.opensAt, &it.closedUntil,
+			&it.PerCustomer); err != nil {
 			return nil, fmt.Errorf("read the shelf: %w", err)
 		}
 		it.left = it.Available
@@ -103,7 +248,7 @@ ORDER BY sku_id`+lock, sqldb.Args(ids)...)
 	return s, rows.Err()
 }
 
-// SKU gives price and stock as they were read; only id, price, stock and
+// SKU gives price and stock as they were read; only id, price, stock, PerCustomer and
 // Unlimited are set.
 func (s *Shelf) SKU(id string) (SKU, bool) {
 	it, ok := s.skus[id]
@@ -113,11 +258,23 @@ func (s *Shelf) SKU(id string) (SKU, bool) {
 	return it.SKU, true
 }
 
+// OpensAt gives the begin of the SKU's sale when it is still to come.
+func (s *Shelf) OpensAt(id string) (at time.Time, coming bool) {
+	it := s.skus[id]
+	if it == nil || it.opensAt <= s.now {
+		return time.Time{}, false
+	}
+	return sqldb.FromMillis(it.opensAt), true
+}
+
 // Take takes all lines for an order and gives nil, or takes nothing and tells what
-// was short. The order must be new (a repeat has to be found before, or the last
+// was short. from has the bucket of each line, 0 for the pool; nil: all are of the pool.
+// The order must be new (a repeat has to be found before, or the last
 // unit would be refused to the one who has it), its lines name every SKU once, and
 // all of them exist.
-func (s *Shelf) Take(orderNo string, lines []Line) []Short { return s.take(orderNo, "", lines) }
+func (s *Shelf) Take(orderNo string, lines []Line, from []int64) []Short {
+	return s.take(orderNo, "", lines, from)
+}
 
 // PutBack counts units that this transaction returns before Commit takes. The SKUs that
 // the shelf does not have are passed over.
@@ -137,32 +294,59 @@ func (s *Shelf) TakeAgain(orderNo string, lines []Line) []Short {
 			return []Short{{Index: i, SkuID: l.SkuID, Requested: l.Quantity}}
 		}
 	}
-	return s.take(orderNo, RefRevive, lines)
+	return s.take(orderNo, RefRevive, lines, nil)
 }
 
 // take is Take, with flows of this ref. An unlimited SKU leaves its flow too, so that a
 // return knows what the order took.
-func (s *Shelf) take(orderNo, ref string, lines []Line) []Short {
+func (s *Shelf) take(orderNo, ref string, lines []Line, from []int64) []Short {
 	var short []Short
 	for i, l := range lines {
 		it := s.skus[l.SkuID]
-		if !it.Unlimited && it.left < l.Quantity {
+		if s.source(from, i, l) == 0 && !it.Unlimited && it.left < l.Quantity {
+			it.short = true
 			short = append(short, Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity, Available: it.left})
 		}
 	}
 	if short != nil {
 		return short
 	}
-	for _, l := range lines {
+	for i, l := range lines {
 		it := s.skus[l.SkuID]
-		if !it.Unlimited {
+		bucket := s.source(from, i, l)
+		switch {
+		case bucket != 0:
+			s.buckets[bucket] += l.Quantity
+			if b := s.held[bucket]; b != nil {
+				b.Remaining -= l.Quantity
+			}
+		case !it.Unlimited:
 			it.left -= l.Quantity
 			it.taken += l.Quantity
 		}
 		s.flows = append(s.flows, flow{orderNo: orderNo, kind: KindDeduct, ref: ref, skuID: l.SkuID,
-			delta: -l.Quantity})
+			delta: -l.Quantity, bucket: bucket})
 	}
 	return nil
+}
+
+// source gives the bucket that a line is taken from, 0 for the pool: its own, unless that was
+// found closed, empty or another SKU's.
+func (s *Shelf) source(from []int64, i int, l Line) int64 {
+	if from == nil || from[i] == 0 || s.skus[l.SkuID].Unlimited {
+		return 0
+	}
+	b := s.held[from[i]]
+	if b == nil {
+		return from[i] // believed, and held against the row by Commit
+	}
+	if b.State != BucketClosed && b.SkuID == l.SkuID && b.Remaining >= l.Quantity {
+		return from[i]
+	}
+	if !slices.Contains(s.news.Fenced, b.ID) {
+		s.news.Fenced = append(s.news.Fenced, b.ID)
+	}
+	return 0
 }
 
 // Taken gives what was taken for which order, in the order of the calls, until Commit,
@@ -177,7 +361,9 @@ func (s *Shelf) Taken(yield func(orderNo string, taken Line) bool) {
 
 // Commit writes the flows and the decrements. It fails with sqldb.ErrLostRace,
 // which runs the transaction again, when the shelf no longer holds what Take
-// gave away. The decrements come last, so that a hot row is locked briefly.
+// gave away, and with ErrFenced, which does so too, when a bucket does not. The
+// decrements come last, so that a hot row is locked briefly. A batch that took nothing
+// calls it as well: it may have to mark a SKU as sold out.
 func (s *Shelf) Commit(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
 	if err := insertFlows(ctx, tx, s.flows, at); err != nil {
 		return err
@@ -188,13 +374,15 @@ func (s *Shelf) Commit(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
 			taken[id] = it.taken
 		}
 	}
-	return eachChunk(taken, func(ids []string, sum string, args []any) error {
+	err := eachChunk(taken, func(ids []string, sum string, args []any) error {
 		query := `UPDATE skus
 SET available = available - ` + sum + `
 WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
   AND unlimited = 0
+  AND opens_at <= ?
+  AND closed_until <= ?
   AND available >= ` + sum
-		n, err := tx.Update(ctx, query, slices.Concat(args, sqldb.Args(ids), args)...)
+		n, err := tx.Update(ctx, query, slices.Concat(args, sqldb.Args(ids), []any{s.now, s.now}, args)...)
 		if err != nil {
 			return fmt.Errorf("take from the shelf: %w", err)
 		}
@@ -204,6 +392,67 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 		failpoint.Hit("place.taken")
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if err := takeFromBuckets(ctx, tx, s.buckets); err != nil {
+		return err
+	}
+	return s.sellOut(ctx, tx)
+}
+
+// sellOut marks the SKUs of which this batch has refused somebody and nothing is left: the
+// pool is not sold before it is opened again, and who reads the mark may say so from
+// memory for as long as it stands. Only gates are marked: nobody would open another SKU
+// again. Nothing may be in a bucket either, which is looked at under the lock of the SKU,
+// without which no bucket gets anything and no gate is taken away.
+func (s *Shelf) sellOut(ctx context.Context, tx *sqldb.Tx) error {
+	var ids []string
+	for id, it := range s.skus {
+		if it.short && it.left == 0 && s.gated[id] && !it.closed(s.now) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	if _, err := readShelf(ctx, tx, ids, "\nFOR UPDATE"); err != nil {
+		return err
+	}
+	n, err := tx.Update(ctx, `UPDATE skus
+SET closed_until = ?
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+  AND available = 0
+  AND closed_until <= ?
+  AND EXISTS (
+    SELECT 1
+    FROM stock_gates g
+    WHERE g.sku_id = skus.sku_id
+      AND g.mode <> 'off')
+  AND NOT EXISTS (
+    SELECT 1
+    FROM stock_buckets b
+    WHERE b.sku_id = skus.sku_id
+      AND b.state IN ('open', 'closing')
+      AND b.remaining > 0)`, slices.Concat([]any{SoldOut}, sqldb.Args(ids), []any{s.now})...)
+	if err != nil {
+		return fmt.Errorf("mark as sold out: %w", err)
+	}
+	if n > 0 {
+		failpoint.Hit("gate.marked")
+	}
+	return nil
+}
+
+// News gives what the batch has learned of gates, for after its COMMIT.
+func (s *Shelf) News() News {
+	for id, it := range s.skus {
+		if !it.Unlimited && it.closedUntil > s.now {
+			s.news.Closed = append(s.news.Closed, id)
+		}
+	}
+	return s.news
 }
 
 // insertFlows writes flows of orders in the order of the primary key, so that two
@@ -214,14 +463,25 @@ func insertFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) 
 		return cmp.Or(cmp.Compare(a.orderNo, b.orderNo), cmp.Compare(a.ref, b.ref), cmp.Compare(a.skuID, b.skuID)) < 0
 	})
 	const cols = 6 // as named below; an order's flows have no actor and no reason of their own
-	args := make([]any, 0, cols*len(flows))
+	args := make([]any, 0, (cols+1)*len(flows))
 	var ms any = sqldb.Millis(at) // an any here, so that it is allocated once and not for every flow
+	fromBuckets := slices.ContainsFunc(flows, func(f flow) bool { return f.bucket != 0 })
 	for _, f := range flows {
 		args = append(args, f.orderNo, string(f.kind), f.ref, f.skuID, f.delta, ms)
+		if fromBuckets {
+			args = append(args, f.bucket)
+		}
 	}
-	err := tx.InsertRows(ctx, `INSERT INTO stock_flows
+	var err error
+	if fromBuckets {
+		err = tx.InsertRows(ctx, `INSERT INTO stock_flows
+  (order_no, kind, ref, sku_id, delta, created_at, bucket_id)
+VALUES`, cols+1, args)
+	} else {
+		err = tx.InsertRows(ctx, `INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, created_at)
 VALUES`, cols, args)
+	}
 	if err != nil {
 		return fmt.Errorf("write stock flows: %w", err)
 	}

@@ -3,8 +3,15 @@ package stock
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
+
+	"orderd/migrations/sqldb"
 )
+
+// SoldOut as skus.closed_until is a SKU that is sold out: it is not sold until it is opened
+// again.
+const SoldOut int64 = math.MaxInt64
 
 // Line is a quantity of one SKU: what an order asks for, or a refund returns.
 type Line struct {
@@ -27,9 +34,12 @@ type SKU struct {
 	PriceFen  int64 // of one unit, in fen: a hundredth of a yuan
 	Available int64 // units on the shelf; means nothing when Unlimited
 	Unlimited bool  // never sold out, such as a download
-	Version   int64 // from 1, one more with every change of title or price
-	CreatedAt time.Time
-	UpdatedAt time.Time
+	// Allocated are units in open buckets of a flash sale: free too, beside Available.
+	Allocated   int64
+	PerCustomer int64 // units that one customer may have in its sale; 0: no limit
+	Version     int64 // from 1, one more with every change of title or price
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
 }
 
 // Kind is what a flow did to the shelf.
@@ -53,6 +63,9 @@ var (
 	ErrReturnExceeds = errors.New("return exceeds what was deducted")
 	// ErrUnlimited: an unlimited SKU has no number to change.
 	ErrUnlimited = errors.New("the SKU is unlimited, it has no stock to change")
+	// ErrFenced: a bucket no longer holds what its home gave out. The batch is run again,
+	// with Want.Fenced.
+	ErrFenced = fmt.Errorf("%w: a bucket holds less than was given out", sqldb.ErrLostRace)
 	// ErrKeyReused: the idempotency key of a replenish or adjust was used for another change.
 	ErrKeyReused = errors.New("this idempotency key was used for another stock change")
 )

@@ -5,14 +5,15 @@ import "time"
 // What customers send.
 var (
 	CustomerID = Field{Name: "the customer id", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
-		Columns: "orders.customer_id", Why: "the width of its column"}
+		Columns: "orders.customer_id sale_buyers.customer_id", Why: "the width of its column"}
 	IdempotencyKey = Field{Name: "the idempotency key", Least: 1, Most: 64, Unit: Bytes, Of: Word,
 		Columns: "orders.request_id refunds.request_id stock_flows.ref", Why: "the width of its columns"}
 	RequestID = Field{Name: "X-Request-Id", Most: 64, Unit: Bytes, Of: Dotted, Over: Replaced,
 		Columns: "orders.placed_cause", Why: "the width of its column; another id is made instead"}
 	SkuID = Field{Name: "sku_id", Least: 1, Most: 64, Unit: Bytes, Of: Code,
-		Columns: "skus.sku_id order_items.sku_id stock_flows.sku_id refund_items.sku_id",
-		Why:     "the width of its columns"}
+		Columns: "skus.sku_id order_items.sku_id stock_flows.sku_id refund_items.sku_id stock_gates.sku_id " +
+			"stock_buckets.sku_id stock_moves.sku_id",
+		Why: "the width of its columns"}
 	Remark = Field{Name: "remark", Most: 200, Unit: Characters, Of: Text, Columns: "orders.remark",
 		Why: "the width of its column"}
 	Attach = Field{Name: "attach", Most: 128, Unit: Bytes, Of: Short, WeChat: "attach",
@@ -33,8 +34,11 @@ var (
 		Why: "the width of its column; WeChat Pay's description is made of it and cut"}
 	Reason = Field{Name: "reason", Least: 1, Most: 200, Unit: Characters, Of: Line,
 		Columns: "refunds.note refunds.decided_why refunds.said_why refund_approvals.reason stock_flows.reason " +
-			"differences.proposed_why differences.resolved_why bill_hands.why",
+			"differences.proposed_why differences.resolved_why bill_hands.why stock_gates.reason",
 		Why: "the width of the narrowest of its columns"}
+	// Sale is the name of a flash sale; one of a single SKU has the SKU's.
+	Sale = Field{Name: "sale", Least: 1, Most: 64, Unit: Bytes, Of: Code,
+		Columns: "stock_gates.sale sale_buyers.sale", Why: "the width of its columns, as wide as sku_id"}
 	// RepairReason is Reason of what verify repairs.
 	RepairReason = Field{Name: "reason of a repair", Least: 1, Most: 120, Unit: Characters, Of: Line,
 		Why: "a recount of a SKU puts what the counter and the flows said before it, in the one column of Reason"}
@@ -45,7 +49,7 @@ var (
 		Why: "the number of a delivery note; with the reason it has one column"}
 	Operator = Field{Name: "the name of an operator", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
 		Columns: "operators.name operators.name_key operators.created_by operators.disabled_by operator_tokens.name " +
-			"operator_tokens.person operator_tokens.created_by stock_flows.actor refunds.requester_id " +
+			"operator_tokens.person operator_tokens.created_by stock_flows.actor stock_gates.actor refunds.requester_id " +
 			"refunds.decided_by refunds.said_by " +
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by",
@@ -67,7 +71,7 @@ var (
 	OrderNo = Field{Name: "order_no", Least: 26, Most: 26, Unit: Bytes, Of: Word, Over: Ours,
 		Columns: "orders.order_no order_items.order_no order_events.order_no stock_flows.order_no " +
 			"payment_attempts.order_no payments.order_no refunds.order_no differences.order_no " +
-			"shipments.order_no", Why: "a ULID"}
+			"shipments.order_no sale_buyers.order_no", Why: "a ULID"}
 	Description = Field{Name: "description", Least: 1, Most: 127, Unit: Bytes, Of: Short, Over: Cut,
 		WeChat: "description", Columns: "payment_attempts.description",
 		Why: "WeChat Pay counts bytes: \"字节数 145，大于最大值 127\", developers.weixin.qq.com, 2022"}
@@ -148,7 +152,7 @@ var (
 // Fields are the whole table, in the order in which docs/limits.md shows it.
 var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
-	&Title, &Reason, &RepairReason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
+	&Title, &Reason, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution, &DifferenceID,
@@ -171,16 +175,17 @@ var Own = []struct{ What, Columns string }{
 			"operators.role operator_tokens.role bill_files.bill_type bill_files.source bill_chunks.bill_type " +
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
 			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +
-			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name"},
+			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name " +
+			"stock_gates.mode stock_gates.state stock_gates.origin stock_buckets.state stock_moves.cause"},
 	{"a day, YYYY-MM-DD",
 		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +
 			"differences.bill_date matched_across.bill_date"},
 	{"a number of a trade or refund that was read from a bill, or of a process",
-		"differences.ref matched_across.ref reconciliations.holder"},
+		"differences.ref matched_across.ref reconciliations.holder stock_buckets.home"},
 	{"what is put together of fields that have bounds of their own",
 		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
 			"differences.facts " +
-			"bill_chunks.body"},
+			"bill_chunks.body stock_gates.counts"},
 }
 
 // MostFen bounds what an order may cost, in fen.

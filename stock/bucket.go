@@ -1,0 +1,297 @@
+package stock
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
+)
+
+// A flash sale hands units of a SKU from its pool, skus.available, into buckets. A bucket
+// is a row here and a home where it is counted down quickly: the memory of one process, or
+// a key in Redis. The transaction that places orders takes from the row, guarded by its
+// state and its number, so that a home may be wrong, late, restored or dead, and nothing
+// is sold twice. The safety argument is one line: the units of the home and of the
+// tickets that it has given and that are not committed are never more than remaining.
+// Nothing in it is a clock: whoever closes the row has the units, and an old holder finds
+// no row.
+//
+// Pool and open buckets together are what the flows of a SKU add up to. Moves between
+// them are no flows: they have numbers of their own in stock_moves.
+
+// BucketState is what a bucket may be taken from.
+type BucketState string
+
+// The states.
+const (
+	// BucketOpen is counted down by its home.
+	BucketOpen BucketState = "open"
+	// BucketClosing gets nothing more; what its home has given out is still placed.
+	BucketClosing BucketState = "closing"
+	// BucketClosed is empty for ever.
+	BucketClosed BucketState = "closed"
+)
+
+// HomeRedis is the home of a bucket in Redis. Any other home is a process, by a name
+// that no second one has.
+const HomeRedis = "redis"
+
+// Bucket is units of a SKU that were handed out of the pool.
+type Bucket struct {
+	ID        int64 // never used again
+	SkuID     string
+	Home      string
+	Epoch, No int64 // of a sale in Redis: its time of validity, and the place among its buckets; 0 elsewhere
+	State     BucketState
+	Remaining int64 // units, of which its home may have given out some
+	Seq       int64 // the number of its last move
+	SeenAt    time.Time
+}
+
+// Bounds of what a home gets.
+const (
+	// leastGrant: fewer units are not worth a transaction.
+	leastGrant = 16
+	// keepPerHolder is how many units for each holder must be in the pool for it to give
+	// any away: below that the pool sells the rest exactly, and nothing is moved to and fro.
+	keepPerHolder = 64
+)
+
+// Grant asks for units of a SKU for a bucket.
+type Grant struct {
+	Bucket int64 // its id, drawn by the caller when Seq is 1
+	SkuID  string
+	Home   string
+	Epoch  int64
+	No     int64
+	Seq    int64 // the number of this move: 1 opens the bucket
+	Want   int64 // units
+	At     time.Time
+}
+
+// Move moves units from the pool into a bucket and gives their number: as many as are
+// wanted, at most the share of a holder, and none at all when the pool is not deep any more or
+// is not sold at this time. A run whose COMMIT had no answer gives what it moved. A bucket
+// that was closed meanwhile, or has a move of this number from elsewhere, is ErrFenced.
+func (g *Grant) Move(ctx context.Context, tx *sqldb.Tx) (int64, error) {
+	if moved, err := g.done(ctx, tx); err != nil || moved > 0 {
+		return moved, err
+	}
+	units, err := g.share(ctx, tx)
+	if err != nil || units < leastGrant {
+		return 0, err
+	}
+	if g.Seq == 1 {
+		_, err = tx.ExecContext(ctx, `INSERT INTO stock_buckets
+  (bucket_id, sku_id, epoch, no, home, state, remaining, seq, seen_at)
+VALUES (?, ?, ?, ?, ?, 'open', ?, 1, ?)`, g.Bucket, g.SkuID, g.Epoch, g.No, g.Home, units, sqldb.Millis(g.At))
+	} else {
+		var n int64
+		n, err = tx.Update(ctx, `UPDATE stock_buckets
+SET remaining = remaining + ?, seq = ?, seen_at = ?
+WHERE bucket_id = ?
+  AND seq = ?
+  AND home = ?
+  AND state = 'open'`, units, g.Seq, sqldb.Millis(g.At), g.Bucket, g.Seq-1, g.Home)
+		if err == nil && n != 1 {
+			return 0, ErrFenced
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("grant bucket %d: %w", g.Bucket, err)
+	}
+	err = insertMoves(ctx, tx, "grant", []Bucket{{ID: g.Bucket, Seq: g.Seq, SkuID: g.SkuID, Remaining: units}}, g.At)
+	if err != nil {
+		return 0, err
+	}
+	n, err := tx.Update(ctx, `UPDATE skus
+SET available = available - ?
+WHERE sku_id = ?
+  AND unlimited = 0
+  AND available >= ?`, units, g.SkuID, units)
+	if err == nil && n != 1 {
+		err = sqldb.ErrLostRace
+	}
+	return units, err
+}
+
+// done gives the units of this very move when an earlier run of it was committed.
+func (g *Grant) done(ctx context.Context, tx *sqldb.Tx) (units int64, err error) {
+	if !tx.MayBeDone() {
+		return 0, nil
+	}
+	err = sqldb.Each(ctx, tx, `SELECT delta
+FROM stock_moves
+WHERE bucket_id = ?
+  AND seq = ?
+  AND cause = 'grant'`, []any{g.Bucket, g.Seq}, func(rows *sql.Rows) error { return rows.Scan(&units) })
+	return units, err
+}
+
+// share locks the SKU and gives how many units a holder may have of it at this moment: half
+// of what the pool would give each of the holders, this one among them.
+func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
+	shelf, err := readShelf(ctx, tx, []string{g.SkuID}, "\nFOR UPDATE")
+	if err != nil {
+		return 0, err
+	}
+	it := shelf.skus[g.SkuID]
+	if it == nil || it.Unlimited || it.closed(sqldb.Millis(g.At)) {
+		return 0, nil
+	}
+	holders := int64(0)
+	err = sqldb.Each(ctx, tx, `SELECT COUNT(*)
+FROM stock_buckets
+WHERE sku_id = ?
+  AND state = 'open'
+  AND bucket_id <> ?`, []any{g.SkuID, g.Bucket}, func(rows *sql.Rows) error { return rows.Scan(&holders) })
+	if err != nil {
+		return 0, fmt.Errorf("count the buckets of %s: %w", g.SkuID, err)
+	}
+	holders++
+	if it.Available < keepPerHolder*holders {
+		return 0, nil
+	}
+	return min(g.Want, it.Available/(2*holders)), nil
+}
+
+// closeBuckets takes what the buckets still hold back into the pool by a
+// move of each. The caller holds the rows of their SKUs, which every move locks first, and
+// theirs.
+func closeBuckets(ctx context.Context, tx *sqldb.Tx, buckets []Bucket, at time.Time) error {
+	if len(buckets) == 0 {
+		return nil
+	}
+	ids := make([]any, len(buckets))
+	back := make(map[string]int64, len(buckets))
+	for i := range buckets {
+		b := &buckets[i]
+		ids[i] = b.ID
+		b.Seq++
+		back[b.SkuID] += b.Remaining
+	}
+	n, err := tx.Update(ctx, `UPDATE stock_buckets
+SET state = 'closed', remaining = 0, seq = seq + 1
+WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
+  AND state <> 'closed'`, ids...)
+	if err != nil {
+		return fmt.Errorf("close buckets: %w", err)
+	}
+	if n != int64(len(ids)) {
+		return sqldb.ErrLostRace
+	}
+	closing := make([]Bucket, len(buckets))
+	for i, b := range buckets {
+		b.Remaining = -b.Remaining
+		closing[i] = b
+	}
+	if err := insertMoves(ctx, tx, "close", closing, at); err != nil {
+		return err
+	}
+	return eachChunk(back, func(ids []string, sum string, args []any) error {
+		n, err := tx.Update(ctx, `UPDATE skus
+SET available = available + `+sum+`
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, append(args, sqldb.Args(ids)...)...)
+		if err == nil && n != int64(len(ids)) {
+			err = ErrSKUNotFound
+		}
+		if err != nil {
+			return fmt.Errorf("take buckets back: %w", err)
+		}
+		failpoint.Hit("gate.recalled")
+		return nil
+	})
+}
+
+// Recall closes the buckets of these SKUs whose home is a process, and gives them as they
+// were: their units are in the pool again, to be sold in this transaction. The caller holds the
+// rows of the SKUs. Buckets in Redis are left: they are closed by a new epoch.
+func Recall(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time) ([]Bucket, error) {
+	buckets, err := lockBuckets(ctx, tx, `sku_id IN (`+sqldb.In(len(skuIDs))+`)
+  AND state = 'open'
+  AND home <> 'redis'`, sqldb.Args(skuIDs))
+	if err != nil {
+		return nil, err
+	}
+	return buckets, closeBuckets(ctx, tx, buckets, at)
+}
+
+// lockBuckets reads the buckets that a condition names, by ascending id, and locks them.
+func lockBuckets(ctx context.Context, tx *sqldb.Tx, where string, args []any) ([]Bucket, error) {
+	return readBuckets(ctx, tx, where+"\nORDER BY bucket_id\nFOR UPDATE", args)
+}
+
+// readBuckets reads the buckets that the end of a statement names.
+func readBuckets(ctx context.Context, q sqldb.Querier, where string, args []any) (buckets []Bucket, err error) {
+	err = sqldb.Each(ctx, q, `SELECT bucket_id, sku_id, home, epoch, no, state, remaining, seq, seen_at
+FROM stock_buckets
+WHERE `+where, args, func(rows *sql.Rows) error {
+		var b Bucket
+		var seen int64
+		err := rows.Scan(&b.ID, &b.SkuID, &b.Home, &b.Epoch, &b.No, &b.State, &b.Remaining, &b.Seq, &seen)
+		b.SeenAt = sqldb.FromMillis(seen)
+		buckets = append(buckets, b)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read buckets: %w", err)
+	}
+	return buckets, nil
+}
+
+// insertMoves writes a move of each bucket: its number, and Remaining units, negative for
+// what goes back to the pool.
+func insertMoves(ctx context.Context, tx *sqldb.Tx, cause string, moves []Bucket, at time.Time) error {
+	const cols = 6 // as named below
+	args := make([]any, 0, cols*len(moves))
+	for i := range moves {
+		b := &moves[i]
+		args = append(args, b.ID, b.Seq, b.SkuID, b.Remaining, cause, sqldb.Millis(at))
+	}
+	err := tx.InsertRows(ctx, `INSERT INTO stock_moves
+  (bucket_id, seq, sku_id, delta, cause, at)
+VALUES`, cols, args)
+	if err != nil {
+		return fmt.Errorf("write moves of buckets: %w", err)
+	}
+	return nil
+}
+
+// takeFromBuckets takes what a batch sold out of its buckets, and fails with ErrFenced
+// when one of them is closed or holds less. It is the guard of every unit that a home
+// has given out.
+func takeFromBuckets(ctx context.Context, tx *sqldb.Tx, taken map[int64]int64) error {
+	if len(taken) == 0 {
+		return nil
+	}
+	ids := sortedIDs(taken)
+	sum, args := "?", []any{taken[ids[0]]}
+	if len(ids) > 1 {
+		sum, args = "CASE bucket_id"+strings.Repeat(" WHEN ? THEN ?", len(ids))+" END", nil
+		for _, id := range ids {
+			args = append(args, id, taken[id])
+		}
+	}
+	args = append(append(append([]any{}, args...), sqldb.Args(ids)...), args...)
+	n, err := tx.Update(ctx, `UPDATE stock_buckets
+SET remaining = remaining - `+sum+`
+WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
+  AND state IN ('open', 'closing')
+  AND remaining >= `+sum, args...)
+	if err != nil {
+		return fmt.Errorf("take from buckets: %w", err)
+	}
+	if n != int64(len(ids)) {
+		return ErrFenced
+	}
+	return nil
+}
+
+// sortedIDs gives the keys, ascending: the order of locks.
+func sortedIDs(taken map[int64]int64) []int64 { return slices.Sorted(maps.Keys(taken)) }
