@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -137,8 +136,7 @@ func servicePlace(s *order.Service, skus int) func(context.Context, int64) error
 func naivePlace(naive *bench.Naive, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
-		return naive.Place(ctx, bench.NaivePlacement{OrderNo: ulid.Make().String(), Customer: customer(n),
-			Request: fmt.Sprint(run, "-", n), SKU: bench.SKU(int(n) % skus), At: time.Now()})
+		return naive.Place(ctx, bench.NewNaivePlacement(customer(n), fmt.Sprint(run, "-", n), bench.SKU(int(n)%skus)))
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"orderd/order"
 	"orderd/payment"
 )
@@ -54,8 +52,7 @@ type NaiveOrders struct {
 
 // Place places the first line of p as an order of one unit.
 func (n *NaiveOrders) Place(ctx context.Context, p order.Placement) (order.Placed, error) {
-	naive := NaivePlacement{OrderNo: ulid.Make().String(), Customer: p.CustomerID, Request: p.RequestID,
-		SKU: p.Lines[0].SkuID, At: time.Now()}
+	naive := NewNaivePlacement(p.CustomerID, p.RequestID, p.Lines[0].SkuID)
 	return naive.placed(), n.Naive.Place(ctx, naive)
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"orderd/order"
 )
 
@@ -23,16 +25,27 @@ const naiveHash = "0123456789012345678901234567890123456789012"
 // lets it come to that.
 var errSoldOut = errors.New("sold out")
 
-// NaivePlacement is an order of one unit.
+// NaivePlacement is an order of one unit; At is the time in its number.
 type NaivePlacement struct {
 	OrderNo, Customer, Request, SKU string
 	At                              time.Time
 }
 
+// NewNaivePlacement is an order that is placed now.
+func NewNaivePlacement(customer, request, sku string) NaivePlacement {
+	id := ulid.Make()
+	return NaivePlacement{OrderNo: id.String(), Customer: customer, Request: request, SKU: sku,
+		At: ulid.Time(id.Time())}
+}
+
+// expireAt is the deadline: a whole second, as orderd's.
+func (p NaivePlacement) expireAt() time.Time {
+	return p.At.Add(naivePayWithin + time.Second - time.Millisecond).Truncate(time.Second)
+}
+
 // Place places an order: the order, its line, its stock flow and the shelf.
 func (n *Naive) Place(ctx context.Context, p NaivePlacement) error {
-	at := p.At.UnixMilli()
-	expire := at + naivePayWithin.Milliseconds()
+	at, expire := p.At.UnixMilli(), p.expireAt().UnixMilli()
 	return n.transact(ctx, func(tx *sql.Tx) error {
 		var price int64
 		err := tx.QueryRowContext(ctx, "SELECT price_fen FROM skus WHERE sku_id = ?", p.SKU).Scan(&price)
@@ -68,5 +81,5 @@ WHERE sku_id = ?
 func (p NaivePlacement) placed() order.Placed {
 	return order.Placed{Order: order.Order{OrderNo: p.OrderNo, CustomerID: p.Customer, State: order.StatePending,
 		Version: 1, Total: Fen, Items: []order.Item{{LineNo: 1, SkuID: p.SKU, Quantity: 1, UnitPrice: Fen}},
-		CreatedAt: p.At, ExpireAt: p.At.Add(naivePayWithin)}}
+		CreatedAt: p.At, ExpireAt: p.expireAt()}}
 }
