@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -12,6 +15,7 @@ import (
 	"orderd/cmd/orderload/storm"
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
 )
 
 // The documents quote these command lines, and the workers of a storm are started by the last one.
@@ -19,6 +23,7 @@ func TestCommandLine(t *testing.T) {
 	for line, command := range map[string]string{
 		"--seconds 3 --rounds 3 place":                                          "place",
 		"--profile cpu.prof place --only-hot --max-open 5":                      "place",
+		"--seconds 3 --rounds 3 place --ways":                                   "place",
 		"--seconds 3 --rounds 3 callback":                                       "callback",
 		"--seconds 2 --rounds 3 http":                                           "http",
 		"reconcile --rows 1000000 --flat":                                       "reconcile",
@@ -40,6 +45,47 @@ func TestCommandLine(t *testing.T) {
 		if err != nil || k.Command() != command {
 			t.Errorf("%s: %v", line, err)
 		}
+	}
+}
+
+// A way that is never measured, or measured with nobody calling, would stand in the table as a figure all the same; and
+// one that writes other rows than the others, or loses an update, would be compared with them for nothing.
+func TestEveryWayPlaces(t *testing.T) {
+	server := bench.ServerOn(sqldbtest.MariaDBServer(t), t.TempDir())
+	for _, skus := range []int{1, 3} {
+		p, plan := placeCmd{Callers: 3}, waysPlan{length: 50 * time.Millisecond, rounds: 1, among: []int{1, 4}}
+		runs, err := p.measureWays(t.Context(), server, skus, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := gaveUp(runs); err != nil {
+			t.Error(err)
+		}
+		var names []string
+		for _, r := range runs {
+			names = append(names, fmt.Sprint(r.way.name, " ", r.best))
+			if r.sample.Done == 0 || r.best == (r.callers == p.Callers) {
+				t.Errorf("%s, %d callers: %+v", r.way.name, r.callers, r.sample)
+			}
+		}
+		var want []string
+		for _, w := range ways() {
+			want = append(want, w.name+" true", w.name+" false")
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("measured %q, want %q", names, want)
+		}
+	}
+}
+
+// A way that must not give up and does so would be printed as if it had been slow.
+func TestFailuresVoidTheFigures(t *testing.T) {
+	failed := bench.Sample{Failed: 1}
+	if err := gaveUp([]wayRun{{way: way{mayFail: true}, sample: failed}, {}}); err != nil {
+		t.Error(err)
+	}
+	if gaveUp([]wayRun{{}, {sample: failed}}) == nil {
+		t.Error("a failure is not told")
 	}
 }
 

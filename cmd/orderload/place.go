@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
@@ -18,12 +19,17 @@ type placeCmd struct {
 	Lanes    int   `help:"Group commits under way at once (default: the service's own)."`
 	MaxOpen  int   `help:"${place_maxopen}"`
 	MaxUnits int64 `help:"${place_maxunits}"`
-	OnlyHot  bool  `help:"Only one hot SKU, and only order.Service: for profiles."`
+	OnlyHot  bool  `xor:"what" help:"Only one hot SKU, and only order.Service: for profiles."`
+	Ways     bool  `xor:"what" help:"Every way to take stock, each at its best and with --callers, in one run."`
 }
 
 // placeCustomers is how many customers the placements come from in turn, so that
 // no index is hot by the customer.
 const placeCustomers = 1_000_000
+
+// hotAndMany is over how many SKUs the placements go: one row of stock that everybody
+// wants, and so many that nobody meets.
+var hotAndMany = []int{1, 1000}
 
 // Run measures placement: one hot SKU, 1000 SKUs, and a single caller. Afterwards every
 // invariant is verified, that nothing was oversold among them.
@@ -33,12 +39,14 @@ func (p *placeCmd) Run(ctx context.Context, set *bench.Settings) error {
 		return err
 	}
 	defer server.Stop()
-	if p.OnlyHot {
+	switch {
+	case p.OnlyHot:
 		return p.hot(ctx, server, set)
+	case p.Ways:
+		return p.compareWays(ctx, server, set)
 	}
 	bench.Header("placement", "callers", "orders/s", "p50", "p99", "ratio")
-	// One row of stock that everybody wants, and so many that nobody meets.
-	for _, skus := range []int{1, 1000} {
+	for _, skus := range hotAndMany {
 		if err := p.compare(ctx, server, set, skus); err != nil {
 			return err
 		}
@@ -121,22 +129,34 @@ func takeTurns(ctx context.Context, set *bench.Settings, shop *bench.Shop, skus,
 	})
 }
 
+// errReplayed is a placement that was answered with an older order: nothing was placed.
+var errReplayed = errors.New("the key of a measured placement was used before")
+
 // servicePlace places orders of one unit over so many SKUs in turn. run makes the keys of
 // one measurement its own: none is a repeat of another's.
 func servicePlace(s *order.Service, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
-		_, err := s.Place(ctx, order.Placement{CustomerID: customer(n), RequestID: fmt.Sprint(run, "-", n),
+		placed, err := s.Place(ctx, order.Placement{CustomerID: customer(n), RequestID: fmt.Sprint(run, "-", n),
 			Cause: "bench", Lines: []stock.Line{{SkuID: bench.SKU(int(n) % skus), Quantity: 1}}})
+		if err == nil && placed.Replayed {
+			err = errReplayed
+		}
 		return err
 	}
 }
 
 // naivePlace does the same by the naive peer, with the same keys, customers and SKUs.
 func naivePlace(naive *bench.Naive, skus int) func(context.Context, int64) error {
+	return naivePlaceBy(naive, bench.WayConditional, skus)
+}
+
+// naivePlaceBy is naivePlace by another way.
+func naivePlaceBy(naive *bench.Naive, way bench.Way, skus int) func(context.Context, int64) error {
 	run := ulid.Make().String()
 	return func(ctx context.Context, n int64) error {
-		return naive.Place(ctx, bench.NewNaivePlacement(customer(n), fmt.Sprint(run, "-", n), bench.SKU(int(n)%skus)))
+		return naive.PlaceBy(ctx, way,
+			bench.NewNaivePlacement(customer(n), fmt.Sprint(run, "-", n), bench.SKU(int(n)%skus)))
 	}
 }
 

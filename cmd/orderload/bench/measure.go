@@ -12,11 +12,12 @@ import (
 
 // Sample is one measurement: how much was done, how fast, how long each call took.
 type Sample struct {
-	Done   int64         // calls that succeeded
-	Failed int64         // calls that returned an error; they are in no percentile
-	Took   time.Duration // wall time from the first call to the last
-	P50    time.Duration // median latency of the calls that succeeded
-	P99    time.Duration // their 99th percentile
+	Done    int64         // calls that succeeded
+	Failed  int64         // calls that returned an error; they are in no percentile
+	Retried int64         // transactions run again inside of the calls; set by the few measurements that count them
+	Took    time.Duration // wall time from the first call to the last
+	P50     time.Duration // median latency of the calls that succeeded
+	P99     time.Duration // their 99th percentile
 }
 
 // Rate is the successful calls a second.
@@ -111,19 +112,30 @@ func Median(samples []Sample) Sample {
 // TakeTurns measures two sides alternately, the naive one first, so that both
 // meet the same neighbours on a shared machine. It gives the median round of each.
 func TakeTurns(rounds int, naive, ours func() (Sample, error)) (n, o Sample, err error) {
-	var naives, services []Sample
-	for range rounds {
-		n, err := naive()
-		if err != nil {
-			return Sample{}, Sample{}, err
-		}
-		o, err := ours()
-		if err != nil {
-			return Sample{}, Sample{}, err
-		}
-		naives, services = append(naives, n), append(services, o)
+	medians, err := Turns(rounds, naive, ours)
+	if err != nil {
+		return Sample{}, Sample{}, err
 	}
-	return Median(naives), Median(services), nil
+	return medians[0], medians[1], nil
+}
+
+// Turns is TakeTurns for any number of sides, in their order. There is at least one round.
+func Turns(rounds int, sides ...func() (Sample, error)) ([]Sample, error) {
+	samples := make([][]Sample, len(sides))
+	for range rounds {
+		for i, side := range sides {
+			s, err := side()
+			if err != nil {
+				return nil, err
+			}
+			samples[i] = append(samples[i], s)
+		}
+	}
+	medians := make([]Sample, len(sides))
+	for i := range samples {
+		medians[i] = Median(samples[i])
+	}
+	return medians, nil
 }
 
 // Best gives the candidate with the highest rate: the concurrency at which the

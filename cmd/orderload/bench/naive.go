@@ -3,7 +3,9 @@ package bench
 import (
 	"context"
 	"database/sql"
+	"math"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -13,7 +15,10 @@ import (
 // Naive is the peer of every comparison: it writes the same rows with the same
 // guarantees as orderd, in one transaction per order, callback or timeout, with
 // SELECT … FOR UPDATE and guarded updates. It is never used outside of orderload.
-type Naive struct{ db *sql.DB }
+type Naive struct {
+	db      *sql.DB
+	retried atomic.Int64
+}
 
 // DefaultNaiveConns is the size of the naive peer's pool: more brought it nothing
 // on two cores.
@@ -34,20 +39,29 @@ func NewNaive(dsn string, conns int) (*Naive, error) {
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
-	return &Naive{db}, nil
+	return &Naive{db: db}, nil
 }
 
 // Close closes the pool.
 func (n *Naive) Close() { _ = n.db.Close() }
 
+// Retried is how many transactions were run again so far.
+func (n *Naive) Retried() int64 { return n.retried.Load() }
+
 // transact runs do in a transaction, again for as long as the server asks for a
 // repeat (a deadlock, a lock wait that took too long).
 func (n *Naive) transact(ctx context.Context, do func(tx *sql.Tx) error) error {
-	for {
+	return n.tryFor(ctx, math.MaxInt, do)
+}
+
+// tryFor is transact with an end: after so many tries their last error stands.
+func (n *Naive) tryFor(ctx context.Context, tries int, do func(tx *sql.Tx) error) error {
+	for try := 1; ; try++ {
 		err := n.once(ctx, do)
-		if sqldb.Classify(err) != sqldb.ClassRetry {
+		if sqldb.Classify(err) != sqldb.ClassRetry || try == tries {
 			return err
 		}
+		n.retried.Add(1)
 	}
 }
 

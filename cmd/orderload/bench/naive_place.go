@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 )
 
@@ -43,38 +45,103 @@ func (p NaivePlacement) expireAt() time.Time {
 	return p.At.Add(naivePayWithin + time.Second - time.Millisecond).Truncate(time.Second)
 }
 
-// Place places an order: the order, its line, its stock flow and the shelf.
+// Way is how a naive placement takes its unit off the shelf.
+type Way string
+
+// The ways. All of them read the SKU, write the order, its line and its stock flow, and
+// take the unit last.
+const (
+	// WayConditional decrements where enough is left and counts the rows: what other
+	// systems do, and the baseline of every table.
+	WayConditional Way = "conditional UPDATE"
+	// WayPessimistic reads the SKU under its lock and writes what is left: nobody else
+	// reads it so until this transaction ends.
+	WayPessimistic Way = "pessimistic: SELECT … FOR UPDATE, UPDATE"
+	// WayOptimistic writes what is left if the shelf still holds what it read, else the
+	// transaction is run again, optimisticTries times in all. What it compares is the
+	// number of units itself, which is all that it decides by; a version that counts
+	// changes would refuse the same updates, and some more.
+	WayOptimistic Way = "optimistic: compare and set, tried again"
+)
+
+// optimisticTries is after how many lost races an optimistic placement gives up: as
+// many as orderd gives a transaction. Its buyer is told to come again.
+const optimisticTries = 20
+
+// Place places an order by WayConditional.
 func (n *Naive) Place(ctx context.Context, p NaivePlacement) error {
-	at, expire := p.At.UnixMilli(), p.expireAt().UnixMilli()
-	return n.transact(ctx, func(tx *sql.Tx) error {
-		var price int64
-		err := tx.QueryRowContext(ctx, "SELECT price_fen FROM skus WHERE sku_id = ?", p.SKU).Scan(&price)
+	return n.PlaceBy(ctx, WayConditional, p)
+}
+
+// PlaceBy places an order: the order, its line, its stock flow and the shelf.
+func (n *Naive) PlaceBy(ctx context.Context, way Way, p NaivePlacement) error {
+	tries, lock := math.MaxInt, ""
+	switch way {
+	case WayConditional:
+	case WayPessimistic:
+		lock = "\nFOR UPDATE"
+	case WayOptimistic:
+		tries = optimisticTries
+	}
+	return n.tryFor(ctx, tries, func(tx *sql.Tx) error {
+		var price, left int64
+		err := tx.QueryRowContext(ctx, `SELECT price_fen, available
+FROM skus
+WHERE sku_id = ?`+lock, p.SKU).Scan(&price, &left)
 		if err != nil {
 			return err
 		}
-		if err := write(ctx, tx, statement{`INSERT INTO orders
+		if left < 1 {
+			return errSoldOut
+		}
+		if err := p.insert(ctx, tx, price); err != nil {
+			return err
+		}
+		return way.take(ctx, tx, p.SKU, left)
+	})
+}
+
+// insert writes the order, its line and its stock flow.
+func (p NaivePlacement) insert(ctx context.Context, tx *sql.Tx, price int64) error {
+	at, expire := p.At.UnixMilli(), p.expireAt().UnixMilli()
+	return write(ctx, tx, statement{`INSERT INTO orders
   (order_no, customer_id, request_id, request_hash, total_fen,
    remark, attach, placed_cause, created_at, expire_at, due_at, updated_at)
 VALUES (?, ?, ?, ?, ?, '', '', 'bench', ?, ?, ?, ?)`, []any{p.OrderNo, p.Customer, p.Request, naiveHash, price,
-			at, expire, expire + naiveGrace.Milliseconds(), at}}, statement{`INSERT INTO order_items
+		at, expire, expire + naiveGrace.Milliseconds(), at}}, statement{`INSERT INTO order_items
   (order_no, line_no, sku_id, quantity, price_fen)
 VALUES (?, 1, ?, 1, ?)`, []any{p.OrderNo, p.SKU, price}}, statement{`INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, created_at)
-VALUES (?, 'deduct', '', ?, -1, ?)`, []any{p.OrderNo, p.SKU, at}}); err != nil {
-			return err
-		}
-		res, err := tx.ExecContext(ctx, `UPDATE skus
+VALUES (?, 'deduct', '', ?, -1, ?)`, []any{p.OrderNo, p.SKU, at}})
+}
+
+// take takes one unit of a SKU of which this transaction has read that so many are left.
+func (w Way) take(ctx context.Context, tx *sql.Tx, sku string, left int64) error {
+	query, args, none := `UPDATE skus
 SET available = available - 1
 WHERE sku_id = ?
-  AND available >= 1`, p.SKU)
-		if err != nil {
-			return err
-		}
-		if rows, err := res.RowsAffected(); err != nil || rows != 1 {
-			return errors.Join(errSoldOut, err)
-		}
-		return nil
-	})
+  AND available >= 1`, []any{sku}, errSoldOut
+	switch w {
+	case WayConditional:
+	case WayPessimistic:
+		query, args = `UPDATE skus
+SET available = ?
+WHERE sku_id = ?`, []any{left - 1, sku}
+	case WayOptimistic:
+		query, args, none = `UPDATE skus
+SET available = ?
+WHERE sku_id = ?
+  AND available = ?`, []any{left - 1, sku, left}, sqldb.ErrLostRace
+	}
+	res, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	rows, err := res.RowsAffected()
+	if err == nil && rows != 1 {
+		err = none
+	}
+	return err
 }
 
 // placed is what the HTTP interface needs to answer a placement.

@@ -61,8 +61,12 @@ func StartServer(ctx context.Context, dir string, options ...string) (*Server, e
 	if err != nil {
 		return nil, err
 	}
-	return &Server{maria: maria, dir: dir}, nil
+	return ServerOn(maria, dir), nil
 }
+
+// ServerOn is a Server for a MariaDB that has been started in a folder below dir, by
+// somebody who may stop it as well.
+func ServerOn(maria *servers.MariaDB, dir string) *Server { return &Server{maria: maria, dir: dir} }
 
 // Stop ends the server and removes its data.
 func (s *Server) Stop() {

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"orderd/cmd/orderload/bench"
+)
+
+// way is one way to take stock in a comparison.
+type way struct {
+	name string
+	// open makes it ready for a shop with so many SKUs.
+	open func(ctx context.Context, shop *bench.Shop, skus int) (opened, error)
+	// mayFail: this way gives up by design; the table counts what it gave up. A failure of
+	// any other makes the figures void.
+	mayFail bool
+}
+
+// opened is a way in use.
+type opened struct {
+	// loop gives what places order n, one unit each, for one measurement: its keys are its own.
+	loop    func() func(ctx context.Context, n int64) error
+	retried func() int64 // transactions run again so far; nil: it does not count them
+	close   func()       // called after the last; nil: there is nothing to close
+}
+
+// ways are compared in this order; the first is what the others are a multiple of. One
+// that takes stock elsewhere, such as in buckets, is a line here: it writes the same
+// rows, and shop.Verify holds it to them.
+func ways() []way {
+	return []way{
+		naiveWay(bench.WayConditional, false),
+		naiveWay(bench.WayPessimistic, false),
+		naiveWay(bench.WayOptimistic, true),
+		{name: "**group commit** (order.Service)", open: openService},
+	}
+}
+
+// naiveWay is a transaction per order.
+func naiveWay(w bench.Way, mayFail bool) way {
+	return way{name: string(w), mayFail: mayFail, open: func(_ context.Context, shop *bench.Shop, skus int) (
+		opened, error) {
+		return opened{retried: shop.Naive.Retried, loop: func() func(context.Context, int64) error {
+			return naivePlaceBy(shop.Naive, w, skus)
+		}}, nil
+	}}
+}
+
+// openService is the service as it is, with every decision in the ledger.
+func openService(_ context.Context, shop *bench.Shop, skus int) (opened, error) {
+	return opened{loop: func() func(context.Context, int64) error { return servicePlace(shop.Orders, skus) }}, nil
+}
+
+// waysPlan says how ways are measured.
+type waysPlan struct {
+	length time.Duration // of one measurement
+	rounds int
+	among  []int // the numbers of callers among which a way's best is looked for
+}
+
+// compareWays prints the table of all ways, for one hot SKU and for many, and verifies
+// every invariant after each.
+func (p *placeCmd) compareWays(ctx context.Context, server *bench.Server, set *bench.Settings) error {
+	bench.Header("way", "callers", "orders/s", "p50", "p99", "retries / failed", "ratio")
+	// A single caller, and fourfold each time up to more than a pool of connections has.
+	plan := waysPlan{length: set.Length(), rounds: set.Rounds, among: []int{1, 4, 16, 64, 256}}
+	for _, skus := range hotAndMany {
+		runs, err := p.measureWays(ctx, server, skus, plan)
+		if err != nil {
+			return err
+		}
+		for _, r := range runs {
+			r.row(skus, runs[0].sample.Rate())
+		}
+		if err := gaveUp(runs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wayRun is a way with so many callers, and what was measured.
+type wayRun struct {
+	way     way
+	opened  opened
+	callers int
+	best    bool // with these callers it does best
+	sample  bench.Sample
+}
+
+// measureWays finds for each way the number of callers at which it does best, then measures
+// all ways in turns, at their best and with the callers that were asked for. The first of
+// what it gives is the first way at its best.
+func (p *placeCmd) measureWays(ctx context.Context, server *bench.Server, skus int, plan waysPlan) (
+	[]wayRun, error) {
+	shop, err := p.shop(ctx, server, skus)
+	if err != nil {
+		return nil, err
+	}
+	defer shop.Close()
+	var runs []wayRun
+	for _, w := range ways() {
+		o, err := w.open(ctx, shop, skus)
+		if err != nil {
+			return nil, err
+		}
+		if o.close != nil {
+			defer o.close()
+		}
+		best, err := plan.best(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, wayRun{way: w, opened: o, callers: best, best: true})
+		if best != p.Callers {
+			runs = append(runs, wayRun{way: w, opened: o, callers: p.Callers})
+		}
+	}
+	var sides []func() (bench.Sample, error)
+	for _, r := range runs {
+		sides = append(sides, func() (bench.Sample, error) { return r.measure(ctx, plan.length), nil })
+	}
+	samples, err := bench.Turns(plan.rounds, sides...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range runs {
+		runs[i].sample = samples[i]
+	}
+	return runs, shop.Verify(ctx)
+}
+
+// best gives the number of callers at which a way does best. The candidates take two
+// turns, of which the better one counts: the first meets a cold server.
+func (p waysPlan) best(ctx context.Context, o opened) (int, error) {
+	rates := map[int]float64{}
+	for range 2 {
+		for _, callers := range p.among {
+			s := bench.ClosedLoop(ctx, callers, p.length/2, o.loop()) // half suffices to rank them
+			rates[callers] = max(rates[callers], s.Rate())
+		}
+	}
+	return bench.Best(p.among, func(callers int) (float64, error) { return rates[callers], nil })
+}
+
+// measure is one round.
+func (r wayRun) measure(ctx context.Context, length time.Duration) bench.Sample {
+	if r.opened.retried == nil {
+		return bench.ClosedLoop(ctx, r.callers, length, r.opened.loop())
+	}
+	before := r.opened.retried()
+	s := bench.ClosedLoop(ctx, r.callers, length, r.opened.loop())
+	s.Retried = r.opened.retried() - before
+	return s
+}
+
+// gaveUp is an error when a way failed that must not.
+func gaveUp(runs []wayRun) error {
+	for _, r := range runs {
+		if r.sample.Failed > 0 && !r.way.mayFail {
+			return fmt.Errorf("%d placements failed: %s, %d callers", r.sample.Failed, r.way.name, r.callers)
+		}
+	}
+	return nil
+}
+
+// row prints the median round; base is the rate of which it is a multiple.
+func (r wayRun) row(skus int, base float64) {
+	name, retried := fmt.Sprintf("%d SKU, %s", skus, r.way.name), "–"
+	if r.best {
+		name += " (its best)"
+	}
+	if r.opened.retried != nil {
+		retried = fmt.Sprint(r.sample.Retried)
+	}
+	bench.Row(name, r.callers, r.sample.Rate(), r.sample.P50, r.sample.P99,
+		fmt.Sprintf("%s / %d", retried, r.sample.Failed), fmt.Sprintf("%.2f ×", r.sample.Rate()/base))
+}
