@@ -663,6 +663,9 @@ func (b *batch) writeReturns(ctx context.Context, tx *sqldb.Tx) error {
 	if b.shelf == nil {
 		return nil
 	}
+	if err := b.sale.write(ctx, tx); err != nil {
+		return err
+	}
 	return b.shelf.Commit(ctx, tx, b.now)
 }
 

@@ -79,6 +79,30 @@ func (e *InsufficientError) Error() string {
 	return fmt.Sprintf("SKU %s has %d left, %d asked", s.SkuID, s.Available, s.Requested)
 }
 
+// NotStartedError: the sale of a SKU has not begun. Nothing was taken.
+type NotStartedError struct {
+	SkuID   string
+	Index   int // of the line
+	OpensAt time.Time
+	Wait    time.Duration // until then
+}
+
+func (e *NotStartedError) Error() string {
+	return fmt.Sprintf("the sale of SKU %s begins at %s", e.SkuID, e.OpensAt.Format(time.RFC3339Nano))
+}
+
+// CustomerLimitError: the customer would have more units of a sale than one may have.
+// Nothing was taken. All numbers are in units.
+type CustomerLimitError struct {
+	Sale               string
+	Index              int // of the first line of the sale
+	Asked, Held, Limit int64
+}
+
+func (e *CustomerLimitError) Error() string {
+	return fmt.Sprintf("%d units asked, %d held, a customer may have %d of this sale", e.Asked, e.Held, e.Limit)
+}
+
 // UnknownSKUError names a SKU that does not exist.
 type UnknownSKUError struct {
 	SkuID string

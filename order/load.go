@@ -27,6 +27,7 @@ type batch struct {
 	refunds  *refundSet
 	attempts map[string]*attemptEntry // by out_trade_no
 	shelf    *stock.Shelf             // stock of closed orders that late money may revive; nil without
+	sale     *saleLimits              // what the customers of those may have; nil: no limit
 	lines    map[string][]Item        // of those orders
 	people   operators.Known          // where somebody decides about a refund
 	silences map[string]*silence      // what WeChat Pay's answers did not prove, by order number
@@ -241,22 +242,44 @@ func (b *batch) openShelf(ctx context.Context, tx *sqldb.Tx, commands []command)
 		}
 	}
 	b.shelf, err = stock.Open(ctx, tx, stock.Want{Units: demand, At: b.now, Again: true})
+	if err != nil {
+		return err
+	}
+	revived := make([]placing, 0, len(nos))
+	for _, no := range nos {
+		revived = append(revived, asPlacing(&b.orders[no].after, b.lines[no]))
+	}
+	b.sale, err = readSaleLimits(ctx, tx, revived, b.shelf)
 	return err
 }
 
+// asPlacing is an order as a placement that takes its units again.
+func asPlacing(o *Order, items []Item) placing {
+	lines := make([]stock.Line, len(items))
+	for i, it := range items {
+		lines[i] = stock.Line{SkuID: it.SkuID, Quantity: it.Quantity}
+	}
+	return placing{Placement: Placement{CustomerID: o.CustomerID, Lines: lines}, orderNo: o.OrderNo}
+}
+
 // revive takes the stock of a closed order again and reports whether all of it was
-// there. Only an order that ran out of time is revived: of one that its customer or an
-// operator wanted closed, nobody waits for the goods.
+// there, and its customer may still have it. Only an order that ran out of time is revived:
+// of one that its customer or an operator wanted closed, nobody waits for the goods.
 func (b *batch) revive(e *entry) bool {
 	if b.shelf == nil || !e.after.CloseReason.revivable() {
 		return false
 	}
-	var lines []stock.Line
-	for _, it := range b.lines[e.after.OrderNo] {
-		lines = append(lines, stock.Line{SkuID: it.SkuID, Quantity: it.Quantity})
+	p := asPlacing(&e.after, b.lines[e.after.OrderNo])
+	slots, err := b.sale.slots(&p)
+	if err != nil || len(p.Lines) == 0 {
+		return false
 	}
 	if slices.Contains(b.returns, e.after.OrderNo) { // this batch has closed it, and puts its lines back first
-		b.shelf.PutBack(lines)
+		b.shelf.PutBack(p.Lines)
 	}
-	return lines != nil && b.shelf.TakeAgain(e.after.OrderNo, lines) == nil
+	if b.shelf.TakeAgain(e.after.OrderNo, p.Lines) != nil {
+		return false
+	}
+	b.sale.take(&p, slots)
+	return true
 }

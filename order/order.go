@@ -285,6 +285,8 @@ type Placed struct {
 	Order Order // as at its placement: pending, version 1
 	// Replayed: this request had been answered before, with this order.
 	Replayed bool
+
+	news *gateNews // nil: the batch has learned nothing of gates
 }
 
 // PrepayRequest asks for the parameters to pay with.

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,9 +26,16 @@ type placing struct {
 	hash     string
 	at       time.Time
 	expireAt time.Time
+	// from has the bucket of each line, 0 for the pool; nil: all are of the pool.
+	from []int64
 	// looks counts the runs of this batch that met a duplicate key; from the
 	// first one on repeats are looked for before anything is written.
 	looks int
+	// fenced: a run of this batch found a bucket closed or short. From then on the
+	// buckets are read under locks, and lines that they do not hold are the pool's.
+	fenced bool
+	// ran counts the runs of this batch.
+	ran int
 }
 
 // FirstTryWithin is when a placement that had no answer has happened or never
@@ -52,8 +61,8 @@ func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID
 // same key with another content is ErrRequestReused.
 //
 // Errors: *ValidationError, *UnknownSKUError, *PriceChangedError,
-// *InsufficientError, *TooManyOpenError, *TooManyUnitsError, ErrRequestReused (nothing was placed), or one that
-// matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
+// *InsufficientError, *NotStartedError, *CustomerLimitError, *TooManyOpenError,
+// *TooManyUnitsError, ErrRequestReused (nothing was placed), or one that matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
 func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if err := p.validate(); err != nil {
 		return Placed{}, err
@@ -64,13 +73,20 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 		return Placed{}, err
 	}
 	p.Lines = stock.Merge(p.Lines)
+	ticket, err := s.takeTicket(&p)
+	if err != nil {
+		s.observeRefusal(err)
+		return Placed{}, err
+	}
 	placed, err := s.placeInTurn(ctx, placing{
 		Placement: p,
 		orderNo:   no,
 		hash:      p.hash(),
 		at:        now,
 		expireAt:  ceilSecond(now.Add(s.cfg.PayWithin)),
+		from:      ticket.Buckets,
 	})
+	s.settleTicket(ticket, &placed, err)
 	switch {
 	case err != nil:
 		s.reportBroken(err)
@@ -95,7 +111,13 @@ func (s *Service) observeRefusal(err error) {
 	var price *PriceChangedError
 	var open *TooManyOpenError
 	var units *TooManyUnitsError
+	var early *NotStartedError
+	var limit *CustomerLimitError
 	switch {
+	case errors.As(err, &early):
+		s.observe.Refused("not_started")
+	case errors.As(err, &limit):
+		s.observe.Refused("customer_limit")
 	case errors.As(err, &open):
 		s.observe.Refused("open_orders")
 	case errors.As(err, &units):
@@ -176,6 +198,10 @@ func (p *Placement) hash() string {
 // rows of the first under their own order numbers.
 func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[Placed], error) {
 	outcomes, err := s.tryPlace(ctx, tx, batch)
+	for i := range batch {
+		batch[i].ran++
+		batch[i].fenced = batch[i].fenced || errors.Is(err, stock.ErrFenced)
+	}
 	if sqldb.IsDuplicate(err) && batch[0].looks < maxLooks {
 		for i := range batch {
 			batch[i].looks++
@@ -197,11 +223,14 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			return nil, err
 		}
 	}
-	shelf, err := stock.Open(ctx, tx, wantOf(batch, s.cfg.Now()))
+	begun := time.Now() // a duration only, never stored
+	want := wantOf(batch, s.cfg.Now())
+	s.cfg.Gate.Demand(want.Units, batch[0].ran > 0)
+	shelf, err := stock.Open(ctx, tx, want)
 	if err != nil {
 		return nil, err
 	}
-	open, err := s.openOf(ctx, tx, batch)
+	limits, err := s.limitsOf(ctx, tx, batch, shelf)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +251,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			outcomes[i] = placedBefore{order: outcomes[j].Answer.Order, hash: batch[j].hash}.answer(p)
 			continue
 		}
-		o, err := s.decide(p, shelf, open)
+		o, err := s.decide(p, shelf, limits)
 		if err != nil {
 			outcomes[i].Err = err
 			refused = append(refused, i)
@@ -238,6 +267,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		}
 	}
 	if len(fresh) == 0 {
+		defer tellNews(outcomes, shelf, begun)
 		return outcomes, shelf.Commit(ctx, tx, batch[0].at)
 	}
 	if s.spoilPlaced != nil {
@@ -250,6 +280,10 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		return nil, err
 	}
 	failpoint.Hit("place.inserted")
+	if err := limits.sale.write(ctx, tx); err != nil {
+		return nil, err
+	}
+	defer tellNews(outcomes, shelf, begun)
 	return outcomes, shelf.Commit(ctx, tx, batch[fresh[0]].at)
 }
 
@@ -288,25 +322,39 @@ func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused [
 	return nil
 }
 
-// wantOf is how much of each SKU a batch asks for, all members together.
+// wantOf is what a batch asks of the shelf, all members together. Lines of buckets ask
+// nothing of the pool, until a bucket was found to hold less than it gave out.
 func wantOf(batch []placing, now time.Time) stock.Want {
-	want := stock.Want{Units: make(map[string]int64, len(batch)), At: now}
+	want := stock.Want{Units: make(map[string]int64, len(batch)), Fenced: batch[0].fenced, At: now}
+	buckets := map[int64]bool{}
 	for i := range batch {
-		for _, l := range batch[i].Lines {
-			want.Units[l.SkuID] += l.Quantity
+		p := &batch[i]
+		for j, l := range p.Lines {
+			if p.from == nil || p.from[j] == 0 || want.Fenced {
+				want.Units[l.SkuID] += l.Quantity
+			} else {
+				want.Units[l.SkuID] += 0 // its price is read
+			}
+			if p.from != nil && p.from[j] != 0 {
+				buckets[p.from[j]] = true
+			}
 		}
 	}
+	want.Buckets = slices.Sorted(maps.Keys(buckets))
 	return want
 }
 
 // decide prices the lines and takes them from the shelf, all or none.
-func (s *Service) decide(p *placing, shelf *stock.Shelf, open openOrders) (Order, error) {
+func (s *Service) decide(p *placing, shelf *stock.Shelf, limits limits) (Order, error) {
 	var total payment.Fen
 	items := make([]Item, len(p.Lines))
 	for i, l := range p.Lines {
 		sku, ok := shelf.SKU(l.SkuID)
 		if !ok {
 			return Order{}, &UnknownSKUError{SkuID: l.SkuID, Index: i}
+		}
+		if opens, coming := shelf.OpensAt(l.SkuID); coming {
+			return Order{}, &NotStartedError{SkuID: l.SkuID, Index: i, OpensAt: opens, Wait: opens.Sub(s.cfg.Now())}
 		}
 		items[i] = Item{LineNo: i + 1, SkuID: l.SkuID, Quantity: l.Quantity, UnitPrice: payment.Fen(sku.PriceFen)}
 		if payment.Fen(sku.PriceFen) > payment.MaxFen/payment.Fen(l.Quantity) {
@@ -319,12 +367,17 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, open openOrders) (Order
 	if p.ExpectedTotal != nil && *p.ExpectedTotal != total {
 		return Order{}, &PriceChangedError{Expected: *p.ExpectedTotal, Actual: total}
 	}
-	if err := open.refuses(s, p, shelf); err != nil {
+	if err := limits.open.refuses(s, p, shelf); err != nil {
 		return Order{}, err
 	}
-	if short := shelf.Take(p.orderNo, p.Lines, nil); short != nil {
+	slots, err := limits.sale.slots(p)
+	if err != nil {
+		return Order{}, err
+	}
+	if short := shelf.Take(p.orderNo, p.Lines, p.from); short != nil {
 		return Order{}, &InsufficientError{Items: short}
 	}
+	limits.sale.take(p, slots)
 	return Order{
 		OrderNo: p.orderNo, CustomerID: p.CustomerID, State: StatePending, Version: 1, Total: total,
 		Remark: p.Remark, Attach: p.Attach, Items: items, PlacedCause: p.Cause,

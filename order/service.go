@@ -13,6 +13,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 	"orderd/payment/shipping"
+	"orderd/stock/gate"
 )
 
 // Tasks is what orders need of a queue: to be woken at a time. It is an alarm
@@ -33,7 +34,8 @@ type Observer interface {
 	Transition(from, to State, by ActorType)
 	// Settled: a payment was taken in from notify, query or bill.
 	Settled(source string, s Settlement)
-	// Refused: a placement was refused: stock, price, sku, key, open_orders, open_units.
+	// Refused: a placement was refused: stock, price, sku, key, open_orders, open_units,
+	// not_started, customer_limit.
 	Refused(what string)
 	// Replayed: a placement was answered from an earlier one.
 	Replayed()
@@ -159,6 +161,8 @@ type Config struct {
 	// MaxOpenUnits is how many units of one SKU the unpaid orders of one customer may
 	// hold together, unless the SKU is unlimited. 0 or less: no limit.
 	MaxOpenUnits int64
+	// Gate stands in front of placements in flash sales; nil: the ledger decides alone.
+	Gate *gate.Gate
 	// Lanes is how many group commits may be under way at once. Default 2.
 	Lanes int
 }
@@ -254,9 +258,11 @@ func New(cfg Config) (*Service, error) {
 	s.bulk, s.polite = make(chan struct{}, cfg.Lanes+1), make(chan struct{}, 1)
 	group := sqldb.GroupOptions{Name: "place", Lanes: cfg.Lanes, Observe: s.observe.Batch}
 	s.placements = sqldb.NewGroup(s.db, group, s.placeBatch).KeyedBy(func(p placing) []string {
-		skus := make([]string, len(p.Lines))
+		skus := make([]string, 0, len(p.Lines))
 		for i, l := range p.Lines {
-			skus[i] = l.SkuID
+			if p.from == nil || p.from[i] == 0 { // the row of a SKU is not needed for a line of a bucket
+				skus = append(skus, l.SkuID)
+			}
 		}
 		return skus
 	})

@@ -58,9 +58,9 @@ type Bucket struct {
 const (
 	// leastGrant: fewer units are not worth a transaction.
 	leastGrant = 16
-	// keepPerHolder is how many units for each holder must be in the pool for it to give
+	// KeepPerHolder is how many units for each holder must be in the pool for it to give
 	// any away: below that the pool sells the rest exactly, and nothing is moved to and fro.
-	keepPerHolder = 64
+	KeepPerHolder = 64
 )
 
 // Grant asks for units of a SKU for a bucket.
@@ -155,7 +155,7 @@ WHERE sku_id = ?
 		return 0, fmt.Errorf("count the buckets of %s: %w", g.SkuID, err)
 	}
 	holders++
-	if it.Available < keepPerHolder*holders {
+	if it.Available < KeepPerHolder*holders {
 		return 0, nil
 	}
 	return min(g.Want, it.Available/(2*holders)), nil

@@ -42,8 +42,15 @@ type Shelf struct {
 
 // News is what a batch has learned of gates, to be believed when its transaction is committed.
 type News struct {
-	Closed []string // SKUs whose pool is not sold now
-	Fenced []int64  // buckets that hold nothing any more, or less than their homes gave out
+	Closed []Closed
+	Fenced []int64 // buckets that hold nothing any more, or less than their homes gave out
+}
+
+// Closed is a SKU whose pool is not sold, to anybody new, for at least so long from when
+// the batch read it.
+type Closed struct {
+	SkuID string
+	For   time.Duration
 }
 
 // item is one SKU of a Shelf, of whose columns only those that an order needs are read.
@@ -448,8 +455,9 @@ WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 // News gives what the batch has learned of gates, for after its COMMIT.
 func (s *Shelf) News() News {
 	for id, it := range s.skus {
-		if !it.Unlimited && it.closedUntil > s.now {
-			s.news.Closed = append(s.news.Closed, id)
+		if closed := max(it.opensAt, it.closedUntil) - s.now; !it.Unlimited && closed > 0 {
+			long := min(closed, MarkFor.Milliseconds())
+			s.news.Closed = append(s.news.Closed, Closed{SkuID: id, For: time.Duration(long) * time.Millisecond})
 		}
 	}
 	return s.news

@@ -207,8 +207,18 @@ var (
 		Columns: "skus.available stock_flows.delta", Why: "of one change of a shelf, so that sums never overflow"}
 )
 
+// Numbers of flash sales.
+var (
+	GateBuckets = Number{Name: "buckets", Least: 1, Most: 64, Unit: "buckets", Columns: "stock_gates.buckets",
+		Why: "more keys than a cluster of Redis has masters"}
+	GateRate = Number{Name: "rate", Least: 0, Most: 1_000_000, Unit: "orders a second", Columns: "stock_gates.rate",
+		Why: "of a queue, 0 for none: beyond it there is nothing to queue"}
+	PerCustomer = Number{Name: "per_customer", Least: 0, Most: 100, Unit: "units", Columns: "skus.per_customer",
+		Why: "each unit that a customer has in a limited sale is a row; 0 for no limit"}
+)
+
 // Numbers are the whole table of numbers.
-var Numbers = []*Number{&Lines, &Quantity, &PriceFen, &TotalFen, &Stock}
+var Numbers = []*Number{&Lines, &Quantity, &PriceFen, &TotalFen, &Stock, &GateBuckets, &GateRate, &PerCustomer}
 
 // Times of a payment at WeChat Pay.
 const (

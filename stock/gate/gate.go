@@ -1,0 +1,282 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
+	"orderd/stock"
+)
+
+// Keys gives the placements that have an order, for those who are not to be told from memory
+// that a SKU is sold out.
+type Keys interface {
+	// RequestKeys gives customer and key of every order with a line of this SKU that was
+	// given its number at or after since and is committed, also of closed orders.
+	RequestKeys(ctx context.Context, skuID string, since time.Time, do func(customerID, requestID string)) error
+}
+
+// Observer is told what the gate did. Implementations must be quick and safe for
+// concurrent use.
+type Observer interface {
+	// GateDecision: a placement met a gate of this mode. code is taken (a unit of memory),
+	// pool (the ledger decides), sold_out or not_started (refused from memory).
+	GateDecision(mode, code string)
+	// GateFenced: a bucket of this process was closed by somebody else.
+	GateFenced()
+	// GateGranted: units came from the pool, and how long it took.
+	GateGranted(units int64, took time.Duration)
+}
+
+// Config shapes a Gate. DB and Now are required.
+type Config struct {
+	DB      *sqldb.DB
+	Now     func() time.Time // the database's clock
+	Log     *slog.Logger     // nil: silent
+	Observe Observer         // nil: nobody watches
+	// Home names this process among all, and no second one ever. It is the holder of its
+	// buckets.
+	Home string
+	// NoAuto leaves SKUs that are found hot alone.
+	NoAuto bool
+}
+
+// Gate is the gate of one process. All methods are safe for concurrent use, and a nil Gate is
+// none: everything is decided by the ledger.
+type Gate struct {
+	cfg   Config
+	admin *stock.Admin
+	view  atomic.Pointer[view]
+	ring  chan struct{} // the keeper is to look before its time
+	hot   detector
+
+	mu      sync.Mutex // guards orphans
+	orphans []int64    // buckets of this process that are in doubt, to be closed
+}
+
+// view is what the gates were when the keeper last read them.
+type view struct {
+	asOf  time.Time // of this machine, before it was read; for durations only
+	gates map[string]*gated
+}
+
+// staleAfter: a process that has not read the gates for so long hands out nothing, as it does
+// not know them; it is also how long a change takes to be known everywhere.
+const staleAfter = time.Second
+
+// gated is one SKU with a gate, for as long as it has one.
+type gated struct {
+	conf  atomic.Pointer[stock.Gate]
+	local holding
+	marks marks
+}
+
+// New makes the gate of a process. Run keeps it.
+func New(cfg Config) *Gate {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = nobody{}
+	}
+	return &Gate{cfg: cfg, admin: stock.NewAdmin(cfg.DB, cfg.Now), ring: make(chan struct{}, 1)}
+}
+
+// Claim is a placement that asks for units.
+type Claim struct {
+	CustomerID, RequestID string
+	Lines                 []stock.Line // no SKU twice
+}
+
+// Ticket is what a placement got: units that are set aside for it, until Settle.
+type Ticket struct {
+	// Buckets has the bucket of each line, 0 for the pool; nil when all are of the pool.
+	Buckets []int64
+	lines   []stock.Line
+}
+
+// Refusal: a placement is refused from memory, without a statement. It is certain for
+// everybody who has no order under this key.
+type Refusal struct {
+	Items   []stock.Short // sold out
+	OpensAt time.Time     // or not begun: the begin of the sale
+	SkuID   string        // of it
+	Index   int           // of its line
+}
+
+// Error says what was refused.
+func (r *Refusal) Error() string {
+	if len(r.Items) > 0 {
+		return fmt.Sprintf("SKU %s is sold out", r.Items[0].SkuID)
+	}
+	return fmt.Sprintf("the sale of SKU %s begins at %s", r.SkuID, r.OpensAt.Format(time.RFC3339Nano))
+}
+
+// Take sets units aside before the database is asked. A line without a bucket is decided
+// by the ledger: its SKU has no gate, or this process has nothing of it at this moment.
+// The error is a *Refusal.
+func (g *Gate) Take(c *Claim) (Ticket, error) {
+	if g == nil {
+		return Ticket{}, nil
+	}
+	v := g.view.Load()
+	if v == nil || len(v.gates) == 0 || time.Since(v.asOf) > staleAfter {
+		return Ticket{}, nil
+	}
+	if err := g.refuse(v, c); err != nil {
+		return Ticket{}, err
+	}
+	var t Ticket
+	for i, l := range c.Lines {
+		s := v.gates[l.SkuID]
+		if s == nil || s.conf.Load().Mode != stock.GateLocal {
+			continue
+		}
+		bucket, low := s.local.take(l.Quantity)
+		if low {
+			g.wake()
+		}
+		if bucket == 0 {
+			g.cfg.Observe.GateDecision(string(stock.GateLocal), "pool")
+			continue
+		}
+		g.cfg.Observe.GateDecision(string(stock.GateLocal), "taken")
+		if t.Buckets == nil {
+			t.Buckets, t.lines = make([]int64, len(c.Lines)), c.Lines
+		}
+		t.Buckets[i] = bucket
+	}
+	if t.Buckets != nil {
+		failpoint.Hit("gate.taken")
+	}
+	return t, nil
+}
+
+// refuse gives the refusal of a claim that memory can refuse.
+func (g *Gate) refuse(v *view, c *Claim) error {
+	var r *Refusal
+	for i, l := range c.Lines {
+		s := v.gates[l.SkuID]
+		if s == nil || !s.marks.stands(c) {
+			continue
+		}
+		conf := s.conf.Load()
+		if conf.OpensAt.After(g.cfg.Now()) {
+			g.cfg.Observe.GateDecision(string(conf.Mode), "not_started")
+			return &Refusal{OpensAt: conf.OpensAt, SkuID: l.SkuID, Index: i}
+		}
+		g.cfg.Observe.GateDecision(string(conf.Mode), "sold_out")
+		if r == nil {
+			r = new(Refusal)
+		}
+		r.Items = append(r.Items, stock.Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity})
+	}
+	if r == nil {
+		return nil // and not r: a nil *Refusal is no nil error
+	}
+	return r
+}
+
+// Outcome says what became of a ticket.
+type Outcome int
+
+// The outcomes.
+const (
+	// Used: the units are an order's, or nobody's any more.
+	Used Outcome = iota
+	// Unused: nothing was written for the placement. The units are free again.
+	Unused
+	// Unknown: its COMMIT had no answer. The buckets are given up: whoever closes their rows
+	// finds what is left.
+	Unknown
+)
+
+// Settle says what became of a ticket. It is called once for each.
+func (g *Gate) Settle(t Ticket, o Outcome) {
+	if g == nil || t.Buckets == nil || o == Used {
+		return
+	}
+	v := g.view.Load()
+	for i, id := range t.Buckets {
+		if id == 0 {
+			continue
+		}
+		s := v.gates[t.lines[i].SkuID]
+		switch {
+		case s == nil:
+		case o == Unused:
+			s.local.putBack(id, t.lines[i].Quantity)
+		default:
+			if s.local.drop(id) {
+				g.orphan(id)
+			}
+		}
+	}
+}
+
+// Learn takes in what a batch has found out, after its COMMIT. asOf is a moment before it
+// read anything, of this machine.
+func (g *Gate) Learn(news stock.News, asOf time.Time) {
+	if g == nil || len(news.Closed)+len(news.Fenced) == 0 {
+		return
+	}
+	v := g.view.Load()
+	if v == nil {
+		return
+	}
+	for _, c := range news.Closed {
+		if s := v.gates[c.SkuID]; s != nil && s.marks.extend(asOf, c.For) {
+			g.wake() // its keys are to be read
+		}
+	}
+	for _, id := range news.Fenced {
+		for _, s := range v.gates {
+			if s.local.drop(id) {
+				g.cfg.Observe.GateFenced()
+				g.orphan(id)
+			}
+		}
+	}
+}
+
+// Demand tells what a batch asked for, by SKU, and whether it had to be run again.
+func (g *Gate) Demand(units map[string]int64, again bool) {
+	if g != nil && !g.cfg.NoAuto {
+		g.hot.count(units, again)
+	}
+}
+
+// orphan has a bucket of this process closed, whose units are in doubt.
+func (g *Gate) orphan(id int64) {
+	g.mu.Lock()
+	g.orphans = append(g.orphans, id)
+	g.mu.Unlock()
+	g.wake()
+}
+
+// wake has the keeper look before its time.
+func (g *Gate) wake() {
+	select {
+	case g.ring <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// nobody watches.
+type nobody struct{}
+
+func (nobody) GateDecision(string, string)      {}
+func (nobody) GateFenced()                      {}
+func (nobody) GateGranted(int64, time.Duration) {}
+
+// Knows reports that this process has read of a gate of this SKU, not longer ago than it
+// may act on it.
+func (g *Gate) Knows(skuID string) bool {
+	v := g.view.Load()
+	return v != nil && time.Since(v.asOf) <= staleAfter && v.gates[skuID] != nil
+}

@@ -1,0 +1,412 @@
+package stock
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
+)
+
+// GateMode says who counts the units of a SKU down.
+type GateMode string
+
+// The modes.
+const (
+	// GateOff is no gate: the ledger decides, by group commit.
+	GateOff GateMode = "off"
+	// GateLocal hands units to the memory of processes.
+	GateLocal GateMode = "local"
+	// GateRedis hands units to buckets in Redis.
+	GateRedis GateMode = "redis"
+)
+
+// Gate is how a SKU is sold in a flash sale, and what of the SKU matters to it.
+type Gate struct {
+	SkuID    string
+	Sale     string // SKUs of one sale are limited together
+	Mode     GateMode
+	Ended    bool // its time is over: nothing is sold until an operator says otherwise
+	Auto     bool // found hot by a process, and given up by itself
+	Version  int64
+	Epoch    int64  // of its buckets in Redis
+	Buckets  int64  // in Redis, that are wanted now
+	Counts   string // all numbers of buckets of this epoch
+	Rate     int64  // orders a second that are created of a queue; 0: no queue
+	ClosesAt time.Time
+	HotAt    time.Time // when a process last found it hot
+	Actor    string
+	Reason   string
+
+	OpensAt     time.Time // zero: at once
+	PerCustomer int64     // 0: no limit
+	Available   int64
+	ClosedUntil int64 // milliseconds of the database's clock, SoldOut for sold out
+	SKUSince    time.Time
+}
+
+// Times and numbers of gates.
+const (
+	// ReopenAfter is the wait between a SKU's opening and its first unit: a mark that says
+	// it is sold out is believed for MarkFor, and the clocks that are compared differ a little.
+	ReopenAfter = 1200 * time.Millisecond
+	// MarkFor is how long a mark that was read is believed.
+	MarkFor = time.Second
+	// MaxAutoGates bounds the gates that are there by themselves. It is counted before one is
+	// made: of processes that find one in the same moment, each may be one too many.
+	MaxAutoGates = 64
+)
+
+// Errors of gates.
+var (
+	// ErrGateVersion: the caller acted on an older version of the gate.
+	ErrGateVersion = errors.New("the gate has changed since it was read")
+	// ErrNoAutoGate: a gate that would be made or ended by itself is a person's, or there are
+	// MaxAutoGates.
+	ErrNoAutoGate = errors.New("no automatic gate")
+)
+
+// GateChange sets a gate.
+type GateChange struct {
+	SkuID       string
+	Mode        GateMode
+	Sale        string // "": of this SKU alone, under its id
+	Buckets     int64  // 0: one
+	Rate        int64
+	PerCustomer int64
+	OpensAt     time.Time // zero: at once
+	ClosesAt    time.Time // zero: never
+	Actor       string
+	Reason      string
+	// Auto is the word of a process: it makes no gate of which a person has said something,
+	// an "off" included, and ends no other.
+	Auto bool
+	// IfVersion refuses with ErrGateVersion unless the gate has this version; 0 for any.
+	IfVersion int64
+}
+
+// gateColumns are the columns that scanGate reads, of stock_gates g and its SKU s.
+const gateColumns = `g.sku_id, g.sale, g.mode, g.state, g.origin, g.version, g.epoch, g.buckets, g.counts, g.rate,
+  g.closes_at, g.hot_at, g.actor, g.reason, s.opens_at, s.per_customer, s.available, s.closed_until, s.created_at`
+
+// scanGate reads gateColumns.
+func scanGate(row interface{ Scan(...any) error }) (Gate, error) {
+	var g Gate
+	var state, origin string
+	var closes, hot, opens, since int64
+	err := row.Scan(&g.SkuID, &g.Sale, &g.Mode, &state, &origin, &g.Version, &g.Epoch, &g.Buckets, &g.Counts, &g.Rate,
+		&closes, &hot, &g.Actor, &g.Reason, &opens, &g.PerCustomer, &g.Available, &g.ClosedUntil, &since)
+	g.Ended, g.Auto = state == "ended", origin == "auto"
+	g.SKUSince, g.HotAt = sqldb.FromMillis(since), sqldb.FromMillis(hot)
+	if closes > 0 {
+		g.ClosesAt = sqldb.FromMillis(closes)
+	}
+	if opens > 0 {
+		g.OpensAt = sqldb.FromMillis(opens)
+	}
+	return g, err
+}
+
+// Gates gives all gates that are not off, with what their SKUs have, as one statement sees
+// them where SKUs are written.
+func (a *Admin) Gates(ctx context.Context) ([]Gate, error) {
+	return sqldb.Decided(ctx, a.db, `SELECT `+gateColumns+`
+FROM stock_gates g
+JOIN skus s ON s.sku_id = g.sku_id
+WHERE g.mode <> 'off'
+ORDER BY g.sku_id`, nil, func(rows *sql.Rows) (Gate, error) { return scanGate(rows) })
+}
+
+// FindGate gives the gate of a SKU, off ones too; false when it has never had one.
+func (a *Admin) FindGate(ctx context.Context, id string) (gate Gate, found bool, err error) {
+	err = a.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		gate, found, err = findGate(ctx, tx, id)
+		return err
+	})
+	return gate, found, err
+}
+
+// findGate reads the gate of a SKU.
+func findGate(ctx context.Context, tx *sqldb.Tx, id string) (gate Gate, found bool, err error) {
+	err = sqldb.Each(ctx, tx, `SELECT `+gateColumns+`
+FROM stock_gates g
+JOIN skus s ON s.sku_id = g.sku_id
+WHERE g.sku_id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
+		gate, err = scanGate(rows)
+		found = true
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("read the gate of %s: %w", id, err)
+	}
+	return gate, found, err
+}
+
+// SetGate makes, changes or ends (GateOff) the gate of a SKU. The buckets that processes hold
+// go back to the pool, to be handed out again as the gate says now. A SKU that was marked
+// as sold out is opened, ReopenAfter from now. Errors: *InvalidError, ErrSKUNotFound,
+// ErrUnlimited, ErrGateVersion, ErrNoAutoGate, database errors.
+func (a *Admin) SetGate(ctx context.Context, c GateChange) (Gate, error) {
+	if c.Sale == "" {
+		c.Sale = c.SkuID
+	}
+	c.Buckets = max(c.Buckets, 1)
+	now := a.now()
+	if err := c.validate(now); err != nil {
+		return Gate{}, err
+	}
+	var gate Gate
+	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		sku, err := lockSKU(ctx, tx, c.SkuID)
+		if err != nil {
+			return err
+		}
+		if sku.Unlimited {
+			return ErrUnlimited
+		}
+		before, found, err := findGate(ctx, tx, c.SkuID)
+		if err != nil {
+			return err
+		}
+		if err := c.allowed(ctx, tx, before, found); err != nil {
+			return err
+		}
+		if _, err := Recall(ctx, tx, []string{c.SkuID}, now); err != nil {
+			return err
+		}
+		if err := c.write(ctx, tx, found, now); err != nil {
+			return err
+		}
+		gate, _, err = findGate(ctx, tx, c.SkuID)
+		return err
+	})
+	return gate, err
+}
+
+// validate refuses with an *InvalidError what the columns cannot hold or makes no sense.
+func (c *GateChange) validate(now time.Time) error {
+	bad := wrongs(bounds.SkuID.Check(c.SkuID), bounds.Sale.Check(c.Sale), bounds.Reason.Check(c.Reason),
+		bounds.GateBuckets.Check(c.Buckets), bounds.GateRate.Check(c.Rate), bounds.PerCustomer.Check(c.PerCustomer))
+	switch c.Mode {
+	case GateOff, GateLocal, GateRedis:
+	default:
+		bad = append(bad, "mode must be off, local or redis")
+	}
+	if !c.ClosesAt.IsZero() && !c.ClosesAt.After(c.OpensAt) {
+		bad = append(bad, "closes_at must be after opens_at")
+	}
+	if c.Mode != GateOff && !c.ClosesAt.IsZero() && !c.ClosesAt.After(now) {
+		bad = append(bad, "closes_at is over")
+	}
+	if c.Mode == GateOff && (!c.OpensAt.IsZero() || !c.ClosesAt.IsZero() || c.PerCustomer != 0 || c.Rate != 0) {
+		bad = append(bad, "a gate that is off has no times, no rate and no limit")
+	}
+	if bad != nil {
+		return &InvalidError{bad}
+	}
+	return nil
+}
+
+// allowed refuses a change of another version, and a process's where a person has spoken.
+func (c *GateChange) allowed(ctx context.Context, tx *sqldb.Tx, before Gate, found bool) error {
+	if c.IfVersion != 0 && before.Version != c.IfVersion {
+		return ErrGateVersion
+	}
+	if !c.Auto {
+		return nil
+	}
+	if found && !before.Auto || (c.Mode == GateOff) != (found && before.Mode != GateOff) {
+		return ErrNoAutoGate
+	}
+	if c.Mode == GateOff {
+		return nil
+	}
+	count := 0
+	err := sqldb.Each(ctx, tx, `SELECT COUNT(*)
+FROM stock_gates
+WHERE mode <> 'off'
+  AND origin = 'auto'`, nil, func(rows *sql.Rows) error { return rows.Scan(&count) })
+	if err == nil && count >= MaxAutoGates {
+		err = ErrNoAutoGate
+	}
+	return err
+}
+
+// write writes the gate and what its SKU knows of it. The SKU is locked.
+func (c *GateChange) write(ctx context.Context, tx *sqldb.Tx, found bool, now time.Time) error {
+	ms := sqldb.Millis(now)
+	origin := "hand"
+	if c.Auto {
+		origin = "auto"
+	}
+	columns := []string{"sale", "mode", "state", "origin", "buckets", "rate", "closes_at", "hot_at", "actor", "reason",
+		"updated_at"}
+	values := []any{c.Sale, string(c.Mode), "open", origin, c.Buckets, c.Rate, millisOrZero(c.ClosesAt), ms, c.Actor,
+		c.Reason, ms}
+	if found {
+		_, err := tx.Update(ctx, `UPDATE stock_gates
+SET version = version + 1, `+strings.Join(columns, " = ?, ")+` = ?
+WHERE sku_id = ?`, append(values, c.SkuID)...)
+		if err != nil {
+			return fmt.Errorf("write the gate: %w", err)
+		}
+	} else {
+		_, err := tx.ExecContext(ctx, `INSERT INTO stock_gates
+  (sku_id, version, created_at, `+strings.Join(columns, ", ")+`)
+VALUES (?, 1, ?, `+sqldb.In(len(columns))+`)`, append([]any{c.SkuID, ms}, values...)...)
+		if err != nil {
+			return fmt.Errorf("write the gate: %w", err)
+		}
+	}
+	n, err := tx.Update(ctx, `UPDATE skus
+SET opens_at = ?, per_customer = ?, closed_until = CASE WHEN closed_until > ? THEN ? ELSE closed_until END
+WHERE sku_id = ?`, millisOrZero(c.OpensAt), c.PerCustomer, ms, ms+ReopenAfter.Milliseconds(), c.SkuID)
+	if err == nil && n != 1 {
+		err = ErrSKUNotFound
+	}
+	return err
+}
+
+// millisOrZero is 0 for no time.
+func millisOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return sqldb.Millis(t)
+}
+
+// Reopen has a SKU that was marked as sold out sold again, ReopenAfter from now, when
+// something has come back. It reports whether this call did. The mark that was read is
+// named: another one is another's to lift.
+func (a *Admin) Reopen(ctx context.Context, id string, now time.Time) (opened bool, err error) {
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE skus
+SET closed_until = ?
+WHERE sku_id = ?
+  AND closed_until = ?
+  AND available > 0
+  AND EXISTS (
+    SELECT 1
+    FROM stock_gates g
+    WHERE g.sku_id = skus.sku_id
+      AND g.state = 'open')`, sqldb.Millis(now.Add(ReopenAfter)), id, SoldOut)
+		opened = n == 1
+		return err
+	})
+	return opened, err
+}
+
+// EndGate ends a sale whose time is over: its buckets go back to the pool, and nothing is sold
+// until an operator says otherwise. It reports whether this call did.
+func (a *Admin) EndGate(ctx context.Context, id string, now time.Time) (ended bool, err error) {
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := lockSKU(ctx, tx, id); err != nil {
+			return err
+		}
+		n, err := tx.Update(ctx, `UPDATE stock_gates
+SET state = 'ended', updated_at = ?
+WHERE sku_id = ?
+  AND mode <> 'off'
+  AND state = 'open'
+  AND closes_at BETWEEN 1 AND ?`, sqldb.Millis(now), id, sqldb.Millis(now))
+		if ended = n == 1; err != nil || !ended {
+			return err
+		}
+		if _, err := Recall(ctx, tx, []string{id}, now); err != nil {
+			return err
+		}
+		_, err = tx.Update(ctx, `UPDATE skus
+SET closed_until = ?
+WHERE sku_id = ?`, SoldOut, id)
+		return err
+	})
+	return ended, err
+}
+
+// Hot notes that a process finds these gates hot: those that are there by themselves stay.
+func (a *Admin) Hot(ctx context.Context, ids []string, now time.Time) error {
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE stock_gates
+SET hot_at = ?
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+  AND hot_at < ?`, append(append([]any{sqldb.Millis(now)}, sqldb.Args(ids)...), sqldb.Millis(now))...)
+		return err
+	})
+}
+
+// CloseBuckets takes what buckets hold back into the pool, whoever their home was. One that
+// is closed already is passed over.
+func (a *Admin) CloseBuckets(ctx context.Context, ids []int64, now time.Time) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		where := `bucket_id IN (` + sqldb.In(len(ids)) + `)
+  AND state <> 'closed'`
+		seen, err := readBuckets(ctx, tx, where, sqldb.Args(ids))
+		if err != nil || len(seen) == 0 {
+			return err
+		}
+		skus := make([]string, len(seen))
+		for i := range seen {
+			skus[i] = seen[i].SkuID
+		}
+		if _, err := readShelf(ctx, tx, skus, "\nFOR UPDATE"); err != nil {
+			return err
+		}
+		buckets, err := lockBuckets(ctx, tx, where, sqldb.Args(ids))
+		if err != nil {
+			return err
+		}
+		return closeBuckets(ctx, tx, buckets, now)
+	})
+}
+
+// Seen notes that the home of these buckets is alive.
+func (a *Admin) Seen(ctx context.Context, ids []int64, now time.Time) error {
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE stock_buckets
+SET seen_at = ?
+WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
+  AND state = 'open'`, append([]any{sqldb.Millis(now)}, sqldb.Args(ids)...)...)
+		return err
+	})
+}
+
+// OpenBuckets gives the buckets of these SKUs that are not closed.
+func (a *Admin) OpenBuckets(ctx context.Context, skuIDs []string) (buckets []Bucket, err error) {
+	if len(skuIDs) == 0 {
+		return nil, nil
+	}
+	err = a.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		buckets, err = readBuckets(ctx, tx, `sku_id IN (`+sqldb.In(len(skuIDs))+`)
+  AND state IN ('open', 'closing')
+ORDER BY bucket_id`, sqldb.Args(skuIDs))
+		return err
+	})
+	return buckets, err
+}
+
+// SalesOf gives the sale of each of these SKUs that has a gate.
+func SalesOf(ctx context.Context, tx *sqldb.Tx, limited map[string]int64) (map[string]string, error) {
+	sales := make(map[string]string, len(limited))
+	ids := slices.Sorted(maps.Keys(limited))
+	err := sqldb.Each(ctx, tx, `SELECT sku_id, sale
+FROM stock_gates
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, sqldb.Args(ids), func(rows *sql.Rows) error {
+		var id, sale string
+		err := rows.Scan(&id, &sale)
+		sales[id] = sale
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the sales of SKUs: %w", err)
+	}
+	return sales, nil
+}
