@@ -12,23 +12,30 @@ import (
 // Statements that hold the tables of package stock, skus and stock_flows, against
 // orders. Package stock knows no orders, so they are here.
 
-// sumFlows gives what is on the shelf, and sums the flows of a SKU by their kind and
-// the state of their order, "" without one; in one statement, so that both are of one
-// moment. ErrNotFound when there is no such SKU.
+// sumFlows gives what is on the shelf and in buckets, and sums the flows of a SKU by their
+// kind and the state of their order, "" without one; in one statement, so that all are of
+// one moment. ErrNotFound when there is no such SKU.
 func sumFlows(ctx context.Context, q querier, a *Account) error {
 	found := false
-	err := sqldb.Each(ctx, q, `SELECT s.available, s.unlimited, COALESCE(f.kind, ''), COALESCE(o.state, ''),
-  COALESCE(SUM(f.delta), 0)
+	err := sqldb.Each(ctx, q, `SELECT s.available, COALESCE(b.allocated, 0), s.unlimited, COALESCE(f.kind, ''),
+  COALESCE(o.state, ''), COALESCE(SUM(f.delta), 0)
 FROM skus s
+LEFT JOIN (
+  SELECT sku_id, SUM(remaining) AS allocated
+  FROM stock_buckets
+  WHERE sku_id = ?
+    AND state IN ('open', 'closing')
+  GROUP BY sku_id) b ON b.sku_id = s.sku_id
 LEFT JOIN stock_flows f ON f.sku_id = s.sku_id
 LEFT JOIN orders o ON o.order_no = f.order_no
 WHERE s.sku_id = ?
-GROUP BY s.available, s.unlimited, COALESCE(f.kind, ''), COALESCE(o.state, '')`, []any{a.SkuID},
+GROUP BY s.available, COALESCE(b.allocated, 0), s.unlimited, COALESCE(f.kind, ''), COALESCE(o.state, '')`,
+		[]any{a.SkuID, a.SkuID},
 		func(rows *sql.Rows) error {
 			var kind stock.Kind
 			var state State
 			var delta int64
-			if err := rows.Scan(&a.Available, &a.Unlimited, &kind, &state, &delta); err != nil {
+			if err := rows.Scan(&a.Available, &a.Allocated, &a.Unlimited, &kind, &state, &delta); err != nil {
 				return err
 			}
 			found = true

@@ -267,19 +267,21 @@ func (s *Service) DueByMinute(ctx context.Context, horizon time.Duration) ([]Due
 	return all, nil
 }
 
-// Account is where the units of a SKU are: on the shelf, reserved by open
-// orders, or sold. A SKU is conserved when what came in equals their sum.
+// Account is where the units of a SKU are: in its pool, allocated to buckets of a flash
+// sale, reserved by open orders, or sold. A SKU is conserved when what came in equals
+// their sum.
 type Account struct {
-	SkuID              string
-	CameIn, Available  int64
-	Reserved, Sold     int64
-	Deducted, Returned int64
-	Unlimited          bool
+	SkuID                string
+	CameIn               int64
+	Available, Allocated int64 // both can be bought
+	Reserved, Sold       int64
+	Deducted, Returned   int64
+	Unlimited            bool
 }
 
 // Conserved reports that every unit that came in is somewhere.
 func (a Account) Conserved() bool {
-	return a.Unlimited || a.CameIn == a.Available+a.Reserved+a.Sold
+	return a.Unlimited || a.CameIn == a.Available+a.Allocated+a.Reserved+a.Sold
 }
 
 // StockAccount accounts for every unit of one SKU from its flows and the states

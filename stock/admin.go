@@ -31,7 +31,7 @@ type InvalidError struct{ Problems []string }
 func (e *InvalidError) Error() string { return strings.Join(e.Problems, "; ") }
 
 // BelowZeroError: a change would leave less than nothing on the shelf. Nothing moved.
-// Both numbers are in units.
+// Both numbers are in units, Available with what is allocated.
 type BelowZeroError struct{ Available, Delta int64 }
 
 // Error gives both numbers, in units.
@@ -174,7 +174,8 @@ VALUES ('', ?, ?, ?, ?, ?, ?, ?)`, string(f.kind), f.ref, f.skuID, f.delta, acto
 type Change struct {
 	SkuID string
 	Delta int64 // what comes in; below zero only with Adjust
-	// ExpectedAvailable refuses with *ChangedError unless the shelf holds this; nil for any.
+	// ExpectedAvailable refuses with *ChangedError unless pool and buckets together hold this;
+	// nil for any.
 	ExpectedAvailable *int64
 	Key               string // idempotency key, 1–64 of [0-9A-Za-z_-]
 	Actor             string // who does it, up to 64 bytes
@@ -187,7 +188,7 @@ type Changed struct {
 	SKU      SKU    // as it is now
 	FlowNo   string // KIND:KEY, names the flow
 	Delta    int64  // units
-	Before   *int64 // units on the shelf before the change
+	Before   *int64 // units on the shelf before the change, with what is allocated
 	After    *int64 // and after it
 	Replayed bool   // the same change was made before under this key, and not again
 }
@@ -202,7 +203,8 @@ func (a *Admin) Replenish(ctx context.Context, c Change) (Changed, error) {
 }
 
 // Adjust corrects a shelf after a count, up or down but never below zero, once
-// per key. Errors as Replenish, *ChangedError and *BelowZeroError.
+// per key. What is in buckets counts. Errors as Replenish, *ChangedError, *BelowZeroError and
+// *ElsewhereError.
 func (a *Admin) Adjust(ctx context.Context, c Change) (Changed, error) {
 	if c.Delta == 0 {
 		return Changed{}, &InvalidError{[]string{"delta must not be 0"}}
@@ -233,7 +235,7 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 		}
 		done.FlowNo = string(kind) + ":" + ref
 		switch {
-		case done.Replayed && tx.MayBeDone() && before.After != nil && *before.After == sku.Available:
+		case done.Replayed && tx.MayBeDone() && before.After != nil && *before.After == sku.Free():
 			done = before
 		case !done.Replayed:
 			if err := a.move(ctx, tx, kind, ref, c, sku, &done); err != nil {
@@ -249,34 +251,42 @@ func (a *Admin) change(ctx context.Context, kind Kind, c Change) (Changed, error
 	return done, nil
 }
 
-// lockSKU reads a SKU and locks it until the transaction ends.
+// lockSKU reads a SKU and locks it and its buckets until the transaction ends.
 func lockSKU(ctx context.Context, tx *sqldb.Tx, id string) (SKU, error) {
-	return readSKU(ctx, tx, id, "\nFOR UPDATE")
-}
-
-// readSKU reads a SKU, or ErrSKUNotFound; lock is the end of the statement.
-func readSKU(ctx context.Context, tx *sqldb.Tx, id, lock string) (SKU, error) {
 	sku, err := scanSKU(tx.QueryRowContext(ctx, `SELECT `+skuColumns+`
 FROM skus
-WHERE sku_id = ?`+lock, id))
+WHERE sku_id = ?
+FOR UPDATE`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrSKUNotFound
 	}
+	if err != nil {
+		return sku, err
+	}
+	allocated, err := lockAllocated(ctx, tx, []string{id})
+	sku.Allocated = allocated[id]
 	return sku, err
 }
 
-// move changes the shelf, which was read as sku, and writes the flow. The UPDATE
-// demands the number that was read, although the row is locked, and its rows are
-// counted: so it is right on every engine and under every isolation level.
+// move changes the shelf, which was read as sku, and writes the flow. Buckets of processes
+// are called back where the pool cannot bear the change alone, and where somebody says what
+// he has counted. The UPDATE demands the number that was read, although the row is
+// locked, and its rows are counted: so it is right on every engine and under every isolation
+// level.
 func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, ref string, c Change, sku SKU,
 	done *Changed) error {
 	switch {
 	case sku.Unlimited:
 		return ErrUnlimited
-	case c.ExpectedAvailable != nil && *c.ExpectedAvailable != sku.Available:
-		return &ChangedError{Expected: *c.ExpectedAvailable, Available: sku.Available}
-	case sku.Available+c.Delta < 0:
-		return &BelowZeroError{Available: sku.Available, Delta: c.Delta}
+	case c.ExpectedAvailable != nil && *c.ExpectedAvailable != sku.Free():
+		return &ChangedError{Expected: *c.ExpectedAvailable, Available: sku.Free()}
+	case c.ExpectedAvailable != nil || sku.Available+c.Delta < 0:
+		if err := callBack(ctx, tx, []*SKU{&sku}, a.now()); err != nil {
+			return err
+		}
+	}
+	if err := sku.bears(c.Delta); err != nil {
+		return err
 	}
 	n, err := tx.Update(ctx, `UPDATE skus
 SET available = available + ?, updated_at = ?
@@ -288,7 +298,7 @@ WHERE sku_id = ?
 	if n != 1 {
 		return sqldb.ErrLostRace
 	}
-	before, after := sku.Available, sku.Available+c.Delta
+	before, after := sku.Free(), sku.Free()+c.Delta
 	done.Before, done.After = &before, &after
 	return insertOperatorFlow(ctx, tx, flow{kind: kind, ref: ref, skuID: c.SkuID, delta: c.Delta}, c.Actor,
 		c.Reason, a.now())
@@ -349,11 +359,23 @@ func (c *Change) validate() error {
 // skuColumns are the columns that scanSKU reads.
 const skuColumns = `sku_id, title, price_fen, available, unlimited, version, created_at, updated_at`
 
-// scanSKU reads one row of skuColumns, in their order.
-func scanSKU(row interface{ Scan(...any) error }) (SKU, error) {
+// shownColumns are those of scanShown.
+const shownColumns = skuColumns + ", " + allocatedColumn
+
+// scanShown reads one row of shownColumns, in their order.
+func scanShown(row interface{ Scan(...any) error }) (SKU, error) {
+	var allocated int64
+	s, err := scanSKU(row, &allocated)
+	s.Allocated = allocated
+	return s, err
+}
+
+// scanSKU reads one row of skuColumns, in their order, and more columns behind them.
+func scanSKU(row interface{ Scan(...any) error }, more ...any) (SKU, error) {
 	var s SKU
 	var created, updated int64
-	err := row.Scan(&s.SkuID, &s.Title, &s.PriceFen, &s.Available, &s.Unlimited, &s.Version, &created, &updated)
+	err := row.Scan(append([]any{&s.SkuID, &s.Title, &s.PriceFen, &s.Available, &s.Unlimited, &s.Version, &created,
+		&updated}, more...)...)
 	s.CreatedAt, s.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(updated)
 	return s, err
 }
@@ -365,7 +387,12 @@ func (a *Admin) Find(ctx context.Context, id string) (sku SKU, err error) {
 		return append(found, SKU{})[0], err
 	}
 	err = a.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		sku, err = readSKU(ctx, tx, id, "")
+		sku, err = scanShown(tx.QueryRowContext(ctx, `SELECT `+shownColumns+`
+FROM skus
+WHERE sku_id = ?`, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			err = ErrSKUNotFound
+		}
 		return err
 	})
 	return sku, err
@@ -376,7 +403,7 @@ func (a *Admin) FindMany(ctx context.Context, ids []string) ([]SKU, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	return a.query(ctx, `SELECT `+skuColumns+`
+	return a.query(ctx, `SELECT `+shownColumns+`
 FROM skus
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 ORDER BY sku_id`, sqldb.Args(ids)...)
@@ -388,14 +415,14 @@ func (a *Admin) List(ctx context.Context, cursor string, limit int) ([]SKU, erro
 	if err := bounds.SkuID.Cursor(cursor); err != nil {
 		return nil, err
 	}
-	return a.query(ctx, `SELECT `+skuColumns+`
+	return a.query(ctx, `SELECT `+shownColumns+`
 FROM skus
 WHERE sku_id > ?
 ORDER BY sku_id
 LIMIT ?`, cursor, min(max(limit, 1), maxPage))
 }
 
-// query reads rows of skuColumns.
+// query reads rows of shownColumns.
 func (a *Admin) query(ctx context.Context, query string, args ...any) ([]SKU, error) {
 	rows, err := a.db.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -404,7 +431,7 @@ func (a *Admin) query(ctx context.Context, query string, args ...any) ([]SKU, er
 	defer rows.Close()
 	var skus []SKU
 	for rows.Next() {
-		s, err := scanSKU(rows)
+		s, err := scanShown(rows)
 		if err != nil {
 			return nil, fmt.Errorf("read SKUs: %w", err)
 		}

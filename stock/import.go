@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
@@ -34,7 +36,8 @@ type Mode string
 
 // The modes. A new SKU starts with its quantity in both.
 const (
-	// ModeSet makes the shelf hold the quantity, by an adjust flow.
+	// ModeSet makes the shelf hold the quantity, by an adjust flow. What processes hold in
+	// buckets is called back first; what is in other buckets counts.
 	ModeSet Mode = "set"
 	// ModeAdd puts the quantity on the shelf, by a replenish flow.
 	ModeAdd Mode = "add"
@@ -174,6 +177,11 @@ func (a *Admin) importBatch(
 	if err != nil {
 		return part, err
 	}
+	if o.Mode == ModeSet {
+		if err := callBackLines(ctx, tx, batch, before, shelf, a.now()); err != nil {
+			return part, err
+		}
+	}
 	at := sqldb.Millis(a.now())
 	var fresh, flows []any
 	for _, l := range batch {
@@ -218,9 +226,25 @@ VALUES`, cols, flows)
 	return part, err
 }
 
+// callBackLines calls back what processes hold of the SKUs whose lines were not applied
+// before.
+func callBackLines(ctx context.Context, tx *sqldb.Tx, batch []importLine, before map[string]bool,
+	shelf map[string]*SKU, at time.Time) error {
+	var skus []*SKU
+	for _, l := range batch {
+		if sku := shelf[l.SkuID]; sku != nil && !before[l.SkuID] {
+			skus = append(skus, sku)
+		}
+	}
+	return callBack(ctx, tx, skus, at)
+}
+
 // updateSKU applies a line to a SKU that exists and was read as sku; sqldb.ErrLostRace
 // when its shelf has moved since.
-func updateSKU(ctx context.Context, tx *sqldb.Tx, l importLine, sku SKU, delta, at int64) error {
+func updateSKU(ctx context.Context, tx *sqldb.Tx, l importLine, sku *SKU, delta, at int64) error {
+	if err := sku.bears(delta); err != nil {
+		return err
+	}
 	n, err := tx.Update(ctx, `UPDATE skus
 SET title = ?, price_fen = ?, available = available + ?, version = version + 1, updated_at = ?
 WHERE sku_id = ?
@@ -234,7 +258,7 @@ WHERE sku_id = ?
 // conflict says why the line cannot be applied to the SKU that exists, "" when it can.
 // The flows of an unlimited SKU add up to no counter, so that nothing can change one
 // kind into the other.
-func (l importLine) conflict(sku SKU) string {
+func (l importLine) conflict(sku *SKU) string {
 	if sku.Unlimited == (*l.Quantity == unlimitedQuantity) {
 		return ""
 	}
@@ -242,19 +266,32 @@ func (l importLine) conflict(sku SKU) string {
 }
 
 // delta is what the line moves on the shelf of an existing SKU.
-func (l importLine) delta(mode Mode, sku SKU) int64 {
+func (l importLine) delta(mode Mode, sku *SKU) int64 {
 	switch {
 	case sku.Unlimited:
 		return 0
 	case mode == ModeSet:
-		return *l.Quantity - sku.Available
+		return *l.Quantity - sku.Free()
 	}
 	return *l.Quantity
 }
 
-// lockSKUs reads those SKUs of the batch that exist and locks them, in ascending order
-// as everywhere in this package.
-func lockSKUs(ctx context.Context, tx *sqldb.Tx, batch []importLine) (map[string]SKU, error) {
+// lockSKUs reads those SKUs of the batch that exist and locks them and their buckets, in
+// ascending order as everywhere in this package.
+func lockSKUs(ctx context.Context, tx *sqldb.Tx, batch []importLine) (map[string]*SKU, error) {
+	found, err := lockRows(ctx, tx, batch)
+	if err != nil || len(found) == 0 {
+		return found, err
+	}
+	allocated, err := lockAllocated(ctx, tx, slices.Collect(maps.Keys(found)))
+	for id, n := range allocated {
+		found[id].Allocated = n
+	}
+	return found, err
+}
+
+// lockRows reads those SKUs of the batch that exist and locks them.
+func lockRows(ctx context.Context, tx *sqldb.Tx, batch []importLine) (map[string]*SKU, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT `+skuColumns+`
 FROM skus /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(batch))+`)
@@ -264,13 +301,13 @@ FOR UPDATE`, sqldb.Args(idsOf(batch))...)
 		return nil, fmt.Errorf("lock SKUs: %w", err)
 	}
 	defer rows.Close()
-	found := make(map[string]SKU, len(batch))
+	found := make(map[string]*SKU, len(batch))
 	for rows.Next() {
 		s, err := scanSKU(rows)
 		if err != nil {
 			return nil, fmt.Errorf("lock SKUs: %w", err)
 		}
-		found[s.SkuID] = s
+		found[s.SkuID] = &s
 	}
 	return found, rows.Err()
 }
@@ -323,8 +360,8 @@ func (a *Admin) conflicts(ctx context.Context, lines []importLine) (problems []s
 			shelf[s.SkuID] = s
 		}
 		for _, l := range batch {
-			if s, exists := shelf[l.SkuID]; exists && l.conflict(s) != "" && len(problems) < maxProblems {
-				problems = append(problems, fmt.Sprintf("line %d: %s", l.line, l.conflict(s)))
+			if s, exists := shelf[l.SkuID]; exists && l.conflict(&s) != "" && len(problems) < maxProblems {
+				problems = append(problems, fmt.Sprintf("line %d: %s", l.line, l.conflict(&s)))
 			}
 		}
 	}
@@ -422,7 +459,7 @@ func parseImportLine(record []string, column map[string]int, line int) (importLi
 	return l, bad
 }
 
-// Export writes all SKUs as a file that Import reads.
+// Export writes all SKUs as a file that Import reads; what is allocated counts.
 func (a *Admin) Export(ctx context.Context, w io.Writer) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(importColumns); err != nil {
@@ -434,7 +471,7 @@ func (a *Admin) Export(ctx context.Context, w io.Writer) error {
 			return err
 		}
 		for _, s := range page {
-			quantity := s.Available
+			quantity := s.Free()
 			if s.Unlimited {
 				quantity = unlimitedQuantity
 			}

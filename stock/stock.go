@@ -32,9 +32,10 @@ type SKU struct {
 	SkuID     string // given by the shop, 1 to 64 of 0-9 A-Z a-z _ . : -
 	Title     string
 	PriceFen  int64 // of one unit, in fen: a hundredth of a yuan
-	Available int64 // units on the shelf; means nothing when Unlimited
+	Available int64 // units in the pool; means nothing when Unlimited
 	Unlimited bool  // never sold out, such as a download
-	// Allocated are units in open buckets of a flash sale: free too, beside Available.
+	// Allocated are units in buckets of a flash sale that are not closed: free too, beside
+	// Available.
 	Allocated   int64
 	PerCustomer int64 // units that one customer may have in its sale; 0: no limit
 	Version     int64 // from 1, one more with every change of title or price
@@ -71,7 +72,7 @@ var (
 )
 
 // ChangedError: an adjustment expected another number on the shelf. Nothing moved. Both
-// numbers are in units.
+// numbers are in units, Available with what is allocated.
 type ChangedError struct{ Expected, Available int64 }
 
 // Error gives both numbers, in units.

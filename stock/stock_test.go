@@ -37,16 +37,27 @@ func left(t testing.TB, db *sqldb.DB, id string) int64 {
 	return s.Available
 }
 
-// conserved fails when a shelf is not the sum of its flows.
+// conserved fails when a shelf and its buckets are not the sum of its flows, or a bucket is
+// not what its moves and its flows say.
 func conserved(t interface{ Fatalf(string, ...any) }, db *sqldb.DB) {
-	var bad int
+	var bad, buckets int
 	err := db.QueryRowContext(context.Background(), `SELECT COUNT(*)
 FROM skus s
 LEFT JOIN (SELECT sku_id, SUM(delta) AS total FROM stock_flows GROUP BY sku_id) f ON f.sku_id = s.sku_id
 WHERE s.unlimited = 0
-  AND (s.available < 0 OR s.available <> COALESCE(f.total, 0))`).Scan(&bad)
+  AND (s.available < 0 OR COALESCE(f.total, 0) <> s.available + (
+    SELECT COALESCE(SUM(b.remaining), 0)
+    FROM stock_buckets b
+    WHERE b.sku_id = s.sku_id))`).Scan(&bad)
 	if err != nil || bad != 0 {
 		t.Fatalf("%d shelves are not the sum of their flows (%v)", bad, err)
+	}
+	err = db.QueryRowContext(context.Background(), `SELECT COUNT(*)
+FROM stock_buckets b
+WHERE b.remaining <> (SELECT COALESCE(SUM(m.delta), 0) FROM stock_moves m WHERE m.bucket_id = b.bucket_id)
+  + (SELECT COALESCE(SUM(f.delta), 0) FROM stock_flows f WHERE f.bucket_id = b.bucket_id)`).Scan(&buckets)
+	if err != nil || buckets != 0 {
+		t.Fatalf("%d buckets are not the sum of their moves and flows (%v)", buckets, err)
 	}
 }
 

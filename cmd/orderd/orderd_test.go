@@ -138,6 +138,8 @@ func TestServeEndToEnd(t *testing.T) {
 		{[]string{"order", "timeline", o.OrderNo}, "payment.applied"},
 		{[]string{"order", "get", o.OrderNo, "-o", "json"}, `"State": "paid"`},
 		{[]string{"stock", "show"}, "Blue mug"}, {[]string{"stock", "show", "1001"}, "conserved: true"},
+		{[]string{"stock", "show", "1001", "-o", "json"}, `"Available": 998`},
+		{[]string{"stock", "show", "1001", "-o", "json"}, `"Allocated": 0`},
 		{[]string{"stock", "export"}, "1001,Blue mug,14900,998"},
 		{[]string{"verify"}, "order.total"}, {[]string{"verify", "-o", "json"}, `"orders": 1`},
 		{[]string{"migrate", "status"}, "true"},

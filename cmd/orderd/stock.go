@@ -10,7 +10,6 @@ import (
 
 	"orderd/cmd/screen"
 	"orderd/migrations/bounds"
-	"orderd/order"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -118,15 +117,16 @@ func (c *stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
 			cursor = page[len(page)-1].SkuID
 		}
 		return c.show(t, skus, func(w io.Writer) {
-			screen.Printf(w, "SKU\tTITLE\tPRICE\tAVAILABLE\n")
+			screen.Printf(w, "SKU\tTITLE\tPRICE\tAVAILABLE\tALLOCATED\n")
 			for _, k := range skus {
-				screen.Printf(w, "%s\t%s\t%s\t%s\n", k.SkuID, k.Title, payment.Fen(k.PriceFen), shelf(k))
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%d\n", k.SkuID, k.Title, payment.Fen(k.PriceFen), shelf(k),
+					k.Allocated)
 			}
 		})
 	})
 }
 
-// shelf is the number that can be bought, or the word unlimited.
+// shelf is the number in the pool, or the word unlimited.
 func shelf(k stock.SKU) string {
 	if k.Unlimited {
 		return "unlimited"
@@ -144,19 +144,19 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	k.Available = a.Available // of the moment of the others, so that they add up
+	k.Available, k.Allocated = a.Available, a.Allocated // of the moment of the others, so that they add up
 	return c.show(t, struct {
 		stock.SKU
-		order.Account
-		Conserved bool
-	}{k, a, a.Conserved()}, func(w io.Writer) {
+		CameIn, Reserved, Sold, Deducted, Returned int64
+		Conserved                                  bool
+	}{k, a.CameIn, a.Reserved, a.Sold, a.Deducted, a.Returned, a.Conserved()}, func(w io.Writer) {
 		screen.Printf(w, "%s %s, %s yuan\n", k.SkuID, k.Title, payment.Fen(k.PriceFen))
 		if k.Unlimited {
 			screen.Printf(w, "unlimited; reserved %d, sold %d\n", a.Reserved, a.Sold)
 			return
 		}
-		screen.Printf(w, "came in %d = available %d + reserved %d + sold %d   conserved: %v\n", a.CameIn, a.Available,
-			a.Reserved, a.Sold, a.Conserved())
+		screen.Printf(w, "came in %d = available %d + allocated %d + reserved %d + sold %d   conserved: %v\n", a.CameIn,
+			a.Available, a.Allocated, a.Reserved, a.Sold, a.Conserved())
 	})
 }
 
@@ -188,7 +188,7 @@ func (c *stockReplenish) Run(ctx context.Context, s *settings, t *terminal) erro
 type stockAdjust struct {
 	stockChange
 	Delta    int64  `required:"" help:"Change, such as --delta=-3."`
-	Expected *int64 `help:"What the shelf must hold now."`
+	Expected *int64 `help:"What the shelf must hold now, with what is allocated."`
 }
 
 // Run corrects the shelf.
@@ -217,7 +217,7 @@ func (c stockChange) apply(ctx context.Context, s *settings, t *terminal, questi
 		if done.Replayed {
 			screen.Printf(t.Err, "this key was applied before; nothing moved now\n")
 		}
-		screen.Printf(t.Out, "%s: %+d, now %s\n", c.SKU, done.Delta, shelf(done.SKU))
+		screen.Printf(t.Out, "%s: %+d, now %d\n", c.SKU, done.Delta, done.SKU.Free())
 		return nil
 	})
 }

@@ -1,19 +1,28 @@
 package audit
 
+// allocated is a table of what is in the buckets of SKUs.
+const allocated = `
+  SELECT sku_id, SUM(remaining) AS allocated
+  FROM stock_buckets
+  WHERE state IN ('open', 'closing')
+  GROUP BY sku_id`
+
 // stockChecks: the shelf is what the flows of stock add up to, an order holds what
 // its state says, and what came back had a reason: a close that WeChat Pay has
 // proven, or a refund.
 var stockChecks = []check{
-	// The sum of all flows is the counter; an unlimited SKU has no counter.
+	// The sum of all flows is the counter with what is in buckets; an unlimited SKU has no
+	// counter.
 	{"stock.conserved", "what is on the shelf is what came in less what is out", `
-SELECT s.sku_id, s.available, COALESCE(f.total, 0) AS flows
+SELECT s.sku_id, s.available, COALESCE(b.allocated, 0) AS allocated, COALESCE(f.total, 0) AS flows
 FROM skus s
 LEFT JOIN (
   SELECT sku_id, SUM(delta) AS total
   FROM stock_flows
   GROUP BY sku_id) f ON f.sku_id = s.sku_id
+LEFT JOIN (` + allocated + `) b ON b.sku_id = s.sku_id
 WHERE s.unlimited = 0
-  AND s.available <> COALESCE(f.total, 0)`},
+  AND s.available + COALESCE(b.allocated, 0) <> COALESCE(f.total, 0)`},
 	// Nothing else says what a counter began with: without this flow the sum of the
 	// others means nothing. An unlimited SKU was made without one.
 	{"stock.came_in", "a SKU has one flow of its first stock, and an unlimited one has none", `

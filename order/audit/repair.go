@@ -181,8 +181,9 @@ LEFT JOIN (
   SELECT sku_id, SUM(delta) AS total
   FROM stock_flows
   GROUP BY sku_id) f ON f.sku_id = s.sku_id
+LEFT JOIN (` + allocated + `) b ON b.sku_id = s.sku_id
 WHERE s.unlimited = 0
-  AND s.available <> COALESCE(f.total, 0)
+  AND s.available + COALESCE(b.allocated, 0) <> COALESCE(f.total, 0)
   AND COALESCE(f.total, 0) >= 0`,
 		slices.Concat(wholeFlows, unnamedSKU, []string{"stock.came_in", "stock.flow_facts",
 			"stock.agrees_with_state", "stock.refund_returned", "close.proven"}), ofSKU},

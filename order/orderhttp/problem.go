@@ -319,9 +319,10 @@ func peopleFailure(err error) Failure {
 // a code means that it is none of them.
 func stockFailure(err error) Failure {
 	var (
-		invalid *stock.InvalidError
-		changed *stock.ChangedError
-		below   *stock.BelowZeroError
+		invalid   *stock.InvalidError
+		changed   *stock.ChangedError
+		below     *stock.BelowZeroError
+		elsewhere *stock.ElsewhereError
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -332,6 +333,10 @@ func stockFailure(err error) Failure {
 	case errors.As(err, &below):
 		return Failure{Code: CodeValidation, Text: Text{below.Error(),
 			fmt.Sprintf("库存现为 %d,不能再变动 %d", below.Available, below.Delta)}}
+	case errors.As(err, &elsewhere):
+		return Failure{Code: CodeStockChanged, Text: Text{elsewhere.Error(),
+			fmt.Sprintf("库存中有 %d 件在 Redis 或正在收回的桶中,余下 %d 件,不能变动 %d:请先结束抢购", elsewhere.Elsewhere,
+				elsewhere.Pool, elsewhere.Delta)}}
 	case errors.Is(err, stock.ErrSKUNotFound):
 		return Failure{Code: CodeSKUNotFound}
 	case errors.Is(err, stock.ErrKeyReused):

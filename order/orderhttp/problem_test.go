@@ -78,6 +78,7 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 		{"stock key reused", stock.ErrKeyReused, 422, CodeKeyReused, false},
 		{"stock moved", &stock.ChangedError{Expected: 1, Available: 2}, 409, CodeStockChanged, false},
 		{"stock below zero", &stock.BelowZeroError{Available: 1, Delta: -2}, 422, CodeValidation, false},
+		{"stock in Redis", &stock.ElsewhereError{Pool: 1, Elsewhere: 3, Delta: -2}, 409, CodeStockChanged, false},
 		{"stock invalid", &stock.InvalidError{Problems: []string{"no title"}}, 422, CodeValidation, false},
 		{"SKU version", stock.ErrSKUVersion, 412, CodeVersionMismatch, false},
 		{"unlimited", stock.ErrUnlimited, 422, CodeValidation, false},

@@ -107,8 +107,9 @@ type PrepayView struct {
 	App          *payment.AppParams   `json:"app,omitempty"`
 }
 
-// StockView is what can be bought of a SKU at AsOf. Available is null when it is
-// unlimited. It is for showing; a placement decides by the database.
+// StockView is what can be bought of a SKU at AsOf, wherever its units are counted. Available
+// is null when it is unlimited, and 0 while it is sold out. It is for showing; a
+// placement decides by the database.
 type StockView struct {
 	SkuID     string `json:"sku_id"`
 	Available *int64 `json:"available"`
@@ -212,7 +213,8 @@ func prepayViewOf(p order.Prepayment) PrepayView {
 func stockViewOf(s stock.SKU, now time.Time) StockView {
 	v := StockView{SkuID: s.SkuID, Unlimited: s.Unlimited, AsOf: rfc3339(now)}
 	if !s.Unlimited {
-		v.Available = &s.Available
+		free := s.Free()
+		v.Available = &free
 	}
 	return v
 }

@@ -15,20 +15,22 @@ import (
 	"orderd/stock"
 )
 
-// skuView is a SKU: its price in fen, and what can be bought of it now. version counts
-// changes of title and price, and not those of stock.
+// skuView is a SKU: its price in fen, and what can be bought of it now, in its pool and
+// allocated to buckets of a flash sale. version counts changes of title and price, and not
+// those of stock.
 type skuView struct {
 	SkuID     string           `json:"sku_id"`
 	Title     string           `json:"title"`
 	Price     orderhttp.Amount `json:"price"`
-	Available *int64           `json:"available"` // null when unlimited
+	Available *int64           `json:"available"` // in the pool; null when unlimited
+	Allocated int64            `json:"allocated"` // in buckets, beside available
 	Unlimited bool             `json:"unlimited"`
 	Version   int64            `json:"version"`
 }
 
 // viewSKU shows a SKU as operators see it.
 func viewSKU(s *stock.SKU) skuView {
-	v := skuView{SkuID: s.SkuID, Title: s.Title, Unlimited: s.Unlimited, Version: s.Version}
+	v := skuView{SkuID: s.SkuID, Title: s.Title, Allocated: s.Allocated, Unlimited: s.Unlimited, Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), payment.CNY
 	if !s.Unlimited {
 		v.Available = &s.Available
@@ -36,8 +38,8 @@ func viewSKU(s *stock.SKU) skuView {
 	return v
 }
 
-// accountView is a SKU with where all its units are: total = available + reserved + sold,
-// when conserved.
+// accountView is a SKU with where all its units are: total = available + allocated +
+// reserved + sold, when conserved.
 type accountView struct {
 	skuView
 	// Total is what was put in, less what was taken out by corrections.
@@ -79,7 +81,7 @@ func (c *console) getSKU(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Available = a.Available // of the moment of the others, so that they add up
+	s.Available, s.Allocated = a.Available, a.Allocated // of the moment of the others, so that they add up
 	ctx.Response().Header().Set("ETag", etag(s.Version))
 	return ctx.JSON(http.StatusOK, accountView{viewSKU(&s), a.CameIn, a.Reserved, a.Sold, a.Returned, a.Conserved()})
 }
@@ -135,7 +137,7 @@ func (c *console) putSKU(ctx echo.Context) error {
 }
 
 // changedView is a movement of stock: the SKU after it, the number of its row in the
-// flows, and what was available before and after.
+// flows, and what was available before and after, what was allocated with it.
 type changedView struct {
 	SKU    skuView `json:"sku"`
 	FlowNo string  `json:"flow_no"`
@@ -188,8 +190,8 @@ func withReference(reason, no string) (string, error) {
 }
 
 // adjust is POST /admin/v1/skus/:id/adjust: a count has found another number. It takes
-// expected_available in place of a version: orders move stock without changing the SKU's
-// version.
+// expected_available, available and allocated together, in place of a version: orders move
+// stock without changing the SKU's version.
 func (c *console) adjust(ctx echo.Context) error {
 	var body struct {
 		Delta             int64  `json:"delta"`
@@ -238,6 +240,7 @@ func stockError(err error) error {
 	var invalid *stock.InvalidError
 	var moved *stock.ChangedError
 	var below *stock.BelowZeroError
+	var elsewhere *stock.ElsewhereError
 	switch {
 	case errors.Is(err, stock.ErrSKUNotFound):
 		return &orderhttp.Failure{Code: orderhttp.CodeSKUNotFound, Err: err}
@@ -245,7 +248,8 @@ func stockError(err error) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeKeyReused, Err: err}
 	case errors.Is(err, stock.ErrSKUVersion):
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Err: err}
-	case errors.As(err, &moved), errors.As(err, &below), errors.Is(err, stock.ErrUnlimited):
+	case errors.As(err, &moved), errors.As(err, &below), errors.As(err, &elsewhere),
+		errors.Is(err, stock.ErrUnlimited):
 		return fail(orderhttp.CodeStockChanged, err.Error())
 	case errors.As(err, &invalid):
 		f := &orderhttp.Failure{Code: orderhttp.CodeValidation}
