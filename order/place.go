@@ -216,6 +216,7 @@ func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing)
 // ones: stock, orders, items. Members that are repeats get the first answer, those
 // that cannot be placed their refusal; neither keeps the others from being placed.
 func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[Placed], error) {
+	begun := time.Now()                   // a duration only, never stored
 	var known map[requestKey]placedBefore // most often nothing is
 	if batch[0].looks > 0 {
 		var err error
@@ -223,7 +224,6 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			return nil, err
 		}
 	}
-	begun := time.Now() // a duration only, never stored
 	want := wantOf(batch, s.cfg.Now())
 	s.cfg.Gate.Demand(want.Units, batch[0].ran > 0)
 	shelf, err := stock.Open(ctx, tx, want)

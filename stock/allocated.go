@@ -43,8 +43,8 @@ func (s *SKU) Free() int64 { return s.Available + s.Allocated }
 // order takes from them until the transaction ends. The caller holds the rows of the SKUs, so
 // that none is opened either.
 func lockAllocated(ctx context.Context, tx *sqldb.Tx, skuIDs []string) (map[string]int64, error) {
-	buckets, err := lockBuckets(ctx, tx, `sku_id IN (`+sqldb.In(len(skuIDs))+`)
-  AND state IN ('open', 'closing')`, sqldb.Args(skuIDs))
+	buckets, err := lockBuckets(ctx, tx, bucketsByState, `state IN ('open', 'closing')
+  AND sku_id IN (`+sqldb.In(len(skuIDs))+`)`, sqldb.Args(skuIDs))
 	if err != nil {
 		return nil, err
 	}

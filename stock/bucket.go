@@ -135,7 +135,9 @@ WHERE bucket_id = ?
 }
 
 // share locks the SKU and gives how many units a holder may have of it at this moment: half
-// of what the pool would give each of the holders, this one among them.
+// of what the pool would give each of the holders, this one among them. A SKU whose gate was
+// taken away meanwhile gives none: nobody would take them back. All reads are locking ones,
+// and so of this moment under every isolation level.
 func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 	shelf, err := readShelf(ctx, tx, []string{g.SkuID}, "\nFOR UPDATE")
 	if err != nil {
@@ -145,16 +147,21 @@ func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 	if it == nil || it.Unlimited || it.closed(sqldb.Millis(g.At)) {
 		return 0, nil
 	}
-	holders := int64(0)
-	err = sqldb.Each(ctx, tx, `SELECT COUNT(*)
-FROM stock_buckets
-WHERE sku_id = ?
-  AND state = 'open'
-  AND bucket_id <> ?`, []any{g.SkuID, g.Bucket}, func(rows *sql.Rows) error { return rows.Scan(&holders) })
-	if err != nil {
-		return 0, fmt.Errorf("count the buckets of %s: %w", g.SkuID, err)
+	gated, err := lockGates(ctx, tx, []string{g.SkuID})
+	if err != nil || !gated[g.SkuID] {
+		return 0, err
 	}
-	holders++
+	open, err := lockBuckets(ctx, tx, bucketsByState, `state = 'open'
+  AND sku_id = ?`, []any{g.SkuID})
+	if err != nil {
+		return 0, err
+	}
+	holders := int64(1)
+	for i := range open {
+		if open[i].ID != g.Bucket {
+			holders++
+		}
+	}
 	if it.Available < KeepPerHolder*holders {
 		return 0, nil
 	}
@@ -213,24 +220,45 @@ WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, append(args, sqldb.Args(ids)...)...)
 // were: their units are in the pool again, to be sold in this transaction. The caller holds the
 // rows of the SKUs. Buckets in Redis are left: they are closed by a new epoch.
 func Recall(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time) ([]Bucket, error) {
-	buckets, err := lockBuckets(ctx, tx, `sku_id IN (`+sqldb.In(len(skuIDs))+`)
-  AND state = 'open'
-  AND home <> 'redis'`, sqldb.Args(skuIDs))
+	return recall(ctx, tx, `state = 'open'
+  AND home <> 'redis'`, skuIDs, at)
+}
+
+// recallAll is Recall for the buckets in Redis too.
+func recallAll(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time) ([]Bucket, error) {
+	return recall(ctx, tx, `state IN ('open', 'closing')`, skuIDs, at)
+}
+
+// recall is Recall of the buckets that a condition names.
+func recall(ctx context.Context, tx *sqldb.Tx, where string, skuIDs []string, at time.Time) ([]Bucket, error) {
+	buckets, err := lockBuckets(ctx, tx, bucketsByState, where+`
+  AND sku_id IN (`+sqldb.In(len(skuIDs))+`)`, sqldb.Args(skuIDs))
 	if err != nil {
 		return nil, err
 	}
-	return buckets, closeBuckets(ctx, tx, buckets, at)
+	return buckets, closeBuckets(ctx, tx, slices.Clone(buckets), at)
 }
 
+// bucketIndex is the index by which buckets are read. It is named, so that no read under locks
+// takes those of rows that it does not want.
+type bucketIndex string
+
+// The indexes.
+const (
+	bucketsByID    bucketIndex = "/*! FORCE INDEX (PRIMARY) */"
+	bucketsByState bucketIndex = "/*! FORCE INDEX (ix_buckets_state) */"
+)
+
 // lockBuckets reads the buckets that a condition names, by ascending id, and locks them.
-func lockBuckets(ctx context.Context, tx *sqldb.Tx, where string, args []any) ([]Bucket, error) {
-	return readBuckets(ctx, tx, where+"\nORDER BY bucket_id\nFOR UPDATE", args)
+func lockBuckets(ctx context.Context, tx *sqldb.Tx, by bucketIndex, where string, args []any) ([]Bucket, error) {
+	return readBuckets(ctx, tx, by, where+"\nORDER BY bucket_id\nFOR UPDATE", args)
 }
 
 // readBuckets reads the buckets that the end of a statement names.
-func readBuckets(ctx context.Context, q sqldb.Querier, where string, args []any) (buckets []Bucket, err error) {
+func readBuckets(ctx context.Context, q sqldb.Querier, by bucketIndex, where string,
+	args []any) (buckets []Bucket, err error) {
 	err = sqldb.Each(ctx, q, `SELECT bucket_id, sku_id, home, epoch, no, state, remaining, seq, seen_at
-FROM stock_buckets
+FROM stock_buckets `+string(by)+`
 WHERE `+where, args, func(rows *sql.Rows) error {
 		var b Bucket
 		var seen int64

@@ -148,8 +148,30 @@ WHERE g.sku_id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
 	return gate, found, err
 }
 
-// SetGate makes, changes or ends (GateOff) the gate of a SKU. The buckets that processes hold
-// go back to the pool, to be handed out again as the gate says now. A SKU that was marked
+// lockGates gives those of the SKUs that have a gate which is open, and locks it. The caller
+// holds the rows of the SKUs.
+func lockGates(ctx context.Context, tx *sqldb.Tx, ids []string) (map[string]bool, error) {
+	gated := map[string]bool{}
+	err := sqldb.Each(ctx, tx, `SELECT sku_id
+FROM stock_gates /*! FORCE INDEX (PRIMARY) */
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+  AND mode <> 'off'
+  AND state = 'open'
+ORDER BY sku_id
+FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
+		id := ""
+		err := rows.Scan(&id)
+		gated[id] = true
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock gates: %w", err)
+	}
+	return gated, nil
+}
+
+// SetGate makes, changes or ends (GateOff) the gate of a SKU. Its buckets are closed and their
+// units go back to the pool, to be handed out again as the gate says now. A SKU that was marked
 // as sold out is opened, ReopenAfter from now. Errors: *InvalidError, ErrSKUNotFound,
 // ErrUnlimited, ErrGateVersion, ErrNoAutoGate, database errors.
 func (a *Admin) SetGate(ctx context.Context, c GateChange) (Gate, error) {
@@ -177,7 +199,7 @@ func (a *Admin) SetGate(ctx context.Context, c GateChange) (Gate, error) {
 		if err := c.allowed(ctx, tx, before, found); err != nil {
 			return err
 		}
-		if _, err := Recall(ctx, tx, []string{c.SkuID}, now); err != nil {
+		if _, err := recallAll(ctx, tx, []string{c.SkuID}, now); err != nil {
 			return err
 		}
 		if err := c.write(ctx, tx, found, now); err != nil {
@@ -245,13 +267,14 @@ func (c *GateChange) write(ctx context.Context, tx *sqldb.Tx, found bool, now ti
 	if c.Auto {
 		origin = "auto"
 	}
+	// What Redis has of an earlier epoch is believed no more: its buckets were just closed.
 	columns := []string{"sale", "mode", "state", "origin", "buckets", "rate", "closes_at", "hot_at", "actor", "reason",
 		"updated_at"}
 	values := []any{c.Sale, string(c.Mode), "open", origin, c.Buckets, c.Rate, millisOrZero(c.ClosesAt), ms, c.Actor,
 		c.Reason, ms}
 	if found {
 		_, err := tx.Update(ctx, `UPDATE stock_gates
-SET version = version + 1, `+strings.Join(columns, " = ?, ")+` = ?
+SET version = version + 1, epoch = epoch + 1, `+strings.Join(columns, " = ?, ")+` = ?
 WHERE sku_id = ?`, append(values, c.SkuID)...)
 		if err != nil {
 			return fmt.Errorf("write the gate: %w", err)
@@ -318,7 +341,7 @@ WHERE sku_id = ?
 		if ended = n == 1; err != nil || !ended {
 			return err
 		}
-		if _, err := Recall(ctx, tx, []string{id}, now); err != nil {
+		if _, err := recallAll(ctx, tx, []string{id}, now); err != nil {
 			return err
 		}
 		_, err = tx.Update(ctx, `UPDATE skus
@@ -349,7 +372,7 @@ func (a *Admin) CloseBuckets(ctx context.Context, ids []int64, now time.Time) er
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		where := `bucket_id IN (` + sqldb.In(len(ids)) + `)
   AND state <> 'closed'`
-		seen, err := readBuckets(ctx, tx, where, sqldb.Args(ids))
+		seen, err := readBuckets(ctx, tx, bucketsByID, where, sqldb.Args(ids))
 		if err != nil || len(seen) == 0 {
 			return err
 		}
@@ -360,7 +383,7 @@ func (a *Admin) CloseBuckets(ctx context.Context, ids []int64, now time.Time) er
 		if _, err := readShelf(ctx, tx, skus, "\nFOR UPDATE"); err != nil {
 			return err
 		}
-		buckets, err := lockBuckets(ctx, tx, where, sqldb.Args(ids))
+		buckets, err := lockBuckets(ctx, tx, bucketsByID, where, sqldb.Args(ids))
 		if err != nil {
 			return err
 		}
@@ -379,15 +402,11 @@ WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
 	})
 }
 
-// OpenBuckets gives the buckets of these SKUs that are not closed.
-func (a *Admin) OpenBuckets(ctx context.Context, skuIDs []string) (buckets []Bucket, err error) {
-	if len(skuIDs) == 0 {
-		return nil, nil
-	}
+// OpenBuckets gives all buckets that are not closed, by id.
+func (a *Admin) OpenBuckets(ctx context.Context) (buckets []Bucket, err error) {
 	err = a.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		buckets, err = readBuckets(ctx, tx, `sku_id IN (`+sqldb.In(len(skuIDs))+`)
-  AND state IN ('open', 'closing')
-ORDER BY bucket_id`, sqldb.Args(skuIDs))
+		buckets, err = readBuckets(ctx, tx, bucketsByState, `state IN ('open', 'closing')
+ORDER BY bucket_id`, nil)
 		return err
 	})
 	return buckets, err

@@ -3,7 +3,6 @@ package stock
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"math"
@@ -49,8 +48,9 @@ type News struct {
 // Closed is a SKU whose pool is not sold, to anybody new, for at least so long from when
 // the batch read it.
 type Closed struct {
-	SkuID string
-	For   time.Duration
+	SkuID   string
+	For     time.Duration
+	OpensAt time.Time // of a sale that has not begun; zero: sold out
 }
 
 // item is one SKU of a Shelf, of whose columns only those that an order needs are read.
@@ -117,11 +117,11 @@ func Open(ctx context.Context, tx *sqldb.Tx, want Want) (*Shelf, error) {
 	for id, it := range s.skus {
 		lock = lock || !it.Unlimited && it.Available > 0 && it.Available < tight*want.Units[id] && !it.closed(want.now())
 	}
-	if !lock { // a gate that is short is looked at under its lock: units move between the two reads
-		if _, err := s.holders(ctx, tx, want); err != nil {
+	if !lock { // a gate that is short is looked at under its lock: units move between two reads
+		lock, err = gated(ctx, tx, s.short(want))
+		if err != nil {
 			return nil, err
 		}
-		lock = len(s.gated) > 0
 	}
 	if lock {
 		if s, err = readShelf(ctx, tx, ids, "\nFOR UPDATE"); err != nil {
@@ -144,51 +144,44 @@ func Open(ctx context.Context, tx *sqldb.Tx, want Want) (*Shelf, error) {
 	return s, err
 }
 
-// holders gives the SKUs of which the pool has less than is asked for while processes
-// hold more, and notes which of the short ones have a gate: buckets are of gates alone.
-func (s *Shelf) holders(ctx context.Context, tx *sqldb.Tx, want Want) (ids []string, err error) {
-	short := make([]any, 0)
+// short gives the SKUs of which the pool has less than is asked for, ascending.
+func (s *Shelf) short(want Want) (ids []string) {
 	for id, it := range s.skus {
 		if !it.Unlimited && it.Available < want.Units[id] && !it.closed(want.now()) {
-			short = append(short, id)
-		}
-	}
-	if len(short) == 0 {
-		return nil, nil
-	}
-	s.gated = map[string]bool{}
-	err = sqldb.Each(ctx, tx, `SELECT g.sku_id, EXISTS (
-  SELECT 1
-  FROM stock_buckets b
-  WHERE b.sku_id = g.sku_id
-    AND b.state = 'open'
-    AND b.home <> 'redis')
-FROM stock_gates g
-WHERE g.sku_id IN (`+sqldb.In(len(short))+`)
-  AND g.mode <> 'off'
-ORDER BY g.sku_id`, short, func(rows *sql.Rows) error {
-		id, held := "", false
-		err := rows.Scan(&id, &held)
-		if s.gated[id] = true; held {
 			ids = append(ids, id)
 		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for buckets: %w", err)
 	}
-	return ids, nil
+	slices.Sort(ids)
+	return ids
 }
 
-// recall takes the buckets of the short SKUs back into the pool. The rows of the SKUs are
-// locked.
+// gated reports that one of the SKUs has a gate.
+func gated(ctx context.Context, tx *sqldb.Tx, ids []string) (bool, error) {
+	if len(ids) == 0 {
+		return false, nil
+	}
+	found, err := sqldb.Known(ctx, tx, `SELECT sku_id
+FROM stock_gates
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+  AND mode <> 'off'
+LIMIT 1`, sqldb.Args(ids)...)
+	return found, sqldb.Wrap("look for gates", err)
+}
+
+// recall takes the buckets of the short SKUs back into the pool, and notes which of them have
+// a gate. The rows of the SKUs are locked, without which neither gates nor buckets change;
+// both are read under locks, so that an old snapshot does not hide them.
 func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
-	ids, err := s.holders(ctx, tx, want)
-	if err != nil || len(ids) == 0 {
+	ids := s.short(want)
+	if len(ids) == 0 {
+		return nil
+	}
+	var err error
+	if s.gated, err = lockGates(ctx, tx, ids); err != nil || len(s.gated) == 0 {
 		return err
 	}
-	buckets, err := Recall(ctx, tx, ids, want.At)
-	if err != nil {
+	buckets, err := Recall(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)
+	if err != nil || len(buckets) == 0 {
 		return err
 	}
 	s.held = make(map[int64]*Bucket, len(buckets))
@@ -205,7 +198,7 @@ func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
 // holdBuckets reads buckets and locks them: what they hold, and not what their homes believe,
 // is given out.
 func (s *Shelf) holdBuckets(ctx context.Context, tx *sqldb.Tx, ids []int64) error {
-	buckets, err := lockBuckets(ctx, tx, `bucket_id IN (`+sqldb.In(len(ids))+`)
+	buckets, err := lockBuckets(ctx, tx, bucketsByID, `bucket_id IN (`+sqldb.In(len(ids))+`)
   AND state <> 'closed'`, sqldb.Args(ids))
 	if err != nil {
 		return err
@@ -457,7 +450,9 @@ func (s *Shelf) News() News {
 	for id, it := range s.skus {
 		if closed := max(it.opensAt, it.closedUntil) - s.now; !it.Unlimited && closed > 0 {
 			long := min(closed, MarkFor.Milliseconds())
-			s.news.Closed = append(s.news.Closed, Closed{SkuID: id, For: time.Duration(long) * time.Millisecond})
+			c := Closed{SkuID: id, For: time.Duration(long) * time.Millisecond}
+			c.OpensAt, _ = s.OpensAt(id)
+			s.news.Closed = append(s.news.Closed, c)
 		}
 	}
 	return s.news

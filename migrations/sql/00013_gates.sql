@@ -53,7 +53,7 @@ CREATE TABLE stock_buckets (
   CONSTRAINT ck_buckets_remaining CHECK (remaining >= 0),
   CONSTRAINT ck_buckets_state CHECK (state IN ('open', 'closing') OR state = 'closed' AND remaining = 0)
 ) /*! ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin */;
-CREATE INDEX ix_buckets_sku ON stock_buckets (sku_id, state);
+CREATE INDEX ix_buckets_state ON stock_buckets (state, sku_id);
 
 -- What went between the pool and a bucket: each move once, by its number.
 CREATE TABLE stock_moves (

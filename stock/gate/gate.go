@@ -162,15 +162,22 @@ func (g *Gate) refuse(v *view, c *Claim) error {
 	var r *Refusal
 	for i, l := range c.Lines {
 		s := v.gates[l.SkuID]
-		if s == nil || !s.marks.stands(c) {
+		if s == nil {
 			continue
 		}
-		conf := s.conf.Load()
-		if conf.OpensAt.After(g.cfg.Now()) {
-			g.cfg.Observe.GateDecision(string(conf.Mode), "not_started")
-			return &Refusal{OpensAt: conf.OpensAt, SkuID: l.SkuID, Index: i}
+		m := s.marks.refuses(c)
+		if m == nil {
+			continue
 		}
-		g.cfg.Observe.GateDecision(string(conf.Mode), "sold_out")
+		mode := string(s.conf.Load().Mode)
+		if !m.opensAt.IsZero() {
+			if !m.opensAt.After(g.cfg.Now()) {
+				continue // it has begun: the mark ends this very moment
+			}
+			g.cfg.Observe.GateDecision(mode, "not_started")
+			return &Refusal{OpensAt: m.opensAt, SkuID: l.SkuID, Index: i}
+		}
+		g.cfg.Observe.GateDecision(mode, "sold_out")
 		if r == nil {
 			r = new(Refusal)
 		}
@@ -230,7 +237,7 @@ func (g *Gate) Learn(news stock.News, asOf time.Time) {
 		return
 	}
 	for _, c := range news.Closed {
-		if s := v.gates[c.SkuID]; s != nil && s.marks.extend(asOf, c.For) {
+		if s := v.gates[c.SkuID]; s != nil && s.marks.extend(asOf, c.For, c.OpensAt) {
 			g.wake() // its keys are to be read
 		}
 	}

@@ -108,7 +108,12 @@ func (k *keeper) readGates(ctx context.Context) error {
 		s.conf.Store(c)
 		next.gates[c.SkuID] = s
 		if closed := max(c.ClosedUntil, openMillis(c)) - now; closed > 0 {
-			s.marks.extend(asOf, min(time.Duration(min(closed, 1e6))*time.Millisecond, stock.MarkFor))
+			long := time.Duration(min(closed, stock.MarkFor.Milliseconds())) * time.Millisecond
+			opensAt := c.OpensAt
+			if sqldb.Millis(opensAt) <= now {
+				opensAt = time.Time{} // it is sold out
+			}
+			s.marks.extend(asOf, long, opensAt)
 		}
 	}
 	k.read = asOf
@@ -324,7 +329,7 @@ func (k *keeper) auto(ctx context.Context, id string, mode stock.GateMode, why s
 
 // tidy says that this process is alive, and closes the buckets of those that are not.
 func (k *keeper) tidy(ctx context.Context, v *view) error {
-	if len(v.gates) == 0 || time.Since(k.seen) < seenEvery {
+	if time.Since(k.seen) < seenEvery {
 		return nil
 	}
 	k.seen = time.Now()
@@ -339,7 +344,7 @@ func (k *keeper) tidy(ctx context.Context, v *view) error {
 			return err
 		}
 	}
-	buckets, err := k.admin.OpenBuckets(ctx, slices.Collect(maps.Keys(v.gates)))
+	buckets, err := k.admin.OpenBuckets(ctx)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type marks struct {
 // mark says that the pool is not sold.
 type mark struct {
 	until   time.Time // of this machine; for comparing alone
+	opensAt time.Time // of a sale that has not begun, by the database's clock; zero: sold out
 	stretch int64     // one more with every mark that does not continue the one before
 }
 
@@ -44,27 +45,27 @@ func fingerprint(customerID, requestID string) uint64 {
 	return h.Sum64()
 }
 
-// stands reports that a placement can be refused from memory.
-func (m *marks) stands(c *Claim) bool {
+// refuses gives the mark by which a placement can be refused from memory, nil for none.
+func (m *marks) refuses(c *Claim) *mark {
 	now := m.mark.Load()
 	if now == nil || m.complete.Load() != now.stretch || !time.Now().Before(now.until) {
-		return false
+		return nil
 	}
-	keys := m.keys.Load()
-	if keys == nil {
-		return true // nobody has an order
+	if keys := m.keys.Load(); keys != nil { // else nobody has an order
+		if _, has := slices.BinarySearch(*keys, fingerprint(c.CustomerID, c.RequestID)); has {
+			return nil
+		}
 	}
-	_, has := slices.BinarySearch(*keys, fingerprint(c.CustomerID, c.RequestID))
-	return !has
+	return now
 }
 
 // extend takes in that the pool is not sold for so long from asOf on, and reports that the
 // keys have to be read for it.
-func (m *marks) extend(asOf time.Time, closed time.Duration) (incomplete bool) {
+func (m *marks) extend(asOf time.Time, closed time.Duration, opensAt time.Time) (incomplete bool) {
 	until := asOf.Add(min(closed, stock.MarkFor))
 	for {
 		last := m.mark.Load()
-		next := &mark{until: until, stretch: 1}
+		next := &mark{until: until, opensAt: opensAt, stretch: 1}
 		if last != nil {
 			if !until.After(last.until) {
 				return m.complete.Load() != last.stretch
