@@ -284,7 +284,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		return nil, err
 	}
 	defer tellNews(outcomes, shelf, begun)
-	return outcomes, shelf.Commit(ctx, tx, batch[fresh[0]].at)
+	return outcomes, shelf.CommitLast(ctx, tx, batch[fresh[0]].at)
 }
 
 // answerRepeats tests the duplicate before a refusal is final: a retry of the

@@ -37,6 +37,7 @@ type Shelf struct {
 	held    map[int64]*Bucket // of a batch that was fenced: what they hold, read under locks; nil for unread
 	gated   map[string]bool   // those of the short ones that have a gate
 	news    News
+	locked  bool // the rows of the SKUs were locked when they were read
 }
 
 // News is what a batch has learned of gates, to be believed when its transaction is committed.
@@ -224,7 +225,7 @@ FOR UPDATE`, sqldb.Args(ids)...)
 
 // readShelf reads SKUs, in ascending order; lock is "" or a FOR UPDATE.
 func readShelf(ctx context.Context, tx *sqldb.Tx, ids []string, lock string) (*Shelf, error) {
-	s := &Shelf{skus: make(map[string]*item, len(ids))}
+	s := &Shelf{skus: make(map[string]*item, len(ids)), locked: lock != ""}
 	if len(ids) == 0 {
 		return s, nil
 	}
@@ -365,6 +366,27 @@ func (s *Shelf) Taken(yield func(orderNo string, taken Line) bool) {
 // decrements come last, so that a hot row is locked briefly. A batch that took nothing
 // calls it as well: it may have to mark a SKU as sold out.
 func (s *Shelf) Commit(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
+	return s.write(ctx, tx, at, tx.UpdateRows)
+}
+
+// CommitLast is Commit where the transaction has nothing more to do: not even a read may
+// follow. Of a server that can, the decrement is the COMMIT as well (sqldb.Tx.UpdateLast).
+func (s *Shelf) CommitLast(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
+	queue := "sku_id"
+	if s.locked { // those before us in the queue would wait for our row, and we for our turn
+		queue = ""
+	}
+	return s.write(ctx, tx, at, func(ctx context.Context, rows int, query string, args ...any) error {
+		return tx.UpdateLast(ctx, rows, queue, query, args...)
+	})
+}
+
+// write is Commit, which sends the decrement by last if that is all that is left to send.
+// Where there are several none of them is: half of the batch would be committed. Buckets
+// have nothing to gain, each is one process's; nor has a batch of so many SKUs that one
+// UPDATE does not hold them.
+func (s *Shelf) write(ctx context.Context, tx *sqldb.Tx, at time.Time,
+	last func(ctx context.Context, rows int, query string, args ...any) error) error {
 	if err := insertFlows(ctx, tx, s.flows, at); err != nil {
 		return err
 	}
@@ -374,6 +396,10 @@ func (s *Shelf) Commit(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
 			taken[id] = it.taken
 		}
 	}
+	soldOut, update := s.soldOut(), tx.UpdateRows
+	if len(taken) <= updateChunk && len(s.buckets) == 0 && len(soldOut) == 0 {
+		update = last
+	}
 	err := eachChunk(taken, func(ids []string, sum string, args []any) error {
 		query := `UPDATE skus
 SET available = available - ` + sum + `
@@ -382,12 +408,9 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
   AND opens_at <= ?
   AND closed_until <= ?
   AND available >= ` + sum
-		n, err := tx.Update(ctx, query, slices.Concat(args, sqldb.Args(ids), []any{s.now, s.now}, args)...)
+		err := update(ctx, len(ids), query, slices.Concat(args, sqldb.Args(ids), []any{s.now, s.now}, args)...)
 		if err != nil {
 			return fmt.Errorf("take from the shelf: %w", err)
-		}
-		if n != int64(len(ids)) {
-			return sqldb.ErrLostRace
 		}
 		failpoint.Hit("place.taken")
 		return nil
@@ -398,7 +421,18 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 	if err := takeFromBuckets(ctx, tx, s.buckets); err != nil {
 		return err
 	}
-	return s.sellOut(ctx, tx)
+	return s.sellOut(ctx, tx, soldOut)
+}
+
+// soldOut gives the SKUs that sellOut is to mark, in ascending order.
+func (s *Shelf) soldOut() (ids []string) {
+	for id, it := range s.skus {
+		if it.short && it.left == 0 && s.gated[id] && !it.closed(s.now) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // sellOut marks the SKUs of which this batch has refused somebody and nothing is left: the
@@ -406,17 +440,10 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 // memory for as long as it stands. Only gates are marked: nobody would open another SKU
 // again. Nothing may be in a bucket either, which is looked at under the lock of the SKU,
 // without which no bucket gets anything and no gate is taken away.
-func (s *Shelf) sellOut(ctx context.Context, tx *sqldb.Tx) error {
-	var ids []string
-	for id, it := range s.skus {
-		if it.short && it.left == 0 && s.gated[id] && !it.closed(s.now) {
-			ids = append(ids, id)
-		}
-	}
+func (s *Shelf) sellOut(ctx context.Context, tx *sqldb.Tx, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	slices.Sort(ids)
 	if _, err := readShelf(ctx, tx, ids, "\nFOR UPDATE"); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -94,6 +95,7 @@ type DB struct {
 	path        string           // of SQLite's file
 	connect     driver.Connector // of read; nil for SQLite
 	troubles    *troubles
+	hints       *atomic.Bool // see HasHints
 }
 
 // Open opens dsn, "sqlite:PATH" or "mysql:USER:PASS@tcp(HOST:PORT)/DB" or
@@ -270,7 +272,8 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite %s for reading: %w", path, errors.Join(err, write.Close()))
 	}
-	return &DB{troubles: new(troubles), write: write, read: read, show: read, engine: SQLite, path: path}, nil
+	return &DB{troubles: new(troubles), hints: new(atomic.Bool), write: write, read: read, show: read,
+		engine: SQLite, path: path}, nil
 }
 
 // openMySQL opens a server's database with the settings that the DSN cannot change.
@@ -322,11 +325,13 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
-	db := &DB{troubles: new(troubles), write: write, read: read, show: read, engine: MySQL, connect: connect}
+	db := &DB{troubles: new(troubles), hints: new(atomic.Bool), write: write, read: read, show: read,
+		engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName,
 			cfg.User, unavailable(err)), db.Close())
 	}
+	db.hints.Store(hasHints(ctx, write))
 	return db, nil
 }
 

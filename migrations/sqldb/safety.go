@@ -69,8 +69,13 @@ WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read the server's settings: %w", err)
 	}
+	found := judge(v)
+	if db.HasHints() {
+		found = append(found, Finding{ID: "mysql.inventory_hints", Level: LevelOK,
+			Found: "the server has a statement queue: the last UPDATE of a placing batch commits by itself"})
+	}
 	dead, err := db.deadHosts(ctx)
-	return append(judge(v), dead), err
+	return append(found, dead), err
 }
 
 // deadHosts says how long the server keeps the locks of a host that died in a

@@ -29,11 +29,14 @@ func (db *DB) tell(err error) error {
 	if err == nil {
 		return nil
 	}
-	advice := Advice(err)
-	if advice == "" {
-		return err
+	if advice := Advice(err); advice != "" {
+		db.troubles.say(advice, err)
 	}
-	t := db.troubles
+	return err
+}
+
+// say tells of an error, unless it did so of another with this advice a moment ago.
+func (t *troubles) say(advice string, err error) {
 	t.mu.Lock()
 	hear := t.hear
 	if at, ok := t.told[advice]; hear == nil || ok && time.Since(at) < tellEvery {
@@ -45,5 +48,4 @@ func (db *DB) tell(err error) error {
 	if hear != nil {
 		hear(advice, err)
 	}
-	return err
 }

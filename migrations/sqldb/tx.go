@@ -35,11 +35,17 @@ const forUpdate = "FOR UPDATE"
 // dropped on SQLite, where the one writer holds everything.
 type Tx struct {
 	tx     *sql.Tx
+	db     *DB
 	engine Engine
 	begun  bool // the server knows that it is a transaction
 	unsure bool
 	noWait bool
 	skip   bool // what is locked is left out
+
+	// committing: a statement was sent that commits, so that the transaction may be done.
+	// over: its last statement was sent. See UpdateLast.
+	committing bool
+	over       bool
 }
 
 // MayBeDone reports that the same work may have been committed a moment ago: an earlier
@@ -47,10 +53,18 @@ type Tx struct {
 // has to take it for his own.
 func (tx *Tx) MayBeDone() bool { return tx.unsure }
 
+// goesOn panics when the transaction has had its last statement.
+func (tx *Tx) goesOn() {
+	if tx.over {
+		panic("sqldb: a statement after the last one of its transaction")
+	}
+}
+
 // begin says that a transaction begins, before a read that says so neither by a lock
 // nor by a change: a proxy that sends reads elsewhere would send it there. All others
 // begin with their first statement, which saves them a round trip.
 func (tx *Tx) begin(ctx context.Context, query string) error {
+	tx.goesOn()
 	if tx.begun || tx.engine != MySQL {
 		return nil
 	}
@@ -69,6 +83,7 @@ func (tx *Tx) NoWait() bool { return tx.noWait }
 
 // ExecContext runs a statement that returns no rows.
 func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	tx.goesOn()
 	tx.begun = true
 	return tx.tx.ExecContext(ctx, query, args...)
 }
@@ -110,6 +125,16 @@ func (tx *Tx) Update(ctx context.Context, query string, args ...any) (int64, err
 		return 0, err
 	}
 	return res.RowsAffected()
+}
+
+// UpdateRows is Update where the decision was made before: unless it matches so many rows,
+// it is ErrLostRace.
+func (tx *Tx) UpdateRows(ctx context.Context, rows int, query string, args ...any) error {
+	n, err := tx.Update(ctx, query, args...)
+	if err == nil && n != int64(rows) {
+		err = ErrLostRace
+	}
+	return err
 }
 
 // Sizes of the statements of a bulk insert: multiples of rowStep, so that a few
@@ -289,7 +314,7 @@ func (db *DB) Decide(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 			return err, false
 		}
 		defer func() { _ = tx.Rollback() }() // nothing was written
-		return fn(ctx, &Tx{tx: tx, engine: db.engine, begun: true}), false
+		return fn(ctx, &Tx{tx: tx, db: db, engine: db.engine, begun: true}), false
 	}))
 }
 
@@ -329,8 +354,8 @@ func again(ctx context.Context, p patience,
 	}
 }
 
-// once is one try of InTx. atCommit says that the error came from COMMIT, so that
-// the transaction may be done.
+// once is one try of InTx. atCommit says that the error came from COMMIT, or from a
+// statement that commits or after it, so that the transaction may be done.
 func (db *DB) once(ctx context.Context, unsure, noWait bool, fn func(ctx context.Context, tx *Tx) error) (err error,
 	atCommit bool) {
 	tx, err := db.write.BeginTx(ctx, nil)
@@ -346,10 +371,11 @@ func (db *DB) once(ctx context.Context, unsure, noWait bool, fn func(ctx context
 			_ = tx.Rollback()
 		}
 	}()
-	if err := fn(ctx, &Tx{tx: tx, engine: db.engine, unsure: unsure, noWait: noWait}); err != nil {
-		return err, false
+	t := &Tx{tx: tx, db: db, engine: db.engine, unsure: unsure, noWait: noWait}
+	if err := fn(ctx, t); err != nil {
+		return err, t.committing
 	}
-	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+	if overdue(ctx) && !t.committing {
 		// A process that stood still goes on before its timers do: nobody waits for
 		// this transaction any more, and its caller may have been told no since.
 		return context.DeadlineExceeded, false
@@ -357,7 +383,7 @@ func (db *DB) once(ctx context.Context, unsure, noWait bool, fn func(ctx context
 	err = tx.Commit()
 	committed = true
 	if errors.Is(err, sql.ErrTxDone) { // ctx ended before COMMIT was sent, and database/sql rolled back
-		return context.Cause(ctx), false
+		return context.Cause(ctx), t.committing
 	}
 	return err, true
 }

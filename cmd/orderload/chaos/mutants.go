@@ -166,10 +166,12 @@ var Mutants = []Mutant{
 	{"stock-read-modify-write", "the shelf is written as it was read, less what was taken", []Edit{
 		{"stock/shelf.go", "			taken[id] = it.taken\n", "			taken[id] = it.left\n"},
 		{"stock/shelf.go", "SET available = available - ` + sum", "SET available = ` + sum"},
-		{"stock/shelf.go", "  AND unlimited = 0\n  AND available >= ` + sum\n", "  AND unlimited = 0`\n"},
-		{"stock/shelf.go", "slices.Concat(args, sqldb.Args(ids), args)...)",
-			"slices.Concat(args, sqldb.Args(ids))...)"},
-		{"stock/shelf.go", "return readShelf(ctx, tx, ids, \"\\nFOR UPDATE\")", "return s, nil"}}},
+		{"stock/shelf.go", "  AND opens_at <= ?\n  AND closed_until <= ?\n  AND available >= ` + sum\n",
+			"  AND opens_at <= ?\n  AND closed_until <= ?`\n"},
+		{"stock/shelf.go", "sqldb.Args(ids), []any{s.now, s.now}, args)...)",
+			"sqldb.Args(ids), []any{s.now, s.now})...)"},
+		{"stock/shelf.go", "if s, err = readShelf(ctx, tx, ids, \"\\nFOR UPDATE\"); err",
+			"if s, err = readShelf(ctx, tx, ids, \"\"); err"}}},
 	// What they do wrong with money that comes late, goes back or stands in a bill.
 	{"paid-over-closed", "money that comes for a closed order makes it paid", []Edit{
 		{"order/machine.go", "		return moveAnd(StateLate, EffectOweRefund)\n",

@@ -21,6 +21,7 @@ import (
 
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest/alisql"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/migrations/sqldb/sqldbtest/servers"
 )
@@ -95,6 +96,19 @@ func MariaDBDSN(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return shared.maria.DSN(name)
+}
+
+// AliSQL opens a fresh database of the shared server behind a stand-in for Alibaba
+// Cloud's MySQL, which ends with the test.
+func AliSQL(t testing.TB, mode alisql.Mode) (*sqldb.DB, *alisql.Server) {
+	t.Helper()
+	_, name, _ := strings.Cut(MariaDBDSN(t), ")/")
+	server, err := alisql.Start(shared.maria.Addr, mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return open(t, shared.maria.TCPDSN(server.Addr(), name)), server
 }
 
 // MariaDBServer starts a server of the test's own, which it may kill. options are those
