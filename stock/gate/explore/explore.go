@@ -28,6 +28,9 @@ type Model struct {
 	Split  bool             // or splits into two halves
 	Marks  bool             // sold-out marks
 	Start  int8             // ticks until the sale begins
+	Share  bool             // a grant gets a share of the pool: see share
+	Unread bool             // no process reads a mark
+	Astray bool             // walks on where an invariant is broken
 	Faults Fault            // planted
 }
 
@@ -149,6 +152,9 @@ func (m *Model) Explore(limit int) Result {
 			if !seen {
 				known[next] = struct{}{}
 				res.nodes = append(res.nodes, node{state: next, parent: at, depth: from.depth + 1, step: st})
+			}
+			if m.Astray {
+				return
 			}
 			if err := m.checkAnswer(&from.state, st); err != nil {
 				res.fail(err, append(res.path(int(at)), st))

@@ -95,20 +95,22 @@ func (m *Model) closeRow(s *State, r *Row) {
 	r.Moves, r.Lied = [maxMoves]int16{}, false // nothing reads them any more
 }
 
-// grant moves n units from the pool into a bucket, 0 for a new one, and gives its number: 0 when that cannot be.
-func (m *Model) grant(s *State, home, bucket int8, n int16) int8 {
-	if s.Pool < n && !m.has(FaultGrantNoGuard) || s.Closed != 0 && !m.has(FaultGrantSoldOut) {
-		return 0
+// grant moves units from the pool into a bucket, 0 for a new one, and gives its number and how many they were: 0 when
+// that cannot be.
+func (m *Model) grant(s *State, home, bucket int8, want int16) (id int8, n int16) {
+	n = m.share(s, bucket, want)
+	if n == 0 || s.Pool < n && !m.has(FaultGrantNoGuard) || s.Closed != 0 && !m.has(FaultGrantSoldOut) {
+		return 0, 0
 	}
 	if bucket == 0 {
 		if bucket = m.fresh(s); bucket == 0 {
-			return 0
+			return 0, 0
 		}
 		*s.row(bucket) = Row{State: RowOpen, Home: home}
 	}
 	r := s.row(bucket)
 	if r.State != RowOpen && !m.has(FaultGrantClosed) || r.Seq >= m.Moves {
-		return 0
+		return 0, 0
 	}
 	s.Pool -= n
 	r.Remaining += n
@@ -116,7 +118,32 @@ func (m *Model) grant(s *State, home, bucket int8, n int16) int8 {
 	if home == HomeRedis {
 		r.Moves[r.Seq-1] = n
 	}
-	return bucket
+	return bucket, n
+}
+
+// The rule of package stock for how much a holder gets, written down once more.
+const (
+	leastGrant    int16 = 16
+	keepPerHolder int16 = 64
+)
+
+// share is what a grant gets of what it wants: all of it, or by the rule half of what the pool has for each holder, and
+// nothing when the pool is not deep.
+func (m *Model) share(s *State, bucket int8, want int16) int16 {
+	if !m.Share {
+		return want
+	}
+	holders := int16(1)
+	for i, r := range s.Rows {
+		if r.State == RowOpen && int8(i+1) != bucket {
+			holders++
+		}
+	}
+	n := min(want, s.Pool/(2*holders))
+	if s.Pool < keepPerHolder*holders || n < leastGrant {
+		return 0
+	}
+	return n
 }
 
 // fresh gives an id that no bucket had, 0 when the world has no more of them.

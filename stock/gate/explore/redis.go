@@ -2,14 +2,14 @@ package explore
 
 // stepsOfRedis are those of buckets in Redis, and of a Redis that fails.
 func (m *Model) stepsOfRedis(s *State, yield emit) {
-	for _, n := range m.Grants {
+	for _, want := range m.Grants {
 		for bucket := range m.Rows + 1 { // 0: a new one
 			if bucket != 0 && s.row(bucket).Home != HomeRedis {
 				continue
 			}
 			next := *s
-			if got := m.grant(&next, HomeRedis, bucket, n); got != 0 {
-				yield(Step{Kind: StepGrant, Proc: HomeRedis, Bucket: got, N: n}, next)
+			if id, n := m.grant(&next, HomeRedis, bucket, want); id != 0 {
+				yield(Step{Kind: StepGrant, Proc: HomeRedis, Bucket: id, N: n}, next)
 			}
 		}
 	}

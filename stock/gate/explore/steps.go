@@ -9,7 +9,7 @@ func (m *Model) steps(s *State, yield emit) {
 		if m.Local {
 			m.stepsOfHome(s, p, yield)
 		}
-		if m.Marks {
+		if m.Marks && !m.Unread {
 			m.stepsOfMark(s, p, yield)
 		}
 		m.crash(s, p, yield)
@@ -41,9 +41,9 @@ func (m *Model) stepsOfHome(s *State, p int8, yield emit) {
 		yield(Step{Kind: StepRaise, Proc: p, Bucket: me.Given.Bucket, N: me.Given.N}, next)
 		return // one grant at a time
 	}
-	for _, n := range m.Grants {
+	for _, want := range m.Grants {
 		next := *s
-		bucket := m.grant(&next, p, me.Bucket, n)
+		bucket, n := m.grant(&next, p, me.Bucket, want)
 		if bucket == 0 {
 			continue
 		}
