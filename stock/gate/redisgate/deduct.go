@@ -1,0 +1,257 @@
+package redisgate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// MaxBatch is how many orders one call of Deduct takes. Redis runs one script at a
+	// time, and this many take it about a millisecond.
+	MaxBatch = 128
+	// orderNoLen is of an order number, in bytes. Another length than that of a Key keeps
+	// the two kinds of fields of a ticket hash apart.
+	orderNoLen = 26
+)
+
+// Codes of a Reply.
+const (
+	CodeUnlimited    = -1 // taken; all its SKUs are unlimited
+	CodeInsufficient = -2 // nothing of any line is taken
+	CodeNotReady     = -3 // the bucket does not hold one of its SKUs
+	CodeOverLimit    = -4 // the customer would have more than the limit
+	CodeKeyReused    = -5 // the key was used with another body
+	CodeQueueFull    = -6 // it wanted to queue
+)
+
+// Order asks for units of all its lines.
+type Order struct {
+	// OrderNo is made before the first try and the same in every repeat: a repeat under
+	// another number is another order.
+	OrderNo    string
+	CustomerID string
+	Key        Key     // of the customer's idempotency key
+	Body       [8]byte // a hash of what the customer sent under it
+	Queued     bool    // others make the order, from the queue; else the caller does
+	Lines      []Line  // each SKU once
+	Payload    []byte  // all that is needed to make the order, given to whoever does
+}
+
+// State is what has become of a ticket.
+type State string
+
+// The states of a ticket.
+const (
+	StateDirect    State = "d" // who took it makes the order
+	StateQueued    State = "q" // it is in the queue
+	StateCancelled State = "c" // it was cancelled in the queue
+	StateWithdrawn State = "x" // it became no order, its units are back
+	StateOrder     State = "o" // known without an entry: an order of the past
+)
+
+// Reply says what an order got.
+type Reply struct {
+	// Code is what is left of the scarcest of its SKUs, or one of the codes above. It means
+	// nothing in a repeat.
+	Code int64
+	// Repeat: this order, or another one under the same key, was taken before. OrderNo is
+	// its number, and State what has become of it.
+	Repeat  bool
+	OrderNo string
+	State   State
+	// Entry is the number of the ticket's entry in its stream; 0: no ticket.
+	Entry int64
+	// Ahead is how many entries were in the queue before this one, when it was queued now.
+	Ahead int64
+	// Filling: older orders are not all known here, so CodeInsufficient may be the answer
+	// to a repeat.
+	Filling bool
+}
+
+// Taken says that units are set aside by this call.
+func (r Reply) Taken() bool { return !r.Repeat && r.Code >= CodeUnlimited }
+
+// Deduct takes units for up to MaxBatch orders, in their order, each whole or not at all,
+// and gives a reply for each. An order that was taken before is a repeat, at no units left
+// too. ErrNotReady when the bucket is closed or not of this token; nothing is taken then.
+func (h *Home) Deduct(ctx context.Context, b Bucket, orders []Order) ([]Reply, error) {
+	names, args, err := h.deductCall(b, orders)
+	if err != nil || len(orders) == 0 {
+		return nil, err
+	}
+	list, err := h.list(ctx, h.deduct, "deduct from a bucket", names, args...)
+	if err != nil {
+		return nil, err
+	}
+	return replies(orders, list)
+}
+
+// deductCall gives keys and arguments of the script.
+func (h *Home) deductCall(b Bucket, orders []Order) (names []string, args []any, err error) {
+	if len(orders) > MaxBatch {
+		return nil, nil, fmt.Errorf("deduct: %d orders, at most %d", len(orders), MaxBatch)
+	}
+	var skus []string
+	fields := 0
+	for _, o := range orders {
+		if len(o.OrderNo) != orderNoLen {
+			return nil, nil, fmt.Errorf("deduct: order number %q", o.OrderNo)
+		}
+		if err := checkLines(o.Lines); err != nil {
+			return nil, nil, fmt.Errorf("deduct: order %s: %w", o.OrderNo, err)
+		}
+		fields += 7 + 3*len(o.Lines)
+		for _, l := range o.Lines {
+			skus = append(skus, l.SkuID)
+		}
+	}
+	slices.Sort(skus)
+	skus = slices.Compact(skus)
+	k := h.keys(b)
+	names = []string{k.gate(), k.ticket(), k.wal(), k.queue()}
+	for _, sku := range skus {
+		names = append(names, k.leaved(sku), k.flow(sku), k.buyer(sku))
+	}
+	args = make([]any, 0, 3+fields)
+	args = append(args, b.token(), h.maxQueue, len(skus))
+	for _, o := range orders {
+		mode := StateDirect
+		if o.Queued {
+			mode = StateQueued
+		}
+		args = append(args, o.OrderNo, o.CustomerID, o.Key[:], o.Body[:], string(mode), len(o.Lines))
+		for _, l := range o.Lines {
+			sku, _ := slices.BinarySearch(skus, l.SkuID)
+			args = append(args, sku+1, lineID(o.OrderNo, l.No), l.Quantity) // Lua counts from 1
+		}
+		args = append(args, o.Payload)
+	}
+	return names, args, nil
+}
+
+// replies reads the answer of the script.
+func replies(orders []Order, list []any) ([]Reply, error) {
+	r := reader{list: list}
+	entry, waiting, filling := r.number(), r.number(), r.number() == 1
+	all := make([]Reply, len(orders))
+	queued := int64(0)
+	for i, o := range orders {
+		reply := Reply{OrderNo: o.OrderNo, Filling: filling}
+		switch answer := r.next().(type) {
+		case int64:
+			reply.Code = answer
+		case []any:
+			of := reader{list: answer}
+			reply.Repeat, reply.OrderNo, reply.Entry, reply.State = true, of.text(), of.number(), State(of.text())
+			r.bad = r.bad || of.end("") != nil
+		default:
+			r.bad = true
+		}
+		if reply.Taken() {
+			reply.State, reply.Entry = StateDirect, entry
+			if o.Queued {
+				queued++
+				reply.State, reply.Entry, reply.Ahead = StateQueued, entry+queued, waiting+queued-1
+			}
+		}
+		all[i] = reply
+	}
+	return all, r.end("deduct from a bucket")
+}
+
+// Cancel names a queued order that is to be withdrawn: its number and that of its entry,
+// and its lines, whose quantities do not matter.
+type Cancel struct {
+	OrderNo string
+	Entry   int64
+	Lines   []Line
+}
+
+// Cancel withdraws a queued order and puts its units back, and reports whether it is
+// withdrawn, by this call or an earlier one. False: it is too late, the order was claimed
+// (Claim) and exists or will.
+func (h *Home) Cancel(ctx context.Context, b Bucket, c Cancel) (bool, error) {
+	k := h.keys(b)
+	names, args := []string{k.gate(), k.ticket(), k.queue()}, []any{b.token(), c.OrderNo, c.Entry}
+	for _, l := range c.Lines {
+		names = append(names, k.leaved(l.SkuID), k.flow(l.SkuID), k.back(l.SkuID), k.buyer(l.SkuID))
+		args = append(args, lineID(c.OrderNo, l.No))
+	}
+	n, err := h.number(ctx, h.cancel, "cancel a queued order", names, args...)
+	return n == 1, err
+}
+
+// Entry is an entry of a stream, with the orders of it.
+type Entry struct {
+	ID     string // for XDEL
+	Orders []Ticket
+}
+
+// Ticket is an order that is to be made.
+type Ticket struct {
+	OrderNo string
+	Payload []byte
+}
+
+// Claim gives up to limit entries from the head of the queue, for orders to be made of
+// them. From then on they cannot be cancelled. They stay in the queue until they are
+// deleted: when whoever claimed them dies, the next claim gives them again.
+func (h *Home) Claim(ctx context.Context, b Bucket, limit int) ([]Entry, error) {
+	k := h.keys(b)
+	list, err := h.list(ctx, h.claim, "claim queued orders", []string{k.gate(), k.queue()}, b.token(), limit)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(list))
+	for _, element := range list {
+		pair, _ := element.([]any)
+		r := reader{list: pair}
+		e := Entry{ID: r.text()}
+		fields, _ := r.next().([]any)
+		if len(fields)%2 != 0 || r.end("") != nil {
+			return nil, fmt.Errorf("claim queued orders: unexpected entry %v", element)
+		}
+		for f := (reader{list: fields}); f.at < len(fields); {
+			e.Orders = append(e.Orders, Ticket{OrderNo: f.text(), Payload: []byte(f.text())})
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// Ticket finds what has become of an order that was taken here: its customer, state and
+// entry. Found is false when this bucket knows no such order.
+func (h *Home) Ticket(ctx context.Context, b Bucket, orderNo string) (t Record, found bool, err error) {
+	record, err := h.client.HGet(ctx, h.keys(b).ticket(), orderNo).Result()
+	if errors.Is(err, redis.Nil) {
+		return Record{}, false, nil
+	}
+	if err != nil {
+		return Record{}, false, fmt.Errorf("find a ticket: %w", err)
+	}
+	entry, rest, _ := strings.Cut(record, " ")
+	state, rest, _ := strings.Cut(rest, " ")
+	units, customer, _ := strings.Cut(rest, " ")
+	t = Record{State: State(state), CustomerID: customer}
+	if t.Entry, err = strconv.ParseInt(entry, 10, 64); err == nil {
+		t.Units, err = strconv.ParseInt(units, 10, 64)
+	}
+	if err != nil {
+		return Record{}, false, fmt.Errorf("find a ticket: %w", err)
+	}
+	return t, true, nil
+}
+
+// Record is what a bucket knows of an order.
+type Record struct {
+	Entry      int64
+	State      State
+	Units      int64 // not given back
+	CustomerID string
+}

@@ -1,0 +1,104 @@
+package redisgate_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// mutant is a mistake that somebody has made in public, put into one of the scripts.
+type mutant struct{ name, script, old, text string }
+
+const (
+	sufficiency = `  for l = at + 6, payload - 1, 3 do
+    local units = left[tonumber(ARGV[l])]
+    if units ~= -1 and units < tonumber(ARGV[l + 2]) then
+      return -2
+    end
+  end
+`
+	repeated = "  local known = tickets[ARGV[at + 2]]\n"
+	// takesHalf takes the lines before the one that is short.
+	takesHalf = `for k = at + 6, l - 1, 3 do
+        if left[tonumber(ARGV[k])] ~= -1 then
+          redis.call('DECRBY', KEYS[3 * tonumber(ARGV[k]) + 2], ARGV[k + 2])
+        end
+      end
+      return -2`
+	otherToken = "~= ARGV[1] then\n  return -3"
+)
+
+var mutants = []mutant{
+	{"sufficiency before duplicate", "deduct", repeated, sufficiency + repeated},
+	{"half a cart taken", "deduct", "return -2", takesHalf},
+	{"token not compared", "deduct", "gate[1] ~= ARGV[1] or ", ""},
+	{"closed not looked at", "deduct", " or gate[2] ~= 'open'", ""},
+	{"ticket not looked at", "deduct", "if known then", "if false then"},
+	{"flow not looked at", "deduct", "if flows[tonumber(ARGV[l])][ARGV[l + 1]] then", "if false then"},
+	{"withdrawn ticket keeps its key", "deduct", "if state ~= 'x' then", "if true then"},
+	{"body not compared", "deduct", "if string.sub(known, -8) ~= ARGV[at + 3] then", "if false then"},
+	{"limit of earlier orders alone", "deduct", "      bought[s][customer] = (tonumber(bought[s][customer] or 0)) + q\n",
+		"      bought[s][customer] = q\n"},
+	{"queue without end", "deduct", "waiting + #queue >= room", "false"},
+	{"batch counted once", "deduct", "left[s], took[s] = left[s] - q, took[s] + q", "took[s] = took[s] + q"},
+	{"number used again", "deduct", "entry + #queue)", "entry - 1)"},
+	{"return without ref", "return", "if not back[2] then", "if true then"},
+	{"return above deducted", "return", "return -1", "break"},
+	{"return of the units in the pool", "return", "to == 'bucket' and ", ""},
+	{"return with an old token", "return", otherToken, "~= ARGV[1] and false then\n  return -3"},
+	{"return makes a lost key", "return", "if not left then", "if false then"},
+	{"return leaves the limit used", "return", "if bought > 0 then", "if false then"},
+	{"grant ignores seq", "grant", "if seq <= last then", "if false then"},
+	{"grant over a gap", "grant", "if seq > last + 1 then", "if false then"},
+	{"grant to another bucket", "grant", "gate[1] ~= ARGV[2] or ", ""},
+	{"grant below zero", "grant", "if left + delta < 0 then", "if false then"},
+	{"back takes again", "back", "if seq == last and size <= 0 then", "if false then"},
+	{"back over a gap", "back", "if seq > last + 1 then", "if false then"},
+	{"back takes what is not there", "back", "math.min(left, tonumber(ARGV[4]))", "tonumber(ARGV[4])"},
+	{"open again", "open", "if token == ARGV[1] then\n  return 0", "if token == ARGV[1] and false then\n  return 0"},
+	{"open over a newer opening", "open", "if token and tonumber(token) > tonumber(ARGV[1]) then", "if false then"},
+	{"open keeps old tickets", "open", "redis.call('UNLINK', KEYS[2])\n", ""},
+	{"close with an old token", "close", otherToken, "~= ARGV[1] and false then\n  return -3"},
+	{"cancel with an old token", "cancel", otherToken, "~= ARGV[1] and false then\n  return -3"},
+	{"cancel of what is claimed", "cancel", "tonumber(n) <= tonumber(gate[2])", "false"},
+	{"cancel of what is drained", "cancel", "#redis.call('XRANGE', KEYS[3], entry, entry) == 0", "false"},
+	{"cancel twice", "cancel", "return 1\nend\nif state ~= 'q'", "return 0\nend\nif state ~= 'q'"},
+	{"cancel leaves the entry", "cancel", "redis.call('XDEL', KEYS[3], entry)\n", ""},
+	{"claim with an old token", "claim", otherToken, "~= ARGV[1] and false then\n  return -3"},
+	{"claim without a mark", "claim", "redis.call('HSET', KEYS[1], 'taken', taken)\n", ""},
+}
+
+// mostSequences is how many sequences a mutant may survive.
+const mostSequences = 200
+
+// A test of the scripts that a wrong script passes is worth nothing: each of these mistakes must be seen by the
+// sequences of TestScriptsAgainstModel. The last one is made in Go: a repeat with an order number that was made anew.
+func TestMutantsAreCaught(t *testing.T) {
+	client := mini(t)
+	prefix := 0
+	caught := func(t *testing.T, change func(w *world)) {
+		for seed := range mostSequences {
+			prefix++
+			w := newWorld(t.Context(), client, fmt.Sprintf("%d:", prefix), map[string]int{})
+			change(w)
+			if wrong := w.play(sequences().Example(seed)); wrong != "" {
+				if strings.Contains(wrong, "unexpected: ") {
+					t.Fatalf("the script does not run: %s", wrong)
+				}
+				t.Logf("sequence %d: %s", seed, wrong[strings.LastIndex(wrong, "got  ")+1:])
+				return
+			}
+		}
+		t.Errorf("not caught by %d sequences", mostSequences)
+	}
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			caught(t, func(w *world) {
+				if !w.home.Mutate(m.script, m.old, m.text) {
+					t.Fatalf("%s.lua has no %q", m.script, m.old)
+				}
+			})
+		})
+	}
+	t.Run("order number made anew", func(t *testing.T) { caught(t, func(w *world) { w.forget = true }) })
+}
