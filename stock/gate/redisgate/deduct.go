@@ -18,6 +18,8 @@ const (
 	// orderNoLen is of an order number, in bytes. Another length than that of a Key keeps
 	// the two kinds of fields of a ticket hash apart.
 	orderNoLen = 26
+	// maxCustomer bounds a customer's id, in bytes: its length is one byte of an argument.
+	maxCustomer = 255
 )
 
 // Codes of a Reply.
@@ -98,15 +100,13 @@ func (h *Home) deductCall(b Bucket, orders []Order) (names []string, args []any,
 		return nil, nil, fmt.Errorf("deduct: %d orders, at most %d", len(orders), MaxBatch)
 	}
 	var skus []string
-	fields := 0
 	for _, o := range orders {
-		if len(o.OrderNo) != orderNoLen {
-			return nil, nil, fmt.Errorf("deduct: order number %q", o.OrderNo)
+		if len(o.OrderNo) != orderNoLen || len(o.CustomerID) > maxCustomer {
+			return nil, nil, fmt.Errorf("deduct: order number %q of customer %q", o.OrderNo, o.CustomerID)
 		}
 		if err := checkLines(o.Lines); err != nil {
 			return nil, nil, fmt.Errorf("deduct: order %s: %w", o.OrderNo, err)
 		}
-		fields += 7 + 3*len(o.Lines)
 		for _, l := range o.Lines {
 			skus = append(skus, l.SkuID)
 		}
@@ -118,21 +118,29 @@ func (h *Home) deductCall(b Bucket, orders []Order) (names []string, args []any,
 	for _, sku := range skus {
 		names = append(names, k.leaved(sku), k.flow(sku), k.buyer(sku))
 	}
-	args = make([]any, 0, 3+fields)
-	args = append(args, b.token(), h.maxQueue, len(skus))
+	args = append(make([]any, 0, 2+len(orders)), b.token(), h.maxQueue)
 	for _, o := range orders {
-		mode := StateDirect
-		if o.Queued {
-			mode = StateQueued
-		}
-		args = append(args, o.OrderNo, o.CustomerID, o.Key[:], o.Body[:], string(mode), len(o.Lines))
-		for _, l := range o.Lines {
-			sku, _ := slices.BinarySearch(skus, l.SkuID)
-			args = append(args, sku+1, lineID(o.OrderNo, l.No), l.Quantity) // Lua counts from 1
-		}
-		args = append(args, o.Payload)
+		args = append(args, pack(o, skus))
 	}
 	return names, args, nil
+}
+
+// pack puts an order into one argument of the script, which says how. skus are those of the batch, sorted.
+func pack(o Order, skus []string) []byte {
+	mode := StateDirect
+	if o.Queued {
+		mode = StateQueued
+	}
+	p := make([]byte, 0, orderNoLen+64+24*len(o.Lines)+len(o.CustomerID)+len(o.Payload))
+	p = append(append(append(append(p, o.OrderNo...), o.Key[:]...), o.Body[:]...), mode...)
+	for _, l := range o.Lines {
+		sku, _ := slices.BinarySearch(skus, l.SkuID)
+		p = append(strconv.AppendInt(p, int64(sku+1), 10), ' ') // Lua counts from 1
+		p = append(strconv.AppendInt(p, l.No, 10), ' ')
+		p = append(strconv.AppendInt(p, l.Quantity, 10), ';')
+	}
+	p = append(p, '|', byte(len(o.CustomerID))) //nolint:gosec // at most maxCustomer
+	return append(append(p, o.CustomerID...), o.Payload...)
 }
 
 // replies reads the answer of the script.

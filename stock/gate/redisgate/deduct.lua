@@ -1,142 +1,168 @@
 -- Takes units for a batch of orders, each order whole or not at all.
 -- KEYS: gate, ticket, wal, queue; per SKU: leaved, flow, buyer
--- ARGV: token, most entries of the queue, number of SKUs;
---   per order: order_no, customer, key (16 bytes), hash (8 bytes), mode d|q, number of lines,
---   per line: index of the SKU, line id, quantity; at last the payload
+-- ARGV: token, most entries of the queue; then one per order, packed, because every argument costs time:
+--   order_no (26 bytes) key (16) hash (8) mode d|q (1), per line "SKU LINE QUANTITY;" (SKU is an index from 1), "|",
+--   length of the customer (1 byte), customer, payload
 -- Returns -3 (closed, another token, never opened), or {entry, waiting, filling, a reply per order}. entry is the
 -- number of the batch's entry in wal, entry + i that of its i-th queued order, waiting the length of the queue before.
 local gate = redis.call('HMGET', KEYS[1], 'tok', 'st', 'n', 'lim', 'flows')
 if gate[1] ~= ARGV[1] or gate[2] ~= 'open' then
   return -3
 end
-local entry, limit = tonumber(gate[3]) + 1, tonumber(gate[4])
-local room, skus = tonumber(ARGV[2]), tonumber(ARGV[3])
-
--- What has to be looked up, for all orders together.
-local first, keys, ids, customers, queues = {}, {}, {}, {}, false
-for s = 1, skus do
-  ids[s], customers[s] = {}, {}
-end
-local at = 4
-while ARGV[at] do
-  first[#first + 1], keys[#keys + 1] = at, ARGV[at + 2]
-  queues = queues or ARGV[at + 4] == 'q'
-  local payload = at + 6 + 3 * tonumber(ARGV[at + 5])
-  for l = at + 6, payload - 1, 3 do
-    local s = tonumber(ARGV[l])
-    ids[s][#ids[s] + 1], customers[s][#customers[s] + 1] = ARGV[l + 1], ARGV[at + 1]
-  end
-  at = payload + 1
-end
-
-local function look(key, fields)
-  local found = {}
-  for i, value in ipairs(redis.call('HMGET', KEYS[key], unpack(fields))) do
-    found[fields[i]] = value
-  end
-  return found
-end
-local tickets, left, flows, bought = look(2, keys), {}, {}, {}
+local sub, match, byte, q, bar = string.sub, string.match, string.byte, string.byte('q|', 1, 2)
+local entry, limit, room = tonumber(gate[3]) + 1, tonumber(gate[4]), tonumber(ARGV[2])
+local count, skus = #ARGV - 2, (#KEYS - 4) / 3
+local left = {}
 for s = 1, skus do
   local units = redis.call('GET', KEYS[3 * s + 2])
   left[s] = units and tonumber(units)
-  flows[s] = look(3 * s + 3, ids[s])
-  bought[s] = limit > 0 and look(3 * s + 4, customers[s])
+end
+
+-- Lines of all orders one behind the other: those of order i are first[i] to first[i + 1] - 1. customer[i] and
+-- payload[i] are where these begin.
+local lines, keys, first, sku, line, quantity, units = 0, {}, {}, {}, {}, {}, {}
+local customer, payload, some, mode, queues = {}, {}, {}, {}, false
+for i = 1, count do
+  local order, at, enough = ARGV[i + 2], 52, true
+  keys[i], first[i], mode[i] = sub(order, 27, 42), lines + 1, byte(order, 51)
+  repeat
+    lines = lines + 1
+    sku[lines], line[lines], quantity[lines], at = match(order, '^(%d+) (%d+) (%d+);()', at)
+    sku[lines], units[lines] = tonumber(sku[lines]), tonumber(quantity[lines])
+    local there = left[sku[lines]]
+    enough = enough and there and (there == -1 or there >= units[lines])
+  until byte(order, at) == bar
+  some[i], customer[i], payload[i] = enough, at + 2, at + 2 + byte(order, at + 1)
+  queues = queues or mode[i] == q
+end
+first[count + 1] = lines + 1
+
+-- What is known, for all orders together. Flows are read of those alone that may be taken: when nothing is left, a
+-- refusal costs one look at the tickets.
+local known = redis.call('HMGET', KEYS[2], unpack(keys))
+local flowed, bought, ids, which, buyers = {}, {}, {}, {}, {}
+for s = 1, skus do
+  ids[s], which[s], bought[s], buyers[s] = {}, {}, {}, {}
+end
+for i = 1, count do
+  local s = sku[first[i]]
+  if some[i] then
+    ids[s][#ids[s] + 1], which[s][#which[s] + 1] = sub(ARGV[i + 2], 1, 26) .. '-' .. line[first[i]], i
+  end
+  if limit > 0 then
+    for l = first[i], first[i + 1] - 1 do
+      local of = buyers[sku[l]]
+      of[#of + 1] = sub(ARGV[i + 2], customer[i], payload[i] - 1)
+    end
+  end
+end
+for s = 1, skus do
+  if #ids[s] > 0 then
+    for j, value in ipairs(redis.call('HMGET', KEYS[3 * s + 3], unpack(ids[s]))) do
+      flowed[which[s][j]] = value
+    end
+  end
+  if #buyers[s] > 0 then
+    for j, value in ipairs(redis.call('HMGET', KEYS[3 * s + 4], unpack(buyers[s]))) do
+      bought[s][buyers[s][j]] = tonumber(value or 0)
+    end
+  end
 end
 local waiting = queues and redis.call('XLEN', KEYS[4]) or 0
 
 -- What will be written, at the end and once for all orders.
-local wal, queue, ticket, records, flow, buyer, took = {}, {}, {}, {}, {}, {}, {}
+local wal, queue, ticket, fresh, records, flow, buyer, took = {}, {}, {}, {}, {}, {}, {}, {}
 for s = 1, skus do
   flow[s], buyer[s], took[s] = {}, {}, 0
 end
+local direct = string.format('%.0f d ', entry)
 
 -- Entry and state of an order that has a ticket; 0 and 'o' of one that is known by its flow or key alone.
 local function ticketOf(no)
   local record = records[no] or redis.call('HGET', KEYS[2], no)
   if record then
-    local n, state = string.match(record, '^(%d+) (%a)')
+    local n, state = match(record, '^(%d+) (%a)')
     return tonumber(n), state
   end
   return 0, 'o'
 end
 
-local function take(at, payload)
-  local no, customer, n = ARGV[at], ARGV[at + 1], entry
-  if ARGV[at + 4] == 'q' then
-    queue[#queue + 1] = {no, ARGV[payload]}
-    n = entry + #queue
+local function take(i, no)
+  local order, head, sum, least, t = ARGV[i + 2], direct, 0, -1, #ticket
+  local who = sub(order, customer[i], payload[i] - 1)
+  if mode[i] == q then
+    queue[#queue + 1] = {no, sub(order, payload[i])}
+    head = string.format('%.0f q ', entry + #queue)
   else
-    wal[#wal + 1], wal[#wal + 2] = no, ARGV[payload]
+    wal[#wal + 1], wal[#wal + 2] = no, sub(order, payload[i])
   end
-  local units, least = 0, -1
-  for l = at + 6, payload - 1, 3 do
-    local s, id, q = tonumber(ARGV[l]), ARGV[l + 1], tonumber(ARGV[l + 2])
-    units = units + q
-    flows[s][id] = ARGV[l + 2]
-    flow[s][#flow[s] + 1], flow[s][#flow[s] + 2] = id, ARGV[l + 2]
+  local from, to = first[i], first[i + 1] - 1
+  for l = from, to do
+    local s, n, f = sku[l], units[l], flow[sku[l]]
+    f[#f + 1], f[#f + 2] = no .. '-' .. line[l], quantity[l]
+    sum = sum + n
     if limit > 0 then
-      bought[s][customer] = (tonumber(bought[s][customer] or 0)) + q
-      buyer[s][#buyer[s] + 1], buyer[s][#buyer[s] + 2] = customer, bought[s][customer]
+      bought[s][who] = bought[s][who] + n
+      buyer[s][#buyer[s] + 1], buyer[s][#buyer[s] + 2] = who, bought[s][who]
     end
     if left[s] ~= -1 then
-      left[s], took[s] = left[s] - q, took[s] + q
+      left[s], took[s] = left[s] - n, took[s] + n
       if least == -1 or left[s] < least then
         least = left[s]
       end
     end
   end
-  tickets[ARGV[at + 2]] = no .. ARGV[at + 3]
-  records[no] = string.format('%.0f %s %.0f %s', n, ARGV[at + 4], units, customer)
-  local t = #ticket
-  ticket[t + 1], ticket[t + 2], ticket[t + 3], ticket[t + 4] = ARGV[at + 2], tickets[ARGV[at + 2]], no, records[no]
+  fresh[keys[i]] = no .. sub(order, 43, 50)
+  records[no] = head .. (from == to and quantity[from] or string.format('%.0f', sum)) .. ' ' .. who
+  ticket[t + 1], ticket[t + 2], ticket[t + 3], ticket[t + 4] = keys[i], fresh[keys[i]], no, records[no]
   return least
 end
 
-local function decide(at)
-  local no, customer, payload = ARGV[at], ARGV[at + 1], at + 6 + 3 * tonumber(ARGV[at + 5])
-  for l = at + 6, payload - 1, 3 do
-    if not left[tonumber(ARGV[l])] then
+local function decide(i)
+  local order, from, to = ARGV[i + 2], first[i], first[i + 1] - 1
+  local no = sub(order, 1, 26)
+  for l = from, to do
+    if not left[sku[l]] then
       return -3
     end
   end
   -- A repeat is answered before anything is counted: it may be the buyer of the last unit.
-  local known = tickets[ARGV[at + 2]]
-  if known then
-    local n, state = ticketOf(string.sub(known, 1, -9))
-    if state ~= 'x' then -- a withdrawn ticket leaves its key free
-      if string.sub(known, -8) ~= ARGV[at + 3] then
+  local of = fresh[keys[i]] or known[i]
+  if of then
+    local n, state = ticketOf(sub(of, 1, 26))
+    if state ~= 'x' or sub(of, 1, 26) == no then -- a withdrawn ticket leaves its key free, for another number
+      if sub(of, 27) ~= sub(order, 43, 50) then
         return -5
       end
-      return {string.sub(known, 1, -9), n, state}
+      return {sub(of, 1, 26), n, state}
     end
   end
-  for l = at + 6, payload - 1, 3 do
-    if flows[tonumber(ARGV[l])][ARGV[l + 1]] then
-      return {no, ticketOf(no)}
+  if limit > 0 then
+    local who = sub(order, customer[i], payload[i] - 1)
+    for l = from, to do
+      if bought[sku[l]][who] + units[l] > limit then
+        return -4
+      end
     end
   end
-  for l = at + 6, payload - 1, 3 do
-    local s = tonumber(ARGV[l])
-    if limit > 0 and (tonumber(bought[s][customer] or 0)) + tonumber(ARGV[l + 2]) > limit then
-      return -4
-    end
-  end
-  for l = at + 6, payload - 1, 3 do
-    local units = left[tonumber(ARGV[l])]
-    if units ~= -1 and units < tonumber(ARGV[l + 2]) then
+  for l = from, to do
+    local there = left[sku[l]]
+    if there ~= -1 and there < units[l] then
       return -2
     end
   end
-  if ARGV[at + 4] == 'q' and waiting + #queue >= room then
+  if waiting + #queue >= room and mode[i] == q then
     return -6
   end
-  return take(at, payload)
+  if flowed[i] or records[no] then -- its number took units already, whatever became of its key
+    return {no, ticketOf(no)}
+  end
+  return take(i, no)
 end
 
 local replies = {entry, waiting, gate[5] == 'filling' and 1 or 0}
-for i, at in ipairs(first) do
-  replies[i + 3] = decide(at)
+for i = 1, count do
+  replies[i + 3] = decide(i)
 end
 if #ticket == 0 then
   return replies

@@ -127,7 +127,7 @@ func checkLines(lines []Line) error {
 		return errors.New("no line")
 	}
 	for i, l := range lines {
-		if l.Quantity < 1 || l.Quantity > maxUnits {
+		if l.No < 0 || l.Quantity < 1 || l.Quantity > maxUnits {
 			return fmt.Errorf("line %d: quantity %d", l.No, l.Quantity)
 		}
 		for _, before := range lines[:i] {

@@ -102,16 +102,12 @@ func (m *model) look(o redisgate.Order, waiting int64) (repeat string, code int6
 			return "", redisgate.CodeNotReady
 		}
 	}
-	if t, found := m.keys[o.Key]; found && m.records[t.no].State != redisgate.StateWithdrawn {
+	if t, found := m.keys[o.Key]; found &&
+		(m.records[t.no].State != redisgate.StateWithdrawn || t.no == o.OrderNo) {
 		if t.body != o.Body {
 			return "", redisgate.CodeKeyReused
 		}
 		return t.no, 0
-	}
-	for _, l := range o.Lines {
-		if _, found := m.skus[l.SkuID].flow[redisgate.LineID(o.OrderNo, l.No)]; found {
-			return o.OrderNo, 0
-		}
 	}
 	for _, l := range o.Lines {
 		if m.limit > 0 && m.skus[l.SkuID].buyer[o.CustomerID]+l.Quantity > m.limit {
@@ -125,6 +121,10 @@ func (m *model) look(o redisgate.Order, waiting int64) (repeat string, code int6
 	}
 	if o.Queued && waiting >= m.queueOf {
 		return "", redisgate.CodeQueueFull
+	}
+	// An order deducts all its lines at once: the first stands for all.
+	if _, flowed := m.skus[o.Lines[0].SkuID].flow[redisgate.LineID(o.OrderNo, o.Lines[0].No)]; flowed {
+		return o.OrderNo, 0
 	}
 	return "", 0
 }
@@ -188,7 +188,7 @@ func (m *model) backOf(orderNo, ref string, l redisgate.Line, toBucket bool) {
 	s.back[id] += l.Quantity
 	s.refs[id+"|"+ref] = l.Quantity
 	if record, found := m.records[orderNo]; found {
-		record.Units -= l.Quantity
+		record.Units = max(record.Units-l.Quantity, 0)
 		m.records[orderNo] = record
 		if s.buyer[record.CustomerID] > 0 {
 			s.buyer[record.CustomerID] = max(s.buyer[record.CustomerID]-l.Quantity, 0)

@@ -36,7 +36,7 @@ for _, line in ipairs(todo) do
   if bought > 0 then
     redis.call('HSET', KEYS[line.k + 3], customer, math.max(bought - line.q, 0))
   end
-  units = units - line.q
+  units = math.max(units - line.q, 0)
 end
 if record then
   if units == 0 and to == 'bucket' and state ~= 'c' then

@@ -1,0 +1,271 @@
+package redisgate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/stock/gate/redisgate"
+	"os"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// lossy is a connection of which the next answer never comes, once it is told so.
+type lossy struct {
+	net.Conn
+	lose *atomic.Bool
+}
+
+// Read waits for the answer, so that the call has happened, and keeps it.
+func (c lossy) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == nil && c.lose.CompareAndSwap(true, false) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+// midaz #2485: go-redis repeats a command whose answer did not come in time, and it was done twice.
+func TestLostAnswerDoublesNothing(t *testing.T) {
+	for name, addr := range map[string]func() string{
+		"miniredis":    func() string { return miniredis.RunT(t).Addr() },
+		"redis-server": func() string { return sqldbtest.RedisServer(t).Addr }} {
+		t.Run(name, func(t *testing.T) {
+			var lose atomic.Bool
+			client := redis.NewClient(&redis.Options{Addr: addr(),
+				Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					var d net.Dialer
+					conn, err := d.DialContext(ctx, network, addr)
+					return lossy{conn, &lose}, err
+				}})
+			t.Cleanup(func() { _ = client.Close() })
+			lostAnswers(t, client, &lose)
+		})
+	}
+}
+
+func lostAnswers(t *testing.T, client redis.UniversalClient, lose *atomic.Bool) {
+	r := open(t, client, 20, 20, 5)
+	queued := order(2, "bob", "a3", "b")
+	queued.Queued = true
+	// Each script runs once before, so that a repeat is not hidden behind NOSCRIPT.
+	r.code(r.took(order(1, "ann", "a")), 19)
+	calls := []struct {
+		name string
+		call func() (any, error)
+		want any
+		a, b int64
+	}{
+		{"return, to know the script", func() (any, error) {
+			return r.sendBack(r.Bucket, order(1, "", "a"), "x")
+		}, true, 20, 20},
+		{"deduct", func() (any, error) {
+			lose.Store(true)
+			replies, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{queued, order(3, "eve", "a2")})
+			if err == nil {
+				r.repeat(replies[0], queued, redisgate.StateQueued)
+				r.repeat(replies[1], order(3, ""), redisgate.StateDirect)
+				return []int64{replies[0].Entry, replies[1].Entry}, nil
+			}
+			return nil, err
+		}, []int64{3, 2}, 15, 19},
+		{"return", func() (any, error) {
+			lose.Store(true)
+			return r.sendBack(r.Bucket, order(3, "", "a1"), "x")
+		}, false, 16, 19},
+		{"grant", func() (any, error) {
+			lose.Store(true)
+			left, err := r.Grant(r.ctx, r.Bucket, r.move("a", 2, 5))
+			if errors.Is(err, redisgate.ErrDone) {
+				err = nil
+			}
+			return left, err
+		}, int64(0), 21, 19},
+		{"back, to know the script", func() (any, error) {
+			return r.Back(r.ctx, r.Bucket, r.move("b", 2, 1))
+		}, int64(1), 21, 18},
+		{"back", func() (any, error) {
+			lose.Store(true)
+			return r.Back(r.ctx, r.Bucket, r.move("a", 3, 7))
+		}, int64(7), 14, 18},
+		{"cancel, to know the script", func() (any, error) {
+			return r.withdraw(r.Bucket, order(9, "", "a"), 1)
+		}, false, 14, 18},
+		{"cancel", func() (any, error) {
+			lose.Store(true)
+			return r.withdraw(r.Bucket, queued, 3)
+		}, true, 17, 19},
+		{"open", func() (any, error) {
+			lose.Store(true)
+			return r.Open(r.ctx, r.Bucket, redisgate.Opening{Slices: []redisgate.Slice{{SkuID: "a", BucketID: 1}}})
+		}, false, 17, 19},
+	}
+	for _, c := range calls {
+		got, err := c.call()
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: %v, %v; want %v", c.name, got, err, c.want)
+		}
+		if lose.Load() {
+			t.Errorf("%s: no answer was lost", c.name)
+		}
+		r.left(c.a, c.b)
+	}
+}
+
+// write is a call of a script that changes something.
+var write = regexp.MustCompile(`redis\.call\('(HSET|XADD|DECRBY|INCRBY|XDEL|SET|DEL|UNLINK)'`)
+
+// scenarios have a call for each script that moves units, and what is needed before.
+var scenarios = map[string]struct {
+	before func(r *rig)
+	call   func(r *rig) error
+}{
+	"deduct": {func(*rig) {}, func(r *rig) error {
+		queued := order(11, "bob", "a2", "b")
+		queued.Queued = true
+		_, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{order(10, "ann", "a", "b2"), queued})
+		return err
+	}},
+	"return": {func(r *rig) { r.took(order(10, "ann", "a2", "b2")) }, func(r *rig) error {
+		_, err := r.sendBack(r.Bucket, order(10, "", "a2", "b"), "x")
+		return err
+	}},
+	"grant": {func(*rig) {}, func(r *rig) error {
+		_, err := r.Grant(r.ctx, r.Bucket, r.move("a", 2, 5))
+		return ignore(err, redisgate.ErrDone)
+	}},
+	"grant below zero": {func(*rig) {}, func(r *rig) error {
+		_, err := r.Grant(r.ctx, r.Bucket, r.move("a", 2, -3))
+		return ignore(err, redisgate.ErrDone)
+	}},
+	"back": {func(*rig) {}, func(r *rig) error {
+		_, err := r.Back(r.ctx, r.Bucket, r.move("a", 2, 3))
+		return err
+	}},
+	"cancel": {func(r *rig) {
+		o := order(10, "ann", "a2", "b2")
+		o.Queued = true
+		r.took(o)
+	}, func(r *rig) error {
+		_, err := r.withdraw(r.Bucket, order(10, "", "a2", "b2"), 2)
+		return err
+	}},
+}
+
+func ignore(err, fine error) error {
+	if errors.Is(err, fine) {
+		return nil
+	}
+	return err
+}
+
+// A script can die between two of its writes, and what it wrote stays. However it dies, there may be a ticket too many,
+// which the database refuses, or units that lie idle, and never a unit too many; and the same call can be sent again.
+func TestScriptThatDiesHalfWay(t *testing.T) {
+	onEach(t, func(t *testing.T, client redis.UniversalClient) {
+		for name, s := range scenarios {
+			script, _, _ := strings.Cut(name, " ")
+			text := redisgate.Scripts()[script]
+			places := write.FindAllStringIndex(text, -1)
+			died := 0
+			for i, place := range places {
+				r := open(t, client, 10, 10, 5)
+				s.before(r)
+				r.Use(script, text[:place[0]]+"error('dies here') "+text[place[0]:])
+				if err := s.call(r); err == nil {
+					continue // the call does not come here
+				} else if !strings.Contains(err.Error(), "dies here") {
+					t.Fatalf("%s, write %d: %v", name, i, err)
+				}
+				died++
+				r.Use(script, text)
+				notTooMany(r, fmt.Sprintf("%s, dead before write %d", name, i), name)
+				if err := s.call(r); err != nil {
+					t.Errorf("%s, dead before write %d, again: %v", name, i, err)
+				}
+				notTooMany(r, fmt.Sprintf("%s, dead before write %d and again", name, i), name)
+			}
+			if died < 2 {
+				t.Errorf("%s died at %d places of %d: nothing was tested", name, died, len(places))
+			}
+		}
+	})
+}
+
+// notTooMany asserts that units left and units of tickets are at most what moves brought; and of deduct, that no units
+// are gone without a ticket.
+func notTooMany(r *rig, when, name string) {
+	r.t.Helper()
+	s, err := r.Stat(r.ctx, r.Bucket, skus)
+	r.fine(err)
+	granted := map[string]int64{"a": 10, "b": 10}
+	if s.SKUs["a"].Seq == 2 { // the database has made its move before a grant, and makes it after a taking back
+		granted["a"] += map[string]int64{"grant": 5, "grant below zero": -3, "back": -3}[name]
+	} else if name == "grant" {
+		granted["a"] += 5
+	}
+	for _, sku := range []string{"a", "b"} {
+		prefix := fmt.Sprintf("h%d:", homes.Load())
+		flow, err := r.client.HGetAll(r.ctx, prefix+"inventory_flow_{sale/3}:"+sku).Result()
+		r.fine(err)
+		out := int64(0)
+		for line, quantity := range flow {
+			back, err := r.client.HGet(r.ctx, prefix+"inventory_back_{sale/3}:"+sku, line).Int64()
+			r.fine(ignore(err, redis.Nil))
+			out += number(r.t, quantity) - back
+		}
+		left := s.SKUs[sku].Left
+		if left > granted[sku] || name != "deduct" && left+out > granted[sku] {
+			r.t.Errorf("%s: %d left of %s, %d with orders, %d were granted", when, left, sku, out, granted[sku])
+		}
+		if entries := s.WAL + s.Queue; name == "deduct" && left < granted[sku] && entries < 2 {
+			r.t.Errorf("%s: units of %s are gone and there are %d entries of two", when, sku, entries)
+		}
+	}
+}
+
+func number(t *testing.T, text string) (n int64) {
+	t.Helper()
+	if _, err := fmt.Sscan(text, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A Redis that is full refuses the first write of a script: nothing may have changed, and the same call works later.
+func TestFullRedisChangesNothing(t *testing.T) {
+	client := server(t)
+	for name, s := range scenarios {
+		r := open(t, client, 10, 10, 5)
+		s.before(r)
+		w := &world{ctx: r.ctx, client: client, model: &model{prefix: fmt.Sprintf("h%d:", homes.Load())}}
+		before, err := w.dump()
+		r.fine(err)
+		r.fine(client.ConfigSet(r.ctx, "maxmemory", "1").Err())
+		err = s.call(r)
+		r.fine(client.ConfigSet(r.ctx, "maxmemory", "0").Err())
+		after, dumpErr := w.dump()
+		r.fine(dumpErr)
+		changed := differ(after, before)
+		switch {
+		case err != nil && !strings.Contains(err.Error(), "OOM"):
+			t.Errorf("%s: %v", name, err)
+		case err != nil && changed != "":
+			t.Errorf("%s: refused, and yet %s", name, changed)
+		case err == nil && name != "cancel": // it begins by deleting, which a full Redis lets it do
+			t.Errorf("%s was not refused", name)
+		}
+		r.fine(s.call(r))
+		if after, err = w.dump(); err != nil || differ(after, before) == "" {
+			t.Errorf("%s does nothing when there is room again: %v", name, err)
+		}
+		notTooMany(r, name+" of a full Redis", name)
+	}
+}
