@@ -81,7 +81,9 @@ func (r Reply) Taken() bool { return !r.Repeat && r.Code >= CodeUnlimited }
 
 // Deduct takes units for up to MaxBatch orders, in their order, each whole or not at all,
 // and gives a reply for each. An order that was taken before is a repeat, at no units left
-// too. ErrNotReady when the bucket is closed or not of this token; nothing is taken then.
+// too. It is known by its Key, and by its flow when it would be taken otherwise: one that
+// only its flow knows (the key is another order's by now) may be told CodeInsufficient.
+// ErrNotReady when the bucket is closed or not of this token; nothing is taken then.
 func (h *Home) Deduct(ctx context.Context, b Bucket, orders []Order) ([]Reply, error) {
 	names, args, err := h.deductCall(b, orders)
 	if err != nil || len(orders) == 0 {

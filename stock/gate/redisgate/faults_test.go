@@ -170,38 +170,79 @@ func ignore(err, fine error) error {
 // which the database refuses, or units that lie idle, and never a unit too many; and the same call can be sent again.
 func TestScriptThatDiesHalfWay(t *testing.T) {
 	onEach(t, func(t *testing.T, client redis.UniversalClient) {
-		for name, s := range scenarios {
+		for name := range scenarios {
 			script, _, _ := strings.Cut(name, " ")
-			text := redisgate.Scripts()[script]
-			places := write.FindAllStringIndex(text, -1)
-			died := 0
-			for i, place := range places {
-				r := open(t, client, 10, 10, 5)
-				s.before(r)
-				r.Use(script, text[:place[0]]+"error('dies here') "+text[place[0]:])
-				if err := s.call(r); err == nil {
-					continue // the call does not come here
-				} else if !strings.Contains(err.Error(), "dies here") {
-					t.Fatalf("%s, write %d: %v", name, i, err)
-				}
-				died++
-				r.Use(script, text)
-				notTooMany(r, fmt.Sprintf("%s, dead before write %d", name, i), name)
-				if err := s.call(r); err != nil {
-					t.Errorf("%s, dead before write %d, again: %v", name, i, err)
-				}
-				notTooMany(r, fmt.Sprintf("%s, dead before write %d and again", name, i), name)
+			wrong, died := dies(t, client, name, redisgate.Scripts()[script])
+			for _, w := range wrong {
+				t.Error(w)
 			}
 			if died < 2 {
-				t.Errorf("%s died at %d places of %d: nothing was tested", name, died, len(places))
+				t.Errorf("%s died at %d places: nothing was tested", name, died)
 			}
 		}
 	})
 }
 
-// notTooMany asserts that units left and units of tickets are at most what moves brought; and of deduct, that no units
-// are gone without a ticket.
-func notTooMany(r *rig, when, name string) {
+// The test above must see a script that writes in the wrong order.
+func TestWrongOrderOfWritesIsCaught(t *testing.T) {
+	client := mini(t)
+	const counted = "for _, line in ipairs(%s) do\n  if line.counts then\n" +
+		"    redis.call('INCRBY', KEYS[line.k], line.q)\n  end\nend\n"
+	const numbered = "redis.call('HSET', KEYS[1], 's:' .. sku, ARGV[3], 'm:' .. sku, "
+	for name, m := range map[string]struct{ block, before string }{
+		"deduct": {"for s = 1, skus do\n  if took[s] > 0 then\n" +
+			"    redis.call('DECRBY', KEYS[3 * s + 2], took[s])\n  end\nend\n", "redis.call('HSET', KEYS[1], 'n', "},
+		"return":           {fmt.Sprintf(counted, "todo"), "for _, line in ipairs(todo) do\n  redis.call('HSET'"},
+		"cancel":           {fmt.Sprintf(counted, "lines"), "redis.call('XDEL'"},
+		"grant":            {"if delta > 0 then\n  redis.call('INCRBY', KEYS[2], delta)\nend\n", numbered},
+		"grant below zero": {numbered + "ARGV[4])\n", "-- Half-way there must be"},
+		"back":             {numbered + "0 - taken)\n", "if taken > 0 then"},
+	} {
+		script, _, _ := strings.Cut(name, " ")
+		text := redisgate.Scripts()[script]
+		at := strings.LastIndex(text, m.block)
+		if at < 0 {
+			t.Fatalf("%s.lua has no %q", script, m.block)
+		}
+		rest, block := text[:at]+text[at+len(m.block):], text[at:at+len(m.block)]
+		if at = strings.LastIndex(rest, m.before); at < 0 {
+			t.Fatalf("%s.lua has no %q", script, m.before)
+		}
+		if wrong, _ := dies(t, client, name, rest[:at]+block+rest[at:]); len(wrong) == 0 {
+			t.Errorf("%s is not caught", name)
+		}
+	}
+}
+
+// dies runs a scenario once for each place where a script writes, and has it die there. It gives what was wrong
+// afterwards or after the same call again, and at how many places the script died.
+func dies(t *testing.T, client redis.UniversalClient, name, text string) (wrong []string, died int) {
+	t.Helper()
+	script, _, _ := strings.Cut(name, " ")
+	s := scenarios[name]
+	for i, place := range write.FindAllStringIndex(text, -1) {
+		r := open(t, client, 10, 10, 5)
+		s.before(r)
+		r.Use(script, text[:place[0]]+"error('dies here') "+text[place[0]:])
+		if err := s.call(r); err == nil {
+			continue // the call does not come here
+		} else if !strings.Contains(err.Error(), "dies here") {
+			t.Fatalf("%s, write %d: %v", name, i, err)
+		}
+		died++
+		r.Use(script, text)
+		wrong = append(wrong, tooMany(r, fmt.Sprintf("%s, dead before write %d", name, i), name)...)
+		if err := s.call(r); err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s, dead before write %d, again: %v", name, i, err))
+		}
+		wrong = append(wrong, tooMany(r, fmt.Sprintf("%s, dead before write %d and again", name, i), name)...)
+	}
+	return wrong, died
+}
+
+// tooMany tells when units left and units of tickets are more than what moves brought; and of deduct, when units are
+// gone without a ticket.
+func tooMany(r *rig, when, name string) (wrong []string) {
 	r.t.Helper()
 	s, err := r.Stat(r.ctx, r.Bucket, skus)
 	r.fine(err)
@@ -223,12 +264,14 @@ func notTooMany(r *rig, when, name string) {
 		}
 		left := s.SKUs[sku].Left
 		if left > granted[sku] || name != "deduct" && left+out > granted[sku] {
-			r.t.Errorf("%s: %d left of %s, %d with orders, %d were granted", when, left, sku, out, granted[sku])
+			wrong = append(wrong,
+				fmt.Sprintf("%s: %d left of %s, %d with orders, %d were granted", when, left, sku, out, granted[sku]))
 		}
 		if entries := s.WAL + s.Queue; name == "deduct" && left < granted[sku] && entries < 2 {
-			r.t.Errorf("%s: units of %s are gone and there are %d entries of two", when, sku, entries)
+			wrong = append(wrong, fmt.Sprintf("%s: units of %s are gone, with %d entries of two", when, sku, entries))
 		}
 	}
+	return wrong
 }
 
 func number(t *testing.T, text string) (n int64) {
@@ -266,6 +309,8 @@ func TestFullRedisChangesNothing(t *testing.T) {
 		if after, err = w.dump(); err != nil || differ(after, before) == "" {
 			t.Errorf("%s does nothing when there is room again: %v", name, err)
 		}
-		notTooMany(r, name+" of a full Redis", name)
+		for _, wrong := range tooMany(r, name+" of a full Redis", name) {
+			t.Error(wrong)
+		}
 	}
 }
