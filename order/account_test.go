@@ -1,9 +1,13 @@
 package order_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
@@ -53,6 +57,95 @@ func TestAccountIsOfOneMoment(t *testing.T) {
 			t.Errorf("%d of 100 accounts do not add up, %d units were reserved", wrong, sold)
 		}
 	})
+}
+
+// callBack takes what processes hold of a SKU back, as whoever finds the pool short does, and gives how many buckets
+// there were.
+func callBack(ctx context.Context, db *sqldb.DB, sku string) (n int, err error) {
+	err = db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := tx.QueryRowContext(ctx, `SELECT sku_id
+FROM skus
+WHERE sku_id = ?
+FOR UPDATE`, sku).Scan(&sku); err != nil {
+			return err
+		}
+		buckets, err := stock.Recall(ctx, tx, []string{sku}, time.Now())
+		n = len(buckets)
+		return err
+	})
+	return n, err
+}
+
+// Read at two moments the pool and the buckets would miss the units that a grant, a recall or an order moves between
+// them, or count them twice: while all of these go on, every account adds up and no check finds anything.
+func TestBooksAddUpWhileUnitsMove(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		ps := pods(t, db, 2, nil)
+		ps[0].SKU(t, "hot", 1_000_000)
+		openGate(t, db, ps, stock.GateChange{SkuID: "hot", Mode: stock.GateLocal})
+		done := make(chan struct{})
+		var all sync.WaitGroup
+		var recalled atomic.Int64
+		loop := func(step func(n int) error) {
+			all.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					if err := step(n); err != nil && !errors.Is(err, sqldb.ErrUnavailable) {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		for i := range 4 {
+			loop(func(n int) error {
+				_, err := ps[i%2].Place(t.Context(), one(fmt.Sprint("c", i), fmt.Sprint("n", n), "hot"))
+				return err
+			})
+		}
+		loop(func(int) error {
+			s, err := ps[0].Admin.Find(t.Context(), "hot")
+			if err != nil || s.Allocated == 0 {
+				time.Sleep(5 * time.Millisecond) // polling for the next grant
+				return err
+			}
+			n, err := callBack(t.Context(), db, "hot")
+			recalled.Add(int64(n))
+			return err
+		})
+		lent := readBooks(t, ps[0].Fixture, &recalled)
+		close(done)
+		all.Wait()
+		if lent == 0 || recalled.Load() == 0 {
+			t.Errorf("%d accounts had units in buckets, %d buckets were called back", lent, recalled.Load())
+		}
+		ps[0].AssertVerified(t)
+	})
+}
+
+// readBooks reads the account and the checks of a SKU while its units move, and gives how many accounts had something
+// in buckets.
+func readBooks(t *testing.T, f *ordertest.Fixture, recalled *atomic.Int64) (lent int) {
+	t.Helper()
+	const accounts, recalls = 200, 3
+	for n := 0; n < accounts || ((lent == 0 || recalled.Load() < recalls) && n < 20_000); n++ {
+		a, err := f.StockAccount(t.Context(), "hot")
+		if err != nil || !a.Conserved() {
+			t.Errorf("%+v, %v", a, err)
+			return lent
+		}
+		if a.Allocated > 0 {
+			lent++
+		}
+		if n%20 == 0 {
+			f.AssertVerified(t)
+		}
+	}
+	return lent
 }
 
 // The row of an order and what belongs to it were read one after the other: who looked while the money came was shown

@@ -32,8 +32,8 @@ type ElsewhereError struct {
 
 // Error gives the numbers, and the way out.
 func (e *ElsewhereError) Error() string {
-	return fmt.Sprintf("%d units of %s are in buckets in Redis or being closed, and its pool of %d cannot bear a change "+
-		"of %d: end its sale first", e.Elsewhere, e.SkuID, e.Pool, e.Delta)
+	return fmt.Sprintf("%d units of %s are in buckets in Redis or being closed, and its pool of %d cannot bear a "+
+		"change of %d: end its sale first", e.Elsewhere, e.SkuID, e.Pool, e.Delta)
 }
 
 // Free is what can be sold of a SKU by the books: its pool, and what is allocated.

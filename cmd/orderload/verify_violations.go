@@ -74,6 +74,13 @@ const (
 		"actor_type, actor_id, cause_type, cause_id, detail, took_ms) "
 	newShipment = "INSERT INTO shipments (order_no, state, transaction_id, out_trade_no, paid_at, content, put_at, " +
 		"version, due_at, message, put_by, created_at, updated_at) "
+	newGate = "INSERT INTO stock_gates (sku_id, sale, mode, state, origin, version, actor, reason, created_at, " +
+		"updated_at) VALUES "
+	newBucket = "INSERT INTO stock_buckets (bucket_id, sku_id, epoch, no, home, state, remaining, seq, seen_at) VALUES "
+	newMove   = "INSERT INTO stock_moves (bucket_id, seq, sku_id, delta, cause, at) VALUES "
+	// lent is behind a bucket of 5 units: they left the pool.
+	lent    = "UPDATE skus SET available = available - 5 WHERE sku_id = "
+	soldOut = "UPDATE skus SET closed_until = 9223372036854775807 WHERE sku_id = "
 	newDiff = "INSERT INTO differences (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, " +
 		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, " +
 		"opened_at) " +
@@ -110,6 +117,32 @@ var violations = []violation{
 		"stock.returned_no_more stock.agrees_with_state stock.return_has_refund"},
 	{isClosed, "", "DELETE FROM stock_flows WHERE order_no = '$o' AND kind = 'return'", "stock.agrees_with_state"},
 	{isNone, "stray1", newFlow + "('stray1', 'deduct', '', 'sku0010', -1, 1)", "stock.no_stray_flow"},
+	// Buckets of flash sales.
+	{isNone, "7000001", newGate + "('sku0020', 's', 'local', 'open', 'hand', 1, 'x', 'x', 1, 1);" + newBucket +
+		"(7000001, 'sku0020', 0, 0, 'p', 'open', 6, 1, 1);" + newMove + "(7000001, 1, 'sku0020', 5, 'grant', 1);" +
+		lent + "'sku0020'", "bucket.conserved stock.conserved"},
+	{isNone, "7000002", newGate + "('sku0021', 's', 'local', 'open', 'hand', 1, 'x', 'x', 1, 1);" + newBucket +
+		"(7000002, 'sku0021', 0, 0, 'p', 'open', -1, 1, 1);" + newMove + "(7000002, 1, 'sku0021', 5, 'grant', 1);" +
+		lent + "'sku0021'", "bucket.not_negative bucket.conserved stock.conserved"},
+	{isNone, "7000003", newGate + "('sku0022', 's', 'local', 'open', 'hand', 1, 'x', 'x', 1, 1);" + newBucket +
+		"(7000003, 'sku0022', 0, 0, 'p', 'open', 5, 2, 1);" + newMove + "(7000003, 1, 'sku0022', 5, 'grant', 1);" +
+		lent + "'sku0022'", "bucket.moves_dense"},
+	{isNone, "7000004", newBucket + "(7000004, 'sku0023', 0, 0, 'p', 'closed', 5, 2, 1);" + newMove +
+		"(7000004, 1, 'sku0023', 5, 'grant', 1), (7000004, 2, 'sku0023', 0, 'close', 1)", "bucket.closed_is_empty"},
+	{isPaid, "", "UPDATE stock_flows SET bucket_id = 7000005 WHERE order_no = '$o' AND delta = -2",
+		"bucket.flow_of_its_sku"},
+	{isNone, "7000006", newBucket + "(7000006, 'sku0024', 0, 0, 'p', 'open', 5, 1, 1);" + newMove +
+		"(7000006, 1, 'sku0024', 5, 'grant', 1);" + lent + "'sku0024'", "bucket.gated"},
+	{isNone, "ghost9", "INSERT INTO sale_buyers (sale, customer_id, slot, order_no) VALUES ('s', 'c1', 1, 'ghost9')",
+		"gate.limit"},
+	{isNone, "sku0025", newGate + "('sku0025', 's', 'local', 'open', 'hand', 1, 'x', 'x', 1, 1);" + newBucket +
+		"(7000008, 'sku0025', 0, 0, 'p', 'open', 5, 1, 1);" + newMove + "(7000008, 1, 'sku0025', 5, 'grant', 1);" +
+		lent + "'sku0025';" + soldOut + "'sku0025'", "gate.sold_out_has_no_bucket quiet.sold_out"},
+	{isNone, "7000009", newGate + "('sku0026', 's', 'local', 'ended', 'hand', 1, 'x', 'x', 1, 1);" + newBucket +
+		"(7000009, 'sku0026', 0, 0, 'p', 'open', 5, 1, 1);" + newMove + "(7000009, 1, 'sku0026', 5, 'grant', 1);" +
+		lent + "'sku0026'", "quiet.buckets"},
+	{isNone, "sku0027", newGate + "('sku0027', 's', 'local', 'open', 'hand', 1, 'x', 'x', 1, 1);" + soldOut +
+		"'sku0027'", "quiet.sold_out"},
 	{isNone, "ghost1", newFlow + "('', 'adjust', 'x', 'ghost1', 1, 1)", "stock.flow_of_a_sku stock.flow_facts"},
 	{isPartly, "",
 		"UPDATE refunds SET restock = 0 WHERE order_no = '$o'",

@@ -111,8 +111,8 @@ func (w *world) fill(ctx context.Context, db *sqldb.DB) (int, error) {
 		}
 		if i == w.orders-1 {
 			for n := range worldSKUs {
-				w.add(flowsTable, "", "initial", "", bench.SKU(n), cameIn, w.now)
-				w.add(skusTable, bench.SKU(n), "bench", bench.Fen, cameIn-w.stock[n], 0, 1, w.now, w.now)
+				w.add(flowsTable, "", "initial", "", bench.SKU(n), cameIn, w.now-placedAgo)
+				w.add(skusTable, bench.SKU(n), "bench", bench.Fen, cameIn-w.stock[n], 0, 1, w.now-placedAgo, w.now)
 			}
 		}
 		if err := w.flush(ctx, db); err != nil {

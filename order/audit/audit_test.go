@@ -250,7 +250,7 @@ const (
 type seed struct{ name, sql, checks string }
 
 // seeds are all kinds of violations; those of single rows are in seeds_test.go.
-var seeds = slices.Concat(rowSeeds, handSeeds, []seed{
+var seeds = slices.Concat(rowSeeds, handSeeds, gateSeeds, []seed{
 	{"counter moved by hand", "UPDATE skus SET available = available + 1 WHERE sku_id = 'mug'", "stock.conserved"},
 	{"return row without counter", flowInto + "('$partly', 'return', 'x', 'mug', 1, 1)",
 		"stock.conserved stock.return_has_refund"},

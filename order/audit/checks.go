@@ -51,7 +51,7 @@ const schemaCheck = "schema.guards"
 // each of them, and reports list them in this order.
 var checks = slices.Concat([]check{
 	{schemaCheck, "the keys and bounds that guard the books are there, as they were made", ""},
-}, stockChecks, eventChecks, orderChecks, moneyChecks, refundChecks, rowChecks, refundRowChecks, bookChecks,
+}, stockChecks, gateChecks, eventChecks, orderChecks, moneyChecks, refundChecks, rowChecks, refundRowChecks, bookChecks,
 	peopleChecks, taskChecks, outcomeChecks)
 
 // appIDs is how many app ids the check of a payment's facts asks about; the first one stands
@@ -71,6 +71,9 @@ func (a *Auditor) args(c check) []any {
 		return args
 	case "quiet.orders":
 		return []any{sqldb.Millis(a.cfg.Now().Add(-overdueAfter))}
+	case "quiet.sold_out":
+		since := sqldb.Millis(a.cfg.Now().Add(-reopensWithin))
+		return []any{since, since}
 	}
 	return nil
 }

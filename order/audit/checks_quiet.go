@@ -35,6 +35,34 @@ FROM (
   WHERE outcome = 'held') w
 LEFT JOIN differences d ON d.ref = w.what AND d.status IN ('RESOLVED', 'WRITTEN_OFF')
 WHERE d.ref IS NULL`},
+	{"quiet.buckets", "nothing is in a bucket of a sale that is over", `
+SELECT b.bucket_id, b.sku_id, b.state, b.remaining, g.mode, g.state AS sale
+FROM stock_buckets b
+JOIN stock_gates g ON g.sku_id = b.sku_id
+WHERE b.state IN ('open', 'closing')
+  AND (g.mode = 'off' OR g.state = 'ended')`},
+	// A mark is set when nothing is left, so that what is there has come back since, by a flow
+	// or out of a bucket: the arguments are the moment reopensWithin ago. A unit that comes
+	// back later hides it for as long again, which in quiet none does.
+	{"quiet.sold_out", "no SKU of a sale has stayed marked as sold out for five seconds with units in its pool", `
+SELECT s.sku_id, s.available
+FROM stock_gates g
+JOIN skus s ON s.sku_id = g.sku_id
+WHERE g.mode <> 'off'
+  AND g.state = 'open'
+  AND s.closed_until = 9223372036854775807
+  AND s.available > 0
+  AND NOT EXISTS (
+    SELECT 1
+    FROM stock_flows f
+    WHERE f.sku_id = s.sku_id
+      AND f.delta > 0
+      AND f.created_at > ?)
+  AND NOT EXISTS (
+    SELECT 1
+    FROM stock_buckets b
+    JOIN stock_moves m ON m.bucket_id = b.bucket_id AND m.delta < 0 AND m.at > ?
+    WHERE b.sku_id = s.sku_id)`},
 	{"quiet.books", "no difference is open, no reconciliation runs or has failed", `
 SELECT bill_date, id AS what, status AS state
 FROM differences

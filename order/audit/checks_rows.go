@@ -10,8 +10,10 @@ import (
 // and agrees with the rows that say the same. A hand that changes one of them moves
 // no money and no unit by itself, but the service believes it.
 var rowChecks = []check{
+	// closed_until is at most seconds ahead, or that of a SKU that is sold out.
 	{"stock.sku_facts", "a SKU can be sold: title, price, version, and a counter only where there is one", `
-SELECT sku_id, title, price_fen, available, unlimited, version, created_at, updated_at
+SELECT sku_id, title, price_fen, available, unlimited, version, created_at, updated_at, opens_at, closed_until,
+  per_customer
 FROM skus
 WHERE title = ''
   OR price_fen > 100000000
@@ -21,7 +23,11 @@ WHERE title = ''
   OR created_at < 1
   OR updated_at < created_at - $slack
   OR created_at > $latest
-  OR updated_at > $latest`},
+  OR updated_at > $latest
+  OR opens_at < 0
+  OR closed_until < 0
+  OR (closed_until > $ahead AND closed_until <> 9223372036854775807)
+  OR per_customer NOT BETWEEN 0 AND 100`},
 	// An order's flow has no actor and no reason: its order tells.
 	{"stock.flow_facts", "a flow is of a kind that there is, with a reason or an order, and of the order's time", `
 SELECT f.order_no, f.kind, f.ref, f.sku_id, f.actor, f.reason, f.created_at

@@ -55,6 +55,10 @@ var words = map[string][]string{
 	"stock_flows.kind":         {"adjust", "replenish", "deduct", "return"},
 	"order_events.event":       {"order.note", "refund.approved"},
 	"payment_attempts.h5_type": {"Wap"},
+	"stock_gates.mode":         {"off", "local", "redis"},
+	"stock_gates.state":        {"open", "ended"},
+	"stock_buckets.state":      {"open", "closing", "closed"},
+	"stock_moves.cause":        {"grant", "back", "close"},
 }
 
 // books are a day that was reconciled, what its run and people made of it, and tasks that failed.
@@ -86,7 +90,7 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	"'{}', paid_at, 1, paid_at, '', 'adam', paid_at, paid_at FROM payments WHERE order_no = '$asked';" +
 	taskInto + "'failing', 1, 'x', 1800000000000, 1800000000000, 1800000000000);" +
 	"INSERT INTO rate_limits (name, next_at) VALUES ('close', 1800000000000000);" +
-	"INSERT INTO echoes (id, message, heard_at) VALUES ('n1', '', 1800000000000)"
+	"INSERT INTO echoes (id, message, heard_at) VALUES ('n1', '', 1800000000000);" + saleRows
 
 func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 	t.Helper()

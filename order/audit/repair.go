@@ -186,7 +186,8 @@ WHERE s.unlimited = 0
   AND s.available + COALESCE(b.allocated, 0) <> COALESCE(f.total, 0)
   AND COALESCE(f.total, 0) >= 0`,
 		slices.Concat(wholeFlows, unnamedSKU, []string{"stock.came_in", "stock.flow_facts",
-			"stock.agrees_with_state", "stock.refund_returned", "close.proven"}), ofSKU},
+			"stock.agrees_with_state", "stock.refund_returned", "close.proven", "bucket.conserved",
+			"bucket.closed_is_empty", "bucket.flow_of_its_sku"}), ofSKU},
 }
 
 // Repair finds what can be repaired honestly and has it repaired by the service of
@@ -342,6 +343,10 @@ var nextSteps = map[string]string{
 		"in twice meanwhile",
 	"stock": "stop selling the SKU; 'orderd order timeline NO' and 'orderd stock show SKU' say what happened; " +
 		"count the shelf, then 'orderd stock adjust' with the reason",
+	"bucket": "the moves and the flows are the record of a bucket: find what was changed by hand, in the row, its " +
+		"moves or its flows, and put it right; then 'orderd verify --repair' recounts the SKU",
+	"gate": "stop the sale; 'orderd stock show SKU' and the table of its buyers say what happened; what a customer " +
+		"has above the limit is refunded by a person",
 	"close": "'orderd verify --wechat': an order closed without a proof may still take money; keep its stock " +
 		"aside until WeChat Pay says CLOSED",
 	"events": "an event cannot be made up: compare with a backup and the service's log, restore the lost rows from " +

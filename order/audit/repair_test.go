@@ -77,6 +77,8 @@ var repairable = []struct {
 		0},
 	{"counter too low", "UPDATE skus SET available = available - 7 WHERE sku_id = 'mug'", "stock.conserved", "mug",
 		7},
+	{"counter too high, and units in a bucket", saleRows + ";UPDATE skus SET available = available + 7 WHERE " +
+		"sku_id = 'mug'", "stock.conserved", "mug", 0},
 	{"late money without its refund", "DELETE FROM refunds WHERE order_no = '$late'", "money.owed_back", "42", 0},
 	{"a second payment without its refund", "DELETE FROM refunds WHERE order_no = '$twice'", "money.owed_back", "42",
 		0},
