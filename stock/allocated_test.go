@@ -216,3 +216,19 @@ WHERE order_no = 'o'`); err != nil {
 		}
 	})
 }
+
+// Who is shown units that nobody sells tries to buy them again and again.
+func TestMarkedAsSoldOutIsRead(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		stocked(t, db, "mug", 1)
+		for until, want := range map[int64]bool{stock.SoldOut: true, time.Now().UnixMilli(): false} {
+			if _, err := db.Pool().ExecContext(t.Context(), `UPDATE skus
+SET closed_until = ?`, until); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := admin(db).Find(t.Context(), "mug"); err != nil || s.SoldOut != want {
+				t.Errorf("%+v %v", s, err)
+			}
+		}
+	})
+}

@@ -36,7 +36,10 @@ type SKU struct {
 	Unlimited bool  // never sold out, such as a download
 	// Allocated are units in buckets of a flash sale that are not closed: free too, beside
 	// Available.
-	Allocated   int64
+	Allocated int64
+	// SoldOut is the mark of a flash sale: nothing is sold before it is opened again, whatever
+	// has come back.
+	SoldOut     bool
 	PerCustomer int64 // units that one customer may have in its sale; 0: no limit
 	Version     int64 // from 1, one more with every change of title or price
 	CreatedAt   time.Time

@@ -221,7 +221,7 @@ func TestParametersThatAreNotAllowed(t *testing.T) {
 func TestStock(t *testing.T) {
 	w := newWorld(t)
 	w.skus = []stock.SKU{{SkuID: "1001", Available: 37, PriceFen: 1, Title: "t"}, {SkuID: "1002", Unlimited: true},
-		{SkuID: "1003"}}
+		{SkuID: "1003"}, {SkuID: "1004", Available: 30, Allocated: 7}, {SkuID: "1005", Available: 3, SoldOut: true}}
 	rec := w.ask(t, "GET", "/v1/skus/1001/stock", "")
 	if want := `{"sku_id":"1001","available":37,"unlimited":false,` +
 		`"as_of":"2026-11-20T13:42:05.120Z"}`; strings.TrimSpace(rec.Body.String()) != want {
@@ -237,4 +237,9 @@ func TestStock(t *testing.T) {
 		t.Errorf("%s", rec.Body)
 	}
 	wantProblem(t, w.ask(t, "GET", "/v1/skus/none/stock", ""), 404, CodeSKUNotFound)
+	rec = w.ask(t, "GET", "/v1/stock?sku_ids=1004,1005", "")
+	if body := rec.Body.String(); !strings.Contains(body, `"1004","available":37,`) ||
+		!strings.Contains(body, `"1005","available":0,`) {
+		t.Errorf("units in buckets are free, and those of a SKU that is marked as sold out are not: %s", body)
+	}
 }

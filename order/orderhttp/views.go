@@ -108,8 +108,9 @@ type PrepayView struct {
 }
 
 // StockView is what can be bought of a SKU at AsOf, wherever its units are counted. Available
-// is null when it is unlimited, and 0 while it is sold out. It is for showing; a
-// placement decides by the database.
+// is null when it is unlimited, and 0 while it is marked as sold out, whatever has come back.
+// Of a sale that has not begun it is what there will be. It is for showing; a placement decides
+// by the database.
 type StockView struct {
 	SkuID     string `json:"sku_id"`
 	Available *int64 `json:"available"`
@@ -214,6 +215,9 @@ func stockViewOf(s stock.SKU, now time.Time) StockView {
 	v := StockView{SkuID: s.SkuID, Unlimited: s.Unlimited, AsOf: rfc3339(now)}
 	if !s.Unlimited {
 		free := s.Free()
+		if s.SoldOut {
+			free = 0
+		}
 		v.Available = &free
 	}
 	return v

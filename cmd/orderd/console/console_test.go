@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
@@ -23,6 +24,7 @@ import (
 	"orderd/payment/reconcile/reconciletest"
 	"orderd/payment/shipping"
 	"orderd/scheduler"
+	"orderd/stock"
 )
 
 var (
@@ -347,6 +349,39 @@ func TestStockChangesOnceAndGuarded(t *testing.T) {
 	want(t, d.ask(Operator, "POST", "/admin/v1/skus/none/replenish", `{"quantity":3,"reason":"x"}`, "Idempotency-Key",
 		"n"), 404, "SKU_NOT_FOUND")
 	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/a", ""), 200, `"conserved":true`)
+}
+
+// Operators who see the pool alone would take a sale's units for lost, and correct a count that is right.
+func TestOperatorsSeeWhatIsAllocated(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "hot", 600)
+	if _, err := d.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateLocal, Actor: "op",
+		Reason: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	err := d.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		for bucket, home := range []string{"p1", stock.HomeRedis} {
+			g := stock.Grant{Bucket: int64(bucket) + 1, SkuID: "hot", Home: home, Seq: 1, Want: 50, At: d.Clock.Now()}
+			if _, err := g.Move(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "/admin/v1/skus/hot"
+	w := d.ask(Viewer, "GET", path, "")
+	want(t, w, 200, `"available":500,"allocated":100,"sold_out":false`)
+	want(t, w, 200, `"conserved":true`)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/skus", ""), 200, `"available":500,"allocated":100,`)
+	want(t, d.ask(Admin, "POST", path+"/adjust", `{"delta":-560,"reason":"x"}`, "Idempotency-Key", "r"), 409,
+		"50 units of hot are in buckets in Redis")
+	w = d.ask(Admin, "POST", path+"/adjust", `{"delta":-1,"expected_available":600,"reason":"x"}`, "Idempotency-Key",
+		"s")
+	want(t, w, 200, `"available":549,"allocated":50,`)
+	want(t, w, 200, `"before":600,"after":599`)
 }
 
 // Two operators would overwrite one another's price.

@@ -24,13 +24,15 @@ type skuView struct {
 	Price     orderhttp.Amount `json:"price"`
 	Available *int64           `json:"available"` // in the pool; null when unlimited
 	Allocated int64            `json:"allocated"` // in buckets, beside available
+	SoldOut   bool             `json:"sold_out"`  // the mark of a flash sale: nothing is sold before it is lifted
 	Unlimited bool             `json:"unlimited"`
 	Version   int64            `json:"version"`
 }
 
 // viewSKU shows a SKU as operators see it.
 func viewSKU(s *stock.SKU) skuView {
-	v := skuView{SkuID: s.SkuID, Title: s.Title, Allocated: s.Allocated, Unlimited: s.Unlimited, Version: s.Version}
+	v := skuView{SkuID: s.SkuID, Title: s.Title, Allocated: s.Allocated, SoldOut: s.SoldOut, Unlimited: s.Unlimited,
+		Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), payment.CNY
 	if !s.Unlimited {
 		v.Available = &s.Available
