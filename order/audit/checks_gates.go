@@ -95,14 +95,14 @@ WHERE b.slot < 1
   OR o.customer_id <> b.customer_id
   OR (b.slot > l.most AND o.created_at > l.since + $slack)
 UNION ALL
-SELECT b.sale, MAX(b.customer_id) AS customer_id, COUNT(*) AS slot, b.order_no
-FROM sale_buyers b
-JOIN (
-  SELECT order_no, SUM(quantity) AS units
-  FROM order_items
-  GROUP BY order_no) i ON i.order_no = b.order_no
-GROUP BY b.sale, b.order_no, i.units
-HAVING COUNT(*) > i.units`},
+SELECT b.sale, b.customer_id, b.slots AS slot, b.order_no
+FROM (
+  SELECT sale, MAX(customer_id) AS customer_id, order_no, COUNT(*) AS slots
+  FROM sale_buyers
+  GROUP BY sale, order_no) b
+JOIN order_items i ON i.order_no = b.order_no
+GROUP BY b.sale, b.customer_id, b.slots, b.order_no
+HAVING SUM(i.quantity) < b.slots`},
 	// closed_until is the mark. An ended sale is marked while its last buckets are closed.
 	{"gate.sold_out_has_no_bucket", "a SKU that is marked as sold out has nothing in a bucket", `
 SELECT s.sku_id, b.bucket_id, b.state, b.remaining
