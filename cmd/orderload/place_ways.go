@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"orderd/cmd/orderload/bench"
+	"orderd/stock"
+	"orderd/stock/gate"
 )
 
 // way is one way to take stock in a comparison.
 type way struct {
 	name string
+	// note is what the table has to say of it at so many SKUs; nil: nothing.
+	note func(skus int) string
 	// open makes it ready for a shop with so many SKUs.
 	open func(ctx context.Context, shop *bench.Shop, skus int) (opened, error)
 	// mayFail: this way gives up by design; the table counts what it gave up. A failure of
@@ -24,6 +29,9 @@ type opened struct {
 	loop    func() func(ctx context.Context, n int64) error
 	retried func() int64 // transactions run again so far; nil: it does not count them
 	close   func()       // called after the last; nil: there is nothing to close
+	// used says after the last measurement whether it did what it is called; nil: it cannot do
+	// anything else.
+	used func(ctx context.Context) error
 }
 
 // ways are compared in this order; the first is what the others are a multiple of. One
@@ -35,6 +43,7 @@ func ways() []way {
 		naiveWay(bench.WayPessimistic, false),
 		naiveWay(bench.WayOptimistic, true),
 		{name: "**group commit** (order.Service)", open: openService},
+		{name: "**local** (order.Service, units in memory)", open: openLocal, note: gatesNote},
 	}
 }
 
@@ -51,6 +60,50 @@ func naiveWay(w bench.Way, mayFail bool) way {
 // openService is the service as it is, with every decision in the ledger.
 func openService(_ context.Context, shop *bench.Shop, skus int) (opened, error) {
 	return opened{loop: func() func(context.Context, int64) error { return servicePlace(shop.Orders, skus) }}, nil
+}
+
+// gatesOf is how many of so many SKUs have a gate. A gate is for what is hot: the loop beside
+// it asks for the units of each in a transaction of its own, and a process does not find more of
+// them hot than this by itself.
+func gatesOf(skus int) int { return min(skus, stock.MaxAutoGates) }
+
+// gatesNote says that not every SKU has one.
+func gatesNote(skus int) string {
+	if n := gatesOf(skus); n < skus {
+		return fmt.Sprintf(", %d of them with a gate", n)
+	}
+	return ""
+}
+
+// errNotGated: what was measured as a gate's was none.
+var errNotGated = errors.New("not a unit came from memory: this was no measurement of a gate")
+
+// openLocal is the service with units in the memory of its process. The other ways take turns
+// on the same shop: what they find in the pool is less by what this one holds, of a thousand
+// million units.
+func openLocal(ctx context.Context, shop *bench.Shop, skus int) (opened, error) {
+	s, err := bench.NewGated(ctx, shop.Config, gate.Config{})
+	if err != nil {
+		return opened{}, err
+	}
+	o := opened{close: s.Close, loop: func() func(context.Context, int64) error { return servicePlace(s.Orders, skus) }}
+	o.used = func(ctx context.Context) error {
+		n, err := bench.FromBuckets(ctx, shop.DB.DB)
+		if err == nil && n == 0 {
+			err = errNotGated
+		}
+		return err
+	}
+	for i := range gatesOf(skus) {
+		if err = bench.OpenGate(ctx, shop.DB.DB, bench.SKU(i)); err == nil {
+			err = s.Await(ctx, bench.SKU(i))
+		}
+		if err != nil {
+			s.Close()
+			return opened{}, err
+		}
+	}
+	return o, nil
 }
 
 // waysPlan says how ways are measured.
@@ -128,6 +181,11 @@ func (p *placeCmd) measureWays(ctx context.Context, server *bench.Server, skus i
 	}
 	for i := range runs {
 		runs[i].sample = samples[i]
+		if used := runs[i].opened.used; used != nil {
+			if err := used(ctx); err != nil {
+				return nil, fmt.Errorf("%s: %w", runs[i].way.name, err)
+			}
+		}
 	}
 	return runs, shop.Verify(ctx)
 }
@@ -169,6 +227,9 @@ func gaveUp(runs []wayRun) error {
 // row prints the median round; base is the rate of which it is a multiple.
 func (r wayRun) row(skus int, base float64) {
 	name, retried := fmt.Sprintf("%d SKU, %s", skus, r.way.name), "–"
+	if r.way.note != nil {
+		name += r.way.note(skus)
+	}
 	if r.best {
 		name += " (its best)"
 	}

@@ -68,6 +68,7 @@ type Shop struct {
 	DB     *Database
 	Orders *order.Service
 	Naive  *Naive
+	Config order.Config // what Orders was made of, for another service of this shop
 }
 
 // ShopOptions shape a shop.
@@ -92,9 +93,8 @@ func (s *Server) NewShop(ctx context.Context, o ShopOptions) (_ *Shop, err error
 	if shop.DB, err = s.NewDatabase(ctx); err != nil {
 		return nil, err
 	}
-	shop.Orders, err = NewService(order.Config{DB: shop.DB.DB, Lanes: o.Lanes, MaxOpenOrders: o.MaxOpen,
-		MaxOpenUnits: o.MaxUnits})
-	if err != nil {
+	shop.Config = order.Config{DB: shop.DB.DB, Lanes: o.Lanes, MaxOpenOrders: o.MaxOpen, MaxOpenUnits: o.MaxUnits}
+	if shop.Orders, err = NewService(shop.Config); err != nil {
 		return nil, err
 	}
 	admin := stock.NewAdmin(shop.DB.DB, time.Now)
