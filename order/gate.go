@@ -59,33 +59,43 @@ func (s *Service) settleTicket(t gate.Ticket, placed *Placed, err error) {
 	}
 }
 
-// keysPage is how many orders RequestKeys reads at a time.
-const keysPage = 5000
+// keysSpan is how many lines of orders RequestKeys looks through at a time: of a SKU that few
+// ask for, a page of its own orders would be a walk through everybody's.
+const keysSpan = 20_000
 
 // RequestKeys gives customer and key of every order with a line of this SKU whose number was
-// given at or after since, page by page where orders are written. See gate.Keys.
+// given at or after since, span by span where orders are written. See gate.Keys.
 func (s *Service) RequestKeys(ctx context.Context, skuID string, since time.Time,
 	do func(customerID, requestID string)) error {
-	type key struct{ no, customer, request string }
-	for after := placedAfter(since); ; {
-		page, err := sqldb.Decided(ctx, s.db, `SELECT o.order_no, o.customer_id, o.request_id
+	for after, more := placedAfter(since), true; more; {
+		last, err := sqldb.Decided(ctx, s.db, `SELECT order_no
+FROM order_items
+WHERE order_no > ?
+ORDER BY order_no
+LIMIT 1
+OFFSET ?`, []any{after, keysSpan}, func(rows *sql.Rows) (no string, err error) { return no, rows.Scan(&no) })
+		if err != nil {
+			return fmt.Errorf("read the keys of SKU %s: %w", skuID, err)
+		}
+		end := lastOrderNo // of the last span
+		if more = len(last) > 0; more {
+			end = last[0]
+		}
+		keys, err := sqldb.Decided(ctx, s.db, `SELECT o.customer_id, o.request_id
 FROM order_items i
 JOIN orders o ON o.order_no = i.order_no
 WHERE i.order_no > ?
-  AND i.sku_id = ?
-ORDER BY i.order_no
-LIMIT ?`, []any{after, skuID, keysPage}, func(rows *sql.Rows) (k key, err error) {
-			return k, rows.Scan(&k.no, &k.customer, &k.request)
+  AND i.order_no <= ?
+  AND i.sku_id = ?`, []any{after, end, skuID}, func(rows *sql.Rows) (k requestKey, err error) {
+			return k, rows.Scan(&k.customerID, &k.requestID)
 		})
 		if err != nil {
 			return fmt.Errorf("read the keys of SKU %s: %w", skuID, err)
 		}
-		for _, k := range page {
-			do(k.customer, k.request)
+		for _, k := range keys {
+			do(k.customerID, k.requestID)
 		}
-		if len(page) < keysPage {
-			return nil
-		}
-		after = page[len(page)-1].no
+		after = end
 	}
+	return nil
 }

@@ -67,6 +67,9 @@ func placedAfter(t time.Time) string {
 	return id.String()
 }
 
+// lastOrderNo is not below any order number: the largest ULID.
+const lastOrderNo = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
+
 // attemptNo is the out_trade_no of an order's n-th attempt.
 func attemptNo(orderNo string, n int) string { return fmt.Sprintf("%s-%02d", orderNo, n) }
 

@@ -112,7 +112,7 @@ func (s *saleLimits) readSlots(ctx context.Context, tx *sqldb.Tx, page []buyer) 
 	}
 	var nos []string
 	err := sqldb.Each(ctx, tx, `SELECT sale, customer_id, slot, order_no
-FROM sale_buyers
+FROM sale_buyers /*! FORCE INDEX (PRIMARY) */
 WHERE `+where+`
 ORDER BY sale, customer_id, slot
 FOR UPDATE`, args, func(rows *sql.Rows) error {

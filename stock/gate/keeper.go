@@ -29,6 +29,9 @@ const (
 	// keysHorizon: of a SKU that is older, the keys of older orders are not read. Who repeats
 	// a placement after so long may be told from memory that it is sold out.
 	keysHorizon = 30 * 24 * time.Hour
+	// keysRetry is the pause after a read of the keys that failed. Until they are read, the
+	// ledger refuses.
+	keysRetry = 5 * time.Second
 	// leaving bounds the giving back of buckets when the process ends.
 	leaving = 2 * time.Second
 )
@@ -249,12 +252,12 @@ func (k *keeper) closeOrphans(ctx context.Context) error {
 // reads beside the loop: a SKU that was sold for weeks has many.
 func (k *keeper) readKeys(ctx context.Context, s *gated) {
 	now := s.marks.mark.Load()
+	begun := k.cfg.Now()
 	if now == nil || s.marks.complete.Load() == now.stretch || time.Now().After(now.until) ||
-		!s.marks.reading.CompareAndSwap(false, true) {
+		begun.UnixNano() < s.marks.again.Load() || !s.marks.reading.CompareAndSwap(false, true) {
 		return
 	}
 	c := s.conf.Load()
-	begun := k.cfg.Now()
 	since := begun.Add(-keysHorizon)
 	if c.SKUSince.After(since) {
 		since = c.SKUSince
@@ -272,6 +275,7 @@ func (k *keeper) readKeys(ctx context.Context, s *gated) {
 			if ctx.Err() == nil {
 				k.cfg.Log.Warn("keys of a sale not read", "sku_id", c.SkuID, "err", err)
 			}
+			s.marks.again.Store(k.cfg.Now().Add(keysRetry).UnixNano())
 			return
 		}
 		s.marks.merge(more)

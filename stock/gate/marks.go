@@ -23,6 +23,7 @@ type marks struct {
 	keys     atomic.Pointer[[]uint64] // ascending
 	read     atomic.Int64             // keys are read up to here: nanoseconds, of the database's clock
 	reading  atomic.Bool
+	again    atomic.Int64 // after a read that failed: not before this, in nanoseconds of the database's clock
 }
 
 // mark says that the pool is not sold.
