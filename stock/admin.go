@@ -357,7 +357,8 @@ func (c *Change) validate() error {
 }
 
 // skuColumns are the columns that scanSKU reads.
-const skuColumns = `sku_id, title, price_fen, available, unlimited, version, created_at, updated_at, closed_until`
+const skuColumns = `sku_id, title, price_fen, available, unlimited, version, created_at, updated_at, closed_until,
+  opens_at, per_customer`
 
 // shownColumns are those of scanShown.
 const shownColumns = skuColumns + ", " + allocatedColumn
@@ -373,11 +374,14 @@ func scanShown(row interface{ Scan(...any) error }) (SKU, error) {
 // scanSKU reads one row of skuColumns, in their order, and more columns behind them.
 func scanSKU(row interface{ Scan(...any) error }, more ...any) (SKU, error) {
 	var s SKU
-	var created, updated, closed int64
+	var created, updated, closed, opens int64
 	err := row.Scan(append([]any{&s.SkuID, &s.Title, &s.PriceFen, &s.Available, &s.Unlimited, &s.Version, &created,
-		&updated, &closed}, more...)...)
+		&updated, &closed, &opens, &s.PerCustomer}, more...)...)
 	s.SoldOut = closed == SoldOut
 	s.CreatedAt, s.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(updated)
+	if opens > 0 {
+		s.OpensAt = sqldb.FromMillis(opens)
+	}
 	return s, err
 }
 

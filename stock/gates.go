@@ -27,6 +27,10 @@ const (
 	GateRedis GateMode = "redis"
 )
 
+// redisBuilt says that this program can keep buckets in Redis. Without it a gate of mode redis
+// is refused: its buckets would have no home.
+const redisBuilt = false
+
 // Gate is how a SKU is sold in a flash sale, and what of the SKU matters to it.
 type Gate struct {
 	SkuID    string
@@ -113,14 +117,17 @@ func scanGate(row interface{ Scan(...any) error }) (Gate, error) {
 	return g, err
 }
 
-// Gates gives all gates that are not off, with what their SKUs have, as one statement sees
-// them where SKUs are written.
-func (a *Admin) Gates(ctx context.Context) ([]Gate, error) {
-	return sqldb.Decided(ctx, a.db, `SELECT `+gateColumns+`
+// gatesNotOff reads all gates that are not off.
+const gatesNotOff = `SELECT ` + gateColumns + `
 FROM stock_gates g
 JOIN skus s ON s.sku_id = g.sku_id
 WHERE g.mode <> 'off'
-ORDER BY g.sku_id`, nil, func(rows *sql.Rows) (Gate, error) { return scanGate(rows) })
+ORDER BY g.sku_id`
+
+// Gates gives all gates that are not off, with what their SKUs have, as one statement sees
+// them where SKUs are written.
+func (a *Admin) Gates(ctx context.Context) ([]Gate, error) {
+	return sqldb.Decided(ctx, a.db, gatesNotOff, nil, func(rows *sql.Rows) (Gate, error) { return scanGate(rows) })
 }
 
 // FindGate gives the gate of a SKU, off ones too; false when it has never had one.
@@ -216,7 +223,11 @@ func (c *GateChange) validate(now time.Time) error {
 	bad := wrongs(bounds.SkuID.Check(c.SkuID), bounds.Sale.Check(c.Sale), bounds.Reason.Check(c.Reason),
 		bounds.GateBuckets.Check(c.Buckets), bounds.GateRate.Check(c.Rate), bounds.PerCustomer.Check(c.PerCustomer))
 	switch c.Mode {
-	case GateOff, GateLocal, GateRedis:
+	case GateOff, GateLocal:
+	case GateRedis:
+		if !redisBuilt {
+			bad = append(bad, "mode redis: this program has no gate in Redis; local needs none")
+		}
 	default:
 		bad = append(bad, "mode must be off, local or redis")
 	}

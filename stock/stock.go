@@ -40,8 +40,9 @@ type SKU struct {
 	// SoldOut is the mark of a flash sale: nothing is sold before it is opened again, whatever
 	// has come back.
 	SoldOut     bool
-	PerCustomer int64 // units that one customer may have in its sale; 0: no limit
-	Version     int64 // from 1, one more with every change of title or price
+	PerCustomer int64     // units that one customer may have in its sale; 0: no limit
+	OpensAt     time.Time // begin of its sale; zero: at once
+	Version     int64     // from 1, one more with every change of title or price
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }

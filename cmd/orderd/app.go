@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/redis/go-redis/v9"
 
 	"orderd/cmd/orderd/console"
@@ -33,6 +35,7 @@ import (
 	"orderd/payment/wechat"
 	"orderd/scheduler"
 	"orderd/stock"
+	"orderd/stock/gate"
 )
 
 // drainTimeout bounds a clean shutdown: Kubernetes kills a container thirty seconds after
@@ -61,6 +64,8 @@ type core struct {
 	shipping *shipping.Service
 	// failures has the tasks that failed; they are rows, so verbs need no Redis for them.
 	failures *scheduler.DeadLetters
+	// gate is nil where no orders are placed.
+	gate *gate.Gate
 	// close ends the parts, in the order in which they were made; Close goes backward.
 	close []func()
 }
@@ -74,6 +79,8 @@ type shape struct {
 	tasks         order.Tasks
 	observe       order.Observer
 	wechatObserve func(op, outcome string, took time.Duration)
+	// gate is there where customers place orders: verbs sell nothing from memory.
+	gate gate.Observer
 	// wechatSignature and wechatTried are those of wechat.Config.
 	wechatSignature, wechatTried func(what, result string)
 	// simAddr is where the embedded simulator really listens, when its port was drawn.
@@ -105,7 +112,7 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 			sh.observe.Alarm("the database refuses", "", advice)
 		}
 	})
-	c := &core{db: db, stock: stock.NewAdmin(db, time.Now),
+	c := &core{db: db,
 		tokens: console.NewTokenStore(db, time.Now).Bound(s.OperatorTokenLife)}
 	c.close = append(c.close, func() { _ = db.Close() })
 	if err := c.build(ctx, s, sh, log); err != nil {
@@ -131,6 +138,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.failures = scheduler.NewDeadLetters(c.db, c.clock.Now)
+	c.stock = stock.NewAdmin(c.db, c.clock.Now)
+	if sh.gate != nil {
+		c.gate = gate.New(gate.Config{DB: c.db, Now: c.clock.Now, Log: log, Observe: sh.gate,
+			Home: homeName(time.Now()), NoAuto: !s.GateAuto})
+	}
 	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
 	if err != nil {
 		return misconfigured(err)
@@ -198,6 +210,7 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		Now:     c.clock.Now,
 		Log:     log,
 		Observe: sh.observe,
+		Gate:    c.gate,
 
 		MchID:           gc.MchID,
 		AppID:           gc.AppID,
@@ -335,6 +348,8 @@ type app struct {
 	// began is when the service was started; the demo reconciles the days since then.
 	began time.Time
 	jobs  sync.WaitGroup // what was started in the background
+	// stopGate ends the gate and waits until its units are in the pool again; nil without one.
+	stopGate func()
 	// lock keeps a second service off the data directory; nil without embedded parts.
 	lock *os.File
 	// failed has the error of a listener that ended by itself; it has more slots than
@@ -457,6 +472,9 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
 	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
 	sh.wechatSignature, sh.wechatTried = a.metrics.Signature, a.metrics.Tried
+	if o.has("api") {
+		sh.gate = a.metrics
+	}
 	sh.migrate = o.migrate || a.s.DSN == ""
 	if a.sim != nil {
 		sh.simAddr = a.sim.addr
@@ -470,7 +488,40 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	return refuseUnsafe(found, o.allowUnsafe, a.log)
+	if err := refuseUnsafe(found, o.allowUnsafe, a.log); err != nil {
+		return err
+	}
+	a.startGate()
+	return nil
+}
+
+// startGate keeps the gate of this process, if it has one, until Close: it sells on while the
+// requests under way are finished.
+func (a *app) startGate() {
+	if a.gate == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.gate.Run(ctx, a.orders)
+	}()
+	a.stopGate = func() { cancel(); <-ended }
+}
+
+// maxHome is the width of stock_buckets.home, in bytes.
+const maxHome = 64
+
+// homeName names this process as the home of buckets, as no second one is ever named: host and
+// process are for people, the ULID makes it so.
+func homeName(now time.Time) string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "host"
+	}
+	name := fmt.Sprintf("-%d-%s", os.Getpid(), ulid.MustNew(ulid.Timestamp(now), rand.Reader))
+	return host[:min(len(host), maxHome-len(name))] + name
 }
 
 // refuseUnsafe refuses to start on settings of a server that can lose money or stock,
@@ -777,6 +828,10 @@ func (a *app) Close() error {
 		if err := srv.Shutdown(ctx); err != nil {
 			errs = append(errs, err, srv.Close())
 		}
+	}
+	// No request asks it for units any more, and what it has goes back through the database.
+	if a.stopGate != nil {
+		a.stopGate()
 	}
 	// Background jobs use the database and the gateway: these are closed after them.
 	a.jobs.Wait()

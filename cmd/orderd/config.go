@@ -78,6 +78,9 @@ type settings struct {
 	// MaxUnits is the units of one SKU in them together: five orders of ten thousand each
 	// empty a shelf too. 0 is no limit.
 	MaxUnits int64 `name:"max-open-units" default:"1000" help:"${max_open_units}"`
+	// GateAuto lets a process give a SKU that it finds hot a gate by itself, and take it away
+	// when it is hot no more.
+	GateAuto bool `name:"gate-auto" default:"true" negatable:"" help:"${gate_auto}"`
 	// LatePayment is what becomes of money that comes after the close: sent back, or the
 	// order brought to life again when all of its goods are still there.
 	LatePayment string `name:"late-payment" default:"refund" enum:"refund,revive" help:"${late_payment}"`

@@ -28,6 +28,7 @@ const (
 	// The state of things refuses the request: placing, paying and closing.
 	CodeStockInsufficient Code = "STOCK_INSUFFICIENT"
 	CodeCustomerLimit     Code = "CUSTOMER_LIMIT"
+	CodeSaleNotStarted    Code = "SALE_NOT_STARTED"
 	CodePriceChanged      Code = "PRICE_CHANGED"
 	CodeOrderNotPayable   Code = "ORDER_NOT_PAYABLE"
 	CodeOrderAlreadyPaid  Code = "ORDER_ALREADY_PAID"
@@ -206,6 +207,9 @@ var kinds = []kind{
 	{CodeWeChatUnavailable, http.StatusServiceUnavailable, "WeChat Pay unavailable", outageRetry,
 		Text{"WeChat Pay gives no usable answer at the moment.", "微信支付暂时不可用。"},
 		Text{"Repeat the same request later.", "请稍后重试相同的请求。"}},
+	{CodeSaleNotStarted, http.StatusServiceUnavailable, "Sale not started", shortRetry,
+		Text{"The sale has not begun.", "活动尚未开始。"},
+		Text{"Repeat the same request, with the same key, at opens_at.", "请在 opens_at 所示时间使用相同的键重试。"}},
 	{CodeOverloaded, http.StatusServiceUnavailable, "Overloaded", shortRetry,
 		Text{"Too many requests are waiting.", "系统繁忙。"},
 		Text{"Repeat the same request, with the same key, later.", "请稍后使用相同的键重试。"}},

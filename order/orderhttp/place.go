@@ -182,6 +182,8 @@ func pointAt(lines []stock.Line, err error) error {
 	}
 	var short *order.InsufficientError
 	var unknown *order.UnknownSKUError
+	var early *order.NotStartedError
+	var units *order.TooManyUnitsError
 	switch {
 	case errors.As(err, &short):
 		items := slices.Clone(short.Items)
@@ -191,6 +193,14 @@ func pointAt(lines []stock.Line, err error) error {
 		return &order.InsufficientError{Items: items}
 	case errors.As(err, &unknown):
 		return &order.UnknownSKUError{SkuID: unknown.SkuID, Index: index(unknown.SkuID)}
+	case errors.As(err, &early):
+		at := *early
+		at.Index = index(at.SkuID)
+		return &at
+	case errors.As(err, &units):
+		at := *units
+		at.Index = index(at.SkuID)
+		return &at
 	}
 	return err
 }

@@ -78,6 +78,14 @@ type Problem struct {
 	// Expected and Actual are of PRICE_CHANGED: the client's total and ours.
 	Expected *Amount `json:"expected_total,omitempty"`
 	Actual   *Amount `json:"actual_total,omitempty"`
+	// OpensAt is of SALE_NOT_STARTED: the begin of the sale to the millisecond, which
+	// Retry-After cannot say.
+	OpensAt string `json:"opens_at,omitempty"`
+	// Held, Limit and Requested are of CUSTOMER_LIMIT, in units: what the customer has, may
+	// have and asks for.
+	Held      *int64 `json:"held,omitempty"`
+	Limit     *int64 `json:"limit,omitempty"`
+	Requested *int64 `json:"requested,omitempty"`
 	// WeChat is what WeChat Pay answered. Customers see it for a definite no alone.
 	WeChat *WeChatProblem `json:"wechat,omitempty"`
 }
@@ -185,6 +193,9 @@ func failureOf(err error) Failure {
 	if f := orderFailure(err); f.Code != "" {
 		return f
 	}
+	if f := saleFailure(err); f.Code != "" {
+		return f
+	}
 	if f := refundFailure(err); f.Code != "" {
 		return f
 	}
@@ -256,6 +267,26 @@ func orderFailure(err error) Failure {
 		return Failure{Code: CodeKeyReused}
 	case errors.Is(err, order.ErrVersion):
 		return Failure{Code: CodeVersionMismatch}
+	}
+	return Failure{}
+}
+
+// saleFailure has the errors of a flash sale; a Failure without a code means that it is none
+// of them.
+func saleFailure(err error) Failure {
+	var early *order.NotStartedError
+	var limit *order.CustomerLimitError
+	switch {
+	case errors.As(err, &early):
+		at := rfc3339(early.OpensAt)
+		return Failure{Code: CodeSaleNotStarted, RetryAfter: early.Wait, Text: Text{
+			fmt.Sprintf("The sale of SKU %s begins at %s.", early.SkuID, at),
+			fmt.Sprintf("商品 %s 将于 %s 开售。", early.SkuID, at)}}
+	case errors.As(err, &limit):
+		return Failure{Code: CodeCustomerLimit, Text: Text{
+			fmt.Sprintf("You have %d units of this sale, and may have %d; %d asked.", limit.Held, limit.Limit,
+				limit.Asked),
+			fmt.Sprintf("本次活动每人限购 %d 件,您已有 %d 件,本次需要 %d 件。", limit.Limit, limit.Held, limit.Asked)}}
 	}
 	return Failure{}
 }
@@ -440,7 +471,14 @@ func (p *Problem) addFacts(err error, operator bool) {
 	var price *order.PriceChangedError
 	var gateway *payment.GatewayError
 	var returns *order.ReturnExceedsError
+	var early *order.NotStartedError
+	var limit *order.CustomerLimitError
 	switch {
+	case errors.As(err, &early):
+		p.OpensAt = rfc3339(early.OpensAt)
+		p.Items = []ItemProblem{{Pointer: "#/items/" + strconv.Itoa(early.Index) + "/sku_id", SkuID: early.SkuID}}
+	case errors.As(err, &limit):
+		p.Held, p.Limit, p.Requested = &limit.Held, &limit.Limit, &limit.Asked
 	case errors.As(err, &returns):
 		p.Items = []ItemProblem{{Pointer: "#/items", SkuID: returns.SkuID, Requested: returns.Asked,
 			Available: &returns.Left}}
@@ -453,6 +491,7 @@ func (p *Problem) addFacts(err error, operator bool) {
 		}
 	case errors.As(err, &units):
 		left := max(units.Limit-units.Held, 0)
+		p.Held, p.Limit, p.Requested = &units.Held, &units.Limit, &units.Asked
 		p.Items = []ItemProblem{{Pointer: "#/items/" + strconv.Itoa(units.Index) + "/quantity", SkuID: units.SkuID,
 			Requested: units.Asked, Available: &left}}
 	case errors.As(err, &sku):

@@ -115,7 +115,11 @@ type StockView struct {
 	SkuID     string `json:"sku_id"`
 	Available *int64 `json:"available"`
 	Unlimited bool   `json:"unlimited"`
-	AsOf      string `json:"as_of"`
+	// OpensAt is when its flash sale begins, if that is to come; PerCustomer is how many units
+	// one customer may have in it, absent without a limit.
+	OpensAt     string `json:"opens_at,omitempty"`
+	PerCustomer int64  `json:"per_customer,omitempty"`
+	AsOf        string `json:"as_of"`
 }
 
 // Page is one page of a list. NextCursor is null on the last one; on the others it is
@@ -212,7 +216,10 @@ func prepayViewOf(p order.Prepayment) PrepayView {
 
 // stockViewOf shows what can be bought of a SKU, as of a time.
 func stockViewOf(s stock.SKU, now time.Time) StockView {
-	v := StockView{SkuID: s.SkuID, Unlimited: s.Unlimited, AsOf: rfc3339(now)}
+	v := StockView{SkuID: s.SkuID, Unlimited: s.Unlimited, PerCustomer: s.PerCustomer, AsOf: rfc3339(now)}
+	if s.OpensAt.After(now) {
+		v.OpensAt = rfc3339(s.OpensAt)
+	}
 	if !s.Unlimited {
 		free := s.Free()
 		if s.SoldOut {

@@ -16,6 +16,7 @@ import (
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
 	"orderd/scheduler"
+	"orderd/stock"
 )
 
 // other stands for a label value that is not one of the known ones. Labels are bounded
@@ -54,6 +55,12 @@ type Metrics struct {
 	signatures, tries        *prometheus.CounterVec
 
 	shipping *prometheus.CounterVec
+
+	// Of gates.
+	gateDecisions *prometheus.CounterVec
+	gateFenced    prometheus.Counter
+	gateGranted   prometheus.Counter
+	gateRefill    prometheus.Histogram
 }
 
 // Upper bounds of histograms.
@@ -130,6 +137,14 @@ func NewMetrics() *Metrics {
 			"host", "result"),
 
 		shipping: r.counters("shipping_reports_total", "Shipments reported to WeChat, by what it answered.", "outcome"),
+
+		gateDecisions: r.counters("gate_decisions_total",
+			"Lines of placements that met a gate, by what it said.", "mode", "code"),
+		gateFenced: r.counter("gate_fenced_total",
+			"Buckets of this process that somebody else closed: a recall, or a change of the gate."),
+		gateGranted: r.counter("gate_granted_units_total",
+			"Units that came from pools into the memory of this process."),
+		gateRefill: r.histogram("gate_refill_seconds", "Duration of one such grant.", batchSeconds),
 	}
 }
 
@@ -223,7 +238,8 @@ func (m *Metrics) Settled(source string, s order.Settlement) {
 // Refused implements order.Observer. stock and key count twice: as a refused placement,
 // and as what became of the shelf or of the key.
 func (m *Metrics) Refused(what string) {
-	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key", "open_orders", "open_units")).Inc()
+	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key", "open_orders", "open_units",
+		"not_started", "customer_limit")).Inc()
 	switch what {
 	case "stock":
 		m.stock.WithLabelValues("deduct", "short").Inc()
@@ -345,19 +361,34 @@ func (m *Metrics) Signature(on, result string) { m.signatures.WithLabelValues(on
 // Tried counts a request to an entry of WeChat Pay: its address is the configuration's.
 func (m *Metrics) Tried(host, result string) { m.tries.WithLabelValues(host, result).Inc() }
 
-// Stock counts an operator's change of stock: op is replenish or adjust, err is what
-// refused it. Package stock has no Observer, because nobody else changes shelves by hand.
+// Stock counts an operator's change of stock: op is replenish, adjust or gate, err is
+// what refused it. Package stock has no Observer, because nobody else changes shelves by hand.
 func (m *Metrics) Stock(op string, err error) {
 	result := "ok"
 	if err != nil {
 		result = "refused"
 	}
-	m.stock.WithLabelValues(known(op, "replenish", "adjust"), result).Inc()
+	m.stock.WithLabelValues(known(op, "replenish", "adjust", "gate"), result).Inc()
 }
 
 // Shipping implements shipping.Observer.
 func (m *Metrics) Shipping(outcome string) {
 	m.shipping.WithLabelValues(known(outcome, shipping.Outcomes()...)).Inc()
+}
+
+// GateDecision implements gate.Observer.
+func (m *Metrics) GateDecision(mode, code string) {
+	m.gateDecisions.WithLabelValues(known(mode, string(stock.GateLocal), string(stock.GateRedis)),
+		known(code, "taken", "pool", "sold_out", "not_started")).Inc()
+}
+
+// GateFenced implements gate.Observer.
+func (m *Metrics) GateFenced() { m.gateFenced.Inc() }
+
+// GateGranted implements gate.Observer.
+func (m *Metrics) GateGranted(units int64, took time.Duration) {
+	m.gateGranted.Add(float64(units))
+	m.gateRefill.Observe(took.Seconds())
 }
 
 // maxScrapes is how many scrapes may be under way, more are answered 503: Prometheus has
