@@ -13,6 +13,7 @@ import (
 	"orderd/order"
 	"orderd/payment/wechat"
 	"orderd/scheduler"
+	"orderd/stock"
 )
 
 // doctorCmd is `orderd doctor`: every dependency, what is wrong with it, why that matters
@@ -282,7 +283,11 @@ func checkOrders(ctx context.Context, p *patient) []diagnosis {
 			f.Level, f.Why, f.Fix = sqldb.LevelWarn, "their stock is reserved for longer than it should be; the "+
 				"oldest waits since "+stamp(b.Oldest), "is a worker running ('orderd serve') and WeChat Pay reachable?"
 		}
-		found = append(found, plain(f)...)
+		gates, err := co.stock.GateStocks(ctx)
+		if err != nil {
+			return err
+		}
+		found = append(found, plain(f, gateFinding(gates, co.clock.Now()))...)
 		r, err := co.audit.Verify(ctx, nil)
 		switch {
 		case err != nil:
@@ -304,4 +309,34 @@ func checkOrders(ctx context.Context, p *patient) []diagnosis {
 			Why: "they could not be looked at", Fix: "see the lines above"})...)
 	}
 	return found
+}
+
+// endLate is how long after its time an open sale is neglected: its keepers look four times a
+// second.
+const endLate = time.Minute
+
+// gateFinding says what flash sales there are. Opening and ending them is done by every process
+// that serves customers; a sale where nobody did has none.
+func gateFinding(gates []stock.GateStock, now time.Time) sqldb.Finding {
+	f := sqldb.Finding{ID: "gates", Level: sqldb.LevelOK}
+	auto, ended, late := 0, 0, ""
+	for i := range gates {
+		g := &gates[i]
+		if g.Auto {
+			auto++
+		}
+		switch {
+		case g.Ended:
+			ended++
+		case !g.ClosesAt.IsZero() && now.Sub(g.ClosesAt) > endLate:
+			late = g.SkuID
+		}
+	}
+	f.Found = fmt.Sprintf("%d flash sales, %d found hot by themselves, %d ended", len(gates), auto, ended)
+	if late != "" {
+		f.Level, f.Found = sqldb.LevelWarn, f.Found+"; the time of "+late+" is over and it is not ended"
+		f.Why = "no process keeps the sales: what was returned is not sold again, and what is in buckets stays there"
+		f.Fix = "is an API process running ('orderd serve --role api'), and is its clock compared with the database's?"
+	}
+	return f
 }

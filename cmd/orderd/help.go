@@ -56,6 +56,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"no limit. n API processes at the same moment: n times as many.",
 	"gate_auto": "Hand units of a SKU that many ask for to the memory of the API processes by itself, and stop by " +
 		"itself; what a person has said about the SKU stands.",
+	"gate_mode": "off: the database decides; local: API processes count units down in their memory; redis: " +
+		"buckets in Redis. With it the whole gate is set.",
 	"late_payment": "Money that comes for a closed order: refund it, or revive an order that ran out of time " +
 		"if all of its stock is there.",
 	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",

@@ -23,6 +23,9 @@ type stockCmd struct {
 	// Movements by hand; each leaves a flow with who and why.
 	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
 	Adjust    stockAdjust    `cmd:"" help:"Correct the shelf after a count."`
+	// Flash sales: docs/flash-sale.md.
+	Gate  stockGate  `cmd:"" help:"Show how a SKU is sold in a flash sale, or say so anew."`
+	Gates stockGates `cmd:"" help:"List the flash sales and where their units are."`
 }
 
 // byWhom names the person at this machine, for flows and timelines: cli: and the name at

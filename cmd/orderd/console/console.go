@@ -63,6 +63,7 @@ type Stock interface {
 	Find(ctx context.Context, id string) (stock.SKU, error)
 	// List gives up to limit SKUs after the one named cursor, by their ids.
 	List(ctx context.Context, cursor string, limit int) ([]stock.SKU, error)
+	Gates
 }
 
 // Tasks is what operators see of the queue; *scheduler.Queue implements it.
@@ -190,7 +191,8 @@ func New(o Options) (*echo.Echo, error) {
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Shipments, o.Tasks, o.Failures, o.CloseRate}, o.Now)
+	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Shipments, o.Tasks, o.Failures, o.Stock, o.CloseRate},
+		o.Now)
 	// The same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -207,7 +209,8 @@ func New(o Options) (*echo.Echo, error) {
 // routes is the whole surface. Health and metrics need no token: the listener
 // is loopback by default, and what scrapes and probes has none.
 func (c *console) routes() []route {
-	all := slices.Concat(c.baseRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(), c.profileRoutes())
+	all := slices.Concat(c.baseRoutes(), c.gateRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(),
+		c.profileRoutes())
 	if c.Shipments != nil {
 		all = append(all, c.shipmentRoutes()...)
 	}

@@ -152,6 +152,9 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"PUT /admin/v1/skus/:id":                        Operator,
 		"POST /admin/v1/skus/:id/replenish":             Operator,
 		"POST /admin/v1/skus/:id/adjust":                Admin,
+		"POST /admin/v1/skus/:id/gate":                  Admin,
+		"GET /admin/v1/gates":                           Viewer,
+		"GET /ui/gates":                                 Viewer,
 		"GET /admin/v1/shipments":                       Viewer,
 		"GET /admin/v1/orders/:no/shipment":             Viewer,
 		"POST /admin/v1/orders/:no/shipment":            Operator,
@@ -474,7 +477,13 @@ func TestMetrics(t *testing.T) {
 		m.Notified(id, id, time.Millisecond)
 		m.Notified("refund", "applied", time.Millisecond)
 		m.Stock(id, errors.New(id))
+		m.GateDecision(id, id)
+		m.Refused(id)
 	}
+	m.GateDecision("local", "sold_out")
+	m.Refused("customer_limit")
+	m.GateFenced()
+	m.GateGranted(40, time.Millisecond)
 	m.Transition("", order.StatePending, order.ActorCustomer)
 	m.Lateness(time.Second)
 	m.WrongToken("admin", false)
@@ -504,7 +513,10 @@ func TestMetrics(t *testing.T) {
 		`notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
 		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{",
 		`invariant_violations_total{invariant="order.due"} 1`, `invariant_violations_total{invariant="other"} 2`,
-		"group_commit_seconds_count{",
+		"group_commit_seconds_count{", `gate_decisions_total{code="sold_out",mode="local"} 1`, "gate_fenced_total 1",
+		`gate_decisions_total{code="other",mode="other"} 2`, "gate_granted_units_total 40",
+		"gate_refill_seconds_count 1",
+		`orders_refused_total{reason="customer_limit"} 1`,
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {
 			t.Errorf("no %s", series)

@@ -414,6 +414,7 @@ type sources struct {
 	shipments  Shipments // nil: there are none
 	tasks      Tasks
 	failures   *scheduler.DeadLetters
+	gates      Gates
 	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
 	// less without a limit.
 	closeRate float64
@@ -462,7 +463,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
-		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.shipped(), g.depth(), g.failed())
+		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.shipped(), g.depth(), g.failed(), g.sales())
 		g.at = g.now()
 	}
 	for _, m := range g.last {
@@ -627,4 +628,27 @@ func (g *gauges) failed() []prometheus.Metric {
 	series := desc("failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.", "state")
 	return append(all, gauge(series, float64(n.failing), scheduler.StateFailing),
 		gauge(series, float64(n.dead), scheduler.StateDead))
+}
+
+// sales is the gates that are not off, by whose word they are there, and the units of all
+// their open buckets: a label for each SKU would be a series for each.
+func (g *gauges) sales() []prometheus.Metric {
+	if g.gates == nil {
+		return nil
+	}
+	gates, all, ok := ask("gates", g.gates.GateStocks)
+	if !ok {
+		return all
+	}
+	count, units, soldOut := map[bool]int{}, int64(0), 0
+	for i := range gates {
+		count[gates[i].Auto]++
+		if units += gates[i].Allocated(); gates[i].SoldOut() && !gates[i].Ended {
+			soldOut++
+		}
+	}
+	open := desc("gates_open", "Gates of flash sales that are not off.", "origin")
+	return append(all, gauge(open, float64(count[false]), "hand"), gauge(open, float64(count[true]), "auto"),
+		gauge(desc("gates_sold_out", "Gates whose SKU is marked as sold out."), float64(soldOut)),
+		gauge(desc("gate_left", "Units in the buckets of all gates, beside the pools."), float64(units)))
 }

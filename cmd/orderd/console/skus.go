@@ -26,13 +26,17 @@ type skuView struct {
 	Allocated int64            `json:"allocated"` // in buckets, beside available
 	SoldOut   bool             `json:"sold_out"`  // the mark of a flash sale: nothing is sold before it is lifted
 	Unlimited bool             `json:"unlimited"`
-	Version   int64            `json:"version"`
+	// OpensAt is when its sale begins or began, null for at once; PerCustomer is the units that
+	// one customer may have in it, 0 for no limit.
+	OpensAt     *string `json:"opens_at"`
+	PerCustomer int64   `json:"per_customer"`
+	Version     int64   `json:"version"`
 }
 
 // viewSKU shows a SKU as operators see it.
 func viewSKU(s *stock.SKU) skuView {
 	v := skuView{SkuID: s.SkuID, Title: s.Title, Allocated: s.Allocated, SoldOut: s.SoldOut, Unlimited: s.Unlimited,
-		Version: s.Version}
+		OpensAt: stamp(s.OpensAt), PerCustomer: s.PerCustomer, Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), payment.CNY
 	if !s.Unlimited {
 		v.Available = &s.Available
@@ -53,6 +57,8 @@ type accountView struct {
 	Returned int64 `json:"returned"`
 	// Conserved is false only if a unit is missing or counted twice: verify says where.
 	Conserved bool `json:"conserved"`
+	// Gate is how it is sold in a flash sale, off ones too; null when it has never had one.
+	Gate *GateView `json:"gate"`
 }
 
 // listSKUs is GET /admin/v1/skus: a page of SKUs, maxRows unless limit says less, by sku_id.
@@ -85,7 +91,17 @@ func (c *console) getSKU(ctx echo.Context) error {
 	}
 	s.Available, s.Allocated = a.Available, a.Allocated // of the moment of the others, so that they add up
 	ctx.Response().Header().Set("ETag", etag(s.Version))
-	return ctx.JSON(http.StatusOK, accountView{viewSKU(&s), a.CameIn, a.Reserved, a.Sold, a.Returned, a.Conserved()})
+	v := accountView{skuView: viewSKU(&s), Total: a.CameIn, Reserved: a.Reserved, Sold: a.Sold, Returned: a.Returned,
+		Conserved: a.Conserved()}
+	g, gated, err := c.Stock.FindGate(ctx.Request().Context(), s.SkuID)
+	if err != nil {
+		return err
+	}
+	if gated {
+		shown := ViewGate(&g)
+		v.Gate = &shown
+	}
+	return ctx.JSON(http.StatusOK, v)
 }
 
 // putSKU is PUT /admin/v1/skus/:id: it creates a SKU with its first stock (201), or
