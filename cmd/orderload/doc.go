@@ -13,6 +13,7 @@
 //	reconcile  a bill of a day against as many payments, with seeded differences
 //	verify     every invariant of a large world, with seeded violations
 //	expire     unpaid orders that come due together: package storm
+//	gate       a flash sale: refusals, the last unit, many processes, what it costs others
 //	chaos      kills, cuts and false callbacks, and a judge: package chaos
 //
 // Load goes to loopback only, is bounded in time, and ends by itself.

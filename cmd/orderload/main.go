@@ -25,6 +25,7 @@ type cli struct {
 	Callback  callbackCmd  `cmd:"" help:"Payment callbacks and closes against a transaction per event."`
 	HTTP      httpCmd      `cmd:"" name:"http" help:"Placement and callbacks over HTTP."`
 	Reconcile reconcileCmd `cmd:"" help:"A bill of a day against as many payments."`
+	Gate      gateCmd      `cmd:"" help:"A flash sale: what its gate refuses, sells and costs."`
 	Expire    storm.Cmd    `cmd:"" help:"${main_expire}"`
 	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
 	Verify    verifyCmd    `cmd:"" help:"Every invariant of a large world, and violations seeded in it."`
@@ -32,6 +33,8 @@ type cli struct {
 	// ExpireWorker is this program again, started by expire --workers; its name there is
 	// storm's workerName.
 	ExpireWorker storm.WorkerCmd `cmd:"" hidden:""`
+	// GateWorker is a process of a sale, started by gate; its name is gateWorkerName.
+	GateWorker gateWorkerCmd `cmd:"" hidden:""`
 }
 
 // helpTexts are those that are too long for a line with their flag; the tags name them.

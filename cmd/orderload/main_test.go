@@ -32,9 +32,17 @@ func TestCommandLine(t *testing.T) {
 		"expire --orders 200000 --spread 40s --workers 3 --kill --pause":        "expire",
 		"expire --orders 3000 --spread 0s --rate 100 --pay 0.2 --foreground 20": "expire",
 		"expire --protocol --flush --lead 8s":                                   "expire",
-		"chaos --size smoke --min-rate 10":                                      "chaos",
-		"chaos --mutant all --seed 1":                                           "chaos",
-		"expire-worker --dsn x --redis y --gateway 1ms --rate 0":                "expire-worker",
+		"--seconds 2 gate refuse --http":                                        "gate refuse",
+		"gate durable":                                                          "gate durable",
+		"--rounds 3 gate scale --processes 16 --callers 256 --delay 1ms":        "gate scale",
+		"gate tail": "gate tail",
+		"gate sale --requests 100000 --for 5s --units 10000": "gate sale",
+		"gate beside":                                            "gate beside",
+		"gate idle":                                              "gate idle",
+		"gate-worker --dsn x --delay 1ms --at y":                 "gate-worker",
+		"chaos --size smoke --min-rate 10":                       "chaos",
+		"chaos --mutant all --seed 1":                            "chaos",
+		"expire-worker --dsn x --redis y --gateway 1ms --rate 0": "expire-worker",
 	} {
 		var c cli
 		parser, err := kong.New(&c, helpTexts, storm.HelpTexts)

@@ -35,13 +35,14 @@ func (s *Settings) Folder(prefix string) (string, error) {
 }
 
 // Start starts a private MariaDB with full durability and with memory enough that
-// the world of a measurement fits into it.
-func (s *Settings) Start(ctx context.Context) (*Server, error) {
+// the world of a measurement fits into it. Further options come last and win.
+func (s *Settings) Start(ctx context.Context, options ...string) (*Server, error) {
 	dir, err := s.Folder("orderload-")
 	if err != nil {
 		return nil, err
 	}
-	server, err := StartServer(ctx, dir, "--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G")
+	options = append([]string{"--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G"}, options...)
+	server, err := StartServer(ctx, dir, options...)
 	if err != nil {
 		return nil, fmt.Errorf("start a private MariaDB (Debian's mariadb-server is needed): %w", err)
 	}
