@@ -175,7 +175,8 @@ func TestReturnedUnitIsSoldAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range ps {
-			if _, err := p.Place(t.Context(), one("second", "key", "hot")); !errors.As(err, new(*order.InsufficientError)) {
+			_, err := p.Place(t.Context(), one("second", "key", "hot"))
+			if !errors.As(err, new(*order.InsufficientError)) {
 				t.Fatal(err)
 			}
 		}

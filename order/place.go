@@ -62,7 +62,8 @@ func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID
 //
 // Errors: *ValidationError, *UnknownSKUError, *PriceChangedError,
 // *InsufficientError, *NotStartedError, *CustomerLimitError, *TooManyOpenError,
-// *TooManyUnitsError, ErrRequestReused (nothing was placed), or one that matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
+// *TooManyUnitsError, ErrRequestReused (nothing was placed), or one that matches
+// sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
 func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if err := p.validate(); err != nil {
 		return Placed{}, err

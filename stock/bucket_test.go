@@ -41,8 +41,8 @@ func granted(t testing.TB, db *sqldb.DB, bucket int64, id string, want int64) (u
 	return units
 }
 
-// A grant that was under way while the gate was taken away would leave a bucket that no recall looks for: its units were
-// refused to everybody, and for ever when its process died.
+// A grant that was under way while the gate was taken away would leave a bucket that no recall looks for: its units
+// were refused to everybody, and for ever when its process died.
 func TestNothingIsGrantedWithoutAGate(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		gatedSKU(t, db, "mug", 300)

@@ -116,7 +116,8 @@ func Open(ctx context.Context, tx *sqldb.Tx, want Want) (*Shelf, error) {
 	// The decrement at the end would wait, and locks are taken in one order: SKUs, buckets.
 	lock := tx.NoWait() || want.Fenced
 	for id, it := range s.skus {
-		lock = lock || !it.Unlimited && it.Available > 0 && it.Available < tight*want.Units[id] && !it.closed(want.now())
+		scarce := !it.Unlimited && it.Available > 0 && it.Available < tight*want.Units[id]
+		lock = lock || scarce && !it.closed(want.now())
 	}
 	if !lock { // a gate that is short is looked at under its lock: units move between two reads
 		lock, err = gated(ctx, tx, s.short(want))
@@ -229,7 +230,8 @@ func readShelf(ctx context.Context, tx *sqldb.Tx, ids []string, lock string) (*S
 	if len(ids) == 0 {
 		return s, nil
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT sku_id, price_fen, available, unlimited, opens_at, closed_until, per_customer
+	rows, err := tx.QueryContext(ctx, `SELECT sku_id, price_fen, available, unlimited, opens_at, closed_until,
+  per_customer
 FROM skus /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 ORDER BY sku_id`+lock, sqldb.Args(ids)...)

@@ -49,7 +49,8 @@ var (
 		Why: "the number of a delivery note; with the reason it has one column"}
 	Operator = Field{Name: "the name of an operator", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
 		Columns: "operators.name operators.name_key operators.created_by operators.disabled_by operator_tokens.name " +
-			"operator_tokens.person operator_tokens.created_by stock_flows.actor stock_gates.actor refunds.requester_id " +
+			"operator_tokens.person operator_tokens.created_by stock_flows.actor stock_gates.actor " +
+			"refunds.requester_id " +
 			"refunds.decided_by refunds.said_by " +
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by",

@@ -2,9 +2,10 @@ package gate
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -230,7 +231,11 @@ func (k *keeper) fill(ctx context.Context, s *gated) error {
 var errGone = errors.New("the bucket is closed")
 
 // newID draws the id of a bucket: a positive number that nobody has had.
-func newID() int64 { return rand.Int64N(1<<62) + 1 }
+func newID() int64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return int64(binary.BigEndian.Uint64(b[:])>>2) + 1
+}
 
 // closeOrphans closes the buckets whose units are in doubt. What cannot be done now stays
 // for the next time, and for anybody's recall.
