@@ -26,7 +26,7 @@ var shows = map[string]string{
 	"migrations.Up":                   "the pool that migrates, under goose's lock",
 	"migrations.begin":                "the pool that migrates, under goose's lock",
 	"migrations.resumable":            "the pool that migrates, under goose's lock",
-	"migrations/sqldb.Sync":           "the clock of a server of the cluster: which one is all the same",
+	"migrations/sqldb.ask":            "the clock of a server of the cluster: which one is all the same",
 	"migrations/sqldb.mysqlSafety":    "doctor shows settings",
 	"migrations/sqldb.sqliteSafety":   "doctor shows settings",
 	"order.Backlog":                   "numbers for people and metrics",
