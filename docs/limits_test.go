@@ -61,6 +61,11 @@ var limits = []struct {
 		"scheduler.askPagesAtOnce", "scheduler.askReadFor", "scheduler.askPause",
 		"scheduler.askUnknowns",
 	}},
+	{"Flash sales", []string{
+		"stock.MarkFor", "stock.ReopenAfter", "stock.MaxAutoGates", "stock.KeepPerHolder", "stock.leastGrant",
+		"gate.lookEvery", "gate.staleAfter", "gate.seenEvery", "gate.deadAfter", "gate.keysHorizon",
+		"gate.hotSeconds", "gate.coolRate", "gate.coolAfter", "gate.idleAfter", "gate.leaving",
+	}},
 	{"HTTP", []string{
 		"orderhttp.maxBody", "orderhttp.maxDepth", "orderhttp.maxHeaderBytes", "orderhttp.MaxWait",
 		"orderhttp.notifyBudget", "orderhttp.storeBudget", "orderhttp.wechatBudget", "orderhttp.defaultParallel",
@@ -80,7 +85,8 @@ var folders = map[string]string{
 	"sqldb": "migrations/sqldb", "operators": "payment/operators",
 	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp",
 	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "wechat": "payment/wechat",
-	"reconcile": "payment/reconcile", "stock": "stock", "bounds": "migrations/bounds", "wechatsim": "payment/wechatsim",
+	"reconcile": "payment/reconcile", "stock": "stock", "gate": "stock/gate",
+	"bounds": "migrations/bounds", "wechatsim": "payment/wechatsim",
 }
 
 // A number in a document that is no longer the program's sends whoever tunes it the wrong way: decisions once said 64

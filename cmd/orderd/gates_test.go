@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -81,9 +82,19 @@ func TestServiceKeepsAndGivesBack(t *testing.T) {
 		Quantity: quantityOf(600)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.stock.SetGate(t.Context(), stock.GateChange{SkuID: "ticket", Mode: stock.GateLocal,
-		Actor: "cli:test", Reason: "x"}); err != nil {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+a.Admin+"/admin/v1/skus/ticket/gate",
+		strings.NewReader(`{"mode":"local","reason":"x"}`))
+	if err != nil {
 		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+a.AdminToken)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res.StatusCode, err)
 	}
 	waitFor(t, "the gate to be known", func() bool { return a.gate.Knows("ticket") })
 	n := 0
