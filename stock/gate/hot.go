@@ -64,14 +64,13 @@ func (d *detector) second() (hot []string, rates map[string]int64, over bool) {
 	}
 	d.since = time.Now()
 	rates = make(map[string]int64, len(d.skus))
-	perSecond := func(n int64) int64 { return int64(float64(n) / took.Seconds()) }
 	for id, s := range d.skus {
 		if s.units == 0 {
 			delete(d.skus, id)
 			continue
 		}
-		rates[id] = perSecond(s.units)
-		if rates[id] >= hotRate || perSecond(s.again) >= hotAgain {
+		rates[id] = perSecond(s.units, took)
+		if rates[id] >= hotRate || perSecond(s.again, took) >= hotAgain {
 			s.hot++
 		} else {
 			s.hot = 0
@@ -83,3 +82,6 @@ func (d *detector) second() (hot []string, rates map[string]int64, over bool) {
 	}
 	return hot, rates, true
 }
+
+// perSecond is a rate, of a time that is a second or more.
+func perSecond(n int64, took time.Duration) int64 { return n * 1000 / took.Milliseconds() }

@@ -157,7 +157,7 @@ func (k *keeper) count(v *view) {
 	if took := time.Since(k.counted); took >= time.Second {
 		k.counted = time.Now()
 		for _, s := range v.gates {
-			s.local.count(took.Seconds())
+			s.local.count(took)
 		}
 	}
 }

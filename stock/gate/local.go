@@ -114,11 +114,11 @@ func (h *holding) id() int64 {
 	return h.bucket
 }
 
-// count begins a new second, so many seconds after the last one.
-func (h *holding) count(seconds float64) {
+// count begins a new second, so long after the last one.
+func (h *holding) count(took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lastRate, h.taken = int64(float64(h.taken)/seconds), 0
+	h.lastRate, h.taken = perSecond(h.taken, took), 0
 	if h.bucket == 0 {
 		h.emptied = false // it may ask again
 	}
