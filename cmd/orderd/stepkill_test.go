@@ -27,6 +27,7 @@ import (
 	"orderd/order/orderhttp"
 	"orderd/payment"
 	"orderd/payment/wechatsim"
+	"orderd/stock"
 )
 
 var (
@@ -50,6 +51,7 @@ const (
 var killed = map[string]func(*scene){
 	"place": killPlacing, "prepay": killPrepaying, "notify": killNotified, "close": killClosing,
 	"refund": killRefunding, "recon": killReconciling, "sweep": killSweeping,
+	"gate": killSelling,
 }
 
 // kill −9 at every step of every flow, on MariaDB and Redis: a process that dies between any two of them must leave
@@ -397,6 +399,57 @@ func killPlacing(s *scene) {
 	want(s, "orders", s.number(`SELECT COUNT(*) FROM orders`), 1)
 	s.is(first.OrderNo, order.StateClosed)
 	want(s, "returns", s.returns(first.OrderNo), 1)
+	want(s, "on the shelf", s.onShelf(), shelved)
+	s.ends()
+}
+
+// killSelling: a process dies with units of a sale in its hands, or half way through a change of the sale. All units are
+// sold or on the shelf in the end, and who asks again gets his order, or the refusal that is true.
+func killSelling(s *scene) {
+	sell := func(mode stock.GateMode) {
+		s.t.Helper()
+		_, err := s.core.stock.SetGate(s.t.Context(), stock.GateChange{SkuID: "1001", Mode: mode, Actor: "test",
+			Reason: "a test"})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	sell(stock.GateLocal)
+	const unlimited, all = "ORDERD_MAX_OPEN_UNITS=0", `{"items":[{"sku_id":"1001","quantity":1000}]}`
+	env := []string{soon, unlimited, "ORDERD_MAX_OPEN_ORDERS=0"}
+	s.startArmed(env...)
+	switch s.point.Name {
+	case "gate.marked", "gate.reopened":
+		s.post("/v1/orders", "all", all, http.StatusCreated)
+		s.asks("/v1/orders", "k", twoMugs) // marked by this one, and opened when the other is closed
+	case "gate.recalled":
+		s.post("/v1/orders", "first", twoMugs, http.StatusCreated)
+		s.until("nothing was granted", func() bool { return s.number(`SELECT COUNT(*) FROM stock_buckets`) > 0 })
+		s.asks("/v1/orders", "rest", `{"items":[{"sku_id":"1001","quantity":990}]}`)
+	default: // a process asks for units when somebody has asked it
+		asked := 0
+		s.until("the step was never reached", func() bool {
+			asked++
+			s.asks("/v1/orders", fmt.Sprint("ask", asked), twoMugs)
+			text, err := os.ReadFile(s.log)
+			return err == nil && strings.Contains(string(text), s.point.Name+" block ")
+		})
+	}
+	s.dies()
+	marked := s.number(`SELECT COUNT(*) FROM skus WHERE closed_until = ?`, int64(stock.SoldOut))
+	want(s, "marks that were committed", marked, 0)
+	s.start(env...)
+	var again answer
+	s.until("the same key never has an order", func() bool {
+		again = s.try(s.api, s.token, "/v1/orders", "k", twoMugs)
+		return again.status == http.StatusCreated
+	})
+	s.is(again.OrderNo, order.StateClosed)
+	s.until("not every order closes", func() bool {
+		return s.number(`SELECT COUNT(*) FROM orders WHERE state <> 'closed'`) == 0
+	})
+	sell(stock.GateOff)
+	want(s, "in buckets of a gate that is off", s.number(`SELECT COALESCE(SUM(remaining), 0) FROM stock_buckets`), 0)
 	want(s, "on the shelf", s.onShelf(), shelved)
 	s.ends()
 }

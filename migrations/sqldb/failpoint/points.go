@@ -7,7 +7,7 @@ type Point struct {
 	// Name is what Hit is called with. "" when no line of the source stands for
 	// the step; Note says why.
 	Name string
-	// Flow is place, prepay, notify, close, refund, recon, sweep or redis.
+	// Flow is place, prepay, notify, close, refund, recon, sweep, gate or redis.
 	Flow string
 	// After is what has just happened.
 	After string
@@ -103,6 +103,18 @@ var Points = []Point{
 		Then: "the next sweep goes on; every order is closed once"},
 	{No: "30", Name: "sweep.between", Flow: "sweep", After: "one page was begun, the next was not",
 		Then: "the next sweep goes on; every order is closed once"},
+
+	{No: "G1", Name: "gate.taken", Flow: "gate",
+		After: "units were taken in the memory of the process, before the database was asked",
+		Then:  "no order, the units are found by a recall; the same key places it"},
+	{No: "G2", Name: "gate.granted", Flow: "gate", After: "units were moved into a bucket, not into memory",
+		Then: "the units are in the bucket's row and found by a recall"},
+	{No: "G3", Name: "gate.recalled", Flow: "gate", After: "buckets were closed, before COMMIT",
+		Then: "they are open still, and the next who finds the pool short closes them"},
+	{No: "G4", Name: "gate.marked", Flow: "gate", After: "a SKU was marked as sold out, before COMMIT",
+		Then: "it is not, and the next refusal marks it"},
+	{No: "G5", Name: "gate.reopened", Flow: "gate", After: "a SKU that was sold out was opened again",
+		Then: "it is sold by every process when the marks have lapsed"},
 
 	{No: "31", Flow: "redis", After: "the stock was taken in Redis, before MySQL",
 		Then: "-", Note: "not built: no stock is kept in Redis, stock/gate does not exist"},
