@@ -113,7 +113,7 @@ func (r *refuser) close() error {
 type refusalCount struct {
 	answers    int64 // calls that were answered as they should be
 	memory     int64 // of them refused from memory
-	statements int64 // that the service sent
+	statements int64 // that read or write rows, which the service sent
 }
 
 // cells are the share of the answers that came from memory, and the statements.

@@ -35,7 +35,8 @@ VALUES`, "(?, 1, ?, 1, ?)"},
   (order_no, kind, ref, sku_id, delta, created_at)
 VALUES`, "(?, 'deduct', '', ?, -1, ?)"},
 	} {
-		*s.into, err = n.db.PrepareContext(ctx, s.head+" "+strings.Repeat(s.row+", ", RawBatch-1)+s.row) //nolint:sqlclosecheck // Close
+		query := s.head + " " + strings.Repeat(s.row+", ", RawBatch-1) + s.row
+		*s.into, err = n.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // Close
 		if err != nil {
 			r.Close()
 			return nil, fmt.Errorf("prepare raw rows: %w", err)
