@@ -25,7 +25,9 @@ import (
 // embedded parts, in under a minute. It is a show and a test: exit 4 says that the books
 // do not balance, exit 1 that something else failed, such as a race that did not happen.
 type demoCmd struct {
-	Orders      int    `default:"200" help:"Buyers, 60 to 5000."`
+	Orders      int    `help:"Buyers, 60 to 5000 (default: 200, with --sale 1000)."`
+	Sale        bool   `help:"A flash sale: a ticket for every tenth buyer, and everybody wants one."`
+	Processes   int    `default:"1" help:"With --sale: over so many processes, 1 to 8."`
 	Seed        uint64 `help:"Of every random decision (default: drawn and printed)."`
 	KeepRunning bool   `help:"Stay up afterwards."`
 }
@@ -36,6 +38,7 @@ const (
 	demoGrace     = time.Second      // from the deadline to the close
 	demoCloseRate = 200              // orders a second that are closed: the simulator has no limit
 	demoSpeed     = 30               // how much faster the simulator repeats notifications than WeChat Pay
+	demoOrders    = 200              // buyers, unless it is said
 	demoMin       = 60               // buyers: one of every kind in deck
 	demoMax       = 5000             // buyers: what a laptop serves in the time
 	demoSettle    = 25 * time.Second // how long the last order may take to end
@@ -46,8 +49,8 @@ const (
 // race happened, and WeChat Pay's own ledger agrees. With a merchant configured it is
 // errUsage: it would pay.
 func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	if c.Orders < demoMin || c.Orders > demoMax {
-		return fmt.Errorf("%w: --orders must be %d to %d, so that every race happens", errUsage, demoMin, demoMax)
+	if err := c.complete(); err != nil {
+		return err
 	}
 	if !s.simulated() {
 		return fmt.Errorf("%w: a merchant is configured; the demo pays, and so it only speaks to the simulator",
@@ -80,10 +83,14 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	screen.Printf(t.Err, "orderd demo: %d buyers, %s to pay, a WeChat Pay that loses answers; seed %d\n"+
+	what, show := fmt.Sprintf("%s to pay, a WeChat Pay that loses answers; seed %d", demoPayWithin, c.Seed), c.run
+	if c.Sale {
+		what, show = fmt.Sprintf("%d tickets, %d processes", c.Orders/saleShare, c.Processes), c.runSale
+	}
+	screen.Printf(t.Err, "orderd demo: %d buyers, %s\n"+
 		"data in %s, kept for 'orderd verify --data-dir %s' and the other verbs\n\n",
-		c.Orders, demoPayWithin, c.Seed, s.DataDir, s.DataDir)
-	err = c.run(ctx, a, t)
+		c.Orders, what, s.DataDir, s.DataDir)
+	err = show(ctx, a, t)
 	if c.KeepRunning && err == nil {
 		screen.Printf(t.Err, "\nstill running: api http://%s  operators http://%s (user any, password in "+
 			"%s/admin.token);"+
@@ -93,11 +100,32 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return errors.Join(err, a.Close())
 }
 
+// complete sets the number of buyers where it was not given, and refuses what is out of bounds.
+func (c *demoCmd) complete() error {
+	switch {
+	case c.Orders != 0:
+	case c.Sale:
+		c.Orders = saleBuyers
+	default:
+		c.Orders = demoOrders
+	}
+	switch {
+	case c.Processes < 1 || c.Processes > saleProcesses || c.Processes > 1 && !c.Sale:
+		return fmt.Errorf("%w: --processes must be 1 to %d, and is of --sale", errUsage, saleProcesses)
+	case c.Orders < demoMin || c.Orders > demoMax:
+		return fmt.Errorf("%w: --orders must be %d to %d, so that every race happens", errUsage, demoMin, demoMax)
+	}
+	return nil
+}
+
 // prepare chooses a fresh data directory and free ports unless they were given: a demo
 // must not meet a service that runs on this machine, nor leave its orders in that one's
 // data. With --keep-running the usual ports are kept, so that the README's commands work.
 func (c demoCmd) prepare(s *settings) error {
 	s.PayWithin, s.CloseGrace, s.SweepEvery, s.CloseRate = demoPayWithin, demoGrace, time.Second, demoCloseRate
+	if c.Sale {
+		s.PayWithin = salePayWithin
+	}
 	s.AutoApprove, s.TwoPersons = int64(payment.MaxFen), 0 // nobody sits at the finance desk of a demo
 	for env, addr := range map[string]*string{
 		"ORDERD_API_ADDR":   &s.APIAddr,

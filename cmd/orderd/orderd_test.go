@@ -182,6 +182,8 @@ func TestExitCodesAndHints(t *testing.T) {
 		{[]string{"order", "close", "x", "--reason", "r"}, exitUsage, "--yes"},
 		{[]string{"verify", "--bootstrap-admin-token", "short"}, exitUsage, "openssl"},
 		{[]string{"demo", "--orders", "3"}, exitUsage, "60"},
+		{[]string{"demo", "--processes", "2"}, exitUsage, "--sale"},
+		{[]string{"demo", "--sale", "--processes", "9"}, exitUsage, "1 to 8"},
 	} {
 		code, out, errs := words(t, append(c.args, "--data-dir", dir)...)
 		if code != c.code || !strings.Contains(errs, c.want) || strings.Contains(errs+out, "hunter2") {
