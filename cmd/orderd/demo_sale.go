@@ -58,8 +58,9 @@ func (c demoCmd) runSale(ctx context.Context, a *app, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	crowd := &saleCrowd{secret: []byte(a.JWTSecret), n: c.Orders, line: t.progress(), http: &http.Client{
-		Timeout: buyerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: buyerConns, MaxConnsPerHost: buyerConns}}}
+	conns := &http.Transport{MaxIdleConnsPerHost: buyerConns, MaxConnsPerHost: buyerConns}
+	crowd := &saleCrowd{secret: []byte(a.JWTSecret), n: c.Orders, line: t.progress(),
+		http: &http.Client{Timeout: buyerTimeout, Transport: conns}}
 	for _, p := range append([]saleDoors{{api: a.API, admin: a.Admin}}, pods.doors()...) {
 		crowd.api, crowd.admin = append(crowd.api, dialable(p.api)), append(crowd.admin, dialable(p.admin))
 	}
