@@ -31,6 +31,7 @@ type chaosCmd struct {
 	Folder  string        `type:"path" help:"Keep logs, histories and databases here."`
 	Tags    string        `help:"Build tags of the services."`
 	Mutant  string        `help:"${chaos_mutant}"`
+	Gate    string        `default:"off" enum:"off,local" help:"${chaos_gate}"`
 }
 
 // sizes are those of docs/chaos.md: orders, kills, other faults, trials of each fault
@@ -47,7 +48,7 @@ var limits = map[string]time.Duration{"smoke": time.Hour, "pr": time.Hour, "nigh
 // Run tries to break the service. It fails on a violation and on a run that proves
 // nothing: a program that runs it needs the exit code alone.
 func (c *chaosCmd) Run(ctx context.Context) error {
-	o := chaos.Options{Seed: c.Seed, Buyers: c.Buyers, Tags: c.Tags, Say: sayToStderr()}
+	o := chaos.Options{Seed: c.Seed, Buyers: c.Buyers, Tags: c.Tags, Gate: c.Gate, Say: sayToStderr()}
 	switch c.Mutant {
 	// Without a run: nothing is started.
 	case "list":

@@ -45,6 +45,8 @@ type Options struct {
 	Tags string
 	// Mutant breaks the service on purpose, by the name of one of Mutants.
 	Mutant string
+	// Gate is the mode of a flash sale of the hot SKUs, one of gateModes; off or "" for none.
+	Gate string
 	// Warm is the time without faults at first, in which Report.Rate is measured; default
 	// 10 s.
 	Warm time.Duration
@@ -137,6 +139,9 @@ func (o *Options) defaults() {
 	o.Workers = cmp.Or(o.Workers, usualWorkers)
 	o.Warm = cmp.Or(o.Warm, usualWarm)
 	o.Limit = cmp.Or(o.Limit, usualLimit)
+	if !o.gated() {
+		o.Gate = gateOf(o.Mutant)
+	}
 	o.Trials = max(o.Trials, 0)
 	o.Seed = cmp.Or(o.Seed, uint64(time.Now().UnixNano())%maxSeed)
 	if o.Say == nil {
@@ -158,6 +163,9 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	meters := newMeters(s)
 	defer meters.stop()
 
+	if err := s.openSale(ctx); err != nil {
+		return err
+	}
 	// Services are started again for as long as there are faults; afterwards heal does
 	// it.
 	supervising, unsupervise := context.WithCancel(ctx)
@@ -175,7 +183,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	enough := func() bool {
 		kills, faults := n.counts()
 		done := shop.counted("placed") >= o.Orders && kills >= o.Kills && faults >= o.Faults && meters.locked() > 0 &&
-			n.trialsLeft(o) == 0
+			n.trialsLeft(o) == 0 && n.saleLeft(&o) == 0
 		return done || shop.broken() || n.failure() != nil || time.Since(begin) > o.Limit
 	}
 	o.Say("warm: %s without faults", o.Warm)
@@ -206,6 +214,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 	r.Placed = shop.counted("placed")
 	r.Kills, r.Faults, r.Exits = n.kills, n.faults, s.exits()
 	r.Trials = n.tried
+	r.Sale = n.sold(&o)
 
 	// Nothing goes wrong any more: from here on everything that is open is a finding.
 	j := &judge{stage: s, shop: shop, report: r, found: map[string]string{}, healed: map[string]int64{}}
@@ -222,6 +231,12 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 // that reads what it must not change.
 func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
 	r := j.report
+	if o.gated() {
+		o.Say("verify with the gates open, turn them off")
+		if err := j.closed(ctx); err != nil {
+			return fmt.Errorf("end the sale: %w", err)
+		}
+	}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -259,6 +274,7 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report, e
 		}
 		// What is done runs ahead of the orders by a little, never far.
 		share := float64(placed) / float64(o.Orders)
+		n.sellBadly(ctx, &o, share)
 		if t, ok := n.nextTrial(o, share, kills+faults); ok {
 			n.try(ctx, shop, t)
 			continue

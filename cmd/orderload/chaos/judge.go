@@ -474,7 +474,8 @@ func around(text string, i int) string {
 
 // tables are those that must be the same after everything was killed and started again:
 // all that has orders, stock or money in it.
-const tables = "orders, order_items, order_events, stock_flows, skus, payments, refunds, refund_items, " +
+const tables = "orders, order_items, order_events, stock_flows, skus, stock_gates, stock_buckets, stock_moves, " +
+	"sale_buyers, payments, refunds, refund_items, " +
 	"refund_approvals, payment_attempts, reconciliations, differences, bill_files, bill_chunks"
 
 // fingerprint is MariaDB's checksum of every table (CHECKSUM TABLE), one text. A table

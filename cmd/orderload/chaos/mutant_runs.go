@@ -55,7 +55,7 @@ func RunMutants(ctx context.Context, w io.Writer, o Options, names ...string) er
 // happened (ErrInvalid) is no catch: only a violation is.
 func (m Mutant) hunt(ctx context.Context, o Options) (row string, caught bool, err error) {
 	o.Orders, o.Kills, o.Faults, o.Warm = mutantOrders, mutantKills, mutantFaults, mutantWarm
-	o.Trials, o.Mutant, o.Keep = mutantTrials, m.Name, true
+	o.Trials, o.Mutant, o.Gate, o.Keep = mutantTrials, m.Name, gateOf(m.Name), true
 	for range mutantTries {
 		begin := time.Now()
 		if o.Dir, err = os.MkdirTemp("", "mutant-"); err != nil {

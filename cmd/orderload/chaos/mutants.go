@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -96,7 +97,10 @@ var staysBehind = Edit{"migrations/sqldb/conn.go", "err != nil || time.Since(c.l
 	"err != nil || time.Since(c.looked) >= 0 {"}
 
 // Mutants are the mistakes.
-var Mutants = []Mutant{
+var Mutants = slices.Concat(shopMutants, gateMutants)
+
+// shopMutants are those that a run without a gate catches.
+var shopMutants = []Mutant{
 	// What shops do wrong with closes, callbacks and stock.
 	{"close-by-nil", "a close is believed when the call gave no error, whatever was answered", []Edit{
 		{"order/close.go", "		if attempt == nil && reply.Answer != payment.ClosePaid {\n",

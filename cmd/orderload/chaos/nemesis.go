@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,15 +35,20 @@ type nemesis struct {
 	kills  map[string]int // by victim
 	faults map[string]int // by action
 	tried  map[string]Trial
-	trials int   // begun
-	err    error // the first failure of the nemesis itself
+	trials int // begun
+	// Faults of the gate: how many were begun, and what has happened of each.
+	saleBegun  int
+	saleFaults map[string]int
+	selling    atomic.Bool // one is under way
+	err        error       // the first failure of the nemesis itself
 }
 
 // newNemesis has done nothing yet; all its choices follow from the seed.
 func newNemesis(s *stage, o Options, h *history) *nemesis {
 	const stream = 666 // apart from the buyers', which have their number
 	return &nemesis{stage: s, rnd: rand.New(rand.NewPCG(o.Seed, stream)), history: h,
-		kills: map[string]int{}, faults: map[string]int{}, tried: map[string]Trial{}}
+		kills: map[string]int{}, faults: map[string]int{}, tried: map[string]Trial{},
+		saleFaults: map[string]int{}}
 }
 
 // action is something that goes wrong, with its weight: how often it stands in a deck. do

@@ -51,6 +51,7 @@ type Report struct {
 	Invariants int           `json:"invariants"`
 	VerifyTook time.Duration `json:"verify_ns"`
 	LogBytes   int64         `json:"log_bytes"`
+	Sale       SaleReport    `json:"sale"`     // with a gate
 	Exits      int           `json:"exits"`    // services that ended by themselves: a server was away at their start
 	Complete   bool          `json:"complete"` // every step of the judge was done
 	// Verdict is "0 violations" or the text of ErrViolation or ErrInvalid. Violations has
@@ -256,6 +257,9 @@ func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) err
 		}
 		r.Happened = append(r.Happened, h)
 	}
+	if r.Options.gated() {
+		r.Happened = append(r.Happened, r.Sale.happened(&r.Options, shop, m)...)
+	}
 	return nil
 }
 
@@ -273,6 +277,9 @@ func (r *Report) Write(w io.Writer) {
 	if o.Tags != "" {
 		fmt.Fprintf(w, " `--tags %s`", o.Tags)
 	}
+	if o.gated() {
+		fmt.Fprintf(w, " `--gate %s`", o.Gate)
+	}
 	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n",
 		r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())
 	fmt.Fprintf(w, "%d services, %d workers, MariaDB with full durability, Redis with its log on disk; %d buyers.\n",
@@ -286,6 +293,9 @@ func (r *Report) Write(w io.Writer) {
 		r.Healed, r.Exits, float64(r.LogBytes)/1e6)
 	kills, faults := sum(r.Kills), sum(r.Faults)
 	fmt.Fprintf(w, "%d kills with SIGKILL: %s.\n%d other faults: %s.\n\n", kills, list(r.Kills), faults, list(r.Faults))
+	if o.gated() {
+		fmt.Fprint(w, r.Sale.text(o.Gate))
+	}
 	r.writeTrials(w)
 	fmt.Fprintf(w, "| happened | times | needed |\n|---|---:|---:|\n")
 	for _, h := range r.Happened {
@@ -364,10 +374,10 @@ type meters struct {
 	done   chan struct{}
 
 	mu sync.Mutex
-	// last is each process's counter at the last look; total is of all of them, ended
+	// last is each process's counters at the last look; total is of all of them, ended
 	// ones too. lastDeadlocks is the same of the server.
-	last          map[string]float64 // by process: its counter at the last look
-	total         float64            // of all of them, ended ones too
+	last          map[string]map[string]float64 // by process and series
+	total         map[string]float64            // by series
 	deadlocks     int
 	lastDeadlocks int
 }
@@ -379,7 +389,8 @@ const metersEvery = 500 * time.Millisecond
 // newMeters looks every metersEvery, until stop.
 func newMeters(s *stage) *meters {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &meters{stage: s, cancel: cancel, done: make(chan struct{}), last: map[string]float64{}}
+	m := &meters{stage: s, cancel: cancel, done: make(chan struct{}), last: map[string]map[string]float64{},
+		total: map[string]float64{}}
 	go func() {
 		defer close(m.done)
 		for sqldb.Sleep(ctx, metersEvery) {
@@ -402,24 +413,53 @@ func (m *meters) locked() int {
 // again is the tasks so far that were delivered again, those that died processes counted
 // included.
 func (m *meters) again() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return int(m.total)
+	total := 0.0
+	for series, n := range m.series("scheduler_tasks_total{") {
+		if !strings.Contains(series, `result="done"`) && !strings.Contains(series, `result="poison"`) {
+			total += n
+		}
+	}
+	return int(total)
 }
 
-// read takes the tasks that ended in something that asynq delivers again, and InnoDB's
-// deadlocks. A counter that is smaller than at the last look began anew.
+// series gives the counters so far whose names begin so, by name and labels.
+func (m *meters) series(name string) map[string]float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found := map[string]float64{}
+	for series, n := range m.total {
+		if strings.Contains(series, name) {
+			found[series] = n
+		}
+	}
+	return found
+}
+
+// sum adds up the counters of a name.
+func (m *meters) sum(name string) (total float64) {
+	for _, n := range m.series(name) {
+		total += n
+	}
+	return total
+}
+
+// read takes the counters of all processes, and InnoDB's deadlocks. A counter that is smaller
+// than at the last look began anew.
 func (m *meters) read(ctx context.Context) {
-	for _, p := range m.stage.workers {
-		n, ok := scrape(ctx, "http://"+p.admin+"/metrics", canary.AdminToken)
+	for _, p := range m.stage.processes() {
+		now, ok := scrape(ctx, "http://"+p.admin+"/metrics", canary.AdminToken)
 		if !ok {
 			continue
 		}
 		m.mu.Lock()
-		if n > m.last[p.name] {
-			m.total += n - m.last[p.name]
+		for series, n := range now {
+			if last := m.last[p.name][series]; n >= last {
+				m.total[series] += n - last
+			} else { // it began anew
+				m.total[series] += n
+			}
 		}
-		m.last[p.name] = n
+		m.last[p.name] = now
 		m.mu.Unlock()
 	}
 	if n := m.stage.deadlocks(ctx); n >= 0 {
@@ -447,31 +487,32 @@ func (s *stage) deadlocks(ctx context.Context) int {
 // scrapeTimeout is for one answer of /metrics: the process may be stopped.
 const scrapeTimeout = time.Second
 
-// scrape adds up the tasks of a worker that asynq will deliver again. False when the
-// worker did not answer.
-func scrape(ctx context.Context, url, token string) (total float64, ok bool) {
+// scrape reads the counters of tasks and gates of a process, by name and labels. False when it
+// did not answer.
+func scrape(ctx context.Context, url, token string) (counters map[string]float64, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return 0, false
+		return nil, false
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := (&http.Client{Timeout: scrapeTimeout}).Do(req)
 	if err != nil {
-		return 0, false
+		return nil, false
 	}
 	defer res.Body.Close()
+	counters = map[string]float64{}
 	for scan := bufio.NewScanner(res.Body); scan.Scan(); {
 		text := scan.Text()
-		if !strings.Contains(text, "scheduler_tasks_total{") ||
-			strings.Contains(text, `result="done"`) || strings.Contains(text, `result="poison"`) {
+		i := strings.LastIndexByte(text, ' ') // a label may have one
+		series, value := text[:max(i, 0)], text[i+1:]
+		if !strings.Contains(series, "scheduler_tasks_total{") && !strings.Contains(series, "gate_") {
 			continue
 		}
-		n, err := strconv.ParseFloat(text[strings.LastIndex(text, " ")+1:], 64)
-		if err == nil {
-			total += n
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			counters[series] = n
 		}
 	}
-	return total, res.StatusCode == http.StatusOK
+	return counters, res.StatusCode == http.StatusOK
 }

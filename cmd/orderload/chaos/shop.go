@@ -157,13 +157,19 @@ func (s *shop) open(ctx context.Context, enough func() bool) {
 		s.wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(s.o.Seed, b))
 			for n := 0; ctx.Err() == nil && !enough(); n++ {
-				i := s.started.Add(1)
-				v := &visit{model: model.New(), key: fmt.Sprintf("v%d", i),
-					customer: fmt.Sprintf("c%d-%d", b, n/visitsEach)}
+				if s.o.gated() && rnd.IntN(rivalsOf) == 0 {
+					s.rivals(ctx, rnd, fmt.Sprintf("r%d-%d", b, n))
+				}
+				v := s.newVisit(fmt.Sprintf("c%d-%d", b, n/visitsEach))
 				s.buy(ctx, &buyer{shop: s, ctx: ctx, rnd: rnd, visit: v})
 			}
 		})
 	}
+}
+
+// newVisit is a visit of a customer, with a key that no other has.
+func (s *shop) newVisit(customer string) *visit {
+	return &visit{model: model.New(), key: fmt.Sprintf("v%d", s.started.Add(1)), customer: customer}
 }
 
 // buyer is one visit while it lasts.
@@ -174,6 +180,8 @@ type buyer struct {
 	rnd   *rand.Rand
 	token string
 	via   *process // which api process is asked; nil for any
+	// wanted is the cart, nil before it is drawn.
+	wanted map[string]any
 }
 
 // card is something that buyers do, and how many of a hundred do it.
@@ -235,6 +243,10 @@ func (s *shop) buy(ctx context.Context, b *buyer) {
 	}
 	s.count("placed")
 	c.do(b)
+	if s.o.gated() && b.rnd.IntN(4) == 0 {
+		// Others have bought meanwhile, and some of it is sold out: the key has its order all the same.
+		b.placeAgain(b.wanted)
+	}
 	if b.trade != "" && b.rnd.IntN(12) == 0 {
 		b.lie()
 	}
@@ -253,6 +265,9 @@ func (b *buyer) enter() {
 
 // cart is one to three lines, hot SKUs first.
 func (b *buyer) cart() map[string]any {
+	if b.o.gated() && b.rnd.IntN(100) < saleShare {
+		return saleCart(b.rnd)
+	}
 	lines := map[uint64]int{}
 	// Few goods are bought most, as in shops: s 1.3, v 4.
 	zipf := rand.NewZipf(b.rnd, 1.3, 4, skus-1)
@@ -272,13 +287,21 @@ const placeTries = 60
 
 // finalAfter is when a refusal is final, counted from the last try that had no answer:
 // what the API promises, and the longest time for which the nemesis stops a process.
-const finalAfter = order.FirstTryWithin + maxPause
+func (s *shop) finalAfter() time.Duration {
+	if s.o.gated() {
+		return order.FirstTryWithin + holderStopped
+	}
+	return order.FirstTryWithin + maxPause
+}
 
 // place places the order, with the same key until there is an answer. False when there is
 // none to go on with. A refusal after a try without an answer is not the last word: as
 // the API says, the buyer waits and asks once more.
 func (b *buyer) place() bool {
-	cart := b.cart()
+	if b.wanted == nil {
+		b.wanted = b.cart()
+	}
+	cart := b.wanted
 	for range placeTries {
 		a := b.try(cart)
 		switch {
@@ -287,10 +310,13 @@ func (b *buyer) place() bool {
 				b.placeAgain(cart)
 			}
 			return true
-		case a.code == orderhttp.CodeStockInsufficient:
-			b.count("sold out")
-			if wait := time.Until(b.unanswered.Add(finalAfter)); wait > 0 {
-				b.count("sold out, and asked again")
+		case finals[a.code] != "":
+			b.count(finals[a.code])
+			if a.code == orderhttp.CodeStockInsufficient {
+				b.soldOut(a)
+			}
+			if wait := time.Until(b.unanswered.Add(b.finalAfter())); wait > 0 {
+				b.count(finals[a.code] + ", and asked again")
 				if !sqldb.Sleep(b.ctx, wait) {
 					return false
 				}
@@ -359,8 +385,8 @@ func (b *buyer) placeAgain(cart map[string]any) {
 		if a.status == http.StatusCreated && a.body.OrderNo != b.orderNo {
 			b.violated("K1: key %s/%s gave order %s and order %s", b.customer, b.key, b.orderNo, a.body.OrderNo)
 		}
-		if a.code == orderhttp.CodeStockInsufficient {
-			b.violated("K1: key %s/%s gave order %s, and the repeat was told sold out", b.customer, b.key, b.orderNo)
+		if refusal := finals[a.code]; refusal != "" {
+			b.violated("K1: key %s/%s gave order %s, and the repeat was told %s", b.customer, b.key, b.orderNo, refusal)
 		}
 	}
 	b.count("placed again")
@@ -824,6 +850,9 @@ func (s *shop) watch(ctx context.Context) (stop func()) {
 	ctx, stop = context.WithCancel(ctx)
 	go s.watchAcks(ctx)
 	go s.watchCloses(ctx)
+	if s.o.gated() {
+		go s.watchLimits(ctx)
+	}
 	return stop
 }
 

@@ -87,6 +87,11 @@ type stage struct {
 	primaries  int               // switchovers so far
 	stale      stale
 
+	// gate is the mode of the sale, "" without one. putIn is what came in of its SKUs.
+	gate   string
+	saleMu sync.Mutex
+	putIn  map[string]int64
+
 	httpMu sync.Mutex
 	next   int // the api process that gets the next callback, modulo their number
 }
@@ -115,12 +120,17 @@ func build(ctx context.Context, dir, overlay, tags string) (string, error) {
 // newStage builds the services and starts everything. On an error nothing runs any more.
 func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) {
 	s = &stage{dir: dir}
+	tags := o.Tags
+	if o.gated() {
+		s.gate = o.Gate
+		tags = strings.Trim(tags+",failpoints", ",")
+	}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	if s.binary, err = build(ctx, dir, o.overlay, o.Tags); err != nil {
+	if s.binary, err = build(ctx, dir, o.overlay, tags); err != nil {
 		return s, err
 	}
 	if err := s.startServers(ctx); err != nil {
@@ -311,7 +321,11 @@ func (s *stage) fill(ctx context.Context, o Options) error {
 	for n := range skus {
 		quantity := int64(o.Orders)
 		if n < hot {
-			quantity = int64(o.Orders/hotShare + hotLeast)
+			quantity = scarce(o.Orders)
+		}
+		if n < hot && o.gated() {
+			quantity = sale[n].units(o.Orders)
+			s.came(skuID(n), quantity)
 		}
 		put := stock.Put{SkuID: skuID(n), Title: "Thing", PriceFen: int64(100 + n), Quantity: &quantity, Actor: "chaos"}
 		if _, _, err := admin.Put(ctx, put); err != nil {
@@ -400,6 +414,7 @@ type process struct {
 	// Its name is that of its log; the addresses are its own for the whole run.
 	name               string
 	api, notify, admin string
+	steps              string // where it is told what to do at a step, with a gate only
 	binary             string
 	args, env          []string
 	log                string
@@ -412,13 +427,15 @@ type process struct {
 	// killed says that its end was ours, exits counts those that were its own.
 	killed bool
 	exits  int
+	// armed says that it may have been told to kill itself.
+	armed bool
 }
 
 // newProcess makes a process with addresses of its own; start starts it.
 func (s *stage) newProcess(name string, roles ...string) (*process, error) {
 	p := &process{name: name, binary: s.binary, args: []string{"serve", "--log-level", "info"},
 		log: filepath.Join(s.dir, name+".log")}
-	for _, addr := range []*string{&p.api, &p.notify, &p.admin} {
+	for _, addr := range []*string{&p.api, &p.notify, &p.admin, &p.steps} {
 		var err error
 		if *addr, err = servers.FreeAddr(); err != nil {
 			return nil, err
@@ -430,6 +447,10 @@ func (s *stage) newProcess(name string, roles ...string) (*process, error) {
 	p.env = append(append([]string{}, s.env...), "ORDERD_DATA_DIR="+filepath.Join(s.dir, name),
 		"ORDERD_API_ADDR="+p.api, "ORDERD_NOTIFY_ADDR="+p.notify, "ORDERD_ADMIN_ADDR="+p.admin,
 		"HOME="+s.dir, "PATH="+os.Getenv("PATH"), "GOTRACEBACK=all")
+	if s.gate != "" {
+		p.env = append(p.env, "ORDERD_FAILPOINTS_ADDR="+p.steps,
+			"ORDERD_FAILPOINTS_LOG="+filepath.Join(s.dir, stepsLog))
+	}
 	return p, nil
 }
 
@@ -481,10 +502,10 @@ func (p *process) mayStart() bool {
 	if p.running() || time.Now().Before(p.notBefore) {
 		return false
 	}
-	if !p.killed {
+	if !p.killed && !p.armed {
 		p.exits++
 	}
-	p.killed = false
+	p.killed, p.armed = false, false
 	return true
 }
 

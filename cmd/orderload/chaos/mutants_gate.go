@@ -1,0 +1,55 @@
+package chaos
+
+import (
+	"slices"
+
+	"orderd/stock"
+)
+
+// gateOf is the mode of the gate that the run of a mutant needs, "" for none.
+func gateOf(mutant string) string {
+	if slices.ContainsFunc(gateMutants, func(m Mutant) bool { return m.Name == mutant }) {
+		return string(stock.GateLocal)
+	}
+	return ""
+}
+
+// bucketGuard is the condition of the last decrement of a bucket.
+const bucketGuard = "  AND state IN ('open', 'closing')\n  AND remaining >= `+sum, args...)\n"
+
+// gateMutants are the mistakes of flash sales, which a run with a gate catches.
+var gateMutants = []Mutant{
+	// What they believe of a bucket.
+	{"bucket-unguarded", "a bucket is written off, open or closed, full or not", []Edit{
+		{"stock/bucket.go", bucketGuard, "  AND (1 = 1 OR remaining >= `+sum+`)`, args...)\n"}}},
+	{"recall-leaves-it-open", "a recall puts units into the pool and leaves them in the bucket", []Edit{
+		{"stock/bucket.go", "SET state = 'closed', remaining = 0, seq = seq + 1\n", "SET seq = seq + 1\n"}}},
+	{"fenced-is-sold-out", "who has a unit of a recalled bucket is told that it is sold out", []Edit{
+		{"stock/shelf.go", "== 0 && !it.Unlimited && it.left < l.Quantity {",
+			"== 0 && !it.Unlimited && (it.left < l.Quantity || (from != nil && from[i] != 0)) {"}}},
+	// What they make of a mark.
+	{"mark-without-keys", "while a SKU is marked, who has an order is refused from memory too", []Edit{
+		{"stock/gate/marks.go", "keys != nil { // else nobody has an order", "keys == nil && keys != nil {"}}},
+	{"mark-outlives-reopening", "a mark is believed for longer than a SKU waits before it is sold again", []Edit{
+		{"stock/gates.go", "	MarkFor = time.Second\n", "	MarkFor = 10 * time.Second\n"}}},
+	// What they count twice, or by themselves.
+	{"return-to-pool-and-bucket", "a closed order is returned to the pool and to a bucket", []Edit{
+		{"stock/return.go", "	return eachChunk(back,", "	for id, n := range back {\n" +
+			"		if _, err := tx.Update(ctx, \"UPDATE stock_buckets SET remaining = remaining + ? \"+\n" +
+			"			\"WHERE sku_id = ? AND state = 'open' LIMIT 1\", n, id); err != nil {\n" +
+			"			return err\n		}\n	}\n	return eachChunk(back,"}}},
+	{"limit-in-memory", "the limit per customer is counted by each process for itself", []Edit{
+		{"order/limit.go", "	args := make([]any, 0, 2*len(page))\n",
+			"	if true {\n		for _, b := range page {\n			if all, ok := mine.Load(b); ok {\n" +
+				"				s.buyers[b] = slices.Clone(all.([]slot))\n" +
+				"			}\n		}\n		return nil\n	}\n" +
+				"	args := make([]any, 0, 2*len(page))\n"},
+		{"order/limit.go", "slot{no: sl.no, orderNo: p.orderNo, live: true})\n",
+			"slot{no: sl.no, orderNo: p.orderNo, live: true})\n" +
+				"			mine.Store(sl.buyer, slices.Clone(s.buyers[sl.buyer]))\n"},
+		{"order/limit.go", "	if s == nil {\n		return nil\n	}\n",
+			"	if s != nil || true {\n		return nil\n	}\n"},
+		{"order/limit.go", "// mostSaleCustomers bounds",
+			"var mine sync.Map // what this process gave\n\n// mostSaleCustomers bounds"},
+		{"order/limit.go", "	\"slices\"\n", "	\"slices\"\n	\"sync\"\n"}}},
+}
