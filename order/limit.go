@@ -154,51 +154,66 @@ WHERE order_no IN (`+sqldb.In(len(nos))+`)
 	return nil
 }
 
+// saleAsked is what a placement asks of one sale.
+type saleAsked struct {
+	sale  string
+	units int64
+	limit int64 // the smallest of its SKUs
+	first int   // line
+}
+
+// asks gives what a placement asks of each sale that limits it, in the order of its lines.
+func (s *saleLimits) asks(p *placing) (sales []saleAsked) {
+	for i, l := range p.Lines {
+		sale, ok := s.sale[l.SkuID]
+		if !ok {
+			continue
+		}
+		j := slices.IndexFunc(sales, func(a saleAsked) bool { return a.sale == sale })
+		if j < 0 {
+			j = len(sales)
+			sales = append(sales, saleAsked{sale: sale, limit: s.limit[l.SkuID], first: i})
+		}
+		sales[j].units += l.Quantity
+		sales[j].limit = min(sales[j].limit, s.limit[l.SkuID])
+	}
+	return sales
+}
+
 // slots gives the slots that a placement gets, or a *CustomerLimitError. Nothing is taken yet.
-func (s *saleLimits) slots(p *placing) ([]slotOf, error) {
+func (s *saleLimits) slots(p *placing) (all []slotOf, err error) {
 	if s == nil {
 		return nil, nil
 	}
-	asked := map[string]int64{} // by sale
-	first := map[string]int{}
-	for i, l := range p.Lines {
-		if sale, ok := s.sale[l.SkuID]; ok {
-			if asked[sale] == 0 {
-				first[sale] = i
-			}
-			asked[sale] += l.Quantity
-		}
-	}
-	var all []slotOf
-	for i, l := range p.Lines {
-		sale, ok := s.sale[l.SkuID]
-		if !ok || first[sale] != i {
-			continue
-		}
-		b := buyer{sale, p.CustomerID}
-		got, held := s.free(b, s.limit[l.SkuID], asked[sale], p.orderNo)
-		if int64(len(got)) < asked[sale] {
-			return nil, &CustomerLimitError{Sale: sale, Index: i, Asked: asked[sale], Held: held,
-				Limit: s.limit[l.SkuID]}
+	for _, a := range s.asks(p) {
+		got, held := s.free(buyer{a.sale, p.CustomerID}, a.limit, a.units, p.orderNo)
+		if int64(len(got)) < a.units {
+			return nil, &CustomerLimitError{Sale: a.sale, Index: a.first, Asked: a.units, Held: held, Limit: a.limit}
 		}
 		all = append(all, got...)
 	}
 	return all, nil
 }
 
-// free gives at most n of a customer's slots that nobody has, and how many are held.
+// free gives at most n of a customer's slots that nobody has, the lowest ones, so that two
+// who find the same ones free meet, and how many are held: also above the limit, which may have
+// been higher.
 func (s *saleLimits) free(b buyer, limit, n int64, orderNo string) (got []slotOf, held int64) {
-	rows := s.buyers[b]
-	for no := int64(1); no <= limit; no++ {
-		i := slices.IndexFunc(rows, func(sl slot) bool { return sl.no == no })
-		switch {
-		case i >= 0 && rows[i].live && rows[i].orderNo != orderNo: // a revived order has its own
+	mine := map[int64]slot{}
+	for _, sl := range s.buyers[b] {
+		if sl.live && sl.orderNo != orderNo { // a revived order has its own
 			held++
-		case int64(len(got)) == n:
-		case i >= 0:
-			got = append(got, slotOf{b, rows[i], orderNo})
-		default:
+		}
+		mine[sl.no] = sl
+	}
+	n = min(n, limit-held)
+	for no := int64(1); no <= limit && int64(len(got)) < n; no++ {
+		sl, ok := mine[no]
+		switch {
+		case !ok:
 			got = append(got, slotOf{b, slot{no: no}, orderNo})
+		case !sl.live || sl.orderNo == orderNo:
+			got = append(got, slotOf{b, sl, orderNo})
 		}
 	}
 	return got, held
@@ -215,7 +230,7 @@ func (s *saleLimits) take(p *placing, slots []slotOf) {
 		}
 		s.moves = append(s.moves, sl)
 		i := slices.IndexFunc(rows, func(r slot) bool { return r.no == sl.no })
-		rows[i].live = true
+		rows[i].orderNo, rows[i].live = p.orderNo, true
 	}
 }
 
