@@ -203,6 +203,9 @@ func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing)
 		batch[i].ran++
 		batch[i].fenced = batch[i].fenced || errors.Is(err, stock.ErrFenced)
 	}
+	if sqldb.Classify(err) == sqldb.ClassRetry && !errors.Is(err, stock.ErrFenced) {
+		s.cfg.Gate.Demand(wantOf(batch, s.cfg.Now()).Units, true)
+	}
 	if sqldb.IsDuplicate(err) && batch[0].looks < maxLooks {
 		for i := range batch {
 			batch[i].looks++
@@ -226,7 +229,9 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		}
 	}
 	want := wantOf(batch, s.cfg.Now())
-	s.cfg.Gate.Demand(want.Units, batch[0].ran > 0)
+	if batch[0].ran == 0 {
+		s.cfg.Gate.Demand(want.Units, false)
+	}
 	shelf, err := stock.Open(ctx, tx, want)
 	if err != nil {
 		return nil, err

@@ -57,8 +57,8 @@ type Gate struct {
 
 // Times and numbers of gates.
 const (
-	// ReopenAfter is the wait between a SKU's opening and its first unit: a mark that says
-	// it is sold out is believed for MarkFor, and the clocks that are compared differ a little.
+	// ReopenAfter is how long whoever opens a SKU that was not sold waits after it has seen that
+	// it is Reopening: by then no process believes any more that it is not sold.
 	ReopenAfter = 1200 * time.Millisecond
 	// MarkFor is how long a mark that was read is believed.
 	MarkFor = time.Second
@@ -124,10 +124,15 @@ JOIN skus s ON s.sku_id = g.sku_id
 WHERE g.mode <> 'off'
 ORDER BY g.sku_id`
 
-// Gates gives all gates that are not off, with what their SKUs have, as one statement sees
-// them where SKUs are written.
+// Gates gives all gates that are not off, or whose SKU is Reopening, with what their SKUs have,
+// as one statement sees them where SKUs are written.
 func (a *Admin) Gates(ctx context.Context) ([]Gate, error) {
-	return sqldb.Decided(ctx, a.db, gatesNotOff, nil, func(rows *sql.Rows) (Gate, error) { return scanGate(rows) })
+	return sqldb.Decided(ctx, a.db, `SELECT `+gateColumns+`
+FROM stock_gates g
+JOIN skus s ON s.sku_id = g.sku_id
+WHERE g.mode <> 'off'
+   OR s.closed_until >= ? AND s.closed_until < ?
+ORDER BY g.sku_id`, []any{reopening, SoldOut}, func(rows *sql.Rows) (Gate, error) { return scanGate(rows) })
 }
 
 // FindGate gives the gate of a SKU, off ones too; false when it has never had one.
@@ -179,7 +184,7 @@ FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
 
 // SetGate makes, changes or ends (GateOff) the gate of a SKU. Its buckets are closed and their
 // units go back to the pool, to be handed out again as the gate says now. A SKU that was marked
-// as sold out is opened, ReopenAfter from now. Errors: *InvalidError, ErrSKUNotFound,
+// as sold out, or whose sale now begins earlier, is reopened: see Reopen. Errors: *InvalidError, ErrSKUNotFound,
 // ErrUnlimited, ErrGateVersion, ErrNoAutoGate, database errors.
 func (a *Admin) SetGate(ctx context.Context, c GateChange) (Gate, error) {
 	if c.Sale == "" {
@@ -298,9 +303,12 @@ VALUES (?, 1, ?, `+sqldb.In(len(columns))+`)`, append([]any{c.SkuID, ms}, values
 			return fmt.Errorf("write the gate: %w", err)
 		}
 	}
+	opens := millisOrZero(c.OpensAt)
+	// closed_until first: MySQL reads a column as it was set further left.
 	n, err := tx.Update(ctx, `UPDATE skus
-SET opens_at = ?, per_customer = ?, closed_until = CASE WHEN closed_until > ? THEN ? ELSE closed_until END
-WHERE sku_id = ?`, millisOrZero(c.OpensAt), c.PerCustomer, ms, ms+ReopenAfter.Milliseconds(), c.SkuID)
+SET closed_until = CASE WHEN closed_until > ? OR opens_at > ? AND opens_at > ? THEN ? ELSE closed_until END,
+  opens_at = ?, per_customer = ?
+WHERE sku_id = ?`, ms, ms, opens, reopening+ms, opens, c.PerCustomer, c.SkuID)
 	if err == nil && n != 1 {
 		err = ErrSKUNotFound
 	}
@@ -315,11 +323,15 @@ func millisOrZero(t time.Time) int64 {
 	return sqldb.Millis(t)
 }
 
-// Reopen has a SKU that was marked as sold out sold again, ReopenAfter from now, when
-// something has come back. It reports whether this call did. The mark that was read is
-// named: another one is another's to lift.
-func (a *Admin) Reopen(ctx context.Context, id string, now time.Time) (opened bool, err error) {
+// Reopen begins to have a SKU sold again that was marked as sold out, when something has come
+// back, and gives its closed_until, 0 when this call did not. Its end is Sell. In between nobody
+// sells it, and nobody who reads it refuses it from memory for it; whoever read it before does so
+// for MarkFor at most. So it takes two steps: a COMMIT may stall for longer than a mark is
+// believed, and the clocks of two processes differ.
+func (a *Admin) Reopen(ctx context.Context, id string) (closedUntil int64, err error) {
+	value := reopening + sqldb.Millis(a.now())
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		closedUntil = 0
 		n, err := tx.Update(ctx, `UPDATE skus
 SET closed_until = ?
 WHERE sku_id = ?
@@ -329,11 +341,27 @@ WHERE sku_id = ?
     SELECT 1
     FROM stock_gates g
     WHERE g.sku_id = skus.sku_id
-      AND g.state = 'open')`, sqldb.Millis(now.Add(ReopenAfter)), id, SoldOut)
-		opened = n == 1
+      AND g.state = 'open')`, value, id, SoldOut)
+		if n == 1 {
+			closedUntil = value
+		}
 		return err
 	})
-	return opened, err
+	return closedUntil, err
+}
+
+// Sell ends a reopening: the SKU is sold from now on. The caller has seen it with this
+// closed_until ReopenAfter ago or before. It reports whether this call did.
+func (a *Admin) Sell(ctx context.Context, id string, closedUntil int64) (sold bool, err error) {
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE skus
+SET closed_until = 0
+WHERE sku_id = ?
+  AND closed_until = ?`, id, closedUntil)
+		sold = n == 1
+		return err
+	})
+	return sold, err
 }
 
 // EndGate ends a sale whose time is over: its buckets go back to the pool, and nothing is sold

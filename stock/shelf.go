@@ -477,7 +477,7 @@ WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 // News gives what the batch has learned of gates, for after its COMMIT.
 func (s *Shelf) News() News {
 	for id, it := range s.skus {
-		if closed := max(it.opensAt, it.closedUntil) - s.now; !it.Unlimited && closed > 0 {
+		if closed := MarkUntil(it.opensAt, it.closedUntil) - s.now; !it.Unlimited && closed > 0 {
 			long := min(closed, MarkFor.Milliseconds())
 			c := Closed{SkuID: id, For: time.Duration(long) * time.Millisecond}
 			c.OpensAt, _ = s.OpensAt(id)

@@ -13,6 +13,24 @@ import (
 // again.
 const SoldOut int64 = math.MaxInt64
 
+// reopening is the least skus.closed_until of a SKU that is about to be sold again: nobody sells
+// it yet, and nobody who reads it believes a mark for it any more. What is above says when that
+// was written, in milliseconds, so that no two reopenings of a SKU are the same. See
+// Admin.Reopen.
+const reopening int64 = 1 << 62
+
+// Reopening reports that a SKU with this closed_until is about to be sold again.
+func Reopening(closedUntil int64) bool { return closedUntil >= reopening && closedUntil != SoldOut }
+
+// MarkUntil gives until when a process that has read these two columns of a SKU may refuse it
+// from memory, in milliseconds of the database's clock.
+func MarkUntil(opensAt, closedUntil int64) int64 {
+	if Reopening(closedUntil) {
+		return opensAt
+	}
+	return max(opensAt, closedUntil)
+}
+
 // Line is a quantity of one SKU: what an order asks for, or a refund returns.
 type Line struct {
 	SkuID    string

@@ -73,7 +73,7 @@ func (a *Auditor) args(c check) []any {
 		return []any{sqldb.Millis(a.cfg.Now().Add(-overdueAfter))}
 	case "quiet.sold_out":
 		since := sqldb.Millis(a.cfg.Now().Add(-reopensWithin))
-		return []any{since, since}
+		return []any{since, since, since}
 	}
 	return nil
 }

@@ -43,14 +43,16 @@ WHERE b.state IN ('open', 'closing')
   AND (g.mode = 'off' OR g.state = 'ended')`},
 	// A mark is set when nothing is left, so that what is there has come back since, by a flow
 	// or out of a bucket: the arguments are the moment reopensWithin ago. A unit that comes
-	// back later hides it for as long again, which in quiet none does.
+	// back later hides it for as long again, which in quiet none does. Above 1 << 62 it is about
+	// to be sold again, and says since when.
 	{"quiet.sold_out", "no SKU of a sale has stayed marked as sold out for five seconds with units in its pool", `
 SELECT s.sku_id, s.available
 FROM stock_gates g
 JOIN skus s ON s.sku_id = g.sku_id
 WHERE g.mode <> 'off'
   AND g.state = 'open'
-  AND s.closed_until = 9223372036854775807
+  AND (s.closed_until = 9223372036854775807
+    OR s.closed_until BETWEEN 4611686018427387904 AND 4611686018427387904 + ?)
   AND s.available > 0
   AND NOT EXISTS (
     SELECT 1

@@ -10,7 +10,8 @@ import (
 // and agrees with the rows that say the same. A hand that changes one of them moves
 // no money and no unit by itself, but the service believes it.
 var rowChecks = []check{
-	// closed_until is at most seconds ahead, or that of a SKU that is sold out.
+	// closed_until is near, that of a SKU that is sold out, or that of one that is about to be
+	// sold again: 1 << 62 and when that was written.
 	{"stock.sku_facts", "a SKU can be sold: title, price, version, and a counter only where there is one", `
 SELECT sku_id, title, price_fen, available, unlimited, version, created_at, updated_at, opens_at, closed_until,
   per_customer
@@ -26,7 +27,8 @@ WHERE title = ''
   OR updated_at > $latest
   OR opens_at < 0
   OR closed_until < 0
-  OR (closed_until > $ahead AND closed_until <> 9223372036854775807)
+  OR (closed_until > $ahead AND closed_until < 4611686018427387904)
+  OR (closed_until > 4611686018427387904 + $latest AND closed_until <> 9223372036854775807)
   OR per_customer NOT BETWEEN 0 AND 100`},
 	// An order's flow has no actor and no reason: its order tells.
 	{"stock.flow_facts", "a flow is of a kind that there is, with a reason or an order, and of the order's time", `

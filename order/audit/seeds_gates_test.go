@@ -75,6 +75,11 @@ var gateSeeds = []seed{
 	{"over with units in a bucket", saleRows + ";UPDATE stock_gates SET state = 'ended'", "quiet.buckets"},
 	{"sold out with units in the pool", gateInto + "('cup', 's', 'local', 'open', 'hand', 1, 'adam', 'x', " +
 		"1800000000000, 1800000000000);" + soldOut + "'cup'", "quiet.sold_out"},
+	{"about to be sold for ever", gateInto + "('cup', 's', 'local', 'open', 'hand', 1, 'adam', 'x', " +
+		"1800000000000, 1800000000000);UPDATE skus SET closed_until = 4611686018427387905 WHERE sku_id = 'cup'",
+		"quiet.sold_out"},
+	{"about to be sold since 2286", "UPDATE skus SET closed_until = 4611686018427387904 + " + never +
+		" WHERE sku_id = 'mug'", "stock.sku_facts"},
 	{"not sold until 2286", "UPDATE skus SET closed_until = " + never + " WHERE sku_id = 'mug'", "stock.sku_facts"},
 	{"sold since before all time", "UPDATE skus SET opens_at = -1 WHERE sku_id = 'mug'", "stock.sku_facts"},
 	{"a limit above what can be counted", "UPDATE skus SET per_customer = 101 WHERE sku_id = 'mug'", "stock.sku_facts"},

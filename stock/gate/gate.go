@@ -54,6 +54,8 @@ type Gate struct {
 	view  atomic.Pointer[view]
 	ring  chan struct{} // the keeper is to look before its time
 	hot   detector
+	// believe is stock.MarkFor, and more in a test that wants to see it fail.
+	believe time.Duration
 
 	mu      sync.Mutex // guards orphans
 	orphans []int64    // buckets of this process that are in doubt, to be closed
@@ -71,9 +73,10 @@ const staleAfter = time.Second
 
 // gated is one SKU with a gate, for as long as it has one.
 type gated struct {
-	conf  atomic.Pointer[stock.Gate]
-	local holding
-	marks marks
+	conf    atomic.Pointer[stock.Gate]
+	local   holding
+	marks   marks
+	refused atomic.Int64 // units refused from memory since the last count
 }
 
 // New makes the gate of a process. Run keeps it.
@@ -84,7 +87,8 @@ func New(cfg Config) *Gate {
 	if cfg.Observe == nil {
 		cfg.Observe = nobody{}
 	}
-	return &Gate{cfg: cfg, admin: stock.NewAdmin(cfg.DB, cfg.Now), ring: make(chan struct{}, 1)}
+	return &Gate{cfg: cfg, admin: stock.NewAdmin(cfg.DB, cfg.Now), ring: make(chan struct{}, 1),
+		believe: stock.MarkFor}
 }
 
 // Claim is a placement that asks for units.
@@ -169,6 +173,7 @@ func (g *Gate) refuse(v *view, c *Claim) error {
 		if m == nil {
 			continue
 		}
+		s.refused.Add(l.Quantity)
 		mode := string(s.conf.Load().Mode)
 		if !m.opensAt.IsZero() {
 			if !m.opensAt.After(g.cfg.Now()) {
@@ -237,7 +242,7 @@ func (g *Gate) Learn(news stock.News, asOf time.Time) {
 		return
 	}
 	for _, c := range news.Closed {
-		if s := v.gates[c.SkuID]; s != nil && s.marks.extend(asOf, c.For, c.OpensAt) {
+		if s := v.gates[c.SkuID]; s != nil && s.marks.extend(asOf, time.Now(), min(c.For, g.believe), c.OpensAt) {
 			g.wake() // its keys are to be read
 		}
 	}
@@ -251,7 +256,8 @@ func (g *Gate) Learn(news stock.News, asOf time.Time) {
 	}
 }
 
-// Demand tells what a batch asked for, by SKU, and whether it had to be run again.
+// Demand tells what a batch asked for, by SKU, or, again, that a batch of these had to be run
+// again because a neighbour had taken what it counted on.
 func (g *Gate) Demand(units map[string]int64, again bool) {
 	if g != nil && !g.cfg.NoAuto {
 		g.hot.count(units, again)

@@ -31,7 +31,7 @@ type demand struct {
 	hot          int   // counts in turn that were above
 }
 
-// count adds what a batch asked for.
+// count adds what a batch asked for, or that it was run again.
 func (d *detector) count(units map[string]int64, again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -44,28 +44,30 @@ func (d *detector) count(units map[string]int64, again bool) {
 			s = new(demand)
 			d.skus[id] = s
 		}
-		if s.units += n; again {
+		if again {
 			s.again++
+		} else {
+			s.units += n
 		}
 	}
 }
 
-// second ends a second, or returns nothing before it is over: the SKUs that are hot, and the
+// second ends a second at now, or returns nothing before it is over: the SKUs that are hot, and the
 // units a second of all that were asked for. What nobody asked for is forgotten.
-func (d *detector) second() (hot []string, rates map[string]int64, over bool) {
+func (d *detector) second(now time.Time) (hot []string, rates map[string]int64, over bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.since.IsZero() {
-		d.since = time.Now()
+		d.since = now
 	}
-	took := time.Since(d.since)
+	took := now.Sub(d.since)
 	if took < time.Second {
 		return nil, nil, false
 	}
-	d.since = time.Now()
+	d.since = now
 	rates = make(map[string]int64, len(d.skus))
 	for id, s := range d.skus {
-		if s.units == 0 {
+		if s.units == 0 && s.again == 0 {
 			delete(d.skus, id)
 			continue
 		}

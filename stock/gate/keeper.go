@@ -38,11 +38,11 @@ const (
 )
 
 // Run keeps the gate until ctx ends: it reads the gates, asks for units and gives them back,
-// opens what was sold out and ends what is over. keys is where the orders are. Every process
+// reopens what was sold out and ends what is over. keys is where the orders are. Every process
 // that places orders runs it; what two of them do at once is done once. At the end the
 // units of this process go back to the pool.
 func (g *Gate) Run(ctx context.Context, keys Keys) {
-	k := &keeper{Gate: g, keys: keys}
+	k := newKeeper(g, keys)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
@@ -66,6 +66,17 @@ type keeper struct {
 	read    time.Time // of this machine; durations only
 	counted time.Time
 	seen    time.Time
+	opening map[string]opening // the SKUs that are about to be sold again
+}
+
+// opening is a reopening as this process has seen it.
+type opening struct {
+	closedUntil int64
+	since       time.Time // of this machine, after it was first read; a duration only
+}
+
+func newKeeper(g *Gate, keys Keys) *keeper {
+	return &keeper{Gate: g, keys: keys, opening: map[string]opening{}}
 }
 
 // look does everything once.
@@ -78,7 +89,7 @@ func (k *keeper) look(ctx context.Context) error {
 	}
 	v := k.view.Load()
 	k.count(v)
-	errs := []error{k.closeOrphans(ctx)}
+	errs := []error{k.closeOrphans(ctx), k.sell(ctx)}
 	for _, id := range slices.Sorted(maps.Keys(v.gates)) {
 		s := v.gates[id]
 		if fresh {
@@ -100,8 +111,17 @@ func (k *keeper) readGates(ctx context.Context) error {
 	now := sqldb.Millis(k.cfg.Now())
 	old := k.view.Load()
 	next := &view{asOf: asOf, gates: make(map[string]*gated, len(gates))}
+	seen := make(map[string]opening)
 	for i := range gates {
 		c := &gates[i]
+		if stock.Reopening(c.ClosedUntil) {
+			if seen[c.SkuID] = k.opening[c.SkuID]; seen[c.SkuID].closedUntil != c.ClosedUntil {
+				seen[c.SkuID] = opening{c.ClosedUntil, time.Now()}
+			}
+		}
+		if c.Mode == stock.GateOff {
+			continue
+		}
 		var s *gated
 		if old != nil {
 			s = old.gates[c.SkuID]
@@ -111,16 +131,16 @@ func (k *keeper) readGates(ctx context.Context) error {
 		}
 		s.conf.Store(c)
 		next.gates[c.SkuID] = s
-		if closed := max(c.ClosedUntil, openMillis(c)) - now; closed > 0 {
-			long := time.Duration(min(closed, stock.MarkFor.Milliseconds())) * time.Millisecond
+		if closed := stock.MarkUntil(openMillis(c), c.ClosedUntil) - now; closed > 0 {
+			long := time.Duration(min(closed, k.believe.Milliseconds())) * time.Millisecond
 			opensAt := c.OpensAt
 			if sqldb.Millis(opensAt) <= now {
 				opensAt = time.Time{} // it is sold out
 			}
-			s.marks.extend(asOf, long, opensAt)
+			s.marks.extend(asOf, time.Now(), long, opensAt)
 		}
 	}
-	k.read = asOf
+	k.read, k.opening = asOf, seen
 	k.view.Store(next)
 	if old != nil {
 		k.forget(old, next)
@@ -157,12 +177,30 @@ func (k *keeper) count(v *view) {
 	if took := time.Since(k.counted); took >= time.Second {
 		k.counted = time.Now()
 		for _, s := range v.gates {
-			s.local.count(took)
+			s.local.count(took, s.refused.Swap(0))
 		}
 	}
 }
 
-// turn ends a sale whose time is over, and opens a SKU of which something came back.
+// sell ends the reopenings that this process has seen for long enough.
+func (k *keeper) sell(ctx context.Context) error {
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(k.opening)) {
+		if o := k.opening[id]; time.Since(o.since) >= stock.ReopenAfter {
+			sold, err := k.admin.Sell(ctx, id, o.closedUntil)
+			if sold {
+				failpoint.Hit("gate.reopened")
+			}
+			if err == nil {
+				delete(k.opening, id) // or it was somebody else
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// turn ends a sale whose time is over, and reopens a SKU of which something came back.
 func (k *keeper) turn(ctx context.Context, s *gated) error {
 	c, now := s.conf.Load(), k.cfg.Now()
 	switch {
@@ -171,9 +209,9 @@ func (k *keeper) turn(ctx context.Context, s *gated) error {
 		_, err := k.admin.EndGate(ctx, c.SkuID, now)
 		return err
 	case c.ClosedUntil == stock.SoldOut && c.Available > 0:
-		opened, err := k.admin.Reopen(ctx, c.SkuID, now)
-		if opened {
-			failpoint.Hit("gate.reopened")
+		closedUntil, err := k.admin.Reopen(ctx, c.SkuID)
+		if closedUntil != 0 {
+			k.opening[c.SkuID] = opening{closedUntil, time.Now()}
 		}
 		return err
 	}
@@ -221,7 +259,9 @@ func (k *keeper) fill(ctx context.Context, s *gated) error {
 	}
 	if units > 0 {
 		failpoint.Hit("gate.granted")
-		s.local.raise(bucket, seq+1, units)
+		if !s.local.raise(bucket, seq+1, units) {
+			return nil // given up meanwhile: it is an orphan
+		}
 		k.cfg.Observe.GateGranted(units, time.Since(begun))
 	}
 	return nil
@@ -295,7 +335,7 @@ func (k *keeper) detect(ctx context.Context, v *view) error {
 	if k.cfg.NoAuto {
 		return nil
 	}
-	hot, rates, over := k.hot.second()
+	hot, rates, over := k.hot.second(time.Now())
 	if !over {
 		return nil
 	}

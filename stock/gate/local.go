@@ -17,6 +17,7 @@ type holding struct {
 	asked    time.Time // somebody last asked, of this machine; a duration only
 	taken    int64     // units since the last count
 	lastRate int64     // units a second at the last count
+	demand   int64     // the same, with those who were refused from memory
 }
 
 // lowWater is the part of a grant below which the next one is asked for: it is on its way
@@ -28,11 +29,10 @@ const lowWater = 2
 func (h *holding) take(units int64) (bucket int64, low bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	first := h.asked.IsZero() || h.bucket == 0
 	h.asked = time.Now()
 	h.taken += units
 	if h.bucket == 0 || h.left < units {
-		low = first && !h.emptied || h.bucket != 0 && !h.emptied
+		low = !h.emptied
 		h.emptied = true
 		return 0, low
 	}
@@ -63,13 +63,18 @@ func (h *holding) drop(bucket int64) bool {
 	return true
 }
 
-// raise takes a grant in.
-func (h *holding) raise(bucket, seq, units int64) {
+// raise takes a grant in, the first of a bucket or one more, unless the bucket was dropped while
+// it was under way.
+func (h *holding) raise(bucket, seq, units int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if seq > 1 && h.bucket != bucket {
+		return false
+	}
 	h.bucket, h.seq = bucket, seq
 	h.left += units
 	h.granted, h.emptied = h.left, false
+	return true
 }
 
 // Bounds of what a process asks for.
@@ -114,19 +119,21 @@ func (h *holding) id() int64 {
 	return h.bucket
 }
 
-// count begins a new second, so long after the last one.
-func (h *holding) count(took time.Duration) {
+// count begins a new second, so long after the last one, in which so many units were refused
+// without asking for them here.
+func (h *holding) count(took time.Duration, refused int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lastRate, h.taken = perSecond(h.taken, took), 0
+	h.lastRate, h.demand, h.taken = perSecond(h.taken, took), perSecond(h.taken+refused, took), 0
 	if h.bucket == 0 {
 		h.emptied = false // it may ask again
 	}
 }
 
-// rate gives the units a second that were asked for at the last count.
+// rate gives the units a second that were asked for at the last count, also of those who were
+// refused.
 func (h *holding) rate() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.lastRate
+	return h.demand
 }

@@ -5,17 +5,15 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"orderd/stock"
 )
 
 // marks is what this process knows of a SKU's pool not being sold: until when, and who has
 // an order of it nevertheless.
 //
 // Nothing of the SKU is sold to anybody new before a mark that was read has lapsed (see
-// stock.ReopenAfter). So the set of those who have an order does not grow while a mark
+// stock.Admin.Reopen). So the set of those who have an order does not grow while a mark
 // stands, and one that was read whole under it is complete: who is not in it has no order,
-// and can be refused from memory. A mark that is read while the last one stands continues
+// and can be refused from memory. A mark that was read while the last one stood continues
 // it. The set is of fingerprints; one that two share sends both to the database.
 type marks struct {
 	mark     atomic.Pointer[mark]
@@ -61,9 +59,10 @@ func (m *marks) refuses(c *Claim) *mark {
 }
 
 // extend takes in that the pool is not sold for so long from asOf on, and reports that the
-// keys have to be read for it.
-func (m *marks) extend(asOf time.Time, closed time.Duration, opensAt time.Time) (incomplete bool) {
-	until := asOf.Add(min(closed, stock.MarkFor))
+// keys have to be read for it. That was read after asOf and not later than now: a read that
+// ended after the last mark may have missed a sale between the two.
+func (m *marks) extend(asOf, now time.Time, closed time.Duration, opensAt time.Time) (incomplete bool) {
+	until := asOf.Add(closed)
 	for {
 		last := m.mark.Load()
 		next := &mark{until: until, opensAt: opensAt, stretch: 1}
@@ -71,7 +70,7 @@ func (m *marks) extend(asOf time.Time, closed time.Duration, opensAt time.Time) 
 			if !until.After(last.until) {
 				return m.complete.Load() != last.stretch
 			}
-			if next.stretch = last.stretch; !asOf.Before(last.until) {
+			if next.stretch = last.stretch; !now.Before(last.until) {
 				next.stretch++
 			}
 		}

@@ -121,6 +121,8 @@ type shop struct {
 	m     *Model
 	sku   string
 	now   time.Time
+	// opening is closed_until of a reopening that the model waits for.
+	opening int64
 }
 
 // replay runs the steps of a path by the code, and gives the first difference.
@@ -195,11 +197,17 @@ func (x *shop) do(ctx context.Context, s, next *State, st Step) error {
 	case StepClose:
 		return x.admin.CloseBuckets(ctx, []int64{x.id(st.Bucket)}, x.now)
 	case StepReopen:
-		if opened, err := x.admin.Reopen(ctx, x.sku, x.now); err != nil || !opened {
-			return fmt.Errorf("opened %v: %w", opened, err)
+		var err error
+		if x.opening, err = x.admin.Reopen(ctx, x.sku); err != nil || x.opening == 0 {
+			return fmt.Errorf("opened %d: %w", x.opening, err)
 		}
 	case StepTick:
 		x.now = x.now.Add(tickTime)
+		if s.Closed != 0 && next.Closed == 0 && x.opening != 0 { // the wait of the model is over
+			_, err := x.admin.Sell(ctx, x.sku, x.opening)
+			x.opening = 0
+			return err
+		}
 	case StepRaise, StepTake, StepForbid, StepDoubt, StepVanish, StepCrash:
 	default:
 		return fmt.Errorf("no code for %q", st.Kind)
@@ -303,6 +311,9 @@ WHERE sku_id = ?`, x.sku).Scan(&available, &until, &flows)
 		return err
 	}
 	closed := SoldOut
+	if stock.Reopening(until) { // the model has one number for both of its steps
+		until = until - 1<<62 + stock.ReopenAfter.Milliseconds()
+	}
 	if until != stock.SoldOut {
 		closed = int8(max(0, until-sqldb.Millis(x.now)) / tickTime.Milliseconds())
 	}
