@@ -141,7 +141,7 @@ func (c *stockGates) Run(ctx context.Context, s *settings, t *terminal) error {
 			all[i] = console.ViewSale(&gates[i])
 		}
 		return c.show(t, all, func(w io.Writer) {
-			screen.Printf(w, "SKU\tSALE\tMODE\tSOLD\tPOOL\tALLOCATED\tHOLDERS\tPER CUSTOMER\tOPENS\tORIGIN\n")
+			screen.Printf(w, "SKU\tSALE\tMODE\tON SALE\tPOOL\tALLOCATED\tHOLDERS\tPER CUSTOMER\tOPENS\tORIGIN\n")
 			for i := range all {
 				v := &all[i]
 				screen.Printf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", v.SkuID, v.Sale, v.Mode, soldWord(v),
