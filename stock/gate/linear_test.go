@@ -17,8 +17,8 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/order/ordertest/gatetest"
 	"orderd/stock"
-	"orderd/stock/gate/gatetest"
 )
 
 // taken is a call for units of a SKU, negative for units that come back; a call for none reads what is for sale.

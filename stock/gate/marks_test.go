@@ -7,9 +7,9 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order/ordertest"
+	"orderd/order/ordertest/gatetest"
 	"orderd/stock"
 	"orderd/stock/gate"
-	"orderd/stock/gate/gatetest"
 )
 
 // claim is a placement of one customer.

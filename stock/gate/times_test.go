@@ -12,9 +12,9 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/order/ordertest/gatetest"
 	"orderd/stock"
 	"orderd/stock/gate"
-	"orderd/stock/gate/gatetest"
 )
 
 // one is a placement for one unit.
