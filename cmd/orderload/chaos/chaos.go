@@ -299,7 +299,7 @@ func safety(ctx context.Context, o Options, shop *shop, n *nemesis, r *Report, e
 // orders, whose refunds take their time. The report keeps the first waiting time, which
 // is the one after the faults.
 func (j *judge) again(ctx context.Context) error {
-	if j.report.Broken > 0 {
+	if j.report.ByKind["liveness"] > 0 {
 		return nil // it did not end the first time
 	}
 	before := j.report.Liveness
