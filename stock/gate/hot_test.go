@@ -18,19 +18,20 @@ type second struct {
 // two seconds in turn count, of a thousand units or twenty batches that lost against a neighbour.
 func TestDetector(t *testing.T) {
 	of := func(n int64) map[string]int64 { return map[string]int64{"x": n} }
+	yes, no := true, false
 	for name, c := range map[string]struct {
 		seconds []second
 		hot     []bool // after each
 	}{
-		"a thousand, twice":            {[]second{{of(1000), 0}, {of(1000), 0}}, []bool{false, true}},
-		"a little less":                {[]second{{of(999), 0}, {of(999), 0}, {of(999), 0}}, []bool{false, false, false}},
-		"with a pause":                 {[]second{{of(5000), 0}, {of(10), 0}, {of(5000), 0}}, []bool{false, false, false}},
-		"contention":                   {[]second{{of(40), 20}, {of(40), 20}}, []bool{false, true}},
-		"contention of buckets alone":  {[]second{{of(0), 20}, {of(0), 20}}, []bool{false, true}},
-		"a little contention":          {[]second{{of(40), 19}, {of(40), 19}, {of(40), 19}}, []bool{false, false, false}},
-		"hot as long as it is":         {[]second{{of(2000), 0}, {of(2000), 0}, {of(2000), 0}}, []bool{false, true, true}},
-		"a second of each is hot too":  {[]second{{of(1000), 0}, {of(1), 20}}, []bool{false, true}},
-		"run again is not asked again": {[]second{{of(900), 19}, {of(900), 19}}, []bool{false, false}},
+		"a thousand, twice":            {[]second{{of(1000), 0}, {of(1000), 0}}, []bool{no, yes}},
+		"a little less":                {[]second{{of(999), 0}, {of(999), 0}, {of(999), 0}}, []bool{no, no, no}},
+		"with a pause":                 {[]second{{of(5000), 0}, {of(10), 0}, {of(5000), 0}}, []bool{no, no, no}},
+		"contention":                   {[]second{{of(40), 20}, {of(40), 20}}, []bool{no, yes}},
+		"contention of buckets alone":  {[]second{{of(0), 20}, {of(0), 20}}, []bool{no, yes}},
+		"a little contention":          {[]second{{of(40), 19}, {of(40), 19}, {of(40), 19}}, []bool{no, no, no}},
+		"hot as long as it is":         {[]second{{of(2000), 0}, {of(2000), 0}, {of(2000), 0}}, []bool{no, yes, yes}},
+		"a second of each is hot too":  {[]second{{of(1000), 0}, {of(1), 20}}, []bool{no, yes}},
+		"run again is not asked again": {[]second{{of(900), 19}, {of(900), 19}}, []bool{no, no}},
 	} {
 		d := new(gate.Detector)
 		now := time.Now()

@@ -221,7 +221,8 @@ func TestReopeningWaitsForEveryMark(t *testing.T) {
 					}
 				}
 				for round := range c.rounds {
-					if repeats := sellsAgain(t, h, young, pod, "hot", round, marked, returned); repeats != (c.beyond == 0) {
+					repeats := sellsAgain(t, h, young, pod, "hot", round, marked, returned)
+					if repeats != (c.beyond == 0) {
 						t.Errorf("round %d: the order of a buyer is his answer at the pod: %t", round, repeats)
 					}
 				}

@@ -39,7 +39,8 @@ func TestSaleBeginsToTheMillisecond(t *testing.T) {
 				keeper := gate.NewKeeper(p.Gate, p.Service)
 				p.SKU(t, "hot", 5)
 				opens := f.Clock.Now().Add(time.Hour)
-				if _, err := f.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateLocal, OpensAt: opens,
+				if _, err := f.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot",
+					Mode: stock.GateLocal, OpensAt: opens,
 					Actor: "cli:test", Reason: "a test"}); err != nil {
 					t.Fatal(err)
 				}
@@ -56,7 +57,8 @@ func TestSaleBeginsToTheMillisecond(t *testing.T) {
 					f.Clock.Set(opens.Add(-before))
 					_, err := p.Place(t.Context(), one("c", fmt.Sprint("early", i), "hot"))
 					var early *order.NotStartedError
-					if !errors.As(err, &early) || early.Wait != before || !early.OpensAt.Equal(opens) || early.SkuID != "hot" {
+					if !errors.As(err, &early) || early.Wait != before ||
+						!early.OpensAt.Equal(opens) || early.SkuID != "hot" {
 						t.Errorf("%s before it begins: %v, wait %+v", before, err, early)
 					}
 				}
@@ -82,7 +84,8 @@ func TestSaleMovedLater(t *testing.T) {
 		keeper := gate.NewKeeper(p.Gate, p.Service)
 		p.SKU(t, "hot", 1000)
 		set := func(opens time.Time) {
-			if _, err := f.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateLocal, OpensAt: opens,
+			if _, err := f.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot",
+				Mode: stock.GateLocal, OpensAt: opens,
 				Actor: "cli:test", Reason: "a test"}); err != nil {
 				t.Fatal(err)
 			}
@@ -146,7 +149,8 @@ func TestSaleMovedEarlier(t *testing.T) {
 				pods := gatetest.Pods(t, db, 1, nil)
 				young := pods[0].Restarted(t, func(c *order.Config) { c.Now = time.Now }) // has read nothing yet
 				young.SKU(t, "hot", 1000)
-				gatetest.Set(t, db, pods, stock.GateChange{SkuID: "hot", Mode: stock.GateLocal, OpensAt: time.Now().Add(time.Hour)})
+				gatetest.Set(t, db, pods, stock.GateChange{SkuID: "hot", Mode: stock.GateLocal,
+					OpensAt: time.Now().Add(time.Hour)})
 				gatetest.Eventually(t, "refused from memory", func() bool { return pods[0].Asks("hot") != nil })
 				gatetest.Set(t, db, nil, stock.GateChange{SkuID: "hot", Mode: mode})
 				gatetest.Eventually(t, "the first order", func() bool {
