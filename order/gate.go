@@ -30,8 +30,9 @@ func tellNews(outcomes []sqldb.Outcome[Placed], shelf *stock.Shelf, asOf time.Ti
 }
 
 // takeTicket asks the gate for the units of a placement before the database is asked.
-func (s *Service) takeTicket(p *Placement) (gate.Ticket, error) {
-	t, err := s.cfg.Gate.Take(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, Lines: p.Lines})
+func (s *Service) takeTicket(p *placing) (gate.Ticket, error) {
+	t, err := s.cfg.Gate.Take(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, OrderNo: p.orderNo,
+		Hash: p.hash, Lines: p.Lines})
 	var refused *gate.Refusal
 	if !errors.As(err, &refused) {
 		return t, err

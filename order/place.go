@@ -74,19 +74,20 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 		return Placed{}, err
 	}
 	p.Lines = stock.Merge(p.Lines)
-	ticket, err := s.takeTicket(&p)
-	if err != nil {
-		s.observeRefusal(err)
-		return Placed{}, err
-	}
-	placed, err := s.placeInTurn(ctx, placing{
+	try := placing{
 		Placement: p,
 		orderNo:   no,
 		hash:      p.hash(),
 		at:        now,
 		expireAt:  ceilSecond(now.Add(s.cfg.PayWithin)),
-		from:      ticket.Buckets,
-	})
+	}
+	ticket, err := s.takeTicket(&try)
+	if err != nil {
+		s.observeRefusal(err)
+		return Placed{}, err
+	}
+	try.from = ticket.Buckets
+	placed, err := s.placeInTurn(ctx, try)
 	s.settleTicket(ticket, &placed, err)
 	switch {
 	case err != nil:

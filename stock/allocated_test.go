@@ -33,7 +33,7 @@ func grant(t testing.TB, db *sqldb.DB, sku string, bucket int64, home string, un
 func stocked(t testing.TB, db *sqldb.DB, id string, bucket int64) {
 	t.Helper()
 	put(t, db, id, 600)
-	_, err := admin(db).SetGate(t.Context(), stock.GateChange{SkuID: id, Mode: stock.GateLocal, Actor: "cli:test",
+	_, err := admin(db).SetGate(t.Context(), stock.GateChange{SkuID: id, Mode: stock.GateRedis, Actor: "cli:test",
 		Reason: "a sale"})
 	if err != nil {
 		t.Fatal(err)

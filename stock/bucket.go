@@ -147,9 +147,13 @@ func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 	if it == nil || it.Unlimited || it.closed(sqldb.Millis(g.At)) {
 		return 0, nil
 	}
-	gated, err := lockGates(ctx, tx, []string{g.SkuID})
-	if err != nil || !gated[g.SkuID] {
+	gates, err := lockGates(ctx, tx, []string{g.SkuID})
+	gate, gated := gates[g.SkuID]
+	if err != nil || !gated {
 		return 0, err
+	}
+	if g.Home == HomeRedis && (gate.Mode != GateRedis || gate.Epoch != g.Epoch) {
+		return 0, nil // this epoch is over: nobody would ever ask for its units
 	}
 	open, err := lockBuckets(ctx, tx, bucketsByState, `state = 'open'
   AND sku_id = ?`, []any{g.SkuID})
@@ -218,13 +222,14 @@ WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, append(args, sqldb.Args(ids)...)...)
 
 // Recall closes the buckets of these SKUs whose home is a process, and gives them as they
 // were: their units are in the pool again, to be sold in this transaction. The caller holds the
-// rows of the SKUs. Buckets in Redis are left: they are closed by a new epoch.
+// rows of the SKUs. Buckets in Redis are left.
 func Recall(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time) ([]Bucket, error) {
 	return recall(ctx, tx, `state = 'open'
   AND home <> 'redis'`, skuIDs, at)
 }
 
-// recallAll is Recall for the buckets in Redis too.
+// recallAll is Recall for the buckets in Redis too. What Redis still has of them is
+// worth nothing from then on, and its keeper begins a new epoch.
 func recallAll(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time) ([]Bucket, error) {
 	return recall(ctx, tx, `state IN ('open', 'closing')`, skuIDs, at)
 }

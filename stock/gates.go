@@ -160,20 +160,27 @@ WHERE g.sku_id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
 	return gate, found, err
 }
 
+// lockedGate is what moves of units depend on, of a gate that is locked.
+type lockedGate struct {
+	Mode  GateMode
+	Epoch int64
+}
+
 // lockGates gives those of the SKUs that have a gate which is open, and locks it. The caller
 // holds the rows of the SKUs.
-func lockGates(ctx context.Context, tx *sqldb.Tx, ids []string) (map[string]bool, error) {
-	gated := map[string]bool{}
-	err := sqldb.Each(ctx, tx, `SELECT sku_id
+func lockGates(ctx context.Context, tx *sqldb.Tx, ids []string) (map[string]lockedGate, error) {
+	gated := map[string]lockedGate{}
+	err := sqldb.Each(ctx, tx, `SELECT sku_id, mode, epoch
 FROM stock_gates /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
   AND mode <> 'off'
   AND state = 'open'
 ORDER BY sku_id
 FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
-		id := ""
-		err := rows.Scan(&id)
-		gated[id] = true
+		var id string
+		var g lockedGate
+		err := rows.Scan(&id, &g.Mode, &g.Epoch)
+		gated[id] = g
 		return err
 	})
 	if err != nil {

@@ -33,9 +33,9 @@ type Shelf struct {
 	now     int64 // see Want
 	skus    map[string]*item
 	flows   []flow
-	buckets map[int64]int64   // what was taken from them, units by id
-	held    map[int64]*Bucket // of a batch that was fenced: what they hold, read under locks; nil for unread
-	gated   map[string]bool   // those of the short ones that have a gate
+	buckets map[int64]int64       // what was taken from them, units by id
+	held    map[int64]*Bucket     // of a batch that was fenced: what they hold, read under locks; nil for unread
+	gated   map[string]lockedGate // those of the short ones that have a gate
 	news    News
 	locked  bool // the rows of the SKUs were locked when they were read
 }
@@ -104,9 +104,9 @@ func (w *Want) now() int64 {
 }
 
 // Open reads the SKUs that a batch asks for. Where stock is tight the rows are locked, in
-// ascending order, until the transaction ends. Where the pool is short and processes hold
-// buckets of the SKU, they are recalled: so the last unit is sold exactly, and nobody is
-// told sold out while another process has one.
+// ascending order, until the transaction ends. Where the pool is short and there are buckets
+// of the SKU, in processes or in Redis, they are recalled: so the last unit is sold exactly,
+// and nobody is told sold out while another home has one.
 func Open(ctx context.Context, tx *sqldb.Tx, want Want) (*Shelf, error) {
 	ids := slices.Sorted(maps.Keys(want.Units))
 	s, err := readShelf(ctx, tx, ids, "")
@@ -182,7 +182,7 @@ func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
 	if s.gated, err = lockGates(ctx, tx, ids); err != nil || len(s.gated) == 0 {
 		return err
 	}
-	buckets, err := Recall(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)
+	buckets, err := recallAll(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)
 	if err != nil || len(buckets) == 0 {
 		return err
 	}
@@ -429,7 +429,7 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 // soldOut gives the SKUs that sellOut is to mark, in ascending order.
 func (s *Shelf) soldOut() (ids []string) {
 	for id, it := range s.skus {
-		if it.short && it.left == 0 && s.gated[id] && !it.closed(s.now) {
+		if _, gated := s.gated[id]; gated && it.short && it.left == 0 && !it.closed(s.now) {
 			ids = append(ids, id)
 		}
 	}

@@ -9,6 +9,7 @@
 //
 //	gate.go     what a placement asks: Take, Settle, Learn
 //	local.go    the units of a SKU in this process
+//	shared.go   the home of mode redis, which package redisgate is
 //	marks.go    sold out, said from memory, and who has an order nevertheless
 //	hot.go      which SKUs are hot
 //	keeper.go   the loop beside: reads the gates, asks for units, opens and ends

@@ -44,6 +44,9 @@ type Config struct {
 	Home string
 	// NoAuto leaves SKUs that are found hot alone.
 	NoAuto bool
+	// Shared is the home of the gates in mode redis; nil: they are sold like those in mode
+	// local.
+	Shared Shared
 }
 
 // Gate is the gate of one process. All methods are safe for concurrent use, and a nil Gate is
@@ -94,7 +97,10 @@ func New(cfg Config) *Gate {
 // Claim is a placement that asks for units.
 type Claim struct {
 	CustomerID, RequestID string
-	Lines                 []stock.Line // no SKU twice
+	// OrderNo is made before the first try, and the same in every repeat of this try.
+	OrderNo string
+	Hash    string       // of the body that was sent under RequestID
+	Lines   []stock.Line // no SKU twice
 }
 
 // Ticket is what a placement got: units that are set aside for it, until Settle.
@@ -102,6 +108,7 @@ type Ticket struct {
 	// Buckets has the bucket of each line, 0 for the pool; nil when all are of the pool.
 	Buckets []int64
 	lines   []stock.Line
+	settle  func(Outcome) // what is of the shared home; nil: nothing
 }
 
 // Refusal: a placement is refused from memory, without a statement. It is certain for
@@ -136,25 +143,25 @@ func (g *Gate) Take(c *Claim) (Ticket, error) {
 		return Ticket{}, err
 	}
 	var t Ticket
+	var shared []int
 	for i, l := range c.Lines {
 		s := v.gates[l.SkuID]
-		if s == nil || s.conf.Load().Mode != stock.GateLocal {
+		if s == nil {
 			continue
 		}
-		bucket, low := s.local.take(l.Quantity)
-		if low {
-			g.wake()
+		switch g.mode(s.conf.Load()) {
+		case stock.GateLocal:
+			bucket, low := s.local.take(l.Quantity)
+			if low {
+				g.wake()
+			}
+			g.got(&t, c, i, stock.GateLocal, bucket)
+		case stock.GateRedis:
+			shared = append(shared, i)
+		case stock.GateOff:
 		}
-		if bucket == 0 {
-			g.cfg.Observe.GateDecision(string(stock.GateLocal), "pool")
-			continue
-		}
-		g.cfg.Observe.GateDecision(string(stock.GateLocal), "taken")
-		if t.Buckets == nil {
-			t.Buckets, t.lines = make([]int64, len(c.Lines)), c.Lines
-		}
-		t.Buckets[i] = bucket
 	}
+	g.takeShared(&t, c, shared)
 	if t.Buckets != nil {
 		failpoint.Hit("gate.taken")
 	}
@@ -210,7 +217,13 @@ const (
 
 // Settle says what became of a ticket. It is called once for each.
 func (g *Gate) Settle(t Ticket, o Outcome) {
-	if g == nil || t.Buckets == nil || o == Used {
+	if g == nil {
+		return
+	}
+	if t.settle != nil {
+		t.settle(o)
+	}
+	if t.Buckets == nil || o == Used {
 		return
 	}
 	v := g.view.Load()
@@ -245,6 +258,10 @@ func (g *Gate) Learn(news stock.News, asOf time.Time) {
 		if s := v.gates[c.SkuID]; s != nil && s.marks.extend(asOf, time.Now(), min(c.For, g.believe), c.OpensAt) {
 			g.wake() // its keys are to be read
 		}
+	}
+	if g.cfg.Shared != nil && len(news.Fenced) > 0 {
+		g.cfg.Shared.Fenced(news.Fenced)
+		g.wake()
 	}
 	for _, id := range news.Fenced {
 		for _, s := range v.gates {

@@ -90,6 +90,9 @@ func (k *keeper) look(ctx context.Context) error {
 	v := k.view.Load()
 	k.count(v)
 	errs := []error{k.closeOrphans(ctx), k.sell(ctx)}
+	if fresh {
+		errs = append(errs, k.keepShared(ctx, v))
+	}
 	for _, id := range slices.Sorted(maps.Keys(v.gates)) {
 		s := v.gates[id]
 		if fresh {
@@ -146,6 +149,20 @@ func (k *keeper) readGates(ctx context.Context) error {
 		k.forget(old, next)
 	}
 	return nil
+}
+
+// keepShared keeps the gates in mode redis.
+func (k *keeper) keepShared(ctx context.Context, v *view) error {
+	if k.cfg.Shared == nil {
+		return nil
+	}
+	var gates []*stock.Gate
+	for _, s := range v.gates {
+		if c := s.conf.Load(); c.Mode == stock.GateRedis {
+			gates = append(gates, c)
+		}
+	}
+	return k.cfg.Shared.Keep(ctx, gates)
 }
 
 // openMillis is the begin of a sale, 0 for none.
@@ -221,13 +238,14 @@ func (k *keeper) turn(ctx context.Context, s *gated) error {
 // fill asks for units for this process, and gives back what nobody asks for.
 func (k *keeper) fill(ctx context.Context, s *gated) error {
 	c := s.conf.Load()
-	if id := s.local.id(); id != 0 && (c.Mode != stock.GateLocal || c.Ended || s.local.idle() == id) {
+	mode := k.mode(c)
+	if id := s.local.id(); id != 0 && (mode != stock.GateLocal || c.Ended || s.local.idle() == id) {
 		if s.local.drop(id) {
 			k.orphan(id)
 		}
 		return nil
 	}
-	if c.Mode != stock.GateLocal || c.Ended || c.Available < stock.KeepPerHolder {
+	if mode != stock.GateLocal || c.Ended || c.Available < stock.KeepPerHolder {
 		return nil
 	}
 	bucket, seq, want := s.local.wants()

@@ -1,0 +1,105 @@
+package stock
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"orderd/migrations/sqldb"
+)
+
+// The buckets of a sale in Redis belong to an epoch, a number on its gates that only grows.
+// Everything that makes Redis doubtful, or wrong for the gates as they are now, is mended
+// in one way: the epoch ends, which closes its rows and so fences whatever Redis still
+// gives out, and the next one begins with buckets of its own.
+
+// SharedBucket gives the id of the bucket of a SKU in Redis, by its epoch and its place among
+// the buckets of the sale. It is the same for everybody who opens it, and another one in
+// every epoch. Scripts of Redis count in floating point: it is below 2^53.
+func SharedBucket(skuID string, epoch, no int64) int64 {
+	sum := sha256.Sum256([]byte(strconv.FormatInt(epoch, 10) + "/" + strconv.FormatInt(no, 10) + "/" + skuID))
+	return int64(binary.BigEndian.Uint64(sum[:8])>>11) + 1
+}
+
+// NewEpoch ends the epoch of a sale and begins another, of a number above floor and above those
+// of all its gates: the units of its buckets go back to the pool. from has the epoch of
+// each gate of the sale in mode redis as the caller has read them; when that is not how they
+// are any more, nothing is done. It reports whether this call did.
+func (a *Admin) NewEpoch(ctx context.Context, sale string, from map[string]int64, floor int64) (begun bool, err error) {
+	now := a.now()
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		begun = false
+		ids := slices.Sorted(maps.Keys(from))
+		if _, err := readShelf(ctx, tx, ids, "\nFOR UPDATE"); err != nil {
+			return err
+		}
+		gates, err := lockGates(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		to := floor
+		for id, epoch := range from {
+			if g, open := gates[id]; !open || g.Mode != GateRedis || g.Epoch != epoch {
+				return nil
+			}
+			to = max(to, epoch)
+		}
+		if _, err := recallAll(ctx, tx, ids, now); err != nil {
+			return err
+		}
+		n, err := tx.Update(ctx, `UPDATE stock_gates
+SET epoch = ?, updated_at = ?
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+  AND sale = ?
+  AND mode = 'redis'`, append(append([]any{to + 1, sqldb.Millis(now)}, sqldb.Args(ids)...), sale)...)
+		if err == nil && n != int64(len(ids)) {
+			return errOtherSale
+		}
+		begun = err == nil
+		return err
+	})
+	if errors.Is(err, errOtherSale) {
+		return false, nil
+	}
+	return begun && err == nil, err
+}
+
+// errOtherSale: a gate is of another sale by now.
+var errOtherSale = errors.New("a gate of another sale")
+
+// MoveOf gives the units of a move of a bucket, false when there is no such move.
+func (a *Admin) MoveOf(ctx context.Context, bucket, seq int64) (units int64, found bool, err error) {
+	moves, err := sqldb.Decided(ctx, a.db, `SELECT delta
+FROM stock_moves
+WHERE bucket_id = ?
+  AND seq = ?`, []any{bucket, seq}, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) })
+	if err != nil || len(moves) == 0 {
+		return 0, false, sqldb.Wrap("read a move", err)
+	}
+	return moves[0], true, nil
+}
+
+// Placed gives those of these orders that have taken units.
+func (a *Admin) Placed(ctx context.Context, orderNos []string) (map[string]bool, error) {
+	found := make(map[string]bool, len(orderNos))
+	if len(orderNos) == 0 {
+		return found, nil
+	}
+	nos, err := sqldb.Decided(ctx, a.db, `SELECT DISTINCT order_no
+FROM stock_flows
+WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
+  AND kind = 'deduct'`, sqldb.Args(orderNos), func(rows *sql.Rows) (no string, err error) { return no, rows.Scan(&no) })
+	if err != nil {
+		return nil, fmt.Errorf("look for orders: %w", err)
+	}
+	for _, no := range nos {
+		found[no] = true
+	}
+	return found, nil
+}

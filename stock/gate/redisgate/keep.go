@@ -1,0 +1,426 @@
+package redisgate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
+	"orderd/stock"
+)
+
+// How the keeper works. Every process keeps all sales at once, without a lock among them:
+// each step is idempotent by a number, and what another one has done already is found done.
+//
+//   - A bucket is opened in Redis before its row is made. So a row whose bucket Redis does not
+//     know says for certain that Redis has lost it.
+//   - Units leave the pool in the database first and come to Redis under the same number. What
+//     a crash leaves between the two is idle, and the next keeper applies that move.
+//   - Units come home by closing the row, and in no other way: at a recall, which the ledger
+//     does when the pool is short, at the end of an epoch or of the gate. Redis is not asked,
+//     and what it still gives out then is fenced, placed from the pool in the same call.
+//   - Everything that makes Redis doubtful ends the epoch: the next one begins from the pool
+//     with empty buckets. So does a change of the number of buckets.
+//
+// The number of the last ticket is not kept in the database, nor the run id of Redis: a Redis
+// that has gone back in time shows more units than the row of a bucket at the same move
+// (drift), and one that shows fewer can only leave some idle.
+
+// Times and numbers of the keeper.
+const (
+	// leastFirst is in units.
+	leastFirst = 64
+	// firstPart of the pool is what all buckets get first.
+	firstPart = 10
+	// lowWater is the part of the last move below which a bucket gets the next.
+	lowWater = 4
+	// keysFor: the keys of a bucket vanish when nobody has kept it for so long. That is how
+	// those of an epoch that is over are deleted, whoever dies.
+	keysFor = time.Hour
+	// renewEvery is the time between two renewals of that, and between two looks at the logs.
+	renewEvery, sweepEvery = time.Minute, 10 * time.Second
+	// lostAfter: a ticket so old that is no order never will be one (order.FirstTryWithin is
+	// much less). Were that wrong, its order would be placed from the pool.
+	lostAfter = time.Minute
+	// sweepPage is how many entries of a log are looked at at once.
+	sweepPage = 100
+)
+
+// keeping is what the keeper remembers between its looks.
+type keeping struct {
+	suspects map[int64]suspicion
+	fenced   map[int64]bool // buckets that the database refused since the last look
+	looks    int64
+	drift    int64
+	renewed  time.Time // of this machine
+	swept    time.Time
+}
+
+// suspicion is something wrong with a bucket that may be the moment between two reads.
+type suspicion struct {
+	what string
+	look int64
+}
+
+// errOthers: another keeper has done this move, or the bucket is closed.
+var errOthers = errors.New("moved by another keeper, or closed")
+
+// errEpoch: the sale begins a new epoch, and has no buckets until the next look.
+var errEpoch = errors.New("a new epoch has begun")
+
+// Keep implements gate.Shared.
+func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
+	if !s.probe(ctx) {
+		return nil
+	}
+	sales := map[string][]*stock.Gate{}
+	for _, g := range gates {
+		if !g.Ended {
+			sales[g.Sale] = append(sales[g.Sale], g)
+		}
+	}
+	next := &view{sales: map[string]*saleView{}}
+	if len(sales) == 0 {
+		s.view.Store(next)
+		return nil
+	}
+	s.keeper.looks++
+	s.keeper.drift = 0
+	s.mu.Lock()
+	s.keeper.fenced, s.fenced = s.fenced, map[int64]bool{}
+	s.mu.Unlock()
+	rows, err := s.rows(ctx) // before Redis is looked at: see judge
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(sales)) {
+		k := s.saleOf(name, sales[name], rows)
+		err := k.keep(ctx)
+		if errors.Is(err, errEpoch) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sale %s: %w", name, err))
+		}
+		for _, g := range k.gates {
+			next.sales[g.SkuID] = k.view
+		}
+	}
+	s.view.Store(next)
+	s.cfg.Observe.GateDrift(s.keeper.drift)
+	return errors.Join(append(errs, s.tend(ctx, next))...)
+}
+
+// rows gives the open buckets whose home is Redis, by id.
+func (s *Shared) rows(ctx context.Context) (map[int64]*stock.Bucket, error) {
+	all, err := s.admin.OpenBuckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := map[int64]*stock.Bucket{}
+	for i := range all {
+		if all[i].Home == stock.HomeRedis {
+			rows[all[i].ID] = &all[i]
+		}
+	}
+	return rows, nil
+}
+
+// sale is one sale while it is kept.
+type sale struct {
+	*Shared
+	name    string
+	gates   []*stock.Gate // by SKU
+	skus    []string
+	token   int64
+	buckets int64
+	rows    map[int64]*stock.Bucket
+	view    *saleView
+}
+
+// saleOf gives a sale to be kept. The lanes of the buckets that it had stay.
+func (s *Shared) saleOf(name string, gates []*stock.Gate, rows map[int64]*stock.Bucket) *sale {
+	slices.SortFunc(gates, func(a, b *stock.Gate) int { return cmp.Compare(a.SkuID, b.SkuID) })
+	k := &sale{Shared: s, name: name, gates: gates, token: gates[0].Epoch, rows: rows}
+	for _, g := range gates {
+		k.skus = append(k.skus, g.SkuID)
+		k.buckets = max(k.buckets, g.Buckets)
+	}
+	k.view = &saleView{sale: name, token: k.token, lanes: map[int64]*lane{}, ids: map[string]map[int64]int64{}}
+	before := s.view.Load().sales[gates[0].SkuID]
+	for no := range k.buckets {
+		b := Bucket{Sale: name, No: no, Token: k.token}
+		if before != nil && before.lanes[no] != nil && before.lanes[no].bucket == b {
+			k.view.lanes[no] = before.lanes[no]
+		} else {
+			k.view.lanes[no] = &lane{shared: s, bucket: b, open: map[int64]int{}}
+		}
+	}
+	for _, sku := range k.skus {
+		k.view.ids[sku] = map[int64]int64{}
+	}
+	return k
+}
+
+// keep opens, fills and mends the buckets of a sale.
+func (k *sale) keep(ctx context.Context) error {
+	for _, g := range k.gates {
+		if g.Epoch != k.token || k.token == 0 {
+			return k.newEpoch(ctx, "joined", 0)
+		}
+	}
+	for no := range k.buckets {
+		if err := k.bucket(ctx, k.view.lanes[no].bucket); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newEpoch gives the buckets of the sale up, and is errEpoch; its number is above floor.
+func (k *sale) newEpoch(ctx context.Context, cause string, floor int64) error {
+	from := make(map[string]int64, len(k.gates))
+	for _, g := range k.gates {
+		from[g.SkuID] = g.Epoch
+	}
+	begun, err := k.admin.NewEpoch(ctx, k.name, from, floor)
+	if err != nil {
+		return err
+	}
+	if begun {
+		failpoint.Hit("gate.epoch")
+		k.cfg.Observe.GateEpoch(cause)
+		k.cfg.Log.Info("the buckets of a sale are given up for new ones", "sale", k.name, "cause", cause)
+	}
+	return errEpoch
+}
+
+// bucket keeps one bucket.
+func (k *sale) bucket(ctx context.Context, b Bucket) error {
+	stat, err := k.stat(ctx, b)
+	if err != nil {
+		return err
+	}
+	if stat.Token > b.Token {
+		return k.newEpoch(ctx, "taken", stat.Token)
+	}
+	if stat.Token < b.Token || !stat.Open {
+		for _, g := range k.gates {
+			if k.rows[stock.SharedBucket(g.SkuID, b.Token, b.No)] != nil {
+				return k.newEpoch(ctx, "lost", 0)
+			}
+		}
+		if !k.deep() {
+			return nil
+		}
+		if err := k.open(ctx, b); err != nil {
+			return err
+		}
+		if stat, err = k.stat(ctx, b); err != nil {
+			return err
+		}
+	}
+	for _, g := range k.gates {
+		if err := k.slice(ctx, b, g, stat.SKUs[g.SkuID]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deep reports that the pool of a SKU of the sale has enough for its buckets.
+func (k *sale) deep() bool { return slices.ContainsFunc(k.gates, k.deepOf) }
+
+// deepOf reports that the pool of a SKU has enough for all buckets, and is sold.
+func (k *sale) deepOf(g *stock.Gate) bool {
+	return g.Available >= stock.KeepPerHolder*k.buckets && max(g.ClosedUntil, sqldb.Millis(g.OpensAt)) <=
+		sqldb.Millis(k.cfg.Now())
+}
+
+// stat looks at a bucket; one that is not there has token 0.
+func (s *Shared) stat(ctx context.Context, b Bucket, skus []string) (Stat, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	stat, err := s.home.Stat(ctx, b, skus)
+	if errors.Is(err, ErrNotReady) {
+		return Stat{}, nil
+	}
+	s.noted(err)
+	return stat, err
+}
+
+// stat is Shared.stat of this sale's SKUs.
+func (k *sale) stat(ctx context.Context, b Bucket) (Stat, error) {
+	return k.Shared.stat(ctx, b, k.skus)
+}
+
+// open opens a bucket, empty, and drops what the log has of epochs that are over.
+func (k *sale) open(ctx context.Context, b Bucket) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	o := Opening{}
+	for _, sku := range k.skus {
+		o.Slices = append(o.Slices, Slice{SkuID: sku, BucketID: stock.SharedBucket(sku, b.Token, b.No)})
+	}
+	made, err := k.home.Open(ctx, b, o)
+	if errors.Is(err, ErrNotReady) {
+		return errEpoch // another process has opened the next one
+	}
+	k.noted(err)
+	if err != nil || !made {
+		return err
+	}
+	failpoint.Hit("gate.opened")
+	err = k.cfg.Client.XTrimMinID(ctx, k.home.keys(b).wal(), b.token()+"-0").Err()
+	k.noted(err)
+	return errors.Join(err, k.renew(ctx, b, k.skus))
+}
+
+// slice keeps the part of one SKU in a bucket.
+func (k *sale) slice(ctx context.Context, b Bucket, g *stock.Gate, st SKUStat) error {
+	id := stock.SharedBucket(g.SkuID, b.Token, b.No)
+	if st.BucketID != id {
+		return k.newEpoch(ctx, "joined", 0)
+	}
+	row := k.rows[id]
+	if row == nil {
+		return k.first(ctx, b, g, id, st)
+	}
+	if k.keeper.fenced[id] {
+		return k.newEpoch(ctx, "fenced", 0)
+	}
+	switch cause, wrong := k.judge(row, st); {
+	case wrong:
+		return k.newEpoch(ctx, cause, 0)
+	case cause != "":
+		k.view.ids[g.SkuID][b.No] = id
+		return nil
+	}
+	if st.Seq == row.Seq-1 {
+		units, found, err := k.admin.MoveOf(ctx, id, row.Seq)
+		if err != nil || !found {
+			return err
+		}
+		if err := k.apply(ctx, b, Move{SkuID: g.SkuID, BucketID: id, Seq: row.Seq, Units: units}); err != nil {
+			return err
+		}
+	} else if want := wants(st); want > 0 && k.deepOf(g) {
+		err := k.grant(ctx, b, g, row.Seq+1, want)
+		if err != nil && !errors.Is(err, errOthers) {
+			return err
+		}
+	}
+	k.view.ids[g.SkuID][b.No] = id
+	return nil
+}
+
+// first makes the row of a bucket that has none: it is new, or was closed by a recall. The
+// latter begins a new epoch when the pool has enough again.
+func (k *sale) first(ctx context.Context, b Bucket, g *stock.Gate, id int64, st SKUStat) error {
+	if !k.deepOf(g) {
+		return nil
+	}
+	closed := st.Seq > 0
+	if !closed {
+		err := k.grant(ctx, b, g, 1, max(leastFirst, g.Available/firstPart/k.buckets))
+		if err == nil {
+			k.view.ids[g.SkuID][b.No] = id
+		}
+		if !errors.Is(err, errOthers) {
+			return err
+		}
+	}
+	if k.suspect(id, "recalled") {
+		return k.newEpoch(ctx, "recalled", 0)
+	}
+	return nil
+}
+
+// judge compares a bucket with its row, which was read first: what is taken and committed
+// between the two reads makes the row greater, never the bucket. cause is "" when
+// nothing is wrong; wrong says that it was so at the look before, too.
+func (k *sale) judge(row *stock.Bucket, st SKUStat) (cause string, wrong bool) {
+	switch {
+	case st.Seq < row.Seq-1:
+		cause = "behind"
+	case st.Seq > row.Seq: // another keeper was quicker, or the database has gone back
+		cause = fmt.Sprintf("ahead of %d", row.Seq)
+	case st.Seq == row.Seq && st.Left > row.Remaining:
+		cause = "drift"
+		k.keeper.drift += st.Left - row.Remaining
+	default:
+		return "", false
+	}
+	if !k.suspect(row.ID, cause) {
+		return cause, false
+	}
+	name, _, _ := strings.Cut(cause, " ")
+	return name, true
+}
+
+// suspect notes that something is wrong with a bucket, and reports that it was at the look
+// before.
+func (k *sale) suspect(id int64, what string) bool {
+	before := k.keeper.suspects[id]
+	k.keeper.suspects[id] = suspicion{what, k.keeper.looks}
+	return before.what == what && before.look == k.keeper.looks-1
+}
+
+// wants gives how many units a bucket is to get: what it had, more when that was too little.
+func wants(st SKUStat) int64 {
+	last := max(st.Units, leastFirst)
+	switch {
+	case st.Left == 0:
+		return 2 * last
+	case st.Left < last/lowWater:
+		return last - st.Left
+	}
+	return 0
+}
+
+// grant moves units from the pool into a bucket: in the database, then in Redis.
+func (k *sale) grant(ctx context.Context, b Bucket, g *stock.Gate, seq, want int64) error {
+	id := stock.SharedBucket(g.SkuID, b.Token, b.No)
+	move := stock.Grant{Bucket: id, SkuID: g.SkuID, Home: stock.HomeRedis, Epoch: b.Token, No: b.No, Seq: seq,
+		Want: want, At: k.cfg.Now()}
+	var units int64
+	err := k.cfg.DB.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		units, err = move.Move(ctx, tx)
+		if errors.Is(err, stock.ErrFenced) || sqldb.IsDuplicate(err) {
+			err = errOthers
+		}
+		return err
+	})
+	if err != nil || units == 0 {
+		return cmp.Or(err, noneGranted(seq))
+	}
+	failpoint.Hit("gate.given")
+	return k.apply(ctx, b, Move{SkuID: g.SkuID, BucketID: id, Seq: seq, Units: units})
+}
+
+// noneGranted: the pool has none to give. A bucket that has no row yet is not there then.
+func noneGranted(seq int64) error {
+	if seq == 1 {
+		return errOthers
+	}
+	return nil
+}
+
+// apply tells Redis of a move of the database.
+func (k *sale) apply(ctx context.Context, b Bucket, m Move) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := k.home.Grant(ctx, b, m)
+	if isAnswer(err) {
+		return nil // done by another keeper, or seen as wrong at the next look
+	}
+	k.noted(err)
+	return err
+}

@@ -1,0 +1,328 @@
+package redisgate
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
+	"orderd/stock"
+	"orderd/stock/gate"
+)
+
+// SharedObserver is told what becomes of a shared home. Implementations must be quick and safe
+// for concurrent use.
+type SharedObserver interface {
+	// GateEpoch: the buckets of a sale were given up, and why: joined, lost, behind, ahead,
+	// drift, fenced, recalled or taken (the token by an earlier sale of this name).
+	GateEpoch(cause string)
+	// GateDrift is how many units of all buckets Redis has that the database has not.
+	GateDrift(units int64)
+	// GateAway: Redis cannot be asked, or can be asked again.
+	GateAway(away bool)
+}
+
+// SharedConfig shapes a Shared. All but Log and Observe is required.
+type SharedConfig struct {
+	DB      *sqldb.DB
+	Client  redis.UniversalClient // which the caller closes
+	Now     func() time.Time      // the database's clock
+	Prefix  string                // in front of every key
+	Log     *slog.Logger          // nil: silent
+	Observe SharedObserver        // nil: nobody watches
+}
+
+// Shared sells gates in mode redis from buckets in Redis. See gate.Shared.
+type Shared struct {
+	cfg     SharedConfig
+	home    *Home
+	admin   *stock.Admin
+	breaker breaker
+	view    atomic.Pointer[view]
+
+	mu      sync.Mutex
+	fenced  map[int64]bool // buckets that the database refused
+	later   []settling
+	running bool // settles
+
+	keeper keeping // of Keep alone
+}
+
+var _ gate.Shared = (*Shared)(nil)
+
+// view is the buckets that can be asked, as the keeper last found them.
+type view struct {
+	sales map[string]*saleView // by SKU; those of one sale have the same
+}
+
+// saleView is the buckets of one sale.
+type saleView struct {
+	sale  string
+	token int64
+	lanes map[int64]*lane            // by number
+	ids   map[string]map[int64]int64 // bucket by SKU and number; what is not there has no units
+}
+
+// NewShared gives the shared home in a Redis.
+func NewShared(cfg SharedConfig) *Shared {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = nobody{}
+	}
+	s := &Shared{cfg: cfg, home: New(cfg.Client, Options{Prefix: cfg.Prefix}), admin: stock.NewAdmin(cfg.DB, cfg.Now),
+		fenced: map[int64]bool{}}
+	s.view.Store(&view{})
+	s.keeper.suspects = map[int64]suspicion{}
+	return s
+}
+
+// Up implements gate.Shared.
+func (s *Shared) Up() bool { return s.breaker.up() }
+
+// mostTries is how many buckets a claim asks, the customer's own first.
+const mostTries = 3
+
+// Take implements gate.Shared.
+func (s *Shared) Take(c *gate.Claim, lines []int) (buckets []int64, settle func(gate.Outcome)) {
+	buckets = make([]int64, len(lines))
+	var held []held
+	for _, of := range s.bySale(c, lines) {
+		h, ok := s.takeOf(c, of)
+		if !ok {
+			continue
+		}
+		held = append(held, h)
+		for i, line := range lines {
+			if slices.Contains(of.lines, line) {
+				buckets[i] = of.view.ids[c.Lines[line].SkuID][h.lane.bucket.No]
+			}
+		}
+	}
+	if held == nil {
+		return buckets, nil
+	}
+	return buckets, func(o gate.Outcome) { s.settle(held, o) }
+}
+
+// cart is the lines of a claim that are of one sale.
+type cart struct {
+	view  *saleView
+	lines []int
+}
+
+// bySale gives the lines of a claim that there are buckets for, by ascending sale.
+func (s *Shared) bySale(c *gate.Claim, lines []int) (carts []cart) {
+	v := s.view.Load()
+	if len(c.OrderNo) != orderNoLen || len(c.CustomerID) > maxCustomer {
+		return nil
+	}
+	for _, line := range lines {
+		of := v.sales[c.Lines[line].SkuID]
+		if of == nil {
+			continue
+		}
+		i := slices.IndexFunc(carts, func(c cart) bool { return c.view == of })
+		if i < 0 {
+			i = len(carts)
+			carts = append(carts, cart{view: of})
+		}
+		carts[i].lines = append(carts[i].lines, line)
+	}
+	slices.SortFunc(carts, func(a, b cart) int { return cmp.Compare(a.view.sale, b.view.sale) })
+	return carts
+}
+
+// held is what a claim has of one sale.
+type held struct {
+	lane    *lane
+	orderNo string
+	entry   int64
+	lines   []Line
+}
+
+// parcel is what the log of a bucket says of a ticket, for who finds it there when its maker
+// is gone.
+type parcel struct {
+	At    int64 // milliseconds of the database's clock
+	Lines []Line
+}
+
+// takeOf takes the units of a cart from one bucket, the next when there are not enough. A
+// bucket that says anything else leaves the claim to the ledger.
+func (s *Shared) takeOf(c *gate.Claim, of cart) (held, bool) {
+	o := Order{OrderNo: c.OrderNo, CustomerID: c.CustomerID, Key: KeyOf(c.CustomerID, c.RequestID)}
+	copy(o.Body[:], c.Hash)
+	for _, line := range of.lines {
+		l := c.Lines[line]
+		o.Lines = append(o.Lines, Line{No: int64(line + 1), SkuID: l.SkuID, Quantity: l.Quantity})
+	}
+	payload, err := json.Marshal(parcel{sqldb.Millis(s.cfg.Now()), o.Lines})
+	if err != nil {
+		return held{}, false
+	}
+	o.Payload = payload
+	routed := Route(c.CustomerID, of.view.numbers(o.Lines))
+	for _, no := range routed[:min(len(routed), mostTries)] {
+		l := of.view.lanes[no]
+		reply, err := l.take(o)
+		if err == nil && own(o, reply) {
+			return held{l, o.OrderNo, reply.Entry, o.Lines}, true
+		}
+		if err != nil || reply.Repeat || reply.Code != CodeInsufficient {
+			return held{}, false
+		}
+	}
+	return held{}, false
+}
+
+// numbers gives the buckets that hold all of these SKUs, ascending.
+func (v *saleView) numbers(lines []Line) (numbers []int64) {
+	for no := range v.lanes {
+		if !slices.ContainsFunc(lines, func(l Line) bool { return v.ids[l.SkuID][no] == 0 }) {
+			numbers = append(numbers, no)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// Fenced implements gate.Shared.
+func (s *Shared) Fenced(ids []int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		s.fenced[id] = true
+	}
+}
+
+// settling is a ticket that is settled, to be told to Redis.
+type settling struct {
+	held
+	giveBack bool
+}
+
+// mostSettling bounds how many tickets wait for Redis to be told. Those above it are left to
+// the keeper.
+const mostSettling = 100_000
+
+// settle tells Redis what became of tickets, beside the caller, who has his answer by now.
+func (s *Shared) settle(tickets []held, o gate.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range tickets {
+		if o == gate.Unknown || len(s.later) >= mostSettling {
+			h.lane.keep(h.entry)
+			continue
+		}
+		s.later = append(s.later, settling{h, o == gate.Unused})
+	}
+	if len(s.later) > 0 && !s.running {
+		s.running = true
+		go s.settleAll()
+	}
+}
+
+// settleAll tells Redis of tickets until none waits.
+func (s *Shared) settleAll() {
+	for {
+		s.mu.Lock()
+		batch := s.later
+		s.later = nil
+		s.running = len(batch) > 0
+		s.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		gone := map[*lane][]string{}
+		for _, t := range batch {
+			if t.giveBack && !s.giveBack(t.lane.bucket, t.orderNo, t.lines) {
+				t.lane.keep(t.entry)
+				continue
+			}
+			if id := t.lane.settled(t.entry); id != "" {
+				gone[t.lane] = append(gone[t.lane], id)
+			}
+		}
+		for l, ids := range gone {
+			s.forget(l.bucket, ids)
+		}
+	}
+}
+
+// refUnused is under what units of tickets that became no order are given back: the same for
+// everybody, so that they are given back once.
+const refUnused = "unused"
+
+// giveBack puts the units of a ticket that became no order back into its bucket, and reports
+// that nothing is left to be done for it.
+func (s *Shared) giveBack(b Bucket, orderNo string, lines []Line) bool {
+	if !s.breaker.up() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := s.home.Return(ctx, b, Return{OrderNo: orderNo, Ref: refUnused, To: ToBucket, Lines: lines})
+	failpoint.Hit("gate.backed")
+	if isAnswer(err) {
+		return true // the bucket is closed, and its units are the pool's
+	}
+	s.noted(err)
+	return err == nil
+}
+
+// forget deletes entries of a bucket's log.
+func (s *Shared) forget(b Bucket, ids []string) {
+	if !s.breaker.up() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s.noted(s.cfg.Client.XDel(ctx, s.home.keys(b).wal(), ids...).Err())
+	failpoint.Hit("gate.acked")
+}
+
+// noted counts how a call went.
+func (s *Shared) noted(err error) {
+	if s.breaker.note(err) {
+		s.cfg.Observe.GateAway(true)
+		s.cfg.Log.Warn("Redis is away: its sales go on without it", "err", err)
+	}
+}
+
+// probe reports that Redis can be asked. While it is away it looks whether it takes writes
+// again, which a PING does not tell.
+func (s *Shared) probe(ctx context.Context) bool {
+	if s.breaker.up() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeFor)
+	defer cancel()
+	err := s.cfg.Client.Set(ctx, s.cfg.Prefix+"gate_alive", 1, time.Minute).Err()
+	if !s.breaker.probed(err) {
+		return false
+	}
+	s.cfg.Observe.GateAway(false)
+	s.cfg.Log.Info("Redis is back")
+	return true
+}
+
+// nobody watches.
+type nobody struct{}
+
+func (nobody) GateEpoch(string) {}
+func (nobody) GateDrift(int64)  {}
+func (nobody) GateAway(bool)    {}
+
+// String names a bucket for people.
+func (b Bucket) String() string { return fmt.Sprintf("%s/%d in epoch %d", b.Sale, b.No, b.Token) }
