@@ -296,6 +296,9 @@ func (k *sale) slice(ctx context.Context, b Bucket, g *stock.Gate, st SKUStat) e
 	if k.keeper.fenced[id] {
 		return k.newEpoch(ctx, "fenced", 0)
 	}
+	if st.Left < 0 {
+		return k.newEpoch(ctx, "lost", 0)
+	}
 	switch cause, wrong := k.judge(row, st); {
 	case wrong:
 		return k.newEpoch(ctx, cause, 0)

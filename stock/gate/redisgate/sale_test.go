@@ -239,7 +239,7 @@ func (d *demand) end(stocked int64) {
 // A process that sells from buckets in Redis beside three others would oversell, strand units in a bucket, or refuse a
 // buyer who has an order: every unit is sold once, the last one too, and nothing is left behind when the gate is off.
 func TestRedisGateSellsEveryUnitOnce(t *testing.T) {
-	const stocked = 3000
+	const stocked = 2500
 	onMarkets(t, 4, func(m *market) {
 		m.sell("hot", stocked, 4)
 		m.until("there are buckets", func() bool {
