@@ -81,6 +81,8 @@ type shape struct {
 	wechatObserve func(op, outcome string, took time.Duration)
 	// gate is there where customers place orders: verbs sell nothing from memory.
 	gate gate.Observer
+	// gateRedis has the buckets of gates in mode redis; nil: nobody has.
+	gateRedis redis.UniversalClient
 	// wechatSignature and wechatTried are those of wechat.Config.
 	wechatSignature, wechatTried func(what, result string)
 	// simAddr is where the embedded simulator really listens, when its port was drawn.
@@ -141,7 +143,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	c.stock = stock.NewAdmin(c.db, c.clock.Now)
 	if sh.gate != nil {
 		c.gate = gate.New(gate.Config{DB: c.db, Now: c.clock.Now, Log: log, Observe: sh.gate,
-			Home: homeName(time.Now()), NoAuto: !s.GateAuto})
+			Home: homeName(time.Now()), NoAuto: !s.GateAuto, Shared: c.sharedGate(sh, log)})
 	}
 	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
 	if err != nil {
@@ -332,6 +334,8 @@ type app struct {
 	log *slog.Logger
 	// redis is the only thing beside the database that processes share.
 	redis redis.UniversalClient
+	// gateRedis is another one for the buckets of gates, nil when redis has them.
+	gateRedis redis.UniversalClient
 	// miniURL is where mini is, with its password.
 	miniURL string
 	mini    interface { // the embedded Redis
@@ -473,7 +477,13 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
 	sh.wechatSignature, sh.wechatTried = a.metrics.Signature, a.metrics.Tried
 	if o.has("api") {
-		sh.gate = a.metrics
+		sh.gate, sh.gateRedis = a.metrics, a.redis
+		if a.s.GateRedis != "" {
+			if a.gateRedis, err = scheduler.Connect(a.s.GateRedis); err != nil {
+				return fmt.Errorf("ORDERD_GATE_REDIS: %w", err)
+			}
+			sh.gateRedis = a.gateRedis
+		}
 	}
 	sh.migrate = o.migrate || a.s.DSN == ""
 	if a.sim != nil {
@@ -493,6 +503,26 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	}
 	a.startGate()
 	return nil
+}
+
+// sharedGate is what the home of gates in mode redis is made of.
+type sharedGate struct {
+	db      *sqldb.DB
+	client  redis.UniversalClient
+	now     func() time.Time
+	log     *slog.Logger
+	observe gate.Observer
+}
+
+// openSharedGate makes that home. gateredis.go sets it; nil: this program has none.
+var openSharedGate func(sharedGate) gate.Shared
+
+// sharedGate gives the home of gates in mode redis, nil when there is none.
+func (c *core) sharedGate(sh shape, log *slog.Logger) gate.Shared {
+	if openSharedGate == nil || sh.gateRedis == nil {
+		return nil
+	}
+	return openSharedGate(sharedGate{c.db, sh.gateRedis, c.clock.Now, log, sh.gate})
 }
 
 // startGate keeps the gate of this process, if it has one, until Close: it sells on while the
@@ -846,6 +876,9 @@ func (a *app) Close() error {
 	}
 	if a.sim != nil {
 		errs = append(errs, a.sim.stop(ctx))
+	}
+	if a.gateRedis != nil {
+		errs = append(errs, a.gateRedis.Close())
 	}
 	if a.redis != nil {
 		errs = append(errs, a.redis.Close())

@@ -38,6 +38,8 @@ type settings struct {
 	// Redis names the server of the task queue; empty or "embedded": one in this process,
 	// which forgets everything at its end.
 	Redis string `name:"redis" placeholder:"URL" help:"${redis}" secret:"dsn"`
+	// GateRedis has the buckets of flash sales in mode redis; empty: Redis has them.
+	GateRedis string `name:"gate-redis" placeholder:"URL" help:"${gate_redis}" secret:"dsn"`
 	// DataDir has the embedded database, generated secrets and the simulator's keys.
 	DataDir string `name:"data-dir" default:"./data" type:"path" help:"${data_dir}"`
 	// The listeners. Only the notifications' has to be reached from outside, through a

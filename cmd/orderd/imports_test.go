@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/token"
+	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,6 +103,10 @@ var importRules = []importRule{
 		deny:   []string{"github.com/alicebob/miniredis"},
 		why:    "one file says what an empty configuration means",
 		except: []string{"cmd/orderd/embedded.go"}},
+	{folder: "", below: true,
+		deny:   []string{"orderd/stock/gate/redisgate"},
+		why:    "one file says where gates in Redis are: without it they are sold like local ones",
+		except: []string{"cmd/orderd/gateredis.go", "stock/gate/redisgate"}},
 	{folder: "cmd/orderd", below: true,
 		deny:   []string{"orderd/payment/wechatsim"},
 		why:    "one file starts the simulator, three others drive it",
@@ -148,5 +156,39 @@ func TestImports(t *testing.T) {
 		if ruled[i] == 0 {
 			t.Errorf("no file in %q: the rule names a folder that is gone", rule.folder)
 		}
+	}
+}
+
+// What was built on the gate in Redis could not be built without it any more, one import at a time: without its folder
+// and the one file that names it all programs build.
+func TestBuildsWithoutTheGateInRedis(t *testing.T) {
+	gone := struct{ Replace map[string]string }{map[string]string{}}
+	for _, pattern := range []string{"gateredis.go", "../../stock/gate/redisgate/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, f := range files {
+			path, err := filepath.Abs(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gone.Replace[path] = "" // an overlay's word for a file that is not there
+		}
+	}
+	text, err := json.Marshal(gone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := filepath.Join(t.TempDir(), "overlay.json")
+	if err := os.WriteFile(overlay, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	programs := []string{"build", "-overlay", overlay, "-o", t.TempDir(), "orderd/cmd/orderd", "orderd/cmd/orderload"}
+	if out, err := exec.Command("go", programs...).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if exec.Command("go", "build", "-overlay", overlay, "orderd/stock/gate/redisgate").Run() == nil {
+		t.Error("the overlay leaves the folder there")
 	}
 }

@@ -41,10 +41,13 @@ func (s *settings) usable(roles []string) error {
 			return fmt.Errorf("%w: there is no role %q; roles are api, notify, worker, admin", errUsage, r)
 		}
 	}
-	if !s.embeddedRedis() {
-		client, err := scheduler.Connect(s.Redis)
+	for name, url := range map[string]string{"ORDERD_REDIS": s.Redis, "ORDERD_GATE_REDIS": s.GateRedis} {
+		if url == "" || name == "ORDERD_REDIS" && s.embeddedRedis() {
+			continue
+		}
+		client, err := scheduler.Connect(url)
 		if err != nil {
-			return misconfigured(fmt.Errorf("ORDERD_REDIS: %w", err))
+			return misconfigured(fmt.Errorf("%s: %w", name, err))
 		}
 		defer client.Close() // nothing was sent
 	}

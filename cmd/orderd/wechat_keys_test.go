@@ -325,6 +325,8 @@ func TestConfigCheckIsServe(t *testing.T) {
 			"ORDERD_BOOTSTRAP_ADMIN_TOKEN"},
 		"redis": {map[string]string{"redis": "http://x"},
 			"ORDERD_REDIS"},
+		"redis of gates": {map[string]string{"gate-redis": "http://x"},
+			"ORDERD_GATE_REDIS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := settingsOf(t, tc.change)

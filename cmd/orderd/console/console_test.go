@@ -358,7 +358,7 @@ func TestStockChangesOnceAndGuarded(t *testing.T) {
 func TestOperatorsSeeWhatIsAllocated(t *testing.T) {
 	d := newDesk(t)
 	d.SKU(t, "hot", 600)
-	if _, err := d.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateLocal, Actor: "op",
+	if _, err := d.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Actor: "op",
 		Reason: "x"}); err != nil {
 		t.Fatal(err)
 	}

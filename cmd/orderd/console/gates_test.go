@@ -57,7 +57,6 @@ func TestGateThatCannotWorkIsRefused(t *testing.T) {
 		status    int
 		text      string
 	}{
-		{"hot", `{"mode":"redis","reason":"x"}`, 422, "this program has no gate in Redis"},
 		{"hot", `{"mode":"","reason":"x"}`, 422, "mode must be"},
 		{"hot", `{"mode":"local"}`, 422, "#/reason"},
 		{"hot", `{"mode":"local","reason":"x","per_customer":-1}`, 422, "per_customer"},

@@ -61,6 +61,9 @@ type Metrics struct {
 	gateFenced    prometheus.Counter
 	gateGranted   prometheus.Counter
 	gateRefill    prometheus.Histogram
+	gateEpochs    *prometheus.CounterVec
+	gateDrift     prometheus.Gauge
+	gateAway      prometheus.Gauge
 }
 
 // Upper bounds of histograms.
@@ -145,6 +148,9 @@ func NewMetrics() *Metrics {
 		gateGranted: r.counter("gate_granted_units_total",
 			"Units that came from pools into the memory of this process."),
 		gateRefill: r.histogram("gate_refill_seconds", "Duration of one such grant.", batchSeconds),
+		gateEpochs: r.counters("gate_epochs_total", "Times that buckets in Redis were given up for new ones.", "cause"),
+		gateDrift:  r.gauge("gate_drift_units", "Units that Redis has and the database has not, at the last look."),
+		gateAway:   r.gauge("gate_redis_away", "1 while this process sells gates in mode redis without Redis."),
 	}
 }
 
@@ -389,6 +395,24 @@ func (m *Metrics) GateFenced() { m.gateFenced.Inc() }
 func (m *Metrics) GateGranted(units int64, took time.Duration) {
 	m.gateGranted.Add(float64(units))
 	m.gateRefill.Observe(took.Seconds())
+}
+
+// GateEpoch implements redisgate.SharedObserver.
+func (m *Metrics) GateEpoch(cause string) {
+	m.gateEpochs.WithLabelValues(known(cause, "joined", "lost", "behind", "ahead", "drift", "fenced", "recalled",
+		"taken")).Inc()
+}
+
+// GateDrift implements redisgate.SharedObserver.
+func (m *Metrics) GateDrift(units int64) { m.gateDrift.Set(float64(units)) }
+
+// GateAway implements redisgate.SharedObserver.
+func (m *Metrics) GateAway(away bool) {
+	value := 0.0
+	if away {
+		value = 1
+	}
+	m.gateAway.Set(value)
 }
 
 // maxScrapes is how many scrapes may be under way, more are answered 503: Prometheus has

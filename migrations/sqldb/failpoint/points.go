@@ -7,7 +7,7 @@ type Point struct {
 	// Name is what Hit is called with. "" when no line of the source stands for
 	// the step; Note says why.
 	Name string
-	// Flow is place, prepay, notify, close, refund, recon, sweep, gate or redis.
+	// Flow is place, prepay, notify, close, refund, recon, sweep, gate or sale.
 	Flow string
 	// After is what has just happened.
 	After string
@@ -116,8 +116,19 @@ var Points = []Point{
 	{No: "G5", Name: "gate.reopened", Flow: "gate", After: "a SKU that was sold out was opened again",
 		Then: "it is sold by every process when the marks have lapsed"},
 
-	{No: "31", Flow: "redis", After: "the stock was taken in Redis, before MySQL",
-		Then: "-", Note: "not built: no stock is kept in Redis, stock/gate does not exist"},
-	{No: "32", Flow: "redis", After: "a bucket's refill was taken from the pool and is not in the bucket",
-		Then: "-", Note: "not built: no stock is kept in Redis, stock/gate does not exist"},
+	{No: "31", Name: "gate.backed", Flow: "sale",
+		After: "units of a ticket that became no order were given back to their bucket in Redis",
+		Then:  "the rest is sold to the last unit by whoever comes after, and none twice"},
+	{No: "31b", Name: "gate.acked", Flow: "sale",
+		After: "a ticket was struck from the log of its bucket in Redis",
+		Then:  "the rest is sold to the last unit by whoever comes after, and none twice"},
+	{No: "32", Name: "gate.given", Flow: "sale",
+		After: "a bucket's refill was taken from the pool and is not in the bucket in Redis",
+		Then:  "the rest is sold to the last unit by whoever comes after, and none twice"},
+	{No: "32b", Name: "gate.opened", Flow: "sale",
+		After: "a bucket was opened in Redis and has no row yet",
+		Then:  "the rest is sold to the last unit by whoever comes after, and none twice"},
+	{No: "32c", Name: "gate.epoch", Flow: "sale",
+		After: "the buckets of a sale in Redis were given up, before the next were opened",
+		Then:  "the rest is sold to the last unit by whoever comes after, and none twice"},
 }

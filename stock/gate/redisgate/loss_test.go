@@ -180,8 +180,8 @@ func TestBucketsAreScaledUnderLoad(t *testing.T) {
 	})
 }
 
-// Of a cart of two SKUs of one sale one might be taken and the other not, or units be stranded in one slice of a bucket:
-// both are taken by one script, and all carts are sold.
+// Of a cart of two SKUs of one sale one might be taken and the other not, or units be stranded in one part of a
+// bucket: both are taken by one script, and all carts are sold.
 func TestCartsOfOneSale(t *testing.T) {
 	const stocked = 1000
 	onMarkets(t, 2, func(m *market) {
@@ -205,15 +205,16 @@ func TestCartsOfOneSale(t *testing.T) {
 // database does not have. Each state that such a death leaves is made here, and a sale begins on it.
 func TestKeeperDiesBetweenItsSteps(t *testing.T) {
 	const stocked = 1200
-	deaths := map[string]func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket){
+	type death = func(*market, *redisgate.Home, stock.Gate, redisgate.Bucket)
+	deaths := map[string]death{
 		"opened in Redis, no row": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
 			m.openBucket(home, g, b)
 		},
-		"granted in the database, not in Redis": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
+		"granted, but not in Redis": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
 			m.openBucket(home, g, b)
 			m.grantRow(g, b, 1, 500)
 		},
-		"the second grant is not in Redis": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
+		"the second grant is missing": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
 			m.openBucket(home, g, b)
 			units := m.grantRow(g, b, 1, 300)
 			if _, err := home.Grant(m.Context(), b, redisgate.Move{SkuID: g.SkuID,
@@ -222,7 +223,7 @@ func TestKeeperDiesBetweenItsSteps(t *testing.T) {
 			}
 			m.grantRow(g, b, 2, 300)
 		},
-		"the epoch has begun, nothing is open": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
+		"an epoch without a bucket": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
 			m.openBucket(home, g, b)
 			m.grantRow(g, b, 1, 500)
 			begun, err := stock.NewAdmin(m.db, time.Now).NewEpoch(m.Context(), g.Sale,
@@ -231,7 +232,7 @@ func TestKeeperDiesBetweenItsSteps(t *testing.T) {
 				m.Fatal(begun, err)
 			}
 		},
-		"a recall closed the row, Redis sells on": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
+		"Redis sells on after a recall": func(m *market, home *redisgate.Home, g stock.Gate, b redisgate.Bucket) {
 			m.openBucket(home, g, b)
 			units := m.grantRow(g, b, 1, 500)
 			id := stock.SharedBucket(g.SkuID, b.Token, b.No)
@@ -257,7 +258,8 @@ func TestKeeperDiesBetweenItsSteps(t *testing.T) {
 				if err != nil {
 					m.Fatal(err)
 				}
-				if begun, err := admin.NewEpoch(m.Context(), "hot", map[string]int64{"hot": g.Epoch}, 0); err != nil || !begun {
+				begun, err := admin.NewEpoch(m.Context(), "hot", map[string]int64{"hot": g.Epoch}, 0)
+				if err != nil || !begun {
 					m.Fatal(begun, err)
 				}
 				g.Epoch++
