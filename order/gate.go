@@ -29,7 +29,8 @@ func tellNews(outcomes []sqldb.Outcome[Placed], shelf *stock.Shelf, asOf time.Ti
 	}
 }
 
-// takeTicket asks the gate for the units of a placement before the database is asked.
+// takeTicket asks the gate for the units of a placement before the database is asked. A
+// refusal is counted here, where its reason is known: there are many of them.
 func (s *Service) takeTicket(p *placing) (gate.Ticket, error) {
 	t, err := s.cfg.Gate.Take(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, OrderNo: p.orderNo,
 		Hash: p.hash, Lines: p.Lines})
@@ -38,8 +39,10 @@ func (s *Service) takeTicket(p *placing) (gate.Ticket, error) {
 		return t, err
 	}
 	if len(refused.Items) > 0 {
+		s.observe.Refused("stock")
 		return t, &InsufficientError{Items: refused.Items}
 	}
+	s.observe.Refused("not_started")
 	return t, &NotStartedError{SkuID: refused.SkuID, Index: refused.Index, OpensAt: refused.OpensAt,
 		Wait: refused.OpensAt.Sub(s.cfg.Now())}
 }

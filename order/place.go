@@ -83,7 +83,6 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	}
 	ticket, err := s.takeTicket(&try)
 	if err != nil {
-		s.observeRefusal(err)
 		return Placed{}, err
 	}
 	try.from = ticket.Buckets
