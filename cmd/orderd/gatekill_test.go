@@ -51,8 +51,8 @@ func (b *shopper) buy() (units int64) {
 	return units
 }
 
-// killSale: whoever dies in a sale in Redis, the rest of the units is sold to the last one by the process that comes after, and
-// none twice.
+// killSale: whoever dies in a sale in Redis, the rest of the units is sold to the last one by the process that comes
+// after, and none twice.
 func killSale(s *scene) {
 	gate := func(mode stock.GateMode) {
 		s.t.Helper()

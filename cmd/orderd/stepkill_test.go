@@ -403,8 +403,8 @@ func killPlacing(s *scene) {
 	s.ends()
 }
 
-// killSelling: a process dies with units of a sale in its hands, or half way through a change of the sale. All units are
-// sold or on the shelf in the end, and who asks again gets his order, or the refusal that is true.
+// killSelling: a process dies with units of a sale in its hands, or half way through a change of the sale. All units
+// are sold or on the shelf in the end, and who asks again gets his order, or the refusal that is true.
 func killSelling(s *scene) {
 	sell := func(mode stock.GateMode) {
 		s.t.Helper()
@@ -436,7 +436,7 @@ func killSelling(s *scene) {
 		})
 	}
 	s.dies()
-	marked := s.number(`SELECT COUNT(*) FROM skus WHERE closed_until = ?`, int64(stock.SoldOut))
+	marked := s.number(`SELECT COUNT(*) FROM skus WHERE closed_until = ?`, stock.SoldOut)
 	want(s, "marks that were committed", marked, 0)
 	s.start(env...)
 	var again answer

@@ -35,7 +35,7 @@ VALUES`, "(?, 1, ?, 1, ?)"},
   (order_no, kind, ref, sku_id, delta, created_at)
 VALUES`, "(?, 'deduct', '', ?, -1, ?)"},
 	} {
-		query := s.head + " " + strings.Repeat(s.row+", ", RawBatch-1) + s.row
+		query := strings.Join([]string{s.head, strings.Repeat(s.row+", ", RawBatch-1), s.row}, " ")
 		*s.into, err = n.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // Close
 		if err != nil {
 			r.Close()
