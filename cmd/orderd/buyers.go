@@ -627,13 +627,22 @@ func (b *buyer) refund(unheard bool) (string, error) {
 	return answer.OutRefundNo, err
 }
 
+// Ports of freeAddr: below those that Linux gives to connections and to listeners of port 0
+// (net.ipv4.ip_local_port_range, from 32768), which another program could get meanwhile.
+const (
+	firstFree, freePorts = 20_000, 12_000
+	freeTries            = 100
+)
+
 // freeAddr finds a loopback port that is free now. Another program may take it before we
 // listen; then the start fails and says so.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+func freeAddr() (addr string, err error) {
+	for range freeTries {
+		var l net.Listener
+		l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", firstFree+rand.N(freePorts)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }

@@ -102,14 +102,14 @@ func (a *app) startPod(self, name string) (*pod, error) {
 func (p *pod) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, podStart)
 	defer cancel()
+	client := &http.Client{Timeout: podStart, Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/healthz", nil)
 		if err != nil {
 			return err
 		}
-		if res, err := http.DefaultClient.Do(req); err == nil {
+		if res, err := client.Do(req); err == nil {
 			_ = res.Body.Close()
-			http.DefaultClient.CloseIdleConnections()
 			return nil
 		}
 		select {

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -227,9 +227,8 @@ func soldOutDecisions(metrics string) (sum int64) {
 	for line := range strings.Lines(metrics) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if strings.Contains(name, "gate_decisions_total{") && strings.Contains(name, `code="sold_out"`) {
-			n, err := strconv.ParseFloat(value, 64)
-			if err == nil {
-				sum += int64(n)
+			if n, ok := new(big.Rat).SetString(value); ok { // whole, but a million is 1e+06
+				sum += n.Num().Int64()
 			}
 		}
 	}

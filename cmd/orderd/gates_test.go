@@ -36,7 +36,6 @@ func TestGateVerbs(t *testing.T) {
 	run(exitUsage, "stock gate ticket --per-customer 2")
 	run(exitUsage, "stock gate ticket --mode local --yes")
 	run(exitUsage, "stock gate ticket --mode local --reason x") // nobody can be asked
-	run(exitUsage, "stock gate ticket --mode redis --reason x --yes")
 	run(exitUsage, "stock gate ticket --mode fast --reason x --yes")
 	run(exitUsage, "stock gate ticket --mode local --reason x --yes --opens-at tomorrow")
 	run(exitFailed, "stock gate none --mode local --reason x --yes")

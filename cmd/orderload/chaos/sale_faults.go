@@ -171,7 +171,7 @@ func (p *process) arm(ctx context.Context, step, action string) {
 	if err != nil {
 		panic(err) // an address and a step of ours
 	}
-	if res, err := http.DefaultClient.Do(req); err == nil {
+	if res, err := (&http.Client{Timeout: readyTimeout}).Do(req); err == nil {
 		_ = res.Body.Close()
 	}
 }
@@ -293,7 +293,7 @@ func operate(ctx context.Context, url, header, value, body string) error {
 	if value != "" {
 		req.Header.Set(header, value)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := (&http.Client{Timeout: buyerTimeout}).Do(req)
 	if err != nil {
 		return err
 	}
