@@ -68,7 +68,7 @@ func TestTheCodeDoesTheStepsOfTheModel(t *testing.T) {
 	paths := cover(&m, &res)
 	t.Logf("%d states, %d steps, %d paths", res.States, res.Transitions, len(paths))
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
-		every := map[sqldb.Engine]int{sqldb.SQLite: 24, sqldb.MySQL: 80}[db.Engine()] // whose commits take longer
+		every := map[sqldb.Engine]int{sqldb.SQLite: 64, sqldb.MySQL: 160}[db.Engine()] // whose commits take longer
 		if os.Getenv("ORDERD_TEST_LONG") == "1" {
 			every = 1
 		}
