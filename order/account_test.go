@@ -13,6 +13,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/order/ordertest/gatetest"
 	"orderd/stock"
 )
 
@@ -80,9 +81,9 @@ FOR UPDATE`, sku).Scan(&sku); err != nil {
 // them, or count them twice: while all of these go on, every account adds up and no check finds anything.
 func TestBooksAddUpWhileUnitsMove(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
-		ps := pods(t, db, 2, nil)
+		ps := gatetest.Pods(t, db, 2, nil)
 		ps[0].SKU(t, "hot", 1_000_000)
-		openGate(t, db, ps, stock.GateChange{SkuID: "hot", Mode: stock.GateLocal})
+		gatetest.Set(t, db, ps, stock.GateChange{SkuID: "hot", Mode: stock.GateLocal})
 		done := make(chan struct{})
 		var all sync.WaitGroup
 		var recalled atomic.Int64

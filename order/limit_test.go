@@ -12,6 +12,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
+	"orderd/order/ordertest/gatetest"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -45,12 +46,12 @@ func limitMet(t *testing.T, f *ordertest.Fixture, p order.Placement) bool {
 func slotsAreUnits(t *testing.T, db *sqldb.DB, sale string) {
 	t.Helper()
 	const live = `o.state NOT IN ('closed', 'late', 'refunded')`
-	rows := count(t, db, `SELECT COUNT(*)
+	rows := gatetest.Count(t, db, `SELECT COUNT(*)
 FROM sale_buyers b
 JOIN orders o ON o.order_no = b.order_no AND o.customer_id = b.customer_id
 WHERE b.sale = ?
   AND `+live, sale)
-	units := count(t, db, `SELECT COALESCE(SUM(i.quantity), 0)
+	units := gatetest.Count(t, db, `SELECT COALESCE(SUM(i.quantity), 0)
 FROM order_items i
 JOIN orders o ON o.order_no = i.order_no
 JOIN stock_gates g ON g.sku_id = i.sku_id
@@ -59,7 +60,7 @@ WHERE g.sale = ?
 	if rows != units {
 		t.Errorf("sale %s: %d rows of live orders, %d units", sale, rows, units)
 	}
-	if n := count(t, db, `SELECT COUNT(*)
+	if n := gatetest.Count(t, db, `SELECT COUNT(*)
 FROM orders o
 JOIN order_items i ON i.order_no = o.order_no
 JOIN stock_gates g ON g.sku_id = i.sku_id

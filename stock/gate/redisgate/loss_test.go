@@ -249,7 +249,7 @@ func TestKeeperDiesBetweenItsSteps(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, ",", ""), func(t *testing.T) {
 			onMarkets(t, 2, func(m *market) {
 				for _, p := range m.pods {
-					p.stop()
+					p.Stop()
 				}
 				m.pods[0].SKU(m, "hot", stocked)
 				m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: 2})

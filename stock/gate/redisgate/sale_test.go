@@ -1,7 +1,6 @@
 package redisgate_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,17 +16,16 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	orders "orderd/order"
 	"orderd/order/ordertest"
+	"orderd/order/ordertest/gatetest"
 	"orderd/stock"
 	"orderd/stock/gate"
 	"orderd/stock/gate/redisgate"
 )
 
-// pod is one process of a sale: a service, its gate and its share of the buckets in Redis.
+// pod is one process of a sale, and its share of the buckets in Redis.
 type pod struct {
-	*ordertest.Fixture
-	gate   *gate.Gate
+	*gatetest.Pod
 	shared *redisgate.Shared
-	stop   func() // ends the gate's loop, and waits for it
 }
 
 // market is a sale in Redis over several processes.
@@ -80,17 +78,10 @@ func (m *market) start(first *ordertest.Fixture) *pod {
 	log := slog.New(slog.NewTextHandler(m.Output(), nil))
 	p := &pod{shared: redisgate.NewShared(redisgate.SharedConfig{DB: m.db, Client: m.client, Now: time.Now, Log: log,
 		Observe: m})}
-	p.gate = gate.New(gate.Config{DB: m.db, Now: time.Now, Log: log, Home: fmt.Sprint("pod", len(m.pods)),
-		Shared: p.shared, NoAuto: true})
-	p.Fixture = first.Restarted(m, func(c *orders.Config) { c.Now, c.Gate = time.Now, p.gate })
-	ctx, cancel := context.WithCancel(m.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.gate.Run(ctx, p.Service)
-	}()
-	p.stop = func() { cancel(); <-done }
-	m.Cleanup(p.stop)
+	p.Pod = gatetest.Beside(m, first, fmt.Sprint("pod", len(m.pods)), func(cfg *gate.Config, _ *orders.Config) {
+		cfg.Log, cfg.Shared = log, p.shared
+	})
+	p.Keep(m)
 	m.pods = append(m.pods, p)
 	return p
 }
@@ -102,7 +93,7 @@ func (m *market) sell(sku string, units, buckets int64) {
 	m.setGate(stock.GateChange{SkuID: sku, Mode: stock.GateRedis, Buckets: buckets})
 	m.until("the gate is known", func() bool {
 		for _, p := range m.pods {
-			if !p.gate.Knows(sku) {
+			if !p.Gate.Knows(sku) {
 				return false
 			}
 		}
@@ -121,22 +112,13 @@ func (m *market) setGate(c stock.GateChange) {
 // until waits for a condition.
 func (m *market) until(what string, is func() bool) {
 	m.Helper()
-	end := time.Now().Add(30 * time.Second)
-	for !is() {
-		if time.Now().After(end) {
-			m.Fatal("not within 30 s: ", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	gatetest.Eventually(m, what, is)
 }
 
 // count runs a query for one number.
 func (m *market) count(query string, args ...any) (n int64) {
 	m.Helper()
-	if err := m.db.QueryRowContext(m.Context(), query, args...).Scan(&n); err != nil {
-		m.Fatal(err)
-	}
-	return n
+	return gatetest.Count(m, m.db, query, args...)
 }
 
 // fromRedis is how many units were sold out of buckets in Redis so far.

@@ -12,7 +12,7 @@ import (
 // quiet is a sale of which only the test is a keeper, with a bucket of its own.
 func quiet(m *market, now func() time.Time) (*redisgate.Shared, func()) {
 	m.Helper()
-	m.pods[0].stop()
+	m.pods[0].Stop()
 	m.pods[0].SKU(m, "hot", 1000)
 	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis})
 	s := redisgate.NewShared(redisgate.SharedConfig{DB: m.db, Client: m.client, Now: now, Observe: m})
