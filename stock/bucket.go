@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -303,20 +302,13 @@ func takeFromBuckets(ctx context.Context, tx *sqldb.Tx, taken map[int64]int64) e
 	if len(taken) == 0 {
 		return nil
 	}
-	ids := sortedIDs(taken)
-	sum, args := "?", []any{taken[ids[0]]}
-	if len(ids) > 1 {
-		sum, args = "CASE bucket_id"+strings.Repeat(" WHEN ? THEN ?", len(ids))+" END", nil
-		for _, id := range ids {
-			args = append(args, id, taken[id])
-		}
-	}
-	args = append(append(append([]any{}, args...), sqldb.Args(ids)...), args...)
+	ids := slices.Sorted(maps.Keys(taken))
+	sum, args := ofRow("bucket_id", ids, taken)
 	n, err := tx.Update(ctx, `UPDATE stock_buckets
 SET remaining = remaining - `+sum+`
 WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
   AND state IN ('open', 'closing')
-  AND remaining >= `+sum, args...)
+  AND remaining >= `+sum, slices.Concat(args, sqldb.Args(ids), args)...)
 	if err != nil {
 		return fmt.Errorf("take from buckets: %w", err)
 	}
@@ -325,6 +317,3 @@ WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
 	}
 	return nil
 }
-
-// sortedIDs gives the keys, ascending: the order of locks.
-func sortedIDs(taken map[int64]int64) []int64 { return slices.Sorted(maps.Keys(taken)) }

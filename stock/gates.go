@@ -114,20 +114,16 @@ func scanGate(row interface{ Scan(...any) error }) (Gate, error) {
 	return g, err
 }
 
-// gatesNotOff reads all gates that are not off.
-const gatesNotOff = `SELECT ` + gateColumns + `
+// selectGates reads gateColumns; a condition follows.
+const selectGates = `SELECT ` + gateColumns + `
 FROM stock_gates g
 JOIN skus s ON s.sku_id = g.sku_id
-WHERE g.mode <> 'off'
-ORDER BY g.sku_id`
+`
 
 // Gates gives all gates that are not off, or whose SKU is Reopening, with what their SKUs have,
 // as one statement sees them where SKUs are written.
 func (a *Admin) Gates(ctx context.Context) ([]Gate, error) {
-	return sqldb.Decided(ctx, a.db, `SELECT `+gateColumns+`
-FROM stock_gates g
-JOIN skus s ON s.sku_id = g.sku_id
-WHERE g.mode <> 'off'
+	return sqldb.Decided(ctx, a.db, selectGates+`WHERE g.mode <> 'off'
    OR s.closed_until >= ? AND s.closed_until < ?
 ORDER BY g.sku_id`, []any{reopening, SoldOut}, func(rows *sql.Rows) (Gate, error) { return scanGate(rows) })
 }
@@ -143,10 +139,7 @@ func (a *Admin) FindGate(ctx context.Context, id string) (gate Gate, found bool,
 
 // findGate reads the gate of a SKU.
 func findGate(ctx context.Context, tx *sqldb.Tx, id string) (gate Gate, found bool, err error) {
-	err = sqldb.Each(ctx, tx, `SELECT `+gateColumns+`
-FROM stock_gates g
-JOIN skus s ON s.sku_id = g.sku_id
-WHERE g.sku_id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
+	err = sqldb.Each(ctx, tx, selectGates+`WHERE g.sku_id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
 		gate, err = scanGate(rows)
 		found = true
 		return err
@@ -188,8 +181,8 @@ FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
 
 // SetGate makes, changes or ends (GateOff) the gate of a SKU. Its buckets are closed and their
 // units go back to the pool, to be handed out again as the gate says now. A SKU that was marked
-// as sold out, or whose sale now begins earlier, is reopened: see Reopen. Errors: *InvalidError, ErrSKUNotFound,
-// ErrUnlimited, ErrGateVersion, ErrNoAutoGate, database errors.
+// as sold out, or whose sale now begins earlier, is reopened: see Reopen. Errors:
+// *InvalidError, ErrSKUNotFound, ErrUnlimited, ErrGateVersion, ErrNoAutoGate, database errors.
 func (a *Admin) SetGate(ctx context.Context, c GateChange) (Gate, error) {
 	if c.Sale == "" {
 		c.Sale = c.SkuID
@@ -293,12 +286,12 @@ func (c *GateChange) write(ctx context.Context, tx *sqldb.Tx, found bool, now ti
 	if c.Auto {
 		origin = "auto"
 	}
-	// What Redis has of an earlier epoch is believed no more: its buckets were just closed.
 	columns := []string{"sale", "mode", "state", "origin", "buckets", "rate", "closes_at", "hot_at", "actor", "reason",
 		"updated_at"}
 	values := []any{c.Sale, string(c.Mode), "open", origin, c.Buckets, c.Rate, millisOrZero(c.ClosesAt), ms, c.Actor,
 		c.Reason, ms}
 	if found {
+		// What Redis has of an earlier epoch is believed no more: its buckets were just closed.
 		_, err := tx.Update(ctx, `UPDATE stock_gates
 SET version = version + 1, epoch = epoch + 1, `+strings.Join(columns, " = ?, ")+` = ?
 WHERE sku_id = ?`, append(values, c.SkuID)...)

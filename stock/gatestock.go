@@ -30,7 +30,8 @@ func (g *Gate) SoldOut() bool { return g.ClosedUntil == SoldOut }
 func (a *Admin) GateStocks(ctx context.Context) (all []GateStock, err error) {
 	err = a.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		at := map[string]int{}
-		err := sqldb.Each(ctx, tx, gatesNotOff, nil, func(rows *sql.Rows) error {
+		err := sqldb.Each(ctx, tx, selectGates+`WHERE g.mode <> 'off'
+ORDER BY g.sku_id`, nil, func(rows *sql.Rows) error {
 			g, err := scanGate(rows)
 			at[g.SkuID] = len(all)
 			all = append(all, GateStock{Gate: g})

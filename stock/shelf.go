@@ -525,17 +525,23 @@ VALUES`, cols, args)
 // ascending order is the lock order that keeps opposite carts from deadlocking.
 func eachChunk(quantity map[string]int64, do func(ids []string, sum string, args []any) error) error {
 	for ids := range slices.Chunk(slices.Sorted(maps.Keys(quantity)), updateChunk) {
-		sum, args := "?", []any{quantity[ids[0]]}
-		if len(ids) > 1 {
-			sum = "CASE sku_id" + strings.Repeat(" WHEN ? THEN ?", len(ids)) + " END"
-			args = make([]any, 0, 2*len(ids))
-			for _, id := range ids {
-				args = append(args, id, quantity[id])
-			}
-		}
+		sum, args := ofRow("sku_id", ids, quantity)
 		if err := do(ids, sum, args); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ofRow gives the SQL expression of "the quantity of this row", by its key, and its
+// arguments.
+func ofRow[K comparable](key string, ids []K, quantity map[K]int64) (sum string, args []any) {
+	if len(ids) == 1 {
+		return "?", []any{quantity[ids[0]]}
+	}
+	args = make([]any, 0, 2*len(ids))
+	for _, id := range ids {
+		args = append(args, id, quantity[id])
+	}
+	return "CASE " + key + strings.Repeat(" WHEN ? THEN ?", len(ids)) + " END", args
 }

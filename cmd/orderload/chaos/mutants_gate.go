@@ -15,13 +15,15 @@ func gateOf(mutant string) string {
 }
 
 // bucketGuard is the condition of the last decrement of a bucket.
-const bucketGuard = "  AND state IN ('open', 'closing')\n  AND remaining >= `+sum, args...)\n"
+const bucketGuard = "  AND state IN ('open', 'closing')\n  AND remaining >= `+sum, " +
+	"slices.Concat(args, sqldb.Args(ids), args)...)\n"
 
 // gateMutants are the mistakes of flash sales, which a run with a gate catches.
 var gateMutants = []Mutant{
 	// What they believe of a bucket.
 	{"bucket-unguarded", "a bucket is written off, open or closed, full or not", []Edit{
-		{"stock/bucket.go", bucketGuard, "  AND (1 = 1 OR remaining >= `+sum+`)`, args...)\n"}}},
+		{"stock/bucket.go", bucketGuard, "  AND (1 = 1 OR remaining >= `+sum+`)`, " +
+			"slices.Concat(args, sqldb.Args(ids), args)...)\n"}}},
 	{"recall-leaves-it-open", "a recall puts units into the pool and leaves them in the bucket", []Edit{
 		{"stock/bucket.go", "SET state = 'closed', remaining = 0, seq = seq + 1\n", "SET seq = seq + 1\n"}}},
 	{"fenced-is-sold-out", "who has a unit of a recalled bucket is told that it is sold out", []Edit{
