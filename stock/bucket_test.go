@@ -3,6 +3,7 @@ package stock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -90,6 +91,25 @@ func TestRecallFindsABucketOfMeanwhile(t *testing.T) {
 		})
 		if err != nil || short != nil {
 			t.Fatalf("refused with 300 unsold, in run %d: %+v %v", runs, short, err)
+		}
+	})
+}
+
+// Every process asks for the gates four times a second: read with those that were ended long ago, a shop that has had
+// many sales would be busy with them for ever.
+func TestEndedGatesAreNotRead(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		for i := range 200 {
+			id := fmt.Sprint("old", i)
+			gatedSKU(t, db, id, 1)
+			setGate(t, db, id, stock.GateOff)
+		}
+		gatedSKU(t, db, "mug", 1)
+		if steps := sqldbtest.ReadsByIndex(t, db, stock.SelectKept, stock.KeptArgs()...); steps < 4 {
+			t.Error(steps, "steps")
+		}
+		if gates, err := admin(db).Gates(t.Context()); err != nil || len(gates) != 1 || gates[0].SkuID != "mug" {
+			t.Error(gates, err)
 		}
 	})
 }

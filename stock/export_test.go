@@ -65,3 +65,9 @@ func (s *Shelf) lines(asked []Line) (lines []Line, missing []Short) {
 	}
 	return lines, missing
 }
+
+// The statement of Gates, and what it is asked with.
+const SelectKept = selectKept
+
+// KeptArgs are the arguments of SelectKept.
+func KeptArgs() []any { return []any{reopening, SoldOut} }

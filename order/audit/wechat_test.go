@@ -1,7 +1,6 @@
 package audit_test
 
 import (
-	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -22,37 +21,8 @@ func TestVerifyWeChatReadsByIndex(t *testing.T) {
 		for i := range 20 {
 			last = f.PaidOne(t, fmt.Sprint("r", i), "mug", 1).OrderNo + "-01"
 		}
-		explain := "EXPLAIN "
-		if db.Engine() == sqldb.SQLite {
-			explain = "EXPLAIN QUERY PLAN "
-		}
-		rows, err := db.QueryContext(t.Context(), explain+audit.AttemptQuery, last)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rows.Close()
-		names, err := rows.Columns()
-		if err != nil {
-			t.Fatal(err)
-		}
-		steps := 0
-		for ; rows.Next(); steps++ {
-			values, into := make([]sql.NullString, len(names)), make([]any, len(names))
-			for i := range values {
-				into[i] = &values[i]
-			}
-			if err := rows.Scan(into...); err != nil {
-				t.Fatal(err)
-			}
-			for i, n := range names {
-				v := values[i].String
-				if (n == "type" && (v == "ALL" || v == "index")) || (n == "detail" && strings.HasPrefix(v, "SCAN")) {
-					t.Errorf("the whole of a table is read: %v", values)
-				}
-			}
-		}
-		if steps < 3 || rows.Err() != nil {
-			t.Error(steps, rows.Err())
+		if steps := sqldbtest.ReadsByIndex(t, db, audit.AttemptQuery, last); steps < 3 {
+			t.Error(steps, "steps")
 		}
 	})
 }

@@ -92,6 +92,7 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 	}
 	s.keeper.looks++
 	s.keeper.drift = 0
+	maps.DeleteFunc(s.keeper.suspects, func(_ int64, x suspicion) bool { return x.look < s.keeper.looks-1 })
 	s.mu.Lock()
 	s.keeper.fenced, s.fenced = s.fenced, map[int64]bool{}
 	s.mu.Unlock()
