@@ -29,22 +29,25 @@ func tellNews(outcomes []sqldb.Outcome[Placed], shelf *stock.Shelf, asOf time.Ti
 	}
 }
 
-// takeTicket asks the gate for the units of a placement before the database is asked. A
-// refusal is counted here, where its reason is known: there are many of them.
-func (s *Service) takeTicket(p *placing) (gate.Ticket, error) {
-	t, err := s.cfg.Gate.Take(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, OrderNo: p.orderNo,
-		Hash: p.hash, Lines: p.Lines})
-	var refused *gate.Refusal
-	if !errors.As(err, &refused) {
-		return t, err
-	}
-	if len(refused.Items) > 0 {
+// refusedAtGate gives the refusal of a placement that needs no statement, nil for none. It is
+// counted here, where its reason is known.
+func (s *Service) refusedAtGate(p *Placement) error {
+	r := s.cfg.Gate.Refuse(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, Lines: p.Lines})
+	switch {
+	case r == nil:
+		return nil
+	case len(r.Items) > 0:
 		s.observe.Refused("stock")
-		return t, &InsufficientError{Items: refused.Items}
+		return &InsufficientError{Items: r.Items}
 	}
 	s.observe.Refused("not_started")
-	return t, &NotStartedError{SkuID: refused.SkuID, Index: refused.Index, OpensAt: refused.OpensAt,
-		Wait: refused.OpensAt.Sub(s.cfg.Now())}
+	return &NotStartedError{SkuID: r.SkuID, Index: r.Index, OpensAt: r.OpensAt, Wait: r.OpensAt.Sub(s.cfg.Now())}
+}
+
+// takeTicket asks the gate for the units of a placement before the database is asked.
+func (s *Service) takeTicket(p *placing) gate.Ticket {
+	return s.cfg.Gate.Take(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, OrderNo: p.orderNo,
+		Hash: p.hash, Lines: p.Lines})
 }
 
 // settleTicket tells the gate what became of a ticket, and what the batch has learned.

@@ -68,12 +68,15 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if err := p.validate(); err != nil {
 		return Placed{}, err
 	}
+	p.Lines = stock.Merge(p.Lines)
+	if err := s.refusedAtGate(&p); err != nil { // before anything is made for it: there are many of them
+		return Placed{}, err
+	}
 	now := s.cfg.Now().Truncate(time.Millisecond)
 	no, err := s.ids.next(now)
 	if err != nil {
 		return Placed{}, err
 	}
-	p.Lines = stock.Merge(p.Lines)
 	try := placing{
 		Placement: p,
 		orderNo:   no,
@@ -81,10 +84,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 		at:        now,
 		expireAt:  ceilSecond(now.Add(s.cfg.PayWithin)),
 	}
-	ticket, err := s.takeTicket(&try)
-	if err != nil {
-		return Placed{}, err
-	}
+	ticket := s.takeTicket(&try)
 	try.from = ticket.Buckets
 	placed, err := s.placeInTurn(ctx, try)
 	s.settleTicket(ticket, &placed, err)
@@ -272,25 +272,32 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			return nil, err
 		}
 	}
-	if len(fresh) == 0 {
-		defer tellNews(outcomes, shelf, begun)
-		return outcomes, shelf.Commit(ctx, tx, batch[0].at)
+	at := batch[0].at
+	if len(fresh) > 0 {
+		if err := s.writePlaced(ctx, tx, batch, outcomes, fresh, shelf, limits); err != nil {
+			return nil, err
+		}
+		at = batch[fresh[0]].at
 	}
+	defer tellNews(outcomes, shelf, begun)
+	return outcomes, shelf.CommitLast(ctx, tx, at)
+}
+
+// writePlaced asserts and writes the fresh members of a batch, all but what they take from
+// the shelf. It sorts fresh by order number.
+func (s *Service) writePlaced(ctx context.Context, tx *sqldb.Tx, batch []placing, outcomes []sqldb.Outcome[Placed],
+	fresh []int, shelf *stock.Shelf, limits limits) error {
 	if s.spoilPlaced != nil {
 		s.spoilPlaced(outcomes)
 	}
 	if err := assertPlaced(outcomes, fresh, shelf); err != nil {
-		return nil, err
+		return err
 	}
 	if err := insertOrders(ctx, tx, batch, outcomes, fresh); err != nil {
-		return nil, err
+		return err
 	}
 	failpoint.Hit("place.inserted")
-	if err := limits.sale.write(ctx, tx); err != nil {
-		return nil, err
-	}
-	defer tellNews(outcomes, shelf, begun)
-	return outcomes, shelf.CommitLast(ctx, tx, batch[fresh[0]].at)
+	return limits.sale.write(ctx, tx)
 }
 
 // answerRepeats tests the duplicate before a refusal is final: a retry of the

@@ -148,9 +148,8 @@ func (r *refuser) counted(ctx context.Context, sum *refusalCount, measure func()
 
 // takeRefused asks the gate alone, and is nil when it refused.
 func takeRefused(s *bench.Gated, skuID string, p order.Placement) error {
-	_, err := s.Gate.Take(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, Lines: p.Lines})
-	if !errors.As(err, new(*gate.Refusal)) {
-		return fmt.Errorf("%s is not refused from memory: %w", skuID, err)
+	if s.Gate.Refuse(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, Lines: p.Lines}) == nil {
+		return fmt.Errorf("%s is not refused from memory", skuID)
 	}
 	return nil
 }

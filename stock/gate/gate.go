@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -120,27 +119,25 @@ type Refusal struct {
 	Index   int           // of its line
 }
 
-// Error says what was refused.
-func (r *Refusal) Error() string {
-	if len(r.Items) > 0 {
-		return fmt.Sprintf("SKU %s is sold out", r.Items[0].SkuID)
+// known gives the gates as this process may act on them, nil when there are none or it has
+// not read them for too long.
+func (g *Gate) known() *view {
+	if g == nil {
+		return nil
 	}
-	return fmt.Sprintf("the sale of SKU %s begins at %s", r.SkuID, r.OpensAt.Format(time.RFC3339Nano))
+	v := g.view.Load()
+	if v == nil || len(v.gates) == 0 || time.Since(v.asOf) > staleAfter {
+		return nil
+	}
+	return v
 }
 
 // Take sets units aside before the database is asked. A line without a bucket is decided
 // by the ledger: its SKU has no gate, or this process has nothing of it at this moment.
-// The error is a *Refusal.
-func (g *Gate) Take(c *Claim) (Ticket, error) {
-	if g == nil {
-		return Ticket{}, nil
-	}
-	v := g.view.Load()
-	if v == nil || len(v.gates) == 0 || time.Since(v.asOf) > staleAfter {
-		return Ticket{}, nil
-	}
-	if err := g.refuse(v, c); err != nil {
-		return Ticket{}, err
+func (g *Gate) Take(c *Claim) Ticket {
+	v := g.known()
+	if v == nil {
+		return Ticket{}
 	}
 	var t Ticket
 	var shared []int
@@ -165,11 +162,16 @@ func (g *Gate) Take(c *Claim) (Ticket, error) {
 	if t.Buckets != nil {
 		failpoint.Hit("gate.taken")
 	}
-	return t, nil
+	return t
 }
 
-// refuse gives the refusal of a claim that memory can refuse.
-func (g *Gate) refuse(v *view, c *Claim) error {
+// Refuse gives the refusal of a claim that memory can refuse, nil for none. Of the claim it
+// needs customer, key and lines.
+func (g *Gate) Refuse(c *Claim) *Refusal {
+	v := g.known()
+	if v == nil {
+		return nil
+	}
 	var r *Refusal
 	for i, l := range c.Lines {
 		s := v.gates[l.SkuID]
@@ -194,9 +196,6 @@ func (g *Gate) refuse(v *view, c *Claim) error {
 			r = new(Refusal)
 		}
 		r.Items = append(r.Items, stock.Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity})
-	}
-	if r == nil {
-		return nil // and not r: a nil *Refusal is no nil error
 	}
 	return r
 }
@@ -307,6 +306,6 @@ func (nobody) GateGranted(int64, time.Duration) {}
 // Knows reports that this process has read of a gate of this SKU, not longer ago than it
 // may act on it.
 func (g *Gate) Knows(skuID string) bool {
-	v := g.view.Load()
-	return v != nil && time.Since(v.asOf) <= staleAfter && v.gates[skuID] != nil
+	v := g.known()
+	return v != nil && v.gates[skuID] != nil
 }

@@ -79,12 +79,19 @@ func (p *Pod) Buy(t testing.TB, customer, request, sku string) bool {
 	return err == nil
 }
 
-// Asks claims one unit of the gate alone, without the database, as somebody who has no order.
-func (p *Pod) Asks(sku string) error {
-	ticket, err := p.Gate.Take(&gate.Claim{CustomerID: "nobody", RequestID: "x",
-		Lines: []stock.Line{{SkuID: sku, Quantity: 1}}})
-	p.Gate.Settle(ticket, gate.Unused)
-	return err
+// Asks asks the gate alone for one unit, as somebody who has no order, and gives it back. It
+// gives the refusal, nil for none.
+func (p *Pod) Asks(sku string) *gate.Refusal {
+	if r := p.Gate.Refuse(stranger(sku)); r != nil {
+		return r
+	}
+	p.Gate.Settle(p.Gate.Take(stranger(sku)), gate.Unused)
+	return nil
+}
+
+// stranger is the claim of one unit by somebody who has no order.
+func stranger(sku string) *gate.Claim {
+	return &gate.Claim{CustomerID: "nobody", RequestID: "x", Lines: []stock.Line{{SkuID: sku, Quantity: 1}}}
 }
 
 // Set gives a SKU a gate, or takes it, and waits until every process knows.
@@ -104,10 +111,9 @@ func Set(t testing.TB, db *sqldb.DB, pods []*Pod, c stock.GateChange) {
 func (p *Pod) Held(t testing.TB, sku string) {
 	t.Helper()
 	Eventually(t, "units of "+sku+" are held", func() bool {
-		ticket, err := p.Gate.Take(&gate.Claim{CustomerID: "nobody", RequestID: "x",
-			Lines: []stock.Line{{SkuID: sku, Quantity: 1}}})
+		ticket := p.Gate.Take(stranger(sku))
 		p.Gate.Settle(ticket, gate.Unused)
-		return err == nil && ticket.Buckets != nil
+		return ticket.Buckets != nil
 	})
 }
 
