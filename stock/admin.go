@@ -268,11 +268,10 @@ FOR UPDATE`, id))
 	return sku, err
 }
 
-// move changes the shelf, which was read as sku, and writes the flow. Buckets of processes
-// are called back where the pool cannot bear the change alone, and where somebody says what
-// he has counted. The UPDATE demands the number that was read, although the row is
-// locked, and its rows are counted: so it is right on every engine and under every isolation
-// level.
+// move changes the shelf, which was read as sku, and writes the flow. Buckets are called back
+// where the pool cannot bear the change alone, and where somebody says what he has counted. The
+// UPDATE demands the number that was read, although the row is locked, and its rows are
+// counted: so it is right on every engine and under every isolation level.
 func (a *Admin) move(ctx context.Context, tx *sqldb.Tx, kind Kind, ref string, c Change, sku SKU,
 	done *Changed) error {
 	switch {

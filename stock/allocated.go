@@ -21,8 +21,8 @@ const allocatedColumn = `(
     AND b.state IN ('open', 'closing'))`
 
 // ElsewhereError: a change would take more out of the pool than is there, and the rest is in
-// buckets that nobody can call back at once: those in Redis, and those that are being
-// closed. Nothing moved. All numbers are in units.
+// Redis under a gate with a queue, promised to those who wait in line. Nothing moved. All
+// numbers are in units.
 type ElsewhereError struct {
 	SkuID     string
 	Pool      int64 // with what was called back for the change
@@ -32,8 +32,8 @@ type ElsewhereError struct {
 
 // Error gives the numbers, and the way out.
 func (e *ElsewhereError) Error() string {
-	return fmt.Sprintf("%d units of %s are in buckets in Redis or being closed, and its pool of %d cannot bear a "+
-		"change of %d: end its sale first", e.Elsewhere, e.SkuID, e.Pool, e.Delta)
+	return fmt.Sprintf("%d units of %s are in buckets of a sale with a queue, and its pool of %d cannot bear a change "+
+		"of %d: end its sale first", e.Elsewhere, e.SkuID, e.Pool, e.Delta)
 }
 
 // Free is what can be sold of a SKU by the books: its pool, and what is allocated.
@@ -55,8 +55,9 @@ func lockAllocated(ctx context.Context, tx *sqldb.Tx, skuIDs []string) (map[stri
 	return allocated, nil
 }
 
-// callBack takes what processes hold of SKUs back into their pools. The rows of the SKUs are
-// locked and given as they were read then.
+// callBack takes what is in buckets of SKUs back into their pools, as a placement does that
+// finds them short, but for units that are promised. The rows of the SKUs are locked and given
+// as they were read then.
 func callBack(ctx context.Context, tx *sqldb.Tx, skus []*SKU, at time.Time) error {
 	held := make(map[string]*SKU)
 	var ids []string
@@ -69,7 +70,11 @@ func callBack(ctx context.Context, tx *sqldb.Tx, skus []*SKU, at time.Time) erro
 	if len(ids) == 0 {
 		return nil
 	}
-	buckets, err := Recall(ctx, tx, ids, at)
+	gates, err := lockGates(ctx, tx, ids)
+	if err != nil {
+		return err
+	}
+	buckets, err := recallUnpromised(ctx, tx, ids, gates, at)
 	for _, b := range buckets {
 		held[b.SkuID].Available += b.Remaining
 		held[b.SkuID].Allocated -= b.Remaining

@@ -233,6 +233,32 @@ func recallAll(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time)
 	return recall(ctx, tx, `state IN ('open', 'closing')`, skuIDs, at)
 }
 
+// recallUnpromised is recallAll, but for buckets in Redis of gates with a queue.
+func recallUnpromised(ctx context.Context, tx *sqldb.Tx, skuIDs []string, gates map[string]lockedGate,
+	at time.Time) ([]Bucket, error) {
+	var free, queued []string
+	for _, id := range skuIDs {
+		if gates[id].queues() {
+			queued = append(queued, id)
+		} else {
+			free = append(free, id)
+		}
+	}
+	var buckets []Bucket
+	if len(free) > 0 {
+		all, err := recallAll(ctx, tx, free, at)
+		if err != nil {
+			return nil, err
+		}
+		buckets = all
+	}
+	if len(queued) == 0 {
+		return buckets, nil
+	}
+	more, err := Recall(ctx, tx, queued, at)
+	return append(buckets, more...), err
+}
+
 // recall is Recall of the buckets that a condition names.
 func recall(ctx context.Context, tx *sqldb.Tx, where string, skuIDs []string, at time.Time) ([]Bucket, error) {
 	buckets, err := lockBuckets(ctx, tx, bucketsByState, where+`

@@ -168,13 +168,17 @@ func findGate(ctx context.Context, tx *sqldb.Tx, id string) (gate Gate, found bo
 type lockedGate struct {
 	Mode  GateMode
 	Epoch int64
+	Rate  int64
 }
+
+// queues reports that some of its units in Redis may be promised to those who wait in line.
+func (g lockedGate) queues() bool { return g.Mode == GateRedis && g.Rate > 0 }
 
 // lockGates gives those of the SKUs that have a gate which is open, and locks it. The caller
 // holds the rows of the SKUs.
 func lockGates(ctx context.Context, tx *sqldb.Tx, ids []string) (map[string]lockedGate, error) {
 	gated := map[string]lockedGate{}
-	err := sqldb.Each(ctx, tx, `SELECT sku_id, mode, epoch
+	err := sqldb.Each(ctx, tx, `SELECT sku_id, mode, epoch, rate
 FROM stock_gates /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
   AND mode <> 'off'
@@ -183,7 +187,7 @@ ORDER BY sku_id
 FOR UPDATE`, sqldb.Args(ids), func(rows *sql.Rows) error {
 		var id string
 		var g lockedGate
-		err := rows.Scan(&id, &g.Mode, &g.Epoch)
+		err := rows.Scan(&id, &g.Mode, &g.Epoch, &g.Rate)
 		gated[id] = g
 		return err
 	})

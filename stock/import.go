@@ -36,8 +36,8 @@ type Mode string
 
 // The modes. A new SKU starts with its quantity in both.
 const (
-	// ModeSet makes the shelf hold the quantity, by an adjust flow. What processes hold in
-	// buckets is called back first; what is in other buckets counts.
+	// ModeSet makes the shelf hold the quantity, by an adjust flow. What is in buckets
+	// is called back first; what is promised in a queue counts.
 	ModeSet Mode = "set"
 	// ModeAdd puts the quantity on the shelf, by a replenish flow.
 	ModeAdd Mode = "add"
@@ -226,7 +226,7 @@ VALUES`, cols, flows)
 	return part, err
 }
 
-// callBackLines calls back what processes hold of the SKUs whose lines were not applied
+// callBackLines calls back what is in buckets of the SKUs whose lines were not applied
 // before.
 func callBackLines(ctx context.Context, tx *sqldb.Tx, batch []importLine, before map[string]bool,
 	shelf map[string]*SKU, at time.Time) error {

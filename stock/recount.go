@@ -20,8 +20,8 @@ type Recounted struct{ Was, Flows, Now int64 }
 // count downwards, and what was raised then would be sold without being there. Goods that
 // are there are put back by 'stock adjust' or 'stock replenish', with a reason, after this.
 // A flow says what both were, who made them agree and why: its units are what the flows
-// said too much, 0 when it was the counter. What processes hold is called back first; what
-// is elsewhere stays there and counts. key makes it unique and, with the prefix that
+// said too much, 0 when it was the counter. What is in buckets is called back first; what
+// is promised in a queue stays there and counts. key makes it unique and, with the prefix that
 // it gets here, must fit into the 64 characters of stock_flows.ref. Errors: ErrSKUNotFound,
 // *BelowZeroError when the flows themselves are below zero, *ElsewhereError when
 // the pool alone cannot be lowered by as much.

@@ -366,7 +366,7 @@ func stockFailure(err error) Failure {
 			fmt.Sprintf("库存现为 %d,不能再变动 %d", below.Available, below.Delta)}}
 	case errors.As(err, &elsewhere):
 		return Failure{Code: CodeStockChanged, Text: Text{elsewhere.Error(),
-			fmt.Sprintf("库存中有 %d 件在 Redis 或正在收回的桶中,余下 %d 件,不能变动 %d:请先结束抢购", elsewhere.Elsewhere,
+			fmt.Sprintf("库存中有 %d 件在排队抢购的桶中,余下 %d 件,不能变动 %d:请先结束抢购", elsewhere.Elsewhere,
 				elsewhere.Pool, elsewhere.Delta)}}
 	case errors.Is(err, stock.ErrSKUNotFound):
 		return Failure{Code: CodeSKUNotFound}
