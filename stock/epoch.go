@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"orderd/migrations/sqldb"
 )
@@ -50,17 +51,7 @@ func (a *Admin) NewEpoch(ctx context.Context, sale string, from map[string]int64
 			}
 			to = max(to, epoch)
 		}
-		if _, err := recallAll(ctx, tx, ids, now); err != nil {
-			return err
-		}
-		n, err := tx.Update(ctx, `UPDATE stock_gates
-SET epoch = ?, updated_at = ?
-WHERE sku_id IN (`+sqldb.In(len(ids))+`)
-  AND sale = ?
-  AND mode = 'redis'`, append(append([]any{to + 1, sqldb.Millis(now)}, sqldb.Args(ids)...), sale)...)
-		if err == nil && n != int64(len(ids)) {
-			return errOtherSale
-		}
+		_, err = beginEpoch(ctx, tx, sale, ids, to+1, now, "")
 		begun = err == nil
 		return err
 	})
@@ -68,6 +59,27 @@ WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 		return false, nil
 	}
 	return begun && err == nil, err
+}
+
+// beginEpoch takes what is in buckets of these gates of a sale back into the pools, and gives them the
+// number of the next epoch. set is more to be written to them. The buckets are given as they
+// were; the caller holds the rows of the SKUs. A gate that is of another sale by now is
+// errOtherSale.
+func beginEpoch(ctx context.Context, tx *sqldb.Tx, sale string, ids []string, epoch int64, now time.Time,
+	set string, args ...any) ([]Bucket, error) {
+	buckets, err := recallAll(ctx, tx, ids, now)
+	if err != nil {
+		return nil, err
+	}
+	n, err := tx.Update(ctx, `UPDATE stock_gates
+SET epoch = ?, updated_at = ?`+set+`
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+  AND sale = ?
+  AND mode <> 'off'`, slices.Concat([]any{epoch, sqldb.Millis(now)}, args, sqldb.Args(ids), []any{sale})...)
+	if err == nil && n != int64(len(ids)) {
+		err = errOtherSale
+	}
+	return buckets, sqldb.Wrap("begin an epoch", err)
 }
 
 // errOtherSale: a gate is of another sale by now.
