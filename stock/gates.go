@@ -52,6 +52,11 @@ type Gate struct {
 	SKUSince    time.Time
 }
 
+// Queues reports that what is asked of the gate above its rate waits in a queue, with units that
+// are set aside for it: nobody else may have them before Redis is in doubt, or the queue is
+// empty.
+func (g *Gate) Queues() bool { return g.Mode == GateRedis && g.Rate > 0 }
+
 // Times and numbers of gates.
 const (
 	// ReopenAfter is how long whoever opens a SKU that was not sold waits after it has seen that

@@ -43,6 +43,9 @@ type Short struct {
 	SkuID     string
 	Requested int64 // units, of all lines together
 	Available int64 // units that were left; 0 too for a SKU that does not exist
+	// Elsewhere: units of it are in buckets that are not called back, because some are set
+	// aside for those who wait. Whoever has not asked these does not know that it is sold out.
+	Elsewhere bool
 }
 
 // SKU is a thing for sale (a stock-keeping unit).

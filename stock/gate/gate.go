@@ -24,7 +24,8 @@ type Keys interface {
 // concurrent use.
 type Observer interface {
 	// GateDecision: a placement met a gate of this mode. code is taken (a unit of memory),
-	// pool (the ledger decides), sold_out or not_started (refused from memory).
+	// pool (the ledger decides), queued (it waits), not_ready (it is to come again), sold_out or
+	// not_started (refused from memory).
 	GateDecision(mode, code string)
 	// GateFenced: a bucket of this process was closed by somebody else.
 	GateFenced()
@@ -100,14 +101,29 @@ type Claim struct {
 	OrderNo string
 	Hash    string       // of the body that was sent under RequestID
 	Lines   []stock.Line // no SKU twice
+	// Payload gives all that is needed to make the order later, as Entry.Payload has it; it is
+	// asked where the claim may have to wait. Nil: the claim cannot.
+	Payload func() []byte
 }
 
-// Ticket is what a placement got: units that are set aside for it, until Settle.
+// Ticket is what a placement got: units that are set aside for it, until Settle. With Queued or
+// NotReady it has none, and the ledger makes no order of it now: it is asked whether one
+// exists under its key, because either may be the answer to a repeat.
 type Ticket struct {
 	// Buckets has the bucket of each line, 0 for the pool; nil when all are of the pool.
 	Buckets []int64
-	lines   []stock.Line
-	settle  func(Outcome) // what is of the shared home; nil: nothing
+	// Queued: it is in the queue. When an earlier try of it is (Repeat), that may just have
+	// become an order; one that was withdrawn stays so. Nil: it is not in the queue.
+	Queued *Queued
+	// NotReady is after how long to come again, under the same key: the queue is full, or the
+	// buckets are about to change. 0: it is ready.
+	NotReady time.Duration
+	// Asked: every bucket was asked that may have units, and none has enough. Where it does not
+	// say so and the ledger finds too few but units Elsewhere (stock.Short), it is not sold
+	// out: the placement is to come again.
+	Asked  bool
+	lines  []stock.Line
+	settle func(Outcome) // what is of the shared home; nil: nothing
 }
 
 // Refusal: a placement is refused from memory, without a statement. It is certain for
@@ -142,23 +158,26 @@ func (g *Gate) Take(c *Claim) Ticket {
 	var t Ticket
 	var shared []int
 	for i, l := range c.Lines {
+		if s := v.gates[l.SkuID]; s != nil && g.mode(s.conf.Load()) == stock.GateRedis {
+			shared = append(shared, i)
+		}
+	}
+	if !g.takeShared(&t, c, shared) {
+		return t
+	}
+	for i, l := range c.Lines {
 		s := v.gates[l.SkuID]
 		if s == nil {
 			continue
 		}
-		switch g.mode(s.conf.Load()) {
-		case stock.GateLocal:
+		if g.mode(s.conf.Load()) == stock.GateLocal {
 			bucket, low := s.local.take(l.Quantity)
 			if low {
 				g.wake()
 			}
 			g.got(&t, c, i, stock.GateLocal, bucket)
-		case stock.GateRedis:
-			shared = append(shared, i)
-		case stock.GateOff:
 		}
 	}
-	g.takeShared(&t, c, shared)
 	if t.Buckets != nil {
 		failpoint.Hit("gate.taken")
 	}

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"time"
 
 	"orderd/stock"
 )
@@ -11,19 +12,28 @@ import (
 // whether the buyer has an order before it refuses anybody: so what the home has forgotten is
 // never what a buyer is told. Safe for concurrent use.
 type Shared interface {
+	Queue
 	// Up reports that the home can be asked. While it cannot, its gates are sold like those
 	// in mode local.
 	Up() bool
 	// Take sets units aside for the lines of a claim that are named by their index, for all
-	// those of a sale or for none. It gives the bucket of each of them, 0 for none, and a
-	// function that is to be told once what became of the units; nil when there are none. It
-	// takes half a second at most.
-	Take(c *Claim, lines []int) (buckets []int64, settle func(Outcome))
+	// those of a sale or for none. It takes half a second at most.
+	Take(c *Claim, lines []int) Taken
 	// Fenced tells of buckets that the database found closed, or with less than was given out.
 	Fenced(ids []int64)
 	// Keep is called at each look of the keeper, with the gates in mode redis as they are
 	// now. It opens, fills and mends.
 	Keep(ctx context.Context, gates []*stock.Gate) error
+}
+
+// Taken is what a claim got of a shared home.
+type Taken struct {
+	Buckets []int64       // of each of the lines, 0 for none
+	Settle  func(Outcome) // is to be told once what became of the units; nil when there are none
+	// The others are those of a Ticket. With Queued or NotReady nothing is taken otherwise.
+	Queued   *Queued
+	NotReady time.Duration
+	Asked    bool
 }
 
 // mode gives the mode by which a gate is sold at this moment.
@@ -34,19 +44,30 @@ func (g *Gate) mode(c *stock.Gate) stock.GateMode {
 	return c.Mode
 }
 
-// takeShared asks the shared home for the units of some lines of a claim.
-func (g *Gate) takeShared(t *Ticket, c *Claim, lines []int) {
+// takeShared asks the shared home for the units of some lines of a claim. False: the claim
+// gets no more than that, it waits or has to come again.
+func (g *Gate) takeShared(t *Ticket, c *Claim, lines []int) bool {
 	if len(lines) == 0 {
-		return
+		return true
 	}
-	buckets, settle := g.cfg.Shared.Take(c, lines)
-	t.settle = settle
+	taken := g.cfg.Shared.Take(c, lines)
+	t.settle, t.Queued, t.NotReady, t.Asked = taken.Settle, taken.Queued, taken.NotReady, taken.Asked
+	switch {
+	case t.Queued != nil:
+		g.cfg.Observe.GateDecision(string(stock.GateRedis), "queued")
+		return false
+	case t.NotReady > 0:
+		g.cfg.Observe.GateDecision(string(stock.GateRedis), "not_ready")
+		g.wake()
+		return false
+	}
 	for i, line := range lines {
-		g.got(t, c, line, stock.GateRedis, buckets[i])
+		g.got(t, c, line, stock.GateRedis, taken.Buckets[i])
 	}
-	if settle == nil {
+	if taken.Settle == nil {
 		g.wake() // it is empty, lost or not there yet
 	}
+	return true
 }
 
 // got notes the bucket of a line, 0 for none.

@@ -94,8 +94,8 @@ func (s *Shared) Up() bool { return s.breaker.up() }
 const mostTries = 3
 
 // Take implements gate.Shared.
-func (s *Shared) Take(c *gate.Claim, lines []int) (buckets []int64, settle func(gate.Outcome)) {
-	buckets = make([]int64, len(lines))
+func (s *Shared) Take(c *gate.Claim, lines []int) gate.Taken {
+	buckets := make([]int64, len(lines))
 	var held []held
 	for _, of := range s.bySale(c, lines) {
 		h, ok := s.takeOf(c, of)
@@ -110,9 +110,9 @@ func (s *Shared) Take(c *gate.Claim, lines []int) (buckets []int64, settle func(
 		}
 	}
 	if held == nil {
-		return buckets, nil
+		return gate.Taken{Buckets: buckets}
 	}
-	return buckets, func(o gate.Outcome) { s.settle(held, o) }
+	return gate.Taken{Buckets: buckets, Settle: func(o gate.Outcome) { s.settle(held, o) }}
 }
 
 // cart is the lines of a claim that are of one sale.

@@ -81,9 +81,9 @@ func TestTicketOfADeadProcessComesBack(t *testing.T) {
 	onMarkets(t, 1, func(m *market) {
 		later := func() time.Time { return time.Now().Add(3 * time.Minute) }
 		old, look := quiet(m, time.Now)
-		buckets, settle := old.Take(&gate.Claim{CustomerID: "ann", RequestID: "key", OrderNo: order(1, "ann").OrderNo,
+		taken := old.Take(&gate.Claim{CustomerID: "ann", RequestID: "key", OrderNo: order(1, "ann").OrderNo,
 			Lines: []stock.Line{{SkuID: "hot", Quantity: 7}}}, []int{0})
-		if settle == nil || buckets[0] == 0 {
+		if taken.Settle == nil || taken.Buckets[0] == 0 {
 			m.Fatal("nothing was taken")
 		}
 		look()
@@ -116,13 +116,13 @@ func TestTicketOfADeadProcessComesBack(t *testing.T) {
 		}
 		m.checks(after)
 		// The process was only stopped. What it says now is said in turn with a later ticket of its own.
-		settle(gate.Unused)
-		_, settle = old.Take(&gate.Claim{CustomerID: "bob", RequestID: "key", OrderNo: order(2, "bob").OrderNo,
+		taken.Settle(gate.Unused)
+		taken = old.Take(&gate.Claim{CustomerID: "bob", RequestID: "key", OrderNo: order(2, "bob").OrderNo,
 			Lines: []stock.Line{{SkuID: "hot", Quantity: 1}}}, []int{0})
-		if settle == nil {
+		if taken.Settle == nil {
 			m.Fatal("nothing was taken")
 		}
-		settle(gate.Unused)
+		taken.Settle(gate.Unused)
 		m.until("both are back, the first of them once", func() bool { return left() == before+7 })
 	})
 }
