@@ -20,8 +20,11 @@ import (
 // measurement has its baseline in the same run, and is followed by verify.
 type gateCmd struct {
 	Refuse  gateRefuseCmd  `cmd:"" help:"Refusals from memory against Redis and the ledger; --http: over HTTP."`
+	Decide  gateDecideCmd  `cmd:"" help:"What Redis decides by itself, against the seed's script."`
 	Durable gateDurableCmd `cmd:"" help:"Accepted and committed in one process, against group commit and raw rows."`
 	Scale   gateScaleCmd   `cmd:"" help:"One hot SKU sold by many processes, with a gate and without."`
+	Buckets gateBucketsCmd `cmd:"" help:"Buckets in Redis scaled up and down under load."`
+	Loss    gateLossCmd    `cmd:"" help:"Redis emptied, and killed, in the middle of a sale."`
 	Tail    gateTailCmd    `cmd:"" help:"The last unit over several processes."`
 	Sale    gateSaleCmd    `cmd:"" help:"So many requests within so many seconds for so many units."`
 	Beside  gateBesideCmd  `cmd:"" help:"Ordinary placements beside a hot SKU."`
@@ -88,7 +91,7 @@ func putHot(ctx context.Context, db *sqldb.DB, skuID string, units int64) error 
 	if err := putSKU(ctx, db, skuID, units); err != nil {
 		return err
 	}
-	return bench.OpenGate(ctx, db, skuID)
+	return bench.OpenGate(ctx, db, skuID, stock.GateLocal, 1)
 }
 
 // keys makes the placements of a measurement: none is a repeat of another's.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"orderd/cmd/orderload/bench"
+	"orderd/stock"
 )
 
 // gateScaleCmd is "orderload gate scale": one hot SKU sold by many processes.
@@ -57,7 +58,7 @@ func (c *gateScaleCmd) measure(ctx context.Context, set *bench.Settings, shop *b
 	}
 	rows := []gateRow{saleRow("off (group commit in each)", off, &sums[0], off),
 		saleRow("**local**", local, &sums[1], off)}
-	units, err := bench.FromBuckets(ctx, shop.DB.DB)
+	units, err := bench.FromBuckets(ctx, shop.DB.DB, stock.GateLocal)
 	switch {
 	case err != nil:
 	case units == 0:

@@ -20,7 +20,7 @@ type gateDurableCmd struct {
 	Callers int `default:"256" help:"Callers of order.Service."`
 }
 
-// Run measures one SKU sold by the ledger and by a gate, beside raw rows.
+// Run measures one SKU sold by the ledger and by gates, beside raw rows.
 func (d *gateDurableCmd) Run(ctx context.Context, set *bench.Settings) error {
 	columns := []string{"committed", "callers", "orders/s", "p50", "p99", "against group commit", "against raw rows"}
 	return withShop(ctx, set, columns, func(ctx context.Context, shop *bench.Shop) ([]gateRow, error) {
@@ -31,38 +31,67 @@ func (d *gateDurableCmd) Run(ctx context.Context, set *bench.Settings) error {
 // plenty of units: no measurement sells them out.
 const plenty = 100_000_000
 
-// measure takes turns with the three.
-func (d *gateDurableCmd) measure(ctx context.Context, set *bench.Settings, shop *bench.Shop) ([]gateRow, error) {
-	if err := putHot(ctx, shop.DB.DB, hotSKU, plenty); err != nil {
-		return nil, err
+// rawRows is the same rows by as few statements as there can be.
+func rawRows(ctx context.Context, raw *bench.Raw, writers int, length time.Duration) bench.Sample {
+	run := ulid.Make().String()
+	s := bench.ClosedLoop(ctx, writers, length, func(ctx context.Context, n int64) error {
+		batch := make([]bench.NaivePlacement, bench.RawBatch)
+		for i := range batch {
+			batch[i] = bench.NewNaivePlacement(customer(n), fmt.Sprint(run, "-", n, "-", i), bench.SKU(0))
+		}
+		return raw.Insert(ctx, batch)
+	})
+	s.Done *= bench.RawBatch
+	return s
+}
+
+// durableServices opens the services that are measured: one that sells the hot SKU from its
+// memory, one from a Redis of its own. The gate is of mode redis, which the first has none for.
+func durableServices(ctx context.Context, shop *bench.Shop) (local, shared *bench.Gated, end func(), err error) {
+	err = errors.Join(putSKU(ctx, shop.DB.DB, hotSKU, plenty),
+		bench.OpenGate(ctx, shop.DB.DB, hotSKU, stock.GateRedis, 1))
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	s, err := bench.NewGated(ctx, shop.Config, gate.Config{})
+	r, err := startSaleRedis(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var all []*bench.Gated
+	end = func() {
+		for _, s := range all {
+			s.Close()
+		}
+		r.stop()
+	}
+	for _, c := range []gate.Config{{NoAuto: true}, r.gate(shop.DB.DB)} {
+		s, err := bench.NewGated(ctx, shop.Config, c)
+		if err == nil {
+			all = append(all, s)
+			err = s.Await(ctx, hotSKU)
+		}
+		if err != nil {
+			end()
+			return nil, nil, nil, err
+		}
+	}
+	return all[0], all[1], end, nil
+}
+
+// measure takes turns with the four.
+func (d *gateDurableCmd) measure(ctx context.Context, set *bench.Settings, shop *bench.Shop) ([]gateRow, error) {
+	local, shared, end, err := durableServices(ctx, shop)
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
-	if err := s.Await(ctx, hotSKU); err != nil {
-		return nil, err
-	}
+	defer end()
 	raw, err := bench.NewRaw(ctx, shop.Naive)
 	if err != nil {
 		return nil, err
 	}
 	defer raw.Close()
-	rawSide := func(writers int, length time.Duration) bench.Sample {
-		run := ulid.Make().String()
-		s := bench.ClosedLoop(ctx, writers, length, func(ctx context.Context, n int64) error {
-			batch := make([]bench.NaivePlacement, bench.RawBatch)
-			for i := range batch {
-				batch[i] = bench.NewNaivePlacement(customer(n), fmt.Sprint(run, "-", n, "-", i), bench.SKU(0))
-			}
-			return raw.Insert(ctx, batch)
-		})
-		s.Done *= bench.RawBatch
-		return s
-	}
 	writers, err := bench.Best([]int{1, 2, 4, 8}, func(n int) (float64, error) {
-		return rawSide(n, set.Length()/2).Rate(), nil
+		return rawRows(ctx, raw, n, set.Length()/2).Rate(), nil
 	})
 	if err != nil {
 		return nil, err
@@ -76,25 +105,22 @@ func (d *gateDurableCmd) measure(ctx context.Context, set *bench.Settings, shop 
 		}
 	}
 	samples, err := bench.Turns(set.Rounds,
-		func() (bench.Sample, error) { return rawSide(writers, set.Length()), nil },
-		place(shop.Orders, bench.SKU(0)), place(s.Orders, hotSKU))
+		func() (bench.Sample, error) { return rawRows(ctx, raw, writers, set.Length()), nil },
+		place(shop.Orders, bench.SKU(0)), place(local.Orders, hotSKU), place(shared.Orders, hotSKU))
 	if err != nil {
 		return nil, err
 	}
 	names := []string{fmt.Sprintf("raw rows, %d in a transaction (its best)", bench.RawBatch),
-		"group commit (no gate)", "**local**"}
-	callers := []int{writers, d.Callers, d.Callers}
+		"group commit (no gate)", "**local**", "**redis**"}
+	callers := []int{writers, d.Callers, d.Callers, d.Callers}
 	var rows []gateRow
 	for i, one := range samples {
 		rows = append(rows, gateRow{names[i], []any{callers[i], one.Rate(), one.P50, one.P99,
 			ratio(one.Rate(), samples[1].Rate()), ratio(one.Rate(), samples[0].Rate())}})
 		err = errors.Join(err, noneFailed(names[i], one))
 	}
-	units, countErr := bench.FromBuckets(ctx, shop.DB.DB)
-	if countErr == nil && units == 0 {
-		countErr = errNotGated
-	}
-	return rows, errors.Join(err, countErr)
+	return rows, errors.Join(err, usedBuckets(ctx, shop.DB.DB, stock.GateLocal),
+		usedBuckets(ctx, shop.DB.DB, stock.GateRedis))
 }
 
 // gateBesideCmd is "orderload gate beside": what buyers of other SKUs feel of a hot one.

@@ -7,18 +7,14 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb"
-	"orderd/migrations/sqldb/sqldbtest/servers"
 	"orderd/order"
 	"orderd/stock/gate"
 )
@@ -40,13 +36,9 @@ func (r *gateRefuseCmd) Run(ctx context.Context, set *bench.Settings) error {
 			return r.overHTTP(ctx, set, shop)
 		})
 	}
-	dir, err := set.Folder("orderload-redis-")
-	if err != nil {
-		return err
-	}
 	columns := []string{"refused", "per s", "p50", "p99", "from memory", "SQL statements", "ratio"}
 	return withShop(ctx, set, columns, func(ctx context.Context, shop *bench.Shop) ([]gateRow, error) {
-		return r.inProcess(ctx, set, shop, filepath.Join(dir, "redis"))
+		return r.inProcess(ctx, set, shop)
 	})
 }
 
@@ -155,8 +147,7 @@ func takeRefused(s *bench.Gated, skuID string, p order.Placement) error {
 }
 
 // inProcess compares refusals without HTTP.
-func (r *gateRefuseCmd) inProcess(ctx context.Context, set *bench.Settings, shop *bench.Shop, dir string) (
-	[]gateRow, error) {
+func (r *gateRefuseCmd) inProcess(ctx context.Context, set *bench.Settings, shop *bench.Shop) ([]gateRow, error) {
 	p, err := startRefuser(ctx, shop)
 	if err != nil {
 		return nil, err
@@ -184,10 +175,10 @@ func (r *gateRefuseCmd) inProcess(ctx context.Context, set *bench.Settings, shop
 		})),
 	}
 	names := []string{"by the ledger (no gate)", "**by a mark**, order.Service.Place", "by a mark, gate.Take alone"}
-	rb, missing := startRedisBenchmark(ctx, dir)
+	rb, stop, missing := startRedisBenchmark(ctx)
 	if missing == nil {
-		defer rb.stop()
-		names = append(names, fmt.Sprintf("the seed's script, redis-benchmark -P %d", pipeline))
+		defer stop()
+		names = append(names, fmt.Sprintf("the seed's script, redis-benchmark -P %d", rb.pipeline))
 		sides = append(sides, func() (bench.Sample, error) { return rb.run(ctx, set.Length()) })
 	}
 	samples, err := bench.Turns(set.Rounds, sides...)
@@ -212,6 +203,23 @@ func (r *gateRefuseCmd) inProcess(ctx context.Context, set *bench.Settings, shop
 	}
 	return rows, errors.Join(noneFailed(names[0], samples[0]), noneFailed(names[1], samples[1]),
 		silent(&counts[1], &counts[0]))
+}
+
+// refusePipeline is how many calls redis-benchmark sends at once beside refusals.
+const refusePipeline = 64
+
+// startRedisBenchmark starts a Redis in which nothing is left, for the seed's script.
+func startRedisBenchmark(ctx context.Context) (*redisBenchmark, func(), error) {
+	r, err := startSaleRedis(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := newRedisBenchmark(ctx, r, refusePipeline, 0)
+	if err != nil {
+		r.stop()
+		return nil, nil, err
+	}
+	return b, r.stop, nil
 }
 
 // silent is an error when a side whose refusals all came from memory has sent statements, or
@@ -240,43 +248,30 @@ const seedScript = `if (redis.call('exists', KEYS[1]) == 1) then
 end;
 return -3;`
 
-// pipeline is how many calls redis-benchmark sends at once on a connection.
-const pipeline = 64
-
-// redisBenchmark runs the seed's script on a private Redis in which nothing is left.
+// redisBenchmark runs the seed's script on a private Redis.
 type redisBenchmark struct {
 	program, sha string
-	redis        *servers.Redis
+	redis        *saleRedis
+	pipeline     int
 }
 
-// startRedisBenchmark starts the server; the error says what is missing on this machine.
-func startRedisBenchmark(ctx context.Context, dir string) (*redisBenchmark, error) {
+// newRedisBenchmark loads the script and gives it so many units, in a Redis that the caller
+// stops; so many calls are sent at once on a connection. The error says what is missing on this
+// machine.
+func newRedisBenchmark(ctx context.Context, r *saleRedis, pipeline int, units int64) (*redisBenchmark, error) {
 	program, err := exec.LookPath("redis-benchmark")
 	if err != nil {
 		return nil, errors.New("redis-benchmark is not installed (Debian's redis-tools)")
 	}
-	server, err := servers.StartRedis(ctx, dir)
-	if err != nil {
-		return nil, fmt.Errorf("no Redis: %w", err)
-	}
-	client := redis.NewClient(&redis.Options{Addr: server.Addr})
-	defer func() { _ = client.Close() }()
-	sha, err := client.ScriptLoad(ctx, seedScript).Result()
+	sha, err := r.client.ScriptLoad(ctx, seedScript).Result()
 	if err == nil {
-		err = client.Set(ctx, seedKey, 0, 0).Err()
+		err = r.client.Set(ctx, seedKey, units, 0).Err()
 	}
-	if err != nil {
-		server.Stop()
-		return nil, err
-	}
-	return &redisBenchmark{program, sha, server}, nil
+	return &redisBenchmark{program, sha, r, pipeline}, err
 }
 
 // seedKey is the key that the article counts down.
 const seedKey = "sku_leaved_amount_hot"
-
-// stop ends the server.
-func (b *redisBenchmark) stop() { b.redis.Stop() }
 
 // expectedRate is what redis-benchmark is asked for in each second of a measurement.
 const expectedRate = 200_000
@@ -288,7 +283,7 @@ func (b *redisBenchmark) run(ctx context.Context, length time.Duration) (bench.S
 		return bench.Sample{}, err
 	}
 	n := int64(length.Seconds() * expectedRate)
-	out, err := exec.CommandContext(ctx, b.program, "-h", host, "-p", port, "-P", strconv.Itoa(pipeline),
+	out, err := exec.CommandContext(ctx, b.program, "-h", host, "-p", port, "-P", strconv.Itoa(b.pipeline),
 		"-n", strconv.FormatInt(n, 10), "--csv", "EVALSHA", b.sha, "1", seedKey, "1").Output()
 	if err != nil {
 		return bench.Sample{}, fmt.Errorf("redis-benchmark: %w", err)

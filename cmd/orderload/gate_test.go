@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -63,7 +64,7 @@ func wantRows(t *testing.T, rows []gateRow, err error, n int) {
 func TestRefusalsFromMemoryAreCounted(t *testing.T) {
 	shop := gateShop(t)
 	_ = sqldbtest.RedisServer(t) // or the test is skipped: without it a row says that there is no figure
-	rows, err := (&gateRefuseCmd{Callers: 2}).inProcess(t.Context(), quickly, shop, t.TempDir())
+	rows, err := (&gateRefuseCmd{Callers: 2}).inProcess(t.Context(), quickly, shop)
 	wantRows(t, rows, err, 4)
 	some := refusalCount{answers: 5, memory: 5, statements: 5}
 	for _, c := range []struct{ memory, ledger refusalCount }{
@@ -85,8 +86,10 @@ func TestRefusalsOverHTTP(t *testing.T) {
 
 // Raw rows that break an invariant are no limit of anything, and a gate that gives nothing out is none.
 func TestDurableSides(t *testing.T) {
-	rows, err := (&gateDurableCmd{Callers: 8}).measure(t.Context(), quickly, gateShop(t))
-	wantRows(t, rows, err, 3)
+	shop := gateShop(t)
+	_ = sqldbtest.RedisServer(t) // or the test is skipped: the command needs one
+	rows, err := (&gateDurableCmd{Callers: 8}).measure(t.Context(), quickly, shop)
+	wantRows(t, rows, err, 4)
 }
 
 // A sale over processes that loses, doubles or strands a unit would stand in the table as a figure.
@@ -129,6 +132,35 @@ func TestBesideAndIdle(t *testing.T) {
 	rows, err := (&gateBesideCmd{Rate: 50, Hot: 500, Units: 100}).measure(t.Context(), quickly, gateShop(t))
 	wantRows(t, rows, err, 2)
 	rows, err = (&gateIdleCmd{Callers: 8}).measure(t.Context(), quickly, gateShop(t))
+	wantRows(t, rows, err, 4)
+}
+
+// A sale that fails, loses an order or strands a unit while its buckets come and go would stand in the table as quick.
+func TestScalingAndLossAreExact(t *testing.T) {
+	_ = sqldbtest.RedisServer(t) // or the test is skipped: the commands need one
+	c := &gateBucketsCmd{Processes: 2, Callers: 4, To: []int64{3, 1}}
+	rows, err := c.measure(t.Context(), quickly, gateShop(t))
+	wantRows(t, rows, err, 2)
+	shop := gateShop(t)
+	rows, err = (&gateLossCmd{Processes: 2, Callers: 4, Orders: 50, Buckets: 2}).measure(t.Context(), quickly, shop)
+	wantRows(t, rows, err, 3)
+
+	lost := &saleLoad{}
+	lost.sold.Store(1_000_000) // more answers than there are orders
+	if err := lost.stop(t.Context(), shop.DB.DB); !errors.Is(err, errSale) {
+		t.Error("an order that was answered and is not there is not missed:", err)
+	}
+	failed := &saleLoad{}
+	failed.note(errSale)
+	if err := failed.stop(t.Context(), shop.DB.DB); !errors.Is(err, errSale) {
+		t.Error("a placement that failed is not told:", err)
+	}
+}
+
+// What is called accepted must have been taken, and what is called sold out must not.
+func TestDecidedInRedis(t *testing.T) {
+	_ = sqldbtest.RedisServer(t)
+	rows, err := (&gateDecideCmd{Pipeline: 16, Callers: 1}).measure(t.Context(), quickly)
 	wantRows(t, rows, err, 4)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
 	"orderd/stock"
 	"orderd/stock/gate"
 )
@@ -44,6 +45,7 @@ func ways() []way {
 		naiveWay(bench.WayOptimistic, true),
 		{name: "**group commit** (order.Service)", open: openService},
 		{name: "**local** (order.Service, units in memory)", open: openLocal, note: gatesNote},
+		{name: "**redis** (order.Service, units in Redis)", open: openRedis, note: gatesNote},
 	}
 }
 
@@ -76,26 +78,43 @@ func gatesNote(skus int) string {
 }
 
 // errNotGated: what was measured as a gate's was none.
-var errNotGated = errors.New("not a unit came from memory: this was no measurement of a gate")
+var errNotGated = errors.New("not a unit came from a bucket: this was no measurement of a gate")
 
 // openLocal is the service with units in the memory of its process. The other ways take turns
 // on the same shop: what they find in the pool is less by what this one holds, of a thousand
 // million units.
 func openLocal(ctx context.Context, shop *bench.Shop, skus int) (opened, error) {
-	s, err := bench.NewGated(ctx, shop.Config, gate.Config{})
+	return openGated(ctx, shop, skus, stock.GateLocal, gate.Config{})
+}
+
+// openRedis is the service with units in buckets in a Redis of its own.
+func openRedis(ctx context.Context, shop *bench.Shop, skus int) (opened, error) {
+	r, err := startSaleRedis(ctx)
+	if err != nil {
+		return opened{}, err
+	}
+	o, err := openGated(ctx, shop, skus, stock.GateRedis, r.gate(shop.DB.DB))
+	if err != nil {
+		r.stop()
+		return opened{}, err
+	}
+	end := o.close
+	o.close = func() { end(); r.stop() }
+	return o, nil
+}
+
+// openGated is a service whose process has a gate of this mode for the SKUs that get one. A
+// process without a Redis sells what has a gate in mode redis from its memory, so that both kinds
+// take turns on the same SKUs.
+func openGated(ctx context.Context, shop *bench.Shop, skus int, mode stock.GateMode, c gate.Config) (opened, error) {
+	s, err := bench.NewGated(ctx, shop.Config, c)
 	if err != nil {
 		return opened{}, err
 	}
 	o := opened{close: s.Close, loop: func() func(context.Context, int64) error { return servicePlace(s.Orders, skus) }}
-	o.used = func(ctx context.Context) error {
-		n, err := bench.FromBuckets(ctx, shop.DB.DB)
-		if err == nil && n == 0 {
-			err = errNotGated
-		}
-		return err
-	}
+	o.used = func(ctx context.Context) error { return usedBuckets(ctx, shop.DB.DB, mode) }
 	for i := range gatesOf(skus) {
-		if err = bench.OpenGate(ctx, shop.DB.DB, bench.SKU(i)); err == nil {
+		if err = bench.OpenGate(ctx, shop.DB.DB, bench.SKU(i), mode, 1); err == nil {
 			err = s.Await(ctx, bench.SKU(i))
 		}
 		if err != nil {
@@ -104,6 +123,15 @@ func openLocal(ctx context.Context, shop *bench.Shop, skus int) (opened, error) 
 		}
 	}
 	return o, nil
+}
+
+// usedBuckets is an error when no unit was sold from buckets as a gate of this mode has them.
+func usedBuckets(ctx context.Context, db *sqldb.DB, mode stock.GateMode) error {
+	n, err := bench.FromBuckets(ctx, db, mode)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("mode %s: %w", mode, errNotGated)
+	}
+	return err
 }
 
 // waysPlan says how ways are measured.

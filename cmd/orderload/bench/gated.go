@@ -69,18 +69,24 @@ func (s *Gated) Close() {
 	s.Orders.Close()
 }
 
-// FromBuckets is how many units of a database's orders came from buckets and not from the pool.
-// A measurement of a gate that gave nothing out has measured something else.
-func FromBuckets(ctx context.Context, db *sqldb.DB) (units int64, err error) {
-	err = db.QueryRowContext(ctx, `SELECT COALESCE(-SUM(delta), 0)
-FROM stock_flows
-WHERE bucket_id <> 0`).Scan(&units)
+// FromBuckets is how many units of a database's orders came from buckets as a gate of this mode has
+// them, and not from the pool. A measurement of a gate that gave nothing out has measured
+// something else.
+func FromBuckets(ctx context.Context, db *sqldb.DB, mode stock.GateMode) (units int64, err error) {
+	home := "<>"
+	if mode == stock.GateRedis {
+		home = "="
+	}
+	err = db.QueryRowContext(ctx, `SELECT COALESCE(-SUM(f.delta), 0)
+FROM stock_flows f
+JOIN stock_buckets b ON b.bucket_id = f.bucket_id
+WHERE b.home `+home+` ?`, stock.HomeRedis).Scan(&units)
 	return units, err
 }
 
-// OpenGate gives a SKU a gate of mode local.
-func OpenGate(ctx context.Context, db *sqldb.DB, skuID string) error {
-	_, err := stock.NewAdmin(db, time.Now).SetGate(ctx, stock.GateChange{SkuID: skuID, Mode: stock.GateLocal,
+// OpenGate gives a SKU a gate of this mode, with so many buckets in Redis.
+func OpenGate(ctx context.Context, db *sqldb.DB, skuID string, mode stock.GateMode, buckets int64) error {
+	_, err := stock.NewAdmin(db, time.Now).SetGate(ctx, stock.GateChange{SkuID: skuID, Mode: mode, Buckets: buckets,
 		Actor: "cli:orderload", Reason: "a measurement"})
 	if err != nil {
 		return fmt.Errorf("open the gate of %s: %w", skuID, err)
