@@ -340,6 +340,7 @@ type app struct {
 	miniURL string
 	mini    interface { // the embedded Redis
 		Addr() string
+		FlushAll()
 		Close()
 	}
 	queue   *scheduler.Queue

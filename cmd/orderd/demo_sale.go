@@ -37,11 +37,15 @@ const (
 	saleTries, saleTryPause = 100, 50 * time.Millisecond
 	// saleBound is for everything from the first buyer to the last.
 	saleBound = 45 * time.Second
+	// saleLoss is the part of the tickets after which the embedded Redis is emptied, and saleFilled
+	// bounds the wait for the first units in it.
+	saleLoss, saleFilled = 5, 10 * time.Second
 )
 
 // runSale shows a flash sale: many buyers, few tickets, over one process or several on one
-// database. It ends well only if every ticket was sold once, everybody else was told so, and
-// whoever has a ticket was told of it whenever he asked. Otherwise it is errBroken.
+// database and one Redis, which loses everything in the middle when it is the embedded one. It ends
+// well only if every ticket was sold once, everybody else was told so, and whoever has a ticket was
+// told of it whenever he asked. Otherwise it is errBroken.
 func (c demoCmd) runSale(ctx context.Context, a *app, t *terminal) error {
 	tickets := int64(c.Orders / saleShare)
 	_, _, err := a.stock.Put(ctx, stock.Put{SkuID: saleSKU, Title: "Concert ticket", PriceFen: 68000,
@@ -49,7 +53,7 @@ func (c demoCmd) runSale(ctx context.Context, a *app, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.stock.SetGate(ctx, stock.GateChange{SkuID: saleSKU, Mode: stock.GateLocal, Actor: "cli:demo",
+	if _, err := a.stock.SetGate(ctx, stock.GateChange{SkuID: saleSKU, Mode: stock.GateRedis, Actor: "cli:demo",
 		Reason: "a flash sale"}); err != nil {
 		return err
 	}
@@ -66,15 +70,34 @@ func (c demoCmd) runSale(ctx context.Context, a *app, t *terminal) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, saleBound)
 	defer cancel()
+	if err := a.awaitBucket(bounded); err != nil {
+		return err
+	}
+	if a.mini != nil {
+		crowd.loseAt, crowd.lose = tickets/saleLoss, a.mini.FlushAll
+	}
 	if err := crowd.come(bounded); err != nil {
 		return err
 	}
-	memory, err := crowd.refusedFromMemory(ctx)
+	counts, err := crowd.counts(ctx)
 	if err != nil {
 		return err
 	}
 	pods.stop() // what they still held is back before the books are read
-	return c.judgeSale(ctx, a, crowd, tickets, memory, t)
+	return c.judgeSale(ctx, a, crowd, tickets, counts, t)
+}
+
+// awaitBucket waits until units of the sale are in Redis: a process makes that so within a second.
+func (a *app) awaitBucket(ctx context.Context) error {
+	for end := time.Now().Add(saleFilled); ; {
+		buckets, err := a.stock.OpenBuckets(ctx)
+		if err != nil || len(buckets) > 0 {
+			return err
+		}
+		if time.Now().After(end) || !sqldb.Sleep(ctx, 50*time.Millisecond) {
+			return fmt.Errorf("no ticket came to Redis within %s: see demo.log", saleFilled)
+		}
+	}
 }
 
 // saleCrowd is the buyers, with what they were told.
@@ -84,8 +107,10 @@ type saleCrowd struct {
 	n          int
 	line       *screen.Progress
 	http       *http.Client
+	lose       func() // what Redis has, once, when so many tickets are sold; nil: it is not lost
+	loseAt     int64
 
-	gone, sold, soldOut, presses, repeated, waits atomic.Int64
+	gone, sold, soldOut, presses, repeated, waits, lost atomic.Int64
 }
 
 // come lets everybody in and waits until the last has gone. The errors of all are joined.
@@ -131,7 +156,10 @@ func (s *saleCrowd) visit(ctx context.Context, i int) error {
 			return fmt.Errorf("buyer %d: %w", i, err)
 		}
 		if no != "" {
-			s.sold.Add(1)
+			if s.sold.Add(1) == s.loseAt {
+				s.lose()
+				s.lost.Add(1)
+			}
 			sqldb.Sleep(ctx, saleArrival)
 			again, err := s.ask(ctx, i+press+1, token, key)
 			if err == nil && again != no {
@@ -199,44 +227,56 @@ func (s *saleCrowd) post(ctx context.Context, api, token, key, body string) (sta
 	return res.StatusCode, a, err
 }
 
-// refusedFromMemory sums what the processes count: refusals that asked no database.
-func (s *saleCrowd) refusedFromMemory(ctx context.Context) (sum int64, err error) {
+// saleCounts is what the gates of all processes have counted.
+type saleCounts struct {
+	memory int64 // refusals that asked no database
+	redis  int64 // tickets that were set aside in Redis
+}
+
+// counts reads them.
+func (s *saleCrowd) counts(ctx context.Context) (sum saleCounts, err error) {
 	for _, admin := range s.admin {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
 		if err != nil {
-			return 0, err
+			return sum, err
 		}
 		res, err := s.http.Do(req)
 		if err != nil {
-			return 0, err
+			return sum, err
 		}
 		text, err := io.ReadAll(res.Body)
 		_ = res.Body.Close()
 		if err != nil {
-			return 0, err
+			return sum, err
 		}
-		sum += soldOutDecisions(string(text))
+		sum.add(string(text))
 	}
 	s.http.CloseIdleConnections()
 	return sum, nil
 }
 
-// soldOutDecisions reads gate_decisions_total of the code sold_out, in the text format of
-// Prometheus.
-func soldOutDecisions(metrics string) (sum int64) {
+// add adds what one process says, in the text format of Prometheus.
+func (c *saleCounts) add(metrics string) {
 	for line := range strings.Lines(metrics) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if strings.Contains(name, "gate_decisions_total{") && strings.Contains(name, `code="sold_out"`) {
-			if n, ok := new(big.Rat).SetString(value); ok { // whole, but a million is 1e+06
-				sum += n.Num().Int64()
-			}
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		n, ok := new(big.Rat).SetString(value) // whole, but a million is 1e+06
+		if !ok {
+			continue
+		}
+		name, labels, _ := strings.Cut(series, "{")
+		decided := strings.HasSuffix(name, "gate_decisions_total")
+		switch {
+		case decided && strings.Contains(labels, `code="sold_out"`):
+			c.memory += n.Num().Int64()
+		case decided && strings.Contains(labels, `code="taken"`) && strings.Contains(labels, `mode="redis"`):
+			c.redis += n.Num().Int64()
 		}
 	}
-	return sum
 }
 
 // judgeSale makes the table from the rows and holds it against what the buyers were told.
-func (c demoCmd) judgeSale(ctx context.Context, a *app, s *saleCrowd, tickets, memory int64, t *terminal) error {
+func (c demoCmd) judgeSale(ctx context.Context, a *app, s *saleCrowd, tickets int64, counts saleCounts,
+	t *terminal) error {
 	books, err := a.orders.StockAccount(ctx, saleSKU)
 	if err != nil {
 		return err
@@ -256,9 +296,11 @@ func (c demoCmd) judgeSale(ctx context.Context, a *app, s *saleCrowd, tickets, m
 			{"buyers", int64(s.n)},
 			{"tickets", tickets},
 			{"sold", units},
+			{"of them set aside in Redis", counts.redis},
+			{"times Redis lost everything, in the middle", s.lost.Load()},
 			{"buyers told sold out", s.soldOut.Load()},
 			{"presses of the button", s.presses.Load()},
-			{"of them told sold out from memory, no statement", memory},
+			{"of them told sold out from memory, no statement", counts.memory},
 			{"asked again with a ticket in hand, told of it", s.repeated.Load()},
 			{"asked again for want of an answer", s.waits.Load()},
 			{"oversold", oversold},
@@ -290,8 +332,8 @@ func (c demoCmd) judgeSale(ctx context.Context, a *app, s *saleCrowd, tickets, m
 	case s.sold.Load()+s.soldOut.Load() != int64(s.n):
 		return fmt.Errorf("%w: %d buyers have a ticket, %d were told sold out, %d came", errBroken, s.sold.Load(),
 			s.soldOut.Load(), s.n)
-	case memory == 0:
-		return errors.New("the sale is exact, but nobody was refused from memory, so the run shows less than it should")
+	case counts.memory == 0 || counts.redis == 0 || s.lose != nil && s.lost.Load() == 0:
+		return fmt.Errorf("the sale is exact, but the run shows less than it should: %+v", counts)
 	}
 	screen.Printf(t.Out, "every ticket was sold once\n")
 	return nil

@@ -105,7 +105,7 @@ var importRules = []importRule{
 		except: []string{"cmd/orderd/embedded.go"}},
 	{folder: "", below: true,
 		deny:   []string{"orderd/stock/gate/redisgate"},
-		why:    "one file says where gates in Redis are, and one measures them: without it they are sold like local ones",
+		why:    "one file says where gates in Redis are, one measures them: without they are sold like local ones",
 		except: []string{"cmd/orderd/gateredis.go", "stock/gate/redisgate", "cmd/orderload/gate_redis.go"}},
 	{folder: "cmd/orderd", below: true,
 		deny:   []string{"orderd/payment/wechatsim"},
