@@ -91,7 +91,7 @@ func cover(m *Model, res *Result) (paths [][]Step) {
 			}
 			path := append(res.path(at), st)
 			paths = append(paths, path)
-			s := State{Pool: m.Units, Closed: m.Start}
+			s := m.first()
 			for _, st := range path {
 				if sc, is := sceneOf(&s, st); is {
 					seen[sc] = true
@@ -139,7 +139,7 @@ func replay(t *testing.T, db *sqldb.DB, m *Model, sku string, path []Step) error
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := State{Pool: m.Units}
+	s := m.first()
 	for i, st := range path {
 		next := m.next(&s, st)
 		err := x.do(t.Context(), &s, &next, st)
@@ -364,7 +364,7 @@ WHERE bucket_id = ?`, x.id(bucket)).Scan(&state, &home, &remaining, &seq, &moves
 		err = fmt.Errorf("bucket %d: %d remaining, moves of %d, flows of %d; %d moves to number %d", bucket, remaining,
 			moves, out, last, seq)
 	}
-	states := map[string]RowState{"open": RowOpen, "closing": RowClosing, "closed": RowClosed}
+	states := map[string]RowState{"open": RowOpen, "closed": RowClosed}
 	row := Row{State: states[state], Remaining: int16(remaining), Seq: int8(seq)}
 	if home == "p1" {
 		row.Home = 1

@@ -19,7 +19,8 @@ type Model struct {
 	Units  int16            // in the pool at the start
 	Wants  [maxBuyers]int16 // units that each buyer orders; 0: there is no such buyer
 	Grants []int16          // units that a grant asks for
-	Rows   int8             // bucket ids that may be given out
+	Rows   int8             // bucket ids that may be given out, those of epochs first
+	Epochs int8             // epochs of a sale in Redis
 	Moves  int8             // moves of one bucket
 	Tries  int              // requests at the same time
 	Local  bool             // buckets in the memory of processes
@@ -49,7 +50,6 @@ const (
 	StepVanish                   // it never comes
 	StepCrash                    // a process dies and starts again, empty
 	StepCancel                   // an order is cancelled: its units go to the pool
-	StepClosing                  // a keeper lets a bucket run out
 	StepClose                    // a keeper closes a bucket: its rest goes to the pool
 	StepNotice                   // a process sees that its bucket is closed
 	StepTick                     // time passes
@@ -58,12 +58,12 @@ const (
 	StepMarkLoad                 // reads the keys of all orders
 	StepDeny                     // refuses from memory
 	StepReopen                   // a keeper ends a sold-out mark
-	StepRedisOpen                // open.lua
+	StepEpoch                    // MySQL: all buckets are closed, the next epoch begins
+	StepRedisOpen                // open.lua, by the token of an epoch
 	StepRedisGive                // grant.lua with one of the moves
 	StepRedisTake                // deduct.lua
-	StepRedisReturn              // return.lua
-	StepRedisBack                // back.lua
-	StepBack                     // MySQL: what back.lua took goes to the pool
+	StepRedisReturn              // return.lua, for the try that has the ticket
+	StepRedisSweep               // return.lua, for a ticket that nobody has any more
 	StepRedisSave                // what Redis may go back to
 	StepRedisRestore             // it does
 	StepRedisSwap                // the other half answers
@@ -72,8 +72,8 @@ const (
 )
 
 var kindNames = [...]string{"grant", "raise", "take", "place", "forbid", "doubt", "late", "vanish", "crash", "cancel",
-	"closing", "close", "notice", "tick", "mark begin", "mark read", "mark load", "deny", "reopen", "redis open",
-	"redis give", "redis take", "redis return", "redis back", "back", "redis save", "redis restore", "redis swap",
+	"close", "notice", "tick", "mark begin", "mark read", "mark load", "deny", "reopen", "epoch", "redis open",
+	"redis give", "redis take", "redis return", "redis sweep", "redis save", "redis restore", "redis swap",
 	"redis lose", "redis refill"}
 
 // String is the step's name in a path.
@@ -135,7 +135,7 @@ var ErrTooBig = errors.New("more states than allowed")
 // Explore walks through all states, the nearest first, until one breaks an invariant or limit is passed.
 func (m *Model) Explore(limit int) Result {
 	res := Result{kinds: map[Kind]int{}}
-	first := State{Pool: m.Units, Closed: m.Start}
+	first := m.first()
 	known := map[State]struct{}{first: {}}
 	res.nodes = append(res.nodes, node{state: first, parent: -1})
 	res.Err = m.check(&first)
@@ -171,6 +171,15 @@ func (m *Model) Explore(limit int) Result {
 	res.States = len(res.nodes)
 	res.Depth = int(res.nodes[len(res.nodes)-1].depth)
 	return res
+}
+
+// first is the state in which all begins.
+func (m *Model) first() State {
+	s := State{Pool: m.Units, Closed: m.Start}
+	if m.Redis {
+		s.Epoch = 1
+	}
+	return s
 }
 
 func (r *Result) fail(err error, path []Step) { r.Err, r.Path = err, path }
@@ -264,9 +273,12 @@ func (m *Model) promised(s *State, bucket int8) int16 {
 			n += m.Wants[t.Buyer]
 		}
 	}
-	n += s.Redis.Homes[bucket-1].Left
+	if s.Redis.Token != bucket || s.row(bucket).Home != HomeRedis {
+		return n
+	}
+	n += s.Redis.Left
 	for b, t := range s.Redis.Tickets {
-		if t.Bucket == bucket && !t.Returned && s.Orders[b].State == OrderNone {
+		if t.Taken && !t.Returned && s.Orders[b].State == OrderNone {
 			n += m.Wants[b]
 		}
 	}
@@ -276,7 +288,7 @@ func (m *Model) promised(s *State, bucket int8) int16 {
 // checkRecovery kills everybody, lets a keeper work and time pass, and wants every unit in a pool that is sold.
 func (m *Model) checkRecovery(s State, free int16) error {
 	for i := range s.Rows {
-		if r := &s.Rows[i]; r.State == RowOpen || r.State == RowClosing {
+		if r := &s.Rows[i]; r.State == RowOpen {
 			m.closeRow(&s, r)
 		}
 	}
@@ -297,12 +309,7 @@ func (m *Model) checkAnswer(s *State, st Step) error {
 		if s.Orders[st.Buyer].State != OrderNone {
 			return fmt.Errorf("the database refused buyer %d, who has an order", st.Buyer)
 		}
-		free := m.Units - m.sold(s)
-		for _, r := range s.Rows {
-			if r.Home == HomeRedis {
-				free -= r.Remaining
-			}
-		}
+		free := m.Units - m.sold(s) // in the pool, in processes and in Redis
 		if s.Closed == 0 && free >= m.Wants[st.Buyer] {
 			return fmt.Errorf("buyer %d was refused %d with %d unsold", st.Buyer, m.Wants[st.Buyer], free)
 		}

@@ -17,7 +17,7 @@ const (
 )
 
 // place is the placing transaction of one order: from the bucket of its ticket, else from the pool, else, after a
-// recall of all buckets in processes, from the sum. One that is short on an empty pool sets the sold-out mark.
+// recall of all buckets, from the sum. One that is short on an empty pool sets the sold-out mark.
 func (m *Model) place(s *State, buyer, bucket int8) outcome {
 	o, want := &s.Orders[buyer], m.Wants[buyer]
 	if o.State != OrderNone {
@@ -54,8 +54,7 @@ func (m *Model) place(s *State, buyer, bucket int8) outcome {
 
 // guard is the WHERE of the UPDATE that takes from a bucket.
 func (m *Model) guard(r *Row, want int16) bool {
-	open := r.State == RowOpen || r.State == RowClosing
-	return (open || m.has(FaultGuardNoState)) && (r.Remaining >= want || m.has(FaultGuardNoSum))
+	return (r.State == RowOpen || m.has(FaultGuardNoState)) && (r.Remaining >= want || m.has(FaultGuardNoSum))
 }
 
 // sells says whether closed_until has come.
@@ -64,17 +63,17 @@ func (m *Model) sells(s *State) bool { return s.Closed == 0 || m.has(FaultSellsC
 // empty says whether no bucket has a unit that could still be sold.
 func (m *Model) empty(s *State) bool {
 	for _, r := range s.Rows {
-		if r.Remaining > 0 && (r.State == RowOpen || !m.has(FaultMarkOpenOnly)) {
+		if r.Remaining > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// recall closes all buckets in processes.
+// recall closes all buckets, in processes and in Redis.
 func (m *Model) recall(s *State) {
 	for i := range s.Rows {
-		if r := &s.Rows[i]; r.State == RowOpen && r.Home != HomeRedis {
+		if r := &s.Rows[i]; r.State == RowOpen && !(r.Home == HomeRedis && m.has(FaultRecallLocal)) {
 			m.closeRow(s, r)
 			if m.has(FaultRecallOpen) {
 				r.State = RowOpen
@@ -109,6 +108,9 @@ func (m *Model) grant(s *State, home, bucket int8, want int16) (id int8, n int16
 		*s.row(bucket) = Row{State: RowOpen, Home: home}
 	}
 	r := s.row(bucket)
+	if home == HomeRedis && r.State == RowNone { // the bucket of its epoch
+		*r = Row{State: RowOpen, Home: home}
+	}
 	if r.State != RowOpen && !m.has(FaultGrantClosed) || r.Seq >= m.Moves {
 		return 0, 0
 	}
@@ -148,9 +150,9 @@ func (m *Model) share(s *State, bucket int8, want int16) int16 {
 
 // fresh gives an id that no bucket had, 0 when the world has no more of them.
 func (m *Model) fresh(s *State) int8 {
-	for i, r := range s.Rows[:m.Rows] {
-		if r.State == RowNone || r.State == RowClosed && m.has(FaultIDReused) {
-			return int8(i + 1)
+	for i := m.Epochs; i < m.Rows; i++ {
+		if r := s.Rows[i]; r.State == RowNone || r.State == RowClosed && m.has(FaultIDReused) {
+			return i + 1
 		}
 	}
 	return 0

@@ -1,44 +1,72 @@
 package explore
 
-// stepsOfRedis are those of buckets in Redis, and of a Redis that fails.
+// stepsOfRedis are those of buckets in Redis, and of a Redis that fails. Any keeper does them at any time, also one
+// that has no reason to: the protocol may not need one.
 func (m *Model) stepsOfRedis(s *State, yield emit) {
 	for _, want := range m.Grants {
-		for bucket := range m.Rows + 1 { // 0: a new one
-			if bucket != 0 && s.row(bucket).Home != HomeRedis {
-				continue
-			}
-			next := *s
-			if id, n := m.grant(&next, HomeRedis, bucket, want); id != 0 {
-				yield(Step{Kind: StepGrant, Proc: HomeRedis, Bucket: id, N: n}, next)
-			}
+		next := *s
+		if id, n := m.grant(&next, HomeRedis, s.Epoch, want); id != 0 {
+			yield(Step{Kind: StepGrant, Proc: HomeRedis, Bucket: id, N: n}, next)
 		}
 	}
-	for i := range m.Rows {
-		if r := &s.Rows[i]; r.State != RowNone && r.Home == HomeRedis {
-			m.stepsOfRedisHome(s, i+1, yield)
-		}
+	m.newEpoch(s, yield)
+	m.redisOpen(s, yield)
+	if s.Redis.Token != 0 {
+		m.stepsOfBucket(s, yield)
 	}
-	m.stepBack(s, yield)
 	m.stepsOfFailure(s, yield)
 }
 
-// stepsOfRedisHome are the scripts on one bucket.
-func (m *Model) stepsOfRedisHome(s *State, bucket int8, yield emit) {
-	r, h := s.row(bucket), &s.Redis.Homes[bucket-1]
-	if !h.Exists {
-		next := *s
-		if r.State == RowOpen {
-			next.Redis.Homes[bucket-1] = Home{Exists: true}
-			yield(Step{Kind: StepRedisOpen, Bucket: bucket}, next)
+// newEpoch closes all buckets of the SKU, in Redis and elsewhere, and begins the next epoch in the same transaction.
+func (m *Model) newEpoch(s *State, yield emit) {
+	next := *s
+	for i := range next.Rows {
+		if r := &next.Rows[i]; r.State == RowOpen {
+			m.closeRow(&next, r)
 		}
-		if m.has(FaultRefill) && r.Lied {
-			next.Redis.Homes[bucket-1] = Home{Exists: true, Left: r.Remaining, Seq: r.Seq}
-			next.row(bucket).Lied = false // so it believes
-			yield(Step{Kind: StepRedisRefill, Bucket: bucket}, next)
-		}
+	}
+	switch {
+	case m.has(FaultEpochReused):
+		*next.row(s.Epoch) = Row{}
+	case s.Epoch < m.Epochs:
+		next.Epoch++
+	default:
 		return
 	}
-	for seq := int8(1); seq <= r.Seq && r.State != RowClosed; seq++ {
+	if next != *s {
+		yield(Step{Kind: StepEpoch, Bucket: next.Epoch}, next)
+	}
+}
+
+// redisOpen is open.lua with the token of any epoch so far, from whichever keeper: one that is not higher than that of
+// the bucket that is there does nothing.
+func (m *Model) redisOpen(s *State, yield emit) {
+	for epoch := s.Redis.Token + 1; epoch <= s.Epoch; epoch++ {
+		next := *s
+		next.Redis = Redis{Token: epoch}
+		if m.has(FaultOpenKeeps) {
+			next.Redis.Left = s.Redis.Left
+		}
+		yield(Step{Kind: StepRedisOpen, Bucket: epoch}, next)
+	}
+	r := s.row(s.Epoch)
+	if m.has(FaultRefill) && r.Lied && s.Redis.Token == 0 {
+		next := *s
+		next.Redis = Redis{Token: s.Epoch, Left: r.Remaining, Seq: r.Seq}
+		next.row(s.Epoch).Lied = false // so it believes
+		yield(Step{Kind: StepRedisRefill, Bucket: s.Epoch}, next)
+	}
+}
+
+// stepsOfBucket are the scripts on the bucket that is there. The keeper reads its row before it does a move.
+func (m *Model) stepsOfBucket(s *State, yield emit) {
+	bucket := s.Redis.Token
+	r := s.row(bucket)
+	last := r.Seq
+	if m.has(FaultGiveFirst) && last < m.Moves {
+		last++
+	}
+	for seq := int8(1); seq <= last && r.State != RowClosed; seq++ {
 		next := *s
 		if m.redisGive(&next, bucket, seq) {
 			yield(Step{Kind: StepRedisGive, Bucket: bucket, N: int16(seq)}, next)
@@ -46,53 +74,63 @@ func (m *Model) stepsOfRedisHome(s *State, bucket int8, yield emit) {
 	}
 	for b := range int8(maxBuyers) {
 		if m.Wants[b] > 0 {
-			m.redisTake(s, bucket, b, yield)
+			m.redisTake(s, b, yield)
+			m.redisSweep(s, b, yield)
 		}
 	}
-	m.redisBack(s, bucket, yield)
 }
 
 // redisGive is grant.lua: a move of MySQL is applied when it is the next one, and only then.
 func (m *Model) redisGive(s *State, bucket, seq int8) bool {
-	h, delta := &s.Redis.Homes[bucket-1], s.row(bucket).Moves[seq-1]
-	if seq != h.Seq+1 && !m.has(FaultGiveNoSeq) || h.Left+delta < 0 || h.Left+delta > 2*m.Units {
+	h, delta := &s.Redis, s.row(bucket).Moves[seq-1]
+	if delta == 0 { // only with a fault: MySQL does not have it
+		delta = m.Grants[0]
+	}
+	if seq != h.Seq+1 && !m.has(FaultGiveNoSeq) || h.Left+delta > 2*m.Units {
 		return false
 	}
-	h.Seq, h.M = max(h.Seq, seq), 0
+	h.Seq = max(h.Seq, seq)
 	h.Left += delta
 	return true
 }
 
-// redisTake is deduct.lua and what its caller makes of the answer. The ticket is found again by whoever repeats the
-// request. While the try that made it is on its way a repeat has no use of it; afterwards, when no transaction of that
-// can still run, anybody places it.
-func (m *Model) redisTake(s *State, bucket, b int8, yield emit) {
+// redisTake is deduct.lua and what its caller makes of the answer. A request that finds the ticket of another try, or
+// not enough, is left to the ledger, like one that asks no bucket: that is in stepsOfBuyer.
+func (m *Model) redisTake(s *State, b int8, yield emit) {
 	next := *s
-	h, ticket := &next.Redis.Homes[bucket-1], &next.Redis.Tickets[b]
+	h, ticket := &next.Redis, &next.Redis.Tickets[b]
 	switch {
-	case ticket.Bucket != 0 && ticket.Bucket != bucket:
-		return // a buyer is always sent to the same bucket
-	case m.has(FaultTakeNoTicket) && h.Left >= m.Wants[b]:
-		h.Left -= m.Wants[b]
-		*ticket = Ticket{Bucket: bucket}
-	case ticket.Bucket != 0 && (ticket.Returned || !m.has(FaultRepeatTicket) && s.inUse(b)):
+	case ticket.Taken && (ticket.Returned || !m.has(FaultRepeatTicket)):
 		return
-	case ticket.Bucket != 0:
+	case ticket.Taken:
 	case h.Left >= m.Wants[b]:
 		h.Left -= m.Wants[b]
-		*ticket = Ticket{Bucket: bucket}
+		*ticket = Ticket{Taken: true}
 	default:
-		if s.Orders[b].State == OrderNone || m.has(FaultDenyUnasked) {
-			yield(Step{Kind: StepDeny, Buyer: b, Bucket: bucket, Answer: AnswerDenied}, *s)
+		if m.has(FaultDenyUnasked) {
+			yield(Step{Kind: StepDeny, Buyer: b, Bucket: h.Token, Answer: AnswerDenied}, *s)
 		}
 		return
 	}
-	if next.begin(Try{Phase: TryTaken, Buyer: b, Bucket: bucket}, m.Tries) {
-		yield(Step{Kind: StepRedisTake, Buyer: b, Bucket: bucket}, next)
+	if next.begin(Try{Phase: TryTaken, Buyer: b, Bucket: h.Token}, m.Tries) {
+		yield(Step{Kind: StepRedisTake, Buyer: b, Bucket: h.Token}, next)
 	}
 }
 
-// inUse says whether a try with the ticket of a buyer is on its way.
+// redisSweep gives back the units of a ticket that became no order, when its try has ended: a ticket is swept long after
+// the last transaction of its try can have run.
+func (m *Model) redisSweep(s *State, b int8, yield emit) {
+	ticket := s.Redis.Tickets[b]
+	placed := s.Orders[b].State != OrderNone && s.Orders[b].From == s.Redis.Token
+	if !ticket.Taken || ticket.Returned || placed || s.inUse(b) && !m.has(FaultSweepRunning) {
+		return
+	}
+	next := *s
+	m.redisReturn(&next, Try{Buyer: b, Bucket: s.Redis.Token})
+	yield(Step{Kind: StepRedisSweep, Buyer: b, Bucket: s.Redis.Token}, next)
+}
+
+// inUse says whether a try of a buyer is on its way.
 func (s *State) inUse(b int8) bool {
 	for _, t := range s.Tries {
 		if t.Phase != TryNone && t.Buyer == b {
@@ -102,66 +140,15 @@ func (s *State) inUse(b int8) bool {
 	return false
 }
 
-// redisReturn is return.lua: once for a ticket.
+// redisReturn is return.lua: once for a ticket, and only to the bucket that it is of.
 func (m *Model) redisReturn(s *State, t Try) {
-	h, ticket := &s.Redis.Homes[t.Bucket-1], &s.Redis.Tickets[t.Buyer]
-	known := ticket.Bucket == t.Bucket && !ticket.Returned
-	if h.Exists && (known || m.has(FaultReturnNoRef) && h.Left < m.Units) {
+	h, ticket := &s.Redis, &s.Redis.Tickets[t.Buyer]
+	ours := h.Token == t.Bucket || h.Token != 0 && m.has(FaultReturnNoToken)
+	known := ticket.Taken && !ticket.Returned
+	if ours && (known || (m.has(FaultReturnNoRef) || m.has(FaultReturnNoToken)) && h.Left < m.Units) {
 		h.Left += m.Wants[t.Buyer]
-		ticket.Returned = true
+		ticket.Taken, ticket.Returned = true, true
 	}
-}
-
-// redisBack is back.lua, with the number that follows what the keeper read in MySQL, which may be old: a move of this
-// number that Redis did before is told again, anything else is nothing.
-func (m *Model) redisBack(s *State, bucket int8, yield emit) {
-	r, h := s.row(bucket), &s.Redis.Homes[bucket-1]
-	if r.State == RowClosed {
-		return
-	}
-	next := *s
-	switch {
-	case m.has(FaultBackMySQLFirst):
-		if s.Back.Bucket != 0 || r.Remaining == 0 || r.Seq >= m.Moves {
-			return
-		}
-		n := min(1, r.Remaining)
-		next.Pool += n
-		next.row(bucket).Remaining -= n
-		next.row(bucket).Seq++
-		next.row(bucket).Moves[r.Seq] = -n
-		yield(Step{Kind: StepBack, Bucket: bucket, N: n}, next)
-		return
-	case h.Seq <= r.Seq && h.Seq < m.Moves && h.Left > 0:
-		to := &next.Redis.Homes[bucket-1]
-		*to = Home{Exists: true, Left: h.Left - 1, Seq: h.Seq + 1, M: 1}
-		next.Back = Courier{Bucket: bucket, Seq: to.Seq, N: 1}
-	case h.M > 0:
-		next.Back = Courier{Bucket: bucket, Seq: h.Seq, N: h.M}
-	}
-	if next != *s {
-		yield(Step{Kind: StepRedisBack, Bucket: bucket}, next)
-	}
-}
-
-// stepBack is the second half of a back: MySQL takes from the bucket what Redis gave up. The answer may be lost, so
-// that it is done again.
-func (m *Model) stepBack(s *State, yield emit) {
-	if s.Back.Bucket == 0 {
-		return
-	}
-	next, r := *s, s.row(s.Back.Bucket)
-	ours := r.Seq == s.Back.Seq-1 || m.has(FaultBackNoSeq) && r.Seq < m.Moves
-	if ours && r.Remaining >= s.Back.N && (r.State == RowOpen || r.State == RowClosing) {
-		to := next.row(s.Back.Bucket)
-		to.Remaining -= s.Back.N
-		to.Moves[r.Seq] = -s.Back.N
-		to.Seq++
-		next.Pool += s.Back.N
-		yield(Step{Kind: StepBack, Bucket: s.Back.Bucket, N: s.Back.N, Lost: true}, next)
-	}
-	next.Back = Courier{}
-	yield(Step{Kind: StepBack, Bucket: s.Back.Bucket, N: s.Back.N}, next)
 }
 
 // stepsOfFailure are those of a Redis that loses everything, goes back to what it was at some earlier moment, or splits
@@ -172,7 +159,7 @@ func (m *Model) stepsOfFailure(s *State, yield emit) {
 			return
 		}
 		for i := range next.Rows {
-			if r := &next.Rows[i]; r.Home == HomeRedis && (r.State == RowOpen || r.State == RowClosing) {
+			if r := &next.Rows[i]; r.Home == HomeRedis && r.State == RowOpen {
 				r.Lied = true
 			}
 		}

@@ -21,10 +21,10 @@ type State struct {
 	Orders [maxBuyers]Order
 	Procs  [maxProcs]Proc
 	Tries  [maxTries]Try // sorted, the empty ones last
+	Epoch  int8          // of the sale in Redis, 1 at the start
 	Redis  Redis
-	Other  Redis   // what Redis can go back to or forget to, or its other half after a split
-	Fails  int8    // failures of Redis so far
-	Back   Courier // what a keeper brings from Redis to MySQL
+	Other  Redis // what Redis can go back to or forget to, or its other half after a split
+	Fails  int8  // failures of Redis so far
 }
 
 // SoldOut is the Closed of a sold-out mark.
@@ -37,14 +37,14 @@ type RowState int8
 const (
 	RowNone RowState = iota
 	RowOpen
-	RowClosing // commits still count, nothing is granted
 	RowClosed
 )
 
 // HomeRedis is the Home of a bucket in Redis; others are the number of a process.
 const HomeRedis int8 = maxProcs
 
-// Row is one of stock_buckets with its stock_moves; its id is its place in State.Rows.
+// Row is one of stock_buckets with its stock_moves; its id is its place in State.Rows. The bucket of an epoch in Redis
+// has the epoch for its id, those of processes have the ids behind.
 type Row struct {
 	State     RowState
 	Home      int8
@@ -121,23 +121,17 @@ type Try struct {
 	Bucket int8 // of its ticket; 0: no ticket, the ledger decides
 }
 
-// Redis is the home of all buckets that are counted there.
+// Redis has one bucket of the sale: that of the epoch by which it was opened last.
 type Redis struct {
-	Homes   [maxRows]Home
+	Token   int8 // the epoch, 0: there is no bucket
+	Left    int16
+	Seq     int8 // of the last move
 	Tickets [maxBuyers]Ticket
-}
-
-// Home is one bucket in Redis.
-type Home struct {
-	Exists bool
-	Left   int16
-	Seq    int8
-	M      int16 // how many the last move took back, 0 after a grant
 }
 
 // Ticket is the entry that makes deduct.lua and return.lua idempotent.
 type Ticket struct {
-	Bucket   int8 // 0: none
+	Taken    bool
 	Returned bool
 }
 
@@ -163,7 +157,7 @@ func (s State) String() string {
 		}
 	}
 	if s.Redis != (Redis{}) || s.Other != (Redis{}) {
-		text += fmt.Sprintf(" | redis %+v, other %+v, back %+v", s.Redis, s.Other, s.Back)
+		text += fmt.Sprintf(" | epoch %d, redis %+v, other %+v", s.Epoch, s.Redis, s.Other)
 	}
 	return text + fmt.Sprintf(" | orders %+v", s.Orders)
 }

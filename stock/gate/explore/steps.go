@@ -78,8 +78,11 @@ func (m *Model) crash(s *State, p int8, yield emit) {
 	next := *s
 	next.Procs[p] = Proc{}
 	for i, t := range s.Tries {
-		if t.Proc == p && t.Phase == TryTaken && s.row(t.Bucket).Home != HomeRedis {
+		if t.Proc == p && t.Phase == TryTaken {
 			next.Tries[i] = Try{Phase: TryZombie, Buyer: t.Buyer, Bucket: t.Bucket}
+		}
+		if t.Proc == p && t.Phase == TryReturns { // its ticket is nobody's: see redisSweep
+			next.Tries[i] = Try{}
 		}
 	}
 	if next != *s {
@@ -172,8 +175,8 @@ func (m *Model) answer(s *State, i int, t Try, yield emit) {
 		next.Tries[i] = Try{}
 	}
 	switch m.place(&next, t.Buyer, t.Bucket) {
-	case outcomeRepeat:
-		if t.Bucket != 0 && (s.row(t.Bucket).Home != HomeRedis || s.Orders[t.Buyer].From != t.Bucket) {
+	case outcomeRepeat: // of a try whose ticket was another one
+		if t.Bucket != 0 {
 			m.unspent(&next, i, t)
 		}
 	case outcomeBucket:
@@ -210,15 +213,9 @@ func (m *Model) unspent(s *State, i int, t Try) {
 func (m *Model) stepsOfKeeper(s *State, yield emit) {
 	for i := range s.Rows {
 		r, st := &s.Rows[i], Step{Kind: StepClose, Bucket: int8(i + 1)}
-		if r.State == RowOpen || r.State == RowClosing {
+		if r.State == RowOpen {
 			next := *s
 			m.closeRow(&next, &next.Rows[i])
-			yield(st, next)
-		}
-		if r.State == RowOpen && r.Home == HomeRedis {
-			next := *s
-			next.Rows[i].State = RowClosing
-			st.Kind = StepClosing
 			yield(st, next)
 		}
 	}
