@@ -6,12 +6,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest/gatetest"
 	"orderd/stock"
+	"orderd/stock/gate"
 )
 
 // A process that sells from its own memory would oversell or strand units when its neighbours do so too: every unit
@@ -122,3 +124,42 @@ func TestReturnedUnitIsSoldAgain(t *testing.T) {
 		})
 	})
 }
+
+// A process whose bucket was called back while it stood still goes on giving out what its memory believes: each of its
+// buyers is decided on the pool in the same call, and none is told that all is gone while something is there (L4).
+func TestHolderOfARecalledBucket(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		const stocked, rest = 1000, 10
+		fenced := &fences{}
+		ps := gatetest.Pods(t, db, 2, func(cfg *gate.Config, _ *order.Config) { cfg.Observe = fenced })
+		ps[0].SKU(t, "hot", stocked)
+		gatetest.Set(t, db, ps, stock.GateChange{SkuID: "hot", Mode: stock.GateLocal})
+		ps[0].Held(t, "hot")
+		most := one("other", "key", "hot")
+		most.Lines[0].Quantity = stocked - rest
+		if _, err := ps[1].Place(t.Context(), most); err != nil {
+			t.Fatal(err)
+		}
+		for i := range rest {
+			if !ps[0].Buy(t, "c", fmt.Sprint(i), "hot") {
+				t.Errorf("refused with %d unsold", rest-i)
+			}
+		}
+		if ps[0].Buy(t, "c", "more", "hot") {
+			t.Error("one too many was sold")
+		}
+		if n := gatetest.Count(t, db, "SELECT COUNT(*) FROM stock_flows WHERE bucket_id <> 0"); n != 0 {
+			t.Errorf("%d were sold from a bucket that is closed", n)
+		}
+		if fenced.n.Load() == 0 {
+			t.Error("the process never found its bucket closed: this test has tested nothing")
+		}
+	})
+}
+
+// fences counts the buckets that a process found closed.
+type fences struct{ n atomic.Int64 }
+
+func (f *fences) GateFenced()                    { f.n.Add(1) }
+func (*fences) GateDecision(string, string)      {}
+func (*fences) GateGranted(int64, time.Duration) {}

@@ -3,6 +3,7 @@ package orderhttp
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/order"
 	"orderd/stock"
 	"orderd/stock/gate"
@@ -24,9 +26,15 @@ type saleShop struct {
 // newSaleShop is a shop with 10 of SKU 1001 and a gate that is kept until the test ends.
 func newSaleShop(t *testing.T, db *sqldb.DB) *saleShop {
 	t.Helper()
+	return newSaleShopOn(t, db, db)
+}
+
+// newSaleShopOn is newSaleShop whose gate has a way of its own to the database.
+func newSaleShopOn(t *testing.T, db, gates *sqldb.DB) *saleShop {
+	t.Helper()
 	var g *gate.Gate
 	s := newShopWith(t, db, func(c *order.Config) {
-		g = gate.New(gate.Config{DB: db, Now: c.Now, Home: t.Name(), NoAuto: true})
+		g = gate.New(gate.Config{DB: gates, Now: c.Now, Home: t.Name(), NoAuto: true})
 		c.Gate = g
 	})
 	s.SKU(t, "1001", 10)
@@ -146,4 +154,49 @@ func TestSoldOutReadsTheSameFromMemory(t *testing.T) {
 			t.Errorf("the database says\n%s\nmemory says\n%s", database, memory)
 		}
 	})
+}
+
+// A refusal that asks the database is one more for it to answer, just when everybody is refused: from memory it sends no
+// statement at all, from the token to the body, and is given while nobody can reach the database.
+func TestRefusalFromMemorySendsNoStatement(t *testing.T) {
+	server := sqldbtest.MariaDBServer(t)
+	if err := server.Create(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := faultproxy.NewMySQL(server.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	s := newSaleShopOn(t, sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop")),
+		sqldbtest.Open(t, server.TCPDSN(server.Addr, "shop")))
+	s.set(t, stock.GateChange{})
+	s.place(t, "c", "k", `{"items":[{"sku_id":"1001","quantity":10}]}`)
+	refused := func(customer string) {
+		t.Helper()
+		wantProblem(t, s.ask(t, customer, "POST", "/v1/orders", oneOf1001, headerKey, "k"), 409, CodeStockInsufficient)
+	}
+	before := proxy.Commands()
+	refused("first")
+	if proxy.Commands() == before {
+		t.Fatal("the database refuses without a command: nothing is counted")
+	}
+	waitFor(t, "memory to refuse", func() bool { return s.refusedFromMemory(t) })
+	// Nothing may run beside them: the repeat of the order that sold it out still asks.
+	before = proxy.Commands()
+	for i := range 500 {
+		refused(fmt.Sprint("d", i))
+	}
+	if n := proxy.Commands() - before; n != 0 {
+		t.Errorf("500 refusals sent %d commands", n)
+	}
+	s.place(t, "c", "k", `{"items":[{"sku_id":"1001","quantity":10}]}`)
+	if proxy.Commands() == before {
+		t.Error("the repeat of an order was answered without the database")
+	}
+	proxy.Down(true)
+	for i := range 50 {
+		refused(fmt.Sprint("e", i))
+	}
+	proxy.Down(false) // the books are verified at the end
 }

@@ -140,7 +140,21 @@ func RedisServer(t testing.TB, options ...string) *servers.Redis {
 // each with a replica, of which it may kill some.
 func RedisCluster(t testing.TB) *servers.RedisCluster {
 	t.Helper()
-	c, err := servers.StartRedisCluster(t.Context(), processDir(fmt.Sprintf("cluster%d", shared.n.Add(1))), 3, 1)
+	return redisCluster(t, 1)
+}
+
+// RedisMasters is RedisCluster without replicas: what a dead master had is lost, and the
+// others go on.
+func RedisMasters(t testing.TB) *servers.RedisCluster {
+	t.Helper()
+	return redisCluster(t, 0, "--cluster-require-full-coverage", "no")
+}
+
+// redisCluster starts three masters with so many replicas each.
+func redisCluster(t testing.TB, replicas int, options ...string) *servers.RedisCluster {
+	t.Helper()
+	c, err := servers.StartRedisCluster(t.Context(), processDir(fmt.Sprintf("cluster%d", shared.n.Add(1))), 3,
+		replicas, options...)
 	require(t, err)
 	t.Cleanup(c.Stop)
 	return c

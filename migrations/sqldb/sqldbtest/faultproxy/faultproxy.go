@@ -63,6 +63,7 @@ type Proxy struct {
 	often    Mode
 	seen     int
 	hits     map[Mode]int
+	commands int    // of MySQL, see Commands
 	old, new []byte // of statements
 	latency  time.Duration
 	// down, silent and closed: see Down, Silence and Close.
@@ -82,7 +83,7 @@ type Proxy struct {
 func New(server string) (*Proxy, error) { return start(server, false) }
 
 // NewMySQL is New for MySQL, without TLS: only there are COMMITs seen, and do
-// Next, Every and Hits mean something.
+// Next, Every, Hits and Commands mean something.
 func NewMySQL(server string) (*Proxy, error) { return start(server, true) }
 
 // start listens and serves until Close.
@@ -116,6 +117,14 @@ func (p *Proxy) Hits(m Mode) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.hits[m]
+}
+
+// Commands counts what the clients have asked of MySQL so far: statements, and all else that
+// is a command of its protocol, such as a PING.
+func (p *Proxy) Commands() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.commands
 }
 
 // Latency holds back everything that the server says by d; 0 ends it.
@@ -363,10 +372,13 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 	}
 }
 
-// listen notes that a statement has the text that the next COMMIT is chosen by.
+// listen counts a command, and notes that it has the text that the next COMMIT is chosen by.
 func (p *Proxy) listen(c *conversation, packet []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.commits && len(packet) > 0 {
+		p.commands++
+	}
 	c.about = c.about || (len(p.about) > 0 && bytes.Contains(packet, p.about))
 }
 

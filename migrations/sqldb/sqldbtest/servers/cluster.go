@@ -25,11 +25,13 @@ type RedisCluster struct {
 }
 
 // StartRedisCluster starts masters, each with so many replicas, in folders
-// below dir, and waits until all of them agree and the replicas have their data.
-func StartRedisCluster(ctx context.Context, dir string, masters, replicas int) (*RedisCluster, error) {
+// below dir, and waits until all of them agree and the replicas have their data. Extra
+// options of the nodes come last and win.
+func StartRedisCluster(ctx context.Context, dir string, masters, replicas int,
+	options ...string) (*RedisCluster, error) {
 	c := &RedisCluster{}
 	for i := range masters * (1 + replicas) {
-		if err := c.add(ctx, filepath.Join(dir, strconv.Itoa(i))); err != nil {
+		if err := c.add(ctx, filepath.Join(dir, strconv.Itoa(i)), options); err != nil {
 			c.Stop()
 			return nil, err
 		}
@@ -45,15 +47,16 @@ func StartRedisCluster(ctx context.Context, dir string, masters, replicas int) (
 
 // add starts a node that knows nobody. Its bus has an address that nobody else
 // gets: the port that Redis would take, 10,000 above its own, may be anybody's.
-func (c *RedisCluster) add(ctx context.Context, dir string) error {
+func (c *RedisCluster) add(ctx context.Context, dir string, options []string) error {
 	addr, err := FreeAddr()
 	if err != nil {
 		return err
 	}
 	_, bus, _ := net.SplitHostPort(addr)
-	node, err := StartRedis(ctx, dir, "--cluster-enabled", "yes", "--cluster-port", bus,
+	node, err := StartRedis(ctx, dir, append([]string{"--cluster-enabled", "yes", "--cluster-port", bus,
 		// a replica is named when it has heard something
-		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"},
+		options...)...)
 	if err != nil {
 		return err
 	}
