@@ -14,7 +14,7 @@ const (
 	// patience bounds a call: buyers wait for it.
 	patience = 500 * time.Millisecond
 	// mostFailures in turn say that Redis is away; one call that ran out of patience does so
-	// alone.
+	// alone, unless others were answered meanwhile: then it is a node of a cluster.
 	mostFailures = 3
 	// probeFor bounds a look whether Redis is back, which holds the keeper up.
 	probeFor = 200 * time.Millisecond
@@ -25,7 +25,8 @@ const (
 // breaker remembers whether Redis can be asked.
 type breaker struct {
 	mu       sync.Mutex
-	failures int // in turn
+	failures int       // in turn
+	answered time.Time // the last call that was, of this machine
 	away     bool
 	healthy  time.Time // of this machine: it takes writes since; zero while it does not
 }
@@ -43,11 +44,12 @@ func (b *breaker) note(err error) (fell bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil || isAnswer(err) {
-		b.failures = 0
+		b.failures, b.answered = 0, time.Now()
 		return false
 	}
 	b.failures++
-	if b.away || b.failures < mostFailures && !errors.Is(err, context.DeadlineExceeded) {
+	hangs := errors.Is(err, context.DeadlineExceeded) && time.Since(b.answered) >= patience
+	if b.away || b.failures < mostFailures && !hangs {
 		return false
 	}
 	b.away, b.healthy = true, time.Time{}

@@ -23,8 +23,8 @@ import (
 	"orderd/stock/gate/redisgate"
 )
 
-// servers are the two kinds of Redis that every script has to run on.
-var servers = map[string]func(testing.TB) redis.UniversalClient{"miniredis": mini, "redis-server": server}
+// engines are the two kinds of Redis that every script has to run on.
+var engines = map[string]func(testing.TB) redis.UniversalClient{"miniredis": mini, "redis-server": server}
 
 func mini(t testing.TB) redis.UniversalClient {
 	return connect(t, miniredis.RunT(t).Addr())
@@ -42,7 +42,7 @@ func connect(t testing.TB, addr string) redis.UniversalClient {
 
 // onEach runs a test on both.
 func onEach(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
-	for name, start := range servers {
+	for name, start := range engines {
 		t.Run(name, func(t *testing.T) { test(t, start(t)) })
 	}
 }

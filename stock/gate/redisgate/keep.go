@@ -48,6 +48,9 @@ const (
 	// lostAfter: a ticket so old that is no order never will be one (order.FirstTryWithin is
 	// much less). Were that wrong, its order would be placed from the pool.
 	lostAfter = time.Minute
+	// restFor: a bucket that could not be reached is left alone for so long, because every try
+	// holds the keeper up.
+	restFor = healthyFor
 	// sweepPage is how many entries of a log are looked at at once.
 	sweepPage = 100
 )
@@ -60,6 +63,7 @@ type keeping struct {
 	drift    int64
 	renewed  time.Time // of this machine
 	swept    time.Time
+	resting  map[Bucket]time.Time // until when, by place
 }
 
 // suspicion is something wrong with a bucket that may be the moment between two reads.
@@ -70,6 +74,9 @@ type suspicion struct {
 
 // errOthers: another keeper has done this move, or the bucket is closed.
 var errOthers = errors.New("moved by another keeper, or closed")
+
+// errUnreached: a bucket could not be asked.
+var errUnreached = errors.New("the bucket cannot be reached")
 
 // errEpoch: the sale begins a new epoch, and has no buckets until the next look.
 var errEpoch = errors.New("a new epoch has begun")
@@ -91,6 +98,7 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 		return nil
 	}
 	s.keeper.looks++
+	maps.DeleteFunc(s.keeper.resting, func(b Bucket, _ time.Time) bool { return !s.keeper.rests(b) })
 	s.keeper.drift = 0
 	maps.DeleteFunc(s.keeper.suspects, func(_ int64, x suspicion) bool { return x.look < s.keeper.looks-1 })
 	s.mu.Lock()
@@ -177,13 +185,31 @@ func (k *sale) keep(ctx context.Context) error {
 			return k.newEpoch(ctx, "joined", 0)
 		}
 	}
+	var errs []error
 	for no := range k.buckets {
-		if err := k.bucket(ctx, k.view.lanes[no].bucket); err != nil {
+		b := k.view.lanes[no].bucket
+		if k.keeper.rests(b) {
+			continue
+		}
+		err := k.bucket(ctx, b)
+		if errors.Is(err, errUnreached) && k.breaker.up() { // its node of a cluster is away: the others sell
+			k.keeper.resting[b.place()] = time.Now().Add(restFor)
+			errs = append(errs, err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
+
+// rests reports that a bucket could not be reached a moment ago. It is given to nobody, and
+// what its row has is called back by whoever finds the pool short.
+func (k *keeping) rests(b Bucket) bool { return time.Now().Before(k.resting[b.place()]) }
+
+// place is a bucket in every epoch.
+func (b Bucket) place() Bucket { return Bucket{Sale: b.Sale, No: b.No} }
 
 // newEpoch gives the buckets of the sale up, and is errEpoch; its number is above floor.
 func (k *sale) newEpoch(ctx context.Context, cause string, floor int64) error {
@@ -253,7 +279,9 @@ func (s *Shared) stat(ctx context.Context, b Bucket, skus []string) (Stat, error
 	if errors.Is(err, ErrNotReady) {
 		return Stat{}, nil
 	}
-	s.noted(err)
+	if s.noted(err); err != nil {
+		err = fmt.Errorf("%s: %w: %w", b, errUnreached, err)
+	}
 	return stat, err
 }
 

@@ -31,11 +31,13 @@ type pod struct {
 // market is a sale in Redis over several processes.
 type market struct {
 	*testing.T
-	db     *sqldb.DB
+	db     *sqldb.DB // of the test; processes have that of the service they are beside
 	client redis.UniversalClient
 	pods   []*pod
 	epochs atomic.Int64 // that were begun
 	away   atomic.Int64 // times that Redis was found away
+	slow   atomic.Bool  // buyers take their time, so that the sale lasts
+	late   func()       // comes between a ticket and its transaction; nil: nothing does
 }
 
 // GateEpoch implements redisgate.SharedObserver.
@@ -64,22 +66,37 @@ func onMarkets(t *testing.T, processes int, test func(m *market)) {
 // newMarket starts processes on the real clock.
 func newMarket(t *testing.T, db *sqldb.DB, addr string, processes int) *market {
 	t.Helper()
-	m := &market{T: t, db: db, client: connect(t, addr)}
-	first := ordertest.NewWith(t, db, func(c *orders.Config) { c.Now = time.Now })
+	return newMarketOn(t, db, connect(t, addr), processes)
+}
+
+// newMarketOn is newMarket on a client of its own.
+func newMarketOn(t *testing.T, db *sqldb.DB, client redis.UniversalClient, processes int) *market {
+	t.Helper()
+	m := &market{T: t, db: db, client: client}
+	m.startOn(db, processes)
+	return m
+}
+
+// startOn starts processes on a way of their own to the database.
+func (m *market) startOn(db *sqldb.DB, processes int) {
+	m.Helper()
+	first := ordertest.NewWith(m, db, func(c *orders.Config) { c.Now = time.Now })
 	for range processes {
 		m.start(first)
 	}
-	return m
 }
 
 // start starts one more process.
 func (m *market) start(first *ordertest.Fixture) *pod {
 	m.Helper()
 	log := slog.New(slog.NewTextHandler(m.Output(), nil))
-	p := &pod{shared: redisgate.NewShared(redisgate.SharedConfig{DB: m.db, Client: m.client, Now: time.Now, Log: log,
+	p := &pod{shared: redisgate.NewShared(redisgate.SharedConfig{DB: first.DB, Client: m.client, Now: time.Now, Log: log,
 		Observe: m})}
 	p.Pod = gatetest.Beside(m, first, fmt.Sprint("pod", len(m.pods)), func(cfg *gate.Config, _ *orders.Config) {
 		cfg.Log, cfg.Shared = log, p.shared
+		if m.late != nil {
+			cfg.Shared = &lateShared{p.shared, m.late}
+		}
 	})
 	p.Keep(m)
 	m.pods = append(m.pods, p)
@@ -150,16 +167,23 @@ func (m *market) buyers(callers int, skus ...string) *demand {
 	return d
 }
 
+// slowBuyer is the pause of a buyer between two purchases.
+const slowBuyer = 30 * time.Millisecond
+
 func (d *demand) buy(i int, skus []string) {
 	m := d.m
 	for n := 0; !m.Failed() && m.Context().Err() == nil; n++ {
+		if m.slow.Load() {
+			time.Sleep(slowBuyer)
+		}
 		p := m.pods[(i+n)%len(m.pods)]
 		placement := cartOf(fmt.Sprint("c", i), fmt.Sprint(i, "-", n), skus...)
 		placed, err := p.Place(m.Context(), placement)
 		switch {
 		case errors.As(err, new(*orders.InsufficientError)):
 			return
-		case errors.Is(err, sqldb.ErrUnavailable): // nothing happened
+		case errors.Is(err, sqldb.ErrUnavailable): // nothing happened, or it is not known: the same again
+			n--
 			continue
 		case err != nil:
 			m.Error(err)
@@ -200,6 +224,7 @@ func cartOf(customer, request string, skus ...string) orders.Placement {
 func (d *demand) end(stocked int64) {
 	m := d.m
 	m.Helper()
+	m.slow.Store(false)
 	d.all.Wait()
 	if n := d.sold.Load(); n != stocked {
 		m.Errorf("%d of %d sold", n, stocked)

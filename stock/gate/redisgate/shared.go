@@ -83,7 +83,7 @@ func NewShared(cfg SharedConfig) *Shared {
 	s := &Shared{cfg: cfg, home: New(cfg.Client, Options{Prefix: cfg.Prefix}), admin: stock.NewAdmin(cfg.DB, cfg.Now),
 		fenced: map[int64]bool{}}
 	s.view.Store(&view{})
-	s.keeper.suspects = map[int64]suspicion{}
+	s.keeper.suspects, s.keeper.resting = map[int64]suspicion{}, map[Bucket]time.Time{}
 	return s
 }
 
@@ -300,15 +300,25 @@ func (s *Shared) noted(err error) {
 	}
 }
 
+// aliveKeys is how many keys a look writes: of a cluster some are on each master.
+const aliveKeys = 8
+
 // probe reports that Redis can be asked. While it is away it looks whether it takes writes
-// again, which a PING does not tell.
+// again, which a PING does not tell: of a cluster, whether any master does.
 func (s *Shared) probe(ctx context.Context) bool {
 	if s.breaker.up() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
-	err := s.cfg.Client.Set(ctx, s.cfg.Prefix+"gate_alive", 1, time.Minute).Err()
+	pipe := s.cfg.Client.Pipeline()
+	for i := range aliveKeys {
+		pipe.Set(ctx, fmt.Sprintf("%sgate_alive_{%d}", s.cfg.Prefix, i), 1, time.Minute)
+	}
+	writes, err := pipe.Exec(ctx)
+	if slices.ContainsFunc(writes, func(w redis.Cmder) bool { return w.Err() == nil }) {
+		err = nil
+	}
 	if !s.breaker.probed(err) {
 		return false
 	}

@@ -28,6 +28,9 @@ func (s *Shared) tend(ctx context.Context, v *view) error {
 	var errs []error
 	for sale, of := range skus {
 		for _, l := range sale.lanes {
+			if s.keeper.rests(l.bucket) {
+				continue
+			}
 			if renew {
 				errs = append(errs, s.renew(ctx, l.bucket, of))
 				s.keeper.renewed = now
