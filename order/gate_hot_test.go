@@ -17,8 +17,8 @@ import (
 )
 
 // A SKU that everybody suddenly wants would wait for somebody who knows what a gate is: it gets one while two processes
-// are asked for it, keeps it as long as one of them is, is sold from their memory meanwhile, and loses it, with all units
-// in the pool, when nobody asks any more. The minute of that passes on the clock of the gates alone.
+// are asked for it, keeps it as long as one of them is, is sold from their memory meanwhile, and loses it, with all
+// units in the pool, when nobody asks any more. The minute of that passes on the clock of the gates alone.
 func TestHotSKUHasAGateForAsLongAsItIsHot(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		var ahead atomic.Int64 // of the gates' clock, in nanoseconds

@@ -156,8 +156,8 @@ func TestSoldOutReadsTheSameFromMemory(t *testing.T) {
 	})
 }
 
-// A refusal that asks the database is one more for it to answer, just when everybody is refused: from memory it sends no
-// statement at all, from the token to the body, and is given while nobody can reach the database.
+// A refusal that asks the database is one more for it to answer, just when everybody is refused: from memory it sends
+// no statement at all, from the token to the body, and is given while nobody can reach the database.
 func TestRefusalFromMemorySendsNoStatement(t *testing.T) {
 	server := sqldbtest.MariaDBServer(t)
 	if err := server.Create(t.Context(), "shop"); err != nil {

@@ -134,10 +134,10 @@ func world(t *testing.T, name string) *Model {
 	return &worlds[i]
 }
 
-// Two conditions say what others say already. The guard's "state IN ('open', 'closing')": a closed row holds nothing, and
-// its id is never given out again. And the look at the buckets before a mark: a short pool has called them all back in the
-// same transaction. Whoever leaves a closed row its units, or a bucket to its home, has to know that one of two nets is
-// all there is: then this test fails.
+// Two conditions say what others say already. The guard's "state IN ('open', 'closing')": a closed row holds nothing,
+// and its id is never given out again. And the look at the buckets before a mark: a short pool has called them all back
+// in the same transaction. Whoever leaves a closed row its units, or a bucket to its home, has to know that one of two
+// nets is all there is: then this test fails.
 func TestSecondNets(t *testing.T) {
 	for name, fault := range map[string]Fault{"local": FaultGuardNoState, "redis": FaultGuardNoState,
 		"epochs": FaultGuardNoState, "marks": FaultMarkNoBuckets, "redis marks": FaultMarkNoBuckets} {

@@ -117,8 +117,8 @@ func (m *Model) redisTake(s *State, b int8, yield emit) {
 	}
 }
 
-// redisSweep gives back the units of a ticket that became no order, when its try has ended: a ticket is swept long after
-// the last transaction of its try can have run.
+// redisSweep gives back the units of a ticket that became no order, when its try has ended: a ticket is swept long
+// after the last transaction of its try can have run.
 func (m *Model) redisSweep(s *State, b int8, yield emit) {
 	ticket := s.Redis.Tickets[b]
 	placed := s.Orders[b].State != OrderNone && s.Orders[b].From == s.Redis.Token

@@ -67,8 +67,8 @@ WHERE b.home = 'redis'
 	return units
 }
 
-// autumn #1341: CROSSSLOT. The buckets of a sale are spread over the masters, and a cart of two SKUs is in one slot: all
-// masters sell, every unit is sold once, and Redis has nothing that the database has not.
+// autumn #1341: CROSSSLOT. The buckets of a sale are spread over the masters, and a cart of two SKUs is in one slot:
+// all masters sell, every unit is sold once, and Redis has nothing that the database has not.
 func TestSaleOnACluster(t *testing.T) {
 	const stocked = 2000
 	m, owner := clusterMarket(t, sqldbtest.RedisMasters(t), stocked)

@@ -29,8 +29,8 @@ func (s *lateShared) Take(c *gate.Claim, lines []int) (buckets []int64, settle f
 	return buckets, settle
 }
 
-// A process that was stopped with a ticket wakes when the epoch of its bucket is over: its order is decided on the pool,
-// the buyer notices nothing, and the unit is there once (R16, and L4 of a bucket in Redis).
+// A process that was stopped with a ticket wakes when the epoch of its bucket is over: its order is decided on the
+// pool, the buyer notices nothing, and the unit is there once (R16, and L4 of a bucket in Redis).
 func TestTicketOfAnEpochThatIsOver(t *testing.T) {
 	const stocked = 1000
 	m := newMarketOn(t, sqldbtest.MariaDB(t), connect(t, sqldbtest.RedisServer(t).Addr), 0)

@@ -90,8 +90,8 @@ func (m *market) startOn(db *sqldb.DB, processes int) {
 func (m *market) start(first *ordertest.Fixture) *pod {
 	m.Helper()
 	log := slog.New(slog.NewTextHandler(m.Output(), nil))
-	p := &pod{shared: redisgate.NewShared(redisgate.SharedConfig{DB: first.DB, Client: m.client, Now: time.Now, Log: log,
-		Observe: m})}
+	p := &pod{shared: redisgate.NewShared(redisgate.SharedConfig{DB: first.DB, Client: m.client, Now: time.Now,
+		Log: log, Observe: m})}
 	p.Pod = gatetest.Beside(m, first, fmt.Sprint("pod", len(m.pods)), func(cfg *gate.Config, _ *orders.Config) {
 		cfg.Log, cfg.Shared = log, p.shared
 		if m.late != nil {
