@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -45,11 +46,41 @@ func (b *shopper) buy() (units int64) {
 			if a.status == http.StatusCreated {
 				units += quantity
 			}
-			b.place(`{"items":[{"sku_id":"1001","quantity":1}],"expected_total":1}`)
+			b.place(`{"items":[{"sku_id":"1001","quantity":1}],"expected_total":{"total":1}}`)
 		}
 	}
 	return units
 }
+
+// emptied are the steps that a sale comes to when the pool gets short.
+var emptied = []string{"gate.recalled", "gate.marked", "gate.reopened"}
+
+// warm buys one by one, and gives back, until the step is reached, or until something was sold from Redis where the
+// step comes at the end of the sale. A busy machine has no bucket in Redis yet when the buyers come, or finds Redis
+// away for a moment, and makes no bucket there when they have bought almost all there is. Each buys at a wrong price
+// too, which gives units of a ticket back.
+func (b *shopper) warm() {
+	for !b.dead.Load() && !b.s.reached() {
+		b.place(`{"items":[{"sku_id":"1001","quantity":1}]}`)
+		b.place(`{"items":[{"sku_id":"1001","quantity":1}],"expected_total":{"total":1}}`)
+		if slices.Contains(emptied, b.s.point.Name) && b.s.soldFromRedis() {
+			return
+		}
+		b.s.giveOneBack()
+		time.Sleep(20 * time.Millisecond) // a look of the keeper is every quarter of a second
+	}
+}
+
+// soldFromRedis reports that a unit of a bucket in Redis was sold.
+func (s *scene) soldFromRedis() bool {
+	return s.number(`SELECT COUNT(*)
+FROM stock_flows f
+JOIN stock_buckets b ON b.bucket_id = f.bucket_id
+WHERE b.home = 'redis'`) > 0
+}
+
+// saleSteps are the steps of a local gate to which a sale in Redis comes too.
+var saleSteps = []string{"gate.taken", "gate.recalled", "gate.marked", "gate.reopened"}
 
 // killSale: whoever dies in a sale in Redis, the rest of the units is sold to the last one by the process that comes
 // after, and none twice.
@@ -69,6 +100,7 @@ func killSale(s *scene) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		first.warm()
 		for !dead.Load() {
 			first.buy()
 			s.giveOneBack()

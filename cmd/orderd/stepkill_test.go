@@ -65,6 +65,7 @@ func TestKillAtEveryStep(t *testing.T) {
 		redis: sqldbtest.RedisServer(t, "--databases", "1024")}
 	sqldbtest.MariaDBDSN(t) // starts the server that all share
 	type kill struct {
+		flow  string
 		point failpoint.Point
 		round int
 	}
@@ -75,8 +76,8 @@ func TestKillAtEveryStep(t *testing.T) {
 			defer func() { done <- struct{}{} }()
 			for one := range kills {
 				name := one.point.No + "-" + strings.ReplaceAll(one.point.Name, ".", "-")
-				t.Run(fmt.Sprintf("%s/%s/%d", one.point.Flow, name, one.round), func(t *testing.T) {
-					killed[one.point.Flow](k.scene(t, one.point, one.round))
+				t.Run(fmt.Sprintf("%s/%s/%d", one.flow, name, one.round), func(t *testing.T) {
+					killed[one.flow](k.scene(t, one.point, one.round))
 					k.kills.Add(1)
 				})
 			}
@@ -84,8 +85,11 @@ func TestKillAtEveryStep(t *testing.T) {
 	}
 	for round := *stepFrom; round < *stepFrom+rounds; round++ {
 		for _, p := range slices.Backward(failpoint.Points) { // the long waits first
+			if slices.Contains(saleSteps, p.Name) {
+				kills <- kill{"sale", p, round}
+			}
 			if killed[p.Flow] != nil {
-				kills <- kill{p, round}
+				kills <- kill{p.Flow, p, round}
 			} else if p.Name != "" {
 				t.Errorf("step %s has a name and nobody kills at it", p.Name)
 			}
@@ -196,11 +200,14 @@ func (s *scene) startArmed(env ...string) {
 // dies waits until the process stands at the step and kills it there.
 func (s *scene) dies() {
 	s.t.Helper()
-	s.until("the step was never reached", func() bool {
-		text, err := os.ReadFile(s.log)
-		return err == nil && strings.Contains(string(text), s.point.Name+" block ")
-	})
+	s.until("the step was never reached", s.reached)
 	s.kill()
+}
+
+// reached reports that the process stands at the step.
+func (s *scene) reached() bool {
+	text, err := os.ReadFile(s.log)
+	return err == nil && strings.Contains(string(text), s.point.Name+" block ")
 }
 
 func (s *scene) kill() { s.signal(syscall.SIGKILL) }
@@ -423,16 +430,17 @@ func killSelling(s *scene) {
 		s.post("/v1/orders", "all", all, http.StatusCreated)
 		s.asks("/v1/orders", "k", twoMugs) // marked by this one, and opened when the other is closed
 	case "gate.recalled":
-		s.post("/v1/orders", "first", twoMugs, http.StatusCreated)
-		s.until("nothing was granted", func() bool { return s.number(`SELECT COUNT(*) FROM stock_buckets`) > 0 })
+		s.until("nothing was granted", func() bool { // to a process that somebody has just asked
+			s.post("/v1/orders", "first", twoMugs, http.StatusCreated)
+			return s.number(`SELECT COUNT(*) FROM stock_buckets`) > 0
+		})
 		s.asks("/v1/orders", "rest", `{"items":[{"sku_id":"1001","quantity":990}]}`)
 	default: // a process asks for units when somebody has asked it
 		asked := 0
 		s.until("the step was never reached", func() bool {
 			asked++
 			s.asks("/v1/orders", fmt.Sprint("ask", asked), twoMugs)
-			text, err := os.ReadFile(s.log)
-			return err == nil && strings.Contains(string(text), s.point.Name+" block ")
+			return s.reached()
 		})
 	}
 	s.dies()
