@@ -21,12 +21,12 @@ type lateShared struct {
 }
 
 // Take takes, and then something happens.
-func (s *lateShared) Take(c *gate.Claim, lines []int) (buckets []int64, settle func(gate.Outcome)) {
-	buckets, settle = s.Shared.Take(c, lines)
-	if settle != nil {
+func (s *lateShared) Take(c *gate.Claim, lines []int) gate.Taken {
+	taken := s.Shared.Take(c, lines)
+	if taken.Settle != nil {
 		s.late()
 	}
-	return buckets, settle
+	return taken
 }
 
 // A process that was stopped with a ticket wakes when the epoch of its bucket is over: its order is decided on the
