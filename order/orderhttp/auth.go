@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -48,6 +49,7 @@ type Verifier struct {
 	parser *jwt.Parser
 	now    func() time.Time
 	life   time.Duration
+	known  knownTokens
 }
 
 // Bound refuses tokens that are still valid for longer than life: one that leaks cannot be
@@ -124,6 +126,10 @@ func (v *Verifier) check(token string) (customer string, ours bool, err error) {
 	if len(token) > maxToken {
 		return "", false, &Failure{Code: CodeUnauthenticated}
 	}
+	digest, now := sha256.Sum256([]byte(token)), v.now()
+	if customer, known := v.known.find(digest, now); known {
+		return customer, true, nil
+	}
 	var claims jwt.RegisteredClaims
 	_, err = v.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return v.key, nil })
 	switch {
@@ -131,10 +137,15 @@ func (v *Verifier) check(token string) (customer string, ours bool, err error) {
 		return "", true, &Failure{Code: CodeUnauthenticated, Text: Text{En: "The token has expired.", Zh: "令牌已过期。"}}
 	case err != nil || !validCustomer(claims.Subject):
 		return "", false, &Failure{Code: CodeUnauthenticated}
-	case claims.ExpiresAt.Sub(v.now()) > v.life+leeway:
+	case claims.ExpiresAt.Sub(now) > v.life+leeway:
 		return "", true, &Failure{Code: CodeUnauthenticated, Text: Text{
 			En: "The token is valid for too long: its exp must be nearer.", Zh: "令牌有效期过长，exp 须更近。"}}
 	}
+	of := knownToken{customer: claims.Subject, expires: claims.ExpiresAt.Add(leeway)}
+	if claims.NotBefore != nil {
+		of.notBefore = claims.NotBefore.Add(-leeway)
+	}
+	v.known.put(digest, of)
 	return claims.Subject, true, nil
 }
 
