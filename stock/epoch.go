@@ -97,6 +97,19 @@ WHERE bucket_id = ?
 	return moves[0], true, nil
 }
 
+// Granted gives how many units came to a bucket by its moves up to a number.
+func (a *Admin) Granted(ctx context.Context, bucket, seq int64) (int64, error) {
+	sums, err := sqldb.Decided(ctx, a.db, `SELECT COALESCE(SUM(delta), 0)
+FROM stock_moves
+WHERE bucket_id = ?
+  AND seq <= ?
+  AND cause = 'grant'`, []any{bucket, seq}, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) })
+	if err != nil || len(sums) == 0 {
+		return 0, sqldb.Wrap("add up the moves of a bucket", err)
+	}
+	return sums[0], nil
+}
+
 // Placed gives those of these orders that have taken units.
 func (a *Admin) Placed(ctx context.Context, orderNos []string) (map[string]bool, error) {
 	found := make(map[string]bool, len(orderNos))

@@ -10,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"orderd/migrations/sqldb"
-	"orderd/stock"
 )
 
 // tend keeps the keys of the buckets from vanishing, and looks for tickets that nobody has.
@@ -125,93 +124,4 @@ func (s *Shared) old(ctx context.Context, b Bucket, before int64) (old []orphan,
 		}
 	}
 	return old, nil
-}
-
-// Check is a difference between Redis and the database.
-type Check struct {
-	Name   string // redis.left: more units than the database has; redis.streams: an old ticket without an end
-	Bucket string
-	Detail string
-}
-
-// Verify compares the buckets of all sales with their rows: what a bucket has more than its
-// row, at the same move and twice in turn, and tickets that nobody has settled long after they
-// could have become an order.
-func (s *Shared) Verify(ctx context.Context) ([]Check, error) {
-	gates, err := s.admin.Gates(ctx)
-	if err != nil {
-		return nil, err
-	}
-	sales := map[string][]*stock.Gate{}
-	for i := range gates {
-		if g := &gates[i]; g.Mode == stock.GateRedis && !g.Ended && g.Epoch > 0 {
-			sales[g.Sale] = append(sales[g.Sale], g)
-		}
-	}
-	var checks []Check
-	for name, of := range sales {
-		first, err := s.compare(ctx, name, of)
-		if err != nil {
-			return nil, err
-		}
-		again, err := s.compare(ctx, name, of)
-		if err != nil {
-			return nil, err
-		}
-		for id, c := range again {
-			if _, twice := first[id]; twice {
-				checks = append(checks, c)
-			}
-		}
-		more, err := s.streams(ctx, name, of)
-		if err != nil {
-			return nil, err
-		}
-		checks = append(checks, more...)
-	}
-	return checks, nil
-}
-
-// compare gives the buckets of a sale that have more units than their rows.
-func (s *Shared) compare(ctx context.Context, name string, gates []*stock.Gate) (map[int64]Check, error) {
-	rows, err := s.rows(ctx)
-	if err != nil {
-		return nil, err
-	}
-	k := s.saleOf(name, gates, rows)
-	found := map[int64]Check{}
-	for no, l := range k.view.lanes {
-		stat, err := k.stat(ctx, l.bucket)
-		if err != nil {
-			return nil, err
-		}
-		for _, g := range gates {
-			id := stock.SharedBucket(g.SkuID, k.token, no)
-			row, st := rows[id], stat.SKUs[g.SkuID]
-			if row == nil || stat.Token != k.token || st.BucketID != id || st.Seq != row.Seq {
-				continue
-			}
-			if st.Left > row.Remaining {
-				found[id] = Check{"redis.left", l.bucket.String(),
-					fmt.Sprintf("%s: Redis has %d units, the database %d", g.SkuID, st.Left, row.Remaining)}
-			}
-		}
-	}
-	return found, nil
-}
-
-// streams gives the tickets of a sale that should have been settled: two times lostAfter and
-// a sweep ago.
-func (s *Shared) streams(ctx context.Context, name string, gates []*stock.Gate) (checks []Check, err error) {
-	k := s.saleOf(name, gates, nil)
-	for _, l := range k.view.lanes {
-		old, err := s.old(ctx, l.bucket, sqldb.Millis(s.cfg.Now().Add(-2*lostAfter-sweepEvery)))
-		if err != nil {
-			return nil, err
-		}
-		for _, o := range old {
-			checks = append(checks, Check{"redis.streams", l.bucket.String(), "the ticket of " + o.orderNo})
-		}
-	}
-	return checks, nil
 }

@@ -1,0 +1,49 @@
+package gate
+
+import (
+	"context"
+
+	"orderd/stock"
+)
+
+// Inspector is what people ask of a shared home. It changes nothing, and needs no process that
+// keeps the home.
+type Inspector interface {
+	// Look gives the buckets of a sale as the home has them, by number; gates are its gates in
+	// mode redis.
+	Look(ctx context.Context, gates []stock.Gate) ([]HomeBucket, error)
+	// Verify holds the buckets of all sales against the database, while orders are placed or
+	// not: it reports no difference that is only the moment between two reads. An error
+	// means that one of the two could not be read.
+	Verify(ctx context.Context) (Verdict, error)
+}
+
+// HomeBucket is a bucket of a sale in its home.
+type HomeBucket struct {
+	No      int64
+	Epoch   int64 // 0: the home does not know it
+	Open    bool
+	Tickets int64                // calls whose tickets have not all become orders yet, or come back
+	Waiting int64                // placements in its queue
+	Units   map[string]HomeUnits // by SKU
+}
+
+// HomeUnits is the part of a SKU in such a bucket.
+type HomeUnits struct {
+	Bucket int64 // its id; the rest means nothing when it is another's
+	Seq    int64 // of the last move
+	Left   int64 // units, below 0: lost
+}
+
+// Verdict is the result of Inspector.Verify.
+type Verdict struct {
+	Buckets int // that were looked at
+	Checks  []Check
+}
+
+// Check is what holds between a home and the database, and what breaks it.
+type Check struct {
+	ID         string // as docs/verify.md has it
+	Meaning    string
+	Violations []string
+}
