@@ -477,14 +477,13 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
 	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
 	sh.wechatSignature, sh.wechatTried = a.metrics.Signature, a.metrics.Tried
-	if o.has("api") {
-		sh.gate, sh.gateRedis = a.metrics, a.redis
-		if a.s.GateRedis != "" {
-			if a.gateRedis, err = scheduler.Connect(a.s.GateRedis); err != nil {
-				return fmt.Errorf("ORDERD_GATE_REDIS: %w", err)
-			}
-			sh.gateRedis = a.gateRedis
+	if a.s.GateRedis != "" {
+		if a.gateRedis, err = scheduler.Connect(a.s.GateRedis); err != nil {
+			return fmt.Errorf("ORDERD_GATE_REDIS: %w", err)
 		}
+	}
+	if o.has("api") {
+		sh.gate, sh.gateRedis = a.metrics, cmp.Or(a.gateRedis, a.redis)
 	}
 	sh.migrate = o.migrate || a.s.DSN == ""
 	if a.sim != nil {
@@ -697,6 +696,11 @@ func (a *app) startConsole(ctx context.Context) error {
 	co.WrongTokens = a.wrongTokens("admin", proxies)
 	if a.shipping != nil {
 		co.Shipments = a.shipping
+	}
+	// A home of its own: what people ask does not decide whether buyers are sent to Redis.
+	home := a.sharedGate(shape{gateRedis: cmp.Or(a.gateRedis, a.redis)}, a.log)
+	if inspector, ok := home.(gate.Inspector); ok {
+		co.Home = inspector
 	}
 	e, err := console.New(co)
 	if err != nil {

@@ -128,6 +128,11 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"payment.bad_signature,refund.success,refund.abnormal,refund.closed",
 	"stock_import":      "Read SKUs from a CSV file: sku_id,title,price_fen,quantity (-1 = unlimited).",
 	"stock_import_mode": "What the quantity of an existing SKU means: set the shelf to it, or add it.",
+	"stock_buckets": "Show the buckets of a flash sale, and what Redis has of them; with --count, say how many there " +
+		"are in Redis.",
+	"stock_rebuild": "Give the buckets of a flash sale up, and have new ones made from the database.",
+	"stock_verify": "Check stock and the buckets of flash sales, those in Redis too (--redis URL, or as configured); " +
+		"exit 4 when something is broken.",
 	"refund_cancel": "Give up a refund that WeChat Pay has refused or, by two people, a held one that it does not " +
 		"know.",
 	"refund_says_restock": "Whether the goods go back to the shelf (default: as was asked, or ORDERD_REFUND_RESTOCK).",

@@ -24,8 +24,11 @@ type stockCmd struct {
 	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
 	Adjust    stockAdjust    `cmd:"" help:"Correct the shelf after a count."`
 	// Flash sales: docs/flash-sale.md.
-	Gate  stockGate  `cmd:"" help:"Show how a SKU is sold in a flash sale, or say so anew."`
-	Gates stockGates `cmd:"" help:"List the flash sales and where their units are."`
+	Gate    stockGate    `cmd:"" help:"Show how a SKU is sold in a flash sale, or say so anew."`
+	Gates   stockGates   `cmd:"" help:"List the flash sales and where their units are."`
+	Buckets stockBuckets `cmd:"" help:"${stock_buckets}"`
+	Rebuild stockRebuild `cmd:"" help:"${stock_rebuild}"`
+	Verify  stockVerify  `cmd:"" help:"${stock_verify}"`
 }
 
 // byWhom names the person at this machine, for flows and timelines: cli: and the name at

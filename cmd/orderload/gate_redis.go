@@ -55,9 +55,9 @@ func (r *saleRedis) gate(db *sqldb.DB) gate.Config {
 
 // verify is an error when a bucket holds what its row does not.
 func (r *saleRedis) verify(ctx context.Context, db *sqldb.DB) error {
-	checks, err := redisgate.NewShared(redisgate.SharedConfig{DB: db, Client: r.client, Now: time.Now}).Verify(ctx)
-	if err == nil && len(checks) > 0 {
-		err = fmt.Errorf("%w: Redis and the database differ: %+v", errSale, checks)
+	found, err := redisgate.NewShared(redisgate.SharedConfig{DB: db, Client: r.client, Now: time.Now}).Verify(ctx)
+	if broken := found.Broken(); len(broken) > 0 {
+		err = fmt.Errorf("%w: Redis and the database differ: %+v", errSale, broken)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,8 @@ func (r Report) Broken() []CheckResult {
 type VerifyOptions struct {
 	// Quiescent checks too what holds only when nothing is under way.
 	Quiescent bool
+	// Areas are of the checks that are run, such as stock and bucket; nil: all.
+	Areas []string
 	// Progress is called before each check with how many are done, how many there
 	// are, and the id of the one that begins; nil: nobody watches.
 	Progress func(done, total int, id string)
@@ -140,6 +143,12 @@ func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 	all := checks
 	if o.Quiescent {
 		all = append(append([]check{}, checks...), quietChecks...)
+	}
+	if o.Areas != nil {
+		all = slices.DeleteFunc(slices.Clone(all), func(c check) bool {
+			area, _, _ := strings.Cut(c.id, ".")
+			return !slices.Contains(o.Areas, area)
+		})
 	}
 	var r Report
 	for i, c := range all {

@@ -663,6 +663,30 @@ func TestRefundEndsAreThoseOfTheDoor(t *testing.T) {
 	}
 }
 
+// Who verifies the stock of a sale under way waits for no check of money, and is told of none.
+func TestVerifyOfAreas(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		a, err := audit.New(audit.Config{DB: db, Orders: f.Service, Now: f.Clock.Now, MchID: ordertest.MchID,
+			AppID: ordertest.AppID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := a.VerifyWith(t.Context(), audit.VerifyOptions{Areas: []string{"stock", "bucket"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		areas := map[string]int{}
+		for _, c := range r.Checks {
+			area, _, _ := strings.Cut(c.ID, ".")
+			areas[area]++
+		}
+		if len(areas) != 2 || areas["stock"] < 5 || areas["bucket"] < 5 {
+			t.Error(areas)
+		}
+	})
+}
+
 // A check that the document does not explain, or one that only the document has, would send people the wrong way.
 func TestDocumentNamesEveryCheck(t *testing.T) {
 	text, err := os.ReadFile("../../docs/verify.md")

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"slices"
 
 	"orderd/stock"
 )
@@ -39,6 +40,11 @@ type HomeUnits struct {
 type Verdict struct {
 	Buckets int // that were looked at
 	Checks  []Check
+}
+
+// Broken gives the checks that found something.
+func (v Verdict) Broken() []Check {
+	return slices.DeleteFunc(slices.Clone(v.Checks), func(c Check) bool { return len(c.Violations) == 0 })
 }
 
 // Check is what holds between a home and the database, and what breaks it.

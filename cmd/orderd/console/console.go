@@ -26,6 +26,7 @@ import (
 	"orderd/payment/operators"
 	"orderd/scheduler"
 	"orderd/stock"
+	"orderd/stock/gate"
 )
 
 // Orders is what operators need of orders; *order.Service implements it, and documents
@@ -115,6 +116,8 @@ type Options struct {
 	Shipments Shipments
 	// Tasks is nil in a process without a queue: its depth is then not shown.
 	Tasks Tasks
+	// Home has the buckets of sales in Redis; nil: this process cannot ask for them.
+	Home gate.Inspector
 	// Failures has the tasks that failed.
 	Failures *scheduler.DeadLetters
 	// Tokens are those of the configuration, at least one: the bootstrap token, by which

@@ -45,6 +45,7 @@ type desk struct {
 	bills   map[string]string
 
 	failures *scheduler.DeadLetters
+	home     *home // what Redis has of sales; nothing at first
 }
 
 // FetchBill gives the bill of a day, if there is one.
@@ -84,7 +85,8 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: books,
+	d.home = &home{}
+	e, err := New(Options{Home: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: books,
 		Failures: d.failures, Shipments: ships,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: log})
@@ -153,8 +155,12 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/skus/:id/replenish":             Operator,
 		"POST /admin/v1/skus/:id/adjust":                Admin,
 		"POST /admin/v1/skus/:id/gate":                  Admin,
+		"POST /admin/v1/skus/:id/buckets":               Admin,
+		"POST /admin/v1/skus/:id/rebuild-cache":         Admin,
 		"GET /admin/v1/gates":                           Viewer,
+		"GET /admin/v1/gates/:name":                     Viewer,
 		"GET /ui/gates":                                 Viewer,
+		"GET /ui/gates/:name":                           Viewer,
 		"GET /admin/v1/shipments":                       Viewer,
 		"GET /admin/v1/orders/:no/shipment":             Viewer,
 		"POST /admin/v1/orders/:no/shipment":            Operator,

@@ -20,6 +20,9 @@ type Gates interface {
 	FindGate(ctx context.Context, id string) (stock.Gate, bool, error)
 	// GateStocks gives those that are not off, with their buckets.
 	GateStocks(ctx context.Context) ([]stock.GateStock, error)
+	// SaleStocks gives those of one sale, which is named by itself or by a SKU.
+	SaleStocks(ctx context.Context, name string) ([]stock.GateStock, error)
+	RenewBuckets(ctx context.Context, r stock.Renewal) (stock.Renewed, error)
 }
 
 // GateView is a gate as operators see it. version counts what people and processes have said
@@ -72,8 +75,9 @@ type SaleView struct {
 	Allocated int64 `json:"allocated"` // in Holders buckets
 	Holders   int   `json:"holders"`
 	SoldOut   bool  `json:"sold_out"`
-	// ClosedUntil is before when nothing new is sold, as after a reopening; null without such
-	// a time and while SoldOut.
+	// Reopening: something came back of what was sold out, and is sold in a second or so.
+	Reopening bool `json:"reopening"`
+	// ClosedUntil is before when nothing new is sold; null without such a time.
 	ClosedUntil *string `json:"closed_until"`
 	HotAt       *string `json:"hot_at"` // when a process last found it hot, or the gate was set
 }
@@ -81,8 +85,8 @@ type SaleView struct {
 // ViewSale shows a gate that is not off.
 func ViewSale(g *stock.GateStock) SaleView {
 	v := SaleView{SkuID: g.SkuID, GateView: ViewGate(&g.Gate), Pool: g.Available, Allocated: g.Allocated(),
-		Holders: len(g.Buckets), SoldOut: g.SoldOut(), HotAt: stamp(g.HotAt)}
-	if !v.SoldOut && g.ClosedUntil > 0 {
+		Holders: len(g.Buckets), SoldOut: g.SoldOut(), Reopening: stock.Reopening(g.ClosedUntil), HotAt: stamp(g.HotAt)}
+	if !v.SoldOut && !v.Reopening && g.ClosedUntil > 0 {
 		v.ClosedUntil = stamp(time.UnixMilli(g.ClosedUntil))
 	}
 	return v
@@ -94,7 +98,11 @@ func (c *console) gateRoutes() []route {
 	return []route{
 		{http.MethodGet, "/admin/v1/gates", Viewer, c.listGates},
 		{http.MethodPost, "/admin/v1/skus/:id/gate", Admin, c.setGate},
+		{http.MethodPost, "/admin/v1/skus/:id/buckets", Admin, c.setBuckets},
+		{http.MethodPost, "/admin/v1/skus/:id/rebuild-cache", Admin, c.rebuildCache},
+		{http.MethodGet, "/admin/v1/gates/:name", Viewer, c.getSale},
 		{http.MethodGet, "/ui/gates", Viewer, c.gatesPage},
+		{http.MethodGet, "/ui/gates/:name", Viewer, c.salePage},
 	}
 }
 
@@ -177,7 +185,8 @@ func (c *console) gatesPage(ctx echo.Context) error {
 	rows := make([]row, len(gates))
 	for i := range gates {
 		rows[i] = row{SaleView: ViewSale(&gates[i]), GateStock: &gates[i]}
-		if until := time.UnixMilli(gates[i].ClosedUntil).UTC(); !gates[i].SoldOut() && until.After(c.Now()) {
+		until := time.UnixMilli(gates[i].ClosedUntil).UTC()
+		if rows[i].ClosedUntil != nil && until.After(c.Now()) {
 			rows[i].Until = until
 		}
 	}

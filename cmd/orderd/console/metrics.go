@@ -367,14 +367,14 @@ func (m *Metrics) Signature(on, result string) { m.signatures.WithLabelValues(on
 // Tried counts a request to an entry of WeChat Pay: its address is the configuration's.
 func (m *Metrics) Tried(host, result string) { m.tries.WithLabelValues(host, result).Inc() }
 
-// Stock counts an operator's change of stock: op is replenish, adjust or gate, err is
+// Stock counts an operator's change of stock: op is replenish, adjust, gate, buckets or rebuild, err is
 // what refused it. Package stock has no Observer, because nobody else changes shelves by hand.
 func (m *Metrics) Stock(op string, err error) {
 	result := "ok"
 	if err != nil {
 		result = "refused"
 	}
-	m.stock.WithLabelValues(known(op, "replenish", "adjust", "gate"), result).Inc()
+	m.stock.WithLabelValues(known(op, "replenish", "adjust", "gate", "buckets", "rebuild"), result).Inc()
 }
 
 // Shipping implements shipping.Observer.

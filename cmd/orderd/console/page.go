@@ -25,7 +25,7 @@ func fen(n int64) payment.Fen { return payment.Fen(n) }
 const strictCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; " +
 	"form-action 'none'"
 
-// pagesHTML are the templates: head, index, order, refunds, gates, diffs, books, day.
+// pagesHTML are the templates: head, index, order, refunds, gates, sale, diffs, books, day.
 //
 //go:embed pages.html
 var pagesHTML string

@@ -45,10 +45,8 @@ func (m *market) checks(s *redisgate.Shared, want ...string) {
 		m.Error("nothing was looked at")
 	}
 	var broken []string
-	for _, c := range found.Checks {
-		if len(c.Violations) > 0 {
-			broken = append(broken, c.ID)
-		}
+	for _, c := range found.Broken() {
+		broken = append(broken, c.ID)
 	}
 	if !slices.Equal(broken, want) {
 		m.Errorf("verify finds %+v, want %v", found, want)
@@ -68,12 +66,12 @@ func (m *market) one(pattern string) string {
 // bought takes units of the quiet sale for somebody, whose order never comes.
 func (m *market) bought(s *redisgate.Shared, no int, customer string) (settle func(gate.Outcome)) {
 	m.Helper()
-	_, settle = s.Take(&gate.Claim{CustomerID: customer, RequestID: "key", OrderNo: order(no, customer).OrderNo,
+	taken := s.Take(&gate.Claim{CustomerID: customer, RequestID: "key", OrderNo: order(no, customer).OrderNo,
 		Lines: []stock.Line{{SkuID: "hot", Quantity: 7}}}, []int{0})
-	if settle == nil {
+	if taken.Settle == nil {
 		m.Fatal("nothing was taken")
 	}
-	return settle
+	return taken.Settle
 }
 
 // A flow that Redis has lost lets a repeat take units a second time, and its return be refused; a bucket that it has
