@@ -80,6 +80,7 @@ type gated struct {
 	local   holding
 	marks   marks
 	refused atomic.Int64 // units refused from memory since the last count
+	queues  atomic.Bool  // it may have had a queue, of which placements may still wait
 }
 
 // New makes the gate of a process. Run keeps it.

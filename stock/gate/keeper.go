@@ -27,6 +27,9 @@ const (
 	// keysOverlap is how far before the last read of the keys the next one begins: an order
 	// has its number when it is asked for, and is committed order.FirstTryWithin later at most.
 	keysOverlap = 15 * time.Second
+	// LongestWait is how long a placement may wait in the queue of a sale for its order, which
+	// has its number from the beginning: so much earlier the keys of a sale with a queue are read.
+	LongestWait = time.Hour
 	// keysHorizon: of a SKU that is older, the keys of older orders are not read. Who repeats
 	// a placement after so long may be told from memory that it is sold out.
 	keysHorizon = 30 * 24 * time.Hour
@@ -133,6 +136,9 @@ func (k *keeper) readGates(ctx context.Context) error {
 			s = new(gated)
 		}
 		s.conf.Store(c)
+		if c.Mode == stock.GateRedis {
+			s.queues.Store(true)
+		}
 		next.gates[c.SkuID] = s
 		if closed := stock.MarkUntil(openMillis(c), c.ClosedUntil) - now; closed > 0 {
 			long := time.Duration(min(closed, k.believe.Milliseconds())) * time.Millisecond
@@ -327,6 +333,9 @@ func (k *keeper) readKeys(ctx context.Context, s *gated) {
 	}
 	if last := s.marks.read.Load(); last != 0 {
 		since = time.Unix(0, last).Add(-keysOverlap)
+		if s.queues.Load() {
+			since = since.Add(-LongestWait)
+		}
 	}
 	go func() {
 		defer s.marks.reading.Store(false)
