@@ -38,7 +38,9 @@ const storeTimeout = 5 * time.Second
 //
 // A *RefusedError carries the order when money is here: ask for a refund.
 // *ValidationError (the reason), ErrNotFound, ErrVersion and database errors mean that
-// nothing changed, except sqldb.ErrUnknown: asked again, it says.
+// nothing changed, except sqldb.ErrUnknown: asked again, it says. A placement that waits in the
+// queue of a sale is withdrawn there, and never becomes an order: a *QueuedError that is
+// Withdrawn. One that was refused there is that refusal.
 func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 	reason, bound := CloseReasonCancel, &bounds.Note
 	if r.Cause.Actor.Type == ActorOperator {
@@ -54,6 +56,12 @@ func (s *Service) Cancel(ctx context.Context, r CancelRequest) (Order, error) {
 		c.detail = map[string]string{"reason": r.Reason}
 	}
 	done, err := s.apply(ctx, c)
+	if errors.Is(err, ErrNotFound) {
+		if r.OrderNo, err = s.withdraw(ctx, r.CustomerID, r.OrderNo); err == nil {
+			c.orderNo = r.OrderNo
+			done, err = s.apply(ctx, c)
+		}
+	}
 	if err != nil {
 		return Order{}, err
 	}

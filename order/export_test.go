@@ -276,3 +276,9 @@ func (s *Service) PlaceWithoutWaiting(ctx context.Context, p Placement) error {
 
 // AdoptPages has the walk for prepays of an earlier program read n orders at a time.
 func (s *Service) AdoptPages(n int) { s.adopting.page = n }
+
+// How outcomes are kept.
+var (
+	WriteOutcome = writeOutcome
+	ReadOutcome  = readOutcome
+)

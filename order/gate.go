@@ -44,10 +44,11 @@ func (s *Service) refusedAtGate(p *Placement) error {
 	return &NotStartedError{SkuID: r.SkuID, Index: r.Index, OpensAt: r.OpensAt, Wait: r.OpensAt.Sub(s.cfg.Now())}
 }
 
-// takeTicket asks the gate for the units of a placement before the database is asked.
-func (s *Service) takeTicket(p *placing) gate.Ticket {
+// takeTicket asks the gate for the units of a placement before the database is asked. asked are
+// its lines before they were merged.
+func (s *Service) takeTicket(p *placing, asked []stock.Line) gate.Ticket {
 	return s.cfg.Gate.Take(&gate.Claim{CustomerID: p.CustomerID, RequestID: p.RequestID, OrderNo: p.orderNo,
-		Hash: p.hash, Lines: p.Lines})
+		Hash: p.hash, Lines: p.Lines, Payload: func() []byte { return p.payload(asked) }})
 }
 
 // settleTicket tells the gate what became of a ticket, and what the batch has learned.

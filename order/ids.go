@@ -60,6 +60,15 @@ func (i *idSource) must(now time.Time) string {
 	return id
 }
 
+// timeOf is when an order number was given; the zero time for what is none.
+func timeOf(orderNo string) time.Time {
+	id, err := ulid.ParseStrict(orderNo)
+	if err != nil {
+		return time.Time{}
+	}
+	return id.Timestamp()
+}
+
 // placedAfter is below every order number that is given at or after t.
 func placedAfter(t time.Time) string {
 	var id ulid.ULID

@@ -62,13 +62,17 @@ func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID
 //
 // Errors: *ValidationError, *UnknownSKUError, *PriceChangedError,
 // *InsufficientError, *NotStartedError, *CustomerLimitError, *TooManyOpenError,
-// *TooManyUnitsError, ErrRequestReused (nothing was placed), or one that matches
-// sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
+// *TooManyUnitsError, ErrRequestReused (nothing was placed), *NotReadyError, or one
+// that matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
+// A *QueuedError is none of these: units are set aside, and the order is made under
+// its number when its turn comes, or refused then (FindQueued). It is an error so that
+// nobody takes it for an order.
 func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if err := p.validate(); err != nil {
 		return Placed{}, err
 	}
-	p.Lines = stock.Merge(p.Lines)
+	asked := p.Lines
+	p.Lines = stock.Merge(asked)
 	if err := s.refusedAtGate(&p); err != nil { // before anything is made for it: there are many of them
 		return Placed{}, err
 	}
@@ -77,17 +81,25 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if err != nil {
 		return Placed{}, err
 	}
-	try := placing{
-		Placement: p,
-		orderNo:   no,
-		hash:      p.hash(),
-		at:        now,
-		expireAt:  ceilSecond(now.Add(s.cfg.PayWithin)),
+	try := s.newPlacing(p, no, now)
+	ticket := s.takeTicket(&try, asked)
+	if placed, waits, err := s.waits(ctx, &try, &ticket, asked); waits {
+		return s.counted(placed, err)
 	}
-	ticket := s.takeTicket(&try)
 	try.from = ticket.Buckets
 	placed, err := s.placeInTurn(ctx, try)
 	s.settleTicket(ticket, &placed, err)
+	return s.counted(placed, sure(&ticket, err))
+}
+
+// newPlacing is a placement under a number, whose time to pay begins now.
+func (s *Service) newPlacing(p Placement, orderNo string, now time.Time) placing {
+	return placing{Placement: p, orderNo: orderNo, hash: p.hash(), at: now,
+		expireAt: ceilSecond(now.Add(s.cfg.PayWithin))}
+}
+
+// counted counts what became of a placement, and has its order looked at when it is due.
+func (s *Service) counted(placed Placed, err error) (Placed, error) {
 	switch {
 	case err != nil:
 		s.reportBroken(err)
@@ -105,32 +117,10 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 }
 
 // observeRefusal counts a refusal by its reason. Errors of the database are no
-// refusals.
+// refusals, and what is wrong with a request itself is not counted.
 func (s *Service) observeRefusal(err error) {
-	var short *InsufficientError
-	var sku *UnknownSKUError
-	var price *PriceChangedError
-	var open *TooManyOpenError
-	var units *TooManyUnitsError
-	var early *NotStartedError
-	var limit *CustomerLimitError
-	switch {
-	case errors.As(err, &early):
-		s.observe.Refused("not_started")
-	case errors.As(err, &limit):
-		s.observe.Refused("customer_limit")
-	case errors.As(err, &open):
-		s.observe.Refused("open_orders")
-	case errors.As(err, &units):
-		s.observe.Refused("open_units")
-	case errors.As(err, &short):
-		s.observe.Refused("stock")
-	case errors.As(err, &sku):
-		s.observe.Refused("sku")
-	case errors.As(err, &price):
-		s.observe.Refused("price")
-	case errors.Is(err, ErrRequestReused):
-		s.observe.Refused("key")
+	if kind := refusalKind(err); kind != "" && kind != "invalid" {
+		s.observe.Refused(kind)
 	}
 }
 

@@ -163,6 +163,8 @@ type Config struct {
 	MaxOpenUnits int64
 	// Gate stands in front of placements in flash sales; nil: the ledger decides alone.
 	Gate *gate.Gate
+	// Queue is where placements of sales wait whose orders are made at a rate; nil: none wait.
+	Queue SaleQueue
 	// Lanes is how many group commits may be under way at once. Default 2.
 	Lanes int
 }

@@ -53,13 +53,15 @@ WHERE customer_id = ''
   OR LENGTH(request_hash) <> 43
   OR close_tries < 0
   OR (state = 'pending' AND close_tries <> 0)`},
+	// 3600000: so long a placement may wait in the queue of a sale (gate.LongestWait).
 	// 2678400000: a deadline may be 31 days away at most.
-	{"order.times", "an order was placed at the time in its number, its deadline is a whole second after that, and " +
-		"it changed since", `
+	{"order.times", "an order was placed at the time in its number, or within an hour of it when it waited in the " +
+		"queue of a sale, its deadline is a whole second after that, and it changed since", `
 SELECT order_no, created_at, expire_at, updated_at
 FROM orders
 WHERE (LENGTH(order_no) <> 26
-    OR created_at <> $ulid(order_no)
+    OR created_at < $ulid(order_no)
+    OR created_at > $ulid(order_no) + 3600000
     OR expire_at <= created_at
     OR expire_at > created_at + 2678400000
     OR expire_at % 1000 <> 0

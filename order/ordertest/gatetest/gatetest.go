@@ -50,7 +50,7 @@ func Beside(t testing.TB, f *ordertest.Fixture, home string, shape Shape) *Pod {
 			shape(&cfg, c)
 		}
 		p.Gate = gate.New(cfg)
-		c.Gate = p.Gate
+		c.Gate, c.Queue = p.Gate, p.Gate.Queue()
 	})
 	return p
 }
