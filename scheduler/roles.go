@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"orderd/order"
+	"orderd/stock/gate"
 )
 
 // Orders is what the scheduler needs of orders and refunds. order.Service
@@ -43,6 +44,10 @@ type Orders interface {
 	// AskPaid asks WeChat Pay about claimed trades, takes in what is paid, and gives an
 	// outcome for each.
 	AskPaid(ctx context.Context, asks []order.Ask, cause order.Cause) []order.AskOutcome
+	// PlaceQueued makes the order of a placement that waited in the queue of a sale. A
+	// problem is what its customer is told, of whom there will be no order; with neither it is
+	// there, and with an error it is not known.
+	PlaceQueued(ctx context.Context, e gate.Entry) (problem []byte, err error)
 	// Refund sends a refund whose time has come to WeChat Pay, or asks how far it
 	// is.
 	Refund(ctx context.Context, outRefundNo string, cause order.Cause) error
@@ -90,6 +95,9 @@ type Observer interface {
 	// Asked: WeChat Pay was asked whether an open trade is paid, so long after the ask
 	// came due.
 	Asked(outcome order.AskOutcome, late time.Duration)
+	// Drained: a placement that waited so long in the queue of a sale is placed or refused, or
+	// is left there for later: then the wait is 0.
+	Drained(outcome string, waited time.Duration)
 	// Died: a task is not tried again by itself; a person has to look at it.
 	Died()
 	// RedisLost: Redis is new, or came back without its data.
@@ -107,6 +115,8 @@ func (nobody) Died()        {}
 func (nobody) Asked(order.AskOutcome, time.Duration) {}
 
 func (nobody) RedisLost() {}
+
+func (nobody) Drained(string, time.Duration) {}
 
 // cause is what the timeline of an order or a refund says about who changed it:
 // kind is "task", "line" or "sweep", id is that of the task, if there is one.

@@ -18,6 +18,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/payment"
+	"orderd/stock/gate"
 )
 
 func TestMain(m *testing.M) {
@@ -44,9 +45,10 @@ type shop struct {
 	pageLimit int                              // 0: more than any test has
 	prepaid   map[string]bool                  // a prepay was sent for these
 	asks      []order.Ask
-	asked     []string         // to AskPaid
-	askAnswer order.AskOutcome // of AskPaid; "" for open
-	calls     []string         // to ClaimDue and CloseClaimed, with the number of orders
+	asked     []string                                  // to AskPaid
+	askAnswer order.AskOutcome                          // of AskPaid; "" for open
+	calls     []string                                  // to ClaimDue and CloseClaimed, with the number of orders
+	become    func(e gate.Entry, n int) ([]byte, error) // of what waits in a queue, at its n-th try
 }
 
 // Refund is scripted: whoever claims it sets the next wake-up before the call.
@@ -262,6 +264,18 @@ func (s *shop) WaitingOrders(_ context.Context, prepaid bool, after order.DueCur
 		due[i].State = order.StateClosing
 	}
 	return due, nil
+}
+
+// PlaceQueued asks the test what becomes of a placement; without one it is an order.
+func (s *shop) PlaceQueued(_ context.Context, e gate.Entry) ([]byte, error) {
+	s.mu.Lock()
+	s.ran[e.OrderNo]++
+	n, become := s.ran[e.OrderNo], s.become
+	s.mu.Unlock()
+	if become == nil {
+		return nil, nil
+	}
+	return become(e, n)
 }
 
 func page(due map[string]time.Time, after order.DueCursor, until time.Time, limit int) []order.Due {

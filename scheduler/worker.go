@@ -46,6 +46,8 @@ type Options struct {
 	// Daily is run every day after WeChat's bills are out, and whenever a day was
 	// missed; nil: never.
 	Daily Daily
+	// SaleQueue is where placements of sales wait whose orders are made at a rate; nil: none do.
+	SaleQueue SaleQueue
 	// SweepEvery is the interval of the sweep, and so how late an order may be when
 	// Redis is away; default 5 s.
 	SweepEvery time.Duration
@@ -73,7 +75,7 @@ const (
 )
 
 // Worker runs what is due: the asynq tasks, when there is a queue, the waiting
-// line, the sweep, the asker and the daily reconciliation. It only starts and stops them and
+// line, the sweep, the asker, the drainer and the daily reconciliation. It only starts and stops them and
 // routes tasks; the work is the closer's and the runner's.
 type Worker struct {
 	queue      *Queue // nil without Redis
@@ -86,7 +88,8 @@ type Worker struct {
 	line     *line
 	sweep    *sweep
 	asker    *asker
-	daily    *daily // nil: never
+	daily    *daily   // nil: never
+	drainer  *drainer // nil: nothing waits
 	failures *failureTracker
 
 	stopping context.Context // ends when Stop is called
@@ -118,6 +121,10 @@ func NewWorker(o Options) (*Worker, error) {
 		Now: o.Now})
 	w.line = newLine(lineParams{Orders: o.Orders, Closer: closer, Failures: w.failures, Signal: signal, Log: o.Log,
 		Now: o.Now})
+	if o.SaleQueue != nil {
+		w.drainer = newDrainer(drainerParams{Orders: o.Orders, Queue: o.SaleQueue, Failures: w.failures,
+			Observe: o.Observe, Log: o.Log, Now: o.Now})
+	}
 	if o.Daily != nil {
 		w.daily = &daily{dailyParams{Daily: o.Daily, Queue: o.Queue, Log: o.Log, Now: o.Now,
 			FirstAfter: o.SweepEvery, Stopping: w.stopping}}
@@ -184,6 +191,9 @@ func (w *Worker) Start() error {
 	w.loops.Go(func() { w.asker.run(ctx) })
 	if w.daily != nil {
 		w.loops.Go(func() { w.daily.catchUp(ctx) })
+	}
+	if w.drainer != nil {
+		w.loops.Go(func() { w.drainer.run(ctx) })
 	}
 	for i, server := range w.servers {
 		w.loops.Go(func() { w.keep(ctx, server, i == 0) })
