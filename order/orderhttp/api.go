@@ -32,6 +32,9 @@ type Orders interface {
 	Sync(ctx context.Context, orderNo string, cause order.Cause) (order.Order, error)
 	// FindOwn gives ErrNotFound for an order of somebody else.
 	FindOwn(ctx context.Context, customerID, orderNo string) (order.Order, error)
+	// FindQueued gives the customer's placement that waits in the queue of a sale, or the
+	// error that tells what has become of it; ErrNotFound for one of somebody else.
+	FindQueued(ctx context.Context, customerID, orderNo string) (order.Queued, error)
 	// Versions gives the versions of the orders that are there, for all long polls in one
 	// read. It is asked about orders that FindOwn has given.
 	Versions(ctx context.Context, orderNos []string) (map[string]int64, error)

@@ -29,6 +29,7 @@ const (
 	CodeStockInsufficient Code = "STOCK_INSUFFICIENT"
 	CodeCustomerLimit     Code = "CUSTOMER_LIMIT"
 	CodeSaleNotStarted    Code = "SALE_NOT_STARTED"
+	CodeStockNotReady     Code = "STOCK_NOT_READY"
 	CodePriceChanged      Code = "PRICE_CHANGED"
 	CodeOrderNotPayable   Code = "ORDER_NOT_PAYABLE"
 	CodeOrderAlreadyPaid  Code = "ORDER_ALREADY_PAID"
@@ -210,6 +211,11 @@ var kinds = []kind{
 	{CodeSaleNotStarted, http.StatusServiceUnavailable, "Sale not started", shortRetry,
 		Text{"The sale has not begun.", "活动尚未开始。"},
 		Text{"Repeat the same request, with the same key, at opens_at.", "请在 opens_at 所示时间使用相同的键重试。"}},
+	{CodeStockNotReady, http.StatusServiceUnavailable, "Stock not ready", shortRetry,
+		Text{"The queue of the sale is full, or its stock cannot be asked now. Nothing was taken.",
+			"排队人数已满,或库存暂时无法查询,未扣减任何库存。"},
+		Text{"Repeat the same request, with the same key, when Retry-After says.",
+			"请按 Retry-After 使用相同的键重试。"}},
 	{CodeOverloaded, http.StatusServiceUnavailable, "Overloaded", shortRetry,
 		Text{"Too many requests are waiting.", "系统繁忙。"},
 		Text{"Repeat the same request, with the same key, later.", "请稍后使用相同的键重试。"}},

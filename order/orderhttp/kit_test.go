@@ -47,6 +47,7 @@ type script struct {
 	canceled func(order.CancelRequest) (order.Order, error)
 	synced   func(string, order.Cause) (order.Order, error)
 	found    func(customer, no string) (order.Order, error)
+	waiting  func(customer, no string) (order.Queued, error) // nil: nothing waits
 	listed   func(order.Filter) ([]order.Order, string, error)
 	skus     []stock.SKU
 	shelfErr error
@@ -112,6 +113,14 @@ func (s *script) FindOwn(ctx context.Context, customer, no string) (order.Order,
 		return order.Order{}, s.unscripted("FindOwn")
 	}
 	return s.found(customer, no)
+}
+
+// FindQueued is no call of a customer: it is asked about every order that is not found.
+func (s *script) FindQueued(_ context.Context, customer, no string) (order.Queued, error) {
+	if s.waiting == nil {
+		return order.Queued{}, order.ErrNotFound
+	}
+	return s.waiting(customer, no)
 }
 
 // Versions are those of the scripted orders; it is no call of a customer.

@@ -29,7 +29,7 @@ func (a *api) prepay(c echo.Context) error {
 	}
 	p, err := a.Orders.Prepay(c.Request().Context(), r)
 	if err != nil {
-		return a.withOrder(c, no, err)
+		return a.notYet(c, no, a.withOrder(c, no, err))
 	}
 	return c.JSON(http.StatusOK, prepayViewOf(p))
 }
@@ -72,7 +72,7 @@ func (a *api) paymentQuery(c echo.Context) error {
 	}
 	ctx, customer := c.Request().Context(), customerOf(c)
 	if _, err := a.Orders.FindOwn(ctx, customer, no); err != nil {
-		return err
+		return a.notYet(c, no, err)
 	}
 	// The limit is looked at last: whoever guesses an order number must not use up its
 	// owner's question.
@@ -88,7 +88,8 @@ func (a *api) paymentQuery(c echo.Context) error {
 
 // cancel is POST /v1/orders/:order_no/cancel. 200 says how it ended, 202 that WeChat Pay
 // has not answered yet and the order is still on its way to closed: its stock stays
-// reserved until then. An order that is paid is 409 ORDER_ALREADY_PAID with the order.
+// reserved until then. What waited in the queue of a sale is withdrawn there, and is 200 too.
+// An order that is paid is 409 ORDER_ALREADY_PAID with the order.
 func (a *api) cancel(c echo.Context) error {
 	no, reason, err := ofOrder(c, readReason)
 	if err != nil {
@@ -97,6 +98,10 @@ func (a *api) cancel(c echo.Context) error {
 	o, err := a.Orders.Cancel(c.Request().Context(), order.CancelRequest{
 		OrderNo: no, CustomerID: customerOf(c), Reason: reason, Cause: causeOf(c),
 	})
+	var queued *order.QueuedError
+	if errors.As(err, &queued) && queued.Withdrawn {
+		return a.showQueued(c, http.StatusOK, &queued.Queued)
+	}
 	if err != nil {
 		return a.withOrder(c, no, err)
 	}
@@ -172,7 +177,7 @@ func (a *api) withOrder(c echo.Context, no string, err error) error {
 func (a *api) qrcode(c echo.Context) error {
 	o, err := a.own(c)
 	if err != nil {
-		return err
+		return a.notYet(c, c.Param("order_no"), err)
 	}
 	now := a.Now()
 	if o.State != order.StatePending || !now.Before(o.ExpireAt) {

@@ -3,7 +3,6 @@ package orderhttp
 import (
 	"errors"
 	"net/http"
-	"slices"
 
 	"github.com/labstack/echo/v4"
 
@@ -35,8 +34,12 @@ func (a *api) place(c echo.Context) error {
 	// A test kills the process here: nothing is written yet.
 	failpoint.Hit("place.read")
 	placed, err := a.Orders.Place(c.Request().Context(), p)
+	var queued *order.QueuedError
+	if errors.As(err, &queued) {
+		return a.showQueued(c, http.StatusAccepted, &queued.Queued)
+	}
 	if err != nil {
-		return pointAt(p.Lines, err)
+		return order.PointAt(p.Lines, err)
 	}
 	h := c.Response().Header()
 	h.Set("Location", "/v1/orders/"+placed.Order.OrderNo)
@@ -173,34 +176,3 @@ func (v *invalid) text(d *decoder, f *bounds.Field) string {
 // validSKU reports that id can be a sku_id of package stock. "1001 " must not find 1001,
 // as some collations of MySQL would have it.
 func validSKU(id string) bool { return bounds.SkuID.Fits(id) }
-
-// pointAt makes an error point at the lines that the client wrote: the service
-// merges lines of one SKU, and its own indexes count the merged ones.
-func pointAt(lines []stock.Line, err error) error {
-	index := func(sku string) int {
-		return slices.IndexFunc(lines, func(l stock.Line) bool { return l.SkuID == sku })
-	}
-	var short *order.InsufficientError
-	var unknown *order.UnknownSKUError
-	var early *order.NotStartedError
-	var units *order.TooManyUnitsError
-	switch {
-	case errors.As(err, &short):
-		items := slices.Clone(short.Items)
-		for i := range items {
-			items[i].Index = index(items[i].SkuID)
-		}
-		return &order.InsufficientError{Items: items}
-	case errors.As(err, &unknown):
-		return &order.UnknownSKUError{SkuID: unknown.SkuID, Index: index(unknown.SkuID)}
-	case errors.As(err, &early):
-		at := *early
-		at.Index = index(at.SkuID)
-		return &at
-	case errors.As(err, &units):
-		at := *units
-		at.Index = index(at.SkuID)
-		return &at
-	}
-	return err
-}

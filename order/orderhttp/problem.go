@@ -27,8 +27,8 @@ type Failure struct {
 	Code Code
 	// Text is shown instead of the code's own detail; empty: the code's.
 	Text
-	// RetryAfter is said instead of the code's own, rounded up to seconds; only where the
-	// code has one. 0: the code's.
+	// RetryAfter is said instead of the code's own, rounded up to seconds, also of a code
+	// that has none: this very case passes by itself. 0: the code's.
 	RetryAfter time.Duration
 	// Fields are the places of the request that are wrong, each shown in errors.
 	Fields []order.FieldError
@@ -143,7 +143,8 @@ func writeProblem(c echo.Context, err error, operator bool) {
 	k := kindOf(f.Code)
 	p := Problem{
 		Type: problemPath + k.slug(), Title: k.title, Status: k.status, Code: k.code, Detail: k.detail.in(lang),
-		Instance: c.Request().URL.Path, RequestID: RequestID(c), Retryable: k.retry > 0, Order: f.Order,
+		Instance: c.Request().URL.Path, RequestID: RequestID(c), Order: f.Order,
+		Retryable: k.retry > 0 || f.RetryAfter > 0,
 	}
 	p.Instance = p.Instance[:min(len(p.Instance), maxInstance)]
 	if f.En != "" {
@@ -158,7 +159,7 @@ func writeProblem(c echo.Context, err error, operator bool) {
 	h.Set("Content-Language", string(lang))
 	h.Set("Cache-Control", "no-store")
 	h.Del("ETag")
-	if k.retry > 0 {
+	if p.Retryable {
 		h.Set("Retry-After", strconv.Itoa(seconds(max(f.RetryAfter, 0), k.retry)))
 	}
 	if k.code == CodeUnauthenticated {
@@ -194,6 +195,9 @@ func failureOf(err error) Failure {
 		return f
 	}
 	if f := saleFailure(err); f.Code != "" {
+		return f
+	}
+	if f := queueFailure(err); f.Code != "" {
 		return f
 	}
 	if f := refundFailure(err); f.Code != "" {

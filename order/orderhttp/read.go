@@ -2,6 +2,7 @@ package orderhttp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,7 +41,8 @@ const polledKey = "orderhttp.polled"
 
 // show is GET /v1/orders/:order_no, with ?wait= (seconds, up to MaxWait) and ?since= (the
 // version that the client has): it then answers when the order is newer, or when the wait
-// is over, with the order as it is. A client that waits so learns of its payment without
+// is over, with the order as it is. A placement that waits in the queue of a sale is newer when
+// it is an order. A client that waits so learns of its payment without
 // asking every second. since is at most 2^53, the largest whole number that JavaScript
 // has without rounding.
 func (a *api) show(c echo.Context) error {
@@ -59,6 +61,9 @@ func (a *api) show(c echo.Context) error {
 		return err
 	}
 	o, err := a.look(c, no)
+	if errors.Is(err, order.ErrNotFound) {
+		return a.showWaiting(c, no, wait)
+	}
 	if err == nil && wait > 0 && o.Version <= since {
 		o, err = a.poll(c, o, wait, since)
 	}

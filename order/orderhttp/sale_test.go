@@ -26,16 +26,17 @@ type saleShop struct {
 // newSaleShop is a shop with 10 of SKU 1001 and a gate that is kept until the test ends.
 func newSaleShop(t *testing.T, db *sqldb.DB) *saleShop {
 	t.Helper()
-	return newSaleShopOn(t, db, db)
+	return newSaleShopOn(t, db, db, nil)
 }
 
-// newSaleShopOn is newSaleShop whose gate has a way of its own to the database.
-func newSaleShopOn(t *testing.T, db, gates *sqldb.DB) *saleShop {
+// newSaleShopOn is newSaleShop whose gate has a way of its own to the database, and this home for
+// gates in mode redis; nil: none.
+func newSaleShopOn(t *testing.T, db, gates *sqldb.DB, shared gate.Shared) *saleShop {
 	t.Helper()
 	var g *gate.Gate
 	s := newShopWith(t, db, func(c *order.Config) {
-		g = gate.New(gate.Config{DB: gates, Now: c.Now, Home: t.Name(), NoAuto: true})
-		c.Gate = g
+		g = gate.New(gate.Config{DB: gates, Now: c.Now, Home: t.Name(), NoAuto: true, Shared: shared})
+		c.Gate, c.Queue = g, g.Queue()
 	})
 	s.SKU(t, "1001", 10)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -51,7 +52,13 @@ func newSaleShopOn(t *testing.T, db, gates *sqldb.DB) *saleShop {
 // set sets the gate of SKU 1001 and waits until the process knows it.
 func (s *saleShop) set(t *testing.T, c stock.GateChange) {
 	t.Helper()
-	c.SkuID, c.Mode, c.Actor, c.Reason = "1001", stock.GateLocal, "cli:test", "a test"
+	s.setMode(t, stock.GateLocal, c)
+}
+
+// setMode is set of this mode.
+func (s *saleShop) setMode(t *testing.T, mode stock.GateMode, c stock.GateChange) {
+	t.Helper()
+	c.SkuID, c.Mode, c.Actor, c.Reason = "1001", mode, "cli:test", "a test"
 	if _, err := s.Admin.SetGate(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +176,7 @@ func TestRefusalFromMemorySendsNoStatement(t *testing.T) {
 	}
 	t.Cleanup(proxy.Close)
 	s := newSaleShopOn(t, sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop")),
-		sqldbtest.Open(t, server.TCPDSN(server.Addr, "shop")))
+		sqldbtest.Open(t, server.TCPDSN(server.Addr, "shop")), nil)
 	s.set(t, stock.GateChange{})
 	s.place(t, "c", "k", `{"items":[{"sku_id":"1001","quantity":10}]}`)
 	refused := func(customer string) {
