@@ -64,7 +64,7 @@ type core struct {
 	shipping *shipping.Service
 	// failures has the tasks that failed; they are rows, so verbs need no Redis for them.
 	failures *scheduler.DeadLetters
-	// gate is nil where no orders are placed.
+	// gate is nil where no orders are placed, and none wait.
 	gate *gate.Gate
 	// close ends the parts, in the order in which they were made; Close goes backward.
 	close []func()
@@ -241,6 +241,9 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 	}
 	if c.shipping != nil {
 		oc.Shipments = c.shipping
+	}
+	if c.gate != nil {
+		oc.Queue = c.gate.Queue()
 	}
 	return oc
 }
@@ -482,7 +485,7 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("ORDERD_GATE_REDIS: %w", err)
 		}
 	}
-	if o.has("api") {
+	if o.has("api") || o.has("worker") || o.has("admin") { // who places orders, and who asks for those that wait
 		sh.gate, sh.gateRedis = a.metrics, cmp.Or(a.gateRedis, a.redis)
 	}
 	sh.migrate = o.migrate || a.s.DSN == ""
@@ -591,6 +594,9 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 		SweepEvery:  a.s.SweepEvery,
 		DeadLetters: a.failures,
 		Closes:      scheduler.NewBucket(a.db, "close", a.s.CloseRate, scheduler.Burst(a.s.CloseRate), a.clock.Now),
+	}
+	if a.gate != nil {
+		so.SaleQueue = a.gate.Queue()
 	}
 	// Without Daily the worker runs no reconciliation; `reconcile run` does on demand.
 	if a.s.reconcilesDaily() {
@@ -701,6 +707,9 @@ func (a *app) startConsole(ctx context.Context) error {
 	home := a.sharedGate(shape{gateRedis: cmp.Or(a.gateRedis, a.redis)}, a.log)
 	if inspector, ok := home.(gate.Inspector); ok {
 		co.Home = inspector
+	}
+	if a.gate != nil {
+		co.Queues = a.gate.Queue()
 	}
 	e, err := console.New(co)
 	if err != nil {

@@ -74,6 +74,12 @@ type Tasks interface {
 	Depth() (scheduler.Depth, error)
 }
 
+// Queues is what operators see of the queues of sales; gate.Queue has it.
+type Queues interface {
+	// Depths reads Redis: what waits there is in no table.
+	Depths(ctx context.Context) ([]gate.Depth, error)
+}
+
 // Role is what an operator may do: see package operators.
 type Role = operators.Role
 
@@ -118,6 +124,8 @@ type Options struct {
 	Tasks Tasks
 	// Home has the buckets of sales in Redis; nil: this process cannot ask for them.
 	Home gate.Inspector
+	// Queues tells what waits in the queues of sales; nil: nothing is known of them.
+	Queues Queues
 	// Failures has the tasks that failed.
 	Failures *scheduler.DeadLetters
 	// Tokens are those of the configuration, at least one: the bootstrap token, by which
@@ -194,8 +202,8 @@ func New(o Options) (*echo.Echo, error) {
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Shipments, o.Tasks, o.Failures, o.Stock, o.CloseRate},
-		o.Now)
+	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Shipments, o.Tasks, o.Failures, o.Stock, o.Queues,
+		o.CloseRate}, o.Now)
 	// The same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true

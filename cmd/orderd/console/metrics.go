@@ -64,12 +64,16 @@ type Metrics struct {
 	gateEpochs    *prometheus.CounterVec
 	gateDrift     prometheus.Gauge
 	gateAway      prometheus.Gauge
+	gateDrained   *prometheus.CounterVec
+	gateWaited    prometheus.Histogram
 }
 
 // Upper bounds of histograms.
 var (
 	// latenessBuckets are seconds: the aim is one, an outage is half an hour.
 	latenessBuckets = []float64{.05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}
+	// waitSeconds are how long one may stand in the queue of a sale: an hour at most.
+	waitSeconds = []float64{.1, .5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}
 	// batchSizes are members, 1 to 256: the largest batch is 128.
 	batchSizes = prometheus.ExponentialBuckets(1, 2, 9)
 	// batchSeconds are 0.5 ms, a commit on a fast disk, to 4 s, past every time-out of a
@@ -84,7 +88,7 @@ func NewMetrics() *Metrics {
 	r := registry{prometheus.NewRegistry()}
 	// go_… and process_…, which dashboards made for Go programs expect.
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &Metrics{
+	m := &Metrics{
 		registry: r.Registry,
 
 		transitions: r.counters("orders_transitions_total",
@@ -140,18 +144,26 @@ func NewMetrics() *Metrics {
 			"host", "result"),
 
 		shipping: r.counters("shipping_reports_total", "Shipments reported to WeChat, by what it answered.", "outcome"),
-
-		gateDecisions: r.counters("gate_decisions_total",
-			"Lines of placements that met a gate, by what it said.", "mode", "code"),
-		gateFenced: r.counter("gate_fenced_total",
-			"Buckets of this process that somebody else closed: a recall, or a change of the gate."),
-		gateGranted: r.counter("gate_granted_units_total",
-			"Units that came from pools into the memory of this process."),
-		gateRefill: r.histogram("gate_refill_seconds", "Duration of one such grant.", batchSeconds),
-		gateEpochs: r.counters("gate_epochs_total", "Times that buckets in Redis were given up for new ones.", "cause"),
-		gateDrift:  r.gauge("gate_drift_units", "Units that Redis has and the database has not, at the last look."),
-		gateAway:   r.gauge("gate_redis_away", "1 while this process sells gates in mode redis without Redis."),
 	}
+	r.gates(m)
+	return m
+}
+
+// gates makes the series of flash sales.
+func (r registry) gates(m *Metrics) {
+	m.gateDecisions = r.counters("gate_decisions_total",
+		"Lines of placements that met a gate, by what it said.", "mode", "code")
+	m.gateFenced = r.counter("gate_fenced_total",
+		"Buckets of this process that somebody else closed: a recall, or a change of the gate.")
+	m.gateGranted = r.counter("gate_granted_units_total",
+		"Units that came from pools into the memory of this process.")
+	m.gateRefill = r.histogram("gate_refill_seconds", "Duration of one such grant.", batchSeconds)
+	m.gateEpochs = r.counters("gate_epochs_total", "Times that buckets in Redis were given up for new ones.", "cause")
+	m.gateDrift = r.gauge("gate_drift_units", "Units that Redis has and the database has not, at the last look.")
+	m.gateAway = r.gauge("gate_redis_away", "1 while this process sells gates in mode redis without Redis.")
+	m.gateDrained = r.counters("gate_drained_total",
+		"Placements taken from the queues of sales, by what became of them; later are tried again.", "outcome")
+	m.gateWaited = r.histogram("gate_queue_wait_seconds", "How long those waited that ended.", waitSeconds)
 }
 
 // registry makes series and registers them. Two series of one name are a mistake of ours,
@@ -385,7 +397,7 @@ func (m *Metrics) Shipping(outcome string) {
 // GateDecision implements gate.Observer.
 func (m *Metrics) GateDecision(mode, code string) {
 	m.gateDecisions.WithLabelValues(known(mode, string(stock.GateLocal), string(stock.GateRedis)),
-		known(code, "taken", "pool", "sold_out", "not_started")).Inc()
+		known(code, "taken", "pool", "queued", "not_ready", "sold_out", "not_started")).Inc()
 }
 
 // GateFenced implements gate.Observer.
@@ -415,6 +427,14 @@ func (m *Metrics) GateAway(away bool) {
 	m.gateAway.Set(value)
 }
 
+// Drained implements scheduler.Observer.
+func (m *Metrics) Drained(outcome string, waited time.Duration) {
+	m.gateDrained.WithLabelValues(known(outcome, "placed", "refused", "later")).Inc()
+	if outcome != "later" {
+		m.gateWaited.Observe(waited.Seconds())
+	}
+}
+
 // maxScrapes is how many scrapes may be under way, more are answered 503: Prometheus has
 // one, a pair of them two.
 const maxScrapes = 4
@@ -439,6 +459,7 @@ type sources struct {
 	tasks      Tasks
 	failures   *scheduler.DeadLetters
 	gates      Gates
+	queues     Queues // nil: nothing is known of them
 	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
 	// less without a limit.
 	closeRate float64
@@ -487,7 +508,8 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
-		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.shipped(), g.depth(), g.failed(), g.sales())
+		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.shipped(), g.depth(), g.failed(), g.sales(),
+			g.waiting())
 		g.at = g.now()
 	}
 	for _, m := range g.last {
@@ -675,4 +697,24 @@ func (g *gauges) sales() []prometheus.Metric {
 	return append(all, gauge(open, float64(count[false]), "hand"), gauge(open, float64(count[true]), "auto"),
 		gauge(desc("gates_sold_out", "Gates whose SKU is marked as sold out."), float64(soldOut)),
 		gauge(desc("gate_left", "Units in the buckets of all gates, beside the pools."), float64(units)))
+}
+
+// waiting is what waits in the queues of all sales, and for how long: a label for each sale would
+// be a series for each.
+func (g *gauges) waiting() []prometheus.Metric {
+	if g.queues == nil {
+		return nil
+	}
+	depths, all, ok := ask("queues", g.queues.Depths)
+	if !ok {
+		return all
+	}
+	var n int64
+	var oldest time.Duration
+	for _, d := range depths {
+		n, oldest = n+d.Waiting, max(oldest, d.Oldest)
+	}
+	return append(all, gauge(desc("gate_queue_depth", "Placements that wait in the queues of sales."), float64(n)),
+		gauge(desc("gate_queue_age_seconds", "For how long the one has waited that came first; 0 for none."),
+			oldest.Seconds()))
 }
