@@ -3,6 +3,7 @@ package order_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"orderd/migrations/sqldb"
@@ -127,6 +128,48 @@ func TestLostCommitOfABatchFromABucket(t *testing.T) {
 				t.Errorf("%d of %d sold", sold, stocked)
 			}
 			s.adds(0)
+		})
+	}
+}
+
+// A COMMIT that nobody can find out about leaves units in limbo: the process gives its bucket up and does not go on
+// with what its memory believes. The repeat of the key finds the order, or places it, and all is sold once (L3).
+func TestUnknownBatchGivesItsBucketUp(t *testing.T) {
+	server := sqldbtest.MariaDBServer(t)
+	for i, mode := range []faultproxy.Mode{faultproxy.CutBefore, faultproxy.CutAfter} {
+		t.Run(string(mode), func(t *testing.T) {
+			name := fmt.Sprint("limbo", i)
+			if err := server.Create(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			const stocked = 2000
+			s := newLostSale(t, server, server.Addr, name, 1, stocked)
+			s.pods[0].Held(t, "hot")
+			bucket := gatetest.Count(t, s.db, "SELECT bucket_id FROM stock_buckets WHERE state = 'open'")
+			p := order.Placement{CustomerID: "c", RequestID: "key", Lines: []stock.Line{{SkuID: "hot", Quantity: 3}}}
+			s.proxy.Every(1, mode)
+			_, err := s.pods[0].Place(t.Context(), p)
+			s.proxy.Every(0, faultproxy.Pass)
+			if !errors.Is(err, sqldb.ErrUnknown) {
+				t.Fatalf("with every COMMIT lost: %v", err)
+			}
+			next := s.pods[0].Gate.Take(&gate.Claim{CustomerID: "next", RequestID: "key", Lines: p.Lines})
+			if slices.Contains(next.Buckets, bucket) {
+				t.Error("the bucket is sold from as if nothing had happened")
+			}
+			s.pods[0].Gate.Settle(next, gate.Unused)
+			gatetest.Eventually(t, "its row is closed", func() bool {
+				return gatetest.Count(t, s.db, "SELECT COUNT(*) FROM stock_buckets WHERE bucket_id = ? AND "+
+					"state = 'closed'", bucket) == 1
+			})
+			s.place(s.pods[0], "other", 3, mode) // beside it, whatever became of that
+			if _, err := s.pods[0].Place(t.Context(), p); err != nil {
+				t.Error(err)
+			}
+			if n := gatetest.Count(t, s.db, "SELECT COUNT(*) FROM orders WHERE request_id = 'key'"); n != 1 {
+				t.Errorf("%d orders of the key", n)
+			}
+			s.adds(stocked - 6)
 		})
 	}
 }
