@@ -50,8 +50,9 @@ var helpTexts = kong.Vars{
 		"-1 for none.",
 	"chaos_mutant": "Break the service on purpose; the run must be red. 'list' lists the mutants, " +
 		"'all' runs each and prints the table of docs/runs/mutants.md, 'a,b' prints the rows of these.",
-	"chaos_gate": "Sell the hot SKUs by a gate: local, in the memory of processes. Adds the faults of gates; " +
-		"a mutant of gates brings its own.",
+	"chaos_sale_faults": "So many of the faults of gates, drawn by the seed (default: all).",
+	"chaos_gate": "Sell the hot SKUs by a gate: local, in the memory of processes, or redis. Adds the faults of " +
+		"gates; a mutant of gates brings its own.",
 }
 
 // gcPercent is orderd's own (cmd/orderd): the code under test must not collect

@@ -47,6 +47,8 @@ type Options struct {
 	Mutant string
 	// Gate is the mode of a flash sale of the hot SKUs, one of gateModes; off or "" for none.
 	Gate string
+	// SaleFaults is how many of the faults of the gate come, drawn by the seed; default all.
+	SaleFaults int
 	// Warm is the time without faults at first, in which Report.Rate is measured; default
 	// 10 s.
 	Warm time.Duration

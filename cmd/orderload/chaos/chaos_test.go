@@ -128,6 +128,29 @@ func TestTrialsAreSpread(t *testing.T) {
 	}
 }
 
+// A seed that is red has to bring the same faults again, and another one others; without a number all come.
+func TestFaultsOfAGateAreDrawnBySeed(t *testing.T) {
+	drawn := func(seed uint64, n int) (names []string) {
+		o := Options{Gate: "redis", Seed: seed, SaleFaults: n}
+		for _, f := range o.saleFaults() {
+			names = append(names, f.name)
+		}
+		return names
+	}
+	all := drawn(1, 0)
+	if len(all) != 21 || !slices.Equal(all, drawn(2, 0)) {
+		t.Error(all)
+	}
+	six := drawn(1, 6)
+	if len(six) != 6 || !slices.Equal(six, drawn(1, 6)) || slices.Equal(six, drawn(2, 6)) {
+		t.Error(six)
+	}
+	slices.Sort(six)
+	if len(slices.Compact(six)) != 6 {
+		t.Error("one comes twice:", six)
+	}
+}
+
 // What WeChat Pay saw is the evidence: a lie that was acknowledged, a lost answer and a repeat must not be
 // overlooked.
 func TestTruthTakesNote(t *testing.T) {

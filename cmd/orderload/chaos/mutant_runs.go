@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"orderd/stock"
 )
 
 // A mutant's run is small: what a mistake breaks, it breaks soon.
@@ -18,6 +20,8 @@ const (
 	mutantFaults = 50
 	mutantTrials = 1
 	mutantWarm   = 4 * time.Second
+	// mutantSale is how many faults of the gate there are, drawn by the seed.
+	mutantSale = 8
 	// mutantTries is how many seeds there are, before a mutant counts as survived: what
 	// one run misses by the luck of the machine, three do not.
 	mutantTries = 3
@@ -56,6 +60,9 @@ func RunMutants(ctx context.Context, w io.Writer, o Options, names ...string) er
 func (m Mutant) hunt(ctx context.Context, o Options) (row string, caught bool, err error) {
 	o.Orders, o.Kills, o.Faults, o.Warm = mutantOrders, mutantKills, mutantFaults, mutantWarm
 	o.Trials, o.Mutant, o.Gate, o.Keep = mutantTrials, m.Name, gateOf(m.Name), true
+	if o.Gate == string(stock.GateRedis) { // which has three times as many
+		o.SaleFaults = mutantSale
+	}
 	for range mutantTries {
 		begin := time.Now()
 		if o.Dir, err = os.MkdirTemp("", "mutant-"); err != nil {

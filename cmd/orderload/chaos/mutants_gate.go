@@ -8,8 +8,12 @@ import (
 
 // gateOf is the mode of the gate that the run of a mutant needs, "" for none.
 func gateOf(mutant string) string {
-	if slices.ContainsFunc(gateMutants, func(m Mutant) bool { return m.Name == mutant }) {
+	named := func(m Mutant) bool { return m.Name == mutant }
+	switch {
+	case slices.ContainsFunc(gateMutants, named):
 		return string(stock.GateLocal)
+	case slices.ContainsFunc(redisMutants, named):
+		return string(stock.GateRedis)
 	}
 	return ""
 }
@@ -54,4 +58,35 @@ var gateMutants = []Mutant{
 		{"order/limit.go", "// mostSaleCustomers bounds",
 			"var mine sync.Map // what this process gave\n\n// mostSaleCustomers bounds"},
 		{"order/limit.go", "	\"slices\"\n", "	\"slices\"\n	\"sync\"\n"}}},
+}
+
+// redisMutants are the mistakes that need a sale in Redis. What a script or the home of a bucket
+// gets wrong by itself is not among them: the database decides, and the tests of redisgate have
+// mutants of the scripts.
+var redisMutants = []Mutant{
+	{"redis-is-believed", "a bucket in Redis is written off, whatever its row has", []Edit{
+		{"stock/bucket.go", bucketGuard, "  AND (1 = 1 OR remaining >= `+sum+`)`, " +
+			"slices.Concat(args, sqldb.Args(ids), args)...)\n"}}},
+	{"recall-leaves-redis", "a short pool calls back what processes have, and not what Redis has", []Edit{
+		{"stock/shelf.go", "	buckets, err := recallAll(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)\n",
+			"	buckets, err := Recall(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)\n"}}},
+	{"epoch-keeps-its-buckets", "a new epoch gives the units of the last one to the pool, and leaves its buckets open",
+		[]Edit{{"stock/epoch.go", "	buckets, err := recallAll(ctx, tx, ids, now)\n",
+			"	var buckets []Bucket\n	_, err := tx.Update(ctx, `UPDATE skus SET available = available + " +
+				"COALESCE((SELECT SUM(remaining) FROM stock_buckets b WHERE b.sku_id = skus.sku_id AND b.state = 'open'), 0) " +
+				"WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, sqldb.Args(ids)...)\n"}}},
+	{"limit-only-in-redis", "the limit per customer is left to the buckets", []Edit{
+		{"order/limit.go", "	if s == nil {\n		return nil\n	}\n",
+			"	if s != nil || true {\n		return nil\n	}\n"}}},
+	{"fenced-in-redis-is-sold-out", "who has a unit of a bucket that was given up is told that it is sold out", []Edit{
+		{"stock/shelf.go", "== 0 && !it.Unlimited && it.left < l.Quantity {",
+			"== 0 && !it.Unlimited && (it.left < l.Quantity || (from != nil && from[i] != 0)) {"}}},
+	{"refused-by-redis", "what a bucket in Redis has not is told to be sold out, and nobody asks the database", []Edit{
+		{"stock/gate/gate.go", "	g.takeShared(&t, c, shared)\n",
+			"	if g.takeShared(&t, c, shared); len(shared) > 0 && t.settle == nil {\n" +
+				"		for _, i := range shared {\n" +
+				"			s := v.gates[c.Lines[i].SkuID]\n" +
+				"			s.marks.extend(time.Now(), time.Now(), time.Second, time.Time{})\n" +
+				"			s.marks.complete.Store(s.marks.mark.Load().stretch)\n" +
+				"		}\n	}\n"}}},
 }

@@ -279,6 +279,9 @@ func (r *Report) Write(w io.Writer) {
 	}
 	if o.gated() {
 		fmt.Fprintf(w, " `--gate %s`", o.Gate)
+		if o.SaleFaults > 0 {
+			fmt.Fprintf(w, " `--sale-faults %d`", o.SaleFaults)
+		}
 	}
 	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n",
 		r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())

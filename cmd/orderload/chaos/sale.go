@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,6 +57,9 @@ func (g *goods) gate(mode stock.GateMode) stock.GateChange {
 	if mode != stock.GateOff {
 		c.PerCustomer = g.limit
 	}
+	if mode == stock.GateRedis {
+		c.Buckets = usualBuckets
+	}
 	return c
 }
 
@@ -75,7 +80,7 @@ func (s *stage) setGateOnce(ctx context.Context, c stock.GateChange, p *process)
 		ifMatch = fmt.Sprintf(`"v%d"`, gate.Version)
 	}
 	body, err := json.Marshal(map[string]any{"mode": c.Mode, "sale": c.Sale, "per_customer": c.PerCustomer,
-		"reason": c.Reason})
+		"buckets": c.Buckets, "reason": c.Reason})
 	if err != nil {
 		return err
 	}
@@ -250,6 +255,17 @@ func (j *judge) closed(ctx context.Context) error {
 	for _, text := range found {
 		j.report.violated("T3: at the end %s", text)
 	}
+	for _, g := range sale {
+		if g.units(1) == plenty(1) {
+			continue // tens of thousands
+		}
+		if err := j.lastUnit(ctx, skuID(g.n)); err != nil {
+			return err
+		}
+	}
+	if err := j.again(ctx); err != nil { // those orders end too
+		return err
+	}
 	if err := j.verified(ctx, "verify with the gates open"); err != nil {
 		return err
 	}
@@ -278,6 +294,66 @@ WHERE s.sku_id = ?`, id).Scan(&free, &inBuckets, &sold)
 		}
 	}
 	return nil
+}
+
+const (
+	// mostUnits of a SKU are what a customer may have in unpaid orders: ORDERD_MAX_OPEN_UNITS,
+	// its default.
+	mostUnits = 1000
+	// reopenedWithin is longer than a SKU that was sold out waits until it is sold again, and
+	// two looks of a keeper.
+	reopenedWithin = 5 * time.Second
+)
+
+// lastUnit buys all that is left of a SKU, in orders of as much as a customer may have: T4,
+// nobody is refused what is left, in the pool or in whatever bucket.
+func (j *judge) lastUnit(ctx context.Context, id string) error {
+	for {
+		left, err := j.left(ctx, id)
+		if err != nil || left == 0 {
+			return err
+		}
+		n, _ := strconv.Atoi(strings.TrimPrefix(id, "sku"))
+		b, units := j.shop.stranger(ctx), min(left, mostUnits)
+		var a answer
+		if err := persist(ctx, func() error {
+			if a = b.ask(ctx, cartOf(n, int(units))); a.status == 0 || a.status >= http.StatusInternalServerError {
+				return fmt.Errorf("buy the rest of %s: answer %d %s", id, a.status, a.code)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if a.status != http.StatusCreated {
+			j.report.violated("T4: %d units of %s are left, and %s/%s was told %s", left, id, b.customer, b.key, a.code)
+			return nil
+		}
+	}
+}
+
+// left is how many units of a SKU are in pool and buckets, when it is sold: one that was sold
+// out is sold again a moment after something came back.
+func (j *judge) left(ctx context.Context, id string) (units int64, err error) {
+	for end := time.Now().Add(reopenedWithin); ; {
+		var closed bool
+		err := j.db.QueryRowContext(ctx, `SELECT s.closed_until > 0, s.available + (
+  SELECT COALESCE(SUM(b.remaining), 0)
+  FROM stock_buckets b
+  WHERE b.sku_id = s.sku_id
+    AND b.state <> 'closed')
+FROM skus s
+WHERE s.sku_id = ?`, id).Scan(&closed, &units)
+		if err != nil || units == 0 || !closed {
+			return units, err
+		}
+		if time.Now().After(end) {
+			j.report.violated("T4: %d units of %s are left, and it is sold out %s later", units, id, reopenedWithin)
+			return 0, nil
+		}
+		if !sqldb.Sleep(ctx, quietEvery) {
+			return 0, ctx.Err()
+		}
+	}
 }
 
 // SaleReport is what a run with a gate has met.
@@ -318,7 +394,7 @@ func (r *SaleReport) happened(o *Options, shop *shop, m *meters) (all []Happened
 	share := func(of int) int { return max(1, of*o.Orders/needsOf) }
 	return append(all,
 		Happened{"units sold from buckets", int(r.FromBuckets), share(5_000)},
-		Happened{"refused from memory: sold out", r.Decisions["local sold_out"], share(2_000)},
+		Happened{"refused from memory: sold out", r.Decisions[o.Gate+" sold_out"], share(2_000)},
 		Happened{"told that the limit is met", shop.counted("over the limit"), share(500)},
 		Happened{"four orders of a customer at once", shop.counted("four orders of a customer at once"), share(500)},
 		Happened{"buckets taken back", int(r.Recalled), share(200)})
@@ -353,7 +429,7 @@ func (n *nemesis) sold(o *Options) SaleReport {
 	for _, step := range gateModes[o.Gate].steps {
 		r.Kills[step] = n.killsAt(step)
 	}
-	for _, f := range saleFaults(o.Gate) {
+	for _, f := range o.saleFaults() {
 		r.Faults[f.name] = n.saleFaults[f.name]
 	}
 	return r

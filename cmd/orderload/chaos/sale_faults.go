@@ -39,20 +39,36 @@ var gateModes = map[string]struct {
 			{"replenished in mid-sale", (*nemesis).replenish},
 		},
 	},
+	string(stock.GateRedis): {
+		steps: []string{"gate.taken", "gate.recalled", "gate.marked", "gate.reopened", "gate.given", "gate.opened",
+			"gate.epoch", "gate.backed", "gate.acked"},
+		faults: append(bucketFaults,
+			saleFault{"holder stopped while its bucket is recalled", (*nemesis).stopHolder},
+			saleFault{"gate turned off and on in mid-sale", (*nemesis).turnGate},
+			saleFault{"replenished in mid-sale", (*nemesis).replenish}),
+	},
 }
 
 // killedAt names the fault of a process that kills itself at a step.
 const killedAt = "killed at "
 
-// saleFaults are all faults of the mode of a run, those of its steps first.
-func saleFaults(mode string) (all []saleFault) {
-	m := gateModes[mode]
+// saleFaults are the faults of the mode of a run, those of its steps first, or some of them in
+// an order that the seed draws.
+func (o *Options) saleFaults() (all []saleFault) {
+	m := gateModes[o.Gate]
 	for _, step := range m.steps {
-		all = append(all, saleFault{killedAt + step, func(n *nemesis, ctx context.Context, _ *rand.Rand) bool {
-			return n.killAt(ctx, step)
+		all = append(all, saleFault{killedAt + step, func(n *nemesis, ctx context.Context, rnd *rand.Rand) bool {
+			return n.killAt(ctx, rnd, step)
 		}})
 	}
-	return append(all, m.faults...)
+	all = append(all, m.faults...)
+	if o.SaleFaults == 0 {
+		return all
+	}
+	const stream = 667 // apart from the nemesis's
+	rnd := rand.New(rand.NewPCG(o.Seed, stream))
+	rnd.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(o.SaleFaults, len(all))]
 }
 
 // rounds is how often each fault of a gate comes, as far as it has one.
@@ -76,7 +92,7 @@ func (n *nemesis) sellBadly(ctx context.Context, o *Options, share float64) {
 	if !o.gated() || n.selling.Load() {
 		return
 	}
-	faults := saleFaults(o.Gate)
+	faults := o.saleFaults()
 	n.mu.Lock()
 	begun := n.saleBegun
 	due := begun < o.rounds()*len(faults) && share >= float64(begun)/float64(o.rounds()*len(faults)+1)
@@ -111,7 +127,7 @@ func (n *nemesis) sellBadly(ctx context.Context, o *Options, share float64) {
 func (n *nemesis) saleLeft(o *Options) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	left := o.rounds()*len(saleFaults(o.Gate)) - n.saleBegun
+	left := o.rounds()*len(o.saleFaults()) - n.saleBegun
 	if n.selling.Load() {
 		left++
 	}
@@ -127,11 +143,12 @@ const (
 
 // killAt has the first api process that reaches a step kill itself there. False: none did in
 // time.
-func (n *nemesis) killAt(ctx context.Context, step string) bool {
+func (n *nemesis) killAt(ctx context.Context, rnd *rand.Rand, step string) bool {
 	before := n.killsAt(step)
 	for _, p := range n.apis {
 		p.arm(ctx, step, "kill")
 	}
+	n.provoke(ctx, rnd, step)
 	for end := time.Now().Add(killPatience); n.killsAt(step) == before && time.Now().Before(end); {
 		if !sqldb.Sleep(ctx, readyEvery/10) {
 			break
@@ -215,11 +232,13 @@ func (n *nemesis) holder(ctx context.Context, rnd *rand.Rand) (bucket int64, id 
 		return 0, "", nil
 	}
 	rnd.Shuffle(len(buckets), func(i, j int) { buckets[i], buckets[j] = buckets[j], buckets[i] })
+	drawn := n.apis[rnd.IntN(len(n.apis))]
 	for i := range buckets {
 		b := &buckets[i]
 		ours := slices.ContainsFunc(sale, func(g goods) bool { return skuID(g.n) == b.SkuID })
 		for _, p := range n.apis {
-			if ours && b.Remaining > 0 && p.home(b.Home) {
+			shared := b.Home == stock.HomeRedis && p == drawn // every process gives out what is in Redis
+			if ours && b.Remaining > 0 && (shared || p.home(b.Home)) {
 				return b.ID, b.SkuID, p
 			}
 		}

@@ -87,6 +87,11 @@ type stage struct {
 	primaries  int               // switchovers so far
 	stale      stale
 
+	// buckets is the Redis with the buckets of a sale in mode redis, nil in another run.
+	buckets      *servers.Redis
+	bucketsProxy *faultproxy.Proxy // between the services and it
+	bucketsDirs  int               // folders that its servers have had
+
 	// gate is the mode of the sale, "" without one. putIn is what came in of its SKUs.
 	gate   string
 	saleMu sync.Mutex
@@ -182,6 +187,9 @@ func (s *stage) startServers(ctx context.Context) (err error) {
 	if s.judgeProxy, err = faultproxy.New(s.mariadb.Addr); err != nil {
 		return err
 	}
+	if err := s.startBuckets(ctx); err != nil {
+		return err
+	}
 	if err := s.mariadb.Create(ctx, database); err != nil {
 		return err
 	}
@@ -254,6 +262,9 @@ func (s *stage) startWeChat(seed uint64) error {
 		verify = append(verify, id+"="+file)
 	}
 	s.env = s.environment(c, strings.Join(verify, ","))
+	if s.buckets != nil {
+		s.env = append(s.env, "ORDERD_GATE_REDIS=redis://:"+canary.RedisPass+"@"+s.bucketsProxy.Addr()+"/0")
+	}
 	return nil
 }
 
@@ -393,7 +404,7 @@ func (s *stage) close() {
 	if s.console != nil {
 		_ = s.console.Close()
 	}
-	for _, p := range []*faultproxy.Proxy{s.mysqlProxy, s.redisProxy, s.judgeProxy} {
+	for _, p := range []*faultproxy.Proxy{s.mysqlProxy, s.redisProxy, s.judgeProxy, s.bucketsProxy} {
 		if p != nil {
 			p.Close()
 		}
@@ -403,6 +414,9 @@ func (s *stage) close() {
 	}
 	if s.redis != nil {
 		s.redis.Kill()
+	}
+	if s.buckets != nil {
+		s.buckets.Kill()
 	}
 	if s.truth != nil {
 		_ = s.truth.close()
