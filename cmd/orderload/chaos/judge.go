@@ -305,7 +305,12 @@ func (j *judge) buyers() {
 // verified runs the service's own command, as an operator would after an incident. Its
 // exit code must agree with what it found: a monitor sees nothing else.
 func (j *judge) verified(ctx context.Context, when string) error {
-	out, exit, err := j.verb(ctx, "verify", "--quiescent", "-o", "json")
+	return j.verifiedBy(ctx, when, "verify", "--quiescent", "-o", "json")
+}
+
+// verifiedBy is verified by a verb whose answer is a report of checks.
+func (j *judge) verifiedBy(ctx context.Context, when string, verb ...string) error {
+	out, exit, err := j.verb(ctx, verb...)
 	if err != nil {
 		return err
 	}
@@ -313,7 +318,9 @@ func (j *judge) verified(ctx context.Context, when string) error {
 	if err := json.NewDecoder(strings.NewReader(out)).Decode(&r); err != nil {
 		return fmt.Errorf("verify answered with exit %d: %.2000s", exit, out)
 	}
-	j.report.Invariants, j.report.VerifyTook = len(r.Checks), r.Took
+	if len(r.Checks) >= j.report.Invariants {
+		j.report.Invariants, j.report.VerifyTook = len(r.Checks), r.Took
+	}
 	broken := false
 	for _, c := range r.Checks {
 		if c.ID == "quiet.people" || c.ID == "quiet.books" {

@@ -20,8 +20,9 @@ const (
 	mutantFaults = 50
 	mutantTrials = 1
 	mutantWarm   = 4 * time.Second
-	// mutantSale is how many faults of the gate there are, drawn by the seed.
-	mutantSale = 8
+	// A sale in Redis has three times as many faults: so many of them, drawn by the seed, and
+	// less of everything else.
+	mutantSale, mutantSaleOrders = 8, 500
 	// mutantTries is how many seeds there are, before a mutant counts as survived: what
 	// one run misses by the luck of the machine, three do not.
 	mutantTries = 3
@@ -60,8 +61,8 @@ func RunMutants(ctx context.Context, w io.Writer, o Options, names ...string) er
 func (m Mutant) hunt(ctx context.Context, o Options) (row string, caught bool, err error) {
 	o.Orders, o.Kills, o.Faults, o.Warm = mutantOrders, mutantKills, mutantFaults, mutantWarm
 	o.Trials, o.Mutant, o.Gate, o.Keep = mutantTrials, m.Name, gateOf(m.Name), true
-	if o.Gate == string(stock.GateRedis) { // which has three times as many
-		o.SaleFaults = mutantSale
+	if o.Gate == string(stock.GateRedis) {
+		o.SaleFaults, o.Orders, o.Trials = mutantSale, mutantSaleOrders, 0
 	}
 	for range mutantTries {
 		begin := time.Now()

@@ -255,6 +255,9 @@ func (j *judge) closed(ctx context.Context) error {
 	for _, text := range found {
 		j.report.violated("T3: at the end %s", text)
 	}
+	if err := j.fillBuckets(ctx); err != nil {
+		return err
+	}
 	for _, g := range sale {
 		if g.units(1) == plenty(1) {
 			continue // tens of thousands
@@ -268,6 +271,11 @@ func (j *judge) closed(ctx context.Context) error {
 	}
 	if err := j.verified(ctx, "verify with the gates open"); err != nil {
 		return err
+	}
+	if j.buckets != nil { // what Redis has, against the rows
+		if err := j.verifiedBy(ctx, "verify of Redis", "stock", "verify", "-o", "json"); err != nil {
+			return err
+		}
 	}
 	if err := j.report.Sale.count(ctx, j.stage); err != nil {
 		return err
@@ -304,6 +312,30 @@ const (
 	// two looks of a keeper.
 	reopenedWithin = 5 * time.Second
 )
+
+// fillBuckets lets more come in of the SKU that is sold from buckets and then sold out, and has
+// each process asked for it, until some of it is in a bucket: what T4 is about.
+func (j *judge) fillBuckets(ctx context.Context) error {
+	const g, units = 1, 1000 // of sale; enough for a bucket of each process
+	if err := j.replenish(ctx, g, units, "last"); err != nil {
+		return err
+	}
+	for end := time.Now().Add(reopenedWithin); time.Now().Before(end); sqldb.Sleep(ctx, quietEvery) {
+		for _, p := range j.apis {
+			b := j.shop.stranger(ctx)
+			b.via = p
+			_ = b.ask(ctx, cartOf(sale[g].n, 1)) // whatever the answer: it was asked
+		}
+		err := j.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(remaining), 0)
+FROM stock_buckets
+WHERE sku_id = ?
+  AND state <> 'closed'`, skuID(sale[g].n)).Scan(&j.report.Sale.AtTheEnd)
+		if err != nil || j.report.Sale.AtTheEnd > 0 {
+			return err
+		}
+	}
+	return nil // and the run is invalid
+}
 
 // lastUnit buys all that is left of a SKU, in orders of as much as a customer may have: T4,
 // nobody is refused what is left, in the pool or in whatever bucket.
@@ -372,6 +404,8 @@ type SaleReport struct {
 	Sold        int64 `json:"units_sold"`
 	Granted     int64 `json:"grants"`
 	Recalled    int64 `json:"closed_buckets"`
+	// AtTheEnd is units that were in buckets when the last of a SKU were bought, for T4.
+	AtTheEnd int64 `json:"units_in_buckets_at_the_end"`
 }
 
 // count reads what the database knows.
@@ -393,6 +427,7 @@ func (r *SaleReport) happened(o *Options, shop *shop, m *meters) (all []Happened
 	}
 	share := func(of int) int { return max(1, of*o.Orders/needsOf) }
 	return append(all,
+		Happened{"units in buckets as the last are bought", int(r.AtTheEnd), 1},
 		Happened{"units sold from buckets", int(r.FromBuckets), share(5_000)},
 		Happened{"refused from memory: sold out", r.Decisions[o.Gate+" sold_out"], share(2_000)},
 		Happened{"told that the limit is met", shop.counted("over the limit"), share(500)},

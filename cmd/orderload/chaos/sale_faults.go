@@ -36,7 +36,7 @@ var gateModes = map[string]struct {
 		faults: []saleFault{
 			{"holder stopped while its bucket is recalled", (*nemesis).stopHolder},
 			{"gate turned off and on in mid-sale", (*nemesis).turnGate},
-			{"replenished in mid-sale", (*nemesis).replenish},
+			{"replenished in mid-sale", (*nemesis).replenished},
 		},
 	},
 	string(stock.GateRedis): {
@@ -45,7 +45,7 @@ var gateModes = map[string]struct {
 		faults: append(bucketFaults,
 			saleFault{"holder stopped while its bucket is recalled", (*nemesis).stopHolder},
 			saleFault{"gate turned off and on in mid-sale", (*nemesis).turnGate},
-			saleFault{"replenished in mid-sale", (*nemesis).replenish}),
+			saleFault{"replenished in mid-sale", (*nemesis).replenished}),
 	},
 }
 
@@ -277,23 +277,31 @@ func (n *nemesis) turnGate(ctx context.Context, rnd *rand.Rand) bool {
 	return true
 }
 
-// replenish lets more come in of the SKU that is sold out of its buckets, by the operator's
-// route, with one key until there is an answer.
-func (n *nemesis) replenish(ctx context.Context, rnd *rand.Rand) bool {
+// replenished lets more come in of the SKU that is sold out of its buckets.
+func (n *nemesis) replenished(ctx context.Context, rnd *rand.Rand) bool {
 	const g = 1 // of sale
-	id, units := skuID(sale[g].n), 50+rnd.Int64N(200)
-	key := fmt.Sprintf("more-%d", rnd.Uint32())
-	body := fmt.Sprintf(`{"quantity":%d,"reason":"a chaos run"}`, units)
-	err := persist(context.WithoutCancel(ctx), func() error {
-		p := n.apis[rnd.IntN(len(n.apis))]
-		return operate(ctx, "http://"+p.admin+"/admin/v1/skus/"+id+"/replenish", "Idempotency-Key", key, body)
-	})
-	if err != nil { // nobody knows what came in
-		n.failed(fmt.Errorf("replenish %s: %w", id, err))
+	units := 50 + rnd.Int64N(200)
+	if err := n.replenish(ctx, g, units, fmt.Sprint(rnd.Uint32())); err != nil { // nobody knows what came in
+		n.failed(err)
 		return false
 	}
-	n.came(id, units)
 	return true
+}
+
+// replenish lets units of one of the goods come in, by the operator's route, with one key until
+// there is an answer.
+func (s *stage) replenish(ctx context.Context, g int, units int64, key string) error {
+	id := skuID(sale[g].n)
+	body := fmt.Sprintf(`{"quantity":%d,"reason":"a chaos run"}`, units)
+	err := persist(context.WithoutCancel(ctx), func() error {
+		p := s.apis[rand.IntN(len(s.apis))]
+		return operate(ctx, "http://"+p.admin+"/admin/v1/skus/"+id+"/replenish", "Idempotency-Key", "more-"+key, body)
+	})
+	if err != nil {
+		return fmt.Errorf("replenish %s: %w", id, err)
+	}
+	s.came(id, units)
+	return nil
 }
 
 // operateTimeout is for one answer to an operator.

@@ -21,8 +21,8 @@ import (
 )
 
 // usualBuckets is how many buckets in Redis a SKU of the sale has; scale draws other numbers,
-// up to mostBuckets.
-const usualBuckets, mostBuckets = 4, 8
+// up to mostBuckets. A pool keeps stock.KeepPerHolder units for each, which a deep one has.
+const usualBuckets, mostBuckets = 2, 4
 
 // bucketFaults are what goes wrong with the Redis of a sale's buckets, which the queue does
 // not use. A fault has happened when units were in buckets before it, and when more is sold
