@@ -73,7 +73,8 @@ var redisMutants = []Mutant{
 	{"epoch-keeps-its-buckets", "a new epoch gives the units of the last one to the pool, and leaves its buckets open",
 		[]Edit{{"stock/epoch.go", "	buckets, err := recallAll(ctx, tx, ids, now)\n",
 			"	var buckets []Bucket\n	_, err := tx.Update(ctx, `UPDATE skus SET available = available + " +
-				"COALESCE((SELECT SUM(remaining) FROM stock_buckets b WHERE b.sku_id = skus.sku_id AND b.state = 'open'), 0) " +
+				"COALESCE((SELECT SUM(remaining) FROM stock_buckets b WHERE b.sku_id = skus.sku_id " +
+				"AND b.state = 'open'), 0) " +
 				"WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, sqldb.Args(ids)...)\n"}}},
 	{"limit-only-in-redis", "the limit per customer is left to the buckets", []Edit{
 		{"order/limit.go", "	if s == nil {\n		return nil\n	}\n",
