@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"orderd/cmd/screen"
 	"orderd/migrations"
@@ -56,7 +59,8 @@ type patient struct {
 
 // checks are what doctor looks at, in their order; docs/operations.md says what to do.
 var checks = []func(context.Context, *patient) []diagnosis{
-	checkKeys, checkWeChat, checkNotifyURLs, checkShipments, checkDatabase, checkRedis, checkOrders, checkLive,
+	checkKeys, checkWeChat, checkNotifyURLs, checkShipments, checkDatabase, checkRedis, checkGateRedis, checkOrders,
+	checkLive,
 }
 
 // Run looks at everything that orderd depends on. When something must be mended it ends
@@ -262,6 +266,46 @@ func checkRedis(ctx context.Context, p *patient) []diagnosis {
 	}
 	defer client.Close()
 	return plain(scheduler.Safety(ctx, client)...)
+}
+
+// gateSafety looks at a Redis with the buckets of sales. gateredis.go sets it; nil: there are none.
+var gateSafety func(ctx context.Context, client redis.UniversalClient, queues bool,
+	sales map[string]int64) []sqldb.Finding
+
+// checkGateRedis looks at the Redis of flash sales, when there is one in mode redis or a Redis of
+// its own for them. Of which is wrong only a queue's fails: buckets are made anew.
+func checkGateRedis(ctx context.Context, p *patient) []diagnosis {
+	sales, queues := map[string]int64{}, false
+	if p.db != nil {
+		gates, err := stock.NewAdmin(p.db, time.Now).GateStocks(ctx)
+		if err != nil {
+			return nil // the database, of which was told
+		}
+		for i := range gates {
+			if g := &gates[i]; g.Mode == stock.GateRedis && !g.Ended {
+				sales[g.Sale] = max(sales[g.Sale], g.Gate.Buckets)
+				queues = queues || g.Rate > 0
+			}
+		}
+	}
+	switch {
+	case gateSafety == nil, len(sales) == 0 && p.s.GateRedis == "":
+		return nil
+	case p.s.GateRedis == "" && p.s.embeddedRedis():
+		return plain(sqldb.Finding{ID: "gate_redis", Level: sqldb.LevelOK, Found: "embedded in serve"})
+	}
+	client, err := scheduler.Connect(cmp.Or(p.s.GateRedis, p.s.Redis))
+	if err != nil {
+		return failed("gate_redis", err, err.Error(), "serve cannot start", "correct ORDERD_GATE_REDIS")
+	}
+	defer client.Close()
+	found := plain(gateSafety(ctx, client, queues, sales)...)
+	for i := range found {
+		if found[i].ID == "gate_redis.write" {
+			found[i].err = errDown
+		}
+	}
+	return found
 }
 
 // checkOrders looks at what is overdue by more than a minute, and runs verify. When the

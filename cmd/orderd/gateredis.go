@@ -1,6 +1,11 @@
 package main
 
 import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+
+	"orderd/migrations/sqldb"
 	"orderd/stock/gate"
 	"orderd/stock/gate/redisgate"
 )
@@ -17,5 +22,9 @@ func init() {
 		observe, _ := p.observe.(redisgate.SharedObserver)
 		return redisgate.NewShared(redisgate.SharedConfig{DB: p.db, Client: p.client, Now: p.now, Prefix: gatePrefix,
 			Log: p.log, Observe: observe})
+	}
+	gateSafety = func(ctx context.Context, client redis.UniversalClient, queues bool,
+		sales map[string]int64) []sqldb.Finding {
+		return redisgate.Safety(ctx, client, redisgate.SafetyOptions{Prefix: gatePrefix, Queues: queues, Sales: sales})
 	}
 }

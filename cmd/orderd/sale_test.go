@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"orderd/cmd/orderd/console"
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order/audit"
 	"orderd/stock"
 )
@@ -150,4 +151,44 @@ func TestVerifyOfRedisFromTheShell(t *testing.T) {
 	})
 	run(exitOK, "stock gate ticket --mode off --reason over --yes")
 	run(exitOK, "stock verify") // no sale has anything in Redis
+}
+
+// Who asks doctor before a sale is told of the Redis that it will be sold from, and a queue's is not let pass.
+func TestDoctorLooksAtTheRedisOfSales(t *testing.T) {
+	dir := t.TempDir()
+	a := embedded(t, dir)
+	t.Cleanup(func() { _ = a.Close() })
+	server := sqldbtest.RedisServer(t)
+	doctor := func(want int, flags ...string) string {
+		t.Helper()
+		args := append([]string{"doctor", "--data-dir", dir, "--sim-addr", a.s.SimAddr}, flags...)
+		code, out, errs := words(t, args...)
+		if code != want {
+			t.Errorf("exit %d, want %d\n%s%s", code, want, out, errs)
+		}
+		return out
+	}
+	if out := doctor(exitOK); strings.Contains(out, "gate_redis") {
+		t.Errorf("there is no sale in Redis: %s", out)
+	}
+	if out := doctor(exitOK, "--gate-redis", server.URL()); !strings.Contains(out, "gate_redis.write") ||
+		!strings.Contains(out, "no sale has a queue") {
+		t.Error(out)
+	}
+	if _, _, err := a.stock.Put(t.Context(), stock.Put{SkuID: "ticket", Title: "Ticket", PriceFen: 100,
+		Quantity: quantityOf(2000)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.stock.SetGate(t.Context(), stock.GateChange{SkuID: "ticket", Mode: stock.GateRedis, Rate: 50,
+		Actor: "li", Reason: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if out := doctor(exitOK); !strings.Contains(out, "embedded in serve") {
+		t.Error(out)
+	}
+	if out := doctor(exitFailed, "--gate-redis", server.URL()); !strings.Contains(out, "appendfsync always") {
+		t.Error(out)
+	}
+	server.Kill()
+	doctor(exitDown, "--gate-redis", server.URL())
 }

@@ -9,6 +9,9 @@ import (
 // LineID names a line as the package does, for tests that read Redis themselves.
 var LineID = lineID
 
+// IsRecent reports that a version of Redis will do.
+var IsRecent = isRecent
+
 // Scripts gives the text of every script by its name.
 func Scripts() map[string]string {
 	return map[string]string{"deduct": deductLua, "return": returnLua, "grant": grantLua, "back": backLua,
