@@ -140,6 +140,9 @@ func TestHolderOfARecalledBucket(t *testing.T) {
 		if _, err := ps[1].Place(t.Context(), most); err != nil {
 			t.Fatal(err)
 		}
+		if fenced.recalled.Load() == 0 {
+			t.Error("nobody was told of the recall")
+		}
 		for i := range rest {
 			if !ps[0].Buy(t, "c", fmt.Sprint(i), "hot") {
 				t.Errorf("refused with %d unsold", rest-i)
@@ -157,9 +160,10 @@ func TestHolderOfARecalledBucket(t *testing.T) {
 	})
 }
 
-// fences counts the buckets that a process found closed.
-type fences struct{ n atomic.Int64 }
+// fences counts the buckets that processes found closed, and those that they called back.
+type fences struct{ n, recalled atomic.Int64 }
 
 func (f *fences) GateFenced()                    { f.n.Add(1) }
 func (*fences) GateDecision(string, string)      {}
+func (f *fences) GateRecalled(n int)             { f.recalled.Add(int64(n)) }
 func (*fences) GateGranted(int64, time.Duration) {}

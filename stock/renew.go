@@ -201,7 +201,7 @@ func (r *Renewal) apply(ctx context.Context, tx *sqldb.Tx, ids []string, now tim
 // write begins the epoch. hot_at says when, by which a run that was committed is known.
 func (r *Renewal) write(ctx context.Context, tx *sqldb.Tx, ids []string, now time.Time,
 	done *Renewed) ([]Bucket, error) {
-	set, args := `, version = version + 1, hot_at = ?, actor = ?, reason = ?`,
+	set, args := `, version = version + 1, counts = '', hot_at = ?, actor = ?, reason = ?`,
 		[]any{sqldb.Millis(now), r.Actor, r.Reason}
 	if r.Buckets != 0 {
 		set, args = set+`, buckets = ?`, append(args, r.Buckets)

@@ -44,6 +44,8 @@ type Shelf struct {
 type News struct {
 	Closed []Closed
 	Fenced []int64 // buckets that hold nothing any more, or less than their homes gave out
+	// Recalled is how many of these this batch has called back itself, because the pool was short.
+	Recalled int
 }
 
 // Closed is a SKU whose pool is not sold, to anybody new, for at least so long from when
@@ -194,6 +196,7 @@ func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
 		s.held[b.ID] = &Bucket{ID: b.ID, SkuID: b.SkuID, State: BucketClosed}
 		s.news.Fenced = append(s.news.Fenced, b.ID)
 	}
+	s.news.Recalled += len(buckets)
 	return nil
 }
 

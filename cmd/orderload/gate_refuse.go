@@ -65,6 +65,7 @@ func (m *memoryRefusals) GateDecision(_, code string) {
 func (*memoryRefusals) GateFenced() {}
 
 // GateGranted is not counted.
+func (*memoryRefusals) GateRecalled(int)                 {}
 func (*memoryRefusals) GateGranted(int64, time.Duration) {}
 
 // refuserUser is the user of that pool.

@@ -29,6 +29,9 @@ type Observer interface {
 	GateDecision(mode, code string)
 	// GateFenced: a bucket of this process was closed by somebody else.
 	GateFenced()
+	// GateRecalled: a batch of this process has called so many buckets back, of whichever
+	// process or of Redis, because the pool was short.
+	GateRecalled(buckets int)
 	// GateGranted: units came from the pool, and how long it took.
 	GateGranted(units int64, took time.Duration)
 }
@@ -278,6 +281,9 @@ func (g *Gate) Learn(news stock.News, asOf time.Time) {
 			g.wake() // its keys are to be read
 		}
 	}
+	if news.Recalled > 0 {
+		g.cfg.Observe.GateRecalled(news.Recalled)
+	}
 	if g.cfg.Shared != nil && len(news.Fenced) > 0 {
 		g.cfg.Shared.Fenced(news.Fenced)
 		g.wake()
@@ -321,6 +327,7 @@ type nobody struct{}
 
 func (nobody) GateDecision(string, string)      {}
 func (nobody) GateFenced()                      {}
+func (nobody) GateRecalled(int)                 {}
 func (nobody) GateGranted(int64, time.Duration) {}
 
 // Knows reports that this process has read of a gate of this SKU, not longer ago than it

@@ -138,6 +138,7 @@ func (w watch) GateFenced() {
 	}
 }
 
+func (watch) GateRecalled(int)                 {}
 func (watch) GateGranted(int64, time.Duration) {}
 
 // A sale that is begun before its hour is sold by a process that has heard of it, while another one still refuses from

@@ -86,7 +86,7 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		t.Fatal(err)
 	}
 	d.home = &home{}
-	e, err := New(Options{Home: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: books,
+	e, err := New(Options{Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: books,
 		Failures: d.failures, Shipments: ships,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: log})
@@ -490,6 +490,11 @@ func TestMetrics(t *testing.T) {
 	m.Refused("customer_limit")
 	m.GateFenced()
 	m.GateGranted(40, time.Millisecond)
+	m.GateRecalled(2)
+	m.GateEpoch("lost")
+	m.GateEpoch(customer)
+	m.GateDrift(3)
+	m.GateAway(true)
 	m.Transition("", order.StatePending, order.ActorCustomer)
 	m.Lateness(time.Second)
 	m.WrongToken("admin", false)
@@ -521,7 +526,8 @@ func TestMetrics(t *testing.T) {
 		`invariant_violations_total{invariant="order.due"} 1`, `invariant_violations_total{invariant="other"} 2`,
 		"group_commit_seconds_count{", `gate_decisions_total{code="sold_out",mode="local"} 1`, "gate_fenced_total 1",
 		`gate_decisions_total{code="other",mode="other"} 2`, "gate_granted_units_total 40",
-		"gate_refill_seconds_count 1",
+		"gate_refill_seconds_count 1", "gate_recalls_total 2", `gate_epochs_total{cause="lost"} 1`,
+		`gate_epochs_total{cause="other"} 1`, "gate_drift_units 3", "gate_redis_away 1",
 		`orders_refused_total{reason="customer_limit"} 1`,
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {

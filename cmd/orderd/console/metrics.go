@@ -59,6 +59,7 @@ type Metrics struct {
 	// Of gates.
 	gateDecisions *prometheus.CounterVec
 	gateFenced    prometheus.Counter
+	gateRecalls   prometheus.Counter
 	gateGranted   prometheus.Counter
 	gateRefill    prometheus.Histogram
 	gateEpochs    *prometheus.CounterVec
@@ -155,6 +156,8 @@ func (r registry) gates(m *Metrics) {
 		"Lines of placements that met a gate, by what it said.", "mode", "code")
 	m.gateFenced = r.counter("gate_fenced_total",
 		"Buckets of this process that somebody else closed: a recall, or a change of the gate.")
+	m.gateRecalls = r.counter("gate_recalls_total",
+		"Buckets that batches of this process called back, because a pool was short.")
 	m.gateGranted = r.counter("gate_granted_units_total",
 		"Units that came from pools into the memory of this process.")
 	m.gateRefill = r.histogram("gate_refill_seconds", "Duration of one such grant.", batchSeconds)
@@ -402,6 +405,9 @@ func (m *Metrics) GateDecision(mode, code string) {
 
 // GateFenced implements gate.Observer.
 func (m *Metrics) GateFenced() { m.gateFenced.Inc() }
+
+// GateRecalled implements gate.Observer.
+func (m *Metrics) GateRecalled(buckets int) { m.gateRecalls.Add(float64(buckets)) }
 
 // GateGranted implements gate.Observer.
 func (m *Metrics) GateGranted(units int64, took time.Duration) {
@@ -686,16 +692,30 @@ func (g *gauges) sales() []prometheus.Metric {
 	if !ok {
 		return all
 	}
-	count, units, soldOut := map[bool]int{}, int64(0), 0
+	count, units, soldOut, reopening, over := map[bool]int{}, int64(0), 0, 0, 0
 	for i := range gates {
-		count[gates[i].Auto]++
-		if units += gates[i].Allocated(); gates[i].SoldOut() && !gates[i].Ended {
+		s := &gates[i]
+		count[s.Auto]++
+		units += s.Allocated()
+		if s.Ended {
+			continue
+		}
+		if s.SoldOut() {
 			soldOut++
+		}
+		if stock.Reopening(s.ClosedUntil) || s.SoldOut() && s.Available > 0 {
+			reopening++
+		}
+		if !s.ClosesAt.IsZero() && g.now().After(s.ClosesAt) {
+			over++
 		}
 	}
 	open := desc("gates_open", "Gates of flash sales that are not off.", "origin")
 	return append(all, gauge(open, float64(count[false]), "hand"), gauge(open, float64(count[true]), "auto"),
 		gauge(desc("gates_sold_out", "Gates whose SKU is marked as sold out."), float64(soldOut)),
+		gauge(desc("gates_reopening", "Gates of which something came back that is not sold again yet."),
+			float64(reopening)),
+		gauge(desc("gates_over", "Gates whose time is over and that nobody has ended."), float64(over)),
 		gauge(desc("gate_left", "Units in the buckets of all gates, beside the pools."), float64(units)))
 }
 

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -26,6 +27,8 @@ type SaleDetail struct {
 	Redis   string `json:"redis_problem"`
 	Drift   int64  `json:"drift"`   // units of all buckets that Redis has and their rows have not
 	Waiting int64  `json:"waiting"` // placements in the queues of Redis
+	// OldestSeconds is for how long the one has waited that came first; 0 for none.
+	OldestSeconds int64 `json:"oldest_seconds"`
 }
 
 // SaleGate is one SKU of a sale, and what its buyers are told.
@@ -85,8 +88,8 @@ func Told(g *stock.Gate, now time.Time) string {
 // ViewSaleDetail shows the gates of one sale. home has its buckets in Redis; nil: nobody here can
 // ask, for which why is the reason.
 func ViewSaleDetail(ctx context.Context, gates []stock.GateStock, home gate.Inspector, why string,
-	now time.Time) SaleDetail {
-	d := SaleDetail{Gates: []SaleGate{}, Buckets: []BucketView{}}
+	now time.Time) (d SaleDetail) {
+	d = SaleDetail{Gates: []SaleGate{}, Buckets: []BucketView{}}
 	var inRedis []stock.Gate
 	for i := range gates {
 		g := &gates[i]
@@ -99,6 +102,7 @@ func ViewSaleDetail(ctx context.Context, gates []stock.GateStock, home gate.Insp
 			inRedis = append(inRedis, g.Gate)
 		}
 	}
+	defer d.sort()
 	if len(inRedis) == 0 {
 		return d
 	}
@@ -115,6 +119,13 @@ func ViewSaleDetail(ctx context.Context, gates []stock.GateStock, home gate.Insp
 		d.hold(&held[i], inRedis)
 	}
 	return d
+}
+
+// sort puts the buckets of a SKU together, those of Redis by their numbers.
+func (d *SaleDetail) sort() {
+	slices.SortFunc(d.Buckets, func(a, b BucketView) int {
+		return cmp.Or(cmp.Compare(a.SkuID, b.SkuID), cmp.Compare(a.Home, b.Home), cmp.Compare(a.No, b.No))
+	})
 }
 
 // viewBucket shows a bucket by its row.
@@ -256,7 +267,7 @@ func (c *console) salePage(ctx echo.Context) error {
 		}
 	}
 	return show(ctx, "sale", map[string]any{"Simulated": c.Simulated, "Name": name, "When": when,
-		"Sale": ViewSaleDetail(rctx, gates, c.Home, whyNoHome, c.Now())})
+		"Sale": c.detail(rctx, gates)})
 }
 
 // when is a time of a view as a page shows it, "" for none.
@@ -281,5 +292,23 @@ func (c *console) getSale(ctx echo.Context) error {
 	if len(gates) == 0 {
 		return &orderhttp.Failure{Code: orderhttp.CodeSKUNotFound, Err: stock.ErrSKUNotFound}
 	}
-	return ctx.JSON(http.StatusOK, ViewSaleDetail(rctx, gates, c.Home, whyNoHome, c.Now()))
+	return ctx.JSON(http.StatusOK, c.detail(rctx, gates))
+}
+
+// detail is a sale with the age of its queue, which only a process knows that keeps it.
+func (c *console) detail(ctx context.Context, gates []stock.GateStock) SaleDetail {
+	d := ViewSaleDetail(ctx, gates, c.Home, whyNoHome, c.Now())
+	if c.Queues == nil || d.Waiting == 0 {
+		return d
+	}
+	depths, err := c.Queues.Depths(ctx)
+	if err != nil {
+		d.Redis = err.Error()
+	}
+	for _, q := range depths {
+		if q.Sale == d.Sale {
+			d.OldestSeconds = int64(q.Oldest / time.Second)
+		}
+	}
+	return d
 }

@@ -17,8 +17,12 @@ import (
 type home struct {
 	gate.Inspector
 	buckets []gate.HomeBucket
+	depths  []gate.Depth
 	err     error
 }
+
+// Depths implements Queues.
+func (h *home) Depths(context.Context) ([]gate.Depth, error) { return h.depths, h.err }
 
 // Look implements gate.Inspector.
 func (h *home) Look(context.Context, []stock.Gate) ([]gate.HomeBucket, error) {
@@ -113,6 +117,7 @@ func TestSaleIsShown(t *testing.T) {
 			Units: map[string]gate.HomeUnits{"hot": units}}
 	}
 	h := d.home
+	h.depths = []gate.Depth{{Sale: "another", Oldest: time.Hour}, {Sale: "11-11", Waiting: 6, Oldest: 7 * time.Second}}
 	see := func(buckets ...gate.HomeBucket) (v SaleDetail, page string) {
 		t.Helper()
 		h.buckets = buckets
@@ -128,7 +133,7 @@ func TestSaleIsShown(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	for _, text := range []string{"201 while there are units", "409 CUSTOMER_LIMIT", "550 in the pool, 50 in 1 buckets",
-		"41 at 1", "waits for units", "li&lt;b&gt;", "orderd stock buckets hot --count 2", `in line <b>6</b>`} {
+		"41 at 1", "waits for units", "li&lt;b&gt;", "orderd stock buckets hot --count 2", `in line <b>6</b>, the first for 7 s`} {
 		if !strings.Contains(page, text) {
 			t.Errorf("the page has no %q: %s", text, page)
 		}
@@ -165,6 +170,39 @@ func TestWhatBuyersAreTold(t *testing.T) {
 	}
 }
 
+// An alarm on a sale that nobody ends, or opens again, can only ring when it is counted.
+func TestNeglectedSalesAreCounted(t *testing.T) {
+	d := newDesk(t)
+	for _, id := range []string{"over", "back", "usual"} {
+		d.SKU(t, id, 600)
+		if _, err := d.Admin.SetGate(t.Context(), stock.GateChange{SkuID: id, Mode: stock.GateLocal, Actor: "li",
+			Reason: "sale", ClosesAt: d.Clock.Now().Add(time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.DB.Pool().ExecContext(t.Context(), `UPDATE skus
+SET closed_until = 9223372036854775807
+WHERE sku_id = 'back'`); err != nil {
+		t.Fatal(err)
+	}
+	scrape := func() string { return d.ask("", "GET", "/metrics", "").Body.String() }
+	text := scrape()
+	if !strings.Contains(text, "\ngates_reopening 1\n") || !strings.Contains(text, "\ngates_over 0\n") {
+		t.Error(text)
+	}
+	d.Clock.Set(d.Clock.Now().Add(2 * time.Minute))
+	if text = scrape(); !strings.Contains(text, "\ngates_over 3\n") {
+		t.Error(text)
+	}
+	if _, err := d.Admin.EndGate(t.Context(), "over", d.Clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	d.Clock.Set(d.Clock.Now().Add(time.Minute))
+	if text = scrape(); !strings.Contains(text, "\ngates_over 2\n") {
+		t.Error(text)
+	}
+}
+
 // A SKU that is about to be sold again is closed until a number that is no time: the list showed a year of nine digits.
 func TestReopeningIsNoTime(t *testing.T) {
 	d := newDesk(t)
@@ -183,5 +221,6 @@ func TestReopeningIsNoTime(t *testing.T) {
 	}
 	want(t, d.ask(Viewer, "GET", "/admin/v1/gates", ""), 200, `"sold_out":false,"reopening":true,"closed_until":null`)
 	want(t, d.ask(Viewer, "GET", "/ui/gates", ""), 200, "in a second or so")
+	want(t, d.ask("", "GET", "/metrics", ""), 200, "\ngates_reopening 1\n")
 	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "for a second or so")
 }
