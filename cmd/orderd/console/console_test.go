@@ -86,8 +86,8 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		t.Fatal(err)
 	}
 	d.home = &home{}
-	e, err := New(Options{Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: books,
-		Failures: d.failures, Shipments: ships,
+	e, err := New(Options{Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
+		Reconciler: books, Failures: d.failures, Shipments: ships,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
 		Now: d.Clock.Now, Log: log})
 	if err != nil {
