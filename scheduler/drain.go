@@ -18,6 +18,10 @@ const (
 	// drainEvery is how often the queue is asked when it gave less than was wanted: the rate
 	// allows the next ones in a moment.
 	drainEvery = 50 * time.Millisecond
+	// idleEvery is how often it is asked when nothing has waited for idleAfter: most of the time
+	// there is no sale.
+	idleEvery = 250 * time.Millisecond
+	idleAfter = 5 * time.Second
 	// drainBatch is how many placements are claimed at once: two full batches of the group
 	// commit, one of which commits while the other collects.
 	drainBatch = 256
@@ -71,6 +75,7 @@ type drainer struct {
 	failed map[string]int // tries of those that could not be made, by number
 	left   []claimed      // tried and not done with
 	pauses int            // in turn
+	worked time.Time      // when something last waited; durations only, never stored
 }
 
 // claimed is a placement that is ours until a time, and not to be tried before another one, both
@@ -88,7 +93,11 @@ func newDrainer(p drainerParams) *drainer {
 func (d *drainer) run(ctx context.Context) {
 	for {
 		full, err := d.pass(ctx)
-		wait := drainEvery*8/10 + rand.N(drainEvery*4/10) // replicas do not ask in step
+		every := drainEvery
+		if time.Since(d.worked) > idleAfter {
+			every = idleEvery
+		}
+		wait := every*8/10 + rand.N(every*4/10) // replicas do not ask in step
 		switch {
 		case err != nil:
 			wait = min(firstDrainPause<<min(d.pauses, backoffDoublings), longestDrainPause)
@@ -121,6 +130,7 @@ func (d *drainer) pass(ctx context.Context) (full bool, err error) {
 	if len(batch) == 0 {
 		return false, err
 	}
+	d.worked = time.Now()
 	all := d.place(context.WithoutCancel(ctx), batch)
 	waited := len(d.left)
 	err = d.tell(context.WithoutCancel(ctx), all)
