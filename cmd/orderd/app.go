@@ -485,7 +485,7 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("ORDERD_GATE_REDIS: %w", err)
 		}
 	}
-	if o.has("api") || o.has("worker") || o.has("admin") { // who places orders, and who asks for those that wait
+	if o.has("api") || o.has("worker") { // who places orders, and who makes those that wait
 		sh.gate, sh.gateRedis = a.metrics, cmp.Or(a.gateRedis, a.redis)
 	}
 	sh.migrate = o.migrate || a.s.DSN == ""
@@ -708,8 +708,8 @@ func (a *app) startConsole(ctx context.Context) error {
 	if inspector, ok := home.(gate.Inspector); ok {
 		co.Home = inspector
 	}
-	if a.gate != nil {
-		co.Queues = a.gate.Queue()
+	if home != nil {
+		co.Queues = home
 	}
 	e, err := console.New(co)
 	if err != nil {

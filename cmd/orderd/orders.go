@@ -13,6 +13,7 @@ import (
 	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment/operators"
+	"orderd/stock/gate"
 )
 
 // orderCmd is `orderd order …`.
@@ -35,14 +36,59 @@ type oneOrder struct {
 // orderGet is `orderd order get`.
 type orderGet struct{ oneOrder }
 
-// Run shows an order.
+// Run shows an order, or what waits under its number in the queue of a sale.
 func (c *orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		o, err := co.orders.Find(ctx, c.No)
+		if errors.Is(err, order.ErrNotFound) {
+			return c.showQueued(ctx, s, co, t)
+		}
 		if err != nil {
 			return err
 		}
 		return c.showOrder(t, o)
+	})
+}
+
+// queuedOrder is what waits, as JSON.
+type queuedOrder struct {
+	OrderNo     string  `json:"order_no"`
+	State       string  `json:"state"` // queued, refused, withdrawn
+	Position    int64   `json:"position,omitempty"`
+	WaitSeconds float64 `json:"wait_seconds,omitempty"`
+}
+
+// showQueued asks the queues of sales for a number that no order has.
+func (c *orderGet) showQueued(ctx context.Context, s *settings, co *core, t *terminal) error {
+	home, end, err := co.saleHome(s)
+	if errors.Is(err, errNoGateRedis) { // there are no queues, or none that a verb can ask
+		return order.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	defer end()
+	queue, ok := home.(gate.Queue)
+	if !ok {
+		return order.ErrNotFound
+	}
+	found, is, err := queue.Find(ctx, "", c.No)
+	if err != nil {
+		return fmt.Errorf("%w: Redis, where it may wait: %w", errDown, err)
+	}
+	if !is {
+		return order.ErrNotFound
+	}
+	v := queuedOrder{OrderNo: c.No, State: string(found.State), Position: found.Position,
+		WaitSeconds: found.Wait.Seconds()}
+	if found.State == gate.QueueWaiting {
+		v.State = "queued"
+	}
+	return c.show(t, v, func(w io.Writer) {
+		screen.Printf(w, "%s  %s  no order yet\n", v.OrderNo, v.State)
+		if found.State == gate.QueueWaiting {
+			screen.Printf(w, "place\t%d, about %s\n", v.Position, found.Wait.Round(time.Second))
+		}
 	})
 }
 
