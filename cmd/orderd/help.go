@@ -54,8 +54,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"limit. n API processes at the same moment: n − 1 more.",
 	"max_open_units": "Units of one SKU that the unpaid orders of the last day of one customer may hold together; 0: " +
 		"no limit. n API processes at the same moment: n times as many.",
-	"gate_redis": "Redis with the buckets of flash sales, the same for all processes, redis+cluster://H1:P1,H2:P2 for " +
-		"a cluster (default: that of the queue).",
+	"gate_redis": "Redis with the buckets of flash sales, the same for all processes, redis+cluster://H1:P1,H2:P2 " +
+		"for a cluster (default: that of the queue).",
 	"gate_auto": "Hand units of a SKU that many ask for to the memory of the API processes by itself, and stop by " +
 		"itself; what a person has said about the SKU stands.",
 	"gate_mode": "off: the database decides; local: API processes count units down in their memory; redis: " +
