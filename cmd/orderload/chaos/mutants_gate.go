@@ -64,9 +64,6 @@ var gateMutants = []Mutant{
 // gets wrong by itself is not among them: the database decides, and the tests of redisgate have
 // mutants of the scripts.
 var redisMutants = []Mutant{
-	{"redis-is-believed", "a bucket in Redis is written off, whatever its row has", []Edit{
-		{"stock/bucket.go", bucketGuard, "  AND (1 = 1 OR remaining >= `+sum+`)`, " +
-			"slices.Concat(args, sqldb.Args(ids), args)...)\n"}}},
 	{"recall-leaves-redis", "a short pool calls back what processes have, and not what Redis has", []Edit{
 		{"stock/shelf.go", "	buckets, err := recallAll(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)\n",
 			"	buckets, err := Recall(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)\n"}}},
@@ -82,12 +79,4 @@ var redisMutants = []Mutant{
 	{"fenced-in-redis-is-sold-out", "who has a unit of a bucket that was given up is told that it is sold out", []Edit{
 		{"stock/shelf.go", "== 0 && !it.Unlimited && it.left < l.Quantity {",
 			"== 0 && !it.Unlimited && (it.left < l.Quantity || (from != nil && from[i] != 0)) {"}}},
-	{"refused-by-redis", "what a bucket in Redis has not is told to be sold out, and nobody asks the database", []Edit{
-		{"stock/gate/gate.go", "	g.takeShared(&t, c, shared)\n",
-			"	if g.takeShared(&t, c, shared); len(shared) > 0 && t.settle == nil {\n" +
-				"		for _, i := range shared {\n" +
-				"			s := v.gates[c.Lines[i].SkuID]\n" +
-				"			s.marks.extend(time.Now(), time.Now(), time.Second, time.Time{})\n" +
-				"			s.marks.complete.Store(s.marks.mark.Load().stretch)\n" +
-				"		}\n	}\n"}}},
 }
