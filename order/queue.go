@@ -123,7 +123,7 @@ func readWaiting(payload []byte) (Placement, error) {
 // waits gives the answer to a placement that the gate does not let through now: it waits, or has
 // to come again. False: it goes to the ledger.
 func (s *Service) waits(ctx context.Context, try *placing, t *gate.Ticket, asked []stock.Line) (Placed, bool, error) {
-	if t.Queued == nil && t.NotReady == 0 {
+	if t.Queued == nil && t.NotReady == 0 && !t.Reused {
 		return Placed{}, false, nil
 	}
 	if t.Queued == nil || t.Queued.Repeat { // its order may be there, or have been made just now
@@ -132,7 +132,10 @@ func (s *Service) waits(ctx context.Context, try *placing, t *gate.Ticket, asked
 			return placed, true, err
 		}
 	}
-	if t.Queued == nil {
+	switch {
+	case t.Reused:
+		return Placed{}, true, ErrRequestReused
+	case t.Queued == nil:
 		return Placed{}, true, &NotReadyError{Wait: t.NotReady}
 	}
 	q := Queued{OrderNo: t.Queued.OrderNo, Repeated: t.Queued.Repeat, Position: t.Queued.Position, Wait: t.Queued.Wait,

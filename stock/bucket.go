@@ -83,7 +83,7 @@ func (g *Grant) Move(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 		return moved, err
 	}
 	units, err := g.share(ctx, tx)
-	if err != nil || units < leastGrant {
+	if err != nil || units == 0 {
 		return 0, err
 	}
 	if g.Seq == 1 {
@@ -135,7 +135,9 @@ WHERE bucket_id = ?
 
 // share locks the SKU and gives how many units a holder may have of it at this moment: half
 // of what the pool would give each of the holders, this one among them. A SKU whose gate was
-// taken away meanwhile gives none: nobody would take them back. All reads are locking ones,
+// taken away meanwhile gives none: nobody would take them back. One with a queue gives what is
+// wanted, its last unit too, because the pool would sell it above the rate; and it does so before
+// its sale begins, so that the first second finds full buckets. All reads are locking ones,
 // and so of this moment under every isolation level.
 func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 	shelf, err := readShelf(ctx, tx, []string{g.SkuID}, "\nFOR UPDATE")
@@ -143,7 +145,7 @@ func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 		return 0, err
 	}
 	it := shelf.skus[g.SkuID]
-	if it == nil || it.Unlimited || it.closed(sqldb.Millis(g.At)) {
+	if it == nil || it.Unlimited || it.closedUntil > sqldb.Millis(g.At) {
 		return 0, nil
 	}
 	gates, err := lockGates(ctx, tx, []string{g.SkuID})
@@ -153,6 +155,10 @@ func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 	}
 	if g.Home == HomeRedis && (gate.Mode != GateRedis || gate.Epoch != g.Epoch) {
 		return 0, nil // this epoch is over: nobody would ever ask for its units
+	}
+	queues := g.Home == HomeRedis && gate.Rate > 0
+	if it.closed(sqldb.Millis(g.At)) && !queues {
+		return 0, nil
 	}
 	open, err := lockBuckets(ctx, tx, bucketsByState, `state = 'open'
   AND sku_id = ?`, []any{g.SkuID})
@@ -165,10 +171,14 @@ func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 			holders++
 		}
 	}
-	if it.Available < KeepPerHolder*holders {
+	share := it.Available / (2 * holders)
+	switch {
+	case queues:
+		return min(g.Want, it.Available), nil
+	case it.Available < KeepPerHolder*holders || min(g.Want, share) < leastGrant:
 		return 0, nil
 	}
-	return min(g.Want, it.Available/(2*holders)), nil
+	return min(g.Want, share), nil
 }
 
 // closeBuckets takes what the buckets still hold back into the pool by a
@@ -257,6 +267,26 @@ func recallUnpromised(ctx context.Context, tx *sqldb.Tx, skuIDs []string, gates 
 	}
 	more, err := Recall(ctx, tx, queued, at)
 	return append(buckets, more...), err
+}
+
+// recallFree is recallAll of these gates but for the buckets in Redis of those with a queue, and
+// those that run out: these are given as kept, locked.
+func recallFree(ctx context.Context, tx *sqldb.Tx, gates map[string]lockedGate, at time.Time) (back, kept []Bucket,
+	err error) {
+	ids := slices.Sorted(maps.Keys(gates))
+	all, err := lockBuckets(ctx, tx, bucketsByState, `state IN ('open', 'closing')
+  AND sku_id IN (`+sqldb.In(len(ids))+`)`, sqldb.Args(ids))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, b := range all {
+		if b.Home == HomeRedis && (b.State == BucketClosing || gates[b.SkuID].Rate > 0) {
+			kept = append(kept, b)
+		} else {
+			back = append(back, b)
+		}
+	}
+	return back, kept, closeBuckets(ctx, tx, slices.Clone(back), at)
 }
 
 // recall is Recall of the buckets that a condition names.

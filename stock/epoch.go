@@ -29,10 +29,12 @@ func SharedBucket(skuID string, epoch, no int64) int64 {
 }
 
 // NewEpoch ends the epoch of a sale and begins another, of a number above floor and above those
-// of all its gates: the units of its buckets go back to the pool. from has the epoch of
-// each gate of the sale in mode redis as the caller has read them; when that is not how they
-// are any more, nothing is done. It reports whether this call did.
-func (a *Admin) NewEpoch(ctx context.Context, sale string, from map[string]int64, floor int64) (begun bool, err error) {
+// of all its gates: the units of its buckets go back to the pool. few says that the next one has one
+// bucket, however many were set. from has the epoch of each gate of the sale in mode redis as
+// the caller has read them; when that is not how they are any more, nothing is done. It reports
+// whether this call did.
+func (a *Admin) NewEpoch(ctx context.Context, sale string, from map[string]int64, floor int64,
+	few bool) (begun bool, err error) {
 	now := a.now()
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		begun = false
@@ -51,7 +53,11 @@ func (a *Admin) NewEpoch(ctx context.Context, sale string, from map[string]int64
 			}
 			to = max(to, epoch)
 		}
-		_, err = beginEpoch(ctx, tx, sale, ids, to+1, now, "")
+		counts := ""
+		if few {
+			counts = fewBuckets
+		}
+		_, err = beginEpoch(ctx, tx, sale, ids, to+1, now, ", counts = ?", counts)
 		begun = err == nil
 		return err
 	})
@@ -80,6 +86,31 @@ WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 		err = errOtherSale
 	}
 	return buckets, sqldb.Wrap("begin an epoch", err)
+}
+
+// fewBuckets is in stock_gates.counts when an epoch has one bucket.
+const fewBuckets = "1"
+
+// Drain begins the end of the buckets of these SKUs in Redis, in order: they get nothing more, and
+// are not called back. Their keeper gives out no more of them, and gives them up when orders
+// were made of all that waits.
+func (a *Admin) Drain(ctx context.Context, skuIDs []string) error {
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := readShelf(ctx, tx, skuIDs, "\nFOR UPDATE"); err != nil {
+			return err
+		}
+		return drain(ctx, tx, skuIDs)
+	})
+}
+
+// drain is Drain in a transaction that holds the rows of the SKUs.
+func drain(ctx context.Context, tx *sqldb.Tx, skuIDs []string) error {
+	_, err := tx.Update(ctx, `UPDATE stock_buckets
+SET state = 'closing'
+WHERE sku_id IN (`+sqldb.In(len(skuIDs))+`)
+  AND state = 'open'
+  AND home = 'redis'`, sqldb.Args(skuIDs)...)
+	return sqldb.Wrap("let buckets run out", err)
 }
 
 // errOtherSale: a gate is of another sale by now.

@@ -1,6 +1,7 @@
 package stock
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -36,10 +37,10 @@ type Gate struct {
 	Ended    bool // its time is over: nothing is sold until an operator says otherwise
 	Auto     bool // found hot by a process, and given up by itself
 	Version  int64
-	Epoch    int64  // of its buckets in Redis
-	Buckets  int64  // in Redis, that are wanted now
-	Counts   string // all numbers of buckets of this epoch
-	Rate     int64  // orders a second that are created of a queue; 0: no queue
+	Epoch    int64 // of its buckets in Redis
+	Buckets  int64 // in Redis, as the gate was set
+	Few      bool  // this epoch has one bucket, because what is left is little
+	Rate     int64 // orders a second that are created of a queue; 0: no queue
 	ClosesAt time.Time
 	HotAt    time.Time // when a process last found it hot
 	Actor    string
@@ -64,6 +65,9 @@ const (
 	ReopenAfter = 1200 * time.Millisecond
 	// MarkFor is how long a mark that was read is believed.
 	MarkFor = time.Second
+	// SeenFor is how long buckets in Redis are taken for kept after their keepers were last seen:
+	// then whoever finds them ends their epoch, with those who wait.
+	SeenFor = 30 * time.Second
 	// MaxAutoGates bounds the gates that are there by themselves. It is counted before one is
 	// made: of processes that find one in the same moment, each may be one too many.
 	MaxAutoGates = 64
@@ -104,11 +108,11 @@ const gateColumns = `g.sku_id, g.sale, g.mode, g.state, g.origin, g.version, g.e
 // scanGate reads gateColumns.
 func scanGate(row interface{ Scan(...any) error }) (Gate, error) {
 	var g Gate
-	var state, origin string
+	var state, origin, counts string
 	var closes, hot, opens, since int64
-	err := row.Scan(&g.SkuID, &g.Sale, &g.Mode, &state, &origin, &g.Version, &g.Epoch, &g.Buckets, &g.Counts, &g.Rate,
+	err := row.Scan(&g.SkuID, &g.Sale, &g.Mode, &state, &origin, &g.Version, &g.Epoch, &g.Buckets, &counts, &g.Rate,
 		&closes, &hot, &g.Actor, &g.Reason, &opens, &g.PerCustomer, &g.Available, &g.ClosedUntil, &since)
-	g.Ended, g.Auto = state == "ended", origin == "auto"
+	g.Ended, g.Auto, g.Few = state == "ended", origin == "auto", counts == fewBuckets
 	g.SKUSince, g.HotAt = sqldb.FromMillis(since), sqldb.FromMillis(hot)
 	if closes > 0 {
 		g.ClosesAt = sqldb.FromMillis(closes)
@@ -235,10 +239,11 @@ func (a *Admin) SetGate(ctx context.Context, c GateChange) (Gate, error) {
 		if err := c.allowed(ctx, tx, before, found); err != nil {
 			return err
 		}
-		if _, err := recallAll(ctx, tx, []string{c.SkuID}, now); err != nil {
+		epoch, err := c.settleBuckets(ctx, tx, &before, now)
+		if err != nil {
 			return err
 		}
-		if err := c.write(ctx, tx, found, now); err != nil {
+		if err := c.write(ctx, tx, found, epoch, now); err != nil {
 			return err
 		}
 		gate, _, err = findGate(ctx, tx, c.SkuID)
@@ -302,8 +307,29 @@ WHERE mode <> 'off'
 	return err
 }
 
+// settleBuckets does what a change means for the buckets that there are, and gives the epoch of
+// the gate from then on. Most often their units go back to the pool. Those in Redis of which
+// some are set aside for a queue stay when nothing is about them, and are given up by their
+// keeper when nobody waits any more, when the sale goes on with others.
+func (c *GateChange) settleBuckets(ctx context.Context, tx *sqldb.Tx, before *Gate, now time.Time) (int64, error) {
+	ids := []string{c.SkuID}
+	goesOn := before.Mode == GateRedis && c.Mode == GateRedis && before.Sale == c.Sale && !before.Ended
+	switch {
+	case goesOn && c.Rate > 0 && before.Buckets == c.Buckets && before.PerCustomer == c.PerCustomer &&
+		millisOrZero(before.OpensAt) == millisOrZero(c.OpensAt):
+		return before.Epoch, nil
+	case goesOn && before.Rate > 0:
+		if _, err := Recall(ctx, tx, ids, now); err != nil {
+			return 0, err
+		}
+		return before.Epoch, drain(ctx, tx, ids)
+	}
+	_, err := recallAll(ctx, tx, ids, now)
+	return before.Epoch + 1, err // what Redis has of an earlier one is believed no more
+}
+
 // write writes the gate and what its SKU knows of it. The SKU is locked.
-func (c *GateChange) write(ctx context.Context, tx *sqldb.Tx, found bool, now time.Time) error {
+func (c *GateChange) write(ctx context.Context, tx *sqldb.Tx, found bool, epoch int64, now time.Time) error {
 	ms := sqldb.Millis(now)
 	origin := "hand"
 	if c.Auto {
@@ -314,10 +340,10 @@ func (c *GateChange) write(ctx context.Context, tx *sqldb.Tx, found bool, now ti
 	values := []any{c.Sale, string(c.Mode), "open", origin, c.Buckets, c.Rate, millisOrZero(c.ClosesAt), ms, c.Actor,
 		c.Reason, ms}
 	if found {
-		// What Redis has of an earlier epoch is believed no more: its buckets were just closed.
 		_, err := tx.Update(ctx, `UPDATE stock_gates
-SET version = version + 1, epoch = epoch + 1, `+strings.Join(columns, " = ?, ")+` = ?
-WHERE sku_id = ?`, append(values, c.SkuID)...)
+SET version = version + 1, counts = CASE WHEN epoch = ? THEN counts ELSE '' END, epoch = ?,
+  `+strings.Join(columns, " = ?, ")+` = ?
+WHERE sku_id = ?`, slices.Concat([]any{epoch, epoch}, values, []any{c.SkuID})...)
 		if err != nil {
 			return fmt.Errorf("write the gate: %w", err)
 		}
@@ -391,7 +417,9 @@ WHERE sku_id = ?
 }
 
 // EndGate ends a sale whose time is over: its buckets go back to the pool, and nothing is sold
-// until an operator says otherwise. It reports whether this call did.
+// until an operator says otherwise. It reports whether this call did. Where some wait in a queue,
+// their orders are made first: it is for the keeper of its buckets to say when (Drain), and for
+// anybody when there is none.
 func (a *Admin) EndGate(ctx context.Context, id string, now time.Time) (ended bool, err error) {
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if _, err := lockSKU(ctx, tx, id); err != nil {
@@ -406,6 +434,9 @@ WHERE sku_id = ?
 		if ended = n == 1; err != nil || !ended {
 			return err
 		}
+		if kept, err := keptInRedis(ctx, tx, id, now); err != nil || kept {
+			return cmp.Or(err, errWaiting)
+		}
 		if _, err := recallAll(ctx, tx, []string{id}, now); err != nil {
 			return err
 		}
@@ -414,7 +445,27 @@ SET closed_until = ?
 WHERE sku_id = ?`, SoldOut, id)
 		return err
 	})
-	return ended, err
+	if errors.Is(err, errWaiting) {
+		return false, nil
+	}
+	return ended && err == nil, err
+}
+
+// errWaiting: placements may wait for units of these buckets.
+var errWaiting = errors.New("placements may wait in a queue")
+
+// keptInRedis reports that a gate with a queue has buckets in Redis which are kept.
+func keptInRedis(ctx context.Context, tx *sqldb.Tx, id string, now time.Time) (bool, error) {
+	found, err := sqldb.Known(ctx, tx, `SELECT b.bucket_id
+FROM stock_buckets b /*! FORCE INDEX (ix_buckets_state) */
+JOIN stock_gates g ON g.sku_id = b.sku_id
+WHERE b.state IN ('open', 'closing')
+  AND b.sku_id = ?
+  AND b.home = 'redis'
+  AND b.seen_at > ?
+  AND (g.rate > 0 OR b.state = 'closing')
+LIMIT 1`, id, sqldb.Millis(now.Add(-SeenFor)))
+	return found, sqldb.Wrap("look for buckets in Redis", err)
 }
 
 // Hot notes that a process finds these gates hot: those that are there by themselves stay.
@@ -462,7 +513,7 @@ func (a *Admin) Seen(ctx context.Context, ids []int64, now time.Time) error {
 		_, err := tx.Update(ctx, `UPDATE stock_buckets
 SET seen_at = ?
 WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
-  AND state = 'open'`, append([]any{sqldb.Millis(now)}, sqldb.Args(ids)...)...)
+  AND state IN ('open', 'closing')`, append([]any{sqldb.Millis(now)}, sqldb.Args(ids)...)...)
 		return err
 	})
 }

@@ -176,7 +176,7 @@ func (r *Renewal) apply(ctx context.Context, tx *sqldb.Tx, ids []string, now tim
 			return ErrGateVersion
 		}
 	}
-	buckets, err := r.write(ctx, tx, ids, now, done)
+	buckets, err := r.write(ctx, tx, gates, ids, now, done)
 	if err != nil {
 		return err
 	}
@@ -198,19 +198,48 @@ func (r *Renewal) apply(ctx context.Context, tx *sqldb.Tx, ids []string, now tim
 	return nil
 }
 
-// write begins the epoch. hot_at says when, by which a run that was committed is known.
-func (r *Renewal) write(ctx context.Context, tx *sqldb.Tx, ids []string, now time.Time,
+// write begins the epoch, or, for another number of buckets of a sale with a queue, the end of this
+// one in order: the next is begun by the keeper when nobody waits any more. hot_at says when, by
+// which a run that was committed is known.
+func (r *Renewal) write(ctx context.Context, tx *sqldb.Tx, gates []Gate, ids []string, now time.Time,
 	done *Renewed) ([]Bucket, error) {
 	set, args := `, version = version + 1, counts = '', hot_at = ?, actor = ?, reason = ?`,
 		[]any{sqldb.Millis(now), r.Actor, r.Reason}
 	if r.Buckets != 0 {
 		set, args = set+`, buckets = ?`, append(args, r.Buckets)
 	}
+	queues := func(g Gate) bool { return g.Queues() }
+	if r.Buckets != 0 && slices.ContainsFunc(gates, queues) {
+		return r.drain(ctx, tx, ids, now, done, set, args)
+	}
+	set += `, counts = ''`
 	buckets, err := beginEpoch(ctx, tx, done.Sale, ids, done.Epoch, now, set, args...)
 	if err != nil {
 		return nil, fmt.Errorf("renew the buckets of %s: %w", done.Sale, err)
 	}
 	return buckets, nil
+}
+
+// drain sets the gates, and begins the end of their buckets in Redis.
+func (r *Renewal) drain(ctx context.Context, tx *sqldb.Tx, ids []string, now time.Time, done *Renewed, set string,
+	args []any) ([]Bucket, error) {
+	done.Epoch--
+	n, err := tx.Update(ctx, `UPDATE stock_gates
+SET updated_at = ?`+set+`
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)
+  AND sale = ?
+  AND mode = 'redis'`, slices.Concat([]any{sqldb.Millis(now)}, args, sqldb.Args(ids), []any{done.Sale})...)
+	if err == nil && n != int64(len(ids)) {
+		err = errOtherSale
+	}
+	if err != nil {
+		return nil, sqldb.Wrap("set the buckets of a sale", err)
+	}
+	buckets, err := Recall(ctx, tx, ids, now)
+	if err != nil {
+		return nil, err
+	}
+	return buckets, drain(ctx, tx, ids)
 }
 
 // made reports that gates are as this very Renewal made them at now.

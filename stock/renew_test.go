@@ -43,7 +43,7 @@ func TestScalingIsOfTheWholeSale(t *testing.T) {
 		grant(t, db, "mug", 1, stock.HomeRedis, 50)
 		grant(t, db, "mug", 2, "p1", 20)
 		grant(t, db, "pot", 3, stock.HomeRedis, 50)
-		if _, err := admin(db).NewEpoch(t.Context(), "11-11", map[string]int64{"mug": 0}, 6); err != nil {
+		if _, err := admin(db).NewEpoch(t.Context(), "11-11", map[string]int64{"mug": 0}, 6, false); err != nil {
 			t.Fatal(err)
 		}
 		holds(t, db, "mug", 600, 0)
@@ -164,7 +164,7 @@ func TestRenewalsAndKeepersAtOnce(t *testing.T) {
 				for _, id := range []string{"cup", "mug"} {
 					epochs[id] = gateOf(t, db, id).Epoch
 				}
-				_, err = admin(db).NewEpoch(t.Context(), "11-11", epochs, 0)
+				_, err = admin(db).NewEpoch(t.Context(), "11-11", epochs, 0, false)
 				if err == nil {
 					err = db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 						g := stock.Grant{Bucket: i, SkuID: "mug", Home: stock.HomeRedis, Seq: 1, Want: 50,

@@ -64,6 +64,7 @@ type item struct {
 	opensAt     int64 // milliseconds of the database's clock
 	closedUntil int64
 	short       bool // somebody was refused
+	elsewhere   bool // units are in buckets that were not called back
 }
 
 // closed reports that the pool is not sold at this time, in milliseconds: the sale has not
@@ -173,7 +174,9 @@ LIMIT 1`, sqldb.Args(ids)...)
 }
 
 // recall takes the buckets of the short SKUs back into the pool, and notes which of them have
-// a gate. The rows of the SKUs are locked, without which neither gates nor buckets change;
+// a gate. Buckets in Redis of a gate with a queue stay, and those that run out: what is in them is
+// set aside for those who wait, or was refused to this placement when it asked them. The rows of
+// the SKUs are locked, without which neither gates nor buckets change;
 // both are read under locks, so that an old snapshot does not hide them.
 func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
 	ids := s.short(want)
@@ -184,9 +187,17 @@ func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
 	if s.gated, err = lockGates(ctx, tx, ids); err != nil || len(s.gated) == 0 {
 		return err
 	}
-	buckets, err := recallAll(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)
-	if err != nil || len(buckets) == 0 {
+	buckets, kept, err := recallFree(ctx, tx, s.gated, want.At)
+	if err != nil {
 		return err
+	}
+	for _, b := range kept {
+		if it := s.skus[b.SkuID]; it != nil && b.Remaining > 0 {
+			it.elsewhere = true
+		}
+	}
+	if len(buckets) == 0 {
+		return nil
 	}
 	s.held = make(map[int64]*Bucket, len(buckets))
 	for _, b := range buckets {
@@ -311,7 +322,8 @@ func (s *Shelf) take(orderNo, ref string, lines []Line, from []int64) []Short {
 		it := s.skus[l.SkuID]
 		if s.source(from, i, l) == 0 && !it.Unlimited && it.left < l.Quantity {
 			it.short = true
-			short = append(short, Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity, Available: it.left})
+			short = append(short, Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity, Available: it.left,
+				Elsewhere: it.elsewhere})
 		}
 	}
 	if short != nil {
@@ -432,7 +444,7 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 // soldOut gives the SKUs that sellOut is to mark, in ascending order.
 func (s *Shelf) soldOut() (ids []string) {
 	for id, it := range s.skus {
-		if _, gated := s.gated[id]; gated && it.short && it.left == 0 && !it.closed(s.now) {
+		if _, gated := s.gated[id]; gated && it.short && it.left == 0 && !it.elsewhere && !it.closed(s.now) {
 			ids = append(ids, id)
 		}
 	}

@@ -115,7 +115,7 @@ func (d *gateDecideCmd) measure(ctx context.Context, set *bench.Settings) ([]gat
 // side measures calls of Deduct to a bucket with so many units, in which every opening is new.
 func (d *gateDecideCmd) side(ctx context.Context, set *bench.Settings, r *saleRedis, units int64) func() (
 	bench.Sample, error) {
-	home := redisgate.New(r.client, redisgate.Options{})
+	home := redisgate.New(r.client, "")
 	var openings int64
 	return func() (bench.Sample, error) {
 		openings++
@@ -126,7 +126,7 @@ func (d *gateDecideCmd) side(ctx context.Context, set *bench.Settings, r *saleRe
 		var n atomic.Int64
 		s := bench.ClosedLoop(ctx, d.Callers, set.Length(), func(ctx context.Context, _ int64) error {
 			orders := newOrders(n.Add(redisgate.MaxBatch))
-			replies, err := home.Deduct(ctx, b, orders)
+			replies, err := home.Deduct(ctx, b, redisgate.Pace{}, orders)
 			if err != nil {
 				return err
 			}

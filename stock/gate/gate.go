@@ -122,6 +122,9 @@ type Ticket struct {
 	// NotReady is after how long to come again, under the same key: the queue is full, or the
 	// buckets are about to change. 0: it is ready.
 	NotReady time.Duration
+	// Reused: its key waits, or is being placed, with another body. The ledger is asked as with
+	// NotReady.
+	Reused bool
 	// Asked: every bucket was asked that may have units, and none has enough. Where it does not
 	// say so and the ledger finds too few but units Elsewhere (stock.Short), it is not sold
 	// out: the placement is to come again.

@@ -76,7 +76,7 @@ var ErrQueueAway = errors.New("the queue cannot be asked at this time")
 // when it is not known whether they did: nothing is done twice. An error is ErrQueueAway or
 // one of the way to it: whether the call has happened is not known then.
 type Queue interface {
-	// Find gives a queued placement of this customer; false: there is none, or it is another's.
+	// Find gives a queued placement of this customer, "" for whoever's; false: there is none, or it is another's.
 	// One that became an order is not found any more. The database is asked before.
 	Find(ctx context.Context, customerID, orderNo string) (Queued, bool, error)
 	// Withdraw takes a queued placement out of the queue, and its units are free. withdrawn:

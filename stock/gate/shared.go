@@ -30,9 +30,10 @@ type Shared interface {
 type Taken struct {
 	Buckets []int64       // of each of the lines, 0 for none
 	Settle  func(Outcome) // is to be told once what became of the units; nil when there are none
-	// The others are those of a Ticket. With Queued or NotReady nothing is taken otherwise.
+	// The others are those of a Ticket. With Queued, NotReady or Reused nothing is taken otherwise.
 	Queued   *Queued
 	NotReady time.Duration
+	Reused   bool
 	Asked    bool
 }
 
@@ -51,8 +52,11 @@ func (g *Gate) takeShared(t *Ticket, c *Claim, lines []int) bool {
 		return true
 	}
 	taken := g.cfg.Shared.Take(c, lines)
-	t.settle, t.Queued, t.NotReady, t.Asked = taken.Settle, taken.Queued, taken.NotReady, taken.Asked
+	t.settle, t.Asked = taken.Settle, taken.Asked
+	t.Queued, t.NotReady, t.Reused = taken.Queued, taken.NotReady, taken.Reused
 	switch {
+	case t.Reused:
+		return false
 	case t.Queued != nil:
 		g.cfg.Observe.GateDecision(string(stock.GateRedis), "queued")
 		return false

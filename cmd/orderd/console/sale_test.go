@@ -37,7 +37,7 @@ func inRedis(t *testing.T, d *desk) (epoch int64) {
 		Buckets: 2, PerCustomer: 3, Actor: "li<b>", Reason: "sale"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Admin.NewEpoch(t.Context(), "11-11", map[string]int64{"hot": 0}, 0); err != nil {
+	if _, err := d.Admin.NewEpoch(t.Context(), "11-11", map[string]int64{"hot": 0}, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	err := d.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {

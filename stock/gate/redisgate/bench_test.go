@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -50,17 +51,24 @@ func BenchmarkDeduct(b *testing.B) {
 		name         string
 		batch, lines int
 		stock        int64
-	}{{"accepted/batch=1", 1, 1, plenty}, {"accepted/batch=16", 16, 1, plenty}, {"accepted/batch=128", 128, 1, plenty},
-		{"cart of 2/batch=128", 128, 2, plenty}, {"sold out/batch=128", 128, 1, 0}} {
-		b.Run(c.name, func(b *testing.B) { benchmarkDeduct(b, client, c.batch, c.lines, c.stock) })
+		pace         redisgate.Pace
+	}{{name: "accepted/batch=1", batch: 1, lines: 1, stock: plenty},
+		{name: "accepted/batch=16", batch: 16, lines: 1, stock: plenty},
+		{name: "accepted/batch=128", batch: 128, lines: 1, stock: plenty},
+		{name: "cart of 2/batch=128", batch: 128, lines: 2, stock: plenty},
+		{name: "sold out/batch=128", batch: 128, lines: 1},
+		{name: "queued/batch=128", batch: 128, lines: 1, stock: plenty,
+			pace: redisgate.Pace{Every: time.Hour, Burst: -1000, Room: plenty}}} {
+		b.Run(c.name, func(b *testing.B) { benchmarkDeduct(b, client, c.batch, c.lines, c.stock, c.pace) })
 	}
 }
 
-func benchmarkDeduct(b *testing.B, client redis.UniversalClient, batch, lines int, units int64) {
+func benchmarkDeduct(b *testing.B, client redis.UniversalClient, batch, lines int, units int64,
+	pace redisgate.Pace) {
 	if err := client.FlushAll(b.Context()).Err(); err != nil {
 		b.Fatal(err)
 	}
-	home, bucket := redisgate.New(client, redisgate.Options{}), redisgate.Bucket{Sale: "sale", Token: 1}
+	home, bucket := redisgate.New(client, ""), redisgate.Bucket{Sale: "sale", Token: 1}
 	opening := redisgate.Opening{Slices: []redisgate.Slice{{SkuID: "a", BucketID: 1}, {SkuID: "b", BucketID: 2}}}
 	if _, err := home.Open(b.Context(), bucket, opening); err != nil {
 		b.Fatal(err)
@@ -79,13 +87,13 @@ func benchmarkDeduct(b *testing.B, client redis.UniversalClient, batch, lines in
 			no := numbers.Add(1)
 			customer := fmt.Sprint("customer-", no)
 			orders[i] = redisgate.Order{OrderNo: fmt.Sprintf("%026d", no), CustomerID: customer,
-				Key: redisgate.KeyOf(customer, "key"), Payload: payload}
+				Key: redisgate.KeyOf(customer, "key"), Payload: payload, MayWait: true}
 			for l := range lines {
 				orders[i].Lines = append(orders[i].Lines,
 					redisgate.Line{No: int64(l + 1), SkuID: opening.Slices[l].SkuID, Quantity: 1})
 			}
 		}
-		replies, err := home.Deduct(b.Context(), bucket, orders)
+		replies, err := home.Deduct(b.Context(), bucket, pace, orders)
 		for _, r := range replies {
 			if r.Taken() != (units > 0) {
 				return fmt.Errorf("%+v", r)

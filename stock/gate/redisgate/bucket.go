@@ -23,7 +23,8 @@ type Opening struct {
 
 // Open opens a bucket without units, and reports whether this call did; false is for one
 // that is there with this token, open or closed. Tickets and flows of an earlier opening are
-// dropped; entries of its streams stay. A bucket that is there with a higher token is
+// dropped; entries of its streams and its queue stay, and the rate goes on. A bucket that is
+// there with a higher token is
 // ErrNotReady.
 func (h *Home) Open(ctx context.Context, b Bucket, o Opening) (bool, error) {
 	if b.Token < 1 || o.Limit < 0 || len(o.Slices) == 0 {
@@ -46,30 +47,11 @@ func (h *Home) Open(ctx context.Context, b Bucket, o Opening) (bool, error) {
 	return n == 1, err
 }
 
-// Closed is what a bucket has when nothing is deducted from it any more.
-type Closed struct {
-	Entry      int64            // number of the last entry of its streams; 0: none
-	WAL, Queue int64            // entries in its streams
-	Left       map[string]int64 // units by SKU, -1 unlimited, -3 lost
-}
-
-// Close ends deductions from a bucket; a repeat gives the same. Its units and entries stay.
-func (h *Home) Close(ctx context.Context, b Bucket, skus []string) (Closed, error) {
+// Close ends deductions from a bucket, and gives how many wait in its queue; a repeat does so
+// again. Its units and entries stay.
+func (h *Home) Close(ctx context.Context, b Bucket) (waiting int64, err error) {
 	k := h.keys(b)
-	names := []string{k.gate(), k.wal(), k.queue()}
-	for _, sku := range skus {
-		names = append(names, k.leaved(sku))
-	}
-	list, err := h.list(ctx, h.close, "close a bucket", names, b.token())
-	if err != nil {
-		return Closed{}, err
-	}
-	r := reader{list: list}
-	c := Closed{Entry: r.number(), WAL: r.number(), Queue: r.number(), Left: make(map[string]int64, len(skus))}
-	for _, sku := range skus {
-		c.Left[sku] = r.number()
-	}
-	return c, r.end("close a bucket")
+	return h.number(ctx, h.close, "close a bucket", []string{k.gate(), k.queue()}, b.token())
 }
 
 // Stat is a bucket at one instant.
@@ -77,7 +59,6 @@ type Stat struct {
 	Token      int64
 	Open       bool
 	Entry      int64 // number of the last entry of its streams
-	Claimed    int64 // number of the last entry of the queue that was claimed
 	Limit      int64 // see Opening
 	Filling    bool  // see Opening
 	WAL, Queue int64 // entries in its streams
@@ -105,7 +86,7 @@ func (h *Home) Stat(ctx context.Context, b Bucket, skus []string) (Stat, error) 
 		return Stat{}, err
 	}
 	r := reader{list: list}
-	s := Stat{Token: r.number(), Open: r.text() == "open", Entry: r.number(), Claimed: r.number(), Limit: r.number(),
+	s := Stat{Token: r.number(), Open: r.text() == "open", Entry: r.number(), Limit: r.number(),
 		Filling: r.text() == "filling", WAL: r.number(), Queue: r.number(), SKUs: make(map[string]SKUStat, len(skus))}
 	for _, sku := range skus {
 		s.SKUs[sku] = SKUStat{BucketID: r.number(), Seq: r.number(), Units: r.number(), Left: r.number()}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -29,7 +30,7 @@ const (
 	CodeNotReady     = -3 // the bucket does not hold one of its SKUs
 	CodeOverLimit    = -4 // the customer would have more than the limit
 	CodeKeyReused    = -5 // the key was used with another body
-	CodeQueueFull    = -6 // it wanted to queue
+	CodeQueueFull    = -6 // it would have to wait, and the queue is full or it may not
 )
 
 // Order asks for units of all its lines.
@@ -40,9 +41,19 @@ type Order struct {
 	CustomerID string
 	Key        Key     // of the customer's idempotency key
 	Body       [8]byte // a hash of what the customer sent under it
-	Queued     bool    // others make the order, from the queue; else the caller does
+	MayWait    bool    // above the rate others make the order, from the queue; else the caller does
 	Lines      []Line  // each SKU once
 	Payload    []byte  // all that is needed to make the order, given to whoever does
+}
+
+// Pace is how quickly orders are made of a bucket: those that are made at once and those that
+// are claimed together, over all processes. In a time T they are at most
+// (T + Burst) / Every + 1.
+type Pace struct {
+	Now   time.Time     // of the database's clock; one that is behind another's counts as that
+	Every time.Duration // between two orders, in whole microseconds; 0: no rate, and no queue
+	Burst time.Duration // so much of the rate may be made up for; below 0: none is made at once
+	Room  int64         // most entries of the queue
 }
 
 // State is what has become of a ticket.
@@ -69,7 +80,8 @@ type Reply struct {
 	State   State
 	// Entry is the number of the ticket's entry in its stream; 0: no ticket.
 	Entry int64
-	// Ahead is how many entries were in the queue before this one, when it was queued now.
+	// Ahead is how many entries were in the queue before this one, when it was queued now:
+	// StateQueued and no Repeat.
 	Ahead int64
 	// Filling: older orders are not all known here, so CodeInsufficient may be the answer
 	// to a repeat.
@@ -80,12 +92,13 @@ type Reply struct {
 func (r Reply) Taken() bool { return !r.Repeat && r.Code >= CodeUnlimited }
 
 // Deduct takes units for up to MaxBatch orders, in their order, each whole or not at all,
-// and gives a reply for each. An order that was taken before is a repeat, at no units left
+// and gives a reply for each. One that is above the pace is queued, or refused when it may not
+// wait. An order that was taken before is a repeat, at no units left
 // too. It is known by its Key, and by its flow when it would be taken otherwise: one that
 // only its flow knows (the key is another order's by now) may be told CodeInsufficient.
 // ErrNotReady when the bucket is closed or not of this token; nothing is taken then.
-func (h *Home) Deduct(ctx context.Context, b Bucket, orders []Order) ([]Reply, error) {
-	names, args, err := h.deductCall(b, orders)
+func (h *Home) Deduct(ctx context.Context, b Bucket, p Pace, orders []Order) ([]Reply, error) {
+	names, args, err := h.deductCall(b, p, orders)
 	if err != nil || len(orders) == 0 {
 		return nil, err
 	}
@@ -97,7 +110,7 @@ func (h *Home) Deduct(ctx context.Context, b Bucket, orders []Order) ([]Reply, e
 }
 
 // deductCall gives keys and arguments of the script.
-func (h *Home) deductCall(b Bucket, orders []Order) (names []string, args []any, err error) {
+func (h *Home) deductCall(b Bucket, p Pace, orders []Order) (names []string, args []any, err error) {
 	if len(orders) > MaxBatch {
 		return nil, nil, fmt.Errorf("deduct: %d orders, at most %d", len(orders), MaxBatch)
 	}
@@ -116,11 +129,12 @@ func (h *Home) deductCall(b Bucket, orders []Order) (names []string, args []any,
 	slices.Sort(skus)
 	skus = slices.Compact(skus)
 	k := h.keys(b)
-	names = []string{k.gate(), k.ticket(), k.wal(), k.queue()}
+	names = []string{k.gate(), k.ticket(), k.wal(), k.queue(), k.queued(), k.claimed()}
 	for _, sku := range skus {
 		names = append(names, k.leaved(sku), k.flow(sku), k.buyer(sku))
 	}
-	args = append(make([]any, 0, 2+len(orders)), b.token(), h.maxQueue)
+	args = append(make([]any, 0, 5+len(orders)), b.token(), p.Now.UnixMicro(), p.Every.Microseconds(),
+		p.Burst.Microseconds(), p.Room)
 	for _, o := range orders {
 		args = append(args, pack(o, skus))
 	}
@@ -129,12 +143,12 @@ func (h *Home) deductCall(b Bucket, orders []Order) (names []string, args []any,
 
 // pack puts an order into one argument of the script, which says how. skus are those of the batch, sorted.
 func pack(o Order, skus []string) []byte {
-	mode := StateDirect
-	if o.Queued {
-		mode = StateQueued
+	mode := byte('d')
+	if o.MayWait {
+		mode = 'a'
 	}
 	p := make([]byte, 0, orderNoLen+64+24*len(o.Lines)+len(o.CustomerID)+len(o.Payload))
-	p = append(append(append(append(p, o.OrderNo...), o.Key[:]...), o.Body[:]...), mode...)
+	p = append(append(append(append(p, o.OrderNo...), o.Key[:]...), o.Body[:]...), mode)
 	for _, l := range o.Lines {
 		sku, _ := slices.BinarySearch(skus, l.SkuID)
 		p = append(strconv.AppendInt(p, int64(sku+1), 10), ' ') // Lua counts from 1
@@ -148,91 +162,28 @@ func pack(o Order, skus []string) []byte {
 // replies reads the answer of the script.
 func replies(orders []Order, list []any) ([]Reply, error) {
 	r := reader{list: list}
-	entry, waiting, filling := r.number(), r.number(), r.number() == 1
+	entry, filling := r.number(), r.number() == 1
 	all := make([]Reply, len(orders))
-	queued := int64(0)
 	for i, o := range orders {
 		reply := Reply{OrderNo: o.OrderNo, Filling: filling}
 		switch answer := r.next().(type) {
 		case int64:
-			reply.Code = answer
+			if reply.Code = answer; reply.Taken() {
+				reply.State, reply.Entry = StateDirect, entry
+			}
 		case []any:
 			of := reader{list: answer}
-			reply.Repeat, reply.OrderNo, reply.Entry, reply.State = true, of.text(), of.number(), State(of.text())
+			reply.OrderNo, reply.Entry, reply.State = of.text(), of.number(), State(of.text())
+			if reply.Repeat = len(answer) == 3; !reply.Repeat {
+				reply.Code, reply.Ahead = of.number(), of.number()
+			}
 			r.bad = r.bad || of.end("") != nil
 		default:
 			r.bad = true
 		}
-		if reply.Taken() {
-			reply.State, reply.Entry = StateDirect, entry
-			if o.Queued {
-				queued++
-				reply.State, reply.Entry, reply.Ahead = StateQueued, entry+queued, waiting+queued-1
-			}
-		}
 		all[i] = reply
 	}
 	return all, r.end("deduct from a bucket")
-}
-
-// Cancel names a queued order that is to be withdrawn: its number and that of its entry,
-// and its lines, whose quantities do not matter.
-type Cancel struct {
-	OrderNo string
-	Entry   int64
-	Lines   []Line
-}
-
-// Cancel withdraws a queued order and puts its units back, and reports whether it is
-// withdrawn, by this call or an earlier one. False: it is too late, the order was claimed
-// (Claim) and exists or will.
-func (h *Home) Cancel(ctx context.Context, b Bucket, c Cancel) (bool, error) {
-	k := h.keys(b)
-	names, args := []string{k.gate(), k.ticket(), k.queue()}, []any{b.token(), c.OrderNo, c.Entry}
-	for _, l := range c.Lines {
-		names = append(names, k.leaved(l.SkuID), k.flow(l.SkuID), k.back(l.SkuID), k.buyer(l.SkuID))
-		args = append(args, lineID(c.OrderNo, l.No))
-	}
-	n, err := h.number(ctx, h.cancel, "cancel a queued order", names, args...)
-	return n == 1, err
-}
-
-// Entry is an entry of a stream, with the orders of it.
-type Entry struct {
-	ID     string // for XDEL
-	Orders []Ticket
-}
-
-// Ticket is an order that is to be made.
-type Ticket struct {
-	OrderNo string
-	Payload []byte
-}
-
-// Claim gives up to limit entries from the head of the queue, for orders to be made of
-// them. From then on they cannot be cancelled. They stay in the queue until they are
-// deleted: when whoever claimed them dies, the next claim gives them again.
-func (h *Home) Claim(ctx context.Context, b Bucket, limit int) ([]Entry, error) {
-	k := h.keys(b)
-	list, err := h.list(ctx, h.claim, "claim queued orders", []string{k.gate(), k.queue()}, b.token(), limit)
-	if err != nil {
-		return nil, err
-	}
-	entries := make([]Entry, 0, len(list))
-	for _, element := range list {
-		pair, _ := element.([]any)
-		r := reader{list: pair}
-		e := Entry{ID: r.text()}
-		fields, _ := r.next().([]any)
-		if len(fields)%2 != 0 || r.end("") != nil {
-			return nil, fmt.Errorf("claim queued orders: unexpected entry %v", element)
-		}
-		for f := (reader{list: fields}); f.at < len(fields); {
-			e.Orders = append(e.Orders, Ticket{OrderNo: f.text(), Payload: []byte(f.text())})
-		}
-		entries = append(entries, e)
-	}
-	return entries, nil
 }
 
 // Ticket finds what has become of an order that was taken here: its customer, state and

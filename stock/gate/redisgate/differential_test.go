@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -48,7 +49,7 @@ func onEach(t *testing.T, test func(t *testing.T, client redis.UniversalClient))
 }
 
 const (
-	mostQueued = 2
+	mostQueued = 3
 	// perSequence is about how many calls a sequence makes.
 	perSequence = 40
 )
@@ -62,6 +63,7 @@ var (
 type call struct {
 	text        string
 	home, model func() string
+	advances    bool // sent again it goes on, and does not repeat what it did
 	// remade is the call as a program would send it again that forgets the numbers it has made.
 	remade func() string
 }
@@ -82,13 +84,15 @@ type world struct {
 	forget  bool           // a repeat is sent with an order number made anew
 	number  int            // of the last order number
 	steps   uint64         // that were taken
+	now     int64          // microseconds
 	over    bool           // nothing more can be compared
 }
 
 func newWorld(ctx context.Context, client redis.UniversalClient, prefix string, answers map[string]int) *world {
 	return &world{ctx: ctx, client: client, answers: answers,
-		home:   redisgate.New(client, redisgate.Options{Prefix: prefix, MaxQueue: mostQueued}),
-		model:  &model{prefix: prefix, queueOf: mostQueued},
+		home:   redisgate.New(client, prefix),
+		model:  newModel(prefix),
+		now:    1_800_000_000_000_000,
 		bucket: redisgate.Bucket{Sale: "sale", No: 3, Token: 1}}
 }
 
@@ -137,12 +141,18 @@ func (w *world) do(c call, op string) string {
 	if err != nil {
 		return err.Error()
 	}
+	if c.advances {
+		found = w.model.dump()
+	}
 	return differ(again, found)
 }
 
 // kind shortens an answer to what is counted.
 func kind(answer string) string {
-	if len(answer) > 0 && (answer[0] == '[' || answer[0] == '{') {
+	if len(answer) > 2 && answer[:2] == "[{" && strings.Contains(answer, "ID:") {
+		return "some"
+	}
+	if len(answer) > 2 && (answer[0] == '[' || answer[0] == '{') {
 		return "answered"
 	}
 	if n, err := strconv.Atoi(answer); err == nil && n > 0 {
@@ -177,8 +187,10 @@ func (w *world) dump() (map[string]string, error) {
 	_, err = w.client.Pipelined(w.ctx, func(p redis.Pipeliner) error {
 		for _, name := range names {
 			switch short := strings.TrimPrefix(name, w.model.prefix); {
-			case strings.HasPrefix(short, "sku_leaved_amount_"):
+			case strings.HasPrefix(short, "sku_leaved_amount_"), strings.HasPrefix(short, "ended_"):
 				reads[name] = p.Get(w.ctx, name)
+			case strings.HasPrefix(short, "claimed_"):
+				reads[name] = p.ZRangeWithScores(w.ctx, name, 0, -1)
 			case strings.HasPrefix(short, "wal_"), strings.HasPrefix(short, "queue_"):
 				reads[name] = p.Do(w.ctx, "XRANGE", name, "-", "+")
 			default:
@@ -205,6 +217,10 @@ func dumped(read redis.Cmder) string {
 	switch read := read.(type) {
 	case *redis.StringCmd:
 		return read.Val()
+	case *redis.ZSliceCmd:
+		for _, z := range read.Val() {
+			lines = append(lines, fmt.Sprintf("%q=%q", z.Member, strconv.FormatInt(int64(z.Score), 10)))
+		}
 	case *redis.Cmd:
 		switch all := read.Val().(type) {
 		case map[any]any:
@@ -236,7 +252,7 @@ func (w *world) step(seed uint64) string {
 		return w.opens()
 	}
 	ops := []func() string{w.deducts, w.deducts, w.deducts, w.deducts, w.returns, w.returns, w.returns,
-		w.grants, w.grants, w.grants, w.backs, w.cancels, w.cancels, w.claims, w.deletes,
+		w.grants, w.grants, w.grants, w.cancels, w.cancels, w.claims, w.dones, w.deletes,
 		w.repeats, w.repeats, w.repeats, w.stats}
 	switch w.rand.IntN(80) {
 	case 0, 2:
@@ -294,7 +310,7 @@ func (w *world) order() redisgate.Order {
 	customer := customers[w.rand.IntN(len(customers))]
 	key := strconv.Itoa(w.rand.IntN(30))
 	o := redisgate.Order{OrderNo: w.orderNo(), CustomerID: customer, Key: redisgate.KeyOf(customer, key),
-		Queued: w.rand.IntN(3) == 0, Payload: []byte("pay " + key)}
+		MayWait: w.rand.IntN(5) > 0, Payload: []byte("pay " + key)}
 	if w.rand.IntN(12) == 0 {
 		o.Body[7] = 1
 	}
@@ -318,6 +334,14 @@ func (w *world) order() redisgate.Order {
 	return o
 }
 
+// pace is how quickly orders are made at this moment. Time passes, and at times it goes back.
+func (w *world) pace() redisgate.Pace {
+	w.now += int64(w.rand.IntN(4000) - 500)
+	every := []time.Duration{0, 0, time.Millisecond, 3 * time.Millisecond, time.Minute}[w.rand.IntN(5)]
+	return redisgate.Pace{Now: time.UnixMicro(w.now), Every: every, Room: mostQueued,
+		Burst: []time.Duration{-1000, 0, 2 * time.Millisecond}[w.rand.IntN(3)]}
+}
+
 func (w *world) deducts() string {
 	var orders []redisgate.Order
 	for range 1 + w.rand.IntN(4) {
@@ -334,11 +358,11 @@ func (w *world) deducts() string {
 		orders = append(orders, o)
 	}
 	w.orders = append(w.orders, orders...)
-	b := w.at(40)
-	c := call{text: fmt.Sprintf("deduct %+v %+v", b, orders),
-		home: func() string { return say(w.home.Deduct(w.ctx, b, orders)) },
+	b, p := w.at(40), w.pace()
+	c := call{text: fmt.Sprintf("deduct %+v %+v %+v", b, p, orders),
+		home: func() string { return say(w.home.Deduct(w.ctx, b, p, orders)) },
 		model: func() string {
-			replies, err := w.model.deduct(b, orders)
+			replies, err := w.model.deduct(b, p, orders)
 			for _, r := range replies {
 				w.answers["deduct "+outcome(r)]++
 			}
@@ -349,7 +373,7 @@ func (w *world) deducts() string {
 		for i := range anew {
 			anew[i].OrderNo = w.orderNo()
 		}
-		return say(w.home.Deduct(w.ctx, b, anew))
+		return say(w.home.Deduct(w.ctx, b, p, anew))
 	}
 	w.calls = append(w.calls, c)
 	return w.do(c, "deduct")
@@ -426,42 +450,58 @@ func (w *world) grants() string {
 		func() string { return say(w.model.grant(v)) })
 }
 
-func (w *world) backs() string {
-	v := w.move()
-	v.Units = int64(w.rand.IntN(6))
-	return w.send("back", fmt.Sprintf("%+v", v),
-		func() string { return say(w.home.Back(w.ctx, w.bucket, v)) },
-		func() string { return say(w.model.takeBack(v)) })
-}
-
 func (w *world) cancels() string {
-	o, b := w.someOrder(), w.at(12)
+	o := w.someOrder()
 	for range 5 { // of a queued order, if there is one
-		if w.model.records[o.OrderNo].State != redisgate.StateQueued {
+		if _, waits := w.model.places[o.OrderNo]; !waits {
 			o = w.someOrder()
 		}
 	}
-	c := redisgate.Cancel{OrderNo: o.OrderNo, Entry: w.model.records[o.OrderNo].Entry, Lines: o.Lines}
+	id := w.model.places[o.OrderNo].id
 	if w.rand.IntN(10) == 0 {
-		c.Entry++
+		id.n++
 	}
-	return w.send("cancel", fmt.Sprintf("%+v %+v", b, c),
-		func() string { return say(w.home.Cancel(w.ctx, b, c)) },
-		func() string { return say(w.model.cancel(b, c)) })
+	c := redisgate.Cancel{OrderNo: o.OrderNo, ID: id.String(), To: redisgate.StateCancelled, Lines: o.Lines,
+		CustomerID: o.CustomerID, Told: time.Minute}
+	if w.rand.IntN(2) == 0 {
+		c.ID = w.model.places[o.OrderNo].id.String()
+		c.To, c.Problem = redisgate.StateWithdrawn, []byte("a problem")
+	}
+	return w.send("cancel", fmt.Sprintf("%+v", c),
+		func() string { return say(w.home.Cancel(w.ctx, w.bucket, c)) },
+		func() string { return say(w.model.cancel(c), nil) })
 }
 
 func (w *world) claims() string {
-	b, limit := w.at(8), 1+w.rand.IntN(2)
-	return w.send("claim", fmt.Sprintf("%+v %d", b, limit),
-		func() string { return say(w.home.Claim(w.ctx, b, limit)) },
-		func() string { return say(w.model.claim(b, limit)) })
+	p, limit, lapse := w.pace(), 1+w.rand.IntN(2), 5*time.Millisecond
+	c := call{text: fmt.Sprintf("claim %+v %d", p, limit), advances: true,
+		home:  func() string { return say(w.home.Claim(w.ctx, w.bucket, p, lapse, limit)) },
+		model: func() string { return say(w.model.claim(p, lapse, limit), nil) }}
+	c.remade = c.home
+	w.calls = append(w.calls, c)
+	return w.do(c, "claim")
+}
+
+func (w *world) dones() string {
+	var entries []redisgate.Entry
+	for _, e := range w.model.queue {
+		if w.rand.IntN(2) == 0 {
+			entries = append(entries, redisgate.Entry{ID: e.id(), OrderNo: e.fields[0]})
+		}
+	}
+	if len(entries) == 0 {
+		return ""
+	}
+	return w.send("done", fmt.Sprintf("%+v", entries),
+		func() string { return say(0, w.home.Done(w.ctx, w.bucket, entries)) },
+		func() string { w.model.done(entries); return say(0, nil) })
 }
 
 func (w *world) closes() string {
 	b := w.at(3)
 	return w.send("close", fmt.Sprintf("%+v", b),
-		func() string { return say(w.home.Close(w.ctx, b, skus)) },
-		func() string { return say(w.model.closed(b, skus)) })
+		func() string { return say(w.home.Close(w.ctx, b)) },
+		func() string { return say(w.model.closed(b)) })
 }
 
 func (w *world) stats() string {
@@ -470,17 +510,16 @@ func (w *world) stats() string {
 		func() string { return say(w.model.stat(skus)) })
 }
 
-// deletes does what a writer and a drainer do when an entry has become an order.
+// deletes does what a writer does when an entry has become an order.
 func (w *world) deletes() string {
-	w.trace = append(w.trace, "delete the first entries")
-	for name, entries := range map[string]*[]modelEntry{"wal": &w.model.wal, "queue": &w.model.queue} {
-		if len(*entries) == 0 {
-			continue
-		}
-		if err := w.client.XDel(w.ctx, w.model.prefix+name+"_{sale/3}", (*entries)[0].id()).Err(); err != nil {
-			return err.Error()
-		}
-		*entries = slices.Clone((*entries)[1:])
+	w.trace = append(w.trace, "delete the first entry")
+	if len(w.model.wal) == 0 {
+		return ""
+	}
+	err := w.client.XDel(w.ctx, w.model.prefix+"wal_{sale/3}", w.model.wal[0].id()).Err()
+	w.model.wal = slices.Clone(w.model.wal[1:])
+	if err != nil {
+		return err.Error()
 	}
 	return ""
 }
@@ -573,14 +612,14 @@ func reached(t *testing.T, answers map[string]int) {
 	t.Helper()
 	for _, want := range []string{
 		"deduct taken d", "deduct taken q", "deduct repeat d", "deduct repeat q", "deduct repeat c", "deduct repeat x",
+		"deduct repeat o",
 		"deduct -1", "deduct -2", "deduct -3", "deduct -4", "deduct -5", "deduct -6", "deduct " + notReady,
 		"return true", "return false", "return " + stock.ErrReturnExceeds.Error(), "return " + notReady,
 		"grant -1", "grant some", "grant " + notReady, "grant " + redisgate.ErrDone.Error(),
 		"grant " + redisgate.ErrGap.Error(), "grant " + redisgate.ErrWentBack.Error(),
-		"back -1", "back 0", "back some", "back " + notReady, "back " + redisgate.ErrDone.Error(),
-		"back " + redisgate.ErrGap.Error(), "open true", "open false", "open " + notReady,
-		"close answered", "close " + notReady, "cancel true", "cancel false", "cancel " + notReady,
-		"claim answered", "claim " + notReady, "stat answered"} {
+		"open true", "open false", "open " + notReady,
+		"close 0", "close some", "close " + notReady, "cancel true", "cancel false",
+		"claim some", "claim []", "done 0", "stat answered"} {
 		if answers[want] == 0 {
 			t.Errorf("no call was ever answered %q: the sequences do not get there", want)
 		}

@@ -1,9 +1,12 @@
 // Package redisgate is the home of stock buckets in Redis: a place where units that the
 // database has put aside are counted down quickly.
 //
-//   - Home has a method for each script: units are taken (Deduct), given back (Return,
-//     Cancel), moved in and out (Grant, Back), and a bucket is opened, closed and looked at.
-//   - Route and FormerOwners say which buckets of a sale a customer's order tries.
+//   - Home has a method for each script: units are taken (Deduct) and given back (Return),
+//     moved in (Grant), what waits is claimed, done with or ended (Claim, Done, Cancel), and
+//     a bucket is opened, closed and looked at.
+//   - Route says in which order a customer's orders try the buckets of a sale.
+//   - Shared is what gates in mode redis are sold by, and keeps their buckets. Its queue is
+//     in queue.go.
 //   - The scripts (*.lua) run on Redis 6.2 and later, and on miniredis.
 //
 // The database decides: a bucket is a row there, and orders are inserted under a guard on

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -53,8 +54,7 @@ func TestLostAnswerDoublesNothing(t *testing.T) {
 
 func lostAnswers(t *testing.T, client redis.UniversalClient, lose *atomic.Bool) {
 	r := open(t, client, 20, 20, 5)
-	queued := order(2, "bob", "a3", "b")
-	queued.Queued = true
+	queued, refused := order(2, "bob", "a3", "b"), order(4, "eve", "b2")
 	// Each script runs once before, so that a repeat is not hidden behind NOSCRIPT.
 	r.code(r.took(order(1, "ann", "a")), 19)
 	calls := []struct {
@@ -68,18 +68,19 @@ func lostAnswers(t *testing.T, client redis.UniversalClient, lose *atomic.Bool) 
 		}, true, 20, 20},
 		{"deduct", func() (any, error) {
 			lose.Store(true)
-			replies, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{queued, order(3, "eve", "a2")})
-			if err == nil {
-				r.repeat(replies[0], queued, redisgate.StateQueued)
-				r.repeat(replies[1], order(3, ""), redisgate.StateDirect)
-				return []int64{replies[0].Entry, replies[1].Entry}, nil
-			}
-			return nil, err
-		}, []int64{3, 2}, 15, 19},
+			return r.took(order(3, "eve", "a2")).Entry, nil
+		}, 2, 18, 20},
+		{"deduct, queued", func() (any, error) {
+			lose.Store(true)
+			replies := r.queue(queued, refused)
+			r.repeat(replies[0], queued, redisgate.StateQueued)
+			r.repeat(replies[1], refused, redisgate.StateQueued)
+			return []int64{replies[0].Entry, replies[1].Entry}, nil
+		}, []int64{4, 5}, 15, 17},
 		{"return", func() (any, error) {
 			lose.Store(true)
 			return r.sendBack(r.Bucket, order(3, "", "a1"), "x")
-		}, false, 16, 19},
+		}, false, 16, 17},
 		{"grant", func() (any, error) {
 			lose.Store(true)
 			left, err := r.Grant(r.ctx, r.Bucket, r.move("a", 2, 5))
@@ -87,25 +88,22 @@ func lostAnswers(t *testing.T, client redis.UniversalClient, lose *atomic.Bool) 
 				err = nil
 			}
 			return left, err
-		}, int64(0), 21, 19},
-		{"back, to know the script", func() (any, error) {
-			return r.Back(r.ctx, r.Bucket, r.move("b", 2, 1))
-		}, int64(1), 21, 18},
-		{"back", func() (any, error) {
-			lose.Store(true)
-			return r.Back(r.ctx, r.Bucket, r.move("a", 3, 7))
-		}, int64(7), 14, 18},
+		}, int64(0), 21, 17},
 		{"cancel, to know the script", func() (any, error) {
-			return r.withdraw(r.Bucket, order(9, "", "a"), 1)
-		}, false, 14, 18},
+			return r.withdraw(order(9, "", "a"), 1)
+		}, false, 21, 17},
 		{"cancel", func() (any, error) {
 			lose.Store(true)
-			return r.withdraw(r.Bucket, queued, 3)
-		}, true, 17, 19},
+			return r.withdraw(queued, 4)
+		}, true, 24, 18},
+		{"refuse", func() (any, error) {
+			lose.Store(true)
+			return nil, r.refuse(refused, 5)
+		}, nil, 24, 20},
 		{"open", func() (any, error) {
 			lose.Store(true)
 			return r.Open(r.ctx, r.Bucket, redisgate.Opening{Slices: []redisgate.Slice{{SkuID: "a", BucketID: 1}}})
-		}, false, 17, 19},
+		}, false, 24, 20},
 	}
 	for _, c := range calls {
 		got, err := c.call()
@@ -120,7 +118,7 @@ func lostAnswers(t *testing.T, client redis.UniversalClient, lose *atomic.Bool) 
 }
 
 // write is a call of a script that changes something.
-var write = regexp.MustCompile(`redis\.call\('(HSET|XADD|DECRBY|INCRBY|XDEL|SET|DEL|UNLINK)'`)
+var write = regexp.MustCompile(`redis\.call\('(HSET|HDEL|XADD|DECRBY|INCRBY|XDEL|ZADD|ZREM|SET|DEL|UNLINK)'`)
 
 // scenarios have a call for each script that moves units, and what is needed before.
 var scenarios = map[string]struct {
@@ -128,9 +126,10 @@ var scenarios = map[string]struct {
 	call   func(r *rig) error
 }{
 	"deduct": {func(*rig) {}, func(r *rig) error {
-		queued := order(11, "bob", "a2", "b")
-		queued.Queued = true
-		_, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{order(10, "ann", "a", "b2"), queued})
+		first, queued := order(10, "ann", "a", "b2"), order(11, "bob", "a2", "b")
+		first.MayWait, queued.MayWait = true, true
+		pace := redisgate.Pace{Now: drains.Now, Every: time.Hour, Room: 10} // the first is made at once
+		_, err := r.Deduct(r.ctx, r.Bucket, pace, []redisgate.Order{first, queued})
 		return err
 	}},
 	"return": {func(r *rig) { r.took(order(10, "ann", "a2", "b2")) }, func(r *rig) error {
@@ -145,17 +144,19 @@ var scenarios = map[string]struct {
 		_, err := r.Grant(r.ctx, r.Bucket, r.move("a", 2, -3))
 		return ignore(err, redisgate.ErrDone)
 	}},
-	"back": {func(*rig) {}, func(r *rig) error {
-		_, err := r.Back(r.ctx, r.Bucket, r.move("a", 2, 3))
+	"cancel": {func(r *rig) { r.queue(order(10, "ann", "a2", "b2")) }, func(r *rig) error {
+		_, err := r.withdraw(order(10, "ann", "a2", "b2"), 2)
 		return err
 	}},
-	"cancel": {func(r *rig) {
-		o := order(10, "ann", "a2", "b2")
-		o.Queued = true
-		r.took(o)
+	"cancel, refused": {func(r *rig) {
+		r.queue(order(10, "ann", "a2", "b2"))
+		r.claim(1)
+	}, func(r *rig) error { return r.refuse(order(10, "ann", "a2", "b2"), 2) }},
+	"done": {func(r *rig) {
+		r.queue(order(10, "ann", "a2", "b2"))
+		r.claim(1)
 	}, func(r *rig) error {
-		_, err := r.withdraw(r.Bucket, order(10, "", "a2", "b2"), 2)
-		return err
+		return r.Done(r.ctx, r.Bucket, []redisgate.Entry{{ID: r.idOf(2), OrderNo: order(10, "").OrderNo}})
 	}},
 }
 
@@ -166,12 +167,17 @@ func ignore(err, fine error) error {
 	return err
 }
 
+// scriptOf is the script of a scenario.
+func scriptOf(name string) string {
+	return name[:strings.IndexAny(name+" ", " ,")]
+}
+
 // A script can die between two of its writes, and what it wrote stays. However it dies, there may be a ticket too many,
 // which the database refuses, or units that lie idle, and never a unit too many; and the same call can be sent again.
 func TestScriptThatDiesHalfWay(t *testing.T) {
 	onEach(t, func(t *testing.T, client redis.UniversalClient) {
 		for name := range scenarios {
-			script, _, _ := strings.Cut(name, " ")
+			script := scriptOf(name)
 			wrong, died := dies(t, client, name, redisgate.Scripts()[script])
 			for _, w := range wrong {
 				t.Error(w)
@@ -179,6 +185,33 @@ func TestScriptThatDiesHalfWay(t *testing.T) {
 			if died < 2 {
 				t.Errorf("%s died at %d places: nothing was tested", name, died)
 			}
+		}
+	})
+}
+
+// A claim that dies between two of its writes must forget nobody who waits: all are claimed again, when it has lapsed
+// at the latest.
+func TestClaimThatDiesHalfWay(t *testing.T) {
+	onEach(t, func(t *testing.T, client redis.UniversalClient) {
+		text, died := redisgate.Scripts()["claim"], 0
+		for i, place := range write.FindAllStringIndex(text, -1) {
+			r := open(t, client, 10, 10, 5)
+			r.queue(order(1, "ann", "a"), order(2, "bob", "a"), order(3, "eve", "a"))
+			r.claim(1)
+			r.Use("claim", text[:place[0]]+"error('dies here') "+text[place[0]:])
+			pace := redisgate.Pace{Now: drains.Now, Every: time.Microsecond, Burst: time.Second}
+			if _, err := r.Claim(r.ctx, r.Bucket, pace, time.Minute, 1); err == nil {
+				continue // the call does not come here
+			}
+			died++
+			r.Use("claim", text)
+			pace.Now = pace.Now.Add(time.Minute)
+			if entries, err := r.Claim(r.ctx, r.Bucket, pace, time.Minute, 10); err != nil || len(entries) != 3 {
+				t.Errorf("dead before write %d: %d of 3 are claimed again, %v", i, len(entries), err)
+			}
+		}
+		if died < 3 {
+			t.Errorf("it died at %d places: nothing was tested", died)
 		}
 	})
 }
@@ -191,14 +224,13 @@ func TestWrongOrderOfWritesIsCaught(t *testing.T) {
 	const numbered = "redis.call('HSET', KEYS[1], 's:' .. sku, ARGV[3], 'm:' .. sku, "
 	for name, m := range map[string]struct{ block, before string }{
 		"deduct": {"for s = 1, skus do\n  if took[s] > 0 then\n" +
-			"    redis.call('DECRBY', KEYS[3 * s + 2], took[s])\n  end\nend\n", "redis.call('HSET', KEYS[1], 'n', "},
+			"    redis.call('DECRBY', KEYS[3 * s + 4], took[s])\n  end\nend\n", "redis.call('HSET', KEYS[1], 'n', "},
 		"return":           {fmt.Sprintf(counted, "todo"), "for _, line in ipairs(todo) do\n  redis.call('HSET'"},
 		"cancel":           {fmt.Sprintf(counted, "lines"), "redis.call('XDEL'"},
 		"grant":            {"if delta > 0 then\n  redis.call('INCRBY', KEYS[2], delta)\nend\n", numbered},
 		"grant below zero": {numbered + "ARGV[4])\n", "-- Half-way there must be"},
-		"back":             {numbered + "0 - taken)\n", "if taken > 0 then"},
 	} {
-		script, _, _ := strings.Cut(name, " ")
+		script := scriptOf(name)
 		text := redisgate.Scripts()[script]
 		at := strings.LastIndex(text, m.block)
 		if at < 0 {
@@ -218,7 +250,7 @@ func TestWrongOrderOfWritesIsCaught(t *testing.T) {
 // afterwards or after the same call again, and at how many places the script died.
 func dies(t *testing.T, client redis.UniversalClient, name, text string) (wrong []string, died int) {
 	t.Helper()
-	script, _, _ := strings.Cut(name, " ")
+	script := scriptOf(name)
 	s := scenarios[name]
 	for i, place := range write.FindAllStringIndex(text, -1) {
 		r := open(t, client, 10, 10, 5)
@@ -247,8 +279,8 @@ func tooMany(r *rig, when, name string) (wrong []string) {
 	s, err := r.Stat(r.ctx, r.Bucket, skus)
 	r.fine(err)
 	granted := map[string]int64{"a": 10, "b": 10}
-	if s.SKUs["a"].Seq == 2 { // the database has made its move before a grant, and makes it after a taking back
-		granted["a"] += map[string]int64{"grant": 5, "grant below zero": -3, "back": -3}[name]
+	if s.SKUs["a"].Seq == 2 {
+		granted["a"] += map[string]int64{"grant": 5, "grant below zero": -3}[name]
 	} else if name == "grant" {
 		granted["a"] += 5
 	}
@@ -302,7 +334,8 @@ func TestFullRedisChangesNothing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		case err != nil && changed != "":
 			t.Errorf("%s: refused, and yet %s", name, changed)
-		case err == nil && name != "cancel": // it begins by deleting, which a full Redis lets it do
+		// These two begin by deleting, which a full Redis allows.
+		case err == nil && scriptOf(name) != "cancel" && name != "done":
 			t.Errorf("%s was not refused", name)
 		}
 		r.fine(s.call(r))

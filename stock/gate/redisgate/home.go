@@ -19,8 +19,6 @@ var (
 	returnLua string
 	//go:embed grant.lua
 	grantLua string
-	//go:embed back.lua
-	backLua string
 	//go:embed open.lua
 	openLua string
 	//go:embed close.lua
@@ -29,6 +27,8 @@ var (
 	cancelLua string
 	//go:embed claim.lua
 	claimLua string
+	//go:embed done.lua
+	doneLua string
 	//go:embed stat.lua
 	statLua string
 )
@@ -61,29 +61,21 @@ var (
 	ErrWentBack = errors.New("the bucket has gone back in time")
 )
 
-// Options shape a Home.
-type Options struct {
-	// Prefix is in front of every key, so that several services can share a Redis.
-	Prefix string
-	// MaxQueue bounds the queue of one bucket, in entries; 0: nothing is queued.
-	MaxQueue int64
-}
-
 // Home keeps buckets in Redis. Safe for concurrent use.
 type Home struct {
-	client   redis.UniversalClient
-	prefix   string
-	maxQueue int64
+	client redis.UniversalClient
+	prefix string
 
-	deduct, giveBack, grant, back, open, close, cancel, claim, stat *redis.Script
+	deduct, giveBack, grant, open, close, cancel, claim, done, stat *redis.Script
 }
 
-// New gives the home in a Redis, which the caller closes.
-func New(client redis.UniversalClient, o Options) *Home {
-	return &Home{client: client, prefix: o.Prefix, maxQueue: o.MaxQueue,
+// New gives the home in a Redis, which the caller closes. prefix is in front of every key, so
+// that several services can share a Redis.
+func New(client redis.UniversalClient, prefix string) *Home {
+	return &Home{client: client, prefix: prefix,
 		deduct: redis.NewScript(deductLua), giveBack: redis.NewScript(returnLua), grant: redis.NewScript(grantLua),
-		back: redis.NewScript(backLua), open: redis.NewScript(openLua), close: redis.NewScript(closeLua),
-		cancel: redis.NewScript(cancelLua), claim: redis.NewScript(claimLua), stat: redis.NewScript(statLua)}
+		open: redis.NewScript(openLua), close: redis.NewScript(closeLua), cancel: redis.NewScript(cancelLua),
+		claim: redis.NewScript(claimLua), done: redis.NewScript(doneLua), stat: redis.NewScript(statLua)}
 }
 
 // number runs a script that answers with one number.
@@ -191,31 +183,15 @@ type Move struct {
 // Grant applies a move of the database and gives what is left, -1 of an unlimited SKU. A
 // repeat is ErrDone. Units below 0 is a move out of the bucket that this Redis has lost.
 func (h *Home) Grant(ctx context.Context, b Bucket, m Move) (int64, error) {
-	n, err := h.move(ctx, h.grant, "grant units to a bucket", b, m)
-	if err == nil && n == codeWentBack {
-		return 0, ErrWentBack
-	}
-	return n, err
-}
-
-// Back takes up to Units out of the bucket and gives how many, the same again for a repeat
-// of the same Seq. The database adds them to its pool afterwards, under the same Seq. Of an
-// unlimited SKU nothing is taken, and the answer is -1.
-func (h *Home) Back(ctx context.Context, b Bucket, m Move) (int64, error) {
-	if m.Units < 0 {
-		return 0, fmt.Errorf("take back %d units of %s", m.Units, m.SkuID)
-	}
-	return h.move(ctx, h.back, "take units out of a bucket", b, m)
-}
-
-// move runs a script that does a move.
-func (h *Home) move(ctx context.Context, s *redis.Script, what string, b Bucket, m Move) (int64, error) {
 	k := h.keys(b)
-	n, err := h.number(ctx, s, what, []string{k.gate(), k.leaved(m.SkuID)}, m.SkuID, m.BucketID, m.Seq, m.Units)
+	n, err := h.number(ctx, h.grant, "grant units to a bucket", []string{k.gate(), k.leaved(m.SkuID)}, m.SkuID,
+		m.BucketID, m.Seq, m.Units)
 	if err != nil {
 		return 0, err
 	}
 	switch n {
+	case codeWentBack:
+		return 0, ErrWentBack
 	case codeDone:
 		return 0, ErrDone
 	case codeGap:

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/stock"
 	"orderd/stock/gate/redisgate"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -52,8 +55,7 @@ func TestHalfACartIsNeverTaken(t *testing.T) {
 		r.left(4, 0)
 		r.code(r.took(order(21, "ann", "free")), redisgate.CodeUnlimited)
 		// the failing one of a batch marks nobody else (springboot-seckill #22)
-		replies, err := r.Deduct(r.ctx, r.Bucket,
-			[]redisgate.Order{order(22, "ann", "a2"), order(23, "bob", "a3"), order(24, "eve", "a2")})
+		replies, err := r.deduct(r.Bucket, order(22, "ann", "a2"), order(23, "bob", "a3"), order(24, "eve", "a2"))
 		r.fine(err)
 		for i, want := range []int64{2, redisgate.CodeInsufficient, 0} {
 			r.code(replies[i], want)
@@ -87,8 +89,7 @@ func TestLimitPerCustomer(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 16 {
 			all.Go(func() {
-				replies, err := r.Deduct(r.ctx, r.Bucket,
-					[]redisgate.Order{order(2*i+1, "ann", "a"), order(2*i+2, "ann", "a", "free")})
+				replies, err := r.deduct(r.Bucket, order(2*i+1, "ann", "a"), order(2*i+2, "ann", "a", "free"))
 				if err != nil {
 					t.Error(err)
 				}
@@ -124,12 +125,9 @@ func TestQueueIsBounded(t *testing.T) {
 		r := open(t, client, 100, 100, 0)
 		var queued []redisgate.Order
 		for i := range 12 {
-			o := order(i+1, "ann", "a")
-			o.Queued = true
-			queued = append(queued, o)
+			queued = append(queued, order(i+1, "ann", "a"))
 		}
-		replies, err := r.Deduct(r.ctx, r.Bucket, queued)
-		r.fine(err)
+		replies := r.queue(queued...)
 		for i, reply := range replies {
 			if i < 10 && (!reply.Taken() || reply.Ahead != int64(i) || reply.State != redisgate.StateQueued) {
 				t.Errorf("place %d: %+v", i, reply)
@@ -138,19 +136,24 @@ func TestQueueIsBounded(t *testing.T) {
 				r.code(reply, redisgate.CodeQueueFull)
 			}
 		}
-		r.repeat(r.took(queued[9]), queued[9], redisgate.StateQueued)
-		direct := order(20, "bob", "a")
-		r.code(r.took(direct), 89)
-		// the entries are found under the numbers that the replies have
-		entries, err := r.Claim(r.ctx, r.Bucket, 100)
+		r.repeat(r.queue(queued[9])[0], queued[9], redisgate.StateQueued)
+		r.code(r.took(order(20, "bob", "a")), 89)
+		// one that may not wait is told so, with room in the queue too
+		r.claim(1)
+		r.fine(r.Done(r.ctx, r.Bucket, []redisgate.Entry{{ID: r.idOf(replies[0].Entry), OrderNo: queued[0].OrderNo}}))
+		direct := order(21, "eve", "a")
+		one, err := r.Deduct(r.ctx, r.Bucket, waits, []redisgate.Order{direct})
 		r.fine(err)
+		r.code(one[0], redisgate.CodeQueueFull)
+		// the entries are found under the numbers that the replies have
+		entries := r.claim(100)
 		for i, e := range entries {
-			if e.ID != fmt.Sprintf("7-%d", replies[i].Entry) || len(e.Orders) != 1 ||
-				e.Orders[0].OrderNo != queued[i].OrderNo || string(e.Orders[0].Payload) != "payload" {
+			if e.ID != r.idOf(replies[i+1].Entry) || e.OrderNo != queued[i+1].OrderNo ||
+				string(e.Payload) != "payload" {
 				t.Errorf("entry %d: %+v", i, e)
 			}
 		}
-		if len(entries) != 10 {
+		if len(entries) != 9 {
 			t.Errorf("%d entries", len(entries))
 		}
 	})
@@ -161,16 +164,14 @@ func TestCancelWhileQueuedHasOneWinner(t *testing.T) {
 	onEach(t, func(t *testing.T, client redis.UniversalClient) {
 		r := open(t, client, 10, 10, 2)
 		first, second := order(1, "ann", "a", "b2"), order(2, "bob", "a")
-		first.Queued, second.Queued = true, true
-		replies, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{first, second})
-		r.fine(err)
+		replies := r.queue(first, second)
 		cancel := func(i int, o redisgate.Order) bool {
-			done, err := r.withdraw(r.Bucket, o, replies[i].Entry)
+			done, err := r.withdraw(o, replies[i].Entry)
 			r.fine(err)
 			return done
 		}
-		if entries, err := r.Claim(r.ctx, r.Bucket, 1); err != nil || len(entries) != 1 {
-			t.Fatalf("%v, %v", entries, err)
+		if entries := r.claim(1); len(entries) != 1 || entries[0].OrderNo != first.OrderNo {
+			t.Fatal(entries)
 		}
 		if cancel(0, first) {
 			t.Error("cancelled an order that somebody makes already")
@@ -181,21 +182,129 @@ func TestCancelWhileQueuedHasOneWinner(t *testing.T) {
 			}
 		}
 		r.left(9, 8)
-		entries, err := r.Claim(r.ctx, r.Bucket, 10)
-		r.fine(err)
-		if len(entries) != 1 || entries[0].Orders[0].OrderNo != first.OrderNo {
+		if entries := r.claim(10); len(entries) != 0 {
 			t.Errorf("the queue has %+v", entries)
 		}
 		r.repeat(r.took(second), second, redisgate.StateCancelled)
 		again := order(3, "bob", "a2") // the limit is free again
 		r.code(r.took(again), 7)
-		found, known, err := r.Ticket(r.ctx, r.Bucket, second.OrderNo)
-		if want := (redisgate.Record{Entry: 2 + 1, State: redisgate.StateCancelled, CustomerID: "bob"}); err != nil ||
-			!known || found != want {
-			t.Errorf("%+v, %t, %v; want %+v", found, known, err, want)
-		}
-		if _, known, err = r.Ticket(r.ctx, r.Bucket, order(99, "").OrderNo); known || err != nil {
+		r.ended(second, redisgate.StateCancelled, "bob", "")
+		if _, known, err := r.Places(r.ctx, []redisgate.Bucket{r.Bucket}, order(99, "").OrderNo); known || err != nil {
 			t.Errorf("an order that was never taken: %t, %v", known, err)
+		}
+	})
+}
+
+// ended asserts how a queued order has ended.
+func (r *rig) ended(o redisgate.Order, state redisgate.State, customer, problem string) {
+	r.t.Helper()
+	p, found, err := r.Places(r.ctx, []redisgate.Bucket{{Sale: r.Sale, No: 0}, {Sale: r.Sale, No: r.No}}, o.OrderNo)
+	if err != nil || !found || p.State != state || p.CustomerID != customer || string(p.Problem) != problem {
+		r.t.Errorf("%+v, %t, %v; want %s of %s, %q", p, found, err, state, customer, problem)
+	}
+}
+
+// One who is refused must hear why, and be able to try again; his units are free. Neither may happen twice.
+func TestRefusedWhileQueued(t *testing.T) {
+	onEach(t, func(t *testing.T, client redis.UniversalClient) {
+		r := open(t, client, 10, 10, 2)
+		o := order(1, "ann", "a2")
+		entry := r.queue(o)[0].Entry
+		r.claim(1)
+		for range 2 {
+			r.fine(r.refuse(o, entry))
+			r.left(10, 10)
+		}
+		r.ended(o, redisgate.StateWithdrawn, "ann", "why")
+		anew := o
+		anew.OrderNo = order(2, "").OrderNo
+		reply := r.queue(anew)[0]
+		if !reply.Taken() || reply.State != redisgate.StateQueued {
+			t.Errorf("%+v", reply)
+		}
+		r.claim(1)
+		for range 2 {
+			r.fine(r.Done(r.ctx, r.Bucket, []redisgate.Entry{{ID: r.idOf(reply.Entry), OrderNo: anew.OrderNo}}))
+			r.repeat(r.queue(anew)[0], anew, redisgate.StateOrder)
+			r.left(8, 10)
+		}
+	})
+}
+
+// A drainer that dies with what it has claimed leaves orders that nobody makes: they are claimed again when the claim
+// has lapsed, before all others, and not earlier.
+func TestClaimLapses(t *testing.T) {
+	onEach(t, func(t *testing.T, client redis.UniversalClient) {
+		r := open(t, client, 10, 10, 0)
+		r.queue(order(1, "ann", "a"), order(2, "bob", "a"), order(3, "eve", "a"))
+		claim := func(after time.Duration, limit int) (nos []string) {
+			entries, err := r.Claim(r.ctx, r.Bucket, redisgate.Pace{Now: drains.Now.Add(after)}, time.Minute, limit)
+			r.fine(err)
+			for _, e := range entries {
+				nos = append(nos, strings.TrimLeft(e.OrderNo, "0"))
+			}
+			return nos
+		}
+		for _, c := range []struct {
+			after time.Duration
+			limit int
+			want  string
+		}{{0, 1, "[1]"}, {30 * time.Second, 1, "[2]"}, {time.Minute, 10, "[1 3]"}, {time.Minute, 10, "[]"},
+			{2 * time.Minute, 10, "[2 1 3]"}} {
+			if got := claim(c.after, c.limit); fmt.Sprint(got) != c.want {
+				t.Errorf("after %s: %v, want %s", c.after, got, c.want)
+			}
+		}
+	})
+}
+
+// However many processes ask, and whether they make their orders at once or claim them: no more of them in a time than
+// the rate and its burst. A clock that is behind, or goes back, gives nothing away.
+func TestPaceIsKeptByAllTogether(t *testing.T) {
+	onEach(t, func(t *testing.T, client redis.UniversalClient) {
+		const processes, every, burst = 8, 10 * time.Millisecond, 250 * time.Millisecond
+		r := open(t, client, 100_000, 0, 0)
+		begin := time.UnixMicro(1_800_000_000_000_000)
+		var clock, made, number atomic.Int64 // milliseconds
+		var all sync.WaitGroup
+		for p := range processes {
+			random := rand.New(rand.NewPCG(1, uint64(p)))
+			all.Go(func() {
+				for range 120 {
+					at := clock.Add(int64(random.IntN(8)))
+					pace := redisgate.Pace{Now: begin.Add(time.Duration(at-int64(random.IntN(300))) * time.Millisecond),
+						Every: every, Burst: burst, Room: 100_000}
+					if random.IntN(2) == 0 {
+						entries, err := r.Claim(r.ctx, r.Bucket, pace, time.Hour, 1+random.IntN(20))
+						if err != nil {
+							t.Error(err)
+						}
+						made.Add(int64(len(entries)))
+						continue
+					}
+					var orders []redisgate.Order
+					for range 1 + random.IntN(4) {
+						o := order(int(number.Add(1)), "ann", "a")
+						o.MayWait = true
+						orders = append(orders, o)
+					}
+					replies, err := r.Deduct(r.ctx, r.Bucket, pace, orders)
+					if err != nil {
+						t.Error(err)
+					}
+					for _, reply := range replies {
+						if reply.Taken() && reply.State == redisgate.StateDirect {
+							made.Add(1)
+						}
+					}
+				}
+			})
+		}
+		all.Wait()
+		passed := time.Duration(clock.Load()) * time.Millisecond
+		most := int64((passed+300*time.Millisecond+burst)/every) + 1
+		if n := made.Load(); n > most || n < most*8/10 {
+			t.Errorf("%d orders in %s, at most %d by the rate, and not much less", n, passed, most)
 		}
 	})
 }
@@ -267,39 +376,17 @@ func TestMovesAreNumbered(t *testing.T) {
 				t.Errorf("grant %+v: %d, %v; want %d, %v", m, left, err, want, wantErr)
 			}
 		}
-		back := func(m redisgate.Move, want int64, wantErr error) {
-			t.Helper()
-			if taken, err := r.Back(r.ctx, r.Bucket, m); taken != want || !errors.Is(err, wantErr) {
-				t.Errorf("back %+v: %d, %v; want %d, %v", m, taken, err, want, wantErr)
-			}
-		}
 		grant(r.move("a", 1, 10), 0, redisgate.ErrDone)
 		grant(r.move("a", 3, 10), 0, redisgate.ErrGap)
 		grant(redisgate.Move{SkuID: "a", BucketID: 99, Seq: 2, Units: 10}, 0, redisgate.ErrNotReady)
 		grant(r.move("unknown", 1, 10), 0, redisgate.ErrNotReady)
 		r.left(10, 0)
-		back(r.move("a", 1, 4), 0, redisgate.ErrDone) // 1 is a grant
-		back(r.move("a", 3, 4), 0, redisgate.ErrGap)
-		back(r.move("a", 2, 4), 4, nil)
-		back(r.move("a", 2, 4), 4, nil)
-		back(r.move("a", 2, 9), 4, nil) // the same number is the same move, whatever it wants now
-		back(redisgate.Move{SkuID: "a", BucketID: 99, Seq: 3, Units: 1}, 0, redisgate.ErrNotReady)
-		r.left(6, 0)
-		back(r.move("a", 3, 100), 6, nil)
-		r.left(0, 0)
-		back(r.move("a", 4, 1), 0, nil)
-		back(r.move("a", 4, 1), 0, nil)
-		grant(r.move("a", 5, 3), 3, nil)
-		grant(r.move("a", 6, -4), 0, redisgate.ErrWentBack)
-		grant(r.move("a", 6, -2), 1, nil)
-		grant(r.move("a", 6, -2), 0, redisgate.ErrDone)
-		back(r.move("a", 6, 2), 2, nil) // the keeper that took them asks once more
+		grant(r.move("a", 2, 3), 13, nil)
+		grant(r.move("a", 3, -14), 0, redisgate.ErrWentBack)
+		grant(r.move("a", 3, -2), 11, nil)
+		grant(r.move("a", 3, -2), 0, redisgate.ErrDone)
 		grant(r.move("free", 1, 5), -1, nil)
-		back(r.move("free", 2, 5), -1, nil)
-		if _, err := r.Back(r.ctx, r.Bucket, r.move("a", 7, -1)); err == nil {
-			t.Error("taking back below zero is a grant")
-		}
-		r.left(1, 0)
+		r.left(11, 0)
 	})
 }
 
@@ -308,8 +395,7 @@ func TestOldTokenMovesNothing(t *testing.T) {
 	onEach(t, func(t *testing.T, client redis.UniversalClient) {
 		r := open(t, client, 5, 5, 0)
 		o := order(1, "ann", "a")
-		o.Queued = true
-		entry := r.took(o).Entry
+		entry := r.queue(o)[0].Entry
 		stale := r.Bucket
 		r.Token = 8
 		made, err := r.Open(r.ctx, r.Bucket, redisgate.Opening{Filling: true,
@@ -326,19 +412,13 @@ func TestOldTokenMovesNothing(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		_, err = r.Deduct(r.ctx, stale, []redisgate.Order{order(2, "bob", "a")})
+		_, err = r.deduct(stale, order(2, "bob", "a"))
 		check("deduct", err)
 		_, err = r.sendBack(stale, o, "x")
 		check("return", err)
 		_, err = r.Grant(r.ctx, stale, r.move("a", 2, 5))
 		check("grant", err)
-		_, err = r.Back(r.ctx, stale, r.move("a", 2, 5))
-		check("back", err)
-		_, err = r.withdraw(stale, o, entry)
-		check("cancel", err)
-		_, err = r.Claim(r.ctx, stale, 1)
-		check("claim", err)
-		_, err = r.Close(r.ctx, stale, skus)
+		_, err = r.Close(r.ctx, stale)
 		check("close", err)
 		_, err = r.Open(r.ctx, stale, redisgate.Opening{Slices: []redisgate.Slice{{SkuID: "a", BucketID: 11}}})
 		check("open", err)
@@ -349,40 +429,51 @@ func TestOldTokenMovesNothing(t *testing.T) {
 		}
 		// New entries come behind those of the earlier opening.
 		next := order(4, "eve", "a")
-		next.Queued = true
-		r.code(r.took(next), 2)
-		entries, err := r.Claim(r.ctx, r.Bucket, 10)
-		r.fine(err)
-		if len(entries) != 2 || entries[0].Orders[0].OrderNo != o.OrderNo ||
-			entries[1].Orders[0].OrderNo != next.OrderNo {
+		r.code(r.queue(next)[0], 2)
+		// The repeat of one that waits since then finds it. It may be withdrawn, and nothing comes back for it here.
+		r.repeat(r.queue(o)[0], o, redisgate.StateQueued)
+		third := order(5, "bob", "a")
+		r.code(r.queue(third)[0], 1)
+		entries := r.claim(2)
+		if len(entries) != 2 || entries[0].OrderNo != o.OrderNo || entries[1].OrderNo != next.OrderNo {
 			t.Errorf("%+v", entries)
 		}
+		_, err = r.Cancel(r.ctx, r.Bucket, redisgate.Cancel{OrderNo: o.OrderNo, ID: fmt.Sprint("7-", entry),
+			To: redisgate.StateWithdrawn, Lines: o.Lines, CustomerID: "ann", Told: time.Minute})
+		r.fine(err)
+		r.left(1, 0)
 	})
 }
 
-// Scaling down: what is closed sells nothing, but what is under way comes back to it and is taken out.
-func TestClosedBucketIsEmptied(t *testing.T) {
+// An epoch that ends in order: what is closed sells nothing, what is under way comes back to it, and what waits is
+// claimed.
+func TestClosedBucketRunsOut(t *testing.T) {
 	onEach(t, func(t *testing.T, client redis.UniversalClient) {
 		r := open(t, client, 5, 2, 0)
-		o := order(1, "ann", "a2")
+		o, queued := order(1, "ann", "a2"), order(2, "bob", "b")
 		r.code(r.took(o), 3)
-		for range 2 {
-			c, err := r.Close(r.ctx, r.Bucket, skus)
-			want := redisgate.Closed{Entry: 1, WAL: 1, Left: map[string]int64{"a": 3, "b": 2, "free": -1}}
-			if err != nil || c.Entry != want.Entry || c.WAL != 1 || c.Queue != 0 || !maps.Equal(c.Left, want.Left) {
-				t.Errorf("%+v, %v; want %+v", c, err, want)
+		entry := r.queue(queued)[0].Entry
+		closed := func(want int64) {
+			t.Helper()
+			if waiting, err := r.Close(r.ctx, r.Bucket); err != nil || waiting != want {
+				t.Errorf("%d wait, %v; want %d", waiting, err, want)
 			}
 		}
-		if _, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{o}); !errors.Is(err, redisgate.ErrNotReady) {
+		closed(1)
+		closed(1)
+		if _, err := r.deduct(r.Bucket, o); !errors.Is(err, redisgate.ErrNotReady) {
 			t.Error(err)
 		}
 		done, err := r.sendBack(r.Bucket, o, "x")
 		if !done || err != nil {
 			t.Errorf("%t, %v", done, err)
 		}
-		if taken, err := r.Back(r.ctx, r.Bucket, r.move("a", 2, 100)); taken != 5 || err != nil {
-			t.Errorf("took %d back, %v", taken, err)
+		if entries := r.claim(10); len(entries) != 1 {
+			t.Error(entries)
 		}
+		closed(1)
+		r.fine(r.Done(r.ctx, r.Bucket, []redisgate.Entry{{ID: r.idOf(entry), OrderNo: queued.OrderNo}}))
+		closed(0)
 		made, err := r.Open(r.ctx, r.Bucket, redisgate.Opening{Slices: []redisgate.Slice{{SkuID: "a", BucketID: 11}}})
 		if made || err != nil {
 			t.Errorf("opened again under the same token: %t, %v", made, err)
@@ -398,7 +489,7 @@ func TestLostBucketIsNotReady(t *testing.T) {
 	onEach(t, func(t *testing.T, client redis.UniversalClient) {
 		r := open(t, client, 5, 2, 0)
 		r.fine(client.FlushAll(r.ctx).Err())
-		_, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{order(1, "ann", "a")})
+		_, err := r.deduct(r.Bucket, order(1, "ann", "a"))
 		if !errors.Is(err, redisgate.ErrNotReady) {
 			t.Error(err)
 		}
@@ -424,7 +515,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 	for what, orders := range map[string][]redisgate.Order{"no line": {order(1, "ann")}, "short number": {short},
 		"none": {order(1, "ann", "a0")}, "below zero": {order(1, "ann", "a-1")}, "a SKU twice": {twice},
 		"beyond exact numbers": {order(1, "ann", "a9007199254740993")}, "too many": many} {
-		if replies, err := r.Deduct(r.ctx, r.Bucket, orders); err == nil {
+		if replies, err := r.deduct(r.Bucket, orders...); err == nil {
 			t.Errorf("%s: %+v", what, replies)
 		}
 	}
@@ -440,7 +531,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 		}
 	}
 	r.code(r.took(many[1:]...), redisgate.CodeUnlimited) // a full batch
-	if replies, err := r.Deduct(r.ctx, r.Bucket, nil); len(replies) != 0 || err != nil {
+	if replies, err := r.deduct(r.Bucket); len(replies) != 0 || err != nil {
 		t.Errorf("%v, %v", replies, err)
 	}
 	r.left(5, 5)
@@ -475,23 +566,21 @@ func TestCluster(t *testing.T) {
 			r.granted("a", 1, 3)
 			r.granted("b", 1, 3)
 		}
-		queued := order(2, "bob", "a", "free")
-		queued.Queued = true
-		replies, err := r.Deduct(r.ctx, r.Bucket, []redisgate.Order{order(1, "ann", "a", "b2"), queued})
-		r.fine(err)
-		r.code(replies[0], 1)
-		done, err := r.withdraw(r.Bucket, queued, replies[1].Entry)
+		r.code(r.took(order(1, "ann", "a", "b2")), 1)
+		queued, refused := order(2, "bob", "a", "free"), order(3, "eve", "a")
+		replies := r.queue(queued, refused)
+		done, err := r.withdraw(queued, replies[0].Entry)
 		if err != nil || !done {
 			t.Errorf("%t, %v", done, err)
 		}
 		_, err = r.sendBack(r.Bucket, order(1, "", "a", "b2"), "x")
 		r.fine(err)
-		_, err = r.Back(r.ctx, r.Bucket, r.move("a", 2, 1))
-		r.fine(err)
-		_, err = r.Claim(r.ctx, r.Bucket, 1)
-		r.fine(err)
-		r.left(2, 3)
-		_, err = r.Close(r.ctx, r.Bucket, skus)
+		r.claim(1)
+		r.fine(r.refuse(refused, replies[1].Entry))
+		r.fine(r.Done(r.ctx, r.Bucket, []redisgate.Entry{{ID: "7-99", OrderNo: refused.OrderNo}}))
+		r.ended(refused, redisgate.StateWithdrawn, "eve", "why")
+		r.left(3, 3)
+		_, err = r.Close(r.ctx, r.Bucket)
 		r.fine(err)
 		node, err := client.MasterForKey(r.ctx, fmt.Sprintf("gate_{sale/%d}", no))
 		r.fine(err)

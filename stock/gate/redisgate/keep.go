@@ -27,6 +27,8 @@ import (
 //     and what it still gives out then is fenced, placed from the pool in the same call.
 //   - Everything that makes Redis doubtful ends the epoch: the next one begins from the pool
 //     with empty buckets. So does a change of the number of buckets.
+//   - Of a sale with a queue a recall leaves these buckets alone, and an epoch that ends without
+//     a doubt ends in order: drain.go.
 //
 // The number of the last ticket is not kept in the database, nor the run id of Redis: a Redis
 // that has gone back in time shows more units than the row of a bucket at the same move
@@ -83,16 +85,16 @@ var errEpoch = errors.New("a new epoch has begun")
 
 // Keep implements gate.Shared.
 func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
-	if !s.probe(ctx) {
-		return nil
-	}
 	sales := map[string][]*stock.Gate{}
 	for _, g := range gates {
 		if !g.Ended {
 			sales[g.Sale] = append(sales[g.Sale], g)
 		}
 	}
-	next := &view{sales: map[string]*saleView{}}
+	if !s.probe(ctx) {
+		return s.endForsaken(ctx, sales)
+	}
+	next := &view{sales: map[string]*saleView{}, names: map[string]*saleView{}, kept: true}
 	if len(sales) == 0 {
 		s.view.Store(next)
 		return nil
@@ -112,12 +114,14 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 	for _, name := range slices.Sorted(maps.Keys(sales)) {
 		k := s.saleOf(name, sales[name], rows)
 		err := k.keep(ctx)
-		if errors.Is(err, errEpoch) {
+		if errors.Is(err, errEpoch) && !k.queues() {
 			continue
 		}
-		if err != nil {
+		k.view.paused = k.view.paused || err != nil && k.queues() && !k.view.partly
+		if err != nil && !errors.Is(err, errEpoch) {
 			errs = append(errs, fmt.Errorf("sale %s: %w", name, err))
 		}
+		next.names[name] = k.view
 		for _, g := range k.gates {
 			next.sales[g.SkuID] = k.view
 		}
@@ -149,37 +153,74 @@ type sale struct {
 	gates   []*stock.Gate // by SKU
 	skus    []string
 	token   int64
-	buckets int64
+	buckets int64 // of this epoch
+	wanted  int64 // of the next one, if enough is left
+	rate    int64 // orders a second; 0: no queue
+	waiting int64 // in all queues
 	rows    map[int64]*stock.Bucket
 	view    *saleView
 }
+
+// queues reports that what is asked of the sale may have to wait.
+func (k *sale) queues() bool { return k.rate > 0 }
 
 // saleOf gives a sale to be kept. The lanes of the buckets that it had stay.
 func (s *Shared) saleOf(name string, gates []*stock.Gate, rows map[int64]*stock.Bucket) *sale {
 	slices.SortFunc(gates, func(a, b *stock.Gate) int { return cmp.Compare(a.SkuID, b.SkuID) })
 	k := &sale{Shared: s, name: name, gates: gates, token: gates[0].Epoch, rows: rows}
+	few := true
 	for _, g := range gates {
 		k.skus = append(k.skus, g.SkuID)
-		k.buckets = max(k.buckets, g.Buckets)
-	}
-	k.view = &saleView{sale: name, token: k.token, lanes: map[int64]*lane{}, ids: map[string]map[int64]int64{}}
-	before := s.view.Load().sales[gates[0].SkuID]
-	for no := range k.buckets {
-		b := Bucket{Sale: name, No: no, Token: k.token}
-		if before != nil && before.lanes[no] != nil && before.lanes[no].bucket == b {
-			k.view.lanes[no] = before.lanes[no]
-		} else {
-			k.view.lanes[no] = &lane{shared: s, bucket: b, open: map[int64]int{}}
+		k.wanted, few = max(k.wanted, g.Buckets), few && g.Few
+		if g.Rate > 0 && (k.rate == 0 || g.Rate < k.rate) { // one that has none follows the others
+			k.rate = g.Rate
 		}
 	}
-	for _, sku := range k.skus {
-		k.view.ids[sku] = map[int64]int64{}
+	if k.buckets = k.wanted; few {
+		k.buckets = 1
 	}
+	k.viewed(s.view.Load().sales[gates[0].SkuID])
 	return k
+}
+
+// viewed makes the view of a sale, of which nothing is known yet. The lanes of the buckets that it
+// had stay.
+func (k *sale) viewed(before *saleView) {
+	drained := k.buckets // those that run out are drained at the same rate together
+	for _, b := range k.ofRedis() {
+		drained = max(drained, b.No+1)
+	}
+	v := &saleView{sale: k.name, token: k.token, lanes: map[int64]*lane{}, ids: map[string]map[int64]int64{},
+		pace: paceOf(k.rate, drained), pool: map[string]int64{}, left: map[string]int64{}}
+	if k.Shared.mostQueued > 0 {
+		v.pace.Room = k.Shared.mostQueued
+	}
+	for no := range k.buckets {
+		b := Bucket{Sale: k.name, No: no, Token: k.token}
+		if before != nil && before.lanes[no] != nil && before.lanes[no].bucket == b {
+			v.lanes[no] = before.lanes[no]
+		} else {
+			v.lanes[no] = &lane{shared: k.Shared, bucket: b, open: map[int64]int{}}
+		}
+		v.lanes[no].pace.Store(&v.pace)
+	}
+	for _, g := range k.gates {
+		v.ids[g.SkuID] = map[int64]int64{}
+		if k.deepOf(g) {
+			v.pool[g.SkuID] = g.Available
+		}
+		if g.OpensAt.After(v.opensAt) {
+			v.opensAt = g.OpensAt
+		}
+	}
+	k.view = v
 }
 
 // keep opens, fills and mends the buckets of a sale.
 func (k *sale) keep(ctx context.Context) error {
+	if done, err := k.drain(ctx); done || err != nil {
+		return err
+	}
 	for _, g := range k.gates {
 		if g.Epoch != k.token || k.token == 0 {
 			return k.newEpoch(ctx, "joined", 0)
@@ -187,13 +228,15 @@ func (k *sale) keep(ctx context.Context) error {
 	}
 	var errs []error
 	for no := range k.buckets {
-		b := k.view.lanes[no].bucket
-		if k.keeper.rests(b) {
+		l := k.view.lanes[no]
+		if k.keeper.rests(l.bucket) {
+			k.view.partly = true
 			continue
 		}
-		err := k.bucket(ctx, b)
+		err := k.bucket(ctx, l)
 		if errors.Is(err, errUnreached) && k.breaker.up() { // its node of a cluster is away: the others sell
-			k.keeper.resting[b.place()] = time.Now().Add(restFor)
+			k.keeper.resting[l.bucket.place()] = time.Now().Add(restFor)
+			k.view.partly = true
 			errs = append(errs, err)
 			continue
 		}
@@ -201,11 +244,15 @@ func (k *sale) keep(ctx context.Context) error {
 			return err
 		}
 	}
+	if k.queues() {
+		errs = append(errs, k.resize(ctx), k.seen(ctx))
+	}
 	return errors.Join(errs...)
 }
 
 // rests reports that a bucket could not be reached a moment ago. It is given to nobody, and
-// what its row has is called back by whoever finds the pool short.
+// what its row has is called back by whoever finds the pool short; of a sale with a queue, when
+// nobody has reached it for stock.SeenFor.
 func (k *keeping) rests(b Bucket) bool { return time.Now().Before(k.resting[b.place()]) }
 
 // place is a bucket in every epoch.
@@ -217,7 +264,7 @@ func (k *sale) newEpoch(ctx context.Context, cause string, floor int64) error {
 	for _, g := range k.gates {
 		from[g.SkuID] = g.Epoch
 	}
-	begun, err := k.admin.NewEpoch(ctx, k.name, from, floor)
+	begun, err := k.admin.NewEpoch(ctx, k.name, from, floor, k.queues() && k.few())
 	if err != nil {
 		return err
 	}
@@ -230,13 +277,23 @@ func (k *sale) newEpoch(ctx context.Context, cause string, floor int64) error {
 }
 
 // bucket keeps one bucket.
-func (k *sale) bucket(ctx context.Context, b Bucket) error {
+func (k *sale) bucket(ctx context.Context, l *lane) error {
+	b := l.bucket
+	if k.queues() {
+		if err := k.list(ctx, l); err != nil {
+			return fmt.Errorf("%s: %w: %w", b, errUnreached, err)
+		}
+	}
 	stat, err := k.stat(ctx, b)
 	if err != nil {
 		return err
 	}
-	if stat.Token > b.Token {
+	k.waiting += stat.Queue
+	switch {
+	case stat.Token > b.Token:
 		return k.newEpoch(ctx, "taken", stat.Token)
+	case k.queues() && stat.Token == b.Token && !stat.Open:
+		return k.closed(ctx, b)
 	}
 	if stat.Token < b.Token || !stat.Open {
 		for _, g := range k.gates {
@@ -265,8 +322,13 @@ func (k *sale) bucket(ctx context.Context, b Bucket) error {
 // deep reports that the pool of a SKU of the sale has enough for its buckets.
 func (k *sale) deep() bool { return slices.ContainsFunc(k.gates, k.deepOf) }
 
-// deepOf reports that the pool of a SKU has enough for all buckets, and is sold.
+// deepOf reports that the pool of a SKU has enough for all buckets, and is sold. Where there is a
+// queue all of it goes into the buckets, and before the sale begins.
 func (k *sale) deepOf(g *stock.Gate) bool {
+	if now := k.cfg.Now(); k.queues() {
+		filled := g.OpensAt.Add(-fillBefore).Before(now) && !k.over(g)
+		return filled && g.Available > 0 && g.ClosedUntil <= sqldb.Millis(now)
+	}
 	return g.Available >= stock.KeepPerHolder*k.buckets && max(g.ClosedUntil, sqldb.Millis(g.OpensAt)) <=
 		sqldb.Millis(k.cfg.Now())
 }
@@ -318,6 +380,7 @@ func (k *sale) slice(ctx context.Context, b Bucket, g *stock.Gate, st SKUStat) e
 	if st.BucketID != id {
 		return k.newEpoch(ctx, "joined", 0)
 	}
+	k.view.left[g.SkuID] += max(st.Left, 0)
 	row := k.rows[id]
 	if row == nil {
 		return k.first(ctx, b, g, id, st)
@@ -343,7 +406,7 @@ func (k *sale) slice(ctx context.Context, b Bucket, g *stock.Gate, st SKUStat) e
 		if err := k.apply(ctx, b, Move{SkuID: g.SkuID, BucketID: id, Seq: row.Seq, Units: units}); err != nil {
 			return err
 		}
-	} else if want := wants(st); want > 0 && k.deepOf(g) {
+	} else if want := k.wants(g, st); want > 0 && k.deepOf(g) {
 		err := k.grant(ctx, b, g, row.Seq+1, want)
 		if err != nil && !errors.Is(err, errOthers) {
 			return err
@@ -361,13 +424,21 @@ func (k *sale) first(ctx context.Context, b Bucket, g *stock.Gate, id int64, st 
 	}
 	closed := st.Seq > 0
 	if !closed {
-		err := k.grant(ctx, b, g, 1, max(leastFirst, g.Available/firstPart/k.buckets))
+		want := max(leastFirst, g.Available/firstPart/k.buckets)
+		if k.queues() {
+			want = k.wants(g, st)
+		}
+		err := k.grant(ctx, b, g, 1, want)
 		if err == nil {
 			k.view.ids[g.SkuID][b.No] = id
 		}
-		if !errors.Is(err, errOthers) {
+		if errors.Is(err, errNone) && k.queues() {
+			return nil // its neighbour has taken the last
+		}
+		if !errors.Is(err, errOthers) && !errors.Is(err, errNone) {
 			return err
 		}
+		k.view.paused = k.view.paused || k.queues() // until it is known: repeats meet in one bucket
 	}
 	if k.suspect(id, "recalled") {
 		return k.newEpoch(ctx, "recalled", 0)
@@ -405,10 +476,13 @@ func (k *sale) suspect(id int64, what string) bool {
 	return before.what == what && before.look == k.keeper.looks-1
 }
 
-// wants gives how many units a bucket is to get: what it had, more when that was too little.
-func wants(st SKUStat) int64 {
+// wants gives how many units a bucket is to get: what it had, more when that was too little. Where
+// there is a queue it is its part of the pool: nobody buys there.
+func (k *sale) wants(g *stock.Gate, st SKUStat) int64 {
 	last := max(st.Units, leastFirst)
 	switch {
+	case k.queues():
+		return max(g.Available/k.buckets, 1)
 	case st.Left == 0:
 		return 2 * last
 	case st.Left < last/lowWater:
@@ -440,10 +514,13 @@ func (k *sale) grant(ctx context.Context, b Bucket, g *stock.Gate, seq, want int
 // noneGranted: the pool has none to give. A bucket that has no row yet is not there then.
 func noneGranted(seq int64) error {
 	if seq == 1 {
-		return errOthers
+		return errNone
 	}
 	return nil
 }
+
+// errNone: the pool has no unit for a new bucket.
+var errNone = errors.New("no unit for a new bucket")
 
 // apply tells Redis of a move of the database.
 func (k *sale) apply(ctx context.Context, b Bucket, m Move) error {

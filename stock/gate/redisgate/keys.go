@@ -29,11 +29,17 @@ func (h *Home) keys(b Bucket) keys {
 
 // Fields and members of these keys:
 //
-//	gate    hash: tok, st open|closed, n last entry, taken last claimed entry, lim units of a SKU per customer,
-//	        flows complete|filling; per SKU b:SKU bucket id, s:SKU last move, m:SKU its size
+//	gate    hash: tok, st open|closed, n last entry, lim units of a SKU per customer, flows complete|filling;
+//	        tat when the next order is due by the rate, at the latest time that was seen, in microseconds;
+//	        per SKU b:SKU bucket id, s:SKU last move, m:SKU its size
 //	ticket  hash: key (16 bytes) → order_no + hash of the body (8 bytes); order_no → "entry state units customer"
 //	wal     stream: entries of tickets whose process makes the orders itself, one for each call of Deduct
 //	queue   stream: entries of queued tickets, one for each order
+//	queued  hash of those in queue: key → order_no + hash of the body; order_no → "id key customer", the key 16 bytes
+//	        with nothing behind; c id of the last entry that was claimed
+//	claimed sorted set: ids of entries that were claimed, by when, in microseconds
+//	ended   string for each order that was queued and became none, with a time to live: c|x, length of the customer
+//	        (1 byte), customer, the problem
 //	leaved  string: units left, -1 unlimited
 //	flow    hash: line id → units deducted
 //	back    hash: line id → units given back in all; line id|ref → units of that return
@@ -44,6 +50,9 @@ func (k keys) gate() string             { return k.prefix + "gate_" + k.tag }
 func (k keys) ticket() string           { return k.prefix + "ticket_" + k.tag }
 func (k keys) wal() string              { return k.prefix + "wal_" + k.tag }
 func (k keys) queue() string            { return k.prefix + "queue_" + k.tag }
+func (k keys) queued() string           { return k.prefix + "queued_" + k.tag }
+func (k keys) claimed() string          { return k.prefix + "claimed_" + k.tag }
+func (k keys) ended(no string) string   { return k.prefix + "ended_" + k.tag + ":" + no }
 func (k keys) leaved(sku string) string { return k.prefix + "sku_leaved_amount_" + k.tag + ":" + sku }
 func (k keys) flow(sku string) string   { return k.prefix + "inventory_flow_" + k.tag + ":" + sku }
 func (k keys) back(sku string) string   { return k.prefix + "inventory_back_" + k.tag + ":" + sku }

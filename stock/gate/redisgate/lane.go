@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 )
 
 // errAway: Redis is not asked at this time.
@@ -15,6 +16,8 @@ var errAway = errors.New("no Redis at this time")
 type lane struct {
 	shared *Shared
 	bucket Bucket
+	pace   atomic.Pointer[Pace] // without Now
+	listed atomic.Bool          // Redis has been told that there is a queue
 
 	mu      sync.Mutex
 	waiting []*ask
@@ -72,7 +75,7 @@ func (l *lane) call(batch []*ask) {
 	replies, err := []Reply(nil), errAway
 	if l.shared.breaker.up() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		replies, err = l.shared.home.Deduct(ctx, l.bucket, orders)
+		replies, err = l.shared.home.Deduct(ctx, l.bucket, l.now(), orders)
 		cancel()
 		l.shared.noted(err)
 	}
@@ -91,11 +94,18 @@ func (l *lane) call(batch []*ask) {
 	}
 }
 
-// own reports that an order has a ticket of its own: taken now, or by the same call when its
-// answer was lost on the way. A ticket that another try of the same placement holds may be
+// now is the pace at this moment.
+func (l *lane) now() Pace {
+	p := *l.pace.Load()
+	p.Now = l.shared.cfg.Now()
+	return p
+}
+
+// own reports that an order has a ticket of its own, to be made at once: taken now, or by the
+// same call when its answer was lost on the way. A ticket that another try of the same placement holds may be
 // used by it at this very moment, and is nobody else's.
 func own(o Order, r Reply) bool {
-	return r.Taken() || r.Repeat && r.OrderNo == o.OrderNo && r.State == StateDirect && r.Entry > 0
+	return r.State == StateDirect && (r.Taken() || r.Repeat && r.OrderNo == o.OrderNo && r.Entry > 0)
 }
 
 // settled counts a ticket of an entry as settled, and gives the id of the entry when it was

@@ -227,7 +227,7 @@ func TestKeeperDiesBetweenItsSteps(t *testing.T) {
 			m.openBucket(home, g, b)
 			m.grantRow(g, b, 1, 500)
 			begun, err := stock.NewAdmin(m.db, time.Now).NewEpoch(m.Context(), g.Sale,
-				map[string]int64{g.SkuID: g.Epoch}, 0)
+				map[string]int64{g.SkuID: g.Epoch}, 0, false)
 			if err != nil || !begun {
 				m.Fatal(begun, err)
 			}
@@ -258,12 +258,12 @@ func TestKeeperDiesBetweenItsSteps(t *testing.T) {
 				if err != nil {
 					m.Fatal(err)
 				}
-				begun, err := admin.NewEpoch(m.Context(), "hot", map[string]int64{"hot": g.Epoch}, 0)
+				begun, err := admin.NewEpoch(m.Context(), "hot", map[string]int64{"hot": g.Epoch}, 0, false)
 				if err != nil || !begun {
 					m.Fatal(begun, err)
 				}
 				g.Epoch++
-				die(m, redisgate.New(m.client, redisgate.Options{}), g, redisgate.Bucket{Sale: "hot", Token: g.Epoch})
+				die(m, redisgate.New(m.client, ""), g, redisgate.Bucket{Sale: "hot", Token: g.Epoch})
 				old := m.pods
 				m.pods = nil
 				for range old {

@@ -1,10 +1,13 @@
 package redisgate_test
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"orderd/stock"
 	"orderd/stock/gate/redisgate"
@@ -13,15 +16,40 @@ import (
 // model is a bucket as the scripts should treat it, written once more without Redis and without batches: an order after
 // the other, a line after the other. It stands for one opening of one bucket, and for what earlier ones left behind.
 type model struct {
-	prefix  string
-	queueOf int64 // most entries of the queue
+	prefix string
 
-	there, open, filling         bool
-	token, entry, claimed, limit int64
-	skus                         map[string]*modelSKU
-	keys                         map[redisgate.Key]modelTicket
-	records                      map[string]redisgate.Record // by order number
-	wal, queue                   []modelEntry
+	there, open, filling bool
+	token, entry, limit  int64
+	skus                 map[string]*modelSKU
+	keys                 map[redisgate.Key]modelTicket
+	records              map[string]redisgate.Record // by order number
+	wal, queue           []modelEntry
+
+	// What outlives an opening.
+	paced       bool  // tat and at are there
+	tat, at     int64 // microseconds
+	places      map[string]modelPlace
+	placeKeys   map[redisgate.Key]modelTicket
+	claimed     map[string]int64 // when, by id of an entry
+	lastClaimed modelID
+	ended       map[string]string
+}
+
+// modelID is of an entry.
+type modelID struct{ token, n int64 }
+
+func (i modelID) String() string { return fmt.Sprintf("%d-%d", i.token, i.n) }
+
+// modelPlace is where an order waits.
+type modelPlace struct {
+	id       modelID
+	key      redisgate.Key
+	customer string
+}
+
+func newModel(prefix string) *model {
+	return &model{prefix: prefix, places: map[string]modelPlace{}, placeKeys: map[redisgate.Key]modelTicket{},
+		claimed: map[string]int64{}, ended: map[string]string{}}
 }
 
 type modelSKU struct {
@@ -40,11 +68,20 @@ type modelTicket struct {
 
 // modelEntry is an entry of a stream: its fields as they are written, order number and payload in turn.
 type modelEntry struct {
-	token, n int64
-	fields   []string
+	modelID
+	fields []string
 }
 
-func (e modelEntry) id() string { return fmt.Sprintf("%d-%d", e.token, e.n) }
+func (e modelEntry) id() string { return e.modelID.String() }
+
+// due gives the time that a pace counts from, and when the next order is due by it.
+func (m *model) due(p redisgate.Pace) (now, tat int64) {
+	now, tat = max(p.Now.UnixMicro(), m.at), m.tat
+	if burst := max(p.Burst.Microseconds(), 0); tat > now+burst+p.Every.Microseconds() {
+		tat = now + burst
+	}
+	return now, max(tat, now)
+}
 
 func (m *model) is(b redisgate.Bucket) bool { return m.there && m.token == b.Token }
 
@@ -55,33 +92,48 @@ func (m *model) sku(id string) *modelSKU {
 	return nil
 }
 
-func (m *model) deduct(b redisgate.Bucket, orders []redisgate.Order) ([]redisgate.Reply, error) {
+func (m *model) deduct(b redisgate.Bucket, p redisgate.Pace, orders []redisgate.Order) ([]redisgate.Reply, error) {
 	if !m.is(b) || !m.open {
 		return nil, redisgate.ErrNotReady
 	}
-	entry, waiting := m.entry+1, int64(len(m.queue))
-	queued := int64(0)
+	entry, waiting, unread, queued := m.entry+1, int64(0), int64(0), int64(0)
+	if p.Every > 0 {
+		waiting = int64(len(m.queue))
+		unread = max(waiting-int64(len(m.claimed)), 0)
+	}
+	now, tat := m.due(p)
 	var direct []string
 	replies := make([]redisgate.Reply, len(orders))
 	for i, o := range orders {
 		r := redisgate.Reply{OrderNo: o.OrderNo, Filling: m.filling}
-		no, code := m.look(o, waiting+queued)
+		no, code := m.look(o, waiting > 0)
 		switch {
 		case no != "":
 			record, found := m.records[no]
-			if !found {
+			if place, waits := m.places[no]; !found && waiting > 0 && waits {
+				record.Entry, record.State = place.id.n, redisgate.StateQueued
+			} else if !found {
 				record.State = redisgate.StateOrder
 			}
 			r.Repeat, r.OrderNo, r.Entry, r.State = true, no, record.Entry, record.State
 		case code < 0:
 			r.Code = code
-		case o.Queued:
-			queued++
-			r.State, r.Entry, r.Ahead = redisgate.StateQueued, entry+queued, waiting+queued-1
-			m.queue = append(m.queue, modelEntry{m.token, r.Entry, []string{o.OrderNo, string(o.Payload)}})
-		default:
+		case p.Every == 0, unread == 0 && tat-now <= p.Burst.Microseconds():
+			if p.Every > 0 {
+				tat += p.Every.Microseconds()
+				m.paced, m.tat, m.at = true, tat, now
+			}
 			r.State, r.Entry = redisgate.StateDirect, entry
 			direct = append(direct, o.OrderNo, string(o.Payload))
+		case waiting+queued >= p.Room || !o.MayWait:
+			r.Code = redisgate.CodeQueueFull
+		default:
+			queued++
+			id := modelID{m.token, entry + queued}
+			r.State, r.Entry, r.Ahead = redisgate.StateQueued, id.n, waiting+queued-1
+			m.queue = append(m.queue, modelEntry{id, []string{o.OrderNo, string(o.Payload)}})
+			m.places[o.OrderNo] = modelPlace{id, o.Key, o.CustomerID}
+			m.placeKeys[o.Key] = modelTicket{o.OrderNo, o.Body}
 		}
 		if r.State != "" && !r.Repeat {
 			r.Code = m.take(o, r)
@@ -90,20 +142,23 @@ func (m *model) deduct(b redisgate.Bucket, orders []redisgate.Order) ([]redisgat
 		replies[i] = r
 	}
 	if direct != nil {
-		m.wal = append(m.wal, modelEntry{m.token, entry, direct})
+		m.wal = append(m.wal, modelEntry{modelID{m.token, entry}, direct})
 	}
 	return replies, nil
 }
 
 // look finds the order that this one repeats, or else the code that it is refused with, 0 for none.
-func (m *model) look(o redisgate.Order, waiting int64) (repeat string, code int64) {
+func (m *model) look(o redisgate.Order, waits bool) (repeat string, code int64) {
 	for _, l := range o.Lines {
 		if m.sku(l.SkuID) == nil {
 			return "", redisgate.CodeNotReady
 		}
 	}
-	if t, found := m.keys[o.Key]; found &&
-		(m.records[t.no].State != redisgate.StateWithdrawn || t.no == o.OrderNo) {
+	t, found := m.keys[o.Key]
+	if !found && waits {
+		t, found = m.placeKeys[o.Key]
+	}
+	if found && (m.records[t.no].State != redisgate.StateWithdrawn || t.no == o.OrderNo) {
 		if t.body != o.Body {
 			return "", redisgate.CodeKeyReused
 		}
@@ -118,9 +173,6 @@ func (m *model) look(o redisgate.Order, waiting int64) (repeat string, code int6
 		if left := m.skus[l.SkuID].left; left >= 0 && left < l.Quantity {
 			return "", redisgate.CodeInsufficient
 		}
-	}
-	if o.Queued && waiting >= m.queueOf {
-		return "", redisgate.CodeQueueFull
 	}
 	// An order deducts all its lines at once: the first stands for all.
 	if _, flowed := m.skus[o.Lines[0].SkuID].flow[redisgate.LineID(o.OrderNo, o.Lines[0].No)]; flowed {
@@ -231,27 +283,6 @@ func (m *model) grant(v redisgate.Move) (int64, error) {
 	return s.left, nil
 }
 
-func (m *model) takeBack(v redisgate.Move) (int64, error) {
-	s, err := m.moved(v)
-	switch {
-	case err != nil:
-		return 0, err
-	case s.left < 0:
-		return -1, nil
-	case v.Seq == s.seq && s.size <= 0:
-		return -s.size, nil
-	case v.Seq <= s.seq:
-		return 0, redisgate.ErrDone
-	case v.Seq > s.seq+1:
-		return 0, redisgate.ErrGap
-	}
-	taken := min(s.left, v.Units)
-	s.seq, s.size = v.Seq, -taken
-	s.left -= taken
-	s.moves -= taken
-	return taken, nil
-}
-
 func (m *model) opened(b redisgate.Bucket, o redisgate.Opening) (bool, error) {
 	if m.there && m.token >= b.Token {
 		if m.token == b.Token {
@@ -259,7 +290,8 @@ func (m *model) opened(b redisgate.Bucket, o redisgate.Opening) (bool, error) {
 		}
 		return false, redisgate.ErrNotReady
 	}
-	*m = model{prefix: m.prefix, queueOf: m.queueOf, wal: m.wal, queue: m.queue, // entries stay
+	*m = model{prefix: m.prefix, wal: m.wal, queue: m.queue, places: m.places, placeKeys: m.placeKeys, // these stay
+		claimed: m.claimed, lastClaimed: m.lastClaimed, ended: m.ended, paced: m.paced, tat: m.tat, at: m.at,
 		there: true, open: true, filling: o.Filling, token: b.Token, limit: o.Limit,
 		skus: map[string]*modelSKU{}, keys: map[redisgate.Key]modelTicket{}, records: map[string]redisgate.Record{}}
 	for _, s := range o.Slices {
@@ -281,23 +313,19 @@ func (m *model) left(sku string) int64 {
 	return -3
 }
 
-func (m *model) closed(b redisgate.Bucket, skus []string) (redisgate.Closed, error) {
+func (m *model) closed(b redisgate.Bucket) (int64, error) {
 	if !m.is(b) {
-		return redisgate.Closed{}, redisgate.ErrNotReady
+		return 0, redisgate.ErrNotReady
 	}
 	m.open = false
-	c := redisgate.Closed{Entry: m.entry, WAL: int64(len(m.wal)), Queue: int64(len(m.queue)), Left: map[string]int64{}}
-	for _, sku := range skus {
-		c.Left[sku] = m.left(sku)
-	}
-	return c, nil
+	return int64(len(m.queue)), nil
 }
 
 func (m *model) stat(skus []string) (redisgate.Stat, error) {
 	if !m.there {
 		return redisgate.Stat{}, redisgate.ErrNotReady
 	}
-	s := redisgate.Stat{Token: m.token, Open: m.open, Entry: m.entry, Claimed: m.claimed, Limit: m.limit,
+	s := redisgate.Stat{Token: m.token, Open: m.open, Entry: m.entry, Limit: m.limit,
 		Filling: m.filling, WAL: int64(len(m.wal)), Queue: int64(len(m.queue)), SKUs: map[string]redisgate.SKUStat{}}
 	for _, sku := range skus {
 		of := m.skus[sku]
@@ -306,53 +334,109 @@ func (m *model) stat(skus []string) (redisgate.Stat, error) {
 	return s, nil
 }
 
-func (m *model) cancel(b redisgate.Bucket, c redisgate.Cancel) (bool, error) {
-	if !m.is(b) {
-		return false, redisgate.ErrNotReady
+func (m *model) cancel(c redisgate.Cancel) bool {
+	place, waits := m.places[c.OrderNo]
+	if !waits {
+		return strings.HasPrefix(m.ended[c.OrderNo], string(c.To))
 	}
-	record, found := m.records[c.OrderNo]
-	switch {
-	case !found || record.Entry != c.Entry:
-		return false, nil
-	case record.State == redisgate.StateCancelled:
-		return true, nil
-	case record.State != redisgate.StateQueued || c.Entry <= m.claimed:
-		return false, nil
+	late := place.id.token < m.lastClaimed.token ||
+		place.id.token == m.lastClaimed.token && place.id.n <= m.lastClaimed.n
+	if c.To == redisgate.StateCancelled && (late || place.id.String() != c.ID) {
+		return false
 	}
-	at := slices.IndexFunc(m.queue, func(e modelEntry) bool { return e.token == m.token && e.n == c.Entry })
-	if at < 0 {
-		return false, nil
+	record, here := m.records[c.OrderNo]
+	here = here && record.State == redisgate.StateQueued
+	m.leave(c.ID, c.OrderNo)
+	m.ended[c.OrderNo] = string(c.To) + string([]byte{byte(len(c.CustomerID))}) + c.CustomerID + string(c.Problem)
+	if !here {
+		return true
 	}
 	for _, l := range c.Lines {
-		if m.sku(l.SkuID) == nil {
-			return false, redisgate.ErrNotReady
+		s, id := m.sku(l.SkuID), redisgate.LineID(c.OrderNo, l.No)
+		if s == nil {
+			continue
 		}
-	}
-	m.queue = slices.Delete(slices.Clone(m.queue), at, at+1)
-	for _, l := range c.Lines {
-		s, id := m.skus[l.SkuID], redisgate.LineID(c.OrderNo, l.No)
 		if l.Quantity = s.flow[id] - s.back[id]; l.Quantity > 0 {
-			m.backOf(c.OrderNo, "cancel", l, true)
+			m.backOf(c.OrderNo, "queue", l, true)
 		}
 	}
-	record.State, record.Units = redisgate.StateCancelled, 0
+	record.State, record.Units = c.To, 0
 	m.records[c.OrderNo] = record
-	return true, nil
+	return true
 }
 
-func (m *model) claim(b redisgate.Bucket, limit int) ([]redisgate.Entry, error) {
-	if !m.is(b) {
-		return nil, redisgate.ErrNotReady
+// leave takes an entry out of the queue, and the order that waits there.
+func (m *model) leave(id, orderNo string) {
+	m.queue = slices.DeleteFunc(slices.Clone(m.queue), func(e modelEntry) bool { return e.id() == id })
+	delete(m.claimed, id)
+	if place, waits := m.places[orderNo]; waits {
+		delete(m.placeKeys, place.key)
+		delete(m.places, orderNo)
 	}
-	entries := []redisgate.Entry{}
-	for _, e := range m.queue[:min(limit, len(m.queue))] {
-		if e.token == m.token {
-			m.claimed = max(m.claimed, e.n)
+}
+
+func (m *model) done(entries []redisgate.Entry) {
+	for _, e := range entries {
+		record, here := m.records[e.OrderNo]
+		if place, waits := m.places[e.OrderNo]; waits && place.id.String() == e.ID {
+			if here && record.State == redisgate.StateQueued {
+				record.State = redisgate.StateOrder
+				m.records[e.OrderNo] = record
+			}
+			m.leave(e.ID, e.OrderNo)
+		} else {
+			m.leave(e.ID, "")
 		}
-		entries = append(entries, redisgate.Entry{ID: e.id(),
-			Orders: []redisgate.Ticket{{OrderNo: e.fields[0], Payload: []byte(e.fields[1])}}})
 	}
-	return entries, nil
+}
+
+func (m *model) claim(p redisgate.Pace, lapse time.Duration, limit int) []redisgate.Entry {
+	now, tat := m.due(p)
+	most := int64(limit)
+	if every := p.Every.Microseconds(); every > 0 {
+		most = min(most, (now+p.Burst.Microseconds()-tat+every)/every)
+		if now+p.Burst.Microseconds()-tat < 0 {
+			most = 0
+		}
+	}
+	found := []redisgate.Entry{}
+	add := func(e modelEntry) {
+		found = append(found, redisgate.Entry{ID: e.id(), OrderNo: e.fields[0], Payload: []byte(e.fields[1])})
+	}
+	ids := slices.SortedFunc(maps.Keys(m.claimed), func(a, b string) int {
+		return cmp.Or(cmp.Compare(m.claimed[a], m.claimed[b]), cmp.Compare(a, b))
+	})
+	lapsed := int64(0)
+	for _, id := range ids {
+		if m.claimed[id] <= now-lapse.Microseconds() && lapsed < most {
+			lapsed++
+			i := slices.IndexFunc(m.queue, func(e modelEntry) bool { return e.id() == id })
+			if i < 0 {
+				delete(m.claimed, id)
+				continue
+			}
+			add(m.queue[i])
+		}
+	}
+	fresh, last, room := len(m.claimed) == 0, m.lastClaimed, most-int64(len(found))
+	for _, e := range m.queue {
+		after := e.token > m.lastClaimed.token || e.token == m.lastClaimed.token && e.n > m.lastClaimed.n
+		if (fresh || after) && room > 0 {
+			room--
+			last = e.modelID
+			if !slices.ContainsFunc(found, func(of redisgate.Entry) bool { return of.ID == e.id() }) {
+				add(e)
+			}
+		}
+	}
+	m.lastClaimed = last
+	if len(found) > 0 && p.Every > 0 && m.there {
+		m.paced, m.tat, m.at = true, tat+int64(len(found))*p.Every.Microseconds(), now
+	}
+	for _, e := range found {
+		m.claimed[e.ID] = now
+	}
+	return found
 }
 
 // balance says what is wrong with the model itself: what no sequence of calls may ever lead to.
@@ -399,13 +483,34 @@ func (m *model) dump() map[string]string {
 	}
 	stream("wal_"+tag, m.wal)
 	stream("queue_"+tag, m.queue)
+	var places, claims []string
+	for key, t := range m.placeKeys {
+		places = append(places, f(string(key[:]), t.no+string(t.body[:])))
+	}
+	for no, p := range m.places {
+		places = append(places, f(no, p.id.String()+" "+string(p.key[:])+p.customer))
+	}
+	if m.lastClaimed != (modelID{}) {
+		places = append(places, f("c", m.lastClaimed))
+	}
+	hash("queued_"+tag, places...)
+	for id, at := range m.claimed {
+		claims = append(claims, f(id, at))
+	}
+	hash("claimed_"+tag, claims...)
+	for no, told := range m.ended {
+		d[m.prefix+"ended_"+tag+":"+no] = told
+	}
 	if !m.there {
 		return d
 	}
 	state := map[bool]string{true: "open", false: "closed"}[m.open]
 	flows := map[bool]string{true: "filling", false: "complete"}[m.filling]
-	gate := []string{f("tok", m.token), f("st", state), f("n", m.entry), f("taken", m.claimed), f("lim", m.limit),
+	gate := []string{f("tok", m.token), f("st", state), f("n", m.entry), f("lim", m.limit),
 		f("flows", flows)}
+	if m.paced {
+		gate = append(gate, f("tat", m.tat), f("at", m.at))
+	}
 	for id, s := range m.skus {
 		gate = append(gate, f("b:"+id, s.bucketID), f("s:"+id, s.seq), f("m:"+id, s.size))
 		if !s.lost {

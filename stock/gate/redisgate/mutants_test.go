@@ -21,7 +21,7 @@ const (
 	// takesHalf takes the lines before the one that is short.
 	takesHalf = `for k = from, l - 1 do
         if left[sku[k]] ~= -1 then
-          redis.call('DECRBY', KEYS[3 * sku[k] + 2], units[k])
+          redis.call('DECRBY', KEYS[3 * sku[k] + 4], units[k])
         end
       end
       return -2`
@@ -39,7 +39,17 @@ var mutants = []mutant{
 	{"withdrawn ticket keeps its key", "deduct", "if state ~= 'x' or ", "if true or "},
 	{"body not compared", "deduct", "if sub(of, 27) ~= sub(order, 43, 50) then", "if false then"},
 	{"limit of earlier orders alone", "deduct", "bought[s][who] = bought[s][who] + n\n", "bought[s][who] = n\n"},
-	{"queue without end", "deduct", "waiting + #queue >= room and", "false and"},
+	{"queue without end", "deduct", "waiting + #queue >= room or", "false or"},
+	{"queued against its will", "deduct", " or byte(order, 51) ~= a then", " then"},
+	{"overtakes who waits", "deduct", "unread == 0 and tat", "tat"},
+	{"waits behind what is claimed", "deduct", "waiting - redis.call('ZCARD', KEYS[6])", "waiting"},
+	{"rate not kept", "deduct", "tat - now <= burst then", "true then"},
+	{"rate not used up", "deduct", "tat, fresh_tat = tat + interval, true", "fresh_tat = true"},
+	{"clock goes back", "deduct", "math.max(tonumber(ARGV[2]), tonumber(gate[7] or 0))", "tonumber(ARGV[2])"},
+	{"rate of before is waited for", "deduct", "if tat > now + math.max(burst, 0) + interval then", "if false then"},
+	{"rate of before is waited for by claims", "claim", "if tat > now + math.max(burst, 0) + interval then",
+		"if false then"},
+	{"who waits since before is queued again", "deduct", " or known[i] or before[i]", " or known[i]"},
 	{"batch counted once", "deduct", "left[s], took[s] = left[s] - n, took[s] + n", "took[s] = took[s] + n"},
 	{"number used again", "deduct", "entry + #queue)", "entry - 1)"},
 	{"return without ref", "return", "if not back[2] then", "if true then"},
@@ -52,20 +62,27 @@ var mutants = []mutant{
 	{"grant over a gap", "grant", "if seq > last + 1 then", "if false then"},
 	{"grant to another bucket", "grant", "gate[1] ~= ARGV[2] or ", ""},
 	{"grant below zero", "grant", "if left + delta < 0 then", "if false then"},
-	{"back takes again", "back", "if seq == last and size <= 0 then", "if false then"},
-	{"back over a gap", "back", "if seq > last + 1 then", "if false then"},
-	{"back takes what is not there", "back", "math.min(left, tonumber(ARGV[4]))", "tonumber(ARGV[4])"},
 	{"open again", "open", "if token == ARGV[1] then\n  return 0", "if token == ARGV[1] and false then\n  return 0"},
 	{"open over a newer opening", "open", "if token and tonumber(token) > tonumber(ARGV[1]) then", "if false then"},
 	{"open keeps old tickets", "open", "redis.call('UNLINK', KEYS[2])\n", ""},
 	{"close with an old token", "close", otherToken, "~= ARGV[1] and false then\n  return -3"},
-	{"cancel with an old token", "cancel", otherToken, "~= ARGV[1] and false then\n  return -3"},
-	{"cancel of what is claimed", "cancel", "tonumber(n) <= tonumber(gate[2])", "false"},
-	{"cancel of what is drained", "cancel", "#redis.call('XRANGE', KEYS[3], entry, entry) == 0", "false"},
-	{"cancel twice", "cancel", "return 1\nend\nif state ~= 'q'", "return 0\nend\nif state ~= 'q'"},
-	{"cancel leaves the entry", "cancel", "redis.call('XDEL', KEYS[3], entry)\n", ""},
-	{"claim with an old token", "claim", otherToken, "~= ARGV[1] and false then\n  return -3"},
-	{"claim without a mark", "claim", "redis.call('HSET', KEYS[1], 'taken', taken)\n", ""},
+	{"open forgets the rate", "open", "if rate[1] then", "if false then"},
+	{"cancel of what is claimed", "cancel", "token == claimed and n <= last then", "false then"},
+	{"cancel of another entry", "cancel", "string.sub(place, 1, #id + 1) ~= id .. ' ' or ", ""},
+	{"cancel twice", "cancel", "== to and 1 or 0", "== to and 0 or 0"},
+	{"cancel leaves the entry", "cancel", "redis.call('XDEL', KEYS[2], id)\n", ""},
+	{"cancel leaves the claim", "cancel", "redis.call('ZREM', KEYS[4], id)\n", ""},
+	{"cancel leaves the key", "cancel", "no, string.sub(place, #id + 2, #id + 17))", "no)"},
+	{"claim above the rate", "claim", "most = math.min(most, math.floor((now + burst - tat) / interval) + 1)", ""},
+	{"claim uses up nothing", "claim", "tat + #found * interval", "tat"},
+	{"claim without a mark", "claim", "redis.call('HSET', KEYS[3], 'c', last)\n", ""},
+	{"claim without a lease", "claim", "redis.call('ZADD', KEYS[4], unpack(scores))\n", ""},
+	{"claim never lapses", "claim", "now - tonumber(ARGV[4])", "'-1'"},
+	{"claim lapses at once", "claim", "now - tonumber(ARGV[4])", "now"},
+	{"done leaves the entry", "done", "redis.call('XDEL', KEYS[2], id)", "0"},
+	{"done leaves the claim", "done", "redis.call('ZREM', KEYS[4], id)\n", ""},
+	{"done leaves the ticket", "done", "if state == 'q' then", "if false then"},
+	{"done leaves the place", "done", "redis.call('HDEL', KEYS[3], no, string.sub(place, #id + 2, #id + 17))\n", ""},
 }
 
 // mostSequences is how many sequences a mutant may survive.

@@ -6,6 +6,7 @@ import (
 	"orderd/stock/gate/redisgate"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,7 +26,7 @@ var homes atomic.Int64 // each has keys of its own
 func open(t *testing.T, client redis.UniversalClient, a, b, limit int64) *rig {
 	t.Helper()
 	r := &rig{t, t.Context(), client,
-		redisgate.New(client, redisgate.Options{Prefix: fmt.Sprintf("h%d:", homes.Add(1)), MaxQueue: 10}),
+		redisgate.New(client, fmt.Sprintf("h%d:", homes.Add(1))),
 		redisgate.Bucket{Sale: "sale", No: 3, Token: 7}}
 	made, err := r.Open(r.ctx, r.Bucket, redisgate.Opening{Limit: limit, Slices: []redisgate.Slice{
 		{SkuID: "a", BucketID: 11}, {SkuID: "b", BucketID: 12}, {SkuID: "free", BucketID: 13, Unlimited: true}}})
@@ -55,9 +56,52 @@ func (r *rig) sendBack(b redisgate.Bucket, o redisgate.Order, ref string) (bool,
 		redisgate.Return{OrderNo: o.OrderNo, Ref: ref, To: redisgate.ToBucket, Lines: o.Lines})
 }
 
+// Paces: without a rate, and one by which everything waits.
+var (
+	atOnce = redisgate.Pace{}
+	waits  = redisgate.Pace{Every: time.Second, Burst: -time.Second, Room: 10}
+	drains = redisgate.Pace{Now: time.Now()} // everything is claimed
+)
+
+// queue has orders wait, and gives their replies.
+func (r *rig) queue(orders ...redisgate.Order) []redisgate.Reply {
+	r.t.Helper()
+	for i := range orders {
+		orders[i].MayWait = true
+	}
+	replies, err := r.Deduct(r.ctx, r.Bucket, waits, orders)
+	r.fine(err)
+	return replies
+}
+
+// deduct deducts without a rate.
+func (r *rig) deduct(b redisgate.Bucket, orders ...redisgate.Order) ([]redisgate.Reply, error) {
+	return r.Deduct(r.ctx, b, atOnce, orders)
+}
+
+// idOf is the id of an entry of this opening.
+func (r *rig) idOf(entry int64) string { return fmt.Sprintf("%d-%d", r.Token, entry) }
+
 // withdraw cancels a queued order.
-func (r *rig) withdraw(b redisgate.Bucket, o redisgate.Order, entry int64) (bool, error) {
-	return r.Cancel(r.ctx, b, redisgate.Cancel{OrderNo: o.OrderNo, Entry: entry, Lines: o.Lines})
+func (r *rig) withdraw(o redisgate.Order, entry int64) (bool, error) {
+	return r.Cancel(r.ctx, r.Bucket, redisgate.Cancel{OrderNo: o.OrderNo, ID: r.idOf(entry),
+		To: redisgate.StateCancelled, Lines: o.Lines, CustomerID: o.CustomerID, Told: time.Minute})
+}
+
+// refuse ends a queued order with a problem.
+func (r *rig) refuse(o redisgate.Order, entry int64) error {
+	_, err := r.Cancel(r.ctx, r.Bucket, redisgate.Cancel{OrderNo: o.OrderNo, ID: r.idOf(entry),
+		To: redisgate.StateWithdrawn, Lines: o.Lines, CustomerID: o.CustomerID, Problem: []byte("why"),
+		Told: time.Minute})
+	return err
+}
+
+// claim claims from the queue without a rate.
+func (r *rig) claim(limit int) []redisgate.Entry {
+	r.t.Helper()
+	entries, err := r.Claim(r.ctx, r.Bucket, drains, time.Hour, limit)
+	r.fine(err)
+	return entries
 }
 
 func (r *rig) fine(err error) {
@@ -87,7 +131,7 @@ func order(no int, customer string, lines ...string) redisgate.Order {
 // took deducts and gives the reply to the last order.
 func (r *rig) took(orders ...redisgate.Order) redisgate.Reply {
 	r.t.Helper()
-	replies, err := r.Deduct(r.ctx, r.Bucket, orders)
+	replies, err := r.deduct(r.Bucket, orders...)
 	r.fine(err)
 	return replies[len(replies)-1]
 }

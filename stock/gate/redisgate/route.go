@@ -21,25 +21,6 @@ func Route(customerID string, open []int64) []int64 {
 	return routed
 }
 
-// FormerOwners gives the buckets that a customer's first try went to while a sale had
-// these counts of buckets, numbered from 0: where a repeat may find its ticket. Each once,
-// in the order of counts.
-func FormerOwners(customerID string, counts []int64) []int64 {
-	var owners []int64
-	for _, count := range counts {
-		open := make([]int64, count)
-		for no := range open {
-			open[no] = int64(no)
-		}
-		if count > 0 {
-			if first := Route(customerID, open)[0]; !slices.Contains(owners, first) {
-				owners = append(owners, first)
-			}
-		}
-	}
-	return owners
-}
-
 // weight mixes customer and bucket so that each bit of either changes half of the result:
 // the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 func weight(customer uint64, bucket int64) uint64 {

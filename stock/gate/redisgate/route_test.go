@@ -79,22 +79,6 @@ func TestRouteMovesNobodyElse(t *testing.T) {
 	}
 }
 
-// A buyer of the time with two buckets who repeats with eight must be asked for where the ticket is.
-func TestFormerOwnersHoldTheFirstTry(t *testing.T) {
-	for i := range 500 {
-		customer := fmt.Sprint("customer-", i)
-		owners := redisgate.FormerOwners(customer, []int64{2, 8, 2, 0, 3})
-		for _, count := range []int64{2, 8, 3} {
-			if first := redisgate.Route(customer, numbers(count))[0]; !slices.Contains(owners, first) {
-				t.Fatalf("%s: %d of %d is not among %v", customer, first, count, owners)
-			}
-		}
-		if len(slices.Compact(slices.Sorted(slices.Values(owners)))) != len(owners) || len(owners) > 3 {
-			t.Fatalf("%s: %v", customer, owners)
-		}
-	}
-}
-
 func numbers(n int64) []int64 {
 	all := make([]int64, n)
 	for i := range all {

@@ -245,7 +245,7 @@ func spreadFinding(ctx context.Context, cluster *redis.ClusterClient, o SafetyOp
 	for sale, buckets := range o.Sales {
 		on := map[string]bool{}
 		for no := range buckets {
-			key := keys{o.Prefix, New(cluster, Options{}).keys(Bucket{Sale: sale, No: no}).tag}.gate()
+			key := New(cluster, o.Prefix).keys(Bucket{Sale: sale, No: no}).gate()
 			slot, err := cluster.ClusterKeySlot(ctx, key).Result()
 			for _, s := range slots {
 				if err == nil && int64(s.Start) <= slot && slot <= int64(s.End) && len(s.Nodes) > 0 {

@@ -23,7 +23,8 @@ import (
 // for concurrent use.
 type SharedObserver interface {
 	// GateEpoch: the buckets of a sale were given up, and why: joined, lost, behind, ahead,
-	// drift, fenced, recalled or taken (the token by an earlier sale of this name).
+	// drift, fenced, recalled, taken (the token by an earlier sale of this name), away (Redis, for
+	// long) or drained (in order, with nobody waiting).
 	GateEpoch(cause string)
 	// GateDrift is how many units of all buckets Redis has that the database has not.
 	GateDrift(units int64)
@@ -48,6 +49,9 @@ type Shared struct {
 	admin   *stock.Admin
 	breaker breaker
 	view    atomic.Pointer[view]
+	turn    atomic.Uint32 // of the buckets, to be claimed from first
+	// mostQueued bounds the queue of a bucket in a test; 0: as paceOf says.
+	mostQueued int64
 
 	mu      sync.Mutex
 	fenced  map[int64]bool // buckets that the database refused
@@ -62,6 +66,8 @@ var _ gate.Shared = (*Shared)(nil)
 // view is the buckets that can be asked, as the keeper last found them.
 type view struct {
 	sales map[string]*saleView // by SKU; those of one sale have the same
+	names map[string]*saleView // by the name of the sale
+	kept  bool                 // the keeper has found them
 }
 
 // saleView is the buckets of one sale.
@@ -70,7 +76,17 @@ type saleView struct {
 	token int64
 	lanes map[int64]*lane            // by number
 	ids   map[string]map[int64]int64 // bucket by SKU and number; what is not there has no units
+
+	pace    Pace             // of one bucket, without Now; Every 0: no queue
+	paused  bool             // buckets are given up or not known: come again
+	partly  bool             // some buckets cannot be reached
+	opensAt time.Time        // nothing is set aside before
+	pool    map[string]int64 // units by SKU that are about to come into the buckets
+	left    map[string]int64 // units by SKU that were in all buckets
 }
+
+// queues reports that what is asked of the sale may have to wait.
+func (v *saleView) queues() bool { return v.pace.Every > 0 }
 
 // NewShared gives the shared home in a Redis.
 func NewShared(cfg SharedConfig) *Shared {
@@ -80,7 +96,7 @@ func NewShared(cfg SharedConfig) *Shared {
 	if cfg.Observe == nil {
 		cfg.Observe = nobody{}
 	}
-	s := &Shared{cfg: cfg, home: New(cfg.Client, Options{Prefix: cfg.Prefix}), admin: stock.NewAdmin(cfg.DB, cfg.Now),
+	s := &Shared{cfg: cfg, home: New(cfg.Client, cfg.Prefix), admin: stock.NewAdmin(cfg.DB, cfg.Now),
 		fenced: map[int64]bool{}}
 	s.view.Store(&view{})
 	s.keeper.suspects, s.keeper.resting = map[int64]suspicion{}, map[Bucket]time.Time{}
@@ -90,29 +106,41 @@ func NewShared(cfg SharedConfig) *Shared {
 // Up implements gate.Shared.
 func (s *Shared) Up() bool { return s.breaker.up() }
 
-// mostTries is how many buckets a claim asks, the customer's own first.
+// mostTries is how many buckets a claim asks, the customer's own first. Of a sale with a queue it
+// asks all: they are not called back when the pool is short, and only so is it known that nothing
+// is left.
 const mostTries = 3
 
-// Take implements gate.Shared.
+// Take implements gate.Shared. Only a claim that is of one sale as a whole may wait: of another
+// nobody could say that all its lines are set aside.
 func (s *Shared) Take(c *gate.Claim, lines []int) gate.Taken {
-	buckets := make([]int64, len(lines))
-	var held []held
-	for _, of := range s.bySale(c, lines) {
-		h, ok := s.takeOf(c, of)
-		if !ok {
+	t := gate.Taken{Buckets: make([]int64, len(lines)), Asked: true}
+	carts, all := s.bySale(c, lines)
+	mayWait := all && len(carts) == 1 && len(lines) == len(c.Lines) && c.Payload != nil
+	var helds []held
+	for _, of := range carts {
+		got := s.takeOf(c, of, mayWait)
+		t.Queued, t.NotReady, t.Reused = got.queued, got.wait, got.reused
+		if t.Queued != nil || t.NotReady > 0 || t.Reused {
+			s.settle(helds, gate.Unused)
+			return t
+		}
+		t.Asked = t.Asked && got.asked
+		if got.held == nil {
 			continue
 		}
-		held = append(held, h)
+		helds = append(helds, *got.held)
 		for i, line := range lines {
 			if slices.Contains(of.lines, line) {
-				buckets[i] = of.view.ids[c.Lines[line].SkuID][h.lane.bucket.No]
+				t.Buckets[i] = of.view.ids[c.Lines[line].SkuID][got.held.lane.bucket.No]
 			}
 		}
 	}
-	if held == nil {
-		return gate.Taken{Buckets: buckets}
+	t.Asked = t.Asked && all
+	if helds != nil {
+		t.Settle = func(o gate.Outcome) { s.settle(helds, o) }
 	}
-	return gate.Taken{Buckets: buckets, Settle: func(o gate.Outcome) { s.settle(held, o) }}
+	return t
 }
 
 // cart is the lines of a claim that are of one sale.
@@ -121,15 +149,18 @@ type cart struct {
 	lines []int
 }
 
-// bySale gives the lines of a claim that there are buckets for, by ascending sale.
-func (s *Shared) bySale(c *gate.Claim, lines []int) (carts []cart) {
+// bySale gives the lines of a claim that there are buckets for, by ascending sale, and whether
+// these are all.
+func (s *Shared) bySale(c *gate.Claim, lines []int) (carts []cart, all bool) {
 	v := s.view.Load()
 	if len(c.OrderNo) != orderNoLen || len(c.CustomerID) > maxCustomer {
-		return nil
+		return nil, false
 	}
+	all = true
 	for _, line := range lines {
 		of := v.sales[c.Lines[line].SkuID]
 		if of == nil {
+			all = false
 			continue
 		}
 		i := slices.IndexFunc(carts, func(c cart) bool { return c.view == of })
@@ -140,7 +171,7 @@ func (s *Shared) bySale(c *gate.Claim, lines []int) (carts []cart) {
 		carts[i].lines = append(carts[i].lines, line)
 	}
 	slices.SortFunc(carts, func(a, b cart) int { return cmp.Compare(a.view.sale, b.view.sale) })
-	return carts
+	return carts, all
 }
 
 // held is what a claim has of one sale.
@@ -152,38 +183,97 @@ type held struct {
 }
 
 // parcel is what the log of a bucket says of a ticket, for who finds it there when its maker
-// is gone.
+// is gone; and what its queue says, for who makes the order.
 type parcel struct {
 	At    int64 // milliseconds of the database's clock
 	Lines []Line
+	// Of a ticket that may wait.
+	CustomerID string `json:",omitempty"`
+	RequestID  string `json:",omitempty"`
+	Payload    []byte `json:",omitempty"`
 }
 
+// got is what a cart got: a ticket, or one of the others as in gate.Taken.
+type got struct {
+	held   *held
+	queued *gate.Queued
+	wait   time.Duration
+	reused bool
+	asked  bool
+}
+
+// comeAgain is after how long a claim is to come again that met buckets which are about to
+// change, or a queue that is full.
+const comeAgain = time.Second
+
 // takeOf takes the units of a cart from one bucket, the next when there are not enough. A
-// bucket that says anything else leaves the claim to the ledger.
-func (s *Shared) takeOf(c *gate.Claim, of cart) (held, bool) {
-	o := Order{OrderNo: c.OrderNo, CustomerID: c.CustomerID, Key: KeyOf(c.CustomerID, c.RequestID)}
+// bucket that says anything else leaves the claim to the ledger, or, where there is a queue,
+// has it come again: the ledger keeps to no rate.
+func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
+	v := of.view
+	switch {
+	case v.paused:
+		return got{wait: comeAgain}
+	case v.queues() && v.opensAt.After(s.cfg.Now()):
+		return got{asked: true} // the ledger says when it begins
+	}
+	o, err := s.orderOf(c, of, mayWait && v.queues())
+	if err != nil {
+		return got{}
+	}
+	routed := Route(c.CustomerID, v.numbers(o.Lines))
+	if !v.queues() {
+		routed = routed[:min(len(routed), mostTries)]
+	}
+	full := false
+	for _, no := range routed {
+		l := v.lanes[no]
+		reply, err := l.take(o)
+		switch {
+		case err == nil && own(o, reply):
+			return got{held: &held{l, o.OrderNo, reply.Entry, o.Lines}}
+		case err == nil && (reply.State == StateQueued || reply.Repeat && reply.State == StateCancelled):
+			return got{queued: s.queuedAs(l, &reply)}
+		case err == nil && !reply.Repeat && reply.Code == CodeInsufficient:
+		case err == nil && !reply.Repeat && reply.Code == CodeQueueFull:
+			full = true
+		case err == nil && !reply.Repeat && reply.Code == CodeKeyReused && v.queues():
+			return got{reused: true}
+		case v.queues() && (err != nil || !reply.Repeat && reply.Code == CodeNotReady):
+			return got{wait: comeAgain}
+		default:
+			return got{}
+		}
+	}
+	if full || v.queues() && v.mayHave(o.Lines) {
+		return got{wait: comeAgain}
+	}
+	return got{asked: !v.partly}
+}
+
+// orderOf makes the order of a cart.
+func (s *Shared) orderOf(c *gate.Claim, of cart, mayWait bool) (Order, error) {
+	o := Order{OrderNo: c.OrderNo, CustomerID: c.CustomerID, Key: KeyOf(c.CustomerID, c.RequestID), MayWait: mayWait}
 	copy(o.Body[:], c.Hash)
 	for _, line := range of.lines {
 		l := c.Lines[line]
 		o.Lines = append(o.Lines, Line{No: int64(line + 1), SkuID: l.SkuID, Quantity: l.Quantity})
 	}
-	payload, err := json.Marshal(parcel{sqldb.Millis(s.cfg.Now()), o.Lines})
-	if err != nil {
-		return held{}, false
+	p := parcel{At: sqldb.Millis(s.cfg.Now()), Lines: o.Lines}
+	if mayWait {
+		p.CustomerID, p.RequestID, p.Payload = c.CustomerID, c.RequestID, c.Payload()
 	}
-	o.Payload = payload
-	routed := Route(c.CustomerID, of.view.numbers(o.Lines))
-	for _, no := range routed[:min(len(routed), mostTries)] {
-		l := of.view.lanes[no]
-		reply, err := l.take(o)
-		if err == nil && own(o, reply) {
-			return held{l, o.OrderNo, reply.Entry, o.Lines}, true
-		}
-		if err != nil || reply.Repeat || reply.Code != CodeInsufficient {
-			return held{}, false
-		}
-	}
-	return held{}, false
+	var err error
+	o.Payload, err = json.Marshal(p)
+	return o, err
+}
+
+// mayHave reports that lines which no bucket has may be had in a moment: units are about to come
+// into the buckets, or to be brought together.
+func (v *saleView) mayHave(lines []Line) bool {
+	return slices.ContainsFunc(lines, func(l Line) bool {
+		return v.pool[l.SkuID] > 0 || l.Quantity > 1 && len(v.lanes) > 1 && v.left[l.SkuID] >= l.Quantity
+	})
 }
 
 // numbers gives the buckets that hold all of these SKUs, ascending.

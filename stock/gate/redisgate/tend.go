@@ -25,6 +25,9 @@ func (s *Shared) tend(ctx context.Context, v *view) error {
 		skus[sale] = append(skus[sale], sku)
 	}
 	var errs []error
+	if renew {
+		errs = append(errs, s.renewQueues(ctx))
+	}
 	for sale, of := range skus {
 		for _, l := range sale.lanes {
 			if s.keeper.rests(l.bucket) {
@@ -48,10 +51,15 @@ func (s *Shared) renew(ctx context.Context, b Bucket, skus []string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	k := s.home.keys(b)
-	names := []string{k.gate(), k.ticket(), k.wal(), k.queue()}
+	names := []string{k.gate(), k.ticket(), k.wal()}
 	for _, sku := range skus {
 		names = append(names, k.leaved(sku), k.flow(sku), k.back(sku), k.buyer(sku))
 	}
+	return s.expire(ctx, names)
+}
+
+// expire lets keys live for keysFor from now on.
+func (s *Shared) expire(ctx context.Context, names []string) error {
 	_, err := s.cfg.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, name := range names {
 			p.Expire(ctx, name, keysFor)
@@ -60,6 +68,37 @@ func (s *Shared) renew(ctx context.Context, b Bucket, skus []string) error {
 	})
 	s.noted(err)
 	return err
+}
+
+// renewQueues is renew of all queues, also of those whose sale goes on with other buckets or is over.
+// Those of the latter that are empty are not asked for any more.
+func (s *Shared) renewQueues(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	buckets, err := s.inLine(ctx)
+	if err != nil || len(buckets) == 0 {
+		return err
+	}
+	lengths, err := s.lengths(ctx, buckets)
+	if err != nil {
+		return err
+	}
+	names := []string{s.queues()}
+	var gone []any
+	for i, b := range buckets {
+		k := s.home.keys(b)
+		names = append(names, k.queue(), k.queued(), k.claimed())
+		if v := s.view.Load().names[b.Sale]; lengths[i] == 0 && (v == nil || v.lanes[b.No] == nil) {
+			gone = append(gone, b.member())
+		} else if v != nil && v.lanes[b.No] != nil {
+			v.lanes[b.No].listed.Store(false) // in case the set was lost
+		}
+	}
+	if len(gone) > 0 {
+		err = s.cfg.Client.SRem(ctx, s.queues(), gone...).Err()
+		s.noted(err)
+	}
+	return errors.Join(err, s.expire(ctx, names))
 }
 
 // orphan is an old ticket of a bucket's log that its maker has not settled.
