@@ -106,6 +106,11 @@ func TestQueuedBecomesOneOrder(t *testing.T) {
 		if again := s.queue(p); again.OrderNo != first.OrderNo || !again.Repeated || first.Repeated {
 			t.Errorf("first %+v, repeat %+v", first, again)
 		}
+		other := one("c", "k", "hot")
+		other.Remark = "another"
+		if _, err := s.Place(t.Context(), other); !errors.Is(err, order.ErrRequestReused) {
+			t.Errorf("its key with another content: %v", err)
+		}
 		if n := s.orders(); n != 0 {
 			t.Errorf("%d orders while it waits", n)
 		}

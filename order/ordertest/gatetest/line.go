@@ -26,8 +26,9 @@ type Line struct {
 type inLine struct {
 	gate.Entry
 	state   gate.QueuedState // "" of an order
-	claimed bool             // nobody may withdraw it
-	held    bool             // by who has claimed it
+	hash    string
+	claimed bool // nobody may withdraw it
+	held    bool // by who has claimed it
 	problem []byte
 }
 
@@ -69,6 +70,8 @@ func (l *Line) Take(c *gate.Claim, lines []int) gate.Taken {
 	switch {
 	case l.away != nil, l.direct:
 	case before != nil && before.state == "": // an order: the ledger knows it
+	case before != nil && before.state != gate.QueueRefused && before.hash != c.Hash:
+		taken.Reused = true
 	case before != nil && before.state != gate.QueueRefused:
 		q := l.queued(before)
 		q.Repeat = true
@@ -76,7 +79,7 @@ func (l *Line) Take(c *gate.Claim, lines []int) gate.Taken {
 	case l.full > 0:
 		taken.NotReady = l.full
 	default:
-		p := &inLine{state: gate.QueueWaiting, Entry: gate.Entry{OrderNo: c.OrderNo, Payload: c.Payload(),
+		p := &inLine{state: gate.QueueWaiting, hash: c.Hash, Entry: gate.Entry{OrderNo: c.OrderNo, Payload: c.Payload(),
 			Lines: c.Lines, CustomerID: c.CustomerID, RequestID: c.RequestID, At: time.Now()}}
 		l.all, l.byNo[c.OrderNo], l.byKey[key] = append(l.all, p), p, p
 		q := l.queued(p)
