@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/order"
 	"orderd/stock/gate"
 )
@@ -131,7 +132,9 @@ func (d *drainer) pass(ctx context.Context) (full bool, err error) {
 		return false, err
 	}
 	d.worked = time.Now()
+	failpoint.Hit("drain.claimed")
 	all := d.place(context.WithoutCancel(ctx), batch)
+	failpoint.Hit("drain.committed")
 	waited := len(d.left)
 	err = d.tell(context.WithoutCancel(ctx), all)
 	if len(d.left)-waited < len(batch) { // some are done with: the others are no reason to wait
@@ -211,10 +214,12 @@ func (d *drainer) tell(ctx context.Context, all []drained) (err error) {
 		default:
 			d.Observe.Drained("refused", now.Sub(x.At))
 			leave(d.Queue.Refuse(ctx, x.Entry, x.problem), x.claimed)
+			failpoint.Hit("drain.refused")
 		}
 	}
 	if len(done) > 0 {
 		leave(d.Queue.Done(ctx, done), placed...)
+		failpoint.Hit("drain.acked")
 	}
 	return err
 }

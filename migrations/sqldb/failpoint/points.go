@@ -7,7 +7,7 @@ type Point struct {
 	// Name is what Hit is called with. "" when no line of the source stands for
 	// the step; Note says why.
 	Name string
-	// Flow is place, prepay, notify, close, refund, recon, sweep, gate or sale.
+	// Flow is place, prepay, notify, close, refund, recon, sweep, gate, sale or drain.
 	Flow string
 	// After is what has just happened.
 	After string
@@ -131,4 +131,17 @@ var Points = []Point{
 	{No: "32c", Name: "gate.epoch", Flow: "sale",
 		After: "the buckets of a sale in Redis were given up, before the next were opened",
 		Then:  "the rest is sold to the last unit by whoever comes after, and none twice"},
+
+	{No: "33", Name: "drain.claimed", Flow: "drain",
+		After: "placements that waited were claimed from the queue of a sale, before the database was asked",
+		Then:  "they are claimed again: one order for each, or its refusal"},
+	{No: "33b", Name: "drain.committed", Flow: "drain",
+		After: "the orders of placements that waited were committed, and the queue does not know it",
+		Then:  "they are claimed again and found to be there: one order for each, or its refusal"},
+	{No: "33c", Name: "drain.refused", Flow: "drain",
+		After: "a placement that waited was refused, and its problem kept for its customer",
+		Then:  "the others are claimed again: one order for each, or its refusal"},
+	{No: "33d", Name: "drain.acked", Flow: "drain",
+		After: "placements that have become orders were struck from the queue",
+		Then:  "one order for each, or its refusal"},
 }
