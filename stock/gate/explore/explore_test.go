@@ -140,7 +140,7 @@ func world(t *testing.T, name string) *Model {
 // nets is all there is: then this test fails.
 func TestSecondNets(t *testing.T) {
 	for name, fault := range map[string]Fault{"local": FaultGuardNoState, "redis": FaultGuardNoState,
-		"epochs": FaultGuardNoState, "marks": FaultMarkNoBuckets, "redis marks": FaultMarkNoBuckets} {
+		"marks": FaultMarkNoBuckets, "redis marks": FaultMarkNoBuckets} {
 		m := *world(t, name)
 		m.Faults = fault
 		if res := m.Explore(limit); res.Err != nil {
