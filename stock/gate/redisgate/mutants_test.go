@@ -17,7 +17,7 @@ const (
     end
   end
 `
-	repeated = "  local of = fresh[keys[i]] or known[i]\n"
+	repeated = "  local of = fresh[keys[i]] or known[i] or before[i]\n"
 	// takesHalf takes the lines before the one that is short.
 	takesHalf = `for k = from, l - 1 do
         if left[sku[k]] ~= -1 then
