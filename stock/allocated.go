@@ -74,7 +74,7 @@ func callBack(ctx context.Context, tx *sqldb.Tx, skus []*SKU, at time.Time) erro
 	if err != nil {
 		return err
 	}
-	buckets, err := recallUnpromised(ctx, tx, ids, gates, at)
+	buckets, _, err := recallFree(ctx, tx, ids, gates, at)
 	for _, b := range buckets {
 		held[b.SkuID].Available += b.Remaining
 		held[b.SkuID].Allocated -= b.Remaining

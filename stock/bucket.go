@@ -243,44 +243,17 @@ func recallAll(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time)
 	return recall(ctx, tx, `state IN ('open', 'closing')`, skuIDs, at)
 }
 
-// recallUnpromised is recallAll, but for buckets in Redis of gates with a queue.
-func recallUnpromised(ctx context.Context, tx *sqldb.Tx, skuIDs []string, gates map[string]lockedGate,
-	at time.Time) ([]Bucket, error) {
-	var free, queued []string
-	for _, id := range skuIDs {
-		if gates[id].queues() {
-			queued = append(queued, id)
-		} else {
-			free = append(free, id)
-		}
-	}
-	var buckets []Bucket
-	if len(free) > 0 {
-		all, err := recallAll(ctx, tx, free, at)
-		if err != nil {
-			return nil, err
-		}
-		buckets = all
-	}
-	if len(queued) == 0 {
-		return buckets, nil
-	}
-	more, err := Recall(ctx, tx, queued, at)
-	return append(buckets, more...), err
-}
-
-// recallFree is recallAll of these gates but for the buckets in Redis of those with a queue, and
-// those that run out: these are given as kept, locked.
-func recallFree(ctx context.Context, tx *sqldb.Tx, gates map[string]lockedGate, at time.Time) (back, kept []Bucket,
-	err error) {
-	ids := slices.Sorted(maps.Keys(gates))
+// recallFree is recallAll but for units that are promised: buckets in Redis of gates with a queue,
+// and those that run out, are given as kept, locked.
+func recallFree(ctx context.Context, tx *sqldb.Tx, ids []string, gates map[string]lockedGate, at time.Time) (
+	back, kept []Bucket, err error) {
 	all, err := lockBuckets(ctx, tx, bucketsByState, `state IN ('open', 'closing')
   AND sku_id IN (`+sqldb.In(len(ids))+`)`, sqldb.Args(ids))
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, b := range all {
-		if b.Home == HomeRedis && (b.State == BucketClosing || gates[b.SkuID].Rate > 0) {
+		if b.Home == HomeRedis && (b.State == BucketClosing || gates[b.SkuID].queues()) {
 			kept = append(kept, b)
 		} else {
 			back = append(back, b)

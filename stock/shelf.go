@@ -187,7 +187,7 @@ func (s *Shelf) recall(ctx context.Context, tx *sqldb.Tx, want Want) error {
 	if s.gated, err = lockGates(ctx, tx, ids); err != nil || len(s.gated) == 0 {
 		return err
 	}
-	buckets, kept, err := recallFree(ctx, tx, s.gated, want.At)
+	buckets, kept, err := recallFree(ctx, tx, slices.Sorted(maps.Keys(s.gated)), s.gated, want.At)
 	if err != nil {
 		return err
 	}
