@@ -113,3 +113,34 @@ func TestEndedGatesAreNotRead(t *testing.T) {
 		}
 	})
 }
+
+// Of a sale in which one SKU has a queue and another has none, the units that somebody waits for were called back, and
+// the last ones of the other were sold to nobody.
+func TestASaleHasAQueueOrNone(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		put(t, db, "cup", 10)
+		put(t, db, "mug", 10)
+		set := func(id string, rate int64) error {
+			_, err := admin(db).SetGate(t.Context(), stock.GateChange{SkuID: id, Sale: "both", Mode: stock.GateRedis,
+				Rate: rate, Actor: "a", Reason: "r"})
+			return err
+		}
+		if err := set("cup", 100); err != nil {
+			t.Fatal(err)
+		}
+		var invalid *stock.InvalidError
+		if err := set("mug", 0); !errors.As(err, &invalid) {
+			t.Error("none beside one:", err)
+		}
+		if err := set("mug", 200); err != nil {
+			t.Error("another rate:", err)
+		}
+		if err := set("cup", 0); !errors.As(err, &invalid) {
+			t.Error("it is taken away from one:", err)
+		}
+		setGate(t, db, "mug", stock.GateOff)
+		if err := set("cup", 0); err != nil {
+			t.Error("it is taken away from the last:", err)
+		}
+	})
+}

@@ -287,6 +287,11 @@ func (c *GateChange) allowed(ctx context.Context, tx *sqldb.Tx, before Gate, fou
 	if c.IfVersion != 0 && before.Version != c.IfVersion {
 		return ErrGateVersion
 	}
+	if c.Mode == GateRedis {
+		if err := c.paced(ctx, tx); err != nil {
+			return err
+		}
+	}
 	if !c.Auto {
 		return nil
 	}
@@ -326,6 +331,25 @@ func (c *GateChange) settleBuckets(ctx context.Context, tx *sqldb.Tx, before *Ga
 	}
 	_, err := recallAll(ctx, tx, ids, now)
 	return before.Epoch + 1, err // what Redis has of an earlier one is believed no more
+}
+
+// paced refuses a rate in a sale whose other SKUs have none, and none where they have one: a queue
+// is of the whole sale, and its units are promised.
+func (c *GateChange) paced(ctx context.Context, tx *sqldb.Tx) error {
+	other := ""
+	err := sqldb.Each(ctx, tx, `SELECT sku_id
+FROM stock_gates
+WHERE mode = 'redis'
+  AND sku_id <> ?
+  AND sale = ?
+  AND state = 'open'
+  AND (rate > 0) <> (? > 0)
+LIMIT 1`, []any{c.SkuID, c.Sale, c.Rate}, func(rows *sql.Rows) error { return rows.Scan(&other) })
+	if err == nil && other != "" {
+		return &InvalidError{[]string{"all SKUs of a sale in mode redis have a rate, or none has: that of " + other +
+			" is otherwise; end its gate first, or name another sale"}}
+	}
+	return sqldb.Wrap("look at the gates of the sale", err)
 }
 
 // write writes the gate and what its SKU knows of it. The SKU is locked.

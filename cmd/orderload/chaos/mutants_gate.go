@@ -65,8 +65,10 @@ var gateMutants = []Mutant{
 // mutants of the scripts.
 var redisMutants = []Mutant{
 	{"recall-leaves-redis", "a short pool calls back what processes have, and not what Redis has", []Edit{
-		{"stock/shelf.go", "	buckets, err := recallAll(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)\n",
-			"	buckets, err := Recall(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)\n"}}},
+		{"stock/shelf.go",
+			"	buckets, kept, err := recallFree(ctx, tx, slices.Sorted(maps.Keys(s.gated)), s.gated, want.At)\n",
+			"	var kept []Bucket\n" +
+				"	buckets, err := Recall(ctx, tx, slices.Sorted(maps.Keys(s.gated)), want.At)\n"}}},
 	{"epoch-keeps-its-buckets", "a new epoch gives the units of the last one to the pool, and leaves its buckets open",
 		[]Edit{{"stock/epoch.go", "	buckets, err := recallAll(ctx, tx, ids, now)\n",
 			"	var buckets []Bucket\n	_, err := tx.Update(ctx, `UPDATE skus SET available = available + " +

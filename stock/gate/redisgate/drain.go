@@ -19,8 +19,8 @@ import (
 //
 // It ends so when the gate is set otherwise, when its time is over, when the SKUs of a sale are not
 // of one epoch, and when so little is left that it is better in one bucket. Everything doubtful
-// ends an epoch at once, as without a queue: what waits is then decided on the pool. So does a
-// Redis that nobody has reached for stock.SeenFor.
+// ends an epoch at once, as without a queue: what waits is then decided on the pool, before anybody
+// else is asked to come. So does a Redis that nobody has reached for stock.SeenFor.
 
 // Times and numbers of sales with a queue.
 const (
@@ -83,6 +83,36 @@ func (k *sale) drain(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	return true, k.newEpoch(ctx, "drained", 0)
+}
+
+// former reports that somebody waits who came in an epoch that has ended at once. His units are in
+// the pool again, and there for him: the buckets of this epoch, to which all of the pool would go,
+// are opened when nobody waits any more. Until then those of before give out nothing.
+func (k *sale) former(ctx context.Context) (bool, error) {
+	buckets, err := k.inLine(ctx)
+	if err != nil {
+		return false, err
+	}
+	var waiting int64
+	for _, b := range buckets {
+		if b.Sale != k.name {
+			continue
+		}
+		stat, err := k.stat(ctx, b)
+		if err != nil {
+			return false, err
+		}
+		if stat.Token == 0 || stat.Token >= k.token { // there is none of before
+			continue
+		}
+		b.Token = stat.Token
+		n, err := k.close(ctx, b)
+		if err != nil {
+			return false, err
+		}
+		waiting += n
+	}
+	return waiting > 0, nil
 }
 
 // ends reports that the epoch is to end in order: a gate is over, or the sale's gates are not of

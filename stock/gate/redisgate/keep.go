@@ -191,7 +191,8 @@ func (k *sale) viewed(before *saleView) {
 		drained = max(drained, b.No+1)
 	}
 	v := &saleView{sale: k.name, token: k.token, lanes: map[int64]*lane{}, ids: map[string]map[int64]int64{},
-		pace: paceOf(k.rate, drained), pool: map[string]int64{}, left: map[string]int64{}}
+		pace: paceOf(k.rate, drained), pool: map[string]int64{}, left: map[string]int64{},
+		opensAt: map[string]time.Time{}}
 	if k.Shared.mostQueued > 0 {
 		v.pace.Room = k.Shared.mostQueued
 	}
@@ -209,9 +210,7 @@ func (k *sale) viewed(before *saleView) {
 		if k.deepOf(g) {
 			v.pool[g.SkuID] = g.Available
 		}
-		if g.OpensAt.After(v.opensAt) {
-			v.opensAt = g.OpensAt
-		}
+		v.opensAt[g.SkuID] = g.OpensAt
 	}
 	k.view = v
 }
@@ -224,6 +223,12 @@ func (k *sale) keep(ctx context.Context) error {
 	for _, g := range k.gates {
 		if g.Epoch != k.token || k.token == 0 {
 			return k.newEpoch(ctx, "joined", 0)
+		}
+	}
+	if k.queues() && len(k.ofRedis()) == 0 {
+		if waiting, err := k.former(ctx); waiting || err != nil {
+			k.view.paused = true
+			return err
 		}
 	}
 	var errs []error
@@ -417,12 +422,17 @@ func (k *sale) slice(ctx context.Context, b Bucket, g *stock.Gate, st SKUStat) e
 }
 
 // first makes the row of a bucket that has none: it is new, or was closed by a recall. The
-// latter begins a new epoch when the pool has enough again.
+// latter begins a new epoch when the pool has enough again. Where there is a queue a row that is
+// gone says that the epoch is over, which was not seen yet: nothing is sold in this look.
 func (k *sale) first(ctx context.Context, b Bucket, g *stock.Gate, id int64, st SKUStat) error {
+	closed, again := st.Seq > 0, false
+	if closed {
+		again = k.suspect(id, "recalled")
+		k.view.paused = k.view.paused || k.queues() && !again
+	}
 	if !k.deepOf(g) {
 		return nil
 	}
-	closed := st.Seq > 0
 	if !closed {
 		want := max(leastFirst, g.Available/firstPart/k.buckets)
 		if k.queues() {
@@ -439,8 +449,9 @@ func (k *sale) first(ctx context.Context, b Bucket, g *stock.Gate, id int64, st 
 			return err
 		}
 		k.view.paused = k.view.paused || k.queues() // until it is known: repeats meet in one bucket
+		again = k.suspect(id, "recalled")
 	}
-	if k.suspect(id, "recalled") {
+	if again {
 		return k.newEpoch(ctx, "recalled", 0)
 	}
 	return nil

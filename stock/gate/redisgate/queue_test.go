@@ -380,6 +380,57 @@ func TestRedisForgetsTheQueue(t *testing.T) {
 	})
 }
 
+// Whoever waited when an epoch ended at once saw all of the pool go into the new buckets, to those who came after him.
+func TestWhoWaitsComesBeforeTheNextEpoch(t *testing.T) {
+	const stocked = 300
+	onLines(t, 2, func(m *market) {
+		l := m.queues("hot", stocked, 2, 50)
+		l.fill(100)
+		admin := stock.NewAdmin(m.db, time.Now)
+		g, _, err := admin.FindGate(m.Context(), "hot")
+		if err != nil {
+			m.Fatal(err)
+		}
+		begun, err := admin.NewEpoch(m.Context(), "hot", map[string]int64{"hot": g.Epoch}, 0, false)
+		if err != nil || !begun {
+			m.Fatal(begun, err)
+		}
+		for i, p := range m.pods { // until it knows, a process sells what its buckets said, and the pool behind them
+			m.until("newcomers are to come again", func() bool {
+				word, _ := l.ask(p, l.claim(fmt.Sprint("new", i), "key", 1))
+				return word == "not ready"
+			})
+		}
+		newcomers := l.crowd(20)
+		if n := m.count("SELECT COUNT(*) FROM stock_buckets WHERE state = 'open'"); n != 0 {
+			m.Errorf("%d buckets are open while others wait", n)
+		}
+		end := l.drainers(m.pods...)
+		newcomers()
+		l.drained()
+		end()
+		if l.sold.Load() != stocked || l.refused.Load() != 0 {
+			m.Errorf("%d of %d sold, %d refused after they were told to wait", l.sold.Load(), stocked, l.refused.Load())
+		}
+		l.balanced(stocked)
+	})
+}
+
+// The sale of one SKU was closed until that of another one began.
+func TestEachSKUHasItsTime(t *testing.T) {
+	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
+	m.pods[0].SKU(m, "late", 100)
+	m.setGate(stock.GateChange{SkuID: "late", Sale: "both", Mode: stock.GateRedis, Rate: 1000,
+		OpensAt: time.Now().Add(time.Hour)})
+	m.pods[0].SKU(m, "now", 100)
+	m.setGate(stock.GateChange{SkuID: "now", Sale: "both", Mode: stock.GateRedis, Rate: 1000})
+	l := &line{market: m, sku: "now"}
+	m.until("the one is sold", func() bool {
+		word, _ := l.ask(m.pods[0], l.claim("c", fmt.Sprint(time.Now()), 1))
+		return word == "" && m.count("SELECT available FROM skus WHERE sku_id = 'now'") == 0
+	})
+}
+
 // A repeat must find its number for as long as it waits and afterwards, and one that was refused begins anew; what is
 // found is only for its customer.
 func TestRepeatsOfWhatWaits(t *testing.T) {

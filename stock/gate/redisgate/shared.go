@@ -77,12 +77,12 @@ type saleView struct {
 	lanes map[int64]*lane            // by number
 	ids   map[string]map[int64]int64 // bucket by SKU and number; what is not there has no units
 
-	pace    Pace             // of one bucket, without Now; Every 0: no queue
-	paused  bool             // buckets are given up or not known: come again
-	partly  bool             // some buckets cannot be reached
-	opensAt time.Time        // nothing is set aside before
-	pool    map[string]int64 // units by SKU that are about to come into the buckets
-	left    map[string]int64 // units by SKU that were in all buckets
+	pace    Pace                 // of one bucket, without Now; Every 0: no queue
+	paused  bool                 // buckets are given up or not known: come again
+	partly  bool                 // some buckets cannot be reached
+	opensAt map[string]time.Time // by SKU; nothing is set aside before
+	pool    map[string]int64     // units by SKU that are about to come into the buckets
+	left    map[string]int64     // units by SKU that were in all buckets
 }
 
 // queues reports that what is asked of the sale may have to wait.
@@ -214,7 +214,9 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 	switch {
 	case v.paused:
 		return got{wait: comeAgain}
-	case v.queues() && v.opensAt.After(s.cfg.Now()):
+	case v.queues() && slices.ContainsFunc(of.lines, func(i int) bool {
+		return v.opensAt[c.Lines[i].SkuID].After(s.cfg.Now())
+	}):
 		return got{asked: true} // the ledger says when it begins
 	}
 	o, err := s.orderOf(c, of, mayWait && v.queues())
@@ -272,7 +274,8 @@ func (s *Shared) orderOf(c *gate.Claim, of cart, mayWait bool) (Order, error) {
 // into the buckets, or to be brought together.
 func (v *saleView) mayHave(lines []Line) bool {
 	return slices.ContainsFunc(lines, func(l Line) bool {
-		return v.pool[l.SkuID] > 0 || l.Quantity > 1 && len(v.lanes) > 1 && v.left[l.SkuID] >= l.Quantity
+		several := l.Quantity > 1 || len(lines) > 1
+		return v.pool[l.SkuID] > 0 || several && len(v.lanes) > 1 && v.left[l.SkuID] >= l.Quantity
 	})
 }
 
