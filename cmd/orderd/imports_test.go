@@ -184,7 +184,7 @@ func TestBuildsWithoutTheGateInRedis(t *testing.T) {
 	if err := os.WriteFile(overlay, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	programs := []string{"build", "-overlay", overlay, "-o", t.TempDir(), "orderd/cmd/orderd", "orderd/cmd/orderload"}
+	programs := []string{"build", "-overlay", overlay, "-o", t.TempDir(), "orderd/cmd/orderd"}
 	if out, err := exec.Command("go", programs...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

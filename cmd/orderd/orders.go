@@ -52,10 +52,10 @@ func (c *orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // queuedOrder is what waits, as JSON.
 type queuedOrder struct {
-	OrderNo     string  `json:"order_no"`
-	State       string  `json:"state"` // queued, refused, withdrawn
-	Position    int64   `json:"position,omitempty"`
-	WaitSeconds float64 `json:"wait_seconds,omitempty"`
+	OrderNo     string `json:"order_no"`
+	State       string `json:"state"` // queued, refused, withdrawn
+	Position    int64  `json:"position,omitempty"`
+	WaitSeconds int64  `json:"wait_seconds,omitempty"`
 }
 
 // showQueued asks the queues of sales for a number that no order has.
@@ -80,7 +80,7 @@ func (c *orderGet) showQueued(ctx context.Context, s *settings, co *core, t *ter
 		return order.ErrNotFound
 	}
 	v := queuedOrder{OrderNo: c.No, State: string(found.State), Position: found.Position,
-		WaitSeconds: found.Wait.Seconds()}
+		WaitSeconds: int64(found.Wait / time.Second)}
 	if found.State == gate.QueueWaiting {
 		v.State = "queued"
 	}

@@ -364,8 +364,8 @@ func TestStockChangesOnceAndGuarded(t *testing.T) {
 func TestOperatorsSeeWhatIsAllocated(t *testing.T) {
 	d := newDesk(t)
 	d.SKU(t, "hot", 600)
-	if _, err := d.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Actor: "op",
-		Reason: "x"}); err != nil {
+	if _, err := d.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Rate: 10,
+		Actor: "op", Reason: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	err := d.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
@@ -386,7 +386,7 @@ func TestOperatorsSeeWhatIsAllocated(t *testing.T) {
 	want(t, w, 200, `"conserved":true`)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/skus", ""), 200, `"available":500,"allocated":100,`)
 	want(t, d.ask(Admin, "POST", path+"/adjust", `{"delta":-560,"reason":"x"}`, "Idempotency-Key", "r"), 409,
-		"50 units of hot are in buckets in Redis")
+		"50 units of hot are in buckets of a sale with a queue")
 	w = d.ask(Admin, "POST", path+"/adjust", `{"delta":-1,"expected_available":600,"reason":"x"}`, "Idempotency-Key",
 		"s")
 	want(t, w, 200, `"available":549,"allocated":50,`)

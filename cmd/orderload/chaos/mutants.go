@@ -128,17 +128,17 @@ var shopMutants = []Mutant{
 		{"payment/wechat/keys.go", "skew > maxClockSkew || skew < -maxClockSkew", "skew > 1000*maxClockSkew"}}},
 	// What they make of a COMMIT whose answer was lost.
 	{"commit-error-new-id", "a COMMIT without an answer is done again under a new key", append([]Edit{
-		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
-			"	case errors.Is(err, sqldb.ErrUnknown):\n		p.RequestID = no\n		return s.Place(ctx, p)\n" +
-				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
+		{"order/place.go", "	return s.counted(placed, sure(&ticket, err))\n",
+			"	if errors.Is(err, sqldb.ErrUnknown) {\n		p.RequestID = no\n		return s.Place(ctx, p)\n	}\n" +
+				"	return s.counted(placed, sure(&ticket, err))\n"}}, commitAtOnce...)},
 	{"refused-without-lock", "a repeat is refused while its first try is half written", []Edit{
 		{"order/store_orders.go", "byRequest(len(members))+lock, args", "byRequest(len(members))+lock[:0], args"}}},
 	{"commit-error-failure", "a COMMIT without an answer is told as a refusal", append([]Edit{
-		{"order/place.go", "	case err != nil:\n		s.reportBroken(err)\n",
-			"	case errors.Is(err, sqldb.ErrUnknown):\n" +
+		{"order/place.go", "	return s.counted(placed, sure(&ticket, err))\n",
+			"	if errors.Is(err, sqldb.ErrUnknown) {\n" +
 				"		return Placed{}, &InsufficientError{Items: []stock.Short{{SkuID: p.Lines[0].SkuID, " +
-				"Requested: p.Lines[0].Quantity}}}\n" +
-				"	case err != nil:\n		s.reportBroken(err)\n"}}, commitAtOnce...)},
+				"Requested: p.Lines[0].Quantity}}}\n	}\n" +
+				"	return s.counted(placed, sure(&ticket, err))\n"}}, commitAtOnce...)},
 	{"page-fails-together", "a locked row fails the batch or page that meets it", []Edit{
 		{"migrations/sqldb/errors.go", "(my.Number == mysqlLockWait || my.Number == mysqlNoWait)", "my.Number == 0"}}},
 	{"rest-counts-waits", "a page beside customers rests from waiting for a lock, as long as that took", []Edit{
