@@ -129,8 +129,11 @@ var shopMutants = []Mutant{
 	// What they make of a COMMIT whose answer was lost.
 	{"commit-error-new-id", "a COMMIT without an answer is done again under a new key", append([]Edit{
 		{"order/place.go", "	return s.counted(placed, sure(&ticket, err))\n",
-			"	if errors.Is(err, sqldb.ErrUnknown) {\n		p.RequestID = no\n" +
-				"		return s.Place(ctx, p)\n	}\n	return s.counted(placed, sure(&ticket, err))\n"}}, commitAtOnce...)},
+			"	if errors.Is(err, sqldb.ErrUnknown) {\n" +
+				"		p.RequestID = no\n" +
+				"		return s.Place(ctx, p)\n" +
+				"	}\n" +
+				"	return s.counted(placed, sure(&ticket, err))\n"}}, commitAtOnce...)},
 	{"refused-without-lock", "a repeat is refused while its first try is half written", []Edit{
 		{"order/store_orders.go", "byRequest(len(members))+lock, args", "byRequest(len(members))+lock[:0], args"}}},
 	{"commit-error-failure", "a COMMIT without an answer is told as a refusal", append([]Edit{
