@@ -3,6 +3,8 @@ package gate
 import (
 	"context"
 	"time"
+
+	"orderd/stock"
 )
 
 // Believe has g believe marks for so long, where it may for stock.MarkFor.
@@ -83,4 +85,12 @@ func (g *Gate) MarkUntil(sku string) (until time.Time, marked bool) {
 		return time.Time{}, false
 	}
 	return v.gates[sku].marks.mark.Load().until, true
+}
+
+// Sells has g know of a gate, and hold units of it in a bucket of this process.
+func (g *Gate) Sells(c *stock.Gate, bucket, units int64) {
+	s := new(gated)
+	s.conf.Store(c)
+	s.local.raise(bucket, 1, units)
+	g.view.Store(&view{asOf: time.Now(), gates: map[string]*gated{c.SkuID: s}})
 }

@@ -163,27 +163,29 @@ func (g *Gate) Take(c *Claim) Ticket {
 		return Ticket{}
 	}
 	var t Ticket
-	var shared []int
-	for i, l := range c.Lines {
-		if s := v.gates[l.SkuID]; s != nil && g.mode(s.conf.Load()) == stock.GateRedis {
-			shared = append(shared, i)
-		}
-	}
-	if !g.takeShared(&t, c, shared) {
-		return t
-	}
+	var shared, local []int // by their mode at one moment: a line has units of one home
 	for i, l := range c.Lines {
 		s := v.gates[l.SkuID]
 		if s == nil {
 			continue
 		}
-		if g.mode(s.conf.Load()) == stock.GateLocal {
-			bucket, low := s.local.take(l.Quantity)
-			if low {
-				g.wake()
-			}
-			g.got(&t, c, i, stock.GateLocal, bucket)
+		switch g.mode(s.conf.Load()) {
+		case stock.GateRedis:
+			shared = append(shared, i)
+		case stock.GateLocal:
+			local = append(local, i)
+		case stock.GateOff:
 		}
+	}
+	if !g.takeShared(&t, c, shared) {
+		return t
+	}
+	for _, i := range local {
+		bucket, low := v.gates[c.Lines[i].SkuID].local.take(c.Lines[i].Quantity)
+		if low {
+			g.wake()
+		}
+		g.got(&t, c, i, stock.GateLocal, bucket)
 	}
 	if t.Buckets != nil {
 		failpoint.Hit("gate.taken")

@@ -3,8 +3,33 @@ package gate_test
 import (
 	"testing"
 
+	"orderd/stock"
 	"orderd/stock/gate"
 )
+
+// leaving is a shared home that gives out units of bucket 1, and cannot be asked any more after that.
+type leaving struct {
+	gate.Shared
+	gone bool
+}
+
+func (l *leaving) Up() bool { return !l.gone }
+
+func (l *leaving) Take(*gate.Claim, []int) gate.Taken {
+	l.gone = true
+	return gate.Taken{Buckets: []int64{1}, Settle: func(gate.Outcome) {}}
+}
+
+// A Redis that goes away while a line is taken from it had the line taken from the memory of the process too: its own
+// units were nobody's until their bucket was given up.
+func TestALineIsTakenOnce(t *testing.T) {
+	g := gate.New(gate.Config{Shared: &leaving{}})
+	g.Sells(&stock.Gate{SkuID: "hot", Mode: stock.GateRedis}, 2, 10)
+	ticket := g.Take(&gate.Claim{Lines: []stock.Line{{SkuID: "hot", Quantity: 1}}})
+	if len(ticket.Buckets) != 1 || ticket.Buckets[0] != 1 {
+		t.Errorf("it is of buckets %v", ticket.Buckets)
+	}
+}
 
 // A bucket that was given up while its next grant was under way would be alive again, with units of a row that is
 // about to be closed.
