@@ -2,6 +2,7 @@ package redisgate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -105,14 +106,19 @@ type Place struct {
 // Places looks for a queued order in buckets of any token, and gives where it is.
 func (h *Home) Places(ctx context.Context, buckets []Bucket, orderNo string) (p Place, found bool, err error) {
 	at, ended := make([]*redis.StringCmd, len(buckets)), make([]*redis.StringCmd, len(buckets))
-	_, err = h.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	cmds, err := h.client.Pipelined(ctx, func(p redis.Pipeliner) error { // err is the first of them alone
 		for i, b := range buckets {
 			k := h.keys(b)
 			at[i], ended[i] = p.HGet(ctx, k.queued(), orderNo), p.Get(ctx, k.ended(orderNo))
 		}
 		return nil
 	})
-	if err != nil && !isNil(err) {
+	for _, cmd := range cmds {
+		if err == nil || errors.Is(err, redis.Nil) { // it is not there
+			err = cmd.Err()
+		}
+	}
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return Place{}, false, fmt.Errorf("look for a queued order: %w", err)
 	}
 	for i, b := range buckets {
@@ -132,9 +138,6 @@ func (h *Home) Places(ctx context.Context, buckets []Bucket, orderNo string) (p 
 	}
 	return Place{}, false, nil
 }
-
-// isNil reports that Redis has no such key or field.
-func isNil(err error) bool { return err.Error() == redis.Nil.Error() }
 
 // numbersOf gives token and number of an entry's id.
 func numbersOf(id string) (token, n int64, ok bool) {

@@ -431,6 +431,23 @@ func TestEachSKUHasItsTime(t *testing.T) {
 	})
 }
 
+// A bucket that cannot be asked was taken for one in which nobody waits, when another one had said that he is not
+// there: the buyer was told that his place in line does not exist.
+func TestABucketThatCannotBeAskedIsNoAbsence(t *testing.T) {
+	client := mini(t)
+	if err := client.Set(t.Context(), "p:queued_{hot/1}", "not a hash", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	home := redisgate.New(client, "p:")
+	buckets := []redisgate.Bucket{{Sale: "hot", No: 0}, {Sale: "hot", No: 1}}
+	if _, found, err := home.Places(t.Context(), buckets[:1], "number"); found || err != nil {
+		t.Error("it is not there: ", found, err)
+	}
+	if _, found, err := home.Places(t.Context(), buckets, "number"); found || err == nil {
+		t.Error("nobody knows whether it is there: ", found, err)
+	}
+}
+
 // A repeat must find its number for as long as it waits and afterwards, and one that was refused begins anew; what is
 // found is only for its customer.
 func TestRepeatsOfWhatWaits(t *testing.T) {

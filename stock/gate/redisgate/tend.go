@@ -26,7 +26,11 @@ func (s *Shared) tend(ctx context.Context, v *view) error {
 	}
 	var errs []error
 	if renew {
+		s.keeper.renewed = now
 		errs = append(errs, s.renewQueues(ctx))
+	}
+	if sweep {
+		s.keeper.swept = now
 	}
 	for sale, of := range skus {
 		for _, l := range sale.lanes {
@@ -35,11 +39,9 @@ func (s *Shared) tend(ctx context.Context, v *view) error {
 			}
 			if renew {
 				errs = append(errs, s.renew(ctx, l.bucket, of))
-				s.keeper.renewed = now
 			}
 			if sweep {
 				errs = append(errs, s.sweep(ctx, l.bucket))
-				s.keeper.swept = now
 			}
 		}
 	}
