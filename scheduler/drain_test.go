@@ -98,7 +98,7 @@ func TestQueueWaitsForWhatIsAway(t *testing.T) {
 	}
 	l.Away(errors.New("Redis is away"))
 	down.Store(false)
-	time.Sleep(time.Second)
+	wait(t, "it was met that Redis is away", 10*time.Second, func() bool { return l.Failed() >= 2 })
 	l.Away(nil)
 	wait(t, "all are made", 20*time.Second, func() bool { return waiting(t, l) == 0 })
 	if failing, dead, err := b.Count(t.Context()); failing+dead != 0 || err != nil {

@@ -156,7 +156,7 @@ func (g *Grant) share(ctx context.Context, tx *sqldb.Tx) (int64, error) {
 	if g.Home == HomeRedis && (gate.Mode != GateRedis || gate.Epoch != g.Epoch) {
 		return 0, nil // this epoch is over: nobody would ever ask for its units
 	}
-	queues := g.Home == HomeRedis && gate.Rate > 0
+	queues := g.Home == HomeRedis && gate.queues()
 	if it.closed(sqldb.Millis(g.At)) && !queues {
 		return 0, nil
 	}

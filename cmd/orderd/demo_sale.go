@@ -264,11 +264,11 @@ func (c *saleCounts) add(metrics string) {
 			continue
 		}
 		name, labels, _ := strings.Cut(series, "{")
-		decided := strings.HasSuffix(name, "gate_decisions_total")
 		switch {
-		case decided && strings.Contains(labels, `code="sold_out"`):
+		case !strings.HasSuffix(name, "gate_decisions_total"):
+		case strings.Contains(labels, `code="sold_out"`):
 			c.memory += n.Num().Int64()
-		case decided && strings.Contains(labels, `code="taken"`) && strings.Contains(labels, `mode="redis"`):
+		case strings.Contains(labels, `code="taken"`) && strings.Contains(labels, `mode="redis"`):
 			c.redis += n.Num().Int64()
 		}
 	}

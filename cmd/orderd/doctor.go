@@ -284,7 +284,7 @@ func checkGateRedis(ctx context.Context, p *patient) []diagnosis {
 		for i := range gates {
 			if g := &gates[i]; g.Mode == stock.GateRedis && !g.Ended {
 				sales[g.Sale] = max(sales[g.Sale], g.Gate.Buckets)
-				queues = queues || g.Rate > 0
+				queues = queues || g.Queues()
 			}
 		}
 	}

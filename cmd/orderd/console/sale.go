@@ -75,7 +75,7 @@ func Told(g *stock.Gate, now time.Time) string {
 		return "409 STOCK_INSUFFICIENT, from memory; who has an order is told of that"
 	case stock.Reopening(g.ClosedUntil):
 		return "409 STOCK_INSUFFICIENT for a second or so: something came back and is about to be sold"
-	case g.Mode == stock.GateRedis && g.Rate > 0:
+	case g.Queues():
 		words = fmt.Sprintf("201, above %d orders a second 202 with a place in line, then 409 STOCK_INSUFFICIENT",
 			g.Rate)
 	}

@@ -15,6 +15,7 @@ import (
 type Line struct {
 	mu     sync.Mutex
 	away   error
+	failed int // calls of who drains, while it was away
 	direct bool
 	full   time.Duration
 	all    []*inLine
@@ -41,6 +42,17 @@ func NewLine() *Line {
 
 // Away has every call fail with this error, until it is nil.
 func (l *Line) Away(err error) { l.mu.Lock(); defer l.mu.Unlock(); l.away = err }
+
+// Failed is how many calls of those who drain have met that it was away.
+func (l *Line) Failed() int { l.mu.Lock(); defer l.mu.Unlock(); return l.failed }
+
+// gone is Away's error, and counts who met it.
+func (l *Line) gone() error {
+	if l.away != nil {
+		l.failed++
+	}
+	return l.away
+}
 
 // Direct has all that is asked go to the ledger.
 func (l *Line) Direct(on bool) { l.mu.Lock(); defer l.mu.Unlock(); l.direct = on }
@@ -150,8 +162,8 @@ func (l *Line) Withdraw(_ context.Context, customerID, orderNo string) (withdraw
 func (l *Line) Claim(_ context.Context, limit int) (entries []gate.Entry, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.away != nil {
-		return nil, l.away
+	if err := l.gone(); err != nil {
+		return nil, err
 	}
 	for _, p := range l.all {
 		if len(entries) < limit && p.state == gate.QueueWaiting && !p.held {
@@ -166,8 +178,8 @@ func (l *Line) Claim(_ context.Context, limit int) (entries []gate.Entry, err er
 func (l *Line) Done(_ context.Context, entries []gate.Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.away != nil {
-		return l.away
+	if err := l.gone(); err != nil {
+		return err
 	}
 	for _, e := range entries {
 		l.byNo[e.OrderNo].state = ""
@@ -179,8 +191,8 @@ func (l *Line) Done(_ context.Context, entries []gate.Entry) error {
 func (l *Line) Refuse(_ context.Context, e gate.Entry, problem []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.away != nil {
-		return l.away
+	if err := l.gone(); err != nil {
+		return err
 	}
 	p := l.byNo[e.OrderNo]
 	p.state, p.problem = gate.QueueRefused, problem
