@@ -49,14 +49,14 @@ func Races(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 // when the server did not take either.
 func isolated(t *testing.T, snapshot string) *sqldb.DB {
 	t.Helper()
-	_, name, _ := strings.Cut(MariaDBDSN(t), ")/")
+	name := migratedMariaDB(t)
 	proxy, err := faultproxy.NewMySQL(shared.maria.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
 	proxy.Rewrite("READ COMMITTED", "REPEATABLE READ")
-	db := open(t, shared.maria.TCPDSN(proxy.Addr(), name)+"?innodb_snapshot_isolation="+snapshot)
+	db := connect(t, shared.maria.TCPDSN(proxy.Addr(), name)+"?innodb_snapshot_isolation="+snapshot)
 	var level string
 	if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, "SELECT CONCAT(@@tx_isolation, ' ', @@innodb_snapshot_isolation)").Scan(&level)
@@ -73,24 +73,22 @@ func isolated(t *testing.T, snapshot string) *sqldb.DB {
 // memory, every connection would have a database of its own.
 func SQLite(t testing.TB) *sqldb.DB {
 	t.Helper()
-	return open(t, "sqlite:"+filepath.Join(t.TempDir(), "orderd.db"))
+	file := filepath.Join(t.TempDir(), "orderd.db")
+	copySQLite(t, file)
+	return connect(t, "sqlite:"+file)
 }
 
 // MariaDB opens a fresh database on the server that the tests of this process share,
-// the first of which starts it. Starting one takes a second, making a database
-// milliseconds.
+// the first of which starts it.
 func MariaDB(t testing.TB) *sqldb.DB {
 	t.Helper()
-	return open(t, MariaDBDSN(t))
+	return connect(t, shared.maria.DSN(migratedMariaDB(t)))
 }
 
 // MariaDBDSN makes an empty database on the shared server and gives its DSN.
 func MariaDBDSN(t testing.TB) string {
 	t.Helper()
-	shared.mariaOnce.Do(func() {
-		shared.maria, shared.mariaErr = servers.StartMariaDB(context.Background(), processDir("mariadb"))
-	})
-	require(t, shared.mariaErr)
+	startShared(t)
 	name := "t" + strconv.FormatInt(shared.n.Add(1), 10)
 	if err := shared.maria.Create(t.Context(), name); err != nil {
 		t.Fatal(err)
@@ -98,17 +96,26 @@ func MariaDBDSN(t testing.TB) string {
 	return shared.maria.DSN(name)
 }
 
+// startShared starts the server that the tests of this process share, once.
+func startShared(t testing.TB) {
+	t.Helper()
+	shared.mariaOnce.Do(func() {
+		shared.maria, shared.mariaErr = servers.StartMariaDB(context.Background(), processDir("mariadb"))
+	})
+	require(t, shared.mariaErr)
+}
+
 // AliSQL opens a fresh database of the shared server behind a stand-in for Alibaba
 // Cloud's MySQL, which ends with the test.
 func AliSQL(t testing.TB, mode alisql.Mode) (*sqldb.DB, *alisql.Server) {
 	t.Helper()
-	_, name, _ := strings.Cut(MariaDBDSN(t), ")/")
+	name := migratedMariaDB(t)
 	server, err := alisql.Start(shared.maria.Addr, mode)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	return open(t, shared.maria.TCPDSN(server.Addr(), name)), server
+	return connect(t, shared.maria.TCPDSN(server.Addr(), name)), server
 }
 
 // MariaDBServer starts a server of the test's own, which it may kill. options are those
@@ -160,14 +167,21 @@ func redisCluster(t testing.TB, replicas int, options ...string) *servers.RedisC
 	return c
 }
 
-// open opens a database and brings it to the newest schema; it is closed with the test.
-func open(t testing.TB, dsn string) *sqldb.DB {
+// connect opens a database that has the newest schema; it is closed with the test.
+func connect(t testing.TB, dsn string) *sqldb.DB {
 	t.Helper()
 	db, err := sqldb.Open(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// open is connect, and brings the database to the newest schema.
+func open(t testing.TB, dsn string) *sqldb.DB {
+	t.Helper()
+	db := connect(t, dsn)
 	if _, err := migrations.Up(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
