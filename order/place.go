@@ -26,7 +26,7 @@ type placing struct {
 	hash     string
 	at       time.Time
 	expireAt time.Time
-	// from has the bucket of each line, 0 for the pool; nil: all are of the pool.
+	// from has the bucket of each line, as gate.Ticket.Buckets; nil: all are of the pool.
 	from []int64
 	// looks counts the runs of this batch that met a duplicate key; from the
 	// first one on repeats are looked for before anything is written.
@@ -333,12 +333,12 @@ func wantOf(batch []placing, now time.Time) stock.Want {
 	for i := range batch {
 		p := &batch[i]
 		for j, l := range p.Lines {
-			if p.from == nil || p.from[j] == 0 || want.Fenced {
+			if p.from == nil || p.from[j] <= 0 || want.Fenced {
 				want.Units[l.SkuID] += l.Quantity
 			} else {
 				want.Units[l.SkuID] += 0 // its price is read
 			}
-			if p.from != nil && p.from[j] != 0 {
+			if p.from != nil && p.from[j] > 0 {
 				buckets[p.from[j]] = true
 			}
 		}

@@ -150,9 +150,9 @@ func (s *Service) waits(ctx context.Context, try *placing, t *gate.Ticket, asked
 const notReadyFor = time.Second
 
 // sure makes it no refusal that the ledger has found too few units while more are in buckets
-// that the gate has not asked.
+// that the gate has not asked, or in the pool for others.
 func sure(t *gate.Ticket, err error) error {
-	if !t.Asked && elsewhere(err) {
+	if shortOf(err, func(s stock.Short) bool { return s.Kept || s.Elsewhere && !t.Asked }) {
 		return &NotReadyError{Wait: notReadyFor}
 	}
 	return err
@@ -160,9 +160,12 @@ func sure(t *gate.Ticket, err error) error {
 
 // elsewhere reports that a refusal for stock is of the pool alone: more is in buckets that are not
 // called back.
-func elsewhere(err error) bool {
+func elsewhere(err error) bool { return shortOf(err, func(s stock.Short) bool { return s.Elsewhere }) }
+
+// shortOf reports that an error is a refusal for stock with such an item.
+func shortOf(err error, is func(stock.Short) bool) bool {
 	var short *InsufficientError
-	return errors.As(err, &short) && slices.ContainsFunc(short.Items, func(s stock.Short) bool { return s.Elsewhere })
+	return errors.As(err, &short) && slices.ContainsFunc(short.Items, is)
 }
 
 // findRepeat gives the answer to a placement whose order is there already, if it is.

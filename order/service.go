@@ -262,7 +262,7 @@ func New(cfg Config) (*Service, error) {
 	s.placements = sqldb.NewGroup(s.db, group, s.placeBatch).KeyedBy(func(p placing) []string {
 		skus := make([]string, 0, len(p.Lines))
 		for i, l := range p.Lines {
-			if p.from == nil || p.from[i] == 0 { // the row of a SKU is not needed for a line of a bucket
+			if p.from == nil || p.from[i] <= 0 { // the row of a SKU is not needed for a line of a bucket
 				skus = append(skus, l.SkuID)
 			}
 		}

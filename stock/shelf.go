@@ -84,7 +84,7 @@ type flow struct {
 
 // Want is what a batch needs of the shelf.
 type Want struct {
-	// Units are asked of the pool, by SKU, all members together. A SKU whose units are
+	// Units are asked of the pool, or FromNowhere, by SKU, all members together. A SKU whose units are
 	// taken from buckets alone stands here with 0: its price is read.
 	Units map[string]int64
 	// Buckets are those that members take from.
@@ -285,8 +285,8 @@ func (s *Shelf) OpensAt(id string) (at time.Time, coming bool) {
 }
 
 // Take takes all lines for an order and gives nil, or takes nothing and tells what
-// was short. from has the bucket of each line, 0 for the pool; nil: all are of the pool.
-// The order must be new (a repeat has to be found before, or the last
+// was short. from has the bucket of each line, 0 for the pool, FromNowhere for neither; nil: all
+// are of the pool. The order must be new (a repeat has to be found before, or the last
 // unit would be refused to the one who has it), its lines name every SKU once, and
 // all of them exist.
 func (s *Shelf) Take(orderNo string, lines []Line, from []int64) []Short {
@@ -320,10 +320,11 @@ func (s *Shelf) take(orderNo, ref string, lines []Line, from []int64) []Short {
 	var short []Short
 	for i, l := range lines {
 		it := s.skus[l.SkuID]
-		if s.source(from, i, l) == 0 && !it.Unlimited && it.left < l.Quantity {
+		source := s.source(from, i, l)
+		if source == FromNowhere || source == 0 && !it.Unlimited && it.left < l.Quantity {
 			it.short = true
 			short = append(short, Short{Index: i, SkuID: l.SkuID, Requested: l.Quantity, Available: it.left,
-				Elsewhere: it.elsewhere})
+				Elsewhere: it.elsewhere, Kept: source == FromNowhere && it.left > 0})
 		}
 	}
 	if short != nil {
@@ -349,10 +350,13 @@ func (s *Shelf) take(orderNo, ref string, lines []Line, from []int64) []Short {
 }
 
 // source gives the bucket that a line is taken from, 0 for the pool: its own, unless that was
-// found closed, empty or another SKU's.
+// found closed, empty or another SKU's. FromNowhere stays.
 func (s *Shelf) source(from []int64, i int, l Line) int64 {
 	if from == nil || from[i] == 0 || s.skus[l.SkuID].Unlimited {
 		return 0
+	}
+	if from[i] == FromNowhere {
+		return FromNowhere
 	}
 	b := s.held[from[i]]
 	if b == nil {

@@ -46,7 +46,15 @@ type Short struct {
 	// Elsewhere: units of it are in buckets that are not called back, because some are set
 	// aside for those who wait. Whoever has not asked these does not know that it is sold out.
 	Elsewhere bool
+	// Kept: it was asked FromNowhere, and the pool has some. They are for others, or will be for
+	// whoever comes again.
+	Kept bool
 }
+
+// FromNowhere stands for the bucket of a line that has none and is not taken of the pool either:
+// of a sale with a queue, whose pool has what somebody waits for, or what is on its way into
+// buckets. The line is refused, and its Short says whether there is any.
+const FromNowhere int64 = -1
 
 // SKU is a thing for sale (a stock-keeping unit).
 type SKU struct {

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,7 +115,8 @@ type Claim struct {
 // NotReady it has none, and the ledger makes no order of it now: it is asked whether one
 // exists under its key, because either may be the answer to a repeat.
 type Ticket struct {
-	// Buckets has the bucket of each line, 0 for the pool; nil when all are of the pool.
+	// Buckets has the bucket of each line, 0 for the pool, stock.FromNowhere for neither; nil when all
+	// are of the pool.
 	Buckets []int64
 	// Queued: it is in the queue. When an earlier try of it is (Repeat), that may just have
 	// become an order; one that was withdrawn stays so. Nil: it is not in the queue.
@@ -156,13 +158,16 @@ func (g *Gate) known() *view {
 }
 
 // Take sets units aside before the database is asked. A line without a bucket is decided
-// by the ledger: its SKU has no gate, or this process has nothing of it at this moment.
+// by the ledger: its SKU has no gate, or this process has nothing of it at this moment. Where it
+// has a queue the ledger sells none of it (stock.FromNowhere): units of its pool may be those of
+// buckets that were given up, for which others wait.
 func (g *Gate) Take(c *Claim) Ticket {
+	var t Ticket
 	v := g.known()
 	if v == nil {
-		return Ticket{}
+		g.takeBlind(&t, c)
+		return t
 	}
-	var t Ticket
 	var shared, local []int // by their mode at one moment: a line has units of one home
 	for i, l := range c.Lines {
 		s := v.gates[l.SkuID]
@@ -177,7 +182,7 @@ func (g *Gate) Take(c *Claim) Ticket {
 		case stock.GateOff:
 		}
 	}
-	if !g.takeShared(&t, c, shared) {
+	if !g.takeShared(&t, c, v, shared) {
 		return t
 	}
 	for _, i := range local {
@@ -187,10 +192,24 @@ func (g *Gate) Take(c *Claim) Ticket {
 		}
 		g.got(&t, c, i, stock.GateLocal, bucket)
 	}
-	if t.Buckets != nil {
+	if slices.ContainsFunc(t.Buckets, func(id int64) bool { return id > 0 }) {
 		failpoint.Hit("gate.taken")
 	}
 	return t
+}
+
+// takeBlind is Take of a process that has not read the gates for too long. That they had a queue it
+// still knows.
+func (g *Gate) takeBlind(t *Ticket, c *Claim) {
+	if g == nil || g.view.Load() == nil {
+		return
+	}
+	v := g.view.Load()
+	for i, l := range c.Lines {
+		if s := v.gates[l.SkuID]; s != nil && s.conf.Load().Queues() && g.mode(s.conf.Load()) == stock.GateRedis {
+			t.from(c, i, stock.FromNowhere)
+		}
+	}
 }
 
 // Refuse gives the refusal of a claim that memory can refuse, nil for none. Of the claim it
@@ -255,7 +274,7 @@ func (g *Gate) Settle(t Ticket, o Outcome) {
 	}
 	v := g.view.Load()
 	for i, id := range t.Buckets {
-		if id == 0 {
+		if id <= 0 {
 			continue
 		}
 		s := v.gates[t.lines[i].SkuID]

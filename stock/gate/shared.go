@@ -47,7 +47,7 @@ func (g *Gate) mode(c *stock.Gate) stock.GateMode {
 
 // takeShared asks the shared home for the units of some lines of a claim. False: the claim
 // gets no more than that, it waits or has to come again.
-func (g *Gate) takeShared(t *Ticket, c *Claim, lines []int) bool {
+func (g *Gate) takeShared(t *Ticket, c *Claim, v *view, lines []int) bool {
 	if len(lines) == 0 {
 		return true
 	}
@@ -67,6 +67,9 @@ func (g *Gate) takeShared(t *Ticket, c *Claim, lines []int) bool {
 	}
 	for i, line := range lines {
 		g.got(t, c, line, stock.GateRedis, taken.Buckets[i])
+		if taken.Buckets[i] == 0 && v.gates[c.Lines[line].SkuID].conf.Load().Queues() {
+			t.from(c, line, stock.FromNowhere)
+		}
 	}
 	if taken.Settle == nil {
 		g.wake() // it is empty, lost or not there yet
@@ -81,6 +84,11 @@ func (g *Gate) got(t *Ticket, c *Claim, line int, mode stock.GateMode, bucket in
 		return
 	}
 	g.cfg.Observe.GateDecision(string(mode), "taken")
+	t.from(c, line, bucket)
+}
+
+// from notes what a line of a claim is taken from.
+func (t *Ticket) from(c *Claim, line int, bucket int64) {
 	if t.Buckets == nil {
 		t.Buckets, t.lines = make([]int64, len(c.Lines)), c.Lines
 	}

@@ -54,7 +54,7 @@ func (l *Line) gone() error {
 	return l.away
 }
 
-// Direct has all that is asked go to the ledger.
+// Direct has all that is asked go to the ledger, as if the home could not be asked.
 func (l *Line) Direct(on bool) { l.mu.Lock(); defer l.mu.Unlock(); l.direct = on }
 
 // Full has no room for so long, until it is 0.
@@ -70,7 +70,7 @@ func (l *Line) Forget() {
 }
 
 // Up implements gate.Shared.
-func (l *Line) Up() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.away == nil }
+func (l *Line) Up() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.away == nil && !l.direct }
 
 // Take implements gate.Shared.
 func (l *Line) Take(c *gate.Claim, lines []int) gate.Taken {
@@ -80,7 +80,7 @@ func (l *Line) Take(c *gate.Claim, lines []int) gate.Taken {
 	key := [2]string{c.CustomerID, c.RequestID}
 	before := l.byKey[key]
 	switch {
-	case l.away != nil, l.direct:
+	case l.away != nil:
 	case before != nil && before.state == "": // an order: the ledger knows it
 	case before != nil && before.state != gate.QueueRefused && before.hash != c.Hash:
 		taken.Reused = true

@@ -13,6 +13,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	orders "orderd/order"
 	"orderd/stock"
 	"orderd/stock/gate"
 	"orderd/stock/gate/redisgate"
@@ -81,10 +82,10 @@ func (l *line) place(no string, lines []stock.Line, buckets []int64) error {
 	err := l.db.InTx(l.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 		want := stock.Want{Units: map[string]int64{}, Fenced: fenced, At: time.Now()}
 		for i, of := range lines {
-			if want.Units[of.SkuID] += 0; buckets == nil || buckets[i] == 0 || fenced {
+			if want.Units[of.SkuID] += 0; buckets == nil || buckets[i] <= 0 || fenced {
 				want.Units[of.SkuID] += of.Quantity
 			}
-			if buckets != nil && buckets[i] != 0 {
+			if buckets != nil && buckets[i] > 0 {
 				want.Buckets = append(want.Buckets, buckets[i])
 			}
 		}
@@ -130,7 +131,7 @@ func (l *line) ask(p *pod, c *gate.Claim) (word string, q *gate.Queued) {
 	}
 	p.Gate.Settle(t, gate.Unused)
 	switch {
-	case errors.As(err, &short) && short.Elsewhere && !t.Asked:
+	case errors.As(err, &short) && (short.Kept || short.Elsewhere && !t.Asked):
 		return "not ready", nil
 	case errors.As(err, &short):
 		return "sold out", nil
@@ -395,7 +396,7 @@ func TestWhoWaitsComesBeforeTheNextEpoch(t *testing.T) {
 		if err != nil || !begun {
 			m.Fatal(begun, err)
 		}
-		for i, p := range m.pods { // until it knows, a process sells what its buckets said, and the pool behind them
+		for i, p := range m.pods { // until it knows, a process sells what its buckets give it
 			m.until("newcomers are to come again", func() bool {
 				word, _ := l.ask(p, l.claim(fmt.Sprint("new", i), "key", 1))
 				return word == "not ready"
@@ -414,6 +415,115 @@ func TestWhoWaitsComesBeforeTheNextEpoch(t *testing.T) {
 		}
 		l.balanced(stocked)
 	})
+}
+
+// stillShared is a home whose keeper stands still on demand: a process that does not learn what others know.
+type stillShared struct {
+	gate.Shared
+	still atomic.Bool
+	looks atomic.Int64
+}
+
+// Keep waits while it stands still.
+func (s *stillShared) Keep(ctx context.Context, gates []*stock.Gate) error {
+	for s.still.Load() && sqldb.Sleep(ctx, 5*time.Millisecond) {
+		continue
+	}
+	defer s.looks.Add(1)
+	return s.Shared.Keep(ctx, gates)
+}
+
+// A process that did not know yet that an epoch had ended at once sold from the pool what others waited for: they were
+// told 202, and refused when their turn came.
+func TestWhoDoesNotKnowThatTheEpochEndedSellsNothing(t *testing.T) {
+	const stocked = 40
+	m := newMarketOn(t, sqldbtest.SQLite(t), mini(t), 0)
+	still := &stillShared{}
+	m.shape = func(s gate.Shared) gate.Shared { still.Shared = s; return still }
+	m.startOn(m.db, 1)
+	p := m.pods[0]
+	m.queues("hot", stocked, 2, 2)
+	var waiting []string
+	for i := 0; i < stocked; {
+		_, err := p.Place(t.Context(), cartOf(fmt.Sprint("c", i), "key", "hot"))
+		var queued *orders.QueuedError
+		switch {
+		case errors.As(err, &queued):
+			waiting = append(waiting, queued.OrderNo)
+		case err != nil && !errors.Is(err, sqldb.ErrUnavailable) && !errors.As(err, new(*orders.NotReadyError)):
+			t.Fatal(err)
+		case err != nil:
+			continue
+		}
+		i++
+	}
+	looks := still.looks.Load()
+	m.until("it knows that all units are in buckets", func() bool { return still.looks.Load() > looks+1 })
+	still.still.Store(true)
+	admin := stock.NewAdmin(m.db, time.Now)
+	g, _, err := admin.FindGate(t.Context(), "hot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := admin.NewEpoch(t.Context(), "hot", map[string]int64{"hot": g.Epoch}, 0, false)
+	if err != nil || !begun {
+		t.Fatal(begun, err)
+	}
+	comes := func(who string) {
+		t.Helper()
+		_, err := p.Place(t.Context(), cartOf(who, "key", "hot"))
+		if !errors.As(err, new(*orders.NotReadyError)) {
+			t.Errorf("%s, who came when all units were promised: %v", who, err)
+		}
+	}
+	comes("newcomer")
+	m.until("it has read no gates for long", func() bool { return !p.Gate.Knows("hot") })
+	comes("another")
+	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: 2, Rate: 10_000})
+	still.still.Store(false)
+	m.until("all who wait have an order", func() bool {
+		entries, err := p.Gate.Queue().Claim(t.Context(), stocked)
+		for _, e := range entries {
+			problem, err := p.PlaceQueued(t.Context(), e)
+			if err != nil {
+				t.Log(err) // it is claimed again
+				continue
+			}
+			if problem != nil {
+				t.Fatalf("%s was refused after it had waited: %s", e.OrderNo, problem)
+			}
+			if err := p.Gate.Queue().Done(t.Context(), []gate.Entry{e}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return err == nil && m.count("SELECT COUNT(*) FROM orders") == stocked
+	})
+	for _, no := range waiting {
+		if m.count("SELECT COUNT(*) FROM orders WHERE order_no = ?", no) != 1 {
+			t.Errorf("%s waited and is no order", no)
+		}
+	}
+	p.AssertVerified(t)
+}
+
+// Who came a moment before his sale began, and was decided a moment after, was told that all is sold.
+func TestWhoComesTooEarlyIsNotToldThatItIsSoldOut(t *testing.T) {
+	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
+	m.pods[0].SKU(m, "hot", 10)
+	opens := time.Now().Add(time.Second)
+	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Rate: 1000, OpensAt: opens})
+	l := &line{market: m, sku: "hot"}
+	m.until("all units are in a bucket", func() bool {
+		return m.count("SELECT available FROM skus WHERE sku_id = 'hot'") == 0
+	})
+	c := l.claim("ann", "key", 1)
+	ticket := m.pods[0].Gate.Take(c)
+	m.until("it begins", func() bool { return time.Now().After(opens) })
+	var short *errShort
+	err := l.place(c.OrderNo, c.Lines, ticket.Buckets)
+	if !errors.As(err, &short) || !short.Elsewhere || ticket.Asked {
+		t.Errorf("%v, and all buckets were asked: %t", err, ticket.Asked)
+	}
 }
 
 // The sale of one SKU was closed until that of another one began.

@@ -34,11 +34,12 @@ type market struct {
 	db     *sqldb.DB // of the test; processes have that of the service they are beside
 	client redis.UniversalClient
 	pods   []*pod
-	epochs atomic.Int64 // that were begun
-	away   atomic.Int64 // times that Redis was found away
-	loose  bool         // units are sold without orders: the rows are not verified
-	slow   atomic.Bool  // buyers take their time, so that the sale lasts
-	late   func()       // comes between a ticket and its transaction; nil: nothing does
+	epochs atomic.Int64                  // that were begun
+	away   atomic.Int64                  // times that Redis was found away
+	loose  bool                          // units are sold without orders: the rows are not verified
+	slow   atomic.Bool                   // buyers take their time, so that the sale lasts
+	late   func()                        // comes between a ticket and its transaction; nil: nothing does
+	shape  func(gate.Shared) gate.Shared // of what a process asks; nil: as it is
 }
 
 // GateEpoch implements redisgate.SharedObserver.
@@ -99,6 +100,9 @@ func (m *market) start(first *ordertest.Fixture) *pod {
 		Log: log, Observe: m})}
 	p.Pod = gatetest.Beside(m, first, fmt.Sprint("pod", len(m.pods)), func(cfg *gate.Config, _ *orders.Config) {
 		cfg.Log, cfg.Shared = log, p.shared
+		if m.shape != nil {
+			cfg.Shared = m.shape(p.shared)
+		}
 		if m.late != nil {
 			cfg.Shared = &lateShared{p.shared, m.late}
 		}

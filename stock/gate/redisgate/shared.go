@@ -217,7 +217,7 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 	case v.queues() && slices.ContainsFunc(of.lines, func(i int) bool {
 		return v.opensAt[c.Lines[i].SkuID].After(s.cfg.Now())
 	}):
-		return got{asked: true} // the ledger says when it begins
+		return got{} // the ledger says when it begins
 	}
 	o, err := s.orderOf(c, of, mayWait && v.queues())
 	if err != nil {
