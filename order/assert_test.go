@@ -180,7 +180,7 @@ func (g *guarded) wantBroken(t *testing.T, err error, invariant, orderNo string)
 	if strings.Contains(err.Error(), b.Detail) || b.Detail == "" {
 		t.Errorf("the caller reads %q", err)
 	}
-	if !g.metric(t, fmt.Sprintf("invariant_violations_total{invariant=%q} %d", invariant, g.fired[invariant])) {
+	if !g.metric(t, fmt.Sprintf("orderd_invariant_violations_total{invariant=%q} %d", invariant, g.fired[invariant])) {
 		t.Error("the metric does not show it")
 	}
 	line := g.log.String()

@@ -155,7 +155,7 @@ func TestCloseProofNamesTheNewestAttempt(t *testing.T) {
 		if n := f.Available(t, "mug"); refused != 1 || n != 999 {
 			t.Errorf("%d refused, %d of 1000 on the shelf", refused, n)
 		}
-		if !f.metric(t, `invariant_violations_total{invariant="close.proven"} 3`) {
+		if !f.metric(t, `orderd_invariant_violations_total{invariant="close.proven"} 3`) {
 			t.Error("nobody was told")
 		}
 		f.Clock.Advance(time.Minute) // its turn comes again, and is asked about what can be paid

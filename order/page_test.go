@@ -150,7 +150,7 @@ func (g *guarded) wantAlarm(t *testing.T, invariant, orderNo string) {
 func (g *guarded) wantCounted(t *testing.T, invariants ...string) {
 	t.Helper()
 	for _, i := range invariants {
-		if !g.metric(t, fmt.Sprintf("invariant_violations_total{invariant=%q} %d", i, g.fired[i])) {
+		if !g.metric(t, fmt.Sprintf("orderd_invariant_violations_total{invariant=%q} %d", i, g.fired[i])) {
 			t.Errorf("the metric of %s is not %d", i, g.fired[i])
 		}
 	}

@@ -265,7 +265,7 @@ func (c *saleCounts) add(metrics string) {
 		}
 		name, labels, _ := strings.Cut(series, "{")
 		switch {
-		case !strings.HasSuffix(name, "gate_decisions_total"):
+		case !strings.HasSuffix(name, "orderd_gate_decisions_total"):
 		case strings.Contains(labels, `code="sold_out"`):
 			c.memory += n.Num().Int64()
 		case strings.Contains(labels, `code="taken"`) && strings.Contains(labels, `mode="redis"`):

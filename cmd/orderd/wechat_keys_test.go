@@ -108,9 +108,9 @@ func (m *shop) get(t *testing.T, path string) string {
 // alarms is the number of alarms so far.
 func (m *shop) alarms(t *testing.T) (n int) {
 	t.Helper()
-	_, rest, ok := strings.Cut(m.get(t, "/metrics"), "\nalarms_total ")
+	_, rest, ok := strings.Cut(m.get(t, "/metrics"), "\norderd_alarms_total ")
 	if _, err := fmt.Sscan(rest, &n); !ok || err != nil {
-		t.Fatalf("alarms_total: %v", err)
+		t.Fatalf("orderd_alarms_total: %v", err)
 	}
 	return n
 }
@@ -170,7 +170,7 @@ func TestTheOtherKeyIsSaid(t *testing.T) {
 	}
 	const serial = "7E57AAAABBBBCCCCDDDDEEEEFFFF000011112222" // the simulator's
 	waitFor(t, "no callback under the other key was counted", func() bool {
-		return strings.Contains(m.get(t, "/metrics"), `notify_total{outcome="unknown_key"}`)
+		return strings.Contains(m.get(t, "/metrics"), `orderd_notify_total{outcome="unknown_key"}`)
 	})
 	if st := buy(t, m.app, "/v1/orders/"+no+"/cancel", "c", map[string]any{}, nil); st != http.StatusAccepted {
 		t.Errorf("cancel of a paid order, unprovable: %d", st)
@@ -376,7 +376,7 @@ func TestRefundOnThePlatformIsAcknowledged(t *testing.T) {
 			t.Errorf("%s: %d %s", path, res.StatusCode, answer)
 		}
 	}
-	if got := m.get(t, "/metrics"); !strings.Contains(got, `notify_total{outcome="v2_refund"} 2`) ||
+	if got := m.get(t, "/metrics"); !strings.Contains(got, `orderd_notify_total{outcome="v2_refund"} 2`) ||
 		strings.Contains(got, `outcome="unsigned"`) {
 		t.Error("not counted as what it is")
 	}

@@ -500,6 +500,7 @@ func TestMetrics(t *testing.T) {
 	m.WrongToken("admin", false)
 	m.Broken("order.due")
 	m.Swept(3)
+	m.Swept(4)
 	m.Asked(order.AskPaid, time.Second)
 	m.Asked(order.AskOutcome(customer), time.Second)
 	m.WeChat("close", "accepted", time.Millisecond)
@@ -512,23 +513,28 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	text := d.ask("", "GET", "/metrics", "").Body.String()
-	for _, series := range []string{`orders_transitions_total{actor="customer",from="new",to="pending"} 1`,
-		`orders_open{status="pending"} 0`,
-		"timeouts_overdue 0", "closes_waiting 0", "closes_waiting_drain_seconds 0", "timeout_oldest_overdue_seconds 0",
-		`trade_asks_total{outcome="paid"} 1`, `trade_asks_total{outcome="other"} 1`,
-		"trade_ask_lateness_seconds_count 2", "timeouts_missing_in_redis 3", "late_payments_total 2",
-		"timeout_lateness_seconds_count 1", `wechat_request_seconds_count{op="close",outcome="accepted"} 1`,
-		`wrong_tokens_total{listener="other",result="held"} 2`,
-		`wrong_tokens_total{listener="admin",result="refused"} 1`,
-		`notify_seconds_count{outcome="applied",type="refund"} 2`,
-		`notify_seconds_count{outcome="other",type="other"} 2`, "notify_total{",
-		`stock_operations_total{op="deduct",result="ok"} 1`, "idempotency_total{",
-		`invariant_violations_total{invariant="order.due"} 1`, `invariant_violations_total{invariant="other"} 2`,
-		"group_commit_seconds_count{", `gate_decisions_total{code="sold_out",mode="local"} 1`, "gate_fenced_total 1",
-		`gate_decisions_total{code="other",mode="other"} 2`, "gate_granted_units_total 40",
-		"gate_refill_seconds_count 1", "gate_recalls_total 2", `gate_epochs_total{cause="lost"} 1`,
-		`gate_epochs_total{cause="other"} 1`, "gate_drift_units 3", "gate_redis_away 1",
-		`orders_refused_total{reason="customer_limit"} 1`,
+	for _, series := range []string{`orderd_orders_transitions_total{actor="customer",from="new",to="pending"} 1`,
+		`orderd_orders_open{status="pending"} 0`,
+		"orderd_timeouts_overdue 0", "orderd_closes_waiting 0", "orderd_closes_waiting_drain_seconds 0",
+		"orderd_timeout_oldest_overdue_seconds 0",
+		`orderd_trade_asks_total{outcome="paid"} 1`, `orderd_trade_asks_total{outcome="other"} 1`,
+		"orderd_trade_ask_lateness_seconds_count 2", "orderd_timeouts_missing_in_redis_total 7",
+		"orderd_late_payments_total 2",
+		"orderd_timeout_lateness_seconds_count 1", `orderd_wechat_request_seconds_count{op="close",outcome="accepted"} 1`,
+		`orderd_wrong_tokens_total{listener="other",result="held"} 2`,
+		`orderd_wrong_tokens_total{listener="admin",result="refused"} 1`,
+		`orderd_notify_seconds_count{outcome="applied",type="refund"} 2`,
+		`orderd_notify_seconds_count{outcome="other",type="other"} 2`, "orderd_notify_total{",
+		`orderd_stock_operations_total{op="deduct",result="ok"} 1`, "orderd_idempotency_total{",
+		`orderd_invariant_violations_total{invariant="order.due"} 1`,
+		`orderd_invariant_violations_total{invariant="other"} 2`,
+		"orderd_group_commit_seconds_count{",
+		`orderd_gate_decisions_total{code="sold_out",mode="local"} 1`,
+		"orderd_gate_fenced_total 1",
+		`orderd_gate_decisions_total{code="other",mode="other"} 2`, "orderd_gate_granted_units_total 40",
+		"orderd_gate_refill_seconds_count 1", "orderd_gate_recalls_total 2", `orderd_gate_epochs_total{cause="lost"} 1`,
+		`orderd_gate_epochs_total{cause="other"} 1`, "orderd_gate_drift_units 3", "orderd_gate_redis_away 1",
+		`orderd_orders_refused_total{reason="customer_limit"} 1`,
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {
 			t.Errorf("no %s", series)
@@ -565,7 +571,7 @@ func TestScrapesAreCheap(t *testing.T) {
 		return w.Body.String()
 	}
 	for range 10 {
-		if !strings.Contains(scrape(), "timeouts_overdue 4") {
+		if !strings.Contains(scrape(), "orderd_timeouts_overdue 4") {
 			t.Fatal("no backlog")
 		}
 	}
@@ -574,8 +580,8 @@ func TestScrapesAreCheap(t *testing.T) {
 	}
 	c.away = true
 	clock.Advance(gaugeFor)
-	if text := scrape(); strings.Contains(text, "timeouts_overdue 4") ||
-		!strings.Contains(text, `metrics_source_up{source="database"} 0`) {
+	if text := scrape(); strings.Contains(text, "orderd_timeouts_overdue 4") ||
+		!strings.Contains(text, `orderd_metrics_source_up{source="database"} 0`) {
 		t.Error("an old number, or no sign that the database is away")
 	}
 }

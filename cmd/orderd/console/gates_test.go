@@ -120,8 +120,9 @@ func TestGatesShowWhereTheUnitsAre(t *testing.T) {
 		}
 	}
 	text := d.ask("", "GET", "/metrics", "").Body.String()
-	for _, series := range []string{`gates_open{origin="hand"} 2`, `gates_open{origin="auto"} 0`, "gates_sold_out 1",
-		"gate_left 50", `metrics_source_up{source="gates"} 1`} {
+	for _, series := range []string{`orderd_gates_open{origin="hand"} 2`, `orderd_gates_open{origin="auto"} 0`,
+		"orderd_gates_sold_out 1",
+		"orderd_gate_left 50", `orderd_metrics_source_up{source="gates"} 1`} {
 		if !strings.Contains(text, series) {
 			t.Errorf("no %s", series)
 		}

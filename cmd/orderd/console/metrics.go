@@ -25,8 +25,9 @@ const other = "other"
 
 // Metrics counts what the parts of the service report: it is the Observer of order,
 // scheduler and orderhttp, and WeChat is the gateway's. All methods are quick and safe
-// for concurrent use. Names follow Prometheus' conventions: _total for what only grows,
-// _seconds for durations, base units and no milliseconds.
+// for concurrent use. Names follow Prometheus' conventions: all begin with orderd_, _total is
+// for what only grows, _seconds for durations, _timestamp_seconds for a moment as Unix time;
+// base units and no milliseconds.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -39,14 +40,11 @@ type Metrics struct {
 	// the limit.
 	batchSize, batchTook *prometheus.HistogramVec
 
-	// missing is a gauge and not a counter: it says how far behind the queue was at the
-	// last sweep that had to help.
-	wakeUps, tasks  *prometheus.CounterVec
-	redisLost, died prometheus.Counter
-	missing         prometheus.Gauge
-	lateness        prometheus.Histogram
-	asks            *prometheus.CounterVec
-	askLateness     prometheus.Histogram
+	wakeUps, tasks           *prometheus.CounterVec
+	redisLost, died, missing prometheus.Counter
+	lateness                 prometheus.Histogram
+	asks                     *prometheus.CounterVec
+	askLateness              prometheus.Histogram
 
 	// Histograms, whose _count is the number of calls.
 	wechat, notify, requests *prometheus.HistogramVec
@@ -92,59 +90,60 @@ func NewMetrics() *Metrics {
 	m := &Metrics{
 		registry: r.Registry,
 
-		transitions: r.counters("orders_transitions_total",
+		transitions: r.counters("orderd_orders_transitions_total",
 			"Orders that moved from one state to another; from is new for a placement.", "from", "to", "actor"),
-		refusals: r.counters("orders_refused_total", "Placements that were refused.", "reason"),
-		settled: r.counters("payments_settled_total",
+		refusals: r.counters("orderd_orders_refused_total", "Placements that were refused.", "reason"),
+		settled: r.counters("orderd_payments_settled_total",
 			"Payments taken in, by what told of them and what became of them.", "source", "outcome"),
-		closes: r.counters("close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
-		stock: r.counters("stock_operations_total",
+		closes: r.counters("orderd_close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
+		stock: r.counters("orderd_stock_operations_total",
 			"Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
-		idempotency: r.counters("idempotency_total", "Requests with an idempotency key.", "result"),
-		broken: r.counters("invariant_violations_total",
+		idempotency: r.counters("orderd_idempotency_total", "Requests with an idempotency key.", "result"),
+		broken: r.counters("orderd_invariant_violations_total",
 			"Transactions that would have broken an invariant and were rolled back.", "invariant"),
-		late: r.counter("late_payments_total",
+		late: r.counter("orderd_late_payments_total",
 			"Payments that came after their order was closed; they are owed back."),
-		alarms: r.counter("alarms_total", "Things that must not happen; the log says which."),
-		refundsSettled: r.counters("refunds_settled_total",
+		alarms: r.counter("orderd_alarms_total", "Things that must not happen; the log says which."),
+		refundsSettled: r.counters("orderd_refunds_settled_total",
 			"WeChat Pay's word on refunds, by where it came from and what became of it.", "source", "outcome"),
-		refundsAsked: r.counters("refund_calls_total",
+		refundsAsked: r.counters("orderd_refund_calls_total",
 			"Calls to WeChat Pay about refunds, by outcome.", "op", "outcome"),
-		batchSize: r.histograms("group_commit_members", "Members of one group commit.", batchSizes, "group"),
-		batchTook: r.histograms("group_commit_seconds", "Duration of one group commit.", batchSeconds, "group"),
+		batchSize: r.histograms("orderd_group_commit_members", "Members of one group commit.", batchSizes, "group"),
+		batchTook: r.histograms("orderd_group_commit_seconds", "Duration of one group commit.", batchSeconds, "group"),
 
-		wakeUps: r.counters("scheduler_wakeups_total",
+		wakeUps: r.counters("orderd_scheduler_wakeups_total",
 			"Wake-ups handed to the queue: one for all orders of a second, one per refund.", "result"),
-		tasks:     r.counters("scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
-		redisLost: r.counter("scheduler_redis_lost_total", "Times that Redis came back without its data."),
-		died:      r.counter("scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
-		missing: r.gauge("timeouts_missing_in_redis",
-			"Orders whose task had not come, helped by the last sweep that found any."),
-		lateness: r.histogram("timeout_lateness_seconds",
+		tasks:     r.counters("orderd_scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
+		redisLost: r.counter("orderd_scheduler_redis_lost_total", "Times that Redis came back without its data."),
+		died:      r.counter("orderd_scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
+		missing: r.counter("orderd_timeouts_missing_in_redis_total",
+			"Orders whose task had not come and that the sweep took instead."),
+		lateness: r.histogram("orderd_timeout_lateness_seconds",
 			"How long after its due time an unpaid order was taken to closing.", latenessBuckets),
 
-		asks: r.counters("trade_asks_total",
+		asks: r.counters("orderd_trade_asks_total",
 			"Times that WeChat Pay was asked whether an open trade is paid, by what it said.", "outcome"),
-		askLateness: r.histogram("trade_ask_lateness_seconds",
+		askLateness: r.histogram("orderd_trade_ask_lateness_seconds",
 			"How long after its time WeChat Pay was asked about an open trade.", latenessBuckets),
 
-		wechat: r.histograms("wechat_request_seconds", "Calls to WeChat Pay.",
+		wechat: r.histograms("orderd_wechat_request_seconds", "Calls to WeChat Pay.",
 			prometheus.DefBuckets, "op", "outcome"),
-		notify: r.histograms("notify_seconds",
+		notify: r.histograms("orderd_notify_seconds",
 			"Answers to WeChat Pay's notifications; WeChat waits five seconds.",
 			prometheus.DefBuckets, "type", "outcome"),
-		requests: r.histograms("http_request_seconds", "HTTP requests, by the pattern of the route.",
+		requests: r.histograms("orderd_http_request_seconds", "HTTP requests, by the pattern of the route.",
 			prometheus.DefBuckets, "route", "method", "status_class"),
-		wrongTokens: r.counters("wrong_tokens_total",
+		wrongTokens: r.counters("orderd_wrong_tokens_total",
 			"Tokens that are nobody's; held were answered 429.", "listener", "result"),
-		notifications: r.counters("notify_total", "Payment notifications answered.", "outcome"),
-		signatures: r.counters("wechat_signatures_total",
+		notifications: r.counters("orderd_notify_total", "Payment notifications answered.", "outcome"),
+		signatures: r.counters("orderd_wechat_signatures_total",
 			"Signatures that were looked at, of WeChat Pay's answers and of callbacks.", "on", "result"),
-		tries: r.counters("wechat_tries_total",
+		tries: r.counters("orderd_wechat_tries_total",
 			"Requests to WeChat Pay by entry; a call makes a second one where the first was not answered.",
 			"host", "result"),
 
-		shipping: r.counters("shipping_reports_total", "Shipments reported to WeChat, by what it answered.", "outcome"),
+		shipping: r.counters("orderd_shipping_reports_total",
+			"Shipments reported to WeChat, by what it answered.", "outcome"),
 	}
 	r.gates(m)
 	return m
@@ -152,21 +151,22 @@ func NewMetrics() *Metrics {
 
 // gates makes the series of flash sales.
 func (r registry) gates(m *Metrics) {
-	m.gateDecisions = r.counters("gate_decisions_total",
+	m.gateDecisions = r.counters("orderd_gate_decisions_total",
 		"Lines of placements that met a gate, by what it said.", "mode", "code")
-	m.gateFenced = r.counter("gate_fenced_total",
+	m.gateFenced = r.counter("orderd_gate_fenced_total",
 		"Buckets of this process that somebody else closed: a recall, or a change of the gate.")
-	m.gateRecalls = r.counter("gate_recalls_total",
+	m.gateRecalls = r.counter("orderd_gate_recalls_total",
 		"Buckets that batches of this process called back, because a pool was short.")
-	m.gateGranted = r.counter("gate_granted_units_total",
+	m.gateGranted = r.counter("orderd_gate_granted_units_total",
 		"Units that came from pools into the memory of this process.")
-	m.gateRefill = r.histogram("gate_refill_seconds", "Duration of one such grant.", batchSeconds)
-	m.gateEpochs = r.counters("gate_epochs_total", "Times that buckets in Redis were given up for new ones.", "cause")
-	m.gateDrift = r.gauge("gate_drift_units", "Units that Redis has and the database has not, at the last look.")
-	m.gateAway = r.gauge("gate_redis_away", "1 while this process sells gates in mode redis without Redis.")
-	m.gateDrained = r.counters("gate_drained_total",
+	m.gateRefill = r.histogram("orderd_gate_refill_seconds", "Duration of one such grant.", batchSeconds)
+	m.gateEpochs = r.counters("orderd_gate_epochs_total",
+		"Times that buckets in Redis were given up for new ones.", "cause")
+	m.gateDrift = r.gauge("orderd_gate_drift_units", "Units that Redis has and the database has not, at the last look.")
+	m.gateAway = r.gauge("orderd_gate_redis_away", "1 while this process sells gates in mode redis without Redis.")
+	m.gateDrained = r.counters("orderd_gate_drained_total",
 		"Placements taken from the queues of sales, by what became of them; later are tried again.", "outcome")
-	m.gateWaited = r.histogram("gate_queue_wait_seconds", "How long those waited that ended.", waitSeconds)
+	m.gateWaited = r.histogram("orderd_gate_queue_wait_seconds", "How long those waited that ended.", waitSeconds)
 }
 
 // registry makes series and registers them. Two series of one name are a mistake of ours,
@@ -246,7 +246,7 @@ func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
 }
 
 // Settled implements order.Observer. A payment that is owed back by an order that is late
-// came after the close: that is what late_payments_total counts.
+// came after the close: that is what orderd_late_payments_total counts.
 func (m *Metrics) Settled(source string, s order.Settlement) {
 	m.settled.WithLabelValues(known(source, "notification", "query", "bill"),
 		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld),
@@ -334,9 +334,8 @@ func (m *Metrics) Asked(outcome order.AskOutcome, late time.Duration) {
 	m.askLateness.Observe(late.Seconds())
 }
 
-// Swept implements scheduler.Observer. The gauge keeps its number until the next sweep
-// that finds an order, because the scheduler reports no empty one.
-func (m *Metrics) Swept(overdue int) { m.missing.Set(float64(overdue)) }
+// Swept implements scheduler.Observer.
+func (m *Metrics) Swept(overdue int) { m.missing.Add(float64(overdue)) }
 
 // Died implements scheduler.Observer.
 func (m *Metrics) Died() { m.died.Inc() }
@@ -353,7 +352,7 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 	m.requests.WithLabelValues(route, method, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
 }
 
-// Notified implements orderhttp.Observer. notify_total counts the same by outcome alone.
+// Notified implements orderhttp.Observer. orderd_notify_total counts the same by outcome alone.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
 	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "unknown_key", "v2_refund",
 		"echo", "malformed", "too_large", "failed")
@@ -487,7 +486,7 @@ const (
 )
 
 // gauges reads its sources at most once in gaugeFor. A source that fails shows as
-// metrics_source_up 0 and without its series: an old number would look like a good one.
+// orderd_metrics_source_up 0 and without its series: an old number would look like a good one.
 type gauges struct {
 	sources
 	// now is the clock of ages and of gaugeFor.
@@ -536,7 +535,7 @@ func up(source string, err error) prometheus.Metric {
 	if err != nil {
 		v = 0
 	}
-	return gauge(desc("metrics_source_up", "Whether the source of the gauges answered.", "source"), v, source)
+	return gauge(desc("orderd_metrics_source_up", "Whether the source of the gauges answered.", "source"), v, source)
 }
 
 // ask reads a source within gaugeTimeout. It always gives the series that says whether
@@ -555,7 +554,7 @@ func (g *gauges) backlog() []prometheus.Metric {
 	if !ok {
 		return all
 	}
-	open := desc("orders_open", "Orders that are not at an end.", "status")
+	open := desc("orderd_orders_open", "Orders that are not at an end.", "status")
 	for _, s := range []order.State{order.StatePending, order.StateClosing} {
 		all = append(all, gauge(open, float64(b.Open[s]), string(s)))
 	}
@@ -564,11 +563,11 @@ func (g *gauges) backlog() []prometheus.Metric {
 		oldest = max(g.now().Sub(b.Oldest).Seconds(), 0)
 	}
 	return append(all,
-		gauge(desc("timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
-		gauge(desc("closes_waiting", "Closing orders that wait for their turn at WeChat Pay."), float64(b.Waiting)),
-		gauge(desc("closes_waiting_drain_seconds", "How long those take at the rate of closes."),
+		gauge(desc("orderd_timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
+		gauge(desc("orderd_closes_waiting", "Closing orders that wait for their turn at WeChat Pay."), float64(b.Waiting)),
+		gauge(desc("orderd_closes_waiting_drain_seconds", "How long those take at the rate of closes."),
 			float64(b.Waiting)/max(g.closeRate, 1)),
-		gauge(desc("timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
+		gauge(desc("orderd_timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
 }
 
 // owed is the money that goes back, or waits for somebody, by state. A state without a
@@ -578,9 +577,9 @@ func (g *gauges) owed() []prometheus.Metric {
 	if !ok {
 		return all
 	}
-	count, fen := desc("refunds_open", "Refunds that are not at an end.", "state"),
-		desc("refund_open_fen", "What open refunds are worth.", "state")
-	oldest := desc("refund_oldest_seconds", "Age of the oldest open refund.", "state")
+	count, fen := desc("orderd_refunds_open", "Refunds that are not at an end.", "state"),
+		desc("orderd_refund_open_fen", "What open refunds are worth.", "state")
+	oldest := desc("orderd_refund_oldest_seconds", "Age of the oldest open refund.", "state")
 	for _, s := range order.RefundStates() {
 		if !s.Open() && s != order.RefundStateHeld {
 			continue
@@ -602,11 +601,11 @@ func (g *gauges) differences() []prometheus.Metric {
 	if !ok {
 		return all
 	}
-	open := desc("recon_open_differences", "Open differences between bills and books.", "type")
+	open := desc("orderd_recon_open_differences", "Open differences between bills and books.", "type")
 	for _, k := range reconcile.Kinds() {
 		all = append(all, gauge(open, float64(o.Count[k]), string(k)))
 	}
-	pending := desc("recon_pending_differences", "Differences that wait for the bill of another day.", "type")
+	pending := desc("orderd_recon_pending_differences", "Differences that wait for the bill of another day.", "type")
 	for _, k := range reconcile.Kinds() {
 		if slices.Contains(k.Actions(), reconcile.MarkPending) {
 			all = append(all, gauge(pending, float64(o.Pending[k]), string(k)))
@@ -616,16 +615,16 @@ func (g *gauges) differences() []prometheus.Metric {
 	if !o.OldestPending.IsZero() {
 		age = max(g.now().Sub(o.OldestPending).Seconds(), 0)
 	}
-	all = append(all, gauge(desc("recon_pending_amount_fen", "What those that wait are worth, without signs."),
+	all = append(all, gauge(desc("orderd_recon_pending_amount_fen", "What those that wait are worth, without signs."),
 		float64(o.PendingFen)),
-		gauge(desc("recon_pending_oldest_seconds", "Age of the oldest that waits; 0 for none."), age))
+		gauge(desc("orderd_recon_pending_oldest_seconds", "Age of the oldest that waits; 0 for none."), age))
 	last := 0.0
 	if !o.LastDoneAt.IsZero() {
 		last = float64(min(o.LastDoneAt.Unix(), g.now().Unix())) // another machine's clock wrote it
 	}
-	return append(all, gauge(desc("recon_open_amount_fen", "What bills and books differ by, without signs."),
+	return append(all, gauge(desc("orderd_recon_open_amount_fen", "What bills and books differ by, without signs."),
 		float64(o.Fen)),
-		gauge(desc("recon_last_success_timestamp",
+		gauge(desc("orderd_recon_last_success_timestamp_seconds",
 			"When the newest day was reconciled that is, with WeChat Pay's own bill; 0 for none."), last))
 }
 
@@ -642,11 +641,11 @@ func (g *gauges) shipped() []prometheus.Metric {
 	if !b.OldestOwed.IsZero() {
 		oldest = max(g.now().Sub(b.OldestOwed).Seconds(), 0)
 	}
-	open := desc("shipments_open", "Shipments that are owed, due at WeChat, or refused by it.", "state")
+	open := desc("orderd_shipments_open", "Shipments that are owed, due at WeChat, or refused by it.", "state")
 	return append(all, gauge(open, float64(b.Owed), string(shipping.StateOwed)),
 		gauge(open, float64(b.Due), string(shipping.StateDue)),
 		gauge(open, float64(b.Refused), string(shipping.StateRefused)),
-		gauge(desc("shipment_oldest_owed_seconds", "Since when the oldest order is paid that nobody has sent."),
+		gauge(desc("orderd_shipment_oldest_owed_seconds", "Since when the oldest order is paid that nobody has sent."),
 			oldest))
 }
 
@@ -660,7 +659,7 @@ func (g *gauges) depth() []prometheus.Metric {
 	if !ok {
 		return all
 	}
-	series := desc("asynq_tasks", "Tasks in the queue, by state.", "queue", "state")
+	series := desc("orderd_asynq_tasks", "Tasks in the queue, by state.", "queue", "state")
 	for state, n := range d.States {
 		all = append(all, gauge(series, float64(n), d.Queue, state))
 	}
@@ -677,7 +676,7 @@ func (g *gauges) failed() []prometheus.Metric {
 	if !ok {
 		return all
 	}
-	series := desc("failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.", "state")
+	series := desc("orderd_failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.", "state")
 	return append(all, gauge(series, float64(n.failing), scheduler.StateFailing),
 		gauge(series, float64(n.dead), scheduler.StateDead))
 }
@@ -710,13 +709,13 @@ func (g *gauges) sales() []prometheus.Metric {
 			over++
 		}
 	}
-	open := desc("gates_open", "Gates of flash sales that are not off.", "origin")
+	open := desc("orderd_gates_open", "Gates of flash sales that are not off.", "origin")
 	return append(all, gauge(open, float64(count[false]), "hand"), gauge(open, float64(count[true]), "auto"),
-		gauge(desc("gates_sold_out", "Gates whose SKU is marked as sold out."), float64(soldOut)),
-		gauge(desc("gates_reopening", "Gates of which something came back that is not sold again yet."),
+		gauge(desc("orderd_gates_sold_out", "Gates whose SKU is marked as sold out."), float64(soldOut)),
+		gauge(desc("orderd_gates_reopening", "Gates of which something came back that is not sold again yet."),
 			float64(reopening)),
-		gauge(desc("gates_over", "Gates whose time is over and that nobody has ended."), float64(over)),
-		gauge(desc("gate_left", "Units in the buckets of all gates, beside the pools."), float64(units)))
+		gauge(desc("orderd_gates_over", "Gates whose time is over and that nobody has ended."), float64(over)),
+		gauge(desc("orderd_gate_left", "Units in the buckets of all gates, beside the pools."), float64(units)))
 }
 
 // waiting is what waits in the queues of all sales, and for how long: a label for each sale would
@@ -734,7 +733,7 @@ func (g *gauges) waiting() []prometheus.Metric {
 	for _, d := range depths {
 		n, oldest = n+d.Waiting, max(oldest, d.Oldest)
 	}
-	return append(all, gauge(desc("gate_queue_depth", "Placements that wait in the queues of sales."), float64(n)),
-		gauge(desc("gate_queue_age_seconds", "For how long the one has waited that came first; 0 for none."),
+	return append(all, gauge(desc("orderd_gate_queue_depth", "Placements that wait in the queues of sales."), float64(n)),
+		gauge(desc("orderd_gate_queue_age_seconds", "For how long the one has waited that came first; 0 for none."),
 			oldest.Seconds()))
 }

@@ -97,7 +97,7 @@ func TestRefundDecisions(t *testing.T) {
 	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"ok"}`), 200, "OWED")
 	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, v.No)
 	want(t, d.ask(Viewer, "GET", "/", ""), 200, "refunds to approve <b>0</b>")
-	want(t, d.ask("", "GET", "/metrics", ""), 200, `refunds_open{state="owed"} 2`)
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_refunds_open{state="owed"} 2`)
 }
 
 // Above the limit one person alone, or one person twice, must not send money.
@@ -174,7 +174,7 @@ func TestRefusedRefundOnTheDesk(t *testing.T) {
 		want(t, d.ask(Viewer, "GET", path, ""), 200, `"refund_status":"REFUSED"`)
 		want(t, d.ask(Viewer, "GET", path, ""), 200, "INVALID_REQUEST")
 		want(t, d.ask(Viewer, "GET", "/", ""), 200, "refused or abnormal <b>1</b>")
-		want(t, d.ask("", "GET", "/metrics", ""), 200, `refund_open_fen{state="refused"}`)
+		want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_refund_open_fen{state="refused"}`)
 		want(t, d.ask(Operator, "POST", path+"/"+out, `{"reason":"x"}`), 403, "FORBIDDEN")
 		d.Clock.Advance(2 * time.Minute)
 		state := strings.ToUpper(map[string]string{"cancel": "cancelled", "by-hand": "by_hand"}[out])
@@ -395,7 +395,7 @@ func TestReconciliationOverHTTP(t *testing.T) {
 	want(t, d.ask(Admin, "POST", resolve, `{"action":"WRITE_OFF","reason":"yes"}`), 200, `"status":"WRITTEN_OFF"`)
 	want(t, d.ask(Finance, "POST", "/admin/v1/differences/none/resolve", `{"action":"WRITE_OFF","reason":"x"}`), 404,
 		"DIFFERENCE_NOT_FOUND")
-	want(t, d.ask("", "GET", "/metrics", ""), 200, `recon_open_differences{type="DUPLICATE_PAYMENT"} 0`)
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_recon_open_differences{type="DUPLICATE_PAYMENT"} 0`)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, day)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200, "balanced")
 }
@@ -441,7 +441,7 @@ func TestBillUpload(t *testing.T) {
 	confirm(Viewer, 403, "FORBIDDEN")
 	confirm(Admin, 200, `"confirmed_by":"the-admin"`)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, "file by the-finance, confirmed by the-admin")
-	want(t, d.ask("", "GET", "/metrics", ""), 200, `recon_pending_differences{type="LOCAL_ONLY"} 0`)
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_recon_pending_differences{type="LOCAL_ONLY"} 0`)
 	want(t, send("bill", "<html>"), 202, "")
 	if w := d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""); !strings.Contains(w.Body.String(),
 		`"state":"done"`) {

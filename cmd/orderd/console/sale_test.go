@@ -85,8 +85,8 @@ func TestBucketsAreScaledAndRebuilt(t *testing.T) {
 		t.Errorf("ETag %s", w.Header().Get("ETag"))
 	}
 	text := d.ask("", "GET", "/metrics", "").Body.String()
-	for _, series := range []string{`stock_operations_total{op="buckets",result="ok"} 1`,
-		`stock_operations_total{op="rebuild",result="ok"} 1`} {
+	for _, series := range []string{`orderd_stock_operations_total{op="buckets",result="ok"} 1`,
+		`orderd_stock_operations_total{op="rebuild",result="ok"} 1`} {
 		if !strings.Contains(text, series) {
 			t.Errorf("no %s", series)
 		}
@@ -188,18 +188,18 @@ WHERE sku_id = 'back'`); err != nil {
 	}
 	scrape := func() string { return d.ask("", "GET", "/metrics", "").Body.String() }
 	text := scrape()
-	if !strings.Contains(text, "\ngates_reopening 1\n") || !strings.Contains(text, "\ngates_over 0\n") {
+	if !strings.Contains(text, "\norderd_gates_reopening 1\n") || !strings.Contains(text, "\norderd_gates_over 0\n") {
 		t.Error(text)
 	}
 	d.Clock.Set(d.Clock.Now().Add(2 * time.Minute))
-	if text = scrape(); !strings.Contains(text, "\ngates_over 3\n") {
+	if text = scrape(); !strings.Contains(text, "\norderd_gates_over 3\n") {
 		t.Error(text)
 	}
 	if _, err := d.Admin.EndGate(t.Context(), "over", d.Clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	d.Clock.Set(d.Clock.Now().Add(time.Minute))
-	if text = scrape(); !strings.Contains(text, "\ngates_over 2\n") {
+	if text = scrape(); !strings.Contains(text, "\norderd_gates_over 2\n") {
 		t.Error(text)
 	}
 }
@@ -222,6 +222,6 @@ func TestReopeningIsNoTime(t *testing.T) {
 	}
 	want(t, d.ask(Viewer, "GET", "/admin/v1/gates", ""), 200, `"sold_out":false,"reopening":true,"closed_until":null`)
 	want(t, d.ask(Viewer, "GET", "/ui/gates", ""), 200, "in a second or so")
-	want(t, d.ask("", "GET", "/metrics", ""), 200, "\ngates_reopening 1\n")
+	want(t, d.ask("", "GET", "/metrics", ""), 200, "\norderd_gates_reopening 1\n")
 	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "for a second or so")
 }

@@ -89,7 +89,7 @@ func TestDeadTasksAreListed(t *testing.T) {
 		t.Errorf("%+v", poison)
 	}
 	want(t, d.ask(Viewer, "GET", "/", ""), 200, "dead <b>6</b>, tried again <b>1</b>")
-	want(t, d.ask("", "GET", "/metrics", ""), 200, `failed_tasks{state="dead"} 6`)
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_failed_tasks{state="dead"} 6`)
 }
 
 // One task must be run or discarded by the id of the list, whatever its key is made of, once, and with a name in the

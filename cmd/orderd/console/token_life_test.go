@@ -77,6 +77,6 @@ func TestWrongOperatorTokensAreHeld(t *testing.T) {
 		want(t, d.ask("", "GET", "/admin/v1/orders", ""), 401, "UNAUTHENTICATED")
 	}
 	text := d.ask("", "GET", "/metrics", "")
-	want(t, text, 200, `wrong_tokens_total{listener="admin",result="refused"} 3`)
-	want(t, text, 200, `wrong_tokens_total{listener="admin",result="held"} 2`)
+	want(t, text, 200, `orderd_wrong_tokens_total{listener="admin",result="refused"} 3`)
+	want(t, text, 200, `orderd_wrong_tokens_total{listener="admin",result="held"} 2`)
 }

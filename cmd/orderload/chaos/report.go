@@ -417,7 +417,7 @@ func (m *meters) locked() int {
 // included.
 func (m *meters) again() int {
 	total := 0.0
-	for series, n := range m.series("scheduler_tasks_total{") {
+	for series, n := range m.series("orderd_scheduler_tasks_total{") {
 		if !strings.Contains(series, `result="done"`) && !strings.Contains(series, `result="poison"`) {
 			total += n
 		}
@@ -510,7 +510,7 @@ func scrape(ctx context.Context, url, token string) (counters map[string]float64
 		text := scan.Text()
 		i := strings.LastIndexByte(text, ' ') // a label may have one
 		series, value := text[:max(i, 0)], text[i+1:]
-		if !strings.Contains(series, "scheduler_tasks_total{") && !strings.Contains(series, "gate_") {
+		if !strings.Contains(series, "orderd_scheduler_tasks_total{") && !strings.Contains(series, "gate_") {
 			continue
 		}
 		if n, err := strconv.ParseFloat(value, 64); err == nil {

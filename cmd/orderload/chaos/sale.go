@@ -418,8 +418,8 @@ func (r *SaleReport) count(ctx context.Context, s *stage) error {
 
 // happened is what must have happened with the gate for a run to count.
 func (r *SaleReport) happened(o *Options, shop *shop, m *meters) (all []Happened) {
-	r.Decisions, r.Fenced = map[string]int{}, int(m.sum("gate_fenced_total"))
-	for series, n := range m.series("gate_decisions_total{") {
+	r.Decisions, r.Fenced = map[string]int{}, int(m.sum("orderd_gate_fenced_total"))
+	for series, n := range m.series("orderd_gate_decisions_total{") {
 		r.Decisions[decision(series)] += int(n)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
@@ -435,7 +435,7 @@ func (r *SaleReport) happened(o *Options, shop *shop, m *meters) (all []Happened
 		Happened{"buckets taken back", int(r.Recalled), share(200)})
 }
 
-// decision reads the labels of gate_decisions_total, such as "local taken".
+// decision reads the labels of orderd_gate_decisions_total, such as "local taken".
 func decision(series string) string {
 	value := func(label string) string {
 		_, rest, _ := strings.Cut(series, label+`="`)
