@@ -172,7 +172,7 @@ func TestOpenAPIHasTheBounds(t *testing.T) {
 		fmt.Sprintf("SkuID: {type: string, pattern: '^[0-9A-Za-z_.:-]{1,%d}$'}", bounds.SkuID.Most),
 		fmt.Sprintf(`schema: {type: string, pattern: '^"?[0-9A-Za-z_-]{1,%d}"?$'}`, bounds.IdempotencyKey.Most),
 		fmt.Sprintf("maxItems: %d ", bounds.Lines.Most),
-		fmt.Sprintf("quantity: {type: integer, minimum: 1, maximum: %d}", bounds.Quantity.Most),
+		fmt.Sprintf("quantity: {type: integer, format: int64, minimum: 1, maximum: %d}", bounds.Quantity.Most),
 		fmt.Sprintf("maximum: %d, description: Fen.}", bounds.TotalFen.Most),
 	} {
 		if !strings.Contains(doc, want) {

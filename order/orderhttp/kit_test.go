@@ -200,6 +200,10 @@ type world struct {
 	*script
 	clock *ticker
 	echo  *echo.Echo
+
+	// undescribed says that the script answers what the service does not, such as an
+	// operator's error to a customer: it is not held against the document.
+	undescribed bool
 }
 
 func newWorld(t testing.TB, change ...func(*Options)) *world {
@@ -248,7 +252,11 @@ func (w *world) ask(t testing.TB, method, path, body string, headers ...string) 
 		}
 	}
 	rec := httptest.NewRecorder()
-	w.echo.ServeHTTP(rec, r)
+	if w.undescribed {
+		w.echo.ServeHTTP(rec, r)
+	} else {
+		described(t, w.echo).ServeHTTP(rec, r)
+	}
 	return rec
 }
 

@@ -249,7 +249,8 @@ func TestLimitsPerCustomer(t *testing.T) {
 func TestRefundsAreLimited(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Limits.Pay = Rate{Every: time.Minute, Burst: 1} })
 	w.asked = func(order.AskRefund) (order.AskedRefund, error) {
-		return order.AskedRefund{Refund: order.Refund{OutRefundNo: "R1", State: order.RefundStatePending}}, nil
+		return order.AskedRefund{Refund: order.Refund{OutRefundNo: "R1", State: order.RefundStatePending,
+			Reason: order.ReasonAftersale}}, nil
 	}
 	ask := func() *httptest.ResponseRecorder {
 		return w.ask(t, "POST", "/v1/orders/"+someOrder+"/refunds", `{"reason":"x"}`, headerKey, "k")

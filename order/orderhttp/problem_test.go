@@ -90,6 +90,7 @@ func TestEveryErrorHasItsAnswer(t *testing.T) {
 	for _, row := range rows {
 		for _, err := range []error{row.err, fmt.Errorf("place: %w", row.err)} {
 			w := newWorld(t)
+			w.undescribed = true
 			w.placed = func(order.Placement) (order.Placed, error) { return order.Placed{}, err }
 			p := wantProblem(t, w.ask(t, "POST", "/v1/orders", goodBody), row.status, row.code)
 			if p.Retryable != row.retryable {

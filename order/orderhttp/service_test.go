@@ -71,7 +71,7 @@ func (s *shop) ask(t *testing.T, customer, method, path, body string, headers ..
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	rec := httptest.NewRecorder()
-	s.api.ServeHTTP(rec, r)
+	described(t, s.api).ServeHTTP(rec, r)
 	return rec
 }
 
