@@ -41,7 +41,7 @@ var limits = []struct {
 		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.maxPrepayRounds",
 		"bounds.PayWithin", "bounds.CodeValid", "bounds.H5Valid", "order.payMargin",
 		"order.setWaits/CloseRetry", "order.defaultAskEvery", "order.adoptEvery", "order.adoptPage",
-		"order.StuckAfter", "order.defaultCloseUnprepaid", "order.openHorizon",
+		"order.StuckAfter", "order.MaxListRange", "order.defaultCloseUnprepaid", "order.openHorizon",
 		"order.unknownAfter", "order.selfClosed", "order.vouchAfter",
 	}},
 	{"Refunds", []string{

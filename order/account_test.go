@@ -18,7 +18,7 @@ import (
 )
 
 // The shelf and the flows of a SKU were read one after the other: what was sold in between was missing from one of
-// them, and the page of a SKU that sells said that its stock was not conserved.
+// them, and the page of a SKU that sells did not add up. Nobody pays: whatever is counted as sold was missed elsewhere.
 func TestAccountIsOfOneMoment(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		f := ordertest.New(t, db)
@@ -48,7 +48,7 @@ func TestAccountIsOfOneMoment(t *testing.T) {
 				t.Error(err)
 				break
 			}
-			if sold = a.Reserved; !a.Conserved() {
+			if sold = a.Reserved; a.Sold != 0 {
 				wrong++
 			}
 		}
@@ -135,7 +135,7 @@ func readBooks(t *testing.T, f *ordertest.Fixture, recalled *atomic.Int64) (lent
 	const accounts, recalls = 200, 3
 	for n := 0; n < accounts || ((lent == 0 || recalled.Load() < recalls) && n < 20_000); n++ {
 		a, err := f.StockAccount(t.Context(), "hot")
-		if err != nil || !a.Conserved() {
+		if err != nil || a.Sold != 0 { // nobody pays
 			t.Errorf("%+v, %v", a, err)
 			return lent
 		}

@@ -282,3 +282,15 @@ var (
 	WriteOutcome = writeOutcome
 	ReadOutcome  = readOutcome
 )
+
+// What other lists read, for EXPLAIN.
+const (
+	AccountQuery = accountQuery
+	HeldQuery    = heldQuery
+)
+
+// RefundStatement gives the statement of a page of refunds with its arguments.
+func RefundStatement(f RefundFilter) (query string, args []any) {
+	tail, args := f.tail(51)
+	return "SELECT " + refundColumns + "\nFROM refunds\n" + tail, args
+}

@@ -311,22 +311,6 @@ type Prepayment struct {
 	Prepaid      payment.Prepaid
 }
 
-// Filter selects orders, newest first. Zero fields do not select.
-type Filter struct {
-	OrderNo                string
-	CustomerID             string
-	State                  State
-	CreatedFrom, CreatedTo time.Time
-	OutTradeNo             string
-	TransactionID          string
-	OutRefundNo            string
-	SkuID                  string
-	Stuck                  bool // past its due time by more than StuckAfter
-	AmountMin, AmountMax   payment.Fen
-	Limit                  int    // 1–200
-	Cursor                 string // order_no of the last one seen
-}
-
 // Due is an order, or a refund, that somebody has to look at.
 type Due struct {
 	Key     string // order_no, or out_refund_no

@@ -280,50 +280,6 @@ WHERE order_no = ?`, orderNo))
 	return o, err
 }
 
-// listOrders gives up to limit orders, newest first.
-func listOrders(ctx context.Context, q querier, f *Filter, now time.Time, limit int) ([]Order, error) {
-	where, args := f.where(now)
-	var orders []Order
-	err := sqldb.Each(ctx, q, `SELECT `+orderColumns+`
-FROM orders
-`+where+`
-ORDER BY order_no DESC
-LIMIT ?`, append(args, limit), func(rows *sql.Rows) error {
-		o, err := scanOrder(rows)
-		orders = append(orders, o)
-		return err
-	})
-	return orders, err
-}
-
-// where is the WHERE of a filter with its arguments, "" when it selects everything.
-func (f *Filter) where(now time.Time) (string, []any) {
-	var terms []string
-	var args []any
-	add := func(when bool, term string, values ...any) {
-		if when {
-			terms, args = append(terms, term), append(args, values...)
-		}
-	}
-	add(f.OrderNo != "", "order_no = ?", f.OrderNo)
-	add(f.CustomerID != "", "customer_id = ?", f.CustomerID)
-	add(f.State != "", "state = ?", string(f.State))
-	add(!f.CreatedFrom.IsZero(), "created_at >= ?", sqldb.Millis(f.CreatedFrom))
-	add(!f.CreatedTo.IsZero(), "created_at < ?", sqldb.Millis(f.CreatedTo))
-	add(f.OutTradeNo != "", "order_no = ?", OrderNoOf(f.OutTradeNo))
-	add(f.TransactionID != "", "order_no IN (SELECT order_no FROM payments WHERE transaction_id = ?)", f.TransactionID)
-	add(f.OutRefundNo != "", "order_no IN (SELECT order_no FROM refunds WHERE out_refund_no = ?)", f.OutRefundNo)
-	add(f.SkuID != "", "order_no IN (SELECT order_no FROM order_items WHERE sku_id = ?)", f.SkuID)
-	add(f.Stuck, "due_at < ?", sqldb.Millis(now.Add(-StuckAfter)))
-	add(f.AmountMin > 0, "total_fen >= ?", int64(f.AmountMin))
-	add(f.AmountMax > 0, "total_fen <= ?", int64(f.AmountMax))
-	add(f.Cursor != "", "order_no < ?", f.Cursor)
-	if len(terms) == 0 {
-		return "", nil
-	}
-	return "WHERE " + strings.Join(terms, "\n  AND "), args
-}
-
 // findDueOrders gives up to limit orders of a state that are due after a place
 // and by until.
 func findDueOrders(ctx context.Context, tx *sqldb.Tx, state State, after DueCursor, until time.Time,

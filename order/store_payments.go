@@ -266,17 +266,20 @@ WHERE order_no = ?
 	return held, err
 }
 
-// listHeld gives up to limit held payments by their numbers, those after cursor. Few
-// are held; an index of the table has the column, so that no row is read for the rest.
-func listHeld(ctx context.Context, q querier, cursor string, limit int) ([]HeldPayment, error) {
-	var all []HeldPayment
-	err := sqldb.Each(ctx, q, `SELECT transaction_id, order_no, out_trade_no, trade_type, amount_fen, payer_fen,
+// heldQuery reads a page of the held payments after a number. Few are held: all of them are
+// read by the index, and no other payment.
+const heldQuery = `SELECT transaction_id, order_no, out_trade_no, trade_type, amount_fen, payer_fen,
   payer_said, currency, appid, mchid, paid_at, received_at, outcome, reason
-FROM payments
+FROM payments /*! FORCE INDEX (ix_payments_outcome) */
 WHERE outcome = 'held'
   AND transaction_id > ?
 ORDER BY transaction_id
-LIMIT ?`, []any{cursor, limit}, func(rows *sql.Rows) error {
+LIMIT ?`
+
+// listHeld gives up to limit held payments by their numbers, those after cursor.
+func listHeld(ctx context.Context, q querier, cursor string, limit int) ([]HeldPayment, error) {
+	var all []HeldPayment
+	err := sqldb.Each(ctx, q, heldQuery, []any{cursor, limit}, func(rows *sql.Rows) error {
 		var h HeldPayment
 		var payer, said, paid, received int64
 		err := rows.Scan(&h.TransactionID, &h.OrderNo, &h.OutTradeNo, &h.TradeType, &h.Total, &payer, &said,

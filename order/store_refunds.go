@@ -371,21 +371,44 @@ ORDER BY created_at, out_refund_no`, orderNo)
 
 // listRefunds gives up to limit refunds, the newest numbers first.
 func listRefunds(ctx context.Context, q querier, f *RefundFilter, limit int) ([]Refund, error) {
-	terms, args := []string{"1 = 1"}, []any{}
-	for column, v := range map[string]string{
-		"state": string(f.State), "order_no": f.OrderNo, "transaction_id": f.TransactionID, "reason": f.Reason,
-	} {
-		if v != "" {
-			terms, args = append(terms, column+" = ?"), append(args, v)
+	tail, args := f.tail(limit)
+	return queryRefunds(ctx, q, tail, args...)
+}
+
+// tail is what follows the columns of a page, with its arguments: the index by which it is
+// read, and where its rows are. Each index has the page in the order of its numbers, or few
+// rows: those of an order, or of a payment, or of a state that waits.
+func (f *RefundFilter) tail(limit int) (string, []any) {
+	columns := []struct{ name, value, index string }{ // the narrower first
+		{"order_no", f.OrderNo, "ix_refunds_order"},
+		{"transaction_id", f.TransactionID, "ix_refunds_transaction"},
+		{"state", string(f.State), "ix_refunds_state"},
+		{"reason", f.Reason, "ix_refunds_reason"},
+	}
+	if f.State == "" || !f.State.Open() { // most refunds are at an end, and of aftersale
+		columns[2], columns[3] = columns[3], columns[2]
+	}
+	var w terms
+	index := ""
+	for _, c := range columns {
+		term := c.name + " = ?"
+		if index != "" {
+			term = "+" + term // for SQLite: not by this one
+		}
+		if w.add(c.value != "", term, c.value); c.value != "" && index == "" {
+			index = c.index
 		}
 	}
-	if f.Cursor != "" {
-		terms, args = append(terms, "out_refund_no < ?"), append(args, f.Cursor)
-	}
-	return queryRefunds(ctx, q, `WHERE `+strings.Join(terms, "\n  AND ")+`
+	w.add(f.Cursor != "", "out_refund_no < ?", f.Cursor)
+	w.add(f.Cursor == "", "out_refund_no <= ?", lastRefundNo)
+	return `/*! FORCE INDEX (` + cmp.Or(index, "PRIMARY") + `) */
+WHERE ` + strings.Join(w.terms, "\n  AND ") + `
 ORDER BY out_refund_no DESC
-LIMIT ?`, append(args, limit)...)
+LIMIT ?`, append(w.args, limit)
 }
+
+// lastRefundNo is not below any number of a refund.
+const lastRefundNo = "~"
 
 // findDueRefunds gives up to limit refunds that are due after a place and by until.
 func findDueRefunds(ctx context.Context, tx *sqldb.Tx, after DueCursor, until time.Time, limit int) ([]Due, error) {

@@ -7,7 +7,6 @@ import (
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
-	"orderd/stock"
 )
 
 // Bounds of reading.
@@ -109,10 +108,14 @@ func pageSize(n int) int {
 }
 
 // List gives orders with their items, newest first, and the cursor of the next
-// page, "" at the end. Payments and attempts are not loaded.
+// page, "" at the end. Payments and attempts are not loaded. Errors: *ValidationError,
+// bounds.ErrCursor, database errors.
 func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
 	limit := pageSize(f.Limit)
 	if err := bounds.OrderNo.Cursor(f.Cursor); err != nil {
+		return nil, "", err
+	}
+	if err := f.check(); err != nil {
 		return nil, "", err
 	}
 	orders, err := listOrders(ctx, s.db, &f, s.cfg.Now(), limit+1)
@@ -268,53 +271,30 @@ func (s *Service) DueByMinute(ctx context.Context, horizon time.Duration) ([]Due
 }
 
 // Account is where the units of a SKU are: in its pool, allocated to buckets of a flash
-// sale, reserved by open orders, or sold. A SKU is conserved when what came in equals
-// their sum.
+// sale, reserved by open orders, or sold. Sold is what came in and is nowhere else, so that
+// an account tells of no unit that is missing or counted twice: verify adds up every flow
+// and does (stock.conserved). Of an unlimited SKU it is 0: nothing says what left of it
+// without reading every order.
 type Account struct {
 	SkuID                string
-	CameIn               int64
+	CameIn               int64 // put in by operators, less what their corrections took out
 	Available, Allocated int64 // both can be bought
 	Reserved, Sold       int64
-	Deducted, Returned   int64
 	Unlimited            bool
 }
 
-// Conserved reports that every unit that came in is somewhere.
-func (a Account) Conserved() bool {
-	return a.Unlimited || a.CameIn == a.Available+a.Allocated+a.Reserved+a.Sold
-}
-
-// StockAccount accounts for every unit of one SKU from its flows and the states
-// of the orders that hold them, all at one moment.
+// StockAccount accounts for the units of one SKU, all at one moment. It reads what operators
+// have put in and the lines of the open orders, and nothing of the orders at an end.
 func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, error) {
-	a := Account{SkuID: skuID}
-	err := sumFlows(ctx, s.db, &a)
+	a, err := findAccount(ctx, s.db, skuID)
 	if errors.Is(err, ErrNotFound) { // said only where SKUs are written
-		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-			a = Account{SkuID: skuID}
-			return sumFlows(ctx, tx, &a)
+		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			a, err = findAccount(ctx, tx, skuID)
+			return err
 		})
 	}
 	if errors.Is(err, ErrNotFound) {
 		return a, ErrNotFound
 	}
 	return a, sqldb.Wrap("account for stock", err)
-}
-
-// add counts the units that flows of a kind have moved for orders of a state.
-func (a *Account) add(kind stock.Kind, state State, delta int64) {
-	switch kind {
-	case stock.KindDeduct:
-		a.Deducted -= delta
-	case stock.KindReturn:
-		a.Returned += delta
-	case stock.KindInitial, stock.KindReplenish, stock.KindAdjust:
-		a.CameIn += delta
-		return
-	}
-	if state.waits() {
-		a.Reserved -= delta
-	} else {
-		a.Sold -= delta // of a closed order: nothing, its flows cancel out
-	}
 }

@@ -153,16 +153,15 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	k.Available, k.Allocated = a.Available, a.Allocated // of the moment of the others, so that they add up
 	return c.show(t, struct {
 		stock.SKU
-		CameIn, Reserved, Sold, Deducted, Returned int64
-		Conserved                                  bool
-	}{k, a.CameIn, a.Reserved, a.Sold, a.Deducted, a.Returned, a.Conserved()}, func(w io.Writer) {
+		CameIn, Reserved, Sold int64
+	}{k, a.CameIn, a.Reserved, a.Sold}, func(w io.Writer) {
 		screen.Printf(w, "%s %s, %s yuan\n", k.SkuID, k.Title, payment.Fen(k.PriceFen))
 		if k.Unlimited {
-			screen.Printf(w, "unlimited; reserved %d, sold %d\n", a.Reserved, a.Sold)
+			screen.Printf(w, "unlimited; reserved %d\n", a.Reserved)
 			return
 		}
-		screen.Printf(w, "came in %d = available %d + allocated %d + reserved %d + sold %d   conserved: %v\n", a.CameIn,
-			a.Available, a.Allocated, a.Reserved, a.Sold, a.Conserved())
+		screen.Printf(w, "came in %d = available %d + allocated %d + reserved %d + sold %d\n", a.CameIn, a.Available,
+			a.Allocated, a.Reserved, a.Sold)
 	})
 }
 

@@ -28,6 +28,7 @@ type cli struct {
 	Gate      gateCmd      `cmd:"" help:"A flash sale: what its gate refuses, sells and costs."`
 	Expire    storm.Cmd    `cmd:"" help:"${main_expire}"`
 	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
+	Lists     listsCmd     `cmd:"" help:"What lists and pages read of 500,000 orders."`
 	Verify    verifyCmd    `cmd:"" help:"Every invariant of a large world, and violations seeded in it."`
 
 	// ExpireWorker is this program again, started by expire --workers; its name there is

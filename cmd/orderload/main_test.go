@@ -16,6 +16,7 @@ import (
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
 )
 
 // The documents quote these command lines, and the workers of a storm are started by the last one.
@@ -27,6 +28,7 @@ func TestCommandLine(t *testing.T) {
 		"--seconds 3 --rounds 3 callback":                                       "callback",
 		"--seconds 2 --rounds 3 http":                                           "http",
 		"reconcile --rows 1000000 --flat":                                       "reconcile",
+		"--rounds 20 lists":                                                     "lists",
 		"verify --orders 100000":                                                "verify",
 		"expire --mode all --orders 100000 --spread 0s":                         "expire",
 		"expire --orders 200000 --spread 40s --workers 3 --kill --pause":        "expire",
@@ -155,5 +157,33 @@ func TestBillHasItsDifferences(t *testing.T) {
 		if !strings.HasPrefix(l, "`2026-11-20 ") || strings.Count(l, ",`") != strings.Count(lines[0], ",") {
 			t.Errorf("line %d: %s", i+2, l)
 		}
+	}
+}
+
+// A list that finds nothing is quick and measures nothing: a time of placing that overflowed put a month's orders into
+// another year.
+func TestEveryMeasuredListHasRows(t *testing.T) {
+	db := sqldbtest.SQLite(t)
+	w := listed{orders: 30_000, open: 300, now: time.Now()}
+	if err := w.fill(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	s, err := bench.NewService(order.Config{DB: db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range orderLists(w.now) {
+		if f.SkuID != "" {
+			f.CreatedFrom = f.CreatedTo.AddDate(0, 0, -7) // of so few orders a day has none
+		}
+		if orders, _, err := s.List(t.Context(), f); err != nil || len(orders) == 0 {
+			t.Errorf("%s: %d orders, %v", name, len(orders), err)
+		}
+	}
+	if held, _, err := s.ListHeld(t.Context(), "", 0); err != nil || len(held) < 5 {
+		t.Errorf("held: %d, %v", len(held), err)
+	}
+	if a, err := s.StockAccount(t.Context(), bench.SKU(7)); err != nil || a.CameIn != listStock+50 || a.Reserved != 0 {
+		t.Errorf("%+v, %v", a, err)
 	}
 }

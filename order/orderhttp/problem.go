@@ -533,6 +533,8 @@ func fieldText(e order.FieldError, l language) string {
 		return "金额超过所退商品的价格"
 	case "TOO_MANY":
 		return "数量过多"
+	case "NEEDS_RANGE":
+		return "没有索引：请用 created_from 和 created_to 限定下单时间（最多相隔 31 天），或给出 customer_id"
 	case codeUnknownField:
 		return "未知字段" + allowed(e.Detail, theseAre)
 	case codeType:

@@ -110,7 +110,11 @@ func findDifferences(ctx context.Context, tx *sqldb.Tx, f *DifferenceFilter) ([]
 			terms, args = append(terms, t.column+" = ?"), append(args, t.value)
 		}
 	}
-	return readDifferences(ctx, tx, `WHERE `+strings.Join(terms, "\n  AND ")+`
+	index := ""
+	if f.OrderNo != "" { // else MySQL may walk all that there ever were for the few of an order
+		index = "/*! FORCE INDEX (ix_differences_order) */\n"
+	}
+	return readDifferences(ctx, tx, index+`WHERE `+strings.Join(terms, "\n  AND ")+`
 ORDER BY id
 LIMIT ?`, append(args, f.Limit)...)
 }

@@ -49,7 +49,7 @@ type Orders interface {
 	JudgeHeld(ctx context.Context, transactionID, why string, cause order.Cause) (order.Settlement, error)
 	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
-	// StockAccount says where every unit of a SKU is, from its flows.
+	// StockAccount says where every unit of a SKU is.
 	StockAccount(ctx context.Context, skuID string) (order.Account, error)
 }
 

@@ -357,7 +357,7 @@ func TestStockChangesOnceAndGuarded(t *testing.T) {
 		`"after":5`)
 	want(t, d.ask(Operator, "POST", "/admin/v1/skus/none/replenish", `{"quantity":3,"reason":"x"}`, "Idempotency-Key",
 		"n"), 404, "SKU_NOT_FOUND")
-	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/a", ""), 200, `"conserved":true`)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/a", ""), 200, `"sold":0`)
 }
 
 // Operators who see the pool alone would take a sale's units for lost, and correct a count that is right.
@@ -383,7 +383,7 @@ func TestOperatorsSeeWhatIsAllocated(t *testing.T) {
 	const path = "/admin/v1/skus/hot"
 	w := d.ask(Viewer, "GET", path, "")
 	want(t, w, 200, `"available":500,"allocated":100,"sold_out":false`)
-	want(t, w, 200, `"conserved":true`)
+	want(t, w, 200, `"sold":0`)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/skus", ""), 200, `"available":500,"allocated":100,`)
 	want(t, d.ask(Admin, "POST", path+"/adjust", `{"delta":-560,"reason":"x"}`, "Idempotency-Key", "r"), 409,
 		"50 units of hot are in buckets of a sale with a queue")

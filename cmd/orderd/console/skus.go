@@ -45,18 +45,15 @@ func viewSKU(s *stock.SKU) skuView {
 }
 
 // accountView is a SKU with where all its units are: total = available + allocated +
-// reserved + sold, when conserved.
+// reserved + sold. Whether a unit is missing or counted twice, verify says.
 type accountView struct {
 	skuView
 	// Total is what was put in, less what was taken out by corrections.
 	Total int64 `json:"total"`
-	// Reserved is held by orders that are not at an end, Sold by those that are paid;
-	// Returned came back, and is in Available again.
-	Reserved int64 `json:"reserved"`
-	Sold     int64 `json:"sold"`
-	Returned int64 `json:"returned"`
-	// Conserved is false only if a unit is missing or counted twice: verify says where.
-	Conserved bool `json:"conserved"`
+	// Reserved is held by orders that are not at an end. Sold is the rest of Total, null when
+	// unlimited.
+	Reserved int64  `json:"reserved"`
+	Sold     *int64 `json:"sold"`
 	// Gate is how it is sold in a flash sale, off ones too; null when it has never had one.
 	Gate *GateView `json:"gate"`
 }
@@ -78,8 +75,7 @@ func (c *console) listSKUs(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, limit, viewSKU, cursor))
 }
 
-// getSKU is GET /admin/v1/skus/:id: a SKU with its account, which is added up from the
-// flows and not from the number on the shelf, so that the two can differ.
+// getSKU is GET /admin/v1/skus/:id: a SKU with its account.
 func (c *console) getSKU(ctx echo.Context) error {
 	s, err := c.Stock.Find(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
@@ -91,8 +87,10 @@ func (c *console) getSKU(ctx echo.Context) error {
 	}
 	s.Available, s.Allocated = a.Available, a.Allocated // of the moment of the others, so that they add up
 	ctx.Response().Header().Set("ETag", etag(s.Version))
-	v := accountView{skuView: viewSKU(&s), Total: a.CameIn, Reserved: a.Reserved, Sold: a.Sold, Returned: a.Returned,
-		Conserved: a.Conserved()}
+	v := accountView{skuView: viewSKU(&s), Total: a.CameIn, Reserved: a.Reserved}
+	if !a.Unlimited {
+		v.Sold = &a.Sold
+	}
 	g, gated, err := c.Stock.FindGate(ctx.Request().Context(), s.SkuID)
 	if err != nil {
 		return err

@@ -46,3 +46,25 @@ func ReadsByIndex(t *testing.T, db *sqldb.DB, query string, args ...any) (steps 
 	}
 	return steps
 }
+
+// ReadsPageBy fails the test unless the first step of a query is by the index of this name, and
+// it gives them in their order. Few rows may be sorted after they were read. Nothing is read whole.
+// "PRIMARY" is the primary key on every engine.
+func ReadsPageBy(t *testing.T, db *sqldb.DB, index string, few bool, query string, args ...any) {
+	t.Helper()
+	ReadsByIndex(t, db, query, args...)
+	steps, err := db.Explain(t.Context(), query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := strings.Join(steps, "\n")
+	if db.Engine() == sqldb.SQLite && index == "PRIMARY" {
+		index = "sqlite_autoindex_"
+	}
+	if !strings.Contains(steps[0], index) {
+		t.Errorf("not read by %s:\n%s", index, plan)
+	}
+	if !few && (strings.Contains(plan, "filesort") || strings.Contains(plan, "TEMP B-TREE")) {
+		t.Errorf("sorted after it was read:\n%s", plan)
+	}
+}
