@@ -36,6 +36,7 @@ var shows = map[string]string{
 	"order.ListRefunds":               "a list for people; decisions are made under the lock of the order",
 	"order.PageLimit":                 "are customers here: a wrong guess costs speed",
 	"order.RefundBacklog":             "numbers for people and metrics",
+	"migrations/sqldb.Explain":        "a plan for people, and for tests and measurements",
 	"order.StockAccount":              "numbers for people; that there is no such SKU is decided",
 	"order.Timeline":                  "shown; that there is no such order is decided",
 	"order.Versions":                  "wakes those who wait; what they are shown is read by find",
