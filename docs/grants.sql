@@ -15,6 +15,7 @@ GRANT INSERT ON orderd.bill_files TO 'orderd'@'127.0.0.1';
 GRANT INSERT ON orderd.bill_hands TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.matched_across TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.bill_chunks TO 'orderd'@'127.0.0.1';
+GRANT INSERT, DELETE ON orderd.events_out TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.echoes TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.orders TO 'orderd'@'127.0.0.1';
 GRANT INSERT ON orderd.stock_moves TO 'orderd'@'127.0.0.1';

@@ -48,6 +48,7 @@ var Guards = map[string]string{
 	"stock_buckets.PRIMARY":             "bucket_id",
 	"stock_moves.PRIMARY":               "bucket_id,seq",
 	"sale_buyers.PRIMARY":               "sale,customer_id,slot",
+	"events_out.PRIMARY":                "id",
 }
 
 // Bounds are the names of the CHECK constraints of the schema: the values that a
@@ -132,15 +133,24 @@ WHERE table_schema = DATABASE()
   AND non_unique = 0
 ORDER BY table_name, index_name, seq_in_index`
 	if tx.Engine() == sqldb.SQLite {
-		query = `SELECT m.name, CASE il.origin WHEN 'pk' THEN 'PRIMARY' ELSE il.name END, ii.name,
-  1 - c."notnull", il.partial
-FROM sqlite_master m
-JOIN pragma_index_list(m.name) il
-JOIN pragma_index_info(il.name) ii
-JOIN pragma_table_info(m.name) c ON c.name = ii.name
-WHERE m.type = 'table'
-  AND il."unique" = 1
-ORDER BY m.name, il.name, ii.seqno`
+		// A key of INTEGER alone is the row's own number, and no index.
+		query = `SELECT tab, name, col, nullable, part
+FROM (
+  SELECT m.name AS tab, CASE il.origin WHEN 'pk' THEN 'PRIMARY' ELSE il.name END AS name, ii.name AS col,
+    1 - c."notnull" AS nullable, il.partial AS part, ii.seqno AS seq
+  FROM sqlite_master m
+  JOIN pragma_index_list(m.name) il
+  JOIN pragma_index_info(il.name) ii
+  JOIN pragma_table_info(m.name) c ON c.name = ii.name
+  WHERE m.type = 'table'
+    AND il."unique" = 1
+  UNION ALL
+  SELECT m.name, 'PRIMARY', c.name, 0, 0, 0
+  FROM sqlite_master m
+  JOIN pragma_table_info(m.name) c ON c.pk = 1 AND c.type = 'INTEGER'
+  WHERE m.type = 'table'
+    AND NOT EXISTS (SELECT 1 FROM pragma_index_list(m.name) il WHERE il.origin = 'pk'))
+ORDER BY tab, name, seq`
 	}
 	there := map[string]string{}
 	err := sqldb.Each(ctx, tx, query, nil, func(rows *sql.Rows) error {

@@ -551,7 +551,8 @@ func (b *batch) record(e *entry, h *header, name string, from State, extra map[s
 		maps.Copy(detail, h.detail)
 	}
 	b.events = append(b.events, eventRow{orderNo: e.after.OrderNo, seq: e.after.Version, at: e.after.UpdatedAt,
-		name: name, from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took})
+		name: name, from: from, to: e.after.State, cause: h.cause, detail: encodeDetail(detail), took: h.took,
+		ref: cmp.Or(extra["out_refund_no"], h.detail["transaction_id"])})
 }
 
 // encodeDetail gives a detail as JSON. Values are cut to fit the column, since a
@@ -600,7 +601,10 @@ func (b *batch) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 			return nil, err
 		}
 	}
-	return refused, b.assertFlows(ctx, tx, refused)
+	if err := b.assertFlows(ctx, tx, refused); err != nil {
+		return nil, err
+	}
+	return refused, b.tell(ctx, tx) // the last: an id of what is undone is a gap that readers wait for
 }
 
 // readAttempts reads the newest attempt of every order that is asked about from now

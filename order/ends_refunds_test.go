@@ -36,7 +36,8 @@ func TestRefundNumbersNeverRepeat(t *testing.T) {
 		f.WeChat.EndRefund(lost, payment.RefundSuccess)
 		for _, query := range []string{"DELETE FROM refund_items", "DELETE FROM refunds",
 			"UPDATE payments SET refund_fen = 0", "UPDATE orders SET state = 'paid', version = 3",
-			"DELETE FROM order_events WHERE seq > 3"} {
+			"DELETE FROM order_events WHERE seq > 3",
+			"DELETE FROM events_out WHERE version > 3"} {
 			lose(t, f, query)
 		}
 		no := f.MustAsk(t, ordertest.Ask(o.OrderNo, "k", 1)).OutRefundNo

@@ -15,6 +15,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
+	"orderd/payment/feed"
 	"orderd/stock"
 )
 
@@ -284,6 +285,9 @@ func (s *Service) writePlaced(ctx context.Context, tx *sqldb.Tx, batch []placing
 		return err
 	}
 	if err := insertOrders(ctx, tx, batch, outcomes, fresh); err != nil {
+		return err
+	}
+	if err := feed.Insert(ctx, tx, tellPlaced(outcomes, fresh)); err != nil {
 		return err
 	}
 	failpoint.Hit("place.inserted")

@@ -24,6 +24,7 @@ type eventRow struct {
 	cause    Cause
 	detail   string // JSON, "" for none
 	took     time.Duration
+	ref      string // what else the feed says that it is about: see feed.Event
 }
 
 // insertEvents adds events. (order_no, seq) is the primary key: two writers of the

@@ -30,6 +30,7 @@ import (
 	"orderd/order/orderhttp"
 	"orderd/payment"
 	"orderd/payment/echoes"
+	"orderd/payment/feed"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
 	"orderd/payment/wechat"
@@ -608,6 +609,7 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if a.shipping != nil {
 		a.background(a.shipping.Run)
 	}
+	a.background(func(ctx context.Context) { feed.New(a.db).Keep(ctx, a.s.EventsKeep, a.clock.Now, a.log) })
 	return a.worker.Start()
 }
 

@@ -65,6 +65,8 @@ func TestSettingsThatWeChatPayRefuses(t *testing.T) {
 			s.CustomerTokenLife, s.OperatorTokenLife = maxTokenLife, maxTokenLife
 		}, ""},
 		{"longer", func(s *settings) { s.CustomerTokenLife = maxTokenLife + 1 }, "ORDERD_CUSTOMER_TOKEN_LIFE"},
+		{"events of a day", func(s *settings) { s.EventsKeep = minEventsKeep }, ""},
+		{"of less", func(s *settings) { s.EventsKeep = minEventsKeep - 1 }, "ORDERD_EVENTS_KEEP"},
 		{"ended before", func(s *settings) { s.OperatorTokenLife = -time.Hour }, "ORDERD_OPERATOR_TOKEN_LIFE"},
 		{"no wrong token at all", func(s *settings) { s.WrongTokens = -1 }, "ORDERD_WRONG_TOKENS"},
 		{"more than anybody sends", func(s *settings) { s.WrongTokens = maxWrongTokens + 1 }, "ORDERD_WRONG_TOKENS"},

@@ -66,6 +66,8 @@ type settings struct {
 	AskEvery time.Duration `name:"ask-every" default:"40s" help:"${ask_every}"`
 	// SweepEvery bounds how late an order is closed when Redis has lost its task.
 	SweepEvery time.Duration `name:"sweep-every" default:"5s" help:"${sweep_every}"`
+	// EventsKeep is how long the feed can be read back; the timeline of an order stays.
+	EventsKeep time.Duration `name:"events-keep" default:"720h" help:"${events_keep}"`
 	// AutoApprove and TwoPersons are in fen, and hold against the refunds of a payment
 	// taken together: one large refund cannot be cut into many small ones. 500000 are
 	// 5,000 yuan.
@@ -297,6 +299,9 @@ func (s *settings) check() error {
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:
 		return errors.New("ORDERD_CLOSE_GRACE, ORDERD_SWEEP_EVERY and ORDERD_CLOSE_RATE must be positive (the sweep " +
 			"at least 100ms)")
+	case s.EventsKeep != 0 && s.EventsKeep < minEventsKeep:
+		return fmt.Errorf("ORDERD_EVENTS_KEEP is %s, it must be at least %s: whoever reads the feed may be away for "+
+			"a day", s.EventsKeep, minEventsKeep)
 	case order.CheckPayDescription(s.PayDescription) != nil:
 		return fmt.Errorf("ORDERD_PAY_DESCRIPTION: %w", order.CheckPayDescription(s.PayDescription))
 	case s.AskEvery != 0 && s.AskEvery < time.Second:
@@ -351,6 +356,9 @@ const (
 	maxTokenLife   = 366 * 24 * time.Hour
 	maxWrongTokens = 10_000
 )
+
+// minEventsKeep is the least ORDERD_EVENTS_KEEP.
+const minEventsKeep = 24 * time.Hour
 
 // tokenLife reports that a token may live so long; 0 stands for the default.
 func tokenLife(d time.Duration) bool { return d == 0 || d >= minTokenLife && d <= maxTokenLife }

@@ -78,6 +78,7 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"is closed without one; 0: it waits.",
 	"ask_every":               "How often WeChat Pay is asked whether an open trade is paid; 0: never.",
 	"sweep_every":             "How often the database is looked through for what Redis forgot.",
+	"events_keep":             "How long the shop can read back what happened (events, webhooks).",
 	"customer_jwt_secret":     "HS256 secret of customers' tokens, at least 32 bytes.",
 	"customer_jwt_public_key": "Public key of customers' tokens instead (RS256 or ES256).",
 	"bootstrap_admin_token":   "Bearer token of an administrator, at least 32 bytes.",

@@ -72,6 +72,7 @@ const (
 	newFlow  = "INSERT INTO stock_flows (order_no, kind, ref, sku_id, delta, created_at) VALUES "
 	newEvent = "INSERT INTO order_events (order_no, seq, at, event, from_state, to_state, " +
 		"actor_type, actor_id, cause_type, cause_id, detail, took_ms) "
+	newTold     = "INSERT INTO events_out (type, order_no, at, version, state, ref) "
 	newShipment = "INSERT INTO shipments (order_no, state, transaction_id, out_trade_no, paid_at, content, put_at, " +
 		"version, due_at, message, put_by, created_at, updated_at) "
 	newGate = "INSERT INTO stock_gates (sku_id, sale, mode, state, origin, version, actor, reason, created_at, " +
@@ -257,6 +258,9 @@ var violations = []violation{
 		"money.when"},
 	{isPaid, "", "UPDATE payments SET paid_at = paid_at - 86400000 WHERE order_no = '$o'", "money.when"},
 	{isPaid, "", "UPDATE payments SET received_at = " + never + " WHERE order_no = '$o'", "money.when"},
+	{isNone, "FEED1", newTold + "SELECT 'order.paid', 'FEED1', 1, 2, 'paid', ''", "events.told"},
+	{isClosed, "", newTold + "SELECT 'order.created', order_no, created_at, 1, 'pending', '' FROM orders WHERE " +
+		"order_no = '$o'", "events.told"}, // and not of its close
 	{isPaid, "", "DELETE FROM payment_attempts WHERE order_no = '$o'", "attempt.told"},
 	{isLate, "",
 		"UPDATE orders SET state = 'late' WHERE order_no = '$o';UPDATE order_events SET to_state = 'late' WHERE " +

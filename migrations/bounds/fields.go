@@ -72,7 +72,7 @@ var (
 	OrderNo = Field{Name: "order_no", Least: 26, Most: 26, Unit: Bytes, Of: Word, Over: Ours,
 		Columns: "orders.order_no order_items.order_no order_events.order_no stock_flows.order_no " +
 			"payment_attempts.order_no payments.order_no refunds.order_no differences.order_no " +
-			"shipments.order_no sale_buyers.order_no", Why: "a ULID"}
+			"shipments.order_no sale_buyers.order_no events_out.order_no", Why: "a ULID"}
 	Description = Field{Name: "description", Least: 1, Most: 127, Unit: Bytes, Of: Short, Over: Cut,
 		WeChat: "description", Columns: "payment_attempts.description",
 		Why: "WeChat Pay counts bytes: \"字节数 145，大于最大值 127\", developers.weixin.qq.com, 2022"}
@@ -177,12 +177,14 @@ var Own = []struct{ What, Columns string }{
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
 			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +
 			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name " +
-			"stock_gates.mode stock_gates.state stock_gates.origin stock_buckets.state stock_moves.cause"},
+			"stock_gates.mode stock_gates.state stock_gates.origin stock_buckets.state stock_moves.cause " +
+			"events_out.type events_out.state"},
 	{"a day, YYYY-MM-DD",
 		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +
 			"differences.bill_date matched_across.bill_date"},
 	{"a number of a trade or refund that was read from a bill, or of a process",
 		"differences.ref matched_across.ref reconciliations.holder stock_buckets.home"},
+	{"the number of a refund or of a payment, or a day", "events_out.ref"},
 	{"what is put together of fields that have bounds of their own",
 		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
 			"differences.facts " +

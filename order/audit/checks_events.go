@@ -2,9 +2,12 @@ package audit
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"orderd/order"
+	"orderd/payment/feed"
 )
 
 // refundEnds is the event of an order that tells how its refund r ended. It repeats
@@ -118,6 +121,58 @@ SELECT e.order_no, e.seq
 FROM order_events e
 LEFT JOIN orders o ON o.order_no = e.order_no
 WHERE o.order_no IS NULL`},
+	{"events.told", "what the feed tells of the newest orders is what happened to them, each once", toldQuery()},
+}
+
+// toldNewest is how many events at the end of the feed events.told looks at. Older ones were
+// read long ago, and go by age.
+const toldNewest = "50000"
+
+// toldQuery holds the end of the feed against the orders whose placement it tells: whatever
+// happens to one has a larger id than its placement, so that nothing of them is cut off. Of
+// other orders it asks that they are there, and, placed a minute after the oldest event that
+// is looked at, that their placement was told. What is told comes from order.Told.
+func toldQuery() string {
+	const newest = `id > (SELECT COALESCE(MAX(id), 0) - ` + toldNewest + ` FROM events_out)`
+	const whole = `IN (SELECT order_no FROM events_out WHERE ` + newest + ` AND type = '` +
+		string(feed.OrderCreated) + `')`
+	parts := []string{`
+  SELECT order_no, version, type, state, 1 AS told, 0 AS happened
+  FROM events_out
+  WHERE ` + newest + ` AND order_no ` + whole, `
+  SELECT order_no, 1, '` + string(feed.OrderCreated) + `', 'pending', 0, 1
+  FROM orders
+  WHERE order_no ` + whole}
+	happened := func(t feed.Type, where string) {
+		parts = append(parts, `
+  SELECT order_no, seq, '`+string(t)+`', to_state, 0, 1
+  FROM order_events
+  WHERE `+where+` AND order_no `+whole)
+	}
+	for _, from := range order.States() {
+		for _, to := range order.States() {
+			for _, t := range order.Told("", from, to) {
+				happened(t, fmt.Sprintf("from_state = '%s' AND to_state = '%s'", from, to))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(order.ToldByName)) {
+		happened(order.ToldByName[name], "event = '"+name+"'")
+	}
+	return `
+SELECT order_no, version, type, state, SUM(told) AS told, SUM(happened) AS happened
+FROM (` + strings.Join(parts, "\n  UNION ALL") + `) e
+GROUP BY order_no, version, type, state
+HAVING SUM(told) <> SUM(happened)
+UNION ALL
+SELECT e.order_no, e.version, e.type, e.state, 1, 0
+FROM events_out e
+LEFT JOIN orders o ON o.order_no = e.order_no
+WHERE e.` + newest + `
+  AND e.order_no <> ''
+  AND (o.order_no IS NULL
+    OR o.created_at > (SELECT MIN(at) + 60000 FROM events_out WHERE ` + newest + `)
+      AND e.order_no NOT ` + whole + `)`
 }
 
 // allowedQuery lists the moves of the state machine itself, so that the check and the

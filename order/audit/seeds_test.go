@@ -89,6 +89,17 @@ var rowSeeds = []seed{
 	{"a move under another name", "UPDATE order_events SET event = 'order.note' WHERE order_no = '$closed' AND " +
 		"event = " +
 		"'close.requested'", "events.named"},
+	{"a payment that the shop is not told of", "DELETE FROM events_out WHERE order_no = '$open' AND type = " +
+		"'order.paid'", "events.told"},
+	{"a close that the shop is told of twice", "INSERT INTO events_out (at, type, order_no, version, state, ref) " +
+		"SELECT at, type, order_no, version, state, ref FROM events_out WHERE order_no = '$closed' AND type = " +
+		"'order.closed'", "events.told"},
+	{"the shop is told of another state", "UPDATE events_out SET state = 'paid' WHERE order_no = '$closed' AND " +
+		"type = 'order.closed'", "events.told"},
+	{"the shop is told what did not happen", "UPDATE events_out SET type = 'order.paid' WHERE order_no = " +
+		"'$closed' AND type = 'order.closed'", "events.told"},
+	{"the shop is told of an order that is none", "UPDATE events_out SET order_no = 'x' WHERE order_no = " +
+		"'$pending'", "events.told"},
 	{"an attempt that can be paid until 2099", "UPDATE payment_attempts SET time_expire = " +
 		"'2099-01-01T00:00:00+08:00' " +
 		"WHERE order_no = '$pending'", "attempt.facts"},

@@ -18,6 +18,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
+	"orderd/payment/feed"
 )
 
 const (
@@ -151,8 +152,9 @@ func (r *Reconciler) finish(ctx context.Context, u *run, res Result) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
+	done := []feed.Event{{At: r.cfg.Now(), Type: feed.ReconcileDone, Ref: u.date + " " + string(u.kind)}}
 	return r.updateRun(ctx, u, `state = 'done', sha1 = ?, finished_at = ?, problem = '', result = ?, day_from = ?,`+
-		` day_to = ?, ours_fen = ?`, nil,
+		` day_to = ?, ours_fen = ?`, func(tx *sqldb.Tx) error { return feed.Insert(ctx, tx, done) },
 		u.sha1, r.cfg.Now().UnixMilli(), text, from.UnixMilli(), from.AddDate(0, 0, 1).UnixMilli(),
 		int64(res.Payments.OursFen))
 }
