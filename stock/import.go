@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
@@ -374,6 +375,9 @@ var importColumns = []string{"sku_id", "title", "price_fen", "quantity"}
 // parseImport reads all lines and lists everything that is wrong, with the number of
 // the line in the file. A BOM, which spreadsheets write, is passed over.
 func parseImport(file []byte) (lines []importLine, problems []string) {
+	if why := noText(file); why != "" {
+		return nil, []string{why}
+	}
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(file, []byte("\ufeff"))))
 	r.FieldsPerRecord = -1
 	column, problems := parseHeader(r)
@@ -406,6 +410,39 @@ func parseImport(file []byte) (lines []importLine, problems []string) {
 		problems = []string{"the file has no lines below its header"}
 	}
 	return lines, problems
+}
+
+// noText says what a file is that is no text in UTF-8, and how to make it one; "" when it is.
+// Chinese Excel saves "CSV" in GBK: read as UTF-8, each of its lines would be wrong for
+// another reason than the one that there is.
+func noText(file []byte) string {
+	const save = "in Excel or WPS save it as \"CSV UTF-8\""
+	switch {
+	case bytes.HasPrefix(file, []byte("PK\x03\x04")):
+		return "the file is an .xlsx workbook or a ZIP archive, not CSV: " + save
+	case bytes.HasPrefix(file, []byte("\xd0\xcf\x11\xe0")):
+		return "the file is an .xls workbook, not CSV: " + save
+	case bytes.HasPrefix(file, []byte("\xff\xfe")), bytes.HasPrefix(file, []byte("\xfe\xff")):
+		return "the file is in UTF-16: " + save
+	case utf8.Valid(file):
+		return ""
+	}
+	line := 1 + bytes.Count(file[:invalidAt(file)], []byte("\n"))
+	return fmt.Sprintf("line %d: the file is not in UTF-8, but in GBK, as Chinese Excel saves CSV, or in another "+
+		"encoding: %s, or convert it (iconv -f GBK -t UTF-8)", line, save)
+}
+
+// invalidAt gives the place of the first byte that is not UTF-8, len(file) without one.
+func invalidAt(file []byte) int {
+	at := 0
+	for at < len(file) {
+		r, size := utf8.DecodeRune(file[at:])
+		if r == utf8.RuneError && size == 1 {
+			return at
+		}
+		at += size
+	}
+	return at
 }
 
 // parseHeader gives the place of each column. A column that is not known is refused: it

@@ -164,7 +164,7 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 			return err
 		}
 		return c.show(t, all, func(w io.Writer) {
-			screen.Printf(w, "DAY\tTYPE\tSTATE\tSOURCE\tBILL\tOURS\tOPEN\tPENDING\tHEALED\tPROBLEM\n")
+			screen.Printf(w, "DAY\tTYPE\tSTATE\tSOURCE\tBILL\tOURS\tFEES\tOPEN\tPENDING\tHEALED\tPROBLEM\n")
 			for _, x := range all {
 				// A run that did not end well has no result, and shows zeros beside its
 				// problem.
@@ -172,9 +172,9 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 				if r == nil {
 					r = &reconcile.Result{}
 				}
-				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State, x.Hands(),
-					r.Payments.BillFen-r.Refunds.BillFen,
-					r.Payments.OursFen-r.Refunds.OursFen, r.Open, r.Pending, r.Healed, x.Problem)
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Date, x.Type, x.State,
+					x.Hands(), r.Payments.BillFen-r.Refunds.BillFen,
+					r.Payments.OursFen-r.Refunds.OursFen, r.Totals.Fees(), r.Open, r.Pending, r.Healed, x.Problem)
 			}
 		})
 	})

@@ -49,7 +49,8 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	for _, l := range []struct{ name, addr, what string }{
 		{"api", a.API, "customers"},
 		{"notify", a.Notify, "WeChat Pay's callbacks"},
-		{"admin", a.Admin, "operators: /admin/v1, /metrics, /readyz"},
+		{"admin", a.Admin, "operators: the console in a browser (any name; the password is a token), " +
+			"/admin/v1, /metrics, /readyz"},
 	} {
 		if l.addr != "" {
 			screen.Printf(io.Err, "%-8s http://%s  %s\n", l.name, dialable(l.addr), l.what)

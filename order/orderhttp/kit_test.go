@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -257,7 +258,36 @@ func (w *world) ask(t testing.TB, method, path, body string, headers ...string) 
 	} else {
 		described(t, w.echo).ServeHTTP(rec, r)
 	}
+	saidInChinese(t, rec)
 	return rec
+}
+
+// numbers are what a sentence about a field must not lose in another language, and so are
+// the words that it gives to write: those in capitals, and those with an underscore.
+var numbers = regexp.MustCompile(`\d+|\b\w+_\w+\b|\b[A-Z]{3,}\b`)
+
+// saidInChinese fails the test when a problem has a field whose English has no Chinese,
+// or one that says less.
+func saidInChinese(t testing.TB, rec *httptest.ResponseRecorder) {
+	t.Helper()
+	var p Problem
+	if rec.Code != http.StatusUnprocessableEntity || json.Unmarshal(rec.Body.Bytes(), &p) != nil {
+		return
+	}
+	for _, e := range p.Errors {
+		if strings.ContainsFunc(e.Detail, func(r rune) bool { return r > 0x3000 }) {
+			continue // it was asked for in Chinese
+		}
+		zh, known := inChinese(e.Detail)
+		if !known {
+			t.Errorf("%q has no Chinese", e.Detail)
+		}
+		for _, n := range numbers.FindAllString(e.Detail, -1) {
+			if known && !strings.Contains(zh, n) {
+				t.Errorf("%q says %s, and its Chinese does not: %q", e.Detail, n, zh)
+			}
+		}
+	}
 }
 
 // problemOf reads a problem and checks what every problem must have.

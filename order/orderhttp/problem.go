@@ -350,6 +350,18 @@ func peopleFailure(err error) Failure {
 	return Failure{}
 }
 
+// problemsInChinese says sentences in Chinese, one after the other.
+func problemsInChinese(problems []string) string {
+	all := make([]string, len(problems))
+	for i, p := range problems {
+		if zh, known := inChinese(p); known {
+			p = zh
+		}
+		all[i] = p
+	}
+	return strings.Join(all, "；")
+}
+
 // stockFailure has the errors of operators who change SKUs and shelves; a Failure without
 // a code means that it is none of them.
 func stockFailure(err error) Failure {
@@ -361,7 +373,7 @@ func stockFailure(err error) Failure {
 	)
 	switch {
 	case errors.As(err, &invalid):
-		return Failure{Code: CodeValidation, Text: Text{En: invalid.Error()}}
+		return Failure{Code: CodeValidation, Text: Text{invalid.Error(), problemsInChinese(invalid.Problems)}}
 	case errors.As(err, &changed):
 		return Failure{Code: CodeStockChanged, Text: Text{changed.Error(),
 			fmt.Sprintf("库存现为 %d,预期为 %d", changed.Available, changed.Expected)}}
@@ -511,40 +523,26 @@ func (p *Problem) addFacts(err error, operator bool) {
 	}
 }
 
-// fieldText is the detail of one field in a language. The domain speaks English; the
-// codes are few and say the same, less exactly. A code without a line here is shown in
-// English.
+// fieldText is the detail of one field in a language. A sentence of the domain that has no
+// Chinese yet is shown after what its code means.
 func fieldText(e order.FieldError, l language) string {
 	if l != chinese {
 		return e.Detail
 	}
-	switch e.Code {
-	case "LENGTH":
-		return "长度不符合要求"
-	case "RANGE":
-		return "数值超出范围"
-	case "REQUIRED":
-		return "必填"
-	case "ENUM":
-		return "不是允许的值" + allowed(e.Detail, WantOneOf)
-	case "AMOUNT":
-		return "金额超出上限"
-	case "TOO_MUCH":
-		return "金额超过所退商品的价格"
-	case "TOO_MANY":
-		return "数量过多"
-	case "NEEDS_RANGE":
-		return "没有索引：请用 created_from 和 created_to 限定下单时间（最多相隔 31 天），或给出 customer_id"
-	case codeUnknownField:
-		return "未知字段" + allowed(e.Detail, theseAre)
-	case codeType:
-		return "类型不正确"
-	case codeDuplicate:
-		return "字段重复"
-	case codeFormat:
-		return "格式不正确"
+	if zh, known := inChinese(e.Detail); known {
+		return zh
+	}
+	if means, ok := codesInChinese[e.Code]; ok {
+		return means + "：" + e.Detail
 	}
 	return e.Detail
+}
+
+// codesInChinese is what the codes of fields mean.
+var codesInChinese = map[string]string{
+	"LENGTH": "长度不符合要求", "RANGE": "数值超出范围", "REQUIRED": "必填", "ENUM": "不是允许的值",
+	"AMOUNT": "金额超出上限", "TOO_MUCH": "金额超过所退商品的价格", "TOO_MANY": "数量过多",
+	codeUnknownField: "未知字段", codeType: "类型不正确", codeDuplicate: "字段重复", codeFormat: "格式不正确",
 }
 
 // What stands before the words that are allowed, in the details that name them.
@@ -553,14 +551,6 @@ const (
 	WantOneOf = "want one of "
 	theseAre  = "is not a parameter here; these are: "
 )
-
-// allowed gives the words that a detail names, for the text in Chinese; "" for none.
-func allowed(detail, before string) string {
-	if words, ok := strings.CutPrefix(detail, before); ok {
-		return "，可用：" + words
-	}
-	return ""
-}
 
 // problemPage is GET /problems/:slug: it explains a problem to whoever follows its type,
 // in the language of the request. It has no script and no style, and its policy allows

@@ -91,6 +91,9 @@ type Totals struct {
 	fee                                     int64
 }
 
+// Fees prints the fees in yuan as bills do, with five places: "1717.86000".
+func (t Totals) Fees() string { return decimal(t.FeeX100000, 5) }
+
 // columns is where each column of a bill stands, by its name here:
 // WeChat gives some merchants an early layout.
 type columns struct {

@@ -29,12 +29,27 @@ func exportHeader() []string {
 		"other_currency"}
 }
 
-// exportRow gives the cells of a difference, in the order of exportHeader.
+// headerInChinese names the columns for whoever reads them, in the order of exportHeader.
+func headerInChinese() []string {
+	return []string{"账单日期", "账单类型", "类型", "说明", "状态", "订单号", "商户订单号", "微信支付单号", "单号", "账单行",
+		"账单金额(元)", "本方金额(元)", "差额(元)", "账单状态", "本方状态", "发现时间", "处理方式", "处理人", "处理原因", "处理时间",
+		"差异号", "来源", "提供人", "等待账单", "其他币种"}
+}
+
+// exportRow gives the cells of a difference, in the order of exportHeader. A side that does
+// not exist has no amount: 0.00 would say that it is there.
 func exportRow(d *Difference) []cell {
 	t := func(s string) cell { return cell{text: s} }
 	y := func(f payment.Fen) cell { return cell{yuan: &f} }
+	bill, ours := y(d.BillFen), y(d.OursFen)
+	if d.BillState == "" && d.BillFen == 0 {
+		bill = cell{}
+	}
+	if d.OursState == "" && d.OursFen == 0 {
+		ours = cell{}
+	}
 	return []cell{t(d.Date), t(string(d.Type)), t(string(d.Kind)), t(d.Kind.Label()), t(string(d.Status)),
-		t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID), t(d.Ref), {count: &d.Line}, y(d.BillFen), y(d.OursFen),
+		t(d.OrderNo), t(d.OutTradeNo), t(d.TransactionID), t(d.Ref), {count: &d.Line}, bill, ours,
 		y(d.Diff()), t(d.BillState), t(d.OursState), t(stamp(d.OpenedAt)), t(d.Resolution), t(d.ResolvedBy),
 		t(d.ResolvedWhy), t(stamp(d.ResolvedAt)), t(d.ID), t(string(d.Source)), t(d.GivenBy), t(d.WaitsFor),
 		t(otherCurrency(&d.Facts))}

@@ -200,7 +200,7 @@ func WriteText(out io.Writer, r Result) error {
 		return err
 	}
 	fmt.Fprintf(out, "\nmatched %d payments and %d refunds; 状态不符 %d; healed %d; fees %s yuan\n", p.Matched, f.Matched,
-		p.States+f.States, r.Healed, decimal(r.Totals.FeeX100000, 5))
+		p.States+f.States, r.Healed, r.Totals.Fees())
 	if r.Open == 0 {
 		fmt.Fprintf(out, "balanced: no difference is open")
 	} else {

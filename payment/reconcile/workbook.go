@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/xuri/excelize/v2"
 
@@ -35,7 +36,7 @@ func WriteXLSX(w io.Writer, r Result, all []Difference) (err error) {
 	head := []string{"", "payments", "payments_yuan", "refunds", "refunds_yuan"}
 	err = book.sheet(summarySheet, head, summaryRows(r))
 	if err == nil {
-		err = book.sheet(differencesSheet, exportHeader(), func(yield func([]cell) bool) {
+		err = book.sheet(differencesSheet, workbookHeader(), func(yield func([]cell) bool) {
 			for i := range all {
 				if !yield(exportRow(&all[i])) {
 					return
@@ -50,6 +51,15 @@ func WriteXLSX(w io.Writer, r Result, all []Difference) (err error) {
 		return fmt.Errorf("write the workbook: %w", err)
 	}
 	return nil
+}
+
+// workbookHeader names the columns for people and for programs: "账单日期 bill_date".
+func workbookHeader() []string {
+	titles := headerInChinese()
+	for i, name := range exportHeader() {
+		titles[i] += " " + name
+	}
+	return titles
 }
 
 // workbook is a file with the formats of its cells.
@@ -133,8 +143,8 @@ const (
 // widths makes the columns as wide as what stands in them.
 func (b *workbook) widths(s *excelize.StreamWriter, header []string) error {
 	for i, title := range header {
-		width := max(leastWidth, len(title)+2)
-		switch title {
+		width := max(leastWidth, len(title)+2) // a Chinese character has three bytes and two places
+		switch name := title[strings.LastIndexByte(title, ' ')+1:]; name {
 		case "", "order_no", "out_trade_no", "transaction_id", "ref", "id", "resolved_why":
 			width = numberWidth
 		}
@@ -182,7 +192,7 @@ func summaryRows(r Result) func(yield func([]cell) bool) {
 		{{text: "healed"}, {count: &r.Healed}},
 		{{text: "open"}, {count: &r.Open}},
 		{{text: "waiting"}, {count: &r.Pending}},
-		{{text: "fees"}, {text: decimal(r.Totals.FeeX100000, 5)}},
+		{{text: "fees"}, {text: r.Totals.Fees()}},
 	}
 	return func(yield func([]cell) bool) {
 		for _, cells := range rows {

@@ -3,11 +3,13 @@ package console
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
+	"orderd/order/orderhttp"
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/operators"
@@ -37,6 +40,7 @@ const customer = "customer-secret-id"
 // desk is the listener on the real service with a scripted WeChat Pay.
 type desk struct {
 	*ordertest.Fixture
+	t *testing.T
 	http.Handler
 	metrics *Metrics
 	routes  [][2]string
@@ -68,7 +72,7 @@ func newDesk(t *testing.T, checks ...Check) *desk {
 // newDeskOf is newDesk on a fixture of one's own; log nil is silent.
 func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...Check) *desk {
 	t.Helper()
-	d := &desk{Fixture: f, metrics: NewMetrics(), bills: map[string]string{}}
+	d := &desk{Fixture: f, t: t, metrics: NewMetrics(), bills: map[string]string{}}
 	var tokens []Token
 	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
 		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
@@ -123,7 +127,27 @@ func (d *desk) ask(role Role, method, path, body string, headers ...string) *htt
 	}
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, r)
+	if !strings.HasPrefix(r.Header.Get("Accept-Language"), "en") {
+		d.saysChinese(w)
+	}
 	return w
+}
+
+// english is three words of English in a row: a sentence, and no name or value.
+var english = regexp.MustCompile(`[a-z]{2,} [a-z]{2,} [a-z]{2,}`)
+
+// saysChinese fails the test when a field of a problem is explained in English to whoever
+// asked for Chinese, or for nothing.
+func (d *desk) saysChinese(w *httptest.ResponseRecorder) {
+	var p orderhttp.Problem
+	if w.Code != http.StatusUnprocessableEntity || json.Unmarshal(w.Body.Bytes(), &p) != nil {
+		return
+	}
+	for _, e := range p.Errors {
+		if english.MatchString(e.Detail) {
+			d.t.Errorf("%s: %q is not Chinese (order/orderhttp/chinese.go)", e.Pointer, e.Detail)
+		}
+	}
 }
 
 func want(t *testing.T, w *httptest.ResponseRecorder, status int, text string) {

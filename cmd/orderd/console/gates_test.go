@@ -67,7 +67,7 @@ func TestGateThatCannotWorkIsRefused(t *testing.T) {
 		{"file", `{"mode":"local","reason":"x"}`, 422, "unlimited"},
 		{"none", `{"mode":"local","reason":"x"}`, 404, "SKU_NOT_FOUND"},
 	} {
-		w := d.ask(Admin, "POST", "/admin/v1/skus/"+c.sku+"/gate", c.body)
+		w := d.ask(Admin, "POST", "/admin/v1/skus/"+c.sku+"/gate", c.body, "Accept-Language", "en")
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) {
 			t.Errorf("%s: %d %s", c.body, w.Code, w.Body)
 		}

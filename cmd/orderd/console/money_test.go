@@ -274,7 +274,7 @@ func TestOperatorTokens(t *testing.T) {
 	want(t, as("GET", "/admin/v1/reconciliations", ""), 401, "UNAUTHENTICATED")
 	want(t, d.ask(Admin, "DELETE", "/admin/v1/tokens/li.na", ""), 404, "NOT_FOUND")
 	want(t, d.ask(Admin, "POST", "/admin/v1/tokens", `{"name":"li.na","role":"admin","reason":"again"}`), 422,
-		"another name")
+		"请换一个名字")
 	for _, body := range []string{`{"name":"bootstrap","role":"admin","reason":"x"}`,
 		`{"name":"a b","role":"admin","reason":"x"}`, `{"name":"cli:root","role":"admin","reason":"x"}`,
 		`{"name":"x","role":"root","reason":"x"}`, `{"name":"x","role":"admin"}`} {
