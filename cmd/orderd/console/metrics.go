@@ -564,7 +564,8 @@ func (g *gauges) backlog() []prometheus.Metric {
 	}
 	return append(all,
 		gauge(desc("orderd_timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
-		gauge(desc("orderd_closes_waiting", "Closing orders that wait for their turn at WeChat Pay."), float64(b.Waiting)),
+		gauge(desc("orderd_closes_waiting", "Closing orders that wait for their turn at WeChat Pay."),
+			float64(b.Waiting)),
 		gauge(desc("orderd_closes_waiting_drain_seconds", "How long those take at the rate of closes."),
 			float64(b.Waiting)/max(g.closeRate, 1)),
 		gauge(desc("orderd_timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
@@ -676,7 +677,8 @@ func (g *gauges) failed() []prometheus.Metric {
 	if !ok {
 		return all
 	}
-	series := desc("orderd_failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.", "state")
+	series := desc("orderd_failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.",
+		"state")
 	return append(all, gauge(series, float64(n.failing), scheduler.StateFailing),
 		gauge(series, float64(n.dead), scheduler.StateDead))
 }
@@ -733,7 +735,8 @@ func (g *gauges) waiting() []prometheus.Metric {
 	for _, d := range depths {
 		n, oldest = n+d.Waiting, max(oldest, d.Oldest)
 	}
-	return append(all, gauge(desc("orderd_gate_queue_depth", "Placements that wait in the queues of sales."), float64(n)),
+	return append(all,
+		gauge(desc("orderd_gate_queue_depth", "Placements that wait in the queues of sales."), float64(n)),
 		gauge(desc("orderd_gate_queue_age_seconds", "For how long the one has waited that came first; 0 for none."),
 			oldest.Seconds()))
 }
