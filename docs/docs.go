@@ -7,3 +7,8 @@ import _ "embed"
 //
 //go:embed openapi.yaml
 var OpenAPI []byte
+
+// AdminOpenAPI describes the operators' API.
+//
+//go:embed admin-openapi.yaml
+var AdminOpenAPI []byte

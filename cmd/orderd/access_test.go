@@ -196,6 +196,7 @@ var access = map[string]string{
 	"admin GET /ui/refunds":                               viewer,
 	"admin GET /ui/reconciliations":                       finance,
 	"admin GET /ui/reconciliations/:id":                   finance,
+	"admin GET /admin/v1/openapi.yaml":                    viewer,
 	"admin GET /admin/v1/orders":                          viewer,
 	"admin GET /admin/v1/orders/:no":                      viewer,
 	"admin GET /admin/v1/orders/:no/timeline":             viewer,

@@ -696,6 +696,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Log:        a.log,
 		Simulated:  a.sim != nil,
 		CloseRate:  a.s.CloseRate,
+		OpenAPI:    docs.AdminOpenAPI,
 	}
 	proxies, err := orderhttp.ParseProxies(a.s.TrustedProxies)
 	if err != nil {

@@ -147,6 +147,8 @@ type Options struct {
 	Simulated bool
 	// CloseRate is that of scheduler.Options, for the time that a backlog takes.
 	CloseRate float64
+	// OpenAPI is the document served at /admin/v1/openapi.yaml; nil serves none.
+	OpenAPI []byte
 }
 
 const (
@@ -218,7 +220,8 @@ func New(o Options) (*echo.Echo, error) {
 }
 
 // routes is the whole surface. Health and metrics need no token: the listener
-// is loopback by default, and what scrapes and probes has none.
+// is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
+// describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
 	all := slices.Concat(c.baseRoutes(), c.gateRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(),
 		c.profileRoutes())
@@ -240,6 +243,7 @@ func (c *console) baseRoutes() []route {
 		{http.MethodGet, "/metrics", "", echo.WrapHandler(c.Metrics.Handler())},
 		{http.MethodGet, "/", Viewer, c.page},
 		{http.MethodGet, "/ui/orders/:no", Viewer, c.orderPage},
+		{http.MethodGet, "/admin/v1/openapi.yaml", Viewer, c.openAPI},
 		{http.MethodGet, "/admin/v1/orders", Viewer, c.listOrders},
 		{http.MethodGet, "/admin/v1/orders/:no", Viewer, c.getOrder},
 		{http.MethodGet, "/admin/v1/orders/:no/timeline", Viewer, c.timeline},
@@ -509,6 +513,15 @@ func checkReason(f *bounds.Field, reason string) error {
 func invalid(pointer, code, detail string) error {
 	return &orderhttp.Failure{Code: orderhttp.CodeValidation,
 		Fields: []order.FieldError{{Pointer: pointer, Code: code, Detail: detail}}}
+}
+
+// openAPI is GET /admin/v1/openapi.yaml: docs/admin-openapi.yaml as it was built in, 404 when
+// Options has none.
+func (c *console) openAPI(ctx echo.Context) error {
+	if c.OpenAPI == nil {
+		return echo.ErrNotFound
+	}
+	return ctx.Blob(http.StatusOK, "application/yaml; charset=utf-8", c.OpenAPI)
 }
 
 // ready is GET /readyz: 503 when a critical check fails, 200 with warn when another one

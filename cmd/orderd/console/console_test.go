@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"orderd/docs"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
@@ -40,13 +41,14 @@ const customer = "customer-secret-id"
 // desk is the listener on the real service with a scripted WeChat Pay.
 type desk struct {
 	*ordertest.Fixture
-	t *testing.T
-	http.Handler
-	metrics *Metrics
-	routes  [][2]string
-	tokens  *TokenStore
-	books   *reconcile.Reconciler
-	bills   map[string]string
+	t            *testing.T
+	http.Handler // held against the document; console is without
+	console      http.Handler
+	metrics      *Metrics
+	routes       [][2]string
+	tokens       *TokenStore
+	books        *reconcile.Reconciler
+	bills        map[string]string
 
 	failures *scheduler.DeadLetters
 	home     *home // what Redis has of sales; nothing at first
@@ -93,11 +95,11 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	e, err := New(Options{Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
-		Now: d.Clock.Now, Log: log})
+		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Handler = e
+	d.console, d.Handler = e, described(t, e)
 	t.Cleanup(func() { // the people of this test's configuration have no accounts
 		for _, q := range []string{"UPDATE operators SET created_by = 'bootstrap' WHERE created_by LIKE 'the-%'",
 			"UPDATE operators SET disabled_by = 'bootstrap' WHERE disabled_by LIKE 'the-%'",
@@ -165,6 +167,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /metrics":                                  "",
 		"GET /":                                         Viewer,
 		"GET /ui/orders/:no":                            Viewer,
+		"GET /admin/v1/openapi.yaml":                    Viewer,
 		"GET /admin/v1/orders":                          Viewer,
 		"GET /admin/v1/orders/:no":                      Viewer,
 		"GET /admin/v1/orders/:no/timeline":             Viewer,

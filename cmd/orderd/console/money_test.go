@@ -228,7 +228,7 @@ func TestTokensWithoutADatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Handler = e
+	d.Handler = described(t, e)
 	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+tokenPrefix+strings.Repeat("A", 43)),
 		503, "MAINTENANCE")
 	want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+secret("forged")), 401,
@@ -501,7 +501,7 @@ func TestIfMatchHoldsWhereARefundIsDecided(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.Handler = e
+		d.Handler = described(t, e)
 		path := "/admin/v1/refunds/" + r.OutRefundNo + "/approve"
 		want(t, d.ask(Finance, "POST", path, `{"reason":"x"}`, "If-Match", `"v1"`), 412, "VERSION_MISMATCH")
 		want(t, d.ask(Finance, "POST", path, `{"reason":"x"}`, "If-Match", `"v2"`), 200, `"refund_status":"OWED"`)

@@ -58,7 +58,7 @@ func TestWrongOperatorTokensAreHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Handler = e
+	d.Handler = described(t, e)
 	for i := range 5 {
 		status, says := 401, "UNAUTHENTICATED"
 		if i >= 3 {

@@ -39,8 +39,8 @@ func billForm(t *testing.T, fields ...[2]string) (body []byte, media string) {
 // A bill that takes longer to come than any other body may is not cut, as long as something comes.
 func TestASlowUploadIsNotCut(t *testing.T) {
 	d := newDesk(t)
-	server := httptest.NewUnstartedServer(d)
-	server.Config = orderhttp.Server(d)
+	server := httptest.NewUnstartedServer(d.console)
+	server.Config = orderhttp.Server(d.console)
 	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 300*time.Millisecond
 	server.Start()
 	defer server.Close()
@@ -82,8 +82,8 @@ func TestASlowDownloadIsNotCut(t *testing.T) {
 	}
 	d.bills["2027-01-15"] = bill(trades...)
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15"}`), 202, "2027-01-15-ALL")
-	server := httptest.NewUnstartedServer(d)
-	server.Config = orderhttp.Server(d)
+	server := httptest.NewUnstartedServer(d.console)
+	server.Config = orderhttp.Server(d.console)
 	server.Config.WriteTimeout = 300 * time.Millisecond
 	server.Config.ConnState = func(c net.Conn, s http.ConnState) {
 		if s == http.StateNew { // so that what was not read yet waits in the handler and not in the kernel

@@ -107,13 +107,18 @@ func closeObjects(at string, node any) error {
 // Routes gives "METHOD /path/{parameter}" of every operation, sorted.
 func (d *Document) Routes() []string {
 	var all []string
-	for path, item := range d.doc.Paths.Map() {
-		for method := range item.Operations() {
-			all = append(all, method+" "+path)
-		}
-	}
+	d.Operations(func(route string, _ *openapi3.Operation) { all = append(all, route) })
 	slices.Sort(all)
 	return all
+}
+
+// Operations calls visit for every operation, with its "METHOD /path/{parameter}".
+func (d *Document) Operations(visit func(route string, o *openapi3.Operation)) {
+	for path, item := range d.doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			visit(method+" "+path, operation)
+		}
+	}
 }
 
 // Schemas calls visit for every schema of the document, with its place: those of
@@ -122,23 +127,46 @@ func (d *Document) Schemas(visit func(at string, s *openapi3.Schema)) {
 	for name, ref := range d.doc.Components.Schemas {
 		walk("#/components/schemas/"+name, ref, visit)
 	}
-	for path, item := range d.doc.Paths.Map() {
-		for method, operation := range item.Operations() {
-			at := method + " " + path
-			for _, p := range operation.Parameters {
-				walk(at+" "+p.Value.Name, p.Value.Schema, visit)
-			}
-			if operation.RequestBody != nil {
-				for _, media := range operation.RequestBody.Value.Content {
-					walk(at+" requestBody", media.Schema, visit)
-				}
-			}
-			for status, response := range operation.Responses.Map() {
-				for _, media := range response.Value.Content {
-					walk(at+" "+status, media.Schema, visit)
-				}
+	d.Operations(func(at string, operation *openapi3.Operation) {
+		for _, p := range operation.Parameters {
+			walk(at+" "+p.Value.Name, p.Value.Schema, visit)
+		}
+		if operation.RequestBody != nil {
+			for _, media := range operation.RequestBody.Value.Content {
+				walk(at+" requestBody", media.Schema, visit)
 			}
 		}
+		for status, response := range operation.Responses.Map() {
+			for _, media := range response.Value.Content {
+				walk(at+" "+status, media.Schema, visit)
+			}
+		}
+	})
+}
+
+// Strict fails a test for what generators of clients make little of: an integer without a
+// width is 32 bits in some languages, which fen outgrow; a field that is not required is one
+// that every caller must ask about; an object of nothing has no type. sparse are the places
+// of objects that may have any of their fields or none.
+func (d *Document) Strict(t testing.TB, sparse ...string) {
+	t.Helper()
+	seen := 0
+	d.Schemas(func(at string, s *openapi3.Schema) {
+		seen++
+		if types := s.Type.Slice(); slices.Contains(types, "integer") && s.Format != "int64" {
+			t.Errorf("%s: an integer of no width", at)
+		}
+		asked := strings.Contains(at, "requestBody") || strings.Contains(at, "Request")
+		if len(s.Properties) > 0 && len(s.Required) == 0 && !asked && !slices.Contains(sparse, at) {
+			t.Errorf("%s: an object of which nothing is required", at)
+		}
+		named := len(s.Properties) > 0 || s.AdditionalProperties.Schema != nil
+		if !named && slices.Equal(s.Type.Slice(), []string{"object"}) && s.MaxProps == nil {
+			t.Errorf("%s: an object of nothing", at)
+		}
+	})
+	if seen < 100 {
+		t.Errorf("%d schemas were looked at", seen)
 	}
 }
 
@@ -152,6 +180,7 @@ func walk(at string, ref *openapi3.SchemaRef, visit func(at string, s *openapi3.
 		walk(at+"/"+name, p, visit)
 	}
 	walk(at+"/items", ref.Value.Items, visit)
+	walk(at+"/*", ref.Value.AdditionalProperties.Schema, visit)
 	for i, one := range slices.Concat(ref.Value.OneOf, ref.Value.AnyOf) {
 		walk(at+"/"+strconv.Itoa(i), one, visit)
 	}
@@ -202,12 +231,33 @@ func (d *Document) Check(t testing.TB, r *http.Request, sent []byte, resp *http.
 	if err := d.answer(route, resp, body); err != nil {
 		t.Errorf("%s is not as the document says: %v\n%s", name, err, body)
 	}
-	if ok := resp.StatusCode/100 == 2; ok && len(sent) > 0 && route.Operation.RequestBody != nil {
-		media := route.Operation.RequestBody.Value.Content.Get("application/json")
-		if err := d.valid(media, d.at(route, "requestBody/content/application~1json"), sent); err != nil {
+	if resp.StatusCode/100 == 2 {
+		if err := d.asked(route, r, sent); err != nil {
 			t.Errorf("%s: the document forbids what was done: %v\n%s", name, err, sent)
 		}
 	}
+}
+
+// asked says what the document forbids of a request: a parameter or the body.
+func (d *Document) asked(route *routers.Route, r *http.Request, sent []byte) error {
+	for name := range r.URL.Query() {
+		if route.Operation.Parameters.GetByInAndName(openapi3.ParameterInQuery, name) == nil {
+			return fmt.Errorf("the parameter %s is not described", name)
+		}
+	}
+	if len(sent) == 0 || route.Operation.RequestBody == nil {
+		return nil
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	media := route.Operation.RequestBody.Value.Content[kind]
+	if err != nil || media == nil { // such as what curl -d says of JSON: the service looks at the bytes
+		kind = "application/json"
+		media = route.Operation.RequestBody.Value.Content[kind]
+	}
+	if !strings.HasSuffix(kind, "json") {
+		return nil
+	}
+	return d.valid(media, d.at(route, "requestBody/content/"+escape(kind)), sent)
 }
 
 // answer says what is wrong with an answer.
@@ -280,15 +330,13 @@ func (d *Document) Unseen() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []string
-	for path, item := range d.doc.Paths.Map() {
-		for method, operation := range item.Operations() {
-			for status := range operation.Responses.Map() {
-				if name := method + " " + path + " " + status; d.seen[name] == 0 {
-					all = append(all, name)
-				}
+	d.Operations(func(route string, operation *openapi3.Operation) {
+		for status := range operation.Responses.Map() {
+			if name := route + " " + status; d.seen[name] == 0 {
+				all = append(all, name)
 			}
 		}
-	}
+	})
 	slices.Sort(all)
 	return all
 }
