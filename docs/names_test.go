@@ -269,7 +269,8 @@ func TestMetricsOfDocumentsExist(t *testing.T) {
 				continue
 			}
 			seen++
-			if !strings.Contains(source, `"`+name+`"`) && !strings.Contains(source, `"`+part.ReplaceAllString(name, "")+`"`) {
+			if !strings.Contains(source, `"`+name+`"`) &&
+				!strings.Contains(source, `"`+part.ReplaceAllString(name, "")+`"`) {
 				t.Errorf("%s names the series %s, which console/metrics.go does not write", doc.path, name)
 			}
 		}
