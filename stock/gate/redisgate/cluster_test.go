@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -17,23 +18,36 @@ import (
 // clusterBuckets of the sale "both" are on all of three masters.
 const clusterBuckets = 6
 
-// clusterMarket is a sale of two SKUs on a Redis Cluster. owner gives the master of each bucket.
-func clusterMarket(t *testing.T, c *servers.RedisCluster, stocked int64) (m *market, owner map[int64]string) {
+// clusterClient opens a cluster as ORDERD_GATE_REDIS is opened.
+func clusterClient(t *testing.T, c *servers.RedisCluster) *redis.ClusterClient {
 	t.Helper()
-	opened, err := scheduler.Connect(c.URL()) // as ORDERD_GATE_REDIS is opened
+	opened, err := scheduler.Connect(c.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := opened.(*redis.ClusterClient)
 	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// ownerOf gives the master of a key.
+func ownerOf(t *testing.T, client *redis.ClusterClient, key string) string {
+	t.Helper()
+	node, err := client.MasterForKey(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node.Options().Addr
+}
+
+// clusterMarket is a sale of two SKUs on a Redis Cluster. owner gives the master of each bucket.
+func clusterMarket(t *testing.T, c *servers.RedisCluster, stocked int64) (m *market, owner map[int64]string) {
+	t.Helper()
+	client := clusterClient(t, c)
 	m, owner = newMarketOn(t, sqldbtest.MariaDB(t), client, 2), map[int64]string{}
 	masters := map[string]bool{}
 	for no := range int64(clusterBuckets) {
-		node, err := client.MasterForKey(t.Context(), fmt.Sprintf("gate_{both/%d}", no))
-		if err != nil {
-			t.Fatal(err)
-		}
-		owner[no] = node.Options().Addr
+		owner[no] = ownerOf(t, client, fmt.Sprintf("gate_{both/%d}", no))
 		masters[owner[no]] = true
 	}
 	if len(masters) != 3 {
@@ -120,4 +134,54 @@ func TestClusterReplicaTakesOverInMidSale(t *testing.T) {
 	m.until("the replica sells", func() bool { return mine() > before+100 })
 	d.end(stocked)
 	m.checks(m.pods[0].shared)
+}
+
+// A master that dies without a replica stopped the queues of all sales, when it had the list of them or any bucket with
+// a queue; and the orderly end of an epoch never ended. What waits on the others becomes orders, and when nobody has
+// reached the dead one for long the sale goes on without it.
+func TestClusterMasterWithAQueueDies(t *testing.T) {
+	const stocked = 600
+	c := sqldbtest.RedisMasters(t)
+	client := clusterClient(t, c)
+	m := &market{T: t, db: sqldbtest.SQLite(t), client: client, loose: true}
+	m.startOn(m.db, 2)
+	l := m.queues("hot", stocked, clusterBuckets, 12)
+	l.fill(120)
+	dead := ownerOf(t, client, "gate_queues")
+	var lost, there int64 // that wait on the dead one, and on the others
+	for no := range clusterBuckets {
+		key := fmt.Sprintf("queue_{hot/%d}", no)
+		n, err := client.XLen(t.Context(), key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ownerOf(t, client, key) == dead {
+			lost += n
+		} else {
+			there += n
+		}
+	}
+	if there == 0 {
+		t.Fatal("nobody waits on the others")
+	}
+	sold := l.sold.Load()
+	c.Node(dead).Kill()
+	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: clusterBuckets, Rate: 10_000})
+	end := l.drainers(m.pods...)
+	m.until("those who wait on the others have orders", func() bool { return l.sold.Load() >= sold+there })
+	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: clusterBuckets - 1, Rate: 10_000})
+	m.until("the epoch is about to end", func() bool {
+		return m.count("SELECT COUNT(*) FROM stock_buckets WHERE state = 'closing'") > 0
+	})
+	m.later.Store(int64(stock.SeenFor + time.Second))
+	m.until("there are new buckets", func() bool {
+		return m.count("SELECT COUNT(*) FROM stock_buckets WHERE state = 'open'") > 0
+	})
+	l.crowd(10)()
+	m.until("all is sold", func() bool { return l.sold.Load() == stocked })
+	end()
+	if l.refused.Load() != 0 {
+		t.Errorf("%d were refused after they were told to wait, %d wait on the dead one", l.refused.Load(), lost)
+	}
+	l.balanced(stocked)
 }

@@ -74,7 +74,10 @@ func (k *sale) drain(ctx context.Context) (bool, error) {
 		}
 		asked[b] = true
 		n, err := k.close(ctx, b)
-		if err != nil {
+		switch {
+		case errors.Is(err, errUnreached) && k.breaker.up(): // perhaps some wait there, for as long as seen says
+			waiting++
+		case err != nil:
 			return true, err
 		}
 		waiting += n
@@ -98,7 +101,18 @@ func (k *sale) former(ctx context.Context) (bool, error) {
 		if b.Sale != k.name {
 			continue
 		}
+		if k.resting.gone(b, k.cfg.Now()) {
+			continue // who waits there is lost, or comes too late
+		}
+		if k.resting.rests(b) {
+			waiting++
+			continue
+		}
 		stat, err := k.stat(ctx, b)
+		if errors.Is(err, errUnreached) && k.breaker.up() {
+			waiting++
+			continue
+		}
 		if err != nil {
 			return false, err
 		}
@@ -128,8 +142,11 @@ func (k *sale) ends(rows []*stock.Bucket) bool {
 }
 
 // close has a bucket give out nothing more, and gives how many wait in its queue. One that Redis
-// does not know has nobody waiting.
+// does not know has nobody waiting; one that cannot be reached is errUnreached.
 func (k *sale) close(ctx context.Context, b Bucket) (waiting int64, err error) {
+	if k.resting.rests(b) {
+		return 0, errUnreached
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	waiting, err = k.home.Close(ctx, b)
@@ -137,6 +154,9 @@ func (k *sale) close(ctx context.Context, b Bucket) (waiting int64, err error) {
 		return 0, nil
 	}
 	k.noted(err)
+	if k.asked(b, err); err != nil {
+		err = fmt.Errorf("%s: %w: %w", b, errUnreached, err)
+	}
 	return waiting, err
 }
 
@@ -196,7 +216,7 @@ func (k *sale) resize(ctx context.Context) error {
 func (k *sale) seen(ctx context.Context) error {
 	var ids []int64
 	for _, b := range k.ofRedis() {
-		unseen, rests := k.cfg.Now().Sub(b.SeenAt), k.keeper.rests(Bucket{Sale: k.name, No: b.No})
+		unseen, rests := k.cfg.Now().Sub(b.SeenAt), k.resting.rests(Bucket{Sale: k.name, No: b.No})
 		if rests && unseen > stock.SeenFor {
 			return k.newEpoch(ctx, "away", 0)
 		}

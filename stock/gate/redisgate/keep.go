@@ -65,7 +65,6 @@ type keeping struct {
 	drift    int64
 	renewed  time.Time // of this machine
 	swept    time.Time
-	resting  map[Bucket]time.Time // until when, by place
 }
 
 // suspicion is something wrong with a bucket that may be the moment between two reads.
@@ -100,7 +99,6 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 		return nil
 	}
 	s.keeper.looks++
-	maps.DeleteFunc(s.keeper.resting, func(b Bucket, _ time.Time) bool { return !s.keeper.rests(b) })
 	s.keeper.drift = 0
 	maps.DeleteFunc(s.keeper.suspects, func(_ int64, x suspicion) bool { return x.look < s.keeper.looks-1 })
 	s.mu.Lock()
@@ -234,13 +232,12 @@ func (k *sale) keep(ctx context.Context) error {
 	var errs []error
 	for no := range k.buckets {
 		l := k.view.lanes[no]
-		if k.keeper.rests(l.bucket) {
+		if k.resting.rests(l.bucket) {
 			k.view.partly = true
 			continue
 		}
 		err := k.bucket(ctx, l)
 		if errors.Is(err, errUnreached) && k.breaker.up() { // its node of a cluster is away: the others sell
-			k.keeper.resting[l.bucket.place()] = time.Now().Add(restFor)
 			k.view.partly = true
 			errs = append(errs, err)
 			continue
@@ -254,11 +251,6 @@ func (k *sale) keep(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
-
-// rests reports that a bucket could not be reached a moment ago. It is given to nobody, and
-// what its row has is called back by whoever finds the pool short; of a sale with a queue, when
-// nobody has reached it for stock.SeenFor.
-func (k *keeping) rests(b Bucket) bool { return time.Now().Before(k.resting[b.place()]) }
 
 // place is a bucket in every epoch.
 func (b Bucket) place() Bucket { return Bucket{Sale: b.Sale, No: b.No} }
@@ -346,7 +338,8 @@ func (s *Shared) stat(ctx context.Context, b Bucket, skus []string) (Stat, error
 	if errors.Is(err, ErrNotReady) {
 		return Stat{}, nil
 	}
-	if s.noted(err); err != nil {
+	s.noted(err)
+	if s.asked(b, err); err != nil {
 		err = fmt.Errorf("%s: %w: %w", b, errUnreached, err)
 	}
 	return stat, err

@@ -113,14 +113,6 @@ func (h *Home) Places(ctx context.Context, buckets []Bucket, orderNo string) (p 
 		}
 		return nil
 	})
-	for _, cmd := range cmds {
-		if err == nil || errors.Is(err, redis.Nil) { // it is not there
-			err = cmd.Err()
-		}
-	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return Place{}, false, fmt.Errorf("look for a queued order: %w", err)
-	}
 	for i, b := range buckets {
 		if told := ended[i].Val(); len(told) > 1 && len(told) >= 2+int(told[1]) {
 			p, end := Place{Bucket: b, State: State(told[:1])}, 2+int(told[1])
@@ -135,6 +127,14 @@ func (h *Home) Places(ctx context.Context, buckets []Bucket, orderNo string) (p 
 		p.Bucket.Token, _, _ = numbersOf(id)
 		p.Ahead, err = h.ahead(ctx, b, id)
 		return p, true, err
+	}
+	for _, cmd := range cmds {
+		if err == nil || errors.Is(err, redis.Nil) { // it is not there
+			err = cmd.Err()
+		}
+	}
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return Place{}, false, fmt.Errorf("look for a queued order: %w", err)
 	}
 	return Place{}, false, nil
 }

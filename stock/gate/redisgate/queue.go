@@ -1,6 +1,7 @@
 package redisgate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,8 +42,33 @@ func paceOf(rate, buckets int64) Pace {
 	return Pace{Every: every, Burst: burstFor, Room: min(max(int64(longestLine/every), 1), mostQueued)}
 }
 
-// queues is the name of the set of buckets that may have a queue: "sale/number".
-func (s *Shared) queues() string { return s.cfg.Prefix + "gate_queues" }
+// queues gives the names of the set of buckets that may have a queue: "sale/number". In a cluster it
+// is kept several times, on each master, so that one that dies takes along what lives there and
+// not the word where the others are.
+func (s *Shared) queues() []string {
+	names := []string{s.cfg.Prefix + "gate_queues"}
+	if _, cluster := s.cfg.Client.(*redis.ClusterClient); cluster {
+		for i := range aliveKeys {
+			names = append(names, fmt.Sprintf("%s_{%d}", names[0], i))
+		}
+	}
+	return names
+}
+
+// pipelined sends calls together, for patience. An error is that of all: in a cluster some may have an
+// error of their own, whose master cannot be reached.
+func (s *Shared) pipelined(ctx context.Context, calls func(ctx context.Context, p redis.Pipeliner)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	pipe := s.cfg.Client.Pipeline()
+	calls(ctx, pipe)
+	done, err := pipe.Exec(ctx)
+	if slices.ContainsFunc(done, func(c redis.Cmder) bool { return c.Err() == nil || errors.Is(c.Err(), redis.Nil) }) {
+		err = nil
+	}
+	s.noted(err)
+	return err
+}
 
 // member is a bucket in that set.
 func (b Bucket) member() string { return b.Sale + "/" + strconv.FormatInt(b.No, 10) }
@@ -52,8 +78,11 @@ func (s *Shared) list(ctx context.Context, l *lane) error {
 	if l.listed.Load() {
 		return nil
 	}
-	err := s.cfg.Client.SAdd(ctx, s.queues(), l.bucket.member()).Err()
-	s.noted(err)
+	err := s.pipelined(ctx, func(ctx context.Context, p redis.Pipeliner) {
+		for _, name := range s.queues() {
+			p.SAdd(ctx, name, l.bucket.member())
+		}
+	})
 	if err == nil {
 		l.listed.Store(true)
 	}
@@ -65,10 +94,18 @@ func (s *Shared) inLine(ctx context.Context) ([]Bucket, error) {
 	if !s.breaker.up() {
 		return nil, gate.ErrQueueAway
 	}
-	members, err := s.cfg.Client.SMembers(ctx, s.queues()).Result()
-	s.noted(err)
+	var sets []*redis.StringSliceCmd
+	err := s.pipelined(ctx, func(ctx context.Context, p redis.Pipeliner) {
+		for _, name := range s.queues() {
+			sets = append(sets, p.SMembers(ctx, name))
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("look for queues: %w", err)
+	}
+	var members []string
+	for _, set := range sets {
+		members = append(members, set.Val()...)
 	}
 	for _, v := range s.view.Load().names {
 		for _, l := range v.lanes {
@@ -151,14 +188,20 @@ func (s *Shared) Find(ctx context.Context, customerID, orderNo string) (gate.Que
 	return q, true, nil
 }
 
-// find gives where the queued order of a customer is, "" for whoever's.
+// find gives where the queued order of a customer is, "" for whoever's. It is an error when it may be
+// where nobody can be asked.
 func (s *Shared) find(ctx context.Context, customerID, orderNo string) (Place, bool, error) {
 	buckets, err := s.inLine(ctx)
 	if err != nil || len(buckets) == 0 {
 		return Place{}, false, err
 	}
+	all := len(buckets)
+	buckets = slices.DeleteFunc(buckets, s.resting.rests)
 	p, found, err := s.home.Places(ctx, buckets, orderNo)
 	s.noted(err)
+	if err == nil && !found && len(buckets) < all {
+		err = gate.ErrQueueAway
+	}
 	return p, found && (customerID == "" || p.CustomerID == customerID), err
 }
 
@@ -214,34 +257,42 @@ func (s *Shared) Claim(ctx context.Context, limit int) ([]gate.Entry, error) {
 	first := int(s.turn.Add(1))
 	for i := range buckets {
 		at := (first + i) % len(buckets)
-		if lengths[at] == 0 || len(all) >= limit {
+		if lengths[at] <= 0 || len(all) >= limit {
 			continue
 		}
-		entries, err := s.claimOf(ctx, buckets[at], limit-len(all))
-		if err != nil && len(all) == 0 {
-			return nil, err
-		}
-		all = append(all, entries...)
+		entries, of := s.claimOf(ctx, buckets[at], limit-len(all))
+		all, err = append(all, entries...), cmp.Or(err, of)
 	}
-	return all, nil
+	if len(all) > 0 {
+		err = nil // what cannot be asked is no reason to wait with the others
+	}
+	return all, err
 }
 
-// lengths gives how many entries there are in the queues of buckets.
+// unasked is the length of a queue that could not be asked, or not a moment ago.
+const unasked = -1
+
+// lengths gives how many entries there are in the queues of buckets. The error is that of all.
 func (s *Shared) lengths(ctx context.Context, buckets []Bucket) ([]int64, error) {
 	reads := make([]*redis.IntCmd, len(buckets))
-	_, err := s.cfg.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	err := s.pipelined(ctx, func(ctx context.Context, p redis.Pipeliner) {
 		for i, b := range buckets {
-			reads[i] = p.XLen(ctx, s.home.keys(b).queue())
+			if !s.resting.rests(b) {
+				reads[i] = p.XLen(ctx, s.home.keys(b).queue())
+			}
 		}
-		return nil
 	})
-	s.noted(err)
 	if err != nil {
 		return nil, fmt.Errorf("look at queues: %w", err)
 	}
 	lengths := make([]int64, len(buckets))
 	for i, r := range reads {
-		lengths[i] = r.Val()
+		if lengths[i] = unasked; r == nil {
+			continue
+		}
+		if s.asked(buckets[i], r.Err()); r.Err() == nil {
+			lengths[i] = r.Val()
+		}
 	}
 	return lengths, nil
 }
@@ -250,6 +301,7 @@ func (s *Shared) lengths(ctx context.Context, buckets []Bucket) ([]int64, error)
 func (s *Shared) claimOf(ctx context.Context, b Bucket, limit int) ([]gate.Entry, error) {
 	entries, err := s.home.Claim(ctx, b, s.paceIn(b), gate.ClaimFor, limit)
 	s.noted(err)
+	s.asked(b, err)
 	if err != nil {
 		return nil, err
 	}
@@ -314,20 +366,20 @@ func (s *Shared) Depths(ctx context.Context) ([]gate.Depth, error) {
 	if err != nil || len(buckets) == 0 {
 		return nil, err
 	}
-	heads := make([]*redis.XMessageSliceCmd, len(buckets))
-	_, err = s.cfg.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, b := range buckets {
-			heads[i] = p.XRangeN(ctx, s.home.keys(b).queue(), "-", "+", 1)
-		}
-		return nil
-	})
-	s.noted(err)
-	if err != nil {
-		return nil, fmt.Errorf("look at queues: %w", err)
-	}
 	lengths, err := s.lengths(ctx, buckets)
 	if err != nil {
 		return nil, err
+	}
+	heads := make([]*redis.XMessageSliceCmd, len(buckets))
+	err = s.pipelined(ctx, func(ctx context.Context, p redis.Pipeliner) {
+		for i, b := range buckets {
+			if lengths[i] > 0 {
+				heads[i] = p.XRangeN(ctx, s.home.keys(b).queue(), "-", "+", 1)
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at queues: %w", err)
 	}
 	by := map[string]*gate.Depth{}
 	var names []string
@@ -337,8 +389,10 @@ func (s *Shared) Depths(ctx context.Context) ([]gate.Depth, error) {
 			d = &gate.Depth{Sale: b.Sale}
 			by[b.Sale], names = d, append(names, b.Sale)
 		}
-		d.Waiting += lengths[i]
-		d.Oldest = max(d.Oldest, s.age(heads[i].Val()))
+		if lengths[i] > 0 {
+			d.Waiting += lengths[i]
+			d.Oldest = max(d.Oldest, s.age(heads[i].Val()))
+		}
 	}
 	slices.Sort(names)
 	depths := make([]gate.Depth, len(names))

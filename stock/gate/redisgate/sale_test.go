@@ -38,6 +38,7 @@ type market struct {
 	away   atomic.Int64                  // times that Redis was found away
 	loose  bool                          // units are sold without orders: the rows are not verified
 	slow   atomic.Bool                   // buyers take their time, so that the sale lasts
+	later  atomic.Int64                  // how much later it is for what keeps the buckets in Redis, in nanoseconds
 	late   func()                        // comes between a ticket and its transaction; nil: nothing does
 	shape  func(gate.Shared) gate.Shared // of what a process asks; nil: as it is
 }
@@ -96,8 +97,8 @@ func (m *market) startOn(db *sqldb.DB, processes int) {
 func (m *market) start(first *ordertest.Fixture) *pod {
 	m.Helper()
 	log := slog.New(slog.NewTextHandler(m.Output(), nil))
-	p := &pod{shared: redisgate.NewShared(redisgate.SharedConfig{DB: first.DB, Client: m.client, Now: time.Now,
-		Log: log, Observe: m})}
+	p := &pod{shared: redisgate.NewShared(redisgate.SharedConfig{DB: first.DB, Client: m.client, Log: log, Observe: m,
+		Now: func() time.Time { return time.Now().Add(time.Duration(m.later.Load())) }})}
 	p.Pod = gatetest.Beside(m, first, fmt.Sprint("pod", len(m.pods)), func(cfg *gate.Config, _ *orders.Config) {
 		cfg.Log, cfg.Shared = log, p.shared
 		if m.shape != nil {

@@ -48,6 +48,7 @@ type Shared struct {
 	home    *Home
 	admin   *stock.Admin
 	breaker breaker
+	resting resting
 	view    atomic.Pointer[view]
 	turn    atomic.Uint32 // of the buckets, to be claimed from first
 	// mostQueued bounds the queue of a bucket in a test; 0: as paceOf says.
@@ -99,7 +100,7 @@ func NewShared(cfg SharedConfig) *Shared {
 	s := &Shared{cfg: cfg, home: New(cfg.Client, cfg.Prefix), admin: stock.NewAdmin(cfg.DB, cfg.Now),
 		fenced: map[int64]bool{}}
 	s.view.Store(&view{})
-	s.keeper.suspects, s.keeper.resting = map[int64]suspicion{}, map[Bucket]time.Time{}
+	s.keeper.suspects, s.resting.of = map[int64]suspicion{}, map[Bucket]rest{}
 	return s
 }
 
@@ -385,11 +386,20 @@ func (s *Shared) forget(b Bucket, ids []string) {
 	failpoint.Hit("gate.acked")
 }
 
-// noted counts how a call went.
+// noted counts how a call went. What fails in a cluster may be one master, while others answer.
 func (s *Shared) noted(err error) {
-	if s.breaker.note(err) {
+	_, cluster := s.cfg.Client.(*redis.ClusterClient)
+	if s.breaker.note(err, func() bool { return cluster && s.alive(context.Background()) == nil }) {
 		s.cfg.Observe.GateAway(true)
 		s.cfg.Log.Warn("Redis is away: its sales go on without it", "err", err)
+	}
+}
+
+// asked notes how a call to a bucket went: one that cannot be reached rests. When Redis as a whole is
+// away that is the breaker's.
+func (s *Shared) asked(b Bucket, err error) {
+	if s.breaker.up() {
+		s.resting.note(b, err == nil || isAnswer(err), s.cfg.Now())
 	}
 }
 
@@ -402,6 +412,16 @@ func (s *Shared) probe(ctx context.Context) bool {
 	if s.breaker.up() {
 		return true
 	}
+	if !s.breaker.probed(s.alive(ctx)) {
+		return false
+	}
+	s.cfg.Observe.GateAway(false)
+	s.cfg.Log.Info("Redis is back")
+	return true
+}
+
+// alive is an error unless Redis takes writes: of a cluster, any master.
+func (s *Shared) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
 	pipe := s.cfg.Client.Pipeline()
@@ -412,12 +432,7 @@ func (s *Shared) probe(ctx context.Context) bool {
 	if slices.ContainsFunc(writes, func(w redis.Cmder) bool { return w.Err() == nil }) {
 		err = nil
 	}
-	if !s.breaker.probed(err) {
-		return false
-	}
-	s.cfg.Observe.GateAway(false)
-	s.cfg.Log.Info("Redis is back")
-	return true
+	return err
 }
 
 // nobody watches.

@@ -34,7 +34,7 @@ func (s *Shared) tend(ctx context.Context, v *view) error {
 	}
 	for sale, of := range skus {
 		for _, l := range sale.lanes {
-			if s.keeper.rests(l.bucket) {
+			if s.resting.rests(l.bucket) {
 				continue
 			}
 			if renew {
@@ -62,14 +62,11 @@ func (s *Shared) renew(ctx context.Context, b Bucket, skus []string) error {
 
 // expire lets keys live for keysFor from now on.
 func (s *Shared) expire(ctx context.Context, names []string) error {
-	_, err := s.cfg.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	return s.pipelined(ctx, func(ctx context.Context, p redis.Pipeliner) {
 		for _, name := range names {
 			p.Expire(ctx, name, keysFor)
 		}
-		return nil
 	})
-	s.noted(err)
-	return err
 }
 
 // renewQueues is renew of all queues, also of those whose sale goes on with other buckets or is over.
@@ -85,7 +82,7 @@ func (s *Shared) renewQueues(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := []string{s.queues()}
+	names := s.queues()
 	var gone []any
 	for i, b := range buckets {
 		k := s.home.keys(b)
@@ -97,8 +94,11 @@ func (s *Shared) renewQueues(ctx context.Context) error {
 		}
 	}
 	if len(gone) > 0 {
-		err = s.cfg.Client.SRem(ctx, s.queues(), gone...).Err()
-		s.noted(err)
+		err = s.pipelined(ctx, func(ctx context.Context, p redis.Pipeliner) {
+			for _, name := range s.queues() {
+				p.SRem(ctx, name, gone...)
+			}
+		})
 	}
 	return errors.Join(err, s.expire(ctx, names))
 }
