@@ -126,8 +126,11 @@ func (s *Service) waits(ctx context.Context, try *placing, t *gate.Ticket, asked
 	if t.Queued == nil && t.NotReady == 0 && !t.Reused {
 		return Placed{}, false, nil
 	}
-	if t.Queued == nil || t.Queued.Repeat { // its order may be there, or have been made just now
+	if t.Queued == nil || t.Queued.Repeat || t.Queued.Unsure { // its order may be there, or have been made just now
 		placed, found, err := s.findRepeat(ctx, try)
+		if found && t.Queued != nil && !t.Queued.Repeat {
+			s.unqueue(ctx, try)
+		}
 		if found || err != nil {
 			return placed, true, err
 		}
@@ -144,6 +147,17 @@ func (s *Service) waits(ctx context.Context, try *placing, t *gate.Ticket, asked
 		q.Lines = asked
 	}
 	return Placed{}, true, &QueuedError{q}
+}
+
+// unqueue takes a placement out of the queue whose key has an order already. Where that fails its turn
+// comes, and finds the order.
+func (s *Service) unqueue(ctx context.Context, try *placing) {
+	if s.cfg.Queue == nil {
+		return
+	}
+	if _, _, err := s.cfg.Queue.Withdraw(ctx, try.CustomerID, try.orderNo); err != nil {
+		s.log.Debug("a repeat waits in the queue", "order_no", try.orderNo, "err", err)
+	}
 }
 
 // notReadyFor is after how long to come again when units may be where nobody was asked.

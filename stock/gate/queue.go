@@ -34,9 +34,12 @@ const KeepProblem = 10 * time.Minute
 
 // Queued is a placement in the queue, or what became of it.
 type Queued struct {
-	OrderNo  string
-	State    QueuedState
-	Repeat   bool          // an earlier try of this placement is in the queue, under OrderNo; of Take alone
+	OrderNo string
+	State   QueuedState
+	Repeat  bool // an earlier try of this placement is in the queue, under OrderNo; of Take alone
+	// Unsure: the shared home may have forgotten an earlier try of it, which may be an order; of Take
+	// alone. The ledger is to be asked, and what waits to be withdrawn when it has one.
+	Unsure   bool
 	Position int64         // 1 is next; about, and 1 while it is being made an order
 	Wait     time.Duration // until it is an order by the rate; about
 	Problem  []byte        // of QueueRefused: what Refuse was given

@@ -16,7 +16,8 @@ type Slice struct {
 type Opening struct {
 	Limit int64 // units of each SKU that a customer may take here; 0: any number
 	// Filling: older orders are not all known here. Deduct then says so, because a repeat
-	// of one of them may be told Insufficient.
+	// of one of them may be told Insufficient, or be taken as new. A bucket is so from when it
+	// has refused an order at a pace.
 	Filling bool
 	Slices  []Slice
 }

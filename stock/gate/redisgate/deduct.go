@@ -83,13 +83,15 @@ type Reply struct {
 	// Ahead is how many entries were in the queue before this one, when it was queued now:
 	// StateQueued and no Repeat.
 	Ahead int64
-	// Filling: older orders are not all known here, so CodeInsufficient may be the answer
-	// to a repeat.
+	// Filling: older orders are not all known here, so what is no Repeat may be one.
 	Filling bool
 }
 
 // Taken says that units are set aside by this call.
 func (r Reply) Taken() bool { return !r.Repeat && r.Code >= CodeUnlimited }
+
+// waits says that the order is in the queue, or was until its buyer withdrew it.
+func (r Reply) waits() bool { return r.State == StateQueued || r.Repeat && r.State == StateCancelled }
 
 // Deduct takes units for up to MaxBatch orders, in their order, each whole or not at all,
 // and gives a reply for each. One that is above the pace is queued, or refused when it may not

@@ -147,6 +147,8 @@ local function take(i, no, waits)
   return least
 end
 
+local refused = false -- somebody whom the next bucket may have: its repeat is new here when units have come back
+
 local function decide(i)
   local order, from, to = ARGV[i + 5], first[i], first[i + 1] - 1
   local no = sub(order, 1, 26)
@@ -177,6 +179,7 @@ local function decide(i)
   for l = from, to do
     local there = left[sku[l]]
     if there ~= -1 and there < units[l] then
+      refused = true
       return -2
     end
   end
@@ -191,6 +194,7 @@ local function decide(i)
     return take(i, no, false)
   end
   if waiting + #queue >= room or byte(order, 51) ~= a then
+    refused = true
     return -6
   end
   return take(i, no, true)
@@ -199,6 +203,9 @@ end
 local replies = {entry, gate[5] == 'filling' and 1 or 0}
 for i = 1, count do
   replies[i + 2] = decide(i)
+end
+if refused and interval > 0 and gate[5] ~= 'filling' then
+  redis.call('HSET', KEYS[1], 'flows', 'filling')
 end
 if #ticket == 0 then
   return replies

@@ -462,10 +462,10 @@ func (w *world) cancels() string {
 		id.n++
 	}
 	c := redisgate.Cancel{OrderNo: o.OrderNo, ID: id.String(), To: redisgate.StateCancelled, Lines: o.Lines,
-		CustomerID: o.CustomerID, Told: time.Minute}
+		Key: w.model.places[o.OrderNo].key, CustomerID: o.CustomerID, Told: time.Minute}
 	if w.rand.IntN(2) == 0 {
 		c.ID = w.model.places[o.OrderNo].id.String()
-		c.To, c.Problem = redisgate.StateWithdrawn, []byte("a problem")
+		c.To, c.Problem, c.Unclaimed = redisgate.StateWithdrawn, []byte("a problem"), w.rand.IntN(3) == 0
 	}
 	return w.send("cancel", fmt.Sprintf("%+v", c),
 		func() string { return say(w.home.Cancel(w.ctx, w.bucket, c)) },

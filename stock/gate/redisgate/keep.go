@@ -65,6 +65,7 @@ type keeping struct {
 	drift    int64
 	renewed  time.Time // of this machine
 	swept    time.Time
+	empty    map[Bucket]time.Time // queues that no sale has any more: since when they are empty
 }
 
 // suspicion is something wrong with a bucket that may be the moment between two reads.
@@ -124,9 +125,30 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 			next.sales[g.SkuID] = k.view
 		}
 	}
+	lines, err := s.lines(ctx, gates) // those of new buckets, too
+	errs = append(errs, err)
+	for name, v := range next.names {
+		v.lines = lines[name]
+	}
 	s.view.Store(next)
 	s.cfg.Observe.GateDrift(s.keeper.drift)
 	return errors.Join(append(errs, s.tend(ctx, next))...)
+}
+
+// lines gives the buckets in which some may wait, by sale, but for those that rest. Nothing is asked
+// when no sale has a queue.
+func (s *Shared) lines(ctx context.Context, gates []*stock.Gate) (map[string][]Bucket, error) {
+	if !slices.ContainsFunc(gates, func(g *stock.Gate) bool { return g.Queues() }) {
+		return nil, nil
+	}
+	buckets, err := s.inLine(ctx)
+	by := map[string][]Bucket{}
+	for _, b := range buckets {
+		if !s.resting.rests(b) {
+			by[b.Sale] = append(by[b.Sale], b)
+		}
+	}
+	return by, err
 }
 
 // rows gives the open buckets whose home is Redis, by id.
@@ -238,6 +260,7 @@ func (k *sale) keep(ctx context.Context) error {
 		}
 		err := k.bucket(ctx, l)
 		if errors.Is(err, errUnreached) && k.breaker.up() { // its node of a cluster is away: the others sell
+			k.asked(l.bucket, err)
 			k.view.partly = true
 			errs = append(errs, err)
 			continue
@@ -354,7 +377,7 @@ func (k *sale) stat(ctx context.Context, b Bucket) (Stat, error) {
 func (k *sale) open(ctx context.Context, b Bucket) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	o := Opening{}
+	o := Opening{Filling: b.Token > 1} // what came in an earlier epoch is not known in this one
 	for _, sku := range k.skus {
 		o.Slices = append(o.Slices, Slice{SkuID: sku, BucketID: stock.SharedBucket(sku, b.Token, b.No)})
 	}

@@ -39,7 +39,8 @@ func (h *Home) keys(b Bucket) keys {
 //	        with nothing behind; c id of the last entry that was claimed
 //	claimed sorted set: ids of entries that were claimed, by when, in microseconds
 //	ended   string for each order that was queued and became none, with a time to live: c|x, length of the customer
-//	        (1 byte), customer, the problem
+//	        (1 byte), customer, the problem. For each key of which one was withdrawn: order_no + hash of the
+//	        body, as long
 //	leaved  string: units left, -1 unlimited
 //	flow    hash: line id → units deducted
 //	back    hash: line id → units given back in all; line id|ref → units of that return
@@ -53,6 +54,7 @@ func (k keys) queue() string            { return k.prefix + "queue_" + k.tag }
 func (k keys) queued() string           { return k.prefix + "queued_" + k.tag }
 func (k keys) claimed() string          { return k.prefix + "claimed_" + k.tag }
 func (k keys) ended(no string) string   { return k.prefix + "ended_" + k.tag + ":" + no }
+func (k keys) endedKey(key Key) string  { return k.ended(string(key[:])) }
 func (k keys) leaved(sku string) string { return k.prefix + "sku_leaved_amount_" + k.tag + ":" + sku }
 func (k keys) flow(sku string) string   { return k.prefix + "inventory_flow_" + k.tag + ":" + sku }
 func (k keys) back(sku string) string   { return k.prefix + "inventory_back_" + k.tag + ":" + sku }

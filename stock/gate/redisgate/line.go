@@ -66,8 +66,11 @@ type Cancel struct {
 	OrderNo string
 	ID      string // of its entry
 	// To is StateCancelled, which only what was not claimed can be, or StateWithdrawn.
-	To    State
-	Lines []Line
+	To State
+	// Unclaimed has StateWithdrawn be for what was not claimed alone, too.
+	Unclaimed bool
+	Lines     []Line
+	Key       Key // of StateCancelled: its repeats are known by it for Told, see Shared.known
 	// CustomerID and Problem are told for Told; see Home.Ended.
 	CustomerID string
 	Problem    []byte
@@ -75,16 +78,20 @@ type Cancel struct {
 }
 
 // Cancel ends a queued order and puts its units back, and reports whether it is ended so, by
-// this call or an earlier one. False for StateCancelled: it is too late, the order was claimed
-// and exists or will.
+// this call or an earlier one. False for StateCancelled and Unclaimed: it is too late, the order
+// was claimed and exists or will.
 func (h *Home) Cancel(ctx context.Context, b Bucket, c Cancel) (bool, error) {
 	if len(c.CustomerID) > maxCustomer {
 		return false, fmt.Errorf("cancel a queued order: customer %q", c.CustomerID)
 	}
 	k := h.keys(b)
-	names := []string{k.ticket(), k.queue(), k.queued(), k.claimed(), k.ended(c.OrderNo)}
+	names := []string{k.ticket(), k.queue(), k.queued(), k.claimed(), k.ended(c.OrderNo), k.endedKey(c.Key)}
 	told := append(append([]byte(c.To), byte(len(c.CustomerID))), c.CustomerID...) //nolint:gosec // at most maxCustomer
-	args := []any{c.OrderNo, c.ID, string(c.To), int64(c.Told / time.Second), append(told, c.Problem...)}
+	to := string(c.To)
+	if c.Unclaimed && c.To == StateWithdrawn {
+		to = "u"
+	}
+	args := []any{c.OrderNo, c.ID, to, int64(c.Told / time.Second), append(told, c.Problem...)}
 	for _, l := range c.Lines {
 		names = append(names, k.leaved(l.SkuID), k.flow(l.SkuID), k.back(l.SkuID), k.buyer(l.SkuID))
 		args = append(args, lineID(c.OrderNo, l.No))
@@ -98,6 +105,7 @@ type Place struct {
 	Bucket     Bucket // its token is that of the entry
 	ID         string // of its entry; "": it has ended
 	CustomerID string
+	Key        Key   // of StateQueued
 	State      State // StateQueued, or how it ended: StateCancelled, StateWithdrawn
 	Problem    []byte
 	Ahead      int64 // entries before it; about
@@ -125,6 +133,7 @@ func (h *Home) Places(ctx context.Context, buckets []Bucket, orderNo string) (p 
 		}
 		p := Place{Bucket: b, ID: id, State: StateQueued, CustomerID: rest[len(Key{}):]}
 		p.Bucket.Token, _, _ = numbersOf(id)
+		copy(p.Key[:], rest)
 		p.Ahead, err = h.ahead(ctx, b, id)
 		return p, true, err
 	}
@@ -137,6 +146,34 @@ func (h *Home) Places(ctx context.Context, buckets []Bucket, orderNo string) (p 
 		return Place{}, false, fmt.Errorf("look for a queued order: %w", err)
 	}
 	return Place{}, false, nil
+}
+
+// known is what a bucket knows of a placement by its key, of any token.
+type known struct {
+	bucket    Bucket // without token
+	orderNo   string
+	body      [8]byte
+	withdrawn bool // else it waits
+}
+
+// known looks for placements under a key in buckets, those that wait and those that were withdrawn not
+// long ago. What cannot be asked has none.
+func (s *Shared) known(ctx context.Context, buckets []Bucket, key Key) (all []known, err error) {
+	var reads []*redis.StringCmd // two of each bucket
+	err = s.pipelined(ctx, func(ctx context.Context, p redis.Pipeliner) {
+		for _, b := range buckets {
+			k := s.home.keys(b)
+			reads = append(reads, p.HGet(ctx, k.queued(), string(key[:])), p.Get(ctx, k.endedKey(key)))
+		}
+	})
+	for i, r := range reads {
+		if text := r.Val(); err == nil && len(text) == orderNoLen+len(known{}.body) {
+			of := known{bucket: buckets[i/2], orderNo: text[:orderNoLen], withdrawn: i%2 == 1}
+			copy(of.body[:], text[orderNoLen:])
+			all = append(all, of)
+		}
+	}
+	return all, err
 }
 
 // numbersOf gives token and number of an entry's id.

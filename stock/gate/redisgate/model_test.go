@@ -103,6 +103,7 @@ func (m *model) deduct(b redisgate.Bucket, p redisgate.Pace, orders []redisgate.
 	}
 	now, tat := m.due(p)
 	var direct []string
+	refused := false
 	replies := make([]redisgate.Reply, len(orders))
 	for i, o := range orders {
 		r := redisgate.Reply{OrderNo: o.OrderNo, Filling: m.filling}
@@ -118,6 +119,7 @@ func (m *model) deduct(b redisgate.Bucket, p redisgate.Pace, orders []redisgate.
 			r.Repeat, r.OrderNo, r.Entry, r.State = true, no, record.Entry, record.State
 		case code < 0:
 			r.Code = code
+			refused = refused || code == redisgate.CodeInsufficient
 		case p.Every == 0, unread == 0 && tat-now <= p.Burst.Microseconds():
 			if p.Every > 0 {
 				tat += p.Every.Microseconds()
@@ -126,7 +128,7 @@ func (m *model) deduct(b redisgate.Bucket, p redisgate.Pace, orders []redisgate.
 			r.State, r.Entry = redisgate.StateDirect, entry
 			direct = append(direct, o.OrderNo, string(o.Payload))
 		case waiting+queued >= p.Room || !o.MayWait:
-			r.Code = redisgate.CodeQueueFull
+			r.Code, refused = redisgate.CodeQueueFull, true
 		default:
 			queued++
 			id := modelID{m.token, entry + queued}
@@ -141,6 +143,7 @@ func (m *model) deduct(b redisgate.Bucket, p redisgate.Pace, orders []redisgate.
 		}
 		replies[i] = r
 	}
+	m.filling = m.filling || refused && p.Every > 0
 	if direct != nil {
 		m.wal = append(m.wal, modelEntry{modelID{m.token, entry}, direct})
 	}
@@ -341,11 +344,14 @@ func (m *model) cancel(c redisgate.Cancel) bool {
 	}
 	late := place.id.token < m.lastClaimed.token ||
 		place.id.token == m.lastClaimed.token && place.id.n <= m.lastClaimed.n
-	if c.To == redisgate.StateCancelled && (late || place.id.String() != c.ID) {
+	if (c.To == redisgate.StateCancelled || c.Unclaimed) && (late || place.id.String() != c.ID) {
 		return false
 	}
 	record, here := m.records[c.OrderNo]
 	here = here && record.State == redisgate.StateQueued
+	if of := m.placeKeys[place.key]; c.To == redisgate.StateCancelled && of.no == c.OrderNo {
+		m.ended[string(c.Key[:])] = of.no + string(of.body[:])
+	}
 	m.leave(c.ID, c.OrderNo)
 	m.ended[c.OrderNo] = string(c.To) + string([]byte{byte(len(c.CustomerID))}) + c.CustomerID + string(c.Problem)
 	if !here {

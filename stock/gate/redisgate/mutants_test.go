@@ -16,6 +16,7 @@ const (
 	sufficiency = `  for l = from, to do
     local there = left[sku[l]]
     if there ~= -1 and there < units[l] then
+      refused = true
       return -2
     end
   end
@@ -54,6 +55,7 @@ var mutants = []mutant{
 		"if false then"},
 	{"who waits since before is queued again", "deduct", " or known[i] or before[i]", " or known[i]"},
 	{"batch counted once", "deduct", "left[s], took[s] = left[s] - n, took[s] + n", "took[s] = took[s] + n"},
+	{"refusal forgotten", "deduct", "redis.call('HSET', KEYS[1], 'flows', 'filling')\n", ""},
 	{"number used again", "deduct", "entry + #queue)", "entry - 1)"},
 	{"return without ref", "return", "if not back[2] then", "if true then"},
 	{"return above deducted", "return", "return -1", "break"},
@@ -72,6 +74,8 @@ var mutants = []mutant{
 	{"open forgets the rate", "open", "if rate[1] then", "if false then"},
 	{"cancel of what is claimed", "cancel", "token == claimed and n <= last then", "false then"},
 	{"cancel of another entry", "cancel", "string.sub(place, 1, #id + 1) ~= id .. ' ' or ", ""},
+	{"withdrawal without a word", "cancel", "if to == 'c' and of and", "if false and of and"},
+	{"taken out while it is made", "cancel", "if to == 'c' or free then", "if to == 'c' then"},
 	{"cancel twice", "cancel", "== to and 1 or 0", "== to and 0 or 0"},
 	{"cancel leaves the entry", "cancel", "redis.call('XDEL', KEYS[2], id)\n", ""},
 	{"cancel leaves the claim", "cancel", "redis.call('ZREM', KEYS[4], id)\n", ""},

@@ -61,13 +61,26 @@ func (s *Shared) pipelined(ctx context.Context, calls func(ctx context.Context, 
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	pipe := s.cfg.Client.Pipeline()
-	calls(ctx, pipe)
+	if calls(ctx, pipe); pipe.Len() == 0 {
+		return nil
+	}
 	done, err := pipe.Exec(ctx)
-	if slices.ContainsFunc(done, func(c redis.Cmder) bool { return c.Err() == nil || errors.Is(c.Err(), redis.Nil) }) {
+	if s.answered(done, err) {
 		err = nil
 	}
 	s.noted(err)
 	return err
+}
+
+// answered reports that Redis has answered some of the calls of a pipeline. Those of a client of one
+// server have no error when its connection was refused again and again (go-redis v9.14,
+// generalProcessPipeline): the pipeline has.
+func (s *Shared) answered(done []redis.Cmder, err error) bool {
+	var reply redis.Error
+	_, cluster := s.cfg.Client.(*redis.ClusterClient)
+	return err == nil || errors.As(err, &reply) || cluster && slices.ContainsFunc(done, func(c redis.Cmder) bool {
+		return c.Err() == nil || errors.Is(c.Err(), redis.Nil)
+	})
 }
 
 // member is a bucket in that set.
@@ -144,17 +157,57 @@ func (s *Shared) queuedAs(l *lane, r *Reply) *gate.Queued {
 		q.State, q.Position = gate.QueueWithdrawn, 0
 		return q
 	}
-	if r.Repeat {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		p, found, err := s.home.Places(ctx, []Bucket{l.bucket}, r.OrderNo)
-		s.noted(err)
-		if err == nil && found {
-			q.Position = p.Ahead + 1
-		}
+	every := l.pace.Load().Every
+	if q.Wait = time.Duration(q.Position) * every; r.Repeat {
+		s.position(q, l.bucket, every)
 	}
-	q.Wait = time.Duration(q.Position) * l.pace.Load().Every
 	return q
+}
+
+// position looks how far one is that waits in a bucket.
+func (s *Shared) position(q *gate.Queued, b Bucket, every time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	p, found, err := s.home.Places(ctx, []Bucket{b}, q.OrderNo)
+	s.noted(err)
+	if q.Position = 1; err == nil && found {
+		q.Position = p.Ahead + 1
+	}
+	q.Wait = time.Duration(q.Position) * every
+}
+
+// earlier gives the answer to a claim whose key has an earlier try in another bucket or of an earlier
+// epoch, which waits or was withdrawn; nil when nobody knows of one.
+func (s *Shared) earlier(v *saleView, o *Order) *got {
+	all, err := s.known(context.Background(), v.lines, o.Key)
+	if err != nil {
+		return nil
+	}
+	for _, of := range all {
+		switch {
+		case of.orderNo == o.OrderNo: // this very try
+			continue
+		case of.body != o.Body:
+			return &got{reused: true}
+		case of.withdrawn:
+			return &got{queued: &gate.Queued{OrderNo: of.orderNo, State: gate.QueueWithdrawn, Repeat: true}}
+		}
+		q := &gate.Queued{OrderNo: of.orderNo, State: gate.QueueWaiting, Repeat: true}
+		s.position(q, of.bucket, v.pace.Every)
+		return &got{queued: q}
+	}
+	return nil
+}
+
+// leave takes one out of the queue that has just come in and is one too many. When it is too late, the
+// order of its key is made once all the same.
+func (s *Shared) leave(l *lane, o *Order, entry int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := s.home.Cancel(ctx, l.bucket, Cancel{OrderNo: o.OrderNo, To: StateWithdrawn, Unclaimed: true,
+		ID: l.bucket.token() + "-" + strconv.FormatInt(entry, 10), Lines: o.Lines, Key: o.Key,
+		CustomerID: o.CustomerID, Told: gate.KeepProblem})
+	s.noted(err)
 }
 
 // place is where an entry is, for gate.Entry.
@@ -235,7 +288,7 @@ func (s *Shared) Withdraw(ctx context.Context, customerID, orderNo string) (with
 		return false, true, err
 	}
 	withdrawn, err = s.home.Cancel(ctx, p.Bucket, Cancel{OrderNo: orderNo, ID: p.ID, To: StateCancelled,
-		Lines: of.Lines, CustomerID: p.CustomerID, Told: gate.KeepProblem})
+		Lines: of.Lines, CustomerID: p.CustomerID, Key: p.Key, Told: gate.KeepProblem})
 	s.noted(err)
 	return withdrawn, true, err
 }

@@ -306,7 +306,7 @@ func TestQueueIsDrainedBeforeItsBucketsGo(t *testing.T) {
 				return m.count("SELECT COUNT(*) FROM stock_buckets WHERE state = 'closing'") > 0
 			})
 			m.until("newcomers are to come again", func() bool {
-				word, _ := l.ask(m.pods[0], l.claim("new", "key", 1))
+				word, _ := l.ask(m.pods[0], l.claim("new", fmt.Sprint(l.numbers.Load()), 1))
 				return word == "not ready"
 			})
 			if over() {
@@ -398,7 +398,7 @@ func TestWhoWaitsComesBeforeTheNextEpoch(t *testing.T) {
 		}
 		for i, p := range m.pods { // until it knows, a process sells what its buckets give it
 			m.until("newcomers are to come again", func() bool {
-				word, _ := l.ask(p, l.claim(fmt.Sprint("new", i), "key", 1))
+				word, _ := l.ask(p, l.claim(fmt.Sprint("new", i), fmt.Sprint(l.numbers.Load()), 1))
 				return word == "not ready"
 			})
 		}

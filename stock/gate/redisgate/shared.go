@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -79,6 +80,7 @@ type saleView struct {
 	ids   map[string]map[int64]int64 // bucket by SKU and number; what is not there has no units
 
 	pace    Pace                 // of one bucket, without Now; Every 0: no queue
+	lines   []Bucket             // in which some may wait, and that can be asked; without tokens
 	paused  bool                 // buckets are given up or not known: come again
 	partly  bool                 // some buckets cannot be reached
 	opensAt map[string]time.Time // by SKU; nothing is set aside before
@@ -100,7 +102,8 @@ func NewShared(cfg SharedConfig) *Shared {
 	s := &Shared{cfg: cfg, home: New(cfg.Client, cfg.Prefix), admin: stock.NewAdmin(cfg.DB, cfg.Now),
 		fenced: map[int64]bool{}}
 	s.view.Store(&view{})
-	s.keeper.suspects, s.resting.of = map[int64]suspicion{}, map[Bucket]rest{}
+	s.keeper.suspects, s.keeper.empty = map[int64]suspicion{}, map[Bucket]time.Time{}
+	s.resting.of = map[Bucket]rest{}
 	return s
 }
 
@@ -213,9 +216,9 @@ const comeAgain = time.Second
 func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 	v := of.view
 	switch {
-	case v.paused:
+	case v.paused && !mayWait:
 		return got{wait: comeAgain}
-	case v.queues() && slices.ContainsFunc(of.lines, func(i int) bool {
+	case v.queues() && !v.paused && slices.ContainsFunc(of.lines, func(i int) bool {
 		return v.opensAt[c.Lines[i].SkuID].After(s.cfg.Now())
 	}):
 		return got{} // the ledger says when it begins
@@ -223,6 +226,9 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 	o, err := s.orderOf(c, of, mayWait && v.queues())
 	if err != nil {
 		return got{}
+	}
+	if v.paused {
+		return *cmp.Or(s.earlier(v, &o), &got{wait: comeAgain})
 	}
 	routed := Route(c.CustomerID, v.numbers(o.Lines))
 	if !v.queues() {
@@ -233,15 +239,15 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 		l := v.lanes[no]
 		reply, err := l.take(o)
 		switch {
-		case err == nil && own(o, reply):
-			return got{held: &held{l, o.OrderNo, reply.Entry, o.Lines}}
-		case err == nil && (reply.State == StateQueued || reply.Repeat && reply.State == StateCancelled):
-			return got{queued: s.queuedAs(l, &reply)}
+		case err == nil && (own(o, reply) || reply.waits()):
+			return s.gotOf(v, l, &o, &reply)
 		case err == nil && !reply.Repeat && reply.Code == CodeInsufficient:
 		case err == nil && !reply.Repeat && reply.Code == CodeQueueFull:
 			full = true
 		case err == nil && !reply.Repeat && reply.Code == CodeKeyReused && v.queues():
 			return got{reused: true}
+		case v.queues() && o.MayWait && (errors.Is(err, ErrNotReady) || err == nil && reply.Code == CodeNotReady):
+			return *cmp.Or(s.earlier(v, &o), &got{wait: comeAgain}) // it is about to change
 		case v.queues() && (err != nil || !reply.Repeat && reply.Code == CodeNotReady):
 			return got{wait: comeAgain}
 		default:
@@ -252,6 +258,31 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 		return got{wait: comeAgain}
 	}
 	return got{asked: !v.partly}
+}
+
+// gotOf is what a cart has got that a bucket has taken or knows. Where a queue may know an earlier try
+// of what is new to the bucket, that one is the answer, and the new one is given back.
+func (s *Shared) gotOf(v *saleView, l *lane, o *Order, reply *Reply) got {
+	unsure := o.MayWait && !reply.Repeat && (reply.Filling || v.partly)
+	var first *got
+	if unsure {
+		first = s.earlier(v, o)
+	}
+	if own(*o, *reply) {
+		h := held{l, o.OrderNo, reply.Entry, o.Lines}
+		if first == nil {
+			return got{held: &h}
+		}
+		s.settle([]held{h}, gate.Unused)
+		return *first
+	}
+	if first != nil {
+		s.leave(l, o, reply.Entry)
+		return *first
+	}
+	q := s.queuedAs(l, reply)
+	q.Unsure = unsure
+	return got{queued: q}
 }
 
 // orderOf makes the order of a cart.
@@ -429,10 +460,15 @@ func (s *Shared) alive(ctx context.Context) error {
 		pipe.Set(ctx, fmt.Sprintf("%sgate_alive_{%d}", s.cfg.Prefix, i), 1, time.Minute)
 	}
 	writes, err := pipe.Exec(ctx)
-	if slices.ContainsFunc(writes, func(w redis.Cmder) bool { return w.Err() == nil }) {
-		err = nil
+	if !s.answered(writes, err) {
+		return err
 	}
-	return err
+	for _, w := range writes {
+		if w.Err() == nil {
+			return nil
+		}
+	}
+	return err // it answers, and takes no writes
 }
 
 // nobody watches.

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"orderd/migrations/sqldb"
+	"orderd/stock/gate"
 )
 
 // tend keeps the keys of the buckets from vanishing, and looks for tickets that nobody has.
@@ -70,7 +71,8 @@ func (s *Shared) expire(ctx context.Context, names []string) error {
 }
 
 // renewQueues is renew of all queues, also of those whose sale goes on with other buckets or is over.
-// Those of the latter that are empty are not asked for any more.
+// Those of the latter that are empty are not asked for any more when what became of who waited there
+// is not told any more.
 func (s *Shared) renewQueues(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -82,15 +84,18 @@ func (s *Shared) renewQueues(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := s.queues()
+	names, now := s.queues(), s.cfg.Now()
 	var gone []any
 	for i, b := range buckets {
 		k := s.home.keys(b)
 		names = append(names, k.queue(), k.queued(), k.claimed())
-		if v := s.view.Load().names[b.Sale]; lengths[i] == 0 && (v == nil || v.lanes[b.No] == nil) {
-			gone = append(gone, b.member())
-		} else if v != nil && v.lanes[b.No] != nil {
+		v := s.view.Load().names[b.Sale]
+		kept := v != nil && v.lanes[b.No] != nil
+		if kept {
 			v.lanes[b.No].listed.Store(false) // in case the set was lost
+		}
+		if s.keeper.emptyFor(b, !kept && lengths[i] == 0, now) > gate.KeepProblem {
+			gone = append(gone, b.member())
 		}
 	}
 	if len(gone) > 0 {
@@ -101,6 +106,20 @@ func (s *Shared) renewQueues(ctx context.Context) error {
 		})
 	}
 	return errors.Join(err, s.expire(ctx, names))
+}
+
+// emptyFor notes whether a queue is empty, and gives for how long it is.
+func (k *keeping) emptyFor(b Bucket, empty bool, now time.Time) time.Duration {
+	since, known := k.empty[b]
+	switch {
+	case !empty:
+		delete(k.empty, b)
+		return 0
+	case !known:
+		k.empty[b] = now
+		return 0
+	}
+	return now.Sub(since)
 }
 
 // orphan is an old ticket of a bucket's log that its maker has not settled.
