@@ -110,6 +110,7 @@ func TestRedisAwayInMidSale(t *testing.T) {
 	const stocked = 6000
 	ends := map[string]func(t *testing.T, m *market, stop, start func()){
 		"comes back": func(t *testing.T, m *market, stop, start func()) {
+			m.slow.Store(true) // else all is sold before it is back
 			d := m.buyers(4, "hot")
 			m.soldFromRedis(100)
 			stop()
