@@ -101,6 +101,29 @@ func Check(ctx context.Context, db *sqldb.DB) error {
 	return nil
 }
 
+// Versions gives the newest migration that the database has, and the newest of this binary.
+// It reads one row; Check reads them all.
+func Versions(ctx context.Context, db *sqldb.DB) (has, knows int64, err error) {
+	err = db.QueryRowContext(ctx, `SELECT COALESCE(MAX(version_id), 0)
+FROM `+goose.DefaultTablename+`
+WHERE is_applied = 1`).Scan(&has)
+	if err != nil {
+		return 0, 0, fmt.Errorf("version of the schema: %w", err)
+	}
+	all, err := fs.Glob(files, "sql/*.sql")
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, name := range all {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, 0, err
+		}
+		knows = max(knows, version)
+	}
+	return has, knows, nil
+}
+
 // begunTable is there while the first migration of a database is under way. It
 // tells our half of a schema from somebody else's tables of the same names.
 const begunTable = "orderd_migration_begun"

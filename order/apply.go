@@ -49,6 +49,9 @@ func (s *Service) report(c command, done *applied) {
 	for _, what := range done.alarms {
 		s.alarm(what, h.orderNo, string(done.before))
 	}
+	for _, what := range done.notes {
+		s.log.Info(what, "order_no", h.orderNo, "transaction_id", done.journalled)
+	}
 	if done.cell.Verdict != VerdictMove {
 		return
 	}

@@ -66,6 +66,7 @@ type applied struct {
 	before     State
 	cell       Cell           // what the table said
 	alarms     []string       // for an operator, once it is committed
+	notes      []string       // for the log, once it is committed: nobody has to do anything
 	turn       turn           // of cancel, expire and claimRefund
 	settlement Settlement     // of settle
 	attempt    Attempt        // of endCall: as it is now
@@ -254,7 +255,7 @@ func (c *settle) decide(b *batch) (applied, error) {
 		b.record(e, &c.header, "payment.duplicate", e.after.State, nil)
 	}
 	if s.Settled == SettledOwed {
-		done.alarms = append(done.alarms, s.Reason+" payment, owed back")
+		done.notes = append(done.notes, s.Reason+" payment, owed back") // it goes back by itself
 		row := b.owe(owing{transactionID: c.trade.TransactionID, orderNo: c.orderNo, outTradeNo: c.trade.OutTradeNo,
 			total: c.trade.Total, amount: c.trade.Total, reason: s.Reason})
 		done.refund = &refundApplied{row: row.after}

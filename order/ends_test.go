@@ -356,6 +356,10 @@ func TestHeldPaymentIsNotJudgedOnceItGoesBack(t *testing.T) {
 		if err != nil || len(held) != 1 || held[0].OrderNo != o.OrderNo || held[0].Reason != "appid" {
 			t.Errorf("%+v %v", held, err)
 		}
+		b, err := f.HeldBacklog(t.Context())
+		if want := (order.HeldBacklog{Count: 1, Amount: 100, Oldest: held[0].ReceivedAt}); err != nil || b != want {
+			t.Errorf("%+v %v", b, err)
+		}
 	})
 }
 

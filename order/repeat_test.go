@@ -1,8 +1,11 @@
 package order_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -183,8 +186,11 @@ func TestHeldPaymentAlarmsAfterALostCommit(t *testing.T) {
 func TestOwedAndForeignRefundsAlarmAfterALostCommit(t *testing.T) {
 	db, lose := lossy(t)
 	f := ordertest.NewUnverified(t, db, byItself)
-	a := &alarms{}
-	g := f.Restarted(t, func(c *order.Config) { byItself(c); c.Observe = a })
+	a, log := &alarms{}, &bytes.Buffer{}
+	g := f.Restarted(t, func(c *order.Config) {
+		byItself(c)
+		c.Observe, c.Log = a, slog.New(slog.NewTextHandler(log, nil))
+	})
 	f.SKU(t, "mug", 9)
 	o := f.PlaceOne(t, "late", "mug", 1)
 	no := f.Prepaid(t, o.OrderNo)
@@ -196,22 +202,25 @@ func TestOwedAndForeignRefundsAlarmAfterALostCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	lose()
-	if s, err := g.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledOwed ||
-		len(a.all) != 1 {
-		t.Errorf("late: %+v %v, and an operator was told %q", s, err, a.all)
+	s, err := g.Settle(t.Context(), trade, ordertest.Notified)
+	if line := "level=INFO msg=\"late payment, owed back\""; err != nil || s.Settled != order.SettledOwed ||
+		strings.Count(log.String(), line) != 1 {
+		t.Errorf("late: %+v %v, and the log says %s", s, err, log)
+	}
+	if len(a.all) != 0 { // it goes back by itself: who is woken for it does not come when something has to be done
+		t.Errorf("an operator was told %q", a.all)
 	}
 	paid := f.PaidOne(t, "paid", "mug", 1)
 	p, err := f.Find(t.Context(), paid.OrderNo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.all = nil
 	lose()
-	s, err := g.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "PLATFORM",
+	r, err := g.SettleRefund(t.Context(), payment.Refund{OutRefundNo: "PLATFORM",
 		TransactionID: p.Payment.TransactionID, OutTradeNo: paid.OrderNo + "-01", Status: payment.RefundSuccess,
 		Amount: 50, Total: 100, SuccessTime: f.Clock.Now()}, ordertest.Notified)
-	if err != nil || s.Outcome != order.RefundOutcomeHeld || len(a.all) != 1 {
-		t.Errorf("elsewhere: %+v %v, and an operator was told %q", s, err, a.all)
+	if err != nil || r.Outcome != order.RefundOutcomeHeld || len(a.all) != 1 {
+		t.Errorf("elsewhere: %+v %v, and an operator was told %q", r, err, a.all)
 	}
 }
 

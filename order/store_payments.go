@@ -292,6 +292,16 @@ func listHeld(ctx context.Context, q querier, cursor string, limit int) ([]HeldP
 	return all, err
 }
 
+// countHeld counts the payments that are held.
+func countHeld(ctx context.Context, q querier) (b HeldBacklog, err error) {
+	var oldest int64
+	err = q.QueryRowContext(ctx, `SELECT COUNT(*), COALESCE(SUM(amount_fen), 0), COALESCE(MIN(received_at), 0)
+FROM payments
+WHERE outcome = 'held'`).Scan(&b.Count, &b.Amount, &oldest)
+	b.Oldest = sqldb.FromMillis(oldest)
+	return b, err
+}
+
 // reasonOfPayment gives why a recorded payment was not applied.
 func reasonOfPayment(ctx context.Context, q querier, transactionID string) (reason string, err error) {
 	err = q.QueryRowContext(ctx, `SELECT reason

@@ -7,6 +7,7 @@ import (
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
+	"orderd/payment"
 )
 
 // Bounds of reading.
@@ -235,6 +236,19 @@ func (s *Service) Backlog(ctx context.Context) (Backlog, error) {
 		}
 	})
 	return b, sqldb.Wrap("count open orders", err)
+}
+
+// HeldBacklog is the money that fits no order and waits for a person.
+type HeldBacklog struct {
+	Count  int64
+	Amount payment.Fen
+	Oldest time.Time // when the oldest was received, the zero time for none
+}
+
+// HeldBacklog reads what is held through the index on what became of payments.
+func (s *Service) HeldBacklog(ctx context.Context) (HeldBacklog, error) {
+	b, err := countHeld(ctx, s.db)
+	return b, sqldb.Wrap("count held payments", err)
 }
 
 // DueMinute is how many open orders have their due time within one minute.

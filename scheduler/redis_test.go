@@ -212,3 +212,28 @@ func TestSafetyAndConnect(t *testing.T) {
 		}
 	}
 }
+
+// losses counts what the sweep tells of Redis.
+type losses struct {
+	nobody
+	n int
+}
+
+func (l *losses) RedisLost() { l.n++ }
+
+// A Redis that is new has lost nothing: were the first start of a service a loss, the alarm on losses would be raised
+// by every installation, and nobody would look at it when it is one.
+func TestANewRedisHasLostNothing(t *testing.T) {
+	m, seen := mini(t), &losses{}
+	_, w := newWorker(t, "redis://"+m.Addr(), newShop(map[string]time.Time{}), Options{Observe: seen})
+	w.sweep.pass(t.Context())
+	if w.sweep.pass(t.Context()); seen.n != 0 {
+		t.Errorf("%d losses of a new Redis", seen.n)
+	}
+	m.FlushAll()
+	w.sweep.pass(t.Context()) // finds that what it wrote a moment ago is gone
+	w.sweep.pass(t.Context())
+	if w.sweep.pass(t.Context()); seen.n != 1 {
+		t.Errorf("%d losses, one happened", seen.n)
+	}
+}

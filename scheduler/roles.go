@@ -100,7 +100,7 @@ type Observer interface {
 	Drained(outcome string, waited time.Duration)
 	// Died: a task is not tried again by itself; a person has to look at it.
 	Died()
-	// RedisLost: Redis is new, or came back without its data.
+	// RedisLost: Redis came back without its data.
 	RedisLost()
 }
 

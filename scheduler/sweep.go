@@ -85,6 +85,7 @@ type sweep struct {
 	// took is when Redis last took a write of ours; refuses says that it does not.
 	took    time.Time
 	refuses bool
+	knows   bool              // all keys of redisLost were there, or were set, once
 	moves   map[string]moving // by queue
 	forgot  time.Time         // when dead tasks of what has ended were last forgotten
 	// What runs beside the passes, and its goroutines.
@@ -219,14 +220,15 @@ func (s *sweep) redisTakes(ctx context.Context) bool {
 	return err == nil
 }
 
-// redisLost reports that Redis has lost data, or is new to us: a key of ours is
-// not beside one of the queues. On a cluster they are on several nodes.
+// redisLost reports that Redis has lost data, or is new: a key of ours is not beside one
+// of the queues. On a cluster they are on several nodes. Only what this process has seen
+// there before is lost: a Redis that is empty at the first start is none that lost anything.
 func (s *sweep) redisLost(ctx context.Context) bool {
 	client := s.Queue.redis
-	lost := false
+	lost, reached := false, true
 	for queue := range queues() {
 		isNew, err := client.SetNX(ctx, epochKey(queue), s.Now().Unix(), 0).Result()
-		lost = lost || err == nil && isNew
+		lost, reached = lost || err == nil && isNew, reached && err == nil
 		// asynq's client adds a queue to this set when it first uses it, remembers
 		// that, and would not do so again; without it, asynq's inspector does not
 		// see the queue.
@@ -234,10 +236,14 @@ func (s *sweep) redisLost(ctx context.Context) bool {
 			s.Log.Warn("queue not announced", "queue", queue, "err", err)
 		}
 	}
-	if lost {
+	switch {
+	case lost && s.knows:
 		s.Observe.RedisLost()
-		s.Log.Info("Redis is new or came back empty, setting the wake-ups again")
+		s.Log.Warn("Redis came back empty, setting the wake-ups again")
+	case lost:
+		s.Log.Info("Redis is new, setting the wake-ups")
 	}
+	s.knows = s.knows || reached
 	return lost
 }
 

@@ -352,6 +352,8 @@ type app struct {
 	sim     *simulator
 	metrics *console.Metrics
 	servers []*http.Server
+	// home has the buckets of sales for whoever only looks, nil when nobody has them.
+	home gate.Shared
 	// stopping is closed first of all: long polls and background jobs end by it.
 	stopping chan struct{}
 	// began is when the service was started; the demo reconciles the days since then.
@@ -404,7 +406,8 @@ func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app,
 		// Each step needs what those before it made: the queue the data directory's lock,
 		// the simulator's address is in the configuration of orders, the worker takes
 		// both, and listeners come last, so that no request meets half a service.
-		a.startData, a.startQueue, a.startSim, a.startOrders, a.startWorker, a.startListeners,
+		a.startData, a.startQueue, a.startSim, a.startOrders, a.startWorker, a.startGauges,
+		a.startListeners,
 	} {
 		if err := step(ctx, o); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -438,6 +441,8 @@ func (a *app) startData(context.Context, options) (err error) {
 // is no error: the sweep does its work from the database until it is back.
 func (a *app) startQueue(ctx context.Context, o options) (err error) {
 	a.metrics = console.NewMetrics()
+	b := thisBuild()
+	a.metrics.Built(b.Version, b.Commit)
 	url := a.s.Redis
 	if a.s.embeddedRedis() {
 		m, address, err := startRedis()
@@ -706,13 +711,11 @@ func (a *app) startConsole(ctx context.Context) error {
 	if a.shipping != nil {
 		co.Shipments = a.shipping
 	}
-	// A home of its own: what people ask does not decide whether buyers are sent to Redis.
-	home := a.sharedGate(shape{gateRedis: cmp.Or(a.gateRedis, a.redis)}, a.log)
-	if inspector, ok := home.(gate.Inspector); ok {
+	if inspector, ok := a.home.(gate.Inspector); ok {
 		co.Home = inspector
 	}
-	if home != nil {
-		co.Queues = home
+	if a.home != nil {
+		co.Queues = a.home
 	}
 	e, err := console.New(co)
 	if err != nil {

@@ -38,7 +38,7 @@ type root struct {
 	Doctor    doctorCmd    `cmd:"" help:"Look at all that orderd depends on: what is wrong and how to mend it."`
 	// Print is called so because Config is taken; its verb is `orderd config`.
 	Print   configCmd  `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
-	Version versionCmd `cmd:"" help:"Show the version."`
+	Version versionCmd `cmd:"" help:"Show version and commit."`
 }
 
 // terminal is what verbs read and write: data on Out, words on Err. Tests give buffers,

@@ -72,7 +72,9 @@ var floats = map[string]string{
 	"scheduler/bucket.go":           "a rate of calls a second",
 	"scheduler/closer.go":           "a rate of calls a second",
 	"cmd/orderd/console/console.go": "a rate of calls a second",
+	"cmd/orderd/console/gauges.go":  "Prometheus knows no other number",
 	"cmd/orderd/console/metrics.go": "Prometheus knows no other number",
+	"cmd/orderd/console/series.go":  "Prometheus knows no other number",
 	"order/orderhttp/language.go":   "the q of Accept-Language",
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -306,28 +307,50 @@ func (c *configCheck) Run(s *settings, t *terminal) error {
 }
 
 // versionCmd is `orderd version`.
-type versionCmd struct{}
+type versionCmd struct{ output }
 
-// Run prints the version.
-func (*versionCmd) Run(t *terminal) error {
-	screen.Printf(t.Out, "orderd %s\n", version())
-	return nil
+// Run prints what is running, for a report of a fault.
+func (c *versionCmd) Run(t *terminal) error {
+	b := thisBuild()
+	return c.show(t, b, func(w io.Writer) {
+		screen.Printf(w, "orderd %s\ncommit %s\n%s\n", b.Version, b.Commit, b.Go)
+	})
 }
 
-// version is the commit that was built, twelve digits of it, or the module version of a
-// released one. Go writes both into the program (runtime/debug), so no flag of the linker
-// is needed.
-func version() string {
+// build is which program this is. Its JSON is that of orderd version.
+type build struct {
+	Version string `json:"version"` // of the module: a tag, or Go's name of a commit between two
+	Commit  string `json:"commit"`  // twelve digits, "+dirty" when files were changed; "unknown"
+	Go      string `json:"go"`
+}
+
+// thisBuild reads what Go writes into the program (runtime/debug), so that no flag of the linker
+// is needed. A program that was built outside of a clone knows no commit.
+func thisBuild() build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		info = &debug.BuildInfo{}
 	}
+	return buildOf(info)
+}
+
+// buildOf is thisBuild, of what Go wrote.
+func buildOf(info *debug.BuildInfo) build {
+	b := build{Version: cmp.Or(info.Main.Version, "(devel)"), Commit: "unknown",
+		Go: cmp.Or(info.GoVersion, runtime.Version())}
+	dirty := ""
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(12, len(s.Value))]
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			if s.Value == "true" {
+				dirty = "+dirty"
+			}
 		}
 	}
-	return info.Main.Version
+	b.Commit += dirty
+	return b
 }
 
 // openFile opens a file for a verb; one that is not there is errUsage.

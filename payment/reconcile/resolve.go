@@ -324,6 +324,8 @@ type Open struct {
 	Count  map[Kind]int64
 	Fen    payment.Fen // what the bill and our rows differ by, without signs
 	Oldest string      // bill date of the oldest, "" without
+	// OldestAt is when the one was opened that has been open for longest, the zero time without.
+	OldestAt time.Time
 	// Pending are those that wait for the bill of another day; OldestPending is when the
 	// oldest of them was found, the zero time without one.
 	Pending       map[Kind]int64
@@ -377,7 +379,8 @@ GROUP BY status, kind`, nil, func(rows *sql.Rows) error {
 		var fen payment.Fen
 		var oldest string
 		err := rows.Scan(&status, &kind, &n, &fen, &oldest, &opened)
-		if at := sqldb.FromMillis(opened); status == StatusPending {
+		at := sqldb.FromMillis(opened)
+		if status == StatusPending {
 			o.Pending[kind] = n
 			o.PendingFen += fen
 			if o.OldestPending.IsZero() || at.Before(o.OldestPending) {
@@ -389,6 +392,9 @@ GROUP BY status, kind`, nil, func(rows *sql.Rows) error {
 		o.Fen += fen
 		if o.Oldest == "" || oldest < o.Oldest {
 			o.Oldest = oldest
+		}
+		if o.OldestAt.IsZero() || at.Before(o.OldestAt) {
+			o.OldestAt = at
 		}
 		return err
 	})

@@ -193,9 +193,7 @@ var parameters = map[string][]string{
 	"/debug/pprof/:name":                        {"debug", "gc", "seconds"},
 }
 
-// New makes the admin listener's handler: every route of it, and nothing else. It also
-// registers the gauges that are read from Orders, Refunds, Reconciler, Tasks and Failures
-// with Metrics.
+// New makes the admin listener's handler: every route of it, and nothing else.
 func New(o Options) (*echo.Echo, error) {
 	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Reconciler == nil || o.Failures == nil ||
 		o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
@@ -204,8 +202,6 @@ func New(o Options) (*echo.Echo, error) {
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	o.Metrics.watch(sources{o.Orders, o.Refunds, o.Reconciler, o.Shipments, o.Tasks, o.Failures, o.Stock, o.Queues,
-		o.CloseRate}, o.Now)
 	// The same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"orderd/docs"
+	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
@@ -100,6 +101,10 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		t.Fatal(err)
 	}
 	d.console, d.Handler = e, described(t, e)
+	d.metrics.Watch(Sources{Orders: d.Service, Differences: books, Shipments: ships, Failures: d.failures,
+		Gates: d.Admin, Queues: d.home,
+		Schema: func(ctx context.Context) (int64, int64, error) { return migrations.Versions(ctx, d.DB) },
+		Keys:   []Key{{"5157F09EFDC096DE15EBE81A47057A72", time.Unix(1_900_000_000, 0)}}}, d.Clock.Now)
 	t.Cleanup(func() { // the people of this test's configuration have no accounts
 		for _, q := range []string{"UPDATE operators SET created_by = 'bootstrap' WHERE created_by LIKE 'the-%'",
 			"UPDATE operators SET disabled_by = 'bootstrap' WHERE disabled_by LIKE 'the-%'",
@@ -530,6 +535,8 @@ func TestMetrics(t *testing.T) {
 	m.Swept(4)
 	m.Asked(order.AskPaid, time.Second)
 	m.Asked(order.AskOutcome(customer), time.Second)
+	m.Built("v1.2.3", "0123456789ab")
+	m.Alarm("payment held: amount", "", "")
 	m.WeChat("close", "accepted", time.Millisecond)
 	d.ask(Viewer, "GET", "/admin/v1/orders/01JD4ZORDER?x="+customer, "")
 	problems, err := testutil.GatherAndLint(m.registry)
@@ -563,6 +570,12 @@ func TestMetrics(t *testing.T) {
 		"orderd_gate_refill_seconds_count 1", "orderd_gate_recalls_total 2", `orderd_gate_epochs_total{cause="lost"} 1`,
 		`orderd_gate_epochs_total{cause="other"} 1`, "orderd_gate_drift_units 3", "orderd_gate_redis_away 1",
 		`orderd_orders_refused_total{reason="customer_limit"} 1`,
+		`orderd_build_info{commit="0123456789ab",goversion="go`, `,version="v1.2.3"} 1`,
+		`orderd_alarms_total{kind="held"} 1`, `orderd_alarms_total{kind="other"} 2`,
+		"orderd_payments_held 0", "orderd_payments_held_fen 0", "orderd_payments_held_oldest_seconds 0",
+		"orderd_recon_open_oldest_seconds 0", "orderd_recon_last_success_timestamp_seconds 0",
+		`orderd_metrics_source_up{source="schema"} 1`, "orderd_schema_version ", "orderd_schema_behind 0",
+		`orderd_wechat_key_expiry_timestamp_seconds{key="5157F09EFDC096DE15EBE81A47057A72"} 1.9e+09`,
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {
 			t.Errorf("no %s", series)
@@ -575,6 +588,7 @@ func TestMetrics(t *testing.T) {
 
 // counting counts queries; it is away when told.
 type counting struct {
+	*order.Service
 	n    int
 	away bool
 }
@@ -589,10 +603,10 @@ func (c *counting) Backlog(ctx context.Context) (order.Backlog, error) {
 
 // Scrapes without a cache and a bound would load the database most when it is slowest; an old number would be a lie.
 func TestScrapesAreCheap(t *testing.T) {
-	clock, c, m := &ordertest.Clock{}, &counting{}, NewMetrics()
-	clock.Set(time.UnixMilli(1_800_000_000_000))
 	d := newDesk(t)
-	m.watch(sources{orders: c, refunds: d.Service, reconciler: d.books, failures: d.failures}, clock.Now)
+	clock, c, m := &ordertest.Clock{}, &counting{Service: d.Service}, NewMetrics()
+	clock.Set(time.UnixMilli(1_800_000_000_000))
+	m.Watch(Sources{Orders: c, Differences: d.books, Failures: d.failures}, clock.Now)
 	scrape := func() string {
 		w := httptest.NewRecorder()
 		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))

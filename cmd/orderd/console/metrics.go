@@ -1,11 +1,10 @@
 package console
 
 import (
-	"context"
+	"cmp"
 	"net/http"
-	"slices"
+	"runtime"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,15 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"orderd/order"
-	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
-	"orderd/scheduler"
+	"orderd/payment/wechat"
 	"orderd/stock"
 )
-
-// other stands for a label value that is not one of the known ones. Labels are bounded
-// here and not left to callers: an order number in a label would be a series per order.
-const other = "other"
 
 // Metrics counts what the parts of the service report: it is the Observer of order,
 // scheduler and orderhttp, and WeChat is the gateway's. All methods are quick and safe
@@ -32,39 +26,29 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	// Orders and their money.
-	transitions, refusals, settled, closes *prometheus.CounterVec
-	stock, idempotency, broken             *prometheus.CounterVec
-	late, alarms                           prometheus.Counter
-	refundsSettled, refundsAsked           *prometheus.CounterVec
+	transitions, refusals, settled, closes *counters
+	stock, idempotency, broken, alarms     *counters
+	late                                   prometheus.Counter
+	refundsSettled, refundsAsked           *counters
 	// Of group commits: how full they are says whether the database or the callers are
 	// the limit.
 	batchSize, batchTook *prometheus.HistogramVec
 
-	wakeUps, tasks           *prometheus.CounterVec
+	wakeUps, tasks, asks     *counters
 	redisLost, died, missing prometheus.Counter
-	lateness                 prometheus.Histogram
-	asks                     *prometheus.CounterVec
-	askLateness              prometheus.Histogram
+	lateness, askLateness    prometheus.Histogram
 
 	// Histograms, whose _count is the number of calls.
-	wechat, notify, requests *prometheus.HistogramVec
-	notifications            *prometheus.CounterVec
-	wrongTokens              *prometheus.CounterVec
-	signatures, tries        *prometheus.CounterVec
-
-	shipping *prometheus.CounterVec
+	wechat, notify, requests               *prometheus.HistogramVec
+	notifications, wrongTokens, signatures *counters
+	tries                                  *prometheus.CounterVec
+	shipping                               *counters
 
 	// Of gates.
-	gateDecisions *prometheus.CounterVec
-	gateFenced    prometheus.Counter
-	gateRecalls   prometheus.Counter
-	gateGranted   prometheus.Counter
-	gateRefill    prometheus.Histogram
-	gateEpochs    *prometheus.CounterVec
-	gateDrift     prometheus.Gauge
-	gateAway      prometheus.Gauge
-	gateDrained   *prometheus.CounterVec
-	gateWaited    prometheus.Histogram
+	gateDecisions, gateEpochs, gateDrained *counters
+	gateFenced, gateRecalls, gateGranted   prometheus.Counter
+	gateRefill, gateWaited                 prometheus.Histogram
+	gateDrift, gateAway                    prometheus.Gauge
 }
 
 // Upper bounds of histograms.
@@ -87,72 +71,122 @@ func NewMetrics() *Metrics {
 	r := registry{prometheus.NewRegistry()}
 	// go_… and process_…, which dashboards made for Go programs expect.
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m := &Metrics{
-		registry: r.Registry,
-
-		transitions: r.counters("orderd_orders_transitions_total",
-			"Orders that moved from one state to another; from is new for a placement.", "from", "to", "actor"),
-		refusals: r.counters("orderd_orders_refused_total", "Placements that were refused.", "reason"),
-		settled: r.counters("orderd_payments_settled_total",
-			"Payments taken in, by what told of them and what became of them.", "source", "outcome"),
-		closes: r.counters("orderd_close_verdicts_total", "What WeChat Pay's answers to a close proved.", "verdict"),
-		stock: r.counters("orderd_stock_operations_total",
-			"Operations on shelves; a deduction or return of an order counts once.", "op", "result"),
-		idempotency: r.counters("orderd_idempotency_total", "Requests with an idempotency key.", "result"),
-		broken: r.counters("orderd_invariant_violations_total",
-			"Transactions that would have broken an invariant and were rolled back.", "invariant"),
-		late: r.counter("orderd_late_payments_total",
-			"Payments that came after their order was closed; they are owed back."),
-		alarms: r.counter("orderd_alarms_total", "Things that must not happen; the log says which."),
-		refundsSettled: r.counters("orderd_refunds_settled_total",
-			"WeChat Pay's word on refunds, by where it came from and what became of it.", "source", "outcome"),
-		refundsAsked: r.counters("orderd_refund_calls_total",
-			"Calls to WeChat Pay about refunds, by outcome.", "op", "outcome"),
-		batchSize: r.histograms("orderd_group_commit_members", "Members of one group commit.", batchSizes, "group"),
-		batchTook: r.histograms("orderd_group_commit_seconds", "Duration of one group commit.", batchSeconds, "group"),
-
-		wakeUps: r.counters("orderd_scheduler_wakeups_total",
-			"Wake-ups handed to the queue: one for all orders of a second, one per refund.", "result"),
-		tasks:     r.counters("orderd_scheduler_tasks_total", "Orders and refunds that had their turn.", "result"),
-		redisLost: r.counter("orderd_scheduler_redis_lost_total", "Times that Redis came back without its data."),
-		died:      r.counter("orderd_scheduler_tasks_died_total", "Tasks that gave up and wait for a person."),
-		missing: r.counter("orderd_timeouts_missing_in_redis_total",
-			"Orders whose task had not come and that the sweep took instead."),
-		lateness: r.histogram("orderd_timeout_lateness_seconds",
-			"How long after its due time an unpaid order was taken to closing.", latenessBuckets),
-
-		asks: r.counters("orderd_trade_asks_total",
-			"Times that WeChat Pay was asked whether an open trade is paid, by what it said.", "outcome"),
-		askLateness: r.histogram("orderd_trade_ask_lateness_seconds",
-			"How long after its time WeChat Pay was asked about an open trade.", latenessBuckets),
-
-		wechat: r.histograms("orderd_wechat_request_seconds", "Calls to WeChat Pay.",
-			prometheus.DefBuckets, "op", "outcome"),
-		notify: r.histograms("orderd_notify_seconds",
-			"Answers to WeChat Pay's notifications; WeChat waits five seconds.",
-			prometheus.DefBuckets, "type", "outcome"),
-		requests: r.histograms("orderd_http_request_seconds", "HTTP requests, by the pattern of the route.",
-			prometheus.DefBuckets, "route", "method", "status_class"),
-		wrongTokens: r.counters("orderd_wrong_tokens_total",
-			"Tokens that are nobody's; held were answered 429.", "listener", "result"),
-		notifications: r.counters("orderd_notify_total", "Payment notifications answered.", "outcome"),
-		signatures: r.counters("orderd_wechat_signatures_total",
-			"Signatures that were looked at, of WeChat Pay's answers and of callbacks.", "on", "result"),
-		tries: r.counters("orderd_wechat_tries_total",
-			"Requests to WeChat Pay by entry; a call makes a second one where the first was not answered.",
-			"host", "result"),
-
-		shipping: r.counters("orderd_shipping_reports_total",
-			"Shipments reported to WeChat, by what it answered.", "outcome"),
-	}
+	m := &Metrics{registry: r.Registry}
+	r.orders(m)
+	r.refunds(m)
+	r.timeouts(m)
+	r.calls(m)
 	r.gates(m)
 	return m
+}
+
+// Built says which program this is: version and commit as `orderd version` has them. It is
+// called once.
+func (m *Metrics) Built(version, commit string) {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "orderd_build_info",
+		Help: "The program that runs; always 1."}, []string{"version", "commit", "goversion"})
+	m.registry.MustRegister(g)
+	g.WithLabelValues(version, commit, runtime.Version()).Set(1)
+}
+
+// orders makes the series of orders, their money and their stock.
+func (r registry) orders(m *Metrics) {
+	m.transitions = r.sparse("orderd_orders_transitions_total",
+		"Orders that moved from one state to another; from is new for a placement.",
+		among("from", append(texts(order.States()), stateNew)...), among("to", texts(order.States())...),
+		among("actor", texts(actors)...))
+	m.presetMoves()
+	m.refusals = r.counters("orderd_orders_refused_total", "Placements that were refused.",
+		among("reason", "stock", "price", "sku", "key", "open_orders", "open_units", "not_started", "customer_limit"))
+	m.settled = r.counters("orderd_payments_settled_total",
+		"Payments taken in, by what told of them and what became of them.",
+		among("source", "notification", "query", "bill"),
+		among("outcome", texts([]order.Settled{order.SettledApplied, order.SettledOwed, order.SettledHeld,
+			order.SettledRepeated})...))
+	m.late = r.counter("orderd_late_payments_total",
+		"Payments that came after their order was closed; they are owed back.")
+	m.closes = r.counters("orderd_close_verdicts_total", "What WeChat Pay's answers to a close proved.",
+		among("verdict", "closed", "paid", "unknown"))
+	m.stock = r.counters("orderd_stock_operations_total",
+		"Operations on shelves; a deduction or return of an order counts once.",
+		among("op", "deduct", "return", "replenish", "adjust", "gate", "buckets", "rebuild"),
+		among("result", "ok", "short", "refused"))
+	m.idempotency = r.counters("orderd_idempotency_total", "Requests with an idempotency key.",
+		among("result", "first", "replayed", "reused"))
+	m.broken = r.counters("orderd_invariant_violations_total",
+		"Transactions that would have broken an invariant and were rolled back.",
+		among("invariant", order.Invariants()...))
+	m.alarms = r.counters("orderd_alarms_total", "Things that must not happen; the log says which.",
+		among("kind", allAlarmKinds()...))
+	m.batchSize = r.histograms("orderd_group_commit_members", "Members of one group commit.", batchSizes, "group")
+	m.batchTook = r.histograms("orderd_group_commit_seconds", "Duration of one group commit.", batchSeconds, "group")
+}
+
+// refunds makes the series of refunds.
+func (r registry) refunds(m *Metrics) {
+	m.refundsSettled = r.counters("orderd_refunds_settled_total",
+		"WeChat Pay's word on refunds, by where it came from and what became of it.",
+		among("source", "answer", "notification", "query", "bill"),
+		among("outcome", texts([]order.RefundOutcome{order.RefundOutcomeApplied, order.RefundOutcomeRepeated,
+			order.RefundOutcomeHeld})...))
+	m.refundsAsked = r.counters("orderd_refund_calls_total", "Calls to WeChat Pay about refunds, by outcome.",
+		among("op", "refund", "refund_query", "abnormal_refund"),
+		among("outcome", "processing", "success", "closed", "abnormal",
+			"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured"))
+}
+
+// timeouts makes the series of the scheduler.
+func (r registry) timeouts(m *Metrics) {
+	m.wakeUps = r.counters("orderd_scheduler_wakeups_total",
+		"Wake-ups handed to the queue: one for all orders of a second, one per refund.",
+		among("result", "set", "conflict", "dropped", "failed"))
+	m.tasks = r.counters("orderd_scheduler_tasks_total", "Orders and refunds that had their turn.",
+		among("result", "done", "not_due", "unknown", "throttled", "poison", "error"))
+	m.redisLost = r.counter("orderd_scheduler_redis_lost_total", "Times that Redis came back without its data.")
+	m.died = r.counter("orderd_scheduler_tasks_died_total", "Tasks that gave up and wait for a person.")
+	m.missing = r.counter("orderd_timeouts_missing_in_redis_total",
+		"Orders whose task had not come and that the sweep took instead.")
+	m.lateness = r.histogram("orderd_timeout_lateness_seconds",
+		"How long after its due time an unpaid order was taken to closing.", latenessBuckets)
+	m.asks = r.counters("orderd_trade_asks_total",
+		"Times that WeChat Pay was asked whether an open trade is paid, by what it said.",
+		among("outcome", texts(order.AskOutcomes())...))
+	m.askLateness = r.histogram("orderd_trade_ask_lateness_seconds",
+		"How long after its time WeChat Pay was asked about an open trade.", latenessBuckets)
+}
+
+// calls makes the series of requests to us and of ours to WeChat Pay.
+func (r registry) calls(m *Metrics) {
+	m.wechat = r.histograms("orderd_wechat_request_seconds", "Calls to WeChat Pay.",
+		prometheus.DefBuckets, "op", "outcome")
+	m.notify = r.histograms("orderd_notify_seconds",
+		"Answers to WeChat Pay's notifications; WeChat waits five seconds.",
+		prometheus.DefBuckets, "type", "outcome")
+	m.requests = r.histograms("orderd_http_request_seconds", "HTTP requests, by the pattern of the route.",
+		prometheus.DefBuckets, "route", "method", "status_class")
+	m.wrongTokens = r.counters("orderd_wrong_tokens_total",
+		"Tokens that are nobody's; held were answered 429.",
+		among("listener", "api", "admin"), among("result", "refused", "held"))
+	m.notifications = r.counters("orderd_notify_total", "Payment notifications answered.",
+		among("outcome", "applied", "owed", "held", "repeated", "probe", "unsigned", "unknown_key", "v2_refund",
+			"echo", "malformed", "too_large", "failed"))
+	m.signatures = r.counters("orderd_wechat_signatures_total",
+		"Signatures that were looked at, of WeChat Pay's answers and of callbacks.",
+		among("on", "answer", "callback"), among("result", wechat.SignatureResults()...))
+	m.tries = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "orderd_wechat_tries_total",
+		Help: "Requests to WeChat Pay by entry; a call makes a second one where the first was not answered.",
+	}, []string{"host", "result"}) // the hosts are the configuration's
+	r.MustRegister(m.tries)
+	m.shipping = r.counters("orderd_shipping_reports_total", "Shipments reported to WeChat, by what it answered.",
+		among("outcome", shipping.Outcomes()...))
 }
 
 // gates makes the series of flash sales.
 func (r registry) gates(m *Metrics) {
 	m.gateDecisions = r.counters("orderd_gate_decisions_total",
-		"Lines of placements that met a gate, by what it said.", "mode", "code")
+		"Lines of placements that met a gate, by what it said.",
+		among("mode", string(stock.GateLocal), string(stock.GateRedis)),
+		among("code", "taken", "pool", "queued", "not_ready", "sold_out", "not_started"))
 	m.gateFenced = r.counter("orderd_gate_fenced_total",
 		"Buckets of this process that somebody else closed: a recall, or a change of the gate.")
 	m.gateRecalls = r.counter("orderd_gate_recalls_total",
@@ -161,96 +195,62 @@ func (r registry) gates(m *Metrics) {
 		"Units that came from pools into the memory of this process.")
 	m.gateRefill = r.histogram("orderd_gate_refill_seconds", "Duration of one such grant.", batchSeconds)
 	m.gateEpochs = r.counters("orderd_gate_epochs_total",
-		"Times that buckets in Redis were given up for new ones.", "cause")
-	m.gateDrift = r.gauge("orderd_gate_drift_units", "Units that Redis has and the database has not, at the last look.")
+		"Times that buckets in Redis were given up for new ones.",
+		among("cause", "joined", "lost", "behind", "ahead", "drift", "fenced", "recalled", "taken"))
+	m.gateDrift = r.gauge("orderd_gate_drift_units",
+		"Units that Redis has and the database has not, at the last look.")
 	m.gateAway = r.gauge("orderd_gate_redis_away", "1 while this process sells gates in mode redis without Redis.")
 	m.gateDrained = r.counters("orderd_gate_drained_total",
-		"Placements taken from the queues of sales, by what became of them; later are tried again.", "outcome")
+		"Placements taken from the queues of sales, by what became of them; later are tried again.",
+		among("outcome", "placed", "refused", "later"))
 	m.gateWaited = r.histogram("orderd_gate_queue_wait_seconds", "How long those waited that ended.", waitSeconds)
 }
 
-// registry makes series and registers them. Two series of one name are a mistake of ours,
-// and panic at the start.
-type registry struct{ *prometheus.Registry }
+// stateNew is what an order that is placed comes from, as a label.
+const stateNew = "new"
 
-// counter makes a counter without labels.
-func (r registry) counter(name, help string) prometheus.Counter {
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-	r.MustRegister(c)
-	return c
-}
+// actors are the kinds of those who move orders.
+var actors = []order.ActorType{order.ActorCustomer, order.ActorScheduler, order.ActorWeChat, order.ActorOperator,
+	order.ActorReconciler}
 
-// counters makes a counter for each combination of labels, when it is first used: until
-// then the series is absent, and not 0.
-func (r registry) counters(name, help string, labels ...string) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-	r.MustRegister(c)
-	return c
-}
-
-// gauge makes a gauge without labels.
-func (r registry) gauge(name, help string) prometheus.Gauge {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-	r.MustRegister(g)
-	return g
-}
-
-// histogram makes a histogram without labels; buckets are upper bounds.
-func (r registry) histogram(name, help string, buckets []float64) prometheus.Histogram {
-	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
-	r.MustRegister(h)
-	return h
-}
-
-// histograms makes a histogram for each combination of labels.
-func (r registry) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
-	r.MustRegister(h)
-	return h
-}
-
-// known keeps label values to a fixed set; what is not in it is counted as other.
-func known(v string, allowed ...string) string {
-	if slices.Contains(allowed, v) {
-		return v
+// presetMoves makes the series of the moves that the state machine has.
+func (m *Metrics) presetMoves() {
+	m.transitions.preset(stateNew, string(order.StatePending))
+	for _, from := range order.States() {
+		for _, e := range order.Events() {
+			if cell := order.Next(from, e); cell.Verdict == order.VerdictMove {
+				m.transitions.preset(string(from), string(cell.To))
+			}
+		}
 	}
-	return other
 }
 
-// stateLabel gives a state of an order as a label, other for one that the machine does
-// not have.
-func stateLabel(s order.State) string {
-	if slices.Contains(order.States(), s) {
-		return string(s)
+// texts gives values of a type of text as text.
+func texts[T ~string](values []T) []string {
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = string(v)
 	}
-	return other
+	return all
 }
 
 // Transition implements order.Observer. A placement deducts stock and a close returns it
 // in the same transaction as the order moves, so both are counted here as well.
 func (m *Metrics) Transition(from, to order.State, by order.ActorType) {
-	was := "new"
-	if from != "" {
-		was = stateLabel(from)
-	}
-	m.transitions.WithLabelValues(was, stateLabel(to),
-		known(string(by), string(order.ActorCustomer), string(order.ActorScheduler),
-			string(order.ActorWeChat), string(order.ActorOperator), string(order.ActorReconciler))).Inc()
+	m.transitions.inc(cmp.Or(string(from), stateNew), string(to), string(by))
 	switch {
 	case from == "":
-		m.stock.WithLabelValues("deduct", "ok").Inc()
-		m.idempotency.WithLabelValues("first").Inc()
+		m.stock.inc("deduct", "ok")
+		m.idempotency.inc("first")
 	case to == order.StateClosed:
-		m.stock.WithLabelValues("return", "ok").Inc()
+		m.stock.inc("return", "ok")
 	}
 }
 
 // Settled implements order.Observer. A payment that is owed back by an order that is late
 // came after the close: that is what orderd_late_payments_total counts.
 func (m *Metrics) Settled(source string, s order.Settlement) {
-	m.settled.WithLabelValues(known(source, "notification", "query", "bill"),
-		known(string(s.Settled), string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld),
-			string(order.SettledRepeated))).Inc()
+	m.settled.inc(source, string(s.Settled))
 	if s.Settled == order.SettledOwed && s.State == order.StateLate {
 		m.late.Inc()
 	}
@@ -259,18 +259,17 @@ func (m *Metrics) Settled(source string, s order.Settlement) {
 // Refused implements order.Observer. stock and key count twice: as a refused placement,
 // and as what became of the shelf or of the key.
 func (m *Metrics) Refused(what string) {
-	m.refusals.WithLabelValues(known(what, "stock", "price", "sku", "key", "open_orders", "open_units",
-		"not_started", "customer_limit")).Inc()
+	m.refusals.inc(what)
 	switch what {
 	case "stock":
-		m.stock.WithLabelValues("deduct", "short").Inc()
+		m.stock.inc("deduct", "short")
 	case "key":
-		m.idempotency.WithLabelValues("reused").Inc()
+		m.idempotency.inc("reused")
 	}
 }
 
 // Replayed implements order.Observer: a repeat that was answered from the first request.
-func (m *Metrics) Replayed() { m.idempotency.WithLabelValues("replayed").Inc() }
+func (m *Metrics) Replayed() { m.idempotency.inc("replayed") }
 
 // Lateness implements order.Observer.
 func (m *Metrics) Lateness(d time.Duration) { m.lateness.Observe(d.Seconds()) }
@@ -278,59 +277,45 @@ func (m *Metrics) Lateness(d time.Duration) { m.lateness.Observe(d.Seconds()) }
 // CloseAsked implements order.Observer. unknown is a close without a usable answer: the
 // order stays closing and is asked about again.
 func (m *Metrics) CloseAsked(verdict string) {
-	m.closes.WithLabelValues(known(verdict, "closed", "paid", "unknown")).Inc()
+	m.closes.inc(verdict)
 }
 
 // RefundSettled implements order.Observer.
 func (m *Metrics) RefundSettled(source string, s order.RefundSettled) {
-	m.refundsSettled.WithLabelValues(known(source, "answer", "notification", "query", "bill"),
-		known(string(s.Outcome), string(order.RefundOutcomeApplied), string(order.RefundOutcomeRepeated),
-			string(order.RefundOutcomeHeld))).Inc()
+	m.refundsSettled.inc(source, string(s.Outcome))
 }
 
 // RefundAsked implements order.Observer. The outcome is WeChat Pay's status in lower
 // case, or the kind of a payment.GatewayError.
 func (m *Metrics) RefundAsked(op, outcome string) {
-	m.refundsAsked.WithLabelValues(known(op, "refund", "refund_query", "abnormal_refund"),
-		known(outcome, "processing", "success", "closed", "abnormal",
-			"notfound", "unknown", "rate_limited", "user_paying", "rejected", "misconfigured")).Inc()
+	m.refundsAsked.inc(op, outcome)
 }
 
-// Alarm implements order.Observer. What and where are in the log, not in labels.
-func (m *Metrics) Alarm(string, string, string) { m.alarms.Inc() }
+// Alarm implements order.Observer. What and where are in the log, the label is its kind.
+func (m *Metrics) Alarm(what, _, _ string) { m.alarms.inc(alarmKind(what)) }
 
 // Broken implements order.Observer.
-func (m *Metrics) Broken(invariant string) {
-	m.broken.WithLabelValues(known(invariant, order.Invariants()...)).Inc()
-}
+func (m *Metrics) Broken(invariant string) { m.broken.inc(invariant) }
 
 // Batch implements order.Observer. place is the group of placements, change that of
 // everything that changes an order.
 func (m *Metrics) Batch(name string, size int, took time.Duration) {
-	name = known(name, "place", "change")
+	name = among("group", "place", "change").known(name)
 	m.batchSize.WithLabelValues(name).Observe(float64(size))
 	m.batchTook.WithLabelValues(name).Observe(took.Seconds())
 }
 
 // Armed implements scheduler.Observer. Nothing is lost with dropped and failed: the sweep
 // finds the order in the database.
-func (m *Metrics) Armed(result string) {
-	m.wakeUps.WithLabelValues(known(result, "set", "conflict", "dropped", "failed")).Inc()
-}
+func (m *Metrics) Armed(result string) { m.wakeUps.inc(result) }
 
 // Fired implements scheduler.Observer. unknown is a WeChat Pay without a usable answer,
 // throttled an order that waits for the rate of closes, poison one that fails by itself.
-func (m *Metrics) Fired(result string) {
-	m.tasks.WithLabelValues(known(result, "done", "not_due", "unknown", "throttled", "poison", "error")).Inc()
-}
+func (m *Metrics) Fired(result string) { m.tasks.inc(result) }
 
 // Asked implements scheduler.Observer.
 func (m *Metrics) Asked(outcome order.AskOutcome, late time.Duration) {
-	label := other
-	if slices.Contains(order.AskOutcomes(), outcome) {
-		label = string(outcome)
-	}
-	m.asks.WithLabelValues(label).Inc()
+	m.asks.inc(string(outcome))
 	m.askLateness.Observe(late.Seconds())
 }
 
@@ -354,10 +339,9 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 
 // Notified implements orderhttp.Observer. orderd_notify_total counts the same by outcome alone.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
-	outcome = known(outcome, "applied", "owed", "held", "repeated", "probe", "unsigned", "unknown_key", "v2_refund",
-		"echo", "malformed", "too_large", "failed")
-	m.notify.WithLabelValues(known(kind, "payment", "refund"), outcome).Observe(took.Seconds())
-	m.notifications.WithLabelValues(outcome).Inc()
+	outcome = m.notifications.labels[0].known(outcome)
+	m.notify.WithLabelValues(among("type", "payment", "refund").known(kind), outcome).Observe(took.Seconds())
+	m.notifications.inc(outcome)
 }
 
 // WrongToken counts a token that is nobody's; held says that it was answered 429.
@@ -366,7 +350,7 @@ func (m *Metrics) WrongToken(listener string, held bool) {
 	if held {
 		result = "held"
 	}
-	m.wrongTokens.WithLabelValues(known(listener, "api", "admin"), result).Inc()
+	m.wrongTokens.inc(listener, result)
 }
 
 // WeChat counts a call to WeChat Pay; op and outcome are constants of package wechat.
@@ -376,7 +360,7 @@ func (m *Metrics) WeChat(op, outcome string, took time.Duration) {
 
 // Signature counts a signature that was looked at; on and result are constants of package
 // wechat.
-func (m *Metrics) Signature(on, result string) { m.signatures.WithLabelValues(on, result).Inc() }
+func (m *Metrics) Signature(on, result string) { m.signatures.inc(on, result) }
 
 // Tried counts a request to an entry of WeChat Pay: its address is the configuration's.
 func (m *Metrics) Tried(host, result string) { m.tries.WithLabelValues(host, result).Inc() }
@@ -388,19 +372,14 @@ func (m *Metrics) Stock(op string, err error) {
 	if err != nil {
 		result = "refused"
 	}
-	m.stock.WithLabelValues(known(op, "replenish", "adjust", "gate", "buckets", "rebuild"), result).Inc()
+	m.stock.inc(op, result)
 }
 
 // Shipping implements shipping.Observer.
-func (m *Metrics) Shipping(outcome string) {
-	m.shipping.WithLabelValues(known(outcome, shipping.Outcomes()...)).Inc()
-}
+func (m *Metrics) Shipping(outcome string) { m.shipping.inc(outcome) }
 
 // GateDecision implements gate.Observer.
-func (m *Metrics) GateDecision(mode, code string) {
-	m.gateDecisions.WithLabelValues(known(mode, string(stock.GateLocal), string(stock.GateRedis)),
-		known(code, "taken", "pool", "queued", "not_ready", "sold_out", "not_started")).Inc()
-}
+func (m *Metrics) GateDecision(mode, code string) { m.gateDecisions.inc(mode, code) }
 
 // GateFenced implements gate.Observer.
 func (m *Metrics) GateFenced() { m.gateFenced.Inc() }
@@ -415,10 +394,7 @@ func (m *Metrics) GateGranted(units int64, took time.Duration) {
 }
 
 // GateEpoch implements redisgate.SharedObserver.
-func (m *Metrics) GateEpoch(cause string) {
-	m.gateEpochs.WithLabelValues(known(cause, "joined", "lost", "behind", "ahead", "drift", "fenced", "recalled",
-		"taken")).Inc()
-}
+func (m *Metrics) GateEpoch(cause string) { m.gateEpochs.inc(cause) }
 
 // GateDrift implements redisgate.SharedObserver.
 func (m *Metrics) GateDrift(units int64) { m.gateDrift.Set(float64(units)) }
@@ -434,7 +410,7 @@ func (m *Metrics) GateAway(away bool) {
 
 // Drained implements scheduler.Observer.
 func (m *Metrics) Drained(outcome string, waited time.Duration) {
-	m.gateDrained.WithLabelValues(known(outcome, "placed", "refused", "later")).Inc()
+	m.gateDrained.inc(outcome)
 	if outcome != "later" {
 		m.gateWaited.Observe(waited.Seconds())
 	}
@@ -447,296 +423,4 @@ const maxScrapes = 4
 // Handler serves GET /metrics in the text format of Prometheus.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
-}
-
-// backlogs is where the gauges of open orders come from.
-type backlogs interface {
-	Backlog(ctx context.Context) (order.Backlog, error)
-}
-
-// sources are what the gauges are read from; tasks may be nil in a process without a
-// queue.
-type sources struct {
-	orders     backlogs
-	refunds    Refunds
-	reconciler Reconciler
-	shipments  Shipments // nil: there are none
-	tasks      Tasks
-	failures   *scheduler.DeadLetters
-	gates      Gates
-	queues     Queues // nil: nothing is known of them
-	// closeRate is how many orders a second WeChat Pay is asked to close, 0 or
-	// less without a limit.
-	closeRate float64
-}
-
-// watch adds the gauges that need a query. It is called once, by New, because the sources
-// exist later than the counters.
-func (m *Metrics) watch(from sources, now func() time.Time) {
-	m.registry.MustRegister(&gauges{sources: from, now: now})
-}
-
-// Bounds of the queries behind the gauges: a scrape must never hurt the database.
-const (
-	// gaugeTimeout bounds one source; Prometheus waits ten seconds for all of them.
-	gaugeTimeout = time.Second
-	// gaugeFor is how long the numbers are kept: one query in that time, however many
-	// scrape. Prometheus usually comes every 15 seconds and so never sees old ones.
-	gaugeFor = 5 * time.Second
-)
-
-// gauges reads its sources at most once in gaugeFor. A source that fails shows as
-// orderd_metrics_source_up 0 and without its series: an old number would look like a good one.
-type gauges struct {
-	sources
-	// now is the clock of ages and of gaugeFor.
-	now func() time.Time
-
-	mu   sync.Mutex
-	at   time.Time
-	last []prometheus.Metric
-}
-
-// desc describes a series that is made anew at each scrape.
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, labels, nil)
-}
-
-// Describe sends nothing, which makes this an unchecked collector: which
-// series there are depends on which sources answer.
-func (g *gauges) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector. The lock is held while the sources are read:
-// scrapes at the same time wait for one reading and share it. A clock that was set back
-// reads anew.
-func (g *gauges) Collect(out chan<- prometheus.Metric) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
-		g.last = slices.Concat(g.backlog(), g.owed(), g.differences(), g.shipped(), g.depth(), g.failed(), g.sales(),
-			g.waiting())
-		g.at = g.now()
-	}
-	for _, m := range g.last {
-		out <- m
-	}
-}
-
-// gauge is a number of this scrape. It panics when labels do not fit d, which are both
-// written here.
-func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-}
-
-// up says whether a source answered, 1 or 0, in the series that alarms look at before
-// they believe that a gauge is quiet.
-func up(source string, err error) prometheus.Metric {
-	v := 1.0
-	if err != nil {
-		v = 0
-	}
-	return gauge(desc("orderd_metrics_source_up", "Whether the source of the gauges answered.", "source"), v, source)
-}
-
-// ask reads a source within gaugeTimeout. It always gives the series that says whether
-// the source answered.
-func ask[T any](source string, read func(context.Context) (T, error)) (got T, all []prometheus.Metric, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), gaugeTimeout)
-	defer cancel()
-	got, err := read(ctx)
-	return got, []prometheus.Metric{up(source, err)}, err == nil
-}
-
-// backlog is the orders that are open, and how late they are. A queue that drains at
-// closeRate takes waiting/closeRate seconds; a rate below 1 is taken for 1.
-func (g *gauges) backlog() []prometheus.Metric {
-	b, all, ok := ask("database", g.orders.Backlog)
-	if !ok {
-		return all
-	}
-	open := desc("orderd_orders_open", "Orders that are not at an end.", "status")
-	for _, s := range []order.State{order.StatePending, order.StateClosing} {
-		all = append(all, gauge(open, float64(b.Open[s]), string(s)))
-	}
-	oldest := 0.0
-	if !b.Oldest.IsZero() {
-		oldest = max(g.now().Sub(b.Oldest).Seconds(), 0)
-	}
-	return append(all,
-		gauge(desc("orderd_timeouts_overdue", "Open orders past their due time."), float64(b.Overdue)),
-		gauge(desc("orderd_closes_waiting", "Closing orders that wait for their turn at WeChat Pay."),
-			float64(b.Waiting)),
-		gauge(desc("orderd_closes_waiting_drain_seconds", "How long those take at the rate of closes."),
-			float64(b.Waiting)/max(g.closeRate, 1)),
-		gauge(desc("orderd_timeout_oldest_overdue_seconds", "How long the oldest overdue order has been due."), oldest))
-}
-
-// owed is the money that goes back, or waits for somebody, by state. A state without a
-// refund is 0 and not absent.
-func (g *gauges) owed() []prometheus.Metric {
-	b, all, ok := ask("refunds", g.refunds.RefundBacklog)
-	if !ok {
-		return all
-	}
-	count, fen := desc("orderd_refunds_open", "Refunds that are not at an end.", "state"),
-		desc("orderd_refund_open_fen", "What open refunds are worth.", "state")
-	oldest := desc("orderd_refund_oldest_seconds", "Age of the oldest open refund.", "state")
-	for _, s := range order.RefundStates() {
-		if !s.Open() && s != order.RefundStateHeld {
-			continue
-		}
-		age := 0.0
-		if at := b.Oldest[s]; !at.IsZero() {
-			age = max(g.now().Sub(at).Seconds(), 0)
-		}
-		all = append(all, gauge(count, float64(b.Count[s]), string(s)), gauge(fen, float64(b.Amount[s]), string(s)),
-			gauge(oldest, age, string(s)))
-	}
-	return all
-}
-
-// differences is what the reconciliations found and nobody has resolved. Fen are counted
-// without signs, so that one too much and one too little do not make nothing.
-func (g *gauges) differences() []prometheus.Metric {
-	o, all, ok := ask("books", g.reconciler.Open)
-	if !ok {
-		return all
-	}
-	open := desc("orderd_recon_open_differences", "Open differences between bills and books.", "type")
-	for _, k := range reconcile.Kinds() {
-		all = append(all, gauge(open, float64(o.Count[k]), string(k)))
-	}
-	pending := desc("orderd_recon_pending_differences", "Differences that wait for the bill of another day.", "type")
-	for _, k := range reconcile.Kinds() {
-		if slices.Contains(k.Actions(), reconcile.MarkPending) {
-			all = append(all, gauge(pending, float64(o.Pending[k]), string(k)))
-		}
-	}
-	age := 0.0
-	if !o.OldestPending.IsZero() {
-		age = max(g.now().Sub(o.OldestPending).Seconds(), 0)
-	}
-	all = append(all, gauge(desc("orderd_recon_pending_amount_fen", "What those that wait are worth, without signs."),
-		float64(o.PendingFen)),
-		gauge(desc("orderd_recon_pending_oldest_seconds", "Age of the oldest that waits; 0 for none."), age))
-	last := 0.0
-	if !o.LastDoneAt.IsZero() {
-		last = float64(min(o.LastDoneAt.Unix(), g.now().Unix())) // another machine's clock wrote it
-	}
-	return append(all, gauge(desc("orderd_recon_open_amount_fen", "What bills and books differ by, without signs."),
-		float64(o.Fen)),
-		gauge(desc("orderd_recon_last_success_timestamp_seconds",
-			"When the newest day was reconciled that is, with WeChat Pay's own bill; 0 for none."), last))
-}
-
-// shipped is what a mini program's shop has to send, or to mend.
-func (g *gauges) shipped() []prometheus.Metric {
-	if g.shipments == nil {
-		return nil
-	}
-	b, all, ok := ask("shipments", g.shipments.Backlog)
-	if !ok {
-		return all
-	}
-	oldest := 0.0
-	if !b.OldestOwed.IsZero() {
-		oldest = max(g.now().Sub(b.OldestOwed).Seconds(), 0)
-	}
-	open := desc("orderd_shipments_open", "Shipments that are owed, due at WeChat, or refused by it.", "state")
-	return append(all, gauge(open, float64(b.Owed), string(shipping.StateOwed)),
-		gauge(open, float64(b.Due), string(shipping.StateDue)),
-		gauge(open, float64(b.Refused), string(shipping.StateRefused)),
-		gauge(desc("orderd_shipment_oldest_owed_seconds", "Since when the oldest order is paid that nobody has sent."),
-			oldest))
-}
-
-// depth is how many tasks the queue holds, by the states that asynq has: pending, active,
-// scheduled, retry, archived.
-func (g *gauges) depth() []prometheus.Metric {
-	if g.tasks == nil {
-		return nil
-	}
-	d, all, ok := ask("queue", func(context.Context) (scheduler.Depth, error) { return g.tasks.Depth() })
-	if !ok {
-		return all
-	}
-	series := desc("orderd_asynq_tasks", "Tasks in the queue, by state.", "queue", "state")
-	for state, n := range d.States {
-		all = append(all, gauge(series, float64(n), d.Queue, state))
-	}
-	return all
-}
-
-// failed is the tasks that failed and have not ended well since.
-func (g *gauges) failed() []prometheus.Metric {
-	type counts struct{ failing, dead int }
-	n, all, ok := ask("failed_tasks", func(ctx context.Context) (counts, error) {
-		failing, dead, err := g.failures.Count(ctx)
-		return counts{failing, dead}, err
-	})
-	if !ok {
-		return all
-	}
-	series := desc("orderd_failed_tasks", "Tasks that failed: failing are tried again, dead wait for a person.",
-		"state")
-	return append(all, gauge(series, float64(n.failing), scheduler.StateFailing),
-		gauge(series, float64(n.dead), scheduler.StateDead))
-}
-
-// sales is the gates that are not off, by whose word they are there, and the units of all
-// their open buckets: a label for each SKU would be a series for each.
-func (g *gauges) sales() []prometheus.Metric {
-	if g.gates == nil {
-		return nil
-	}
-	gates, all, ok := ask("gates", g.gates.GateStocks)
-	if !ok {
-		return all
-	}
-	count, units, soldOut, reopening, over := map[bool]int{}, int64(0), 0, 0, 0
-	for i := range gates {
-		s := &gates[i]
-		count[s.Auto]++
-		units += s.Allocated()
-		if s.Ended {
-			continue
-		}
-		if s.SoldOut() {
-			soldOut++
-		}
-		if stock.Reopening(s.ClosedUntil) || s.SoldOut() && s.Available > 0 {
-			reopening++
-		}
-		if !s.ClosesAt.IsZero() && g.now().After(s.ClosesAt) {
-			over++
-		}
-	}
-	open := desc("orderd_gates_open", "Gates of flash sales that are not off.", "origin")
-	return append(all, gauge(open, float64(count[false]), "hand"), gauge(open, float64(count[true]), "auto"),
-		gauge(desc("orderd_gates_sold_out", "Gates whose SKU is marked as sold out."), float64(soldOut)),
-		gauge(desc("orderd_gates_reopening", "Gates of which something came back that is not sold again yet."),
-			float64(reopening)),
-		gauge(desc("orderd_gates_over", "Gates whose time is over and that nobody has ended."), float64(over)),
-		gauge(desc("orderd_gate_left", "Units in the buckets of all gates, beside the pools."), float64(units)))
-}
-
-// waiting is what waits in the queues of all sales, and for how long: a label for each sale would
-// be a series for each.
-func (g *gauges) waiting() []prometheus.Metric {
-	if g.queues == nil {
-		return nil
-	}
-	depths, all, ok := ask("queues", g.queues.Depths)
-	if !ok {
-		return all
-	}
-	var n int64
-	var oldest time.Duration
-	for _, d := range depths {
-		n, oldest = n+d.Waiting, max(oldest, d.Oldest)
-	}
-	return append(all,
-		gauge(desc("orderd_gate_queue_depth", "Placements that wait in the queues of sales."), float64(n)),
-		gauge(desc("orderd_gate_queue_age_seconds", "For how long the one has waited that came first; 0 for none."),
-			oldest.Seconds()))
 }
