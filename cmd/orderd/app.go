@@ -351,6 +351,7 @@ type app struct {
 	worker  *scheduler.Worker
 	sim     *simulator
 	metrics *console.Metrics
+	ready   *console.Readiness
 	servers []*http.Server
 	// home has the buckets of sales for whoever only looks, nil when nobody has them.
 	home gate.Shared
@@ -367,7 +368,7 @@ type app struct {
 	// there are listeners, so that none waits for a reader that has gone.
 	failed chan error
 
-	API, Notify, Admin string // addresses as they were bound
+	API, Notify, Admin, Ops string // addresses as they were bound
 	// JWTSecret and AdminToken are those in use, generated ones too: the demo's buyers
 	// make their tokens with it.
 	JWTSecret, AdminToken string
@@ -401,7 +402,7 @@ var allRoles = []string{"api", "notify", "worker", "admin"}
 // start builds the service from the bottom to the top. On an error everything that was
 // started is stopped, so that the caller has nothing to close.
 func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
-	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 4)}
+	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 5)}
 	for _, step := range []func(context.Context, options) error{
 		// Each step needs what those before it made: the queue the data directory's lock,
 		// the simulator's address is in the configuration of orders, the worker takes
@@ -618,8 +619,9 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	return a.worker.Start()
 }
 
-// startListeners opens the listener of each role: api, notify, admin. They are three
-// ports and not three paths of one, so that a proxy can expose one without the others.
+// startListeners opens the listener of each role: api, notify, admin, and that of
+// monitoring. They are ports of their own and not paths of one, so that a proxy can expose
+// one without the others.
 func (a *app) startListeners(ctx context.Context, o options) error {
 	if o.has("api") {
 		tokens, err := a.verifier()
@@ -666,10 +668,12 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	if !o.has("admin") {
-		return nil
+	if o.has("admin") {
+		if err := a.startConsole(ctx); err != nil {
+			return err
+		}
 	}
-	return a.startConsole(ctx)
+	return a.startOps(ctx, o)
 }
 
 // wrongTokens counts what is nobody's token at a listener, and bounds it.
@@ -696,7 +700,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		TokenStore: a.tokens,
 		Background: a.background,
 		Metrics:    a.metrics,
-		Checks:     a.checks(),
+		Ready:      a.ready,
 		Now:        time.Now,
 		Log:        a.log,
 		Simulated:  a.sim != nil,
@@ -813,40 +817,6 @@ func (a *app) listen(ctx context.Context, name, addr, setting string, h http.Han
 	return l.Addr().String(), nil
 }
 
-// checks are what /readyz looks at. Without the database nothing can be served; without
-// Redis timeouts are late. WeChat Pay is not among them: a process that is taken out of
-// service because of it could not serve those who only read.
-func (a *app) checks() []console.Check {
-	return []console.Check{
-		{Name: "database", Critical: true, Ask: func(ctx context.Context) (string, error) {
-			return "", a.db.Writable(ctx)
-		}},
-		{Name: "redis", Ask: func(ctx context.Context) (string, error) {
-			if err := scheduler.Writable(ctx, a.redis); err != nil {
-				return "timeouts run from the database while it takes no writes", err
-			}
-			return "", nil
-		}},
-		{Name: "wechat", Ask: a.trusted},
-	}
-}
-
-// errDistrust is that WeChat Pay's answers are not believed.
-var errDistrust = errors.New("wechat pay's answers are not believed")
-
-// trusted says whether WeChat Pay's answers are believed, by what the calls of this
-// process have shown: ids of keys are no secret. It asks nobody.
-func (a *app) trusted(context.Context) (string, error) {
-	switch w := a.gateway.Trust(); {
-	case w.Trouble != "":
-		return inSettings(w.Trouble) + "; since " + stamp(w.Since.UTC()), errDistrust
-	case w.Verified.IsZero():
-		return "no answer yet", nil
-	default:
-		return "last verified answer at " + stamp(w.Verified.UTC()) + " under key " + w.Serial, nil
-	}
-}
-
 // background runs what outlives a request and ends with the service: its context ends
 // when stopping is closed, and Close waits for it.
 func (a *app) background(do func(context.Context)) {
@@ -873,12 +843,7 @@ func (a *app) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	close(a.stopping)
-	var errs []error
-	for _, srv := range a.servers {
-		if err := srv.Shutdown(ctx); err != nil {
-			errs = append(errs, err, srv.Close())
-		}
-	}
+	errs := []error{a.shutdown(ctx)}
 	// No request asks it for units any more, and what it has goes back through the database.
 	if a.stopGate != nil {
 		a.stopGate()

@@ -47,6 +47,7 @@ type settings struct {
 	APIAddr    string `name:"api-addr" default:":8080" help:"Listener of customers."`
 	NotifyAddr string `name:"notify-addr" default:":8081" help:"Listener of WeChat Pay, behind public HTTPS."`
 	AdminAddr  string `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
+	OpsAddr    string `name:"ops-addr" placeholder:"ADDR" help:"${ops_addr}"`
 	SimAddr    string `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
 	// TrustedProxies are the proxies in front of APIAddr, whose X-Forwarded-For is believed.
 	TrustedProxies string `name:"trusted-proxies" placeholder:"NET,…" help:"${trusted_proxies}"`
@@ -92,6 +93,9 @@ type settings struct {
 	Reconcile bool `name:"reconcile-daily" default:"true" negatable:"" help:"${reconcile_daily}"`
 	// Pace is for tests: check refuses it with the real WeChat Pay.
 	Pace int `name:"pace" default:"1" hidden:"" help:"${pace}"`
+	// DrainDelay is from the signal to the end of the listeners. With the 25 s that requests
+	// under way have, it is below the 30 s after which Kubernetes kills.
+	DrainDelay time.Duration `name:"drain-delay" default:"4s" help:"${drain_delay}"`
 	// LogLevel is debug, info, warn or error; the log goes to standard error.
 	LogLevel string `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"${log_level}"`
 
@@ -304,6 +308,8 @@ func (s *settings) check() error {
 			"a day", s.EventsKeep, minEventsKeep)
 	case order.CheckPayDescription(s.PayDescription) != nil:
 		return fmt.Errorf("ORDERD_PAY_DESCRIPTION: %w", order.CheckPayDescription(s.PayDescription))
+	case s.DrainDelay < 0 || s.DrainDelay > maxDrainDelay:
+		return fmt.Errorf("ORDERD_DRAIN_DELAY is 0 to %s", maxDrainDelay)
 	case s.AskEvery != 0 && s.AskEvery < time.Second:
 		return fmt.Errorf("ORDERD_ASK_EVERY is %s, it must be at least 1s, or 0 for never", s.AskEvery)
 	case s.AutoApprove < 0 || s.TwoPersons < 0 || (s.TwoPersons > 0 && s.TwoPersons < s.AutoApprove):
@@ -413,6 +419,8 @@ const (
 	// secretBytes is how many random bytes a generated secret has, written in twice as
 	// many characters: 256 bits, what HS256 wants.
 	secretBytes = 32
+	// maxDrainDelay is longer than any load balancer needs to see that a process is stopped.
+	maxDrainDelay = 2 * time.Minute
 	// maxPace keeps the time in which a prepay may still arrive at WeChat Pay, 30 s
 	// divided by it, above the time-out of a call, which is never below a second.
 	maxPace = 20

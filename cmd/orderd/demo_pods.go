@@ -82,7 +82,7 @@ func (a *app) startPod(self, name string) (*pod, error) {
 	p.cmd = exec.Command(self, "serve", "--role", "api,admin", "--data-dir", dir, "--log-level", "error")
 	p.cmd.Env = append(os.Environ(), "ORDERD_DSN="+a.s.dsn(), "ORDERD_API_ADDR="+p.api, "ORDERD_ADMIN_ADDR="+p.admin,
 		"ORDERD_SIM_ADDR=127.0.0.1:0", "ORDERD_NOTIFY_ADDR=127.0.0.1:0", "ORDERD_CUSTOMER_JWT_SECRET="+a.JWTSecret,
-		"ORDERD_PAY_WITHIN="+a.s.PayWithin.String())
+		"ORDERD_DRAIN_DELAY=0s", "ORDERD_PAY_WITHIN="+a.s.PayWithin.String())
 	if a.miniURL != "" {
 		p.cmd.Env = append(p.cmd.Env, "ORDERD_REDIS="+a.miniURL)
 	}

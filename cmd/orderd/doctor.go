@@ -20,7 +20,7 @@ import (
 )
 
 // doctorCmd is `orderd doctor`: every dependency, what is wrong with it, why that matters
-// and how to mend it. It changes nothing; with Live the service notes that a callback came.
+// and how to mend it. It changes nothing that means something; with Live the service notes that a callback came.
 type doctorCmd struct {
 	output
 	Live     bool          `help:"${doctor_live}"`
@@ -152,7 +152,7 @@ func checkDatabase(ctx context.Context, p *patient) []diagnosis {
 	}
 	p.db = db
 	found = append(found, plain(sqldb.Finding{ID: "database.schema", Level: sqldb.LevelOK, Found: "up to date"})...)
-	if err := db.Writable(ctx); err != nil {
+	if err := takesWrites(ctx, db, time.Now); err != nil {
 		found = append(found, failed("database.write", err, err.Error(), "no order can be placed and no payment booked",
 			"is its disk full, or is it read-only?")...)
 	}

@@ -16,6 +16,8 @@ var shows = map[string]string{
 	"cmd/orderd.Run":                  "verbs show, or hand the database on",
 	"cmd/orderd.checkDatabase":        "doctor shows",
 	"cmd/orderd.checkClock":           "doctor shows the difference between two clocks",
+	"cmd/orderd.checks":               "readiness: whether something answers, and nothing else",
+	"cmd/orderd.schemaKnown":          "readiness: whether something answers, and nothing else",
 	"cmd/orderd.startGauges":          "numbers for people and metrics",
 	"cmd/orderd.summarize":            "the demo tells what it has done",
 	"cmd/orderd/console.List":         "the list of tokens; who a token is, find decides",

@@ -62,6 +62,10 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"buckets in Redis. With it the whole gate is set.",
 	"late_payment": "Money that comes for a closed order: refund it, or revive an order that ran out of time " +
 		"if all of its stock is there.",
+	"ops_addr": "Listener of monitoring, /metrics, /healthz and /readyz (default: none beside the role admin, which " +
+		"has them too, else 127.0.0.1:9091).",
+	"drain_delay": "How long /readyz says that the process is being stopped before it takes no more requests; on a " +
+		"terminal 0 unless it is given.",
 	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",
 	"pace": "Divide the waits between calls to WeChat Pay by this. For tests against a simulator of " +
 		"the same speed.",

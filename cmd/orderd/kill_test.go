@@ -153,6 +153,7 @@ func newVictimOn(t *testing.T, binary string, m *merchant, dsn string) (*victim,
 	}
 	env := append(slices.Clone(m.env), "ORDERD_DSN="+dsn, "ORDERD_MAX_OPEN_ORDERS=0", "ORDERD_API_ADDR="+addrs[0],
 		"ORDERD_NOTIFY_ADDR="+addrs[1], "ORDERD_ADMIN_ADDR="+addrs[2],
+		"ORDERD_DRAIN_DELAY=0s",
 		"ORDERD_CUSTOMER_JWT_SECRET="+victimSecret, "ORDERD_BOOTSTRAP_ADMIN_TOKEN="+victimSecret,
 		"ORDERD_WECHAT_BASE_URL="+srv.URL,
 		"ORDERD_WECHAT_NOTIFY_URL=http://"+addrs[1]+"/wechat/v3/notify/payment")

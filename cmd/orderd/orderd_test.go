@@ -42,7 +42,7 @@ func embeddedWith(t *testing.T, dir string, log *slog.Logger, change func(*setti
 		t.Fatal(err)
 	}
 	s := &settings{DataDir: dir, APIAddr: "127.0.0.1:0", NotifyAddr: notify, AdminAddr: "127.0.0.1:0",
-		SimAddr:   "127.0.0.1:0",
+		SimAddr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0",
 		PayWithin: time.Minute, CloseGrace: time.Second, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error",
 		ShippingSecret: "app-secret"}
 	change(s)

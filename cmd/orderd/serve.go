@@ -51,6 +51,7 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 		{"notify", a.Notify, "WeChat Pay's callbacks"},
 		{"admin", a.Admin, "operators: the console in a browser (any name; the password is a token), " +
 			"/admin/v1, /metrics, /readyz"},
+		{"ops", a.Ops, "monitoring: /metrics, /healthz, /readyz"},
 	} {
 		if l.addr != "" {
 			screen.Printf(io.Err, "%-8s http://%s  %s\n", l.name, dialable(l.addr), l.what)
@@ -58,7 +59,12 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	}
 	select {
 	case <-ctx.Done():
-		screen.Printf(io.Err, "stopping: requests and callbacks under way finish first\n")
+		wait := s.DrainDelay
+		if io.TTY && s.origins["ORDERD_DRAIN_DELAY"] == "default" {
+			wait = 0 // a person waits, and no load balancer
+		}
+		screen.Printf(io.Err, "stopping: /readyz says so for %s, then requests and callbacks under way finish\n", wait)
+		a.lameDuck(wait)
 	case err = <-a.failed:
 	}
 	if stop := a.Close(); err == nil {

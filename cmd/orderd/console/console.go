@@ -102,16 +102,6 @@ type Token struct {
 	SHA256 [sha256.Size]byte
 }
 
-// Check is one dependency that GET /readyz looks at. Kubernetes and load balancers read
-// the status, people the body.
-type Check struct {
-	Name     string
-	Critical bool // without it nothing can be served: 503
-	// Ask fails when the dependency is away. Unless it is critical, detail says what that
-	// means for the service; a Check that passes may have one too. It has checkTimeout.
-	Ask func(ctx context.Context) (detail string, err error)
-}
-
 // Options shape the admin listener. What is not said to be optional is required.
 type Options struct {
 	Orders     Orders
@@ -139,9 +129,10 @@ type Options struct {
 	// nil: the request waits for it.
 	Background func(func(context.Context))
 	Metrics    *Metrics
-	Checks     []Check
-	Now        func() time.Time
-	Log        *slog.Logger // nil: silent
+	// Ready answers GET /readyz.
+	Ready *Readiness
+	Now   func() time.Time
+	Log   *slog.Logger // nil: silent
 	// Simulated says on every page that WeChat Pay is the simulator: nobody shall take
 	// what is shown for real money, or the other way around.
 	Simulated bool
@@ -154,9 +145,6 @@ type Options struct {
 const (
 	// maxBody is in bytes, as that of the customers' API. Bills have maxUpload.
 	maxBody = 64 << 10
-	// checkTimeout bounds one check of /readyz: a probe of Kubernetes or a load balancer
-	// waits a few seconds.
-	checkTimeout = 2 * time.Second
 	// apiTimeout bounds a request: a close calls WeChat Pay twice, with five seconds for
 	// each call, and the database around them.
 	apiTimeout = 15 * time.Second
@@ -196,23 +184,28 @@ var parameters = map[string][]string{
 // New makes the admin listener's handler: every route of it, and nothing else.
 func New(o Options) (*echo.Echo, error) {
 	if o.Orders == nil || o.Stock == nil || o.Refunds == nil || o.Reconciler == nil || o.Failures == nil ||
-		o.Metrics == nil || o.Now == nil || len(o.Tokens) == 0 {
-		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Reconciler, Failures, Metrics, Now " +
-			"and a token")
+		o.Metrics == nil || o.Ready == nil || o.Now == nil || len(o.Tokens) == 0 {
+		return nil, errors.New("console: Options needs Orders, Stock, Refunds, Reconciler, Failures, Metrics, " +
+			"Ready, Now and a token")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	// The same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
-	e := echo.New()
-	e.HideBanner, e.HidePort = true, true
-	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
-	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{
-		Now: o.Now, Log: o.Log, Observe: o.Metrics, WriteError: orderhttp.WriteOperatorProblem,
-	}))
+	e := newEcho(o.Now, o.Log, o.Metrics)
 	for _, r := range c.routes() {
 		e.Add(r.method, r.path, c.guard(r.role, r.handle))
 	}
 	return e, nil
+}
+
+// newEcho has the same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
+func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer) *echo.Echo {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
+	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{
+		Now: now, Log: log, Observe: observe, WriteError: orderhttp.WriteOperatorProblem,
+	}))
+	return e
 }
 
 // routes is the whole surface. Health and metrics need no token: the listener
@@ -233,10 +226,7 @@ func (c *console) routes() []route {
 // baseRoutes are health, metrics, orders and SKUs; the other files have the rest. What
 // corrects the shelf is an admin's: it makes goods out of nothing.
 func (c *console) baseRoutes() []route {
-	return []route{
-		{http.MethodGet, "/healthz", "", func(ctx echo.Context) error { return ctx.String(http.StatusOK, "ok\n") }},
-		{http.MethodGet, "/readyz", "", c.ready},
-		{http.MethodGet, "/metrics", "", echo.WrapHandler(c.Metrics.Handler())},
+	return append(opsRoutes(c.Ready, c.Metrics), []route{
 		{http.MethodGet, "/", Viewer, c.page},
 		{http.MethodGet, "/ui/orders/:no", Viewer, c.orderPage},
 		{http.MethodGet, "/admin/v1/openapi.yaml", Viewer, c.openAPI},
@@ -253,7 +243,7 @@ func (c *console) baseRoutes() []route {
 		{http.MethodPut, "/admin/v1/skus/:id", Operator, c.putSKU},
 		{http.MethodPost, "/admin/v1/skus/:id/replenish", Operator, c.replenish},
 		{http.MethodPost, "/admin/v1/skus/:id/adjust", Admin, c.adjust},
-	}
+	}...)
 }
 
 // operatorKey is where guard keeps the name of the token in the echo.Context.
@@ -518,38 +508,4 @@ func (c *console) openAPI(ctx echo.Context) error {
 		return echo.ErrNotFound
 	}
 	return ctx.Blob(http.StatusOK, "application/yaml; charset=utf-8", c.OpenAPI)
-}
-
-// ready is GET /readyz: 503 when a critical check fails, 200 with warn when another one
-// does. The text of an error stays inside: /readyz needs no token, and the text may have
-// addresses or users in it. The form is that of the IETF draft api-health-check.
-func (c *console) ready(ctx echo.Context) error {
-	type light struct {
-		Name    string `json:"name"`
-		Status  string `json:"status"`
-		Detail  string `json:"detail,omitempty"`
-		Latency int64  `json:"latency_ms"`
-	}
-	status, answer := http.StatusOK, struct {
-		Status string  `json:"status"`
-		Checks []light `json:"checks"`
-	}{Status: "pass"}
-	for _, check := range c.Checks {
-		bounded, cancel := context.WithTimeout(ctx.Request().Context(), checkTimeout)
-		start := c.Now()
-		detail, err := check.Ask(bounded)
-		cancel()
-		l := light{Name: check.Name, Status: "pass", Latency: c.Now().Sub(start).Milliseconds()}
-		if err == nil {
-			l.Detail = detail
-		}
-		switch {
-		case err != nil && check.Critical:
-			l.Status, l.Detail, answer.Status, status = "fail", "does not answer", "fail", http.StatusServiceUnavailable
-		case err != nil:
-			l.Status, l.Detail = "warn", detail
-		}
-		answer.Checks = append(answer.Checks, l)
-	}
-	return ctx.JSON(status, answer)
 }

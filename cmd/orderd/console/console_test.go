@@ -95,7 +95,7 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	d.home = &home{}
 	e, err := New(Options{Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships,
-		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Checks: checks,
+		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
 		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI})
 	if err != nil {
 		t.Fatal(err)

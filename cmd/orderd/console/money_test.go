@@ -224,7 +224,7 @@ func TestTokensWithoutADatabase(t *testing.T) {
 		Failures:   d.failures,
 		TokenStore: NewTokenStore(away, d.Clock.Now),
 		Tokens:     []Token{{Name: "bootstrap", Role: Admin, SHA256: sha256.Sum256([]byte(secret(Admin)))}},
-		Metrics:    NewMetrics(), Now: d.Clock.Now})
+		Metrics:    NewMetrics(), Ready: NewReadiness(d.Clock.Now), Now: d.Clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -497,7 +497,8 @@ func TestIfMatchHoldsWhereARefundIsDecided(t *testing.T) {
 		}}
 		e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: b, Reconciler: d.books, Failures: d.failures,
 			TokenStore: d.tokens, Tokens: []Token{{Name: "the-finance", Role: Finance,
-				SHA256: sha256.Sum256([]byte(secret(Finance)))}}, Metrics: NewMetrics(), Now: d.Clock.Now})
+				SHA256: sha256.Sum256([]byte(secret(Finance)))}}, Metrics: NewMetrics(),
+			Ready: NewReadiness(d.Clock.Now), Now: d.Clock.Now})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,7 +50,8 @@ func TestWrongOperatorTokensAreHeld(t *testing.T) {
 	d := newDesk(t)
 	d.metrics = NewMetrics()
 	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: d.books,
-		Failures: d.failures, TokenStore: d.tokens, Metrics: d.metrics, Now: d.Clock.Now,
+		Failures: d.failures, TokenStore: d.tokens, Metrics: d.metrics,
+		Ready: NewReadiness(d.Clock.Now), Now: d.Clock.Now,
 		Tokens: []Token{{Name: "root", Role: Admin, SHA256: sha256.Sum256([]byte(secret(Admin)))}},
 		WrongTokens: orderhttp.NewWrongTokens(3, nil, d.Clock.Now, func(held bool) {
 			d.metrics.WrongToken("admin", held)

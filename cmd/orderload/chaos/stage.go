@@ -460,7 +460,7 @@ func (s *stage) newProcess(name string, roles ...string) (*process, error) {
 	}
 	p.env = append(append([]string{}, s.env...), "ORDERD_DATA_DIR="+filepath.Join(s.dir, name),
 		"ORDERD_API_ADDR="+p.api, "ORDERD_NOTIFY_ADDR="+p.notify, "ORDERD_ADMIN_ADDR="+p.admin,
-		"HOME="+s.dir, "PATH="+os.Getenv("PATH"), "GOTRACEBACK=all")
+		"ORDERD_DRAIN_DELAY=0s", "HOME="+s.dir, "PATH="+os.Getenv("PATH"), "GOTRACEBACK=all")
 	if s.gate != "" {
 		p.env = append(p.env, "ORDERD_FAILPOINTS_ADDR="+p.steps,
 			"ORDERD_FAILPOINTS_LOG="+filepath.Join(s.dir, stepsLog))
