@@ -12,5 +12,5 @@
 // # Reading order
 //
 // fen.go (money), gateway.go (prepay, query, close, notifications and what an
-// error means), refund.go, bill.go, text.go.
+// error means), refund.go, bill.go, text.go, trace.go.
 package payment

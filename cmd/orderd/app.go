@@ -633,14 +633,15 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			return err
 		}
 		e, err := orderhttp.New(orderhttp.Options{
-			Orders:   a.orders,
-			SKUs:     a.stock,
-			Tokens:   tokens,
-			Now:      time.Now,
-			Log:      a.log,
-			Observe:  a.metrics,
-			OpenAPI:  docs.OpenAPI,
-			Stopping: a.stopping,
+			Orders:    a.orders,
+			SKUs:      a.stock,
+			Tokens:    tokens,
+			Now:       time.Now,
+			Log:       a.log,
+			Observe:   a.metrics,
+			AccessLog: a.s.AccessLog,
+			OpenAPI:   docs.OpenAPI,
+			Stopping:  a.stopping,
 
 			TrustedProxies: proxies,
 			WrongTokens:    a.wrongTokens("api", proxies),
@@ -660,6 +661,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			Now:           time.Now,
 			Log:           a.log,
 			Observe:       a.metrics,
+			AccessLog:     a.s.AccessLog,
 		})
 		if err != nil {
 			return err
@@ -703,6 +705,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Ready:      a.ready,
 		Now:        time.Now,
 		Log:        a.log,
+		AccessLog:  a.s.AccessLog,
 		Simulated:  a.sim != nil,
 		CloseRate:  a.s.CloseRate,
 		OpenAPI:    docs.AdminOpenAPI,

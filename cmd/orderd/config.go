@@ -98,6 +98,10 @@ type settings struct {
 	DrainDelay time.Duration `name:"drain-delay" default:"4s" help:"${drain_delay}"`
 	// LogLevel is debug, info, warn or error; the log goes to standard error.
 	LogLevel string `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"${log_level}"`
+	// LogFormat is text (key=value) or json, an object a line.
+	LogFormat string `name:"log-format" default:"text" enum:"text,json" help:"text or json."`
+	// AccessLog is of customers, callbacks and operators, not of probes and scrapes.
+	AccessLog bool `name:"access-log" negatable:"" help:"${access_log}"`
 
 	// JWTSecret and JWTPublicKey are two ways to check customers' tokens, of which one is
 	// used: a secret shared with the shop's login, or that login's public key.
@@ -550,12 +554,16 @@ func (s settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // print -o json`.
 func (s settings) MarshalJSON() ([]byte, error) { return []byte(fmt.Sprintf("%q", s.String())), nil }
 
-// logger writes text to standard error at the level of ORDERD_LOG_LEVEL, info when that
-// is none of slog's.
+// logger writes to standard error at the level of ORDERD_LOG_LEVEL, info when that is none
+// of slog's, in the form of ORDERD_LOG_FORMAT.
 func (s *settings) logger(io *terminal) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		level = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(io.Err, &slog.HandlerOptions{Level: level}))
+	options := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(io.Err, options))
+	}
+	return slog.New(slog.NewTextHandler(io.Err, options))
 }

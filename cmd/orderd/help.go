@@ -69,10 +69,11 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",
 	"pace": "Divide the waits between calls to WeChat Pay by this. For tests against a simulator of " +
 		"the same speed.",
-	"log_level": "debug, info, warn or error.",
-	"serve":     "Run the service. With nothing configured it runs on embedded parts and says so.",
-	"reconcile": "Hold WeChat Pay's bills against our books; look at differences and resolve them.",
-	"config":    "File of NAME=VALUE lines with ORDERD_… names.",
+	"access_log": "Log every request: route, status, duration, ids; no queries, no addresses of clients.",
+	"log_level":  "debug, info, warn or error.",
+	"serve":      "Run the service. With nothing configured it runs on embedded parts and says so.",
+	"reconcile":  "Hold WeChat Pay's bills against our books; look at differences and resolve them.",
+	"config":     "File of NAME=VALUE lines with ORDERD_… names.",
 	"pay_description": "What the buyer reads in WeChat Pay's bill; {goods} becomes the title of the first goods and " +
 		"the number of pieces.",
 	"close_grace": "How long after the deadline WeChat Pay is asked to close.",

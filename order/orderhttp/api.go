@@ -69,7 +69,8 @@ type Options struct {
 	// WrongTokens bounds the tokens that the shop's login never made; nil: nothing does.
 	WrongTokens *WrongTokens
 	// OpenAPI is the document served at /openapi.yaml; nil serves none.
-	OpenAPI []byte
+	OpenAPI   []byte
+	AccessLog bool // log every request
 	// Stopping ends the long polls when it is closed: http.Server.Shutdown waits for
 	// requests under way and does not cancel them, so that a poll would hold a stop up
 	// for MaxWait. Nil: they end by themselves.
@@ -103,7 +104,7 @@ func New(o Options) (*echo.Echo, error) {
 	}
 	a := &api{Options: o, limits: newLimiters(o.Limits, o.Now), polls: make(chan struct{}, maxPolls),
 		watcher: newWatcher(o.Orders.Versions)}
-	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe})
+	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe, Access: o.AccessLog})
 	for _, r := range a.routes() {
 		h := withBudget(r.budget, r.handle)
 		if r.limit != nil {
@@ -226,10 +227,10 @@ func customerOf(c echo.Context) string {
 }
 
 // causeOf says in the timeline who asked and by which request: actor customer, cause type
-// request, id that of RequestID.
+// request, id that of CauseID.
 func causeOf(c echo.Context) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request",
-		ID: RequestID(c)}
+		ID: CauseID(c)}
 }
 
 // openAPI is GET /openapi.yaml: docs/openapi.yaml as it was built in, 404 when Options

@@ -15,6 +15,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"orderd/migrations/bounds"
+	"orderd/payment"
 )
 
 // Observer is called for every answer, after it was sent; console.Metrics implements it.
@@ -34,6 +35,8 @@ type EdgeOptions struct {
 	Now     func() time.Time
 	Log     *slog.Logger // nil: silent
 	Observe Observer     // nil: nothing is counted
+	// Access logs every request, one line each, and not only what failed or was slow.
+	Access bool
 	// WriteError answers for a handler that returned err. Nil: WriteProblem.
 	WriteError func(c echo.Context, err error)
 }
@@ -42,6 +45,8 @@ const (
 	// headerRequestID is taken from the request when it is well formed and is in every
 	// answer.
 	headerRequestID = "X-Request-Id"
+	// headerTrace says which trace of the caller a request belongs to.
+	headerTrace = "Traceparent"
 	// slow is when a request is worth a line in the log: four times what a placement
 	// takes on a busy day, and less than any time-out.
 	slow = time.Second
@@ -84,6 +89,11 @@ func Edge(o EdgeOptions) echo.MiddlewareFunc {
 			start := o.Now()
 			h := c.Response().Header()
 			h.Set(headerRequestID, requestIDFor(c.Request().Header.Get(headerRequestID), start))
+			if given := c.Request().Header[headerTrace]; len(given) == 1 {
+				if trace := payment.ParseTrace(given[0]); trace.ID != "" {
+					c.SetRequest(c.Request().WithContext(payment.WithTrace(c.Request().Context(), trace)))
+				}
+			}
 			h.Set("Cache-Control", "no-store")
 			h.Set("X-Content-Type-Options", "nosniff")
 			hungUp := c.Request().Context() // the handler may narrow it
@@ -96,7 +106,7 @@ func Edge(o EdgeOptions) echo.MiddlewareFunc {
 			if err != nil && errors.Is(hungUp.Err(), context.Canceled) {
 				status = statusHungUp
 			}
-			report(log, c, status, took, err)
+			report(log, c, status, took, err, o.Access)
 			if o.Observe != nil {
 				o.Observe.Request(c.Path(), method(c.Request().Method), status, took)
 			}
@@ -133,17 +143,19 @@ func safely(c echo.Context, next echo.HandlerFunc) (err error) {
 
 // report logs what failed for a reason of ours (5xx) and what was slow, one line for each
 // request. A 500 is an error, because only a defect makes one; other 5xx are warnings,
-// because a dependency that is away makes many. 4xx are the client's and only counted.
-// Bodies, tokens and personal data are never logged.
-func report(log *slog.Logger, c echo.Context, status int, took time.Duration, err error) {
+// because a dependency that is away makes many. 4xx are the client's and only counted,
+// unless every request is to be logged. Bodies, tokens, queries, addresses of clients and
+// other personal data are never logged.
+func report(log *slog.Logger, c echo.Context, status int, took time.Duration, err error, access bool) {
 	failed := status >= http.StatusInternalServerError
 	_, polled := c.Get(polledKey).(bool)
-	if !failed && (took < slow || polled) {
+	late := took >= slow && !polled
+	if !failed && !late && !access {
 		return
 	}
-	attrs := []any{
-		"request_id", RequestID(c), "method", method(c.Request().Method), "route", c.Path(),
-		"status", status, "took", took,
+	attrs := append(IDs(c), "method", method(c.Request().Method), "route", c.Path(), "status", status, "took", took)
+	if access {
+		attrs = append(attrs, "bytes", c.Response().Size)
 	}
 	if no := c.Param("order_no"); validOrderNo(no) {
 		attrs = append(attrs, "order_no", no)
@@ -160,8 +172,10 @@ func report(log *slog.Logger, c echo.Context, status int, took time.Duration, er
 		log.Error("request failed", attrs...)
 	case failed:
 		log.Warn("request not served", attrs...)
-	default:
+	case late:
 		log.Warn("slow request", attrs...)
+	default:
+		log.Info("request", attrs...)
 	}
 }
 
@@ -180,6 +194,28 @@ func method(m string) string {
 // else a ULID of ours. It is in the answer, in the timeline as the cause of what the
 // request changed, and in the log.
 func RequestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
+
+// IDs are the attributes by which a line of the log is found: the id of the request, and that
+// of the caller's trace if there is one.
+func IDs(c echo.Context) []any {
+	ids := []any{"request_id", RequestID(c)}
+	if trace := payment.TraceOf(c.Request().Context()); trace.ID != "" {
+		ids = append(ids, "trace_id", trace.ID)
+	}
+	return ids
+}
+
+// CauseID is what the timeline says of the request that changed an order: its id, and behind
+// a slash that of the caller's trace, where both have room.
+func CauseID(c echo.Context) string {
+	id := RequestID(c)
+	if trace := payment.TraceOf(c.Request().Context()); trace.ID != "" {
+		if both := id + "/" + trace.ID; bounds.CauseID.Fits(both) {
+			return both
+		}
+	}
+	return id
+}
 
 // requestIDFor gives the id that a request came with when it can be logged and stored as
 // it is, else a new ULID.

@@ -65,6 +65,8 @@ type NotifyOptions struct {
 	Now     func() time.Time
 	Log     *slog.Logger // nil: silent
 	Observe Observer     // nil: nothing is counted
+	// AccessLog logs every request.
+	AccessLog bool
 	// Parallel is how many notifications may be worked on at once; more wait, within
 	// notifyBudget. 0: 256, the members of two full group commits, one for each
 	// lane, beyond which more at once are no faster.
@@ -132,7 +134,8 @@ func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 	}
 	n := &notify{NotifyOptions: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		slots: make(chan struct{}, o.Parallel)}
-	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe, WriteError: writeFail})
+	e := newEcho(EdgeOptions{Now: o.Now, Log: o.Log, Observe: o.Observe, Access: o.AccessLog,
+		WriteError: writeFail})
 	e.POST(PathNotifyPayment, n.handle("payment", n.payment))
 	e.POST(PathNotifyRefund, n.handle("refund", n.refund))
 	e.GET("/healthz", healthz)
@@ -193,7 +196,7 @@ func (n *notify) take(ctx context.Context, c echo.Context, settle settles) (outc
 	// Before any signature, which it has not: it changes nothing but a counter.
 	if n.Notifications.IsV2Refund(body) {
 		n.log.Info("a refund was made on the merchant platform; the day's bill will book it",
-			"request_id", RequestID(c))
+			IDs(c)...)
 		return outcomeV2, nil
 	}
 	if n.Notifications.IsEcho(body) {
@@ -228,7 +231,7 @@ func (n *notify) unread(c echo.Context, err error, length int) (string, error) {
 // when that is not well formed.
 func notified(c echo.Context, id string) order.Cause {
 	if !bounds.NotificationID.Fits(id) {
-		id = RequestID(c)
+		id = CauseID(c)
 	}
 	return order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification", ID: id}
 }
@@ -291,7 +294,7 @@ func (n *notify) echo(ctx context.Context, c echo.Context, body []byte) (string,
 // refused logs that something came which is no notification of WeChat Pay. Of the body
 // only the length is logged: it may hold anything.
 func (n *notify) refused(c echo.Context, what string, length int) {
-	n.log.Warn(what, "request_id", RequestID(c), "length", length)
+	n.log.Warn(what, append(IDs(c), "length", length)...)
 }
 
 // writeFail answers in the form that WeChat Pay documents for a notification that was not

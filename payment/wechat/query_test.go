@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -281,5 +282,21 @@ func TestMessageOfAnyType(t *testing.T) {
 		if got, err := g.Query(t.Context(), testNo); err != nil || got.State != payment.TradeNotFound {
 			t.Errorf("%s: %+v %v", message, got, err)
 		}
+	}
+}
+
+// Whoever looks for the call in what WeChat Pay's support was told finds the request that made it; a call of nobody's
+// has none.
+func TestTraceIsHandedOn(t *testing.T) {
+	g, s := against(t, reply{status: 200, body: tradeBody(nil)})
+	trace := payment.ParseTrace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	for _, ctx := range []context.Context{payment.WithTrace(t.Context(), trace), t.Context()} {
+		if _, err := g.Query(ctx, testNo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := s.requests()
+	if on := payment.ParseTrace(got[0].header.Get("Traceparent")); on != trace || got[1].header["Traceparent"] != nil {
+		t.Errorf("%q, then %q", got[0].header["Traceparent"], got[1].header["Traceparent"])
 	}
 }

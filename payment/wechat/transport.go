@@ -105,8 +105,11 @@ func (t *verifyingTransport) RoundTrip(req *http.Request) (*http.Response, error
 	if !ok {
 		learnt = new(facts) // verified all the same, only nobody asks
 	}
+	req = req.Clone(req.Context()) // a RoundTripper leaves its argument alone
+	if trace := payment.TraceOf(req.Context()).Header(); trace != "" {
+		req.Header.Set("traceparent", trace)
+	}
 	if u, err := url.Parse(learnt.host); err == nil && learnt.host != "" {
-		req = req.Clone(req.Context()) // a RoundTripper leaves its argument alone
 		req.URL.Scheme, req.URL.Host, req.Host = u.Scheme, u.Host, u.Host
 	}
 	res, err := t.next.RoundTrip(req)

@@ -133,6 +133,8 @@ type Options struct {
 	Ready *Readiness
 	Now   func() time.Time
 	Log   *slog.Logger // nil: silent
+	// AccessLog logs every request.
+	AccessLog bool
 	// Simulated says on every page that WeChat Pay is the simulator: nobody shall take
 	// what is shown for real money, or the other way around.
 	Simulated bool
@@ -190,7 +192,7 @@ func New(o Options) (*echo.Echo, error) {
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
-	e := newEcho(o.Now, o.Log, o.Metrics)
+	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog)
 	for _, r := range c.routes() {
 		e.Add(r.method, r.path, c.guard(r.role, r.handle))
 	}
@@ -198,12 +200,13 @@ func New(o Options) (*echo.Echo, error) {
 }
 
 // newEcho has the same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
-func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer) *echo.Echo {
+func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer, access bool) *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
 	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{
-		Now: now, Log: log, Observe: observe, WriteError: orderhttp.WriteOperatorProblem,
+		Now: now, Log: log, Observe: observe, Access: access,
+		WriteError: orderhttp.WriteOperatorProblem,
 	}))
 	return e
 }
@@ -376,7 +379,7 @@ func operator(ctx echo.Context) string {
 // of the log and of the answer's X-Request-Id.
 func cause(ctx echo.Context) order.Cause {
 	return order.Cause{Actor: order.Actor{Type: order.ActorOperator, ID: operator(ctx)}, Type: "request",
-		ID: orderhttp.RequestID(ctx)}
+		ID: orderhttp.CauseID(ctx)}
 }
 
 // decode reads one JSON object of at most maxBody into a struct. Fields that it does not
