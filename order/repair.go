@@ -56,6 +56,7 @@ var mends = map[string]func(ctx context.Context, m *mending) (needed bool, err e
 	"stock.agrees_with_state": mendReturn,
 	"stock.refund_returned":   mendRefundReturn,
 	"stock.conserved":         mendCounter,
+	"events.told":             mendTold,
 }
 
 // Repair mends one row, in a transaction of its own, through the one writer of

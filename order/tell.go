@@ -1,7 +1,15 @@
 package order
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"orderd/migrations/sqldb"
 	"orderd/payment/feed"
@@ -74,4 +82,53 @@ func tellPlaced(outcomes []sqldb.Outcome[Placed], fresh []int) []feed.Event {
 			State: string(o.State)}
 	}
 	return told
+}
+
+// ToldNewest is how many ids at the end of the feed are held against what happened, and where
+// a repair looks whether something was told. Older ones were read long ago, and go by age.
+const ToldNewest = 50_000
+
+// mendTold tells what happened and was not told, such as by a program that knows no feed. Its
+// key is ORDER_NO/VERSION/TYPE. The shop hears of it late, and at its own time.
+func mendTold(ctx context.Context, m *mending) (bool, error) {
+	parts := strings.Split(m.key, "/")
+	if len(parts) != 3 || parts[0] != m.orderNo {
+		return false, nil
+	}
+	version, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
+		return false, nil //nolint:nilerr // it names no event
+	}
+	if _, err := m.load(ctx, nil); err != nil { // locks the order: nobody tells of it meanwhile
+		return false, err
+	}
+	m.loaded = false // and nothing of it is written
+	told := feed.Event{Type: feed.Type(parts[2]), OrderNo: m.orderNo, Version: version}
+	var name, from, detail string
+	var at int64
+	err = m.tx.QueryRowContext(ctx, `SELECT at, event, from_state, to_state, detail
+FROM order_events
+WHERE order_no = ?
+  AND seq = ?`, m.orderNo, version).Scan(&at, &name, &from, &told.State, &detail)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("read an event of an order: %w", err)
+	}
+	if !slices.Contains(Told(name, State(from), State(told.State)), told.Type) {
+		return false, nil
+	}
+	var times int
+	if err := m.tx.QueryRowContext(ctx, `SELECT COUNT(*)
+FROM events_out
+WHERE id > (SELECT COALESCE(MAX(id), 0) - `+strconv.Itoa(ToldNewest)+` FROM events_out)
+  AND order_no = ?
+  AND version = ?
+  AND type = ?`, m.orderNo, version, string(told.Type)).Scan(&times); err != nil || times > 0 {
+		return false, err
+	}
+	var facts map[string]string
+	_ = json.Unmarshal([]byte(detail), &facts) // "" of most: then it is about the order alone
+	told.At, told.Ref = sqldb.FromMillis(at), cmp.Or(facts["out_refund_no"], facts["transaction_id"])
+	return true, feed.Insert(ctx, m.tx, []feed.Event{told})
 }

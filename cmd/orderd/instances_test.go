@@ -75,64 +75,8 @@ func TestInstancesOneOfThemAsleep(t *testing.T) {
 		t.TempDir()); code != exitOK {
 		t.Fatal(errs)
 	}
-	post := poster(t, secret, 3*time.Second)
-	var mu sync.Mutex
-	acked := map[string]bool{}
-	end := make(chan struct{})
-	var wg sync.WaitGroup
-	for w := range 6 {
-		wg.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				var o struct {
-					OrderNo    string `json:"order_no"`
-					OutTradeNo string `json:"out_trade_no"`
-				}
-				key := fmt.Sprintf("w%d-%d", w, i)
-				for try := range 5 { // another instance has the same answer
-					if post(all[(w+i+try)%len(all)], "/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`,
-						&o) == http.StatusCreated {
-						break
-					}
-				}
-				if o.OrderNo == "" {
-					continue
-				}
-				mu.Lock()
-				acked[o.OrderNo] = true
-				mu.Unlock()
-				if post(all[(w+i+1)%len(all)], "/v1/orders/"+o.OrderNo+"/prepay", "", `{"trade_type":"NATIVE"}`,
-					&o) != http.StatusOK {
-					continue
-				}
-				switch i % 3 {
-				case 0:
-					_ = sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true})
-				case 1:
-					post(all[(w+i+2)%len(all)], "/v1/orders/"+o.OrderNo+"/cancel", "", `{"reason":"x"}`, &o)
-				}
-			}
-		})
-	}
-	many := func(n int) {
-		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
-			mu.Lock()
-			have := len(acked)
-			mu.Unlock()
-			if have >= n {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d orders, want %d", have, n)
-			}
-		}
-	}
-	many(60)
+	load := newShoppers(t, sim, secret, all...)
+	load.many(60)
 	if err := all[0].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -140,15 +84,122 @@ func TestInstancesOneOfThemAsleep(t *testing.T) {
 	if err := all[0].cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	before := len(acked)
-	mu.Unlock()
-	many(before + 40)
-	close(end)
-	wg.Wait()
+	load.more(40)
+	acked := load.end()
 	settled(t, dsn, len(acked))
 	for _, v := range all {
 		v.signal(syscall.SIGTERM)
 	}
 	holdAgainstWeChat(t, sim, dsn, acked)
+}
+
+// shoppers place, prepay, pay and cancel at several instances until they are told to end.
+// An instance may go away under them: the next one is asked with the same key.
+type shoppers struct {
+	t    *testing.T
+	sim  *wechatsim.Sim
+	post func(v *victim, path, key, body string, into any) int
+	stop chan struct{}
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex
+	at    []*victim
+	acked map[string]bool // order numbers that a 201 gave
+}
+
+// newShoppers starts six of them.
+func newShoppers(t *testing.T, sim *wechatsim.Sim, secret string, at ...*victim) *shoppers {
+	t.Helper()
+	s := &shoppers{t: t, sim: sim, post: poster(t, secret, 3*time.Second), stop: make(chan struct{}), at: at,
+		acked: map[string]bool{}}
+	for w := range 6 {
+		s.wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-s.stop:
+					return
+				default:
+					s.buy(w, i)
+				}
+			}
+		})
+	}
+	return s
+}
+
+// instance gives the n-th one, round and round.
+func (s *shoppers) instance(n int) *victim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at[n%len(s.at)]
+}
+
+// shopAt says which instances are asked from now on.
+func (s *shoppers) shopAt(at ...*victim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = at
+}
+
+// buy is one order of shopper w.
+func (s *shoppers) buy(w, i int) {
+	var o struct {
+		OrderNo    string `json:"order_no"`
+		OutTradeNo string `json:"out_trade_no"`
+	}
+	key := fmt.Sprintf("w%d-%d", w, i)
+	for try := range 5 { // another instance has the same answer
+		if s.post(s.instance(w+i+try), "/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`,
+			&o) == http.StatusCreated {
+			break
+		}
+	}
+	if o.OrderNo == "" {
+		return
+	}
+	s.mu.Lock()
+	s.acked[o.OrderNo] = true
+	s.mu.Unlock()
+	if s.post(s.instance(w+i+1), "/v1/orders/"+o.OrderNo+"/prepay", "", `{"trade_type":"NATIVE"}`,
+		&o) != http.StatusOK {
+		return
+	}
+	switch i % 3 {
+	case 0:
+		_ = s.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true})
+	case 1:
+		s.post(s.instance(w+i+2), "/v1/orders/"+o.OrderNo+"/cancel", "", `{"reason":"x"}`, &o)
+	}
+}
+
+// many waits until so many orders are placed.
+func (s *shoppers) many(n int) {
+	s.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
+		s.mu.Lock()
+		have := len(s.acked)
+		s.mu.Unlock()
+		if have >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%d orders, want %d", have, n)
+		}
+	}
+}
+
+// more waits until so many more are placed.
+func (s *shoppers) more(n int) {
+	s.t.Helper()
+	s.mu.Lock()
+	before := len(s.acked)
+	s.mu.Unlock()
+	s.many(before + n)
+}
+
+// end sends them home and gives the orders that they were told of.
+func (s *shoppers) end() map[string]bool {
+	close(s.stop)
+	s.wg.Wait()
+	return s.acked
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"orderd/order"
@@ -124,17 +125,16 @@ WHERE o.order_no IS NULL`},
 	{"events.told", "what the feed tells of the newest orders is what happened to them, each once", toldQuery()},
 }
 
-// toldNewest is how many events at the end of the feed events.told looks at. Older ones were
-// read long ago, and go by age.
-const toldNewest = "50000"
+// toldNewest is how many events at the end of the feed events.told looks at.
+var toldNewest = strconv.Itoa(order.ToldNewest)
 
 // toldQuery holds the end of the feed against the orders whose placement it tells: whatever
 // happens to one has a larger id than its placement, so that nothing of them is cut off. Of
 // other orders it asks that they are there, and, placed a minute after the oldest event that
 // is looked at, that their placement was told. What is told comes from order.Told.
 func toldQuery() string {
-	const newest = `id > (SELECT COALESCE(MAX(id), 0) - ` + toldNewest + ` FROM events_out)`
-	const whole = `IN (SELECT order_no FROM events_out WHERE ` + newest + ` AND type = '` +
+	newest := `id > (SELECT COALESCE(MAX(id), 0) - ` + toldNewest + ` FROM events_out)`
+	whole := `IN (SELECT order_no FROM events_out WHERE ` + newest + ` AND type = '` +
 		string(feed.OrderCreated) + `')`
 	parts := []string{`
   SELECT order_no, version, type, state, 1 AS told, 0 AS happened

@@ -97,6 +97,10 @@ var repairable = []struct {
 		"stock.agrees_with_state", "$closed", 0},
 	{"refund paid, stock kept", "DELETE FROM stock_flows WHERE order_no = '$partly' AND kind = 'return';UPDATE " +
 		"skus SET available = available - 1 WHERE sku_id = 'mug'", "stock.refund_returned", "$partly-R01", 0},
+	{"a close that nobody was told of", "DELETE FROM events_out WHERE order_no = '$closed' AND type = 'order.closed'",
+		"events.told", "$closed", 0},
+	{"refunds that nobody was told of", "DELETE FROM events_out WHERE order_no = '$partly' AND type LIKE 'refund.%'",
+		"events.told", "$partly", 0},
 }
 
 // Whoever repairs must see first what would be done, must not do it twice, and must not leave anything broken by it:
