@@ -156,8 +156,7 @@ func fieldsTable() string {
 
 // A client that is written by openapi.yaml must not be refused, nor learn of a bound by a 422 in production.
 func TestOpenAPIHasTheBounds(t *testing.T) {
-	doc := strings.Join(strings.Fields(read(t, "docs/openapi.yaml")), " ")
-	for _, want := range []string{
+	says(t, "docs/openapi.yaml",
 		fmt.Sprintf("attach: type: string maxLength: %d description: >- At most %[1]d bytes in UTF-8",
 			bounds.Attach.Most),
 		fmt.Sprintf("which is %d Chinese characters", bounds.Attach.Most/len("字")),
@@ -173,10 +172,39 @@ func TestOpenAPIHasTheBounds(t *testing.T) {
 		fmt.Sprintf(`schema: {type: string, pattern: '^"?[0-9A-Za-z_-]{1,%d}"?$'}`, bounds.IdempotencyKey.Most),
 		fmt.Sprintf("maxItems: %d ", bounds.Lines.Most),
 		fmt.Sprintf("quantity: {type: integer, format: int64, minimum: 1, maximum: %d}", bounds.Quantity.Most),
-		fmt.Sprintf("maximum: %d, description: Fen.}", bounds.TotalFen.Most),
-	} {
+		fmt.Sprintf("maximum: %d, description: Fen.}", bounds.TotalFen.Most))
+	says(t, "docs/admin-openapi.yaml",
+		fmt.Sprintf("Reason: {type: string, minLength: 1, maxLength: %d,", bounds.Reason.Most),
+		fmt.Sprintf("reason: {type: string, maxLength: %d,", bounds.Note.Most),
+		fmt.Sprintf("SkuID: {type: string, pattern: '^[0-9A-Za-z_.:-]{1,%d}$'}", bounds.SkuID.Most),
+		fmt.Sprintf(`schema: {type: string, pattern: '^"?[0-9A-Za-z_-]{1,%d}"?$'}`, bounds.IdempotencyKey.Most),
+		fmt.Sprintf("maxItems: %d ", bounds.Lines.Most),
+		fmt.Sprintf("title: {type: string, minLength: 1, maxLength: %d}", bounds.Title.Most),
+		fmt.Sprintf("total: {type: integer, format: int64, minimum: 1, maximum: %d, description: Fen.}",
+			bounds.PriceFen.Most),
+		fmt.Sprintf("quantity: {type: integer, format: int64, minimum: -1, maximum: %d,", bounds.Stock.Most),
+		fmt.Sprintf("quantity: {type: integer, format: int64, minimum: 1, maximum: %d}", bounds.Stock.Most),
+		fmt.Sprintf("delta: {type: integer, format: int64, minimum: -%d, maximum: %[1]d,", bounds.Stock.Most),
+		fmt.Sprintf("reference_no: {type: string, maxLength: %d,", bounds.ReferenceNo.Most),
+		fmt.Sprintf("sale: {type: string, maxLength: %d}", bounds.Sale.Most),
+		fmt.Sprintf("buckets: {type: integer, format: int64, minimum: 0, maximum: %d}", bounds.GateBuckets.Most),
+		fmt.Sprintf("count: {type: integer, format: int64, minimum: 1, maximum: %d}", bounds.GateBuckets.Most),
+		fmt.Sprintf("rate: {type: integer, format: int64, minimum: 0, maximum: %d,", bounds.GateRate.Most),
+		fmt.Sprintf("per_customer: {type: integer, format: int64, minimum: 0, maximum: %d,", bounds.PerCustomer.Most),
+		fmt.Sprintf("carrier: {type: string, maxLength: %d,", bounds.Carrier.Most),
+		fmt.Sprintf("number: {type: string, maxLength: %d,", bounds.ParcelNo.Most),
+		fmt.Sprintf("goods: {type: string, minLength: 1, maxLength: %d,", bounds.Goods.Most),
+		fmt.Sprintf("contact: {type: string, maxLength: %d,", bounds.Contact.Most),
+		fmt.Sprintf("PersonName: type: string minLength: 1 maxLength: %d ", bounds.Operator.Most))
+}
+
+// says wants texts in a document, whose lines do not matter.
+func says(t *testing.T, name string, texts ...string) {
+	t.Helper()
+	doc := strings.Join(strings.Fields(read(t, name)), " ")
+	for _, want := range texts {
 		if !strings.Contains(doc, want) {
-			t.Errorf("docs/openapi.yaml does not say %q", want)
+			t.Errorf("%s does not say %q", name, want)
 		}
 	}
 }

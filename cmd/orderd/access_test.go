@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,18 +19,30 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/orderhttp"
+	"orderd/order/ordertest/contract"
 	"orderd/payment/wechatsim"
 )
 
 var update = flag.Bool("update", false, "write what is generated into docs/")
+
+// documents are what clients of customers and of operators are written by.
+var documents = sync.OnceValues(func() (of [2]*contract.Document, err error) {
+	for i, file := range []string{"../../docs/openapi.yaml", "../../docs/admin-openapi.yaml"} {
+		if of[i], err = contract.Load(file); err != nil {
+			return of, err
+		}
+	}
+	return of, nil
+})
 
 // house is a whole service with its four listeners, two customers who each
 // have a paid order with a refund, and an operator of each role.
 type house struct {
 	*app
 	doors  map[string]*echo.Echo
-	secret map[string]string // Authorization by principal
-	ids    map[string]ids    // by customer
+	held   map[string]http.Handler // the doors, every answer held against their documents
+	secret map[string]string       // Authorization by principal
+	ids    map[string]ids          // by customer
 }
 
 type ids struct{ order, refund, transaction string }
@@ -44,7 +58,8 @@ func newHouse(t *testing.T) *house {
 
 func newHouseIn(t *testing.T, a *app) *house {
 	t.Helper()
-	h := &house{app: a, doors: map[string]*echo.Echo{}, secret: map[string]string{}, ids: map[string]ids{}}
+	h := &house{app: a, doors: map[string]*echo.Echo{}, held: map[string]http.Handler{}, secret: map[string]string{},
+		ids: map[string]ids{}}
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
 			t.Error(err)
@@ -52,7 +67,14 @@ func newHouseIn(t *testing.T, a *app) *house {
 	})
 	for i, name := range []string{"api", "notify", "admin", "ops"} {
 		h.doors[name] = h.servers[i].Handler.(*echo.Echo)
+		h.held[name] = h.doors[name]
 	}
+	described, err := documents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.held["api"] = described[0].Handler(t, h.doors["api"])
+	h.held["admin"] = described[1].Below(t, "/admin/", h.doors["admin"])
 	h.bearer(t, "expired", h.JWTSecret, "customer-A", time.Now().Add(-2*time.Hour))
 	h.bearer(t, "foreign key", strings.Repeat("x", 32), "customer-A", time.Now())
 	h.bearer(t, "customer A", h.JWTSecret, "customer-A", time.Now())
@@ -145,7 +167,7 @@ func (h *house) ask(door, who, method, path, body string, headers ...string) *ht
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	rec := httptest.NewRecorder()
-	h.doors[door].ServeHTTP(rec, r)
+	h.held[door].ServeHTTP(rec, r)
 	return rec
 }
 

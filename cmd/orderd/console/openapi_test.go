@@ -36,14 +36,7 @@ func openAPI(t testing.TB) *contract.Document {
 // described is a listener of which every answer below /admin/ is held against the document.
 func described(t testing.TB, h http.Handler) http.Handler {
 	t.Helper()
-	held := openAPI(t).Handler(t, h)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/admin/") {
-			held.ServeHTTP(w, r)
-		} else {
-			h.ServeHTTP(w, r)
-		}
-	})
+	return openAPI(t).Below(t, "/admin/", h)
 }
 
 // unnamed is a route without the names of its parameters: the document's say what they are of.

@@ -39,7 +39,8 @@ func describeSQLite(t *testing.T, db *sqldb.DB) []string {
 
 func describeMariaDB(t *testing.T, db *sqldb.DB) []string {
 	t.Helper()
-	tables := texts(t, db, "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1")
+	tables := texts(t, db,
+		"SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1")
 	var all []string
 	for _, table := range tables {
 		var create string
