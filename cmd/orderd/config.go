@@ -193,6 +193,9 @@ func envNames(k *kong.Kong) error {
 // in the environment when kong looks there. "" is none.
 func envFile(args []string) (string, error) {
 	for i, a := range args {
+		if a == "--" { // what follows is no flag
+			break
+		}
 		if value, ok := strings.CutPrefix(a, "--config="); ok {
 			return value, nil
 		}
@@ -283,6 +286,9 @@ func (s *settings) complete(args []string) error {
 // hasFlag reports that a flag was given, with = or without.
 func hasFlag(args []string, flag string) bool {
 	for _, a := range args {
+		if a == "--" {
+			break
+		}
 		if a == flag || strings.HasPrefix(a, flag+"=") {
 			return true
 		}

@@ -55,6 +55,8 @@ var verbs = map[string]struct {
 	"operator disable": {"li --yes", "db"},
 	"verify":           {"", "db"}, "doctor": {"", "db"},
 	"config print": {"", ""}, "config check": {"", ""}, "version": {"", ""},
+	"completion bash": {"", ""}, "completion zsh": {"", ""}, "completion fish": {"", ""},
+	"completion words": {"-- serve", ""},
 }
 
 // leaves are the verbs that kong knows.

@@ -37,8 +37,9 @@ type root struct {
 	Verify    verifyCmd    `cmd:"" help:"Check every invariant: each unit of stock, each fen, each event."`
 	Doctor    doctorCmd    `cmd:"" help:"Look at all that orderd depends on: what is wrong and how to mend it."`
 	// Print is called so because Config is taken; its verb is `orderd config`.
-	Print   configCmd  `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
-	Version versionCmd `cmd:"" help:"Show version and commit."`
+	Print      configCmd     `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
+	Completion completionCmd `cmd:"" help:"Print what bash, zsh or fish reads to complete verbs and flags."`
+	Version    versionCmd    `cmd:"" help:"Show version and commit."`
 }
 
 // terminal is what verbs read and write: data on Out, words on Err. Tests give buffers,

@@ -31,9 +31,13 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	if err := s.usable(roles); err != nil {
 		return err
 	}
+	log := s.logger(io)
+	if err := s.errVariables(); err != nil {
+		log.Warn("variables of the environment that nobody reads", "err", err)
+	}
 	a, err := start(ctx, s, options{roles: roles, migrate: c.AutoMigrate, allowUnsafe: c.AllowUnsafe,
 		simNasty: c.SimNasty,
-		simSeed:  uint64(time.Now().UnixNano()), simSpeed: 1}, s.logger(io))
+		simSeed:  uint64(time.Now().UnixNano()), simSpeed: 1}, log)
 	if err != nil {
 		return err
 	}

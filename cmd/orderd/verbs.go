@@ -297,10 +297,14 @@ func (c *configPrint) Run(s *settings, t *terminal) error {
 	})
 }
 
-// Run refuses what serve would refuse before it connects to anything, with the same words.
+// Run refuses what serve would refuse before it connects to anything, with the same words,
+// and variables that are no settings, of which serve warns.
 func (c *configCheck) Run(s *settings, t *terminal) error {
 	if err := s.usable(c.Role); err != nil {
 		return err
+	}
+	if err := s.errVariables(); err != nil {
+		return misconfigured(err)
 	}
 	screen.Printf(t.Err, "the configuration can be used; 'orderd doctor' asks the servers too\n")
 	return nil
