@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -235,7 +236,29 @@ func Safety(ctx context.Context, client redis.UniversalClient) []sqldb.Finding {
 		aof.Why, aof.Fix = "a restart of Redis forgets the wake-ups; the sweep re-arms them",
 			"redis-cli CONFIG SET appendonly yes, and the same in redis.conf, on every node"
 	}
-	return []sqldb.Finding{f, aof, writeFinding(ctx, client)}
+	return []sqldb.Finding{f, aof, writeFinding(ctx, client), versionFinding(ctx, client)}
+}
+
+// leastRedis is the first version that asynq's scripts run on, by its README ("Redis version
+// 4.0 or higher").
+const leastRedis = 4
+
+// versionFinding says which Redis it is, of a cluster the one of a node.
+func versionFinding(ctx context.Context, client redis.UniversalClient) sqldb.Finding {
+	f := sqldb.Finding{ID: "redis.version", Level: sqldb.LevelOK}
+	info, err := client.Info(ctx, "server").Result()
+	_, rest, ok := strings.Cut(info, "redis_version:")
+	f.Found, _, _ = strings.Cut(strings.TrimSpace(rest), "\r\n")
+	major, _, _ := strings.Cut(f.Found, ".")
+	n, wrong := strconv.Atoi(major)
+	switch {
+	case err != nil || !ok || wrong != nil:
+		f.Level, f.Found, f.Why = sqldb.LevelWarn, "not readable", "the queue needs Redis 4 or newer"
+		f.Fix = "give the user of ORDERD_REDIS the right to INFO, or look at the server"
+	case n < leastRedis:
+		f.Level, f.Why, f.Fix = sqldb.LevelFail, "the queue's scripts need Redis 4 or newer", "install a newer Redis"
+	}
+	return f
 }
 
 // config reads a setting of Redis; "" when it cannot. All nodes of a cluster should

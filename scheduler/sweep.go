@@ -267,7 +267,7 @@ func (s *sweep) schedule(ctx context.Context, ahead time.Duration) {
 
 // eachSlot calls do for each second, as Unix time, in which orders of a state come
 // due.
-func eachSlot(ctx context.Context, o Orders, state order.State, from, until time.Time,
+func eachSlot(ctx context.Context, o DueOrders, state order.State, from, until time.Time,
 	do func(slot int64)) error {
 	for {
 		next, err := o.DueOrders(ctx, state, order.DueCursor{At: from}, until, 1)

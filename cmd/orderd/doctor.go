@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -59,8 +60,8 @@ type patient struct {
 
 // checks are what doctor looks at, in their order; docs/operations.md says what to do.
 var checks = []func(context.Context, *patient) []diagnosis{
-	checkKeys, checkWeChat, checkNotifyURLs, checkShipments, checkDatabase, checkRedis, checkGateRedis, checkOrders,
-	checkLive,
+	checkVariables, checkKeys, checkWeChat, checkNotifyURLs, checkShipments, checkDatabase, checkRedis,
+	checkGateRedis, checkOrders, checkLive,
 }
 
 // Run looks at everything that orderd depends on. When something must be mended it ends
@@ -151,7 +152,7 @@ func checkDatabase(ctx context.Context, p *patient) []diagnosis {
 			"serve refuses an older schema", "orderd migrate up")...)
 	}
 	p.db = db
-	found = append(found, plain(sqldb.Finding{ID: "database.schema", Level: sqldb.LevelOK, Found: "up to date"})...)
+	found = append(found, plain(schemaFinding(ctx, db))...)
 	if err := takesWrites(ctx, db, time.Now); err != nil {
 		found = append(found, failed("database.write", err, err.Error(), "no order can be placed and no payment booked",
 			"is its disk full, or is it read-only?")...)
@@ -332,6 +333,12 @@ func checkOrders(ctx context.Context, p *patient) []diagnosis {
 			return err
 		}
 		found = append(found, plain(f, gateFinding(gates, co.clock.Now()))...)
+		waiting, err := waitingFindings(ctx, co)
+		if err != nil {
+			return err
+		}
+		found = append(found, plain(waiting...)...)
+		found = append(found, plain(wakeUpFindings(ctx, co, p.s)...)...)
 		r, err := co.audit.Verify(ctx, nil)
 		switch {
 		case err != nil:
@@ -353,6 +360,98 @@ func checkOrders(ctx context.Context, p *patient) []diagnosis {
 			Why: "they could not be looked at", Fix: "see the lines above"})...)
 	}
 	return found
+}
+
+// schemaFinding says which schema the database has, which is not behind. One that is newer is
+// of a newer program that was here: this one may run beside it.
+func schemaFinding(ctx context.Context, db *sqldb.DB) sqldb.Finding {
+	f := sqldb.Finding{ID: "database.schema", Level: sqldb.LevelOK, Found: "up to date"}
+	if has, knows, err := migrations.Versions(ctx, db); err == nil && has > knows {
+		f.Level, f.Found = sqldb.LevelWarn, fmt.Sprintf("%d, this program knows %d", has, knows)
+		f.Why, f.Fix = "a newer program has changed it", "install the newer program here too"
+	}
+	return f
+}
+
+// checkVariables looks for misspelt settings.
+func checkVariables(_ context.Context, p *patient) []diagnosis {
+	f := sqldb.Finding{ID: "config.variables", Level: sqldb.LevelOK, Found: "every ORDERD_… variable is a setting"}
+	if unknown := p.s.unknownVariables(); len(unknown) > 0 {
+		f.Level, f.Found = sqldb.LevelWarn, strings.Join(unknown, ", ")
+		f.Why = "nobody reads them: a misspelt setting is its default"
+		f.Fix = "'orderd config print' lists what there is"
+	}
+	return plain(f)
+}
+
+// oldDifference is how long a difference may be open before it is neglected: a weekend and a
+// working day.
+const oldDifference = 3 * 24 * time.Hour
+
+// waitingFindings looks at what waits for people.
+func waitingFindings(ctx context.Context, co *core) ([]sqldb.Finding, error) {
+	held, err := co.orders.HeldBacklog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	money := sqldb.Finding{ID: "payments.held", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d", held.Count)}
+	if held.Count > 0 {
+		money.Level = sqldb.LevelWarn
+		money.Found = fmt.Sprintf("%d, together %s yuan, since %s", held.Count, held.Amount, stamp(held.Oldest))
+		money.Why, money.Fix = "somebody has paid it and it is for no order", "orderd payments held list"
+	}
+	_, dead, err := co.failures.Count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tasks := sqldb.Finding{ID: "tasks.dead", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d", dead)}
+	if dead > 0 {
+		tasks.Level, tasks.Why, tasks.Fix = sqldb.LevelWarn, "they gave up, and nobody tries them again",
+			"orderd tasks dead list"
+	}
+	open, err := co.reconciler.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := int64(0)
+	for _, of := range open.Count {
+		n += of
+	}
+	books := sqldb.Finding{ID: "differences.old", Level: sqldb.LevelOK, Found: fmt.Sprintf("%d open", n)}
+	if !open.OldestAt.IsZero() && co.clock.Now().Sub(open.OldestAt) > oldDifference {
+		books.Level = sqldb.LevelWarn
+		books.Found = fmt.Sprintf("%d open, the oldest since %s", n, stamp(open.OldestAt))
+		books.Why, books.Fix = "bill and books differ, and nobody has said why", "orderd reconcile diffs "+open.Oldest
+	}
+	return []sqldb.Finding{money, tasks, books}, nil
+}
+
+// wakeUpFindings compares the orders that come due in the next minutes with the tasks in
+// Redis. The embedded one cannot be asked from here, and one that is away was told of.
+func wakeUpFindings(ctx context.Context, co *core, s *settings) []sqldb.Finding {
+	if s.embeddedRedis() {
+		return nil
+	}
+	client, err := scheduler.Connect(s.Redis)
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	q := scheduler.NewQueue(client, co.clock.Now, quietLogger(), nil)
+	defer q.Close()
+	m, err := q.Missing(ctx, co.orders)
+	if err != nil {
+		return nil
+	}
+	f := sqldb.Finding{ID: "timeouts.in_redis", Level: sqldb.LevelOK,
+		Found: fmt.Sprintf("%d of %d seconds with orders have no task", m.Missing, m.Due)}
+	if m.Missing > 0 {
+		f.Level = sqldb.LevelWarn
+		f.Why = "the sweep of a worker sets the nearest again, and takes what comes due from the database: some are " +
+			"seconds late"
+		f.Fix = "again in a minute: a number that stays is a Redis that loses keys, or no worker that runs"
+	}
+	return []sqldb.Finding{f}
 }
 
 // endLate is how long after its time an open sale is neglected: its keepers look four times a

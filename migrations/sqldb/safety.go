@@ -1,7 +1,9 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 	"time"
@@ -74,8 +76,47 @@ WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 
 		found = append(found, Finding{ID: "mysql.inventory_hints", Level: LevelOK,
 			Found: "the server has a statement queue: the last UPDATE of a placing batch commits by itself"})
 	}
+	session, err := db.session(ctx)
+	if err != nil {
+		return nil, err
+	}
 	dead, err := db.deadHosts(ctx)
-	return append(found, dead), err
+	return append(append(found, session...), dead), err
+}
+
+// session looks at what a connection has been given beside the server's own settings: a proxy
+// in between may swallow it, or hand out one that somebody else has changed.
+func (db *DB) session(ctx context.Context) ([]Finding, error) {
+	v := map[string]string{}
+	err := Each(ctx, db, `SHOW SESSION VARIABLES
+WHERE Variable_name IN ('time_zone', 'transaction_isolation', 'tx_isolation')`, nil, func(rows *sql.Rows) error {
+		var name, value string
+		err := rows.Scan(&name, &value)
+		v[strings.ToLower(name)] = value
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the settings of a connection: %w", err)
+	}
+	return judgeSession(v), nil
+}
+
+// judgeSession says what is wrong with the settings of a connection. MariaDB's name of the
+// isolation was tx_isolation before 11.1.
+func judgeSession(v map[string]string) []Finding {
+	zone := Finding{ID: "mysql.time_zone", Level: LevelOK, Found: v["time_zone"]}
+	if zone.Found != "+00:00" {
+		zone.Level, zone.Why, zone.Fix = LevelWarn, "orderd's connections are in UTC, and this one is not: a proxy "+
+			"in between swallows SET time_zone", "have the proxy pass it on, or give it the time zone +00:00"
+	}
+	isolation := Finding{ID: "mysql.isolation", Level: LevelOK,
+		Found: cmp.Or(v["transaction_isolation"], v["tx_isolation"])}
+	if isolation.Found != "READ-COMMITTED" {
+		isolation.Level, isolation.Why = LevelWarn, "orderd's connections are READ COMMITTED, and this one is not: "+
+			"nothing is wrong for it, and more transactions are done twice after deadlocks"
+		isolation.Fix = "have the proxy in between pass SET SESSION TRANSACTION ISOLATION LEVEL on"
+	}
+	return []Finding{zone, isolation}
 }
 
 // deadHosts says how long the server keeps the locks of a host that died in a

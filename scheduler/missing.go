@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"orderd/order"
 )
@@ -16,7 +17,7 @@ type Missing struct {
 
 // Missing counts what Redis has lost. The sweep sets the nearest again by
 // itself; a number that stays is a Redis that loses keys.
-func (q *Queue) Missing(ctx context.Context, orders Orders) (Missing, error) {
+func (q *Queue) Missing(ctx context.Context, orders DueOrders) (Missing, error) {
 	var m Missing
 	slots := map[int64]bool{}
 	now := q.now()
@@ -37,6 +38,12 @@ func (q *Queue) Missing(ctx context.Context, orders Orders) (Missing, error) {
 		}
 	}
 	return m, nil
+}
+
+// DueOrders is what Missing needs of orders; order.Service implements it.
+type DueOrders interface {
+	DueOrders(ctx context.Context, state order.State, after order.DueCursor, until time.Time,
+		limit int) ([]order.Due, error)
 }
 
 // taskKey is where asynq keeps the task of a slot.
