@@ -90,6 +90,9 @@ const (
 	App TradeType = "APP"
 )
 
+// TradeTypes lists them.
+func TradeTypes() []TradeType { return []TradeType{Native, JSAPI, H5, App} }
+
 // TradeState is WeChat's own word for the state of a trade.
 type TradeState string
 

@@ -137,9 +137,9 @@ func TestMoneyEndToEnd(t *testing.T) {
 	}
 	want(exitOpen, "", "reconcile", "run", "--date", "today")
 	code, out := verb("reconcile", "diffs", "-o", "json")
-	var diffs []struct{ ID, Kind string }
+	var diffs []struct{ ID, Type string }
 	if err := json.Unmarshal([]byte(out[:strings.LastIndex(out, "]")+1]), &diffs); err != nil || code != exitOpen ||
-		len(diffs) != 1 || !strings.HasPrefix(diffs[0].Kind, "DUPLICATE_") {
+		len(diffs) != 1 || !strings.HasPrefix(diffs[0].Type, "DUPLICATE_") {
 		t.Fatalf("%d %v %s", code, err, out)
 	}
 	book := filepath.Join(dir, "day.xlsx")

@@ -136,10 +136,10 @@ func TestServeEndToEnd(t *testing.T) {
 	}{
 		{[]string{"order", "get", o.OrderNo}, "paid"}, {[]string{"order", "list", "--state", "paid"}, o.OrderNo},
 		{[]string{"order", "timeline", o.OrderNo}, "payment.applied"},
-		{[]string{"order", "get", o.OrderNo, "-o", "json"}, `"State": "paid"`},
+		{[]string{"order", "get", o.OrderNo, "-o", "json"}, `"state": "paid"`},
 		{[]string{"stock", "show"}, "Blue mug"}, {[]string{"stock", "show", "1001"}, "came in "},
-		{[]string{"stock", "show", "1001", "-o", "json"}, `"Available": 998`},
-		{[]string{"stock", "show", "1001", "-o", "json"}, `"Allocated": 0`},
+		{[]string{"stock", "show", "1001", "-o", "json"}, `"available": 998`},
+		{[]string{"stock", "show", "1001", "-o", "json"}, `"allocated": 0`},
 		{[]string{"stock", "export"}, "1001,Blue mug,14900,998"},
 		{[]string{"verify"}, "order.total"}, {[]string{"verify", "-o", "json"}, `"orders": 1`},
 		{[]string{"migrate", "status"}, "true"},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment/operators"
@@ -46,7 +47,7 @@ func (c *orderGet) Run(ctx context.Context, s *settings, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		return c.showOrder(t, o)
+		return c.showOrder(t, co, o)
 	})
 }
 
@@ -93,8 +94,9 @@ func (c *orderGet) showQueued(ctx context.Context, s *settings, co *core, t *ter
 }
 
 // showOrder prints an order with its lines, trades, payment and refunds.
-func (c oneOrder) showOrder(t *terminal, o order.Order) error {
-	return c.show(t, o, func(w io.Writer) {
+func (c oneOrder) showOrder(t *terminal, co *core, o order.Order) error {
+	v := console.ViewOrder(&o, co.clock.Now())
+	return c.show(t, v, func(w io.Writer) {
 		screen.Printf(w, "%s  %s  %s yuan  v%d  customer %s\n", o.OrderNo, o.State, o.Total, o.Version, o.CustomerID)
 		screen.Printf(w, "placed\t%s\n", stamp(o.CreatedAt))
 		screen.Printf(w, "pay until\t%s\n", stamp(o.ExpireAt))
@@ -104,8 +106,8 @@ func (c oneOrder) showOrder(t *terminal, o order.Order) error {
 		for _, it := range o.Items {
 			screen.Printf(w, "item\t%s × %d at %s\n", it.SkuID, it.Quantity, it.UnitPrice)
 		}
-		for _, a := range o.Attempts {
-			screen.Printf(w, "attempt\t%s %s %s\n", a.OutTradeNo, a.TradeType, a.State)
+		for _, a := range v.Attempts {
+			screen.Printf(w, "attempt\t%s %s %s, %s\n", a.OutTradeNo, a.TradeType, a.State, payability(a.Payable))
 		}
 		if p := o.Payment; p != nil {
 			screen.Printf(w, "payment\t%s %s %s %s\n", p.TransactionID, p.Total, p.Outcome, p.Reason)
@@ -114,6 +116,14 @@ func (c oneOrder) showOrder(t *terminal, o order.Order) error {
 			screen.Printf(w, "owed back\t%s %s (%s, %s) %s\n", r.OutRefundNo, r.Amount, r.Reason, r.State, r.Told)
 		}
 	})
+}
+
+// payability says whether a buyer can pay with an attempt.
+func payability(payable bool) string {
+	if payable {
+		return "payable"
+	}
+	return "not payable"
 }
 
 // stamp writes a time, which is in UTC as all times of the packages are, with
@@ -146,8 +156,8 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 		if next != "" {
 			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
-		// A copy, because an empty list shall be [] in JSON and not null.
-		return c.show(t, append([]order.Order{}, orders...), func(w io.Writer) {
+		view := func(o *order.Order) console.OrderSummary { return console.ViewSummary(o, co.clock.Now()) }
+		return c.show(t, viewed(orders, view), func(w io.Writer) {
 			screen.Printf(w, "ORDER\tSTATE\tTOTAL\tPLACED\tPAY UNTIL\tWHY CLOSED\n")
 			for _, o := range orders {
 				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", o.OrderNo, o.State, o.Total, stamp(o.CreatedAt),
@@ -168,7 +178,7 @@ func (c *orderTimeline) Run(ctx context.Context, s *settings, t *terminal) error
 		if err != nil {
 			return err
 		}
-		return c.show(t, events, func(w io.Writer) {
+		return c.show(t, viewed(events, console.ViewEvent), func(w io.Writer) {
 			screen.Printf(w, "#\tAT\tACTOR\tEVENT\tFROM → TO\tCAUSE\tTOOK\tDETAIL\n")
 			for _, e := range events {
 				var detail []string
@@ -220,7 +230,7 @@ func (c *orderClose) Run(ctx context.Context, s *settings, t *terminal) error {
 			screen.Printf(t.Err, "WeChat Pay gave no usable answer: nothing moved, a running 'orderd serve' "+
 				"asks again\n")
 		}
-		return c.showOrder(t, o)
+		return c.showOrder(t, co, o)
 	})
 }
 
@@ -235,7 +245,7 @@ func (c *orderSync) Run(ctx context.Context, s *settings, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		return c.showOrder(t, o)
+		return c.showOrder(t, co, o)
 	})
 }
 
@@ -269,6 +279,6 @@ func (c *orderVouch) Run(ctx context.Context, s *settings, t *terminal) error {
 		if !v.Closed {
 			screen.Printf(t.Err, "noted, and not closed yet: %s\n", sameByAnother("order vouch "+c.No))
 		}
-		return c.showOrder(t, v.Order)
+		return c.showOrder(t, co, v.Order)
 	})
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"io"
 
+	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
-	"orderd/order"
 	"orderd/payment/operators"
 )
 
@@ -38,7 +38,7 @@ func (c *heldList) Run(ctx context.Context, s *settings, t *terminal) error {
 		if next != "" {
 			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
-		return c.show(t, append([]order.HeldPayment{}, rows...), func(w io.Writer) {
+		return c.show(t, viewed(rows, console.ViewHeld), func(w io.Writer) {
 			screen.Printf(w, "TRANSACTION\tAMOUNT\tDOES NOT FIT\tORDER\tOUT TRADE NO\tAPP\tPAID\n")
 			for _, h := range rows {
 				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.TransactionID, h.Total, h.Reason, h.OrderNo,
@@ -71,7 +71,7 @@ func (c *heldJudgeAgain) Run(ctx context.Context, s *settings, t *terminal) erro
 		if err != nil {
 			return err
 		}
-		return c.show(t, done, func(w io.Writer) {
+		return c.show(t, console.ViewSettlement(&done), func(w io.Writer) {
 			screen.Printf(w, "%s\t%s %s\torder %s is %s\n", c.ID, done.Settled, done.Reason, done.OrderNo, done.State)
 		})
 	})

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
 	"orderd/payment"
 	"orderd/payment/reconcile"
@@ -163,7 +164,7 @@ func (c *reconcileList) Run(ctx context.Context, s *settings, t *terminal) error
 		if err != nil {
 			return err
 		}
-		return c.show(t, all, func(w io.Writer) {
+		return c.show(t, viewed(all, console.ViewReconciliation), func(w io.Writer) {
 			screen.Printf(w, "DAY\tTYPE\tSTATE\tSOURCE\tBILL\tOURS\tFEES\tOPEN\tPENDING\tHEALED\tPROBLEM\n")
 			for _, x := range all {
 				// A run that did not end well has no result, and shows zeros beside its
@@ -281,7 +282,8 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 	case "xlsx":
 		return reconcile.WriteXLSX(t.Out, res, all)
 	}
-	return output{Output: c.Output}.show(t, append([]reconcile.Difference{}, all...), func(w io.Writer) {
+	view := func(d *reconcile.Difference) console.DifferenceView { return console.ViewDifference(d, time.Now()) }
+	return output{Output: c.Output}.show(t, viewed(all, view), func(w io.Writer) {
 		screen.Printf(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tSOURCE\tRESOLUTION\n")
 		for _, d := range all {
 			screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),

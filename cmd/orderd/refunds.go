@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
 	"orderd/order"
 	"orderd/payment"
@@ -57,7 +58,7 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 		if next != "" {
 			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
-		return c.show(t, append([]order.Refund{}, rows...), func(w io.Writer) {
+		return c.show(t, viewed(rows, console.ViewRefund), func(w io.Writer) {
 			screen.Printf(w, "REFUND\tSTATE\tAMOUNT\tOF\tWHY\tASKED BY\tASKED\tPROBLEM\n")
 			for _, r := range rows {
 				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r),
@@ -86,7 +87,7 @@ type oneRefund struct {
 // showRefund prints a refund, who decided it, and what can be done next: whoever looks at
 // one refund usually has to do something about it.
 func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
-	return c.show(t, r, func(w io.Writer) {
+	return c.show(t, console.ViewRefund(&r), func(w io.Writer) {
 		screen.Printf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r), r.Reason)
 		screen.Printf(w, "order\t%s\n", r.OrderNo)
 		screen.Printf(w, "payment\t%s\n", r.TransactionID)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
 	"orderd/migrations/sqldb"
 	"orderd/order"
@@ -155,7 +156,7 @@ func (c *shipmentList) Run(ctx context.Context, s *settings, t *terminal) error 
 			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
 		now := co.clock.Now()
-		return c.show(t, append([]shipping.Shipment{}, rows...), func(w io.Writer) {
+		return c.show(t, viewed(rows, shipmentNow), func(w io.Writer) {
 			screen.Printf(w, "ORDER\tSTATE\tPAID\tLEFT\tPARCELS\tTRIES\tNEXT\tWECHAT\n")
 			for i := range rows {
 				r := &rows[i]
@@ -203,9 +204,14 @@ func (c *shipmentGet) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 }
 
+// shipmentNow shows a shipment as the API does.
+func shipmentNow(sh *shipping.Shipment) console.ShipmentView {
+	return console.ViewShipment(sh, time.Now())
+}
+
 // showShipment prints a shipment.
 func (o output) showShipment(t *terminal, sh *shipping.Shipment) error {
-	return o.show(t, sh, func(w io.Writer) {
+	return o.show(t, shipmentNow(sh), func(w io.Writer) {
 		screen.Printf(w, "%s  %s\n", sh.OrderNo, sh.State)
 		screen.Printf(w, "payment\t%s of %s\n", sh.TransactionID, stamp(sh.PaidAt))
 		for _, p := range sh.Content.Parcels {

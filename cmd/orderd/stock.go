@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"strings"
 
+	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
 	"orderd/migrations/bounds"
 	"orderd/payment"
@@ -122,7 +123,7 @@ func (c *stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
 			}
 			cursor = page[len(page)-1].SkuID
 		}
-		return c.show(t, skus, func(w io.Writer) {
+		return c.show(t, viewed(skus, console.ViewSKU), func(w io.Writer) {
 			screen.Printf(w, "SKU\tTITLE\tPRICE\tAVAILABLE\tALLOCATED\n")
 			for _, k := range skus {
 				screen.Printf(w, "%s\t%s\t%s\t%s\t%d\n", k.SkuID, k.Title, payment.Fen(k.PriceFen), shelf(k),
@@ -150,11 +151,7 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	k.Available, k.Allocated = a.Available, a.Allocated // of the moment of the others, so that they add up
-	return c.show(t, struct {
-		stock.SKU
-		CameIn, Reserved, Sold int64
-	}{k, a.CameIn, a.Reserved, a.Sold}, func(w io.Writer) {
+	return c.show(t, console.ViewAccount(&k, &a), func(w io.Writer) {
 		screen.Printf(w, "%s %s, %s yuan\n", k.SkuID, k.Title, payment.Fen(k.PriceFen))
 		if k.Unlimited {
 			screen.Printf(w, "unlimited; reserved %d\n", a.Reserved)

@@ -51,6 +51,15 @@ func (o output) show(t *terminal, v any, write func(w io.Writer)) error {
 	return screen.Table(t.Out, write)
 }
 
+// viewed gives rows as the API shows them; [] and not null when there are none.
+func viewed[R, V any](rows []R, view func(*R) V) []V {
+	all := make([]V, len(rows))
+	for i := range rows {
+		all[i] = view(&rows[i])
+	}
+	return all
+}
+
 // confirm is for verbs that change something; they embed it and call ask first.
 type confirm struct {
 	Yes bool `help:"Do not ask."`

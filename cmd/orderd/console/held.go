@@ -11,8 +11,8 @@ import (
 	"orderd/payment"
 )
 
-// heldView is a payment that fits no order of ours; reason says what does not fit.
-type heldView struct {
+// HeldView is a payment that fits no order of ours; reason says what does not fit.
+type HeldView struct {
 	TransactionID string      `json:"transaction_id"`
 	OrderNo       string      `json:"order_no"` // "" when its number names none of ours
 	OutTradeNo    string      `json:"out_trade_no"`
@@ -35,14 +35,17 @@ func (c *console) listHeld(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, func(h *order.HeldPayment) heldView {
-		return heldView{h.TransactionID, h.OrderNo, h.OutTradeNo, h.Total, h.Reason, h.AppID, h.MchID,
-			h.SuccessTime, h.ReceivedAt}
-	}))
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, ViewHeld))
 }
 
-// settlementView is what became of a payment that was judged again.
-type settlementView struct {
+// ViewHeld shows a payment that is held.
+func ViewHeld(h *order.HeldPayment) HeldView {
+	return HeldView{h.TransactionID, h.OrderNo, h.OutTradeNo, h.Total, h.Reason, h.AppID, h.MchID, h.SuccessTime,
+		h.ReceivedAt}
+}
+
+// SettlementView is what became of a payment that was judged again.
+type SettlementView struct {
 	OrderNo string        `json:"order_no"`
 	Outcome order.Settled `json:"outcome"` // applied, or owed: it goes back
 	Reason  string        `json:"reason,omitempty"`
@@ -63,7 +66,12 @@ func (c *console) judgeHeld(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return ctx.JSON(http.StatusOK, settlementView{s.OrderNo, s.Settled, s.Reason, s.State})
+	return ctx.JSON(http.StatusOK, ViewSettlement(&s))
+}
+
+// ViewSettlement shows what became of a payment.
+func ViewSettlement(s *order.Settlement) SettlementView {
+	return SettlementView{s.OrderNo, s.Settled, s.Reason, s.State}
 }
 
 // vouchUnpaid is POST /admin/v1/orders/:no/vouch-unpaid: a person says that nothing was

@@ -9,45 +9,75 @@ import (
 
 	"orderd/order"
 	"orderd/order/orderhttp"
+	"orderd/payment"
 )
 
-// orderView is an order as operators see it: what its customer sees, and more.
-type orderView struct {
+// OrderView is an order as operators see it: what its customer sees, and more. It is the
+// answer of the API, and of orderd order get -o json.
+type OrderView struct {
 	orderhttp.OrderView
+	plan
+	// Attempts are all of its trades at WeChat Pay, of which one can be paid at most.
+	Attempts []AttemptView `json:"attempts,omitempty"`
+}
+
+// OrderSummary is an order in a list of operators: its payment, refunds and attempts are not
+// read for it, and so not shown.
+type OrderSummary struct {
+	orderhttp.OrderSummary
+	plan
+}
+
+// plan is what operators see of every order.
+type plan struct {
 	// CustomerID is the subject of the customer's token.
 	CustomerID string `json:"customer_id"`
 	// DueAt is when a worker looks at the order next, null when never; CloseTries is how
 	// often WeChat Pay was asked to close it without a usable answer.
 	DueAt      *time.Time `json:"due_at"`
 	CloseTries int64      `json:"close_tries"`
-	// Attempts are all of its trades at WeChat Pay, of which one can be paid at most.
-	Attempts []attemptView `json:"attempts,omitempty"`
 }
 
-// attemptView is one trade at WeChat Pay that was opened for an order. CalledAt is when
-// it was asked for, before there was an answer; State is one of order.AttemptState.
-type attemptView struct {
-	OutTradeNo string    `json:"out_trade_no"`
-	TradeType  string    `json:"trade_type"`
-	State      string    `json:"state"`
-	CalledAt   time.Time `json:"called_at"`
-}
-
-// view shows an order to operators.
-func (c *console) view(o *order.Order) orderView {
-	v := orderView{OrderView: orderhttp.ViewOf(o, c.Now()), CustomerID: o.CustomerID, CloseTries: o.CloseTries}
+// planOf is what operators see more of an order.
+func planOf(o *order.Order) plan {
+	p := plan{CustomerID: o.CustomerID, CloseTries: o.CloseTries}
 	if !o.DueAt.IsZero() {
-		v.DueAt = &o.DueAt
+		p.DueAt = &o.DueAt
 	}
-	for _, a := range o.Attempts {
-		v.Attempts = append(v.Attempts, attemptView{a.OutTradeNo, string(a.TradeType), string(a.State), a.CalledAt})
+	return p
+}
+
+// AttemptView is one trade at WeChat Pay that was opened for an order. CalledAt is when
+// it was asked for, before there was an answer; State is what is known of the trade. It stays
+// live when its order is closed: whether a buyer can pay the order with it now, Payable says.
+type AttemptView struct {
+	OutTradeNo string             `json:"out_trade_no"`
+	TradeType  payment.TradeType  `json:"trade_type"`
+	State      order.AttemptState `json:"state"`
+	Payable    bool               `json:"payable"`
+	CalledAt   time.Time          `json:"called_at"`
+}
+
+// ViewOrder shows an order to operators as it is at a time.
+func ViewOrder(o *order.Order, now time.Time) OrderView {
+	v := OrderView{OrderView: orderhttp.ViewOf(o, now), plan: planOf(o)}
+	payable := o.Payable(now)
+	for i := range o.Attempts {
+		a := &o.Attempts[i]
+		v.Attempts = append(v.Attempts, AttemptView{a.OutTradeNo, a.TradeType, a.State, a == payable, a.CalledAt})
 	}
 	return v
 }
 
+// ViewSummary shows an order in a list.
+func ViewSummary(o *order.Order, now time.Time) OrderSummary {
+	return OrderSummary{orderhttp.SummaryOf(o, now), planOf(o)}
+}
+
 // listOrders is GET /admin/v1/orders: a page of the orders that all of the filters mean,
 // newest first. Without a filter: all. stuck=1 means those past their due time by more
-// than order.StuckAfter.
+// than order.StuckAfter. Some filters need a range of created_from and created_to: see
+// order.Filter.
 func (c *console) listOrders(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := order.Filter{
@@ -64,6 +94,11 @@ func (c *console) listOrders(ctx echo.Context) error {
 		CreatedTo:     q.time("created_to"),
 		AmountMin:     q.fen("amount_min"),
 		AmountMax:     q.fen("amount_max"),
+		TradeType:     oneOf(&q, "trade_type", payment.TradeTypes()),
+		PaidFrom:      q.time("paid_from"),
+		PaidTo:        q.time("paid_to"),
+		ClosedFrom:    q.time("closed_from"),
+		ClosedTo:      q.time("closed_to"),
 		Limit:         q.limit(),
 	}
 	if err := q.err(); err != nil {
@@ -73,7 +108,9 @@ func (c *console) listOrders(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return ctx.JSON(http.StatusOK, orderhttp.PageOf(orders, next, c.view))
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(orders, next, func(o *order.Order) OrderSummary {
+		return ViewSummary(o, c.Now())
+	}))
 }
 
 // getOrder is GET /admin/v1/orders/:no, of whichever customer.
@@ -88,13 +125,13 @@ func (c *console) getOrder(ctx echo.Context) error {
 // showOrder answers with an order and its version as ETag, for the If-Match of a close.
 func (c *console) showOrder(ctx echo.Context, status int, o *order.Order) error {
 	ctx.Response().Header().Set("ETag", etag(o.Version))
-	return ctx.JSON(status, c.view(o))
+	return ctx.JSON(status, ViewOrder(o, c.Now()))
 }
 
-// eventView is a line of a timeline, a row of the table order_events. seq counts from 1,
+// EventView is a line of a timeline, a row of the table order_events. seq counts from 1,
 // the placement; from is "" there. took_ms is how long the call took that the event is
 // about, in milliseconds.
-type eventView struct {
+type EventView struct {
 	Seq    int64             `json:"seq"`
 	At     time.Time         `json:"at"`
 	Actor  actorView         `json:"actor"`
@@ -126,10 +163,13 @@ func (c *console) timeline(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return ctx.JSON(http.StatusOK, orderhttp.PageOf(events, "", func(e *order.TimelineEvent) eventView {
-		return eventView{e.Seq, e.At, actorView{e.Actor.Type, e.Actor.ID}, e.Event, e.From, e.To,
-			causeView{e.Cause.Type, e.Cause.ID}, e.Detail, e.Took.Milliseconds()}
-	}))
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(events, "", ViewEvent))
+}
+
+// ViewEvent shows a line of a timeline.
+func ViewEvent(e *order.TimelineEvent) EventView {
+	return EventView{e.Seq, e.At, actorView{e.Actor.Type, e.Actor.ID}, e.Event, e.From, e.To,
+		causeView{e.Cause.Type, e.Cause.ID}, e.Detail, e.Took.Milliseconds()}
 }
 
 // closeOrder is POST /admin/v1/orders/:no/close: it closes an unpaid order in the same

@@ -79,8 +79,8 @@ func (c *console) reconcileRoutes() []route {
 	}
 }
 
-// reconciliationView is a day and type of bill, with the result of its last run.
-type reconciliationView struct {
+// ReconciliationView is a day and type of bill, with the result of its last run.
+type ReconciliationView struct {
 	// ID is day and type, 2026-11-19-ALL. The day is one of Beijing, as WeChat Pay's.
 	ID       string           `json:"id"`
 	BillDate string           `json:"bill_date"`
@@ -103,9 +103,9 @@ type reconciliationView struct {
 	Result   *reconcile.Result `json:"result"`
 }
 
-// viewReconciliation shows a stored run; one without a result is not balanced.
-func viewReconciliation(s *reconcile.Stored) reconciliationView {
-	return reconciliationView{
+// ViewReconciliation shows a stored run; one without a result is not balanced.
+func ViewReconciliation(s *reconcile.Stored) ReconciliationView {
+	return ReconciliationView{
 		ID:         s.ID(),
 		BillDate:   s.Date,
 		BillType:   s.Type,
@@ -121,9 +121,9 @@ func viewReconciliation(s *reconcile.Stored) reconciliationView {
 	}
 }
 
-// differenceView is a difference between a bill and our records. amount_diff is bill less
+// DifferenceView is a difference between a bill and our records. amount_diff is bill less
 // ours, in fen; local or bill is null for the side that has no row.
-type differenceView struct {
+type DifferenceView struct {
 	// ID is the number for …/differences/:id/resolve. Ref is the number by which the two
 	// sides are matched.
 	ID            string           `json:"id"`
@@ -177,9 +177,9 @@ type billSideView struct {
 	FactsProblem string `json:"facts_problem,omitempty"`
 }
 
-// viewDifference shows a difference, with its age in whole days.
-func (c *console) viewDifference(d *reconcile.Difference) differenceView {
-	v := differenceView{
+// ViewDifference shows a difference, with its age in whole days.
+func ViewDifference(d *reconcile.Difference, now time.Time) DifferenceView {
+	v := DifferenceView{
 		ID:            d.ID,
 		BillDate:      d.Date,
 		BillType:      d.Type,
@@ -190,7 +190,7 @@ func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 		OutTradeNo:    d.OutTradeNo,
 		TransactionID: d.TransactionID,
 		AmountDiff:    d.Diff(),
-		AgeDays:       int(c.Now().Sub(d.OpenedAt).Hours() / 24),
+		AgeDays:       int(now.Sub(d.OpenedAt).Hours() / 24),
 		Status:        d.Status,
 		OpenedAt:      d.OpenedAt,
 		Source:        d.Source,
@@ -212,6 +212,11 @@ func (c *console) viewDifference(d *reconcile.Difference) differenceView {
 		v.Bill = &billSideView{d.Line, d.BillFen, d.BillState, d.Facts, d.FactsProblem}
 	}
 	return v
+}
+
+// viewDifference is ViewDifference now.
+func (c *console) viewDifference(d *reconcile.Difference) DifferenceView {
+	return ViewDifference(d, c.Now())
 }
 
 // reconcileError gives reconciliation's errors their codes; the others, those of the
@@ -242,7 +247,7 @@ func (c *console) listReconciliations(ctx echo.Context) error {
 		return err
 	}
 	cursor := func(s *reconcile.Stored) string { return s.ID() }
-	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, viewReconciliation, cursor))
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(all, limit, ViewReconciliation, cursor))
 }
 
 // getReconciliation shows one run by its id, 2026-11-19-ALL.
@@ -251,7 +256,7 @@ func (c *console) getReconciliation(ctx echo.Context) error {
 	if err != nil {
 		return reconcileError(err)
 	}
-	v := viewReconciliation(&s)
+	v := ViewReconciliation(&s)
 	if v.Files, err = c.Reconciler.Files(ctx.Request().Context(), s.ID()); err != nil {
 		return reconcileError(err)
 	}

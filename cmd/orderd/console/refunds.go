@@ -30,8 +30,8 @@ type Refunds interface {
 	RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
 }
 
-// refundView is a refund as operators see it: what its customer sees, and more.
-type refundView struct {
+// RefundView is a refund as operators see it: what its customer sees, and more.
+type RefundView struct {
 	orderhttp.RefundView
 	// TransactionID and OutTradeNo are the numbers, WeChat Pay's and ours, of the
 	// payment.
@@ -87,9 +87,9 @@ func optional(t time.Time) *time.Time {
 	return &t
 }
 
-// viewRefund shows a refund to operators.
-func viewRefund(r *order.Refund) refundView {
-	v := refundView{
+// ViewRefund shows a refund to operators.
+func ViewRefund(r *order.Refund) RefundView {
+	v := RefundView{
 		RefundView:      orderhttp.RefundViewOf(r),
 		TransactionID:   r.TransactionID,
 		OutTradeNo:      r.OutTradeNo,
@@ -165,7 +165,7 @@ func (c *console) listRefunds(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, viewRefund))
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, ViewRefund))
 }
 
 // getRefund is GET /admin/v1/refunds/:no. A number that cannot be one is not found
@@ -184,7 +184,7 @@ func (c *console) getRefund(ctx echo.Context) error {
 // showRefund answers with a refund and its version as ETag.
 func showRefund(ctx echo.Context, r *order.Refund) error {
 	ctx.Response().Header().Set("ETag", etag(r.Version))
-	return ctx.JSON(http.StatusOK, viewRefund(r))
+	return ctx.JSON(http.StatusOK, ViewRefund(r))
 }
 
 // decideRefund applies an operator's decision. It needs no If-Match: amount and lines of

@@ -26,8 +26,8 @@ type Shipments interface {
 	Backlog(ctx context.Context) (shipping.Backlog, error)
 }
 
-// shipmentView is a shipment as operators see it.
-type shipmentView struct {
+// ShipmentView is a shipment as operators see it.
+type ShipmentView struct {
 	OrderNo       string            `json:"order_no"`
 	State         string            `json:"state"` // in capitals, as those of orders
 	TransactionID string            `json:"transaction_id"`
@@ -46,16 +46,19 @@ type shipmentView struct {
 	Version int64  `json:"version"`
 }
 
-// viewShipment shows a shipment to operators.
-func (c *console) viewShipment(s *shipping.Shipment) shipmentView {
-	return shipmentView{
+// ViewShipment shows a shipment to operators.
+func ViewShipment(s *shipping.Shipment, now time.Time) ShipmentView {
+	return ShipmentView{
 		OrderNo: s.OrderNo, State: strings.ToUpper(string(s.State)), TransactionID: s.TransactionID, PaidAt: s.PaidAt,
-		LeftSeconds: int64(s.Left(c.Now()).Seconds()), Way: s.Content.Way.String(),
+		LeftSeconds: int64(s.Left(now).Seconds()), Way: s.Content.Way.String(),
 		Parcels: append([]shipping.Parcel{}, s.Content.Parcels...), Partial: s.Content.Partial,
 		PutAt: optional(s.PutAt),
 		PutBy: s.By, Tries: s.Tries, DueAt: optional(s.DueAt), Code: s.Code, Message: s.Message, Version: s.Version,
 	}
 }
+
+// viewShipment is ViewShipment now.
+func (c *console) viewShipment(s *shipping.Shipment) ShipmentView { return ViewShipment(s, c.Now()) }
 
 // shipmentRoutes are those of a mini program's shop.
 func (c *console) shipmentRoutes() []route {
@@ -131,7 +134,7 @@ func (c *console) putShipment(ctx echo.Context) error {
 // shipmentsPage is GET /ui/shipments: what nobody has sent, what WeChat refuses and what
 // it is told next, up to defaultRows of each.
 func (c *console) shipmentsPage(ctx echo.Context) error {
-	var all []shipmentView
+	var all []ShipmentView
 	for _, s := range []shipping.State{shipping.StateRefused, shipping.StateOwed, shipping.StateDue} {
 		rows, _, err := c.Shipments.List(ctx.Request().Context(), s, "", defaultRows)
 		if err != nil {
@@ -145,7 +148,7 @@ func (c *console) shipmentsPage(ctx echo.Context) error {
 }
 
 // Left says for a page how long there is to send it, in hours.
-func (v shipmentView) Left() string {
+func (v ShipmentView) Left() string {
 	d := time.Duration(v.LeftSeconds) * time.Second
 	if d < 0 {
 		return "over since " + (-d).Round(time.Hour).String()

@@ -15,10 +15,10 @@ import (
 	"orderd/stock"
 )
 
-// skuView is a SKU: its price in fen, and what can be bought of it now, in its pool and
+// SKUView is a SKU: its price in fen, and what can be bought of it now, in its pool and
 // allocated to buckets of a flash sale. version counts changes of title and price, and not
 // those of stock.
-type skuView struct {
+type SKUView struct {
 	SkuID     string           `json:"sku_id"`
 	Title     string           `json:"title"`
 	Price     orderhttp.Amount `json:"price"`
@@ -33,9 +33,9 @@ type skuView struct {
 	Version     int64   `json:"version"`
 }
 
-// viewSKU shows a SKU as operators see it.
-func viewSKU(s *stock.SKU) skuView {
-	v := skuView{SkuID: s.SkuID, Title: s.Title, Allocated: s.Allocated, SoldOut: s.SoldOut, Unlimited: s.Unlimited,
+// ViewSKU shows a SKU as operators see it.
+func ViewSKU(s *stock.SKU) SKUView {
+	v := SKUView{SkuID: s.SkuID, Title: s.Title, Allocated: s.Allocated, SoldOut: s.SoldOut, Unlimited: s.Unlimited,
 		OpensAt: stamp(s.OpensAt), PerCustomer: s.PerCustomer, Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), payment.CNY
 	if !s.Unlimited {
@@ -44,10 +44,10 @@ func viewSKU(s *stock.SKU) skuView {
 	return v
 }
 
-// accountView is a SKU with where all its units are: total = available + allocated +
+// AccountView is a SKU with where all its units are: total = available + allocated +
 // reserved + sold. Whether a unit is missing or counted twice, verify says.
-type accountView struct {
-	skuView
+type AccountView struct {
+	SKUView
 	// Total is what was put in, less what was taken out by corrections.
 	Total int64 `json:"total"`
 	// Reserved is held by orders that are not at an end. Sold is the rest of Total, null when
@@ -56,6 +56,17 @@ type accountView struct {
 	Sold     *int64 `json:"sold"`
 	// Gate is how it is sold in a flash sale, off ones too; null when it has never had one.
 	Gate *GateView `json:"gate"`
+}
+
+// ViewAccount shows a SKU with its account.
+func ViewAccount(s *stock.SKU, a *order.Account) AccountView {
+	moment := *s // what is on the shelf is of the moment of the rest, so that they add up
+	moment.Available, moment.Allocated = a.Available, a.Allocated
+	v := AccountView{SKUView: ViewSKU(&moment), Total: a.CameIn, Reserved: a.Reserved}
+	if !a.Unlimited {
+		v.Sold = &a.Sold
+	}
+	return v
 }
 
 // listSKUs is GET /admin/v1/skus: a page of SKUs, maxRows unless limit says less, by sku_id.
@@ -72,7 +83,7 @@ func (c *console) listSKUs(ctx echo.Context) error {
 		return err
 	}
 	cursor := func(s *stock.SKU) string { return s.SkuID }
-	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, limit, viewSKU, cursor))
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, limit, ViewSKU, cursor))
 }
 
 // getSKU is GET /admin/v1/skus/:id: a SKU with its account.
@@ -85,12 +96,8 @@ func (c *console) getSKU(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Available, s.Allocated = a.Available, a.Allocated // of the moment of the others, so that they add up
 	ctx.Response().Header().Set("ETag", etag(s.Version))
-	v := accountView{skuView: viewSKU(&s), Total: a.CameIn, Reserved: a.Reserved}
-	if !a.Unlimited {
-		v.Sold = &a.Sold
-	}
+	v := ViewAccount(&s, &a)
 	g, gated, err := c.Stock.FindGate(ctx.Request().Context(), s.SkuID)
 	if err != nil {
 		return err
@@ -149,13 +156,13 @@ func (c *console) putSKU(ctx echo.Context) error {
 	if created {
 		status = http.StatusCreated
 	}
-	return ctx.JSON(status, viewSKU(&s))
+	return ctx.JSON(status, ViewSKU(&s))
 }
 
-// changedView is a movement of stock: the SKU after it, the number of its row in the
+// ChangedView is a movement of stock: the SKU after it, the number of its row in the
 // flows, and what was available before and after, what was allocated with it.
-type changedView struct {
-	SKU    skuView `json:"sku"`
+type ChangedView struct {
+	SKU    SKUView `json:"sku"`
 	FlowNo string  `json:"flow_no"`
 	Delta  int64   `json:"delta"`
 	Before *int64  `json:"before,omitempty"`
@@ -246,7 +253,7 @@ func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) er
 	if done.Replayed {
 		ctx.Response().Header().Set("Idempotent-Replayed", "true")
 	}
-	return ctx.JSON(http.StatusOK, changedView{viewSKU(&done.SKU), done.FlowNo, done.Delta, done.Before, done.After})
+	return ctx.JSON(http.StatusOK, ChangedView{ViewSKU(&done.SKU), done.FlowNo, done.Delta, done.Before, done.After})
 }
 
 // stockError gives the errors of package stock their codes for operators, who see more

@@ -31,7 +31,7 @@ func TestFiltersThatAreNotThereAreRefused(t *testing.T) {
 		}
 	}
 	for _, query := range []string{
-		"orders?trade_type=NATIVE", "orders?paid_from=2026-01-01T00:00:00Z", "orders?stuck=maybe", "orders?stat=paid",
+		"orders?trade_type=native", "orders?paid_from=2026-01-01", "orders?stuck=maybe", "orders?stat=paid",
 		"orders?state=nonsense", "orders?state=PAID", "orders?state=paid&state=closed", "orders?limit=0",
 		"orders?limit=x",
 		"orders?amount_min=1.5", "orders?created_from=yesterday", "refunds?state=nonsense", "refunds?why=late",
@@ -42,6 +42,14 @@ func TestFiltersThatAreNotThereAreRefused(t *testing.T) {
 		if w := d.ask(Admin, "GET", "/admin/v1/"+query, ""); w.Code != http.StatusUnprocessableEntity {
 			t.Errorf("%s: %d %.200s", query, w.Code, w.Body)
 		}
+	}
+	for _, name := range []string{"sku_id=x", "amount_min=1", "amount_max=1", "trade_type=NATIVE",
+		"paid_from=2026-01-01T00:00:00Z", "paid_to=2026-01-01T00:00:00Z", "closed_from=2026-01-01T00:00:00Z",
+		"closed_to=2026-01-01T00:00:00Z"} {
+		want(t, d.ask(Viewer, "GET", "/admin/v1/orders?"+name, ""), 422, "NEEDS_RANGE")
+		want(t, d.ask(Viewer, "GET", "/admin/v1/orders?"+name+"&customer_id=c", ""), 200, "[]")
+		want(t, d.ask(Viewer, "GET", "/admin/v1/orders?"+name+
+			"&created_from=2026-01-01T00:00:00Z&created_to=2026-02-01T00:00:00Z", ""), 200, "[]")
 	}
 	for _, query := range []string{"orders?stuck=true", "orders?stuck=1&state=paid&limit=1", "orders?stuck=false",
 		"differences?status=OPEN", "skus?limit=1", "shipments", "shipments?state=DUE&limit=1",
@@ -234,4 +242,29 @@ func TestReasonsAndReferencesAreWithinTheirBounds(t *testing.T) {
 		want(t, d.ask(Operator, "PUT", "/admin/v1/skus/new",
 			`{"title":"Mug","price":{"total":100},"quantity":1,"reason":"`+reason+`"}`), 422, "#/reason")
 	}
+}
+
+// A list that shows "payment":null of a paid order says that it is not paid; and an attempt that is live on a closed
+// order reads as one that can still be paid.
+func TestWhatIsShownOfAnOrderIsTrue(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	paid, open := d.PaidOne(t, "paid", "mug", 1), d.PlaceOne(t, "open", "mug", 1)
+	d.Prepaid(t, open.OrderNo)
+	w := d.ask(Viewer, "GET", "/admin/v1/orders", "")
+	want(t, w, 200, paid.OrderNo)
+	for _, word := range []string{"payment", "refunds", "attempts"} {
+		if strings.Contains(w.Body.String(), word) {
+			t.Errorf("a list, which does not read it, shows %s: %s", word, w.Body)
+		}
+	}
+	want(t, w, 200, `"customer_id":"`)
+	attempts := func(no, payable string) {
+		t.Helper()
+		want(t, d.ask(Viewer, "GET", "/admin/v1/orders/"+no, ""), 200, `"state":"live","payable":`+payable)
+	}
+	attempts(open.OrderNo, "true")
+	attempts(paid.OrderNo, "false")
+	d.Clock.Set(open.ExpireAt)
+	attempts(open.OrderNo, "false")
 }
