@@ -287,7 +287,11 @@ var (
 const (
 	AccountQuery = accountQuery
 	HeldQuery    = heldQuery
+	SearchQuery  = searchQuery
 )
+
+// SearchArgs are its arguments.
+var SearchArgs = searchArgs
 
 // RefundStatement gives the statement of a page of refunds with its arguments.
 func RefundStatement(f RefundFilter) (query string, args []any) {

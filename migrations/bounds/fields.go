@@ -67,6 +67,10 @@ var (
 		WeChat: "shipping_list.contact.receiver_contact", Why: "ours: WeChat's document has no bound"}
 )
 
+// Searched is the longest number or id that something can be found by.
+var Searched = Field{Name: "q", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
+	Why: "the longest that is looked for: out_refund_no, a customer's id and sku_id"}
+
 // What goes to WeChat Pay and is not sent by anybody.
 var (
 	OrderNo = Field{Name: "order_no", Least: 26, Most: 26, Unit: Bytes, Of: Word, Over: Ours,

@@ -37,6 +37,8 @@ type Orders interface {
 	// List gives a page and the cursor of the next, "" on the last.
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
 	Timeline(ctx context.Context, orderNo string) ([]order.TimelineEvent, error)
+	// Search finds whatever has a text as its number or id.
+	Search(ctx context.Context, text string) ([]order.Hit, error)
 	// Cancel asks WeChat Pay to close the order first, also for operators: there is no
 	// way around that, or stock of an order that is just being paid would be sold twice.
 	Cancel(ctx context.Context, r order.CancelRequest) (order.Order, error)
@@ -169,6 +171,7 @@ var parameters = map[string][]string{
 	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
 		"sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type", "paid_from",
 		"paid_to", "closed_from", "closed_to", "limit", "cursor"},
+	"/admin/v1/search":        {"q"},
 	"/admin/v1/payments/held": {"limit", "cursor"},
 	"/admin/v1/shipments":     {"state", "limit", "cursor"},
 	"/admin/v1/skus":          {"limit", "cursor"},
@@ -234,6 +237,7 @@ func (c *console) baseRoutes() []route {
 		{http.MethodGet, "/", Viewer, c.page},
 		{http.MethodGet, "/ui/orders/:no", Viewer, c.orderPage},
 		{http.MethodGet, "/admin/v1/openapi.yaml", Viewer, c.openAPI},
+		{http.MethodGet, "/admin/v1/search", Viewer, c.search},
 		{http.MethodGet, "/admin/v1/orders", Viewer, c.listOrders},
 		{http.MethodGet, "/admin/v1/orders/:no", Viewer, c.getOrder},
 		{http.MethodGet, "/admin/v1/orders/:no/timeline", Viewer, c.timeline},

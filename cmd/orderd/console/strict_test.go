@@ -268,3 +268,21 @@ func TestWhatIsShownOfAnOrderIsTrue(t *testing.T) {
 	d.Clock.Set(open.ExpireAt)
 	attempts(open.OrderNo, "false")
 }
+
+// A person who pastes a number is shown what has it, and where to go from there.
+func TestSearch(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	o := d.PaidOne(t, "r", "mug", 1)
+	w := d.ask(Viewer, "GET", "/admin/v1/search?q="+o.OrderNo+"-01", "")
+	want(t, w, 200, `"only":{"kind":"attempt","id":"`+o.OrderNo+`-01","order_no":"`+o.OrderNo+
+		`","path":"/admin/v1/orders/`+o.OrderNo+`"}`)
+	d.SKU(t, o.CustomerID, 1)
+	w = d.ask(Viewer, "GET", "/admin/v1/search?q="+o.CustomerID, "")
+	want(t, w, 200, `"only":null,"data":[{"kind":"customer",`)
+	want(t, w, 200, `"path":"/admin/v1/skus/`+o.CustomerID)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/search?q=nothing", ""), 200, `"only":null,"data":[]`)
+	for _, q := range []string{"", "?q=", "?q=a%20b", "?q=" + strings.Repeat("a", 65), "?q=a&q=b", "?x=a"} {
+		want(t, d.ask(Viewer, "GET", "/admin/v1/search"+q, ""), 422, "VALIDATION_FAILED")
+	}
+}

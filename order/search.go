@@ -1,0 +1,102 @@
+package order
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+
+	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
+)
+
+// HitKind is what a search found.
+type HitKind string
+
+// The kinds, in the order of a search's answer.
+const (
+	HitOrder    HitKind = "order"    // by order_no
+	HitAttempt  HitKind = "attempt"  // by out_trade_no
+	HitPayment  HitKind = "payment"  // by transaction_id
+	HitRefund   HitKind = "refund"   // by out_refund_no, or by WeChat Pay's refund_id
+	HitCustomer HitKind = "customer" // by the customer's id
+	HitSKU      HitKind = "sku"      // by sku_id
+)
+
+// Hit is one thing that a search found.
+type Hit struct {
+	Kind HitKind
+	ID   string // its number: of a refund the out_refund_no, however it was found
+	// OrderNo is its order, of a customer his newest; "" of a SKU, and of a payment without one.
+	OrderNo string
+}
+
+// searchQuery looks for one text in every index of numbers. Its arguments are the text, and
+// the text in capitals for what this service numbers itself; see Search.
+const searchQuery = `SELECT 'order', order_no, order_no
+FROM orders
+WHERE order_no = ?
+UNION ALL
+SELECT 'attempt', out_trade_no, order_no
+FROM payment_attempts
+WHERE out_trade_no = ?
+UNION ALL
+SELECT 'payment', transaction_id, order_no
+FROM payments
+WHERE transaction_id = ?
+UNION ALL
+SELECT 'refund', out_refund_no, order_no
+FROM refunds
+WHERE out_refund_no = ?
+UNION ALL
+SELECT 'refund', out_refund_no, order_no
+FROM refunds
+WHERE out_refund_no = ?
+UNION ALL
+SELECT 'refund', out_refund_no, order_no
+FROM refunds
+WHERE refund_id = ?
+UNION ALL
+SELECT 'customer', customer_id, order_no
+FROM orders
+WHERE order_no = (
+    SELECT order_no
+    FROM orders /*! FORCE INDEX (ix_orders_open) */
+    WHERE customer_id = ?
+    ORDER BY order_no DESC
+    LIMIT 1)
+UNION ALL
+SELECT 'sku', sku_id, ''
+FROM skus
+WHERE sku_id = ?`
+
+// searchArgs are the arguments of searchQuery for a text.
+func searchArgs(text string) []any {
+	capitals := strings.ToUpper(text)
+	return []any{capitals, capitals, text, text, capitals, text, text, text}
+}
+
+// hitKinds are the kinds in the order of an answer.
+var hitKinds = []HitKind{HitOrder, HitAttempt, HitPayment, HitRefund, HitCustomer, HitSKU}
+
+// Search finds whatever has a text as its number or id: what a person has copied from a
+// message, a bill or WeChat Pay's platform. Space around it does not count, and neither does the
+// case of our own numbers. Every table is read by a key. Errors: *ValidationError for a text that
+// no number can be, database errors.
+func (s *Service) Search(ctx context.Context, text string) ([]Hit, error) {
+	text = strings.TrimSpace(text)
+	if wrong := bounds.Searched.Check(text); wrong != nil {
+		return nil, &ValidationError{Fields: []FieldError{{"?q", wrong.Code, wrong.Detail}}}
+	}
+	var hits []Hit
+	err := sqldb.Each(ctx, s.db, searchQuery, searchArgs(text), func(rows *sql.Rows) error {
+		var h Hit
+		err := rows.Scan(&h.Kind, &h.ID, &h.OrderNo)
+		hits = append(hits, h)
+		return err
+	})
+	slices.SortStableFunc(hits, func(a, b Hit) int {
+		return slices.Index(hitKinds, a.Kind) - slices.Index(hitKinds, b.Kind)
+	})
+	return slices.Compact(hits), sqldb.Wrap("search", err) // what is in capitals already was looked for twice
+}
