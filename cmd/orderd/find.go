@@ -24,8 +24,8 @@ func (c *findCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		if len(hits) == 0 {
-			return fmt.Errorf("%w: nothing has %q as order_no, out_trade_no, transaction_id, out_refund_no, refund_id, "+
-				"customer or SKU", order.ErrNotFound, c.Text)
+			return fmt.Errorf("%w: nothing has %q as order_no, out_trade_no, transaction_id, out_refund_no, "+
+				"refund_id, customer or SKU", order.ErrNotFound, c.Text)
 		}
 		return c.show(t, console.ViewFound(c.Text, hits), func(w io.Writer) {
 			screen.Printf(w, "WHAT\tNUMBER\tORDER\tLOOK AT IT\n")

@@ -23,7 +23,8 @@ import (
 var jsonVerbs = map[string]string{
 	"migrate status": "none", "stock import": "FILE --yes", "stock show": "1001", "stock gate": "1001",
 	"stock gates":   "none",
-	"stock buckets": "1001", "stock rebuild": "", "stock verify": "", "find": "NO", "order get": "NO", "order list": "none",
+	"stock buckets": "1001", "stock rebuild": "", "stock verify": "", "find": "NO",
+	"order get": "NO", "order list": "none",
 	"order timeline": "NO", "order close": "", "order sync": "", "order vouch": "",
 	"payments held list": "none", "payments held judge-again": "", "refund list": "none",
 	"refund ask": "NO --reason r --yes --key k2 --amount 1.00", "refund get": "REFUND", "refund approve": "",
