@@ -38,6 +38,14 @@ func TestDueByMinute(t *testing.T) {
 		}) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
+		// By the second in which they are taken, to be held against the tasks in Redis.
+		seconds, err := f.DueBySecond(t.Context(), far.DueAt.Sub(f.Clock.Now()))
+		wantSeconds := []order.DueSecond{{Orders: 2}, {At: second.DueAt, Orders: 2}, {At: far.DueAt, Orders: 1}}
+		if err != nil || !slices.EqualFunc(seconds, wantSeconds, func(a, b order.DueSecond) bool {
+			return a.Orders == b.Orders && a.At.Equal(b.At)
+		}) {
+			t.Errorf("got %+v, want %+v, %v", seconds, wantSeconds, err)
+		}
 		if got, err = f.DueByMinute(t.Context(), 0); err != nil || len(got) != 1 || got[0].From != nil {
 			t.Errorf("%+v %v", got, err)
 		}

@@ -288,6 +288,9 @@ const (
 	AccountQuery = accountQuery
 	HeldQuery    = heldQuery
 	SearchQuery  = searchQuery
+
+	OrderFlowsQuery    = orderFlowsQuery
+	OperatorFlowsQuery = operatorFlowsQuery
 )
 
 // SearchArgs are its arguments.

@@ -442,13 +442,27 @@ GROUP BY state`, []any{sqldb.Millis(now)}, func(rows *sql.Rows) error {
 // their due time and by state; the zero time stands for everything before now.
 func countByMinute(ctx context.Context, q querier, now, until time.Time,
 	row func(minute time.Time, state State, orders int64)) error {
-	return sqldb.Each(ctx, q, `SELECT CASE WHEN due_at < ? THEN 0 ELSE due_at - due_at % 60000 END AS minute_from,
+	return countDue(ctx, q, "due_at - due_at % 60000", now, until, row)
+}
+
+// countBySecond is countByMinute by the second in which the orders are taken: that of their due
+// time, rounded up.
+func countBySecond(ctx context.Context, q querier, now, until time.Time,
+	row func(second time.Time, state State, orders int64)) error {
+	return countDue(ctx, q, "due_at + 999 - (due_at + 999) % 1000", now, until, row)
+}
+
+// countDue counts the open orders that are due by until, by a time in milliseconds that SQL makes
+// of their due time, and by state; the zero time stands for everything before now.
+func countDue(ctx context.Context, q querier, rounded string, now, until time.Time,
+	row func(from time.Time, state State, orders int64)) error {
+	return sqldb.Each(ctx, q, `SELECT CASE WHEN due_at < ? THEN 0 ELSE `+rounded+` END AS due_from,
   state, COUNT(*)
 FROM orders
 WHERE state IN ('pending', 'closing')
   AND due_at <= ?
-GROUP BY minute_from, state
-ORDER BY minute_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, func(rows *sql.Rows) error {
+GROUP BY due_from, state
+ORDER BY due_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, func(rows *sql.Rows) error {
 		var from, n int64
 		var state State
 		if err := rows.Scan(&from, &state, &n); err != nil {

@@ -284,6 +284,25 @@ func (s *Service) DueByMinute(ctx context.Context, horizon time.Duration) ([]Due
 	return all, nil
 }
 
+// DueSecond is how many open orders are taken in one second.
+type DueSecond struct {
+	At     time.Time // a whole second; zero: in the past
+	Orders int64
+}
+
+// DueBySecond counts the open orders by the second in which they are taken, up to horizon
+// from now, first the overdue ones together. Seconds without any are left out.
+func (s *Service) DueBySecond(ctx context.Context, horizon time.Duration) (all []DueSecond, err error) {
+	now := s.cfg.Now()
+	err = countBySecond(ctx, s.db, now, now.Add(horizon), func(at time.Time, _ State, n int64) {
+		if len(all) == 0 || !at.Equal(all[len(all)-1].At) {
+			all = append(all, DueSecond{At: at})
+		}
+		all[len(all)-1].Orders += n
+	})
+	return all, sqldb.Wrap("count due orders", err)
+}
+
 // Account is where the units of a SKU are: in its pool, allocated to buckets of a flash
 // sale, reserved by open orders, or sold. Sold is what came in and is nowhere else, so that
 // an account tells of no unit that is missing or counted twice: verify adds up every flow

@@ -3,6 +3,8 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -38,6 +40,42 @@ func (q *Queue) Depth() (Depth, error) {
 	}
 	return sum, nil
 }
+
+// Scheduled gives the seconds, in Unix time, up to a time for which a wake-up is set: the
+// orders that are due in one of them are taken by it. Redis is only a copy of what is due; what
+// is missing here the sweep finds. It fails while Redis is away.
+func (q *Queue) Scheduled(until time.Time) (map[int64]bool, error) {
+	set := map[int64]bool{}
+	known, err := q.inspector().Queues()
+	if err != nil {
+		return nil, fmt.Errorf("read the queue: %w", err)
+	}
+	for _, queue := range slotQueues {
+		if !slices.Contains(known, queue) {
+			continue // nothing was ever set in it
+		}
+		for page := 1; ; page++ {
+			tasks, err := q.inspector().ListScheduledTasks(queue, asynq.Page(page), asynq.PageSize(scheduledPage))
+			if err != nil {
+				return nil, fmt.Errorf("read the queue: %w", err)
+			}
+			past := false // they come by their time
+			for _, t := range tasks {
+				second, err := strconv.ParseInt(strings.TrimPrefix(t.ID, slotPrefix), 10, 64)
+				if past = t.NextProcessAt.After(until); err == nil && !past {
+					set[second] = true
+				}
+			}
+			if past || len(tasks) < scheduledPage {
+				break
+			}
+		}
+	}
+	return set, nil
+}
+
+// scheduledPage is how many tasks are read at once: their payloads are small.
+const scheduledPage = 500
 
 // DepthOf reads one queue. A queue that nothing was ever put into is empty.
 func (q *Queue) DepthOf(queue string) (Depth, error) {

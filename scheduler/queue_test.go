@@ -50,6 +50,39 @@ func TestDeadlinesBeyondADay(t *testing.T) {
 	}
 }
 
+// What an operator is shown as set in Redis must be what will wake: the seconds, rounded up, and none past the end.
+func TestScheduledSecondsAreThoseThatWake(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: mini(t).Addr()})
+	defer client.Close()
+	q := NewQueue(client, time.Now, slog.New(slog.DiscardHandler), nil)
+	begin := time.Now().Add(time.Hour).Truncate(time.Second)
+	if set, err := q.Scheduled(begin); err != nil || len(set) != 0 {
+		t.Errorf("nothing was set: %v %v", set, err)
+	}
+	want := map[int64]bool{}
+	for i := range 3 * len(slotQueues) {
+		at := begin.Add(time.Duration(i) * time.Second)
+		q.WakeAt(at.Add(-300 * time.Millisecond))
+		want[at.Unix()] = i < 2*len(slotQueues)
+	}
+	q.RefundAt("R1", begin)
+	q.Close()
+	until := begin.Add(time.Duration(2*len(slotQueues)-1) * time.Second)
+	set, err := q.Scheduled(until)
+	for at, in := range want {
+		if set[at] != in {
+			t.Errorf("%d is set: %t, want %t", at, set[at], in)
+		}
+	}
+	if err != nil || len(set) != 2*len(slotQueues) {
+		t.Errorf("%d seconds, %v", len(set), err)
+	}
+	_ = client.Close()
+	if _, err := q.Scheduled(until); err == nil {
+		t.Error("Redis is away, and nothing is said to be set")
+	}
+}
+
 // Tens of thousands of orders that are placed in one second share a task: one call to Redis, and not one each.
 func TestSecondIsSetOnce(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: mini(t).Addr()})

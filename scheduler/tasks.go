@@ -140,7 +140,10 @@ func decodePayload(b []byte) (payload, error) {
 
 // slotID is the task id of a second. All orders that are due in it share the task:
 // setting it again is a conflict of ids, which asynq refuses.
-func slotID(slot int64) string { return "slot:" + strconv.FormatInt(slot, 10) }
+func slotID(slot int64) string { return slotPrefix + strconv.FormatInt(slot, 10) }
+
+// slotPrefix stands before the second in the id of its task.
+const slotPrefix = "slot:"
 
 // partID is the task id of a part, by the places where it begins and ends: cut
 // again in the same way, it is the same task.

@@ -224,6 +224,7 @@ var access = map[string]string{
 	"admin GET /ui/reconciliations/:id":                   finance,
 	"admin GET /admin/v1/openapi.yaml":                    viewer,
 	"admin GET /admin/v1/search":                          viewer,
+	"admin GET /admin/v1/timeouts/due":                    viewer,
 	"admin GET /admin/v1/orders":                          viewer,
 	"admin GET /admin/v1/orders/:no":                      viewer,
 	"admin GET /admin/v1/orders/:no/timeline":             viewer,

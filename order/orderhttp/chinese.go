@@ -59,6 +59,12 @@ var sentences = compileSentences([][2]string{
 	{`is a number from (\d+) to (\d+)`, "须为 $1 至 $2 的整数"},
 	{`want (\d+ to \d+)`, "须为 $1"},
 	{`want an amount in fen`, "须为金额，以分为单位"},
+	{`want a length of time such as 1m or 90s`, "须为时长，如 1m 或 90s"},
+	{`want whole seconds, such as 1m`, "须为整秒，如 1m"},
+	{`want at most 6h, and 1 to 400 buckets`, "最多 6h，1 到 400 段"},
+	{`no index has it: say with created_from and created_to, at most 31 days apart, when the orders were placed, ` +
+		`or whose they are with customer_id`,
+		"没有索引：请用 created_from 和 created_to 限定下单时间（最多相隔 31 天），或给出 customer_id"},
 	{`these lines cost (\d+) fen`, "超过所退商品的价格，它们共 $1 分"},
 	{`is (?:a list of sku_id), separated by commas`, "须为以逗号分隔的 sku_id"},
 	{`(?:is|want) a time (?:like|such as) (\S+)`, "须为时间，如 $1"},

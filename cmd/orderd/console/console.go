@@ -49,6 +49,8 @@ type Orders interface {
 	// ListHeld and JudgeHeld are of payments that fit no order and wait for a person.
 	ListHeld(ctx context.Context, cursor string, limit int) ([]order.HeldPayment, string, error)
 	JudgeHeld(ctx context.Context, transactionID, why string, cause order.Cause) (order.Settlement, error)
+	// DueBySecond counts the open orders by the second in which they are taken.
+	DueBySecond(ctx context.Context, horizon time.Duration) ([]order.DueSecond, error)
 	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
 	// StockAccount says where every unit of a SKU is.
@@ -74,6 +76,8 @@ type Tasks interface {
 	// Depth reads Redis and not the database: what is queued there, which is only a copy
 	// of when orders are due.
 	Depth() (scheduler.Depth, error)
+	// Scheduled gives the seconds up to a time that have a wake-up, in Unix time.
+	Scheduled(until time.Time) (map[int64]bool, error)
 }
 
 // Queues is what operators see of the queues of sales; gate.Queue has it.
@@ -172,6 +176,7 @@ var parameters = map[string][]string{
 		"sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type", "paid_from",
 		"paid_to", "closed_from", "closed_to", "limit", "cursor"},
 	"/admin/v1/search":        {"q"},
+	"/admin/v1/timeouts/due":  {"bucket", "horizon"},
 	"/admin/v1/payments/held": {"limit", "cursor"},
 	"/admin/v1/shipments":     {"state", "limit", "cursor"},
 	"/admin/v1/skus":          {"limit", "cursor"},
@@ -246,6 +251,7 @@ func (c *console) baseRoutes() []route {
 		{http.MethodPost, "/admin/v1/orders/:no/vouch-unpaid", operatorOrFinance, c.vouchUnpaid},
 		{http.MethodGet, "/admin/v1/payments/held", Viewer, c.listHeld},
 		{http.MethodPost, "/admin/v1/payments/held/:id/judge-again", Finance, c.judgeHeld},
+		{http.MethodGet, "/admin/v1/timeouts/due", Viewer, c.listDue},
 		{http.MethodGet, "/admin/v1/skus", Viewer, c.listSKUs},
 		{http.MethodGet, "/admin/v1/skus/:id", Viewer, c.getSKU},
 		{http.MethodPut, "/admin/v1/skus/:id", Operator, c.putSKU},

@@ -174,6 +174,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /ui/orders/:no":                            Viewer,
 		"GET /admin/v1/openapi.yaml":                    Viewer,
 		"GET /admin/v1/search":                          Viewer,
+		"GET /admin/v1/timeouts/due":                    Viewer,
 		"GET /admin/v1/orders":                          Viewer,
 		"GET /admin/v1/orders/:no":                      Viewer,
 		"GET /admin/v1/orders/:no/timeline":             Viewer,

@@ -48,6 +48,20 @@ func (q *query) time(name string) time.Time {
 	return t
 }
 
+// duration reads a length of time such as 1m, otherwise when it is absent or wrong.
+func (q *query) duration(name string, otherwise time.Duration) time.Duration {
+	text := q.QueryParam(name)
+	if text == "" {
+		return otherwise
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		q.wrong(name, "FORMAT", "want a length of time such as 1m or 90s")
+		return otherwise
+	}
+	return d
+}
+
 // fen reads an amount in fen, 1 or more; 0 stands for no bound.
 func (q *query) fen(name string) payment.Fen {
 	text := q.QueryParam(name)
