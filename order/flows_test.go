@@ -37,8 +37,8 @@ func TestFlowsOfASKU(t *testing.T) {
 		if _, err := f.Cancel(t.Context(), cancel(first.OrderNo)); err != nil {
 			t.Fatal(err)
 		}
-		const want = "deduct -1 second, replenish 3 k2, replenish 2 k1, replenish 1 k0, return 2 first, deduct -2 first, " +
-			"initial 10 "
+		const want = "deduct -1 second, replenish 3 k2, replenish 2 k1, replenish 1 k0, return 2 first, " +
+			"deduct -2 first, initial 10 "
 		for _, limit := range []int{1, 2, 3, 7, 200} {
 			var got []string
 			for cursor, pages := "", 0; cursor != "" || pages == 0; pages++ {
@@ -65,7 +65,8 @@ func TestFlowsOfASKU(t *testing.T) {
 		if err != nil || len(later) != 4 {
 			t.Errorf("%d flows of orders that were placed later, %v", len(later), err)
 		}
-		for _, cursor := range []string{"x", "1.2.3", "1..deduct.r.s", "x..deduct.", "1..steal.k", "1.a b.deduct.", "1...🎁"} {
+		for _, cursor := range []string{"x", "1.2.3", "1..deduct.r.s", "x..deduct.", "1..steal.k", "1.a b.deduct.",
+			"1...🎁"} {
 			if _, _, err := f.Flows(t.Context(), order.FlowFilter{SkuID: "mug", Cursor: cursor}); !errors.Is(err,
 				bounds.ErrCursor) {
 				t.Errorf("%q: %v", cursor, err)

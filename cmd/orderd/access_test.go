@@ -236,6 +236,7 @@ var access = map[string]string{
 	"admin POST /admin/v1/payments/held/:id/judge-again":  finance,
 	"admin GET /admin/v1/skus":                            viewer,
 	"admin GET /admin/v1/skus/:id":                        viewer,
+	"admin GET /admin/v1/skus/:id/flows":                  viewer,
 	"admin PUT /admin/v1/skus/:id":                        operator,
 	"admin POST /admin/v1/skus/:id/replenish":             operator,
 	"admin POST /admin/v1/skus/:id/adjust":                admin,

@@ -39,6 +39,7 @@ var shows = map[string]string{
 	"order.DueByMinute":               "numbers for people",
 	"order.HeldBacklog":               "numbers for people and metrics",
 	"order.DueBySecond":               "numbers for people",
+	"order.Flows":                     "a list for people",
 	"order.List":                      "a list for people",
 	"order.ListHeld":                  "a list for people; what is done about one is decided under its lock",
 	"order.ListRefunds":               "a list for people; decisions are made under the lock of the order",

@@ -34,7 +34,7 @@ var verbs = map[string]struct {
 	"stock adjust":    {"S --delta=1 --reason r --key k --yes", "db"},
 	"stock gate":      {"S --mode local --reason r --yes", "db"}, "stock gates": {"", "db"},
 	"stock buckets": {"S --count 2 --reason r --yes", "db"}, "stock rebuild": {"S --reason r --yes", "db"},
-	"stock verify": {"", "db"}, "find": {"NO", "db"},
+	"stock verify": {"", "db"}, "stock flows": {"S", "db"}, "find": {"NO", "db"},
 	"order get": {"NO", "db"}, "order list": {"", "db"}, "order timeline": {"NO", "db"},
 	"order close": {"NO --reason r --yes", "db"}, "order sync": {"NO", "db"},
 	"order vouch":        {"NO --reason r --yes", "db"},

@@ -125,6 +125,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"has approved it too; until then it waits.",
 	"refund_by_hand": "Say that a refund that cannot end was paid back another way. A sum for two people is settled " +
 		"when a second one, with a token of their own, has said the same; until then it is only noted.",
+	"stock_flows_from": "Of orders placed, and of movements by hand made, from this time on, at most 31 days before " +
+		"the end; without it, of a day.",
 	"find_any": "An order_no, out_trade_no, transaction_id, out_refund_no, refund_id, customer or SKU.",
 	"order_vouch": "Say that nothing was paid for a closing order. It is closed when a second person, with a token " +
 		"of their own, has said the same; until then it is only noted.",

@@ -23,7 +23,7 @@ import (
 var jsonVerbs = map[string]string{
 	"migrate status": "none", "stock import": "FILE --yes", "stock show": "1001", "stock gate": "1001",
 	"stock gates":   "none",
-	"stock buckets": "1001", "stock rebuild": "", "stock verify": "", "find": "NO",
+	"stock buckets": "1001", "stock rebuild": "", "stock verify": "", "find": "NO", "stock flows": "1001",
 	"order get": "NO", "order list": "none",
 	"order timeline": "NO", "order close": "", "order sync": "", "order vouch": "",
 	"payments held list": "none", "payments held judge-again": "", "refund list": "none",
@@ -35,7 +35,7 @@ var jsonVerbs = map[string]string{
 	"reconcile run":      "", "reconcile list": "none", "reconcile show": "", "reconcile diffs": "none",
 	"reconcile resolve": "DIFFERENCE --action WRITE_OFF --reason r --yes",
 	"reconcile confirm": "", "token list": "none", "operator list": "none", "verify": "none", "doctor": "none",
-	"config print": "none",
+	"config print": "none", "version": "none",
 }
 
 // A script that reads the API and the command line reads one shop; two names for one thing are two scripts, and Go's

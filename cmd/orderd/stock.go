@@ -7,10 +7,12 @@ import (
 	"io"
 	"os/user"
 	"strings"
+	"time"
 
 	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
 	"orderd/migrations/bounds"
+	"orderd/order"
 	"orderd/payment"
 	"orderd/stock"
 )
@@ -21,6 +23,7 @@ type stockCmd struct {
 	Import stockImport `cmd:"" help:"${stock_import}"`
 	Export stockExport `cmd:"" help:"Write all SKUs as such a file."`
 	Show   stockShow   `cmd:"" help:"Show a SKU and where its units are, or all SKUs."`
+	Flows  stockFlows  `cmd:"" help:"List what moved the units of a SKU, newest orders first."`
 	// Movements by hand; each leaves a flow with who and why.
 	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
 	Adjust    stockAdjust    `cmd:"" help:"Correct the shelf after a count."`
@@ -159,6 +162,40 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 		}
 		screen.Printf(w, "came in %d = available %d + allocated %d + reserved %d + sold %d\n", a.CameIn, a.Available,
 			a.Allocated, a.Reserved, a.Sold)
+	})
+}
+
+// stockFlows is `orderd stock flows`.
+type stockFlows struct {
+	output
+	SKU    string    `arg:"" help:"The SKU."`
+	From   time.Time `help:"${stock_flows_from}"`
+	To     time.Time `help:"Placed before this time; without it, now."`
+	Limit  pageRows  `default:"50" help:"1 to 200."`
+	Cursor string    `help:"Go on after this flow."`
+}
+
+// Run lists flows.
+func (c *stockFlows) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		if _, err := co.stock.Find(ctx, c.SKU); err != nil {
+			return err
+		}
+		flows, next, err := co.orders.Flows(ctx, order.FlowFilter{SkuID: c.SKU, From: c.From, To: c.To,
+			Limit: int(c.Limit), Cursor: c.Cursor})
+		if err != nil {
+			return err
+		}
+		if next != "" {
+			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
+		}
+		return c.show(t, viewed(flows, console.ViewFlow), func(w io.Writer) {
+			screen.Printf(w, "AT\tTYPE\tQUANTITY\tORDER\tREF\tWHO\tREASON\n")
+			for _, f := range flows {
+				screen.Printf(w, "%s\t%s\t%+d\t%s\t%s\t%s\t%s\n", stamp(f.At), f.Kind, f.Delta, f.OrderNo, f.Ref,
+					f.Actor, f.Reason)
+			}
+		})
 	})
 }
 

@@ -61,6 +61,7 @@ var sentences = compileSentences([][2]string{
 	{`want an amount in fen`, "须为金额，以分为单位"},
 	{`want a length of time such as 1m or 90s`, "须为时长，如 1m 或 90s"},
 	{`want whole seconds, such as 1m`, "须为整秒，如 1m"},
+	{`from and to are at most 31 days apart`, "from 和 to 最多相隔 31 天"},
 	{`want at most 6h, and 1 to 400 buckets`, "最多 6h，1 到 400 段"},
 	{`no index has it: say with created_from and created_to, at most 31 days apart, when the orders were placed, ` +
 		`or whose they are with customer_id`,

@@ -53,6 +53,8 @@ type Orders interface {
 	DueBySecond(ctx context.Context, horizon time.Duration) ([]order.DueSecond, error)
 	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
+	// Flows gives a page of what moved the units of a SKU.
+	Flows(ctx context.Context, f order.FlowFilter) ([]order.Flow, string, error)
 	// StockAccount says where every unit of a SKU is.
 	StockAccount(ctx context.Context, skuID string) (order.Account, error)
 }
@@ -175,12 +177,13 @@ var parameters = map[string][]string{
 	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
 		"sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type", "paid_from",
 		"paid_to", "closed_from", "closed_to", "limit", "cursor"},
-	"/admin/v1/search":        {"q"},
-	"/admin/v1/timeouts/due":  {"bucket", "horizon"},
-	"/admin/v1/payments/held": {"limit", "cursor"},
-	"/admin/v1/shipments":     {"state", "limit", "cursor"},
-	"/admin/v1/skus":          {"limit", "cursor"},
-	"/admin/v1/refunds":       {"state", "order_no", "transaction_id", "reason", "limit", "cursor"},
+	"/admin/v1/search":         {"q"},
+	"/admin/v1/skus/:id/flows": {"from", "to", "limit", "cursor"},
+	"/admin/v1/timeouts/due":   {"bucket", "horizon"},
+	"/admin/v1/payments/held":  {"limit", "cursor"},
+	"/admin/v1/shipments":      {"state", "limit", "cursor"},
+	"/admin/v1/skus":           {"limit", "cursor"},
+	"/admin/v1/refunds":        {"state", "order_no", "transaction_id", "reason", "limit", "cursor"},
 	"/admin/v1/tasks/dead": {"type", "state", "cause", "failed_before", "failed_after", "limit",
 		"cursor"},
 	"/admin/v1/reconciliations":                 {"limit", "cursor"},
@@ -254,6 +257,7 @@ func (c *console) baseRoutes() []route {
 		{http.MethodGet, "/admin/v1/timeouts/due", Viewer, c.listDue},
 		{http.MethodGet, "/admin/v1/skus", Viewer, c.listSKUs},
 		{http.MethodGet, "/admin/v1/skus/:id", Viewer, c.getSKU},
+		{http.MethodGet, "/admin/v1/skus/:id/flows", Viewer, c.listFlows},
 		{http.MethodPut, "/admin/v1/skus/:id", Operator, c.putSKU},
 		{http.MethodPost, "/admin/v1/skus/:id/replenish", Operator, c.replenish},
 		{http.MethodPost, "/admin/v1/skus/:id/adjust", Admin, c.adjust},

@@ -185,6 +185,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/payments/held/:id/judge-again":  Finance,
 		"GET /admin/v1/skus":                            Viewer,
 		"GET /admin/v1/skus/:id":                        Viewer,
+		"GET /admin/v1/skus/:id/flows":                  Viewer,
 		"PUT /admin/v1/skus/:id":                        Operator,
 		"POST /admin/v1/skus/:id/replenish":             Operator,
 		"POST /admin/v1/skus/:id/adjust":                Admin,

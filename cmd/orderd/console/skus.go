@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -107,6 +108,46 @@ func (c *console) getSKU(ctx echo.Context) error {
 		v.Gate = &shown
 	}
 	return ctx.JSON(http.StatusOK, v)
+}
+
+// FlowView is one movement of the units of a SKU. FlowNo is KIND:REF, as replenish and adjust
+// answer. PlacedAt is when its order was placed, by which flows are listed; of an operator's
+// flow it is at.
+type FlowView struct {
+	FlowNo   string     `json:"flow_no"`
+	Type     stock.Kind `json:"type"`
+	Quantity int64      `json:"quantity"` // below 0: they left the shelf
+	OrderNo  string     `json:"order_no,omitempty"`
+	Actor    string     `json:"actor,omitempty"`
+	Reason   string     `json:"reason,omitempty"`
+	Bucket   int64      `json:"bucket,omitempty"` // of a flash sale
+	At       time.Time  `json:"at"`
+	PlacedAt time.Time  `json:"placed_at"`
+}
+
+// ViewFlow shows a flow.
+func ViewFlow(f *order.Flow) FlowView {
+	return FlowView{string(f.Kind) + ":" + f.Ref, f.Kind, f.Delta, f.OrderNo, f.Actor, f.Reason, f.Bucket, f.At,
+		f.Placed}
+}
+
+// listFlows is GET /admin/v1/skus/:id/flows: what moved the units of a SKU, the newest orders
+// first, of the last day unless from and to say otherwise.
+func (c *console) listFlows(ctx echo.Context) error {
+	q := query{Context: ctx}
+	f := order.FlowFilter{SkuID: ctx.Param("id"), From: q.time("from"), To: q.time("to"), Limit: q.limit(),
+		Cursor: ctx.QueryParam("cursor")}
+	if err := q.err(); err != nil {
+		return err
+	}
+	if _, err := c.Stock.Find(ctx.Request().Context(), f.SkuID); err != nil {
+		return stockError(err)
+	}
+	flows, next, err := c.Orders.Flows(ctx.Request().Context(), f)
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(flows, next, ViewFlow))
 }
 
 // putSKU is PUT /admin/v1/skus/:id: it creates a SKU with its first stock (201), or

@@ -286,3 +286,17 @@ func TestSearch(t *testing.T) {
 		want(t, d.ask(Viewer, "GET", "/admin/v1/search"+q, ""), 422, "VALIDATION_FAILED")
 	}
 }
+
+// The list of flows is of one SKU, in a range that can be read.
+func TestFlowsAreListed(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	o := d.PlaceOne(t, "r", "mug", 3)
+	const path = "/admin/v1/skus/mug/flows"
+	w := d.ask(Viewer, "GET", path+"?limit=1", "")
+	want(t, w, 200, `{"data":[{"flow_no":"deduct:","type":"deduct","quantity":-3,"order_no":"`+o.OrderNo+`","at":`)
+	want(t, w, 200, `"next_cursor":"`)
+	want(t, d.ask(Viewer, "GET", path+"?from=2026-01-01T00:00:00Z&to=2026-02-02T00:00:00Z", ""), 422, "NEEDS_RANGE")
+	want(t, d.ask(Viewer, "GET", path+"?cursor=x", ""), 422, "?cursor")
+	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/none/flows", ""), 404, "SKU_NOT_FOUND")
+}
