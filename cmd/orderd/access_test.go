@@ -195,6 +195,7 @@ var access = map[string]string{
 	"api POST /v1/orders":                                 customers,
 	"api GET /v1/orders":                                  customers,
 	"api GET /v1/stock":                                   customers,
+	"api GET /v1/skus":                                    customers,
 	"api GET /v1/skus/:sku_id/stock":                      customers,
 	"api GET /v1/orders/:order_no":                        owner,
 	"api POST /v1/orders/:order_no/prepay":                owner,

@@ -755,12 +755,24 @@ func (a *app) verifier() (v *orderhttp.Verifier, err error) {
 	return bound(v, a.s, err)
 }
 
-// bound gives a verifier of tokens the settings' bound, or the error of its making.
+// bound gives a verifier of tokens the settings' bound and the key of before, or the error
+// of its making.
 func bound(v *orderhttp.Verifier, s *settings, err error) (*orderhttp.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.Bound(s.CustomerTokenLife), nil
+	var old *orderhttp.Verifier
+	switch {
+	case s.JWTOldSecret != "":
+		if old, err = orderhttp.NewSecretVerifier([]byte(s.JWTOldSecret), time.Now); err != nil {
+			return nil, fmt.Errorf("ORDERD_CUSTOMER_JWT_OLD_SECRET: %w", err)
+		}
+	case s.JWTOldPublicKey != "":
+		if old, err = orderhttp.NewPublicKeyVerifier([]byte(s.JWTOldPublicKey), time.Now); err != nil {
+			return nil, fmt.Errorf("ORDERD_CUSTOMER_JWT_OLD_PUBLIC_KEY: %w", err)
+		}
+	}
+	return v.Also(old).Bound(s.CustomerTokenLife), nil
 }
 
 // jwtSecret gives the configured secret, or the generated one when WeChat Pay is

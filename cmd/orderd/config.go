@@ -107,6 +107,10 @@ type settings struct {
 	// used: a secret shared with the shop's login, or that login's public key.
 	JWTSecret    string `name:"customer-jwt-secret" placeholder:"SECRET" help:"${customer_jwt_secret}" secret:"yes"`
 	JWTPublicKey string `name:"customer-jwt-public-key" placeholder:"PEM" help:"${customer_jwt_public_key}"`
+	// JWTOldSecret and JWTOldPublicKey are what those were before, of either kind: tokens of
+	// before a change are good until they end.
+	JWTOldSecret    string `name:"customer-jwt-old-secret" placeholder:"SECRET" help:"${customer_jwt_old}" secret:"yes"`
+	JWTOldPublicKey string `name:"customer-jwt-old-public-key" placeholder:"PEM" help:"${customer_jwt_old}"`
 	// AdminToken is the first administrator's, by which the other operators' are made.
 	AdminToken string `name:"bootstrap-admin-token" placeholder:"TOKEN" help:"${bootstrap_admin_token}" secret:"yes"`
 
@@ -331,6 +335,8 @@ func (s *settings) check() error {
 			"Pay, which limits how often it may be asked")
 	case s.JWTSecret != "" && s.JWTPublicKey != "":
 		return errors.New("set ORDERD_CUSTOMER_JWT_SECRET or ORDERD_CUSTOMER_JWT_PUBLIC_KEY, not both")
+	case s.JWTOldSecret != "" && s.JWTOldPublicKey != "":
+		return errors.New("set ORDERD_CUSTOMER_JWT_OLD_SECRET or ORDERD_CUSTOMER_JWT_OLD_PUBLIC_KEY, not both")
 	case s.AdminToken != "" && len(s.AdminToken) < minToken:
 		return fmt.Errorf("ORDERD_BOOTSTRAP_ADMIN_TOKEN has %d bytes, it needs %d: make one with 'openssl "+
 			"rand -hex 32'", len(s.AdminToken), minToken)

@@ -86,6 +86,7 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"events_keep":             "How long the shop can read back what happened (events, webhooks).",
 	"customer_jwt_secret":     "HS256 secret of customers' tokens, at least 32 bytes.",
 	"customer_jwt_public_key": "Public key of customers' tokens instead (RS256 or ES256).",
+	"customer_jwt_old":        "The one before a change, of either kind: its tokens are good until they end.",
 	"bootstrap_admin_token":   "Bearer token of an administrator, at least 32 bytes.",
 	"customer_token_life": "How long a customer's token may still be valid; one whose exp is further away is " +
 		"refused.",

@@ -88,6 +88,7 @@ var access = map[string]struct {
 	"GET /v1/refunds/:out_refund_no":                  {owned: true},
 	"GET /v1/skus/:sku_id/stock":                      {},
 	"GET /v1/stock":                                   {},
+	"GET /v1/skus":                                    {},
 	"GET /openapi.yaml":                               {public: true},
 	"GET /problems/:slug":                             {public: true},
 	"GET /healthz":                                    {public: true},

@@ -50,6 +50,15 @@ type Verifier struct {
 	now    func() time.Time
 	life   time.Duration
 	known  knownTokens
+	old    *Verifier // of before a change of the key, or nil
+}
+
+// Also accepts what old accepts, too: the key of before a change, of either kind, whose
+// tokens are good until they end. Each key keeps its own algorithm. nil changes nothing. It
+// gives v, and is called before v is used and before Bound.
+func (v *Verifier) Also(old *Verifier) *Verifier {
+	v.old = old
+	return v
 }
 
 // Bound refuses tokens that are still valid for longer than life: one that leaks cannot be
@@ -58,6 +67,9 @@ type Verifier struct {
 func (v *Verifier) Bound(life time.Duration) *Verifier {
 	if life != 0 {
 		v.life = life
+	}
+	if v.old != nil {
+		v.old.Bound(life)
 	}
 	return v
 }
@@ -135,6 +147,8 @@ func (v *Verifier) check(token string) (customer string, ours bool, err error) {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return "", true, &Failure{Code: CodeUnauthenticated, Text: Text{En: "The token has expired.", Zh: "令牌已过期。"}}
+	case err != nil && v.old != nil:
+		return v.old.check(token)
 	case err != nil || !validCustomer(claims.Subject):
 		return "", false, &Failure{Code: CodeUnauthenticated}
 	case claims.ExpiresAt.Sub(now) > v.life+leeway:

@@ -199,20 +199,26 @@ func (a *api) skuStock(c echo.Context) error {
 	return c.JSON(http.StatusOK, stockViewOf(skus[0], a.Now()))
 }
 
-// manyStock is GET /v1/stock?sku_ids=a,b: what is left of up to maxSKUs SKUs, in the
-// order asked. SKUs that do not exist are left out, so that one that was withdrawn does
-// not empty a whole page of goods.
-func (a *api) manyStock(c echo.Context) error {
-	q, err := query(c, paramsStock...)
+// manyStock is GET /v1/stock?sku_ids=a,b: what is left of up to maxSKUs SKUs.
+func (a *api) manyStock(c echo.Context) error { return manySKUs(a, c, paramsStock, stockViewOf) }
+
+// manyGoods is GET /v1/skus?ids=a,b: what a page of goods shows of up to maxSKUs SKUs.
+func (a *api) manyGoods(c echo.Context) error { return manySKUs(a, c, paramsSKUs, skuViewOf) }
+
+// manySKUs shows SKUs by a list of ids, in the order asked. Those that do not exist are
+// left out, so that one that was withdrawn does not empty a whole page of goods. params
+// holds the one parameter, the list's.
+func manySKUs[V any](a *api, c echo.Context, params []string, view func(stock.SKU, time.Time) V) error {
+	q, err := query(c, params...)
 	if err != nil {
 		return err
 	}
-	ids := strings.Split(q.one("sku_ids"), ",")
+	ids := strings.Split(q.one(params[0]), ",")
 	var bad invalid
 	if len(ids) > maxSKUs {
-		bad.query("sku_ids", codeLength, "names at most "+strconv.Itoa(maxSKUs)+" SKUs")
+		bad.query(params[0], codeLength, "names at most "+strconv.Itoa(maxSKUs)+" SKUs")
 	} else if slices.ContainsFunc(ids, func(id string) bool { return !validSKU(id) }) {
-		bad.query("sku_ids", codeFormat, "is a list of sku_id, separated by commas")
+		bad.query(params[0], codeFormat, "is a list of sku_id, separated by commas")
 	}
 	if err := bad.err(); err != nil {
 		return err
@@ -222,10 +228,10 @@ func (a *api) manyStock(c echo.Context) error {
 		return err
 	}
 	now := a.Now()
-	page := Page[StockView]{Data: []StockView{}}
+	page := Page[V]{Data: []V{}}
 	for _, id := range ids {
 		if i := slices.IndexFunc(skus, func(s stock.SKU) bool { return s.SkuID == id }); i >= 0 {
-			page.Data = append(page.Data, stockViewOf(skus[i], now))
+			page.Data = append(page.Data, view(skus[i], now))
 		}
 	}
 	displayed(c)
@@ -276,6 +282,7 @@ var (
 	paramsOrder  = []string{"wait", "since"}
 	paramsOrders = []string{"state", "created_from", "created_to", "limit", "cursor"}
 	paramsStock  = []string{"sku_ids"}
+	paramsSKUs   = []string{"ids"}
 )
 
 // params are the query parameters of a request, which query has checked.

@@ -200,6 +200,8 @@ func TestParametersThatAreNotAllowed(t *testing.T) {
 		"/v1/orders/" + someOrder + "?wait=31":         {"?wait"},
 		"/v1/orders/" + someOrder + "?wait=-1&since=x": {"?wait", "?since"},
 		"/v1/stock":              {"?sku_ids"},
+		"/v1/skus":               {"?ids"},
+		"/v1/skus?sku_ids=1001":  {"?sku_ids"},
 		"/v1/stock?sku_ids=1,,2": {"?sku_ids"},
 		"/v1/stock?sku_ids=" + strings.Repeat("1,", 50) + "1": {"?sku_ids"},
 	} {
@@ -237,6 +239,11 @@ func TestStock(t *testing.T) {
 		t.Errorf("%s", rec.Body)
 	}
 	wantProblem(t, w.ask(t, "GET", "/v1/skus/none/stock", ""), 404, CodeSKUNotFound)
+	rec = w.ask(t, "GET", "/v1/skus?ids=no,1001", "")
+	if body := strings.TrimSpace(rec.Body.String()); !strings.Contains(body, `"sku_id":"1001","available":37,`) ||
+		!strings.Contains(body, `"title":"t","price":{"total":1,"currency":"CNY"}}],"next_cursor":null}`) {
+		t.Errorf("a page of goods: %s", body)
+	}
 	rec = w.ask(t, "GET", "/v1/stock?sku_ids=1004,1005", "")
 	if body := rec.Body.String(); !strings.Contains(body, `"1004","available":37,`) ||
 		!strings.Contains(body, `"1005","available":0,`) {

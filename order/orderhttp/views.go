@@ -122,6 +122,19 @@ type StockView struct {
 	AsOf        string `json:"as_of"`
 }
 
+// SKUView is what a page of goods shows of a SKU: its name, its price now, and what is left.
+// A placement's expected_total says that the price has not changed since.
+type SKUView struct {
+	StockView
+	Title string `json:"title"`
+	Price Amount `json:"price"`
+}
+
+// skuViewOf shows a SKU as it is at now.
+func skuViewOf(s stock.SKU, now time.Time) SKUView {
+	return SKUView{StockView: stockViewOf(s, now), Title: s.Title, Price: *amountOf(payment.Fen(s.PriceFen))}
+}
+
 // Page is one page of a list. NextCursor is null on the last one; on the others it is
 // given back as ?cursor= for the next.
 type Page[T any] struct {
