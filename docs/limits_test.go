@@ -83,7 +83,7 @@ var limits = []struct {
 // folders of the packages above, by name.
 var folders = map[string]string{
 	"sqldb": "migrations/sqldb", "operators": "payment/operators",
-	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp",
+	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp", "webhooks": "order/webhooks",
 	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "wechat": "payment/wechat",
 	"reconcile": "payment/reconcile", "stock": "stock", "gate": "stock/gate",
 	"bounds": "migrations/bounds", "wechatsim": "payment/wechatsim",

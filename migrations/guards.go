@@ -49,6 +49,9 @@ var Guards = map[string]string{
 	"stock_moves.PRIMARY":               "bucket_id,seq",
 	"sale_buyers.PRIMARY":               "sale,customer_id,slot",
 	"events_out.PRIMARY":                "id",
+	"webhook_endpoints.PRIMARY":         "id",
+	"webhook_deliveries.PRIMARY":        "endpoint_id,event_id",
+	"webhook_places.PRIMARY":            "name",
 }
 
 // Bounds are the names of the CHECK constraints of the schema: the values that a
@@ -60,7 +63,7 @@ var Bounds = []string{
 	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items",
 	"ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state",
 	"ck_shipments_state", "ck_gates_mode", "ck_gates_state", "ck_buckets_remaining", "ck_buckets_state",
-	"ck_moves_cause",
+	"ck_moves_cause", "ck_webhooks_state",
 }
 
 // MissingGuards tells found of every key and constraint of Guards and Bounds that the

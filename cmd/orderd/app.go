@@ -28,6 +28,7 @@ import (
 	"orderd/order"
 	"orderd/order/audit"
 	"orderd/order/orderhttp"
+	"orderd/order/webhooks"
 	"orderd/payment"
 	"orderd/payment/echoes"
 	"orderd/payment/feed"
@@ -63,6 +64,8 @@ type core struct {
 	clock *sqldb.Clock
 	// shipping is nil unless a mini program's shop has configured it.
 	shipping *shipping.Service
+	// webhooks sends nothing where no key is configured.
+	webhooks *webhooks.Service
 	// failures has the tasks that failed; they are rows, so verbs need no Redis for them.
 	failures *scheduler.DeadLetters
 	// gate is nil where no orders are placed, and none wait.
@@ -171,6 +174,9 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	}
 	c.close = append(c.close, c.gateway.CloseIdleConnections)
 	if err := c.startShipping(s, gc.AppID, cmp.Or(sh.simAddr, s.SimAddr), sh.observe, log); err != nil {
+		return err
+	}
+	if err := c.startWebhooks(s, sh.observe != nil, sh.observe, log); err != nil {
 		return err
 	}
 	if c.orders, err = order.New(c.orderConfig(s, sh, log, gc, notifyURL)); err != nil {
@@ -615,6 +621,7 @@ func (a *app) startWorker(_ context.Context, o options) (err error) {
 	if a.shipping != nil {
 		a.background(a.shipping.Run)
 	}
+	a.background(a.webhooks.Run)
 	a.background(func(ctx context.Context) { feed.New(a.db).Keep(ctx, a.s.EventsKeep, a.clock.Now, a.log) })
 	return a.worker.Start()
 }
@@ -700,6 +707,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Failures:   a.failures,
 		Tokens:     []console.Token{bootstrap},
 		TokenStore: a.tokens,
+		Webhooks:   a.webhooks,
 		Background: a.background,
 		Metrics:    a.metrics,
 		Ready:      a.ready,

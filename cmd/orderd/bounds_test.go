@@ -65,6 +65,9 @@ func TestSettingsThatWeChatPayRefuses(t *testing.T) {
 			s.CustomerTokenLife, s.OperatorTokenLife = maxTokenLife, maxTokenLife
 		}, ""},
 		{"longer", func(s *settings) { s.CustomerTokenLife = maxTokenLife + 1 }, "ORDERD_CUSTOMER_TOKEN_LIFE"},
+		{"a short key of webhooks", func(s *settings) { s.WebhookKey = "short" }, "ORDERD_WEBHOOK_KEY"},
+		{"a wrong network of webhooks", func(s *settings) { s.WebhookAllow = "shop" }, "ORDERD_WEBHOOK_ALLOW"},
+		{"networks of webhooks", func(s *settings) { s.WebhookAllow = "10.1.0.0/16,fd12::/64" }, ""},
 		{"events of a day", func(s *settings) { s.EventsKeep = minEventsKeep }, ""},
 		{"of less", func(s *settings) { s.EventsKeep = minEventsKeep - 1 }, "ORDERD_EVENTS_KEEP"},
 		{"ended before", func(s *settings) { s.OperatorTokenLife = -time.Hour }, "ORDERD_OPERATOR_TOKEN_LIFE"},

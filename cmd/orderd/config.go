@@ -21,6 +21,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/order/orderhttp"
+	"orderd/order/webhooks"
 )
 
 // settings is the configuration: flag > environment > file > default. This is the only
@@ -69,6 +70,9 @@ type settings struct {
 	SweepEvery time.Duration `name:"sweep-every" default:"5s" help:"${sweep_every}"`
 	// EventsKeep is how long the feed can be read back; the timeline of an order stays.
 	EventsKeep time.Duration `name:"events-keep" default:"720h" help:"${events_keep}"`
+	// WebhookKey keeps secrets in the database; WebhookAllow is where a shop's own back ends are.
+	WebhookKey   string `name:"webhook-key" placeholder:"KEY" help:"${webhook_key}" secret:"yes"`
+	WebhookAllow string `name:"webhook-allow" placeholder:"NET,…" help:"${webhook_allow}"`
 	// AutoApprove and TwoPersons are in fen, and hold against the refunds of a payment
 	// taken together: one large refund cannot be cut into many small ones. 500000 are
 	// 5,000 yuan.
@@ -320,6 +324,9 @@ func (s *settings) check() error {
 	case s.EventsKeep != 0 && s.EventsKeep < minEventsKeep:
 		return fmt.Errorf("ORDERD_EVENTS_KEEP is %s, it must be at least %s: whoever reads the feed may be away for "+
 			"a day", s.EventsKeep, minEventsKeep)
+	case s.WebhookKey != "" && len(s.WebhookKey) < webhooks.MinKey:
+		return fmt.Errorf("ORDERD_WEBHOOK_KEY has %d bytes, it needs %d: make one with 'openssl rand -hex 32'",
+			len(s.WebhookKey), webhooks.MinKey)
 	case order.CheckPayDescription(s.PayDescription) != nil:
 		return fmt.Errorf("ORDERD_PAY_DESCRIPTION: %w", order.CheckPayDescription(s.PayDescription))
 	case s.DrainDelay < 0 || s.DrainDelay > maxDrainDelay:
@@ -356,6 +363,9 @@ func (s *settings) check() error {
 	}
 	if _, err := orderhttp.ParseProxies(s.TrustedProxies); err != nil {
 		return fmt.Errorf("ORDERD_TRUSTED_PROXIES: %w", err)
+	}
+	if _, err := webhooks.ParseAllow(s.WebhookAllow); err != nil {
+		return fmt.Errorf("ORDERD_WEBHOOK_ALLOW: %w", err)
 	}
 	return s.checkNotifyURLs()
 }

@@ -7,6 +7,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/webhooks"
 	"orderd/payment"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
@@ -57,7 +58,7 @@ var exitCodes = []struct {
 	code int
 }{
 	{is(errUsage, sqldb.ErrDSN, sqldb.ErrNoDatabase, scheduler.ErrRedisURL, reconcile.ErrRequest,
-		bounds.ErrCursor), exitUsage},
+		bounds.ErrCursor, webhooks.ErrOff), exitUsage},
 	{refused, exitUsage},
 	{answered(payment.KindMisconfigured), exitUsage}, // our keys, or our merchant
 	{is(errOpen), exitOpen},
@@ -71,7 +72,7 @@ var exitCodes = []struct {
 // parcel. Nothing was done.
 func refused(err error) bool {
 	return errors.As(err, new(*order.ValidationError)) || errors.As(err, new(*stock.InvalidError)) ||
-		errors.As(err, new(*shipping.InvalidError))
+		errors.As(err, new(*shipping.InvalidError)) || errors.As(err, new(*webhooks.InvalidError))
 }
 
 // is fits an error that is one of those.
@@ -131,6 +132,7 @@ var hints = []struct {
 	{is(payment.ErrBillNotReady), "A running 'orderd serve' asks again by itself."},
 	{is(scheduler.ErrNoFailedTask), "'orderd tasks dead list' shows what there is."},
 	{is(order.ErrRefundNotFound), "'orderd refund list' shows what there is."},
+	{is(webhooks.ErrNotFound), "'orderd webhook list' shows what there is."},
 	{is(stock.ErrSKUNotFound), "'orderd stock show' lists the SKUs, 'orderd stock import FILE.csv' makes them."},
 	{answered(payment.KindMisconfigured), "WeChat Pay refuses our keys or our merchant: 'orderd doctor' says which."},
 	{answered(payment.KindUnknown, payment.KindRateLimited, payment.KindUserPaying),

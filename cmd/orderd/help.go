@@ -81,8 +81,12 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"their X-Forwarded-For; empty: the request has to say it.",
 	"close_unprepaid_after": "How long WeChat Pay may give no usable answer before an order that was never prepaid " +
 		"is closed without one; 0: it waits.",
-	"ask_every":               "How often WeChat Pay is asked whether an open trade is paid; 0: never.",
-	"sweep_every":             "How often the database is looked through for what Redis forgot.",
+	"ask_every":   "How often WeChat Pay is asked whether an open trade is paid; 0: never.",
+	"sweep_every": "How often the database is looked through for what Redis forgot.",
+	"webhook_key": "Key that secrets of webhooks are kept under, at least 32 bytes; without it webhooks are off.",
+	"webhook_allow": "Networks beside the internet that webhooks may go to, such as 10.1.0.0/16, with commas; " +
+		"without TLS only there.",
+	"listen":                  "Send what happens to a back end on this machine, signed as webhooks are.",
 	"events_keep":             "How long the shop can read back what happened (events, webhooks).",
 	"customer_jwt_secret":     "HS256 secret of customers' tokens, at least 32 bytes.",
 	"customer_jwt_public_key": "Public key of customers' tokens instead (RS256 or ES256).",

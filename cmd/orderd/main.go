@@ -31,6 +31,8 @@ type root struct {
 	Payments  paymentsCmd  `cmd:"" help:"Look at payments that fit no order, judge them again."`
 	Refund    refundCmd    `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
 	Shipment  shipmentCmd  `cmd:"" help:"What was sent, of a mini program's shop: list it, say it."`
+	Webhook   webhookCmd   `cmd:"" help:"Whom the shop's events are sent to: add, test, look, send again."`
+	Listen    listenCmd    `cmd:"" help:"${listen}"`
 	Tasks     tasksCmd     `cmd:"" help:"Look at what comes due, and at the tasks that failed; run or discard those."`
 	Reconcile reconcileCmd `cmd:"" help:"${reconcile}"`
 	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`

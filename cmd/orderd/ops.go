@@ -30,7 +30,8 @@ func (a *app) startGauges(_ context.Context, o options) error {
 	// A home of its own: what people ask does not decide whether buyers are sent to Redis.
 	a.home = a.sharedGate(shape{gateRedis: cmp.Or(a.gateRedis, a.redis)}, a.log)
 	from := console.Sources{Orders: a.orders, Differences: a.reconciler, Tasks: a.queue, Failures: a.failures,
-		Gates: a.stock, CloseRate: a.s.CloseRate,
+		Webhooks: a.webhooks,
+		Gates:    a.stock, CloseRate: a.s.CloseRate,
 		Schema: func(ctx context.Context) (has, knows int64, err error) { return migrations.Versions(ctx, a.db) }}
 	for _, k := range a.gateway.Keys() {
 		if !k.NotAfter.IsZero() {

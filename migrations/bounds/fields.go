@@ -43,8 +43,9 @@ var (
 	RepairReason = Field{Name: "reason of a repair", Least: 1, Most: 120, Unit: Characters, Of: Line,
 		Why: "a recount of a SKU puts what the counter and the flows said before it, in the one column of Reason"}
 	// Note is Reason where none need be given.
-	Note = Field{Name: "reason", Most: Reason.Most, Unit: Characters, Of: Line, Columns: "refunds.note",
-		Why: "two sentences in the timeline"}
+	Note = Field{Name: "reason", Most: Reason.Most, Unit: Characters, Of: Line,
+		Columns: "refunds.note webhook_endpoints.note",
+		Why:     "two sentences in the timeline"}
 	ReferenceNo = Field{Name: "reference_no", Most: 64, Unit: Characters, Of: Line, Columns: "stock_flows.reason",
 		Why: "the number of a delivery note; with the reason it has one column"}
 	Operator = Field{Name: "the name of an operator", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
@@ -53,8 +54,10 @@ var (
 			"refunds.requester_id " +
 			"refunds.decided_by refunds.said_by " +
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
-			"differences.given_by bill_hands.who shipments.put_by",
+			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
+	WebhookURL = Field{Name: "url", Least: 8, Most: 500, Unit: Bytes, Of: Visible,
+		Columns: "webhook_endpoints.url", Why: "the width of its column"}
 	Goods = Field{Name: "goods", Least: 1, Most: 120, Unit: Characters, Of: Line, WeChat: "shipping_list.item_desc",
 		Why: "WeChat's document of upload_shipping_info"}
 	Carrier = Field{Name: "carrier", Least: 1, Most: 128, Unit: Bytes, Of: Word,
@@ -76,7 +79,7 @@ var (
 	OrderNo = Field{Name: "order_no", Least: 26, Most: 26, Unit: Bytes, Of: Word, Over: Ours,
 		Columns: "orders.order_no order_items.order_no order_events.order_no stock_flows.order_no " +
 			"payment_attempts.order_no payments.order_no refunds.order_no differences.order_no " +
-			"shipments.order_no sale_buyers.order_no events_out.order_no", Why: "a ULID"}
+			"shipments.order_no sale_buyers.order_no events_out.order_no webhook_deliveries.order_no", Why: "a ULID"}
 	Description = Field{Name: "description", Least: 1, Most: 127, Unit: Bytes, Of: Short, Over: Cut,
 		WeChat: "description", Columns: "payment_attempts.description",
 		Why: "WeChat Pay counts bytes: \"字节数 145，大于最大值 127\", developers.weixin.qq.com, 2022"}
@@ -138,6 +141,8 @@ var (
 		Why:     "the width of its column, in JSON; room for a reason of 200 characters with every one escaped"}
 	Problem = Field{Name: "why a refund call failed", Most: 200, Unit: Bytes, Of: Line, Over: Cut,
 		Columns: "refunds.problem", Why: "the width of its column"}
+	WebhookProblem = Field{Name: "why a webhook was not taken", Most: 200, Unit: Characters, Of: Line, Over: Cut,
+		Columns: "webhook_deliveries.problem webhook_endpoints.why", Why: "the width of its columns"}
 	DayProblem = Field{Name: "why a reconciliation failed", Most: 500, Unit: Bytes, Of: Line, Over: Cut,
 		Columns: "reconciliations.problem", Why: "the width of its column"}
 	Resolution = Field{Name: "how a difference ended", Most: 64, Unit: Bytes, Of: Line, Over: Cut,
@@ -159,6 +164,7 @@ var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
 	&Title, &Reason, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
+	&WebhookURL, &WebhookProblem,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution, &DifferenceID,
 	&TaskCause, &TaskType, &TaskKey, &TaskPayload,
@@ -182,13 +188,17 @@ var Own = []struct{ What, Columns string }{
 			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +
 			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name " +
 			"stock_gates.mode stock_gates.state stock_gates.origin stock_buckets.state stock_moves.cause " +
-			"events_out.type events_out.state"},
+			"events_out.type events_out.state webhook_deliveries.type webhook_deliveries.state " +
+			"webhook_endpoints.state webhook_endpoints.types webhook_places.name"},
+	{"a number of this service, or a secret that it keeps under a key",
+		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
+			"webhook_places.holder"},
 	{"a day, YYYY-MM-DD",
 		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +
 			"differences.bill_date matched_across.bill_date"},
 	{"a number of a trade or refund that was read from a bill, or of a process",
 		"differences.ref matched_across.ref reconciliations.holder stock_buckets.home"},
-	{"the number of a refund or of a payment, or a day", "events_out.ref"},
+	{"the number of a refund or of a payment, or a day", "events_out.ref webhook_deliveries.ref"},
 	{"what is put together of fields that have bounds of their own",
 		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
 			"differences.facts " +

@@ -138,3 +138,30 @@ func (f *Feed) After(ctx context.Context, after int64, limit int, now time.Time)
 	}
 	return events, after, nil
 }
+
+// From gives events from an id on, whatever may still come before them: for what is read
+// back.
+func (f *Feed) From(ctx context.Context, id int64, limit int) ([]Event, error) {
+	return f.read(ctx, "id >= ?", []any{id}, limit)
+}
+
+// Since gives the first id of the events of at and later; behind the newest one where there
+// is none. Ids and times run together but for what was written at the same moment, so that
+// some older ones may be among those from it on.
+func (f *Feed) Since(ctx context.Context, at time.Time) (int64, error) {
+	newest, err := f.Newest(ctx)
+	low, high := int64(1), newest+1
+	for err == nil && low < high {
+		middle := low + (high-low)/2
+		var next []Event
+		if next, err = f.From(ctx, middle, 1); err != nil {
+			break
+		}
+		if len(next) > 0 && next[0].At.Before(at) {
+			low = next[0].ID + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, err
+}

@@ -10,6 +10,7 @@ var alarmKinds = []struct{ says, kind string }{
 	{"the database refuses", "database"},
 	{"of less than a day", "new_person"}, // two people, of whom one may be the other
 	{"shipping: ", "shipping"},
+	{"webhook: ", "webhook"},
 
 	// WeChat Pay and this shop.
 	{"wechat refuses our credentials", "credentials"},

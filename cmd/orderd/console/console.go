@@ -118,6 +118,8 @@ type Options struct {
 	Reconciler Reconciler
 	// Shipments is nil unless the shop is a mini program's that reports them.
 	Shipments Shipments
+	// Webhooks is nil where the shop's back end is told nothing.
+	Webhooks Webhooks
 	// Tasks is nil in a process without a queue: its depth is then not shown.
 	Tasks Tasks
 	// Home has the buckets of sales in Redis; nil: this process cannot ask for them.
@@ -186,6 +188,7 @@ var parameters = map[string][]string{
 	"/admin/v1/refunds":        {"state", "order_no", "transaction_id", "reason", "limit", "cursor"},
 	"/admin/v1/tasks/dead": {"type", "state", "cause", "failed_before", "failed_after", "limit",
 		"cursor"},
+	"/admin/v1/webhooks/:id/deliveries":         {"limit", "cursor"},
 	"/admin/v1/reconciliations":                 {"limit", "cursor"},
 	"/admin/v1/reconciliations/:id/differences": {"status", "type", "order_no", "limit", "cursor"},
 	"/admin/v1/differences":                     {"status", "type", "order_no", "limit", "cursor"},
@@ -231,6 +234,9 @@ func (c *console) routes() []route {
 		c.profileRoutes())
 	if c.Shipments != nil {
 		all = append(all, c.shipmentRoutes()...)
+	}
+	if c.Webhooks != nil {
+		all = append(all, c.webhookRoutes()...)
 	}
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)

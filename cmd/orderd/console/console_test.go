@@ -23,6 +23,7 @@ import (
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/order/ordertest"
+	"orderd/order/webhooks"
 	"orderd/payment"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
@@ -92,17 +93,22 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	if err != nil {
 		t.Fatal(err)
 	}
+	hooks, err := webhooks.New(webhooks.Config{DB: d.DB, Now: d.Clock.Now, Key: strings.Repeat("k", 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	d.home = &home{}
 	e, err := New(Options{Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
-		Reconciler: books, Failures: d.failures, Shipments: ships,
+		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
 		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.console, d.Handler = e, described(t, e)
-	d.metrics.Watch(Sources{Orders: d.Service, Differences: books, Shipments: ships, Failures: d.failures,
-		Gates: d.Admin, Queues: d.home,
+	d.metrics.Watch(Sources{Orders: d.Service, Differences: books, Shipments: ships, Webhooks: hooks,
+		Failures: d.failures,
+		Gates:    d.Admin, Queues: d.home,
 		Schema: func(ctx context.Context) (int64, int64, error) { return migrations.Versions(ctx, d.DB) },
 		Keys:   []Key{{"5157F09EFDC096DE15EBE81A47057A72", time.Unix(1_900_000_000, 0)}}}, d.Clock.Now)
 	t.Cleanup(func() { // the people of this test's configuration have no accounts
@@ -229,6 +235,17 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/differences/:id/resolve":        Finance,
 		"GET /ui/reconciliations":                       Finance,
 		"GET /ui/reconciliations/:id":                   Finance,
+		"GET /admin/v1/webhooks":                        Admin,
+		"POST /admin/v1/webhooks":                       Admin,
+		"GET /admin/v1/webhooks/:id":                    Admin,
+		"PUT /admin/v1/webhooks/:id":                    Admin,
+		"DELETE /admin/v1/webhooks/:id":                 Admin,
+		"POST /admin/v1/webhooks/:id/rotate":            Admin,
+		"POST /admin/v1/webhooks/:id/enable":            Admin,
+		"POST /admin/v1/webhooks/:id/disable":           Admin,
+		"POST /admin/v1/webhooks/:id/test":              Admin,
+		"GET /admin/v1/webhooks/:id/deliveries":         Admin,
+		"POST /admin/v1/webhooks/:id/redeliver":         Admin,
 		"GET /admin/v1/operators":                       Admin,
 		"POST /admin/v1/operators":                      Admin,
 		"POST /admin/v1/operators/:name/disable":        Admin,

@@ -39,6 +39,7 @@ type Sources struct {
 	Orders      Backlogs
 	Differences Differences
 	Shipments   Shipments
+	Webhooks    Webhooks
 	Tasks       Tasks
 	Failures    *scheduler.DeadLetters
 	Gates       Gates
@@ -96,8 +97,8 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
-		g.last = slices.Concat(g.backlog(), g.held(), g.owed(), g.differences(), g.shipped(), g.depth(), g.failed(),
-			g.sales(), g.waiting(), g.schema(), g.keys())
+		g.last = slices.Concat(g.backlog(), g.held(), g.owed(), g.differences(), g.shipped(), g.told(), g.depth(),
+			g.failed(), g.sales(), g.waiting(), g.schema(), g.keys())
 		g.at = g.now()
 	}
 	for _, m := range g.last {
@@ -253,6 +254,22 @@ func (g *gauges) shipped() []prometheus.Metric {
 		gauge(open, float64(b.Refused), string(shipping.StateRefused)),
 		gauge(desc("orderd_shipment_oldest_owed_seconds", "Since when the oldest order is paid that nobody has sent."),
 			g.age(b.OldestOwed)))
+}
+
+// told is what is on its way to the shop's webhooks.
+func (g *gauges) told() []prometheus.Metric {
+	if g.Webhooks == nil {
+		return nil
+	}
+	b, all, ok := ask("webhooks", g.Webhooks.Backlog)
+	if !ok {
+		return all
+	}
+	ends := desc("orderd_webhooks", "Webhooks that take what they are sent, take nothing, or are disabled.", "state")
+	return append(all, gauge(ends, float64(b.On-b.Failing), "on"), gauge(ends, float64(b.Failing), "failing"),
+		gauge(ends, float64(b.Disabled), "disabled"),
+		gauge(desc("orderd_webhook_waiting", "Events that wait for a webhook to take them."), float64(b.Waiting)),
+		gauge(desc("orderd_webhook_oldest_waiting_seconds", "Age of the oldest of them; 0 for none."), g.age(b.Oldest)))
 }
 
 // depth is how many tasks the queue holds, by the states that asynq has: pending, active,

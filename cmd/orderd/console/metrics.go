@@ -42,7 +42,7 @@ type Metrics struct {
 	wechat, notify, requests               *prometheus.HistogramVec
 	notifications, wrongTokens, signatures *counters
 	tries                                  *prometheus.CounterVec
-	shipping                               *counters
+	shipping, webhooks                     *counters
 
 	// Of gates.
 	gateDecisions, gateEpochs, gateDrained *counters
@@ -179,6 +179,8 @@ func (r registry) calls(m *Metrics) {
 	r.MustRegister(m.tries)
 	m.shipping = r.counters("orderd_shipping_reports_total", "Shipments reported to WeChat, by what it answered.",
 		among("outcome", shipping.Outcomes()...))
+	m.webhooks = r.counters("orderd_webhook_calls_total", "Events sent to webhooks, by what became of the call.",
+		among("outcome", "delivered", "failed", "gone", "given_up"))
 }
 
 // gates makes the series of flash sales.
@@ -374,6 +376,9 @@ func (m *Metrics) Stock(op string, err error) {
 	}
 	m.stock.inc(op, result)
 }
+
+// Webhook implements webhooks.Observer.
+func (m *Metrics) Webhook(outcome string) { m.webhooks.inc(outcome) }
 
 // Shipping implements shipping.Observer.
 func (m *Metrics) Shipping(outcome string) { m.shipping.inc(outcome) }

@@ -14,6 +14,8 @@ import (
 
 	"orderd/order"
 	"orderd/order/ordertest/contract"
+	"orderd/order/webhooks"
+	"orderd/payment/feed"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
@@ -46,7 +48,8 @@ func unnamed(route string) string {
 
 // A document that says other routes, parameters or roles than the listener has is worse than none.
 func TestAdminOpenAPIIsTheRoutes(t *testing.T) {
-	c := &console{Options{Metrics: NewMetrics(), Shipments: &shipping.Service{}, TokenStore: &TokenStore{}}}
+	c := &console{Options{Metrics: NewMetrics(), Shipments: &shipping.Service{}, TokenStore: &TokenStore{},
+		Webhooks: &webhooks.Service{}}}
 	real, roles := map[string][]string{}, map[string]Role{}
 	for _, r := range c.routes() {
 		if !strings.HasPrefix(r.path, "/admin/") {
@@ -117,6 +120,7 @@ func TestAdminOpenAPIListsTheWords(t *testing.T) {
 		"DifferenceType":   wordsOf(reconcile.Kinds(), false),
 		"DifferenceStatus": wordsOf(reconcile.Statuses(), false),
 		"DifferenceAction": wordsOf(reconcile.Actions(), false),
+		"EventType":        wordsOf(feed.Types(), false),
 		"ShipmentState":    wordsOf(shipping.States, true),
 	}
 	openAPI(t).Schemas(func(at string, s *openapi3.Schema) {

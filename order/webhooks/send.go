@@ -1,0 +1,406 @@
+package webhooks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
+	"orderd/payment/feed"
+)
+
+// Bounds of the sender.
+const (
+	// lookEvery is how often a worker looks for what happened and for what is due.
+	lookEvery = time.Second
+	// pruneEvery is how often it deletes what has ended.
+	pruneEvery = time.Minute
+	// atOnce is how many calls to one endpoint are under way in a process: what bounds its
+	// memory, and what one that is slow can hold.
+	atOnce = 16
+	// turnFor is how long a claimed delivery is left alone: longer than its call.
+	turnFor = 45 * time.Second
+	// mostRead is how much of an answer is read, in bytes: the status decides.
+	mostRead = 4 << 10
+	// mostRetryAfter bounds what an endpoint can ask for.
+	mostRetryAfter = 24 * time.Hour
+	// An endpoint that takes nothing is an alarm after alarmAfter, again every alarmEvery,
+	// and disabled after disableAfter.
+	alarmAfter   = 30 * time.Minute
+	alarmEvery   = 24 * time.Hour
+	disableAfter = 5 * 24 * time.Hour
+)
+
+// ladder is how long after the try before it each try is made: that of the specification's
+// authors. A delivery whose ladder has ended waits for a person.
+var ladder = [...]time.Duration{0, 5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
+	10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour}
+
+// nextTry is when the try after tries is made; false when there is none. Up to a tenth is
+// added by chance: what failed together does not come back together.
+func nextTry(tries int64, now time.Time, after time.Duration) (time.Time, bool) {
+	if tries >= int64(len(ladder)) {
+		return time.Time{}, false
+	}
+	step := ladder[max(tries, 0)]
+	return now.Add(max(step+rand.N(step/10+1), min(after, mostRetryAfter))), true
+}
+
+// message is the body of an event, as the API's contract has it.
+type message struct {
+	Type      feed.Type   `json:"type"`
+	Timestamp string      `json:"timestamp"`
+	Data      messageData `json:"data"`
+}
+
+type messageData struct {
+	OrderNo       string `json:"order_no,omitempty"`
+	Version       int64  `json:"version,omitempty"`
+	State         string `json:"state,omitempty"`
+	OutRefundNo   string `json:"out_refund_no,omitempty"`
+	TransactionID string `json:"transaction_id,omitempty"`
+	Bill          string `json:"bill,omitempty"`       // a day and the type of its bill
+	WebhookID     string `json:"webhook_id,omitempty"` // of endpoint.disabled
+}
+
+// Body is what is sent of an event. It is the same at every try.
+func Body(e *feed.Event) []byte {
+	m := message{Type: e.Type, Timestamp: e.At.UTC().Format(time.RFC3339Nano),
+		Data: messageData{OrderNo: e.OrderNo, Version: e.Version, State: e.State}}
+	switch e.Type {
+	case feed.RefundAsked, feed.RefundDone, feed.RefundFailed:
+		m.Data.OutRefundNo = e.Ref
+	case feed.OrderPaid, feed.OrderLate, feed.PaymentHeld:
+		m.Data.TransactionID = e.Ref
+	case feed.OrderRefunded:
+		m.Data.OutRefundNo = e.Ref
+	case feed.ReconcileDone:
+		m.Data.Bill = e.Ref
+	case feed.EndpointClosed:
+		m.Data.WebhookID = e.Ref
+	case feed.OrderCreated, feed.OrderClosed:
+	}
+	body, _ := json.Marshal(m) // texts and numbers
+	return body
+}
+
+// MessageID is webhook-id of an event: the same at every try and every endpoint.
+func MessageID(event int64) string { return "evt_" + strconv.FormatInt(event, 10) }
+
+// Headers sets the headers of the specification on a request that carries body.
+func Headers(h http.Header, secrets [][]byte, id string, at time.Time, body []byte) {
+	h.Set("Content-Type", "application/json")
+	h.Set("User-Agent", "orderd-webhooks")
+	h.Set("Webhook-Id", id)
+	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	h.Set("Webhook-Signature", sign(secrets, id, at, body))
+}
+
+// result is what became of one claimed delivery.
+type result struct {
+	event, tries int64
+	status       int // 0 without an answer
+	taken, gone  bool
+	problem      string
+	after        time.Duration // Retry-After
+	next         time.Time     // zero: no more
+}
+
+// Run plans and sends until ctx ends, and returns when the last call has ended. Every worker
+// may run it.
+func (s *Service) Run(ctx context.Context) {
+	if s.box == nil {
+		return
+	}
+	var lanes sync.WaitGroup
+	defer lanes.Wait()
+	var mu sync.Mutex
+	busy := map[string]bool{}
+	var pruned time.Time
+	for sqldb.Sleep(ctx, lookEvery*8/10+rand.N(lookEvery*4/10)) { // replicas do not look in step
+		err := s.pass(ctx, func(e *Endpoint) {
+			mu.Lock()
+			defer mu.Unlock()
+			if busy[e.ID] {
+				return
+			}
+			busy[e.ID] = true
+			lanes.Go(func() {
+				s.lane(ctx, e)
+				mu.Lock()
+				defer mu.Unlock()
+				delete(busy, e.ID)
+			})
+		})
+		if now := time.Now(); err == nil && now.Sub(pruned) > pruneEvery { // a duration only, never stored
+			pruned, err = now, s.prune(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("webhooks cannot be read or written", "err", err)
+		}
+	}
+}
+
+// Pass plans and sends once, and returns when all lanes have ended: for tests.
+func (s *Service) Pass(ctx context.Context) error {
+	var lanes sync.WaitGroup
+	defer lanes.Wait()
+	return s.pass(ctx, func(e *Endpoint) { lanes.Go(func() { s.lane(ctx, e) }) })
+}
+
+// pass plans, and starts the lane of every endpoint that is on.
+func (s *Service) pass(ctx context.Context, start func(*Endpoint)) error {
+	all, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	var on []Endpoint
+	for i := range all {
+		if all[i].State == StateOn {
+			on = append(on, all[i])
+		}
+	}
+	if len(on) == 0 {
+		s.tail = nil
+		return nil
+	}
+	err = s.plan(ctx, on)
+	for i := range on {
+		start(&on[i])
+	}
+	return err
+}
+
+// lane sends what is due at one endpoint, until nothing is, or none of a page was taken: one
+// that is away is asked about a page every second, however much waits.
+func (s *Service) lane(ctx context.Context, e *Endpoint) {
+	secrets, err := s.secrets(e)
+	if err != nil {
+		s.cfg.Log.Error("webhook", "id", e.ID, "err", err)
+		return
+	}
+	for ctx.Err() == nil {
+		now := s.cfg.Now().Truncate(time.Millisecond)
+		turn := now.Add(turnFor)
+		due, err := s.claim(ctx, e.ID, now, turn, atOnce)
+		if err != nil || len(due) == 0 {
+			if err != nil && ctx.Err() == nil {
+				s.cfg.Log.Warn("webhook", "id", e.ID, "err", err)
+			}
+			return
+		}
+		// What was claimed is sent and written, also when the service stops.
+		detached := context.WithoutCancel(ctx)
+		results := make([]result, len(due))
+		var calls sync.WaitGroup
+		for i := range due {
+			calls.Go(func() { results[i] = s.send(detached, e, secrets, &due[i]) })
+		}
+		calls.Wait()
+		if err := s.judge(detached, e, turn, results); err != nil {
+			s.cfg.Log.Warn("webhook", "id", e.ID, "err", err)
+			return
+		}
+		if e.State != StateOn || !e.FailingSince.IsZero() {
+			return
+		}
+	}
+}
+
+// secrets gives those that sign for an endpoint.
+func (s *Service) secrets(e *Endpoint) ([][]byte, error) {
+	secret, err := s.box.open(e.secret, e.ID)
+	if err != nil {
+		return nil, err
+	}
+	all := [][]byte{secret}
+	if e.old != "" && s.cfg.Now().Before(e.TwoSecretsUntil) {
+		if old, err := s.box.open(e.old, e.ID); err == nil {
+			all = append(all, old)
+		}
+	}
+	return all, nil
+}
+
+// send makes one call.
+func (s *Service) send(ctx context.Context, e *Endpoint, secrets [][]byte, d *Delivery) result {
+	r := s.call(ctx, e, secrets, MessageID(d.Event.ID), Body(&d.Event))
+	r.event, r.tries = d.Event.ID, d.Tries
+	if !r.taken {
+		var more bool
+		if r.next, more = nextTry(d.Tries, s.cfg.Now(), r.after); !more {
+			r.problem = "given up: " + r.problem
+		}
+	}
+	return r
+}
+
+// call is call by the client that the address needs.
+func (s *Service) call(ctx context.Context, e *Endpoint, secrets [][]byte, id string, body []byte) result {
+	client := s.tls
+	if strings.HasPrefix(strings.ToLower(e.URL), "http://") {
+		client = s.bare
+	}
+	return call(ctx, client, e.URL, secrets, id, body)
+}
+
+// call posts a body and says what the endpoint made of it.
+func call(ctx context.Context, client *http.Client, to string, secrets [][]byte, id string, body []byte) (r result) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	if err != nil {
+		r.problem = "the address cannot be called"
+		return r
+	}
+	Headers(req.Header, secrets, id, time.Now(), body) // this machine's clock: the receiver holds it against its own
+	res, err := client.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) { // its text has the address, which may have a secret of the shop in it
+			err = u.Err
+		}
+		r.problem = err.Error()
+		return r
+	}
+	defer res.Body.Close()
+	_, _ = io.CopyN(io.Discard, res.Body, mostRead) // so that the connection can be used again
+	r.status = res.StatusCode
+	switch {
+	case res.StatusCode >= 200 && res.StatusCode <= 299:
+		r.taken = true
+		return r
+	case res.StatusCode == http.StatusGone:
+		r.gone = true
+	case res.StatusCode >= 300 && res.StatusCode <= 399:
+		r.problem = fmt.Sprintf("answered %d: redirects are not followed, change the address", res.StatusCode)
+		return r
+	}
+	r.problem = fmt.Sprintf("answered %d", res.StatusCode)
+	if seconds, err := strconv.ParseInt(strings.TrimSpace(res.Header.Get("Retry-After")), 10, 32); err == nil {
+		r.after = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(res.Header.Get("Retry-After")); err == nil {
+		r.after = time.Until(at)
+	}
+	return r
+}
+
+// judge writes what became of a page, and what it says of the endpoint.
+func (s *Service) judge(ctx context.Context, e *Endpoint, turn time.Time, results []result) error {
+	taken, gone, problem := false, false, ""
+	for i := range results {
+		r := &results[i]
+		taken, gone = taken || r.taken, gone || r.gone
+		switch {
+		case r.taken:
+			s.cfg.Observe.Webhook("delivered")
+		case r.gone:
+			s.cfg.Observe.Webhook("gone")
+		case r.next.IsZero():
+			s.cfg.Observe.Webhook("given_up")
+		default:
+			s.cfg.Observe.Webhook("failed")
+		}
+		if !r.taken {
+			problem = r.problem
+		}
+	}
+	if err := s.settle(ctx, e.ID, turn, results); err != nil {
+		return err
+	}
+	now := s.cfg.Now().Truncate(time.Millisecond)
+	switch {
+	case gone:
+		return s.close(ctx, e, "it answered 410 Gone")
+	case taken && e.FailingSince.IsZero():
+		return nil
+	case taken:
+		e.FailingSince, e.alarmed = time.Time{}, time.Time{}
+		return s.mark(ctx, e)
+	case e.FailingSince.IsZero():
+		e.FailingSince = now
+		return s.mark(ctx, e)
+	case now.Sub(e.FailingSince) >= disableAfter:
+		return s.close(ctx, e, "it took nothing for five days; last: "+problem)
+	case now.Sub(e.FailingSince) >= alarmAfter && now.Sub(e.alarmed) >= alarmEvery:
+		e.alarmed = now
+		left := disableAfter - now.Sub(e.FailingSince)
+		s.alarm(e, fmt.Sprintf("it takes nothing since %s, and is disabled in %s; last: %s",
+			e.FailingSince.UTC().Format(time.RFC3339), left.Round(time.Hour), problem))
+		return s.mark(ctx, e)
+	}
+	return nil
+}
+
+// mark writes since when an endpoint fails, and when that was an alarm.
+func (s *Service) mark(ctx context.Context, e *Endpoint) error {
+	var failing, alarmed int64
+	if !e.FailingSince.IsZero() {
+		failing = sqldb.Millis(e.FailingSince)
+	}
+	if !e.alarmed.IsZero() {
+		alarmed = sqldb.Millis(e.alarmed)
+	}
+	_, err := s.update(ctx, e.ID, "failing_since = ?, alarmed_at = ?", failing, alarmed)
+	return err
+}
+
+// close disables an endpoint, and tells the others.
+func (s *Service) close(ctx context.Context, e *Endpoint, why string) error {
+	e.State = StateDisabled
+	s.alarm(e, "disabled: "+why)
+	now := s.cfg.Now()
+	return s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE webhook_endpoints
+SET state = 'disabled', why = ?, updated_at = ?
+WHERE id = ?
+  AND state = 'on'`, bounds.WebhookProblem.Cut(why), sqldb.Millis(now), e.ID)
+		if err != nil || n == 0 {
+			return err
+		}
+		return feed.Insert(ctx, tx, []feed.Event{{At: now, Type: feed.EndpointClosed, Ref: e.ID}})
+	})
+}
+
+// alarm tells operators of an endpoint.
+func (s *Service) alarm(e *Endpoint, what string) {
+	s.cfg.Log.Error("alarm", "what", "webhook: an endpoint takes nothing", "webhook", e.ID, "detail", what)
+	s.cfg.Observe.Alarm("webhook: an endpoint takes nothing", "", e.ID+": "+what)
+}
+
+// Tried is the answer to a test.
+type Tried struct {
+	Status  int // 0 without an answer
+	Taken   bool
+	Problem string
+}
+
+// Test sends a message of type webhook.test, signed as every other, and gives what the
+// endpoint made of it. Nothing is written. Errors: ErrNotFound, ErrOff.
+func (s *Service) Test(ctx context.Context, id string) (Tried, error) {
+	if s.box == nil {
+		return Tried{}, ErrOff
+	}
+	e, err := s.Find(ctx, id)
+	if err != nil {
+		return Tried{}, err
+	}
+	secrets, err := s.secrets(&e)
+	if err != nil {
+		return Tried{}, err
+	}
+	at := s.cfg.Now()
+	body, _ := json.Marshal(message{Type: "webhook.test", Timestamp: at.UTC().Format(time.RFC3339Nano),
+		Data: messageData{WebhookID: e.ID}})
+	r := s.call(ctx, &e, secrets, "evt_test_"+strconv.FormatInt(sqldb.Millis(at), 10), body)
+	return Tried{Status: r.status, Taken: r.taken, Problem: r.problem}, nil
+}

@@ -1,0 +1,252 @@
+package webhooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
+	"orderd/payment/feed"
+)
+
+// MaxEndpoints is how many there may be: each is asked for what is due every second.
+const MaxEndpoints = 50
+
+// rotation is how long the old secret signs beside the new one.
+const rotation = 24 * time.Hour
+
+// EndpointState says whether an endpoint is told.
+type EndpointState string
+
+// The states of an endpoint.
+const (
+	StateOn       EndpointState = "on"
+	StateDisabled EndpointState = "disabled" // by a person, by its own 410, or after days of failures; Why says which
+	stateRemoved  EndpointState = "removed"
+)
+
+// Endpoint is an address that is told. It never has its secret.
+type Endpoint struct {
+	ID   string
+	URL  string
+	Note string
+	// Types are those it is told, none for all.
+	Types     []feed.Type
+	State     EndpointState
+	Why       string // it is disabled
+	CreatedBy string
+	CreatedAt time.Time
+	// FailingSince is when the first sending failed after which none was taken; zero when
+	// it takes what it is sent.
+	FailingSince time.Time
+	// TwoSecretsUntil is how long the secret before this one signs too; zero without.
+	TwoSecretsUntil time.Time
+
+	secret, old string // sealed
+	alarmed     time.Time
+	from        int64
+}
+
+// wants reports that an endpoint is told of an event.
+func (e *Endpoint) wants(ev *feed.Event) bool {
+	return ev.ID > e.from && (len(e.Types) == 0 || slices.Contains(e.Types, ev.Type)) &&
+		(ev.Type != feed.EndpointClosed || ev.Ref != e.ID)
+}
+
+// Put is what a person says of an endpoint.
+type Put struct {
+	URL, Note string
+	Types     []feed.Type
+	By        string // an operator's name
+}
+
+// InvalidError says what of a Put is wrong: field is its name in the API.
+type InvalidError struct{ Field, Code, Detail string }
+
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Detail }
+
+// Errors of a Service.
+var (
+	// ErrNotFound: there is no such endpoint, or it was removed.
+	ErrNotFound = errors.New("there is no such webhook")
+	// ErrNoEvent: the feed has no such event, or has forgotten it.
+	ErrNoEvent = errors.New("the feed has no such event any more")
+	// ErrOff: no key is configured that secrets are kept under.
+	ErrOff = errors.New("webhooks are off: set ORDERD_WEBHOOK_KEY to at least 32 random bytes " +
+		"(openssl rand -hex 32), the same in every process")
+	// ErrTooMany: MaxEndpoints are there.
+	ErrTooMany = fmt.Errorf("there are %d webhooks, and no more may be; remove one first", MaxEndpoints)
+)
+
+// Observer is told what happened; its methods must be quick.
+type Observer interface {
+	// Webhook counts a sending by its outcome: delivered, failed, gone, given_up.
+	Webhook(outcome string)
+	// Alarm is order.Observer's.
+	Alarm(what, orderNo, detail string)
+}
+
+// Config is what a Service needs. DB and Now are required.
+type Config struct {
+	DB  *sqldb.DB
+	Now func() time.Time // the database's clock
+	Log *slog.Logger     // nil: silent
+	// Key keeps the secrets in the database, of MinKey bytes or more; "": webhooks are off.
+	Key string
+	// Allow are the networks beside the public internet.
+	Allow   []netip.Prefix
+	Observe Observer // nil: nobody watches
+	// Holder names this process to the others.
+	Holder string
+	// Keep is how long deliveries that have ended are kept; 0: for ever.
+	Keep time.Duration
+}
+
+// Service is the endpoints of a shop and what is sent to them. All methods are safe for
+// concurrent use, by any number of processes on one database.
+type Service struct {
+	cfg  Config
+	db   *sqldb.DB
+	box  *box
+	feed *feed.Feed
+	tls  *http.Client // https://, to the internet and Config.Allow
+	bare *http.Client // http://, to Config.Allow alone
+	tail *feed.Tail   // of the process that makes deliveries; nil while another does
+}
+
+// New makes a service; it calls nobody. Close ends its connections.
+func New(c Config) (*Service, error) {
+	if c.DB == nil || c.Now == nil {
+		return nil, errors.New("webhooks: Config needs DB and Now")
+	}
+	s := &Service{cfg: c, db: c.DB, feed: feed.New(c.DB),
+		tls: newClient(c.Allow, false), bare: newClient(c.Allow, true)}
+	if s.cfg.Log == nil {
+		s.cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.cfg.Observe == nil {
+		s.cfg.Observe = nobody{}
+	}
+	if s.cfg.Holder == "" {
+		s.cfg.Holder = ulid.Make().String()
+	}
+	if c.Key != "" {
+		var err error
+		if s.box, err = newBox(c.Key); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close ends connections that nobody uses.
+func (s *Service) Close() {
+	s.tls.CloseIdleConnections()
+	s.bare.CloseIdleConnections()
+}
+
+type nobody struct{}
+
+func (nobody) Webhook(string)               {}
+func (nobody) Alarm(string, string, string) {}
+
+// check gives an *InvalidError unless an endpoint can be told as a person wants it.
+func (p *Put) check() error {
+	if wrong := bounds.WebhookURL.Check(p.URL); wrong != nil {
+		return &InvalidError{"url", wrong.Code, wrong.Detail}
+	}
+	u, err := url.Parse(p.URL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Fragment != "" {
+		return &InvalidError{"url", bounds.CodeFormat, "it must be a whole address without a user, such as " +
+			"https://shop.example.com/orderd"}
+	}
+	if wrong := bounds.Note.Check(p.Note); wrong != nil {
+		return &InvalidError{"note", wrong.Code, wrong.Detail}
+	}
+	for _, t := range p.Types {
+		if !t.Known() {
+			return &InvalidError{"types", "ENUM", fmt.Sprintf("there is no type %q; there are %s", t,
+				typesOf(feed.Types()))}
+		}
+	}
+	return nil
+}
+
+// typesOf is types as they are stored, and as people read them.
+func typesOf(types []feed.Type) string {
+	words := make([]string, len(types))
+	for i, t := range types {
+		words[i] = string(t)
+	}
+	return strings.Join(words, " ")
+}
+
+// Add makes an endpoint, which is told what happens from now on, and gives its secret: it is
+// shown this once. Errors: *InvalidError, ErrTooMany, ErrOff.
+func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, err error) {
+	if s.box == nil {
+		return e, "", ErrOff
+	}
+	if err := p.check(); err != nil {
+		return e, "", err
+	}
+	newest, err := s.feed.Newest(ctx)
+	if err != nil {
+		return e, "", err
+	}
+	slices.Sort(p.Types)
+	raw, shown := newSecret()
+	e = Endpoint{ID: "we_" + ulid.Make().String(), URL: p.URL, Note: p.Note, Types: slices.Compact(p.Types),
+		State: StateOn, CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond), from: newest}
+	e.secret = s.box.seal(raw, e.ID)
+	return e, shown, s.insertEndpoint(ctx, &e)
+}
+
+// Change says anew where an endpoint is and what it is told. Errors: *InvalidError,
+// ErrNotFound.
+func (s *Service) Change(ctx context.Context, id string, p Put) (Endpoint, error) {
+	if err := p.check(); err != nil {
+		return Endpoint{}, err
+	}
+	slices.Sort(p.Types)
+	return s.update(ctx, id, "url = ?, note = ?, types = ?", p.URL, p.Note, typesOf(slices.Compact(p.Types)))
+}
+
+// Rotate makes a new secret; the one before it signs beside it for a day. Errors:
+// ErrNotFound, ErrOff.
+func (s *Service) Rotate(ctx context.Context, id string) (e Endpoint, secret string, err error) {
+	if s.box == nil {
+		return e, "", ErrOff
+	}
+	raw, shown := newSecret()
+	e, err = s.update(ctx, id, "old_secret = secret, old_until = ?, secret = ?",
+		sqldb.Millis(s.cfg.Now().Add(rotation)), s.box.seal(raw, id))
+	return e, shown, err
+}
+
+// Disable stops the sending; what waits stays, and nothing new is kept for it.
+func (s *Service) Disable(ctx context.Context, id, why string) (Endpoint, error) {
+	return s.update(ctx, id, "state = 'disabled', why = ?", bounds.WebhookProblem.Cut(why))
+}
+
+// Enable begins again, with what waits and what happens from now on; Redeliver has what
+// happened in between.
+func (s *Service) Enable(ctx context.Context, id string) (Endpoint, error) {
+	return s.update(ctx, id, "state = 'on', why = '', failing_since = 0, alarmed_at = 0")
+}
+
+// Remove ends an endpoint for good.
+func (s *Service) Remove(ctx context.Context, id string) error {
+	_, err := s.update(ctx, id, "state = 'removed', secret = '', old_secret = ''")
+	return err
+}

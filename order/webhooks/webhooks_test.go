@@ -1,0 +1,541 @@
+package webhooks_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order/webhooks"
+	"orderd/payment/feed"
+)
+
+// testKey is long enough for a key.
+const testKey = "0123456789abcdef0123456789abcdef"
+
+// shop is a service of webhooks by a clock of the test.
+type shop struct {
+	*webhooks.Service
+	db     *sqldb.DB
+	offset atomic.Int64 // of the clock, in nanoseconds
+	mu     sync.Mutex
+	alarms []string
+	counts map[string]int
+}
+
+func (s *shop) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
+
+func (s *shop) wait(d time.Duration) { s.offset.Add(int64(d)) }
+
+func (s *shop) Webhook(outcome string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[outcome]++
+}
+
+func (s *shop) Alarm(_, _, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alarms = append(s.alarms, detail)
+}
+
+// open makes a shop whose webhooks may go to the networks of allow.
+func open(t *testing.T, db *sqldb.DB, allow string) *shop {
+	t.Helper()
+	s := &shop{db: db, counts: map[string]int{}}
+	s.Service = s.process(t, allow)
+	return s
+}
+
+// process makes one more process of the shop.
+func (s *shop) process(t *testing.T, allow string) *webhooks.Service {
+	t.Helper()
+	networks, err := webhooks.ParseAllow(allow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := webhooks.New(webhooks.Config{DB: s.db, Now: s.now, Key: testKey, Allow: networks, Observe: s,
+		Keep: time.Hour * 24 * 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// happen writes events into the feed.
+func (s *shop) happen(t *testing.T, kind feed.Type, nos ...string) {
+	t.Helper()
+	events := make([]feed.Event, len(nos))
+	for i, no := range nos {
+		events[i] = feed.Event{At: s.now(), Type: kind, OrderNo: no, Version: 2, State: "paid"}
+	}
+	err := s.db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return feed.Insert(ctx, tx, events) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// receiver is a shop's back end, which checks signatures with the specification's own library.
+type receiver struct {
+	*httptest.Server
+	mu      sync.Mutex
+	secrets []string
+	got     []string // order numbers, as they came
+	ids     map[string]string
+	forged  int
+	answer  func(w http.ResponseWriter)
+}
+
+func receive(t *testing.T) *receiver {
+	t.Helper()
+	r := &receiver{ids: map[string]string{}}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, _ := io.ReadAll(req.Body)
+		r.mu.Lock()
+		good := len(r.secrets) > 0
+		for _, secret := range r.secrets {
+			verifier, err := standardwebhooks.NewWebhook(secret)
+			good = good && err == nil && verifier.Verify(body, req.Header) == nil
+		}
+		var m struct {
+			Type string
+			Data struct {
+				OrderNo string `json:"order_no"`
+			}
+		}
+		if err := json.Unmarshal(body, &m); err != nil || !good {
+			r.forged++
+		}
+		if r.answer == nil {
+			r.got = append(r.got, m.Data.OrderNo)
+			r.ids[m.Data.OrderNo] = req.Header.Get("webhook-id")
+		}
+		answer := r.answer
+		r.mu.Unlock()
+		if answer != nil {
+			answer(w)
+		}
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) answers(answer func(w http.ResponseWriter)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = answer
+}
+
+// add makes an endpoint of a receiver.
+func (s *shop) add(t *testing.T, r *receiver, types ...feed.Type) webhooks.Endpoint {
+	t.Helper()
+	e, secret, err := s.Add(t.Context(), webhooks.Put{URL: r.URL + "/hook?key=1", Types: types, By: "adam"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.secrets = []string{secret}
+	return e
+}
+
+func (s *shop) pass(t *testing.T) {
+	t.Helper()
+	if err := s.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expect compares what a receiver took, in whatever order.
+func (r *receiver) expect(t *testing.T, want ...string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	got := slices.Sorted(slices.Values(r.got))
+	if slices.Sort(want); !slices.Equal(got, want) || r.forged > 0 {
+		t.Errorf("took %q, %d forged; want %q", got, r.forged, want)
+	}
+}
+
+const here = "127.0.0.0/8"
+
+// An endpoint is told what it wants from its making on, signed so that the specification's library believes it, once.
+func TestEndpointsAreTold(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, all, paid := open(t, db, here), receive(t), receive(t)
+		s.happen(t, feed.OrderPaid, "before")
+		s.add(t, all)
+		s.add(t, paid, feed.OrderPaid)
+		s.happen(t, feed.OrderPaid, "a", "b")
+		s.happen(t, feed.OrderClosed, "c")
+		s.pass(t)
+		s.pass(t)
+		all.expect(t, "a", "b", "c")
+		paid.expect(t, "a", "b")
+		if b, err := s.Backlog(t.Context()); err != nil || b.Waiting != 0 || b.On != 2 {
+			t.Errorf("%+v, %v", b, err)
+		}
+	})
+}
+
+// Two secrets sign for a day after a rotation, so that a receiver changes when it likes; then the new one alone.
+func TestRotation(t *testing.T) {
+	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
+	e := s.add(t, r)
+	_, secret, err := s.Rotate(t.Context(), e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.secrets = append(r.secrets, secret)
+	s.happen(t, feed.OrderPaid, "both")
+	s.pass(t)
+	r.expect(t, "both")
+	s.wait(24*time.Hour + time.Second)
+	r.secrets = []string{secret}
+	s.happen(t, feed.OrderPaid, "new")
+	s.pass(t)
+	r.expect(t, "both", "new")
+	old, err := open(t, s.db, here).Test(t.Context(), e.ID)
+	if err != nil || !old.Taken {
+		t.Errorf("%+v, %v", old, err)
+	}
+	other, err := webhooks.New(webhooks.Config{DB: s.db, Now: s.now, Key: strings.Repeat("x", 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Test(t.Context(), e.ID); err == nil || !strings.Contains(err.Error(), "rotate") {
+		t.Errorf("under another key: %v", err)
+	}
+}
+
+// A worker that dies between the claim and the answer, or before the row of the answer, is followed by another: at
+// least once.
+func TestWhoDiesIsFollowed(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r := open(t, db, here), receive(t)
+		s.add(t, r)
+		s.happen(t, feed.OrderPaid, "a", "b")
+		dead := s.process(t, here)
+		due, err := dead.Claimed(t.Context()) // and nothing after it, as after kill -9
+		if err != nil || due != 2 {
+			t.Fatal(due, err)
+		}
+		s.wait(9 * time.Second)
+		s.pass(t) // its lease and its turn are not over
+		r.expect(t)
+		s.happen(t, feed.OrderPaid, "c")
+		s.wait(2 * time.Second)
+		s.pass(t) // the lease is
+		r.expect(t, "c")
+		s.wait(time.Minute)
+		s.pass(t)
+		r.expect(t, "a", "b", "c")
+	})
+}
+
+// An endpoint that is away for hours gets all of it when it is back, by the ladder, under the ids of the first try.
+func TestEndpointIsAwayForHours(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r := open(t, db, here), receive(t)
+		e := s.add(t, r)
+		r.answers(func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) })
+		s.happen(t, feed.OrderPaid, "a")
+		for began := s.now(); s.now().Sub(began) < 2*time.Hour; s.wait(time.Minute) {
+			s.pass(t)
+		}
+		all, err := s.Deliveries(t.Context(), e.ID, 0, 10)
+		if err != nil || len(all) != 1 || all[0].Tries != 4 || all[0].Status != 502 ||
+			all[0].Problem != "answered 502" {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		if len(s.alarms) != 1 || !strings.Contains(s.alarms[0], "disabled in 119h") {
+			t.Errorf("alarms: %q", s.alarms)
+		}
+		r.answers(nil)
+		s.wait(3 * time.Hour)
+		s.pass(t)
+		r.expect(t, "a")
+		if r.ids["a"] != webhooks.MessageID(all[0].Event.ID) {
+			t.Errorf("the id is %q", r.ids["a"])
+		}
+		if found, err := s.Find(t.Context(), e.ID); err != nil || !found.FailingSince.IsZero() {
+			t.Errorf("still failing: %+v, %v", found, err)
+		}
+	})
+}
+
+// Days of failures only, and 410, disable; the others are told of it, and it can be turned on again with what it
+// missed.
+func TestWhatDisables(t *testing.T) {
+	s, r, other := open(t, sqldbtest.SQLite(t), here), receive(t), receive(t)
+	e := s.add(t, r)
+	s.add(t, other, feed.EndpointClosed)
+	r.answers(func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) })
+	for day := range 6 {
+		s.happen(t, feed.OrderPaid, fmt.Sprint("day", day))
+		s.pass(t)
+		found, err := s.Find(t.Context(), e.ID)
+		if err != nil || (found.State == webhooks.StateDisabled) != (day == 5) {
+			t.Fatalf("day %d: %+v, %v", day, found, err)
+		}
+		s.wait(24*time.Hour + time.Second)
+	}
+	if len(s.alarms) != 5 { // a day after the first failure, every day, and the end
+		t.Errorf("alarms: %q", s.alarms)
+	}
+	s.happen(t, feed.OrderPaid, "unheard")
+	s.pass(t)
+	if other.ids[""] == "" {
+		t.Error("nobody was told")
+	}
+	r.answers(nil)
+	if _, err := s.Enable(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.RedeliverSince(t.Context(), e.ID, s.now().Add(-25*time.Hour))
+	if err != nil || n != 2 { // what was never planned for it: the sixth day's was, and of its own end it is not told
+		t.Fatal(n, err)
+	}
+	s.pass(t)
+	r.mu.Lock()
+	got := slices.Clone(r.got)
+	r.mu.Unlock()
+	if !slices.Contains(got, "unheard") || !slices.Contains(got, "day5") || slices.Contains(got, "") {
+		t.Errorf("took %q", got)
+	}
+	r.answers(func(w http.ResponseWriter) { w.WriteHeader(http.StatusGone) })
+	s.happen(t, feed.OrderPaid, "gone")
+	s.pass(t)
+	if found, err := s.Find(t.Context(), e.ID); err != nil || found.State != webhooks.StateDisabled ||
+		!strings.Contains(found.Why, "410") {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// Retry-After is kept, a redirect is not followed, and what is not 2xx is not taken.
+func TestAnswers(t *testing.T) {
+	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
+	e := s.add(t, r)
+	for _, tt := range []struct {
+		status  int
+		after   string
+		least   time.Duration
+		problem string
+	}{
+		{429, "7200", 2 * time.Hour, "answered 429"},
+		{503, "99999999", 24 * time.Hour, "answered 503"},
+		{302, "", 0, "answered 302: redirects"},
+		{400, "x", 0, "answered 400"},
+	} {
+		r.answers(func(w http.ResponseWriter) {
+			w.Header().Set("Location", r.URL+"/elsewhere")
+			w.Header().Set("Retry-After", tt.after)
+			w.WriteHeader(tt.status)
+		})
+		s.happen(t, feed.OrderPaid, tt.problem)
+		s.pass(t)
+		all, err := s.Deliveries(t.Context(), e.ID, 0, 1)
+		if err != nil || len(all) != 1 || all[0].Status != tt.status ||
+			!strings.HasPrefix(all[0].Problem, tt.problem) ||
+			all[0].DueAt.Before(s.now().Add(tt.least-time.Second)) || all[0].DueAt.After(s.now().Add(25*time.Hour)) {
+			t.Errorf("%d: %+v, %v", tt.status, all, err)
+		}
+	}
+	r.expect(t) // also nothing elsewhere
+}
+
+// One that does not answer delays no other, and what waits for it stays in the database.
+func TestSlowBesideQuick(t *testing.T) {
+	s, slow, quick := open(t, sqldbtest.SQLite(t), here), receive(t), receive(t)
+	s.add(t, slow)
+	s.add(t, quick)
+	var nos []string
+	for i := range 200 {
+		nos = append(nos, fmt.Sprintf("o%03d", i))
+	}
+	held, release := make(chan struct{}, 1000), make(chan struct{})
+	slow.answers(func(http.ResponseWriter) {
+		held <- struct{}{}
+		<-release
+	})
+	s.happen(t, feed.OrderPaid, nos...)
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	await(t, func() bool {
+		quick.mu.Lock()
+		defer quick.mu.Unlock()
+		return len(quick.got) == len(nos) && len(held) > 0
+	})
+	if n := len(held); n > webhooks.AtOnce {
+		t.Errorf("%d calls to one endpoint are under way", n)
+	}
+	close(release)
+	stop()
+	running.Wait()
+	quick.expect(t, nos...)
+}
+
+// await waits for something that other goroutines do.
+func await(t *testing.T, what func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !what(); {
+		if time.Now().After(deadline) {
+			t.Fatal("not within 30s")
+		}
+		sqldb.Sleep(t.Context(), time.Millisecond)
+	}
+}
+
+// Thousands that wait for an endpoint arrive, each once, and no process holds more than a page of them.
+func TestThousandsWait(t *testing.T) {
+	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
+	s.add(t, r)
+	const n = 3000
+	var nos []string
+	for i := range n {
+		nos = append(nos, fmt.Sprintf("o%05d", i))
+	}
+	r.answers(func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) })
+	s.happen(t, feed.OrderPaid, nos...)
+	s.pass(t)
+	if b, err := s.Backlog(t.Context()); err != nil || b.Waiting != n || s.counts["failed"] != webhooks.AtOnce {
+		t.Fatalf("%+v, %v, %v", b, err, s.counts)
+	}
+	r.answers(nil)
+	s.wait(time.Minute)
+	s.pass(t) // the first page says that it is back
+	s.wait(time.Minute)
+	s.pass(t)
+	r.expect(t, nos...)
+}
+
+// A person sees what was sent, and sends one again; what is wrong is said.
+func TestPeople(t *testing.T) {
+	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
+	for url, field := range map[string]string{"": "url", "shop.example/x": "url", "ftp://shop.example/": "url",
+		"https://u:p@shop.example/": "url"} {
+		var bad *webhooks.InvalidError
+		if _, _, err := s.Add(t.Context(), webhooks.Put{URL: url}); !errors.As(err, &bad) || bad.Field != field {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+	var bad *webhooks.InvalidError
+	_, _, err := s.Add(t.Context(), webhooks.Put{URL: r.URL, Types: []feed.Type{"order.eaten"}})
+	if !errors.As(err, &bad) || bad.Field != "types" || !strings.Contains(bad.Detail, "order.paid") {
+		t.Error(err)
+	}
+	e := s.add(t, r)
+	s.happen(t, feed.OrderPaid, "a")
+	s.pass(t)
+	all, err := s.Deliveries(t.Context(), e.ID, 0, 10)
+	if err != nil || len(all) != 1 || all[0].Delivered.IsZero() || !all[0].DueAt.IsZero() {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if err := s.Redeliver(t.Context(), e.ID, all[0].Event.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Redeliver(t.Context(), e.ID, 99); !errors.Is(err, webhooks.ErrNoEvent) {
+		t.Error(err)
+	}
+	s.pass(t)
+	r.expect(t, "a", "a")
+	if err := s.Remove(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Find(t.Context(), e.ID); !errors.Is(err, webhooks.ErrNotFound) {
+		t.Error(err)
+	}
+	if left, err := s.List(t.Context()); err != nil || len(left) != 0 {
+		t.Error(left, err)
+	}
+}
+
+// Nothing goes where the shop did not allow it, whatever a name means at the moment of the call.
+func TestWhereWebhooksMayGo(t *testing.T) {
+	s, r := open(t, sqldbtest.SQLite(t), ""), receive(t)
+	e := s.add(t, r)
+	tried, err := s.Test(t.Context(), e.ID)
+	if err != nil || tried.Taken || tried.Status != 0 || !strings.Contains(tried.Problem, "ORDERD_WEBHOOK_ALLOW") {
+		t.Errorf("%+v, %v", tried, err)
+	}
+	for _, tt := range []struct {
+		address, allow string
+		plain, may     bool
+	}{
+		{"203.0.114.7:443", "", false, true},
+		{"[2600:1f18::1]:443", "", false, true},
+		{"203.0.114.7:80", "", true, false},
+		{"203.0.114.7:80", "203.0.114.0/24", true, true},
+		{"127.0.0.1:443", "", false, false},
+		{"[::1]:443", "", false, false},
+		{"[::ffff:127.0.0.1]:443", "", false, false},
+		{"[::ffff:10.0.0.1]:443", "10.0.0.0/8", false, true},
+		{"10.1.2.3:443", "", false, false},
+		{"10.1.2.3:443", "10.1.0.0/16, 192.168.1.1", false, true},
+		{"192.168.1.2:443", "10.1.0.0/16, 192.168.1.1", false, false},
+		{"100.64.0.1:443", "", false, false},
+		{"[fd12::1]:443", "", false, false},
+		{"169.254.169.254:443", "", false, false},
+		{"169.254.169.254:443", "0.0.0.0/0", false, false},
+		{"100.100.100.200:443", "0.0.0.0/0", false, false},
+		{"[fd00:ec2::254]:443", "::/0", false, false},
+		{"[fe80::1%eth0]:443", "::/0", false, false},
+		{"0.0.0.0:443", "0.0.0.0/0", false, false},
+		{"[64:ff9b::7f00:1]:443", "", false, false},
+		{"[2002:7f00:1::]:443", "", false, false},
+		{"255.255.255.255:443", "0.0.0.0/0", false, false},
+	} {
+		allow, err := webhooks.ParseAllow(tt.allow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := webhooks.MayDial(tt.address, allow, tt.plain); (err == nil) != tt.may {
+			t.Errorf("%s with %q: %v", tt.address, tt.allow, err)
+		}
+	}
+	if _, err := webhooks.ParseAllow("10.0.0.0/33"); err == nil {
+		t.Error("a network of 33 bits is taken")
+	}
+}
+
+// What has ended is forgotten after a while; what waits, and what is young, is not.
+func TestOldDeliveriesGo(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r := open(t, db, here), receive(t)
+		e := s.add(t, r)
+		s.happen(t, feed.OrderPaid, "old")
+		s.pass(t)
+		r.answers(func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) })
+		s.happen(t, feed.OrderPaid, "waits")
+		s.pass(t)
+		s.wait(31 * 24 * time.Hour)
+		if err := s.Prune(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		all, err := s.Deliveries(t.Context(), e.ID, 0, 10)
+		if err != nil || len(all) != 1 || all[0].Event.OrderNo != "waits" {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if err := errors.Join(s.Remove(t.Context(), e.ID), s.Prune(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := s.Known(t.Context()); known != 0 || err != nil {
+			t.Errorf("%d deliveries of a removed endpoint stay, %v", known, err)
+		}
+	})
+}
