@@ -358,6 +358,11 @@ func (s *Service) noteRefund(ctx context.Context, row Refund, why error, refused
 // Errors: ErrNotFound, ErrRefundWaits, *RefundRefusedError, *operators.SameError,
 // operators.ErrShell, operators.ErrNoLonger, database errors.
 func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Cause) error {
+	return s.refundHeld(ctx, transactionID, "", cause)
+}
+
+// refundHeld is RefundHeld with a person's reason for the timeline, "" for none.
+func (s *Service) refundHeld(ctx context.Context, transactionID, why string, cause Cause) error {
 	// Under its order, when it has one: whoever has loaded the order's payments and
 	// refunds must not see the payment taken and no refund of it.
 	// The payment says which: what was told under its refund's number may have none.
@@ -369,9 +374,13 @@ func (s *Service) RefundHeld(ctx context.Context, transactionID string, cause Ca
 	if err != nil {
 		return sqldb.Wrap("find the order of a held payment", err)
 	}
-	done, err := s.apply(ctx, &sendBackHeld{header: header{orderNo: no, cause: cause}, transactionID: transactionID})
+	c := &sendBackHeld{header: header{orderNo: no, cause: cause}, transactionID: transactionID}
+	if why != "" {
+		c.detail = map[string]string{"reason": why}
+	}
+	done, err := s.apply(ctx, c)
 	if errors.Is(err, errOtherOrder) { // it came a moment ago, or got its order: once
-		return s.RefundHeld(ctx, transactionID, cause)
+		return s.refundHeld(ctx, transactionID, why, cause)
 	}
 	if err != nil {
 		return err

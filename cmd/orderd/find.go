@@ -48,7 +48,7 @@ func lookAt(h order.Hit) string {
 	case order.HitOrder, order.HitAttempt, order.HitPayment:
 	}
 	if h.OrderNo == "" { // money that names no order of ours is held
-		return "payments held list"
+		return "held list"
 	}
 	return "order get " + h.OrderNo
 }

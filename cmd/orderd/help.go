@@ -132,6 +132,9 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"when a second one, with a token of their own, has said the same; until then it is only noted.",
 	"stock_flows_from": "Of orders placed, and of movements by hand made, from this time on, at most 31 days before " +
 		"the end; without it, of a day.",
+	"held": "Payments that fit no order and wait for a person: look at them, decide about them.",
+	"held_action": "APPLY: judge it again, if WeChat Pay still has it. REFUND: send it back; above the limit it " +
+		"takes two people.",
 	"find_any": "An order_no, out_trade_no, transaction_id, out_refund_no, refund_id, customer or SKU.",
 	"order_vouch": "Say that nothing was paid for a closing order. It is closed when a second person, with a token " +
 		"of their own, has said the same; until then it is only noted.",

@@ -28,6 +28,7 @@ type root struct {
 	Stock     stockCmd     `cmd:"" help:"SKUs and what is on the shelf."`
 	Order     orderCmd     `cmd:"" help:"Look at orders, close them, ask WeChat Pay about them."`
 	Find      findCmd      `cmd:"" help:"Find whatever has a number or an id."`
+	Held      heldMoneyCmd `cmd:"" help:"${held}"`
 	Payments  paymentsCmd  `cmd:"" help:"Look at payments that fit no order, judge them again."`
 	Refund    refundCmd    `cmd:"" help:"Look at refunds, ask for them, approve and reject them."`
 	Shipment  shipmentCmd  `cmd:"" help:"What was sent, of a mini program's shop: list it, say it."`

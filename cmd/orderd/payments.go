@@ -6,6 +6,7 @@ import (
 
 	"orderd/cmd/orderd/console"
 	"orderd/cmd/screen"
+	"orderd/order"
 	"orderd/payment/operators"
 )
 
@@ -14,8 +15,48 @@ type paymentsCmd struct {
 	Held heldCmd `cmd:"" help:"Payments that fit no order and wait for a person."`
 }
 
-// heldCmd is `orderd payments held …`. To send one back is a decision of the
-// reconciliation: `orderd reconcile resolve --action REFUND`.
+// heldMoneyCmd is `orderd held …`.
+type heldMoneyCmd struct {
+	List    heldList    `cmd:"" default:"withargs" help:"List them."`
+	Resolve heldResolve `cmd:"" help:"Decide about one."`
+}
+
+// heldResolve is `orderd held resolve`.
+type heldResolve struct {
+	output
+	confirm
+	person
+	ID     string           `arg:"" name:"transaction-id" help:"Transaction of WeChat Pay."`
+	Action order.HeldAction `required:"" enum:"APPLY,REFUND" help:"${held_action}"`
+	Reason reason           `required:"" help:"Why, for the timeline."`
+}
+
+// Run decides about a payment as the person of the token, or as the shell.
+func (c *heldResolve) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.ask(t, string(c.Action)+" the held payment "+c.ID+"?"); err != nil {
+		return err
+	}
+	return withCore(ctx, s, func(co *core) error {
+		why, err := c.cause(ctx, co, operators.Finance)
+		if err != nil {
+			return err
+		}
+		done, err := co.orders.ResolveHeld(ctx, order.ResolveHeld{TransactionID: c.ID, Action: c.Action,
+			Reason: string(c.Reason), Cause: why})
+		if err != nil {
+			return err
+		}
+		if done.Outcome == order.HeldWaits {
+			screen.Printf(t.Err, "proposed, and not done yet: %s\n",
+				sameByAnother("held resolve "+c.ID+" --action "+string(c.Action)))
+		}
+		return c.show(t, console.ViewResolvedHeld(&done), func(w io.Writer) {
+			screen.Printf(w, "%s\t%s %s\torder %s\n", done.TransactionID, done.Outcome, done.Reason, done.OrderNo)
+		})
+	})
+}
+
+// heldCmd is `orderd payments held …`.
 type heldCmd struct {
 	List       heldList       `cmd:"" default:"withargs" help:"List them."`
 	JudgeAgain heldJudgeAgain `cmd:"" help:"Judge one again, after the configuration was mended."`

@@ -48,6 +48,7 @@ type Orders interface {
 	VouchUnpaid(ctx context.Context, r order.VouchRequest) (order.Vouched, error)
 	// ListHeld and JudgeHeld are of payments that fit no order and wait for a person.
 	ListHeld(ctx context.Context, cursor string, limit int) ([]order.HeldPayment, string, error)
+	ResolveHeld(ctx context.Context, r order.ResolveHeld) (order.ResolvedHeld, error)
 	JudgeHeld(ctx context.Context, transactionID, why string, cause order.Cause) (order.Settlement, error)
 	// DueBySecond counts the open orders by the second in which they are taken.
 	DueBySecond(ctx context.Context, horizon time.Duration) ([]order.DueSecond, error)
@@ -179,6 +180,7 @@ var parameters = map[string][]string{
 	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
 		"sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type", "paid_from",
 		"paid_to", "closed_from", "closed_to", "limit", "cursor"},
+	"/admin/v1/held":           {"limit", "cursor"},
 	"/admin/v1/search":         {"q"},
 	"/admin/v1/skus/:id/flows": {"from", "to", "limit", "cursor"},
 	"/admin/v1/timeouts/due":   {"bucket", "horizon"},
@@ -258,6 +260,8 @@ func (c *console) baseRoutes() []route {
 		{http.MethodPost, "/admin/v1/orders/:no/close", Operator, c.closeOrder},
 		{http.MethodPost, "/admin/v1/orders/:no/payment-query", Operator, c.syncOrder},
 		{http.MethodPost, "/admin/v1/orders/:no/vouch-unpaid", operatorOrFinance, c.vouchUnpaid},
+		{http.MethodGet, "/admin/v1/held", Viewer, c.listHeld},
+		{http.MethodPost, "/admin/v1/held/:id", Finance, c.resolveHeld},
 		{http.MethodGet, "/admin/v1/payments/held", Viewer, c.listHeld},
 		{http.MethodPost, "/admin/v1/payments/held/:id/judge-again", Finance, c.judgeHeld},
 		{http.MethodGet, "/admin/v1/timeouts/due", Viewer, c.listDue},

@@ -24,7 +24,7 @@ type HeldView struct {
 	ReceivedAt    time.Time   `json:"received_at"`
 }
 
-// listHeld is GET /admin/v1/payments/held: a page of held payments by their numbers.
+// listHeld is GET /admin/v1/held, and /admin/v1/payments/held: a page of held payments by their numbers.
 func (c *console) listHeld(ctx echo.Context) error {
 	q := query{Context: ctx}
 	limit := q.limit()
@@ -42,6 +42,44 @@ func (c *console) listHeld(ctx echo.Context) error {
 func ViewHeld(h *order.HeldPayment) HeldView {
 	return HeldView{h.TransactionID, h.OrderNo, h.OutTradeNo, h.Total, h.Reason, h.AppID, h.MchID, h.SuccessTime,
 		h.ReceivedAt}
+}
+
+// ResolvedHeldView is what became of a payment that was held: applied, owed (it goes back), waits
+// (a second person has to do the same).
+type ResolvedHeldView struct {
+	TransactionID string            `json:"transaction_id"`
+	OrderNo       string            `json:"order_no"`
+	Outcome       order.HeldOutcome `json:"outcome"`
+	Reason        string            `json:"reason,omitempty"` // why it goes back and was not applied
+}
+
+// ViewResolvedHeld shows what became of a payment.
+func ViewResolvedHeld(r *order.ResolvedHeld) ResolvedHeldView {
+	return ResolvedHeldView{r.TransactionID, r.OrderNo, r.Outcome, r.Reason}
+}
+
+// resolveHeld is POST /admin/v1/held/:id: a person decides about a payment that is held. 202
+// says that a second person has to do the same.
+func (c *console) resolveHeld(ctx echo.Context) error {
+	var body struct {
+		Action order.HeldAction `json:"action"`
+		Reason string           `json:"reason"`
+	}
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
+		return err
+	}
+	done, err := c.Orders.ResolveHeld(ctx.Request().Context(), order.ResolveHeld{TransactionID: ctx.Param("id"),
+		Action: body.Action, Reason: body.Reason, Cause: cause(ctx)})
+	if err != nil {
+		return err
+	}
+	c.Log.Info("held payment resolved", "transaction_id", done.TransactionID, "by", operator(ctx), "action",
+		body.Action, "outcome", done.Outcome, "reason", body.Reason) // money without an order has no timeline
+	status := http.StatusOK
+	if done.Outcome == order.HeldWaits {
+		status = http.StatusAccepted
+	}
+	return ctx.JSON(status, ViewResolvedHeld(&done))
 }
 
 // SettlementView is what became of a payment that was judged again.

@@ -49,7 +49,7 @@ func hitPath(h order.Hit) string {
 	case order.HitOrder, order.HitAttempt, order.HitPayment:
 	}
 	if h.OrderNo == "" { // money that names no order of ours is held
-		return "/admin/v1/payments/held"
+		return "/admin/v1/held"
 	}
 	return "/admin/v1/orders/" + url.PathEscape(h.OrderNo)
 }

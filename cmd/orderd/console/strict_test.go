@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
 	"orderd/payment/operators"
 )
 
@@ -158,12 +160,13 @@ func TestCursorsAreOfTheirList(t *testing.T) {
 	d := newDesk(t)
 	d.SKU(t, "mug", 10)
 	d.PlaceOne(t, "a", "mug", 1)
-	for _, list := range []string{"orders", "skus", "refunds", "payments/held", "differences", "reconciliations",
+	for _, list := range []string{"orders", "skus", "refunds", "payments/held", "held", "differences",
+		"reconciliations",
 		"shipments", "tasks/dead"} {
 		for _, cursor := range []string{"%F0%9F%8E%81", "a%20b", "%0A", "2026-13-01-ALL", "2026-01-01-SOME",
 			"2026-01-01"} {
 			if list == "skus" && strings.HasPrefix(cursor, "2026") || list == "refunds" && cursor[0] == '2' ||
-				list == "payments/held" && cursor[0] == '2' {
+				(list == "payments/held" || list == "held") && cursor[0] == '2' {
 				continue // may be the id of one
 			}
 			want(t, d.ask(Admin, "GET", "/admin/v1/"+list+"?cursor="+cursor, ""), 422, `"?cursor"`)
@@ -299,4 +302,23 @@ func TestFlowsAreListed(t *testing.T) {
 	want(t, d.ask(Viewer, "GET", path+"?from=2026-01-01T00:00:00Z&to=2026-02-02T00:00:00Z", ""), 422, "NEEDS_RANGE")
 	want(t, d.ask(Viewer, "GET", path+"?cursor=x", ""), 422, "?cursor")
 	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/none/flows", ""), 404, "SKU_NOT_FOUND")
+}
+
+// Held money was found and could not be decided about but by the bill of a day.
+func TestHeldMoneyIsDecidedByRoute(t *testing.T) {
+	d := newDesk(t)
+	trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess,
+		TransactionID: "4291", AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 500,
+		Currency: payment.CNY, SuccessTime: d.Clock.Now()}
+	if s, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+		t.Fatal(s, err)
+	}
+	want(t, d.ask(Viewer, "GET", "/admin/v1/held", ""), 200, `"transaction_id":"4291"`)
+	const path = "/admin/v1/held/4291"
+	want(t, d.ask(Finance, "POST", path, `{"action":"REFUND"}`), 422, "#/reason")
+	want(t, d.ask(Finance, "POST", path, `{"action":"KEEP","reason":"r"}`), 422, "#/action")
+	want(t, d.ask(Finance, "POST", path, `{"action":"APPLY","reason":"r"}`), 409, "ORDER_NOT_PAYABLE")
+	want(t, d.ask(Finance, "POST", path, `{"action":"REFUND","reason":"r"}`), 200, `"outcome":"owed"`)
+	want(t, d.ask(Viewer, "GET", "/admin/v1/held", ""), 200, `"data":[]`)
+	want(t, d.ask(Finance, "POST", "/admin/v1/held/none", `{"action":"REFUND","reason":"r"}`), 404, "NOT_FOUND")
 }
