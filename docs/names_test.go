@@ -260,10 +260,17 @@ func TestReadmeSetsUpWithTwoCommands(t *testing.T) {
 
 // An alarm that watches a series which nobody writes stays silent.
 func TestMetricsOfDocumentsExist(t *testing.T) {
-	source := read(t, "cmd/orderd/console/metrics.go") + read(t, "cmd/orderd/console/gauges.go")
+	source := read(t, "cmd/orderd/console/metrics.go") + read(t, "cmd/orderd/console/gauges.go") +
+		"\"orderd_verify_violations\" \"orderd_verify_timestamp_seconds\"" // cmd/orderd.TestVerifyTellsPrometheus
+	all := documents(t)
+	for _, f := range []string{"alerts/orderd-alerts.yml", "alerts/orderd-alerts.test.yml",
+		"alerts/orderd-alerts-days.test.yml", "grafana/orderd.json"} {
+		f = "cmd/orderd/deploy/" + f
+		all = append(all, document{f, read(t, f)})
+	}
 	part := regexp.MustCompile(`_(bucket|sum|count)$`) // the series of a histogram
 	seen := 0
-	for _, doc := range documents(t) {
+	for _, doc := range all {
 		for _, name := range regexp.MustCompile(`\borderd_[a-z_]+\b`).FindAllString(doc.text, -1) {
 			if name == "orderd_test" || name == "orderd_migration_begun" { // a database, a table
 				continue
@@ -275,7 +282,7 @@ func TestMetricsOfDocumentsExist(t *testing.T) {
 			}
 		}
 	}
-	if seen < 60 {
+	if seen < 150 {
 		t.Errorf("only %d series are named", seen)
 	}
 }

@@ -61,7 +61,7 @@ var verbs = map[string]struct {
 	"verify": {"", "db"}, "doctor": {"", "db"},
 	"config print": {"", ""}, "config check": {"", ""}, "version": {"", ""},
 	"completion bash": {"", ""}, "completion zsh": {"", ""}, "completion fish": {"", ""},
-	"completion words": {"-- serve", ""},
+	"export": {"alerts DIR", ""}, "completion words": {"-- serve", ""},
 }
 
 // leaves are the verbs that kong knows.

@@ -164,6 +164,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"costs no money and opens no trade. orderd serve has to run, to take the callbacks.",
 	"verify_quiescent": "Check too what holds only when nothing is under way: nothing overdue, on its way or " +
 		"waiting for a person.",
+	"verify_metrics": "Write the result to this file too, for the textfile collector of Prometheus' node exporter.",
+	"export_kind":    "alerts (Prometheus), grafana, systemd, compose, k8s or openapi.",
 	"verify_repair": "Say what of it can be repaired honestly, which rows, and why; changes nothing without " +
 		"--apply.",
 }

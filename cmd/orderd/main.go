@@ -42,6 +42,7 @@ type root struct {
 	Doctor    doctorCmd    `cmd:"" help:"Look at all that orderd depends on: what is wrong and how to mend it."`
 	// Print is called so because Config is taken; its verb is `orderd config`.
 	Print      configCmd     `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
+	Export     exportCmd     `cmd:"" help:"Write files to run it: alarms, dashboard, units, manifests."`
 	Completion completionCmd `cmd:"" help:"Print what bash, zsh or fish reads to complete verbs and flags."`
 	Version    versionCmd    `cmd:"" help:"Show version and commit."`
 }

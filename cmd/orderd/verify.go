@@ -24,9 +24,11 @@ type verifyCmd struct {
 	Quiescent bool `help:"${verify_quiescent}"`
 	// Repair alone plans, Apply does what was planned and is still broken, Reason stands
 	// in the timelines.
-	Repair bool   `help:"${verify_repair}"`
-	Apply  bool   `help:"With --repair: do it, then verify again. Needs --reason."`
-	Reason reason `help:"With --apply: why, for the timelines and the flows."`
+	Repair bool `help:"${verify_repair}"`
+	Apply  bool `help:"With --repair: do it, then verify again. Needs --reason."`
+	// Metrics is a file, since no process that is scraped knows what this one found.
+	Metrics string `type:"path" placeholder:"FILE" help:"${verify_metrics}"`
+	Reason  reason `help:"With --apply: why, for the timelines and the flows."`
 }
 
 // verified is what verify shows: the result of the checks, and with --repair what was or
@@ -62,6 +64,11 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		var err error
 		if v.Report, err = c.check(ctx, co, t); err != nil {
 			return err
+		}
+		if c.Metrics != "" {
+			if err := writeMetrics(c.Metrics, v.Report, time.Now()); err != nil {
+				return err
+			}
 		}
 		err = c.show(t, v, v.table)
 		switch {
