@@ -236,7 +236,7 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 	}
 	// Keys are per customer, and each visit is a customer of its own.
 	key := map[string]string{"Idempotency-Key": fmt.Sprintf("visit-%d", i)}
-	status, _, err := b.call("POST", "/v1/orders", key, body, &placed)
+	status, _, err := b.press(key, body, &placed)
 	switch {
 	case err != nil:
 		return err
@@ -251,10 +251,12 @@ func (p *population) visit(ctx context.Context, i int, do func(*buyer) error) er
 	p.placed.Add(1)
 	b.no = placed.OrderNo
 	if i%10 == 0 { // the button pressed twice
-		status, header, err := b.call("POST", "/v1/orders", key, body, &placed)
-		if err != nil || status != http.StatusCreated || header.Get("Idempotent-Replayed") != "true" ||
-			placed.OrderNo != b.no {
-			return fmt.Errorf("a repeated request answered %d with order %s: %w", status, placed.OrderNo, err)
+		status, header, err := b.press(key, body, &placed)
+		if err != nil {
+			return fmt.Errorf("a repeated request: %w", err)
+		}
+		if status != http.StatusCreated || header.Get("Idempotent-Replayed") != "true" || placed.OrderNo != b.no {
+			return fmt.Errorf("a repeated request answered %d with order %s", status, placed.OrderNo)
 		}
 		p.replayed.Add(1)
 		p.show.tell(raceRepeat, b.no, "request repeated: the same order again, not a second one")
@@ -301,6 +303,18 @@ func (b *buyer) call(method, path string, headers map[string]string, body, into 
 		err = json.Unmarshal(text, into)
 	}
 	return res.StatusCode, res.Header, err
+}
+
+// press places the order, and presses again with the same key while the service says that it
+// cannot just now (503): on a machine that is busy with other things that is so for moments.
+func (b *buyer) press(key map[string]string, body, into any) (status int, header http.Header, err error) {
+	for range 20 {
+		status, header, err = b.call("POST", "/v1/orders", key, body, into)
+		if err != nil || status != http.StatusServiceUnavailable || !sqldb.Sleep(b.ctx, 500*time.Millisecond) {
+			return status, header, err
+		}
+	}
+	return status, header, err
 }
 
 // prepay asks for the QR code, again while WeChat Pay gives no answer: the same request

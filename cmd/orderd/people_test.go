@@ -65,7 +65,7 @@ func TestTwoPeopleOverHTTPAndTheShell(t *testing.T) {
 	}
 	boss := token(a.AdminToken, "boss", "admin")
 	made, other := token(boss, "made", "finance"), token(a.AdminToken, "other", "finance")
-	admin(boss, "POST", "/tokens", `{"name":"Boss","role":"admin","reason":"x"}`, 422, "looks like it")
+	admin(boss, "POST", "/tokens", `{"name":"Boss","role":"admin","reason":"x"}`, 422, "请换一个名字")
 	admin(boss, "POST", "/tokens", `{"name":"Scheduler","role":"admin","reason":"x"}`, 422, "#/name")
 	admin(boss, "POST", "/tokens", `{"person":"boss","role":"finance","reason":"x"}`, 422, "#/role")
 	admin(boss, "POST", "/tokens", `{"person":"who","reason":"x"}`, 404, "NOT_FOUND")

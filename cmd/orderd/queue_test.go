@@ -71,6 +71,16 @@ func (w *waiter) post() int {
 
 // read gives the answer to GET: its status and its state or code.
 func (w *waiter) read() (status int, state string) {
+	for status = http.StatusTooManyRequests; status == http.StatusTooManyRequests; {
+		if status, state = w.look(); status == http.StatusTooManyRequests {
+			time.Sleep(200 * time.Millisecond) // whoever waits in a loop is told to ask less often
+		}
+	}
+	return status, state
+}
+
+// look is one read.
+func (w *waiter) look() (status int, state string) {
 	req, err := http.NewRequestWithContext(w.s.t.Context(), http.MethodGet, "http://"+w.s.api+"/v1/orders/"+w.no, nil)
 	if err != nil {
 		return 0, ""
