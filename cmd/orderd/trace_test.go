@@ -81,8 +81,20 @@ func TestATraceIsFoundInLogAndTimeline(t *testing.T) {
 			t.Errorf("%s: the cause is %q, want %q", name, got, c.want)
 		}
 	}
+	for _, door := range []string{"api", "notify", "admin", "ops"} {
+		h.ask(door, "nobody", "GET", "/healthz", "")
+	}
+	h.ready.Drain()
+	h.ask("ops", "nobody", "GET", "/readyz", "") // 503, asked every second
+	h.ask("admin", "nobody", "GET", "/metrics", "")
+	if probed := log.of(t, "request not served"); len(probed) != 0 {
+		t.Errorf("probes are logged: %v", probed)
+	}
 	traced := 0
 	for _, line := range log.of(t, "request") {
+		if route, _ := line["route"].(string); route == "/healthz" || route == "/readyz" || route == "/metrics" {
+			t.Errorf("probes are logged: %v", line)
+		}
 		if line["trace_id"] == trace {
 			traced++
 		}

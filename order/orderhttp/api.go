@@ -151,7 +151,7 @@ func (a *api) routes() []route {
 		// probes the health of a process has no token.
 		{http.MethodGet, "/openapi.yaml", a.openAPI, nil, 0},
 		{http.MethodGet, "/problems/:slug", problemPage, nil, 0},
-		{http.MethodGet, "/healthz", healthz, nil, 0},
+		{http.MethodGet, "/healthz", Quiet(healthz), nil, 0},
 	}
 }
 

@@ -144,9 +144,12 @@ func safely(c echo.Context, next echo.HandlerFunc) (err error) {
 // report logs what failed for a reason of ours (5xx) and what was slow, one line for each
 // request. A 500 is an error, because only a defect makes one; other 5xx are warnings,
 // because a dependency that is away makes many. 4xx are the client's and only counted,
-// unless every request is to be logged. Bodies, tokens, queries, addresses of clients and
-// other personal data are never logged.
+// unless every request is to be logged; probes and scrapes are not (Quiet). Bodies, tokens,
+// queries, addresses of clients and other personal data are never logged.
 func report(log *slog.Logger, c echo.Context, status int, took time.Duration, err error, access bool) {
+	if _, quiet := c.Get(quietKey).(bool); quiet && err == nil {
+		return
+	}
 	failed := status >= http.StatusInternalServerError
 	_, polled := c.Get(polledKey).(bool)
 	late := took >= slow && !polled
@@ -176,6 +179,18 @@ func report(log *slog.Logger, c echo.Context, status int, took time.Duration, er
 		log.Warn("slow request", attrs...)
 	default:
 		log.Info("request", attrs...)
+	}
+}
+
+// quietKey marks, in the echo.Context, a request of a probe or a scrape.
+const quietKey = "orderhttp.quiet"
+
+// Quiet marks a request of a probe or a scrape: its answer is for a machine that comes again
+// in a second, and no line of the log, whatever it says.
+func Quiet(h echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Set(quietKey, true)
+		return h(c)
 	}
 }
 

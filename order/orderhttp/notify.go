@@ -138,7 +138,7 @@ func NewNotify(o NotifyOptions) (*echo.Echo, error) {
 		WriteError: writeFail})
 	e.POST(PathNotifyPayment, n.handle("payment", n.payment))
 	e.POST(PathNotifyRefund, n.handle("refund", n.refund))
-	e.GET("/healthz", healthz)
+	e.GET("/healthz", Quiet(healthz))
 	return e, nil
 }
 

@@ -516,8 +516,8 @@ func (r *Reconciler) CatchUp(ctx context.Context) error {
 		switch {
 		case errors.Is(err, payment.ErrBillNotReady):
 			if late := now.Sub(billDue(day)); late >= billLate {
-				r.log.Error("alarm", "what", "WeChat Pay does not make the bill of a day", "bill_date", Day(day),
-					"late", late.Round(time.Minute).String())
+				r.alarm("WeChat Pay does not make the bill of a day", "bill_date "+Day(day)+", late by "+
+					late.Round(time.Minute).String())
 			}
 			continue
 		case errors.Is(err, ErrRunning):

@@ -267,7 +267,11 @@ FOR UPDATE`, d.ID); err != nil {
 // freshActed tells of an act of two people of whom one is new, and so may be the other.
 func (r *Reconciler) freshActed(what, of, who string, others ...string) {
 	what += " by two of whom one has an account or token of less than a day"
-	detail := of + ": " + who + ", after " + strings.Join(others, ", ")
+	r.alarm(what, of+": "+who+", after "+strings.Join(others, ", "))
+}
+
+// alarm tells an operator of what must not happen unseen.
+func (r *Reconciler) alarm(what, detail string) {
 	r.log.Error("alarm", "what", what, "detail", detail)
 	if r.cfg.Alarm != nil {
 		r.cfg.Alarm(what, detail)

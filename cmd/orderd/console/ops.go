@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"orderd/order/orderhttp"
 )
 
 // Check is one dependency that GET /readyz looks at. Kubernetes and load balancers read
@@ -123,9 +125,11 @@ func (r *Readiness) ready(ctx echo.Context) error {
 // nothing else. They need no token: what scrapes and probes has none.
 func opsRoutes(r *Readiness, m *Metrics) []route {
 	return []route{
-		{http.MethodGet, "/healthz", "", func(ctx echo.Context) error { return ctx.String(http.StatusOK, "ok\n") }},
-		{http.MethodGet, "/readyz", "", r.ready},
-		{http.MethodGet, "/metrics", "", echo.WrapHandler(m.Handler())},
+		{http.MethodGet, "/healthz", "", orderhttp.Quiet(func(ctx echo.Context) error {
+			return ctx.String(http.StatusOK, "ok\n")
+		})},
+		{http.MethodGet, "/readyz", "", orderhttp.Quiet(r.ready)},
+		{http.MethodGet, "/metrics", "", orderhttp.Quiet(echo.WrapHandler(m.Handler()))},
 	}
 }
 
