@@ -6,13 +6,16 @@ import (
 	"go/token"
 	"io/fs"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"orderd/order"
+	"orderd/payment"
 )
 
 // alarmTexts gives the texts of all alarms of the program by their places: the first literal of what is handed to
@@ -144,5 +147,50 @@ func TestCountersBeginAtZero(t *testing.T) {
 	}
 	if strings.Contains(w.Body.String(), `from="closed",to="pending"`) {
 		t.Error("a move that cannot be has a series")
+	}
+}
+
+// A selector with a value that no series has is silent for ever: the help of an alarm once named the outcome throttled,
+// and the program says rate_limited.
+func TestSelectorsNameValuesThatThereAre(t *testing.T) {
+	d := newDesk(t)
+	for _, kind := range []payment.Kind{payment.KindUnknown, payment.KindRateLimited, payment.KindMisconfigured} {
+		d.metrics.WeChat("prepay", kind.String(), 0)
+	}
+	d.metrics.WeChat("prepay", "ok", 0)
+	for _, result := range []string{"answered", "unanswered", "unreachable", "failed"} { // hosts.go of package wechat
+		d.metrics.Tried("host", result)
+	}
+	d.metrics.Request("/v1/orders", "POST", 503, 0)
+	text := d.ask("", "GET", "/metrics", "").Body.String()
+	files, err := filepath.Glob("../deploy/*/orderd*.[yj]*")
+	if err != nil || len(files) < 3 {
+		t.Fatal(files, err)
+	}
+	seen := 0
+	for _, file := range append(files, "../../../docs/operations.md") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(file, ".test.") {
+			continue // they make up series
+		}
+		selector := regexp.MustCompile(`(orderd_\w+)\{([a-z_]+)=~?\\?"([^"\\]*)\\?"`)
+		for _, m := range selector.FindAllStringSubmatch(string(b), -1) {
+			if strings.HasPrefix(m[1], "orderd_verify_") || m[2] == "instance" {
+				continue // of a file, by the area of a check; and Prometheus' own
+			}
+			for value := range strings.SplitSeq(m[3], "|") {
+				seen++
+				series := regexp.MustCompile(m[1] + `(?:_count)?\{[^}]*` + m[2] + `="` + regexp.QuoteMeta(value) + `"`)
+				if !series.MatchString(text) {
+					t.Errorf("%s: no series %s has %s=%q", file, m[1], m[2], value)
+				}
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d values are looked at", seen)
 	}
 }
