@@ -35,6 +35,11 @@ type (
 		TimeoutSeconds   int `yaml:"timeoutSeconds"`
 		FailureThreshold int `yaml:"failureThreshold"`
 	}
+	kubeMount struct {
+		Name      string `yaml:"name"`
+		MountPath string `yaml:"mountPath"`
+		ReadOnly  bool   `yaml:"readOnly"`
+	}
 	kubeContainer struct {
 		Name    string   `yaml:"name"`
 		Image   string   `yaml:"image"`
@@ -61,11 +66,7 @@ type (
 				Drop []string `yaml:"drop"`
 			} `yaml:"capabilities"`
 		} `yaml:"securityContext"`
-		VolumeMounts []struct {
-			Name      string `yaml:"name"`
-			MountPath string `yaml:"mountPath"`
-			ReadOnly  bool   `yaml:"readOnly"`
-		} `yaml:"volumeMounts"`
+		VolumeMounts []kubeMount `yaml:"volumeMounts"`
 	}
 	kubePod struct {
 		Metadata kubeMeta `yaml:"metadata"`
@@ -170,6 +171,14 @@ func TestManifestsAreOfThisProgram(t *testing.T) {
 	}
 	var roles []string
 	for _, d := range deployments {
+		mounted := func(at string) bool {
+			return slices.ContainsFunc(d.Spec.Template.Spec.Containers[0].VolumeMounts, func(m kubeMount) bool {
+				return m.MountPath == at && !m.ReadOnly
+			})
+		}
+		if !mounted("/tmp") || !mounted("/data") {
+			t.Errorf("%s: nothing can be written beside a root that is read-only", d.Metadata.Name)
+		}
 		pod := d.Spec.Template.Spec
 		c := pod.Containers[0]
 		roles = append(roles, c.Args[len(c.Args)-1])
@@ -217,6 +226,7 @@ type composeService struct {
 	Image           string                       `yaml:"image"`
 	Command         []string                     `yaml:"command"`
 	ReadOnly        bool                         `yaml:"read_only"`
+	Tmpfs           []string                     `yaml:"tmpfs"`
 	CapDrop         []string                     `yaml:"cap_drop"`
 	SecurityOpt     []string                     `yaml:"security_opt"`
 	Environment     map[string]string            `yaml:"environment"`
@@ -254,6 +264,9 @@ func TestComposeIsOfThisProgram(t *testing.T) {
 				t.Errorf("%s: no volume %s", name, volume)
 			}
 		}
+	}
+	if !slices.Contains(c.Orderd.Tmpfs, "/tmp") { // what is spilt has no other place beside a root that is read-only
+		t.Error("nothing can be spilt")
 	}
 	if c.Services["orderd"].Restart == "" || c.Services["db"].Image == "" || !c.Services["orderd"].ReadOnly {
 		t.Errorf("%+v", c)
