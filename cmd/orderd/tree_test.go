@@ -67,7 +67,7 @@ var floats = map[string]string{
 	"cmd/orderd/sim.go":             "the speed of the simulator",
 	"cmd/orderd/doctor.go":          "seconds between two clocks",
 	"cmd/wechatsim/main.go":         "the speed of the simulator",
-	"payment/reconcile/workbook.go": "cells and widths of a spreadsheet",
+	"payment/sheet/sheet.go":        "cells and widths of a spreadsheet",
 	"scheduler/worker.go":           "a rate of calls a second",
 	"scheduler/bucket.go":           "a rate of calls a second",
 	"scheduler/closer.go":           "a rate of calls a second",

@@ -69,6 +69,14 @@ func lists(now time.Time) (all []list) {
 			_, err := s.StockAccount(ctx, bench.SKU(7))
 			return err
 		}},
+		list{"search", func(ctx context.Context, s *order.Service) error {
+			_, err := s.Search(ctx, "c6")
+			return err
+		}},
+		list{"flows of a SKU, a day", func(ctx context.Context, s *order.Service) error {
+			_, _, err := s.Flows(ctx, order.FlowFilter{SkuID: bench.SKU(7)})
+			return err
+		}},
 		list{"held payments", func(ctx context.Context, s *order.Service) error {
 			_, _, err := s.ListHeld(ctx, "", 0)
 			return err

@@ -176,3 +176,12 @@ func stderrOf(err error) string {
 	}
 	return ""
 }
+
+// formatYuan is #,##0.00 (ECMA-376, 18.8.30).
+const formatYuan = 4
+
+// at names a cell by its column and row, both from 1.
+func at(column, row int) string {
+	name, _ := excelize.CoordinatesToCellName(column, row)
+	return name
+}

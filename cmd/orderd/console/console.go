@@ -280,9 +280,11 @@ const operatorKey = "operator"
 // longer reports that a route sends or receives a whole bill: such a route is not bounded
 // by apiTimeout, and neither are profiles. A bill may take as long as something of it moves
 // (slowBody, slowAnswer).
-func longer(path string) bool {
+func longer(ctx echo.Context) bool {
+	path := ctx.Path()
+	_, _, file := asFile(ctx.Request())
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
-		strings.HasSuffix(path, "/differences")
+		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file
 }
 
 // guard wants a token of the role, 401 without one and 403 for another role, and bounds
@@ -318,7 +320,7 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		bounded, cancel := context.WithTimeout(ctx.Request().Context(), apiTimeout)
 		defer cancel()
 		switch {
-		case longer(ctx.Path()):
+		case longer(ctx):
 			ctx.Response().Writer = newSlowAnswer(ctx.Response().Writer)
 		case !strings.HasPrefix(ctx.Path(), "/debug/"):
 			ctx.SetRequest(ctx.Request().WithContext(bounded))

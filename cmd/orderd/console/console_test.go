@@ -73,14 +73,19 @@ func newDesk(t *testing.T, checks ...Check) *desk {
 	return newDeskOf(t, ordertest.New(t, sqldbtest.SQLite(t)), nil, checks...)
 }
 
+// deskTokens are those of the configuration, one of each role.
+func deskTokens() (tokens []Token) {
+	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
+		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
+	}
+	return tokens
+}
+
 // newDeskOf is newDesk on a fixture of one's own; log nil is silent.
 func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...Check) *desk {
 	t.Helper()
 	d := &desk{Fixture: f, t: t, metrics: NewMetrics(), bills: map[string]string{}}
-	var tokens []Token
-	for _, r := range []Role{Viewer, Operator, Finance, Admin} {
-		tokens = append(tokens, Token{Name: "the-" + string(r), Role: r, SHA256: sha256.Sum256([]byte(secret(r)))})
-	}
+	tokens := deskTokens()
 	books, err := reconcile.New(reconcile.Config{DB: d.DB, Orders: reconciletest.Orders{Service: d.Service},
 		Gateway: d.WeChat, Bills: d, Now: d.Clock.Now, MchID: ordertest.MchID})
 	if err != nil {

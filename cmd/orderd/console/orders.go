@@ -75,9 +75,9 @@ func ViewSummary(o *order.Order, now time.Time) OrderSummary {
 }
 
 // listOrders is GET /admin/v1/orders: a page of the orders that all of the filters mean,
-// newest first. Without a filter: all. stuck=1 means those past their due time by more
-// than order.StuckAfter. Some filters need a range of created_from and created_to: see
-// order.Filter.
+// newest first, as JSON; or all of them as CSV or a workbook, by Accept. Without a filter: all.
+// stuck=1 means those past their due time by more than order.StuckAfter. Some filters need a
+// range of created_from and created_to: see order.Filter.
 func (c *console) listOrders(ctx echo.Context) error {
 	q := query{Context: ctx}
 	f := order.Filter{
@@ -103,6 +103,10 @@ func (c *console) listOrders(ctx echo.Context) error {
 	}
 	if err := q.err(); err != nil {
 		return err
+	}
+	if media, ext, file := asFile(ctx.Request()); file {
+		f.Cursor = "" // a file has all rows
+		return sendFile(ctx, media, ext, c.orderTable(ctx.Request().Context(), f))
 	}
 	orders, next, err := c.Orders.List(ctx.Request().Context(), f)
 	if err != nil {

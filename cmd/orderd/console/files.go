@@ -1,0 +1,106 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/payment/sheet"
+)
+
+// csvType is the media type of a table as text (RFC 7111); xlsxType that of a workbook.
+const csvType = "text/csv; charset=utf-8"
+
+// asFile reports that a request wants a file and not JSON, by Accept, and which: its media type
+// and the extension of its name.
+func asFile(r *http.Request) (media, ext string, file bool) {
+	accept := r.Header.Get(echo.HeaderAccept)
+	switch {
+	case strings.Contains(accept, "text/csv"):
+		return csvType, "csv", true
+	case strings.Contains(accept, xlsxType):
+		return xlsxType, "xlsx", true
+	}
+	return "", "", false
+}
+
+// sendFile sends a table as a file that the client may take its time for. What goes wrong before the
+// first byte is a problem as everywhere; afterwards the connection is cut, so that nobody takes
+// the beginning for the whole.
+func sendFile(ctx echo.Context, media, ext string, t sheet.Table) error {
+	h := ctx.Response().Header()
+	h.Set(echo.HeaderContentType, media)
+	h.Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="%s.%s"`, strings.ToLower(t.Name), ext))
+	write := func(w io.Writer) error { return sheet.WriteCSV(w, t) }
+	if media == xlsxType {
+		write = func(w io.Writer) error { return sheet.WriteXLSX(w, t) }
+	}
+	err := write(ctx.Response())
+	if err != nil && ctx.Response().Committed {
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil { // a problem has its own
+		h.Del(echo.HeaderContentType)
+		h.Del(echo.HeaderContentDisposition)
+	}
+	return err
+}
+
+// orderTable is the orders of a filter, all of them, read page by page.
+func (c *console) orderTable(ctx context.Context, f order.Filter) sheet.Table {
+	return sheet.Table{Name: "Orders",
+		Header: []string{"order_no", "state", "close_reason", "customer_id", "amount_yuan", "items", "created_at",
+			"time_expire", "due_at", "remark", "attach", "version"},
+		Titles: []string{"订单号 order_no", "状态 state", "关闭原因 close_reason", "客户 customer_id",
+			"金额(元) amount_yuan", "商品 items", "下单时间 created_at", "支付截止 time_expire", "下次处理 due_at",
+			"备注 remark", "附加数据 attach", "版本 version"},
+		Wide: []string{"order_no", "items", "customer_id"},
+		Rows: c.orderRows(ctx, f)}
+}
+
+// orderRows reads a page when the one before is written.
+func (c *console) orderRows(ctx context.Context, f order.Filter) iter.Seq2[[]sheet.Cell, error] {
+	return func(yield func([]sheet.Cell, error) bool) {
+		for f.Limit = maxRows; ; {
+			page, next, err := c.Orders.List(ctx, f)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page {
+				if !yield(orderCells(&page[i]), nil) {
+					return
+				}
+			}
+			if f.Cursor = next; next == "" {
+				return
+			}
+		}
+	}
+}
+
+// orderCells are the cells of an order, in the order of orderTable.
+func orderCells(o *order.Order) []sheet.Cell {
+	var items []string
+	for _, it := range o.Items {
+		items = append(items, fmt.Sprintf("%s × %d", it.SkuID, it.Quantity))
+	}
+	return []sheet.Cell{sheet.Text(o.OrderNo), sheet.Text(string(o.State)), sheet.Text(string(o.CloseReason)),
+		sheet.Text(o.CustomerID), sheet.Yuan(o.Total), sheet.Text(strings.Join(items, "; ")), timeCell(o.CreatedAt),
+		timeCell(o.ExpireAt), timeCell(o.DueAt), sheet.Text(o.Remark), sheet.Text(o.Attach), sheet.Count(o.Version)}
+}
+
+// timeCell is a time in UTC, empty for none.
+func timeCell(t time.Time) sheet.Cell {
+	if t.IsZero() {
+		return sheet.Cell{}
+	}
+	return sheet.Text(t.UTC().Format(time.RFC3339))
+}

@@ -1,0 +1,114 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/xuri/excelize/v2"
+
+	"orderd/order"
+)
+
+// The orders of a filter as a file are all of them, however many pages that is, and no text in them is a formula.
+func TestOrdersAsFiles(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 1000)
+	for i := range maxRows + 1 {
+		d.PlaceOne(t, fmt.Sprint("r", i), "mug", 1)
+	}
+	paid := d.PaidOne(t, "paid", "mug", 2)
+	if _, err := d.DB.Pool().ExecContext(t.Context(), "UPDATE orders SET remark = '=1+1' WHERE order_no = '"+
+		paid.OrderNo+"'"); err != nil {
+		t.Fatal(err)
+	}
+	const path = "/admin/v1/orders"
+	get := func(query, media string) []byte {
+		t.Helper()
+		w := d.ask(Viewer, "GET", path+query, "", "Accept", media)
+		want(t, w, 200, "")
+		if !strings.HasPrefix(w.Header().Get("Content-Type"), media) ||
+			!strings.Contains(w.Header().Get("Content-Disposition"), `filename="orders.`) {
+			t.Errorf("%v", w.Header())
+		}
+		return w.Body.Bytes()
+	}
+	rows, err := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(get("?limit=1", "text/csv"),
+		[]byte("\ufeff")))).ReadAll()
+	if err != nil || len(rows) != maxRows+3 || rows[0][0] != "order_no" {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	column := func(name string) int {
+		for i, n := range rows[0] {
+			if n == name {
+				return i
+			}
+		}
+		return -1
+	}
+	first := rows[1] // the newest
+	if first[0] != paid.OrderNo || first[column("state")] != "paid" || first[column("amount_yuan")] != "2.00" ||
+		first[column("items")] != "mug × 2" || first[column("remark")] != "'=1+1" || first[column("due_at")] != "" {
+		t.Errorf("%q", first)
+	}
+	book, err := excelize.OpenReader(bytes.NewReader(get("?state=paid", xlsxType)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer book.Close()
+	cells, err := book.GetRows("Orders")
+	if err != nil || len(cells) != 2 || cells[1][0] != paid.OrderNo || cells[1][column("remark")] != "=1+1" ||
+		!strings.HasSuffix(cells[0][0], " order_no") {
+		t.Errorf("%q %v", cells, err)
+	}
+	for _, media := range []string{"text/csv", xlsxType} { // before the first byte it is a problem
+		want(t, d.ask(Viewer, "GET", path+"?sku_id=mug", "", "Accept", media), 422, "NEEDS_RANGE")
+	}
+}
+
+// failsLater has a first page of orders, and no other.
+type failsLater struct {
+	Orders
+	pages int
+}
+
+func (f *failsLater) List(ctx context.Context, o order.Filter) ([]order.Order, string, error) {
+	if f.pages--; f.pages < 0 {
+		return nil, "", errors.New("away")
+	}
+	return f.Orders.List(ctx, o)
+}
+
+// A file that ends in the middle looks like one that is whole: the connection must be cut instead.
+func TestAFileThatFailsIsCut(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 1000)
+	for i := range maxRows + 1 {
+		d.PlaceOne(t, fmt.Sprint("r", i), "mug", 1)
+	}
+	for _, tt := range []struct {
+		media string
+		cut   bool
+	}{{"text/csv", true}, {xlsxType, false}} { // of a workbook nothing was sent
+		e, err := New(Options{Orders: &failsLater{Orders: d.Service, pages: 1}, Stock: d.Admin, Refunds: d.Service,
+			Reconciler: d.books, Failures: d.failures, TokenStore: d.tokens, Metrics: NewMetrics(), Now: d.Clock.Now,
+			Tokens: deskTokens(), Ready: NewReadiness(d.Clock.Now)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Handler = e
+		func() {
+			defer func() {
+				if v := recover(); (v == http.ErrAbortHandler) != tt.cut { //nolint:errorlint // as net/http compares it
+					t.Errorf("%s: %v", tt.media, v)
+				}
+			}()
+			want(t, d.ask(Viewer, "GET", "/admin/v1/orders", "", "Accept", tt.media), 500, "INTERNAL")
+		}()
+	}
+}

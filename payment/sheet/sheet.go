@@ -1,0 +1,253 @@
+// Package sheet writes tables for spreadsheets, as CSV and as workbooks (XLSX), row by row: what
+// people of a shop open beside their own figures. It knows no table: who has one gives its rows.
+package sheet
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/xuri/excelize/v2"
+
+	"orderd/migrations/bounds"
+	"orderd/payment"
+)
+
+// Cell is one value: text, or yuan, or a count. One is set; a cell without any is empty text.
+// Money must not be text there, or a sum over its column would be 0.
+type Cell struct {
+	Text  string
+	Yuan  *payment.Fen
+	Count *int64
+}
+
+// Text is a cell of text.
+func Text(s string) Cell { return Cell{Text: s} }
+
+// Yuan is a cell of money.
+func Yuan(f payment.Fen) Cell { return Cell{Yuan: &f} }
+
+// Count is a cell of a number.
+func Count(n int64) Cell { return Cell{Count: &n} }
+
+// Table is what is written. Rows end with the first error, which is that of the writer.
+type Table struct {
+	Name   string   // of the sheet in a workbook
+	Header []string // names of the columns, for programs
+	Titles []string // what stands in a workbook instead, for people too; nil: Header
+	Wide   []string // of Header, the columns whose text is long
+	Rows   iter.Seq2[[]Cell, error]
+}
+
+// Rows gives rows that cannot fail.
+func Rows(rows iter.Seq[[]Cell]) iter.Seq2[[]Cell, error] {
+	return func(yield func([]Cell, error) bool) {
+		for row := range rows {
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+}
+
+// WriteCSV writes a table: a BOM, so that a spreadsheet reads UTF-8, and long numbers behind a
+// tab, so that it keeps their digits as text. Text that it would take for a formula gets an
+// apostrophe (OWASP, "CSV Injection"): a reason or an id may come from outside.
+func WriteCSV(w io.Writer, t Table) error {
+	buffer := bufio.NewWriter(w) // so that what fails at its first row writes nothing
+	_, _ = buffer.WriteString("\ufeff")
+	out := csv.NewWriter(buffer)
+	if err := out.Write(t.Header); err != nil {
+		return err
+	}
+	for row, err := range t.Rows {
+		if err != nil {
+			return err
+		}
+		line := make([]string, len(row))
+		for i, c := range row {
+			switch {
+			case c.Yuan != nil:
+				line[i] = c.Yuan.String()
+			case c.Count != nil:
+				line[i] = strconv.FormatInt(*c.Count, 10)
+			default:
+				line[i] = csvText(c.Text)
+			}
+		}
+		if err := out.Write(line); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// csvText keeps a spreadsheet from misreading text, and its reader too (bounds.Shown): a
+// formula gets an apostrophe before it, a number of more than 15 digits (all that a
+// spreadsheet keeps) a tab.
+func csvText(s string) string {
+	switch s = bounds.Shown(s); {
+	case s == "":
+		return s
+	case strings.ContainsRune("=+-@\t\r", rune(s[0])):
+		return "'" + s
+	case len(s) > 15 && payment.MadeOf(s, payment.Digits):
+		return "\t" + s
+	}
+	return s
+}
+
+// Formats of cells that Excel has built in (ECMA-376, 18.8.30), by their numbers.
+const (
+	formatYuan = 4  // #,##0.00
+	formatText = 49 // @
+)
+
+// WriteXLSX writes a workbook with a sheet for each table: numbers of orders as text, money as
+// numbers of yuan. The header of each sheet stays in sight, and can be filtered by. Nothing is
+// written to w before all rows are there; of many most are in a temporary file, not in memory.
+func WriteXLSX(w io.Writer, tables ...Table) (err error) {
+	b, err := newWorkbook(tables)
+	if err != nil {
+		return fmt.Errorf("write the workbook: %w", err)
+	}
+	defer func() { err = errors.Join(err, b.file.Close()) }()
+	for i := range tables {
+		if err = b.sheet(&tables[i]); err != nil {
+			return fmt.Errorf("write the workbook: %w", err)
+		}
+	}
+	if _, err = b.file.WriteTo(w); err != nil {
+		return fmt.Errorf("write the workbook: %w", err)
+	}
+	return nil
+}
+
+// workbook is a file with the formats of its cells.
+type workbook struct {
+	file             *excelize.File
+	yuan, text, bold int
+}
+
+// newWorkbook makes one with a sheet for each table, empty.
+func newWorkbook(tables []Table) (*workbook, error) {
+	b := &workbook{file: excelize.NewFile()}
+	var err error
+	for i := range tables {
+		if i == 0 {
+			err = b.file.SetSheetName(b.file.GetSheetName(0), tables[0].Name)
+		} else if err == nil {
+			_, err = b.file.NewSheet(tables[i].Name)
+		}
+	}
+	for _, format := range []struct {
+		into *int
+		of   excelize.Style
+	}{
+		{&b.yuan, excelize.Style{NumFmt: formatYuan}}, {&b.text, excelize.Style{NumFmt: formatText}},
+		{&b.bold, excelize.Style{Font: &excelize.Font{Bold: true}}},
+	} {
+		if err == nil {
+			*format.into, err = b.file.NewStyle(&format.of)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.file.Close())
+	}
+	return b, nil
+}
+
+// sheet writes one sheet row by row.
+func (b *workbook) sheet(t *Table) error {
+	s, err := b.file.NewStreamWriter(t.Name)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(
+		s.SetPanes(&excelize.Panes{Freeze: true, YSplit: 1, TopLeftCell: "A2", ActivePane: "bottomLeft"}),
+		t.widths(s))
+	if err != nil {
+		return err
+	}
+	titles := make([]any, len(t.Header))
+	for i, title := range t.titles() {
+		titles[i] = excelize.Cell{StyleID: b.bold, Value: title}
+	}
+	if err := s.SetRow("A1", titles); err != nil {
+		return err
+	}
+	last := 1
+	for row, err := range t.Rows {
+		if err != nil {
+			return err
+		}
+		last++
+		values := make([]any, len(row))
+		for i, c := range row {
+			values[i] = b.cell(c)
+		}
+		if err := s.SetRow(at(1, last), values); err != nil {
+			return err
+		}
+	}
+	if err := b.file.AutoFilter(t.Name, "A1:"+at(len(t.Header), last), nil); err != nil {
+		return err
+	}
+	return s.Flush()
+}
+
+// titles are what stands over the columns in a workbook.
+func (t *Table) titles() []string {
+	if t.Titles == nil {
+		return t.Header
+	}
+	return t.Titles
+}
+
+// at names a cell by its column and row, both from 1.
+func at(column, row int) string {
+	name, _ := excelize.ColumnNumberToName(column) // a sheet of ours has few
+	return name + strconv.Itoa(row)
+}
+
+// widths of columns, in characters: those of numbers of orders and payments show them whole.
+const (
+	leastWidth = 12
+	wideWidth  = 36
+)
+
+// widths makes the columns as wide as what stands in them.
+func (t *Table) widths(s *excelize.StreamWriter) error {
+	for i, title := range t.titles() {
+		width := max(leastWidth, len(title)+2) // a Chinese character has three bytes and two places
+		if slices.Contains(t.Wide, t.Header[i]) {
+			width = wideWidth
+		}
+		if err := s.SetColWidth(i+1, i+1, float64(width)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cell gives a value as a spreadsheet has it. There numbers are binary64: the one nearest to the
+// decimal, of which it shows two places. Text is never a number nor a formula; what cannot be
+// seen, and what XML cannot have, is written out (bounds.Shown).
+func (b *workbook) cell(c Cell) any {
+	switch {
+	case c.Yuan != nil:
+		if yuan, err := strconv.ParseFloat(c.Yuan.String(), 64); err == nil {
+			return excelize.Cell{StyleID: b.yuan, Value: yuan}
+		}
+	case c.Count != nil:
+		return *c.Count
+	}
+	return excelize.Cell{StyleID: b.text, Value: bounds.Shown(c.Text)}
+}
