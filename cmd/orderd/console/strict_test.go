@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
@@ -306,7 +307,7 @@ func TestFlowsAreListed(t *testing.T) {
 
 // Held money was found and could not be decided about but by the bill of a day.
 func TestHeldMoneyIsDecidedByRoute(t *testing.T) {
-	d := newDesk(t)
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 501 }), nil)
 	trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess,
 		TransactionID: "4291", AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 500,
 		Currency: payment.CNY, SuccessTime: d.Clock.Now()}
@@ -320,5 +321,10 @@ func TestHeldMoneyIsDecidedByRoute(t *testing.T) {
 	want(t, d.ask(Finance, "POST", path, `{"action":"APPLY","reason":"r"}`), 409, "ORDER_NOT_PAYABLE")
 	want(t, d.ask(Finance, "POST", path, `{"action":"REFUND","reason":"r"}`), 200, `"outcome":"owed"`)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/held", ""), 200, `"data":[]`)
+	trade.TransactionID, trade.Total = "4292", 502 // above the limit, for two
+	if s, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+		t.Fatal(s, err)
+	}
+	want(t, d.ask(Finance, "POST", "/admin/v1/held/4292", `{"action":"REFUND","reason":"r"}`), 202, `"outcome":"waits"`)
 	want(t, d.ask(Finance, "POST", "/admin/v1/held/none", `{"action":"REFUND","reason":"r"}`), 404, "NOT_FOUND")
 }
