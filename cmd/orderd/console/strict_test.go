@@ -307,7 +307,8 @@ func TestFlowsAreListed(t *testing.T) {
 
 // Held money was found and could not be decided about but by the bill of a day.
 func TestHeldMoneyIsDecidedByRoute(t *testing.T) {
-	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 501 }), nil)
+	limited := func(c *order.Config) { c.RefundTwoPersons = 501 }
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), limited), nil)
 	trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess,
 		TransactionID: "4291", AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 500,
 		Currency: payment.CNY, SuccessTime: d.Clock.Now()}
