@@ -27,6 +27,7 @@ GRANT INSERT, UPDATE ON orderd.payments TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.payment_attempts TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.refunds TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.shipments TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE ON orderd.shop_keys TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.operators TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.operator_tokens TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.reconciliations TO 'orderd'@'127.0.0.1';

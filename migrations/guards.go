@@ -52,6 +52,8 @@ var Guards = map[string]string{
 	"webhook_endpoints.PRIMARY":         "id",
 	"webhook_deliveries.PRIMARY":        "endpoint_id,event_id",
 	"webhook_places.PRIMARY":            "name",
+	"shop_keys.PRIMARY":                 "name",
+	"shop_keys.u_shop_keys":             "sha256",
 }
 
 // Bounds are the names of the CHECK constraints of the schema: the values that a

@@ -20,6 +20,7 @@ import (
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/order/ordertest/contract"
+	"orderd/order/shops"
 	"orderd/payment/wechatsim"
 )
 
@@ -49,7 +50,7 @@ type ids struct{ order, refund, transaction string }
 
 // The principals who knock at every door, in the order of the table.
 var principals = []string{"nobody", "malformed", "expired", "foreign key", "customer A", "customer B",
-	"viewer", "operator", "finance", "admin", "revoked admin"}
+	"shop for A", "revoked shop", "viewer", "operator", "finance", "admin", "revoked admin"}
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
@@ -94,6 +95,16 @@ func newHouseIn(t *testing.T, a *app) *house {
 	}
 	if err := store.Revoke(t.Context(), "revoked-admin"); err != nil {
 		t.Fatal(err)
+	}
+	for _, who := range []string{"shop for A", "revoked shop"} {
+		key, secret, err := h.shops.Create(t.Context(), "web", shops.Scopes(), "bootstrap")
+		if err == nil && who == "revoked shop" {
+			err = h.shops.Revoke(t.Context(), key.Name)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.secret[who] = "Bearer " + secret
 	}
 	for _, who := range []string{"customer A", "customer B"} {
 		h.ids[who] = h.orderOf(t, who)
@@ -158,6 +169,9 @@ func (h *house) ask(door, who, method, path, body string, headers ...string) *ht
 	if h.secret[who] != "" {
 		r.Header.Set("Authorization", h.secret[who])
 	}
+	if strings.Contains(who, "shop") {
+		r.Header.Set("Orderd-Customer", "customer-A")
+	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -172,12 +186,13 @@ func (h *house) ask(door, who, method, path, body string, headers ...string) *ht
 }
 
 // Who may use a route. open: everybody; a customer: customers; its owner: the
-// one whose order it names; wechat: whoever has WeChat Pay's signature, which
-// none of the principals has; the rest are operators' roles.
+// one whose order it names, and a shop that acts for them; a shop: its key alone; wechat: whoever has WeChat Pay's
+// signature, which none of the principals has; the rest are operators' roles.
 const (
 	open       = "everybody"
 	customers  = "customer"
 	owner      = "its owner"
+	shopOnly   = "shop"
 	wechatOnly = "WeChat Pay"
 	viewer     = "viewer"
 	operator   = "operator"
@@ -194,6 +209,7 @@ var access = map[string]string{
 	"api GET /problems/:slug":                             open,
 	"api POST /v1/orders":                                 customers,
 	"api GET /v1/orders":                                  customers,
+	"api GET /v1/events":                                  shopOnly,
 	"api GET /v1/stock":                                   customers,
 	"api GET /v1/skus":                                    customers,
 	"api GET /v1/skus/:sku_id/stock":                      customers,
@@ -315,6 +331,12 @@ func expected(listener, need, who string) string {
 		return "401"
 	case listener == "api" && need == owner && who == "customer B":
 		return "404"
+	case listener == "api" && need == shopOnly && strings.HasPrefix(who, "customer "):
+		return "403"
+	case listener == "api" && who == "shop for A":
+		return "in"
+	case listener == "api" && need == shopOnly:
+		return "401"
 	case listener == "api":
 		return in(who == "customer A" || who == "customer B", "401")
 	case !slices.Contains([]string{viewer, operator, finance, admin}, who):

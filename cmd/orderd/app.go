@@ -28,6 +28,7 @@ import (
 	"orderd/order"
 	"orderd/order/audit"
 	"orderd/order/orderhttp"
+	"orderd/order/shops"
 	"orderd/order/webhooks"
 	"orderd/payment"
 	"orderd/payment/echoes"
@@ -64,6 +65,7 @@ type core struct {
 	clock *sqldb.Clock
 	// shipping is nil unless a mini program's shop has configured it.
 	shipping *shipping.Service
+	shops    *shops.Store // keys of the shop's back ends
 	// webhooks sends nothing where no key is configured.
 	webhooks *webhooks.Service
 	// failures has the tasks that failed; they are rows, so verbs need no Redis for them.
@@ -145,6 +147,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	}
 	c.failures = scheduler.NewDeadLetters(c.db, c.clock.Now)
 	c.stock = stock.NewAdmin(c.db, c.clock.Now)
+	c.shops = shops.New(c.db, time.Now)
 	if sh.gate != nil {
 		c.gate = gate.New(gate.Config{DB: c.db, Now: c.clock.Now, Log: log, Observe: sh.gate,
 			Home: homeName(time.Now()), NoAuto: !s.GateAuto, Shared: c.sharedGate(sh, log)})
@@ -643,6 +646,8 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			Orders:    a.orders,
 			SKUs:      a.stock,
 			Tokens:    tokens,
+			Shops:     a.shops,
+			Events:    datedFeed{feed.New(a.db), a.clock},
 			Now:       time.Now,
 			Log:       a.log,
 			Observe:   a.metrics,

@@ -7,6 +7,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/shops"
 	"orderd/order/webhooks"
 	"orderd/payment"
 	"orderd/payment/reconcile"
@@ -58,7 +59,7 @@ var exitCodes = []struct {
 	code int
 }{
 	{is(errUsage, sqldb.ErrDSN, sqldb.ErrNoDatabase, scheduler.ErrRedisURL, reconcile.ErrRequest,
-		bounds.ErrCursor, webhooks.ErrOff), exitUsage},
+		bounds.ErrCursor, webhooks.ErrOff, shops.ErrName, shops.ErrScope), exitUsage},
 	{refused, exitUsage},
 	{answered(payment.KindMisconfigured), exitUsage}, // our keys, or our merchant
 	{is(errOpen), exitOpen},

@@ -180,9 +180,9 @@ func (c *migrateStatus) Run(ctx context.Context, s *settings, t *terminal) error
 
 // tokenCmd is `orderd token …`.
 type tokenCmd struct {
-	Create tokenCreate `cmd:"" help:"Make a customer's or an operator's token."`
-	List   tokenList   `cmd:"" help:"List operators' tokens, never their secrets."`
-	Revoke tokenRevoke `cmd:"" help:"End an operator's token, within two seconds everywhere."`
+	Create tokenCreate `cmd:"" help:"Make a customer's or an operator's token, or a shop's key."`
+	List   tokenList   `cmd:"" help:"List operators' tokens and shops' keys, never their secrets."`
+	Revoke tokenRevoke `cmd:"" help:"End an operator's token or a shop's key, within two seconds everywhere."`
 }
 
 // tokenCreate is `orderd token create`: for a customer, signed here and stored nowhere,
@@ -191,6 +191,8 @@ type tokenCreate struct {
 	Customer string        `xor:"who" required:"" help:"Customer id."`
 	Operator string        `xor:"who" required:"" help:"Operator's name, used once and for ever in audits."`
 	Person   string        `xor:"who" required:"" help:"Name of an operator who has an account: another token of it."`
+	Shop     string        `xor:"who" required:"" help:"Name of a shop's back end, which has two keys at a time."`
+	Scopes   []string      `help:"With --shop: place,read,refund,stock."`
 	Label    string        `help:"With --person: what the token is for, such as laptop; its first token needs none."`
 	Role     console.Role  `enum:"viewer,operator,finance,admin" default:"viewer" help:"${token_create_role}"`
 	Expires  time.Duration `default:"24h" help:"${token_create_expires}"`
@@ -200,6 +202,9 @@ type tokenCreate struct {
 // …) works. A customer's needs ORDERD_CUSTOMER_JWT_SECRET, or the simulator; with a
 // public key orderd cannot make any.
 func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.Shop != "" {
+		return withCore(ctx, s, func(co *core) error { return createShopKey(ctx, co, t, c.Shop, c.Scopes) })
+	}
 	if c.Operator != "" || c.Person != "" {
 		return withCore(ctx, s, func(co *core) error {
 			var secret string
@@ -242,6 +247,15 @@ func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 		if err != nil {
 			return err
 		}
+		keys, err := co.shops.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys { // their role is what they may do
+			all = append(all, console.OperatorToken{Name: k.Name, Person: k.Shop, CreatedBy: k.CreatedBy,
+				Role:      console.Role(strings.Trim(fmt.Sprint(k.Scopes), "[]")),
+				CreatedAt: k.CreatedAt, RevokedAt: k.RevokedAt})
+		}
 		return c.show(t, all, func(w io.Writer) {
 			screen.Printf(w, "NAME\tPERSON\tROLE\tCREATED\tBY\tEXPIRES\tREVOKED\n")
 			for _, x := range all {
@@ -260,7 +274,7 @@ func (c *tokenList) Run(ctx context.Context, s *settings, t *terminal) error {
 // revoked: it ends by itself, and the login that made it decides for how long.
 type tokenRevoke struct {
 	confirm
-	Name string `arg:"" help:"Of the token: the operator's name, or NAME:LABEL."`
+	Name string `arg:"" help:"The operator's name, or NAME:LABEL; of a shop's key SHOP/NUMBER."`
 }
 
 // Run revokes.
@@ -269,6 +283,9 @@ func (c *tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
+		if strings.Contains(c.Name, "/") { // no operator's name has one
+			return co.shops.Revoke(ctx, c.Name)
+		}
 		return co.tokens.Revoke(ctx, c.Name)
 	})
 }

@@ -303,7 +303,7 @@ func (c *listenCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			if !tried.Taken {
 				what = "not taken: " + tried.Problem
 			}
-			screen.Printf(t.Out, "%s  %s  %s  %s\n", webhooks.MessageID(e.ID), e.Type, e.OrderNo, what)
+			screen.Printf(t.Out, "%s  %s  %s  %s\n", feed.MessageID(e.ID), e.Type, e.OrderNo, what)
 		})
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return nil // it was to end

@@ -54,7 +54,7 @@ var (
 			"refunds.requester_id " +
 			"refunds.decided_by refunds.said_by " +
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
-			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by",
+			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by shop_keys.created_by",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
 	WebhookURL = Field{Name: "url", Least: 8, Most: 500, Unit: Bytes, Of: Visible,
 		Columns: "webhook_endpoints.url", Why: "the width of its column"}
@@ -175,7 +175,8 @@ var Fields = []*Field{
 // could send.
 var Own = []struct{ What, Columns string }{
 	{"a hash",
-		"orders.request_hash refunds.request_hash operator_tokens.sha256 bill_files.sha1 bill_chunks.sha1 " +
+		"orders.request_hash refunds.request_hash operator_tokens.sha256 shop_keys.sha256 " +
+			"bill_files.sha1 bill_chunks.sha1 " +
 			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1"},
 	{"a word of a list in the program",
 		"shipments.state orders.state orders.close_reason order_events.event order_events.from_state " +
@@ -189,7 +190,8 @@ var Own = []struct{ What, Columns string }{
 			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name " +
 			"stock_gates.mode stock_gates.state stock_gates.origin stock_buckets.state stock_moves.cause " +
 			"events_out.type events_out.state webhook_deliveries.type webhook_deliveries.state " +
-			"webhook_endpoints.state webhook_endpoints.types webhook_places.name"},
+			"webhook_endpoints.state webhook_endpoints.types webhook_places.name shop_keys.scopes"},
+	{"a name that an administrator gave a shop", "shop_keys.name shop_keys.shop"},
 	{"a number of this service, or a secret that it keeps under a key",
 		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
 			"webhook_places.holder"},

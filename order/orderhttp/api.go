@@ -10,7 +10,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order"
+	"orderd/order/shops"
 	"orderd/stock"
 )
 
@@ -59,6 +61,8 @@ type Options struct {
 	Orders  Orders
 	SKUs    SKUs
 	Tokens  *Verifier        // says whose token a request carries
+	Shops   Shops            // says whose key of a shop; nil: there are none
+	Events  Events           // what GET /v1/events reads; needed with Shops
 	Now     func() time.Time // the clock of tokens, limits and expires_in_seconds
 	Log     *slog.Logger     // nil: silent
 	Observe Observer         // nil: nothing is counted
@@ -108,7 +112,7 @@ func New(o Options) (*echo.Echo, error) {
 	for _, r := range a.routes() {
 		h := withBudget(r.budget, r.handle)
 		if r.limit != nil {
-			h = a.authenticated(r.limit, strict(r, h))
+			h = a.authenticated(&r, strict(r, h))
 		}
 		e.Add(r.method, r.path, h)
 	}
@@ -116,13 +120,15 @@ func New(o Options) (*echo.Echo, error) {
 }
 
 // route is one route of the customers' listener. The table of routes has the limit and
-// the budget beside the path, so that a new route cannot be added without deciding on
-// both.
+// the budget beside the path, and what a shop's key needs, so that a new route cannot be added
+// without deciding on them.
 type route struct {
 	method, path string
 	handle       echo.HandlerFunc
 	limit        *limiter      // nil: open to everybody; else a customer's token is needed, and counted here
 	budget       time.Duration // how long the handler may take; 0: it bounds itself
+	scope        shops.Scope   // that a shop's key needs
+	forCustomer  bool          // a shop's key acts for a customer here
 }
 
 // routes are all addresses of the listener. docs/openapi.yaml has the same ones, and a
@@ -130,28 +136,31 @@ type route struct {
 func (a *api) routes() []route {
 	l := &a.limits
 	return []route{
-		{http.MethodPost, "/v1/orders", a.place, l.place, storeBudget},
-		{http.MethodGet, "/v1/orders", a.list, l.read, storeBudget},
+		{http.MethodPost, "/v1/orders", a.place, l.place, storeBudget, shops.Place, true},
+		{http.MethodGet, "/v1/orders", a.list, l.read, storeBudget, shops.Read, true},
 		// No budget: a long poll lasts up to MaxWait, and each of its reads has
 		// storeBudget.
-		{http.MethodGet, "/v1/orders/:order_no", a.show, l.read, 0},
-		{http.MethodPost, "/v1/orders/:order_no/prepay", a.prepay, l.pay, wechatBudget},
-		{http.MethodPost, "/v1/orders/:order_no/payment-query", a.paymentQuery, l.pay, wechatBudget},
-		{http.MethodPost, "/v1/orders/:order_no/cancel", a.cancel, l.pay, wechatBudget},
-		{http.MethodGet, "/v1/orders/:order_no/qrcode.svg", a.qrcode, l.read, storeBudget},
-		{http.MethodPost, "/v1/orders/:order_no/refunds", a.askRefund, l.pay, storeBudget},
-		{http.MethodGet, "/v1/orders/:order_no/refunds", a.listRefunds, l.read, storeBudget},
-		{http.MethodGet, "/v1/orders/:order_no/refunds/:out_refund_no", a.showRefund, l.read, storeBudget},
+		{http.MethodGet, "/v1/orders/:order_no", a.show, l.read, 0, shops.Read, true},
+		{http.MethodPost, "/v1/orders/:order_no/prepay", a.prepay, l.pay, wechatBudget, shops.Place, true},
+		{http.MethodPost, "/v1/orders/:order_no/payment-query", a.paymentQuery, l.pay, wechatBudget, shops.Place, true},
+		{http.MethodPost, "/v1/orders/:order_no/cancel", a.cancel, l.pay, wechatBudget, shops.Place, true},
+		{http.MethodGet, "/v1/orders/:order_no/qrcode.svg", a.qrcode, l.read, storeBudget, shops.Read, true},
+		{http.MethodPost, "/v1/orders/:order_no/refunds", a.askRefund, l.pay, storeBudget, shops.Refund, true},
+		{http.MethodGet, "/v1/orders/:order_no/refunds", a.listRefunds, l.read, storeBudget, shops.Read, true},
+		{http.MethodGet, "/v1/orders/:order_no/refunds/:out_refund_no", a.showRefund, l.read, storeBudget,
+			shops.Read, true},
 		// The same refund without its order: the Location of a 201 names this address.
-		{http.MethodGet, "/v1/refunds/:out_refund_no", a.showRefund, l.read, storeBudget},
-		{http.MethodGet, "/v1/skus/:sku_id/stock", a.skuStock, l.read, storeBudget},
-		{http.MethodGet, "/v1/stock", a.manyStock, l.read, storeBudget},
-		{http.MethodGet, "/v1/skus", a.manyGoods, l.read, storeBudget},
+		{http.MethodGet, "/v1/refunds/:out_refund_no", a.showRefund, l.read, storeBudget, shops.Read, true},
+		{http.MethodGet, "/v1/skus/:sku_id/stock", a.skuStock, l.read, storeBudget, shops.Stock, false},
+		{http.MethodGet, "/v1/stock", a.manyStock, l.read, storeBudget, shops.Stock, false},
+		{http.MethodGet, "/v1/skus", a.manyGoods, l.read, storeBudget, shops.Stock, false},
+		// A long poll, as GET /v1/orders/:order_no.
+		{http.MethodGet, "/v1/events", a.events, l.read, 0, shops.Read, false},
 		// What follows needs no token: documents are the same for everybody, and what
 		// probes the health of a process has no token.
-		{http.MethodGet, "/openapi.yaml", a.openAPI, nil, 0},
-		{http.MethodGet, "/problems/:slug", problemPage, nil, 0},
-		{http.MethodGet, "/healthz", Quiet(healthz), nil, 0},
+		{http.MethodGet, "/openapi.yaml", a.openAPI, nil, 0, "", false},
+		{http.MethodGet, "/problems/:slug", problemPage, nil, 0, "", false},
+		{http.MethodGet, "/healthz", Quiet(healthz), nil, 0, "", false},
 	}
 }
 
@@ -160,7 +169,7 @@ func (a *api) routes() []route {
 // check them by themselves.
 func strict(r route, next echo.HandlerFunc) echo.HandlerFunc {
 	switch r.path {
-	case "/v1/orders", "/v1/orders/:order_no", "/v1/stock", "/v1/skus":
+	case "/v1/orders", "/v1/orders/:order_no", "/v1/stock", "/v1/skus", "/v1/events":
 		return next
 	}
 	if r.method != http.MethodGet {
@@ -189,15 +198,21 @@ func withBudget(d time.Duration, next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// authenticated wants a valid customer's token, 401 without one, and takes one call from
+// authenticated wants a valid customer's token, or a shop's key (shop), 401 without one, and takes one call from
 // the limit that the route names, 429 when there is none left. The limit is counted after
 // the token was checked: a forged token must not use up the calls of the customer that it
 // names.
-func (a *api) authenticated(l *limiter, next echo.HandlerFunc) echo.HandlerFunc {
+func (a *api) authenticated(r *route, next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		token, ok := bearer(c.Request().Header)
 		if !ok {
 			return &Failure{Code: CodeUnauthenticated}
+		}
+		if a.Shops != nil && isShopKey(token) {
+			if err := a.shop(c, r, token); err != nil {
+				return err
+			}
+			return next(c)
 		}
 		customer, ours, err := a.Tokens.check(token)
 		if err != nil && !ours {
@@ -206,7 +221,7 @@ func (a *api) authenticated(l *limiter, next echo.HandlerFunc) echo.HandlerFunc 
 		if err != nil {
 			return err
 		}
-		if wait := l.take(customer); wait > 0 {
+		if wait := r.limit.take(customer); wait > 0 {
 			return &Failure{Code: CodeRateLimited, RetryAfter: wait}
 		}
 		c.Set(customerKey, customer)
@@ -228,10 +243,15 @@ func customerOf(c echo.Context) string {
 }
 
 // causeOf says in the timeline who asked and by which request: actor customer, cause type
-// request, id that of CauseID.
+// request, id that of CauseID. What a shop's key asks for its customer has cause type shop,
+// and an id that begins with the shop's name.
 func causeOf(c echo.Context) order.Cause {
-	return order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request",
+	cause := order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request",
 		ID: CauseID(c)}
+	if key := shopOf(c); key != nil {
+		cause.Type, cause.ID = "shop", bounds.CauseID.Cut(key.Shop+"/"+cause.ID)
+	}
+	return cause
 }
 
 // openAPI is GET /openapi.yaml: docs/openapi.yaml as it was built in, 404 when Options

@@ -33,6 +33,7 @@ var sentences = compileSentences([][2]string{
 	{`it has no value; leave it out`, "没有值，请去掉该参数"},
 	{`it is blank; leave it out`, "是空白，请去掉该字段"},
 	{`is too large`, "数值过大"},
+	{`a shop's key acts for one customer: name it in (\S+)`, "店铺密钥须代表一位客户，请在 $1 中写明"},
 	{`it must be a whole address without a user, such as (\S+)`, "须为完整网址，不含用户名，例如 $1"},
 	{`there is no type "(.*)"; there are (.+)`, "没有事件类型“$1”，可用：$2"},
 	{`the feed has no such event any more`, "没有这个事件，或已超过保留期"},

@@ -56,7 +56,7 @@ func TestOpenAPIIsTheRoutes(t *testing.T) {
 // A client that was generated from a document fails at a code that it does not list.
 func TestOpenAPIListsTheCodes(t *testing.T) {
 	for document, others := range map[string][]Code{
-		openAPIFile: {CodeForbidden, CodeStockChanged, CodeVersionMismatch, CodeIfMatchRequired},
+		openAPIFile: {CodeStockChanged, CodeVersionMismatch, CodeIfMatchRequired},
 		"../../docs/admin-openapi.yaml": {CodeStockInsufficient, CodeCustomerLimit, CodeSaleNotStarted,
 			CodeStockNotReady, CodePriceChanged},
 	} {
@@ -80,5 +80,5 @@ func TestOpenAPIIsStrict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc.Strict(t)
+	doc.Strict(t, "#/components/schemas/Event/data") // an event is about an order, a day, or neither
 }

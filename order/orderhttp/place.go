@@ -30,7 +30,7 @@ func (a *api) place(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p.CustomerID, p.RequestID, p.Cause = customerOf(c), key, CauseID(c)
+	p.CustomerID, p.RequestID, p.Cause = customerOf(c), key, causeOf(c).ID
 	// A test kills the process here: nothing is written yet.
 	failpoint.Hit("place.read")
 	placed, err := a.Orders.Place(c.Request().Context(), p)

@@ -56,7 +56,7 @@ func (l *Listener) Run(ctx context.Context, told func(e *feed.Event, tried Tried
 			if len(l.endpoint.Types) > 0 && !slices.Contains(l.endpoint.Types, e.Type) {
 				continue
 			}
-			r := call(ctx, l.client, l.endpoint.URL, [][]byte{l.secret}, MessageID(e.ID), Body(e))
+			r := call(ctx, l.client, l.endpoint.URL, [][]byte{l.secret}, feed.MessageID(e.ID), feed.Body(e))
 			told(e, Tried{Status: r.status, Taken: r.taken, Problem: r.problem})
 		}
 		if !sqldb.Sleep(ctx, listenEvery/2+rand.N(listenEvery)) {

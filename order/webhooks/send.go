@@ -57,47 +57,6 @@ func nextTry(tries int64, now time.Time, after time.Duration) (time.Time, bool) 
 	return now.Add(max(step+rand.N(step/10+1), min(after, mostRetryAfter))), true
 }
 
-// message is the body of an event, as the API's contract has it.
-type message struct {
-	Type      feed.Type   `json:"type"`
-	Timestamp string      `json:"timestamp"`
-	Data      messageData `json:"data"`
-}
-
-type messageData struct {
-	OrderNo       string `json:"order_no,omitempty"`
-	Version       int64  `json:"version,omitempty"`
-	State         string `json:"state,omitempty"`
-	OutRefundNo   string `json:"out_refund_no,omitempty"`
-	TransactionID string `json:"transaction_id,omitempty"`
-	Bill          string `json:"bill,omitempty"`       // a day and the type of its bill
-	WebhookID     string `json:"webhook_id,omitempty"` // of endpoint.disabled
-}
-
-// Body is what is sent of an event. It is the same at every try.
-func Body(e *feed.Event) []byte {
-	m := message{Type: e.Type, Timestamp: e.At.UTC().Format(time.RFC3339Nano),
-		Data: messageData{OrderNo: e.OrderNo, Version: e.Version, State: e.State}}
-	switch e.Type {
-	case feed.RefundAsked, feed.RefundDone, feed.RefundFailed:
-		m.Data.OutRefundNo = e.Ref
-	case feed.OrderPaid, feed.OrderLate, feed.PaymentHeld:
-		m.Data.TransactionID = e.Ref
-	case feed.OrderRefunded:
-		m.Data.OutRefundNo = e.Ref
-	case feed.ReconcileDone:
-		m.Data.Bill = e.Ref
-	case feed.EndpointClosed:
-		m.Data.WebhookID = e.Ref
-	case feed.OrderCreated, feed.OrderClosed:
-	}
-	body, _ := json.Marshal(m) // texts and numbers
-	return body
-}
-
-// MessageID is webhook-id of an event: the same at every try and every endpoint.
-func MessageID(event int64) string { return "evt_" + strconv.FormatInt(event, 10) }
-
 // Headers sets the headers of the specification on a request that carries body.
 func Headers(h http.Header, secrets [][]byte, id string, at time.Time, body []byte) {
 	h.Set("Content-Type", "application/json")
@@ -235,7 +194,7 @@ func (s *Service) secrets(e *Endpoint) ([][]byte, error) {
 
 // send makes one call.
 func (s *Service) send(ctx context.Context, e *Endpoint, secrets [][]byte, d *Delivery) result {
-	r := s.call(ctx, e, secrets, MessageID(d.Event.ID), Body(&d.Event))
+	r := s.call(ctx, e, secrets, feed.MessageID(d.Event.ID), feed.Body(&d.Event))
 	r.event, r.tries = d.Event.ID, d.Tries
 	if !r.taken {
 		var more bool
@@ -399,8 +358,8 @@ func (s *Service) Test(ctx context.Context, id string) (Tried, error) {
 		return Tried{}, err
 	}
 	at := s.cfg.Now()
-	body, _ := json.Marshal(message{Type: "webhook.test", Timestamp: at.UTC().Format(time.RFC3339Nano),
-		Data: messageData{WebhookID: e.ID}})
+	body, _ := json.Marshal(feed.Message{Type: "webhook.test", Timestamp: at.UTC().Format(time.RFC3339Nano),
+		Data: feed.MessageData{WebhookID: e.ID}})
 	r := s.call(ctx, &e, secrets, "evt_test_"+strconv.FormatInt(sqldb.Millis(at), 10), body)
 	return Tried{Status: r.status, Taken: r.taken, Problem: r.problem}, nil
 }

@@ -269,7 +269,7 @@ func TestEndpointIsAwayForHours(t *testing.T) {
 		s.wait(3 * time.Hour)
 		s.pass(t)
 		r.expect(t, "a")
-		if r.ids["a"] != webhooks.MessageID(all[0].Event.ID) {
+		if r.ids["a"] != feed.MessageID(all[0].Event.ID) {
 			t.Errorf("the id is %q", r.ids["a"])
 		}
 		if found, err := s.Find(t.Context(), e.ID); err != nil || !found.FailingSince.IsZero() {

@@ -14,8 +14,11 @@ import (
 // pruneEvery is how often a worker looks for old events, give or take half of it.
 const pruneEvery = 10 * time.Minute
 
-// Keep prunes what is older than keep until ctx ends. Every worker may run it.
+// Keep prunes what is older than keep until ctx ends; 0 keeps all. Every worker may run it.
 func (f *Feed) Keep(ctx context.Context, keep time.Duration, now func() time.Time, log *slog.Logger) {
+	if keep <= 0 {
+		return
+	}
 	for sqldb.Sleep(ctx, pruneEvery/2+rand.N(pruneEvery)) { // replicas do not prune in step
 		n, err := f.Prune(ctx, now().Add(-keep))
 		if err != nil && ctx.Err() == nil {

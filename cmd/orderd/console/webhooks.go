@@ -92,7 +92,7 @@ type deliveryView struct {
 
 func viewDelivery(d *webhooks.Delivery) deliveryView {
 	e := &d.Event
-	return deliveryView{EventID: e.ID, MessageID: webhooks.MessageID(e.ID), Type: e.Type, At: e.At, OrderNo: e.OrderNo,
+	return deliveryView{EventID: e.ID, MessageID: feed.MessageID(e.ID), Type: e.Type, At: e.At, OrderNo: e.OrderNo,
 		Version: e.Version, State: e.State, Tries: d.Tries, DeliveredAt: optional(d.Delivered),
 		DueAt: optional(d.DueAt), TriedAt: optional(d.TriedAt), Status: d.Status, Problem: d.Problem}
 }

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"orderd/order/shops"
+	"orderd/order/webhooks"
+	"orderd/payment/wechatsim"
+)
+
+// A shop's back end has a key and an address: it places an order for a customer, hears that it was paid, signed as the
+// specification wants it, and reads the same back from the feed.
+func TestShopHearsOfItsOrders(t *testing.T) {
+	a := embeddedWith(t, t.TempDir(), slog.New(slog.DiscardHandler), func(s *settings) {
+		s.WebhookAllow = "127.0.0.0/8"
+	})
+	defer func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	type heard struct {
+		header http.Header
+		body   []byte
+	}
+	got := make(chan heard, 100)
+	shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- heard{r.Header, body}
+	}))
+	defer shop.Close()
+	_, secret, err := a.webhooks.Add(t.Context(), webhooks.Put{URL: shop.URL, By: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key, err := a.shops.Create(t.Context(), "web", []shops.Scope{shops.Place, shops.Read}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(method, path, body string, into any) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+a.API+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{"Authorization": {"Bearer " + key}, "Orderd-Customer": {"c1"},
+			"Idempotency-Key": {"k1"}, "Content-Type": {"application/json"}}
+		client := http.Client{Timeout: 30 * time.Second}
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, _ := io.ReadAll(res.Body)
+		if err := json.Unmarshal(text, into); err != nil || res.StatusCode > 201 {
+			t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
+		}
+	}
+	var o struct {
+		OrderNo    string `json:"order_no"`
+		OutTradeNo string `json:"out_trade_no"`
+	}
+	ask("POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, &o)
+	ask("POST", "/v1/orders/"+o.OrderNo+"/prepay", `{"trade_type":"NATIVE"}`, &o)
+	if err := a.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
+		t.Fatal(err)
+	}
+	type event struct {
+		Type string
+		Data struct {
+			OrderNo string `json:"order_no"`
+			State   string
+		}
+	}
+	want := []string{"order.created " + o.OrderNo + " pending", "order.paid " + o.OrderNo + " paid"}
+	var told []string
+	for len(told) < len(want) {
+		select {
+		case h := <-got:
+			if err := verifier.Verify(h.body, h.header); err != nil {
+				t.Error(err)
+			}
+			var e event
+			if err := json.Unmarshal(h.body, &e); err != nil {
+				t.Fatal(err)
+			}
+			told = append(told, fmt.Sprint(e.Type, " ", e.Data.OrderNo, " ", e.Data.State))
+		case <-time.After(30 * time.Second):
+			t.Fatalf("after %q nothing more came", told)
+		}
+	}
+	if slices.Sort(told); !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	var read struct {
+		Data []event
+	}
+	ask("GET", "/v1/events?types=order.created,order.paid", "", &read)
+	var back []string
+	for _, e := range read.Data {
+		back = append(back, fmt.Sprint(e.Type, " ", e.Data.OrderNo, " ", e.Data.State))
+	}
+	if !slices.Equal(back, want) {
+		t.Errorf("read %q, want %q", back, want)
+	}
+	timeline, err := a.orders.Timeline(t.Context(), o.OrderNo)
+	if err != nil || len(timeline) == 0 || !strings.HasPrefix(timeline[0].Cause.ID, "web/") {
+		t.Errorf("the timeline does not say which shop it was: %+v, %v", timeline, err)
+	}
+}
