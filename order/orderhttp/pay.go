@@ -23,15 +23,18 @@ func (a *api) prepay(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	r.OrderNo, r.CustomerID, r.Cause = no, customerOf(c), causeOf(c)
+	r.CustomerID, r.Cause = customerOf(c), causeOf(c)
 	if r.TradeType == payment.H5 && r.ClientIP == "" {
 		r.ClientIP = payerIP(c.Request(), a.TrustedProxies)
 	}
-	p, err := a.Orders.Prepay(c.Request().Context(), r)
-	if err != nil {
-		return a.notYet(c, no, a.withOrder(c, no, err))
-	}
-	return c.JSON(http.StatusOK, prepayViewOf(p))
+	return a.onOrder(c, no, func(no string) error {
+		r.OrderNo = no
+		p, err := a.Orders.Prepay(c.Request().Context(), r)
+		if err != nil {
+			return a.withOrder(c, no, err)
+		}
+		return c.JSON(http.StatusOK, prepayViewOf(p))
+	})
 }
 
 // decodePrepay reads the body of a prepay: trade_type, payer.openid for JSAPI,
@@ -70,20 +73,22 @@ func (a *api) paymentQuery(c echo.Context) error {
 	if err := NoBody(c); err != nil {
 		return err
 	}
-	ctx, customer := c.Request().Context(), customerOf(c)
-	if _, err := a.Orders.FindOwn(ctx, customer, no); err != nil {
-		return a.notYet(c, no, err)
-	}
-	// The limit is looked at last: whoever guesses an order number must not use up its
-	// owner's question.
-	if wait := a.limits.query.take(no); wait > 0 {
-		return &Failure{Code: CodeRateLimited, RetryAfter: wait}
-	}
-	o, err := a.Orders.Sync(ctx, no, causeOf(c))
-	if err != nil {
-		return err
-	}
-	return a.showOrder(c, http.StatusOK, &o)
+	return a.onOrder(c, no, func(no string) error {
+		ctx, customer := c.Request().Context(), customerOf(c)
+		if _, err := a.Orders.FindOwn(ctx, customer, no); err != nil {
+			return err
+		}
+		// The limit is looked at last: whoever guesses an order number must not use up its
+		// owner's question.
+		if wait := a.limits.query.take(no); wait > 0 {
+			return &Failure{Code: CodeRateLimited, RetryAfter: wait}
+		}
+		o, err := a.Orders.Sync(ctx, no, causeOf(c))
+		if err != nil {
+			return err
+		}
+		return a.showOrder(c, http.StatusOK, &o)
+	})
 }
 
 // cancel is POST /v1/orders/:order_no/cancel. 200 says how it ended, 202 that WeChat Pay
@@ -175,9 +180,18 @@ func (a *api) withOrder(c echo.Context, no string, err error) error {
 // payment as a picture. It opens no trade, because reading changes nothing: without one
 // that is payable now it is 409 ORDER_NOT_PAYABLE.
 func (a *api) qrcode(c echo.Context) error {
-	o, err := a.own(c)
+	no, err := orderNo(c)
 	if err != nil {
-		return a.notYet(c, c.Param("order_no"), err)
+		return err
+	}
+	return a.onOrder(c, no, func(no string) error { return a.drawCode(c, no) })
+}
+
+// drawCode is qrcode of an order.
+func (a *api) drawCode(c echo.Context, no string) error {
+	o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+	if err != nil {
+		return err
 	}
 	now := a.Now()
 	if o.State != order.StatePending || !now.Before(o.ExpireAt) {

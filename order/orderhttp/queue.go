@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 )
 
@@ -130,23 +131,39 @@ func (a *api) queued(c echo.Context, no string) (order.Queued, error) {
 	return a.Orders.FindQueued(ctx, customerOf(c), no)
 }
 
-// notYet gives the error for an order that was not found: one that waits in the queue of a sale
-// cannot be paid yet, and one that was refused there is that refusal.
-func (a *api) notYet(c echo.Context, no string, err error) error {
+// onOrder does what is asked of an order, by its number or by that under which it waited in the queue
+// of a sale. One that still waits there cannot be paid yet, and one that was refused is that refusal.
+func (a *api) onOrder(c echo.Context, no string, do func(no string) error) error {
+	err := do(no)
 	if !errors.Is(err, order.ErrNotFound) {
 		return err
 	}
-	q, queueErr := a.queued(c, no)
+	q, err := a.queued(c, no)
 	var as *order.PlacedAsError
 	switch {
-	case queueErr == nil:
+	case err == nil:
 		return &order.QueuedError{Queued: q}
-	case errors.As(queueErr, &as) && as.OrderNo == no: // it has just become an order
-		return &order.QueuedError{Queued: order.Queued{OrderNo: no}}
-	case errors.As(queueErr, &as):
+	case errors.As(err, &as):
+		return do(as.OrderNo)
+	}
+	return err
+}
+
+// onPlaced is onOrder where what waits, or was refused, is no order: there is nothing to refund.
+func (a *api) onPlaced(c echo.Context, no string, do func(no string) error) error {
+	err := do(no)
+	if !errors.Is(err, order.ErrNotFound) {
 		return err
 	}
-	return queueErr
+	_, queueErr := a.queued(c, no)
+	var as *order.PlacedAsError
+	switch {
+	case errors.As(queueErr, &as):
+		return do(as.OrderNo)
+	case errors.Is(queueErr, sqldb.ErrUnavailable): // it may have been placed as another
+		return queueErr
+	}
+	return err
 }
 
 // queueFailure has the errors of the queue of a sale; a Failure without a code means that it is

@@ -222,6 +222,37 @@ func TestLongPollOfTheQueue(t *testing.T) {
 	})
 }
 
+// A repeat that came while the queue could not be asked was placed under another number: the number that its buyer was
+// told first could be read and cancelled, and not be paid or refunded.
+func TestNumberThatWasPlacedAsAnother(t *testing.T) {
+	eachQueueShop(t, func(t *testing.T, s *queueShop) {
+		path := "/v1/orders/" + queuedOf(t, s.post(t, "c", "k", oneOf1001), 202).OrderNo
+		s.line.Away(gate.ErrQueueAway)
+		placed := s.place(t, "c", "k", oneOf1001).OrderNo
+		s.line.Away(nil)
+		s.drain(t)
+		if o := orderOf(t, s.ask(t, "c", "GET", path, ""), 200); o.OrderNo != placed {
+			t.Errorf("%s was placed as %s", o.OrderNo, placed)
+		}
+		ok := func(status int, method, what, body string, headers ...string) {
+			t.Helper()
+			if rec := s.ask(t, "c", method, path+what, body, headers...); rec.Code != status {
+				t.Errorf("%s %s: %d %s", method, what, rec.Code, rec.Body)
+			}
+			wantProblem(t, s.ask(t, "x", method, path+what, body, headers...), 404, CodeOrderNotFound)
+		}
+		ok(200, "POST", "/prepay", `{"trade_type":"NATIVE"}`)
+		ok(200, "GET", "/qrcode.svg", "")
+		trade, err := s.WeChat.Pay(placed+"-01", false)
+		if err != nil || s.notified(t, trade) != 204 {
+			t.Fatal(err)
+		}
+		ok(200, "POST", "/payment-query", "")
+		ok(201, "POST", "/refunds", `{"reason":"x"}`, headerKey, "r")
+		ok(200, "GET", "/refunds", "")
+	})
+}
+
 // A full queue must not read as sold out: it is 503, and when to come again.
 func TestQueueIsFullOverHTTP(t *testing.T) {
 	eachQueueShop(t, func(t *testing.T, s *queueShop) {

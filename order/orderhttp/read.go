@@ -262,15 +262,6 @@ func orderNo(c echo.Context) (string, error) {
 	return no, nil
 }
 
-// own gives the order that the path names, order.ErrNotFound if it is not the customer's.
-func (a *api) own(c echo.Context) (order.Order, error) {
-	no, err := orderNo(c)
-	if err != nil {
-		return order.Order{}, err
-	}
-	return a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
-}
-
 // validOrderNo reports that s may be an order number, a ULID in upper case. It is no
 // proof that it is one: the database says that.
 func validOrderNo(s string) bool {

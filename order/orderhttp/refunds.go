@@ -89,12 +89,15 @@ func (a *api) askRefund(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ask.OrderNo, ask.CustomerID, ask.Cause = no, customerOf(c), causeOf(c)
-	asked, err := a.Orders.AskRefund(c.Request().Context(), ask)
-	if err != nil {
-		return err
-	}
-	return ShowAsked(c, asked, "/v1/refunds/")
+	ask.CustomerID, ask.Cause = customerOf(c), causeOf(c)
+	return a.onPlaced(c, no, func(no string) error {
+		ask.OrderNo = no
+		asked, err := a.Orders.AskRefund(c.Request().Context(), ask)
+		if err != nil {
+			return err
+		}
+		return ShowAsked(c, asked, "/v1/refunds/")
+	})
 }
 
 // ReadRefund reads the key and the body of an operator's request for a refund: that of a
@@ -152,11 +155,17 @@ func ShowAsked(c echo.Context, asked order.AskedRefund, below string) error {
 // listRefunds is GET /v1/orders/:order_no/refunds: all of them on one page, oldest first.
 // WeChat Pay takes at most 50 refunds of a payment, so that there is no cursor.
 func (a *api) listRefunds(c echo.Context) error {
-	o, err := a.own(c)
+	no, err := orderNo(c)
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, PageOf(o.Refunds, "", RefundViewOf))
+	return a.onPlaced(c, no, func(no string) error {
+		o, err := a.Orders.FindOwn(c.Request().Context(), customerOf(c), no)
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, PageOf(o.Refunds, "", RefundViewOf))
+	})
 }
 
 // showRefund is GET /v1/refunds/:out_refund_no, and the same under an order's address,

@@ -91,6 +91,8 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 			sales[g.Sale] = append(sales[g.Sale], g)
 		}
 	}
+	queues := func(g *stock.Gate) bool { return g.Queues() }
+	s.noQueue.Store(!slices.ContainsFunc(gates, queues) && !s.left.Load())
 	if !s.probe(ctx) {
 		return s.endForsaken(ctx, sales)
 	}
@@ -136,9 +138,9 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 }
 
 // lines gives the buckets in which some may wait, by sale, but for those that rest. Nothing is asked
-// when no sale has a queue.
+// when there is no queue.
 func (s *Shared) lines(ctx context.Context, gates []*stock.Gate) (map[string][]Bucket, error) {
-	if !slices.ContainsFunc(gates, func(g *stock.Gate) bool { return g.Queues() }) {
+	if s.noQueue.Load() {
 		return nil, nil
 	}
 	buckets, err := s.inLine(ctx)

@@ -102,9 +102,13 @@ func (s *Shared) list(ctx context.Context, l *lane) error {
 	return err
 }
 
-// inLine gives the buckets that may have a queue, without tokens.
+// inLine gives the buckets that may have a queue, without tokens. While Redis is away that is known
+// only when no sale has one, and none was left behind.
 func (s *Shared) inLine(ctx context.Context) ([]Bucket, error) {
 	if !s.breaker.up() {
+		if s.noQueue.Load() {
+			return nil, nil
+		}
 		return nil, gate.ErrQueueAway
 	}
 	var sets []*redis.StringSliceCmd
@@ -137,6 +141,7 @@ func (s *Shared) inLine(ctx context.Context) ([]Bucket, error) {
 		}
 		buckets = append(buckets, Bucket{Sale: m[:i], No: no})
 	}
+	s.left.Store(len(buckets) > 0)
 	return buckets, nil
 }
 

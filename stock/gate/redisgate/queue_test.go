@@ -651,6 +651,38 @@ func (m *market) claimAll() (all []gate.Entry) {
 	return all
 }
 
+// While Redis was away every number that is no order was answered with 503, also in a shop that never had a queue.
+func TestNobodyWaitsWhereNoSaleHasAQueue(t *testing.T) {
+	r := miniredis.RunT(t)
+	m := newLine(t, sqldbtest.SQLite(t), r.Addr(), 1)
+	p := m.pods[0]
+	find := func(what string, away bool) {
+		t.Helper()
+		m.until(what, func() bool {
+			_, found, err := p.Gate.Queue().Find(t.Context(), "ann", order(1, "").OrderNo)
+			return !found && errors.Is(err, gate.ErrQueueAway) == away && (err != nil) == away
+		})
+	}
+	r.Close()
+	m.until("Redis is away", func() bool {
+		_, _ = p.Gate.Queue().Depths(t.Context())
+		return !p.shared.Up()
+	})
+	find("nobody waits", false)
+	if err := r.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	m.until("Redis is back", p.shared.Up)
+	l := m.queues("hot", 100, 1, 1)
+	l.fill(3)
+	r.Close()
+	m.until("Redis is away", func() bool { return !p.shared.Up() })
+	find("somebody may wait", true)
+	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateOff})
+	m.until("the gate is off", func() bool { return !p.Gate.Knows("hot") })
+	find("somebody of before may wait", true)
+}
+
 // A queue that is full tells those who come to come again, and takes nothing for them.
 func TestQueueOfASaleIsBounded(t *testing.T) {
 	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)

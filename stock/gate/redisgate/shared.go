@@ -51,6 +51,8 @@ type Shared struct {
 	breaker breaker
 	resting resting
 	view    atomic.Pointer[view]
+	noQueue atomic.Bool   // no sale has a queue, as the keeper last read, and none is left of before
+	left    atomic.Bool   // the last list of buckets that may have a queue had some
 	turn    atomic.Uint32 // of the buckets, to be claimed from first
 	// mostQueued bounds the queue of a bucket in a test; 0: as paceOf says.
 	mostQueued int64
