@@ -198,7 +198,8 @@ func (c *stockBuckets) showSale(t *terminal, v console.SaleDetail) error {
 			g := &v.Gates[i]
 			screen.Printf(w, "%s\tsale %s, mode %s, epoch %d, version %d\n", g.SkuID, g.Sale, g.Mode, g.Epoch,
 				g.Version)
-			screen.Printf(w, "\tpool %d, in buckets %d\n\tbuyers are told: %s\n", g.Pool, g.Allocated, g.Told)
+			screen.Printf(w, "\tpool %d, in buckets %d, queued %s\n\tbuyers are told: %s\n", g.Pool, g.Allocated,
+				unitsOr(g.Queued), g.Told)
 		}
 		if len(v.Gates) == 0 {
 			screen.Printf(w, "%s is in no sale: the database decides\n", c.SKU)
@@ -225,6 +226,14 @@ func (c *stockBuckets) showSale(t *terminal, v console.SaleDetail) error {
 			screen.Printf(w, "\nRedis was not asked for what it has: %s\n", v.Redis)
 		}
 	})
+}
+
+// unitsOr is a number of units, or that it is not known.
+func unitsOr(n *int64) string {
+	if n == nil {
+		return "unknown: Redis cannot say"
+	}
+	return fmt.Sprint(*n)
 }
 
 // stockRebuild is `orderd stock rebuild`.

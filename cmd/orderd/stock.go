@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,7 +111,7 @@ type stockShow struct {
 func (c *stockShow) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		if c.SKU != "" {
-			return c.one(ctx, co, t)
+			return c.one(ctx, s, co, t)
 		}
 		// All SKUs are read, so many at a time.
 		const all = 500
@@ -145,7 +146,7 @@ func shelf(k stock.SKU) string {
 }
 
 // one shows a SKU with its account: what came in, and where each unit is now.
-func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
+func (c stockShow) one(ctx context.Context, s *settings, co *core, t *terminal) error {
 	k, err := co.stock.Find(ctx, c.SKU)
 	if err != nil {
 		return err
@@ -154,7 +155,11 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.show(t, console.ViewAccount(&k, &a), func(w io.Writer) {
+	v := console.ViewAccount(&k, &a)
+	if v.Queued, err = co.queued(ctx, s, c.SKU); err != nil {
+		return err
+	}
+	return c.show(t, v, func(w io.Writer) {
 		screen.Printf(w, "%s %s, %s yuan\n", k.SkuID, k.Title, payment.Fen(k.PriceFen))
 		if k.Unlimited {
 			screen.Printf(w, "unlimited; reserved %d\n", a.Reserved)
@@ -162,6 +167,9 @@ func (c stockShow) one(ctx context.Context, co *core, t *terminal) error {
 		}
 		screen.Printf(w, "came in %d = available %d + allocated %d + reserved %d + sold %d\n", a.CameIn, a.Available,
 			a.Allocated, a.Reserved, a.Sold)
+		if v.Queued == nil || *v.Queued > 0 {
+			screen.Printf(w, "of what is allocated for those who wait: %s\n", unitsOr(v.Queued))
+		}
 	})
 }
 
@@ -197,6 +205,22 @@ func (c *stockFlows) Run(ctx context.Context, s *settings, t *terminal) error {
 			}
 		})
 	})
+}
+
+// queued gives how many units of a SKU are set aside in the queue of its sale, nil when Redis cannot
+// say.
+func (c *core) queued(ctx context.Context, s *settings, skuID string) (*int64, error) {
+	gates, err := c.stock.SaleStocks(ctx, skuID)
+	waits := func(g stock.GateStock) bool { return g.SkuID == skuID && g.Queues() }
+	if err != nil || !slices.ContainsFunc(gates, waits) {
+		return new(int64), err
+	}
+	home, end, err := c.saleHome(s)
+	if err != nil {
+		return nil, nil //nolint:nilerr,nilnil // no Redis that a verb can ask: it is not known
+	}
+	defer end()
+	return console.QueuedOf(ctx, gates, home, skuID), nil
 }
 
 // stockChange is what replenish and adjust have in common. The key is required, and not

@@ -36,6 +36,29 @@ type HomeUnits struct {
 	Left   int64 // units, below 0: lost
 }
 
+// QueuedUnits gives how many of the units of a gate's buckets in a shared home are set aside and no
+// order's yet: of those who wait, and for a moment of those whose order is being made. The rows
+// of the buckets were read before their homes were looked at. False when that is not known,
+// because the home does not have one of them as it should be.
+func QueuedUnits(g *stock.GateStock, held []HomeBucket) (units int64, known bool) {
+	for i := range g.Buckets {
+		row := &g.Buckets[i]
+		if row.Home != stock.HomeRedis {
+			continue
+		}
+		at := slices.IndexFunc(held, func(b HomeBucket) bool { return b.No == row.No && b.Epoch == row.Epoch })
+		if at < 0 {
+			return 0, false
+		}
+		of := held[at].Units[g.SkuID]
+		if of.Bucket != row.ID || of.Seq != row.Seq || of.Left < 0 {
+			return 0, false
+		}
+		units += max(row.Remaining-of.Left, 0)
+	}
+	return units, true
+}
+
 // Verdict is the result of Inspector.Verify.
 type Verdict struct {
 	Buckets int // that were looked at

@@ -34,7 +34,18 @@ type SaleDetail struct {
 // SaleGate is one SKU of a sale, and what its buyers are told.
 type SaleGate struct {
 	SaleView
-	Told string `json:"told"`
+	// Queued are units of Allocated that are set aside for those who wait, or whose order is being
+	// made; null when Redis cannot say.
+	Queued *int64 `json:"queued"`
+	Told   string `json:"told"`
+}
+
+// HowManyQueued is Queued in words.
+func (g SaleGate) HowManyQueued() string {
+	if g.Queued == nil {
+		return "nobody knows how many"
+	}
+	return strconv.FormatInt(*g.Queued, 10)
 }
 
 // BucketView is a bucket as operators see it.
@@ -94,7 +105,11 @@ func ViewSaleDetail(ctx context.Context, gates []stock.GateStock, home gate.Insp
 	for i := range gates {
 		g := &gates[i]
 		d.Sale = g.Sale
-		d.Gates = append(d.Gates, SaleGate{ViewSale(g), Told(&g.Gate, now)})
+		shown := SaleGate{SaleView: ViewSale(g), Told: Told(&g.Gate, now)}
+		if !g.Queues() {
+			shown.Queued = new(int64)
+		}
+		d.Gates = append(d.Gates, shown)
 		for j := range g.Buckets {
 			d.Buckets = append(d.Buckets, viewBucket(&g.Buckets[j]))
 		}
@@ -118,7 +133,23 @@ func ViewSaleDetail(ctx context.Context, gates []stock.GateStock, home gate.Insp
 	for i := range held {
 		d.hold(&held[i], inRedis)
 	}
+	for i := range gates {
+		if units, known := gate.QueuedUnits(&gates[i], held); known && gates[i].Queues() {
+			d.Gates[i].Queued = &units
+		}
+	}
 	return d
+}
+
+// QueuedOf gives Queued of one SKU of a sale; gates is all of the sale.
+func QueuedOf(ctx context.Context, gates []stock.GateStock, home gate.Inspector, skuID string) *int64 {
+	d := ViewSaleDetail(ctx, gates, home, "", time.Time{})
+	for i := range d.Gates {
+		if d.Gates[i].SkuID == skuID {
+			return d.Gates[i].Queued
+		}
+	}
+	return new(int64) // it has no gate
 }
 
 // sort puts the buckets of a SKU together, those of Redis by their numbers.

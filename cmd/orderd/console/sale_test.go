@@ -32,9 +32,15 @@ func (h *home) Look(context.Context, []stock.Gate) ([]gate.HomeBucket, error) {
 // inRedis is a sale of one SKU with 600 units, of which 50 are in a bucket in Redis.
 func inRedis(t *testing.T, d *desk) (epoch int64) {
 	t.Helper()
+	return inRedisAt(t, d, 0)
+}
+
+// inRedisAt is inRedis with a rate.
+func inRedisAt(t *testing.T, d *desk, rate int64) (epoch int64) {
+	t.Helper()
 	d.SKU(t, "hot", 600)
 	if _, err := d.Admin.SetGate(t.Context(), stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Sale: "11-11",
-		Buckets: 2, PerCustomer: 3, Actor: "li<b>", Reason: "sale"}); err != nil {
+		Buckets: 2, PerCustomer: 3, Rate: rate, Actor: "li<b>", Reason: "sale"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Admin.NewEpoch(t.Context(), "11-11", map[string]int64{"hot": 0}, 0, false); err != nil {
@@ -224,4 +230,26 @@ func TestReopeningIsNoTime(t *testing.T) {
 	want(t, d.ask(Viewer, "GET", "/ui/gates", ""), 200, "in a second or so")
 	want(t, d.ask("", "GET", "/metrics", ""), 200, "\norderd_gates_reopening 1\n")
 	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "for a second or so")
+}
+
+// An operator sees that units are in buckets, and not that all of them are promised to those who wait: he would sell
+// them elsewhere. What Redis cannot say is not shown as none.
+func TestUnitsOfThoseWhoWaitAreShown(t *testing.T) {
+	d := newDesk(t)
+	epoch := inRedisAt(t, d, 5)
+	d.SKU(t, "usual", 5)
+	sku := func(id, says string) {
+		t.Helper()
+		want(t, d.ask(Viewer, "GET", "/admin/v1/skus/"+id, ""), 200, `"queued":`+says+`,`)
+	}
+	sku("usual", "0")
+	sku("hot", "null") // Redis does not know the bucket
+	units := gate.HomeUnits{Bucket: stock.SharedBucket("hot", 1, 0), Seq: 1, Left: 41}
+	d.home.buckets = []gate.HomeBucket{{Epoch: epoch, Waiting: 3, Units: map[string]gate.HomeUnits{"hot": units}}}
+	sku("hot", "9")
+	want(t, d.ask(Viewer, "GET", "/admin/v1/gates/hot", ""), 200, `"queued":9`)
+	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "50 in 1 buckets, 9 of them for those who wait")
+	d.home.err = errors.New("away")
+	sku("hot", "null")
+	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "nobody knows how many of them for those who wait")
 }

@@ -55,6 +55,9 @@ type AccountView struct {
 	// unlimited.
 	Reserved int64  `json:"reserved"`
 	Sold     *int64 `json:"sold"`
+	// Queued are units of Allocated that are set aside for those who wait in the queue of its sale,
+	// or whose order is being made; null when Redis cannot say.
+	Queued *int64 `json:"queued"`
 	// Gate is how it is sold in a flash sale, off ones too; null when it has never had one.
 	Gate *GateView `json:"gate"`
 }
@@ -103,9 +106,17 @@ func (c *console) getSKU(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
+	v.Queued = new(int64)
 	if gated {
 		shown := ViewGate(&g)
 		v.Gate = &shown
+	}
+	if gated && g.Queues() {
+		gates, err := c.Stock.SaleStocks(ctx.Request().Context(), s.SkuID)
+		if err != nil {
+			return err
+		}
+		v.Queued = QueuedOf(ctx.Request().Context(), gates, c.Home, s.SkuID)
 	}
 	return ctx.JSON(http.StatusOK, v)
 }
