@@ -51,8 +51,9 @@ func (s *Service) takeTicket(p *placing, asked []stock.Line) gate.Ticket {
 		Hash: p.hash, Lines: p.Lines, Payload: func() []byte { return p.payload(asked) }})
 }
 
-// settleTicket tells the gate what became of a ticket, and what the batch has learned.
-func (s *Service) settleTicket(t gate.Ticket, placed *Placed, err error) {
+// settleTicket tells the gate what became of a ticket, and what the batch has learned. The units are
+// an order's also when another try has made it under this very number.
+func (s *Service) settleTicket(t gate.Ticket, orderNo string, placed *Placed, err error) {
 	if n := placed.news; n != nil {
 		s.cfg.Gate.Learn(n.News, n.asOf)
 		placed.news = nil
@@ -60,7 +61,7 @@ func (s *Service) settleTicket(t gate.Ticket, placed *Placed, err error) {
 	switch {
 	case errors.Is(err, sqldb.ErrUnknown):
 		s.cfg.Gate.Settle(t, gate.Unknown)
-	case err != nil || placed.Replayed:
+	case err != nil || placed.Replayed && placed.Order.OrderNo != orderNo:
 		s.cfg.Gate.Settle(t, gate.Unused)
 	default:
 		s.cfg.Gate.Settle(t, gate.Used)

@@ -87,9 +87,11 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 	if placed, waits, err := s.waits(ctx, &try, &ticket, asked); waits {
 		return s.counted(placed, err)
 	}
-	try.from = ticket.Buckets
+	if try.from = ticket.Buckets; ticket.OrderNo != "" {
+		try.orderNo = ticket.OrderNo
+	}
 	placed, err := s.placeInTurn(ctx, try)
-	s.settleTicket(ticket, &placed, err)
+	s.settleTicket(ticket, try.orderNo, &placed, err)
 	return s.counted(placed, sure(&ticket, err))
 }
 

@@ -124,7 +124,17 @@ func readWaiting(payload []byte) (Placement, error) {
 // to come again. False: it goes to the ledger.
 func (s *Service) waits(ctx context.Context, try *placing, t *gate.Ticket, asked []stock.Line) (Placed, bool, error) {
 	if t.Queued == nil && t.NotReady == 0 && !t.Reused {
-		return Placed{}, false, nil
+		if t.OrderNo == "" {
+			return Placed{}, false, nil
+		}
+		placed, found, err := s.findRepeat(ctx, try)
+		if !found && err == nil && s.cfg.Now().Sub(timeOf(t.OrderNo)) > borrowFor {
+			err = &NotReadyError{Wait: notReadyFor}
+		}
+		if found || err != nil {
+			s.cfg.Gate.Settle(*t, gate.Used) // by the try that has made the order, or nobody
+		}
+		return placed, found || err != nil, err
 	}
 	if t.Queued == nil || t.Queued.Repeat || t.Queued.Unsure { // its order may be there, or have been made just now
 		placed, found, err := s.findRepeat(ctx, try)
@@ -159,6 +169,10 @@ func (s *Service) unqueue(ctx context.Context, try *placing) {
 		s.log.Debug("a repeat waits in the queue", "order_no", try.orderNo, "err", err)
 	}
 }
+
+// borrowFor is how old an earlier try may be whose units its repeat takes: when they are a minute old
+// and no order's, they are taken for lost and go back.
+const borrowFor = 30 * time.Second
 
 // notReadyFor is after how long to come again when units may be where nobody was asked.
 const notReadyFor = time.Second
@@ -219,7 +233,7 @@ func (s *Service) PlaceQueued(ctx context.Context, e gate.Entry) (outcome []byte
 		try.from = e.Buckets
 	}
 	placed, err := s.placeInTurn(ctx, try)
-	s.settleTicket(gate.Ticket{}, &placed, err)
+	s.settleTicket(gate.Ticket{}, e.OrderNo, &placed, err)
 	if elsewhere(err) { // its own bucket was given up: when the others are empty too it is sold out
 		return nil, fmt.Errorf("%w: units of %s are in other buckets", sqldb.ErrOverloaded, e.OrderNo)
 	}

@@ -127,6 +127,10 @@ type Ticket struct {
 	// Reused: its key waits, or is being placed, with another body. The ledger is asked as with
 	// NotReady.
 	Reused bool
+	// OrderNo: the units are those of an earlier try of this placement, of which nobody knows whether
+	// somebody still has them: the order is to be made under its number, unless it is there. "": they
+	// are this try's.
+	OrderNo string
 	// Asked: every bucket was asked that may have units, and none has enough. Where it does not
 	// say so and the ledger finds too few but units Elsewhere (stock.Short), it is not sold
 	// out: the placement is to come again.

@@ -29,6 +29,7 @@ type Shared interface {
 // Taken is what a claim got of a shared home.
 type Taken struct {
 	Buckets []int64       // of each of the lines, 0 for none
+	OrderNo string        // as of a Ticket; with Settle
 	Settle  func(Outcome) // is to be told once what became of the units; nil when there are none
 	// The others are those of a Ticket. With Queued, NotReady or Reused nothing is taken otherwise.
 	Queued   *Queued
@@ -52,7 +53,7 @@ func (g *Gate) takeShared(t *Ticket, c *Claim, v *view, lines []int) bool {
 		return true
 	}
 	taken := g.cfg.Shared.Take(c, lines)
-	t.settle, t.Asked = taken.Settle, taken.Asked
+	t.settle, t.Asked, t.OrderNo = taken.Settle, taken.Asked, taken.OrderNo
 	t.Queued, t.NotReady, t.Reused = taken.Queued, taken.NotReady, taken.Reused
 	switch {
 	case t.Reused:

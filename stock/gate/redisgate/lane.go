@@ -103,7 +103,7 @@ func (l *lane) now() Pace {
 
 // own reports that an order has a ticket of its own, to be made at once: taken now, or by the
 // same call when its answer was lost on the way. A ticket that another try of the same placement holds may be
-// used by it at this very moment, and is nobody else's.
+// used by it at this very moment; where there is a queue it is borrowed.
 func own(o Order, r Reply) bool {
 	return r.State == StateDirect && (r.Taken() || r.Repeat && r.OrderNo == o.OrderNo && r.Entry > 0)
 }

@@ -3,6 +3,7 @@ package redisgate_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,4 +208,89 @@ func TestWhatBecameOfItOutlivesItsBucket(t *testing.T) {
 		}
 		l.repeats(c.CustomerID, 1, gate.QueueWithdrawn, c.OrderNo)
 	}
+}
+
+// betweenShared is a home with something between its tickets and who gets them.
+type betweenShared struct {
+	gate.Shared
+	then func(gate.Taken) gate.Taken
+}
+
+// Take takes, and then something happens.
+func (s *betweenShared) Take(c *gate.Claim, lines []int) gate.Taken {
+	return s.then(s.Shared.Take(c, lines))
+}
+
+// A buyer whose units were set aside for an order to be made at once, and of whom nobody heard any more because the
+// answer of Redis was lost or his process died, was told 503 until the sweep had found them, for a minute and more. His
+// repeat has them, under the number of the first try; and when that one goes on after all, it finds the order, and
+// nothing goes back that is sold.
+func TestTicketThatNobodyHasIsForItsRepeat(t *testing.T) {
+	const stocked = 200
+	m := newMarketOn(t, sqldbtest.SQLite(t), mini(t), 0)
+	var tickets atomic.Int64
+	then := func(taken gate.Taken) gate.Taken { return taken }
+	m.shape = func(s gate.Shared) gate.Shared {
+		return &betweenShared{s, func(taken gate.Taken) gate.Taken {
+			if taken.Settle != nil && tickets.Add(1) == 1 {
+				return then(taken)
+			}
+			return taken
+		}}
+	}
+	m.startOn(m.db, 2)
+	m.queues("hot", stocked, 2, 1000)
+	tickets.Store(0)
+	then = func(gate.Taken) gate.Taken { return gate.Taken{NotReady: time.Second} } // the answer is lost
+	m.until("a ticket is lost", func() bool {
+		_, err := m.pods[0].Place(t.Context(), cartOf("ann", "key", "hot"))
+		return errors.As(err, new(*orders.NotReadyError)) && tickets.Load() == 1
+	})
+	var ann orders.Placed
+	var err error
+	m.until("the repeat has an order", func() bool {
+		ann, err = m.pods[1].Place(t.Context(), cartOf("ann", "key", "hot"))
+		return !errors.As(err, new(*orders.NotReadyError)) && !errors.Is(err, sqldb.ErrUnavailable)
+	})
+	if err != nil || ann.Replayed {
+		t.Fatalf("the repeat: %+v, %v", ann.Order, err)
+	}
+	var bob orders.Placed
+	tickets.Store(0)
+	then = func(taken gate.Taken) gate.Taken { // he repeats while the first try has its units
+		bob, err = m.pods[1].Place(t.Context(), cartOf("bob", "key", "hot"))
+		return taken
+	}
+	first, firstErr := m.pods[0].Place(t.Context(), cartOf("bob", "key", "hot"))
+	if err != nil || firstErr != nil || first.Order.OrderNo != bob.Order.OrderNo {
+		t.Errorf("order %q, %v, of the first try %q, %v", bob.Order.OrderNo, err, first.Order.OrderNo, firstErr)
+	}
+	for _, who := range []string{"ann", "bob"} {
+		again, err := m.pods[0].Place(t.Context(), cartOf(who, "key", "hot"))
+		if err != nil || !again.Replayed {
+			t.Errorf("%s once more: %+v, %v", who, again.Order, err)
+		}
+	}
+	carol, err := m.pods[0].Place(t.Context(), cartOf("carol", "key", "hot")) // and what was settled before is settled
+	if err != nil {
+		t.Fatal(carol, err)
+	}
+	m.until("what is settled is told", func() bool {
+		stat, err := m.pods[0].shared.Look(t.Context(), m.gatesOf("hot"))
+		return err == nil && stat[0].Tickets+stat[1].Tickets <= 2
+	})
+	if n := m.leftInRedis(); n != stocked-3 {
+		t.Errorf("%d units are left in Redis, %d are sold", n, 3)
+	}
+	m.pods[0].AssertVerified(t)
+}
+
+// gatesOf gives the gate of a SKU.
+func (m *market) gatesOf(sku string) []stock.Gate {
+	m.Helper()
+	g, _, err := stock.NewAdmin(m.db, time.Now).FindGate(m.Context(), sku)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return []stock.Gate{g}
 }

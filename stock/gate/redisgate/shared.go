@@ -136,6 +136,9 @@ func (s *Shared) Take(c *gate.Claim, lines []int) gate.Taken {
 			continue
 		}
 		helds = append(helds, *got.held)
+		if got.held.borrowed {
+			t.OrderNo = got.held.orderNo
+		}
 		for i, line := range lines {
 			if slices.Contains(of.lines, line) {
 				t.Buckets[i] = of.view.ids[c.Lines[line].SkuID][got.held.lane.bucket.No]
@@ -186,6 +189,8 @@ type held struct {
 	orderNo string
 	entry   int64
 	lines   []Line
+	// borrowed: it is of an earlier try, which settles it, or else the sweep does.
+	borrowed bool
 }
 
 // parcel is what the log of a bucket says of a ticket, for who finds it there when its maker
@@ -243,6 +248,8 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 		switch {
 		case err == nil && (own(o, reply) || reply.waits()):
 			return s.gotOf(v, l, &o, &reply)
+		case err == nil && reply.Repeat && reply.State == StateDirect && o.MayWait:
+			return got{held: &held{lane: l, orderNo: reply.OrderNo, entry: reply.Entry, lines: o.Lines, borrowed: true}}
 		case err == nil && !reply.Repeat && reply.Code == CodeInsufficient:
 		case err == nil && !reply.Repeat && reply.Code == CodeQueueFull:
 			full = true
@@ -271,7 +278,7 @@ func (s *Shared) gotOf(v *saleView, l *lane, o *Order, reply *Reply) got {
 		first = s.earlier(v, o)
 	}
 	if own(*o, *reply) {
-		h := held{l, o.OrderNo, reply.Entry, o.Lines}
+		h := held{lane: l, orderNo: o.OrderNo, entry: reply.Entry, lines: o.Lines}
 		if first == nil {
 			return got{held: &h}
 		}
@@ -348,6 +355,9 @@ func (s *Shared) settle(tickets []held, o gate.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range tickets {
+		if h.borrowed {
+			continue
+		}
 		if o == gate.Unknown || len(s.later) >= mostSettling {
 			h.lane.keep(h.entry)
 			continue
