@@ -6,7 +6,10 @@
 -- Returns entries as XRANGE does. The token does not matter: what waits since an earlier opening is claimed too.
 local gate = redis.call('HMGET', KEYS[1], 'tok', 'tat', 'at')
 local interval, burst, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
-local now, tat = math.max(tonumber(ARGV[1]), tonumber(gate[3] or 0)), tonumber(gate[2] or 0)
+local now, tat, at = tonumber(ARGV[1]), tonumber(gate[2] or 0), tonumber(gate[3] or 0)
+if at > now and at - now <= 10000000 then
+  now = at
+end
 if interval > 0 then -- see deduct.lua
   if tat > now + math.max(burst, 0) + interval then
     tat = now + math.max(burst, 0)
@@ -18,7 +21,14 @@ if most <= 0 then
   return {}
 end
 local found, again = {}, {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - tonumber(ARGV[4]), 'LIMIT', 0, most)) do
+local lapsed = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - tonumber(ARGV[4]), 'LIMIT', 0, most)
+if #lapsed < most then -- and what was claimed by a clock that was set back since
+  local after = '(' .. string.format('%.0f', now + 10000000)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], after, '+inf', 'LIMIT', 0, most - #lapsed)) do
+    lapsed[#lapsed + 1] = id
+  end
+end
+for _, id in ipairs(lapsed) do
   local entry = redis.call('XRANGE', KEYS[2], id, id)[1]
   if entry then
     found[#found + 1], again[id] = entry, true

@@ -50,7 +50,9 @@ type Order struct {
 // are claimed together, over all processes. In a time T they are at most
 // (T + Burst) / Every + 1.
 type Pace struct {
-	Now   time.Time     // of the database's clock; one that is behind another's counts as that
+	// Now is of the database's clock. One that is behind another's by up to ten seconds counts as
+	// that; when it is more the clock was set back.
+	Now   time.Time
 	Every time.Duration // between two orders, in whole microseconds; 0: no rate, and no queue
 	Burst time.Duration // so much of the rate may be made up for; below 0: none is made at once
 	Room  int64         // most entries of the queue

@@ -23,11 +23,16 @@ for s = 1, skus do
   left[s] = units and tonumber(units)
 end
 
--- The rate (GCRA): tat is when the next order is due. The clock never goes back, so that a tat which is further away
--- than this rate could bring it is of an earlier one, and is not waited for.
+-- The rate (GCRA): tat is when the next order is due. The clock does not go back by less than ten seconds, which is
+-- another process's, and is set back when it does by more. So a tat which is further away than this rate could bring it
+-- is of an earlier rate or clock, and is not waited for.
 local now, tat, waiting, unread, fresh_tat = 0, 0, 0, 0, false
 if interval > 0 then
-  now, tat = math.max(tonumber(ARGV[2]), tonumber(gate[7] or 0)), tonumber(gate[6] or 0)
+  now, tat = tonumber(ARGV[2]), tonumber(gate[6] or 0)
+  local at = tonumber(gate[7] or 0)
+  if at > now and at - now <= 10000000 then
+    now = at
+  end
   if tat > now + math.max(burst, 0) + interval then
     tat = now + math.max(burst, 0)
   end

@@ -336,7 +336,9 @@ func (w *world) order() redisgate.Order {
 
 // pace is how quickly orders are made at this moment. Time passes, and at times it goes back.
 func (w *world) pace() redisgate.Pace {
-	w.now += int64(w.rand.IntN(4000) - 500)
+	if w.now += int64(w.rand.IntN(4000) - 500); w.rand.IntN(50) == 0 {
+		w.now -= 20_000_000 // the clock is set back
+	}
 	every := []time.Duration{0, 0, time.Millisecond, 3 * time.Millisecond, time.Minute}[w.rand.IntN(5)]
 	return redisgate.Pace{Now: time.UnixMicro(w.now), Every: every, Room: mostQueued,
 		Burst: []time.Duration{-1000, 0, 2 * time.Millisecond}[w.rand.IntN(3)]}

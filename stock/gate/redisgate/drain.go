@@ -90,13 +90,14 @@ func (k *sale) drain(ctx context.Context) (bool, error) {
 
 // former reports that somebody waits who came in an epoch that has ended at once. His units are in
 // the pool again, and there for him: the buckets of this epoch, to which all of the pool would go,
-// are opened when nobody waits any more. Until then those of before give out nothing.
+// are opened when nobody waits any more. Until then those of before give out nothing, and the rate is
+// theirs together, also when they are more than those that are to come.
 func (k *sale) former(ctx context.Context) (bool, error) {
 	buckets, err := k.inLine(ctx)
 	if err != nil {
 		return false, err
 	}
-	var waiting int64
+	var waiting, lines int64
 	for _, b := range buckets {
 		if b.Sale != k.name {
 			continue
@@ -105,12 +106,12 @@ func (k *sale) former(ctx context.Context) (bool, error) {
 			continue // who waits there is lost, or comes too late
 		}
 		if k.resting.rests(b) {
-			waiting++
+			waiting, lines = waiting+1, lines+1
 			continue
 		}
 		stat, err := k.stat(ctx, b)
 		if errors.Is(err, errUnreached) && k.breaker.up() {
-			waiting++
+			waiting, lines = waiting+1, lines+1
 			continue
 		}
 		if err != nil {
@@ -124,8 +125,11 @@ func (k *sale) former(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		waiting += n
+		if waiting += n; n > 0 {
+			lines++
+		}
 	}
+	k.view.pace = paceOf(k.rate, max(lines, k.buckets))
 	return waiting > 0, nil
 }
 

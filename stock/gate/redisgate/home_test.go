@@ -309,6 +309,56 @@ func TestPaceIsKeptByAllTogether(t *testing.T) {
 	})
 }
 
+// A clock of the database that was set back stopped the rate until it was as late as before, and what a drainer had
+// claimed that died was nobody's for as long.
+func TestPaceGoesOnWhenTheClockIsSetBack(t *testing.T) {
+	onEach(t, func(t *testing.T, client redis.UniversalClient) {
+		r := open(t, client, 100, 0, 0)
+		pace := redisgate.Pace{Now: time.UnixMicro(1_800_000_000_000_000), Every: time.Second, Room: 100}
+		var orders []redisgate.Order
+		for i := range 5 {
+			orders = append(orders, order(i, "ann", "a"))
+			orders[i].MayWait = true
+		}
+		replies, err := r.Deduct(r.ctx, r.Bucket, pace, orders) // one is made, four wait
+		r.fine(err)
+		if replies[0].State != redisgate.StateDirect || replies[4].State != redisgate.StateQueued {
+			t.Fatalf("%+v", replies)
+		}
+		claimed := map[string]int{}
+		claim := func() (n int) {
+			entries, err := r.Claim(r.ctx, r.Bucket, pace, time.Minute, 10)
+			r.fine(err)
+			for _, e := range entries {
+				claimed[e.OrderNo]++
+			}
+			return len(entries)
+		}
+		pace.Now = pace.Now.Add(time.Second)
+		if n := claim(); n != 1 {
+			t.Errorf("%d claimed", n)
+		}
+		pace.Now = pace.Now.Add(-time.Hour)
+		for range 6 {
+			if n := claim(); n > 1 {
+				t.Errorf("%d claimed at once", n)
+			}
+			pace.Now = pace.Now.Add(time.Second)
+		}
+		if len(claimed) != 4 || claimed[orders[1].OrderNo] != 2 {
+			t.Errorf("claimed %v: four wait, of which one was claimed by the clock of before", claimed)
+		}
+		late := order(9, "bob", "a")
+		late.MayWait = true
+		pace.Now = pace.Now.Add(-time.Hour)
+		replies, err = r.Deduct(r.ctx, r.Bucket, pace, []redisgate.Order{late})
+		r.fine(err)
+		if replies[0].State != redisgate.StateDirect {
+			t.Errorf("nobody waits that is not claimed, and the rate has room: %+v", replies[0])
+		}
+	})
+}
+
 // Returns that add up to more than was sold make stock of nothing: a bug of several public projects.
 func TestReturnsStayBelowDeducted(t *testing.T) {
 	onEach(t, func(t *testing.T, client redis.UniversalClient) {

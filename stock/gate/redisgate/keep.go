@@ -225,7 +225,8 @@ func (k *sale) viewed(before *saleView) {
 		} else {
 			v.lanes[no] = &lane{shared: k.Shared, bucket: b, open: map[int64]int{}}
 		}
-		v.lanes[no].pace.Store(&v.pace)
+		pace := v.pace
+		v.lanes[no].pace.Store(&pace)
 	}
 	for _, g := range k.gates {
 		v.ids[g.SkuID] = map[int64]int64{}

@@ -76,7 +76,9 @@ func (e modelEntry) id() string { return e.modelID.String() }
 
 // due gives the time that a pace counts from, and when the next order is due by it.
 func (m *model) due(p redisgate.Pace) (now, tat int64) {
-	now, tat = max(p.Now.UnixMicro(), m.at), m.tat
+	if now, tat = p.Now.UnixMicro(), m.tat; now < m.at && m.at-now <= 10_000_000 {
+		now = m.at
+	}
 	if burst := max(p.Burst.Microseconds(), 0); tat > now+burst+p.Every.Microseconds() {
 		tat = now + burst
 	}
@@ -413,8 +415,16 @@ func (m *model) claim(p redisgate.Pace, lapse time.Duration, limit int) []redisg
 		return cmp.Or(cmp.Compare(m.claimed[a], m.claimed[b]), cmp.Compare(a, b))
 	})
 	lapsed := int64(0)
-	for _, id := range ids {
-		if m.claimed[id] <= now-lapse.Microseconds() && lapsed < most {
+	var over []string
+	for _, future := range []bool{false, true} {
+		for _, id := range ids {
+			if at := m.claimed[id]; !future && at <= now-lapse.Microseconds() || future && at > now+10_000_000 {
+				over = append(over, id)
+			}
+		}
+	}
+	for _, id := range over {
+		if lapsed < most {
 			lapsed++
 			i := slices.IndexFunc(m.queue, func(e modelEntry) bool { return e.id() == id })
 			if i < 0 {

@@ -526,6 +526,44 @@ func TestWhoComesTooEarlyIsNotToldThatItIsSoldOut(t *testing.T) {
 	}
 }
 
+// When many buckets were given up at once and the next epoch has one, each of the many was drained at the rate of all.
+func TestRateIsKeptAfterManyBuckets(t *testing.T) {
+	const rate, buckets = 40, 4
+	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
+	l := m.queues("hot", 400, buckets, rate)
+	l.fill(300)
+	m.pods[0].Stop()
+	now := time.Now().Add(time.Hour)
+	s := redisgate.NewShared(redisgate.SharedConfig{DB: m.db, Client: m.client, Now: func() time.Time { return now }})
+	admin := stock.NewAdmin(m.db, time.Now)
+	g, _, err := admin.FindGate(t.Context(), "hot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := admin.NewEpoch(t.Context(), "hot", map[string]int64{"hot": g.Epoch}, 0, true)
+	if err != nil || !begun {
+		t.Fatal(begun, err)
+	}
+	claimed := -1 // the first look has the burst, too
+	for range 3 {
+		if g, _, err = admin.FindGate(t.Context(), "hot"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Keep(t.Context(), []*stock.Gate{&g}); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := s.Claim(t.Context(), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Each has a fourth of the rate, and of that a quarter of a second at once.
+		if claimed >= 0 && (len(entries) == 0 || len(entries) > rate/2) {
+			t.Errorf("%d claimed in a moment", len(entries))
+		}
+		claimed, now = len(entries), now.Add(time.Second)
+	}
+}
+
 // The sale of one SKU was closed until that of another one began.
 func TestEachSKUHasItsTime(t *testing.T) {
 	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
