@@ -104,6 +104,14 @@ func (r *resting) rests(b Bucket) bool {
 	return time.Now().Before(r.of[b.place()].until)
 }
 
+// rested reports that a bucket could not be reached when it was last asked.
+func (r *resting) rested(b Bucket) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.of[b.place()]
+	return known
+}
+
 // gone reports that a bucket which rests was not reached for stock.SeenFor, as this process knows.
 func (r *resting) gone(b Bucket, now time.Time) bool {
 	r.mu.Lock()

@@ -307,7 +307,11 @@ func (k *sale) bucket(ctx context.Context, l *lane) error {
 			return fmt.Errorf("%s: %w: %w", b, errUnreached, err)
 		}
 	}
+	rested := k.resting.rested(b)
 	stat, err := k.stat(ctx, b)
+	if err == nil && rested && k.queues() && stat.Token == b.Token {
+		err = k.forgets(ctx, b)
+	}
 	if err != nil {
 		return err
 	}
@@ -340,6 +344,19 @@ func (k *sale) bucket(ctx context.Context, l *lane) error {
 		}
 	}
 	return nil
+}
+
+// forgets has a bucket say that it does not know all orders: while it could not be reached they came to
+// others.
+func (k *sale) forgets(ctx context.Context, b Bucket) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := k.cfg.Client.HSet(ctx, k.home.keys(b).gate(), "flows", "filling").Err()
+	k.noted(err)
+	if k.asked(b, err); err != nil {
+		err = fmt.Errorf("%s: %w: %w", b, errUnreached, err)
+	}
+	return err
 }
 
 // deep reports that the pool of a SKU of the sale has enough for its buckets.

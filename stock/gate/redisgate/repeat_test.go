@@ -294,3 +294,132 @@ func (m *market) gatesOf(sku string) []stock.Gate {
 	}
 	return []stock.Gate{g}
 }
+
+// makeOrders makes orders of all that may be claimed, as a drainer does, and gives how many were claimed.
+func (m *market) makeOrders(p *pod, limit int) int {
+	m.Helper()
+	entries, err := p.Gate.Queue().Claim(m.Context(), limit)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		problem, err := p.PlaceQueued(m.Context(), e)
+		switch {
+		case err != nil: // it is claimed again
+		case problem == nil:
+			err = p.Gate.Queue().Done(m.Context(), []gate.Entry{e})
+		default:
+			err = p.Gate.Queue().Refuse(m.Context(), e, problem)
+		}
+		if err != nil {
+			m.Log(err)
+		}
+	}
+	return len(entries)
+}
+
+// A Redis that is put back to an earlier state has a queue of those who have their orders already, and has forgotten
+// who came since: nobody gets a second order, nothing is sold twice, and whoever repeats has his order in the end.
+func TestOldQueueIsPutBack(t *testing.T) {
+	const stocked, early, late = 400, 120, 80
+	m := newMarket(t, sqldbtest.MariaDB(t), sqldbtest.RedisServer(t).Addr, 2) // miniredis has no RESTORE of streams
+	m.queues("hot", stocked, 2, 100)
+	has := map[string]string{} // who was told of an order
+	come := func(from, to int) (waiting int) {
+		for i := from; i < to; i++ {
+			who := fmt.Sprint("c", i)
+			m.until("it is ready", func() bool {
+				placed, err := m.pods[i%2].Place(t.Context(), cartOf(who, "key", "hot"))
+				switch {
+				case err == nil && has[who] != "" && has[who] != placed.Order.OrderNo:
+					t.Fatalf("%s had order %s, and has %s", who, has[who], placed.Order.OrderNo)
+				case err == nil:
+					has[who] = placed.Order.OrderNo
+				case errors.As(err, new(*orders.QueuedError)):
+					waiting++
+				case errors.Is(err, sqldb.ErrUnavailable), errors.As(err, new(*orders.NotReadyError)):
+					return false
+				default:
+					t.Fatal(who, err)
+				}
+				return true
+			})
+		}
+		return waiting
+	}
+	if come(0, early) == 0 {
+		t.Fatal("nobody waits")
+	}
+	old := snapshot(t, m.client)
+	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: 2, Rate: 10_000})
+	m.until("some have orders", func() bool {
+		m.makeOrders(m.pods[0], 20)
+		return m.count("SELECT COUNT(*) FROM orders") >= early/2
+	})
+	if come(early, early+late) == 0 {
+		t.Fatal("nobody waits")
+	}
+	pipe := m.client.TxPipeline()
+	pipe.FlushAll(t.Context())
+	for k, text := range old {
+		pipe.RestoreReplace(t.Context(), k, 0, text)
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.until("everybody has an order", func() bool {
+		m.makeOrders(m.pods[0], 100)
+		come(0, early+late)
+		return len(has) == early+late
+	})
+	if n := m.count("SELECT COUNT(*) FROM orders"); n != early+late {
+		t.Errorf("%d orders of %d buyers", n, early+late)
+	}
+	m.until("nobody waits any more", func() bool {
+		m.makeOrders(m.pods[0], 100)
+		depths, err := m.pods[0].Gate.Queue().Depths(t.Context())
+		return err == nil && (len(depths) == 0 || depths[0].Waiting == 0)
+	})
+	m.pods[0].AssertVerified(t)
+}
+
+// A bucket that could not be reached for a while does not know who came to another one meanwhile: his repeat was given
+// a second place, under another number.
+func TestRepeatAfterABucketWasAway(t *testing.T) {
+	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
+	l := m.queues("hot", 300, 2, 1)
+	l.fill(10) // the rate is used up
+	home := func(who string) int64 { return redisgate.Route(who, []int64{0, 1})[0] }
+	own := fmt.Sprintf("{hot/%d}", home("ann"))
+	waiting := func() int64 {
+		n, err := m.client.XLen(t.Context(), "queue_"+own).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	rename := func(from, to string) {
+		t.Helper()
+		if err := m.client.Rename(t.Context(), from+own, to+own).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("gate_", "kept_")
+	if err := m.client.Set(t.Context(), "gate_"+own, "no hash", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	before := waiting()
+	first := l.claim("ann", "key", 1)
+	if word, _ := l.asks(m.pods[0], first); word != "queued" || waiting() != before {
+		t.Fatalf("%q, %d wait where nobody could", word, waiting()-before)
+	}
+	rename("kept_", "gate_")
+	n := 0
+	m.until("its bucket is asked again", func() bool {
+		if n++; home(fmt.Sprint("other", n)) == home("ann") {
+			l.ask(m.pods[0], l.claim(fmt.Sprint("other", n), "key", 1))
+		}
+		return waiting() > before
+	})
+	l.repeats("ann", 1, gate.QueueWaiting, first.OrderNo)
+}
