@@ -387,8 +387,15 @@ func TestQueueOverHTTP(t *testing.T) {
 		Actor: "cli:test"}); err != nil {
 		t.Fatal(err)
 	}
-	s.until("the price is never refused", func() bool { _, state := priced.read(); return state != "queued" })
-	_, queued := priced.saw("GET", "", "", 409, "PRICE_CHANGED")
+	var queued string
+	s.until("the price is never refused", func() bool {
+		status, _, text := priced.ask("GET", "", "") // who asks so often is told 429 in between
+		queued = text
+		return status == http.StatusConflict
+	})
+	if !strings.Contains(queued, "PRICE_CHANGED") {
+		t.Error(queued)
+	}
 	other = *priced
 	other.token = paid.token
 	other.saw("GET", "", "", 404, "ORDER_NOT_FOUND")
