@@ -242,7 +242,11 @@ func (s *Service) Disable(ctx context.Context, id, why string) (Endpoint, error)
 // Enable begins again, with what waits and what happens from now on; Redeliver has what
 // happened in between.
 func (s *Service) Enable(ctx context.Context, id string) (Endpoint, error) {
-	return s.update(ctx, id, "state = 'on', why = '', failing_since = 0, alarmed_at = 0")
+	newest, err := s.feed.Newest(ctx)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return s.update(ctx, id, "state = 'on', why = '', failing_since = 0, alarmed_at = 0, told_from = ?", newest)
 }
 
 // Remove ends an endpoint for good.

@@ -326,6 +326,30 @@ func TestWhatDisables(t *testing.T) {
 	}
 }
 
+// What happened while an endpoint was disabled is not kept for it, whoever else was told meanwhile: it is asked for.
+func TestDisabledIsNotTold(t *testing.T) {
+	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
+	e := s.add(t, r)
+	s.happen(t, feed.OrderPaid, "before")
+	s.pass(t)
+	if _, err := s.Disable(t.Context(), e.ID, "moved"); err != nil {
+		t.Fatal(err)
+	}
+	s.happen(t, feed.OrderPaid, "meanwhile")
+	s.pass(t)
+	if found, err := s.Enable(t.Context(), e.ID); err != nil || found.State != webhooks.StateOn || found.Why != "" {
+		t.Fatal(found, err)
+	}
+	s.happen(t, feed.OrderPaid, "after")
+	s.pass(t)
+	r.expect(t, "before", "after")
+	if n, err := s.RedeliverSince(t.Context(), e.ID, s.now().Add(-time.Minute)); n != 3 || err != nil {
+		t.Fatal(n, err)
+	}
+	s.pass(t)
+	r.expect(t, "before", "after", "before", "meanwhile", "after")
+}
+
 // Retry-After is kept, a redirect is not followed, and what is not 2xx is not taken.
 func TestAnswers(t *testing.T) {
 	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
