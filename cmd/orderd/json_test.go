@@ -35,7 +35,8 @@ var jsonVerbs = map[string]string{
 	"reconcile show": "", "reconcile diffs": "none",
 	"reconcile resolve": "DIFFERENCE --action WRITE_OFF --reason r --yes", "reconcile confirm": "",
 	"token list": "none", "operator list": "none", "verify": "none", "doctor": "none", "config print": "none",
-	"version": "none",
+	"version":      "none",
+	"webhook list": "none", "webhook deliveries": "",
 }
 
 // A script that reads the API and the command line reads one shop; two names for one thing are two scripts, and Go's
@@ -50,7 +51,7 @@ func TestJSONOfVerbsHasTheNamesOfTheAPI(t *testing.T) {
 	_, refund, _ := words(t, append(strings.Fields("refund ask "+no+" --reason r --yes --key k1 --amount 1.00 -o json"),
 		"--data-dir", dir)...)
 	for _, first := range []string{"operator create li --role viewer", "token create --operator wang",
-		"stock gate 1001 --mode local --reason r --yes"} {
+		"stock gate 1001 --mode local --reason r --yes", "webhook add https://x.example/"} {
 		if code, out, errs := words(t, append(strings.Fields(first), "--data-dir", dir)...); code != exitOK {
 			t.Fatal(first, out, errs)
 		}

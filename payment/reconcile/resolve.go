@@ -101,22 +101,40 @@ func findDifferences(ctx context.Context, tx *sqldb.Tx, f *DifferenceFilter) ([]
 	if err := bounds.DifferenceID.Cursor(f.Cursor); err != nil {
 		return nil, err
 	}
+	tail, args := f.tail()
+	return readDifferences(ctx, tx, tail, args...)
+}
+
+// tail is what follows the columns of a page, with its arguments: the index by which it is read,
+// and where its rows are. Each has the page in the order of ids. Of a kind alone no index has
+// the page; differences are few.
+func (f *DifferenceFilter) tail() (string, []any) {
+	index, has := "PRIMARY", []string(nil)
+	switch {
+	case f.OrderNo != "":
+		index, has = "ix_differences_order", []string{"order_no"}
+	case f.Date != "":
+		index, has = "ix_differences_bill", []string{"bill_date", "bill_type"}
+	case f.Status != "":
+		index, has = "ix_differences_status", []string{"status"}
+	}
 	terms, args := []string{"id > ?"}, []any{f.Cursor}
 	for _, t := range []struct{ column, value string }{
 		{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
 		{"kind", string(f.Kind)}, {"order_no", f.OrderNo},
 	} {
-		if t.value != "" {
-			terms, args = append(terms, t.column+" = ?"), append(args, t.value)
+		if t.value == "" {
+			continue
 		}
+		term := t.column + " = ?"
+		if !slices.Contains(has, t.column) {
+			term = "+" + term // for SQLite: not by another index
+		}
+		terms, args = append(terms, term), append(args, t.value)
 	}
-	index := ""
-	if f.OrderNo != "" { // else MySQL may walk all that there ever were for the few of an order
-		index = "/*! FORCE INDEX (ix_differences_order) */\n"
-	}
-	return readDifferences(ctx, tx, index+`WHERE `+strings.Join(terms, "\n  AND ")+`
+	return "/*! FORCE INDEX (" + index + ") */\nWHERE " + strings.Join(terms, "\n  AND ") + `
 ORDER BY id
-LIMIT ?`, append(args, f.Limit)...)
+LIMIT ?`, append(args, f.Limit)
 }
 
 // differencesPage is how many differences are read at once where all are wanted.

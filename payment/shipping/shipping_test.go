@@ -695,3 +695,16 @@ VALUES (?, 'void', '42', ?, 1, '', 0, NULL, '', '', 1, 1)`, o.OrderNo, p.OutTrad
 		hand(t, db, "DELETE FROM shipments WHERE transaction_id = '42'")
 	})
 }
+
+// A page far down the list read all pages before it.
+func TestShipmentsAreReadByIndex(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		sqldbtest.ReadsPageBy(t, db, "ix_shipments_paid", false, shipping.ListQuery, "owed", 1, 1, "x", 51)
+		if db.Engine() == sqldb.SQLite {
+			steps, err := db.Explain(t.Context(), shipping.ListQuery, "owed", 1, 1, "x", 51)
+			if err != nil || !strings.Contains(steps[0], "paid_at>?") {
+				t.Errorf("the index is not entered at the cursor: %v %v", steps, err)
+			}
+		}
+	})
+}
