@@ -27,7 +27,8 @@ func TestForgottenGrantBuriesNobody(t *testing.T) {
 	}
 	for _, q := range []string{"CREATE USER weak@'%' IDENTIFIED BY 'weak'", "GRANT SELECT ON shop.* TO weak@'%'",
 		"GRANT INSERT, UPDATE, DELETE ON shop.failed_tasks TO weak@'%'", "GRANT UPDATE ON shop.orders TO weak@'%'",
-		"GRANT INSERT, UPDATE ON shop.stock_flows TO weak@'%'", "GRANT UPDATE ON shop.skus TO weak@'%'"} {
+		"GRANT INSERT, UPDATE ON shop.stock_flows TO weak@'%'", "GRANT UPDATE ON shop.skus TO weak@'%'",
+		"GRANT INSERT ON shop.events_out TO weak@'%'"} {
 		if err := server.Exec(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
