@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,15 +132,19 @@ type FlowView struct {
 	OrderNo  string     `json:"order_no,omitempty"`
 	Actor    string     `json:"actor,omitempty"`
 	Reason   string     `json:"reason,omitempty"`
-	Bucket   int64      `json:"bucket,omitempty"` // of a flash sale
+	Bucket   string     `json:"bucket,omitempty"` // of a flash sale: its bucket_id
 	At       time.Time  `json:"at"`
 	PlacedAt time.Time  `json:"placed_at"`
 }
 
 // ViewFlow shows a flow.
 func ViewFlow(f *order.Flow) FlowView {
-	return FlowView{string(f.Kind) + ":" + f.Ref, f.Kind, f.Delta, f.OrderNo, f.Actor, f.Reason, f.Bucket, f.At,
-		f.Placed}
+	v := FlowView{FlowNo: string(f.Kind) + ":" + f.Ref, Type: f.Kind, Quantity: f.Delta, OrderNo: f.OrderNo,
+		Actor: f.Actor, Reason: f.Reason, At: f.At, PlacedAt: f.Placed}
+	if f.Bucket != 0 {
+		v.Bucket = strconv.FormatInt(f.Bucket, 10)
+	}
+	return v
 }
 
 // listFlows is GET /admin/v1/skus/:id/flows: what moved the units of a SKU, the newest orders

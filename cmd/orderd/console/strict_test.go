@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/operators"
+	"orderd/stock"
 )
 
 // A misspelt filter that is ignored shows all orders, and whoever acts on the list acts on all of them.
@@ -303,6 +305,11 @@ func TestFlowsAreListed(t *testing.T) {
 	want(t, d.ask(Viewer, "GET", path+"?from=2026-01-01T00:00:00Z&to=2026-02-02T00:00:00Z", ""), 422, "NEEDS_RANGE")
 	want(t, d.ask(Viewer, "GET", path+"?cursor=x", ""), 422, "?cursor")
 	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/none/flows", ""), 404, "SKU_NOT_FOUND")
+	// A flow of a sale names its bucket as the sale does, by a number that JavaScript cannot hold.
+	text, err := json.Marshal(ViewFlow(&order.Flow{Kind: stock.KindDeduct, Bucket: 1<<62 + 1}))
+	if err != nil || !strings.Contains(string(text), `"bucket":"4611686018427387905"`) {
+		t.Errorf("%s, %v", text, err)
+	}
 }
 
 // Held money was found and could not be decided about but by the bill of a day.
