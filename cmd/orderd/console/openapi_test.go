@@ -140,6 +140,35 @@ func TestAdminOpenAPIListsTheWords(t *testing.T) {
 	}
 }
 
+// A status that is not described is one that a generated client has no type for: every route is asked for nothing that
+// is there, in every way that is refused, and the desk holds each answer against the document.
+func TestAdminOpenAPIDescribesRefusals(t *testing.T) {
+	d, asked := newDesk(t), 0
+	bodies := []string{"", "{", "{}", `{"none":1}`, `{"reason":"x"}`, strings.Repeat(" ", maxBody+1)}
+	for _, r := range d.routes {
+		if !strings.HasPrefix(r[1], "/admin/") {
+			continue
+		}
+		path := strings.NewReplacer(":no", "01JD4ZABCDEFGHJKMNPQRSTVWX", ":id", "1001", ":name", "heap").Replace(r[1])
+		for _, query := range []string{"", "?%zz", "?limit=0", "?cursor=%00", "?none=1"} {
+			for _, body := range bodies {
+				if body != "" && r[0] == http.MethodGet {
+					continue
+				}
+				for _, media := range []string{"application/json", "text/plain", "multipart/form-data; boundary=b"} {
+					d.ask(Admin, r[0], path+query, body, "Content-Type", media, "If-Match", `"v1"`,
+						"Idempotency-Key", "k")
+					asked++
+				}
+			}
+		}
+		d.ask("", r[0], path, "")
+	}
+	if asked < 2000 {
+		t.Errorf("only %d requests", asked)
+	}
+}
+
 // What a generator makes of the document is worth what the document says.
 func TestAdminOpenAPIIsStrict(t *testing.T) {
 	openAPI(t).Strict(t, "#/components/schemas/BillFacts") // a bill may lack any of its columns

@@ -174,12 +174,18 @@ func (c *console) removeWebhook(ctx echo.Context) error {
 
 // rotateWebhook is POST /admin/v1/webhooks/:id/rotate: a new secret, in this answer alone.
 func (c *console) rotateWebhook(ctx echo.Context) error {
+	if err := orderhttp.NoBody(ctx); err != nil {
+		return err
+	}
 	e, secret, err := c.Webhooks.Rotate(ctx.Request().Context(), ctx.Param("id"))
 	return c.answerWebhook(ctx, http.StatusOK, "rotated", &e, secret, err)
 }
 
 // enableWebhook is POST /admin/v1/webhooks/:id/enable.
 func (c *console) enableWebhook(ctx echo.Context) error {
+	if err := orderhttp.NoBody(ctx); err != nil {
+		return err
+	}
 	e, err := c.Webhooks.Enable(ctx.Request().Context(), ctx.Param("id"))
 	return c.answerWebhook(ctx, http.StatusOK, "enabled", &e, "", err)
 }
@@ -212,6 +218,9 @@ func (c *console) answerWebhook(ctx echo.Context, status int, did string, e *web
 
 // testWebhook is POST /admin/v1/webhooks/:id/test: a message of type webhook.test, now.
 func (c *console) testWebhook(ctx echo.Context) error {
+	if err := orderhttp.NoBody(ctx); err != nil {
+		return err
+	}
 	tried, err := c.Webhooks.Test(ctx.Request().Context(), ctx.Param("id"))
 	if err != nil {
 		return webhookError(err)

@@ -41,6 +41,9 @@ func TestWebhooksOfAnAdministrator(t *testing.T) {
 		made.Secret) || !strings.Contains(w.Body.String(), `"two_secrets_until":"2`) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+	for _, act := range []string{"rotate", "enable", "test"} { // a word without effect is a mistake of the caller
+		want(t, d.ask(Admin, "POST", one+"/"+act, `{"dry_run":true}`), http.StatusBadRequest, "MALFORMED_REQUEST")
+	}
 	want(t, d.ask(Admin, "POST", one+"/test", ""), http.StatusOK, "ORDERD_WEBHOOK_ALLOW")
 	want(t, d.ask(Admin, "POST", one+"/disable", `{"reason":"it is being moved"}`), http.StatusOK,
 		`"why":"the-admin: it is being moved"`)

@@ -4,6 +4,7 @@ package contract
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -258,8 +259,11 @@ func (d *Document) asked(route *routers.Route, r *http.Request, sent []byte) err
 			return fmt.Errorf("the parameter %s is not described", name)
 		}
 	}
-	if len(sent) == 0 || route.Operation.RequestBody == nil {
+	switch {
+	case len(sent) == 0, r.Method == http.MethodGet: // whose body has no meaning (RFC 9110, 9.3.1)
 		return nil
+	case route.Operation.RequestBody == nil:
+		return errors.New("a body, and none is described: what is in it is without effect")
 	}
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	media := route.Operation.RequestBody.Value.Content[kind]
