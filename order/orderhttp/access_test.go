@@ -89,6 +89,7 @@ var access = map[string]struct {
 	"GET /v1/skus/:sku_id/stock":                      {},
 	"GET /v1/stock":                                   {},
 	"GET /v1/skus":                                    {},
+	"GET /v1/events":                                  {},
 	"GET /openapi.yaml":                               {public: true},
 	"GET /problems/:slug":                             {public: true},
 	"GET /healthz":                                    {public: true},
