@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,7 +18,10 @@ import (
 var neverDialled = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"), // link-local; AWS, Azure, GCP, Tencent
 	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
+	netip.MustParsePrefix("168.63.129.16/32"),   // Azure
+	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
 	netip.MustParsePrefix("fd00:ec2::254/128"),  // AWS
+	netip.MustParsePrefix("fd20:ce::254/128"),   // GCP
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("::/128"),
 	netip.MustParsePrefix("224.0.0.0/3"), netip.MustParsePrefix("ff00::/8"),
 }
@@ -27,6 +31,19 @@ var translated = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), // RFC 6052, 8215
 	netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("2001::/32"), // 6to4, Teredo
 	netip.MustParsePrefix("::/96"),
+}
+
+// within gives the address of IPv4 that one of NAT64 (RFC 6052) or 6to4 (RFC 3056) stands
+// for, and any other as it is.
+func within(a netip.Addr) netip.Addr {
+	b := a.As16()
+	switch {
+	case translated[0].Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:16]))
+	case translated[2].Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return a
 }
 
 // ParseAllow reads the networks that webhooks may go to beside the public internet: CIDRs or
@@ -59,22 +76,17 @@ func mayDial(address string, allow []netip.Prefix, plain bool) error {
 		return fmt.Errorf("webhooks: %q is no address", address)
 	}
 	a := ap.Addr().Unmap().WithZone("")
-	in := func(networks []netip.Prefix) bool {
-		for _, n := range networks {
-			if n.Contains(a) {
-				return true
-			}
-		}
-		return false
+	in := func(a netip.Addr, networks []netip.Prefix) bool {
+		return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
 	}
 	switch {
-	case in(neverDialled):
+	case in(a, neverDialled) || in(within(a), neverDialled):
 		return fmt.Errorf("%s is an address of the machine or its cloud: no webhook goes there", a)
-	case in(allow):
+	case in(a, allow):
 		return nil
 	case plain:
 		return fmt.Errorf("%s is reached without TLS, and is not in ORDERD_WEBHOOK_ALLOW: use https://", a)
-	case !bounds.PublicAddress(a.String()) || in(translated):
+	case !bounds.PublicAddress(a.String()) || in(a, translated):
 		return fmt.Errorf("%s is no address of the internet; add its network to ORDERD_WEBHOOK_ALLOW if it is the "+
 			"shop's own", a)
 	}
