@@ -194,7 +194,16 @@ func (a *api) eventsAfter(c echo.Context, after int64, limit int, types map[feed
 			return view, nil
 		}
 		if len(events) == limit {
-			continue // there may be more behind those of other types
+			select { // there may be more behind those of other types
+			case <-end.C:
+				return view, nil
+			case <-a.Stopping:
+				return view, nil
+			case <-c.Request().Context().Done():
+				return view, c.Request().Context().Err()
+			default:
+				continue
+			}
 		}
 		select {
 		case <-look.C:

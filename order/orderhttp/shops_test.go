@@ -2,6 +2,7 @@ package orderhttp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -156,6 +157,35 @@ func TestEventsOfAShop(t *testing.T) {
 		if code, body := ask(nil, query); code != http.StatusUnprocessableEntity && query != "?types=" {
 			t.Errorf("%s: %d %s", query, code, body)
 		}
+	}
+}
+
+// busy is a feed in which other things happen without an end.
+type busy struct {
+	Events
+	pages int // that were read
+	stop  chan struct{}
+}
+
+func (b *busy) After(_ context.Context, after int64, _ int) ([]feed.Event, int64, error) {
+	b.pages++
+	switch b.pages {
+	case 3:
+		close(b.stop)
+	case 100:
+		return nil, after, errors.New("nobody hears that the service stops")
+	}
+	return []feed.Event{{ID: after + 1, At: epoch, Type: feed.OrderClosed}}, after + 1, nil
+}
+
+// A poll ends also where there is always more of what it did not ask for, and says how far it came.
+func TestEventsEndInABusyFeed(t *testing.T) {
+	b := &busy{stop: make(chan struct{})}
+	w := newWorld(t, withShops(b), func(o *Options) { o.Stopping = b.stop })
+	const query = "?after=0&types=order.late&wait=20&limit=1"
+	rec := w.ask(t, "GET", "/v1/events"+query, "", "Authorization", "Bearer shk_of_read")
+	if body := strings.TrimSpace(rec.Body.String()); rec.Code != http.StatusOK || body != `{"data":[],"next_after":3}` {
+		t.Errorf("%d %s", rec.Code, body)
 	}
 }
 
