@@ -10,6 +10,9 @@ import (
 // AtOnce is atOnce.
 const AtOnce = atOnce
 
+// PruneRows is pruneRows.
+const PruneRows = pruneRows
+
 // MayDial is mayDial.
 var MayDial = mayDial
 
@@ -24,9 +27,9 @@ func (s *Service) Claimed(ctx context.Context) (n int, err error) {
 	}
 	for i := 0; err == nil && i < len(all); i++ {
 		now := s.cfg.Now().Truncate(time.Millisecond)
-		var due []Delivery
-		due, err = s.claim(ctx, all[i].ID, now, now.Add(turnFor), atOnce)
-		n += len(due)
+		var c claimed
+		c, err = s.claim(ctx, all[i].ID, now, now.Add(turnFor), atOnce)
+		n += len(c.due)
 	}
 	return n, err
 }

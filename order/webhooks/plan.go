@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 const (
 	// lease is how long a process makes the deliveries of all; it is renewed at every pass.
 	lease = 10 * time.Second
-	// pruneRows is how many deliveries that have ended one pass deletes, of each endpoint.
+	// pruneRows is how many deliveries one statement of prune reads, or deletes.
 	pruneRows = 500
 )
 
@@ -45,12 +46,17 @@ WHERE name = 'feed'
 		}
 	}
 	for more := true; more; {
-		events, err := s.tail.Next(ctx, feed.MaxPage)
+		page := max(1, feed.MaxPage/max(1, len(endpoints))) // rows of one transaction, if all want all
+		events, err := s.tail.Next(ctx, page)
 		if err != nil {
 			return err
 		}
-		more = len(events) >= feed.MaxPage
-		if err := s.planned(ctx, endpoints, events); err != nil {
+		more = len(events) >= page
+		// Read behind the events: one that was on before any of them happened is among these.
+		if endpoints, err = s.on(ctx); err == nil {
+			err = s.planned(ctx, endpoints, events)
+		}
+		if err != nil {
 			s.tail = nil // what it gave is read again from the place that is written
 			return err
 		}
@@ -172,6 +178,15 @@ func (s *Service) insertAgain(ctx context.Context, id string, events []feed.Even
 	})
 }
 
+// keep prunes until ctx ends, beside the planner, which does not wait for it.
+func (s *Service) keep(ctx context.Context) {
+	for sqldb.Sleep(ctx, pruneEvery/2+rand.N(pruneEvery)) { // replicas do not prune in step
+		if err := s.prune(ctx); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("old deliveries of webhooks stay", "err", err)
+		}
+	}
+}
+
 // prune deletes deliveries that have ended and are older than Config.Keep, and all of
 // endpoints that were removed, in parts.
 func (s *Service) prune(ctx context.Context) error {
@@ -185,34 +200,59 @@ FROM webhook_endpoints`, nil, func(rows *sql.Rows) (o owner, err error) {
 		return o, err
 	})
 	for _, o := range all {
-		before := s.cfg.Now().Add(-s.cfg.Keep)
-		if o.gone == 1 {
-			before = s.cfg.Now().Add(lease)
-		} else if s.cfg.Keep == 0 {
-			continue
+		if o.gone == 1 || s.cfg.Keep > 0 {
+			err = errors.Join(err, s.pruneOf(ctx, o.id, o.gone))
 		}
-		err = errors.Join(err, s.db.InTxOfMany(ctx, false, func(ctx context.Context, tx *sqldb.Tx) error {
-			var ids []int64
-			err := sqldb.Each(ctx, tx, `SELECT event_id
-FROM webhook_deliveries
-WHERE endpoint_id = ?
-  AND at < ?
-  AND (due_at IS NULL OR ? = 1)
-ORDER BY event_id
-LIMIT ?`, []any{o.id, sqldb.Millis(before), o.gone, pruneRows}, func(rows *sql.Rows) error {
-				var id int64
-				err := rows.Scan(&id)
-				ids = append(ids, id)
-				return err
-			})
-			if err != nil || len(ids) == 0 {
-				return err
-			}
-			_, err = tx.ExecContext(ctx, `DELETE FROM webhook_deliveries
-WHERE endpoint_id = ?
-  AND event_id IN (`+sqldb.In(len(ids))+`)`, append([]any{o.id}, sqldb.Args(ids)...)...)
-			return err
-		}))
 	}
 	return err
+}
+
+// pruneOf is prune of one endpoint, the oldest first. It stops at the first delivery that is
+// younger: ids and times run together.
+func (s *Service) pruneOf(ctx context.Context, id string, gone int64) error {
+	type row struct {
+		event, at int64
+		due       sql.NullInt64
+	}
+	before := sqldb.Millis(s.cfg.Now().Add(-s.cfg.Keep))
+	for after, more := int64(0), true; more; {
+		rows, err := sqldb.Decided(ctx, s.db, `SELECT event_id, at, due_at
+FROM webhook_deliveries
+WHERE endpoint_id = ?
+  AND event_id > ?
+ORDER BY event_id
+LIMIT ?`, []any{id, after, pruneRows}, func(rows *sql.Rows) (r row, err error) {
+			err = rows.Scan(&r.event, &r.at, &r.due)
+			return r, err
+		})
+		if err != nil {
+			return fmt.Errorf("read old deliveries: %w", err)
+		}
+		var ended []int64
+		more = len(rows) == pruneRows
+		for _, r := range rows {
+			if gone == 0 && r.at >= before {
+				more = false
+				break
+			}
+			if after = r.event; gone == 1 || !r.due.Valid {
+				ended = append(ended, r.event)
+			}
+		}
+		if len(ended) == 0 {
+			continue
+		}
+		args := append(append([]any{id}, sqldb.Args(ended)...), gone)
+		err = s.db.InTxOfMany(ctx, false, func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(ctx, `DELETE FROM webhook_deliveries
+WHERE endpoint_id = ?
+  AND event_id IN (`+sqldb.In(len(ended))+`)
+  AND (due_at IS NULL OR ? = 1)`, args...)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("delete old deliveries: %w", err)
+		}
+	}
+	return nil
 }

@@ -24,7 +24,7 @@ import (
 const (
 	// lookEvery is how often a worker looks for what happened and for what is due.
 	lookEvery = time.Second
-	// pruneEvery is how often it deletes what has ended.
+	// pruneEvery is how often it deletes what has ended, give or take half of it.
 	pruneEvery = time.Minute
 	// atOnce is how many calls to one endpoint are under way in a process: what bounds its
 	// memory, and what one that is slow can hold.
@@ -86,7 +86,7 @@ func (s *Service) Run(ctx context.Context) {
 	defer lanes.Wait()
 	var mu sync.Mutex
 	busy := map[string]bool{}
-	var pruned time.Time
+	lanes.Go(func() { s.keep(ctx) })
 	for sqldb.Sleep(ctx, lookEvery*8/10+rand.N(lookEvery*4/10)) { // replicas do not look in step
 		err := s.pass(ctx, func(e *Endpoint) {
 			mu.Lock()
@@ -102,9 +102,6 @@ func (s *Service) Run(ctx context.Context) {
 				delete(busy, e.ID)
 			})
 		})
-		if now := time.Now(); err == nil && now.Sub(pruned) > pruneEvery { // a duration only, never stored
-			pruned, err = now, s.prune(ctx)
-		}
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Log.Warn("webhooks cannot be read or written", "err", err)
 		}
@@ -120,15 +117,9 @@ func (s *Service) Pass(ctx context.Context) error {
 
 // pass plans, and starts the lane of every endpoint that is on.
 func (s *Service) pass(ctx context.Context, start func(*Endpoint)) error {
-	all, err := s.List(ctx)
+	on, err := s.on(ctx)
 	if err != nil {
 		return err
-	}
-	var on []Endpoint
-	for i := range all {
-		if all[i].State == StateOn {
-			on = append(on, all[i])
-		}
 	}
 	if len(on) == 0 {
 		s.tail = nil
@@ -142,18 +133,18 @@ func (s *Service) pass(ctx context.Context, start func(*Endpoint)) error {
 }
 
 // lane sends what is due at one endpoint, until nothing is, or none of a page was taken: one
-// that is away is asked about a page every second, however much waits.
+// that is away is asked about a page every second, however much waits. What a person says of
+// the endpoint counts from the next page on.
 func (s *Service) lane(ctx context.Context, e *Endpoint) {
-	secrets, err := s.secrets(e)
-	if err != nil {
+	if _, err := s.secrets(e); err != nil {
 		s.cfg.Log.Error("webhook", "id", e.ID, "err", err)
 		return
 	}
 	for ctx.Err() == nil {
 		now := s.cfg.Now().Truncate(time.Millisecond)
 		turn := now.Add(turnFor)
-		due, err := s.claim(ctx, e.ID, now, turn, atOnce)
-		if err != nil || len(due) == 0 {
+		c, err := s.claim(ctx, e.ID, now, turn, atOnce)
+		if err != nil || len(c.due) == 0 {
 			if err != nil && ctx.Err() == nil {
 				s.cfg.Log.Warn("webhook", "id", e.ID, "err", err)
 			}
@@ -161,17 +152,17 @@ func (s *Service) lane(ctx context.Context, e *Endpoint) {
 		}
 		// What was claimed is sent and written, also when the service stops.
 		detached := context.WithoutCancel(ctx)
-		results := make([]result, len(due))
+		results := make([]result, len(c.due))
 		var calls sync.WaitGroup
-		for i := range due {
-			calls.Go(func() { results[i] = s.send(detached, e, secrets, &due[i]) })
+		for i := range c.due {
+			calls.Go(func() { results[i] = s.send(detached, &c.to, c.secrets, &c.due[i]) })
 		}
 		calls.Wait()
-		if err := s.judge(detached, e, turn, results); err != nil {
+		if err := s.judge(detached, &c.to, turn, results); err != nil {
 			s.cfg.Log.Warn("webhook", "id", e.ID, "err", err)
 			return
 		}
-		if e.State != StateOn || !e.FailingSince.IsZero() {
+		if c.to.State != StateOn || !c.to.FailingSince.IsZero() {
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,12 @@ ORDER BY id`, nil, scanEndpoint)
 		return nil, fmt.Errorf("read webhooks: %w", err)
 	}
 	return all, nil
+}
+
+// on gives the endpoints that are on.
+func (s *Service) on(ctx context.Context) ([]Endpoint, error) {
+	all, err := s.List(ctx)
+	return slices.DeleteFunc(all, func(e Endpoint) bool { return e.State != StateOn }), err
 }
 
 // Find gives an endpoint, ErrNotFound without.
@@ -220,39 +227,36 @@ func insertDeliveries(ctx context.Context, tx *sqldb.Tx, all []Delivery, now tim
 	if len(all) == 0 {
 		return nil
 	}
-	there := map[string]bool{}
-	key := func(endpoint string, event int64) string { return fmt.Sprint(endpoint, " ", event) }
-	for part := all; len(part) > 0; {
-		n := min(len(part), feed.MaxPage)
-		args := make([]any, 0, n)
-		for i := range part[:n] {
-			args = append(args, part[i].Event.ID)
-		}
-		seen := map[string]bool{}
-		for i := range part[:n] {
-			seen[part[i].Endpoint] = true
-		}
-		for endpoint := range seen {
+	type key struct {
+		endpoint string
+		event    int64
+	}
+	there, ids := map[key]bool{}, map[string][]int64{}
+	for i := range all {
+		ids[all[i].Endpoint] = append(ids[all[i].Endpoint], all[i].Event.ID)
+	}
+	for endpoint, events := range ids {
+		for part := range slices.Chunk(events, feed.MaxPage) {
+			args := append([]any{endpoint}, sqldb.Args(part)...)
 			err := sqldb.Each(ctx, tx, `SELECT event_id
 FROM webhook_deliveries
 WHERE endpoint_id = ?
-  AND event_id IN (`+sqldb.In(n)+`)`, append([]any{endpoint}, args...), func(rows *sql.Rows) error {
+  AND event_id IN (`+sqldb.In(len(part))+`)`, args, func(rows *sql.Rows) error {
 				var id int64
 				err := rows.Scan(&id)
-				there[key(endpoint, id)] = true
+				there[key{endpoint, id}] = true
 				return err
 			})
 			if err != nil {
 				return err
 			}
 		}
-		part = part[n:]
 	}
 	const cols = 9
 	args := make([]any, 0, cols*len(all))
 	for i := range all {
 		e := &all[i].Event
-		if there[key(all[i].Endpoint, e.ID)] {
+		if there[key{all[i].Endpoint, e.ID}] {
 			continue
 		}
 		args = append(args, all[i].Endpoint, e.ID, sqldb.Millis(e.At), string(e.Type), e.OrderNo, e.Version, e.State,
@@ -263,11 +267,19 @@ WHERE endpoint_id = ?
 VALUES`, cols, args)
 }
 
-// claim takes up to limit deliveries that are due for this process: they are due again at
-// turn, should it die. Two processes never have the same.
-func (s *Service) claim(ctx context.Context, id string, now, turn time.Time, limit int) (due []Delivery, err error) {
+// claimed is deliveries of one process, and where they go as it was said when they were
+// claimed.
+type claimed struct {
+	to      Endpoint
+	secrets [][]byte
+	due     []Delivery
+}
+
+// claim takes up to limit deliveries that are due for this process, none of an endpoint that
+// is not on: they are due again at turn, should it die. Two processes never have the same.
+func (s *Service) claim(ctx context.Context, id string, now, turn time.Time, limit int) (c claimed, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		due = nil
+		c = claimed{}
 		err := sqldb.Each(ctx, tx, `SELECT `+deliveryColumns+`
 FROM webhook_deliveries
 WHERE endpoint_id = ?
@@ -276,26 +288,36 @@ ORDER BY due_at, event_id
 LIMIT ?
 FOR UPDATE`, []any{id, sqldb.Millis(now), limit}, func(rows *sql.Rows) error {
 			d, err := scanDelivery(rows)
-			due = append(due, d)
+			c.due = append(c.due, d)
 			return err
 		})
-		if err != nil || len(due) == 0 {
+		if err != nil || len(c.due) == 0 {
+			return err
+		}
+		if c.to, err = findEndpoint(ctx, tx, id); err != nil {
+			return err
+		}
+		if c.to.State != StateOn {
+			c.due = nil
+			return nil
+		}
+		if c.secrets, err = s.secrets(&c.to); err != nil {
 			return err
 		}
 		args := []any{sqldb.Millis(turn), sqldb.Millis(now), id}
-		for i := range due {
-			due[i].Tries++
-			args = append(args, due[i].Event.ID)
+		for i := range c.due {
+			c.due[i].Tries++
+			args = append(args, c.due[i].Event.ID)
 		}
-		return tx.UpdateRows(ctx, len(due), `UPDATE webhook_deliveries
+		return tx.UpdateRows(ctx, len(c.due), `UPDATE webhook_deliveries
 SET due_at = ?, tries = tries + 1, tried_at = ?
 WHERE endpoint_id = ?
-  AND event_id IN (`+sqldb.In(len(due))+`)`, args...)
+  AND event_id IN (`+sqldb.In(len(c.due))+`)`, args...)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("claim deliveries: %w", err)
+		return claimed{}, fmt.Errorf("claim deliveries: %w", err)
 	}
-	return due, nil
+	return c, nil
 }
 
 // settle writes what became of claimed deliveries. A turn that has passed to another, or an

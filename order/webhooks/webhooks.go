@@ -240,13 +240,15 @@ func (s *Service) Disable(ctx context.Context, id, why string) (Endpoint, error)
 }
 
 // Enable begins again, with what waits and what happens from now on; Redeliver has what
-// happened in between.
+// happened in between. One that is on misses nothing by it.
 func (s *Service) Enable(ctx context.Context, id string) (Endpoint, error) {
 	newest, err := s.feed.Newest(ctx)
 	if err != nil {
 		return Endpoint{}, err
 	}
-	return s.update(ctx, id, "state = 'on', why = '', failing_since = 0, alarmed_at = 0, told_from = ?", newest)
+	return s.update(ctx, id, // told_from first: MySQL would see the new state behind it
+		"told_from = CASE state WHEN 'on' THEN told_from ELSE ? END, state = 'on', why = '', failing_since = 0, "+
+			"alarmed_at = 0", newest)
 }
 
 // Remove ends an endpoint for good.

@@ -31,12 +31,18 @@ type shop struct {
 	*webhooks.Service
 	db     *sqldb.DB
 	offset atomic.Int64 // of the clock, in nanoseconds
+	asked  atomic.Pointer[func()]
 	mu     sync.Mutex
 	alarms []string
 	counts map[string]int
 }
 
-func (s *shop) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
+func (s *shop) now() time.Time {
+	if f := s.asked.Swap(nil); f != nil { // once
+		(*f)()
+	}
+	return time.Now().Add(time.Duration(s.offset.Load()))
+}
 
 func (s *shop) wait(d time.Duration) { s.offset.Add(int64(d)) }
 
@@ -350,6 +356,92 @@ func TestDisabledIsNotTold(t *testing.T) {
 	r.expect(t, "before", "after", "before", "meanwhile", "after")
 }
 
+// To enable one that is on costs it nothing of what it was not told yet.
+func TestEnableTwice(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r := open(t, db, here), receive(t)
+		e := s.add(t, r)
+		s.happen(t, feed.OrderPaid, "a")
+		if _, err := s.Enable(t.Context(), e.ID); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(t)
+		r.expect(t, "a")
+	})
+}
+
+// One that is made while a pass is under way is told what happens behind it in that pass.
+func TestEndpointComesWithinAPass(t *testing.T) {
+	s, r, late := open(t, sqldbtest.SQLite(t), here), receive(t), receive(t)
+	s.add(t, r)
+	s.pass(t)
+	come := func() { // behind the list of endpoints, before the events are read
+		s.add(t, late)
+		s.happen(t, feed.OrderPaid, "a")
+	}
+	s.asked.Store(&come)
+	s.pass(t)
+	s.pass(t)
+	r.expect(t, "a")
+	late.expect(t, "a")
+}
+
+// Many events of many endpoints are planned in parts, all of them in one pass.
+func TestManyOfMany(t *testing.T) {
+	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
+	const endpoints, events = 20, 120
+	for range endpoints {
+		s.add(t, r)
+	}
+	var nos []string
+	for i := range events {
+		nos = append(nos, fmt.Sprint("o", i))
+	}
+	s.happen(t, feed.OrderPaid, nos...)
+	due, err := s.Claimed(t.Context())
+	if err != nil || due != endpoints*webhooks.AtOnce {
+		t.Errorf("%d claimed, %v", due, err)
+	}
+	if n, err := s.Known(t.Context()); n != endpoints*events || err != nil {
+		t.Errorf("%d deliveries, %v", n, err)
+	}
+}
+
+// What a person says of an endpoint counts from the next page on, however much is due.
+func TestLaneHearsPeople(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r, moved := open(t, db, here), receive(t), receive(t)
+		e := s.add(t, r)
+		moved.secrets = r.secrets
+		var calls, after atomic.Int64
+		r.answers(func(http.ResponseWriter) {
+			if calls.Add(1) > 1 {
+				return
+			}
+			if _, err := s.Change(context.Background(), e.ID, webhooks.Put{URL: moved.URL}); err != nil {
+				t.Error(err)
+			}
+		})
+		moved.answers(func(http.ResponseWriter) {
+			if after.Add(1) > 1 {
+				return
+			}
+			if _, err := s.Disable(context.Background(), e.ID, "enough"); err != nil {
+				t.Error(err)
+			}
+		})
+		var nos []string
+		for i := range 4 * webhooks.AtOnce {
+			nos = append(nos, fmt.Sprint("o", i))
+		}
+		s.happen(t, feed.OrderPaid, nos...)
+		s.pass(t)
+		if calls.Load() != webhooks.AtOnce || after.Load() != webhooks.AtOnce {
+			t.Errorf("%d calls before the change, %d before it was disabled", calls.Load(), after.Load())
+		}
+	})
+}
+
 // Retry-After is kept, a redirect is not followed, and what is not 2xx is not taken.
 func TestAnswers(t *testing.T) {
 	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
@@ -549,18 +641,35 @@ func TestOldDeliveriesGo(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		s, r := open(t, db, here), receive(t)
 		e := s.add(t, r)
-		s.happen(t, feed.OrderPaid, "old")
-		s.pass(t)
-		r.answers(func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) })
-		s.happen(t, feed.OrderPaid, "waits")
-		s.pass(t)
+		ended := func(nos ...string) {
+			t.Helper()
+			s.happen(t, feed.OrderPaid, nos...)
+			_, err := s.Claimed(t.Context())
+			if err == nil {
+				err = db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+					_, err := tx.ExecContext(ctx, `UPDATE webhook_deliveries
+SET due_at = NULL
+WHERE order_no <> 'waits'`)
+					return err
+				})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		nos := []string{"waits"}
+		for i := range 2 * webhooks.PruneRows {
+			nos = append(nos, fmt.Sprint("old", i))
+		}
+		ended(nos...)
 		s.wait(31 * 24 * time.Hour)
+		ended("young")
 		if err := s.Prune(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		all, err := s.Deliveries(t.Context(), e.ID, 0, 10)
-		if err != nil || len(all) != 1 || all[0].Event.OrderNo != "waits" {
-			t.Errorf("%+v, %v", all, err)
+		if err != nil || len(all) != 2 || all[0].Event.OrderNo != "young" || all[1].Event.OrderNo != "waits" {
+			t.Errorf("%d: %+v, %v", len(all), all, err)
 		}
 		if err := errors.Join(s.Remove(t.Context(), e.ID), s.Prune(t.Context())); err != nil {
 			t.Fatal(err)
