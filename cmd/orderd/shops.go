@@ -20,6 +20,9 @@ func (f datedFeed) After(ctx context.Context, after int64, limit int) ([]feed.Ev
 	return f.Feed.After(ctx, after, limit, f.clock.Now())
 }
 
+// Begin implements orderhttp.Events.
+func (f datedFeed) Begin(ctx context.Context) (int64, error) { return f.Feed.Begin(ctx, f.clock.Now()) }
+
 // createShopKey makes a key of a shop's back end, and prints its secret alone.
 func createShopKey(ctx context.Context, co *core, t *terminal, shop string, scopes []string) error {
 	wanted := make([]shops.Scope, len(scopes))

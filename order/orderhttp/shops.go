@@ -28,8 +28,8 @@ type Shops interface {
 type Events interface {
 	// After gives events behind a place and the place to go on from: see feed.Feed.
 	After(ctx context.Context, after int64, limit int) ([]feed.Event, int64, error)
-	// Newest gives the place at this moment.
-	Newest(ctx context.Context) (int64, error)
+	// Begin gives the place of this moment: see feed.Feed.
+	Begin(ctx context.Context) (int64, error)
 }
 
 // shopKey is where the key of a shop is kept in its echo.Context.
@@ -124,11 +124,11 @@ func (a *api) events(c echo.Context) error {
 		return err
 	}
 	if now {
-		newest, err := a.Events.Newest(c.Request().Context())
+		place, err := a.Events.Begin(c.Request().Context())
 		if err != nil {
 			return err
 		}
-		return c.JSON(http.StatusOK, eventsView{Data: []eventView{}, NextAfter: newest})
+		return c.JSON(http.StatusOK, eventsView{Data: []eventView{}, NextAfter: place})
 	}
 	view, err := a.eventsAfter(c, after, limit, types, wait)
 	if err != nil {

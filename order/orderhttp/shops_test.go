@@ -32,7 +32,7 @@ func (keys) Who(_ context.Context, secret string) (*shops.Key, error) {
 // happened is a feed that grows when it is looked at: page by page.
 type happened struct{ pages [][]feed.Event }
 
-func (h *happened) Newest(context.Context) (int64, error) { return 41, nil }
+func (h *happened) Begin(context.Context) (int64, error) { return 41, nil }
 
 func (h *happened) After(_ context.Context, after int64, _ int) ([]feed.Event, int64, error) {
 	if len(h.pages) == 0 {

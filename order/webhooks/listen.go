@@ -31,13 +31,13 @@ func (s *Service) Listen(ctx context.Context, p Put) (*Listener, string, error) 
 	if err := p.check(); err != nil {
 		return nil, "", err
 	}
-	newest, err := s.feed.Newest(ctx)
+	from, err := s.feed.Begin(ctx, s.cfg.Now())
 	if err != nil {
 		return nil, "", err
 	}
 	secret, shown := newSecret()
 	l := &Listener{s: s, endpoint: Endpoint{URL: p.URL, Types: p.Types}, secret: secret,
-		tail: s.feed.Tail(newest, time.Now), // durations only, never stored
+		tail: s.feed.Tail(from, time.Now), // durations only, never stored
 		client: &http.Client{Timeout: callTimeout, Transport: &http.Transport{},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	return l, shown, nil

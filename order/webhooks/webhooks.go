@@ -191,8 +191,8 @@ func typesOf(types []feed.Type) string {
 	return strings.Join(words, " ")
 }
 
-// Add makes an endpoint, which is told what happens from now on, and gives its secret: it is
-// shown this once. Errors: *InvalidError, ErrTooMany, ErrOff.
+// Add makes an endpoint, which is told what happens from now on (see feed.Feed.Begin), and
+// gives its secret: it is shown this once. Errors: *InvalidError, ErrTooMany, ErrOff.
 func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, err error) {
 	if s.box == nil {
 		return e, "", ErrOff
@@ -200,14 +200,14 @@ func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, er
 	if err := p.check(); err != nil {
 		return e, "", err
 	}
-	newest, err := s.feed.Newest(ctx)
+	from, err := s.feed.Begin(ctx, s.cfg.Now())
 	if err != nil {
 		return e, "", err
 	}
 	slices.Sort(p.Types)
 	raw, shown := newSecret()
 	e = Endpoint{ID: "we_" + ulid.Make().String(), URL: p.URL, Note: p.Note, Types: slices.Compact(p.Types),
-		State: StateOn, CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond), from: newest}
+		State: StateOn, CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond), from: from}
 	e.secret = s.box.seal(raw, e.ID)
 	return e, shown, s.insertEndpoint(ctx, &e)
 }
@@ -242,13 +242,13 @@ func (s *Service) Disable(ctx context.Context, id, why string) (Endpoint, error)
 // Enable begins again, with what waits and what happens from now on; Redeliver has what
 // happened in between. One that is on misses nothing by it.
 func (s *Service) Enable(ctx context.Context, id string) (Endpoint, error) {
-	newest, err := s.feed.Newest(ctx)
+	from, err := s.feed.Begin(ctx, s.cfg.Now())
 	if err != nil {
 		return Endpoint{}, err
 	}
 	return s.update(ctx, id, // told_from first: MySQL would see the new state behind it
 		"told_from = CASE state WHEN 'on' THEN told_from ELSE ? END, state = 'on', why = '', failing_since = 0, "+
-			"alarmed_at = 0", newest)
+			"alarmed_at = 0", from)
 }
 
 // Remove ends an endpoint for good.

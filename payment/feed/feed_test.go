@@ -99,6 +99,30 @@ func TestAfterWaitsForGaps(t *testing.T) {
 	})
 }
 
+// Who begins now misses none that may still come, and is told of no others that were there.
+func TestBeginWaitsForGaps(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		begins := func(now time.Time, want int64) {
+			t.Helper()
+			if place, err := feed.New(db).Begin(t.Context(), now); place != want || err != nil {
+				t.Errorf("%d (%v), want %d", place, err, want)
+			}
+		}
+		begins(begin, 0)
+		put(t, db, begin, 2)
+		begins(begin, 0)
+		put(t, db, begin, 1)
+		begins(begin, 2)
+		later := begin.Add(time.Hour)
+		put(t, db, later, 4, 5, 7)
+		begins(later, 2)
+		put(t, db, later, 3)
+		begins(later, 5)
+		begins(later.Add(2*feed.GiveUp), 5)
+		begins(later.Add(2*feed.GiveUp+time.Millisecond), 7)
+	})
+}
+
 // The same with transactions: the first to write is the last to commit.
 func TestTailSeesTheLaneThatCommitsLast(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {

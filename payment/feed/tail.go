@@ -165,3 +165,23 @@ func (f *Feed) Since(ctx context.Context, at time.Time) (int64, error) {
 	}
 	return low, err
 }
+
+// Begin gives the place to begin at for who wants what happens from now on: the newest id,
+// or the one before the first that is missing and may still come, so that some of the
+// last 2 × GiveUp may be behind it. now is the clock by which events are dated.
+func (f *Feed) Begin(ctx context.Context, now time.Time) (int64, error) {
+	first, err := f.Since(ctx, now.Add(-2*GiveUp))
+	if err != nil {
+		return 0, err
+	}
+	next, err := f.From(ctx, first, 1)
+	if err != nil || len(next) == 0 || next[0].ID != first {
+		return first - 1, err
+	}
+	last, err := f.read(ctx, `id >= ?
+  AND NOT EXISTS (SELECT 1 FROM events_out n WHERE n.id = events_out.id + 1)`, []any{first}, 1)
+	if err != nil || len(last) == 0 { // none: pruned since
+		return first - 1, err
+	}
+	return last[0].ID, nil
+}
