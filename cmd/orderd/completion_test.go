@@ -69,10 +69,14 @@ func TestMisspeltVariablesAreNoticed(t *testing.T) {
 	for name, wrong := range map[string]bool{"ORDERD_TYPO": true, "ORDERD_DSN_": true, "ORDERD_PACE_FILE": true,
 		"ORDERD_REDIS_URL": true, "ORDERD_WECHAT_APIV3_KEY_FILE": false, "ORDERD_TEST_X": false, "ORDERD_CONFIG": false,
 		// Kubernetes has these in each container, for services called orderd and orderd-api.
-		"ORDERD_SERVICE_HOST": false, "ORDERD_PORT": false, "ORDERD_PORT_8080_TCP_ADDR": false,
-		"ORDERD_API_SERVICE_PORT_HTTP": false, "ORDERD_API_PORT_8080_TCP": false} {
+		"ORDERD_SERVICE_HOST": false, "ORDERD_PORT=tcp://10.0.0.1:8080": false, "ORDERD_PORT_8080_TCP_ADDR": false,
+		"ORDERD_API_SERVICE_PORT_HTTP": false, "ORDERD_API_PORT_8080_TCP": false, "ORDERD_API_SERVICE_PORT=1": false,
+		"ORDERD_PORT_8080_TCP_PORT=8080": false,
+		// And these are what somebody guesses.
+		"ORDERD_PORT=8000": true, "ORDERD_API_PORT=8000": true, "ORDERD_REDIS_PORT=": true} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv(name, "")
+			name, value, _ := strings.Cut(name, "=")
+			t.Setenv(name, value)
 			code, _, errs := words(t, "config", "check")
 			if wrong != (code == exitUsage) || wrong != strings.Contains(errs, name) {
 				t.Errorf("%d: %s", code, errs)

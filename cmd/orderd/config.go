@@ -304,9 +304,17 @@ func hasFlag(args []string, flag string) bool {
 	return false
 }
 
+// placeholder stands in the files of `orderd export` where a value of one's own has to be.
+const placeholder = "CHANGE-ME"
+
 // check refuses values that contradict one another or themselves, with the name of the
 // setting and a way out: here and not at the first order that meets them.
 func (s *settings) check() error {
+	for _, f := range s.fields() {
+		if f.value.Kind() == reflect.String && strings.Contains(f.value.String(), placeholder) {
+			return fmt.Errorf("%s still has the %s of an example: everybody knows it", f.env, placeholder)
+		}
+	}
 	if err := s.checkShipping(); err != nil {
 		return err
 	}

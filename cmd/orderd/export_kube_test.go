@@ -159,6 +159,9 @@ func TestManifestsAreOfThisProgram(t *testing.T) {
 				services = append(services, &kubeService{})
 				return services[len(services)-1]
 			case "ConfigMap", "Secret":
+				if kind == "Secret" && !strings.Contains(name, ".example.") {
+					t.Errorf("%s is applied again for each version, and would put its Secret over the real one", name)
+				}
 				data = append(data, &kubeData{})
 				return data[len(data)-1]
 			case "Job":
@@ -283,4 +286,19 @@ func TestComposeIsOfThisProgram(t *testing.T) {
 		t.Setenv(name, strings.Repeat("x", 64))
 	}
 	tool(t, dir, "docker", "compose", "config", "--quiet")
+}
+
+// Whoever forgets to put a value of their own in would run on a secret that everybody can read in the example.
+func TestPlaceholdersAreRefused(t *testing.T) {
+	for name, value := range map[string]string{"ORDERD_CUSTOMER_JWT_SECRET": "CHANGE-ME-openssl-rand-hex-32-00",
+		"ORDERD_BOOTSTRAP_ADMIN_TOKEN": "CHANGE-ME-openssl-rand-hex-32-00",
+		"ORDERD_DSN":                   "mysql:orderd:CHANGE-ME@tcp(mysql:3306)/orderd"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			if code, _, errs := words(t, "config", "check"); code != exitUsage || !strings.Contains(errs, name) ||
+				!strings.Contains(errs, "everybody knows it") {
+				t.Errorf("%d: %s", code, errs)
+			}
+		})
+	}
 }
