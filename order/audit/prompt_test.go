@@ -59,6 +59,7 @@ var words = map[string][]string{
 	"stock_gates.state":        {"open", "ended"},
 	"stock_buckets.state":      {"open", "closing", "closed"},
 	"stock_moves.cause":        {"grant", "back", "close"},
+	"webhook_endpoints.state":  {"on", "disabled", "removed"},
 }
 
 // books are a day that was reconciled, what its run and people made of it, and tasks that failed.
@@ -90,7 +91,13 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	"'{}', paid_at, 1, paid_at, '', 'adam', paid_at, paid_at FROM payments WHERE order_no = '$asked';" +
 	taskInto + "'failing', 1, 'x', 1800000000000, 1800000000000, 1800000000000);" +
 	"INSERT INTO rate_limits (name, next_at) VALUES ('close', 1800000000000000);" +
-	"INSERT INTO echoes (id, message, heard_at) VALUES ('n1', '', 1800000000000);" + saleRows
+	"INSERT INTO echoes (id, message, heard_at) VALUES ('n1', '', 1800000000000);" +
+	"INSERT INTO webhook_endpoints (id, url, types, note, secret, state, told_from, created_by, created_at, " +
+	"updated_at) VALUES ('we_1', 'https://a.example/', '', '', 'x', 'on', 0, 'adam', 1800000000000, 1800000000000);" +
+	"INSERT INTO webhook_deliveries (endpoint_id, event_id, at, type, order_no, version, state, ref) " +
+	"VALUES ('we_1', 1, 1800000000000, 'order.created', '$asked', 1, 'pending', '');" +
+	"INSERT INTO shop_keys (name, shop, scopes, sha256, created_by, created_at) " +
+	"VALUES ('mine-1', 'mine', 'place', 'x', 'adam', 1800000000000);" + saleRows
 
 func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 	t.Helper()
