@@ -50,10 +50,11 @@ type ResolvedHeld struct {
 }
 
 // ResolveHeld does what a person decided about a payment that is held. No money moves out but by
-// a refund, which the limits of refunds bind. The same action again finds what it did and changes
-// nothing.
+// a refund, which the limits of refunds bind. HeldRefund again finds what it did and changes
+// nothing; HeldApply again is a *JudgedError, since the payment is not held any more: whoever
+// lost the answer reads the order.
 //
-// Errors: *ValidationError, ErrNotFound (no such payment is held, or was), those of JudgeHeld and of
+// Errors: *ValidationError, ErrNotFound (no such payment is recorded), those of JudgeHeld and of
 // RefundHeld but ErrRefundWaits, those of WeChat Pay for HeldApply, database errors.
 func (s *Service) ResolveHeld(ctx context.Context, r ResolveHeld) (ResolvedHeld, error) {
 	if err := checkReason(r.Reason); err != nil {
@@ -87,19 +88,28 @@ func (s *Service) ResolveHeld(ctx context.Context, r ResolveHeld) (ResolvedHeld,
 }
 
 // applyHeld asks WeChat Pay about a payment that is held, and judges it again when WeChat Pay
-// has it as it was told.
+// has it as it was told. Money that WeChat Pay calls refunded is applied no more: that is noted on
+// the payment, as for a query of its order.
 func (s *Service) applyHeld(ctx context.Context, r ResolveHeld, held payment.Trade) (ResolvedHeld, error) {
 	told, err := s.cfg.Gateway.Query(ctx, held.OutTradeNo)
 	if err != nil {
 		return ResolvedHeld{}, err
 	}
-	if !told.Paid() || told.TransactionID != r.TransactionID || told.Total != held.Total {
+	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
+	defer cancel()
+	if told.State == payment.TradeRefund && told.TransactionID == r.TransactionID {
+		noted := Cause{Actor: r.Cause.Actor, Type: "query", ID: r.Cause.ID}
+		if _, err := s.Settle(ctx, told, noted); err != nil {
+			return ResolvedHeld{}, err
+		}
+		return ResolvedHeld{}, &JudgedError{Reason: "wechat", Why: "some or all of this money has gone back to its " +
+			"buyer at WeChat Pay: it is not applied; see on the merchant platform how much went back"}
+	}
+	if told.State != payment.TradeSuccess || told.TransactionID != r.TransactionID || told.Total != held.Total {
 		return ResolvedHeld{}, &JudgedError{Reason: "wechat", Why: fmt.Sprintf("WeChat Pay says of %s: %s %s, %s "+
 			"yuan; only what it has as it was told is applied", held.OutTradeNo, told.State, told.TransactionID,
 			told.Total)}
 	}
-	ctx, cancel := context.WithTimeout(detached(ctx), storeTimeout)
-	defer cancel()
 	settled, err := s.JudgeHeld(ctx, r.TransactionID, r.Reason, r.Cause)
 	if err != nil {
 		return ResolvedHeld{}, err

@@ -2,6 +2,7 @@ package order_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"orderd/order"
@@ -43,6 +44,10 @@ func TestHeldMoneyIsAppliedWhenWeChatPayHasIt(t *testing.T) {
 			}
 		}
 		f.WeChat.Put(trade)
+		if done, err := f.ResolveHeld(t.Context(), order.ResolveHeld{TransactionID: "none", Action: order.HeldApply,
+			Reason: "r", Cause: ordertest.Finance}); !errors.Is(err, order.ErrNotFound) {
+			t.Errorf("a payment that there is not: %+v, %v", done, err)
+		}
 		if _, err := act("KEEP"); !errors.As(err, new(*order.ValidationError)) {
 			t.Errorf("an action that there is not: %v", err)
 		}
@@ -50,13 +55,51 @@ func TestHeldMoneyIsAppliedWhenWeChatPayHasIt(t *testing.T) {
 		if done, err := act(order.HeldApply); err != nil || done != want {
 			t.Fatalf("%+v, %v", done, err)
 		}
-		for _, a := range order.HeldActions() { // it is not held any more
-			if done, err := act(a); err == nil {
-				t.Errorf("%s again: %+v", a, done)
-			}
+		if done, err := act(order.HeldApply); !errors.As(err, new(*order.JudgedError)) { // it is not held any more
+			t.Errorf("applied again: %+v, %v", done, err)
+		}
+		if done, err := act(order.HeldRefund); err == nil {
+			t.Errorf("sent back: %+v", done)
 		}
 		if got := whole(t, f, o); got.State != order.StatePaid {
 			t.Errorf("the order is %s", got.State)
+		}
+		f.AssertVerified(t)
+	})
+}
+
+// What WeChat Pay calls refunded was taken for paid: goods were sent for money that its buyer has again.
+func TestHeldMoneyThatWentBackIsNotApplied(t *testing.T) {
+	each(t, func(t *testing.T, f *ordertest.Fixture) {
+		f.SKU(t, "mug", 1)
+		o := f.PlaceOne(t, "a", "mug", 1)
+		trade, err := f.WeChat.Pay(f.Prepaid(t, o.OrderNo), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := f.Restarted(t, func(c *order.Config) { c.AppID = "wx0000000000000009" })
+		if s, err := g.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+			t.Fatal(s, err)
+		}
+		trade.State = payment.TradeRefund
+		f.WeChat.Put(trade)
+		for range 2 {
+			var judged *order.JudgedError
+			done, err := f.ResolveHeld(t.Context(), order.ResolveHeld{TransactionID: trade.TransactionID,
+				Action: order.HeldApply, Reason: "the app id was wrong", Cause: ordertest.Finance})
+			if !errors.As(err, &judged) || judged.Reason != "wechat" || !strings.Contains(judged.Why, "gone back") {
+				t.Errorf("%+v, %v", done, err)
+			}
+		}
+		events, err := f.Timeline(t.Context(), o.OrderNo)
+		noted := 0
+		for _, e := range events {
+			if e.Event == "payment.refund_told" {
+				noted++
+			}
+		}
+		if got := f.State(t, o.OrderNo); err != nil || got != order.StatePending || noted != 1 {
+			t.Errorf("the order is %s, noted %d times, %v", got, noted, err)
 		}
 		f.AssertVerified(t)
 	})
