@@ -89,7 +89,8 @@ func tellPlaced(outcomes []sqldb.Outcome[Placed], fresh []int) []feed.Event {
 const ToldNewest = 50_000
 
 // mendTold tells what happened and was not told, such as by a program that knows no feed. Its
-// key is ORDER_NO/VERSION/TYPE. The shop hears of it late, and at its own time.
+// key is ORDER_NO/VERSION/TYPE. The shop hears of it late, dated when it is told: the feed is in
+// the order of its times, by which it is searched.
 func mendTold(ctx context.Context, m *mending) (bool, error) {
 	parts := strings.Split(m.key, "/")
 	if len(parts) != 3 || parts[0] != m.orderNo {
@@ -105,11 +106,10 @@ func mendTold(ctx context.Context, m *mending) (bool, error) {
 	m.loaded = false // and nothing of it is written
 	told := feed.Event{Type: feed.Type(parts[2]), OrderNo: m.orderNo, Version: version}
 	var name, from, detail string
-	var at int64
-	err = m.tx.QueryRowContext(ctx, `SELECT at, event, from_state, to_state, detail
+	err = m.tx.QueryRowContext(ctx, `SELECT event, from_state, to_state, detail
 FROM order_events
 WHERE order_no = ?
-  AND seq = ?`, m.orderNo, version).Scan(&at, &name, &from, &told.State, &detail)
+  AND seq = ?`, m.orderNo, version).Scan(&name, &from, &told.State, &detail)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	} else if err != nil {
@@ -129,6 +129,6 @@ WHERE id > (SELECT COALESCE(MAX(id), 0) - `+strconv.Itoa(ToldNewest)+` FROM even
 	}
 	var facts map[string]string
 	_ = json.Unmarshal([]byte(detail), &facts) // "" of most: then it is about the order alone
-	told.At, told.Ref = sqldb.FromMillis(at), cmp.Or(facts["out_refund_no"], facts["transaction_id"])
+	told.At, told.Ref = m.now, cmp.Or(facts["out_refund_no"], facts["transaction_id"])
 	return true, feed.Insert(ctx, m.tx, []feed.Event{told})
 }

@@ -188,7 +188,7 @@ WHERE s.unlimited = 0
 		slices.Concat(wholeFlows, unnamedSKU, []string{"stock.came_in", "stock.flow_facts",
 			"stock.agrees_with_state", "stock.refund_returned", "close.proven", "bucket.conserved",
 			"bucket.closed_is_empty", "bucket.flow_of_its_sku"}), ofSKU},
-	{"events.told", "tell the shop what happened, at its own time",
+	{"events.told", "tell the shop what happened, late, dated when it is told",
 		"the timeline has it, and whoever did it, such as a program that knows no feed, told nobody; who was told " +
 			"too much is told no more by it", `
 SELECT CONCAT(order_no, '/', version, '/', type) AS what, order_no

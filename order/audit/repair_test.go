@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
@@ -143,7 +144,23 @@ func TestRepair(t *testing.T) {
 			})
 		}
 		w.tellsOfRepairs(t)
+		w.tellsLate(t)
 	})
+}
+
+// tellsLate: what is told late is dated when it is told, as the feed is searched by its times; its order closed before.
+func (w *world) tellsLate(t *testing.T) {
+	t.Helper()
+	w.seed(t, "DELETE FROM events_out WHERE order_no = '$closed' AND type = 'order.closed'")
+	w.Clock.Advance(time.Minute)
+	w.repair(t, byHand)
+	var at int64
+	if err := w.DB.QueryRowContext(t.Context(), `SELECT at
+FROM events_out
+WHERE order_no = ?
+  AND type = 'order.closed'`, w.closed).Scan(&at); err != nil || at != w.Clock.Now().UnixMilli() {
+		t.Errorf("told at %d, it is %d, %v", at, w.Clock.Now().UnixMilli(), err)
+	}
 }
 
 // tellsOfRepairs: who repaired and why stands in the timeline, in the flows, and nowhere else.
