@@ -195,6 +195,9 @@ func TestNothingIsDecidedBehind(t *testing.T) {
 		if got, err := g.Timeline(t.Context(), a.OrderNo); err != nil || len(got) != 1 {
 			t.Error(got, err)
 		}
+		if got, err := g.Search(t.Context(), a.OrderNo); err != nil || len(got) != 1 {
+			t.Error("searched for:", got, err)
+		}
 		if got, err := g.Cancel(t.Context(), cancel(a.OrderNo)); err != nil || got.State != order.StateClosed {
 			t.Errorf("cancel: %s, %v", got.State, err)
 		}

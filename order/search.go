@@ -29,35 +29,36 @@ type Hit struct {
 	ID   string // its number: of a refund the out_refund_no, however it was found
 	// OrderNo is its order, of a customer his newest; "" of a SKU, and of a payment without one.
 	OrderNo string
+	Outcome Settled // of a payment, "" of everything else: only SettledHeld is in the list of held ones
 }
 
 // searchQuery looks for one text in every index of numbers. Its arguments are the text, and
 // the text in capitals for what this service numbers itself; see Search.
-const searchQuery = `SELECT 'order', order_no, order_no
+const searchQuery = `SELECT 'order', order_no, order_no, ''
 FROM orders
 WHERE order_no = ?
 UNION ALL
-SELECT 'attempt', out_trade_no, order_no
+SELECT 'attempt', out_trade_no, order_no, ''
 FROM payment_attempts
 WHERE out_trade_no = ?
 UNION ALL
-SELECT 'payment', transaction_id, order_no
+SELECT 'payment', transaction_id, order_no, outcome
 FROM payments
 WHERE transaction_id = ?
 UNION ALL
-SELECT 'refund', out_refund_no, order_no
+SELECT 'refund', out_refund_no, order_no, ''
 FROM refunds
 WHERE out_refund_no = ?
 UNION ALL
-SELECT 'refund', out_refund_no, order_no
+SELECT 'refund', out_refund_no, order_no, ''
 FROM refunds
 WHERE out_refund_no = ?
 UNION ALL
-SELECT 'refund', out_refund_no, order_no
+SELECT 'refund', out_refund_no, order_no, ''
 FROM refunds
 WHERE refund_id = ?
 UNION ALL
-SELECT 'customer', customer_id, order_no
+SELECT 'customer', customer_id, order_no, ''
 FROM orders
 WHERE order_no = (
     SELECT order_no
@@ -66,7 +67,7 @@ WHERE order_no = (
     ORDER BY order_no DESC
     LIMIT 1)
 UNION ALL
-SELECT 'sku', sku_id, ''
+SELECT 'sku', sku_id, '', ''
 FROM skus
 WHERE sku_id = ?`
 
@@ -81,22 +82,36 @@ var hitKinds = []HitKind{HitOrder, HitAttempt, HitPayment, HitRefund, HitCustome
 
 // Search finds whatever has a text as its number or id: what a person has copied from a
 // message, a bill or WeChat Pay's platform. Space around it does not count, and neither does the
-// case of our own numbers. Every table is read by a key. Errors: *ValidationError for a text that
-// no number can be, database errors.
+// case of our own numbers. Every table is read by a key. That there is nothing is said only where
+// orders are written. Errors: *ValidationError for a text that no number can be, database errors.
 func (s *Service) Search(ctx context.Context, text string) ([]Hit, error) {
 	text = strings.TrimSpace(text)
 	if wrong := bounds.Searched.Check(text); wrong != nil {
 		return nil, &ValidationError{Fields: []FieldError{{"?q", wrong.Code, wrong.Detail}}}
 	}
-	var hits []Hit
-	err := sqldb.Each(ctx, s.db, searchQuery, searchArgs(text), func(rows *sql.Rows) error {
-		var h Hit
-		err := rows.Scan(&h.Kind, &h.ID, &h.OrderNo)
-		hits = append(hits, h)
-		return err
-	})
+	hits, err := searchHits(ctx, s.db, text)
+	if err == nil && len(hits) == 0 {
+		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			hits, err = searchHits(ctx, tx, text)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, sqldb.Wrap("search", err)
+	}
 	slices.SortStableFunc(hits, func(a, b Hit) int {
 		return slices.Index(hitKinds, a.Kind) - slices.Index(hitKinds, b.Kind)
 	})
-	return slices.Compact(hits), sqldb.Wrap("search", err) // what is in capitals already was looked for twice
+	return slices.Compact(hits), nil // what is in capitals already was looked for twice
+}
+
+// searchHits reads everything that has a text as its number or id, in no order.
+func searchHits(ctx context.Context, q querier, text string) (hits []Hit, err error) {
+	err = sqldb.Each(ctx, q, searchQuery, searchArgs(text), func(rows *sql.Rows) error {
+		var h Hit
+		err := rows.Scan(&h.Kind, &h.ID, &h.OrderNo, &h.Outcome)
+		hits = append(hits, h)
+		return err
+	})
+	return hits, err
 }

@@ -56,6 +56,11 @@ func TestSearchFindsByAnyNumber(t *testing.T) {
 				t.Errorf("%q: %q, want %q", text, g, want)
 			}
 		}
+		held(t, f, "4290", 100, "nobodys-01")
+		if hits, err := f.Search(t.Context(), "4290"); err != nil || len(hits) != 1 ||
+			hits[0] != (order.Hit{Kind: order.HitPayment, ID: "4290", Outcome: order.SettledHeld}) {
+			t.Errorf("held money of no order: %v, %v", hits, err)
+		}
 		f.SKU(t, o.CustomerID, 1)
 		if hits, err := f.Search(t.Context(), o.CustomerID); err != nil || len(hits) != 2 ||
 			hits[0].Kind != order.HitCustomer || hits[1].Kind != order.HitSKU {

@@ -46,7 +46,7 @@ var shows = map[string]string{
 	"order.PageLimit":                 "are customers here: a wrong guess costs speed",
 	"order.RefundBacklog":             "numbers for people and metrics",
 	"migrations/sqldb.Explain":        "a plan for people, and for tests and measurements",
-	"order.Search":                    "a search for people",
+	"order.Search":                    "shown; that there is nothing is decided",
 	"order.StockAccount":              "numbers for people; that there is no such SKU is decided",
 	"order.Timeline":                  "shown; that there is no such order is decided",
 	"order.Versions":                  "wakes those who wait; what they are shown is read by find",

@@ -47,8 +47,11 @@ func lookAt(h order.Hit) string {
 		return "stock show " + h.ID
 	case order.HitOrder, order.HitAttempt, order.HitPayment:
 	}
-	if h.OrderNo == "" { // money that names no order of ours is held
+	switch {
+	case h.OrderNo != "":
+		return "order get " + h.OrderNo
+	case h.Outcome == order.SettledHeld: // money that names no order of ours
 		return "held list"
 	}
-	return "order get " + h.OrderNo
+	return "refund list --transaction " + h.ID // it was held, and went back
 }

@@ -38,10 +38,13 @@ type refundCmd struct {
 type refundList struct {
 	output
 	// State is in lower case here, as in the database.
-	State  order.RefundState `help:"${refund_list_state}"`
-	Order  string            `help:"Order number."`
-	Limit  pageRows          `default:"50" help:"1 to 200."`
-	Cursor string            `help:"Go on after this refund number."`
+	State order.RefundState `help:"${refund_list_state}"`
+	Order string            `help:"Order number."`
+	// Transaction finds refunds of money that names no order, too.
+	Transaction string `help:"Transaction of WeChat Pay."`
+
+	Limit  pageRows `default:"50" help:"1 to 200."`
+	Cursor string   `help:"Go on after this refund number."`
 }
 
 // Run lists refunds.
@@ -51,7 +54,8 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	return withCore(ctx, s, func(co *core) error {
 		rows, next, err := co.orders.ListRefunds(ctx,
-			order.RefundFilter{State: c.State, OrderNo: c.Order, Limit: int(c.Limit), Cursor: c.Cursor})
+			order.RefundFilter{State: c.State, OrderNo: c.Order, TransactionID: c.Transaction, Limit: int(c.Limit),
+				Cursor: c.Cursor})
 		if err != nil {
 			return err
 		}

@@ -48,10 +48,13 @@ func hitPath(h order.Hit) string {
 		return "/admin/v1/skus/" + url.PathEscape(h.ID)
 	case order.HitOrder, order.HitAttempt, order.HitPayment:
 	}
-	if h.OrderNo == "" { // money that names no order of ours is held
+	switch {
+	case h.OrderNo != "":
+		return "/admin/v1/orders/" + url.PathEscape(h.OrderNo)
+	case h.Outcome == order.SettledHeld: // money that names no order of ours
 		return "/admin/v1/held"
 	}
-	return "/admin/v1/orders/" + url.PathEscape(h.OrderNo)
+	return "/admin/v1/refunds?transaction_id=" + url.QueryEscape(h.ID) // it was held, and went back
 }
 
 // search is GET /admin/v1/search?q=: whatever has this number or id. Nothing found is an

@@ -288,6 +288,21 @@ func TestSearch(t *testing.T) {
 	want(t, w, 200, `"only":null,"data":[{"kind":"customer",`)
 	want(t, w, 200, `"path":"/admin/v1/skus/`+o.CustomerID)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/search?q=nothing", ""), 200, `"only":null,"data":[]`)
+	for id, path := range map[string]string{"H": "/admin/v1/held", "B": "/admin/v1/refunds?transaction_id=B"} {
+		trade := payment.Trade{OutTradeNo: "nobodys-" + id, State: payment.TradeSuccess, TransactionID: id,
+			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 100,
+			PayerTotal: payment.Said(100), Currency: payment.CNY, SuccessTime: d.Clock.Now()}
+		d.WeChat.Put(trade)
+		if s, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+			t.Fatal(s, err)
+		}
+		if id == "B" {
+			want(t, d.ask(Finance, "POST", "/admin/v1/held/B", `{"action":"REFUND","reason":"r"}`), 200, `"owed"`)
+		}
+		want(t, d.ask(Viewer, "GET", "/admin/v1/search?q="+id, ""), 200,
+			`"only":{"kind":"payment","id":"`+id+`","path":"`+path+`"}`)
+	}
+	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?transaction_id=B", ""), 200, `"transaction_id":"B"`)
 	for _, q := range []string{"", "?q=", "?q=a%20b", "?q=" + strings.Repeat("a", 65), "?q=a&q=b", "?x=a"} {
 		want(t, d.ask(Viewer, "GET", "/admin/v1/search"+q, ""), 422, "VALIDATION_FAILED")
 	}
