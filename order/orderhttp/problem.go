@@ -264,7 +264,8 @@ func orderFailure(err error) Failure {
 	case errors.As(err, &refused):
 		return refusal(refused)
 	case errors.As(err, &judged):
-		return Failure{Code: CodeOrderNotPayable, Text: Text{"It stays held: " + judged.Why, "该付款仍待核实"}}
+		return Failure{Code: CodeOrderNotPayable, Text: Text{"Not applied: " + judged.Why,
+			"该付款未入账（" + judged.Why + "）"}}
 	case errors.Is(err, order.ErrNotFound):
 		return Failure{Code: CodeOrderNotFound}
 	case errors.Is(err, order.ErrRequestReused):
