@@ -71,12 +71,12 @@ func (w *waiter) post() int {
 
 // read gives the answer to GET: its status and its state or code.
 func (w *waiter) read() (status int, state string) {
-	for status = http.StatusTooManyRequests; status == http.StatusTooManyRequests; {
-		if status, state = w.look(); status == http.StatusTooManyRequests {
-			time.Sleep(200 * time.Millisecond) // whoever waits in a loop is told to ask less often
+	for {
+		if status, state = w.look(); status != http.StatusTooManyRequests {
+			return status, state
 		}
+		time.Sleep(200 * time.Millisecond) // whoever waits in a loop is told to ask less often
 	}
-	return status, state
 }
 
 // look is one read.

@@ -82,18 +82,26 @@ func SQLite(t testing.TB) *sqldb.DB {
 // the first of which starts it.
 func MariaDB(t testing.TB) *sqldb.DB {
 	t.Helper()
-	return connect(t, shared.maria.DSN(migratedMariaDB(t)))
+	name := migratedMariaDB(t) // starts the server
+	return connect(t, shared.maria.DSN(name))
 }
 
 // MariaDBDSN makes an empty database on the shared server and gives its DSN.
 func MariaDBDSN(t testing.TB) string {
+	t.Helper()
+	name := emptyMariaDB(t) // starts the server
+	return shared.maria.DSN(name)
+}
+
+// emptyMariaDB makes an empty database on the shared server and gives its name.
+func emptyMariaDB(t testing.TB) string {
 	t.Helper()
 	startShared(t)
 	name := "t" + strconv.FormatInt(shared.n.Add(1), 10)
 	if err := shared.maria.Create(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	return shared.maria.DSN(name)
+	return name
 }
 
 // startShared starts the server that the tests of this process share, once.

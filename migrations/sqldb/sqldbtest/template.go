@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -51,14 +50,10 @@ func copySQLite(t testing.TB, file string) {
 // migratedMariaDB makes a migrated database on the shared server and gives its name.
 func migratedMariaDB(t testing.TB) string {
 	t.Helper()
-	startShared(t)
+	name := emptyMariaDB(t)
 	templates.mariaOnce.Do(func() { templates.maria, templates.mariaErr = mariaTemplate(context.Background()) })
 	if templates.mariaErr != nil {
 		t.Fatal(templates.mariaErr)
-	}
-	name := "t" + strconv.FormatInt(shared.n.Add(1), 10)
-	if err := shared.maria.Create(t.Context(), name); err != nil {
-		t.Fatal(err)
 	}
 	db, err := sql.Open("mysql", strings.TrimPrefix(shared.maria.DSN(name), "mysql:")+"?multiStatements=true")
 	if err != nil {
