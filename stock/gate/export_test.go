@@ -75,6 +75,9 @@ func (h *Holding) Raise(bucket, seq, units int64) bool { return h.raise(bucket, 
 // Take takes units.
 func (h *Holding) Take(units int64) (bucket int64) { bucket, _ = h.take(units); return bucket }
 
+// Wants gives the units that are to be asked for.
+func (h *Holding) Wants() (units int64) { _, _, units = h.wants(); return units }
+
 // Drop forgets a bucket.
 func (h *Holding) Drop(bucket int64) bool { return h.drop(bucket) }
 

@@ -92,7 +92,8 @@ const (
 func (h *holding) wants() (bucket, seq, units int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.asked.IsZero() || time.Since(h.asked) > interest || h.bucket != 0 && h.left >= h.granted/lowWater {
+	enough := h.bucket != 0 && h.left >= h.granted/lowWater && !h.emptied
+	if enough || h.asked.IsZero() || time.Since(h.asked) > interest {
 		return h.bucket, h.seq, 0
 	}
 	want := max(h.lastRate, h.taken, leastWant)

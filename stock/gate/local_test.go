@@ -54,3 +54,21 @@ func TestGrantOfADroppedBucketIsNotTaken(t *testing.T) {
 		t.Error("the next bucket is not sold")
 	}
 }
+
+// A process whose first second was slow had asked for fewer units than one order wants. Nobody ever bought any of
+// them, so that they never became few, and all orders went to the pool for as long as the sale lasted.
+func TestBucketThatIsTooSmallForAnOrderGrows(t *testing.T) {
+	h := new(gate.Holding)
+	h.Raise(7, 1, 300)
+	seq := int64(1)
+	for ; h.Take(500) != 7; seq++ {
+		units := h.Wants()
+		if units <= 0 || seq > 10 {
+			t.Fatalf("after %d grants %d more units are asked for", seq, units)
+		}
+		h.Raise(7, seq+1, units)
+	}
+	if units := h.Wants(); units > 1000 {
+		t.Errorf("%d units more are asked for than two such orders need", units)
+	}
+}

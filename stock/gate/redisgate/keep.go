@@ -60,7 +60,8 @@ const (
 // keeping is what the keeper remembers between its looks.
 type keeping struct {
 	suspects map[int64]suspicion
-	fenced   map[int64]bool // buckets that the database refused since the last look
+	fenced   map[int64]bool   // buckets that the database refused since the last look
+	scarce   map[string]int64 // as in Shared, before this look
 	looks    int64
 	drift    int64
 	renewed  time.Time // of this machine
@@ -106,6 +107,7 @@ func (s *Shared) Keep(ctx context.Context, gates []*stock.Gate) error {
 	maps.DeleteFunc(s.keeper.suspects, func(_ int64, x suspicion) bool { return x.look < s.keeper.looks-1 })
 	s.mu.Lock()
 	s.keeper.fenced, s.fenced = s.fenced, map[int64]bool{}
+	s.keeper.scarce, s.scarce = s.scarce, map[string]int64{}
 	s.mu.Unlock()
 	rows, err := s.rows(ctx) // before Redis is looked at: see judge
 	if err != nil {
@@ -523,8 +525,8 @@ func (k *sale) suspect(id int64, what string) bool {
 	return before.what == what && before.look == k.keeper.looks-1
 }
 
-// wants gives how many units a bucket is to get: what it had, more when that was too little. Where
-// there is a queue it is its part of the pool: nobody buys there.
+// wants gives how many units a bucket is to get: what it had, more when that was too little, also for
+// one order. Where there is a queue it is its part of the pool: nobody buys there.
 func (k *sale) wants(g *stock.Gate, st SKUStat) int64 {
 	last := max(st.Units, leastFirst)
 	switch {
@@ -534,6 +536,9 @@ func (k *sale) wants(g *stock.Gate, st SKUStat) int64 {
 		return 2 * last
 	case st.Left < last/lowWater:
 		return last - st.Left
+	}
+	if asked := k.keeper.scarce[g.SkuID]; st.Left < asked {
+		return 2*asked - st.Left
 	}
 	return 0
 }

@@ -509,21 +509,36 @@ func TestWhoDoesNotKnowThatTheEpochEndedSellsNothing(t *testing.T) {
 // Who came a moment before his sale began, and was decided a moment after, was told that all is sold.
 func TestWhoComesTooEarlyIsNotToldThatItIsSoldOut(t *testing.T) {
 	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
-	m.pods[0].SKU(m, "hot", 10)
-	opens := time.Now().Add(time.Second)
-	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Rate: 1000, OpensAt: opens})
-	l := &line{market: m, sku: "hot"}
+	for soon := time.Second; !comesTooEarly(m, fmt.Sprint("in", soon), soon); soon *= 2 {
+		if soon > time.Minute {
+			t.Fatal("it had begun each time before anybody came")
+		}
+	}
+}
+
+// comesTooEarly has somebody come before a sale begins that begins soon. False: it was too late for that.
+func comesTooEarly(m *market, sku string, soon time.Duration) bool {
+	m.Helper()
+	m.pods[0].SKU(m, sku, 10)
+	opens := time.Now().Add(soon)
+	m.setGate(stock.GateChange{SkuID: sku, Mode: stock.GateRedis, Rate: 1000, OpensAt: opens})
+	l := &line{market: m, sku: sku}
 	m.until("all units are in a bucket", func() bool {
-		return m.count("SELECT available FROM skus WHERE sku_id = 'hot'") == 0
+		return m.count("SELECT available FROM skus WHERE sku_id = ?", sku) == 0
 	})
-	c := l.claim("ann", "key", 1)
+	c := l.claim("ann", "key "+sku, 1)
 	ticket := m.pods[0].Gate.Take(c)
+	if !time.Now().Before(opens) {
+		m.pods[0].Gate.Settle(ticket, gate.Unused)
+		return false
+	}
 	m.until("it begins", func() bool { return time.Now().After(opens) })
 	var short *errShort
 	err := l.place(c.OrderNo, c.Lines, ticket.Buckets)
 	if !errors.As(err, &short) || !short.Elsewhere || ticket.Asked {
-		t.Errorf("%v, and all buckets were asked: %t", err, ticket.Asked)
+		m.Errorf("%v, and all buckets were asked: %t", err, ticket.Asked)
 	}
+	return true
 }
 
 // When many buckets were given up at once and the next epoch has one, each of the many was drained at the rate of all.

@@ -269,3 +269,16 @@ func TestRedisGateSellsEveryUnitOnce(t *testing.T) {
 		}
 	})
 }
+
+// A bucket with fewer units than one order wants is not empty, and never became so: all those orders went to the pool.
+func TestBucketThatIsTooSmallForAnOrderGrows(t *testing.T) {
+	m := newMarket(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
+	m.sell("hot", 4000, 1) // 400 of them in the bucket
+	m.until("the bucket has units", func() bool { return m.count("SELECT COUNT(*) FROM stock_buckets") == 1 })
+	l := &line{market: m, sku: "hot"}
+	m.until("one of its orders is sold from Redis", func() bool {
+		ticket := m.pods[0].Gate.Take(l.claim("ann", "key", 450))
+		m.pods[0].Gate.Settle(ticket, gate.Unused)
+		return ticket.Buckets != nil
+	})
+}

@@ -58,7 +58,8 @@ type Shared struct {
 	mostQueued int64
 
 	mu      sync.Mutex
-	fenced  map[int64]bool // buckets that the database refused
+	fenced  map[int64]bool   // buckets that the database refused
+	scarce  map[string]int64 // the most units by SKU that a claim asked for and a bucket had not, since the last look
 	later   []settling
 	running bool // settles
 
@@ -102,7 +103,7 @@ func NewShared(cfg SharedConfig) *Shared {
 		cfg.Observe = nobody{}
 	}
 	s := &Shared{cfg: cfg, home: New(cfg.Client, cfg.Prefix), admin: stock.NewAdmin(cfg.DB, cfg.Now),
-		fenced: map[int64]bool{}}
+		fenced: map[int64]bool{}, scarce: map[string]int64{}}
 	s.view.Store(&view{})
 	s.keeper.suspects, s.keeper.empty = map[int64]suspicion{}, map[Bucket]time.Time{}
 	s.resting.of = map[Bucket]rest{}
@@ -129,6 +130,7 @@ func (s *Shared) Take(c *gate.Claim, lines []int) gate.Taken {
 		t.Queued, t.NotReady, t.Reused = got.queued, got.wait, got.reused
 		if t.Queued != nil || t.NotReady > 0 || t.Reused {
 			s.settle(helds, gate.Unused)
+			t.Asked = false
 			return t
 		}
 		t.Asked = t.Asked && got.asked
@@ -251,6 +253,7 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 		case err == nil && reply.Repeat && reply.State == StateDirect && o.MayWait:
 			return got{held: &held{lane: l, orderNo: reply.OrderNo, entry: reply.Entry, lines: o.Lines, borrowed: true}}
 		case err == nil && !reply.Repeat && reply.Code == CodeInsufficient:
+			s.tooFew(&o)
 		case err == nil && !reply.Repeat && reply.Code == CodeQueueFull:
 			full = true
 		case err == nil && !reply.Repeat && reply.Code == CodeKeyReused && v.queues():
@@ -267,6 +270,15 @@ func (s *Shared) takeOf(c *gate.Claim, of cart, mayWait bool) got {
 		return got{wait: comeAgain}
 	}
 	return got{asked: !v.partly}
+}
+
+// tooFew notes what a bucket had not, for it to get more: one that nobody can buy of never becomes empty.
+func (s *Shared) tooFew(o *Order) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range o.Lines {
+		s.scarce[l.SkuID] = max(s.scarce[l.SkuID], l.Quantity)
+	}
 }
 
 // gotOf is what a cart has got that a bucket has taken or knows. Where a queue may know an earlier try
