@@ -25,7 +25,7 @@ const (
 	// GateLocal hands units to the memory of processes.
 	GateLocal GateMode = "local"
 	// GateRedis hands units to buckets in Redis. A process that has no Redis, or cannot reach
-	// it, sells such a gate as a local one.
+	// it, sells such a gate as a local one; with a queue when nobody else reaches it either.
 	GateRedis GateMode = "redis"
 )
 
@@ -540,6 +540,48 @@ WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
   AND state IN ('open', 'closing')`, append([]any{sqldb.Millis(now)}, sqldb.Args(ids)...)...)
 		return err
 	})
+}
+
+// LastKept gives when the buckets in Redis of each of these SKUs were last seen to be kept, those
+// that are closed among them. A SKU that never had any is left out.
+func (a *Admin) LastKept(ctx context.Context, skuIDs []string) (map[string]time.Time, error) {
+	kept := make(map[string]time.Time, len(skuIDs))
+	err := a.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		clear(kept)
+		return sqldb.Each(ctx, tx, `SELECT sku_id, MAX(seen_at)
+FROM stock_buckets `+string(bucketsByState)+`
+WHERE state IN ('open', 'closing', 'closed')
+  AND sku_id IN (`+sqldb.In(len(skuIDs))+`)
+  AND home = 'redis'
+GROUP BY sku_id`, sqldb.Args(skuIDs), func(rows *sql.Rows) error {
+			var id string
+			var at int64
+			err := rows.Scan(&id, &at)
+			kept[id] = sqldb.FromMillis(at)
+			return err
+		})
+	})
+	return kept, sqldb.Wrap("look who keeps buckets", err)
+}
+
+// Kept notes that somebody keeps the buckets in Redis of these SKUs, of which none is open at this
+// time, where LastKept finds it: in the last one.
+func (a *Admin) Kept(ctx context.Context, skuIDs []string, now time.Time) error {
+	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		last, err := readBuckets(ctx, tx, bucketsByState, `state = 'closed'
+  AND sku_id IN (`+sqldb.In(len(skuIDs))+`)
+  AND home = 'redis'
+ORDER BY epoch DESC, seen_at DESC
+LIMIT 1`, sqldb.Args(skuIDs))
+		if err != nil || len(last) == 0 {
+			return err
+		}
+		_, err = tx.Update(ctx, `UPDATE stock_buckets
+SET seen_at = ?
+WHERE bucket_id = ?`, sqldb.Millis(now), last[0].ID)
+		return err
+	})
+	return sqldb.Wrap("note who keeps buckets", err)
 }
 
 // OpenBuckets gives all buckets that are not closed, by id.

@@ -557,7 +557,15 @@ func (a *app) startGate() {
 		a.gate.Run(ctx, a.orders)
 	}()
 	a.stopGate = func() { cancel(); <-ended }
+	select {
+	case <-a.gate.First():
+	case <-time.After(gatesWithin):
+	}
 }
+
+// gatesWithin is how long the first read of the gates is waited for: who serves before sells from a pool
+// what others may wait for. When the database is away for longer it sells nothing either.
+const gatesWithin = 2 * time.Second
 
 // maxHome is the width of stock_buckets.home, in bytes.
 const maxHome = 64

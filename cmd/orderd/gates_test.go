@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -72,6 +73,27 @@ func TestGateVerbs(t *testing.T) {
 
 // quantityOf is a first stock.
 func quantityOf(n int64) *int64 { return &n }
+
+// A process that served before it had read the gates sold from the pool what others waited for.
+func TestServiceKnowsItsGatesBeforeItServes(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 5 {
+		a := embedded(t, dir)
+		sku := fmt.Sprint("ticket", i)
+		if i > 0 && !a.gate.Knows(fmt.Sprint("ticket", i-1)) {
+			t.Error("it has read no gates")
+		}
+		_, _, err := a.stock.Put(t.Context(), stock.Put{SkuID: sku, Title: "Ticket", PriceFen: 100,
+			Quantity: quantityOf(600)})
+		if err == nil {
+			_, err = a.stock.SetGate(t.Context(), stock.GateChange{SkuID: sku, Mode: stock.GateLocal, Actor: "cli:test",
+				Reason: "a test"})
+		}
+		if err := errors.Join(err, a.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
 
 // A gate that was set while the service runs has to be met by the next buyers, and a process that ends must leave no
 // units behind.

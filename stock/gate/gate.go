@@ -48,8 +48,8 @@ type Config struct {
 	Home string
 	// NoAuto leaves SKUs that are found hot alone.
 	NoAuto bool
-	// Shared is the home of the gates in mode redis; nil: they are sold like those in mode
-	// local.
+	// Shared is the home of the gates in mode redis; nil: this process never reaches it. See
+	// Shared.Up.
 	Shared Shared
 }
 
@@ -59,6 +59,7 @@ type Gate struct {
 	cfg   Config
 	admin *stock.Admin
 	view  atomic.Pointer[view]
+	first chan struct{} // closed when the gates were first read
 	ring  chan struct{} // the keeper is to look before its time
 	hot   detector
 	// believe is stock.MarkFor, and more in a test that wants to see it fail.
@@ -85,6 +86,9 @@ type gated struct {
 	marks   marks
 	refused atomic.Int64 // units refused from memory since the last count
 	queues  atomic.Bool  // it may have had a queue, of which placements may still wait
+	// forsaken: no process has reached the shared home of it for long. Of a gate with a queue, while
+	// this process cannot reach it.
+	forsaken atomic.Bool
 }
 
 // New makes the gate of a process. Run keeps it.
@@ -95,9 +99,13 @@ func New(cfg Config) *Gate {
 	if cfg.Observe == nil {
 		cfg.Observe = nobody{}
 	}
-	return &Gate{cfg: cfg, admin: stock.NewAdmin(cfg.DB, cfg.Now), ring: make(chan struct{}, 1),
-		believe: stock.MarkFor}
+	return &Gate{cfg: cfg, admin: stock.NewAdmin(cfg.DB, cfg.Now), first: make(chan struct{}),
+		ring: make(chan struct{}, 1), believe: stock.MarkFor}
 }
+
+// First is closed when Run has read the gates for the first time. Until then a process does not know
+// which SKUs have one, and sells all of them from their pools.
+func (g *Gate) First() <-chan struct{} { return g.first }
 
 // Claim is a placement that asks for units.
 type Claim struct {
@@ -178,7 +186,7 @@ func (g *Gate) Take(c *Claim) Ticket {
 		if s == nil {
 			continue
 		}
-		switch g.mode(s.conf.Load()) {
+		switch g.mode(s) {
 		case stock.GateRedis:
 			shared = append(shared, i)
 		case stock.GateLocal:
@@ -210,7 +218,7 @@ func (g *Gate) takeBlind(t *Ticket, c *Claim) {
 	}
 	v := g.view.Load()
 	for i, l := range c.Lines {
-		if s := v.gates[l.SkuID]; s != nil && s.conf.Load().Queues() && g.mode(s.conf.Load()) == stock.GateRedis {
+		if s := v.gates[l.SkuID]; s != nil && s.conf.Load().Queues() && g.mode(s) == stock.GateRedis {
 			t.from(c, i, stock.FromNowhere)
 		}
 	}

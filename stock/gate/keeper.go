@@ -94,7 +94,7 @@ func (k *keeper) look(ctx context.Context) error {
 	k.count(v)
 	errs := []error{k.closeOrphans(ctx), k.sell(ctx)}
 	if fresh {
-		errs = append(errs, k.keepShared(ctx, v))
+		errs = append(errs, k.keepShared(ctx, v), k.findForsaken(ctx, v))
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.gates)) {
 		s := v.gates[id]
@@ -153,6 +153,8 @@ func (k *keeper) readGates(ctx context.Context) error {
 	k.view.Store(next)
 	if old != nil {
 		k.forget(old, next)
+	} else {
+		close(k.first)
 	}
 	return nil
 }
@@ -169,6 +171,41 @@ func (k *keeper) keepShared(ctx context.Context, v *view) error {
 		}
 	}
 	return k.cfg.Shared.Keep(ctx, gates)
+}
+
+// findForsaken finds out of which gates with a queue nobody reaches the shared home, while this
+// process does not: the rows of their buckets say when somebody last did. One that has never had
+// any has nobody waiting.
+func (k *keeper) findForsaken(ctx context.Context, v *view) error {
+	if k.reaches() {
+		for _, s := range v.gates {
+			s.forsaken.Store(false)
+		}
+		return nil
+	}
+	sales := map[string]string{} // by SKU
+	for id, s := range v.gates {
+		if c := s.conf.Load(); c.Queues() {
+			sales[id] = c.Sale
+		}
+	}
+	if len(sales) == 0 {
+		return nil
+	}
+	kept, err := k.admin.LastKept(ctx, slices.Sorted(maps.Keys(sales)))
+	if err != nil {
+		return err
+	}
+	bySale := map[string]time.Time{}
+	for id, at := range kept {
+		if at.After(bySale[sales[id]]) {
+			bySale[sales[id]] = at
+		}
+	}
+	for id, sale := range sales {
+		v.gates[id].forsaken.Store(k.cfg.Now().Sub(bySale[sale]) > stock.SeenFor)
+	}
+	return nil
 }
 
 // openMillis is the begin of a sale, 0 for none.
@@ -244,7 +281,7 @@ func (k *keeper) turn(ctx context.Context, s *gated) error {
 // fill asks for units for this process, and gives back what nobody asks for.
 func (k *keeper) fill(ctx context.Context, s *gated) error {
 	c := s.conf.Load()
-	mode := k.mode(c)
+	mode := k.mode(s)
 	if id := s.local.id(); id != 0 && (mode != stock.GateLocal || c.Ended || s.local.idle() == id) {
 		if s.local.drop(id) {
 			k.orphan(id)

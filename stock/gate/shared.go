@@ -14,7 +14,7 @@ import (
 type Shared interface {
 	Queue
 	// Up reports that the home can be asked. While it cannot, its gates are sold like those
-	// in mode local.
+	// in mode local; those with a queue when no other process has reached it for stock.SeenFor.
 	Up() bool
 	// Take sets units aside for the lines of a claim that are named by their index, for all
 	// those of a sale or for none. It takes half a second at most.
@@ -38,9 +38,16 @@ type Taken struct {
 	Asked    bool
 }
 
-// mode gives the mode by which a gate is sold at this moment.
-func (g *Gate) mode(c *stock.Gate) stock.GateMode {
-	if c.Mode == stock.GateRedis && (g.cfg.Shared == nil || !g.cfg.Shared.Up()) {
+// reaches reports that this process can ask the shared home.
+func (g *Gate) reaches() bool { return g.cfg.Shared != nil && g.cfg.Shared.Up() }
+
+// mode gives the mode by which a gate is sold at this moment. While this process cannot reach the
+// shared home it sells as from memory. Of a gate with a queue it does so only when nobody else has
+// reached the home for long either: until then others serve those who wait, and the pool may have
+// their units.
+func (g *Gate) mode(s *gated) stock.GateMode {
+	c := s.conf.Load()
+	if c.Mode == stock.GateRedis && !g.reaches() && (!c.Queues() || s.forsaken.Load()) {
 		return stock.GateLocal
 	}
 	return c.Mode
@@ -50,6 +57,15 @@ func (g *Gate) mode(c *stock.Gate) stock.GateMode {
 // gets no more than that, it waits or has to come again.
 func (g *Gate) takeShared(t *Ticket, c *Claim, v *view, lines []int) bool {
 	if len(lines) == 0 {
+		return true
+	}
+	if !g.reaches() { // others do
+		for _, line := range lines {
+			g.got(t, c, line, stock.GateRedis, 0)
+			if v.gates[c.Lines[line].SkuID].conf.Load().Queues() {
+				t.from(c, line, stock.FromNowhere)
+			}
+		}
 		return true
 	}
 	taken := g.cfg.Shared.Take(c, lines)

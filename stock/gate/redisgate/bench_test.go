@@ -2,6 +2,7 @@ package redisgate_test
 
 import (
 	_ "embed" // the seed's script
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orderd/migrations/sqldb/sqldbtest"
+	orders "orderd/order"
+	"orderd/order/ordertest"
+	"orderd/order/ordertest/gatetest"
+	"orderd/stock"
+	"orderd/stock/gate"
 	"orderd/stock/gate/redisgate"
 )
 
@@ -146,4 +153,50 @@ func processorTime(b *testing.B, client redis.UniversalClient) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// BenchmarkToldToWait compares placements a second that are told to wait (queued/s), by a process on MariaDB and
+// redis-server: by a bucket that knows all orders there can be, which none is taken for, and by one that does not, so
+// that each is looked for in the other lines and among the orders. The ratio of the two is logged.
+func BenchmarkToldToWait(b *testing.B) {
+	client := server(b)
+	first := ordertest.NewUnverified(b, sqldbtest.MariaDB(b), func(c *orders.Config) { c.Now = time.Now })
+	p := gatetest.Beside(b, first, "pod", func(cfg *gate.Config, _ *orders.Config) {
+		cfg.Shared = redisgate.NewShared(redisgate.SharedConfig{DB: first.DB, Client: client, Now: time.Now})
+	})
+	p.Keep(b)
+	p.SKU(b, "hot", plenty)
+	_, err := stock.NewAdmin(first.DB, time.Now).SetGate(b.Context(), stock.GateChange{SkuID: "hot",
+		Mode: stock.GateRedis, Rate: 1000, Actor: "cli:test", Reason: "a benchmark"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var customers atomic.Int64
+	waits := func() bool {
+		_, err := p.Place(b.Context(), cartOf(fmt.Sprint("c", customers.Add(1)), "key", "hot"))
+		return errors.As(err, new(*orders.QueuedError))
+	}
+	rate := map[string]float64{}
+	for _, flows := range []string{"complete", "filling"} {
+		b.Run(flows, func(b *testing.B) {
+			client.Del(b.Context(), "queue_{hot/0}", "queued_{hot/0}") // the line has an end
+			gatetest.Eventually(b, "the rate is used up", waits)
+			if err := client.HSet(b.Context(), "gate_{hot/0}", "flows", flows).Err(); err != nil {
+				b.Fatal(err)
+			}
+			b.SetParallelism(64) // by processor: placements of a process share their calls
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if !waits() {
+						b.Error("it is not told to wait")
+						return
+					}
+				}
+			})
+			rate[flows] = float64(b.N) / b.Elapsed().Seconds()
+			b.ReportMetric(rate[flows], "queued/s")
+		})
+	}
+	b.Logf("who is looked for: %.2f of who is not", rate["filling"]/rate["complete"])
 }

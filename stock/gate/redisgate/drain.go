@@ -234,6 +234,19 @@ func (k *sale) seen(ctx context.Context) error {
 	return k.admin.Seen(ctx, ids, k.cfg.Now())
 }
 
+// kept says in the database that the sale is kept, though none of its buckets has a row: units of those
+// of before may be in the pool for others, from whom a process that cannot reach Redis would sell them.
+func (k *sale) kept(ctx context.Context) error {
+	if time.Since(k.keeper.told[k.name]) < seenEvery {
+		return nil
+	}
+	err := k.admin.Kept(ctx, k.skus, k.cfg.Now())
+	if err == nil {
+		k.keeper.told[k.name] = time.Now()
+	}
+	return err
+}
+
 // endForsaken ends the epochs of sales with a queue whose buckets nobody has kept for stock.SeenFor,
 // while this process has no Redis: their units are sold from the pool.
 func (s *Shared) endForsaken(ctx context.Context, sales map[string][]*stock.Gate) error {

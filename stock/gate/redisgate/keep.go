@@ -67,6 +67,7 @@ type keeping struct {
 	renewed  time.Time // of this machine
 	swept    time.Time
 	empty    map[Bucket]time.Time // queues that no sale has any more: since when they are empty
+	told     map[string]time.Time // when this process last told that it keeps a sale without a row, of this machine
 }
 
 // suspicion is something wrong with a bucket that may be the moment between two reads.
@@ -251,7 +252,11 @@ func (k *sale) keep(ctx context.Context) error {
 		}
 	}
 	if k.queues() && len(k.ofRedis()) == 0 {
-		if waiting, err := k.former(ctx); waiting || err != nil {
+		waiting, err := k.former(ctx)
+		if err == nil {
+			err = k.kept(ctx)
+		}
+		if waiting || err != nil {
 			k.view.paused = true
 			return err
 		}
@@ -319,7 +324,7 @@ func (k *sale) bucket(ctx context.Context, l *lane) error {
 	}
 	k.waiting += stat.Queue
 	switch {
-	case stat.Token > b.Token:
+	case stat.Token > b.Token || stat.Token == b.Token && !k.ours(b, stat):
 		return k.newEpoch(ctx, "taken", stat.Token)
 	case k.queues() && stat.Token == b.Token && !stat.Open:
 		return k.closed(ctx, b)
@@ -346,6 +351,14 @@ func (k *sale) bucket(ctx context.Context, l *lane) error {
 		}
 	}
 	return nil
+}
+
+// ours reports that a bucket was opened for a SKU of this sale, and not for others that had its name
+// before: those of one epoch may have the same number.
+func (k *sale) ours(b Bucket, stat Stat) bool {
+	return slices.ContainsFunc(k.skus, func(sku string) bool {
+		return stat.SKUs[sku].BucketID == stock.SharedBucket(sku, b.Token, b.No)
+	})
 }
 
 // forgets has a bucket say that it does not know all orders: while it could not be reached they came to
@@ -399,7 +412,7 @@ func (k *sale) stat(ctx context.Context, b Bucket) (Stat, error) {
 func (k *sale) open(ctx context.Context, b Bucket) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	o := Opening{Filling: b.Token > 1} // what came in an earlier epoch is not known in this one
+	o := Opening{Filling: true} // what came in an earlier epoch, or before there was a gate, is not known in this one
 	for _, sku := range k.skus {
 		o.Slices = append(o.Slices, Slice{SkuID: sku, BucketID: stock.SharedBucket(sku, b.Token, b.No)})
 	}

@@ -106,6 +106,7 @@ func NewShared(cfg SharedConfig) *Shared {
 		fenced: map[int64]bool{}, scarce: map[string]int64{}}
 	s.view.Store(&view{})
 	s.keeper.suspects, s.keeper.empty = map[int64]suspicion{}, map[Bucket]time.Time{}
+	s.keeper.told = map[string]time.Time{}
 	s.resting.of = map[Bucket]rest{}
 	return s
 }

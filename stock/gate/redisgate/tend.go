@@ -88,7 +88,8 @@ func (s *Shared) renewQueues(ctx context.Context) error {
 	var gone []any
 	for i, b := range buckets {
 		k := s.home.keys(b)
-		names = append(names, k.queue(), k.queued(), k.claimed())
+		// The gate as well: the next sale of this name begins above its token, as the ids of its entries must.
+		names = append(names, k.gate(), k.queue(), k.queued(), k.claimed())
 		v := s.view.Load().names[b.Sale]
 		kept := v != nil && v.lanes[b.No] != nil
 		if kept {
