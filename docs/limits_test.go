@@ -37,7 +37,8 @@ var limits = []struct {
 		"sqldb.deadAfter",
 	}},
 	{"Orders and payments", []string{
-		"order.defaultPayWithin", "order.defaultGrace", "order.maxAttempts",
+		"order.defaultPayWithin", "order.defaultPayLeast", "order.defaultPayMost",
+		"order.defaultGrace", "order.maxAttempts",
 		"order.defaultPrepayInFlight", "order.maxOpenCalls", "order.maxPrepayRounds",
 		"bounds.PayWithin", "bounds.CodeValid", "bounds.H5Valid", "order.payMargin",
 		"order.setWaits/CloseRetry", "order.defaultAskEvery", "order.adoptEvery", "order.adoptPage",

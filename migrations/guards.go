@@ -21,6 +21,7 @@ var Guards = map[string]string{
 	"stock_flows.PRIMARY":               "order_no,kind,ref,sku_id",
 	"orders.PRIMARY":                    "order_no",
 	"orders.u_orders_request":           "customer_id,request_id",
+	"orders.u_orders_reference":         "reference?,shop", // most orders have none
 	"order_items.PRIMARY":               "order_no,line_no",
 	"order_events.PRIMARY":              "order_no,seq",
 	"payment_attempts.PRIMARY":          "out_trade_no",

@@ -118,6 +118,13 @@ func (e *PriceChangedError) Error() string {
 	return fmt.Sprintf("the total is %d fen now, %d were expected", e.Actual, e.Expected)
 }
 
+// ReferenceTakenError: another order of the shop has this reference. Nothing was placed.
+type ReferenceTakenError struct{ OrderNo string }
+
+func (e *ReferenceTakenError) Error() string {
+	return "order " + e.OrderNo + " has this reference already"
+}
+
 // NotPayableError: the order cannot be prepaid any more.
 type NotPayableError struct {
 	State   State

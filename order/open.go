@@ -42,7 +42,7 @@ func (s *Service) openOf(ctx context.Context, tx *sqldb.Tx, batch []placing) (op
 		who[i] = batch[i].CustomerID
 	}
 	slices.Sort(who)
-	since := batch[0].at.Add(-max(openHorizon, 2*s.cfg.PayWithin))
+	since := batch[0].at.Add(-max(openHorizon, 2*s.cfg.PayWithin, s.cfg.PayWithinMost))
 	open, err := findOpen(ctx, tx, slices.Compact(who), since)
 	if err != nil || s.cfg.MaxOpenUnits <= 0 || len(open) == 0 {
 		return open, err

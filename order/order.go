@@ -17,6 +17,8 @@ type Order struct {
 	Total       payment.Fen
 	Remark      string
 	Attach      string
+	Shop        string // whose back end placed it for its customer; "" when the customer did
+	Reference   string // the shop's own number for it, which no other order of the shop has; "" without
 	Items       []Item
 	CloseReason CloseReason // who wanted it closed, "" if nobody did
 	CloseTries  int64       // how often WeChat was asked
@@ -76,7 +78,10 @@ type Refund struct {
 	Note          string       // the asker's words
 	Items         []stock.Line // what goes back to the shelf when the money has gone back, if Restock
 	Restock       bool
-	Requester     Actor
+	// Requester is in whose name it was asked for: he may not approve it, and his key makes the same
+	// request the same refund. Shop is whose back end asked in the name of a customer, "" for nobody's.
+	Requester Actor
+	Shop      string
 
 	ApprovalsNeeded       int
 	Approvals             []Approval
@@ -171,6 +176,14 @@ const (
 	AttemptClosed  AttemptState = "closed"  // proven unpayable
 )
 
+// AskedBy is who asked for the refund: of what a shop asked for its customer, the shop.
+func (r *Refund) AskedBy() Actor {
+	if r.Shop != "" {
+		return Actor{Type: ActorShop, ID: r.Shop}
+	}
+	return r.Requester
+}
+
 // CloseReason says who wanted an order closed: of several, the first person.
 type CloseReason string
 
@@ -179,7 +192,7 @@ const (
 	// CloseReasonTimeout: its time was over, and nobody has asked for the close. It is
 	// the only one that money which comes late may revive (LatePolicyRevive).
 	CloseReasonTimeout CloseReason = "timeout"
-	// CloseReasonCancel: its customer.
+	// CloseReasonCancel: its customer, or a shop for him.
 	CloseReasonCancel CloseReason = "cancel"
 	// CloseReasonOperator: a person here, or two whose word that nothing was paid has
 	// closed it.
@@ -208,7 +221,7 @@ func (r CloseReason) revivable() bool { return r == CloseReasonTimeout }
 // Actor is who did something.
 type Actor struct {
 	Type ActorType
-	ID   string // customer id, operator's name, worker; never personal data
+	ID   string // customer id, name of a shop, operator's name, worker; never personal data
 }
 
 // ActorType is the kind of an actor.
@@ -217,11 +230,17 @@ type ActorType string
 // The actors.
 const (
 	ActorCustomer   ActorType = "customer"
+	ActorShop       ActorType = "shop" // a shop's back end, for the customer whose order it is
 	ActorScheduler  ActorType = "scheduler"
 	ActorWeChat     ActorType = "wechat"
 	ActorOperator   ActorType = "operator"
 	ActorReconciler ActorType = "reconciler"
 )
+
+// ActorTypes lists the kinds of actors.
+func ActorTypes() []ActorType {
+	return []ActorType{ActorCustomer, ActorShop, ActorScheduler, ActorWeChat, ActorOperator, ActorReconciler}
+}
 
 // Cause is why something happened, for the timeline: the actor and the request,
 // task, notification or query that brought it.
@@ -278,6 +297,14 @@ type Placement struct {
 	Remark        string // ≤ 200 characters
 	Attach        string // ≤ 128 characters, comes back in WeChat's notifications and bills
 	Cause         string // request id, for the timeline
+
+	// Shop is whose back end places it for its customer, "" when the customer does. Only a shop
+	// may say the next two.
+	Shop string
+	// Reference is the shop's own number for the order, which it has for one order alone; "" for none.
+	Reference string
+	// ExpiresIn is the time to pay, in whole seconds from when the order is made; 0 for Config.PayWithin.
+	ExpiresIn time.Duration
 }
 
 // Placed is an order as it was placed.

@@ -31,6 +31,8 @@ func refusalKind(err error) string {
 		return "sku"
 	case errors.As(err, new(*PriceChangedError)):
 		return "price"
+	case errors.As(err, new(*ReferenceTakenError)):
+		return "reference"
 	case errors.Is(err, ErrRequestReused):
 		return "key"
 	case errors.As(err, new(*ValidationError)):
@@ -42,17 +44,18 @@ func refusalKind(err error) string {
 // outcome is what became of a placement that waited and is not the order of its number. Of its
 // fields one is there, or none: nobody could make the order.
 type outcome struct {
-	PlacedAs   string              `json:"placed_as,omitempty"`
-	NotStarted *NotStartedError    `json:"not_started,omitempty"`
-	Limit      *CustomerLimitError `json:"customer_limit,omitempty"`
-	Open       *TooManyOpenError   `json:"open_orders,omitempty"`
-	Units      *TooManyUnitsError  `json:"open_units,omitempty"`
-	Short      *InsufficientError  `json:"stock,omitempty"`
-	SKU        *UnknownSKUError    `json:"sku,omitempty"`
-	Price      *PriceChangedError  `json:"price,omitempty"`
-	Invalid    *ValidationError    `json:"invalid,omitempty"`
-	Reused     bool                `json:"key,omitempty"`
-	TooLong    bool                `json:"too_long,omitempty"` // it waited for longer than anybody may
+	PlacedAs   string               `json:"placed_as,omitempty"`
+	NotStarted *NotStartedError     `json:"not_started,omitempty"`
+	Limit      *CustomerLimitError  `json:"customer_limit,omitempty"`
+	Open       *TooManyOpenError    `json:"open_orders,omitempty"`
+	Units      *TooManyUnitsError   `json:"open_units,omitempty"`
+	Short      *InsufficientError   `json:"stock,omitempty"`
+	SKU        *UnknownSKUError     `json:"sku,omitempty"`
+	Price      *PriceChangedError   `json:"price,omitempty"`
+	Taken      *ReferenceTakenError `json:"reference,omitempty"`
+	Invalid    *ValidationError     `json:"invalid,omitempty"`
+	Reused     bool                 `json:"key,omitempty"`
+	TooLong    bool                 `json:"too_long,omitempty"` // it waited for longer than anybody may
 }
 
 // writeOutcome writes down what became of a placement that waited.
@@ -63,7 +66,8 @@ func writeOutcome(err error) []byte {
 	case errors.As(err, &as):
 		o.PlacedAs = as.OrderNo
 	case errors.As(err, &o.NotStarted), errors.As(err, &o.Limit), errors.As(err, &o.Open), errors.As(err, &o.Units),
-		errors.As(err, &o.Short), errors.As(err, &o.SKU), errors.As(err, &o.Price), errors.As(err, &o.Invalid):
+		errors.As(err, &o.Short), errors.As(err, &o.SKU), errors.As(err, &o.Price), errors.As(err, &o.Taken),
+		errors.As(err, &o.Invalid):
 	default:
 		o.Reused, o.TooLong = errors.Is(err, ErrRequestReused), errors.Is(err, sqldb.ErrOverloaded)
 	}
@@ -100,6 +104,8 @@ func readOutcome(b []byte) error {
 		return o.SKU
 	case o.Price != nil:
 		return o.Price
+	case o.Taken != nil:
+		return o.Taken
 	case o.Invalid != nil:
 		return o.Invalid
 	case o.Reused:

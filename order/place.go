@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -53,6 +54,12 @@ const maxLooks = 5
 // requestKey is what makes a placement the same placement.
 type requestKey struct{ customerID, requestID string }
 
+// shopReference is a shop's own number for an order, the unique key (reference, shop) of orders.
+type shopReference struct{ shop, reference string }
+
+// ref is the shop's number for it; one without a reference is nobody's.
+func (p *placing) ref() shopReference { return shopReference{p.Shop, p.Reference} }
+
 // key is the unique key (customer_id, request_id) of orders.
 func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID} }
 
@@ -63,13 +70,13 @@ func (p *placing) key() requestKey { return requestKey{p.CustomerID, p.RequestID
 //
 // Errors: *ValidationError, *UnknownSKUError, *PriceChangedError,
 // *InsufficientError, *NotStartedError, *CustomerLimitError, *TooManyOpenError,
-// *TooManyUnitsError, ErrRequestReused (nothing was placed), *NotReadyError, or one
+// *TooManyUnitsError, *ReferenceTakenError, ErrRequestReused (nothing was placed), *NotReadyError, or one
 // that matches sqldb.ErrUnavailable or sqldb.ErrOverloaded: repeat with the same key.
 // A *QueuedError is none of these: units are set aside, and the order is made under
 // its number when its turn comes, or refused then (FindQueued). It is an error so that
 // nobody takes it for an order.
 func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
-	if err := p.validate(); err != nil {
+	if err := cmp.Or(p.validate(), s.checkPayWithin(p.ExpiresIn)); err != nil {
 		return Placed{}, err
 	}
 	asked := p.Lines
@@ -98,7 +105,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Placed, error) {
 // newPlacing is a placement under a number, whose time to pay begins now.
 func (s *Service) newPlacing(p Placement, orderNo string, now time.Time) placing {
 	return placing{Placement: p, orderNo: orderNo, hash: p.hash(), at: now,
-		expireAt: ceilSecond(now.Add(s.cfg.PayWithin))}
+		expireAt: ceilSecond(now.Add(cmp.Or(p.ExpiresIn, s.cfg.PayWithin)))}
 }
 
 // counted counts what became of a placement, and has its order looked at when it is due.
@@ -112,7 +119,7 @@ func (s *Service) counted(placed Placed, err error) (Placed, error) {
 		s.observe.Replayed()
 		return placed, nil
 	}
-	s.observe.Transition("", StatePending, ActorCustomer)
+	s.observe.Transition("", StatePending, placed.Order.placedBy().Type)
 	failpoint.Hit("place.committed")
 	s.cfg.Tasks.WakeAt(placed.Order.DueAt)
 	failpoint.Hit("place.armed")
@@ -162,7 +169,33 @@ func (p *Placement) validate() error {
 	}
 	bad.text("#/remark", &bounds.Remark, p.Remark)
 	bad.text("#/attach", &bounds.Attach, p.Attach)
+	if p.Shop == "" && p.Reference != "" {
+		add("#/reference", CodeShopOnly, "only a shop's key gives a reference")
+	}
+	if p.Shop == "" && p.ExpiresIn != 0 {
+		add("#/expires_in", CodeShopOnly, "only a shop's key gives a time to pay")
+	}
+	if p.Reference != "" {
+		bad.text("#/reference", &bounds.Reference, p.Reference)
+	}
+	if p.ExpiresIn != 0 {
+		bad.number("#/expires_in", &bounds.ExpiresIn, int64(p.ExpiresIn/time.Second))
+	}
 	return bad.err()
+}
+
+// CodeShopOnly: a field of a placement that only a shop's back end may give.
+const CodeShopOnly = "SHOP_ONLY"
+
+// checkPayWithin gives a *ValidationError for a time to pay that this service does not give, 0 for
+// its own. What waits in a queue was promised its time, and keeps it when these bounds change.
+func (s *Service) checkPayWithin(d time.Duration) error {
+	least, most := s.cfg.PayWithinLeast, s.cfg.PayWithinMost
+	if d == 0 || d >= least && d <= most {
+		return nil
+	}
+	return &ValidationError{Fields: []FieldError{{"#/expires_in", bounds.CodeRange,
+		fmt.Sprintf("expires_in is %d to %d seconds", least/time.Second, most/time.Second)}}}
 }
 
 // hash is the fingerprint that tells a repeat from another request under the
@@ -181,6 +214,15 @@ func (p *Placement) hash() string {
 	}
 	text(p.Remark)
 	text(p.Attach)
+	// Only what is given counts: what was placed by the program before keeps its hash.
+	if p.Reference != "" {
+		b = append(b, "reference "...)
+		text(p.Shop)
+		text(p.Reference)
+	}
+	if p.ExpiresIn != 0 {
+		b = strconv.AppendInt(append(b, "expires_in "...), int64(p.ExpiresIn/time.Second), 10)
+	}
 	sum := sha256.Sum256(b)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
@@ -213,13 +255,10 @@ func (s *Service) placeBatch(ctx context.Context, tx *sqldb.Tx, batch []placing)
 // ones: stock, orders, items. Members that are repeats get the first answer, those
 // that cannot be placed their refusal; neither keeps the others from being placed.
 func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[Placed], error) {
-	begun := time.Now()                   // a duration only, never stored
-	var known map[requestKey]placedBefore // most often nothing is
-	if batch[0].looks > 0 {
-		var err error
-		if known, err = findPlaced(ctx, tx, batch); err != nil {
-			return nil, err
-		}
+	begun := time.Now() // a duration only, never stored
+	known, taken, err := lookAround(ctx, tx, batch)
+	if err != nil {
+		return nil, err
 	}
 	want := wantOf(batch, s.cfg.Now())
 	if batch[0].ran == 0 {
@@ -250,7 +289,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 			outcomes[i] = placedBefore{order: outcomes[j].Answer.Order, hash: batch[j].hash}.answer(p)
 			continue
 		}
-		o, err := s.decide(p, shelf, limits)
+		o, err := s.decide(p, shelf, limits, taken)
 		if err != nil {
 			outcomes[i].Err = err
 			refused = append(refused, i)
@@ -258,6 +297,7 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 		}
 		outcomes[i].Answer.Order = o
 		first[p.key()] = i
+		taken.take(p)
 		fresh = append(fresh, i)
 	}
 	if len(refused) > 0 { // also after a look: another process may have placed it since
@@ -274,6 +314,39 @@ func (s *Service) tryPlace(ctx context.Context, tx *sqldb.Tx, batch []placing) (
 	}
 	defer tellNews(outcomes, shelf, begun)
 	return outcomes, shelf.CommitLast(ctx, tx, at)
+}
+
+// lookAround finds what a batch that met a duplicate repeats: the orders that were placed under its
+// keys, and those that have its references. Before the first duplicate nothing is looked for.
+func lookAround(ctx context.Context, tx *sqldb.Tx, batch []placing) (map[requestKey]placedBefore, references,
+	error) {
+	if batch[0].looks == 0 {
+		return nil, references{}, nil
+	}
+	known, err := findPlaced(ctx, tx, batch)
+	if err != nil {
+		return nil, nil, err
+	}
+	taken, err := findReferences(ctx, tx, batch)
+	return known, taken, err
+}
+
+// references are the orders that have a shop's number, as a batch knows of them.
+type references map[shopReference]string
+
+// refuses gives the refusal of a placement whose reference another order has.
+func (r references) refuses(p *placing) error {
+	if no := r[p.ref()]; p.Reference != "" && no != "" {
+		return &ReferenceTakenError{OrderNo: no}
+	}
+	return nil
+}
+
+// take notes the reference of a placement that is made.
+func (r references) take(p *placing) {
+	if p.Reference != "" {
+		r[p.ref()] = p.orderNo
+	}
 }
 
 // writePlaced asserts and writes the fresh members of a batch, all but what they take from
@@ -354,7 +427,10 @@ func wantOf(batch []placing, now time.Time) stock.Want {
 }
 
 // decide prices the lines and takes them from the shelf, all or none.
-func (s *Service) decide(p *placing, shelf *stock.Shelf, limits limits) (Order, error) {
+func (s *Service) decide(p *placing, shelf *stock.Shelf, limits limits, taken references) (Order, error) {
+	if err := taken.refuses(p); err != nil {
+		return Order{}, err
+	}
 	var total payment.Fen
 	items := make([]Item, len(p.Lines))
 	for i, l := range p.Lines {
@@ -389,7 +465,7 @@ func (s *Service) decide(p *placing, shelf *stock.Shelf, limits limits) (Order, 
 	limits.sale.take(p, slots)
 	return Order{
 		OrderNo: p.orderNo, CustomerID: p.CustomerID, State: StatePending, Version: 1, Total: total,
-		Remark: p.Remark, Attach: p.Attach, Items: items, PlacedCause: p.Cause,
+		Remark: p.Remark, Attach: p.Attach, Shop: p.Shop, Reference: p.Reference, Items: items, PlacedCause: p.Cause,
 		CreatedAt: p.at, UpdatedAt: p.at, ExpireAt: p.expireAt, DueAt: p.expireAt.Add(s.cfg.Grace),
 	}, nil
 }

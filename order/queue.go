@@ -81,6 +81,9 @@ type waiting struct {
 	Remark     string        `json:"remark,omitempty"`
 	Attach     string        `json:"attach,omitempty"`
 	Cause      string        `json:"cause,omitempty"`
+	Shop       string        `json:"shop,omitempty"`
+	Reference  string        `json:"reference,omitempty"`
+	ExpiresIn  int64         `json:"expires_in,omitempty"` // seconds to pay, from when the order is made
 }
 
 // waitingLine is a line of it.
@@ -92,7 +95,8 @@ type waitingLine struct {
 // payload writes a placement down for the queue, with the lines as they were asked for.
 func (p *Placement) payload(asked []stock.Line) []byte {
 	w := waiting{CustomerID: p.CustomerID, RequestID: p.RequestID, Expected: p.ExpectedTotal, Remark: p.Remark,
-		Attach: p.Attach, Cause: p.Cause}
+		Attach: p.Attach, Cause: p.Cause, Shop: p.Shop, Reference: p.Reference,
+		ExpiresIn: int64(p.ExpiresIn / time.Second)}
 	for _, l := range asked {
 		w.Lines = append(w.Lines, waitingLine(l))
 	}
@@ -110,7 +114,8 @@ func readWaiting(payload []byte) (Placement, error) {
 		return Placement{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	p := Placement{CustomerID: w.CustomerID, RequestID: w.RequestID, ExpectedTotal: w.Expected, Remark: w.Remark,
-		Attach: w.Attach, Cause: w.Cause}
+		Attach: w.Attach, Cause: w.Cause, Shop: w.Shop, Reference: w.Reference,
+		ExpiresIn: time.Duration(w.ExpiresIn) * time.Second}
 	for _, l := range w.Lines {
 		p.Lines = append(p.Lines, stock.Line(l))
 	}

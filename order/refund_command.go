@@ -40,7 +40,17 @@ type askKey struct {
 
 // key is unique in refunds (u_refunds_request).
 func (c *askRefund) key() askKey {
-	return askKey{c.cause.Actor.Type, c.cause.Actor.ID, c.ask.RequestID}
+	by, _ := c.asker()
+	return askKey{by.Type, by.ID, c.ask.RequestID}
+}
+
+// asker gives in whose name a request is made, and the shop that makes it. What a shop asks for its
+// customer is the customer's request: his key is the same key, whoever sends it.
+func (c *askRefund) asker() (by Actor, shop string) {
+	if by = c.cause.Actor; by.Type == ActorShop {
+		return Actor{Type: ActorCustomer, ID: c.customerID}, by.ID
+	}
+	return by, ""
 }
 
 // decide records a new refund, or finds the one of the first request.
@@ -94,9 +104,10 @@ func (c *askRefund) newRefund(b *batch, paid *paidEntry) (Refund, error) {
 	r := Refund{OutRefundNo: c.number, OrderNo: c.orderNo,
 		TransactionID: paid.transactionID, OutTradeNo: paid.outTradeNo, PaymentTotal: paid.amount,
 		Amount: amount, Items: lines, Restock: b.s.restocks(c.ask),
-		Reason: ReasonAftersale, Note: c.ask.Reason, Requester: c.cause.Actor, Generation: 1,
+		Reason: ReasonAftersale, Note: c.ask.Reason, Generation: 1,
 		ApprovalsNeeded: b.approvals(paid, amount),
 		CreatedAt:       b.now, UpdatedAt: b.now, Version: 1, requestID: c.ask.RequestID, requestHash: c.hash}
+	r.Requester, r.Shop = c.asker()
 	// Goods that go back to the shelf for less than they cost are for a person: else whoever keeps them has them
 	// for sale again for a fen.
 	if c.ask.NeedsPerson || r.Restock && amount < b.refunds.price(c.orderNo, lines) {
@@ -637,7 +648,7 @@ func (b *batch) succeed(row *refundEntry) Refund {
 	next := Refund{OutRefundNo: successorNo(*r), OrderNo: r.OrderNo, TransactionID: r.TransactionID,
 		OutTradeNo: r.OutTradeNo, Amount: r.Amount, PaymentTotal: r.PaymentTotal,
 		State:  successorState(b.numbersOf(r.TransactionID)),
-		Reason: r.Reason, Note: r.Note, Items: r.Items, Restock: r.Restock, Requester: r.Requester,
+		Reason: r.Reason, Note: r.Note, Items: r.Items, Restock: r.Restock, Requester: r.Requester, Shop: r.Shop,
 		ApprovalsNeeded: r.ApprovalsNeeded, Replaces: r.OutRefundNo, Generation: r.Generation + 1,
 		CreatedAt: b.now, UpdatedAt: b.now, Version: 1}
 	if next.State == RefundStateRefused {

@@ -15,12 +15,13 @@ type HitKind string
 
 // The kinds, in the order of a search's answer.
 const (
-	HitOrder    HitKind = "order"    // by order_no
-	HitAttempt  HitKind = "attempt"  // by out_trade_no
-	HitPayment  HitKind = "payment"  // by transaction_id
-	HitRefund   HitKind = "refund"   // by out_refund_no, or by WeChat Pay's refund_id
-	HitCustomer HitKind = "customer" // by the customer's id
-	HitSKU      HitKind = "sku"      // by sku_id
+	HitOrder     HitKind = "order"     // by order_no
+	HitAttempt   HitKind = "attempt"   // by out_trade_no
+	HitPayment   HitKind = "payment"   // by transaction_id
+	HitRefund    HitKind = "refund"    // by out_refund_no, or by WeChat Pay's refund_id
+	HitReference HitKind = "reference" // by the number that a shop gave an order: several shops may have it
+	HitCustomer  HitKind = "customer"  // by the customer's id
+	HitSKU       HitKind = "sku"       // by sku_id
 )
 
 // Hit is one thing that a search found.
@@ -58,6 +59,10 @@ SELECT 'refund', out_refund_no, order_no, ''
 FROM refunds
 WHERE refund_id = ?
 UNION ALL
+SELECT 'reference', reference, order_no, ''
+FROM orders
+WHERE reference = ?
+UNION ALL
 SELECT 'customer', customer_id, order_no, ''
 FROM orders
 WHERE order_no = (
@@ -74,11 +79,11 @@ WHERE sku_id = ?`
 // searchArgs are the arguments of searchQuery for a text.
 func searchArgs(text string) []any {
 	capitals := strings.ToUpper(text)
-	return []any{capitals, capitals, text, text, capitals, text, text, text}
+	return []any{capitals, capitals, text, text, capitals, text, text, text, text}
 }
 
 // hitKinds are the kinds in the order of an answer.
-var hitKinds = []HitKind{HitOrder, HitAttempt, HitPayment, HitRefund, HitCustomer, HitSKU}
+var hitKinds = []HitKind{HitOrder, HitAttempt, HitPayment, HitRefund, HitReference, HitCustomer, HitSKU}
 
 // Search finds whatever has a text as its number or id: what a person has copied from a
 // message, a bill or WeChat Pay's platform. Space around it does not count, and neither does the

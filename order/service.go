@@ -34,7 +34,7 @@ type Observer interface {
 	Transition(from, to State, by ActorType)
 	// Settled: a payment was taken in from notify, query or bill.
 	Settled(source string, s Settlement)
-	// Refused: a placement was refused: stock, price, sku, key, open_orders, open_units,
+	// Refused: a placement was refused: stock, price, sku, key, reference, open_orders, open_units,
 	// not_started, customer_limit.
 	Refused(what string)
 	// Replayed: a placement was answered from an earlier one.
@@ -61,8 +61,12 @@ type Observer interface {
 const (
 	// MinPayWithin exists for tests and demonstrations; WeChat itself raises a
 	// time_expire of less than a minute to a minute.
-	MinPayWithin          = time.Second
-	defaultPayWithin      = 30 * time.Minute
+	MinPayWithin     = time.Second
+	defaultPayWithin = 30 * time.Minute
+	// defaultPayLeast is what WeChat Pay raises a shorter time_expire to.
+	defaultPayLeast = time.Minute
+	// defaultPayMost is how long a shop may have stock held for an order that nobody has paid.
+	defaultPayMost        = 24 * time.Hour
 	defaultGrace          = 20 * time.Second
 	defaultPrepayInFlight = 30 * time.Second
 	defaultCloseUnprepaid = 10 * time.Minute
@@ -101,6 +105,10 @@ type Config struct {
 	// PayWithin is how long a buyer has; at least MinPayWithin, and with Grace at most
 	// bounds.PayWithin. Default 30 m.
 	PayWithin time.Duration
+	// PayWithinLeast and PayWithinMost bound the time to pay that a shop gives its own orders
+	// (Placement.ExpiresIn), in whole seconds. Defaults: a minute, the least that WeChat Pay gives, and
+	// a day.
+	PayWithinLeast, PayWithinMost time.Duration
 	// Grace is how long after the deadline WeChat is asked to close: WeChat
 	// refuses late payers by itself from the deadline on, and answers
 	// FREQUENCY_LIMITED to closes that come right at it. Default 20 s, negative
@@ -242,6 +250,13 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.PayWithin < MinPayWithin || cfg.PayWithin > bounds.PayWithin-cfg.Grace {
 		return nil, errors.New("order: PayWithin must be at least one second, and with Grace at most seven days")
+	}
+	cfg.PayWithinLeast = cmp.Or(cfg.PayWithinLeast, defaultPayLeast)
+	cfg.PayWithinMost = cmp.Or(cfg.PayWithinMost, min(defaultPayMost, bounds.PayWithin-cfg.Grace))
+	if cfg.PayWithinLeast < MinPayWithin || cfg.PayWithinLeast > cfg.PayWithinMost ||
+		cfg.PayWithinMost > bounds.PayWithin-cfg.Grace {
+		return nil, errors.New("order: PayWithinLeast must be at least one second and at most PayWithinMost, " +
+			"and that with Grace at most seven days")
 	}
 	if err := CheckPayDescription(cfg.PayDescription); err != nil {
 		return nil, fmt.Errorf("order: %w", err)

@@ -25,11 +25,13 @@ type Filter struct {
 	OutTradeNo             string
 	TransactionID          string
 	OutRefundNo            string
+	Reference              string // a shop's number
+	Shop                   string // whose back end placed it; no index has it alone: for Reference
 	Stuck                  bool   // past its due time by more than StuckAfter
 	Limit                  int    // 1–200
 	Cursor                 string // order_no of the last one seen
 
-	// No index has these: they need one of the numbers, CustomerID, or both of Created, at
+	// No index has these: they need one of the numbers, Reference, CustomerID, or both of Created, at
 	// most MaxListRange apart.
 	SkuID                string
 	AmountMin, AmountMax payment.Fen
@@ -45,7 +47,7 @@ func (f *Filter) numbered() bool {
 
 // check refuses with a *ValidationError what would look through the orders of all times.
 func (f *Filter) check() error {
-	if f.numbered() || f.CustomerID != "" {
+	if f.numbered() || f.CustomerID != "" || f.Reference != "" {
 		return nil
 	}
 	within := !f.CreatedFrom.IsZero() && !f.CreatedTo.IsZero() && f.CreatedTo.Sub(f.CreatedFrom) <= MaxListRange
@@ -121,6 +123,8 @@ func (f *Filter) byIndex(w *terms, now time.Time) (index string) {
 		w.add(f.TransactionID != "", "order_no IN (SELECT order_no FROM payments WHERE transaction_id = ?)",
 			f.TransactionID)
 		w.add(f.OutRefundNo != "", "order_no IN (SELECT order_no FROM refunds WHERE out_refund_no = ?)", f.OutRefundNo)
+	case f.Reference != "":
+		index = "u_orders_reference"
 	case f.CustomerID != "":
 		index = "ix_orders_open"
 	case f.State != "":
@@ -132,6 +136,8 @@ func (f *Filter) byIndex(w *terms, now time.Time) (index string) {
 	default:
 		index = "PRIMARY"
 	}
+	w.add(f.Reference != "", "reference = ?", f.Reference)
+	w.add(f.Shop != "", "shop = ?", f.Shop)
 	w.add(f.State != "", "state = ?", string(f.State))
 	w.add(f.CustomerID != "", "customer_id = ?", f.CustomerID)
 	w.add(f.Stuck, "due_at < ?", sqldb.Millis(now.Add(-StuckAfter)))
@@ -145,7 +151,7 @@ func (f *Filter) between(w *terms) {
 	w.add(!f.CreatedFrom.IsZero(), "order_no >= ?", placedAfter(f.CreatedFrom))
 	w.add(!f.CreatedTo.IsZero(), "order_no < ?", placedAfter(f.CreatedTo))
 	w.add(f.Cursor != "", "order_no < ?", f.Cursor)
-	w.add(f.Cursor == "" && f.CreatedTo.IsZero() && !f.numbered(), "order_no <= ?", lastOrderNo)
+	w.add(f.Cursor == "" && f.CreatedTo.IsZero() && !f.numbered() && f.Reference == "", "order_no <= ?", lastOrderNo)
 }
 
 // byRow adds the terms that are looked at row by row. They count in a subquery of their own:

@@ -24,15 +24,18 @@ type querier interface {
 
 // orderColumns are the columns that scanOrder reads, in its order.
 const orderColumns = `order_no, customer_id, state, version, total_fen, remark, attach, placed_cause,
-  close_reason, close_tries, created_at, expire_at, due_at, updated_at`
+  close_reason, close_tries, created_at, expire_at, due_at, updated_at, shop, reference`
 
 // scanOrder reads orderColumns, and what a query selects beside them.
 func scanOrder(row interface{ Scan(...any) error }, extra ...any) (Order, error) {
 	var o Order
 	var created, expire, updated int64
 	var due sql.NullInt64
+	var reference sql.NullString
 	err := row.Scan(append([]any{&o.OrderNo, &o.CustomerID, &o.State, &o.Version, &o.Total, &o.Remark, &o.Attach,
-		&o.PlacedCause, &o.CloseReason, &o.CloseTries, &created, &expire, &due, &updated}, extra...)...)
+		&o.PlacedCause, &o.CloseReason, &o.CloseTries, &created, &expire, &due, &updated, &o.Shop, &reference},
+		extra...)...)
+	o.Reference = reference.String
 	o.CreatedAt, o.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(updated)
 	o.ExpireAt = sqldb.FromMillis(expire)
 	if due.Valid {
@@ -113,19 +116,20 @@ func insertOrders(ctx context.Context, tx *sqldb.Tx, batch []placing, outcomes [
 	fresh []int) error {
 	// Package sort: an instance of slices.SortFunc is 20 kB of binary here.
 	sort.Slice(fresh, func(i, j int) bool { return batch[fresh[i]].orderNo < batch[fresh[j]].orderNo })
-	const cols = 12
+	const cols = 14
 	args := make([]any, 0, cols*len(fresh))
 	items := make([]any, 0, itemColumns*len(fresh))
 	for _, i := range fresh {
 		p, o := &batch[i], &outcomes[i].Answer.Order
 		var no, created any = o.OrderNo, sqldb.Millis(o.CreatedAt) // made into an any once, not six times
 		args = append(args, no, o.CustomerID, p.RequestID, p.hash, int64(o.Total),
-			o.Remark, o.Attach, o.PlacedCause, created, sqldb.Millis(o.ExpireAt), sqldb.Millis(o.DueAt), created)
+			o.Remark, o.Attach, o.PlacedCause, created, sqldb.Millis(o.ExpireAt), sqldb.Millis(o.DueAt), created,
+			o.Shop, sql.NullString{String: o.Reference, Valid: o.Reference != ""}) // orders without one are not alike
 		items = appendItems(items, no, o.Items)
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO orders
   (order_no, customer_id, request_id, request_hash, total_fen,
-   remark, attach, placed_cause, created_at, expire_at, due_at, updated_at)
+   remark, attach, placed_cause, created_at, expire_at, due_at, updated_at, shop, reference)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("insert orders: %w", err)
@@ -204,9 +208,39 @@ WHERE `+byRequest(len(batch)), args, func(rows *sql.Rows) error {
 	return known, nil
 }
 
+// findReferences gives the orders that have the references of these members of a batch, as of those
+// that are committed.
+func findReferences(ctx context.Context, tx *sqldb.Tx, batch []placing) (map[shopReference]string, error) {
+	taken := map[shopReference]string{}
+	var args []any
+	for i := range batch {
+		if p := &batch[i]; p.Reference != "" {
+			args = append(args, p.Reference, p.Shop)
+		}
+	}
+	if len(args) == 0 {
+		return taken, nil
+	}
+	err := sqldb.Each(ctx, tx, `SELECT shop, reference, order_no
+FROM orders /*! FORCE INDEX (u_orders_reference) */
+WHERE `+strings.TrimSuffix(strings.Repeat("(reference = ? AND shop = ?) OR ", len(args)/2), " OR "), args,
+		func(rows *sql.Rows) error {
+			var of shopReference
+			var no string
+			err := rows.Scan(&of.shop, &of.reference, &no)
+			taken[of] = no
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("find orders by the shop's number: %w", err)
+	}
+	return taken, nil
+}
+
 // openHorizon is for how long after its placement an unpaid order counts, at least: twice
-// the time to pay where that is more. It bounds the orders that are looked at, so that a
-// customer with thousands of old orders places as fast as a new one. What is unpaid for
+// the time to pay where that is more, and all of the longest that a shop may give. It bounds
+// the orders that are looked at, so that a customer with thousands of old orders places as fast
+// as a new one. What is unpaid for
 // longer waits for WeChat Pay, not for its buyer; it holds its stock all the same.
 const openHorizon = 24 * time.Hour
 

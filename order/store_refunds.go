@@ -25,7 +25,7 @@ const refundColumns = `out_refund_no, order_no, transaction_id, out_trade_no, re
   state, reason, note, restock, requester_type, requester_id, request_id, request_hash,
   approvals_needed, decided_by, decided_why, replaces, generation, tries, notify_url, problem,
   created_at, sent_at, asked_at, accepted_at, succeeded_at, due_at, updated_at, version, told,
-  said_what, said_by, said_why, said_at, sent_to`
+  said_what, said_by, said_why, said_at, sent_to, shop`
 
 // scanRefund reads refundColumns.
 func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
@@ -38,7 +38,7 @@ func scanRefund(row interface{ Scan(...any) error }) (Refund, error) {
 		&r.Requester.ID, &request, &r.requestHash,
 		&r.ApprovalsNeeded, &r.DecidedBy, &r.DecidedWhy, &r.Replaces, &r.Generation, &r.Tries, &r.NotifyURL, &r.Problem,
 		&created, &sent, &asked, &accepted, &succeeded, &due, &updated, &r.Version, &r.Told,
-		&r.Said.What, &r.Said.By, &r.Said.Why, &said, &r.SentTo)
+		&r.Said.What, &r.Said.By, &r.Said.Why, &said, &r.SentTo, &r.Shop)
 	r.requestID = request.String
 	r.CreatedAt, r.SentAt, r.AskedAt = sqldb.FromMillis(created), sqldb.FromMillis(sent), sqldb.FromMillis(asked)
 	r.AcceptedAt, r.SucceededAt = sqldb.FromMillis(accepted), sqldb.FromMillis(succeeded)
@@ -232,7 +232,7 @@ func (b *batch) writeRefunds(ctx context.Context, tx *sqldb.Tx) error {
 // insertRefunds writes new refunds. Their numbers are unique, and made so that
 // one payment is owed back once whatever happens.
 func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
-	const cols, itemCols = 27, 3
+	const cols, itemCols = 28, 3
 	args := make([]any, 0, cols*len(refunds))
 	var items []any
 	for i := range refunds {
@@ -243,7 +243,7 @@ func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
 			sql.NullString{String: r.requestID, Valid: r.requestID != ""}, r.requestHash,
 			int64(r.ApprovalsNeeded), r.Replaces, int64(r.Generation), r.Problem,
 			sqldb.Millis(r.CreatedAt), sqldb.Millis(r.AcceptedAt), sqldb.Millis(r.SucceededAt), nullMillis(r.DueAt),
-			sqldb.Millis(r.UpdatedAt), r.DecidedBy, r.DecidedWhy, string(r.Told))
+			sqldb.Millis(r.UpdatedAt), r.DecidedBy, r.DecidedWhy, string(r.Told), r.Shop)
 		for _, l := range r.Items {
 			items = append(items, r.OutRefundNo, l.SkuID, l.Quantity)
 		}
@@ -251,7 +251,7 @@ func insertRefunds(ctx context.Context, tx *sqldb.Tx, refunds []Refund) error {
 	err := tx.InsertRows(ctx, `INSERT INTO refunds
   (out_refund_no, order_no, transaction_id, out_trade_no, refund_id, amount_fen, total_fen, state, reason, note,
    restock, requester_type, requester_id, request_id, request_hash, approvals_needed, replaces, generation, problem,
-   created_at, accepted_at, succeeded_at, due_at, updated_at, decided_by, decided_why, told)
+   created_at, accepted_at, succeeded_at, due_at, updated_at, decided_by, decided_why, told, shop)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("insert refunds: %w", err)

@@ -62,7 +62,7 @@ func (b *batch) tell(ctx context.Context, tx *sqldb.Tx) error {
 		e := &b.events[i]
 		for _, t := range Told(e.name, e.from, e.to) {
 			told = append(told, feed.Event{At: e.at, Type: t, OrderNo: e.orderNo, Version: e.seq,
-				State: string(e.to), Ref: e.ref})
+				State: string(e.to), Ref: e.ref, Reference: b.referenceOf(e.orderNo)})
 		}
 	}
 	for i := range b.payments {
@@ -73,13 +73,22 @@ func (b *batch) tell(ctx context.Context, tx *sqldb.Tx) error {
 	return feed.Insert(ctx, tx, told)
 }
 
+// referenceOf gives the shop's number for an order of the batch. A page (believe) does not have it,
+// and does nothing that is told.
+func (b *batch) referenceOf(orderNo string) string {
+	if e := b.orders[orderNo]; e != nil {
+		return e.before.Reference
+	}
+	return ""
+}
+
 // tellPlaced gives what the feed tells of the fresh members of a batch of placements.
 func tellPlaced(outcomes []sqldb.Outcome[Placed], fresh []int) []feed.Event {
 	told := make([]feed.Event, len(fresh))
 	for i, j := range fresh {
 		o := &outcomes[j].Answer.Order
 		told[i] = feed.Event{At: o.CreatedAt, Type: feed.OrderCreated, OrderNo: o.OrderNo, Version: o.Version,
-			State: string(o.State)}
+			State: string(o.State), Reference: o.Reference}
 	}
 	return told
 }
@@ -104,7 +113,8 @@ func mendTold(ctx context.Context, m *mending) (bool, error) {
 		return false, err
 	}
 	m.loaded = false // and nothing of it is written
-	told := feed.Event{Type: feed.Type(parts[2]), OrderNo: m.orderNo, Version: version}
+	told := feed.Event{Type: feed.Type(parts[2]), OrderNo: m.orderNo, Version: version,
+		Reference: m.referenceOf(m.orderNo)}
 	var name, from, detail string
 	err = m.tx.QueryRowContext(ctx, `SELECT event, from_state, to_state, detail
 FROM order_events

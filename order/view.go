@@ -157,11 +157,22 @@ func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent
 	} else if err != nil {
 		return nil, sqldb.Wrap("timeline", err)
 	}
-	customer := Actor{Type: ActorCustomer, ID: o.CustomerID}
-	placed := TimelineEvent{Seq: 1, At: o.CreatedAt, Actor: customer, Event: "order.placed", To: StatePending,
-		Cause:  Cause{Actor: customer, Type: "request", ID: o.PlacedCause},
+	by := o.placedBy()
+	placed := TimelineEvent{Seq: 1, At: o.CreatedAt, Actor: by, Event: "order.placed", To: StatePending,
+		Cause:  Cause{Actor: by, Type: "request", ID: o.PlacedCause},
 		Detail: map[string]string{"total": o.Total.String()}}
+	if o.Reference != "" {
+		placed.Detail["reference"] = o.Reference
+	}
 	return append([]TimelineEvent{placed}, events...), nil
+}
+
+// placedBy is who placed an order: its customer, or a shop for him.
+func (o *Order) placedBy() Actor {
+	if o.Shop != "" {
+		return Actor{Type: ActorShop, ID: o.Shop}
+	}
+	return Actor{Type: ActorCustomer, ID: o.CustomerID}
 }
 
 // orderAndEvents reads the row of an order and its events.

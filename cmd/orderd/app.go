@@ -231,6 +231,8 @@ func (c *core) orderConfig(s *settings, sh shape, log *slog.Logger, gc wechat.Co
 		RefundNotifyURL: s.refundNotifyURL(notifyURL),
 
 		PayWithin:      s.PayWithin,
+		PayWithinLeast: s.PayLeast,
+		PayWithinMost:  s.PayMost,
 		Grace:          grace,
 		MaxOpenOrders:  s.MaxOpen,
 		MaxOpenUnits:   s.MaxUnits,

@@ -18,6 +18,11 @@ func TestSettingsThatWeChatPayRefuses(t *testing.T) {
 		{"a second less", func(s *settings) { s.PayWithin = 7*day - s.CloseGrace - time.Second }, ""},
 		{"a second more", func(s *settings) { s.PayWithin = 7*day - s.CloseGrace + time.Second }, "ORDERD_PAY_WITHIN"},
 		{"twenty days", func(s *settings) { s.PayWithin = 20 * day }, "ORDERD_PAY_WITHIN"},
+		{"a shop's of a week", func(s *settings) { s.PayMost = 7*day - s.CloseGrace }, ""},
+		{"a shop's of more", func(s *settings) { s.PayMost = 7 * day }, "ORDERD_PAY_WITHIN_MAX"},
+		{"a shop's of nothing", func(s *settings) { s.PayLeast = 0 }, "ORDERD_PAY_WITHIN_MIN"},
+		{"a shop's turned round", func(s *settings) { s.PayLeast = s.PayMost + time.Second }, "ORDERD_PAY_WITHIN_MIN"},
+		{"a shop's of half a second", func(s *settings) { s.PayLeast += time.Second / 2 }, "ORDERD_PAY_WITHIN_MIN"},
 		{"a name and a path", func(s *settings) { s.NotifyURL = "https://pay.example.com/wechat/v3/notify" }, ""},
 		{"an address", func(s *settings) { s.NotifyURL = "https://203.0.113.7/n" }, "ORDERD_WECHAT_NOTIFY_URL"},
 		{"no path", func(s *settings) { s.NotifyURL = "https://pay.example.com" }, "ORDERD_WECHAT_NOTIFY_URL"},
@@ -74,8 +79,9 @@ func TestSettingsThatWeChatPayRefuses(t *testing.T) {
 		{"no wrong token at all", func(s *settings) { s.WrongTokens = -1 }, "ORDERD_WRONG_TOKENS"},
 		{"more than anybody sends", func(s *settings) { s.WrongTokens = maxWrongTokens + 1 }, "ORDERD_WRONG_TOKENS"},
 	} {
-		s := settings{MchID: "1900000001", PayWithin: 30 * time.Minute, CloseGrace: 20 * time.Second,
-			SweepEvery: time.Second, CloseRate: 1, AskEvery: time.Minute, Pace: 1, origins: map[string]string{}}
+		s := settings{MchID: "1900000001", PayWithin: 30 * time.Minute, PayLeast: time.Minute, PayMost: day,
+			CloseGrace: 20 * time.Second, SweepEvery: time.Second, CloseRate: 1, AskEvery: time.Minute, Pace: 1,
+			origins: map[string]string{}}
 		tt.set(&s)
 		if err := s.check(); (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v", tt.name, err)

@@ -54,6 +54,9 @@ type settings struct {
 	TrustedProxies string `name:"trusted-proxies" placeholder:"NET,…" help:"${trusted_proxies}"`
 	// PayWithin is from the placement to the time_expire that WeChat Pay is given.
 	PayWithin time.Duration `name:"pay-within" default:"30m" help:"Time to pay."`
+	// The bounds of the time to pay that a shop gives an order of its own.
+	PayLeast time.Duration `name:"pay-within-min" default:"1m" help:"${pay_within_min}"`
+	PayMost  time.Duration `name:"pay-within-max" default:"24h" help:"${pay_within_max}"`
 	// PayDescription is shown in the buyer's WeChat Pay bill, which wants to know the goods.
 	PayDescription string `name:"pay-description" default:"{goods}" help:"${pay_description}"`
 	// CloseGrace is from that deadline to the close: WeChat Pay refuses late payers by
@@ -307,6 +310,22 @@ func hasFlag(args []string, flag string) bool {
 // placeholder stands in the files of `orderd export` where a value of one's own has to be.
 const placeholder = "CHANGE-ME"
 
+// checkPayWithin refuses times to pay that no order can have.
+func (s *settings) checkPayWithin() error {
+	switch {
+	case s.PayWithin < time.Second:
+		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, it must be at least 1s", s.PayWithin)
+	case s.PayWithin > bounds.PayWithin-s.CloseGrace:
+		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, and with ORDERD_CLOSE_GRACE it may be at most %s: WeChat Pay "+
+			"closes a payment by itself after seven days", s.PayWithin, bounds.PayWithin)
+	case s.PayLeast < time.Second || s.PayLeast > s.PayMost || s.PayMost > bounds.PayWithin-s.CloseGrace ||
+		s.PayLeast%time.Second != 0 || s.PayMost%time.Second != 0:
+		return fmt.Errorf("ORDERD_PAY_WITHIN_MIN is %s and ORDERD_PAY_WITHIN_MAX %s: they must be whole seconds, at "+
+			"least 1s, in this order, and with ORDERD_CLOSE_GRACE at most %s", s.PayLeast, s.PayMost, bounds.PayWithin)
+	}
+	return nil
+}
+
 // check refuses values that contradict one another or themselves, with the name of the
 // setting and a way out: here and not at the first order that meets them.
 func (s *settings) check() error {
@@ -318,12 +337,10 @@ func (s *settings) check() error {
 	if err := s.checkShipping(); err != nil {
 		return err
 	}
+	if err := s.checkPayWithin(); err != nil {
+		return err
+	}
 	switch {
-	case s.PayWithin < time.Second:
-		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, it must be at least 1s", s.PayWithin)
-	case s.PayWithin > bounds.PayWithin-s.CloseGrace:
-		return fmt.Errorf("ORDERD_PAY_WITHIN is %s, and with ORDERD_CLOSE_GRACE it may be at most %s: WeChat Pay "+
-			"closes a payment by itself after seven days", s.PayWithin, bounds.PayWithin)
 	case s.CloseUnprepaid < 0:
 		return errors.New("ORDERD_CLOSE_UNPREPAID_AFTER must not be negative; 0: such orders wait for WeChat Pay")
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:

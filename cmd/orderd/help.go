@@ -76,7 +76,9 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"config":     "File of NAME=VALUE lines with ORDERD_… names.",
 	"pay_description": "What the buyer reads in WeChat Pay's bill; {goods} becomes the title of the first goods and " +
 		"the number of pieces.",
-	"close_grace": "How long after the deadline WeChat Pay is asked to close.",
+	"pay_within_min": "The least time to pay that a shop may give its own order (expires_in).",
+	"pay_within_max": "The most of it.",
+	"close_grace":    "How long after the deadline WeChat Pay is asked to close.",
 	"trusted_proxies": "Proxies in front, as addresses or networks: the address of a payer by H5 is taken from " +
 		"their X-Forwarded-For; empty: the request has to say it.",
 	"close_unprepaid_after": "How long WeChat Pay may give no usable answer before an order that was never prepaid " +
@@ -135,7 +137,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"held": "Payments that fit no order and wait for a person: look at them, decide about them.",
 	"held_action": "APPLY: judge it again, if WeChat Pay still has it. REFUND: send it back; above the limit it " +
 		"takes two people.",
-	"find_any": "An order_no, out_trade_no, transaction_id, out_refund_no, refund_id, customer or SKU.",
+	"find_any": "An order_no, out_trade_no, transaction_id, out_refund_no, refund_id, a shop's reference, customer " +
+		"or SKU.",
 	"order_vouch": "Say that nothing was paid for a closing order. It is closed when a second person, with a token " +
 		"of their own, has said the same; until then it is only noted.",
 	"trigger_event": "payment.success, payment.duplicate, payment.late, payment.wrong_amount, " +

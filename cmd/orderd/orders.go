@@ -99,6 +99,12 @@ func (c oneOrder) showOrder(t *terminal, co *core, o order.Order) error {
 	return c.show(t, v, func(w io.Writer) {
 		screen.Printf(w, "%s  %s  %s yuan  v%d  customer %s\n", o.OrderNo, o.State, o.Total, o.Version, o.CustomerID)
 		screen.Printf(w, "placed\t%s\n", stamp(o.CreatedAt))
+		if o.Shop != "" {
+			screen.Printf(w, "by shop\t%s\n", o.Shop)
+		}
+		if o.Reference != "" {
+			screen.Printf(w, "reference\t%s\n", o.Reference)
+		}
 		screen.Printf(w, "pay until\t%s\n", stamp(o.ExpireAt))
 		if !o.DueAt.IsZero() {
 			screen.Printf(w, "looked at\t%s (asked WeChat Pay %d times)\n", stamp(o.DueAt), o.CloseTries)
@@ -133,8 +139,9 @@ func stamp(at time.Time) string { return at.Format("2006-01-02 15:04:05.000Z") }
 // orderList is `orderd order list`.
 type orderList struct {
 	output
-	State    order.State `help:"pending, closing, closed, paid, refunding, refunded or late."`
-	Customer string      `help:"Customer id."`
+	State     order.State `help:"pending, closing, closed, paid, refunding, refunded or late."`
+	Customer  string      `help:"Customer id."`
+	Reference string      `help:"A shop's own number for its order."`
 	// Stuck is order.StuckAfter past the time at which somebody should have looked.
 	Stuck  bool     `help:"Only orders overdue by more than five minutes."`
 	Limit  pageRows `default:"50" help:"1 to 200."`
@@ -147,8 +154,8 @@ func (c *orderList) Run(ctx context.Context, s *settings, t *terminal) error {
 		return fmt.Errorf("%w: there is no state %q", errUsage, c.State)
 	}
 	return withCore(ctx, s, func(co *core) error {
-		orders, next, err := co.orders.List(ctx, order.Filter{State: c.State, CustomerID: c.Customer, Stuck: c.Stuck,
-			Limit: int(c.Limit), Cursor: c.Cursor})
+		orders, next, err := co.orders.List(ctx, order.Filter{State: c.State, CustomerID: c.Customer,
+			Reference: c.Reference, Stuck: c.Stuck, Limit: int(c.Limit), Cursor: c.Cursor})
 		if err != nil {
 			return err
 		}

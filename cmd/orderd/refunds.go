@@ -67,7 +67,7 @@ func (c *refundList) Run(ctx context.Context, s *settings, t *terminal) error {
 			for _, r := range rows {
 				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r),
 					r.Reason,
-					kindAndName(string(r.Requester.Type), r.Requester.ID), stamp(r.CreatedAt), r.Problem)
+					kindAndName(string(r.AskedBy().Type), r.AskedBy().ID), stamp(r.CreatedAt), r.Problem)
 			}
 		})
 	})
@@ -95,7 +95,7 @@ func (c oneRefund) showRefund(t *terminal, r order.Refund) error {
 		screen.Printf(w, "%s  %s  %s of %s yuan  (%s)\n", r.OutRefundNo, r.State, r.Amount, paidTotal(&r), r.Reason)
 		screen.Printf(w, "order\t%s\n", r.OrderNo)
 		screen.Printf(w, "payment\t%s\n", r.TransactionID)
-		screen.Printf(w, "asked\t%s by %s %s: %s\n", stamp(r.CreatedAt), r.Requester.Type, r.Requester.ID, r.Note)
+		screen.Printf(w, "asked\t%s by %s %s: %s\n", stamp(r.CreatedAt), r.AskedBy().Type, r.AskedBy().ID, r.Note)
 		for _, it := range r.Items {
 			back := "goes back to the shelf"
 			if !r.Restock {

@@ -14,6 +14,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"orderd/order"
 	"orderd/order/shops"
 	"orderd/order/webhooks"
 	"orderd/payment/wechatsim"
@@ -75,7 +76,7 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 		OrderNo    string `json:"order_no"`
 		OutTradeNo string `json:"out_trade_no"`
 	}
-	ask("POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}]}`, &o)
+	ask("POST", "/v1/orders", `{"items":[{"sku_id":"1001","quantity":1}],"reference":"A-1","expires_in":120}`, &o)
 	ask("POST", "/v1/orders/"+o.OrderNo+"/prepay", `{"trade_type":"NATIVE"}`, &o)
 	if err := a.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
 		t.Fatal(err)
@@ -83,11 +84,12 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 	type event struct {
 		Type string
 		Data struct {
-			OrderNo string `json:"order_no"`
-			State   string
+			OrderNo   string `json:"order_no"`
+			State     string
+			Reference string
 		}
 	}
-	want := []string{"order.created " + o.OrderNo + " pending", "order.paid " + o.OrderNo + " paid"}
+	want := []string{"order.created " + o.OrderNo + " pending A-1", "order.paid " + o.OrderNo + " paid A-1"}
 	var told []string
 	for len(told) < len(want) {
 		select {
@@ -99,7 +101,7 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 			if err := json.Unmarshal(h.body, &e); err != nil {
 				t.Fatal(err)
 			}
-			told = append(told, fmt.Sprint(e.Type, " ", e.Data.OrderNo, " ", e.Data.State))
+			told = append(told, fmt.Sprint(e.Type, " ", e.Data.OrderNo, " ", e.Data.State, " ", e.Data.Reference))
 		case <-time.After(30 * time.Second):
 			t.Fatalf("after %q nothing more came", told)
 		}
@@ -113,13 +115,23 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 	ask("GET", "/v1/events?types=order.created,order.paid", "", &read)
 	var back []string
 	for _, e := range read.Data {
-		back = append(back, fmt.Sprint(e.Type, " ", e.Data.OrderNo, " ", e.Data.State))
+		back = append(back, fmt.Sprint(e.Type, " ", e.Data.OrderNo, " ", e.Data.State, " ", e.Data.Reference))
 	}
 	if !slices.Equal(back, want) {
 		t.Errorf("read %q, want %q", back, want)
 	}
+	var found struct {
+		Data []struct {
+			OrderNo   string `json:"order_no"`
+			Reference string
+		}
+	}
+	ask("GET", "/v1/orders?reference=A-1", "", &found)
+	if len(found.Data) != 1 || found.Data[0].OrderNo != o.OrderNo || found.Data[0].Reference != "A-1" {
+		t.Errorf("found by its reference: %+v", found)
+	}
 	timeline, err := a.orders.Timeline(t.Context(), o.OrderNo)
-	if err != nil || len(timeline) == 0 || !strings.HasPrefix(timeline[0].Cause.ID, "web/") {
+	if err != nil || len(timeline) == 0 || timeline[0].Actor != (order.Actor{Type: order.ActorShop, ID: "web"}) {
 		t.Errorf("the timeline does not say which shop it was: %+v, %v", timeline, err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -163,7 +162,7 @@ func newOrders(last int64) []redisgate.Order {
 		n := last - int64(i)
 		customer := customer(n)
 		o := redisgate.Order{OrderNo: ulid.Make().String(), CustomerID: customer,
-			Key: redisgate.KeyOf(customer, strconv.FormatInt(n, 10)), Lines: lines, Payload: payload}
+			Key: redisgate.KeyOf(customer, "bench"), Lines: lines, Payload: payload}
 		binary.BigEndian.PutUint64(o.Body[:], uint64(n)) //nolint:gosec // a number of a measurement is not negative
 		orders[i] = o
 	}

@@ -19,6 +19,10 @@ var (
 	Attach = Field{Name: "attach", Most: 128, Unit: Bytes, Of: Short, WeChat: "attach",
 		Columns: "orders.attach payment_attempts.attach",
 		Why:     "WeChat Pay counts bytes: \"输入源“/body/attach”…字节数 203，大于最大值 128\", easywechat#2954"}
+	// Reference is a shop's own number for an order.
+	Reference = Field{Name: "reference", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
+		Columns: "orders.reference events_out.reference webhook_deliveries.reference",
+		Why:     "the width of its columns, and what can be searched for"}
 	OpenID = Field{Name: "openid", Least: 1, Most: 128, Unit: Bytes, Of: Dotted, WeChat: "payer.openid",
 		Columns: "payment_attempts.openid", Why: "WeChat Pay's document of the JSAPI prepay"}
 	PayerIP = Field{Name: "payer_client_ip", Most: 45, Unit: Bytes, Of: Address,
@@ -161,7 +165,7 @@ var (
 
 // Fields are the whole table, in the order in which docs/limits.md shows it.
 var Fields = []*Field{
-	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &OpenID, &PayerIP, &H5Type,
+	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &Reference, &OpenID, &PayerIP, &H5Type,
 	&Title, &Reason, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WebhookURL, &WebhookProblem,
@@ -191,7 +195,7 @@ var Own = []struct{ What, Columns string }{
 			"stock_gates.mode stock_gates.state stock_gates.origin stock_buckets.state stock_moves.cause " +
 			"events_out.type events_out.state webhook_deliveries.type webhook_deliveries.state " +
 			"webhook_endpoints.state webhook_endpoints.types webhook_places.name shop_keys.scopes"},
-	{"a name that an administrator gave a shop", "shop_keys.name shop_keys.shop"},
+	{"a name that an administrator gave a shop", "shop_keys.name shop_keys.shop orders.shop refunds.shop"},
 	{"a number of this service, or a secret that it keeps under a key",
 		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
 			"webhook_places.holder"},
@@ -216,6 +220,10 @@ var (
 	// Quantity is of one line, and of all lines of an order together.
 	Quantity = Number{Name: "quantity", Least: 1, Most: 10_000, Unit: "units", Columns: "order_items.quantity",
 		Why: "of one line, and of an order: a customer's, not a dealer's"}
+	// ExpiresIn is what can be asked for anywhere; the configuration has narrower bounds.
+	ExpiresIn = Number{Name: "expires_in", Least: 1, Most: int64(PayWithin / time.Second), Unit: "seconds",
+		Why: "the time to pay that a shop gives an order: WeChat Pay closes a payment by itself after seven days; " +
+			"ORDERD_PAY_WITHIN_MIN and ORDERD_PAY_WITHIN_MAX are narrower"}
 	PriceFen = Number{Name: "price_fen", Least: 1, Most: 100_000_000, Unit: "fen",
 		Columns: "skus.price_fen order_items.price_fen",
 		Why:     "a million yuan for one unit: the total of an order cannot overflow"}
@@ -237,7 +245,8 @@ var (
 )
 
 // Numbers are the whole table of numbers.
-var Numbers = []*Number{&Lines, &Quantity, &PriceFen, &TotalFen, &Stock, &GateBuckets, &GateRate, &PerCustomer}
+var Numbers = []*Number{&Lines, &Quantity, &ExpiresIn, &PriceFen, &TotalFen, &Stock, &GateBuckets, &GateRate,
+	&PerCustomer}
 
 // Times of a payment at WeChat Pay.
 const (

@@ -171,6 +171,7 @@ LEFT JOIN orders o ON o.order_no = e.order_no
 WHERE e.` + newest + `
   AND e.order_no <> ''
   AND (o.order_no IS NULL
+    OR (e.reference <> '' AND e.reference <> COALESCE(o.reference, ''))
     OR o.created_at > (SELECT MIN(at) + 60000 FROM events_out WHERE ` + newest + `)
       AND e.order_no NOT ` + whole + `)`
 }

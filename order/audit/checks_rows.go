@@ -45,10 +45,13 @@ WHERE (f.kind NOT IN ('initial', 'replenish', 'adjust', 'deduct', 'return')
     OR f.created_at > o.updated_at + $slack)
   /*and sku f.sku_id*/`},
 	// The hash of a request is a SHA-256 in base64: a repeat is told by it.
-	{"order.facts", "an order has its customer and its request, and was asked about only when it was to be closed", `
-SELECT order_no, state, customer_id, request_id, request_hash, close_tries
+	{"order.facts", "an order has its customer and its request, a number of a shop if it is a shop's, and was asked " +
+		"about only when it was to be closed", `
+SELECT order_no, state, customer_id, request_id, request_hash, close_tries, shop, reference
 FROM orders
 WHERE customer_id = ''
+  OR reference = ''
+  OR (reference IS NOT NULL AND shop = '')
   OR request_id = ''
   OR LENGTH(request_hash) <> 43
   OR close_tries < 0
@@ -90,7 +93,8 @@ LEFT JOIN order_events v ON v.order_no = e.order_no
   AND INSTR(v.detail, '"close":"vouched"') > 0
 WHERE e.event = 'close.requested'
   AND o.close_reason <> CASE
-    WHEN e.actor_type = 'customer' OR (e.actor_type <> 'operator' AND w.actor_type = 'customer') THEN 'cancel'
+    WHEN e.actor_type IN ('customer', 'shop')
+      OR (e.actor_type <> 'operator' AND w.actor_type IN ('customer', 'shop')) THEN 'cancel'
     WHEN e.actor_type = 'operator' OR w.actor_type = 'operator' OR v.actor_type = 'operator' THEN 'operator'
     ELSE 'timeout' END
 UNION ALL
@@ -214,8 +218,10 @@ WHERE p.paid_at < 0
 
 // eventFacts lists the actors, from package order, for the reason of allowedQuery.
 func eventFacts() string {
-	actors := []string{string(order.ActorCustomer), string(order.ActorScheduler), string(order.ActorWeChat),
-		string(order.ActorOperator), string(order.ActorReconciler)}
+	var actors []string
+	for _, a := range order.ActorTypes() {
+		actors = append(actors, string(a))
+	}
 	return `
 SELECT e.order_no, e.seq, e.event, e.actor_type, e.actor_id, o.customer_id
 FROM order_events e
@@ -223,7 +229,7 @@ JOIN orders o ON o.order_no = e.order_no
 WHERE e.event = ''
   OR e.actor_type NOT IN ('` + strings.Join(actors, "', '") + `')
   OR (e.actor_type = 'customer' AND e.actor_id <> o.customer_id)
-  OR (e.actor_type = 'operator' AND e.actor_id = '')
+  OR (e.actor_type IN ('operator', 'shop') AND e.actor_id = '')
   OR e.took_ms < 0
   OR (e.detail <> '' AND (SUBSTR(e.detail, 1, 1) <> '{' OR SUBSTR(e.detail, -1) <> '}'))`
 }
@@ -231,10 +237,11 @@ WHERE e.event = ''
 // refundRowChecks are rowChecks of refunds.
 var refundRowChecks = []check{
 	{"refund.asker", "a refund that was asked for has its asker and request, and a customer's is of the own order", `
-SELECT r.out_refund_no, r.requester_type, r.requester_id, o.customer_id, r.request_id, r.request_hash
+SELECT r.out_refund_no, r.requester_type, r.requester_id, r.shop, o.customer_id, r.request_id, r.request_hash
 FROM refunds r
 JOIN orders o ON o.order_no = r.order_no
-WHERE r.reason = 'aftersale'
+WHERE (r.shop <> '' AND (r.reason <> 'aftersale' OR r.requester_type <> 'customer'))
+  OR r.reason = 'aftersale'
   AND (r.requester_type NOT IN ('customer', 'operator')
     OR r.requester_id = ''
     OR (r.requester_type = 'customer' AND r.requester_id <> o.customer_id)
@@ -398,8 +405,8 @@ LEFT JOIN order_events e ON e.order_no = r.order_no
   AND e.event = 'refund.requested'
   AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
   AND INSTR(e.detail, CONCAT('"refund":"', $yuan(r.amount_fen), '"')) > 0
-  AND e.actor_type = r.requester_type
-  AND e.actor_id = r.requester_id
+  AND e.actor_type = CASE WHEN r.shop <> '' THEN 'shop' ELSE r.requester_type END
+  AND e.actor_id = CASE WHEN r.shop <> '' THEN r.shop ELSE r.requester_id END
 WHERE (r.reason = 'aftersale'
     OR (r.reason = 'held' AND r.state <> 'held' AND r.requester_type = 'operator' AND r.order_no <> ''))
   AND r.generation = 1

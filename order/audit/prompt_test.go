@@ -19,6 +19,7 @@ import (
 	"orderd/order/audit"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/stock"
 )
 
 // prompt is somebody at the database's prompt: it changes one thing in a world that is in order.
@@ -51,7 +52,7 @@ var words = map[string][]string{
 	"bill_files.source":        {"wechat", "file"},
 	"bill_hands.act":           {"fetched", "gave", "confirmed"},
 	"refunds.requester_type":   {"customer", "operator", "scheduler"},
-	"order_events.actor_type":  {"customer", "operator", "scheduler", "wechat", "reconciler"},
+	"order_events.actor_type":  {"customer", "shop", "operator", "scheduler", "wechat", "reconciler"},
 	"stock_flows.kind":         {"adjust", "replenish", "deduct", "return"},
 	"order_events.event":       {"order.note", "refund.approved"},
 	"payment_attempts.h5_type": {"Wap"},
@@ -110,6 +111,11 @@ func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 		if _, err := p.w.Prepay(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
+	}
+	shops := order.Placement{CustomerID: "c", RequestID: "of-a-shop", Shop: "web", Reference: "A-1",
+		Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}}
+	if _, err := p.w.Place(t.Context(), shops); err != nil {
+		t.Fatal(err)
 	}
 	if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 		for _, one := range p.w.sql(books) {

@@ -98,6 +98,11 @@ var rowSeeds = []seed{
 		"type = 'order.closed'", "events.told"},
 	{"the shop is told what did not happen", "UPDATE events_out SET type = 'order.paid' WHERE order_no = " +
 		"'$closed' AND type = 'order.closed'", "events.told"},
+	{"the shop is told another number of its own", "UPDATE events_out SET reference = 'x' WHERE order_no = " +
+		"'$closed' AND type = 'order.closed'", "events.told"},
+	{"a shop's number of no shop", "UPDATE orders SET reference = 'x' WHERE order_no = '$closed'", "order.facts"},
+	{"a shop that asked for money that nobody asks for", "UPDATE refunds SET shop = 'x' WHERE reason = 'late'",
+		"refund.asker"},
 	{"the shop is told of an order that is none", "UPDATE events_out SET order_no = 'x' WHERE order_no = " +
 		"'$pending'", "events.told"},
 	{"an attempt that can be paid until 2099", "UPDATE payment_attempts SET time_expire = " +

@@ -10,7 +10,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/order/shops"
 	"orderd/stock"
@@ -243,15 +242,13 @@ func customerOf(c echo.Context) string {
 }
 
 // causeOf says in the timeline who asked and by which request: actor customer, cause type
-// request, id that of CauseID. What a shop's key asks for its customer has cause type shop,
-// and an id that begins with the shop's name.
+// request, id that of CauseID. What a shop's key asks for its customer the shop has done.
 func causeOf(c echo.Context) order.Cause {
-	cause := order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}, Type: "request",
-		ID: CauseID(c)}
-	if key := shopOf(c); key != nil {
-		cause.Type, cause.ID = "shop", bounds.CauseID.Cut(key.Shop+"/"+cause.ID)
+	by := order.Actor{Type: order.ActorCustomer, ID: customerOf(c)}
+	if shop := shopName(c); shop != "" {
+		by = order.Actor{Type: order.ActorShop, ID: shop}
 	}
-	return cause
+	return order.Cause{Actor: by, Type: "request", ID: CauseID(c)}
 }
 
 // openAPI is GET /openapi.yaml: docs/openapi.yaml as it was built in, 404 when Options

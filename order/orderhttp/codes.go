@@ -31,6 +31,7 @@ const (
 	CodeSaleNotStarted    Code = "SALE_NOT_STARTED"
 	CodeStockNotReady     Code = "STOCK_NOT_READY"
 	CodePriceChanged      Code = "PRICE_CHANGED"
+	CodeReferenceTaken    Code = "REFERENCE_TAKEN"
 	CodeOrderNotPayable   Code = "ORDER_NOT_PAYABLE"
 	CodeOrderAlreadyPaid  Code = "ORDER_ALREADY_PAID"
 	// Refunds and reconciliation.
@@ -151,6 +152,10 @@ var kinds = []kind{
 	{CodePriceChanged, http.StatusConflict, "Price changed", 0,
 		Text{"The price has changed.", "价格已变动。"},
 		Text{"Show the buyer the new price and ask again.", "请向买家展示新价格并重新确认。"}},
+	{CodeReferenceTaken, http.StatusConflict, "Reference taken", 0,
+		Text{"Another order of the shop has this reference. Nothing was placed.", "该店铺的另一订单已使用此 reference，未下单。"},
+		Text{"Read that order: detail has its number. Give a new order another reference.",
+			"请查询 detail 中的订单;新订单请使用其他 reference。"}},
 	{CodeOrderNotPayable, http.StatusConflict, "Order not payable", 0,
 		Text{"The order cannot be paid.", "订单不可支付。"},
 		Text{"Read the order; place a new one if it is closed.", "请查询订单;如已关闭请重新下单。"}},

@@ -58,7 +58,7 @@ func TestOpenAPIListsTheCodes(t *testing.T) {
 	for document, others := range map[string][]Code{
 		openAPIFile: {CodeStockChanged, CodeVersionMismatch, CodeIfMatchRequired},
 		"../../docs/admin-openapi.yaml": {CodeStockInsufficient, CodeCustomerLimit, CodeSaleNotStarted,
-			CodeStockNotReady, CodePriceChanged},
+			CodeStockNotReady, CodePriceChanged, CodeReferenceTaken},
 	} {
 		file, err := os.ReadFile(document)
 		if err != nil {

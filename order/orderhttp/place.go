@@ -3,6 +3,7 @@ package orderhttp
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -30,7 +31,7 @@ func (a *api) place(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p.CustomerID, p.RequestID, p.Cause = customerOf(c), key, causeOf(c).ID
+	p.CustomerID, p.RequestID, p.Cause, p.Shop = customerOf(c), key, causeOf(c).ID, shopName(c)
 	// A test kills the process here: nothing is written yet.
 	failpoint.Hit("place.read")
 	placed, err := a.Orders.Place(c.Request().Context(), p)
@@ -78,7 +79,8 @@ func readKeyed[T any](c echo.Context, decode func(body []byte) (T, error)) (key 
 
 // decodePlacement reads the body of a placement. What is wrong with its form is found
 // here, what is wrong with its prices and stock by order.Place. The customer and the key
-// are not in the body: they come from token and header.
+// are not in the body: they come from token and header. Whether it may have what only a shop
+// may say, order.Place decides.
 func decodePlacement(body []byte) (order.Placement, error) {
 	var p order.Placement
 	var bad invalid
@@ -87,6 +89,12 @@ func decodePlacement(body []byte) (order.Placement, error) {
 		{"expected_total", func(d *decoder) { p.ExpectedTotal = readFen(d, &bad, "total", 0, "an amount is 0") }},
 		{"remark", func(d *decoder) { p.Remark = bad.text(d, &bounds.Remark) }},
 		{"attach", func(d *decoder) { p.Attach = bad.text(d, &bounds.Attach) }},
+		{"reference", func(d *decoder) { p.Reference = bad.text(d, &bounds.Reference) }},
+		{"expires_in", func(d *decoder) {
+			n := d.integer()
+			bad.wrong(d, "", bounds.ExpiresIn.Check(n))
+			p.ExpiresIn = time.Duration(min(n, bounds.ExpiresIn.Most)) * time.Second
+		}},
 	})
 	if err != nil {
 		return p, err

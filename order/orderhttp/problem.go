@@ -227,6 +227,7 @@ func orderFailure(err error) Failure {
 		short   *order.InsufficientError
 		sku     *order.UnknownSKUError
 		price   *order.PriceChangedError
+		taken   *order.ReferenceTakenError
 		payable *order.NotPayableError
 		refused *order.RefusedError
 		open    *order.TooManyOpenError
@@ -259,6 +260,10 @@ func orderFailure(err error) Failure {
 		return Failure{Code: CodePriceChanged, Text: Text{
 			fmt.Sprintf("The total is %s yuan now, %s were expected", price.Actual, price.Expected),
 			fmt.Sprintf("现在的总价为 %s 元,页面显示为 %s 元", price.Actual, price.Expected)}}
+	case errors.As(err, &taken):
+		return Failure{Code: CodeReferenceTaken, Text: Text{
+			"Order " + taken.OrderNo + " has this reference already. Nothing was placed.",
+			"订单 " + taken.OrderNo + " 已使用此 reference,未下单。"}}
 	case errors.As(err, &payable):
 		return Failure{Code: CodeOrderNotPayable, Text: notPayable(payable)}
 	case errors.As(err, &refused):
@@ -542,7 +547,7 @@ func fieldText(e order.FieldError, l language) string {
 // codesInChinese is what the codes of fields mean.
 var codesInChinese = map[string]string{
 	"LENGTH": "长度不符合要求", "RANGE": "数值超出范围", "REQUIRED": "必填", "ENUM": "不是允许的值",
-	"AMOUNT": "金额超出上限", "TOO_MUCH": "金额超过所退商品的价格", "TOO_MANY": "数量过多",
+	order.CodeShopOnly: "仅限店铺密钥", "AMOUNT": "金额超出上限", "TOO_MUCH": "金额超过所退商品的价格", "TOO_MANY": "数量过多",
 	codeUnknownField: "未知字段", codeType: "类型不正确", codeDuplicate: "字段重复", codeFormat: "格式不正确",
 }
 

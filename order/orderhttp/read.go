@@ -148,10 +148,14 @@ func matches(header, tag string) bool {
 }
 
 // list is GET /v1/orders: the customer's own orders, newest first, filtered by state and
-// by the time of placing. The cursor is the number of the last order shown; as numbers
-// are ULIDs, a page stays the same when orders are placed meanwhile.
+// by the time of placing, for a shop by its own number too. The cursor is the number of the
+// last order shown; as numbers are ULIDs, a page stays the same when orders are placed meanwhile.
 func (a *api) list(c echo.Context) error {
-	q, err := query(c, paramsOrders...)
+	known := paramsOrders
+	if shopOf(c) != nil {
+		known = paramsShopOrders
+	}
+	q, err := query(c, known...)
 	if err != nil {
 		return err
 	}
@@ -163,6 +167,9 @@ func (a *api) list(c echo.Context) error {
 		CreatedTo:   q.time(&bad, "created_to"),
 		Limit:       int(q.number(&bad, "limit", 1, maxListed, defaultListed)),
 		Cursor:      q.one("cursor"),
+	}
+	if f.Reference = q.one("reference"); f.Reference != "" {
+		f.Shop = shopName(c) // another shop's number is of another order
 	}
 	if f.State != "" && !slices.Contains(order.States(), f.State) {
 		bad.query("state", codeEnum, "is not a state of an order")
@@ -272,8 +279,10 @@ func validOrderNo(s string) bool {
 var (
 	paramsOrder  = []string{"wait", "since"}
 	paramsOrders = []string{"state", "created_from", "created_to", "limit", "cursor"}
-	paramsStock  = []string{"sku_ids"}
-	paramsSKUs   = []string{"ids"}
+	// paramsShopOrders are those of a shop's key.
+	paramsShopOrders = append(slices.Clone(paramsOrders), "reference")
+	paramsStock      = []string{"sku_ids"}
+	paramsSKUs       = []string{"ids"}
 )
 
 // params are the query parameters of a request, which query has checked.

@@ -41,6 +41,14 @@ func shopOf(c echo.Context) *shops.Key {
 	return key
 }
 
+// shopName gives the shop of the key that a request came with, "" for a customer's.
+func shopName(c echo.Context) string {
+	if key := shopOf(c); key != nil {
+		return key.Shop
+	}
+	return ""
+}
+
 // shop lets a shop's key in that has the scope of a route. It acts for the customer that
 // Orderd-Customer names, and has that customer's limits; where nobody is acted for, its own.
 func (a *api) shop(c echo.Context, r *route, secret string) error {

@@ -87,7 +87,7 @@ func TestScopesOfShops(t *testing.T) {
 	}
 }
 
-// A shop acts for the customer that it names, and the timeline says which shop did.
+// A shop acts for the customer that it names, the order is the customer's, and the timeline says which shop did.
 func TestShopActsForACustomer(t *testing.T) {
 	w := newWorld(t, withShops(&happened{}))
 	var got order.Placement
@@ -104,13 +104,13 @@ func TestShopActsForACustomer(t *testing.T) {
 	const key = "Bearer shk_of_place"
 	rec := w.ask(t, "POST", "/v1/orders", goodBody, "Authorization", key, headerCustomer, "c1", "X-Request-Id", "r7",
 		headerKey, "k")
-	if rec.Code != http.StatusCreated || got.CustomerID != "c1" || got.Cause != "web/r7" {
+	if rec.Code != http.StatusCreated || got.CustomerID != "c1" || got.Cause != "r7" || got.Shop != "web" {
 		t.Errorf("%d %s: %+v", rec.Code, rec.Body, got)
 	}
 	w.ask(t, "POST", "/v1/orders/"+someOrder+"/cancel", "", "Authorization", key, headerCustomer, "c1",
 		"X-Request-Id", strings.Repeat("x", 64))
-	want := order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: "c1"}, Type: "shop",
-		ID: "web/" + strings.Repeat("x", 60)}
+	want := order.Cause{Actor: order.Actor{Type: order.ActorShop, ID: "web"}, Type: "request",
+		ID: strings.Repeat("x", 64)}
 	if cancelled.Cause != want || cancelled.CustomerID != "c1" {
 		t.Errorf("%+v", cancelled)
 	}
@@ -119,6 +119,68 @@ func TestShopActsForACustomer(t *testing.T) {
 		if rec.Code != http.StatusUnprocessableEntity || !strings.Contains(rec.Body.String(), headerCustomer) {
 			t.Errorf("for %q: %d %s", who, rec.Code, rec.Body)
 		}
+	}
+}
+
+// What a shop says of its own order gets there as it was said, and is shown; what cannot be is refused with its place,
+// in both languages. A customer's word is passed on without a shop, for order.Place to refuse.
+func TestReferenceAndTimeOfAShop(t *testing.T) {
+	w := newWorld(t, withShops(&happened{}))
+	var got order.Placement
+	w.placed = func(p order.Placement) (order.Placed, error) {
+		got = p
+		if p.Reference == "taken" {
+			return order.Placed{}, &order.ReferenceTakenError{OrderNo: someOrder}
+		}
+		return order.Placed{Order: order.Order{OrderNo: someOrder, State: order.StatePending, Version: 1, Total: 1,
+			CreatedAt: epoch, ExpireAt: epoch, Reference: p.Reference, Shop: p.Shop}}, nil
+	}
+	ask := func(fields, lang string) (int, string) {
+		t.Helper()
+		body := strings.TrimSuffix(goodBody, "}") + "," + fields + "}"
+		rec := w.ask(t, "POST", "/v1/orders", body, "Authorization", "Bearer shk_of_place", headerCustomer, "c1",
+			headerKey, "k", "Accept-Language", lang)
+		return rec.Code, rec.Body.String()
+	}
+	code, body := ask(`"reference":"A-1","expires_in":600`, "en")
+	if code != http.StatusCreated || got.Reference != "A-1" || got.ExpiresIn != 10*time.Minute ||
+		!strings.Contains(body, `"reference":"A-1"`) {
+		t.Errorf("%d %s: %+v", code, body, got)
+	}
+	for fields, want := range map[string][2]string{
+		`"reference":"a b"`: {"#/reference", "可见"}, `"reference":""`: {"#/reference", "必填"},
+		`"reference":"` + strings.Repeat("x", 65) + `"`: {"#/reference", "64"},
+		`"expires_in":0`:             {"#/expires_in", "604800 秒"},
+		`"expires_in":9999999999999`: {"#/expires_in", "604800 秒"},
+	} {
+		if code, body := ask(fields, "zh-CN"); code != http.StatusUnprocessableEntity ||
+			!strings.Contains(body, `"pointer":"`+want[0]+`"`) || !strings.Contains(body, want[1]) {
+			t.Errorf("%s: %d %s", fields, code, body)
+		}
+	}
+	if code, body := ask(`"reference":"taken"`, "zh-CN"); code != http.StatusConflict ||
+		!strings.Contains(body, `"REFERENCE_TAKEN"`) || !strings.Contains(body, "订单 "+someOrder) {
+		t.Errorf("%d %s", code, body)
+	}
+	for _, said := range []string{"only a shop's key gives a reference", "only a shop's key gives a time to pay",
+		"expires_in is 60 to 86400 seconds"} {
+		if zh, known := inChinese(said); !known {
+			t.Errorf("%q in Chinese is %q", said, zh)
+		}
+	}
+}
+
+// A shop finds its order by its own number, and not another shop's of the same number; a customer has no such filter.
+func TestListByReference(t *testing.T) {
+	w := newWorld(t, withShops(&happened{}))
+	var got order.Filter
+	w.listed = func(f order.Filter) ([]order.Order, string, error) { got = f; return nil, "", nil }
+	rec := w.ask(t, "GET", "/v1/orders?reference=A-1", "", "Authorization", "Bearer shk_of_read", headerCustomer, "c1")
+	if rec.Code != http.StatusOK || got.Reference != "A-1" || got.Shop != "web" || got.CustomerID != "c1" {
+		t.Errorf("%d %s: %+v", rec.Code, rec.Body, got)
+	}
+	if rec := w.ask(t, "GET", "/v1/orders?reference=A-1", ""); rec.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a customer: %d %s", rec.Code, rec.Body)
 	}
 }
 

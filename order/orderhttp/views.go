@@ -22,16 +22,18 @@ func amountOf(f payment.Fen) *Amount { return &Amount{Total: f, Currency: paymen
 // what the scheduler plans are for operators (package console). The field names are a
 // contract; docs/openapi.yaml says what each means.
 type OrderView struct {
-	OrderNo          string      `json:"order_no"`
-	State            order.State `json:"state"`
-	Version          int64       `json:"version"`
-	Amount           Amount      `json:"amount"`
-	Items            []ItemView  `json:"items"`
-	Remark           string      `json:"remark,omitempty"`
-	Attach           string      `json:"attach,omitempty"`
-	CreatedAt        string      `json:"created_at"`
-	TimeExpire       string      `json:"time_expire"`
-	ExpiresInSeconds int64       `json:"expires_in_seconds"`
+	OrderNo string      `json:"order_no"`
+	State   order.State `json:"state"`
+	Version int64       `json:"version"`
+	Amount  Amount      `json:"amount"`
+	Items   []ItemView  `json:"items"`
+	Remark  string      `json:"remark,omitempty"`
+	Attach  string      `json:"attach,omitempty"`
+	// Reference is the number that the shop gave it, absent without one.
+	Reference        string `json:"reference,omitempty"`
+	CreatedAt        string `json:"created_at"`
+	TimeExpire       string `json:"time_expire"`
+	ExpiresInSeconds int64  `json:"expires_in_seconds"`
 	// Payment is null until the order is paid; Refunds is never null.
 	Payment     *PaymentView       `json:"payment"`
 	Refunds     []RefundView       `json:"refunds"`
@@ -51,6 +53,7 @@ type OrderSummary struct {
 	Version   int64      `json:"version"`
 	Amount    Amount     `json:"amount"`
 	Items     []ItemView `json:"items"`
+	Reference string     `json:"reference,omitempty"`
 	CreatedAt string     `json:"created_at"`
 	// TimeExpire is until when WeChat Pay takes a payment. ExpiresInSeconds is how long
 	// that is from now, 0 unless the order is pending: a client whose clock is wrong
@@ -172,7 +175,7 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 	s := summaryOf(o, now)
 	v := OrderView{
 		OrderNo: s.OrderNo, State: s.State, Version: s.Version, Amount: s.Amount, Items: s.Items,
-		Remark: o.Remark, Attach: o.Attach, CreatedAt: s.CreatedAt, TimeExpire: s.TimeExpire,
+		Remark: o.Remark, Attach: o.Attach, Reference: o.Reference, CreatedAt: s.CreatedAt, TimeExpire: s.TimeExpire,
 		ExpiresInSeconds: s.ExpiresInSeconds, CloseReason: s.CloseReason, Refunds: make([]RefundView, len(o.Refunds)),
 	}
 	if p := o.Payment; p != nil {
@@ -199,7 +202,8 @@ func viewOf(o *order.Order, now time.Time) OrderView {
 func summaryOf(o *order.Order, now time.Time) OrderSummary {
 	s := OrderSummary{
 		OrderNo: o.OrderNo, State: o.State, Version: o.Version, Amount: *amountOf(o.Total),
-		Items: make([]ItemView, len(o.Items)), CreatedAt: rfc3339(o.CreatedAt), TimeExpire: rfc3339(o.ExpireAt),
+		Items: make([]ItemView, len(o.Items)), Reference: o.Reference, CreatedAt: rfc3339(o.CreatedAt),
+		TimeExpire: rfc3339(o.ExpireAt),
 	}
 	for i, it := range o.Items {
 		s.Items[i] = ItemView{SkuID: it.SkuID, Quantity: it.Quantity, UnitPrice: it.UnitPrice}

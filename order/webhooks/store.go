@@ -142,16 +142,16 @@ type Delivery struct {
 	Problem   string    // of that, "" when it was taken
 }
 
-const deliveryColumns = `endpoint_id, event_id, at, type, order_no, version, state, ref, tries, due_at, delivered,
-  status, problem, tried_at`
+const deliveryColumns = `endpoint_id, event_id, at, type, order_no, version, state, ref, reference, tries, due_at,
+  delivered, status, problem, tried_at`
 
 // scanDelivery reads deliveryColumns.
 func scanDelivery(rows *sql.Rows) (d Delivery, err error) {
 	var at, delivered, tried int64
 	var due sql.NullInt64
 	e := &d.Event
-	err = rows.Scan(&d.Endpoint, &e.ID, &at, &e.Type, &e.OrderNo, &e.Version, &e.State, &e.Ref, &d.Tries, &due,
-		&delivered, &d.Status, &d.Problem, &tried)
+	err = rows.Scan(&d.Endpoint, &e.ID, &at, &e.Type, &e.OrderNo, &e.Version, &e.State, &e.Ref, &e.Reference, &d.Tries,
+		&due, &delivered, &d.Status, &d.Problem, &tried)
 	e.At, d.Delivered, d.TriedAt = sqldb.FromMillis(at), since(delivered), since(tried)
 	if due.Valid {
 		d.DueAt = sqldb.FromMillis(due.Int64)
@@ -252,7 +252,7 @@ WHERE endpoint_id = ?
 			}
 		}
 	}
-	const cols = 9
+	const cols = 10
 	args := make([]any, 0, cols*len(all))
 	for i := range all {
 		e := &all[i].Event
@@ -260,10 +260,10 @@ WHERE endpoint_id = ?
 			continue
 		}
 		args = append(args, all[i].Endpoint, e.ID, sqldb.Millis(e.At), string(e.Type), e.OrderNo, e.Version, e.State,
-			e.Ref, sqldb.Millis(now))
+			e.Ref, e.Reference, sqldb.Millis(now))
 	}
 	return tx.InsertRows(ctx, `INSERT INTO webhook_deliveries
-  (endpoint_id, event_id, at, type, order_no, version, state, ref, due_at)
+  (endpoint_id, event_id, at, type, order_no, version, state, ref, reference, due_at)
 VALUES`, cols, args)
 }
 

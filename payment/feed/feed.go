@@ -48,6 +48,8 @@ type Event struct {
 	// Ref is what else it is about: a refund's number, the transaction of a payment, the
 	// day of a reconciliation.
 	Ref string
+	// Reference is the shop's own number for the order, "" without one.
+	Reference string
 }
 
 // Insert writes events in the transaction of what they tell. Their ids are the
@@ -56,14 +58,15 @@ func Insert(ctx context.Context, tx *sqldb.Tx, events []Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	const cols = 6
+	const cols = 7
 	args := make([]any, 0, cols*len(events))
 	for i := range events {
 		e := &events[i]
-		args = append(args, sqldb.Millis(e.At), string(e.Type), e.OrderNo, e.Version, e.State, e.Ref)
+		args = append(args, sqldb.Millis(e.At), string(e.Type), e.OrderNo, e.Version, e.State, e.Ref,
+			e.Reference)
 	}
 	err := tx.InsertRows(ctx, `INSERT INTO events_out
-  (at, type, order_no, version, state, ref)
+  (at, type, order_no, version, state, ref, reference)
 VALUES`, cols, args)
 	if err != nil {
 		return fmt.Errorf("insert events of the feed: %w", err)
@@ -79,13 +82,13 @@ func New(db *sqldb.DB) *Feed { return &Feed{db} }
 
 // read gives the events of a condition on id, in the order of their ids.
 func (f *Feed) read(ctx context.Context, where string, args []any, limit int) ([]Event, error) {
-	events, err := sqldb.Decided(ctx, f.db, `SELECT id, at, type, order_no, version, state, ref
+	events, err := sqldb.Decided(ctx, f.db, `SELECT id, at, type, order_no, version, state, ref, reference
 FROM events_out
 WHERE `+where+`
 ORDER BY id
 LIMIT ?`, append(args, limit), func(rows *sql.Rows) (e Event, err error) {
 		var at int64
-		err = rows.Scan(&e.ID, &at, &e.Type, &e.OrderNo, &e.Version, &e.State, &e.Ref)
+		err = rows.Scan(&e.ID, &at, &e.Type, &e.OrderNo, &e.Version, &e.State, &e.Ref, &e.Reference)
 		e.At = sqldb.FromMillis(at)
 		return e, err
 	})

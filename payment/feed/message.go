@@ -18,6 +18,7 @@ type MessageData struct {
 	OrderNo       string `json:"order_no,omitempty"`
 	Version       int64  `json:"version,omitempty"`
 	State         string `json:"state,omitempty"`
+	Reference     string `json:"reference,omitempty"` // the shop's own number for the order
 	OutRefundNo   string `json:"out_refund_no,omitempty"`
 	TransactionID string `json:"transaction_id,omitempty"`
 	Bill          string `json:"bill,omitempty"`       // a day and the type of its bill
@@ -27,7 +28,7 @@ type MessageData struct {
 // Message is the event as the shop is told it.
 func (e *Event) Message() Message {
 	m := Message{Type: e.Type, Timestamp: e.At.UTC().Format(time.RFC3339Nano),
-		Data: MessageData{OrderNo: e.OrderNo, Version: e.Version, State: e.State}}
+		Data: MessageData{OrderNo: e.OrderNo, Version: e.Version, State: e.State, Reference: e.Reference}}
 	switch e.Type {
 	case RefundAsked, RefundDone, RefundFailed:
 		m.Data.OutRefundNo = e.Ref

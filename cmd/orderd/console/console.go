@@ -178,8 +178,8 @@ type route struct {
 // is refused: a filter that is silently ignored shows, and may then act on, all there is.
 var parameters = map[string][]string{
 	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
-		"sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type", "paid_from",
-		"paid_to", "closed_from", "closed_to", "limit", "cursor"},
+		"reference", "sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type",
+		"paid_from", "paid_to", "closed_from", "closed_to", "limit", "cursor"},
 	"/admin/v1/held":           {"limit", "cursor"},
 	"/admin/v1/search":         {"q"},
 	"/admin/v1/skus/:id/flows": {"from", "to", "limit", "cursor"},

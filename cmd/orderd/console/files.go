@@ -57,11 +57,11 @@ func sendFile(ctx echo.Context, media, ext string, t sheet.Table) error {
 func (c *console) orderTable(ctx context.Context, f order.Filter) sheet.Table {
 	return sheet.Table{Name: "Orders",
 		Header: []string{"order_no", "state", "close_reason", "customer_id", "amount_yuan", "items", "created_at",
-			"time_expire", "due_at", "remark", "attach", "version"},
+			"time_expire", "due_at", "remark", "attach", "version", "shop", "reference"},
 		Titles: []string{"订单号 order_no", "状态 state", "关闭原因 close_reason", "客户 customer_id",
 			"金额(元) amount_yuan", "商品 items", "下单时间 created_at", "支付截止 time_expire", "下次处理 due_at",
-			"备注 remark", "附加数据 attach", "版本 version"},
-		Wide: []string{"order_no", "items", "customer_id"},
+			"备注 remark", "附加数据 attach", "版本 version", "店铺 shop", "店铺单号 reference"},
+		Wide: []string{"order_no", "items", "customer_id", "reference"},
 		Rows: c.orderRows(ctx, f)}
 }
 
@@ -94,7 +94,8 @@ func orderCells(o *order.Order) []sheet.Cell {
 	}
 	return []sheet.Cell{sheet.Text(o.OrderNo), sheet.Text(string(o.State)), sheet.Text(string(o.CloseReason)),
 		sheet.Text(o.CustomerID), sheet.Yuan(o.Total), sheet.Text(strings.Join(items, "; ")), timeCell(o.CreatedAt),
-		timeCell(o.ExpireAt), timeCell(o.DueAt), sheet.Text(o.Remark), sheet.Text(o.Attach), sheet.Count(o.Version)}
+		timeCell(o.ExpireAt), timeCell(o.DueAt), sheet.Text(o.Remark), sheet.Text(o.Attach), sheet.Count(o.Version),
+		sheet.Text(o.Shop), sheet.Text(o.Reference)}
 }
 
 // timeCell is a time in UTC, empty for none.

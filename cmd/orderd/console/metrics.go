@@ -97,7 +97,8 @@ func (r registry) orders(m *Metrics) {
 		among("actor", texts(actors)...))
 	m.presetMoves()
 	m.refusals = r.counters("orderd_orders_refused_total", "Placements that were refused.",
-		among("reason", "stock", "price", "sku", "key", "open_orders", "open_units", "not_started", "customer_limit"))
+		among("reason", "stock", "price", "sku", "key", "reference", "open_orders", "open_units",
+			"not_started", "customer_limit"))
 	m.settled = r.counters("orderd_payments_settled_total",
 		"Payments taken in, by what told of them and what became of them.",
 		among("source", "notification", "query", "bill"),
@@ -212,8 +213,7 @@ func (r registry) gates(m *Metrics) {
 const stateNew = "new"
 
 // actors are the kinds of those who move orders.
-var actors = []order.ActorType{order.ActorCustomer, order.ActorScheduler, order.ActorWeChat, order.ActorOperator,
-	order.ActorReconciler}
+var actors = order.ActorTypes()
 
 // presetMoves makes the series of the moves that the state machine has.
 func (m *Metrics) presetMoves() {

@@ -32,6 +32,8 @@ type OrderSummary struct {
 type plan struct {
 	// CustomerID is the subject of the customer's token.
 	CustomerID string `json:"customer_id"`
+	// Shop is whose back end placed it for its customer, absent when the customer did.
+	Shop string `json:"shop,omitempty"`
 	// DueAt is when a worker looks at the order next, null when never; CloseTries is how
 	// often WeChat Pay was asked to close it without a usable answer.
 	DueAt      *time.Time `json:"due_at"`
@@ -40,7 +42,7 @@ type plan struct {
 
 // planOf is what operators see more of an order.
 func planOf(o *order.Order) plan {
-	p := plan{CustomerID: o.CustomerID, CloseTries: o.CloseTries}
+	p := plan{CustomerID: o.CustomerID, Shop: o.Shop, CloseTries: o.CloseTries}
 	if !o.DueAt.IsZero() {
 		p.DueAt = &o.DueAt
 	}
@@ -87,6 +89,7 @@ func (c *console) listOrders(ctx echo.Context) error {
 		OutTradeNo:    q.QueryParam("out_trade_no"),
 		TransactionID: q.QueryParam("transaction_id"),
 		OutRefundNo:   q.QueryParam("out_refund_no"),
+		Reference:     q.QueryParam("reference"),
 		SkuID:         q.QueryParam("sku_id"),
 		Stuck:         q.yes("stuck"),
 		Cursor:        q.QueryParam("cursor"),
@@ -148,7 +151,7 @@ type EventView struct {
 }
 
 // actorView is who did something: the type of actor, and the customer or the name of the
-// operator's token.
+// shop or of the operator's token.
 type actorView struct {
 	Type order.ActorType `json:"type"`
 	ID   string          `json:"id"`

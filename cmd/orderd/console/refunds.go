@@ -93,7 +93,7 @@ func ViewRefund(r *order.Refund) RefundView {
 		RefundView:      orderhttp.RefundViewOf(r),
 		TransactionID:   r.TransactionID,
 		OutTradeNo:      r.OutTradeNo,
-		Requester:       actorView{r.Requester.Type, r.Requester.ID},
+		Requester:       actorView{r.AskedBy().Type, r.AskedBy().ID},
 		ApprovalsNeeded: r.ApprovalsNeeded,
 		Approvals:       []approvalView{},
 		DecidedBy:       r.DecidedBy,

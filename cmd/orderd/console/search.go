@@ -46,7 +46,7 @@ func hitPath(h order.Hit) string {
 		return "/admin/v1/orders?customer_id=" + url.QueryEscape(h.ID)
 	case order.HitSKU:
 		return "/admin/v1/skus/" + url.PathEscape(h.ID)
-	case order.HitOrder, order.HitAttempt, order.HitPayment:
+	case order.HitOrder, order.HitAttempt, order.HitPayment, order.HitReference:
 	}
 	switch {
 	case h.OrderNo != "":

@@ -66,9 +66,11 @@ func main() {
 		}))
 	check(err)
 
-	// The key makes a repeat the same order: on an error or a 5xx ask again with it.
-	placed, err := shop.PlaceOrderWithResponse(ctx, &PlaceOrderParams{IdempotencyKey: "cart-" + os.Getenv("CART")},
-		Placement{Items: []struct {
+	// The key makes a repeat the same order: on an error or a 5xx ask again with it. The reference is
+	// the shop's own number, in every webhook about the order.
+	cart := "cart-" + os.Getenv("CART")
+	placed, err := shop.PlaceOrderWithResponse(ctx, &PlaceOrderParams{IdempotencyKey: cart},
+		Placement{Reference: &cart, Items: []struct {
 			Quantity int64 `json:"quantity"`
 			SkuId    SkuID `json:"sku_id"`
 		}{{SkuId: "1001", Quantity: 2}}})

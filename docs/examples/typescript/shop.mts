@@ -51,10 +51,11 @@ const shop = createClient<paths>({
   headers: { Authorization: `Bearer ${env('TOKEN')}`, 'Orderd-Customer': 'c1' },
 });
 
-// The key makes a repeat the same order: on an error or a 5xx ask again with it.
+// The key makes a repeat the same order: on an error or a 5xx ask again with it. The reference is the
+// shop's own number, in every webhook about the order.
 const placed = await shop.POST('/v1/orders', {
   params: { header: { 'Idempotency-Key': `cart-${env('CART')}` } },
-  body: { items: [{ sku_id: '1001', quantity: 2 }] },
+  body: { items: [{ sku_id: '1001', quantity: 2 }], reference: `cart-${env('CART')}` },
 });
 if (!placed.data || !('amount' in placed.data)) {
   throw new Error('not placed: ' + JSON.stringify(placed.error ?? placed.data)); // sold out, or it waits in a queue
