@@ -72,6 +72,10 @@ var limits = []struct {
 		"orderhttp.notifyBudget", "orderhttp.storeBudget", "orderhttp.wechatBudget", "orderhttp.defaultParallel",
 		"console.maxUpload", "orderd.drainTimeout",
 	}},
+	{"Logins of the console", []string{
+		"operators.MostWrong", "operators.WrongWithin", "operators.SessionIdle", "operators.SessionMost",
+		"operators.ProvedFor", "operators.LinkFor", "operators.SessionsKept",
+	}},
 	{"WeChat Pay", []string{
 		"wechat.defaultTimeout", "wechat.maxClockSkew", "wechat.MaxNotification", "wechat.maxAnswer",
 	}},

@@ -35,6 +35,10 @@ var Guards = map[string]string{
 	"operators.u_operators_key":         "name_key?", // names from before accounts have none
 	"operator_tokens.PRIMARY":           "name",
 	"operator_tokens.u_operator_tokens": "sha256",
+	"operator_passwords.PRIMARY":        "person",
+	"operator_links.PRIMARY":            "sha256",
+	"operator_sessions.PRIMARY":         "sha256",
+	"login_failures.PRIMARY":            "who",
 	"bill_files.PRIMARY":                "bill_date,bill_type,sha1",
 	"bill_hands.PRIMARY":                "bill_date,bill_type,sha1,act,who",
 	"bill_chunks.PRIMARY":               "bill_date,bill_type,sha1,seq",

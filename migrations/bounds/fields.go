@@ -58,8 +58,14 @@ var (
 			"refunds.requester_id " +
 			"refunds.decided_by refunds.said_by " +
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
-			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by shop_keys.created_by",
+			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by shop_keys.created_by " +
+			"operator_passwords.person operator_links.person operator_links.created_by operator_sessions.person",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
+	Password = Field{Name: "password", Least: 12, Most: 128, Unit: Characters, Of: Line,
+		Why: "twelve are what five tries in a quarter of an hour never find; of it a hash alone is stored"}
+	// Agent is what a browser calls itself.
+	Agent = Field{Name: "User-Agent", Most: 200, Unit: Characters, Of: Line, Over: Cut,
+		Columns: "operator_sessions.agent", Why: "the width of its column; a person knows the own browser by it"}
 	WebhookURL = Field{Name: "url", Least: 8, Most: 500, Unit: Bytes, Of: Visible,
 		Columns: "webhook_endpoints.url", Why: "the width of its column"}
 	Goods = Field{Name: "goods", Least: 1, Most: 120, Unit: Characters, Of: Line, WeChat: "shipping_list.item_desc",
@@ -166,7 +172,8 @@ var (
 // Fields are the whole table, in the order in which docs/limits.md shows it.
 var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &Reference, &OpenID, &PayerIP, &H5Type,
-	&Title, &Reason, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Goods, &Carrier, &ParcelNo, &Contact,
+	&Title, &Reason, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Password, &Agent,
+	&Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WebhookURL, &WebhookProblem,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
@@ -180,6 +187,7 @@ var Fields = []*Field{
 var Own = []struct{ What, Columns string }{
 	{"a hash",
 		"orders.request_hash refunds.request_hash operator_tokens.sha256 shop_keys.sha256 " +
+			"operator_passwords.hash operator_links.sha256 operator_sessions.sha256 login_failures.who " +
 			"bill_files.sha1 bill_chunks.sha1 " +
 			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1"},
 	{"a word of a list in the program",
@@ -188,7 +196,8 @@ var Own = []struct{ What, Columns string }{
 			"order_events.actor_type payment_attempts.state payment_attempts.trade_type payments.outcome " +
 			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told refunds.said_what " +
 			"refunds.sent_to stock_flows.kind " +
-			"operators.role operator_tokens.role bill_files.bill_type bill_files.source bill_chunks.bill_type " +
+			"operators.role operator_tokens.role operator_sessions.role " +
+			"bill_files.bill_type bill_files.source bill_chunks.bill_type " +
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
 			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +
 			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name " +
@@ -198,7 +207,8 @@ var Own = []struct{ What, Columns string }{
 	{"a name that an administrator gave a shop", "shop_keys.name shop_keys.shop orders.shop refunds.shop"},
 	{"a number of this service, or a secret that it keeps under a key",
 		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
-			"webhook_places.holder"},
+			"webhook_places.holder operator_passwords.totp operator_passwords.totp_new"},
+	{"an address of a connection, or times", "operator_sessions.address login_failures.tries"},
 	{"a day, YYYY-MM-DD",
 		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +
 			"differences.bill_date matched_across.bill_date"},

@@ -66,7 +66,7 @@ func isShell(column string) string {
 
 // onePerson is the condition that acting, at a time, was no second person beside other, by the
 // rule of package operators: the shell, a name that looks alike, or the maker of the other's
-// account or of a token of it, either way round. It goes back one generation, where the
+// account, of a token or of a link of it, either way round. It goes back one generation, where the
 // service goes back all. It judges nothing from before the first account with a key: the
 // program then went by names alone.
 func onePerson(acting, other, at string) string {
@@ -74,7 +74,8 @@ func onePerson(acting, other, at string) string {
 		from := fmt.Sprintf("(m.created_by = %[1]s OR %[2]s AND %[3]s) AND m.created_at <= %[4]s", by,
 			isShell("m.created_by"), isShell(by), at)
 		return fmt.Sprintf(`EXISTS (SELECT 1 FROM operators m WHERE m.name = %[1]s AND %[2]s)
-    OR EXISTS (SELECT 1 FROM operator_tokens m WHERE m.person = %[1]s AND %[2]s)`, who, from)
+    OR EXISTS (SELECT 1 FROM operator_tokens m WHERE m.person = %[1]s AND %[2]s)
+    OR EXISTS (SELECT 1 FROM operator_links m WHERE m.person = %[1]s AND %[2]s)`, who, from)
 	}
 	_, actingKey := nameKeys(acting)
 	_, otherKey := nameKeys(other)

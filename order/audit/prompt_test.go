@@ -98,7 +98,13 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	"INSERT INTO webhook_deliveries (endpoint_id, event_id, at, type, order_no, version, state, ref) " +
 	"VALUES ('we_1', 1, 1800000000000, 'order.created', '$asked', 1, 'pending', '');" +
 	"INSERT INTO shop_keys (name, shop, scopes, sha256, created_by, created_at) " +
-	"VALUES ('mine-1', 'mine', 'place', 'x', 'adam', 1800000000000);" + saleRows
+	"VALUES ('mine-1', 'mine', 'place', 'x', 'adam', 1800000000000);" +
+	"INSERT INTO operator_passwords (person, hash, set_at) VALUES ('adam', 'x', 1800000000000);" +
+	"INSERT INTO operator_links (sha256, person, created_by, created_at, ends_at) " +
+	"VALUES ('x', 'adam', 'cli', 1800000000000, 1800001800000);" +
+	"INSERT INTO operator_sessions (sha256, person, role, created_at, seen_at, proved_at, address, agent) " +
+	"VALUES ('x', 'adam', 'admin', 1800000000000, 1800000000000, 1800000000000, '', '');" +
+	"INSERT INTO login_failures (who, tries, at) VALUES ('x', '1800000000000', 1800000000000);" + saleRows
 
 func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 	t.Helper()

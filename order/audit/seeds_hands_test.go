@@ -65,6 +65,9 @@ var handSeeds = []seed{
 		"books.resolved_have_owners"},
 	{"written off by one whom the shell made, after the shell", seenDiff + ";" + writtenOff +
 		"'adam', proposed_by = 'cli:lena'", "books.resolved_have_owners"},
+	{"written off by whom he made a link", seenDiff + ";INSERT INTO operator_links (sha256, person, created_by, " +
+		"created_at, ends_at) VALUES ('x', 'flora', 'olga', 1, 1);" + writtenOff + "'flora', proposed_by = 'olga'",
+		"books.resolved_have_owners"},
 	{"written off by the same in other letters", seenDiff + ";" + writtenOff + "'F1ora', proposed_by = 'flora'",
 		"books.resolved_have_owners"},
 	{"a bill confirmed by the shell", givenFile + ";" + confirmedBy + "'cli:root', 'cli', 'x', " + afterStaff + ")",

@@ -65,8 +65,8 @@ type person struct {
 	account  bool
 	role     Role
 	disabled bool
-	youngest time.Time       // when the account or its newest token was made
-	makers   map[string]bool // of the account and of its tokens
+	youngest time.Time       // when the account, its newest token or link was made
+	makers   map[string]bool // of the account, of its tokens and links
 }
 
 // Second looks names up and judges, in one call, whether acting is a person of its own
@@ -142,6 +142,9 @@ WHERE name IN (`+sqldb.In(len(names))+`)`, sqldb.Args(names), func(rows *sql.Row
 	if err != nil {
 		return err
 	}
+	if err := k.readLinks(ctx, q, names, next); err != nil {
+		return err
+	}
 	// A revoked token had a secret, too.
 	return sqldb.Each(ctx, q, `SELECT name, person, role, created_by, created_at
 FROM operator_tokens
@@ -173,7 +176,24 @@ WHERE person IN (`+sqldb.In(len(names))+`)
 		})
 }
 
-// madeBy notes who made the account or a token of it, and when.
+// readLinks adds who made the links by which passwords were set: a link had its secret, too, used
+// or not.
+func (k *Known) readLinks(ctx context.Context, q sqldb.Querier, names []string, next map[string]bool) error {
+	return sqldb.Each(ctx, q, `SELECT person, created_by, created_at
+FROM operator_links
+WHERE person IN (`+sqldb.In(len(names))+`)`, sqldb.Args(names), func(rows *sql.Rows) error {
+		var owner, by string
+		var made int64
+		err := rows.Scan(&owner, &by, &made)
+		if p := k.people[owner]; err == nil && p != nil {
+			p.madeBy(by, made)
+			next[by] = true
+		}
+		return err
+	})
+}
+
+// madeBy notes who made the account, a token or a link of it, and when.
 func (p *person) madeBy(by string, millis int64) {
 	if Shell(by) {
 		by = shell
@@ -244,7 +264,7 @@ func (k Known) May(name string, need Role) bool {
 	return p == nil || !p.account && p.role == "" || !p.disabled && p.role.May(need)
 }
 
-// Fresh reports that the account of an operator, or its newest token, is younger than
+// Fresh reports that the account of an operator, or its newest token or link, is younger than
 // FreshFor.
 func (k Known) Fresh(name string, now time.Time) bool {
 	p := k.people[k.of(name)]

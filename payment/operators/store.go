@@ -89,7 +89,7 @@ WHERE name = ?
 	return nil
 }
 
-// Disable ends an account and all its tokens, also in the program before accounts. What the
+// Disable ends an account, all its tokens and sessions, also in the program before accounts. What the
 // person has approved and what is not sent yet counts no more. There is no way back: a name
 // that was used is somebody's in the audit. Errors: ErrNoAccount, also for one that was
 // disabled before, and database errors.
@@ -119,7 +119,10 @@ WHERE name = ?
 SET revoked_at = ?
 WHERE person = ?
   AND revoked_at = 0`, now.UnixMilli(), name)
-		return err
+		if err != nil {
+			return err
+		}
+		return endSessions(ctx, tx, name, "", now)
 	})
 	if err != nil {
 		return fmt.Errorf("disable account %.64s: %w", name, err)
@@ -127,8 +130,8 @@ WHERE person = ?
 	return nil
 }
 
-// SetRole gives an account another role, and its tokens with it. Errors: ErrRole,
-// ErrNoAccount, database errors.
+// SetRole gives an account another role, and its tokens with it, and ends its sessions. Errors:
+// ErrRole, ErrNoAccount, database errors.
 func SetRole(ctx context.Context, db *sqldb.DB, name string, role Role) error {
 	if !slices.Contains(Roles(), role) {
 		return ErrRole
@@ -155,6 +158,14 @@ WHERE name = ?`, string(role), name); err != nil {
 		_, err = tx.Update(ctx, `UPDATE operator_tokens
 SET role = ?
 WHERE person = ?`, string(role), name)
+		if err != nil {
+			return err
+		}
+		// A role that comes back brings no session back.
+		_, err = tx.Update(ctx, `UPDATE operator_sessions
+SET ended_at = seen_at
+WHERE person = ?
+  AND ended_at = 0`, name)
 		return err
 	})
 	if err != nil {

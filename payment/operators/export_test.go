@@ -1,0 +1,4 @@
+package operators
+
+// TOTPCode is totpCode.
+var TOTPCode = totpCode

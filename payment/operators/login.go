@@ -1,0 +1,234 @@
+package operators
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"orderd/migrations/sqldb"
+)
+
+// ErrLogin: name, password or one-time code is not right. It does not say which, and it takes
+// the same work for a name that nobody has.
+var ErrLogin = errors.New("name, password or one-time code is not right")
+
+// LoginConfig is what NewLogins needs; DB and Now are required.
+type LoginConfig struct {
+	DB   *sqldb.DB
+	Now  func() time.Time
+	Cost Cost
+	// Hashed is called for each computation of a hash; nil: nobody counts.
+	Hashed func()
+}
+
+// Logins are the passwords, one-time codes, links and sessions by which people come into the
+// console. It is safe for concurrent use, and nothing of it is kept in memory: processes on one
+// database are one.
+type Logins struct {
+	db     *sqldb.DB
+	now    func() time.Time
+	cost   Cost
+	hashed func()
+	slots  chan struct{}
+}
+
+// NewLogins makes the logins of a database, whose schema must be there.
+func NewLogins(c LoginConfig) *Logins {
+	return &Logins{db: c.DB, now: c.Now, cost: cmp.Or(c.Cost, DefaultCost), hashed: c.Hashed,
+		slots: make(chan struct{}, hashesAtOnce)}
+}
+
+// credential is what a login of a person is held against; the zero value is nobody's.
+type credential struct {
+	hash, totp, begun string
+	role              Role
+}
+
+// Login is one.
+type Login struct {
+	Name, Password string
+	Code           string // of TOTP, "" for none
+	Browser        Browser
+	// Old is the secret of the session that the browser had, which ends: "" for none.
+	Old string
+}
+
+// Login lets a person in and gives the secret of the session, which is always a new one.
+// Errors: ErrLogin, a *ThrottledError, database errors.
+func (l *Logins) Login(ctx context.Context, in Login) (secret string, err error) {
+	try, err := l.reserve(ctx, in.Name, in.Browser.Address)
+	if err != nil {
+		return "", err
+	}
+	var c credential
+	err = l.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return c.read(ctx, tx, in.Name, "") })
+	if err != nil {
+		return "", fmt.Errorf("log in: %w", err)
+	}
+	ok, again, err := l.fits(ctx, c.hash, in.Password)
+	if err != nil || !ok {
+		return "", cmp.Or(err, ErrLogin)
+	}
+	secret, id := newSecret()
+	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if done, err := made(ctx, tx, id); done || err != nil {
+			return err
+		}
+		var now credential
+		if err := now.lock(ctx, tx, in.Name); err != nil {
+			return err
+		}
+		if now.hash != c.hash { // changed since it was compared
+			return ErrLogin
+		}
+		if err := l.useCode(ctx, tx, in, now); err != nil {
+			return err
+		}
+		if again != "" {
+			if err := tx.UpdateRows(ctx, 1, `UPDATE operator_passwords
+SET hash = ?
+WHERE person = ?`, again, in.Name); err != nil {
+				return err
+			}
+		}
+		if in.Old != "" {
+			if _, err := tx.Update(ctx, `UPDATE operator_sessions
+SET ended_at = ?
+WHERE sha256 = ?
+  AND ended_at = 0`, l.now().UnixMilli(), hashOf(in.Old)); err != nil {
+				return err
+			}
+		}
+		if err := l.insertSession(ctx, tx, id, in.Name, now.role, in.Browser); err != nil {
+			return err
+		}
+		return try.forgive(ctx, tx)
+	})
+	if err != nil {
+		return "", fmt.Errorf("log in: %w", err)
+	}
+	l.prune(ctx)
+	return secret, nil
+}
+
+// useCode judges the one-time code of a login and marks its step as used, so that whoever saw it
+// typed cannot use it again.
+func (l *Logins) useCode(ctx context.Context, tx *sqldb.Tx, in Login, c credential) error {
+	if c.totp == "" {
+		return nil
+	}
+	step, ok := totpMatch(c.totp, in.Code, l.now())
+	if !ok {
+		return ErrLogin
+	}
+	n, err := tx.Update(ctx, `UPDATE operator_passwords
+SET totp_step = ?
+WHERE person = ?
+  AND totp_step < ?`, step, in.Name, step)
+	if err == nil && n == 0 {
+		return ErrLogin
+	}
+	return err
+}
+
+// lock reads what a person's logins are held against, and keeps it so until the transaction ends.
+// Without a password, or with an account that was disabled, it is the zero value.
+func (c *credential) lock(ctx context.Context, tx *sqldb.Tx, name string) error {
+	*c = credential{}
+	role, err := lockAccount(ctx, tx, name)
+	if err != nil || role == "" {
+		return err
+	}
+	return c.read(ctx, tx, name, "\nFOR UPDATE")
+}
+
+// read reads what a person's logins are held against; suffix may lock it.
+func (c *credential) read(ctx context.Context, tx *sqldb.Tx, name, suffix string) error {
+	*c = credential{}
+	return sqldb.Each(ctx, tx, `SELECT p.hash, p.totp, p.totp_new, o.role
+FROM operator_passwords p
+JOIN operators o ON o.name = p.person
+WHERE p.person = ?
+  AND o.disabled_at = 0`+suffix, []any{name}, func(rows *sql.Rows) error {
+		return rows.Scan(&c.hash, &c.totp, &c.begun, &c.role)
+	})
+}
+
+// Prove notes that the person of a session has given the password again: see ProvedFor. Wrong
+// ones are counted as wrong logins are. Errors: ErrLogin, a *ThrottledError, database errors.
+func (l *Logins) Prove(ctx context.Context, s Session, password string) error {
+	return l.with(ctx, s, password, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE operator_sessions
+SET proved_at = ?
+WHERE sha256 = ?
+  AND ended_at = 0`, l.now().UnixMilli(), s.ID)
+		return err
+	})
+}
+
+// ChangePassword gives the person of a session another password and ends all sessions; the
+// secret is of a new one. Errors: ErrPassword, ErrLogin when the old password is not right, a
+// *ThrottledError, database errors.
+func (l *Logins) ChangePassword(ctx context.Context, s Session, old, password string, b Browser) (string, error) {
+	if err := CheckPassword(s.Person, password); err != nil {
+		return "", err
+	}
+	hash, err := l.hash(ctx, password)
+	if err != nil {
+		return "", err
+	}
+	secret, id := newSecret()
+	err = l.with(ctx, s, old, func(ctx context.Context, tx *sqldb.Tx) error {
+		if done, err := made(ctx, tx, id); done || err != nil {
+			return err
+		}
+		if err := tx.UpdateRows(ctx, 1, `UPDATE operator_passwords
+SET hash = ?, set_at = ?
+WHERE person = ?`, hash, l.now().UnixMilli(), s.Person); err != nil {
+			return err
+		}
+		if err := l.endAll(ctx, tx, s.Person, ""); err != nil {
+			return err
+		}
+		return l.insertSession(ctx, tx, id, s.Person, s.Role, b)
+	})
+	return secret, err
+}
+
+// with does something in a transaction for the person of a session who has given their password.
+func (l *Logins) with(ctx context.Context, s Session, password string,
+	do func(ctx context.Context, tx *sqldb.Tx) error) error {
+	try, err := l.reserve(ctx, s.Person, s.Address)
+	if err != nil {
+		return err
+	}
+	var c credential
+	err = l.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return c.read(ctx, tx, s.Person, "") })
+	if err != nil {
+		return fmt.Errorf("ask %s for the password: %w", s.Person, err)
+	}
+	ok, _, err := l.fits(ctx, c.hash, password)
+	if err != nil || !ok {
+		return cmp.Or(err, ErrLogin)
+	}
+	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		var now credential
+		if err := now.lock(ctx, tx, s.Person); err != nil {
+			return err
+		}
+		if now.hash != c.hash && !tx.MayBeDone() {
+			return ErrLogin
+		}
+		if err := do(ctx, tx); err != nil {
+			return err
+		}
+		return try.forgive(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("ask %s for the password: %w", s.Person, err)
+	}
+	return nil
+}
