@@ -32,6 +32,7 @@ type chaosCmd struct {
 	Tags    string        `help:"Build tags of the services."`
 	Mutant  string        `help:"${chaos_mutant}"`
 	Gate    string        `default:"off" enum:"off,local,redis" help:"${chaos_gate}"`
+	Rate    int64         `help:"${chaos_rate}"`
 	SaleF   int           `name:"sale-faults" help:"${chaos_sale_faults}"`
 }
 
@@ -71,7 +72,7 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 	}
 	o.Orders, o.Kills, o.Faults, o.Trials = size[0], size[1], size[2], size[3]
 	o.Limit = cmp.Or(c.Limit, limits[c.Size])
-	o.SaleFaults = c.SaleF
+	o.SaleFaults, o.Rate = c.SaleF, c.Rate
 	o.MinRate, o.Dir, o.Keep, o.Mutant = c.MinRate, c.Folder, c.Folder != "", c.Mutant
 	// A report comes with a violation too, and with a run that proves nothing.
 	r, err := chaos.Run(ctx, o)

@@ -16,6 +16,7 @@ type gateScaleCmd struct {
 	Processes int           `default:"16" help:"Real processes, each with pools of its own."`
 	Callers   int           `default:"256" help:"Callers in each process."`
 	Delay     time.Duration `help:"Between each process and the database: its answers come so much later."`
+	Queued    bool          `help:"In Redis, with a queue that two drainers make orders of, against one process."`
 }
 
 // Run measures the SKU without a gate and with one, in turns.
@@ -23,6 +24,9 @@ func (c *gateScaleCmd) Run(ctx context.Context, set *bench.Settings) error {
 	columns := []string{fmt.Sprintf("%d processes × %d callers, %s to the database", c.Processes, c.Callers, c.Delay),
 		"orders/s", "p50", "p99", "failed", "ratio"}
 	return withShop(ctx, set, columns, func(ctx context.Context, shop *bench.Shop) ([]gateRow, error) {
+		if c.Queued {
+			return c.measureQueued(ctx, set, shop)
+		}
 		return c.measure(ctx, set, shop)
 	})
 }

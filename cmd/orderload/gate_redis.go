@@ -47,15 +47,19 @@ func (r *saleRedis) stop() {
 	r.Stop()
 }
 
+// homeIn is what a process has of the gates whose buckets are in a Redis.
+func homeIn(db *sqldb.DB, client redis.UniversalClient) *redisgate.Shared {
+	return redisgate.NewShared(redisgate.SharedConfig{DB: db, Client: client, Now: time.Now})
+}
+
 // gate gives the configuration of a process whose gates in mode redis have their buckets here.
 func (r *saleRedis) gate(db *sqldb.DB) gate.Config {
-	return gate.Config{NoAuto: true,
-		Shared: redisgate.NewShared(redisgate.SharedConfig{DB: db, Client: r.client, Now: time.Now})}
+	return gate.Config{NoAuto: true, Shared: homeIn(db, r.client)}
 }
 
 // verify is an error when a bucket holds what its row does not.
 func (r *saleRedis) verify(ctx context.Context, db *sqldb.DB) error {
-	found, err := redisgate.NewShared(redisgate.SharedConfig{DB: db, Client: r.client, Now: time.Now}).Verify(ctx)
+	found, err := homeIn(db, r.client).Verify(ctx)
 	if broken := found.Broken(); len(broken) > 0 {
 		err = fmt.Errorf("%w: Redis and the database differ: %+v", errSale, broken)
 	}

@@ -127,6 +127,14 @@ func TestScaleOverADelay(t *testing.T) {
 	}
 }
 
+// Placements that were told to wait and never became an order would be counted as made.
+func TestScaleOfAQueue(t *testing.T) {
+	_ = sqldbtest.RedisServer(t) // or the test is skipped: the command needs one
+	c := &gateScaleCmd{Processes: 2, Callers: 64, Queued: true}
+	rows, err := c.measureQueued(t.Context(), quickly, gateShop(t))
+	wantRows(t, rows, err, 2)
+}
+
 // Neither of the two would be told apart from a process that measures nothing.
 func TestBesideAndIdle(t *testing.T) {
 	rows, err := (&gateBesideCmd{Rate: 50, Hot: 500, Units: 100}).measure(t.Context(), quickly, gateShop(t))

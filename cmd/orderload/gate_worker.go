@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"orderd/cmd/orderload/bench"
@@ -33,6 +34,7 @@ type gateWorkerCmd struct {
 	DSN   string        `name:"dsn" required:""`
 	Delay time.Duration `help:"Hold every answer of the database back by this. The DSN is one of TCP then."`
 	At    string        `help:"The address of the database's server, with --delay."`
+	Redis string        `help:"The address of the Redis of gates in mode redis."`
 }
 
 // gateWorkerName is the hidden command; kong makes it of the field in cli.
@@ -56,6 +58,7 @@ type saleReport struct {
 	Error string `json:",omitempty"` // the job was not done
 
 	Sold, Refused, Repeats int64            // Repeats are calls that were made again with their key
+	Queued                 int64            // were told to wait; their latencies are among those of Sales
 	Failed                 map[string]int64 // calls given up, by their error
 	Took                   time.Duration
 	LastSold               int64 // when the last placement returned that sold something, in Unix milliseconds
@@ -88,13 +91,19 @@ func (w *gateWorkerCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
+	cfg := gate.Config{NoAuto: true}
+	if w.Redis != "" {
+		client := redis.NewClient(&redis.Options{Addr: w.Redis})
+		defer func() { _ = client.Close() }()
+		cfg.Shared = homeIn(db, client)
+	}
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var j saleJob
 		if err := in.Decode(&j); err != nil {
 			return ignoreEOF(err)
 		}
-		err := j.do(ctx, db, func() error {
+		err := j.do(ctx, db, cfg, func() error {
 			if err := out.Encode(saleReport{Ready: true}); err != nil {
 				return err
 			}
@@ -116,11 +125,12 @@ func ignoreEOF(err error) error {
 }
 
 // do makes the service of a job, waits for the word to start, and reports.
-func (j *saleJob) do(ctx context.Context, db *sqldb.DB, ready func() error, report func(*saleReport) error) error {
+func (j *saleJob) do(ctx context.Context, db *sqldb.DB, cfg gate.Config, ready func() error,
+	report func(*saleReport) error) error {
 	c := order.Config{DB: db}
 	var orders *order.Service
 	if j.Gated {
-		s, err := bench.NewGated(ctx, c, gate.Config{NoAuto: true})
+		s, err := bench.NewGated(ctx, c, cfg)
 		if err != nil {
 			return err
 		}
@@ -160,8 +170,10 @@ const saleTries, againAfter = 50, 20 * time.Millisecond
 func (b *saleBook) buy(ctx context.Context, s *order.Service, p order.Placement, due time.Time, tries int) bool {
 	var err error
 	for try := 1; ; try++ {
-		if _, err = s.Place(ctx, p); !errors.Is(err, sqldb.ErrUnavailable) && !errors.Is(err, sqldb.ErrOverloaded) ||
-			try >= tries || ctx.Err() != nil {
+		_, err = s.Place(ctx, p)
+		again := errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrOverloaded) ||
+			errors.As(err, new(*order.NotReadyError))
+		if !again || try >= tries || ctx.Err() != nil {
 			break
 		}
 		b.mu.Lock()
@@ -177,6 +189,9 @@ func (b *saleBook) buy(ctx context.Context, s *order.Service, p order.Placement,
 		r.Sold++
 		r.Sales[took]++
 		r.LastSold = max(r.LastSold, time.Now().UnixMilli())
+	case errors.As(err, new(*order.QueuedError)):
+		r.Queued++
+		r.Sales[took]++
 	case errors.As(err, new(*order.InsufficientError)):
 		r.Refused++
 		r.Refusals[took]++
@@ -250,7 +265,8 @@ type saleWorker struct {
 const maxSaleProcesses = 32
 
 // startSaleFleet starts n processes on a database, whose answers come so much later.
-func startSaleFleet(ctx context.Context, db *bench.Database, n int, delay time.Duration) (*saleFleet, error) {
+func startSaleFleet(ctx context.Context, db *bench.Database, n int, delay time.Duration, more ...string) (
+	*saleFleet, error) {
 	if n < 1 || n > maxSaleProcesses {
 		return nil, fmt.Errorf("--processes must be 1 to %d", maxSaleProcesses)
 	}
@@ -258,6 +274,7 @@ func startSaleFleet(ctx context.Context, db *bench.Database, n int, delay time.D
 	if delay > 0 {
 		args = []string{gateWorkerName, "--dsn", db.DSNAt("%s"), "--delay", delay.String(), "--at", db.TCP()}
 	}
+	args = append(args, more...)
 	f := &saleFleet{}
 	for range n {
 		w, err := startSaleWorker(ctx, args)
@@ -345,6 +362,7 @@ func (w *saleWorker) ask(what any, r *saleReport) error {
 // add adds the report of another process.
 func (r *saleReport) add(o *saleReport) {
 	r.Sold, r.Refused, r.Repeats = r.Sold+o.Sold, r.Refused+o.Refused, r.Repeats+o.Repeats
+	r.Queued += o.Queued
 	r.Took, r.LastSold = max(r.Took, o.Took), max(r.LastSold, o.LastSold)
 	for k, n := range o.Failed {
 		r.Failed[k] += n

@@ -52,6 +52,8 @@ var helpTexts = kong.Vars{
 	"chaos_mutant": "Break the service on purpose; the run must be red. 'list' lists the mutants, " +
 		"'all' runs each and prints the table of docs/runs/mutants.md, 'a,b' prints the rows of these.",
 	"chaos_sale_faults": "So many of the faults of gates, drawn by the seed (default: all).",
+	"chaos_rate": "With --gate redis: each sale makes so many orders a second, and who asks above that waits in a " +
+		"queue (0: no queue). Adds the faults of queues.",
 	"chaos_gate": "Sell the hot SKUs by a gate: local, in the memory of processes, or redis. Adds the faults of " +
 		"gates; a mutant of gates brings its own.",
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/stock"
 )
 
 // Options shape a run. The report holds them, so that it can be run again; a zero field
@@ -47,6 +48,9 @@ type Options struct {
 	Mutant string
 	// Gate is the mode of a flash sale of the hot SKUs, one of gateModes; off or "" for none.
 	Gate string
+	// Rate is how many orders a second each sale of mode redis makes: what is asked above that waits in
+	// a queue. 0: no queue.
+	Rate int64
 	// SaleFaults is how many of the faults of the gate come, drawn by the seed; default all.
 	SaleFaults int
 	// Warm is the time without faults at first, in which Report.Rate is measured; default
@@ -91,6 +95,9 @@ var (
 // when all was well and Keep was not asked for: a red run is to be looked into.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	o.defaults()
+	if o.Rate > 0 && o.Gate != string(stock.GateRedis) {
+		return nil, errors.New("a rate needs a sale in mode redis")
+	}
 	dir, err := folder(o.Dir)
 	if err != nil {
 		return nil, err
@@ -143,6 +150,9 @@ func (o *Options) defaults() {
 	o.Limit = cmp.Or(o.Limit, usualLimit)
 	if !o.gated() {
 		o.Gate = gateOf(o.Mutant)
+	}
+	if queueMutant(o.Mutant) {
+		o.Rate = cmp.Or(o.Rate, mutantRate)
 	}
 	o.Trials = max(o.Trials, 0)
 	o.Seed = cmp.Or(o.Seed, uint64(time.Now().UnixNano())%maxSeed)

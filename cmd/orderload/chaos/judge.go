@@ -87,13 +87,17 @@ func (j *judge) quiet(ctx context.Context, begin time.Time, within time.Duration
 		if err := j.db.QueryRowContext(ctx, open).Scan(&orders, &refunds); err != nil {
 			return err
 		}
+		waiting, err := j.waiting(ctx)
+		if err != nil {
+			return err
+		}
 		j.report.Liveness = time.Since(begin).Round(10 * time.Millisecond)
-		if orders+refunds == 0 {
+		if orders+refunds == 0 && waiting == 0 {
 			return nil
 		}
 		if time.Since(begin) > within {
-			j.report.violated("liveness: %d orders and %d refunds have not found their end %s after everything was "+
-				"healed", orders, refunds, within)
+			j.report.violated("liveness: %d orders, %d refunds and %d who wait have not found their end %s after "+
+				"everything was healed", orders, refunds, waiting, within)
 			return j.list(ctx)
 		}
 		if !sqldb.Sleep(ctx, quietEvery) {
@@ -285,6 +289,7 @@ func (j *judge) buyers() {
 			j.report.violated("V2: %s/%s was told %s and has order %s", v.customer, v.key, v.refused, no)
 		}
 		v.mu.Lock()
+		j.inLine(v, no)
 		v.model.May(order.EventExpire) // everybody's time is up
 		state := model.Absent
 		if no != "" {

@@ -97,7 +97,7 @@ var staysBehind = Edit{"migrations/sqldb/conn.go", "err != nil || time.Since(c.l
 	"err != nil || time.Since(c.looked) >= 0 {"}
 
 // Mutants are the mistakes.
-var Mutants = slices.Concat(shopMutants, gateMutants, redisMutants)
+var Mutants = slices.Concat(shopMutants, gateMutants, redisMutants, queueMutants)
 
 // shopMutants are those that a run without a gate catches.
 var shopMutants = []Mutant{

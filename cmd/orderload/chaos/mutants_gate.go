@@ -12,10 +12,30 @@ func gateOf(mutant string) string {
 	switch {
 	case slices.ContainsFunc(gateMutants, named):
 		return string(stock.GateLocal)
-	case slices.ContainsFunc(redisMutants, named):
+	case slices.ContainsFunc(redisMutants, named), queueMutant(mutant):
 		return string(stock.GateRedis)
 	}
 	return ""
+}
+
+// queueMutant reports that the run of a mutant needs a queue.
+func queueMutant(name string) bool {
+	return slices.ContainsFunc(queueMutants, func(m Mutant) bool { return m.Name == name })
+}
+
+// mutantRate is the rate of a mutant's run: below what buyers ask for, so that most of them wait.
+const mutantRate = 5
+
+// queueMutants are the mistakes that need a sale with a queue.
+var queueMutants = []Mutant{
+	{"queued-is-dropped", "who waits loses his place when his order cannot be made at this moment", []Edit{
+		{"scheduler/drain.go", "			leave(x.err, x.claimed)\n		case x.problem == nil:",
+			"			done = append(done, x.Entry)\n		case x.problem == nil:"}}},
+	{"withdrawn-too-late", "a cancel says that a place in line is withdrawn, also when it was not", []Edit{
+		{"stock/gate/redisgate/queue.go",
+			"	withdrawn, err = s.home.Cancel(ctx, p.Bucket, Cancel{OrderNo: orderNo, ID: p.ID,",
+			"	withdrawn = true\n" +
+				"	_, err = s.home.Cancel(ctx, p.Bucket, Cancel{OrderNo: orderNo, ID: p.ID + \"0\","}}},
 }
 
 // bucketGuard is the condition of the last decrement of a bucket.

@@ -436,9 +436,7 @@ func (n *nemesis) heal(ctx context.Context) (since time.Time, err error) {
 		p.Down(false)
 	}
 	n.mysqlProxy.EndDead()
-	if n.bucketsProxy != nil {
-		n.bucketsProxy.Reset() // who still speaks to a Redis that leads no more
-	}
+	n.eachProxy((*faultproxy.Proxy).Reset) // who still speaks to a Redis that leads no more
 	for _, p := range n.processes() {
 		p.signal(syscall.SIGCONT)
 	}

@@ -51,14 +51,14 @@ func scarce(orders int) int64 { return int64(orders/hotShare + hotLeast) }
 // gated reports that the run has a gate.
 func (o *Options) gated() bool { return o.Gate != "" && o.Gate != string(stock.GateOff) }
 
-// gate is the gate of a SKU in this run; mode may be off in the middle of it.
-func (g *goods) gate(mode stock.GateMode) stock.GateChange {
+// gateAs is the gate of a SKU in this run; mode may be off in the middle of it.
+func (s *stage) gateAs(g *goods, mode stock.GateMode) stock.GateChange {
 	c := stock.GateChange{SkuID: skuID(g.n), Sale: g.sale, Mode: mode, Reason: "a chaos run"}
 	if mode != stock.GateOff {
 		c.PerCustomer = g.limit
 	}
 	if mode == stock.GateRedis {
-		c.Buckets = usualBuckets
+		c.Buckets, c.Rate = usualBuckets, s.rate
 	}
 	return c
 }
@@ -80,7 +80,7 @@ func (s *stage) setGateOnce(ctx context.Context, c stock.GateChange, p *process)
 		ifMatch = fmt.Sprintf(`"v%d"`, gate.Version)
 	}
 	body, err := json.Marshal(map[string]any{"mode": c.Mode, "sale": c.Sale, "per_customer": c.PerCustomer,
-		"buckets": c.Buckets, "reason": c.Reason})
+		"buckets": c.Buckets, "rate": c.Rate, "reason": c.Reason})
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (s *stage) openSale(ctx context.Context) error {
 // setGates sets the gates of the whole sale.
 func (s *stage) setGates(ctx context.Context, mode stock.GateMode) error {
 	for i := range sale {
-		if err := s.setGate(ctx, sale[i].gate(mode)); err != nil {
+		if err := s.setGate(ctx, s.gateAs(&sale[i], mode)); err != nil {
 			return fmt.Errorf("set the gate of %s: %w", skuID(sale[i].n), err)
 		}
 	}
@@ -255,6 +255,12 @@ func (j *judge) closed(ctx context.Context) error {
 	for _, text := range found {
 		j.report.violated("T3: at the end %s", text)
 	}
+	if j.rate > 0 { // nothing is under way, and the rest is bought before its orders run out of time
+		j.rate = restRate
+		if err := j.setGates(ctx, stock.GateRedis); err != nil {
+			return err
+		}
+	}
 	if err := j.fillBuckets(ctx); err != nil {
 		return err
 	}
@@ -262,7 +268,12 @@ func (j *judge) closed(ctx context.Context) error {
 		if g.units(1) == plenty(1) {
 			continue // tens of thousands
 		}
-		if err := j.lastUnit(ctx, skuID(g.n)); err != nil {
+		if j.rate > 0 {
+			err = j.restOf(ctx, skuID(g.n), g.n)
+		} else {
+			err = j.lastUnit(ctx, skuID(g.n))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -426,6 +437,11 @@ func (r *SaleReport) happened(o *Options, shop *shop, m *meters) (all []Happened
 		all = append(all, Happened{What: name, N: r.Faults[name], Need: o.rounds()})
 	}
 	share := func(of int) int { return max(1, of*o.Orders/needsOf) }
+	if o.Rate > 0 {
+		for _, what := range []string{"told to wait", "ordered after waiting", "withdrawn from the line"} {
+			all = append(all, Happened{what, shop.counted(what), share(500)})
+		}
+	}
 	return append(all,
 		Happened{"units in buckets as the last are bought", int(r.AtTheEnd), 1},
 		Happened{"units sold from buckets", int(r.FromBuckets), share(5_000)},
@@ -461,7 +477,7 @@ var finals = map[orderhttp.Code]string{
 // sold begins the report of a run with a gate.
 func (n *nemesis) sold(o *Options) SaleReport {
 	r := SaleReport{Kills: map[string]int{}, Faults: map[string]int{}}
-	for _, step := range gateModes[o.Gate].steps {
+	for _, step := range gateModes[o.sells()].steps {
 		r.Kills[step] = n.killsAt(step)
 	}
 	for _, f := range o.saleFaults() {

@@ -47,6 +47,28 @@ var gateModes = map[string]struct {
 			saleFault{"gate turned off and on in mid-sale", (*nemesis).turnGate},
 			saleFault{"replenished in mid-sale", (*nemesis).replenished}),
 	},
+	// A bucket of a sale with a queue is not called back: who stands still with its units keeps nobody waiting.
+	stateQueued: {
+		steps: []string{"gate.taken", "gate.recalled", "gate.marked", "gate.reopened", "gate.given", "gate.opened",
+			"gate.epoch", "gate.acked", "drain.claimed", "drain.committed", "drain.refused", "drain.acked"},
+		faults: queueFaults(),
+	},
+}
+
+// sells is the name of the mode of a run, among gateModes.
+func (o *Options) sells() string {
+	if o.Rate > 0 {
+		return stateQueued
+	}
+	return o.Gate
+}
+
+// reach gives the processes that come to a step: workers make the orders of a queue.
+func (n *nemesis) reach(step string) []*process {
+	if strings.HasPrefix(step, "drain.") {
+		return n.workers
+	}
+	return n.apis
 }
 
 // killedAt names the fault of a process that kills itself at a step.
@@ -55,7 +77,7 @@ const killedAt = "killed at "
 // saleFaults are the faults of the mode of a run, those of its steps first, or some of them in
 // an order that the seed draws.
 func (o *Options) saleFaults() (all []saleFault) {
-	m := gateModes[o.Gate]
+	m := gateModes[o.sells()]
 	for _, step := range m.steps {
 		all = append(all, saleFault{killedAt + step, func(n *nemesis, ctx context.Context, rnd *rand.Rand) bool {
 			return n.killAt(ctx, rnd, step)
@@ -141,11 +163,11 @@ const (
 	armTimeout = time.Second
 )
 
-// killAt has the first api process that reaches a step kill itself there. False: none did in
+// killAt has the first process that reaches a step kill itself there. False: none did in
 // time.
 func (n *nemesis) killAt(ctx context.Context, rnd *rand.Rand, step string) bool {
 	before := n.killsAt(step)
-	for _, p := range n.apis {
+	for _, p := range n.reach(step) {
 		p.arm(ctx, step, "kill")
 	}
 	n.provoke(ctx, rnd, step)
@@ -154,7 +176,7 @@ func (n *nemesis) killAt(ctx context.Context, rnd *rand.Rand, step string) bool 
 			break
 		}
 	}
-	for _, p := range n.apis {
+	for _, p := range n.reach(step) {
 		p.arm(context.WithoutCancel(ctx), step, "")
 	}
 	return n.killsAt(step) > before
@@ -216,7 +238,7 @@ func (n *nemesis) stopHolder(ctx context.Context, rnd *rand.Rand) bool {
 		if !closed && time.Now().After(recall) {
 			i := slices.IndexFunc(sale, func(g goods) bool { return skuID(g.n) == id })
 			// It may hold the lock of the row in a transaction: then the server waits for it.
-			_ = n.setGateOnce(ctx, sale[i].gate(stock.GateMode(n.gate)), n.workers[0])
+			_ = n.setGateOnce(ctx, n.gateAs(&sale[i], stock.GateMode(n.gate)), n.workers[0])
 		}
 		if !sqldb.Sleep(ctx, quietEvery) {
 			return false
@@ -266,11 +288,11 @@ WHERE bucket_id = ?`, id).Scan(&closed)
 func (n *nemesis) turnGate(ctx context.Context, rnd *rand.Rand) bool {
 	free := slices.DeleteFunc(slices.Clone(sale), func(g goods) bool { return g.limit > 0 })
 	g := free[rnd.IntN(len(free))]
-	if err := n.setGate(ctx, g.gate(stock.GateOff)); err != nil {
+	if err := n.setGate(ctx, n.gateAs(&g, stock.GateOff)); err != nil {
 		return false
 	}
 	sqldb.Sleep(ctx, 200*time.Millisecond+time.Duration(rnd.Int64N(int64(2*time.Second))))
-	if err := n.setGate(context.WithoutCancel(ctx), g.gate(stock.GateMode(n.gate))); err != nil {
+	if err := n.setGate(context.WithoutCancel(ctx), n.gateAs(&g, stock.GateMode(n.gate))); err != nil {
 		n.failed(fmt.Errorf("turn the gate of %s on again: %w", skuID(g.n), err))
 		return false
 	}

@@ -91,7 +91,9 @@ func (n *nemesis) provoke(ctx context.Context, rnd *rand.Rand, step string) {
 	case "gate.given", "gate.opened":
 		_ = n.scale(ctx, rnd)
 	case "gate.epoch", "gate.recalled":
+		n.doubts.begin()
 		_ = command(ctx, n.buckets.Addr, "FLUSHALL")
+		n.doubts.end()
 	}
 }
 
@@ -103,8 +105,20 @@ func (s *stage) startBuckets(ctx context.Context) (err error) {
 	if s.buckets, err = s.newBuckets(ctx); err != nil {
 		return err
 	}
-	s.bucketsProxy, err = faultproxy.New(s.buckets.Addr)
+	if s.bucketsProxy, err = faultproxy.New(s.buckets.Addr); err != nil || s.rate == 0 {
+		return err
+	}
+	s.aloneProxy, err = faultproxy.New(s.buckets.Addr)
 	return err
+}
+
+// eachProxy does something with the proxies before the Redis of the buckets.
+func (s *stage) eachProxy(do func(p *faultproxy.Proxy)) {
+	for _, p := range []*faultproxy.Proxy{s.bucketsProxy, s.aloneProxy} {
+		if p != nil {
+			do(p)
+		}
+	}
 }
 
 // newBuckets starts a Redis in a folder of its own.
@@ -204,7 +218,7 @@ func (n *nemesis) failOver(ctx context.Context, both time.Duration) error {
 		return err
 	}
 	sqldb.Sleep(ctx, lag)
-	n.bucketsProxy.Switch(replica.Addr)
+	n.eachProxy(func(p *faultproxy.Proxy) { p.Switch(replica.Addr) })
 	if both > 0 {
 		// A process that begins anew comes to the new one, as do new connections of the others.
 		if n.apis[0].kill(0) {
@@ -212,7 +226,7 @@ func (n *nemesis) failOver(ctx context.Context, both time.Duration) error {
 		}
 		sqldb.Sleep(ctx, both)
 	}
-	n.bucketsProxy.Reset()
+	n.eachProxy((*faultproxy.Proxy).Reset)
 	return nil
 }
 
@@ -244,7 +258,7 @@ func copyOf(ctx context.Context, replica, master string) error {
 func (n *nemesis) scale(ctx context.Context, rnd *rand.Rand) error {
 	buckets := 1 + rnd.Int64N(mostBuckets)
 	for i := range sale {
-		c := sale[i].gate(stock.GateRedis)
+		c := n.gateAs(&sale[i], stock.GateRedis)
 		c.Buckets = buckets
 		if err := persist(ctx, func() error {
 			return n.setGateOnce(ctx, c, n.workers[rnd.IntN(len(n.workers))])

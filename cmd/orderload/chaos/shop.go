@@ -56,6 +56,8 @@ type visit struct {
 	doing string
 
 	mu sync.Mutex
+	// line is what it was told of its place in the queue of a sale.
+	line inLine
 	// model is what the order may be, given what was asked and answered; expireAt is from
 	// the placement's answer: before it no timeout may have come.
 	model    *model.Order
@@ -77,7 +79,7 @@ func (b *buyer) ended(op model.Op, a answer, shown order.State) {
 	defer b.visit.mu.Unlock()
 	var err error
 	switch {
-	case a.status == 0 || a.status >= 500:
+	case a.status == 0 || a.status >= 500 || a.waits():
 		b.model.Unknown(op)
 	case a.refused:
 		err = b.model.Failed(op)
@@ -310,6 +312,18 @@ func (b *buyer) place() bool {
 				b.placeAgain(cart)
 			}
 			return true
+		case a.waits():
+			switch b.wait() {
+			case lineOrder:
+				return true
+			case lineOver:
+				return false
+			case lineAgain:
+				continue
+			}
+		case a.status == http.StatusAccepted: // an earlier cancel of it had no answer
+			b.withdrawn()
+			return false
 		case finals[a.code] != "":
 			b.count(finals[a.code])
 			if a.code == orderhttp.CodeStockInsufficient {
@@ -357,7 +371,13 @@ func (b *buyer) ask(ctx context.Context, cart map[string]any) answer {
 		b.unanswered = began
 	}
 	b.ended(op, a, model.Untold)
+	if a.waits() {
+		b.told(a)
+	}
 	if a.status == http.StatusCreated {
+		if b.line.no != "" {
+			b.ordered(a)
+		}
 		b.expireAt = a.body.TimeExpire
 		if b.orderNo != "" && a.body.OrderNo != b.orderNo {
 			b.violated("K1: key %s/%s gave order %s and order %s", b.customer, b.key, b.orderNo, a.body.OrderNo)
@@ -384,6 +404,10 @@ func (b *buyer) placeAgain(cart map[string]any) {
 	for _, a := range answers {
 		if a.status == http.StatusCreated && a.body.OrderNo != b.orderNo {
 			b.violated("K1: key %s/%s gave order %s and order %s", b.customer, b.key, b.orderNo, a.body.OrderNo)
+		}
+		if a.waits() {
+			b.violated("K1: key %s/%s gave order %s, and the repeat waits as %s", b.customer, b.key, b.orderNo,
+				a.body.OrderNo)
 		}
 		if refusal := finals[a.code]; refusal != "" {
 			b.violated("K1: key %s/%s gave order %s, and the repeat was told %s", b.customer, b.key, b.orderNo, refusal)
@@ -685,6 +709,9 @@ type answer struct {
 	refused bool // it definitely did not happen
 	body    view
 }
+
+// waits reports that it is a place in the queue of a sale.
+func (a *answer) waits() bool { return a.status == http.StatusAccepted && a.body.State == stateQueued }
 
 // read reads the order once; a zero view when there is no answer.
 func (b *buyer) read() view {

@@ -90,10 +90,13 @@ type stage struct {
 	// buckets is the Redis with the buckets of a sale in mode redis, nil in another run.
 	buckets      *servers.Redis
 	bucketsProxy *faultproxy.Proxy // between the services and it
+	aloneProxy   *faultproxy.Proxy // the same for the first api process alone, where there is a queue
 	bucketsDirs  int               // folders that its servers have had
 
 	// gate is the mode of the sale, "" without one. putIn is what came in of its SKUs.
 	gate   string
+	rate   int64 // orders a second of each sale; 0: no queue
+	doubts doubts
 	saleMu sync.Mutex
 	putIn  map[string]int64
 
@@ -127,7 +130,7 @@ func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) 
 	s = &stage{dir: dir}
 	tags := o.Tags
 	if o.gated() {
-		s.gate = o.Gate
+		s.gate, s.rate = o.Gate, o.Rate
 		tags = strings.Trim(tags+",failpoints", ",")
 	}
 	defer func() {
@@ -151,6 +154,9 @@ func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) 
 		p, err := s.newProcess(fmt.Sprintf("api%d", i+1), "api", "notify", "admin")
 		if err != nil {
 			return s, err
+		}
+		if i == 0 && s.aloneProxy != nil {
+			p.env = append(p.env, gateRedisEnv(s.aloneProxy)) // the last word counts
 		}
 		s.apis = append(s.apis, p)
 	}
@@ -263,9 +269,14 @@ func (s *stage) startWeChat(seed uint64) error {
 	}
 	s.env = s.environment(c, strings.Join(verify, ","))
 	if s.buckets != nil {
-		s.env = append(s.env, "ORDERD_GATE_REDIS=redis://:"+canary.RedisPass+"@"+s.bucketsProxy.Addr()+"/0")
+		s.env = append(s.env, gateRedisEnv(s.bucketsProxy))
 	}
 	return nil
+}
+
+// gateRedisEnv names the Redis of the buckets by a proxy before it.
+func gateRedisEnv(p *faultproxy.Proxy) string {
+	return "ORDERD_GATE_REDIS=redis://:" + canary.RedisPass + "@" + p.Addr() + "/0"
 }
 
 // environment is the configuration of the services. verify are the keys of WeChat Pay, as
@@ -404,7 +415,7 @@ func (s *stage) close() {
 	if s.console != nil {
 		_ = s.console.Close()
 	}
-	for _, p := range []*faultproxy.Proxy{s.mysqlProxy, s.redisProxy, s.judgeProxy, s.bucketsProxy} {
+	for _, p := range []*faultproxy.Proxy{s.mysqlProxy, s.redisProxy, s.judgeProxy, s.bucketsProxy, s.aloneProxy} {
 		if p != nil {
 			p.Close()
 		}

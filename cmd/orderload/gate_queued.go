@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"orderd/cmd/orderload/bench"
+	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/stock"
+	"orderd/stock/gate"
+)
+
+const (
+	// queuedRate is the rate of a sale whose queue is measured: few are ordered at once, and the queue has
+	// room for 100,000. Its drainers know of no rate.
+	queuedRate = 1000
+	// queuedBuckets is how many queues there are.
+	queuedBuckets = 2
+	// queuedEach is how many placements each caller makes.
+	queuedEach = 8
+	// drainers make the orders, and each claims so many at once as a worker does.
+	drainers, drainBatch = 2, 256
+	// drainedWithin bounds the time until orders were made of all that waits.
+	drainedWithin = 5 * time.Minute
+)
+
+// measureQueued has all callers of all processes place at once, most of whom are told to wait, and two
+// drainers make the orders meanwhile: from the first request to the last order. Beside it one process with
+// as many callers as each of them, without a gate.
+func (c *gateScaleCmd) measureQueued(ctx context.Context, set *bench.Settings, shop *bench.Shop) ([]gateRow, error) {
+	r, err := startSaleRedis(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.stop()
+	f, err := startSaleFleet(ctx, shop.DB, c.Processes, c.Delay, "--redis", r.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer f.stop()
+	k := newKeys()
+	alone := func() (bench.Sample, error) {
+		return bench.ClosedLoop(ctx, c.Callers, set.Length(), func(ctx context.Context, _ int64) error {
+			return placeFresh(ctx, shop.Orders, k.next(bench.SKU(0)))
+		}), nil
+	}
+	sum, round := newSaleReport(), 0
+	queued := func() (bench.Sample, error) {
+		round++
+		one, err := c.queuedRound(ctx, shop, r, f, fmt.Sprint(hotSKU, round))
+		sum.add(&one)
+		n, _ := one.failed()
+		return bench.Sample{Done: one.Sold + one.Queued, Failed: n, Took: one.Took, P50: quantile(one.Sales, 50),
+			P99: quantile(one.Sales, 99)}, err
+	}
+	one, all, err := bench.TakeTurns(set.Rounds, alone, queued)
+	if err != nil {
+		return nil, err
+	}
+	_, kinds := sum.failed()
+	rows := []gateRow{
+		{fmt.Sprintf("one process × %d callers, no gate", c.Callers), []any{one.Rate(), one.P50, one.P99,
+			fmt.Sprint(one.Failed), ratio(one.Rate(), one.Rate())}},
+		{fmt.Sprintf("**redis, queued**, %d drainers; p50 and p99 of being told", drainers), []any{all.Rate(), all.P50,
+			all.P99, strings.TrimSpace(kinds), ratio(all.Rate(), one.Rate())}},
+	}
+	if sum.Queued == 0 {
+		return rows, fmt.Errorf("%w: nobody was told to wait", errSale)
+	}
+	return rows, noneFailed("one process", one)
+}
+
+// queuedRound is a sale of one SKU from the first request to the last order.
+func (c *gateScaleCmd) queuedRound(ctx context.Context, shop *bench.Shop, r *saleRedis, f *saleFleet,
+	sku string) (sum saleReport, err error) {
+	if err := putSKU(ctx, shop.DB.DB, sku, plenty); err != nil {
+		return sum, err
+	}
+	_, err = stock.NewAdmin(shop.DB.DB, time.Now).SetGate(ctx, stock.GateChange{SkuID: sku, Mode: stock.GateRedis,
+		Buckets: queuedBuckets, Rate: queuedRate, Actor: "cli:orderload", Reason: "a measurement"})
+	if err != nil {
+		return sum, err
+	}
+	made := new(atomic.Int64)
+	ctx, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer func() { stop(); all.Wait() }()
+	for range drainers {
+		s, err := bench.NewService(order.Config{DB: shop.DB.DB})
+		if err != nil {
+			return sum, err
+		}
+		home := homeIn(shop.DB.DB, r.client)
+		if err := home.Keep(ctx, nil); err != nil { // no gate is known to it, and no rate
+			return sum, err
+		}
+		all.Go(func() { defer s.Close(); drainAll(ctx, s, home, made) })
+	}
+	begun := time.Now()
+	sum, err = f.run(ctx, saleJob{SKU: sku, Gated: true, Callers: c.Callers, Requests: c.Callers * queuedEach})
+	for end := time.Now().Add(drainedWithin); err == nil && made.Load() < sum.Queued; {
+		if time.Now().After(end) || !sqldb.Sleep(ctx, time.Millisecond) {
+			err = fmt.Errorf("%w: orders were made of %d of %d who wait", errSale, made.Load(), sum.Queued)
+		}
+	}
+	sum.Took = time.Since(begun)
+	var rows int64
+	if err == nil {
+		err = shop.DB.QueryRowContext(ctx, "SELECT COUNT(*) FROM order_items WHERE sku_id = ?", sku).Scan(&rows)
+	}
+	if n, kinds := sum.failed(); err == nil && (rows != sum.Sold+sum.Queued || n > 0) {
+		err = fmt.Errorf("%w: %d ordered and %d told to wait, %d orders; failed%s", errSale, sum.Sold, sum.Queued,
+			rows, kinds)
+	}
+	return sum, err
+}
+
+// drainAll makes orders of what waits until ctx ends, as a worker does, and counts them.
+func drainAll(ctx context.Context, s *order.Service, queue gate.Queue, made *atomic.Int64) {
+	for ctx.Err() == nil {
+		entries, err := queue.Claim(ctx, drainBatch)
+		if err != nil || len(entries) == 0 {
+			sqldb.Sleep(ctx, time.Millisecond)
+			continue
+		}
+		placed := make([]bool, len(entries))
+		var all sync.WaitGroup
+		for i, e := range entries {
+			all.Go(func() {
+				for ctx.Err() == nil && !placed[i] { // what is of the moment is tried again
+					problem, err := s.PlaceQueued(ctx, e)
+					placed[i] = err == nil && problem == nil
+				}
+			})
+		}
+		all.Wait()
+		if ctx.Err() != nil {
+			return
+		}
+		for err := errors.New("not told yet"); err != nil && ctx.Err() == nil; {
+			err = queue.Done(ctx, entries)
+		}
+		made.Add(int64(len(entries)))
+	}
+}
