@@ -241,6 +241,7 @@ func TestUnitsOfThoseWhoWaitAreShown(t *testing.T) {
 	sku := func(id, says string) {
 		t.Helper()
 		want(t, d.ask(Viewer, "GET", "/admin/v1/skus/"+id, ""), 200, `"queued":`+says+`,`)
+		want(t, d.ask(Viewer, "GET", "/admin/v1/skus", ""), 200, `"queued":`+says+`}`)
 	}
 	sku("usual", "0")
 	sku("hot", "null") // Redis does not know the bucket

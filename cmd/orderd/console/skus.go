@@ -63,6 +63,12 @@ type AccountView struct {
 	Gate *GateView `json:"gate"`
 }
 
+// SKURow is a SKU in a list.
+type SKURow struct {
+	SKUView
+	Queued *int64 `json:"queued"` // as in AccountView
+}
+
 // ViewAccount shows a SKU with its account.
 func ViewAccount(s *stock.SKU, a *order.Account) AccountView {
 	moment := *s // what is on the shelf is of the moment of the rest, so that they add up
@@ -87,8 +93,54 @@ func (c *console) listSKUs(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
+	queued, err := c.queuedOn(ctx, skus)
+	if err != nil {
+		return err
+	}
+	view := func(s *stock.SKU) SKURow {
+		row := SKURow{ViewSKU(s), new(int64)}
+		if units, has := queued[s.SkuID]; has {
+			row.Queued = units
+		}
+		return row
+	}
 	cursor := func(s *stock.SKU) string { return s.SkuID }
-	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, limit, ViewSKU, cursor))
+	return ctx.JSON(http.StatusOK, orderhttp.FirstPageOf(skus, limit, view, cursor))
+}
+
+// queuedOn gives Queued of those SKUs of a page whose sale has a queue. The gates are read once, the
+// buckets of each such sale are looked at once, and neither when nothing on the page is in a bucket.
+func (c *console) queuedOn(ctx echo.Context, page []stock.SKU) (map[string]*int64, error) {
+	in := map[string]bool{}
+	for i := range page {
+		if page[i].Allocated > 0 {
+			in[page[i].SkuID] = true
+		}
+	}
+	if len(in) == 0 {
+		return nil, nil
+	}
+	gates, err := c.Stock.GateStocks(ctx.Request().Context())
+	if err != nil {
+		return nil, err
+	}
+	sales, shown := map[string][]stock.GateStock{}, map[string]bool{}
+	for i := range gates {
+		g := &gates[i]
+		sales[g.Sale] = append(sales[g.Sale], *g)
+		shown[g.Sale] = shown[g.Sale] || in[g.SkuID] && g.Queues()
+	}
+	queued := map[string]*int64{}
+	for sale := range shown {
+		if !shown[sale] {
+			continue
+		}
+		d := ViewSaleDetail(ctx.Request().Context(), sales[sale], c.Home, "", time.Time{})
+		for i := range d.Gates {
+			queued[d.Gates[i].SkuID] = d.Gates[i].Queued
+		}
+	}
+	return queued, nil
 }
 
 // getSKU is GET /admin/v1/skus/:id: a SKU with its account.
