@@ -95,6 +95,7 @@ type DB struct {
 	path        string           // of SQLite's file
 	connect     driver.Connector // of read; nil for SQLite
 	troubles    *troubles
+	hearers     *hearers
 	hints       *atomic.Bool // see HasHints
 }
 
@@ -272,7 +273,8 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite %s for reading: %w", path, errors.Join(err, write.Close()))
 	}
-	return &DB{troubles: new(troubles), hints: new(atomic.Bool), write: write, read: read, show: read,
+	return &DB{troubles: new(troubles), hearers: new(hearers), hints: new(atomic.Bool),
+		write: write, read: read, show: read,
 		engine: SQLite, path: path}, nil
 }
 
@@ -325,7 +327,8 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
-	db := &DB{troubles: new(troubles), hints: new(atomic.Bool), write: write, read: read, show: read,
+	db := &DB{troubles: new(troubles), hearers: new(hearers), hints: new(atomic.Bool),
+		write: write, read: read, show: read,
 		engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName,

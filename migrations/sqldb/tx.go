@@ -41,6 +41,7 @@ type Tx struct {
 	unsure bool
 	noWait bool
 	skip   bool // what is locked is left out
+	tells  []string
 
 	// committing: a statement was sent that commits, so that the transaction may be done.
 	// over: its last statement was sent. See UpdateLast.
@@ -366,12 +367,15 @@ func (db *DB) once(ctx context.Context, unsure, noWait bool, fn func(ctx context
 	// (1205) MariaDB has undone one statement only, and a COMMIT would keep the
 	// half that went before.
 	committed := false
+	t := &Tx{tx: tx, db: db, engine: db.engine, unsure: unsure, noWait: noWait}
 	defer func() {
 		if !committed {
 			_ = tx.Rollback()
 		}
+		if committed || t.committing {
+			db.hearers.tell(t.tells)
+		}
 	}()
-	t := &Tx{tx: tx, db: db, engine: db.engine, unsure: unsure, noWait: noWait}
 	if err := fn(ctx, t); err != nil {
 		return err, t.committing
 	}

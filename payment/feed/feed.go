@@ -53,7 +53,7 @@ type Event struct {
 }
 
 // Insert writes events in the transaction of what they tell. Their ids are the
-// database's.
+// database's. OnCommit hears of them.
 func Insert(ctx context.Context, tx *sqldb.Tx, events []Event) error {
 	if len(events) == 0 {
 		return nil
@@ -62,6 +62,7 @@ func Insert(ctx context.Context, tx *sqldb.Tx, events []Event) error {
 	args := make([]any, 0, cols*len(events))
 	for i := range events {
 		e := &events[i]
+		tx.Tells(string(e.Type))
 		args = append(args, sqldb.Millis(e.At), string(e.Type), e.OrderNo, e.Version, e.State, e.Ref,
 			e.Reference)
 	}
@@ -79,6 +80,22 @@ type Feed struct{ db *sqldb.DB }
 
 // New gives the feed of a database.
 func New(db *sqldb.DB) *Feed { return &Feed{db} }
+
+// OnCommit has hear told of the types of events that this process has committed, once for a
+// transaction: see sqldb.DB.OnCommit.
+func (f *Feed) OnCommit(hear func(types []Type)) (stop func()) {
+	return f.db.OnCommit(func(what []string) {
+		types := make([]Type, 0, len(what))
+		for _, w := range what {
+			if t := Type(w); t.Known() {
+				types = append(types, t)
+			}
+		}
+		if len(types) > 0 {
+			hear(types)
+		}
+	})
+}
 
 // read gives the events of a condition on id, in the order of their ids.
 func (f *Feed) read(ctx context.Context, where string, args []any, limit int) ([]Event, error) {
