@@ -16,7 +16,6 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
-	"orderd/payment/feed"
 	"orderd/stock"
 )
 
@@ -362,7 +361,7 @@ func (s *Service) writePlaced(ctx context.Context, tx *sqldb.Tx, batch []placing
 	if err := insertOrders(ctx, tx, batch, outcomes, fresh); err != nil {
 		return err
 	}
-	if err := feed.Insert(ctx, tx, tellPlaced(outcomes, fresh)); err != nil {
+	if err := s.cfg.Tell(ctx, tx, tellPlaced(outcomes, fresh)); err != nil {
 		return err
 	}
 	failpoint.Hit("place.inserted")

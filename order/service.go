@@ -12,6 +12,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
+	"orderd/payment/feed"
 	"orderd/payment/shipping"
 	"orderd/stock/gate"
 )
@@ -90,6 +91,9 @@ type Config struct {
 	Now     func() time.Time
 	Log     *slog.Logger // nil: silent
 	Observe Observer     // nil: nobody watches
+	// Tell writes into the feed what was placed, in the transaction that places it. nil:
+	// feed.Insert, as in every service; a measurement of what that costs leaves it out.
+	Tell func(ctx context.Context, tx *sqldb.Tx, events []feed.Event) error
 
 	// MchID and AppID are what a payment must carry to be ours.
 	MchID, AppID string
@@ -269,6 +273,9 @@ func New(cfg Config) (*Service, error) {
 		s.observe = nobody{}
 	}
 	s.cfg.Gateway = asked{cfg.Gateway, s}
+	if s.cfg.Tell == nil {
+		s.cfg.Tell = feed.Insert
+	}
 	if s.cfg.Tasks == nil {
 		s.cfg.Tasks = noTasks{}
 	}

@@ -22,6 +22,7 @@ type cli struct {
 	Profile string `type:"path" help:"Write a CPU profile of this process here."`
 
 	Place     placeCmd     `cmd:"" help:"Placement through order.Service against a transaction per order."`
+	Feed      feedCmd      `cmd:"" help:"What the row per placement in the feed costs, with and without in turns."`
 	Callback  callbackCmd  `cmd:"" help:"Payment callbacks and closes against a transaction per event."`
 	HTTP      httpCmd      `cmd:"" name:"http" help:"Placement and callbacks over HTTP."`
 	Reconcile reconcileCmd `cmd:"" help:"A bill of a day against as many payments."`

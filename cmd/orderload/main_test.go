@@ -25,6 +25,7 @@ func TestCommandLine(t *testing.T) {
 		"--seconds 3 --rounds 3 place":                                          "place",
 		"--profile cpu.prof place --only-hot --max-open 5":                      "place",
 		"--seconds 3 --rounds 3 place --ways":                                   "place",
+		"--seconds 3 --rounds 11 feed":                                          "feed",
 		"--seconds 3 --rounds 3 callback":                                       "callback",
 		"--seconds 2 --rounds 3 http":                                           "http",
 		"reconcile --rows 1000000 --flat":                                       "reconcile",
@@ -84,6 +85,38 @@ func TestEveryWayPlaces(t *testing.T) {
 		}
 		if !slices.Equal(names, want) {
 			t.Errorf("measured %q, want %q", names, want)
+		}
+	}
+}
+
+// A side that wrote what the other did, or nothing at all, would make the price of the feed a figure of noise.
+func TestFeedIsMeasuredWithAndWithout(t *testing.T) {
+	server := bench.ServerOn(sqldbtest.MariaDBServer(t), t.TempDir())
+	f := feedCmd{Callers: 3}
+	sides, err := f.sides(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sides.close()
+	pairs, err := f.measure(t.Context(), sides, os.Getpid(), 2, 50*time.Millisecond)
+	if err != nil || len(pairs) != 2 {
+		t.Fatal(pairs, err)
+	}
+	for _, p := range pairs {
+		if p.with.Done == 0 || p.without.Done == 0 {
+			t.Errorf("%+v", p)
+		}
+	}
+	for side, shop := range map[string]*bench.Shop{"with": sides.with, "without": sides.without} {
+		var orders, events int64
+		err := shop.DB.QueryRowContext(t.Context(), `SELECT (SELECT COUNT(*) FROM orders),
+  (SELECT COUNT(*) FROM events_out)`).Scan(&orders, &events)
+		want := orders
+		if side == "without" {
+			want = 0
+		}
+		if err != nil || orders == 0 || events != want {
+			t.Errorf("%s: %d orders, %d events, %v", side, orders, events, err)
 		}
 	}
 }

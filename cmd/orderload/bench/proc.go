@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -48,6 +49,14 @@ func CPUNow() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// Load is how many processes run or wait for a processor, over the last minute, as the kernel
+// counts them (/proc/loadavg): what else a measurement has met. "?" where it does not say.
+func Load() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	minute, _, _ := strings.Cut(string(text), " ")
+	return cmp.Or(minute, "?")
 }
 
 // MemoryOf is the resident memory (VmRSS) of a process in bytes, 0 when it is gone.

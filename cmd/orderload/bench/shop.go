@@ -14,6 +14,7 @@ import (
 	"orderd/order"
 	"orderd/order/audit"
 	"orderd/payment"
+	"orderd/payment/feed"
 	"orderd/stock"
 )
 
@@ -80,6 +81,9 @@ type ShopOptions struct {
 	// default and for no limit.
 	Lanes, MaxOpen int
 	MaxUnits       int64 // MaxOpenUnits
+
+	// Tell is order.Config's; nil: placements are written into the feed.
+	Tell func(ctx context.Context, tx *sqldb.Tx, events []feed.Event) error
 }
 
 // NewShop makes a shop in a database of its own.
@@ -93,7 +97,8 @@ func (s *Server) NewShop(ctx context.Context, o ShopOptions) (_ *Shop, err error
 	if shop.DB, err = s.NewDatabase(ctx); err != nil {
 		return nil, err
 	}
-	shop.Config = order.Config{DB: shop.DB.DB, Lanes: o.Lanes, MaxOpenOrders: o.MaxOpen, MaxOpenUnits: o.MaxUnits}
+	shop.Config = order.Config{DB: shop.DB.DB, Lanes: o.Lanes, MaxOpenOrders: o.MaxOpen, MaxOpenUnits: o.MaxUnits,
+		Tell: o.Tell}
 	if shop.Orders, err = NewService(shop.Config); err != nil {
 		return nil, err
 	}
