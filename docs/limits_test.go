@@ -62,6 +62,10 @@ var limits = []struct {
 		"scheduler.askPagesAtOnce", "scheduler.askReadFor", "scheduler.askPause",
 		"scheduler.askUnknowns",
 	}},
+	{"Webhooks", []string{
+		"webhooks.MaxEndpoints", "webhooks.atOnce", "webhooks.turnFor", "webhooks.lease", "webhooks.lookEvery",
+		"webhooks.ringEvery", "scheduler.QueueRing", "scheduler.ringPoll", "scheduler.ringUnique",
+	}},
 	{"Flash sales", []string{
 		"stock.MarkFor", "stock.ReopenAfter", "stock.MaxAutoGates", "stock.KeepPerHolder", "stock.leastGrant",
 		"gate.lookEvery", "gate.staleAfter", "gate.seenEvery", "gate.deadAfter", "gate.keysHorizon",

@@ -86,6 +86,9 @@ type Observer interface {
 	// is set, conflict (it was there already), dropped (the buffer was full) or
 	// failed.
 	Armed(result string)
+	// Rung: the process that makes the deliveries of webhooks was rung through Redis. The
+	// result is set, conflict (an earlier ring is not heard yet) or failed.
+	Rung(result string)
 	// Fired: an order or a refund was run. The result is done, not_due, unknown
 	// (WeChat Pay gave no usable answer), throttled, poison or error.
 	Fired(result string)
@@ -108,6 +111,7 @@ type Observer interface {
 type nobody struct{}
 
 func (nobody) Armed(string) {}
+func (nobody) Rung(string)  {}
 func (nobody) Fired(string) {}
 func (nobody) Swept(int)    {}
 func (nobody) Died()        {}

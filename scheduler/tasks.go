@@ -36,6 +36,12 @@ const (
 	TypeReconcile = "reconcile:daily"
 	// QueueReconcile has the one task of the day.
 	QueueReconcile = "reconcile"
+
+	// TypeRing says that there is something to deliver to webhooks.
+	TypeRing = "webhook:ring"
+	// QueueRing has the one task of that. The process that makes deliveries alone takes it,
+	// so that it is none of queues.
+	QueueRing = "webhook"
 )
 
 // slotQueues have the tasks of seconds and parts: each goes to the next queue.

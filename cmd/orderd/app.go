@@ -82,7 +82,14 @@ type core struct {
 type shape struct {
 	// tasks and the observers are nil in a verb: what it makes due is found by the sweep
 	// of a running service, and what it does is not counted.
-	tasks         order.Tasks
+	tasks order.Tasks
+	// rings carries the rings of webhooks between processes; nil in a verb too. webhookLook
+	// is webhooks.Config.LookEvery.
+	rings interface {
+		Ring(ctx context.Context)
+		Rings(ctx context.Context, heard func())
+	}
+	webhookLook   time.Duration
 	observe       order.Observer
 	wechatObserve func(op, outcome string, took time.Duration)
 	// gate is there where customers place orders: verbs sell nothing from memory.
@@ -179,7 +186,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err := c.startShipping(s, gc.AppID, cmp.Or(sh.simAddr, s.SimAddr), sh.observe, log); err != nil {
 		return err
 	}
-	if err := c.startWebhooks(s, sh.observe != nil, sh.observe, log); err != nil {
+	if err := c.startWebhooks(s, sh, log); err != nil {
 		return err
 	}
 	if c.orders, err = order.New(c.orderConfig(s, sh, log, gc, notifyURL)); err != nil {
@@ -496,7 +503,7 @@ func (a *app) startSim(_ context.Context, o options) (err error) {
 // the file.
 func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	sh := o.shape
-	sh.tasks, sh.observe, sh.wechatObserve = a.queue, a.metrics, a.metrics.WeChat
+	sh.tasks, sh.rings, sh.observe, sh.wechatObserve = a.queue, a.queue, a.metrics, a.metrics.WeChat
 	sh.wechatSignature, sh.wechatTried = a.metrics.Signature, a.metrics.Tried
 	if a.s.GateRedis != "" {
 		if a.gateRedis, err = scheduler.Connect(a.s.GateRedis); err != nil {
@@ -523,6 +530,7 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 		return err
 	}
 	a.startGate()
+	a.background(a.webhooks.Relay)
 	return nil
 }
 

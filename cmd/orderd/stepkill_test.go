@@ -51,7 +51,7 @@ const (
 var killed = map[string]func(*scene){
 	"place": killPlacing, "prepay": killPrepaying, "notify": killNotified, "close": killClosing,
 	"refund": killRefunding, "recon": killReconciling, "sweep": killSweeping,
-	"gate": killSelling, "sale": killSale, "drain": killDraining,
+	"gate": killSelling, "sale": killSale, "drain": killDraining, "hook": killTelling,
 }
 
 // kill −9 at every step of every flow, on MariaDB and Redis: a process that dies between any two of them must leave

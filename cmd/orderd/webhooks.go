@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"orderd/cmd/screen"
-	"orderd/order"
 	"orderd/order/webhooks"
 	"orderd/payment/feed"
 )
@@ -30,10 +29,9 @@ func (s *settings) webhookKey(mayMake bool) (string, error) {
 	return key, nil
 }
 
-// startWebhooks makes the webhooks of the core. serves says that a service is built, and not
-// a verb.
-func (c *core) startWebhooks(s *settings, serves bool, observe order.Observer, log *slog.Logger) error {
-	key, err := s.webhookKey(serves)
+// startWebhooks makes the webhooks of the core.
+func (c *core) startWebhooks(s *settings, sh shape, log *slog.Logger) error {
+	key, err := s.webhookKey(sh.observe != nil) // by a service, not by a verb
 	if err != nil {
 		return err
 	}
@@ -41,9 +39,13 @@ func (c *core) startWebhooks(s *settings, serves bool, observe order.Observer, l
 	if err != nil {
 		return misconfigured(fmt.Errorf("ORDERD_WEBHOOK_ALLOW: %w", err))
 	}
-	wc := webhooks.Config{DB: c.db, Now: c.clock.Now, Log: log, Key: key, Allow: allow, Keep: s.EventsKeep}
-	if o, ok := observe.(webhooks.Observer); ok {
+	wc := webhooks.Config{DB: c.db, Now: c.clock.Now, Log: log, Key: key, Allow: allow, Keep: s.EventsKeep,
+		LookEvery: sh.webhookLook}
+	if o, ok := sh.observe.(webhooks.Observer); ok {
 		wc.Observe = o
+	}
+	if sh.rings != nil {
+		wc.Ring, wc.Rings = sh.rings.Ring, sh.rings.Rings
 	}
 	if c.webhooks, err = webhooks.New(wc); err != nil {
 		return misconfigured(err)

@@ -5,6 +5,8 @@
 // The database comes first: a worker makes a row per endpoint and event (plan.go), and sends
 // what is due (send.go). Each endpoint has a lane of its own, so that one which is slow
 // delays no other, and each sending is claimed before it is made, so that whoever dies in it
-// is followed. Nothing here needs Redis. Bodies are thin: they name an order and its version,
-// and the receiver fetches the rest, so that late, repeated or reordered ones mislead nobody.
+// is followed. Whoever commits an event rings the worker (ring.go), which looks by itself as
+// well: nothing here needs a ring, or Redis, but to be quick. Bodies are thin: they name an
+// order and its version, and the receiver fetches the rest, so that late, repeated or
+// reordered ones mislead nobody.
 package webhooks

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment/feed"
 )
 
@@ -23,21 +24,12 @@ const (
 
 // plan makes a delivery of every event and endpoint that wants it, in this process or in
 // none: one that dies is followed after its lease. The place in the feed moves in the
-// transaction that makes them.
-func (s *Service) plan(ctx context.Context, endpoints []Endpoint) error {
-	now := s.cfg.Now()
-	until := sqldb.Millis(now.Add(lease))
-	ours := false
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		n, err := tx.Update(ctx, `UPDATE webhook_places
-SET holder = ?, until = ?
-WHERE name = 'feed'
-  AND (holder = ? OR until < ?)`, s.cfg.Holder, until, s.cfg.Holder, sqldb.Millis(now))
-		ours = n == 1
-		return err
-	})
+// transaction that makes them. planned is called behind each page, so that what waits for
+// the sending is no more than that, however much has happened.
+func (s *Service) plan(ctx context.Context, endpoints []Endpoint, planned func([]Endpoint)) error {
+	ours, err := s.hold(ctx)
 	if err != nil || !ours {
-		s.tail = nil
+		s.notOurs()
 		return err
 	}
 	if s.tail == nil {
@@ -45,7 +37,8 @@ WHERE name = 'feed'
 			return err
 		}
 	}
-	for more := true; more; {
+	s.plans.Store(true)
+	for more := true; more && ctx.Err() == nil; {
 		page := max(1, feed.MaxPage/max(1, len(endpoints))) // rows of one transaction, if all want all
 		events, err := s.tail.Next(ctx, page)
 		if err != nil {
@@ -53,15 +46,60 @@ WHERE name = 'feed'
 		}
 		more = len(events) >= page
 		// Read behind the events: one that was on before any of them happened is among these.
-		if endpoints, err = s.on(ctx); err == nil {
+		if endpoints, err = s.on(ctx); err == nil && (len(events) > 0 || s.tail.Place() != s.written) {
 			err = s.planned(ctx, endpoints, events)
 		}
 		if err != nil {
-			s.tail = nil // what it gave is read again from the place that is written
+			s.notOurs() // what it gave is read again from the place that is written
 			return err
 		}
+		planned(endpoints)
 	}
 	return nil
+}
+
+// hold takes the lease, or renews it when a quarter of it has passed, and reports that it is
+// this process's.
+func (s *Service) hold(ctx context.Context) (ours bool, err error) {
+	now := s.cfg.Now()
+	if left := s.heldUntil.Sub(now); s.tail != nil && left > lease*3/4 && left <= lease {
+		return true, nil
+	}
+	until := now.Add(lease)
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE webhook_places
+SET holder = ?, until = ?
+WHERE name = 'feed'
+  AND (holder = ? OR until < ?)`, s.cfg.Holder, sqldb.Millis(until), s.cfg.Holder, sqldb.Millis(now))
+		ours = n == 1
+		return err
+	})
+	s.heldUntil = until
+	return ours, err
+}
+
+// notOurs forgets that this process makes deliveries.
+func (s *Service) notOurs() {
+	s.tail = nil
+	s.plans.Store(false)
+}
+
+// release lets another process make deliveries at once, when this one stops.
+func (s *Service) release(ctx context.Context) {
+	if !s.plans.Load() {
+		return
+	}
+	s.notOurs()
+	err := s.db.InTx(context.WithoutCancel(ctx), func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE webhook_places
+SET until = 0
+WHERE name = 'feed'
+  AND holder = ?`, s.cfg.Holder)
+		return err
+	})
+	if err != nil {
+		s.cfg.Log.Warn("another process makes the deliveries of webhooks a lease later", "err", err)
+	}
 }
 
 // begin begins at the place that is written, or where the first endpoint wants to be told
@@ -78,6 +116,7 @@ WHERE name = 'feed'`).Scan(&place)
 	}
 	first := slices.MinFunc(endpoints, func(a, b Endpoint) int { return int(min(max(a.from-b.from, -1), 1)) })
 	s.tail = s.feed.Tail(max(place, first.from), time.Now) // durations only, never stored
+	s.written = place
 	return nil
 }
 
@@ -91,15 +130,24 @@ func (s *Service) planned(ctx context.Context, endpoints []Endpoint, events []fe
 			}
 		}
 	}
-	return s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	place := s.tail.Place()
+	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if err := tx.UpdateRows(ctx, 1, `UPDATE webhook_places
 SET place = ?
 WHERE name = 'feed'
-  AND holder = ?`, s.tail.Place(), s.cfg.Holder); err != nil {
+  AND holder = ?`, place, s.cfg.Holder); err != nil {
 			return err
 		}
-		return insertDeliveries(ctx, tx, all, s.cfg.Now())
+		err := insertDeliveries(ctx, tx, all, s.cfg.Now())
+		if len(all) > 0 {
+			failpoint.Hit("hook.planned")
+		}
+		return err
 	})
+	if err == nil {
+		s.written = place
+	}
+	return err
 }
 
 // Redeliver sends an event to an endpoint again, also one that it was not told. Errors:

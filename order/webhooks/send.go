@@ -17,20 +17,23 @@ import (
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment/feed"
 )
 
 // Bounds of the sender.
 const (
-	// lookEvery is how often a worker looks for what happened and for what is due.
+	// lookEvery is the default of Config.LookEvery, and how long endpoints are known to
+	// whoever rings.
 	lookEvery = time.Second
 	// pruneEvery is how often it deletes what has ended, give or take half of it.
 	pruneEvery = time.Minute
 	// atOnce is how many calls to one endpoint are under way in a process: what bounds its
 	// memory, and what one that is slow can hold.
 	atOnce = 16
-	// turnFor is how long a claimed delivery is left alone: longer than its call.
-	turnFor = 45 * time.Second
+	// turnFor is how long a claimed delivery is left alone, and so how late it is when its
+	// process dies: longer than its call and the note of its end.
+	turnFor = 30 * time.Second
 	// mostRead is how much of an answer is read, in bytes: the status decides.
 	mostRead = 4 << 10
 	// mostRetryAfter bounds what an endpoint can ask for.
@@ -77,68 +80,140 @@ type result struct {
 }
 
 // Run plans and sends until ctx ends, and returns when the last call has ended. Every worker
-// may run it.
+// may run it. It looks every LookEvery, and when it is rung (see Relay).
 func (s *Service) Run(ctx context.Context) {
 	if s.box == nil {
 		return
 	}
-	var lanes sync.WaitGroup
-	defer lanes.Wait()
-	var mu sync.Mutex
-	busy := map[string]bool{}
-	lanes.Go(func() { s.keep(ctx) })
-	for sqldb.Sleep(ctx, lookEvery*8/10+rand.N(lookEvery*4/10)) { // replicas do not look in step
-		err := s.pass(ctx, func(e *Endpoint) {
-			mu.Lock()
-			defer mu.Unlock()
-			if busy[e.ID] {
-				return
+	l := &lanes{s: s, ctx: ctx, of: map[string]*lane{}}
+	defer l.all.Wait()
+	l.all.Go(func() { s.keep(ctx) })
+	var deaf context.CancelFunc // nil: rings are not listened for
+	look := time.NewTimer(0)
+	defer look.Stop()
+	for {
+		looks := false
+		select {
+		case <-ctx.Done():
+			if deaf != nil {
+				deaf()
 			}
-			busy[e.ID] = true
-			lanes.Go(func() {
-				s.lane(ctx, e)
-				mu.Lock()
-				defer mu.Unlock()
-				delete(busy, e.ID)
-			})
-		})
-		if err != nil && ctx.Err() == nil {
+			s.release(ctx)
+			return
+		case <-s.rung:
+		case <-look.C:
+			looks = true
+			look.Reset(s.cfg.LookEvery*8/10 + rand.N(s.cfg.LookEvery*4/10)) // replicas do not look in step
+		}
+		if err := s.pass(ctx, looks, l); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Warn("webhooks cannot be read or written", "err", err)
+		}
+		switch plans := s.plans.Load(); {
+		case plans && deaf == nil && s.cfg.Rings != nil:
+			var hears context.Context
+			hears, deaf = context.WithCancel(ctx)
+			l.all.Go(func() { s.cfg.Rings(hears, s.wake) })
+		case !plans && deaf != nil:
+			deaf()
+			deaf = nil
 		}
 	}
 }
 
-// Pass plans and sends once, and returns when all lanes have ended: for tests.
+// Pass looks once, and returns when all lanes have ended: for tests.
 func (s *Service) Pass(ctx context.Context) error {
-	var lanes sync.WaitGroup
-	defer lanes.Wait()
-	return s.pass(ctx, func(e *Endpoint) { lanes.Go(func() { s.lane(ctx, e) }) })
+	l := &lanes{s: s, ctx: ctx, of: map[string]*lane{}}
+	defer l.all.Wait()
+	return s.pass(ctx, true, l)
 }
 
-// pass plans, and starts the lane of every endpoint that is on.
-func (s *Service) pass(ctx context.Context, start func(*Endpoint)) error {
+// pass plans, and starts the lane of every endpoint that is on. One that takes nothing is
+// started by a look alone: rings, which are as many as there are events, do not press it.
+func (s *Service) pass(ctx context.Context, looks bool, l *lanes) error {
 	on, err := s.on(ctx)
 	if err != nil {
 		return err
 	}
 	if len(on) == 0 {
-		s.tail = nil
+		s.notOurs()
 		return nil
 	}
-	err = s.plan(ctx, on)
-	for i := range on {
-		start(&on[i])
+	start := func(on []Endpoint) {
+		for i := range on {
+			l.start(&on[i], looks)
+		}
+		looks = false
+	}
+	err = s.plan(ctx, on, start)
+	if looks { // nothing was planned
+		start(on)
 	}
 	return err
 }
 
+// lanes are the sendings of a process, to each endpoint one page at a time.
+type lanes struct {
+	s   *Service
+	ctx context.Context // of Run, whose lanes they are
+	all sync.WaitGroup
+	mu  sync.Mutex
+	of  map[string]*lane // by endpoint
+}
+
+// lane is what a process knows of its sending to an endpoint.
+type lane struct {
+	runs    bool
+	again   bool // something came while it ran: its last page may have been before that
+	failing bool // its last page was not taken
+}
+
+// start sends what is due at an endpoint, unless that is under way. One that takes nothing
+// is left alone unless it is a look.
+func (l *lanes) start(e *Endpoint, looks bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := l.of[e.ID]
+	switch {
+	case of == nil:
+		of = &lane{}
+		l.of[e.ID] = of
+	case of.runs:
+		of.again = true
+		return
+	}
+	if !looks && (of.failing || !e.FailingSince.IsZero()) {
+		return
+	}
+	of.runs = true
+	l.all.Go(func() {
+		for l.goesOn(e.ID, of, l.s.lane(l.ctx, e)) {
+		}
+	})
+}
+
+// goesOn notes how a lane ended, and reports that it has to run again.
+func (l *lanes) goesOn(id string, of *lane, failing bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of.failing = failing
+	if of.again && !failing {
+		of.again = false
+		return true
+	}
+	of.runs, of.again = false, false
+	if !failing {
+		delete(l.of, id)
+	}
+	return false
+}
+
 // lane sends what is due at one endpoint, until nothing is, or none of a page was taken: one
-// that is away is asked about a page every second, however much waits. What a person says of
-// the endpoint counts from the next page on.
-func (s *Service) lane(ctx context.Context, e *Endpoint) {
+// that is away is asked about a page at every look, however much waits. What a person says of
+// the endpoint counts from the next page on. It reports that it ended for a failure.
+func (s *Service) lane(ctx context.Context, e *Endpoint) (failing bool) {
 	if _, err := s.secrets(e); err != nil {
 		s.cfg.Log.Error("webhook", "id", e.ID, "err", err)
-		return
+		return true
 	}
 	for ctx.Err() == nil {
 		now := s.cfg.Now().Truncate(time.Millisecond)
@@ -148,8 +223,9 @@ func (s *Service) lane(ctx context.Context, e *Endpoint) {
 			if err != nil && ctx.Err() == nil {
 				s.cfg.Log.Warn("webhook", "id", e.ID, "err", err)
 			}
-			return
+			return err != nil
 		}
+		failpoint.Hit("hook.claimed")
 		// What was claimed is sent and written, also when the service stops.
 		detached := context.WithoutCancel(ctx)
 		results := make([]result, len(c.due))
@@ -158,14 +234,17 @@ func (s *Service) lane(ctx context.Context, e *Endpoint) {
 			calls.Go(func() { results[i] = s.send(detached, &c.to, c.secrets, &c.due[i]) })
 		}
 		calls.Wait()
+		failpoint.Hit("hook.taken")
 		if err := s.judge(detached, &c.to, turn, results); err != nil {
 			s.cfg.Log.Warn("webhook", "id", e.ID, "err", err)
-			return
+			return true
 		}
+		failpoint.Hit("hook.noted")
 		if c.to.State != StateOn || !c.to.FailingSince.IsZero() {
-			return
+			return true
 		}
 	}
+	return true
 }
 
 // secrets gives those that sign for an endpoint.

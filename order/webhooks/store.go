@@ -88,6 +88,7 @@ WHERE id = ?`, []any{id}, func(rows *sql.Rows) error {
 // insertEndpoint writes a new endpoint, unless there are too many. Of several at once one
 // may be too many.
 func (s *Service) insertEndpoint(ctx context.Context, e *Endpoint) error {
+	defer s.known.Store(nil)
 	return s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var n int
 		err := tx.QueryRowContext(ctx, `SELECT COUNT(*)
@@ -113,6 +114,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, e.ID, e.URL, typesOf(e.Types), e.Note, e
 
 // update changes an endpoint and gives it as it is then. set is SQL of this package.
 func (s *Service) update(ctx context.Context, id, set string, args ...any) (e Endpoint, err error) {
+	defer s.known.Store(nil)
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE webhook_endpoints
 SET `+set+`, updated_at = ?

@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -19,7 +21,7 @@ import (
 	"orderd/payment/feed"
 )
 
-// MaxEndpoints is how many there may be: each is asked for what is due every second.
+// MaxEndpoints is how many there may be: each is asked for what is due at every look.
 const MaxEndpoints = 50
 
 // rotation is how long the old secret signs beside the new one.
@@ -110,6 +112,14 @@ type Config struct {
 	Holder string
 	// Keep is how long deliveries that have ended are kept; 0: for ever.
 	Keep time.Duration
+	// LookEvery is how often a worker looks for what happened and for what is due, give or
+	// take a fifth; default a second. What a ring tells is not waited for.
+	LookEvery time.Duration
+	// Ring rings the process that makes deliveries, when it is another (see Relay), and
+	// Rings calls heard for each such ring until ctx ends; this process makes them meanwhile.
+	// Both may lose any. nil: other processes are heard of at the next look.
+	Ring  func(ctx context.Context)
+	Rings func(ctx context.Context, heard func())
 }
 
 // Service is the endpoints of a shop and what is sent to them. All methods are safe for
@@ -121,7 +131,15 @@ type Service struct {
 	feed *feed.Feed
 	tls  *http.Client // https://, to the internet and Config.Allow
 	bare *http.Client // http://, to Config.Allow alone
-	tail *feed.Tail   // of the process that makes deliveries; nil while another does
+
+	// Of the process that makes deliveries; tail is nil while another does.
+	tail      *feed.Tail
+	heldUntil time.Time     // it makes them, by the database's clock
+	written   int64         // its place in the feed, as it is in the database
+	plans     atomic.Bool   // it makes them, for whoever rings
+	rung      chan struct{} // it was rung
+
+	known atomic.Pointer[known] // the endpoints of a moment ago; nil: not known
 }
 
 // New makes a service; it calls nobody. Close ends its connections.
@@ -129,8 +147,9 @@ func New(c Config) (*Service, error) {
 	if c.DB == nil || c.Now == nil {
 		return nil, errors.New("webhooks: Config needs DB and Now")
 	}
-	s := &Service{cfg: c, db: c.DB, feed: feed.New(c.DB),
+	s := &Service{cfg: c, db: c.DB, feed: feed.New(c.DB), rung: make(chan struct{}, 1),
 		tls: newClient(c.Allow, false), bare: newClient(c.Allow, true)}
+	s.cfg.LookEvery = cmp.Or(c.LookEvery, lookEvery)
 	if s.cfg.Log == nil {
 		s.cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -67,14 +67,17 @@ func open(t *testing.T, db *sqldb.DB, allow string) *shop {
 }
 
 // process makes one more process of the shop.
-func (s *shop) process(t *testing.T, allow string) *webhooks.Service {
+func (s *shop) process(t *testing.T, allow string, change ...func(*webhooks.Config)) *webhooks.Service {
 	t.Helper()
 	networks, err := webhooks.ParseAllow(allow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := webhooks.New(webhooks.Config{DB: s.db, Now: s.now, Key: testKey, Allow: networks, Observe: s,
-		Keep: time.Hour * 24 * 30})
+	c := webhooks.Config{DB: s.db, Now: s.now, Key: testKey, Allow: networks, Observe: s, Keep: time.Hour * 24 * 30}
+	for _, f := range change {
+		f(&c)
+	}
+	p, err := webhooks.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +107,7 @@ type receiver struct {
 	ids     map[string]string
 	forged  int
 	answer  func(w http.ResponseWriter)
+	hold    func() // before what it takes is noted
 }
 
 func receive(t *testing.T) *receiver {
@@ -125,6 +129,11 @@ func receive(t *testing.T) *receiver {
 		}
 		if err := json.Unmarshal(body, &m); err != nil || !good {
 			r.forged++
+		}
+		if hold := r.hold; hold != nil {
+			r.mu.Unlock()
+			hold()
+			r.mu.Lock()
 		}
 		if r.answer == nil {
 			r.got = append(r.got, m.Data.OrderNo)

@@ -537,6 +537,7 @@ func TestMetrics(t *testing.T) {
 		m.Broken(id)
 		m.Batch(id, 3, time.Millisecond)
 		m.Armed(id)
+		m.Rung(id)
 		m.WrongToken(id, true)
 		m.Fired(id)
 		m.Notified(id, id, time.Millisecond)
@@ -590,7 +591,7 @@ func TestMetrics(t *testing.T) {
 		`orderd_stock_operations_total{op="deduct",result="ok"} 1`, "orderd_idempotency_total{",
 		`orderd_invariant_violations_total{invariant="order.due"} 1`,
 		`orderd_invariant_violations_total{invariant="other"} 2`,
-		"orderd_group_commit_seconds_count{",
+		"orderd_group_commit_seconds_count{", `orderd_webhook_rings_total{result="other"} 2`,
 		`orderd_gate_decisions_total{code="sold_out",mode="local"} 1`,
 		"orderd_gate_fenced_total 1",
 		`orderd_gate_decisions_total{code="other",mode="other"} 2`, "orderd_gate_granted_units_total 40",

@@ -42,7 +42,7 @@ type Metrics struct {
 	wechat, notify, requests               *prometheus.HistogramVec
 	notifications, wrongTokens, signatures *counters
 	tries                                  *prometheus.CounterVec
-	shipping, webhooks                     *counters
+	shipping, webhooks, rings              *counters
 
 	// Of gates.
 	gateDecisions, gateEpochs, gateDrained *counters
@@ -182,6 +182,9 @@ func (r registry) calls(m *Metrics) {
 		among("outcome", shipping.Outcomes()...))
 	m.webhooks = r.counters("orderd_webhook_calls_total", "Events sent to webhooks, by what became of the call.",
 		among("outcome", "delivered", "failed", "gone", "given_up"))
+	m.rings = r.counters("orderd_webhook_rings_total",
+		"Times that the process which makes deliveries was rung through Redis; what it does not hear it looks for.",
+		among("result", "set", "conflict", "failed"))
 }
 
 // gates makes the series of flash sales.
@@ -310,6 +313,9 @@ func (m *Metrics) Batch(name string, size int, took time.Duration) {
 // Armed implements scheduler.Observer. Nothing is lost with dropped and failed: the sweep
 // finds the order in the database.
 func (m *Metrics) Armed(result string) { m.wakeUps.inc(result) }
+
+// Rung implements scheduler.Observer.
+func (m *Metrics) Rung(result string) { m.rings.inc(result) }
 
 // Fired implements scheduler.Observer. unknown is a WeChat Pay without a usable answer,
 // throttled an order that waits for the rate of closes, poison one that fails by itself.

@@ -7,7 +7,7 @@ type Point struct {
 	// Name is what Hit is called with. "" when no line of the source stands for
 	// the step; Note says why.
 	Name string
-	// Flow is place, prepay, notify, close, refund, recon, sweep, gate, sale or drain.
+	// Flow is place, prepay, notify, close, refund, recon, sweep, gate, sale, drain or hook.
 	Flow string
 	// After is what has just happened.
 	After string
@@ -144,4 +144,16 @@ var Points = []Point{
 	{No: "33d", Name: "drain.acked", Flow: "drain",
 		After: "placements that have become orders were struck from the queue",
 		Then:  "one order for each, or its refusal"},
+
+	{No: "34", Name: "hook.told", Flow: "hook",
+		After: "COMMIT of an event of the feed, before whoever delivers it was rung",
+		Then:  "the webhook gets it, once"},
+	{No: "34b", Name: "hook.planned", Flow: "hook", After: "its deliveries were written, before COMMIT",
+		Then: "the webhook gets it, once"},
+	{No: "34c", Name: "hook.claimed", Flow: "hook", After: "a delivery was claimed, before the call",
+		Then: "the webhook gets it, once, when the claim has lapsed"},
+	{No: "34d", Name: "hook.taken", Flow: "hook", After: "the webhook took it, and nothing of that was written",
+		Then: "it gets it again, under the same webhook-id"},
+	{No: "34e", Name: "hook.noted", Flow: "hook", After: "COMMIT of what became of the call",
+		Then: "nothing comes again"},
 }
