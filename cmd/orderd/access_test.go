@@ -199,6 +199,8 @@ const (
 	finance    = "finance"
 	either     = "operator or finance"
 	admin      = "admin"
+	// signedIn is a browser with a session, which none of the principals has.
+	signedIn = "who is signed in"
 )
 
 // access is the decision about every route of every listener. A route without
@@ -234,6 +236,24 @@ var access = map[string]string{
 	"admin GET /healthz":                                  open,
 	"admin GET /readyz":                                   open,
 	"admin GET /metrics":                                  open,
+	"admin GET /login":                                    open,
+	"admin POST /login":                                   open,
+	"admin GET /setup":                                    open,
+	"admin POST /setup":                                   open,
+	"admin POST /logout":                                  signedIn,
+	"admin GET /ui/me":                                    signedIn,
+	"admin POST /ui/me/sessions/end":                      signedIn,
+	"admin GET /ui/me/password":                           signedIn,
+	"admin POST /ui/me/password":                          signedIn,
+	"admin GET /ui/me/totp":                               signedIn,
+	"admin POST /ui/me/totp":                              signedIn,
+	"admin POST /ui/me/totp/confirm":                      signedIn,
+	"admin POST /ui/me/totp/off":                          signedIn,
+	"admin GET /ui/people":                                signedIn,
+	"admin POST /ui/people":                               signedIn,
+	"admin POST /ui/people/:name/disable":                 signedIn,
+	"admin POST /ui/people/:name/end-sessions":            signedIn,
+	"admin POST /ui/people/:name/link":                    signedIn,
 	"admin GET /":                                         viewer,
 	"admin GET /ui/orders/:no":                            viewer,
 	"admin GET /ui/refunds":                               viewer,
@@ -327,7 +347,7 @@ func expected(listener, need, who string) string {
 	switch {
 	case need == open:
 		return "in"
-	case listener == "notify":
+	case listener == "notify", need == signedIn:
 		return "401"
 	case listener == "api" && need == owner && who == "customer B":
 		return "404"
@@ -531,7 +551,7 @@ var disguises = [][]string{
 	{"X-HTTP-Method-Override", "POST"}, {"X-HTTP-Method", "PUT"}, {"X-Method-Override", "DELETE"},
 	{"X-Original-URL", "/healthz"}, {"X-Rewrite-URL", "/healthz"},
 	{"X-Forwarded-For", "127.0.0.1"}, {"X-Real-IP", "127.0.0.1"}, {"X-Customer-Id", "customer-A"},
-	{"X-Forwarded-User", "admin"}, {"Cookie", "session=admin"},
+	{"X-Forwarded-User", "admin"}, {"Cookie", "session=admin"}, {"Cookie", "orderd_session=admin"},
 	{"Connection", "Authorization"}, {"X-Forwarded-Host", "127.0.0.1:9090"},
 }
 

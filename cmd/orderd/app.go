@@ -33,6 +33,7 @@ import (
 	"orderd/payment"
 	"orderd/payment/echoes"
 	"orderd/payment/feed"
+	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
 	"orderd/payment/wechat"
@@ -60,6 +61,7 @@ type core struct {
 	stock      *stock.Admin
 	reconciler *reconcile.Reconciler
 	tokens     *console.TokenStore // the operators'
+	logins     *operators.Logins   // theirs too, by a browser
 	// clock is the database's clock, so that all processes agree on what is due.
 	// Deadlines go by it; tokens and logs go by this machine's.
 	clock *sqldb.Clock
@@ -127,7 +129,7 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 			sh.observe.Alarm("the database refuses", "", advice)
 		}
 	})
-	c := &core{db: db,
+	c := &core{db: db, logins: operators.NewLogins(operators.LoginConfig{DB: db, Now: time.Now}),
 		tokens: console.NewTokenStore(db, time.Now).Bound(s.OperatorTokenLife)}
 	c.close = append(c.close, func() { _ = db.Close() })
 	if err := c.build(ctx, s, sh, log); err != nil {
@@ -717,6 +719,9 @@ func (a *app) wrongTokens(listener string, proxies []netip.Prefix) *orderhttp.Wr
 // startConsole opens the operators' listener, on loopback unless configured otherwise.
 // The bootstrap token is an admin's, for making the first tokens.
 func (a *app) startConsole(ctx context.Context) error {
+	if err := a.s.checkAdminAddr(); err != nil {
+		return misconfigured(err)
+	}
 	if err := a.adminToken(); err != nil {
 		return misconfigured(err)
 	}
@@ -740,12 +745,15 @@ func (a *app) startConsole(ctx context.Context) error {
 		Simulated:  a.sim != nil,
 		CloseRate:  a.s.CloseRate,
 		OpenAPI:    docs.AdminOpenAPI,
+
+		Logins:      a.logins,
+		RequireTOTP: a.s.RequireTOTP,
 	}
 	proxies, err := orderhttp.ParseProxies(a.s.TrustedProxies)
 	if err != nil {
 		return err
 	}
-	co.WrongTokens = a.wrongTokens("admin", proxies)
+	co.WrongTokens, co.TrustedProxies = a.wrongTokens("admin", proxies), proxies
 	if a.shipping != nil {
 		co.Shipments = a.shipping
 	}
@@ -761,6 +769,18 @@ func (a *app) startConsole(ctx context.Context) error {
 	}
 	a.Admin, err = a.listen(ctx, "admin", a.s.AdminAddr, "ORDERD_ADMIN_ADDR", e)
 	return err
+}
+
+// checkAdminAddr refuses an address of the console at which passwords would go over a network
+// in the clear, unless a proxy stands before it.
+func (s *settings) checkAdminAddr() error {
+	host, _, err := net.SplitHostPort(s.AdminAddr)
+	if err != nil || loopback(host) || s.BehindProxy { // what is no address is listen's to say
+		return nil
+	}
+	return fmt.Errorf("ORDERD_ADMIN_ADDR is %s: people would send their passwords there without TLS; leave it on "+
+		"127.0.0.1, or set ORDERD_BEHIND_PROXY=true (--behind-proxy) when a proxy with TLS is in front of it, or only "+
+		"this machine reaches it", s.AdminAddr)
 }
 
 // verifier checks customers' tokens: by the configured public key, else by the secret;

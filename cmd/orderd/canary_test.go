@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -268,6 +269,19 @@ func (h *house) flows(t *testing.T) {
 	})
 	ask(0, "admin", "admin", "POST", "/admin/v1/tokens", `{"name":"li.na","role":"finance"}`)
 	ask(0, "admin", "admin", "DELETE", "/admin/v1/tokens/li.na", "")
+	link, err := h.logins.FirstLink(t.Context(), "cli:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := func(status int, path, body string) {
+		t.Helper()
+		ask(status, "admin", "nobody", "POST", path, body, "Content-Type", "application/x-www-form-urlencoded")
+	}
+	typed := url.QueryEscape(canary.Password)
+	form(303, "/setup", "t="+link+"&name=zoe&password="+typed+"&again="+typed)
+	form(403, "/login", "name=zoe&password=x"+typed)
+	form(403, "/login", "name="+typed+"&password="+typed)
+	form(303, "/login", "name=zoe&password="+typed)
 	for _, who := range principals {
 		h.each(func(listener, method, pattern string) {
 			ask(0, listener, who, method, h.path(pattern, h.ids["customer B"]), "{"+canary.OpenID)

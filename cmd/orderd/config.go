@@ -50,7 +50,11 @@ type settings struct {
 	AdminAddr  string `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
 	OpsAddr    string `name:"ops-addr" placeholder:"ADDR" help:"${ops_addr}"`
 	SimAddr    string `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
-	// TrustedProxies are the proxies in front of APIAddr, whose X-Forwarded-For is believed.
+	// BehindProxy says that whatever reaches AdminAddr has come over TLS or from this machine.
+	BehindProxy bool `name:"behind-proxy" negatable:"" help:"${behind_proxy}"`
+	// RequireTOTP has who decides about money, and who makes accounts, log in with two things.
+	RequireTOTP bool `name:"require-totp" negatable:"" help:"${require_totp}"`
+	// TrustedProxies are the proxies in front of APIAddr and AdminAddr, whose X-Forwarded-For is believed.
 	TrustedProxies string `name:"trusted-proxies" placeholder:"NET,…" help:"${trusted_proxies}"`
 	// PayWithin is from the placement to the time_expire that WeChat Pay is given.
 	PayWithin time.Duration `name:"pay-within" default:"30m" help:"Time to pay."`

@@ -92,9 +92,9 @@ func (c *demoCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		c.Orders, what, s.DataDir, s.DataDir)
 	err = show(ctx, a, t)
 	if c.KeepRunning && err == nil {
-		screen.Printf(t.Err, "\nstill running: api http://%s  operators http://%s (user any, password in "+
-			"%s/admin.token);"+
-			" Ctrl-C ends it\n", dialable(a.API), dialable(a.Admin), s.DataDir)
+		screen.Printf(t.Err, "\nstill running: api http://%s  operators http://%s; Ctrl-C ends it\n", dialable(a.API),
+			dialable(a.Admin))
+		a.firstLink(ctx, t)
 		<-ctx.Done()
 	}
 	return errors.Join(err, a.Close())

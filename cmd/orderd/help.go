@@ -97,6 +97,11 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"customer_token_life": "How long a customer's token may still be valid; one whose exp is further away is " +
 		"refused.",
 	"operator_token_life": "How long an operator's token lets in, from its making.",
+	"behind_proxy": "Let the listener of operators have an address that is not this machine's own: a proxy in " +
+		"front of it has the TLS, or nobody else reaches it. Name the proxy in --trusted-proxies too.",
+	"require_totp": "Finance and admins use the console with one-time codes (TOTP) alone; without, they are led to " +
+		"switch them on.",
+	"operator_link_url": "How the console is reached, such as https://console.example.com.",
 	"wrong_tokens": "Tokens of nobody's that an address may send in a minute before it is answered 429; " +
 		"0: no limit.",
 	"wechat_mchid":       "Merchant number; without it the simulator is used.",

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -22,6 +24,7 @@ type operatorCmd struct {
 	List    operatorList    `cmd:"" help:"List everybody who works here or did."`
 	Role    operatorRole    `cmd:"" help:"Give a person another role."`
 	Disable operatorDisable `cmd:"" help:"End a person's account and tokens, for good."`
+	Link    operatorLink    `cmd:"" help:"Make a link by which a person sets a password for the console, once."`
 }
 
 // operatorCreate is `orderd operator create`.
@@ -88,6 +91,35 @@ func (c *operatorDisable) Run(ctx context.Context, s *settings, t *terminal) err
 	}
 	return withCore(ctx, s, func(co *core) error {
 		return operators.Disable(ctx, co.db, c.Name, byWhom(), time.Now())
+	})
+}
+
+// operatorLink is `orderd operator link`.
+type operatorLink struct {
+	person
+	Name string `arg:"" help:"Of the person."`
+	URL  string `name:"url" placeholder:"URL" help:"${operator_link_url}"`
+}
+
+// Run prints a link on standard output, and nothing else there. Whoever makes one could use it:
+// they are no second person beside its person. With a token it takes an admin's.
+func (c *operatorLink) Run(ctx context.Context, s *settings, t *terminal) error {
+	at, err := url.Parse(cmp.Or(c.URL, "http://"+dialable(s.AdminAddr)))
+	if err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
+		return fmt.Errorf("%w: --url is like https://console.example.com", errUsage)
+	}
+	return withCore(ctx, s, func(co *core) error {
+		by, err := c.who(ctx, co, operators.Admin)
+		if err != nil {
+			return err
+		}
+		secret, err := co.logins.LinkOf(ctx, c.Name, by)
+		if err != nil {
+			return err
+		}
+		screen.Printf(t.Err, "good once, for %.0f minutes:\n", operators.LinkFor.Minutes())
+		screen.Printf(t.Out, "%s\n", at.JoinPath("setup").String()+"?t="+secret)
+		return nil
 	})
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"orderd/cmd/screen"
+	"orderd/payment/operators"
 	"orderd/stock"
 )
 
@@ -53,14 +55,14 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	for _, l := range []struct{ name, addr, what string }{
 		{"api", a.API, "customers"},
 		{"notify", a.Notify, "WeChat Pay's callbacks"},
-		{"admin", a.Admin, "operators: the console in a browser (any name; the password is a token), " +
-			"/admin/v1, /metrics, /readyz"},
+		{"admin", a.Admin, "operators: the console in a browser, /admin/v1, /metrics, /readyz"},
 		{"ops", a.Ops, "monitoring: /metrics, /healthz, /readyz"},
 	} {
 		if l.addr != "" {
 			screen.Printf(io.Err, "%-8s http://%s  %s\n", l.name, dialable(l.addr), l.what)
 		}
 	}
+	a.firstLink(ctx, io)
 	select {
 	case <-ctx.Done():
 		wait := s.DrainDelay
@@ -75,6 +77,24 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 		err = stop
 	}
 	return err
+}
+
+// firstLink prints, while nobody has a password, where the first person of the console sets one. It
+// is no line of the log, and good for half an hour. Without it the service serves all the same.
+func (a *app) firstLink(ctx context.Context, io *terminal) {
+	if a.Admin == "" {
+		return
+	}
+	secret, err := a.logins.FirstLink(ctx, byWhom())
+	switch {
+	case errors.Is(err, operators.ErrBegun):
+	case err != nil:
+		a.log.Warn("no link for the first person of the console: start again, or 'orderd operator link NAME'",
+			"err", err)
+	default:
+		screen.Printf(io.Err, "nobody has a password for the console yet: the first admin sets one within %.0f "+
+			"minutes at\n  http://%s/setup?t=%s\n", operators.LinkFor.Minutes(), dialable(a.Admin), secret)
+	}
 }
 
 // sampleSKU puts something for sale into an embedded shop that has no SKU, so that the

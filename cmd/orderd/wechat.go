@@ -64,6 +64,11 @@ func (s *settings) usable(roles []string) error {
 			return misconfigured(err)
 		}
 	}
+	if slices.Contains(roles, "admin") {
+		if err := s.checkAdminAddr(); err != nil {
+			return misconfigured(err)
+		}
+	}
 	if slices.Contains(roles, "admin") && s.AdminToken == "" && !s.simulated() {
 		return misconfigured(a.adminToken())
 	}

@@ -49,6 +49,10 @@ func (w *WrongTokens) Refuse(r *http.Request, err error) error {
 // rule, the 2^64 of its network.
 const clientNet = 64
 
+// AddressOf is where a request came from, as WrongTokens counts: an IPv6 address stands for its
+// network, and "" for what is not known. proxies are those whose X-Forwarded-For is believed.
+func AddressOf(r *http.Request, proxies []netip.Prefix) string { return addressOf(r, proxies) }
+
 // addressOf is where a request came from: what trusted proxies say, or else the other end of
 // the connection.
 func addressOf(r *http.Request, proxies []netip.Prefix) string {

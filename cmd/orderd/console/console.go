@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -134,6 +136,12 @@ type Options struct {
 	Tokens []Token
 	// TokenStore has the tokens that can be made and revoked; nil: only Tokens.
 	TokenStore *TokenStore
+	// Logins are how people come in by a browser, which needs a TokenStore; nil: tokens alone.
+	Logins *operators.Logins
+	// RequireTOTP has finance and admins log in with one-time codes.
+	RequireTOTP bool
+	// TrustedProxies are those whose X-Forwarded-For says where a browser is.
+	TrustedProxies []netip.Prefix
 	// WrongTokens bounds the tokens that are nobody's; nil: nothing does.
 	WrongTokens *orderhttp.WrongTokens
 	// Background runs what takes longer than a request and ends with the service;
@@ -194,6 +202,8 @@ var parameters = map[string][]string{
 	"/admin/v1/reconciliations":                 {"limit", "cursor"},
 	"/admin/v1/reconciliations/:id/differences": {"status", "type", "order_no", "limit", "cursor"},
 	"/admin/v1/differences":                     {"status", "type", "order_no", "limit", "cursor"},
+	"/login":                                    {"next"},
+	"/setup":                                    {"t"},
 	"/debug/pprof/":                             {"debug"},
 	"/debug/pprof/profile":                      {"seconds"},
 	"/debug/pprof/trace":                        {"seconds"},
@@ -210,6 +220,7 @@ func New(o Options) (*echo.Echo, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{o}
 	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog)
+	e.Use(sameOrigin)
 	for _, r := range c.routes() {
 		e.Add(r.method, r.path, c.guard(r.role, r.handle))
 	}
@@ -242,6 +253,9 @@ func (c *console) routes() []route {
 	}
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)
+	}
+	if c.Logins != nil && c.TokenStore != nil {
+		all = append(all, c.loginRoutes()...)
 	}
 	return all
 }
@@ -287,27 +301,21 @@ func longer(ctx echo.Context) bool {
 		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file
 }
 
-// guard wants a token of the role, 401 without one and 403 for another role, and bounds
-// the request by apiTimeout. A browser that reads may send the token as the password of
-// HTTP Basic, whatever the user.
+// guard wants a token of the role, or a browser that is signed in as somebody of the role: 401
+// without, where a browser is led to the login, and 403 for another role. It bounds the request by
+// apiTimeout.
 func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 	if need == "" {
 		return h
 	}
 	return func(ctx echo.Context) error {
-		header := ctx.Request().Header.Get(echo.HeaderAuthorization)
-		secret, ok := strings.CutPrefix(header, "Bearer ")
-		if _, password, basic := ctx.Request().BasicAuth(); basic {
-			// Only to read: a browser would also send Basic along with a form that
-			// another site made it post.
-			secret, ok = password, ctx.Request().Method == http.MethodGet
+		who, err := c.caller(ctx)
+		var page *elsewhere
+		if errors.As(err, &page) {
+			return see(ctx, page.to)
 		}
-		who, err := c.who(ctx.Request().Context(), secret)
 		if err != nil {
 			return err
-		}
-		if !ok || who == nil {
-			return c.unauthenticated(ctx, ok && secret != "")
 		}
 		if !who.Role.May(need) {
 			return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
@@ -354,21 +362,22 @@ func checkQuery(ctx echo.Context) error {
 }
 
 // unauthenticated is the answer to whoever is nobody: 401, or 429 for an address that has sent
-// too many tokens of nobody's; wrong says that there was one.
+// too many tokens of nobody's; wrong says that there was one. Who wants to read a page is led to
+// the login.
 func (c *console) unauthenticated(ctx echo.Context, wrong bool) error {
-	err := fail(orderhttp.CodeUnauthenticated, "An operator's token is needed: Authorization: Bearer, or as "+
-		"the password of HTTP Basic.")
+	err := fail(orderhttp.CodeUnauthenticated, "An operator's token is needed, Authorization: Bearer; a person logs "+
+		"in at /login.")
+	r := ctx.Request()
 	if wrong {
-		err = c.WrongTokens.Refuse(ctx.Request(), err)
+		return c.WrongTokens.Refuse(r, err)
 	}
-	// Set just before the answer: the table of problems names Bearer, and a browser asks
-	// its user for a password only when it reads Basic.
-	ctx.Response().Before(func() {
-		if ctx.Response().Status == http.StatusUnauthorized {
-			ctx.Response().Header().Set(echo.HeaderWWWAuthenticate, `Basic realm="orderd", charset="UTF-8"`)
-		}
-	})
-	return err
+	if c.Logins == nil || !asksForPage(r) || strings.HasPrefix(ctx.Path(), "/admin/") {
+		return err
+	}
+	if r.Method != http.MethodGet {
+		return &elsewhere{"/login"}
+	}
+	return &elsewhere{"/login?" + url.Values{"next": {nextPage(r.URL.RequestURI())}}.Encode()}
 }
 
 // who finds the owner of a secret, nil for nobody's. Tokens of the configuration are

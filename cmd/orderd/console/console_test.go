@@ -49,6 +49,7 @@ type desk struct {
 	metrics      *Metrics
 	routes       [][2]string
 	tokens       *TokenStore
+	logins       *operators.Logins
 	books        *reconcile.Reconciler
 	bills        map[string]string
 
@@ -103,7 +104,10 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		t.Fatal(err)
 	}
 	d.home = &home{}
-	e, err := New(Options{Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
+	d.logins = operators.NewLogins(operators.LoginConfig{DB: d.DB, Now: d.Clock.Now,
+		Cost: operators.Cost{Passes: 1, KiB: 8, Threads: 1}})
+	e, err := New(Options{Logins: d.logins,
+		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
 		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI})
@@ -175,6 +179,9 @@ func want(t *testing.T, w *httptest.ResponseRecorder, status int, text string) {
 	}
 }
 
+// signedIn is what only a browser that is signed in opens.
+const signedIn Role = "somebody who is signed in"
+
 // A route added without a decision about its role could be open to everybody.
 func TestEveryRouteAndRole(t *testing.T) {
 	needs := map[string]Role{
@@ -183,6 +190,24 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /metrics":                                  "",
 		"GET /":                                         Viewer,
 		"GET /ui/orders/:no":                            Viewer,
+		"GET /login":                                    "",
+		"POST /login":                                   "",
+		"GET /setup":                                    "",
+		"POST /setup":                                   "",
+		"POST /logout":                                  signedIn,
+		"GET /ui/me":                                    signedIn,
+		"POST /ui/me/sessions/end":                      signedIn,
+		"GET /ui/me/password":                           signedIn,
+		"POST /ui/me/password":                          signedIn,
+		"GET /ui/me/totp":                               signedIn,
+		"POST /ui/me/totp":                              signedIn,
+		"POST /ui/me/totp/confirm":                      signedIn,
+		"POST /ui/me/totp/off":                          signedIn,
+		"GET /ui/people":                                signedIn,
+		"POST /ui/people":                               signedIn,
+		"POST /ui/people/:name/disable":                 signedIn,
+		"POST /ui/people/:name/end-sessions":            signedIn,
+		"POST /ui/people/:name/link":                    signedIn,
 		"GET /admin/v1/openapi.yaml":                    Viewer,
 		"GET /admin/v1/search":                          Viewer,
 		"GET /admin/v1/timeouts/due":                    Viewer,
@@ -301,6 +326,10 @@ func TestEveryRouteAndRole(t *testing.T) {
 				continue
 			}
 			w := d.ask(role, r[0], path, "")
+			if need == signedIn { // no token opens it; TestEveryRouteAndSession has who does
+				want(t, w, 401, "UNAUTHENTICATED")
+				continue
+			}
 			if refused := w.Code == http.StatusForbidden; refused == strings.Contains(allowed[need], string(role)) {
 				t.Errorf("%s %s as %s: %d", r[0], path, role, w.Code)
 			}
@@ -497,31 +526,30 @@ func TestPages(t *testing.T) {
 	d.SKU(t, "a", 5)
 	o := d.PlaceOne(t, "r1", "a", 1)
 	for _, path := range []string{"/", "/ui/orders/" + o.OrderNo} {
-		r := httptest.NewRequest("GET", path, nil)
-		r.SetBasicAuth("anybody", secret(Viewer))
-		w := httptest.NewRecorder()
-		d.ServeHTTP(w, r)
+		w := d.ask(Viewer, "GET", path, "")
 		want(t, w, 200, o.OrderNo)
 		if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") ||
 			strings.Contains(w.Body.String(), "<script") {
 			t.Errorf("%s: %s", path, csp)
 		}
 	}
-	if w := d.ask("", "GET", "/", ""); !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Basic") {
-		t.Errorf("a browser is not asked for the token: %q", w.Header().Get("WWW-Authenticate"))
-	}
 }
 
-// A browser sends Basic along with a form that another site posts: a write that takes it can be forged.
-func TestBasicDoesNotWrite(t *testing.T) {
+// A browser keeps a password of HTTP Basic for ever and sends it along with whatever another site has it ask for; a
+// token is a machine's.
+func TestNoTokenIsABrowsersPassword(t *testing.T) {
 	d := newDesk(t)
-	d.SKU(t, "a", 5)
-	o := d.PlaceOne(t, "r1", "a", 1)
-	r := httptest.NewRequest("POST", "/admin/v1/orders/"+o.OrderNo+"/payment-query", nil)
-	r.SetBasicAuth("anybody", secret(Admin))
-	w := httptest.NewRecorder()
-	d.ServeHTTP(w, r)
-	want(t, w, 401, "UNAUTHENTICATED")
+	for _, method := range []string{"GET /", "GET /admin/v1/orders", "POST /admin/v1/tasks/dead/run"} {
+		verb, path, _ := strings.Cut(method, " ")
+		r := httptest.NewRequest(verb, path, nil)
+		r.SetBasicAuth("anybody", secret(Admin))
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, r)
+		want(t, w, 401, "UNAUTHENTICATED")
+		if says := w.Header().Get("WWW-Authenticate"); !strings.HasPrefix(says, "Bearer") {
+			t.Errorf("%s asks for %q", method, says)
+		}
+	}
 }
 
 // A series that Prometheus refuses, or one per order, loses the alarms of all.

@@ -10,14 +10,16 @@
 // What holds for every route:
 //   - It names the role that it needs in one of the tables of routes; health and metrics
 //     alone need no token.
-//   - What changes something is a POST, PUT or DELETE with a bearer token, with a reason
-//     that goes into the timeline, the flows or the log, beside the name of the token. A
-//     browser's HTTP Basic is for reading only.
+//   - What changes something is a POST, PUT or DELETE, with a reason that goes into the
+//     timeline, the flows or the log, beside the name of the person. Below /admin/v1 it takes a
+//     bearer token; a form of the console takes a browser that is signed in, and no other site's
+//     page can post it.
 //   - What would overwrite somebody else's change needs If-Match with the version that
 //     was read; what moves stock or money needs an Idempotency-Key.
 //
 // The files in reading order: console.go (tokens, roles, routes, reading of bodies),
 // query.go (reading of parameters), orders.go, refunds.go, skus.go, reconcile.go with
-// upload.go, tasks.go and tokens.go (the API), page.go with pages.html (the pages),
+// upload.go, tasks.go and tokens.go (the API), session.go and login.go with login.html (people
+// who are signed in, and how they come in), page.go with pages.html (the pages),
 // metrics.go (what is counted), pprof.go (profiles).
 package console

@@ -166,8 +166,8 @@ func (r registry) calls(m *Metrics) {
 	m.requests = r.histograms("orderd_http_request_seconds", "HTTP requests, by the pattern of the route.",
 		prometheus.DefBuckets, "route", "method", "status_class")
 	m.wrongTokens = r.counters("orderd_wrong_tokens_total",
-		"Tokens that are nobody's; held were answered 429.",
-		among("listener", "api", "admin"), among("result", "refused", "held"))
+		"Tokens that are nobody's, and wrong logins of the console; held were answered 429.",
+		among("listener", "api", "admin", "login"), among("result", "refused", "held"))
 	m.notifications = r.counters("orderd_notify_total", "Payment notifications answered.",
 		among("outcome", "applied", "owed", "held", "repeated", "probe", "unsigned", "unknown_key", "v2_refund",
 			"echo", "malformed", "too_large", "failed"))

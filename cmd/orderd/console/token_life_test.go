@@ -66,7 +66,7 @@ func TestWrongOperatorTokensAreHeld(t *testing.T) {
 			status, says = 429, "RATE_LIMITED"
 		}
 		r := httptest.NewRequest("GET", "/", nil)
-		r.SetBasicAuth("anybody", fmt.Sprint(tokenPrefix, i))
+		r.Header.Set("Authorization", fmt.Sprint("Bearer ", tokenPrefix, i))
 		w := httptest.NewRecorder()
 		d.ServeHTTP(w, r)
 		want(t, w, status, says)

@@ -24,6 +24,7 @@ const (
 	DatabasePass = "canary-database-password"            // in ORDERD_DSN
 	RedisPass    = "canary-redis-password"               //nolint:gosec // no secret: in ORDERD_REDIS
 	AppSecret    = "canary-app-secret-0123456789abcdef"  //nolint:gosec // no secret: ORDERD_SHIPPING_APP_SECRET
+	Password     = "canary password of a person"         //nolint:gosec // no secret: of the console
 	OpenID       = "o6_canary_openid_of_a_buyer"         // personal data, from a request
 )
 
@@ -41,7 +42,7 @@ func New(privateKeyPEM []byte) *Set {
 	for name, secret := range map[string]string{
 		"customers' JWT secret": JWTSecret, "admin token": AdminToken, "APIv3 key": APIv3Key,
 		"database password": DatabasePass, "Redis password": RedisPass, "app secret": AppSecret,
-		"openid": OpenID} {
+		"openid": OpenID, "a person's password": Password} {
 		s.Add(name, secret)
 	}
 	if block, _ := pem.Decode(privateKeyPEM); block != nil {

@@ -1,0 +1,444 @@
+package console
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"rsc.io/qr"
+
+	"orderd/migrations/bounds"
+	"orderd/order/orderhttp"
+	"orderd/payment/operators"
+)
+
+// loginCSP is strictCSP with forms that post to the console itself.
+const loginCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; " +
+	"form-action 'self'"
+
+// loginHTML are the templates: login, prove, setup, link, me, password, totp, people.
+//
+//go:embed login.html
+var loginHTML string
+
+// beijing is where the shop's people are.
+var beijing = time.FixedZone("UTC+8", 8*60*60)
+
+// loginPages are the parsed templates; see pages.
+var loginPages = allShown(template.Must(template.New("").Funcs(template.FuncMap{
+	"shown": shown,
+	"clock": func(t time.Time) string { return t.In(beijing).Format("2006-01-02 15:04:05") },
+}).Parse(loginHTML)))
+
+// loginRoutes are there when there are Logins. What nobody need be signed in for is public; the
+// rest is for browsers (forBrowsers).
+func (c *console) loginRoutes() []route {
+	return []route{
+		{http.MethodGet, "/login", "", c.public(c.loginPage)},
+		{http.MethodPost, "/login", "", c.public(c.login)},
+		{http.MethodGet, "/setup", "", c.public(c.setupPage)},
+		{http.MethodPost, "/setup", "", c.public(c.setup)},
+		{http.MethodPost, "/logout", Viewer, c.logout},
+		{http.MethodGet, "/ui/me", Viewer, c.mePage},
+		{http.MethodPost, "/ui/me/sessions/end", Viewer, c.endOwnSession},
+		{http.MethodGet, "/ui/me/password", Viewer, c.passwordPage},
+		{http.MethodPost, "/ui/me/password", Viewer, c.changePassword},
+		{http.MethodGet, "/ui/me/totp", Viewer, c.totpPage},
+		{http.MethodPost, "/ui/me/totp", Viewer, c.stepUp(c.beginTOTP)},
+		{http.MethodPost, "/ui/me/totp/confirm", Viewer, c.confirmTOTP},
+		{http.MethodPost, "/ui/me/totp/off", Viewer, c.stepUp(c.endTOTP)},
+		{http.MethodGet, "/ui/people", Admin, c.peoplePage},
+		{http.MethodPost, "/ui/people", Admin, c.stepUp(c.addPerson)},
+		{http.MethodPost, "/ui/people/:name/disable", Admin, c.stepUp(c.disablePerson)},
+		{http.MethodPost, "/ui/people/:name/end-sessions", Admin, c.stepUp(c.endSessionsOf)},
+		{http.MethodPost, "/ui/people/:name/link", Admin, c.stepUp(c.linkPerson)},
+	}
+}
+
+// showLogin answers with a page of this file. It may have a secret, so nobody keeps it and no
+// other site hears its address.
+func (c *console) showLogin(ctx echo.Context, status int, name string, data map[string]any) error {
+	data["Simulated"], data["Session"], data["Least"] = c.Simulated, sessionOf(ctx), bounds.Password.Least
+	var b bytes.Buffer
+	if err := loginPages.ExecuteTemplate(&b, name, data); err != nil {
+		return err
+	}
+	h := ctx.Response().Header()
+	h.Set("Content-Security-Policy", loginCSP)
+	h.Set("Referrer-Policy", "same-origin") // not none: a form's POST would come from Origin: null
+	h.Set(echo.HeaderCacheControl, "no-store")
+	return ctx.HTMLBlob(status, b.Bytes())
+}
+
+// see sends a browser to another page after a form.
+func see(ctx echo.Context, page string) error { return ctx.Redirect(http.StatusSeeOther, page) }
+
+// loginPage is GET /login; next is the page that was asked for.
+func (c *console) loginPage(ctx echo.Context) error {
+	next := nextPage(ctx.QueryParam("next"))
+	s, err := c.session(ctx.Request())
+	if err != nil {
+		return err
+	}
+	if s != nil {
+		return see(ctx, next)
+	}
+	return c.showLogin(ctx, http.StatusOK, "login", map[string]any{"Next": next})
+}
+
+// login is POST /login. What is wrong is not said, nor shown again: a password may stand where the
+// name should.
+func (c *console) login(ctx echo.Context) error {
+	f, err := fields(ctx, "name", "password", "code", "next")
+	if err != nil {
+		return err
+	}
+	r := ctx.Request()
+	next := nextPage(f["next"])
+	secret, err := c.Logins.Login(r.Context(), operators.Login{Name: f["name"], Password: f["password"],
+		Code: f["code"], Browser: c.browserOf(r), Old: cookieOf(r)})
+	if err != nil {
+		status, message, err := c.refused(ctx, err)
+		if err != nil {
+			return err
+		}
+		c.Log.Warn("login refused", "address", c.browserOf(r).Address, "held", status == http.StatusTooManyRequests)
+		return c.showLogin(ctx, status, "login", map[string]any{"Next": next, "Message": message})
+	}
+	signIn(ctx, secret)
+	c.Log.Info("login", "name", f["name"], "address", c.browserOf(r).Address)
+	return see(ctx, next)
+}
+
+// setupPage is GET /setup?t=SECRET: where a link leads that sets a password.
+func (c *console) setupPage(ctx echo.Context) error {
+	k, err := c.findLink(ctx, ctx.QueryParam("t"))
+	if err != nil || k == nil {
+		return err
+	}
+	return c.showLogin(ctx, http.StatusOK, "setup", map[string]any{"Person": k.Person, "T": ctx.QueryParam("t")})
+}
+
+// findLink gives a link that is good; nil when the page that says otherwise was the answer, or the
+// error. Links that never were count as wrong tokens.
+func (c *console) findLink(ctx echo.Context, secret string) (*operators.Link, error) {
+	k, err := c.Logins.FindLink(ctx.Request().Context(), secret)
+	if !errors.Is(err, operators.ErrLink) {
+		return &k, err
+	}
+	if err := c.WrongTokens.Refuse(ctx.Request(), nil); err != nil {
+		return nil, err
+	}
+	return nil, c.showLogin(ctx, http.StatusNotFound, "link", map[string]any{"Dead": true})
+}
+
+// setup is POST /setup: the password of a link's person, or the first person of all.
+func (c *console) setup(ctx echo.Context) error {
+	f, err := fields(ctx, "t", "name", "password", "again")
+	if err != nil {
+		return err
+	}
+	k, err := c.findLink(ctx, f["t"])
+	if err != nil || k == nil {
+		return err
+	}
+	again := func(message string) error {
+		return c.showLogin(ctx, http.StatusUnprocessableEntity, "setup", map[string]any{"Person": k.Person,
+			"T": f["t"], "Name": f["name"], "Message": message})
+	}
+	if f["password"] != f["again"] {
+		return again(notAgain)
+	}
+	r := ctx.Request()
+	secret, err := c.Logins.UseLink(r.Context(), f["t"], f["name"], f["password"], c.browserOf(r))
+	switch {
+	case errors.Is(err, operators.ErrPassword):
+		return again(tooWeak)
+	case errors.Is(err, operators.ErrName), errors.Is(err, operators.ErrExists):
+		return again(badName)
+	case errors.Is(err, operators.ErrLink):
+		return c.showLogin(ctx, http.StatusNotFound, "link", map[string]any{"Dead": true})
+	case err != nil:
+		return err
+	}
+	signIn(ctx, secret)
+	c.Log.Info("password set by a link", "name", cmp.Or(k.Person, f["name"]), "address", c.browserOf(r).Address)
+	return see(ctx, "/")
+}
+
+// What a form is told that cannot be taken.
+const (
+	notAgain  = "两次输入的密码不一致。"
+	tooWeak   = "密码须为 12 至 128 个字符,且不得包含自己的名称。"
+	badName   = "名称须为 1 至 64 个字母、数字或 _ . @ -,以字母或数字开头和结尾,且不与已有人员或保留名称相同或相似。"
+	badReason = "请填写原因,1 至 200 个字符。"
+	badRole   = "请选择角色。"
+)
+
+// logout is POST /logout.
+func (c *console) logout(ctx echo.Context) error {
+	s := sessionOf(ctx)
+	if err := c.Logins.End(ctx.Request().Context(), s.Person, s.ID); err != nil {
+		return err
+	}
+	signOut(ctx)
+	return see(ctx, "/login")
+}
+
+// mePage is GET /ui/me: one's account and its sessions.
+func (c *console) mePage(ctx echo.Context) error {
+	all, err := c.Logins.Sessions(ctx.Request().Context(), sessionOf(ctx).Person)
+	if err != nil {
+		return err
+	}
+	return c.showLogin(ctx, http.StatusOK, "me", map[string]any{"Sessions": all})
+}
+
+// endOwnSession is POST /ui/me/sessions/end: the one with an id, or without one all others.
+func (c *console) endOwnSession(ctx echo.Context) error {
+	f, err := fields(ctx, "id")
+	if err != nil {
+		return err
+	}
+	s, rctx := sessionOf(ctx), ctx.Request().Context()
+	if f["id"] == "" {
+		err = c.Logins.EndAll(rctx, s.Person, s.ID)
+	} else {
+		err = c.Logins.End(rctx, s.Person, f["id"])
+	}
+	if err != nil {
+		return err
+	}
+	return see(ctx, "/ui/me")
+}
+
+// passwordPage is GET /ui/me/password.
+func (c *console) passwordPage(ctx echo.Context) error {
+	return c.showLogin(ctx, http.StatusOK, "password", map[string]any{})
+}
+
+// changePassword is POST /ui/me/password: all sessions end, and the browser has a new one.
+func (c *console) changePassword(ctx echo.Context) error {
+	f, err := fields(ctx, "old", "password", "again")
+	if err != nil {
+		return err
+	}
+	again := func(status int, message string) error {
+		return c.showLogin(ctx, status, "password", map[string]any{"Message": message})
+	}
+	if f["password"] != f["again"] {
+		return again(http.StatusUnprocessableEntity, notAgain)
+	}
+	r, s := ctx.Request(), sessionOf(ctx)
+	secret, err := c.Logins.ChangePassword(r.Context(), s, f["old"], f["password"], c.browserOf(r))
+	if errors.Is(err, operators.ErrPassword) {
+		return again(http.StatusUnprocessableEntity, tooWeak)
+	}
+	if err != nil {
+		status, message, err := c.refused(ctx, err)
+		if err != nil {
+			return err
+		}
+		return again(status, message)
+	}
+	signIn(ctx, secret)
+	c.Log.Info("password changed", "name", s.Person, "address", s.Address)
+	return see(ctx, "/ui/me")
+}
+
+// totpPage is GET /ui/me/totp.
+func (c *console) totpPage(ctx echo.Context) error {
+	return c.showLogin(ctx, http.StatusOK, "totp", map[string]any{"Required": c.mustHaveTOTP(ctx)})
+}
+
+// mustHaveTOTP reports that whoever is signed in may not be without one-time codes.
+func (c *console) mustHaveTOTP(ctx echo.Context) bool {
+	role := sessionOf(ctx).Role
+	return c.RequireTOTP && (role == Finance || role == Admin)
+}
+
+// beginTOTP is POST /ui/me/totp: it shows a secret, once, as a QR code and as text.
+func (c *console) beginTOTP(ctx echo.Context) error {
+	if _, err := fields(ctx); err != nil {
+		return err
+	}
+	s := sessionOf(ctx)
+	secret, err := c.Logins.BeginTOTP(ctx.Request().Context(), s)
+	if err != nil {
+		return err
+	}
+	address := operators.TOTPAddress(s.Person, secret)
+	code, err := qr.Encode(address, qr.M)
+	if err != nil {
+		return errors.New("draw the QR code of a secret") // the error may quote it
+	}
+	side, path := drawn(code)
+	return c.showLogin(ctx, http.StatusOK, "totp", map[string]any{"Secret": secret, "Address": address, "Side": side,
+		"Path": path, "Required": c.mustHaveTOTP(ctx)})
+}
+
+// drawn gives a QR code as the path of an SVG picture, a rectangle for each run of dark modules,
+// and the side of the picture with the white margin of four that ISO/IEC 18004 demands.
+func drawn(code *qr.Code) (side int, path string) {
+	const margin = 4
+	var b strings.Builder
+	for y := range code.Size {
+		for x := range code.Size {
+			if code.Black(x, y) {
+				b.WriteString("M" + strconv.Itoa(x+margin) + " " + strconv.Itoa(y+margin) + "h1v1h-1z")
+			}
+		}
+	}
+	return code.Size + 2*margin, b.String()
+}
+
+// confirmTOTP is POST /ui/me/totp/confirm: from now on logins take a code.
+func (c *console) confirmTOTP(ctx echo.Context) error {
+	f, err := fields(ctx, "code")
+	if err != nil {
+		return err
+	}
+	s := sessionOf(ctx)
+	switch err := c.Logins.ConfirmTOTP(ctx.Request().Context(), s, f["code"]); {
+	case errors.Is(err, operators.ErrNoTOTP):
+		return see(ctx, "/ui/me/totp")
+	case err != nil:
+		status, message, err := c.refused(ctx, err)
+		if err != nil {
+			return err
+		}
+		return c.showLogin(ctx, status, "totp", map[string]any{"Message": message, "Begun": true,
+			"Required": c.mustHaveTOTP(ctx)})
+	}
+	c.Log.Info("one-time codes on", "name", s.Person)
+	return see(ctx, "/ui/me")
+}
+
+// endTOTP is POST /ui/me/totp/off.
+func (c *console) endTOTP(ctx echo.Context) error {
+	if _, err := fields(ctx); err != nil {
+		return err
+	}
+	if c.mustHaveTOTP(ctx) {
+		return fail(orderhttp.CodeForbidden, "This role needs one-time codes.")
+	}
+	s := sessionOf(ctx)
+	if err := c.Logins.EndTOTP(ctx.Request().Context(), s); err != nil {
+		return err
+	}
+	c.Log.Info("one-time codes off", "name", s.Person)
+	return see(ctx, "/ui/me")
+}
+
+// peoplePage is GET /ui/people.
+func (c *console) peoplePage(ctx echo.Context) error { return c.showPeople(ctx, http.StatusOK, "") }
+
+// showPeople is the list, with what a form could not be taken for.
+func (c *console) showPeople(ctx echo.Context, status int, message string) error {
+	all, err := c.Logins.People(ctx.Request().Context())
+	if err != nil {
+		return err
+	}
+	return c.showLogin(ctx, status, "people", map[string]any{"People": all, "Roles": operators.Roles(),
+		"Message": message})
+}
+
+// addPerson is POST /ui/people: an account, and the link by which its person sets a password.
+func (c *console) addPerson(ctx echo.Context) error {
+	f, err := fields(ctx, "name", "role", "reason")
+	if err != nil {
+		return err
+	}
+	if needReason(f["reason"]) != nil {
+		return c.showPeople(ctx, http.StatusUnprocessableEntity, badReason)
+	}
+	err = operators.Create(ctx.Request().Context(), c.TokenStore.db, f["name"], Role(f["role"]), operator(ctx), c.Now())
+	switch {
+	case errors.Is(err, operators.ErrName), errors.Is(err, operators.ErrExists):
+		return c.showPeople(ctx, http.StatusUnprocessableEntity, badName)
+	case errors.Is(err, operators.ErrRole):
+		return c.showPeople(ctx, http.StatusUnprocessableEntity, badRole)
+	case err != nil:
+		return err
+	}
+	c.Log.Info("account created", "name", f["name"], "role", f["role"], "by", operator(ctx), "reason", f["reason"])
+	return c.showLink(ctx, f["name"], f["reason"])
+}
+
+// linkPerson is POST /ui/people/:name/link: for whoever has no password, or has lost it.
+func (c *console) linkPerson(ctx echo.Context) error {
+	reason, err := c.reasonOf(ctx)
+	if reason == "" || err != nil {
+		return err
+	}
+	return c.showLink(ctx, ctx.Param("name"), reason)
+}
+
+// showLink makes a link and shows it, once.
+func (c *console) showLink(ctx echo.Context, person, reason string) error {
+	secret, err := c.Logins.LinkOf(ctx.Request().Context(), person, operator(ctx))
+	if err != nil {
+		return accountError(err)
+	}
+	c.Log.Info("link made", "name", person, "by", operator(ctx), "reason", reason)
+	u := url.URL{Scheme: "http", Host: ctx.Request().Host, Path: "/setup", RawQuery: "t=" + secret}
+	if behindTLS(ctx.Request()) {
+		u.Scheme = "https"
+	}
+	return c.showLogin(ctx, http.StatusOK, "link", map[string]any{"Person": person, "Link": u.String(),
+		"Minutes": minutes(operators.LinkFor)})
+}
+
+// disablePerson is POST /ui/people/:name/disable: as by the API.
+func (c *console) disablePerson(ctx echo.Context) error {
+	reason, err := c.reasonOf(ctx)
+	if reason == "" || err != nil {
+		return err
+	}
+	err = operators.Disable(ctx.Request().Context(), c.TokenStore.db, ctx.Param("name"), operator(ctx), c.Now())
+	if err != nil {
+		return accountError(err)
+	}
+	c.TokenStore.Forget()
+	c.Log.Info("account disabled", "name", ctx.Param("name"), "by", operator(ctx), "reason", reason)
+	return see(ctx, "/ui/people")
+}
+
+// endSessionsOf is POST /ui/people/:name/end-sessions.
+func (c *console) endSessionsOf(ctx echo.Context) error {
+	reason, err := c.reasonOf(ctx)
+	if reason == "" || err != nil {
+		return err
+	}
+	if err := c.Logins.EndAll(ctx.Request().Context(), ctx.Param("name"), ""); err != nil {
+		return err
+	}
+	c.Log.Info("sessions ended", "name", ctx.Param("name"), "by", operator(ctx), "reason", reason)
+	return see(ctx, "/ui/people")
+}
+
+// reasonOf reads the reason that a form about a person has; "" when the page that asks for it was
+// the answer.
+func (c *console) reasonOf(ctx echo.Context) (string, error) {
+	f, err := fields(ctx, "reason")
+	if err != nil {
+		return "", err
+	}
+	if needReason(f["reason"]) != nil {
+		return "", c.showPeople(ctx, http.StatusUnprocessableEntity, badReason)
+	}
+	return f["reason"], nil
+}
+
+// roundUp gives how many units a wait has, at least one.
+func roundUp(d, unit time.Duration) string {
+	return strconv.FormatInt(int64(max((d+unit-1)/unit, 1)), 10)
+}

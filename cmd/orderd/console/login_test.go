@@ -1,0 +1,499 @@
+package console
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
+	"html"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order/ordertest"
+	"orderd/order/ordertest/canary"
+	"orderd/payment/operators"
+)
+
+const password = "correct horse battery"
+
+// browser is somebody's: it keeps cookies, and sends what browsers send along.
+type browser struct {
+	d       *desk
+	cookies map[string]string
+	headers map[string]string
+}
+
+// stranger is a browser that is nobody's yet.
+func (d *desk) stranger() *browser {
+	return &browser{d, map[string]string{}, map[string]string{"Sec-Fetch-Site": "same-origin",
+		"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "zh-CN"}}
+}
+
+// browser makes an account with a password and gives a browser that is signed in as that person.
+func (d *desk) browser(t *testing.T, name string, role Role) *browser {
+	t.Helper()
+	if err := operators.Create(t.Context(), d.DB, name, role, operators.Bootstrap, d.Clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	link, err := d.logins.LinkOf(t.Context(), name, operators.Bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := d.stranger()
+	w := b.post("/setup", "t", link, "password", password, "again", password)
+	if w.Code != http.StatusSeeOther || b.cookies[sessionCookie] == "" {
+		t.Fatalf("not signed in: %d %.300s", w.Code, w.Body)
+	}
+	return b
+}
+
+// send asks with a form's fields in pairs, or without a body where there are none.
+func (b *browser) send(method, path string, form []string) *httptest.ResponseRecorder {
+	values := url.Values{}
+	for i := 0; i+1 < len(form); i += 2 {
+		values.Add(form[i], form[i+1])
+	}
+	r := httptest.NewRequest(method, path, strings.NewReader(values.Encode()))
+	if method != http.MethodGet {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for name, value := range b.headers {
+		r.Header.Set(name, value)
+	}
+	for name, value := range b.cookies {
+		r.Header.Add("Cookie", name+"="+value)
+	}
+	w := httptest.NewRecorder()
+	b.d.ServeHTTP(w, r)
+	for _, k := range w.Result().Cookies() {
+		if b.cookies[k.Name] = k.Value; k.MaxAge < 0 {
+			delete(b.cookies, k.Name)
+		}
+	}
+	return w
+}
+
+func (b *browser) get(path string) *httptest.ResponseRecorder { return b.send("GET", path, nil) }
+
+func (b *browser) post(path string, form ...string) *httptest.ResponseRecorder {
+	return b.send("POST", path, form)
+}
+
+// leads fails the test unless an answer sends the browser to a page.
+func leads(t *testing.T, w *httptest.ResponseRecorder, to string) {
+	t.Helper()
+	if w.Code != http.StatusSeeOther || w.Header().Get("Location") != to {
+		t.Fatalf("got %d to %q, want 303 to %q: %.300s", w.Code, w.Header().Get("Location"), to, w.Body)
+	}
+}
+
+// From the first link to the last logout: each step as a person meets it.
+func TestFirstPersonToLogout(t *testing.T) {
+	d := newDesk(t)
+	link, err := d.logins.FirstLink(t.Context(), "cli:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := d.stranger()
+	leads(t, b.get("/ui/refunds"), "/login?next=%2Fui%2Frefunds")
+	want(t, b.get("/login?next=/ui/refunds"), 200, `value="/ui/refunds"`)
+	want(t, b.get("/setup?t="+link), 200, "创建管理员")
+	want(t, b.get("/setup?t="+link+"x"), 404, "链接无效")
+	want(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", "x"), 422, notAgain)
+	want(t, b.post("/setup", "t", link, "name", "anna", "password", "short", "again", "short"), 422, tooWeak)
+	want(t, b.post("/setup", "t", link, "name", "boot strap", "password", password, "again", password), 422, badName)
+	leads(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", password), "/")
+	want(t, b.get("/"), 200, "no orders yet")
+	want(t, b.post("/setup", "t", link, "name", "eve", "password", password, "again", password), 404, "链接无效")
+	w := b.get("/ui/me")
+	want(t, w, 200, "anna")
+	for name, says := range map[string]string{"Cache-Control": "no-store", "Content-Security-Policy": loginCSP,
+		"Referrer-Policy": "same-origin"} {
+		if w.Header().Get(name) != says {
+			t.Errorf("%s: %q", name, w.Header().Get(name))
+		}
+	}
+	leads(t, b.get("/login?next=/ui/gates"), "/ui/gates")
+	leads(t, b.post("/logout"), "/login")
+	if len(b.cookies) > 0 {
+		t.Errorf("cookies are left: %v", b.cookies)
+	}
+	want(t, b.post("/login", "name", "anna", "password", "wrong horse battery", "next", "/"), 403, "不正确")
+	leads(t, b.post("/login", "name", " anna ", "password", password, "next", "//evil.example/"), "/")
+	leads(t, b.post("/ui/me/password", "old", password, "password", "another horse battery", "again",
+		"another horse battery"), "/ui/me")
+	want(t, b.get("/ui/me"), 200, "当前")
+	want(t, b.post("/ui/me/password", "old", password, "password", "a third horse battery", "again",
+		"a third horse battery"), 403, "不正确")
+}
+
+// What a browser may do is what its person's role may, on every route, and the API's writes are not among it: a page
+// of another site can have a browser send a cookie, and no token.
+func TestEveryRouteAndSession(t *testing.T) {
+	d := newDesk(t)
+	people := map[Role]*browser{}
+	for role, name := range map[Role]string{Viewer: "vera", Operator: "otto", Finance: "fred", Admin: "adam"} {
+		people[role] = d.browser(t, name, role)
+	}
+	ended := d.browser(t, "gone", Admin)
+	if err := d.logins.EndAll(t.Context(), "gone", ""); err != nil {
+		t.Fatal(err)
+	}
+	c := &console{Options{Metrics: NewMetrics(), TokenStore: d.tokens, Logins: d.logins}}
+	tried := 0
+	for _, r := range c.routes() {
+		if r.role == "" || r.path == "/logout" {
+			continue
+		}
+		path := strings.NewReplacer(":no", "01NONE", ":id", "none", ":name", "heap").Replace(r.path)
+		if strings.HasSuffix(path, "/profile") || strings.HasSuffix(path, "/trace") {
+			path += "?seconds=bad"
+		}
+		for role, b := range people {
+			tried++
+			b.headers["Accept"] = "*/*" // as a program: no page instead of a refusal
+			w := b.send(r.method, path, nil)
+			switch {
+			case r.method != http.MethodGet && strings.HasPrefix(path, "/admin/"):
+				want(t, w, 401, "UNAUTHENTICATED")
+			case !role.May(r.role):
+				want(t, w, 403, "FORBIDDEN")
+			case w.Code == 401 || w.Code == 403 && strings.Contains(w.Body.String(), "FORBIDDEN") || w.Code >= 500:
+				t.Errorf("%s %s as %s: %d %.200s", r.method, path, role, w.Code, w.Body)
+			}
+		}
+		ended.headers["Accept"] = "*/*"
+		want(t, ended.send(r.method, path, nil), 401, "UNAUTHENTICATED")
+	}
+	if tried < 4*60 {
+		t.Errorf("only %d were tried", tried)
+	}
+}
+
+// A stolen cookie is of no use to a page of another site, whatever it has the browser post; nor to one that a frame or
+// a link of it opens.
+func TestAnotherSitesFormChangesNothing(t *testing.T) {
+	d := newDesk(t)
+	adam, bert := d.browser(t, "adam", Admin), d.browser(t, "bert", Viewer)
+	before := sqldbtest.Contents(t, d.DB)
+	for _, headers := range []map[string]string{{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
+		{"Origin": "https://evil.example"}, {"Origin": "null"},
+		{"Sec-Fetch-Site": "cross-site", "Origin": "http://example.com"}} {
+		thief := &browser{d, adam.cookies, headers}
+		for _, post := range [][]string{{"/ui/people", "name", "eve", "role", "admin", "reason", "x"},
+			{"/ui/people/bert/disable", "reason", "x"}, {"/ui/people/bert/link", "reason", "x"},
+			{"/ui/people/bert/end-sessions", "reason", "x"}, {"/ui/me/totp"}, {"/ui/me/sessions/end"}, {"/logout"},
+			{"/ui/me/password", "old", password, "password", "another horse battery", "again", "another horse battery"},
+			{"/login", "name", "adam", "password", password}, {"/admin/v1/tokens"}} {
+			want(t, thief.post(post[0], post[1:]...), 403, "FORBIDDEN")
+		}
+	}
+	if changed := sqldbtest.Changed(before, sqldbtest.Contents(t, d.DB)); len(changed) > 0 {
+		t.Errorf("another site changed %v", changed)
+	}
+	want(t, bert.get("/ui/me"), 200, "bert")
+	leads(t, (&browser{d, adam.cookies, map[string]string{"Origin": "http://example.com"}}).post("/logout"), "/login")
+}
+
+// What the cookie says is what keeps scripts, other sites and networks from it.
+func TestCookies(t *testing.T) {
+	d := newDesk(t)
+	d.browser(t, "anna", Viewer)
+	for _, tls := range []map[string]string{{}, {"X-Forwarded-Proto": "https"}, {"Origin": "https://example.com"}} {
+		b := d.stranger()
+		for name, value := range tls {
+			b.headers[name] = value
+		}
+		w := b.post("/login", "name", "anna", "password", password)
+		set := w.Header().Get("Set-Cookie")
+		name, secure := sessionCookie, len(tls) > 0
+		if secure {
+			name = secureCookie
+		}
+		if !strings.HasPrefix(set, name+"=") || strings.Contains(set, "; Secure") != secure ||
+			!strings.Contains(set, "; HttpOnly") || !strings.Contains(set, "; SameSite=Strict") ||
+			!strings.Contains(set, "Path=/") || strings.Contains(set, "Domain") || strings.Contains(set, "Expires") {
+			t.Errorf("%v: %s", tls, set)
+		}
+		want(t, b.get("/ui/me"), 200, "anna")
+		if secure { // one that a page without TLS planted
+			b.cookies[sessionCookie] = b.cookies[name]
+			delete(b.cookies, name)
+			leads(t, b.get("/ui/me"), "/login?next=%2Fui%2Fme")
+		}
+	}
+}
+
+// Whoever plants a session in a browser before the login has nothing after it.
+func TestLoginChangesTheSession(t *testing.T) {
+	d := newDesk(t)
+	d.browser(t, "anna", Admin)
+	eve := d.browser(t, "eve", Viewer)
+	victim := d.stranger()
+	planted := eve.cookies[sessionCookie]
+	for _, value := range []string{planted, "made-up-by-eve"} {
+		victim.cookies[sessionCookie] = value
+		leads(t, victim.post("/login", "name", "anna", "password", password), "/")
+		if victim.cookies[sessionCookie] == value {
+			t.Error("the id is the one of before")
+		}
+		eve.cookies[sessionCookie] = value
+		leads(t, eve.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	}
+}
+
+// The sixth try is answered as any other is, whichever process it comes to; and names that nobody has are no different.
+func TestLoginsAreHeldOverProcesses(t *testing.T) {
+	d := newDesk(t)
+	d.browser(t, "anna", Admin)
+	other := newDeskOf(t, d.Fixture, nil) // another process on the same database
+	for _, name := range []string{"anna", "nobody"} {
+		for i := range operators.MostWrong {
+			at := []*desk{d, other}[i%2]
+			want(t, at.stranger().post("/login", "name", name, "password", "wrong horse battery"), 403, "不正确")
+		}
+		for _, at := range []*desk{d, other} {
+			w := at.stranger().post("/login", "name", name, "password", password)
+			want(t, w, 429, "15 分钟")
+			if w.Header().Get("Retry-After") != "900" {
+				t.Errorf("Retry-After %q", w.Header().Get("Retry-After"))
+			}
+		}
+		d.Clock.Advance(operators.WrongWithin)
+	}
+	leads(t, other.stranger().post("/login", "name", "anna", "password", password), "/")
+	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_wrong_tokens_total{listener="login",result="held"} 2`)
+}
+
+// What moves much asks for the password again, once in five minutes, and the form is not lost by it.
+func TestStepUp(t *testing.T) {
+	d := newDesk(t)
+	adam := d.browser(t, "adam", Admin)
+	form := []string{"name", "bea", "role", "finance", "reason", "新同事 \"<b>\""}
+	d.Clock.Advance(operators.ProvedFor)
+	w := adam.post("/ui/people", form...)
+	want(t, w, 403, "请再次输入密码")
+	var again []string
+	for _, m := range regexp.MustCompile(`type="hidden" name="([^"]*)" value="([^"]*)"`).FindAllStringSubmatch(
+		w.Body.String(), -1) {
+		again = append(again, m[1], html.UnescapeString(m[2]))
+	}
+	if len(again) != len(form) || !strings.Contains(w.Body.String(), `action="/ui/people"`) {
+		t.Fatalf("%q", again)
+	}
+	want(t, adam.post("/ui/people", append(again, provePassword, "wrong horse battery")...), 403, "不正确")
+	if people, err := d.logins.People(t.Context()); err != nil || len(people) != 1 {
+		t.Fatal("done without the password: ", people, err)
+	}
+	want(t, adam.post("/ui/people", append(again, provePassword, password)...), 200, "/setup?t=")
+	want(t, adam.post("/ui/people", "name", "carl", "role", "viewer", "reason", "x"), 200, "/setup?t=")
+	for range operators.MostWrong {
+		d.Clock.Advance(operators.ProvedFor)
+		adam.post("/ui/people/carl/disable", "reason", "x", provePassword, "wrong horse battery")
+		d.Clock.Advance(-operators.ProvedFor + time.Second)
+	}
+	d.Clock.Advance(operators.ProvedFor)
+	want(t, adam.post("/ui/people/carl/disable", "reason", "x", provePassword, password), 429, "分钟后再试")
+}
+
+// What an admin does about people is done, with a reason, and ends what they are signed in by.
+func TestPeople(t *testing.T) {
+	d := newDesk(t)
+	adam := d.browser(t, "adam", Admin)
+	want(t, adam.post("/ui/people", "name", "bea", "role", "finance", "reason", ""), 422, badReason)
+	want(t, adam.post("/ui/people", "name", "bea", "role", "king", "reason", "x"), 422, badRole)
+	want(t, adam.post("/ui/people", "name", "adam", "role", "viewer", "reason", "x"), 422, badName)
+	want(t, adam.post("/ui/people", "name", "bea", "role", "viewer", "reason", "x", "more", "y"), 400,
+		"MALFORMED_REQUEST")
+	want(t, adam.post("/ui/people", "name", "bea", "name", "bo", "role", "viewer", "reason", "x"), 400,
+		"MALFORMED_REQUEST")
+	w := adam.post("/ui/people", "name", "bea", "role", "finance", "reason", "new")
+	want(t, w, 200, "一次性链接")
+	link := regexp.MustCompile(`http://example.com/setup\?t=([\w-]+)`).FindStringSubmatch(w.Body.String())[1]
+	bea := d.stranger()
+	leads(t, bea.post("/setup", "t", link, "password", password, "again", password), "/")
+	want(t, bea.get("/ui/people"), 403, "FORBIDDEN")
+	want(t, adam.get("/ui/people"), 200, "bea")
+	leads(t, adam.post("/ui/people/bea/end-sessions", "reason", "lost laptop"), "/ui/people")
+	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	leads(t, bea.post("/login", "name", "bea", "password", password), "/")
+	want(t, adam.post("/ui/people/nobody/link", "reason", "x"), 404, "NOT_FOUND")
+	want(t, d.ask(Admin, "POST", "/admin/v1/operators/bea/role", `{"reason":"x","role":"viewer"}`), 204, "")
+	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	leads(t, bea.post("/login", "name", "bea", "password", password), "/")
+	leads(t, adam.post("/ui/people/bea/disable", "reason", "gone"), "/ui/people")
+	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	want(t, bea.post("/login", "name", "bea", "password", password), 403, "不正确")
+	second := d.stranger()
+	leads(t, second.post("/login", "name", "adam", "password", password), "/")
+	leads(t, second.post("/ui/me/sessions/end"), "/ui/me")
+	leads(t, adam.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	id := regexp.MustCompile(`name="id" value="([0-9a-f]{64})"`)
+	leads(t, adam.post("/login", "name", "adam", "password", password), "/")
+	leads(t, second.post("/ui/me/sessions/end", "id", id.FindStringSubmatch(second.get("/ui/me").Body.String())[1]),
+		"/ui/me")
+	leads(t, adam.get("/ui/me"), "/login?next=%2Fui%2Fme")
+}
+
+// Where one-time codes are required, whoever decides about money does nothing before they are on; and they are asked
+// for from then on.
+func TestOneTimeCodes(t *testing.T) {
+	d := newDesk(t)
+	adam, vera := d.browser(t, "adam", Admin), d.browser(t, "vera", Viewer)
+	o := Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: d.books, Failures: d.failures,
+		TokenStore: d.tokens, Tokens: deskTokens(), Metrics: NewMetrics(), Ready: NewReadiness(d.Clock.Now),
+		Now: d.Clock.Now, Logins: d.logins, RequireTOTP: true}
+	e, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Handler = described(t, e)
+	want(t, vera.get("/"), 200, "")
+	leads(t, adam.get("/"), "/ui/me/totp")
+	adam.headers["Accept"] = "*/*"
+	want(t, adam.get("/admin/v1/orders"), 401, "UNAUTHENTICATED")
+	want(t, adam.post("/ui/people/vera/disable", "reason", "x"), 401, "UNAUTHENTICATED")
+	want(t, adam.get("/ui/me/totp"), 200, "必须启用")
+	w := adam.post("/ui/me/totp")
+	want(t, w, 200, "<svg")
+	secret := regexp.MustCompile(`密钥 <code>([A-Z2-7]{32})<`).FindStringSubmatch(w.Body.String())[1]
+	want(t, w, 200, "otpauth://totp/orderd:adam?issuer=orderd&amp;secret="+secret)
+	want(t, adam.post("/ui/me/totp/confirm", "code", "000000"), 403, "不正确")
+	leads(t, adam.post("/ui/me/totp/confirm", "code", codeAt(t, secret, d.Clock.Now())), "/ui/me")
+	want(t, adam.get("/"), 200, "no orders yet")
+	want(t, adam.post("/ui/me/totp/off"), 403, "FORBIDDEN")
+	b := d.stranger()
+	want(t, b.post("/login", "name", "adam", "password", password), 403, "不正确")
+	d.Clock.Advance(time.Minute)
+	leads(t, b.post("/login", "name", "adam", "password", password, "code", codeAt(t, secret, d.Clock.Now())), "/")
+	want(t, d.stranger().post("/login", "name", "adam", "password", password, "code",
+		codeAt(t, secret, d.Clock.Now())), 403, "不正确")
+}
+
+// Two tabs that send the first link at one moment make one admin.
+func TestSetupOnceUnderConcurrency(t *testing.T) {
+	d := newDesk(t)
+	link, err := d.logins.FirstLink(t.Context(), "cli:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := make([]int, 8)
+	var all sync.WaitGroup
+	for i := range codes {
+		all.Go(func() {
+			codes[i] = d.stranger().post("/setup", "t", link, "name", "admin"+string(rune('a'+i)), "password", password,
+				"again", password).Code
+		})
+	}
+	all.Wait()
+	in := 0
+	for _, code := range codes {
+		if code == http.StatusSeeOther {
+			in++
+		} else if code != http.StatusNotFound {
+			t.Errorf("%d", code)
+		}
+	}
+	if people, err := d.logins.People(t.Context()); err != nil || len(people) != 1 || in != 1 {
+		t.Errorf("%d were let in: %+v %v", in, people, err)
+	}
+}
+
+// No password, code, link or cookie is in the log, a metric or the answer to somebody else, whatever goes wrong.
+func TestLoginsSecretsAreNotLogged(t *testing.T) {
+	var log strings.Builder
+	f := ordertest.New(t, sqldbtest.SQLite(t))
+	d := newDeskOf(t, f, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	link, err := d.logins.FirstLink(t.Context(), "cli:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := canary.New(nil)
+	const lost, fresh = "canary wrong password", "canary fresh password"
+	var said strings.Builder
+	adam := d.stranger()
+	for _, s := range [][2]string{{"link", link}, {"password", password}, {"wrong password", lost}, {"new", fresh}} {
+		set.Add(s[0], s[1])
+	}
+	post := func(path string, form ...string) *httptest.ResponseRecorder {
+		w := adam.post(path, form...)
+		said.WriteString(w.Body.String()) // the cookie has its header
+		return w
+	}
+	leads(t, post("/setup", "t", link, "name", "adam", "password", password, "again", password), "/")
+	set.Add("session", adam.cookies[sessionCookie])
+	post("/login", "name", lost, "password", lost, "code", lost)
+	post("/login", "name", "adam", "password", password, "password", lost)
+	post("/login", "name", "adam", "passwort", lost)
+	post("/login", "name", "adam", "password", lost+"%zz;")
+	adam.get("/setup?t=" + link)
+	adam.get("/setup?u=" + link)
+	post("/ui/people", "name", lost, "role", lost, "reason", "x")
+	d.Clock.Advance(operators.ProvedFor)
+	post("/ui/people/adam/link", "reason", "x", provePassword, lost)
+	post("/ui/me/password", "old", lost, "password", fresh, "again", lost)
+	post("/ui/me/password", "old", password, "password", fresh, "again", fresh)
+	set.Add("another session", adam.cookies[sessionCookie])
+	w := adam.post("/ui/me/totp")
+	set.Add("TOTP", regexp.MustCompile(`密钥 <code>([A-Z2-7]{32})<`).FindStringSubmatch(w.Body.String())[1])
+	post("/ui/me/totp/confirm", "code", "x")
+	rename := func(from, to string) { // a database that refuses
+		t.Helper()
+		if _, err := d.DB.Pool().ExecContext(t.Context(), "ALTER TABLE "+from+" RENAME TO "+to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("operator_passwords", "away")
+	post("/login", "name", "adam", "password", fresh)
+	post("/setup", "t", link, "password", fresh, "again", fresh)
+	post("/ui/me/totp")
+	rename("away", "operator_passwords")
+	said.WriteString(d.ask("", "GET", "/metrics", "").Body.String())
+	if !strings.Contains(log.String(), "login refused") || !strings.Contains(log.String(), "err=") {
+		t.Errorf("too little was said: %s", log.String())
+	}
+	if found := set.Find([]byte(log.String())); len(found) > 0 {
+		t.Errorf("the log has %v:\n%s", found, log.String())
+	}
+	if found := set.Find([]byte(said.String())); len(found) > 0 {
+		t.Errorf("answers have %v", found)
+	}
+}
+
+// A link to the console must not lead elsewhere after the login.
+func TestNextIsAPageOfTheConsole(t *testing.T) {
+	for _, evil := range []string{"", "//evil.example/", "https://evil.example/", "/\\evil.example", "\\\\evil.example",
+		"/login", "/admin/v1/orders", "javascript:alert(1)", "/ui", "//evil.example/ui/", "/ui/\r\nX: y", "http:/ui/x",
+		"evil.example/ui/", "/%zz"} {
+		if got := nextPage(evil); got != "/" {
+			t.Errorf("%q leads to %q", evil, got)
+		}
+	}
+	for _, page := range []string{"/", "/ui/refunds", "/ui/orders/01JD?x=1"} {
+		if got := nextPage(page); got != page {
+			t.Errorf("%q leads to %q", page, got)
+		}
+	}
+}
+
+// codeAt is what a telephone shows (RFC 6238).
+func codeAt(t *testing.T, secret string, at time.Time) string {
+	t.Helper()
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha1.New, key)
+	_ = binary.Write(mac, binary.BigEndian, at.Unix()/30)
+	sum := mac.Sum(nil)
+	return fmt.Sprintf("%06d", binary.BigEndian.Uint32(sum[sum[19]&15:])&0x7fffffff%1_000_000)
+}

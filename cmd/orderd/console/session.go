@@ -1,0 +1,282 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order/orderhttp"
+	"orderd/payment/operators"
+)
+
+// The cookie of a browser that is signed in. Behind TLS it has the name that no other host and no
+// page without TLS can set (RFC 6265bis, __Host-).
+const (
+	sessionCookie = "orderd_session"
+	secureCookie  = "__Host-orderd_session"
+	// sessionKey is where guard keeps the session in the echo.Context.
+	sessionKey = "session"
+	// provePassword is the field of a form by which the password is given again: see stepUp.
+	provePassword = "prove_password"
+)
+
+// forBrowsers reports that a route is for whoever is signed in, and no token opens it: whatever a
+// form of the console posts, and the pages of one's own account and of people's.
+func forBrowsers(method, path string) bool {
+	return method != http.MethodGet && !strings.HasPrefix(path, "/admin/") ||
+		strings.HasPrefix(path, "/ui/me") || strings.HasPrefix(path, "/ui/people")
+}
+
+// caller says who asks, and by what: a token, or the session of a browser. A browser reads by its
+// session, and changes something by the forms of the console alone. The API's own writes take
+// tokens only: no page of another site can have a browser send one.
+func (c *console) caller(ctx echo.Context) (*Token, error) {
+	r := ctx.Request()
+	header, browsers := r.Header.Get(echo.HeaderAuthorization), forBrowsers(r.Method, ctx.Path())
+	if header != "" && !browsers {
+		secret, ok := strings.CutPrefix(header, "Bearer ")
+		who, err := c.who(r.Context(), secret)
+		if err == nil && (!ok || who == nil) {
+			err = c.unauthenticated(ctx, ok && secret != "")
+		}
+		return who, err
+	}
+	if browsers || r.Method == http.MethodGet {
+		s, err := c.session(r)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			ctx.Set(sessionKey, *s)
+			return &Token{Name: s.Person, Role: s.Role}, c.enrolled(ctx, *s)
+		}
+	}
+	return nil, c.unauthenticated(ctx, false)
+}
+
+// session gives what a browser is signed in as, nil for none.
+func (c *console) session(r *http.Request) (*operators.Session, error) {
+	secret := cookieOf(r)
+	if c.Logins == nil || secret == "" {
+		return nil, nil
+	}
+	return c.Logins.Who(r.Context(), secret)
+}
+
+// sessionOf gives the session that guard let in; the zero value where a token was.
+func sessionOf(ctx echo.Context) operators.Session {
+	s, _ := ctx.Get(sessionKey).(operators.Session)
+	return s
+}
+
+// enrolled refuses everything but the way to one-time codes to whoever has to have them.
+func (c *console) enrolled(ctx echo.Context, s operators.Session) error {
+	needs := c.RequireTOTP && !s.TOTP && (s.Role == Finance || s.Role == Admin)
+	if !needs || strings.HasPrefix(ctx.Path(), "/ui/me/totp") || ctx.Path() == "/logout" {
+		return nil
+	}
+	if asksForPage(ctx.Request()) {
+		return &elsewhere{"/ui/me/totp"}
+	}
+	return fail(orderhttp.CodeUnauthenticated, "This role needs one-time codes: switch them on at /ui/me/totp.")
+}
+
+// elsewhere is an error that sends a browser to another page.
+type elsewhere struct{ to string }
+
+func (e *elsewhere) Error() string { return "see " + e.to }
+
+// asksForPage reports that whoever asks wants to read a page: a browser, and no program.
+func asksForPage(r *http.Request) bool {
+	return slices.ContainsFunc(strings.Split(r.Header.Get(echo.HeaderAccept), ","), func(one string) bool {
+		kind, _, err := mime.ParseMediaType(one)
+		return err == nil && kind == echo.MIMETextHTML
+	})
+}
+
+// behindTLS reports that the browser's page came over TLS, as the connection, a proxy or the
+// browser says. Whoever lies about it has a cookie that comes back to nobody.
+func behindTLS(r *http.Request) bool {
+	return r.TLS != nil || r.Header.Get(echo.HeaderXForwardedProto) == "https" ||
+		strings.HasPrefix(r.Header.Get(echo.HeaderOrigin), "https://")
+}
+
+// cookieOf gives the secret of a session, "" for none. Over TLS the name that anybody could have
+// set is not looked at.
+func cookieOf(r *http.Request) string {
+	if k, err := r.Cookie(secureCookie); err == nil {
+		return k.Value
+	}
+	if k, err := r.Cookie(sessionCookie); err == nil && !behindTLS(r) {
+		return k.Value
+	}
+	return ""
+}
+
+// signIn gives a browser the cookie of its session. It has no end of its own: the browser's, or
+// the session's.
+func signIn(ctx echo.Context, secret string) {
+	name, secure := sessionCookie, behindTLS(ctx.Request())
+	if secure {
+		name = secureCookie
+	}
+	ctx.SetCookie(&http.Cookie{Name: name, Value: secret, Path: "/", HttpOnly: true, //nolint:gosec // G124: no TLS
+		Secure: secure, SameSite: http.SameSiteStrictMode})
+}
+
+// signOut takes the cookies back.
+func signOut(ctx echo.Context) {
+	for _, name := range []string{sessionCookie, secureCookie} {
+		ctx.SetCookie(&http.Cookie{Name: name, Path: "/", HttpOnly: true, //nolint:gosec // G124: as signIn
+			Secure: name == secureCookie, SameSite: http.SameSiteStrictMode, MaxAge: -1})
+	}
+}
+
+// sameOrigin refuses what another site's page makes a browser send (Fetch metadata, or Origin).
+// Programs send neither and are not concerned.
+func sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	return func(ctx echo.Context) error {
+		if protection.Check(ctx.Request()) != nil {
+			return fail(orderhttp.CodeForbidden, "The request comes from a page of another site.")
+		}
+		return next(ctx)
+	}
+}
+
+// public is for what nobody need be signed in for; it is bounded as what guard lets in.
+func (c *console) public(h echo.HandlerFunc) echo.HandlerFunc {
+	return func(ctx echo.Context) error {
+		if err := checkQuery(ctx); err != nil {
+			return err
+		}
+		bounded, cancel := context.WithTimeout(ctx.Request().Context(), apiTimeout)
+		defer cancel()
+		ctx.SetRequest(ctx.Request().WithContext(bounded))
+		return h(ctx)
+	}
+}
+
+// readForm reads what a form has sent, at most maxBody; a field given twice is refused, as in the
+// API: which of two counts is nobody's to guess. Another call gives the same again.
+func readForm(ctx echo.Context) (url.Values, error) {
+	r := ctx.Request()
+	media, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
+	if err != nil || media != echo.MIMEApplicationForm {
+		return nil, &orderhttp.Failure{Code: orderhttp.CodeUnsupportedMedia}
+	}
+	if r.PostForm == nil {
+		r.Body = http.MaxBytesReader(ctx.Response(), r.Body, maxBody)
+	}
+	if err := r.ParseForm(); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, &orderhttp.Failure{Code: orderhttp.CodeBodyTooLarge}
+		}
+		return nil, fail(orderhttp.CodeMalformed, "The form cannot be read.") // the error may quote a secret
+	}
+	for _, values := range r.PostForm {
+		if len(values) > 1 {
+			return nil, fail(orderhttp.CodeMalformed, "A field of the form is given twice.")
+		}
+	}
+	return r.PostForm, nil
+}
+
+// fields is readForm for a form of these fields, each without white space around it unless it is
+// a password; another one is refused.
+func fields(ctx echo.Context, names ...string) (map[string]string, error) {
+	form, err := readForm(ctx)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for name := range form {
+		if !slices.Contains(names, name) && name != provePassword {
+			return nil, fail(orderhttp.CodeMalformed, "The form has a field that is unknown.")
+		}
+		values[name] = form.Get(name)
+		if name == "name" || name == "code" || name == "reason" {
+			values[name] = strings.TrimSpace(values[name])
+		}
+	}
+	return values, nil
+}
+
+// stepUp has the password given again for what moves much, unless it was within
+// operators.ProvedFor: approvals above the limit of two people, write-offs, corrections of stock,
+// endpoints of webhooks, other people's accounts. The page that asks for it posts the form once
+// more, with what was in it. Only routes for browsers take it.
+func (c *console) stepUp(h echo.HandlerFunc) echo.HandlerFunc {
+	return func(ctx echo.Context) error {
+		form, err := readForm(ctx)
+		if err != nil {
+			return err
+		}
+		s := sessionOf(ctx)
+		if s.Proved(c.Now()) {
+			return h(ctx)
+		}
+		answer, again := http.StatusForbidden, ""
+		if password := form.Get(provePassword); password != "" {
+			err := c.Logins.Prove(ctx.Request().Context(), s, password)
+			if err == nil {
+				return h(ctx)
+			}
+			if answer, again, err = c.refused(ctx, err); err != nil {
+				return err
+			}
+		}
+		hidden := map[string]lines{}
+		for name := range form {
+			if name != provePassword {
+				hidden[name] = lines(strings.ReplaceAll(form.Get(name), "\r\n", "\n"))
+			}
+		}
+		return c.showLogin(ctx, answer, "prove", map[string]any{"Message": again, "Hidden": hidden,
+			"Action": ctx.Request().URL.Path})
+	}
+}
+
+// refused says what whoever was not let in is told, with its status: the same for every reason
+// but for having tried too often. An error that is neither is given back.
+func (c *console) refused(ctx echo.Context, err error) (status int, message string, other error) {
+	var held *operators.ThrottledError
+	switch {
+	case errors.As(err, &held):
+		c.Metrics.WrongToken("login", true)
+		ctx.Response().Header().Set("Retry-After", seconds(held.Wait))
+		return http.StatusTooManyRequests, "错误次数过多,请在 " + minutes(held.Wait) + " 分钟后再试。", nil
+	case errors.Is(err, operators.ErrLogin):
+		c.Metrics.WrongToken("login", false)
+		return http.StatusForbidden, "名称、密码或动态口令不正确。", nil
+	}
+	return 0, "", err
+}
+
+// browserOf is what is known of a browser.
+func (c *console) browserOf(r *http.Request) operators.Browser {
+	return operators.Browser{Address: orderhttp.AddressOf(r, c.TrustedProxies), Agent: r.UserAgent()}
+}
+
+// nextPage gives the page that a browser wanted, "/" for what is none of the console's: a link
+// must not use the login to lead elsewhere.
+func nextPage(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || strings.ContainsAny(next, "\\\r\n") ||
+		u.Path != "/" && !strings.HasPrefix(u.Path, "/ui/") || strings.HasPrefix(next, "//") {
+		return "/"
+	}
+	return next
+}
+
+// minutes and seconds give a wait rounded up.
+func minutes(d time.Duration) string { return roundUp(d, time.Minute) }
+func seconds(d time.Duration) string { return roundUp(d, time.Second) }
