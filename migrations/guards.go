@@ -59,6 +59,7 @@ var Guards = map[string]string{
 	"webhook_places.PRIMARY":            "name",
 	"shop_keys.PRIMARY":                 "name",
 	"shop_keys.u_shop_keys":             "sha256",
+	"write_offs.PRIMARY":                "transaction_id",
 }
 
 // Bounds are the names of the CHECK constraints of the schema: the values that a

@@ -591,7 +591,8 @@ func encodeDetail(detail map[string]string) string {
 // not come back.
 func (b *batch) write(ctx context.Context, tx *sqldb.Tx) ([]error, error) {
 	for _, part := range []func(context.Context, *sqldb.Tx) error{
-		b.writeOrders, b.assertLastEvents, b.readAttempts, b.writeRefunds, b.writeTaken, b.writeRows, b.writeReturns,
+		b.writeOrders, b.assertLastEvents, b.readAttempts, b.writeRefunds, b.writeTaken,
+		b.writeWriteOffs, b.writeRows, b.writeReturns,
 	} {
 		if err := part(ctx, tx); err != nil {
 			return nil, err

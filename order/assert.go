@@ -46,13 +46,14 @@ const (
 	mustApprove   = "refund.approved"         // nothing is sent before enough people agreed
 	mustSucceed   = "refund.one_successor"    // what WeChat closed is replaced
 	mustStep      = "refund.allowed"          // every move of a refund is one of its table
+	mustWriteOff  = "money.written_off"       // held money is written off by two people, and then none of it goes back
 )
 
 // Invariants lists the names of what is asserted: the labels of the metric.
 func Invariants() []string {
 	return []string{mustChain, mustEnd, mustAllow, mustProve, mustBeDue, mustTotal, mustHold, mustDeduct, mustReturn,
 		mustAskLess, mustPayOnce, mustOwe, mustNotExceed, mustRefund, mustEmpty, mustWake, mustApprove, mustSucceed,
-		mustStep}
+		mustStep, mustWriteOff}
 }
 
 // broken makes the error of an invariant. The detail is for an operator; the
@@ -253,9 +254,14 @@ func (b *batch) assertPayments(found *brokenOrders) {
 	for id, p := range b.refunds.payments {
 		row := &paymentRow{Trade: payment.Trade{TransactionID: id, Total: p.amount},
 			orderNo: p.orderNo, settled: p.outcome, reason: p.reason, refund: p.taken + p.adds}
-		if p.judged {
+		switch {
+		case b.refunds.writtenOff(id):
+			if w := b.refunds.writeOffs[id]; p.owe || p.judged || p.adds != 0 || w.touched {
+				found.add(b.assertWrittenOff(p, &w.after))
+			}
+		case p.judged:
 			found.add(b.assertPayment(row))
-		} else if p.owe {
+		case p.owe:
 			found.add(b.assertSentBack(row))
 		}
 	}
@@ -279,8 +285,8 @@ func (b *batch) assertPayment(p *paymentRow) error {
 		if p.reason == ReasonLate {
 			e.walk.late++
 		}
-	case SettledHeld, SettledRepeated:
-		if p.settled == SettledRepeated || p.refund != 0 {
+	case SettledHeld, SettledRepeated, SettledWrittenOff:
+		if p.settled != SettledHeld || p.refund != 0 {
 			return broken(mustOwe, p.orderNo, "payment %s is %s and takes %d fen back",
 				p.TransactionID, p.settled, p.refund)
 		}

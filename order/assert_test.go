@@ -115,6 +115,22 @@ func (g *guarded) sendBack(ctx context.Context, no string) error {
 	return g.RefundHeld(ctx, trade.TransactionID, ordertest.Finance)
 }
 
+// proposed is an order for which money came that cannot be its own, and which one person would write off.
+func (g *guarded) proposed(t *testing.T) string {
+	t.Helper()
+	no := g.held(t)
+	trade, _ := g.WeChat.Trade(no + "-01")
+	mustResolve(t, g.Fixture, trade.TransactionID, order.HeldWriteOff, ordertest.Finance, order.HeldWaits)
+	return no
+}
+
+func (g *guarded) writeOff(ctx context.Context, no string) error {
+	trade, _ := g.WeChat.Trade(no + "-01")
+	_, err := g.ResolveHeld(ctx, order.ResolveHeld{TransactionID: trade.TransactionID, Action: order.HeldWriteOff,
+		Reason: "nobody's", Cause: ordertest.Finance2})
+	return err
+}
+
 func (g *guarded) end(status payment.RefundStatus) func(context.Context, string) error {
 	return func(ctx context.Context, no string) error {
 		o, err := g.Find(ctx, no)
@@ -256,6 +272,10 @@ func TestBrokenInvariantsAreRolledBack(t *testing.T) {
 		{"refunding, and the order is paid", "money.refunding", (*guarded).refunding,
 			"UPDATE orders SET state = 'paid' WHERE order_no = '$'", "", (*guarded).look},
 		{"all went back, and it is paid", "money.refunded", (*guarded).refunding, "", "all back, and paid", nil},
+		{"held money written off by one", "money.written_off", (*guarded).proposed, "", "written off by one",
+			(*guarded).writeOff},
+		{"held money written off, not all", "money.written_off", (*guarded).proposed, "", "written off, not all",
+			(*guarded).writeOff},
 		{"nobody looks at a refund", "refund.due", (*guarded).paid, "", "nobody looks at the refund", (*guarded).ask},
 		{"a refund that goes back in time", "refund.allowed", (*guarded).refunding, "", "a refund that goes back", nil},
 		{"sent without approval", "refund.approved", (*guarded).refunding,

@@ -72,6 +72,7 @@ type applied struct {
 	attempt    Attempt        // of endCall: as it is now
 	refund     *refundApplied // of whatever made or changed a refund; nil otherwise
 	journalled string         // of settle: the transaction that it has recorded; "" otherwise
+	waits      bool           // of writeOffHeld: a second person is waited for
 }
 
 // turn is the right to ask WeChat Pay about an order or a refund: one caller

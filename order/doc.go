@@ -2,7 +2,7 @@
 // stock given back; and of the money that goes back.
 //
 // It owns the tables orders, order_items, order_events and payment_attempts, the
-// journal payments, and refunds with refund_items and refund_approvals. Stock it
+// journal payments, refunds with refund_items and refund_approvals, and write_offs. Stock it
 // moves through package stock, inside its own transactions. It does not own the
 // queue (it asks Tasks for a wake-up and never relies on one), nor HTTP, nor
 // WeChat's protocol (payment.Gateway).
@@ -12,6 +12,7 @@
 //	machine.go, refund_machine.go   the two tables: what an event is to a state
 //	command.go, refund_command.go   what can be done to an order or a refund, each a type
 //	refund_decide.go, refund_status.go   people's decisions on refunds; WeChat Pay's word on them
+//	held.go, write_off.go           people's decisions on money that fits no order
 //	unanswered.go, ask.go           WeChat Pay has no word: what ends a closing order, who asks again
 //	adopt.go                        what an earlier program has prepaid is noted
 //	load.go, apply.go               the one way to an order's state: load, decide, assert, write
@@ -28,6 +29,6 @@
 // believes, and its rows are counted. What may be repeated has a unique key, and
 // the repeat gets the first answer.
 //
-// Locks are taken in this order: orders, refunds, payments, stock_flows, skus;
-// within a table by ascending key.
+// Locks are taken in this order: orders, refunds, payments, write_offs, stock_flows,
+// skus; within a table by ascending key.
 package order

@@ -361,7 +361,7 @@ func (w *walk) people(no string) {
 	who := []order.Cause{ordertest.Finance, ordertest.Finance2}[w.rnd.IntN(2)]
 	trades := w.paid()
 	out, paid := oneOf(w, trades)
-	switch w.rnd.IntN(6) {
+	switch w.rnd.IntN(7) {
 	case 0, 1:
 		if no := w.refund(); no != "" {
 			e := []order.RefundEvent{order.RefundEventApprove, order.RefundEventReject, order.RefundEventRetry,
@@ -384,6 +384,13 @@ func (w *walk) people(no string) {
 	case 5:
 		_, err := w.Sync(ctx, no, who)
 		w.check("sync "+no, err)
+	case 6:
+		if paid {
+			a := order.HeldActions()[w.rnd.IntN(len(order.HeldActions()))]
+			done, err := w.ResolveHeld(ctx, order.ResolveHeld{TransactionID: trades[out].TransactionID, Action: a,
+				Reason: "x", Cause: who})
+			w.check(fmt.Sprintf("resolve %s %s: %s", out, a, done.Outcome), err)
+		}
 	}
 }
 

@@ -150,6 +150,11 @@ type JudgedError struct{ Reason, Why string }
 
 func (e *JudgedError) Error() string { return e.Why }
 
+// HeldError: a payment that is or was held is not written off, or was by others.
+type HeldError struct{ Why string }
+
+func (e *HeldError) Error() string { return e.Why }
+
 // RefusedError: the state machine says no. Order is the order as it is.
 type RefusedError struct {
 	Order Order

@@ -79,7 +79,17 @@ var spoilers = map[string]func(b *batch, e *entry){
 		r.after.State, r.after.DueAt = RefundStatePending, time.Time{}
 	},
 	"closed without another": func(b *batch, e *entry) { delete(b.refunds.byNo, successorNo(refundOf(b, e).before)) },
-	"due for ever":           func(b *batch, e *entry) { e.after.DueAt = b.now },
+	"written off by one": func(b *batch, e *entry) {
+		for _, w := range b.refunds.writeOffs {
+			w.after.ProposedBy = w.after.WrittenOffBy
+		}
+	},
+	"written off, not all": func(b *batch, e *entry) {
+		for _, w := range b.refunds.writeOffs {
+			w.after.Amount--
+		}
+	},
+	"due for ever": func(b *batch, e *entry) { e.after.DueAt = b.now },
 }
 
 func last(b *batch, e *entry) *eventRow {
@@ -288,6 +298,8 @@ const (
 	AccountQuery = accountQuery
 	HeldQuery    = heldQuery
 	SearchQuery  = searchQuery
+
+	WrittenOffQuery = writtenOffQuery
 
 	OrderFlowsQuery    = orderFlowsQuery
 	OperatorFlowsQuery = operatorFlowsQuery

@@ -18,10 +18,12 @@ const (
 	HeldApply HeldAction = "APPLY"
 	// HeldRefund sends it back: RefundHeld.
 	HeldRefund HeldAction = "REFUND"
+	// HeldWriteOff keeps it as nobody's, by the word of two people.
+	HeldWriteOff HeldAction = "WRITE_OFF"
 )
 
 // HeldActions lists them.
-func HeldActions() []HeldAction { return []HeldAction{HeldApply, HeldRefund} }
+func HeldActions() []HeldAction { return []HeldAction{HeldApply, HeldRefund, HeldWriteOff} }
 
 // ResolveHeld asks for something to be done about a payment that is held.
 type ResolveHeld struct {
@@ -36,9 +38,10 @@ type HeldOutcome string
 
 // The outcomes.
 const (
-	HeldApplied HeldOutcome = "applied" // it makes its order paid
-	HeldOwed    HeldOutcome = "owed"    // it goes back
-	HeldWaits   HeldOutcome = "waits"   // a second person has to do the same
+	HeldApplied    HeldOutcome = "applied"     // it makes its order paid
+	HeldOwed       HeldOutcome = "owed"        // it goes back
+	HeldWaits      HeldOutcome = "waits"       // a second person has to do the same
+	HeldWrittenOff HeldOutcome = "written_off" // it stays, and is nobody's
 )
 
 // ResolvedHeld is the answer of ResolveHeld.
@@ -50,41 +53,59 @@ type ResolvedHeld struct {
 }
 
 // ResolveHeld does what a person decided about a payment that is held. No money moves out but by
-// a refund, which the limits of refunds bind. HeldRefund again finds what it did and changes
-// nothing; HeldApply again is a *JudgedError, since the payment is not held any more: whoever
-// lost the answer reads the order.
+// a refund, which the limits of refunds bind; a write-off takes two people. Of several decisions at
+// once one is done. A repeat, which is the same action by the same person for the same reason, is
+// told what it came to and changes nothing, also when the payment is not held any more; of what takes
+// two people the first is told how it stands now. Whatever else comes then is refused.
 //
 // Errors: *ValidationError, ErrNotFound (no such payment is recorded), those of JudgeHeld and of
-// RefundHeld but ErrRefundWaits, those of WeChat Pay for HeldApply, database errors.
+// RefundHeld but ErrRefundWaits, *HeldError, those of WeChat Pay for HeldApply, database errors.
 func (s *Service) ResolveHeld(ctx context.Context, r ResolveHeld) (ResolvedHeld, error) {
 	if err := checkReason(r.Reason); err != nil {
 		return ResolvedHeld{}, err
 	}
 	var trade payment.Trade
+	var before ResolvedHeld
+	repeated := false
 	done := ResolvedHeld{TransactionID: r.TransactionID}
 	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		if trade, err = findHeld(ctx, tx, r.TransactionID); err == nil {
 			done.OrderNo, err = orderOfPayment(ctx, tx, r.TransactionID)
+		}
+		if err == nil && r.Action == HeldApply {
+			before, repeated, err = judgedBefore(ctx, tx, &r)
 		}
 		return err
 	})
 	if err != nil {
 		return ResolvedHeld{}, sqldb.Wrap("find the held payment", err)
 	}
+	waits := false
 	switch r.Action {
 	case HeldApply:
+		if repeated {
+			return before, nil
+		}
 		return s.applyHeld(ctx, r, trade)
 	case HeldRefund:
-		done.Outcome = HeldOwed
-		if err := s.refundHeld(ctx, r.TransactionID, r.Reason, r.Cause); errors.Is(err, ErrRefundWaits) {
-			done.Outcome = HeldWaits
-		} else if err != nil {
-			return ResolvedHeld{}, err
+		done.Outcome, err = HeldOwed, s.refundHeld(ctx, r.TransactionID, r.Reason, r.Cause)
+		if waits = errors.Is(err, ErrRefundWaits); waits {
+			err = nil
 		}
-		return done, nil
+	case HeldWriteOff:
+		done.Outcome = HeldWrittenOff
+		waits, err = s.writeOffHeld(ctx, r)
+	default:
+		err = &ValidationError{Fields: []FieldError{{"#/action", "ENUM", fmt.Sprintf(
+			"want one of %s, %s, %s", HeldApply, HeldRefund, HeldWriteOff)}}}
 	}
-	return ResolvedHeld{}, &ValidationError{Fields: []FieldError{{"#/action", "ENUM", fmt.Sprintf(
-		"want one of %s, %s", HeldApply, HeldRefund)}}}
+	if err != nil {
+		return ResolvedHeld{}, err
+	}
+	if waits {
+		done.Outcome = HeldWaits
+	}
+	return done, nil
 }
 
 // applyHeld asks WeChat Pay about a payment that is held, and judges it again when WeChat Pay
@@ -111,6 +132,17 @@ func (s *Service) applyHeld(ctx context.Context, r ResolveHeld, held payment.Tra
 			told.Total)}
 	}
 	settled, err := s.JudgeHeld(ctx, r.TransactionID, r.Reason, r.Cause)
+	if errors.As(err, new(*JudgedError)) { // the same request was faster, and is this one
+		var before ResolvedHeld
+		repeated := false
+		readErr := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			before, repeated, err = judgedBefore(ctx, tx, &r)
+			return err
+		})
+		if repeated || readErr != nil {
+			return before, sqldb.Wrap("find who had a payment judged", readErr)
+		}
+	}
 	if err != nil {
 		return ResolvedHeld{}, err
 	}

@@ -62,6 +62,7 @@ func TestListsReadByIndex(t *testing.T) {
 		}
 		sqldbtest.ReadsByIndex(t, db, order.AccountQuery, "mug", "mug")
 		sqldbtest.ReadsPageBy(t, db, "ix_payments_outcome", true, order.HeldQuery, "", 51)
+		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, order.WrittenOffQuery, "", 51)
 		for _, l := range []struct {
 			order.RefundFilter
 			index string

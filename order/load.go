@@ -181,6 +181,9 @@ func (b *batch) loadPeople(ctx context.Context, tx *sqldb.Tx, n *needs) (err err
 			n.people[r.after.Said.By] = true // the first of two
 		}
 	}
+	for _, w := range b.refunds.writeOffs {
+		n.people[w.after.ProposedBy] = true
+	}
 	for _, s := range b.silences {
 		for _, who := range s.vouched {
 			n.people[who.ID] = true

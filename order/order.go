@@ -274,6 +274,9 @@ const (
 	SettledOwed Settled = "owed"
 	// SettledHeld: it fits no order of ours; a person has to look.
 	SettledHeld Settled = "held"
+	// SettledWrittenOff: it was held, and two people have written it off. It is what a search
+	// shows; payments.outcome has SettledOwed then.
+	SettledWrittenOff Settled = "written_off"
 	// SettledRepeated: this transaction was recorded before; nothing changed.
 	SettledRepeated Settled = "repeated"
 )

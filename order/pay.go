@@ -88,16 +88,35 @@ type HeldPayment struct {
 	OrderNo string // of the order that its number names, "" when there is none
 	AppID   string
 	MchID   string
+	// WriteOff is what was said of writing it off. Of one that is held it may be the word of
+	// somebody who may no longer, or about another sum: then it counts no more.
+	WriteOff WriteOff
 }
 
 // ListHeld gives held payments by their numbers, and the cursor of the next page, ""
 // at the end; cursor is "" for the first page.
 func (s *Service) ListHeld(ctx context.Context, cursor string, limit int) ([]HeldPayment, string, error) {
+	return s.pageOfHeld(ctx, listHeld, cursor, limit)
+}
+
+// ListWrittenOff gives the payments that were held and that two people have written off, as
+// ListHeld gives those that are held.
+func (s *Service) ListWrittenOff(ctx context.Context, cursor string, limit int) ([]HeldPayment, string, error) {
+	return s.pageOfHeld(ctx, listWrittenOff, cursor, limit)
+}
+
+// pageOfHeld gives a page of one of the two.
+func (s *Service) pageOfHeld(ctx context.Context,
+	list func(ctx context.Context, q querier, cursor string, limit int) ([]HeldPayment, error),
+	cursor string, limit int) (all []HeldPayment, next string, err error) {
 	limit = pageSize(limit)
 	if err := bounds.WeChatNo.Cursor(cursor); err != nil {
 		return nil, "", err
 	}
-	all, err := listHeld(ctx, s.db, cursor, limit+1)
+	err = s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		all, err = list(ctx, tx, cursor, limit+1)
+		return err
+	})
 	if err != nil {
 		return nil, "", sqldb.Wrap("list held payments", err)
 	}

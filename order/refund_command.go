@@ -1,6 +1,9 @@
 package order
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -149,6 +152,8 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 		return applied{}, &RefundRefusedError{Why: "a person decides whether money that is held goes back"}
 	case !b.people.May(c.cause.Actor.ID, operators.Finance):
 		return applied{}, operators.ErrNoLonger
+	case b.refunds.writtenOff(c.transactionID):
+		return applied{}, &RefundRefusedError{Why: "two people have written this payment off: it goes back no more"}
 	case p.outcome == SettledOwed:
 		return c.again(b)
 	case p.outcome != SettledHeld:
@@ -166,7 +171,7 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 		total: p.amount, amount: left, reason: ReasonHeld})
 	if !fresh.owned { // else WeChat Pay has it already: it was agreed to before the restore
 		row := &fresh.after
-		row.Requester = c.cause.Actor
+		row.Requester, row.requestHash = c.cause.Actor, c.hash()
 		// Whoever sends it back is the first of those who have to agree.
 		if row.ApprovalsNeeded = max(needed-1, 0); row.ApprovalsNeeded > 0 {
 			row.State, row.DueAt = askedState(row.ApprovalsNeeded), time.Time{}
@@ -187,15 +192,54 @@ func (c *sendBackHeld) again(b *batch) (applied, error) {
 	for _, r := range b.refunds.byNo {
 		switch {
 		case r.after.TransactionID != c.transactionID || !r.after.State.Committed():
-		case r.after.State == RefundStatePending && r.after.Requester != c.cause.Actor:
+		case r.after.State == RefundStatePending && r.after.Requester != c.cause.Actor &&
+			!r.after.approvedBy(c.cause.Actor.ID):
 			approval := decideRefund{ofRefund: ofRefund{header: c.header, outRefundNo: r.after.OutRefundNo},
-				event: RefundEventApprove, why: "agrees that it goes back"}
+				event: RefundEventApprove, why: cmp.Or(c.detail["reason"], agreesItGoesBack)}
 			return approval.approve(b, b.orders[c.orderNo], r)
 		default:
-			return applied{refund: &refundApplied{row: r.after}}, nil
+			return applied{refund: &refundApplied{row: r.after}}, c.conflict(&r.after, b.refunds.approvals(&r.after))
 		}
 	}
 	return applied{}, nil
+}
+
+// agreesItGoesBack is the reason of an approval for which its person gave none.
+const agreesItGoesBack = "agrees that it goes back"
+
+// hash tells what its person said once from what is said again, "" without a reason.
+func (c *sendBackHeld) hash() string {
+	why := c.detail["reason"]
+	if why == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(why))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// conflict is nil for a repeat of what was done: by who sends it back or agreed to that, for
+// the same reason. Without a reason, as the reconciliation has it, everybody's is one, and so
+// it is of what goes back by nobody's word.
+func (c *sendBackHeld) conflict(r *Refund, approvals []Approval) error {
+	why, who := c.detail["reason"], c.cause.Actor
+	if why == "" || r.Requester.Type != ActorOperator {
+		return nil
+	}
+	said := ""
+	for _, a := range approvals {
+		if a.Approver == who.ID {
+			said = a.Reason
+		}
+	}
+	switch {
+	case r.Requester == who && (r.requestHash == "" || r.requestHash == c.hash()), said == why:
+		return nil
+	case r.Requester == who, said != "":
+		return &RefundRefusedError{Refund: *r, Why: "you have sent this payment back already, for another reason; " +
+			"see refund " + r.OutRefundNo}
+	}
+	return &RefundRefusedError{Refund: *r, Why: "this payment goes back already, by the word of others; see refund " +
+		r.OutRefundNo}
 }
 
 // givenUp counts the refunds of a payment that people have given up: their numbers are used.

@@ -91,18 +91,19 @@ func (r *Refund) SaidByHand() string {
 // with the first person's name.
 func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, what, event string) (done applied, both string,
 	noted bool, err error) {
-	who, first := h.cause.Actor.ID, r.after.Said.By
-	said := r.after.Said.What == what && !operators.Shell(first) && b.people.May(first, operators.Finance)
+	who, first := h.cause.Actor.ID, ""
+	if r.after.Said.What == what {
+		first = r.after.Said.By
+	}
+	which, err := b.wordBeside(who, first)
 	switch {
-	case operators.Shell(who):
-		return applied{}, "", false, operators.ErrShell
-	case said && first == who:
+	case err != nil:
+		return applied{}, "", false, err
+	case which == wordRepeated:
 		return applied{refund: &refundApplied{row: r.after}}, "", true, nil
-	case said:
-		if err = b.people.Second(who, first); err == nil {
-			b.actsFresh(who, &done)
-		}
-		return done, "with " + first + ": " + why, false, err
+	case which == wordSecond:
+		b.actsFresh(who, &done)
+		return done, "with " + first + ": " + why, false, nil
 	}
 	r.after.Said = RefundWord{What: what, By: bounds.Operator.Cut(who), Why: bounds.Reason.Cut(why), At: b.now}
 	r.touched = true

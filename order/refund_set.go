@@ -19,6 +19,8 @@ type refundSet struct {
 	payments map[string]*paidEntry     // by transaction id
 	items    map[string][]Item         // by order number; only where refunds are asked for
 	asked    map[askKey]string         // the refund of a repeated request
+	// writeOffs are what was said of the payments that are held, or were, by transaction id.
+	writeOffs map[string]*writeOffEntry
 	// whole are the orders of which every payment and refund is here, so that
 	// their sums can be asserted.
 	whole map[string]bool
@@ -36,7 +38,7 @@ type refundEntry struct {
 // newRefundSet is what a batch without refund commands has.
 func newRefundSet() *refundSet {
 	return &refundSet{byNo: map[string]*refundEntry{}, ofOrder: map[string][]*refundEntry{},
-		payments: map[string]*paidEntry{}, asked: map[askKey]string{}}
+		payments: map[string]*paidEntry{}, asked: map[askKey]string{}, writeOffs: map[string]*writeOffEntry{}}
 }
 
 // loadRefunds reads what the refund commands of a batch need. Their orders are
@@ -59,6 +61,9 @@ func loadRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) (*refundSet, error
 	if set.payments, err = findPaid(ctx, tx, n.refundsOf, n.refunded); err != nil {
 		return nil, err
 	}
+	if err := set.loadWriteOffs(ctx, tx); err != nil {
+		return nil, err
+	}
 	// One that was told before its payment was known has no order.
 	stray, err := findStray(ctx, tx, slices.Sorted(maps.Keys(set.payments)))
 	if err != nil {
@@ -77,6 +82,23 @@ func loadRefunds(ctx context.Context, tx *sqldb.Tx, n *needs) (*refundSet, error
 	}
 	set.items, err = findItems(ctx, tx, sorted(n.refundsOf))
 	return set, err
+}
+
+// loadWriteOffs reads what was said of the payments that no order has kept. Those of orders that
+// are paid, which are most, are not asked about.
+func (s *refundSet) loadWriteOffs(ctx context.Context, tx *sqldb.Tx) error {
+	var ids []string
+	for id, p := range s.payments {
+		if p.outcome != SettledApplied {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	found, err := findWriteOffs(ctx, tx, ids)
+	for id, w := range found {
+		s.writeOffs[id] = &writeOffEntry{before: w, after: w}
+	}
+	return err
 }
 
 // elsewhere is what of a payment went back elsewhere, by WeChat Pay's word, in refunds

@@ -172,7 +172,7 @@ func (m *mending) tell(e *entry, r *refundEntry, event string) {
 func mendOwed(ctx context.Context, m *mending) (bool, error) {
 	e, err := m.load(ctx, m.payment)
 	p := m.refunds.payments[m.key]
-	if err != nil || p == nil || p.outcome != SettledOwed {
+	if err != nil || p == nil || p.outcome != SettledOwed || m.refunds.writtenOff(m.key) {
 		return false, err
 	}
 	for _, r := range m.refunds.byNo {

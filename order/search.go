@@ -30,7 +30,8 @@ type Hit struct {
 	ID   string // its number: of a refund the out_refund_no, however it was found
 	// OrderNo is its order, of a customer his newest; "" of a SKU, and of a payment without one.
 	OrderNo string
-	Outcome Settled // of a payment, "" of everything else: only SettledHeld is in the list of held ones
+	// Outcome is of a payment, "" of everything else: SettledHeld and SettledWrittenOff have a list each.
+	Outcome Settled
 }
 
 // searchQuery looks for one text in every index of numbers. Its arguments are the text, and
@@ -43,9 +44,11 @@ SELECT 'attempt', out_trade_no, order_no, ''
 FROM payment_attempts
 WHERE out_trade_no = ?
 UNION ALL
-SELECT 'payment', transaction_id, order_no, outcome
-FROM payments
-WHERE transaction_id = ?
+SELECT 'payment', p.transaction_id, p.order_no,
+  CASE WHEN w.written_off_at > 0 THEN '` + string(SettledWrittenOff) + `' ELSE p.outcome END
+FROM payments p
+LEFT JOIN write_offs w ON w.transaction_id = p.transaction_id
+WHERE p.transaction_id = ?
 UNION ALL
 SELECT 'refund', out_refund_no, order_no, ''
 FROM refunds

@@ -266,10 +266,13 @@ WHERE order_no = ?
 	return held, err
 }
 
+// heldColumns are the columns of a payment that listHeld reads, in its order.
+const heldColumns = `transaction_id, order_no, out_trade_no, trade_type, amount_fen, payer_fen, payer_said, currency,
+  appid, mchid, paid_at, received_at, outcome, reason`
+
 // heldQuery reads a page of the held payments after a number. Few are held: all of them are
 // read by the index, and no other payment.
-const heldQuery = `SELECT transaction_id, order_no, out_trade_no, trade_type, amount_fen, payer_fen,
-  payer_said, currency, appid, mchid, paid_at, received_at, outcome, reason
+const heldQuery = `SELECT ` + heldColumns + `
 FROM payments /*! FORCE INDEX (ix_payments_outcome) */
 WHERE outcome = 'held'
   AND transaction_id > ?
@@ -278,17 +281,30 @@ LIMIT ?`
 
 // listHeld gives up to limit held payments by their numbers, those after cursor.
 func listHeld(ctx context.Context, q querier, cursor string, limit int) ([]HeldPayment, error) {
+	return readHeld(ctx, q, heldQuery, cursor, limit)
+}
+
+// readHeld gives the payments of a query of heldColumns, with what was said of them.
+func readHeld(ctx context.Context, q querier, query string, args ...any) ([]HeldPayment, error) {
 	var all []HeldPayment
-	err := sqldb.Each(ctx, q, heldQuery, []any{cursor, limit}, func(rows *sql.Rows) error {
+	var ids []string
+	err := sqldb.Each(ctx, q, query, args, func(rows *sql.Rows) error {
 		var h HeldPayment
 		var payer, said, paid, received int64
 		err := rows.Scan(&h.TransactionID, &h.OrderNo, &h.OutTradeNo, &h.TradeType, &h.Total, &payer, &said,
 			&h.Currency, &h.AppID, &h.MchID, &paid, &received, &h.Outcome, &h.Reason)
 		h.PayerTotal = payerOf(payer, said)
 		h.SuccessTime, h.ReceivedAt = paidAt(paid, received), sqldb.FromMillis(received)
-		all = append(all, h)
+		all, ids = append(all, h), append(ids, h.TransactionID)
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	said, err := findWriteOffs(ctx, q, ids)
+	for i := range all {
+		all[i].WriteOff = said[all[i].TransactionID]
+	}
 	return all, err
 }
 

@@ -130,8 +130,14 @@ func (c *unanswered) proof(b *batch, e *entry, s *silence) map[string]string {
 	switch {
 	case !about: // it says nothing about what can be paid now
 	case c.held != "":
-		// A trade takes money once: with this money back with the buyer there is none.
-		if p := b.refunds.payments[c.held]; p != nil && p.isOf(c.orderNo) && b.wentBack(c.held) >= p.amount {
+		// A trade takes money once: with this money back with the buyer there is none, nor
+		// when two people have written it off.
+		p := b.refunds.payments[c.held]
+		switch {
+		case p == nil || !p.isOf(c.orderNo):
+		case b.refunds.writtenOff(c.held):
+			return map[string]string{"held_written_off": c.held}
+		case b.wentBack(c.held) >= p.amount:
 			return map[string]string{"held_back": c.held}
 		}
 	case s.newest == nil || s.newest.State == AttemptClosed:
@@ -166,10 +172,11 @@ func (p *paidEntry) isOf(orderNo string) bool {
 	return p.orderNo == orderNo || p.orderNo == "" && OrderNoOf(p.outTradeNo) == orderNo
 }
 
-// holds reports that money for this order is here and not wholly back with its buyer.
+// holds reports that money for this order is here, not wholly back with its buyer and not
+// written off.
 func (b *batch) holds(orderNo string) bool {
 	for id, p := range b.refunds.payments {
-		if p.isOf(orderNo) && b.wentBack(id) < p.amount {
+		if p.isOf(orderNo) && b.wentBack(id) < p.amount && !b.refunds.writtenOff(id) {
 			return true
 		}
 	}

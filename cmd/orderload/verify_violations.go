@@ -294,6 +294,13 @@ var violations = []violation{
 			"updated_at, told) SELECT 'elsewhere-$o', order_no, transaction_id, 1, 'held', 'held', 1, 1, 'SUCCESS' " +
 			"FROM payments WHERE order_no = '$o'",
 		"money.elsewhere refund.told quiet.people"},
+	{isNone, "ghost5",
+		"INSERT INTO payments (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency, trade_type, " +
+			"appid, mchid, paid_at, received_at, source, outcome, reason) VALUES ('ghost5', '', 'x', 1, 1, 'CNY', " +
+			"'', '', '', 1, 1, '', 'owed', 'unknown_order');INSERT INTO write_offs (transaction_id, amount_fen, " +
+			"proposed_by, proposed_why, proposed_at, written_off_by, written_off_why, written_off_at) VALUES " +
+			"('ghost5', 1, 'eve', 'x', 1, 'eve', 'x', 1)",
+		"money.written_off"},
 	// Refunds by themselves.
 	{isPartly, "", "UPDATE refunds SET requester_id = 'eve' WHERE order_no = '$o'", "refund.asker refund.told"},
 	{isLate, "", "UPDATE refunds SET reason = 'duplicate' WHERE order_no = '$o'", "refund.reason"},

@@ -38,7 +38,8 @@ var (
 		Why: "the width of its column; WeChat Pay's description is made of it and cut"}
 	Reason = Field{Name: "reason", Least: 1, Most: 200, Unit: Characters, Of: Line,
 		Columns: "refunds.note refunds.decided_why refunds.said_why refund_approvals.reason stock_flows.reason " +
-			"differences.proposed_why differences.resolved_why bill_hands.why stock_gates.reason",
+			"differences.proposed_why differences.resolved_why bill_hands.why stock_gates.reason " +
+			"write_offs.proposed_why write_offs.written_off_why",
 		Why: "the width of the narrowest of its columns"}
 	// Sale is the name of a flash sale; one of a single SKU has the SKU's.
 	Sale = Field{Name: "sale", Least: 1, Most: 64, Unit: Bytes, Of: Code,
@@ -59,7 +60,8 @@ var (
 			"refunds.decided_by refunds.said_by " +
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by shop_keys.created_by " +
-			"operator_passwords.person operator_links.person operator_links.created_by operator_sessions.person",
+			"operator_passwords.person operator_links.person operator_links.created_by operator_sessions.person " +
+			"write_offs.proposed_by write_offs.written_off_by",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
 	Password = Field{Name: "password", Least: 12, Most: 128, Unit: Characters, Of: Line,
 		Why: "twelve are what five tries in a quarter of an hour never find; of it a hash alone is stored"}
@@ -116,7 +118,7 @@ var (
 	WeChatNo = Field{Name: "transaction_id, refund_id", Least: 1, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved,
 		WeChat: "transaction_id",
 		Columns: "payments.transaction_id refunds.transaction_id refunds.refund_id differences.transaction_id " +
-			"shipments.transaction_id",
+			"shipments.transaction_id write_offs.transaction_id",
 		Why: "WeChat Pay's documents of payment and refund"}
 	MchID = Field{Name: "mchid", Least: 6, Most: 32, Unit: Bytes, Of: Word, Over: Unbelieved, WeChat: "mchid",
 		Columns: "payments.mchid", Why: "WeChat Pay's documents; numbers of ten digits are issued"}

@@ -27,7 +27,7 @@ type world struct {
 	*ordertest.Fixture
 	// order numbers
 	partly, whole, late, open, pending, closed, closing, asked, twice string
-	wanted, vouched                                                   string
+	wanted, vouched, unclaimed                                        string
 	waits, calling, noted                                             string
 	refunds                                                           map[string]string // the oldest of each
 }
@@ -81,6 +81,7 @@ func newWorld(t *testing.T, db *sqldb.DB) *world {
 	w.WeChat.Before = nil
 	w.waitsForTwo(t)
 	w.refundedElsewhere(t)
+	w.writesOff(t)
 	w.staff(t)
 	w.AssertVerified(t)
 	w.refunds = map[string]string{}
@@ -159,6 +160,27 @@ func (w *world) refundedElsewhere(t *testing.T) {
 	w.MustAsk(t, ask)
 }
 
+// writesOff has money that fits no order, which two people have written off.
+func (w *world) writesOff(t *testing.T) {
+	t.Helper()
+	w.unclaimed = w.PlaceOne(t, "u", "mug", 1).OrderNo
+	trade, err := w.WeChat.Pay(w.Prepaid(t, w.unclaimed), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trade.AppID = "wx_other"
+	w.WeChat.Put(trade)
+	if s, err := w.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+		t.Fatal(s, err)
+	}
+	for _, who := range []order.Cause{ordertest.Finance, ordertest.Finance2} {
+		if _, err := w.ResolveHeld(t.Context(), order.ResolveHeld{TransactionID: trade.TransactionID,
+			Action: order.HeldWriteOff, Reason: "nobody's", Cause: who}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // staff are an admin whom the shell made and two whom he made, each with a token, and one who has left.
 func (w *world) staff(t *testing.T) {
 	t.Helper()
@@ -230,7 +252,7 @@ func (w *world) sql(text string) []string {
 		"$partly", w.partly, "$whole", w.whole, "$late", w.late, "$open", w.open, "$pending",
 		w.pending,
 		"$sha", strings.Repeat("5a", 20), "$closed", w.closed, "$closing", w.closing, "$asked", w.asked,
-		"$twice", w.twice, "$wanted", w.wanted, "$vouched", w.vouched).Replace(text)
+		"$twice", w.twice, "$wanted", w.wanted, "$vouched", w.vouched, "$unclaimed", w.unclaimed).Replace(text)
 	return strings.Split(text, ";")
 }
 
@@ -371,6 +393,26 @@ var seeds = slices.Concat(rowSeeds, handSeeds, gateSeeds, []seed{
 	{"sent beside what went back elsewhere", "INSERT INTO refunds (out_refund_no, order_no, transaction_id, " +
 		"amount_fen, state, reason, created_at, updated_at, told) SELECT 'elsewhere', order_no, transaction_id, 1, " +
 		"'held', 'held', 1, 1, 'SUCCESS' FROM payments WHERE order_no = '$partly'", "money.elsewhere"},
+	{"held money written off by one", "UPDATE write_offs SET written_off_by = proposed_by", "money.written_off"},
+	{"held money written off by one, who has made the other", "UPDATE write_offs SET written_off_by = 'flora', " +
+		"proposed_by = 'adam';UPDATE order_events SET actor_id = 'flora', detail = REPLACE(detail, " +
+		"'\"with\":\"fin\"', '\"with\":\"adam\"') WHERE event = 'payment.written_off';UPDATE order_events " +
+		"SET actor_id = 'adam' WHERE event = 'payment.write_off_said'", "money.written_off"},
+	{"held money written off, and the shell was one of the two", "UPDATE write_offs SET written_off_by = 'cli:root';" +
+		"UPDATE order_events SET actor_id = 'cli:root' WHERE event = 'payment.written_off'", "money.written_off"},
+	{"written off without a reason", "UPDATE write_offs SET written_off_why = ''", "money.written_off"},
+	{"written off, and it goes back", "INSERT INTO refunds (out_refund_no, order_no, transaction_id, amount_fen, " +
+		"state, reason, created_at, updated_at) SELECT 'R7', order_no, transaction_id, amount_fen, " +
+		"'pending_approval', 'held', received_at, received_at FROM payments WHERE order_no = '$unclaimed';UPDATE " +
+		"payments SET refund_fen = amount_fen WHERE order_no = '$unclaimed'", "money.written_off money.total"},
+	{"written off, and an order is paid with it", "UPDATE payments SET outcome = 'applied', reason = '' WHERE " +
+		"order_no = '$unclaimed'", "money.written_off money.paid_once"},
+	{"written off, and still held", "UPDATE payments SET outcome = 'held' WHERE order_no = '$unclaimed'",
+		"money.written_off"},
+	{"a write-off lost", "DELETE FROM write_offs", "money.written_off money.owed_back"},
+	{"a write-off that nobody has heard of", "UPDATE order_events SET event = 'order.note' WHERE event = " +
+		"'payment.written_off'", "money.written_off"},
+	{"less written off than there was", "UPDATE write_offs SET amount_fen = amount_fen - 1", "money.written_off"},
 	{"the sum of refunds lost", "UPDATE payments SET refund_fen = 0 WHERE order_no = '$whole'", "money.no_more_back"},
 	{"money of nobody", "UPDATE payments SET refund_fen = refund_fen - 1 WHERE order_no = '$partly'", "money.total"},
 	{"all went back, the order is paid", "UPDATE orders SET state = 'paid' WHERE order_no = '$whole'",

@@ -1,5 +1,20 @@
 package audit
 
+// writtenOff is the condition that people have written a payment off: it is owed to nobody.
+const writtenOff = `EXISTS (
+      SELECT 1
+      FROM write_offs w
+      WHERE w.transaction_id = p.transaction_id
+        AND w.written_off_at > 0)`
+
+// goneElsewhere is what of a payment its buyer has by refunds that were made elsewhere.
+const goneElsewhere = `COALESCE((
+      SELECT SUM(h.amount_fen)
+      FROM refunds h
+      WHERE h.transaction_id = p.transaction_id
+        AND h.state IN (` + deadRefunds + `)
+        AND h.told = 'SUCCESS'), 0)`
+
 // owedPayments are the payments that are owed back, each with the sum of its refunds and
 // with what of it went back elsewhere for certain. That counts where people decided about
 // money that was held; late money and a second payment are owed whole.
@@ -9,14 +24,10 @@ const owedPayments = `(
       SELECT SUM(r.amount_fen)
       FROM refunds r
       WHERE r.transaction_id = p.transaction_id AND r.state NOT IN (` + deadRefunds + `)), 0) AS owed_fen,
-    CASE WHEN p.reason IN ('late', 'duplicate') THEN 0 ELSE COALESCE((
-      SELECT SUM(h.amount_fen)
-      FROM refunds h
-      WHERE h.transaction_id = p.transaction_id
-        AND h.state IN (` + deadRefunds + `)
-        AND h.told = 'SUCCESS'), 0) END AS elsewhere_fen
+    CASE WHEN p.reason IN ('late', 'duplicate') THEN 0 ELSE ` + goneElsewhere + ` END AS elsewhere_fen
   FROM payments p
-  WHERE p.outcome = 'owed')`
+  WHERE p.outcome = 'owed'
+    AND NOT ` + writtenOff + `)`
 
 // moneyChecks: every fen that came in is on an order, went back, goes back, or
 // waits for a person.
@@ -131,17 +142,90 @@ GROUP BY o.order_no, o.state
 HAVING (o.state = 'refunding') <> (COUNT(r.out_refund_no) > 0)`},
 	// The sums of all of the above: what each row hides from its own check would be
 	// missing here.
-	{"money.total", "all money taken in is kept on orders, went back or goes back, or is held", `
-SELECT t.taken_in, t.kept, t.back, t.elsewhere
+	{"money.total", "all money taken in is kept on orders, went back or goes back, is held, or was written off", `
+SELECT t.taken_in, t.kept, t.back, t.elsewhere, t.written_off
 FROM (
   SELECT
     (SELECT COALESCE(SUM(amount_fen), 0) FROM payments WHERE outcome <> 'held') AS taken_in,
     (SELECT COALESCE(SUM(amount_fen - refund_fen), 0) FROM payments WHERE outcome = 'applied') AS kept,
     (SELECT COALESCE(SUM(r.amount_fen), 0) FROM refunds r WHERE r.state NOT IN (` + deadRefunds + `)) AS back,
     (SELECT COALESCE(SUM(p.amount_fen - p.owed_fen), 0) FROM ` + owedPayments + ` p
-      WHERE p.owed_fen BETWEEN p.amount_fen - p.elsewhere_fen AND p.amount_fen) AS elsewhere) t
-WHERE t.taken_in <> t.kept + t.back + t.elsewhere`},
+      WHERE p.owed_fen BETWEEN p.amount_fen - p.elsewhere_fen AND p.amount_fen) AS elsewhere,
+    (SELECT COALESCE(SUM(p.amount_fen), 0)
+      FROM payments p
+      WHERE p.outcome = 'owed'
+        AND ` + writtenOff + `) AS written_off) t
+WHERE t.taken_in <> t.kept + t.back + t.elsewhere + t.written_off`},
+	{"money.written_off", "held money was written off by two people, with who, why and when, and none of it goes back",
+		writeOffs},
 }
+
+// writeOffs holds them against the two people, the payment, and, where it has an order, the
+// timeline. What went back elsewhere since the write-off was told later: then less is left than
+// was written off, never more.
+var writeOffs = `
+SELECT w.transaction_id, COALESCE(p.order_no, '') AS order_no, p.outcome, w.amount_fen, w.proposed_by, w.written_off_by
+FROM write_offs w
+LEFT JOIN payments p ON p.transaction_id = w.transaction_id
+WHERE (p.transaction_id IS NULL
+  OR w.amount_fen NOT BETWEEN 0 AND p.amount_fen
+  OR w.proposed_by = ''
+  OR w.proposed_why = ''
+  OR w.proposed_at < p.received_at - $slack
+  OR w.proposed_at > $latest
+  OR (w.written_off_at = 0 AND (w.written_off_by <> '' OR w.written_off_why <> ''))
+  OR (w.written_off_at <> 0 AND (w.written_off_by IN ('', w.proposed_by)
+    OR w.written_off_why = ''
+    OR w.written_off_at < w.proposed_at - $slack
+    OR w.written_off_at > $latest
+    OR p.outcome <> 'owed'
+    OR p.reason IN ('', 'revived', 'late', 'duplicate')
+    OR p.refund_fen <> 0
+    OR w.amount_fen + ` + goneElsewhere + ` < p.amount_fen
+    OR EXISTS (
+      SELECT 1
+      FROM refunds r
+      WHERE r.transaction_id = p.transaction_id
+        AND r.state NOT IN (` + deadRefunds + `))
+    OR ` + onePerson("w.written_off_by", "w.proposed_by", "w.written_off_at") + `)))
+  /*and order p.order_no*/
+UNION ALL
+SELECT w.transaction_id, p.order_no, e.event, w.amount_fen, w.proposed_by, w.written_off_by
+FROM write_offs w
+JOIN payments p ON p.transaction_id = w.transaction_id AND p.order_no <> ''
+LEFT JOIN order_events e ON e.order_no = p.order_no
+  AND e.at BETWEEN w.proposed_at - $slack AND w.proposed_at + $slack
+  AND e.event = 'payment.write_off_said'
+  AND e.actor_id = w.proposed_by
+  AND INSTR(e.detail, CONCAT('"transaction_id":"', w.transaction_id, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"written_off":"', $yuan(w.amount_fen), '"')) > 0
+WHERE e.order_no IS NULL
+  /*and order p.order_no*/
+UNION ALL
+SELECT w.transaction_id, p.order_no, e.event, w.amount_fen, w.proposed_by, w.written_off_by
+FROM write_offs w
+JOIN payments p ON p.transaction_id = w.transaction_id AND p.order_no <> ''
+LEFT JOIN order_events e ON e.order_no = p.order_no
+  AND e.at BETWEEN w.written_off_at - $slack AND w.written_off_at + $slack
+  AND e.event = 'payment.written_off'
+  AND e.actor_id = w.written_off_by
+  AND INSTR(e.detail, CONCAT('"transaction_id":"', w.transaction_id, '"')) > 0
+  AND INSTR(e.detail, CONCAT('"with":"', w.proposed_by, '"')) > 0
+WHERE w.written_off_at <> 0
+  AND e.order_no IS NULL
+  /*and order p.order_no*/
+UNION ALL
+SELECT CONCAT('event ', e.seq) AS transaction_id, e.order_no, e.event, 0 AS amount_fen, e.actor_id AS proposed_by,
+  '' AS written_off_by
+FROM order_events e
+WHERE e.event = 'payment.written_off'
+  AND NOT EXISTS (
+    SELECT 1
+    FROM payments p
+    JOIN write_offs w ON w.transaction_id = p.transaction_id AND w.written_off_at > 0
+    WHERE p.order_no = e.order_no
+      AND INSTR(e.detail, CONCAT('"transaction_id":"', p.transaction_id, '"')) > 0)
+  /*and order e.order_no*/`
 
 // outcomeChecks: why a payment did not make its order paid is known. Reports list
 // them last.

@@ -98,6 +98,7 @@ SELECT p.transaction_id, p.order_no
 FROM payments p
 WHERE p.outcome = 'owed'
   AND p.order_no <> ''
+  AND NOT ` + writtenOff + `
   AND NOT EXISTS (SELECT 1 FROM refunds r WHERE r.transaction_id = p.transaction_id)
   AND NOT EXISTS (
     SELECT 1
@@ -105,7 +106,7 @@ WHERE p.outcome = 'owed'
     WHERE e.order_no = p.order_no
       AND e.event IN ('refund.succeeded', 'refund.by_hand')
       AND INSTR(e.detail, p.transaction_id) > 0)`,
-		slices.Concat(wholeTimeline, wholeMoney, wholePast, []string{"money.late"}), ofOrder},
+		slices.Concat(wholeTimeline, wholeMoney, wholePast, []string{"money.late", "money.written_off"}), ofOrder},
 	{"refund.one_successor", "make the refund that takes the place of the closed one",
 		"WeChat Pay has closed the first number for good and the money is still here; the next number is " +
 			"made from it", `

@@ -94,6 +94,7 @@ var unsound = []struct{ check, name, sql, key, because string }{
 		"42", "events.payments"},
 	{"money.owed_back", "of another amount", "DELETE FROM refunds WHERE order_no = '$late';UPDATE payments SET " +
 		"amount_fen = amount_fen + 100 WHERE order_no = '$late'", "42", "events.payments"},
+	{"money.owed_back", "its write-off lost", "DELETE FROM write_offs", "42", "money.written_off"},
 	{"refund.one_successor", "closed by hand after it was paid", "UPDATE refunds SET state = 'closed', due_at = " +
 		"NULL " +
 		"WHERE order_no = '$late'", "R42", "events.refunds"},

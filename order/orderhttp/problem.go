@@ -233,6 +233,7 @@ func orderFailure(err error) Failure {
 		open    *order.TooManyOpenError
 		units   *order.TooManyUnitsError
 		judged  *order.JudgedError
+		held    *order.HeldError
 	)
 	switch {
 	case errors.As(err, &open):
@@ -271,6 +272,9 @@ func orderFailure(err error) Failure {
 	case errors.As(err, &judged):
 		return Failure{Code: CodeOrderNotPayable, Text: Text{"Not applied: " + judged.Why,
 			"该付款未入账（" + judged.Why + "）"}}
+	case errors.As(err, &held):
+		return Failure{Code: CodeOrderNotPayable, Text: Text{"Not written off: " + held.Why,
+			"该付款未核销（" + held.Why + "）"}}
 	case errors.Is(err, order.ErrNotFound):
 		return Failure{Code: CodeOrderNotFound}
 	case errors.Is(err, order.ErrRequestReused):

@@ -83,6 +83,44 @@ func TestWhatTakesTwoPeopleAtTheDesk(t *testing.T) {
 	})
 }
 
+// Held money that two people have written off is ours: the bill that has it agrees with the books, and nothing of it
+// can be sent back from the desk.
+func TestHeldMoneyThatIsWrittenOffIsInTheBooks(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		odd := d.PlaceOne(t, "odd", "mug", 1)
+		d.Prepaid(t, odd.OrderNo)
+		wrong := payment.Trade{OutTradeNo: odd.OrderNo + "-01", State: payment.TradeSuccess, TransactionID: "4266",
+			AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE",
+			Total: 99, PayerTotal: payment.Said(99), Currency: payment.CNY, SuccessTime: noon}
+		d.WeChat.Put(wrong)
+		if s, err := d.Settle(t.Context(), wrong, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+			t.Fatal(s, err)
+		}
+		d.bills.bills[day] = billOf(payRow(wrong))
+		if res := d.run(t, day); res.Open != 1 {
+			t.Fatalf("%+v", res)
+		}
+		id := d.diffs(t, day)["STATE_MISMATCH 4266"].ID
+		for _, who := range []order.Cause{ordertest.Finance, ordertest.Finance2} {
+			if _, err := d.ResolveHeld(t.Context(), order.ResolveHeld{TransactionID: "4266", Reason: "nobody's",
+				Action: order.HeldWriteOff, Cause: who}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if x, err := d.Resolve(t.Context(), reconcile.Resolve{ID: id, Action: reconcile.RefundPayment, Reason: "seen",
+			Cause: reconcile.ByOperator("fin", "request", "r")}); !errors.As(err, new(*order.RefundRefusedError)) {
+			t.Errorf("%+v, %v", x, err)
+		}
+		d.Clock.Advance(24 * time.Hour)
+		res := d.run(t, day)
+		if x := d.diffs(t, day)["STATE_MISMATCH 4266"]; x.Status != reconcile.StatusResolved || res.Open != 0 ||
+			res.Payments.BillFen != 99 || res.Payments.OursFen != 99 {
+			t.Errorf("%+v\n%+v", x, res)
+		}
+		d.AssertVerified(t)
+	})
+}
+
 // A proposal of a person who was let go before anybody agreed counts, for a write-off.
 func TestAProposalOfOneWhoWasLetGoCountsNoMore(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, d *desk) error{
