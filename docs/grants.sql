@@ -36,6 +36,7 @@ GRANT INSERT, UPDATE, DELETE ON orderd.operator_sessions TO 'orderd'@'127.0.0.1'
 GRANT INSERT, UPDATE, DELETE ON orderd.login_failures TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.reconciliations TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.differences TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE ON orderd.write_offs TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.rate_limits TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.webhook_endpoints TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE, DELETE ON orderd.webhook_deliveries TO 'orderd'@'127.0.0.1';

@@ -25,6 +25,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest/canary"
+	"orderd/payment"
 	"orderd/payment/wechatsim"
 )
 
@@ -148,6 +149,17 @@ func TestLeastGrantsAndNoSecretLeaks(t *testing.T) {
 		`{"way":"express","parcels":[{"carrier":"YTO","number":"YT1","goods":"a mug"}]}`); rec.Code != 202 {
 		t.Errorf("a shipment: %d %s", rec.Code, rec.Body)
 	}
+	if _, err := h.orders.Settle(t.Context(), payment.Trade{OutTradeNo: "nobodys", State: payment.TradeSuccess,
+		TransactionID: "4291", MchID: "1", Total: 500, Currency: payment.CNY, SuccessTime: time.Now()},
+		order.Cause{Actor: order.Actor{Type: order.ActorWeChat}, Type: "notification"}); err != nil {
+		t.Fatal(err)
+	}
+	for i, who := range []string{"finance", "admin"} {
+		rec := h.ask("admin", who, "POST", "/admin/v1/held/4291", `{"action":"WRITE_OFF","reason":"nobody's"}`)
+		if rec.Code != []int{http.StatusAccepted, http.StatusOK}[i] {
+			t.Errorf("a write-off by %s: %d %s", who, rec.Code, rec.Body)
+		}
+	}
 	h.flows(t)
 	if text := log.String(); strings.Contains(text, "denied") {
 		t.Errorf("a grant is missing: %s", text)
@@ -164,6 +176,7 @@ func TestLeastGrantsAndNoSecretLeaks(t *testing.T) {
 			}
 		}
 		for _, statement := range []string{"DELETE FROM orders", "DELETE FROM payments", "DELETE FROM refunds",
+			"DELETE FROM write_offs",
 			"CREATE TABLE x (a INT)", "ALTER TABLE orders ADD x INT",
 			"SELECT * FROM mysql.user", "SELECT 1 INTO OUTFILE '/tmp/x'",
 			"SET GLOBAL innodb_flush_log_at_trx_commit = 0", "CREATE USER x"} {

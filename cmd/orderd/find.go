@@ -52,6 +52,8 @@ func lookAt(h order.Hit) string {
 		return "order get " + h.OrderNo
 	case h.Outcome == order.SettledHeld: // money that names no order of ours
 		return "held list"
+	case h.Outcome == order.SettledWrittenOff:
+		return "held list --written-off"
 	}
 	return "refund list --transaction " + h.ID // it was held, and went back
 }

@@ -141,7 +141,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"the end; without it, of a day.",
 	"held": "Payments that fit no order and wait for a person: look at them, decide about them.",
 	"held_action": "APPLY: judge it again, if WeChat Pay still has it. REFUND: send it back; above the limit it " +
-		"takes two people.",
+		"takes two people. WRITE_OFF: keep it as nobody's; it is proposed by the first person and done by a second, " +
+		"who gives the same command with a token of their own.",
 	"find_any": "An order_no, out_trade_no, transaction_id, out_refund_no, refund_id, a shop's reference, customer " +
 		"or SKU.",
 	"order_vouch": "Say that nothing was paid for a closing order. It is closed when a second person, with a token " +

@@ -27,7 +27,7 @@ type heldResolve struct {
 	confirm
 	person
 	ID     string           `arg:"" name:"transaction-id" help:"Transaction of WeChat Pay."`
-	Action order.HeldAction `required:"" enum:"APPLY,REFUND" help:"${held_action}"`
+	Action order.HeldAction `required:"" enum:"APPLY,REFUND,WRITE_OFF" help:"${held_action}"`
 	Reason reason           `required:"" help:"Why, for the timeline."`
 }
 
@@ -65,14 +65,19 @@ type heldCmd struct {
 // heldList is `orderd payments held list`.
 type heldList struct {
 	output
-	Limit  pageRows `default:"50" help:"1 to 200."`
-	Cursor string   `help:"Go on after this transaction."`
+	WrittenOff bool     `help:"Those that were held and that two people have written off."`
+	Limit      pageRows `default:"50" help:"1 to 200."`
+	Cursor     string   `help:"Go on after this transaction."`
 }
 
 // Run lists held payments.
 func (c *heldList) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		rows, next, err := co.orders.ListHeld(ctx, c.Cursor, int(c.Limit))
+		list := co.orders.ListHeld
+		if c.WrittenOff {
+			list = co.orders.ListWrittenOff
+		}
+		rows, next, err := list(ctx, c.Cursor, int(c.Limit))
 		if err != nil {
 			return err
 		}
@@ -80,13 +85,24 @@ func (c *heldList) Run(ctx context.Context, s *settings, t *terminal) error {
 			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
 		}
 		return c.show(t, viewed(rows, console.ViewHeld), func(w io.Writer) {
-			screen.Printf(w, "TRANSACTION\tAMOUNT\tDOES NOT FIT\tORDER\tOUT TRADE NO\tAPP\tPAID\n")
+			screen.Printf(w, "TRANSACTION\tAMOUNT\tDOES NOT FIT\tORDER\tOUT TRADE NO\tAPP\tPAID\tWRITE-OFF\n")
 			for _, h := range rows {
-				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.TransactionID, h.Total, h.Reason, h.OrderNo,
-					h.OutTradeNo, h.AppID, stamp(h.SuccessTime))
+				screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.TransactionID, h.Total, h.Reason, h.OrderNo,
+					h.OutTradeNo, h.AppID, stamp(h.SuccessTime), writeOffOf(&h.WriteOff))
 			}
 		})
 	})
+}
+
+// writeOffOf says who has written a held payment off, or proposed to, "" for nobody.
+func writeOffOf(w *order.WriteOff) string {
+	switch {
+	case w.Done():
+		return w.Amount.String() + " by " + w.ProposedBy + " and " + w.WrittenOffBy + ", " + stamp(w.WrittenOffAt)
+	case w.ProposedBy != "":
+		return "proposed by " + w.ProposedBy
+	}
+	return ""
 }
 
 // heldJudgeAgain is `orderd payments held judge-again`.

@@ -170,7 +170,7 @@ func TestBothStepsAreTold(t *testing.T) {
 			t.Errorf("orderd %s --help: exit %d, and no word of the second person:\n%s%s", verb, code, out, errs)
 		}
 	}
-	if len(verbs) != 7 {
+	if len(verbs) != 8 {
 		t.Errorf("%v: the table of what takes two people is not read", verbs)
 	}
 	routes := regexp.MustCompile("`(POST /admin/v1/[^`]+)`").FindAllStringSubmatch(section, -1)
@@ -179,7 +179,7 @@ func TestBothStepsAreTold(t *testing.T) {
 			t.Errorf("there is no route %s", m[1])
 		}
 	}
-	if len(routes) != 8 {
+	if len(routes) != 9 {
 		t.Errorf("%d routes", len(routes))
 	}
 }

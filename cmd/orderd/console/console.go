@@ -50,6 +50,7 @@ type Orders interface {
 	VouchUnpaid(ctx context.Context, r order.VouchRequest) (order.Vouched, error)
 	// ListHeld and JudgeHeld are of payments that fit no order and wait for a person.
 	ListHeld(ctx context.Context, cursor string, limit int) ([]order.HeldPayment, string, error)
+	ListWrittenOff(ctx context.Context, cursor string, limit int) ([]order.HeldPayment, string, error)
 	ResolveHeld(ctx context.Context, r order.ResolveHeld) (order.ResolvedHeld, error)
 	JudgeHeld(ctx context.Context, transactionID, why string, cause order.Cause) (order.Settlement, error)
 	// DueBySecond counts the open orders by the second in which they are taken.
@@ -188,11 +189,11 @@ var parameters = map[string][]string{
 	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
 		"reference", "sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type",
 		"paid_from", "paid_to", "closed_from", "closed_to", "limit", "cursor"},
-	"/admin/v1/held":           {"limit", "cursor"},
+	"/admin/v1/held":           {"written_off", "limit", "cursor"},
 	"/admin/v1/search":         {"q"},
 	"/admin/v1/skus/:id/flows": {"from", "to", "limit", "cursor"},
 	"/admin/v1/timeouts/due":   {"bucket", "horizon"},
-	"/admin/v1/payments/held":  {"limit", "cursor"},
+	"/admin/v1/payments/held":  {"written_off", "limit", "cursor"},
 	"/admin/v1/shipments":      {"state", "limit", "cursor"},
 	"/admin/v1/skus":           {"limit", "cursor"},
 	"/admin/v1/refunds":        {"state", "order_no", "transaction_id", "reason", "limit", "cursor"},

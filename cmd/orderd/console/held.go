@@ -22,16 +22,34 @@ type HeldView struct {
 	MchID         string      `json:"mchid"`
 	PaidAt        time.Time   `json:"paid_at"`
 	ReceivedAt    time.Time   `json:"received_at"`
+	// WriteOff is what was said of writing it off; absent when nobody has proposed that.
+	WriteOff *WriteOffView `json:"write_off,omitempty"`
 }
 
-// listHeld is GET /admin/v1/held, and /admin/v1/payments/held: a page of held payments by their numbers.
+// WriteOffView is what people have said of writing a held payment off: the first of them, and
+// the second once it is written off.
+type WriteOffView struct {
+	Amount        payment.Fen `json:"amount_fen"` // the payment, less what went back elsewhere
+	ProposedBy    string      `json:"proposed_by"`
+	ProposedWhy   string      `json:"proposed_why"`
+	ProposedAt    time.Time   `json:"proposed_at"`
+	WrittenOffBy  string      `json:"written_off_by,omitempty"`
+	WrittenOffWhy string      `json:"written_off_why,omitempty"`
+	WrittenOffAt  *time.Time  `json:"written_off_at,omitempty"`
+}
+
+// listHeld is GET /admin/v1/held, and /admin/v1/payments/held: a page of held payments by their
+// numbers, or with ?written_off=true of those that were held and are written off.
 func (c *console) listHeld(ctx echo.Context) error {
 	q := query{Context: ctx}
-	limit := q.limit()
+	limit, list := q.limit(), c.Orders.ListHeld
+	if q.yes("written_off") {
+		list = c.Orders.ListWrittenOff
+	}
 	if err := q.err(); err != nil {
 		return err
 	}
-	rows, next, err := c.Orders.ListHeld(ctx.Request().Context(), ctx.QueryParam("cursor"), limit)
+	rows, next, err := list(ctx.Request().Context(), ctx.QueryParam("cursor"), limit)
 	if err != nil {
 		return err
 	}
@@ -40,12 +58,20 @@ func (c *console) listHeld(ctx echo.Context) error {
 
 // ViewHeld shows a payment that is held.
 func ViewHeld(h *order.HeldPayment) HeldView {
-	return HeldView{h.TransactionID, h.OrderNo, h.OutTradeNo, h.Total, h.Reason, h.AppID, h.MchID, h.SuccessTime,
-		h.ReceivedAt}
+	v := HeldView{h.TransactionID, h.OrderNo, h.OutTradeNo, h.Total, h.Reason, h.AppID, h.MchID, h.SuccessTime,
+		h.ReceivedAt, nil}
+	if w := &h.WriteOff; w.ProposedBy != "" {
+		v.WriteOff = &WriteOffView{Amount: w.Amount, ProposedBy: w.ProposedBy, ProposedWhy: w.ProposedWhy,
+			ProposedAt: w.ProposedAt, WrittenOffBy: w.WrittenOffBy, WrittenOffWhy: w.WrittenOffWhy}
+		if w.Done() {
+			v.WriteOff.WrittenOffAt = &w.WrittenOffAt
+		}
+	}
+	return v
 }
 
-// ResolvedHeldView is what became of a payment that was held: applied, owed (it goes back), waits
-// (a second person has to do the same).
+// ResolvedHeldView is what became of a payment that was held: applied, owed (it goes back),
+// written_off (it stays, and is nobody's), waits (a second person has to do the same).
 type ResolvedHeldView struct {
 	TransactionID string            `json:"transaction_id"`
 	OrderNo       string            `json:"order_no"`

@@ -53,6 +53,8 @@ func hitPath(h order.Hit) string {
 		return "/admin/v1/orders/" + url.PathEscape(h.OrderNo)
 	case h.Outcome == order.SettledHeld: // money that names no order of ours
 		return "/admin/v1/held"
+	case h.Outcome == order.SettledWrittenOff:
+		return "/admin/v1/held?written_off=true"
 	}
 	return "/admin/v1/refunds?transaction_id=" + url.QueryEscape(h.ID) // it was held, and went back
 }

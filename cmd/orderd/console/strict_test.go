@@ -355,3 +355,37 @@ func TestHeldMoneyIsDecidedByRoute(t *testing.T) {
 	want(t, d.ask(Finance, "POST", "/admin/v1/held/4292", `{"action":"REFUND","reason":"r"}`), 202, `"outcome":"waits"`)
 	want(t, d.ask(Finance, "POST", "/admin/v1/held/none", `{"action":"REFUND","reason":"r"}`), 404, "NOT_FOUND")
 }
+
+// Money that nobody claims could only be sent back, which WeChat Pay refuses after a year: two people write it off.
+func TestHeldMoneyIsWrittenOffByRoute(t *testing.T) {
+	d := newDesk(t)
+	trade := payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", State: payment.TradeSuccess,
+		TransactionID: "4291", AppID: ordertest.AppID, MchID: ordertest.MchID, TradeType: "NATIVE", Total: 500,
+		Currency: payment.CNY, SuccessTime: d.Clock.Now()}
+	if s, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledHeld {
+		t.Fatal(s, err)
+	}
+	li, wang, zhao := d.hire(t, "li", Finance), d.hire(t, "wang", Finance), d.hire(t, "zhao", Operator)
+	const list, path, body = "/admin/v1/held", "/admin/v1/held/4291", `{"action":"WRITE_OFF","reason":"nobody's"}`
+	want(t, zhao("POST", path, body), 403, "FORBIDDEN")
+	want(t, li("POST", path, `{"action":"WRITE_OFF"}`), 422, "#/reason")
+	for range 2 {
+		want(t, li("POST", path, body), 202, `{"transaction_id":"4291","order_no":"","outcome":"waits"}`)
+	}
+	want(t, li("POST", path, `{"action":"WRITE_OFF","reason":"other"}`), 409, "ORDER_NOT_PAYABLE")
+	want(t, d.ask(Viewer, "GET", list, ""), 200, `"write_off":{"amount_fen":500,"proposed_by":"li","proposed_why":`+
+		`"nobody's","proposed_at":`)
+	want(t, d.ask(Viewer, "GET", list+"?written_off=true", ""), 200, `"data":[]`)
+	for range 2 {
+		want(t, wang("POST", path, body), 200, `"outcome":"written_off"`)
+	}
+	want(t, li("POST", path, body), 200, `"outcome":"written_off"`)
+	want(t, d.ask(Finance, "POST", path, body), 409, "was written off by li and wang")
+	want(t, li("POST", path, `{"action":"REFUND","reason":"r"}`), 409, "REFUND_NOT_POSSIBLE")
+	for _, list := range []string{list, "/admin/v1/payments/held"} {
+		want(t, d.ask(Viewer, "GET", list, ""), 200, `"data":[]`)
+		want(t, d.ask(Viewer, "GET", list+"?written_off=1", ""), 200, `"written_off_by":"wang"`)
+		want(t, d.ask(Viewer, "GET", list+"?written_off=maybe", ""), 422, "?written_off")
+	}
+	want(t, d.ask(Viewer, "GET", "/admin/v1/search?q=4291", ""), 200, `"path":"/admin/v1/held?written_off=true"`)
+}
