@@ -201,19 +201,35 @@ func shortOf(err error, is func(stock.Short) bool) bool {
 	return errors.As(err, &short) && slices.ContainsFunc(short.Items, is)
 }
 
-// findRepeat gives the answer to a placement whose order is there already, if it is.
+// repeat is the answer to a placement whose order is there already, when it is found.
+type repeat struct {
+	found  bool
+	answer sqldb.Outcome[Placed]
+}
+
+// findRepeat gives the answer to a placement whose order is there already, if it is. Those that look at
+// the same time look together.
 func (s *Service) findRepeat(ctx context.Context, try *placing) (Placed, bool, error) {
-	var known map[requestKey]placedBefore
-	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		known, err = findPlaced(ctx, tx, []placing{*try})
-		return err
-	})
-	before, ok := known[try.key()]
-	if err != nil || !ok {
+	r, err := s.repeats.Do(ctx, *try)
+	if err != nil || !r.found {
 		return Placed{}, false, sqldb.Wrap("look for a repeated placement", err)
 	}
-	answer := before.answer(try)
-	return answer.Answer, true, answer.Err
+	return r.answer.Answer, true, r.answer.Err
+}
+
+// findRepeats is findRepeat for a batch.
+func (s *Service) findRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing) ([]sqldb.Outcome[repeat], error) {
+	known, err := findPlaced(ctx, tx, batch)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]sqldb.Outcome[repeat], len(batch))
+	for i := range batch {
+		if before, ok := known[batch[i].key()]; ok {
+			found[i].Answer = repeat{true, before.answer(&batch[i])}
+		}
+	}
+	return found, nil
 }
 
 // PlaceQueued makes the order of a placement that waits, under its number and by the rules of

@@ -215,6 +215,7 @@ type Service struct {
 	log        *slog.Logger
 	observe    Observer
 	placements *sqldb.Group[placing, Placed]
+	repeats    *sqldb.Group[placing, repeat]
 	commands   *sqldb.Group[command, applied]
 	placing    customerLocks // held while a customer places, where unpaid orders are limited
 	asksLocked sqldb.Locked  // trades, by their number, whose row somebody was found to hold
@@ -290,6 +291,8 @@ func New(cfg Config) (*Service, error) {
 		}
 		return skus
 	})
+	// Whoever is told to wait is looked for before, among the orders: a sale has thousands of them a second.
+	s.repeats = sqldb.NewGroup(s.db, sqldb.GroupOptions{Name: "repeat", Lanes: cfg.Lanes}, s.findRepeats)
 	group.Name = "change"
 	s.commands = sqldb.NewGroup(s.db, group, s.applyBatch).KeyedBy(func(c command) []string {
 		if no := c.about().orderNo; no != "" {
@@ -326,6 +329,7 @@ func (c *Config) setWaits() {
 // Close lets the calls that are in finish. Later calls are refused.
 func (s *Service) Close() {
 	s.placements.Close()
+	s.repeats.Close()
 	s.commands.Close()
 }
 

@@ -165,12 +165,18 @@ type saleBook struct {
 // had no answer, with the same key.
 const saleTries, againAfter = 50, 20 * time.Millisecond
 
+// notReadyFor is how long a buyer comes again to a queue that is full or not open yet.
+const notReadyFor = time.Minute
+
 // buy places one unit, and again with the same key while the answer is that it may not have
 // happened. It reports that something was sold. due is when the buyer came.
 func (b *saleBook) buy(ctx context.Context, s *order.Service, p order.Placement, due time.Time, tries int) bool {
 	var err error
 	for try := 1; ; try++ {
 		_, err = s.Place(ctx, p)
+		if errors.As(err, new(*order.NotReadyError)) && time.Since(due) < notReadyFor {
+			try--
+		}
 		again := errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrOverloaded) ||
 			errors.As(err, new(*order.NotReadyError))
 		if !again || try >= tries || ctx.Err() != nil {
