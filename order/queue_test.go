@@ -64,6 +64,16 @@ func (s *stall) queue(p order.Placement) order.Queued {
 	return queued.Queued
 }
 
+// placeForsaken places when the gate has found out that nobody reaches the home of the queue.
+func (s *stall) placeForsaken(p order.Placement) (placed order.Placed, err error) {
+	s.Helper()
+	gatetest.Eventually(s, "the gate knows that nobody reaches the queue", func() bool {
+		placed, err = s.Place(s.Context(), p)
+		return !errors.As(err, new(*order.NotReadyError))
+	})
+	return placed, err
+}
+
 // claimed gives all that waits, to be placed.
 func (s *stall) claimed() []gate.Entry {
 	s.Helper()
@@ -290,7 +300,7 @@ func TestRepeatWhileTheQueueIsAway(t *testing.T) {
 		if _, err := s.FindQueued(t.Context(), "c", q.OrderNo); !errors.Is(err, sqldb.ErrUnavailable) {
 			t.Errorf("not found, though it waits: %v", err)
 		}
-		placed, err := s.Place(t.Context(), p)
+		placed, err := s.placeForsaken(p)
 		if err != nil || placed.Order.OrderNo == q.OrderNo {
 			t.Fatalf("%+v, %v", placed, err)
 		}
@@ -344,7 +354,7 @@ func TestRepeatOfOneWhoWaitedIsNeverSoldOut(t *testing.T) {
 		s.Clock.Advance(time.Minute)
 		var nos []string
 		for _, who := range []string{"a", "b"} {
-			placed, err := s.Place(t.Context(), order.Placement{CustomerID: who, RequestID: "k",
+			placed, err := s.placeForsaken(order.Placement{CustomerID: who, RequestID: "k",
 				Lines: []stock.Line{{SkuID: "hot", Quantity: 5}}})
 			if err != nil {
 				t.Fatal(err)
