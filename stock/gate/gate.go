@@ -86,8 +86,7 @@ type gated struct {
 	marks   marks
 	refused atomic.Int64 // units refused from memory since the last count
 	queues  atomic.Bool  // it may have had a queue, of which placements may still wait
-	// forsaken: no process has reached the shared home of it for long. Of a gate with a queue, while
-	// this process cannot reach it.
+	// forsaken: no process has reached the shared home of it for long. Of a gate with a queue.
 	forsaken atomic.Bool
 }
 

@@ -173,16 +173,10 @@ func (k *keeper) keepShared(ctx context.Context, v *view) error {
 	return k.cfg.Shared.Keep(ctx, gates)
 }
 
-// findForsaken finds out of which gates with a queue nobody reaches the shared home, while this
-// process does not: the rows of their buckets say when somebody last did. One that has never had
-// any has nobody waiting.
+// findForsaken finds out of which gates with a queue nobody has reached the shared home for long: the
+// rows of their buckets say when somebody last did. One that has never had any has nobody waiting. It
+// is known before this process loses the home.
 func (k *keeper) findForsaken(ctx context.Context, v *view) error {
-	if k.reaches() {
-		for _, s := range v.gates {
-			s.forsaken.Store(false)
-		}
-		return nil
-	}
 	sales := map[string]string{} // by SKU
 	for id, s := range v.gates {
 		if c := s.conf.Load(); c.Queues() {
