@@ -94,7 +94,7 @@ func (k *keeper) look(ctx context.Context) error {
 	k.count(v)
 	errs := []error{k.closeOrphans(ctx), k.sell(ctx)}
 	if fresh {
-		errs = append(errs, k.keepShared(ctx, v), k.findForsaken(ctx, v))
+		errs = append(errs, k.keepShared(ctx, v))
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.gates)) {
 		s := v.gates[id]
@@ -148,6 +148,9 @@ func (k *keeper) readGates(ctx context.Context) error {
 			}
 			s.marks.extend(asOf, time.Now(), long, opensAt)
 		}
+	}
+	if err := k.findForsaken(ctx, next); err != nil {
+		return err
 	}
 	k.read, k.opening = asOf, seen
 	k.view.Store(next)
