@@ -233,9 +233,12 @@ var access = map[string]string{
 	"ops GET /readyz":  open,
 	"ops GET /metrics": open,
 
+	"ops GET /problems/:slug": open,
+
 	"admin GET /healthz":                                  open,
 	"admin GET /readyz":                                   open,
 	"admin GET /metrics":                                  open,
+	"admin GET /problems/:slug":                           open,
 	"admin GET /login":                                    open,
 	"admin POST /login":                                   open,
 	"admin GET /setup":                                    open,

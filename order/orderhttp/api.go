@@ -158,7 +158,7 @@ func (a *api) routes() []route {
 		// What follows needs no token: documents are the same for everybody, and what
 		// probes the health of a process has no token.
 		{http.MethodGet, "/openapi.yaml", a.openAPI, nil, 0, "", false},
-		{http.MethodGet, "/problems/:slug", problemPage, nil, 0, "", false},
+		{http.MethodGet, "/problems/:slug", ProblemPage, nil, 0, "", false},
 		{http.MethodGet, "/healthz", Quiet(healthz), nil, 0, "", false},
 	}
 }

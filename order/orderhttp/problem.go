@@ -562,10 +562,13 @@ const (
 	theseAre  = "is not a parameter here; these are: "
 )
 
-// problemPage is GET /problems/:slug: it explains a problem to whoever follows its type,
-// in the language of the request. It has no script and no style, and its policy allows
-// none.
-func problemPage(c echo.Context) error {
+// ProblemPage is GET /problems/:slug, on every listener whose problems name it: it explains a
+// problem to whoever follows its type, in the language of the request. It has no script and no
+// style, and its policy allows none.
+func ProblemPage(c echo.Context) error {
+	if err := CheckQuery(c); err != nil {
+		return err
+	}
 	lang := languageOf(c.Request().Header)
 	for _, k := range kinds {
 		if k.slug() != c.Param("slug") {

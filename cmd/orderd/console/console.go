@@ -240,8 +240,8 @@ func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer,
 	return e
 }
 
-// routes is the whole surface. Health and metrics need no token: the listener
-// is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
+// routes is the whole surface. Health, metrics and the pages of problems need no token: the
+// listener is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
 // describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
 	all := slices.Concat(c.baseRoutes(), c.gateRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(),

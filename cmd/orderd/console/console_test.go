@@ -188,6 +188,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /healthz":                                  "",
 		"GET /readyz":                                   "",
 		"GET /metrics":                                  "",
+		"GET /problems/:slug":                           "",
 		"GET /":                                         Viewer,
 		"GET /ui/orders/:no":                            Viewer,
 		"GET /login":                                    "",
@@ -332,6 +333,28 @@ func TestEveryRouteAndRole(t *testing.T) {
 			}
 			if refused := w.Code == http.StatusForbidden; refused == strings.Contains(allowed[need], string(role)) {
 				t.Errorf("%s %s as %s: %d", r[0], path, role, w.Code)
+			}
+		}
+	}
+}
+
+// The type of a problem is a path of the listener that answered with it, of the one for monitoring too: a dead one
+// helps nobody.
+func TestProblemsHaveTheirPages(t *testing.T) {
+	d := newDesk(t)
+	ops := NewOps(NewReadiness(d.Clock.Now), NewMetrics(), d.Clock.Now, nil)
+	for name, listener := range map[string]http.Handler{"admin": d.Handler, "ops": ops} {
+		for _, path := range []string{"/admin/v1/orders", "/no/such"} { // 401 and 404 on the one, 404 on the other
+			w := httptest.NewRecorder()
+			listener.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			var p orderhttp.Problem
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+				t.Fatal(name, path, err)
+			}
+			page := httptest.NewRecorder()
+			listener.ServeHTTP(page, httptest.NewRequest(http.MethodGet, p.Type, nil))
+			if page.Code != http.StatusOK || !strings.Contains(page.Body.String(), string(p.Code)) {
+				t.Errorf("%s: %s of %s: %d %s", name, p.Type, path, page.Code, page.Body)
 			}
 		}
 	}

@@ -8,8 +8,8 @@
 // operators see more of them than customers.
 //
 // What holds for every route:
-//   - It names the role that it needs in one of the tables of routes; health and metrics
-//     alone need no token.
+//   - It names the role that it needs in one of the tables of routes; health, metrics and the
+//     pages of problems alone need no token.
 //   - What changes something is a POST, PUT or DELETE, with a reason that goes into the
 //     timeline, the flows or the log, beside the name of the person. Below /admin/v1 it takes a
 //     bearer token; a form of the console takes a browser that is signed in, and no other site's

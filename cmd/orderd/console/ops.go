@@ -122,7 +122,8 @@ func (r *Readiness) ready(ctx echo.Context) error {
 }
 
 // opsRoutes are what monitoring reads, of the admin listener and of the one that has
-// nothing else. They need no token: what scrapes and probes has none.
+// nothing else, and what a problem's type points at on both. They need no token: what scrapes
+// and probes has none, and a browser that follows a type sends none.
 func opsRoutes(r *Readiness, m *Metrics) []route {
 	return []route{
 		{http.MethodGet, "/healthz", "", orderhttp.Quiet(func(ctx echo.Context) error {
@@ -130,6 +131,7 @@ func opsRoutes(r *Readiness, m *Metrics) []route {
 		})},
 		{http.MethodGet, "/readyz", "", orderhttp.Quiet(r.ready)},
 		{http.MethodGet, "/metrics", "", orderhttp.Quiet(echo.WrapHandler(m.Handler()))},
+		{http.MethodGet, "/problems/:slug", "", orderhttp.ProblemPage},
 	}
 }
 
