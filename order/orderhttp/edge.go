@@ -28,6 +28,9 @@ type Observer interface {
 	// Notified is called for every notification, of kind payment or refund. The outcome
 	// is applied, owed, held, repeated, probe, unsigned, malformed, too_large or failed.
 	Notified(kind, outcome string, took time.Duration)
+	// Cut is called for an answer that ended in the middle for a reason of ours, beside
+	// Request, which has the status that was sent.
+	Cut()
 }
 
 // EdgeOptions shape what happens around every handler of a listener. Now is required.
@@ -78,8 +81,9 @@ func writerOf(o EdgeOptions) func(echo.Context, error) {
 }
 
 // Edge is the outermost middleware of a listener: it gives every request an id, turns
-// errors and panics into answers, counts, and logs what failed and what was slow, once.
-// It is one middleware and not six because a process answers thousands of placements a
+// errors and panics into answers, counts, and logs what failed and what was slow, once. An
+// error of an answer that has begun ends its connection, so that nobody takes the beginning
+// for the whole; it is logged and counted like others. It is one middleware and not six because a process answers thousands of placements a
 // second, and each layer costs every one of them.
 func Edge(o EdgeOptions) echo.MiddlewareFunc {
 	log := cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -98,17 +102,23 @@ func Edge(o EdgeOptions) echo.MiddlewareFunc {
 			h.Set("X-Content-Type-Options", "nosniff")
 			hungUp := c.Request().Context() // the handler may narrow it
 			err := safely(c, next)
-			if err != nil && !c.Response().Committed {
+			abort := err != nil && (c.Response().Committed || isAbort(err))
+			if err != nil && !abort {
 				write(c, err)
 			}
-			took := o.Now().Sub(start)
-			status := c.Response().Status
-			if err != nil && errors.Is(hungUp.Err(), context.Canceled) {
-				status = statusHungUp
+			e := ended{took: o.Now().Sub(start), status: c.Response().Status, err: err, cut: abort}
+			if err != nil && errors.Is(hungUp.Err(), context.Canceled) { // net/http does so too when it cannot write
+				e.status, e.cut = statusHungUp, false
 			}
-			report(log, c, status, took, err, o.Access)
+			e.report(log, c, o.Access)
 			if o.Observe != nil {
-				o.Observe.Request(c.Path(), method(c.Request().Method), status, took)
+				o.Observe.Request(c.Path(), method(c.Request().Method), e.status, e.took)
+				if e.cut {
+					o.Observe.Cut()
+				}
+			}
+			if abort {
+				panic(http.ErrAbortHandler) // net/http ends the connection, and says nothing
 			}
 			return nil
 		}
@@ -126,13 +136,14 @@ type panicError struct {
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // safely runs a handler and makes an error of its panic: one bad request must not end the
-// process and with it the requests of others. http.ErrAbortHandler is passed on: it is
-// the way to end a connection.
+// process and with it the requests of others. http.ErrAbortHandler is an error too, and ends
+// the connection.
 func safely(c echo.Context, next echo.HandlerFunc) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it the same way
-				panic(v)
+				err = http.ErrAbortHandler
+				return
 			}
 			stack := debug.Stack()
 			err = &panicError{value: v, stack: stack[:min(len(stack), maxStack)]}
@@ -141,37 +152,53 @@ func safely(c echo.Context, next echo.HandlerFunc) (err error) {
 	return next(c)
 }
 
-// report logs what failed for a reason of ours (5xx) and what was slow, one line for each
-// request. A 500 is an error, because only a defect makes one; other 5xx are warnings,
-// because a dependency that is away makes many. 4xx are the client's and only counted,
-// unless every request is to be logged; probes and scrapes are not (Quiet). Bodies, tokens,
-// queries, addresses of clients and other personal data are never logged.
-func report(log *slog.Logger, c echo.Context, status int, took time.Duration, err error, access bool) {
-	if _, quiet := c.Get(quietKey).(bool); quiet && err == nil {
+// isAbort reports that a handler wants its connection ended.
+func isAbort(err error) bool { return errors.Is(err, http.ErrAbortHandler) }
+
+// ended is what became of a request.
+type ended struct {
+	took   time.Duration
+	status int
+	err    error
+	cut    bool // the answer ended in the middle, for a reason of ours
+}
+
+// report logs what failed for a reason of ours (5xx, or cut) and what was slow, one line for
+// each request. A 500 is an error, because only a defect makes one; other 5xx are warnings,
+// because a dependency that is away makes many; of an answer that was cut counts what its
+// error would have been. 4xx are the client's and only counted, unless every request is to be
+// logged; probes and scrapes are not (Quiet). Bodies, tokens, queries, addresses of clients and
+// other personal data are never logged.
+func (e *ended) report(log *slog.Logger, c echo.Context, access bool) {
+	if _, quiet := c.Get(quietKey).(bool); quiet && e.err == nil {
 		return
 	}
-	failed := status >= http.StatusInternalServerError
+	failed := e.status >= http.StatusInternalServerError || e.cut
 	_, polled := c.Get(polledKey).(bool)
-	late := took >= slow && !polled
+	late := e.took >= slow && !polled
 	if !failed && !late && !access {
 		return
 	}
-	attrs := append(IDs(c), "method", method(c.Request().Method), "route", c.Path(), "status", status, "took", took)
-	if access {
+	attrs := append(IDs(c), "method", method(c.Request().Method), "route", c.Path(), "status", e.status, "took", e.took)
+	if access || e.cut {
 		attrs = append(attrs, "bytes", c.Response().Size)
 	}
 	if no := c.Param("order_no"); validOrderNo(no) {
 		attrs = append(attrs, "order_no", no)
 	}
-	if err != nil {
-		attrs = append(attrs, "err", err.Error())
+	if e.err != nil {
+		attrs = append(attrs, "err", e.err.Error())
 	}
 	var p *panicError
-	if errors.As(err, &p) {
+	if errors.As(e.err, &p) {
 		attrs = append(attrs, "stack", string(p.stack))
 	}
 	switch {
-	case status == http.StatusInternalServerError:
+	case e.cut && kindOf(failureOf(e.err).Code).status == http.StatusInternalServerError:
+		log.Error("answer cut short", attrs...)
+	case e.cut:
+		log.Warn("answer cut short", attrs...)
+	case e.status == http.StatusInternalServerError:
 		log.Error("request failed", attrs...)
 	case failed:
 		log.Warn("request not served", attrs...)

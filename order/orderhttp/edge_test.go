@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/labstack/echo/v4"
+
 	"orderd/order"
 )
 
@@ -26,6 +29,13 @@ type counted struct {
 	requests []string
 	notified []string
 	kinds    []string // of notified, one each
+	cut      int
+}
+
+func (c *counted) Cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut++
 }
 
 func (c *counted) Request(route, method string, status int, _ time.Duration) {
@@ -98,6 +108,75 @@ func TestHungUpClientIsNotAFailure(t *testing.T) {
 	w.echo.ServeHTTP(discard{}, r)
 	if !slices.Equal(seen.requests, []string{"GET /v1/orders/:order_no 499"}) || log.Len() > 0 {
 		t.Errorf("%q, logged %s", seen.requests, log)
+	}
+}
+
+// An answer that ends in the middle as if it were whole is taken for the whole, and without a line in the log nobody
+// ever learns of it: the connection is ended, and it is logged and counted once, whatever ended it.
+func TestACutAnswerIsNoticed(t *testing.T) {
+	for name, end := range map[string]func() error{
+		"an error": func() error { return errors.New("the database is away") },
+		"a panic":  func() error { panic("no such row") },
+		"an abort": func() error { panic(http.ErrAbortHandler) },
+	} {
+		seen, log := &counted{}, &bytes.Buffer{}
+		e := newEcho(EdgeOptions{Now: time.Now, Observe: seen, Log: slog.New(slog.NewTextHandler(log, nil))})
+		e.GET("/rows", func(c echo.Context) error {
+			for range 100 {
+				if _, err := c.Response().Write(bytes.Repeat([]byte("row\n"), 1000)); err != nil {
+					return err
+				}
+			}
+			return end()
+		})
+		addr, s := serve(t, e, nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/rows", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(headerRequestID, "the-cut-one")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, answer.Body)
+		_ = answer.Body.Close()
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: the client sees %v", name, err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil { // when it has returned all is logged
+			t.Error(err)
+		}
+		if strings.Count(log.String(), "answer cut short") != 1 || !strings.Contains(log.String(), "the-cut-one") ||
+			!strings.Contains(log.String(), "level=ERROR") || seen.cut != 1 ||
+			!slices.Equal(seen.requests, []string{"GET /rows 200"}) {
+			t.Errorf("%s: %q, %d, %s", name, seen.requests, seen.cut, log)
+		}
+	}
+}
+
+// A client that goes away in the middle is no failure of ours.
+func TestAClientThatLeavesIsNotCut(t *testing.T) {
+	seen, log := &counted{}, &bytes.Buffer{}
+	e := newEcho(EdgeOptions{Now: time.Now, Observe: seen, Log: slog.New(slog.NewTextHandler(log, nil))})
+	e.GET("/rows", func(c echo.Context) error {
+		for {
+			if _, err := c.Response().Write(bytes.Repeat([]byte("row\n"), 10000)); err != nil {
+				return err
+			}
+		}
+	})
+	addr, s := serve(t, e, nil)
+	conn := dial(t, addr, "GET /rows HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := conn.Read(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if seen.cut != 0 || log.Len() > 0 || !slices.Equal(seen.requests, []string{"GET /rows 499"}) {
+		t.Errorf("%q, %d, %s", seen.requests, seen.cut, log)
 	}
 }
 

@@ -43,6 +43,7 @@ type Metrics struct {
 	notifications, wrongTokens, signatures *counters
 	tries                                  *prometheus.CounterVec
 	shipping, webhooks, rings              *counters
+	cut                                    prometheus.Counter
 
 	// Of gates.
 	gateDecisions, gateEpochs, gateDrained *counters
@@ -165,6 +166,8 @@ func (r registry) calls(m *Metrics) {
 		prometheus.DefBuckets, "type", "outcome")
 	m.requests = r.histograms("orderd_http_request_seconds", "HTTP requests, by the pattern of the route.",
 		prometheus.DefBuckets, "route", "method", "status_class")
+	m.cut = r.counter("orderd_http_answers_cut_total",
+		"Answers that ended in the middle for a reason of ours: their connection was ended too.")
 	m.wrongTokens = r.counters("orderd_wrong_tokens_total",
 		"Tokens that are nobody's, and wrong logins of the console; held were answered 429.",
 		among("listener", "api", "admin", "login"), among("result", "refused", "held"))
@@ -344,6 +347,9 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 	}
 	m.requests.WithLabelValues(route, method, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
 }
+
+// Cut implements orderhttp.Observer.
+func (m *Metrics) Cut() { m.cut.Inc() }
 
 // Notified implements orderhttp.Observer. orderd_notify_total counts the same by outcome alone.
 func (m *Metrics) Notified(kind, outcome string, took time.Duration) {
