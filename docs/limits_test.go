@@ -74,7 +74,7 @@ var limits = []struct {
 	{"HTTP", []string{
 		"orderhttp.maxBody", "orderhttp.maxDepth", "orderhttp.maxHeaderBytes", "orderhttp.MaxWait",
 		"orderhttp.notifyBudget", "orderhttp.storeBudget", "orderhttp.wechatBudget", "orderhttp.defaultParallel",
-		"console.maxUpload", "orderd.drainTimeout",
+		"console.maxUpload", "console.workbooksAtOnce", "orderd.drainTimeout",
 	}},
 	{"Logins of the console", []string{
 		"operators.MostWrong", "operators.WrongWithin", "operators.SessionIdle", "operators.SessionMost",

@@ -75,6 +75,8 @@ var sentences = compileSentences([][2]string{
 	{`no index has it: say with created_from and created_to, at most 31 days apart, when the orders were placed, ` +
 		`or whose they are with customer_id`,
 		"没有索引：请用 created_from 和 created_to 限定下单时间（最多相隔 31 天），或给出 customer_id"},
+	{`it is more than a sheet of a workbook holds: narrow it down, or take text/csv`,
+		"超过工作簿单个工作表的容量：请缩小范围，或改用 text/csv"},
 	{`these lines cost (\d+) fen`, "超过所退商品的价格，它们共 $1 分"},
 	{`is (?:a list of sku_id), separated by commas`, "须为以逗号分隔的 sku_id"},
 	{`(?:is|want) a time (?:like|such as) (\S+)`, "须为时间，如 $1"},

@@ -3,12 +3,15 @@
 package sheet
 
 import (
+	"archive/zip"
 	"bufio"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,21 +113,48 @@ const (
 	formatText = 49 // @
 )
 
+// ErrTooLong: a table has more rows, or more text, than a sheet of a workbook can have.
+var ErrTooLong = errors.New("more than a sheet of a workbook holds")
+
+// limits are those of a sheet.
+type limits struct {
+	rows  int // the header is one
+	bytes int // of its XML
+	spill int // after so many rows there must be room for temporary files
+}
+
+// sheetLimits are those of every spreadsheet program: 2^20 rows (ECMA-376, 18.3.1.73 has the
+// grammar of their names, Excel the number), and 4 GiB of XML, beyond which the archive would
+// need a form that Excel takes for damage. The library keeps 16 MiB of a sheet in memory, which
+// 10,000 rows of ours are about; what is more goes into temporary files, or silently stays in
+// memory where none can be made.
+var sheetLimits = limits{rows: excelize.TotalRows, bytes: math.MaxUint32, spill: 10_000}
+
 // WriteXLSX writes a workbook with a sheet for each table: numbers of orders as text, money as
 // numbers of yuan. The header of each sheet stays in sight, and can be filtered by. Nothing is
-// written to w before all rows are there; of many most are in a temporary file, not in memory.
-func WriteXLSX(w io.Writer, tables ...Table) (err error) {
+// written to w before all rows are there, so that an error of theirs is not the end of half a
+// file: most of many are in temporary files, some 1.5 KB a row, and go from there into w. Memory
+// is that of some 16 MiB of each sheet, however many rows there are. Errors match ErrTooLong,
+// and are those of the rows and of w.
+func WriteXLSX(w io.Writer, tables ...Table) error { return writeXLSX(w, sheetLimits, tables) }
+
+// writeXLSX is WriteXLSX within limits.
+func writeXLSX(w io.Writer, most limits, tables []Table) (err error) {
 	b, err := newWorkbook(tables)
 	if err != nil {
 		return fmt.Errorf("write the workbook: %w", err)
 	}
+	b.most = most
 	defer func() { err = errors.Join(err, b.file.Close()) }()
 	for i := range tables {
 		if err = b.sheet(&tables[i]); err != nil {
 			return fmt.Errorf("write the workbook: %w", err)
 		}
 	}
-	if _, err = b.file.WriteTo(w); err != nil {
+	// The library would make the whole archive in memory and then write it. It goes into w piece
+	// by piece instead, and its buffer stays empty.
+	b.file.SetZipWriter(func(io.Writer) excelize.ZipWriter { return zip.NewWriter(w) })
+	if _, err = b.file.WriteTo(io.Discard); err != nil {
 		return fmt.Errorf("write the workbook: %w", err)
 	}
 	return nil
@@ -134,6 +164,7 @@ func WriteXLSX(w io.Writer, tables ...Table) (err error) {
 type workbook struct {
 	file             *excelize.File
 	yuan, text, bold int
+	most             limits
 }
 
 // newWorkbook makes one with a sheet for each table, empty.
@@ -183,7 +214,7 @@ func (b *workbook) sheet(t *Table) error {
 	if err := s.SetRow("A1", titles); err != nil {
 		return err
 	}
-	last := 1
+	last, size := 1, 0
 	for row, err := range t.Rows {
 		if err != nil {
 			return err
@@ -192,6 +223,15 @@ func (b *workbook) sheet(t *Table) error {
 		values := make([]any, len(row))
 		for i, c := range row {
 			values[i] = b.cell(c)
+			size += cellBytes + escaped*len(c.Text)
+		}
+		if last > b.most.rows || size > b.most.bytes {
+			return fmt.Errorf("%w: %s has more than %d rows", ErrTooLong, t.Name, last-2)
+		}
+		if last == b.most.spill {
+			if err := spills(); err != nil {
+				return err
+			}
 		}
 		if err := s.SetRow(at(1, last), values); err != nil {
 			return err
@@ -201,6 +241,22 @@ func (b *workbook) sheet(t *Table) error {
 		return err
 	}
 	return s.Flush()
+}
+
+// Sizes in the XML of a sheet, in bytes: cellBytes is a cell without its text, escaped the most
+// that a byte of text becomes.
+const (
+	cellBytes = 100
+	escaped   = 6
+)
+
+// spills makes sure that temporary files can be made.
+func spills() error {
+	f, err := os.CreateTemp("", "orderd-sheet-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // titles are what stands over the columns in a workbook.

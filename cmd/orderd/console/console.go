@@ -173,7 +173,10 @@ const (
 )
 
 // console holds what the handlers share: the options, which New has completed.
-type console struct{ Options }
+type console struct {
+	Options
+	workbooks chan struct{} // one in it for each that is being made: see workbooksAtOnce
+}
 
 // route is a row of the table of routes; role is empty for what needs no token. A test
 // walks the table, so that no route can be added without deciding who may use it.
@@ -219,7 +222,7 @@ func New(o Options) (*echo.Echo, error) {
 			"Ready, Now and a token")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	c := &console{o}
+	c := &console{Options: o, workbooks: make(chan struct{}, workbooksAtOnce)}
 	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog)
 	e.Use(sameOrigin)
 	for _, r := range c.routes() {

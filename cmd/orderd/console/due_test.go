@@ -35,7 +35,8 @@ func TestTimeoutsThatRedisHasLostAreShown(t *testing.T) {
 	d.Clock.Advance(time.Second)
 	d.PlaceOne(t, "lost", "mug", 1)
 	redis := &redisTasks{set: map[int64]bool{first.DueAt.Unix(): true, first.DueAt.Unix() + 2: true}}
-	c := &console{Options{Orders: d.Service, Tasks: redis, Now: d.Clock.Now, Log: slog.New(slog.DiscardHandler)}}
+	c := &console{Options: Options{Orders: d.Service, Tasks: redis, Now: d.Clock.Now,
+		Log: slog.New(slog.DiscardHandler)}}
 	ask := func(query string) dueView {
 		t.Helper()
 		w := httptest.NewRecorder()

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -12,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/order"
+	"orderd/order/orderhttp"
 	"orderd/payment/sheet"
 )
 
@@ -31,26 +33,52 @@ func asFile(r *http.Request) (media, ext string, file bool) {
 	return "", "", false
 }
 
-// sendFile sends a table as a file that the client may take its time for. What goes wrong before the
-// first byte is a problem as everywhere; afterwards the connection is cut, so that nobody takes
-// the beginning for the whole.
-func sendFile(ctx echo.Context, media, ext string, t sheet.Table) error {
+// Bounds of workbooks.
+const (
+	// workbooksAtOnce is how many are made and sent at a time: each takes 16 MiB of memory and
+	// more of the temporary folder (see sheet.WriteXLSX), and reads every row behind it.
+	workbooksAtOnce = 2
+	// workbookRetry is when who is refused comes again: a big one takes a minute or so.
+	workbookRetry = 30 * time.Second
+)
+
+// sendFile sends what write writes, a file of a media type that the client may take its time
+// for. What goes wrong before the first byte is a problem as everywhere; afterwards the
+// connection is cut (orderhttp.Edge), so that nobody takes the beginning for the whole. narrow
+// is the parameter by which there are fewer rows, when they are too many for a workbook.
+func (c *console) sendFile(ctx echo.Context, media, name, narrow string, write func(io.Writer) error) error {
+	if media == xlsxType {
+		select {
+		case c.workbooks <- struct{}{}:
+			defer func() { <-c.workbooks }()
+		default:
+			return &orderhttp.Failure{Code: orderhttp.CodeRateLimited, RetryAfter: workbookRetry, Text: orderhttp.Text{
+				En: "Other workbooks are being made. Come again, or take text/csv.",
+				Zh: "正在生成其他工作簿，请稍后再试，或改用 text/csv。"}}
+		}
+	}
 	h := ctx.Response().Header()
 	h.Set(echo.HeaderContentType, media)
-	h.Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="%s.%s"`, strings.ToLower(t.Name), ext))
+	h.Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="%s"`, name))
+	err := write(ctx.Response())
+	if err != nil && !ctx.Response().Committed { // a problem has its own
+		h.Del(echo.HeaderContentType)
+		h.Del(echo.HeaderContentDisposition)
+	}
+	if errors.Is(err, sheet.ErrTooLong) {
+		return invalid("?"+narrow, "NEEDS_RANGE", "it is more than a sheet of a workbook holds: "+
+			"narrow it down, or take text/csv")
+	}
+	return err
+}
+
+// sendTable is sendFile of one table.
+func (c *console) sendTable(ctx echo.Context, media, ext, narrow string, t sheet.Table) error {
 	write := func(w io.Writer) error { return sheet.WriteCSV(w, t) }
 	if media == xlsxType {
 		write = func(w io.Writer) error { return sheet.WriteXLSX(w, t) }
 	}
-	err := write(ctx.Response())
-	if err != nil && ctx.Response().Committed {
-		panic(http.ErrAbortHandler)
-	}
-	if err != nil { // a problem has its own
-		h.Del(echo.HeaderContentType)
-		h.Del(echo.HeaderContentDisposition)
-	}
-	return err
+	return c.sendFile(ctx, media, strings.ToLower(t.Name)+"."+ext, narrow, write)
 }
 
 // orderTable is the orders of a filter, all of them, read page by page.

@@ -6,13 +6,20 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/xuri/excelize/v2"
 
 	"orderd/order"
+	"orderd/payment/sheet"
 )
 
 // The orders of a filter as a file are all of them, however many pages that is, and no text in them is a formula.
@@ -84,7 +91,8 @@ func (f *failsLater) List(ctx context.Context, o order.Filter) ([]order.Order, s
 	return f.Orders.List(ctx, o)
 }
 
-// A file that ends in the middle looks like one that is whole: the connection must be cut instead.
+// A file that ends in the middle looks like one that is whole: the connection must be cut instead, and somebody must
+// hear of it.
 func TestAFileThatFailsIsCut(t *testing.T) {
 	d := newDesk(t)
 	d.SKU(t, "mug", 1000)
@@ -95,9 +103,10 @@ func TestAFileThatFailsIsCut(t *testing.T) {
 		media string
 		cut   bool
 	}{{"text/csv", true}, {xlsxType, false}} { // of a workbook nothing was sent
+		log, metrics := &bytes.Buffer{}, NewMetrics()
 		e, err := New(Options{Orders: &failsLater{Orders: d.Service, pages: 1}, Stock: d.Admin, Refunds: d.Service,
-			Reconciler: d.books, Failures: d.failures, TokenStore: d.tokens, Metrics: NewMetrics(), Now: d.Clock.Now,
-			Tokens: deskTokens(), Ready: NewReadiness(d.Clock.Now)})
+			Reconciler: d.books, Failures: d.failures, TokenStore: d.tokens, Metrics: metrics, Now: d.Clock.Now,
+			Tokens: deskTokens(), Ready: NewReadiness(d.Clock.Now), Log: slog.New(slog.NewTextHandler(log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +117,57 @@ func TestAFileThatFailsIsCut(t *testing.T) {
 					t.Errorf("%s: %v", tt.media, v)
 				}
 			}()
-			want(t, d.ask(Viewer, "GET", "/admin/v1/orders", "", "Accept", tt.media), 500, "INTERNAL")
+			want(t, d.ask(Viewer, "GET", "/admin/v1/orders", "", "Accept", tt.media, "X-Request-Id", "the-cut-one"),
+				500, "INTERNAL")
 		}()
+		count := 0.0
+		if tt.cut {
+			count = 1
+		}
+		if got := testutil.ToFloat64(metrics.cut); got != count || strings.Contains(log.String(),
+			"answer cut short") != tt.cut || strings.Count(log.String(), "request_id=the-cut-one") != 1 {
+			t.Errorf("%s: %v, %s", tt.media, got, log)
+		}
 	}
+}
+
+// Workbooks take memory and disk: a few at a time, and who is too many is told when to come again. A text is not one.
+func TestWorkbooksAtOnceAreBounded(t *testing.T) {
+	d := newDesk(t)
+	const path = "/admin/v1/orders"
+	c := &console{Options: Options{Now: d.Clock.Now}, workbooks: make(chan struct{}, workbooksAtOnce)}
+	e := newEcho(d.Clock.Now, slog.New(slog.DiscardHandler), d.metrics, false)
+	begun, end := make(chan struct{}), make(chan struct{})
+	var result error
+	e.GET(path, func(ctx echo.Context) error {
+		media, ext, _ := asFile(ctx.Request())
+		return c.sendFile(ctx, media, "orders."+ext, "created_from", func(io.Writer) error {
+			if media == xlsxType {
+				begun <- struct{}{}
+				<-end
+			}
+			return result
+		})
+	})
+	d.Handler = described(t, e)
+	ask := func(media string) *httptest.ResponseRecorder { return d.ask(Viewer, "GET", path, "", "Accept", media) }
+	var made sync.WaitGroup
+	for range workbooksAtOnce {
+		made.Go(func() { ask(xlsxType) })
+		<-begun
+	}
+	w := ask(xlsxType)
+	want(t, w, http.StatusTooManyRequests, "RATE_LIMITED")
+	if w.Header().Get("Retry-After") != "30" || w.Header().Get("Content-Disposition") != "" {
+		t.Errorf("%v", w.Header())
+	}
+	if w := ask("text/csv"); w.Code != http.StatusOK {
+		t.Errorf("a text: %d", w.Code)
+	}
+	close(end)
+	made.Wait()
+	result = fmt.Errorf("write the workbook: %w", sheet.ErrTooLong)
+	made.Go(func() { <-begun })
+	want(t, ask(xlsxType), http.StatusUnprocessableEntity, "NEEDS_RANGE")
+	made.Wait()
 }

@@ -148,7 +148,7 @@ func TestEveryRouteAndSession(t *testing.T) {
 	if err := d.logins.EndAll(t.Context(), "gone", ""); err != nil {
 		t.Fatal(err)
 	}
-	c := &console{Options{Metrics: NewMetrics(), TokenStore: d.tokens, Logins: d.logins}}
+	c := &console{Options: Options{Metrics: NewMetrics(), TokenStore: d.tokens, Logins: d.logins}}
 	tried := 0
 	for _, r := range c.routes() {
 		if r.role == "" || r.path == "/logout" {

@@ -306,7 +306,7 @@ func TestTokensAreLookedUpAgain(t *testing.T) {
 	if err := away.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := &console{Options{TokenStore: NewTokenStore(away, time.Now)}}
+	c := &console{Options: Options{TokenStore: NewTokenStore(away, time.Now)}}
 	if who, err := c.who(t.Context(), secret); who != nil || !errors.Is(err, sqldb.ErrUnavailable) {
 		t.Errorf("without a database: %+v, %v", who, err)
 	}

@@ -48,7 +48,7 @@ func unnamed(route string) string {
 
 // A document that says other routes, parameters or roles than the listener has is worse than none.
 func TestAdminOpenAPIIsTheRoutes(t *testing.T) {
-	c := &console{Options{Metrics: NewMetrics(), Shipments: &shipping.Service{}, TokenStore: &TokenStore{},
+	c := &console{Options: Options{Metrics: NewMetrics(), Shipments: &shipping.Service{}, TokenStore: &TokenStore{},
 		Webhooks: &webhooks.Service{}}}
 	real, roles := map[string][]string{}, map[string]Role{}
 	for _, r := range c.routes() {

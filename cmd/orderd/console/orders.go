@@ -109,7 +109,7 @@ func (c *console) listOrders(ctx echo.Context) error {
 	}
 	if media, ext, file := asFile(ctx.Request()); file {
 		f.Cursor = "" // a file has all rows
-		return sendFile(ctx, media, ext, c.orderTable(ctx.Request().Context(), f))
+		return c.sendTable(ctx, media, ext, "created_from", c.orderTable(ctx.Request().Context(), f))
 	}
 	orders, next, err := c.Orders.List(ctx.Request().Context(), f)
 	if err != nil {

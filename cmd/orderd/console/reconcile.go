@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -438,8 +437,7 @@ func (c *console) listDifferences(ctx echo.Context) error {
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 // export sends all differences that a filter means as a file of a type, with the
-// extension that its name has. They are read before the status is sent; an error while
-// writing can only end the connection.
+// extension that its name has. They are read before the status is sent.
 func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
 	write func(io.Writer, reconcile.Result, []reconcile.Difference) error) error {
 	s, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"), f)
@@ -450,11 +448,7 @@ func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, 
 	if s.Result != nil {
 		res = *s.Result
 	}
-	h := ctx.Response().Header()
-	h.Set(echo.HeaderContentType, media)
-	h.Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="differences.%s"`, ext))
-	ctx.Response().WriteHeader(http.StatusOK)
-	return write(ctx.Response(), res, all)
+	return c.sendFile(ctx, media, "differences."+ext, "type", func(w io.Writer) error { return write(w, res, all) })
 }
 
 // resolveDifference is POST /admin/v1/differences/:id/resolve: what a person decided. A
