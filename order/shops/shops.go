@@ -43,10 +43,11 @@ const (
 	// secretBytes is how many random bytes a secret has: it cannot be guessed, so that its
 	// plain SHA-256 may be stored.
 	secretBytes = 32
-	// knownFor is how long a look-up is remembered: a revoked key lets in for no longer.
+	// knownFor is how long the keys that were read are believed: a revoked key lets in for no
+	// longer, and one that was just made elsewhere does not wait longer to be known.
 	knownFor = 2 * time.Second
-	// maxKnown bounds how many are remembered, those of wrong secrets too.
-	maxKnown = 1000
+	// readFor bounds a read of the keys, which all who ask meanwhile wait for.
+	readFor = 2 * time.Second
 )
 
 // Errors of keys.
@@ -82,23 +83,25 @@ type Store struct {
 	db  *sqldb.DB
 	now func() time.Time
 
-	mu   sync.Mutex
-	seen map[[sha256.Size]byte]known
+	mu    sync.Mutex
+	valid map[[sha256.Size]byte]*Key // all valid keys, by their hashes, as of at
+	at    time.Time                  // zero: they have to be read
+	// changes counts what this process changed: keys that were read before do not count.
+	changes int
+	reading *reading // nil: nobody reads
 }
 
-// known is what a look-up found, and when.
-type known struct {
-	key *Key // nil: nobody's
-	at  time.Time
+// reading is a read of all keys that is under way, by the first who needs it.
+type reading struct {
+	done chan struct{}
+	err  error // once done
 }
 
 // New gives the keys of a database.
-func New(db *sqldb.DB, now func() time.Time) *Store {
-	return &Store{db: db, now: now, seen: map[[sha256.Size]byte]known{}}
-}
+func New(db *sqldb.DB, now func() time.Time) *Store { return &Store{db: db, now: now} }
 
-// Create makes a key and gives its secret, which nobody can read again. Errors: ErrName,
-// ErrScope, ErrTwoKeys.
+// Create makes a key and gives its secret, which nobody can read again. It is valid at once in
+// this process, and within knownFor everywhere. Errors: ErrName, ErrScope, ErrTwoKeys.
 func (s *Store) Create(ctx context.Context, shop string, scopes []Scope, by string) (k Key, secret string, err error) {
 	if !shopName.MatchString(shop) {
 		return k, "", ErrName
@@ -135,7 +138,16 @@ VALUES (?, ?, ?, ?, ?, ?)`, k.Name, k.Shop, join(scopes), hex.EncodeToString(sum
 		}
 		return err
 	})
+	s.changed()
 	return k, secret, err
+}
+
+// changed has the keys read again.
+func (s *Store) changed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Time{}
+	s.changes++
 }
 
 // join is scopes as they are stored.
@@ -149,14 +161,25 @@ func join(scopes []Scope) string {
 
 // find gives keys, the oldest first.
 func find(ctx context.Context, q sqldb.Querier, where string, args ...any) (all []Key, err error) {
-	err = sqldb.Each(ctx, q, `SELECT name, shop, scopes, created_by, created_at, revoked_at
+	err = each(ctx, q, where, args, func(k Key, _ string) error {
+		all = append(all, k)
+		return nil
+	})
+	return all, err
+}
+
+// each calls do with keys and the hashes of their secrets, the oldest first.
+func each(ctx context.Context, q sqldb.Querier, where string, args []any, do func(k Key, hash string) error) error {
+	err := sqldb.Each(ctx, q, `SELECT name, shop, scopes, created_by, created_at, revoked_at, sha256
 FROM shop_keys
 WHERE `+where+`
 ORDER BY created_at, name`, args, func(rows *sql.Rows) error {
 		var k Key
-		var scopes string
+		var scopes, hash string
 		var created, revoked int64
-		err := rows.Scan(&k.Name, &k.Shop, &scopes, &k.CreatedBy, &created, &revoked)
+		if err := rows.Scan(&k.Name, &k.Shop, &scopes, &k.CreatedBy, &created, &revoked, &hash); err != nil {
+			return err
+		}
 		for word := range strings.FieldsSeq(scopes) {
 			k.Scopes = append(k.Scopes, Scope(word))
 		}
@@ -165,13 +188,12 @@ ORDER BY created_at, name`, args, func(rows *sql.Rows) error {
 			at := sqldb.FromMillis(revoked)
 			k.RevokedAt = &at
 		}
-		all = append(all, k)
-		return err
+		return do(k, hash)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read keys of shops: %w", err)
+		return fmt.Errorf("read keys of shops: %w", err)
 	}
-	return all, nil
+	return nil
 }
 
 // List gives all keys, those that ended too.
@@ -195,39 +217,66 @@ WHERE name = ?
 		}
 		return err
 	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.seen)
+	s.changed()
 	return err
 }
 
-// Who gives the key of a secret, nil for nobody's. Only its hash is compared, by the
-// database's index. Errors match sqldb.ErrUnavailable.
+// Who gives the key of a secret, nil for nobody's. It is looked for among the valid keys in
+// memory, which are few, so that a secret that is nobody's costs the database nothing: they are
+// read once in knownFor at most, whoever asks. Only hashes are compared. Errors match
+// sqldb.ErrUnavailable: keys that are older than knownFor let nobody in.
 func (s *Store) Who(ctx context.Context, secret string) (*Key, error) {
-	sum, now := sha256.Sum256([]byte(secret)), s.now()
+	sum := sha256.Sum256([]byte(secret))
+	for {
+		s.mu.Lock()
+		if now := s.now(); !s.at.IsZero() && now.Sub(s.at) < knownFor && !now.Before(s.at) {
+			key := s.valid[sum]
+			s.mu.Unlock()
+			return key, nil
+		}
+		r, first := s.reading, s.reading == nil
+		if first {
+			r = &reading{done: make(chan struct{})}
+			s.reading = r
+		}
+		s.mu.Unlock()
+		if first {
+			s.read(ctx, r)
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), sqldb.ErrUnavailable)
+		}
+		if r.err != nil {
+			return nil, errors.Join(r.err, sqldb.ErrUnavailable)
+		}
+	}
+}
+
+// read reads the valid keys for all who wait for r, also when the one who asks goes away.
+func (s *Store) read(ctx context.Context, r *reading) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readFor)
+	defer cancel()
 	s.mu.Lock()
-	of, ok := s.seen[sum]
+	at, changes := s.now(), s.changes // before the read: what happens after it may be missing
 	s.mu.Unlock()
-	if ok && now.Sub(of.at) < knownFor && !now.Before(of.at) {
-		return of.key, nil
-	}
-	var all []Key
-	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		all, err = find(ctx, tx, "sha256 = ? AND revoked_at = 0", hex.EncodeToString(sum[:]))
-		return err
+	var valid map[[sha256.Size]byte]*Key
+	r.err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		valid = map[[sha256.Size]byte]*Key{}
+		return each(ctx, tx, "revoked_at = 0", nil, func(k Key, hash string) error {
+			var sum [sha256.Size]byte
+			if n, err := hex.Decode(sum[:], []byte(hash)); err != nil || n != len(sum) {
+				return nil //nolint:nilerr // no secret has such a hash
+			}
+			valid[sum] = &k
+			return nil
+		})
 	})
-	if err != nil {
-		return nil, errors.Join(err, sqldb.ErrUnavailable)
-	}
-	var key *Key
-	if len(all) > 0 {
-		key = &all[0]
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.seen) >= maxKnown {
-		clear(s.seen)
+	if s.reading = nil; r.err == nil && changes == s.changes {
+		s.valid, s.at = valid, at
 	}
-	s.seen[sum] = known{key, now}
-	return key, nil
+	close(r.done)
 }
