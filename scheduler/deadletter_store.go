@@ -1,8 +1,10 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -411,15 +413,16 @@ GROUP BY state`, nil, func(r *sql.Rows) error {
 	return failing, dead, nil
 }
 
-// where is the filter as the terms of a WHERE, at least one, and their arguments.
-func (f *Filter) where() (string, []any) {
+// where is the filter as the terms of a WHERE, at least one, and their arguments. plus is "+" to
+// keep SQLite from reading by the type, else "".
+func (f *Filter) where(plus string) (string, []any) {
 	terms, args := []string{"tries >= 0"}, []any{} // the first is always true
 	add := func(set bool, term string, more ...any) {
 		if set {
 			terms, args = append(terms, term), append(args, more...)
 		}
 	}
-	add(f.Type != "", "task_type = ?", f.Type)
+	add(f.Type != "", plus+"task_type = ?", f.Type)
 	add(f.State != "", "state = ?", f.State)
 	add(!f.FailedAfter.IsZero(), "last_at >= ?", f.FailedAfter.UnixMilli())
 	add(!f.FailedBefore.IsZero(), "last_at < ?", f.FailedBefore.UnixMilli())
@@ -436,35 +439,61 @@ func (f *Filter) where() (string, []any) {
 // that range.
 func (f *DeadLetters) List(ctx context.Context, filter Filter, cursor string, limit int) ([]FailedTask, string, error) {
 	limit = min(max(limit, 1), maxListed)
-	where, args := filter.where()
-	if cursor != "" {
-		ms, id, _ := strings.Cut(cursor, ".")
-		at, err := strconv.ParseInt(ms, 10, 64)
-		typ, key, err2 := ParseFailedID(id)
-		if err != nil || err2 != nil {
-			return nil, "", bounds.ErrCursor
-		}
-		where += "\n  AND last_at <= ?\n  AND (last_at < ? OR task_type < ? OR (task_type = ? AND task_key < ?))"
-		args = append(args, at, at, typ, typ, key)
+	states := []string{filter.State}
+	if filter.State == "" { // the index is by state: a page of each has the page of both
+		states = []string{StateFailing, StateDead}
 	}
 	var all []FailedTask
-	err := sqldb.Each(ctx, f.db, `SELECT `+failedColumns+`
-FROM failed_tasks
-WHERE `+where+`
-ORDER BY last_at DESC, task_type DESC, task_key DESC
-LIMIT ?`, append(args, limit+1), func(r *sql.Rows) error {
-		x, err := scanFailed(r)
-		all = append(all, x)
-		return err
+	err := f.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		all = nil
+		for _, filter.State = range states {
+			query, args, err := filter.page(cursor, limit+1)
+			if err == nil {
+				err = sqldb.Each(ctx, tx, query, args, func(r *sql.Rows) error {
+					x, err := scanFailed(r)
+					all = append(all, x)
+					return err
+				})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	if err != nil {
+	if errors.Is(err, bounds.ErrCursor) {
+		return nil, "", bounds.ErrCursor
+	} else if err != nil {
 		return nil, "", sqldb.Wrap("list failed tasks", err)
 	}
+	slices.SortFunc(all, func(a, b FailedTask) int {
+		return cmp.Or(b.LastAt.Compare(a.LastAt), strings.Compare(b.Type, a.Type), strings.Compare(b.Key, a.Key))
+	})
 	if len(all) <= limit {
 		return all, "", nil
 	}
 	last := &all[limit-1]
 	return all[:limit], strconv.FormatInt(last.LastAt.UnixMilli(), 10) + "." + last.ID, nil
+}
+
+// page is the statement of a page of a filter with a state, behind a cursor, and its arguments.
+func (f *Filter) page(cursor string, rows int) (string, []any, error) {
+	where, args := f.where("+")
+	if cursor != "" {
+		ms, id, _ := strings.Cut(cursor, ".")
+		at, err := strconv.ParseInt(ms, 10, 64)
+		typ, key, err2 := ParseFailedID(id)
+		if err != nil || err2 != nil {
+			return "", nil, bounds.ErrCursor
+		}
+		where += "\n  AND last_at <= ?\n  AND (last_at < ? OR task_type < ? OR (task_type = ? AND task_key < ?))"
+		args = append(args, at, at, typ, typ, key)
+	}
+	return `SELECT ` + failedColumns + `
+FROM failed_tasks /*! FORCE INDEX (ix_failed_tasks) */
+WHERE ` + where + `
+ORDER BY last_at DESC, task_type DESC, task_key DESC
+LIMIT ?`, append(args, rows), nil
 }
 
 // failedColumns are what scanFailed reads.
@@ -495,7 +524,7 @@ func scanFailed(rows *sql.Rows) (FailedTask, error) {
 
 // Match counts the failed tasks that a filter means, without changing them.
 func (f *DeadLetters) Match(ctx context.Context, filter Filter) (int, error) {
-	where, args := filter.where()
+	where, args := filter.where("")
 	n := 0
 	err := sqldb.Each(ctx, f.db, `SELECT COUNT(*)
 FROM failed_tasks
@@ -551,7 +580,7 @@ func (f *DeadLetters) walk(ctx context.Context, filter Filter, statement string,
 // walkState is walk for one state, which filter names.
 func (f *DeadLetters) walkState(ctx context.Context, filter *Filter, statement string,
 	set []any) (total int, err error) {
-	where, args := filter.where()
+	where, args := filter.where("")
 	var at int64
 	for typ, key, n := "", "", failedPage; n == failedPage; {
 		rows, err := sqldb.Decided(ctx, f.db, `SELECT last_at, task_type, task_key

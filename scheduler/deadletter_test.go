@@ -317,6 +317,31 @@ func TestListAndFilter(t *testing.T) {
 	})
 }
 
+// In an incident a hundred thousand tasks have failed, and whoever looks at them every second must not have the
+// database read and sort them all.
+func TestFailedTasksAreReadByThePage(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		b := newBook(db)
+		for i := range 300 {
+			b.record(t, fails(TypeExpire, fmt.Sprint("k", i), "Row is damaged"))
+		}
+		at := b.at.Add(-time.Hour)
+		for _, filter := range []Filter{{}, {Type: TypeExpire}, {Cause: "broken"}, {FailedAfter: at},
+			{Type: TypeExpire, FailedAfter: at, FailedBefore: b.at}} {
+			for _, filter.State = range []string{StateFailing, StateDead} {
+				behind := strconv.FormatInt(b.at.UnixMilli(), 10) + "." + failedID(TypeExpire, "k7")
+				for _, cursor := range []string{"", behind} {
+					query, args, err := filter.page(cursor, 51)
+					if err != nil {
+						t.Fatal(err)
+					}
+					sqldbtest.ReadsPageBy(t, db, "ix_failed_tasks", false, query, args...)
+				}
+			}
+		}
+	})
+}
+
 // Run must give a dead task all its tries again, and now; discard must forget only what was meant.
 func TestRunAndDiscard(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {

@@ -419,12 +419,15 @@ func (a *Admin) List(ctx context.Context, cursor string, limit int) ([]SKU, erro
 	if err := bounds.SkuID.Cursor(cursor); err != nil {
 		return nil, err
 	}
-	return a.query(ctx, `SELECT `+shownColumns+`
+	return a.query(ctx, listQuery, cursor, min(max(limit, 1), maxPage))
+}
+
+// listQuery reads a page of SKUs.
+const listQuery = `SELECT ` + shownColumns + `
 FROM skus
 WHERE sku_id > ?
 ORDER BY sku_id
-LIMIT ?`, cursor, min(max(limit, 1), maxPage))
-}
+LIMIT ?`
 
 // query reads rows of shownColumns.
 func (a *Admin) query(ctx context.Context, query string, args ...any) ([]SKU, error) {

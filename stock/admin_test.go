@@ -222,3 +222,14 @@ func TestListPagesByKey(t *testing.T) {
 		}
 	})
 }
+
+// A shop with a hundred thousand SKUs is looked at by the page.
+func TestSKUsAreReadByThePage(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		for i := range 60 {
+			put(t, db, fmt.Sprint("sku", i), 10)
+		}
+		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, stock.ListQuery, "sku1", 51)
+		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, stock.ListQuery, "", 51)
+	})
+}

@@ -71,3 +71,6 @@ const SelectKept = selectKept
 
 // KeptArgs are the arguments of SelectKept.
 func KeptArgs() []any { return []any{reopening, SoldOut} }
+
+// ListQuery is listQuery, for EXPLAIN.
+const ListQuery = listQuery

@@ -1,12 +1,14 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"orderd/migrations/bounds"
@@ -384,6 +386,34 @@ func (r *Reconciler) Recent(ctx context.Context, days, differences int) (all []S
 	return all, open, err
 }
 
+// listStatement reads a page of reconciliations, backwards along the primary key: the newest day
+// first, and the types of a day from behind. Two days more than the page are enough: the one at
+// which the page before it ended, and the last one, which may have been cut.
+func listStatement(date string, limit int) (string, []any) {
+	return `SELECT ` + storedColumns + `
+FROM reconciliations r /*! FORCE INDEX (PRIMARY) */
+WHERE r.bill_date <= ?
+ORDER BY r.bill_date DESC, r.bill_type DESC
+LIMIT ?`, []any{date, listRows(limit)}
+}
+
+// listRows is how many rows are read for a page.
+func listRows(limit int) int { return limit + 2*len(billTypes) }
+
+// pageOfDays makes a page of what listStatement read: the types of a day in their order, those
+// behind a type of a date.
+func pageOfDays(read []Stored, date string, kind payment.BillType, limit int) []Stored {
+	if n := len(read); n == listRows(limit) { // there may be more of the last day
+		last := read[n-1].Date
+		read = slices.DeleteFunc(read, func(s Stored) bool { return s.Date == last })
+	}
+	read = slices.DeleteFunc(read, func(s Stored) bool { return s.Date == date && s.Type <= kind })
+	slices.SortStableFunc(read, func(a, b Stored) int {
+		return cmp.Or(strings.Compare(b.Date, a.Date), strings.Compare(string(a.Type), string(b.Type)))
+	})
+	return read[:min(len(read), limit)]
+}
+
 // listStored is List in a transaction.
 func listStored(ctx context.Context, tx *sqldb.Tx, before string, limit int) ([]Stored, error) {
 	date, kind := "9999-99-99", ""
@@ -397,13 +427,9 @@ func listStored(ctx context.Context, tx *sqldb.Tx, before string, limit int) ([]
 			return nil, bounds.ErrCursor
 		}
 	}
+	query, args := listStatement(date, limit)
 	all := []Stored{}
-	err := sqldb.Each(ctx, tx, `SELECT `+storedColumns+`
-FROM reconciliations r
-WHERE r.bill_date < ?
-  OR (r.bill_date = ? AND r.bill_type > ?)
-ORDER BY r.bill_date DESC, r.bill_type
-LIMIT ?`, []any{date, date, kind, limit}, func(rows *sql.Rows) error {
+	err := sqldb.Each(ctx, tx, query, args, func(rows *sql.Rows) error {
 		s, err := scanStored(rows)
 		all = append(all, s)
 		return err
@@ -411,6 +437,7 @@ LIMIT ?`, []any{date, date, kind, limit}, func(rows *sql.Rows) error {
 	if err != nil {
 		return nil, fmt.Errorf("list reconciliations: %w", err)
 	}
+	all = pageOfDays(all, date, payment.BillType(kind), limit)
 	for i := range all {
 		if all[i].Result == nil {
 			continue
