@@ -55,12 +55,12 @@ compdef _orderd orderd
 	return nil
 }
 
-// Run prints the script of fish.
+// Run prints the script of fish. Where orderd has words it offers no files among them.
 func (*completionFish) Run(t *terminal) error {
 	screen.Printf(t.Out, `function __orderd_words
   orderd completion words -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null
 end
-complete -c orderd -a '(__orderd_words)'
+complete -c orderd -n 'count (__orderd_words) >/dev/null' -f -a '(__orderd_words)'
 `)
 	return nil
 }
