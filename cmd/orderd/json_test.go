@@ -51,7 +51,7 @@ func TestJSONOfVerbsHasTheNamesOfTheAPI(t *testing.T) {
 	_, refund, _ := words(t, append(strings.Fields("refund ask "+no+" --reason r --yes --key k1 --amount 1.00 -o json"),
 		"--data-dir", dir)...)
 	for _, first := range []string{"operator create li --role viewer", "token create --operator wang",
-		"stock gate 1001 --mode local --reason r --yes", "webhook add https://x.example/"} {
+		"stock gate 1001 --mode local --reason r --yes", "webhook add https://x.example/ --reason r"} {
 		if code, out, errs := words(t, append(strings.Fields(first), "--data-dir", dir)...); code != exitOK {
 			t.Fatal(first, out, errs)
 		}

@@ -72,13 +72,23 @@ type webhookAdd struct {
 	URL   string   `arg:"" help:"https://…; http:// only into ORDERD_WEBHOOK_ALLOW."`
 	Types []string `help:"Of events, such as order.paid,order.closed; all without."`
 	Note  string   `help:"What it is, for people."`
+	because
 }
+
+// because is why a person changes what a shop is told; the verbs that do embed it. A webhook
+// keeps who did something about it last, and why.
+type because struct {
+	Reason reason `required:"" help:"Why, for the others who look at it: 'webhook list' shows it."`
+}
+
+// why is what the webhook keeps.
+func (b *because) why() string { return byWhom() + ": " + string(b.Reason) }
 
 // Run adds one. The secret alone goes to standard output.
 func (c *webhookAdd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
 		e, secret, err := co.webhooks.Add(ctx, webhooks.Put{URL: c.URL, Note: c.Note, Types: typesOf(c.Types),
-			By: byWhom()})
+			By: byWhom(), Why: c.why()})
 		if err != nil {
 			return err
 		}
@@ -190,6 +200,7 @@ func (c *webhookTest) Run(ctx context.Context, s *settings, t *terminal) error {
 // webhookRedeliver is `orderd webhook redeliver`.
 type webhookRedeliver struct {
 	confirm
+	because
 	ID    string    `arg:"" help:"Of the webhook."`
 	Event int64     `xor:"which" required:"" help:"One event, by its number in 'webhook deliveries'."`
 	Since time.Time `xor:"which" required:"" help:"All since this time, such as 2026-11-20T13:42:05Z."`
@@ -207,9 +218,9 @@ func (c *webhookRedeliver) Run(ctx context.Context, s *settings, t *terminal) er
 	return withCore(ctx, s, func(co *core) (err error) {
 		n := int64(1)
 		if c.Event != 0 {
-			err = co.webhooks.Redeliver(ctx, c.ID, c.Event)
+			err = co.webhooks.Redeliver(ctx, c.ID, c.Event, c.why())
 		} else {
-			n, err = co.webhooks.RedeliverSince(ctx, c.ID, c.Since)
+			n, err = co.webhooks.RedeliverSince(ctx, c.ID, c.Since, c.why())
 		}
 		if err == nil {
 			screen.Printf(t.Err, "%d events are sent again by a running service\n", n)
@@ -221,6 +232,7 @@ func (c *webhookRedeliver) Run(ctx context.Context, s *settings, t *terminal) er
 // webhookRotate is `orderd webhook rotate`.
 type webhookRotate struct {
 	confirm
+	because
 	ID string `arg:"" help:"Of the webhook."`
 }
 
@@ -230,7 +242,7 @@ func (c *webhookRotate) Run(ctx context.Context, s *settings, t *terminal) error
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		_, secret, err := co.webhooks.Rotate(ctx, c.ID)
+		_, secret, err := co.webhooks.Rotate(ctx, c.ID, c.why())
 		if err != nil {
 			return err
 		}
@@ -242,13 +254,14 @@ func (c *webhookRotate) Run(ctx context.Context, s *settings, t *terminal) error
 
 // webhookEnable is `orderd webhook enable`.
 type webhookEnable struct {
+	because
 	ID string `arg:"" help:"Of the webhook."`
 }
 
 // Run enables.
 func (c *webhookEnable) Run(ctx context.Context, s *settings) error {
 	return withCore(ctx, s, func(co *core) error {
-		_, err := co.webhooks.Enable(ctx, c.ID)
+		_, err := co.webhooks.Enable(ctx, c.ID, c.why())
 		return err
 	})
 }
@@ -256,8 +269,8 @@ func (c *webhookEnable) Run(ctx context.Context, s *settings) error {
 // webhookDisable is `orderd webhook disable`.
 type webhookDisable struct {
 	confirm
-	ID     string `arg:"" help:"Of the webhook."`
-	Reason reason `required:"" help:"For the others who look at it."`
+	because
+	ID string `arg:"" help:"Of the webhook."`
 }
 
 // Run disables.
@@ -266,7 +279,7 @@ func (c *webhookDisable) Run(ctx context.Context, s *settings, t *terminal) erro
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		_, err := co.webhooks.Disable(ctx, c.ID, byWhom()+": "+string(c.Reason))
+		_, err := co.webhooks.Disable(ctx, c.ID, c.why())
 		return err
 	})
 }
@@ -274,6 +287,7 @@ func (c *webhookDisable) Run(ctx context.Context, s *settings, t *terminal) erro
 // webhookRemove is `orderd webhook remove`.
 type webhookRemove struct {
 	confirm
+	because
 	ID string `arg:"" help:"Of the webhook."`
 }
 
@@ -282,7 +296,7 @@ func (c *webhookRemove) Run(ctx context.Context, s *settings, t *terminal) error
 	if err := c.ask(t, "End "+c.ID+" for good, with what waits for it?"); err != nil {
 		return err
 	}
-	return withCore(ctx, s, func(co *core) error { return co.webhooks.Remove(ctx, c.ID) })
+	return withCore(ctx, s, func(co *core) error { return co.webhooks.Remove(ctx, c.ID, c.why()) })
 }
 
 // listenCmd is `orderd listen`: a webhook for who writes a shop's back end, without one.

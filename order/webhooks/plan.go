@@ -152,8 +152,8 @@ WHERE name = 'feed'
 
 // Redeliver sends an event to an endpoint again, also one that it was not told. Errors:
 // ErrNotFound, ErrNoEvent.
-func (s *Service) Redeliver(ctx context.Context, id string, event int64) error {
-	n, err := s.again(ctx, id, "event_id = ?", event)
+func (s *Service) Redeliver(ctx context.Context, id string, event int64, why string) error {
+	n, err := s.again(ctx, id, why, "event_id = ?", event)
 	if err != nil || n > 0 {
 		return err
 	}
@@ -169,7 +169,7 @@ func (s *Service) Redeliver(ctx context.Context, id string, event int64) error {
 
 // RedeliverSince sends every event since a time again that an endpoint wants, as far as the
 // feed has it, and gives how many. Errors: ErrNotFound.
-func (s *Service) RedeliverSince(ctx context.Context, id string, at time.Time) (n int64, err error) {
+func (s *Service) RedeliverSince(ctx context.Context, id string, at time.Time, why string) (n int64, err error) {
 	e, err := s.Find(ctx, id)
 	if err != nil {
 		return 0, err
@@ -182,7 +182,7 @@ func (s *Service) RedeliverSince(ctx context.Context, id string, at time.Time) (
 			break
 		}
 		first, last := events[0].ID, events[len(events)-1].ID
-		if _, err = s.again(ctx, id, "event_id BETWEEN ? AND ?", first, last); err != nil {
+		if _, err = s.again(ctx, id, why, "event_id BETWEEN ? AND ?", first, last); err != nil {
 			break
 		}
 		events = slices.DeleteFunc(events, func(ev feed.Event) bool { return !e.wants(&ev) })
@@ -193,12 +193,19 @@ func (s *Service) RedeliverSince(ctx context.Context, id string, at time.Time) (
 	return n, err
 }
 
-// again has deliveries begin their ladders anew, now.
-func (s *Service) again(ctx context.Context, id, which string, args ...any) (n int64, err error) {
+// again has deliveries begin their ladders anew, now. Why an endpoint is disabled stays what is
+// said of it.
+func (s *Service) again(ctx context.Context, id, why, which string, args ...any) (n int64, err error) {
 	if _, err := s.Find(ctx, id); err != nil {
 		return 0, err
 	}
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := tx.Update(ctx, `UPDATE webhook_endpoints
+SET why = ?, updated_at = ?
+WHERE id = ?
+  AND state = 'on'`, said(why), sqldb.Millis(s.cfg.Now()), id); err != nil {
+			return err
+		}
 		n, err = tx.Update(ctx, `UPDATE webhook_deliveries
 SET due_at = ?, tries = 0, delivered = 0
 WHERE endpoint_id = ?

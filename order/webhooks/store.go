@@ -101,9 +101,9 @@ WHERE state <> 'removed'
 		if err == nil {
 			at := sqldb.Millis(e.CreatedAt)
 			_, err = tx.ExecContext(ctx, `INSERT INTO webhook_endpoints
-  (id, url, types, note, secret, state, told_from, created_by, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, e.ID, e.URL, typesOf(e.Types), e.Note, e.secret, string(e.State), e.from,
-				e.CreatedBy, at, at)
+  (id, url, types, note, secret, state, why, told_from, created_by, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, e.ID, e.URL, typesOf(e.Types), e.Note, e.secret, string(e.State), e.Why,
+				e.from, e.CreatedBy, at, at)
 		}
 		if sqldb.IsDuplicate(err) && tx.MayBeDone() {
 			return nil // ours

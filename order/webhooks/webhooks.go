@@ -43,9 +43,10 @@ type Endpoint struct {
 	URL  string
 	Note string
 	// Types are those it is told, none for all.
-	Types     []feed.Type
-	State     EndpointState
-	Why       string // it is disabled
+	Types []feed.Type
+	State EndpointState
+	// Why is who did something about it last, and why, or why it was disabled by itself.
+	Why       string
 	CreatedBy string
 	CreatedAt time.Time
 	// FailingSince is when the first sending failed after which none was taken; zero when
@@ -70,6 +71,7 @@ type Put struct {
 	URL, Note string
 	Types     []feed.Type
 	By        string // an operator's name
+	Why       string // what Endpoint.Why says
 }
 
 // InvalidError says what of a Put is wrong: field is its name in the API.
@@ -226,7 +228,7 @@ func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, er
 	slices.Sort(p.Types)
 	raw, shown := newSecret()
 	e = Endpoint{ID: "we_" + ulid.Make().String(), URL: p.URL, Note: p.Note, Types: slices.Compact(p.Types),
-		State: StateOn, CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond), from: from}
+		State: StateOn, Why: said(p.Why), CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond), from: from}
 	e.secret = s.box.seal(raw, e.ID)
 	return e, shown, s.insertEndpoint(ctx, &e)
 }
@@ -238,40 +240,45 @@ func (s *Service) Change(ctx context.Context, id string, p Put) (Endpoint, error
 		return Endpoint{}, err
 	}
 	slices.Sort(p.Types)
-	return s.update(ctx, id, "url = ?, note = ?, types = ?", p.URL, p.Note, typesOf(slices.Compact(p.Types)))
+	return s.update(ctx, id, "url = ?, note = ?, types = ?, why = ?", p.URL, p.Note, typesOf(slices.Compact(p.Types)),
+		said(p.Why))
 }
+
+// said is what somebody says who does something, as Endpoint.Why keeps it: who it was, and the
+// reason. One that is long is cut.
+func said(why string) string { return bounds.WebhookProblem.Cut(why) }
 
 // Rotate makes a new secret; the one before it signs beside it for a day. Errors:
 // ErrNotFound, ErrOff.
-func (s *Service) Rotate(ctx context.Context, id string) (e Endpoint, secret string, err error) {
+func (s *Service) Rotate(ctx context.Context, id, why string) (e Endpoint, secret string, err error) {
 	if s.box == nil {
 		return e, "", ErrOff
 	}
 	raw, shown := newSecret()
-	e, err = s.update(ctx, id, "old_secret = secret, old_until = ?, secret = ?",
-		sqldb.Millis(s.cfg.Now().Add(rotation)), s.box.seal(raw, id))
+	e, err = s.update(ctx, id, "old_secret = secret, old_until = ?, secret = ?, why = ?",
+		sqldb.Millis(s.cfg.Now().Add(rotation)), s.box.seal(raw, id), said(why))
 	return e, shown, err
 }
 
 // Disable stops the sending; what waits stays, and nothing new is kept for it.
 func (s *Service) Disable(ctx context.Context, id, why string) (Endpoint, error) {
-	return s.update(ctx, id, "state = 'disabled', why = ?", bounds.WebhookProblem.Cut(why))
+	return s.update(ctx, id, "state = 'disabled', why = ?", said(why))
 }
 
 // Enable begins again, with what waits and what happens from now on; Redeliver has what
 // happened in between. One that is on misses nothing by it.
-func (s *Service) Enable(ctx context.Context, id string) (Endpoint, error) {
+func (s *Service) Enable(ctx context.Context, id, why string) (Endpoint, error) {
 	from, err := s.feed.Begin(ctx, s.cfg.Now())
 	if err != nil {
 		return Endpoint{}, err
 	}
 	return s.update(ctx, id, // told_from first: MySQL would see the new state behind it
-		"told_from = CASE state WHEN 'on' THEN told_from ELSE ? END, state = 'on', why = '', failing_since = 0, "+
-			"alarmed_at = 0", from)
+		"told_from = CASE state WHEN 'on' THEN told_from ELSE ? END, state = 'on', why = ?, failing_since = 0, "+
+			"alarmed_at = 0", from, said(why))
 }
 
-// Remove ends an endpoint for good.
-func (s *Service) Remove(ctx context.Context, id string) error {
-	_, err := s.update(ctx, id, "state = 'removed', secret = '', old_secret = ''")
+// Remove ends an endpoint for good; its row stays, with why.
+func (s *Service) Remove(ctx context.Context, id, why string) error {
+	_, err := s.update(ctx, id, "state = 'removed', secret = '', old_secret = '', why = ?", said(why))
 	return err
 }

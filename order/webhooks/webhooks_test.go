@@ -211,7 +211,7 @@ func TestEndpointsAreTold(t *testing.T) {
 func TestRotation(t *testing.T) {
 	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
 	e := s.add(t, r)
-	_, secret, err := s.Rotate(t.Context(), e.ID)
+	_, secret, err := s.Rotate(t.Context(), e.ID, "adam: leaked")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,10 +318,10 @@ func TestWhatDisables(t *testing.T) {
 		t.Error("nobody was told")
 	}
 	r.answers(nil)
-	if _, err := s.Enable(t.Context(), e.ID); err != nil {
+	if _, err := s.Enable(t.Context(), e.ID, "adam: mended"); err != nil {
 		t.Fatal(err)
 	}
-	n, err := s.RedeliverSince(t.Context(), e.ID, s.now().Add(-25*time.Hour))
+	n, err := s.RedeliverSince(t.Context(), e.ID, s.now().Add(-25*time.Hour), "adam: lost")
 	if err != nil || n != 2 { // what was never planned for it: the sixth day's was, and of its own end it is not told
 		t.Fatal(n, err)
 	}
@@ -352,13 +352,14 @@ func TestDisabledIsNotTold(t *testing.T) {
 	}
 	s.happen(t, feed.OrderPaid, "meanwhile")
 	s.pass(t)
-	if found, err := s.Enable(t.Context(), e.ID); err != nil || found.State != webhooks.StateOn || found.Why != "" {
+	if found, err := s.Enable(t.Context(), e.ID, "adam: mended"); err != nil || found.State != webhooks.StateOn ||
+		found.Why != "adam: mended" {
 		t.Fatal(found, err)
 	}
 	s.happen(t, feed.OrderPaid, "after")
 	s.pass(t)
 	r.expect(t, "before", "after")
-	if n, err := s.RedeliverSince(t.Context(), e.ID, s.now().Add(-time.Minute)); n != 3 || err != nil {
+	if n, err := s.RedeliverSince(t.Context(), e.ID, s.now().Add(-time.Minute), "adam: lost"); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
 	s.pass(t)
@@ -371,7 +372,7 @@ func TestEnableTwice(t *testing.T) {
 		s, r := open(t, db, here), receive(t)
 		e := s.add(t, r)
 		s.happen(t, feed.OrderPaid, "a")
-		if _, err := s.Enable(t.Context(), e.ID); err != nil {
+		if _, err := s.Enable(t.Context(), e.ID, "adam: mended"); err != nil {
 			t.Fatal(err)
 		}
 		s.pass(t)
@@ -571,15 +572,15 @@ func TestPeople(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Delivered.IsZero() || !all[0].DueAt.IsZero() {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if err := s.Redeliver(t.Context(), e.ID, all[0].Event.ID); err != nil {
+	if err := s.Redeliver(t.Context(), e.ID, all[0].Event.ID, "adam: lost"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Redeliver(t.Context(), e.ID, 99); !errors.Is(err, webhooks.ErrNoEvent) {
+	if err := s.Redeliver(t.Context(), e.ID, 99, "adam: lost"); !errors.Is(err, webhooks.ErrNoEvent) {
 		t.Error(err)
 	}
 	s.pass(t)
 	r.expect(t, "a", "a")
-	if err := s.Remove(t.Context(), e.ID); err != nil {
+	if err := s.Remove(t.Context(), e.ID, "adam: gone"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Find(t.Context(), e.ID); !errors.Is(err, webhooks.ErrNotFound) {
@@ -680,7 +681,7 @@ WHERE order_no <> 'waits'`)
 		if err != nil || len(all) != 2 || all[0].Event.OrderNo != "young" || all[1].Event.OrderNo != "waits" {
 			t.Errorf("%d: %+v, %v", len(all), all, err)
 		}
-		if err := errors.Join(s.Remove(t.Context(), e.ID), s.Prune(t.Context())); err != nil {
+		if err := errors.Join(s.Remove(t.Context(), e.ID, "adam: gone"), s.Prune(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		if known, err := s.Known(t.Context()); known != 0 || err != nil {

@@ -20,16 +20,16 @@ import (
 type Webhooks interface {
 	Add(ctx context.Context, p webhooks.Put) (e webhooks.Endpoint, secret string, err error)
 	Change(ctx context.Context, id string, p webhooks.Put) (webhooks.Endpoint, error)
-	Rotate(ctx context.Context, id string) (e webhooks.Endpoint, secret string, err error)
+	Rotate(ctx context.Context, id, why string) (e webhooks.Endpoint, secret string, err error)
 	Disable(ctx context.Context, id, why string) (webhooks.Endpoint, error)
-	Enable(ctx context.Context, id string) (webhooks.Endpoint, error)
-	Remove(ctx context.Context, id string) error
+	Enable(ctx context.Context, id, why string) (webhooks.Endpoint, error)
+	Remove(ctx context.Context, id, why string) error
 	List(ctx context.Context) ([]webhooks.Endpoint, error)
 	Find(ctx context.Context, id string) (webhooks.Endpoint, error)
 	Test(ctx context.Context, id string) (webhooks.Tried, error)
 	Deliveries(ctx context.Context, id string, before int64, limit int) ([]webhooks.Delivery, error)
-	Redeliver(ctx context.Context, id string, event int64) error
-	RedeliverSince(ctx context.Context, id string, at time.Time) (int64, error)
+	Redeliver(ctx context.Context, id string, event int64, why string) error
+	RedeliverSince(ctx context.Context, id string, at time.Time, why string) (int64, error)
 	Backlog(ctx context.Context) (webhooks.Backlog, error)
 }
 
@@ -115,16 +115,29 @@ func webhookError(err error) error {
 
 // webhookBody is what POST and PUT take.
 type webhookBody struct {
-	URL   string      `json:"url"`
-	Note  string      `json:"note"`
-	Types []feed.Type `json:"types"`
+	URL    string      `json:"url"`
+	Note   string      `json:"note"`
+	Types  []feed.Type `json:"types"`
+	Reason string      `json:"reason"`
 }
 
 // put reads the body of a change.
 func (b *webhookBody) put(ctx echo.Context) (webhooks.Put, error) {
-	err := decode(ctx, b)
-	return webhooks.Put{URL: b.URL, Note: b.Note, Types: b.Types, By: operator(ctx)}, err
+	err := decodeReasoned(ctx, b, &b.Reason)
+	return webhooks.Put{URL: b.URL, Note: b.Note, Types: b.Types, By: operator(ctx), Why: whyOf(ctx, b.Reason)}, err
 }
+
+// reasoned reads a body that has a reason alone.
+func reasoned(ctx echo.Context) (reason string, err error) {
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	err = decodeReasoned(ctx, &body, &body.Reason)
+	return body.Reason, err
+}
+
+// whyOf is who did it, and the reason, as the endpoint keeps it.
+func whyOf(ctx echo.Context, reason string) string { return operator(ctx) + ": " + reason }
 
 // listWebhooks is GET /admin/v1/webhooks.
 func (c *console) listWebhooks(ctx echo.Context) error {
@@ -138,7 +151,10 @@ func (c *console) listWebhooks(ctx echo.Context) error {
 // getWebhook is GET /admin/v1/webhooks/:id.
 func (c *console) getWebhook(ctx echo.Context) error {
 	e, err := c.Webhooks.Find(ctx.Request().Context(), ctx.Param("id"))
-	return c.answerWebhook(ctx, http.StatusOK, "", &e, "", err)
+	if err != nil {
+		return webhookError(err)
+	}
+	return ctx.JSON(http.StatusOK, viewWebhook(&e))
 }
 
 // addWebhook is POST /admin/v1/webhooks, 201: the one answer that has the secret.
@@ -149,7 +165,7 @@ func (c *console) addWebhook(ctx echo.Context) error {
 		return err
 	}
 	e, secret, err := c.Webhooks.Add(ctx.Request().Context(), p)
-	return c.answerWebhook(ctx, http.StatusCreated, "added", &e, secret, err)
+	return c.answerWebhook(ctx, http.StatusCreated, "added", body.Reason, &e, secret, err)
 }
 
 // changeWebhook is PUT /admin/v1/webhooks/:id.
@@ -160,57 +176,60 @@ func (c *console) changeWebhook(ctx echo.Context) error {
 		return err
 	}
 	e, err := c.Webhooks.Change(ctx.Request().Context(), ctx.Param("id"), p)
-	return c.answerWebhook(ctx, http.StatusOK, "changed", &e, "", err)
+	return c.answerWebhook(ctx, http.StatusOK, "changed", body.Reason, &e, "", err)
 }
 
-// removeWebhook is DELETE /admin/v1/webhooks/:id, 204.
+// removeWebhook is DELETE /admin/v1/webhooks/:id {"reason"}, 204.
 func (c *console) removeWebhook(ctx echo.Context) error {
-	if err := c.Webhooks.Remove(ctx.Request().Context(), ctx.Param("id")); err != nil {
+	reason, err := reasoned(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.Webhooks.Remove(ctx.Request().Context(), ctx.Param("id"), whyOf(ctx, reason)); err != nil {
 		return webhookError(err)
 	}
-	c.Log.Info("webhook removed", "id", ctx.Param("id"), "by", operator(ctx))
+	c.Log.Info("webhook removed", "id", ctx.Param("id"), "by", operator(ctx), "reason", reason)
 	return ctx.NoContent(http.StatusNoContent)
 }
 
-// rotateWebhook is POST /admin/v1/webhooks/:id/rotate: a new secret, in this answer alone.
+// rotateWebhook is POST /admin/v1/webhooks/:id/rotate {"reason"}: a new secret, in this answer
+// alone.
 func (c *console) rotateWebhook(ctx echo.Context) error {
-	if err := orderhttp.NoBody(ctx); err != nil {
+	reason, err := reasoned(ctx)
+	if err != nil {
 		return err
 	}
-	e, secret, err := c.Webhooks.Rotate(ctx.Request().Context(), ctx.Param("id"))
-	return c.answerWebhook(ctx, http.StatusOK, "rotated", &e, secret, err)
+	e, secret, err := c.Webhooks.Rotate(ctx.Request().Context(), ctx.Param("id"), whyOf(ctx, reason))
+	return c.answerWebhook(ctx, http.StatusOK, "rotated", reason, &e, secret, err)
 }
 
-// enableWebhook is POST /admin/v1/webhooks/:id/enable.
+// enableWebhook is POST /admin/v1/webhooks/:id/enable {"reason"}.
 func (c *console) enableWebhook(ctx echo.Context) error {
-	if err := orderhttp.NoBody(ctx); err != nil {
+	reason, err := reasoned(ctx)
+	if err != nil {
 		return err
 	}
-	e, err := c.Webhooks.Enable(ctx.Request().Context(), ctx.Param("id"))
-	return c.answerWebhook(ctx, http.StatusOK, "enabled", &e, "", err)
+	e, err := c.Webhooks.Enable(ctx.Request().Context(), ctx.Param("id"), whyOf(ctx, reason))
+	return c.answerWebhook(ctx, http.StatusOK, "enabled", reason, &e, "", err)
 }
 
 // disableWebhook is POST /admin/v1/webhooks/:id/disable {"reason"}.
 func (c *console) disableWebhook(ctx echo.Context) error {
-	var body struct {
-		Reason string `json:"reason"`
-	}
-	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
+	reason, err := reasoned(ctx)
+	if err != nil {
 		return err
 	}
-	e, err := c.Webhooks.Disable(ctx.Request().Context(), ctx.Param("id"), operator(ctx)+": "+body.Reason)
-	return c.answerWebhook(ctx, http.StatusOK, "disabled", &e, "", err)
+	e, err := c.Webhooks.Disable(ctx.Request().Context(), ctx.Param("id"), whyOf(ctx, reason))
+	return c.answerWebhook(ctx, http.StatusOK, "disabled", reason, &e, "", err)
 }
 
-// answerWebhook logs who changed what, and answers with the endpoint as it is then.
-func (c *console) answerWebhook(ctx echo.Context, status int, did string, e *webhooks.Endpoint, secret string,
+// answerWebhook logs who changed what and why, and answers with the endpoint as it is then.
+func (c *console) answerWebhook(ctx echo.Context, status int, did, reason string, e *webhooks.Endpoint, secret string,
 	err error) error {
 	if err != nil {
 		return webhookError(err)
 	}
-	if did != "" {
-		c.Log.Info("webhook "+did, "id", e.ID, "by", operator(ctx))
-	}
+	c.Log.Info("webhook "+did, "id", e.ID, "by", operator(ctx), "reason", reason)
 	view := viewWebhook(e)
 	view.Secret = secret
 	return ctx.JSON(status, view)
@@ -256,13 +275,14 @@ func (c *console) listDeliveries(ctx echo.Context) error {
 }
 
 // redeliver is POST /admin/v1/webhooks/:id/redeliver, 202: one event by event_id, or all
-// since a time that it wants.
+// since a time that it wants; with a reason.
 func (c *console) redeliver(ctx echo.Context) error {
 	var body struct {
 		EventID int64      `json:"event_id"`
 		Since   *time.Time `json:"since"`
+		Reason  string     `json:"reason"`
 	}
-	if err := decode(ctx, &body); err != nil {
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
 	n, err := int64(1), error(nil)
@@ -270,13 +290,15 @@ func (c *console) redeliver(ctx echo.Context) error {
 	case (body.EventID > 0) == (body.Since != nil):
 		return invalid("#/event_id", bounds.CodeRequired, "give event_id for one event, or since for all of a time")
 	case body.Since != nil:
-		n, err = c.Webhooks.RedeliverSince(ctx.Request().Context(), ctx.Param("id"), *body.Since)
+		n, err = c.Webhooks.RedeliverSince(ctx.Request().Context(), ctx.Param("id"), *body.Since,
+			whyOf(ctx, body.Reason))
 	default:
-		err = c.Webhooks.Redeliver(ctx.Request().Context(), ctx.Param("id"), body.EventID)
+		err = c.Webhooks.Redeliver(ctx.Request().Context(), ctx.Param("id"), body.EventID, whyOf(ctx, body.Reason))
 	}
 	if err != nil {
 		return webhookError(err)
 	}
-	c.Log.Info("webhook sends again", "id", ctx.Param("id"), "events", n, "by", operator(ctx))
+	c.Log.Info("webhook sends again", "id", ctx.Param("id"), "events", n, "by", operator(ctx), "reason",
+		body.Reason)
 	return ctx.JSON(http.StatusAccepted, map[string]int64{"events": n})
 }
