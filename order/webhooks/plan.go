@@ -242,21 +242,22 @@ func (s *Service) keep(ctx context.Context) {
 	}
 }
 
-// prune deletes deliveries that have ended and are older than Config.Keep, and all of
-// endpoints that were removed, in parts.
+// prune deletes deliveries that are older than Config.Keep and have ended, or wait for an
+// endpoint that is disabled: the feed has forgotten their events too. Of endpoints that were
+// removed it deletes all, in parts.
 func (s *Service) prune(ctx context.Context) error {
 	type owner struct {
-		id   string
-		gone int64 // 1: it was removed
+		id    string
+		state EndpointState
 	}
-	all, err := sqldb.Decided(ctx, s.db, `SELECT id, CASE state WHEN 'removed' THEN 1 ELSE 0 END
+	all, err := sqldb.Decided(ctx, s.db, `SELECT id, state
 FROM webhook_endpoints`, nil, func(rows *sql.Rows) (o owner, err error) {
-		err = rows.Scan(&o.id, &o.gone)
+		err = rows.Scan(&o.id, &o.state)
 		return o, err
 	})
 	for _, o := range all {
-		if o.gone == 1 || s.cfg.Keep > 0 {
-			err = errors.Join(err, s.pruneOf(ctx, o.id, o.gone))
+		if o.state == stateRemoved || s.cfg.Keep > 0 {
+			err = errors.Join(err, s.pruneOf(ctx, o.id, o.state))
 		}
 	}
 	return err
@@ -264,7 +265,7 @@ FROM webhook_endpoints`, nil, func(rows *sql.Rows) (o owner, err error) {
 
 // pruneOf is prune of one endpoint, the oldest first. It stops at the first delivery that is
 // younger: ids and times run together.
-func (s *Service) pruneOf(ctx context.Context, id string, gone int64) error {
+func (s *Service) pruneOf(ctx context.Context, id string, state EndpointState) error {
 	type row struct {
 		event, at int64
 		due       sql.NullInt64
@@ -286,23 +287,28 @@ LIMIT ?`, []any{id, after, pruneRows}, func(rows *sql.Rows) (r row, err error) {
 		var ended []int64
 		more = len(rows) == pruneRows
 		for _, r := range rows {
-			if gone == 0 && r.at >= before {
+			if state != stateRemoved && r.at >= before {
 				more = false
 				break
 			}
-			if after = r.event; gone == 1 || !r.due.Valid {
+			if after = r.event; state != StateOn || !r.due.Valid {
 				ended = append(ended, r.event)
 			}
 		}
 		if len(ended) == 0 {
 			continue
 		}
-		args := append(append([]any{id}, sqldb.Args(ended)...), gone)
+		// One that waits stays where its endpoint was enabled meanwhile.
+		args := append(append([]any{id}, sqldb.Args(ended)...), id)
 		err = s.db.InTxOfMany(ctx, false, func(ctx context.Context, tx *sqldb.Tx) error {
 			_, err := tx.ExecContext(ctx, `DELETE FROM webhook_deliveries
 WHERE endpoint_id = ?
   AND event_id IN (`+sqldb.In(len(ended))+`)
-  AND (due_at IS NULL OR ? = 1)`, args...)
+  AND (due_at IS NULL OR EXISTS (
+    SELECT 1
+    FROM webhook_endpoints
+    WHERE id = ?
+      AND state <> 'on'))`, args...)
 			return err
 		})
 		if err != nil {

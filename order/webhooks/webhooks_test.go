@@ -681,6 +681,36 @@ WHERE order_no <> 'waits'`)
 		if err != nil || len(all) != 2 || all[0].Event.OrderNo != "young" || all[1].Event.OrderNo != "waits" {
 			t.Errorf("%d: %+v, %v", len(all), all, err)
 		}
+		// Nobody knows when a disabled one is enabled: what waits for it is kept as long as its event is, and no longer.
+		ended(nos[1:]...)
+		if _, err := s.Disable(t.Context(), e.ID, "adam: moved"); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE webhook_deliveries
+SET due_at = 1`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Prune(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := s.Known(t.Context()); known != len(nos) || err != nil { // "young" and the thousand
+			t.Errorf("%d deliveries of a disabled endpoint are kept, want the %d of less than a month, %v", known,
+				len(nos), err)
+		}
+		s.wait(31 * 24 * time.Hour)
+		if err := s.Prune(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := s.Known(t.Context()); known != 0 || err != nil {
+			t.Errorf("%d old deliveries of a disabled endpoint stay, %v", known, err)
+		}
+		if _, err := s.Enable(t.Context(), e.ID, "adam: mended"); err != nil {
+			t.Fatal(err)
+		}
+		ended("after")
 		if err := errors.Join(s.Remove(t.Context(), e.ID, "adam: gone"), s.Prune(t.Context())); err != nil {
 			t.Fatal(err)
 		}
