@@ -313,3 +313,6 @@ func RefundStatement(f RefundFilter) (query string, args []any) {
 	tail, args := f.tail(51)
 	return "SELECT " + refundColumns + "\nFROM refunds\n" + tail, args
 }
+
+// CausesQuery is causesQuery, for EXPLAIN.
+var CausesQuery = causesQuery

@@ -132,3 +132,40 @@ ORDER BY order_no, seq`, sqldb.Args(orderNos), func(rows *sql.Rows) error {
 	}
 	return nil
 }
+
+// eventKey names an event of a timeline. That of the placement is the order's first version.
+type eventKey struct {
+	orderNo string
+	seq     int64
+}
+
+// placedVersion is the version of an order that was just placed.
+const placedVersion = 1
+
+// findCauses gives the ids of the causes of events; those that there are not are left out. It
+// reads every pair of an order and a number of those given, which are few.
+func findCauses(ctx context.Context, q sqldb.Querier, orderNos []string, seqs []int64) (map[eventKey]string, error) {
+	causes := map[eventKey]string{}
+	args := append(sqldb.Args(orderNos), sqldb.Args(seqs)...)
+	args = append(append(args, placedVersion), sqldb.Args(orderNos)...)
+	err := sqldb.Each(ctx, q, causesQuery(len(orderNos)), args, func(rows *sql.Rows) error {
+		var k eventKey
+		var id string
+		err := rows.Scan(&k.orderNo, &k.seq, &id)
+		causes[k] = id
+		return err
+	})
+	return causes, err
+}
+
+// causesQuery reads the causes of n orders and n numbers, and of n placements.
+func causesQuery(n int) string {
+	return `SELECT order_no, seq, cause_id
+FROM order_events /*! FORCE INDEX (PRIMARY) */
+WHERE order_no IN (` + sqldb.In(n) + `)
+  AND seq IN (` + sqldb.In(n) + `)
+UNION ALL
+SELECT order_no, ?, placed_cause
+FROM orders /*! FORCE INDEX (PRIMARY) */
+WHERE order_no IN (` + sqldb.In(n) + ")"
+}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"orderd/migrations/sqldb"
+	"orderd/payment"
 	"orderd/payment/feed"
 )
 
@@ -91,6 +92,35 @@ func tellPlaced(outcomes []sqldb.Outcome[Placed], fresh []int) []feed.Event {
 			State: string(o.State), Reference: o.Reference}
 	}
 	return told
+}
+
+// Traces gives the traces of the requests that brought what events of the feed tell, one for
+// each, the zero Trace where there is none or it is not known: what the scheduler or WeChat Pay
+// brings has none.
+func (s *Service) Traces(ctx context.Context, events []feed.Event) ([]payment.Trace, error) {
+	var orders []string
+	var versions []int64
+	for i := range events {
+		if e := &events[i]; e.OrderNo != "" {
+			orders, versions = append(orders, e.OrderNo), append(versions, e.Version)
+		}
+	}
+	traces := make([]payment.Trace, len(events))
+	if len(orders) == 0 {
+		return traces, nil
+	}
+	var causes map[eventKey]string
+	err := s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		causes, err = findCauses(ctx, tx, orders, versions)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read causes of events: %w", err)
+	}
+	for i := range events {
+		traces[i] = payment.MarkedTrace(causes[eventKey{events[i].OrderNo, events[i].Version}])
+	}
+	return traces, nil
 }
 
 // ToldNewest is how many ids at the end of the feed are held against what happened, and where

@@ -13,6 +13,7 @@ import (
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/feed"
+	"orderd/stock"
 )
 
 // feedOf gives the whole feed, a line per event.
@@ -99,4 +100,51 @@ func TestToldTypes(t *testing.T) {
 			t.Errorf("%s is never told", kind)
 		}
 	}
+}
+
+// The shop's own trace ends at our door unless what it hears of its request has the trace of that request, whatever
+// came before or after; what nobody asked for has none.
+func TestTracesOfWhatTheShopIsTold(t *testing.T) {
+	const first, second = "4bf92f3577b34da6a3ce929d0e0e4736", "5bf92f3577b34da6a3ce929d0e0e4736"
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 10)
+		placed, err := f.Place(t.Context(), order.Placement{CustomerID: "c", RequestID: "traced",
+			Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}, Cause: "web/request/" + first + "-01"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, paid := f.PlaceOne(t, "plain", "mug", 1), f.PaidOne(t, "paid", "mug", 1)
+		by := ordertest.Customer
+		by.ID = "request/" + second + "-00"
+		for _, no := range []string{placed.Order.OrderNo, plain.OrderNo} {
+			if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: no, CustomerID: "c",
+				Cause: by}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		events, err := feed.New(db).Tail(0, time.Now).Next(t.Context(), feed.MaxPage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, feed.Event{Type: feed.ReconcileDone, Ref: "2026-11-20 ALL"}, feed.Event{
+			Type: feed.OrderPaid, OrderNo: "none", Version: 3})
+		traces, err := f.Traces(t.Context(), events)
+		if err != nil || len(traces) != len(events) {
+			t.Fatal(traces, err)
+		}
+		want := map[string]string{"order.created " + placed.Order.OrderNo: first,
+			"order.closed " + placed.Order.OrderNo: second, "order.closed " + plain.OrderNo: second}
+		for i, e := range events {
+			if got := traces[i].ID; got != want[string(e.Type)+" "+e.OrderNo] {
+				t.Errorf("%s of %s is of %q", e.Type, e.OrderNo, got)
+			}
+		}
+		if none, err := f.Traces(t.Context(), events[len(events)-2:len(events)-1]); err != nil || len(none) != 1 ||
+			none[0] != (payment.Trace{}) {
+			t.Error(none, err)
+		}
+		nos := []any{placed.Order.OrderNo, paid.OrderNo}
+		sqldbtest.ReadsByIndex(t, db, order.CausesQuery(2), nos[0], nos[1], 2, 3, 1, nos[0], nos[1])
+	})
 }

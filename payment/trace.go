@@ -56,6 +56,26 @@ func (t Trace) Header() string {
 	return "00-" + t.ID + "-" + hex.EncodeToString(parent[:]) + "-" + t.flags
 }
 
+// Mark gives the trace as it is kept with what a request did, as it stands in the header:
+// ID-FLAGS; "" for no trace.
+func (t Trace) Mark() string {
+	if t.ID == "" {
+		return ""
+	}
+	return t.ID + "-" + t.flags
+}
+
+// MarkedTrace gives the trace of which the Mark stands behind the last slash of a text, the zero
+// Trace for none.
+func MarkedTrace(text string) Trace {
+	mark := text[strings.LastIndexByte(text, '/')+1:]
+	if len(mark) == len(text) { // without a slash it is something else
+		return Trace{}
+	}
+	id, flags, _ := strings.Cut(mark, "-")
+	return ParseTrace("00-" + id + "-" + strings.Repeat("f", parentIDLen) + "-" + flags)
+}
+
 // traceKey is the key of a Trace in a context.
 type traceKey struct{}
 

@@ -38,3 +38,25 @@ func TestTraceparent(t *testing.T) {
 		t.Errorf("no trace is handed on as %q", h)
 	}
 }
+
+// A trace that is kept with an order is read back as it was, and an id that only looks like one is none: a proxy's
+// request ids have 32 digits too.
+func TestTraceIsKept(t *testing.T) {
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for _, flags := range []string{"00", "01", "03"} {
+		got := payment.ParseTrace("00-" + id + "-00f067aa0ba902b7-" + flags)
+		if got.Mark() != id+"-"+flags || payment.MarkedTrace("web/request/"+got.Mark()) != got {
+			t.Errorf("%s is kept as %q and read as %v", flags, got.Mark(), payment.MarkedTrace("r/"+got.Mark()))
+		}
+	}
+	if mark := (payment.Trace{}).Mark(); mark != "" {
+		t.Errorf("no trace is kept as %q", mark)
+	}
+	for _, text := range []string{"", "/", "request", id, id + "-01", "web/" + id, "web/" + id + "-",
+		"web/" + id + "-0", "web/" + id + "-01-02", "web/" + id + "-0g", "web/" + id[1:] + "-01", id + "-01/request",
+		"web/" + strings.Repeat("0", 32) + "-01"} {
+		if got := payment.MarkedTrace(text); got != (payment.Trace{}) {
+			t.Errorf("%q is of %v", text, got)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"orderd/order"
 	"orderd/order/shops"
 	"orderd/order/webhooks"
+	"orderd/payment"
 	"orderd/payment/wechatsim"
 )
 
@@ -31,6 +32,7 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
 	type heard struct {
 		header http.Header
 		body   []byte
@@ -60,7 +62,8 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header = http.Header{"Authorization": {"Bearer " + key}, "Orderd-Customer": {"c1"},
-			"Idempotency-Key": {"k1"}, "Content-Type": {"application/json"}}
+			"Idempotency-Key": {"k1"}, "Content-Type": {"application/json"},
+			"X-Request-Id": {strings.Repeat("r", 60)}, "Traceparent": {"00-" + trace + "-00f067aa0ba902b7-01"}}
 		client := http.Client{Timeout: 30 * time.Second}
 		res, err := client.Do(r)
 		if err != nil {
@@ -102,6 +105,10 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 				t.Fatal(err)
 			}
 			told = append(told, fmt.Sprint(e.Type, " ", e.Data.OrderNo, " ", e.Data.State, " ", e.Data.Reference))
+			of := payment.ParseTrace(h.header.Get("Traceparent")).ID
+			if want := map[string]string{"order.created": trace}[e.Type]; of != want { // WeChat Pay has none
+				t.Errorf("%s came in the trace %q, want %q", e.Type, of, want)
+			}
 		case <-time.After(30 * time.Second):
 			t.Fatalf("after %q nothing more came", told)
 		}
@@ -131,7 +138,8 @@ func TestShopHearsOfItsOrders(t *testing.T) {
 		t.Errorf("found by its reference: %+v", found)
 	}
 	timeline, err := a.orders.Timeline(t.Context(), o.OrderNo)
-	if err != nil || len(timeline) == 0 || timeline[0].Actor != (order.Actor{Type: order.ActorShop, ID: "web"}) {
+	if err != nil || len(timeline) == 0 || timeline[0].Actor != (order.Actor{Type: order.ActorShop, ID: "web"}) ||
+		timeline[0].Cause.ID != strings.Repeat("r", 28)+"/"+trace+"-01" {
 		t.Errorf("the timeline does not say which shop it was: %+v, %v", timeline, err)
 	}
 }

@@ -72,10 +72,11 @@ func TestATraceIsFoundInLogAndTimeline(t *testing.T) {
 		headers []string
 		want    string
 	}{
-		"both":             {[]string{"X-Request-Id", "mine", "Traceparent", "00-" + trace + parent}, "mine/" + trace},
-		"no room for both": {[]string{"X-Request-Id", long, "Traceparent", "00-" + trace + parent}, long},
-		"no trace":         {[]string{"X-Request-Id", "mine"}, "mine"},
-		"not one":          {[]string{"X-Request-Id", "mine", "Traceparent", "00-" + trace}, "mine"},
+		"both": {[]string{"X-Request-Id", "mine", "Traceparent", "00-" + trace + parent}, "mine/" + trace + "-01"},
+		"no room for both": {[]string{"X-Request-Id", long, "Traceparent", "00-" + trace + parent},
+			long[:28] + "/" + trace + "-01"},
+		"no trace": {[]string{"X-Request-Id", "mine"}, "mine"},
+		"not one":  {[]string{"X-Request-Id", "mine", "Traceparent", "00-" + trace}, "mine"},
 	} {
 		if got := cause(place(strings.ReplaceAll(name, " ", "-"), c.headers...)); got != c.want {
 			t.Errorf("%s: the cause is %q, want %q", name, got, c.want)

@@ -11,6 +11,7 @@ import (
 
 	"orderd/cmd/screen"
 	"orderd/order/webhooks"
+	"orderd/payment"
 	"orderd/payment/feed"
 )
 
@@ -40,7 +41,10 @@ func (c *core) startWebhooks(s *settings, sh shape, log *slog.Logger) error {
 		return misconfigured(fmt.Errorf("ORDERD_WEBHOOK_ALLOW: %w", err))
 	}
 	wc := webhooks.Config{DB: c.db, Now: c.clock.Now, Log: log, Key: key, Allow: allow, Keep: s.EventsKeep,
-		LookEvery: sh.webhookLook}
+		LookEvery: sh.webhookLook,
+		Traces: func(ctx context.Context, events []feed.Event) ([]payment.Trace, error) {
+			return c.orders.Traces(ctx, events) // which are made after this
+		}}
 	if o, ok := sh.observe.(webhooks.Observer); ok {
 		wc.Observe = o
 	}

@@ -83,8 +83,9 @@ func writerOf(o EdgeOptions) func(echo.Context, error) {
 // Edge is the outermost middleware of a listener: it gives every request an id, turns
 // errors and panics into answers, counts, and logs what failed and what was slow, once. An
 // error of an answer that has begun ends its connection, so that nobody takes the beginning
-// for the whole; it is logged and counted like others. It is one middleware and not six because a process answers thousands of placements a
-// second, and each layer costs every one of them.
+// for the whole; it is logged and counted like others. It is one middleware and not six
+// because a process answers thousands of placements a second, and each layer costs every one
+// of them.
 func Edge(o EdgeOptions) echo.MiddlewareFunc {
 	log := cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	write := writerOf(o)
@@ -248,15 +249,15 @@ func IDs(c echo.Context) []any {
 }
 
 // CauseID is what the timeline says of the request that changed an order: its id, and behind
-// a slash that of the caller's trace, where both have room.
+// a slash the caller's trace, if there is one, as payment.Trace.Mark has it. The trace is whole;
+// of an id that has no room beside it the end is cut. The log has both whole.
 func CauseID(c echo.Context) string {
-	id := RequestID(c)
-	if trace := payment.TraceOf(c.Request().Context()); trace.ID != "" {
-		if both := id + "/" + trace.ID; bounds.CauseID.Fits(both) {
-			return both
-		}
+	id, mark := RequestID(c), payment.TraceOf(c.Request().Context()).Mark()
+	if mark == "" {
+		return id
 	}
-	return id
+	mark = "/" + mark
+	return id[:min(len(id), bounds.CauseID.Most-len(mark))] + mark
 }
 
 // requestIDFor gives the id that a request came with when it can be logged and stored as

@@ -51,12 +51,13 @@ func (l *Listener) Run(ctx context.Context, told func(e *feed.Event, tried Tried
 		if err != nil {
 			return err
 		}
+		traced := l.s.traced(ctx, events)
 		for i := range events {
 			e := &events[i]
 			if len(l.endpoint.Types) > 0 && !slices.Contains(l.endpoint.Types, e.Type) {
 				continue
 			}
-			r := call(ctx, l.client, l.endpoint.URL, [][]byte{l.secret}, feed.MessageID(e.ID), feed.Body(e))
+			r := call(traced[i], l.client, l.endpoint.URL, [][]byte{l.secret}, feed.MessageID(e.ID), feed.Body(e))
 			told(e, Tried{Status: r.status, Taken: r.taken, Problem: r.problem})
 		}
 		if !sqldb.Sleep(ctx, listenEvery/2+rand.N(listenEvery)) {

@@ -18,6 +18,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
+	"orderd/payment"
 	"orderd/payment/feed"
 )
 
@@ -228,10 +229,15 @@ func (s *Service) lane(ctx context.Context, e *Endpoint) (failing bool) {
 		failpoint.Hit("hook.claimed")
 		// What was claimed is sent and written, also when the service stops.
 		detached := context.WithoutCancel(ctx)
+		events := make([]feed.Event, len(c.due))
+		for i := range c.due {
+			events[i] = c.due[i].Event
+		}
+		traced := s.traced(detached, events)
 		results := make([]result, len(c.due))
 		var calls sync.WaitGroup
 		for i := range c.due {
-			calls.Go(func() { results[i] = s.send(detached, &c.to, c.secrets, &c.due[i]) })
+			calls.Go(func() { results[i] = s.send(traced[i], &c.to, c.secrets, &c.due[i]) })
 		}
 		calls.Wait()
 		failpoint.Hit("hook.taken")
@@ -245,6 +251,27 @@ func (s *Service) lane(ctx context.Context, e *Endpoint) (failing bool) {
 		}
 	}
 	return true
+}
+
+// traced gives a context for the sending of each event, with the trace of what brought it about.
+// Without one it is sent all the same.
+func (s *Service) traced(ctx context.Context, events []feed.Event) []context.Context {
+	all := make([]context.Context, len(events))
+	for i := range all {
+		all[i] = ctx
+	}
+	if s.cfg.Traces == nil {
+		return all
+	}
+	traces, err := s.cfg.Traces(ctx, events)
+	if err != nil {
+		s.cfg.Log.Warn("webhooks are sent without their traces", "err", err)
+		return all
+	}
+	for i := range all {
+		all[i] = payment.WithTrace(ctx, traces[i])
+	}
+	return all
 }
 
 // secrets gives those that sign for an endpoint.
@@ -284,12 +311,15 @@ func (s *Service) call(ctx context.Context, e *Endpoint, secrets [][]byte, id st
 	return call(ctx, client, e.URL, secrets, id, body)
 }
 
-// call posts a body and says what the endpoint made of it.
+// call posts a body, in the trace of ctx, and says what the endpoint made of it.
 func call(ctx context.Context, client *http.Client, to string, secrets [][]byte, id string, body []byte) (r result) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
 		r.problem = "the address cannot be called"
 		return r
+	}
+	if trace := payment.TraceOf(ctx).Header(); trace != "" {
+		req.Header.Set("Traceparent", trace)
 	}
 	Headers(req.Header, secrets, id, time.Now(), body) // this machine's clock: the receiver holds it against its own
 	res, err := client.Do(req)

@@ -18,6 +18,7 @@ import (
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
+	"orderd/payment"
 	"orderd/payment/feed"
 )
 
@@ -122,6 +123,8 @@ type Config struct {
 	// Both may lose any. nil: other processes are heard of at the next look.
 	Ring  func(ctx context.Context)
 	Rings func(ctx context.Context, heard func())
+	// Traces gives the traces of what brought events about, one for each; nil: none is sent.
+	Traces func(ctx context.Context, events []feed.Event) ([]payment.Trace, error)
 }
 
 // Service is the endpoints of a shop and what is sent to them. All methods are safe for
@@ -228,7 +231,8 @@ func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, er
 	slices.Sort(p.Types)
 	raw, shown := newSecret()
 	e = Endpoint{ID: "we_" + ulid.Make().String(), URL: p.URL, Note: p.Note, Types: slices.Compact(p.Types),
-		State: StateOn, Why: said(p.Why), CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond), from: from}
+		State: StateOn, Why: said(p.Why), CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond),
+		from: from}
 	e.secret = s.box.seal(raw, e.ID)
 	return e, shown, s.insertEndpoint(ctx, &e)
 }

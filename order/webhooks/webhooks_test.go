@@ -20,6 +20,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order/webhooks"
+	"orderd/payment"
 	"orderd/payment/feed"
 )
 
@@ -35,6 +36,18 @@ type shop struct {
 	mu     sync.Mutex
 	alarms []string
 	counts map[string]int
+	traced func(e feed.Event) (payment.Trace, error) // nil: none is
+}
+
+func (s *shop) traces(_ context.Context, events []feed.Event) ([]payment.Trace, error) {
+	traces := make([]payment.Trace, len(events))
+	var err error
+	for i := range events {
+		if s.traced != nil && err == nil {
+			traces[i], err = s.traced(events[i])
+		}
+	}
+	return traces, err
 }
 
 func (s *shop) now() time.Time {
@@ -73,7 +86,8 @@ func (s *shop) process(t *testing.T, allow string, change ...func(*webhooks.Conf
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := webhooks.Config{DB: s.db, Now: s.now, Key: testKey, Allow: networks, Observe: s, Keep: time.Hour * 24 * 30}
+	c := webhooks.Config{DB: s.db, Now: s.now, Key: testKey, Allow: networks, Observe: s, Keep: time.Hour * 24 * 30,
+		Traces: s.traces}
 	for _, f := range change {
 		f(&c)
 	}
@@ -105,6 +119,7 @@ type receiver struct {
 	secrets []string
 	got     []string // order numbers, as they came
 	ids     map[string]string
+	traces  map[string]string // the headers traceparent, by order
 	forged  int
 	answer  func(w http.ResponseWriter)
 	hold    func() // before what it takes is noted
@@ -112,7 +127,7 @@ type receiver struct {
 
 func receive(t *testing.T) *receiver {
 	t.Helper()
-	r := &receiver{ids: map[string]string{}}
+	r := &receiver{ids: map[string]string{}, traces: map[string]string{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		r.mu.Lock()
@@ -138,6 +153,7 @@ func receive(t *testing.T) *receiver {
 		if r.answer == nil {
 			r.got = append(r.got, m.Data.OrderNo)
 			r.ids[m.Data.OrderNo] = req.Header.Get("webhook-id")
+			r.traces[m.Data.OrderNo] = req.Header.Get("traceparent")
 		}
 		answer := r.answer
 		r.mu.Unlock()
@@ -681,7 +697,7 @@ WHERE order_no <> 'waits'`)
 		if err != nil || len(all) != 2 || all[0].Event.OrderNo != "young" || all[1].Event.OrderNo != "waits" {
 			t.Errorf("%d: %+v, %v", len(all), all, err)
 		}
-		// Nobody knows when a disabled one is enabled: what waits for it is kept as long as its event is, and no longer.
+		// Nobody knows when a disabled one is enabled: what waits for it is kept as long as its event is.
 		ended(nos[1:]...)
 		if _, err := s.Disable(t.Context(), e.ID, "adam: moved"); err != nil {
 			t.Fatal(err)
@@ -718,4 +734,26 @@ SET due_at = 1`)
 			t.Errorf("%d deliveries of a removed endpoint stay, %v", known, err)
 		}
 	})
+}
+
+// What is sent is in the trace of what brought it about, each with a parent of its own; where nobody knows it, the shop
+// is told all the same.
+func TestWebhooksAreTraced(t *testing.T) {
+	const header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
+	s.add(t, r)
+	s.traced = func(e feed.Event) (payment.Trace, error) {
+		return payment.ParseTrace(map[string]string{"a": header, "b": header}[e.OrderNo]), nil
+	}
+	s.happen(t, feed.OrderPaid, "a", "b", "without")
+	s.pass(t)
+	s.traced = func(feed.Event) (payment.Trace, error) { return payment.Trace{}, errors.New("away") }
+	s.happen(t, feed.OrderPaid, "unknown")
+	s.pass(t)
+	r.expect(t, "a", "b", "without", "unknown")
+	a, b := r.traces["a"], r.traces["b"]
+	if want := payment.ParseTrace(header); payment.ParseTrace(a) != want || payment.ParseTrace(b) != want || a == b ||
+		r.traces["without"] != "" || r.traces["unknown"] != "" {
+		t.Errorf("%q", r.traces)
+	}
 }
