@@ -385,12 +385,26 @@ func (w *walk) people(no string) {
 		_, err := w.Sync(ctx, no, who)
 		w.check("sync "+no, err)
 	case 6:
-		if paid {
-			a := order.HeldActions()[w.rnd.IntN(len(order.HeldActions()))]
-			done, err := w.ResolveHeld(ctx, order.ResolveHeld{TransactionID: trades[out].TransactionID, Action: a,
-				Reason: "x", Cause: who})
-			w.check(fmt.Sprintf("resolve %s %s: %s", out, a, done.Outcome), err)
-		}
+		w.held(who)
+	}
+}
+
+// held is what people decide about money that is held: a write-off by two in a row, now and then by one alone.
+func (w *walk) held(who order.Cause) {
+	ctx := w.ctx
+	rows, _, err := w.ListHeld(ctx, "", 50)
+	if w.check("list held", err); len(rows) == 0 {
+		return
+	}
+	h, a := rows[w.rnd.IntN(len(rows))], order.HeldActions()[w.rnd.IntN(len(order.HeldActions()))]
+	people := []order.Cause{who}
+	if a == order.HeldWriteOff && w.rnd.IntN(4) > 0 {
+		people = []order.Cause{ordertest.Finance, ordertest.Finance2}
+	}
+	for _, who := range people {
+		done, err := w.ResolveHeld(ctx, order.ResolveHeld{TransactionID: h.TransactionID, Action: a, Reason: "x",
+			Cause: who})
+		w.check(fmt.Sprintf("resolve %s %s: %s", h.TransactionID, a, done.Outcome), err)
 	}
 }
 

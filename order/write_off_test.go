@@ -217,6 +217,25 @@ func TestAProposedWriteOffIsOfWhatIsLeft(t *testing.T) {
 	})
 }
 
+// WeChat Pay had closed a refund that was made elsewhere, and pays it after the first person's word: that was about
+// more than is left.
+func TestAProposedWriteOffIsOfItsSum(t *testing.T) {
+	eachWith(t, byItself, func(t *testing.T, f *ordertest.Fixture) {
+		h := newHeldRest(t, f)
+		h.elsewhere("PLATFORM1", 100, payment.RefundClosed)
+		f.Clock.Advance(time.Second)
+		mustResolve(t, f, h.trade.TransactionID, order.HeldWriteOff, ordertest.Finance, order.HeldWaits)
+		paid := h.WeChat.EndRefund("PLATFORM1", payment.RefundSuccess)
+		paid.Status, paid.MchID = payment.RefundSuccess, ordertest.MchID
+		h.MustSettleRefund(t, paid)
+		mustResolve(t, f, h.trade.TransactionID, order.HeldWriteOff, ordertest.Finance2, order.HeldWaits)
+		mustResolve(t, f, h.trade.TransactionID, order.HeldWriteOff, ordertest.Finance, order.HeldWrittenOff)
+		if _, off := listed(t, f); len(off) != 1 || off[0].WriteOff.Amount != 200 {
+			t.Errorf("%+v", off)
+		}
+	})
+}
+
 // All of it went back on the merchant platform: nothing is left to be sent back or applied, and the list had it for
 // ever. And what is told after the write-off is known, and counts as of money that is held.
 func TestHeldMoneyThatWentBackElsewhereIsWrittenOff(t *testing.T) {
