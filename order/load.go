@@ -244,7 +244,7 @@ func (b *batch) openShelf(ctx context.Context, tx *sqldb.Tx, commands []command)
 			demand[it.SkuID] += it.Quantity
 		}
 	}
-	b.shelf, err = stock.Open(ctx, tx, stock.Want{Units: demand, At: b.now, Again: true})
+	b.shelf, err = stock.Open(ctx, tx, stock.Want{Units: demand, At: b.now, Again: true, Tell: TellLow})
 	if err != nil {
 		return err
 	}

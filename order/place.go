@@ -406,7 +406,7 @@ func answerRepeats(ctx context.Context, tx *sqldb.Tx, batch []placing, refused [
 // wantOf is what a batch asks of the shelf, all members together. Lines of buckets ask
 // nothing of the pool, until a bucket was found to hold less than it gave out.
 func wantOf(batch []placing, now time.Time) stock.Want {
-	want := stock.Want{Units: make(map[string]int64, len(batch)), Fenced: batch[0].fenced, At: now}
+	want := stock.Want{Units: make(map[string]int64, len(batch)), Fenced: batch[0].fenced, At: now, Tell: TellLow}
 	buckets := map[int64]bool{}
 	for i := range batch {
 		p := &batch[i]

@@ -337,6 +337,7 @@ func mendRefundReturn(ctx context.Context, m *mending) (bool, error) {
 
 // mendCounter makes the counter of a SKU and the sum of its flows agree on the smaller one.
 func mendCounter(ctx context.Context, m *mending) (bool, error) {
-	r, err := stock.Recount(ctx, m.tx, m.key, m.id, bounds.Actor.Cut(m.cause.Actor.ID), m.reason, m.now)
+	r, err := stock.Recount(ctx, m.tx, m.key, m.id, bounds.Actor.Cut(m.cause.Actor.ID), m.reason, m.now,
+		TellLow)
 	return r.Was != r.Flows, err
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"orderd/migrations/sqldb"
 	"orderd/payment"
@@ -121,6 +122,15 @@ func (s *Service) Traces(ctx context.Context, events []feed.Event) ([]payment.Tr
 		traces[i] = payment.MarkedTrace(causes[eventKey{events[i].OrderNo, events[i].Version}])
 	}
 	return traces, nil
+}
+
+// TellLow tells the shop that little is left of SKUs: it is the stock.Tell of this service.
+func TellLow(ctx context.Context, tx *sqldb.Tx, skuIDs []string, at time.Time) error {
+	told := make([]feed.Event, len(skuIDs))
+	for i, id := range skuIDs {
+		told[i] = feed.Event{At: at, Type: feed.StockLow, Ref: id}
+	}
+	return feed.Insert(ctx, tx, told)
 }
 
 // ToldNewest is how many ids at the end of the feed are held against what happened, and where

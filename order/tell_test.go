@@ -81,7 +81,8 @@ func TestWhatIsUndoneIsNotTold(t *testing.T) {
 
 // Every type of an order and of a refund comes from some event, and none but a move to paid is told as paid.
 func TestToldTypes(t *testing.T) {
-	told := map[feed.Type]bool{feed.OrderCreated: true, feed.ReconcileDone: true, feed.EndpointClosed: true}
+	told := map[feed.Type]bool{feed.OrderCreated: true, feed.ReconcileDone: true, feed.EndpointClosed: true,
+		feed.StockLow: true}
 	for _, from := range order.States() {
 		for _, to := range order.States() {
 			for _, kind := range order.Told("", from, to) {

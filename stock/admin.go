@@ -45,13 +45,20 @@ var ErrSKUVersion = errors.New("the SKU has changed since it was read")
 // Admin is the operators' side of stock: SKUs and what comes in. Every change of a
 // shelf is a flow, committed with it. Its methods are safe for concurrent use.
 type Admin struct {
-	db  *sqldb.DB
-	now func() time.Time
+	db   *sqldb.DB
+	now  func() time.Time
+	tell Tell
 }
 
 // NewAdmin gives the operators' side of a database. now is the clock of the times that
 // are stored.
 func NewAdmin(db *sqldb.DB, now func() time.Time) *Admin { return &Admin{db: db, now: now} }
+
+// Telling has the shop told when little is left of a SKU. It gives a, and is called before a is used.
+func (a *Admin) Telling(tell Tell) *Admin {
+	a.tell = tell
+	return a
+}
 
 // Put names a SKU, its title, price and first stock.
 type Put struct {
@@ -61,7 +68,9 @@ type Put struct {
 	// Quantity is the first stock, −1 for unlimited. It counts only when the
 	// SKU is new: later calls change title and price, stock moves by flows.
 	Quantity *int64
-	Actor    string // who does it
+	// LowAt is its threshold, 0 for none; nil leaves it as it is. See SetLow.
+	LowAt *int64
+	Actor string // who does it
 	// IfVersion refuses with ErrSKUVersion unless an existing SKU has this version; 0 for any.
 	IfVersion int64
 }
@@ -85,6 +94,9 @@ func (a *Admin) Put(ctx context.Context, p Put) (sku SKU, created bool, err erro
 		if created, err = put(ctx, tx, p, now); err == nil {
 			sku, err = lockSKU(ctx, tx, p.SkuID)
 		}
+		if err == nil && p.LowAt != nil {
+			err = a.setLow(ctx, tx, &sku, *p.LowAt)
+		}
 		return err
 	})
 	if err != nil {
@@ -96,7 +108,7 @@ func (a *Admin) Put(ctx context.Context, p Put) (sku SKU, created bool, err erro
 // made reports that a SKU is as this very Put made it at now.
 func (p *Put) made(sku *SKU, now time.Time) bool {
 	return sku.Title == p.Title && sku.PriceFen == p.PriceFen && sqldb.Millis(sku.UpdatedAt) == sqldb.Millis(now) &&
-		(p.IfVersion == 0 || sku.Version == p.IfVersion+1)
+		(p.IfVersion == 0 || sku.Version == p.IfVersion+1) && (p.LowAt == nil || sku.LowAt == *p.LowAt)
 }
 
 // put is Put in its transaction. The UPDATE comes first: most calls are about a SKU
@@ -138,6 +150,7 @@ func (p *Put) validate() error {
 			bad = append(bad, wrong.Detail+", or -1 for unlimited")
 		}
 	}
+	bad = append(bad, wrongLow(p.LowAt)...)
 	if p.Actor != "" {
 		bad = append(bad, wrongs(bounds.Operator.Check(p.Actor))...)
 	}
@@ -145,6 +158,14 @@ func (p *Put) validate() error {
 		return &InvalidError{bad}
 	}
 	return nil
+}
+
+// wrongLow gives the words for what is wrong with a threshold, nil for none of them.
+func wrongLow(lowAt *int64) []string {
+	if lowAt == nil {
+		return nil
+	}
+	return wrongs(bounds.LowAt.Check(*lowAt))
 }
 
 // wrongs gives the words for what is wrong, nil when nothing is.
@@ -299,6 +320,9 @@ WHERE sku_id = ?
 	}
 	before, after := sku.Free(), sku.Free()+c.Delta
 	done.Before, done.After = &before, &after
+	if err := judge(ctx, tx, a.tell, &sku, after, a.now()); err != nil {
+		return err
+	}
 	return insertOperatorFlow(ctx, tx, flow{kind: kind, ref: ref, skuID: c.SkuID, delta: c.Delta}, c.Actor,
 		c.Reason, a.now())
 }
@@ -357,7 +381,7 @@ func (c *Change) validate() error {
 
 // skuColumns are the columns that scanSKU reads.
 const skuColumns = `sku_id, title, price_fen, available, unlimited, version, created_at, updated_at, closed_until,
-  opens_at, per_customer`
+  opens_at, per_customer, low_at, low_told`
 
 // shownColumns are those of scanShown.
 const shownColumns = skuColumns + ", " + allocatedColumn
@@ -375,7 +399,8 @@ func scanSKU(row interface{ Scan(...any) error }, more ...any) (SKU, error) {
 	var s SKU
 	var created, updated, closed, opens int64
 	err := row.Scan(append([]any{&s.SkuID, &s.Title, &s.PriceFen, &s.Available, &s.Unlimited, &s.Version, &created,
-		&updated, &closed, &opens, &s.PerCustomer}, more...)...)
+		&updated, &closed, &opens, &s.PerCustomer, &s.LowAt, &s.lowTold}, more...)...)
+	s.LowAt = max(s.LowAt, 0)
 	s.SoldOut = closed == SoldOut
 	s.CreatedAt, s.UpdatedAt = sqldb.FromMillis(created), sqldb.FromMillis(updated)
 	if opens > 0 {

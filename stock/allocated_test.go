@@ -212,7 +212,7 @@ func TestRecountCountsWhatIsAllocated(t *testing.T) {
 		stocked(t, db, "mug", 1)
 		recount := func(key string) (r stock.Recounted, err error) {
 			err = db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
-				r, err = stock.Recount(ctx, tx, "mug", key, "op", "count", time.Now())
+				r, err = stock.Recount(ctx, tx, "mug", key, "op", "count", time.Now(), nil)
 				return err
 			})
 			return r, err

@@ -205,7 +205,11 @@ func (a *Admin) importBatch(
 		default:
 			part.Updated++
 			delta = l.delta(o.Mode, sku)
-			if err := updateSKU(ctx, tx, l, sku, delta, at); err != nil {
+			err := updateSKU(ctx, tx, l, sku, delta, at)
+			if err == nil {
+				err = judge(ctx, tx, a.tell, sku, sku.Free()+delta, a.now())
+			}
+			if err != nil {
 				return part, fmt.Errorf("line %d: %w", l.line, err)
 			}
 		}

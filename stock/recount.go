@@ -25,7 +25,8 @@ type Recounted struct{ Was, Flows, Now int64 }
 // it gets here, must fit into the 64 characters of stock_flows.ref. Errors: ErrSKUNotFound,
 // *BelowZeroError when the flows themselves are below zero, *ElsewhereError when
 // the pool alone cannot be lowered by as much.
-func Recount(ctx context.Context, tx *sqldb.Tx, id, key, actor, reason string, at time.Time) (Recounted, error) {
+func Recount(ctx context.Context, tx *sqldb.Tx, id, key, actor, reason string, at time.Time,
+	tell Tell) (Recounted, error) {
 	sku, err := lockSKU(ctx, tx, id) // whoever moves it has committed flow and counter, or neither
 	if err != nil || sku.Unlimited {
 		return Recounted{sku.Available, sku.Available, sku.Available}, err
@@ -60,6 +61,9 @@ WHERE sku_id = ?
 	}
 	if n != 1 {
 		return r, sqldb.ErrLostRace
+	}
+	if err := judge(ctx, tx, tell, &sku, r.Now, at); err != nil {
+		return r, err
 	}
 	err = insertOperatorFlow(ctx, tx, flow{kind: KindAdjust, ref: "recount-" + key, skuID: id, delta: r.Now - r.Flows},
 		actor, recountReason(r, reason), at)

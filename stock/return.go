@@ -201,8 +201,9 @@ func returnFlows(ctx context.Context, tx *sqldb.Tx, flows []flow, at time.Time) 
 		// No guard on the number: a sold-out shelf takes its unit back. An
 		// unlimited SKU matches too, so that the rows can be counted.
 		n, err := tx.Update(ctx, `UPDATE skus
-SET available = available + CASE WHEN unlimited = 1 THEN 0 ELSE `+sum+` END
-WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, append(args, sqldb.Args(ids)...)...)
+SET `+rearmed(sum)+`,
+  available = available + CASE WHEN unlimited = 1 THEN 0 ELSE `+sum+` END
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, slices.Concat(args, args, sqldb.Args(ids))...)
 		if err != nil {
 			return fmt.Errorf("put back on the shelf: %w", err)
 		}

@@ -38,6 +38,7 @@ type Shelf struct {
 	gated   map[string]lockedGate // those of the short ones that have a gate
 	news    News
 	locked  bool // the rows of the SKUs were locked when they were read
+	tell    Tell
 }
 
 // News is what a batch has learned of gates, to be believed when its transaction is committed.
@@ -93,6 +94,8 @@ type Want struct {
 	Fenced bool
 	// At is now, by the database's clock.
 	At time.Time
+	// Tell is asked when this batch takes a SKU to its threshold; nil: nobody is told.
+	Tell Tell
 	// Again says that orders which exist take again what they have given back: what is not
 	// sold to anybody new is sold to them.
 	Again bool
@@ -120,7 +123,7 @@ func Open(ctx context.Context, tx *sqldb.Tx, want Want) (*Shelf, error) {
 	lock := tx.NoWait() || want.Fenced
 	for id, it := range s.skus {
 		scarce := !it.Unlimited && it.Available > 0 && it.Available < tight*want.Units[id]
-		lock = lock || scarce && !it.closed(want.now())
+		lock = lock || (scarce || it.mayFall(want.Units[id])) && !it.closed(want.now())
 	}
 	if !lock { // a gate that is short is looked at under its lock: units move between two reads
 		lock, err = gated(ctx, tx, s.short(want))
@@ -142,7 +145,7 @@ func Open(ctx context.Context, tx *sqldb.Tx, want Want) (*Shelf, error) {
 			it.left = 0
 		}
 	}
-	s.now, s.buckets = want.now(), make(map[int64]int64, len(want.Buckets))
+	s.now, s.buckets, s.tell = want.now(), make(map[int64]int64, len(want.Buckets)), want.Tell
 	if len(want.Buckets) > 0 && (want.Fenced || tx.NoWait()) {
 		err = s.holdBuckets(ctx, tx, want.Buckets)
 	}
@@ -245,7 +248,7 @@ func readShelf(ctx context.Context, tx *sqldb.Tx, ids []string, lock string) (*S
 		return s, nil
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT sku_id, price_fen, available, unlimited, opens_at, closed_until,
-  per_customer
+  per_customer, low_at, low_told
 FROM skus /*! FORCE INDEX (PRIMARY) */
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 ORDER BY sku_id`+lock, sqldb.Args(ids)...)
@@ -256,16 +259,16 @@ ORDER BY sku_id`+lock, sqldb.Args(ids)...)
 	for rows.Next() {
 		it := new(item)
 		if err := rows.Scan(&it.SkuID, &it.PriceFen, &it.Available, &it.Unlimited, &it.opensAt, &it.closedUntil,
-			&it.PerCustomer); err != nil {
+			&it.PerCustomer, &it.LowAt, &it.lowTold); err != nil {
 			return nil, fmt.Errorf("read the shelf: %w", err)
 		}
-		it.left = it.Available
+		it.left, it.LowAt = it.Available, max(it.LowAt, 0)
 		s.skus[it.SkuID] = it
 	}
 	return s, rows.Err()
 }
 
-// SKU gives price and stock as they were read; only id, price, stock, PerCustomer and
+// SKU gives price and stock as they were read; only id, price, stock, PerCustomer, LowAt and
 // Unlimited are set.
 func (s *Shelf) SKU(id string) (SKU, bool) {
 	it, ok := s.skus[id]
@@ -417,11 +420,16 @@ func (s *Shelf) write(ctx context.Context, tx *sqldb.Tx, at time.Time,
 			taken[id] = it.taken
 		}
 	}
+	judged, err := s.judgeLow(ctx, tx, at)
+	if err != nil {
+		return err
+	}
 	soldOut, update := s.soldOut(), tx.UpdateRows
 	if len(taken) <= updateChunk && len(s.buckets) == 0 && len(soldOut) == 0 {
 		update = last
 	}
-	err := eachChunk(taken, func(ids []string, sum string, args []any) error {
+	err = eachChunk(taken, func(ids []string, sum string, args []any) error {
+		guard, guardArgs := lowGuard(sum, args, judged)
 		query := `UPDATE skus
 SET available = available - ` + sum + `
 WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
@@ -429,7 +437,9 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
   AND opens_at <= ?
   AND closed_until <= ?
   AND available >= ` + sum
-		err := update(ctx, len(ids), query, slices.Concat(args, sqldb.Args(ids), []any{s.now, s.now}, args)...)
+		query += "\n  AND " + guard
+		err := update(ctx, len(ids), query,
+			slices.Concat(args, sqldb.Args(ids), []any{s.now, s.now}, args, guardArgs)...)
 		if err != nil {
 			return fmt.Errorf("take from the shelf: %w", err)
 		}

@@ -68,7 +68,10 @@ type SKU struct {
 	Allocated int64
 	// SoldOut is the mark of a flash sale: nothing is sold before it is opened again, whatever
 	// has come back.
-	SoldOut     bool
+	SoldOut bool
+	// LowAt: the shop is told when no more units than these are left, in pool and buckets; 0: never.
+	LowAt       int64
+	lowTold     bool      // it was told, and since then there were no more
 	PerCustomer int64     // units that one customer may have in its sale; 0: no limit
 	OpensAt     time.Time // begin of its sale; zero: at once
 	Version     int64     // from 1, one more with every change of title or price

@@ -155,7 +155,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.failures = scheduler.NewDeadLetters(c.db, c.clock.Now)
-	c.stock = stock.NewAdmin(c.db, c.clock.Now)
+	c.stock = stock.NewAdmin(c.db, c.clock.Now).Telling(order.TellLow)
 	c.shops = shops.New(c.db, time.Now)
 	if sh.gate != nil {
 		c.gate = gate.New(gate.Config{DB: c.db, Now: c.clock.Now, Log: log, Observe: sh.gate,

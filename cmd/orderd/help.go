@@ -78,6 +78,7 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"the number of pieces.",
 	"pay_within_min": "The least time to pay that a shop may give its own order (expires_in).",
 	"pay_within_max": "The most of it.",
+	"stock_low":      "Say at how many units the shop is told that little is left (stock.low).",
 	"close_grace":    "How long after the deadline WeChat Pay is asked to close.",
 	"trusted_proxies": "Proxies in front, as addresses or networks: the address of a payer by H5 is taken from " +
 		"their X-Forwarded-For; empty: the request has to say it.",

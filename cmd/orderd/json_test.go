@@ -22,8 +22,9 @@ import (
 // one whose answer nothing here makes, and which shows what another verb shows.
 var jsonVerbs = map[string]string{
 	"migrate status": "none", "stock import": "FILE --yes", "stock show": "1001", "stock gate": "1001",
-	"stock gates": "none", "stock buckets": "1001", "stock rebuild": "", "stock verify": "", "find": "NO",
-	"stock flows": "1001", "order get": "NO", "order list": "none", "order timeline": "NO", "order close": "",
+	"stock gates": "none", "stock buckets": "1001", "stock low": "1001 --at 0", "stock rebuild": "",
+	"stock verify": "", "find": "NO", "stock flows": "1001", "order get": "NO", "order list": "none",
+	"order timeline": "NO", "order close": "",
 	"order sync": "", "order vouch": "", "held list": "none",
 	"held resolve": "42 --action REFUND --reason r --yes", "payments held list": "",
 	"payments held judge-again": "", "refund list": "none",

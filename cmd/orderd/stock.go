@@ -28,6 +28,7 @@ type stockCmd struct {
 	// Movements by hand; each leaves a flow with who and why.
 	Replenish stockReplenish `cmd:"" help:"Put more on the shelf."`
 	Adjust    stockAdjust    `cmd:"" help:"Correct the shelf after a count."`
+	Low       stockLow       `cmd:"" help:"${stock_low}"`
 	// Flash sales: docs/flash-sale.md.
 	Gate    stockGate    `cmd:"" help:"Show how a SKU is sold in a flash sale, or say so anew."`
 	Gates   stockGates   `cmd:"" help:"List the flash sales and where their units are."`
@@ -167,6 +168,9 @@ func (c stockShow) one(ctx context.Context, s *settings, co *core, t *terminal) 
 		}
 		screen.Printf(w, "came in %d = available %d + allocated %d + reserved %d + sold %d\n", a.CameIn, a.Available,
 			a.Allocated, a.Reserved, a.Sold)
+		if k.LowAt > 0 {
+			screen.Printf(w, "%s\n", lowAt(k))
+		}
 		if v.Queued == nil || *v.Queued > 0 {
 			screen.Printf(w, "of what is allocated for those who wait: %s\n", unitsOr(v.Queued))
 		}
@@ -263,6 +267,42 @@ func (c *stockAdjust) Run(ctx context.Context, s *settings, t *terminal) error {
 			ch.Delta, ch.ExpectedAvailable = c.Delta, c.Expected
 			return a.Adjust(ctx, ch)
 		})
+}
+
+// stockLow is `orderd stock low`. It asks nobody: it moves nothing.
+type stockLow struct {
+	output
+	SKU string `arg:"" help:"The SKU."`
+	At  int64  `required:"" help:"Units, in pool and buckets together; 0 for none."`
+}
+
+// Run gives a SKU another threshold.
+func (c *stockLow) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		k, err := co.stock.SetLow(ctx, c.SKU, c.At)
+		if err != nil {
+			return err
+		}
+		return c.show(t, console.ViewSKU(&k), func(w io.Writer) {
+			screen.Printf(w, "%s: %s left, %s\n", k.SkuID, left(k), lowAt(k))
+		})
+	})
+}
+
+// left is what is left of a SKU, or the word unlimited.
+func left(k stock.SKU) string {
+	if k.Unlimited {
+		return "unlimited"
+	}
+	return fmt.Sprint(k.Free())
+}
+
+// lowAt says when the shop is told that little is left.
+func lowAt(k stock.SKU) string {
+	if k.LowAt == 0 {
+		return "nobody is told when it is little"
+	}
+	return fmt.Sprintf("the shop is told at %d", k.LowAt)
 }
 
 // apply asks the person and moves stock once, however often the key is used. A repeat

@@ -246,6 +246,10 @@ var (
 		Columns: "skus.available stock_flows.delta", Why: "of one change of a shelf, so that sums never overflow"}
 )
 
+// LowAt is when the shop is told that little is left of a SKU.
+var LowAt = Number{Name: "low_at", Least: 0, Most: Stock.Most, Unit: "units", Columns: "skus.low_at",
+	Why: "0 for never; as much as a shelf holds"}
+
 // Numbers of flash sales.
 var (
 	GateBuckets = Number{Name: "buckets", Least: 1, Most: 64, Unit: "buckets", Columns: "stock_gates.buckets",
@@ -257,7 +261,7 @@ var (
 )
 
 // Numbers are the whole table of numbers.
-var Numbers = []*Number{&Lines, &Quantity, &ExpiresIn, &PriceFen, &TotalFen, &Stock, &GateBuckets, &GateRate,
+var Numbers = []*Number{&Lines, &Quantity, &ExpiresIn, &PriceFen, &TotalFen, &Stock, &LowAt, &GateBuckets, &GateRate,
 	&PerCustomer}
 
 // Times of a payment at WeChat Pay.

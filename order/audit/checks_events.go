@@ -122,7 +122,8 @@ SELECT e.order_no, e.seq
 FROM order_events e
 LEFT JOIN orders o ON o.order_no = e.order_no
 WHERE o.order_no IS NULL`},
-	{"events.told", "what the feed tells of the newest orders is what happened to them, each once", toldQuery()},
+	{"events.told", "what the feed tells of the newest orders is what happened to them, each once, and what is low " +
+		"was told", toldQuery()},
 }
 
 // toldNewest is how many events at the end of the feed events.told looks at.
@@ -131,9 +132,11 @@ var toldNewest = strconv.Itoa(order.ToldNewest)
 // toldQuery holds the end of the feed against the orders whose placement it tells: whatever
 // happens to one has a larger id than its placement, so that nothing of them is cut off. Of
 // other orders it asks that they are there, and, placed a minute after the oldest event that
-// is looked at, that their placement was told. What is told comes from order.Told.
+// is looked at, that their placement was told. What is told comes from order.Told. Of a SKU of which nothing is
+// in buckets it asks that the shop was told, if no more is left than its threshold.
 func toldQuery() string {
 	newest := `id > (SELECT COALESCE(MAX(id), 0) - ` + toldNewest + ` FROM events_out)`
+	low := string(feed.StockLow)
 	whole := `IN (SELECT order_no FROM events_out WHERE ` + newest + ` AND type = '` +
 		string(feed.OrderCreated) + `')`
 	parts := []string{`
@@ -173,7 +176,25 @@ WHERE e.` + newest + `
   AND (o.order_no IS NULL
     OR (e.reference <> '' AND e.reference <> COALESCE(o.reference, ''))
     OR o.created_at > (SELECT MIN(at) + 60000 FROM events_out WHERE ` + newest + `)
-      AND e.order_no NOT ` + whole + `)`
+      AND e.order_no NOT ` + whole + `)
+UNION ALL
+SELECT e.ref, 0, e.type, '', 1, 0
+FROM events_out e
+LEFT JOIN skus s ON s.sku_id = e.ref
+WHERE e.` + newest + `
+  AND e.type = '` + low + `'
+  AND s.sku_id IS NULL
+UNION ALL
+SELECT s.sku_id, 0, '` + low + `', '', 0, 1
+FROM skus s
+WHERE s.low_told = 0
+  AND s.available <= s.low_at
+  AND s.unlimited = 0
+  AND NOT EXISTS (
+    SELECT 1
+    FROM stock_buckets b
+    WHERE b.sku_id = s.sku_id
+      AND b.state IN ('open', 'closing'))`
 }
 
 // allowedQuery lists the moves of the state machine itself, so that the check and the

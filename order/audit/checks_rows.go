@@ -14,7 +14,7 @@ var rowChecks = []check{
 	// sold again: 1 << 62 and when that was written.
 	{"stock.sku_facts", "a SKU can be sold: title, price, version, and a counter only where there is one", `
 SELECT sku_id, title, price_fen, available, unlimited, version, created_at, updated_at, opens_at, closed_until,
-  per_customer
+  per_customer, low_at, low_told
 FROM skus
 WHERE title = ''
   OR price_fen > 100000000
@@ -29,7 +29,11 @@ WHERE title = ''
   OR closed_until < 0
   OR (closed_until > $ahead AND closed_until < 4611686018427387904)
   OR (closed_until > 4611686018427387904 + $latest AND closed_until <> 9223372036854775807)
-  OR per_customer NOT BETWEEN 0 AND 100`},
+  OR per_customer NOT BETWEEN 0 AND 100
+  OR low_at < -1
+  OR low_at = 0
+  OR low_told NOT IN (0, 1)
+  OR (low_at < 0 AND low_told = 1)`},
 	// An order's flow has no actor and no reason: its order tells.
 	{"stock.flow_facts", "a flow is of a kind that there is, with a reason or an order, and of the order's time", `
 SELECT f.order_no, f.kind, f.ref, f.sku_id, f.actor, f.reason, f.created_at

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
@@ -121,6 +122,9 @@ func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 	shops := order.Placement{CustomerID: "c", RequestID: "of-a-shop", Shop: "web", Reference: "A-1",
 		Lines: []stock.Line{{SkuID: "mug", Quantity: 1}}}
 	if _, err := p.w.Place(t.Context(), shops); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.w.Admin.SetLow(t.Context(), "mug", bounds.LowAt.Most); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {

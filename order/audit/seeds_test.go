@@ -100,6 +100,11 @@ var rowSeeds = []seed{
 		"'$closed' AND type = 'order.closed'", "events.told"},
 	{"the shop is told another number of its own", "UPDATE events_out SET reference = 'x' WHERE order_no = " +
 		"'$closed' AND type = 'order.closed'", "events.told"},
+	{"a SKU of which nobody was told how little is left", "UPDATE skus SET low_at = available WHERE sku_id = 'mug'",
+		"events.told"},
+	{"the shop is told of a SKU that is none", "INSERT INTO events_out (at, type, order_no, version, state, ref) " +
+		"VALUES (1800000000000, 'stock.low', '', 0, '', 'nothing')", "events.told"},
+	{"a threshold of nothing", "UPDATE skus SET low_at = 0 WHERE sku_id = 'mug'", "stock.sku_facts"},
 	{"a shop's number of no shop", "UPDATE orders SET reference = 'x' WHERE order_no = '$closed'", "order.facts"},
 	{"a shop that asked for money that nobody asks for", "UPDATE refunds SET shop = 'x' WHERE reason = 'late'",
 		"refund.asker"},

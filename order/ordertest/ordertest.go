@@ -447,7 +447,7 @@ func Open(ctx context.Context) (f *Fixture, remove func(), err error) {
 func newFixture(db *sqldb.DB) *Fixture {
 	clock := NewClock(Began())
 	return &Fixture{DB: db, Clock: clock, WeChat: NewWeChat(clock.Now), Tasks: NewTasks(),
-		Admin: stock.NewAdmin(db, clock.Now)}
+		Admin: stock.NewAdmin(db, clock.Now).Telling(order.TellLow)}
 }
 
 // Restarted gives a second service beside f's, on the same database, WeChat Pay
@@ -479,7 +479,7 @@ func (f *Fixture) serve(shape func(*order.Config)) error {
 		return err
 	}
 	f.Service = s
-	f.Admin, f.WeChat.Now = stock.NewAdmin(f.DB, cfg.Now), cfg.Now
+	f.Admin, f.WeChat.Now = stock.NewAdmin(f.DB, cfg.Now).Telling(order.TellLow), cfg.Now
 	f.Audit, err = audit.New(audit.Config{DB: f.DB, Orders: s, Gateway: f.WeChat, Now: cfg.Now,
 		MchID: MchID, AppID: AppID})
 	return err

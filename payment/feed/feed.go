@@ -24,6 +24,7 @@ const (
 	RefundDone     Type = "refund.succeeded" // the buyer has the money
 	RefundFailed   Type = "refund.failed"    // rejected, cancelled, or refused by WeChat Pay
 	PaymentHeld    Type = "payment.held"     // money that fits no order: a person has to look
+	StockLow       Type = "stock.low"        // no more of a SKU is left than its threshold
 	ReconcileDone  Type = "reconciliation.completed"
 	EndpointClosed Type = "endpoint.disabled" // of a webhook, to the others
 )
@@ -31,7 +32,7 @@ const (
 // Types lists all types.
 func Types() []Type {
 	return []Type{OrderCreated, OrderPaid, OrderClosed, OrderLate, OrderRefunded, RefundAsked, RefundDone,
-		RefundFailed, PaymentHeld, ReconcileDone, EndpointClosed}
+		RefundFailed, PaymentHeld, StockLow, ReconcileDone, EndpointClosed}
 }
 
 // Known reports that there is such a type.
@@ -45,7 +46,7 @@ type Event struct {
 	OrderNo string // "" where it is of no order
 	Version int64  // of the order, 0 without one
 	State   string // of the order behind the event, "" without one
-	// Ref is what else it is about: a refund's number, the transaction of a payment, the
+	// Ref is what else it is about: a refund's number, the transaction of a payment, a SKU, the
 	// day of a reconciliation.
 	Ref string
 	// Reference is the shop's own number for the order, "" without one.

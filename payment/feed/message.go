@@ -21,6 +21,7 @@ type MessageData struct {
 	Reference     string `json:"reference,omitempty"` // the shop's own number for the order
 	OutRefundNo   string `json:"out_refund_no,omitempty"`
 	TransactionID string `json:"transaction_id,omitempty"`
+	SkuID         string `json:"sku_id,omitempty"`     // of stock.low
 	Bill          string `json:"bill,omitempty"`       // a day and the type of its bill
 	WebhookID     string `json:"webhook_id,omitempty"` // of endpoint.disabled
 }
@@ -36,6 +37,8 @@ func (e *Event) Message() Message {
 		m.Data.TransactionID = e.Ref
 	case OrderRefunded:
 		m.Data.OutRefundNo = e.Ref
+	case StockLow:
+		m.Data.SkuID = e.Ref
 	case ReconcileDone:
 		m.Data.Bill = e.Ref
 	case EndpointClosed:

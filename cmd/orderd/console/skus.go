@@ -32,7 +32,9 @@ type SKUView struct {
 	// one customer may have in it, 0 for no limit.
 	OpensAt     *string `json:"opens_at"`
 	PerCustomer int64   `json:"per_customer"`
-	Version     int64   `json:"version"`
+	// LowAt: the shop is told (stock.low) when no more units than these are left; null for never.
+	LowAt   *int64 `json:"low_at"`
+	Version int64  `json:"version"`
 }
 
 // ViewSKU shows a SKU as operators see it.
@@ -40,6 +42,9 @@ func ViewSKU(s *stock.SKU) SKUView {
 	v := SKUView{SkuID: s.SkuID, Title: s.Title, Allocated: s.Allocated, SoldOut: s.SoldOut, Unlimited: s.Unlimited,
 		OpensAt: stamp(s.OpensAt), PerCustomer: s.PerCustomer, Version: s.Version}
 	v.Price.Total, v.Price.Currency = fen(s.PriceFen), payment.CNY
+	if s.LowAt > 0 {
+		v.LowAt = &s.LowAt
+	}
 	if !s.Unlimited {
 		v.Available = &s.Available
 	}
@@ -227,6 +232,7 @@ func (c *console) putSKU(ctx echo.Context) error {
 		Title    string           `json:"title"`
 		Price    orderhttp.Amount `json:"price"`
 		Quantity *int64           `json:"quantity"`
+		LowAt    *int64           `json:"low_at"` // null as it is, 0 for none
 		Reason   string           `json:"reason"`
 	}
 	if err := decode(ctx, &body); err != nil {
@@ -243,6 +249,7 @@ func (c *console) putSKU(ctx echo.Context) error {
 		Title:    body.Title,
 		PriceFen: int64(body.Price.Total),
 		Quantity: body.Quantity,
+		LowAt:    body.LowAt,
 		Actor:    operator(ctx),
 	}
 	_, err := c.Stock.Find(ctx.Request().Context(), p.SkuID)

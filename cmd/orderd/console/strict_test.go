@@ -99,6 +99,15 @@ func TestBodiesOfOperatorsAreReadStrictly(t *testing.T) {
 	}
 	good := `{"title":"Mug","price":{"total":100},"quantity":1}`
 	want(t, d.ask(Operator, "PUT", "/admin/v1/skus/x", good), 201, "CNY")
+	for _, low := range []struct {
+		at     string
+		status int
+		says   string
+	}{{"3", 200, `"low_at":3`}, {"0", 200, `"low_at":null`}, {"-1", 422, "low_at"}} {
+		version := d.ask(Operator, "GET", "/admin/v1/skus/x", "").Header().Get("ETag")
+		want(t, d.ask(Operator, "PUT", "/admin/v1/skus/x", `{"title":"Mug","price":{"total":100},"low_at":`+low.at+`}`,
+			"If-Match", version), low.status, low.says)
+	}
 	want(t, d.ask(Operator, "POST", "/admin/v1/tasks/dead/run", `{"type":"order:expir"}`), 422, "order:expire")
 }
 

@@ -175,8 +175,8 @@ var shopMutants = []Mutant{
 		{"stock/shelf.go", "SET available = available - ` + sum", "SET available = ` + sum"},
 		{"stock/shelf.go", "  AND opens_at <= ?\n  AND closed_until <= ?\n  AND available >= ` + sum\n",
 			"  AND opens_at <= ?\n  AND closed_until <= ?`\n"},
-		{"stock/shelf.go", "sqldb.Args(ids), []any{s.now, s.now}, args)...)",
-			"sqldb.Args(ids), []any{s.now, s.now})...)"},
+		{"stock/shelf.go", "sqldb.Args(ids), []any{s.now, s.now}, args, guardArgs)...)",
+			"sqldb.Args(ids), []any{s.now, s.now}, guardArgs)...)"},
 		{"stock/shelf.go", "if s, err = readShelf(ctx, tx, ids, \"\\nFOR UPDATE\"); err",
 			"if s, err = readShelf(ctx, tx, ids, \"\"); err"}}},
 	// What they do wrong with money that comes late, goes back or stands in a bill.
