@@ -175,3 +175,27 @@ func scanFlow(rows *sql.Rows) (Flow, error) {
 	}
 	return f, err
 }
+
+// OrderFlow is a flow of an order, with its SKU.
+type OrderFlow struct {
+	SkuID string
+	Flow
+}
+
+// OrderFlows gives what an order moved, oldest first: the beginning of the key.
+func (s *Service) OrderFlows(ctx context.Context, orderNo string) ([]OrderFlow, error) {
+	var all []OrderFlow
+	err := sqldb.Each(ctx, s.db, `SELECT sku_id, `+flowColumns+`
+FROM stock_flows
+WHERE order_no = ?
+ORDER BY created_at, sku_id, kind, ref`, []any{orderNo}, func(rows *sql.Rows) error {
+		var f OrderFlow
+		var at int64
+		err := rows.Scan(&f.SkuID, &f.OrderNo, &f.Kind, &f.Ref, &f.Delta, &f.Actor, &f.Reason, &f.Bucket, &at)
+		f.At = sqldb.FromMillis(at)
+		f.Placed = timeOf(f.OrderNo)
+		all = append(all, f)
+		return err
+	})
+	return all, sqldb.Wrap("list the stock flows of an order", err)
+}

@@ -80,3 +80,49 @@ func TestFlowsOfASKU(t *testing.T) {
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", true, order.OperatorFlowsQuery, "mug", 0, 1, 1, "", "", "", 51)
 	})
 }
+
+// An order's page says what it took and gave back; another order's units beside them would be looked for in vain.
+func TestFlowsOfAnOrder(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 10)
+		f.PlaceOne(t, "other", "mug", 3)
+		o := f.PlaceOne(t, "mine", "mug", 2)
+		f.Clock.Advance(time.Second)
+		if _, err := f.Cancel(t.Context(), order.CancelRequest{OrderNo: o.OrderNo, CustomerID: o.CustomerID,
+			Cause: order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: o.CustomerID}}}); err != nil {
+			t.Fatal(err)
+		}
+		flows, err := f.OrderFlows(t.Context(), o.OrderNo)
+		if err != nil || len(flows) != 2 || flows[0].SkuID != "mug" || flows[0].Kind != stock.KindDeduct ||
+			flows[0].Delta != -2 || flows[1].Kind != stock.KindReturn || flows[1].Delta != 2 ||
+			!flows[0].At.Before(flows[1].At) {
+			t.Errorf("%+v, %v", flows, err)
+		}
+		if flows, err := f.OrderFlows(t.Context(), "none"); err != nil || len(flows) != 0 {
+			t.Errorf("%+v, %v", flows, err)
+		}
+	})
+}
+
+// The money of a day is what WeChat Pay took on it: to the millisecond, and no other day's.
+func TestMoneyOfADay(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 10)
+		o := f.PaidOne(t, "r", "mug", 2)
+		paid := o.Payment.SuccessTime
+		for _, r := range []struct {
+			from, to time.Time
+			want     order.DayMoney
+		}{
+			{paid, paid.Add(time.Millisecond), order.DayMoney{Paid: 1, Amount: o.Total}},
+			{paid.Add(-time.Hour), paid, order.DayMoney{}},
+			{paid.Add(time.Millisecond), paid.Add(time.Hour), order.DayMoney{}},
+		} {
+			if got, err := f.MoneyOf(t.Context(), r.from, r.to); err != nil || got != r.want {
+				t.Errorf("%v to %v: %+v, %v", r.from, r.to, got, err)
+			}
+		}
+	})
+}

@@ -318,6 +318,30 @@ WHERE outcome = 'held'`).Scan(&b.Count, &b.Amount, &oldest)
 	return b, err
 }
 
+// sumPaid sums what was paid in a time, by what became of it.
+func sumPaid(ctx context.Context, q querier, from, to time.Time) (m DayMoney, err error) {
+	err = sqldb.Each(ctx, q, `SELECT outcome, COUNT(*), SUM(amount_fen)
+FROM payments
+WHERE paid_at >= ?
+  AND paid_at < ?
+GROUP BY outcome`, []any{sqldb.Millis(from), sqldb.Millis(to)}, func(rows *sql.Rows) error {
+		var outcome Settled
+		var count int64
+		var sum payment.Fen
+		if err := rows.Scan(&outcome, &count, &sum); err != nil {
+			return err
+		}
+		if outcome == SettledApplied {
+			m.Paid, m.Amount = count, sum
+			return nil
+		}
+		m.Other += count
+		m.OtherAmount += sum
+		return nil
+	})
+	return m, err
+}
+
 // reasonOfPayment gives why a recorded payment was not applied.
 func reasonOfPayment(ctx context.Context, q querier, transactionID string) (reason string, err error) {
 	err = q.QueryRowContext(ctx, `SELECT reason

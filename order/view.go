@@ -262,6 +262,20 @@ func (s *Service) HeldBacklog(ctx context.Context) (HeldBacklog, error) {
 	return b, sqldb.Wrap("count held payments", err)
 }
 
+// DayMoney is what buyers paid in a time, by WeChat Pay's clock.
+type DayMoney struct {
+	Paid        int64 // payments that made an order paid
+	Amount      payment.Fen
+	Other       int64 // payments that did not: they are held, or go back
+	OtherAmount payment.Fen
+}
+
+// MoneyOf sums what was paid from a time on and before another, through the index on the time of payments.
+func (s *Service) MoneyOf(ctx context.Context, from, to time.Time) (DayMoney, error) {
+	m, err := sumPaid(ctx, s.db, from, to)
+	return m, sqldb.Wrap("sum the payments of a time", err)
+}
+
 // DueMinute is how many open orders have their due time within one minute.
 type DueMinute struct {
 	From    *time.Time `json:"from"` // nil: in the past

@@ -52,6 +52,8 @@ var shows = map[string]string{
 	"order.find":                      "shown; that there is no such order is decided (findNow)",
 	"order.pageOfHeld":                "a list for people; what is done about one is decided under its lock",
 	"order.showRefund":                "shown; that there is no such refund is decided (refundNow)",
+	"order.MoneyOf":                   "numbers for people",
+	"order.OrderFlows":                "an order's flows for people",
 	"order/audit.VerifyWith":          "a report; repairs are decided again, under locks",
 	"order/audit.attempts":            "a report",
 	"order/audit.refundKnown":         "a report",

@@ -68,6 +68,7 @@ var sentences = compileSentences([][2]string{
 	{`is a number from (\d+) to (\d+)`, "须为 $1 至 $2 的整数"},
 	{`want (\d+ to \d+)`, "须为 $1"},
 	{`want an amount in fen`, "须为金额，以分为单位"},
+	{`want an amount in yuan such as 149\.00`, "须为金额，以元为单位，如 149.00"},
 	{`want a length of time such as 1m or 90s`, "须为时长，如 1m 或 90s"},
 	{`want whole seconds, such as 1m`, "须为整秒，如 1m"},
 	{`from and to are at most 31 days apart`, "from 和 to 最多相隔 31 天"},

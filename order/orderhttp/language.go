@@ -18,6 +18,9 @@ const (
 	maxRanges = 16
 )
 
+// PrefersEnglish reports that English is the one of our languages that Accept-Language prefers.
+func PrefersEnglish(h http.Header) bool { return languageOf(h) == english }
+
 // languageOf gives the one of our languages that Accept-Language prefers (RFC 9110,
 // 12.5.4), Chinese when it says nothing or names neither: buyers are in China. A range
 // whose q cannot be read is passed over.

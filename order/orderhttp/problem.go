@@ -132,16 +132,41 @@ func WriteProblem(c echo.Context, err error) { writeProblem(c, err, false) }
 // for every kind of its errors.
 func WriteOperatorProblem(c echo.Context, err error) { writeProblem(c, err, true) }
 
+// WriteOperatorPage is WriteOperatorProblem for a browser: page makes the body of the problem and of what
+// can be done about it, in English or in Chinese. When it fails the answer is the problem itself.
+func WriteOperatorPage(c echo.Context, err error, inEnglish bool, page func(p *Problem, todo string) ([]byte, error)) {
+	if c.Response().Committed {
+		return
+	}
+	lang := chinese
+	if inEnglish {
+		lang = english
+	}
+	p, todo := answerProblem(c, err, lang, true)
+	body, failed := page(&p, todo)
+	if failed != nil {
+		sendProblem(c, &p)
+		return
+	}
+	_ = c.HTMLBlob(p.Status, body) // the client hung up; nobody is left to tell
+}
+
 // writeProblem answers in the language of the request. operator adds what only operators
 // may see.
 func writeProblem(c echo.Context, err error, operator bool) {
 	if c.Response().Committed {
 		return // the beginning of another answer is on its way
 	}
-	lang := languageOf(c.Request().Header)
+	p, _ := answerProblem(c, err, languageOf(c.Request().Header), operator)
+	sendProblem(c, &p)
+}
+
+// answerProblem makes the problem of an error and sets the headers of its answer; todo is what can be done
+// about it.
+func answerProblem(c echo.Context, err error, lang language, operator bool) (p Problem, todo string) {
 	f := failureOf(err)
 	k := kindOf(f.Code)
-	p := Problem{
+	p = Problem{
 		Type: problemPath + k.slug(), Title: k.title, Status: k.status, Code: k.code, Detail: k.detail.in(lang),
 		Instance: c.Request().URL.Path, RequestID: RequestID(c), Order: f.Order,
 		Retryable: k.retry > 0 || f.RetryAfter > 0,
@@ -165,11 +190,16 @@ func writeProblem(c echo.Context, err error, operator bool) {
 	if k.code == CodeUnauthenticated {
 		h.Set("WWW-Authenticate", `Bearer realm="`+audience+`"`)
 	}
+	return p, k.todo.in(lang)
+}
+
+// sendProblem sends a problem as RFC 9457 has it.
+func sendProblem(c echo.Context, p *Problem) {
 	body, err := json.Marshal(p)
 	if err != nil {
 		panic(fmt.Errorf("encode a problem: %w", err)) // our own type with our own values
 	}
-	_ = c.Blob(k.status, "application/problem+json", append(body, '\n')) // the client hung up; nobody is left to tell
+	_ = c.Blob(p.Status, "application/problem+json", append(body, '\n')) // the client hung up; nobody is left to tell
 }
 
 // seconds gives a wait in whole seconds, which is all that Retry-After can say (RFC 9110,

@@ -57,8 +57,13 @@ type Orders interface {
 	DueBySecond(ctx context.Context, horizon time.Duration) ([]order.DueSecond, error)
 	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
+	// HeldBacklog sums what ListHeld lists, and MoneyOf what was paid in a time: for the first page.
+	HeldBacklog(ctx context.Context) (order.HeldBacklog, error)
+	MoneyOf(ctx context.Context, from, to time.Time) (order.DayMoney, error)
 	// Flows gives a page of what moved the units of a SKU.
 	Flows(ctx context.Context, f order.FlowFilter) ([]order.Flow, string, error)
+	// OrderFlows gives what an order moved, oldest first.
+	OrderFlows(ctx context.Context, orderNo string) ([]order.OrderFlow, error)
 	// StockAccount says where every unit of a SKU is.
 	StockAccount(ctx context.Context, skuID string) (order.Account, error)
 }
@@ -186,12 +191,24 @@ type route struct {
 	handle       echo.HandlerFunc
 }
 
+// orderParameters are the filters of lists of orders. Pages have two more, for people: amounts in yuan.
+var (
+	orderParameters = []string{"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
+		"reference", "sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type",
+		"paid_from", "paid_to", "closed_from", "closed_to", "limit", "cursor"}
+	pageParameters = append(slices.Clone(orderParameters), "yuan_min", "yuan_max")
+)
+
 // parameters are those of the routes that read and have some. What reads with another one
 // is refused: a filter that is silently ignored shows, and may then act on, all there is.
 var parameters = map[string][]string{
-	"/admin/v1/orders": {"order_no", "customer_id", "state", "out_trade_no", "transaction_id", "out_refund_no",
-		"reference", "sku_id", "stuck", "created_from", "created_to", "amount_min", "amount_max", "trade_type",
-		"paid_from", "paid_to", "closed_from", "closed_to", "limit", "cursor"},
+	"/admin/v1/orders":         orderParameters,
+	uiOrders:                   pageParameters,
+	uiOrders + ".csv":          pageParameters,
+	uiOrders + ".xlsx":         pageParameters,
+	"/ui/search":               {"q"},
+	"/ui/held":                 {"written_off", "cursor"},
+	"/ui/tasks":                {"cursor"},
 	"/admin/v1/held":           {"written_off", "limit", "cursor"},
 	"/admin/v1/search":         {"q"},
 	"/admin/v1/skus/:id/flows": {"from", "to", "limit", "cursor"},
@@ -223,7 +240,7 @@ func New(o Options) (*echo.Echo, error) {
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	c := &console{Options: o, workbooks: make(chan struct{}, workbooksAtOnce)}
-	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog)
+	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog, c.problem)
 	e.Use(sameOrigin)
 	for _, r := range c.routes() {
 		e.Add(r.method, r.path, c.guard(r.role, r.handle))
@@ -231,14 +248,15 @@ func New(o Options) (*echo.Echo, error) {
 	return e, nil
 }
 
-// newEcho has the same shape as orderhttp's listeners; WriteOperatorProblem is the difference.
-func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer, access bool) *echo.Echo {
+// newEcho has the same shape as orderhttp's listeners; how an error is answered is the difference.
+func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer, access bool,
+	problem func(echo.Context, error)) *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.HTTPErrorHandler = func(err error, ctx echo.Context) { orderhttp.WriteOperatorProblem(ctx, err) }
+	e.HTTPErrorHandler = func(err error, ctx echo.Context) { problem(ctx, err) }
 	e.Use(orderhttp.Edge(orderhttp.EdgeOptions{
 		Now: now, Log: log, Observe: observe, Access: access,
-		WriteError: orderhttp.WriteOperatorProblem,
+		WriteError: problem,
 	}))
 	return e
 }
@@ -247,8 +265,8 @@ func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer,
 // listener is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
 // describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
-	all := slices.Concat(c.baseRoutes(), c.gateRoutes(), c.refundRoutes(), c.reconcileRoutes(), c.taskRoutes(),
-		c.profileRoutes())
+	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.gateRoutes(), c.refundRoutes(), c.reconcileRoutes(),
+		c.taskRoutes(), c.profileRoutes())
 	if c.Shipments != nil {
 		all = append(all, c.shipmentRoutes()...)
 	}
@@ -269,7 +287,12 @@ func (c *console) routes() []route {
 func (c *console) baseRoutes() []route {
 	return append(opsRoutes(c.Ready, c.Metrics), []route{
 		{http.MethodGet, "/", Viewer, c.page},
-		{http.MethodGet, "/ui/orders/:no", Viewer, c.orderPage},
+		{http.MethodGet, uiOrders, Viewer, c.ordersPage},
+		{http.MethodGet, uiOrders + ".csv", Viewer, c.ordersFile},
+		{http.MethodGet, uiOrders + ".xlsx", Viewer, c.ordersFile},
+		{http.MethodGet, uiOrders + "/:no", Viewer, c.orderPage},
+		{http.MethodGet, "/ui/search", Viewer, c.searchPage},
+		{http.MethodGet, "/ui/held", Viewer, c.heldPage},
 		{http.MethodGet, "/admin/v1/openapi.yaml", Viewer, c.openAPI},
 		{http.MethodGet, "/admin/v1/search", Viewer, c.search},
 		{http.MethodGet, "/admin/v1/orders", Viewer, c.listOrders},
@@ -302,7 +325,8 @@ func longer(ctx echo.Context) bool {
 	path := ctx.Path()
 	_, _, file := asFile(ctx.Request())
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
-		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file
+		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file ||
+		strings.HasPrefix(path, uiOrders+".")
 }
 
 // guard wants a token of the role, or a browser that is signed in as somebody of the role: 401
@@ -328,6 +352,7 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 			return err
 		}
 		ctx.Set(operatorKey, who.Name)
+		ctx.Set(roleKey, who.Role)
 		ctx.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 		bounded, cancel := context.WithTimeout(ctx.Request().Context(), apiTimeout)
 		defer cancel()

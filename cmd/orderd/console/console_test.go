@@ -190,6 +190,11 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /metrics":                                  "",
 		"GET /problems/:slug":                           "",
 		"GET /":                                         Viewer,
+		"GET /static/:name":                             "",
+		"POST /ui/language":                             "",
+		"GET /ui/orders":                                Viewer,
+		"GET /ui/orders.csv":                            Viewer,
+		"GET /ui/orders.xlsx":                           Viewer,
 		"GET /ui/orders/:no":                            Viewer,
 		"GET /login":                                    "",
 		"POST /login":                                   "",
@@ -209,6 +214,10 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /ui/people/:name/disable":                 signedIn,
 		"POST /ui/people/:name/end-sessions":            signedIn,
 		"POST /ui/people/:name/link":                    signedIn,
+		"GET /ui/search":                                Viewer,
+		"GET /ui/held":                                  Viewer,
+		"GET /ui/tasks":                                 Viewer,
+		"GET /ui/webhooks":                              Admin,
 		"GET /admin/v1/openapi.yaml":                    Viewer,
 		"GET /admin/v1/search":                          Viewer,
 		"GET /admin/v1/timeouts/due":                    Viewer,
@@ -551,8 +560,7 @@ func TestPages(t *testing.T) {
 	for _, path := range []string{"/", "/ui/orders/" + o.OrderNo} {
 		w := d.ask(Viewer, "GET", path, "")
 		want(t, w, 200, o.OrderNo)
-		if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") ||
-			strings.Contains(w.Body.String(), "<script") {
+		if csp := w.Header().Get("Content-Security-Policy"); csp != strictCSP || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: %s", path, csp)
 		}
 	}

@@ -20,6 +20,11 @@
 // The files in reading order: console.go (tokens, roles, routes, reading of bodies),
 // query.go (reading of parameters), orders.go, refunds.go, skus.go, reconcile.go with
 // upload.go, tasks.go and tokens.go (the API), session.go and login.go with login.html (people
-// who are signed in, and how they come in), page.go with pages.html (the pages),
-// metrics.go (what is counted), pprof.go (profiles).
+// who are signed in, and how they come in), ui.go (layout, assets and language of the pages),
+// words.go (all of their texts), format.go (money, times and states as they are shown),
+// pages_*.go (the pages), metrics.go (what is counted), pprof.go (profiles).
+//
+// What holds for every page: it works without scripts; nothing is inline and nothing comes from
+// elsewhere (strictCSP); every value passes shown; every text is in words, in both languages; and an
+// error is a page too, for a browser.
 package console

@@ -136,7 +136,7 @@ func TestWorkbooksAtOnceAreBounded(t *testing.T) {
 	d := newDesk(t)
 	const path = "/admin/v1/orders"
 	c := &console{Options: Options{Now: d.Clock.Now}, workbooks: make(chan struct{}, workbooksAtOnce)}
-	e := newEcho(d.Clock.Now, slog.New(slog.DiscardHandler), d.metrics, false)
+	e := newEcho(d.Clock.Now, slog.New(slog.DiscardHandler), d.metrics, false, c.problem)
 	begun, end := make(chan struct{}), make(chan struct{})
 	var result error
 	e.GET(path, func(ctx echo.Context) error {

@@ -190,5 +190,5 @@ func (c *console) gatesPage(ctx echo.Context) error {
 			rows[i].Until = until
 		}
 	}
-	return show(ctx, "gates", map[string]any{"Simulated": c.Simulated, "Gates": rows})
+	return c.show(ctx, "gates", rows)
 }

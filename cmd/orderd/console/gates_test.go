@@ -113,7 +113,7 @@ func TestGatesShowWhereTheUnitsAre(t *testing.T) {
 	if g := page.Data[1]; g.SkuID != "hot" || g.Pool != 550 || g.Allocated != 50 || g.Holders != 1 || g.SoldOut {
 		t.Errorf("%+v", g)
 	}
-	html := d.ask(Viewer, "GET", "/ui/gates", "").Body.String()
+	html := d.ask(Viewer, "GET", "/ui/gates", "", "Accept-Language", "en").Body.String()
 	for _, text := range []string{"sold out", "pod-1", ">550<", ">50<", "li&lt;b&gt;", "hand"} {
 		if !strings.Contains(html, text) {
 			t.Errorf("the page has no %q: %s", text, html)

@@ -48,7 +48,7 @@ func TestRefundDecisions(t *testing.T) {
 		want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?"+none, ""), 200, `{"data":[],"next_cursor":null}`)
 	}
 	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds?reason=nonsense&limit=201", ""), 422, "?reason")
-	want(t, d.ask(Viewer, "GET", "/ui/orders/"+r.OrderNo, ""), 200, r.OutRefundNo+"</code> <b>pending_approval</b>")
+	want(t, d.ask(Viewer, "GET", "/ui/orders/"+r.OrderNo, ""), 200, "<i aria-hidden=\"true\">◔</i>待审批</span>")
 	want(t, d.ask(Viewer, "GET", path, ""), 200, `"refund_status":"PENDING_APPROVAL"`)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/refunds/none", ""), 404, "REFUND_NOT_FOUND")
 	want(t, d.ask(Finance, "POST", path+"/approve", `{}`), 422, "#/reason")
@@ -96,7 +96,7 @@ func TestRefundDecisions(t *testing.T) {
 	want(t, d.ask(Admin, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"me"}`), 403, "FORBIDDEN")
 	want(t, d.ask(Finance, "POST", "/admin/v1/refunds/"+v.No+"/approve", `{"reason":"ok"}`), 200, "OWED")
 	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, v.No)
-	want(t, d.ask(Viewer, "GET", "/", ""), 200, "refunds to approve <b>0</b>")
+	want(t, d.ask(Viewer, "GET", "/", ""), 200, "退款待审批 0")
 	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_refunds_open{state="owed"} 2`)
 }
 
@@ -114,7 +114,7 @@ func TestTwoPersonsApprove(t *testing.T) {
 	for range 2 {
 		want(t, d.ask(Finance, "POST", path+"/approve", `{"reason":"ok"}`), 200, `"refund_status":"PENDING_APPROVAL"`)
 	}
-	want(t, d.ask(Viewer, "GET", "/", ""), 200, "refunds to approve <b>1</b> (2.00)")
+	want(t, d.ask(Viewer, "GET", "/", ""), 200, `退款待审批 <span class="count">1</span></b> <span class="sum">¥2.00</span>`)
 	w := d.ask("", "POST", path+"/approve", `{"reason":"agreed"}`, "Authorization", "Bearer "+second, "Content-Type",
 		"application/json")
 	want(t, w, 200, `"refund_status":"OWED"`)
@@ -151,7 +151,7 @@ func TestTwoPersonsSettleByHand(t *testing.T) {
 		want(t, w, 200, `"said_by_hand":"the-finance"`)
 		want(t, w, 200, `"refund_status":"REFUSED"`)
 	}
-	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, "by hand, says the-finance: waits for a second person")
+	want(t, d.ask(Viewer, "GET", "/ui/refunds", ""), 200, "人工退款：the-finance 已确认，等待第二人")
 	w := other("/by-hand", `{"reason":"seen"}`)
 	want(t, w, 200, `"refund_status":"BY_HAND"`)
 	if strings.Contains(w.Body.String(), "said_by_hand") {
@@ -173,7 +173,7 @@ func TestRefusedRefundOnTheDesk(t *testing.T) {
 		}
 		want(t, d.ask(Viewer, "GET", path, ""), 200, `"refund_status":"REFUSED"`)
 		want(t, d.ask(Viewer, "GET", path, ""), 200, "INVALID_REQUEST")
-		want(t, d.ask(Viewer, "GET", "/", ""), 200, "refused or abnormal <b>1</b>")
+		want(t, d.ask(Viewer, "GET", "/", ""), 200, `退款被拒或异常 <span class="count">1`)
 		want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_refund_open_fen{state="refused"}`)
 		want(t, d.ask(Operator, "POST", path+"/"+out, `{"reason":"x"}`), 403, "FORBIDDEN")
 		d.Clock.Advance(2 * time.Minute)
@@ -397,7 +397,7 @@ func TestReconciliationOverHTTP(t *testing.T) {
 		"DIFFERENCE_NOT_FOUND")
 	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_recon_open_differences{type="DUPLICATE_PAYMENT"} 0`)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations", ""), 200, day)
-	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200, "balanced")
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200, "平账")
 }
 
 // A bill that somebody has on his disk must be usable, and one that is none must say why.

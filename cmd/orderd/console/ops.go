@@ -138,7 +138,7 @@ func opsRoutes(r *Readiness, m *Metrics) []route {
 // NewOps makes the handler of a listener for monitoring alone, of a process whose admin
 // listener is not there or is not to be reached by what probes and scrapes.
 func NewOps(r *Readiness, m *Metrics, now func() time.Time, log *slog.Logger) *echo.Echo {
-	e := newEcho(now, log, m, false) // probes are no news
+	e := newEcho(now, log, m, false, orderhttp.WriteOperatorProblem) // probes are no news
 	for _, route := range opsRoutes(r, m) {
 		e.Add(route.method, route.path, route.handle)
 	}

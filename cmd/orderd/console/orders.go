@@ -76,16 +76,12 @@ func ViewSummary(o *order.Order, now time.Time) OrderSummary {
 	return OrderSummary{orderhttp.SummaryOf(o, now), planOf(o)}
 }
 
-// listOrders is GET /admin/v1/orders: a page of the orders that all of the filters mean,
-// newest first, as JSON; or all of them as CSV or a workbook, by Accept. Without a filter: all.
-// stuck=1 means those past their due time by more than order.StuckAfter. Some filters need a
-// range of created_from and created_to: see order.Filter.
-func (c *console) listOrders(ctx echo.Context) error {
-	q := query{Context: ctx}
-	f := order.Filter{
+// orders reads the filters of a list of orders; at reads a time.
+func (q *query) orders(at func(name string) time.Time) order.Filter {
+	return order.Filter{
 		OrderNo:       q.QueryParam("order_no"),
 		CustomerID:    q.QueryParam("customer_id"),
-		State:         oneOf(&q, "state", order.States()),
+		State:         oneOf(q, "state", order.States()),
 		OutTradeNo:    q.QueryParam("out_trade_no"),
 		TransactionID: q.QueryParam("transaction_id"),
 		OutRefundNo:   q.QueryParam("out_refund_no"),
@@ -93,17 +89,26 @@ func (c *console) listOrders(ctx echo.Context) error {
 		SkuID:         q.QueryParam("sku_id"),
 		Stuck:         q.yes("stuck"),
 		Cursor:        q.QueryParam("cursor"),
-		CreatedFrom:   q.time("created_from"),
-		CreatedTo:     q.time("created_to"),
-		AmountMin:     q.fen("amount_min"),
-		AmountMax:     q.fen("amount_max"),
-		TradeType:     oneOf(&q, "trade_type", payment.TradeTypes()),
-		PaidFrom:      q.time("paid_from"),
-		PaidTo:        q.time("paid_to"),
-		ClosedFrom:    q.time("closed_from"),
-		ClosedTo:      q.time("closed_to"),
+		CreatedFrom:   at("created_from"),
+		CreatedTo:     at("created_to"),
+		AmountMin:     max(q.fen("amount_min"), q.yuan("yuan_min")),
+		AmountMax:     max(q.fen("amount_max"), q.yuan("yuan_max")),
+		TradeType:     oneOf(q, "trade_type", payment.TradeTypes()),
+		PaidFrom:      at("paid_from"),
+		PaidTo:        at("paid_to"),
+		ClosedFrom:    at("closed_from"),
+		ClosedTo:      at("closed_to"),
 		Limit:         q.limit(),
 	}
+}
+
+// listOrders is GET /admin/v1/orders: a page of the orders that all of the filters mean,
+// newest first, as JSON; or all of them as CSV or a workbook, by Accept. Without a filter: all.
+// stuck=1 means those past their due time by more than order.StuckAfter. Some filters need a
+// range of created_from and created_to: see order.Filter.
+func (c *console) listOrders(ctx echo.Context) error {
+	q := query{Context: ctx}
+	f := q.orders(q.time)
 	if err := q.err(); err != nil {
 		return err
 	}

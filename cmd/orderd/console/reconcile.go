@@ -473,34 +473,3 @@ func (c *console) resolveDifference(ctx echo.Context) error {
 	}
 	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
 }
-
-// reconciliationsPage is GET /ui/reconciliations: the last month and what is open.
-func (c *console) reconciliationsPage(ctx echo.Context) error {
-	all, open, err := c.Reconciler.Recent(ctx.Request().Context(), daysShown, differencesShown)
-	if err != nil {
-		return err
-	}
-	return show(ctx, "reconciliations", map[string]any{"Simulated": c.Simulated, "Days": all, "Differences": open})
-}
-
-// dayPage is GET /ui/reconciliations/:id: one run, as `orderd reconcile show` prints it,
-// and its differences.
-func (c *console) dayPage(ctx echo.Context) error {
-	s, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"),
-		reconcile.DifferenceFilter{Limit: maxRows})
-	if err != nil {
-		return reconcileError(err)
-	}
-	var text strings.Builder
-	if s.Result != nil {
-		if err := reconcile.WriteText(&text, *s.Result); err != nil {
-			return err
-		}
-	}
-	files, err := c.Reconciler.Files(ctx.Request().Context(), s.ID())
-	if err != nil {
-		return err
-	}
-	return show(ctx, "day", map[string]any{"Simulated": c.Simulated, "Day": &s, "Text": lines(text.String()),
-		"Differences": all, "Files": files})
-}

@@ -281,5 +281,5 @@ func (c *console) refundsPage(ctx echo.Context) error {
 		}
 		all = append(all, rows...)
 	}
-	return show(ctx, "refunds", map[string]any{"Simulated": c.Simulated, "Refunds": all})
+	return c.show(ctx, "refunds", all)
 }

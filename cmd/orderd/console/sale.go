@@ -297,20 +297,7 @@ func (c *console) salePage(ctx echo.Context) error {
 			return stockError(err)
 		}
 	}
-	return show(ctx, "sale", map[string]any{"Simulated": c.Simulated, "Name": name, "When": when,
-		"Sale": c.detail(rctx, gates)})
-}
-
-// when is a time of a view as a page shows it, "" for none.
-func when(at *string) string {
-	if at == nil {
-		return ""
-	}
-	t, err := time.Parse(time.RFC3339Nano, *at)
-	if err != nil {
-		return *at
-	}
-	return t.Format("01-02 15:04:05.000")
+	return c.show(ctx, "sale", map[string]any{"Name": name, "Sale": c.detail(rctx, gates)})
 }
 
 // getSale is GET /admin/v1/gates/:name: the same for programs.

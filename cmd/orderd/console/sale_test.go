@@ -104,10 +104,10 @@ func TestBucketsAreScaledAndRebuilt(t *testing.T) {
 func TestSaleIsShown(t *testing.T) {
 	d := newDesk(t)
 	epoch := inRedis(t, d)
-	want(t, d.ask(Viewer, "GET", "/ui/gates/none", ""), 404, "SKU_NOT_FOUND")
+	want(t, d.ask(Viewer, "GET", "/ui/gates/none", "", "Accept-Language", "en"), 404, "SKU_NOT_FOUND")
 	want(t, d.ask(Viewer, "GET", "/admin/v1/gates/none", ""), 404, "SKU_NOT_FOUND")
 	d.SKU(t, "usual", 5)
-	want(t, d.ask(Viewer, "GET", "/ui/gates/usual", ""), 200, "no sale is under way")
+	want(t, d.ask(Viewer, "GET", "/ui/gates/usual", "", "Accept-Language", "en"), 200, "No sale is under way")
 	gates, err := d.Admin.SaleStocks(t.Context(), "11-11")
 	if err != nil || len(gates) != 1 {
 		t.Fatal(gates, err)
@@ -131,7 +131,7 @@ func TestSaleIsShown(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil || w.Code != 200 {
 			t.Fatal(w.Code, w.Body)
 		}
-		return v, d.ask(Viewer, "GET", "/ui/gates/hot", "").Body.String()
+		return v, d.ask(Viewer, "GET", "/ui/gates/hot", "", "Accept-Language", "en").Body.String()
 	}
 	v, page := see(bucket(0, epoch, 41), bucket(1, epoch, 0))
 	if len(v.Buckets) != 2 || v.Buckets[0].Remaining != 50 || *v.Buckets[0].Redis != (RedisView{Known: true, Left: 41,
@@ -140,12 +140,12 @@ func TestSaleIsShown(t *testing.T) {
 	}
 	for _, text := range []string{"201 while there are units", "409 CUSTOMER_LIMIT", "550 in the pool, 50 in 1 buckets",
 		"41 at 1", "waits for units", "li&lt;b&gt;", "orderd stock buckets hot --count 2",
-		`in line <b>6</b>, the first for 7 s`} {
+		`In line <b>6</b>, the first for 7 s`} {
 		if !strings.Contains(page, text) {
 			t.Errorf("the page has no %q: %s", text, page)
 		}
 	}
-	if v, page = see(bucket(0, epoch, 57)); v.Drift != 7 || !strings.Contains(page, `drift <b class="bad">7</b>`) {
+	if v, page = see(bucket(0, epoch, 57)); v.Drift != 7 || !strings.Contains(page, `Drift <b class="bad">7</b>`) {
 		t.Errorf("%+v", v)
 	}
 	if v, page = see(bucket(0, epoch+1, 41)); v.Buckets[0].Redis.Known || !strings.Contains(page, "not of this epoch") {
@@ -227,9 +227,9 @@ func TestReopeningIsNoTime(t *testing.T) {
 		t.Fatal(until, err)
 	}
 	want(t, d.ask(Viewer, "GET", "/admin/v1/gates", ""), 200, `"sold_out":false,"reopening":true,"closed_until":null`)
-	want(t, d.ask(Viewer, "GET", "/ui/gates", ""), 200, "in a second or so")
+	want(t, d.ask(Viewer, "GET", "/ui/gates", "", "Accept-Language", "en"), 200, "in a second or so")
 	want(t, d.ask("", "GET", "/metrics", ""), 200, "\norderd_gates_reopening 1\n")
-	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "for a second or so")
+	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", "", "Accept-Language", "en"), 200, "for a second or so")
 }
 
 // An operator sees that units are in buckets, and not that all of them are promised to those who wait: he would sell
@@ -249,8 +249,11 @@ func TestUnitsOfThoseWhoWaitAreShown(t *testing.T) {
 	d.home.buckets = []gate.HomeBucket{{Epoch: epoch, Waiting: 3, Units: map[string]gate.HomeUnits{"hot": units}}}
 	sku("hot", "9")
 	want(t, d.ask(Viewer, "GET", "/admin/v1/gates/hot", ""), 200, `"queued":9`)
-	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "50 in 1 buckets, 9 of them for those who wait")
+	english := []string{"Accept-Language", "en"}
+	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", "", english...), 200,
+		"50 in 1 buckets, 9 of them for those who wait")
 	d.home.err = errors.New("away")
 	sku("hot", "null")
-	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", ""), 200, "nobody knows how many of them for those who wait")
+	want(t, d.ask(Viewer, "GET", "/ui/gates/hot", "", english...), 200,
+		"nobody knows how many of them for those who wait")
 }

@@ -144,14 +144,11 @@ func (c *console) shipmentsPage(ctx echo.Context) error {
 			all = append(all, c.viewShipment(&rows[i]))
 		}
 	}
-	return show(ctx, "shipments", map[string]any{"Simulated": c.Simulated, "Shipments": all})
+	return c.show(ctx, "shipments", all)
 }
 
-// Left says for a page how long there is to send it, in hours.
-func (v ShipmentView) Left() string {
-	d := time.Duration(v.LeftSeconds) * time.Second
-	if d < 0 {
-		return "over since " + (-d).Round(time.Hour).String()
-	}
-	return d.Round(time.Hour).String()
+// LeftHours says for a page how long there is to send it, or for how long that is over, in hours.
+func (v ShipmentView) LeftHours() int64 {
+	d := (time.Duration(v.LeftSeconds) * time.Second).Round(time.Hour)
+	return int64(d.Abs() / time.Hour)
 }

@@ -65,11 +65,11 @@ func TestShipments(t *testing.T) {
 	want(t, d.ask(Operator, "POST", one, good), 202, `"version":1`) // the same again is the same
 	want(t, d.ask(Viewer, "GET", all+"?state=DUE&limit=1", ""), 200, "YT1")
 	want(t, d.ask(Viewer, "GET", all, ""), 200, "[]")
-	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "DUE")
+	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "待上报")
 	want(t, d.ask(Viewer, "GET", "/", ""), 200, "/ui/shipments")
-	if strings.Contains(d.ask(Viewer, "GET", "/ui/shipments", "").Body.String(), "<b>more is to come") {
+	if strings.Contains(d.ask(Viewer, "GET", "/ui/shipments", "").Body.String(), "<b>还有后续包裹") {
 		t.Error("the page says of all that more is to come")
 	}
 	want(t, d.ask(Operator, "POST", one, strings.Replace(good, "{", `{"partial":true,`, 1)), 202, `"partial":true`)
-	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "<b>more is to come")
+	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "<b>还有后续包裹")
 }

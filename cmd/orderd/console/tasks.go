@@ -21,6 +21,7 @@ func (c *console) taskRoutes() []route {
 		return func(ctx echo.Context) error { return h(ctx, what) }
 	}
 	return []route{
+		{http.MethodGet, "/ui/tasks", Viewer, c.tasksPage},
 		{http.MethodGet, "/admin/v1/tasks/dead", Viewer, c.deadTasks},
 		{http.MethodPost, "/admin/v1/tasks/dead/run", Operator, act(runTasks, c.actOnTasks)},
 		{http.MethodPost, "/admin/v1/tasks/dead/discard", Operator, act(discardTasks, c.actOnTasks)},

@@ -37,6 +37,7 @@ type Webhooks interface {
 func (c *console) webhookRoutes() []route {
 	const one = "/admin/v1/webhooks/:id"
 	return []route{
+		{http.MethodGet, "/ui/webhooks", Admin, c.webhooksPage},
 		{http.MethodGet, "/admin/v1/webhooks", Admin, c.listWebhooks},
 		{http.MethodPost, "/admin/v1/webhooks", Admin, c.addWebhook},
 		{http.MethodGet, one, Admin, c.getWebhook},

@@ -1,0 +1,188 @@
+package console
+
+import (
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+
+	"orderd/order"
+	"orderd/payment"
+)
+
+// funcsOf are the functions of templates in a language.
+func funcsOf(l lang) template.FuncMap {
+	return template.FuncMap{
+		"t":         l.word,
+		"look":      l.look,
+		"event":     l.event,
+		"actor":     l.actor,
+		"asset":     assetPath,
+		"shown":     shown,
+		"yuan":      yuan,
+		"money":     money,
+		"total":     total,
+		"mask":      mask,
+		"ms":        func(d time.Duration) int64 { return d.Milliseconds() },
+		"clock":     func(t time.Time) string { return t.In(beijing).Format("2006-01-02 15:04:05") },
+		"exact":     func(t time.Time) string { return t.In(beijing).Format("01-02 15:04:05.000") },
+		"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
+		"zoned":     zoned,
+		"at":        at,
+		"whyclosed": whyClosed,
+	}
+}
+
+// zoned says a time with its zone, and in UTC.
+func zoned(t time.Time) string {
+	return t.In(beijing).Format("2006-01-02 15:04:05.000 -07:00") + " = " + t.UTC().Format("2006-01-02 15:04:05.000Z")
+}
+
+// at is a time of a view of the API, the zero time for none.
+func at(text *string) time.Time {
+	if text == nil {
+		return time.Time{}
+	}
+	t, _ := time.Parse(time.RFC3339Nano, *text) // made by stamp
+	return t
+}
+
+// whyClosed reports that who wanted an order closed says something about it: of one that was paid
+// first, it does not.
+func whyClosed(s order.State, why order.CloseReason) bool {
+	return why != "" && (s == order.StateClosing || s == order.StateClosed || s == order.StateLate)
+}
+
+// yuan shows an amount as people write it: ¥1,234.00.
+func yuan(f payment.Fen) string {
+	digits, sign := strings.CutPrefix(f.String(), "-")
+	whole, rest, _ := strings.Cut(digits, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if sign {
+		return "−¥" + whole + "." + rest
+	}
+	return "¥" + whole + "." + rest
+}
+
+// money is yuan of an amount that WeChat Pay may not have said.
+func money(m payment.MaybeFen) string {
+	if f, said := m.Fen(); said {
+		return yuan(f)
+	}
+	return "–"
+}
+
+// total is yuan of a refund's payment, which WeChat Pay need not have said of one made elsewhere.
+func total(f payment.Fen) string {
+	if f == 0 {
+		return "–"
+	}
+	return yuan(f)
+}
+
+// mask hides all of a person's id but its ends, which tell two of them apart.
+func mask(id string) string {
+	switch n := len(id); {
+	case n == 0:
+		return "–"
+	case n < 8:
+		return "••••"
+	default:
+		return id[:1] + "••••" + id[n-2:]
+	}
+}
+
+// look is how a state is shown, everywhere: a word, a shape and a colour, so that none of them is
+// needed to know it.
+type look struct{ Word, Shape, Class string }
+
+// The colours of states, as classes of the stylesheet.
+const (
+	colourGood = "ok"   // done, and well
+	colourInfo = "info" // waits for somebody outside
+	colourWarn = "warn" // waits for us
+	colourBad  = "bad"  // a person has to look
+	colourBack = "hold" // money on its way back, or back
+	colourIdle = "idle" // over, without money
+)
+
+// looks are shape and colour of every state, by the kind of thing and its state.
+var looks = map[string]look{
+	"order.pending":   {Shape: "◔", Class: colourInfo},
+	"order.closing":   {Shape: "◑", Class: colourWarn},
+	"order.closed":    {Shape: "○", Class: colourIdle},
+	"order.paid":      {Shape: "●", Class: colourGood},
+	"order.refunding": {Shape: "↺", Class: colourBack},
+	"order.refunded":  {Shape: "✓", Class: colourBack},
+	"order.late":      {Shape: "▲", Class: colourBad},
+
+	"refund.pending_approval": {Shape: "◔", Class: colourWarn},
+	"refund.rejected":         {Shape: "○", Class: colourIdle},
+	"refund.owed":             {Shape: "◑", Class: colourBack},
+	"refund.processing":       {Shape: "↺", Class: colourBack},
+	"refund.success":          {Shape: "✓", Class: colourBack},
+	"refund.closed":           {Shape: "○", Class: colourIdle},
+	"refund.abnormal":         {Shape: "▲", Class: colourBad},
+	"refund.refused":          {Shape: "▲", Class: colourBad},
+	"refund.cancelled":        {Shape: "○", Class: colourIdle},
+	"refund.by_hand":          {Shape: "✓", Class: colourBack},
+	"refund.held":             {Shape: "▲", Class: colourBad},
+
+	"attempt.calling": {Shape: "◔", Class: colourInfo},
+	"attempt.live":    {Shape: "◑", Class: colourInfo},
+	"attempt.refused": {Shape: "▲", Class: colourBad},
+	"attempt.closed":  {Shape: "○", Class: colourIdle},
+
+	"day.new":     {Shape: "○", Class: colourIdle},
+	"day.running": {Shape: "◔", Class: colourInfo},
+	"day.waiting": {Shape: "◑", Class: colourInfo},
+	"day.failed":  {Shape: "▲", Class: colourBad},
+	"day.done":    {Shape: "✓", Class: colourGood},
+
+	"diff.OPEN":             {Shape: "▲", Class: colourBad},
+	"diff.PENDING_NEXT_DAY": {Shape: "◔", Class: colourWarn},
+	"diff.RESOLVED":         {Shape: "✓", Class: colourGood},
+	"diff.WRITTEN_OFF":      {Shape: "○", Class: colourIdle},
+
+	"ship.OWED":     {Shape: "◔", Class: colourWarn},
+	"ship.DUE":      {Shape: "◑", Class: colourInfo},
+	"ship.REPORTED": {Shape: "✓", Class: colourGood},
+	"ship.REFUSED":  {Shape: "▲", Class: colourBad},
+	"ship.VOID":     {Shape: "○", Class: colourIdle},
+
+	"task.failing": {Shape: "◑", Class: colourWarn},
+	"task.dead":    {Shape: "▲", Class: colourBad},
+
+	"hook.on":       {Shape: "●", Class: colourGood},
+	"hook.disabled": {Shape: "○", Class: colourIdle},
+	"hook.failing":  {Shape: "▲", Class: colourBad},
+}
+
+// look shows a state of a kind of thing. One that has no row is shown by its name.
+func (l lang) look(kind string, state any) look {
+	name := fmt.Sprint(state)
+	known, ok := looks[kind+"."+name]
+	if !ok {
+		return look{name, "◇", colourIdle}
+	}
+	known.Word = words["st."+kind+"."+name][l]
+	return known
+}
+
+// event says an event of a timeline; one that has no words is shown by its name.
+func (l lang) event(name string) string {
+	if w, known := words["event."+name]; known {
+		return w[l]
+	}
+	return name
+}
+
+// actor says who did something.
+func (l lang) actor(typ any) string {
+	if w, known := words["actor."+fmt.Sprint(typ)]; known {
+		return w[l]
+	}
+	return fmt.Sprint(typ)
+}

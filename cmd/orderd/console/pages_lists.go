@@ -1,0 +1,118 @@
+package console
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/scheduler"
+)
+
+// pageAfter is the path of the page after this one, "" on the last.
+func pageAfter(path, cursor string) string {
+	if cursor == "" {
+		return ""
+	}
+	sign := "?"
+	if strings.Contains(path, sign) {
+		sign = "&"
+	}
+	return path + sign + "cursor=" + url.QueryEscape(cursor)
+}
+
+// heldPage is GET /ui/held: the payments that fit no order and wait for a person, or with
+// ?written_off=1 those that two people have written off.
+func (c *console) heldPage(ctx echo.Context) error {
+	q := query{Context: ctx}
+	list, path, written := c.Orders.ListHeld, "/ui/held", q.yes("written_off")
+	if err := q.err(); err != nil {
+		return err
+	}
+	if written {
+		list, path = c.Orders.ListWrittenOff, "/ui/held?written_off=1"
+	}
+	rows, next, err := list(ctx.Request().Context(), ctx.QueryParam("cursor"), defaultRows)
+	if err != nil {
+		return err
+	}
+	return c.show(ctx, "held", map[string]any{"Held": rows, "Next": pageAfter(path, next), "Written": written})
+}
+
+// tasksPage is GET /ui/tasks: the tasks that failed and that nobody tries again, then those that are
+// tried again.
+func (c *console) tasksPage(ctx echo.Context) error {
+	rctx := ctx.Request().Context()
+	dead, next, err := c.Failures.List(rctx, scheduler.Filter{State: scheduler.StateDead}, ctx.QueryParam("cursor"),
+		defaultRows)
+	if err != nil {
+		return err
+	}
+	failing, _, err := c.Failures.List(rctx, scheduler.Filter{State: scheduler.StateFailing}, "", defaultRows)
+	if err != nil {
+		return err
+	}
+	return c.show(ctx, "tasks", map[string]any{"Dead": dead, "Failing": failing, "Next": pageAfter("/ui/tasks", next)})
+}
+
+// webhooksPage is GET /ui/webhooks: who is told, and who does not listen.
+func (c *console) webhooksPage(ctx echo.Context) error {
+	all, err := c.Webhooks.List(ctx.Request().Context())
+	if err != nil {
+		return err
+	}
+	b, err := c.Webhooks.Backlog(ctx.Request().Context())
+	if err != nil {
+		return err
+	}
+	return c.show(ctx, "webhooks", map[string]any{"Webhooks": all, "Backlog": b})
+}
+
+// hitView is a thing that was found, and the page that has it, "" where there is none.
+type hitView struct {
+	HitView
+	Page string
+}
+
+// searchPage is GET /ui/search?q=: straight to what was found when that is one thing with a page, else
+// all of it.
+func (c *console) searchPage(ctx echo.Context) error {
+	text := ctx.QueryParam("q")
+	if text == "" {
+		return ctx.Redirect(http.StatusSeeOther, "/")
+	}
+	hits, err := c.Orders.Search(ctx.Request().Context(), text)
+	if err != nil {
+		return err
+	}
+	found := ViewFound(text, hits)
+	views := make([]hitView, len(found.Data))
+	for i, h := range found.Data {
+		views[i] = hitView{h, hitPage(&hits[i])}
+	}
+	if len(views) == 1 && views[0].Page != "" {
+		return ctx.Redirect(http.StatusSeeOther, views[0].Page)
+	}
+	return c.show(ctx, "search", map[string]any{"Text": text, "Hits": views})
+}
+
+// hitPage is the page that has what was found.
+func hitPage(h *order.Hit) string {
+	switch {
+	case h.Kind == order.HitCustomer:
+		return uiOrders + "?customer_id=" + url.QueryEscape(h.ID)
+	case h.Kind == order.HitSKU:
+		return "/ui/gates/" + url.PathEscape(h.ID)
+	case h.OrderNo != "" && h.Kind == order.HitRefund:
+		return uiOrders + "/" + url.PathEscape(h.OrderNo) + "#refunds"
+	case h.OrderNo != "":
+		return uiOrders + "/" + url.PathEscape(h.OrderNo)
+	case h.Outcome == order.SettledHeld:
+		return "/ui/held"
+	case h.Outcome == order.SettledWrittenOff:
+		return "/ui/held?written_off=1"
+	}
+	return "/ui/refunds" // of money that fitted no order
+}

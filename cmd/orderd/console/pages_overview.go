@@ -1,0 +1,138 @@
+package console
+
+import (
+	"context"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order"
+	"orderd/payment"
+	"orderd/payment/reconcile"
+)
+
+// fen makes an amount of what package stock has as a number of fen.
+func fen(n int64) payment.Fen { return payment.Fen(n) }
+
+// need is something that waits for a person: how much of it, what it is worth and since when, and the
+// page that has it. What has neither worth nor beginning has the zero of them.
+type need struct {
+	Word, Path string
+	Count      int64
+	Fen        payment.Fen
+	Oldest     time.Time
+	Bad        bool // money or orders stand still until somebody acts
+}
+
+// overview is what the first page shows.
+type overview struct {
+	Needs   []need
+	Money   order.DayMoney
+	Backlog order.Backlog
+	Pending int64 // open orders that wait for money, and for WeChat Pay's answer to a close
+	Closing int64
+	Failing int // tasks that are tried again
+	Orders  []order.Order
+}
+
+// page is GET /: what waits for a person, the money of today, the newest orders.
+func (c *console) page(ctx echo.Context) error {
+	rctx := ctx.Request().Context()
+	v := overview{}
+	var err error
+	if v.Orders, _, err = c.Orders.List(rctx, order.Filter{Limit: defaultRows / 5}); err != nil {
+		return err
+	}
+	if v.Backlog, err = c.Orders.Backlog(rctx); err != nil {
+		return err
+	}
+	v.Pending, v.Closing = v.Backlog.Open[order.StatePending], v.Backlog.Open[order.StateClosing]
+	day, err := time.ParseInLocation(time.DateOnly, reconcile.Day(c.Now()), beijing)
+	if err != nil {
+		return err
+	}
+	if v.Money, err = c.Orders.MoneyOf(rctx, day, day.AddDate(0, 0, 1)); err != nil {
+		return err
+	}
+	if v.Needs, err = c.moneyNeeds(rctx); err != nil {
+		return err
+	}
+	failing, dead, err := c.Failures.Count(rctx)
+	if err != nil {
+		return err
+	}
+	v.Failing = failing
+	v.Needs = append(v.Needs,
+		need{Word: "need.dead", Path: "/ui/tasks", Count: int64(dead), Bad: true},
+		need{Word: "need.overdue", Path: "/ui/orders?stuck=1", Count: v.Backlog.Overdue, Oldest: v.Backlog.Oldest,
+			Bad: true})
+	role, _ := ctx.Get(roleKey).(Role)
+	rest, err := c.outsideNeeds(rctx, role)
+	if err != nil {
+		return err
+	}
+	v.Needs = append(v.Needs, rest...)
+	return c.show(ctx, "overview", v)
+}
+
+// moneyNeeds is the money that waits for a person.
+func (c *console) moneyNeeds(ctx context.Context) ([]need, error) {
+	held, err := c.Orders.HeldBacklog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refunds, err := c.Refunds.RefundBacklog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stuck := need{Word: "need.stuck", Path: "/ui/refunds", Bad: true}
+	for _, s := range []order.RefundState{order.RefundStateRefused, order.RefundStateAbnormal} {
+		stuck.Count += refunds.Count[s]
+		stuck.Fen += refunds.Amount[s]
+		if at := refunds.Oldest[s]; !at.IsZero() && (stuck.Oldest.IsZero() || at.Before(stuck.Oldest)) {
+			stuck.Oldest = at
+		}
+	}
+	open, err := c.Reconciler.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	differences := need{Word: "need.differences", Path: "/ui/reconciliations", Fen: open.Fen, Oldest: open.OldestAt,
+		Bad: true}
+	for _, n := range open.Count {
+		differences.Count += n
+	}
+	pending := order.RefundStatePending
+	return []need{
+		{Word: "need.held", Path: "/ui/held", Count: held.Count, Fen: held.Amount, Oldest: held.Oldest, Bad: true},
+		{Word: "need.approve", Path: "/ui/refunds", Count: refunds.Count[pending], Fen: refunds.Amount[pending],
+			Oldest: refunds.Oldest[pending]},
+		stuck, differences}, nil
+}
+
+// outsideNeeds is what the shop's own people and programs wait for: parcels and webhooks.
+func (c *console) outsideNeeds(ctx context.Context, role Role) (all []need, err error) {
+	if c.Webhooks != nil {
+		b, err := c.Webhooks.Backlog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		n := need{Word: "need.webhooks", Count: int64(b.Failing + b.Disabled), Bad: true}
+		if b.Failing > 0 {
+			n.Oldest = b.Oldest
+		}
+		if role.May(Admin) {
+			n.Path = "/ui/webhooks"
+		}
+		all = append(all, n)
+	}
+	if c.Shipments != nil {
+		b, err := c.Shipments.Backlog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, need{Word: "need.ship", Path: "/ui/shipments", Count: b.Owed, Oldest: b.OldestOwed},
+			need{Word: "need.shiprefused", Path: "/ui/shipments", Count: b.Refused, Bad: true})
+	}
+	return all, nil
+}

@@ -1,0 +1,110 @@
+// The console's own script. Every page works without it: it adds keys and buttons that copy.
+"use strict";
+(() => {
+  const one = (s, from) => (from || document).querySelector(s);
+  const all = (s) => Array.from(document.querySelectorAll(s));
+
+  // Beside every number a button that copies it.
+  const copied = document.body.dataset.copied, copy = document.body.dataset.copy;
+  for (const id of all("[data-id]")) {
+    const text = id.textContent;
+    if (!text) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.title = copy;
+    button.setAttribute("aria-label", copy + " " + text);
+    button.addEventListener("click", async (e) => {
+      e.preventDefault();
+      try {
+        await navigator.clipboard.writeText(text);
+      } catch {
+        // No permission, or no TLS: the number is selected, for the keys of the browser.
+        getSelection().selectAllChildren(id);
+        return;
+      }
+      button.classList.add("done");
+      button.title = copied;
+      setTimeout(() => { button.classList.remove("done"); button.title = copy; }, 1500);
+    });
+    (id.closest("a") || id).after(button);
+  }
+
+  const help = one("#help");
+  const opener = one("[data-help]");
+  if (opener && help) {
+    opener.hidden = false;
+    opener.addEventListener("click", () => help.showModal());
+  }
+
+  // Rows that j and k walk through, and Enter opens.
+  let at = -1;
+  const rows = () => all("table.stack tbody tr").filter((r) => one("a[href]", r));
+  const walk = (step) => {
+    const list = rows();
+    if (!list.length) return;
+    if (list[at]) list[at].removeAttribute("aria-selected");
+    at = Math.max(0, Math.min(list.length - 1, at + step));
+    list[at].setAttribute("aria-selected", "true");
+    list[at].scrollIntoView({ block: "nearest" });
+  };
+
+  const typing = (e) => {
+    const t = e.target;
+    return t instanceof HTMLElement && (t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName));
+  };
+  let going = 0; // when g was pressed
+  document.addEventListener("keydown", (e) => {
+    if (e.ctrlKey || e.metaKey || e.altKey || e.isComposing) return;
+    if (e.key === "Escape" && typing(e)) {
+      e.target.blur();
+      return;
+    }
+    if (typing(e) || (help && help.open)) return;
+    const go = performance.now() - going < 1500;
+    going = 0;
+    if (go) {
+      const link = /^[a-z]$/.test(e.key) && one('nav a[data-go="' + e.key + '"]');
+      if (link) {
+        e.preventDefault();
+        link.click();
+        return;
+      }
+    }
+    switch (e.key) {
+      case "/": {
+        const box = one("header input[type=search]");
+        if (!box) return;
+        box.focus();
+        box.select();
+        break;
+      }
+      case "?":
+        if (!help) return;
+        help.showModal();
+        break;
+      case "g":
+        going = performance.now();
+        break;
+      case "j":
+        walk(1);
+        break;
+      case "k":
+        walk(-1);
+        break;
+      case "Enter": {
+        const row = rows()[at];
+        if (!row || e.target !== document.body && e.target.id !== "main") return;
+        one("a[href]", row).click();
+        break;
+      }
+      case "Escape":
+        for (const r of rows()) r.removeAttribute("aria-selected");
+        at = -1;
+        break;
+      default:
+        return;
+    }
+    e.preventDefault();
+  });
+})();
