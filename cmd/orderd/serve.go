@@ -79,7 +79,7 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 	return err
 }
 
-// firstLink prints, while nobody has a password, where the first person of the console sets one. It
+// firstLink prints, while nobody has an account, where the first person of the console sets one. It
 // is no line of the log, and good for half an hour. Without it the service serves all the same.
 func (a *app) firstLink(ctx context.Context, io *terminal) {
 	if a.Admin == "" {
@@ -92,7 +92,7 @@ func (a *app) firstLink(ctx context.Context, io *terminal) {
 		a.log.Warn("no link for the first person of the console: start again, or 'orderd operator link NAME'",
 			"err", err)
 	default:
-		screen.Printf(io.Err, "nobody has a password for the console yet: the first admin sets one within %.0f "+
+		screen.Printf(io.Err, "nobody has an account yet: the first admin makes one within %.0f "+
 			"minutes at\n  http://%s/setup?t=%s\n", operators.LinkFor.Minutes(), dialable(a.Admin), secret)
 	}
 }

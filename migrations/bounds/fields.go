@@ -207,7 +207,7 @@ var Own = []struct{ What, Columns string }{
 			"events_out.type events_out.state webhook_deliveries.type webhook_deliveries.state " +
 			"webhook_endpoints.state webhook_endpoints.types webhook_places.name shop_keys.scopes"},
 	{"a name that an administrator gave a shop", "shop_keys.name shop_keys.shop orders.shop refunds.shop"},
-	{"a number of this service, or a secret that it keeps under a key",
+	{"a number of this service, or a secret that it made",
 		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
 			"webhook_places.holder operator_passwords.totp operator_passwords.totp_new"},
 	{"an address of a connection, or times", "operator_sessions.address login_failures.tries"},

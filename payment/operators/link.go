@@ -17,8 +17,8 @@ const LinkFor = 30 * time.Minute
 var (
 	// ErrLink: the link was used, has ended, or never was.
 	ErrLink = errors.New("this link was used, has ended, or never was; have another one made")
-	// ErrBegun: somebody has a password, so that no link makes the first person any more.
-	ErrBegun = errors.New("somebody has a password already; 'orderd operator link NAME' makes a link for a person")
+	// ErrBegun: somebody has an account, so that no link makes the first person any more.
+	ErrBegun = errors.New("somebody has an account already; 'orderd operator link NAME' makes a link for a person")
 )
 
 // Link is a link by which a password is set, once, without the one of before and without a
@@ -30,11 +30,12 @@ type Link struct {
 	by, sum string
 }
 
-// FirstLink makes a link for the first person, while nobody has a password: by is the machine's
-// shell. Links of before that nobody used end. Errors: ErrBegun, database errors.
+// FirstLink makes a link for the first person, while nobody has an account: by is the machine's
+// shell. A shop whose people work by tokens has people already, and they are let in by LinkOf. Links
+// of before that nobody used end. Errors: ErrBegun, database errors.
 func (l *Logins) FirstLink(ctx context.Context, by string) (secret string, err error) {
 	return l.insertLink(ctx, "", by, func(ctx context.Context, tx *sqldb.Tx) error {
-		begun, err := anyPassword(ctx, tx)
+		begun, err := anybody(ctx, tx)
 		if err == nil && begun {
 			err = ErrBegun
 		}
@@ -94,9 +95,13 @@ WHERE person = ?
 	return err
 }
 
-// anyPassword reports that somebody has a password.
-func anyPassword(ctx context.Context, tx *sqldb.Tx) (bool, error) {
-	return sqldb.Known(ctx, tx, `SELECT person
+// anybody reports that somebody has an account that is in use, or a password.
+func anybody(ctx context.Context, tx *sqldb.Tx) (bool, error) {
+	return sqldb.Known(ctx, tx, `SELECT name
+FROM operators
+WHERE disabled_at = 0
+UNION ALL
+SELECT person
 FROM operator_passwords`)
 }
 
@@ -202,7 +207,7 @@ WHERE sha256 = ?
 		return "", err
 	}
 	if k.Person == "" {
-		begun, err := anyPassword(ctx, tx)
+		begun, err := anybody(ctx, tx)
 		if err == nil && begun {
 			err = ErrLink
 		}

@@ -59,7 +59,7 @@ type Login struct {
 // Login lets a person in and gives the secret of the session, which is always a new one.
 // Errors: ErrLogin, a *ThrottledError, database errors.
 func (l *Logins) Login(ctx context.Context, in Login) (secret string, err error) {
-	try, err := l.reserve(ctx, in.Name, in.Browser.Address)
+	try, err := l.reserveLogin(ctx, in.Name, in.Browser.Address)
 	if err != nil {
 		return "", err
 	}
@@ -160,7 +160,7 @@ WHERE p.person = ?
 // Prove notes that the person of a session has given the password again: see ProvedFor. Wrong
 // ones are counted as wrong logins are. Errors: ErrLogin, a *ThrottledError, database errors.
 func (l *Logins) Prove(ctx context.Context, s Session, password string) error {
-	return l.with(ctx, s, password, func(ctx context.Context, tx *sqldb.Tx) error {
+	return l.with(ctx, s, password, nil, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Update(ctx, `UPDATE operator_sessions
 SET proved_at = ?
 WHERE sha256 = ?
@@ -176,12 +176,10 @@ func (l *Logins) ChangePassword(ctx context.Context, s Session, old, password st
 	if err := CheckPassword(s.Person, password); err != nil {
 		return "", err
 	}
-	hash, err := l.hash(ctx, password)
-	if err != nil {
-		return "", err
-	}
 	secret, id := newSecret()
-	err = l.with(ctx, s, old, func(ctx context.Context, tx *sqldb.Tx) error {
+	var hash string
+	fits := func() (err error) { hash, err = l.hash(ctx, password); return err }
+	err := l.with(ctx, s, old, fits, func(ctx context.Context, tx *sqldb.Tx) error {
 		if done, err := made(ctx, tx, id); done || err != nil {
 			return err
 		}
@@ -193,15 +191,19 @@ WHERE person = ?`, hash, l.now().UnixMilli(), s.Person); err != nil {
 		if err := l.endAll(ctx, tx, s.Person, ""); err != nil {
 			return err
 		}
+		if err := endLinks(ctx, tx, s.Person); err != nil {
+			return err
+		}
 		return l.insertSession(ctx, tx, id, s.Person, s.Role, b)
 	})
 	return secret, err
 }
 
-// with does something in a transaction for the person of a session who has given their password.
-func (l *Logins) with(ctx context.Context, s Session, password string,
+// with does something in a transaction for the person of a session who has given their password. fits
+// comes before it when the password was right, and may take long; nil: nothing does.
+func (l *Logins) with(ctx context.Context, s Session, password string, fits func() error,
 	do func(ctx context.Context, tx *sqldb.Tx) error) error {
-	try, err := l.reserve(ctx, s.Person, s.Address)
+	try, err := l.reserveProof(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -213,6 +215,11 @@ func (l *Logins) with(ctx context.Context, s Session, password string,
 	ok, _, err := l.fits(ctx, c.hash, password)
 	if err != nil || !ok {
 		return cmp.Or(err, ErrLogin)
+	}
+	if fits != nil {
+		if err := fits(); err != nil {
+			return err
+		}
 	}
 	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var now credential

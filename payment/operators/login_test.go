@@ -367,6 +367,85 @@ func TestLinksWorkOnce(t *testing.T) {
 	})
 }
 
+// A shop whose people work by tokens has people: a link in the output of each start would make an admin of whoever reads
+// it, for ever.
+func TestFirstLinkIsOfAShopWithoutPeople(t *testing.T) {
+	h := newHall(t, sqldbtest.SQLite(t))
+	link, err := h.FirstLink(t.Context(), "cli:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	account(t, h.db, "bare", operators.Bootstrap)
+	if _, err := h.FirstLink(t.Context(), "cli:root"); !errors.Is(err, operators.ErrBegun) {
+		t.Error(err)
+	}
+	if _, err := h.UseLink(t.Context(), link, "eve", right, here); !errors.Is(err, operators.ErrLink) {
+		t.Errorf("the link of before: %v", err)
+	}
+	if err := operators.Disable(t.Context(), h.db, "bare", "anna", h.now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.FirstLink(t.Context(), "cli:root"); err != nil {
+		t.Errorf("nobody is there any more: %v", err)
+	}
+}
+
+// A link that was made for a person as it was, and is in somebody's hands, would give the role that came later.
+func TestLinksEndWithRoleAndPassword(t *testing.T) {
+	h := newHall(t, sqldbtest.SQLite(t))
+	secret := h.person("anna", operators.Viewer)
+	ends := func(what string, do func() error) {
+		t.Helper()
+		link, err := h.LinkOf(t.Context(), "anna", "cli:root")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.UseLink(t.Context(), link, "", other, here); !errors.Is(err, operators.ErrLink) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	ends("another password", func() (err error) {
+		secret, err = h.ChangePassword(t.Context(), *h.who(secret), right, other, here)
+		return err
+	})
+	ends("another role", func() error { return operators.SetRole(t.Context(), h.db, "anna", operators.Admin) })
+}
+
+// Who guesses at the door would keep those out of their work who are in; and all who come by a tunnel are one address.
+func TestGuessesAtTheDoorStopNobodyInside(t *testing.T) {
+	h := newHall(t, sqldbtest.SQLite(t))
+	secret := h.person("anna", operators.Admin)
+	h.person("bea", operators.Admin)
+	tunnel := operators.Browser{Address: "127.0.0.1"}
+	for range operators.MostWrong {
+		_, err := h.Login(t.Context(), operators.Login{Name: "anna", Password: other, Browser: tunnel})
+		if err != operators.ErrLogin {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Prove(t.Context(), *h.who(secret), right); err != nil {
+		t.Errorf("who is in: %v", err)
+	}
+	_, err := h.Login(t.Context(), operators.Login{Name: "bea", Password: right, Browser: tunnel})
+	if err != nil {
+		t.Errorf("another one by the same tunnel: %v", err)
+	}
+}
+
+// A session that somebody stole would take the machine's memory by wrong old passwords, each of which was hashed twice.
+func TestWrongOldPasswordIsOneHash(t *testing.T) {
+	h := newHall(t, sqldbtest.SQLite(t))
+	secret := h.person("anna", operators.Admin)
+	before := h.hashed.Load()
+	if _, err := h.ChangePassword(t.Context(), *h.who(secret), other, "another good password", here); err !=
+		operators.ErrLogin || h.hashed.Load() != before+1 {
+		t.Errorf("%v, %d hashes", err, h.hashed.Load()-before)
+	}
+}
+
 // Two links for the first person that are used at one moment, each printed by a process, make one first person.
 func TestTwoFirstLinksMakeOnePerson(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {

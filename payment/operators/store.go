@@ -166,7 +166,10 @@ WHERE person = ?`, string(role), name)
 SET ended_at = seen_at
 WHERE person = ?
   AND ended_at = 0`, name)
-		return err
+		if err != nil {
+			return err
+		}
+		return endLinks(ctx, tx, name) // a link was made for the role of before
 	})
 	if err != nil {
 		return fmt.Errorf("give account %.64s a role: %w", name, err)

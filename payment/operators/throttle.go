@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,8 +36,9 @@ func (e *ThrottledError) Error() string {
 // attempt is a login that counts as wrong until it is forgiven. So many processes, and many
 // requests at the same moment, have no more tries together than one after the other.
 type attempt struct {
-	at            int64 // in ms
-	name, address string
+	at   int64    // in ms
+	own  string   // of the person alone: forgiven, it forgets the others, too
+	keys []string // all that it counts for, ascending
 }
 
 // throttled gives what failures of a kind are counted under: a hash, because a password may stand
@@ -46,20 +48,35 @@ func throttled(kind, value string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// reserve counts a login of a name from an address as wrong before it is looked at. Errors: a
-// *ThrottledError, database errors.
-func (l *Logins) reserve(ctx context.Context, name, address string) (attempt, error) {
+// reserveLogin is reserve of a login of a name from an address. A loopback address is whoever comes
+// by a tunnel or a proxy on this machine, and counts for nobody.
+func (l *Logins) reserveLogin(ctx context.Context, name, address string) (attempt, error) {
+	own := throttled("name", Key(name))
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Unmap().IsLoopback() {
+		return l.reserve(ctx, own)
+	}
+	return l.reserve(ctx, own, throttled("address", address))
+}
+
+// reserveProof is reserve of a password or code that the person of a session gives again. It counts
+// for the session: who guesses at the door does not keep those out of their work who are in.
+func (l *Logins) reserveProof(ctx context.Context, s Session) (attempt, error) {
+	return l.reserve(ctx, throttled("session", s.ID))
+}
+
+// reserve counts something as wrong before it is looked at. Errors: a *ThrottledError, database
+// errors.
+func (l *Logins) reserve(ctx context.Context, own string, others ...string) (attempt, error) {
 	var a attempt
 	var wait time.Duration
 	isNew := false
 	err := l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		now := l.now()
-		a = attempt{now.UnixMilli(), throttled("name", Key(name)), throttled("address", address)}
+		a = attempt{now.UnixMilli(), own, append([]string{own}, others...)}
 		wait = 0
 		rows := map[string]*tries{}
-		keys := []string{a.name, a.address}
-		slices.Sort(keys) // two logins lock in the same order
-		for _, who := range keys {
+		slices.Sort(a.keys) // two logins lock in the same order
+		for _, who := range a.keys {
 			t, err := lockTries(ctx, tx, who, now)
 			if err != nil {
 				return err
@@ -71,7 +88,7 @@ func (l *Logins) reserve(ctx context.Context, name, address string) (attempt, er
 		if wait > 0 {
 			return nil
 		}
-		for _, who := range keys {
+		for _, who := range a.keys {
 			t := rows[who]
 			t.at = append(t.at, a.at)
 			if err := t.write(ctx, tx, who); err != nil {
@@ -152,9 +169,7 @@ VALUES (?, ?, ?)`, who, text, last)
 // forgive takes a login that was right out of the count, and with it those of the same name: its
 // person is here. What others did from the same address counts on.
 func (a attempt) forgive(ctx context.Context, tx *sqldb.Tx) error {
-	keys := []string{a.name, a.address}
-	slices.Sort(keys)
-	for _, who := range keys {
+	for _, who := range a.keys {
 		t, err := lockTries(ctx, tx, who, time.UnixMilli(a.at))
 		if err != nil {
 			return err
@@ -165,7 +180,7 @@ func (a attempt) forgive(ctx context.Context, tx *sqldb.Tx) error {
 		if i := slices.Index(t.at, a.at); i >= 0 {
 			t.at = slices.Delete(t.at, i, i+1)
 		}
-		if who == a.name {
+		if who == a.own {
 			t.at = nil
 		}
 		if err := t.write(ctx, tx, who); err != nil {

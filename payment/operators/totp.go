@@ -85,7 +85,7 @@ WHERE person = ?`, secret, s.Person)
 // and ends the other sessions of the person. Wrong codes are counted as wrong logins are.
 // Errors: ErrLogin, ErrNoTOTP, a *ThrottledError, database errors.
 func (l *Logins) ConfirmTOTP(ctx context.Context, s Session, code string) error {
-	try, err := l.reserve(ctx, s.Person, s.Address)
+	try, err := l.reserveProof(ctx, s)
 	if err != nil {
 		return err
 	}
