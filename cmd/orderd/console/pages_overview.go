@@ -54,7 +54,8 @@ func (c *console) page(ctx echo.Context) error {
 	if v.Money, err = c.Orders.MoneyOf(rctx, day, day.AddDate(0, 0, 1)); err != nil {
 		return err
 	}
-	if v.Needs, err = c.moneyNeeds(rctx); err != nil {
+	role, _ := ctx.Get(roleKey).(Role)
+	if v.Needs, err = c.moneyNeeds(rctx, role); err != nil {
 		return err
 	}
 	failing, dead, err := c.Failures.Count(rctx)
@@ -66,7 +67,6 @@ func (c *console) page(ctx echo.Context) error {
 		need{Word: "need.dead", Path: "/ui/tasks", Count: int64(dead), Bad: true},
 		need{Word: "need.overdue", Path: "/ui/orders?stuck=1", Count: v.Backlog.Overdue, Oldest: v.Backlog.Oldest,
 			Bad: true})
-	role, _ := ctx.Get(roleKey).(Role)
 	rest, err := c.outsideNeeds(rctx, role)
 	if err != nil {
 		return err
@@ -75,8 +75,8 @@ func (c *console) page(ctx echo.Context) error {
 	return c.show(ctx, "overview", v)
 }
 
-// moneyNeeds is the money that waits for a person.
-func (c *console) moneyNeeds(ctx context.Context) ([]need, error) {
+// moneyNeeds is the money that waits for a person: of differences with a bill only finance knows.
+func (c *console) moneyNeeds(ctx context.Context, role Role) ([]need, error) {
 	held, err := c.Orders.HeldBacklog(ctx)
 	if err != nil {
 		return nil, err
@@ -93,6 +93,15 @@ func (c *console) moneyNeeds(ctx context.Context) ([]need, error) {
 			stuck.Oldest = at
 		}
 	}
+	pending := order.RefundStatePending
+	all := []need{
+		{Word: "need.held", Path: "/ui/held", Count: held.Count, Fen: held.Amount, Oldest: held.Oldest, Bad: true},
+		{Word: "need.approve", Path: "/ui/refunds", Count: refunds.Count[pending], Fen: refunds.Amount[pending],
+			Oldest: refunds.Oldest[pending]},
+		stuck}
+	if !role.May(Finance) {
+		return all, nil
+	}
 	open, err := c.Reconciler.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -102,12 +111,7 @@ func (c *console) moneyNeeds(ctx context.Context) ([]need, error) {
 	for _, n := range open.Count {
 		differences.Count += n
 	}
-	pending := order.RefundStatePending
-	return []need{
-		{Word: "need.held", Path: "/ui/held", Count: held.Count, Fen: held.Amount, Oldest: held.Oldest, Bad: true},
-		{Word: "need.approve", Path: "/ui/refunds", Count: refunds.Count[pending], Fen: refunds.Amount[pending],
-			Oldest: refunds.Oldest[pending]},
-		stuck, differences}, nil
+	return append(all, differences), nil
 }
 
 // outsideNeeds is what the shop's own people and programs wait for: parcels and webhooks.

@@ -364,7 +364,6 @@ var words = map[string][2]string{
 	"event.refund.abnormal":     {"退款异常", "refund abnormal"},
 	"event.refund.accepted":     {"退款受理", "refund accepted"},
 	"event.refund.approved":     {"退款批准", "refund approved"},
-	"event.refund.asked":        {"申请退款", "refund asked for"},
 	"event.refund.requested":    {"应退款项", "refund owed"},
 	"event.refund.by_hand":      {"人工退款", "refunded by hand"},
 	"event.refund.by_hand_said": {"人工退款（第一人）", "by hand, first person"},
