@@ -209,3 +209,27 @@ func TestLowStockInTheFeed(t *testing.T) {
 		t.Errorf("%q", told)
 	}
 }
+
+// While a sale goes on units that come back are moved on into buckets, so that the pool is never above the threshold:
+// when the buckets come home the shelf is full, and its next falling was told to nobody.
+func TestLowStockIsToldAgainAfterASale(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		ps := gatetest.Pods(t, db, 1, nil)
+		ps[0].SKU(t, "hot", 200)
+		setLow(t, ps[0].Fixture, "hot", 150)
+		gatetest.Set(t, db, ps, stock.GateChange{SkuID: "hot", Mode: stock.GateLocal})
+		gatetest.Eventually(t, "units are in a bucket", func() bool {
+			ps[0].Asks("hot")
+			return ps[0].Available(t, "hot") <= 190
+		})
+		if _, err := db.Pool().ExecContext(t.Context(), "UPDATE skus SET low_told = 1"); err != nil { // of before
+			t.Fatal(err)
+		}
+		gatetest.Set(t, db, ps, stock.GateChange{SkuID: "hot", Mode: stock.GateOff})
+		gatetest.Eventually(t, "the units are home", func() bool { return ps[0].Available(t, "hot") == 200 })
+		ps[0].PlaceOne(t, "r", "hot", 60)
+		if got := toldLow(t, db, "hot"); got != 1 {
+			t.Errorf("told %d times", got)
+		}
+	})
+}

@@ -216,8 +216,9 @@ WHERE bucket_id IN (`+sqldb.In(len(ids))+`)
 	}
 	return eachChunk(back, func(ids []string, sum string, args []any) error {
 		n, err := tx.Update(ctx, `UPDATE skus
-SET available = available + `+sum+`
-WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, append(args, sqldb.Args(ids)...)...)
+SET `+rearmed(sum)+`,
+  available = available + `+sum+`
+WHERE sku_id IN (`+sqldb.In(len(ids))+`)`, slices.Concat(args, args, sqldb.Args(ids))...)
 		if err == nil && n != int64(len(ids)) {
 			err = ErrSKUNotFound
 		}

@@ -117,6 +117,52 @@ func TestStaleShelfIsRefused(t *testing.T) {
 	})
 }
 
+// One transaction that gives a unit back and takes one, as orders that close and come back together do, was judged by
+// what was there before: it told of a shelf that has more, or was held back by its own return in each of its runs.
+func TestThresholdIsJudgedByWhatThisTransactionGaveBack(t *testing.T) {
+	for _, c := range []struct {
+		name              string
+		there, told, want int64 // there: before; told: of before; want: how often it is told
+	}{{"more is left than before", 6, 0, 0}, {"it was told, and may be again", 5, 1, 1}, {"it stays below", 3, 1, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+				put(t, db, "mug", c.there+1)
+				placeOrder(t, db, "first")
+				if short, err := deduct(db, "first", line("mug", 1)); short != nil || err != nil {
+					t.Fatal(short, err)
+				}
+				_, err := db.Pool().ExecContext(t.Context(), "UPDATE skus SET low_at = 5, low_told = ?", c.told)
+				if err != nil {
+					t.Fatal(err)
+				}
+				told := int64(0)
+				tell := func(context.Context, *sqldb.Tx, []string, time.Time) error { told++; return nil }
+				err = db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+					told = 0
+					if err := lockOrder(ctx, tx, "first"); err != nil {
+						return err
+					}
+					shelf, err := stock.Open(ctx, tx, stock.Want{Units: map[string]int64{"mug": 1}, At: time.Now(),
+						Tell: tell})
+					if err != nil {
+						return err
+					}
+					if _, err := stock.ReturnAll(ctx, tx, []string{"first"}, "close", time.Now()); err != nil {
+						return err
+					}
+					if short := shelf.Take("second", []stock.Line{line("mug", 1)}, nil); short != nil {
+						t.Error(short)
+					}
+					return shelf.Commit(ctx, tx, time.Now())
+				})
+				if err != nil || told != c.want || left(t, db, "mug") != c.there {
+					t.Errorf("%v, told %d times, %d left", err, told, left(t, db, "mug"))
+				}
+			})
+		})
+	}
+}
+
 // newbee's bug (peers 6): an order for 2 of A and 9 of B went through although B had 5, because only the first count
 // was looked at.
 func TestShortSecondLineMovesNothing(t *testing.T) {

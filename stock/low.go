@@ -52,6 +52,9 @@ func lowGuard(sum string, args []any, judged []string) (guard string, guardArgs 
 // judgeLow tells of the SKUs that this batch takes to their threshold. It gives those that lowGuard
 // is not to hold back: more of them is in buckets, or they were judged here.
 func (s *Shelf) judgeLow(ctx context.Context, tx *sqldb.Tx, at time.Time) (judged []string, err error) {
+	if err := s.lookAgain(ctx, tx); err != nil {
+		return nil, err
+	}
 	judged, sold := s.nearLow()
 	if len(judged) == 0 {
 		return nil, nil
@@ -70,12 +73,12 @@ func (s *Shelf) judgeLow(ctx context.Context, tx *sqldb.Tx, at time.Time) (judge
 	if len(near) == 0 {
 		return judged, nil
 	}
-	rows := s
-	if !s.locked {
-		if rows, err = readShelf(ctx, tx, slices.Sorted(maps.Keys(s.skus)), "\nFOR UPDATE"); err != nil {
-			return nil, err
-		}
+	// Read again where it is locked, too: this transaction may have put units back since.
+	rows, err := readShelf(ctx, tx, slices.Sorted(maps.Keys(s.skus)), "\nFOR UPDATE")
+	if err != nil {
+		return nil, err
 	}
+	s.locked = true
 	if allocated, err = lockAllocated(ctx, tx, near); err != nil {
 		return nil, err
 	}
@@ -86,6 +89,28 @@ func (s *Shelf) judgeLow(ctx context.Context, tx *sqldb.Tx, at time.Time) (judge
 		}
 	}
 	return judged, tellLow(ctx, tx, s.tell, fallen, at)
+}
+
+// lookAgain asks of the SKUs that this batch takes, and of which the shop had been told when they were
+// read, whether it was: what this very transaction has put back lets it be told again, and lowGuard
+// would hold it back in every run.
+func (s *Shelf) lookAgain(ctx context.Context, tx *sqldb.Tx) error {
+	told := false
+	for _, it := range s.skus {
+		told = told || it.LowAt > 0 && it.lowTold && it.taken > 0
+	}
+	if !told {
+		return nil
+	}
+	rows, err := readShelf(ctx, tx, slices.Sorted(maps.Keys(s.skus)), "\nFOR UPDATE")
+	if err != nil {
+		return err
+	}
+	for id, it := range rows.skus {
+		s.skus[id].lowTold = it.lowTold
+	}
+	s.locked = true
+	return nil
 }
 
 // nearLow gives the SKUs whose pool, as this batch has read it, is at their threshold when this batch
@@ -108,6 +133,27 @@ func (s *Shelf) nearLow() (near []string, sold map[string]int64) {
 	}
 	slices.Sort(near)
 	return near, sold
+}
+
+// tellSoldOut tells of SKUs of which somebody was refused, rows, and nothing is left: those that took
+// the last from buckets did not see one another. The rows are locked.
+func (s *Shelf) tellSoldOut(ctx context.Context, tx *sqldb.Tx, rows *Shelf, at time.Time) error {
+	var watched []string
+	for id, it := range rows.skus {
+		if it.watched() && it.Available == 0 {
+			watched = append(watched, id)
+		}
+	}
+	if len(watched) == 0 {
+		return nil
+	}
+	slices.Sort(watched)
+	allocated, err := lockAllocated(ctx, tx, watched)
+	if err != nil {
+		return err
+	}
+	fallen := slices.DeleteFunc(watched, func(id string) bool { return allocated[id] > rows.skus[id].LowAt })
+	return tellLow(ctx, tx, s.tell, fallen, at)
 }
 
 // findAllocated gives what is in buckets of SKUs that are not closed, at this moment.

@@ -396,11 +396,11 @@ func (s *Shelf) Commit(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
 // CommitLast is Commit where the transaction has nothing more to do: not even a read may
 // follow. Of a server that can, the decrement is the COMMIT as well (sqldb.Tx.UpdateLast).
 func (s *Shelf) CommitLast(ctx context.Context, tx *sqldb.Tx, at time.Time) error {
-	queue := "sku_id"
-	if s.locked { // those before us in the queue would wait for our row, and we for our turn
-		queue = ""
-	}
 	return s.write(ctx, tx, at, func(ctx context.Context, rows int, query string, args ...any) error {
+		queue := "sku_id"
+		if s.locked { // those before us in the queue would wait for our row, and we for our turn
+			queue = ""
+		}
 		return tx.UpdateLast(ctx, rows, queue, query, args...)
 	})
 }
@@ -452,7 +452,7 @@ WHERE sku_id IN (` + sqldb.In(len(ids)) + `)
 	if err := takeFromBuckets(ctx, tx, s.buckets); err != nil {
 		return err
 	}
-	return s.sellOut(ctx, tx, soldOut)
+	return s.sellOut(ctx, tx, soldOut, at)
 }
 
 // soldOut gives the SKUs that sellOut is to mark, in ascending order.
@@ -471,11 +471,15 @@ func (s *Shelf) soldOut() (ids []string) {
 // memory for as long as it stands. Only gates are marked: nobody would open another SKU
 // again. Nothing may be in a bucket either, which is looked at under the lock of the SKU,
 // without which no bucket gets anything and no gate is taken away.
-func (s *Shelf) sellOut(ctx context.Context, tx *sqldb.Tx, ids []string) error {
+func (s *Shelf) sellOut(ctx context.Context, tx *sqldb.Tx, ids []string, at time.Time) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := readShelf(ctx, tx, ids, "\nFOR UPDATE"); err != nil {
+	rows, err := readShelf(ctx, tx, ids, "\nFOR UPDATE")
+	if err != nil {
+		return err
+	}
+	if err := s.tellSoldOut(ctx, tx, rows, at); err != nil {
 		return err
 	}
 	n, err := tx.Update(ctx, `UPDATE skus

@@ -188,6 +188,7 @@ UNION ALL
 SELECT s.sku_id, 0, '` + low + `', '', 0, 1
 FROM skus s
 WHERE s.low_told = 0
+  AND s.low_at > 0
   AND s.available <= s.low_at
   AND s.unlimited = 0
   AND NOT EXISTS (
