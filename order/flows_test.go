@@ -110,7 +110,10 @@ func TestMoneyOfADay(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		f := ordertest.New(t, db)
 		f.SKU(t, "mug", 10)
-		o := f.PaidOne(t, "r", "mug", 2)
+		o, err := f.Find(t.Context(), f.PaidOne(t, "r", "mug", 2).OrderNo)
+		if err != nil {
+			t.Fatal(err)
+		}
 		paid := o.Payment.SuccessTime
 		for _, r := range []struct {
 			from, to time.Time
