@@ -367,8 +367,8 @@ func TestLinksWorkOnce(t *testing.T) {
 	})
 }
 
-// A shop whose people work by tokens has people: a link in the output of each start would make an admin of whoever reads
-// it, for ever.
+// A shop whose people work by tokens has people: a link in the output of each start would make an admin of whoever
+// reads it, for ever.
 func TestFirstLinkIsOfAShopWithoutPeople(t *testing.T) {
 	h := newHall(t, sqldbtest.SQLite(t))
 	link, err := h.FirstLink(t.Context(), "cli:root")
