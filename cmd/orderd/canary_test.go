@@ -282,7 +282,8 @@ func (h *house) flows(t *testing.T) {
 	})
 	ask(0, "admin", "admin", "POST", "/admin/v1/tokens", `{"name":"li.na","role":"finance"}`)
 	ask(0, "admin", "admin", "DELETE", "/admin/v1/tokens/li.na", "")
-	link, err := h.logins.FirstLink(t.Context(), "cli:root")
+	ask(201, "admin", "admin", "POST", "/admin/v1/operators", `{"name":"zoe","role":"viewer","reason":"new"}`)
+	link, err := h.logins.LinkOf(t.Context(), "zoe", "cli:root")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
@@ -61,6 +62,7 @@ func (m *market) queues(sku string, units, buckets, rate int64) *line {
 	m.until("all units are in buckets", func() bool {
 		return m.count("SELECT available FROM skus WHERE sku_id = ?", sku) == 0
 	})
+	m.until("Redis knows of them", func() bool { return m.leftInRedis() == units })
 	return &line{market: m, sku: sku}
 }
 
@@ -742,8 +744,15 @@ func TestQueueOfASaleIsBounded(t *testing.T) {
 	m.pods[0].shared.MostQueued(3)
 	l := m.queues("hot", 200, 2, 1)
 	words := map[string]int{}
-	for i := range 50 {
-		word, _ := l.ask(m.pods[0], l.claim(fmt.Sprint("c", i), "key", 1))
+	m.until("the buckets are known", func() bool { // on a slow machine its process may look once more
+		word, _ := l.ask(m.pods[0], l.claim("c0", "key", 1))
+		if word != "not ready" {
+			words[word]++
+		}
+		return word != "not ready"
+	})
+	for i := range 49 {
+		word, _ := l.ask(m.pods[0], l.claim(fmt.Sprint("c", i+1), "key", 1))
 		words[word]++
 	}
 	if words["queued"] != 6 || words[""]+words["queued"]+words["not ready"] != 50 || words[""] > 4 {
@@ -758,7 +767,24 @@ func TestQueueOfASaleIsBounded(t *testing.T) {
 // leftInRedis is how many units no ticket has.
 func (m *market) leftInRedis() (sum int64) {
 	m.Helper()
-	keys, err := m.client.Keys(m.Context(), "sku_leaved_amount_*").Result()
+	var keys []string
+	ask := func(ctx context.Context, c *redis.Client) error {
+		some, err := c.Keys(ctx, "sku_leaved_amount_*").Result()
+		keys = append(keys, some...)
+		return err
+	}
+	var err error
+	switch c := m.client.(type) {
+	case *redis.Client:
+		err = ask(m.Context(), c)
+	case *redis.ClusterClient:
+		var one sync.Mutex
+		err = c.ForEachMaster(m.Context(), func(ctx context.Context, c *redis.Client) error {
+			one.Lock()
+			defer one.Unlock()
+			return ask(ctx, c)
+		})
+	}
 	if err != nil {
 		m.Fatal(err)
 	}
