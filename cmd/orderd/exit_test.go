@@ -183,7 +183,8 @@ func TestAVerbInTheWrongFolderMakesNothing(t *testing.T) {
 		if err := os.WriteFile(file, []byte("sku_id,title,price_fen,quantity\nS,y,1,1\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		args := append(strings.Fields(name), strings.Fields(strings.ReplaceAll(v.args, "FILE", file))...)
+		v.args = strings.NewReplacer("FILE", file, "DIR", t.TempDir()).Replace(v.args)
+		args := append(strings.Fields(name), strings.Fields(v.args)...)
 		code, out, errs := words(t, append(args, "--data-dir", filepath.Join(work, "data"))...)
 		if v.needs == "db" && (code != exitUsage || !strings.Contains(out+errs, "there is no database at") ||
 			!strings.Contains(out+errs, "orderd serve")) {
