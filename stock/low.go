@@ -19,7 +19,8 @@ import (
 // unit: its decrement demands (lowGuard) that it does not pass the threshold unseen, and whoever
 // comes near it has the row locked. Takers from buckets hold no row of the SKU, and several of them
 // at a time: they lock it when what they see is within a few batches of the threshold. Where they
-// pass it all the same, the next one who takes of the SKU tells.
+// pass it all the same, the next one who takes of the SKU tells, or the first who is refused because
+// nothing is left.
 
 // Tell tells the shop, in the transaction that makes it so, that of each of these SKUs no more is
 // left than its threshold.

@@ -59,16 +59,10 @@ func (g *Gate) takeShared(t *Ticket, c *Claim, v *view, lines []int) bool {
 	if len(lines) == 0 {
 		return true
 	}
-	if !g.reaches() { // others do
-		for _, line := range lines {
-			g.got(t, c, line, stock.GateRedis, 0)
-			if v.gates[c.Lines[line].SkuID].conf.Load().Queues() {
-				t.from(c, line, stock.FromNowhere)
-			}
-		}
-		return true
+	taken, reached := Taken{Buckets: make([]int64, len(lines))}, g.reaches()
+	if reached { // else others do
+		taken = g.cfg.Shared.Take(c, lines)
 	}
-	taken := g.cfg.Shared.Take(c, lines)
 	t.settle, t.Asked, t.OrderNo = taken.Settle, taken.Asked, taken.OrderNo
 	t.Queued, t.NotReady, t.Reused = taken.Queued, taken.NotReady, taken.Reused
 	switch {
@@ -88,7 +82,7 @@ func (g *Gate) takeShared(t *Ticket, c *Claim, v *view, lines []int) bool {
 			t.from(c, line, stock.FromNowhere)
 		}
 	}
-	if taken.Settle == nil {
+	if reached && taken.Settle == nil {
 		g.wake() // it is empty, lost or not there yet
 	}
 	return true
