@@ -118,7 +118,7 @@ func TestApprovalCountsWhileItsPersonMayApprove(t *testing.T) {
 			return operators.Disable(t.Context(), f.DB, "anna", "boss", f.Clock.Now())
 		},
 		"another role": func(t *testing.T, f *ordertest.Fixture) error {
-			return operators.SetRole(t.Context(), f.DB, "anna", operators.Operator)
+			return operators.SetRole(t.Context(), f.DB, "anna", operators.Operator, f.Clock.Now())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -302,7 +302,7 @@ func TestHeldMoneyGoesBackByPeople(t *testing.T) {
 		if err := f.RefundHeld(t.Context(), "4291", ordertest.Scheduler); err == nil {
 			t.Error("the scheduler decides")
 		}
-		if err := operators.SetRole(t.Context(), f.DB, "made", operators.Operator); err != nil {
+		if err := operators.SetRole(t.Context(), f.DB, "made", operators.Operator, f.Clock.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.RefundHeld(t.Context(), "4291", made); !errors.Is(err, operators.ErrNoLonger) {
@@ -404,7 +404,7 @@ func TestWhoSendsHeldMoneyBackCountsWhileTheyMay(t *testing.T) {
 			return operators.Disable(t.Context(), f.DB, "anna", "boss", f.Clock.Now())
 		},
 		"another role": func(t *testing.T, f *ordertest.Fixture) error {
-			return operators.SetRole(t.Context(), f.DB, "anna", operators.Operator)
+			return operators.SetRole(t.Context(), f.DB, "anna", operators.Operator, f.Clock.Now())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -180,7 +180,7 @@ func TestAWriteOffByOneWhoWasLetGoWaits(t *testing.T) {
 			t.Errorf("%+v, %v", done, err)
 		}
 		mustResolve(t, f, "4291", order.HeldWriteOff, bea, order.HeldWaits)
-		if err := operators.SetRole(t.Context(), f.DB, "bea", operators.Operator); err != nil {
+		if err := operators.SetRole(t.Context(), f.DB, "bea", operators.Operator, f.Clock.Now()); err != nil {
 			t.Fatal(err)
 		}
 		mustResolve(t, f, "4291", order.HeldWriteOff, carl, order.HeldWaits)

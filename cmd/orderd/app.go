@@ -747,6 +747,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		OpenAPI:    docs.AdminOpenAPI,
 
 		Logins:      a.logins,
+		ShopKeys:    a.shops,
 		RequireTOTP: a.s.RequireTOTP,
 	}
 	proxies, err := orderhttp.ParseProxies(a.s.TrustedProxies)

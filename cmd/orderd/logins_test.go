@@ -60,7 +60,7 @@ func TestFirstLinkIsPrintedUntilSomebodyHasAPassword(t *testing.T) {
 		}
 		answer.Body.Close()
 	}
-	_, err := a.logins.UseLink(t.Context(), secret, "anna", "correct horse battery", operators.Browser{})
+	_, err := a.logins.UseLink(t.Context(), secret, "anna", "correct horse battery", "", operators.Browser{})
 	if err != nil {
 		t.Fatal(err)
 	}

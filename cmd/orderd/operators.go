@@ -75,7 +75,9 @@ func (c *operatorRole) Run(ctx context.Context, s *settings, t *terminal) error 
 	if err := c.ask(t, fmt.Sprintf("Make %s a %s?", c.Name, c.Role)); err != nil {
 		return err
 	}
-	return withCore(ctx, s, func(co *core) error { return operators.SetRole(ctx, co.db, c.Name, c.Role) })
+	return withCore(ctx, s, func(co *core) error {
+		return operators.SetRole(ctx, co.db, c.Name, c.Role, time.Now())
+	})
 }
 
 // operatorDisable is `orderd operator disable`.

@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -142,11 +143,12 @@ WHERE sha256 = ?
 }
 
 // UseLink sets the password of a link's person, takes away their one-time codes, ends their
-// sessions and gives the secret of a new one. The link that makes the first person makes the
+// sessions and the one that the browser had, whose secret is old ("" for none), and gives the secret
+// of a new one. The link that makes the first person makes the
 // account of name; other links have their person, and name is not looked at. A link works once,
 // whoever else has it at the same moment. Errors: ErrLink, ErrPassword, those of Insert,
 // database errors.
-func (l *Logins) UseLink(ctx context.Context, secret, name, password string, b Browser) (string, error) {
+func (l *Logins) UseLink(ctx context.Context, secret, name, password, old string, b Browser) (string, error) {
 	k, err := l.FindLink(ctx, secret)
 	if err != nil {
 		return "", err
@@ -176,6 +178,9 @@ func (l *Logins) UseLink(ctx context.Context, secret, name, password string, b B
 			return err
 		}
 		if err := l.endAll(ctx, tx, name, ""); err != nil {
+			return err
+		}
+		if err := l.endOld(ctx, tx, old); err != nil {
 			return err
 		}
 		return l.insertSession(ctx, tx, id, name, role, b)
@@ -247,7 +252,19 @@ type Person struct {
 }
 
 // People gives all accounts by name, those that were disabled too.
-func (l *Logins) People(ctx context.Context) ([]Person, error) {
+func (l *Logins) People(ctx context.Context) ([]Person, error) { return l.people(ctx, "1 = 1") }
+
+// Person gives one, disabled or not. Errors: ErrNoAccount, database errors.
+func (l *Logins) Person(ctx context.Context, name string) (Person, error) {
+	found, err := l.people(ctx, "o.name = ?", name)
+	if err != nil || len(found) == 0 {
+		return Person{}, cmp.Or(err, ErrNoAccount)
+	}
+	return found[0], nil
+}
+
+// people gives accounts by name.
+func (l *Logins) people(ctx context.Context, where string, args ...any) ([]Person, error) {
 	var all []Person
 	err := l.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		all = nil
@@ -259,7 +276,8 @@ func (l *Logins) People(ctx context.Context) ([]Person, error) {
       AND `+live+`)
 FROM operators o
 LEFT JOIN operator_passwords p ON p.person = o.name
-ORDER BY o.name`, liveArgs(l.now()), func(rows *sql.Rows) error {
+WHERE `+where+`
+ORDER BY o.name`, append(liveArgs(l.now()), args...), func(rows *sql.Rows) error {
 			var p Person
 			var created, disabled int64
 			var hash, totp string

@@ -94,13 +94,8 @@ WHERE person = ?`, again, in.Name); err != nil {
 				return err
 			}
 		}
-		if in.Old != "" {
-			if _, err := tx.Update(ctx, `UPDATE operator_sessions
-SET ended_at = ?
-WHERE sha256 = ?
-  AND ended_at = 0`, l.now().UnixMilli(), hashOf(in.Old)); err != nil {
-				return err
-			}
+		if err := l.endOld(ctx, tx, in.Old); err != nil {
+			return err
 		}
 		if err := l.insertSession(ctx, tx, id, in.Name, now.role, in.Browser); err != nil {
 			return err

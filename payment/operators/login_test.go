@@ -62,7 +62,7 @@ func (h *hall) person(name string, role operators.Role) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	secret, err := h.UseLink(h.t.Context(), link, "", right, here)
+	secret, err := h.UseLink(h.t.Context(), link, "", right, "", here)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestSessionsEnd(t *testing.T) {
 		}
 		role := func(r operators.Role) {
 			t.Helper()
-			if err := operators.SetRole(t.Context(), db, "anna", r); err != nil {
+			if err := operators.SetRole(t.Context(), db, "anna", r, h.now()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -317,12 +317,12 @@ func TestLinksWorkOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.UseLink(t.Context(), old, "eve", right, here); !errors.Is(err, operators.ErrLink) {
+		if _, err := h.UseLink(t.Context(), old, "eve", right, "", here); !errors.Is(err, operators.ErrLink) {
 			t.Errorf("the link of before: %v", err)
 		}
 		for _, wrong := range []struct{ name, password string }{{"x y", right}, {"anna", "short"},
 			{"anna", "i am anna of old"}} {
-			if _, err := h.UseLink(t.Context(), link, wrong.name, wrong.password, here); err == nil ||
+			if _, err := h.UseLink(t.Context(), link, wrong.name, wrong.password, "", here); err == nil ||
 				errors.Is(err, operators.ErrLink) {
 				t.Errorf("%v: %v", wrong, err)
 			}
@@ -332,7 +332,7 @@ func TestLinksWorkOnce(t *testing.T) {
 		for i := range 6 {
 			process := h.another()
 			all.Go(func() {
-				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, here)
+				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, "", here)
 				switch {
 				case err == nil:
 					in.Add(1)
@@ -361,7 +361,7 @@ func TestLinksWorkOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.advance(operators.LinkFor)
-		if _, err := h.UseLink(t.Context(), link, "", other, here); err != operators.ErrLink {
+		if _, err := h.UseLink(t.Context(), link, "", other, "", here); err != operators.ErrLink {
 			t.Errorf("too late: %v", err)
 		}
 	})
@@ -379,7 +379,7 @@ func TestFirstLinkIsOfAShopWithoutPeople(t *testing.T) {
 	if _, err := h.FirstLink(t.Context(), "cli:root"); !errors.Is(err, operators.ErrBegun) {
 		t.Error(err)
 	}
-	if _, err := h.UseLink(t.Context(), link, "eve", right, here); !errors.Is(err, operators.ErrLink) {
+	if _, err := h.UseLink(t.Context(), link, "eve", right, "", here); !errors.Is(err, operators.ErrLink) {
 		t.Errorf("the link of before: %v", err)
 	}
 	if err := operators.Disable(t.Context(), h.db, "bare", "anna", h.now()); err != nil {
@@ -403,7 +403,7 @@ func TestLinksEndWithRoleAndPassword(t *testing.T) {
 		if err := do(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.UseLink(t.Context(), link, "", other, here); !errors.Is(err, operators.ErrLink) {
+		if _, err := h.UseLink(t.Context(), link, "", other, "", here); !errors.Is(err, operators.ErrLink) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -411,7 +411,7 @@ func TestLinksEndWithRoleAndPassword(t *testing.T) {
 		secret, err = h.ChangePassword(t.Context(), *h.who(secret), right, other, here)
 		return err
 	})
-	ends("another role", func() error { return operators.SetRole(t.Context(), h.db, "anna", operators.Admin) })
+	ends("another role", func() error { return operators.SetRole(t.Context(), h.db, "anna", operators.Admin, h.now()) })
 }
 
 // Who guesses at the door would keep those out of their work who are in; and all who come by a tunnel are one address.
@@ -467,7 +467,7 @@ func TestTwoFirstLinksMakeOnePerson(t *testing.T) {
 		for i, link := range links {
 			process := h.another()
 			all.Go(func() {
-				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, here)
+				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, "", here)
 				if err == nil {
 					in.Add(1)
 				} else if !errors.Is(err, operators.ErrLink) {
@@ -531,7 +531,7 @@ func TestALinkSetsThePasswordAnew(t *testing.T) {
 	if k, err := h.FindLink(t.Context(), link); err != nil || k.Person != "anna" {
 		t.Fatal(k, err)
 	}
-	secret, err := h.UseLink(t.Context(), link, "ignored", other, here)
+	secret, err := h.UseLink(t.Context(), link, "ignored", other, "", here)
 	if err != nil || h.who(old) != nil || h.who(secret).TOTP {
 		t.Error(err)
 	}

@@ -115,13 +115,13 @@ func TestWhoMayNoLongerIsNoSecondPerson(t *testing.T) {
 		if err := second(); err != nil {
 			t.Fatal(err)
 		}
-		if err := operators.SetRole(t.Context(), db, "bea", operators.Viewer); err != nil {
+		if err := operators.SetRole(t.Context(), db, "bea", operators.Viewer, now); err != nil {
 			t.Fatal(err)
 		}
 		if err := second(); !errors.Is(err, operators.ErrNoLonger) {
 			t.Errorf("a viewer: %v", err)
 		}
-		if err := operators.SetRole(t.Context(), db, "bea", operators.Admin); err != nil || second() != nil {
+		if err := operators.SetRole(t.Context(), db, "bea", operators.Admin, now); err != nil || second() != nil {
 			t.Errorf("an admin: %v", err)
 		}
 		if err := operators.Disable(t.Context(), db, "bea", "anna", now); err != nil {
@@ -131,7 +131,7 @@ func TestWhoMayNoLongerIsNoSecondPerson(t *testing.T) {
 			t.Errorf("disabled: %v", err)
 		}
 		for _, again := range []error{operators.Disable(t.Context(), db, "bea", "anna", now),
-			operators.SetRole(t.Context(), db, "bea", operators.Finance),
+			operators.SetRole(t.Context(), db, "bea", operators.Finance, now),
 			operators.Disable(t.Context(), db, "nobody-at-all", "anna", now)} {
 			if !errors.Is(again, operators.ErrNoAccount) {
 				t.Errorf("of no account in use: %v", again)

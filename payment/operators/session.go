@@ -179,6 +179,18 @@ WHERE person = ?
 	return err
 }
 
+// endOld ends the session that a browser had before it got another one, by its secret; "" for none.
+func (l *Logins) endOld(ctx context.Context, tx *sqldb.Tx, secret string) error {
+	if secret == "" {
+		return nil
+	}
+	_, err := tx.Update(ctx, `UPDATE operator_sessions
+SET ended_at = ?
+WHERE sha256 = ?
+  AND ended_at = 0`, l.now().UnixMilli(), hashOf(secret))
+	return err
+}
+
 // End ends a session of a person by its id. One that has ended, or is another's, is no error:
 // it lets nobody in that the caller asked about.
 func (l *Logins) End(ctx context.Context, person, id string) error {

@@ -132,17 +132,12 @@ WHERE person = ?
 
 // SetRole gives an account another role, and its tokens with it, and ends its sessions. Errors:
 // ErrRole, ErrNoAccount, database errors.
-func SetRole(ctx context.Context, db *sqldb.DB, name string, role Role) error {
+func SetRole(ctx context.Context, db *sqldb.DB, name string, role Role, now time.Time) error {
 	if !slices.Contains(Roles(), role) {
 		return ErrRole
 	}
 	err := db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		var was Role
-		err := sqldb.Each(ctx, tx, `SELECT role
-FROM operators
-WHERE name = ?
-  AND disabled_at = 0
-FOR UPDATE`, []any{name}, func(rows *sql.Rows) error { return rows.Scan(&was) })
+		was, err := lockAccount(ctx, tx, name)
 		if err == nil && was == "" {
 			err = ErrNoAccount
 		}
@@ -162,11 +157,7 @@ WHERE person = ?`, string(role), name)
 			return err
 		}
 		// A role that comes back brings no session back.
-		_, err = tx.Update(ctx, `UPDATE operator_sessions
-SET ended_at = seen_at
-WHERE person = ?
-  AND ended_at = 0`, name)
-		if err != nil {
+		if err := endSessions(ctx, tx, name, "", now); err != nil {
 			return err
 		}
 		return endLinks(ctx, tx, name) // a link was made for the role of before

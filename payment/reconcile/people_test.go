@@ -128,7 +128,7 @@ func TestAProposalOfOneWhoWasLetGoCountsNoMore(t *testing.T) {
 			return operators.Disable(t.Context(), d.DB, "anna", "boss", d.Clock.Now())
 		},
 		"another role": func(t *testing.T, d *desk) error {
-			return operators.SetRole(t.Context(), d.DB, "anna", operators.Viewer)
+			return operators.SetRole(t.Context(), d.DB, "anna", operators.Viewer, time.Now())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -66,7 +66,7 @@ func (c *console) changeRole(ctx echo.Context) error {
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	err := operators.SetRole(ctx.Request().Context(), c.TokenStore.db, ctx.Param("name"), body.Role)
+	err := operators.SetRole(ctx.Request().Context(), c.TokenStore.db, ctx.Param("name"), body.Role, c.Now())
 	if err != nil {
 		return accountError(err)
 	}

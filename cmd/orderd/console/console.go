@@ -144,6 +144,8 @@ type Options struct {
 	TokenStore *TokenStore
 	// Logins are how people come in by a browser, which needs a TokenStore; nil: tokens alone.
 	Logins *operators.Logins
+	// ShopKeys are the keys of the shop's back ends; nil: pages have nothing of them.
+	ShopKeys ShopKeys
 	// RequireTOTP has finance and admins log in with one-time codes.
 	RequireTOTP bool
 	// TrustedProxies are those whose X-Forwarded-For says where a browser is.
@@ -277,7 +279,7 @@ func (c *console) routes() []route {
 		all = append(all, c.tokenRoutes()...)
 	}
 	if c.Logins != nil && c.TokenStore != nil {
-		all = append(all, c.loginRoutes()...)
+		all = append(append(all, c.loginRoutes()...), c.peopleRoutes()...)
 	}
 	return all
 }

@@ -23,6 +23,7 @@ import (
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/order/ordertest"
+	"orderd/order/shops"
 	"orderd/order/webhooks"
 	"orderd/payment"
 	"orderd/payment/operators"
@@ -50,6 +51,7 @@ type desk struct {
 	routes       [][2]string
 	tokens       *TokenStore
 	logins       *operators.Logins
+	keys         *shops.Store
 	books        *reconcile.Reconciler
 	bills        map[string]string
 
@@ -106,7 +108,8 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	d.home = &home{}
 	d.logins = operators.NewLogins(operators.LoginConfig{DB: d.DB, Now: d.Clock.Now,
 		Cost: operators.Cost{Passes: 1, KiB: 8, Threads: 1}})
-	e, err := New(Options{Logins: d.logins,
+	d.keys = shops.New(d.DB, d.Clock.Now)
+	e, err := New(Options{Logins: d.logins, ShopKeys: d.keys,
 		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
@@ -214,6 +217,13 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /ui/people/:name/disable":                 signedIn,
 		"POST /ui/people/:name/end-sessions":            signedIn,
 		"POST /ui/people/:name/link":                    signedIn,
+		"GET /ui/people/:name":                          signedIn,
+		"POST /ui/people/:name/role":                    signedIn,
+		"POST /ui/people/:name/end-session":             signedIn,
+		"POST /ui/people/:name/tokens":                  signedIn,
+		"POST /ui/people/:name/tokens/revoke":           signedIn,
+		"POST /ui/shop-keys":                            signedIn,
+		"POST /ui/shop-keys/revoke":                     signedIn,
 		"GET /ui/search":                                Viewer,
 		"GET /ui/held":                                  Viewer,
 		"GET /ui/tasks":                                 Viewer,

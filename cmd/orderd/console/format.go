@@ -30,8 +30,12 @@ func funcsOf(l lang) template.FuncMap {
 		"zoned":     zoned,
 		"at":        at,
 		"whyclosed": whyClosed,
+		"pair":      func(first, second any) pair { return pair{first, second} },
 	}
 }
+
+// pair is what a template is given two of.
+type pair struct{ First, Second any }
 
 // zoned says a time with its zone, and in UTC.
 func zoned(t time.Time) string {
@@ -158,6 +162,9 @@ var looks = map[string]look{
 	"hook.on":       {Shape: "●", Class: colourGood},
 	"hook.disabled": {Shape: "○", Class: colourIdle},
 	"hook.failing":  {Shape: "▲", Class: colourBad},
+
+	"person.active":   {Shape: "●", Class: colourGood},
+	"person.disabled": {Shape: "○", Class: colourIdle},
 }
 
 // look shows a state of a kind of thing. One that has no row is shown by its name.

@@ -1,13 +1,9 @@
 package console
 
 import (
-	"bytes"
 	"cmp"
-	_ "embed"
 	"errors"
-	"html/template"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -20,23 +16,8 @@ import (
 	"orderd/payment/operators"
 )
 
-// loginCSP is strictCSP with forms that post to the console itself.
-const loginCSP = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; " +
-	"form-action 'self'"
-
-// loginHTML are the templates: login, prove, setup, link, me, password, totp, people.
-//
-//go:embed login.html
-var loginHTML string
-
 // beijing is where the shop's people are.
 var beijing = time.FixedZone("UTC+8", 8*60*60)
-
-// loginPages are the parsed templates; see pages.
-var loginPages = allShown(template.Must(template.New("").Funcs(template.FuncMap{
-	"shown": shown,
-	"clock": func(t time.Time) string { return t.In(beijing).Format("2006-01-02 15:04:05") },
-}).Parse(loginHTML)))
 
 // loginRoutes are there when there are Logins. What nobody need be signed in for is public; the
 // rest is for browsers (forBrowsers).
@@ -55,27 +36,18 @@ func (c *console) loginRoutes() []route {
 		{http.MethodPost, "/ui/me/totp", Viewer, c.stepUp(c.beginTOTP)},
 		{http.MethodPost, "/ui/me/totp/confirm", Viewer, c.confirmTOTP},
 		{http.MethodPost, "/ui/me/totp/off", Viewer, c.stepUp(c.endTOTP)},
-		{http.MethodGet, "/ui/people", Admin, c.peoplePage},
-		{http.MethodPost, "/ui/people", Admin, c.stepUp(c.addPerson)},
-		{http.MethodPost, "/ui/people/:name/disable", Admin, c.stepUp(c.disablePerson)},
-		{http.MethodPost, "/ui/people/:name/end-sessions", Admin, c.stepUp(c.endSessionsOf)},
-		{http.MethodPost, "/ui/people/:name/link", Admin, c.stepUp(c.linkPerson)},
 	}
 }
 
-// showLogin answers with a page of this file. It may have a secret, so nobody keeps it and no
-// other site hears its address.
+// showLogin answers with a page about who somebody is. It may have a secret, so nobody keeps it.
 func (c *console) showLogin(ctx echo.Context, status int, name string, data map[string]any) error {
-	data["Simulated"], data["Session"], data["Least"] = c.Simulated, sessionOf(ctx), bounds.Password.Least
-	var b bytes.Buffer
-	if err := loginPages.ExecuteTemplate(&b, name, data); err != nil {
+	data["Session"], data["Least"], data["Most"] = sessionOf(ctx), bounds.Password.Least, bounds.Password.Most
+	body, err := c.render(ctx, name, data)
+	if err != nil {
 		return err
 	}
-	h := ctx.Response().Header()
-	h.Set("Content-Security-Policy", loginCSP)
-	h.Set("Referrer-Policy", "same-origin") // not none: a form's POST would come from Origin: null
-	h.Set(echo.HeaderCacheControl, "no-store")
-	return ctx.HTMLBlob(status, b.Bytes())
+	ctx.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+	return ctx.HTMLBlob(status, body)
 }
 
 // see sends a browser to another page after a form.
@@ -111,7 +83,7 @@ func (c *console) login(ctx echo.Context) error {
 			return err
 		}
 		c.Log.Warn("login refused", "address", c.browserOf(r).Address, "held", status == http.StatusTooManyRequests)
-		return c.showLogin(ctx, status, "login", map[string]any{"Next": next, "Message": message})
+		return c.showLogin(ctx, status, "login", map[string]any{"Next": next, "Said": message})
 	}
 	signIn(ctx, secret)
 	c.Log.Info("login", "name", f["name"], "address", c.browserOf(r).Address)
@@ -152,18 +124,18 @@ func (c *console) setup(ctx echo.Context) error {
 	}
 	again := func(message string) error {
 		return c.showLogin(ctx, http.StatusUnprocessableEntity, "setup", map[string]any{"Person": k.Person,
-			"T": f["t"], "Name": f["name"], "Message": message})
+			"T": f["t"], "Name": f["name"], "Said": message})
 	}
 	if f["password"] != f["again"] {
-		return again(notAgain)
+		return again(say(ctx, "said.notagain"))
 	}
 	r := ctx.Request()
-	secret, err := c.Logins.UseLink(r.Context(), f["t"], f["name"], f["password"], c.browserOf(r))
+	secret, err := c.Logins.UseLink(r.Context(), f["t"], f["name"], f["password"], cookieOf(r), c.browserOf(r))
 	switch {
 	case errors.Is(err, operators.ErrPassword):
-		return again(tooWeak)
+		return again(tooWeak(ctx))
 	case errors.Is(err, operators.ErrName), errors.Is(err, operators.ErrExists):
-		return again(badName)
+		return again(say(ctx, "said.name"))
 	case errors.Is(err, operators.ErrLink):
 		return c.showLogin(ctx, http.StatusNotFound, "link", map[string]any{"Dead": true})
 	case err != nil:
@@ -174,14 +146,10 @@ func (c *console) setup(ctx echo.Context) error {
 	return see(ctx, "/")
 }
 
-// What a form is told that cannot be taken.
-const (
-	notAgain  = "两次输入的密码不一致。"
-	tooWeak   = "密码须为 12 至 128 个字符,且不得包含自己的名称。"
-	badName   = "名称须为 1 至 64 个字母、数字或 _ . @ -,以字母或数字开头和结尾,且不与已有人员或保留名称相同或相似。"
-	badReason = "请填写原因,1 至 200 个字符。"
-	badRole   = "请选择角色。"
-)
+// tooWeak says what a password has to be.
+func tooWeak(ctx echo.Context) string {
+	return say(ctx, "said.weak", bounds.Password.Least, bounds.Password.Most)
+}
 
 // logout is POST /logout.
 func (c *console) logout(ctx echo.Context) error {
@@ -199,7 +167,8 @@ func (c *console) mePage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.showLogin(ctx, http.StatusOK, "me", map[string]any{"Sessions": all})
+	return c.showLogin(ctx, http.StatusOK, "me", map[string]any{"Sessions": all,
+		"IdleMinutes": minutes(operators.SessionIdle), "MostHours": roundUp(operators.SessionMost, time.Hour)})
 }
 
 // endOwnSession is POST /ui/me/sessions/end: the one with an id, or without one all others.
@@ -232,15 +201,15 @@ func (c *console) changePassword(ctx echo.Context) error {
 		return err
 	}
 	again := func(status int, message string) error {
-		return c.showLogin(ctx, status, "password", map[string]any{"Message": message})
+		return c.showLogin(ctx, status, "password", map[string]any{"Said": message})
 	}
 	if f["password"] != f["again"] {
-		return again(http.StatusUnprocessableEntity, notAgain)
+		return again(http.StatusUnprocessableEntity, say(ctx, "said.notagain"))
 	}
 	r, s := ctx.Request(), sessionOf(ctx)
 	secret, err := c.Logins.ChangePassword(r.Context(), s, f["old"], f["password"], c.browserOf(r))
 	if errors.Is(err, operators.ErrPassword) {
-		return again(http.StatusUnprocessableEntity, tooWeak)
+		return again(http.StatusUnprocessableEntity, tooWeak(ctx))
 	}
 	if err != nil {
 		status, message, err := c.refused(ctx, err)
@@ -315,7 +284,7 @@ func (c *console) confirmTOTP(ctx echo.Context) error {
 		if err != nil {
 			return err
 		}
-		return c.showLogin(ctx, status, "totp", map[string]any{"Message": message, "Begun": true,
+		return c.showLogin(ctx, status, "totp", map[string]any{"Said": message, "Begun": true,
 			"Required": c.mustHaveTOTP(ctx)})
 	}
 	c.Log.Info("one-time codes on", "name", s.Person)
@@ -336,106 +305,6 @@ func (c *console) endTOTP(ctx echo.Context) error {
 	}
 	c.Log.Info("one-time codes off", "name", s.Person)
 	return see(ctx, "/ui/me")
-}
-
-// peoplePage is GET /ui/people.
-func (c *console) peoplePage(ctx echo.Context) error { return c.showPeople(ctx, http.StatusOK, "") }
-
-// showPeople is the list, with what a form could not be taken for.
-func (c *console) showPeople(ctx echo.Context, status int, message string) error {
-	all, err := c.Logins.People(ctx.Request().Context())
-	if err != nil {
-		return err
-	}
-	return c.showLogin(ctx, status, "people", map[string]any{"People": all, "Roles": operators.Roles(),
-		"Message": message})
-}
-
-// addPerson is POST /ui/people: an account, and the link by which its person sets a password.
-func (c *console) addPerson(ctx echo.Context) error {
-	f, err := fields(ctx, "name", "role", "reason")
-	if err != nil {
-		return err
-	}
-	if needReason(f["reason"]) != nil {
-		return c.showPeople(ctx, http.StatusUnprocessableEntity, badReason)
-	}
-	err = operators.Create(ctx.Request().Context(), c.TokenStore.db, f["name"], Role(f["role"]), operator(ctx), c.Now())
-	switch {
-	case errors.Is(err, operators.ErrName), errors.Is(err, operators.ErrExists):
-		return c.showPeople(ctx, http.StatusUnprocessableEntity, badName)
-	case errors.Is(err, operators.ErrRole):
-		return c.showPeople(ctx, http.StatusUnprocessableEntity, badRole)
-	case err != nil:
-		return err
-	}
-	c.Log.Info("account created", "name", f["name"], "role", f["role"], "by", operator(ctx), "reason", f["reason"])
-	return c.showLink(ctx, f["name"], f["reason"])
-}
-
-// linkPerson is POST /ui/people/:name/link: for whoever has no password, or has lost it.
-func (c *console) linkPerson(ctx echo.Context) error {
-	reason, err := c.reasonOf(ctx)
-	if reason == "" || err != nil {
-		return err
-	}
-	return c.showLink(ctx, ctx.Param("name"), reason)
-}
-
-// showLink makes a link and shows it, once.
-func (c *console) showLink(ctx echo.Context, person, reason string) error {
-	secret, err := c.Logins.LinkOf(ctx.Request().Context(), person, operator(ctx))
-	if err != nil {
-		return accountError(err)
-	}
-	c.Log.Info("link made", "name", person, "by", operator(ctx), "reason", reason)
-	u := url.URL{Scheme: "http", Host: ctx.Request().Host, Path: "/setup", RawQuery: "t=" + secret}
-	if behindTLS(ctx.Request()) {
-		u.Scheme = "https"
-	}
-	return c.showLogin(ctx, http.StatusOK, "link", map[string]any{"Person": person, "Link": u.String(),
-		"Minutes": minutes(operators.LinkFor)})
-}
-
-// disablePerson is POST /ui/people/:name/disable: as by the API.
-func (c *console) disablePerson(ctx echo.Context) error {
-	reason, err := c.reasonOf(ctx)
-	if reason == "" || err != nil {
-		return err
-	}
-	err = operators.Disable(ctx.Request().Context(), c.TokenStore.db, ctx.Param("name"), operator(ctx), c.Now())
-	if err != nil {
-		return accountError(err)
-	}
-	c.TokenStore.Forget()
-	c.Log.Info("account disabled", "name", ctx.Param("name"), "by", operator(ctx), "reason", reason)
-	return see(ctx, "/ui/people")
-}
-
-// endSessionsOf is POST /ui/people/:name/end-sessions.
-func (c *console) endSessionsOf(ctx echo.Context) error {
-	reason, err := c.reasonOf(ctx)
-	if reason == "" || err != nil {
-		return err
-	}
-	if err := c.Logins.EndAll(ctx.Request().Context(), ctx.Param("name"), ""); err != nil {
-		return err
-	}
-	c.Log.Info("sessions ended", "name", ctx.Param("name"), "by", operator(ctx), "reason", reason)
-	return see(ctx, "/ui/people")
-}
-
-// reasonOf reads the reason that a form about a person has; "" when the page that asks for it was
-// the answer.
-func (c *console) reasonOf(ctx echo.Context) (string, error) {
-	f, err := fields(ctx, "reason")
-	if err != nil {
-		return "", err
-	}
-	if needReason(f["reason"]) != nil {
-		return "", c.showPeople(ctx, http.StatusUnprocessableEntity, badReason)
-	}
-	return f["reason"], nil
 }
 
 // roundUp gives how many units a wait has, at least one.

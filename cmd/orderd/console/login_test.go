@@ -23,6 +23,18 @@ import (
 	"orderd/payment/operators"
 )
 
+// said is what a form is told in Chinese.
+func said(word string, values ...any) string { return zh.word(word, values...) }
+
+// mainOf is what a page has of its own.
+func mainOf(w *httptest.ResponseRecorder) string {
+	_, rest, _ := strings.Cut(w.Body.String(), "<main")
+	return rest
+}
+
+// shownKey finds the key of one-time codes in a page.
+var shownKey = regexp.MustCompile(`密钥</dt><dd><code data-id>([A-Z2-7]{32})<`)
+
 const password = "correct horse battery"
 
 // browser is somebody's: it keeps cookies, and sends what browsers send along.
@@ -108,15 +120,17 @@ func TestFirstPersonToLogout(t *testing.T) {
 	want(t, b.get("/login?next=/ui/refunds"), 200, `value="/ui/refunds"`)
 	want(t, b.get("/setup?t="+link), 200, "创建管理员")
 	want(t, b.get("/setup?t="+link+"x"), 404, "链接无效")
-	want(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", "x"), 422, notAgain)
-	want(t, b.post("/setup", "t", link, "name", "anna", "password", "short", "again", "short"), 422, tooWeak)
-	want(t, b.post("/setup", "t", link, "name", "boot strap", "password", password, "again", password), 422, badName)
+	want(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", "x"), 422, said("said.notagain"))
+	want(t, b.post("/setup", "t", link, "name", "anna", "password", "short", "again", "short"), 422,
+		said("said.weak", 12, 128))
+	want(t, b.post("/setup", "t", link, "name", "boot strap", "password", password, "again", password), 422,
+		said("said.name"))
 	leads(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", password), "/")
 	want(t, b.get("/"), 200, "<h1>需要处理</h1>")
 	want(t, b.post("/setup", "t", link, "name", "eve", "password", password, "again", password), 404, "链接无效")
 	w := b.get("/ui/me")
 	want(t, w, 200, "anna")
-	for name, says := range map[string]string{"Cache-Control": "no-store", "Content-Security-Policy": loginCSP,
+	for name, says := range map[string]string{"Cache-Control": "no-store", "Content-Security-Policy": strictCSP,
 		"Referrer-Policy": "same-origin"} {
 		if w.Header().Get(name) != says {
 			t.Errorf("%s: %q", name, w.Header().Get(name))
@@ -284,7 +298,7 @@ func TestStepUp(t *testing.T) {
 	want(t, w, 403, "请再次输入密码")
 	var again []string
 	for _, m := range regexp.MustCompile(`type="hidden" name="([^"]*)" value="([^"]*)"`).FindAllStringSubmatch(
-		w.Body.String(), -1) {
+		mainOf(w), -1) {
 		again = append(again, m[1], html.UnescapeString(m[2]))
 	}
 	if len(again) != len(form) || !strings.Contains(w.Body.String(), `action="/ui/people"`) {
@@ -309,9 +323,9 @@ func TestStepUp(t *testing.T) {
 func TestPeople(t *testing.T) {
 	d := newDesk(t)
 	adam := d.browser(t, "adam", Admin)
-	want(t, adam.post("/ui/people", "name", "bea", "role", "finance", "reason", ""), 422, badReason)
-	want(t, adam.post("/ui/people", "name", "bea", "role", "king", "reason", "x"), 422, badRole)
-	want(t, adam.post("/ui/people", "name", "adam", "role", "viewer", "reason", "x"), 422, badName)
+	want(t, adam.post("/ui/people", "name", "bea", "role", "finance", "reason", ""), 422, said("said.reason", 200))
+	want(t, adam.post("/ui/people", "name", "bea", "role", "king", "reason", "x"), 422, said("said.role"))
+	want(t, adam.post("/ui/people", "name", "adam", "role", "viewer", "reason", "x"), 422, said("said.name"))
 	want(t, adam.post("/ui/people", "name", "bea", "role", "viewer", "reason", "x", "more", "y"), 400,
 		"MALFORMED_REQUEST")
 	want(t, adam.post("/ui/people", "name", "bea", "name", "bo", "role", "viewer", "reason", "x"), 400,
@@ -323,14 +337,29 @@ func TestPeople(t *testing.T) {
 	leads(t, bea.post("/setup", "t", link, "password", password, "again", password), "/")
 	want(t, bea.get("/ui/people"), 403, "FORBIDDEN")
 	want(t, adam.get("/ui/people"), 200, "bea")
-	leads(t, adam.post("/ui/people/bea/end-sessions", "reason", "lost laptop"), "/ui/people")
+	leads(t, adam.post("/ui/people/bea/end-sessions", "reason", "lost laptop"), "/ui/people/bea")
 	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
 	leads(t, bea.post("/login", "name", "bea", "password", password), "/")
 	want(t, adam.post("/ui/people/nobody/link", "reason", "x"), 404, "NOT_FOUND")
 	want(t, d.ask(Admin, "POST", "/admin/v1/operators/bea/role", `{"reason":"x","role":"viewer"}`), 204, "")
 	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
 	leads(t, bea.post("/login", "name", "bea", "password", password), "/")
-	leads(t, adam.post("/ui/people/bea/disable", "reason", "gone"), "/ui/people")
+	want(t, adam.post("/ui/people/bea/role", "role", "king", "reason", "x"), 422, said("said.role"))
+	want(t, adam.post("/ui/people/bea/role", "role", "finance", "reason", " "), 422, said("said.reason", 200))
+	leads(t, adam.post("/ui/people/bea/role", "role", "operator", "reason", "moved"), "/ui/people/bea")
+	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	leads(t, bea.post("/login", "name", "bea", "password", password), "/")
+	want(t, bea.get("/ui/me"), 200, "运营")
+	session := regexp.MustCompile(`name="id" value="([0-9a-f]{64})"`).FindStringSubmatch(
+		adam.get("/ui/people/bea").Body.String())[1]
+	want(t, adam.post("/ui/people/bea/end-session", "id", session), 422, said("said.reason", 200))
+	leads(t, adam.post("/ui/people/adam/end-session", "id", session, "reason", "x"), "/ui/people/adam") // not adam's
+	want(t, bea.get("/ui/me"), 200, "bea")
+	leads(t, adam.post("/ui/people/bea/end-session", "id", session, "reason", "x"), "/ui/people/bea")
+	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	want(t, adam.get("/ui/people/nobody"), 404, "NOT_FOUND")
+	leads(t, bea.post("/login", "name", "bea", "password", password), "/")
+	leads(t, adam.post("/ui/people/bea/disable", "reason", "gone"), "/ui/people/bea")
 	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
 	want(t, bea.post("/login", "name", "bea", "password", password), 403, "不正确")
 	second := d.stranger()
@@ -342,6 +371,53 @@ func TestPeople(t *testing.T) {
 	leads(t, second.post("/ui/me/sessions/end", "id", id.FindStringSubmatch(second.get("/ui/me").Body.String())[1]),
 		"/ui/me")
 	leads(t, adam.get("/ui/me"), "/login?next=%2Fui%2Fme")
+}
+
+// A secret that a page makes is shown once, works, and stops when it is revoked; nobody revokes another's by somebody's
+// page.
+func TestSecretsOfPeopleAndShops(t *testing.T) {
+	d := newDesk(t)
+	adam := d.browser(t, "adam", Admin)
+	d.browser(t, "bea", Viewer)
+	secret := func(w *httptest.ResponseRecorder) string {
+		t.Helper()
+		m := regexp.MustCompile(`<code data-id>([\w-]{40,})</code>`).FindStringSubmatch(mainOf(w))
+		if w.Code != 200 || m == nil || w.Header().Get("Cache-Control") != "no-store" {
+			t.Fatalf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+		return m[1]
+	}
+	want(t, adam.post("/ui/people/bea/tokens", "label", "a b", "reason", "x"), 422, said("said.label"))
+	want(t, adam.post("/ui/people/nobody/tokens", "reason", "x"), 404, "NOT_FOUND")
+	token := secret(adam.post("/ui/people/bea/tokens", "label", "laptop", "reason", "x"))
+	auth := []string{"Authorization", "Bearer " + token}
+	want(t, d.ask("", "GET", "/admin/v1/skus", "", auth...), 200, "data")
+	page := adam.get("/ui/people/bea").Body.String()
+	if !strings.Contains(page, "bea:laptop") || strings.Contains(page, token) {
+		t.Error("the list has the secret, or not the token")
+	}
+	want(t, adam.post("/ui/people/adam/tokens/revoke", "token", "bea:laptop", "reason", "x"), 404, "NOT_FOUND")
+	want(t, adam.post("/ui/people/bea/tokens/revoke", "token", "bea:laptop"), 422, said("said.reason", 200))
+	want(t, d.ask("", "GET", "/admin/v1/skus", "", auth...), 200, "data")
+	leads(t, adam.post("/ui/people/bea/tokens/revoke", "token", "bea:laptop", "reason", "x"), "/ui/people/bea")
+	want(t, d.ask("", "GET", "/admin/v1/skus", "", auth...), 401, "UNAUTHENTICATED")
+
+	want(t, adam.post("/ui/shop-keys", "shop", "web", "reason", "x"), 422, said("said.shop"))
+	want(t, adam.post("/ui/shop-keys", "shop", "web", "scope_read", "1"), 422, said("said.reason", 200))
+	want(t, adam.post("/ui/shop-keys", "shop", "web", "scope_all", "1", "reason", "x"), 400, "MALFORMED_REQUEST")
+	key := secret(adam.post("/ui/shop-keys", "shop", "web", "scope_read", "1", "scope_stock", "1", "reason", "x"))
+	if k, err := d.keys.Who(t.Context(), key); err != nil || k == nil || len(k.Scopes) != 2 || k.CreatedBy != "adam" {
+		t.Errorf("%+v %v", k, err)
+	}
+	secret(adam.post("/ui/shop-keys", "shop", "web", "scope_read", "1", "reason", "x"))
+	want(t, adam.post("/ui/shop-keys", "shop", "web", "scope_read", "1", "reason", "x"), 422, said("said.twokeys"))
+	want(t, adam.get("/ui/people"), 200, "web/1")
+	want(t, adam.post("/ui/shop-keys/revoke", "key", "web/1", "reason", ""), 422, said("said.reason", 200))
+	leads(t, adam.post("/ui/shop-keys/revoke", "key", "web/1", "reason", "x"), "/ui/people")
+	want(t, adam.post("/ui/shop-keys/revoke", "key", "web/1", "reason", "x"), 404, "NOT_FOUND")
+	if k, err := d.keys.Who(t.Context(), key); err != nil || k != nil {
+		t.Errorf("%+v %v", k, err)
+	}
 }
 
 // Where one-time codes are required, whoever decides about money does nothing before they are on; and they are asked
@@ -365,7 +441,7 @@ func TestOneTimeCodes(t *testing.T) {
 	want(t, adam.get("/ui/me/totp"), 200, "必须启用")
 	w := adam.post("/ui/me/totp")
 	want(t, w, 200, "<svg")
-	secret := regexp.MustCompile(`密钥 <code>([A-Z2-7]{32})<`).FindStringSubmatch(w.Body.String())[1]
+	secret := shownKey.FindStringSubmatch(w.Body.String())[1]
 	want(t, w, 200, "otpauth://totp/orderd:adam?issuer=orderd&amp;secret="+secret)
 	want(t, adam.post("/ui/me/totp/confirm", "code", "000000"), 403, "不正确")
 	leads(t, adam.post("/ui/me/totp/confirm", "code", codeAt(t, secret, d.Clock.Now())), "/ui/me")
@@ -444,7 +520,7 @@ func TestLoginsSecretsAreNotLogged(t *testing.T) {
 	post("/ui/me/password", "old", password, "password", fresh, "again", fresh)
 	set.Add("another session", adam.cookies[sessionCookie])
 	w := adam.post("/ui/me/totp")
-	set.Add("TOTP", regexp.MustCompile(`密钥 <code>([A-Z2-7]{32})<`).FindStringSubmatch(w.Body.String())[1])
+	set.Add("TOTP", shownKey.FindStringSubmatch(w.Body.String())[1])
 	post("/ui/me/totp/confirm", "code", "x")
 	rename := func(from, to string) { // a database that refuses
 		t.Helper()

@@ -240,8 +240,8 @@ func (c *console) stepUp(h echo.HandlerFunc) echo.HandlerFunc {
 				hidden[name] = lines(strings.ReplaceAll(form.Get(name), "\r\n", "\n"))
 			}
 		}
-		return c.showLogin(ctx, answer, "prove", map[string]any{"Message": again, "Hidden": hidden,
-			"Action": ctx.Request().URL.Path})
+		return c.showLogin(ctx, answer, "prove", map[string]any{"Said": again, "Hidden": hidden,
+			"Action": ctx.Request().URL.Path, "Back": backOf(ctx.Request()), "Minutes": minutes(operators.ProvedFor)})
 	}
 }
 
@@ -253,10 +253,10 @@ func (c *console) refused(ctx echo.Context, err error) (status int, message stri
 	case errors.As(err, &held):
 		c.Metrics.WrongToken("login", true)
 		ctx.Response().Header().Set("Retry-After", seconds(held.Wait))
-		return http.StatusTooManyRequests, "错误次数过多,请在 " + minutes(held.Wait) + " 分钟后再试。", nil
+		return http.StatusTooManyRequests, say(ctx, "said.held", minutes(held.Wait)), nil
 	case errors.Is(err, operators.ErrLogin):
 		c.Metrics.WrongToken("login", false)
-		return http.StatusForbidden, "名称、密码或动态口令不正确。", nil
+		return http.StatusForbidden, say(ctx, "said.wrong"), nil
 	}
 	return 0, "", err
 }
@@ -266,15 +266,43 @@ func (c *console) browserOf(r *http.Request) operators.Browser {
 	return operators.Browser{Address: orderhttp.AddressOf(r, c.TrustedProxies), Agent: r.UserAgent()}
 }
 
+// say gives a text in the language of whoever asks.
+func say(ctx echo.Context, word string, values ...any) string {
+	return languageOf(ctx.Request()).word(word, values...)
+}
+
 // nextPage gives the page that a browser wanted, "/" for what is none of the console's: a link
 // must not use the login to lead elsewhere.
 func nextPage(next string) string {
-	u, err := url.Parse(next)
-	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || strings.ContainsAny(next, "\\\r\n") ||
-		u.Path != "/" && !strings.HasPrefix(u.Path, "/ui/") || strings.HasPrefix(next, "//") {
+	return ownPage(next, func(path string) bool { return strings.HasPrefix(path, "/ui/") })
+}
+
+// backPage is nextPage for whoever changes the language, who need not be signed in.
+func backPage(back string) string {
+	return ownPage(back, func(path string) bool {
+		return strings.HasPrefix(path, "/ui/") || path == "/login" || path == "/setup"
+	})
+}
+
+// ownPage gives a page of the console whose path fits, and "/" for everything else.
+func ownPage(page string, fits func(path string) bool) string {
+	u, err := url.Parse(page)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || strings.ContainsAny(page, "\\\r\n") ||
+		u.Path != "/" && !fits(u.Path) || strings.HasPrefix(page, "//") {
 		return "/"
 	}
-	return next
+	return page
+}
+
+// backOf gives the page that is shown, or on which the form is that was sent.
+func backOf(r *http.Request) string {
+	if r.Method == http.MethodGet {
+		return backPage(r.URL.RequestURI())
+	}
+	if u, err := url.Parse(r.Referer()); err == nil && u.Host == r.Host {
+		return backPage(u.RequestURI())
+	}
+	return "/"
 }
 
 // minutes and seconds give a wait rounded up.

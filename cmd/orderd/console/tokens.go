@@ -208,22 +208,25 @@ func (s *TokenStore) Forget() {
 }
 
 // List gives all tokens, revoked ones too, by name.
-func (s *TokenStore) List(ctx context.Context) ([]OperatorToken, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT name, CASE person WHEN '' THEN name ELSE person END, role, created_by,
+func (s *TokenStore) List(ctx context.Context) ([]OperatorToken, error) { return s.list(ctx, "1 = 1") }
+
+// ListOf gives the tokens of a person, revoked ones too, by name. One of the program before accounts
+// has no person, and is its own.
+func (s *TokenStore) ListOf(ctx context.Context, person string) ([]OperatorToken, error) {
+	return s.list(ctx, "person = ? OR name = ? AND person = ''", person, person)
+}
+
+// list gives tokens by name.
+func (s *TokenStore) list(ctx context.Context, where string, args ...any) ([]OperatorToken, error) {
+	all := []OperatorToken{}
+	err := sqldb.Each(ctx, s.db, `SELECT name, CASE person WHEN '' THEN name ELSE person END, role, created_by,
   created_at, revoked_at
 FROM operator_tokens
-ORDER BY name`)
-	if err != nil {
-		return nil, fmt.Errorf("list tokens: %w", err)
-	}
-	defer rows.Close()
-	all := []OperatorToken{}
-	for rows.Next() {
+WHERE `+where+`
+ORDER BY name`, args, func(rows *sql.Rows) error {
 		var t OperatorToken
 		var created, revoked int64
-		if err := rows.Scan(&t.Name, &t.Person, &t.Role, &t.CreatedBy, &created, &revoked); err != nil {
-			return nil, fmt.Errorf("list tokens: %w", err)
-		}
+		err := rows.Scan(&t.Name, &t.Person, &t.Role, &t.CreatedBy, &created, &revoked)
 		t.CreatedAt = time.UnixMilli(created).UTC()
 		t.ExpiresAt = t.CreatedAt.Add(s.life)
 		if revoked != 0 {
@@ -231,8 +234,12 @@ ORDER BY name`)
 			t.RevokedAt = &at
 		}
 		all = append(all, t)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
 	}
-	return all, rows.Err()
+	return all, nil
 }
 
 // Who gives the person of a secret, nil for nobody's: for verbs that act in a person's name.

@@ -118,7 +118,7 @@ const maxChoice = 8 << 10
 func (c *console) setLanguage(ctx echo.Context) error {
 	r := ctx.Request()
 	r.Body = http.MaxBytesReader(ctx.Response(), r.Body, maxChoice)
-	to, back := zh, nextPage(ctx.FormValue("back"))
+	to, back := zh, backPage(ctx.FormValue("back"))
 	if ctx.FormValue("to") == en.String() {
 		to = en
 	}
@@ -130,7 +130,8 @@ func (c *console) setLanguage(ctx echo.Context) error {
 
 // pageNames are the pages; each has a template of its name, and its title is the word title.NAME.
 var pageNames = []string{"overview", "orders", "order", "search", "refunds", "shipments", "gates", "sale", "held",
-	"tasks", "webhooks", "reconciliations", "day", "error"}
+	"tasks", "webhooks", "reconciliations", "day", "error", "login", "prove", "setup", "link", "secret", "me",
+	"password", "totp", "people", "person"}
 
 // pages are the parsed templates of each page in each language. html/template escapes by where a value
 // stands: what customers wrote cannot become markup. Every value passes shown, because what is no
@@ -225,8 +226,8 @@ type navItem struct {
 	need            Role
 }
 
-// nav is the menu of a role.
-func (c *console) nav(role Role, at string) []navItem {
+// nav is the menu of a role; some pages are for whoever is signed in by a browser alone.
+func (c *console) nav(role Role, at string, signedIn bool) []navItem {
 	all := []navItem{
 		{"nav.overview", "/", "", false, Viewer},
 		{"nav.orders", "/ui/orders", "o", false, Viewer},
@@ -242,6 +243,9 @@ func (c *console) nav(role Role, at string) []navItem {
 	}
 	if c.Webhooks != nil {
 		all = append(all, navItem{"nav.webhooks", "/ui/webhooks", "", false, Admin})
+	}
+	if signedIn {
+		all = append(all, navItem{"nav.people", "/ui/people", "", false, Admin})
 	}
 	var mine []navItem
 	best := -1
@@ -274,16 +278,14 @@ func (c *console) show(ctx echo.Context, name string, data any) error {
 func (c *console) render(ctx echo.Context, name string, data any) ([]byte, error) {
 	r := ctx.Request()
 	role, _ := ctx.Get(roleKey).(Role)
-	f := frame{Lang: languageOf(r), Title: "title." + name, Nav: c.nav(role, r.URL.Path), Back: "/",
-		Query: r.URL.Query().Get("q"), Simulated: c.Simulated, Operator: operator(ctx),
-		SignedIn: sessionOf(ctx).Person != "", Now: c.Now(), Data: data}
+	signedIn := sessionOf(ctx).Person != ""
+	f := frame{Lang: languageOf(r), Title: "title." + name, Nav: c.nav(role, r.URL.Path, signedIn), Back: backOf(r),
+		Query: r.URL.Query().Get("q"), Simulated: c.Simulated, Operator: operator(ctx), SignedIn: signedIn,
+		Now: c.Now(), Data: data}
 	if r.URL.Path == "/" && r.URL.RawQuery == "" || r.URL.Path != "/ui/search" {
 		f.Query = ""
 	}
 	f.Other = f.Lang.other()
-	if r.Method == http.MethodGet {
-		f.Back = nextPage(r.URL.RequestURI())
-	}
 	if f.Nav != nil && r.URL.Path == "/ui/orders" && r.URL.RawQuery == "stuck=1" {
 		for i := range f.Nav {
 			f.Nav[i].Current = f.Nav[i].Word == "nav.overdue"

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"orderd/order"
+	"orderd/order/shops"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
 	"orderd/stock"
@@ -196,9 +198,15 @@ func values() map[string][]string {
 		"st.attempt.": {string(order.AttemptCalling), string(order.AttemptLive), string(order.AttemptRefused),
 			string(order.AttemptClosed)},
 		"st.day.": {"new", "running", "waiting", "failed", "done"}, "st.task.": {"dead", "failing"},
-		"st.hook.": {"on", "disabled", "failing"},
+		"st.hook.": {"on", "disabled", "failing"}, "st.person.": {"active", "disabled"},
 	}
 	v["status.todo."] = v["status."]
+	for _, r := range operators.Roles() {
+		v["role."], v["role.may."] = append(v["role."], string(r)), append(v["role.may."], string(r))
+	}
+	for _, s := range shops.Scopes() {
+		v["scope."] = append(v["scope."], string(s))
+	}
 	for _, a := range order.ActorTypes() {
 		v["actor."] = append(v["actor."], string(a))
 	}
@@ -249,7 +257,7 @@ func TestNoWordIsMissing(t *testing.T) {
 	if err != nil || len(names) < 200 {
 		t.Fatalf("%d words, %v", len(names), err)
 	}
-	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge)\.[a-z.]+)"`)
+	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said)\.[a-z.]+)"`)
 	for _, file := range source {
 		if strings.HasSuffix(file, "_test.go") || file == "words.go" {
 			continue
