@@ -60,6 +60,8 @@ var Guards = map[string]string{
 	"shop_keys.PRIMARY":                 "name",
 	"shop_keys.u_shop_keys":             "sha256",
 	"write_offs.PRIMARY":                "transaction_id",
+	"trail.PRIMARY":                     "seq",
+	"trail.u_trail_act":                 "act,step",
 }
 
 // Bounds are the names of the CHECK constraints of the schema: the values that a

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -252,6 +253,9 @@ var access = map[string]string{
 	"admin POST /ui/me/totp":                              signedIn,
 	"admin POST /ui/me/totp/confirm":                      signedIn,
 	"admin POST /ui/me/totp/off":                          signedIn,
+	"admin GET /admin/v1/audit":                           admin,
+	"admin GET /ui/trail":                                 admin,
+	"admin GET /ui/trail.csv":                             admin,
 	"admin GET /ui/people":                                signedIn,
 	"admin POST /ui/people":                               signedIn,
 	"admin POST /ui/people/:name/disable":                 signedIn,
@@ -433,6 +437,13 @@ var bodies = map[string]string{"/v1/orders/:order_no/prepay": `{"trade_type":"NA
 // asked as every principal; the table in docs/security.md is what they got.
 func TestEveryRouteAndPrincipal(t *testing.T) {
 	h := newHouse(t)
+	access := maps.Clone(access)
+	for path, route := range console.Forms() { // whoever may ask the API sees the form, and posts it by a browser
+		if access["admin "+route] == "" {
+			t.Errorf("the form %s asks %s, which has no row", path, route)
+		}
+		access["admin GET "+path], access["admin POST "+path] = access["admin "+route], signedIn
+	}
 	left := len(access)
 	var table strings.Builder
 	fmt.Fprintf(&table, "| listener | route | for | %s |\n|---|---|---|%s\n", strings.Join(principals, " | "),

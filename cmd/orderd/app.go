@@ -36,6 +36,7 @@ import (
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
+	"orderd/payment/trail"
 	"orderd/payment/wechat"
 	"orderd/scheduler"
 	"orderd/stock"
@@ -62,6 +63,7 @@ type core struct {
 	reconciler *reconcile.Reconciler
 	tokens     *console.TokenStore // the operators'
 	logins     *operators.Logins   // theirs too, by a browser
+	trail      *trail.Trail        // what people do
 	// clock is the database's clock, so that all processes agree on what is due.
 	// Deadlines go by it; tokens and logs go by this machine's.
 	clock *sqldb.Clock
@@ -129,7 +131,8 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 			sh.observe.Alarm("the database refuses", "", advice)
 		}
 	})
-	c := &core{db: db, logins: operators.NewLogins(operators.LoginConfig{DB: db, Now: time.Now}),
+	c := &core{db: db, trail: trail.New(db, time.Now, log),
+		logins: operators.NewLogins(operators.LoginConfig{DB: db, Now: time.Now}),
 		tokens: console.NewTokenStore(db, time.Now).Bound(s.OperatorTokenLife)}
 	c.close = append(c.close, func() { _ = db.Close() })
 	if err := c.build(ctx, s, sh, log); err != nil {
@@ -746,6 +749,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		CloseRate:  a.s.CloseRate,
 		OpenAPI:    docs.AdminOpenAPI,
 
+		Trail:       a.trail,
 		Logins:      a.logins,
 		ShopKeys:    a.shops,
 		RequireTOTP: a.s.RequireTOTP,

@@ -166,7 +166,7 @@ func TestLeastGrantsAndNoSecretLeaks(t *testing.T) {
 	}
 	t.Run("append only", func(t *testing.T) {
 		for _, table := range []string{"order_events", "stock_flows", "order_items", "refund_items", "refund_approvals",
-			"bill_files"} {
+			"bill_files", "trail"} {
 			for _, statement := range []string{"DELETE FROM " + table, "UPDATE " + table + " SET order_no = ''",
 				"TRUNCATE TABLE " + table, "DROP TABLE " + table} {
 				if _, err := h.db.Pool().ExecContext(t.Context(), statement); err == nil ||

@@ -375,6 +375,12 @@ var violations = []violation{
 	{isNone, "adam",
 		"INSERT INTO operators (name, role, created_by, created_at) VALUES ('adam', 'root', 'cli:root', 1)",
 		"people.operators"},
+	{isNone, "refund.forge",
+		"INSERT INTO trail (seq, act, step, at, actor, role, address, session, action, target, reason, asked, " +
+			"outcome, was, became, request_id, prev_sha256, sha256) VALUES (1, 'a', 0, 1, 'eve', '', '', '', " +
+			"'refund.forge', '', " +
+			"'', '', '', '', '', '', '', 'x')",
+		"trail.chain"},
 	{isNone, "1999-01-04",
 		"INSERT INTO bill_hands (bill_date, bill_type, sha1, act, who, how, why, at) VALUES ('1999-01-04', 'ALL', " +
 			"'x', 'gave', 'eve', '', '', 1)",

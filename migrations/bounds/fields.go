@@ -39,7 +39,7 @@ var (
 	Reason = Field{Name: "reason", Least: 1, Most: 200, Unit: Characters, Of: Line,
 		Columns: "refunds.note refunds.decided_why refunds.said_why refund_approvals.reason stock_flows.reason " +
 			"differences.proposed_why differences.resolved_why bill_hands.why stock_gates.reason " +
-			"write_offs.proposed_why write_offs.written_off_why",
+			"write_offs.proposed_why write_offs.written_off_why trail.reason",
 		Why: "the width of the narrowest of its columns"}
 	// Sale is the name of a flash sale; one of a single SKU has the SKU's.
 	Sale = Field{Name: "sale", Least: 1, Most: 64, Unit: Bytes, Of: Code,
@@ -61,7 +61,7 @@ var (
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by shop_keys.created_by " +
 			"operator_passwords.person operator_links.person operator_links.created_by operator_sessions.person " +
-			"write_offs.proposed_by write_offs.written_off_by",
+			"write_offs.proposed_by write_offs.written_off_by trail.actor",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
 	Password = Field{Name: "password", Least: 12, Most: 128, Unit: Characters, Of: Line,
 		Why: "twelve are what five tries in a quarter of an hour never find; of it a hash alone is stored"}
@@ -191,14 +191,15 @@ var Own = []struct{ What, Columns string }{
 		"orders.request_hash refunds.request_hash operator_tokens.sha256 shop_keys.sha256 " +
 			"operator_passwords.hash operator_links.sha256 operator_sessions.sha256 login_failures.who " +
 			"bill_files.sha1 bill_chunks.sha1 " +
-			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1"},
+			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1 " +
+			"trail.session trail.prev_sha256 trail.sha256"},
 	{"a word of a list in the program",
 		"shipments.state orders.state orders.close_reason order_events.event order_events.from_state " +
 			"order_events.to_state " +
 			"order_events.actor_type payment_attempts.state payment_attempts.trade_type payments.outcome " +
 			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told refunds.said_what " +
 			"refunds.sent_to stock_flows.kind " +
-			"operators.role operator_tokens.role operator_sessions.role " +
+			"operators.role operator_tokens.role operator_sessions.role trail.role trail.action trail.outcome " +
 			"bill_files.bill_type bill_files.source bill_chunks.bill_type " +
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
 			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +
@@ -209,8 +210,8 @@ var Own = []struct{ What, Columns string }{
 	{"a name that an administrator gave a shop", "shop_keys.name shop_keys.shop orders.shop refunds.shop"},
 	{"a number of this service, or a secret that it made",
 		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
-			"webhook_places.holder operator_passwords.totp operator_passwords.totp_new"},
-	{"an address of a connection, or times", "operator_sessions.address login_failures.tries"},
+			"webhook_places.holder operator_passwords.totp operator_passwords.totp_new trail.act trail.request_id"},
+	{"an address of a connection, or times", "operator_sessions.address login_failures.tries trail.address"},
 	{"a day, YYYY-MM-DD",
 		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +
 			"differences.bill_date matched_across.bill_date"},
@@ -220,7 +221,7 @@ var Own = []struct{ What, Columns string }{
 	{"what is put together of fields that have bounds of their own",
 		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
 			"differences.facts " +
-			"bill_chunks.body stock_gates.counts"},
+			"bill_chunks.body stock_gates.counts trail.target trail.asked trail.was trail.became"},
 }
 
 // MostFen bounds what an order may cost, in fen.

@@ -12,6 +12,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/trail"
 )
 
 // maxViolations is how many rows a failed check names: enough to see what they have
@@ -183,9 +184,12 @@ func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, 
 		}
 	}
 	var err error
-	if c.id == schemaCheck {
+	switch c.id {
+	case schemaCheck:
 		err = migrations.MissingGuards(ctx, tx, found)
-	} else {
+	case trailCheck:
+		err = trail.Check(ctx, tx, found)
+	default:
 		err = eachRow(ctx, tx, a.text(tx.Engine(), c.query), a.args(c), found)
 	}
 	result.Took = a.cfg.Now().Sub(start)

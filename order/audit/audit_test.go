@@ -262,6 +262,8 @@ const (
 		"cause_type, cause_id, detail, took_ms) "
 	paymentInto = "INSERT INTO payments (transaction_id, order_no, out_trade_no, amount_fen, payer_fen, currency, " +
 		"trade_type, appid, mchid, paid_at, received_at, source, outcome, reason, refund_fen) "
+	trailInto = "INSERT INTO trail (seq, act, step, at, actor, role, address, session, action, target, reason, " +
+		"asked, outcome, was, became, request_id, prev_sha256, sha256) VALUES "
 	diffInto = "INSERT INTO differences (id, bill_date, bill_type, run_no, kind, ref, order_no, out_trade_no, " +
 		"transaction_id, bill_line, bill_fen, ours_fen, bill_state, ours_state, facts, healable, status, " +
 		"opened_at, proposed_by, resolved_by, resolved_why) VALUES "

@@ -43,16 +43,22 @@ func (c check) narrowed(to subject) (query string, times int) {
 	return query, times
 }
 
-// schemaCheck is the one check that reads the schema and not the rows: it runs
-// migrations.MissingGuards and has no query.
-const schemaCheck = "schema.guards"
+// Checks without a query.
+const (
+	// schemaCheck reads the schema and not the rows: migrations.MissingGuards.
+	schemaCheck = "schema.guards"
+	// trailCheck counts hashes, which SQL cannot: trail.Check.
+	trailCheck = "trail.chain"
+)
 
 // checks hold at every moment, also while the service runs. docs/verify.md explains
 // each of them, and reports list them in this order.
 var checks = slices.Concat([]check{
 	{schemaCheck, "the keys and bounds that guard the books are there, as they were made", ""},
 }, stockChecks, gateChecks, eventChecks, orderChecks, moneyChecks, refundChecks, rowChecks, refundRowChecks, bookChecks,
-	peopleChecks, taskChecks, outcomeChecks)
+	peopleChecks, []check{
+		{trailCheck, "no row of the audit trail was changed, taken out or put in", ""},
+	}, taskChecks, outcomeChecks)
 
 // appIDs is how many app ids the check of a payment's facts asks about; the first one stands
 // for those that are not configured.

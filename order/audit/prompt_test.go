@@ -20,6 +20,7 @@ import (
 	"orderd/order/audit"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/trail"
 	"orderd/stock"
 )
 
@@ -125,6 +126,14 @@ func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 		t.Fatal(err)
 	}
 	if _, err := p.w.Admin.SetLow(t.Context(), "mug", bounds.LowAt.Most); err != nil {
+		t.Fatal(err)
+	}
+	act, err := trail.New(db, p.w.Clock.Now, nil).Begin(t.Context(), trail.Who{Actor: "adam"},
+		trail.What{Action: "x.y"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := act.End(t.Context(), "", trail.Done, "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {

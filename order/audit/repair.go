@@ -373,7 +373,9 @@ var nextSteps = map[string]string{
 		"again there, or here with what the parcel's paper says",
 	"books":  "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
 	"people": "'orderd token list' and 'orderd tasks list': revoke what nobody knows, and run what waits again",
-	"quiet":  "let the service run until nothing is under way, and decide what waits for a person",
+	"trail": "compare the rows with the lines 'trail' of the log and with the proofs of closed days, which have the " +
+		"hashes; ask whoever has the database's prompt",
+	"quiet": "let the service run until nothing is under way, and decide what waits for a person",
 }
 
 // nextStep gives it for a check, whose id begins with that word; "" for a word that is

@@ -86,6 +86,10 @@ var handSeeds = []seed{
 		"'$pending-02'", "attempt.closed_told"},
 	{"closed by hand, and it is being asked for", "UPDATE payment_attempts SET state = 'closed' WHERE order_no = " +
 		"'$calling'", "attempt.closed_told"},
+	{"a row of the audit trail that nobody wrote", trailInto + "(1, 'a', 0, 1, 'eve', '', '', '', 'refund.approve', " +
+		"'x', 'because', '', '', '', '', '', '', 'x')", "trail.chain"},
+	{"the audit trail without its beginning", trailInto + "(2, 'a', 0, 1, 'eve', '', '', '', 'refund.approve', " +
+		"'x', 'because', '', '', '', '', '', '', 'x')", "trail.chain"},
 	{"an operator under the key of another name", "UPDATE operators SET name_key = 'x' WHERE name = 'flora'",
 		"people.operators"},
 	{"an operator made by nobody who was here", "UPDATE operators SET created_by = 'eve' WHERE name = 'flora'",

@@ -614,3 +614,9 @@ func ProblemPage(c echo.Context) error {
 	}
 	return echo.ErrNotFound
 }
+
+// ProblemOf gives the status and the code that an error is answered with.
+func ProblemOf(err error) (status int, code Code) {
+	k := kindOf(failureOf(err).Code)
+	return k.status, k.code
+}

@@ -142,6 +142,8 @@ type Options struct {
 	Tokens []Token
 	// TokenStore has the tokens that can be made and revoked; nil: only Tokens.
 	TokenStore *TokenStore
+	// Trail has what people do, before it is done; nil in tests alone, where nothing is written down.
+	Trail Trail
 	// Logins are how people come in by a browser, which needs a TokenStore; nil: tokens alone.
 	Logins *operators.Logins
 	// ShopKeys are the keys of the shop's back ends; nil: pages have nothing of them.
@@ -183,6 +185,8 @@ const (
 type console struct {
 	Options
 	workbooks chan struct{} // one in it for each that is being made: see workbooksAtOnce
+	forms     []act
+	formRoles map[string]Role // of the routes that forms ask
 }
 
 // route is a row of the table of routes; role is empty for what needs no token. A test
@@ -225,6 +229,9 @@ var parameters = map[string][]string{
 	"/admin/v1/reconciliations":                 {"limit", "cursor"},
 	"/admin/v1/reconciliations/:id/differences": {"status", "type", "order_no", "limit", "cursor"},
 	"/admin/v1/differences":                     {"status", "type", "order_no", "limit", "cursor"},
+	"/admin/v1/audit":                           {"actor", "action", "target", "from", "to", "limit", "cursor"},
+	"/ui/trail":                                 {"actor", "action", "target", "from", "to", "cursor"},
+	"/ui/trail.csv":                             {"from", "to"},
 	"/login":                                    {"next"},
 	"/setup":                                    {"t"},
 	"/debug/pprof/":                             {"debug"},
@@ -245,7 +252,7 @@ func New(o Options) (*echo.Echo, error) {
 	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog, c.problem)
 	e.Use(sameOrigin)
 	for _, r := range c.routes() {
-		e.Add(r.method, r.path, c.guard(r.role, r.handle))
+		e.Add(r.method, r.path, c.guard(r.role, c.recorded(r.method, r.path, r.handle)))
 	}
 	return e, nil
 }
@@ -281,7 +288,10 @@ func (c *console) routes() []route {
 	if c.Logins != nil && c.TokenStore != nil {
 		all = append(append(all, c.loginRoutes()...), c.peopleRoutes()...)
 	}
-	return all
+	if c.Trail != nil {
+		all = append(all, c.trailRoutes()...)
+	}
+	return append(all, c.formRoutes(all)...)
 }
 
 // baseRoutes are health, metrics, orders and SKUs; the other files have the rest. What
@@ -328,7 +338,7 @@ func longer(ctx echo.Context) bool {
 	_, _, file := asFile(ctx.Request())
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
 		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file ||
-		strings.HasPrefix(path, uiOrders+".")
+		strings.HasPrefix(path, uiOrders+".") || path == "/ui/trail.csv"
 }
 
 // guard wants a token of the role, or a browser that is signed in as somebody of the role: 401

@@ -30,6 +30,7 @@ import (
 	"orderd/payment/reconcile"
 	"orderd/payment/reconcile/reconciletest"
 	"orderd/payment/shipping"
+	"orderd/payment/trail"
 	"orderd/scheduler"
 	"orderd/stock"
 )
@@ -109,7 +110,7 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	d.logins = operators.NewLogins(operators.LoginConfig{DB: d.DB, Now: d.Clock.Now,
 		Cost: operators.Cost{Passes: 1, KiB: 8, Threads: 1}})
 	d.keys = shops.New(d.DB, d.Clock.Now)
-	e, err := New(Options{Logins: d.logins, ShopKeys: d.keys,
+	e, err := New(Options{Logins: d.logins, ShopKeys: d.keys, Trail: trail.New(d.DB, d.Clock.Now, nil),
 		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
@@ -305,6 +306,15 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /admin/v1/tokens":                          Admin,
 		"POST /admin/v1/tokens":                         Admin,
 		"DELETE /admin/v1/tokens/:name":                 Admin,
+		"GET /admin/v1/audit":                           Admin,
+		"GET /ui/trail":                                 Admin,
+		"GET /ui/trail.csv":                             Admin,
+	}
+	for _, a := range (&console{}).formActs() { // a form is for whoever may do the same by the API, in a browser
+		if needs[a.route] == "" {
+			t.Errorf("the form %s asks %s, which has no row", a.path, a.route)
+		}
+		needs["GET "+a.path], needs["POST "+a.path] = needs[a.route], signedIn
 	}
 	allowed := map[Role]string{Viewer: "viewer operator finance admin", Operator: "operator admin",
 		Finance: "finance admin", Admin: "admin", operatorOrFinance: "operator finance admin"}

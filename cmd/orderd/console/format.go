@@ -23,6 +23,9 @@ func funcsOf(l lang) template.FuncMap {
 		"money":     money,
 		"total":     total,
 		"mask":      mask,
+		"ended":     l.ended,
+		"act":       l.actName,
+		"code":      codeOf,
 		"ms":        func(d time.Duration) int64 { return d.Milliseconds() },
 		"clock":     func(t time.Time) string { return t.In(beijing).Format("2006-01-02 15:04:05") },
 		"exact":     func(t time.Time) string { return t.In(beijing).Format("01-02 15:04:05.000") },
@@ -158,6 +161,10 @@ var looks = map[string]look{
 
 	"task.failing": {Shape: "◑", Class: colourWarn},
 	"task.dead":    {Shape: "▲", Class: colourBad},
+
+	"ended.done":    {Shape: "✓", Class: colourGood},
+	"ended.refused": {Shape: "○", Class: colourIdle},
+	"ended.failed":  {Shape: "▲", Class: colourBad},
 
 	"hook.on":       {Shape: "●", Class: colourGood},
 	"hook.disabled": {Shape: "○", Class: colourIdle},

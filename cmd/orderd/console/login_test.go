@@ -349,7 +349,7 @@ func TestPeople(t *testing.T) {
 	leads(t, adam.post("/ui/people/bea/role", "role", "operator", "reason", "moved"), "/ui/people/bea")
 	leads(t, bea.get("/ui/me"), "/login?next=%2Fui%2Fme")
 	leads(t, bea.post("/login", "name", "bea", "password", password), "/")
-	want(t, bea.get("/ui/me"), 200, "运营")
+	want(t, bea.get("/ui/me"), 200, "客服")
 	session := regexp.MustCompile(`name="id" value="([0-9a-f]{64})"`).FindStringSubmatch(
 		adam.get("/ui/people/bea").Body.String())[1]
 	want(t, adam.post("/ui/people/bea/end-session", "id", session), 422, said("said.reason", 200))

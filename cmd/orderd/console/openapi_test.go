@@ -19,6 +19,7 @@ import (
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
+	"orderd/payment/trail"
 )
 
 const openAPIFile = "../../../docs/admin-openapi.yaml"
@@ -49,7 +50,7 @@ func unnamed(route string) string {
 // A document that says other routes, parameters or roles than the listener has is worse than none.
 func TestAdminOpenAPIIsTheRoutes(t *testing.T) {
 	c := &console{Options: Options{Metrics: NewMetrics(), Shipments: &shipping.Service{}, TokenStore: &TokenStore{},
-		Webhooks: &webhooks.Service{}}}
+		Webhooks: &webhooks.Service{}, Trail: &trail.Trail{}}}
 	real, roles := map[string][]string{}, map[string]Role{}
 	for _, r := range c.routes() {
 		if !strings.HasPrefix(r.path, "/admin/") {

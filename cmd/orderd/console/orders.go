@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -207,6 +208,9 @@ func (c *console) closeOrder(ctx echo.Context) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}
 	case err != nil:
 		return err
+	}
+	effect(ctx, "v"+strconv.FormatInt(v, 10), string(o.State)+" v"+strconv.FormatInt(o.Version, 10))
+	switch {
 	case o.State == order.StateClosing:
 		return c.showOrder(ctx, http.StatusAccepted, &o)
 	}

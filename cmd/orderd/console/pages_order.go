@@ -23,6 +23,7 @@ type orderView struct {
 	// Differences are those between bills and this order, for whoever may see bills (Bills).
 	Bills       bool
 	Differences []reconcile.Difference
+	Acts        []link
 }
 
 // attemptRow is an attempt, and whether a buyer can pay with it now.
@@ -57,6 +58,7 @@ func (c *console) orderPage(ctx echo.Context) error {
 		v.Attempts = append(v.Attempts, attemptRow{&o.Attempts[i], &o.Attempts[i] == payable})
 	}
 	v.Lanes = lanesOf(v.Events)
+	v.Acts = c.orderLinks(ctx, &o)
 	return c.show(ctx, "order", v)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -222,6 +223,7 @@ func (c *console) decideRefund(ctx echo.Context, e order.RefundEvent) error {
 	if err != nil {
 		return err
 	}
+	effect(ctx, "", string(r.State)+" v"+strconv.FormatInt(r.Version, 10))
 	return showRefund(ctx, &r)
 }
 
@@ -267,6 +269,12 @@ func (c *console) askRefund(ctx echo.Context) error {
 	return orderhttp.ShowAsked(ctx, asked, "/admin/v1/refunds/")
 }
 
+// refundRow is a refund in a list, and what the person who reads may decide.
+type refundRow struct {
+	*order.Refund
+	Acts []link
+}
+
 // refundsPage is GET /ui/refunds: the refunds that are not at an end, those that wait for
 // a person first, up to defaultRows of each state.
 func (c *console) refundsPage(ctx echo.Context) error {
@@ -281,5 +289,9 @@ func (c *console) refundsPage(ctx echo.Context) error {
 		}
 		all = append(all, rows...)
 	}
-	return c.show(ctx, "refunds", all)
+	rows := make([]refundRow, len(all))
+	for i := range all {
+		rows[i] = refundRow{&all[i], c.refundLinks(ctx, &all[i])}
+	}
+	return c.show(ctx, "refunds", rows)
 }

@@ -366,6 +366,9 @@ func (c *console) showChange(ctx echo.Context, done stock.Changed, err error) er
 	if err != nil {
 		return stockError(err)
 	}
+	if done.Before != nil && done.After != nil {
+		effect(ctx, strconv.FormatInt(*done.Before, 10), strconv.FormatInt(*done.After, 10))
+	}
 	if done.Replayed {
 		ctx.Response().Header().Set("Idempotent-Replayed", "true")
 	}

@@ -129,9 +129,21 @@ func (c *console) setLanguage(ctx echo.Context) error {
 }
 
 // pageNames are the pages; each has a template of its name, and its title is the word title.NAME.
-var pageNames = []string{"overview", "orders", "order", "search", "refunds", "shipments", "gates", "sale", "held",
-	"tasks", "webhooks", "reconciliations", "day", "error", "login", "prove", "setup", "link", "secret", "me",
-	"password", "totp", "people", "person"}
+var pageNames = readPageNames()
+
+func readPageNames() []string {
+	files, err := fs.Glob(uiFiles, "ui/templates/*.html")
+	if err != nil {
+		panic(err) // it was built in
+	}
+	var names []string
+	for _, f := range files {
+		if name := strings.TrimSuffix(path.Base(f), ".html"); name != "layout" && name != "parts" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // pages are the parsed templates of each page in each language. html/template escapes by where a value
 // stands: what customers wrote cannot become markup. Every value passes shown, because what is no
@@ -214,7 +226,8 @@ type frame struct {
 	Query       string // what was searched
 	Simulated   bool
 	Operator    string
-	SignedIn    bool // in this browser, which then has a page of the account
+	Done        string // the word of what this browser has just done, "" for nothing
+	SignedIn    bool   // in this browser, which then has a page of the account
 	Now         time.Time
 	Data        any
 }
@@ -237,6 +250,9 @@ func (c *console) nav(role Role, at string, signedIn bool) []navItem {
 		{"nav.sales", "/ui/gates", "s", false, Viewer},
 		{"nav.overdue", "/ui/orders?stuck=1", "t", false, Viewer},
 		{"nav.tasks", "/ui/tasks", "d", false, Viewer},
+	}
+	if c.Trail != nil {
+		all = append(all, navItem{"nav.trail", "/ui/trail", "", false, Admin})
 	}
 	if c.Shipments != nil {
 		all = append(all, navItem{"nav.shipments", "/ui/shipments", "", false, Viewer})
@@ -281,7 +297,7 @@ func (c *console) render(ctx echo.Context, name string, data any) ([]byte, error
 	signedIn := sessionOf(ctx).Person != ""
 	f := frame{Lang: languageOf(r), Title: "title." + name, Nav: c.nav(role, r.URL.Path, signedIn), Back: backOf(r),
 		Query: r.URL.Query().Get("q"), Simulated: c.Simulated, Operator: operator(ctx), SignedIn: signedIn,
-		Now: c.Now(), Data: data}
+		Done: takeDone(ctx), Now: c.Now(), Data: data}
 	if r.URL.Path == "/" && r.URL.RawQuery == "" || r.URL.Path != "/ui/search" {
 		f.Query = ""
 	}

@@ -199,6 +199,18 @@ func values() map[string][]string {
 			string(order.AttemptClosed)},
 		"st.day.": {"new", "running", "waiting", "failed", "done"}, "st.task.": {"dead", "failing"},
 		"st.hook.": {"on", "disabled", "failing"}, "st.person.": {"active", "disabled"},
+		"st.ended.": {"done", "refused", "failed"},
+	}
+	for _, a := range (&console{}).formActs() {
+		v["act."] = append(v["act."], a.name, a.name+".what", a.name+".done")
+		if strings.HasSuffix(a.route, "/close") { // the one that WeChat Pay may not answer
+			v["act."] = append(v["act."], a.name+".accepted")
+		}
+		for _, f := range a.fields {
+			if f.kind != asHidden {
+				v["field."] = append(v["field."], f.name)
+			}
+		}
 	}
 	v["status.todo."] = v["status."]
 	for _, r := range operators.Roles() {
@@ -257,7 +269,7 @@ func TestNoWordIsMissing(t *testing.T) {
 	if err != nil || len(names) < 200 {
 		t.Fatalf("%d words, %v", len(names), err)
 	}
-	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said)\.[a-z.]+)"`)
+	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|[cf])\.[a-z.]+)"`)
 	for _, file := range source {
 		if strings.HasSuffix(file, "_test.go") || file == "words.go" {
 			continue

@@ -37,6 +37,40 @@
     opener.addEventListener("click", () => help.showModal());
   }
 
+  // Acts open in a dialog over the page that they are about; without it they are pages of their own.
+  const sheet = document.createElement("dialog");
+  sheet.className = "sheet";
+  document.body.append(sheet);
+  const fill = async (answer) => {
+    if (answer.redirected) {
+      location.assign(answer.url);
+      if (new URL(answer.url).pathname === location.pathname) location.reload();
+      return;
+    }
+    const main = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+    if (!main) return location.reload();
+    main.querySelectorAll(".crumb").forEach((e) => e.remove());
+    sheet.replaceChildren(...main.childNodes);
+    if (!sheet.open) sheet.showModal();
+    const first = one("[aria-invalid],textarea,select,input:not([type=hidden]),button", sheet);
+    if (first) first.focus();
+  };
+  document.addEventListener("click", (e) => {
+    const link = e.target.closest("a[data-act],dialog.sheet a[data-cancel]");
+    if (!link || e.ctrlKey || e.metaKey || e.shiftKey) return;
+    e.preventDefault();
+    if (!link.dataset.act) return sheet.close();
+    fetch(link.href, { headers: { Accept: "text/html" } }).then(fill).catch(() => location.assign(link.href));
+  });
+  sheet.addEventListener("submit", (e) => {
+    const form = e.target, button = one("button", form);
+    if (form.method !== "post" || button.disabled) return;
+    e.preventDefault();
+    button.disabled = true;
+    fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "text/html" } })
+      .then(fill).catch(() => form.submit()).finally(() => { button.disabled = false; });
+  });
+
   // Rows that j and k walk through, and Enter opens.
   let at = -1;
   const rows = () => all("table.stack tbody tr").filter((r) => one("a[href]", r));

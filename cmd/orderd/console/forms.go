@@ -1,0 +1,435 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/migrations/bounds"
+	"orderd/order/orderhttp"
+	"orderd/payment"
+	"orderd/payment/trail"
+)
+
+// act is what a person does by a form: a page that says what will happen and asks for what is needed, which posts
+// to itself. What is posted becomes a request to the route of the API that does the same, so that there is one
+// rule for both: who may, what is checked, what the audit trail has.
+//
+// Its words are act.NAME (title and button), act.NAME.what (what will happen) and act.NAME.done (when it did).
+type act struct {
+	name string // of its words
+	path string // of its page; its parameters are those of route
+	// route is METHOD PATH of the API.
+	route  string
+	fields []field
+	// show reads what the act is about.
+	show func(ctx echo.Context) (subject, error)
+	// stepUp says whether the password has to be given again; nil: never.
+	stepUp func(ctx echo.Context) (bool, error)
+	// reveal is a field of the answer that is shown once in place of going back, such as a secret; "" for none.
+	reveal string
+	// danger marks what cannot be taken back.
+	danger bool
+	// body makes the body of the request where fields do not say it; nil: they do.
+	body func(form map[string]string) (map[string]any, error)
+}
+
+// kind is what a field of a form takes, and what becomes of it in JSON.
+type kind string
+
+// The kinds of fields.
+const (
+	asText   kind = "text"   // a text
+	asReason kind = "reason" // a text of several words; every act has one
+	asWhole  kind = "whole"  // a whole number
+	asYuan   kind = "yuan"   // yuan, as a number of fen
+	asChoice kind = "choice" // one of subject.choices
+	asCheck  kind = "check"  // true or false
+	asTime   kind = "time"   // a time of Beijing
+	asHidden kind = "hidden" // a text that the page knows
+	// asCount is typed by the person and must be subject.values[name]: whoever acts on many says on how many.
+	asCount kind = "count"
+)
+
+// field is a field of a form. Its label is the word field.NAME, with dots where the body nests: price.total.
+type field struct {
+	name string
+	kind kind
+	need bool
+	most int // characters, 0 for bounds.Reason's
+}
+
+// Fields that are headers of the API's request and no part of its body.
+const (
+	fieldVersion = "version" // If-Match: the version of what the person has read
+	fieldKey     = "key"     // Idempotency-Key: a form that is sent twice acts once
+)
+
+// The fields that many acts have.
+var (
+	withReason  = field{name: "reason", kind: asReason, need: true}
+	withVersion = field{name: fieldVersion, kind: asHidden, need: true}
+	withKey     = field{name: fieldKey, kind: asHidden, need: true}
+)
+
+// subject is what an act is about: facts that a person decides by, what the fields have before the person
+// changes them, and the page to which one goes back.
+type subject struct {
+	facts   []fact
+	values  map[string]string
+	choices map[string][]choice
+	back    string
+	// off is a word that says why the act cannot be done now; "" when it can.
+	off string
+}
+
+// fact is a line of what an act is about; Word is its label. ID is true for a number to copy.
+type fact struct {
+	Word, Text string
+	ID         bool
+}
+
+// choice is a value of asChoice and the word that stands for it.
+type choice struct{ Value, Word string }
+
+// input is a field as a page shows it.
+type input struct {
+	Name, Kind, Value, Wrong string
+	Need                     bool
+	Most                     int
+	Choices                  []choice
+}
+
+// actView is the page of an act.
+type actView struct {
+	Name, Action, Back string
+	Facts              []fact
+	Inputs             []input
+	Danger             bool
+	Off                string
+	*orderhttp.Problem // what is wrong with what was sent, nil for nothing
+	Todo               string
+	Reveal             string
+}
+
+// doneCookie tells the next page what was done; it lives for a page.
+const doneCookie = "orderd_done"
+
+// formRoutes are the pages of acts and what they post.
+func (c *console) formRoutes(api []route) []route {
+	known := map[string]route{}
+	for _, r := range api {
+		known[r.method+" "+r.path] = r
+	}
+	var all []route
+	c.forms, c.formRoles = c.formActs(), map[string]Role{}
+	for _, a := range c.forms {
+		r, there := known[a.route]
+		if !there {
+			continue // of a part that this console does not have
+		}
+		c.formRoles[a.route] = r.role
+		all = append(all, route{http.MethodGet, a.path, r.role, func(ctx echo.Context) error {
+			return c.actPage(ctx, &a)
+		}}, route{http.MethodPost, a.path, r.role, c.actStep(&a, func(ctx echo.Context) error {
+			return c.actPosted(ctx, &a, &r)
+		})})
+	}
+	return all
+}
+
+// actStep has the password given again where the act wants that.
+func (c *console) actStep(a *act, h echo.HandlerFunc) echo.HandlerFunc {
+	if a.stepUp == nil {
+		return h
+	}
+	return func(ctx echo.Context) error {
+		must, err := a.stepUp(ctx)
+		if err != nil {
+			return err
+		}
+		if must {
+			return c.stepUp(h)(ctx)
+		}
+		return h(ctx)
+	}
+}
+
+// actPage is GET of an act's page.
+func (c *console) actPage(ctx echo.Context, a *act) error {
+	s, err := a.show(ctx)
+	if err != nil {
+		return err
+	}
+	return c.show(ctx, "act", c.view(ctx, a, &s, nil))
+}
+
+// view makes the page of an act; sent is what a person has filled in, nil at first.
+func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]string) *actView {
+	v := &actView{Name: a.name, Action: ctx.Request().URL.Path, Back: s.back, Facts: s.facts, Danger: a.danger,
+		Off: s.off}
+	for _, f := range a.fields {
+		value := s.values[f.name]
+		if f.name == fieldKey && value == "" {
+			value = trail.NewID(c.Now())
+		}
+		if typed, given := sent[f.name]; given && f.name != fieldVersion {
+			value = typed
+		}
+		if f.kind == asCount && sent == nil {
+			value = ""
+		}
+		most := f.most
+		if most == 0 {
+			most = bounds.Reason.Most
+		}
+		v.Inputs = append(v.Inputs, input{Name: f.name, Kind: string(f.kind), Value: value, Need: f.need, Most: most,
+			Choices: s.choices[f.name]})
+	}
+	return v
+}
+
+// actPosted is POST of an act's page: it asks the API, and goes back to where the person came from. What cannot
+// be done is said on the same page, with what was filled in.
+func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
+	names := make([]string, len(a.fields))
+	for i, f := range a.fields {
+		names[i] = f.name
+	}
+	form, err := fields(ctx, names...)
+	if err != nil {
+		return err
+	}
+	s, err := a.show(ctx)
+	if err != nil {
+		return err
+	}
+	answer, err := c.askAPI(ctx, a, r, &s, form)
+	if err != nil {
+		return c.actRefused(ctx, a, &s, form, err)
+	}
+	if a.reveal != "" {
+		v := c.view(ctx, a, &s, form)
+		var body map[string]any
+		if err := json.Unmarshal(answer.body.Bytes(), &body); err != nil {
+			return err
+		}
+		v.Reveal, _ = body[a.reveal].(string)
+		return c.show(ctx, "act", v)
+	}
+	word := a.name
+	if answer.status == http.StatusAccepted {
+		word += ".accepted"
+	}
+	setDone(ctx, word)
+	return see(ctx, s.back)
+}
+
+// askAPI makes the request that the form means and gives the API's answer, whose error is the API's.
+func (c *console) askAPI(ctx echo.Context, a *act, r *route, s *subject, form map[string]string) (*answer, error) {
+	body, err := a.request(s, form)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	req := ctx.Request().Clone(ctx.Request().Context())
+	req.Method, req.Body, req.ContentLength = r.method, http.NoBody, 0
+	req.Form, req.PostForm = nil, nil
+	req.Header = req.Header.Clone()
+	for _, name := range []string{"If-Match", "Idempotency-Key", echo.HeaderContentType, echo.HeaderAccept} {
+		req.Header.Del(name)
+	}
+	if len(body) > 0 {
+		req.Body, req.ContentLength = readCloser{bytes.NewReader(raw)}, int64(len(raw))
+		req.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	}
+	if v := form[fieldVersion]; v != "" {
+		req.Header.Set("If-Match", `"v`+v+`"`)
+	}
+	if key := form[fieldKey]; key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	got := &answer{header: http.Header{}}
+	inner := ctx.Echo().NewContext(req, got)
+	inner.SetPath(r.path)
+	inner.SetParamNames(ctx.ParamNames()...)
+	inner.SetParamValues(ctx.ParamValues()...)
+	inner.Response().Header().Set(echo.HeaderXRequestID, orderhttp.RequestID(ctx))
+	for _, key := range []string{operatorKey, roleKey, sessionKey} {
+		inner.Set(key, ctx.Get(key))
+	}
+	return got, c.recorded(r.method, r.path, r.handle)(inner)
+}
+
+// request makes the body of the API's request.
+func (a *act) request(s *subject, form map[string]string) (map[string]any, error) {
+	for _, f := range a.fields {
+		if f.kind == asCount && strings.TrimSpace(form[f.name]) != s.values[f.name] {
+			return nil, invalid("#/"+f.name, bounds.CodeEnum, "type "+s.values[f.name]+": so many are meant")
+		}
+	}
+	if a.body != nil {
+		return a.body(form)
+	}
+	body := map[string]any{}
+	for _, f := range a.fields {
+		if f.name == fieldVersion || f.name == fieldKey || f.kind == asCount {
+			continue
+		}
+		v, err := f.value(form[f.name])
+		if err != nil {
+			return nil, err
+		}
+		if v == nil {
+			continue
+		}
+		at, names := body, strings.Split(f.name, ".")
+		for _, name := range names[:len(names)-1] {
+			inner, _ := at[name].(map[string]any)
+			if inner == nil {
+				inner = map[string]any{}
+				at[name] = inner
+			}
+			at = inner
+		}
+		at[names[len(names)-1]] = v
+	}
+	return body, nil
+}
+
+// value is what a field means in JSON, nil for one that was left out.
+func (f *field) value(text string) (any, error) {
+	at := "#/" + strings.ReplaceAll(f.name, ".", "/")
+	if f.kind == asCheck {
+		return text != "", nil
+	}
+	if strings.TrimSpace(text) == "" {
+		if f.need {
+			return nil, invalid(at, bounds.CodeRequired, "it is needed")
+		}
+		return nil, nil
+	}
+	switch f.kind {
+	case asWhole:
+		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		if err != nil {
+			return nil, invalid(at, bounds.CodeFormat, "it is a whole number, such as 12")
+		}
+		return n, nil
+	case asYuan:
+		n, err := payment.ParseYuan(strings.TrimPrefix(strings.TrimSpace(text), "¥"))
+		if err != nil {
+			return nil, invalid(at, bounds.CodeFormat, "it is yuan with at most two decimals, such as 12.00")
+		}
+		return int64(n), nil
+	case asTime:
+		t, err := time.ParseInLocation("2006-01-02T15:04", text, beijing)
+		if err != nil {
+			return nil, invalid(at, bounds.CodeFormat, "it is a time such as 2026-11-30T20:00")
+		}
+		return t.UTC().Format(time.RFC3339), nil
+	case asText, asReason, asChoice, asHidden, asCount, asCheck:
+	}
+	return text, nil
+}
+
+// actRefused shows the page again with what is wrong and with what was filled in.
+func (c *console) actRefused(ctx echo.Context, a *act, s *subject, form map[string]string, err error) error {
+	v := c.view(ctx, a, s, form)
+	orderhttp.WriteOperatorPage(ctx, err, languageOf(ctx.Request()) == en, func(p *orderhttp.Problem,
+		todo string) ([]byte, error) {
+		v.Problem, v.Todo = p, todo
+		for i := range v.Inputs {
+			for _, e := range p.Errors {
+				if e.Pointer == "#/"+strings.ReplaceAll(v.Inputs[i].Name, ".", "/") {
+					v.Inputs[i].Wrong = e.Detail
+				}
+			}
+		}
+		return c.render(ctx, "act", v)
+	})
+	return nil
+}
+
+// link leads to the page of an act, for a template; Danger is how it looks.
+type link struct {
+	Name, Path string
+	Danger     bool
+}
+
+// links are those acts that the role of whoever asks may do: name, and the values of the path's parameters.
+func (c *console) links(ctx echo.Context, params []string, names ...string) []link {
+	role, _ := ctx.Get(roleKey).(Role)
+	var all []link
+	for _, name := range names {
+		for i := range c.forms {
+			a := &c.forms[i]
+			if need, there := c.formRoles[a.route]; a.name == name && there && role.May(need) {
+				all = append(all, link{a.name, filled(a.path, params), a.danger})
+			}
+		}
+	}
+	return all
+}
+
+// filled puts values into the parameters of a path, in their order.
+func filled(path string, values []string) string {
+	parts := strings.Split(path, "/")
+	for i, p := range parts {
+		if strings.HasPrefix(p, ":") && len(values) > 0 {
+			parts[i], values = url.PathEscape(values[0]), values[1:]
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// setDone remembers for the next page what was done.
+func setDone(ctx echo.Context, word string) {
+	ctx.SetCookie(&http.Cookie{Name: doneCookie, Value: word, Path: "/", MaxAge: 60, //nolint:gosec // G124: as signIn
+		HttpOnly: true, Secure: behindTLS(ctx.Request()), SameSite: http.SameSiteStrictMode})
+}
+
+// takeDone gives the word of what was done, once; "" for nothing.
+func takeDone(ctx echo.Context) string {
+	k, err := ctx.Cookie(doneCookie)
+	if err != nil {
+		return ""
+	}
+	ctx.SetCookie(&http.Cookie{Name: doneCookie, Path: "/", MaxAge: -1, //nolint:gosec // G124: as signIn
+		HttpOnly: true, Secure: behindTLS(ctx.Request()), SameSite: http.SameSiteStrictMode})
+	word := "act." + k.Value
+	if !strings.HasSuffix(word, ".accepted") {
+		word += ".done"
+	}
+	if _, known := words[word]; !known {
+		return ""
+	}
+	return word
+}
+
+// answer takes what the API answers a form.
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header, WriteHeader and Write are http.ResponseWriter's.
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+// readCloser is a body in memory.
+type readCloser struct{ *bytes.Reader }
+
+// Close does nothing.
+func (readCloser) Close() error { return nil }
