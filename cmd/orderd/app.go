@@ -132,7 +132,6 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 		}
 	})
 	c := &core{db: db, trail: trail.New(db, time.Now, log),
-		logins: operators.NewLogins(operators.LoginConfig{DB: db, Now: time.Now}),
 		tokens: console.NewTokenStore(db, time.Now).Bound(s.OperatorTokenLife)}
 	c.close = append(c.close, func() { _ = db.Close() })
 	if err := c.build(ctx, s, sh, log); err != nil {
@@ -153,7 +152,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err := migrations.Check(ctx, c.db); err != nil {
 		return err
 	}
-	var err error
+	key, err := s.webhookKey(sh.observe != nil) // by a service, not by a verb
+	if err != nil {
+		return err
+	}
+	c.logins = operators.NewLogins(operators.LoginConfig{DB: c.db, Now: time.Now, Key: key})
 	if c.clock, err = sqldb.NewClock(ctx, c.db, time.Now); err != nil {
 		return err
 	}
@@ -753,7 +756,10 @@ func (a *app) startConsole(ctx context.Context) error {
 		Logins:      a.logins,
 		ShopKeys:    a.shops,
 		RequireTOTP: a.s.RequireTOTP,
+		BehindTLS:   a.s.BehindProxy,
 	}
+	a.logins.Keyed(a.AdminToken)
+	a.sealCodes(ctx)
 	proxies, err := orderhttp.ParseProxies(a.s.TrustedProxies)
 	if err != nil {
 		return err
@@ -776,16 +782,31 @@ func (a *app) startConsole(ctx context.Context) error {
 	return err
 }
 
+// sealCodes seals what programs before this one have left, and raises an alarm where whoever has
+// one-time codes cannot come in. The rest of the service does not wait for it.
+func (a *app) sealCodes(ctx context.Context) {
+	n, err := a.logins.Seal(ctx)
+	switch {
+	case errors.Is(err, operators.ErrSealed):
+		a.log.Error("alarm", "what", "one-time codes cannot be opened", "err", err)
+		a.metrics.Alarm("one-time codes cannot be opened", "", err.Error())
+	case err != nil:
+		a.log.Warn("one-time codes are not sealed", "err", err)
+	case n > 0:
+		a.log.Info("one-time codes were sealed", "people", n)
+	}
+}
+
 // checkAdminAddr refuses an address of the console at which passwords would go over a network
 // in the clear, unless a proxy stands before it.
 func (s *settings) checkAdminAddr() error {
 	host, _, err := net.SplitHostPort(s.AdminAddr)
-	if err != nil || loopback(host) || s.BehindProxy { // what is no address is listen's to say
+	if err != nil || loopback(host) || s.BehindProxy || s.AdminLocal { // what is no address is listen's to say
 		return nil
 	}
 	return fmt.Errorf("ORDERD_ADMIN_ADDR is %s: people would send their passwords there without TLS; leave it on "+
-		"127.0.0.1, or set ORDERD_BEHIND_PROXY=true (--behind-proxy) when a proxy with TLS is in front of it, or only "+
-		"this machine reaches it", s.AdminAddr)
+		"127.0.0.1, or set ORDERD_BEHIND_PROXY=true (--behind-proxy) when a proxy with TLS is in front of it, or "+
+		"ORDERD_ADMIN_LOCAL=true (--admin-local) when only this machine reaches it", s.AdminAddr)
 }
 
 // verifier checks customers' tokens: by the configured public key, else by the secret;

@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"orderd/migrations/bounds"
+	"orderd/migrations/seal"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/order/webhooks"
@@ -50,8 +51,10 @@ type settings struct {
 	AdminAddr  string `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
 	OpsAddr    string `name:"ops-addr" placeholder:"ADDR" help:"${ops_addr}"`
 	SimAddr    string `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
-	// BehindProxy says that whatever reaches AdminAddr has come over TLS or from this machine.
+	// BehindProxy says that browsers reach AdminAddr by a proxy that has the TLS, and AdminLocal that
+	// nobody but this machine reaches it, as in a container whose port is published on loopback.
 	BehindProxy bool `name:"behind-proxy" negatable:"" help:"${behind_proxy}"`
+	AdminLocal  bool `name:"admin-local" negatable:"" help:"${admin_local}"`
 	// RequireTOTP has who decides about money, and who makes accounts, log in with two things.
 	RequireTOTP bool `name:"require-totp" negatable:"" help:"${require_totp}"`
 	// TrustedProxies are the proxies in front of APIAddr and AdminAddr, whose X-Forwarded-For is believed.
@@ -353,9 +356,12 @@ func (s *settings) check() error {
 	case s.EventsKeep != 0 && s.EventsKeep < minEventsKeep:
 		return fmt.Errorf("ORDERD_EVENTS_KEEP is %s, it must be at least %s: whoever reads the feed may be away for "+
 			"a day", s.EventsKeep, minEventsKeep)
-	case s.WebhookKey != "" && len(s.WebhookKey) < webhooks.MinKey:
+	case s.WebhookKey != "" && len(s.WebhookKey) < seal.MinKey:
 		return fmt.Errorf("ORDERD_WEBHOOK_KEY has %d bytes, it needs %d: make one with 'openssl rand -hex 32'",
-			len(s.WebhookKey), webhooks.MinKey)
+			len(s.WebhookKey), seal.MinKey)
+	case s.RequireTOTP && s.WebhookKey == "" && !s.simulated():
+		return errors.New("ORDERD_REQUIRE_TOTP needs ORDERD_WEBHOOK_KEY, which the secrets of one-time codes are " +
+			"kept under: make one with 'openssl rand -hex 32', the same for all processes")
 	case order.CheckPayDescription(s.PayDescription) != nil:
 		return fmt.Errorf("ORDERD_PAY_DESCRIPTION: %w", order.CheckPayDescription(s.PayDescription))
 	case s.DrainDelay < 0 || s.DrainDelay > maxDrainDelay:

@@ -86,7 +86,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"is closed without one; 0: it waits.",
 	"ask_every":   "How often WeChat Pay is asked whether an open trade is paid; 0: never.",
 	"sweep_every": "How often the database is looked through for what Redis forgot.",
-	"webhook_key": "Key that secrets of webhooks are kept under, at least 32 bytes; without it webhooks are off.",
+	"webhook_key": "Key that secrets in the database are kept under, at least 32 bytes: without it webhooks are off, " +
+		"and nobody switches one-time codes on.",
 	"webhook_allow": "Networks beside the internet that webhooks may go to, such as 10.1.0.0/16, with commas; " +
 		"without TLS only there.",
 	"listen":                  "Send what happens to a back end on this machine, signed as webhooks are.",
@@ -98,8 +99,10 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"customer_token_life": "How long a customer's token may still be valid; one whose exp is further away is " +
 		"refused.",
 	"operator_token_life": "How long an operator's token lets in, from its making.",
-	"behind_proxy": "Let the listener of operators have an address that is not this machine's own: a proxy in " +
-		"front of it has the TLS, or nobody else reaches it. Name the proxy in --trusted-proxies too.",
+	"behind_proxy": "Let the listener of operators have an address that is not this machine's own, because a proxy " +
+		"in front of it has the TLS; logins are kept over TLS alone. Name the proxy in --trusted-proxies too.",
+	"admin_local": "Let the listener of operators have an address that is not this machine's own, because nobody " +
+		"else reaches it: a container whose port is published on 127.0.0.1.",
 	"require_totp": "Finance and admins use the console with one-time codes (TOTP) alone; without, they are led to " +
 		"switch them on.",
 	"operator_link_url": "How the console is reached, such as https://console.example.com.",

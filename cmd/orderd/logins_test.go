@@ -18,13 +18,18 @@ func TestTheConsoleStaysOnThisMachine(t *testing.T) {
 		s := settings{AdminAddr: addr}
 		err := s.usable([]string{"admin"})
 		if (err == nil) != fits || !fits && (!strings.Contains(err.Error(), "ORDERD_BEHIND_PROXY") ||
-			!strings.Contains(err.Error(), "--behind-proxy") || !strings.Contains(err.Error(), addr)) {
+			!strings.Contains(err.Error(), "--behind-proxy") ||
+			!strings.Contains(err.Error(), "ORDERD_ADMIN_LOCAL") || !strings.Contains(err.Error(), addr)) {
 			t.Errorf("%s: %v", addr, err)
 		}
 		if s.BehindProxy = true; s.usable([]string{"admin"}) != nil {
 			t.Errorf("%s behind a proxy: %v", addr, s.usable([]string{"admin"}))
 		}
-		if s.BehindProxy = false; s.usable([]string{"api"}) != nil {
+		s.BehindProxy, s.AdminLocal = false, true
+		if s.usable([]string{"admin"}) != nil {
+			t.Errorf("%s on this machine alone: %v", addr, s.usable([]string{"admin"}))
+		}
+		if s.AdminLocal = false; s.usable([]string{"api"}) != nil {
 			t.Errorf("%s, and no console: %v", addr, s.usable([]string{"api"}))
 		}
 	}

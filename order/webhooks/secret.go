@@ -1,8 +1,6 @@
 package webhooks
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,52 +9,23 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"orderd/migrations/seal"
 )
 
 // Secrets of endpoints, as the specification wants them: whsec_ and base64 of 24 to 64 bytes.
 const (
 	secretPrefix = "whsec_"
 	secretBytes  = 32
-	// MinKey is the least length of Config.Key, in bytes.
-	MinKey = 32
 )
 
 // errSealed: the key of the configuration is not the one that a secret was kept under.
 var errSealed = errors.New("the secret of the endpoint was kept under another ORDERD_WEBHOOK_KEY; " +
 	"give the old key back, or make a new secret: orderd webhook rotate")
 
-// box keeps secrets in the database: whoever reads it, or a copy of it, cannot sign.
-type box struct{ aead cipher.AEAD }
-
-// newBox is a box under a key of the configuration, of MinKey bytes or more.
-func newBox(key string) (*box, error) {
-	if len(key) < MinKey {
-		return nil, errors.New("webhooks: the key of secrets needs 32 bytes")
-	}
-	sum := sha256.Sum256([]byte("orderd webhooks\n" + key))
-	block, err := aes.NewCipher(sum[:])
-	if err != nil {
-		return nil, err
-	}
-	aead, err := cipher.NewGCM(block)
-	return &box{aead}, err
-}
-
-// seal gives a secret as it is stored. It opens for its endpoint alone.
-func (b *box) seal(secret []byte, endpoint string) string {
-	nonce := make([]byte, b.aead.NonceSize())
-	_, _ = rand.Read(nonce) // never fails
-	return base64.StdEncoding.EncodeToString(b.aead.Seal(nonce, nonce, secret, []byte(endpoint)))
-}
-
-// open gives a secret back.
-func (b *box) open(sealed, endpoint string) ([]byte, error) {
-	raw, err := base64.StdEncoding.DecodeString(sealed)
-	if err != nil || len(raw) < b.aead.NonceSize() {
-		return nil, errSealed
-	}
-	n := b.aead.NonceSize()
-	secret, err := b.aead.Open(nil, raw[:n], raw[n:], []byte(endpoint))
+// open gives a secret of an endpoint back.
+func open(b *seal.Box, sealed, endpoint string) ([]byte, error) {
+	secret, err := b.Open(sealed, endpoint)
 	if err != nil {
 		return nil, errSealed
 	}

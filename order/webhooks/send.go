@@ -276,13 +276,13 @@ func (s *Service) traced(ctx context.Context, events []feed.Event) []context.Con
 
 // secrets gives those that sign for an endpoint.
 func (s *Service) secrets(e *Endpoint) ([][]byte, error) {
-	secret, err := s.box.open(e.secret, e.ID)
+	secret, err := open(s.box, e.secret, e.ID)
 	if err != nil {
 		return nil, err
 	}
 	all := [][]byte{secret}
 	if e.old != "" && s.cfg.Now().Before(e.TwoSecretsUntil) {
-		if old, err := s.box.open(e.old, e.ID); err == nil {
+		if old, err := open(s.box, e.old, e.ID); err == nil {
 			all = append(all, old)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"orderd/migrations/bounds"
+	"orderd/migrations/seal"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 	"orderd/payment/feed"
@@ -106,7 +107,7 @@ type Config struct {
 	DB  *sqldb.DB
 	Now func() time.Time // the database's clock
 	Log *slog.Logger     // nil: silent
-	// Key keeps the secrets in the database, of MinKey bytes or more; "": webhooks are off.
+	// Key keeps the secrets in the database, of seal.MinKey bytes or more; "": webhooks are off.
 	Key string
 	// Allow are the networks beside the public internet.
 	Allow   []netip.Prefix
@@ -132,7 +133,7 @@ type Config struct {
 type Service struct {
 	cfg  Config
 	db   *sqldb.DB
-	box  *box
+	box  *seal.Box
 	feed *feed.Feed
 	tls  *http.Client // https://, to the internet and Config.Allow
 	bare *http.Client // http://, to Config.Allow alone
@@ -166,8 +167,8 @@ func New(c Config) (*Service, error) {
 	}
 	if c.Key != "" {
 		var err error
-		if s.box, err = newBox(c.Key); err != nil {
-			return nil, err
+		if s.box, err = seal.New(c.Key, "webhooks"); err != nil {
+			return nil, fmt.Errorf("webhooks: %w", err)
 		}
 	}
 	return s, nil
@@ -233,7 +234,7 @@ func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, er
 	e = Endpoint{ID: "we_" + ulid.Make().String(), URL: p.URL, Note: p.Note, Types: slices.Compact(p.Types),
 		State: StateOn, Why: said(p.Why), CreatedBy: p.By, CreatedAt: s.cfg.Now().Truncate(time.Millisecond),
 		from: from}
-	e.secret = s.box.seal(raw, e.ID)
+	e.secret = s.box.Seal(raw, e.ID)
 	return e, shown, s.insertEndpoint(ctx, &e)
 }
 
@@ -260,7 +261,7 @@ func (s *Service) Rotate(ctx context.Context, id, why string) (e Endpoint, secre
 	}
 	raw, shown := newSecret()
 	e, err = s.update(ctx, id, "old_secret = secret, old_until = ?, secret = ?, why = ?",
-		sqldb.Millis(s.cfg.Now().Add(rotation)), s.box.seal(raw, id), said(why))
+		sqldb.Millis(s.cfg.Now().Add(rotation)), s.box.Seal(raw, id), said(why))
 	return e, shown, err
 }
 

@@ -3,11 +3,13 @@ package operators
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
+	"orderd/migrations/seal"
 	"orderd/migrations/sqldb"
 )
 
@@ -20,6 +22,9 @@ type LoginConfig struct {
 	DB   *sqldb.DB
 	Now  func() time.Time
 	Cost Cost
+	// Key keeps the secrets of one-time codes in the database, of seal.MinKey bytes or more; "": none
+	// begin, and those that are sealed let nobody in.
+	Key string
 	// Hashed is called for each computation of a hash; nil: nobody counts.
 	Hashed func()
 }
@@ -33,17 +38,41 @@ type Logins struct {
 	cost   Cost
 	hashed func()
 	slots  chan struct{}
+	key    []byte    // see Keyed
+	box    *seal.Box // nil without a key
+	// nobody is a secret that stands for those that people do not have.
+	nobody string
 }
 
-// NewLogins makes the logins of a database, whose schema must be there.
+// NewLogins makes the logins of a database, whose schema must be there. A key that is too short is
+// the caller's to refuse, and panics.
 func NewLogins(c LoginConfig) *Logins {
-	return &Logins{db: c.DB, now: c.Now, cost: cmp.Or(c.Cost, DefaultCost), hashed: c.Hashed,
-		slots: make(chan struct{}, hashesAtOnce)}
+	l := &Logins{db: c.DB, now: c.Now, cost: cmp.Or(c.Cost, DefaultCost), hashed: c.Hashed,
+		slots: make(chan struct{}, hashesAtOnce), nobody: totpSecrets.EncodeToString(make([]byte, totpBytes))}
+	random, _ := newSecret()
+	l.Keyed(random)
+	if c.Key != "" {
+		var err error
+		if l.box, err = seal.New(c.Key, "one-time codes"); err != nil {
+			panic(err)
+		}
+		l.nobody = l.box.Seal(make([]byte, totpBytes), "")
+	}
+	return l
+}
+
+// Keyed has wrong logins counted, and browsers known, under a secret that is not in the database: the
+// bootstrap token, which all processes with a console have. Before it, or with another one, a process
+// counts for itself alone. It is called before the first login.
+func (l *Logins) Keyed(secret string) {
+	sum := sha256.Sum256([]byte("orderd logins\n" + secret))
+	l.key = sum[:]
 }
 
 // credential is what a login of a person is held against; the zero value is nobody's.
 type credential struct {
 	hash, totp, begun string
+	step              int64 // of the last code that was used
 	role              Role
 }
 
@@ -52,14 +81,17 @@ type Login struct {
 	Name, Password string
 	Code           string // of TOTP, "" for none
 	Browser        Browser
+	// Known is what Know gave the browser, "" for nothing.
+	Known string
 	// Old is the secret of the session that the browser had, which ends: "" for none.
 	Old string
 }
 
-// Login lets a person in and gives the secret of the session, which is always a new one.
-// Errors: ErrLogin, a *ThrottledError, database errors.
+// Login lets a person in and gives the secret of the session, which is always a new one. Whatever is
+// not right, the same is done until it says so. Errors: ErrLogin, with ErrSealed where the code could
+// not be looked at; a *ThrottledError, database errors.
 func (l *Logins) Login(ctx context.Context, in Login) (secret string, err error) {
-	try, err := l.reserveLogin(ctx, in.Name, in.Browser.Address)
+	try, err := l.reserveLogin(ctx, in)
 	if err != nil {
 		return "", err
 	}
@@ -68,9 +100,22 @@ func (l *Logins) Login(ctx context.Context, in Login) (secret string, err error)
 	if err != nil {
 		return "", fmt.Errorf("log in: %w", err)
 	}
-	ok, again, err := l.fits(ctx, c.hash, in.Password)
-	if err != nil || !ok {
-		return "", cmp.Or(err, ErrLogin)
+	ok, dated, err := l.fits(ctx, c.hash, in.Password)
+	if err != nil {
+		return "", err
+	}
+	step, coded, err := l.judgeCode(c, in)
+	if !ok || !coded {
+		if err != nil {
+			return "", errors.Join(ErrLogin, err)
+		}
+		return "", ErrLogin
+	}
+	again := ""
+	if dated {
+		if again, err = l.hash(ctx, in.Password); err != nil {
+			return "", err
+		}
 	}
 	secret, id := newSecret()
 	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -81,10 +126,10 @@ func (l *Logins) Login(ctx context.Context, in Login) (secret string, err error)
 		if err := now.lock(ctx, tx, in.Name); err != nil {
 			return err
 		}
-		if now.hash != c.hash { // changed since it was compared
+		if now.hash != c.hash || now.totp != c.totp { // changed since it was compared
 			return ErrLogin
 		}
-		if err := l.useCode(ctx, tx, in, now); err != nil {
+		if err := useCode(ctx, tx, in.Name, now, step); err != nil {
 			return err
 		}
 		if again != "" {
@@ -109,20 +154,34 @@ WHERE person = ?`, again, in.Name); err != nil {
 	return secret, nil
 }
 
-// useCode judges the one-time code of a login and marks its step as used, so that whoever saw it
-// typed cannot use it again.
-func (l *Logins) useCode(ctx context.Context, tx *sqldb.Tx, in Login, c credential) error {
+// judgeCode says whether the one-time code of a login is right and was not used; where the person has
+// none, any is. It does the same for everybody, whether or not they are there, have codes, or gave the
+// right password. err is ErrSealed, with which no code is right.
+func (l *Logins) judgeCode(c credential, in Login) (step int64, ok bool, err error) {
+	stored, of := c.totp, in.Name
+	if stored == "" {
+		stored, of = l.nobody, ""
+	}
+	key, err := l.openCode(stored, of)
+	if err != nil {
+		key = make([]byte, totpBytes)
+	}
+	step, ok = totpMatch(key, in.Code, l.now())
+	if c.totp == "" {
+		return 0, true, nil
+	}
+	return step, ok && err == nil && step > c.step, err
+}
+
+// useCode marks the step of a right code as used, so that whoever saw it typed cannot use it again.
+func useCode(ctx context.Context, tx *sqldb.Tx, person string, c credential, step int64) error {
 	if c.totp == "" {
 		return nil
-	}
-	step, ok := totpMatch(c.totp, in.Code, l.now())
-	if !ok {
-		return ErrLogin
 	}
 	n, err := tx.Update(ctx, `UPDATE operator_passwords
 SET totp_step = ?
 WHERE person = ?
-  AND totp_step < ?`, step, in.Name, step)
+  AND totp_step < ?`, step, person, step)
 	if err == nil && n == 0 {
 		return ErrLogin
 	}
@@ -143,12 +202,12 @@ func (c *credential) lock(ctx context.Context, tx *sqldb.Tx, name string) error 
 // read reads what a person's logins are held against; suffix may lock it.
 func (c *credential) read(ctx context.Context, tx *sqldb.Tx, name, suffix string) error {
 	*c = credential{}
-	return sqldb.Each(ctx, tx, `SELECT p.hash, p.totp, p.totp_new, o.role
+	return sqldb.Each(ctx, tx, `SELECT p.hash, p.totp, p.totp_new, p.totp_step, o.role
 FROM operator_passwords p
 JOIN operators o ON o.name = p.person
 WHERE p.person = ?
   AND o.disabled_at = 0`+suffix, []any{name}, func(rows *sql.Rows) error {
-		return rows.Scan(&c.hash, &c.totp, &c.begun, &c.role)
+		return rows.Scan(&c.hash, &c.totp, &c.begun, &c.step, &c.role)
 	})
 }
 

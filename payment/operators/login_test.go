@@ -1,6 +1,9 @@
 package operators_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -44,8 +47,18 @@ func newHall(t *testing.T, db *sqldb.DB) *hall {
 
 // another is another process on the same database.
 func (h *hall) another() *operators.Logins {
-	return operators.NewLogins(operators.LoginConfig{DB: h.db, Now: h.now, Cost: cheap,
+	return h.keyed(testKey)
+}
+
+// testKey is long enough for a key.
+const testKey = "0123456789abcdef0123456789abcdef"
+
+// keyed is another process with another key for secrets, "" for none.
+func (h *hall) keyed(key string) *operators.Logins {
+	l := operators.NewLogins(operators.LoginConfig{DB: h.db, Now: h.now, Cost: cheap, Key: key,
 		Hashed: func() { h.hashed.Add(1) }})
+	l.Keyed("the bootstrap token")
+	return l
 }
 
 func (h *hall) now() time.Time          { return time.UnixMilli(h.at.Load()).UTC() }
@@ -160,7 +173,7 @@ func TestWrongLoginsAreThrottled(t *testing.T) {
 		if _, err := h.try("anna", right, ""); err != nil {
 			t.Errorf("in time: %v", err)
 		}
-		for i := range operators.MostWrong { // one address, many names
+		for i := range operators.MostWrongAddress { // one address, many names
 			if _, err := h.try(fmt.Sprint("guess", i), right, ""); err != operators.ErrLogin {
 				t.Error(err)
 			}
@@ -202,7 +215,7 @@ func TestRightLoginsAreNotCounted(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		h := newHall(t, db)
-		first := h.person("anna", operators.Finance)
+		first, process := h.person("anna", operators.Finance), h.another()
 		login := func() string {
 			t.Helper()
 			secret, err := h.try("anna", right, "")
@@ -216,6 +229,9 @@ func TestSessionsEnd(t *testing.T) {
 			for _, secret := range secrets {
 				if h.who(secret) != nil {
 					t.Errorf("%s: a session goes on", what)
+				}
+				if s, err := process.Who(t.Context(), secret); s != nil || err != nil {
+					t.Errorf("%s: a session goes on in another process: %v", what, err)
 				}
 			}
 		}
@@ -277,6 +293,22 @@ func TestSessionsEnd(t *testing.T) {
 	})
 }
 
+// A session that can be guessed, or read out of the database or a copy of it, is somebody else's, too.
+func TestSessionsCannotBeGuessedOrRead(t *testing.T) {
+	h := newHall(t, sqldbtest.SQLite(t))
+	secret := h.person("anna", operators.Admin)
+	raw, err := base64.RawURLEncoding.DecodeString(secret)
+	if err != nil || len(raw) != 32 {
+		t.Errorf("%d bytes: %v", len(raw), err)
+	}
+	sum := sha256.Sum256([]byte(secret))
+	rows := strings.Join(sqldbtest.Contents(t, h.db)["operator_sessions"], "\n")
+	if id := hex.EncodeToString(sum[:]); !strings.Contains(rows, id) || strings.Contains(rows, secret) ||
+		h.who(id) != nil || h.who("") != nil {
+		t.Errorf("%s", rows)
+	}
+}
+
 // The program of before logins changes roles and disables, and knows no session to end.
 func TestSessionsEndWithWhatTheProgramBeforeDoes(t *testing.T) {
 	h := newHall(t, sqldbtest.SQLite(t))
@@ -302,6 +334,20 @@ func TestLoginEndsTheSessionOfBefore(t *testing.T) {
 	secret, err := h.Login(t.Context(), operators.Login{Name: "anna", Password: right, Browser: here, Old: planted})
 	if err != nil || secret == planted || h.who(secret).Person != "anna" || h.who(planted) != nil {
 		t.Errorf("%v, %+v", err, h.who(planted))
+	}
+}
+
+// As after a login; and of two people who share a browser the first is out when the second sets a password by a link.
+func TestALinkEndsTheSessionOfBefore(t *testing.T) {
+	h := newHall(t, sqldbtest.SQLite(t))
+	eve, bea := h.person("eve", operators.Viewer), h.person("bea", operators.Viewer)
+	link, err := h.LinkOf(t.Context(), "bea", "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.UseLink(t.Context(), link, "", other, eve, here)
+	if err != nil || h.who(eve) != nil || h.who(bea) != nil {
+		t.Errorf("%v, %+v %+v", err, h.who(eve), h.who(bea))
 	}
 }
 
@@ -553,6 +599,14 @@ func TestThePasswordIsGivenAgain(t *testing.T) {
 	}
 	if err := h.Prove(t.Context(), *h.who(secret), other); err != operators.ErrLogin || proved() {
 		t.Error(err)
+	}
+	second, err := h.try("anna", right, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.advance(operators.ProvedFor)
+	if err := h.Prove(t.Context(), *h.who(second), right); err != nil || proved() {
+		t.Error("by another browser of the same person: ", err)
 	}
 	if err := h.Prove(t.Context(), *h.who(secret), right); err != nil || !proved() {
 		t.Error(err)

@@ -119,20 +119,14 @@ func (l *Logins) hash(ctx context.Context, password string) (string, error) {
 }
 
 // fits says whether a password is the one of a stored hash, "" for nobody's, which takes as
-// long. again is a new hash when the stored one was made at another cost, else "".
-func (l *Logins) fits(ctx context.Context, stored, password string) (ok bool, again string, err error) {
+// long. dated says that the stored one was made at another cost.
+func (l *Logins) fits(ctx context.Context, stored, password string) (ok, dated bool, err error) {
 	h := unknown(l.cost)
 	if stored != "" {
 		if h, err = parseHash(stored); err != nil {
-			return false, "", err
+			return false, false, err
 		}
 	}
 	sum, err := l.compute(ctx, password, h.cost, h.salt)
-	if err != nil || subtle.ConstantTimeCompare(sum, h.sum) != 1 {
-		return false, "", err
-	}
-	if h.cost != l.cost {
-		again, err = l.hash(ctx, password)
-	}
-	return err == nil, again, err
+	return err == nil && subtle.ConstantTimeCompare(sum, h.sum) == 1, h.cost != l.cost, err
 }

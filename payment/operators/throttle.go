@@ -2,12 +2,14 @@ package operators
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,11 +20,18 @@ import (
 
 // Bounds of wrong logins.
 const (
-	// MostWrong is how many wrong logins a name and an address have within WrongWithin, each: a
-	// password of CheckPassword is not guessed at twenty an hour.
+	// MostWrong is how many wrong logins a name has within WrongWithin, and a browser that is known:
+	// a password of CheckPassword is not guessed at twenty an hour.
 	MostWrong = 5
+	// MostWrongAddress is how many an address has, over all names. It is more, because all who work
+	// behind one gateway are one address, and the mistakes of one must not keep the others out.
+	MostWrongAddress = 30
 	// WrongWithin is how long a wrong login counts.
 	WrongWithin = 15 * time.Minute
+	// BrowserFor is how long a browser is known that somebody has come in by.
+	BrowserFor = 90 * 24 * time.Hour
+	// browserBytes is how many random bytes tell known browsers apart.
+	browserBytes = 16
 )
 
 // ThrottledError: too many wrong logins of this name or from this address. It is the same for a
@@ -41,57 +50,92 @@ type attempt struct {
 	keys []string // all that it counts for, ascending
 }
 
-// throttled gives what failures of a kind are counted under: a hash, because a password may stand
-// where the name should, and because names have no bound here.
-func throttled(kind, value string) string {
-	sum := sha256.Sum256([]byte(kind + ":" + value))
-	return hex.EncodeToString(sum[:])
+// bucket is what wrong logins are counted under, and how many it takes.
+type bucket struct {
+	who  string
+	most int
 }
 
-// reserveLogin is reserve of a login of a name from an address. A loopback address is whoever comes
-// by a tunnel or a proxy on this machine, and counts for nobody.
-func (l *Logins) reserveLogin(ctx context.Context, name, address string) (attempt, error) {
-	own := throttled("name", Key(name))
-	if ip, err := netip.ParseAddr(address); err == nil && ip.Unmap().IsLoopback() {
-		return l.reserve(ctx, own)
+// bucketOf is that of a name, an address or such. It stands in the database as a hash, because a
+// password may stand where the name should; under a key that is not there, because what people type
+// by mistake is guessed in no time.
+func (l *Logins) bucketOf(kind, value string, most int) bucket {
+	return bucket{l.mac(kind, value), most}
+}
+
+// mac is a hash of something of a kind under the key of Keyed.
+func (l *Logins) mac(kind, value string) string {
+	h := hmac.New(sha256.New, l.key)
+	h.Write([]byte(kind + ":" + value))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// reserveLogin is reserve of a login. A browser that its person has come in by before counts for
+// itself: whoever guesses elsewhere, by that name or from the same address, does not keep them out.
+func (l *Logins) reserveLogin(ctx context.Context, in Login) (attempt, error) {
+	if nonce, ok := l.known(in.Known, in.Name); ok {
+		return l.reserve(ctx, l.bucketOf("browser", nonce, MostWrong))
 	}
-	return l.reserve(ctx, own, throttled("address", address))
+	return l.reserve(ctx, l.bucketOf("name", Key(in.Name), MostWrong),
+		l.bucketOf("address", in.Browser.Address, MostWrongAddress))
+}
+
+// Know gives what a browser keeps that a person has come in by, for Login.Known. It lets nobody in:
+// its guesses at that person's password are counted apart, and no others.
+func (l *Logins) Know(person string) string {
+	raw := make([]byte, browserBytes)
+	rand.Read(raw) // never fails, says its documentation
+	text := base64.RawURLEncoding.EncodeToString(raw) + "." + strconv.FormatInt(l.now().Add(BrowserFor).Unix(), 10)
+	return text + "." + l.mac("known browser", text+" "+Key(person))
+}
+
+// known gives what tells a browser from others of which Know said that the person came in by it.
+func (l *Logins) known(value, name string) (nonce string, ok bool) {
+	at := strings.LastIndexByte(value, '.')
+	if at < 0 {
+		return "", false
+	}
+	nonce, until, _ := strings.Cut(value[:at], ".")
+	end, err := strconv.ParseInt(until, 10, 64)
+	fits := hmac.Equal([]byte(value[at+1:]), []byte(l.mac("known browser", value[:at]+" "+Key(name))))
+	return nonce, fits && err == nil && l.now().Unix() < end
 }
 
 // reserveProof is reserve of a password or code that the person of a session gives again. It counts
 // for the session: who guesses at the door does not keep those out of their work who are in.
 func (l *Logins) reserveProof(ctx context.Context, s Session) (attempt, error) {
-	return l.reserve(ctx, throttled("session", s.ID))
+	return l.reserve(ctx, l.bucketOf("session", s.ID, MostWrong))
 }
 
 // reserve counts something as wrong before it is looked at. Errors: a *ThrottledError, database
 // errors.
-func (l *Logins) reserve(ctx context.Context, own string, others ...string) (attempt, error) {
+func (l *Logins) reserve(ctx context.Context, own bucket, others ...bucket) (attempt, error) {
 	var a attempt
 	var wait time.Duration
 	isNew := false
+	all := append([]bucket{own}, others...)
+	slices.SortFunc(all, func(a, b bucket) int { return strings.Compare(a.who, b.who) }) // locks of two in one order
 	err := l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		now := l.now()
-		a = attempt{now.UnixMilli(), own, append([]string{own}, others...)}
+		a = attempt{at: now.UnixMilli(), own: own.who}
 		wait = 0
-		rows := map[string]*tries{}
-		slices.Sort(a.keys) // two logins lock in the same order
-		for _, who := range a.keys {
-			t, err := lockTries(ctx, tx, who, now)
+		rows := make([]*tries, len(all))
+		for i, b := range all {
+			t, err := lockTries(ctx, tx, b.who, now)
 			if err != nil {
 				return err
 			}
-			rows[who] = t
+			rows[i] = t
 			isNew = isNew || !t.there
-			wait = max(wait, t.wait(now))
+			wait = max(wait, t.wait(now, b.most))
 		}
 		if wait > 0 {
 			return nil
 		}
-		for _, who := range a.keys {
-			t := rows[who]
-			t.at = append(t.at, a.at)
-			if err := t.write(ctx, tx, who); err != nil {
+		for i, b := range all {
+			a.keys = append(a.keys, b.who)
+			rows[i].at = append(rows[i].at, a.at)
+			if err := rows[i].write(ctx, tx, b.who); err != nil {
 				return err
 			}
 		}
@@ -134,12 +178,12 @@ FOR UPDATE`, who).Scan(&text)
 	return t, err
 }
 
-// wait gives how long until another login is looked at, 0 for none.
-func (t *tries) wait(now time.Time) time.Duration {
-	if len(t.at) < MostWrong {
+// wait gives how long until another login is looked at, of which there are most at a time; 0 for none.
+func (t *tries) wait(now time.Time, most int) time.Duration {
+	if len(t.at) < most {
 		return 0
 	}
-	oldest := sqldb.FromMillis(t.at[len(t.at)-MostWrong])
+	oldest := sqldb.FromMillis(t.at[len(t.at)-most])
 	return max(oldest.Add(WrongWithin).Sub(now), time.Second)
 }
 

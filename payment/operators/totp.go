@@ -5,7 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // G505: RFC 6238 as authenticator apps have it
-	"crypto/subtle"
+	"database/sql"
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
@@ -26,6 +26,16 @@ const (
 	totpSkew = 1
 )
 
+// Errors of the key that secrets of one-time codes are kept under.
+var (
+	// ErrNoKey: there is none, so that no one-time codes begin.
+	ErrNoKey = errors.New("one-time codes need a key that their secrets are kept under: set ORDERD_WEBHOOK_KEY to at " +
+		"least 32 random bytes ('openssl rand -hex 32'), the same for all processes")
+	// ErrSealed: it is not the one of before. Whoever has one-time codes does not come in.
+	ErrSealed = errors.New("one-time codes are kept under another ORDERD_WEBHOOK_KEY, or it is not set: give the old " +
+		"key back, or take the codes away by a link for each of these people ('orderd operator link NAME')")
+)
+
 // ErrNoTOTP: there is no secret that could be confirmed; begin again.
 var ErrNoTOTP = errors.New("there is no one-time code to confirm; begin again")
 
@@ -43,14 +53,10 @@ func totpCode(secret []byte, step int64) string {
 }
 
 // totpMatch gives the step whose code this is, within totpSkew; ok is false for none.
-func totpMatch(secret, code string, now time.Time) (step int64, ok bool) {
-	key, err := totpSecrets.DecodeString(secret)
-	if err != nil || len(key) == 0 {
-		return 0, false
-	}
+func totpMatch(key []byte, code string, now time.Time) (step int64, ok bool) {
 	middle := now.Unix() / int64(totpStep/time.Second)
 	for s := middle - totpSkew; s <= middle+totpSkew; s++ {
-		if subtle.ConstantTimeCompare([]byte(totpCode(key, s)), []byte(code)) == 1 {
+		if hmac.Equal([]byte(totpCode(key, s)), []byte(code)) {
 			step, ok = s, true
 		}
 	}
@@ -65,15 +71,19 @@ func TOTPAddress(person, secret string) string {
 }
 
 // BeginTOTP makes a secret that counts when ConfirmTOTP has seen a code of it. Another one that
-// was begun is forgotten; one that counts goes on counting.
+// was begun is forgotten; one that counts goes on counting. Errors: ErrNoKey, database errors.
 func (l *Logins) BeginTOTP(ctx context.Context, s Session) (secret string, err error) {
+	if l.box == nil {
+		return "", ErrNoKey
+	}
 	raw := make([]byte, totpBytes)
 	rand.Read(raw) // never fails, says its documentation
 	secret = totpSecrets.EncodeToString(raw)
+	sealed := l.box.Seal(raw, s.Person)
 	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		return tx.UpdateRows(ctx, 1, `UPDATE operator_passwords
 SET totp_new = ?
-WHERE person = ?`, secret, s.Person)
+WHERE person = ?`, sealed, s.Person)
 	})
 	if err != nil {
 		return "", fmt.Errorf("begin one-time codes of %s: %w", s.Person, err)
@@ -83,7 +93,7 @@ WHERE person = ?`, secret, s.Person)
 
 // ConfirmTOTP makes the secret that was begun the one that logins ask for, after a code of it,
 // and ends the other sessions of the person. Wrong codes are counted as wrong logins are.
-// Errors: ErrLogin, ErrNoTOTP, a *ThrottledError, database errors.
+// Errors: ErrLogin, ErrNoTOTP, ErrSealed, a *ThrottledError, database errors.
 func (l *Logins) ConfirmTOTP(ctx context.Context, s Session, code string) error {
 	try, err := l.reserveProof(ctx, s)
 	if err != nil {
@@ -100,7 +110,11 @@ func (l *Logins) ConfirmTOTP(ctx context.Context, s Session, code string) error 
 			}
 			return ErrNoTOTP
 		}
-		step, ok := totpMatch(c.begun, code, l.now())
+		key, err := l.openCode(c.begun, s.Person)
+		if err != nil {
+			return err
+		}
+		step, ok := totpMatch(key, code, l.now())
 		if !ok {
 			return ErrLogin
 		}
@@ -134,4 +148,87 @@ WHERE person = ?`, s.Person); err != nil {
 		return fmt.Errorf("end one-time codes of %s: %w", s.Person, err)
 	}
 	return nil
+}
+
+// sealed tells a secret that is sealed from one of a program before that, which is half as long.
+func sealed(stored string) bool { return len(stored) > totpSecrets.EncodedLen(totpBytes) }
+
+// openCode gives the secret of one-time codes of a person by what is stored. Errors: ErrSealed.
+func (l *Logins) openCode(stored, person string) (key []byte, err error) {
+	switch {
+	case !sealed(stored): // until Seal
+		key, err = totpSecrets.DecodeString(stored)
+	case l.box == nil:
+		err = ErrSealed
+	default:
+		key, err = l.box.Open(stored, person)
+	}
+	if err != nil || len(key) == 0 {
+		return nil, ErrSealed
+	}
+	return key, nil
+}
+
+// CanSeal reports that there is a key that secrets of one-time codes are kept under.
+func (l *Logins) CanSeal() bool { return l.box != nil }
+
+// Seal seals the secrets of one-time codes that a program before sealing has written, and looks
+// whether those that are sealed can be opened. Errors: ErrSealed, with how many cannot; ErrNoKey, where
+// some stand there as they are and no key is set: these work all the same; database errors.
+func (l *Logins) Seal(ctx context.Context) (done int, err error) {
+	bare, shut := 0, 0
+	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		done, bare, shut = 0, 0, 0
+		type row struct{ person, totp, begun string }
+		var rows []row
+		err := sqldb.Each(ctx, tx, `SELECT person, totp, totp_new
+FROM operator_passwords
+WHERE totp <> ''
+  OR totp_new <> ''
+ORDER BY person
+FOR UPDATE`, nil, func(r *sql.Rows) error {
+			var one row
+			err := r.Scan(&one.person, &one.totp, &one.begun)
+			rows = append(rows, one)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			now := r
+			for _, stored := range []*string{&now.totp, &now.begun} {
+				key, err := l.openCode(*stored, r.person)
+				switch {
+				case *stored == "":
+				case err != nil:
+					shut++
+				case sealed(*stored):
+				case l.box == nil:
+					bare++
+				default:
+					*stored = l.box.Seal(key, r.person)
+				}
+			}
+			if now == r {
+				continue
+			}
+			done++
+			if err := tx.UpdateRows(ctx, 1, `UPDATE operator_passwords
+SET totp = ?, totp_new = ?
+WHERE person = ?`, now.totp, now.begun, r.person); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("seal one-time codes: %w", err)
+	case shut > 0:
+		return done, fmt.Errorf("of %d secrets: %w", shut, ErrSealed)
+	case bare > 0:
+		return done, fmt.Errorf("%d secrets stand in the database as they are: %w", bare, ErrNoKey)
+	}
+	return done, nil
 }

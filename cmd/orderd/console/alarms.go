@@ -11,6 +11,7 @@ var alarmKinds = []struct{ says, kind string }{
 	{"of less than a day", "new_person"}, // two people, of whom one may be the other
 	{"shipping: ", "shipping"},
 	{"webhook: ", "webhook"},
+	{"one-time codes", "codes"}, // of people of the console
 
 	// WeChat Pay and this shop.
 	{"wechat refuses our credentials", "credentials"},

@@ -150,6 +150,9 @@ type Options struct {
 	ShopKeys ShopKeys
 	// RequireTOTP has finance and admins log in with one-time codes.
 	RequireTOTP bool
+	// BehindTLS says that browsers reach the listener by a proxy that has the TLS, whatever a request
+	// says: cookies without TLS are neither taken nor set.
+	BehindTLS bool
 	// TrustedProxies are those whose X-Forwarded-For says where a browser is.
 	TrustedProxies []netip.Prefix
 	// WrongTokens bounds the tokens that are nobody's; nil: nothing does.

@@ -108,7 +108,8 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	}
 	d.home = &home{}
 	d.logins = operators.NewLogins(operators.LoginConfig{DB: d.DB, Now: d.Clock.Now,
-		Cost: operators.Cost{Passes: 1, KiB: 8, Threads: 1}})
+		Key: strings.Repeat("k", 32), Cost: operators.Cost{Passes: 1, KiB: 8, Threads: 1}})
+	d.logins.Keyed("the bootstrap token")
 	d.keys = shops.New(d.DB, d.Clock.Now)
 	e, err := New(Options{Logins: d.logins, ShopKeys: d.keys, Trail: trail.New(d.DB, d.Clock.Now, nil),
 		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,

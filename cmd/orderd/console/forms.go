@@ -395,7 +395,7 @@ func filled(path string, values []string) string {
 // setDone remembers for the next page what was done.
 func setDone(ctx echo.Context, word string) {
 	ctx.SetCookie(&http.Cookie{Name: doneCookie, Value: word, Path: "/", MaxAge: 60, //nolint:gosec // G124: as signIn
-		HttpOnly: true, Secure: behindTLS(ctx.Request()), SameSite: http.SameSiteStrictMode})
+		HttpOnly: true, Secure: saysTLS(ctx.Request()), SameSite: http.SameSiteStrictMode})
 }
 
 // takeDone gives the word of what was done, once; "" for nothing.
@@ -405,7 +405,7 @@ func takeDone(ctx echo.Context) string {
 		return ""
 	}
 	ctx.SetCookie(&http.Cookie{Name: doneCookie, Path: "/", MaxAge: -1, //nolint:gosec // G124: as signIn
-		HttpOnly: true, Secure: behindTLS(ctx.Request()), SameSite: http.SameSiteStrictMode})
+		HttpOnly: true, Secure: saysTLS(ctx.Request()), SameSite: http.SameSiteStrictMode})
 	word := "act." + k.Value
 	if !strings.HasSuffix(word, ".accepted") {
 		word += ".done"

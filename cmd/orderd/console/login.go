@@ -75,17 +75,27 @@ func (c *console) login(ctx echo.Context) error {
 	}
 	r := ctx.Request()
 	next := nextPage(f["next"])
+	if c.inTheClear(r) {
+		return c.showLogin(ctx, http.StatusForbidden, "login", map[string]any{"Next": next,
+			"Said": say(ctx, "said.tls")})
+	}
 	secret, err := c.Logins.Login(r.Context(), operators.Login{Name: f["name"], Password: f["password"],
-		Code: f["code"], Browser: c.browserOf(r), Old: cookieOf(r)})
+		Code: f["code"], Browser: c.browserOf(r), Old: c.cookieOf(r, sessionCookie),
+		Known: c.cookieOf(r, browserCookie)})
 	if err != nil {
-		status, message, err := c.refused(ctx, err)
-		if err != nil {
-			return err
+		status, message, other := c.refused(ctx, err)
+		if other != nil {
+			return other
 		}
-		c.Log.Warn("login refused", "address", c.browserOf(r).Address, "held", status == http.StatusTooManyRequests)
+		why := "" // of the service, and not of whoever asks
+		if errors.Is(err, operators.ErrSealed) {
+			why = operators.ErrSealed.Error()
+		}
+		c.Log.Warn("login refused", "address", c.browserOf(r).Address, "held", status == http.StatusTooManyRequests,
+			"why", why)
 		return c.showLogin(ctx, status, "login", map[string]any{"Next": next, "Said": message})
 	}
-	signIn(ctx, secret)
+	c.signIn(ctx, f["name"], secret)
 	c.Log.Info("login", "name", f["name"], "address", c.browserOf(r).Address)
 	return see(ctx, next)
 }
@@ -126,11 +136,15 @@ func (c *console) setup(ctx echo.Context) error {
 		return c.showLogin(ctx, http.StatusUnprocessableEntity, "setup", map[string]any{"Person": k.Person,
 			"T": f["t"], "Name": f["name"], "Said": message})
 	}
-	if f["password"] != f["again"] {
+	r := ctx.Request()
+	switch {
+	case c.inTheClear(r):
+		return again(say(ctx, "said.tls"))
+	case f["password"] != f["again"]:
 		return again(say(ctx, "said.notagain"))
 	}
-	r := ctx.Request()
-	secret, err := c.Logins.UseLink(r.Context(), f["t"], f["name"], f["password"], cookieOf(r), c.browserOf(r))
+	secret, err := c.Logins.UseLink(r.Context(), f["t"], f["name"], f["password"], c.cookieOf(r, sessionCookie),
+		c.browserOf(r))
 	switch {
 	case errors.Is(err, operators.ErrPassword):
 		return again(tooWeak(ctx))
@@ -141,8 +155,9 @@ func (c *console) setup(ctx echo.Context) error {
 	case err != nil:
 		return err
 	}
-	signIn(ctx, secret)
-	c.Log.Info("password set by a link", "name", cmp.Or(k.Person, f["name"]), "address", c.browserOf(r).Address)
+	person := cmp.Or(k.Person, f["name"])
+	c.signIn(ctx, person, secret)
+	c.Log.Info("password set by a link", "name", person, "address", c.browserOf(r).Address)
 	return see(ctx, "/")
 }
 
@@ -157,7 +172,7 @@ func (c *console) logout(ctx echo.Context) error {
 	if err := c.Logins.End(ctx.Request().Context(), s.Person, s.ID); err != nil {
 		return err
 	}
-	signOut(ctx)
+	c.signOut(ctx)
 	return see(ctx, "/login")
 }
 
@@ -218,14 +233,15 @@ func (c *console) changePassword(ctx echo.Context) error {
 		}
 		return again(status, message)
 	}
-	signIn(ctx, secret)
+	c.signIn(ctx, s.Person, secret)
 	c.Log.Info("password changed", "name", s.Person, "address", s.Address)
 	return see(ctx, "/ui/me")
 }
 
 // totpPage is GET /ui/me/totp.
 func (c *console) totpPage(ctx echo.Context) error {
-	return c.showLogin(ctx, http.StatusOK, "totp", map[string]any{"Required": c.mustHaveTOTP(ctx)})
+	return c.showLogin(ctx, http.StatusOK, "totp", map[string]any{"Required": c.mustHaveTOTP(ctx),
+		"Off": !c.Logins.CanSeal()})
 }
 
 // mustHaveTOTP reports that whoever is signed in may not be without one-time codes.
@@ -241,6 +257,9 @@ func (c *console) beginTOTP(ctx echo.Context) error {
 	}
 	s := sessionOf(ctx)
 	secret, err := c.Logins.BeginTOTP(ctx.Request().Context(), s)
+	if errors.Is(err, operators.ErrNoKey) {
+		return c.totpPage(ctx)
+	}
 	if err != nil {
 		return err
 	}

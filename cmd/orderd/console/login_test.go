@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base32"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order/ordertest"
 	"orderd/order/ordertest/canary"
+	"orderd/order/shops"
 	"orderd/payment/operators"
 )
 
@@ -42,11 +45,12 @@ type browser struct {
 	d       *desk
 	cookies map[string]string
 	headers map[string]string
+	host    string // "": this machine
 }
 
 // stranger is a browser that is nobody's yet.
 func (d *desk) stranger() *browser {
-	return &browser{d, map[string]string{}, map[string]string{"Sec-Fetch-Site": "same-origin",
+	return &browser{d: d, cookies: map[string]string{}, headers: map[string]string{"Sec-Fetch-Site": "same-origin",
 		"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "zh-CN"}}
 }
 
@@ -78,6 +82,7 @@ func (b *browser) send(method, path string, form []string) *httptest.ResponseRec
 	if method != http.MethodGet {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+	r.Host = cmp.Or(b.host, "127.0.0.1:9090")
 	for name, value := range b.headers {
 		r.Header.Set(name, value)
 	}
@@ -138,8 +143,8 @@ func TestFirstPersonToLogout(t *testing.T) {
 	}
 	leads(t, b.get("/login?next=/ui/gates"), "/ui/gates")
 	leads(t, b.post("/logout"), "/login")
-	if len(b.cookies) > 0 {
-		t.Errorf("cookies are left: %v", b.cookies)
+	if b.cookies[sessionCookie] != "" || b.cookies[browserCookie] == "" {
+		t.Errorf("cookies: %v", b.cookies)
 	}
 	want(t, b.post("/login", "name", "anna", "password", "wrong horse battery", "next", "/"), 403, "不正确")
 	leads(t, b.post("/login", "name", " anna ", "password", password, "next", "//evil.example/"), "/")
@@ -193,58 +198,254 @@ func TestEveryRouteAndSession(t *testing.T) {
 	}
 }
 
-// A stolen cookie is of no use to a page of another site, whatever it has the browser post; nor to one that a frame or
-// a link of it opens.
-func TestAnotherSitesFormChangesNothing(t *testing.T) {
-	d := newDesk(t)
-	adam, bert := d.browser(t, "adam", Admin), d.browser(t, "bert", Viewer)
-	before := sqldbtest.Contents(t, d.DB)
-	for _, headers := range []map[string]string{{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
-		{"Origin": "https://evil.example"}, {"Origin": "null"},
-		{"Sec-Fetch-Site": "cross-site", "Origin": "http://example.com"}} {
-		thief := &browser{d, adam.cookies, headers}
-		for _, post := range [][]string{{"/ui/people", "name", "eve", "role", "admin", "reason", "x"},
-			{"/ui/people/bert/disable", "reason", "x"}, {"/ui/people/bert/link", "reason", "x"},
-			{"/ui/people/bert/end-sessions", "reason", "x"}, {"/ui/me/totp"}, {"/ui/me/sessions/end"}, {"/logout"},
-			{"/ui/me/password", "old", password, "password", "another horse battery", "again", "another horse battery"},
-			{"/login", "name", "adam", "password", password}, {"/admin/v1/tokens"}} {
-			want(t, thief.post(post[0], post[1:]...), 403, "FORBIDDEN")
-		}
-	}
-	if changed := sqldbtest.Changed(before, sqldbtest.Contents(t, d.DB)); len(changed) > 0 {
-		t.Errorf("another site changed %v", changed)
-	}
-	want(t, bert.get("/ui/me"), 200, "bert")
-	leads(t, (&browser{d, adam.cookies, map[string]string{"Origin": "http://example.com"}}).post("/logout"), "/login")
+// forms are the fields that a form of a route has, for tests that send one which would be taken.
+var forms = map[string][]string{
+	"/login":                         {"name", "adam", "password", password},
+	"/setup":                         {"t", "LINK", "name", "eve", "password", password, "again", password},
+	"/logout":                        {},
+	"/ui/language":                   {"to", "en", "back", "/"},
+	"/ui/me/sessions/end":            {},
+	"/ui/me/password":                {"old", password, "password", password + "2", "again", password + "2"},
+	"/ui/me/totp":                    {},
+	"/ui/me/totp/confirm":            {"code", "000000"},
+	"/ui/me/totp/off":                {},
+	"/ui/people":                     {"name", "eve", "role", "admin", "reason", "x"},
+	"/ui/people/:name/role":          {"role", "admin", "reason", "x"},
+	"/ui/people/:name/disable":       {"reason", "x"},
+	"/ui/people/:name/end-session":   {"id", "SESSION", "reason", "x"},
+	"/ui/people/:name/end-sessions":  {"reason", "x"},
+	"/ui/people/:name/link":          {"reason", "x"},
+	"/ui/people/:name/tokens":        {"label", "laptop", "reason", "x"},
+	"/ui/people/:name/tokens/revoke": {"token", "bert:desk", "reason", "x"},
+	"/ui/shop-keys":                  {"shop", "web", "scope_read", "1", "reason", "x"},
+	"/ui/shop-keys/revoke":           {"key", "old/1", "reason", "x"},
 }
 
-// What the cookie says is what keeps scripts, other sites and networks from it.
+// office is a desk with adam, an admin; bert, a viewer with a session and a token; a key of a shop; and a link.
+type office struct {
+	*desk
+	adam, bert *browser
+	fill       *strings.Replacer // of what forms has in capitals
+}
+
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	d := newDesk(t)
+	o := &office{desk: d, adam: d.browser(t, "adam", Admin), bert: d.browser(t, "bert", Viewer)}
+	_, _, err := d.tokens.CreateFor(t.Context(), "bert", "desk", "adam")
+	if err == nil {
+		_, _, err = d.keys.Create(t.Context(), "old", shops.Scopes(), "adam")
+	}
+	all, e := d.logins.Sessions(t.Context(), "bert")
+	link, e2 := d.logins.LinkOf(t.Context(), "adam", "cli")
+	if err := cmp.Or(err, e, e2); err != nil {
+		t.Fatal(err)
+	}
+	o.fill = strings.NewReplacer("SESSION", all[0].ID, "LINK", link)
+	return o
+}
+
+// form gives path and fields of a route's form that would be taken; ok is false where forms has none.
+func (o *office) form(pattern string) (path string, fields []string, ok bool) {
+	fields, ok = forms[pattern]
+	fields = slices.Clone(fields)
+	for i := range fields {
+		fields[i] = o.fill.Replace(fields[i])
+	}
+	return strings.NewReplacer(":name", "bert", ":no", "01NONE", ":id", "none").Replace(pattern), fields, ok
+}
+
+// posts gives the routes that take a form.
+func (o *office) posts(t *testing.T) (all []string) {
+	t.Helper()
+	for _, r := range o.routes {
+		if r[0] != http.MethodGet && !strings.HasPrefix(r[1], "/admin/") {
+			all = append(all, r[1])
+		}
+	}
+	if len(all) < len(forms) {
+		t.Fatalf("%d routes take forms: %v", len(all), all)
+	}
+	return all
+}
+
+// A stolen cookie is of no use to a page of another site, whatever it has the browser post and wherever: every route
+// that changes something refuses it, the API's too, and the same form of the own page is taken.
+func TestAnotherSitesFormChangesNothing(t *testing.T) {
+	o := newOffice(t)
+	before := sqldbtest.Contents(t, o.DB)
+	tried := 0
+	for _, headers := range []map[string]string{{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
+		{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:9091"},
+		{"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1:9090"}} {
+		thief := &browser{d: o.desk, cookies: o.adam.cookies, headers: headers}
+		for _, r := range o.routes {
+			if r[0] == http.MethodGet {
+				continue
+			}
+			path, fields, _ := o.form(r[1])
+			tried++
+			w := thief.send(r[0], path, fields)
+			want(t, w, 403, "FORBIDDEN")
+			if len(w.Result().Cookies()) > 0 {
+				t.Errorf("%s %s sets a cookie", r[0], path)
+			}
+		}
+	}
+	if changed := sqldbtest.Changed(before, sqldbtest.Contents(t, o.DB)); len(changed) > 0 {
+		t.Errorf("another site changed %v", changed)
+	}
+	if tried < 6*40 {
+		t.Errorf("only %d were tried", tried)
+	}
+	want(t, o.bert.get("/ui/me"), 200, "bert")
+	leads(t, (&browser{d: o.desk, cookies: o.adam.cookies,
+		headers: map[string]string{"Origin": "http://127.0.0.1:9090"}}).post("/logout"), "/login")
+}
+
+// What asks for the password again does so however it is reached: a form that is posted straight to the act, without
+// the page that asks, changes nothing.
+func TestNothingGoesAroundThePassword(t *testing.T) {
+	// These ask for it themselves, or do no harm.
+	free := []string{"/logout", "/ui/me/sessions/end", "/ui/me/password", "/ui/me/totp/confirm"}
+	tried := 0
+	for _, pattern := range newOffice(t).posts(t) {
+		if _, ok := forms[pattern]; !ok || !strings.HasPrefix(pattern, "/ui/") || slices.Contains(free, pattern) ||
+			pattern == "/ui/language" {
+			continue
+		}
+		tried++
+		o := newOffice(t)
+		path, fields, _ := o.form(pattern)
+		o.Clock.Advance(operators.ProvedFor)
+		want(t, o.adam.get("/ui/me"), 200, "adam") // which notes that it was seen
+		before := sqldbtest.Contents(t, o.DB)
+		for _, more := range [][]string{nil, {"prove", "1"}, {provePassword, ""}} {
+			w := o.adam.post(path, append(slices.Clone(fields), more...)...)
+			want(t, w, 403, said("title.prove"))
+		}
+		want(t, o.adam.post(path, append(slices.Clone(fields), provePassword, "wrong horse battery")...), 403,
+			said("said.wrong"))
+		after := sqldbtest.Contents(t, o.DB)
+		for _, mine := range []string{"login_failures", "trail"} {
+			delete(before, mine)
+			delete(after, mine)
+		}
+		if changed := sqldbtest.Changed(before, after); len(changed) > 0 {
+			t.Errorf("%s without the password changed %v", pattern, changed)
+		}
+		w := o.adam.post(path, append(slices.Clone(fields), provePassword, password)...)
+		if w.Code != http.StatusOK && w.Code != http.StatusSeeOther {
+			t.Errorf("%s with the password: %d %.300s", pattern, w.Code, w.Body)
+		}
+	}
+	if tried < 12 {
+		t.Errorf("only %d were tried", tried)
+	}
+}
+
+// tlsDesk is a desk behind a proxy that has the TLS.
+func tlsDesk(t *testing.T, d *desk) *desk {
+	t.Helper()
+	e, err := New(Options{Orders: d.Service, Stock: d.Admin, Refunds: d.Service, Reconciler: d.books,
+		Failures: d.failures, TokenStore: d.tokens, Tokens: deskTokens(), Metrics: NewMetrics(),
+		Ready: NewReadiness(d.Clock.Now), Now: d.Clock.Now, Logins: d.logins, BehindTLS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := *d
+	behind.Handler, behind.console = e, e
+	return &behind
+}
+
+// What the cookies say is what keeps scripts, other sites and networks from them, and one that anybody without TLS can
+// plant is not taken where there is TLS: also of a proxy that does not say so.
 func TestCookies(t *testing.T) {
 	d := newDesk(t)
 	d.browser(t, "anna", Viewer)
-	for _, tls := range []map[string]string{{}, {"X-Forwarded-Proto": "https"}, {"Origin": "https://example.com"}} {
-		b := d.stranger()
-		for name, value := range tls {
+	behind := tlsDesk(t, d)
+	const public = "console.example.com"
+	for _, c := range []struct {
+		what, host string
+		d          *desk
+		headers    map[string]string
+		secure     bool
+	}{
+		{"on this machine", "127.0.0.1:9090", d, nil, false},
+		{"by a tunnel", "localhost:7000", d, nil, false},
+		{"by a tunnel of another family", "[::1]:7000", d, nil, false},
+		{"by a name of this machine", "orderd.localhost:7000", d, nil, false},
+		{"a proxy that says so", "127.0.0.1:9090", d, map[string]string{"X-Forwarded-Proto": "https"}, true},
+		{"a proxy that leaves it to the browser", "127.0.0.1:9090", d,
+			map[string]string{"Origin": "https://127.0.0.1:9090"}, true},
+		{"a proxy that says nothing, and keeps the name", public, d, nil, true},
+		{"a proxy that says nothing, and keeps no name", "127.0.0.1:9090", behind, nil, true},
+		{"a proxy that says the wrong thing", "127.0.0.1:9090", behind,
+			map[string]string{"X-Forwarded-Proto": "http"}, true},
+		{"a name that looks like this machine's", "127.0.0.1.example.com", d, nil, true},
+		{"another one", "localhost.example.com", d, nil, true},
+	} {
+		b := c.d.stranger()
+		b.host = c.host
+		for name, value := range c.headers {
 			b.headers[name] = value
 		}
 		w := b.post("/login", "name", "anna", "password", password)
-		set := w.Header().Get("Set-Cookie")
-		name, secure := sessionCookie, len(tls) > 0
-		if secure {
-			name = secureCookie
+		set := w.Result().Header.Values("Set-Cookie")
+		if len(set) != 2 {
+			t.Fatalf("%s: %d %q", c.what, w.Code, set)
 		}
-		if !strings.HasPrefix(set, name+"=") || strings.Contains(set, "; Secure") != secure ||
-			!strings.Contains(set, "; HttpOnly") || !strings.Contains(set, "; SameSite=Strict") ||
-			!strings.Contains(set, "Path=/") || strings.Contains(set, "Domain") || strings.Contains(set, "Expires") {
-			t.Errorf("%v: %s", tls, set)
+		for i, name := range []string{sessionCookie, browserCookie} {
+			if c.secure {
+				name = hostPrefix + name
+			}
+			if k := set[i]; !strings.HasPrefix(k, name+"=") || strings.Contains(k, "; Secure") != c.secure ||
+				!strings.Contains(k, "; HttpOnly") || !strings.Contains(k, "; SameSite=Strict") ||
+				!strings.Contains(k, "Path=/") || strings.Contains(k, "Domain") || strings.Contains(k, "Expires") ||
+				strings.Contains(k, "Max-Age") != (i == 1) {
+				t.Errorf("%s: %s", c.what, k)
+			}
 		}
 		want(t, b.get("/ui/me"), 200, "anna")
-		if secure { // one that a page without TLS planted
-			b.cookies[sessionCookie] = b.cookies[name]
-			delete(b.cookies, name)
-			leads(t, b.get("/ui/me"), "/login?next=%2Fui%2Fme")
+		if !c.secure {
+			continue
+		}
+		// One that a page without TLS planted, in a browser that was here before, and in one that was not.
+		b.cookies[sessionCookie] = b.cookies[secureCookie]
+		delete(b.cookies, secureCookie)
+		leads(t, b.get("/ui/me"), "/login?next=%2Fui%2Fme")
+		delete(b.cookies, hostPrefix+browserCookie)
+		leads(t, b.get("/ui/me"), "/login?next=%2Fui%2Fme")
+	}
+	// Two of one name, of which another path or program of the machine has set one.
+	b := d.stranger()
+	leads(t, b.post("/login", "name", "anna", "password", password), "/")
+	b.headers["Cookie"] = sessionCookie + "=planted"
+	leads(t, b.get("/ui/me"), "/login?next=%2Fui%2Fme")
+}
+
+// A browser that drops the cookie of a page without TLS leads its person round in a circle, the password on the
+// network each time.
+func TestAPageInTheClearIsToldSo(t *testing.T) {
+	d := newDesk(t)
+	link, err := d.logins.FirstLink(t.Context(), "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := tlsDesk(t, d)
+	for host, at := range map[string]*desk{"console.example.com": d, "127.0.0.1:9090": behind} {
+		b := at.stranger()
+		b.host, b.headers["Origin"] = host, "http://"+host
+		want(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", password), 422,
+			said("said.tls"))
+		want(t, b.post("/login", "name", "anna", "password", password), 403, said("said.tls"))
+		if len(b.cookies) > 0 {
+			t.Errorf("%s: %v", host, b.cookies)
 		}
 	}
+	b := d.stranger()
+	b.headers["Origin"] = "http://127.0.0.1:9090"
+	leads(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", password), "/")
 }
 
 // Whoever plants a session in a browser before the login has nothing after it.
@@ -332,7 +533,7 @@ func TestPeople(t *testing.T) {
 		"MALFORMED_REQUEST")
 	w := adam.post("/ui/people", "name", "bea", "role", "finance", "reason", "new")
 	want(t, w, 200, "一次性链接")
-	link := regexp.MustCompile(`http://example.com/setup\?t=([\w-]+)`).FindStringSubmatch(w.Body.String())[1]
+	link := regexp.MustCompile(`http://127.0.0.1:9090/setup\?t=([\w-]+)`).FindStringSubmatch(w.Body.String())[1]
 	bea := d.stranger()
 	leads(t, bea.post("/setup", "t", link, "password", password, "again", password), "/")
 	want(t, bea.get("/ui/people"), 403, "FORBIDDEN")

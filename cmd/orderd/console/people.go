@@ -139,7 +139,7 @@ func (c *console) showLink(ctx echo.Context, person, reason string) error {
 	}
 	c.Log.Info("link made", "name", person, "by", operator(ctx), "reason", reason)
 	u := url.URL{Scheme: "http", Host: ctx.Request().Host, Path: "/setup", RawQuery: "t=" + secret}
-	if behindTLS(ctx.Request()) {
+	if c.secure(ctx.Request()) {
 		u.Scheme = "https"
 	}
 	return c.showLogin(ctx, http.StatusOK, "link", map[string]any{"Person": person, "Link": u.String(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,11 +17,14 @@ import (
 	"orderd/payment/operators"
 )
 
-// The cookie of a browser that is signed in. Behind TLS it has the name that no other host and no
-// page without TLS can set (RFC 6265bis, __Host-).
+// The cookies of a browser: of the session by which it is signed in, and of having been let in before
+// (operators.Logins.Know). Where there is TLS they have names that no other host and no page without TLS
+// can set (RFC 6265bis, __Host-).
 const (
+	hostPrefix    = "__Host-"
 	sessionCookie = "orderd_session"
-	secureCookie  = "__Host-orderd_session"
+	secureCookie  = hostPrefix + sessionCookie
+	browserCookie = "orderd_browser"
 	// sessionKey is where guard keeps the session in the echo.Context.
 	sessionKey = "session"
 	// provePassword is the field of a form by which the password is given again: see stepUp.
@@ -63,7 +67,7 @@ func (c *console) caller(ctx echo.Context) (*Token, error) {
 
 // session gives what a browser is signed in as, nil for none.
 func (c *console) session(r *http.Request) (*operators.Session, error) {
-	secret := cookieOf(r)
+	secret := c.cookieOf(r, sessionCookie)
 	if c.Logins == nil || secret == "" {
 		return nil, nil
 	}
@@ -101,43 +105,73 @@ func asksForPage(r *http.Request) bool {
 	})
 }
 
-// behindTLS reports that the browser's page came over TLS, as the connection, a proxy or the
-// browser says. Whoever lies about it has a cookie that comes back to nobody.
-func behindTLS(r *http.Request) bool {
+// saysTLS reports that the browser's page came over TLS, as the connection, a proxy or the browser
+// says, or a cookie that it can have by TLS alone. Whoever lies about it has a cookie that comes back to
+// nobody.
+func saysTLS(r *http.Request) bool {
 	return r.TLS != nil || r.Header.Get(echo.HeaderXForwardedProto) == "https" ||
-		strings.HasPrefix(r.Header.Get(echo.HeaderOrigin), "https://")
+		strings.HasPrefix(r.Header.Get(echo.HeaderOrigin), "https://") ||
+		slices.ContainsFunc(r.Cookies(), func(k *http.Cookie) bool {
+			return k.Name == secureCookie || k.Name == hostPrefix+browserCookie
+		})
 }
 
-// cookieOf gives the secret of a session, "" for none. Over TLS the name that anybody could have
-// set is not looked at.
-func cookieOf(r *http.Request) string {
-	if k, err := r.Cookie(secureCookie); err == nil {
-		return k.Value
+// atHome reports that a browser reached the listener by a name of its own machine: on it, or by a
+// tunnel that ends there. Cookies of such a name are set by programs of that machine alone, and never
+// cross a network.
+func atHome(r *http.Request) bool {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
 	}
-	if k, err := r.Cookie(sessionCookie); err == nil && !behindTLS(r) {
-		return k.Value
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// secure reports that the cookies of a request are those of TLS, and those without it are neither taken
+// nor set. What the request says of itself is not enough to say otherwise: a proxy may say nothing.
+func (c *console) secure(r *http.Request) bool { return c.BehindTLS || saysTLS(r) || !atHome(r) }
+
+// inTheClear reports that a browser says of a form that its page came without TLS, where the cookies are
+// those of TLS, which it would not keep.
+func (c *console) inTheClear(r *http.Request) bool {
+	return c.secure(r) && strings.HasPrefix(r.Header.Get(echo.HeaderOrigin), "http://")
+}
+
+// cookieName is the name that a cookie has for a request.
+func (c *console) cookieName(r *http.Request, name string) string {
+	if c.secure(r) {
+		return hostPrefix + name
+	}
+	return name
+}
+
+// cookieOf gives what a cookie has, "" for none. Of two of a name, which two paths or hosts can have set,
+// none counts.
+func (c *console) cookieOf(r *http.Request, name string) string {
+	if all := r.CookiesNamed(c.cookieName(r, name)); len(all) == 1 {
+		return all[0].Value
 	}
 	return ""
 }
 
-// signIn gives a browser the cookie of its session. It has no end of its own: the browser's, or
-// the session's.
-func signIn(ctx echo.Context, secret string) {
-	name, secure := sessionCookie, behindTLS(ctx.Request())
-	if secure {
-		name = secureCookie
-	}
-	ctx.SetCookie(&http.Cookie{Name: name, Value: secret, Path: "/", HttpOnly: true, //nolint:gosec // G124: no TLS
-		Secure: secure, SameSite: http.SameSiteStrictMode})
+// setCookie gives a browser a cookie, for a time or, with 0, until it ends; below 0 it takes it back.
+func (c *console) setCookie(ctx echo.Context, name, value string, age time.Duration) {
+	//nolint:gosec // G124: on its own machine there is no TLS
+	ctx.SetCookie(&http.Cookie{Name: c.cookieName(ctx.Request(), name), Value: value, Path: "/", HttpOnly: true,
+		MaxAge: int(age / time.Second), SameSite: http.SameSiteStrictMode, Secure: c.secure(ctx.Request())})
 }
 
-// signOut takes the cookies back.
-func signOut(ctx echo.Context) {
-	for _, name := range []string{sessionCookie, secureCookie} {
-		ctx.SetCookie(&http.Cookie{Name: name, Path: "/", HttpOnly: true, //nolint:gosec // G124: as signIn
-			Secure: name == secureCookie, SameSite: http.SameSiteStrictMode, MaxAge: -1})
-	}
+// signIn gives a browser the cookie of its session, which has no end of its own: the browser's, or the
+// session's; and that of having been let in.
+func (c *console) signIn(ctx echo.Context, person, secret string) {
+	c.setCookie(ctx, sessionCookie, secret, 0)
+	c.setCookie(ctx, browserCookie, c.Logins.Know(person), operators.BrowserFor)
 }
+
+// signOut takes the cookie of the session back. The browser stays known.
+func (c *console) signOut(ctx echo.Context) { c.setCookie(ctx, sessionCookie, "", -time.Second) }
 
 // sameOrigin refuses what another site's page makes a browser send (Fetch metadata, or Origin).
 // Programs send neither and are not concerned.

@@ -124,7 +124,7 @@ func (c *console) setLanguage(ctx echo.Context) error {
 	}
 	//nolint:gosec // Secure where there is TLS: loopback has none, and the cookie no secret
 	ctx.SetCookie(&http.Cookie{Name: languageCookie, Value: to.String(), Path: "/", MaxAge: 365 * 24 * 3600,
-		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
+		HttpOnly: true, Secure: c.secure(r), SameSite: http.SameSiteLaxMode})
 	return ctx.Redirect(http.StatusSeeOther, back)
 }
 

@@ -731,7 +731,10 @@ var words = map[string][2]string{
 	"c.createdby":        {"创建人", "Made by"},
 	"said.wrong":         {"名称、密码或动态口令不正确。", "Name, password or one-time code is not right."},
 	"said.held":          {"错误次数过多，请在 %s 分钟后再试。", "Too many wrong ones. Try again in %s minutes."},
-	"said.notagain":      {"两次输入的密码不一致。", "The two passwords are not the same."},
+	"said.tls": {"此页面不是以 https 打开的，浏览器不会保存登录。请改用 https 地址；若只有本机能访问此服务，请技术人员设置 ORDERD_ADMIN_LOCAL=true。",
+		"This page did not come over https, so that no browser keeps a login by it. Open it by its https address; " +
+			"where this machine alone reaches the service, have an engineer set ORDERD_ADMIN_LOCAL=true."},
+	"said.notagain": {"两次输入的密码不一致。", "The two passwords are not the same."},
 	"said.weak": {"密码须为 %d 至 %d 个字符，且不得包含自己的名称。",
 		"A password has %d to %d characters, and not the own name in it."},
 	"said.name": {"名称不符合要求，或与已有人员、保留名称相同或相似。",
