@@ -83,6 +83,10 @@ var limits = []struct {
 	{"WeChat Pay", []string{
 		"wechat.defaultTimeout", "wechat.maxClockSkew", "wechat.MaxNotification", "wechat.maxAnswer",
 	}},
+	{"Storefront", []string{
+		"orderd.shopPayFor", "storefront.maxAtOnce", "storefront.actsAtOnce", "storefront.waitFor",
+		"storefront.lookEvery", "storefront.maxStories", "storefront.maxSteps", "storefront.MaxGoods",
+	}},
 	{"Reconciliation", []string{
 		"reconcile.billHour", "reconcile.catchUpDays", "reconcile.chunkSize", "reconcile.healPage",
 		"reconcile.leaseFor",
@@ -93,7 +97,8 @@ var limits = []struct {
 var folders = map[string]string{
 	"sqldb": "migrations/sqldb", "operators": "payment/operators",
 	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp", "webhooks": "order/webhooks",
-	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "wechat": "payment/wechat",
+	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "storefront": "cmd/orderd/storefront",
+	"wechat":    "payment/wechat",
 	"reconcile": "payment/reconcile", "stock": "stock", "gate": "stock/gate",
 	"bounds": "migrations/bounds", "wechatsim": "payment/wechatsim",
 }

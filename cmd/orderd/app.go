@@ -394,7 +394,10 @@ type app struct {
 	// there are listeners, so that none waits for a reader that has gone.
 	failed chan error
 
-	API, Notify, Admin, Ops string // addresses as they were bound
+	// API to Ops are addresses as they were bound; Shop is the storefront's, "" without it.
+	API, Notify, Admin, Ops, Shop string
+	// shopSecret is the storefront's key, which only this process knows; "" without it.
+	shopSecret string
 	// JWTSecret and AdminToken are those in use, generated ones too: the demo's buyers
 	// make their tokens with it.
 	JWTSecret, AdminToken string
@@ -428,7 +431,7 @@ var allRoles = []string{"api", "notify", "worker", "admin"}
 // start builds the service from the bottom to the top. On an error everything that was
 // started is stopped, so that the caller has nothing to close.
 func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
-	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 5)}
+	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 6)}
 	for _, step := range []func(context.Context, options) error{
 		// Each step needs what those before it made: the queue the data directory's lock,
 		// the simulator's address is in the configuration of orders, the worker takes
@@ -672,7 +675,7 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			Orders:    a.orders,
 			SKUs:      a.stock,
 			Tokens:    tokens,
-			Shops:     a.shops,
+			Shops:     a.shopKeys(o),
 			Events:    datedFeed{feed.New(a.db), a.clock},
 			Now:       time.Now,
 			Log:       a.log,
@@ -713,7 +716,10 @@ func (a *app) startListeners(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	return a.startOps(ctx, o)
+	if err := a.startOps(ctx, o); err != nil {
+		return err
+	}
+	return a.startStorefront(ctx)
 }
 
 // wrongTokens counts what is nobody's token at a listener, and bounds it.

@@ -51,6 +51,8 @@ type settings struct {
 	AdminAddr  string `name:"admin-addr" default:"127.0.0.1:9090" help:"Listener of operators."`
 	OpsAddr    string `name:"ops-addr" placeholder:"ADDR" help:"${ops_addr}"`
 	SimAddr    string `name:"sim-addr" default:"127.0.0.1:7070" help:"Listener of the simulator, when it runs."`
+	// ShopAddr is loopback or nothing, and nothing where a merchant is configured.
+	ShopAddr string `name:"shop-addr" default:"127.0.0.1:7071" placeholder:"ADDR" help:"${shop_addr}"`
 	// BehindProxy says that browsers reach AdminAddr by a proxy that has the TLS, and AdminLocal that
 	// nobody but this machine reaches it, as in a container whose port is published on loopback.
 	BehindProxy bool `name:"behind-proxy" negatable:"" help:"${behind_proxy}"`

@@ -126,6 +126,7 @@ func (c demoCmd) prepare(s *settings) error {
 	if c.Sale {
 		s.PayWithin = salePayWithin
 	}
+	s.ShopAddr = ""                                        // its buyers are programs
 	s.AutoApprove, s.TwoPersons = int64(payment.MaxFen), 0 // nobody sits at the finance desk of a demo
 	for env, addr := range map[string]*string{
 		"ORDERD_API_ADDR":   &s.APIAddr,

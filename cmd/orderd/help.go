@@ -64,6 +64,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"if all of its stock is there.",
 	"ops_addr": "Listener of monitoring, /metrics, /healthz and /readyz (default: none beside the role admin, which " +
 		"has them too, else 127.0.0.1:9091).",
+	"shop_addr": "The storefront in a browser, for trying things out on the simulated WeChat Pay: an address of this " +
+		"machine's own, or off.",
 	"drain_delay": "How long /readyz says that the process is being stopped before it takes no more requests; on a " +
 		"terminal 0 unless it is given.",
 	"reconcile_daily": "Reconcile with WeChat Pay's bill every day.",

@@ -53,6 +53,7 @@ func (c *serveCmd) Run(ctx context.Context, s *settings, io *terminal) error {
 		}
 	}
 	for _, l := range []struct{ name, addr, what string }{
+		{"shop", a.Shop, "begin here, in a browser: buy something, and see what becomes of it"},
 		{"api", a.API, "customers"},
 		{"notify", a.Notify, "WeChat Pay's callbacks"},
 		{"admin", a.Admin, "operators: the console in a browser, /admin/v1, /metrics, /readyz"},
@@ -98,14 +99,21 @@ func (a *app) firstLink(ctx context.Context, io *terminal) {
 }
 
 // sampleSKU puts something for sale into an embedded shop that has no SKU, so that the
-// first order of the README can be placed.
+// first order of the README can be placed: plenty of one, and so few of the other that somebody
+// who tries it out sees the last one go.
 func sampleSKU(ctx context.Context, admin *stock.Admin) error {
 	some, err := admin.List(ctx, "", 1)
 	if err != nil || len(some) > 0 {
 		return err
 	}
-	quantity := int64(1000)
-	_, _, err = admin.Put(ctx, stock.Put{SkuID: "1001", Title: "Blue mug", PriceFen: 14900, Quantity: &quantity,
-		Actor: "sample"})
-	return err
+	plenty, few := int64(1000), int64(3)
+	for _, k := range []stock.Put{
+		{SkuID: "1001", Title: "Blue mug", PriceFen: 14900, Quantity: &plenty, Actor: "sample"},
+		{SkuID: "1002", Title: "Concert ticket", PriceFen: 68000, Quantity: &few, Actor: "sample"},
+	} {
+		if _, _, err = admin.Put(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -69,6 +69,9 @@ func (s *settings) usable(roles []string) error {
 			return misconfigured(err)
 		}
 	}
+	if err := s.checkShopAddr(); err != nil {
+		return misconfigured(err)
+	}
 	if slices.Contains(roles, "admin") && s.AdminToken == "" && !s.simulated() {
 		return misconfigured(a.adminToken())
 	}
